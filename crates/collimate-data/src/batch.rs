@@ -1,0 +1,128 @@
+//! Several groups as one list of tokens without padding, the prompt of a group once.
+
+use std::ops::Range;
+
+use crate::TokenizedGroup;
+
+/// Where one response stands in a [`GroupBatch`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedResponse {
+    /// Tokens of the prompt that it answers, as a range of the batch.
+    pub prompt: Range<usize>,
+    /// Its own tokens, as a range of the batch.
+    pub tokens: Range<usize>,
+}
+
+/// A pack of groups: prompt, then its responses, then the next group; no padding.
+///
+/// Each response's positions continue the prompt's, and it may attend to the prompt and to itself only.
+///
+/// # Shapes
+/// `tokens` and `positions` are [N], N = Σ over groups of P + Σ R.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupBatch {
+    /// Token ids, [N].
+    pub tokens: Vec<u32>,
+    /// Position of each token in its own sequence (prompt + one response), [N].
+    pub positions: Vec<u32>,
+    /// The responses of each group, B lists of K.
+    pub groups: Vec<Vec<PackedResponse>>,
+    /// The tokens of each group as a range of the batch, [B].
+    pub spans: Vec<Range<usize>>,
+}
+
+impl GroupBatch {
+    /// Packs groups with the prompt of each stored once.
+    pub fn shared<'a>(groups: impl IntoIterator<Item = &'a TokenizedGroup>) -> Self {
+        let mut batch = Self::empty();
+        for group in groups {
+            let start = batch.tokens.len();
+            let prompt = batch.push(&group.prompt_ids, 0);
+            let responses = group.responses.iter().map(|response| PackedResponse {
+                prompt: prompt.clone(),
+                tokens: batch.push(&response.ids, group.prompt_ids.len()),
+            });
+            let responses = responses.collect();
+            batch.groups.push(responses);
+            batch.spans.push(start..batch.tokens.len());
+        }
+        batch
+    }
+
+    /// Packs each response with a copy of its prompt, as K separate sequences: the plain path, for comparison.
+    pub fn separate<'a>(groups: impl IntoIterator<Item = &'a TokenizedGroup>) -> Self {
+        let mut batch = Self::empty();
+        for group in groups {
+            let mut responses = Vec::with_capacity(group.responses.len());
+            for response in &group.responses {
+                let start = batch.tokens.len();
+                let prompt = batch.push(&group.prompt_ids, 0);
+                let tokens = batch.push(&response.ids, group.prompt_ids.len());
+                responses.push(PackedResponse { prompt, tokens });
+                batch.spans.push(start..batch.tokens.len());
+            }
+            batch.groups.push(responses);
+        }
+        batch
+    }
+
+    /// Number of tokens, N.
+    pub fn num_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Number of responses over all groups.
+    pub fn num_responses(&self) -> usize {
+        self.groups.iter().map(Vec::len).sum()
+    }
+
+    /// The responses of all groups, group by group.
+    pub fn responses(&self) -> impl Iterator<Item = &PackedResponse> {
+        self.groups.iter().flatten()
+    }
+
+    fn empty() -> Self {
+        Self { tokens: Vec::new(), positions: Vec::new(), groups: Vec::new(), spans: Vec::new() }
+    }
+
+    fn push(&mut self, ids: &[u32], first_position: usize) -> Range<usize> {
+        let start = self.tokens.len();
+        self.tokens.extend_from_slice(ids);
+        self.positions.extend((first_position..first_position + ids.len()).map(|p| p as u32));
+        start..self.tokens.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TokenizedResponse;
+
+    fn group() -> TokenizedGroup {
+        let response = |ids: &[u32]| TokenizedResponse { ids: ids.to_vec(), reward: 0.0, num_cut: 0 };
+        TokenizedGroup {
+            index: 0,
+            line: 1,
+            prompt_ids: vec![10, 11, 12],
+            num_prompt_cut: 0,
+            responses: vec![response(&[20, 2]), response(&[30, 31, 2])],
+        }
+    }
+
+    #[test]
+    fn the_prompt_is_stored_once_and_responses_continue_its_positions() {
+        let batch = GroupBatch::shared([&group()]);
+        assert_eq!(batch.tokens, [10, 11, 12, 20, 2, 30, 31, 2]);
+        assert_eq!(batch.positions, [0, 1, 2, 3, 4, 3, 4, 5]);
+        assert_eq!(batch.groups[0][1], PackedResponse { prompt: 0..3, tokens: 5..8 });
+        assert_eq!(batch.spans, [0..8]);
+    }
+
+    #[test]
+    fn separate_sequences_repeat_the_prompt() {
+        let batch = GroupBatch::separate([&group()]);
+        assert_eq!(batch.tokens, [10, 11, 12, 20, 2, 10, 11, 12, 30, 31, 2]);
+        assert_eq!(batch.spans, [0..5, 5..11]);
+        assert_eq!(batch.groups[0][1], PackedResponse { prompt: 5..8, tokens: 8..11 });
+    }
+}
