@@ -1,0 +1,1 @@
+//! Tests that every objective must pass, in one line of a plugin.

@@ -1,0 +1,113 @@
+//! What can go wrong, with the data to act on.
+
+/// An objective could not be found, built or evaluated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectiveError {
+    /// No plugin has this name.
+    #[error("no objective is called {name:?}{}", did_you_mean(nearest))]
+    UnknownObjective {
+        /// What was asked for.
+        name: String,
+        /// Registered names, nearest first.
+        nearest: Vec<String>,
+    },
+    /// Two plugins were registered under one name.
+    #[error("two objectives are called {name:?}: one from {first}, one from {second}; rename one of them")]
+    DuplicateObjective {
+        /// The name both have.
+        name: String,
+        /// Source file and line of one registration.
+        first: String,
+        /// Source file and line of the other.
+        second: String,
+    },
+    /// The objective has no such parameter.
+    #[error("objective {objective:?} has no parameter {key:?}{}; it has {}", did_you_mean(nearest), known_list(known))]
+    UnknownParameter {
+        /// Name of the objective.
+        objective: String,
+        /// The key that was given.
+        key: String,
+        /// Known keys that look like it, nearest first.
+        nearest: Vec<String>,
+        /// All known keys.
+        known: Vec<String>,
+    },
+    /// A parameter's value is out of its range or of the wrong type.
+    #[error("objective {objective:?}: parameter {key:?} = {value}: {reason}")]
+    InvalidParameter {
+        /// Name of the objective.
+        objective: String,
+        /// The key of the value.
+        key: String,
+        /// The value, as JSON.
+        value: String,
+        /// What was expected.
+        reason: String,
+    },
+    /// There is nothing to evaluate.
+    #[error("a batch needs at least one prompt, found none")]
+    EmptyBatch,
+    /// A group's numbers do not fit together or are not finite.
+    #[error("group {group}: field {field:?}: {reason}")]
+    InvalidGroup {
+        /// Position of the group in the batch, from 0.
+        group: usize,
+        /// The field, with an index where one number is meant: `rewards[2]`.
+        field: String,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// The objective cannot work with what it was given, or returned something of the wrong shape.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The text of a file of rows is not JSON.
+    #[error("row {row}: not valid JSON: {reason}")]
+    InvalidJson {
+        /// Number of the row, from 1.
+        row: usize,
+        /// What the parser says, with line and column.
+        reason: String,
+    },
+    /// A field of a row is missing, of the wrong type or out of range.
+    #[error("row {row}: field {field:?}: {reason}")]
+    InvalidRow {
+        /// Number of the row, from 1.
+        row: usize,
+        /// The field, with indices where one value is meant: `policy_logps[0][3]`.
+        field: String,
+        /// What was expected and what was found.
+        reason: String,
+    },
+}
+
+/// Those of `known` that look like `name`, nearest first, at most three.
+pub(crate) fn nearest_names<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let lowered = name.to_lowercase();
+    let mut scored: Vec<(f64, &str)> =
+        known.into_iter().map(|other| (strsim::jaro_winkler(&lowered, other), other)).filter(|s| s.0 >= 0.75).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    scored.into_iter().take(3).map(|(_, other)| other.to_owned()).collect()
+}
+
+fn did_you_mean(nearest: &[String]) -> String {
+    if nearest.is_empty() { String::new() } else { format!("; did you mean {}?", nearest.join(" or ")) }
+}
+
+fn known_list(known: &[String]) -> String {
+    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_names_come_first_and_strangers_are_left_out() {
+        let known = ["dpo", "nca", "nca_pair", "infonca"];
+        assert_eq!(nearest_names("ncaa", known), ["nca", "nca_pair"]);
+        assert_eq!(nearest_names("NCA", known)[0], "nca");
+        assert!(nearest_names("zzzz", known).is_empty());
+    }
+}

@@ -1,0 +1,96 @@
+//! From scores to losses, implicit rewards and the coefficients of the model's backward pass.
+
+use burn::tensor::TensorData;
+
+use crate::{FLOAT, GroupScores, Objective, ObjectiveError, ScoredGroups};
+
+/// What an objective says about a batch, as plain numbers, ragged like the input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Loss of each prompt in nats, [B].
+    pub losses: Vec<f64>,
+    /// Implicit reward of each response, B lists of K.
+    pub implicit_rewards: Vec<Vec<f64>>,
+    /// c_k = ∂(mean of the losses)/∂ policy log-probability, B lists of K.
+    pub coefficients: Vec<Vec<f64>>,
+}
+
+impl Evaluation {
+    /// Mean loss over the prompts: what the coefficients are the gradient of.
+    pub fn mean_loss(&self) -> f64 {
+        self.losses.iter().sum::<f64>() / self.losses.len() as f64
+    }
+}
+
+/// Evaluates an objective on a batch: losses, implicit rewards and the gradient of the mean loss.
+///
+/// # Errors
+/// Groups that are malformed or do not give what the objective needs, named by position and field; an objective that
+/// returns tensors of the wrong shape or dtype.
+pub fn evaluate(objective: &dyn Objective, groups: &[GroupScores]) -> Result<Evaluation, ObjectiveError> {
+    let padded = evaluate_padded(objective, groups, 0)?;
+    let ragged = |rows: Vec<Vec<f64>>| {
+        let cut = |(mut row, group): (Vec<f64>, &GroupScores)| {
+            row.truncate(group.num_responses());
+            row
+        };
+        rows.into_iter().zip(groups).map(cut).collect()
+    };
+    Ok(Evaluation {
+        losses: padded.losses,
+        implicit_rewards: ragged(padded.implicit_rewards),
+        coefficients: ragged(padded.coefficients),
+    })
+}
+
+/// [`evaluate`] with rows as wide as the tensors, `extra` absent responses wider than the widest group.
+pub(crate) fn evaluate_padded(
+    objective: &dyn Objective,
+    groups: &[GroupScores],
+    extra: usize,
+) -> Result<Evaluation, ObjectiveError> {
+    let scored = ScoredGroups::padded(groups, &objective.needs(), extra)?;
+    let policy = scored.policy_logps();
+    let [num_groups, width] = policy.dims();
+    let output = objective.evaluate(&scored);
+    check_output("loss", output.loss.dims(), [num_groups], output.loss.dtype())?;
+    check_output(
+        "implicit_rewards",
+        output.implicit_rewards.dims(),
+        [num_groups, width],
+        output.implicit_rewards.dtype(),
+    )?;
+    // The product with zero connects the loss to the leaf even where the objective does not.
+    let mean = output.loss.clone().mean() + policy.clone().sum() * 0.0;
+    let gradients = mean.backward();
+    let coefficients = match policy.grad(&gradients) {
+        Some(gradient) => rows(gradient.into_data(), width)?,
+        None => vec![vec![0.0; width]; num_groups],
+    };
+    Ok(Evaluation {
+        losses: numbers(output.loss.into_data())?,
+        implicit_rewards: rows(output.implicit_rewards.into_data(), width)?,
+        coefficients,
+    })
+}
+
+fn check_output<const D: usize>(
+    name: &str,
+    found: [usize; D],
+    expected: [usize; D],
+    dtype: burn::tensor::DType,
+) -> Result<(), ObjectiveError> {
+    if found == expected && dtype == FLOAT {
+        return Ok(());
+    }
+    let reason = format!("the objective returned {name} as {dtype:?} {found:?}, expected {FLOAT:?} {expected:?}");
+    Err(ObjectiveError::Unsupported(reason))
+}
+
+fn numbers(data: TensorData) -> Result<Vec<f64>, ObjectiveError> {
+    data.to_vec::<f64>().map_err(|error| ObjectiveError::Unsupported(format!("expected float64 numbers: {error:?}")))
+}
+
+fn rows(data: TensorData, width: usize) -> Result<Vec<Vec<f64>>, ObjectiveError> {
+    Ok(numbers(data)?.chunks(width).map(<[f64]>::to_vec).collect())
+}
