@@ -1,0 +1,208 @@
+//! What a run tells while it runs.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::metrics::MetricsRow;
+
+/// Hears of a run's progress; a terminal, a log, a test.
+pub trait Observer: Send {
+    /// A stage begins: loading, scoring the reference, training. `total` counts what [`Observer::advance`] advances.
+    fn stage(&mut self, name: &str, total: Option<u64>);
+    /// So many more of the stage's items are done.
+    fn advance(&mut self, n: u64);
+    /// Something that the user should read.
+    fn note(&mut self, text: &str);
+    /// An optimizer step or an evaluation ended with these figures.
+    fn step(&mut self, row: &MetricsRow);
+    /// The last stage ended.
+    fn finish(&mut self);
+}
+
+/// Tells nothing.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn stage(&mut self, _name: &str, _total: Option<u64>) {}
+    fn advance(&mut self, _n: u64) {}
+    fn note(&mut self, _text: &str) {}
+    fn step(&mut self, _row: &MetricsRow) {}
+    fn finish(&mut self) {}
+}
+
+/// The observer for standard error: a bar on a terminal, else plain lines.
+pub fn stderr_observer() -> Box<dyn Observer> {
+    if stderr().is_terminal() { Box::new(BarObserver::new()) } else { Box::new(LineObserver::new(stderr())) }
+}
+
+/// A progress bar with rate and time left, on standard error.
+#[derive(Debug)]
+pub struct BarObserver {
+    bar: ProgressBar,
+}
+
+impl BarObserver {
+    /// A bar that shows once the first stage begins.
+    pub fn new() -> Self {
+        Self { bar: ProgressBar::hidden() }
+    }
+}
+
+impl Default for BarObserver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer for BarObserver {
+    fn stage(&mut self, name: &str, total: Option<u64>) {
+        self.finish();
+        self.bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+        let template = match total {
+            Some(_) => "{prefix:.bold} {wide_bar:.cyan/dim} {pos}/{len} {per_sec:.dim} {eta:>4} left  {msg}",
+            None => "{spinner:.cyan} {prefix:.bold} {pos} {elapsed} {msg}",
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.bar.set_style(style);
+        self.bar.set_prefix(name.to_owned());
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    fn advance(&mut self, n: u64) {
+        self.bar.inc(n);
+    }
+
+    fn note(&mut self, text: &str) {
+        if self.bar.is_hidden() {
+            eprintln!("{text}");
+        } else {
+            self.bar.suspend(|| eprintln!("{text}"));
+        }
+    }
+
+    fn step(&mut self, row: &MetricsRow) {
+        self.bar.set_message(brief(row));
+    }
+
+    fn finish(&mut self) {
+        if !self.bar.is_hidden() && !self.bar.is_finished() {
+            self.bar.finish();
+        }
+    }
+}
+
+/// Plain lines, at most one every two seconds beside notes and the beginning and end of stages.
+#[derive(Debug)]
+pub struct LineObserver<W> {
+    out: W,
+    stage: String,
+    total: Option<u64>,
+    done: u64,
+    begun: Instant,
+    written: Instant,
+    message: String,
+}
+
+impl<W: std::io::Write + Send> LineObserver<W> {
+    /// Writes to `out`; what cannot be written is lost, since progress must not end a run.
+    pub fn new(out: W) -> Self {
+        let now = Instant::now();
+        Self { out, stage: String::new(), total: None, done: 0, begun: now, written: now, message: String::new() }
+    }
+
+    fn line(&mut self, text: &str) {
+        let _ = writeln!(self.out, "{text}");
+        self.written = Instant::now();
+    }
+
+    fn status(&mut self) {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let rate = self.done as f64 / seconds.max(1e-9);
+        let position = match self.total {
+            Some(total) => format!("{}/{total}", self.done),
+            None => self.done.to_string(),
+        };
+        let left = match self.total {
+            Some(total) if self.done > 0 => format!(", {:.0} s left", total.saturating_sub(self.done) as f64 / rate),
+            _ => String::new(),
+        };
+        let message = if self.message.is_empty() { String::new() } else { format!("  {}", self.message) };
+        let text = format!("{}: {position}, {rate:.1}/s{left}{message}", self.stage);
+        self.line(&text);
+    }
+
+    fn status_if_due(&mut self) {
+        if self.written.elapsed() >= Duration::from_secs(2) {
+            self.status();
+        }
+    }
+}
+
+impl<W: std::io::Write + Send> Observer for LineObserver<W> {
+    fn stage(&mut self, name: &str, total: Option<u64>) {
+        self.finish();
+        (self.stage, self.total, self.done) = (name.to_owned(), total, 0);
+        self.begun = Instant::now();
+        self.message.clear();
+        let of = total.map(|total| format!(" ({total})")).unwrap_or_default();
+        self.line(&format!("{name}{of}"));
+    }
+
+    fn advance(&mut self, n: u64) {
+        self.done += n;
+        self.status_if_due();
+    }
+
+    fn note(&mut self, text: &str) {
+        self.line(text);
+    }
+
+    fn step(&mut self, row: &MetricsRow) {
+        self.message = brief(row);
+        self.status_if_due();
+    }
+
+    fn finish(&mut self) {
+        if !self.stage.is_empty() && self.done > 0 {
+            self.status();
+        }
+        self.stage.clear();
+    }
+}
+
+/// Loss and margin in a few words.
+fn brief(row: &MetricsRow) -> String {
+    let part = |label: &str, names: [&str; 2]| {
+        let value = names.iter().find_map(|name| row.get(name))?;
+        Some(format!("{label} {value:.4}"))
+    };
+    let parts = [
+        part("loss", ["loss", "eval_loss"]),
+        part("margin", ["rewards/margins", "eval_rewards/margins"]),
+        part("acc", ["rewards/accuracies", "eval_rewards/accuracies"]),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_tell_of_stages_and_their_last_figures() {
+        let mut out = Vec::new();
+        let mut observer = LineObserver::new(&mut out);
+        observer.stage("training", Some(4));
+        let mut row = MetricsRow::default();
+        row.set("loss", 0.5);
+        observer.advance(4);
+        observer.step(&row);
+        observer.finish();
+        let text = String::from_utf8(out).expect("text");
+        assert!(text.starts_with("training (4)\ntraining: 4/4, "), "{text}");
+        assert!(text.ends_with("loss 0.5000\n"), "{text}");
+    }
+}

@@ -1,0 +1,227 @@
+//! The recipe of a run: what YAML may say, its defaults, and how a key is set.
+//!
+//! The table below holds a key's name, type, default and documentation together. Keys are TRL's where TRL has one.
+
+mod check;
+mod error;
+mod load;
+mod locate;
+mod values;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_yaml_ng::Value;
+
+pub use error::{Origin, RecipeError};
+use values::KeyType;
+pub use values::{EvalStrategy, ObjectiveSpec, OnNonfinite, TargetModules};
+
+use crate::schedule::{Schedule, ScheduleKind};
+
+/// One key of a recipe as help and documentation show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecipeKey {
+    /// The key as a recipe spells it.
+    pub name: &'static str,
+    /// What it does, one or a few sentences.
+    pub doc: &'static str,
+    /// What its value must be, as errors say it.
+    pub expected: &'static str,
+}
+
+macro_rules! recipe_keys {
+    ($( $(#[doc = $doc:literal])+ $key:ident : $type:ty = $default:expr, )+) => {
+        /// Everything that determines a run. Unknown keys are refused; each has a default but the model and the data.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        pub struct Recipe { $( $(#[doc = $doc])+ pub $key: $type, )+ }
+
+        impl Default for Recipe {
+            fn default() -> Self {
+                Self { $( $key: $default, )+ }
+            }
+        }
+
+        impl Recipe {
+            /// Every key, in the order of the resolved recipe.
+            pub const KEYS: &'static [RecipeKey] = &[ $( RecipeKey {
+                name: stringify!($key),
+                doc: concat!($($doc),+),
+                expected: <$type as KeyType>::EXPECTED,
+            }, )+ ];
+
+            /// Sets one key; the error says what was expected. `None` where there is no such key.
+            fn set_key(&mut self, key: &str, value: &Value) -> Option<Result<(), &'static str>> {
+                match key {
+                    $( stringify!($key) => Some(match <$type as KeyType>::from_yaml(value) {
+                        Some(parsed) => { self.$key = parsed; Ok(()) }
+                        None => Err(<$type as KeyType>::EXPECTED),
+                    }), )+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+recipe_keys! {
+    /// Folder of the model to train, in the Hugging Face layout.
+    model_name_or_path: Option<PathBuf> = None,
+    /// Precision of the weights: `float32`, `bfloat16`, `float16`, or `auto` (as stored). `dtype` is another name.
+    torch_dtype: Option<String> = None,
+    /// PEFT adapter to start from.
+    adapter: Option<PathBuf> = None,
+    /// What the policy is compared with: `start` (the model and adapter that the run starts from, the default),
+    /// `base` (the model without an adapter), or a folder of a model or adapter.
+    reference: Option<String> = None,
+    /// File of scored groups to train on.
+    data: Option<PathBuf> = None,
+    /// File of scored groups to evaluate on.
+    eval_data: Option<PathBuf> = None,
+    /// Layout of the data where it is not to be recognised by its fields.
+    data_layout: Option<String> = None,
+    /// How rewards are made from what the data holds, as in `collimate data convert`.
+    reward_from: Option<String> = None,
+    /// Direction of the data's scores where the layout does not declare it.
+    higher_is_better: Option<bool> = None,
+    /// Normalisation of the rewards of each prompt.
+    normalize: Option<String> = None,
+    /// Drop groups that cannot be used and count them, instead of refusing them.
+    skip_unusable: bool = false,
+    /// Most tokens of a prompt with one response.
+    max_length: usize = 1024,
+    /// Most tokens of a prompt; its end is kept.
+    max_prompt_length: usize = 512,
+    /// The objective: a name, or `name` with the objective's own parameters.
+    objective: ObjectiveSpec = ObjectiveSpec::named("nca"),
+    /// Learning rate at its highest. The default is the published recipe's.
+    learning_rate: f64 = 5e-6,
+    /// Shape of the learning rate after warm-up.
+    lr_scheduler_type: ScheduleKind = ScheduleKind::Cosine,
+    /// Part of all steps that the learning rate rises over, rounded up to a step.
+    warmup_ratio: f64 = 0.1,
+    /// Steps that the learning rate rises over; where above zero it wins over `warmup_ratio`.
+    warmup_steps: usize = 0,
+    /// Optimizer steps of the run; where above zero it wins over `num_train_epochs`.
+    max_steps: i64 = -1,
+    /// Passes over the data; may be a fraction.
+    num_train_epochs: f64 = 1.0,
+    /// Prompts, each with all its responses, that are computed together.
+    per_device_train_batch_size: usize = 4,
+    /// Batches that make one optimizer step; the loss is the mean over all their prompts.
+    gradient_accumulation_steps: usize = 1,
+    /// Prompts computed together in evaluation and in scoring.
+    per_device_eval_batch_size: usize = 4,
+    /// Keep only the inputs of blocks and run each again in backward: less memory, more time.
+    gradient_checkpointing: bool = false,
+    /// Largest global norm of the gradient; zero means no clipping.
+    max_grad_norm: f64 = 1.0,
+    /// Decoupled weight decay of AdamW.
+    weight_decay: f64 = 0.0,
+    /// Decay of AdamW's mean of gradients.
+    adam_beta1: f64 = 0.9,
+    /// Decay of AdamW's mean of squared gradients.
+    adam_beta2: f64 = 0.999,
+    /// AdamW's epsilon.
+    adam_epsilon: f64 = 1e-8,
+    /// What happens at a loss or gradient that is not finite: `stop` or `skip` the step and count it.
+    on_nonfinite: OnNonfinite = OnNonfinite::Stop,
+    /// Train a LoRA adapter instead of all weights.
+    use_peft: bool = false,
+    /// Rank of the adapter.
+    lora_r: usize = 16,
+    /// Scale of the adapter: its product is multiplied by alpha / r.
+    lora_alpha: f64 = 16.0,
+    /// Dropout of the input of the adapter in training.
+    lora_dropout: f64 = 0.05,
+    /// Linear layers that get an adapter: a list of names, or `all-linear`.
+    lora_target_modules: TargetModules = TargetModules::all_linear(),
+    /// Compute a prompt once for all its responses. Off, each response is a sequence of its own.
+    share_prompt: bool = true,
+    /// Compute the reference's log-probs of all the data before the first step.
+    precompute_ref_log_probs: bool = false,
+    /// Visit the data in a random order that depends on the seed and the epoch only.
+    shuffle: bool = true,
+    /// Seed of every random draw.
+    seed: u64 = 42,
+    /// Steps between printed and recorded rows.
+    logging_steps: usize = 1,
+    /// When to evaluate: `no`, `steps` or `epoch`; with evaluation data it is always done at the start and the end.
+    eval_strategy: EvalStrategy = EvalStrategy::Steps,
+    /// Steps between evaluations; zero means only at the start and the end.
+    eval_steps: usize = 0,
+    /// Steps between checkpoints; zero means only at the end.
+    save_steps: usize = 0,
+    /// Most checkpoints kept; the oldest goes first.
+    save_total_limit: Option<usize> = None,
+    /// Folder of the run.
+    output_dir: PathBuf = PathBuf::from("collimate-run"),
+    /// Compute backend; the default is the first that is compiled in.
+    backend: Option<String> = None,
+    /// Index of the backend's device.
+    device: usize = 0,
+    /// Threads for the CPU; zero means one a core.
+    num_threads: usize = 0,
+}
+
+/// How many optimizer steps a run has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepPlan {
+    /// Optimizer steps of one pass over the data; the last may hold fewer prompts.
+    pub steps_per_epoch: usize,
+    /// Optimizer steps of the run.
+    pub total_steps: usize,
+    /// Steps that the learning rate rises over.
+    pub warmup_steps: usize,
+}
+
+impl Recipe {
+    /// Prompts of one optimizer step.
+    pub fn groups_per_step(&self) -> usize {
+        self.per_device_train_batch_size * self.gradient_accumulation_steps
+    }
+
+    /// Number of steps for so many groups, counted as transformers' trainer counts them.
+    pub fn step_plan(&self, num_groups: usize) -> StepPlan {
+        let steps_per_epoch = num_groups.div_ceil(self.groups_per_step().max(1)).max(1);
+        let total_steps = match usize::try_from(self.max_steps) {
+            Ok(steps) if steps > 0 => steps,
+            _ => (self.num_train_epochs * steps_per_epoch as f64).ceil() as usize,
+        };
+        let warmup_steps = match self.warmup_steps {
+            0 => (self.warmup_ratio * total_steps as f64).ceil() as usize,
+            steps => steps,
+        };
+        StepPlan { steps_per_epoch, total_steps, warmup_steps }
+    }
+
+    /// The learning rate of every step of a plan.
+    pub fn schedule(&self, plan: &StepPlan) -> Schedule {
+        Schedule::new(self.lr_scheduler_type, self.learning_rate, plan.warmup_steps, plan.total_steps)
+    }
+
+    /// Whether to evaluate after so many finished steps, not counting the evaluations at the start and the end.
+    pub fn evaluates_after(&self, finished_steps: usize, plan: &StepPlan) -> bool {
+        match self.eval_strategy {
+            EvalStrategy::No => false,
+            EvalStrategy::Steps => self.eval_steps > 0 && finished_steps.is_multiple_of(self.eval_steps),
+            EvalStrategy::Epoch => finished_steps.is_multiple_of(plan.steps_per_epoch),
+        }
+    }
+
+    /// Whether to write a checkpoint after so many finished steps, not counting the one at the end.
+    pub fn saves_after(&self, finished_steps: usize) -> bool {
+        self.save_steps > 0 && finished_steps.is_multiple_of(self.save_steps)
+    }
+
+    /// The recipe with every key spelled out, as YAML that [`Recipe::load`] reads back to an equal recipe.
+    ///
+    /// # Errors
+    /// Where a path is not UTF-8.
+    pub fn resolved_yaml(&self) -> Result<String, RecipeError> {
+        serde_yaml_ng::to_string(self).map_err(|error| RecipeError::Write { message: error.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! Ranges of a recipe's values and contradictions between them.
+
+use super::{Origin, Recipe, RecipeError};
+
+impl Recipe {
+    /// Checks every value against its range; `origin` says where a key was set.
+    pub(super) fn check(&self, origin: &dyn Fn(&str) -> Origin) -> Result<(), RecipeError> {
+        let require = |holds: bool, key: &str, problem: String| {
+            if holds { Ok(()) } else { Err(RecipeError::Value { origin: origin(key), key: key.to_owned(), problem }) }
+        };
+        for (key, value) in [
+            ("learning_rate", self.learning_rate),
+            ("max_grad_norm", self.max_grad_norm),
+            ("weight_decay", self.weight_decay),
+        ] {
+            require(value >= 0.0, key, format!("must be at least 0, is {value}"))?;
+        }
+        for (key, value) in [
+            ("num_train_epochs", self.num_train_epochs),
+            ("adam_epsilon", self.adam_epsilon),
+            ("lora_alpha", self.lora_alpha),
+        ] {
+            require(value > 0.0, key, format!("must be above 0, is {value}"))?;
+        }
+        require(
+            (0.0..=1.0).contains(&self.warmup_ratio),
+            "warmup_ratio",
+            format!("must be in [0, 1], is {}", self.warmup_ratio),
+        )?;
+        for (key, value) in
+            [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2), ("lora_dropout", self.lora_dropout)]
+        {
+            require((0.0..1.0).contains(&value), key, format!("must be in [0, 1), is {value}"))?;
+        }
+        for (key, value) in [
+            ("per_device_train_batch_size", self.per_device_train_batch_size),
+            ("per_device_eval_batch_size", self.per_device_eval_batch_size),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps),
+            ("lora_r", self.lora_r),
+            ("max_prompt_length", self.max_prompt_length),
+            ("logging_steps", self.logging_steps),
+        ] {
+            require(value > 0, key, "must be at least 1, is 0".to_owned())?;
+        }
+        require(self.save_total_limit != Some(0), "save_total_limit", "must be at least 1, is 0".to_owned())?;
+        require(
+            self.max_steps == -1 || self.max_steps >= 1,
+            "max_steps",
+            format!("must be at least 1, or -1 for whole epochs, is {}", self.max_steps),
+        )?;
+        require(
+            self.max_length > self.max_prompt_length,
+            "max_length",
+            format!(
+                "must leave room for a response beyond max_prompt_length ({}), is {}",
+                self.max_prompt_length, self.max_length
+            ),
+        )?;
+        let dtype = self.torch_dtype.as_deref().unwrap_or("auto");
+        require(
+            matches!(dtype, "auto" | "float32" | "bfloat16" | "float16"),
+            "torch_dtype",
+            format!("must be auto, float32, bfloat16 or float16, is \"{dtype}\""),
+        )
+    }
+}
