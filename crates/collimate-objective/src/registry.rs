@@ -22,8 +22,11 @@ pub struct ObjectivePlugin {
     /// Source file and line of the registration.
     pub location: &'static str,
     defaults: fn() -> Value,
-    build: fn(&'static str, &Map<String, Value>) -> Result<Box<dyn Objective>, ObjectiveError>,
+    build: Constructor,
 }
+
+/// Builds the objective of a name from a recipe's table.
+type Constructor = fn(&'static str, &Map<String, Value>) -> Result<Box<dyn Objective>, ObjectiveError>;
 
 inventory::collect!(ObjectivePlugin);
 

@@ -1,0 +1,124 @@
+//! Several objectives at once, with weights.
+
+use collimate_objective::{
+    Needs, NonNegative, Objective, ObjectiveError, ObjectiveOutput, ScoredGroups, register_objective, registry,
+    serde_json::{Map, Value},
+};
+use serde::{Deserialize, Serialize};
+
+/// Adds other objectives, each with a weight: for example NCA with a supervised term.
+///
+/// `L = Σ_i weight_i · L_i`
+///
+/// The implicit rewards reported are those of the first term. It needs what its terms need together.
+///
+/// Parameters: `terms`, a list of tables `{name, weight, …parameters of that objective}`; `weight` is 1 if left out.
+///
+/// TRL's keys: `loss_type` as a list is the list of names, `loss_weights` the list of weights.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "Terms", into = "Terms")]
+pub struct Combine {
+    terms: Vec<Term>,
+    objectives: Vec<Box<dyn Objective>>,
+}
+
+/// How a recipe writes a [`Combine`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Terms {
+    terms: Vec<Term>,
+}
+
+/// One objective of a [`Combine`]: its name, its weight and its own parameters.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Term {
+    /// Name of the objective.
+    pub name: String,
+    /// Its weight.
+    #[serde(default = "one")]
+    pub weight: NonNegative,
+    /// Its parameters; those left out have their defaults.
+    #[serde(flatten)]
+    pub params: Map<String, Value>,
+}
+
+impl Combine {
+    /// Builds every term.
+    ///
+    /// # Errors
+    /// No terms; a term whose name or parameters are not known or out of range.
+    pub fn new(terms: Vec<Term>) -> Result<Self, ObjectiveError> {
+        if terms.is_empty() {
+            return Err(ObjectiveError::Unsupported("expected at least one term, found none".to_owned()));
+        }
+        let objectives: Result<Vec<_>, _> = terms.iter().map(|t| registry::build(&t.name, &t.params)).collect();
+        Ok(Self { objectives: objectives?, terms })
+    }
+
+    /// The terms, as given.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+}
+
+impl TryFrom<Terms> for Combine {
+    type Error = ObjectiveError;
+
+    fn try_from(terms: Terms) -> Result<Self, ObjectiveError> {
+        Self::new(terms.terms)
+    }
+}
+
+impl From<Combine> for Terms {
+    fn from(combine: Combine) -> Self {
+        Self { terms: combine.terms }
+    }
+}
+
+impl Clone for Combine {
+    fn clone(&self) -> Self {
+        // The same terms were built before.
+        Self::new(self.terms.clone()).unwrap_or_else(|error| panic!("terms that were built once: {error}"))
+    }
+}
+
+impl Default for Combine {
+    /// NCA and the supervised term, each with weight 1.
+    fn default() -> Self {
+        let term = |name: &str| Term { name: name.to_owned(), weight: one(), params: Map::new() };
+        Self::new(vec![term("nca"), term("sft")]).unwrap_or_else(|error| panic!("objectives of this crate: {error}"))
+    }
+}
+
+impl Objective for Combine {
+    fn needs(&self) -> Needs {
+        let needs: Vec<Needs> = self.objectives.iter().map(|objective| objective.needs()).collect();
+        Needs {
+            reference: needs.iter().any(|n| n.reference),
+            min_responses: needs.iter().map(|n| n.min_responses).max().unwrap_or(1),
+            max_responses: needs.iter().filter_map(|n| n.max_responses).min(),
+            couples_batch: needs.iter().any(|n| n.couples_batch),
+            mismatched_pairs: needs.iter().any(|n| n.mismatched_pairs),
+        }
+    }
+
+    fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
+        let mut parts = self.terms.iter().zip(&self.objectives).map(|(term, objective)| {
+            let part = objective.evaluate(groups);
+            ObjectiveOutput { loss: part.loss * term.weight.get(), ..part }
+        });
+        let Some(first) = parts.next() else { unreachable!("Combine::new refuses an empty list") };
+        parts.fold(first, |sum, part| ObjectiveOutput { loss: sum.loss + part.loss, ..sum })
+    }
+}
+
+fn one() -> NonNegative {
+    NonNegative::constant(1.0)
+}
+
+register_objective! {
+    Combine,
+    name: "combine",
+    summary: "A weighted sum of other objectives",
+    formula: "Σ_i weight_i · L_i",
+    paper: "none",
+}

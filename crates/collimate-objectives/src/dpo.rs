@@ -1,0 +1,50 @@
+//! DPO: direct preference optimization of the best against the worst response.
+
+use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, Smoothing, register_objective};
+use serde::{Deserialize, Serialize};
+
+use crate::{math::log_sigmoid, pair::Pair};
+
+/// Makes the best response more likely than the worst, relative to the reference.
+///
+/// With δ = Δ_w − Δ_l:
+///
+/// `L = −(1−ε) log σ(βδ) − ε log σ(−βδ)`
+///
+/// With more than two responses the best and the worst are taken. Only the difference matters: the likelihood of both
+/// may fall ([`nca`](crate::Nca) and [`nca_pair`](crate::NcaPair) hold it).
+///
+/// Source: Rafailov et al. 2023, arXiv 2305.18290, eq. 7; the smoothed form: conservative DPO, Mitchell 2023.
+///
+/// TRL's keys: `loss_type: sigmoid`; `beta` and `label_smoothing` as here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Dpo {
+    /// β: scale of the implicit reward.
+    pub beta: Positive,
+    /// ε: share of pairs assumed to be labelled the wrong way round, in [0, ½).
+    pub label_smoothing: Smoothing,
+}
+
+impl Default for Dpo {
+    fn default() -> Self {
+        Self { beta: Positive::constant(0.1), label_smoothing: Smoothing::constant(0.0) }
+    }
+}
+
+impl Objective for Dpo {
+    fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
+        let pair = Pair::of_log_ratios(groups);
+        let margin = pair.margin() * self.beta.get();
+        let smoothing = self.label_smoothing.get();
+        let loss = -log_sigmoid(margin.clone()) * (1.0 - smoothing) - log_sigmoid(-margin) * smoothing;
+        ObjectiveOutput { loss, implicit_rewards: groups.log_ratios() * self.beta.get() }
+    }
+}
+
+register_objective! {
+    Dpo,
+    name: "dpo",
+    summary: "Best against worst response, relative to the reference",
+    formula: "−(1−ε) log σ(βδ) − ε log σ(−βδ)",
+    paper: "arXiv 2305.18290 (DPO)",
+}

@@ -1,0 +1,50 @@
+//! EXO for pairs: the reverse Kullback–Leibler divergence to a smoothed preference.
+
+use collimate_objective::{Objective, ObjectiveOutput, Positive, PositiveSmoothing, ScoredGroups, register_objective};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    math::{log_sigmoid, sigmoid},
+    pair::Pair,
+};
+
+/// Fits the preference that the policy implies to the smoothed label, by the reverse divergence.
+///
+/// With d = βδ, δ = Δ_w − Δ_l:
+///
+/// `L = σ(d) (log σ(d) − log(1−ε)) + σ(−d) (log σ(−d) − log ε)`
+///
+/// Source: Ji et al. 2024, arXiv 2402.00856, eq. 17.
+///
+/// TRL's keys: `loss_type: exo_pair`; `beta` and `label_smoothing` as here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExoPair {
+    /// β: scale of the implicit reward.
+    pub beta: Positive,
+    /// ε: probability that the label gives to the worst response, in (0, ½).
+    pub label_smoothing: PositiveSmoothing,
+}
+
+impl Default for ExoPair {
+    fn default() -> Self {
+        Self { beta: Positive::constant(0.1), label_smoothing: PositiveSmoothing::constant(1e-3) }
+    }
+}
+
+impl Objective for ExoPair {
+    fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
+        let margin = Pair::of_log_ratios(groups).margin() * self.beta.get();
+        let smoothing = self.label_smoothing.get();
+        let right = sigmoid(margin.clone()) * (log_sigmoid(margin.clone()) - (-smoothing).ln_1p());
+        let wrong = sigmoid(-margin.clone()) * (log_sigmoid(-margin) - smoothing.ln());
+        ObjectiveOutput { loss: right + wrong, implicit_rewards: groups.log_ratios() * self.beta.get() }
+    }
+}
+
+register_objective! {
+    ExoPair,
+    name: "exo_pair",
+    summary: "Reverse divergence of the implied preference from a smoothed label",
+    formula: "KL( σ(±βδ) ‖ (1−ε, ε) )",
+    paper: "arXiv 2402.00856 (EXO)",
+}

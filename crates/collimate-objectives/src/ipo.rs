@@ -1,0 +1,43 @@
+//! IPO: identity preference optimization.
+
+use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
+use serde::{Deserialize, Serialize};
+
+use crate::pair::Pair;
+
+/// Pulls the margin of token-averaged log-ratios to a fixed size instead of pushing it without end.
+///
+/// With n the token counts:
+///
+/// `L = (Δ_w/n_w − Δ_l/n_l − 1/(2β))²`
+///
+/// Source: Azar et al. 2023, arXiv 2310.12036, eq. 17; averaged over tokens as in TRL.
+///
+/// TRL's keys: `loss_type: ipo`; `beta` as here (the paper's τ).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ipo {
+    /// β: the paper's τ; the margin aimed at is 1/(2β) nats a token.
+    pub beta: Positive,
+}
+
+impl Default for Ipo {
+    fn default() -> Self {
+        Self { beta: Positive::constant(0.1) }
+    }
+}
+
+impl Objective for Ipo {
+    fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
+        let margin = Pair::of(groups, groups.log_ratios() / groups.lengths()).margin();
+        let loss = (margin - 0.5 / self.beta.get()).square();
+        ObjectiveOutput { loss, implicit_rewards: groups.log_ratios() * self.beta.get() }
+    }
+}
+
+register_objective! {
+    Ipo,
+    name: "ipo",
+    summary: "Best against worst with a margin of fixed size, averaged over tokens",
+    formula: "(Δ_w/n_w − Δ_l/n_l − 1/(2β))²",
+    paper: "arXiv 2310.12036 (IPO)",
+}

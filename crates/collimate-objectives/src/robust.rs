@@ -1,0 +1,50 @@
+//! Robust DPO: an unbiased loss when some pairs are labelled the wrong way round.
+
+use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, Smoothing, register_objective};
+use serde::{Deserialize, Serialize};
+
+use crate::{math::log_sigmoid, pair::Pair};
+
+/// DPO corrected for a known share of wrong labels.
+///
+/// With δ = Δ_w − Δ_l:
+///
+/// `L = [−(1−ε) log σ(βδ) + ε log σ(−βδ)] / (1 − 2ε)`
+///
+/// The loss can be negative.
+///
+/// Source: Chowdhury et al. 2024, arXiv 2403.00409, eq. 9.
+///
+/// TRL's keys: `loss_type: robust`; `beta` and `label_smoothing` as here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Robust {
+    /// β: scale of the implicit reward.
+    pub beta: Positive,
+    /// ε: share of pairs assumed to be labelled the wrong way round, in [0, ½).
+    pub label_smoothing: Smoothing,
+}
+
+impl Default for Robust {
+    fn default() -> Self {
+        Self { beta: Positive::constant(0.1), label_smoothing: Smoothing::constant(0.1) }
+    }
+}
+
+impl Objective for Robust {
+    fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
+        let margin = Pair::of_log_ratios(groups).margin() * self.beta.get();
+        let smoothing = self.label_smoothing.get();
+        let kept = -log_sigmoid(margin.clone()) * (1.0 - smoothing);
+        let swapped = log_sigmoid(-margin) * smoothing;
+        let loss = (kept + swapped) / (1.0 - 2.0 * smoothing);
+        ObjectiveOutput { loss, implicit_rewards: groups.log_ratios() * self.beta.get() }
+    }
+}
+
+register_objective! {
+    Robust,
+    name: "robust",
+    summary: "DPO corrected for a known share of wrong labels",
+    formula: "[−(1−ε) log σ(βδ) + ε log σ(−βδ)] / (1−2ε)",
+    paper: "arXiv 2403.00409 (robust DPO)",
+}
