@@ -1,9 +1,11 @@
 //! The training loop, optimizer, reference cache, checkpoints, metrics and report.
 
+pub mod card;
 pub mod error;
 pub mod metrics;
 pub mod progress;
 pub mod recipe;
+pub mod report;
 pub mod schedule;
 
 pub use error::TrainError;
