@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rstest::rstest;
 
-use crate::{Activation, Architecture, ModelConfig, RopeScaling, WeightCheck, WeightFiles};
+use crate::{
+    Activation, Adapter, Architecture, ModelConfig, RopeScaling, StorageDtype, WeightCheck, WeightFiles, merge_adapter,
+};
 
 fn golden(part: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden").join(part);
@@ -49,7 +51,7 @@ fn sharded_bf16_weights_are_the_rounded_single_file() {
     let shards = WeightFiles::open(&golden("models/llama.sharded")).unwrap();
     assert_eq!(shards.paths().count(), 4);
     for name in whole.names() {
-        let rounded = whole.read(name).unwrap().data.into_iter().map(|x| crate::StorageDtype::BF16.round(x));
+        let rounded = whole.read(name).unwrap().data.into_iter().map(|x| StorageDtype::BF16.round(x));
         assert!(rounded.eq(shards.read(name).unwrap().data), "{name}");
     }
 }
@@ -89,4 +91,72 @@ fn other_architectures_are_refused_by_name(#[case] name: &str) {
     let error = ModelConfig::from_dir(&golden("models").join(name)).unwrap_err().to_string();
     assert!(error.contains(&format!("architecture \"{name}\" is not supported")), "{error}");
     assert!(error.ends_with("supported: llama, mistral, qwen2, qwen3"), "{error}");
+}
+
+#[rstest]
+#[case("llama")]
+#[case("llama3")]
+#[case("mistral")]
+#[case("qwen2")]
+#[case("qwen3")]
+fn adapters_are_read_written_and_read_again(#[case] name: &str) {
+    let config = ModelConfig::from_dir(&golden("models").join(name)).unwrap();
+    let adapter = Adapter::read(&golden("adapters").join(name), &config).unwrap();
+    assert_eq!(adapter.modules.len(), 2 * 7);
+    assert_eq!((adapter.config.r, adapter.config.alpha, adapter.config.scale()), (4, 8.0, 8.0 / 4.0));
+    assert!(adapter.modules.values().all(|(_, b)| b.data.iter().any(|x| *x != 0.0)), "B is trained");
+    let dir = tempfile::tempdir().unwrap();
+    adapter.write(dir.path()).unwrap();
+    assert_eq!(Adapter::read(dir.path(), &config).unwrap(), adapter);
+}
+
+#[test]
+fn an_adapter_of_another_model_is_refused() {
+    let config = ModelConfig::from_dir(&golden("models/llama")).unwrap();
+    let error = Adapter::read(&golden("adapters/qwen3"), &config).unwrap_err().to_string();
+    let expected = "tensor \"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight\": \
+                    expected shape [64, 4], found [96, 4]";
+    assert!(error.ends_with(expected), "{error}");
+    let error = Adapter::read(&golden("adapters/phi3"), &config).unwrap_err().to_string();
+    assert!(error.contains("mlp.gate_up_proj.lora_A.weight\" matches no linear module of the model"), "{error}");
+}
+
+#[rstest]
+#[case("qwen3", None, StorageDtype::F32)]
+#[case("qwen2", Some(StorageDtype::BF16), StorageDtype::BF16)]
+#[case("llama3", Some(StorageDtype::F16), StorageDtype::F16)]
+fn a_merged_model_is_the_base_plus_the_scaled_product(
+    #[case] name: &str,
+    #[case] asked: Option<StorageDtype>,
+    #[case] dtype: StorageDtype,
+) {
+    let (model, adapter_dir) = (golden("models").join(name), golden("adapters").join(name));
+    let out = tempfile::tempdir().unwrap();
+    let summary = merge_adapter(&model, &adapter_dir, out.path(), asked).unwrap();
+    let config = ModelConfig::from_dir(out.path()).unwrap();
+    let adapter = Adapter::read(&adapter_dir, &config).unwrap();
+    assert_eq!((summary.num_merged, summary.dtype, summary.scale), (14, dtype, 2.0));
+    assert_eq!(config.dtype.as_deref(), Some(dtype.name()));
+    assert!(out.path().join("tokenizer.json").is_file() && out.path().join("generation_config.json").is_file());
+    let (base, merged) = (WeightFiles::open(&model).unwrap(), WeightFiles::open(out.path()).unwrap());
+    for spec in config.tensors() {
+        let (w, found) = (base.read(&spec.name).unwrap().data, merged.read(&spec.name).unwrap().data);
+        let Some((a, b)) = spec.name.strip_suffix(".weight").and_then(|module| adapter.modules.get(module)) else {
+            assert!(w.iter().map(|x| dtype.round(*x)).eq(found), "{}", spec.name);
+            continue;
+        };
+        let width = spec.shape[1];
+        for (place, found) in found.into_iter().enumerate() {
+            let (row, column) = (place / width, place % width);
+            let product: f64 =
+                (0..4).map(|k| f64::from(b.data[row * 4 + k]) * f64::from(a.data[k * width + column])).sum();
+            let expected = f64::from(w[place]) + 2.0 * product;
+            let tolerance = match dtype {
+                StorageDtype::F32 => 1e-6,
+                StorageDtype::F16 => 2.0_f64.powi(-11),
+                StorageDtype::BF16 => 2.0_f64.powi(-8),
+            };
+            assert!((f64::from(found) - expected).abs() <= tolerance * (1.0 + expected.abs()), "{}", spec.name);
+        }
+    }
 }

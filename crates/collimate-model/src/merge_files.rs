@@ -1,0 +1,168 @@
+//! Merging a LoRA adapter into its base model's files, tensor by tensor.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::config::ModelConfig;
+use crate::error::ModelError;
+use crate::peft::Adapter;
+use crate::shards;
+use crate::weights::{HostTensor, WeightFiles};
+use crate::write_weights::{StorageDtype, try_write_model};
+
+/// Weights beyond this go to several files, as transformers divides them.
+const MAX_SHARD_BYTES: usize = 5_000_000_000;
+
+/// Files of a model folder that a merged model needs unchanged.
+const SIDE_FILES: [&str; 10] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// What [`merge_adapter`] did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MergeSummary {
+    /// Tensors written.
+    pub num_tensors: usize,
+    /// Tensors that the adapter changed.
+    pub num_merged: usize,
+    /// The factor on `B A`.
+    pub scale: f64,
+    /// The type that the weights are now stored in.
+    pub dtype: StorageDtype,
+    /// Largest absolute change of a weight, before it was rounded to that type.
+    pub largest_change: f32,
+    /// Files copied beside the weights.
+    pub copied: Vec<PathBuf>,
+}
+
+/// Writes the model with the adapter in its weights: `W + s · B A`, computed in float32.
+///
+/// `dtype` is the type to store; none keeps the base model's, float32 where that has several. Tokenizer files and
+/// `generation_config.json` are copied from the base model. The first and the last changed tensor are read back and
+/// compared. One tensor is in memory at a time.
+///
+/// # Errors
+/// [`ModelError`] where model or adapter cannot be read, do not fit each other, where `output_dir` is one of theirs or
+/// holds weights already, or where it cannot be written.
+pub fn merge_adapter(
+    model_dir: &Path,
+    adapter_dir: &Path,
+    output_dir: &Path,
+    dtype: Option<StorageDtype>,
+) -> Result<MergeSummary, ModelError> {
+    let config = ModelConfig::from_dir(model_dir)?;
+    let weights = WeightFiles::open(model_dir)?;
+    let specs = config.tensors();
+    weights.check(&specs)?;
+    let adapter = Adapter::read(adapter_dir, &config)?;
+    output_is_free(output_dir, [model_dir, adapter_dir])?;
+    let dtype = dtype.unwrap_or_else(|| {
+        let stored = |name: &str| weights.dtype(name).and_then(StorageDtype::from_stored);
+        let first = stored(&specs[0].name).unwrap_or(StorageDtype::F32);
+        if specs.iter().all(|spec| stored(&spec.name) == Some(first)) { first } else { StorageDtype::F32 }
+    });
+    let mut largest_change = 0.0_f32;
+    let tensors = specs.iter().map(|spec| {
+        let (tensor, change) = merged(&weights, &adapter, &spec.name)?;
+        largest_change = largest_change.max(change);
+        Ok((spec.name.clone(), tensor))
+    });
+    try_write_model(output_dir, &config, tensors, dtype, MAX_SHARD_BYTES)?;
+    let copied = copy_side_files(model_dir, output_dir)?;
+    read_back(output_dir, &weights, &adapter, dtype)?;
+    Ok(MergeSummary {
+        num_tensors: specs.len(),
+        num_merged: adapter.modules.len(),
+        scale: adapter.config.scale(),
+        dtype,
+        largest_change,
+        copied,
+    })
+}
+
+/// Copies tokenizer files, chat template and `generation_config.json` of a model folder, those that are there.
+///
+/// # Errors
+/// [`ModelError::Io`] naming the file that could not be copied.
+pub fn copy_side_files(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    fs::create_dir_all(to).map_err(ModelError::io(to))?;
+    let mut copied = Vec::new();
+    for name in SIDE_FILES {
+        let source = from.join(name);
+        if source.is_file() {
+            fs::copy(&source, to.join(name)).map_err(ModelError::io(&source))?;
+            copied.push(to.join(name));
+        }
+    }
+    Ok(copied)
+}
+
+/// A tensor of the merged model and the largest absolute change in it.
+fn merged(weights: &WeightFiles, adapter: &Adapter, name: &str) -> Result<(HostTensor, f32), ModelError> {
+    let mut tensor = weights.read(name)?;
+    let module = name.strip_suffix(".weight").and_then(|module| adapter.modules.get(module));
+    let change = module.map_or(0.0, |(a, b)| add_product(&mut tensor, a, b, adapter.config.scale() as f32));
+    Ok((tensor, change))
+}
+
+/// `weight += scale · B A`; returns the largest absolute change.
+///
+/// # Shapes
+/// weight [out, in], A [r, in], B [out, r].
+fn add_product(weight: &mut HostTensor, a: &HostTensor, b: &HostTensor, scale: f32) -> f32 {
+    let (r, width) = (a.shape[0], a.shape[1]);
+    let rows = weight.data.par_chunks_mut(width).zip(b.data.par_chunks(r));
+    let changes = rows.map(|(row, b_row)| {
+        let mut change = vec![0.0_f32; width];
+        for (factor, a_row) in b_row.iter().zip(a.data.chunks_exact(width)) {
+            change.iter_mut().zip(a_row).for_each(|(sum, x)| *sum += factor * x);
+        }
+        row.iter_mut().zip(change).fold(0.0_f32, |largest, (weight, change)| {
+            let change = scale * change;
+            *weight += change;
+            largest.max(change.abs())
+        })
+    });
+    changes.reduce(|| 0.0, f32::max)
+}
+
+fn output_is_free(output: &Path, sources: [&Path; 2]) -> Result<(), ModelError> {
+    let taken = |reason: &str| ModelError::OutputTaken { path: output.to_owned(), reason: reason.to_owned() };
+    let Ok(place) = output.canonicalize() else { return Ok(()) };
+    if sources.iter().any(|source| source.canonicalize().is_ok_and(|source| source == place)) {
+        return Err(taken("it is the folder of the model or of the adapter"));
+    }
+    if shards::has_weights(output) {
+        return Err(taken("it holds a model's weights already"));
+    }
+    Ok(())
+}
+
+/// Opens what was written as any model is opened, and compares its first and last changed tensor.
+fn read_back(output: &Path, weights: &WeightFiles, adapter: &Adapter, dtype: StorageDtype) -> Result<(), ModelError> {
+    let written = WeightFiles::open(output)?;
+    written.check(&ModelConfig::from_dir(output)?.tensors())?;
+    let changed = [adapter.modules.keys().next(), adapter.modules.keys().next_back()];
+    for module in changed.into_iter().flatten() {
+        let tensor = format!("{module}.weight");
+        let expected = merged(weights, adapter, &tensor)?.0.data.into_iter().map(|x| dtype.round(x).to_bits());
+        if !expected.eq(written.read(&tensor)?.data.into_iter().map(f32::to_bits)) {
+            return Err(ModelError::ReadBack { path: output.to_owned(), tensor });
+        }
+    }
+    Ok(())
+}
