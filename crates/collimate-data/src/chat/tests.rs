@@ -1,0 +1,164 @@
+use chrono::NaiveDate;
+use rstest::rstest;
+
+use super::*;
+
+fn conversation(turns: &[(&str, &str)]) -> Vec<Message> {
+    turns.iter().map(|(role, content)| Message { role: (*role).to_owned(), content: (*content).to_owned() }).collect()
+}
+
+fn template(source: &str) -> ChatTemplate {
+    let tokens = [("bos_token", "<s>"), ("eos_token", "</s>")];
+    let tokens = tokens.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+    let now = NaiveDate::from_ymd_opt(2024, 7, 6).and_then(|day| day.and_hms_opt(9, 5, 0)).unwrap();
+    ChatTemplate::new(source, tokens).unwrap().with_now(now).unwrap()
+}
+
+fn render(source: &str, turns: &[(&str, &str)], add_generation_prompt: bool) -> Result<String, String> {
+    template(source).render(&conversation(turns), add_generation_prompt).map_err(|error| error.to_string())
+}
+
+const HEADERS: &str = include_str!("fixtures/headers.jinja");
+const INSTRUCTIONS: &str = include_str!("fixtures/instructions.jinja");
+const TOOLS: &str = include_str!("fixtures/tools.jinja");
+const TURNS: &str = include_str!("fixtures/turns.jinja");
+
+#[test]
+fn header_style_prints_the_date_and_bos() {
+    let text = render(HEADERS, &[("system", " Be brief. "), ("user", "Hi\n")], true).unwrap();
+    let expected = "<s><|start_header_id|>system<|end_header_id|>\n\nDate of today: 06 Jul 2024\n\nBe brief.<|eot_id|>\
+                    <|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\
+                    <|start_header_id|>assistant<|end_header_id|>\n\n";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn header_style_without_a_system_message_still_has_the_date() {
+    let text = render(HEADERS, &[("user", "Hi"), ("assistant", "Yo")], false).unwrap();
+    let expected = "<s><|start_header_id|>system<|end_header_id|>\n\nDate of today: 06 Jul 2024\n\n<|eot_id|>\
+                    <|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\
+                    <|start_header_id|>assistant<|end_header_id|>\n\nYo<|eot_id|>";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn instruction_style_puts_the_system_message_into_the_last_user_turn() {
+    let turns = [("system", "Be brief."), ("user", "A"), ("assistant", " B "), ("user", "C")];
+    let text = render(INSTRUCTIONS, &turns, true).unwrap();
+    assert_eq!(text, "<s>[INST] A [/INST] B</s>[INST] Be brief.\n\nC [/INST]");
+}
+
+#[test]
+fn a_template_can_refuse_a_conversation() {
+    let error = render(INSTRUCTIONS, &[("user", "A"), ("user", "B")], true).unwrap_err();
+    assert_eq!(error, "chat template: user and assistant must take turns; 2 user turns (line 11 of the template)");
+}
+
+#[test]
+fn tools_style_without_tools() {
+    let turns = [("user", "A"), ("assistant", "<think>\nhm\n</think>\n\nB"), ("user", "C"), ("assistant", "D")];
+    let text = render(TOOLS, &turns, false).unwrap();
+    let expected = "<|im_start|>user\nA<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n<|im_start|>user\nC<|im_end|>\n\
+                    <|im_start|>assistant\n<think>\n\n</think>\n\nD<|im_end|>\n";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn turns_style_renames_the_assistant_and_refuses_a_system_message() {
+    let text = render(TURNS, &[("user", " A "), ("assistant", "B")], true).unwrap();
+    let expected =
+        "<s><start_of_turn>user\nA<end_of_turn>\n<start_of_turn>model\nB<end_of_turn>\n<start_of_turn>model\n";
+    assert_eq!(text, expected);
+    assert!(render(TURNS, &[("system", "x")], true).unwrap_err().contains("system role not supported"));
+}
+
+#[rstest]
+#[case("{{ '<a>' | tojson }}", r#""<a>""#)]
+#[case("{{ {'b': 1, 'a': [1.5, none, true]} | tojson }}", r#"{"b": 1, "a": [1.5, null, true]}"#)]
+#[case("{{ {'b': 1, 'a': []} | tojson(indent=2) }}", "{\n  \"b\": 1,\n  \"a\": []\n}")]
+#[case(
+    "{{ {'b': [1, {}], 'a': 2} | tojson(indent=4, sort_keys=true) }}",
+    "{\n    \"a\": 2,\n    \"b\": [\n        1,\n        {}\n    ]\n}"
+)]
+#[case("{{ [1, 2] | tojson(separators=(',', ':')) }}", "[1,2]")]
+#[case("{{ '½ 多\\n' | tojson }}", "\"½ 多\\n\"")]
+#[case("{{ '½ 😀' | tojson(ensure_ascii=true) }}", "\"\\u00bd \\ud83d\\ude00\"")]
+#[case("{{ [true, none, 'it\\'s', {'k': 1}] }}", "[True, None, \"it's\", {'k': 1}]")]
+#[case("{{ true }}{{ none }}{{ missing }}{{ 1.0 }}", "TrueNone1.0")]
+#[case("{{ true | string + '!' }}", "True!")]
+#[case("{% if 'ab' is iterable and 'ab' is sequence and 'ab' is string and {} is mapping %}y{% endif %}", "y")]
+#[case("{{ ' a b '.strip().split(' ')[-1] ~ 'x'.upper() }}", "bX")]
+#[case(
+    "{{ {'a': 1}.get('b', 'none') }}{% for k, v in {'z': 1, 'y': 2}.items() %}{{ k }}{{ v }}{% endfor %}",
+    "nonez1y2"
+)]
+#[case(
+    "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% elif i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+    "02"
+)]
+#[case("a\n    {% if true %}\nb\n    {% endif %}\nc\n", "a\nb\nc")]
+#[case("a\n\n", "a\n")]
+#[case("{# note #}\na", "a")]
+#[case("a\r\nb", "a\nb")]
+#[case("a {%- generation -%} b {% endgeneration %}\nc", "ab c")]
+#[case("{%generation%}{% set x = 1 %}{{ x }}{%+ endgeneration %}", "1")]
+#[case("{{ strftime_now('%Y-%m-%d %H:%M %b') }}", "2024-07-06 09:05 Jul")]
+#[case("{{ 'x' if tools is none and not documents }}", "x")]
+#[case("{{ ['a', 'b', 'c'][::-1] | join(',') }}{{ 'abc'[1:] }}", "c,b,abc")]
+fn renders_as_jinja2_does(#[case] source: &str, #[case] expected: &str) {
+    assert_eq!(render(source, &[], false).unwrap(), expected);
+}
+
+#[rstest]
+#[case("{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}", "engine ran out of fuel")]
+#[case("{% set x = '0123456789' * 99999 %}{% for a in range(999) %}{{ x }}{% endfor %}", "grows beyond 67108864 bytes")]
+#[case("{{ messages.x.y }}", "undefined value")]
+#[case("{{ strftime_now('%Q') }}", "strftime_now does not know the format \"%Q\"")]
+#[case("{{ raise_exception('no') }}", "no (line 1 of the template)")]
+fn stops_with_an_error(#[case] source: &str, #[case] expected: &str) {
+    let error = render(source, &[], false).unwrap_err();
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn a_syntax_error_names_its_line() {
+    let error = ChatTemplate::new("a\n{% if %}", BTreeMap::new()).unwrap_err().to_string();
+    assert!(error.starts_with("chat template: ") && error.ends_with("(line 2 of the template)"), "{error}");
+}
+
+fn model_dir(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    dir
+}
+
+#[rstest]
+#[case::file_before_config(&[("chat_template.jinja", "A{{ eos_token }}"), ("tokenizer_config.json", r#"{"eos_token": "!", "chat_template": "B"}"#)], Some("A!"))]
+#[case::string(&[("tokenizer_config.json", r#"{"bos_token": {"content": "^"}, "chat_template": "B{{ bos_token }}"}"#)], Some("B^"))]
+#[case::named(&[("tokenizer_config.json", r#"{"chat_template": [{"name": "rag", "template": "R"}, {"name": "default", "template": "D"}]}"#)], Some("D"))]
+#[case::only_one(&[("tokenizer_config.json", r#"{"chat_template": [{"name": "x", "template": "X"}]}"#)], Some("X"))]
+#[case::null(&[("tokenizer_config.json", r#"{"chat_template": null}"#)], None)]
+#[case::no_files(&[], None)]
+fn finds_the_template_of_a_folder(#[case] files: &[(&str, &str)], #[case] expected: Option<&str>) {
+    let dir = model_dir(files);
+    let template = ChatTemplate::from_model_dir(dir.path()).unwrap();
+    let text = template.map(|template| template.render(&[], false).unwrap());
+    assert_eq!(text.as_deref(), expected);
+}
+
+#[rstest]
+#[case(r#"{"chat_template": 3}"#, "field \"chat_template\": expected a string or a list")]
+#[case(
+    r#"{"chat_template": [{"name": "a", "template": ""}, {"name": "b", "template": ""}]}"#,
+    "named default, found a, b"
+)]
+#[case(r#"{"bos_token": 3}"#, "field \"bos_token\": expected a string or an object with \"content\"")]
+#[case("[]", "expected a JSON object")]
+#[case("{", "tokenizer_config.json:1:1: not valid JSON")]
+fn a_bad_tokenizer_config_is_named(#[case] config: &str, #[case] expected: &str) {
+    let dir = model_dir(&[("tokenizer_config.json", config)]);
+    let error = ChatTemplate::from_model_dir(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer_config.json") && error.contains(expected), "{error}");
+}

@@ -1,0 +1,80 @@
+//! What the model sees of a group and what is scored, for the eyes.
+
+use std::fmt::Write as _;
+
+use crate::{DataError, TextTokenizer, TokenizedGroup};
+
+const DIM: &str = "\x1b[2m";
+const BOLD: &str = "\x1b[1m";
+const SHADES: [&str; 2] = ["\x1b[38;5;39m", "\x1b[38;5;75m"];
+const END: &str = "\x1b[1;97;41m";
+const RESET: &str = "\x1b[0m";
+
+/// A group as text: the prompt, then each response with its reward, its scored tokens, EOS and what was cut.
+///
+/// With `color` the prompt is dim, the scored tokens alternate between two shades, and EOS or the end of turn is white on red;
+/// without, `|` stands between tokens. Control characters of the data are shown as escapes, so that they cannot reach
+/// the terminal; line ends are shown as `↵`.
+///
+/// # Errors
+/// [`DataError::Encoding`] where the tokenizer cannot decode the ids.
+pub fn preview(group: &TokenizedGroup, tokenizer: &TextTokenizer, color: bool) -> Result<String, DataError> {
+    let paint = Paint { color };
+    let mut out = paint.wrap(BOLD, &format!("line {}", group.line));
+    let _ = writeln!(out, " · prompt {}{}", tokens(group.prompt_ids.len()), cut(group.num_prompt_cut, "start"));
+    let prompt = tokenizer.pieces(&group.prompt_ids)?.concat();
+    let _ = writeln!(out, "{}", paint.wrap(DIM, &visible(&prompt)));
+    for (k, response) in group.responses.iter().enumerate() {
+        let heading = format!("[{k}] reward {}", response.reward);
+        let _ = write!(out, "{}", paint.wrap(BOLD, &heading));
+        let _ = writeln!(out, " · {} scored{}", tokens(response.ids.len()), cut(response.num_cut, "end"));
+        let _ = writeln!(out, "{}", paint.tokens(&response.ids, tokenizer)?);
+    }
+    Ok(out)
+}
+
+struct Paint {
+    color: bool,
+}
+
+impl Paint {
+    fn wrap(&self, style: &str, text: &str) -> String {
+        if self.color { format!("{style}{text}{RESET}") } else { text.to_owned() }
+    }
+
+    fn tokens(&self, ids: &[u32], tokenizer: &TextTokenizer) -> Result<String, DataError> {
+        let pieces = tokenizer.pieces(ids)?;
+        let painted = ids.iter().zip(&pieces).enumerate().map(|(i, (id, piece))| {
+            let last = i + 1 == ids.len();
+            let ends = *id == tokenizer.eos_id() || (last && tokenizer.is_special(*id));
+            let style = if ends { END } else { SHADES[i % 2] };
+            self.wrap(style, &visible(piece))
+        });
+        let painted: Vec<_> = painted.collect();
+        Ok(painted.join(if self.color { "" } else { "|" }))
+    }
+}
+
+fn tokens(count: usize) -> String {
+    format!("{count} token{}", if count == 1 { "" } else { "s" })
+}
+
+fn cut(count: usize, side: &str) -> String {
+    if count == 0 { String::new() } else { format!(", {} cut from its {side}", tokens(count)) }
+}
+
+/// Text without characters that steer a terminal.
+fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push('↵'),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
