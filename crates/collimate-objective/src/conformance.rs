@@ -1,6 +1,6 @@
 //! The laws that every objective obeys, run by a plugin in one line.
 //!
-//! ```ignore
+//! ```text
 //! #[test]
 //! fn obeys_the_laws_of_objectives() -> Result<(), collimate_objective::conformance::Failure> {
 //!     collimate_objective::conformance::check("margin_dpo")

@@ -23,6 +23,9 @@ pub mod parameters;
 pub mod registry;
 pub mod values;
 
+#[cfg(test)]
+mod tests;
+
 pub use burn;
 pub use inventory;
 pub use serde;

@@ -213,3 +213,29 @@ macro_rules! register_objective {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_plugins_of_one_name_are_refused_with_both_places() {
+        fn never(_: &'static str, _: &Map<String, Value>) -> Result<Box<dyn Objective>, ObjectiveError> {
+            Err(ObjectiveError::EmptyBatch)
+        }
+        let plugin = |location| ObjectivePlugin {
+            name: "twice",
+            summary: "",
+            formula: "",
+            paper: "",
+            location,
+            defaults: || Value::Null,
+            build: never,
+        };
+        let error = check_names(&[&plugin("a.rs:1"), &plugin("b.rs:2")]).expect_err("one name, two plugins");
+        assert_eq!(
+            error.to_string(),
+            r#"two objectives are called "twice": one from a.rs:1, one from b.rs:2; rename one of them"#
+        );
+    }
+}

@@ -1,0 +1,14 @@
+//! Independent gradients (dfdx, finite differences) and golden files, for tests only.
+//!
+//! Shares no code with what it checks: formulas are written again, on another tensor library, group by group and in
+//! the plainest form. It is accurate for moderate log-ratios (|h| below about 30), not at extremes.
+//!
+//! Legend: B prompts (groups), K responses of a prompt.
+
+mod differences;
+mod golden;
+mod losses;
+
+pub use differences::central_differences;
+pub use golden::{GoldenError, ObjectiveRow, golden_dir, objective_rows};
+pub use losses::{LossAndGradient, OracleGroup, dpo, infonca, nca};
