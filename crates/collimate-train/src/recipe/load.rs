@@ -109,7 +109,11 @@ impl Loader {
             }
             return Ok(());
         }
-        self.set(key, &value, origin)?;
+        match self.set(key, &value, origin.clone()) {
+            // A folder called 2024 is text, although YAML reads a number.
+            Err(RecipeError::Type { .. }) => self.set(key, &Value::String(text.to_owned()), origin)?,
+            result => result?,
+        }
         self.fold_flat();
         Ok(())
     }
