@@ -66,6 +66,16 @@ impl GroupBatch {
         batch
     }
 
+    /// Packs prompts alone, each its own span with no responses: what generation starts from.
+    pub fn prompts(prompts: &[Vec<u32>]) -> Self {
+        let mut batch = Self::empty();
+        for ids in prompts {
+            let span = batch.push(ids, 0);
+            batch.spans.push(span);
+        }
+        batch
+    }
+
     /// Number of tokens, N.
     pub fn num_tokens(&self) -> usize {
         self.tokens.len()

@@ -10,6 +10,24 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelError {
+    /// A token id is not in the model's vocabulary.
+    #[error("token {token} is outside the model's vocabulary of {vocab_size}: the tokenizer is of another model")]
+    TokenOutOfRange {
+        /// The token id.
+        token: u32,
+        /// Number of tokens that the model has.
+        vocab_size: usize,
+    },
+
+    /// A sequence is longer than the model's rotary scaling can serve for several responses at once.
+    #[error("a sequence of {length} tokens is longer than the {limit} of max_position_embeddings, where dynamic rotary scaling would change: set max_length")]
+    SequenceTooLong {
+        /// Tokens of prompt and response.
+        length: usize,
+        /// The longest that can be scored.
+        limit: usize,
+    },
+
     /// A file could not be opened, read or written.
     #[error("{}: {source}", path.display())]
     Io {

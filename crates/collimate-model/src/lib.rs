@@ -1,20 +1,33 @@
 //! Decoder models from Hugging Face folders: log-probs of responses out, coefficients in.
 
-
 mod atomic;
+mod causal_lm;
 mod config;
+mod decoder;
+mod dropout;
 mod error;
+mod generate;
 #[cfg(test)]
 mod golden_files_tests;
+#[cfg(test)]
+mod golden_scores_tests;
+mod layout;
+mod logprob;
 mod merge_files;
 mod names;
+mod pack;
 mod peft;
+mod rope;
 mod shards;
 mod weights;
 mod write_weights;
 
+pub use causal_lm::{CausalLm, ForwardOptions, Tape, TokenLogps, Trainable};
 pub use config::{Activation, Architecture, AttentionBias, ModelConfig, RopeScaling};
+pub use dropout::DropoutKey;
 pub use error::ModelError;
+pub use generate::GenerateOptions;
+pub use layout::ParameterInfo;
 pub use merge_files::{MergeSummary, copy_side_files, merge_adapter};
 pub use names::{LinearSpec, TensorSpec, linear_modules};
 pub use peft::{Adapter, LoraConfig, LoraTargets};

@@ -1,0 +1,155 @@
+//! Greedy and sampled generation with a key-value cache; a prompt is computed once for all its samples.
+
+mod cache;
+mod sampling;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use collimate_data::GroupBatch;
+
+use self::cache::{Cache, LayerCache};
+pub use self::sampling::GenerateOptions;
+use self::sampling::{Sampler, draw_key};
+use crate::causal_lm::{CausalLm, floats};
+use crate::decoder::Projections;
+use crate::error::ModelError;
+use crate::pack::rotary;
+
+/// Sequences that are decoded together at most.
+const MAX_SEQUENCES: usize = 256;
+
+/// One sequence being generated.
+struct Sequence {
+    prompt: usize,
+    sample: usize,
+    ids: Vec<u32>,
+    finished: bool,
+}
+
+impl<B: Backend> CausalLm<B> {
+    /// Generates `options.num_samples` continuations of each prompt, by prompt and sample.
+    ///
+    /// A continuation ends with the stop token that ended it, or has `max_new_tokens` tokens. What is drawn depends on
+    /// the seed and on the numbers of prompt and sample only, not on what else is in the batch.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary.
+    pub fn generate(
+        &self,
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
+        let per_chunk = (MAX_SEQUENCES / options.num_samples.max(1)).max(1);
+        let mut outputs = Vec::with_capacity(prompts.len());
+        for (chunk, prompts) in prompts.chunks(per_chunk).enumerate() {
+            let generated = self.generate_chunk(prompts, options, chunk * per_chunk)?;
+            progress(generated.len());
+            outputs.extend(generated);
+        }
+        Ok(outputs)
+    }
+
+    fn generate_chunk(
+        &self,
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        first_prompt: usize,
+    ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
+        let (logits, mut cache) = self.prefill(prompts, options)?;
+        let mut active: Vec<Sequence> = (0..prompts.len())
+            .flat_map(|prompt| (0..options.num_samples).map(move |sample| (prompt, sample)))
+            .map(|(prompt, sample)| Sequence { prompt, sample, ids: Vec::new(), finished: false })
+            .collect();
+        let mut done = vec![vec![Vec::new(); options.num_samples]; prompts.len()];
+        let sampler = Sampler::new(options);
+        // Prefill gives one row of logits a prompt; its samples share it.
+        let mut rows: Vec<f32> = floats(logits);
+        let vocab = self.config.vocab_size;
+        for step in 0..options.max_new_tokens {
+            for (row, sequence) in active.iter_mut().enumerate() {
+                let row = if step == 0 { sequence.prompt } else { row };
+                let key = draw_key(options.seed, first_prompt + sequence.prompt, sequence.sample, step);
+                let token = sampler.draw(&rows[row * vocab..(row + 1) * vocab], key);
+                sequence.ids.push(token);
+                sequence.finished = options.stop_ids.contains(&token);
+            }
+            if active.iter().any(|s| s.finished) {
+                let kept: Vec<usize> = (0..active.len()).filter(|&i| !active[i].finished).collect();
+                cache.keep(&kept, &self.device);
+                let (finished, rest) = active.into_iter().partition(|s| s.finished);
+                active = rest;
+                store(finished, &mut done);
+            }
+            if active.is_empty() || step + 1 == options.max_new_tokens {
+                break;
+            }
+            let last: Vec<u32> = active.iter().map(|s| s.ids[s.ids.len() - 1]).collect();
+            rows = floats(self.decode(&last, &mut cache));
+        }
+        store(active, &mut done);
+        Ok(done)
+    }
+
+    /// Computes the prompts, [B, V] logits of their next tokens, and the cache with a row for each sample.
+    fn prefill(&self, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<(Tensor<B, 2>, Cache<B>), ModelError> {
+        let batch = GroupBatch::prompts(prompts);
+        self.check(&batch)?;
+        let pack = self.pack::<B>(&batch);
+        let decoder = self.decoder(&self.params, true, None);
+        let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        let mut cache = Cache::new(&lengths, options.num_samples, options.max_new_tokens);
+        let mut x = decoder.embed(pack.tokens.clone());
+        for layer in 0..self.config.num_hidden_layers {
+            let p = decoder.projections(layer, x.clone(), pack.cos.clone(), pack.sin.clone());
+            cache.push_layer(&p.k, &p.v, &batch.spans);
+            let attended = decoder.attention(p, &pack, self.config.layer_windows[layer]);
+            x = decoder.after_attention(layer, x, attended);
+        }
+        let last: Vec<i32> = batch.spans.iter().map(|span| span.end as i32 - 1).collect();
+        let last = Tensor::from_data(TensorData::new(last, [prompts.len()]), &self.device);
+        let hidden = decoder.final_norm(x.select(0, last));
+        Ok((self.head().logits(hidden), cache))
+    }
+
+    /// One token further for every active sequence: [S] tokens to [S, V] logits.
+    fn decode(&self, tokens: &[u32], cache: &mut Cache<B>) -> Tensor<B, 2> {
+        let decoder = self.decoder(&self.params, true, None);
+        let count = tokens.len();
+        let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
+        let ids = Tensor::from_data(TensorData::new(ids, [count]), &self.device);
+        let (cos, sin) = rotary::<B>(&self.rope, &cache.positions(), &self.device);
+        let mut x = decoder.embed(ids);
+        for layer in 0..self.config.num_hidden_layers {
+            let p = decoder.projections(layer, x.clone(), cos.clone(), sin.clone());
+            let mask = cache.mask(self.config.layer_windows[layer], &self.device);
+            let attended = self.attend_to_cache(p, cache.append(layer), mask);
+            x = decoder.after_attention(layer, x, attended);
+        }
+        cache.advance();
+        self.head().logits(decoder.final_norm(x))
+    }
+
+    /// Attention of one query a sequence over its cache, [S, H · head_dim].
+    fn attend_to_cache(
+        &self,
+        p: Projections<B>,
+        (layer, at): (&mut LayerCache<B>, usize),
+        mask: Tensor<B, 4>,
+    ) -> Tensor<B, 2> {
+        let (heads, kv_heads, dim) =
+            (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim);
+        let count = p.q.dims()[0];
+        let (k, v) = layer.append(p.k.unsqueeze_dim(2), p.v.unsqueeze_dim(2), at);
+        let q = p.q.reshape([count, kv_heads, heads / kv_heads, dim]);
+        let scores = q.matmul(k.swap_dims(2, 3)).mul_scalar(1.0 / (dim as f64).sqrt()) + mask;
+        let mixed = burn::tensor::activation::softmax(scores, 3).matmul(v);
+        mixed.reshape([count, heads * dim])
+    }
+}
+
+fn store(sequences: Vec<Sequence>, done: &mut [Vec<Vec<u32>>]) {
+    for sequence in sequences {
+        done[sequence.prompt][sequence.sample] = sequence.ids;
+    }
+}

@@ -1,0 +1,114 @@
+//! Keys and values of the tokens so far, a row a sequence.
+
+use std::ops::Range;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+
+const MASKED: f32 = -3.0e4;
+
+/// Keys and values of one layer, [S, H_kv, T, head_dim].
+pub(super) struct LayerCache<B: Backend> {
+    keys: Option<Tensor<B, 4>>,
+    values: Option<Tensor<B, 4>>,
+}
+
+impl<B: Backend> LayerCache<B> {
+    /// Writes [S, H_kv, 1, head_dim] at slot `at`; returns all slots up to and including it.
+    pub(super) fn append(&mut self, k: Tensor<B, 4>, v: Tensor<B, 4>, at: usize) -> (Tensor<B, 4>, Tensor<B, 4>) {
+        (write(&mut self.keys, k, at), write(&mut self.values, v, at))
+    }
+}
+
+/// Assigns in place: the stored tensor is taken out first, so that it has one owner and is not copied.
+fn write<B: Backend>(stored: &mut Option<Tensor<B, 4>>, new: Tensor<B, 4>, at: usize) -> Tensor<B, 4> {
+    let Some(all) = stored.take() else { return new };
+    let [count, heads, _, dim] = all.dims();
+    let all = all.slice_assign([0..count, 0..heads, at..at + 1, 0..dim], new);
+    let seen = all.clone().narrow(2, 0, at + 1);
+    *stored = Some(all);
+    seen
+}
+
+/// The caches of all layers. Prompts start at slot 0; generated tokens follow from the longest prompt's end.
+pub(super) struct Cache<B: Backend> {
+    layers: Vec<LayerCache<B>>,
+    /// Prompt tokens of each row, [S].
+    prompt_lengths: Vec<usize>,
+    num_samples: usize,
+    longest: usize,
+    capacity: usize,
+    generated: usize,
+}
+
+impl<B: Backend> Cache<B> {
+    pub(super) fn new(lengths: &[usize], num_samples: usize, max_new_tokens: usize) -> Self {
+        let prompt_lengths = lengths.iter().flat_map(|&n| std::iter::repeat_n(n, num_samples)).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let capacity = longest + max_new_tokens;
+        Self { layers: Vec::new(), prompt_lengths, num_samples, longest, capacity, generated: 0 }
+    }
+
+    /// Adds a layer from packed prompts, [N, H_kv, head_dim].
+    pub(super) fn push_layer(&mut self, k: &Tensor<B, 3>, v: &Tensor<B, 3>, spans: &[Range<usize>]) {
+        let rows = |packed: &Tensor<B, 3>| {
+            let [_, heads, dim] = packed.dims();
+            let rows = spans.iter().map(|span| {
+                let prompt = packed.clone().narrow(0, span.start, span.len()).swap_dims(0, 1);
+                let empty = Tensor::zeros([heads, self.capacity - span.len(), dim], &packed.device());
+                Tensor::cat(vec![prompt, empty], 1).unsqueeze::<4>().repeat_dim(0, self.num_samples)
+            });
+            Some(Tensor::cat(rows.collect(), 0))
+        };
+        let layer = LayerCache { keys: rows(k), values: rows(v) };
+        self.layers.push(layer);
+    }
+
+    /// Position of the next token of each row, [S].
+    pub(super) fn positions(&self) -> Vec<u32> {
+        self.prompt_lengths.iter().map(|n| (n + self.generated) as u32).collect()
+    }
+
+    /// Additive mask [S, 1, 1, T] over the slots up to the token being decoded.
+    pub(super) fn mask(&self, window: Option<usize>, device: &B::Device) -> Tensor<B, 4> {
+        let slots = self.longest + self.generated + 1;
+        let mut mask = Vec::with_capacity(self.prompt_lengths.len() * slots);
+        for &prompt in &self.prompt_lengths {
+            let now = prompt + self.generated;
+            mask.extend((0..slots).map(|slot| {
+                let position = match slot {
+                    s if s < prompt => s,
+                    s if s >= self.longest => prompt + (s - self.longest),
+                    _ => return MASKED,
+                };
+                if window.is_none_or(|w| now < position + w) { 0.0 } else { MASKED }
+            }));
+        }
+        Tensor::from_data(TensorData::new(mask, [self.prompt_lengths.len(), 1, 1, slots]), device)
+    }
+
+    /// The layer's cache and the slot that the next token takes.
+    pub(super) fn append(&mut self, layer: usize) -> (&mut LayerCache<B>, usize) {
+        (&mut self.layers[layer], self.longest + self.generated)
+    }
+
+    /// The token being decoded is done in every layer.
+    pub(super) fn advance(&mut self) {
+        self.generated += 1;
+    }
+
+    /// Keeps these rows only.
+    pub(super) fn keep(&mut self, rows: &[usize], device: &B::Device) {
+        self.prompt_lengths = rows.iter().map(|&row| self.prompt_lengths[row]).collect();
+        if rows.is_empty() {
+            self.layers.clear();
+            return;
+        }
+        let ids: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+        let ids = Tensor::<B, 1, burn::tensor::Int>::from_data(TensorData::new(ids, [rows.len()]), device);
+        for layer in &mut self.layers {
+            layer.keys = layer.keys.take().map(|t| t.select(0, ids.clone()));
+            layer.values = layer.values.take().map(|t| t.select(0, ids.clone()));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Drawing a token from logits.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// How to generate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// Tokens generated at most for each sample.
+    pub max_new_tokens: usize,
+    /// Samples of each prompt.
+    pub num_samples: usize,
+    /// Divides the logits; 0 takes the likeliest token always.
+    pub temperature: f64,
+    /// Keeps the fewest tokens whose probabilities reach this sum; 1 keeps all.
+    pub top_p: f64,
+    /// Keeps this many of the likeliest tokens; `None` keeps all.
+    pub top_k: Option<usize>,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// Tokens that end a sample.
+    pub stop_ids: Vec<u32>,
+}
+
+impl Default for GenerateOptions {
+    /// One greedy sample of at most 256 tokens.
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 256,
+            num_samples: 1,
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: None,
+            seed: 0,
+            stop_ids: Vec::new(),
+        }
+    }
+}
+
+/// The key of one draw: seed, prompt, sample and step, so that no draw depends on another.
+pub(super) fn draw_key(seed: u64, prompt: usize, sample: usize, step: usize) -> [u8; 32] {
+    let mut key = [0u8; 32];
+    let words = [seed, prompt as u64, sample as u64, step as u64];
+    for (chunk, word) in key.chunks_exact_mut(8).zip(words) {
+        chunk.copy_from_slice(&word.to_le_bytes());
+    }
+    key
+}
+
+pub(super) struct Sampler {
+    temperature: f64,
+    top_p: f64,
+    top_k: Option<usize>,
+}
+
+impl Sampler {
+    pub(super) fn new(options: &GenerateOptions) -> Self {
+        Self { temperature: options.temperature, top_p: options.top_p, top_k: options.top_k }
+    }
+
+    /// Draws a token from logits [V].
+    pub(super) fn draw(&self, logits: &[f32], key: [u8; 32]) -> u32 {
+        let best = argmax(logits);
+        if self.temperature <= 0.0 {
+            return best as u32;
+        }
+        let highest = f64::from(logits[best]);
+        let weight = |&logit: &f32| ((f64::from(logit) - highest) / self.temperature).exp();
+        let mut candidates: Vec<(usize, f64)> = logits.iter().map(weight).enumerate().collect();
+        if self.top_k.is_some() || self.top_p < 1.0 {
+            self.truncate(&mut candidates);
+        }
+        let total: f64 = candidates.iter().map(|(_, w)| w).sum();
+        let mut left = ChaCha8Rng::from_seed(key).random::<f64>() * total;
+        for &(token, weight) in &candidates {
+            left -= weight;
+            if left < 0.0 {
+                return token as u32;
+            }
+        }
+        best as u32
+    }
+
+    /// Keeps the likeliest `top_k`, then the fewest of them whose share reaches `top_p`.
+    fn truncate(&self, candidates: &mut Vec<(usize, f64)>) {
+        candidates.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        if let Some(k) = self.top_k {
+            candidates.truncate(k.max(1));
+        }
+        let total: f64 = candidates.iter().map(|(_, w)| w).sum();
+        let mut sum = 0.0;
+        let reach = candidates.iter().position(|(_, w)| {
+            sum += w;
+            sum >= self.top_p * total
+        });
+        candidates.truncate(reach.map_or(candidates.len(), |last| last + 1));
+    }
+}
+
+fn argmax(logits: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(sampler: &Sampler, logits: &[f32], token: u32) -> f64 {
+        let draws = 20_000;
+        let hits = (0..draws).filter(|&i| sampler.draw(logits, draw_key(7, i, 0, 0)) == token).count();
+        hits as f64 / draws as f64
+    }
+
+    #[test]
+    fn temperature_zero_takes_the_first_of_the_likeliest() {
+        let sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: None };
+        assert_eq!(sampler.draw(&[0.0, 3.0, 3.0, -1.0], draw_key(0, 0, 0, 0)), 1);
+    }
+
+    #[test]
+    fn draws_follow_the_softmax_at_the_temperature() {
+        let sampler = Sampler { temperature: 2.0, top_p: 1.0, top_k: None };
+        // Odds e^{2/2} : 1 between the two tokens.
+        let expected = 1f64.exp() / (1f64.exp() + 1.0);
+        let found = share(&sampler, &[2.0, 0.0], 0);
+        assert!((found - expected).abs() < 5.0 * (0.25f64 / 20_000.0).sqrt(), "{found} against {expected}");
+    }
+
+    #[test]
+    fn top_k_and_top_p_leave_the_tail_out() {
+        let logits = [3f32.ln(), 2f32.ln(), 1f32.ln(), -40.0];
+        let top_k = Sampler { temperature: 1.0, top_p: 1.0, top_k: Some(2) };
+        assert_eq!(share(&top_k, &logits, 2), 0.0);
+        assert!((share(&top_k, &logits, 0) - 3.0 / 5.0).abs() < 0.02);
+        let top_p = Sampler { temperature: 1.0, top_p: 0.5, top_k: None };
+        assert_eq!(share(&top_p, &logits, 0), 1.0);
+        let wider = Sampler { temperature: 1.0, top_p: 0.51, top_k: None };
+        assert!((share(&wider, &logits, 1) - 2.0 / 5.0).abs() < 0.02);
+    }
+}

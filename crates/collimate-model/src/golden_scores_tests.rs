@@ -1,0 +1,210 @@
+//! Log-probs and gradients against PyTorch's, and against each other's ways of computing them.
+
+use std::path::PathBuf;
+
+use burn_flex::{Flex, FlexDevice};
+use collimate_data::{GroupBatch, TokenizedGroup, TokenizedResponse};
+use rstest::rstest;
+use serde_json::Value;
+
+use crate::{
+    Adapter, CausalLm, DropoutKey, ForwardOptions, GenerateOptions, LoraConfig, ModelConfig, Trainable, WeightFiles,
+};
+
+fn golden() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden")
+}
+
+fn open(name: &str, with_adapter: bool, trainable: Trainable) -> CausalLm<Flex> {
+    let dir = golden().join("models").join(name);
+    let config = ModelConfig::from_dir(&dir).expect("a sound config");
+    let weights = WeightFiles::open(&dir).expect("sound weights");
+    let mut adapter = with_adapter.then(|| {
+        let adapter = golden().join("adapters").join(name);
+        Adapter::read(&adapter, &config).expect("a sound adapter")
+    });
+    let lora = adapter.as_ref().map(|a| LoraConfig { dropout: 0.2, ..a.config.clone() });
+    CausalLm::new(config, lora, trainable, FlexDevice, |info| {
+        if !info.is_adapter {
+            return weights.read(&info.name);
+        }
+        let module = info.name["base_model.model.".len()..].split(".lora_").next().expect("a module");
+        let (a, b) = &adapter.as_mut().expect("an adapter").modules[module];
+        Ok(if info.name.contains("lora_A") { a.clone() } else { b.clone() })
+    })
+    .expect("a model")
+}
+
+/// The rows of one architecture, grouped by their prompt.
+fn rows(name: &str) -> Vec<Vec<Value>> {
+    let text = std::fs::read_to_string(golden().join(format!("logps/{name}.json"))).expect("golden log-probs");
+    let rows: Vec<Value> = serde_json::from_str(&text).expect("rows");
+    let groups = rows.chunk_by(|a, b| a["prompt"] == b["prompt"]);
+    groups.map(<[Value]>::to_vec).collect()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().expect("ids").iter().map(|id| id.as_u64().expect("an id") as u32).collect()
+}
+
+fn groups(rows: &[Vec<Value>]) -> Vec<TokenizedGroup> {
+    let response = |row: &Value| TokenizedResponse { ids: ids(&row["response_ids"]), reward: 0.0, num_cut: 0 };
+    let group = |rows: &Vec<Value>| TokenizedGroup {
+        index: 0,
+        line: 1,
+        prompt_ids: ids(&rows[0]["prompt_ids"]),
+        num_prompt_cut: 0,
+        responses: rows.iter().map(response).collect(),
+    };
+    rows.iter().map(group).collect()
+}
+
+fn sums(logps: &[Vec<Vec<f64>>]) -> Vec<f64> {
+    logps.iter().flatten().map(|tokens| tokens.iter().sum()).collect()
+}
+
+fn assert_close(found: &[f64], expected: &[f64], relative: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (f, e) in found.iter().zip(expected) {
+        assert!((f - e).abs() <= relative * e.abs().max(1.0), "{f} against {e}");
+    }
+}
+
+#[rstest]
+fn log_probs_agree_with_pytorch(
+    #[values("llama", "llama3", "mistral", "qwen2", "qwen3")] name: &str,
+    #[values(true, false)] shared: bool,
+) {
+    let rows = rows(name);
+    let groups = groups(&rows);
+    let batch = if shared { GroupBatch::shared(&groups) } else { GroupBatch::separate(&groups) };
+    let logps = open(name, false, Trainable::Nothing).score(&batch, true).expect("scores");
+    let expected = |key: &str| rows.iter().flatten().map(|r| r[key].as_f64().expect("a number")).collect::<Vec<_>>();
+    assert_close(&sums(&logps), &expected("logps"), 1e-5);
+    let tokens: Vec<f64> = logps.iter().flatten().flatten().copied().collect();
+    let numbers = |r: &Value| r["token_logps"].as_array().expect("tokens").clone();
+    let per_token: Vec<f64> = rows.iter().flatten().flat_map(numbers).map(|v| v.as_f64().expect("a number")).collect();
+    assert_close(&tokens, &per_token, 1e-4);
+    let adapted = open(name, true, Trainable::Nothing);
+    assert_close(&sums(&adapted.score(&batch, true).expect("scores")), &expected("logps_with_adapter"), 1e-5);
+    assert_close(&sums(&adapted.score(&batch, false).expect("scores")), &expected("logps"), 1e-5);
+}
+
+/// Gradients of Σ c·logp by every way of computing them.
+fn gradients(name: &str, adapter: bool, shared: bool, recompute: bool, dropout: Option<DropoutKey>) -> Vec<Vec<f32>> {
+    let groups = groups(&rows(name));
+    let batch = if shared { GroupBatch::shared(&groups) } else { GroupBatch::separate(&groups) };
+    let trainable = if adapter { Trainable::Adapter } else { Trainable::Base };
+    let mut model = open(name, adapter, trainable);
+    let (_, tape) = model.forward(&batch, ForwardOptions { recompute, dropout }).expect("a forward pass");
+    let coefficients: Vec<Vec<f64>> =
+        batch.groups.iter().map(|g| (0..g.len()).map(|k| 0.3 - 0.2 * k as f64).collect()).collect();
+    model.backward(tape, &coefficients);
+    let trained = model.trainable();
+    trained.iter().map(|&i| crate::causal_lm::floats(model.take_gradient(i).expect("a gradient"))).collect()
+}
+
+fn assert_same_gradients(a: &[Vec<f32>], b: &[Vec<f32>]) {
+    let norm = |g: &[Vec<f32>]| g.iter().flatten().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
+    let difference: Vec<Vec<f32>> =
+        a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(x, y)| x - y).collect()).collect();
+    assert!(norm(a) > 1e-3, "a gradient of zero shows nothing");
+    assert!(norm(&difference) <= 1e-5 * norm(a), "{} of {}", norm(&difference), norm(a));
+}
+
+#[rstest]
+fn the_shared_prompt_and_recomputed_blocks_change_no_gradient(
+    #[values("llama", "mistral", "qwen2", "qwen3", "llama3")] name: &str,
+    #[values(true, false)] adapter: bool,
+) {
+    let plain = gradients(name, adapter, false, false, None);
+    assert_same_gradients(&plain, &gradients(name, adapter, true, false, None));
+    assert_same_gradients(&plain, &gradients(name, adapter, true, true, None));
+}
+
+#[test]
+fn recomputed_blocks_draw_the_same_dropout() {
+    let key = DropoutKey { seed: 1, step: 2, pack: 3 };
+    let kept = gradients("llama", true, true, false, Some(key));
+    assert_same_gradients(&kept, &gradients("llama", true, true, true, Some(key)));
+    let other = gradients("llama", true, true, false, Some(DropoutKey { step: 4, ..key }));
+    assert!(kept != other, "another step must draw another mask");
+}
+
+#[test]
+fn gradients_agree_with_finite_differences() {
+    let groups = groups(&rows("qwen3")[..1]);
+    let batch = GroupBatch::shared(&groups);
+    let mut model = open("qwen3", false, Trainable::Base);
+    let options = ForwardOptions { recompute: false, dropout: None };
+    let (_, tape) = model.forward(&batch, options).expect("a forward pass");
+    model.backward(tape, &[vec![1.0, -1.0, 0.5, 0.25]]);
+    let value = |model: &CausalLm<Flex>| {
+        let s = sums(&model.score(&batch, true).expect("scores"));
+        s[0] - s[1] + 0.5 * s[2] + 0.25 * s[3]
+    };
+    for index in model.trainable() {
+        // Along the gradient itself: the directional derivative is its norm.
+        let gradient = model.take_gradient(index).expect("a gradient");
+        let norm = crate::causal_lm::floats(gradient.clone()).iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
+        let original = model.parameter(index).clone();
+        let step = 2e-3 / norm.max(1.0);
+        let moved = |sign: f64| original.clone() + gradient.clone().mul_scalar(sign * step / norm);
+        model.set_parameter(index, moved(1.0));
+        let above = value(&model);
+        model.set_parameter(index, moved(-1.0));
+        let below = value(&model);
+        model.set_parameter(index, original.clone());
+        let found = (above - below) / (2.0 * step);
+        let name = &model.parameters()[index].name;
+        assert!((found - norm).abs() <= 0.02 * norm + 1e-3 / step * 1e-3, "{name}: {found} against {norm}");
+    }
+}
+
+#[rstest]
+fn generation_with_a_cache_agrees_with_scoring(
+    #[values("llama", "mistral", "qwen2", "qwen3")] name: &str,
+    #[values(false, true)] adapter: bool,
+) {
+    let prompts: Vec<Vec<u32>> = groups(&rows(name)).into_iter().map(|g| g.prompt_ids).collect();
+    let model = open(name, adapter, Trainable::Nothing);
+    let options = GenerateOptions { max_new_tokens: 12, num_samples: 2, ..GenerateOptions::default() };
+    let generated = model.generate(&prompts, &options, |_| ()).expect("continuations");
+    for (prompt, samples) in prompts.iter().zip(&generated) {
+        assert_eq!(samples[0], samples[1], "greedy samples are the same");
+        // The likeliest token at each place, by scoring every token of the vocabulary there without a cache.
+        for at in [0, 5, 11] {
+            let mut prefix = prompt.clone();
+            prefix.extend(&samples[0][..at]);
+            let response = |id| TokenizedResponse { ids: vec![id], reward: 0.0, num_cut: 0 };
+            let everything = TokenizedGroup {
+                index: 0,
+                line: 1,
+                prompt_ids: prefix,
+                num_prompt_cut: 0,
+                responses: (0..640).map(response).collect(),
+            };
+            let logps = sums(&model.score(&GroupBatch::shared([&everything]), true).expect("scores"));
+            let best = logps.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            assert!(best - logps[samples[0][at] as usize] < 1e-4, "token {at} of {name} is not the likeliest");
+        }
+    }
+}
+
+#[test]
+fn a_sample_does_not_depend_on_what_else_is_generated() {
+    let prompts: Vec<Vec<u32>> = groups(&rows("llama")).into_iter().map(|g| g.prompt_ids).collect();
+    let model = open("llama", false, Trainable::Nothing);
+    let options = GenerateOptions {
+        max_new_tokens: 10,
+        num_samples: 3,
+        temperature: 1.0,
+        seed: 5,
+        stop_ids: (0..200).collect(),
+        ..GenerateOptions::default()
+    };
+    let all = model.generate(&prompts, &options, |_| ()).expect("continuations");
+    let alone = model.generate(&prompts[..1], &options, |_| ()).expect("continuations");
+    assert_eq!(all[0], alone[0]);
+    assert_ne!(all[0][0], all[0][1], "samples at temperature 1 differ");
+}

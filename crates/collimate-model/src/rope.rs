@@ -1,0 +1,94 @@
+//! Rotary position embeddings in Hugging Face's convention (halves rotated, not interleaved pairs).
+
+use crate::config::{ModelConfig, RopeScaling};
+
+/// Inverse frequencies of one model, with its scaling applied.
+///
+/// Computed in float32 in the order of operations of the reference implementation: the angle of position 500 differs by
+/// 3e-5 between float32 and float64, which is more than log-probs may differ.
+#[derive(Debug, Clone)]
+pub(crate) struct Rope {
+    /// Radians a position, [head_dim / 2].
+    inv_freq: Vec<f32>,
+    /// Factor on cosine and sine (yarn's attention temperature), 1 otherwise.
+    attention_factor: f32,
+}
+
+impl Rope {
+    pub(crate) fn new(config: &ModelConfig) -> Self {
+        let dim = config.head_dim;
+        let base = config.rope_theta as f32;
+        let plain: Vec<f32> = (0..dim / 2).map(|i| 1.0 / base.powf((2 * i) as f32 / dim as f32)).collect();
+        match &config.rope_scaling {
+            // Dynamic scaling changes nothing up to the trained length; longer sequences are refused when scored.
+            RopeScaling::Default | RopeScaling::Dynamic { .. } => Self { inv_freq: plain, attention_factor: 1.0 },
+            RopeScaling::Linear { factor } => {
+                let inv_freq = plain.iter().map(|f| f / *factor as f32).collect();
+                Self { inv_freq, attention_factor: 1.0 }
+            }
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+                let scale = |f: f32| {
+                    let (factor, low, high) = (*factor as f32, *low_freq_factor as f32, *high_freq_factor as f32);
+                    let original = *original_max_position_embeddings as f32;
+                    let wavelength = 2.0 * std::f32::consts::PI / f;
+                    if wavelength > original / low {
+                        f / factor
+                    } else if wavelength < original / high {
+                        f
+                    } else {
+                        let smooth = (original / wavelength - low) / (high - low);
+                        (1.0 - smooth) * f / factor + smooth * f
+                    }
+                };
+                Self { inv_freq: plain.into_iter().map(scale).collect(), attention_factor: 1.0 }
+            }
+            yarn @ RopeScaling::Yarn { .. } => Self::yarn(yarn, plain, dim, config.rope_theta),
+        }
+    }
+
+    /// YaRN (arXiv 2309.00071): high frequencies kept, low ones interpolated, a linear ramp between.
+    fn yarn(scaling: &RopeScaling, plain: Vec<f32>, dim: usize, theta: f64) -> Self {
+        let RopeScaling::Yarn {
+            factor,
+            original_max_position_embeddings,
+            beta_fast,
+            beta_slow,
+            attention_factor,
+            mscale,
+            mscale_all_dim,
+            truncate,
+        } = scaling
+        else {
+            return Self { inv_freq: plain, attention_factor: 1.0 };
+        };
+        let temperature = |m: f64| if *factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+        let attention_factor = attention_factor.unwrap_or_else(|| match (mscale, mscale_all_dim) {
+            (Some(m), Some(all)) if *m != 0.0 && *all != 0.0 => temperature(*m) / temperature(*all),
+            _ => temperature(1.0),
+        });
+        let correction = |rotations: f64| {
+            dim as f64 * (*original_max_position_embeddings as f64 / (rotations * 2.0 * std::f64::consts::PI)).ln()
+                / (2.0 * theta.ln())
+        };
+        let (mut low, mut high) = (correction(*beta_fast), correction(*beta_slow));
+        if *truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        (low, high) = (low.max(0.0), high.min(dim as f64 - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        let blend = |(i, f): (usize, f32)| {
+            let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+            f / *factor as f32 * ramp + f * (1.0 - ramp)
+        };
+        let inv_freq = plain.into_iter().enumerate().map(blend).collect();
+        Self { inv_freq, attention_factor: attention_factor as f32 }
+    }
+
+    /// Cosines and sines of `positions`, each [N, head_dim / 2], row by row.
+    pub(crate) fn tables(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
+        let angles = positions.iter().flat_map(|&p| self.inv_freq.iter().map(move |f| p as f32 * f));
+        angles.map(|a| (a.cos() * self.attention_factor, a.sin() * self.attention_factor)).unzip()
+    }
+}
