@@ -7,7 +7,7 @@ use crate::{FLOAT, GroupScores, Objective, ObjectiveError, ScoredGroups};
 /// What an objective says about a batch, as plain numbers, ragged like the input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// Loss of each prompt in nats, [B].
+    /// Loss of each prompt in nats, `[B]`.
     pub losses: Vec<f64>,
     /// Implicit reward of each response, B lists of K.
     pub implicit_rewards: Vec<Vec<f64>>,

@@ -8,13 +8,13 @@ use crate::{FLOAT, Needs, ObjectiveBackend, ObjectiveError, Tensor};
 /// The scores of one prompt's K responses, as plain numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GroupScores {
-    /// Log-probability of each response under the policy, summed over its tokens, in nats, [K].
+    /// Log-probability of each response under the policy, summed over its tokens, in nats, `[K]`.
     pub policy_logps: Vec<f64>,
-    /// The same under the reference, [K]; `None` where there is no reference.
+    /// The same under the reference, `[K]`; `None` where there is no reference.
     pub reference_logps: Option<Vec<f64>>,
-    /// Scalar rewards, higher is better, [K].
+    /// Scalar rewards, higher is better, `[K]`.
     pub rewards: Vec<f64>,
-    /// Tokens of each response, at least one, [K].
+    /// Tokens of each response, at least one, `[K]`.
     pub lengths: Vec<usize>,
 }
 
@@ -84,7 +84,7 @@ impl GroupScores {
 /// are absent. Absent entries hold 0 (lengths 1), and the helpers leave them out.
 ///
 /// # Shapes
-/// Everything is [B, K] unless said otherwise.
+/// Everything is `[B, K]` unless said otherwise.
 #[derive(Debug, Clone)]
 pub struct ScoredGroups {
     counts: Vec<usize>,
@@ -156,7 +156,7 @@ impl ScoredGroups {
         self.counts.len()
     }
 
-    /// Number of responses of each prompt, [B].
+    /// Number of responses of each prompt, `[B]`.
     pub fn counts(&self) -> &[usize] {
         &self.counts
     }
@@ -186,7 +186,7 @@ impl ScoredGroups {
         self.present.clone()
     }
 
-    /// Number of responses of each prompt as floats, [B].
+    /// Number of responses of each prompt as floats, `[B]`.
     pub fn num_present(&self) -> Tensor<ObjectiveBackend, 1> {
         self.num_present.clone()
     }
@@ -227,22 +227,22 @@ impl ScoredGroups {
         activation::log_softmax(values.mask_fill(self.absent(), f64::NEG_INFINITY), 1).mask_fill(self.absent(), 0.0)
     }
 
-    /// Sum over the present responses of each prompt, [B].
+    /// Sum over the present responses of each prompt, `[B]`.
     pub fn sum(&self, values: Tensor<ObjectiveBackend, 2>) -> Tensor<ObjectiveBackend, 1> {
         values.mask_fill(self.absent(), 0.0).sum_dim(1).squeeze_dim(1)
     }
 
-    /// Mean over the present responses of each prompt, [B].
+    /// Mean over the present responses of each prompt, `[B]`.
     pub fn mean(&self, values: Tensor<ObjectiveBackend, 2>) -> Tensor<ObjectiveBackend, 1> {
         self.sum(values) / self.num_present()
     }
 
-    /// The value of each prompt's best response, [B]; among equal rewards the first.
+    /// The value of each prompt's best response, `[B]`; among equal rewards the first.
     pub fn best(&self, values: Tensor<ObjectiveBackend, 2>) -> Tensor<ObjectiveBackend, 1> {
         values.gather(1, self.best.clone()).squeeze_dim(1)
     }
 
-    /// The value of each prompt's worst response, [B]; among equal rewards the last.
+    /// The value of each prompt's worst response, `[B]`; among equal rewards the last.
     pub fn worst(&self, values: Tensor<ObjectiveBackend, 2>) -> Tensor<ObjectiveBackend, 1> {
         values.gather(1, self.worst.clone()).squeeze_dim(1)
     }

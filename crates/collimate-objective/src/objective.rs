@@ -16,7 +16,7 @@ pub trait Objective: Debug + Send + Sync {
     /// Loss of each prompt and the implicit rewards of its responses.
     ///
     /// # Shapes
-    /// `groups` holds [B, K] tensors with absent responses masked; the output is [B] and [B, K]. Absent responses
+    /// `groups` holds `[B, K]` tensors with absent responses masked; the output is `[B]` and `[B, K]`. Absent responses
     /// must change nothing: use the masked helpers of [`ScoredGroups`].
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput;
 }
@@ -55,9 +55,9 @@ impl Needs {
 /// What an objective returns; both tensors float64 and connected to the policy's log-probabilities.
 #[derive(Debug, Clone)]
 pub struct ObjectiveOutput {
-    /// Loss of each prompt in nats, [B].
+    /// Loss of each prompt in nats, `[B]`.
     pub loss: Tensor<ObjectiveBackend, 1>,
-    /// The reward that the policy implies for each response, [B, K]; a log-ratio to the reference times β for
+    /// The reward that the policy implies for each response, `[B, K]`; a log-ratio to the reference times β for
     /// objectives with a reference. Values of absent responses are ignored.
     pub implicit_rewards: Tensor<ObjectiveBackend, 2>,
 }

@@ -11,7 +11,7 @@ use crate::{math::sigmoid, pair::Pair};
 ///
 /// `L = σ(h_w) + 1 − σ(h_w − h_l)`
 ///
-/// Source: D'Oosterlinck et al. 2024, arXiv 2408.06266, APO-down.
+/// Source: D'Oosterlinck et al. 2024, arXiv 2408.06266, eq. 8.
 ///
 /// TRL's keys: `loss_type: apo_down`; `beta` as here.
 #[derive(Debug, Clone, Serialize, Deserialize)]

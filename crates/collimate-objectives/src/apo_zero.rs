@@ -11,7 +11,7 @@ use crate::{math::sigmoid, pair::Pair};
 ///
 /// `L = 1 − σ(h_w) + σ(h_l)`
 ///
-/// Source: D'Oosterlinck et al. 2024, arXiv 2408.06266, APO-zero.
+/// Source: D'Oosterlinck et al. 2024, arXiv 2408.06266, eq. 7.
 ///
 /// TRL's keys: `loss_type: apo_zero`; `beta` as here.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use crate::{math::log_sigmoid, pair::Pair};
 ///
 /// `L = −log σ(β(lp_w − lp_l)) − sft_weight · p_w`
 ///
-/// Source: Xu et al. 2024, arXiv 2401.08417, eq. 5.
+/// Source: Xu et al. 2024, arXiv 2401.08417.
 ///
 /// TRL's keys (CPO trainer): `loss_type: sigmoid`; `beta` as here, `cpo_alpha` is [`sft_weight`](Cpo::sft_weight).
 #[derive(Debug, Clone, Serialize, Deserialize)]

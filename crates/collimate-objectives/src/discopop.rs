@@ -14,7 +14,7 @@ use crate::{
 ///
 /// `L = (1 − m) · (−log σ(d)) + m · e^{−d}`
 ///
-/// Source: Lu et al. 2024, arXiv 2406.08414, the log-ratio modulated loss.
+/// Source: Lu et al. 2024, arXiv 2406.08414, eq. 5 (the log-ratio modulated loss).
 ///
 /// TRL's keys: `loss_type: discopop`; `beta` as here, `discopop_tau` is [`tau`](DiscoPop::tau).
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use crate::{
 ///
 /// `L = σ(d) (log σ(d) − log(1−ε)) + σ(−d) (log σ(−d) − log ε)`
 ///
-/// Source: Ji et al. 2024, arXiv 2402.00856, eq. 17.
+/// Source: Ji et al. 2024, arXiv 2402.00856, eq. 16.
 ///
 /// TRL's keys: `loss_type: exo_pair`; `beta` and `label_smoothing` as here.
 #[derive(Debug, Clone, Serialize, Deserialize)]

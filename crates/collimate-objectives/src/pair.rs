@@ -7,14 +7,14 @@ use collimate_objective::{ObjectiveBackend, ScoredGroups, Tensor};
 /// Among equal rewards the earlier response is the better: best = first maximum, worst = last minimum.
 ///
 /// # Shapes
-/// Both [B].
+/// Both `[B]`.
 pub(crate) struct Pair {
     pub(crate) best: Tensor<ObjectiveBackend, 1>,
     pub(crate) worst: Tensor<ObjectiveBackend, 1>,
 }
 
 impl Pair {
-    /// Takes the pair out of values [B, K].
+    /// Takes the pair out of values `[B, K]`.
     pub(crate) fn of(groups: &ScoredGroups, values: Tensor<ObjectiveBackend, 2>) -> Self {
         Self { best: groups.best(values.clone()), worst: groups.worst(values) }
     }
@@ -24,7 +24,7 @@ impl Pair {
         Self::of(groups, groups.log_ratios())
     }
 
-    /// Best minus worst, [B].
+    /// Best minus worst, `[B]`.
     pub(crate) fn margin(self) -> Tensor<ObjectiveBackend, 1> {
         self.best - self.worst
     }

@@ -13,7 +13,7 @@ use crate::{math::log_sigmoid, pair::Pair};
 ///
 /// The loss can be negative.
 ///
-/// Source: Chowdhury et al. 2024, arXiv 2403.00409, eq. 9.
+/// Source: Chowdhury et al. 2024, arXiv 2403.00409.
 ///
 /// TRL's keys: `loss_type: robust`; `beta` and `label_smoothing` as here.
 #[derive(Debug, Clone, Serialize, Deserialize)]

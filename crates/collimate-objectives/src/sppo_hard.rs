@@ -9,7 +9,7 @@ use crate::pair::Pair;
 ///
 /// `L = (Δ_w − 1/(2β))² + (Δ_l + 1/(2β))²`
 ///
-/// Source: Wu et al. 2024, arXiv 2405.00675, with win probabilities 1 and 0.
+/// Source: Wu et al. 2024, arXiv 2405.00675, eq. 4.7 with win probabilities 1 and 0.
 ///
 /// TRL's keys: `loss_type: sppo_hard`; `beta` as here.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -34,19 +34,19 @@ pub struct ObjectiveRow {
     pub objective: String,
     /// Its parameters.
     pub params: Map<String, Value>,
-    /// Policy log-probabilities in nats, [B, K].
+    /// Policy log-probabilities in nats, `[B, K]`.
     pub policy_logps: Vec<Vec<f64>>,
-    /// Reference log-probabilities in nats, [B, K].
+    /// Reference log-probabilities in nats, `[B, K]`.
     pub reference_logps: Vec<Vec<f64>>,
-    /// Rewards, higher is better, [B, K].
+    /// Rewards, higher is better, `[B, K]`.
     pub rewards: Vec<Vec<f64>>,
-    /// Tokens of each response, [B, K].
+    /// Tokens of each response, `[B, K]`.
     pub lengths: Vec<Vec<usize>>,
-    /// Loss of each prompt, [B].
+    /// Loss of each prompt, `[B]`.
     pub loss: Vec<f64>,
     /// Mean of `loss`.
     pub mean_loss: f64,
-    /// Gradient of the mean loss in `policy_logps`, [B, K].
+    /// Gradient of the mean loss in `policy_logps`, `[B, K]`.
     pub grad_of_mean: Vec<Vec<f64>>,
 }
 

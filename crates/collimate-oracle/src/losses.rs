@@ -2,7 +2,7 @@
 
 use dfdx::prelude::*;
 
-/// One group's numbers, all [K].
+/// One group's numbers, all `[K]`.
 #[derive(Debug, Clone)]
 pub struct OracleGroup {
     /// Policy log-probabilities in nats.
@@ -16,7 +16,7 @@ pub struct OracleGroup {
 /// What an objective should give.
 #[derive(Debug, Clone)]
 pub struct LossAndGradient {
-    /// Loss of each group, [B].
+    /// Loss of each group, `[B]`.
     pub losses: Vec<f64>,
     /// Gradient of the mean of the losses in the policy's log-probabilities, B lists of K.
     pub coefficients: Vec<Vec<f64>>,

@@ -1,0 +1,74 @@
+//! What holds for every input.
+
+use collimate_objective::{
+    conformance, registry,
+    serde_json::{Value, json},
+};
+use proptest::prelude::*;
+use rstest::rstest;
+
+use crate::{NAMES, group, run, table};
+
+#[test]
+fn the_laws_hold_for_every_objective() {
+    for name in NAMES {
+        if let Err(failure) = conformance::check(name) {
+            panic!("{name}: {failure}");
+        }
+    }
+}
+
+#[rstest]
+#[case("nca", json!({"beta": 0.01, "alpha": 1e-4}))]
+#[case("infonca", json!({"beta": 5.0, "alpha": 1e-300}))]
+#[case("dpo", json!({"beta": 1.0, "label_smoothing": 0.4}))]
+#[case("exo_pair", json!({"beta": 1.0, "label_smoothing": 1e-12}))]
+#[case("discopop", json!({"beta": 1.0, "tau": 1.0}))]
+#[case("simpo", json!({"beta": 2.0, "gamma": 0.0}))]
+#[case("combine", json!({"terms": [{"name": "infonca", "weight": 0.5}, {"name": "orpo", "beta": 2.0}]}))]
+fn the_laws_hold_away_from_the_defaults(#[case] name: &str, #[case] params: Value) {
+    let objective = registry::build(name, &table(params)).expect("the objective builds");
+    if let Err(failure) = conformance::check_objective(objective.as_ref()) {
+        panic!("{name}: {failure}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn infonca_ignores_a_shift_and_its_gradient_sums_to_zero(
+        h in prop::collection::vec(-8.0..8.0f64, 2..7), shift in -50.0..50.0f64, seed in 0..100usize,
+    ) {
+        let rewards: Vec<f64> = (0..h.len()).map(|i| ((i * 7 + seed) % 11) as f64 / 10.0).collect();
+        let shifted: Vec<f64> = h.iter().map(|h| h + shift).collect();
+        let (plain, moved) =
+            (run("infonca", json!({}), &[group(&h, &rewards)]), run("infonca", json!({}), &[group(&shifted, &rewards)]));
+        prop_assert!((plain.losses[0] - moved.losses[0]).abs() < 1e-11);
+        prop_assert!(plain.coefficients[0].iter().sum::<f64>().abs() < 1e-12);
+    }
+
+    #[test]
+    fn nca_has_the_gradient_of_the_paper(
+        h in prop::collection::vec(-4.0..4.0f64, 2..7), rewards in prop::collection::vec(0.0..1.0f64, 7),
+    ) {
+        let rewards = &rewards[..h.len()];
+        let total: f64 = rewards.iter().map(|r| (r / 0.33).exp()).sum();
+        let found = run("nca", json!({"beta": 1.0}), &[group(&h, rewards)]);
+        for ((h, r), c) in h.iter().zip(rewards).zip(&found.coefficients[0]) {
+            let (weight, sigma) = ((r / 0.33).exp() / total, 1.0 / (1.0 + (-h).exp()));
+            let expected = -weight * (1.0 - sigma) + sigma / rewards.len() as f64;
+            prop_assert!((c - expected).abs() < 1e-12, "{c} {expected}");
+        }
+    }
+
+    #[test]
+    fn losses_are_never_below_their_bounds(
+        h in prop::collection::vec(-100.0..100.0f64, 2..7), rewards in prop::collection::vec(0.0..1.0f64, 7),
+    ) {
+        for name in ["nca", "infonca", "dpo", "hinge", "ipo", "bco_pair", "apo_zero", "simpo", "nca_pair", "sppo_hard"] {
+            let loss = run(name, json!({}), &[group(&h, &rewards[..h.len()])]).losses[0];
+            prop_assert!(loss.is_finite() && loss >= 0.0, "{name}: {loss}");
+        }
+    }
+}
