@@ -24,28 +24,26 @@ fn message(changes: Value) -> String {
 }
 
 #[rstest]
-#[case("llama", 32_000, 11_008, 32, 4096 / 32, 2048, vec![2], Some(1))]
-#[case("mistral", 32_000, 14_336, 8, 4096 / 32, 4096 * 32, vec![2], Some(1))]
-#[case("qwen2", 151_936, 22_016, 32, 4096 / 32, 32_768, vec![], None)]
-#[case("qwen3", 151_936, 22_016, 32, 128, 32_768, vec![], None)]
+#[case("llama", 32_000, 11_008, [32, 4096 / 32], 2048, (vec![2], Some(1)))]
+#[case("mistral", 32_000, 14_336, [8, 4096 / 32], 4096 * 32, (vec![2], Some(1)))]
+#[case("qwen2", 151_936, 22_016, [32, 4096 / 32], 32_768, (vec![], None))]
+#[case("qwen3", 151_936, 22_016, [32, 128], 32_768, (vec![], None))]
 fn a_silent_file_means_the_defaults_of_transformers(
     #[case] model_type: &str,
     #[case] vocab_size: usize,
     #[case] intermediate_size: usize,
-    #[case] key_value_heads: usize,
-    #[case] head_dim: usize,
+    #[case] heads: [usize; 2],
     #[case] max_positions: usize,
-    #[case] eos: Vec<u32>,
-    #[case] bos: Option<u32>,
+    #[case] eos_and_bos: (Vec<u32>, Option<u32>),
 ) {
     let config = read(json!({ "model_type": model_type })).unwrap();
     assert_eq!((config.vocab_size, config.hidden_size), (vocab_size, 4096));
     assert_eq!((config.intermediate_size, config.num_hidden_layers), (intermediate_size, 32));
-    assert_eq!((config.num_attention_heads, config.num_key_value_heads), (32, key_value_heads));
-    assert_eq!((config.head_dim, config.max_position_embeddings), (head_dim, max_positions));
+    assert_eq!((config.num_attention_heads, config.max_position_embeddings), (32, max_positions));
+    assert_eq!([config.num_key_value_heads, config.head_dim], heads);
     assert_eq!((config.rms_norm_eps, config.rope_theta), (1e-6, 10_000.0));
     assert_eq!((config.rope_scaling, config.hidden_act), (RopeScaling::Default, Activation::Silu));
-    assert_eq!((config.eos_token_ids, config.bos_token_id), (eos, bos));
+    assert_eq!((config.eos_token_ids, config.bos_token_id), eos_and_bos);
     assert!(!config.tie_word_embeddings && !config.mlp_bias);
     assert_eq!(config.initializer_range, 0.02);
     let window = (model_type == "mistral").then_some(4096);
