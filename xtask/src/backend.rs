@@ -1,0 +1,76 @@
+//! Which cargo feature a backend needs.
+
+use anyhow::{Result, bail};
+
+use crate::workspace::Workspace;
+
+/// The backend in every build, without a feature.
+const BUILT_IN: &str = "flex";
+
+/// Features of the crate `collimate` that compile `backend` in.
+///
+/// # Errors
+/// The crate has no such feature; says which backends there are.
+pub(crate) fn features(workspace: &Workspace, backend: &str) -> Result<Vec<String>> {
+    let known = feature_names(&workspace.read("crates/collimate/Cargo.toml")?);
+    features_among(&known, backend)
+}
+
+/// Backends that this checkout can be built with.
+pub(crate) fn available(workspace: &Workspace) -> Result<Vec<String>> {
+    Ok(backends_among(&feature_names(&workspace.read("crates/collimate/Cargo.toml")?)))
+}
+
+fn features_among(known: &[String], backend: &str) -> Result<Vec<String>> {
+    if backend == BUILT_IN {
+        return Ok(Vec::new());
+    }
+    let backends = backends_among(known);
+    if !backends.iter().any(|name| name == backend) {
+        bail!("no backend \"{backend}\" in this checkout; --backend takes: {}", backends.join(", "));
+    }
+    Ok(vec![backend.to_owned()])
+}
+
+fn backends_among(features: &[String]) -> Vec<String> {
+    let candidates = ["libtorch", "cuda", "wgpu"];
+    let present = candidates.iter().filter(|name| features.iter().any(|feature| feature == *name));
+    std::iter::once(&BUILT_IN).chain(present).map(|name| (*name).to_owned()).collect()
+}
+
+/// The keys of a manifest's `[features]` table.
+fn feature_names(manifest: &str) -> Vec<String> {
+    let table = manifest.lines().skip_while(|line| line.trim() != "[features]").skip(1);
+    let entries = table.take_while(|line| !line.starts_with('['));
+    let keys = entries.filter(|line| !line.starts_with([' ', '\t', '#'])).filter_map(|line| line.split_once('='));
+    keys.map(|(key, _)| key.trim().trim_matches('"').to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_read_from_their_table_only() {
+        let manifest =
+            "[package]\nname = \"x\"\n[features]\n# why\ndefault = []\ncuda = [\n  \"a=b\",\n]\n[lib]\npath = \"y\"\n";
+        assert_eq!(feature_names(manifest), ["default", "cuda"]);
+        assert_eq!(feature_names("[package]\nname = \"x\"\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_built_in_backend_needs_no_feature() {
+        assert_eq!(features_among(&[], "flex").expect("always there"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_backend_is_its_feature() {
+        assert_eq!(features_among(&["cuda".to_owned()], "cuda").expect("a feature"), ["cuda"]);
+    }
+
+    #[test]
+    fn a_missing_backend_is_refused_with_those_there_are() {
+        let error = features_among(&["default".to_owned(), "cuda".to_owned()], "libtorch").expect_err("no feature");
+        assert_eq!(error.to_string(), "no backend \"libtorch\" in this checkout; --backend takes: flex, cuda");
+    }
+}

@@ -1,0 +1,158 @@
+//! The command line of `cargo xtask`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::program::Profile;
+
+/// Builds, tests, checks, benchmarks and scaffolding of Collimate.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// How to build what is run: `release` for training, `dev` for tests, unless said otherwise [env: COLLIMATE_PROFILE].
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<Profile>,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask train --objective nca
+  cargo xtask train recipe.yaml --set learning_rate=1e-5
+  cargo xtask train --plugin ../my-objective --objective my
+  cargo xtask run data check rewards.jsonl
+  cargo xtask test";
+
+/// Help of a verb that passes its arguments on: what is taken out, then the examples.
+macro_rules! forwarding_help {
+    ($own_help:literal, $examples:literal) => {
+        concat!(
+            "Taken here, anywhere before a `--`; all else goes to collimate (",
+            $own_help,
+            " lists it):\n",
+            "  --plugin PATH      link a plugin crate into the program; may be repeated\n",
+            "  --backend NAME     build with this backend, which collimate then uses [default: flex]\n",
+            "  --profile PROFILE  dev or release [default: release]\n\n",
+            "Examples:\n",
+            $examples
+        )
+    };
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Build collimate with the backend and plugins that the arguments need, and train.
+    #[command(after_help = forwarding_help!(
+        "cargo xtask train -- --help",
+        "  cargo xtask train --objective nca\n  cargo xtask train recipe.yaml --output runs/first\n  \
+         cargo xtask train --plugin ../my-objective --objective my"
+    ))]
+    Train {
+        /// Arguments of `collimate train`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Build collimate likewise and run it with any arguments.
+    #[command(after_help = forwarding_help!(
+        "cargo xtask run -- --help",
+        "  cargo xtask run objectives\n  cargo xtask run score --model DIR --data FILE --output scores.jsonl"
+    ))]
+    Run {
+        /// Arguments of `collimate`: its verb first.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Test everything that CI tests: workspace, plugins end to end, lints.
+    #[command(after_help = concat!("Examples:\n  cargo xtask test\n",
+        "  cargo xtask test --no-lints -- -p collimate-data truncation"))]
+    Test(TestOptions),
+    /// Formatting, clippy with warnings as errors, documentation.
+    Check,
+    /// Run the benchmarks.
+    #[command(after_help = "Example:\n  cargo xtask bench -- nca")]
+    Bench {
+        /// Arguments of `cargo bench`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Write a plugin crate with an objective, its tests and a README.
+    #[command(after_help = "Example:\n  cargo xtask new-objective focal_margin --path ../focal-margin")]
+    NewObjective {
+        /// Name that recipes will use: small letters, digits and `_`.
+        name: String,
+        /// Folder to create [default: NAME-objective in the current folder].
+        #[arg(long, value_name = "DIR")]
+        path: Option<PathBuf>,
+    },
+    /// Make the quickstart's model and data again (`collimate quickstart-assets`).
+    QuickstartAssets {
+        /// Arguments of `collimate quickstart-assets`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Say whether this machine has what building and training need.
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestOptions {
+    /// Backend to build and test with.
+    #[arg(long, value_name = "NAME", default_value = "flex")]
+    pub(crate) backend: String,
+    /// Leave formatting and clippy to `cargo xtask check`.
+    #[arg(long)]
+    pub(crate) no_lints: bool,
+    /// Arguments of `cargo test`, after `--`; runs these tests only.
+    #[arg(last = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
+/// Parses the process's arguments; a verb of collimate given to xtask gets the hint it needs.
+pub(crate) fn parse() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let unknown_verb = error.kind() == ErrorKind::InvalidSubcommand;
+        let code = error.exit_code();
+        // Nothing is left to do when the terminal is gone.
+        let _ = error.print();
+        if unknown_verb {
+            eprintln!("\nVerbs of collimate itself run as: cargo xtask run VERB ...");
+        }
+        std::process::exit(code)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn train_takes_unknown_options_as_arguments_of_collimate() {
+        let cli = Cli::try_parse_from(["xtask", "train", "--objective", "nca", "--plugin", "p"]).expect("valid");
+        let Verb::Train { args } = cli.verb else { panic!("expected train, found {:?}", cli.verb) };
+        assert_eq!(args, ["--objective", "nca", "--plugin", "p"]);
+    }
+
+    #[test]
+    fn the_profile_stands_before_the_verb() {
+        let cli = Cli::try_parse_from(["xtask", "--profile", "dev", "run", "objectives"]).expect("valid");
+        assert_eq!(cli.profile, Some(Profile::Dev));
+    }
+
+    #[test]
+    fn test_arguments_stand_after_two_dashes() {
+        let cli = Cli::try_parse_from(["xtask", "test", "--", "-p", "collimate-data"]).expect("valid");
+        let Verb::Test(options) = cli.verb else { panic!("expected test, found {:?}", cli.verb) };
+        assert_eq!((options.backend.as_str(), options.args.len()), ("flex", 2));
+    }
+}

@@ -1,0 +1,140 @@
+//! `cargo xtask doctor`: whether this machine has what building and training need.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Result;
+
+use crate::backend;
+use crate::workspace::Workspace;
+
+/// Room that the dev and release builds take together, with some to spare.
+const DISK_GIB: f64 = 12.0;
+/// Memory that compiling burn on two cores takes.
+const MEMORY_GIB: f64 = 4.0;
+
+#[derive(Debug)]
+enum Verdict {
+    Fine(String),
+    /// What is there, and what to do about it.
+    Short(String, String),
+    /// What could not be found out.
+    Unknown(String),
+}
+
+/// Prints a line a finding; fails if something needed is missing.
+pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+    let findings = [
+        ("cargo", program("cargo", "--version", "install Rust with rustup")),
+        ("rustc", program("rustc", "--version", "install Rust with rustup")),
+        ("clippy", program("cargo-clippy", "--version", "rustup component add clippy")),
+        ("rustfmt", program("rustfmt", "--version", "rustup component add rustfmt")),
+        ("C compiler", program("cc", "--version", "install gcc or clang: Rust links with it")),
+        ("cores", cores()),
+        ("memory", enough("free", memory_gib(), MEMORY_GIB, "close programs, or build with --jobs 1")),
+        ("disk", enough("free", disk_gib(&workspace.root), DISK_GIB, "make room, or set CARGO_TARGET_DIR")),
+        ("backends", Verdict::Fine(backend::available(workspace)?.join(", "))),
+        ("GPU", gpu()),
+    ];
+    let mut short = 0;
+    for (name, verdict) in &findings {
+        match verdict {
+            Verdict::Fine(found) => println!("  ok       {name:<11} {found}"),
+            Verdict::Unknown(reason) => println!("  unknown  {name:<11} {reason}"),
+            Verdict::Short(found, remedy) => {
+                short += 1;
+                println!("  SHORT    {name:<11} {found}: {remedy}");
+            }
+        }
+    }
+    if short == 0 {
+        println!("Ready: cargo xtask train --objective nca");
+    }
+    Ok(if short == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn program(name: &str, argument: &str, remedy: &str) -> Verdict {
+    match first_line(Command::new(name).arg(argument)) {
+        Some(line) => Verdict::Fine(line),
+        None => Verdict::Short("not found".to_owned(), remedy.to_owned()),
+    }
+}
+
+fn gpu() -> Verdict {
+    let mut query = Command::new("nvidia-smi");
+    match first_line(query.args(["--query-gpu=name,memory.total", "--format=csv,noheader"])) {
+        Some(line) => Verdict::Fine(line),
+        None => Verdict::Fine("none found; training runs on the CPU".to_owned()),
+    }
+}
+
+fn cores() -> Verdict {
+    match std::thread::available_parallelism() {
+        Ok(count) => Verdict::Fine(count.to_string()),
+        Err(error) => Verdict::Unknown(error.to_string()),
+    }
+}
+
+fn enough(what: &str, found: Option<f64>, needed: f64, remedy: &str) -> Verdict {
+    match found {
+        None => Verdict::Unknown("this system does not say".to_owned()),
+        Some(gib) if gib >= needed => Verdict::Fine(format!("{gib:.1} GiB {what}")),
+        Some(gib) => Verdict::Short(format!("{gib:.1} GiB {what}, {needed:.0} GiB needed"), remedy.to_owned()),
+    }
+}
+
+fn memory_gib() -> Option<f64> {
+    available_memory_gib(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn available_memory_gib(meminfo: &str) -> Option<f64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0 / 1024.0)
+}
+
+fn disk_gib(folder: &Path) -> Option<f64> {
+    let output = Command::new("df").arg("-Pk").arg(folder).stderr(Stdio::null()).output().ok()?;
+    free_disk_gib(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// The fourth column of the POSIX format of `df -k`.
+fn free_disk_gib(table: &str) -> Option<f64> {
+    let kib: f64 = table.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+    Some(kib / 1024.0 / 1024.0)
+}
+
+fn first_line(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().next().filter(|_| output.status.success())?;
+    Some(line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_disk_are_read_in_gib() {
+        let meminfo = "MemTotal:       33554432 kB\nMemAvailable:   16777216 kB\n";
+        assert_eq!(available_memory_gib(meminfo), Some(16.0));
+        let table = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 4194304 1048576 3145728 25% /\n";
+        assert_eq!(free_disk_gib(table), Some(3.0));
+        assert_eq!(free_disk_gib("nothing"), None);
+    }
+
+    #[test]
+    fn what_is_short_comes_with_its_remedy() {
+        assert!(
+            matches!(enough("free", Some(1.0), 2.0, "make room"), Verdict::Short(_, remedy) if remedy == "make room")
+        );
+        assert!(matches!(enough("free", Some(2.0), 2.0, "make room"), Verdict::Fine(_)));
+        assert!(matches!(enough("free", None, 2.0, "make room"), Verdict::Unknown(_)));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_short() {
+        assert!(matches!(program("no-such-program-here", "--version", "install it"), Verdict::Short(..)));
+    }
+}

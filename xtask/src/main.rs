@@ -1,0 +1,56 @@
+//! `cargo xtask`: builds, tests, checks, benchmarks and scaffolding.
+//!
+//! Depends on no crate of ours, so it starts in a second and works while they do not compile.
+
+mod backend;
+mod cli;
+mod doctor;
+mod forward;
+mod harness;
+mod json;
+mod program;
+mod scaffold;
+mod steps;
+mod verify;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Verb};
+use crate::forward::Forwarded;
+use crate::program::Profile;
+use crate::workspace::Workspace;
+
+fn main() -> ExitCode {
+    match run(cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let workspace = Workspace::locate()?;
+    let profile = match cli.profile {
+        Some(profile) => Some(profile),
+        None => Profile::from_environment()?,
+    };
+    let forward = |verb: Option<&str>, args| -> Result<ExitCode> {
+        let forwarded = Forwarded::parse(args)?;
+        program::run(&workspace, verb, &forwarded, profile.unwrap_or(Profile::Release))
+    };
+    match cli.verb {
+        Verb::Train { args } => forward(Some("train"), args),
+        Verb::QuickstartAssets { args } => forward(Some("quickstart-assets"), args),
+        Verb::Run { args } => forward(None, args),
+        Verb::Test(options) => verify::test(&workspace, &options, profile.unwrap_or(Profile::Dev)),
+        Verb::Check => verify::check(&workspace),
+        Verb::Bench { args } => verify::bench(&workspace, &args),
+        Verb::NewObjective { name, path } => scaffold::new_objective(&workspace, &name, path.as_deref()),
+        Verb::Doctor => doctor::run(&workspace),
+    }
+}

@@ -1,0 +1,128 @@
+//! Building collimate, with plugins or without, and running it.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace::{Workspace, words};
+use crate::{backend, forward::Forwarded, harness};
+
+/// How the program is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Profile {
+    /// Quick to build, with assertions; dependencies are optimised.
+    Dev,
+    /// Quick to run.
+    Release,
+}
+
+impl Profile {
+    /// The profile that `COLLIMATE_PROFILE` names, if it is set.
+    pub(crate) fn from_environment() -> Result<Option<Self>> {
+        let name = std::env::var("COLLIMATE_PROFILE").ok().filter(|name| !name.is_empty());
+        name.map(|name| name.parse()).transpose().context("COLLIMATE_PROFILE")
+    }
+
+    /// Name of the folder under the target folder.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+
+    /// Name that cargo's `--profile` takes.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        }
+    }
+}
+
+impl FromStr for Profile {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "dev" => Ok(Self::Dev),
+            "release" => Ok(Self::Release),
+            _ => bail!("a profile is dev or release, found \"{name}\""),
+        }
+    }
+}
+
+/// Builds what the arguments need and runs it as `collimate [verb] ARGS`, passing its exit code on.
+pub(crate) fn run(
+    workspace: &Workspace,
+    verb: Option<&str>,
+    forwarded: &Forwarded,
+    default: Profile,
+) -> Result<ExitCode> {
+    let profile = forwarded.profile.unwrap_or(default);
+    let program = build(workspace, forwarded, profile)?;
+    let mut command = Command::new(&program);
+    command.args(verb).args(&forwarded.args);
+    replace_with(command)
+}
+
+/// Builds collimate and returns the path of the program.
+pub(crate) fn build(workspace: &Workspace, forwarded: &Forwarded, profile: Profile) -> Result<PathBuf> {
+    let features = match &forwarded.backend {
+        // Help is about no backend in particular.
+        Some(name) if !forwarded.asks_for_help() => backend::features(workspace, name)?,
+        _ => Vec::new(),
+    };
+    let (mut command, name) = if forwarded.plugins.is_empty() {
+        let mut command = workspace.cargo_here("build");
+        command.args(["--package", "collimate", "--bin", "collimate"]);
+        if !features.is_empty() {
+            command.args(["--features", &features.join(",")]);
+        }
+        (command, "collimate".to_owned())
+    } else {
+        let harness = harness::write(workspace, &forwarded.plugins, &features)?;
+        (workspace.cargo("build", &harness.manifest), harness.binary)
+    };
+    command.args(["--profile", profile.name()]);
+    let program = workspace.target.join(profile.folder()).join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    if !program.is_file() {
+        eprintln!("Building collimate ({}); the first build takes some minutes.", profile.name());
+    }
+    let status = command.status().with_context(|| format!("cannot start {}", words(&command)))?;
+    if !status.success() {
+        bail!("the build failed; the compiler's messages are above. Run again: {}", words(&command));
+    }
+    Ok(program)
+}
+
+/// Becomes the command, so that signals and exit code are the program's own.
+#[cfg(unix)]
+fn replace_with(mut command: Command) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt;
+    // A program with plugins has a file name of its own; users know it as collimate.
+    command.arg0("collimate");
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))
+}
+
+#[cfg(not(unix))]
+fn replace_with(mut command: Command) -> Result<ExitCode> {
+    let status = command.status().with_context(|| format!("cannot start {}", words(&command)))?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_have_cargos_names() {
+        assert_eq!("dev".parse::<Profile>().expect("known").folder(), "debug");
+        assert_eq!("release".parse::<Profile>().expect("known").name(), "release");
+        let error = "fast".parse::<Profile>().expect_err("unknown");
+        assert_eq!(error.to_string(), "a profile is dev or release, found \"fast\"");
+    }
+}

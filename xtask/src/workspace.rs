@@ -1,0 +1,158 @@
+//! Where things are, and how cargo is called.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::json;
+
+/// The checkout that xtask works on.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// Folder of the workspace's Cargo.toml.
+    pub(crate) root: PathBuf,
+    /// Folder that every build shares, so that dependencies are built once.
+    pub(crate) target: PathBuf,
+}
+
+impl Workspace {
+    /// Finds the checkout from the manifest that cargo is running.
+    pub(crate) fn locate() -> Result<Self> {
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let Some(root) = Path::new(&manifest).parent().map(Path::to_path_buf) else {
+            bail!("{} has no parent folder", Path::new(&manifest).display());
+        };
+        let target = target_folder(&root)?;
+        Ok(Self { root, target })
+    }
+
+    /// A cargo command that builds into the shared target folder, for the manifest given.
+    pub(crate) fn cargo(&self, verb: &str, manifest: &Path) -> Command {
+        let mut command = plain_cargo(verb, manifest);
+        command.env("CARGO_TARGET_DIR", &self.target);
+        command
+    }
+
+    /// A cargo command on this workspace. Under CI the lock file must already be right.
+    pub(crate) fn cargo_here(&self, verb: &str) -> Command {
+        let mut command = self.cargo(verb, &self.manifest());
+        if in_ci() {
+            command.arg("--locked");
+        }
+        command
+    }
+
+    /// The workspace's Cargo.toml.
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.root.join("Cargo.toml")
+    }
+
+    /// Reads a file of the checkout.
+    pub(crate) fn read(&self, file: &str) -> Result<String> {
+        let path = self.root.join(file);
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// The `[profile…]` tables of the workspace, as text: other builds that have them share its dependencies.
+    pub(crate) fn profiles(&self) -> Result<String> {
+        Ok(profile_tables(&self.read("Cargo.toml")?))
+    }
+}
+
+/// The name of the package in `folder`.
+///
+/// # Errors
+/// No Cargo.toml, or one that cargo refuses (its message is passed on).
+pub(crate) fn package_name(folder: &Path) -> Result<String> {
+    let manifest = folder.join("Cargo.toml");
+    if !manifest.is_file() {
+        bail!(
+            "{} holds no Cargo.toml; a plugin is a crate: cargo xtask new-objective NAME writes one",
+            folder.display()
+        );
+    }
+    let json = output(&mut plain_cargo("read-manifest", &manifest))?;
+    json::string_field(&json, "name").with_context(|| format!("cargo names no package in {}", manifest.display()))
+}
+
+/// Runs a command and returns what it printed; its errors go through to the terminal.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    command.stderr(std::process::Stdio::inherit());
+    let output = command.output().with_context(|| format!("cannot start {}", words(command)))?;
+    if !output.status.success() {
+        bail!("{} failed ({})", words(command), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A command as a user would type it.
+pub(crate) fn words(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_stem().unwrap_or(command.get_program());
+    let parts = std::iter::once(program).chain(command.get_args());
+    parts.map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether this is a run of continuous integration.
+pub(crate) fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+fn plain_cargo(verb: &str, manifest: &Path) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    command.arg(verb).arg("--manifest-path").arg(manifest);
+    command
+}
+
+fn target_folder(root: &Path) -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("CARGO_TARGET_DIR").filter(|value| !value.is_empty()) {
+        return std::path::absolute(&named).context("CARGO_TARGET_DIR");
+    }
+    let mut metadata = plain_cargo("metadata", &root.join("Cargo.toml"));
+    let json = output(metadata.args(["--no-deps", "--format-version", "1"]))?;
+    json::string_field(&json, "target_directory").map(PathBuf::from).context("cargo metadata names no target folder")
+}
+
+fn profile_tables(manifest: &str) -> String {
+    let mut tables = String::new();
+    let mut inside = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.starts_with("[profile.");
+        }
+        if inside && !line.starts_with('#') && !line.is_empty() {
+            let gap = if line.starts_with('[') && !tables.is_empty() { "\n" } else { "" };
+            tables.push_str(&format!("{gap}{line}\n"));
+        }
+    }
+    tables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profile_tables_are_copied_without_what_stands_around_them() {
+        let manifest = "[workspace]\nmembers = []\n\n# why\n[profile.dev]\nopt-level = 1\n# x\n\n\
+                        [profile.dev.package.\"*\"]\nopt-level = 3\n\n[workspace.lints]\na = 1\n";
+        let expected = "[profile.dev]\nopt-level = 1\n\n[profile.dev.package.\"*\"]\nopt-level = 3\n";
+        assert_eq!(profile_tables(manifest), expected);
+    }
+
+    #[test]
+    fn the_workspace_is_the_folder_above_xtask() {
+        let workspace = Workspace::locate().expect("a checkout");
+        assert!(workspace.root.join("xtask/src/main.rs").is_file(), "{workspace:?}");
+        assert!(workspace.profiles().expect("a manifest").contains("[profile.release]"));
+        assert_eq!(package_name(&workspace.root.join("xtask")).expect("a package"), "xtask");
+    }
+
+    #[test]
+    fn a_folder_without_a_manifest_is_refused_with_the_remedy() {
+        let error = package_name(&std::env::temp_dir()).expect_err("no crate here");
+        assert!(error.to_string().contains("cargo xtask new-objective"), "{error}");
+    }
+}
