@@ -16,8 +16,8 @@ use crate::{GroupScores, ObjectiveError, evaluate, registry};
 
 /// Evaluates every row of a JSON array of rows, or of rows one after another (JSONL).
 ///
-/// Each row comes back as it was, with `loss` ([B]), `mean_loss`, `grad_of_mean` ([B, K], the gradient of the mean
-/// loss in `policy_logps`) and `implicit_rewards` ([B, K]) set.
+/// Each row comes back as it was, with `loss` (`[B]`), `mean_loss`, `grad_of_mean` (`[B, K]`, the gradient of the mean
+/// loss in `policy_logps`) and `implicit_rewards` (`[B, K]`) set.
 ///
 /// # Errors
 /// The first row and field at fault: not JSON, a missing field, a wrong type, an unknown objective or parameter.
