@@ -1,0 +1,74 @@
+//! The verbs of the command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    backends, data, generate, merge, objective_values, objectives, recipe_keys, report, sample, score, train,
+};
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Aligns language models from explicit rewards.
+#[derive(Debug, Parser)]
+#[command(name = "collimate", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Train(train::Args),
+    Score(score::Args),
+    Data(data::Args),
+    Objectives(objectives::Args),
+    ObjectiveValues(objective_values::Args),
+    Backends(backends::Args),
+    Generate(generate::Args),
+    Sample(sample::Args),
+    Merge(merge::Args),
+    Report(report::Args),
+    RecipeKeys(recipe_keys::Args),
+}
+
+impl Command {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        match self {
+            Self::Train(args) => args.run(io),
+            Self::Score(args) => args.run(io),
+            Self::Data(args) => args.run(io),
+            Self::Objectives(args) => args.run(io),
+            Self::ObjectiveValues(args) => args.run(io),
+            Self::Backends(args) => args.run(io),
+            Self::Generate(args) => args.run(io),
+            Self::Sample(args) => args.run(io),
+            Self::Merge(args) => args.run(io),
+            Self::Report(args) => args.run(io),
+            Self::RecipeKeys(args) => args.run(io),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        let cli = Cli::command();
+        let mut verbs: Vec<_> = cli.get_subcommands().collect();
+        verbs.extend(cli.get_subcommands().flat_map(|verb| verb.get_subcommands()));
+        for verb in verbs.into_iter().filter(|verb| verb.get_name() != "help" && !verb.has_subcommands()) {
+            let after = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("Example:\n  collimate "), "{}", verb.get_name());
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! One file a verb: its options, help and work together.
+
+pub(crate) mod backends;
+pub(crate) mod data;
+pub(crate) mod data_options;
+pub(crate) mod generate;
+pub(crate) mod merge;
+pub(crate) mod model_options;
+pub(crate) mod objective_values;
+pub(crate) mod objectives;
+pub(crate) mod recipe_keys;
+pub(crate) mod report;
+pub(crate) mod sample;
+pub(crate) mod score;
+pub(crate) mod train;

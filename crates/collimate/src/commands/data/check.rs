@@ -1,0 +1,112 @@
+//! `collimate data check`: every row read, every error named.
+
+use std::path::PathBuf;
+
+use collimate_data::{DataError, PromptGroup, TextTokenizer, TokenizeCounts, tokenize_group};
+
+use crate::commands::data_options::{DataOptions, LengthOptions, in_file};
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Errors shown before the rest is only counted.
+const MOST_SHOWN: usize = 20;
+
+/// Read every row and name what is wrong with it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  collimate data check rewards.jsonl --model models/base --max-length 1024")]
+pub(crate) struct Args {
+    /// File of groups
+    file: PathBuf,
+    /// Model folder: tokenize as training would, and count what is cut
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    read: DataOptions,
+    #[command(flatten)]
+    lengths: LengthOptions,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let options = self.lengths.resolve(&self.read, 2)?;
+        let tokenizer = self.model.as_deref().map(TextTokenizer::from_model_dir).transpose()?;
+        let mut reader = self.read.open(&self.file, 2)?;
+        let mut counts = TokenizeCounts::default();
+        let mut num_errors = 0;
+        let mut example = None;
+        while let Some(group) = reader.next() {
+            let checked = group.and_then(|group| {
+                if let Some(tokenizer) = &tokenizer {
+                    match tokenize_group(&group, tokenizer, &options) {
+                        Ok(tokenized) => counts.keep(&tokenized),
+                        Err(DataError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
+                        Err(error) => return Err(in_file(&self.file)(error)),
+                    }
+                }
+                Ok(group)
+            });
+            match checked {
+                Ok(group) => example = example.or(Some(group)),
+                Err(error) => {
+                    num_errors += 1;
+                    if num_errors <= MOST_SHOWN {
+                        io.note(format_args!("error: {error}"));
+                    }
+                }
+            }
+        }
+        io.line(format_args!("{}", reader.describe()))?;
+        if let Some(group) = &example {
+            show_direction(group, io)?;
+        }
+        let read = reader.counts();
+        io.line(format_args!("{} rows, {} groups, {num_errors} errors", read.num_rows, read.num_groups))?;
+        for (reason, count) in &read.skipped {
+            io.line(format_args!("skipped: {count} × {reason}"))?;
+        }
+        if read.num_chosen_scored_lower > 0 {
+            io.line(format_args!(
+                "warning: in {} rows the chosen response has the lower score; is the direction right?",
+                read.num_chosen_scored_lower
+            ))?;
+        }
+        if tokenizer.is_some() {
+            show_tokens(&counts, io)?;
+        }
+        match num_errors {
+            0 => Ok(()),
+            count => Err(CliError::usage(format!("{}: {count} rows cannot be used", self.file.display()))),
+        }
+    }
+}
+
+/// The best and the worst response of a group, so that a wrong score direction is seen.
+fn show_direction(group: &PromptGroup, io: &mut Io<'_>) -> Result<(), CliError> {
+    let by_reward = |a: &&collimate_data::Response, b: &&collimate_data::Response| a.reward.total_cmp(&b.reward);
+    // The first of equals is the best, the last the worst.
+    let best = group.responses.iter().rev().max_by(by_reward);
+    let worst = group.responses.iter().rev().min_by(by_reward);
+    for (name, response) in [("best", best), ("worst", worst)] {
+        if let Some(response) = response {
+            let start: String = response.content.chars().take(70).flat_map(char::escape_debug).collect();
+            io.line(format_args!("  line {}, {name} (reward {}): {start}", group.line, response.reward))?;
+        }
+    }
+    Ok(())
+}
+
+fn show_tokens(counts: &TokenizeCounts, io: &mut Io<'_>) -> Result<(), CliError> {
+    io.line(format_args!(
+        "{} prompt tokens, {} response tokens in {} responses",
+        counts.prompt_tokens, counts.response_tokens, counts.responses
+    ))?;
+    io.line(format_args!(
+        "cut: {} prompts (by {} tokens), {} responses (by {} tokens)",
+        counts.cut_prompts, counts.cut_prompt_tokens, counts.cut_responses, counts.cut_response_tokens
+    ))?;
+    io.line(format_args!(
+        "identical to an earlier response of their group: {} responses; all identical: {} groups",
+        counts.identical_responses, counts.identical_groups
+    ))?;
+    counts.skipped.iter().try_for_each(|(reason, count)| io.line(format_args!("skipped: {count} × {reason}")))
+}

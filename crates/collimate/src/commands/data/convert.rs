@@ -1,0 +1,50 @@
+//! `collimate data convert`: from one layout to another.
+
+use std::path::PathBuf;
+
+use collimate_data::rewards::PairRule;
+use collimate_data::{ConvertTo, Layout, convert};
+
+use crate::commands::data_options::{DataOptions, parse};
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Write a file in another layout, with rewards made from what it holds
+///
+/// The file appears whole or not at all.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  collimate data convert nectar.jsonl --reward-from rank --to collimate --output rewards.jsonl"
+)]
+pub(crate) struct Args {
+    /// File of groups
+    file: PathBuf,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Layout to write: collimate, preference or ranked_set
+    #[arg(long, value_name = "NAME", default_value = "collimate", value_parser = parse::<Layout>)]
+    to: Layout,
+    /// Pairs made for the preference layout: best_vs_worst, best_vs_random[:SEED], all_pairs[:MARGIN], best_vs_mean
+    #[arg(long, value_name = "RULE", default_value = "best_vs_worst", value_parser = parse::<PairRule>)]
+    pairs: PairRule,
+    #[command(flatten)]
+    read: DataOptions,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let to = ConvertTo::new(self.to, self.pairs)?;
+        let mut reader = self.read.open(&self.file, 2)?;
+        let report = convert(reader.by_ref(), &self.output, to)?;
+        io.note(format_args!("{}: {}", self.file.display(), reader.describe()));
+        let num_skipped = reader.counts().num_skipped();
+        if num_skipped > 0 {
+            io.note(format_args!("{num_skipped} rows cannot be used and were skipped"));
+        }
+        if report.num_without_pairs > 0 {
+            io.note(format_args!("{} groups gave no pair: their rewards are too close", report.num_without_pairs));
+        }
+        io.line(format_args!("{}: {} rows of {} groups", self.output.display(), report.num_rows, report.num_groups))
+    }
+}

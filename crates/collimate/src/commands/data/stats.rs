@@ -1,0 +1,101 @@
+//! `collimate data stats`: what a file holds.
+
+use std::path::PathBuf;
+
+use collimate_data::rewards::alpha_for_entropy;
+use collimate_data::{DataError, DataStats, PromptGroup, TextTokenizer, TokenizedGroup, tokenize_group};
+use serde_json::json;
+
+use crate::commands::data_options::{DataOptions, LengthOptions, in_file};
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Describe a file: responses, ties, lengths, cuts, length against reward, entropy of the reward weights
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  collimate data stats rewards.jsonl --model models/base --alpha 0.33")]
+pub(crate) struct Args {
+    /// File of groups
+    file: PathBuf,
+    /// Model folder: count tokens instead of characters, and what is cut
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Reward temperature α of the weights softmax(reward/α)
+    #[arg(long, value_name = "A", default_value_t = 0.33)]
+    alpha: f64,
+    /// Also find the α at which a prompt's weights have this entropy, in nats
+    #[arg(long, value_name = "NATS")]
+    target_entropy: Option<f64>,
+    #[command(flatten)]
+    read: DataOptions,
+    #[command(flatten)]
+    lengths: LengthOptions,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        if !(self.alpha > 0.0 && self.alpha.is_finite()) {
+            return Err(CliError::usage("--alpha must be above 0"));
+        }
+        if self.target_entropy.is_some_and(|target| !(target > 0.0 && target.is_finite())) {
+            return Err(CliError::usage("--target-entropy must be above 0"));
+        }
+        let options = self.lengths.resolve(&self.read, 2)?;
+        let tokenizer = self.model.as_deref().map(TextTokenizer::from_model_dir).transpose()?;
+        let mut reader = self.read.open(&self.file, 2)?;
+        let mut stats = DataStats::new(Some(self.alpha));
+        let mut alphas = Vec::new();
+        while let Some(group) = reader.next() {
+            let group = group?;
+            if let Some(tokenizer) = &tokenizer {
+                match tokenize_group(&group, tokenizer, &options) {
+                    Ok(tokenized) => add(&mut stats, &group, &tokenized),
+                    Err(DataError::Unusable { reason, .. }) if options.skip_unusable => {
+                        *stats.unusable.entry(reason.kind().to_owned()).or_default() += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(in_file(&self.file)(error).into()),
+                }
+            } else {
+                stats.add(&group);
+            }
+            alphas.extend(self.target_entropy.and_then(|target| alpha_of(&group, target)));
+        }
+        for (reason, count) in &reader.counts().skipped {
+            *stats.unusable.entry(reason.to_string()).or_default() += count;
+        }
+        let summary = stats.summary();
+        alphas.sort_by(f64::total_cmp);
+        let median = alphas.get(alphas.len() / 2).copied();
+        if self.json {
+            let mut fields = json!(summary);
+            if self.target_entropy.is_some() {
+                fields["median_alpha_for_target_entropy"] = json!(median);
+            }
+            return io.json(&fields);
+        }
+        io.line(format_args!("{}\n{}", reader.describe(), summary.to_string().trim_end()))?;
+        match (self.target_entropy, median) {
+            (None, _) => Ok(()),
+            (Some(target), Some(alpha)) => io.line(format_args!(
+                "α for an entropy of {target} nats: median {alpha:.6} over the {} prompts where there is one",
+                alphas.len()
+            )),
+            (Some(target), None) => io.line(format_args!("no prompt's weights can have an entropy of {target} nats")),
+        }
+    }
+}
+
+fn add(stats: &mut DataStats, group: &PromptGroup, tokenized: &TokenizedGroup) {
+    let lengths: Vec<usize> = tokenized.responses.iter().map(|response| response.ids.len()).collect();
+    stats.add_with_tokens(group, tokenized.prompt_ids.len(), &lengths);
+    stats.num_prompts_cut += usize::from(tokenized.num_prompt_cut > 0);
+    stats.num_responses_cut += tokenized.responses.iter().filter(|response| response.num_cut > 0).count();
+}
+
+fn alpha_of(group: &PromptGroup, target: f64) -> Option<f64> {
+    let rewards: Vec<f64> = group.responses.iter().map(|response| response.reward).collect();
+    alpha_for_entropy(&rewards, target)
+}

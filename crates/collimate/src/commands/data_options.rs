@@ -1,0 +1,103 @@
+//! Options that say how data is read, and what several verbs do with it.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use collimate_data::rewards::{Normalize, RewardFrom};
+use collimate_data::{
+    DataError, DataSource, GroupReader, Layout, LoadOptions, PromptGroup, ScoreDirection, TokenizeOptions,
+};
+
+use crate::error::CliError;
+
+/// How a file of groups is read.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct DataOptions {
+    /// Layout of the rows; without it, recognised by their fields
+    #[arg(long, value_name = "NAME", visible_alias = "from", value_parser = parse::<Layout>)]
+    pub(crate) layout: Option<Layout>,
+    /// What rewards are made from: field[:NAME], rank, ndcg, pairs, plackett_luce, elo, aspects[:NAME=WEIGHT,…]
+    #[arg(long, value_name = "RULE", value_parser = parse::<RewardFrom>)]
+    pub(crate) reward_from: Option<RewardFrom>,
+    /// Whether a higher number in the file is better; without it, as the layout declares
+    #[arg(long, value_name = "true|false")]
+    pub(crate) higher_is_better: Option<bool>,
+    /// Normalisation of each prompt's rewards: z_score, min_max, clip:LOW,HIGH
+    #[arg(long, value_name = "RULE", value_parser = parse::<Normalize>)]
+    pub(crate) normalize: Option<Normalize>,
+    /// Drop groups that cannot be used and count them, instead of refusing them
+    #[arg(long)]
+    pub(crate) skip_unusable: bool,
+    /// Read this many groups at most
+    #[arg(long, value_name = "N")]
+    pub(crate) max_samples: Option<usize>,
+}
+
+impl DataOptions {
+    /// Opens a file whose groups have at least so many responses.
+    pub(crate) fn open(&self, path: &Path, min_responses: usize) -> Result<GroupReader, DataError> {
+        let direction = self.higher_is_better.map(|higher| match higher {
+            true => ScoreDirection::HigherIsBetter,
+            false => ScoreDirection::LowerIsBetter,
+        });
+        let options = LoadOptions {
+            layout: self.layout,
+            direction,
+            reward_from: self.reward_from.clone(),
+            normalize: self.normalize,
+            skip_unusable: self.skip_unusable,
+            max_samples: self.max_samples,
+            min_responses,
+        };
+        DataSource::open(path, &options)
+    }
+}
+
+/// How groups are cut.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct LengthOptions {
+    /// Most tokens of a prompt with one response; without it nothing is cut
+    #[arg(long, value_name = "N")]
+    pub(crate) max_length: Option<usize>,
+    /// Most tokens of a prompt; its end is kept
+    #[arg(long, value_name = "N")]
+    pub(crate) max_prompt_length: Option<usize>,
+}
+
+impl LengthOptions {
+    /// The options of tokenization for groups of at least so many responses.
+    pub(crate) fn resolve(&self, data: &DataOptions, min_responses: usize) -> Result<TokenizeOptions, CliError> {
+        for (name, value) in [("--max-length", self.max_length), ("--max-prompt-length", self.max_prompt_length)] {
+            if value == Some(0) {
+                return Err(CliError::usage(format!("{name} must be at least 1")));
+            }
+        }
+        Ok(TokenizeOptions {
+            max_length: self.max_length,
+            max_prompt_length: self.max_prompt_length,
+            skip_unusable: data.skip_unusable,
+            min_responses,
+        })
+    }
+}
+
+/// The same error with its file, where a group's error knows only the line.
+pub(crate) fn in_file(path: &Path) -> impl Fn(DataError) -> DataError {
+    let path: PathBuf = path.to_owned();
+    move |error| match error {
+        DataError::Unusable { line, reason } => {
+            DataError::Row { path: path.clone(), line, problem: reason.to_string() }
+        }
+        error => error,
+    }
+}
+
+/// Reads up to `count` further groups.
+pub(crate) fn take(reader: &mut GroupReader, count: usize) -> Result<Vec<PromptGroup>, DataError> {
+    reader.by_ref().take(count).collect()
+}
+
+/// For clap: a value from its text, with the message of its own parser.
+pub(crate) fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}

@@ -1,0 +1,64 @@
+//! `collimate generate`: continuations of a few prompts.
+
+use collimate_data::{Message, Prompt};
+use serde_json::json;
+
+use super::model_options::{ModelOptions, SamplingOptions, encode_prompt};
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Continue prompts with a model
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  collimate generate --model models/base --adapter runs/nca --prompt \"What is 2 + 3?\""
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// A prompt; may be given several times
+    #[arg(long, value_name = "TEXT", required = true)]
+    prompt: Vec<String>,
+    /// Give each prompt as a user's message to the model's chat template
+    #[arg(long)]
+    chat: bool,
+    /// Divides the logits; 0 takes the likeliest token always
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f64,
+    #[command(flatten)]
+    sampling: SamplingOptions,
+    /// Print a row of JSON a prompt, with token ids
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let tokenizer = self.model.tokenizer()?;
+        let options = self.sampling.resolve(self.temperature, 1, &self.model.model, &tokenizer)?;
+        let prompts = self.prompt.iter().map(|text| encode_prompt(&as_prompt(text, self.chat), &tokenizer));
+        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+        if let Some(empty) = prompts.iter().position(Vec::is_empty) {
+            return Err(CliError::usage(format!("prompt {} is empty", empty + 1)));
+        }
+        let outputs = self.model.open()?.generate(&prompts, &options, &mut |_| {})?;
+        for ((text, prompt_ids), samples) in self.prompt.iter().zip(&prompts).zip(outputs) {
+            let ids = samples.into_iter().next().unwrap_or_default();
+            let response = tokenizer.decode(&ids, true)?;
+            if self.json {
+                let row = json!({"prompt": text, "response": response, "prompt_ids": prompt_ids, "response_ids": ids});
+                io.line(format_args!("{row}"))?;
+            } else {
+                io.line(format_args!("{response}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn as_prompt(text: &str, chat: bool) -> Prompt {
+    if chat {
+        Prompt::Messages(vec![Message { role: "user".to_owned(), content: text.to_owned() }])
+    } else {
+        Prompt::Text(text.to_owned())
+    }
+}

@@ -1,0 +1,39 @@
+//! `collimate merge`: an adapter put into its model.
+
+use std::path::PathBuf;
+
+use collimate_model::{StorageDtype, merge_adapter};
+
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Put an adapter into its model and write the whole model
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  collimate merge --model models/base --adapter runs/nca --output models/aligned")]
+pub(crate) struct Args {
+    /// Model folder that the adapter was trained on
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// PEFT adapter folder
+    #[arg(long, value_name = "DIR")]
+    adapter: PathBuf,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Precision to write: float32, bfloat16 or float16; without it, the model's own
+    #[arg(long, value_name = "NAME")]
+    dtype: Option<String>,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let unknown = |name: &String| CliError::Usage {
+            problem: format!("unknown precision \"{name}\""),
+            help: Some("there are float32, bfloat16 and float16".to_owned()),
+        };
+        let parse = |name: &String| StorageDtype::from_name(name).ok_or_else(|| unknown(name));
+        let dtype = self.dtype.as_ref().map(parse).transpose()?;
+        merge_adapter(&self.model, &self.adapter, &self.output, dtype)?;
+        io.line(format_args!("{}", self.output.display()))
+    }
+}

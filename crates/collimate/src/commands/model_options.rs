@@ -1,0 +1,126 @@
+//! Options that name a model and how it generates, and what several verbs do with them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use collimate_data::{DataError, Prompt, TextTokenizer};
+use collimate_model::GenerateOptions;
+use collimate_train::session::{Session, SessionOptions, open_session};
+use serde_json::Value;
+
+use crate::error::CliError;
+
+/// Which model computes, and where.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelOptions {
+    /// Model folder in the Hugging Face layout
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// PEFT adapter folder on top of the model
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// Compute backend (see `collimate backends`)
+    #[arg(long, value_name = "NAME", default_value = "flex")]
+    pub(crate) backend: String,
+    /// Index of the backend's device
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) device: usize,
+}
+
+impl ModelOptions {
+    /// The model on its device, for scoring and generation.
+    pub(crate) fn open(&self) -> Result<Box<dyn Session>, CliError> {
+        let options = SessionOptions {
+            backend: self.backend.clone(),
+            device: self.device,
+            ..SessionOptions::inference(&self.model, self.adapter.clone())
+        };
+        Ok(open_session(&options)?)
+    }
+
+    /// The model's tokenizer with its chat template.
+    pub(crate) fn tokenizer(&self) -> Result<TextTokenizer, CliError> {
+        Ok(TextTokenizer::from_model_dir(&self.model)?)
+    }
+}
+
+/// How to generate.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SamplingOptions {
+    /// Most tokens of a response
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) max_new_tokens: usize,
+    /// Keep the fewest tokens whose probabilities reach this sum
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub(crate) top_p: f64,
+    /// Keep this many of the likeliest tokens
+    #[arg(long, value_name = "N")]
+    pub(crate) top_k: Option<usize>,
+    /// Seed of the draws
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub(crate) seed: u64,
+}
+
+impl SamplingOptions {
+    /// The options of a session's generation.
+    ///
+    /// A response ends at the tokenizer's EOS and at what the model's `generation_config.json` names.
+    pub(crate) fn resolve(
+        &self,
+        temperature: f64,
+        num_samples: usize,
+        model: &Path,
+        tokenizer: &TextTokenizer,
+    ) -> Result<GenerateOptions, CliError> {
+        let positive = |name: &str, holds: bool| {
+            if holds { Ok(()) } else { Err(CliError::usage(format!("{name} is out of range"))) }
+        };
+        positive("--max-new-tokens", self.max_new_tokens > 0)?;
+        positive("--top-p", self.top_p > 0.0 && self.top_p <= 1.0)?;
+        positive("--top-k", self.top_k != Some(0))?;
+        positive("--temperature", temperature >= 0.0 && temperature.is_finite())?;
+        let mut stop_ids = configured_stops(model)?;
+        stop_ids.push(tokenizer.eos_id());
+        Ok(GenerateOptions {
+            max_new_tokens: self.max_new_tokens,
+            num_samples,
+            temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            seed: self.seed,
+            stop_ids,
+        })
+    }
+}
+
+/// Token ids of a prompt, as training encodes it.
+pub(crate) fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u32>, DataError> {
+    match prompt {
+        Prompt::Text(text) => tokenizer.encode(text, true),
+        Prompt::Messages(messages) => match tokenizer.chat_template() {
+            Some(template) => tokenizer.encode(&template.render(messages, true)?, false),
+            None => Err(DataError::Template { problem: "the model has none, so the prompt must be text".to_owned() }),
+        },
+    }
+}
+
+/// `eos_token_id` of a model's `generation_config.json`, one or several; none where there is no such file.
+fn configured_stops(model: &Path) -> Result<Vec<u32>, CliError> {
+    let path = model.join("generation_config.json");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(CliError::Read { path, source }),
+    };
+    let config: Value = serde_json::from_str(&text)
+        .map_err(|error| CliError::usage(format!("{}: not valid JSON: {error}", path.display())))?;
+    let ids = match &config["eos_token_id"] {
+        Value::Array(ids) => ids.iter().collect(),
+        Value::Null => Vec::new(),
+        id => vec![id],
+    };
+    let wrong = |id: &Value| {
+        CliError::usage(format!("{}: field \"eos_token_id\": expected a token id, found {id}", path.display()))
+    };
+    ids.into_iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| wrong(id))).collect()
+}

@@ -1,0 +1,28 @@
+//! `collimate objective-values`: losses and gradients of rows, for comparison with other implementations.
+
+use std::path::PathBuf;
+
+use collimate_objective::values::evaluate_rows;
+use serde_json::Value;
+
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Print the loss and gradient of objectives for given log-probs
+///
+/// Reads rows {"objective", "params", "policy_logps", "reference_logps", "rewards", "lengths"} as a JSON array or one
+/// after another, and prints each with "loss", "mean_loss", "grad_of_mean" and "implicit_rewards", as a JSON array.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  collimate objective-values rows.json > values.json")]
+pub(crate) struct Args {
+    /// File of rows
+    file: PathBuf,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let text = std::fs::read_to_string(&self.file).map_err(CliError::read(&self.file))?;
+        let rows = evaluate_rows(&text)?;
+        io.line(format_args!("{}", Value::Array(rows)))
+    }
+}

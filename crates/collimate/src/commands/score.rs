@@ -1,0 +1,104 @@
+//! `collimate score`: log-probs of responses under a model.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use collimate_data::{GroupBatch, TokenizedGroup, tokenize_all};
+use serde_json::{Value, json};
+
+use super::data_options::{DataOptions, LengthOptions, in_file, take};
+use super::model_options::ModelOptions;
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Write the log-probs of every response of a file under a model
+///
+/// A row a group: {"index", "responses": [{"logps", "num_tokens"}]}, log-probs in nats summed over the response's
+/// tokens, its end-of-turn or EOS token included.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  collimate score --model models/base --data rewards.jsonl --output logps.jsonl")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// File of groups
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Write token ids and the log-prob of each token too
+    #[arg(long)]
+    tokens: bool,
+    #[command(flatten)]
+    read: DataOptions,
+    #[command(flatten)]
+    lengths: LengthOptions,
+    /// Groups computed together
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    batch_size: usize,
+    /// Compute each response as a sequence of its own instead of sharing its prompt
+    #[arg(long)]
+    separate: bool,
+    /// Show no progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        if self.batch_size == 0 {
+            return Err(CliError::usage("--batch-size must be at least 1"));
+        }
+        let options = self.lengths.resolve(&self.read, 1)?;
+        let mut reader = self.read.open(&self.data, 1)?;
+        let tokenizer = self.model.tokenizer()?;
+        let mut session = self.model.open()?;
+        let mut out = BufWriter::new(File::create(&self.output).map_err(CliError::write(&self.output))?);
+        let mut num_skipped = 0;
+        {
+            let mut observer = io.observer(self.quiet);
+            observer.stage("scoring", None);
+            loop {
+                let groups = take(&mut reader, self.batch_size)?;
+                if groups.is_empty() {
+                    break;
+                }
+                let (tokenized, counts) = tokenize_all(&groups, &tokenizer, &options).map_err(in_file(&self.data))?;
+                num_skipped += counts.num_skipped();
+                let batch =
+                    if self.separate { GroupBatch::separate(&tokenized) } else { GroupBatch::shared(&tokenized) };
+                let logps = session.score(&batch, true)?;
+                for (group, logps) in tokenized.iter().zip(&logps) {
+                    let row = row(group, logps, self.tokens);
+                    writeln!(out, "{row}").map_err(CliError::write(&self.output))?;
+                }
+                observer.advance(groups.len() as u64);
+            }
+            observer.finish();
+        }
+        let num_skipped = num_skipped + reader.counts().num_skipped();
+        if num_skipped > 0 {
+            io.note(format_args!("{num_skipped} groups cannot be used and were skipped"));
+        }
+        out.flush().map_err(CliError::write(&self.output))
+    }
+}
+
+fn row(group: &TokenizedGroup, logps: &[Vec<f64>], tokens: bool) -> Value {
+    let responses = group.responses.iter().zip(logps).map(|(response, logps)| {
+        let mut fields = json!({"logps": logps.iter().sum::<f64>(), "num_tokens": logps.len()});
+        if tokens {
+            fields["token_logps"] = json!(logps);
+            fields["response_ids"] = json!(response.ids);
+        }
+        fields
+    });
+    let responses: Vec<Value> = responses.collect();
+    let mut row = json!({"index": group.index});
+    if tokens {
+        row["prompt_ids"] = json!(group.prompt_ids);
+    }
+    row["responses"] = Value::Array(responses);
+    row
+}

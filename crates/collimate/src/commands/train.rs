@@ -1,0 +1,97 @@
+//! `collimate train`: the run.
+
+use std::path::PathBuf;
+
+use collimate_objective::registry;
+use collimate_train::Recipe;
+
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Align a model with an objective
+///
+/// Options win over the recipe, and --set wins over other options. Without recipe, model and data it runs the built-in
+/// quickstart.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  collimate train recipe.yaml --set learning_rate=1e-5 --output runs/nca")]
+pub(crate) struct Args {
+    /// Recipe file; `collimate recipe-keys` lists what it may say
+    recipe: Option<PathBuf>,
+    /// Model folder in the Hugging Face layout
+    #[arg(long, value_name = "DIR")]
+    model: Option<String>,
+    /// File of scored groups to train on
+    #[arg(long, value_name = "FILE")]
+    data: Option<String>,
+    /// File of scored groups to evaluate on
+    #[arg(long, value_name = "FILE")]
+    eval_data: Option<String>,
+    /// Objective, with its default parameters (see `collimate objectives`)
+    #[arg(long, value_name = "NAME")]
+    objective: Option<String>,
+    /// Any key of the recipe; `objective.NAME=VALUE` for an objective's parameter
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Folder of the run
+    #[arg(long, value_name = "DIR")]
+    output: Option<String>,
+    /// Go on from the last checkpoint of the run's folder
+    #[arg(long)]
+    resume: bool,
+    /// Drop groups that cannot be used and count them, instead of refusing them
+    #[arg(long)]
+    skip_unusable: bool,
+    /// Compute backend (see `collimate backends`)
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+    /// Index of the backend's device
+    #[arg(long, value_name = "N")]
+    device: Option<usize>,
+    /// Show no progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let recipe = Recipe::load(self.recipe.as_deref(), &self.overrides())?;
+        // Before any file of a model is read: a mistyped name costs no time.
+        registry::build(&recipe.objective.name, &recipe.objective.params)?;
+        recipe.model()?;
+        recipe.data_file()?;
+        let summary = {
+            let mut observer = io.observer(self.quiet);
+            collimate_train::train(&recipe, &mut *observer, self.resume)?
+        };
+        if summary.num_skipped_steps > 0 {
+            io.note(format_args!("{} steps were left out: a figure was not finite", summary.num_skipped_steps));
+        }
+        io.note(format_args!("{} steps in {:.0} s", summary.num_steps, summary.seconds));
+        io.line(format_args!("{}", summary.output_dir.display()))
+    }
+
+    /// The options as `key=value`, in the order in which they are applied.
+    fn overrides(&self) -> Vec<(String, String)> {
+        let device = self.device.map(|device| device.to_string());
+        let skip = self.skip_unusable.then(|| "true".to_owned());
+        let named = [
+            ("model_name_or_path", &self.model),
+            ("data", &self.data),
+            ("eval_data", &self.eval_data),
+            ("objective", &self.objective),
+            ("output_dir", &self.output),
+            ("backend", &self.backend),
+            ("device", &device),
+            ("skip_unusable", &skip),
+        ];
+        let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
+        named.chain(self.set.iter().cloned()).collect()
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,205 @@
+//! What a command can fail with, its exit code, and how it is shown.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use collimate_backend::BackendError;
+use collimate_data::DataError;
+use collimate_model::ModelError;
+use collimate_objective::ObjectiveError;
+use collimate_train::TrainError;
+use collimate_train::recipe::{Origin, RecipeError};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use thiserror::Error;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// Arguments that cannot be used as they stand.
+    #[error("{problem}")]
+    Usage {
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        help: Option<String>,
+    },
+
+    /// A file that was named cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A file cannot be written.
+    #[error("{}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// Standard output cannot be written.
+    #[error("standard output: {source}")]
+    Output {
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// The recipe cannot be used.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+
+    /// The data cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+
+    /// The model or an adapter cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+
+    /// The objective, its parameters or its rows cannot be used.
+    #[error(transparent)]
+    Objective(#[from] ObjectiveError),
+
+    /// The backend or its device cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+
+    /// The run failed, or could not begin.
+    #[error(transparent)]
+    Train(TrainError),
+}
+
+impl From<TrainError> for CliError {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Recipe(error) => Self::Recipe(error),
+            TrainError::Data(error) => Self::Data(error),
+            TrainError::Model(error) => Self::Model(error),
+            TrainError::Objective(error) => Self::Objective(error),
+            TrainError::Backend(error) => Self::Backend(error),
+            error => Self::Train(error),
+        }
+    }
+}
+
+impl CliError {
+    /// Arguments that cannot be used, without advice.
+    pub(crate) fn usage(problem: impl Into<String>) -> Self {
+        Self::Usage { problem: problem.into(), help: None }
+    }
+
+    /// For `map_err` of reading a file.
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Read { path, source }
+    }
+
+    /// For `map_err` of writing a file.
+    pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Write { path, source }
+    }
+
+    /// 2 for bad arguments or input, 1 for a run that failed.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Write { .. } | Self::Output { .. } => 1,
+            Self::Train(error) => train_exit_code(error),
+            _ => 2,
+        }
+    }
+
+    /// The error as it is shown: with its place in the recipe where it has one.
+    pub(crate) fn render(&self, terminal: bool, color: bool) -> String {
+        let report = Report { error: self, source: self.source_text() };
+        if report.source.is_none() {
+            let help = self.help().map(|help| format!("  help: {help}\n")).unwrap_or_default();
+            let (on, off) = if color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+            return format!("{on}error:{off} {self}\n{help}");
+        }
+        let theme = match (terminal, color) {
+            (true, true) => GraphicalTheme::unicode(),
+            (true, false) => GraphicalTheme::unicode_nocolor(),
+            (false, _) => GraphicalTheme::none(),
+        };
+        let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110);
+        let mut text = String::new();
+        match handler.render_report(&mut text, &report) {
+            Ok(()) => format!("error:{text}"),
+            Err(fmt::Error) => format!("error: {self}\n"),
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Usage { help, .. } => help.clone(),
+            Self::Objective(ObjectiveError::UnknownObjective { .. }) => {
+                Some("`collimate objectives` lists them all".to_owned())
+            }
+            Self::Recipe(RecipeError::UnknownKey { nearest, .. }) if nearest.is_empty() => {
+                Some("`collimate recipe-keys` lists all keys".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn source_text(&self) -> Option<NamedSource<String>> {
+        let Self::Recipe(error) = self else { return None };
+        match error.origin()? {
+            Origin::File { path, text, .. } => {
+                Some(NamedSource::new(path.display().to_string(), text.to_string()).with_language("yaml"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What the user gave is at fault for everything but the run itself and its files.
+fn train_exit_code(error: &TrainError) -> u8 {
+    match error {
+        TrainError::Io { .. } | TrainError::SelfCheck { .. } | TrainError::NotFinite { .. } => 1,
+        _ => 2,
+    }
+}
+
+/// An error with its place, for the graphical handler.
+#[derive(Debug)]
+struct Report<'a> {
+    error: &'a CliError,
+    source: Option<NamedSource<String>>,
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Report<'_> {}
+
+impl Diagnostic for Report<'_> {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.error.help().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let CliError::Recipe(error) = self.error else { return None };
+        let Origin::File { span, .. } = error.origin()? else { return None };
+        let label = match error {
+            RecipeError::UnknownKey { nearest, .. } => nearest.first().map(|nearest| format!("perhaps {nearest}")),
+            _ => Some("here".to_owned()),
+        };
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(label, span.clone()))))
+    }
+}

@@ -1,0 +1,91 @@
+//! Aligns language models from explicit rewards.
+//!
+//! This crate is the command line. A program with further objectives is two lines:
+//!
+//! ```no_run
+//! # mod my_objective {}
+//! use my_objective as _;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     collimate::run()
+//! }
+//! ```
+
+mod cli;
+mod commands;
+mod error;
+mod io;
+pub mod quickstart;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::panic;
+use std::process::ExitCode;
+
+use clap::Parser;
+// The built-in objectives register themselves once they are linked.
+use collimate_objectives as _;
+
+use cli::Cli;
+pub use error::CliError;
+pub use io::Io;
+
+/// Runs the command line of this process and returns its exit code: 0, 1 (a failed run) or 2 (bad arguments or input).
+pub fn run() -> ExitCode {
+    panic::set_hook(Box::new(|info| {
+        // Reported on one line, whatever RUST_BACKTRACE says; the developers ask for more where they need it.
+        let place = info.location().map(|location| format!(" ({location})")).unwrap_or_default();
+        let what = info.payload_as_str().unwrap_or("no message");
+        eprintln!("error: this is a bug of collimate, please report it with the command: {what}{place}");
+    }));
+    let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (mut out, mut err) = (stdout(), stderr());
+    let (out_terminal, err_terminal) = (out.is_terminal(), err.is_terminal());
+    let mut io = Io {
+        out: &mut out,
+        err: &mut err,
+        out_color: color && out_terminal,
+        err_color: color && err_terminal,
+        err_terminal,
+    };
+    let code = panic::catch_unwind(panic::AssertUnwindSafe(|| execute(std::env::args_os(), &mut io))).unwrap_or(1);
+    ExitCode::from(code)
+}
+
+/// Runs a command line within a program: `args` begins with the program's name. Returns the exit code.
+pub fn run_from<A: Into<OsString> + Clone>(
+    args: impl IntoIterator<Item = A>,
+    out: &mut (dyn Write + Send),
+    err: &mut (dyn Write + Send),
+) -> i32 {
+    let mut io = Io { out, err, out_color: false, err_color: false, err_terminal: false };
+    i32::from(execute(args, &mut io))
+}
+
+fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mut Io<'_>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(usage) => return report_usage(&usage, io),
+    };
+    let result = collimate_objective::registry::check().map_err(CliError::from).and_then(|()| cli.command.run(io));
+    let _ = io.out.flush();
+    match result {
+        Ok(()) => 0,
+        // The reader of our output went away, as `head` does; there is nobody left to tell.
+        Err(CliError::Output { source }) if source.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            let _ = io.err.write_all(error.render(io.err_terminal, io.err_color).as_bytes());
+            error.exit_code()
+        }
+    }
+}
+
+/// Prints what clap has to say: help to stdout, mistakes to stderr.
+fn report_usage(usage: &clap::Error, io: &mut Io<'_>) -> u8 {
+    let text = usage.render();
+    let (stream, color): (&mut dyn Write, bool) =
+        if usage.use_stderr() { (io.err, io.err_color) } else { (io.out, io.out_color) };
+    let text = if color { text.ansi().to_string() } else { text.to_string() };
+    let _ = stream.write_all(text.as_bytes());
+    if usage.use_stderr() { 2 } else { 0 }
+}

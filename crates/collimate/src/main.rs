@@ -1,0 +1,7 @@
+//! The `collimate` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    collimate::run()
+}
