@@ -3,7 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use collimate_backend::BackendError;
 use collimate_data::DataError;
+use collimate_model::ModelError;
+use collimate_objective::ObjectiveError;
 use thiserror::Error;
 
 use crate::recipe::RecipeError;
@@ -38,6 +41,107 @@ pub enum TrainError {
         line: usize,
         /// What the parser said.
         message: String,
+    },
+
+    /// The model or adapter cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+
+    /// The objective is not there, or refuses its parameters or numbers.
+    #[error(transparent)]
+    Objective(#[from] ObjectiveError),
+
+    /// The objective refuses one group of the data.
+    #[error("line {line} of the data: {source}")]
+    ObjectiveOnGroup {
+        /// Line of the data file, counted from 1.
+        line: usize,
+        /// What it refuses.
+        source: ObjectiveError,
+    },
+
+    /// The backend or device is not there.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+
+    /// A value of the recipe that another part reads makes no sense.
+    #[error("recipe key \"{key}\": {message}")]
+    RecipeValue {
+        /// The recipe's key.
+        key: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+
+    /// A file has no group that can be trained on.
+    #[error("{}: no usable group: every row is empty or was left out", path.display())]
+    NoGroups {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A group cannot be trained on once it is tokenized.
+    #[error("{}:{line}: {reason}; set skip_unusable to leave such groups out", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// Why not.
+        reason: String,
+    },
+
+    /// A group has more responses than the objective takes.
+    #[error("{}:{line}: {found} responses, but the objective \"{objective}\" takes at most {limit}", path.display())]
+    TooManyResponses {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// How many the group has.
+        found: usize,
+        /// How many the objective takes.
+        limit: usize,
+        /// The objective.
+        objective: String,
+    },
+
+    /// All weights are to be trained, but the run starts from an adapter.
+    #[error("an adapter is given, but use_peft is off: set use_peft, or merge the adapter first (collimate merge)")]
+    AdapterWithFullTraining,
+
+    /// At the first step the policy does not agree with its reference.
+    #[error("step-0 self-check failed: {message}")]
+    SelfCheck {
+        /// What differs, with the numbers.
+        message: String,
+    },
+
+    /// A loss or gradient is not a finite number.
+    #[error("step {step}: the {what} is not finite; prompts of this step: lines {lines}; nothing was changed by this step (on_nonfinite: skip goes on)")]
+    NotFinite {
+        /// The step, from 1.
+        step: usize,
+        /// Loss or gradient.
+        what: &'static str,
+        /// Lines of the data file.
+        lines: String,
+    },
+
+    /// A checkpoint is damaged or of another run.
+    #[error("{}: {message}", path.display())]
+    Checkpoint {
+        /// The checkpoint or a file in it.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+
+    /// The output folder holds a run, and it is not to be resumed.
+    #[error("{}: holds a run already; use --resume to continue it, or another --output", path.display())]
+    OutputTaken {
+        /// The folder.
+        path: PathBuf,
     },
 }
 

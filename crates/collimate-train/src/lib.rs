@@ -1,14 +1,28 @@
 //! The training loop, optimizer, reference cache, checkpoints, metrics and report.
 
+mod batches;
 pub mod card;
+mod checkpoint;
 pub mod error;
+mod evaluation;
+#[cfg(test)]
+mod golden_training_tests;
 pub mod metrics;
+pub mod optimizer;
+mod prepare;
 pub mod progress;
 pub mod recipe;
+mod reference;
 pub mod report;
 pub mod schedule;
+pub mod session;
+mod trainer;
 
 pub use error::TrainError;
+pub use optimizer::StepOptions;
+pub use prepare::{PreparedData, load_options, prepare};
+pub use session::{ModelSummary, Session, SessionOptions, StepOutcome, Training, open_session};
+pub use trainer::{TrainSummary, train, write_documents};
 pub use metrics::{GroupOutcome, MetricsRow, MetricsWriter, StepMetrics};
 pub use progress::Observer;
 pub use recipe::{Recipe, RecipeError};

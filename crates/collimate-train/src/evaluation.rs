@@ -1,0 +1,42 @@
+//! The objective on held-out groups, without changing anything.
+
+use collimate_data::TokenizedGroup;
+use collimate_objective::Objective;
+
+use crate::batches::{ask, group_scores, outcomes, score_groups};
+use crate::error::TrainError;
+use crate::metrics::{MetricsRow, evaluation_row};
+use crate::progress::Observer;
+use crate::recipe::Recipe;
+use crate::session::Session;
+
+/// Held-out groups and the reference's log-probs of their responses.
+pub(crate) struct HeldOut {
+    pub(crate) groups: Vec<TokenizedGroup>,
+    pub(crate) reference: Option<Vec<Vec<f64>>>,
+}
+
+impl HeldOut {
+    /// Scores all groups with the policy; a row of `eval_` figures.
+    pub(crate) fn evaluate(
+        &self,
+        session: &mut dyn Session,
+        objective: &dyn Objective,
+        recipe: &Recipe,
+        (step, epoch): (usize, f64),
+        observer: &mut dyn Observer,
+    ) -> Result<MetricsRow, TrainError> {
+        let groups: Vec<&TokenizedGroup> = self.groups.iter().collect();
+        observer.stage("evaluation", Some(groups.len() as u64));
+        let batch_size = recipe.per_device_eval_batch_size;
+        let policy = score_groups(session, &groups, batch_size, recipe.share_prompt, true, observer)?;
+        let scores = group_scores(&groups, &policy, self.reference.as_deref());
+        let evaluation = ask(objective, &groups, &scores)?;
+        let outcomes = outcomes(&scores, &evaluation.implicit_rewards);
+        let alpha = recipe.objective.number("alpha");
+        let row = evaluation_row(step, epoch, evaluation.mean_loss(), &outcomes, alpha);
+        observer.step(&row);
+        observer.finish();
+        Ok(row)
+    }
+}

@@ -1,0 +1,162 @@
+//! Whole runs against PyTorch's, step by step.
+
+use std::path::{Path, PathBuf};
+
+use collimate_objectives as _;
+use rstest::rstest;
+use serde_json::Value;
+
+use crate::progress::Silent;
+use crate::recipe::Recipe;
+use crate::{MetricsRow, metrics::read_metrics, train};
+
+fn golden() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden")
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).expect("a golden file")).expect("JSON")
+}
+
+/// The recipe that a `case.json` implies.
+pub(crate) fn recipe(case: &str, output: &Path) -> Recipe {
+    let dir = golden().join("train").join(case);
+    let values = json(&dir.join("case.json"));
+    let number = |key: &str| values[key].as_f64().expect("a number");
+    let count = |key: &str| values[key].as_u64().expect("a count");
+    let mut settings: Vec<(String, String)> = vec![
+        ("model_name_or_path".into(), golden().join(values["model"].as_str().expect("a path")).display().to_string()),
+        ("data".into(), dir.join("data.jsonl").display().to_string()),
+        ("output_dir".into(), output.display().to_string()),
+        ("objective".into(), values["objective"].as_str().expect("a name").into()),
+        ("max_steps".into(), count("steps").to_string()),
+        ("per_device_train_batch_size".into(), count("batch_groups").to_string()),
+        ("gradient_accumulation_steps".into(), count("gradient_accumulation_steps").to_string()),
+        ("learning_rate".into(), number("learning_rate").to_string()),
+        ("warmup_steps".into(), count("warmup_steps").to_string()),
+        ("lr_scheduler_type".into(), values["lr_scheduler_type"].as_str().expect("a name").into()),
+        ("max_grad_norm".into(), number("max_grad_norm").to_string()),
+        ("weight_decay".into(), number("weight_decay").to_string()),
+        ("shuffle".into(), "false".into()),
+        ("lora_dropout".into(), "0".into()),
+    ];
+    for (name, value) in values["params"].as_object().expect("parameters") {
+        settings.push((format!("objective.{name}"), value.to_string()));
+    }
+    if let Some(lora) = values["lora"].as_object() {
+        settings.push(("use_peft".into(), "true".into()));
+        settings.push(("lora_r".into(), lora["r"].to_string()));
+        settings.push(("lora_alpha".into(), lora["alpha"].to_string()));
+        settings.push(("adapter".into(), dir.join("initial_adapter").display().to_string()));
+    }
+    Recipe::load(None, &settings).expect("a sound recipe")
+}
+
+fn close(found: f64, expected: f64, relative: f64) -> bool {
+    (found - expected).abs() <= relative * expected.abs().max(1.0)
+}
+
+#[rstest]
+fn every_step_agrees_with_pytorch(
+    #[values("nca_llama_full", "dpo_mistral_lora", "nca_qwen2_lora_accum")] case: &str,
+    #[values("", "gradient_checkpointing", "separate_prompts")] variant: &str,
+) {
+    let out = tempfile::tempdir().expect("a folder");
+    let mut recipe = recipe(case, out.path());
+    recipe.gradient_checkpointing = variant == "gradient_checkpointing";
+    recipe.share_prompt = variant != "separate_prompts";
+    train(&recipe, &mut Silent, false).expect("a finished run");
+    let rows = read_metrics(&out.path().join("metrics.jsonl")).expect("metrics");
+    let text = std::fs::read_to_string(golden().join("train").join(case).join("expected.jsonl")).expect("golden");
+    let expected: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a row")).collect();
+    assert_eq!(rows.len(), expected.len());
+    for (row, expected) in rows.iter().zip(&expected) {
+        let figure = |name: &str| row.get(name).unwrap_or(f64::NAN);
+        let number = |name: &str| expected[name].as_f64().expect("a number");
+        let step = number("step");
+        assert!(close(figure("loss"), number("loss"), 1e-4), "{step}: {} {}", figure("loss"), number("loss"));
+        let (norm, golden) = (figure("grad_norm"), number("grad_norm"));
+        assert!((norm - golden).abs() <= 1e-3 * golden, "{step}: gradient norm {norm} against {golden}");
+        assert!((figure("learning_rate") - number("learning_rate")).abs() <= 1e-9);
+        let data = golden_rewards(case);
+        check_ranks(row, expected, &data, "rewards", "implicit_rewards");
+        check_ranks(row, expected, &data, "logps", "policy_logps");
+    }
+}
+
+/// Rewards of every group of a case's data.
+fn golden_rewards(case: &str) -> Vec<Vec<f64>> {
+    let text = std::fs::read_to_string(golden().join("train").join(case).join("data.jsonl")).expect("data");
+    let row = |line: &str| {
+        let row: Value = serde_json::from_str(line).expect("a row");
+        row["responses"].as_array().expect("responses").iter().map(|r| r["reward"].as_f64().expect("a reward")).collect()
+    };
+    text.lines().map(row).collect()
+}
+
+/// The series by rank of a step are the means of the golden groups' values, best reward first.
+fn check_ranks(row: &MetricsRow, expected: &Value, rewards: &[Vec<f64>], series: &str, key: &str) {
+    let groups = expected[key].as_array().expect("groups");
+    let step = expected["step"].as_u64().expect("a step") as usize;
+    let first = (step - 1) * groups.len();
+    for rank in 0..4 {
+        let value = |(i, group): (usize, &Value)| {
+            let rewards = &rewards[(first + i) % rewards.len()];
+            let mut order: Vec<usize> = (0..rewards.len()).collect();
+            order.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
+            group[order[rank]].as_f64().expect("a number")
+        };
+        let mean = groups.iter().enumerate().map(value).sum::<f64>() / groups.len() as f64;
+        let found = row.get(&format!("{series}/rank_{rank}")).unwrap_or(f64::NAN);
+        assert!(close(found, mean, 1e-3), "step {step}, {series}/rank_{rank}: {found} against {mean}");
+    }
+}
+
+#[rstest]
+fn a_run_resumed_from_a_checkpoint_ends_with_the_same_bytes(
+    #[values("nca_llama_full", "nca_qwen2_lora_accum")] case: &str,
+) {
+    let out = tempfile::tempdir().expect("a folder");
+    let (whole, broken) = (out.path().join("whole"), out.path().join("broken"));
+    let run = |folder: &Path, stop_at: Option<usize>, resume: bool| {
+        let mut recipe = recipe(case, folder);
+        recipe.save_steps = 3;
+        recipe.shuffle = true;
+        recipe.lora_dropout = 0.1;
+        let mut observer = StopAfter { left: stop_at };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| train(&recipe, &mut observer, resume)))
+    };
+    run(&whole, None, false).expect("no panic").expect("a finished run");
+    assert!(run(&broken, Some(5), false).is_err(), "the first run must be cut off");
+    run(&broken, None, true).expect("no panic").expect("a finished run");
+    for file in ["model.safetensors", "adapter_model.safetensors"] {
+        let read = |folder: &Path| std::fs::read(folder.join(file)).ok();
+        assert!(read(&whole) == read(&broken), "{file} differs");
+    }
+    let figures = |folder: &Path| -> Vec<Vec<Option<f64>>> {
+        let rows = read_metrics(&folder.join("metrics.jsonl")).expect("metrics");
+        let timeless = |row: &MetricsRow| {
+            row.names().filter(|name| *name != "step_seconds").map(|name| row.get(name)).collect::<Vec<_>>()
+        };
+        rows.iter().map(timeless).collect()
+    };
+    assert_eq!(figures(&whole), figures(&broken));
+}
+
+/// Panics after some steps, as a process that is killed does.
+struct StopAfter {
+    left: Option<usize>,
+}
+
+impl crate::Observer for StopAfter {
+    fn stage(&mut self, _: &str, _: Option<u64>) {}
+    fn advance(&mut self, _: u64) {}
+    fn note(&mut self, _: &str) {}
+    fn finish(&mut self) {}
+    fn step(&mut self, _: &MetricsRow) {
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+            assert!(*left > 0, "cut off here, as the test wants");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! AdamW with PyTorch's semantics.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+
+/// Settings of one optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepOptions {
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Gradients are scaled down to this global norm; 0 leaves them as they are.
+    pub max_grad_norm: f64,
+    /// Decay of the mean of gradients.
+    pub beta1: f64,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f64,
+    /// Added to the root of the second moment, after bias correction.
+    pub epsilon: f64,
+    /// Decoupled weight decay, on every parameter that is trained.
+    pub weight_decay: f64,
+    /// Off, the gradient is measured and forgotten, and nothing changes.
+    pub apply: bool,
+}
+
+/// First and second moments of each trained parameter.
+///
+/// Update of step t (Loshchilov and Hutter, arXiv 1711.05101, as PyTorch orders it):
+/// `p ← p (1 − lr·λ)`, `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`,
+/// `p ← p − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`.
+#[derive(Debug)]
+pub struct AdamW<B: Backend> {
+    /// Finished updates.
+    pub step: u64,
+    /// Means of gradients and of squared gradients, by trained parameter.
+    pub moments: Vec<Option<(Tensor<B, 2>, Tensor<B, 2>)>>,
+}
+
+impl<B: Backend> AdamW<B> {
+    /// For so many parameters, all moments zero.
+    pub fn new(num_parameters: usize) -> Self {
+        Self { step: 0, moments: vec![None; num_parameters] }
+    }
+
+    /// Counts one more update; call it once before the parameters of a step.
+    pub fn begin_step(&mut self) {
+        self.step += 1;
+    }
+
+    /// The new value of one parameter.
+    pub fn update(
+        &mut self,
+        index: usize,
+        parameter: Tensor<B, 2>,
+        gradient: Tensor<B, 2>,
+        options: &StepOptions,
+    ) -> Tensor<B, 2> {
+        let (m, v) = match self.moments[index].take() {
+            Some((m, v)) => (
+                m.mul_scalar(options.beta1) + gradient.clone().mul_scalar(1.0 - options.beta1),
+                v.mul_scalar(options.beta2) + gradient.clone().mul(gradient).mul_scalar(1.0 - options.beta2),
+            ),
+            None => (
+                gradient.clone().mul_scalar(1.0 - options.beta1),
+                gradient.clone().mul(gradient).mul_scalar(1.0 - options.beta2),
+            ),
+        };
+        let steps = self.step as i32;
+        let step_size = options.learning_rate / (1.0 - options.beta1.powi(steps));
+        let correction = (1.0 - options.beta2.powi(steps)).sqrt();
+        let denominator = v.clone().sqrt().div_scalar(correction).add_scalar(options.epsilon);
+        let decayed = match options.weight_decay {
+            0.0 => parameter,
+            decay => parameter.mul_scalar(1.0 - options.learning_rate * decay),
+        };
+        let updated = decayed - (m.clone() / denominator).mul_scalar(step_size);
+        self.moments[index] = Some((m, v));
+        updated
+    }
+}
+
+/// Sum of squares of a gradient, in float64 from float32 partial sums.
+pub(crate) fn sum_of_squares<B: Backend>(gradient: &Tensor<B, 2>) -> f64 {
+    let by_row = (gradient.clone() * gradient.clone()).sum_dim(1).into_data();
+    by_row.iter::<f64>().sum()
+}
+
+/// Factor that brings a gradient of this norm to the limit, as PyTorch's `clip_grad_norm_` computes it.
+pub(crate) fn clip_factor(norm: f64, max_grad_norm: f64) -> f64 {
+    if max_grad_norm > 0.0 { (max_grad_norm / (norm + 1e-6)).min(1.0) } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn_flex::Flex;
+
+    use super::*;
+
+    fn options() -> StepOptions {
+        StepOptions {
+            learning_rate: 0.1,
+            max_grad_norm: 0.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            apply: true,
+        }
+    }
+
+    fn scalar(x: f32) -> Tensor<Flex, 2> {
+        Tensor::from_data([[x]], &Default::default())
+    }
+
+    #[test]
+    fn two_steps_follow_the_formula() {
+        let mut adam = AdamW::new(1);
+        let (mut p, mut m, mut v) = (2.0f64, 0.0f64, 0.0f64);
+        let mut tensor = scalar(2.0);
+        for (t, g) in [(1, 0.5f64), (2, -0.25)] {
+            adam.begin_step();
+            tensor = adam.update(0, tensor, scalar(g as f32), &options());
+            m = 0.9 * m + 0.1 * g;
+            v = 0.999 * v + 0.001 * g * g;
+            let (m_hat, v_hat) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.999f64.powi(t)));
+            p = p * (1.0 - 0.1 * 0.01) - 0.1 * m_hat / (v_hat.sqrt() + 1e-8);
+        }
+        let found: f32 = tensor.into_scalar();
+        assert!((f64::from(found) - p).abs() < 1e-6, "{found} against {p}");
+    }
+
+    #[test]
+    fn clipping_scales_to_the_limit_and_never_up() {
+        assert_eq!(clip_factor(0.5, 1.0), 1.0);
+        assert!((clip_factor(4.0, 1.0) - 1.0 / 4.0).abs() < 1e-6);
+        assert_eq!(clip_factor(4.0, 0.0), 1.0);
+    }
+}

@@ -1,0 +1,179 @@
+//! A model on a device as the loop and the command line see it: no tensors, no backend.
+
+mod files;
+mod open;
+
+use std::path::Path;
+
+use burn::tensor::backend::Backend;
+use collimate_data::GroupBatch;
+use collimate_model::{
+    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, ModelConfig, StorageDtype, Tape, TokenLogps,
+};
+
+use crate::error::TrainError;
+use crate::optimizer::{AdamW, StepOptions, clip_factor, sum_of_squares};
+
+pub use open::{SessionOptions, Training, open_session};
+
+/// What a model is, for summaries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSummary {
+    /// `llama`, `mistral`, …
+    pub architecture: String,
+    /// All parameters, those of an adapter included.
+    pub num_parameters: usize,
+    /// Parameters that training changes.
+    pub num_trainable: usize,
+}
+
+/// What one optimizer step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepOutcome {
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Whether parameters were changed: not where the norm is not finite or the options say so.
+    pub applied: bool,
+}
+
+/// A model with its optimizer on one device of one backend.
+pub trait Session {
+    /// The model's configuration.
+    fn config(&self) -> &ModelConfig;
+
+    /// Sizes, for summaries.
+    fn summary(&self) -> ModelSummary;
+
+    /// Log-probs of every response token, by group, response and token; `adapters` false leaves an adapter out.
+    ///
+    /// # Errors
+    /// A token that the model does not have.
+    fn score(&mut self, batch: &GroupBatch, adapters: bool) -> Result<TokenLogps, TrainError>;
+
+    /// A training forward pass; it is kept until [`Session::backward`] brings the coefficients of its responses.
+    ///
+    /// # Errors
+    /// A token that the model does not have.
+    fn forward(&mut self, batch: &GroupBatch, options: ForwardOptions) -> Result<TokenLogps, TrainError>;
+
+    /// Adds the gradient of `Σ c · logp` over the last forward pass's responses; without one it does nothing.
+    fn backward(&mut self, coefficients: &[Vec<f64>]);
+
+    /// Clips the gradient that was gathered, changes the parameters by it, and forgets it.
+    fn step(&mut self, options: &StepOptions) -> StepOutcome;
+
+    /// Continuations of prompts, by prompt and sample.
+    ///
+    /// # Errors
+    /// A token that the model does not have.
+    fn generate(
+        &mut self,
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<Vec<u32>>>, TrainError>;
+
+    /// Writes the adapter, or the whole model where there is none, as Hugging Face and PEFT do.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    fn save_model(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError>;
+
+    /// Writes what training needs to go on: the optimizer's moments and count, in float32.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    fn save_optimizer(&self, dir: &Path) -> Result<(), TrainError>;
+
+    /// Reads back what [`Session::save_model`] in float32 and [`Session::save_optimizer`] wrote.
+    ///
+    /// # Errors
+    /// A file is missing or is of another model.
+    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), TrainError>;
+}
+
+/// The one implementation, for any burn backend.
+pub(crate) struct BackendSession<B: Backend> {
+    model: CausalLm<B>,
+    optimizer: AdamW<B>,
+    tape: Option<Tape<B>>,
+    /// Where the base model came from, for the adapter's configuration.
+    base: String,
+}
+
+impl<B: Backend> Session for BackendSession<B> {
+    fn config(&self) -> &ModelConfig {
+        self.model.config()
+    }
+
+    fn summary(&self) -> ModelSummary {
+        let sizes: Vec<usize> = self.model.parameters().iter().map(|p| p.file_shape.iter().product()).collect();
+        ModelSummary {
+            architecture: self.config().architecture.name().to_owned(),
+            num_parameters: sizes.iter().sum(),
+            num_trainable: self.model.trainable().iter().map(|&i| sizes[i]).sum(),
+        }
+    }
+
+    fn score(&mut self, batch: &GroupBatch, adapters: bool) -> Result<TokenLogps, TrainError> {
+        Ok(self.model.score(batch, adapters)?)
+    }
+
+    fn forward(&mut self, batch: &GroupBatch, options: ForwardOptions) -> Result<TokenLogps, TrainError> {
+        let (logps, tape) = self.model.forward(batch, options)?;
+        self.tape = Some(tape);
+        Ok(logps)
+    }
+
+    fn backward(&mut self, coefficients: &[Vec<f64>]) {
+        if let Some(tape) = self.tape.take() {
+            self.model.backward(tape, coefficients);
+        }
+    }
+
+    fn step(&mut self, options: &StepOptions) -> StepOutcome {
+        let trainable = self.model.trainable();
+        let gradients: Vec<_> = trainable.iter().map(|&i| self.model.take_gradient(i)).collect();
+        let norm = gradients.iter().flatten().map(sum_of_squares).sum::<f64>().sqrt();
+        if !norm.is_finite() || !options.apply {
+            return StepOutcome { grad_norm: norm, applied: false };
+        }
+        let factor = clip_factor(norm, options.max_grad_norm);
+        self.optimizer.begin_step();
+        for (&index, gradient) in trainable.iter().zip(gradients) {
+            let Some(gradient) = gradient else { continue };
+            let gradient = if factor < 1.0 { gradient.mul_scalar(factor) } else { gradient };
+            let parameter = self.model.parameter(index).clone();
+            let updated = self.optimizer.update(index, parameter, gradient, options);
+            self.model.set_parameter(index, updated);
+        }
+        StepOutcome { grad_norm: norm, applied: true }
+    }
+
+    fn generate(
+        &mut self,
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<Vec<u32>>>, TrainError> {
+        Ok(self.model.generate(prompts, options, progress)?)
+    }
+
+    fn save_model(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
+        files::save_model(&self.model, &self.base, dir, dtype)
+    }
+
+    fn save_optimizer(&self, dir: &Path) -> Result<(), TrainError> {
+        files::save_optimizer(&self.model, &self.optimizer, dir)
+    }
+
+    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), TrainError> {
+        files::load_model(&mut self.model, dir)?;
+        files::load_optimizer(&self.model, &mut self.optimizer, dir)
+    }
+}
+
+/// The draws of LoRA dropout in one pack of a step.
+pub(crate) fn dropout_key(seed: u64, step: usize, pack: usize) -> DropoutKey {
+    DropoutKey { seed, step: step as u64, pack: pack as u64 }
+}

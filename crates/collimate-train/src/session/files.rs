@@ -1,0 +1,117 @@
+//! A session's parameters and optimizer on disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use collimate_model::{
+    Adapter, CausalLm, HostTensor, StorageDtype, TensorSpec, WeightFiles, write_model, write_safetensors,
+};
+
+use crate::error::TrainError;
+use crate::optimizer::AdamW;
+use crate::session::open::factor_of;
+
+/// Bytes of one file of a model at most, as transformers divides models.
+const MAX_SHARD_BYTES: usize = 5_000_000_000;
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const STEP: &str = "step";
+
+pub(super) fn save_model<B: Backend>(
+    model: &CausalLm<B>,
+    base: &str,
+    dir: &Path,
+    dtype: StorageDtype,
+) -> Result<(), TrainError> {
+    let infos = model.parameters();
+    if let Some(config) = model.lora() {
+        let mut factors = BTreeMap::<String, [Option<HostTensor>; 2]>::new();
+        for (index, info) in infos.iter().enumerate().filter(|(_, info)| info.is_adapter) {
+            if let Some((module, is_a)) = factor_of(&info.name) {
+                factors.entry(module.to_owned()).or_default()[usize::from(!is_a)] = Some(model.download(index));
+            }
+        }
+        let pair = |(module, [a, b]): (String, [Option<HostTensor>; 2])| Some((module, (a?, b?)));
+        let modules = factors.into_iter().filter_map(pair).collect();
+        let mut config = config.clone();
+        config.base_model_name_or_path = Some(base.to_owned());
+        Adapter { config, modules }.write(dir)?;
+        return Ok(());
+    }
+    let tensors = infos.iter().enumerate().map(|(index, info)| (info.name.clone(), model.download(index)));
+    Ok(write_model(dir, model.config(), tensors, dtype, MAX_SHARD_BYTES)?)
+}
+
+pub(super) fn load_model<B: Backend>(model: &mut CausalLm<B>, dir: &Path) -> Result<(), TrainError> {
+    if model.lora().is_some() {
+        let adapter = Adapter::read(dir, model.config())?;
+        for index in 0..model.parameters().len() {
+            let name = model.parameters()[index].name.clone();
+            let Some((module, is_a)) = factor_of(&name) else { continue };
+            let Some((a, b)) = adapter.modules.get(module) else {
+                return Err(TrainError::Checkpoint {
+                    path: dir.to_owned(),
+                    message: format!("has no adapter for {module}: it is of another run"),
+                });
+            };
+            model.load(index, if is_a { a.clone() } else { b.clone() });
+        }
+        return Ok(());
+    }
+    let weights = WeightFiles::open(dir)?;
+    weights.check(&model.config().tensors())?;
+    for index in 0..model.parameters().len() {
+        let value = weights.read(&model.parameters()[index].name)?;
+        model.load(index, value);
+    }
+    Ok(())
+}
+
+pub(super) fn save_optimizer<B: Backend>(
+    model: &CausalLm<B>,
+    optimizer: &AdamW<B>,
+    dir: &Path,
+) -> Result<(), TrainError> {
+    let mut tensors = vec![(STEP.to_owned(), HostTensor { shape: vec![1], data: vec![optimizer.step as f32] })];
+    for (info, moments) in model.parameters().iter().zip(&optimizer.moments) {
+        if let Some((m, v)) = moments {
+            tensors.push((format!("{}.exp_avg", info.name), host(m)));
+            tensors.push((format!("{}.exp_avg_sq", info.name), host(v)));
+        }
+    }
+    Ok(write_safetensors(&dir.join(OPTIMIZER_FILE), tensors, StorageDtype::F32)?)
+}
+
+pub(super) fn load_optimizer<B: Backend>(
+    model: &CausalLm<B>,
+    optimizer: &mut AdamW<B>,
+    dir: &Path,
+) -> Result<(), TrainError> {
+    let path = dir.join(OPTIMIZER_FILE);
+    let file = WeightFiles::open_file(&path)?;
+    let mut specs = vec![TensorSpec::new(STEP, &[1])];
+    for info in model.trainable().into_iter().map(|i| &model.parameters()[i]) {
+        let shape = info.stored_shape();
+        specs.extend(["exp_avg", "exp_avg_sq"].map(|kind| TensorSpec::new(format!("{}.{kind}", info.name), &shape)));
+    }
+    file.check(&specs)?;
+    optimizer.step = file.read(STEP)?.data[0] as u64;
+    for index in model.trainable() {
+        let name = &model.parameters()[index].name;
+        let like = model.parameter(index);
+        let m = device(file.read(&format!("{name}.exp_avg"))?, like);
+        let v = device(file.read(&format!("{name}.exp_avg_sq"))?, like);
+        optimizer.moments[index] = Some((m, v));
+    }
+    Ok(())
+}
+
+fn host<B: Backend>(tensor: &Tensor<B, 2>) -> HostTensor {
+    let shape = tensor.dims().to_vec();
+    HostTensor { shape, data: tensor.to_data().iter::<f32>().collect() }
+}
+
+fn device<B: Backend>(value: HostTensor, like: &Tensor<B, 2>) -> Tensor<B, 2> {
+    Tensor::from_data(TensorData::new(value.data, like.dims()), &like.device())
+}

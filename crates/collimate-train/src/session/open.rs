@@ -1,0 +1,152 @@
+//! From a model folder to a session on a device.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use burn::tensor::backend::Backend;
+use collimate_backend::{BackendJob, dispatch};
+use collimate_model::{
+    Adapter, CausalLm, HostTensor, LoraConfig, ModelConfig, ModelError, ParameterInfo, Trainable, WeightFiles,
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::TrainError;
+use crate::optimizer::AdamW;
+use crate::session::{BackendSession, Session};
+
+/// What will be trained.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Training {
+    /// Nothing: scoring and generation.
+    Off,
+    /// All parameters of the base model.
+    Full,
+    /// The adapter given, or a fresh one.
+    Lora(LoraConfig),
+}
+
+/// Which model to open, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionOptions {
+    /// Model folder in the Hugging Face layout.
+    pub model: PathBuf,
+    /// PEFT adapter folder on top of it.
+    pub adapter: Option<PathBuf>,
+    /// Backend's name.
+    pub backend: String,
+    /// Index of the backend's device.
+    pub device: usize,
+    /// What will be trained; with `Lora` and an adapter, the adapter's own shape holds and the dropout is taken from here.
+    pub training: Training,
+    /// Seed of a fresh adapter's factors.
+    pub seed: u64,
+}
+
+impl SessionOptions {
+    /// For scoring and generation on the CPU.
+    pub fn inference(model: impl Into<PathBuf>, adapter: Option<PathBuf>) -> Self {
+        Self {
+            model: model.into(),
+            adapter,
+            backend: "flex".to_owned(),
+            device: 0,
+            training: Training::Off,
+            seed: 0,
+        }
+    }
+}
+
+/// Opens a model on a backend's device.
+///
+/// # Errors
+/// The backend or device is not there; the model folder or adapter is broken.
+pub fn open_session(options: &SessionOptions) -> Result<Box<dyn Session>, TrainError> {
+    let config = ModelConfig::from_dir(&options.model)?;
+    let weights = WeightFiles::open(&options.model)?;
+    weights.check(&config.tensors())?;
+    let adapter = options.adapter.as_deref().map(|dir| Adapter::read(dir, &config)).transpose()?;
+    let (lora, trainable) = match (&options.training, &adapter) {
+        (Training::Lora(wanted), Some(adapter)) => {
+            let config = LoraConfig { dropout: wanted.dropout, ..adapter.config.clone() };
+            (Some(config), Trainable::Adapter)
+        }
+        (Training::Lora(wanted), None) => (Some(wanted.clone()), Trainable::Adapter),
+        (Training::Off, adapter) => (adapter.as_ref().map(|a| a.config.clone()), Trainable::Nothing),
+        (Training::Full, None) => (None, Trainable::Base),
+        (Training::Full, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
+    };
+    let job = Open {
+        config,
+        weights,
+        adapter: adapter.map(|a| a.modules),
+        lora,
+        trainable,
+        seed: options.seed,
+        base: options.model.to_string_lossy().into_owned(),
+    };
+    Ok(dispatch(&options.backend, options.device, job)??)
+}
+
+type AdapterModules = BTreeMap<String, (HostTensor, HostTensor)>;
+
+struct Open {
+    config: ModelConfig,
+    weights: WeightFiles,
+    adapter: Option<AdapterModules>,
+    lora: Option<LoraConfig>,
+    trainable: Trainable,
+    seed: u64,
+    base: String,
+}
+
+impl BackendJob for Open {
+    type Output = Result<Box<dyn Session>, ModelError>;
+
+    fn run<B: Backend>(self, device: B::Device) -> Self::Output {
+        let Open { config, weights, mut adapter, lora, trainable, seed, base } = self;
+        let model = CausalLm::<B>::new(config, lora, trainable, device, |info| {
+            if !info.is_adapter {
+                return weights.read(&info.name);
+            }
+            Ok(match &mut adapter {
+                Some(modules) => take_factor(modules, info).unwrap_or_else(|| fresh_factor(info, seed)),
+                None => fresh_factor(info, seed),
+            })
+        })?;
+        let optimizer = AdamW::new(model.parameters().len());
+        Ok(Box::new(BackendSession { model, optimizer, tape: None, base }))
+    }
+}
+
+/// The module and whether it is the factor A, from `base_model.model.{module}.lora_A.weight`.
+pub(super) fn factor_of(name: &str) -> Option<(&str, bool)> {
+    let rest = name.strip_prefix("base_model.model.")?.strip_suffix(".weight")?;
+    let split = |end: &str, is_a| rest.strip_suffix(end).map(|module| (module, is_a));
+    split(".lora_A", true).or_else(|| split(".lora_B", false))
+}
+
+fn take_factor(modules: &mut AdapterModules, info: &ParameterInfo) -> Option<HostTensor> {
+    let (module, is_a) = factor_of(&info.name)?;
+    let (a, b) = modules.get_mut(module)?;
+    let factor = if is_a { a } else { b };
+    Some(HostTensor { shape: factor.shape.clone(), data: std::mem::take(&mut factor.data) })
+}
+
+/// PEFT's start: A uniform in ±1/√in (Kaiming with a = √5), B zero, so that the adapter changes nothing yet.
+///
+/// Each factor's draws depend on the seed and its name only.
+fn fresh_factor(info: &ParameterInfo, seed: u64) -> HostTensor {
+    let len = info.file_shape.iter().product();
+    let data = match factor_of(&info.name) {
+        Some((_, true)) => {
+            let bound = 1.0 / (info.file_shape[1] as f32).sqrt();
+            let mut key = blake3::Hasher::new();
+            key.update(b"lora_init").update(&seed.to_le_bytes()).update(info.name.as_bytes());
+            let mut rng = ChaCha8Rng::from_seed(*key.finalize().as_bytes());
+            (0..len).map(|_| rng.random_range(-bound..bound)).collect()
+        }
+        _ => vec![0.0; len],
+    };
+    HostTensor { shape: info.file_shape.clone(), data }
+}

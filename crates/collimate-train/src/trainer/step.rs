@@ -1,0 +1,183 @@
+//! One optimizer step over its batches.
+
+use collimate_data::TokenizedGroup;
+use collimate_model::ForwardOptions;
+use collimate_objective::{Evaluation, GroupScores};
+
+use super::run::Run;
+use crate::batches::{ask, group_scores, outcomes, pack, response_logps};
+use crate::error::TrainError;
+use crate::metrics::GroupOutcome;
+use crate::optimizer::StepOptions;
+use crate::session::{Session, dropout_key};
+
+/// Nats by which policy and reference may differ before the first step, per response.
+///
+/// Both are computed by the same kernels; other packing changes float32 sums by some 1e-6 of their size.
+const SELF_CHECK_NATS: f64 = 1e-3;
+
+pub(super) struct StepInput<'a> {
+    /// Step, from 0.
+    pub(super) step: usize,
+    pub(super) learning_rate: f64,
+    /// Indices of the step's groups.
+    pub(super) visits: &'a [usize],
+}
+
+pub(super) struct StepOutcome {
+    /// Mean over the step's groups.
+    pub(super) loss: f64,
+    pub(super) grad_norm: f64,
+    pub(super) applied: bool,
+    pub(super) groups: Vec<GroupOutcome>,
+    pub(super) num_tokens: u64,
+}
+
+impl Run<'_> {
+    pub(super) fn take_step(
+        &self,
+        session: &mut dyn Session,
+        input: &StepInput<'_>,
+    ) -> Result<StepOutcome, TrainError> {
+        let mut outcome =
+            StepOutcome { loss: 0.0, grad_norm: f64::NAN, applied: false, groups: Vec::new(), num_tokens: 0 };
+        // An objective that couples the batch must see the whole step before any coefficient is known.
+        let coupled = match self.objective.needs().couples_batch {
+            true => Some(self.evaluate_whole_step(session, input)?),
+            false => None,
+        };
+        let mut seen = 0;
+        let batches = input.visits.chunks(self.recipe.per_device_train_batch_size.max(1));
+        for (number, indices) in batches.enumerate() {
+            let groups: Vec<&TokenizedGroup> = indices.iter().map(|&i| &self.groups[i]).collect();
+            let batch = pack(&groups, self.recipe.share_prompt);
+            let tokens = session.forward(&batch, self.forward_options(input.step, number))?;
+            let scores = self.scores(indices, &groups, response_logps(&tokens));
+            let evaluation = match &coupled {
+                Some(whole) => part(whole, seen, groups.len()),
+                None => ask(self.objective, &groups, &scores)?,
+            };
+            if input.step == 0 && self.checks_itself() {
+                self.self_check(&groups, &scores, &evaluation)?;
+            }
+            outcome.loss += evaluation.losses.iter().sum::<f64>() / input.visits.len() as f64;
+            outcome.num_tokens += batch.num_tokens() as u64;
+            outcome.groups.extend(outcomes(&scores, &evaluation.implicit_rewards));
+            // The objective's coefficients are of the mean over its groups, the step's mean is over all of them.
+            let share = if coupled.is_some() { 1.0 } else { groups.len() as f64 / input.visits.len() as f64 };
+            if evaluation.coefficients.iter().flatten().all(|c| c.is_finite()) {
+                session.backward(&scaled(evaluation.coefficients, share));
+            } else {
+                outcome.loss = f64::NAN;
+            }
+            seen += groups.len();
+        }
+        let options = self.step_options(input.learning_rate, outcome.loss);
+        let stepped = session.step(&options);
+        outcome.grad_norm = stepped.grad_norm;
+        outcome.applied = stepped.applied && outcome.loss.is_finite();
+        Ok(outcome)
+    }
+
+    fn scores(&self, indices: &[usize], groups: &[&TokenizedGroup], policy: Vec<Vec<f64>>) -> Vec<GroupScores> {
+        let reference = self.reference.as_ref();
+        let reference: Option<Vec<_>> = reference.map(|all| indices.iter().map(|&i| all[i].clone()).collect());
+        group_scores(groups, &policy, reference.as_deref())
+    }
+
+    fn evaluate_whole_step(
+        &self,
+        session: &mut dyn Session,
+        input: &StepInput<'_>,
+    ) -> Result<Evaluation, TrainError> {
+        let mut policy = Vec::new();
+        for indices in input.visits.chunks(self.recipe.per_device_train_batch_size.max(1)) {
+            let groups: Vec<&TokenizedGroup> = indices.iter().map(|&i| &self.groups[i]).collect();
+            policy.extend(response_logps(&session.score(&pack(&groups, self.recipe.share_prompt), true)?));
+        }
+        let groups: Vec<&TokenizedGroup> = input.visits.iter().map(|&i| &self.groups[i]).collect();
+        let scores = self.scores(input.visits, &groups, policy);
+        ask(self.objective, &groups, &scores)
+    }
+
+    fn forward_options(&self, step: usize, pack: usize) -> ForwardOptions {
+        let with_dropout = self.recipe.use_peft && self.recipe.lora_dropout > 0.0;
+        ForwardOptions {
+            recompute: self.recipe.gradient_checkpointing,
+            dropout: with_dropout.then(|| dropout_key(self.recipe.seed, step, pack)),
+        }
+    }
+
+    fn step_options(&self, learning_rate: f64, loss: f64) -> StepOptions {
+        let recipe = self.recipe;
+        StepOptions {
+            learning_rate,
+            max_grad_norm: recipe.max_grad_norm,
+            beta1: recipe.adam_beta1,
+            beta2: recipe.adam_beta2,
+            epsilon: recipe.adam_epsilon,
+            weight_decay: recipe.weight_decay,
+            apply: loss.is_finite(),
+        }
+    }
+
+    /// Whether policy and reference must agree at the first step: the reference is the start, and dropout (which acts
+    /// where an adapter was given) does not disturb the policy.
+    fn checks_itself(&self) -> bool {
+        let from_start = matches!(self.recipe.reference.as_deref(), None | Some("start"));
+        let undisturbed = self.recipe.adapter.is_none() || self.recipe.lora_dropout == 0.0;
+        self.reference.is_some() && from_start && undisturbed
+    }
+
+    /// Before anything has changed the log-ratios are zero, and the loss is what it is at zero.
+    fn self_check(
+        &self,
+        groups: &[&TokenizedGroup],
+        scores: &[GroupScores],
+        evaluation: &Evaluation,
+    ) -> Result<(), TrainError> {
+        for (group, scores) in groups.iter().zip(scores) {
+            let reference = scores.reference_logps.iter().flatten();
+            for (k, (policy, reference)) in scores.policy_logps.iter().zip(reference).enumerate() {
+                let difference = (policy - reference).abs();
+                if !(difference <= SELF_CHECK_NATS.max(1e-5 * reference.abs())) {
+                    let message = format!(
+                        "line {}, response {k}: policy {policy:.6} and reference {reference:.6} nats differ before the first step",
+                        group.line
+                    );
+                    return Err(TrainError::SelfCheck { message });
+                }
+            }
+        }
+        let at_start: Vec<GroupScores> = scores
+            .iter()
+            .map(|s| GroupScores { policy_logps: s.reference_logps.clone().unwrap_or_default(), ..s.clone() })
+            .collect();
+        let expected = ask(self.objective, groups, &at_start)?;
+        if self.objective.needs().couples_batch {
+            return Ok(());
+        }
+        for ((group, found), expected) in groups.iter().zip(&evaluation.losses).zip(&expected.losses) {
+            if !((found - expected).abs() <= 1e-2 * expected.abs().max(1.0)) {
+                let message = format!("line {}: the loss is {found:.6}, and {expected:.6} at zero log-ratios", group.line);
+                return Err(TrainError::SelfCheck { message });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The groups `start..start + len` of a whole step's evaluation.
+fn part(whole: &Evaluation, start: usize, len: usize) -> Evaluation {
+    let range = start..start + len;
+    Evaluation {
+        losses: whole.losses[range.clone()].to_vec(),
+        implicit_rewards: whole.implicit_rewards[range.clone()].to_vec(),
+        coefficients: whole.coefficients[range].to_vec(),
+    }
+}
+
+fn scaled(mut coefficients: Vec<Vec<f64>>, factor: f64) -> Vec<Vec<f64>> {
+    coefficients.iter_mut().flatten().for_each(|c| *c *= factor);
+    coefficients
+}
