@@ -1,0 +1,191 @@
+//! Pairs of a chosen and a rejected response out of K scored ones.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::rule::parse_arguments;
+
+/// Which responses of a group become pairs. Equal rewards never form a pair.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum PairRule {
+    /// The best against the worst. Among equal rewards the earlier is the better.
+    BestVsWorst,
+    /// The best against one drawn at random from those below it (Zephyr's rule), by (`seed`, index of the group).
+    BestVsRandom {
+        /// Seed of the draw.
+        seed: u64,
+    },
+    /// Every two responses whose rewards differ by at least `margin`, and differ.
+    AllPairs {
+        /// Smallest difference of rewards.
+        margin: f64,
+    },
+    /// The best against the one whose reward is closest to the mean of all K, from those below the best.
+    BestVsMean,
+}
+
+/// Places of a pair's two responses in the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    /// The better response.
+    pub chosen: usize,
+    /// The worse response.
+    pub rejected: usize,
+}
+
+/// The pairs of one group by a rule; none where all rewards are equal.
+///
+/// `index` is the group's place in the data: with the seed it fixes the random draw, whatever was drawn before.
+///
+/// # Shapes
+/// `rewards` (higher is better) is [K].
+pub fn pairs(rewards: &[f64], rule: PairRule, index: usize) -> Vec<Pair> {
+    if let PairRule::AllPairs { margin } = rule {
+        return all_pairs(rewards, margin);
+    }
+    let Some(chosen) = best(rewards) else { return Vec::new() };
+    let below: Vec<usize> = (0..rewards.len()).filter(|&i| rewards[i] < rewards[chosen]).collect();
+    if below.is_empty() {
+        return Vec::new();
+    }
+    let rejected = match rule {
+        PairRule::BestVsRandom { seed } => below[group_rng(seed, index).random_range(0..below.len())],
+        PairRule::BestVsMean => {
+            let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
+            lowest(&below, |i| (rewards[i] - mean).abs())
+        }
+        // Reversed: among the lowest the last is the worst.
+        _ => lowest(&below.iter().rev().copied().collect::<Vec<_>>(), |i| rewards[i]),
+    };
+    vec![Pair { chosen, rejected }]
+}
+
+/// Place of the first of the highest rewards; `None` without responses.
+fn best(rewards: &[f64]) -> Option<usize> {
+    (0..rewards.len()).reduce(|best, i| if rewards[i] > rewards[best] { i } else { best })
+}
+
+/// The first candidate of the lowest cost; `candidates` must not be empty.
+fn lowest(candidates: &[usize], cost: impl Fn(usize) -> f64) -> usize {
+    candidates[1..].iter().fold(candidates[0], |least, &i| if cost(i) < cost(least) { i } else { least })
+}
+
+fn all_pairs(rewards: &[f64], margin: f64) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for chosen in 0..rewards.len() {
+        for rejected in 0..rewards.len() {
+            if rewards[chosen] > rewards[rejected] && rewards[chosen] - rewards[rejected] >= margin {
+                pairs.push(Pair { chosen, rejected });
+            }
+        }
+    }
+    pairs
+}
+
+/// A generator of its own for each group, so that skipping or sharding groups changes no other group's draw.
+fn group_rng(seed: u64, index: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(index as u64);
+    rng
+}
+
+impl fmt::Display for PairRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BestVsWorst => f.write_str("best_vs_worst"),
+            Self::BestVsRandom { seed } => write!(f, "best_vs_random:{seed}"),
+            Self::AllPairs { margin } => write!(f, "all_pairs:{margin}"),
+            Self::BestVsMean => f.write_str("best_vs_mean"),
+        }
+    }
+}
+
+impl FromStr for PairRule {
+    type Err = String;
+
+    /// `best_vs_worst`, `best_vs_random[:SEED]` (seed 42), `all_pairs[:MARGIN]` (margin 0) or `best_vs_mean`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || {
+            format!(
+                "\"{text}\" is no pair rule; there are best_vs_worst, best_vs_random[:SEED], all_pairs[:MARGIN] and \
+                 best_vs_mean"
+            )
+        };
+        match parse_arguments(text) {
+            ("best_vs_worst", None) => Ok(Self::BestVsWorst),
+            ("best_vs_mean", None) => Ok(Self::BestVsMean),
+            ("best_vs_random", seed) => {
+                seed.unwrap_or("42").parse().map(|seed| Self::BestVsRandom { seed }).map_err(|_| bad())
+            }
+            ("all_pairs", margin) => match margin.unwrap_or("0").parse::<f64>() {
+                Ok(margin) if margin >= 0.0 => Ok(Self::AllPairs { margin }),
+                _ => Err(bad()),
+            },
+            _ => Err(bad()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain(PairRule::BestVsWorst, &[1.0, 3.0, 2.0], &[(1, 0)])]
+    #[case::first_best_last_worst(PairRule::BestVsWorst, &[1.0, 3.0, 3.0, 1.0], &[(1, 3)])]
+    #[case::all_equal(PairRule::BestVsWorst, &[1.0, 1.0], &[])]
+    #[case::alone(PairRule::BestVsWorst, &[1.0], &[])]
+    #[case::none(PairRule::BestVsWorst, &[], &[])]
+    #[case::only_one_below(PairRule::BestVsRandom { seed: 1 }, &[3.0, 3.0, 1.0], &[(0, 2)])]
+    #[case::every_two(PairRule::AllPairs { margin: 0.0 }, &[1.0, 2.0, 2.0], &[(1, 0), (2, 0)])]
+    #[case::margin_reached(PairRule::AllPairs { margin: 2.0 }, &[1.0, 2.0, 3.0], &[(2, 0)])]
+    #[case::closest_to_the_mean(PairRule::BestVsMean, &[0.0, 9.0, 4.0, 1.0], &[(1, 2)])]
+    fn pairs_follow_the_rule(#[case] rule: PairRule, #[case] rewards: &[f64], #[case] expected: &[(usize, usize)]) {
+        let found: Vec<(usize, usize)> = pairs(rewards, rule, 0).iter().map(|p| (p.chosen, p.rejected)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_random_draw_depends_on_seed_and_index_alone_and_reaches_everyone() {
+        let rewards = [5.0, 1.0, 2.0, 3.0];
+        let draw = |index| pairs(&rewards, PairRule::BestVsRandom { seed: 7 }, index)[0].rejected;
+        assert_eq!((0..50).map(draw).collect::<Vec<_>>(), (0..50).map(draw).collect::<Vec<_>>());
+        let mut seen: Vec<usize> = (0..50).map(draw).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, [1, 2, 3]);
+    }
+
+    #[rstest]
+    #[case("best_vs_random:3", Some(PairRule::BestVsRandom { seed: 3 }))]
+    #[case("all_pairs", Some(PairRule::AllPairs { margin: 0.0 }))]
+    #[case("all_pairs:-1", None)]
+    #[case("best_vs_worst:1", None)]
+    fn rules_are_read_from_text(#[case] text: &str, #[case] expected: Option<PairRule>) {
+        assert_eq!(text.parse().ok(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn the_chosen_is_always_better(rewards in prop::collection::vec(-2i32..3, 0..8), index in 0usize..99) {
+            let rewards: Vec<f64> = rewards.into_iter().map(f64::from).collect();
+            let rules = [
+                PairRule::BestVsWorst,
+                PairRule::BestVsRandom { seed: 1 },
+                PairRule::AllPairs { margin: 1.0 },
+                PairRule::BestVsMean,
+            ];
+            for rule in rules {
+                for pair in pairs(&rewards, rule, index) {
+                    prop_assert!(rewards[pair.chosen] > rewards[pair.rejected]);
+                }
+            }
+        }
+    }
+}
