@@ -23,6 +23,16 @@ pub enum Prompt {
     Messages(Vec<Message>),
 }
 
+impl Prompt {
+    /// Length of the text in characters, that of all messages together.
+    pub fn num_chars(&self) -> usize {
+        match self {
+            Self::Text(text) => text.chars().count(),
+            Self::Messages(messages) => messages.iter().map(|message| message.content.chars().count()).sum(),
+        }
+    }
+}
+
 /// One response to a prompt, with its reward (higher is better, always).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Response {

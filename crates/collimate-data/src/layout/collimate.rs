@@ -1,0 +1,39 @@
+//! This project's own layout: `{"prompt", "responses": [{"content", "reward", "scores"?}]}`.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::node::{Node, RowError};
+use super::{RawGroup, RawResponse};
+
+pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
+    let prompt = row.require("prompt", "a string or a list of messages")?.prompt()?;
+    let items = row.require("responses", "a list of responses")?.items("a list of responses")?;
+    let responses = items.iter().map(response).collect::<Result<_, _>>()?;
+    Ok(RawGroup { prompt, responses, signal_name: "responses[].reward" })
+}
+
+fn response(node: &Node) -> Result<RawResponse, RowError> {
+    let content = node.require("content", "a string")?.text()?;
+    // Not required here: rewards may be made from `scores`. The loader asks for it where it is used.
+    let signal = node.get("reward").map(|reward| reward.number()).transpose()?;
+    let mut aspects = BTreeMap::new();
+    if let Some(scores) = node.get("scores").filter(|scores| !scores.value.is_null()) {
+        for name in scores.object()?.keys() {
+            if let Some(score) = scores.optional_number(name)? {
+                aspects.insert(name.clone(), score);
+            }
+        }
+    }
+    let numbers = node.object()?.iter();
+    let others = numbers.filter_map(|(name, value): (_, &Value)| value.as_f64().map(|number| (name.clone(), number)));
+    Ok(RawResponse {
+        content,
+        field: node.path.clone(),
+        signal,
+        signal_field: node.child_path("reward"),
+        aspects,
+        others: others.collect(),
+    })
+}

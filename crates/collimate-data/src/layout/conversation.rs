@@ -1,0 +1,114 @@
+//! Parting what a row calls a completion into prompt and response.
+
+use super::node::{Node, RowError};
+use crate::{Message, Prompt};
+
+/// A row's prompt and the response of each of its completions.
+pub(super) struct Conversation {
+    pub(super) prompt: Prompt,
+    pub(super) contents: Vec<String>,
+}
+
+/// Parts completions that are texts, single assistant messages, or whole conversations.
+///
+/// - Text needs an explicit `prompt`: where a text's prompt ends is not to be guessed.
+/// - Conversations without a prompt share it: it is their longest common run of messages.
+/// - With an explicit prompt, messages may repeat it at their start or leave it out.
+pub(super) fn split(row: &Node, completions: &[Node]) -> Result<Conversation, RowError> {
+    let prompt = row.get("prompt").filter(|node| !node.value.is_null()).map(|node| node.prompt()).transpose()?;
+    if completions.iter().all(|node| node.value.is_string()) {
+        let Some(prompt) = prompt else { return Err(text_without_prompt(completions)) };
+        let contents = completions.iter().map(Node::text).collect::<Result<_, _>>()?;
+        return Ok(Conversation { prompt, contents });
+    }
+    let mut lists = Vec::with_capacity(completions.len());
+    for node in completions {
+        if !node.value.is_array() {
+            let all_alike =
+                if node.value.is_string() { "messages, as its siblings" } else { "a string or a list of messages" };
+            return Err(node.error(all_alike));
+        }
+        let messages = node.messages()?;
+        if messages.is_empty() {
+            return Err(node.error("at least one message"));
+        }
+        lists.push(messages);
+    }
+    let (prompt, num_shared) = shared_prompt(prompt, &lists, completions)?;
+    let responses = lists.into_iter().zip(completions).map(|(messages, node)| response(messages, num_shared, node));
+    Ok(Conversation { prompt, contents: responses.collect::<Result<_, _>>()? })
+}
+
+/// The prompt, and how many messages at the start of every list belong to it.
+fn shared_prompt(
+    explicit: Option<Prompt>,
+    lists: &[Vec<Message>],
+    nodes: &[Node],
+) -> Result<(Prompt, usize), RowError> {
+    match explicit {
+        Some(Prompt::Messages(prompt)) => {
+            let repeats = |messages: &Vec<Message>| messages.len() > prompt.len() && messages.starts_with(&prompt);
+            let num_shared = if lists.iter().all(repeats) { prompt.len() } else { 0 };
+            Ok((Prompt::Messages(prompt), num_shared))
+        }
+        Some(Prompt::Text(text)) if lists.iter().all(|messages| messages.len() == 1) => {
+            Ok((Prompt::Messages(vec![Message { role: "user".to_owned(), content: text }]), 0))
+        }
+        Some(Prompt::Text(text)) => {
+            let num_shared = common_prefix(lists);
+            let shared = &lists[0][..num_shared];
+            if !shared.iter().any(|message| message.content.trim() == text.trim()) {
+                return Err(RowError::Problem(format!(
+                    "\"prompt\" is not among the messages that {} share; make it the list of messages before the \
+                     response, or remove it",
+                    paths(nodes)
+                )));
+            }
+            Ok((Prompt::Messages(shared.to_vec()), num_shared))
+        }
+        None => match common_prefix(lists) {
+            0 => Err(RowError::Problem(format!(
+                "there is no \"prompt\" and {} begin with different messages; add the prompt as a field",
+                paths(nodes)
+            ))),
+            num_shared => Ok((Prompt::Messages(lists[0][..num_shared].to_vec()), num_shared)),
+        },
+    }
+}
+
+/// How many messages all lists begin with, leaving each at least one.
+fn common_prefix(lists: &[Vec<Message>]) -> usize {
+    let shortest = lists.iter().map(Vec::len).min().unwrap_or(0);
+    (0..shortest.saturating_sub(1)).take_while(|&i| lists.iter().all(|list| list[i] == lists[0][i])).count()
+}
+
+fn response(mut messages: Vec<Message>, num_shared: usize, node: &Node) -> Result<String, RowError> {
+    let rest = messages.len() - num_shared;
+    let last = messages.pop();
+    match last {
+        Some(message) if rest == 1 && message.role == "assistant" => Ok(message.content),
+        Some(message) if rest == 1 => Err(RowError::Field {
+            field: format!("{}[{num_shared}].role", node.path),
+            expected: "\"assistant\"".to_owned(),
+            found: format!("\"{}\"", message.role),
+        }),
+        _ => Err(RowError::Field {
+            field: node.path.clone(),
+            expected: format!("one assistant message after the {num_shared} messages of the prompt"),
+            found: format!("{rest} messages"),
+        }),
+    }
+}
+
+fn text_without_prompt(nodes: &[Node]) -> RowError {
+    RowError::Problem(format!(
+        "{} are text and there is no \"prompt\", so where the prompt ends would be a guess; add a \"prompt\" field and \
+         keep only the responses, or give lists of messages",
+        paths(nodes)
+    ))
+}
+
+fn paths(nodes: &[Node]) -> String {
+    let names: Vec<String> = nodes.iter().map(|node| format!("\"{}\"", node.path)).collect();
+    names.join(", ")
+}

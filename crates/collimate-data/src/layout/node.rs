@@ -1,0 +1,134 @@
+//! A JSON value that knows its path in the row.
+
+use serde_json::{Map, Value};
+
+use crate::loader::SkipReason;
+use crate::{Message, Prompt};
+
+/// What is wrong with a row, before the file and line are known.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum RowError {
+    /// A field is missing or of the wrong kind.
+    Field { field: String, expected: String, found: String },
+    /// The row contradicts itself or its file.
+    Problem(String),
+    /// The row is well formed and of no use.
+    Unusable(SkipReason, String),
+}
+
+/// A JSON value and its path in the row, as `responses[2].reward`.
+#[derive(Debug, Clone)]
+pub(crate) struct Node<'a> {
+    pub(crate) value: &'a Value,
+    pub(crate) path: String,
+}
+
+impl<'a> Node<'a> {
+    pub(crate) fn root(value: &'a Value) -> Self {
+        Self { value, path: String::new() }
+    }
+
+    /// The field's path as a child of this one.
+    pub(crate) fn child_path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Node<'a>> {
+        let value = self.value.get(key)?;
+        Some(Node { value, path: self.child_path(key) })
+    }
+
+    pub(crate) fn require(&self, key: &str, expected: &str) -> Result<Node<'a>, RowError> {
+        self.object()?;
+        self.get(key).ok_or_else(|| RowError::Field {
+            field: self.child_path(key),
+            expected: expected.to_owned(),
+            found: "nothing".to_owned(),
+        })
+    }
+
+    pub(crate) fn object(&self) -> Result<&'a Map<String, Value>, RowError> {
+        self.value.as_object().ok_or_else(|| self.error("an object"))
+    }
+
+    pub(crate) fn items(&self, expected: &str) -> Result<Vec<Node<'a>>, RowError> {
+        let items = self.value.as_array().ok_or_else(|| self.error(expected))?;
+        let node = |(i, value)| Node { value, path: format!("{}[{i}]", self.path) };
+        Ok(items.iter().enumerate().map(node).collect())
+    }
+
+    pub(crate) fn text(&self) -> Result<String, RowError> {
+        self.value.as_str().map(str::to_owned).ok_or_else(|| self.error("a string"))
+    }
+
+    pub(crate) fn number(&self) -> Result<f64, RowError> {
+        self.value.as_f64().filter(|number| number.is_finite()).ok_or_else(|| self.error("a finite number"))
+    }
+
+    /// A number that may be missing or null.
+    pub(crate) fn optional_number(&self, key: &str) -> Result<Option<f64>, RowError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(node) if node.value.is_null() => Ok(None),
+            Some(node) => node.number().map(Some),
+        }
+    }
+
+    /// A list of messages with `role` and `content` strings; other keys of a message are passed over.
+    pub(crate) fn messages(&self) -> Result<Vec<Message>, RowError> {
+        let message = |node: Node| {
+            let role = node.require("role", "a string")?.text()?;
+            let content = node.require("content", "a string")?.text()?;
+            Ok(Message { role, content })
+        };
+        self.items("a list of messages")?.into_iter().map(message).collect()
+    }
+
+    /// Text or a list of messages, not empty.
+    pub(crate) fn prompt(&self) -> Result<Prompt, RowError> {
+        match self.value {
+            Value::String(text) => Ok(Prompt::Text(text.clone())),
+            Value::Array(_) => {
+                let messages = self.messages()?;
+                if messages.is_empty() {
+                    return Err(self.error("at least one message"));
+                }
+                Ok(Prompt::Messages(messages))
+            }
+            _ => Err(self.error("a string or a list of messages")),
+        }
+    }
+
+    pub(crate) fn error(&self, expected: &str) -> RowError {
+        let field = if self.path.is_empty() { "(the row)".to_owned() } else { self.path.clone() };
+        RowError::Field { field, expected: expected.to_owned(), found: shorten(self.value) }
+    }
+}
+
+/// A value as JSON, at most 60 characters of it.
+pub(crate) fn shorten(value: &Value) -> String {
+    match value {
+        Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
+        Value::Array(items) => format!("a list of {}", items.len()),
+        Value::Object(fields) => format!("an object with {}", names(fields)),
+        _ => {
+            let text = value.to_string();
+            match text.char_indices().nth(60) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text,
+            }
+        }
+    }
+}
+
+/// An object's keys in one line, at most 20 of them.
+pub(crate) fn names(fields: &Map<String, Value>) -> String {
+    let mut names: Vec<&str> = fields.keys().map(String::as_str).take(20).collect();
+    if fields.is_empty() {
+        return "no fields".to_owned();
+    }
+    if fields.len() > names.len() {
+        names.push("…");
+    }
+    names.join(", ")
+}

@@ -1,0 +1,33 @@
+//! Preference pairs as TRL has them: `{"prompt"?, "chosen", "rejected", "score_chosen"?, "score_rejected"?}`.
+
+use std::collections::BTreeMap;
+
+use super::node::{Node, RowError};
+use super::{RawGroup, RawResponse, conversation};
+
+/// Rows without scores count 1 for the chosen and 0 for the rejected response.
+pub(super) const UNSCORED: &str = "chosen 1, rejected 0";
+
+pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
+    let expected = "a string or a list of messages";
+    let completions = [row.require("chosen", expected)?, row.require("rejected", expected)?];
+    let conversation = conversation::split(row, &completions)?;
+    let scored = ["score_chosen", "score_rejected"].iter().any(|key| row.get(key).is_some_and(|n| !n.value.is_null()));
+    let mut responses = Vec::with_capacity(2);
+    for ((content, node), (key, unscored)) in
+        conversation.contents.into_iter().zip(&completions).zip([("score_chosen", 1.0), ("score_rejected", 0.0)])
+    {
+        let signal =
+            if scored { row.require(key, "a finite number, as the other response has")?.number()? } else { unscored };
+        responses.push(RawResponse {
+            content,
+            field: node.path.clone(),
+            signal: Some(signal),
+            signal_field: key.to_owned(),
+            aspects: BTreeMap::new(),
+            others: BTreeMap::new(),
+        });
+    }
+    let signal_name = if scored { "score_chosen, score_rejected" } else { UNSCORED };
+    Ok(RawGroup { prompt: conversation.prompt, responses, signal_name })
+}

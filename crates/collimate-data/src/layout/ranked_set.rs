@@ -1,0 +1,44 @@
+//! The published reward set: `{"prompt"?, "A0", "score_A0", "A1", "score_A1", …}`, any number of them.
+
+use std::collections::BTreeMap;
+
+use super::node::{Node, RowError};
+use super::{RawGroup, RawResponse, conversation};
+
+pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
+    let fields = row.object()?;
+    let mut completions = Vec::new();
+    while let Some(node) = row.get(&format!("A{}", completions.len())) {
+        completions.push(node);
+    }
+    if completions.is_empty() {
+        completions.push(row.require("A0", "a string or a list of messages")?);
+    }
+    let beyond = |name: &&String| place(name).is_some_and(|place| place >= completions.len());
+    if let Some(name) = fields.keys().find(beyond) {
+        return Err(RowError::Field {
+            field: format!("A{}", completions.len()),
+            expected: format!("a completion before \"{name}\": they are numbered without gaps"),
+            found: "nothing".to_owned(),
+        });
+    }
+    let conversation = conversation::split(row, &completions)?;
+    let mut responses = Vec::with_capacity(completions.len());
+    for (content, node) in conversation.contents.into_iter().zip(&completions) {
+        let score = row.require(&format!("score_{}", node.path), "a finite number")?;
+        responses.push(RawResponse {
+            content,
+            field: node.path.clone(),
+            signal: Some(score.number()?),
+            signal_field: score.path,
+            aspects: BTreeMap::new(),
+            others: BTreeMap::new(),
+        });
+    }
+    Ok(RawGroup { prompt: conversation.prompt, responses, signal_name: "score_A0, score_A1, …" })
+}
+
+/// The number of a name like `A12`.
+fn place(name: &str) -> Option<usize> {
+    name.strip_prefix('A')?.parse().ok()
+}

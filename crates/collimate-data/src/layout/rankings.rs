@@ -1,0 +1,99 @@
+//! Rankings: Nectar's `answers[].answer/.rank` and the plain `completions[].completion/.rank`; rank 1 is best.
+
+use std::collections::BTreeMap;
+
+use super::node::{Node, RowError};
+use super::{RawGroup, RawResponse};
+use crate::{Message, Prompt};
+
+const TEXT_KEYS: [&str; 4] = ["completion", "response", "content", "text"];
+
+pub(super) fn parse_nectar(row: &Node) -> Result<RawGroup, RowError> {
+    let prompt = match row.require("prompt", "a string or a list of messages")?.prompt()? {
+        Prompt::Text(text) => dialogue(&text).map_or(Prompt::Text(text), Prompt::Messages),
+        messages => messages,
+    };
+    let answers = row.require("answers", "a list of answers")?.items("a list of answers")?;
+    let num_answers = answers.len();
+    let responses = answers.iter().map(|node| ranked(node, &["answer"], num_answers)).collect::<Result<_, _>>()?;
+    Ok(RawGroup { prompt, responses, signal_name: "answers[].rank" })
+}
+
+pub(super) fn parse_ranking(row: &Node) -> Result<RawGroup, RowError> {
+    let prompt = match row.get("context") {
+        Some(context) => context.prompt()?,
+        None => row.require("prompt", "a string or a list of messages (or \"context\")")?.prompt()?,
+    };
+    let items = row.require("completions", "a list of completions")?.items("a list of completions")?;
+    let num_items = items.len();
+    let responses = items.iter().map(|node| ranked(node, &TEXT_KEYS, num_items)).collect::<Result<_, _>>()?;
+    Ok(RawGroup { prompt, responses, signal_name: "completions[].rank" })
+}
+
+fn ranked(node: &Node, text_keys: &[&str], num_responses: usize) -> Result<RawResponse, RowError> {
+    let text = match text_keys.iter().find_map(|key| node.get(key)) {
+        Some(text) => text,
+        None => node.require(text_keys[0], "a string")?,
+    };
+    let rank_node = node.require("rank", "a rank")?;
+    let rank = rank_node.number()?;
+    if !(1.0..=num_responses as f64).contains(&rank) {
+        return Err(rank_node.error(&format!("a rank from 1 to {num_responses}, the number of responses")));
+    }
+    Ok(RawResponse {
+        content: text.text()?,
+        field: node.path.clone(),
+        signal: Some(rank),
+        signal_field: rank_node.path,
+        aspects: BTreeMap::new(),
+        others: BTreeMap::from([("rank".to_owned(), rank)]),
+    })
+}
+
+/// The turns of `"\n\nHuman: …\n\nAssistant: …\n\nHuman: …\n\nAssistant: "`; `None` where the text is no such dialogue.
+///
+/// An empty last assistant turn is the place of the answer and is left out. A speaker's name at the start of a paragraph
+/// inside a turn would be taken for a new turn; the format has no way to tell.
+fn dialogue(text: &str) -> Option<Vec<Message>> {
+    const SPEAKERS: [(&str, &str); 2] = [("\n\nHuman:", "user"), ("\n\nAssistant:", "assistant")];
+    let mut rest = format!("\n\n{}", text.trim_start());
+    if !rest.starts_with(SPEAKERS[0].0) {
+        return None;
+    }
+    let mut messages = Vec::new();
+    while let Some((marker, role)) = SPEAKERS.into_iter().find(|(marker, _)| rest.starts_with(marker)) {
+        let turn = rest[marker.len()..].to_owned();
+        let end = SPEAKERS.iter().filter_map(|(marker, _)| turn.find(marker)).min().unwrap_or(turn.len());
+        messages.push(Message { role: role.to_owned(), content: turn[..end].trim().to_owned() });
+        rest = turn[end..].to_owned();
+    }
+    if messages.last().is_some_and(|last| last.role == "assistant" && last.content.is_empty()) {
+        messages.pop();
+    }
+    Some(messages)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::one_turn("\n\nHuman: Hi there\n\nAssistant: ", &[("user", "Hi there")])]
+    #[case::three_turns(
+        "\n\nHuman: a\n\nb\n\nAssistant: c\n\nHuman: d\n\nAssistant:",
+        &[("user", "a\n\nb"), ("assistant", "c"), ("user", "d")],
+    )]
+    #[case::without_the_answers_place("Human: a", &[("user", "a")])]
+    fn a_dialogue_becomes_messages(#[case] text: &str, #[case] expected: &[(&str, &str)]) {
+        let messages = dialogue(text).unwrap();
+        let turns: Vec<(&str, &str)> = messages.iter().map(|m| (m.role.as_str(), m.content.as_str())).collect();
+        assert_eq!(turns, expected);
+    }
+
+    #[test]
+    fn plain_text_stays_text() {
+        assert_eq!(dialogue("What did the Human: say?"), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! From a row as its layout tells it to rewards, higher is better.
+
+use crate::layout::node::RowError;
+use crate::layout::{RawGroup, RawResponse};
+use crate::loader::SkipReason;
+use crate::rewards::{
+    RewardFrom, aspect_mean, aspect_weighted_sum, bradley_terry, elo, linear_rank, mean_ranks, ndcg_gain,
+    pairwise_wins, plackett_luce,
+};
+use crate::{Layout, ScoreDirection};
+
+/// The rewards of a row, [K], finite and higher is better.
+pub(super) fn rewards(
+    raw: &RawGroup,
+    layout: Layout,
+    direction: ScoreDirection,
+    from: &RewardFrom,
+) -> Result<Vec<f64>, RowError> {
+    let row = Row { raw, layout, direction };
+    let rewards = match from {
+        RewardFrom::Field { name: None } => row.scores()?,
+        RewardFrom::Field { name: Some(name) } => row.each(|response| named(response, name))?,
+        RewardFrom::Rank => linear_rank(&row.ranks()?),
+        RewardFrom::Ndcg => row.relevances()?.into_iter().map(ndcg_gain).collect(),
+        RewardFrom::BradleyTerry { prior_precision } => bradley_terry(&pairwise_wins(&row.scores()?), *prior_precision),
+        RewardFrom::PlackettLuce { prior_precision } => plackett_luce(&row.ranks()?, *prior_precision),
+        RewardFrom::Elo(options) => elo(&row.scores()?, options),
+        RewardFrom::Aspects { weights } if weights.is_empty() => row.each(|response| {
+            aspect_mean(&response.aspects).ok_or_else(|| {
+                RowError::Unusable(SkipReason::NoRating, format!("\"{}\" has no rated aspect", response.field))
+            })
+        })?,
+        RewardFrom::Aspects { weights } => row.each(|response| {
+            aspect_weighted_sum(&response.aspects, weights).map_err(|aspect| {
+                let problem = format!("\"{}\" has no rating of the aspect \"{aspect}\"", response.field);
+                RowError::Unusable(SkipReason::NoRating, problem)
+            })
+        })?,
+    };
+    match rewards.iter().position(|reward| !reward.is_finite()) {
+        Some(k) => Err(RowError::Problem(format!(
+            "the reward made by {from} from \"{}\" is not finite; the number there is too large for it",
+            raw.responses[k].signal_field
+        ))),
+        None => Ok(rewards),
+    }
+}
+
+struct Row<'a> {
+    raw: &'a RawGroup,
+    layout: Layout,
+    direction: ScoreDirection,
+}
+
+impl Row<'_> {
+    /// A number of each response, turned so that higher is better.
+    fn each(&self, number: impl Fn(&RawResponse) -> Result<f64, RowError>) -> Result<Vec<f64>, RowError> {
+        let turned = |response| {
+            let number = number(response)?;
+            Ok(if self.direction == ScoreDirection::LowerIsBetter { -number } else { number })
+        };
+        self.raw.responses.iter().map(turned).collect()
+    }
+
+    /// The layout's numbers; ranks are negated where rank 1 is best.
+    fn scores(&self) -> Result<Vec<f64>, RowError> {
+        self.each(|response| response.signal.ok_or_else(|| missing(&response.signal_field)))
+    }
+
+    /// Ranks, 1 is best.
+    fn ranks(&self) -> Result<Vec<f64>, RowError> {
+        let scores = self.scores()?;
+        if !self.layout.has_ranks() {
+            return Ok(mean_ranks(&scores));
+        }
+        let last = scores.len() as f64;
+        Ok(match self.direction {
+            ScoreDirection::LowerIsBetter => scores.iter().map(|score| -score).collect(),
+            ScoreDirection::HigherIsBetter => scores.iter().map(|score| last + 1.0 - score).collect(),
+        })
+    }
+
+    /// Relevance grades: the scores, or `K − rank`.
+    fn relevances(&self) -> Result<Vec<f64>, RowError> {
+        if !self.layout.has_ranks() {
+            return self.scores();
+        }
+        let last = self.raw.responses.len() as f64;
+        Ok(self.ranks()?.iter().map(|rank| last - rank).collect())
+    }
+}
+
+fn named(response: &RawResponse, name: &str) -> Result<f64, RowError> {
+    let number = response.others.get(name).or_else(|| response.aspects.get(name));
+    number.copied().ok_or_else(|| missing(&format!("{}.{name}", response.field)))
+}
+
+fn missing(field: &str) -> RowError {
+    RowError::Field { field: field.to_owned(), expected: "a finite number".to_owned(), found: "nothing".to_owned() }
+}

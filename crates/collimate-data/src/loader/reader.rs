@@ -1,0 +1,291 @@
+//! Row by row from lines to groups.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::lines::{LineError, Lines};
+use super::{LoadCounts, LoadOptions, SkipReason, SourceDescription, make, strict_json};
+use crate::layout::RawGroup;
+use crate::layout::node::{RowError, names};
+use crate::rewards::RewardFrom;
+use crate::{DataError, Layout, Prompt, PromptGroup, Response, ScoreDirection};
+
+/// Gives the groups of a file, in constant memory: the longest line so far and one group.
+///
+/// After an error in a row it goes on with the next, so that all of a file's errors can be listed.
+pub struct GroupReader {
+    lines: Lines,
+    path: PathBuf,
+    options: LoadOptions,
+    layout: Layout,
+    direction: ScoreDirection,
+    reward_from: Option<RewardFrom>,
+    signal_name: Option<&'static str>,
+    first_row: Option<Value>,
+    counts: LoadCounts,
+    ended: bool,
+}
+
+impl GroupReader {
+    pub(super) fn start(lines: Lines, path: PathBuf, options: LoadOptions) -> Result<Self, DataError> {
+        let mut reader = Self {
+            lines,
+            path,
+            layout: options.layout.unwrap_or(Layout::Collimate),
+            direction: ScoreDirection::HigherIsBetter,
+            reward_from: options.reward_from.clone(),
+            signal_name: None,
+            first_row: None,
+            counts: LoadCounts::default(),
+            ended: false,
+            options,
+        };
+        let row = match reader.next_row() {
+            Some(row) => row?,
+            None => return Err(reader.file_error("there are no rows in it")),
+        };
+        if reader.options.layout.is_none() {
+            reader.layout = reader.detect(&row)?;
+        }
+        reader.direction = reader.options.direction.unwrap_or(reader.layout.direction());
+        if let Ok(raw) = reader.layout.parse(&row) {
+            reader.resolve(&raw)?;
+        }
+        reader.first_row = Some(row);
+        Ok(reader)
+    }
+
+    /// Layout, source of the rewards and direction, to be shown before anything is done with the data.
+    pub fn describe(&self) -> SourceDescription {
+        let fallback = if self.layout.has_ranks() { RewardFrom::Rank } else { RewardFrom::Field { name: None } };
+        let reward_from = self.reward_from.clone().unwrap_or(fallback);
+        let reward_source = match &reward_from {
+            RewardFrom::Field { name: Some(name) } => name.clone(),
+            RewardFrom::Aspects { .. } => "rated aspects".to_owned(),
+            _ => self.signal_name.unwrap_or("the layout's numbers").to_owned(),
+        };
+        let normalize = self.options.normalize;
+        SourceDescription { layout: self.layout, reward_source, direction: self.direction, reward_from, normalize }
+    }
+
+    /// What was read and passed over so far.
+    pub fn counts(&self) -> &LoadCounts {
+        &self.counts
+    }
+
+    /// The file's name, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn detect(&self, row: &Value) -> Result<Layout, DataError> {
+        let found = match row {
+            Value::Object(fields) => match Layout::detect(fields) {
+                Some(layout) => return Ok(layout),
+                None => names(fields),
+            },
+            Value::Array(_) => {
+                return Err(self.file_error(
+                    "this is one JSON list; the file must be JSON Lines, one object a line \
+                     (`jq -c '.[]' data.json > data.jsonl` makes it so)",
+                ));
+            }
+            _ => "no fields: it is no object".to_owned(),
+        };
+        let layouts: String = Layout::ALL.iter().map(|layout| format!("\n  {layout}: {}", layout.fields())).collect();
+        Err(self.row_error(format!("no layout is known for a row with {found}; there are{layouts}")))
+    }
+
+    /// Fixes what the options left open, by the first row that can be read.
+    fn resolve(&mut self, raw: &RawGroup) -> Result<(), DataError> {
+        self.signal_name = Some(raw.signal_name);
+        let unscored_pairs = self.layout == Layout::Preference && !raw.signal_name.starts_with("score");
+        if unscored_pairs && self.direction == ScoreDirection::LowerIsBetter {
+            return Err(DataError::Options {
+                problem:
+                    "a score direction was given, but these preference rows have no scores: chosen is better than \
+                          rejected"
+                        .to_owned(),
+            });
+        }
+        if self.reward_from.is_none() {
+            let only_aspects = raw.responses.iter().all(|r| r.signal.is_none() && !r.aspects.is_empty());
+            self.reward_from = Some(match self.layout {
+                layout if layout.has_ranks() => RewardFrom::Rank,
+                Layout::UltraFeedback if only_aspects => RewardFrom::Aspects { weights: BTreeMap::new() },
+                _ => RewardFrom::Field { name: None },
+            });
+        }
+        Ok(())
+    }
+
+    /// The next row as JSON; `None` at the end.
+    fn next_row(&mut self) -> Option<Result<Value, DataError>> {
+        let row = match self.lines.next()? {
+            Ok(line) => strict_json::parse(line).map_err(|error| (binary_format(line), error)),
+            Err(error) => {
+                self.ended = true;
+                let (path, line) = (self.path.clone(), self.lines.number);
+                return Some(Err(match error {
+                    LineError::Io(source) => DataError::Io { path, source },
+                    LineError::TooLong => DataError::LineTooLong { path, line, limit_bytes: self.lines.limit_bytes() },
+                }));
+            }
+        };
+        self.counts.num_rows += 1;
+        Some(row.map_err(|(format, error)| match format {
+            Some(format) if self.counts.num_rows == 1 => self.file_error(format),
+            _ => self.json_error(&error),
+        }))
+    }
+
+    fn group(&mut self, row: &Value) -> Result<PromptGroup, RowErrorOr> {
+        let raw = self.layout.parse(row)?;
+        if self.signal_name.is_none() {
+            self.resolve(&raw).map_err(RowErrorOr::Data)?;
+        }
+        let reward_from = self.reward_from.clone().unwrap_or(RewardFrom::Field { name: None });
+        let uses_signal = !matches!(reward_from, RewardFrom::Aspects { .. } | RewardFrom::Field { name: Some(_) });
+        if let Some(first) = self.signal_name.filter(|first| uses_signal && *first != raw.signal_name) {
+            let now = raw.signal_name;
+            return Err(RowError::Problem(format!(
+                "the first row's rewards come from {first}, this row's from {now}; give every row the same fields"
+            ))
+            .into());
+        }
+        check_usable(&raw, self.options.min_responses)?;
+        let mut rewards = make::rewards(&raw, self.layout, self.direction, &reward_from)?;
+        if self.layout == Layout::Preference && rewards[0] < rewards[1] {
+            self.counts.num_chosen_scored_lower += 1;
+        }
+        if let Some(normalize) = self.options.normalize {
+            rewards = normalize.apply(&rewards);
+        }
+        let responses = raw.responses.into_iter().zip(rewards);
+        let responses = responses.map(|(raw, reward)| Response { content: raw.content, reward, scores: raw.aspects });
+        Ok(PromptGroup {
+            index: self.counts.num_rows - 1,
+            line: self.lines.number,
+            prompt: raw.prompt,
+            responses: responses.collect(),
+        })
+    }
+
+    fn data_error(&self, error: RowErrorOr) -> DataError {
+        let (path, line) = (self.path.clone(), self.lines.number);
+        match error {
+            RowErrorOr::Row(RowError::Field { field, expected, found }) => {
+                DataError::Field { path, line, field, expected, found }
+            }
+            RowErrorOr::Row(RowError::Problem(problem)) => DataError::Row { path, line, problem },
+            RowErrorOr::Row(RowError::Unusable(_, problem)) => {
+                DataError::Row { path, line, problem: format!("{problem}; --skip-unusable passes over such rows") }
+            }
+            RowErrorOr::Data(error) => error,
+        }
+    }
+
+    fn row_error(&self, problem: String) -> DataError {
+        DataError::Row { path: self.path.clone(), line: self.lines.number, problem }
+    }
+
+    fn file_error(&self, problem: &str) -> DataError {
+        DataError::File { path: self.path.clone(), problem: problem.to_owned() }
+    }
+
+    fn json_error(&self, error: &serde_json::Error) -> DataError {
+        let text = error.to_string();
+        let message = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+        let hint = if error.is_eof() { "; each object must stand on one line" } else { "" };
+        DataError::Json {
+            path: self.path.clone(),
+            line: self.lines.number,
+            column: error.column(),
+            message: format!("{message}{hint}"),
+        }
+    }
+}
+
+impl Iterator for GroupReader {
+    type Item = Result<PromptGroup, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.ended && self.options.max_samples.is_none_or(|max| self.counts.num_groups < max) {
+            let row = match self.first_row.take() {
+                Some(row) => Ok(row),
+                None => self.next_row()?,
+            };
+            match row.map_err(RowErrorOr::Data).and_then(|row| self.group(&row)) {
+                Ok(group) => {
+                    self.counts.num_groups += 1;
+                    return Some(Ok(group));
+                }
+                Err(RowErrorOr::Row(RowError::Unusable(reason, _))) if self.options.skip_unusable => {
+                    *self.counts.skipped.entry(reason).or_default() += 1;
+                }
+                Err(error) => {
+                    self.counts.num_errors += 1;
+                    return Some(Err(self.data_error(error)));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Debug for GroupReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupReader").field("path", &self.path).field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+/// An error of a row, or one that has its file and line already.
+enum RowErrorOr {
+    Row(RowError),
+    Data(DataError),
+}
+
+impl From<RowError> for RowErrorOr {
+    fn from(error: RowError) -> Self {
+        Self::Row(error)
+    }
+}
+
+fn check_usable(raw: &RawGroup, min_responses: usize) -> Result<(), RowError> {
+    let empty_prompt = match &raw.prompt {
+        Prompt::Text(text) => text.trim().is_empty(),
+        Prompt::Messages(messages) => messages.iter().all(|message| message.content.trim().is_empty()),
+    };
+    if empty_prompt {
+        return Err(RowError::Unusable(SkipReason::EmptyPrompt, "the prompt is empty".to_owned()));
+    }
+    if let Some(response) = raw.responses.iter().find(|response| response.content.trim().is_empty()) {
+        return Err(RowError::Unusable(
+            SkipReason::EmptyResponse,
+            format!("the response \"{}\" is empty", response.field),
+        ));
+    }
+    let num_responses = raw.responses.len();
+    if num_responses < min_responses.max(1) {
+        let problem = format!("the group has {num_responses} responses, at least {} are needed", min_responses.max(1));
+        return Err(RowError::Unusable(SkipReason::TooFewResponses, problem));
+    }
+    Ok(())
+}
+
+/// Formats that are met instead of JSON Lines, known by their first bytes.
+fn binary_format(line: &[u8]) -> Option<&'static str> {
+    if line.starts_with(b"PAR1") {
+        return Some("this is a Parquet file; export it as JSON Lines first");
+    }
+    if line.starts_with(b"\x1f\x8b") {
+        return Some("this file is compressed with gzip; decompress it first");
+    }
+    line.starts_with(b"[").then_some(
+        "this is one JSON list; the file must be JSON Lines, one object a line \
+         (`jq -c '.[]' data.json > data.jsonl` makes it so)",
+    )
+}

@@ -1,0 +1,92 @@
+//! What is written can be read back.
+
+use crate::common::{fixture, load, rewards};
+use collimate_data::rewards::PairRule;
+use collimate_data::{ConvertTo, DataError, DataSource, Layout, LoadOptions, Prompt, PromptGroup, convert};
+use rstest::rstest;
+
+fn there_and_back(file: &str, to: ConvertTo) -> Vec<PromptGroup> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    let groups = DataSource::open(fixture(file), &LoadOptions::default()).unwrap();
+    let report = convert(groups, &path, to).unwrap();
+    let back: Vec<PromptGroup> =
+        DataSource::open(&path, &LoadOptions::default()).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(report.num_rows, back.len());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
+    back
+}
+
+#[rstest]
+#[case("collimate.jsonl")]
+#[case("preference_text.jsonl")]
+#[case("preference_scored.jsonl")]
+#[case("ranked_set.jsonl")]
+#[case("ultrafeedback.jsonl")]
+#[case("nectar.jsonl")]
+#[case("ranking.jsonl")]
+fn our_own_layout_keeps_everything(#[case] file: &str) {
+    assert_eq!(there_and_back(file, ConvertTo::Collimate), load(file, &LoadOptions::default()));
+}
+
+#[rstest]
+#[case("collimate.jsonl")]
+#[case("ranked_set.jsonl")]
+#[case("nectar.jsonl")]
+fn the_ranked_set_is_best_first(#[case] file: &str) {
+    let before = load(file, &LoadOptions::default());
+    for (group, original) in there_and_back(file, ConvertTo::RankedSet).iter().zip(&before) {
+        let mut sorted = original.responses.clone();
+        sorted.sort_by(|a, b| b.reward.total_cmp(&a.reward));
+        let contents = |responses: &[collimate_data::Response]| -> Vec<(String, f64)> {
+            responses.iter().map(|r| (r.content.clone(), r.reward)).collect()
+        };
+        assert_eq!(contents(&group.responses), contents(&sorted));
+        assert_eq!(group.prompt, original.prompt);
+    }
+}
+
+#[test]
+fn preferences_keep_prompt_and_scores() {
+    let back = there_and_back("nectar.jsonl", ConvertTo::Preference(PairRule::BestVsWorst));
+    assert_eq!(rewards(&back[0]), [1.0, 0.0]);
+    assert_eq!(
+        (back[0].responses[0].content.as_str(), back[0].responses[1].content.as_str()),
+        ("Robin, a small bird.", "Bat.")
+    );
+    assert!(matches!(&back[0].prompt, Prompt::Messages(messages) if messages[0].content == "Name a bird."));
+}
+
+#[test]
+fn all_pairs_give_a_row_each_and_ties_none() {
+    let rule = PairRule::AllPairs { margin: 0.0 };
+    // Groups of (1, −0.5) and (3, 0, 3): one pair and two.
+    assert_eq!(there_and_back("collimate.jsonl", ConvertTo::Preference(rule)).len(), 1 + 2);
+}
+
+#[test]
+fn groups_without_a_pair_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let groups = DataSource::open(fixture("collimate.jsonl"), &LoadOptions::default()).unwrap();
+    let to = ConvertTo::Preference(PairRule::AllPairs { margin: 2.0 });
+    let report = convert(groups, folder.path().join("out.jsonl"), to).unwrap();
+    assert_eq!((report.num_groups, report.num_rows, report.num_without_pairs), (2, 2, 1));
+}
+
+#[test]
+fn an_error_leaves_the_old_file_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    std::fs::write(&path, "old").unwrap();
+    let group = load("collimate.jsonl", &LoadOptions::default()).remove(0);
+    let error = DataError::Options { problem: "broken".to_owned() };
+    assert!(convert([Ok(group), Err(error)], &path, ConvertTo::Collimate).is_err());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_layout_that_is_not_written_says_which_are() {
+    let error = ConvertTo::new(Layout::Nectar, PairRule::BestVsWorst).unwrap_err().to_string();
+    assert_eq!(error, "the layout nectar is not written; collimate, preference and ranked_set are");
+}

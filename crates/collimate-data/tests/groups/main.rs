@@ -1,0 +1,8 @@
+//! From files of rewards, preferences and rankings to groups and back, in one executable.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+mod conversions;
+mod layouts;
+mod malformed_rows;
+mod real_data;
