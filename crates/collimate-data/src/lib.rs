@@ -11,17 +11,26 @@
 
 mod batch;
 mod chat;
+mod convert;
 mod error;
 mod group;
+mod layout;
+mod loader;
 mod model_files;
 mod preview;
+pub mod rewards;
+mod stats;
 mod tokenize;
 mod tokenizer;
 
 pub use batch::{GroupBatch, PackedResponse};
+pub use chat::ChatTemplate;
+pub use convert::{ConvertReport, ConvertTo, convert};
 pub use error::DataError;
 pub use group::{Message, Prompt, PromptGroup, Response, TokenizedGroup, TokenizedResponse};
-pub use chat::ChatTemplate;
+pub use layout::{Layout, ScoreDirection};
+pub use loader::{DataSource, GroupReader, LoadCounts, LoadOptions, MAX_LINE_BYTES, SkipReason, SourceDescription};
 pub use preview::preview;
+pub use stats::{DataStats, LengthSummary, StatsSummary};
 pub use tokenize::{TokenizeCounts, TokenizeOptions, UnusableReason, tokenize_all, tokenize_group};
 pub use tokenizer::TextTokenizer;

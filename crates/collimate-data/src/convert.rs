@@ -1,0 +1,156 @@
+//! Groups written in another layout.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::rewards::{Pair, PairRule, pairs};
+use crate::{DataError, Layout, Message, Prompt, PromptGroup, Response};
+
+/// What groups are written as.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ConvertTo {
+    /// `prompt`, `responses[].content/.reward/.scores`.
+    Collimate,
+    /// `prompt`, `chosen`, `rejected`, `score_chosen`, `score_rejected`: a row a pair.
+    Preference(PairRule),
+    /// `prompt`, `A0`, `score_A0`, …, best first.
+    RankedSet,
+}
+
+impl ConvertTo {
+    /// The target for a layout; pairs are made by `rule`, which matters for preferences only.
+    ///
+    /// # Errors
+    /// Where the layout is one that is read but not written.
+    pub fn new(layout: Layout, rule: PairRule) -> Result<Self, DataError> {
+        match layout {
+            Layout::Collimate => Ok(Self::Collimate),
+            Layout::Preference => Ok(Self::Preference(rule)),
+            Layout::RankedSet => Ok(Self::RankedSet),
+            _ => Err(DataError::Options {
+                problem: format!("the layout {layout} is not written; collimate, preference and ranked_set are"),
+            }),
+        }
+    }
+}
+
+/// What a conversion wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ConvertReport {
+    /// Groups read.
+    pub num_groups: usize,
+    /// Rows written.
+    pub num_rows: usize,
+    /// Groups that gave no pair: their rewards are equal, or closer than the margin.
+    pub num_without_pairs: usize,
+}
+
+/// Writes groups to `path` as JSON Lines. The file appears whole or not at all: rows go to a temporary file in the same
+/// folder, which is synced and renamed at the end.
+///
+/// # Errors
+/// The first error of `groups`, or one of writing; then `path` is left as it was.
+pub fn convert(
+    groups: impl IntoIterator<Item = Result<PromptGroup, DataError>>,
+    path: impl AsRef<Path>,
+    to: ConvertTo,
+) -> Result<ConvertReport, DataError> {
+    let path = path.as_ref();
+    let temporary = temporary_path(path)?;
+    let result = write_all(groups, &temporary, to)
+        .and_then(|report| std::fs::rename(&temporary, path).map(|()| report).map_err(|source| io_error(path, source)));
+    if result.is_err() {
+        // The first error is what matters; a file that cannot be removed adds nothing to it.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result
+}
+
+/// The rows that a group becomes.
+fn rows(group: &PromptGroup, to: ConvertTo) -> Vec<Value> {
+    match to {
+        ConvertTo::Collimate => vec![json!({ "prompt": group.prompt, "responses": group.responses })],
+        ConvertTo::RankedSet => vec![ranked_set(group)],
+        ConvertTo::Preference(rule) => {
+            let rewards: Vec<f64> = group.responses.iter().map(|response| response.reward).collect();
+            pairs(&rewards, rule, group.index).into_iter().map(|pair| preference(group, pair)).collect()
+        }
+    }
+}
+
+fn write_all(
+    groups: impl IntoIterator<Item = Result<PromptGroup, DataError>>,
+    path: &Path,
+    to: ConvertTo,
+) -> Result<ConvertReport, DataError> {
+    let failed = |source| io_error(path, source);
+    let mut writer = BufWriter::new(File::create(path).map_err(failed)?);
+    let mut report = ConvertReport::default();
+    for group in groups {
+        let rows = rows(&group?, to);
+        report.num_groups += 1;
+        report.num_rows += rows.len();
+        report.num_without_pairs += usize::from(rows.is_empty());
+        for row in rows {
+            serde_json::to_writer(&mut writer, &row).map_err(|error| failed(error.into()))?;
+            writer.write_all(b"\n").map_err(failed)?;
+        }
+    }
+    let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.sync_all().map_err(failed)?;
+    Ok(report)
+}
+
+fn preference(group: &PromptGroup, pair: Pair) -> Value {
+    let (chosen, rejected) = (&group.responses[pair.chosen], &group.responses[pair.rejected]);
+    let completion = |response: &Response| match group.prompt {
+        Prompt::Text(_) => json!(response.content),
+        Prompt::Messages(_) => json!([assistant(response)]),
+    };
+    json!({
+        "prompt": group.prompt,
+        "chosen": completion(chosen),
+        "rejected": completion(rejected),
+        "score_chosen": chosen.reward,
+        "score_rejected": rejected.reward,
+    })
+}
+
+/// Best first, as the published set is; whole conversations where the prompt is one.
+fn ranked_set(group: &PromptGroup) -> Value {
+    let mut responses: Vec<&Response> = group.responses.iter().collect();
+    responses.sort_by(|a, b| b.reward.total_cmp(&a.reward));
+    let mut row = Map::new();
+    row.insert("prompt".to_owned(), json!(group.prompt));
+    for (k, response) in responses.into_iter().enumerate() {
+        let completion = match &group.prompt {
+            Prompt::Text(_) => json!(response.content),
+            Prompt::Messages(prompt) => {
+                let mut messages = prompt.clone();
+                messages.push(assistant(response));
+                json!(messages)
+            }
+        };
+        row.insert(format!("A{k}"), completion);
+        row.insert(format!("score_A{k}"), json!(response.reward));
+    }
+    Value::Object(row)
+}
+
+fn assistant(response: &Response) -> Message {
+    Message { role: "assistant".to_owned(), content: response.content.clone() }
+}
+
+fn temporary_path(path: &Path) -> Result<PathBuf, DataError> {
+    let problem = || DataError::File { path: path.to_owned(), problem: "this is no name for a file".to_owned() };
+    let name = path.file_name().ok_or_else(problem)?;
+    Ok(path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
+}
+
+fn io_error(path: &Path, source: io::Error) -> DataError {
+    DataError::Io { path: path.to_owned(), source }
+}
