@@ -124,15 +124,18 @@ impl CliError {
             let (on, off) = if color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
             return format!("{on}error:{off} {self}\n{help}");
         }
-        let theme = match (terminal, color) {
+        let mut theme = match (terminal, color) {
             (true, true) => GraphicalTheme::unicode(),
             (true, false) => GraphicalTheme::unicode_nocolor(),
             (false, _) => GraphicalTheme::none(),
         };
-        let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110);
+        // Our own word stands first, as in every other error.
+        theme.characters.error = "error:".to_owned();
+        let handler =
+            GraphicalReportHandler::new_themed(theme).with_links(false).with_wrap_lines(terminal).with_width(110);
         let mut text = String::new();
         match handler.render_report(&mut text, &report) {
-            Ok(()) => format!("error:{text}"),
+            Ok(()) => text.trim_start_matches(['\n', ' ']).to_owned(),
             Err(fmt::Error) => format!("error: {self}\n"),
         }
     }
@@ -140,6 +143,11 @@ impl CliError {
     fn help(&self) -> Option<String> {
         match self {
             Self::Usage { help, .. } => help.clone(),
+            Self::Recipe(RecipeError::Value { key, problem, .. })
+                if key == "objective" && problem.starts_with("no objective") =>
+            {
+                Some("`collimate objectives` lists them all".to_owned())
+            }
             Self::Objective(ObjectiveError::UnknownObjective { .. }) => {
                 Some("`collimate objectives` lists them all".to_owned())
             }

@@ -34,7 +34,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line, column, .. } => write!(f, "{}:{line}:{column}", path.display()),
-            Self::Argument(argument) => write!(f, "--set {argument}"),
+            Self::Argument(argument) => write!(f, "argument {argument}"),
             Self::Unnamed => f.write_str("recipe"),
         }
     }

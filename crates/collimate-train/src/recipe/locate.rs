@@ -6,6 +6,19 @@ use std::sync::Arc;
 
 use super::Origin;
 
+impl Origin {
+    /// The place of a key in a recipe's file, or of a key within it; `None` where it is not there.
+    pub fn find(path: &Path, key: &str, child: Option<&str>) -> Option<Self> {
+        let text: Arc<str> = std::fs::read_to_string(path).ok()?.into();
+        let top = find_top_level(&text, key)?;
+        let span = match child {
+            Some(child) => find_child(&text, top.end, child)?,
+            None => top,
+        };
+        Some(SourceText { path, text }.origin_at(span))
+    }
+}
+
 /// A recipe's file name and text.
 #[derive(Debug, Clone)]
 pub(super) struct SourceText<'a> {

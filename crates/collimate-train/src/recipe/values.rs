@@ -154,7 +154,7 @@ impl Serialize for TargetModules {
 }
 
 impl KeyType for TargetModules {
-    const EXPECTED: &'static str = "all-linear or a list of layer names";
+    const EXPECTED: &'static str = "all-linear or a list of one or more layer names";
     fn from_yaml(value: &Value) -> Option<Self> {
         let names: Vec<String> = match value {
             Value::String(names) => names.split(',').map(|name| name.trim().to_owned()).collect(),
@@ -239,7 +239,10 @@ pub(super) fn show(value: &Value) -> String {
         Value::Number(number) => number.to_string(),
         Value::String(text) => format!("\"{}\"", text.chars().take(40).collect::<String>()),
         Value::Sequence(_) => "a list".to_owned(),
-        Value::Mapping(_) => "a table".to_owned(),
+        Value::Mapping(entries) => {
+            let keys: Vec<String> = entries.keys().take(4).filter_map(|key| key.as_str().map(str::to_owned)).collect();
+            if keys.is_empty() { "a table".to_owned() } else { format!("a table of {}", keys.join(", ")) }
+        }
         Value::Tagged(_) => "a tagged value".to_owned(),
     }
 }

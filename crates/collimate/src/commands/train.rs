@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use collimate_objective::registry;
-use collimate_train::Recipe;
+use collimate_objective::{ObjectiveError, registry};
+use collimate_train::recipe::{Origin, RecipeError};
+use collimate_train::{Recipe, TrainError};
 
 use crate::error::CliError;
 use crate::io::Io;
@@ -56,18 +57,49 @@ impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let recipe = Recipe::load(self.recipe.as_deref(), &self.overrides())?;
         // Before any file of a model is read: a mistyped name costs no time.
-        registry::build(&recipe.objective.name, &recipe.objective.params)?;
+        let built = registry::build(&recipe.objective.name, &recipe.objective.params);
+        built.map_err(|error| self.in_recipe(error))?;
         recipe.model()?;
         recipe.data_file()?;
         let summary = {
             let mut observer = io.observer(self.quiet);
-            collimate_train::train(&recipe, &mut *observer, self.resume)?
+            let result = collimate_train::train(&recipe, &mut *observer, self.resume);
+            result.map_err(|error| self.at_key(error))?
         };
         if summary.num_skipped_steps > 0 {
             io.note(format_args!("{} steps were left out: a figure was not finite", summary.num_skipped_steps));
         }
         io.note(format_args!("{} steps in {:.0} s", summary.num_steps, summary.seconds));
         io.line(format_args!("{}", summary.output_dir.display()))
+    }
+
+    /// An objective's error at its place in the recipe, where the recipe has one.
+    fn in_recipe(&self, error: ObjectiveError) -> CliError {
+        let key = match &error {
+            ObjectiveError::UnknownObjective { .. } => "name",
+            ObjectiveError::UnknownParameter { key, .. } | ObjectiveError::InvalidParameter { key, .. } => key,
+            _ => return error.into(),
+        };
+        let overridden = self.objective.is_some() || self.set.iter().any(|(name, _)| name.ends_with(key));
+        let find = |path: &PathBuf| {
+            let nested = Origin::find(path, "objective", Some(key)).or_else(|| Origin::find(path, key, None));
+            nested.or_else(|| Origin::find(path, "objective", None))
+        };
+        match self.recipe.as_ref().filter(|_| !overridden).and_then(find) {
+            Some(origin) => {
+                RecipeError::Value { origin, key: "objective".to_owned(), problem: error.to_string() }.into()
+            }
+            None => error.into(),
+        }
+    }
+
+    /// An error about a recipe's value at its place, where it was not given on the command line.
+    fn at_key(&self, error: TrainError) -> CliError {
+        let TrainError::RecipeValue { key, message } = error else { return error.into() };
+        let overridden = self.overrides().iter().any(|(name, _)| name == key);
+        let origin = self.recipe.as_ref().filter(|_| !overridden).and_then(|path| Origin::find(path, key, None));
+        let origin = origin.unwrap_or(Origin::Unnamed);
+        RecipeError::Value { origin, key: key.to_owned(), problem: message }.into()
     }
 
     /// The options as `key=value`, in the order in which they are applied.

@@ -75,7 +75,7 @@ impl Args {
         }
         match num_errors {
             0 => Ok(()),
-            count => Err(CliError::usage(format!("{}: {count} rows cannot be used", self.file.display()))),
+            count => Err(CliError::usage(format!("{}: rows that cannot be used: {count}", self.file.display()))),
         }
     }
 }

@@ -1,0 +1,93 @@
+//! Runs command lines within the test, in a folder of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// What a command line did.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// A folder of a test, removed at its end.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new().expect("a temporary folder"))
+    }
+
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The same as text, for arguments.
+    pub(crate) fn arg(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// Writes a file and gives its path as text.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, content).expect("a file");
+        path.display().to_string()
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The rows of a JSON Lines file.
+    pub(crate) fn rows(&self, name: &str) -> Vec<serde_json::Value> {
+        self.read(name).lines().map(|line| serde_json::from_str(line).expect("a row")).collect()
+    }
+
+    /// A copy of a folder's files.
+    pub(crate) fn copy(&self, from: &Path, name: &str) -> String {
+        for entry in fs::read_dir(from).expect("a folder to copy") {
+            let entry = entry.expect("an entry");
+            self.write(&format!("{name}/{}", entry.file_name().display()), fs::read(entry.path()).expect("a file"));
+        }
+        self.arg(name)
+    }
+
+    /// Text with this folder and the golden files named `DIR` and `GOLDEN`.
+    pub(crate) fn anonymous(&self, text: &str) -> String {
+        let text = text.replace(&self.0.path().display().to_string(), "DIR");
+        text.replace(&golden("").display().to_string(), "GOLDEN/")
+    }
+}
+
+/// Runs `collimate` with these arguments.
+pub(crate) fn collimate<S: AsRef<str>>(args: &[S]) -> Outcome {
+    let args = std::iter::once("collimate").chain(args.iter().map(AsRef::as_ref));
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = collimate::run_from(args, &mut out, &mut err);
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Outcome { code, out: text(out), err: text(err) }
+}
+
+/// Runs a command line that must succeed.
+pub(crate) fn succeed<S: AsRef<str>>(args: &[S]) -> Outcome {
+    let outcome = collimate(args);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    outcome
+}
+
+/// A file or folder of the golden references, which lie beside the repository.
+pub(crate) fn golden(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity/golden");
+    let folder = folder.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    folder.join(name)
+}
+
+/// The same as text, for arguments.
+pub(crate) fn golden_arg(name: &str) -> String {
+    golden(name).display().to_string()
+}
