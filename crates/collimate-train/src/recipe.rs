@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
-pub use error::{Origin, RecipeError};
+pub use error::{Origin, Place, RecipeError};
 use values::KeyType;
 pub use values::{EvalStrategy, ObjectiveSpec, OnNonfinite, TargetModules};
 

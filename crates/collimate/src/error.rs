@@ -161,8 +161,8 @@ impl CliError {
     fn source_text(&self) -> Option<NamedSource<String>> {
         let Self::Recipe(error) = self else { return None };
         match error.origin()? {
-            Origin::File { path, text, .. } => {
-                Some(NamedSource::new(path.display().to_string(), text.to_string()).with_language("yaml"))
+            Origin::File(place) => {
+                Some(NamedSource::new(place.path.display().to_string(), place.text.to_string()).with_language("yaml"))
             }
             _ => None,
         }
@@ -203,11 +203,11 @@ impl Diagnostic for Report<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let CliError::Recipe(error) = self.error else { return None };
-        let Origin::File { span, .. } = error.origin()? else { return None };
+        let Origin::File(place) = error.origin()? else { return None };
         let label = match error {
             RecipeError::UnknownKey { nearest, .. } => nearest.first().map(|nearest| format!("perhaps {nearest}")),
             _ => Some("here".to_owned()),
         };
-        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(label, span.clone()))))
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(label, place.span.clone()))))
     }
 }

@@ -8,22 +8,26 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+/// A place in a recipe file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Column, counted from 1 in characters.
+    pub column: usize,
+    /// The bytes of the file that are meant.
+    pub span: Range<usize>,
+    /// The whole text, so that an error can be shown in its place.
+    pub text: Arc<str>,
+}
+
 /// Where a recipe's value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// In a recipe file.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Line, counted from 1.
-        line: usize,
-        /// Column, counted from 1 in characters.
-        column: usize,
-        /// The bytes of the file that are meant.
-        span: Range<usize>,
-        /// The whole text, so that an error can be shown in its place.
-        text: Arc<str>,
-    },
+    /// In a recipe file; boxed, so that results stay small.
+    File(Box<Place>),
     /// On the command line, as `key=value`.
     Argument(String),
     /// Nowhere: a default, or a value that was set by a program.
@@ -33,7 +37,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { path, line, column, .. } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::File(place) => write!(f, "{}:{}:{}", place.path.display(), place.line, place.column),
             Self::Argument(argument) => write!(f, "argument {argument}"),
             Self::Unnamed => f.write_str("recipe"),
         }

@@ -153,11 +153,9 @@ impl Loader {
     }
 
     fn fold_flat(&mut self) {
-        if let Some(name) = self.flat_name.take() {
-            if self.recipe.objective.name != name {
-                // Parameters of another objective would be refused by this one.
-                self.recipe.objective = ObjectiveSpec::named(&name);
-            }
+        // Parameters of another objective would be refused by this one.
+        if let Some(name) = self.flat_name.take().filter(|name| self.recipe.objective.name != *name) {
+            self.recipe.objective = ObjectiveSpec::named(&name);
         }
         for (parameter, value) in self.flat.drain(..) {
             self.recipe.objective.params.insert(parameter.to_owned(), value);

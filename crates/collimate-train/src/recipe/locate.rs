@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Origin;
+use super::{Origin, Place};
 
 impl Origin {
     /// The place of a key in a recipe's file, or of a key within it; `None` where it is not there.
@@ -41,13 +41,13 @@ impl SourceText<'_> {
     pub(super) fn origin_at(&self, span: Range<usize>) -> Origin {
         let before = &self.text[..span.start.min(self.text.len())];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Origin::File {
+        Origin::File(Box::new(Place {
             path: self.path.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
             span,
             text: Arc::clone(&self.text),
-        }
+        }))
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     #[case("seed: 1\n", "other", None, (1, 1))]
     fn keys_are_found(#[case] text: &str, #[case] key: &str, #[case] child: Option<&str>, #[case] at: (usize, usize)) {
         let source = SourceText { path: Path::new("r.yaml"), text: text.into() };
-        let Origin::File { line, column, .. } = source.origin_of(key, child) else { panic!("a place in a file") };
-        assert_eq!((line, column), at);
+        let Origin::File(place) = source.origin_of(key, child) else { panic!("a place in a file") };
+        assert_eq!((place.line, place.column), at);
     }
 }

@@ -48,7 +48,8 @@ fn flat_keys_are_folded_into_the_objective(#[case] text: &str, #[case] name: &st
 
 #[test]
 fn arguments_win_over_the_file() {
-    let overrides = [("objective.beta", "0.05"), ("alpha", "2"), ("seed", "7"), ("dtype", "bfloat16"), ("output_dir", "2024")];
+    let overrides =
+        [("objective.beta", "0.05"), ("alpha", "2"), ("seed", "7"), ("dtype", "bfloat16"), ("output_dir", "2024")];
     let recipe = parse("objective: {name: nca, beta: 1}\nseed: 1\n", &overrides).expect("a recipe");
     assert_eq!(recipe.objective.number("beta"), Some(0.05));
     assert_eq!(recipe.objective.number("alpha"), Some(2.0));

@@ -34,7 +34,7 @@ impl Args {
         let mut counts = TokenizeCounts::default();
         let mut num_errors = 0;
         let mut example = None;
-        while let Some(group) = reader.next() {
+        for group in reader.by_ref() {
             let checked = group.and_then(|group| {
                 if let Some(tokenizer) = &tokenizer {
                     match tokenize_group(&group, tokenizer, &options) {

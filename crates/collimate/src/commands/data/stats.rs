@@ -47,7 +47,7 @@ impl Args {
         let mut reader = self.read.open(&self.file, 2)?;
         let mut stats = DataStats::new(Some(self.alpha));
         let mut alphas = Vec::new();
-        while let Some(group) = reader.next() {
+        for group in reader.by_ref() {
             let group = group?;
             if let Some(tokenizer) = &tokenizer {
                 match tokenize_group(&group, tokenizer, &options) {
