@@ -13,6 +13,8 @@ use crate::steps::{Steps, execute};
 use crate::workspace::{Workspace, output};
 use crate::{backend, harness, scaffold};
 
+/// Where the tests find the reference implementation's numbers, from the root of the checkout.
+const GOLDEN: &str = "../shared/parity/golden";
 /// The plugin that stands in the checkout as an example, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
 const EXAMPLE_OBJECTIVE: &str = "margin_dpo";
@@ -30,6 +32,7 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
         tests.arg("--features").arg(features.iter().map(|f| format!("collimate/{f}")).collect::<Vec<_>>().join(","));
     }
     tests.arg("--no-fail-fast").args(&options.args);
+    steps.run("golden files", || golden_files(&workspace.root));
     steps.run("tests of the workspace", || execute(&mut tests));
     if options.args.is_empty() {
         plugins(workspace, options, profile, &mut steps);
@@ -55,6 +58,15 @@ pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
 pub(crate) fn bench(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
     execute(workspace.cargo_here("bench").args(["--package", "collimate-benches"]).args(args))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says in one line what would otherwise be many failed tests.
+fn golden_files(root: &Path) -> Result<()> {
+    let folder = root.join(GOLDEN);
+    if !folder.is_dir() {
+        bail!("{} is not there; the tests that compare with PyTorch read it and fail without it", folder.display());
+    }
+    Ok(())
 }
 
 fn selects_packages(argument: &OsString) -> bool {
@@ -140,6 +152,12 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn missing_golden_files_are_said_with_their_place() {
+        let error = golden_files(Path::new("/no-such-folder/checkout")).expect_err("nothing is there");
+        assert!(error.to_string().contains("/no-such-folder/checkout/../shared/parity/golden"), "{error}");
+    }
 
     #[test]
     fn named_packages_replace_the_workspace() {
