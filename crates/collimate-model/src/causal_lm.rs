@@ -220,7 +220,8 @@ impl<B: Backend> CausalLm<B> {
     }
 
     pub(crate) fn pack<A: Backend<Device = B::Device>>(&self, batch: &GroupBatch) -> Pack<A> {
-        Pack::new(batch, &self.rope, &self.config.layer_windows, &self.device)
+        let heads = self.config.num_attention_heads;
+        Pack::new(batch, &self.rope, &self.config.layer_windows, heads, &self.device)
     }
 
     pub(crate) fn check(&self, batch: &GroupBatch) -> Result<(), ModelError> {

@@ -9,7 +9,7 @@ use burn::tensor::{Int, Tensor};
 use crate::config::{Activation, ModelConfig};
 use crate::dropout::Dropout;
 use crate::layout::{LayerIds, Layout, LinearIds};
-use crate::pack::Pack;
+use crate::pack::{Pack, Tile};
 
 /// What a block needs besides its input: the parameters and how to read them.
 pub(crate) struct Decoder<'a, B: Backend> {
@@ -75,28 +75,36 @@ impl<B: Backend> Decoder<'_, B> {
 
     /// Grouped-query attention inside each span, [N, H · head_dim].
     ///
-    /// The plain form: scores of a span are materialised, [H, n, n].
+    /// The plain form: scores of a tile of S spans are materialised, [S, H, n, n].
     pub(crate) fn attention(&self, p: Projections<B>, pack: &Pack<B>, window: Option<usize>) -> Tensor<B, 2> {
+        let outputs = pack.tiles.iter().map(|tile| self.attention_of_tile(&p, tile, tile.mask(window)));
+        let outputs = Tensor::cat(outputs.collect(), 0);
+        match &pack.restore {
+            Some(places) => outputs.select(0, places.clone()),
+            None => outputs,
+        }
+    }
+
+    fn attention_of_tile(&self, p: &Projections<B>, tile: &Tile<B>, mask: Tensor<B, 4>) -> Tensor<B, 2> {
         let (heads, kv_heads, dim) =
             (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim);
+        let (count, n) = (tile.count, tile.len);
         let group = heads / kv_heads;
-        let scale = 1.0 / (dim as f64).sqrt();
-        let single = pack.spans.len() == 1;
-        let outputs = pack.spans.iter().zip(pack.masks(window)).map(|(span, mask)| {
-            let n = span.len();
-            let rows = |t: &Tensor<B, 3>| {
-                let t = if single { t.clone() } else { t.clone().narrow(0, span.start, n) };
-                t.swap_dims(0, 1)
+        // [N, heads, dim] to [S, heads, n, dim].
+        let rows = |t: &Tensor<B, 3>| {
+            let [_, heads, _] = t.dims();
+            let t = match &tile.rows {
+                Some(rows) => t.clone().select(0, rows.clone()),
+                None => t.clone(),
             };
-            // Query heads of one key-value head stand below each other: one product serves the whole group.
-            let q = rows(&p.q).reshape([kv_heads, group * n, dim]);
-            let scores = q.matmul(rows(&p.k).swap_dims(1, 2)).mul_scalar(scale).reshape([heads, n, n]);
-            let weights = softmax(scores + mask.clone(), 2).reshape([kv_heads, group * n, n]);
-            let mixed = weights.matmul(rows(&p.v)).reshape([heads, n, dim]);
-            mixed.swap_dims(0, 1).reshape([n, heads * dim])
-        });
-        let mut outputs: Vec<_> = outputs.collect();
-        if outputs.len() == 1 { outputs.remove(0) } else { Tensor::cat(outputs, 0) }
+            t.reshape([count, n, heads, dim]).swap_dims(1, 2)
+        };
+        // Query heads of one key-value head stand below each other: one product serves the whole group.
+        let q = rows(&p.q).mul_scalar(1.0 / (dim as f64).sqrt()).reshape([count, kv_heads, group * n, dim]);
+        let scores = q.matmul(rows(&p.k).swap_dims(2, 3)).reshape([count, heads, n, n]);
+        let weights = softmax(scores + mask, 3).reshape([count, kv_heads, group * n, n]);
+        let mixed = weights.matmul(rows(&p.v)).reshape([count, heads, n, dim]);
+        mixed.swap_dims(1, 2).reshape([count * n, heads * dim])
     }
 
     fn feed_forward(&self, ids: &LayerIds, h: Tensor<B, 2>) -> Tensor<B, 2> {
