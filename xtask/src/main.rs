@@ -3,6 +3,7 @@
 //! Depends on no crate of ours, so it starts in a second and works while they do not compile.
 
 mod backend;
+mod beside;
 mod cli;
 mod doctor;
 mod forward;

@@ -11,6 +11,7 @@ use crate::workspace::words;
 #[derive(Debug, Default)]
 pub(crate) struct Steps {
     done: Vec<Done>,
+    left_out: Vec<LeftOut>,
 }
 
 #[derive(Debug)]
@@ -20,7 +21,19 @@ struct Done {
     error: Option<String>,
 }
 
+/// What would have been run, and why it was not.
+#[derive(Debug)]
+struct LeftOut {
+    name: String,
+    reason: String,
+}
+
 impl Steps {
+    /// Notes what this run cannot do; the summary says it.
+    pub(crate) fn leave_out(&mut self, name: &str, reason: String) {
+        self.left_out.push(LeftOut { name: name.to_owned(), reason });
+    }
+
     /// Runs one step and notes its outcome; the next steps run even if it fails.
     pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
         eprintln!("\n==> {name}");
@@ -53,10 +66,14 @@ impl Steps {
             }
         }
         let count = self.done.len();
-        text + &match self.num_failed() {
+        text.push_str(&match self.num_failed() {
             0 => format!("All {count} steps passed.\n"),
             failed => format!("{failed} of {count} steps failed.\n"),
+        });
+        for LeftOut { name, reason } in &self.left_out {
+            text.push_str(&format!("NOT RUN: {name} ({reason}).\n"));
         }
+        text
     }
 }
 
@@ -87,6 +104,16 @@ mod tests {
         assert!(summary.contains("no luck"), "{summary}");
         assert!(summary.contains("ok      second one"), "{summary}");
         assert!(summary.ends_with("1 of 2 steps failed.\n"), "{summary}");
+    }
+
+    #[test]
+    fn what_was_left_out_ends_the_summary_and_fails_nothing() {
+        let mut steps = Steps::default();
+        steps.leave_out("tests of x", "y is not there".to_owned());
+        steps.run("first", || Ok(()));
+        assert_eq!(steps.num_failed(), 0);
+        let summary = steps.summary();
+        assert!(summary.ends_with("All 1 steps passed.\nNOT RUN: tests of x (y is not there).\n"), "{summary}");
     }
 
     #[test]

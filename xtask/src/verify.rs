@@ -6,15 +6,14 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
+use crate::beside::{self, Beside};
 use crate::cli::TestOptions;
 use crate::forward::Forwarded;
 use crate::program::{self, Profile};
 use crate::steps::{Steps, execute};
-use crate::workspace::{Workspace, output};
+use crate::workspace::{Workspace, in_ci, output};
 use crate::{backend, harness, scaffold};
 
-/// Where the tests find the reference implementation's numbers, from the root of the checkout.
-const GOLDEN: &str = "../shared/parity/golden";
 /// The plugin that stands in the checkout as an example, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
 const EXAMPLE_OBJECTIVE: &str = "margin_dpo";
@@ -22,17 +21,23 @@ const EXAMPLE_OBJECTIVE: &str = "margin_dpo";
 const PROBE: &str = "scaffold_probe";
 
 /// Tests what CI tests, or only the tests that the arguments name.
+///
+/// Tests that read files from beside the checkout are left out where the files are not there, and named in the summary;
+/// under CI that is a failure.
 pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profile) -> Result<ExitCode> {
     let features = backend::features(workspace, &options.backend)?;
+    let missing = beside::missing(&workspace.root);
     let mut steps = Steps::default();
-    let mut tests = workspace.cargo_here("test");
-    tests.args(["--profile", if profile == Profile::Dev { "test" } else { "release" }]);
-    tests.args((!options.args.iter().any(selects_packages)).then_some("--workspace"));
-    if !features.is_empty() {
-        tests.arg("--features").arg(features.iter().map(|f| format!("collimate/{f}")).collect::<Vec<_>>().join(","));
+    for beside in &missing {
+        let reason = format!("{} is not there", beside.path(&workspace.root).display());
+        if in_ci() {
+            steps.run(beside.tests, || bail!("{reason}"));
+        } else {
+            steps.leave_out(beside.tests, reason);
+        }
     }
-    tests.arg("--no-fail-fast").args(&options.args);
-    steps.run("golden files", || golden_files(&workspace.root));
+    let mut tests = workspace.cargo_here("test");
+    tests.args(test_arguments(&options.args, &features, profile, &missing));
     steps.run("tests of the workspace", || execute(&mut tests));
     if options.args.is_empty() {
         plugins(workspace, options, profile, &mut steps);
@@ -60,13 +65,22 @@ pub(crate) fn bench(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says in one line what would otherwise be many failed tests.
-fn golden_files(root: &Path) -> Result<()> {
-    let folder = root.join(GOLDEN);
-    if !folder.is_dir() {
-        bail!("{} is not there; the tests that compare with PyTorch read it and fail without it", folder.display());
+/// Arguments of `cargo test`: the whole workspace unless packages are named, without what reads missing folders.
+fn test_arguments(args: &[OsString], features: &[String], profile: Profile, missing: &[Beside]) -> Vec<OsString> {
+    let mut all = vec!["--profile", if profile == Profile::Dev { "test" } else { "release" }];
+    all.extend((!args.iter().any(selects_packages)).then_some("--workspace"));
+    let features = features.iter().map(|feature| format!("collimate/{feature}")).collect::<Vec<_>>().join(",");
+    if !features.is_empty() {
+        all.extend(["--features", &features]);
     }
-    Ok(())
+    all.push("--no-fail-fast");
+    let mut all: Vec<OsString> = all.into_iter().map(OsString::from).chain(args.iter().cloned()).collect();
+    if !missing.is_empty() {
+        // What follows `--` is for the test executables.
+        all.extend((!args.iter().any(|argument| argument == "--")).then(|| "--".into()));
+        all.extend(missing.iter().flat_map(|beside| beside.skip()).map(OsString::from));
+    }
+    all
 }
 
 fn selects_packages(argument: &OsString) -> bool {
@@ -153,16 +167,32 @@ impl Drop for Scratch {
 mod tests {
     use super::*;
 
+    fn shown(args: &[&str], features: &[&str], missing: &[Beside]) -> String {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        let features: Vec<String> = features.iter().map(ToString::to_string).collect();
+        let words = test_arguments(&args, &features, Profile::Dev, missing);
+        words.iter().map(|word| word.to_str().expect("text")).collect::<Vec<_>>().join(" ")
+    }
+
     #[test]
-    fn missing_golden_files_are_said_with_their_place() {
-        let error = golden_files(Path::new("/no-such-folder/checkout")).expect_err("nothing is there");
-        assert!(error.to_string().contains("/no-such-folder/checkout/../shared/parity/golden"), "{error}");
+    fn everything_is_tested_where_nothing_is_missing() {
+        assert_eq!(shown(&[], &[], &[]), "--profile test --workspace --no-fail-fast");
+        let features = "--profile test --workspace --features collimate/cuda,collimate/wgpu --no-fail-fast";
+        assert_eq!(shown(&[], &["cuda", "wgpu"], &[]), features);
     }
 
     #[test]
     fn named_packages_replace_the_workspace() {
-        let selects = |args: &[&str]| args.iter().map(OsString::from).any(|argument| selects_packages(&argument));
-        assert!(selects(&["-p", "collimate-data"]));
-        assert!(!selects(&["truncation", "--", "--nocapture"]));
+        assert_eq!(shown(&["-p", "a", "name"], &[], &[]), "--profile test --no-fail-fast -p a name");
+        assert_eq!(shown(&["name", "--", "-q"], &[], &[]), "--profile test --workspace --no-fail-fast name -- -q");
+    }
+
+    #[test]
+    fn what_reads_missing_folders_is_skipped_by_its_module() {
+        let missing = beside::missing(Path::new("/no-such-folder/checkout"));
+        let start = "--profile test --workspace --no-fail-fast";
+        assert_eq!(shown(&[], &[], &missing), format!("{start} -- --skip golden --skip real_data"));
+        assert_eq!(shown(&[], &[], &missing[..1]), format!("{start} -- --skip golden"));
+        assert_eq!(shown(&["x", "--", "-q"], &[], &missing[1..]), format!("{start} x -- -q --skip real_data"));
     }
 }
