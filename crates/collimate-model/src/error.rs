@@ -20,7 +20,9 @@ pub enum ModelError {
     },
 
     /// A sequence is longer than the model's rotary scaling can serve for several responses at once.
-    #[error("a sequence of {length} tokens is longer than the {limit} of max_position_embeddings, where dynamic rotary scaling would change: set max_length")]
+    #[error(
+        "a sequence of {length} tokens is longer than the {limit} of max_position_embeddings, where dynamic rotary scaling would change: set max_length"
+    )]
     SequenceTooLong {
         /// Tokens of prompt and response.
         length: usize,

@@ -118,7 +118,9 @@ pub enum TrainError {
     },
 
     /// A loss or gradient is not a finite number.
-    #[error("step {step}: the {what} is not finite; prompts of this step: lines {lines}; nothing was changed by this step (on_nonfinite: skip goes on)")]
+    #[error(
+        "step {step}: the {what} is not finite; prompts of this step: lines {lines}; nothing was changed by this step (on_nonfinite: skip goes on)"
+    )]
     NotFinite {
         /// The step, from 1.
         step: usize,

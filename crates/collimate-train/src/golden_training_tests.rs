@@ -89,7 +89,12 @@ fn golden_rewards(case: &str) -> Vec<Vec<f64>> {
     let text = std::fs::read_to_string(golden().join("train").join(case).join("data.jsonl")).expect("data");
     let row = |line: &str| {
         let row: Value = serde_json::from_str(line).expect("a row");
-        row["responses"].as_array().expect("responses").iter().map(|r| r["reward"].as_f64().expect("a reward")).collect()
+        row["responses"]
+            .as_array()
+            .expect("responses")
+            .iter()
+            .map(|r| r["reward"].as_f64().expect("a reward"))
+            .collect()
     };
     text.lines().map(row).collect()
 }

@@ -19,11 +19,11 @@ pub mod session;
 mod trainer;
 
 pub use error::TrainError;
+pub use metrics::{GroupOutcome, MetricsRow, MetricsWriter, StepMetrics};
 pub use optimizer::StepOptions;
 pub use prepare::{PreparedData, load_options, prepare};
-pub use session::{ModelSummary, Session, SessionOptions, StepOutcome, Training, open_session};
-pub use trainer::{TrainSummary, train, write_documents};
-pub use metrics::{GroupOutcome, MetricsRow, MetricsWriter, StepMetrics};
 pub use progress::Observer;
 pub use recipe::{Recipe, RecipeError};
 pub use schedule::{Schedule, ScheduleKind};
+pub use session::{ModelSummary, Session, SessionOptions, StepOutcome, Training, open_session};
+pub use trainer::{TrainSummary, train, write_documents};

@@ -225,11 +225,15 @@ impl MetricsWriter {
             true => read_metrics(path)?,
             false => Vec::new(),
         };
-        let mut writer = Self::create(path)?;
+        // Written aside and renamed: rows are not lost where this is interrupted.
+        let staged = path.with_extension("jsonl.new");
+        let mut writer = Self::create(&staged)?;
         for row in kept.iter().filter(|row| row.get("step").is_some_and(|step| step <= last_step as f64)) {
             writer.write(row)?;
         }
-        Ok(writer)
+        writer.file.sync_all().map_err(|source| TrainError::io(&staged, source))?;
+        std::fs::rename(&staged, path).map_err(|source| TrainError::io(path, source))?;
+        Ok(Self { file: writer.file, path: path.to_owned() })
     }
 
     /// Appends one row.

@@ -48,8 +48,7 @@ pub fn prepare(
         skip_unusable: recipe.skip_unusable,
         min_responses,
     };
-    let (tokenized, counts) =
-        tokenize_all(&groups, tokenizer, &options).map_err(|error| at_path(path, error))?;
+    let (tokenized, counts) = tokenize_all(&groups, tokenizer, &options).map_err(|error| at_path(path, error))?;
     if tokenized.is_empty() {
         return Err(TrainError::NoGroups { path: path.to_owned() });
     }

@@ -126,7 +126,7 @@ recipe_keys! {
     adam_epsilon: f64 = 1e-8,
     /// What happens at a loss or gradient that is not finite: `stop` or `skip` the step and count it.
     on_nonfinite: OnNonfinite = OnNonfinite::Stop,
-    /// Train a LoRA adapter instead of all weights.
+    /// Train a LoRA adapter instead of all weights; without this key, true where `adapter` is given.
     use_peft: bool = false,
     /// Rank of the adapter.
     lora_r: usize = 16,

@@ -62,6 +62,9 @@ pub fn train(recipe: &Recipe, observer: &mut dyn Observer, resume: bool) -> Resu
     };
     let options = session_options(recipe, model.clone())?;
     let checkpoint = run::prepare_folder(recipe, resume)?;
+    if resume && checkpoint.is_none() {
+        observer.note(&format!("{}: no checkpoint to resume from; starting at step 1", recipe.output_dir.display()));
+    }
     for note in data.notes.iter().chain(held_out.iter().flat_map(|h| &h.notes)) {
         observer.note(note);
     }
@@ -198,4 +201,3 @@ fn set_threads(num_threads: usize) {
         let _ = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build_global();
     }
 }
-

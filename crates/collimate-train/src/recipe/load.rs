@@ -165,6 +165,8 @@ impl Loader {
     fn finish(self, beside: Option<&Path>) -> Result<Recipe, RecipeError> {
         let Self { mut recipe, origins, .. } = self;
         let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Unnamed);
+        // A run that starts from an adapter trains it, unless the recipe says otherwise.
+        recipe.use_peft |= recipe.adapter.is_some() && !origins.contains_key("use_peft");
         recipe.check(&origin)?;
         resolve("model_name_or_path", &mut recipe.model_name_or_path, beside, &origin)?;
         resolve("adapter", &mut recipe.adapter, beside, &origin)?;

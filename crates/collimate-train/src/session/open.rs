@@ -46,14 +46,7 @@ pub struct SessionOptions {
 impl SessionOptions {
     /// For scoring and generation on the CPU.
     pub fn inference(model: impl Into<PathBuf>, adapter: Option<PathBuf>) -> Self {
-        Self {
-            model: model.into(),
-            adapter,
-            backend: "flex".to_owned(),
-            device: 0,
-            training: Training::Off,
-            seed: 0,
-        }
+        Self { model: model.into(), adapter, backend: "flex".to_owned(), device: 0, training: Training::Off, seed: 0 }
     }
 }
 

@@ -34,10 +34,7 @@ pub(super) struct Run<'a> {
 }
 
 /// Creates the output folder, or finds the checkpoint to go on from.
-pub(super) fn prepare_folder(
-    recipe: &Recipe,
-    resume: bool,
-) -> Result<Option<(PathBuf, TrainerState)>, TrainError> {
+pub(super) fn prepare_folder(recipe: &Recipe, resume: bool) -> Result<Option<(PathBuf, TrainerState)>, TrainError> {
     let out = &recipe.output_dir;
     if resume {
         let found = checkpoint::newest(out)?;
@@ -47,6 +44,7 @@ pub(super) fn prepare_folder(
             let message = "is of a run with another recipe: go on with the recipe.yaml beside it".to_owned();
             return Err(TrainError::Checkpoint { path: path.clone(), message });
         }
+        fs::create_dir_all(out).map_err(|source| TrainError::io(out, source))?;
         return Ok(found);
     }
     if out.join("metrics.jsonl").exists() || checkpoint::newest(out)?.is_some() {

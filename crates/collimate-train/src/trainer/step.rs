@@ -85,11 +85,7 @@ impl Run<'_> {
         group_scores(groups, &policy, reference.as_deref())
     }
 
-    fn evaluate_whole_step(
-        &self,
-        session: &mut dyn Session,
-        input: &StepInput<'_>,
-    ) -> Result<Evaluation, TrainError> {
+    fn evaluate_whole_step(&self, session: &mut dyn Session, input: &StepInput<'_>) -> Result<Evaluation, TrainError> {
         let mut policy = Vec::new();
         for indices in input.visits.chunks(self.recipe.per_device_train_batch_size.max(1)) {
             let groups: Vec<&TokenizedGroup> = indices.iter().map(|&i| &self.groups[i]).collect();
@@ -139,8 +135,9 @@ impl Run<'_> {
         for (group, scores) in groups.iter().zip(scores) {
             let reference = scores.reference_logps.iter().flatten();
             for (k, (policy, reference)) in scores.policy_logps.iter().zip(reference).enumerate() {
-                let difference = (policy - reference).abs();
-                if !(difference <= SELF_CHECK_NATS.max(1e-5 * reference.abs())) {
+                let agrees = (policy - reference).abs() <= SELF_CHECK_NATS.max(1e-5 * reference.abs());
+                // Not-a-number agrees with nothing.
+                if !agrees {
                     let message = format!(
                         "line {}, response {k}: policy {policy:.6} and reference {reference:.6} nats differ before the first step",
                         group.line
@@ -158,8 +155,10 @@ impl Run<'_> {
             return Ok(());
         }
         for ((group, found), expected) in groups.iter().zip(&evaluation.losses).zip(&expected.losses) {
-            if !((found - expected).abs() <= 1e-2 * expected.abs().max(1.0)) {
-                let message = format!("line {}: the loss is {found:.6}, and {expected:.6} at zero log-ratios", group.line);
+            let agrees = (found - expected).abs() <= 1e-2 * expected.abs().max(1.0);
+            if !agrees {
+                let message =
+                    format!("line {}: the loss is {found:.6}, and {expected:.6} at zero log-ratios", group.line);
                 return Err(TrainError::SelfCheck { message });
             }
         }

@@ -86,7 +86,19 @@ fn broken_arguments_of_training() {
         ("value out of range", vec!["train", "--set", "adam_beta1=1"]),
         (
             "an adapter and all weights",
-            vec!["train", "--model", &model, "--data", &data, "--set", &start, "--output", &output],
+            vec![
+                "train",
+                "--model",
+                &model,
+                "--data",
+                &data,
+                "--set",
+                &start,
+                "--set",
+                "use_peft=false",
+                "--output",
+                &output,
+            ],
         ),
         ("a folder that holds a run", vec!["train", "--model", &model, "--data", &data, "--output", &taken]),
     ] {
