@@ -1,1 +1,1 @@
-//! benches
+//! Benchmarks live in `benches/`; `cargo xtask bench` runs them.
