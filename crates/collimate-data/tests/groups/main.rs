@@ -1,8 +1,9 @@
-//! From files of rewards, preferences and rankings to groups and back, in one executable.
+//! From files of rewards, preferences and rankings to groups, back, and on to tokens, in one executable.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 mod conversions;
+mod golden_tokens;
 mod layouts;
 mod malformed_rows;
 mod real_data;

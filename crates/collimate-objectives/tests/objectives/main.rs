@@ -2,6 +2,7 @@
 
 mod closed_forms;
 mod golden;
+mod gradients;
 mod laws;
 mod recipes;
 
