@@ -4,7 +4,8 @@ use collimate_train::Recipe;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, collimate, golden, golden_arg, succeed};
+use crate::harness::{Folder, collimate, succeed};
+use crate::small_model::{adapter_arg, model_arg};
 
 const GROUP: &str = r#"{"prompt": "two and two", "responses": [{"content": "four", "reward": 1.0}, {"content": "five", "reward": 0.25}, {"content": "six", "reward": 0.0}]}"#;
 
@@ -66,8 +67,8 @@ fn every_recipe_in_configs_can_be_read() {
 fn scores_have_a_row_a_group_and_their_tokens_add_up() {
     let folder = Folder::new();
     let (data, output) = (groups(&folder, 3), folder.arg("scores.jsonl"));
-    let model = golden_arg("models/llama");
-    succeed(&["score", "--model", &model, "--data", &data, "--output", &output, "--tokens", "--batch-size", "2"]);
+    let model = model_arg();
+    succeed(&["score", "--model", model, "--data", &data, "--output", &output, "--tokens", "--batch-size", "2"]);
     let rows = folder.rows("scores.jsonl");
     assert_eq!(rows.iter().map(|row| row["index"].as_u64()).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
     let floats = |value: &Value| -> Vec<f64> { serde_json::from_value(value.clone()).expect("numbers") };
@@ -79,7 +80,7 @@ fn scores_have_a_row_a_group_and_their_tokens_add_up() {
     }
     // The prompt shared or repeated, together or alone: the same numbers.
     let separate = folder.arg("separate.jsonl");
-    succeed(&["score", "--model", &model, "--data", &data, "--output", &separate, "--separate", "--batch-size", "1"]);
+    succeed(&["score", "--model", model, "--data", &data, "--output", &separate, "--separate", "--batch-size", "1"]);
     for (shared, separate) in rows.iter().zip(folder.rows("separate.jsonl")) {
         for k in 0..3 {
             let logps = |row: &Value| row["responses"][k]["logps"].as_f64().expect("a sum");
@@ -91,13 +92,13 @@ fn scores_have_a_row_a_group_and_their_tokens_add_up() {
 #[test]
 fn data_is_checked_described_and_previewed() {
     let folder = Folder::new();
-    let (data, model) = (groups(&folder, 4), golden_arg("models/llama"));
-    let check = succeed(&["data", "check", &data, "--model", &model]).out;
+    let (data, model) = (groups(&folder, 4), model_arg());
+    let check = succeed(&["data", "check", &data, "--model", model]).out;
     assert!(check.contains("4 rows, 4 groups, 0 errors") && check.contains("best (reward 1): four"), "{check}");
     let stats: Value =
         serde_json::from_str(&succeed(&["data", "stats", &data, "--alpha", "1", "--json"]).out).expect("JSON");
     assert_eq!((&stats["num_groups"], &stats["num_responses"]), (&json!(4), &json!(12)));
-    let preview = succeed(&["data", "preview", &data, "--model", &model]).out;
+    let preview = succeed(&["data", "preview", &data, "--model", model]).out;
     assert!(preview.contains("[2] reward 0") && !preview.contains('\u{1b}'), "{preview}");
 }
 
@@ -140,9 +141,9 @@ fn a_declared_direction_turns_the_rewards() {
 #[test]
 fn generation_is_repeatable_and_samples_differ() {
     let folder = Folder::new();
-    let model = golden_arg("models/qwen2");
+    let model = model_arg();
     let greedy =
-        ["generate", "--model", &model, "--prompt", "one", "--prompt", "two", "--max-new-tokens", "6", "--json"];
+        ["generate", "--model", model, "--prompt", "one", "--prompt", "two", "--max-new-tokens", "6", "--json"];
     let first = succeed(&greedy).out;
     assert_eq!(first.lines().count(), 2);
     assert_eq!(first, succeed(&greedy).out);
@@ -178,8 +179,8 @@ fn generation_is_repeatable_and_samples_differ() {
 fn a_merged_model_scores_as_its_adapter_does() {
     let folder = Folder::new();
     let (data, merged) = (groups(&folder, 1), folder.arg("merged"));
-    let (model, adapter) = (golden_arg("models/mistral"), golden_arg("train/dpo_mistral_lora/initial_adapter"));
-    succeed(&["merge", "--model", &model, "--adapter", &adapter, "--output", &merged]);
+    let (model, adapter) = (model_arg(), adapter_arg());
+    succeed(&["merge", "--model", model, "--adapter", adapter, "--output", &merged]);
     let score = |args: &[&str], name: &str| {
         let output = folder.arg(name);
         let all: Vec<&str> =
@@ -187,7 +188,7 @@ fn a_merged_model_scores_as_its_adapter_does() {
         succeed(&all);
         folder.rows(name)[0]["responses"][0]["logps"].as_f64().expect("a sum")
     };
-    let together = score(&["--model", &model, "--adapter", &adapter], "together.jsonl");
+    let together = score(&["--model", model, "--adapter", adapter], "together.jsonl");
     let whole = score(&["--model", &merged], "whole.jsonl");
     assert!((together - whole).abs() < 1e-4 * whole.abs(), "{together} {whole}");
 }
@@ -195,8 +196,8 @@ fn a_merged_model_scores_as_its_adapter_does() {
 /// The files of a short run.
 fn short_run(folder: &Folder, name: &str, extra: &[&str]) -> String {
     let (output, data) = (folder.arg(name), groups(folder, 4));
-    let model = golden_arg("models/llama");
-    let mut args = vec!["train", "--model", &model, "--data", &data, "--output", &output];
+    let model = model_arg();
+    let mut args = vec!["train", "--model", model, "--data", &data, "--output", &output];
     args.extend(["--set", "max_steps=4", "--set", "per_device_train_batch_size=2", "--set", "learning_rate=1e-3"]);
     args.extend(["--set", "warmup_ratio=0"]);
     args.extend(extra);
@@ -224,17 +225,7 @@ fn a_run_leaves_metrics_recipe_model_card_and_report() {
     // Its own recipe reads back; its adapter loads.
     Recipe::load(Some(&folder.path("run/recipe.yaml")), &[]).expect("a recipe");
     let (data, output) = (groups(&folder, 1), folder.arg("s.jsonl"));
-    succeed(&[
-        "score",
-        "--model",
-        &golden_arg("models/llama"),
-        "--adapter",
-        &run,
-        "--data",
-        &data,
-        "--output",
-        &output,
-    ]);
+    succeed(&["score", "--model", model_arg(), "--adapter", &run, "--data", &data, "--output", &output]);
 }
 
 #[test]
@@ -280,9 +271,7 @@ fn objective_values_come_back_with_the_rows() {
 fn a_file_of_prompts_without_a_prompt_is_refused_by_line() {
     let folder = Folder::new();
     let (prompts, output) = (folder.write("p.jsonl", "{\"prompt\": \"a\"}\n{\"text\": 1}\n"), folder.arg("o.jsonl"));
-    let outcome =
-        collimate(&["sample", "--model", &golden_arg("models/llama"), "--data", &prompts, "--output", &output]);
+    let outcome = collimate(&["sample", "--model", model_arg(), "--data", &prompts, "--output", &output]);
     assert_eq!(outcome.code, 2);
     assert!(outcome.err.contains("p.jsonl:2"), "{}", outcome.err);
-    assert!(golden("models/llama").is_dir());
 }

@@ -1,57 +1,23 @@
-//! Merged models, and what models write.
+//! What models write.
 
-use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, golden, golden_arg, succeed};
-use crate::tolerances::{MERGED, assert_relative};
+use crate::harness::{Folder, succeed};
+use crate::small_model::model_arg;
 
-const PROMPTS: [&str; 2] = ["How many eggs are left?", "James runs 3 sprints a week."];
+pub(crate) const PROMPTS: [&str; 2] = ["How many eggs are left?", "James runs 3 sprints a week."];
 
 /// Token ids that a model generates for each prompt.
-fn generate(model: &[&str], prompts: &[&str], extra: &[&str]) -> Vec<Value> {
+pub(crate) fn generate(model: &[&str], prompts: &[&str], extra: &[&str]) -> Vec<Value> {
     let prompts: Vec<&str> = prompts.iter().flat_map(|prompt| ["--prompt", prompt]).collect();
     let out = succeed(&[&["generate", "--json"], model, &prompts, extra].concat()).out;
     let row = |line: &str| serde_json::from_str::<Value>(line).expect("a row")["response_ids"].clone();
     out.lines().map(row).collect()
 }
 
-#[rstest]
-fn a_merged_model_is_its_base_with_the_adapter(#[values("llama", "llama3", "mistral", "qwen2", "qwen3")] model: &str) {
-    let folder = Folder::new();
-    let (base, adapter) = (golden_arg(&format!("models/{model}")), golden_arg(&format!("adapters/{model}")));
-    let merged = folder.arg("merged");
-    succeed(&["merge", "--model", &base, "--adapter", &adapter, "--output", &merged]);
-
-    let data = golden("train/nca_llama_full/data.jsonl").display().to_string();
-    let output = folder.arg("scores.jsonl");
-    let score = |args: &[&str]| -> Vec<f64> {
-        let fixed = ["score", "--data", &data, "--max-samples", "3", "--output", &output];
-        succeed(&[&fixed, args].concat());
-        let rows = folder.rows("scores.jsonl");
-        let responses = rows.iter().flat_map(|row| row["responses"].as_array().expect("responses"));
-        responses.map(|response| response["logps"].as_f64().expect("a sum")).collect()
-    };
-    let expected = score(&["--model", &base, "--adapter", &adapter]);
-    let plain = score(&["--model", &base]);
-    let found = score(&["--model", &merged]);
-    assert_eq!(found.len(), 3 * 4);
-    for ((found, expected), plain) in found.iter().zip(expected).zip(plain) {
-        assert_relative(*found, expected, MERGED, model);
-        assert!(
-            (expected - plain).abs() > 10.0 * MERGED * plain.abs(),
-            "the adapter changes too little to show anything"
-        );
-    }
-    let length = ["--max-new-tokens", "8"];
-    let together = generate(&["--model", &base, "--adapter", &adapter], &PROMPTS, &length);
-    assert_eq!(together, generate(&["--model", &merged], &PROMPTS, &length));
-}
-
 #[test]
 fn greedy_output_is_the_same_again_alone_and_in_part() {
-    let model = golden_arg("models/llama");
-    let model = ["--model", model.as_str()];
+    let model = ["--model", model_arg()];
     let both = generate(&model, &PROMPTS, &["--max-new-tokens", "12"]);
     assert_eq!(both, generate(&model, &PROMPTS, &["--max-new-tokens", "12", "--seed", "7"]));
     assert_eq!(both[1..], generate(&model, &PROMPTS[1..], &["--max-new-tokens", "12"]));
@@ -65,11 +31,11 @@ fn greedy_output_is_the_same_again_alone_and_in_part() {
 #[test]
 fn samples_once_scored_can_be_trained_on() {
     let folder = Folder::new();
-    let model = golden_arg("models/qwen2");
+    let model = model_arg();
     let prompt = |text: &str| json!({"prompt": [{"role": "user", "content": text}]}).to_string() + "\n";
     let prompts = folder.write("prompts.jsonl", PROMPTS.map(prompt).concat());
     let samples = folder.arg("samples.jsonl");
-    let args = ["sample", "--model", &model, "--data", &prompts, "--output", &samples, "--num-responses", "5"];
+    let args = ["sample", "--model", model, "--data", &prompts, "--output", &samples, "--num-responses", "5"];
     succeed(&[&args[..], &["--max-new-tokens", "10"]].concat());
 
     let mut rows = folder.rows("samples.jsonl");
@@ -85,7 +51,7 @@ fn samples_once_scored_can_be_trained_on() {
     }
     let scored = folder.write("scored.jsonl", rows.iter().map(|row| format!("{row}\n")).collect::<String>());
     let run = folder.arg("run");
-    let args = ["train", "--model", &model, "--data", &scored, "--output", &run, "--set", "max_steps=2", "--quiet"];
+    let args = ["train", "--model", model, "--data", &scored, "--output", &run, "--set", "max_steps=2", "--quiet"];
     succeed(&args);
     assert_eq!(folder.rows("run/metrics.jsonl")[1]["rewards/rank_4"].as_f64().map(f64::is_finite), Some(true));
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::small_model;
+
 /// What a command line did.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -57,10 +59,9 @@ impl Folder {
         self.arg(name)
     }
 
-    /// Text with this folder and the golden files named `DIR` and `GOLDEN`.
+    /// Text with this folder and the small model's named `DIR` and `MODEL`.
     pub(crate) fn anonymous(&self, text: &str) -> String {
-        let text = text.replace(&self.0.path().display().to_string(), "DIR");
-        text.replace(&golden("").display().to_string(), "GOLDEN/")
+        text.replace(&self.0.path().display().to_string(), "DIR").replace(small_model::model_arg(), "MODEL")
     }
 }
 
@@ -80,14 +81,9 @@ pub(crate) fn succeed<S: AsRef<str>>(args: &[S]) -> Outcome {
     outcome
 }
 
-/// A file or folder of the golden references, which lie beside the repository.
-pub(crate) fn golden(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity/golden");
-    let folder = folder.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    folder.join(name)
-}
-
-/// The same as text, for arguments.
-pub(crate) fn golden_arg(name: &str) -> String {
-    golden(name).display().to_string()
+/// The command line of training with NCA; `settings` are for `--set`.
+pub(crate) fn train<'a>(model: &'a str, data: &'a str, output: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["train", "--model", model, "--data", data, "--output", output, "--objective", "nca"];
+    args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    args
 }

@@ -1,10 +1,11 @@
-//! The command line from end to end, on the golden model folders.
+//! The command line from end to end.
 
 mod cli;
 mod generation;
+mod golden;
 mod harness;
 mod malformed;
-mod parity;
-mod runs;
-mod schedule;
+mod real_data;
+mod resume;
+mod small_model;
 mod tolerances;

@@ -6,7 +6,8 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use super::shown;
-use crate::harness::{Folder, Outcome, collimate, golden, golden_arg};
+use crate::harness::{Folder, Outcome, collimate};
+use crate::small_model::{adapter, model, model_arg};
 
 /// What is done to a copy of a good folder.
 type Breaking = fn(&Folder);
@@ -57,7 +58,7 @@ fn broken_model_folders() {
     let mut snapshot = String::new();
     for (name, breaking) in MODELS {
         let folder = Folder::new();
-        folder.copy(&golden("models/llama"), "model");
+        folder.copy(model(), "model");
         breaking(&folder);
         snapshot += &shown(name, &folder, &score(&folder, &["--model", &folder.arg("model")]));
     }
@@ -67,16 +68,15 @@ fn broken_model_folders() {
 #[test]
 fn broken_adapter_folders() {
     let mut snapshot = String::new();
-    let model = golden_arg("models/mistral");
     for (name, breaking) in ADAPTERS {
         let folder = Folder::new();
-        folder.copy(&golden("train/dpo_mistral_lora/initial_adapter"), "model");
+        folder.copy(adapter(), "model");
         breaking(&folder);
-        let args = ["--model", &model, "--adapter", &folder.arg("model")];
+        let args = ["--model", model_arg(), "--adapter", &folder.arg("model")];
         snapshot += &shown(name, &folder, &score(&folder, &args));
     }
     let folder = Folder::new();
-    let args = ["--model", &golden_arg("models/llama"), "--adapter", &golden_arg("models/llama")];
+    let args = ["--model", model_arg(), "--adapter", model_arg()];
     snapshot += &shown("a model in place of an adapter", &folder, &score(&folder, &args));
     assert_snapshot!(snapshot);
 }

@@ -3,7 +3,8 @@
 use insta::assert_snapshot;
 
 use super::shown;
-use crate::harness::{Folder, collimate, golden_arg};
+use crate::harness::{Folder, collimate};
+use crate::small_model::{adapter_arg, model_arg};
 
 /// Name of the case and the recipe, which is whole but for one thing.
 const RECIPES: &[(&str, &str)] = &[
@@ -52,12 +53,12 @@ fn broken_recipes() {
         "d.jsonl",
         r#"{"prompt": "p", "responses": [{"content": "a", "reward": 1}, {"content": "b", "reward": 0}]}"#,
     );
-    let (model, output) = (golden_arg("models/llama"), folder.arg("run"));
+    let (model, output) = (model_arg(), folder.arg("run"));
     let mut snapshot = String::new();
     for (name, recipe) in RECIPES {
         let data = if recipe.contains("data:") { "" } else { "data: d.jsonl\n" };
         let file = folder.write("recipe.yaml", format!("{recipe}{data}"));
-        let args = ["train", &file, "--model", &model, "--output", &output, "--quiet"];
+        let args = ["train", &file, "--model", model, "--output", &output, "--quiet"];
         snapshot += &shown(name, &folder, &collimate(&args));
         assert!(!folder.path("run/metrics.jsonl").exists(), "{name} began a run");
     }
@@ -71,14 +72,13 @@ fn broken_arguments_of_training() {
         "d.jsonl",
         r#"{"prompt": "p", "responses": [{"content": "a", "reward": 1}, {"content": "b", "reward": 0}]}"#,
     );
-    let (model, adapter) = (golden_arg("models/mistral"), golden_arg("train/dpo_mistral_lora/initial_adapter"));
-    let start = format!("adapter={adapter}");
+    let (model, start) = (model_arg(), format!("adapter={}", adapter_arg()));
     let (output, taken) = (folder.arg("run"), folder.arg("taken"));
     folder.write("taken/metrics.jsonl", "{\"step\": 1}\n");
     let mut snapshot = String::new();
     for (name, args) in [
         ("no such recipe", vec!["train", "nowhere.yaml"]),
-        ("no data", vec!["train", "--model", &model]),
+        ("no data", vec!["train", "--model", model]),
         ("no model", vec!["train", "--data", &data]),
         ("no such model", vec!["train", "--model", "nowhere", "--data", &data]),
         ("no equals sign", vec!["train", "--set", "seed"]),
@@ -100,7 +100,7 @@ fn broken_arguments_of_training() {
                 &output,
             ],
         ),
-        ("a folder that holds a run", vec!["train", "--model", &model, "--data", &data, "--output", &taken]),
+        ("a folder that holds a run", vec!["train", "--model", model, "--data", &data, "--output", &taken]),
     ] {
         let args: Vec<&str> = args.into_iter().chain(["--quiet"]).collect();
         snapshot += &shown(name, &folder, &collimate(&args));

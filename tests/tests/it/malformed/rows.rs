@@ -3,7 +3,8 @@
 use insta::assert_snapshot;
 
 use super::shown;
-use crate::harness::{Folder, collimate, golden, golden_arg};
+use crate::harness::{Folder, collimate};
+use crate::small_model::{model, model_arg};
 
 const OURS: &str = r#"{"prompt": "p", "responses": [{"content": "a", "reward": 1}, {"content": "b", "reward": 0}]}"#;
 
@@ -124,16 +125,16 @@ fn rows_that_only_the_tokenizer_refuses() {
         "messages.jsonl",
         r#"{"prompt": [{"role": "user", "content": "p"}], "responses": [{"content": "a", "reward": 1}, {"content": "b", "reward": 0}]}"#,
     );
-    let (llama, plain) = (golden_arg("models/llama"), folder.arg("plain"));
+    let (whole, plain) = (model_arg(), folder.arg("plain"));
     for name in ["tokenizer.json", "config.json"] {
-        folder.write(&format!("plain/{name}"), std::fs::read(golden("models/mistral").join(name)).expect("a file"));
+        folder.write(&format!("plain/{name}"), std::fs::read(model().join(name)).expect("a file"));
     }
     folder.write("plain/tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#);
     let mut snapshot = String::new();
     for (name, args) in [
-        ("no room for a response", vec!["data", "check", &file, "--model", &llama, "--max-length", "1"]),
+        ("no room for a response", vec!["data", "check", &file, "--model", whole, "--max-length", "1"]),
         ("no chat template for messages", vec!["data", "check", &messages, "--model", &plain]),
-        ("a zero length", vec!["data", "check", &file, "--model", &llama, "--max-length", "0"]),
+        ("a zero length", vec!["data", "check", &file, "--model", whole, "--max-length", "0"]),
     ] {
         snapshot += &shown(name, &folder, &collimate(&args));
     }

@@ -1,12 +1,13 @@
-//! Fifty steps on real data, and runs that go on where they stopped.
+//! Runs of the golden models on published data.
 
 use std::fs;
-use std::path::Path;
 
 use rstest::rstest;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::harness::{Folder, golden_arg, succeed};
+use super::golden_arg;
+use crate::harness::{Folder, succeed, train};
+use crate::real_data;
 use crate::tolerances::{FIRST_LOSS, assert_absolute, assert_relative};
 
 const STEPS: usize = 50;
@@ -31,25 +32,12 @@ const FIGURES: [&str; 13] = [
     "step_seconds",
 ];
 
-/// A file of real scored responses, beside the repository.
-fn real_data(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
-    path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display())).display().to_string()
-}
-
 fn figure(row: &Value, name: &str) -> f64 {
     row[name].as_f64().unwrap_or_else(|| panic!("{name} in {row}"))
 }
 
 fn mean(rows: &[Value], name: &str) -> f64 {
     rows.iter().map(|row| figure(row, name)).sum::<f64>() / rows.len() as f64
-}
-
-/// A short run's command line on real data.
-fn train<'a>(model: &'a str, data: &'a str, output: &'a str, settings: &[&'a str]) -> Vec<&'a str> {
-    let mut args = vec!["train", "--model", model, "--data", data, "--output", output, "--objective", "nca"];
-    args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-    args
 }
 
 #[rstest]
@@ -62,7 +50,7 @@ fn fifty_steps_on_real_data(
     #[case] settings: &[&str],
 ) {
     let folder = Folder::new();
-    let (base, data, run) = (golden_arg(&format!("models/{model}")), real_data(data), folder.arg("run"));
+    let (base, data, run) = (golden_arg(&format!("models/{model}")), real_data::file(data), folder.arg("run"));
     let mut all = settings.to_vec();
     all.extend(["max_steps=50", "max_length=160", "max_prompt_length=80", "per_device_train_batch_size=2"]);
     let outcome = succeed(&train(&base, &data, &run, &all));
@@ -111,9 +99,9 @@ fn check_metrics(rows: &[Value], num_responses: usize) {
 #[rstest]
 #[case::adapter(&["use_peft=true", "lora_r=8", "learning_rate=3e-3"])]
 #[case::all_weights(&["learning_rate=3e-4"])]
-fn the_loss_falls_on_rows_seen_again(#[case] settings: &[&str]) {
+fn the_loss_falls_on_rows_of_real_data_seen_again(#[case] settings: &[&str]) {
     let folder = Folder::new();
-    let all = fs::read_to_string(real_data("gsm8k_rewards.jsonl")).expect("the data");
+    let all = fs::read_to_string(real_data::file("gsm8k_rewards.jsonl")).expect("the data");
     // Where some responses are right and some wrong there is something to learn.
     let rows: Vec<&str> =
         all.lines().filter(|row| row.contains("reward\": 0.0") && row.contains("reward\": 1.0")).collect();
@@ -127,63 +115,4 @@ fn the_loss_falls_on_rows_seen_again(#[case] settings: &[&str]) {
     assert!(mean(last, "loss") < mean(first, "loss"), "{} then {}", mean(first, "loss"), mean(last, "loss"));
     assert!(mean(last, "loss") < 0.9 * NCA_AT_START, "{}", mean(last, "loss"));
     assert!(mean(last, "rewards/margins") > 1.0);
-}
-
-/// Groups, responses of each, groups with all rewards equal.
-#[rstest]
-#[case("gsm8k_rewards.jsonl", 1319, 4, Some(432 + 156))]
-#[case("topical_chat_rewards.jsonl", 60, 6, None)]
-fn real_data_is_checked_and_described(
-    #[case] name: &str,
-    #[case] num_groups: usize,
-    #[case] num_responses: usize,
-    #[case] num_all_tied: Option<usize>,
-) {
-    let data = real_data(name);
-    let check = succeed(&["data", "check", &data]).out;
-    assert!(check.contains(&format!("{num_groups} rows, {num_groups} groups, 0 errors")), "{check}");
-    let stats: Value = serde_json::from_str(&succeed(&["data", "stats", &data, "--json"]).out).expect("JSON");
-    assert_eq!(stats["num_groups"], num_groups);
-    assert_eq!(stats["groups_by_num_responses"], json!({num_responses.to_string(): num_groups}));
-    if let Some(tied) = num_all_tied {
-        assert_eq!(stats["num_all_tied"], tied);
-    }
-    let entropy = figure(&stats, "mean_entropy");
-    assert!(entropy > 0.0 && entropy < (num_responses as f64).ln(), "{entropy}");
-}
-
-/// The figures of a run but for its wall-clock time.
-fn timeless(folder: &Folder, run: &str) -> Vec<Value> {
-    let mut rows = folder.rows(&format!("{run}/metrics.jsonl"));
-    for row in &mut rows {
-        row.as_object_mut().expect("a row").shift_remove("step_seconds").expect("a time");
-    }
-    rows
-}
-
-#[rstest]
-#[case::all_weights("nca_llama_full", &[], "model.safetensors")]
-#[case::adapter("nca_qwen2_lora_accum", &["use_peft=true", "lora_dropout=0.1"], "adapter_model.safetensors")]
-fn a_resumed_run_ends_with_the_same_bytes(#[case] case: &str, #[case] settings: &[&str], #[case] weights: &str) {
-    let folder = Folder::new();
-    let data = golden_arg(&format!("train/{case}/data.jsonl"));
-    let model = golden_arg(&format!("models/{}", if case.contains("llama") { "llama" } else { "qwen2" }));
-    let mut all = settings.to_vec();
-    all.extend(["max_steps=7", "save_steps=3", "per_device_train_batch_size=2", "learning_rate=1e-3"]);
-    let (whole, broken) = (folder.arg("whole"), folder.arg("broken"));
-    succeed(&train(&model, &data, &whole, &all));
-
-    // What a process that was killed while it wrote its sixth row leaves behind.
-    folder.copy(&folder.path("whole/checkpoint-3"), "broken/checkpoint-3");
-    let metrics = folder.read("whole/metrics.jsonl");
-    let end = metrics.match_indices('\n').nth(4).expect("five rows").0;
-    folder.write("broken/metrics.jsonl", &metrics[..end + 20]);
-
-    let mut resumed = train(&model, &data, &broken, &all);
-    resumed.push("--resume");
-    let outcome = succeed(&resumed);
-    assert!(outcome.err.contains("resuming after step 3"), "{}", outcome.err);
-    assert_eq!(timeless(&folder, "whole"), timeless(&folder, "broken"));
-    let bytes = |run: &str| fs::read(folder.path(run).join(weights)).expect("the trained weights");
-    assert!(bytes("whole") == bytes("broken"), "{weights} differs");
 }

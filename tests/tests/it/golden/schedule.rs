@@ -6,7 +6,7 @@ use collimate_train::{Schedule, ScheduleKind};
 use rstest::rstest;
 use serde_json::Value;
 
-use crate::harness::golden;
+use super::golden;
 
 #[rstest]
 #[case("nca_llama_full")]

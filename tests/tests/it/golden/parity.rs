@@ -6,7 +6,8 @@ use std::path::Path;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, collimate, golden, golden_arg, succeed};
+use super::{golden, golden_arg};
+use crate::harness::{Folder, collimate, succeed};
 use crate::tolerances::{
     BF16_LOGPS, COURSE, FINAL_LOGPS, GRAD_NORM, LEARNING_RATE, LOGPS, LOSS, OBJECTIVE, TOKEN_LOGPS, assert_absolute,
     assert_relative,
