@@ -18,6 +18,22 @@ fn turns(prompt: &Prompt) -> Vec<(&str, &str)> {
     }
 }
 
+/// The page of documentation has an example row of every layout, under the layout's name.
+#[test]
+fn the_documented_rows_are_of_the_layouts_that_they_stand_under() {
+    let page = include_str!("../../../../docs/data.md");
+    let mut documented = Vec::new();
+    for part in page.split("\n**`").skip(1) {
+        let name = part.split('`').next().unwrap();
+        let row = part.split("```json\n").nth(1).and_then(|rest| rest.split('\n').next()).unwrap();
+        let mut groups = reader(row, &LoadOptions::default()).unwrap();
+        assert_eq!(groups.describe().layout.name(), name, "{row}");
+        assert!(groups.next().unwrap().unwrap().responses.len() >= 2, "{row}");
+        documented.push(name);
+    }
+    assert_eq!(documented, Layout::ALL.map(Layout::name));
+}
+
 fn from(reward_from: &str) -> LoadOptions {
     LoadOptions { reward_from: Some(reward_from.parse().unwrap()), ..LoadOptions::default() }
 }
