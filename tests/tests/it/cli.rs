@@ -154,7 +154,7 @@ fn generation_is_repeatable_and_samples_differ() {
         succeed(&[
             "sample",
             "--model",
-            &model,
+            model,
             "--data",
             &prompts,
             "--output",
