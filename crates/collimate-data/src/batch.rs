@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(batch.tokens, [10, 11, 12, 20, 2, 30, 31, 2]);
         assert_eq!(batch.positions, [0, 1, 2, 3, 4, 3, 4, 5]);
         assert_eq!(batch.groups[0][1], PackedResponse { prompt: 0..3, tokens: 5..8 });
-        assert_eq!(batch.spans, [0..8]);
+        assert_eq!(batch.spans, std::slice::from_ref(&(0..8)));
     }
 
     #[test]
