@@ -88,7 +88,8 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "DIR")]
         path: Option<PathBuf>,
     },
-    /// Make the quickstart's model and data again (`collimate quickstart-assets`).
+    /// Make the quickstart's base model again (`collimate quickstart-assets`).
+    #[command(after_help = "Example:\n  cargo xtask quickstart-assets --output runs/base")]
     QuickstartAssets {
         /// Arguments of `collimate quickstart-assets`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
