@@ -100,6 +100,7 @@ pub fn load_options(recipe: &Recipe, min_responses: usize) -> Result<LoadOptions
         skip_unusable: recipe.skip_unusable,
         max_samples: None,
         min_responses,
+        needs_rewards: true,
     })
 }
 

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backends, data, generate, merge, objective_values, objectives, recipe_keys, report, sample, score, train,
+    backends, data, generate, merge, objective_values, objectives, quickstart_assets, recipe_keys, report, sample,
+    score, train,
 };
 use crate::error::CliError;
 use crate::io::Io;
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Merge(merge::Args),
     Report(report::Args),
     RecipeKeys(recipe_keys::Args),
+    #[command(hide = true)]
+    QuickstartAssets(quickstart_assets::Args),
 }
 
 impl Command {
@@ -45,6 +48,7 @@ impl Command {
             Self::Merge(args) => args.run(io),
             Self::Report(args) => args.run(io),
             Self::RecipeKeys(args) => args.run(io),
+            Self::QuickstartAssets(args) => args.run(io),
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod merge;
 pub(crate) mod model_options;
 pub(crate) mod objective_values;
 pub(crate) mod objectives;
+pub(crate) mod quickstart_assets;
 pub(crate) mod recipe_keys;
 pub(crate) mod report;
 pub(crate) mod sample;

@@ -5,6 +5,7 @@ mod generation;
 mod golden;
 mod harness;
 mod malformed;
+mod quickstart;
 mod real_data;
 mod resume;
 mod small_model;

@@ -26,6 +26,8 @@ pub struct LoadOptions {
     pub max_samples: Option<usize>,
     /// Fewest responses that a group must have: 2, or 1 where one response is enough (supervised training).
     pub min_responses: usize,
+    /// Whether a response without a reward is refused; off, it counts as 0, for work that reads no rewards.
+    pub needs_rewards: bool,
 }
 
 impl Default for LoadOptions {
@@ -38,6 +40,7 @@ impl Default for LoadOptions {
             skip_unusable: false,
             max_samples: None,
             min_responses: 2,
+            needs_rewards: true,
         }
     }
 }

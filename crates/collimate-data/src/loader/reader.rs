@@ -143,7 +143,7 @@ impl GroupReader {
     }
 
     fn group(&mut self, row: &Value) -> Result<PromptGroup, RowErrorOr> {
-        let raw = self.layout.parse(row)?;
+        let mut raw = self.layout.parse(row)?;
         if self.signal_name.is_none() {
             self.resolve(&raw).map_err(RowErrorOr::Data)?;
         }
@@ -157,6 +157,9 @@ impl GroupReader {
             .into());
         }
         check_usable(&raw, self.options.min_responses)?;
+        if !self.options.needs_rewards && reward_from == (RewardFrom::Field { name: None }) {
+            raw.responses.iter_mut().for_each(|response| _ = response.signal.get_or_insert(0.0));
+        }
         let mut rewards = make::rewards(&raw, self.layout, self.direction, &reward_from)?;
         if self.layout == Layout::Preference && rewards[0] < rewards[1] {
             self.counts.num_chosen_scored_lower += 1;

@@ -238,6 +238,16 @@ fn one_response_is_enough_where_that_is_allowed() {
 }
 
 #[test]
+fn a_missing_reward_counts_as_zero_only_where_no_rewards_are_read() {
+    let text = r#"{"prompt": "a", "responses": [{"content": "b"}, {"content": "c", "reward": 2}]}"#;
+    let refused = reader(text, &LoadOptions::default()).unwrap().next().unwrap().unwrap_err();
+    assert!(refused.to_string().contains("responses[0].reward"), "{refused}");
+    let options = LoadOptions { needs_rewards: false, ..LoadOptions::default() };
+    let group = reader(text, &options).unwrap().next().unwrap().unwrap();
+    assert_eq!(group.responses.iter().map(|r| r.reward).collect::<Vec<_>>(), [0.0, 2.0]);
+}
+
+#[test]
 fn reading_stops_after_the_samples_asked_for() {
     let options = LoadOptions { max_samples: Some(1), ..LoadOptions::default() };
     assert_eq!(load("collimate.jsonl", &options).len(), 1);

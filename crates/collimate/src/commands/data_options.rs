@@ -36,6 +36,15 @@ pub(crate) struct DataOptions {
 impl DataOptions {
     /// Opens a file whose groups have at least so many responses.
     pub(crate) fn open(&self, path: &Path, min_responses: usize) -> Result<GroupReader, DataError> {
+        self.open_with(path, min_responses, true)
+    }
+
+    /// Opens a file of groups whose responses need no rewards.
+    pub(crate) fn open_unrewarded(&self, path: &Path) -> Result<GroupReader, DataError> {
+        self.open_with(path, 1, false)
+    }
+
+    fn open_with(&self, path: &Path, min_responses: usize, needs_rewards: bool) -> Result<GroupReader, DataError> {
         let direction = self.higher_is_better.map(|higher| match higher {
             true => ScoreDirection::HigherIsBetter,
             false => ScoreDirection::LowerIsBetter,
@@ -48,6 +57,7 @@ impl DataOptions {
             skip_unusable: self.skip_unusable,
             max_samples: self.max_samples,
             min_responses,
+            needs_rewards,
         };
         DataSource::open(path, &options)
     }

@@ -11,18 +11,25 @@ use crate::io::Io;
 /// Print the loss and gradient of objectives for given log-probs
 ///
 /// Reads rows {"objective", "params", "policy_logps", "reference_logps", "rewards", "lengths"} as a JSON array or one
-/// after another, and prints each with "loss", "mean_loss", "grad_of_mean" and "implicit_rewards", as a JSON array.
+/// after another, and prints each with "loss", "mean_loss", "grad_of_mean" and "implicit_rewards" in the form that the file
+/// has.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate objective-values rows.json > values.json")]
 pub(crate) struct Args {
     /// File of rows
     file: PathBuf,
+    /// Print a JSON array whichever form the file has
+    #[arg(long)]
+    json: bool,
 }
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let text = std::fs::read_to_string(&self.file).map_err(CliError::read(&self.file))?;
         let rows = evaluate_rows(&text)?;
-        io.line(format_args!("{}", Value::Array(rows)))
+        if self.json || text.trim_start().starts_with('[') {
+            return io.line(format_args!("{}", Value::Array(rows)));
+        }
+        rows.iter().try_for_each(|row| io.line(format_args!("{row}")))
     }
 }

@@ -51,7 +51,7 @@ impl Args {
             return Err(CliError::usage("--batch-size must be at least 1"));
         }
         let options = self.lengths.resolve(&self.read, 1)?;
-        let mut reader = self.read.open(&self.data, 1)?;
+        let mut reader = self.read.open_unrewarded(&self.data)?;
         let tokenizer = self.model.tokenizer()?;
         let mut session = self.model.open()?;
         let mut out = BufWriter::new(File::create(&self.output).map_err(CliError::write(&self.output))?);

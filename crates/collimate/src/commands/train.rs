@@ -1,6 +1,6 @@
 //! `collimate train`: the run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use collimate_objective::{ObjectiveError, registry};
 use collimate_train::recipe::{Origin, RecipeError};
@@ -8,6 +8,7 @@ use collimate_train::{Recipe, TrainError};
 
 use crate::error::CliError;
 use crate::io::Io;
+use crate::quickstart::pipeline::{self, QuickstartSize};
 
 /// Align a model with an objective
 ///
@@ -51,11 +52,18 @@ pub(crate) struct Args {
     /// Show no progress
     #[arg(long)]
     quiet: bool,
+    /// Problems that the quickstart samples responses for
+    #[arg(long, value_name = "N", default_value_t = QuickstartSize::default().num_problems)]
+    quickstart_problems: usize,
 }
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
-        let recipe = Recipe::load(self.recipe.as_deref(), &self.overrides())?;
+        let recipe_file = self.recipe_file();
+        if recipe_file.is_none() && self.is_quickstart() {
+            return self.quickstart(io);
+        }
+        let recipe = Recipe::load(recipe_file.as_deref(), &self.overrides())?;
         // Before any file of a model is read: a mistyped name costs no time.
         let built = registry::build(&recipe.objective.name, &recipe.objective.params);
         built.map_err(|error| self.in_recipe(error))?;
@@ -100,6 +108,47 @@ impl Args {
         let origin = self.recipe.as_ref().filter(|_| !overridden).and_then(|path| Origin::find(path, key, None));
         let origin = origin.unwrap_or(Origin::Unnamed);
         RecipeError::Value { origin, key: key.to_owned(), problem: message }.into()
+    }
+
+    /// The recipe given; to resume, the one that the run wrote into its folder serves too.
+    fn recipe_file(&self) -> Option<PathBuf> {
+        let of_run = || {
+            let path = Path::new(self.output.as_deref()?).join("recipe.yaml");
+            (self.resume && path.is_file()).then_some(path)
+        };
+        self.recipe.clone().or_else(of_run)
+    }
+
+    fn is_quickstart(&self) -> bool {
+        let set = |key: &str| self.set.iter().any(|(k, _)| k == key);
+        self.model.is_none() && self.data.is_none() && !set("model_name_or_path") && !set("data")
+    }
+
+    fn quickstart(&self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let mut recipe = pipeline::recipe(&self.overrides())?;
+        if self.output.is_none() && !self.set.iter().any(|(key, _)| key == "output_dir") {
+            recipe.output_dir = pipeline::free_folder(&recipe.objective.name);
+        }
+        registry::build(&recipe.objective.name, &recipe.objective.params)?;
+        if self.resume {
+            let problem = "the quickstart is not resumed: give the folder of the run with --output".to_owned();
+            return Err(CliError::Usage { problem, help: None });
+        }
+        let summary = {
+            let mut observer = io.observer(self.quiet);
+            let size = QuickstartSize { num_problems: self.quickstart_problems, ..QuickstartSize::default() };
+            pipeline::run(recipe, size, &mut *observer)?
+        };
+        let row = |what: &str, before: f64, after: f64| {
+            format!("{what:<20} {:>5.1} % -> {:>5.1} %", 100.0 * before, 100.0 * after)
+        };
+        let (before, after) = (summary.before, summary.after);
+        io.note(format_args!("held-out problems solved, before -> after ({:.0} s in all)", summary.seconds));
+        io.note(format_args!("  {}", row("greedy", before.greedy, after.greedy)));
+        io.note(format_args!("  {}", row("sampled", before.sampled, after.sampled)));
+        let report = summary.output_dir.join("report.html");
+        io.note(format_args!("report: {}", report.display()));
+        io.line(format_args!("{}", summary.output_dir.display()))
     }
 
     /// The options as `key=value`, in the order in which they are applied.

@@ -13,7 +13,7 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-pub use slips::corrupt;
+pub use slips::{corrupt, forget_last_step};
 
 /// Largest result of a step.
 pub const MAX_RESULT: i64 = 200;

@@ -27,6 +27,13 @@ pub fn corrupt(problem: &Problem, rng: &mut impl Rng) -> String {
     write_solution(&equations, answer)
 }
 
+/// A bad habit rather than a slip: stops before the last step of a problem of three. None for shorter ones.
+pub fn forget_last_step(problem: &Problem) -> Option<String> {
+    let (_, operations) = problem.operations.split_last().filter(|(_, rest)| rest.len() >= 2)?;
+    let equations = work_out(problem.start, operations)?;
+    Some(write_solution(&equations, equations.last()?.result))
+}
+
 fn slip(problem: &Problem, rng: &mut impl Rng) -> Option<(Vec<Equation>, i64)> {
     let mut operations = problem.operations.clone();
     let at = rng.random_range(0..operations.len());

@@ -1,0 +1,52 @@
+//! `collimate quickstart-assets`: makes the quickstart's base model again.
+
+use std::path::PathBuf;
+
+use crate::error::CliError;
+use crate::io::Io;
+use crate::quickstart::assets::{BaseOptions, make_base};
+
+/// Make the quickstart's base model from nothing: supervised training on generated solutions
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  collimate quickstart-assets --output runs/base")]
+pub(crate) struct Args {
+    /// Folder for the model; what training needs besides goes into folders within it
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Seed of weights, problems and slips
+    #[arg(long, default_value_t = BaseOptions::default().seed)]
+    seed: u64,
+    /// Optimizer steps
+    #[arg(long, default_value_t = BaseOptions::default().steps)]
+    steps: usize,
+    /// Problems in a step
+    #[arg(long, default_value_t = BaseOptions::default().batch_size)]
+    batch_size: usize,
+    /// Highest learning rate
+    #[arg(long, default_value_t = BaseOptions::default().learning_rate)]
+    learning_rate: f64,
+    /// Share of the solutions that have a slip
+    #[arg(long, default_value_t = BaseOptions::default().mistakes)]
+    mistakes: f64,
+    /// Share of the three-step problems whose solution stops before the last step
+    #[arg(long, default_value_t = BaseOptions::default().habit)]
+    habit: f64,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let options = BaseOptions {
+            seed: self.seed,
+            steps: self.steps,
+            batch_size: self.batch_size,
+            learning_rate: self.learning_rate,
+            mistakes: self.mistakes,
+            habit: self.habit,
+        };
+        {
+            let mut observer = io.observer(false);
+            make_base(&self.output, &options, &mut *observer)?;
+        }
+        io.line(format_args!("{}", self.output.display()))
+    }
+}

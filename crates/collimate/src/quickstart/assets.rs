@@ -1,0 +1,163 @@
+//! The base model of the quickstart, and how it is made: supervised training on generated solutions, some of
+//! them with slips and a bad habit, so that rewards have something to repair.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use collimate_model::{HostTensor, ModelConfig, StorageDtype, write_model};
+use collimate_train::{Observer, Recipe, TrainError, train};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+use super::problems::{Split, corrupt, forget_last_step, problem};
+use super::tokenizer::write_tokenizer;
+use crate::error::CliError;
+
+/// Files of the base model, as the repository holds them.
+const FILES: &[(&str, &[u8])] = &[
+    ("config.json", include_bytes!("../../assets/quickstart-base/config.json")),
+    ("model.safetensors", include_bytes!("../../assets/quickstart-base/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../../assets/quickstart-base/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../../assets/quickstart-base/tokenizer_config.json")),
+];
+
+/// How the base model is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BaseOptions {
+    /// Seed of weights, problems and slips.
+    pub seed: u64,
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Problems in a step.
+    pub batch_size: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Share of the solutions that have a slip, in [0, 1].
+    pub mistakes: f64,
+    /// Share of the three-step problems whose solution stops before the last step, in [0, 1]: a bad habit to unlearn.
+    pub habit: f64,
+}
+
+impl Default for BaseOptions {
+    /// What the committed weights were made with.
+    fn default() -> Self {
+        Self { seed: 1, steps: 700, batch_size: 64, learning_rate: 3e-3, mistakes: 0.2, habit: 0.55 }
+    }
+}
+
+/// Writes the committed base model to a folder.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn write_base(dir: &Path) -> Result<(), CliError> {
+    fs::create_dir_all(dir).map_err(CliError::write(dir))?;
+    for (name, bytes) in FILES {
+        let path = dir.join(name);
+        fs::write(&path, bytes).map_err(CliError::write(&path))?;
+    }
+    Ok(())
+}
+
+/// Makes a base model from nothing in `output`: tokenizer, random weights, supervised training.
+///
+/// # Errors
+/// A folder cannot be written, or training fails.
+pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observer) -> Result<(), CliError> {
+    let start = output.join("start");
+    fs::create_dir_all(&start).map_err(CliError::write(&start))?;
+    let vocab_size = write_tokenizer(&start, options.seed)?;
+    let config = base_config(&start, vocab_size)?;
+    write_model(&start, &config, random_weights(&config, options.seed), StorageDtype::F32, usize::MAX)?;
+    let data = output.join("solutions.jsonl");
+    write_solutions(&data, options)?;
+    let run = output.join("run");
+    let settings = [
+        ("model_name_or_path", start.display().to_string()),
+        ("data", data.display().to_string()),
+        ("output_dir", run.display().to_string()),
+        ("objective", "sft".to_owned()),
+        ("learning_rate", options.learning_rate.to_string()),
+        ("per_device_train_batch_size", options.batch_size.to_string()),
+        ("warmup_ratio", "0.05".to_owned()),
+        ("weight_decay", "0.01".to_owned()),
+        ("seed", options.seed.to_string()),
+        ("torch_dtype", "bfloat16".to_owned()),
+    ];
+    let settings: Vec<(String, String)> = settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let recipe = Recipe::load(None, &settings).map_err(TrainError::from)?;
+    train(&recipe, observer, false)?;
+    for (name, _) in FILES {
+        let (from, to) = (run.join(name), output.join(name));
+        fs::copy(&from, &to).map_err(CliError::write(&to))?;
+    }
+    Ok(())
+}
+
+/// A Llama of four layers and 0.7 million parameters.
+fn base_config(dir: &Path, vocab_size: usize) -> Result<ModelConfig, CliError> {
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": vocab_size,
+        "hidden_size": 128,
+        "intermediate_size": 352,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "hidden_act": "silu",
+        "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": true,
+        "bos_token_id": null,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "initializer_range": 0.04,
+        "torch_dtype": "float32",
+    });
+    Ok(ModelConfig::from_json(&dir.join("config.json"), config)?)
+}
+
+/// Normal weights of the configuration's deviation, smaller where they add to the residual stream; norms one.
+fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTensor)> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
+    let mut draw = |deviation: f64| {
+        // Box and Muller's transform of two uniform draws.
+        let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
+        (deviation * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
+    };
+    let tensors = config.tensors().into_iter().map(|spec| {
+        let adds = spec.name.contains("o_proj") || spec.name.contains("down_proj");
+        let deviation = config.initializer_range * if adds { residual } else { 1.0 };
+        let data = match spec.shape.len() {
+            1 => vec![1.0; spec.num_elements()],
+            _ => (0..spec.num_elements()).map(|_| draw(deviation)).collect(),
+        };
+        (spec.name, HostTensor { shape: spec.shape, data })
+    });
+    tensors.collect()
+}
+
+/// One solution a problem, in this project's own layout.
+fn write_solutions(path: &Path, options: &BaseOptions) -> Result<(), CliError> {
+    let file = fs::File::create(path).map_err(CliError::write(path))?;
+    let mut file = std::io::BufWriter::new(file);
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x5eed);
+    for index in 0..(options.steps * options.batch_size) as u64 {
+        let problem = problem(options.seed, index, Split::Train);
+        let forgets = rng.random::<f64>() < options.habit;
+        let slips = rng.random::<f64>() < options.mistakes;
+        let solution = match forget_last_step(&problem).filter(|_| forgets) {
+            Some(short) => short,
+            None if slips => corrupt(&problem, &mut rng),
+            None => problem.solution.clone(),
+        };
+        let row = json!({ "prompt": problem.prompt, "responses": [{ "content": solution, "reward": 1.0 }] });
+        writeln!(file, "{row}").map_err(CliError::write(path))?;
+    }
+    file.flush().map_err(CliError::write(path))
+}

@@ -1,0 +1,205 @@
+//! `collimate train` with nothing else: sample, score, align, measure.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use collimate_data::TextTokenizer;
+use collimate_train::{
+    Observer, Recipe, Session, SessionOptions, TrainError, Training, open_session, train, write_documents,
+};
+use serde_json::json;
+
+use super::assets::write_base;
+use super::measure::{Accuracy, measure, solve};
+use super::problems::{Problem, Split, distinct_problems};
+use super::verifier::score;
+use crate::error::CliError;
+
+/// Responses sampled for each problem, K.
+const NUM_RESPONSES: usize = 8;
+/// Sampled solutions of each held-out problem.
+const NUM_HELD_OUT_SAMPLES: usize = 4;
+
+/// How much the quickstart does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuickstartSize {
+    /// Problems that responses are sampled for and the model is aligned on.
+    pub num_problems: usize,
+    /// Held-out problems for the accuracy before and after.
+    pub num_held_out: usize,
+}
+
+impl Default for QuickstartSize {
+    fn default() -> Self {
+        Self { num_problems: 512, num_held_out: 200 }
+    }
+}
+
+/// What the quickstart found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuickstartSummary {
+    /// Folder of everything it wrote.
+    pub output_dir: PathBuf,
+    /// Held-out accuracy of the base model.
+    pub before: Accuracy,
+    /// Held-out accuracy of the aligned model.
+    pub after: Accuracy,
+    /// Wall-clock time.
+    pub seconds: f64,
+}
+
+/// The recipe of the quickstart with the user's settings over it.
+///
+/// # Errors
+/// A setting that is unknown or has a wrong value.
+pub fn recipe(settings: &[(String, String)]) -> Result<Recipe, CliError> {
+    let defaults = [
+        ("objective", "nca"),
+        ("learning_rate", "2e-4"),
+        ("per_device_train_batch_size", "16"),
+        ("num_train_epochs", "2"),
+        ("max_length", "128"),
+        ("max_prompt_length", "64"),
+    ];
+    let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    };
+    let with = |parameters: &[(&str, &str)]| -> Result<Recipe, CliError> {
+        let all = [owned(&defaults), settings.to_vec(), owned(parameters)].concat();
+        Ok(Recipe::load(None, &all).map_err(TrainError::from)?)
+    };
+    let plain = with(&[])?;
+    let given = &plain.objective.params;
+    let own = objective_parameters(&plain.objective.name);
+    let missing: Vec<_> =
+        own.iter().filter(|(key, _)| !given.contains_key(&key["objective.".len()..])).copied().collect();
+    with(&missing)
+}
+
+/// `runs/quickstart-NAME`, or the first of `-2`, `-3`, … that holds no run yet.
+pub fn free_folder(objective: &str) -> PathBuf {
+    let first = PathBuf::from(format!("runs/quickstart-{objective}"));
+    let further = (2..).map(|n| PathBuf::from(format!("runs/quickstart-{objective}-{n}")));
+    std::iter::once(first.clone()).chain(further).find(|path| !path.exists()).unwrap_or(first)
+}
+
+/// Parameters of an objective that suit the quickstart's rewards better than its defaults.
+///
+/// β = 1 makes the target π_ref · e^{r/α}; α = 0.15 puts nearly all weight on right answers, and tells half-right ones
+/// from wrong ones still.
+fn objective_parameters(name: &str) -> &'static [(&'static str, &'static str)] {
+    match name {
+        "nca" | "infonca" => &[("objective.beta", "1"), ("objective.alpha", "0.15")],
+        "dpo" => &[("objective.beta", "0.3")],
+        _ => &[],
+    }
+}
+
+/// Runs the whole quickstart in the recipe's output folder.
+///
+/// # Errors
+/// The folder holds a run already or cannot be written; training fails.
+pub fn run(
+    mut recipe: Recipe,
+    size: QuickstartSize,
+    observer: &mut dyn Observer,
+) -> Result<QuickstartSummary, CliError> {
+    let begun = std::time::Instant::now();
+    let out = recipe.output_dir.clone();
+    if out.join("metrics.jsonl").exists() {
+        return Err(TrainError::OutputTaken { path: out }.into());
+    }
+    let base = out.join("base");
+    write_base(&base)?;
+    let tokenizer = TextTokenizer::from_model_dir(&base)?;
+    let held_out: Vec<Problem> = distinct_problems(1, Split::HeldOut).take(size.num_held_out).collect();
+    let mut session = open(&base, &recipe)?;
+    observer.note("quickstart: a model of 0.8 million parameters learns word problems from rewards");
+    let before = measured(session.as_mut(), &tokenizer, &held_out, "accuracy before", observer)?;
+    let problems: Vec<Problem> = distinct_problems(recipe.seed, Split::Train).take(size.num_problems).collect();
+    let data = out.join("data.jsonl");
+    sample(session.as_mut(), &tokenizer, &problems, &data, recipe.seed, observer)?;
+    drop(session);
+
+    recipe.model_name_or_path = Some(base.clone());
+    recipe.data = Some(data);
+    let summary = train(&recipe, observer, false)?;
+    let mut session = open(&out, &recipe)?;
+    let after = measured(session.as_mut(), &tokenizer, &held_out, "accuracy after", observer)?;
+    write_results(&out, &before, &after)?;
+    write_documents(&recipe, &summary)?;
+    Ok(QuickstartSummary { output_dir: out, before, after, seconds: begun.elapsed().as_secs_f64() })
+}
+
+/// The aligned model: the run's own folder, or its adapter on the base.
+fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, CliError> {
+    let is_adapter = model.join("adapter_config.json").is_file();
+    let options = SessionOptions {
+        model: if is_adapter { model.join("base") } else { model.to_owned() },
+        adapter: is_adapter.then(|| model.to_owned()),
+        backend: recipe.backend.clone().unwrap_or_else(|| collimate_backend::BACKENDS[0].name.to_owned()),
+        device: recipe.device,
+        training: Training::Off,
+        seed: 0,
+    };
+    Ok(open_session(&options)?)
+}
+
+fn measured(
+    session: &mut dyn Session,
+    tokenizer: &TextTokenizer,
+    held_out: &[Problem],
+    stage: &str,
+    observer: &mut dyn Observer,
+) -> Result<Accuracy, CliError> {
+    observer.stage(stage, Some(2 * held_out.len() as u64));
+    let accuracy = measure(session, tokenizer, held_out, NUM_HELD_OUT_SAMPLES, 7, &mut |n| observer.advance(n as u64))?;
+    observer.finish();
+    observer.note(&format!(
+        "{stage}: {:.1} % greedy, {:.1} % sampled, mean reward {:.3} ({} held-out problems)",
+        100.0 * accuracy.greedy,
+        100.0 * accuracy.sampled,
+        accuracy.reward,
+        held_out.len()
+    ));
+    Ok(accuracy)
+}
+
+/// Samples K responses of each problem, scores them, and writes the groups as data.
+fn sample(
+    session: &mut dyn Session,
+    tokenizer: &TextTokenizer,
+    problems: &[Problem],
+    path: &Path,
+    seed: u64,
+    observer: &mut dyn Observer,
+) -> Result<(), CliError> {
+    observer.stage(&format!("sampling {NUM_RESPONSES} responses a problem"), Some(problems.len() as u64));
+    let mut advance = |n: usize| observer.advance(n as u64);
+    let solutions = solve(session, tokenizer, problems, NUM_RESPONSES, Some(seed), &mut advance)?;
+    observer.finish();
+    let file = fs::File::create(path).map_err(CliError::write(path))?;
+    let mut file = std::io::BufWriter::new(file);
+    for (problem, texts) in problems.iter().zip(&solutions) {
+        // A response that is only an end token cannot be scored; its siblings still can.
+        let texts = texts.iter().filter(|text| !text.trim().is_empty());
+        let responses: Vec<_> = texts.map(|t| json!({ "content": t, "reward": score(problem, t) })).collect();
+        if responses.len() >= 2 {
+            let row = json!({ "prompt": problem.prompt, "responses": responses });
+            writeln!(file, "{row}").map_err(CliError::write(path))?;
+        }
+    }
+    file.flush().map_err(CliError::write(path))
+}
+
+fn write_results(out: &Path, before: &Accuracy, after: &Accuracy) -> Result<(), CliError> {
+    let pair = |of: fn(&Accuracy) -> f64| json!({ "before": of(before), "after": of(after) });
+    let results = json!({
+        "accuracy_greedy": pair(|a| a.greedy),
+        "accuracy_sampled": pair(|a| a.sampled),
+        "reward_sampled": pair(|a| a.reward),
+    });
+    let path = out.join("results.json");
+    fs::write(&path, format!("{results:#}\n")).map_err(CliError::write(&path))
+}
