@@ -20,20 +20,24 @@ pub(crate) fn response_logps(tokens: &TokenLogps) -> Vec<Vec<f64>> {
     tokens.iter().map(|group| group.iter().map(|response| response.iter().sum()).collect()).collect()
 }
 
-/// Log-probs of every response of every group, by group and response, in nats.
-pub(crate) fn score_groups(
+/// Groups in their order, so many together.
+pub(crate) fn in_packs<'a>(groups: &[&'a TokenizedGroup], size: usize) -> Vec<Vec<&'a TokenizedGroup>> {
+    groups.chunks(size.max(1)).map(<[_]>::to_vec).collect()
+}
+
+/// Log-probs of every response of every group, pack after pack, by group and response, in nats.
+pub(crate) fn score_packs(
     session: &mut dyn Session,
-    groups: &[&TokenizedGroup],
-    batch_size: usize,
+    packs: &[Vec<&TokenizedGroup>],
     share_prompt: bool,
     adapters: bool,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Vec<f64>>, TrainError> {
-    let mut logps = Vec::with_capacity(groups.len());
-    for chunk in groups.chunks(batch_size.max(1)) {
-        let tokens = session.score(&pack(chunk, share_prompt), adapters)?;
+    let mut logps = Vec::new();
+    for groups in packs {
+        let tokens = session.score(&pack(groups, share_prompt), adapters)?;
         logps.extend(response_logps(&tokens));
-        observer.advance(chunk.len() as u64);
+        observer.advance(groups.len() as u64);
     }
     Ok(logps)
 }

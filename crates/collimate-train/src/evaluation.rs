@@ -3,7 +3,7 @@
 use collimate_data::TokenizedGroup;
 use collimate_objective::Objective;
 
-use crate::batches::{ask, group_scores, outcomes, score_groups};
+use crate::batches::{ask, group_scores, in_packs, outcomes, score_packs};
 use crate::error::TrainError;
 use crate::metrics::{MetricsRow, evaluation_row};
 use crate::progress::Observer;
@@ -28,8 +28,8 @@ impl HeldOut {
     ) -> Result<MetricsRow, TrainError> {
         let groups: Vec<&TokenizedGroup> = self.groups.iter().collect();
         observer.stage("evaluation", Some(groups.len() as u64));
-        let batch_size = recipe.per_device_eval_batch_size;
-        let policy = score_groups(session, &groups, batch_size, recipe.share_prompt, true, observer)?;
+        let packs = in_packs(&groups, recipe.per_device_eval_batch_size);
+        let policy = score_packs(session, &packs, recipe.share_prompt, true, observer)?;
         let scores = group_scores(&groups, &policy, self.reference.as_deref());
         let evaluation = ask(objective, &groups, &scores)?;
         let outcomes = outcomes(&scores, &evaluation.implicit_rewards);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use collimate_data::TokenizedGroup;
 
-use crate::batches::score_groups;
+use crate::batches::score_packs;
 use crate::error::TrainError;
 use crate::progress::Observer;
 use crate::recipe::Recipe;
@@ -49,25 +49,26 @@ impl Reference {
         })
     }
 
-    /// Log-probs of every response of `groups`, by group and response, in nats.
+    /// Log-probs of every response of every group in `packs`, pack after pack, in nats.
     ///
-    /// `session` must hold the policy as the run starts from it.
+    /// `session` must hold the policy as the run starts from it. Packs that are those of training make the first
+    /// implicit rewards exactly zero: float32 sums depend on what is computed together.
     pub(crate) fn logps(
         &self,
         session: &mut dyn Session,
         recipe: &Recipe,
         options: &SessionOptions,
-        groups: &[&TokenizedGroup],
+        packs: &[Vec<&TokenizedGroup>],
         observer: &mut dyn Observer,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
-        let batch_size = recipe.per_device_eval_batch_size;
-        observer.stage("reference log-probs", Some(groups.len() as u64));
+        let count: usize = packs.iter().map(Vec::len).sum();
+        observer.stage("reference log-probs", Some(count as u64));
         let logps = match self {
-            Self::Start => score_groups(session, groups, batch_size, recipe.share_prompt, true, observer),
-            Self::Base => score_groups(session, groups, batch_size, recipe.share_prompt, false, observer),
+            Self::Start => score_packs(session, packs, recipe.share_prompt, true, observer),
+            Self::Base => score_packs(session, packs, recipe.share_prompt, false, observer),
             Self::Other(folder) => {
                 let mut other = open_session(&other_options(folder, options))?;
-                score_groups(other.as_mut(), groups, batch_size, recipe.share_prompt, true, observer)
+                score_packs(other.as_mut(), packs, recipe.share_prompt, true, observer)
             }
         }?;
         observer.finish();

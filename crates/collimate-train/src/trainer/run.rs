@@ -1,6 +1,5 @@
 //! A run from its first step, or its newest checkpoint, to its last.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,6 +9,7 @@ use collimate_objective::Objective;
 
 use super::TrainSummary;
 use super::step::StepInput;
+use crate::batches::in_packs;
 use crate::checkpoint::{self, TrainerState};
 use crate::error::TrainError;
 use crate::evaluation::HeldOut;
@@ -89,19 +89,41 @@ impl<'a> Run<'a> {
         options: &SessionOptions,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let visited: BTreeSet<usize> = (0..self.plan.total_steps).flat_map(|step| self.visits(step)).collect();
-        let groups: Vec<_> = visited.iter().map(|&i| &self.groups[i]).collect();
+        let packs = self.packs_to_score();
+        let groups: Vec<Vec<_>> = packs.iter().map(|pack| pack.iter().map(|&i| &self.groups[i]).collect()).collect();
         let logps = reference.logps(session, self.recipe, options, &groups, observer)?;
         let mut all = vec![Vec::new(); self.groups.len()];
-        for (&index, logps) in visited.iter().zip(logps) {
-            all[index] = logps;
+        for (&index, logps) in packs.iter().flatten().zip(logps) {
+            // The first pack that a group is in counts.
+            if all[index].is_empty() {
+                all[index] = logps;
+            }
         }
         self.reference = Some(all);
         if let Some(held_out) = &mut self.held_out {
             let groups: Vec<_> = held_out.groups.iter().collect();
-            held_out.reference = Some(reference.logps(session, self.recipe, options, &groups, observer)?);
+            let packs = in_packs(&groups, self.recipe.per_device_eval_batch_size);
+            held_out.reference = Some(reference.logps(session, self.recipe, options, &packs, observer)?);
         }
         Ok(())
+    }
+
+    /// The batches of the run, in its order, that hold a group for the first time.
+    fn packs_to_score(&self) -> Vec<Vec<usize>> {
+        let mut seen = vec![false; self.groups.len()];
+        let mut packs = Vec::new();
+        for step in 0..self.plan.total_steps {
+            if seen.iter().all(|&s| s) {
+                break;
+            }
+            for pack in self.visits(step).chunks(self.recipe.per_device_train_batch_size.max(1)) {
+                if pack.iter().any(|&index| !seen[index]) {
+                    pack.iter().for_each(|&index| seen[index] = true);
+                    packs.push(pack.to_vec());
+                }
+            }
+        }
+        packs
     }
 
     /// The groups of a step, counted from 0; the last step of an epoch may have fewer.
