@@ -67,7 +67,8 @@ macro_rules! recipe_keys {
 recipe_keys! {
     /// Folder of the model to train, in the Hugging Face layout.
     model_name_or_path: Option<PathBuf> = None,
-    /// Precision of the weights: `float32`, `bfloat16`, `float16`, or `auto` (as stored). `dtype` is another name.
+    /// Type that the trained weights are stored in: `float32`, `bfloat16`, `float16`, or `auto` (as the base). Training
+    /// itself is in float32. `dtype` is another name.
     torch_dtype: Option<String> = None,
     /// PEFT adapter to start from.
     adapter: Option<PathBuf> = None,
@@ -138,7 +139,8 @@ recipe_keys! {
     lora_target_modules: TargetModules = TargetModules::all_linear(),
     /// Compute a prompt once for all its responses. Off, each response is a sequence of its own.
     share_prompt: bool = true,
-    /// Compute the reference's log-probs of all the data before the first step.
+    /// For TRL's recipes. The reference's log-probs are always computed before the first step, for the groups that the
+    /// run visits, so both values mean the same.
     precompute_ref_log_probs: bool = false,
     /// Visit the data in a random order that depends on the seed and the epoch only.
     shuffle: bool = true,
