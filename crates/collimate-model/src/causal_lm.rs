@@ -299,7 +299,7 @@ impl<B: Backend> CausalLm<B> {
             dy = x.grad(&grads).unwrap_or_else(|| x.inner().zeros_like());
         }
         if self.trainable[self.layout.embedding] {
-            let tokens = self.pack::<B>(batch).tokens;
+            let tokens = pack.tokens.inner();
             let zeros = self.params[self.layout.embedding].zeros_like();
             let gradient = zeros.select_assign(0, tokens, dy, burn::tensor::IndexingUpdateOp::Add);
             self.accumulate(self.layout.embedding, gradient);

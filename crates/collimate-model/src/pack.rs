@@ -10,7 +10,7 @@ use collimate_data::{GroupBatch, PackedResponse};
 use crate::rope::Rope;
 
 /// Added to scores that may not be attended to; its exponential is exactly zero in every float type.
-const MASKED: f32 = -3.0e4;
+pub(crate) const MASKED: f32 = -3.0e4;
 
 /// Numbers of a tile's attention scores at most (64 MiB of float32), unless one span alone has more.
 const TILE_ELEMENTS: usize = 16 << 20;

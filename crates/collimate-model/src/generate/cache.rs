@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-const MASKED: f32 = -3.0e4;
+use crate::pack::MASKED;
 
 /// Keys and values of one layer, [S, H_kv, T, head_dim].
 pub(super) struct LayerCache<B: Backend> {
