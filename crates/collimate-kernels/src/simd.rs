@@ -1,0 +1,1 @@
+//! Vectorised exponentials, and the choice of instructions at run time.
