@@ -32,5 +32,5 @@ pub use layout::{Layout, ScoreDirection};
 pub use loader::{DataSource, GroupReader, LoadCounts, LoadOptions, MAX_LINE_BYTES, SkipReason, SourceDescription};
 pub use preview::preview;
 pub use stats::{DataStats, LengthSummary, StatsSummary};
-pub use tokenize::{TokenizeCounts, TokenizeOptions, UnusableReason, tokenize_all, tokenize_group};
+pub use tokenize::{TokenizeCounts, TokenizeOptions, UnusableReason, tokenize_all, tokenize_all_with, tokenize_group};
 pub use tokenizer::TextTokenizer;

@@ -192,6 +192,9 @@ pub fn tokenize_group(
     Ok(TokenizedGroup { index: group.index, line: group.line, prompt_ids, num_prompt_cut, responses: tokenized })
 }
 
+/// Groups that are tokenized together before the first error among them is looked for.
+const GROUPS_AT_ONCE: usize = 2048;
+
 /// Token ids of many groups on all cores, in their order, and what was cut and left out.
 ///
 /// # Errors
@@ -202,18 +205,34 @@ pub fn tokenize_all(
     tokenizer: &TextTokenizer,
     options: &TokenizeOptions,
 ) -> Result<(Vec<TokenizedGroup>, TokenizeCounts), DataError> {
-    let results: Vec<_> = groups.par_iter().map(|group| tokenize_group(group, tokenizer, options)).collect();
+    tokenize_all_with(groups, tokenizer, options, &mut |_| {})
+}
+
+/// As [`tokenize_all`]; `advance` hears of so many more groups that are done.
+///
+/// # Errors
+/// As [`tokenize_all`].
+pub fn tokenize_all_with(
+    groups: &[PromptGroup],
+    tokenizer: &TextTokenizer,
+    options: &TokenizeOptions,
+    advance: &mut dyn FnMut(usize),
+) -> Result<(Vec<TokenizedGroup>, TokenizeCounts), DataError> {
     let mut counts = TokenizeCounts::default();
-    let mut kept = Vec::with_capacity(results.len());
-    for result in results {
-        match result {
-            Ok(group) => {
-                counts.keep(&group);
-                kept.push(group);
+    let mut kept = Vec::with_capacity(groups.len());
+    for chunk in groups.chunks(GROUPS_AT_ONCE) {
+        let results: Vec<_> = chunk.par_iter().map(|group| tokenize_group(group, tokenizer, options)).collect();
+        for result in results {
+            match result {
+                Ok(group) => {
+                    counts.keep(&group);
+                    kept.push(group);
+                }
+                Err(DataError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
+                Err(error) => return Err(error),
             }
-            Err(DataError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
-            Err(error) => return Err(error),
         }
+        advance(chunk.len());
     }
     Ok((kept, counts))
 }
