@@ -39,6 +39,7 @@ pub(crate) fn recipe(case: &str, output: &Path) -> Recipe {
         ("weight_decay".into(), number("weight_decay").to_string()),
         ("shuffle".into(), "false".into()),
         ("lora_dropout".into(), "0".into()),
+        ("reference_cache".into(), "false".into()),
     ];
     for (name, value) in values["params"].as_object().expect("parameters") {
         settings.push((format!("objective.{name}"), value.to_string()));

@@ -1,10 +1,10 @@
 //! From a recipe to tokenized groups: loading, tokenizing, counting, all before any compute.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use collimate_data::{
     DataError, DataSource, LoadOptions, PromptGroup, ScoreDirection, TextTokenizer, TokenizeOptions, TokenizedGroup,
-    tokenize_all,
+    tokenize_all_with,
 };
 
 use crate::error::TrainError;
@@ -31,39 +31,84 @@ pub fn prepare(
     min_responses: usize,
     observer: &mut dyn Observer,
 ) -> Result<PreparedData, TrainError> {
-    observer.stage(&format!("reading {}", path.display()), None);
-    let mut reader = DataSource::open(path, &load_options(recipe, min_responses)?)?;
-    let mut groups: Vec<PromptGroup> = Vec::new();
-    for group in reader.by_ref() {
-        groups.push(group?);
-        observer.advance(1);
+    DataRows::read(recipe, path, min_responses, observer)?.tokenize(recipe, tokenizer, min_responses, observer)
+}
+
+/// The groups of a file as text.
+#[derive(Debug)]
+pub(crate) struct DataRows {
+    path: PathBuf,
+    groups: Vec<PromptGroup>,
+    /// What was read, in a line for people.
+    description: String,
+    num_skipped: usize,
+}
+
+impl DataRows {
+    /// Reads a file as the recipe says; needs no tokenizer.
+    pub(crate) fn read(
+        recipe: &Recipe,
+        path: &Path,
+        min_responses: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        observer.stage(&format!("reading {}", path.display()), None);
+        let mut reader = DataSource::open(path, &load_options(recipe, min_responses)?)?;
+        let mut groups: Vec<PromptGroup> = Vec::new();
+        for group in reader.by_ref() {
+            groups.push(group?);
+            observer.advance(1);
+        }
+        observer.finish();
+        if groups.is_empty() {
+            return Err(TrainError::NoGroups { path: path.to_owned() });
+        }
+        let (description, num_skipped) = (reader.describe().to_string(), reader.counts().num_skipped());
+        Ok(Self { path: path.to_owned(), groups, description, num_skipped })
     }
-    observer.finish();
-    if groups.is_empty() {
-        return Err(TrainError::NoGroups { path: path.to_owned() });
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
-    let options = TokenizeOptions {
-        max_length: Some(recipe.max_length),
-        max_prompt_length: Some(recipe.max_prompt_length),
-        skip_unusable: recipe.skip_unusable,
-        min_responses,
-    };
-    let (tokenized, counts) = tokenize_all(&groups, tokenizer, &options).map_err(|error| at_path(path, error))?;
-    if tokenized.is_empty() {
-        return Err(TrainError::NoGroups { path: path.to_owned() });
+
+    /// Makes tokens of all groups, on all cores.
+    pub(crate) fn tokenize(
+        self,
+        recipe: &Recipe,
+        tokenizer: &TextTokenizer,
+        min_responses: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<PreparedData, TrainError> {
+        let path = &self.path;
+        let options = TokenizeOptions {
+            max_length: Some(recipe.max_length),
+            max_prompt_length: Some(recipe.max_prompt_length),
+            skip_unusable: recipe.skip_unusable,
+            min_responses,
+        };
+        observer.stage(&format!("tokenizing {}", path.display()), Some(self.groups.len() as u64));
+        let advance = &mut |num_groups: usize| observer.advance(num_groups as u64);
+        let tokenized = tokenize_all_with(&self.groups, tokenizer, &options, advance);
+        observer.finish();
+        let (groups, counts) = tokenized.map_err(|error| at_path(path, error))?;
+        if groups.is_empty() {
+            return Err(TrainError::NoGroups { path: path.clone() });
+        }
+        let skipped = self.num_skipped + counts.num_skipped();
+        let notes = vec![
+            format!("{}: {}", path.display(), self.description),
+            format!(
+                "  {} prompts, {} responses, {} prompt and {} response tokens; cut: {} prompts, {} responses; left out: {skipped}",
+                counts.groups,
+                counts.responses,
+                counts.prompt_tokens,
+                counts.response_tokens,
+                counts.cut_prompts,
+                counts.cut_responses,
+            ),
+        ];
+        Ok(PreparedData { groups, notes })
     }
-    let mut notes = vec![format!("{}: {}", path.display(), reader.describe())];
-    let skipped = reader.counts().num_skipped() + counts.num_skipped();
-    notes.push(format!(
-        "  {} prompts, {} responses, {} prompt and {} response tokens; cut: {} prompts, {} responses; left out: {skipped}",
-        counts.groups,
-        counts.responses,
-        counts.prompt_tokens,
-        counts.response_tokens,
-        counts.cut_prompts,
-        counts.cut_responses,
-    ));
-    Ok(PreparedData { groups: tokenized, notes })
 }
 
 fn at_path(path: &Path, error: DataError) -> TrainError {

@@ -2,6 +2,7 @@
 //!
 //! The table below holds a key's name, type, default and documentation together. Keys are TRL's where TRL has one.
 
+mod cache;
 mod check;
 mod error;
 mod load;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
+pub use cache::ReferenceCache;
 pub use error::{Origin, Place, RecipeError};
 use values::KeyType;
 pub use values::{EvalStrategy, ObjectiveSpec, OnNonfinite, TargetModules};
@@ -142,6 +144,9 @@ recipe_keys! {
     /// For TRL's recipes. The reference's log-probs are always computed before the first step, for the groups that the
     /// run visits, so both values mean the same.
     precompute_ref_log_probs: bool = false,
+    /// Where the reference's log-probs are kept for later runs: `auto` (the user's cache folder), `false`, or a folder.
+    /// They are looked up by the bytes of model and adapter and by token ids; the folder may be removed at any time.
+    reference_cache: ReferenceCache = ReferenceCache::Auto,
     /// Visit the data in a random order that depends on the seed and the epoch only.
     shuffle: bool = true,
     /// Seed of every random draw.

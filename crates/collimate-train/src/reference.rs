@@ -1,6 +1,13 @@
-//! Log-probs of the reference: numbers, computed before the policy changes, so that no second model is held.
+//! Log-probs of the reference: numbers, computed before the policy changes or found in a cache, so that no second model
+//! is held.
 
-use std::path::Path;
+mod identity;
+mod key;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
 
 use collimate_data::TokenizedGroup;
 
@@ -9,71 +16,168 @@ use crate::error::TrainError;
 use crate::progress::Observer;
 use crate::recipe::Recipe;
 use crate::session::{Session, SessionOptions, Training, open_session};
+use identity::Identity;
+use key::{COMPUTE_DTYPE, KERNEL_VERSION, ResponseKey, Scorer, response_keys};
+use store::LogpStore;
 
 /// What the policy is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reference {
+enum Source {
     /// The model and adapter that the run starts from.
     Start,
     /// The model without its adapter.
     Base,
     /// Another model, or an adapter on the same model.
-    Other(std::path::PathBuf),
+    Other(PathBuf),
 }
 
+/// The reference of a run, and the log-probs of it that are known.
+#[derive(Debug)]
+pub(crate) struct Reference {
+    source: Source,
+    /// Which model it is, and with which adapter.
+    options: SessionOptions,
+    model: Identity,
+    adapter: Option<Identity>,
+    share_prompt: bool,
+    scorer: blake3::Hash,
+    store: LogpStore,
+    notes: Vec<String>,
+}
+
+/// Log-probs of some groups: by group and response, in nats.
+type Logps = Vec<Vec<f64>>;
+
+/// Scores one pack of groups.
+type ScorePack<'a> = &'a mut dyn FnMut(&[&TokenizedGroup], &mut dyn Observer) -> Result<Logps, TrainError>;
+
 impl Reference {
-    pub(crate) fn of(recipe: &Recipe) -> Self {
-        match recipe.reference.as_deref() {
-            None | Some("start") => Self::Start,
-            Some("base") => Self::Base,
-            Some(folder) => Self::Other(folder.into()),
+    /// Hashes the weights of a run's reference and reads what the cache has of it.
+    ///
+    /// Needs files only, no model in memory.
+    pub(crate) fn open(recipe: &Recipe, options: &SessionOptions) -> Result<Self, TrainError> {
+        let source = match recipe.reference.as_deref() {
+            None | Some("start") => Source::Start,
+            Some("base") => Source::Base,
+            Some(folder) => Source::Other(folder.into()),
+        };
+        let options = match &source {
+            Source::Start => options.clone(),
+            Source::Base => SessionOptions { adapter: None, ..options.clone() },
+            Source::Other(folder) => other_options(folder, options),
+        };
+        let model = Identity::of_model(&options.model)?;
+        let adapter = options.adapter.as_deref().map(Identity::of_adapter).transpose()?;
+        let scorer = Scorer {
+            model: model.hash,
+            adapter: adapter.as_ref().map(|adapter| adapter.hash),
+            dtype: COMPUTE_DTYPE,
+            backend: &options.backend,
+            share_prompt: recipe.share_prompt,
+            kernel_version: KERNEL_VERSION,
         }
+        .id();
+        let (store, note) = match recipe.reference_cache.folder() {
+            Some(folder) => LogpStore::open(&folder, scorer),
+            None => (LogpStore::in_memory(scorer), None),
+        };
+        let mut reference = Self {
+            source,
+            options,
+            model,
+            adapter,
+            share_prompt: recipe.share_prompt,
+            scorer,
+            store,
+            notes: Vec::new(),
+        };
+        reference.notes = std::iter::once(reference.describe()).chain(note).collect();
+        Ok(reference)
     }
 
-    /// What it is, for people, with a hash of the weights that it is computed from.
-    pub(crate) fn describe(&self, recipe: &Recipe) -> Result<String, TrainError> {
-        let model = recipe.model_name_or_path.as_deref().unwrap_or(Path::new(""));
-        let adapter = recipe.adapter.as_deref();
-        Ok(match (self, adapter) {
-            (Self::Start, Some(adapter)) => format!(
-                "reference: the start of the run, {} ({}) with {} ({})",
-                model.display(),
-                weights_hash(model)?,
-                adapter.display(),
-                weights_hash(adapter)?
-            ),
-            (Self::Start | Self::Base, _) => {
-                format!("reference: {} ({}) without an adapter", model.display(), weights_hash(model)?)
+    /// What it is, with a hash of the weights that it is computed from, and what is wrong with the cache.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn describe(&self) -> String {
+        let model = self.model.describe();
+        match (&self.source, &self.adapter) {
+            (Source::Start, Some(adapter)) => {
+                format!("reference: the start of the run, {model} with {}", adapter.describe())
             }
-            (Self::Other(folder), _) => format!("reference: {} ({})", folder.display(), weights_hash(folder)?),
-        })
+            (Source::Start | Source::Base, _) => format!("reference: {model} without an adapter"),
+            (Source::Other(_), Some(adapter)) => format!("reference: {}", adapter.describe()),
+            (Source::Other(_), None) => format!("reference: {model}"),
+        }
     }
 
     /// Log-probs of every response of every group in `packs`, pack after pack, in nats.
     ///
-    /// `session` must hold the policy as the run starts from it. Packs that are those of training make the first
-    /// implicit rewards exactly zero: float32 sums depend on what is computed together.
+    /// `session` must hold the policy as the run starts from it. Only packs with a response that is not in the cache are
+    /// scored; packs that are those of training make the first implicit rewards exactly zero then.
     pub(crate) fn logps(
-        &self,
+        &mut self,
         session: &mut dyn Session,
-        recipe: &Recipe,
-        options: &SessionOptions,
         packs: &[Vec<&TokenizedGroup>],
         observer: &mut dyn Observer,
-    ) -> Result<Vec<Vec<f64>>, TrainError> {
-        let count: usize = packs.iter().map(Vec::len).sum();
-        observer.stage("reference log-probs", Some(count as u64));
-        let logps = match self {
-            Self::Start => score_packs(session, packs, recipe.share_prompt, true, observer),
-            Self::Base => score_packs(session, packs, recipe.share_prompt, false, observer),
-            Self::Other(folder) => {
-                let mut other = open_session(&other_options(folder, options))?;
-                score_packs(other.as_mut(), packs, recipe.share_prompt, true, observer)
+    ) -> Result<Logps, TrainError> {
+        let (share_prompt, adapters) = (self.share_prompt, self.source != Source::Base);
+        let other_options = matches!(self.source, Source::Other(_)).then(|| self.options.clone());
+        let mut other: Option<Box<dyn Session>> = None;
+        let score = &mut |pack: &[&TokenizedGroup], observer: &mut dyn Observer| {
+            if let (Some(options), None) = (&other_options, &other) {
+                other = Some(open_session(options)?);
             }
-        }?;
-        observer.finish();
-        Ok(logps)
+            let session = other.as_deref_mut().unwrap_or(&mut *session);
+            score_packs(session, &[pack.to_vec()], share_prompt, adapters, observer)
+        };
+        resolve(&mut self.store, &self.scorer, packs, score, observer)
     }
+}
+
+/// Looks up every response, scores the packs in which one is missing, and keeps what was scored.
+///
+/// A response has one number however often it is there: the one that was known first. So a run that finds its numbers
+/// in the cache goes as the run did that put them there.
+fn resolve(
+    store: &mut LogpStore,
+    scorer: &blake3::Hash,
+    packs: &[Vec<&TokenizedGroup>],
+    score: ScorePack<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Logps, TrainError> {
+    let keys: Vec<Vec<Vec<ResponseKey>>> =
+        packs.iter().map(|pack| pack.iter().map(|group| group_keys(scorer, group)).collect()).collect();
+    let is_missing = |store: &LogpStore, key: &ResponseKey| store.get(*key).is_none();
+    let all = || keys.iter().flatten().flatten();
+    if let Some(path) = store.path() {
+        let (total, missing) = (all().count(), all().filter(|key| is_missing(store, key)).count());
+        let found = total - missing;
+        observer.note(&format!("reference log-probs: {found} of {total} responses from the cache, {}", path.display()));
+    }
+    let lacks = |store: &LogpStore, pack: &[Vec<ResponseKey>]| pack.iter().flatten().any(|key| is_missing(store, key));
+    let num_groups: usize = keys.iter().filter(|pack| lacks(store, pack)).map(Vec::len).sum();
+    if num_groups > 0 {
+        observer.stage("reference log-probs", Some(num_groups as u64));
+        for (pack, keys) in packs.iter().zip(&keys) {
+            if !lacks(store, keys) {
+                continue;
+            }
+            let logps = score(pack, observer)?;
+            let scored = keys.iter().flatten().copied().zip(logps.into_iter().flatten());
+            if let Some(note) = store.insert(scored) {
+                observer.note(&note);
+            }
+        }
+        observer.finish();
+    }
+    let known = |key: &ResponseKey| store.get(*key).unwrap_or(f64::NAN);
+    Ok(keys.iter().flatten().map(|group| group.iter().map(known).collect()).collect())
+}
+
+fn group_keys(scorer: &blake3::Hash, group: &TokenizedGroup) -> Vec<ResponseKey> {
+    response_keys(scorer, &group.prompt_ids, group.responses.iter().map(|response| response.ids.as_slice()))
 }
 
 fn other_options(folder: &Path, options: &SessionOptions) -> SessionOptions {
@@ -84,18 +188,4 @@ fn other_options(folder: &Path, options: &SessionOptions) -> SessionOptions {
         training: Training::Off,
         ..options.clone()
     }
-}
-
-/// A short hash of all safetensors files of a folder, by their bytes.
-fn weights_hash(folder: &Path) -> Result<String, TrainError> {
-    let entries = std::fs::read_dir(folder).map_err(|source| TrainError::io(folder, source))?;
-    let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
-    paths.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
-    paths.sort();
-    let mut hasher = blake3::Hasher::new();
-    for path in &paths {
-        let file = std::fs::File::open(path).map_err(|source| TrainError::io(path, source))?;
-        hasher.update_reader(file).map_err(|source| TrainError::io(path, source))?;
-    }
-    Ok(format!("blake3 {}", &hasher.finalize().to_hex()[..12]))
 }

@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use collimate_data::TextTokenizer;
 use collimate_model::{LoraConfig, LoraTargets, ModelConfig, StorageDtype, copy_side_files};
-use collimate_objective::registry;
+use collimate_objective::{Needs, registry};
 
 use crate::card::{CardInput, render_card};
 use crate::error::TrainError;
 use crate::evaluation::HeldOut;
 use crate::metrics::MetricsRow;
-use crate::prepare::{PreparedData, prepare};
+use crate::prepare::{DataRows, PreparedData};
 use crate::progress::Observer;
 use crate::recipe::Recipe;
 use crate::reference::Reference;
@@ -54,34 +54,78 @@ pub fn train(recipe: &Recipe, observer: &mut dyn Observer, resume: bool) -> Resu
     set_threads(recipe.num_threads);
     let tokenizer = TextTokenizer::from_model_dir(&model)?;
     let needs = objective.needs();
-    let data = prepare(recipe, &data_path, &tokenizer, needs.min_responses, observer)?;
-    check_responses(recipe, &data_path, &data, needs.max_responses)?;
-    let held_out = match &recipe.eval_data {
-        Some(path) => Some(prepare(recipe, path, &tokenizer, needs.min_responses, observer)?),
-        None => None,
-    };
     let options = session_options(recipe, model.clone())?;
-    let checkpoint = run::prepare_folder(recipe, resume)?;
+    let files = read_files(recipe, &data_path, needs.min_responses, observer)?;
+    let checkpoint = run::find_checkpoint(recipe, resume)?;
+    // The model is opened on this thread while another makes tokens and hashes the reference's weights.
+    let (prepared, session) = std::thread::scope(|scope| {
+        let observer = &mut *observer;
+        let preparation = scope.spawn(|| prepare_all(recipe, files, &tokenizer, &needs, &options, observer));
+        let session = open_session(&options);
+        (preparation.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), session)
+    });
+    let prepared = prepared?;
+    let out = &recipe.output_dir;
+    std::fs::create_dir_all(out).map_err(|source| TrainError::io(out, source))?;
     if resume && checkpoint.is_none() {
-        observer.note(&format!("{}: no checkpoint to resume from; starting at step 1", recipe.output_dir.display()));
+        observer.note(&format!("{}: no checkpoint to resume from; starting at step 1", out.display()));
     }
-    for note in data.notes.iter().chain(held_out.iter().flat_map(|h| &h.notes)) {
+    for note in prepared.data.notes.iter().chain(prepared.held_out.iter().flat_map(|h| &h.notes)) {
         observer.note(note);
     }
-    let mut session = open_session(&options)?;
+    let mut session = session?;
     describe_model(session.as_ref(), recipe, observer);
 
-    let held_out = held_out.map(|data| HeldOut { groups: data.groups, reference: None });
-    let mut run = Run::new(recipe, objective.as_ref(), data.groups, held_out)?;
-    if needs.reference {
-        let reference = Reference::of(recipe);
-        observer.note(&reference.describe(recipe)?);
-        run.score_reference(&reference, session.as_mut(), &options, observer)?;
+    let held_out = prepared.held_out.map(|data| HeldOut { groups: data.groups, reference: None });
+    let mut run = Run::new(recipe, objective.as_ref(), prepared.data.groups, held_out)?;
+    if let Some(reference) = prepared.reference {
+        let mut reference = reference?;
+        reference.notes().iter().for_each(|note| observer.note(note));
+        run.score_reference(&mut reference, session.as_mut(), observer)?;
     }
     let outcome = run.all_steps(session.as_mut(), checkpoint, observer)?;
     let summary = TrainSummary { seconds: begun.elapsed().as_secs_f64(), ..outcome };
     finish(recipe, session.as_ref(), &model, &summary)?;
     Ok(summary)
+}
+
+/// What a run needs beside the policy.
+struct Prepared {
+    data: PreparedData,
+    held_out: Option<PreparedData>,
+    /// None where the objective needs none. Its errors are told after those of the model that it may be.
+    reference: Option<Result<Reference, TrainError>>,
+}
+
+/// The rows of the data and, where there is one, of the evaluation file.
+fn read_files(
+    recipe: &Recipe,
+    data: &std::path::Path,
+    min_responses: usize,
+    observer: &mut dyn Observer,
+) -> Result<(DataRows, Option<DataRows>), TrainError> {
+    let rows = DataRows::read(recipe, data, min_responses, observer)?;
+    let eval = recipe.eval_data.as_deref();
+    let eval = eval.map(|path| DataRows::read(recipe, path, min_responses, observer)).transpose()?;
+    Ok((rows, eval))
+}
+
+fn prepare_all(
+    recipe: &Recipe,
+    files: (DataRows, Option<DataRows>),
+    tokenizer: &TextTokenizer,
+    needs: &Needs,
+    options: &SessionOptions,
+    observer: &mut dyn Observer,
+) -> Result<Prepared, TrainError> {
+    let (rows, eval) = files;
+    let path = rows.path().to_owned();
+    let data = rows.tokenize(recipe, tokenizer, needs.min_responses, observer)?;
+    check_responses(recipe, &path, &data, needs.max_responses)?;
+    let eval = eval.map(|rows| rows.tokenize(recipe, tokenizer, needs.min_responses, observer));
+    let held_out = eval.transpose()?;
+    let reference = needs.reference.then(|| Reference::open(recipe, options));
+    Ok(Prepared { data, held_out, reference })
 }
 
 /// Writes the final model, its tokenizer, the model card and the report.

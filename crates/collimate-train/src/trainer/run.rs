@@ -19,7 +19,7 @@ use crate::progress::Observer;
 use crate::recipe::{OnNonfinite, Recipe, StepPlan};
 use crate::reference::Reference;
 use crate::schedule::Schedule;
-use crate::session::{Session, SessionOptions};
+use crate::session::Session;
 
 /// Everything that a run reads and does not change.
 pub(super) struct Run<'a> {
@@ -33,8 +33,8 @@ pub(super) struct Run<'a> {
     schedule: Schedule,
 }
 
-/// Creates the output folder, or finds the checkpoint to go on from.
-pub(super) fn prepare_folder(recipe: &Recipe, resume: bool) -> Result<Option<(PathBuf, TrainerState)>, TrainError> {
+/// The checkpoint to go on from; without `resume` the output folder must not hold a run. Writes nothing.
+pub(super) fn find_checkpoint(recipe: &Recipe, resume: bool) -> Result<Option<(PathBuf, TrainerState)>, TrainError> {
     let out = &recipe.output_dir;
     if resume {
         let found = checkpoint::newest(out)?;
@@ -44,13 +44,11 @@ pub(super) fn prepare_folder(recipe: &Recipe, resume: bool) -> Result<Option<(Pa
             let message = "is of a run with another recipe: go on with the recipe.yaml beside it".to_owned();
             return Err(TrainError::Checkpoint { path: path.clone(), message });
         }
-        fs::create_dir_all(out).map_err(|source| TrainError::io(out, source))?;
         return Ok(found);
     }
     if out.join("metrics.jsonl").exists() || checkpoint::newest(out)?.is_some() {
         return Err(TrainError::OutputTaken { path: out.clone() });
     }
-    fs::create_dir_all(out).map_err(|source| TrainError::io(out, source))?;
     Ok(None)
 }
 
@@ -63,6 +61,7 @@ fn recipe_fingerprint(recipe: &Recipe) -> String {
         save_steps: neutral.save_steps,
         save_total_limit: neutral.save_total_limit,
         num_threads: neutral.num_threads,
+        reference_cache: neutral.reference_cache,
         ..recipe.clone()
     };
     let yaml = core.resolved_yaml().unwrap_or_default();
@@ -84,14 +83,13 @@ impl<'a> Run<'a> {
     /// Scores, with the policy as it starts, every group that the run will visit.
     pub(super) fn score_reference(
         &mut self,
-        reference: &Reference,
+        reference: &mut Reference,
         session: &mut dyn Session,
-        options: &SessionOptions,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let packs = self.packs_to_score();
         let groups: Vec<Vec<_>> = packs.iter().map(|pack| pack.iter().map(|&i| &self.groups[i]).collect()).collect();
-        let logps = reference.logps(session, self.recipe, options, &groups, observer)?;
+        let logps = reference.logps(session, &groups, observer)?;
         let mut all = vec![Vec::new(); self.groups.len()];
         for (&index, logps) in packs.iter().flatten().zip(logps) {
             // The first pack that a group is in counts.
@@ -103,7 +101,7 @@ impl<'a> Run<'a> {
         if let Some(held_out) = &mut self.held_out {
             let groups: Vec<_> = held_out.groups.iter().collect();
             let packs = in_packs(&groups, self.recipe.per_device_eval_batch_size);
-            held_out.reference = Some(reference.logps(session, self.recipe, options, &packs, observer)?);
+            held_out.reference = Some(reference.logps(session, &packs, observer)?);
         }
         Ok(())
     }

@@ -1,0 +1,77 @@
+//! Under which key a log-prob is kept: everything that its number depends on, and nothing else.
+
+use blake3::{Hash, Hasher};
+
+/// Version of the store's files and keys.
+const FORMAT_VERSION: u32 = 1;
+
+/// Version of the arithmetic that log-probs are computed by.
+///
+/// Raise it with every change after which a log-prob differs by more than rounding, so that no number of before is
+/// found again.
+pub(super) const KERNEL_VERSION: u32 = 1;
+
+/// The type that models compute in.
+pub(super) const COMPUTE_DTYPE: &str = "float32";
+
+/// What computes log-probs; two that differ in any field never find each other's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Scorer<'a> {
+    /// Hash of the model's weights and configuration.
+    pub(super) model: Hash,
+    /// Hash of the adapter's matrices and settings.
+    pub(super) adapter: Option<Hash>,
+    /// Type that is computed in.
+    pub(super) dtype: &'a str,
+    /// Backend's name.
+    pub(super) backend: &'a str,
+    /// Whether a prompt is computed once for its responses.
+    pub(super) share_prompt: bool,
+    /// [`KERNEL_VERSION`].
+    pub(super) kernel_version: u32,
+}
+
+impl Scorer<'_> {
+    /// A hash of all fields.
+    pub(super) fn id(&self) -> Hash {
+        let mut hasher = Hasher::new_derive_key("collimate reference log-probs: scorer");
+        hasher.update(&FORMAT_VERSION.to_le_bytes()).update(&self.kernel_version.to_le_bytes());
+        hasher.update(self.model.as_bytes());
+        // A flag before what may be absent and a length before text, so that no two scorers give the same bytes.
+        hasher.update(&[u8::from(self.adapter.is_some()), u8::from(self.share_prompt)]);
+        hasher.update(self.adapter.as_ref().map_or(&[], |adapter| adapter.as_bytes().as_slice()));
+        for text in [self.dtype, self.backend] {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
+        hasher.finalize()
+    }
+}
+
+/// One response after its prompt, as a scorer reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ResponseKey(pub(super) [u8; 16]);
+
+/// The keys of responses, [K], to one prompt.
+pub(super) fn response_keys<'a>(
+    scorer: &Hash,
+    prompt_ids: &[u32],
+    responses: impl Iterator<Item = &'a [u32]>,
+) -> Vec<ResponseKey> {
+    let mut prompt = Hasher::new_keyed(scorer.as_bytes());
+    update(&mut prompt, prompt_ids);
+    let key = |response_ids: &[u32]| {
+        let mut hasher = prompt.clone();
+        update(&mut hasher, response_ids);
+        let mut key = [0; 16];
+        hasher.finalize_xof().fill(&mut key);
+        ResponseKey(key)
+    };
+    responses.map(key).collect()
+}
+
+/// The number of ids and then the ids, so that where a prompt ends is part of the key.
+fn update(hasher: &mut Hasher, ids: &[u32]) {
+    hasher.update(&(ids.len() as u64).to_le_bytes());
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    hasher.update(&bytes);
+}

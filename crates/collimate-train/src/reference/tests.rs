@@ -1,0 +1,302 @@
+//! What finds a number in the cache, and what must never find it.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use blake3::Hash;
+use collimate_data::TokenizedResponse;
+use collimate_model::{HostTensor, StorageDtype, write_safetensors};
+use rstest::rstest;
+use tempfile::TempDir;
+
+use super::*;
+use crate::progress::Silent;
+
+/// A scorer that hashes of one byte stand for.
+fn scorer(model: u8, adapter: Option<u8>) -> Scorer<'static> {
+    let hash = |byte: u8| Hash::from_bytes([byte; 32]);
+    Scorer {
+        model: hash(model),
+        adapter: adapter.map(hash),
+        dtype: "float32",
+        backend: "flex",
+        share_prompt: true,
+        kernel_version: KERNEL_VERSION,
+    }
+}
+
+fn group(line: usize, prompt_ids: &[u32], responses: &[&[u32]]) -> TokenizedGroup {
+    let response = |ids: &&[u32]| TokenizedResponse { ids: ids.to_vec(), reward: 0.0, num_cut: 0 };
+    TokenizedGroup {
+        index: line - 1,
+        line,
+        prompt_ids: prompt_ids.to_vec(),
+        num_prompt_cut: 0,
+        responses: responses.iter().map(response).collect(),
+    }
+}
+
+/// Four groups of two responses, all different.
+fn groups() -> Vec<TokenizedGroup> {
+    let group = |i: u32| group(i as usize + 1, &[i, 7, 8], &[&[10 + i, 2], &[20 + i, 21, 2]]);
+    (0..4).map(group).collect()
+}
+
+/// A number that depends on all tokens of prompt and response, and on `model`.
+fn made_up_logp(model: f64, prompt_ids: &[u32], response_ids: &[u32]) -> f64 {
+    let sum = |ids: &[u32]| ids.iter().enumerate().map(|(i, id)| (i + 1) as f64 * f64::from(*id)).sum::<f64>();
+    -model - sum(prompt_ids) / 64.0 - sum(response_ids) / 1024.0
+}
+
+/// Resolves packs against the cache in `folder`; the log-probs and how many packs were scored.
+fn run(folder: &Path, scorer: &Scorer<'_>, model: f64, packs: &[Vec<&TokenizedGroup>]) -> (Logps, usize) {
+    let id = scorer.id();
+    let (mut store, note) = LogpStore::open(folder, id);
+    assert_eq!(note, None);
+    let mut num_scored = 0;
+    let score = &mut |pack: &[&TokenizedGroup], _: &mut dyn Observer| {
+        num_scored += 1;
+        let logps = |g: &&TokenizedGroup| {
+            g.responses.iter().map(|r| made_up_logp(model, &g.prompt_ids, &r.ids)).collect::<Vec<f64>>()
+        };
+        Ok(pack.iter().map(logps).collect())
+    };
+    let logps = resolve(&mut store, &id, packs, score, &mut Silent).expect("log-probs");
+    (logps, num_scored)
+}
+
+#[test]
+fn a_subset_in_another_order_and_other_packs_is_found_whole() {
+    let folder = TempDir::new().expect("a folder");
+    let groups = groups();
+    let packs = vec![vec![&groups[0], &groups[1]], vec![&groups[2], &groups[3]]];
+    let (cold, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &packs);
+    assert_eq!(num_scored, 2);
+    let (warm, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &[vec![&groups[3], &groups[0], &groups[2]]]);
+    assert_eq!(num_scored, 0);
+    assert_eq!(warm, [cold[3].clone(), cold[0].clone(), cold[2].clone()]);
+}
+
+#[test]
+fn only_packs_with_something_new_are_scored() {
+    let folder = TempDir::new().expect("a folder");
+    let groups = groups();
+    run(folder.path(), &scorer(1, None), 1.0, &[vec![&groups[0]], vec![&groups[1]]]);
+    let packs = [vec![&groups[0], &groups[1]], vec![&groups[1], &groups[2]], vec![&groups[3]], vec![&groups[3]]];
+    let (logps, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &packs);
+    assert_eq!(num_scored, 2, "the first pack is known, and the last when the one before it was scored");
+    let (cold, _) = run(TempDir::new().expect("a folder").path(), &scorer(1, None), 1.0, &packs);
+    assert_eq!(logps, cold);
+}
+
+#[rstest]
+#[case::model(scorer(2, None))]
+#[case::adapter(scorer(1, Some(3)))]
+#[case::dtype(Scorer { dtype: "bfloat16", ..scorer(1, None) })]
+#[case::backend(Scorer { backend: "cuda", ..scorer(1, None) })]
+#[case::prompts(Scorer { share_prompt: false, ..scorer(1, None) })]
+#[case::kernels(Scorer { kernel_version: KERNEL_VERSION + 1, ..scorer(1, None) })]
+fn another_scorer_finds_nothing(#[case] other: Scorer<'static>) {
+    let folder = TempDir::new().expect("a folder");
+    let groups = groups();
+    let packs = [groups.iter().collect::<Vec<_>>()];
+    let (first, _) = run(folder.path(), &scorer(1, None), 1.0, &packs);
+    let (second, num_scored) = run(folder.path(), &other, 2.0, &packs);
+    assert_eq!(num_scored, 1);
+    assert!(first.iter().flatten().zip(second.iter().flatten()).all(|(a, b)| a - b == 1.0));
+
+    // Not even from a file that was moved to its name: records are of their scorer.
+    let file = |scorer: &Scorer<'_>| folder.path().join(format!("{}.logps", &scorer.id().to_hex()[..32]));
+    fs::copy(file(&scorer(1, None)), file(&other)).expect("a copy");
+    let (store, note) = LogpStore::open(folder.path(), other.id());
+    assert!(note.is_some_and(|note| note.contains("damaged")));
+    let found = groups.iter().flat_map(|g| group_keys(&scorer(1, None).id(), g)).filter_map(|key| store.get(key));
+    assert_eq!(found.count(), 0);
+}
+
+#[test]
+fn adapters_differ_from_each_other_and_from_none() {
+    let scorers = [scorer(1, None), scorer(1, Some(1)), scorer(1, Some(2)), scorer(2, Some(1))];
+    assert_eq!(scorers.iter().map(Scorer::id).collect::<HashSet<_>>().len(), 4);
+}
+
+/// Another template changes the prompt's tokens or the response's end, truncation the prompt's start or the response's end.
+#[rstest]
+#[case::same(&[1, 2, 3], &[4, 5, 6], true)]
+#[case::template_prompt(&[9, 1, 2, 3], &[4, 5, 6], false)]
+#[case::template_end(&[1, 2, 3], &[4, 5, 7], false)]
+#[case::truncated_prompt(&[2, 3], &[4, 5, 6], false)]
+#[case::truncated_response(&[1, 2, 3], &[4, 5], false)]
+#[case::boundary(&[1, 2, 3, 4], &[5, 6], false)]
+fn other_tokens_find_nothing(#[case] prompt: &[u32], #[case] response: &[u32], #[case] found: bool) {
+    let folder = TempDir::new().expect("a folder");
+    let (first, second) = (group(1, &[1, 2, 3], &[&[4, 5, 6]]), group(1, prompt, &[response]));
+    run(folder.path(), &scorer(1, None), 1.0, &[vec![&first]]);
+    let (_, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &[vec![&second]]);
+    assert_eq!(num_scored == 0, found);
+}
+
+/// Bytes of the one file of a cache after all groups were scored into it.
+fn filled(folder: &Path) -> (std::path::PathBuf, Vec<u8>) {
+    let groups = groups();
+    run(folder, &scorer(1, None), 1.0, &[groups.iter().collect()]);
+    let entries: Vec<_> = fs::read_dir(folder).expect("a folder").collect();
+    assert_eq!(entries.len(), 1);
+    let path = entries[0].as_ref().expect("an entry").path();
+    let bytes = fs::read(&path).expect("a file");
+    assert_eq!(bytes.len(), 4 * 2 * 32);
+    (path, bytes)
+}
+
+#[rstest]
+#[case::key(3, 1)]
+#[case::logp(32 + 20, 1)]
+#[case::checksum(32 * 7 + 31, 1)]
+#[case::every_record(0, 8)]
+fn a_flipped_bit_is_computed_again_and_not_believed(#[case] at: usize, #[case] times: usize) {
+    let folder = TempDir::new().expect("a folder");
+    let (path, sound) = filled(folder.path());
+    let mut bytes = sound.clone();
+    (0..times).for_each(|i| bytes[at + 32 * i] ^= 0x10);
+    fs::write(&path, &bytes).expect("a file");
+
+    let (store, note) = LogpStore::open(folder.path(), scorer(1, None).id());
+    assert!(note.is_some_and(|note| note.contains("damaged")));
+    let (groups, id) = (groups(), scorer(1, None).id());
+    let known = |group: &TokenizedGroup| group_keys(&id, group).into_iter().filter(|key| store.get(*key).is_some());
+    assert_eq!(groups.iter().flat_map(known).count(), 8 - times);
+    let (logps, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &[groups.iter().collect()]);
+    assert_eq!(num_scored, 1);
+    assert_eq!(logps[3][1], made_up_logp(1.0, &[3, 7, 8], &[23, 21, 2]));
+    // Whole again, in some order.
+    let records = |bytes: &[u8]| bytes.chunks(32).map(<[u8]>::to_vec).collect::<HashSet<_>>();
+    assert_eq!(records(&fs::read(&path).expect("a file")), records(&sound));
+}
+
+#[rstest]
+fn a_torn_tail_is_cut_off(#[values(1, 31, 33)] lost: usize) {
+    let folder = TempDir::new().expect("a folder");
+    let (path, bytes) = filled(folder.path());
+    fs::write(&path, &bytes[..bytes.len() - lost]).expect("a file");
+    let (_, note) = LogpStore::open(folder.path(), scorer(1, None).id());
+    assert!(note.is_some_and(|note| note.contains("damaged")));
+    assert_eq!(fs::read(&path).expect("a file"), &bytes[..bytes.len() - lost.div_ceil(32) * 32]);
+    assert_eq!(LogpStore::open(folder.path(), scorer(1, None).id()).1, None);
+}
+
+#[test]
+fn a_tail_torn_while_the_store_is_open_is_overwritten() {
+    let folder = TempDir::new().expect("a folder");
+    let (path, bytes) = filled(folder.path());
+    let (mut store, _) = LogpStore::open(folder.path(), scorer(1, None).id());
+    fs::write(&path, [&bytes[..], &[1, 2, 3]].concat()).expect("a file");
+    assert_eq!(store.insert([(ResponseKey([9; 16]), -1.5)].into_iter()), None);
+    assert_eq!(fs::read(&path).expect("a file").len(), bytes.len() + 32);
+    assert_eq!(LogpStore::open(folder.path(), scorer(1, None).id()).0.get(ResponseKey([9; 16])), Some(-1.5));
+}
+
+#[test]
+fn without_a_folder_to_write_to_the_run_goes_on_with_one_note() {
+    let folder = TempDir::new().expect("a folder");
+    let taken = folder.path().join("file");
+    fs::write(&taken, "not a folder").expect("a file");
+    let (mut store, note) = LogpStore::open(&taken, scorer(1, None).id());
+    assert!(note.is_some_and(|note| note.contains("for this run only")));
+    assert_eq!(store.insert([(ResponseKey([1; 16]), -1.0)].into_iter()), None);
+    assert_eq!(store.get(ResponseKey([1; 16])), Some(-1.0));
+}
+
+#[test]
+fn a_folder_lost_in_the_middle_of_a_run_is_told_of_once() {
+    let folder = TempDir::new().expect("a folder");
+    let (mut store, _) = LogpStore::open(&folder.path().join("cache"), scorer(1, None).id());
+    fs::remove_dir(folder.path().join("cache")).expect("a removed folder");
+    let mut insert = |key: u8| store.insert([(ResponseKey([key; 16]), -1.0)].into_iter());
+    assert!(insert(1).is_some_and(|note| note.contains("for this run only")));
+    assert_eq!(insert(2), None);
+    assert_eq!([1, 2].map(|key| store.get(ResponseKey([key; 16]))), [Some(-1.0); 2]);
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_not_kept() {
+    let folder = TempDir::new().expect("a folder");
+    let (mut store, _) = LogpStore::open(folder.path(), scorer(1, None).id());
+    store.insert([(ResponseKey([1; 16]), f64::NAN), (ResponseKey([2; 16]), -2.0)].into_iter());
+    let (store, note) = LogpStore::open(folder.path(), scorer(1, None).id());
+    assert_eq!(note, None);
+    assert_eq!([1, 2].map(|key| store.get(ResponseKey([key; 16]))), [None, Some(-2.0)]);
+}
+
+#[test]
+fn writers_at_the_same_time_lose_and_break_nothing() {
+    let folder = TempDir::new().expect("a folder");
+    let id = scorer(1, None).id();
+    let (writers, appends, records) = (4_u8, 50_u8, 3_u8);
+    std::thread::scope(|scope| {
+        for writer in 0..writers {
+            let (mut store, _) = LogpStore::open(folder.path(), id);
+            scope.spawn(move || {
+                for number in 0..appends {
+                    let logps = (0..records).map(|i| (many_key(writer, number, i), -f64::from(number)));
+                    assert_eq!(store.insert(logps), None);
+                }
+            });
+        }
+    });
+    let (store, note) = LogpStore::open(folder.path(), id);
+    assert_eq!(note, None);
+    for (writer, number) in (0..writers).flat_map(|writer| (0..appends).map(move |number| (writer, number))) {
+        for i in 0..records {
+            assert_eq!(store.get(many_key(writer, number, i)), Some(-f64::from(number)));
+        }
+    }
+}
+
+fn many_key(writer: u8, number: u8, i: u8) -> ResponseKey {
+    let mut key = [0; 16];
+    key[..3].copy_from_slice(&[writer, number, i]);
+    ResponseKey(key)
+}
+
+/// A model's or an adapter's folder with one small tensor.
+fn weights(folder: &Path, file: &str, value: f32) {
+    let tensors = [("w".to_owned(), HostTensor::new([2], vec![1.0, value]))];
+    write_safetensors(&folder.join(file), tensors, StorageDtype::F32).expect("weights");
+}
+
+fn model_hash(value: f32, config: &str) -> Hash {
+    let folder = TempDir::new().expect("a folder");
+    weights(folder.path(), "model.safetensors", value);
+    fs::write(folder.path().join("config.json"), config).expect("a file");
+    Identity::of_model(folder.path()).expect("a model").hash
+}
+
+fn adapter_hash(value: f32, config: &str) -> Hash {
+    let folder = TempDir::new().expect("a folder");
+    weights(folder.path(), "adapter_model.safetensors", value);
+    fs::write(folder.path().join("adapter_config.json"), config).expect("a file");
+    Identity::of_adapter(folder.path()).expect("an adapter").hash
+}
+
+#[test]
+fn a_model_is_its_weights_and_what_its_configuration_says_of_numbers() {
+    let model = model_hash(2.0, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5, "torch_dtype": "float32"}"#);
+    let moved = r#"{"torch_dtype": "bfloat16", "transformers_version": "5", "rms_norm_eps": 1e-5, "rope_theta": 1e4}"#;
+    assert_eq!(model, model_hash(2.0, moved));
+    assert_ne!(model, model_hash(2.0, r#"{"rope_theta": 1e5, "rms_norm_eps": 1e-5}"#));
+    assert_ne!(model, model_hash(2.0, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5, "unheard_of": 1}"#));
+    // The next number in float32: one bit of one byte.
+    let other = f32::from_bits(2.0_f32.to_bits() + 1);
+    assert_ne!(model, model_hash(other, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5}"#));
+}
+
+#[test]
+fn an_adapter_is_its_matrices_and_its_scale() {
+    let adapter =
+        adapter_hash(2.0, r#"{"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "base_model_name_or_path": "a"}"#);
+    assert_eq!(adapter, adapter_hash(2.0, r#"{"base_model_name_or_path": "b", "lora_alpha": 16, "r": 8}"#));
+    assert_ne!(adapter, adapter_hash(2.0, r#"{"r": 8, "lora_alpha": 32}"#));
+    assert_ne!(adapter, adapter_hash(2.0, r#"{"r": 8, "lora_alpha": 16, "use_rslora": true}"#));
+    assert_ne!(adapter, adapter_hash(2.5, r#"{"r": 8, "lora_alpha": 16}"#));
+}
