@@ -65,9 +65,12 @@ impl Folder {
     }
 }
 
-/// Runs `collimate` with these arguments.
+/// Runs `collimate` with these arguments. Training leaves the user's cache alone unless they name a cache.
 pub(crate) fn collimate<S: AsRef<str>>(args: &[S]) -> Outcome {
-    let args = std::iter::once("collimate").chain(args.iter().map(AsRef::as_ref));
+    let own_cache = args.iter().any(|arg| arg.as_ref().starts_with("reference_cache="));
+    let trains = args.first().is_some_and(|verb| verb.as_ref() == "train");
+    let no_cache: &[&str] = if trains && !own_cache { &["--set", "reference_cache=false"] } else { &[] };
+    let args = std::iter::once("collimate").chain(args.iter().map(AsRef::as_ref)).chain(no_cache.iter().copied());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let code = collimate::run_from(args, &mut out, &mut err);
     let text = |bytes| String::from_utf8(bytes).expect("text");

@@ -7,6 +7,7 @@ mod harness;
 mod malformed;
 mod quickstart;
 mod real_data;
+mod reference_cache;
 mod resume;
 mod small_model;
 mod tolerances;

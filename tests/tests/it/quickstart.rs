@@ -13,7 +13,9 @@ fn accuracy(results: &Value, name: &str, when: &str) -> f64 {
 fn the_quickstart_samples_scores_aligns_and_measures(#[values("nca", "dpo", "sft")] objective: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("run");
-    let settings = [("objective", objective), ("output_dir", out.to_str().expect("a name")), ("num_train_epochs", "1")];
+    let out_dir = out.to_str().expect("a name");
+    let settings =
+        [("objective", objective), ("output_dir", out_dir), ("num_train_epochs", "1"), ("reference_cache", "false")];
     let settings: Vec<_> = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let recipe = pipeline::recipe(&settings).expect("a recipe");
     let size = QuickstartSize { num_problems: 32, num_held_out: 24 };
