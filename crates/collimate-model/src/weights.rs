@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
@@ -157,7 +159,8 @@ impl WeightFiles {
         Ok(WeightCheck { num_tensors: expected.len(), num_ignored: extra.len() })
     }
 
-    /// Reads one tensor; bfloat16 and float16 become float32 without loss.
+    /// Reads one tensor; bfloat16 and float16 become float32 without loss. The mapped bytes are let go of again, so that
+    /// only the tensor stays in memory.
     ///
     /// # Errors
     /// [`ModelError`] where there is no such tensor or its type is not one of F32, BF16, F16.
@@ -171,6 +174,7 @@ impl WeightFiles {
             Dtype::BF16 => bytes.as_chunks().0.iter().map(|word| bf16::from_le_bytes(*word).to_f32()).collect(),
             _ => bytes.as_chunks().0.iter().map(|word| f16::from_le_bytes(*word).to_f32()).collect(),
         };
+        file.release(start, end);
         Ok(HostTensor { shape: info.shape.clone(), data })
     }
 
@@ -235,6 +239,18 @@ impl MappedFile {
         }
         let (data_start, header) = header(&bytes).map_err(bad)?;
         Ok(Self { path: path.to_owned(), bytes, data_start, header })
+    }
+
+    /// Lets go of mapped pages of the data; who reads them again gets them from the file again.
+    fn release(&self, start: usize, end: usize) {
+        // SAFETY: the mapping is read-only and of a file, so dropped pages come back with the file's bytes.
+        #[cfg(unix)]
+        #[allow(unsafe_code)]
+        let _ = unsafe {
+            self.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, self.data_start + start, end - start)
+        };
+        #[cfg(not(unix))]
+        let _ = (start, end);
     }
 }
 

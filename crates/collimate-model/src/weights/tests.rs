@@ -50,6 +50,32 @@ fn what_is_written_is_read_again(#[case] dtype: StorageDtype) {
     assert_eq!(names, ["model.safetensors"], "no temporary file is left");
 }
 
+/// Kilobytes of a mapped file that are in memory, by the kernel's account.
+#[cfg(target_os = "linux")]
+fn resident_kilobytes(path: &Path) -> usize {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let (_, mapping) = maps.split_once(path.to_str().unwrap()).expect("the file is mapped");
+    let line = mapping.lines().find(|line| line.starts_with("Rss:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_read_leaves_memory_and_can_be_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    // Not at the borders of pages; 4 MiB and some.
+    let large = HostTensor::new([1 << 20, 1], (0..1 << 20).map(|i| i as f32).collect());
+    let tensors = vec![("a".to_owned(), HostTensor::new([3], vec![1.0, 2.0, 3.0])), ("b".to_owned(), large)];
+    write_safetensors(&path, tensors.clone(), StorageDtype::F32).unwrap();
+    let weights = WeightFiles::open(dir.path()).unwrap();
+    for (name, tensor) in tensors.iter().chain(&tensors) {
+        assert_eq!(&weights.read(name).unwrap(), tensor);
+        let resident = resident_kilobytes(&path);
+        assert!(resident < 1024, "{resident} kB of 4 MiB are still in memory after reading {name}");
+    }
+}
+
 #[test]
 fn written_files_are_as_the_format_wants_them() {
     let dir = tempfile::tempdir().unwrap();
