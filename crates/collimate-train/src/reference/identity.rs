@@ -1,5 +1,7 @@
 //! Hashes of models and adapters by what their folders hold.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use blake3::{Hash, Hasher};
@@ -7,6 +9,9 @@ use collimate_model::WeightFiles;
 use serde_json::Value;
 
 use crate::error::TrainError;
+
+/// How much of a file is read and hashed at once.
+const PIECE_BYTES: usize = 16 << 20;
 
 /// Settings of `config.json` that change no log-prob; all others count.
 const IDLE_MODEL_SETTINGS: &[&str] = &[
@@ -59,10 +64,8 @@ impl Identity {
     ) -> Result<Self, TrainError> {
         let mut hasher = Hasher::new();
         for path in weights {
-            // Mapped and hashed on all cores: some GB/s a core once the file is in memory.
-            let mut file = Hasher::new();
-            file.update_mmap_rayon(path).map_err(|source| TrainError::io(path, source))?;
-            hasher.update(file.finalize().as_bytes());
+            let hash = hash_file(path).map_err(|source| TrainError::io(path, source))?;
+            hasher.update(hash.as_bytes());
         }
         hasher.update(canonical_settings(&folder.join(settings), idle)?.as_bytes());
         Ok(Self { folder: folder.to_owned(), hash: hasher.finalize() })
@@ -74,11 +77,22 @@ impl Identity {
     }
 }
 
+/// Read piece by piece, so that the file is never in memory beside the model, and hashed on all cores.
+fn hash_file(path: &Path) -> io::Result<Hash> {
+    let (mut file, mut hasher) = (File::open(path)?, Hasher::new());
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    while (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece)? > 0 {
+        hasher.update_rayon(&piece);
+        piece.clear();
+    }
+    Ok(hasher.finalize())
+}
+
 /// The settings without those that are idle, with keys in order and without spaces.
 fn canonical_settings(path: &Path, idle: &[&str]) -> Result<String, TrainError> {
     let text = std::fs::read(path).map_err(|source| TrainError::io(path, source))?;
     let mut settings: Value =
-        serde_json::from_slice(&text).map_err(|error| TrainError::io(path, std::io::Error::other(error)))?;
+        serde_json::from_slice(&text).map_err(|error| TrainError::io(path, io::Error::other(error)))?;
     if let Some(settings) = settings.as_object_mut() {
         settings.retain(|key, _| !idle.contains(&key.as_str()));
     }
