@@ -125,6 +125,37 @@ fn unusable_groups_are_errors_or_counted(#[case] group: PromptGroup, #[case] exp
     assert_eq!((kept.len(), counts.groups, counts.num_skipped()), (1, 1, 1));
 }
 
+/// More groups than are tokenized together; those at `empty` have an empty response.
+fn many(empty: &[usize]) -> Vec<PromptGroup> {
+    let group = |i: usize| {
+        let second = if empty.contains(&i) { "" } else { "c" };
+        PromptGroup { index: i, line: i + 1, ..text(&"a".repeat(1 + i % 3), &["b", second]) }
+    };
+    (0..2 * GROUPS_AT_ONCE + 3).map(group).collect()
+}
+
+#[rstest]
+#[case(&[5, 3], 3)]
+#[case(&[2 * GROUPS_AT_ONCE + 1, GROUPS_AT_ONCE], GROUPS_AT_ONCE)]
+#[case(&[GROUPS_AT_ONCE, GROUPS_AT_ONCE - 1], GROUPS_AT_ONCE - 1)]
+fn the_first_bad_row_of_the_file_is_named(#[case] empty: &[usize], #[case] first: usize) {
+    let error = tokenize_all(&many(empty), &tokenizer(""), &TokenizeOptions::default()).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("line {}: ", first + 1)), "{error}");
+}
+
+#[test]
+fn many_groups_keep_their_order_and_all_are_told_of() {
+    let (groups, mut done) = (many(&[7, GROUPS_AT_ONCE]), Vec::new());
+    let options = TokenizeOptions { skip_unusable: true, ..TokenizeOptions::default() };
+    let (kept, counts) = tokenize_all_with(&groups, &tokenizer(""), &options, &mut |n| done.push(n)).unwrap();
+    assert_eq!(done, [GROUPS_AT_ONCE, GROUPS_AT_ONCE, 3]);
+    assert_eq!((kept.len(), counts.num_skipped()), (groups.len() - 2, 2));
+    let expected: Vec<_> = (0..groups.len()).filter(|i| ![7, GROUPS_AT_ONCE].contains(i)).collect();
+    assert_eq!(kept.iter().map(|group| group.index).collect::<Vec<_>>(), expected);
+    // BOS and one to three letters.
+    assert!(kept.iter().all(|group| group.prompt_ids.len() == 2 + group.index % 3));
+}
+
 #[test]
 fn a_conversation_that_the_template_refuses_is_unusable() {
     let tokenizer = tokenizer("{{ raise_exception('no users') }}");
