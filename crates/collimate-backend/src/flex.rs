@@ -1,8 +1,12 @@
-//! burn's pure-Rust CPU backend.
+//! burn's pure-Rust CPU backend, with Collimate's CPU kernels for what a decoder does.
 
-use burn_flex::FlexDevice;
+use burn::tensor::{Tensor, TensorData, TensorPrimitive};
+use burn_flex::{Flex, FlexDevice, FlexTensor};
+use collimate_kernels as kernels;
+use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, TargetLogp};
 
 use crate::DeviceInfo;
+use crate::ops::{AttentionPlan, AttentionSaved, Factor, FusedOps, Gradient, Rotary};
 
 pub(crate) fn device() -> FlexDevice {
     FlexDevice
@@ -23,4 +27,200 @@ fn total_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+type Matrix = Tensor<Flex, 2>;
+
+/// The tensor's numbers in memory, by rows; copied only where it is a view.
+fn rows_of(tensor: &Matrix) -> FlexTensor {
+    owned(tensor.clone())
+}
+
+/// The same, for writing: the tensor's own memory where nobody else holds it.
+fn owned(tensor: Matrix) -> FlexTensor {
+    let primitive = tensor.into_primitive().tensor();
+    let contiguous = primitive.to_contiguous();
+    drop(primitive);
+    contiguous
+}
+
+fn matrix(values: Vec<f32>, shape: [usize; 2]) -> Matrix {
+    wrap(FlexTensor::from_data(TensorData::new(values, shape)))
+}
+
+fn wrap(tensor: FlexTensor) -> Matrix {
+    Tensor::from_primitive(TensorPrimitive::Float(tensor))
+}
+
+/// Changes a tensor's numbers in place.
+fn change(tensor: Matrix, f: impl FnOnce(&mut [f32])) -> Matrix {
+    let mut tensor = owned(tensor);
+    f(tensor.storage_mut());
+    wrap(tensor)
+}
+
+/// Changes the numbers of a gradient in place, from zero where there is none yet.
+fn add_to(gradient: &mut Gradient<Flex>, shape: [usize; 2], f: impl FnOnce(&mut [f32])) {
+    let held = gradient.take().unwrap_or_else(|| matrix(vec![0.0; shape[0] * shape[1]], shape));
+    *gradient = Some(change(held, f));
+}
+
+fn factor<'a>(data: &'a FlexTensor, of: &Factor<'_, Flex>) -> kernels::Matrix<'a> {
+    let [rows, columns] = of.dims();
+    kernels::Matrix { data: data.storage(), rows, columns, transposed: of.transposed }
+}
+
+impl FusedOps for Flex {
+    const ATTENDS_OVER_SEGMENTS: bool = true;
+
+    fn multiply(onto: Option<Matrix>, alpha: f32, a: Factor<'_, Self>, b: Factor<'_, Self>) -> Matrix {
+        let (a_data, b_data) = (rows_of(a.matrix), rows_of(b.matrix));
+        let (left, right) = (factor(&a_data, &a), factor(&b_data, &b));
+        match onto {
+            Some(onto) => change(onto, |out| kernels::multiply(out, true, alpha, left, right)),
+            None => {
+                let shape = [left.rows, right.columns];
+                let mut out = vec![0.0; shape[0] * shape[1]];
+                kernels::multiply(&mut out, false, alpha, left, right);
+                matrix(out, shape)
+            }
+        }
+    }
+
+    fn add(x: Matrix, y: &Matrix) -> Matrix {
+        let y = rows_of(y);
+        change(x, |x| kernels::add_scaled(x, 1.0, y.storage()))
+    }
+
+    fn add_rows(x: Matrix, rows: &[u32], values: &Matrix) -> Matrix {
+        let (values, width) = (rows_of(values), x.dims()[1]);
+        change(x, |x| kernels::add_rows(x, width, rows, values.storage()))
+    }
+
+    fn rms_norm(x: &Matrix, weight: &Matrix, eps: f64) -> Matrix {
+        let (shape, x, weight) = (x.dims(), rows_of(x), rows_of(weight));
+        let mut out = vec![0.0; shape[0] * shape[1]];
+        kernels::rms_norm(x.storage(), weight.storage(), eps as f32, &mut out);
+        matrix(out, shape)
+    }
+
+    fn rms_norm_backward(
+        x: &Matrix,
+        weight: &Matrix,
+        eps: f64,
+        d_out: Matrix,
+        d_weight: Option<&mut Gradient<Self>>,
+    ) -> Matrix {
+        let (shape, x, weight) = (weight.dims(), rows_of(x), rows_of(weight));
+        let (x, weight, eps) = (x.storage(), weight.storage(), eps as f32);
+        change(d_out, |d| match d_weight {
+            Some(gradient) => {
+                add_to(gradient, shape, |d_weight| kernels::rms_norm_backward(x, weight, eps, d, Some(d_weight)));
+            }
+            None => kernels::rms_norm_backward(x, weight, eps, d, None),
+        })
+    }
+
+    fn rotate(x: Matrix, rotary: &Rotary<Self>, inverse: bool) -> Matrix {
+        let head_dim = 2 * rotary.cos.dims()[1];
+        let (cos, sin) = (rows_of(&rotary.cos), rows_of(&rotary.sin));
+        change(x, |x| kernels::rotate(x, cos.storage(), sin.storage(), head_dim, inverse))
+    }
+
+    fn gated(activation: GateActivation, gate: &Matrix, up: &Matrix) -> Matrix {
+        let (shape, gate, up) = (gate.dims(), rows_of(gate), rows_of(up));
+        let mut out = vec![0.0; shape[0] * shape[1]];
+        kernels::gated(activation, gate.storage(), up.storage(), &mut out);
+        matrix(out, shape)
+    }
+
+    fn gated_backward(activation: GateActivation, gate: Matrix, up: Matrix, d_out: &Matrix) -> (Matrix, Matrix) {
+        let (mut gate, mut up, d_out) = (owned(gate), owned(up), rows_of(d_out));
+        kernels::gated_backward(activation, gate.storage_mut(), up.storage_mut(), d_out.storage());
+        (wrap(gate), wrap(up))
+    }
+
+    fn dropout(x: Matrix, rows: &[DropoutRows], probability: f64) -> Matrix {
+        let width = x.dims()[1];
+        change(x, |x| kernels::dropout(x, width, rows, probability))
+    }
+
+    fn packed_attention(
+        shape: &AttentionShape,
+        plan: &AttentionPlan<Self>,
+        q: &Matrix,
+        k: &Matrix,
+        v: &Matrix,
+    ) -> (Matrix, Matrix) {
+        let rows = q.dims()[0];
+        let (q, k, v) = (rows_of(q), rows_of(k), rows_of(v));
+        let mut out = vec![0.0; rows * shape.heads * shape.head_dim];
+        let mut lse = vec![0.0; rows * shape.heads];
+        kernels::attention(shape, &plan.segments, q.storage(), k.storage(), v.storage(), &mut out, &mut lse);
+        (matrix(out, [rows, shape.heads * shape.head_dim]), matrix(lse, [rows, shape.heads]))
+    }
+
+    fn packed_attention_backward(
+        shape: &AttentionShape,
+        plan: &AttentionPlan<Self>,
+        saved: AttentionSaved<'_, Self>,
+        d_out: &Matrix,
+    ) -> [Matrix; 3] {
+        let shapes = [saved.q.dims(), saved.k.dims(), saved.v.dims()];
+        let [mut d_q, mut d_k, mut d_v] = shapes.map(|[rows, columns]| vec![0.0; rows * columns]);
+        let [q, k, v, out, lse] = [saved.q, saved.k, saved.v, saved.out, saved.lse].map(rows_of);
+        let held = kernels::AttentionSaved {
+            q: q.storage(),
+            k: k.storage(),
+            v: v.storage(),
+            out: out.storage(),
+            lse: lse.storage(),
+        };
+        let d_out = rows_of(d_out);
+        kernels::attention_backward(shape, &plan.segments, held, d_out.storage(), &mut d_q, &mut d_k, &mut d_v);
+        [matrix(d_q, shapes[0]), matrix(d_k, shapes[1]), matrix(d_v, shapes[2])]
+    }
+
+    fn target_logps(hidden: &Matrix, weight: &Matrix, targets: &[u32]) -> Vec<TargetLogp> {
+        let (width, hidden, weight) = (hidden.dims()[1], rows_of(hidden), rows_of(weight));
+        kernels::target_logps(hidden.storage(), weight.storage(), width, targets, None)
+    }
+
+    fn target_logps_backward(
+        hidden: &Matrix,
+        weight: &Matrix,
+        targets: &[u32],
+        forward: &[TargetLogp],
+        coefficients: &[f32],
+        d_weight: Option<&mut Gradient<Self>>,
+    ) -> Matrix {
+        let (shape, weight_shape) = (hidden.dims(), weight.dims());
+        let (hidden, weight) = (rows_of(hidden), rows_of(weight));
+        let (hidden, weight) = (hidden.storage::<f32>(), weight.storage::<f32>());
+        let mut d_hidden = vec![0.0; shape[0] * shape[1]];
+        let mut backward = |d_weight: Option<&mut [f32]>| {
+            let d = &mut d_hidden;
+            kernels::target_logps_backward(hidden, weight, shape[1], targets, None, forward, coefficients, d, d_weight);
+        };
+        match d_weight {
+            Some(gradient) => add_to(gradient, weight_shape, |d| backward(Some(d))),
+            None => backward(None),
+        }
+        matrix(d_hidden, shape)
+    }
+
+    fn adamw(
+        parameter: Matrix,
+        gradient: &Matrix,
+        (m, v): (Matrix, Matrix),
+        step: &AdamwStep,
+    ) -> (Matrix, (Matrix, Matrix)) {
+        let (mut p, mut m, mut v, g) = (owned(parameter), owned(m), owned(v), rows_of(gradient));
+        kernels::adamw(p.storage_mut(), g.storage(), m.storage_mut(), v.storage_mut(), step);
+        (wrap(p), (wrap(m), wrap(v)))
+    }
+
+    fn sum_of_squares(x: &Matrix) -> f64 {
+        kernels::sum_of_squares(rows_of(x).storage())
+    }
 }

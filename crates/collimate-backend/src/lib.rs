@@ -1,13 +1,18 @@
 //! Compute backends behind one seam.
 //!
-//! Code that is generic over burn's [`Backend`] implements [`BackendJob`]; [`dispatch`] runs it on the backend that the
+//! Code that is generic over [`FusedOps`], a burn backend with the operations of a decoder, implements [`BackendJob`]; [`dispatch`] runs it on the backend that the
 //! user named. This crate alone knows which backends are compiled in: it holds the only feature gates per backend.
 //!
 //! Knows nothing of models or objectives.
 
 mod flex;
+mod ops;
+pub mod plain;
 
-use burn::tensor::backend::Backend;
+pub use ops::{
+    AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient,
+    Rotary, Segment, TargetLogp,
+};
 
 /// Work that runs on whichever backend the user chose.
 pub trait BackendJob {
@@ -15,7 +20,7 @@ pub trait BackendJob {
     type Output;
 
     /// Does the work on `device` of backend `B`.
-    fn run<B: Backend>(self, device: B::Device) -> Self::Output;
+    fn run<B: FusedOps>(self, device: B::Device) -> Self::Output;
 }
 
 /// One device of a backend.
@@ -112,7 +117,7 @@ mod tests {
     impl BackendJob for Sum {
         type Output = f32;
 
-        fn run<B: Backend>(self, device: B::Device) -> f32 {
+        fn run<B: FusedOps>(self, device: B::Device) -> f32 {
             let x = burn::tensor::Tensor::<B, 1>::from_data([1.0f32, 2.0, 4.0], &device);
             x.sum().into_data().convert::<f32>().to_vec().expect("one float")[0]
         }

@@ -11,6 +11,8 @@ pub struct PackedResponse {
     pub prompt: Range<usize>,
     /// Its own tokens, as a range of the batch.
     pub tokens: Range<usize>,
+    /// Its number in its group, from 0.
+    pub number: usize,
 }
 
 /// A pack of groups: prompt, then its responses, then the next group; no padding.
@@ -27,6 +29,8 @@ pub struct GroupBatch {
     pub positions: Vec<u32>,
     /// The responses of each group, B lists of K.
     pub groups: Vec<Vec<PackedResponse>>,
+    /// Each group's place in the data, [B].
+    pub indices: Vec<usize>,
     /// The tokens of each group as a range of the batch, [B].
     pub spans: Vec<Range<usize>>,
 }
@@ -34,34 +38,37 @@ pub struct GroupBatch {
 impl GroupBatch {
     /// Packs groups with the prompt of each stored once.
     pub fn shared<'a>(groups: impl IntoIterator<Item = &'a TokenizedGroup>) -> Self {
-        let mut batch = Self::empty();
-        for group in groups {
-            let start = batch.tokens.len();
-            let prompt = batch.push(&group.prompt_ids, 0);
-            let responses = group.responses.iter().map(|response| PackedResponse {
-                prompt: prompt.clone(),
-                tokens: batch.push(&response.ids, group.prompt_ids.len()),
-            });
-            let responses = responses.collect();
-            batch.groups.push(responses);
-            batch.spans.push(start..batch.tokens.len());
-        }
-        batch
+        Self::parts(groups.into_iter().map(|group| (group, 0..group.responses.len())), true)
     }
 
     /// Packs each response with a copy of its prompt, as K separate sequences: the plain path, for comparison.
     pub fn separate<'a>(groups: impl IntoIterator<Item = &'a TokenizedGroup>) -> Self {
+        Self::parts(groups.into_iter().map(|group| (group, 0..group.responses.len())), false)
+    }
+
+    /// Packs some responses of each group, given by their range; with the prompt stored once for them, or for each.
+    pub fn parts<'a>(parts: impl IntoIterator<Item = (&'a TokenizedGroup, Range<usize>)>, share_prompt: bool) -> Self {
         let mut batch = Self::empty();
-        for group in groups {
-            let mut responses = Vec::with_capacity(group.responses.len());
-            for response in &group.responses {
-                let start = batch.tokens.len();
-                let prompt = batch.push(&group.prompt_ids, 0);
-                let tokens = batch.push(&response.ids, group.prompt_ids.len());
-                responses.push(PackedResponse { prompt, tokens });
+        for (group, numbers) in parts {
+            let mut start = batch.tokens.len();
+            let mut prompt = start..start;
+            let mut responses = Vec::with_capacity(numbers.len());
+            for number in numbers {
+                if responses.is_empty() || !share_prompt {
+                    start = batch.tokens.len();
+                    prompt = batch.push(&group.prompt_ids, 0);
+                }
+                let tokens = batch.push(&group.responses[number].ids, group.prompt_ids.len());
+                responses.push(PackedResponse { prompt: prompt.clone(), tokens, number });
+                if !share_prompt {
+                    batch.spans.push(start..batch.tokens.len());
+                }
+            }
+            if share_prompt && !responses.is_empty() {
                 batch.spans.push(start..batch.tokens.len());
             }
             batch.groups.push(responses);
+            batch.indices.push(group.index);
         }
         batch
     }
@@ -92,7 +99,7 @@ impl GroupBatch {
     }
 
     fn empty() -> Self {
-        Self { tokens: Vec::new(), positions: Vec::new(), groups: Vec::new(), spans: Vec::new() }
+        Self { tokens: Vec::new(), positions: Vec::new(), groups: Vec::new(), indices: Vec::new(), spans: Vec::new() }
     }
 
     fn push(&mut self, ids: &[u32], first_position: usize) -> Range<usize> {
@@ -124,8 +131,16 @@ mod tests {
         let batch = GroupBatch::shared([&group()]);
         assert_eq!(batch.tokens, [10, 11, 12, 20, 2, 30, 31, 2]);
         assert_eq!(batch.positions, [0, 1, 2, 3, 4, 3, 4, 5]);
-        assert_eq!(batch.groups[0][1], PackedResponse { prompt: 0..3, tokens: 5..8 });
+        assert_eq!(batch.groups[0][1], PackedResponse { prompt: 0..3, tokens: 5..8, number: 1 });
         assert_eq!(batch.spans, std::slice::from_ref(&(0..8)));
+    }
+
+    #[test]
+    fn a_part_of_a_group_holds_its_prompt_and_those_responses() {
+        let batch = GroupBatch::parts([(&group(), 1..2)], true);
+        assert_eq!(batch.tokens, [10, 11, 12, 30, 31, 2]);
+        assert_eq!(batch.groups[0], [PackedResponse { prompt: 0..3, tokens: 3..6, number: 1 }]);
+        assert_eq!(batch.spans, std::slice::from_ref(&(0..6)));
     }
 
     #[test]
@@ -133,6 +148,6 @@ mod tests {
         let batch = GroupBatch::separate([&group()]);
         assert_eq!(batch.tokens, [10, 11, 12, 20, 2, 10, 11, 12, 30, 31, 2]);
         assert_eq!(batch.spans, [0..5, 5..11]);
-        assert_eq!(batch.groups[0][1], PackedResponse { prompt: 5..8, tokens: 8..11 });
+        assert_eq!(batch.groups[0][1], PackedResponse { prompt: 5..8, tokens: 8..11, number: 1 });
     }
 }

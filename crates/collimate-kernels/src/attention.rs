@@ -1,6 +1,19 @@
-//! Grouped-query attention of prompts and their responses.
+//! Grouped-query attention of prompts and their responses, in blocks: scores are never held whole.
+//!
+//! The query heads of one key-value head stand below each other in a tile, so that one product serves all of them. How a
+//! segment is divided into blocks depends on its own lengths only, and so do the bits of its results.
+#![allow(unsafe_code)] // tasks write rows and heads of one matrix that are disjoint, which slices cannot say
+
+mod backward;
+mod blocks;
+mod forward;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
+
+pub use backward::attention_backward;
+pub use forward::attention;
 
 /// Rows of a pack that attend together: a prompt, or one response with the prompt that it answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,24 +41,6 @@ pub struct AttentionShape {
     pub softcap: Option<f32>,
 }
 
-/// Attention of every segment.
-///
-/// # Shapes
-/// `q` and `out` are [N, H · head_dim], `k` and `v` [N, H_kv · head_dim], `lse` [N, H]: the log-sum-exp of each row's
-/// scores, which [`attention_backward`] reads. Every row of the pack is in exactly one segment's `rows`.
-pub fn attention(
-    shape: &AttentionShape,
-    segments: &[Segment],
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    out: &mut [f32],
-    lse: &mut [f32],
-) {
-    let _ = (shape, segments, q, k, v, out, lse);
-    unimplemented!()
-}
-
 /// What [`attention_backward`] reads, shapes as in [`attention`].
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionSaved<'a> {
@@ -61,16 +56,58 @@ pub struct AttentionSaved<'a> {
     pub lse: &'a [f32],
 }
 
-/// Gradients of queries, keys and values; all three are overwritten.
-pub fn attention_backward(
-    shape: &AttentionShape,
-    segments: &[Segment],
-    saved: AttentionSaved<'_>,
-    d_out: &[f32],
-    d_q: &mut [f32],
-    d_k: &mut [f32],
-    d_v: &mut [f32],
-) {
-    let _ = (shape, segments, saved, d_out, d_q, d_k, d_v);
-    unimplemented!()
+impl AttentionShape {
+    /// Query heads of one key-value head.
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Numbers of a row of queries.
+    fn query_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Numbers of a row of keys or values.
+    fn key_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+}
+
+/// Panics unless segments lie in the pack and no row is in two of them, which is what makes tasks disjoint.
+fn check_segments(segments: &[Segment], rows: usize) {
+    let mut seen = vec![false; rows];
+    for segment in segments {
+        assert!(segment.context.end <= rows && segment.rows.end <= rows, "a segment outside of the pack");
+        for row in segment.rows.clone() {
+            assert!(!std::mem::replace(&mut seen[row], true), "row {row} is in two segments");
+        }
+    }
+}
+
+/// A matrix that tasks write to at places of their own.
+#[derive(Clone, Copy)]
+struct Shared {
+    data: *mut f32,
+    len: usize,
+}
+
+// SAFETY: every user of `Shared::row` promises that no place is written by two tasks.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new(data: &mut [f32]) -> Self {
+        Self { data: data.as_mut_ptr(), len: data.len() }
+    }
+
+    /// The numbers `start..start + len`.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes them meanwhile.
+    unsafe fn part<'a>(self, start: usize, len: usize) -> &'a mut [f32] {
+        assert!(start + len <= self.len, "a part outside of the matrix");
+        // SAFETY: inside of the matrix by the assert, and nobody else's by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }
+    }
 }

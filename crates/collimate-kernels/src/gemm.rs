@@ -1,4 +1,7 @@
 //! Matrix products, by the crate `gemm`.
+#![allow(unsafe_code)] // the crate's entry point takes pointers and strides
+
+use gemm::Parallelism;
 
 /// A matrix to be read, [rows, columns], stored by rows; `transposed` reads the stored [columns, rows] the other way.
 #[derive(Debug, Clone, Copy)]
@@ -13,8 +16,220 @@ pub struct Matrix<'a> {
     pub transposed: bool,
 }
 
+impl<'a> Matrix<'a> {
+    /// A matrix stored by rows.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { data, rows, columns, transposed: false }
+    }
+
+    /// The transpose of a matrix stored by rows as [columns, rows].
+    pub fn transpose_of(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { data, rows, columns, transposed: true }
+    }
+}
+
+/// A matrix to be read with strides of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// Rows that begin `stride` numbers apart.
+    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        Self { data, rows, columns, row_stride: stride, column_stride: 1 }
+    }
+
+    pub(crate) fn transpose(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Whether every index is inside of the data.
+    fn is_sound(&self) -> bool {
+        let empty = self.rows == 0 || self.columns == 0;
+        empty || (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride < self.data.len()
+    }
+}
+
+impl<'a> From<Matrix<'a>> for View<'a> {
+    fn from(matrix: Matrix<'a>) -> Self {
+        match matrix.transposed {
+            false => View::new(matrix.data, matrix.rows, matrix.columns, matrix.columns),
+            true => View::new(matrix.data, matrix.columns, matrix.rows, matrix.rows).transpose(),
+        }
+    }
+}
+
+/// Multiplications below which a product is not worth another thread.
+const SMALL: usize = 1 << 16;
+
+/// Inner sizes up to this the crate never divides.
+const PART: usize = 512;
+
 /// `out = keep·out + alpha · a · b` with keep 1 or 0; `out` is [a.rows, b.columns] by rows. On all of rayon's threads.
+///
+/// A row of `out` has the same bits whatever other rows `a` has, and whatever the number of threads.
+///
+/// # Panics
+/// The sizes do not fit each other or the slices.
 pub fn multiply(out: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_>, b: Matrix<'_>) {
-    let _ = (out, accumulate, alpha, a, b);
-    unimplemented!()
+    assert_eq!(out.len(), a.rows * b.columns, "the product's size");
+    let parallel = a.rows * a.columns * b.columns > SMALL;
+    product(out, accumulate, alpha, a.into(), b.into(), parallel);
+}
+
+/// [`multiply`] on this thread alone, for use inside of a parallel kernel.
+pub(crate) fn multiply_here<'a>(
+    out: &mut [f32],
+    accumulate: bool,
+    alpha: f32,
+    a: impl Into<View<'a>>,
+    b: impl Into<View<'a>>,
+) {
+    product(out, accumulate, alpha, a.into(), b.into(), false);
+}
+
+fn product(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'_>, parallel: bool) {
+    assert_eq!(a.columns, b.rows, "the inner sizes of a product");
+    assert!(a.is_sound() && b.is_sound(), "a factor's size");
+    if a.rows == 0 || b.columns == 0 {
+        return;
+    }
+    if a.rows == 1 {
+        return one_row(out, accumulate, alpha, a, b, parallel);
+    }
+    assert!(out.len() >= a.rows * b.columns, "the product's size");
+    let parallelism = if parallel { Parallelism::Rayon(0) } else { Parallelism::None };
+    // The crate divides the inner size in one way for outputs of at most 64 by 64 and in another for larger ones; parts
+    // that it does not divide further make the sums of a row the same in both.
+    let inner = a.columns;
+    let part = if b.columns <= 64 && inner > PART { inner.div_ceil(inner.div_ceil(PART)) } else { inner.max(1) };
+    for start in (0..inner.max(1)).step_by(part) {
+        // SAFETY: the asserts above bound every index that the sizes and strides reach; `out` is borrowed alone.
+        unsafe {
+            gemm::gemm(
+                a.rows,
+                b.columns,
+                part.min(inner - start),
+                out.as_mut_ptr(),
+                1,
+                b.columns as isize,
+                accumulate || start > 0,
+                a.data.as_ptr().wrapping_add(start * a.column_stride),
+                a.column_stride as isize,
+                a.row_stride as isize,
+                b.data.as_ptr().wrapping_add(start * b.row_stride),
+                b.column_stride as isize,
+                b.row_stride as isize,
+                1.0,
+                alpha,
+                false,
+                false,
+                false,
+                parallelism,
+            );
+        }
+    }
+}
+
+/// One row alone would go another way in the crate and sum in another order, so it gets a second of zeros.
+fn one_row(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'_>, parallel: bool) {
+    let columns = b.columns;
+    let (mut data, mut rows) = (vec![0.0; 2 * a.columns], vec![0.0; 2 * columns]);
+    data.iter_mut()
+        .zip(a.data.iter().step_by(a.column_stride.max(1)))
+        .take(a.columns)
+        .for_each(|(to, &from)| *to = from);
+    rows[..columns].copy_from_slice(&out[..columns]);
+    product(&mut rows, accumulate, alpha, View::new(&data, 2, a.columns, a.columns), b, parallel);
+    out[..columns].copy_from_slice(&rows[..columns]);
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::{in_threads, numbers};
+
+    #[rstest]
+    fn products_are_those_of_float64(
+        #[values(0, 1, 2, 3, 17, 64)] m: usize,
+        #[values(1, 5, 33)] n: usize,
+        #[values(0, 1, 2, 3, 70)] k: usize,
+        #[values(false, true)] a_transposed: bool,
+        #[values(false, true)] b_transposed: bool,
+    ) {
+        let (a, b, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
+        let a = Matrix { data: &a, rows: m, columns: k, transposed: a_transposed };
+        let b = Matrix { data: &b, rows: k, columns: n, transposed: b_transposed };
+        let at = |matrix: &Matrix<'_>, i: usize, j: usize| {
+            f64::from(if matrix.transposed {
+                matrix.data[j * matrix.rows + i]
+            } else {
+                matrix.data[i * matrix.columns + j]
+            })
+        };
+        for accumulate in [false, true] {
+            let mut out = start.clone();
+            multiply(&mut out, accumulate, 0.5, a, b);
+            for i in 0..m {
+                for j in 0..n {
+                    let kept = if accumulate { f64::from(start[i * n + j]) } else { 0.0 };
+                    let expected = kept + 0.5 * (0..k).map(|l| at(&a, i, l) * at(&b, l, j)).sum::<f64>();
+                    assert!((f64::from(out[i * n + j]) - expected).abs() < 1e-5, "{i}, {j}: {expected}");
+                }
+            }
+        }
+    }
+
+    #[rstest]
+    #[case(576, 192, false)]
+    #[case(576, 1536, true)]
+    #[case(1536, 576, false)]
+    #[case(576, 16, false)]
+    #[case(16, 576, false)]
+    #[case(16, 576, true)]
+    #[case(40, 3, false)]
+    fn a_row_does_not_depend_on_the_others(#[case] k: usize, #[case] n: usize, #[case] b_transposed: bool) {
+        let rows = 131;
+        let (a, b, start) = (numbers(rows * k, 1), numbers(k * n, 2), numbers(rows * n, 3));
+        let b = Matrix { data: &b, rows: k, columns: n, transposed: b_transposed };
+        for accumulate in [false, true] {
+            let part = |from: usize, to: usize| {
+                let mut out = start[from * n..to * n].to_vec();
+                multiply(&mut out, accumulate, 1.0, Matrix::new(&a[from * k..to * k], to - from, k), b);
+                out
+            };
+            let all = part(0, rows);
+            for (from, to) in [(0, 1), (7, 8), (0, 2), (5, 8), (3, 70), (64, 131), (130, 131)] {
+                assert!(part(from, to) == all[from * n..to * n], "rows {from}..{to} of {k} by {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn threads_change_nothing() {
+        let (m, n, k) = (200, 300, 257);
+        let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+        let product = || {
+            let mut out = vec![0.0; m * n];
+            multiply(&mut out, false, 1.0, Matrix::transpose_of(&a, m, k), Matrix::new(&b, k, n));
+            out
+        };
+        let alone = in_threads(1, product);
+        for threads in [2, 3, 8] {
+            assert!(in_threads(threads, product) == alone, "{threads} threads");
+        }
+    }
 }

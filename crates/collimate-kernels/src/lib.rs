@@ -8,16 +8,20 @@
 
 mod adamw;
 mod attention;
+mod dropout;
 mod gated;
 mod gemm;
 mod norm;
 mod rotary;
 mod simd;
 mod target_logps;
+#[cfg(test)]
+mod testing;
 mod vector;
 
 pub use adamw::{AdamwStep, adamw};
 pub use attention::{AttentionSaved, AttentionShape, Segment, attention, attention_backward};
+pub use dropout::{DropoutRows, dropout, dropout_mask};
 pub use gated::{GateActivation, gated, gated_backward};
 pub use gemm::{Matrix, multiply};
 pub use norm::{rms_norm, rms_norm_backward};

@@ -1,19 +1,68 @@
 //! Sums over whole tensors.
 
+use rayon::prelude::*;
+
+use crate::simd::{dispatch, sum_map};
+
+/// Numbers of a task; sums are split there whatever the number of threads.
+pub(crate) const CHUNK: usize = 1 << 14;
+
 /// `y += factor · x`, both [n].
 pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
-    let _ = (y, factor, x);
-    unimplemented!()
+    assert_eq!(y.len(), x.len(), "both sides of a sum");
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
+        dispatch(
+            #[inline(always)]
+            || y.iter_mut().zip(x).for_each(|(y, &x)| *y = factor.mul_add(x, *y)),
+        );
+    });
 }
 
 /// Adds row m of `values` [M, width] to row `rows[m]` of `out` [_, width]; rows may repeat.
 pub fn add_rows(out: &mut [f32], width: usize, rows: &[u32], values: &[f32]) {
-    let _ = (out, width, rows, values);
-    unimplemented!()
+    assert_eq!(values.len(), rows.len() * width, "a row of values for each row");
+    for (&row, values) in rows.iter().zip(values.chunks_exact(width.max(1))) {
+        let out = &mut out[row as usize * width..(row as usize + 1) * width];
+        out.iter_mut().zip(values).for_each(|(out, &value)| *out += value);
+    }
 }
 
 /// Sum of squares, in float64 from float32 partial sums.
 pub fn sum_of_squares(x: &[f32]) -> f64 {
-    let _ = x;
-    unimplemented!()
+    let parts: Vec<f64> = x
+        .par_chunks(CHUNK)
+        .map(|chunk| {
+            dispatch(
+                #[inline(always)]
+                || chunk.chunks(512).map(|part| f64::from(sum_map(part, |x| x * x))).sum::<f64>(),
+            )
+        })
+        .collect();
+    parts.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, in_threads, numbers};
+
+    #[test]
+    fn sums_are_those_of_float64_whatever_the_threads() {
+        let (x, y) = (numbers(100_003, 1), numbers(100_003, 2));
+        let expected: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        let found = sum_of_squares(&x);
+        assert!((found - expected).abs() < 1e-6 * expected, "{found} against {expected}");
+        assert_eq!(in_threads(1, || sum_of_squares(&x)), in_threads(3, || sum_of_squares(&x)));
+        let mut sum = y.clone();
+        add_scaled(&mut sum, 0.5, &x);
+        let expected: Vec<f64> = y.iter().zip(&x).map(|(&y, &x)| f64::from(y) + 0.5 * f64::from(x)).collect();
+        assert_close(&sum, &expected, 1e-7);
+    }
+
+    #[test]
+    fn rows_that_repeat_are_added_each_time() {
+        let mut out = vec![1.0; 6];
+        add_rows(&mut out, 2, &[2, 0, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(out, [1.0 + 3.0, 1.0 + 4.0, 1.0, 1.0, 1.0 + 1.0 + 5.0, 1.0 + 2.0 + 6.0]);
+    }
 }

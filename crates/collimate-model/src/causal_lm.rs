@@ -1,18 +1,16 @@
 //! A decoder with its parameters on one device: log-probs of responses out, coefficients in.
 
-use burn::backend::Autodiff;
-use burn::backend::autodiff::grads::Gradients;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use collimate_backend::{Factor, FusedOps, Gradient, TargetLogp};
 use collimate_data::GroupBatch;
 
 use crate::config::{ModelConfig, RopeScaling};
-use crate::decoder::Decoder;
 use crate::dropout::{Dropout, DropoutKey};
+use crate::engine::{Activations, Engine, Gradients, PackInputs};
 use crate::error::ModelError;
 use crate::layout::{Layout, ParameterInfo};
-use crate::logprob::{Head, Targets};
-use crate::pack::Pack;
+use crate::logprob::Targets;
 use crate::peft::LoraConfig;
 use crate::rope::Rope;
 use crate::weights::HostTensor;
@@ -33,9 +31,10 @@ pub enum Trainable {
 
 /// A decoder and its parameters.
 ///
-/// Parameters live on the plain backend; gradients are tracked for the time of one [`CausalLm::forward`].
+/// No graph is recorded: [`CausalLm::forward`] keeps what its way back reads, and [`CausalLm::backward`] adds each
+/// gradient to where it is held.
 #[derive(Debug)]
-pub struct CausalLm<B: Backend> {
+pub struct CausalLm<B: FusedOps> {
     pub(crate) config: ModelConfig,
     pub(crate) layout: Layout,
     pub(crate) params: Vec<Tensor<B, 2>>,
@@ -43,35 +42,44 @@ pub struct CausalLm<B: Backend> {
     pub(crate) device: B::Device,
     lora: Option<LoraConfig>,
     trainable: Vec<bool>,
-    gradients: Vec<Option<Tensor<B, 2>>>,
+    gradients: Vec<Gradient<B>>,
 }
 
 /// A forward pass that waits for its coefficients.
-pub struct Tape<B: Backend> {
+pub struct Tape<B: FusedOps> {
+    pack: PackInputs<B>,
     targets: Targets,
-    /// Final hidden states, [N, D].
-    hidden: Tensor<B, 2>,
-    state: TapeState<B>,
     dropout: Option<Dropout>,
+    /// The input of every block, [N, D].
+    inputs: Vec<Tensor<B, 2>>,
+    /// What each block kept; the others run again on the way back.
+    kept: Vec<Option<Activations<B>>>,
+    head: HeadTape<B>,
 }
 
-enum TapeState<B: Backend> {
-    /// The whole graph is kept.
-    Graph { params: Vec<Tensor<Autodiff<B>, 2>>, hidden: Tensor<Autodiff<B>, 2> },
-    /// Only the inputs of every block are kept; each block is computed again on the way back.
-    Inputs { batch: GroupBatch, inputs: Vec<Tensor<B, 2>> },
+/// The rows that predict a response's tokens, before and after the final norm, [M, D], and their log-probs.
+struct HeadTape<B: FusedOps> {
+    rows: Tensor<B, 2>,
+    normed: Tensor<B, 2>,
+    logps: Vec<TargetLogp>,
 }
 
 /// How a training forward pass is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForwardOptions {
-    /// Keep only the inputs of blocks and compute each block again in backward.
-    pub recompute: bool,
+    /// How many blocks, counted from the last, keep all that their way back reads; of the others only the input is kept,
+    /// and they run again. The results are the same to the last bit.
+    pub kept_blocks: usize,
     /// The draws of LoRA dropout; `None` leaves dropout out.
     pub dropout: Option<DropoutKey>,
 }
 
-impl<B: Backend> CausalLm<B> {
+impl ForwardOptions {
+    /// Everything kept, no dropout.
+    pub const PLAIN: Self = Self { kept_blocks: usize::MAX, dropout: None };
+}
+
+impl<B: FusedOps> CausalLm<B> {
     /// Builds a model from host tensors.
     ///
     /// `read` gives each parameter by its file name in its file's shape; it is called once for each, so that no more
@@ -125,6 +133,12 @@ impl<B: Backend> CausalLm<B> {
         &self.params[index]
     }
 
+    /// Takes one parameter out, to change it in place; [`CausalLm::set_parameter`] must bring it back.
+    pub fn take_parameter(&mut self, index: usize) -> Tensor<B, 2> {
+        let empty = Tensor::empty([0, 0], &self.device);
+        std::mem::replace(&mut self.params[index], empty)
+    }
+
     /// Replaces one parameter; the shape must be the same.
     pub fn set_parameter(&mut self, index: usize, value: Tensor<B, 2>) {
         self.params[index] = value;
@@ -150,21 +164,27 @@ impl<B: Backend> CausalLm<B> {
 
     /// Scores every response of a batch: log-probs of its tokens in nats.
     ///
-    /// `adapters` false leaves the adapter out, which gives the reference of a LoRA run on the same weights.
+    /// `adapters` false leaves the adapter out, which gives the reference of a LoRA run on the same weights. With the
+    /// key of a training step the adapter's inputs are dropped as [`CausalLm::forward`] drops them.
     ///
     /// # Errors
     /// A token outside the vocabulary, or positions that the model cannot have.
-    pub fn score(&self, batch: &GroupBatch, adapters: bool) -> Result<TokenLogps, ModelError> {
+    pub fn score(
+        &self,
+        batch: &GroupBatch,
+        adapters: bool,
+        dropout: Option<DropoutKey>,
+    ) -> Result<TokenLogps, ModelError> {
         self.check(batch)?;
-        let decoder = self.decoder(&self.params, adapters, None);
-        let pack = self.pack::<B>(batch);
-        let mut x = decoder.embed(pack.tokens.clone());
+        let dropout = self.dropout(dropout, batch);
+        let engine = self.engine(adapters, dropout.as_ref());
+        let pack = self.pack(batch);
+        let mut x = engine.embed(pack.tokens.clone());
         for layer in 0..self.config.num_hidden_layers {
-            x = decoder.block(layer, x, &pack);
+            x = engine.block(layer, &x, &pack).0;
         }
         let targets = Targets::new(batch);
-        let logps = self.head().logps(&decoder.final_norm(x), &targets);
-        Ok(targets.nest(&logps))
+        Ok(targets.nest(&self.head_forward(&engine, &x, &targets).logps))
     }
 
     /// A forward pass of training: log-probs now, gradients when [`CausalLm::backward`] brings the coefficients.
@@ -173,55 +193,98 @@ impl<B: Backend> CausalLm<B> {
     /// As [`CausalLm::score`].
     pub fn forward(&self, batch: &GroupBatch, options: ForwardOptions) -> Result<(TokenLogps, Tape<B>), ModelError> {
         self.check(batch)?;
-        let dropout = self.dropout(options.dropout);
-        let (hidden, state) = if options.recompute {
-            self.forward_saving_inputs(batch, dropout.as_ref())
-        } else {
-            self.forward_keeping_graph(batch, dropout.as_ref())
-        };
+        let dropout = self.dropout(options.dropout, batch);
+        let engine = self.engine(true, dropout.as_ref());
+        let pack = self.pack(batch);
+        let num_blocks = self.config.num_hidden_layers;
+        let (mut inputs, mut kept) = (Vec::with_capacity(num_blocks), Vec::with_capacity(num_blocks));
+        let mut x = engine.embed(pack.tokens.clone());
+        for layer in 0..num_blocks {
+            let (y, activations) = engine.block(layer, &x, &pack);
+            inputs.push(std::mem::replace(&mut x, y));
+            kept.push((num_blocks - layer <= options.kept_blocks).then_some(activations));
+        }
         let targets = Targets::new(batch);
-        let logps = self.head().logps(&hidden, &targets);
-        Ok((targets.nest(&logps), Tape { targets, hidden, state, dropout }))
+        let head = self.head_forward(&engine, &x, &targets);
+        let logps = targets.nest(&head.logps);
+        Ok((logps, Tape { pack, targets, dropout, inputs, kept, head }))
     }
 
     /// Adds the gradient of `Σ c · logp(response)` over the tape's responses to the gradients held here.
     ///
     /// `coefficients` are by group and response, the c_k of the objective.
     pub fn backward(&mut self, tape: Tape<B>, coefficients: &[Vec<f64>]) {
-        let spread = tape.targets.spread(coefficients);
-        let head_id = self.layout.head.unwrap_or(self.layout.embedding);
-        let head = self.head().backward(&tape.hidden, &tape.targets, &spread, self.trainable[head_id]);
-        if let Some(gradient) = head.weight {
-            self.accumulate(head_id, gradient);
+        let Tape { pack, targets, dropout, mut inputs, mut kept, head } = tape;
+        let mut held = std::mem::take(&mut self.gradients);
+        let mut gradients = Gradients { trainable: &self.trainable, held: &mut held };
+        let engine = self.engine(true, dropout.as_ref());
+        let mut dy = self.head_backward(&engine, (head, &targets), coefficients, pack.tokens.dims()[0], &mut gradients);
+        let trains_embedding = self.trainable[self.layout.embedding];
+        let last_wanted = (0..inputs.len()).find(|&layer| gradients.trains(&self.layout.layers[layer]));
+        let lowest = if trains_embedding { 0 } else { last_wanted.unwrap_or(inputs.len()) };
+        for layer in (lowest..inputs.len()).rev() {
+            let (Some(x), Some(activations)) = (inputs.pop(), kept.pop()) else { break };
+            let activations = activations.unwrap_or_else(|| engine.block(layer, &x, &pack).1);
+            let wants_input = layer > lowest || trains_embedding;
+            let saved = (&x, activations);
+            let Some(dx) = engine.block_backward(layer, saved, dy, &pack, wants_input, &mut gradients) else {
+                self.gradients = held;
+                return;
+            };
+            dy = dx;
         }
-        match tape.state {
-            TapeState::Graph { params, hidden } => {
-                let grads = (hidden * Tensor::from_inner(head.hidden)).sum().backward();
-                self.accumulate_tracked(&params, &grads);
-            }
-            TapeState::Inputs { batch, inputs } => {
-                self.backward_by_blocks(&batch, inputs, head.hidden, tape.dropout.as_ref());
-            }
+        if let Some(gradient) = gradients.of(self.layout.embedding) {
+            let zero = || self.params[self.layout.embedding].zeros_like();
+            let tokens: Vec<u32> = pack.tokens.into_data().iter::<i64>().map(|token| token as u32).collect();
+            *gradient = Some(B::add_rows(gradient.take().unwrap_or_else(zero), &tokens, &dy));
         }
+        self.gradients = held;
     }
 
-    pub(crate) fn head(&self) -> Head<B> {
-        Head::new(self.params[self.layout.head.unwrap_or(self.layout.embedding)].clone())
+    /// Logits of some final hidden states, [S, D] → [S, V].
+    pub(crate) fn logits(&self, hidden: &Tensor<B, 2>) -> Tensor<B, 2> {
+        B::multiply(None, 1.0, Factor::of(hidden), Factor::transpose_of(&self.params[self.head_id()]))
     }
 
-    pub(crate) fn decoder<'a, A: Backend>(
-        &'a self,
-        params: &'a [Tensor<A, 2>],
-        adapters: bool,
-        dropout: Option<&'a Dropout>,
-    ) -> Decoder<'a, A> {
+    pub(crate) fn engine<'a>(&'a self, adapters: bool, dropout: Option<&'a Dropout>) -> Engine<'a, B> {
         let adapter_scale = self.lora.as_ref().filter(|_| adapters).map(LoraConfig::scale);
-        Decoder { config: &self.config, layout: &self.layout, params, adapter_scale, dropout }
+        Engine { config: &self.config, layout: &self.layout, params: &self.params, adapter_scale, dropout }
     }
 
-    pub(crate) fn pack<A: Backend<Device = B::Device>>(&self, batch: &GroupBatch) -> Pack<A> {
-        let heads = self.config.num_attention_heads;
-        Pack::new(batch, &self.rope, &self.config.layer_windows, heads, &self.device)
+    pub(crate) fn pack(&self, batch: &GroupBatch) -> PackInputs<B> {
+        PackInputs::new(batch, &self.config, &self.rope, &self.device)
+    }
+
+    fn head_id(&self) -> usize {
+        self.layout.head.unwrap_or(self.layout.embedding)
+    }
+
+    fn head_forward(&self, engine: &Engine<'_, B>, x: &Tensor<B, 2>, targets: &Targets) -> HeadTape<B> {
+        let rows: Vec<i32> = targets.rows.iter().map(|&row| row as i32).collect();
+        let rows = Tensor::from_data(TensorData::new(rows, [targets.rows.len()]), &self.device);
+        let rows = x.clone().select(0, rows);
+        let normed = engine.final_norm(&rows);
+        let logps = B::target_logps(&normed, &self.params[self.head_id()], &targets.tokens);
+        HeadTape { rows, normed, logps }
+    }
+
+    /// The gradient of the last block's output, [N, D].
+    fn head_backward(
+        &self,
+        engine: &Engine<'_, B>,
+        (head, targets): (HeadTape<B>, &Targets),
+        coefficients: &[Vec<f64>],
+        num_rows: usize,
+        gradients: &mut Gradients<'_, B>,
+    ) -> Tensor<B, 2> {
+        let spread = targets.spread(coefficients);
+        let id = self.head_id();
+        let (weight, d_weight) = (&self.params[id], gradients.of(id));
+        let HeadTape { rows, normed, logps } = head;
+        let d_normed = B::target_logps_backward(&normed, weight, &targets.tokens, &logps, &spread, d_weight);
+        let d_rows = engine.norm_backward(&rows, self.layout.final_norm, d_normed, gradients);
+        let zeros = Tensor::zeros([num_rows, self.config.hidden_size], &self.device);
+        B::add_rows(zeros, &targets.rows, &d_rows)
     }
 
     pub(crate) fn check(&self, batch: &GroupBatch) -> Result<(), ModelError> {
@@ -236,90 +299,9 @@ impl<B: Backend> CausalLm<B> {
         Ok(())
     }
 
-    fn dropout(&self, key: Option<DropoutKey>) -> Option<Dropout> {
+    fn dropout(&self, key: Option<DropoutKey>, batch: &GroupBatch) -> Option<Dropout> {
         let probability = self.lora.as_ref().map_or(0.0, |lora| lora.dropout);
-        key.filter(|_| probability > 0.0).map(|key| Dropout { probability, key })
-    }
-
-    fn track(&self) -> Vec<Tensor<Autodiff<B>, 2>> {
-        let pairs = self.params.iter().zip(&self.trainable);
-        let track = |(param, &trainable): (&Tensor<B, 2>, &bool)| {
-            let param = Tensor::from_inner(param.clone());
-            if trainable { param.require_grad() } else { param }
-        };
-        pairs.map(track).collect()
-    }
-
-    fn forward_keeping_graph(&self, batch: &GroupBatch, dropout: Option<&Dropout>) -> (Tensor<B, 2>, TapeState<B>) {
-        let params = self.track();
-        let decoder = self.decoder(&params, true, dropout);
-        let pack = self.pack::<Autodiff<B>>(batch);
-        let mut x = decoder.embed(pack.tokens.clone());
-        for layer in 0..self.config.num_hidden_layers {
-            x = decoder.block(layer, x, &pack);
-        }
-        let hidden = decoder.final_norm(x);
-        (hidden.clone().inner(), TapeState::Graph { params, hidden })
-    }
-
-    fn forward_saving_inputs(&self, batch: &GroupBatch, dropout: Option<&Dropout>) -> (Tensor<B, 2>, TapeState<B>) {
-        let decoder = self.decoder(&self.params, true, dropout);
-        let pack = self.pack::<B>(batch);
-        let mut inputs = vec![decoder.embed(pack.tokens.clone())];
-        for layer in 0..self.config.num_hidden_layers {
-            let x = decoder.block(layer, inputs[layer].clone(), &pack);
-            inputs.push(x);
-        }
-        let hidden = decoder.final_norm(inputs[self.config.num_hidden_layers].clone());
-        (hidden, TapeState::Inputs { batch: batch.clone(), inputs })
-    }
-
-    fn backward_by_blocks(
-        &mut self,
-        batch: &GroupBatch,
-        mut inputs: Vec<Tensor<B, 2>>,
-        d_hidden: Tensor<B, 2>,
-        dropout: Option<&Dropout>,
-    ) {
-        let pack = self.pack::<Autodiff<B>>(batch);
-        let mut dy = d_hidden;
-        // The final norm counts as one more block, the embedding as the last to go back through.
-        for layer in (0..=self.config.num_hidden_layers).rev() {
-            let Some(input) = inputs.pop() else { break };
-            let params = self.track();
-            let x = Tensor::<Autodiff<B>, 2>::from_inner(input).require_grad();
-            let decoder = self.decoder(&params, true, dropout);
-            let y = if layer == self.config.num_hidden_layers {
-                decoder.final_norm(x.clone())
-            } else {
-                decoder.block(layer, x.clone(), &pack)
-            };
-            let grads = (y * Tensor::from_inner(dy)).sum().backward();
-            self.accumulate_tracked(&params, &grads);
-            dy = x.grad(&grads).unwrap_or_else(|| x.inner().zeros_like());
-        }
-        if self.trainable[self.layout.embedding] {
-            let tokens = pack.tokens.inner();
-            let zeros = self.params[self.layout.embedding].zeros_like();
-            let gradient = zeros.select_assign(0, tokens, dy, burn::tensor::IndexingUpdateOp::Add);
-            self.accumulate(self.layout.embedding, gradient);
-        }
-    }
-
-    fn accumulate_tracked(&mut self, params: &[Tensor<Autodiff<B>, 2>], grads: &Gradients) {
-        for index in self.trainable() {
-            if let Some(gradient) = params[index].grad(grads) {
-                self.accumulate(index, gradient);
-            }
-        }
-    }
-
-    fn accumulate(&mut self, index: usize, gradient: Tensor<B, 2>) {
-        let sum = match self.gradients[index].take() {
-            Some(held) => held + gradient,
-            None => gradient,
-        };
-        self.gradients[index] = Some(sum);
+        key.filter(|_| probability > 0.0).map(|key| Dropout::new(probability, key, batch))
     }
 }
 

@@ -1,9 +1,10 @@
-//! LoRA dropout whose draws depend on (seed, step, pack, layer) and nothing else.
+//! LoRA dropout whose draws depend on (seed, step, sequence, layer) and nothing else.
 
-use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+use collimate_backend::{DropoutRows, FusedOps};
+use collimate_data::GroupBatch;
 
 /// Which draws to make: the same key gives the same masks, whatever ran before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,66 +13,105 @@ pub struct DropoutKey {
     pub seed: u64,
     /// Optimizer step, from 0.
     pub step: u64,
-    /// Number of the pack inside the step, from 0.
-    pub pack: u64,
 }
 
 /// Dropout on the inputs of adapters, in training only.
 ///
-/// The prompt's tokens are computed once for all K responses, so they share one mask; a trainer that repeats the prompt
-/// draws K masks.
+/// A token's draws belong to its prompt or response, not to its place in a pack: however a batch is divided into packs,
+/// and whether a prompt is shared or repeated, the masks are the same. The K responses of a prompt share its mask.
 #[derive(Debug, Clone)]
 pub(crate) struct Dropout {
-    pub(crate) probability: f64,
-    pub(crate) key: DropoutKey,
+    probability: f64,
+    key: DropoutKey,
+    parts: Vec<Part>,
+}
+
+/// Rows of one prompt or response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    rows: Range<usize>,
+    /// The group's place in the data.
+    group: u64,
+    /// 0 for the prompt, 1 + k for response k.
+    sequence: u64,
 }
 
 impl Dropout {
-    pub(crate) fn apply<B: Backend>(&self, x: Tensor<B, 2>, linear: usize) -> Tensor<B, 2> {
-        let shape = x.dims();
-        let mask = self.mask(shape[0] * shape[1], linear);
-        let device = x.device();
-        x * Tensor::from_data(TensorData::new(mask, shape), &device)
+    pub(crate) fn new(probability: f64, key: DropoutKey, batch: &GroupBatch) -> Self {
+        let mut parts: Vec<Part> = Vec::new();
+        for (&index, responses) in batch.indices.iter().zip(&batch.groups) {
+            for response in responses {
+                let group = index as u64;
+                let prompt = Part { rows: response.prompt.clone(), group, sequence: 0 };
+                if !parts.contains(&prompt) {
+                    parts.push(prompt);
+                }
+                parts.push(Part { rows: response.tokens.clone(), group, sequence: 1 + response.number as u64 });
+            }
+        }
+        Self { probability, key, parts }
     }
 
-    /// 0 with the probability, else 1 / (1 − probability).
-    fn mask(&self, len: usize, linear: usize) -> Vec<f32> {
-        let mut seed = [0u8; 32];
-        let words = [self.key.seed, self.key.step, self.key.pack, linear as u64];
-        for (chunk, word) in seed.chunks_exact_mut(8).zip(words) {
-            chunk.copy_from_slice(&word.to_le_bytes());
-        }
-        let mut rng = ChaCha8Rng::from_seed(seed);
-        let kept = (1.0 / (1.0 - self.probability)) as f32;
-        // A draw is below the threshold with exactly the probability, to 32 bits.
-        let threshold = (self.probability * 2f64.powi(32)) as u64;
-        (0..len).map(|_| if u64::from(rng.random::<u32>()) < threshold { 0.0 } else { kept }).collect()
+    /// Drops numbers of the input of a linear layer, [N, in].
+    pub(crate) fn apply<B: FusedOps>(&self, x: Tensor<B, 2>, linear: usize) -> Tensor<B, 2> {
+        let rows: Vec<DropoutRows> = self.parts.iter().map(|part| self.stream(part, linear)).collect();
+        B::dropout(x, &rows, self.probability)
     }
+
+    fn stream(&self, part: &Part, linear: usize) -> DropoutRows {
+        let words = [self.key.seed, self.key.step, part.group, part.sequence, linear as u64];
+        let key = words.into_iter().fold(0, |key: u64, word| scramble(key.wrapping_add(word)));
+        DropoutRows { rows: part.rows.clone(), key }
+    }
+}
+
+/// The step of SplitMix64 (Steele, Lea and Flood 2014).
+fn scramble(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 #[cfg(test)]
 mod tests {
+    use collimate_data::{TokenizedGroup, TokenizedResponse};
+
     use super::*;
 
-    fn dropout(step: u64) -> Dropout {
-        Dropout { probability: 0.25, key: DropoutKey { seed: 1, step, pack: 0 } }
+    fn group(index: usize) -> TokenizedGroup {
+        let response = |len| TokenizedResponse { ids: vec![1; len], reward: 0.0, num_cut: 0 };
+        let responses = vec![response(2), response(3)];
+        TokenizedGroup { index, line: 1, prompt_ids: vec![1; 4], num_prompt_cut: 0, responses }
+    }
+
+    fn keys(batch: &GroupBatch, step: u64, linear: usize) -> Vec<u64> {
+        let dropout = Dropout::new(0.25, DropoutKey { seed: 1, step }, batch);
+        dropout.parts.iter().map(|part| dropout.stream(part, linear).key).collect()
     }
 
     #[test]
-    fn the_same_key_gives_the_same_mask_and_another_key_another() {
-        assert_eq!(dropout(3).mask(1000, 5), dropout(3).mask(1000, 5));
-        assert_ne!(dropout(3).mask(1000, 5), dropout(4).mask(1000, 5));
-        assert_ne!(dropout(3).mask(1000, 5), dropout(3).mask(1000, 6));
+    fn every_step_layer_group_and_response_has_draws_of_its_own() {
+        let batch = GroupBatch::shared([&group(0), &group(1)]);
+        let mut all = Vec::new();
+        for (step, linear) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            all.extend(keys(&batch, step, linear));
+        }
+        let count = all.len();
+        assert_eq!(count, 4 * 2 * (1 + 2), "a prompt and two responses of two groups, four times");
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count, "no key twice");
     }
 
     #[test]
-    fn a_quarter_is_dropped_and_the_expectation_is_kept() {
-        let mask = dropout(0).mask(100_000, 0);
-        let dropped = mask.iter().filter(|&&m| m == 0.0).count() as f64 / 1e5;
-        let mean = mask.iter().map(|&m| f64::from(m)).sum::<f64>() / 1e5;
-        // Five standard deviations of a binomial share: 5 sqrt(p (1 − p) / n).
-        let bound = 5.0 * (0.25 * 0.75 / 1e5f64).sqrt();
-        assert!((dropped - 0.25).abs() < bound, "{dropped}");
-        assert!((mean - 1.0).abs() < bound / 0.75, "{mean}");
+    fn packing_changes_no_draw() {
+        let (first, second) = (group(0), group(1));
+        let together = keys(&GroupBatch::shared([&first, &second]), 3, 5);
+        let alone = keys(&GroupBatch::shared([&second]), 3, 5);
+        assert_eq!(together[3..], alone);
+        let [prompt, a, b] = alone[..] else { panic!("a prompt and two responses") };
+        assert_eq!(keys(&GroupBatch::separate([&second]), 3, 5), [prompt, a, prompt, b]);
+        assert_eq!(keys(&GroupBatch::parts([(&second, 1..2)], true), 3, 5), [prompt, b]);
     }
 }

@@ -3,17 +3,16 @@
 mod cache;
 mod sampling;
 
-use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use collimate_backend::FusedOps;
 use collimate_data::GroupBatch;
 
 use self::cache::{Cache, LayerCache};
 pub use self::sampling::GenerateOptions;
 use self::sampling::{Sampler, draw_key};
 use crate::causal_lm::{CausalLm, floats};
-use crate::decoder::Projections;
+use crate::engine::{Projections, rotary};
 use crate::error::ModelError;
-use crate::pack::rotary;
 
 /// Sequences that are decoded together at most.
 const MAX_SEQUENCES: usize = 256;
@@ -26,7 +25,7 @@ struct Sequence {
     finished: bool,
 }
 
-impl<B: Backend> CausalLm<B> {
+impl<B: FusedOps> CausalLm<B> {
     /// Generates `options.num_samples` continuations of each prompt, by prompt and sample.
     ///
     /// A continuation ends with the stop token that ended it, or has `max_new_tokens` tokens. What is drawn depends on
@@ -95,39 +94,39 @@ impl<B: Backend> CausalLm<B> {
     fn prefill(&self, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<(Tensor<B, 2>, Cache<B>), ModelError> {
         let batch = GroupBatch::prompts(prompts);
         self.check(&batch)?;
-        let pack = self.pack::<B>(&batch);
-        let decoder = self.decoder(&self.params, true, None);
+        let pack = self.pack(&batch);
+        let engine = self.engine(true, None);
         let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
         let mut cache = Cache::new(&lengths, options.num_samples, options.max_new_tokens);
-        let mut x = decoder.embed(pack.tokens.clone());
+        let mut x = engine.embed(pack.tokens.clone());
         for layer in 0..self.config.num_hidden_layers {
-            let p = decoder.projections(layer, x.clone(), pack.cos.clone(), pack.sin.clone());
-            cache.push_layer(&p.k, &p.v, &batch.spans);
-            let attended = decoder.attention(p, &pack, self.config.layer_windows[layer]);
-            x = decoder.after_attention(layer, x, attended);
+            let (y, activations) = engine.block(layer, &x, &pack);
+            let Projections { k, v, .. } = activations.projections;
+            cache.push_layer(&self.kv_heads(k), &self.kv_heads(v), &batch.spans);
+            x = y;
         }
         let last: Vec<i32> = batch.spans.iter().map(|span| span.end as i32 - 1).collect();
         let last = Tensor::from_data(TensorData::new(last, [prompts.len()]), &self.device);
-        let hidden = decoder.final_norm(x.select(0, last));
-        Ok((self.head().logits(hidden), cache))
+        let hidden = engine.final_norm(&x.select(0, last));
+        Ok((self.logits(&hidden), cache))
     }
 
     /// One token further for every active sequence: [S] tokens to [S, V] logits.
     fn decode(&self, tokens: &[u32], cache: &mut Cache<B>) -> Tensor<B, 2> {
-        let decoder = self.decoder(&self.params, true, None);
+        let engine = self.engine(true, None);
         let count = tokens.len();
         let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
         let ids = Tensor::from_data(TensorData::new(ids, [count]), &self.device);
-        let (cos, sin) = rotary::<B>(&self.rope, &cache.positions(), &self.device);
-        let mut x = decoder.embed(ids);
+        let rotary = rotary::<B>(&self.rope, &cache.positions(), &self.device);
+        let mut x = engine.embed(ids);
         for layer in 0..self.config.num_hidden_layers {
-            let p = decoder.projections(layer, x.clone(), cos.clone(), sin.clone());
+            let p = engine.projections(layer, &x, &rotary);
             let mask = cache.mask(self.config.layer_windows[layer], &self.device);
             let attended = self.attend_to_cache(p, cache.append(layer), mask);
-            x = decoder.after_attention(layer, x, attended);
+            x = engine.after_attention(layer, &x, &attended).0;
         }
         cache.advance();
-        self.head().logits(decoder.final_norm(x))
+        self.logits(&engine.final_norm(&x))
     }
 
     /// Attention of one query a sequence over its cache, [S, H · head_dim].
@@ -140,11 +139,17 @@ impl<B: Backend> CausalLm<B> {
         let (heads, kv_heads, dim) =
             (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim);
         let count = p.q.dims()[0];
-        let (k, v) = layer.append(p.k.unsqueeze_dim(2), p.v.unsqueeze_dim(2), at);
+        let (k, v) = layer.append(self.kv_heads(p.k).unsqueeze_dim(2), self.kv_heads(p.v).unsqueeze_dim(2), at);
         let q = p.q.reshape([count, kv_heads, heads / kv_heads, dim]);
         let scores = q.matmul(k.swap_dims(2, 3)).mul_scalar(1.0 / (dim as f64).sqrt()) + mask;
         let mixed = burn::tensor::activation::softmax(scores, 3).matmul(v);
         mixed.reshape([count, heads * dim])
+    }
+
+    /// [N, H_kv · head_dim] to [N, H_kv, head_dim].
+    fn kv_heads(&self, packed: Tensor<B, 2>) -> Tensor<B, 3> {
+        let rows = packed.dims()[0];
+        packed.reshape([rows, self.config.num_key_value_heads, self.config.head_dim])
     }
 }
 

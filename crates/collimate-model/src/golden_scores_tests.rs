@@ -78,7 +78,7 @@ fn log_probs_agree_with_pytorch(
     let rows = rows(name);
     let groups = groups(&rows);
     let batch = if shared { GroupBatch::shared(&groups) } else { GroupBatch::separate(&groups) };
-    let logps = open(name, false, Trainable::Nothing).score(&batch, true).expect("scores");
+    let logps = open(name, false, Trainable::Nothing).score(&batch, true, None).expect("scores");
     let expected = |key: &str| rows.iter().flatten().map(|r| r[key].as_f64().expect("a number")).collect::<Vec<_>>();
     assert_close(&sums(&logps), &expected("logps"), 1e-5);
     let tokens: Vec<f64> = logps.iter().flatten().flatten().copied().collect();
@@ -86,17 +86,26 @@ fn log_probs_agree_with_pytorch(
     let per_token: Vec<f64> = rows.iter().flatten().flat_map(numbers).map(|v| v.as_f64().expect("a number")).collect();
     assert_close(&tokens, &per_token, 1e-4);
     let adapted = open(name, true, Trainable::Nothing);
-    assert_close(&sums(&adapted.score(&batch, true).expect("scores")), &expected("logps_with_adapter"), 1e-5);
-    assert_close(&sums(&adapted.score(&batch, false).expect("scores")), &expected("logps"), 1e-5);
+    assert_close(&sums(&adapted.score(&batch, true, None).expect("scores")), &expected("logps_with_adapter"), 1e-5);
+    assert_close(&sums(&adapted.score(&batch, false, None).expect("scores")), &expected("logps"), 1e-5);
 }
 
+/// Every block keeps its activations.
+const ALL: usize = usize::MAX;
+
 /// Gradients of Σ c·logp by every way of computing them.
-fn gradients(name: &str, adapter: bool, shared: bool, recompute: bool, dropout: Option<DropoutKey>) -> Vec<Vec<f32>> {
+fn gradients(
+    name: &str,
+    adapter: bool,
+    shared: bool,
+    kept_blocks: usize,
+    dropout: Option<DropoutKey>,
+) -> Vec<Vec<f32>> {
     let groups = groups(&rows(name));
     let batch = if shared { GroupBatch::shared(&groups) } else { GroupBatch::separate(&groups) };
     let trainable = if adapter { Trainable::Adapter } else { Trainable::Base };
     let mut model = open(name, adapter, trainable);
-    let (_, tape) = model.forward(&batch, ForwardOptions { recompute, dropout }).expect("a forward pass");
+    let (_, tape) = model.forward(&batch, ForwardOptions { kept_blocks, dropout }).expect("a forward pass");
     let coefficients: Vec<Vec<f64>> =
         batch.groups.iter().map(|g| (0..g.len()).map(|k| 0.3 - 0.2 * k as f64).collect()).collect();
     model.backward(tape, &coefficients);
@@ -117,17 +126,18 @@ fn the_shared_prompt_and_recomputed_blocks_change_no_gradient(
     #[values("llama", "mistral", "qwen2", "qwen3", "llama3")] name: &str,
     #[values(true, false)] adapter: bool,
 ) {
-    let plain = gradients(name, adapter, false, false, None);
-    assert_same_gradients(&plain, &gradients(name, adapter, true, false, None));
-    assert_same_gradients(&plain, &gradients(name, adapter, true, true, None));
+    let plain = gradients(name, adapter, false, ALL, None);
+    assert_same_gradients(&plain, &gradients(name, adapter, true, ALL, None));
+    assert_same_gradients(&plain, &gradients(name, adapter, true, 0, None));
 }
 
 #[test]
 fn recomputed_blocks_draw_the_same_dropout() {
-    let key = DropoutKey { seed: 1, step: 2, pack: 3 };
-    let kept = gradients("llama", true, true, false, Some(key));
-    assert_same_gradients(&kept, &gradients("llama", true, true, true, Some(key)));
-    let other = gradients("llama", true, true, false, Some(DropoutKey { step: 4, ..key }));
+    let key = DropoutKey { seed: 1, step: 2 };
+    let kept = gradients("llama", true, true, ALL, Some(key));
+    assert_eq!(kept, gradients("llama", true, true, 0, Some(key)), "to the last bit");
+    assert_same_gradients(&kept, &gradients("llama", true, false, ALL, Some(key)));
+    let other = gradients("llama", true, true, ALL, Some(DropoutKey { step: 4, ..key }));
     assert!(kept != other, "another step must draw another mask");
 }
 
@@ -136,11 +146,10 @@ fn gradients_agree_with_finite_differences() {
     let groups = groups(&rows("qwen3")[..1]);
     let batch = GroupBatch::shared(&groups);
     let mut model = open("qwen3", false, Trainable::Base);
-    let options = ForwardOptions { recompute: false, dropout: None };
-    let (_, tape) = model.forward(&batch, options).expect("a forward pass");
+    let (_, tape) = model.forward(&batch, ForwardOptions::PLAIN).expect("a forward pass");
     model.backward(tape, &[vec![1.0, -1.0, 0.5, 0.25]]);
     let value = |model: &CausalLm<Flex>| {
-        let s = sums(&model.score(&batch, true).expect("scores"));
+        let s = sums(&model.score(&batch, true, None).expect("scores"));
         s[0] - s[1] + 0.5 * s[2] + 0.25 * s[3]
     };
     for index in model.trainable() {
@@ -184,7 +193,7 @@ fn generation_with_a_cache_agrees_with_scoring(
                 num_prompt_cut: 0,
                 responses: (0..640).map(response).collect(),
             };
-            let logps = sums(&model.score(&GroupBatch::shared([&everything]), true).expect("scores"));
+            let logps = sums(&model.score(&GroupBatch::shared([&everything]), true, None).expect("scores"));
             let best = logps.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             assert!(best - logps[samples[0][at] as usize] < 1e-4, "token {at} of {name} is not the likeliest");
         }

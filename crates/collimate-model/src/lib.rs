@@ -3,8 +3,8 @@
 mod atomic;
 mod causal_lm;
 mod config;
-mod decoder;
 mod dropout;
+mod engine;
 mod error;
 mod generate;
 #[cfg(test)]
@@ -13,11 +13,14 @@ mod golden_files_tests;
 mod golden_scores_tests;
 mod layout;
 mod logprob;
+mod memory;
 mod merge_files;
 mod names;
-mod pack;
 mod peft;
+#[cfg(test)]
+mod plain_decoder_tests;
 mod rope;
+mod segments;
 mod shards;
 mod weights;
 mod write_weights;
@@ -28,6 +31,7 @@ pub use dropout::DropoutKey;
 pub use error::ModelError;
 pub use generate::GenerateOptions;
 pub use layout::ParameterInfo;
+pub use memory::MemoryCosts;
 pub use merge_files::{MergeSummary, copy_side_files, merge_adapter};
 pub use names::{LinearSpec, TensorSpec, linear_modules};
 pub use peft::{Adapter, LoraConfig, LoraTargets};

@@ -1,19 +1,13 @@
 //! Scoring many groups and asking the objective about them.
 
-use collimate_data::{GroupBatch, TokenizedGroup};
-use collimate_model::TokenLogps;
+use collimate_data::TokenizedGroup;
+use collimate_model::{DropoutKey, TokenLogps};
 use collimate_objective::{Evaluation, GroupScores, Objective, evaluate};
 
 use crate::error::TrainError;
 use crate::metrics::GroupOutcome;
-use crate::progress::Observer;
+use crate::packs::MemoryPlan;
 use crate::session::Session;
-
-/// Packs groups as the recipe says: the prompt once, or each response with its own copy.
-pub(crate) fn pack(groups: &[&TokenizedGroup], share_prompt: bool) -> GroupBatch {
-    let groups = groups.iter().copied();
-    if share_prompt { GroupBatch::shared(groups) } else { GroupBatch::separate(groups) }
-}
 
 /// Sums of token log-probs, by group and response, in nats.
 pub(crate) fn response_logps(tokens: &TokenLogps) -> Vec<Vec<f64>> {
@@ -25,19 +19,21 @@ pub(crate) fn in_packs<'a>(groups: &[&'a TokenizedGroup], size: usize) -> Vec<Ve
     groups.chunks(size.max(1)).map(<[_]>::to_vec).collect()
 }
 
-/// Log-probs of every response of every group, pack after pack, by group and response, in nats.
-pub(crate) fn score_packs(
+/// Log-probs of every response of a batch, by group and response, in nats; `dropout` as in [`Session::score`].
+pub(crate) fn score_batch(
     session: &mut dyn Session,
-    packs: &[Vec<&TokenizedGroup>],
-    share_prompt: bool,
+    memory: &MemoryPlan,
+    groups: &[&TokenizedGroup],
     adapters: bool,
-    observer: &mut dyn Observer,
+    dropout: Option<DropoutKey>,
 ) -> Result<Vec<Vec<f64>>, TrainError> {
-    let mut logps = Vec::new();
-    for groups in packs {
-        let tokens = session.score(&pack(groups, share_prompt), adapters)?;
-        logps.extend(response_logps(&tokens));
-        observer.advance(groups.len() as u64);
+    let mut logps = vec![Vec::new(); groups.len()];
+    for pack in memory.packs(groups)? {
+        let tokens = session.score(&memory.batch(groups, &pack), adapters, dropout)?;
+        // The parts of a group come in the order of its responses.
+        for ((place, _), scored) in pack.iter().zip(response_logps(&tokens)) {
+            logps[*place].extend(scored);
+        }
     }
     Ok(logps)
 }

@@ -73,6 +73,23 @@ pub enum TrainError {
         message: String,
     },
 
+    /// A response is too long for the memory that the run may use.
+    #[error(
+        "line {line} of the data, response {response}: {tokens} tokens with its prompt need {needed}, memory_budget is {budget}"
+    )]
+    MemoryBudget {
+        /// Line of the data file, counted from 1.
+        line: usize,
+        /// The response, counted from 0.
+        response: usize,
+        /// Tokens of prompt and response.
+        tokens: usize,
+        /// Memory that the run would need.
+        needed: String,
+        /// Memory that it may use.
+        budget: String,
+    },
+
     /// A file has no group that can be trained on.
     #[error("{}: no usable group: every row is empty or was left out", path.display())]
     NoGroups {

@@ -3,9 +3,10 @@
 use collimate_data::TokenizedGroup;
 use collimate_objective::Objective;
 
-use crate::batches::{ask, group_scores, in_packs, outcomes, score_packs};
+use crate::batches::{ask, group_scores, in_packs, outcomes, score_batch};
 use crate::error::TrainError;
 use crate::metrics::{MetricsRow, evaluation_row};
+use crate::packs::MemoryPlan;
 use crate::progress::Observer;
 use crate::recipe::Recipe;
 use crate::session::Session;
@@ -20,7 +21,7 @@ impl HeldOut {
     /// Scores all groups with the policy; a row of `eval_` figures.
     pub(crate) fn evaluate(
         &self,
-        session: &mut dyn Session,
+        (session, memory): (&mut dyn Session, &MemoryPlan),
         objective: &dyn Objective,
         recipe: &Recipe,
         (step, epoch): (usize, f64),
@@ -28,8 +29,11 @@ impl HeldOut {
     ) -> Result<MetricsRow, TrainError> {
         let groups: Vec<&TokenizedGroup> = self.groups.iter().collect();
         observer.stage("evaluation", Some(groups.len() as u64));
-        let packs = in_packs(&groups, recipe.per_device_eval_batch_size);
-        let policy = score_packs(session, &packs, recipe.share_prompt, true, observer)?;
+        let mut policy = Vec::with_capacity(groups.len());
+        for batch in in_packs(&groups, recipe.per_device_eval_batch_size) {
+            policy.extend(score_batch(session, memory, &batch, true, None)?);
+            observer.advance(batch.len() as u64);
+        }
         let scores = group_scores(&groups, &policy, self.reference.as_deref());
         let evaluation = ask(objective, &groups, &scores)?;
         let outcomes = outcomes(&scores, &evaluation.implicit_rewards);

@@ -9,6 +9,7 @@ mod evaluation;
 mod golden_training_tests;
 pub mod metrics;
 pub mod optimizer;
+mod packs;
 mod prepare;
 pub mod progress;
 pub mod recipe;

@@ -1,7 +1,7 @@
 //! AdamW with PyTorch's semantics.
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
+use collimate_backend::{AdamwStep, FusedOps};
 
 /// Settings of one optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,14 +28,14 @@ pub struct StepOptions {
 /// `p ← p (1 − lr·λ)`, `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`,
 /// `p ← p − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`.
 #[derive(Debug)]
-pub struct AdamW<B: Backend> {
+pub struct AdamW<B: FusedOps> {
     /// Finished updates.
     pub step: u64,
     /// Means of gradients and of squared gradients, by trained parameter.
     pub moments: Vec<Option<(Tensor<B, 2>, Tensor<B, 2>)>>,
 }
 
-impl<B: Backend> AdamW<B> {
+impl<B: FusedOps> AdamW<B> {
     /// For so many parameters, all moments zero.
     pub fn new(num_parameters: usize) -> Self {
         Self { step: 0, moments: vec![None; num_parameters] }
@@ -46,42 +46,31 @@ impl<B: Backend> AdamW<B> {
         self.step += 1;
     }
 
-    /// The new value of one parameter.
+    /// The new value of one parameter; its gradient is multiplied by `gradient_scale` first.
     pub fn update(
         &mut self,
         index: usize,
         parameter: Tensor<B, 2>,
-        gradient: Tensor<B, 2>,
+        gradient: &Tensor<B, 2>,
+        gradient_scale: f64,
         options: &StepOptions,
     ) -> Tensor<B, 2> {
-        let (m, v) = match self.moments[index].take() {
-            Some((m, v)) => (
-                m.mul_scalar(options.beta1) + gradient.clone().mul_scalar(1.0 - options.beta1),
-                v.mul_scalar(options.beta2) + gradient.clone().mul(gradient).mul_scalar(1.0 - options.beta2),
-            ),
-            None => (
-                gradient.clone().mul_scalar(1.0 - options.beta1),
-                gradient.clone().mul(gradient).mul_scalar(1.0 - options.beta2),
-            ),
-        };
+        let moments = self.moments[index].take();
+        let moments = moments.unwrap_or_else(|| (gradient.zeros_like(), gradient.zeros_like()));
         let steps = self.step as i32;
-        let step_size = options.learning_rate / (1.0 - options.beta1.powi(steps));
-        let correction = (1.0 - options.beta2.powi(steps)).sqrt();
-        let denominator = v.clone().sqrt().div_scalar(correction).add_scalar(options.epsilon);
-        let decayed = match options.weight_decay {
-            0.0 => parameter,
-            decay => parameter.mul_scalar(1.0 - options.learning_rate * decay),
+        let step = AdamwStep {
+            gradient_scale,
+            beta1: options.beta1,
+            beta2: options.beta2,
+            step_size: options.learning_rate / (1.0 - options.beta1.powi(steps)),
+            correction: (1.0 - options.beta2.powi(steps)).sqrt(),
+            epsilon: options.epsilon,
+            decay: 1.0 - options.learning_rate * options.weight_decay,
         };
-        let updated = decayed - (m.clone() / denominator).mul_scalar(step_size);
-        self.moments[index] = Some((m, v));
+        let (updated, moments) = B::adamw(parameter, gradient, moments, &step);
+        self.moments[index] = Some(moments);
         updated
     }
-}
-
-/// Sum of squares of a gradient, in float64 from float32 partial sums.
-pub(crate) fn sum_of_squares<B: Backend>(gradient: &Tensor<B, 2>) -> f64 {
-    let by_row = (gradient.clone() * gradient.clone()).sum_dim(1).into_data();
-    by_row.iter::<f64>().sum()
 }
 
 /// Factor that brings a gradient of this norm to the limit, as PyTorch's `clip_grad_norm_` computes it.
@@ -118,7 +107,7 @@ mod tests {
         let mut tensor = scalar(2.0);
         for (t, g) in [(1, 0.5f64), (2, -0.25)] {
             adam.begin_step();
-            tensor = adam.update(0, tensor, scalar(g as f32), &options());
+            tensor = adam.update(0, tensor, &scalar(2.0 * g as f32), 0.5, &options());
             m = 0.9 * m + 0.1 * g;
             v = 0.999 * v + 0.001 * g * g;
             let (m_hat, v_hat) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.999f64.powi(t)));

@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod load;
 mod locate;
+mod memory_budget;
 mod values;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use serde_yaml_ng::Value;
 
 pub use cache::ReferenceCache;
 pub use error::{Origin, Place, RecipeError};
+pub use memory_budget::MemoryBudget;
 use values::KeyType;
 pub use values::{EvalStrategy, ObjectiveSpec, OnNonfinite, TargetModules};
 
@@ -115,7 +117,10 @@ recipe_keys! {
     gradient_accumulation_steps: usize = 1,
     /// Prompts computed together in evaluation and in scoring.
     per_device_eval_batch_size: usize = 4,
-    /// Keep only the inputs of blocks and run each again in backward: less memory, more time.
+    /// Memory that the run may use, as `16GiB`, or `auto` for three quarters of what the device has. A batch that does
+    /// not fit is computed in several packs, and blocks whose activations do not fit run again in backward.
+    memory_budget: MemoryBudget = MemoryBudget::Auto,
+    /// Keep only the inputs of blocks and run each again in backward, whatever the memory: less of it, more time.
     gradient_checkpointing: bool = false,
     /// Largest global norm of the gradient; zero means no clipping.
     max_grad_norm: f64 = 1.0,

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use collimate_data::TokenizedGroup;
 
-use crate::batches::score_packs;
+use crate::batches::score_batch;
 use crate::error::TrainError;
+use crate::packs::MemoryPlan;
 use crate::progress::Observer;
 use crate::recipe::Recipe;
 use crate::session::{Session, SessionOptions, Training, open_session};
@@ -39,7 +40,6 @@ pub(crate) struct Reference {
     options: SessionOptions,
     model: Identity,
     adapter: Option<Identity>,
-    share_prompt: bool,
     scorer: blake3::Hash,
     store: LogpStore,
     notes: Vec<String>,
@@ -81,16 +81,7 @@ impl Reference {
             Some(folder) => LogpStore::open(&folder, scorer),
             None => (LogpStore::in_memory(scorer), None),
         };
-        let mut reference = Self {
-            source,
-            options,
-            model,
-            adapter,
-            share_prompt: recipe.share_prompt,
-            scorer,
-            store,
-            notes: Vec::new(),
-        };
+        let mut reference = Self { source, options, model, adapter, scorer, store, notes: Vec::new() };
         reference.notes = std::iter::once(reference.describe()).chain(note).collect();
         Ok(reference)
     }
@@ -118,11 +109,11 @@ impl Reference {
     /// scored; packs that are those of training make the first implicit rewards exactly zero then.
     pub(crate) fn logps(
         &mut self,
-        session: &mut dyn Session,
+        (session, memory): (&mut dyn Session, &MemoryPlan),
         packs: &[Vec<&TokenizedGroup>],
         observer: &mut dyn Observer,
     ) -> Result<Logps, TrainError> {
-        let (share_prompt, adapters) = (self.share_prompt, self.source != Source::Base);
+        let adapters = self.source != Source::Base;
         let other_options = matches!(self.source, Source::Other(_)).then(|| self.options.clone());
         let mut other: Option<Box<dyn Session>> = None;
         let score = &mut |pack: &[&TokenizedGroup], observer: &mut dyn Observer| {
@@ -130,7 +121,9 @@ impl Reference {
                 other = Some(open_session(options)?);
             }
             let session = other.as_deref_mut().unwrap_or(&mut *session);
-            score_packs(session, &[pack.to_vec()], share_prompt, adapters, observer)
+            let logps = score_batch(session, memory, pack, adapters, None)?;
+            observer.advance(pack.len() as u64);
+            Ok(logps)
         };
         resolve(&mut self.store, &self.scorer, packs, score, observer)
     }

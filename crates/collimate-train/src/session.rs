@@ -5,14 +5,14 @@ mod open;
 
 use std::path::Path;
 
-use burn::tensor::backend::Backend;
+use collimate_backend::FusedOps;
 use collimate_data::GroupBatch;
 use collimate_model::{
-    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, ModelConfig, StorageDtype, Tape, TokenLogps,
+    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, ModelConfig, StorageDtype, Tape, TokenLogps,
 };
 
 use crate::error::TrainError;
-use crate::optimizer::{AdamW, StepOptions, clip_factor, sum_of_squares};
+use crate::optimizer::{AdamW, StepOptions, clip_factor};
 
 pub use open::{SessionOptions, Training, open_session};
 
@@ -44,11 +44,20 @@ pub trait Session {
     /// Sizes, for summaries.
     fn summary(&self) -> ModelSummary;
 
-    /// Log-probs of every response token, by group, response and token; `adapters` false leaves an adapter out.
+    /// What training it holds in memory.
+    fn memory_costs(&self) -> MemoryCosts;
+
+    /// Log-probs of every response token, by group, response and token; `adapters` false leaves an adapter out, and
+    /// `dropout` makes the draws of a training step.
     ///
     /// # Errors
     /// A token that the model does not have.
-    fn score(&mut self, batch: &GroupBatch, adapters: bool) -> Result<TokenLogps, TrainError>;
+    fn score(
+        &mut self,
+        batch: &GroupBatch,
+        adapters: bool,
+        dropout: Option<DropoutKey>,
+    ) -> Result<TokenLogps, TrainError>;
 
     /// A training forward pass; it is kept until [`Session::backward`] brings the coefficients of its responses.
     ///
@@ -93,7 +102,7 @@ pub trait Session {
 }
 
 /// The one implementation, for any burn backend.
-pub(crate) struct BackendSession<B: Backend> {
+pub(crate) struct BackendSession<B: FusedOps> {
     model: CausalLm<B>,
     optimizer: AdamW<B>,
     tape: Option<Tape<B>>,
@@ -101,7 +110,7 @@ pub(crate) struct BackendSession<B: Backend> {
     base: String,
 }
 
-impl<B: Backend> Session for BackendSession<B> {
+impl<B: FusedOps> Session for BackendSession<B> {
     fn config(&self) -> &ModelConfig {
         self.model.config()
     }
@@ -115,8 +124,17 @@ impl<B: Backend> Session for BackendSession<B> {
         }
     }
 
-    fn score(&mut self, batch: &GroupBatch, adapters: bool) -> Result<TokenLogps, TrainError> {
-        Ok(self.model.score(batch, adapters)?)
+    fn memory_costs(&self) -> MemoryCosts {
+        self.model.memory_costs()
+    }
+
+    fn score(
+        &mut self,
+        batch: &GroupBatch,
+        adapters: bool,
+        dropout: Option<DropoutKey>,
+    ) -> Result<TokenLogps, TrainError> {
+        Ok(self.model.score(batch, adapters, dropout)?)
     }
 
     fn forward(&mut self, batch: &GroupBatch, options: ForwardOptions) -> Result<TokenLogps, TrainError> {
@@ -134,7 +152,7 @@ impl<B: Backend> Session for BackendSession<B> {
     fn step(&mut self, options: &StepOptions) -> StepOutcome {
         let trainable = self.model.trainable();
         let gradients: Vec<_> = trainable.iter().map(|&i| self.model.take_gradient(i)).collect();
-        let norm = gradients.iter().flatten().map(sum_of_squares).sum::<f64>().sqrt();
+        let norm = gradients.iter().flatten().map(B::sum_of_squares).sum::<f64>().sqrt();
         if !norm.is_finite() || !options.apply {
             return StepOutcome { grad_norm: norm, applied: false };
         }
@@ -142,9 +160,9 @@ impl<B: Backend> Session for BackendSession<B> {
         self.optimizer.begin_step();
         for (&index, gradient) in trainable.iter().zip(gradients) {
             let Some(gradient) = gradient else { continue };
-            let gradient = if factor < 1.0 { gradient.mul_scalar(factor) } else { gradient };
-            let parameter = self.model.parameter(index).clone();
-            let updated = self.optimizer.update(index, parameter, gradient, options);
+            // Taken out, so that it has one owner and is changed in place.
+            let parameter = self.model.take_parameter(index);
+            let updated = self.optimizer.update(index, parameter, &gradient, factor, options);
             self.model.set_parameter(index, updated);
         }
         StepOutcome { grad_norm: norm, applied: true }
@@ -173,7 +191,7 @@ impl<B: Backend> Session for BackendSession<B> {
     }
 }
 
-/// The draws of LoRA dropout in one pack of a step.
-pub(crate) fn dropout_key(seed: u64, step: usize, pack: usize) -> DropoutKey {
-    DropoutKey { seed, step: step as u64, pack: pack as u64 }
+/// The draws of LoRA dropout in a step.
+pub(crate) fn dropout_key(seed: u64, step: usize) -> DropoutKey {
+    DropoutKey { seed, step: step as u64 }
 }

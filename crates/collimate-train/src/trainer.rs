@@ -14,6 +14,7 @@ use crate::card::{CardInput, render_card};
 use crate::error::TrainError;
 use crate::evaluation::HeldOut;
 use crate::metrics::MetricsRow;
+use crate::packs::MemoryPlan;
 use crate::prepare::{DataRows, PreparedData};
 use crate::progress::Observer;
 use crate::recipe::Recipe;
@@ -77,7 +78,8 @@ pub fn train(recipe: &Recipe, observer: &mut dyn Observer, resume: bool) -> Resu
     describe_model(session.as_ref(), recipe, observer);
 
     let held_out = prepared.held_out.map(|data| HeldOut { groups: data.groups, reference: None });
-    let mut run = Run::new(recipe, objective.as_ref(), prepared.data.groups, held_out)?;
+    let memory = memory_plan(recipe, session.as_ref(), &options)?;
+    let mut run = Run::new(recipe, objective.as_ref(), prepared.data.groups, held_out, memory)?;
     if let Some(reference) = prepared.reference {
         let mut reference = reference?;
         reference.notes().iter().for_each(|note| observer.note(note));
@@ -87,6 +89,12 @@ pub fn train(recipe: &Recipe, observer: &mut dyn Observer, resume: bool) -> Resu
     let summary = TrainSummary { seconds: begun.elapsed().as_secs_f64(), ..outcome };
     finish(recipe, session.as_ref(), &model, &summary)?;
     Ok(summary)
+}
+
+/// What the run's passes may use of the device's memory.
+fn memory_plan(recipe: &Recipe, session: &dyn Session, options: &SessionOptions) -> Result<MemoryPlan, TrainError> {
+    let device = collimate_backend::devices(&options.backend)?.get(options.device).and_then(|info| info.memory_bytes);
+    MemoryPlan::new(recipe.memory_budget.bytes(device), session.memory_costs(), recipe.share_prompt)
 }
 
 /// What a run needs beside the policy.

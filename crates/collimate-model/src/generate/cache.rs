@@ -5,7 +5,8 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::pack::MASKED;
+/// Added to scores that may not be attended to; its exponential is exactly zero in every float type.
+const MASKED: f32 = -3.0e4;
 
 /// Keys and values of one layer, [S, H_kv, T, head_dim].
 pub(super) struct LayerCache<B: Backend> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
+use collimate_backend::FusedOps;
 use collimate_model::{
     Adapter, CausalLm, HostTensor, StorageDtype, TensorSpec, WeightFiles, write_model, write_safetensors,
 };
@@ -18,7 +19,7 @@ const MAX_SHARD_BYTES: usize = 5_000_000_000;
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STEP: &str = "step";
 
-pub(super) fn save_model<B: Backend>(
+pub(super) fn save_model<B: FusedOps>(
     model: &CausalLm<B>,
     base: &str,
     dir: &Path,
@@ -43,7 +44,7 @@ pub(super) fn save_model<B: Backend>(
     Ok(write_model(dir, model.config(), tensors, dtype, MAX_SHARD_BYTES)?)
 }
 
-pub(super) fn load_model<B: Backend>(model: &mut CausalLm<B>, dir: &Path) -> Result<(), TrainError> {
+pub(super) fn load_model<B: FusedOps>(model: &mut CausalLm<B>, dir: &Path) -> Result<(), TrainError> {
     if model.lora().is_some() {
         let adapter = Adapter::read(dir, model.config())?;
         for index in 0..model.parameters().len() {
@@ -68,7 +69,7 @@ pub(super) fn load_model<B: Backend>(model: &mut CausalLm<B>, dir: &Path) -> Res
     Ok(())
 }
 
-pub(super) fn save_optimizer<B: Backend>(
+pub(super) fn save_optimizer<B: FusedOps>(
     model: &CausalLm<B>,
     optimizer: &AdamW<B>,
     dir: &Path,
@@ -83,7 +84,7 @@ pub(super) fn save_optimizer<B: Backend>(
     Ok(write_safetensors(&dir.join(OPTIMIZER_FILE), tensors, StorageDtype::F32)?)
 }
 
-pub(super) fn load_optimizer<B: Backend>(
+pub(super) fn load_optimizer<B: FusedOps>(
     model: &CausalLm<B>,
     optimizer: &mut AdamW<B>,
     dir: &Path,

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use burn::tensor::backend::Backend;
-use collimate_backend::{BackendJob, dispatch};
+use collimate_backend::{BackendJob, FusedOps, dispatch};
 use collimate_model::{
     Adapter, CausalLm, HostTensor, LoraConfig, ModelConfig, ModelError, ParameterInfo, Trainable, WeightFiles,
 };
@@ -96,7 +95,7 @@ struct Open {
 impl BackendJob for Open {
     type Output = Result<Box<dyn Session>, ModelError>;
 
-    fn run<B: Backend>(self, device: B::Device) -> Self::Output {
+    fn run<B: FusedOps>(self, device: B::Device) -> Self::Output {
         let Open { config, weights, mut adapter, lora, trainable, seed, base } = self;
         let model = CausalLm::<B>::new(config, lora, trainable, device, |info| {
             if !info.is_adapter {

@@ -14,6 +14,7 @@ use crate::checkpoint::{self, TrainerState};
 use crate::error::TrainError;
 use crate::evaluation::HeldOut;
 use crate::metrics::{MetricsRow, MetricsWriter, StepMetrics};
+use crate::packs::MemoryPlan;
 use crate::prepare::epoch_order;
 use crate::progress::Observer;
 use crate::recipe::{OnNonfinite, Recipe, StepPlan};
@@ -28,6 +29,7 @@ pub(super) struct Run<'a> {
     pub(super) groups: Vec<TokenizedGroup>,
     /// Log-probs of the reference, by group; empty where the objective needs none or the run never visits the group.
     pub(super) reference: Option<Vec<Vec<f64>>>,
+    pub(super) memory: MemoryPlan,
     held_out: Option<HeldOut>,
     plan: StepPlan,
     schedule: Schedule,
@@ -74,10 +76,11 @@ impl<'a> Run<'a> {
         objective: &'a dyn Objective,
         groups: Vec<TokenizedGroup>,
         held_out: Option<HeldOut>,
+        memory: MemoryPlan,
     ) -> Result<Self, TrainError> {
         let plan = recipe.step_plan(groups.len());
         let schedule = recipe.schedule(&plan);
-        Ok(Self { recipe, objective, groups, reference: None, held_out, plan, schedule })
+        Ok(Self { recipe, objective, groups, reference: None, memory, held_out, plan, schedule })
     }
 
     /// Scores, with the policy as it starts, every group that the run will visit.
@@ -89,7 +92,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), TrainError> {
         let packs = self.packs_to_score();
         let groups: Vec<Vec<_>> = packs.iter().map(|pack| pack.iter().map(|&i| &self.groups[i]).collect()).collect();
-        let logps = reference.logps(session, &groups, observer)?;
+        let logps = reference.logps((&mut *session, &self.memory), &groups, observer)?;
         let mut all = vec![Vec::new(); self.groups.len()];
         for (&index, logps) in packs.iter().flatten().zip(logps) {
             // The first pack that a group is in counts.
@@ -101,7 +104,7 @@ impl<'a> Run<'a> {
         if let Some(held_out) = &mut self.held_out {
             let groups: Vec<_> = held_out.groups.iter().collect();
             let packs = in_packs(&groups, self.recipe.per_device_eval_batch_size);
-            held_out.reference = Some(reference.logps(session, &packs, observer)?);
+            held_out.reference = Some(reference.logps((session, &self.memory), &packs, observer)?);
         }
         Ok(())
     }
@@ -255,7 +258,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), TrainError> {
         let Some(held_out) = &self.held_out else { return Ok(()) };
         let at = (state.global_step, state.epoch);
-        let row = held_out.evaluate(session, self.objective, self.recipe, at, observer)?;
+        let row = held_out.evaluate((session, &self.memory), self.objective, self.recipe, at, observer)?;
         writer.write(&row)?;
         evaluations.push(row);
         Ok(())

@@ -1,14 +1,15 @@
 //! One optimizer step over its batches.
 
 use collimate_data::TokenizedGroup;
-use collimate_model::ForwardOptions;
+use collimate_model::{DropoutKey, ForwardOptions, TokenLogps};
 use collimate_objective::{Evaluation, GroupScores};
 
 use super::run::Run;
-use crate::batches::{ask, group_scores, outcomes, pack, response_logps};
+use crate::batches::{ask, group_scores, outcomes, response_logps, score_batch};
 use crate::error::TrainError;
 use crate::metrics::GroupOutcome;
 use crate::optimizer::StepOptions;
+use crate::packs::{Pack, of_pack};
 use crate::session::{Session, dropout_key};
 
 /// Nats by which policy and reference may differ before the first step, per response.
@@ -22,6 +23,17 @@ pub(super) struct StepInput<'a> {
     pub(super) learning_rate: f64,
     /// Indices of the step's groups.
     pub(super) visits: &'a [usize],
+}
+
+/// Groups that the objective sees together.
+struct Batch<'a> {
+    step: usize,
+    indices: &'a [usize],
+    groups: &'a [&'a TokenizedGroup],
+    /// What the objective said of them where it saw the whole step.
+    known: Option<Evaluation>,
+    /// Factor of their coefficients.
+    share: f64,
 }
 
 pub(super) struct StepOutcome {
@@ -47,29 +59,13 @@ impl Run<'_> {
             false => None,
         };
         let mut seen = 0;
-        let batches = input.visits.chunks(self.recipe.per_device_train_batch_size.max(1));
-        for (number, indices) in batches.enumerate() {
+        for indices in input.visits.chunks(self.recipe.per_device_train_batch_size.max(1)) {
             let groups: Vec<&TokenizedGroup> = indices.iter().map(|&i| &self.groups[i]).collect();
-            let batch = pack(&groups, self.recipe.share_prompt);
-            let tokens = session.forward(&batch, self.forward_options(input.step, number))?;
-            let scores = self.scores(indices, &groups, response_logps(&tokens));
-            let evaluation = match &coupled {
-                Some(whole) => part(whole, seen, groups.len()),
-                None => ask(self.objective, &groups, &scores)?,
-            };
-            if input.step == 0 && self.checks_itself() {
-                self.self_check(&groups, &scores, &evaluation)?;
-            }
-            outcome.loss += evaluation.losses.iter().sum::<f64>() / input.visits.len() as f64;
-            outcome.num_tokens += batch.num_tokens() as u64;
-            outcome.groups.extend(outcomes(&scores, &evaluation.implicit_rewards));
+            let known = coupled.as_ref().map(|whole| part(whole, seen, groups.len()));
             // The objective's coefficients are of the mean over its groups, the step's mean is over all of them.
-            let share = if coupled.is_some() { 1.0 } else { groups.len() as f64 / input.visits.len() as f64 };
-            if evaluation.coefficients.iter().flatten().all(|c| c.is_finite()) {
-                session.backward(&scaled(evaluation.coefficients, share));
-            } else {
-                outcome.loss = f64::NAN;
-            }
+            let share = if known.is_some() { 1.0 } else { groups.len() as f64 / input.visits.len() as f64 };
+            let batch = Batch { step: input.step, indices, groups: &groups, known, share };
+            self.take_batch(session, batch, input.visits.len(), &mut outcome)?;
             seen += groups.len();
         }
         let options = self.step_options(input.learning_rate, outcome.loss);
@@ -77,6 +73,62 @@ impl Run<'_> {
         outcome.grad_norm = stepped.grad_norm;
         outcome.applied = stepped.applied && outcome.loss.is_finite();
         Ok(outcome)
+    }
+
+    /// One batch: its log-probs, the objective's word on them, and the way back.
+    fn take_batch(
+        &self,
+        session: &mut dyn Session,
+        batch: Batch<'_>,
+        num_groups: usize,
+        outcome: &mut StepOutcome,
+    ) -> Result<(), TrainError> {
+        let Batch { step, indices, groups, .. } = batch;
+        let packs = self.memory.packs(groups)?;
+        // One pack waits for its coefficients; of several only the log-probs are kept, and each is computed again.
+        let policy = match packs.as_slice() {
+            [pack] => response_logps(&self.forward(session, step, groups, pack)?),
+            _ => score_batch(session, &self.memory, groups, true, self.dropout(step))?,
+        };
+        let scores = self.scores(indices, groups, policy);
+        let evaluation = match batch.known {
+            Some(known) => known,
+            None => ask(self.objective, groups, &scores)?,
+        };
+        if step == 0 && self.checks_itself() {
+            self.self_check(groups, &scores, &evaluation)?;
+        }
+        outcome.loss += evaluation.losses.iter().sum::<f64>() / num_groups as f64;
+        outcome.groups.extend(outcomes(&scores, &evaluation.implicit_rewards));
+        let coefficients = scaled(evaluation.coefficients, batch.share);
+        if !coefficients.iter().flatten().all(|c| c.is_finite()) {
+            outcome.loss = f64::NAN;
+            return Ok(());
+        }
+        for pack in &packs {
+            if packs.len() > 1 {
+                self.forward(session, step, groups, pack)?;
+            }
+            outcome.num_tokens += self.memory.batch(groups, pack).num_tokens() as u64;
+            session.backward(&of_pack(&coefficients, pack));
+        }
+        Ok(())
+    }
+
+    /// A forward pass that waits for its coefficients, keeping as many activations as the memory allows.
+    fn forward(
+        &self,
+        session: &mut dyn Session,
+        step: usize,
+        groups: &[&TokenizedGroup],
+        pack: &Pack,
+    ) -> Result<TokenLogps, TrainError> {
+        let batch = self.memory.batch(groups, pack);
+        let kept_blocks = match self.recipe.gradient_checkpointing {
+            true => 0,
+            false => self.memory.kept_blocks(batch.num_tokens()),
+        };
+        session.forward(&batch, ForwardOptions { kept_blocks, dropout: self.dropout(step) })
     }
 
     fn scores(&self, indices: &[usize], groups: &[&TokenizedGroup], policy: Vec<Vec<f64>>) -> Vec<GroupScores> {
@@ -89,19 +141,17 @@ impl Run<'_> {
         let mut policy = Vec::new();
         for indices in input.visits.chunks(self.recipe.per_device_train_batch_size.max(1)) {
             let groups: Vec<&TokenizedGroup> = indices.iter().map(|&i| &self.groups[i]).collect();
-            policy.extend(response_logps(&session.score(&pack(&groups, self.recipe.share_prompt), true)?));
+            policy.extend(score_batch(session, &self.memory, &groups, true, self.dropout(input.step))?);
         }
         let groups: Vec<&TokenizedGroup> = input.visits.iter().map(|&i| &self.groups[i]).collect();
         let scores = self.scores(input.visits, &groups, policy);
         ask(self.objective, &groups, &scores)
     }
 
-    fn forward_options(&self, step: usize, pack: usize) -> ForwardOptions {
+    /// The draws of a step; none without an adapter to drop the input of.
+    fn dropout(&self, step: usize) -> Option<DropoutKey> {
         let with_dropout = self.recipe.use_peft && self.recipe.lora_dropout > 0.0;
-        ForwardOptions {
-            recompute: self.recipe.gradient_checkpointing,
-            dropout: with_dropout.then(|| dropout_key(self.recipe.seed, step, pack)),
-        }
+        with_dropout.then(|| dropout_key(self.recipe.seed, step))
     }
 
     fn step_options(&self, learning_rate: f64, loss: f64) -> StepOptions {

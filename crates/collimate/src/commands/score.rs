@@ -68,7 +68,7 @@ impl Args {
                 num_skipped += counts.num_skipped();
                 let batch =
                     if self.separate { GroupBatch::separate(&tokenized) } else { GroupBatch::shared(&tokenized) };
-                let logps = session.score(&batch, true)?;
+                let logps = session.score(&batch, true, None)?;
                 for (group, logps) in tokenized.iter().zip(&logps) {
                     let row = row(group, logps, self.tokens);
                     writeln!(out, "{row}").map_err(CliError::write(&self.output))?;

@@ -1,0 +1,217 @@
+//! The operations that a decoder's forward and backward passes are made of.
+//!
+//! Each has a plain form made of burn's operations ([`crate::plain`]), which is what a backend gets that has nothing
+//! better, and the oracle of tests. A backend with kernels of its own overrides it.
+//!
+//! Backward operations are written out, not recorded: a pass knows what it keeps and adds each gradient where it
+//! belongs, so no graph holds memory.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+
+pub use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, Segment, TargetLogp};
+
+use crate::plain;
+use crate::plain::Tiles;
+
+/// A gradient that is added to; `None` is zero.
+pub type Gradient<B> = Option<Tensor<B, 2>>;
+
+/// A factor of a matrix product.
+#[derive(Debug, Clone, Copy)]
+pub struct Factor<'a, B: Backend> {
+    /// The matrix as it is stored.
+    pub matrix: &'a Tensor<B, 2>,
+    /// Whether its transpose is meant.
+    pub transposed: bool,
+}
+
+impl<'a, B: Backend> Factor<'a, B> {
+    /// The matrix itself.
+    pub fn of(matrix: &'a Tensor<B, 2>) -> Self {
+        Self { matrix, transposed: false }
+    }
+
+    /// Its transpose.
+    pub fn transpose_of(matrix: &'a Tensor<B, 2>) -> Self {
+        Self { matrix, transposed: true }
+    }
+
+    /// Rows and columns of the factor.
+    pub fn dims(&self) -> [usize; 2] {
+        let [rows, columns] = self.matrix.dims();
+        if self.transposed { [columns, rows] } else { [rows, columns] }
+    }
+}
+
+/// Cosines and sines of a pack's positions, each [N, head_dim / 2].
+#[derive(Debug, Clone)]
+pub struct Rotary<B: Backend> {
+    /// Cosines.
+    pub cos: Tensor<B, 2>,
+    /// Sines.
+    pub sin: Tensor<B, 2>,
+}
+
+impl<B: Backend> Rotary<B> {
+    /// From tables of `rows` rows.
+    pub fn new(cos: Vec<f32>, sin: Vec<f32>, rows: usize, device: &B::Device) -> Self {
+        let tensor = |values: Vec<f32>| {
+            let half = values.len() / rows.max(1);
+            Tensor::from_data(TensorData::new(values, [rows, half]), device)
+        };
+        Self { cos: tensor(cos), sin: tensor(sin) }
+    }
+}
+
+/// Who attends to whom in a pack.
+#[derive(Debug, Clone)]
+pub struct AttentionPlan<B: Backend> {
+    /// Every row of the pack is in exactly one segment's `rows`.
+    pub segments: Vec<Segment>,
+    /// The same as masks, for backends without attention over segments.
+    pub(crate) tiles: Option<Tiles<B>>,
+}
+
+impl<B: FusedOps> AttentionPlan<B> {
+    /// `windows` are those that layers have; `num_heads` bounds the size of a tile of scores.
+    pub fn new(segments: Vec<Segment>, windows: &[Option<usize>], num_heads: usize, device: &B::Device) -> Self {
+        let tiles = (!B::ATTENDS_OVER_SEGMENTS).then(|| Tiles::new(&segments, windows, num_heads, device));
+        Self { segments, tiles }
+    }
+}
+
+/// What going back through attention reads.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionSaved<'a, B: Backend> {
+    /// Queries, [N, H · head_dim].
+    pub q: &'a Tensor<B, 2>,
+    /// Keys, [N, H_kv · head_dim].
+    pub k: &'a Tensor<B, 2>,
+    /// Values, [N, H_kv · head_dim].
+    pub v: &'a Tensor<B, 2>,
+    /// The output, [N, H · head_dim].
+    pub out: &'a Tensor<B, 2>,
+    /// Log-sum-exp of each row's scores, [N, H]; empty where the backend does not need it.
+    pub lse: &'a Tensor<B, 2>,
+}
+
+/// A burn backend with the operations of a decoder.
+pub trait FusedOps: Backend {
+    /// Whether attention reads segments; otherwise it reads tiles with masks.
+    const ATTENDS_OVER_SEGMENTS: bool = false;
+
+    /// `onto + alpha · a · b`, [M, N].
+    fn multiply(
+        onto: Option<Tensor<Self, 2>>,
+        alpha: f32,
+        a: Factor<'_, Self>,
+        b: Factor<'_, Self>,
+    ) -> Tensor<Self, 2> {
+        plain::multiply(onto, alpha, a, b)
+    }
+
+    /// `x + y`, of one shape.
+    fn add(x: Tensor<Self, 2>, y: &Tensor<Self, 2>) -> Tensor<Self, 2> {
+        x + y.clone()
+    }
+
+    /// Adds row m of `values` [M, D] to row `rows[m]` of `x` [N, D]; rows may repeat.
+    fn add_rows(x: Tensor<Self, 2>, rows: &[u32], values: &Tensor<Self, 2>) -> Tensor<Self, 2> {
+        plain::add_rows(x, rows, values)
+    }
+
+    /// RMSNorm of every `n` numbers of a row, `weight` being [1, n]: with n of the row's width, or of a head's.
+    fn rms_norm(x: &Tensor<Self, 2>, weight: &Tensor<Self, 2>, eps: f64) -> Tensor<Self, 2> {
+        plain::rms_norm(x.clone(), weight.clone(), eps)
+    }
+
+    /// The gradient of the norm's input, given that of its output; adds the weight's to `d_weight`.
+    fn rms_norm_backward(
+        x: &Tensor<Self, 2>,
+        weight: &Tensor<Self, 2>,
+        eps: f64,
+        d_out: Tensor<Self, 2>,
+        d_weight: Option<&mut Gradient<Self>>,
+    ) -> Tensor<Self, 2> {
+        plain::rms_norm_backward(x, weight, eps, d_out, d_weight)
+    }
+
+    /// Rotates the halves of each head by the position's angle, or back.
+    fn rotate(x: Tensor<Self, 2>, rotary: &Rotary<Self>, inverse: bool) -> Tensor<Self, 2> {
+        plain::rotate(x, rotary, inverse)
+    }
+
+    /// `activation(gate) · up`.
+    fn gated(activation: GateActivation, gate: &Tensor<Self, 2>, up: &Tensor<Self, 2>) -> Tensor<Self, 2> {
+        plain::gated(activation, gate.clone(), up.clone())
+    }
+
+    /// Gradients of gate and up.
+    fn gated_backward(
+        activation: GateActivation,
+        gate: Tensor<Self, 2>,
+        up: Tensor<Self, 2>,
+        d_out: &Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        plain::gated_backward(activation, gate, up, d_out)
+    }
+
+    /// Zeroes numbers of `x` at random and scales the rest up; the same rows give the same draws.
+    fn dropout(x: Tensor<Self, 2>, rows: &[DropoutRows], probability: f64) -> Tensor<Self, 2> {
+        plain::dropout(x, rows, probability)
+    }
+
+    /// Attention of every segment: output [N, H · head_dim], and what [`AttentionSaved::lse`] is.
+    fn packed_attention(
+        shape: &AttentionShape,
+        plan: &AttentionPlan<Self>,
+        q: &Tensor<Self, 2>,
+        k: &Tensor<Self, 2>,
+        v: &Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        plain::attention(shape, plan, q, k, v)
+    }
+
+    /// Gradients of queries, keys and values.
+    fn packed_attention_backward(
+        shape: &AttentionShape,
+        plan: &AttentionPlan<Self>,
+        saved: AttentionSaved<'_, Self>,
+        d_out: &Tensor<Self, 2>,
+    ) -> [Tensor<Self, 2>; 3] {
+        plain::attention_backward(shape, plan, saved, d_out)
+    }
+
+    /// Log-probs of `targets` [M] under `softmax(hidden · weightᵀ)`, `hidden` [M, D] and `weight` [V, D].
+    fn target_logps(hidden: &Tensor<Self, 2>, weight: &Tensor<Self, 2>, targets: &[u32]) -> Vec<TargetLogp> {
+        plain::target_logps(hidden, weight, targets)
+    }
+
+    /// Gradient of `Σ_m coefficients[m] · logp[m]` with respect to `hidden`; adds the weight's to `d_weight`.
+    fn target_logps_backward(
+        hidden: &Tensor<Self, 2>,
+        weight: &Tensor<Self, 2>,
+        targets: &[u32],
+        forward: &[TargetLogp],
+        coefficients: &[f32],
+        d_weight: Option<&mut Gradient<Self>>,
+    ) -> Tensor<Self, 2> {
+        plain::target_logps_backward(hidden, weight, targets, forward, coefficients, d_weight)
+    }
+
+    /// AdamW's update of a parameter and its two moments, given its gradient.
+    fn adamw(
+        parameter: Tensor<Self, 2>,
+        gradient: &Tensor<Self, 2>,
+        moments: (Tensor<Self, 2>, Tensor<Self, 2>),
+        step: &AdamwStep,
+    ) -> (Tensor<Self, 2>, (Tensor<Self, 2>, Tensor<Self, 2>)) {
+        plain::adamw(parameter, gradient, moments, step)
+    }
+
+    /// Sum of squares, in float64 from float32 partial sums.
+    fn sum_of_squares(x: &Tensor<Self, 2>) -> f64 {
+        plain::sum_of_squares(x)
+    }
+}

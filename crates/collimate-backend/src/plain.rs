@@ -1,0 +1,160 @@
+//! The decoder's operations made of burn's own: what a backend without kernels gets, and the oracle of tests.
+//!
+//! Gradients come from burn's automatic differentiation of the forward form, so they share nothing with kernels.
+
+mod attention;
+mod target_logps;
+
+use burn::backend::Autodiff;
+use burn::tensor::activation::{gelu, sigmoid, tanh};
+use burn::tensor::backend::Backend;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, dropout_mask};
+
+use crate::ops::{Factor, Gradient, Rotary};
+pub use attention::{Tiles, attend, attention, attention_backward};
+pub use target_logps::{target_logps, target_logps_backward};
+
+/// See [`FusedOps::multiply`](crate::FusedOps::multiply).
+pub fn multiply<B: Backend>(
+    onto: Option<Tensor<B, 2>>,
+    alpha: f32,
+    a: Factor<'_, B>,
+    b: Factor<'_, B>,
+) -> Tensor<B, 2> {
+    let read = |factor: Factor<'_, B>| match factor.transposed {
+        true => factor.matrix.clone().transpose(),
+        false => factor.matrix.clone(),
+    };
+    let product = read(a).matmul(read(b));
+    let product = if alpha == 1.0 { product } else { product.mul_scalar(alpha) };
+    match onto {
+        Some(onto) => onto + product,
+        None => product,
+    }
+}
+
+/// See [`FusedOps::add_rows`](crate::FusedOps::add_rows).
+pub fn add_rows<B: Backend>(x: Tensor<B, 2>, rows: &[u32], values: &Tensor<B, 2>) -> Tensor<B, 2> {
+    let rows = indices(rows, &x.device());
+    x.select_assign(0, rows, values.clone(), IndexingUpdateOp::Add)
+}
+
+/// See [`FusedOps::rms_norm`](crate::FusedOps::rms_norm).
+pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
+    let [rows, width] = x.dims();
+    let n = weight.dims()[1];
+    let x = x.reshape([rows * width / n, n]);
+    let mean_square = (x.clone() * x.clone()).mean_dim(1);
+    (x * mean_square.add_scalar(eps).sqrt().recip() * weight).reshape([rows, width])
+}
+
+/// See [`FusedOps::rms_norm_backward`](crate::FusedOps::rms_norm_backward).
+pub fn rms_norm_backward<B: Backend>(
+    x: &Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    eps: f64,
+    d_out: Tensor<B, 2>,
+    d_weight: Option<&mut Gradient<B>>,
+) -> Tensor<B, 2> {
+    let [d_x, d_w] = gradients([x, weight], &d_out, |[x, weight]| rms_norm(x, weight, eps));
+    if let Some(gradient) = d_weight {
+        accumulate(gradient, d_w);
+    }
+    d_x
+}
+
+/// See [`FusedOps::rotate`](crate::FusedOps::rotate).
+pub fn rotate<B: Backend>(x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) -> Tensor<B, 2> {
+    let [rows, width] = x.dims();
+    let half = rotary.cos.dims()[1];
+    let cos = rotary.cos.clone().unsqueeze_dim::<3>(1);
+    let sin = rotary.sin.clone().unsqueeze_dim::<3>(1);
+    let sin = if inverse { sin.neg() } else { sin };
+    let x = x.reshape([rows, width / (2 * half), 2 * half]);
+    let (a, b) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
+    let first = a.clone() * cos.clone() - b.clone() * sin.clone();
+    let second = b * cos + a * sin;
+    Tensor::cat(vec![first, second], 2).reshape([rows, width])
+}
+
+/// See [`FusedOps::gated`](crate::FusedOps::gated).
+pub fn gated<B: Backend>(activation: GateActivation, gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
+    let gate = match activation {
+        GateActivation::Silu => gate.clone() * sigmoid(gate),
+        GateActivation::Gelu => gelu(gate),
+        GateActivation::GeluTanh => gelu_tanh(gate),
+    };
+    gate * up
+}
+
+/// See [`FusedOps::gated_backward`](crate::FusedOps::gated_backward).
+pub fn gated_backward<B: Backend>(
+    activation: GateActivation,
+    gate: Tensor<B, 2>,
+    up: Tensor<B, 2>,
+    d_out: &Tensor<B, 2>,
+) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let [d_gate, d_up] = gradients([&gate, &up], d_out, |[gate, up]| gated(activation, gate, up));
+    (d_gate, d_up)
+}
+
+/// See [`FusedOps::dropout`](crate::FusedOps::dropout).
+pub fn dropout<B: Backend>(x: Tensor<B, 2>, rows: &[DropoutRows], probability: f64) -> Tensor<B, 2> {
+    let [num_rows, width] = x.dims();
+    let mask = dropout_mask(num_rows, width, rows, probability);
+    let mask = Tensor::from_data(TensorData::new(mask, [num_rows, width]), &x.device());
+    x * mask
+}
+
+/// See [`FusedOps::adamw`](crate::FusedOps::adamw).
+pub fn adamw<B: Backend>(
+    parameter: Tensor<B, 2>,
+    gradient: &Tensor<B, 2>,
+    (m, v): (Tensor<B, 2>, Tensor<B, 2>),
+    step: &AdamwStep,
+) -> (Tensor<B, 2>, (Tensor<B, 2>, Tensor<B, 2>)) {
+    let gradient = gradient.clone().mul_scalar(step.gradient_scale);
+    let m = m.mul_scalar(step.beta1) + gradient.clone().mul_scalar(1.0 - step.beta1);
+    let v = v.mul_scalar(step.beta2) + gradient.clone().mul(gradient).mul_scalar(1.0 - step.beta2);
+    let denominator = v.clone().sqrt().div_scalar(step.correction).add_scalar(step.epsilon);
+    let parameter = parameter.mul_scalar(step.decay) - (m.clone() / denominator).mul_scalar(step.step_size);
+    (parameter, (m, v))
+}
+
+/// See [`FusedOps::sum_of_squares`](crate::FusedOps::sum_of_squares).
+pub fn sum_of_squares<B: Backend>(x: &Tensor<B, 2>) -> f64 {
+    let by_row = (x.clone() * x.clone()).sum_dim(1).into_data();
+    by_row.iter::<f64>().sum()
+}
+
+/// Gradients of `f`'s inputs, given that of its output.
+fn gradients<B: Backend, const N: usize>(
+    inputs: [&Tensor<B, 2>; N],
+    d_out: &Tensor<B, 2>,
+    f: impl Fn([Tensor<Autodiff<B>, 2>; N]) -> Tensor<Autodiff<B>, 2>,
+) -> [Tensor<B, 2>; N] {
+    let tracked = inputs.map(|input| Tensor::<Autodiff<B>, 2>::from_inner(input.clone()).require_grad());
+    let out = f(tracked.clone());
+    let grads = (out * Tensor::from_inner(d_out.clone())).sum().backward();
+    tracked.map(|input| input.grad(&grads).unwrap_or_else(|| input.inner().zeros_like()))
+}
+
+fn accumulate<B: Backend>(held: &mut Gradient<B>, gradient: Tensor<B, 2>) {
+    *held = Some(match held.take() {
+        Some(held) => held + gradient,
+        None => gradient,
+    });
+}
+
+fn indices<B: Backend>(rows: &[u32], device: &B::Device) -> Tensor<B, 1, Int> {
+    let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+    let len = rows.len();
+    Tensor::from_data(TensorData::new(rows, [len]), device)
+}
+
+fn gelu_tanh<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
+    let cubic = x.clone() * x.clone() * x.clone();
+    let inner = (x.clone() + cubic.mul_scalar(0.044715)).mul_scalar((2.0 / std::f64::consts::PI).sqrt());
+    x.mul_scalar(0.5) * tanh(inner).add_scalar(1.0)
+}

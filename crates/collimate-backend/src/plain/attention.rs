@@ -1,0 +1,218 @@
+//! Attention over tiles of padded spans, scores materialised and masked.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use burn::backend::Autodiff;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+use collimate_kernels::{AttentionShape, Segment};
+
+use super::indices;
+use crate::ops::{AttentionPlan, AttentionSaved, FusedOps};
+
+/// Added to scores that may not be attended to; its exponential is exactly zero in every float type.
+const MASKED: f32 = -3.0e4;
+
+/// Numbers of a tile's attention scores at most (64 MiB of float32), unless one span alone has more.
+const TILE_ELEMENTS: usize = 16 << 20;
+
+/// A pack's segments as batches of spans with masks.
+#[derive(Debug, Clone)]
+pub struct Tiles<B: Backend> {
+    tiles: Vec<Tile<B>>,
+    /// Where each row of the pack stands in the tiles' rows, [N].
+    restore: Tensor<B, 1, Int>,
+}
+
+/// Spans whose attention is computed as one batch, the shorter ones padded to the longest.
+#[derive(Debug, Clone)]
+struct Tile<B: Backend> {
+    /// Number of spans, S.
+    count: usize,
+    /// Rows of the longest span, n.
+    len: usize,
+    /// The pack's row for each place of the tile, [S · n].
+    rows: Tensor<B, 1, Int>,
+    /// Additive masks [S, 1, n, n], by the layers' window.
+    masks: BTreeMap<Option<usize>, Tensor<B, 4>>,
+}
+
+impl<B: Backend> Tiles<B> {
+    /// `windows` are those that layers have; `num_heads` bounds the size of a tile of scores.
+    pub fn new(segments: &[Segment], windows: &[Option<usize>], num_heads: usize, device: &B::Device) -> Self {
+        let divided = divide(&spans(segments), num_heads);
+        let num_rows = segments.iter().map(|segment| segment.rows.end).max().unwrap_or(0);
+        let tiles = divided.iter().map(|spans| {
+            let len = spans.iter().map(Range::len).max().unwrap_or(0);
+            let rows: Vec<u32> = spans.iter().flat_map(|span| (0..len).map(|i| place(span, i) as u32)).collect();
+            let masks = windows.iter().map(|&window| {
+                let masks: Vec<f32> = spans.iter().flat_map(|span| span_mask(span, len, segments, window)).collect();
+                (window, Tensor::from_data(TensorData::new(masks, [spans.len(), 1, len, len]), device))
+            });
+            Tile { count: spans.len(), len, rows: indices(&rows, device), masks: masks.collect() }
+        });
+        Self { tiles: tiles.collect(), restore: indices(&restoring(&divided, num_rows), device) }
+    }
+
+    fn tracked(&self) -> Tiles<Autodiff<B>> {
+        let tile = |tile: &Tile<B>| Tile {
+            count: tile.count,
+            len: tile.len,
+            rows: Tensor::from_inner(tile.rows.clone()),
+            masks: tile.masks.iter().map(|(&window, mask)| (window, Tensor::from_inner(mask.clone()))).collect(),
+        };
+        Tiles { tiles: self.tiles.iter().map(tile).collect(), restore: Tensor::from_inner(self.restore.clone()) }
+    }
+}
+
+/// See [`FusedOps::packed_attention`].
+pub fn attention<B: FusedOps>(
+    shape: &AttentionShape,
+    plan: &AttentionPlan<B>,
+    q: &Tensor<B, 2>,
+    k: &Tensor<B, 2>,
+    v: &Tensor<B, 2>,
+) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let out = attend(shape, &tiles_of(shape, plan, q), [q.clone(), k.clone(), v.clone()]);
+    (out, Tensor::empty([0, 0], &q.device()))
+}
+
+/// See [`FusedOps::packed_attention_backward`].
+pub fn attention_backward<B: FusedOps>(
+    shape: &AttentionShape,
+    plan: &AttentionPlan<B>,
+    saved: AttentionSaved<'_, B>,
+    d_out: &Tensor<B, 2>,
+) -> [Tensor<B, 2>; 3] {
+    let tiles = tiles_of(shape, plan, saved.q).tracked();
+    super::gradients([saved.q, saved.k, saved.v], d_out, |projections| attend(shape, &tiles, projections))
+}
+
+/// The plan's tiles; made here where the backend's own attention reads segments.
+fn tiles_of<B: FusedOps>(shape: &AttentionShape, plan: &AttentionPlan<B>, q: &Tensor<B, 2>) -> Tiles<B> {
+    match &plan.tiles {
+        Some(tiles) => tiles.clone(),
+        None => Tiles::new(&plan.segments, &[shape.window], shape.heads, &q.device()),
+    }
+}
+
+/// Attention over tiles: queries, keys and values as in [`AttentionSaved`] to [N, H · head_dim].
+pub fn attend<B: Backend>(shape: &AttentionShape, tiles: &Tiles<B>, [q, k, v]: [Tensor<B, 2>; 3]) -> Tensor<B, 2> {
+    // Scaled before rows are rearranged: backends run over views several times slower.
+    let q = q.mul_scalar(shape.scale);
+    let outputs = tiles.tiles.iter().map(|tile| attend_in_tile(shape, tile, &q, &k, &v));
+    Tensor::cat(outputs.collect(), 0).select(0, tiles.restore.clone())
+}
+
+fn attend_in_tile<B: Backend>(
+    shape: &AttentionShape,
+    tile: &Tile<B>,
+    q: &Tensor<B, 2>,
+    k: &Tensor<B, 2>,
+    v: &Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let (heads, kv_heads, dim) = (shape.heads, shape.kv_heads, shape.head_dim);
+    let (count, n) = (tile.count, tile.len);
+    let group = heads / kv_heads;
+    // [N, heads · dim] to [S, heads, n, dim].
+    let rows = |t: &Tensor<B, 2>, heads: usize| {
+        t.clone().select(0, tile.rows.clone()).reshape([count, n, heads, dim]).swap_dims(1, 2)
+    };
+    // Query heads of one key-value head stand below each other: one product serves the whole group.
+    let q = rows(q, heads).reshape([count, kv_heads, group * n, dim]);
+    let scores = q.matmul(rows(k, kv_heads).swap_dims(2, 3)).reshape([count, heads, n, n]);
+    let scores = match shape.softcap {
+        Some(cap) => burn::tensor::activation::tanh(scores.div_scalar(cap)).mul_scalar(cap),
+        None => scores,
+    };
+    let weights = softmax(scores + tile.masks[&shape.window].clone()).reshape([count, kv_heads, group * n, n]);
+    let mixed = weights.matmul(rows(v, kv_heads)).reshape([count, heads, n, dim]);
+    mixed.swap_dims(1, 2).reshape([count * n, heads * dim])
+}
+
+/// Softmax over the last dimension.
+///
+/// Not burn's: a backend's own kernel serves the plain backend only, so with it a pass that is differentiated would
+/// differ by 1e-5 nats a response from one that is not.
+fn softmax<B: Backend>(scores: Tensor<B, 4>) -> Tensor<B, 4> {
+    let highest = scores.clone().max_dim(3).detach();
+    let weights = (scores - highest).exp();
+    let total = weights.clone().sum_dim(3);
+    weights / total
+}
+
+/// Smallest ranges of rows that attend among themselves only.
+fn spans(segments: &[Segment]) -> Vec<Range<usize>> {
+    let mut extents: Vec<Range<usize>> = segments.iter().map(extent).collect();
+    extents.sort_by_key(|range| (range.start, range.end));
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    for range in extents {
+        match spans.last_mut() {
+            Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+            _ => spans.push(range),
+        }
+    }
+    spans
+}
+
+fn extent(segment: &Segment) -> Range<usize> {
+    match segment.context.is_empty() {
+        true => segment.rows.clone(),
+        false => segment.context.start.min(segment.rows.start)..segment.context.end.max(segment.rows.end),
+    }
+}
+
+/// Spans by length, divided so that padding at most doubles a tile's scores and no tile is too large.
+fn divide(spans: &[Range<usize>], num_heads: usize) -> Vec<Vec<Range<usize>>> {
+    let mut sorted = spans.to_vec();
+    sorted.sort_by_key(|span| (std::cmp::Reverse(span.len()), span.start));
+    let mut tiles: Vec<Vec<Range<usize>>> = Vec::new();
+    for span in sorted {
+        let fits = tiles.last().is_some_and(|tile| {
+            let longest = tile[0].len();
+            let elements = (tile.len() + 1) * num_heads * longest * longest;
+            2 * span.len() * span.len() >= longest * longest && elements <= TILE_ELEMENTS
+        });
+        match tiles.last_mut() {
+            Some(tile) if fits => tile.push(span),
+            _ => tiles.push(vec![span]),
+        }
+    }
+    tiles
+}
+
+/// The row of a span's place; places past its end repeat its first row and are masked.
+fn place(span: &Range<usize>, i: usize) -> usize {
+    if i < span.len() { span.start + i } else { span.start }
+}
+
+/// Where each of the pack's rows stands in the concatenated tiles, [N].
+fn restoring(tiles: &[Vec<Range<usize>>], num_rows: usize) -> Vec<u32> {
+    let mut places = vec![0; num_rows];
+    let mut offset = 0;
+    for spans in tiles {
+        let len = spans.iter().map(Range::len).max().unwrap_or(0);
+        for span in spans {
+            span.clone().enumerate().for_each(|(i, row)| places[row] = (offset + i) as u32);
+            offset += len;
+        }
+    }
+    places
+}
+
+/// A row sees its segment's context, itself and the segment's rows before it, as far as the window reaches; rows past
+/// the span's end see everything, nobody reads them.
+fn span_mask(span: &Range<usize>, len: usize, segments: &[Segment], window: Option<usize>) -> Vec<f32> {
+    let mut mask = vec![0.0; len * len];
+    mask[..span.len() * len].fill(MASKED);
+    for segment in segments.iter().filter(|s| !s.rows.is_empty() && span.contains(&s.rows.start)) {
+        for row in segment.rows.clone() {
+            let position = segment.context.len() + row - segment.rows.start;
+            let sequence = segment.context.clone().chain(segment.rows.start..row + 1);
+            let hidden = window.map_or(0, |window| (position + 1).saturating_sub(window));
+            sequence.skip(hidden).for_each(|column| mask[(row - span.start) * len + column - span.start] = 0.0);
+        }
+    }
+    mask
+}

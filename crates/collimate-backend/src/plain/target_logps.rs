@@ -1,0 +1,69 @@
+//! Log-probs of target tokens in chunks: never the whole logits.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::backend::Backend;
+use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
+use collimate_kernels::TargetLogp;
+
+use super::{accumulate, indices};
+use crate::ops::Gradient;
+
+/// Logits of a chunk: at most this many numbers (32 MiB of float32).
+const CHUNK_ELEMENTS: usize = 8 << 20;
+
+fn chunks(total: usize, vocab_size: usize) -> impl Iterator<Item = (usize, usize)> {
+    let step = (CHUNK_ELEMENTS / vocab_size.max(1)).max(1);
+    (0..total).step_by(step).map(move |start| (start, (start + step).min(total)))
+}
+
+/// See [`FusedOps::target_logps`](crate::FusedOps::target_logps).
+pub fn target_logps<B: Backend>(hidden: &Tensor<B, 2>, weight: &Tensor<B, 2>, targets: &[u32]) -> Vec<TargetLogp> {
+    let device = hidden.device();
+    let mut values = Vec::with_capacity(targets.len());
+    for (start, end) in chunks(targets.len(), weight.dims()[0]) {
+        let tokens = indices::<B>(&targets[start..end], &device);
+        let logits = hidden.clone().narrow(0, start, end - start).matmul(weight.clone().transpose());
+        let picked = logits.clone().gather(1, tokens.unsqueeze_dim(1));
+        let highest = logits.clone().max_dim(1);
+        let total = (logits - highest.clone()).exp().sum_dim(1);
+        let columns = Tensor::cat(vec![picked, highest, total], 1).into_data();
+        let columns: Vec<f64> = columns.iter::<f64>().collect();
+        // Finished in float64: rounding each token's log-prob to float32 costs 1e-5 nats over a response, which moves
+        // the coefficients by more than the rest of the forward pass does.
+        values.extend(columns.chunks_exact(3).map(|c| {
+            let log_sum_exp = c[1] + c[2].ln();
+            TargetLogp { logp: c[0] - c[1] - c[2].ln(), log_sum_exp }
+        }));
+    }
+    values
+}
+
+/// See [`FusedOps::target_logps_backward`](crate::FusedOps::target_logps_backward).
+pub fn target_logps_backward<B: Backend>(
+    hidden: &Tensor<B, 2>,
+    weight: &Tensor<B, 2>,
+    targets: &[u32],
+    forward: &[TargetLogp],
+    coefficients: &[f32],
+    mut d_weight: Option<&mut Gradient<B>>,
+) -> Tensor<B, 2> {
+    debug_assert_eq!(forward.len(), targets.len(), "a forward result for each target");
+    let device = hidden.device();
+    let mut d_hidden = Vec::new();
+    for (start, end) in chunks(targets.len(), weight.dims()[0]) {
+        let tokens = indices::<B>(&targets[start..end], &device);
+        let h = hidden.clone().narrow(0, start, end - start);
+        let c = TensorData::new(coefficients[start..end].to_vec(), [end - start, 1]);
+        let c = Tensor::<B, 2>::from_data(c, &device);
+        // d logp / d logits = onehot − softmax; the one-hot part is done by picking rows.
+        let pushed = softmax(h.clone().matmul(weight.clone().transpose()), 1) * c.clone().neg();
+        let picked = weight.clone().select(0, tokens.clone()) * c.clone();
+        d_hidden.push(pushed.clone().matmul(weight.clone()) + picked);
+        if let Some(gradient) = d_weight.as_deref_mut() {
+            accumulate(gradient, pushed.transpose().matmul(h.clone()));
+            let held = gradient.take();
+            *gradient = held.map(|d| d.select_assign(0, tokens, h * c, IndexingUpdateOp::Add));
+        }
+    }
+    if d_hidden.is_empty() { hidden.zeros_like() } else { Tensor::cat(d_hidden, 0) }
+}

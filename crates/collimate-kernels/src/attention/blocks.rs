@@ -1,0 +1,103 @@
+//! How queries and keys are divided into blocks, and what a query sees of a block.
+
+use std::ops::Range;
+
+use super::{AttentionShape, Segment};
+use crate::gemm::View;
+
+/// Rows of a tile of queries, about: rows of the segment times query heads of a key-value head.
+const TILE_ROWS: usize = 192;
+
+/// Keys of a block.
+pub(super) const KEYS: usize = 256;
+
+/// Keys that follow each other in the pack.
+#[derive(Debug, Clone)]
+pub(super) struct KeyBlock {
+    /// Rows of the pack.
+    pub(super) rows: Range<usize>,
+    /// Place of the first in the segment's sequence.
+    pub(super) position: usize,
+    /// Whether these are the segment's own rows, of which a query sees those up to itself.
+    own: bool,
+}
+
+/// Queries of one segment that are worked on together.
+#[derive(Debug, Clone)]
+pub(super) struct QueryBlock<'a> {
+    pub(super) segment: &'a Segment,
+    /// Places among the segment's own rows.
+    pub(super) own: Range<usize>,
+}
+
+impl AttentionShape {
+    /// The query blocks of a segment.
+    pub(super) fn query_blocks<'a>(&self, segment: &'a Segment) -> impl Iterator<Item = QueryBlock<'a>> + use<'a> {
+        let step = (TILE_ROWS / self.group()).clamp(16, 128);
+        let total = segment.rows.len();
+        (0..total).step_by(step).map(move |start| QueryBlock { segment, own: start..(start + step).min(total) })
+    }
+
+    /// One head of some rows of keys or values, [rows, head_dim].
+    pub(super) fn head_view<'a>(&self, data: &'a [f32], rows: &Range<usize>, kv_head: usize) -> View<'a> {
+        let width = self.key_width();
+        View::new(&data[rows.start * width + kv_head * self.head_dim..], rows.len(), self.head_dim, width)
+    }
+}
+
+impl QueryBlock<'_> {
+    /// Rows of the pack.
+    pub(super) fn rows(&self) -> Range<usize> {
+        self.segment.rows.start + self.own.start..self.segment.rows.start + self.own.end
+    }
+
+    /// Place of the first query in the segment's sequence.
+    fn position(&self) -> usize {
+        self.segment.context.len() + self.own.start
+    }
+
+    /// The blocks of keys of which any query sees something: of the context, then of the segment itself.
+    pub(super) fn key_blocks(&self, window: Option<usize>) -> impl Iterator<Item = KeyBlock> + use<> {
+        let context = divide(self.segment.context.clone(), 0, false);
+        let own = self.segment.rows.start..self.segment.rows.start + self.own.end;
+        let first = window.map_or(0, |window| (self.position() + 1).saturating_sub(window));
+        let all = context.chain(divide(own, self.segment.context.len(), true));
+        all.filter(move |block| block.position + block.rows.len() > first)
+    }
+
+    /// What the query at `place` of this block sees of a block of keys, as a range of the block.
+    pub(super) fn sees(&self, place: usize, keys: &KeyBlock, window: Option<usize>) -> Range<usize> {
+        let position = self.position() + place;
+        let end =
+            if keys.own { keys.rows.len().min((position + 1).saturating_sub(keys.position)) } else { keys.rows.len() };
+        let start = window.map_or(0, |window| (position + 1).saturating_sub(window).saturating_sub(keys.position));
+        start.min(end)..end
+    }
+}
+
+fn divide(rows: Range<usize>, position: usize, own: bool) -> impl Iterator<Item = KeyBlock> {
+    let first = rows.start;
+    rows.clone().step_by(KEYS).map(move |start| KeyBlock {
+        rows: start..(start + KEYS).min(rows.end),
+        position: position + start - first,
+        own,
+    })
+}
+
+/// Copies the rows of a query block for all query heads of one key-value head, head after head, [group · rows, head_dim].
+pub(super) fn gather(
+    shape: &AttentionShape,
+    from: &[f32],
+    rows: &Range<usize>,
+    kv_head: usize,
+    factor: f32,
+    to: &mut Vec<f32>,
+) {
+    let (dim, width) = (shape.head_dim, shape.query_width());
+    to.clear();
+    for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
+        for row in rows.clone() {
+            to.extend(from[row * width + head * dim..][..dim].iter().map(|x| factor * x));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Attention forward: one pass over the keys of each query block with a running maximum.
+
+use rayon::prelude::*;
+
+use super::blocks::{KeyBlock, QueryBlock, gather};
+use super::{AttentionShape, Segment, Shared, check_segments};
+use crate::gemm::{View, multiply_here};
+use crate::simd::{dispatch, exp, max, sum};
+
+/// Attention of every segment.
+///
+/// # Shapes
+/// `q` and `out` are [N, H · head_dim], `k` and `v` [N, H_kv · head_dim], `lse` [N, H]: the log-sum-exp of each row's
+/// scores, which [`attention_backward`] reads. Every row of the pack is in exactly one segment's `rows`.
+pub fn attention(
+    shape: &AttentionShape,
+    segments: &[Segment],
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    out: &mut [f32],
+    lse: &mut [f32],
+) {
+    check_segments(segments, lse.len() / shape.heads);
+    let (out, lse) = (Shared::new(out), Shared::new(lse));
+    let blocks: Vec<QueryBlock<'_>> = segments.iter().flat_map(|segment| shape.query_blocks(segment)).collect();
+    let tasks: Vec<_> = blocks.iter().flat_map(|block| (0..shape.kv_heads).map(move |head| (block, head))).collect();
+    tasks.par_iter().for_each_init(Scratch::default, |scratch, &(block, kv_head)| {
+        scratch.attend(shape, block, kv_head, (q, k, v));
+        // SAFETY: rows of the pack are in one segment and so in one block, and each task has its own heads.
+        unsafe { scratch.store(shape, block, kv_head, out, lse) };
+    });
+}
+
+/// What a task works on.
+#[derive(Default)]
+struct Scratch {
+    /// Scaled queries, [group · rows, head_dim].
+    q: Vec<f32>,
+    /// Scores and then weights of a block of keys, [group · rows, keys].
+    scores: Vec<f32>,
+    /// Weighted sums of values so far, [group · rows, head_dim].
+    mixed: Vec<f32>,
+    /// Largest score of each row so far, and Σ e^(score − largest).
+    highest: Vec<f32>,
+    total: Vec<f32>,
+}
+
+impl Scratch {
+    fn attend(
+        &mut self,
+        shape: &AttentionShape,
+        block: &QueryBlock<'_>,
+        kv_head: usize,
+        (q, k, v): (&[f32], &[f32], &[f32]),
+    ) {
+        let dim = shape.head_dim;
+        gather(shape, q, &block.rows(), kv_head, shape.scale, &mut self.q);
+        let rows = shape.group() * block.own.len();
+        for (list, value) in [(&mut self.highest, f32::MIN), (&mut self.total, 0.0)] {
+            list.clear();
+            list.resize(rows, value);
+        }
+        self.mixed.clear();
+        self.mixed.resize(rows * dim, 0.0);
+        for keys in block.key_blocks(shape.window) {
+            let len = keys.rows.len();
+            self.scores.resize(rows * len, 0.0);
+            let key = shape.head_view(k, &keys.rows, kv_head).transpose();
+            multiply_here(&mut self.scores, false, 1.0, View::new(&self.q, rows, dim, dim), key);
+            self.weigh(shape, block, &keys);
+            let value = shape.head_view(v, &keys.rows, kv_head);
+            multiply_here(&mut self.mixed, true, 1.0, View::new(&self.scores, rows, len, len), value);
+        }
+    }
+
+    /// Turns scores into weights e^(score − largest so far), and scales down what was summed before.
+    fn weigh(&mut self, shape: &AttentionShape, block: &QueryBlock<'_>, keys: &KeyBlock) {
+        let Self { scores, mixed, highest, total, .. } = self;
+        dispatch(
+            #[inline(always)]
+            || {
+                let rows = scores.chunks_exact_mut(keys.rows.len()).zip(mixed.chunks_exact_mut(shape.head_dim));
+                for (row, (scores, mixed)) in rows.enumerate() {
+                    let seen = block.sees(row % block.own.len(), keys, shape.window);
+                    scores[..seen.start].fill(0.0);
+                    scores[seen.end..].fill(0.0);
+                    let scores = &mut scores[seen];
+                    if scores.is_empty() {
+                        continue;
+                    }
+                    if let Some(cap) = shape.softcap {
+                        scores.iter_mut().for_each(|score| *score = softcapped(*score, cap));
+                    }
+                    let largest = max(scores).max(highest[row]);
+                    let shrink = exp(highest[row] - largest);
+                    scores.iter_mut().for_each(|score| *score = exp(*score - largest));
+                    total[row] = total[row] * shrink + sum(scores);
+                    mixed.iter_mut().for_each(|x| *x *= shrink);
+                    highest[row] = largest;
+                }
+            },
+        );
+    }
+
+    /// Writes the block's rows of this task's heads.
+    ///
+    /// # Safety
+    /// No other task writes them.
+    unsafe fn store(&self, shape: &AttentionShape, block: &QueryBlock<'_>, kv_head: usize, out: Shared, lse: Shared) {
+        let dim = shape.head_dim;
+        let mut rows = self.mixed.chunks_exact(dim).zip(self.highest.iter().zip(&self.total));
+        for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
+            for (row, (mixed, (highest, total))) in block.rows().zip(rows.by_ref()) {
+                let inverse = 1.0 / total;
+                // SAFETY: by this function's own contract.
+                let (to, lse) = unsafe {
+                    (out.part(row * shape.query_width() + head * dim, dim), lse.part(row * shape.heads + head, 1))
+                };
+                to.iter_mut().zip(mixed).for_each(|(to, x)| *to = x * inverse);
+                lse[0] = highest + total.ln();
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn softcapped(score: f32, cap: f32) -> f32 {
+    cap * (1.0 - 2.0 / (exp(2.0 * score / cap) + 1.0))
+}

@@ -1,0 +1,66 @@
+//! Which rows of a batch attend to which.
+
+use collimate_backend::Segment;
+use collimate_data::GroupBatch;
+
+/// A segment for each prompt and for each response that answers it; a sequence with a prompt of its own is one segment.
+pub(crate) fn segments(batch: &GroupBatch) -> Vec<Segment> {
+    let mut segments = Vec::new();
+    let mut responses = batch.responses().peekable();
+    for span in &batch.spans {
+        let start = segments.len();
+        while let Some(response) = responses.next_if(|response| span.contains(&response.prompt.start)) {
+            if segments.len() == start {
+                segments.push(Segment { context: 0..0, rows: response.prompt.clone() });
+            }
+            segments.push(Segment { context: response.prompt.clone(), rows: response.tokens.clone() });
+        }
+        match &mut segments[start..] {
+            [] => segments.push(Segment { context: 0..0, rows: span.clone() }),
+            [prompt, response] if prompt.rows.end == response.rows.start => {
+                prompt.rows.end = response.rows.end;
+                segments.pop();
+            }
+            _ => {}
+        }
+    }
+    segments
+}
+
+#[cfg(test)]
+mod tests {
+    use collimate_data::{TokenizedGroup, TokenizedResponse};
+
+    use super::*;
+
+    fn group(lengths: &[usize]) -> TokenizedGroup {
+        let response = |&len: &usize| TokenizedResponse { ids: vec![1; len], reward: 0.0, num_cut: 0 };
+        TokenizedGroup {
+            index: 0,
+            line: 1,
+            prompt_ids: vec![1; 3],
+            num_prompt_cut: 0,
+            responses: lengths.iter().map(response).collect(),
+        }
+    }
+
+    fn segment(context: std::ops::Range<usize>, rows: std::ops::Range<usize>) -> Segment {
+        Segment { context, rows }
+    }
+
+    #[test]
+    fn a_shared_prompt_is_the_context_of_its_responses() {
+        let batch = GroupBatch::shared([&group(&[2, 4]), &group(&[1, 1])]);
+        let first = [segment(0..0, 0..3), segment(0..3, 3..5), segment(0..3, 5..9)];
+        let second = [segment(0..0, 9..12), segment(9..12, 12..13), segment(9..12, 13..14)];
+        assert_eq!(segments(&batch), [first, second].concat());
+    }
+
+    #[test]
+    fn a_sequence_of_its_own_is_one_segment() {
+        let separate = GroupBatch::separate([&group(&[2, 4])]);
+        assert_eq!(segments(&separate), [segment(0..0, 0..5), segment(0..0, 5..12)]);
+        let prompts = GroupBatch::prompts(&[vec![1, 2], vec![3]]);
+        assert_eq!(segments(&prompts), [segment(0..0, 0..2), segment(0..0, 2..3)]);
+    }
+}

@@ -1,0 +1,203 @@
+//! Dividing a batch into packs that fit into memory.
+
+use std::ops::Range;
+
+use collimate_data::{GroupBatch, TokenizedGroup};
+use collimate_model::MemoryCosts;
+
+use crate::error::TrainError;
+
+/// Memory of the program itself, the data and what allocators leave unused.
+const OVERHEAD: u64 = 96 << 20;
+
+/// What of the memory budget is left for passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemoryPlan {
+    /// Bytes for the activations of one pack; `None` without a bound.
+    activations: Option<u64>,
+    budget: Option<u64>,
+    costs: MemoryCosts,
+    share_prompt: bool,
+}
+
+/// Some responses of some groups of a batch: the group's place in the batch, and its responses.
+pub(crate) type Pack = Vec<(usize, Range<usize>)>;
+
+impl MemoryPlan {
+    /// `budget` is for everything that a run holds.
+    ///
+    /// # Errors
+    /// The budget does not even hold the parameters with their gradients and moments.
+    pub(crate) fn new(budget: Option<u64>, costs: MemoryCosts, share_prompt: bool) -> Result<Self, TrainError> {
+        let held = costs.resident + OVERHEAD;
+        let activations = match budget {
+            Some(budget) if budget <= held => {
+                let message = format!(
+                    "{} is too little: parameters, gradients and optimizer alone need {}",
+                    in_words(budget),
+                    in_words(held)
+                );
+                return Err(TrainError::RecipeValue { key: "memory_budget", message });
+            }
+            budget => budget.map(|budget| budget - held),
+        };
+        Ok(Self { activations, budget, costs, share_prompt })
+    }
+
+    /// Tokens of the longest pack.
+    fn max_tokens(&self) -> usize {
+        let tokens = self.activations.map(|bytes| bytes / self.costs.per_token.max(1));
+        tokens.and_then(|tokens| usize::try_from(tokens).ok()).unwrap_or(usize::MAX)
+    }
+
+    /// How many blocks of a pack of so many tokens may keep their activations.
+    pub(crate) fn kept_blocks(&self, num_tokens: usize) -> usize {
+        let Some(activations) = self.activations else { return self.costs.num_blocks };
+        let tokens = num_tokens as u64;
+        let left = activations.saturating_sub(tokens * self.costs.per_token);
+        let kept = left / (tokens * self.costs.per_kept_block).max(1);
+        usize::try_from(kept).unwrap_or(usize::MAX).min(self.costs.num_blocks)
+    }
+
+    /// Divides a batch, in its order, into as few packs as fit; a group that does not fit is divided by responses.
+    ///
+    /// # Errors
+    /// One response with its prompt does not fit; names the data's line.
+    pub(crate) fn packs(&self, groups: &[&TokenizedGroup]) -> Result<Vec<Pack>, TrainError> {
+        let limit = self.max_tokens();
+        let (mut packs, mut current, mut used): (Vec<Pack>, Pack, usize) = (Vec::new(), Vec::new(), 0);
+        for (place, group) in groups.iter().enumerate() {
+            for (numbers, tokens) in self.parts(group, limit)? {
+                if used > 0 && used.saturating_add(tokens) > limit {
+                    packs.push(std::mem::take(&mut current));
+                    used = 0;
+                }
+                current.push((place, numbers));
+                used += tokens;
+            }
+        }
+        if !current.is_empty() {
+            packs.push(current);
+        }
+        Ok(packs)
+    }
+
+    /// The parts of a group that fit into a pack each, and their tokens.
+    fn parts(&self, group: &TokenizedGroup, limit: usize) -> Result<Vec<(Range<usize>, usize)>, TrainError> {
+        let prompt = group.prompt_ids.len();
+        let mut parts: Vec<(Range<usize>, usize)> = Vec::new();
+        for (number, response) in group.responses.iter().enumerate() {
+            let alone = prompt + response.ids.len();
+            if alone > limit {
+                return Err(self.too_long(group.line, number, alone));
+            }
+            let more = if self.share_prompt { response.ids.len() } else { alone };
+            match parts.last_mut() {
+                Some((numbers, tokens)) if *tokens + more <= limit => {
+                    numbers.end = number + 1;
+                    *tokens += more;
+                }
+                _ => parts.push((number..number + 1, alone)),
+            }
+        }
+        Ok(parts)
+    }
+
+    fn too_long(&self, line: usize, response: usize, tokens: usize) -> TrainError {
+        let needed = self.costs.resident + OVERHEAD + tokens as u64 * self.costs.per_token;
+        TrainError::MemoryBudget {
+            line,
+            response,
+            tokens,
+            needed: in_words(needed),
+            budget: in_words(self.budget.unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// The tensors' view of a pack.
+    pub(crate) fn batch(&self, groups: &[&TokenizedGroup], pack: &Pack) -> GroupBatch {
+        GroupBatch::parts(pack.iter().map(|(place, numbers)| (groups[*place], numbers.clone())), self.share_prompt)
+    }
+}
+
+/// What a pack has of values that a batch has by group and response.
+pub(crate) fn of_pack<T: Clone>(values: &[Vec<T>], pack: &Pack) -> Vec<Vec<T>> {
+    pack.iter().map(|(place, numbers)| values[*place][numbers.clone()].to_vec()).collect()
+}
+
+/// Bytes as people read them.
+fn in_words(bytes: u64) -> String {
+    let mib = bytes as f64 / f64::from(1 << 20);
+    if mib < 1024.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use collimate_data::TokenizedResponse;
+    use rstest::rstest;
+
+    use super::*;
+
+    const COSTS: MemoryCosts = MemoryCosts { resident: 1000, per_token: 10, per_kept_block: 4, num_blocks: 5 };
+
+    fn group(line: usize, prompt: usize, lengths: &[usize]) -> TokenizedGroup {
+        let response = |&len: &usize| TokenizedResponse { ids: vec![1; len], reward: 0.0, num_cut: 0 };
+        TokenizedGroup {
+            index: line - 1,
+            line,
+            prompt_ids: vec![1; prompt],
+            num_prompt_cut: 0,
+            responses: lengths.iter().map(response).collect(),
+        }
+    }
+
+    fn plan(max_tokens: u64, share_prompt: bool) -> MemoryPlan {
+        let budget = OVERHEAD + COSTS.resident + COSTS.per_token * max_tokens;
+        MemoryPlan::new(Some(budget), COSTS, share_prompt).expect("a plan")
+    }
+
+    #[rstest]
+    // Everything fits: 10 + 4·5 + 10 + 2·5 = 50 tokens.
+    #[case(50, true, &[&[(0, 0..4), (1, 0..2)]])]
+    // A group stays whole where it fits into a pack of its own.
+    #[case(49, true, &[&[(0, 0..4)], &[(1, 0..2)]])]
+    // Two responses with their prompt, and what is left joins the next group's first part: 20 each.
+    #[case(20, true, &[&[(0, 0..2)], &[(0, 2..4)], &[(1, 0..2)]])]
+    // With a prompt of its own each response has 15 tokens.
+    #[case(30, false, &[&[(0, 0..2)], &[(0, 2..4)], &[(1, 0..2)]])]
+    #[case(15, false, &[&[(0, 0..1)], &[(0, 1..2)], &[(0, 2..3)], &[(0, 3..4)], &[(1, 0..1)], &[(1, 1..2)]])]
+    fn packs_are_few_and_fit(#[case] limit: u64, #[case] share: bool, #[case] expected: &[&[(usize, Range<usize>)]]) {
+        let groups = [group(1, 10, &[5; 4]), group(2, 10, &[5; 2])];
+        let packs = plan(limit, share).packs(&[&groups[0], &groups[1]]).expect("packs");
+        assert_eq!(packs, expected);
+    }
+
+    #[test]
+    fn a_response_that_fits_nowhere_is_named() {
+        let groups = [group(7, 10, &[5, 6])];
+        let error = plan(15, true).packs(&[&groups[0]]).expect_err("16 tokens").to_string();
+        assert!(error.starts_with("line 7 of the data, response 1: 16 tokens with its prompt"), "{error}");
+    }
+
+    #[test]
+    fn what_is_left_of_the_budget_keeps_activations() {
+        // 100 tokens leave 100 · 10 bytes, 2 blocks of 100 · 4 and something.
+        assert_eq!(plan(200, true).kept_blocks(100), 2);
+        assert_eq!(plan(100, true).kept_blocks(100), 0);
+        assert_eq!(plan(10_000, true).kept_blocks(100), 5);
+        let unbounded = MemoryPlan::new(None, COSTS, true).expect("a plan");
+        assert_eq!(unbounded.kept_blocks(1 << 40), 5);
+    }
+
+    #[test]
+    fn a_budget_below_the_parameters_is_refused() {
+        let error = MemoryPlan::new(Some(1000), COSTS, true).expect_err("no room").to_string();
+        assert!(error.contains("memory_budget") && error.contains("too little"), "{error}");
+    }
+
+    #[test]
+    fn values_follow_their_pack() {
+        let values = vec![vec![1, 2, 3], vec![4, 5]];
+        assert_eq!(of_pack(&values, &vec![(0, 1..3), (1, 0..1)]), [vec![2, 3], vec![4]]);
+    }
+}
