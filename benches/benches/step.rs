@@ -53,10 +53,11 @@ fn model_passes(criterion: &mut Criterion) {
     let mut bench = criterion.benchmark_group("10M, K = 4, prompt 96, responses 64");
     bench.sample_size(10).throughput(Throughput::Elements(NUM_PROMPTS as u64));
     for (name, batch) in [("shared", GroupBatch::shared(&groups)), ("separate", GroupBatch::separate(&groups))] {
-        bench.bench_function(format!("score, {name} prompt"), |b| b.iter(|| black_box(model.score(&batch, true))));
+        bench
+            .bench_function(format!("score, {name} prompt"), |b| b.iter(|| black_box(model.score(&batch, true, None))));
         bench.bench_function(format!("forward and backward, {name} prompt"), |b| {
             b.iter(|| {
-                let options = ForwardOptions { recompute: false, dropout: None };
+                let options = ForwardOptions::PLAIN;
                 let (_, tape) = model.forward(&batch, options).expect("a forward pass");
                 model.backward(tape, &vec![vec![0.1; NUM_RESPONSES]; NUM_PROMPTS]);
                 for index in model.trainable() {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchOptions;
 use crate::program::Profile;
 
 /// Builds, tests, checks, benchmarks and scaffolding of Collimate.
@@ -72,13 +73,10 @@ pub(crate) enum Verb {
     Test(TestOptions),
     /// Formatting, clippy with warnings as errors, documentation.
     Check,
-    /// Run the benchmarks.
-    #[command(after_help = "Example:\n  cargo xtask bench -- nca")]
-    Bench {
-        /// Arguments of `cargo bench`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
-    },
+    /// Measure kernels and training steps, or with --peer the same steps in PyTorch too.
+    #[command(after_help = "Examples:\n  cargo xtask bench --peer --work gsm8k-lora --write-docs\n  \
+        cargo xtask bench -- --bench step nca")]
+    Bench(BenchOptions),
     /// Write a plugin crate with an objective, its tests and a README.
     #[command(after_help = "Example:\n  cargo xtask new-objective focal_margin --path ../focal-margin")]
     NewObjective {

@@ -3,6 +3,7 @@
 //! Depends on no crate of ours, so it starts in a second and works while they do not compile.
 
 mod backend;
+mod bench;
 mod beside;
 mod cli;
 mod doctor;
@@ -50,7 +51,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Run { args } => forward(None, args),
         Verb::Test(options) => verify::test(&workspace, &options, profile.unwrap_or(Profile::Dev)),
         Verb::Check => verify::check(&workspace),
-        Verb::Bench { args } => verify::bench(&workspace, &args),
+        Verb::Bench(options) => bench::bench(&workspace, &options),
         Verb::NewObjective { name, path } => scaffold::new_objective(&workspace, &name, path.as_deref()),
         Verb::Doctor => doctor::run(&workspace),
     }

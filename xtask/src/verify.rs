@@ -1,4 +1,4 @@
-//! `cargo xtask test`, `check` and `bench`.
+//! `cargo xtask test` and `check`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -57,12 +57,6 @@ pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
         execute(doc.args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
     });
     Ok(steps.finish())
-}
-
-/// Runs the benchmarks.
-pub(crate) fn bench(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
-    execute(workspace.cargo_here("bench").args(["--package", "collimate-benches"]).args(args))?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Arguments of `cargo test`: the whole workspace unless packages are named, without what reads missing folders.

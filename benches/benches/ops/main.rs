@@ -1,0 +1,99 @@
+//! The kernels: GFLOP/s and GB/s, and what part of the machine's measured peak that is.
+//!
+//! `cargo bench -p collimate-benches --bench ops -- [NAME] [--json FILE]` runs those whose name holds NAME.
+
+mod kernels;
+mod peak;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use collimate_benches::figures::{median, table};
+use collimate_benches::machine::Machine;
+use kernels::Op;
+use peak::Peak;
+use serde_json::{Value, json};
+
+/// Runs of a kernel that count.
+const NUM_RUNS: usize = 7;
+
+fn main() -> ExitCode {
+    // Cargo adds `--bench`.
+    let args: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let place = args.iter().position(|argument| argument == "--json");
+    let json_file = place.and_then(|place| args.get(place + 1));
+    let is_filter = |i: &usize| place.is_none_or(|place| *i != place && *i != place + 1);
+    let filter = (0..args.len()).find(is_filter).map(|i| args[i].as_str()).unwrap_or_default();
+
+    let peak = peak::measure();
+    println!("peak: {:.0} GFLOP/s, {:.1} GB/s ({} threads)\n", peak.gflops, peak.gbps, rayon::current_num_threads());
+    let ops = kernels::all().into_iter().filter(|op| op.name.contains(filter));
+    let measured: Vec<Measured> = ops.map(measure).collect();
+    let rows: Vec<Vec<String>> = measured.iter().map(|op| op.cells(&peak)).collect();
+    print!("{}", table(&["kernel", "shape", "ms", "GFLOP/s", "of peak", "GB/s", "of peak"], &rows));
+
+    let ops: Vec<Value> = measured.iter().map(|op| op.json(&peak)).collect();
+    let result = json!({"machine": Machine::here(), "peak": {"gflops": peak.gflops, "gbps": peak.gbps}, "ops": ops});
+    match json_file.map(|path| std::fs::write(path, format!("{result:#}\n"))) {
+        Some(Err(error)) => {
+            eprintln!("error: cannot write the results: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+struct Measured {
+    name: &'static str,
+    shape: String,
+    seconds: Vec<f64>,
+    flops: f64,
+    bytes: f64,
+}
+
+fn measure(mut op: Op) -> Measured {
+    (op.run)();
+    let once = |_| {
+        let begun = Instant::now();
+        (op.run)();
+        begun.elapsed().as_secs_f64()
+    };
+    Measured {
+        name: op.name,
+        shape: op.shape,
+        seconds: (0..NUM_RUNS).map(once).collect(),
+        flops: op.flops,
+        bytes: op.bytes,
+    }
+}
+
+impl Measured {
+    fn gflops(&self) -> f64 {
+        self.flops / median(&self.seconds) / 1e9
+    }
+
+    fn gbps(&self) -> f64 {
+        self.bytes / median(&self.seconds) / 1e9
+    }
+
+    fn cells(&self, peak: &Peak) -> Vec<String> {
+        let percent = |part: f64| format!("{:.0} %", 100.0 * part);
+        vec![
+            self.name.to_owned(),
+            self.shape.clone(),
+            format!("{:.3}", 1e3 * median(&self.seconds)),
+            format!("{:.1}", self.gflops()),
+            percent(self.gflops() / peak.gflops),
+            format!("{:.1}", self.gbps()),
+            percent(self.gbps() / peak.gbps),
+        ]
+    }
+
+    fn json(&self, peak: &Peak) -> Value {
+        json!({
+            "name": self.name, "shape": self.shape, "seconds": self.seconds, "flops": self.flops, "bytes": self.bytes,
+            "gflops": self.gflops(), "gflops_of_peak": self.gflops() / peak.gflops,
+            "gbps": self.gbps(), "gbps_of_peak": self.gbps() / peak.gbps,
+        })
+    }
+}

@@ -1,0 +1,179 @@
+//! Entrants that take their steps in turns.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::assets;
+use crate::entrant::{Entrant, Step};
+use crate::machine::{Machine, commit, touch_memory};
+use crate::result::{EntrantResult, OURS, PEER, WorkResult};
+use crate::rows::{self, Prepared};
+use crate::work::{Shape, Task, Work};
+
+/// How works are measured.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The checkout.
+    pub root: PathBuf,
+    /// Folder for models, data and runs.
+    pub scratch: PathBuf,
+    /// Folder of the data files.
+    pub data: PathBuf,
+    /// The program of our side.
+    pub ours: PathBuf,
+    /// Python with PyTorch; none to run ours alone.
+    pub python: Option<PathBuf>,
+    /// Steps that count.
+    pub num_steps: usize,
+    /// Steps before them.
+    pub num_warmup: usize,
+    /// Threads of each entrant.
+    pub threads: usize,
+}
+
+/// Relative difference of losses at which the two sides do not do the same work.
+const LOSS_TOLERANCE: f64 = 1e-3;
+/// The same of the gradient's norm.
+const NORM_TOLERANCE: f64 = 1e-2;
+/// Processor time of other programs, as a part of the step's time, that is told.
+const DISTURBANCE: f64 = 0.1;
+/// Threads of the entrant before still spin for some milliseconds.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Measures a work.
+///
+/// # Errors
+/// An entrant fails, or ours and PyTorch differ in loss or gradient.
+pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkResult> {
+    let folder = settings.scratch.join(shape.name);
+    let assets = assets::prepare(shape, &settings.data, &folder)?;
+    let total = settings.num_warmup + settings.num_steps;
+    let mut entrants: Vec<(Entrant, Prepared)> = Vec::new();
+    touch_memory();
+    for (i, (label, task)) in work.tasks.iter().enumerate() {
+        let folder = folder.join(work.name).join(i.to_string());
+        let prepared = rows::write(task, &assets, &settings.data, &folder, total, settings.threads)?;
+        let label = if label.is_empty() { OURS } else { label };
+        entrants.push((Entrant::start(label, ours(settings, &prepared))?, prepared.clone()));
+        if let (true, Some(python)) = (work.has_peer(), &settings.python) {
+            entrants.push((Entrant::start(PEER, peer(settings, python, &prepared))?, prepared));
+        }
+    }
+    let steps = take_turns(&mut entrants, total)?;
+    let mut results = Vec::new();
+    for ((entrant, prepared), steps) in entrants.into_iter().zip(steps) {
+        results.push(EntrantResult {
+            label: entrant.label.clone(),
+            unique_tokens: prepared.tokens.iter().map(|tokens| tokens.prompt + tokens.response).collect(),
+            ready: entrant.ready.clone(),
+            steps,
+            peak_rss_bytes: entrant.quit()?,
+        });
+    }
+    let result = WorkResult {
+        work: work.name.to_owned(),
+        title: work.title.to_owned(),
+        shape: shape.name.to_owned(),
+        commit: commit(&settings.root),
+        machine: Machine::here(),
+        threads: settings.threads,
+        num_warmup: settings.num_warmup,
+        groups_per_step: groups_per_step(work.tasks),
+        entrants: results,
+        figures: Default::default(),
+    };
+    Ok(result.with_figures())
+}
+
+fn groups_per_step(tasks: &[(&str, Task)]) -> usize {
+    tasks.first().map_or(1, |(_, task)| task.groups_per_step)
+}
+
+/// Each entrant's steps: one of the first, one of the second, and around.
+fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize) -> Result<Vec<Vec<Step>>> {
+    let mut steps: Vec<Vec<Step>> = vec![Vec::new(); entrants.len()];
+    for number in 1..=total {
+        for ((entrant, _), steps) in entrants.iter_mut().zip(&mut steps) {
+            sleep(PAUSE);
+            let step = entrant.step()?;
+            report(&format!("step {number}/{total}  {:<10}", entrant.label), &step);
+            steps.push(step);
+        }
+        check_equal(entrants, &steps)?;
+    }
+    Ok(steps)
+}
+
+fn report(what: &str, step: &Step) {
+    let Step { seconds, loss, grad_norm, cpu_seconds, other_cpu_seconds, .. } = step;
+    let (own, others) = (cpu_seconds.unwrap_or(f64::NAN), other_cpu_seconds.unwrap_or(0.0));
+    let disturbed =
+        if others > DISTURBANCE * seconds { format!("  DISTURBED by {others:.2} s of others") } else { String::new() };
+    eprintln!("  {what} {seconds:>8.2} s  processor {own:>7.2} s  loss {loss:.6}  gradient {grad_norm:.5}{disturbed}");
+}
+
+/// Ours and PyTorch must have done the same in their last steps.
+fn check_equal(entrants: &[(Entrant, Prepared)], steps: &[Vec<Step>]) -> Result<()> {
+    let last = |label: &str| {
+        let place = entrants.iter().position(|(entrant, _)| entrant.label == label)?;
+        steps[place].last().copied()
+    };
+    match (last(OURS), last(PEER)) {
+        (Some(ours), Some(peer)) => agree(&ours, &peer),
+        _ => Ok(()),
+    }
+}
+
+fn agree(ours: &Step, peer: &Step) -> Result<()> {
+    let figures = [
+        ("losses", ours.loss, peer.loss, LOSS_TOLERANCE),
+        ("gradient norms", ours.grad_norm, peer.grad_norm, NORM_TOLERANCE),
+    ];
+    for (what, ours, peer, tolerance) in figures {
+        // Not-a-number agrees with nothing.
+        let agrees = (ours - peer).abs() <= tolerance * peer.abs();
+        if !agrees {
+            bail!("the {what} differ, so the work is not the same: {OURS} {ours}, {PEER} {peer}");
+        }
+    }
+    Ok(())
+}
+
+fn ours(settings: &Settings, prepared: &Prepared) -> Command {
+    let mut command = Command::new(&settings.ours);
+    command.arg(&prepared.recipe);
+    command
+}
+
+fn peer(settings: &Settings, python: &Path, prepared: &Prepared) -> Command {
+    let mut command = Command::new(python);
+    command.arg(settings.root.join("benches/peer/step.py")).arg(&prepared.peer);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_agree_within_the_tolerances() {
+        let step = |loss, grad_norm| Step {
+            seconds: 1.0,
+            loss,
+            grad_norm,
+            tokens: 1.0,
+            cpu_seconds: None,
+            other_cpu_seconds: None,
+        };
+        let peer = step(2.0, 10.0);
+        assert!(agree(&step(2.0 * (1.0 + 0.9e-3), 10.0 * (1.0 - 0.9e-2)), &peer).is_ok());
+        let error = agree(&step(2.0 * (1.0 + 1.1e-3), 10.0), &peer).expect_err("another loss").to_string();
+        assert!(error.contains("losses differ"), "{error}");
+        assert!(agree(&step(2.0, 10.2), &peer).is_err());
+        assert!(agree(&step(f64::NAN, 10.0), &peer).is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! Tables and charts of what was measured.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::figures::{gigabytes, table};
+use crate::result::{EntrantResult, PEER, WorkResult};
+
+const BEGIN: &str = "<!-- figures: written by cargo xtask bench --write-docs -->\n";
+const END: &str = "<!-- end of figures -->\n";
+
+/// Tables of results, as text that is Markdown too.
+pub fn tables(results: &[WorkResult]) -> String {
+    let (peer, others): (Vec<_>, Vec<_>) = results.iter().partition(|result| result.ratios().is_some());
+    let mut text = String::new();
+    if !peer.is_empty() {
+        text.push_str(&ratio_table(&peer));
+        text.push('\n');
+    }
+    let entrants = peer.iter().chain(&others).flat_map(|result| entrant_rows(result)).collect::<Vec<_>>();
+    let header = [
+        "work",
+        "model",
+        "by",
+        "step s, cold",
+        "step s, warm",
+        "groups/s",
+        "tokens/s",
+        "× first",
+        "tokens × first",
+        "peak memory",
+    ];
+    text.push_str(&table(&header, &entrants));
+    text
+}
+
+fn ratio_table(results: &[&WorkResult]) -> String {
+    let rows = results.iter().filter_map(|result| {
+        let ratios = result.ratios()?;
+        let (least, most) = ratios.cold_range;
+        Some(vec![
+            result.title.clone(),
+            result.shape.clone(),
+            format!("{:.2}×", ratios.cold),
+            format!("{least:.2} to {most:.2}"),
+            format!("{:.2}×", ratios.warm),
+            format!("{:.0} %", 100.0 * ratios.memory),
+            format!("{}", result.entrants[0].steps.len() - result.num_warmup),
+        ])
+    });
+    let header = ["work", "model", "groups/s, cold", "single steps", "groups/s, warm", "memory", "steps"];
+    table(&header, &rows.collect::<Vec<_>>())
+}
+
+fn entrant_rows(result: &WorkResult) -> Vec<Vec<String>> {
+    let Some(first) = result.entrants.first().and_then(|entrant| result.figures.get(&entrant.label)) else {
+        return Vec::new();
+    };
+    let tokens = |place: usize| result.entrants[place].unique_tokens.iter().sum::<usize>() as f64;
+    let row = |(place, entrant): (usize, &EntrantResult)| {
+        let figures = result.figures.get(&entrant.label)?;
+        Some(vec![
+            result.title.clone(),
+            result.shape.clone(),
+            entrant.label.clone(),
+            format!("{:.2}", figures.cold_seconds),
+            format!("{:.2}", figures.warm_seconds),
+            format!("{:.3}", figures.groups_per_second),
+            format!("{:.0}", figures.tokens_per_second),
+            format!("{:.2}", figures.cold_seconds / first.cold_seconds),
+            format!("{:.2}", tokens(place) / tokens(0)),
+            gigabytes(figures.peak_rss_bytes),
+        ])
+    };
+    result.entrants.iter().enumerate().filter_map(row).collect()
+}
+
+/// Writes tables between the marks of `docs/performance.md`, and charts beside it.
+///
+/// # Errors
+/// The page has no marks, or a file cannot be written.
+pub fn write(root: &Path, results: &[WorkResult]) -> Result<()> {
+    let page = root.join("docs/performance.md");
+    let text = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
+    let text = replaced(&text, &section(results)).with_context(|| format!("{} has no marks", page.display()))?;
+    let images = root.join("docs/img");
+    fs::create_dir_all(&images)?;
+    fs::write(images.join("performance-speed.svg"), speed_chart(results))?;
+    fs::write(images.join("performance-memory.svg"), memory_chart(results))?;
+    fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))
+}
+
+/// The page with another text between its marks.
+fn replaced(page: &str, section: &str) -> Option<String> {
+    let begin = page.find(BEGIN)? + BEGIN.len();
+    let end = begin + page[begin..].find(END)?;
+    Some(format!("{}\n{section}\n{}", &page[..begin], &page[end..]))
+}
+
+fn section(results: &[WorkResult]) -> String {
+    let mut text = tables(results);
+    text.push_str(
+        "\n![Groups a second against PyTorch](img/performance-speed.svg)\n\n\
+         ![Peak memory](img/performance-memory.svg)\n\n",
+    );
+    for result in results {
+        let machine = &result.machine;
+        let versions: Vec<String> = result
+            .entrants
+            .iter()
+            .flat_map(|entrant| &entrant.ready.versions)
+            .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?")))
+            .collect();
+        text.push_str(&format!(
+            "- {} ({}): commit `{}`, {}, {} of {} threads, {} GiB. {}\n",
+            result.work,
+            result.shape,
+            result.commit,
+            machine.cpu,
+            result.threads,
+            machine.cores,
+            machine.memory_gib,
+            versions.join(", "),
+        ));
+    }
+    text
+}
+
+/// One bar: what it is, how long, and its label.
+type Bar = (String, f64, String);
+
+fn speed_chart(results: &[WorkResult]) -> String {
+    let bars = results.iter().filter_map(|result| {
+        let ratio = result.ratios()?;
+        let name = format!("{} ({})", result.title, result.shape);
+        Some([
+            (format!("{name}, cold"), ratio.cold, format!("{:.2}×", ratio.cold)),
+            (format!("{name}, warm"), ratio.warm, format!("{:.2}×", ratio.warm)),
+        ])
+    });
+    chart("Groups a second, PyTorch = 1", &bars.flatten().collect::<Vec<_>>())
+}
+
+fn memory_chart(results: &[WorkResult]) -> String {
+    let bars = results.iter().flat_map(|result| {
+        result.entrants.iter().map(|entrant| {
+            let gigabytes = entrant.peak_rss_bytes as f64 / 1e9;
+            let name = format!("{} ({}), {}", result.title, result.shape, entrant.label);
+            (name, gigabytes, format!("{gigabytes:.2} GB"))
+        })
+    });
+    chart("Peak memory", &bars.collect::<Vec<_>>())
+}
+
+/// Horizontal bars; those of ours in colour.
+fn chart(title: &str, bars: &[Bar]) -> String {
+    const LEFT: f64 = 380.0;
+    const WIDTH: f64 = 300.0;
+    const ROW: f64 = 24.0;
+    let longest = bars.iter().map(|(_, value, _)| *value).fold(f64::MIN_POSITIVE, f64::max);
+    let height = 40.0 + ROW * bars.len() as f64;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
+         <rect width=\"760\" height=\"{height}\" fill=\"#fff\"/>\n<text x=\"8\" y=\"20\" font-weight=\"bold\">{title}</text>\n"
+    );
+    for (i, (name, value, label)) in bars.iter().enumerate() {
+        let y = 34.0 + ROW * i as f64;
+        let length = WIDTH * value / longest;
+        let color = if name.ends_with(PEER) { "#b8b8b8" } else { "#2b6cb0" };
+        svg.push_str(&format!(
+            "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{name}</text>\
+             <rect x=\"{LEFT:.0}\" y=\"{y:.0}\" width=\"{length:.1}\" height=\"{:.0}\" fill=\"{color}\"/>\
+             <text x=\"{:.1}\" y=\"{:.0}\">{label}</text>\n",
+            LEFT - 8.0,
+            y + 14.0,
+            ROW - 6.0,
+            LEFT + length + 6.0,
+            y + 14.0,
+        ));
+    }
+    svg + "</svg>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stands_between_the_marks_changes() {
+        let page = format!("before\n{BEGIN}old\n{END}after\n");
+        let once = replaced(&page, "new").expect("marks");
+        assert_eq!(once, format!("before\n{BEGIN}\nnew\n{END}after\n"));
+        assert_eq!(replaced(&once, "new").expect("marks"), once);
+        assert_eq!(replaced("no marks", "new"), None);
+    }
+
+    #[test]
+    fn the_longest_bar_has_the_whole_width() {
+        let bars = [("a".to_owned(), 1.0, "1".to_owned()), ("b".to_owned(), 4.0, "4".to_owned())];
+        let svg = chart("title", &bars);
+        assert!(svg.contains("width=\"75.0\"") && svg.contains("width=\"300.0\""), "{svg}");
+    }
+}

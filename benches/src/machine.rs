@@ -1,0 +1,124 @@
+//! What the figures were measured on.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+/// A machine and what ran on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor's name.
+    pub cpu: String,
+    /// Threads that may run at once.
+    pub cores: usize,
+    /// Memory, rounded down.
+    pub memory_gib: u64,
+    /// Operating system and architecture.
+    pub system: String,
+}
+
+impl Machine {
+    /// This machine.
+    pub fn here() -> Self {
+        let memory = field("/proc/meminfo", "MemTotal").and_then(|text| kib(&text));
+        Self {
+            cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_gib: memory.unwrap_or(0) >> 20,
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        }
+    }
+}
+
+/// The most memory that a process has had resident, files that it maps included; none where the system does not say.
+pub fn peak_bytes(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(kib(line)? << 10)
+}
+
+/// Writes to most of the memory that is free, and gives it back.
+///
+/// Where a virtual machine gets its memory only as it is touched, the first program that needs much would wait for it and
+/// be measured too slow: the one with the most memory the most. Does nothing where the system does not say what is free.
+pub fn touch_memory() {
+    const BLOCK: usize = 64 << 20;
+    const PAGE: usize = 4096;
+    let Some(free) = field("/proc/meminfo", "MemAvailable").and_then(|text| kib(&text)) else { return };
+    let num_blocks = (free << 10) as usize / 100 * 80 / BLOCK;
+    let mut blocks = Vec::with_capacity(num_blocks);
+    for _ in 0..num_blocks {
+        let mut block = vec![0_u8; BLOCK];
+        block.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+        blocks.push(std::hint::black_box(block));
+    }
+}
+
+/// Seconds that processors were busy: those of a process, and those of the whole machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CpuTime {
+    process: f64,
+    machine: f64,
+}
+
+impl CpuTime {
+    /// Until now; none where the system does not say.
+    pub fn of(process: u32) -> Option<Self> {
+        // Linux counts in hundredths for all that read it.
+        let seconds = |ticks: f64| ticks / 100.0;
+        let status = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let own = ticks(status.rsplit_once(')')?.1).skip(11).take(2).sum();
+        let machine = fs::read_to_string("/proc/stat").ok()?;
+        let busy = ticks(machine.lines().next()?).skip(1).take(3).sum();
+        Some(Self { process: seconds(own), machine: seconds(busy) })
+    }
+
+    /// Seconds of the process, and of all others, since an earlier reading.
+    pub fn since(&self, earlier: &Self) -> (f64, f64) {
+        let own = self.process - earlier.process;
+        (own, (self.machine - earlier.machine - own).max(0.0))
+    }
+}
+
+/// Numbers of a line; what is none counts as zero.
+fn ticks(line: &str) -> impl Iterator<Item = f64> {
+    line.split_whitespace().map(|word| word.parse().unwrap_or(0.0))
+}
+
+/// The value of a line `name: value`.
+fn field(file: &str, name: &str) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// `1234 kB`.
+fn kib(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// The commit of a checkout, with `+` where tracked files differ from it.
+pub fn commit(root: &Path) -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(root).args(args).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".to_owned() };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|text| !text.is_empty());
+    if changed { commit + "+" } else { commit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_peak_of_this_process_is_known_and_holds_what_it_touched() {
+        let touched = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let peak = peak_bytes(std::process::id()).expect("a status");
+        assert!(peak >= touched.len() as u64, "{peak}");
+    }
+}

@@ -1,0 +1,228 @@
+//! What was measured: every step, and the figures that are told of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::entrant::{Ready, Step};
+use crate::figures::{median, range};
+use crate::machine::Machine;
+
+/// Name of our side.
+pub const OURS: &str = "collimate";
+/// Name of the other side.
+pub const PEER: &str = "PyTorch";
+
+/// A work as it was measured in one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkResult {
+    /// The work's name.
+    pub work: String,
+    /// What it is.
+    pub title: String,
+    /// The model's shape.
+    pub shape: String,
+    /// The commit that was measured; `+` where the checkout differed from it.
+    pub commit: String,
+    /// Where.
+    pub machine: Machine,
+    /// Threads that each entrant used.
+    pub threads: usize,
+    /// Steps at the start that no figure counts.
+    pub num_warmup: usize,
+    /// Prompts of a step.
+    pub groups_per_step: usize,
+    /// Those who did it.
+    pub entrants: Vec<EntrantResult>,
+    /// The figures of each entrant, and of ours against the others.
+    #[serde(default)]
+    pub figures: BTreeMap<String, Figures>,
+}
+
+/// What one entrant did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EntrantResult {
+    /// Its name.
+    pub label: String,
+    /// Prompt tokens (each prompt once) and response tokens of each step, in all.
+    pub unique_tokens: Vec<usize>,
+    /// What it did before the first step.
+    pub ready: Ready,
+    /// Every step, those of the warm-up too.
+    pub steps: Vec<Step>,
+    /// Most memory resident.
+    pub peak_rss_bytes: u64,
+}
+
+/// Figures of an entrant; medians are over the steps after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Median seconds of a step with scoring the reference.
+    pub cold_seconds: f64,
+    /// Median seconds of a step whose reference is known.
+    pub warm_seconds: f64,
+    /// Prompts a second, cold.
+    pub groups_per_second: f64,
+    /// Tokens a second, cold: each prompt once and the responses, whatever is computed.
+    pub tokens_per_second: f64,
+    /// Most memory resident.
+    pub peak_rss_bytes: u64,
+}
+
+/// How ours compares with another entrant.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ratios {
+    /// Median of the steps' ratios of groups a second, the reference scored by both.
+    pub cold: f64,
+    /// The least and the most of single steps beside each other, cold.
+    pub cold_range: (f64, f64),
+    /// Groups a second, ours with the reference from a cache.
+    pub warm: f64,
+    /// Our peak memory over the other's.
+    pub memory: f64,
+}
+
+impl EntrantResult {
+    /// Seconds of each step with its groups' reference.
+    pub fn cold(&self) -> Vec<f64> {
+        let reference = &self.ready.reference_seconds;
+        let mean = reference.iter().sum::<f64>() / self.steps.len().max(1) as f64;
+        let of_step = |i: usize| if reference.len() == self.steps.len() { reference[i] } else { mean };
+        self.steps.iter().enumerate().map(|(i, step)| step.seconds + of_step(i)).collect()
+    }
+
+    fn figures(&self, groups_per_step: usize, num_warmup: usize) -> Figures {
+        let cold = &self.cold()[num_warmup..];
+        let warm: Vec<f64> = self.steps[num_warmup..].iter().map(|step| step.seconds).collect();
+        let rates: Vec<f64> =
+            self.unique_tokens[num_warmup..].iter().zip(cold).map(|(&n, seconds)| n as f64 / seconds).collect();
+        Figures {
+            cold_seconds: median(cold),
+            warm_seconds: median(&warm),
+            groups_per_second: groups_per_step as f64 / median(cold),
+            tokens_per_second: median(&rates),
+            peak_rss_bytes: self.peak_rss_bytes,
+        }
+    }
+}
+
+impl WorkResult {
+    /// Computes the figures from the steps.
+    #[must_use]
+    pub fn with_figures(mut self) -> Self {
+        let of = |e: &EntrantResult| (e.label.clone(), e.figures(self.groups_per_step, self.num_warmup));
+        self.figures = self.entrants.iter().map(of).collect();
+        self
+    }
+
+    /// The entrant of a name.
+    pub fn entrant(&self, label: &str) -> Option<&EntrantResult> {
+        self.entrants.iter().find(|entrant| entrant.label == label)
+    }
+
+    /// Ours against PyTorch; none where it did not take part.
+    pub fn ratios(&self) -> Option<Ratios> {
+        let (ours, peer) = (self.entrant(OURS)?, self.entrant(PEER)?);
+        let (a, b) = (self.figures.get(OURS)?, self.figures.get(PEER)?);
+        let seconds: Vec<f64> = ours.steps.iter().map(|step| step.seconds).collect();
+        let cold = self.step_ratios(&ours.cold(), &peer.cold());
+        let warm = self.step_ratios(&seconds, &peer.cold());
+        Some(Ratios {
+            cold: median(&cold),
+            cold_range: range(&cold),
+            warm: median(&warm),
+            memory: a.peak_rss_bytes as f64 / b.peak_rss_bytes as f64,
+        })
+    }
+
+    /// How many times as long the other took for each step that counts; steps differ in tokens, so they are paired.
+    fn step_ratios(&self, ours: &[f64], other: &[f64]) -> Vec<f64> {
+        ours.iter().zip(other).skip(self.num_warmup).map(|(ours, other)| other / ours).collect()
+    }
+}
+
+/// Puts results into a file, in place of older ones of the same work and shape; returns all that are there then.
+///
+/// # Errors
+/// The file cannot be read as results, or not be written.
+pub fn store(path: &Path, new: &[WorkResult]) -> Result<Vec<WorkResult>> {
+    let mut all: Vec<WorkResult> = if path.is_file() {
+        let text = fs::read_to_string(path)?;
+        let value: Value = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+        serde_json::from_value(value["works"].clone())
+            .with_context(|| format!("{} holds no results; remove it", path.display()))?
+    } else {
+        Vec::new()
+    };
+    for result in new {
+        all.retain(|old| (&old.work, &old.shape) != (&result.work, &result.shape));
+        all.push(result.clone());
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder)?;
+    }
+    let text = serde_json::to_string_pretty(&serde_json::json!({"works": all}))?;
+    fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entrant(label: &str, reference: &[f64], seconds: &[f64], peak: u64) -> EntrantResult {
+        let step = |&seconds: &f64| Step {
+            seconds,
+            loss: 1.0,
+            grad_norm: 1.0,
+            tokens: 10.0,
+            cpu_seconds: None,
+            other_cpu_seconds: None,
+        };
+        EntrantResult {
+            label: label.to_owned(),
+            unique_tokens: vec![12; seconds.len()],
+            ready: Ready { reference_seconds: reference.to_vec(), ..Ready::default() },
+            steps: seconds.iter().map(step).collect(),
+            peak_rss_bytes: peak,
+        }
+    }
+
+    fn result() -> WorkResult {
+        WorkResult {
+            work: "w".to_owned(),
+            title: "a work".to_owned(),
+            shape: "10m".to_owned(),
+            commit: "c".to_owned(),
+            machine: Machine::default(),
+            threads: 2,
+            num_warmup: 1,
+            groups_per_step: 2,
+            entrants: vec![
+                entrant(OURS, &[9.0, 1.0, 2.0, 1.0], &[9.0, 2.0, 2.0, 3.0], 25),
+                entrant(PEER, &[], &[99.0, 12.0, 8.0, 16.0], 100),
+            ],
+            figures: BTreeMap::new(),
+        }
+        .with_figures()
+    }
+
+    #[test]
+    fn the_warm_up_does_not_count_and_cold_steps_score_their_reference() {
+        // Cold steps of ours take 3, 4 and 4 seconds, warm ones 2, 2 and 3; PyTorch's 12, 8 and 16.
+        let ratios = result().ratios().expect("both took part");
+        let expected = Ratios { cold: 16.0 / 4.0, cold_range: (8.0 / 4.0, 12.0 / 3.0), warm: 16.0 / 3.0, memory: 0.25 };
+        assert_eq!(ratios, expected);
+        let ours = result().figures[OURS];
+        assert_eq!((ours.groups_per_second, ours.tokens_per_second), (2.0 / 4.0, 12.0 / 4.0));
+    }
+
+    #[test]
+    fn a_reference_in_other_packs_is_spread_over_the_steps() {
+        assert_eq!(entrant(OURS, &[3.0, 3.0, 2.0], &[1.0, 2.0], 1).cold(), [1.0 + 8.0 / 2.0, 2.0 + 8.0 / 2.0]);
+    }
+}

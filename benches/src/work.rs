@@ -1,0 +1,160 @@
+//! The works that are measured, and the models they train.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// A Llama's sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Shape {
+    /// Name on the command line and in results.
+    pub name: &'static str,
+    /// D.
+    pub hidden: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// H.
+    pub heads: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
+    /// Width of the MLP.
+    pub intermediate: usize,
+    /// V.
+    pub vocab: usize,
+}
+
+/// The models, the default first.
+pub const SHAPES: &[Shape] = &[
+    // SmolLM2-135M.
+    Shape { name: "135m", hidden: 576, layers: 30, heads: 9, kv_heads: 3, intermediate: 1536, vocab: 49_152 },
+    Shape { name: "10m", hidden: 256, layers: 8, heads: 4, kv_heads: 2, intermediate: 1024, vocab: 16_384 },
+];
+
+impl Shape {
+    /// The model's `config.json`; embeddings are tied.
+    pub fn config(&self) -> Value {
+        json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+            "hidden_size": self.hidden, "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads, "intermediate_size": self.intermediate, "vocab_size": self.vocab,
+            "head_dim": self.hidden / self.heads, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
+            "rope_theta": 100_000.0, "tie_word_embeddings": true, "attention_bias": false, "mlp_bias": false,
+            "bos_token_id": null, "eos_token_id": 2, "pad_token_id": 0, "torch_dtype": "float32",
+        })
+    }
+
+    /// The linear layers of a block: name, inputs, outputs.
+    pub fn linears(&self) -> [(&'static str, usize, usize); 7] {
+        let (width, kv) = (self.hidden, self.hidden / self.heads * self.kv_heads);
+        [
+            ("self_attn.q_proj", width, width),
+            ("self_attn.k_proj", width, kv),
+            ("self_attn.v_proj", width, kv),
+            ("self_attn.o_proj", width, width),
+            ("mlp.gate_proj", width, self.intermediate),
+            ("mlp.up_proj", width, self.intermediate),
+            ("mlp.down_proj", self.intermediate, width),
+        ]
+    }
+}
+
+/// Where the groups come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Rows of this file in the data folder, evenly over it.
+    File(&'static str),
+    /// Made-up words in these numbers.
+    Words {
+        /// P.
+        prompt_tokens: usize,
+        /// R, the end token included.
+        response_tokens: usize,
+        /// K.
+        num_responses: usize,
+    },
+}
+
+/// What one entrant trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Task {
+    /// Its data.
+    pub source: Source,
+    /// Prompts of one optimizer step.
+    pub groups_per_step: usize,
+    /// A LoRA adapter of rank 16 on all linear layers, or all weights.
+    pub lora: bool,
+}
+
+/// Something to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Name on the command line and in results.
+    pub name: &'static str,
+    /// What it is, for tables.
+    pub title: &'static str,
+    /// Tasks that are measured beside each other: one against PyTorch, or several of ours.
+    pub tasks: &'static [(&'static str, Task)],
+}
+
+const fn file(name: &'static str, groups_per_step: usize, lora: bool) -> Task {
+    Task { source: Source::File(name), groups_per_step, lora }
+}
+
+const fn sweep(num_responses: usize, lora: bool) -> Task {
+    let source = Source::Words { prompt_tokens: 400, response_tokens: 25, num_responses };
+    Task { source, groups_per_step: 1, lora }
+}
+
+const GSM8K: &str = "gsm8k_rewards.jsonl";
+const TOPICAL: &str = "topical_chat_rewards.jsonl";
+
+/// All works.
+pub const WORKS: &[Work] = &[
+    Work { name: "gsm8k-full", title: "GSM8K, K = 4, full fine-tuning", tasks: &[("", file(GSM8K, 2, false))] },
+    Work { name: "gsm8k-lora", title: "GSM8K, K = 4, LoRA r 16", tasks: &[("", file(GSM8K, 2, true))] },
+    Work { name: "topical-lora", title: "topical chat, K = 6, LoRA r 16", tasks: &[("", file(TOPICAL, 1, true))] },
+    Work {
+        name: "k-sweep",
+        title: "prompt 400, responses 25, LoRA r 16",
+        tasks: &[
+            ("K = 2", sweep(2, true)),
+            ("K = 4", sweep(4, true)),
+            ("K = 8", sweep(8, true)),
+            ("K = 16", sweep(16, true)),
+        ],
+    },
+    Work {
+        name: "k-sweep-full",
+        title: "prompt 400, responses 25, full fine-tuning",
+        tasks: &[
+            ("K = 2", sweep(2, false)),
+            ("K = 4", sweep(4, false)),
+            ("K = 8", sweep(8, false)),
+            ("K = 16", sweep(16, false)),
+        ],
+    },
+];
+
+impl Work {
+    /// Whether PyTorch does the same work beside ours; sweeps compare ours with itself.
+    pub fn has_peer(&self) -> bool {
+        self.tasks.len() == 1
+    }
+}
+
+/// β of the objective (NCA).
+pub const BETA: f64 = 0.1;
+/// α of the objective, in units of the reward.
+pub const ALPHA: f64 = 0.33;
+/// Most tokens of a prompt with one response.
+pub const MAX_LENGTH: usize = 2048;
+/// Most tokens of a prompt.
+pub const MAX_PROMPT_LENGTH: usize = 1536;
+/// Rank and alpha of adapters.
+pub const LORA_RANK: usize = 16;
+
+impl Task {
+    /// The learning rate, the same in every step.
+    pub fn learning_rate(&self) -> f64 {
+        if self.lora { 1e-4 } else { 1e-5 }
+    }
+}

@@ -1,0 +1,155 @@
+//! `cargo xtask bench`: kernels, training steps, and the same steps in PyTorch.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::steps::execute;
+use crate::workspace::Workspace;
+
+/// Options of `cargo xtask bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// Do the same works in PyTorch, in turns with ours, and print the ratios; kernels are left out.
+    #[arg(long)]
+    pub(crate) peer: bool,
+    /// Work to measure; may be repeated [default: all]: gsm8k-full, gsm8k-lora, topical-lora, k-sweep, k-sweep-full.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) work: Vec<String>,
+    /// Model: 135m or 10m, of random weights.
+    #[arg(long, value_name = "NAME", default_value = "135m")]
+    pub(crate) shape: String,
+    /// Steps that count.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) steps: usize,
+    /// Steps before those that count.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) warmup: usize,
+    /// Threads of each side.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) threads: usize,
+    /// Folder with `gsm8k_rewards.jsonl` and `topical_chat_rewards.jsonl` [default: shared/data beside the checkout].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// File of results; those of other works in it stay [default: bench/results.json in the target folder].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Write tables and charts of all results in the file into docs/performance.md.
+    #[arg(long)]
+    pub(crate) write_docs: bool,
+    /// Python with what benches/peer/requirements.txt names [default: a virtual environment in the target folder].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: Option<PathBuf>,
+    /// Arguments of `cargo bench`, after `--`; runs these benchmarks only.
+    #[arg(last = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
+/// The package of the benchmarks.
+const PACKAGE: [&str; 2] = ["--package", "collimate-benches"];
+/// What the peer needs.
+const REQUIREMENTS: &str = "benches/peer/requirements.txt";
+
+/// Runs the benchmarks that the options ask for.
+pub(crate) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<ExitCode> {
+    if !options.args.is_empty() {
+        execute(workspace.cargo_here("bench").args(PACKAGE).args(&options.args))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let scratch = workspace.target.join("bench");
+    std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+    let python = if options.peer { Some(python(workspace, &scratch, options.python.as_deref())?) } else { None };
+    if python.is_none() && options.work.is_empty() {
+        let mut kernels = workspace.cargo_here("bench");
+        kernels.args(PACKAGE).args(["--bench", "ops", "--", "--json"]).arg(scratch.join("ops.json"));
+        execute(&mut kernels)?;
+    }
+    execute(workspace.cargo_here("build").args(PACKAGE).args(["--release", "--bins"]))?;
+    execute(&mut compare(workspace, options, &scratch, python.as_deref()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The program that measures, with its arguments.
+fn compare(workspace: &Workspace, options: &BenchOptions, scratch: &Path, python: Option<&Path>) -> Command {
+    let program = format!("bench-compare{}", std::env::consts::EXE_SUFFIX);
+    let mut command = Command::new(workspace.target.join("release").join(program));
+    for work in &options.work {
+        command.args(["--work", work]);
+    }
+    command.args(["--shape", &options.shape]);
+    command.arg(format!("--steps={}", options.steps));
+    command.arg(format!("--warmup={}", options.warmup));
+    command.arg(format!("--threads={}", options.threads));
+    let folder = workspace.root.parent().unwrap_or(&workspace.root);
+    command.arg("--data").arg(options.data.clone().unwrap_or_else(|| folder.join("shared/data")));
+    command.arg("--out").arg(options.out.clone().unwrap_or_else(|| scratch.join("results.json")));
+    command.arg("--root").arg(&workspace.root).arg("--scratch").arg(scratch);
+    if let Some(python) = python {
+        command.arg("--python").arg(python);
+    }
+    if options.write_docs {
+        command.arg("--write-docs");
+    }
+    command
+}
+
+/// The Python that was named, or that of a virtual environment with the peer's packages, made where it is not there.
+fn python(workspace: &Workspace, scratch: &Path, named: Option<&Path>) -> Result<PathBuf> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let folder = scratch.join("venv");
+    let programs = folder.join(if cfg!(windows) { "Scripts" } else { "bin" });
+    let python = programs.join(format!("python{}", std::env::consts::EXE_SUFFIX));
+    let installed = folder.join("requirements.txt");
+    let wanted = workspace.read(REQUIREMENTS)?;
+    if std::fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) {
+        execute(Command::new("python3").args(["-m", "venv"]).arg(&folder))
+            .context("needs Python 3 with venv; --python names one that has PyTorch")?;
+        let requirements = workspace.root.join(REQUIREMENTS);
+        execute(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(requirements))?;
+        // Last, so that an installation that failed is done again.
+        std::fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
+    }
+    if !python.is_file() {
+        bail!("{} is not there; remove {} to make it again", python.display(), folder.display());
+    }
+    Ok(python)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::workspace::words;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: BenchOptions,
+    }
+
+    fn parsed(args: &[&str]) -> BenchOptions {
+        Cli::try_parse_from([&["bench"], args].concat()).expect("valid options").options
+    }
+
+    #[test]
+    fn options_reach_the_program_that_measures() {
+        let workspace = Workspace { root: "/checkout".into(), target: "/target".into() };
+        let options = parsed(&["--peer", "--work", "k-sweep", "--steps", "2", "--write-docs"]);
+        let command = compare(&workspace, &options, Path::new("/target/bench"), Some(Path::new("/venv/python")));
+        let expected = "bench-compare --work k-sweep --shape 135m --steps=2 --warmup=1 --threads=2 --data /shared/data \
+                        --out /target/bench/results.json --root /checkout --scratch /target/bench --python /venv/python \
+                        --write-docs";
+        assert_eq!(words(&command), expected);
+    }
+
+    #[test]
+    fn what_stands_after_two_dashes_is_cargos() {
+        assert_eq!(parsed(&["--", "--bench", "step", "nca"]).args, ["--bench", "step", "nca"]);
+    }
+}
