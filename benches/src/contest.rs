@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::assets;
 use crate::entrant::{Entrant, Step};
-use crate::machine::{Machine, commit, touch_memory};
+use crate::machine::{Machine, commit, num_busy, touch_memory};
 use crate::result::{EntrantResult, OURS, PEER, WorkResult};
 use crate::rows::{self, Prepared};
 use crate::work::{Shape, Task, Work};
@@ -43,6 +42,8 @@ const NORM_TOLERANCE: f64 = 1e-2;
 const DISTURBANCE: f64 = 0.1;
 /// Threads of the entrant before still spin for some milliseconds.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a step waits for other programs at most.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measures a work.
 ///
@@ -98,7 +99,7 @@ fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize) -> Result<Vec<
     let mut steps: Vec<Vec<Step>> = vec![Vec::new(); entrants.len()];
     for number in 1..=total {
         for ((entrant, _), steps) in entrants.iter_mut().zip(&mut steps) {
-            sleep(PAUSE);
+            wait_for_quiet();
             let step = entrant.step()?;
             report(&format!("step {number}/{total}  {:<10}", entrant.label), &step);
             steps.push(step);
@@ -106,6 +107,12 @@ fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize) -> Result<Vec<
         check_equal(entrants, &steps)?;
     }
     Ok(steps)
+}
+
+/// Waits until the machine has nothing else to do; not for ever.
+fn wait_for_quiet() {
+    let begun = Instant::now();
+    while num_busy(PAUSE) > DISTURBANCE && begun.elapsed() < PATIENCE {}
 }
 
 fn report(what: &str, step: &Step) {

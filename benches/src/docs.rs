@@ -48,9 +48,11 @@ fn ratio_table(results: &[&WorkResult]) -> String {
             format!("{:.2}×", ratios.warm),
             format!("{:.0} %", 100.0 * ratios.memory),
             format!("{}", result.entrants[0].steps.len() - result.num_warmup),
+            result.disturbance().map_or("?".to_owned(), |part| format!("{:.0} %", 100.0 * part)),
         ])
     });
-    let header = ["work", "model", "groups/s, cold", "single steps", "groups/s, warm", "memory", "steps"];
+    let header =
+        ["work", "model", "groups/s, cold", "single steps", "groups/s, warm", "memory", "steps", "others at most"];
     table(&header, &rows.collect::<Vec<_>>())
 }
 

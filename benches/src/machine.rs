@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,13 +68,9 @@ pub struct CpuTime {
 impl CpuTime {
     /// Until now; none where the system does not say.
     pub fn of(process: u32) -> Option<Self> {
-        // Linux counts in hundredths for all that read it.
-        let seconds = |ticks: f64| ticks / 100.0;
         let status = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        let own = ticks(status.rsplit_once(')')?.1).skip(11).take(2).sum();
-        let machine = fs::read_to_string("/proc/stat").ok()?;
-        let busy = ticks(machine.lines().next()?).skip(1).take(3).sum();
-        Some(Self { process: seconds(own), machine: seconds(busy) })
+        let own: f64 = ticks(status.rsplit_once(')')?.1).skip(11).take(2).sum();
+        Some(Self { process: own / 100.0, machine: busy_seconds()? })
     }
 
     /// Seconds of the process, and of all others, since an earlier reading.
@@ -80,6 +78,20 @@ impl CpuTime {
         let own = self.process - earlier.process;
         (own, (self.machine - earlier.machine - own).max(0.0))
     }
+}
+
+/// How many processors were busy on average in a span of time from now; none where the system does not say.
+pub fn num_busy(span: Duration) -> f64 {
+    let before = busy_seconds();
+    sleep(span);
+    let busy = before.zip(busy_seconds()).map(|(before, after)| after - before);
+    busy.unwrap_or(0.0) / span.as_secs_f64()
+}
+
+/// Seconds that all processors together were busy since the start; Linux counts in hundredths for all that read it.
+fn busy_seconds() -> Option<f64> {
+    let machine = fs::read_to_string("/proc/stat").ok()?;
+    Some(ticks(machine.lines().next()?).skip(1).take(3).sum::<f64>() / 100.0)
 }
 
 /// Numbers of a line; what is none counts as zero.

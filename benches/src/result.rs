@@ -119,6 +119,12 @@ impl WorkResult {
         self
     }
 
+    /// The largest part of a core that other programs took during a step that counts; none where it is not known.
+    pub fn disturbance(&self) -> Option<f64> {
+        let steps = self.entrants.iter().flat_map(|entrant| entrant.steps.iter().skip(self.num_warmup));
+        steps.filter_map(|step| Some(step.other_cpu_seconds? / step.seconds)).reduce(f64::max)
+    }
+
     /// The entrant of a name.
     pub fn entrant(&self, label: &str) -> Option<&EntrantResult> {
         self.entrants.iter().find(|entrant| entrant.label == label)
