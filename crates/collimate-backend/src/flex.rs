@@ -6,9 +6,11 @@ use collimate_kernels as kernels;
 use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, TargetLogp};
 
 use crate::DeviceInfo;
+use crate::allocator;
 use crate::ops::{AttentionPlan, AttentionSaved, Factor, FusedOps, Gradient, Rotary};
 
 pub(crate) fn device() -> FlexDevice {
+    allocator::keep_freed_memory();
     FlexDevice
 }
 

@@ -5,6 +5,7 @@
 //!
 //! Knows nothing of models or objectives.
 
+mod allocator;
 mod flex;
 mod ops;
 pub mod plain;

@@ -39,7 +39,11 @@ fn forward(gate: &[f32], up: &[f32], out: &mut [f32], activation: impl Fn(f32) -
     out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK)).for_each(|((out, gate), up)| {
         dispatch(
             #[inline(always)]
-            || out.iter_mut().zip(gate).zip(up).for_each(|((out, &gate), &up)| *out = activation(gate).0 * up),
+            || {
+                for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+                    *out = activation(gate).0 * up;
+                }
+            },
         );
     });
 }

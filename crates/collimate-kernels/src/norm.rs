@@ -23,7 +23,9 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
             || {
                 for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                     let scale = inverse_rms(x, eps);
-                    out.iter_mut().zip(x).zip(weight).for_each(|((out, &x), &w)| *out = x * scale * w);
+                    for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+                        *out = x * scale * w;
+                    }
                 }
             },
         );
@@ -65,10 +67,16 @@ fn inverse_rms(x: &[f32], eps: f32) -> f32 {
 #[inline(always)]
 fn row_backward(x: &[f32], weight: &[f32], eps: f32, d: &mut [f32], of_weight: &mut [f32]) {
     let scale = inverse_rms(x, eps);
-    of_weight.iter_mut().zip(x).zip(&*d).for_each(|((sum, &x), &d)| *sum += d * (x * scale));
-    d.iter_mut().zip(weight).for_each(|(d, &w)| *d *= w);
+    for ((sum, &x), &d) in of_weight.iter_mut().zip(x).zip(&*d) {
+        *sum += d * (x * scale);
+    }
+    for (d, &w) in d.iter_mut().zip(weight) {
+        *d *= w;
+    }
     let mean = sum_zip(d, x, |g, x| g * (x * scale)) / x.len() as f32;
-    d.iter_mut().zip(x).for_each(|(d, &x)| *d = scale * (*d - x * scale * mean));
+    for (d, &x) in d.iter_mut().zip(x) {
+        *d = scale * (*d - x * scale * mean);
+    }
 }
 
 #[cfg(test)]

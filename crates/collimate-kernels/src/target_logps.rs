@@ -137,7 +137,11 @@ impl Head<'_> {
         if let Some(cap) = self.softcap {
             dispatch(
                 #[inline(always)]
-                || tile.iter_mut().for_each(|logit| *logit = cap * tanh(*logit / cap)),
+                || {
+                    for logit in tile.iter_mut() {
+                        *logit = cap * tanh(*logit / cap);
+                    }
+                },
             );
         }
     }
@@ -147,14 +151,18 @@ impl Head<'_> {
         dispatch(
             #[inline(always)]
             || {
-                let rows = tile.chunks_exact(slice.len()).zip(targets);
-                rows.map(|(logits, &target)| {
+                let mut partials = Vec::with_capacity(targets.len());
+                for (logits, &target) in tile.chunks_exact(slice.len()).zip(targets) {
                     let highest = max(logits);
-                    let total = sum_map(logits, |logit| exp(logit - highest));
+                    let total = sum_map(
+                        logits,
+                        #[inline(always)]
+                        |logit| exp(logit - highest),
+                    );
                     let picked = slice.contains(&(target as usize)).then(|| logits[target as usize - slice.start]);
-                    Partial { highest, total, picked }
-                })
-                .collect()
+                    partials.push(Partial { highest, total, picked });
+                }
+                partials
             },
         )
     }
@@ -220,10 +228,13 @@ impl Head<'_> {
                     let target = panel.targets[row] as usize;
                     let own = slice.contains(&target).then(|| target - slice.start);
                     let slope_there = own.map(|at| self.slope(logits[at]));
-                    match self.softcap {
-                        None => logits.iter_mut().for_each(|logit| *logit = -c * exp(*logit - lse)),
-                        Some(_) => {
-                            logits.iter_mut().for_each(|logit| *logit = -c * exp(*logit - lse) * self.slope(*logit));
+                    if self.softcap.is_some() {
+                        for logit in logits.iter_mut() {
+                            *logit = -c * exp(*logit - lse) * self.slope(*logit);
+                        }
+                    } else {
+                        for logit in logits.iter_mut() {
+                            *logit = -c * exp(*logit - lse);
                         }
                     }
                     if let (Some(at), Some(slope)) = (own, slope_there) {

@@ -13,7 +13,11 @@ pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
         dispatch(
             #[inline(always)]
-            || y.iter_mut().zip(x).for_each(|(y, &x)| *y = factor.mul_add(x, *y)),
+            || {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = factor.mul_add(x, *y);
+                }
+            },
         );
     });
 }
@@ -34,7 +38,13 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
         .map(|chunk| {
             dispatch(
                 #[inline(always)]
-                || chunk.chunks(512).map(|part| f64::from(sum_map(part, |x| x * x))).sum::<f64>(),
+                || {
+                    let mut total = 0.0;
+                    for part in chunk.chunks(512) {
+                        total += f64::from(sum_map(part, |x| x * x));
+                    }
+                    total
+                },
             )
         })
         .collect();

@@ -218,22 +218,18 @@ impl<B: FusedOps> CausalLm<B> {
         let mut held = std::mem::take(&mut self.gradients);
         let mut gradients = Gradients { trainable: &self.trainable, held: &mut held };
         let engine = self.engine(true, dropout.as_ref());
-        let mut dy = self.head_backward(&engine, (head, &targets), coefficients, pack.tokens.dims()[0], &mut gradients);
+        let dy = self.head_backward(&engine, (head, &targets), coefficients, pack.tokens.dims()[0], &mut gradients);
         let trains_embedding = self.trainable[self.layout.embedding];
         let last_wanted = (0..inputs.len()).find(|&layer| gradients.trains(&self.layout.layers[layer]));
         let lowest = if trains_embedding { 0 } else { last_wanted.unwrap_or(inputs.len()) };
+        let mut dy = Some(dy);
         for layer in (lowest..inputs.len()).rev() {
-            let (Some(x), Some(activations)) = (inputs.pop(), kept.pop()) else { break };
+            let (Some(x), Some(activations), Some(dx)) = (inputs.pop(), kept.pop(), dy.take()) else { break };
             let activations = activations.unwrap_or_else(|| engine.block(layer, &x, &pack).1);
             let wants_input = layer > lowest || trains_embedding;
-            let saved = (&x, activations);
-            let Some(dx) = engine.block_backward(layer, saved, dy, &pack, wants_input, &mut gradients) else {
-                self.gradients = held;
-                return;
-            };
-            dy = dx;
+            dy = engine.block_backward(layer, (&x, activations), dx, &pack, wants_input, &mut gradients);
         }
-        if let Some(gradient) = gradients.of(self.layout.embedding) {
+        if let (Some(gradient), Some(dy)) = (gradients.of(self.layout.embedding), dy) {
             let zero = || self.params[self.layout.embedding].zeros_like();
             let tokens: Vec<u32> = pack.tokens.into_data().iter::<i64>().map(|token| token as u32).collect();
             *gradient = Some(B::add_rows(gradient.take().unwrap_or_else(zero), &tokens, &dy));

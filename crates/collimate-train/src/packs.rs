@@ -115,13 +115,13 @@ impl MemoryPlan {
     }
 
     /// The tensors' view of a pack.
-    pub(crate) fn batch(&self, groups: &[&TokenizedGroup], pack: &Pack) -> GroupBatch {
+    pub(crate) fn batch(&self, groups: &[&TokenizedGroup], pack: &[(usize, Range<usize>)]) -> GroupBatch {
         GroupBatch::parts(pack.iter().map(|(place, numbers)| (groups[*place], numbers.clone())), self.share_prompt)
     }
 }
 
 /// What a pack has of values that a batch has by group and response.
-pub(crate) fn of_pack<T: Clone>(values: &[Vec<T>], pack: &Pack) -> Vec<Vec<T>> {
+pub(crate) fn of_pack<T: Clone>(values: &[Vec<T>], pack: &[(usize, Range<usize>)]) -> Vec<Vec<T>> {
     pack.iter().map(|(place, numbers)| values[*place][numbers.clone()].to_vec()).collect()
 }
 
@@ -158,18 +158,20 @@ mod tests {
 
     #[rstest]
     // Everything fits: 10 + 4·5 + 10 + 2·5 = 50 tokens.
-    #[case(50, true, &[&[(0, 0..4), (1, 0..2)]])]
+    #[case(50, true, "0:0..4 1:0..2")]
     // A group stays whole where it fits into a pack of its own.
-    #[case(49, true, &[&[(0, 0..4)], &[(1, 0..2)]])]
-    // Two responses with their prompt, and what is left joins the next group's first part: 20 each.
-    #[case(20, true, &[&[(0, 0..2)], &[(0, 2..4)], &[(1, 0..2)]])]
+    #[case(49, true, "0:0..4 | 1:0..2")]
+    // Two responses with their prompt are 20 tokens.
+    #[case(20, true, "0:0..2 | 0:2..4 | 1:0..2")]
     // With a prompt of its own each response has 15 tokens.
-    #[case(30, false, &[&[(0, 0..2)], &[(0, 2..4)], &[(1, 0..2)]])]
-    #[case(15, false, &[&[(0, 0..1)], &[(0, 1..2)], &[(0, 2..3)], &[(0, 3..4)], &[(1, 0..1)], &[(1, 1..2)]])]
-    fn packs_are_few_and_fit(#[case] limit: u64, #[case] share: bool, #[case] expected: &[&[(usize, Range<usize>)]]) {
+    #[case(30, false, "0:0..2 | 0:2..4 | 1:0..2")]
+    #[case(15, false, "0:0..1 | 0:1..2 | 0:2..3 | 0:3..4 | 1:0..1 | 1:1..2")]
+    fn packs_are_few_and_fit(#[case] limit: u64, #[case] share: bool, #[case] expected: &str) {
         let groups = [group(1, 10, &[5; 4]), group(2, 10, &[5; 2])];
         let packs = plan(limit, share).packs(&[&groups[0], &groups[1]]).expect("packs");
-        assert_eq!(packs, expected);
+        let part = |(place, numbers): &(usize, Range<usize>)| format!("{place}:{numbers:?}");
+        let pack = |pack: &Pack| pack.iter().map(part).collect::<Vec<_>>().join(" ");
+        assert_eq!(packs.iter().map(pack).collect::<Vec<_>>().join(" | "), expected);
     }
 
     #[test]
@@ -198,6 +200,6 @@ mod tests {
     #[test]
     fn values_follow_their_pack() {
         let values = vec![vec![1, 2, 3], vec![4, 5]];
-        assert_eq!(of_pack(&values, &vec![(0, 1..3), (1, 0..1)]), [vec![2, 3], vec![4]]);
+        assert_eq!(of_pack(&values, &[(0, 1..3), (1, 0..1)]), [vec![2, 3], vec![4]]);
     }
 }

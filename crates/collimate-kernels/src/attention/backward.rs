@@ -183,9 +183,9 @@ impl Scratch {
         dispatch(
             #[inline(always)]
             || {
-                delta.extend(
-                    d_out.chunks_exact(dim).zip(out.chunks_exact(dim)).map(|(d, o)| sum_zip(d, o, |d, o| d * o)),
-                )
+                for (d, o) in d_out.chunks_exact(dim).zip(out.chunks_exact(dim)) {
+                    delta.push(sum_zip(d, o, |d, o| d * o));
+                }
             },
         );
     }
@@ -218,8 +218,8 @@ impl Scratch {
                         weights[hidden.clone()].fill(0.0);
                         d_scores[hidden].fill(0.0);
                     }
-                    let pairs = weights[seen.clone()].iter_mut().zip(&mut d_scores[seen]);
-                    row_backward(pairs, lse[row], delta[row], shape.softcap);
+                    let (weights, d_scores) = (&mut weights[seen.clone()], &mut d_scores[seen]);
+                    row_backward(weights, d_scores, lse[row], delta[row], shape.softcap);
                 }
             },
         );
@@ -243,21 +243,20 @@ impl Scratch {
 
 /// Scores become weights, gradients of weights become gradients of scores: dS = P · (dP − Σ dO·O).
 #[inline(always)]
-fn row_backward<'a>(
-    pairs: impl Iterator<Item = (&'a mut f32, &'a mut f32)>,
-    lse: f32,
-    delta: f32,
-    softcap: Option<f32>,
-) {
+fn row_backward(weights: &mut [f32], d: &mut [f32], lse: f32, delta: f32, softcap: Option<f32>) {
     match softcap {
-        None => pairs.for_each(|(weight, d)| {
-            *weight = exp(*weight - lse);
-            *d = *weight * (*d - delta);
-        }),
-        Some(cap) => pairs.for_each(|(weight, d)| {
-            let capped = softcapped(*weight, cap);
-            *weight = exp(capped - lse);
-            *d = *weight * (*d - delta) * (1.0 - (capped / cap) * (capped / cap));
-        }),
+        None => {
+            for (weight, d) in weights.iter_mut().zip(d) {
+                *weight = exp(*weight - lse);
+                *d = *weight * (*d - delta);
+            }
+        }
+        Some(cap) => {
+            for (weight, d) in weights.iter_mut().zip(d) {
+                let capped = softcapped(*weight, cap);
+                *weight = exp(capped - lse);
+                *d = *weight * (*d - delta) * (1.0 - (capped / cap) * (capped / cap));
+            }
+        }
     }
 }

@@ -90,13 +90,19 @@ impl Scratch {
                         continue;
                     }
                     if let Some(cap) = shape.softcap {
-                        scores.iter_mut().for_each(|score| *score = softcapped(*score, cap));
+                        for score in scores.iter_mut() {
+                            *score = softcapped(*score, cap);
+                        }
                     }
                     let largest = max(scores).max(highest[row]);
                     let shrink = exp(highest[row] - largest);
-                    scores.iter_mut().for_each(|score| *score = exp(*score - largest));
+                    for score in scores.iter_mut() {
+                        *score = exp(*score - largest);
+                    }
                     total[row] = total[row] * shrink + sum(scores);
-                    mixed.iter_mut().for_each(|x| *x *= shrink);
+                    for x in mixed.iter_mut() {
+                        *x *= shrink;
+                    }
                     highest[row] = largest;
                 }
             },
