@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::assets;
-use crate::entrant::{Entrant, Step};
+use crate::entrant::{Entrant, Ready, Step};
 use crate::machine::{Machine, commit, num_busy, touch_memory};
 use crate::result::{EntrantResult, OURS, PEER, WorkResult};
 use crate::rows::{self, Prepared};
@@ -59,9 +59,9 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
         let folder = folder.join(work.name).join(i.to_string());
         let prepared = rows::write(task, &assets, &settings.data, &folder, total, settings.threads)?;
         let label = if label.is_empty() { OURS } else { label };
-        entrants.push((Entrant::start(label, ours(settings, &prepared))?, prepared.clone()));
+        entrants.push((start(label, ours(settings, &prepared))?, prepared.clone()));
         if let (true, Some(python)) = (work.has_peer(), &settings.python) {
-            entrants.push((Entrant::start(PEER, peer(settings, python, &prepared))?, prepared));
+            entrants.push((start(PEER, peer(settings, python, &prepared))?, prepared));
         }
     }
     let steps = take_turns(&mut entrants, total)?;
@@ -88,6 +88,26 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
         figures: Default::default(),
     };
     Ok(result.with_figures())
+}
+
+fn start(label: &str, command: Command) -> Result<Entrant> {
+    wait_for_quiet();
+    let entrant = Entrant::start(label, command)?;
+    let Ready { ready_seconds, reference_seconds, other_cpu_seconds, .. } = &entrant.ready;
+    let reference: f64 = reference_seconds.iter().fold(0.0, |sum, seconds| sum + seconds);
+    let disturbed = disturbed(*other_cpu_seconds, *ready_seconds);
+    eprintln!(
+        "  {label:<10} ready after {ready_seconds:.2} s, {reference:.2} s of it scoring the reference{disturbed}"
+    );
+    Ok(entrant)
+}
+
+/// A word on other programs, where they took much of a time.
+fn disturbed(others: Option<f64>, seconds: f64) -> String {
+    match others {
+        Some(others) if others > DISTURBANCE * seconds => format!("  DISTURBED by {others:.2} s of others"),
+        _ => String::new(),
+    }
 }
 
 fn groups_per_step(tasks: &[(&str, Task)]) -> usize {
@@ -117,9 +137,7 @@ fn wait_for_quiet() {
 
 fn report(what: &str, step: &Step) {
     let Step { seconds, loss, grad_norm, cpu_seconds, other_cpu_seconds, .. } = step;
-    let (own, others) = (cpu_seconds.unwrap_or(f64::NAN), other_cpu_seconds.unwrap_or(0.0));
-    let disturbed =
-        if others > DISTURBANCE * seconds { format!("  DISTURBED by {others:.2} s of others") } else { String::new() };
+    let (own, disturbed) = (cpu_seconds.unwrap_or(f64::NAN), disturbed(*other_cpu_seconds, *seconds));
     eprintln!("  {what} {seconds:>8.2} s  processor {own:>7.2} s  loss {loss:.6}  gradient {grad_norm:.5}{disturbed}");
 }
 

@@ -30,6 +30,9 @@ pub struct Ready {
     /// Scoring the reference of each step's groups, where that is done ahead.
     #[serde(default)]
     pub reference_seconds: Vec<f64>,
+    /// Processor time of everything else on the machine meanwhile.
+    #[serde(default)]
+    pub other_cpu_seconds: Option<f64>,
     /// Versions of what it runs on.
     #[serde(default)]
     pub versions: Map<String, Value>,
@@ -65,7 +68,10 @@ impl Entrant {
         let (commands, answers) = child.stdin.take().zip(child.stdout.take()).context("no pipes")?;
         let answers = BufReader::new(answers);
         let mut entrant = Self { label: label.to_owned(), child, commands, answers, ready: Ready::default() };
-        entrant.ready = entrant.answer()?;
+        let before = CpuTime::of(entrant.child.id());
+        let ready: Ready = entrant.answer()?;
+        let spent = before.zip(CpuTime::of(entrant.child.id())).map(|(before, after)| after.since(&before));
+        entrant.ready = Ready { other_cpu_seconds: spent.map(|(_, others)| others), ..ready };
         Ok(entrant)
     }
 
@@ -131,7 +137,7 @@ mod tests {
                 esac
             done"#;
         let mut entrant = Entrant::start("it", shell(script)).expect("started");
-        assert_eq!(entrant.ready, Ready { ready_seconds: 1.5, ..Ready::default() });
+        assert_eq!(entrant.ready.ready_seconds, 1.5);
         for _ in 0..2 {
             let step = entrant.step().expect("a step");
             assert_eq!((step.seconds, step.loss, step.grad_norm, step.tokens), (2.0, 3.0, 4.0, 5.0));

@@ -119,10 +119,15 @@ impl WorkResult {
         self
     }
 
-    /// The largest part of a core that other programs took during a step that counts; none where it is not known.
+    /// The largest part of a core that other programs took during a step that counts, or a scoring of references; none where it is not known.
     pub fn disturbance(&self) -> Option<f64> {
         let steps = self.entrants.iter().flat_map(|entrant| entrant.steps.iter().skip(self.num_warmup));
-        steps.filter_map(|step| Some(step.other_cpu_seconds? / step.seconds)).reduce(f64::max)
+        let steps = steps.map(|step| (step.other_cpu_seconds, step.seconds));
+        // Ours scores the reference before.
+        let ready = self.entrants.iter().map(|entrant| &entrant.ready);
+        let scoring = ready.filter(|ready| !ready.reference_seconds.is_empty());
+        let scoring = scoring.map(|ready| (ready.other_cpu_seconds, ready.ready_seconds));
+        steps.chain(scoring).filter_map(|(others, seconds)| Some(others? / seconds)).reduce(f64::max)
     }
 
     /// The entrant of a name.

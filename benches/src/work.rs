@@ -155,6 +155,6 @@ pub const LORA_RANK: usize = 16;
 impl Task {
     /// The learning rate, the same in every step.
     pub fn learning_rate(&self) -> f64 {
-        if self.lora { 1e-4 } else { 1e-5 }
+        if self.lora { 1e-4 } else { 1e-6 }
     }
 }

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     let rows: Vec<Vec<String>> = measured.iter().map(|op| op.cells(&peak)).collect();
     print!("{}", table(&["kernel", "shape", "ms", "GFLOP/s", "of peak", "GB/s", "of peak"], &rows));
 
+    println!("Of GB/s more than the peak, which is of memory, comes from caches.");
     let ops: Vec<Value> = measured.iter().map(|op| op.json(&peak)).collect();
     let result = json!({"machine": Machine::here(), "peak": {"gflops": peak.gflops, "gbps": peak.gbps}, "ops": ops});
     match json_file.map(|path| std::fs::write(path, format!("{result:#}\n"))) {

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Fused multiply-adds and memory traffic on all threads.
@@ -17,56 +17,53 @@ pub(crate) struct Peak {
 
 /// Takes about two seconds.
 pub(crate) fn measure() -> Peak {
-    let best = |measure: fn() -> f64| (0..5).map(|_| measure()).fold(0.0, f64::max);
+    let best = |measure: fn() -> f64| (0..3).map(|_| measure()).fold(0.0, f64::max);
     Peak { gflops: best(gflops), gbps: best(gbps) }
 }
 
 /// Independent chains: enough to hide the latency of two units, few enough for AVX-512's registers.
 const CHAINS: usize = 12;
-const LANES: usize = 16;
-const ROUNDS: usize = 4_000_000;
+const ROUNDS: usize = 20_000_000;
 
 fn gflops() -> f64 {
-    let threads = rayon::current_num_threads();
     let begun = Instant::now();
-    rayon::broadcast(|_| {
-        let chains = Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let (factor, term) = (black_box([0.999_f32; LANES]), black_box([0.001_f32; LANES]));
-                let mut chains = [[1.0_f32; LANES]; CHAINS];
-                for _ in 0..ROUNDS {
-                    for chain in &mut chains {
-                        for lane in 0..LANES {
-                            chain[lane] = chain[lane].mul_add(factor[lane], term[lane]);
-                        }
-                    }
-                }
-                chains
-            },
-        );
-        black_box(chains);
-    });
-    (2 * CHAINS * LANES * ROUNDS * threads) as f64 / begun.elapsed().as_secs_f64() / 1e9
+    let lanes: usize = rayon::broadcast(|_| Arch::new().dispatch(Chains)).into_iter().sum();
+    (2 * CHAINS * ROUNDS * lanes) as f64 / begun.elapsed().as_secs_f64() / 1e9
 }
 
-/// `a = b + s·c` over more than any cache holds: two reads and a write each.
+/// Multiplies and adds without end; gives the numbers in a register.
+struct Chains;
+
+impl WithSimd for Chains {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
+        let (factor, term) = (simd.splat_f32s(black_box(0.999)), simd.splat_f32s(black_box(0.001)));
+        let mut chains = [simd.splat_f32s(1.0); CHAINS];
+        for _ in 0..ROUNDS {
+            for chain in &mut chains {
+                *chain = simd.mul_add_f32s(*chain, factor, term);
+            }
+        }
+        black_box(chains.map(|chain| simd.reduce_sum_f32s(chain)));
+        S::F32_LANES
+    }
+}
+
+/// `a += s·b` over more than any cache holds: two reads and a write each; the best of some passes.
 fn gbps() -> f64 {
     const LEN: usize = 32 << 20;
-    const TASK: usize = 1 << 16;
-    let (mut a, b, c) = (vec![0.0_f32; LEN], vec![1.0_f32; LEN], vec![2.0_f32; LEN]);
+    const TASK: usize = 1 << 15;
+    let (mut a, b) = (vec![1.0_f32; LEN], vec![2.0_f32; LEN]);
     let mut pass = |scale: f32| {
-        let parts = a.par_chunks_mut(TASK).zip(b.par_chunks(TASK)).zip(c.par_chunks(TASK));
-        parts.for_each(|((a, b), c)| {
-            for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
-                *a = b + scale * c;
-            }
+        let begun = Instant::now();
+        a.par_chunks_mut(TASK).zip(b.par_chunks(TASK)).for_each(|(a, b)| {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += scale * b);
         });
+        begun.elapsed().as_secs_f64()
     };
-    pass(1.0);
-    let begun = Instant::now();
-    pass(2.0);
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = (0..6).map(|i| pass(i as f32)).fold(f64::INFINITY, f64::min);
     black_box(&a);
     (3 * 4 * LEN) as f64 / seconds / 1e9
 }
