@@ -4,6 +4,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{Factor, FusedOps, Gradient, TargetLogp};
 use collimate_data::GroupBatch;
+use rayon::prelude::*;
 
 use crate::config::{ModelConfig, RopeScaling};
 use crate::dropout::{Dropout, DropoutKey};
@@ -311,11 +312,39 @@ fn upload<B: Backend>(info: &ParameterInfo, value: HostTensor, device: &B::Devic
     if !info.transposed {
         return Tensor::from_data(TensorData::new(value.data, [rows, columns]), device);
     }
-    let mut data = vec![0.0; value.data.len()];
-    for (j, file_row) in value.data.chunks_exact(rows).enumerate() {
-        for (i, &v) in file_row.iter().enumerate() {
-            data[i * columns + j] = v;
+    Tensor::from_data(TensorData::new(transpose(&value.data, rows, columns), [rows, columns]), device)
+}
+
+/// The transpose of a matrix stored by rows as [columns, rows], in blocks of a cache line, on all threads.
+fn transpose(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const BLOCK: usize = 16;
+    let mut transposed = vec![0.0; data.len()];
+    transposed.par_chunks_mut((BLOCK * columns).max(1)).enumerate().for_each(|(block, out)| {
+        let first = block * BLOCK;
+        let count = out.len() / columns;
+        for (j, file_row) in data.chunks_exact(rows).enumerate() {
+            for (i, &value) in file_row[first..first + count].iter().enumerate() {
+                out[i * columns + j] = value;
+            }
+        }
+    });
+    transposed
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    fn a_transpose_has_rows_for_columns(#[values(1, 15, 16, 40)] rows: usize, #[values(1, 3, 33)] columns: usize) {
+        let data: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+        let transposed = transpose(&data, rows, columns);
+        for i in 0..rows {
+            for j in 0..columns {
+                assert_eq!(transposed[i * columns + j], data[j * rows + i]);
+            }
         }
     }
-    Tensor::from_data(TensorData::new(data, [rows, columns]), device)
 }

@@ -179,3 +179,45 @@ fn gradients_are_those_of_automatic_differentiation(
         }
     }
 }
+
+/// Log-probs of all responses, and all gradients, with the pack divided as given.
+fn log_probs_and_gradients(model_type: &str, lora: bool, batches: &[GroupBatch]) -> (Vec<f64>, Vec<f32>) {
+    let mut model = model(model_type, lora);
+    let mut logps = Vec::new();
+    for batch in batches {
+        let (found, tape) = model.forward(batch, ForwardOptions::PLAIN).expect("a forward pass");
+        logps.extend(found.iter().flatten().map(|tokens| tokens.iter().sum::<f64>()));
+        let of = |responses: &Vec<collimate_data::PackedResponse>| {
+            responses.iter().map(|response| 0.5 - 0.4 * response.number as f64).collect::<Vec<f64>>()
+        };
+        let coefficients: Vec<Vec<f64>> = batch.groups.iter().map(of).collect();
+        model.backward(tape, &coefficients);
+    }
+    let trained = model.trainable();
+    (logps, trained.into_iter().flat_map(|i| floats(model.take_gradient(i).expect("a gradient"))).collect())
+}
+
+#[rstest]
+fn a_shared_prompt_equals_responses_that_run_alone(
+    #[values("llama", "mistral", "qwen2", "qwen3")] model_type: &str,
+    #[values(false, true)] lora: bool,
+) {
+    // Longer than Mistral's window of 5, and longer than a block of keys.
+    let groups = [group(0, 290, &[12, 31, 1, 8]), group(1, 3, &[2, 20])];
+    let shared = [GroupBatch::shared(&groups)];
+    let alone = groups
+        .iter()
+        .flat_map(|group| (0..group.responses.len()).map(move |k| GroupBatch::parts([(group, k..k + 1)], true)));
+    let alone: Vec<GroupBatch> = alone.collect();
+    let (logps, gradient) = log_probs_and_gradients(model_type, lora, &shared);
+    let (expected, expected_gradient) = log_probs_and_gradients(model_type, lora, &alone);
+    for (found, expected) in logps.iter().zip(&expected) {
+        assert!((found - expected).abs() <= 1e-6 * expected.abs(), "{found} against {expected}");
+    }
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let size = norm(&mut expected_gradient.iter().map(|&x| f64::from(x)));
+    let pairs = gradient.iter().zip(&expected_gradient);
+    let difference = norm(&mut pairs.map(|(&f, &e)| f64::from(f) - f64::from(e)));
+    assert!(size > 1e-2, "a gradient of zero shows nothing");
+    assert!(difference <= 1e-6 * size, "{difference} of {size}");
+}

@@ -75,11 +75,11 @@ pub enum TrainError {
 
     /// A response is too long for the memory that the run may use.
     #[error(
-        "line {line} of the data, response {response}: {tokens} tokens with its prompt need {needed}, memory_budget is {budget}"
+        "{place}, response {response}: {tokens} tokens with its prompt need {needed}, memory_budget is {budget}"
     )]
     MemoryBudget {
-        /// Line of the data file, counted from 1.
-        line: usize,
+        /// The data file and the line in it, counted from 1.
+        place: String,
         /// The response, counted from 0.
         response: usize,
         /// Tokens of prompt and response.

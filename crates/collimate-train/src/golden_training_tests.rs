@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use collimate_model::{LoraConfig, LoraTargets};
 use collimate_objectives as _;
 use rstest::rstest;
 use serde_json::Value;
 
+use crate::packs::OVERHEAD;
 use crate::progress::Silent;
-use crate::recipe::Recipe;
-use crate::{MetricsRow, metrics::read_metrics, train};
+use crate::recipe::{MemoryBudget, Recipe};
+use crate::{MetricsRow, SessionOptions, Training, metrics::read_metrics, open_session, train};
 
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden")
@@ -60,12 +62,16 @@ fn close(found: f64, expected: f64, relative: f64) -> bool {
 #[rstest]
 fn every_step_agrees_with_pytorch(
     #[values("nca_llama_full", "dpo_mistral_lora", "nca_qwen2_lora_accum")] case: &str,
-    #[values("", "gradient_checkpointing", "separate_prompts")] variant: &str,
+    #[values("", "gradient_checkpointing", "separate_prompts", "several_packs", "several_separate_packs")]
+    variant: &str,
 ) {
     let out = tempfile::tempdir().expect("a folder");
     let mut recipe = recipe(case, out.path());
     recipe.gradient_checkpointing = variant == "gradient_checkpointing";
-    recipe.share_prompt = variant != "separate_prompts";
+    recipe.share_prompt = !variant.contains("separate");
+    if variant.starts_with("several") {
+        recipe.memory_budget = tight_budget(&recipe);
+    }
     train(&recipe, &mut Silent, false).expect("a finished run");
     let rows = read_metrics(&out.path().join("metrics.jsonl")).expect("metrics");
     let text = std::fs::read_to_string(golden().join("train").join(case).join("expected.jsonl")).expect("golden");
@@ -86,6 +92,16 @@ fn every_step_agrees_with_pytorch(
         check_ranks(row, expected, &data, "rewards", "implicit_rewards");
         check_ranks(row, expected, &data, "logps", "policy_logps");
     }
+}
+
+/// Memory for two sequences or so at a time, so that groups are divided.
+fn tight_budget(recipe: &Recipe) -> MemoryBudget {
+    let mut options = SessionOptions::inference(recipe.model_name_or_path.clone().expect("a model"), None);
+    options.adapter = recipe.adapter.clone();
+    let lora = recipe.use_peft.then(|| LoraConfig::new(recipe.lora_r, recipe.lora_alpha, LoraTargets::AllLinear));
+    options.training = lora.map_or(Training::Full, Training::Lora);
+    let costs = open_session(&options).expect("a session").memory_costs();
+    MemoryBudget::Bytes(OVERHEAD + costs.resident + 260 * costs.per_token)
 }
 
 /// Rewards of every group of a case's data.

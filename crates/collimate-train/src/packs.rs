@@ -1,6 +1,7 @@
 //! Dividing a batch into packs that fit into memory.
 
 use std::ops::Range;
+use std::path::Path;
 
 use collimate_data::{GroupBatch, TokenizedGroup};
 use collimate_model::MemoryCosts;
@@ -8,7 +9,7 @@ use collimate_model::MemoryCosts;
 use crate::error::TrainError;
 
 /// Memory of the program itself, the data and what allocators leave unused.
-const OVERHEAD: u64 = 96 << 20;
+pub(crate) const OVERHEAD: u64 = 96 << 20;
 
 /// What of the memory budget is left for passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl MemoryPlan {
         let limit = self.max_tokens();
         let (mut packs, mut current, mut used): (Vec<Pack>, Pack, usize) = (Vec::new(), Vec::new(), 0);
         for (place, group) in groups.iter().enumerate() {
-            for (numbers, tokens) in self.parts(group, limit)? {
+            for (numbers, tokens) in self.parts(group, limit, || format!("line {} of the data", group.line))? {
                 if used > 0 && used.saturating_add(tokens) > limit {
                     packs.push(std::mem::take(&mut current));
                     used = 0;
@@ -82,14 +83,31 @@ impl MemoryPlan {
         Ok(packs)
     }
 
+    /// Whether every response fits with its prompt.
+    ///
+    /// # Errors
+    /// One does not; names the data's line.
+    pub(crate) fn check(&self, path: &Path, groups: &[TokenizedGroup]) -> Result<(), TrainError> {
+        let limit = self.max_tokens();
+        for group in groups {
+            self.parts(group, limit, || format!("{}:{}", path.display(), group.line))?;
+        }
+        Ok(())
+    }
+
     /// The parts of a group that fit into a pack each, and their tokens.
-    fn parts(&self, group: &TokenizedGroup, limit: usize) -> Result<Vec<(Range<usize>, usize)>, TrainError> {
+    fn parts(
+        &self,
+        group: &TokenizedGroup,
+        limit: usize,
+        place: impl FnOnce() -> String,
+    ) -> Result<Vec<(Range<usize>, usize)>, TrainError> {
         let prompt = group.prompt_ids.len();
         let mut parts: Vec<(Range<usize>, usize)> = Vec::new();
         for (number, response) in group.responses.iter().enumerate() {
             let alone = prompt + response.ids.len();
             if alone > limit {
-                return Err(self.too_long(group.line, number, alone));
+                return Err(self.too_long(place(), number, alone));
             }
             let more = if self.share_prompt { response.ids.len() } else { alone };
             match parts.last_mut() {
@@ -103,10 +121,10 @@ impl MemoryPlan {
         Ok(parts)
     }
 
-    fn too_long(&self, line: usize, response: usize, tokens: usize) -> TrainError {
+    fn too_long(&self, place: String, response: usize, tokens: usize) -> TrainError {
         let needed = self.costs.resident + OVERHEAD + tokens as u64 * self.costs.per_token;
         TrainError::MemoryBudget {
-            line,
+            place,
             response,
             tokens,
             needed: in_words(needed),
@@ -128,7 +146,7 @@ pub(crate) fn of_pack<T: Clone>(values: &[Vec<T>], pack: &[(usize, Range<usize>)
 /// Bytes as people read them.
 fn in_words(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
-    if mib < 1024.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
+    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
 }
 
 #[cfg(test)]
@@ -179,6 +197,9 @@ mod tests {
         let groups = [group(7, 10, &[5, 6])];
         let error = plan(15, true).packs(&[&groups[0]]).expect_err("16 tokens").to_string();
         assert!(error.starts_with("line 7 of the data, response 1: 16 tokens with its prompt"), "{error}");
+        let error = plan(15, true).check(Path::new("data.jsonl"), &groups).expect_err("16 tokens").to_string();
+        assert!(error.starts_with("data.jsonl:7, response 1: 16 tokens"), "{error}");
+        assert!(plan(16, true).check(Path::new("data.jsonl"), &groups).is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ const FORMAT_VERSION: u32 = 1;
 ///
 /// Raise it with every change after which a log-prob differs by more than rounding, so that no number of before is
 /// found again.
-pub(super) const KERNEL_VERSION: u32 = 1;
+pub(super) const KERNEL_VERSION: u32 = 2;
 
 /// The type that models compute in.
 pub(super) const COMPUTE_DTYPE: &str = "float32";
