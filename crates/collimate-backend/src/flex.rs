@@ -75,6 +75,11 @@ fn factor<'a>(data: &'a FlexTensor, of: &Factor<'_, Flex>) -> kernels::Matrix<'a
 impl FusedOps for Flex {
     const ATTENDS_OVER_SEGMENTS: bool = true;
 
+    /// On a thread of rayon's pool: from outside, every operation would wake two threads and wait for both.
+    fn run_pass<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
+        rayon::scope(|_| pass())
+    }
+
     fn multiply(onto: Option<Matrix>, alpha: f32, a: Factor<'_, Self>, b: Factor<'_, Self>) -> Matrix {
         let (a_data, b_data) = (rows_of(a.matrix), rows_of(b.matrix));
         let (left, right) = (factor(&a_data, &a), factor(&b_data, &b));

@@ -8,6 +8,8 @@
 mod allocator;
 mod flex;
 mod ops;
+#[cfg(test)]
+mod ops_tests;
 pub mod plain;
 
 pub use ops::{

@@ -101,6 +101,11 @@ pub trait FusedOps: Backend {
     /// Whether attention reads segments; otherwise it reads tiles with masks.
     const ATTENDS_OVER_SEGMENTS: bool = false;
 
+    /// Runs a whole pass where the backend's operations are quickest to start.
+    fn run_pass<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
+        pass()
+    }
+
     /// `onto + alpha · a · b`, [M, N].
     fn multiply(
         onto: Option<Tensor<Self, 2>>,

@@ -74,9 +74,7 @@ pub enum TrainError {
     },
 
     /// A response is too long for the memory that the run may use.
-    #[error(
-        "{place}, response {response}: {tokens} tokens with its prompt need {needed}, memory_budget is {budget}"
-    )]
+    #[error("{place}, response {response}: {tokens} tokens with its prompt need {needed}, memory_budget is {budget}")]
     MemoryBudget {
         /// The data file and the line in it, counted from 1.
         place: String,

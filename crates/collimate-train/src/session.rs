@@ -79,7 +79,7 @@ pub trait Session {
         &mut self,
         prompts: &[Vec<u32>],
         options: &GenerateOptions,
-        progress: &mut dyn FnMut(usize),
+        progress: &mut (dyn FnMut(usize) + Send),
     ) -> Result<Vec<Vec<Vec<u32>>>, TrainError>;
 
     /// Writes the adapter, or the whole model where there is none, as Hugging Face and PEFT do.
@@ -134,22 +134,50 @@ impl<B: FusedOps> Session for BackendSession<B> {
         adapters: bool,
         dropout: Option<DropoutKey>,
     ) -> Result<TokenLogps, TrainError> {
-        Ok(self.model.score(batch, adapters, dropout)?)
+        Ok(B::run_pass(|| self.model.score(batch, adapters, dropout))?)
     }
 
     fn forward(&mut self, batch: &GroupBatch, options: ForwardOptions) -> Result<TokenLogps, TrainError> {
-        let (logps, tape) = self.model.forward(batch, options)?;
+        let (logps, tape) = B::run_pass(|| self.model.forward(batch, options))?;
         self.tape = Some(tape);
         Ok(logps)
     }
 
     fn backward(&mut self, coefficients: &[Vec<f64>]) {
         if let Some(tape) = self.tape.take() {
-            self.model.backward(tape, coefficients);
+            B::run_pass(|| self.model.backward(tape, coefficients));
         }
     }
 
     fn step(&mut self, options: &StepOptions) -> StepOutcome {
+        B::run_pass(|| self.optimizer_step(options))
+    }
+
+    fn generate(
+        &mut self,
+        prompts: &[Vec<u32>],
+        options: &GenerateOptions,
+        progress: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<Vec<Vec<Vec<u32>>>, TrainError> {
+        Ok(B::run_pass(|| self.model.generate(prompts, options, progress))?)
+    }
+
+    fn save_model(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
+        files::save_model(&self.model, &self.base, dir, dtype)
+    }
+
+    fn save_optimizer(&self, dir: &Path) -> Result<(), TrainError> {
+        files::save_optimizer(&self.model, &self.optimizer, dir)
+    }
+
+    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), TrainError> {
+        files::load_model(&mut self.model, dir)?;
+        files::load_optimizer(&self.model, &mut self.optimizer, dir)
+    }
+}
+
+impl<B: FusedOps> BackendSession<B> {
+    fn optimizer_step(&mut self, options: &StepOptions) -> StepOutcome {
         let trainable = self.model.trainable();
         let gradients: Vec<_> = trainable.iter().map(|&i| self.model.take_gradient(i)).collect();
         let norm = gradients.iter().flatten().map(B::sum_of_squares).sum::<f64>().sqrt();
@@ -166,28 +194,6 @@ impl<B: FusedOps> Session for BackendSession<B> {
             self.model.set_parameter(index, updated);
         }
         StepOutcome { grad_norm: norm, applied: true }
-    }
-
-    fn generate(
-        &mut self,
-        prompts: &[Vec<u32>],
-        options: &GenerateOptions,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<Vec<Vec<Vec<u32>>>, TrainError> {
-        Ok(self.model.generate(prompts, options, progress)?)
-    }
-
-    fn save_model(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
-        files::save_model(&self.model, &self.base, dir, dtype)
-    }
-
-    fn save_optimizer(&self, dir: &Path) -> Result<(), TrainError> {
-        files::save_optimizer(&self.model, &self.optimizer, dir)
-    }
-
-    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), TrainError> {
-        files::load_model(&mut self.model, dir)?;
-        files::load_optimizer(&self.model, &mut self.optimizer, dir)
     }
 }
 

@@ -33,7 +33,7 @@ pub fn measure(
     problems: &[Problem],
     num_samples: usize,
     seed: u64,
-    progress: &mut dyn FnMut(usize),
+    progress: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Accuracy, CliError> {
     let greedy = solve(session, tokenizer, problems, 1, None, progress)?;
     let sampled = solve(session, tokenizer, problems, num_samples, Some(seed), progress)?;
@@ -60,7 +60,7 @@ pub fn solve(
     problems: &[Problem],
     num_samples: usize,
     seed: Option<u64>,
-    progress: &mut dyn FnMut(usize),
+    progress: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Vec<Vec<String>>, CliError> {
     let prompts = problems.iter().map(|p| tokenizer.encode(&p.prompt, true)).collect::<Result<Vec<_>, _>>()?;
     let options = GenerateOptions {
