@@ -45,6 +45,19 @@ impl MemoryPlan {
         Ok(Self { activations, budget, costs, share_prompt })
     }
 
+    /// What is held and what fits, for people.
+    pub(crate) fn describe(&self) -> String {
+        let held = in_words(self.costs.resident);
+        match self.budget {
+            Some(budget) => format!(
+                "memory: {held} for parameters and optimizer; packs of up to {} tokens fit into {}",
+                self.max_tokens(),
+                in_words(budget)
+            ),
+            None => format!("memory: {held} for parameters and optimizer; packs are not bounded"),
+        }
+    }
+
     /// Tokens of the longest pack.
     fn max_tokens(&self) -> usize {
         let tokens = self.activations.map(|bytes| bytes / self.costs.per_token.max(1));

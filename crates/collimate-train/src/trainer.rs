@@ -79,6 +79,7 @@ pub fn train(recipe: &Recipe, observer: &mut dyn Observer, resume: bool) -> Resu
 
     let held_out = prepared.held_out.map(|data| HeldOut { groups: data.groups, reference: None });
     let memory = memory_plan(recipe, session.as_ref(), &options)?;
+    observer.note(&memory.describe());
     memory.check(&data_path, &prepared.data.groups)?;
     if let (Some(path), Some(held_out)) = (&recipe.eval_data, &held_out) {
         memory.check(path, &held_out.groups)?;

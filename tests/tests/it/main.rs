@@ -5,6 +5,7 @@ mod generation;
 mod golden;
 mod harness;
 mod malformed;
+mod memory;
 mod quickstart;
 mod real_data;
 mod reference_cache;
