@@ -110,6 +110,9 @@ fn recipe(task: &Task, assets: &Assets, rows: &Path, folder: &Path, num_steps: u
         recipe["adapter"] = json!(assets.adapter);
         recipe["lora_dropout"] = json!(0.0);
     }
+    if let Some(budget) = task.memory_budget {
+        recipe["memory_budget"] = json!(budget);
+    }
     recipe
 }
 

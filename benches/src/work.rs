@@ -82,6 +82,8 @@ pub struct Task {
     pub groups_per_step: usize,
     /// A LoRA adapter of rank 16 on all linear layers, or all weights.
     pub lora: bool,
+    /// The recipe's `memory_budget`, where the work is about it.
+    pub memory_budget: Option<&'static str>,
 }
 
 /// Something to measure.
@@ -96,12 +98,21 @@ pub struct Work {
 }
 
 const fn file(name: &'static str, groups_per_step: usize, lora: bool) -> Task {
-    Task { source: Source::File(name), groups_per_step, lora }
+    Task { source: Source::File(name), groups_per_step, lora, memory_budget: None }
 }
 
 const fn sweep(num_responses: usize, lora: bool) -> Task {
     let source = Source::Words { prompt_tokens: 400, response_tokens: 25, num_responses };
-    Task { source, groups_per_step: 1, lora }
+    Task { source, groups_per_step: 1, lora, memory_budget: None }
+}
+
+const fn within(memory_budget: &'static str, task: Task) -> Task {
+    Task { memory_budget: Some(memory_budget), ..task }
+}
+
+const fn long(num_responses: usize) -> Task {
+    let source = Source::Words { prompt_tokens: 400, response_tokens: 1000, num_responses };
+    within("2GiB", Task { source, groups_per_step: 1, lora: true, memory_budget: None })
 }
 
 const GSM8K: &str = "gsm8k_rewards.jsonl";
@@ -131,6 +142,21 @@ pub const WORKS: &[Work] = &[
             ("K = 8", sweep(8, false)),
             ("K = 16", sweep(16, false)),
         ],
+    },
+    Work {
+        name: "k-sweep-budget",
+        title: "prompt 400, responses 25, LoRA r 16, in 1.1 GiB",
+        tasks: &[
+            ("K = 2", within("1.1GiB", sweep(2, true))),
+            ("K = 4", within("1.1GiB", sweep(4, true))),
+            ("K = 8", within("1.1GiB", sweep(8, true))),
+            ("K = 16", within("1.1GiB", sweep(16, true))),
+        ],
+    },
+    Work {
+        name: "long-responses",
+        title: "prompt 400, responses 1,000, LoRA r 16, in 2 GiB",
+        tasks: &[("K = 2", long(2)), ("K = 64", long(64))],
     },
 ];
 

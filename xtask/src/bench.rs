@@ -16,7 +16,8 @@ pub(crate) struct BenchOptions {
     /// Do the same works in PyTorch, in turns with ours, and print the ratios; kernels are left out.
     #[arg(long)]
     pub(crate) peer: bool,
-    /// Work to measure; may be repeated [default: all]: gsm8k-full, gsm8k-lora, topical-lora, k-sweep, k-sweep-full.
+    /// Work to measure; may be repeated [default: all]: gsm8k-full, gsm8k-lora, topical-lora, k-sweep, k-sweep-full,
+    /// k-sweep-budget, long-responses.
     #[arg(long, value_name = "NAME")]
     pub(crate) work: Vec<String>,
     /// Model: 135m or 10m, of random weights.

@@ -3,6 +3,7 @@
 use collimate_kernels::{
     AdamwStep, AttentionSaved, AttentionShape, GateActivation, Matrix, Segment, adamw, attention, attention_backward,
     gated, gated_backward, multiply, rms_norm, rms_norm_backward, rotate, target_logps, target_logps_backward,
+    target_logps_with_gradients,
 };
 
 /// N: tokens of a pack of two GSM8K groups with K = 4, about.
@@ -140,7 +141,7 @@ fn attention_ops() -> [Op; 2] {
     [forward, backward]
 }
 
-fn target_logps_ops() -> [Op; 2] {
+fn target_logps_ops() -> [Op; 3] {
     let rows = 8 * RESPONSE;
     let (hidden, weight) = (wave(rows * WIDTH), wave(VOCAB * WIDTH));
     let targets: Vec<u32> = (0..rows as u32).map(|i| i * 61 % VOCAB as u32).collect();
@@ -162,6 +163,18 @@ fn target_logps_ops() -> [Op; 2] {
             }),
         }
     };
+    let with_gradients = {
+        let (hidden, weight, targets) = (hidden.clone(), weight.clone(), targets.clone());
+        Op {
+            name: "target_logps with gradients",
+            shape: shape.clone(),
+            flops: 2.0 * product,
+            bytes: floats(&[2 * hidden.len(), weight.len()]),
+            run: Box::new(move || {
+                std::hint::black_box(target_logps_with_gradients(&hidden, &weight, WIDTH, &targets, None));
+            }),
+        }
+    };
     let forward = Op {
         name: "target_logps",
         shape,
@@ -171,7 +184,7 @@ fn target_logps_ops() -> [Op; 2] {
             std::hint::black_box(target_logps(&hidden, &weight, WIDTH, &targets, None));
         }),
     };
-    [forward, backward]
+    [forward, with_gradients, backward]
 }
 
 /// A kernel that is all about memory: so many operations a number, and floats moved.

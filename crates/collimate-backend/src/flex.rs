@@ -193,6 +193,13 @@ impl FusedOps for Flex {
         kernels::target_logps(hidden.storage(), weight.storage(), width, targets, None)
     }
 
+    fn target_logps_with_gradients(hidden: &Matrix, weight: &Matrix, targets: &[u32]) -> (Vec<TargetLogp>, Matrix) {
+        let (shape, hidden, weight) = (hidden.dims(), rows_of(hidden), rows_of(weight));
+        let (logps, gradients) =
+            kernels::target_logps_with_gradients(hidden.storage(), weight.storage(), shape[1], targets, None);
+        (logps, matrix(gradients, shape))
+    }
+
     fn target_logps_backward(
         hidden: &Matrix,
         weight: &Matrix,

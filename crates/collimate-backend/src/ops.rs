@@ -193,6 +193,20 @@ pub trait FusedOps: Backend {
         plain::target_logps(hidden, weight, targets)
     }
 
+    /// The log-probs of [`FusedOps::target_logps`], and of each its gradient with respect to its row of `hidden`, [M, D].
+    ///
+    /// With a weight that is not trained nothing else is needed to go back.
+    fn target_logps_with_gradients(
+        hidden: &Tensor<Self, 2>,
+        weight: &Tensor<Self, 2>,
+        targets: &[u32],
+    ) -> (Vec<TargetLogp>, Tensor<Self, 2>) {
+        let logps = Self::target_logps(hidden, weight, targets);
+        let ones = vec![1.0; targets.len()];
+        let gradients = Self::target_logps_backward(hidden, weight, targets, &logps, &ones, None);
+        (logps, gradients)
+    }
+
     /// Gradient of `Σ_m coefficients[m] · logp[m]` with respect to `hidden`; adds the weight's to `d_weight`.
     fn target_logps_backward(
         hidden: &Tensor<Self, 2>,

@@ -142,6 +142,9 @@ fn target_log_probs_and_their_gradients() {
         assert_same(&Flex::target_logps_backward(&hidden, w, t, &found, c, None), &plain, 1e-5);
     }
     assert_same(&d_found.expect("a gradient"), &d_expected.expect("a gradient"), 1e-5);
+    let (logps, d) = Flex::target_logps_with_gradients(&hidden, &weight, &targets);
+    assert_eq!(logps, found);
+    assert_same(&d, &plain::target_logps_backward(&hidden, &weight, &targets, &expected, &[1.0; 21], None), 1e-5);
 }
 
 #[test]

@@ -26,5 +26,5 @@ pub use gated::{GateActivation, gated, gated_backward};
 pub use gemm::{Matrix, multiply};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotary::rotate;
-pub use target_logps::{TargetLogp, target_logps, target_logps_backward};
+pub use target_logps::{TargetLogp, target_logps, target_logps_backward, target_logps_with_gradients};
 pub use vector::{add_rows, add_scaled, sum_of_squares};

@@ -19,7 +19,7 @@ const BLOCK: usize = 128;
 const PARTS: usize = 16;
 
 /// Numbers of the hidden states that are worked on at a time, so that partial results stay small.
-const PANEL: usize = 1 << 20;
+const PANEL: usize = 1 << 19;
 
 /// The log-prob of one target.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,6 +53,26 @@ pub fn target_logps(
     let head = Head { weight, width, softcap };
     let panels = hidden.chunks(panel_rows(width) * width).zip(targets.chunks(panel_rows(width)));
     panels.flat_map(|(hidden, targets)| head.panel_logps(hidden, targets)).collect()
+}
+
+/// [`target_logps`], and the gradient of each row's log-prob with respect to that row, [M, D], in one pass.
+///
+/// The softmax is carried along as tiles go by, so that no logit is made twice. For a weight that is not trained this is
+/// all that the way back needs: the gradient of `Σ_m c[m] · logp[m]` has the rows `c[m]` times these.
+pub fn target_logps_with_gradients(
+    hidden: &[f32],
+    weight: &[f32],
+    width: usize,
+    targets: &[u32],
+    softcap: Option<f32>,
+) -> (Vec<TargetLogp>, Vec<f32>) {
+    assert_eq!(hidden.len(), targets.len() * width, "a row of hidden states for each target");
+    let head = Head { weight, width, softcap };
+    let mut gradients = vec![0.0; hidden.len()];
+    let rows = panel_rows(width);
+    let panels = hidden.chunks(rows * width).zip(targets.chunks(rows)).zip(gradients.chunks_mut(rows * width));
+    let logps = panels.flat_map(|((hidden, targets), out)| head.panel_with_gradients(hidden, targets, out)).collect();
+    (logps, gradients)
 }
 
 /// Gradients of `Σ_m coefficients[m] · logp[m]`.
@@ -107,6 +127,16 @@ struct Panel<'a> {
     targets: &'a [u32],
     forward: &'a [TargetLogp],
     coefficients: &'a [f32],
+}
+
+/// What a part of the vocabulary adds to all rows of a panel.
+struct PartSums {
+    /// By slice and row.
+    slices: Vec<Vec<Partial>>,
+    /// By row, over the part.
+    highest: Vec<f32>,
+    /// [M, D].
+    sums: Vec<f32>,
 }
 
 impl Head<'_> {
@@ -167,10 +197,89 @@ impl Head<'_> {
         )
     }
 
+    fn panel_with_gradients(&self, hidden: &[f32], targets: &[u32], gradients: &mut [f32]) -> Vec<TargetLogp> {
+        let vocab = self.vocab_size();
+        let part = self.part_tokens();
+        let starts: Vec<usize> = (0..vocab).step_by(part).collect();
+        let of_part = |&start: &usize| self.part_with_gradients(hidden, targets, start..(start + part).min(vocab));
+        let parts: Vec<PartSums> = starts.par_iter().map(of_part).collect();
+        let slices = parts.iter().flat_map(|part| &part.slices);
+        let logps: Vec<_> = (0..targets.len()).map(|row| merge(slices.clone().map(|slice| slice[row]))).collect();
+        gradients.par_chunks_mut(self.width).enumerate().for_each(|(row, out)| {
+            let TargetLogp { logp, log_sum_exp } = logps[row];
+            let slope = self.slope((logp + log_sum_exp) as f32);
+            let target = targets[row] as usize * self.width;
+            out.iter_mut().zip(&self.weight[target..]).for_each(|(out, &w)| *out = slope * w);
+            for part in &parts {
+                let share = (f64::from(part.highest[row]) - log_sum_exp).exp() as f32;
+                let sums = &part.sums[row * self.width..];
+                out.iter_mut().zip(sums).for_each(|(out, &sum)| *out -= share * sum);
+            }
+        });
+        logps
+    }
+
+    /// `Σ e^(logit − highest) · weight` of each row over a part of the vocabulary, `highest` growing as slices go by.
+    fn part_with_gradients(&self, hidden: &[f32], targets: &[u32], part: Range<usize>) -> PartSums {
+        let width = self.width;
+        let mut found =
+            PartSums { slices: Vec::new(), highest: vec![f32::MIN; targets.len()], sums: vec![0.0; hidden.len()] };
+        let mut tile = Vec::new();
+        for start in part.clone().step_by(SLICE) {
+            let slice = start..(start + SLICE).min(part.end);
+            let weight = &self.weight[slice.start * width..slice.end * width];
+            let mut partials = Vec::with_capacity(targets.len());
+            let blocks = hidden.chunks(BLOCK * width).zip(targets.chunks(BLOCK));
+            let carried = found.sums.chunks_mut(BLOCK * width).zip(found.highest.chunks_mut(BLOCK));
+            for ((hidden, targets), (sums, highest)) in blocks.zip(carried) {
+                let of_block = self.reduce_tile(hidden, targets, slice.clone(), &mut tile);
+                self.carry(&of_block, highest, sums, &mut tile);
+                let weights = Matrix::new(&tile, targets.len(), slice.len());
+                multiply_here(sums, true, 1.0, weights, Matrix::new(weight, slice.len(), width));
+                partials.extend(of_block);
+            }
+            found.slices.push(partials);
+        }
+        found
+    }
+
+    /// Replaces logits by what they weigh beside the highest so far, and brings the sums so far to the same measure.
+    fn carry(&self, partials: &[Partial], highest: &mut [f32], sums: &mut [f32], tile: &mut [f32]) {
+        let slice = tile.len() / partials.len().max(1);
+        dispatch(
+            #[inline(always)]
+            || {
+                for (row, logits) in tile.chunks_exact_mut(slice).enumerate() {
+                    let new = highest[row].max(partials[row].highest);
+                    if new > highest[row] {
+                        let factor = exp(highest[row] - new);
+                        for sum in &mut sums[row * self.width..(row + 1) * self.width] {
+                            *sum *= factor;
+                        }
+                        highest[row] = new;
+                    }
+                    if self.softcap.is_some() {
+                        for logit in logits.iter_mut() {
+                            *logit = exp(*logit - new) * self.slope(*logit);
+                        }
+                    } else {
+                        for logit in logits.iter_mut() {
+                            *logit = exp(*logit - new);
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    /// Tokens of a part of the vocabulary: whole slices, so that a token's gradient does not depend on where parts end.
+    fn part_tokens(&self) -> usize {
+        self.vocab_size().div_ceil(SLICE).div_ceil(PARTS).max(1) * SLICE
+    }
+
     fn panel_backward(&self, panel: &Panel<'_>, d_hidden: &mut [f32], d_weight: Option<&mut [f32]>) {
         let vocab = self.vocab_size();
-        // Parts are whole slices, so that a token's gradient does not depend on where parts end.
-        let part = vocab.div_ceil(SLICE).div_ceil(PARTS).max(1) * SLICE;
+        let part = self.part_tokens();
         let starts: Vec<usize> = (0..vocab).step_by(part).collect();
         let of_part = |start: usize, d_weight: Option<&mut [f32]>| {
             self.part_backward(panel, start..(start + part).min(vocab), d_weight)
@@ -349,6 +458,10 @@ mod tests {
         let mut alone = vec![0.0; hidden.len()];
         target_logps_backward(hidden, weight, WIDTH, targets, softcap, &forward, coefficients, &mut alone, None);
         assert_eq!(alone, found_hidden, "without the weight's gradient");
+        let (in_one, gradients) = target_logps_with_gradients(hidden, weight, WIDTH, targets, softcap);
+        assert!(in_one == forward, "the same bits as a pass without gradients");
+        let scaled = gradients.chunks(WIDTH).zip(coefficients).flat_map(|(row, c)| row.iter().map(move |d| c * d));
+        assert_close(&scaled.collect::<Vec<_>>(), &d_hidden, 1e-5);
     }
 
     #[test]
@@ -357,7 +470,7 @@ mod tests {
         let run = || {
             let forward = target_logps(&case.hidden, &case.weight, WIDTH, &case.targets, None);
             let gradients = backward(&case, None, &forward, 0.0);
-            (forward, gradients)
+            (forward, gradients, target_logps_with_gradients(&case.hidden, &case.weight, WIDTH, &case.targets, None))
         };
         let all = in_threads(1, run);
         assert!(in_threads(2, run) == all && in_threads(3, run) == all);
@@ -365,6 +478,9 @@ mod tests {
             let hidden = &case.hidden[range.start * WIDTH..range.end * WIDTH];
             let part = target_logps(hidden, &case.weight, WIDTH, &case.targets[range.clone()], None);
             assert!(part == all.0[range.clone()], "rows {range:?}");
+            let (part, d) =
+                target_logps_with_gradients(hidden, &case.weight, WIDTH, &case.targets[range.clone()], None);
+            assert!(part == all.0[range.clone()] && d == all.2.1[range.start * WIDTH..range.end * WIDTH], "{range:?}");
         }
     }
 
@@ -385,5 +501,7 @@ mod tests {
         let tail = &hidden[BLOCK * width..];
         target_logps_backward(tail, &weight, width, &targets[BLOCK..], None, &last, &ones, &mut d_last, None);
         assert!(d_hidden[BLOCK * width..] == d_last);
+        let (_, gradients) = target_logps_with_gradients(&hidden, &weight, width, &targets, None);
+        assert_close(&gradients, &d_hidden.iter().map(|&d| f64::from(d)).collect::<Vec<_>>(), 1e-5);
     }
 }

@@ -58,11 +58,17 @@ pub struct Tape<B: FusedOps> {
     head: HeadTape<B>,
 }
 
-/// The rows that predict a response's tokens, before and after the final norm, [M, D], and their log-probs.
+/// The rows that predict a response's tokens, [M, D], and what the way back from their log-probs reads.
 struct HeadTape<B: FusedOps> {
     rows: Tensor<B, 2>,
-    normed: Tensor<B, 2>,
-    logps: Vec<TargetLogp>,
+    saved: HeadSaved<B>,
+}
+
+enum HeadSaved<B: FusedOps> {
+    /// For a head that is not trained: the gradient of each row's log-prob with respect to its normed row, [M, D].
+    Gradients(Tensor<B, 2>),
+    /// The normed rows, [M, D], and their log-probs.
+    Normed(Tensor<B, 2>, Vec<TargetLogp>),
 }
 
 /// How a training forward pass is done.
@@ -185,7 +191,8 @@ impl<B: FusedOps> CausalLm<B> {
             x = engine.block(layer, &x, &pack).0;
         }
         let targets = Targets::new(batch);
-        Ok(targets.nest(&self.head_forward(&engine, &x, &targets).logps))
+        let normed = engine.final_norm(&self.head_rows(&x, &targets));
+        Ok(targets.nest(&B::target_logps(&normed, &self.params[self.head_id()], &targets.tokens)))
     }
 
     /// A forward pass of training: log-probs now, gradients when [`CausalLm::backward`] brings the coefficients.
@@ -206,9 +213,8 @@ impl<B: FusedOps> CausalLm<B> {
             kept.push((num_blocks - layer <= options.kept_blocks).then_some(activations));
         }
         let targets = Targets::new(batch);
-        let head = self.head_forward(&engine, &x, &targets);
-        let logps = targets.nest(&head.logps);
-        Ok((logps, Tape { pack, targets, dropout, inputs, kept, head }))
+        let (logps, head) = self.head_forward(&engine, &x, &targets);
+        Ok((targets.nest(&logps), Tape { pack, targets, dropout, inputs, kept, head }))
     }
 
     /// Adds the gradient of `Σ c · logp(response)` over the tape's responses to the gradients held here.
@@ -256,13 +262,27 @@ impl<B: FusedOps> CausalLm<B> {
         self.layout.head.unwrap_or(self.layout.embedding)
     }
 
-    fn head_forward(&self, engine: &Engine<'_, B>, x: &Tensor<B, 2>, targets: &Targets) -> HeadTape<B> {
+    fn head_rows(&self, x: &Tensor<B, 2>, targets: &Targets) -> Tensor<B, 2> {
         let rows: Vec<i32> = targets.rows.iter().map(|&row| row as i32).collect();
         let rows = Tensor::from_data(TensorData::new(rows, [targets.rows.len()]), &self.device);
-        let rows = x.clone().select(0, rows);
+        x.clone().select(0, rows)
+    }
+
+    fn head_forward(
+        &self,
+        engine: &Engine<'_, B>,
+        x: &Tensor<B, 2>,
+        targets: &Targets,
+    ) -> (Vec<TargetLogp>, HeadTape<B>) {
+        let rows = self.head_rows(x, targets);
         let normed = engine.final_norm(&rows);
-        let logps = B::target_logps(&normed, &self.params[self.head_id()], &targets.tokens);
-        HeadTape { rows, normed, logps }
+        let id = self.head_id();
+        if self.trainable[id] {
+            let logps = B::target_logps(&normed, &self.params[id], &targets.tokens);
+            return (logps.clone(), HeadTape { rows, saved: HeadSaved::Normed(normed, logps) });
+        }
+        let (logps, gradients) = B::target_logps_with_gradients(&normed, &self.params[id], &targets.tokens);
+        (logps, HeadTape { rows, saved: HeadSaved::Gradients(gradients) })
     }
 
     /// The gradient of the last block's output, [N, D].
@@ -276,9 +296,17 @@ impl<B: FusedOps> CausalLm<B> {
     ) -> Tensor<B, 2> {
         let spread = targets.spread(coefficients);
         let id = self.head_id();
-        let (weight, d_weight) = (&self.params[id], gradients.of(id));
-        let HeadTape { rows, normed, logps } = head;
-        let d_normed = B::target_logps_backward(&normed, weight, &targets.tokens, &logps, &spread, d_weight);
+        let HeadTape { rows, saved } = head;
+        let d_normed = match saved {
+            HeadSaved::Gradients(gradients) => {
+                let num_rows = spread.len();
+                gradients * Tensor::from_data(TensorData::new(spread, [num_rows, 1]), &self.device)
+            }
+            HeadSaved::Normed(normed, logps) => {
+                let (weight, d_weight) = (&self.params[id], gradients.of(id));
+                B::target_logps_backward(&normed, weight, &targets.tokens, &logps, &spread, d_weight)
+            }
+        };
         let d_rows = engine.norm_backward(&rows, self.layout.final_norm, d_normed, gradients);
         let zeros = Tensor::zeros([num_rows, self.config.hidden_size], &self.device);
         B::add_rows(zeros, &targets.rows, &d_rows)
