@@ -145,12 +145,12 @@ pub const WORKS: &[Work] = &[
     },
     Work {
         name: "k-sweep-budget",
-        title: "prompt 400, responses 25, LoRA r 16, in 1.1 GiB",
+        title: "prompt 400, responses 25, LoRA r 16, in 1.12 GiB",
         tasks: &[
-            ("K = 2", within("1.1GiB", sweep(2, true))),
-            ("K = 4", within("1.1GiB", sweep(4, true))),
-            ("K = 8", within("1.1GiB", sweep(8, true))),
-            ("K = 16", within("1.1GiB", sweep(16, true))),
+            ("K = 2", within("1.12GiB", sweep(2, true))),
+            ("K = 4", within("1.12GiB", sweep(4, true))),
+            ("K = 8", within("1.12GiB", sweep(8, true))),
+            ("K = 16", within("1.12GiB", sweep(16, true))),
         ],
     },
     Work {

@@ -12,6 +12,7 @@ mod ops;
 mod ops_tests;
 pub mod plain;
 
+pub use allocator::give_back_memory;
 pub use ops::{
     AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient,
     Rotary, Segment, TargetLogp,

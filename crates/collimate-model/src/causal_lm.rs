@@ -232,7 +232,7 @@ impl<B: FusedOps> CausalLm<B> {
         let mut dy = Some(dy);
         for layer in (lowest..inputs.len()).rev() {
             let (Some(x), Some(activations), Some(dx)) = (inputs.pop(), kept.pop(), dy.take()) else { break };
-            let activations = activations.unwrap_or_else(|| engine.block(layer, &x, &pack).1);
+            let activations = activations.unwrap_or_else(|| engine.activations(layer, &x, &pack));
             let wants_input = layer > lowest || trains_embedding;
             dy = engine.block_backward(layer, (&x, activations), dx, &pack, wants_input, &mut gradients);
         }

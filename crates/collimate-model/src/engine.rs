@@ -94,11 +94,29 @@ impl<B: FusedOps> Engine<'_, B> {
 
     /// One block, [N, D] → [N, D], and what its way back reads.
     pub(crate) fn block(&self, layer: usize, x: &Tensor<B, 2>, pack: &PackInputs<B>) -> (Tensor<B, 2>, Activations<B>) {
+        let (projections, attended, lse) = self.attend(layer, x, pack);
+        let (y, low_o, feed_forward) = self.after_attention(layer, x, &attended);
+        (y, Activations { projections, attended, lse, low_o, feed_forward })
+    }
+
+    /// What the way back through a block reads, once more and to the same bits; its output is not made again.
+    pub(crate) fn activations(&self, layer: usize, x: &Tensor<B, 2>, pack: &PackInputs<B>) -> Activations<B> {
+        let (projections, attended, lse) = self.attend(layer, x, pack);
+        let (activated, low_o, mut feed_forward) = self.before_down(layer, x, &attended);
+        feed_forward.lows[2] = self.low(&self.layout.layers[layer].down, &activated);
+        Activations { projections, attended, lse, low_o, feed_forward }
+    }
+
+    fn attend(
+        &self,
+        layer: usize,
+        x: &Tensor<B, 2>,
+        pack: &PackInputs<B>,
+    ) -> (Projections<B>, Tensor<B, 2>, Tensor<B, 2>) {
         let projections = self.projections(layer, x, &pack.rotary);
         let Projections { q, k, v, .. } = &projections;
         let (attended, lse) = B::packed_attention(&self.attention_shape(layer), &pack.plan, q, k, v);
-        let (y, low_o, feed_forward) = self.after_attention(layer, x, &attended);
-        (y, Activations { projections, attended, lse, low_o, feed_forward })
+        (projections, attended, lse)
     }
 
     /// Norm, projections, head norms and rotation of a block.
@@ -128,14 +146,28 @@ impl<B: FusedOps> Engine<'_, B> {
         x: &Tensor<B, 2>,
         attended: &Tensor<B, 2>,
     ) -> (Tensor<B, 2>, Low<B>, FeedForward<B>) {
+        let (activated, low_o, mut feed_forward) = self.before_down(layer, x, attended);
+        let down = &self.layout.layers[layer].down;
+        let (y, low_down) = self.linear(down, &activated, Some(feed_forward.middle.clone()));
+        feed_forward.lows[2] = low_down;
+        (y, low_o, feed_forward)
+    }
+
+    /// Everything of [`Engine::after_attention`] before the last product: what that multiplies, and what the way back
+    /// reads but for that product's own.
+    fn before_down(
+        &self,
+        layer: usize,
+        x: &Tensor<B, 2>,
+        attended: &Tensor<B, 2>,
+    ) -> (Tensor<B, 2>, Low<B>, FeedForward<B>) {
         let ids = &self.layout.layers[layer];
         let (middle, low_o) = self.linear(&ids.o, attended, Some(x.clone()));
         let h = self.norm(&middle, ids.post_norm);
         let (gate, low_gate) = self.linear(&ids.gate, &h, None);
         let (up, low_up) = self.linear(&ids.up, &h, None);
         let activated = B::gated(self.activation(), &gate, &up);
-        let (y, low_down) = self.linear(&ids.down, &activated, Some(middle.clone()));
-        (y, low_o, FeedForward { middle, gate, up, lows: [low_gate, low_up, low_down] })
+        (activated, low_o, FeedForward { middle, gate, up, lows: [low_gate, low_up, None] })
     }
 
     /// The final norm, [M, D] → [M, D].

@@ -21,12 +21,18 @@ impl<B: FusedOps> Engine<'_, B> {
             (onto, None) => onto,
         };
         let y = B::multiply(onto, 1.0, Factor::of(x), Factor::of(&self.params[ids.weight]));
-        let (Some(lora), Some(scale)) = (&ids.lora, self.adapter_scale) else {
+        let low = self.low(ids, x);
+        let (Some(lora), Some(scale), Some(low)) = (&ids.lora, self.adapter_scale, &low) else {
             return (y, None);
         };
-        let low = B::multiply(None, 1.0, Factor::of(&self.dropped(x, ids)), Factor::of(&self.params[lora.a]));
-        let y = B::multiply(Some(y), scale as f32, Factor::of(&low), Factor::of(&self.params[lora.b]));
-        (y, Some(low))
+        let y = B::multiply(Some(y), scale as f32, Factor::of(low), Factor::of(&self.params[lora.b]));
+        (y, Some(low.clone()))
+    }
+
+    /// `x A` of the layer's adapter, where it has one.
+    pub(super) fn low(&self, ids: &LinearIds, x: &Tensor<B, 2>) -> Low<B> {
+        let lora = ids.lora.as_ref().filter(|_| self.adapter_scale.is_some())?;
+        Some(B::multiply(None, 1.0, Factor::of(&self.dropped(x, ids)), Factor::of(&self.params[lora.a])))
     }
 
     /// Adds the gradients of the layer's parameters; the gradient of `low` for [`Engine::linear_input_gradient`].

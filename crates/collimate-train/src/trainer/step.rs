@@ -1,5 +1,6 @@
 //! One optimizer step over its batches.
 
+use collimate_backend::give_back_memory;
 use collimate_data::TokenizedGroup;
 use collimate_model::{DropoutKey, ForwardOptions, TokenLogps};
 use collimate_objective::{Evaluation, GroupScores};
@@ -88,7 +89,11 @@ impl Run<'_> {
         // One pack waits for its coefficients; of several only the log-probs are kept, and each is computed again.
         let policy = match packs.as_slice() {
             [pack] => response_logps(&self.forward(session, step, groups, pack)?),
-            _ => score_batch(session, &self.memory, groups, true, self.dropout(step))?,
+            _ => {
+                let logps = score_batch(session, &self.memory, groups, true, self.dropout(step))?;
+                give_back_memory();
+                logps
+            }
         };
         let scores = self.scores(indices, groups, policy);
         let evaluation = match batch.known {
@@ -111,6 +116,9 @@ impl Run<'_> {
             }
             outcome.num_tokens += self.memory.batch(groups, pack).num_tokens() as u64;
             session.backward(&of_pack(&coefficients, pack));
+            if packs.len() > 1 {
+                give_back_memory();
+            }
         }
         Ok(())
     }
