@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 // Registers the objectives and brings what the program itself is linked with.
 use collimate as _;
 use collimate_benches::machine::peak_bytes;
-use collimate_train::{MetricsRow, Observer, Recipe, train};
+use collimate_train::{MetricsRow, Observer, Recipe, RunControl, train};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -29,7 +29,7 @@ fn run() -> Result<()> {
     let path: PathBuf = std::env::args_os().nth(1).context("the recipe's path is missing")?.into();
     let recipe = Recipe::load(Some(&path), &[])?;
     let mut stepper = Stepper::new();
-    train(&recipe, &mut stepper, false)?;
+    train(&recipe, &mut stepper, &RunControl::default())?;
     ensure!(!stepper.in_reference, "the run ended while it scored the reference");
     Ok(())
 }

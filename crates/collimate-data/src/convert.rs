@@ -1,9 +1,9 @@
 //! Groups written in another layout.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Write};
+use std::path::Path;
 
+use collimate_files::{AtomicFile, WriteError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -60,14 +60,22 @@ pub fn convert(
     to: ConvertTo,
 ) -> Result<ConvertReport, DataError> {
     let path = path.as_ref();
-    let temporary = temporary_path(path)?;
-    let result = write_all(groups, &temporary, to)
-        .and_then(|report| std::fs::rename(&temporary, path).map(|()| report).map_err(|source| io_error(path, source)));
-    if result.is_err() {
-        // The first error is what matters; a file that cannot be removed adds nothing to it.
-        let _ = std::fs::remove_file(&temporary);
+    if path.file_name().is_none() {
+        return Err(DataError::File { path: path.to_owned(), problem: "this is no name for a file".to_owned() });
     }
-    result
+    let mut writer = BufWriter::new(AtomicFile::create(path)?);
+    let mut report = ConvertReport::default();
+    for group in groups {
+        let rows = rows(&group?, to);
+        report.num_groups += 1;
+        report.num_rows += rows.len();
+        report.num_without_pairs += usize::from(rows.is_empty());
+        for row in rows {
+            writeln!(writer, "{row}").map_err(WriteError::of(path))?;
+        }
+    }
+    writer.into_inner().map_err(|error| WriteError::of(path)(error.into_error()))?.commit()?;
+    Ok(report)
 }
 
 /// The rows that a group becomes.
@@ -80,29 +88,6 @@ fn rows(group: &PromptGroup, to: ConvertTo) -> Vec<Value> {
             pairs(&rewards, rule, group.index).into_iter().map(|pair| preference(group, pair)).collect()
         }
     }
-}
-
-fn write_all(
-    groups: impl IntoIterator<Item = Result<PromptGroup, DataError>>,
-    path: &Path,
-    to: ConvertTo,
-) -> Result<ConvertReport, DataError> {
-    let failed = |source| io_error(path, source);
-    let mut writer = BufWriter::new(File::create(path).map_err(failed)?);
-    let mut report = ConvertReport::default();
-    for group in groups {
-        let rows = rows(&group?, to);
-        report.num_groups += 1;
-        report.num_rows += rows.len();
-        report.num_without_pairs += usize::from(rows.is_empty());
-        for row in rows {
-            serde_json::to_writer(&mut writer, &row).map_err(|error| failed(error.into()))?;
-            writer.write_all(b"\n").map_err(failed)?;
-        }
-    }
-    let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
-    file.sync_all().map_err(failed)?;
-    Ok(report)
 }
 
 fn preference(group: &PromptGroup, pair: Pair) -> Value {
@@ -143,14 +128,4 @@ fn ranked_set(group: &PromptGroup) -> Value {
 
 fn assistant(response: &Response) -> Message {
     Message { role: "assistant".to_owned(), content: response.content.clone() }
-}
-
-fn temporary_path(path: &Path) -> Result<PathBuf, DataError> {
-    let problem = || DataError::File { path: path.to_owned(), problem: "this is no name for a file".to_owned() };
-    let name = path.file_name().ok_or_else(problem)?;
-    Ok(path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
-}
-
-fn io_error(path: &Path, source: io::Error) -> DataError {
-    DataError::Io { path: path.to_owned(), source }
 }

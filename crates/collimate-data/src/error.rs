@@ -3,13 +3,18 @@
 use std::io;
 use std::path::PathBuf;
 
+use collimate_files::WriteError;
 use thiserror::Error;
 
 /// Why data could not be read, converted or tokenized. Each names the file, the line and the field where it knows them.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The file could not be opened, read or written.
+    /// A file could not be written; what was there before stays.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+
+    /// The file could not be opened or read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use collimate_files::WriteError;
 use thiserror::Error;
 
 /// Why a model or an adapter could not be read, checked, written or merged. Each names the file, and the field or
@@ -30,13 +31,30 @@ pub enum ModelError {
         limit: usize,
     },
 
-    /// A file could not be opened, read or written.
+    /// A file could not be written; what was there before stays.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+
+    /// A file could not be opened or read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+
+    /// A weight is not a number, or infinite.
+    #[error("{}: tensor \"{tensor}\": value {place} is {value}: the file is damaged, or its training diverged", path.display())]
+    WeightNotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Which of its values, counted from 0.
+        place: usize,
+        /// The value.
+        value: f32,
     },
 
     /// A file that must be there is not.

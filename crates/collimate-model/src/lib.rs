@@ -1,6 +1,5 @@
 //! Decoder models from Hugging Face folders: log-probs of responses out, coefficients in.
 
-mod atomic;
 mod causal_lm;
 mod config;
 mod dropout;

@@ -6,6 +6,7 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use collimate_files::{WriteError, write_atomically};
 use rayon::prelude::*;
 
 use crate::config::ModelConfig;
@@ -97,14 +98,15 @@ pub fn merge_adapter(
 /// Copies tokenizer files, chat template and `generation_config.json` of a model folder, those that are there.
 ///
 /// # Errors
-/// [`ModelError::Io`] naming the file that could not be copied.
+/// [`ModelError::Io`] or [`ModelError::Write`] naming the file that could not be copied.
 pub fn copy_side_files(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    fs::create_dir_all(to).map_err(ModelError::io(to))?;
+    fs::create_dir_all(to).map_err(WriteError::of(to))?;
     let mut copied = Vec::new();
     for name in SIDE_FILES {
         let source = from.join(name);
         if source.is_file() {
-            fs::copy(&source, to.join(name)).map_err(ModelError::io(&source))?;
+            let bytes = fs::read(&source).map_err(ModelError::io(&source))?;
+            write_atomically(&to.join(name), &bytes)?;
             copied.push(to.join(name));
         }
     }

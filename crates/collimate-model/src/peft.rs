@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use collimate_files::{WriteError, write_atomically};
+
 pub use self::config::{LoraConfig, LoraTargets};
-use crate::atomic::write_atomically;
 use crate::config::{ModelConfig, read_json};
 use crate::error::ModelError;
 use crate::names::{LinearSpec, linear_modules};
@@ -89,14 +90,14 @@ impl Adapter {
     /// # Errors
     /// [`ModelError`] where the folder or a file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<(), ModelError> {
-        fs::create_dir_all(dir).map_err(ModelError::io(dir))?;
+        fs::create_dir_all(dir).map_err(WriteError::of(dir))?;
         let tensors = self.modules.iter().flat_map(|(module, (a, b))| {
             [(format!("{PREFIX}{module}{A_SUFFIX}"), a.clone()), (format!("{PREFIX}{module}{B_SUFFIX}"), b.clone())]
         });
         write_safetensors(&dir.join(WEIGHTS_FILE), tensors, StorageDtype::F32)?;
         let leaves: BTreeSet<&str> = self.modules.keys().map(|module| leaf(module)).collect();
         let json = self.config.to_json(&leaves.into_iter().collect::<Vec<_>>());
-        write_atomically(&dir.join(CONFIG_FILE), format!("{json:#}\n").as_bytes())
+        Ok(write_atomically(&dir.join(CONFIG_FILE), format!("{json:#}\n").as_bytes())?)
     }
 
     /// The number of values in its matrices.

@@ -169,12 +169,13 @@ impl WeightFiles {
         self.readable(name, info.dtype)?;
         let (start, end) = info.data_offsets;
         let bytes = &file.bytes[file.data_start + start..file.data_start + end];
-        let data = match info.dtype {
+        let data: Vec<f32> = match info.dtype {
             Dtype::F32 => bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
             Dtype::BF16 => bytes.as_chunks().0.iter().map(|word| bf16::from_le_bytes(*word).to_f32()).collect(),
             _ => bytes.as_chunks().0.iter().map(|word| f16::from_le_bytes(*word).to_f32()).collect(),
         };
         file.release(start, end);
+        finite(&file.path, name, &data)?;
         Ok(HostTensor { shape: info.shape.clone(), data })
     }
 
@@ -251,6 +252,19 @@ impl MappedFile {
         };
         #[cfg(not(unix))]
         let _ = (start, end);
+    }
+}
+
+/// Refuses a weight that is not a number or infinite: all that is computed from it would be so too.
+fn finite(path: &Path, tensor: &str, data: &[f32]) -> Result<(), ModelError> {
+    match data.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(place) => Err(ModelError::WeightNotFinite {
+            path: path.to_owned(),
+            tensor: tensor.to_owned(),
+            place,
+            value: data[place],
+        }),
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use collimate_files::{AtomicFile, WriteError, write_atomically};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
-use crate::atomic::{AtomicFile, write_atomically};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::names::TensorSpec;
@@ -128,7 +128,7 @@ pub(crate) fn try_write_model(
     dtype: StorageDtype,
     max_shard_bytes: usize,
 ) -> Result<(), ModelError> {
-    std::fs::create_dir_all(dir).map_err(ModelError::io(dir))?;
+    std::fs::create_dir_all(dir).map_err(WriteError::of(dir))?;
     let specs = config.tensors();
     let sizes: Vec<_> = specs.iter().map(|spec| spec.num_elements() * dtype.num_bytes()).collect();
     let ranges = shards::divide(&sizes, max_shard_bytes);
@@ -154,7 +154,7 @@ pub(crate) fn try_write_model(
         write_index(dir, &specs, &names, &places, sizes.iter().sum())?;
     }
     let text = serde_json::to_string_pretty(&config_with_dtype(config, dtype)).unwrap_or_default() + "\n";
-    write_atomically(&dir.join("config.json"), text.as_bytes())
+    Ok(write_atomically(&dir.join("config.json"), text.as_bytes())?)
 }
 
 fn write_index(
@@ -171,7 +171,7 @@ fn write_index(
         "metadata": { "total_parameters": total_parameters, "total_size": total_size },
         "weight_map": weight_map,
     });
-    write_atomically(&dir.join(shards::INDEX_FILE), format!("{index:#}\n").as_bytes())
+    Ok(write_atomically(&dir.join(shards::INDEX_FILE), format!("{index:#}\n").as_bytes())?)
 }
 
 /// The model's own configuration with the dtype that is now stored, under the key that it uses.
@@ -234,7 +234,7 @@ impl TensorFile {
             file.write_all(&(header.len() as u64).to_le_bytes())?;
             file.write_all(&header)
         };
-        write(&mut file).map_err(ModelError::io(path))?;
+        write(&mut file).map_err(WriteError::of(path))?;
         Ok(Self { path: path.to_owned(), file, dtype, slots, waiting })
     }
 
@@ -263,7 +263,7 @@ impl TensorFile {
             self.file.seek(offset)?;
             tensor.data.chunks(1 << 20).try_for_each(|block| self.file.write_all(&self.dtype.encode(block)))
         };
-        write().map_err(ModelError::io(&self.path))
+        Ok(write().map_err(WriteError::of(&self.path))?)
     }
 
     fn complete(&self) -> Result<(), ModelError> {
@@ -279,6 +279,6 @@ impl TensorFile {
 
     fn finish(self) -> Result<(), ModelError> {
         self.complete()?;
-        self.file.commit()
+        Ok(self.file.commit()?)
     }
 }

@@ -73,6 +73,7 @@ pub(crate) fn outcomes(scores: &[GroupScores], implicit_rewards: &[Vec<f64>]) ->
         implicit_rewards: implicit.clone(),
         rewards: scores.rewards.clone(),
         policy_logps: scores.policy_logps.clone(),
+        reference_logps: scores.reference_logps.clone(),
         num_tokens: scores.lengths.clone(),
     };
     scores.iter().zip(implicit_rewards).map(outcome).collect()

@@ -1,8 +1,13 @@
-//! Checkpoints: written beside their place, synced, then renamed, so that one that exists is whole.
+//! Checkpoints: written beside their place, synced, then renamed, so that one that exists is whole; checksums tell where
+//! the disk lost something afterwards.
+
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use collimate_files::{StagedFolder, WriteError, remove_folder, verify_checksums, write_atomically, write_checksums};
 use collimate_model::StorageDtype;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +15,8 @@ use crate::error::TrainError;
 use crate::session::Session;
 
 const STATE_FILE: &str = "trainer_state.json";
+const METRICS_FILE: &str = "metrics.jsonl";
+const RECIPE_FILE: &str = "recipe.yaml";
 const PREFIX: &str = "checkpoint-";
 
 /// Where a run stands, as `trainer_state.json` keeps it.
@@ -25,54 +32,127 @@ pub(crate) struct TrainerState {
     pub num_tokens: u64,
     /// Steps that were left out because a figure was not finite.
     pub num_skipped_steps: usize,
-    /// Hash of what a resumed run must have in common with this one.
+    /// Hash of the recipe's keys that a resumed run must have in common with this one.
     pub fingerprint: String,
+    /// Hash of the tokens and rewards of training and evaluation data.
+    pub data: String,
+    /// Hash of the model, adapter and way of computing of the reference; none where the objective needs none.
+    pub reference: Option<String>,
+    /// Written where the run stopped early, not where the recipe asks for a checkpoint: a later one replaces it.
+    pub interim: bool,
 }
 
-/// Writes `checkpoint-N` into the run's folder and removes the oldest ones over the limit.
+/// A checkpoint that was found sound.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Checkpoint {
+    pub(crate) path: PathBuf,
+    pub(crate) state: TrainerState,
+}
+
+impl Checkpoint {
+    /// The rows of metrics up to its step, as bytes.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn metrics(&self) -> Result<Vec<u8>, TrainError> {
+        let path = self.path.join(METRICS_FILE);
+        fs::read(&path).map_err(|source| TrainError::io(&path, source))
+    }
+
+    /// The recipe of its run, resolved.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn recipe_yaml(&self) -> Result<String, TrainError> {
+        let path = self.path.join(RECIPE_FILE);
+        fs::read_to_string(&path).map_err(|source| TrainError::io(&path, source))
+    }
+}
+
+/// What a checkpoint is made of beside the session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Contents<'a> {
+    pub(crate) state: &'a TrainerState,
+    pub(crate) recipe_yaml: &'a str,
+    /// The run's metrics so far; the file must be synced.
+    pub(crate) metrics: &'a Path,
+}
+
+/// Writes `checkpoint-N` into the run's folder, then removes the oldest ones over the limit.
 ///
 /// # Errors
-/// The folder cannot be written; what was there before stays.
+/// A weight is not finite, or the folder cannot be written; what was there before stays.
 pub(crate) fn save(
     run: &Path,
     session: &dyn Session,
-    state: &TrainerState,
-    recipe_yaml: &str,
+    contents: Contents<'_>,
     limit: Option<usize>,
 ) -> Result<PathBuf, TrainError> {
-    let path = run.join(format!("{PREFIX}{}", state.global_step));
-    let staging = tempfile::Builder::new()
-        .prefix(".checkpoint-")
-        .tempdir_in(run)
-        .map_err(|source| TrainError::io(run, source))?;
-    session.save_model(staging.path(), StorageDtype::F32)?;
-    session.save_optimizer(staging.path())?;
-    write_synced(&staging.path().join("recipe.yaml"), recipe_yaml)?;
-    let json = serde_json::to_string_pretty(state).unwrap_or_default();
-    write_synced(&staging.path().join(STATE_FILE), &(json + "\n"))?;
-    if path.exists() {
-        fs::remove_dir_all(&path).map_err(|source| TrainError::io(&path, source))?;
+    let step = contents.state.global_step;
+    if let Some(parameter) = session.nonfinite_parameter() {
+        return Err(TrainError::WeightsNotFinite { step, parameter });
     }
-    let staged = staging.keep();
-    fs::rename(&staged, &path).map_err(|source| TrainError::io(&path, source))?;
-    sync(run)?;
-    if let Some(limit) = limit {
-        remove_oldest(run, limit.max(1))?;
-    }
+    let path = run.join(format!("{PREFIX}{step}"));
+    let staged = StagedFolder::create(&path)?;
+    let folder = staged.staging();
+    session.save_model(folder, StorageDtype::F32)?;
+    session.save_optimizer(folder)?;
+    write_atomically(&folder.join(RECIPE_FILE), contents.recipe_yaml.as_bytes())?;
+    let metrics = fs::read(contents.metrics).map_err(|source| TrainError::io(contents.metrics, source))?;
+    write_atomically(&folder.join(METRICS_FILE), &metrics)?;
+    let json = serde_json::to_string_pretty(contents.state).unwrap_or_default();
+    write_atomically(&folder.join(STATE_FILE), (json + "\n").as_bytes())?;
+    write_checksums(folder)?;
+    staged.commit()?;
+    remove_superseded(run, step, limit)?;
     Ok(path)
 }
 
-/// The newest checkpoint of a run, if it has one.
+/// The newest sound checkpoint of a run, if it has one, and what is wrong with newer ones.
 ///
 /// # Errors
-/// The run's folder cannot be read, or the checkpoint's state is damaged.
-pub(crate) fn newest(run: &Path) -> Result<Option<(PathBuf, TrainerState)>, TrainError> {
-    let Some((_, path)) = checkpoints(run)?.pop() else { return Ok(None) };
-    let file = path.join(STATE_FILE);
-    let text = fs::read_to_string(&file).map_err(|source| TrainError::io(&file, source))?;
-    let state = serde_json::from_str(&text)
-        .map_err(|error| TrainError::Checkpoint { path: file, message: error.to_string() })?;
-    Ok(Some((path, state)))
+/// The run's folder cannot be read, or it has checkpoints and all of them are damaged.
+pub(crate) fn newest(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>), TrainError> {
+    let mut warnings = Vec::new();
+    for (step, path) in checkpoints(run)?.into_iter().rev() {
+        match read(&path, step) {
+            Ok(state) => return Ok((Some(Checkpoint { path, state }), warnings)),
+            Err(problem) => {
+                warnings.push(format!("{}: damaged, passed over: {problem}", path.display()));
+            }
+        }
+    }
+    if warnings.is_empty() {
+        return Ok((None, warnings));
+    }
+    let message = format!(
+        "every checkpoint is damaged; remove them to begin again, or choose another --output\n  {}",
+        warnings.join("\n  ")
+    );
+    Err(TrainError::Checkpoint { path: run.to_owned(), message })
+}
+
+/// Whether a folder holds a checkpoint, sound or not.
+///
+/// # Errors
+/// The folder cannot be read.
+pub(crate) fn has_any(run: &Path) -> Result<bool, TrainError> {
+    Ok(!checkpoints(run)?.is_empty())
+}
+
+/// A checkpoint's state, once all its files are as they were written.
+fn read(path: &Path, step: usize) -> Result<TrainerState, String> {
+    verify_checksums(path)?;
+    let state = read_state(path)?;
+    if state.global_step != step {
+        return Err(format!("{STATE_FILE} is of step {}", state.global_step));
+    }
+    Ok(state)
+}
+
+fn read_state(path: &Path) -> Result<TrainerState, String> {
+    let text = fs::read_to_string(path.join(STATE_FILE)).map_err(|error| format!("{STATE_FILE}: {error}"))?;
+    serde_json::from_str(&text).map_err(|error| format!("{STATE_FILE}: {error}"))
 }
 
 /// Checkpoints by their step, oldest first.
@@ -93,20 +173,15 @@ fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-fn remove_oldest(run: &Path, limit: usize) -> Result<(), TrainError> {
-    let all = checkpoints(run)?;
-    for (_, path) in &all[..all.len().saturating_sub(limit)] {
-        fs::remove_dir_all(path).map_err(|source| TrainError::io(path, source))?;
-    }
-    Ok(())
-}
-
-fn write_synced(path: &Path, text: &str) -> Result<(), TrainError> {
-    fs::write(path, text).map_err(|source| TrainError::io(path, source))?;
-    sync(path)
-}
-
-fn sync(path: &Path) -> Result<(), TrainError> {
-    let file = fs::File::open(path).map_err(|source| TrainError::io(path, source))?;
-    file.sync_all().map_err(|source| TrainError::io(path, source))
+/// Removes what the checkpoint of `step`, which was just written, makes superfluous: interim ones before it, and the
+/// oldest over the limit. Later ones are damaged, or this step would not have been done again; they are not counted, so
+/// that they never push out a sound one.
+fn remove_superseded(run: &Path, step: usize, limit: Option<usize>) -> Result<(), WriteError> {
+    let all = checkpoints(run).unwrap_or_default();
+    let (interim, regular): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .filter(|(other, _)| *other <= step)
+        .partition(|(other, path)| *other < step && read_state(path).is_ok_and(|state| state.interim));
+    let excess = limit.map_or(0, |limit| regular.len().saturating_sub(limit.max(1)));
+    interim.iter().chain(&regular[..excess]).try_for_each(|(_, path)| remove_folder(path))
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
 use collimate_data::DataError;
+use collimate_files::{LockError, WriteError};
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
 use thiserror::Error;
@@ -23,7 +24,15 @@ pub enum TrainError {
     #[error(transparent)]
     Data(#[from] DataError),
 
-    /// A file of the run could not be read or written.
+    /// A file of the run could not be written; what was there before stays.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+
+    /// Another process writes to the output folder.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+
+    /// A file of the run could not be read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
@@ -132,20 +141,39 @@ pub enum TrainError {
         message: String,
     },
 
-    /// A loss or gradient is not a finite number.
-    #[error(
-        "step {step}: the {what} is not finite; prompts of this step: lines {lines}; nothing was changed by this step (on_nonfinite: skip goes on)"
-    )]
+    /// A log-prob, loss or gradient is not a finite number.
+    #[error("step {step}: {culprit}; {kept} (on_nonfinite: skip leaves such steps out)")]
     NotFinite {
         /// The step, from 1.
         step: usize,
-        /// Loss or gradient.
-        what: &'static str,
-        /// Lines of the data file.
-        lines: String,
+        /// What is not finite, with the group and the line of the data file.
+        culprit: String,
+        /// What is left of the run.
+        kept: String,
     },
 
-    /// A checkpoint is damaged or of another run.
+    /// A trained weight is not a finite number.
+    #[error(
+        "after step {step}: the weight {parameter} is not finite: the learning rate is too high; go on from the last \
+         checkpoint with a lower one"
+    )]
+    WeightsNotFinite {
+        /// Finished steps.
+        step: usize,
+        /// The parameter.
+        parameter: String,
+    },
+
+    /// A signal asked the run to stop.
+    #[error("stopped by {} {saved}", signal_name(*.signal))]
+    Interrupted {
+        /// The signal's number.
+        signal: usize,
+        /// Where the run stands, and how it goes on.
+        saved: String,
+    },
+
+    /// All checkpoints are damaged, or the newest is of another run.
     #[error("{}: {message}", path.display())]
     Checkpoint {
         /// The checkpoint or a file in it.
@@ -160,6 +188,15 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
+}
+
+/// A signal as people know it.
+fn signal_name(signal: usize) -> String {
+    match signal {
+        2 => "SIGINT".to_owned(),
+        15 => "SIGTERM".to_owned(),
+        other => format!("signal {other}"),
+    }
 }
 
 impl TrainError {

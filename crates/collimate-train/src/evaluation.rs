@@ -10,6 +10,7 @@ use crate::packs::MemoryPlan;
 use crate::progress::Observer;
 use crate::recipe::Recipe;
 use crate::session::Session;
+use crate::stop::StopFlag;
 
 /// Held-out groups and the reference's log-probs of their responses.
 pub(crate) struct HeldOut {
@@ -18,21 +19,25 @@ pub(crate) struct HeldOut {
 }
 
 impl HeldOut {
-    /// Scores all groups with the policy; a row of `eval_` figures.
+    /// Scores all groups with the policy; a row of `eval_` figures, or none where the run is to stop.
     pub(crate) fn evaluate(
         &self,
         (session, memory): (&mut dyn Session, &MemoryPlan),
         objective: &dyn Objective,
         recipe: &Recipe,
         (step, epoch): (usize, f64),
-        observer: &mut dyn Observer,
-    ) -> Result<MetricsRow, TrainError> {
+        (stop, observer): (&StopFlag, &mut dyn Observer),
+    ) -> Result<Option<MetricsRow>, TrainError> {
         let groups: Vec<&TokenizedGroup> = self.groups.iter().collect();
         observer.stage("evaluation", Some(groups.len() as u64));
         let mut policy = Vec::with_capacity(groups.len());
         for batch in in_packs(&groups, recipe.per_device_eval_batch_size) {
             policy.extend(score_batch(session, memory, &batch, true, None)?);
             observer.advance(batch.len() as u64);
+            if stop.requested().is_some() {
+                observer.finish();
+                return Ok(None);
+            }
         }
         let scores = group_scores(&groups, &policy, self.reference.as_deref());
         let evaluation = ask(objective, &groups, &scores)?;
@@ -41,6 +46,6 @@ impl HeldOut {
         let row = evaluation_row(step, epoch, evaluation.mean_loss(), &outcomes, alpha);
         observer.step(&row);
         observer.finish();
-        Ok(row)
+        Ok(Some(row))
     }
 }

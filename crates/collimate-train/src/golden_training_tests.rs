@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::packs::OVERHEAD;
 use crate::progress::Silent;
 use crate::recipe::{MemoryBudget, Recipe};
-use crate::{MetricsRow, SessionOptions, Training, metrics::read_metrics, open_session, train};
+use crate::{MetricsRow, RunControl, SessionOptions, Training, metrics::read_metrics, open_session, train};
 
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden")
@@ -72,7 +72,7 @@ fn every_step_agrees_with_pytorch(
     if variant.starts_with("several") {
         recipe.memory_budget = tight_budget(&recipe);
     }
-    train(&recipe, &mut Silent, false).expect("a finished run");
+    train(&recipe, &mut Silent, &RunControl::default()).expect("a finished run");
     let rows = read_metrics(&out.path().join("metrics.jsonl")).expect("metrics");
     let text = std::fs::read_to_string(golden().join("train").join(case).join("expected.jsonl")).expect("golden");
     let expected: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a row")).collect();
@@ -149,7 +149,9 @@ fn a_run_resumed_from_a_checkpoint_ends_with_the_same_bytes(
         recipe.shuffle = true;
         recipe.lora_dropout = 0.1;
         let mut observer = StopAfter { left: stop_at };
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| train(&recipe, &mut observer, resume)))
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            train(&recipe, &mut observer, &RunControl { resume, ..RunControl::default() })
+        }))
     };
     run(&whole, None, false).expect("no panic").expect("a finished run");
     assert!(run(&broken, Some(5), false).is_err(), "the first run must be cut off");

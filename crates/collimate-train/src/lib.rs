@@ -1,5 +1,6 @@
 //! The training loop, optimizer, reference cache, checkpoints, metrics and report.
 
+mod alarm;
 mod batches;
 pub mod card;
 mod checkpoint;
@@ -17,6 +18,7 @@ mod reference;
 pub mod report;
 pub mod schedule;
 pub mod session;
+mod stop;
 mod trainer;
 
 pub use error::TrainError;
@@ -27,4 +29,5 @@ pub use progress::Observer;
 pub use recipe::{Recipe, RecipeError};
 pub use schedule::{Schedule, ScheduleKind};
 pub use session::{ModelSummary, Session, SessionOptions, StepOutcome, Training, open_session};
-pub use trainer::{TrainSummary, train, write_documents};
+pub use stop::{RunControl, StopFlag};
+pub use trainer::{TrainSummary, train, train_in, write_documents};

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use collimate_files::{WriteError, write_atomically};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -67,6 +68,8 @@ pub struct GroupOutcome {
     pub rewards: Vec<f64>,
     /// Policy log-probs summed over each response, in nats, [K].
     pub policy_logps: Vec<f64>,
+    /// The same of the reference, where the objective has one, [K].
+    pub reference_logps: Option<Vec<f64>>,
     /// Tokens of each response, [K].
     pub num_tokens: Vec<usize>,
 }
@@ -127,7 +130,8 @@ pub fn evaluation_row(step: usize, epoch: f64, loss: f64, groups: &[GroupOutcome
 /// `chosen` is the best-scored response (the first of equals), `rejected` the mean of all others, `rank_k` the
 /// response at place k by falling reward (equals in the file's order), over the prompts that have one.
 /// `rewards/accuracies` is the part of prompts whose chosen implicit reward is above the rejected mean, among the
-/// prompts whose rewards are not all equal; `null` where there is none. With α also `weights/entropy`, the mean
+/// prompts whose rewards are not all equal; `null` where there is none. With a reference also `log_ratios/chosen`, the
+/// mean of log π − log π_ref of the chosen responses in nats, whatever β. With α also `weights/entropy`, the mean
 /// entropy of softmax(reward/α) in nats: near 0 the weights are one-hot and the rewards' sizes are ignored.
 pub fn group_metrics(groups: &[GroupOutcome], alpha: Option<f64>) -> MetricsRow {
     let orders: Vec<Vec<usize>> = groups.iter().map(|group| descending(&group.rewards)).collect();
@@ -146,6 +150,9 @@ pub fn group_metrics(groups: &[GroupOutcome], alpha: Option<f64>) -> MetricsRow 
     row.set("logps/chosen", mean(logps.chosen.iter().copied()));
     row.set("logps/rejected", mean(logps.rejected.iter().copied()));
     logps.set_ranks(&mut row, "logps");
+    if groups.iter().any(|group| group.reference_logps.is_some()) {
+        row.set(crate::alarm::FIGURE, mean(groups.iter().zip(&orders).filter_map(chosen_log_ratio)));
+    }
     if let Some(alpha) = alpha {
         row.set("weights/entropy", mean(groups.iter().map(|group| weight_entropy(&group.rewards, alpha))));
     }
@@ -180,6 +187,12 @@ impl Split {
     }
 }
 
+/// log π − log π_ref of the best-scored response, in nats.
+fn chosen_log_ratio((group, order): (&GroupOutcome, &Vec<usize>)) -> Option<f64> {
+    let best = *order.first()?;
+    Some(group.policy_logps[best] - group.reference_logps.as_ref()?[best])
+}
+
 /// Indices by falling value; equals keep their order.
 fn descending(values: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
@@ -211,42 +224,39 @@ impl MetricsWriter {
     /// Begins a new file, replacing an old one.
     ///
     /// # Errors
-    /// [`TrainError::Io`] where the file cannot be made.
+    /// [`TrainError::Write`] where the file cannot be made.
     pub fn create(path: &Path) -> Result<Self, TrainError> {
         Self::open(path, OpenOptions::new().write(true).create(true).truncate(true))
     }
 
-    /// Goes on with a file, keeping the rows of steps up to `last_step`: a resumed run repeats the later ones.
+    /// Goes on after the rows of a checkpoint, byte for byte: a resumed run repeats the later ones.
     ///
     /// # Errors
-    /// [`TrainError::Io`] where the file cannot be read or written.
-    pub fn resume(path: &Path, last_step: usize) -> Result<Self, TrainError> {
-        let kept: Vec<MetricsRow> = match path.exists() {
-            true => read_metrics(path)?,
-            false => Vec::new(),
-        };
-        // Written aside and renamed: rows are not lost where this is interrupted.
-        let staged = path.with_extension("jsonl.new");
-        let mut writer = Self::create(&staged)?;
-        for row in kept.iter().filter(|row| row.get("step").is_some_and(|step| step <= last_step as f64)) {
-            writer.write(row)?;
-        }
-        writer.file.sync_all().map_err(|source| TrainError::io(&staged, source))?;
-        std::fs::rename(&staged, path).map_err(|source| TrainError::io(path, source))?;
-        Ok(Self { file: writer.file, path: path.to_owned() })
+    /// [`TrainError::Write`] where the file cannot be written.
+    pub fn resume(path: &Path, rows: &[u8]) -> Result<Self, TrainError> {
+        write_atomically(path, rows)?;
+        Self::open(path, OpenOptions::new().append(true))
+    }
+
+    /// Makes sure that all rows are on the disk.
+    ///
+    /// # Errors
+    /// [`TrainError::Write`], as on a full disk.
+    pub fn sync(&self) -> Result<(), TrainError> {
+        Ok(self.file.sync_all().map_err(WriteError::of(&self.path))?)
     }
 
     /// Appends one row.
     ///
     /// # Errors
-    /// [`TrainError::Io`], as on a full disk.
+    /// [`TrainError::Write`], as on a full disk.
     pub fn write(&mut self, row: &MetricsRow) -> Result<(), TrainError> {
         let line = row.to_json() + "\n";
-        self.file.write_all(line.as_bytes()).map_err(|source| TrainError::io(&self.path, source))
+        Ok(self.file.write_all(line.as_bytes()).map_err(WriteError::of(&self.path))?)
     }
 
     fn open(path: &Path, options: &OpenOptions) -> Result<Self, TrainError> {
-        let file = options.open(path).map_err(|source| TrainError::io(path, source))?;
+        let file = options.open(path).map_err(WriteError::of(path))?;
         Ok(Self { file, path: path.to_owned() })
     }
 }
@@ -283,6 +293,7 @@ mod tests {
             implicit_rewards: implicit_rewards.to_vec(),
             rewards: rewards.to_vec(),
             policy_logps: implicit_rewards.iter().map(|h| h - 10.0).collect(),
+            reference_logps: None,
             num_tokens: vec![3; rewards.len()],
         }
     }
@@ -297,6 +308,18 @@ mod tests {
         assert_eq!(row.get("logps/chosen"), Some(-6.0));
         let ranks: Vec<_> = (0..3).map(|rank| row.get(&format!("rewards/rank_{rank}"))).collect();
         assert_eq!(ranks, [Some(4.0), Some(3.0), Some(1.0)]);
+    }
+
+    #[test]
+    fn the_chosen_responses_log_ratio_is_there_with_a_reference() {
+        let with = |reference: &[f64]| GroupOutcome {
+            reference_logps: Some(reference.to_vec()),
+            ..group(&[1.0, 4.0], &[0.0, 1.0])
+        };
+        // Policy log-probs are h - 10: -6 for the chosen one.
+        let row = group_metrics(&[with(&[-9.0, -5.0]), with(&[-9.0, -8.0])], None);
+        assert_eq!(row.get("log_ratios/chosen"), Some((-1.0 + 2.0) / 2.0));
+        assert_eq!(group_metrics(&[group(&[1.0, 4.0], &[0.0, 1.0])], None).get("log_ratios/chosen"), None);
     }
 
     #[test]
@@ -344,16 +367,26 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("metrics.jsonl");
         let mut writer = MetricsWriter::create(&path).expect("a file");
+        let mut at_checkpoint = Vec::new();
         for step in 1..=4 {
             let mut row = MetricsRow::default();
             row.set_count("step", step);
             writer.write(&row).expect("a row");
+            if step == 3 {
+                writer.sync().expect("a disk");
+                at_checkpoint = std::fs::read(&path).expect("rows");
+            }
         }
         drop(writer);
         let cut = std::fs::read_to_string(&path).expect("text") + "{\"step\": 5, \"lo";
         std::fs::write(&path, cut).expect("a file");
-        MetricsWriter::resume(&path, 3).expect("a file");
+        let mut resumed = MetricsWriter::resume(&path, &at_checkpoint).expect("a file");
+        assert_eq!(std::fs::read(&path).expect("rows"), at_checkpoint);
         let steps: Vec<_> = read_metrics(&path).expect("rows").iter().map(|row| row.get("step")).collect();
         assert_eq!(steps, [Some(1.0), Some(2.0), Some(3.0)]);
+        let mut row = MetricsRow::default();
+        row.set_count("step", 4);
+        resumed.write(&row).expect("a row");
+        assert_eq!(read_metrics(&path).expect("rows").len(), 4);
     }
 }

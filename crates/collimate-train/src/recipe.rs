@@ -134,6 +134,9 @@ recipe_keys! {
     adam_epsilon: f64 = 1e-8,
     /// What happens at a loss or gradient that is not finite: `stop` or `skip` the step and count it.
     on_nonfinite: OnNonfinite = OnNonfinite::Stop,
+    /// Nats that the chosen responses' mean log-prob may fall below the reference's, in the mean of ten recorded steps,
+    /// before the log and the report warn; zero never warns.
+    alarm_chosen_drop: f64 = 10.0,
     /// Train a LoRA adapter instead of all weights; without this key, true where `adapter` is given.
     use_peft: bool = false,
     /// Rank of the adapter.

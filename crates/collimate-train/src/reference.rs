@@ -17,6 +17,7 @@ use crate::packs::MemoryPlan;
 use crate::progress::Observer;
 use crate::recipe::Recipe;
 use crate::session::{Session, SessionOptions, Training, open_session};
+use crate::stop::StopFlag;
 use identity::Identity;
 use key::{COMPUTE_DTYPE, KERNEL_VERSION, ResponseKey, Scorer, response_keys};
 use store::LogpStore;
@@ -86,6 +87,11 @@ impl Reference {
         Ok(reference)
     }
 
+    /// A hash of everything that its numbers depend on beside the tokens.
+    pub(crate) fn fingerprint(&self) -> String {
+        self.scorer.to_hex()[..16].to_owned()
+    }
+
     /// What it is, with a hash of the weights that it is computed from, and what is wrong with the cache.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes
@@ -111,7 +117,7 @@ impl Reference {
         &mut self,
         (session, memory): (&mut dyn Session, &MemoryPlan),
         packs: &[Vec<&TokenizedGroup>],
-        observer: &mut dyn Observer,
+        (stop, observer): (&StopFlag, &mut dyn Observer),
     ) -> Result<Logps, TrainError> {
         let adapters = self.source != Source::Base;
         let other_options = matches!(self.source, Source::Other(_)).then(|| self.options.clone());
@@ -125,7 +131,7 @@ impl Reference {
             observer.advance(pack.len() as u64);
             Ok(logps)
         };
-        resolve(&mut self.store, &self.scorer, packs, score, observer)
+        resolve(&mut self.store, &self.scorer, packs, score, (stop, observer))
     }
 }
 
@@ -138,7 +144,7 @@ fn resolve(
     scorer: &blake3::Hash,
     packs: &[Vec<&TokenizedGroup>],
     score: ScorePack<'_>,
-    observer: &mut dyn Observer,
+    (stop, observer): (&StopFlag, &mut dyn Observer),
 ) -> Result<Logps, TrainError> {
     let keys: Vec<Vec<Vec<ResponseKey>>> =
         packs.iter().map(|pack| pack.iter().map(|group| group_keys(scorer, group)).collect()).collect();
@@ -161,6 +167,12 @@ fn resolve(
             let scored = keys.iter().flatten().copied().zip(logps.into_iter().flatten());
             if let Some(note) = store.insert(scored) {
                 observer.note(&note);
+            }
+            if let Some(signal) = stop.requested() {
+                observer.finish();
+                let kept = store.path().map_or("nothing is kept", |_| "its log-probs so far are in the cache");
+                let saved = format!("while the reference was scored; {kept}, and no step was taken");
+                return Err(TrainError::Interrupted { signal, saved });
             }
         }
         observer.finish();

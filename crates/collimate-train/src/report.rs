@@ -5,10 +5,13 @@ mod page;
 
 use std::path::{Path, PathBuf};
 
+use collimate_files::write_atomically;
 use serde_json::Value;
 
+use crate::alarm::ChosenAlarm;
 use crate::error::TrainError;
 use crate::metrics::{MetricsRow, read_metrics};
+use crate::recipe::Recipe;
 
 /// What a report shows.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +53,15 @@ pub fn write_report(run: &Path) -> Result<PathBuf, TrainError> {
         results: results.as_ref(),
     };
     let path = run.join("report.html");
-    std::fs::write(&path, render_report(&input)).map_err(|source| TrainError::io(&path, source))?;
+    write_atomically(&path, render_report(&input).as_bytes())?;
     Ok(path)
+}
+
+/// What the alarm of the chosen responses has to say of a run, by its recipe's threshold.
+pub(crate) fn chosen_alarm(rows: &[MetricsRow], recipe_yaml: &str) -> Option<String> {
+    let recipe: serde_yaml_ng::Value = serde_yaml_ng::from_str(recipe_yaml).ok()?;
+    let threshold = recipe.get("alarm_chosen_drop").and_then(serde_yaml_ng::Value::as_f64);
+    ChosenAlarm::of_rows(rows, threshold.unwrap_or(Recipe::default().alarm_chosen_drop))
 }
 
 /// The `results.json` of a run's folder, where there is one.

@@ -71,6 +71,9 @@ pub trait Session {
     /// Clips the gradient that was gathered, changes the parameters by it, and forgets it.
     fn step(&mut self, options: &StepOptions) -> StepOutcome;
 
+    /// The first trained parameter with a value that is not finite, if there is one.
+    fn nonfinite_parameter(&self) -> Option<String>;
+
     /// Continuations of prompts, by prompt and sample.
     ///
     /// # Errors
@@ -151,6 +154,12 @@ impl<B: FusedOps> Session for BackendSession<B> {
 
     fn step(&mut self, options: &StepOptions) -> StepOutcome {
         B::run_pass(|| self.optimizer_step(options))
+    }
+
+    fn nonfinite_parameter(&self) -> Option<String> {
+        let is_broken = |&index: &usize| !self.model.download(index).data.iter().all(|value| value.is_finite());
+        let broken = self.model.trainable().into_iter().find(is_broken)?;
+        Some(self.model.parameters()[broken].name.clone())
     }
 
     fn generate(

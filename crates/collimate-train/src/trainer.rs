@@ -1,5 +1,7 @@
 //! The loop: score, ask the objective for the c_k, go back, step.
 
+mod nonfinite;
+mod record;
 mod run;
 mod step;
 
@@ -7,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use collimate_data::TextTokenizer;
+use collimate_files::{FolderLock, remove_leftovers, write_atomically};
 use collimate_model::{LoraConfig, LoraTargets, ModelConfig, StorageDtype, copy_side_files};
 use collimate_objective::{Needs, registry};
 
@@ -21,6 +24,7 @@ use crate::recipe::Recipe;
 use crate::reference::Reference;
 use crate::report::{read_results, write_report};
 use crate::session::{Session, SessionOptions, Training, open_session};
+use crate::stop::RunControl;
 use run::Run;
 
 /// What a finished run leaves to say.
@@ -38,16 +42,32 @@ pub struct TrainSummary {
     pub evaluations: Vec<MetricsRow>,
     /// Steps left out because a figure was not finite.
     pub num_skipped_steps: usize,
+    /// What the alarm of the chosen responses' likelihood last said, if it spoke.
+    pub chosen_alarm: Option<String>,
     /// Wall-clock time.
     pub seconds: f64,
 }
 
-/// Trains as the recipe says; with `resume` goes on from the newest checkpoint of the output folder.
+/// Trains as the recipe says; to resume, goes on from the newest sound checkpoint of the output folder.
 ///
 /// # Errors
-/// Anything wrong with recipe, data, model or folder before any compute; a failed self-check; a figure that is not
-/// finite. What was written before stays.
-pub fn train(recipe: &Recipe, observer: &mut dyn Observer, resume: bool) -> Result<TrainSummary, TrainError> {
+/// Anything wrong with recipe, data, model or folder before any compute; another run in the folder; a failed self-check;
+/// a figure that is not finite; a stop that was asked for. What was written before stays.
+pub fn train(recipe: &Recipe, observer: &mut dyn Observer, control: &RunControl) -> Result<TrainSummary, TrainError> {
+    let mut lock = FolderLock::acquire(&recipe.output_dir)?;
+    train_in(&mut lock, recipe, observer, control)
+}
+
+/// [`train`] in a folder that is locked already: the recipe's `output_dir`.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_in(
+    lock: &mut FolderLock,
+    recipe: &Recipe,
+    observer: &mut dyn Observer,
+    control: &RunControl,
+) -> Result<TrainSummary, TrainError> {
     let begun = Instant::now();
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
     let model = recipe.model_name_or_path.clone().ok_or_else(|| missing("model_name_or_path"))?;
@@ -56,8 +76,8 @@ pub fn train(recipe: &Recipe, observer: &mut dyn Observer, resume: bool) -> Resu
     let tokenizer = TextTokenizer::from_model_dir(&model)?;
     let needs = objective.needs();
     let options = session_options(recipe, model.clone())?;
+    let checkpoint = run::find_checkpoint(recipe, control.resume, observer)?;
     let files = read_files(recipe, &data_path, needs.min_responses, observer)?;
-    let checkpoint = run::find_checkpoint(recipe, resume)?;
     // The model is opened on this thread while another makes tokens and hashes the reference's weights.
     let (prepared, session) = std::thread::scope(|scope| {
         let observer = &mut *observer;
@@ -67,8 +87,9 @@ pub fn train(recipe: &Recipe, observer: &mut dyn Observer, resume: bool) -> Resu
     });
     let prepared = prepared?;
     let out = &recipe.output_dir;
-    std::fs::create_dir_all(out).map_err(|source| TrainError::io(out, source))?;
-    if resume && checkpoint.is_none() {
+    remove_leftovers(out)?;
+    lock.keep_folder();
+    if control.resume && checkpoint.is_none() {
         observer.note(&format!("{}: no checkpoint to resume from; starting at step 1", out.display()));
     }
     for note in prepared.data.notes.iter().chain(prepared.held_out.iter().flat_map(|h| &h.notes)) {
@@ -84,13 +105,15 @@ pub fn train(recipe: &Recipe, observer: &mut dyn Observer, resume: bool) -> Resu
     if let (Some(path), Some(held_out)) = (&recipe.eval_data, &held_out) {
         memory.check(path, &held_out.groups)?;
     }
-    let mut run = Run::new(recipe, objective.as_ref(), prepared.data.groups, held_out, memory)?;
-    if let Some(reference) = prepared.reference {
-        let mut reference = reference?;
+    let mut run = Run::new(recipe, objective.as_ref(), prepared.data.groups, held_out, memory);
+    let reference = prepared.reference.transpose()?;
+    let fingerprint = reference.as_ref().map(Reference::fingerprint);
+    run.accept(checkpoint.as_ref(), fingerprint.as_deref())?;
+    if let Some(mut reference) = reference {
         reference.notes().iter().for_each(|note| observer.note(note));
-        run.score_reference(&mut reference, session.as_mut(), observer)?;
+        run.score_reference(&mut reference, session.as_mut(), (&control.stop, &mut *observer))?;
     }
-    let outcome = run.all_steps(session.as_mut(), checkpoint, observer)?;
+    let outcome = run.all_steps(session.as_mut(), checkpoint, fingerprint, (&control.stop, observer))?;
     let summary = TrainSummary { seconds: begun.elapsed().as_secs_f64(), ..outcome };
     finish(recipe, session.as_ref(), &model, &summary)?;
     Ok(summary)
@@ -169,8 +192,7 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
         last: summary.last.as_ref(),
         results: results.as_ref(),
     });
-    let path = out.join("README.md");
-    std::fs::write(&path, card).map_err(|source| TrainError::io(&path, source))?;
+    write_atomically(&out.join("README.md"), card.as_bytes())?;
     write_report(out)?;
     Ok(())
 }

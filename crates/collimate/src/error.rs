@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
 use collimate_data::DataError;
+use collimate_files::WriteError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
 use collimate_train::TrainError;
@@ -35,14 +36,9 @@ pub enum CliError {
         source: io::Error,
     },
 
-    /// A file cannot be written.
-    #[error("{}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// A file cannot be written; what was there before stays.
+    #[error(transparent)]
+    Write(#[from] WriteError),
 
     /// Standard output cannot be written.
     #[error("standard output: {source}")]
@@ -103,14 +99,17 @@ impl CliError {
 
     /// For `map_err` of writing a file.
     pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Write { path, source }
+        let failed = WriteError::of(path);
+        move |source| Self::Write(failed(source))
     }
 
-    /// 2 for bad arguments or input, 1 for a run that failed.
+    /// 2 for bad arguments or input, 1 for a run that failed, 128 and a signal's number where one stopped it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Write { .. } | Self::Output { .. } => 1,
+            Self::Write { .. }
+            | Self::Output { .. }
+            | Self::Data(DataError::Write(_))
+            | Self::Model(ModelError::Write(_)) => 1,
             Self::Train(error) => train_exit_code(error),
             _ => 2,
         }
@@ -172,7 +171,15 @@ impl CliError {
 /// What the user gave is at fault for everything but the run itself and its files.
 fn train_exit_code(error: &TrainError) -> u8 {
     match error {
-        TrainError::Io { .. } | TrainError::SelfCheck { .. } | TrainError::NotFinite { .. } => 1,
+        TrainError::Io { .. }
+        | TrainError::Write(_)
+        | TrainError::Locked(_)
+        | TrainError::OutputTaken { .. }
+        | TrainError::Checkpoint { .. }
+        | TrainError::SelfCheck { .. }
+        | TrainError::NotFinite { .. }
+        | TrainError::WeightsNotFinite { .. } => 1,
+        TrainError::Interrupted { signal, .. } => u8::try_from(128 + signal).unwrap_or(1),
         _ => 2,
     }
 }

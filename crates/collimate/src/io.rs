@@ -7,6 +7,7 @@ use collimate_train::progress::{BarObserver, LineObserver, Observer, Silent};
 use serde_json::Value;
 
 use crate::error::CliError;
+use crate::signals::Signals;
 
 /// The streams of a command, and what they can show.
 pub struct Io<'a> {
@@ -20,6 +21,8 @@ pub struct Io<'a> {
     pub err_color: bool,
     /// Whether errors are read on a terminal.
     pub err_terminal: bool,
+    /// What signal handlers set.
+    pub signals: Signals,
 }
 
 impl Io<'_> {

@@ -16,6 +16,7 @@ mod commands;
 mod error;
 mod io;
 pub mod quickstart;
+mod signals;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -29,8 +30,10 @@ use collimate_objectives as _;
 use cli::Cli;
 pub use error::CliError;
 pub use io::Io;
+pub use signals::Signals;
 
-/// Runs the command line of this process and returns its exit code: 0, 1 (a failed run) or 2 (bad arguments or input).
+/// Runs the command line of this process and returns its exit code: 0, 1 (a failed run), 2 (bad arguments or
+/// input), or 128 and the number of the signal that stopped it.
 pub fn run() -> ExitCode {
     panic::set_hook(Box::new(|info| {
         // Reported on one line, whatever RUST_BACKTRACE says; the developers ask for more where they need it.
@@ -47,6 +50,7 @@ pub fn run() -> ExitCode {
         out_color: color && out_terminal,
         err_color: color && err_terminal,
         err_terminal,
+        signals: Signals::install(),
     };
     let code = panic::catch_unwind(panic::AssertUnwindSafe(|| execute(std::env::args_os(), &mut io))).unwrap_or(1);
     ExitCode::from(code)
@@ -58,7 +62,7 @@ pub fn run_from<A: Into<OsString> + Clone>(
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
 ) -> i32 {
-    let mut io = Io { out, err, out_color: false, err_color: false, err_terminal: false };
+    let mut io = Io { out, err, out_color: false, err_color: false, err_terminal: false, signals: Signals::default() };
     i32::from(execute(args, &mut io))
 }
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::progress::Silent;
+use crate::stop::StopFlag;
 
 /// A scorer that hashes of one byte stand for.
 fn scorer(model: u8, adapter: Option<u8>) -> Scorer<'static> {
@@ -62,7 +63,7 @@ fn run(folder: &Path, scorer: &Scorer<'_>, model: f64, packs: &[Vec<&TokenizedGr
         };
         Ok(pack.iter().map(logps).collect())
     };
-    let logps = resolve(&mut store, &id, packs, score, &mut Silent).expect("log-probs");
+    let logps = resolve(&mut store, &id, packs, score, (&StopFlag::default(), &mut Silent)).expect("log-probs");
     (logps, num_scored)
 }
 

@@ -24,6 +24,11 @@ const CHARTS: &[(&str, &str, &[&str])] = &[
         &["logps/chosen", "logps/rejected"],
     ),
     (
+        "Chosen against the reference",
+        "Log-ratio of the chosen responses, in nats. Below zero they are less likely than they were.",
+        &["log_ratios/chosen", "eval_log_ratios/chosen"],
+    ),
+    (
         "Accuracy of implicit rewards",
         "Part of the prompts whose best response is above the mean of the rest.",
         &["rewards/accuracies", "eval_rewards/accuracies"],
@@ -42,6 +47,9 @@ pub(super) fn render(input: &ReportInput<'_>) -> String {
     let mut body = format!("<h1>{}</h1>", escape(input.title));
     if let Some(results) = input.results {
         body.push_str(&results_table(results));
+    }
+    if let Some(alarm) = super::chosen_alarm(input.rows, input.recipe_yaml) {
+        let _ = write!(body, "<p class=\"alarm\" role=\"alert\"><strong>Warning</strong>: {}.</p>", escape(&alarm));
     }
     body.push_str(&summary(input.rows));
     body.push_str("<div class=\"charts\">");

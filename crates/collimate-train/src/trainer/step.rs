@@ -5,6 +5,7 @@ use collimate_data::TokenizedGroup;
 use collimate_model::{DropoutKey, ForwardOptions, TokenLogps};
 use collimate_objective::{Evaluation, GroupScores};
 
+use super::nonfinite::{Culprit, in_evaluation, in_logps};
 use super::run::Run;
 use crate::batches::{ask, group_scores, outcomes, response_logps, score_batch};
 use crate::error::TrainError;
@@ -41,9 +42,21 @@ pub(super) struct StepOutcome {
     /// Mean over the step's groups.
     pub(super) loss: f64,
     pub(super) grad_norm: f64,
+    /// Whether parameters were changed; if not, `culprit` says why.
     pub(super) applied: bool,
+    pub(super) culprit: Option<Culprit>,
     pub(super) groups: Vec<GroupOutcome>,
     pub(super) num_tokens: u64,
+    /// The c_k of the step's groups, in their order.
+    coefficients: Vec<Vec<f64>>,
+}
+
+impl StepOutcome {
+    /// Makes it a step that is not taken.
+    fn stop_at(&mut self, culprit: Culprit) {
+        self.loss = f64::NAN;
+        self.culprit = Some(culprit);
+    }
 }
 
 impl Run<'_> {
@@ -52,15 +65,26 @@ impl Run<'_> {
         session: &mut dyn Session,
         input: &StepInput<'_>,
     ) -> Result<StepOutcome, TrainError> {
-        let mut outcome =
-            StepOutcome { loss: 0.0, grad_norm: f64::NAN, applied: false, groups: Vec::new(), num_tokens: 0 };
+        let mut outcome = StepOutcome {
+            loss: 0.0,
+            grad_norm: f64::NAN,
+            applied: false,
+            culprit: None,
+            groups: Vec::new(),
+            num_tokens: 0,
+            coefficients: Vec::new(),
+        };
         // An objective that couples the batch must see the whole step before any coefficient is known.
         let coupled = match self.objective.needs().couples_batch {
-            true => Some(self.evaluate_whole_step(session, input)?),
+            true => self.evaluate_whole_step(session, input, &mut outcome)?,
             false => None,
         };
         let mut seen = 0;
         for indices in input.visits.chunks(self.recipe.per_device_train_batch_size.max(1)) {
+            // What is wrong with one group is wrong with the step.
+            if outcome.culprit.is_some() {
+                break;
+            }
             let groups: Vec<&TokenizedGroup> = indices.iter().map(|&i| &self.groups[i]).collect();
             let known = coupled.as_ref().map(|whole| part(whole, seen, groups.len()));
             // The objective's coefficients are of the mean over its groups, the step's mean is over all of them.
@@ -72,7 +96,10 @@ impl Run<'_> {
         let options = self.step_options(input.learning_rate, outcome.loss);
         let stepped = session.step(&options);
         outcome.grad_norm = stepped.grad_norm;
-        outcome.applied = stepped.applied && outcome.loss.is_finite();
+        outcome.applied = stepped.applied;
+        if !stepped.applied && outcome.culprit.is_none() {
+            outcome.culprit = Some(self.in_gradients(session, input, &outcome.coefficients)?);
+        }
         Ok(outcome)
     }
 
@@ -96,6 +123,10 @@ impl Run<'_> {
             }
         };
         let scores = self.scores(indices, groups, policy);
+        if let Some(culprit) = in_logps(indices, &scores) {
+            outcome.stop_at(culprit);
+            return Ok(());
+        }
         let evaluation = match batch.known {
             Some(known) => known,
             None => ask(self.objective, groups, &scores)?,
@@ -105,11 +136,11 @@ impl Run<'_> {
         }
         outcome.loss += evaluation.losses.iter().sum::<f64>() / num_groups as f64;
         outcome.groups.extend(outcomes(&scores, &evaluation.implicit_rewards));
-        let coefficients = scaled(evaluation.coefficients, batch.share);
-        if !coefficients.iter().flatten().all(|c| c.is_finite()) {
-            outcome.loss = f64::NAN;
+        if let Some(culprit) = in_evaluation(indices, &evaluation) {
+            outcome.stop_at(culprit);
             return Ok(());
         }
+        let coefficients = scaled(evaluation.coefficients, batch.share);
         for pack in &packs {
             if packs.len() > 1 {
                 self.forward(session, step, groups, pack)?;
@@ -120,11 +151,12 @@ impl Run<'_> {
                 give_back_memory();
             }
         }
+        outcome.coefficients.extend(coefficients);
         Ok(())
     }
 
     /// A forward pass that waits for its coefficients, keeping as many activations as the memory allows.
-    fn forward(
+    pub(super) fn forward(
         &self,
         session: &mut dyn Session,
         step: usize,
@@ -145,7 +177,13 @@ impl Run<'_> {
         group_scores(groups, &policy, reference.as_deref())
     }
 
-    fn evaluate_whole_step(&self, session: &mut dyn Session, input: &StepInput<'_>) -> Result<Evaluation, TrainError> {
+    /// What the objective says of all groups of a step; none where a log-prob is not finite.
+    fn evaluate_whole_step(
+        &self,
+        session: &mut dyn Session,
+        input: &StepInput<'_>,
+        outcome: &mut StepOutcome,
+    ) -> Result<Option<Evaluation>, TrainError> {
         let mut policy = Vec::new();
         for indices in input.visits.chunks(self.recipe.per_device_train_batch_size.max(1)) {
             let groups: Vec<&TokenizedGroup> = indices.iter().map(|&i| &self.groups[i]).collect();
@@ -153,7 +191,11 @@ impl Run<'_> {
         }
         let groups: Vec<&TokenizedGroup> = input.visits.iter().map(|&i| &self.groups[i]).collect();
         let scores = self.scores(input.visits, &groups, policy);
-        ask(self.objective, &groups, &scores)
+        if let Some(culprit) = in_logps(input.visits, &scores) {
+            outcome.stop_at(culprit);
+            return Ok(None);
+        }
+        ask(self.objective, &groups, &scores).map(Some)
     }
 
     /// The draws of a step; none without an adapter to drop the input of.
@@ -162,7 +204,7 @@ impl Run<'_> {
         with_dropout.then(|| dropout_key(self.recipe.seed, step))
     }
 
-    fn step_options(&self, learning_rate: f64, loss: f64) -> StepOptions {
+    pub(super) fn step_options(&self, learning_rate: f64, loss: f64) -> StepOptions {
         let recipe = self.recipe;
         StepOptions {
             learning_rate,

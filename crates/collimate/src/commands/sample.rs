@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use collimate_data::{DataError, Prompt};
+use collimate_files::{AtomicFile, WriteError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -65,7 +66,7 @@ impl Args {
             ids.push(encoded);
         }
         let mut session = self.model.open()?;
-        let mut out = BufWriter::new(File::create(&self.output).map_err(CliError::write(&self.output))?);
+        let mut out = BufWriter::new(AtomicFile::create(&self.output)?);
         let mut observer = io.observer(self.quiet);
         observer.stage("sampling", Some(ids.len() as u64));
         let outputs = session.generate(&ids, &options, &mut |count| observer.advance(count as u64))?;
@@ -76,7 +77,8 @@ impl Args {
             let row = json!({"prompt": prompt, "responses": contents?});
             writeln!(out, "{row}").map_err(CliError::write(&self.output))?;
         }
-        out.flush().map_err(CliError::write(&self.output))
+        let file = out.into_inner().map_err(|error| WriteError::of(&self.output)(error.into_error()))?;
+        Ok(file.commit()?)
     }
 }
 

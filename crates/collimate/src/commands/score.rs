@@ -1,10 +1,10 @@
 //! `collimate score`: log-probs of responses under a model.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use collimate_data::{GroupBatch, TokenizedGroup, tokenize_all};
+use collimate_files::{AtomicFile, WriteError};
 use serde_json::{Value, json};
 
 use super::data_options::{DataOptions, LengthOptions, in_file, take};
@@ -54,7 +54,7 @@ impl Args {
         let mut reader = self.read.open_unrewarded(&self.data)?;
         let tokenizer = self.model.tokenizer()?;
         let mut session = self.model.open()?;
-        let mut out = BufWriter::new(File::create(&self.output).map_err(CliError::write(&self.output))?);
+        let mut out = BufWriter::new(AtomicFile::create(&self.output)?);
         let mut num_skipped = 0;
         {
             let mut observer = io.observer(self.quiet);
@@ -81,7 +81,8 @@ impl Args {
         if num_skipped > 0 {
             io.note(format_args!("{num_skipped} groups cannot be used and were skipped"));
         }
-        out.flush().map_err(CliError::write(&self.output))
+        let file = out.into_inner().map_err(|error| WriteError::of(&self.output)(error.into_error()))?;
+        Ok(file.commit()?)
     }
 }
 

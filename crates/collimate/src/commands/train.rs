@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_objective::{ObjectiveError, registry};
 use collimate_train::recipe::{Origin, RecipeError};
-use collimate_train::{Recipe, TrainError};
+use collimate_train::{Recipe, RunControl, TrainError};
 
 use crate::error::CliError;
 use crate::io::Io;
@@ -70,10 +70,17 @@ impl Args {
         recipe.model()?;
         recipe.data_file()?;
         let summary = {
+            let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
-            let result = collimate_train::train(&recipe, &mut *observer, self.resume);
+            let result = signals.after_the_step(|stop| {
+                let control = RunControl { resume: self.resume, stop: stop.clone() };
+                collimate_train::train(&recipe, &mut *observer, &control)
+            });
             result.map_err(|error| self.at_key(error))?
         };
+        if let Some(alarm) = &summary.chosen_alarm {
+            io.note(format_args!("warning: {alarm}"));
+        }
         if summary.num_skipped_steps > 0 {
             io.note(format_args!("{} steps were left out: a figure was not finite", summary.num_skipped_steps));
         }
@@ -135,9 +142,10 @@ impl Args {
             return Err(CliError::Usage { problem, help: None });
         }
         let summary = {
+            let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
             let size = QuickstartSize { num_problems: self.quickstart_problems, ..QuickstartSize::default() };
-            pipeline::run(recipe, size, &mut *observer)?
+            pipeline::run(recipe, size, &mut *observer, &signals)?
         };
         let row = |what: &str, before: f64, after: f64| {
             format!("{what:<20} {:>5.1} % -> {:>5.1} %", 100.0 * before, 100.0 * after)

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use collimate_model::{HostTensor, ModelConfig, StorageDtype, write_model};
-use collimate_train::{Observer, Recipe, TrainError, train};
+use collimate_train::{Observer, Recipe, RunControl, TrainError, train};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -87,7 +87,7 @@ pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observ
     ];
     let settings: Vec<(String, String)> = settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     let recipe = Recipe::load(None, &settings).map_err(TrainError::from)?;
-    train(&recipe, observer, false)?;
+    train(&recipe, observer, &RunControl::default())?;
     for (name, _) in FILES {
         let (from, to) = (run.join(name), output.join(name));
         fs::copy(&from, &to).map_err(CliError::write(&to))?;

@@ -1,12 +1,13 @@
 //! `collimate train` with nothing else: sample, score, align, measure.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use collimate_data::TextTokenizer;
+use collimate_files::{AtomicFile, FolderLock, WriteError, write_atomically};
 use collimate_train::{
-    Observer, Recipe, Session, SessionOptions, TrainError, Training, open_session, train, write_documents,
+    Observer, Recipe, RunControl, Session, SessionOptions, TrainError, Training, open_session, train_in,
+    write_documents,
 };
 use serde_json::json;
 
@@ -15,6 +16,7 @@ use super::measure::{Accuracy, measure, solve};
 use super::problems::{Problem, Split, distinct_problems};
 use super::verifier::score;
 use crate::error::CliError;
+use crate::signals::Signals;
 
 /// Responses sampled for each problem, K.
 const NUM_RESPONSES: usize = 8;
@@ -108,12 +110,15 @@ pub fn run(
     mut recipe: Recipe,
     size: QuickstartSize,
     observer: &mut dyn Observer,
+    signals: &Signals,
 ) -> Result<QuickstartSummary, CliError> {
     let begun = std::time::Instant::now();
     let out = recipe.output_dir.clone();
+    let mut lock = FolderLock::acquire(&out).map_err(TrainError::from)?;
     if out.join("metrics.jsonl").exists() {
         return Err(TrainError::OutputTaken { path: out }.into());
     }
+    lock.keep_folder();
     let base = out.join("base");
     write_base(&base)?;
     let tokenizer = TextTokenizer::from_model_dir(&base)?;
@@ -128,7 +133,10 @@ pub fn run(
 
     recipe.model_name_or_path = Some(base.clone());
     recipe.data = Some(data);
-    let summary = train(&recipe, observer, false)?;
+    let summary = signals.after_the_step(|stop| {
+        let control = RunControl { resume: false, stop: stop.clone() };
+        train_in(&mut lock, &recipe, &mut *observer, &control)
+    })?;
     let mut session = open(&out, &recipe)?;
     let after = measured(session.as_mut(), &tokenizer, &held_out, "accuracy after", observer)?;
     write_results(&out, &before, &after)?;
@@ -183,18 +191,17 @@ fn sample(
     let mut advance = |n: usize| observer.advance(n as u64);
     let solutions = solve(session, tokenizer, problems, NUM_RESPONSES, Some(seed), &mut advance)?;
     observer.finish();
-    let file = fs::File::create(path).map_err(CliError::write(path))?;
-    let mut file = std::io::BufWriter::new(file);
+    let mut file = std::io::BufWriter::new(AtomicFile::create(path)?);
     for (problem, texts) in problems.iter().zip(&solutions) {
         // A response that is only an end token cannot be scored; its siblings still can.
         let texts = texts.iter().filter(|text| !text.trim().is_empty());
         let responses: Vec<_> = texts.map(|t| json!({ "content": t, "reward": score(problem, t) })).collect();
         if responses.len() >= 2 {
             let row = json!({ "prompt": problem.prompt, "responses": responses });
-            writeln!(file, "{row}").map_err(CliError::write(path))?;
+            writeln!(file, "{row}").map_err(WriteError::of(path))?;
         }
     }
-    file.flush().map_err(CliError::write(path))
+    Ok(file.into_inner().map_err(|error| WriteError::of(path)(error.into_error()))?.commit()?)
 }
 
 fn write_results(out: &Path, before: &Accuracy, after: &Accuracy) -> Result<(), CliError> {
@@ -204,8 +211,7 @@ fn write_results(out: &Path, before: &Accuracy, after: &Accuracy) -> Result<(), 
         "accuracy_sampled": pair(|a| a.sampled),
         "reward_sampled": pair(|a| a.reward),
     });
-    let path = out.join("results.json");
-    fs::write(&path, format!("{results:#}\n")).map_err(CliError::write(&path))
+    Ok(write_atomically(&out.join("results.json"), format!("{results:#}\n").as_bytes())?)
 }
 
 #[cfg(test)]

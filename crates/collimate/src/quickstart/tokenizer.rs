@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use collimate_data::DataError;
+use collimate_files::write_atomically;
 use serde_json::json;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -88,7 +89,7 @@ fn train(seed: u64) -> tokenizers::Result<Tokenizer> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), DataError> {
-    std::fs::write(path, text).map_err(|source| DataError::Io { path: path.to_owned(), source })
+    Ok(write_atomically(path, text.as_bytes())?)
 }
 
 #[cfg(test)]

@@ -1,0 +1,118 @@
+//! Files that appear whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{WriteError, folder_of, hidden, name_of, sync_folder};
+
+/// A file written beside its place, under a hidden name, until it is committed; removed if it never is.
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    committed: bool,
+}
+
+impl AtomicFile {
+    /// Begins the file that is to be at `path`; its folder must exist.
+    ///
+    /// # Errors
+    /// The folder is not there or cannot be written.
+    pub fn create(path: &Path) -> Result<Self, WriteError> {
+        let temporary = path.with_file_name(hidden(&name_of(path)));
+        // The error names the file that was asked for: the hidden one means nothing to anybody.
+        let file = File::create(&temporary).map_err(WriteError::of(path))?;
+        Ok(Self { file, temporary, path: path.to_owned(), committed: false })
+    }
+
+    /// The path that it will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Syncs the contents, renames the file to its place and syncs the folder.
+    ///
+    /// # Errors
+    /// The disk is full, or the place is taken by a folder; the old file stays then.
+    pub fn commit(mut self) -> Result<(), WriteError> {
+        self.file.sync_all().map_err(WriteError::of(&self.path))?;
+        fs::rename(&self.temporary, &self.path).map_err(WriteError::of(&self.path))?;
+        self.committed = true;
+        sync_folder(folder_of(&self.path))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Nothing to tell: the file was never promised.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Writes a small file whole.
+///
+/// # Errors
+/// It cannot be written; what was there before stays.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes).map_err(WriteError::of(path))?;
+    file.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn a_file_replaces_the_old_one_only_when_it_is_committed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("file");
+        write_atomically(&path, b"old").expect("a file");
+        let mut file = AtomicFile::create(&path).expect("a file");
+        file.write_all(b"new").expect("bytes");
+        assert_eq!(fs::read(&path).expect("the old file"), b"old");
+        file.commit().expect("a commit");
+        assert_eq!(fs::read(&path).expect("the new file"), b"new");
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn a_file_that_is_dropped_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        drop(AtomicFile::create(&folder.path().join("file")).expect("a file"));
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn errors_name_the_file_that_was_asked_for() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("missing/file");
+        let error = write_atomically(&path, b"").expect_err("no folder");
+        assert_eq!(error.path, path);
+    }
+}

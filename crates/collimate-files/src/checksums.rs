@@ -1,0 +1,127 @@
+//! Checksums of a folder's files, in a file beside them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{WriteError, name_of, write_atomically};
+
+/// The file that lists the others; it is written last.
+pub const CHECKSUMS_FILE: &str = "checksums.json";
+
+/// Size and BLAKE3 of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Checksum {
+    bytes: u64,
+    blake3: String,
+}
+
+/// Lists every file of a folder with its size and BLAKE3, in `checksums.json`.
+///
+/// # Errors
+/// A file cannot be read, or the list not be written.
+pub fn write_checksums(folder: &Path) -> Result<(), WriteError> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(WriteError::of(folder))? {
+        let path = entry.map_err(WriteError::of(folder))?.path();
+        let checksum = checksum(&path).map_err(WriteError::of(&path))?;
+        files.insert(name_of(&path), checksum);
+    }
+    files.remove(CHECKSUMS_FILE);
+    let path = folder.join(CHECKSUMS_FILE);
+    let text = serde_json::to_string_pretty(&files).map_err(|error| WriteError::of(&path)(error.into()))?;
+    write_atomically(&path, (text + "\n").as_bytes())
+}
+
+/// Compares every file that `checksums.json` lists; files that it does not list are passed over.
+///
+/// # Errors
+/// What is wrong, for people: no list, a missing file, another size or content.
+pub fn verify_checksums(folder: &Path) -> Result<(), String> {
+    let text = fs::read_to_string(folder.join(CHECKSUMS_FILE)).map_err(|error| format!("{CHECKSUMS_FILE}: {error}"))?;
+    let files: BTreeMap<String, Checksum> =
+        serde_json::from_str(&text).map_err(|error| format!("{CHECKSUMS_FILE}: {error}"))?;
+    for (name, expected) in &files {
+        // Names are of this folder's own files; a list that was tampered with reaches no other.
+        if Path::new(name).components().count() != 1 || name.contains(['/', '\\']) || name == ".." {
+            return Err(format!("{CHECKSUMS_FILE}: \"{name}\" is no name of a file in this folder"));
+        }
+        let path = folder.join(name);
+        let found = fs::metadata(&path).map_err(|error| format!("{name}: {error}"))?.len();
+        if found != expected.bytes {
+            return Err(format!("{name}: {found} bytes instead of {}", expected.bytes));
+        }
+        if checksum(&path).map_err(|error| format!("{name}: {error}"))? != *expected {
+            return Err(format!("{name}: its content does not match its checksum"));
+        }
+    }
+    Ok(())
+}
+
+fn checksum(path: &Path) -> io::Result<Checksum> {
+    let mut hasher = blake3::Hasher::new();
+    let bytes = io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok(Checksum { bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("a"), [1; 100]).expect("a file");
+        fs::write(folder.path().join("b"), [2; 50]).expect("a file");
+        write_checksums(folder.path()).expect("checksums");
+        folder
+    }
+
+    #[test]
+    fn an_untouched_folder_is_sound() {
+        let folder = folder();
+        assert_eq!(verify_checksums(folder.path()), Ok(()));
+        fs::write(folder.path().join("c"), "not listed").expect("a file");
+        assert_eq!(verify_checksums(folder.path()), Ok(()));
+    }
+
+    #[test]
+    fn a_list_that_points_elsewhere_is_refused() {
+        for name in ["../a", "/etc/hostname", "..", "x/y"] {
+            let folder = folder();
+            let list = format!("{{\"{name}\": {{\"bytes\": 1, \"blake3\": \"\"}}}}");
+            fs::write(folder.path().join(CHECKSUMS_FILE), list).expect("a file");
+            let error = verify_checksums(folder.path()).expect_err("a path");
+            assert!(error.contains("no name of a file"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_torn_or_changed_file_is_found(place in 0usize..100, cut in any::<bool>(), first in any::<bool>()) {
+            let folder = folder();
+            let path = folder.path().join(if first { "a" } else { "b" });
+            let mut bytes = fs::read(&path).expect("a file");
+            let place = place % bytes.len();
+            if cut { bytes.truncate(place) } else { bytes[place] ^= 0x10 }
+            fs::write(&path, bytes).expect("a file");
+            prop_assert!(verify_checksums(folder.path()).is_err());
+        }
+
+        #[test]
+        fn a_torn_list_is_found(keep in 0.0f64..1.0) {
+            let folder = folder();
+            let path = folder.path().join(CHECKSUMS_FILE);
+            let bytes = fs::read(&path).expect("a list");
+            // Its last byte is a newline, without which the list is whole.
+            let len = ((bytes.len() - 1) as f64 * keep) as usize;
+            fs::write(&path, &bytes[..len]).expect("a file");
+            prop_assert!(verify_checksums(folder.path()).is_err());
+        }
+    }
+}

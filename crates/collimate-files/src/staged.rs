@@ -1,0 +1,147 @@
+//! Folders that appear whole or not at all, and what killed processes leave.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::{LEFTOVER, WriteError, folder_of, hidden, name_of, sync_folder};
+
+/// A folder filled under a hidden name beside its place until it is committed; removed if it never is.
+#[derive(Debug)]
+pub struct StagedFolder {
+    staging: PathBuf,
+    path: PathBuf,
+    committed: bool,
+}
+
+impl StagedFolder {
+    /// Begins the folder that is to be at `path`; the folder around it must exist.
+    ///
+    /// # Errors
+    /// The folder around it cannot be written.
+    pub fn create(path: &Path) -> Result<Self, WriteError> {
+        let staging = path.with_file_name(hidden(&name_of(path)));
+        match fs::create_dir(&staging) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_dir_all(&staging).and_then(|()| fs::create_dir(&staging))
+            }
+            result => result,
+        }
+        .map_err(WriteError::of(path))?;
+        Ok(Self { staging, path: path.to_owned(), committed: false })
+    }
+
+    /// Where its files are to be written for now.
+    pub fn staging(&self) -> &Path {
+        &self.staging
+    }
+
+    /// Renames the folder to its place, instead of a folder that was there before. Its files must be synced.
+    ///
+    /// # Errors
+    /// A rename fails. A kill between the two renames leaves neither folder, never a mixture.
+    pub fn commit(mut self) -> Result<(), WriteError> {
+        let failed = WriteError::of;
+        sync_folder(&self.staging)?;
+        let old = self.path.with_file_name(hidden(&format!("{}.old", name_of(&self.path))));
+        match fs::rename(&self.path, &old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&self.path)(error)),
+            _ => {}
+        }
+        fs::rename(&self.staging, &self.path).map_err(failed(&self.path))?;
+        self.committed = true;
+        sync_folder(folder_of(&self.path))?;
+        match fs::remove_dir_all(&old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&old)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for StagedFolder {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Nothing to tell: the folder was never promised.
+            let _ = fs::remove_dir_all(&self.staging);
+        }
+    }
+}
+
+/// Removes a folder so that it is never seen with some of its files only: it is renamed to a hidden name first.
+///
+/// # Errors
+/// It cannot be renamed or removed.
+pub fn remove_folder(path: &Path) -> Result<(), WriteError> {
+    let old = path.with_file_name(hidden(&format!("{}.old", name_of(path))));
+    fs::rename(path, &old).and_then(|()| fs::remove_dir_all(&old)).map_err(WriteError::of(path))
+}
+
+/// Removes what killed processes left in a folder under hidden names. Nobody else may be writing there.
+///
+/// # Errors
+/// The folder cannot be read, or a leftover not removed.
+pub fn remove_leftovers(folder: &Path) -> Result<(), WriteError> {
+    for entry in fs::read_dir(folder).map_err(WriteError::of(folder))? {
+        let path = entry.map_err(WriteError::of(folder))?.path();
+        let name = name_of(&path);
+        if !(name.starts_with('.') && name.ends_with(LEFTOVER)) {
+            continue;
+        }
+        let is_folder = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(WriteError::of(&path))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(path: &Path) -> Option<String> {
+        fs::read_to_string(path).ok()
+    }
+
+    #[test]
+    fn a_folder_replaces_the_old_one_only_when_it_is_committed() {
+        let around = tempfile::tempdir().expect("a temporary folder");
+        let path = around.path().join("folder");
+        for content in ["old", "new"] {
+            let staged = StagedFolder::create(&path).expect("a folder");
+            fs::write(staged.staging().join("file"), content).expect("a file");
+            if content == "new" {
+                assert_eq!(text(&path.join("file")).as_deref(), Some("old"));
+            }
+            staged.commit().expect("a commit");
+        }
+        assert_eq!(text(&path.join("file")).as_deref(), Some("new"));
+        assert_eq!(fs::read_dir(around.path()).expect("a folder").count(), 1);
+    }
+
+    #[test]
+    fn leftovers_are_removed_and_all_else_stays() {
+        let around = tempfile::tempdir().expect("a temporary folder");
+        let staged = StagedFolder::create(&around.path().join("folder")).expect("a folder");
+        fs::write(staged.staging().join("file"), "half").expect("a file");
+        // What a kill leaves: nothing is dropped.
+        std::mem::forget(staged);
+        for name in [".model.safetensors.1.tmp", "notes.tmp", ".hidden", "model.safetensors"] {
+            fs::write(around.path().join(name), "").expect("a file");
+        }
+        remove_leftovers(around.path()).expect("a clean folder");
+        let entries = fs::read_dir(around.path()).expect("a folder");
+        let mut names: Vec<_> = entries.map(|entry| name_of(&entry.expect("an entry").path())).collect();
+        names.sort();
+        assert_eq!(names, [".hidden", "model.safetensors", "notes.tmp"]);
+    }
+
+    #[test]
+    fn a_removed_folder_is_gone() {
+        let around = tempfile::tempdir().expect("a temporary folder");
+        let path = around.path().join("folder");
+        fs::create_dir(&path).expect("a folder");
+        remove_folder(&path).expect("no folder");
+        assert_eq!(fs::read_dir(around.path()).expect("a folder").count(), 0);
+        assert_eq!(remove_folder(&path).expect_err("nothing there").path, path);
+    }
+}

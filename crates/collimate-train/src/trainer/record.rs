@@ -1,0 +1,101 @@
+//! What a run writes about itself while it goes on: rows of metrics, and checkpoints of where it stands.
+
+use std::path::{Path, PathBuf};
+
+use crate::alarm::ChosenAlarm;
+use crate::checkpoint::{self, Contents, TrainerState};
+use crate::error::TrainError;
+use crate::metrics::{MetricsRow, MetricsWriter, read_metrics};
+use crate::session::Session;
+
+/// The rows of a run, in its folder.
+#[derive(Debug)]
+pub(super) struct Record {
+    folder: PathBuf,
+    pub(super) recipe_yaml: String,
+    writer: MetricsWriter,
+    alarm: ChosenAlarm,
+    /// The last step's figures.
+    pub(super) last: Option<MetricsRow>,
+    pub(super) evaluations: Vec<MetricsRow>,
+    /// What the alarm said last.
+    pub(super) chosen_alarm: Option<String>,
+}
+
+impl Record {
+    /// Of a run that begins.
+    pub(super) fn create(folder: &Path, recipe_yaml: String, alarm: f64) -> Result<Self, TrainError> {
+        let writer = MetricsWriter::create(&folder.join("metrics.jsonl"))?;
+        Ok(Self::of(folder, recipe_yaml, writer, alarm))
+    }
+
+    /// Of a run that goes on after the rows of a checkpoint.
+    pub(super) fn resume(folder: &Path, recipe_yaml: String, rows: &[u8], alarm: f64) -> Result<Self, TrainError> {
+        let path = folder.join("metrics.jsonl");
+        let writer = MetricsWriter::resume(&path, rows)?;
+        let mut record = Self::of(folder, recipe_yaml, writer, alarm);
+        for row in read_metrics(&path)? {
+            record.remember(row);
+        }
+        Ok(record)
+    }
+
+    fn of(folder: &Path, recipe_yaml: String, writer: MetricsWriter, alarm: f64) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            recipe_yaml,
+            writer,
+            alarm: ChosenAlarm::new(alarm),
+            last: None,
+            evaluations: Vec::new(),
+            chosen_alarm: None,
+        }
+    }
+
+    /// Takes a step's row, and writes it where it is `recorded`; what the alarm has to say of it.
+    pub(super) fn step(&mut self, row: MetricsRow, recorded: bool) -> Result<Option<String>, TrainError> {
+        if !recorded {
+            return Ok(None);
+        }
+        self.writer.write(&row)?;
+        Ok(self.remember(row))
+    }
+
+    /// Writes an evaluation's row.
+    pub(super) fn evaluation(&mut self, row: MetricsRow) -> Result<(), TrainError> {
+        self.writer.write(&row)?;
+        self.remember(row);
+        Ok(())
+    }
+
+    /// Whether there is an evaluation after so many finished steps.
+    pub(super) fn has_evaluation(&self, step: usize) -> bool {
+        self.evaluations.iter().any(|row| row.get("step") == Some(step as f64))
+    }
+
+    /// Writes a checkpoint of where the run stands, with all rows so far.
+    pub(super) fn save(
+        &self,
+        session: &dyn Session,
+        state: &TrainerState,
+        limit: Option<usize>,
+    ) -> Result<PathBuf, TrainError> {
+        self.writer.sync()?;
+        let metrics = self.folder.join("metrics.jsonl");
+        let contents = Contents { state, recipe_yaml: &self.recipe_yaml, metrics: &metrics };
+        checkpoint::save(&self.folder, session, contents, limit)
+    }
+
+    fn remember(&mut self, row: MetricsRow) -> Option<String> {
+        if row.names().any(|name| name.starts_with("eval_")) {
+            self.evaluations.push(row);
+            return None;
+        }
+        let said = self.alarm.hear(&row);
+        self.last = Some(row);
+        if said.is_some() {
+            self.chosen_alarm.clone_from(&said);
+        }
+        said
+    }
+}

@@ -1,0 +1,75 @@
+//! SIGINT and SIGTERM: a run ends after its step, everything else at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use collimate_train::StopFlag;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::{register, register_conditional_shutdown, register_usize};
+
+/// What the process's signal handlers set.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    stop: StopFlag,
+    /// Whether the next signal ends the process.
+    at_once: Arc<AtomicBool>,
+}
+
+impl Default for Signals {
+    /// No handlers: signals do what the system does.
+    fn default() -> Self {
+        Self { stop: StopFlag::default(), at_once: Arc::new(AtomicBool::new(true)) }
+    }
+}
+
+impl Signals {
+    /// Puts handlers in place. Outside of [`Signals::after_the_step`] a signal ends the process at once, with 128 and its
+    /// number as exit code; within, the first one asks the run to stop and the second ends the process.
+    pub(crate) fn install() -> Self {
+        let signals = Self::default();
+        for signal in [SIGINT, SIGTERM] {
+            // Handlers run in this order. One that cannot be put in place leaves the system's own, which ends the process.
+            let shutdown = register_conditional_shutdown(signal, 128 + signal, Arc::clone(&signals.at_once));
+            if shutdown.is_ok() {
+                let _ = register(signal, Arc::clone(&signals.at_once));
+                let _ = register_usize(signal, signals.stop.number(), signal as usize);
+            }
+        }
+        signals
+    }
+
+    /// Runs something that looks at the flag and ends by itself when a signal asked for it.
+    pub(crate) fn after_the_step<T>(&self, run: impl FnOnce(&StopFlag) -> T) -> T {
+        self.at_once.store(false, Ordering::SeqCst);
+        let ended = AtomicBool::new(false);
+        let result = thread::scope(|scope| {
+            scope.spawn(|| self.announce(&ended));
+            let _end = OnDrop(&ended);
+            run(&self.stop)
+        });
+        self.at_once.store(true, Ordering::SeqCst);
+        result
+    }
+
+    /// Says at once that a signal was heard: a step may take long.
+    fn announce(&self, ended: &AtomicBool) {
+        while !ended.load(Ordering::SeqCst) {
+            if self.stop.requested().is_some() {
+                eprintln!("\nstopping after this step; the same signal again stops at once");
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Sets its flag when it goes, also in a panic.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
