@@ -74,7 +74,7 @@ fn a_finished_run_is_not_written_over() {
     let folder = Folder::new();
     assert_eq!(run(&folder, "run", &[], false).code, 0);
     let before = contents(&folder.path("run"));
-    failed(&run(&folder, "run", &[], false), &["holds a run already", "--resume"]);
+    failed(&run(&folder, "run", &[], false), &["holds a run already; use --resume to continue it, or another --output"]);
     assert!(before == contents(&folder.path("run")));
     assert!(!before.iter().any(|(name, _)| name.contains(".lock") || name.contains(".tmp")), "{before:?}");
 }
@@ -261,7 +261,7 @@ fn a_model_with_broken_weights_is_refused() {
 fn a_fall_of_the_chosen_likelihood_is_told_in_log_and_report() {
     let folder = Folder::new();
     let (data, output) = (data(&folder), folder.arg("run"));
-    let settings = ["objective=dpo", "max_steps=60", "learning_rate=3e-3", "alarm_chosen_drop=0.5"];
+    let settings = ["objective=dpo", "max_steps=60", "learning_rate=0.3", "alarm_chosen_drop=0.5"];
     let outcome = succeed(&train(model_arg(), &data, &output, &settings));
     let (rows, report) = (folder.rows("run/metrics.jsonl"), folder.read("run/report.html"));
     let lowest = rows.iter().filter_map(|row| row["log_ratios/chosen"].as_f64()).fold(0.0, f64::min);
