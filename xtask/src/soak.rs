@@ -58,38 +58,48 @@ pub(crate) fn soak(workspace: &Workspace, options: &SoakOptions, profile: Profil
         bail!("the process is read from /proc, which only Linux has; this is {}", std::env::consts::OS);
     }
     let program = program_to_run(workspace, options.program.as_deref(), profile)?;
-    let work = with_objectives(&program, Work::named(&[options.work.clone()])?, &mut Vec::new())?.pop();
-    let Some((work, objective)) = work else { bail!("{} cannot be run", options.work) };
-    let folder = workspace.target.join("chaos/soak");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let ready = Ready::new(workspace, work, objective, &folder)?;
-    let threads = format!("num_threads={}", options.threads);
-    let more: Vec<&str> = LONG.iter().copied().chain([threads.as_str()]).collect();
-    let arguments = ready.arguments(&more);
+    let folder = fresh_folder(workspace)?;
+    let arguments = arguments(workspace, options, &program, &folder)?;
     let log = "log.txt".to_owned();
     let start = Start { program: &program, arguments: &arguments, folder: &folder, log, threads: options.threads };
-    eprintln!("{} ({}) for {} minutes, in {}", work.name, work.about, options.minutes, folder.display());
     let mut child = start.spawn()?;
     let (samples, ended) = watch(&mut child, &folder, options)?;
     if let Some(end) = ended {
         bail!("the run ended by itself with {end}:\n{}", start.last_words());
     }
-    let last = Sample::of_folder(&folder);
     let end = stop(&mut child)?;
-    let summary = Summary::new(&samples, &last, &Sample::of_folder(&folder), end);
+    let summary = Summary::new(&samples, &Sample::of_folder(&folder), end);
     let failures = summary.failures(&Bounds { growth_kib: options.max_growth, minutes: options.minutes });
     eprint!("{}", summary.text());
     let path = workspace.target.join("chaos/soak.json");
-    std::fs::write(&path, summary.json(work.name, options.threads, &samples, &failures))
+    std::fs::write(&path, summary.json(&options.work, options.threads, &samples, &failures))
         .with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!("results: {}", path.display());
     if !failures.is_empty() {
         bail!("{}", failures.join("; "));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn fresh_folder(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.target.join("chaos/soak");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// The command line of the work as a long one.
+fn arguments(workspace: &Workspace, options: &SoakOptions, program: &Path, folder: &Path) -> Result<Vec<String>> {
+    let works = Work::named(std::slice::from_ref(&options.work))?;
+    let Some((work, objective)) = with_objectives(program, works, &mut Vec::new())?.pop() else {
+        bail!("{} cannot be run", options.work);
+    };
+    eprintln!("{} ({}) for {} minutes, in {}", work.name, work.about, options.minutes, folder.display());
+    let threads = format!("num_threads={}", options.threads);
+    let more: Vec<&str> = LONG.iter().copied().chain([threads.as_str()]).collect();
+    Ok(Ready::new(workspace, work, objective, folder)?.arguments(&more))
 }
 
 /// Samples the process until its time is over or it ends, which it must not.

@@ -76,15 +76,12 @@ impl Start<'_> {
                 let _ = child.kill().and_then(|()| child.wait());
                 bail!("the program did not end within {} s; it said: {}", LONGEST_LIFE.as_secs(), self.last_words());
             }
-            let pause = match &mut plan {
-                Some((watch, blow)) if watch.is_due(elapsed, || Snapshot::of(self.folder)) => {
-                    blow.deal(&mut child)?;
-                    plan = None;
-                    Duration::ZERO
-                }
-                Some((watch, _)) => watch.pause(elapsed),
-                None => Duration::from_millis(1),
-            };
+            let is_due = plan.as_mut().is_some_and(|(watch, _)| watch.is_due(elapsed, || Snapshot::of(self.folder)));
+            if let Some((_, blow)) = plan.take_if(|_| is_due) {
+                blow.deal(&mut child)?;
+                continue;
+            }
+            let pause = plan.as_ref().map_or(Duration::from_millis(1), |(watch, _)| watch.pause(elapsed));
             std::thread::sleep(pause);
         };
         let (time, after) = (begun.elapsed(), Snapshot::of(self.folder));

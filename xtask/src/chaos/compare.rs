@@ -87,7 +87,12 @@ fn unlike_checkpoints(
 
 fn unlike_files(expected: &Contents, found: &Contents) -> Vec<String> {
     let missing = expected.keys().filter(|path| !found.contains_key(*path)).map(|path| format!("{path}: missing"));
-    let left = found.keys().filter(|path| !expected.contains_key(*path)).map(|path| format!("{path}: left behind"));
+    // Of a folder that should not be there its name is enough.
+    let root = |path: &str| path.split_inclusive(['/', '\\']).next().unwrap_or_default().to_owned();
+    let roots: BTreeSet<String> = expected.keys().map(|path| root(path)).collect();
+    let left = found.keys().filter(|path| !expected.contains_key(*path));
+    let left = left.map(|path| if roots.contains(&root(path)) { path.clone() } else { root(path) });
+    let left: BTreeSet<String> = left.map(|path| format!("{path}: left behind")).collect();
     let both = expected.iter().filter_map(|(path, bytes)| Some((path, bytes, found.get(path)?)));
     let unlike = both.filter(|(_, ours, theirs)| ours != theirs);
     let unlike = unlike.map(|(path, ours, theirs)| format!("{path}: {}", first_difference(ours, theirs)));
@@ -108,7 +113,7 @@ fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
 /// A file's content without wall-clock times.
 fn without_times(name: &str, bytes: Vec<u8>) -> Vec<u8> {
     let cut: fn(&str) -> String = match name.rsplit(['/', '\\']).next() {
-        Some("metrics.jsonl") => |text| text.lines().map(|line| without_step_seconds(line) + "\n").collect(),
+        Some("metrics.jsonl") => |text: &str| text.lines().map(|line| without_step_seconds(line) + "\n").collect(),
         Some("report.html") => without_seconds_in_steps,
         _ => return bytes,
     };
@@ -161,10 +166,10 @@ mod tests {
     #[test]
     fn files_are_missing_left_behind_or_unlike() {
         let expected = contents_of(&[("a", "1\n2\n"), ("b", ""), ("w", "x")]);
-        let found = contents_of(&[("a", "1\n3\n"), (".b.7.tmp", ""), ("w", "x")]);
+        let found = contents_of(&[("a", "1\n3\n"), (".c/d", ""), (".c/e", ""), ("w", "x")]);
         let differences = unlike_files(&expected, &found);
         assert_eq!(differences.len(), 3, "{differences:?}");
-        assert_eq!(differences[..2], ["b: missing", ".b.7.tmp: left behind"]);
+        assert_eq!(differences[..2], ["b: missing", ".c/: left behind"]);
         assert!(differences[2].starts_with("a: line 2 differs") && differences[2].ends_with('3'), "{differences:?}");
         assert_eq!(unlike_files(&expected, &expected), Vec::<String>::new());
     }

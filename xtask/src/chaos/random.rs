@@ -13,7 +13,7 @@ impl Random {
     }
 
     /// The next number.
-    pub(crate) fn next(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -22,7 +22,7 @@ impl Random {
 
     /// Between 0 and 1, without 1.
     pub(crate) fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// A number below `bound`, which is above 0.
@@ -45,7 +45,7 @@ mod tests {
         // Of SplitMix64 from the state 1234567.
         let mut random = Random(1_234_567);
         let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
-        assert_eq!([random.next(), random.next(), random.next()], expected);
+        assert_eq!([random.bits(), random.bits(), random.bits()], expected);
     }
 
     #[test]
@@ -56,7 +56,7 @@ mod tests {
             seen[random.below(5)] += 1;
         }
         assert!(seen.iter().all(|&count| count > 100), "{seen:?}");
-        assert_ne!(Random::new(1, "a").next(), Random::new(1, "b").next());
-        assert_eq!(Random::new(2, "a").next(), Random::new(2, "a").next());
+        assert_ne!(Random::new(1, "a").bits(), Random::new(1, "b").bits());
+        assert_eq!(Random::new(2, "a").bits(), Random::new(2, "a").bits());
     }
 }

@@ -147,7 +147,9 @@ impl<'a> Trial<'a> {
         let mut stopped = false;
         loop {
             run.starts += 1;
-            let (trigger, blow) = (Trigger::draw(&mut random, self.whole), Blow::draw(&mut random, signals));
+            let events = Event::ahead(self.ready.work.has_cache(), &Snapshot::of(&folder));
+            let trigger = Trigger::draw(&mut random, self.whole, &events);
+            let blow = Blow::draw(&mut random, signals);
             let threads = random.pick(&THREADS);
             let arguments = self.arguments(run.starts, &folder, &mut random);
             let num_kills = run.interruptions.iter().filter(|one| one.blow == Blow::Kill).count();

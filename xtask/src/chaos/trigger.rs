@@ -27,6 +27,17 @@ const EVENTS: [Event; 6] =
     [Event::Folder, Event::Cache, Event::Metrics, Event::Staging, Event::Checkpoint, Event::Temporary];
 
 impl Event {
+    /// The events that can happen to a run, with a cache or without, whose folder looks so.
+    pub(crate) fn ahead(has_cache: bool, now: &Snapshot) -> Vec<Self> {
+        let is_ahead = |event: &Self| match event {
+            Self::Folder => !now.exists,
+            // Once there is a checkpoint the cache has been filled.
+            Self::Cache => has_cache && now.checkpoints.is_empty(),
+            _ => true,
+        };
+        EVENTS.into_iter().filter(is_ahead).collect()
+    }
+
     fn happened(self, before: &Snapshot, now: &Snapshot) -> bool {
         match self {
             Self::Folder => now.exists && !before.exists,
@@ -69,15 +80,27 @@ pub(crate) enum Trigger {
 /// Longest time between an event and the interruption: some checkpoints' worth of writing.
 const LONGEST_DELAY: f64 = 0.025;
 
+/// Part of the draws that are spread evenly over a whole run.
+const ANY_TIME: f64 = 0.35;
+/// Part of the draws that fall into its first tenth: starting, loading, scoring.
+const EARLY: f64 = 0.15;
+
 impl Trigger {
-    /// Half of the draws are spread evenly over `whole`, the time of an undisturbed run; the other half follow events.
-    pub(crate) fn draw(random: &mut Random, whole: Duration) -> Self {
-        if random.unit() < 0.5 {
+    /// Half of the draws are times, of which `whole`, the time of an undisturbed run, is the longest; the other half follow
+    /// those of `events` that can still happen.
+    pub(crate) fn draw(random: &mut Random, whole: Duration, events: &[Event]) -> Self {
+        let kind = random.unit();
+        if kind < ANY_TIME {
             return Self::After(whole.mul_f64(random.unit()));
         }
+        if kind < ANY_TIME + EARLY {
+            return Self::After(whole.mul_f64(0.1 * random.unit()));
+        }
+        let event = random.pick(events);
+        let times = if event == Event::Folder { 1 } else { 1 + random.below(4) };
         // Squared: most are early, when what was begun is not yet finished.
         let delay = Duration::from_secs_f64(LONGEST_DELAY * random.unit().powi(2));
-        Self::On { event: random.pick(&EVENTS), times: 1 + random.below(4), delay }
+        Self::On { event, times, delay }
     }
 }
 
@@ -186,10 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn what_has_happened_is_not_waited_for() {
+        assert_eq!(Event::ahead(true, &Snapshot::default()), EVENTS);
+        let late = Snapshot { checkpoints: [3].into(), ..metrics(10) };
+        let rest = [Event::Metrics, Event::Staging, Event::Checkpoint, Event::Temporary];
+        assert_eq!(Event::ahead(true, &late), rest);
+        assert_eq!(Event::ahead(false, &metrics(10)), rest);
+    }
+
+    #[test]
     fn draws_cover_the_run_and_all_events() {
         let mut random = Random::new(1, "triggers");
         let whole = Duration::from_secs(1);
-        let draws: Vec<Trigger> = (0..1000).map(|_| Trigger::draw(&mut random, whole)).collect();
+        let draws: Vec<Trigger> = (0..1000).map(|_| Trigger::draw(&mut random, whole, &EVENTS)).collect();
         let times: Vec<f64> = draws
             .iter()
             .filter_map(|draw| match draw {
@@ -197,8 +229,11 @@ mod tests {
                 Trigger::On { .. } => None,
             })
             .collect();
-        assert!((400..600).contains(&times.len()), "{}", times.len());
-        assert!((0.45..0.55).contains(&(times.iter().sum::<f64>() / times.len() as f64)));
+        assert!((450..550).contains(&times.len()), "{}", times.len());
+        // Of 1000 draws 0.15 and 0.35 / 10 are in the first tenth.
+        let num_early = times.iter().filter(|time| **time < 0.1).count();
+        assert!((150..220).contains(&num_early), "{num_early}");
+        assert!(times.iter().any(|time| *time > 0.95), "to the end");
         for wanted in EVENTS {
             assert!(draws.iter().any(|draw| matches!(draw, Trigger::On { event, .. } if *event == wanted)));
         }

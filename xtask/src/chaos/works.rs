@@ -71,7 +71,7 @@ pub(crate) const WORKS: &[Work] = &[
         objectives: &["nca"],
         settings: &[
             "reference_cache=cache",
-            "memory_budget=109MiB",
+            "memory_budget=110MiB",
             "per_device_train_batch_size=2",
             "num_train_epochs=2",
             "per_device_eval_batch_size=1",
@@ -135,6 +135,11 @@ impl Work {
     /// The first of its objectives that is among `known`.
     pub(crate) fn objective(&self, known: &[String]) -> Option<&'static str> {
         self.objectives.iter().find(|name| known.iter().any(|known| known == *name)).copied()
+    }
+
+    /// Whether it keeps the reference's log-probs.
+    pub(crate) fn has_cache(&self) -> bool {
+        self.settings.contains(&"reference_cache=cache")
     }
 
     /// Whether it is evaluated.

@@ -41,16 +41,16 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Of the samples of a run, of its folder before it was asked to end, and after.
-    pub(crate) fn new(samples: &[Sample], last: &Sample, after: &Sample, end: End) -> Self {
+    /// Of the samples of a run, its folder after its end, and how it ended.
+    pub(crate) fn new(samples: &[Sample], after: &Sample, end: End) -> Self {
         let warm = after_warm_up(samples);
         let quarter = warm.len().div_ceil(4);
         let most = |some: &[Sample]| some.iter().map(|sample| sample.num_handles).max().unwrap_or(0);
         let (early, late) = (&warm[..quarter], &warm[warm.len() - quarter..]);
         let points: Vec<(f64, f64)> = warm.iter().map(|sample| (sample.minutes, sample.rss_kib as f64)).collect();
         Self {
-            first: warm.first().unwrap_or(last).clone(),
-            last: warm.last().unwrap_or(last).clone(),
+            first: warm.first().unwrap_or(after).clone(),
+            last: warm.last().unwrap_or(after).clone(),
             slope_kib: slope(&points),
             span: warm.last().zip(warm.first()).map_or(0.0, |(last, first)| last.minutes - first.minutes),
             peak_kib: samples.iter().map(|sample| sample.rss_kib).max().unwrap_or(0),
@@ -80,7 +80,7 @@ impl Summary {
                 self.first.num_threads, self.last.num_threads
             ));
         }
-        // The step in the folder's size is a checkpoint in the making.
+        // Between two samples it may be one checkpoint more, which is in the making.
         if self.last.folder_bytes > 2 * self.first.folder_bytes.max(1) && self.first.step > 0 {
             failures.push(format!(
                 "the folder grows: {} bytes at first, {} in the end, without the metrics",
@@ -189,7 +189,7 @@ mod tests {
 
     fn failures(samples: &[Sample]) -> Vec<String> {
         let folder = Sample::default();
-        Summary::new(samples, &folder, &folder, STOPPED).failures(&BOUNDS)
+        Summary::new(samples, &folder, STOPPED).failures(&BOUNDS)
     }
 
     #[test]
@@ -230,9 +230,9 @@ mod tests {
     #[test]
     fn a_run_that_does_not_end_itself_or_is_too_short_fails() {
         let (samples, folder) = (hour(|_, _| {}), Sample::default());
-        let killed = Summary::new(&samples, &folder, &folder, End { code: None, signal: Some(15) }).failures(&BOUNDS);
+        let killed = Summary::new(&samples, &folder, End { code: None, signal: Some(15) }).failures(&BOUNDS);
         assert_eq!(killed, ["asked to end by SIGTERM it ended with signal 15"]);
-        let few = failures(&samples[..3]);
+        let few = failures(&samples[..4]);
         assert_eq!(few.len(), 1, "{few:?}");
         assert!(few[0].starts_with("only "), "{few:?}");
     }
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn json_has_first_last_and_all_samples() {
         let (samples, folder) = (hour(|_, _| {}), Sample::default());
-        let json = Summary::new(&samples, &folder, &folder, STOPPED).json("full", 1, &samples, &["a \"b\"".to_owned()]);
+        let json = Summary::new(&samples, &folder, STOPPED).json("full", 1, &samples, &["a \"b\"".to_owned()]);
         assert!(
             json.contains("\"failures\": [\"a \\\"b\\\"\"]") && json.contains("\"end\": \"exit code 143\""),
             "{json}"
