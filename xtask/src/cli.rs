@@ -7,7 +7,9 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchOptions;
+use crate::chaos::ChaosOptions;
 use crate::program::Profile;
+use crate::soak::SoakOptions;
 
 /// Builds, tests, checks, benchmarks and scaffolding of Collimate.
 #[derive(Debug, Parser)]
@@ -77,6 +79,16 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  cargo xtask bench --peer --work gsm8k-lora --write-docs\n  \
         cargo xtask bench -- --bench step nca")]
     Bench(BenchOptions),
+    /// Kill short runs at random moments and resume them: they must end with the bytes of a run that was left alone.
+    #[command(after_help = "Examples:\n  cargo xtask chaos --kills 300\n  \
+        cargo xtask chaos --kills 20 --work cache --seed 7 --keep\n  \
+        cargo xtask chaos --kills 50 --signals false --program target/release/collimate")]
+    Chaos(ChaosOptions),
+    /// Train for long and fail where memory, handles or files grow (Linux).
+    #[command(
+        after_help = "Examples:\n  cargo xtask soak --minutes 60\n  cargo xtask soak --minutes 10 --work lora --threads 2"
+    )]
+    Soak(SoakOptions),
     /// Write a plugin crate with an objective, its tests and a README.
     #[command(after_help = "Example:\n  cargo xtask new-objective focal_margin --path ../focal-margin")]
     NewObjective {
@@ -146,6 +158,18 @@ mod tests {
     fn the_profile_stands_before_the_verb() {
         let cli = Cli::try_parse_from(["xtask", "--profile", "dev", "run", "objectives"]).expect("valid");
         assert_eq!(cli.profile, Some(Profile::Dev));
+    }
+
+    #[test]
+    fn chaos_sends_signals_unless_it_is_told_not_to() {
+        let parsed =
+            |args: &[&str]| match Cli::try_parse_from([&["xtask", "chaos"], args].concat()).expect("valid").verb {
+                Verb::Chaos(options) => options,
+                verb => panic!("expected chaos, found {verb:?}"),
+            };
+        let options = parsed(&["--work", "full", "--work", "lora"]);
+        assert_eq!((options.kills, options.signals, options.work.len()), (300, true, 2));
+        assert!(!parsed(&["--signals", "false"]).signals);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod backend;
 mod bench;
 mod beside;
+mod chaos;
 mod cli;
 mod doctor;
 mod forward;
@@ -12,6 +13,7 @@ mod harness;
 mod json;
 mod program;
 mod scaffold;
+mod soak;
 mod steps;
 mod verify;
 mod workspace;
@@ -52,6 +54,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Test(options) => verify::test(&workspace, &options, profile.unwrap_or(Profile::Dev)),
         Verb::Check => verify::check(&workspace),
         Verb::Bench(options) => bench::bench(&workspace, &options),
+        Verb::Chaos(options) => chaos::chaos(&workspace, &options, profile.unwrap_or(Profile::Release)),
+        Verb::Soak(options) => soak::soak(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::NewObjective { name, path } => scaffold::new_objective(&workspace, &name, path.as_deref()),
         Verb::Doctor => doctor::run(&workspace),
     }

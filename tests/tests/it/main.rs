@@ -1,5 +1,6 @@
 //! The command line from end to end.
 
+mod chaos;
 mod cli;
 mod faults;
 mod generation;

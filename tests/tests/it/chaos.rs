@@ -1,0 +1,203 @@
+//! Runs that are killed, resumed from anywhere, given other threads or half of a cache: always the same bytes.
+
+mod bytes;
+mod process;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rstest::rstest;
+use serde_json::json;
+
+use crate::harness::{Folder, Outcome, succeed, train};
+use crate::small_model::model_arg;
+use bytes::{assert_same, assert_same_training};
+use process::Process;
+
+/// Rows of prompts with two to five responses, no two alike.
+fn rows(numbers: std::ops::Range<usize>) -> String {
+    let response = |i: usize, k: usize| {
+        let content = format!("It is {}", " about".repeat((i + 3 * k) % 5)) + &format!(" {}.", 7 * i + k);
+        json!({"content": content, "reward": 1.0 / (k + 1) as f64})
+    };
+    let row = |i: usize| {
+        let responses: Vec<_> = (0..2 + i % 4).map(|k| response(i, k)).collect();
+        json!({"prompt": format!("What is 7 times {i}?"), "responses": responses}).to_string() + "\n"
+    };
+    numbers.map(row).collect()
+}
+
+/// Settings of every run here: two batches a step, three epochs with a short last step each.
+const COMMON: [&str; 5] = [
+    "per_device_train_batch_size=2",
+    "gradient_accumulation_steps=2",
+    "num_train_epochs=3",
+    "learning_rate=1e-3",
+    "seed=3",
+];
+const FULL: &[&str] = &["save_steps=2", "save_total_limit=2", "eval_steps=4"];
+const ADAPTER: &[&str] =
+    &["use_peft=true", "lora_r=4", "lora_dropout=0.1", "gradient_checkpointing=true", "save_steps=1", "eval_steps=0"];
+
+/// The command line of a run into `run` of the folder that it is started in.
+fn command(folder: &Folder, settings: &[&str]) -> Vec<String> {
+    let (data, eval) = (folder.write("data.jsonl", rows(2..16)), folder.write("eval.jsonl", rows(20..24)));
+    let eval = format!("eval_data={eval}");
+    let evaluates = settings.iter().any(|setting| setting.starts_with("eval_steps="));
+    let all: Vec<&str> = COMMON.iter().chain(settings).copied().chain(evaluates.then_some(eval.as_str())).collect();
+    train(model_arg(), &data, "run", &all).into_iter().map(str::to_owned).collect()
+}
+
+/// Numbers between 0 and 1 that fill the interval evenly, however many are taken.
+fn spread(index: usize) -> f64 {
+    (0.5 + index as f64 * 0.618_033_988_749_895).fract()
+}
+
+/// Checkpoints that are being written.
+fn staging(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder.join("run")).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().display().to_string());
+    names.filter(|name| name.starts_with(".checkpoint-")).collect()
+}
+
+/// Kills that must hit, for each of the works.
+const NUM_KILLS: usize = 8;
+
+#[rstest]
+#[case::full(FULL, "reference_cache=false")]
+#[case::adapter(ADAPTER, "reference_cache=cache")]
+fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(#[case] settings: &[&str], #[case] cache: &str) {
+    let folder = Folder::new();
+    let arguments = command(&folder, &[settings, &[cache]].concat());
+    let begun = Instant::now();
+    Process::start(&folder.path("whole"), &arguments).succeed();
+    let whole = begun.elapsed();
+
+    let (mut kills, mut starts) = (0, 0);
+    for run in 0.. {
+        let here = folder.path(&format!("killed-{run}"));
+        let mut arguments = arguments.clone();
+        loop {
+            let mut before = staging(&here);
+            let mut process = Process::start(&here, &arguments);
+            // By turns at any time, and while a checkpoint is written. The last process is left alone.
+            let at_checkpoint = starts % 2 == 1;
+            let due = whole.mul_f64(spread(starts / 2));
+            starts += 1;
+            let is_due = |age: Duration| {
+                if !at_checkpoint {
+                    return age >= due;
+                }
+                let now = staging(&here);
+                let begun = now.difference(&before).next().is_some();
+                before = now;
+                begun
+            };
+            let killed = kills < NUM_KILLS && process.kill_when(is_due);
+            if !killed {
+                process.succeed();
+                break;
+            }
+            kills += 1;
+            if !arguments.iter().any(|argument| argument == "--resume") {
+                arguments.push("--resume".to_owned());
+            }
+        }
+        assert_same(&folder.path("whole"), &here);
+        if kills >= NUM_KILLS {
+            break;
+        }
+        assert!(starts < 10 * NUM_KILLS, "{kills} of {starts} processes were killed");
+    }
+}
+
+#[rstest]
+#[case::full(FULL)]
+#[case::adapter(ADAPTER)]
+fn the_number_of_threads_changes_no_byte(#[case] settings: &[&str]) {
+    let folder = Folder::new();
+    for threads in ["1", "2", "4"] {
+        let threads_key = format!("num_threads={threads}");
+        let here = folder.path(threads);
+        Process::start(&here, &command(&folder, &[settings, &["reference_cache=false", &threads_key]].concat()))
+            .succeed();
+        assert_same_training(&folder.path("1/run"), &here.join("run"));
+    }
+}
+
+/// A run in this process, from the start or from a checkpoint that was put into its folder.
+fn run(folder: &Folder, name: &str, settings: &[&str], resume: bool) -> Outcome {
+    let mut arguments = command(folder, settings);
+    let output = arguments.iter().position(|argument| argument == "run").expect("an output folder");
+    arguments[output] = folder.arg(name);
+    arguments.extend(resume.then(|| "--resume".to_owned()));
+    succeed(&arguments)
+}
+
+#[rstest]
+#[case::full(&["save_steps=1", "eval_steps=4"])]
+#[case::adapter(ADAPTER)]
+fn every_checkpoint_leads_to_the_same_bytes(#[case] settings: &[&str]) {
+    let folder = Folder::new();
+    run(&folder, "whole", settings, false);
+    // 14 prompts are 4 steps an epoch.
+    for step in 1..=12 {
+        let (name, checkpoint) = (format!("from-{step}"), format!("checkpoint-{step}"));
+        folder.copy(&folder.path(&format!("whole/{checkpoint}")), &format!("{name}/{checkpoint}"));
+        folder.write(&format!("{name}/metrics.jsonl"), folder.read("whole/metrics.jsonl"));
+        let outcome = run(&folder, &name, settings, true);
+        assert!(outcome.err.contains(&format!("resuming after step {step} ")), "{}", outcome.err);
+        assert_same_training(&folder.path("whole"), &folder.path(&name));
+    }
+}
+
+#[rstest]
+#[case::full(&[])]
+#[case::adapter(&["use_peft=true", "lora_dropout=0.1"])]
+fn evaluation_changes_nothing_of_training(#[case] settings: &[&str]) {
+    let folder = Folder::new();
+    run(&folder, "without", settings, false);
+    run(&folder, "with", &[settings, &["eval_steps=1"]].concat(), false);
+    let with = folder.rows("with/metrics.jsonl");
+    let (evaluations, steps): (Vec<_>, Vec<_>) = with.into_iter().partition(|row| row.get("eval_loss").is_some());
+    // At the start, and after each of the 12 steps.
+    assert_eq!((evaluations.len(), steps.len()), (13, 12));
+    let text = steps.iter().map(|row| row.to_string() + "\n").collect::<String>();
+    folder.write("with/metrics.jsonl", text);
+    assert_same_training(&folder.path("without"), &folder.path("with"));
+}
+
+#[test]
+fn half_of_a_reference_cache_is_as_good_as_none() {
+    let folder = Folder::new();
+    let cached = |name: &str| {
+        let cache = format!("reference_cache={}", folder.arg(&format!("cache-{name}")));
+        run(&folder, name, &["per_device_train_batch_size=1", "eval_steps=0", &cache], false)
+    };
+    cached("whole");
+    let path =
+        fs::read_dir(folder.path("cache-whole")).expect("a cache").next().expect("a file").expect("a file").path();
+    let (name, records) = (path.file_name().expect("a name").display().to_string(), fs::read(&path).expect("records"));
+    // Response by response 32 bytes; cut anywhere, and with a byte changed anywhere.
+    for i in 0..4 {
+        let cut = (spread(2 * i) * records.len() as f64) as usize;
+        let mut damaged = records[..cut].to_vec();
+        if i % 2 == 1 {
+            let at = (spread(2 * i + 1) * cut as f64) as usize;
+            damaged[at] ^= 1;
+        }
+        let run = format!("cut-{cut}");
+        folder.write(&format!("cache-{run}/{name}"), damaged);
+        cached(&run);
+        assert_same_training(&folder.path("whole"), &folder.path(&run));
+        let sorted = |bytes: &[u8]| {
+            let mut records = bytes.as_chunks::<32>().0.to_vec();
+            records.sort_unstable();
+            records
+        };
+        let completed = fs::read(folder.path(&format!("cache-{run}")).join(&name)).expect("records");
+        assert!(sorted(&completed) == sorted(&records), "the cache after {run} holds other records");
+    }
+}

@@ -1,0 +1,85 @@
+//! The program as a process of its own: this test executable, started again.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Holds the arguments of the program, as JSON, in a process that is to be it.
+const ARGUMENTS: &str = "COLLIMATE_TEST_ARGUMENTS";
+/// The test below, which is where such a process begins.
+const ENTRY: &str = "chaos::process::the_program_is_a_process_of_its_own";
+
+/// A process; killed where it is forgotten.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    begun: Instant,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `collimate` with these arguments in a folder, which is made.
+    pub(super) fn start(folder: &Path, arguments: &[String]) -> Self {
+        fs::create_dir_all(folder).expect("a folder");
+        let log = folder.join("log.txt");
+        let out = fs::File::create(&log).expect("a log");
+        let mut command = Command::new(env::current_exe().expect("this executable"));
+        command.args([ENTRY, "--exact", "--nocapture", "--test-threads=1"]).current_dir(folder);
+        command.env(ARGUMENTS, serde_json::to_string(arguments).expect("JSON"));
+        command.stdin(Stdio::null()).stdout(out.try_clone().expect("a log")).stderr(out);
+        let (child, begun) = (command.spawn().expect("a process"), Instant::now());
+        Self { child, begun, log }
+    }
+
+    /// Kills it as soon as `is_due` says so of its age; false where it ends before that.
+    pub(super) fn kill_when(&mut self, mut is_due: impl FnMut(Duration) -> bool) -> bool {
+        while self.child.try_wait().expect("a process").is_none() {
+            if is_due(self.begun.elapsed()) {
+                // Where it has just ended by itself this fails, and the exit code tells.
+                let _ = self.child.kill();
+                return self.child.wait().expect("an end").code().is_none();
+            }
+            thread::sleep(Duration::from_micros(300));
+        }
+        false
+    }
+
+    /// Its exit code and what it said.
+    pub(super) fn wait(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().expect("an end");
+        (status.code(), String::from_utf8_lossy(&fs::read(&self.log).expect("a log")).into_owned())
+    }
+
+    /// Waits for it; it must end well.
+    pub(super) fn succeed(self) {
+        let (code, log) = self.wait();
+        assert_eq!(code, Some(0), "{log}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Most have ended long ago.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_program_is_a_process_of_its_own() {
+    if let Ok(arguments) = env::var(ARGUMENTS) {
+        let arguments: Vec<String> = serde_json::from_str(&arguments).expect("arguments");
+        let arguments = std::iter::once("collimate".to_owned()).chain(arguments);
+        std::process::exit(collimate::run_from(arguments, &mut io::stdout(), &mut io::stderr()));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |argument: &str| Process::start(folder.path(), &["objectives".to_owned(), argument.to_owned()]).wait();
+    let (code, log) = run("nca");
+    assert!(code == Some(0) && log.contains("2402.05369"), "{code:?} {log}");
+    let (code, log) = run("ncaa");
+    assert!(code == Some(2) && log.contains("did you mean nca"), "{code:?} {log}");
+}

@@ -1,0 +1,227 @@
+//! Whether two runs left the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::chaos::folder::step_of;
+
+/// Bytes of a record of the reference cache.
+const RECORD_BYTES: usize = 32;
+
+/// What the run in `found` has or lacks against the one in `expected`, file by file; nothing where they are the same.
+///
+/// Times are left out of the comparison, and so are checkpoints that only a stop by a signal can have made: with
+/// `stopped` a run may hold others than the expected one, but as many as `limit` says.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(crate) fn differences(expected: &Path, found: &Path, stopped: bool, limit: Option<usize>) -> Result<Vec<String>> {
+    let (mut ours, mut theirs) = (contents(&expected.join("run"))?, contents(&found.join("run"))?);
+    let mut differences = Vec::new();
+    let (known, kept) = (checkpoints(&ours), checkpoints(&theirs));
+    if let Some(difference) = unlike_checkpoints(&known, &kept, stopped, limit) {
+        differences.push(difference);
+    }
+    // What only one of them kept cannot be compared.
+    let common = |path: &str| path_step(path).is_none_or(|step| known.contains(&step) && kept.contains(&step));
+    ours.retain(|path, _| common(path));
+    theirs.retain(|path, _| common(path));
+    differences.extend(unlike_files(&ours, &theirs));
+    differences.extend(unlike_caches(&expected.join("cache"), &found.join("cache"))?);
+    Ok(differences)
+}
+
+/// Files by their path in the folder, and folders with nothing in them; times are taken out.
+type Contents = BTreeMap<String, Vec<u8>>;
+
+fn contents(folder: &Path) -> Result<Contents> {
+    let mut contents = Contents::new();
+    let mut left = vec![PathBuf::new()];
+    while let Some(inner) = left.pop() {
+        let here = folder.join(&inner);
+        let mut is_empty = true;
+        for entry in fs::read_dir(&here).with_context(|| format!("cannot read {}", here.display()))? {
+            let entry = entry.with_context(|| format!("cannot read {}", here.display()))?;
+            is_empty = false;
+            let (path, name) = (entry.path(), inner.join(entry.file_name()));
+            if path.is_dir() {
+                left.push(name);
+                continue;
+            }
+            let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let name = name.display().to_string();
+            contents.insert(name.clone(), without_times(&name, bytes));
+        }
+        if is_empty && here != folder {
+            contents.insert(format!("{}/", inner.display()), Vec::new());
+        }
+    }
+    Ok(contents)
+}
+
+/// The step of the checkpoint that a path is in.
+fn path_step(path: &str) -> Option<usize> {
+    step_of(path.split(['/', '\\']).next()?)
+}
+
+fn checkpoints(contents: &Contents) -> BTreeSet<usize> {
+    contents.keys().filter_map(|path| path_step(path)).collect()
+}
+
+fn unlike_checkpoints(
+    expected: &BTreeSet<usize>,
+    found: &BTreeSet<usize>,
+    stopped: bool,
+    limit: Option<usize>,
+) -> Option<String> {
+    let alike = match (stopped, limit) {
+        (false, _) => expected == found,
+        (true, Some(_)) => expected.len() == found.len() && expected.last() == found.last(),
+        (true, None) => expected.is_subset(found) && expected.last() == found.last(),
+    };
+    (!alike).then(|| format!("checkpoints: {expected:?} expected, {found:?} found"))
+}
+
+fn unlike_files(expected: &Contents, found: &Contents) -> Vec<String> {
+    let missing = expected.keys().filter(|path| !found.contains_key(*path)).map(|path| format!("{path}: missing"));
+    // Of a folder that should not be there its name is enough.
+    let root = |path: &str| path.split_inclusive(['/', '\\']).next().unwrap_or_default().to_owned();
+    let roots: BTreeSet<String> = expected.keys().map(|path| root(path)).collect();
+    let left = found.keys().filter(|path| !expected.contains_key(*path));
+    let left = left.map(|path| if roots.contains(&root(path)) { path.clone() } else { root(path) });
+    let left: BTreeSet<String> = left.map(|path| format!("{path}: left behind")).collect();
+    let both = expected.iter().filter_map(|(path, bytes)| Some((path, bytes, found.get(path)?)));
+    let unlike = both.filter(|(_, ours, theirs)| ours != theirs);
+    let unlike = unlike.map(|(path, ours, theirs)| format!("{path}: {}", first_difference(ours, theirs)));
+    missing.chain(left).chain(unlike).collect()
+}
+
+/// Where two contents begin to differ: the line of a text, the byte of anything else.
+fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
+    let at = ours.iter().zip(theirs).position(|(a, b)| a != b).unwrap_or_else(|| ours.len().min(theirs.len()));
+    let (Ok(ours_text), Ok(theirs_text)) = (std::str::from_utf8(ours), std::str::from_utf8(theirs)) else {
+        return format!("differs from byte {at} on ({} and {} bytes)", ours.len(), theirs.len());
+    };
+    let line = ours[..at].iter().filter(|byte| **byte == b'\n').count();
+    let nth = |text: &str| text.lines().nth(line).unwrap_or("(nothing)").chars().take(400).collect::<String>();
+    format!("line {} differs\n      expected {}\n      found    {}", line + 1, nth(ours_text), nth(theirs_text))
+}
+
+/// A file's content without wall-clock times.
+fn without_times(name: &str, bytes: Vec<u8>) -> Vec<u8> {
+    let cut: fn(&str) -> String = match name.rsplit(['/', '\\']).next() {
+        Some("metrics.jsonl") => |text: &str| text.lines().map(|line| without_step_seconds(line) + "\n").collect(),
+        Some("report.html") => without_seconds_in_steps,
+        _ => return bytes,
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => cut(&text).into_bytes(),
+        Err(error) => error.into_bytes(),
+    }
+}
+
+fn without_step_seconds(row: &str) -> String {
+    let Some(start) = row.find(",\"step_seconds\":") else { return row.to_owned() };
+    let end = row[start + 1..].find([',', '}']).map_or(row.len(), |end| start + 1 + end);
+    format!("{}{}", &row[..start], &row[end..])
+}
+
+fn without_seconds_in_steps(page: &str) -> String {
+    let Some(end) = page.find(" s in steps") else { return page.to_owned() };
+    let start = page[..end].rfind(", ").unwrap_or(end);
+    format!("{}{}", &page[..start], &page[end..])
+}
+
+/// Caches may hold their records in another order, but no other records.
+fn unlike_caches(expected: &Path, found: &Path) -> Result<Vec<String>> {
+    if !expected.is_dir() {
+        return Ok(Vec::new());
+    }
+    let sorted = |folder: &Path| -> Result<Contents> {
+        let files =
+            contents(folder)?.into_iter().map(|(name, bytes)| (format!("cache/{name}"), sorted_records(&bytes)));
+        Ok(files.collect())
+    };
+    Ok(unlike_files(&sorted(expected)?, &sorted(found)?))
+}
+
+fn sorted_records(bytes: &[u8]) -> Vec<u8> {
+    let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
+    let mut records = records.to_vec();
+    records.sort_unstable();
+    [records.as_flattened(), rest].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents_of(files: &[(&str, &str)]) -> Contents {
+        files.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect()
+    }
+
+    #[test]
+    fn files_are_missing_left_behind_or_unlike() {
+        let expected = contents_of(&[("a", "1\n2\n"), ("b", ""), ("w", "x")]);
+        let found = contents_of(&[("a", "1\n3\n"), (".c/d", ""), (".c/e", ""), ("w", "x")]);
+        let differences = unlike_files(&expected, &found);
+        assert_eq!(differences.len(), 3, "{differences:?}");
+        assert_eq!(differences[..2], ["b: missing", ".c/: left behind"]);
+        assert!(differences[2].starts_with("a: line 2 differs") && differences[2].ends_with('3'), "{differences:?}");
+        assert_eq!(unlike_files(&expected, &expected), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_no_text_differs_by_a_byte() {
+        assert_eq!(first_difference(&[1, 255, 3], &[1, 255, 4]), "differs from byte 2 on (3 and 3 bytes)");
+        assert_eq!(first_difference(&[255], &[255, 4]), "differs from byte 1 on (1 and 2 bytes)");
+    }
+
+    #[test]
+    fn times_do_not_count_and_nothing_else_is_lost() {
+        let row = "{\"step\":1,\"loss\":0.5,\"step_seconds\":0.01}\n{\"step\":1,\"eval_loss\":0.5}\n";
+        let expected = "{\"step\":1,\"loss\":0.5}\n{\"step\":1,\"eval_loss\":0.5}\n";
+        assert_eq!(without_times("metrics.jsonl", row.into()), expected.as_bytes());
+        assert_eq!(without_step_seconds("{\"a\":1,\"step_seconds\":2e-3,\"b\":3}"), "{\"a\":1,\"b\":3}");
+        let page = "<p>9 steps recorded, 1.5 s in steps, 70 tokens.</p>";
+        let expected = "<p>9 steps recorded s in steps, 70 tokens.</p>";
+        assert_eq!(without_times("report.html", page.into()), expected.as_bytes());
+        assert_eq!(without_times("recipe.yaml", row.into()), row.as_bytes());
+    }
+
+    #[test]
+    fn checkpoints_are_the_same_but_for_those_of_signals() {
+        let set = |steps: &[usize]| steps.iter().copied().collect::<BTreeSet<usize>>();
+        let alike = |expected: &[usize], found: &[usize], stopped, limit| {
+            unlike_checkpoints(&set(expected), &set(found), stopped, limit).is_none()
+        };
+        assert!(alike(&[3, 6], &[3, 6], false, Some(2)) && !alike(&[3, 6], &[6], false, Some(2)));
+        assert!(alike(&[3, 6], &[5, 6], true, Some(2)) && !alike(&[3, 6], &[3, 5, 6], true, Some(2)));
+        assert!(alike(&[3, 6], &[3, 5, 6], true, None) && !alike(&[3, 6], &[5, 6], true, None));
+        assert!(!alike(&[3, 6], &[3, 7], true, Some(2)), "the last one is the run's end");
+    }
+
+    #[test]
+    fn records_may_be_in_another_order() {
+        let records = |order: &[u8]| order.iter().flat_map(|&byte| [byte; RECORD_BYTES]).collect::<Vec<u8>>();
+        assert_eq!(sorted_records(&records(&[2, 1, 3])), records(&[1, 2, 3]));
+        assert_ne!(sorted_records(&[records(&[2, 1]), vec![9]].concat()), records(&[1, 2]));
+    }
+
+    #[test]
+    fn folders_are_compared_with_all_that_is_in_them() {
+        let folder = std::env::temp_dir().join(format!("xtask-chaos-compare-{}", std::process::id()));
+        for name in ["expected/run/checkpoint-3", "found/run/checkpoint-3", "found/run/.checkpoint-x"] {
+            fs::create_dir_all(folder.join(name)).expect("a folder");
+        }
+        for name in ["expected/run/checkpoint-3/state", "found/run/checkpoint-3/state", "found/run/lock"] {
+            fs::write(folder.join(name), "text").expect("a file");
+        }
+        let found = differences(&folder.join("expected"), &folder.join("found"), false, None);
+        fs::remove_dir_all(&folder).expect("the folder");
+        assert_eq!(found.expect("readable"), [".checkpoint-x/: left behind", "lock: left behind"]);
+    }
+}

@@ -1,0 +1,95 @@
+//! What a run's folder shows of a run from outside.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// The things in a run's folder that tell how far it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Whether the folder is there.
+    pub(crate) exists: bool,
+    /// Checkpoints in the making.
+    pub(crate) staging: BTreeSet<String>,
+    /// Files in the making.
+    pub(crate) temporaries: BTreeSet<String>,
+    /// Steps of the checkpoints.
+    pub(crate) checkpoints: BTreeSet<usize>,
+    /// Size of `metrics.jsonl`.
+    pub(crate) metrics_bytes: u64,
+    /// Size of the files in the reference cache.
+    pub(crate) cache_bytes: u64,
+}
+
+impl Snapshot {
+    /// What is in `folder/run` and `folder/cache`; what disappears while it is looked at is as if it were not there.
+    pub(crate) fn of(folder: &Path) -> Self {
+        let run = folder.join("run");
+        let mut snapshot = Self { exists: run.is_dir(), ..Self::default() };
+        for (name, bytes) in entries(&run) {
+            if let Some(step) = step_of(&name) {
+                snapshot.checkpoints.insert(step);
+            } else if is_staging(&name) {
+                snapshot.staging.insert(name);
+            } else if is_temporary(&name) {
+                snapshot.temporaries.insert(name);
+            } else if name == "metrics.jsonl" {
+                snapshot.metrics_bytes = bytes;
+            }
+        }
+        snapshot.cache_bytes = entries(&folder.join("cache")).map(|(_, bytes)| bytes).sum();
+        snapshot
+    }
+
+    /// Step of the newest checkpoint; 0 where there is none.
+    pub(crate) fn newest(&self) -> usize {
+        self.checkpoints.last().copied().unwrap_or(0)
+    }
+}
+
+/// Names and sizes of what a folder holds.
+fn entries(folder: &Path) -> impl Iterator<Item = (String, u64)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| {
+        let bytes = entry.metadata().map_or(0, |metadata| metadata.len());
+        (entry.file_name().to_string_lossy().into_owned(), bytes)
+    })
+}
+
+/// The step of a checkpoint's folder.
+pub(crate) fn step_of(name: &str) -> Option<usize> {
+    name.strip_prefix("checkpoint-")?.parse().ok()
+}
+
+/// Whether a name is that of a checkpoint in the making.
+pub(crate) fn is_staging(name: &str) -> bool {
+    name.starts_with(".checkpoint-")
+}
+
+/// Whether a name is that of a file in the making.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.ends_with(".tmp") || name.ends_with(".new")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_seen_by_its_files() {
+        let folder = std::env::temp_dir().join(format!("xtask-chaos-folder-{}", std::process::id()));
+        assert_eq!(Snapshot::of(&folder), Snapshot::default());
+        for name in ["run/checkpoint-9", "run/checkpoint-10", "run/.checkpoint-x1", "cache"] {
+            fs::create_dir_all(folder.join(name)).expect("a folder");
+        }
+        let files = ["run/metrics.jsonl", "run/.model.safetensors.7.tmp", "run/metrics.jsonl.new", "cache/a.logps"];
+        for name in files {
+            fs::write(folder.join(name), "12345").expect("a file");
+        }
+        let snapshot = Snapshot::of(&folder);
+        fs::remove_dir_all(&folder).expect("the folder");
+        assert_eq!((snapshot.exists, snapshot.newest()), (true, 10));
+        assert_eq!((snapshot.staging.len(), snapshot.temporaries.len()), (1, 2));
+        assert_eq!((snapshot.metrics_bytes, snapshot.cache_bytes), (5, 5));
+    }
+}

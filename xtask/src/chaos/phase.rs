@@ -1,0 +1,95 @@
+//! Where in its life a process was, from what it wrote.
+
+use crate::chaos::folder::Snapshot;
+
+/// A part of a process's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Reading, tokenizing, loading, up to the first computation.
+    StartUp,
+    /// Scoring the reference.
+    Reference,
+    /// Evaluating.
+    Evaluation,
+    /// Training steps.
+    Steps,
+    /// Writing a checkpoint.
+    Checkpoint,
+    /// After the last checkpoint: the final model, card and report.
+    Export,
+}
+
+/// All of them, in the order of a run.
+pub(crate) const PHASES: [Phase; 6] =
+    [Phase::StartUp, Phase::Reference, Phase::Evaluation, Phase::Steps, Phase::Checkpoint, Phase::Export];
+
+/// How the lines of the log begin that open a stage.
+const STAGES: [(&str, Phase); 5] = [
+    ("reading ", Phase::StartUp),
+    ("tokenizing ", Phase::StartUp),
+    ("reference log-probs (", Phase::Reference),
+    ("evaluation (", Phase::Evaluation),
+    ("training with ", Phase::Steps),
+];
+
+impl Phase {
+    /// As people and results call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::StartUp => "start-up",
+            Self::Reference => "reference",
+            Self::Evaluation => "evaluation",
+            Self::Steps => "steps",
+            Self::Checkpoint => "checkpoint",
+            Self::Export => "export",
+        }
+    }
+
+    /// The phase in which a process stopped: `log` is what it said, `before` and `after` its folder at its start and now,
+    /// `last_step` the run's last.
+    pub(crate) fn of(log: &str, before: &Snapshot, after: &Snapshot, last_step: usize) -> Self {
+        if after.staging.difference(&before.staging).next().is_some() {
+            return Self::Checkpoint;
+        }
+        let stage = |line: &str| STAGES.iter().find(|(start, _)| line.starts_with(start)).map(|(_, phase)| *phase);
+        let last = log.lines().rev().find_map(stage).unwrap_or(Self::StartUp);
+        // With its last checkpoint in place a run has nothing to do but to export, once it has come that far again.
+        let came_so_far = before.newest() < last_step || log.contains("resuming after step");
+        if after.newest() >= last_step && came_so_far { Self::Export } else { last }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(step: usize) -> Snapshot {
+        Snapshot { checkpoints: [step].into(), ..Snapshot::default() }
+    }
+
+    #[test]
+    fn the_last_stage_that_was_begun_counts() {
+        let none = Snapshot::default();
+        let phase = |log: &str| Phase::of(log, &none, &none, 9);
+        assert_eq!(phase(""), Phase::StartUp);
+        assert_eq!(phase("reading a\ntokenizing a (3)\n"), Phase::StartUp);
+        assert_eq!(phase("reading a\nreference log-probs: 3 of 4 responses from the cache\n"), Phase::StartUp);
+        assert_eq!(phase("reference log-probs (3)\nreference log-probs: 3/3, 9/s\n"), Phase::Reference);
+        assert_eq!(phase("training with nca (3)\nevaluation (2)\n"), Phase::Evaluation);
+        assert_eq!(phase("evaluation (2)\nevaluation: 2/2, 9/s\ntraining with nca (3)\n"), Phase::Steps);
+    }
+
+    #[test]
+    fn a_checkpoint_that_was_begun_shows_in_the_folder() {
+        let staged = Snapshot { staging: [".checkpoint-a".to_owned()].into(), ..at(3) };
+        assert_eq!(Phase::of("training with nca (3)\n", &at(3), &staged, 9), Phase::Checkpoint);
+        assert_eq!(Phase::of("training with nca (3)\n", &staged, &staged, 9), Phase::Steps, "an earlier one");
+    }
+
+    #[test]
+    fn after_the_last_checkpoint_comes_the_export() {
+        assert_eq!(Phase::of("evaluation (2)\n", &at(6), &at(9), 9), Phase::Export);
+        assert_eq!(Phase::of("reading a\n", &at(9), &at(9), 9), Phase::StartUp);
+        assert_eq!(Phase::of("reading a\nresuming after step 9\n", &at(9), &at(9), 9), Phase::Export);
+    }
+}

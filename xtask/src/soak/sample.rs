@@ -1,0 +1,162 @@
+//! What a process holds at one time.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::chaos::{is_staging, is_temporary};
+
+/// One look at a process and its folder.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Sample {
+    /// Minutes since the start.
+    pub(crate) minutes: f64,
+    /// Resident memory.
+    pub(crate) rss_kib: u64,
+    /// Resident memory that no file backs: the heap and the stacks.
+    pub(crate) anonymous_kib: u64,
+    /// Open files, sockets and pipes.
+    pub(crate) num_handles: usize,
+    /// Threads.
+    pub(crate) num_threads: usize,
+    /// Size of `metrics.jsonl`.
+    pub(crate) metrics_bytes: u64,
+    /// Rows of `metrics.jsonl` are not counted, steps are: the newest checkpoint's.
+    pub(crate) step: usize,
+    /// Size of the output folder without `metrics.jsonl`.
+    pub(crate) folder_bytes: u64,
+    /// Files and folders in the making.
+    pub(crate) num_temporaries: usize,
+}
+
+impl Sample {
+    /// Looks at a process that runs in `folder`.
+    ///
+    /// # Errors
+    /// `/proc` does not say what it must.
+    pub(crate) fn take(id: u32, folder: &Path, time: Duration) -> Result<Self> {
+        let process = Path::new("/proc").join(id.to_string());
+        let read = |name: &str| {
+            let path = process.join(name);
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let status = read("status")?;
+        // Not readable everywhere; the figure is for people.
+        let anonymous_kib = read("smaps_rollup").ok().and_then(|text| number(&text, "Anonymous:"));
+        let handles = process.join("fd");
+        let handles = fs::read_dir(&handles).with_context(|| format!("cannot read {}", handles.display()))?;
+        let (Some(rss_kib), Some(num_threads)) = (number(&status, "VmRSS:"), number(&status, "Threads:")) else {
+            bail!("/proc/{id}/status has no VmRSS and Threads");
+        };
+        Ok(Self {
+            minutes: time.as_secs_f64() / 60.0,
+            rss_kib,
+            anonymous_kib: anonymous_kib.unwrap_or(0),
+            num_handles: handles.count(),
+            num_threads: num_threads as usize,
+            ..Self::of_folder(folder)
+        })
+    }
+
+    /// Looks at the folder alone.
+    pub(crate) fn of_folder(folder: &Path) -> Self {
+        let mut sample = Self::default();
+        sample.look_into(&folder.join("run"), true);
+        sample
+    }
+
+    fn look_into(&mut self, folder: &Path, is_run: bool) {
+        // What disappears while it is looked at is as if it were not there.
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Ok(metadata) = entry.metadata() else { continue };
+            self.num_temporaries += usize::from(is_run && (is_staging(&name) || is_temporary(&name)));
+            if metadata.is_dir() {
+                let step = name.strip_prefix("checkpoint-").and_then(|step| step.parse().ok());
+                self.step = self.step.max(step.unwrap_or(0));
+                self.look_into(&entry.path(), false);
+            } else if is_run && name == "metrics.jsonl" {
+                self.metrics_bytes = metadata.len();
+            } else {
+                self.folder_bytes += metadata.len();
+            }
+        }
+    }
+
+    /// In a line.
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "{:.1} min: step {}, {:.1} MiB resident, {} handles, {} threads, metrics {:.1} MiB, folder {:.1} MiB, {} temporary",
+            self.minutes,
+            self.step,
+            self.rss_kib as f64 / 1024.0,
+            self.num_handles,
+            self.num_threads,
+            self.metrics_bytes as f64 / f64::from(1 << 20),
+            self.folder_bytes as f64 / f64::from(1 << 20),
+            self.num_temporaries,
+        )
+    }
+
+    /// As JSON.
+    pub(crate) fn json(&self) -> String {
+        format!(
+            "{{\"minutes\": {:.3}, \"step\": {}, \"rss_kib\": {}, \"anonymous_kib\": {}, \"handles\": {}, \"threads\": {}, \
+             \"metrics_bytes\": {}, \"folder_bytes\": {}, \"temporaries\": {}}}",
+            self.minutes,
+            self.step,
+            self.rss_kib,
+            self.anonymous_kib,
+            self.num_handles,
+            self.num_threads,
+            self.metrics_bytes,
+            self.folder_bytes,
+            self.num_temporaries,
+        )
+    }
+}
+
+/// The number after a label at the start of a line: `VmRSS:     1234 kB`.
+fn number(text: &str, label: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(label))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_behind_their_label() {
+        let status = "Name:\tcollimate\nVmHWM:\t  99 kB\nVmRSS:\t  1234 kB\nThreads:\t5\n";
+        assert_eq!((number(status, "VmRSS:"), number(status, "Threads:")), (Some(1234), Some(5)));
+        assert_eq!(number(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn the_folder_is_measured_by_what_grows_and_what_must_not() {
+        let folder = std::env::temp_dir().join(format!("xtask-soak-sample-{}", std::process::id()));
+        for name in ["run/checkpoint-100", "run/checkpoint-200", "run/.checkpoint-x"] {
+            fs::create_dir_all(folder.join(name)).expect("a folder");
+        }
+        let files = [("run/metrics.jsonl", 7), ("run/checkpoint-200/model", 5), ("run/.a.1.tmp", 1), ("run/recipe", 2)];
+        for (name, len) in files {
+            fs::write(folder.join(name), vec![0; len]).expect("a file");
+        }
+        let sample = Sample::of_folder(&folder);
+        fs::remove_dir_all(&folder).expect("the folder");
+        assert_eq!((sample.metrics_bytes, sample.folder_bytes), (7, 5 + 1 + 2));
+        assert_eq!((sample.step, sample.num_temporaries), (200, 2));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_can_be_looked_at() {
+        let sample = Sample::take(std::process::id(), Path::new("/no-such-folder"), Duration::from_secs(30));
+        let sample = sample.expect("readable");
+        assert!(sample.rss_kib > 100 && sample.num_handles > 2 && sample.num_threads > 0, "{sample:?}");
+        assert_eq!((sample.minutes, sample.folder_bytes), (0.5, 0));
+    }
+}
