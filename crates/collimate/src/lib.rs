@@ -35,6 +35,12 @@ pub use signals::Signals;
 /// Runs the command line of this process and returns its exit code: 0, 1 (a failed run), 2 (bad arguments or
 /// input), or 128 and the number of the signal that stopped it.
 pub fn run() -> ExitCode {
+    ExitCode::from(run_process(std::env::args_os()))
+}
+
+/// [`run`] with other arguments than the process was started with: `args` begins with the program's name. Panics are told in
+/// one line and signals are handled for the whole process.
+pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> u8 {
     panic::set_hook(Box::new(|info| {
         // Reported on one line, whatever RUST_BACKTRACE says; the developers ask for more where they need it.
         let place = info.location().map(|location| format!(" ({location})")).unwrap_or_default();
@@ -52,8 +58,7 @@ pub fn run() -> ExitCode {
         err_terminal,
         signals: Signals::install(),
     };
-    let code = panic::catch_unwind(panic::AssertUnwindSafe(|| execute(std::env::args_os(), &mut io))).unwrap_or(1);
-    ExitCode::from(code)
+    panic::catch_unwind(panic::AssertUnwindSafe(|| execute(args, &mut io))).unwrap_or(1)
 }
 
 /// Runs a command line within a program: `args` begins with the program's name. Returns the exit code.

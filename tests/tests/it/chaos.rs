@@ -1,7 +1,7 @@
 //! Runs that are killed, resumed from anywhere, given other threads or half of a cache: always the same bytes.
 
 mod bytes;
-mod process;
+pub(crate) mod process;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -74,7 +74,10 @@ fn a_finished_run_is_not_written_over() {
     let folder = Folder::new();
     assert_eq!(run(&folder, "run", &[], false).code, 0);
     let before = contents(&folder.path("run"));
-    failed(&run(&folder, "run", &[], false), &["holds a run already; use --resume to continue it, or another --output"]);
+    failed(
+        &run(&folder, "run", &[], false),
+        &["holds a run already; use --resume to continue it, or another --output"],
+    );
     assert!(before == contents(&folder.path("run")));
     assert!(!before.iter().any(|(name, _)| name.contains(".lock") || name.contains(".tmp")), "{before:?}");
 }

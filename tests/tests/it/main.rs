@@ -12,5 +12,6 @@ mod quickstart;
 mod real_data;
 mod reference_cache;
 mod resume;
+mod signals;
 mod small_model;
 mod tolerances;

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -15,7 +14,7 @@ const ENTRY: &str = "chaos::process::the_program_is_a_process_of_its_own";
 
 /// A process; killed where it is forgotten.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     begun: Instant,
     log: PathBuf,
@@ -23,11 +22,24 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `collimate` with these arguments in a folder, which is made.
-    pub(super) fn start(folder: &Path, arguments: &[String]) -> Self {
+    pub(crate) fn start(folder: &Path, arguments: &[String]) -> Self {
+        Self::start_by(Command::new(env::current_exe().expect("this executable")), folder, arguments)
+    }
+
+    /// The same with no file longer than so many bytes, as under a quota.
+    #[cfg(unix)]
+    pub(crate) fn start_with_short_files(folder: &Path, arguments: &[String], num_bytes: u64) -> Self {
+        // The shell counts in blocks of 512 bytes. Without the trap a signal would end the process.
+        let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", num_bytes / 512);
+        let mut command = Command::new("sh");
+        command.args(["-c", &limited]).arg(env::current_exe().expect("this executable"));
+        Self::start_by(command, folder, arguments)
+    }
+
+    fn start_by(mut command: Command, folder: &Path, arguments: &[String]) -> Self {
         fs::create_dir_all(folder).expect("a folder");
         let log = folder.join("log.txt");
         let out = fs::File::create(&log).expect("a log");
-        let mut command = Command::new(env::current_exe().expect("this executable"));
         command.args([ENTRY, "--exact", "--nocapture", "--test-threads=1"]).current_dir(folder);
         command.env(ARGUMENTS, serde_json::to_string(arguments).expect("JSON"));
         command.stdin(Stdio::null()).stdout(out.try_clone().expect("a log")).stderr(out);
@@ -36,7 +48,7 @@ impl Process {
     }
 
     /// Kills it as soon as `is_due` says so of its age; false where it ends before that.
-    pub(super) fn kill_when(&mut self, mut is_due: impl FnMut(Duration) -> bool) -> bool {
+    pub(crate) fn kill_when(&mut self, mut is_due: impl FnMut(Duration) -> bool) -> bool {
         while self.child.try_wait().expect("a process").is_none() {
             if is_due(self.begun.elapsed()) {
                 // Where it has just ended by itself this fails, and the exit code tells.
@@ -48,14 +60,36 @@ impl Process {
         false
     }
 
+    /// Sends it a signal by name, as `TERM`.
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, name: &str) {
+        let number = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &number]).status().expect("the program kill");
+        assert!(sent.success(), "kill -s {name}");
+    }
+
+    /// What it said so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).expect("a log")).into_owned()
+    }
+
+    /// Waits until something holds; it must not end before.
+    pub(crate) fn wait_until(&mut self, holds: impl Fn(&str) -> bool) {
+        while !holds(&self.log()) {
+            assert!(self.child.try_wait().expect("a process").is_none(), "it ended before: {}", self.log());
+            assert!(self.begun.elapsed() < Duration::from_secs(120), "it goes on and on: {}", self.log());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Its exit code and what it said.
-    pub(super) fn wait(mut self) -> (Option<i32>, String) {
+    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().expect("an end");
         (status.code(), String::from_utf8_lossy(&fs::read(&self.log).expect("a log")).into_owned())
     }
 
     /// Waits for it; it must end well.
-    pub(super) fn succeed(self) {
+    pub(crate) fn succeed(self) {
         let (code, log) = self.wait();
         assert_eq!(code, Some(0), "{log}");
     }
@@ -74,7 +108,7 @@ fn the_program_is_a_process_of_its_own() {
     if let Ok(arguments) = env::var(ARGUMENTS) {
         let arguments: Vec<String> = serde_json::from_str(&arguments).expect("arguments");
         let arguments = std::iter::once("collimate".to_owned()).chain(arguments);
-        std::process::exit(collimate::run_from(arguments, &mut io::stdout(), &mut io::stderr()));
+        std::process::exit(i32::from(collimate::run_process(arguments)));
     }
     let folder = tempfile::tempdir().expect("a folder");
     let run = |argument: &str| Process::start(folder.path(), &["objectives".to_owned(), argument.to_owned()]).wait();

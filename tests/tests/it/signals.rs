@@ -1,0 +1,186 @@
+//! SIGINT, SIGTERM and a disk that is full, as a process sees them.
+#![cfg(unix)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rstest::rstest;
+use serde_json::json;
+
+use crate::chaos::process::Process;
+use crate::harness::{Folder, train};
+use crate::small_model::model_arg;
+
+/// The command line of a run into `run` of the folder that it is started in: twelve prompts, `steps` steps.
+fn command(folder: &Folder, steps: usize, settings: &[&str]) -> Vec<String> {
+    let response = |i: usize, k: usize| json!({"content": format!("{}", i * (k + 3)), "reward": 1.0 / (k + 1) as f64});
+    let row = |i: usize| {
+        let responses: Vec<_> = (0..3).map(|k| response(i, k)).collect();
+        json!({"prompt": format!("What is 3 times {i}?"), "responses": responses}).to_string() + "\n"
+    };
+    let data = folder.write("data.jsonl", (2..14).map(row).collect::<String>());
+    let steps = format!("max_steps={steps}");
+    let mut all = vec![&*steps, "per_device_train_batch_size=2", "learning_rate=1e-3", "reference_cache=false"];
+    all.extend(settings);
+    train(model_arg(), &data, "run", &all).into_iter().map(str::to_owned).collect()
+}
+
+fn resumed(arguments: &[String]) -> Vec<String> {
+    [arguments, &["--resume".to_owned()]].concat()
+}
+
+fn bytes(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Steps that are recorded in a run's folder.
+fn num_rows(folder: &Path) -> usize {
+    fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap_or_default().lines().count()
+}
+
+#[rstest]
+#[case("INT", 130, "SIGINT")]
+#[case("TERM", 143, "SIGTERM")]
+fn a_signal_finishes_the_step_and_saves(#[case] signal: &str, #[case] code: i32, #[case] name: &str) {
+    let folder = Folder::new();
+    let arguments = command(&folder, 400, &["eval_steps=0"]);
+    let (whole, stopped) = (folder.path("whole"), folder.path("stopped"));
+    Process::start(&whole, &arguments).succeed();
+
+    let mut process = Process::start(&stopped, &arguments);
+    process.wait_until(|_| num_rows(&stopped) >= 5);
+    process.signal(signal);
+    let (found, log) = process.wait();
+    assert_eq!(found, Some(code), "{log}");
+    let rows = num_rows(&stopped);
+    for part in [&format!("stopped by {name} after step {rows}; its state is in run/checkpoint-{rows}"), "--resume"] {
+        assert!(log.contains(part), "{part:?} is not in {log}");
+    }
+    assert!(rows < 400, "the signal came too late");
+    assert!(log.contains("stopping after this step; the same signal again stops at once"), "{log}");
+
+    Process::start(&stopped, &resumed(&arguments)).succeed();
+    for file in ["run/model.safetensors", "run/checkpoint-400/optimizer.safetensors"] {
+        assert!(bytes(&whole.join(file)) == bytes(&stopped.join(file)), "{file} differs");
+    }
+    // The checkpoint out of order went with the next one.
+    assert!(!stopped.join(format!("run/checkpoint-{rows}")).exists());
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let folder = Folder::new();
+    // One step of very many groups, so that no step ends between the signals.
+    let arguments = command(&folder, 1000, &["gradient_accumulation_steps=100000", "num_train_epochs=1"]);
+    let here = folder.path("here");
+    let mut process = Process::start(&here, &arguments);
+    process.wait_until(|log| log.contains("training with nca"));
+    process.signal("INT");
+    process.wait_until(|log| log.contains("stopping after this step"));
+    process.signal("INT");
+    let (code, log) = process.wait();
+    assert_eq!(code, Some(130), "{log}");
+}
+
+#[rstest]
+fn before_training_a_signal_stops_at_once(#[values("INT", "TERM")] signal: &str) {
+    let folder = Folder::new();
+    // A pipe that nobody writes to: the program waits for its rows.
+    let pipe = folder.arg("rows");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("the program mkfifo").success());
+    let arguments = ["data", "check", &pipe].map(str::to_owned);
+    let process = Process::start(&folder.path("here"), &arguments);
+    // A reader of a pipe waits for a writer: opening it returns when the program is there.
+    let writer = fs::OpenOptions::new().write(true).open(&pipe).expect("a pipe");
+    process.signal(signal);
+    let (code, log) = process.wait();
+    assert_eq!(code, Some(if signal == "INT" { 130 } else { 143 }), "{log}");
+    drop(writer);
+}
+
+/// A run with only its first checkpoint, as a full disk finds it.
+fn begun(folder: &Folder) -> (Vec<String>, std::path::PathBuf) {
+    let arguments = command(folder, 6, &["save_steps=2"]);
+    Process::start(&folder.path("whole"), &arguments).succeed();
+    let here = folder.path("here");
+    folder.copy(&folder.path("whole/run/checkpoint-2"), "here/run/checkpoint-2");
+    folder.write("here/run/metrics.jsonl", folder.read("whole/run/metrics.jsonl"));
+    (arguments, here)
+}
+
+/// What must hold after a disk was full: the error, the checkpoint before, and the same bytes once there is room.
+fn check_full(folder: &Folder, arguments: &[String], here: &Path, ended: (Option<i32>, String)) {
+    let (code, log) = ended;
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("cannot be written: "), "{log}");
+    let names = fs::read_dir(here.join("run")).expect("a folder").flatten();
+    let names: Vec<_> = names.map(|entry| entry.file_name().display().to_string()).collect();
+    assert!(names.contains(&"checkpoint-2".to_owned()) && !names.contains(&"checkpoint-4".to_owned()), "{names:?}");
+    Process::start(here, &resumed(arguments)).succeed();
+    for file in ["run/model.safetensors", "run/checkpoint-6/optimizer.safetensors"] {
+        assert!(bytes(&folder.path("whole").join(file)) == bytes(&here.join(file)), "{file} differs");
+    }
+}
+
+#[test]
+fn a_quota_leaves_the_last_good_state() {
+    let folder = Folder::new();
+    let (arguments, here) = begun(&folder);
+    let model = fs::metadata(folder.path("whole/run/model.safetensors")).expect("a model").len();
+    // The weights fit, the optimizer's two moments of each do not.
+    let process = Process::start_with_short_files(&here, &resumed(&arguments), model + model / 2);
+    let ended = process.wait();
+    assert!(ended.1.contains("optimizer.safetensors: cannot be written"), "{}", ended.1);
+    check_full(&folder, &arguments, &here, ended);
+}
+
+/// Mounts what only the superuser may; others have the quota above.
+#[test]
+fn a_full_disk_leaves_the_last_good_state() {
+    let folder = Folder::new();
+    let (arguments, here) = begun(&folder);
+    let user = Command::new("id").arg("-u").output().expect("the program id").stdout;
+    if !cfg!(target_os = "linux") || user != b"0\n" {
+        eprintln!("not run: only the superuser can mount a small disk");
+        return;
+    }
+    let (run, aside) = (here.join("run"), here.join("aside"));
+    fs::rename(&run, &aside).expect("a rename");
+    fs::create_dir(&run).expect("a folder");
+    let checkpoint = fs::read_dir(aside.join("checkpoint-2")).expect("a folder").flatten();
+    let used: u64 = checkpoint.map(|entry| entry.metadata().expect("a file").len().next_multiple_of(4096)).sum();
+    // Room for the first checkpoint and half of another.
+    let mount = |options: &str| {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", options, "none"]).arg(&run).status().expect("the program mount").success()
+    };
+    if !mount(&format!("size={}", used + used / 2 + 65536)) {
+        eprintln!("not run: this superuser must not mount");
+        fs::remove_dir(&run).expect("a folder");
+        return;
+    }
+    let ended = {
+        let _mounted = Mounted(&run);
+        let copied = Command::new("cp").arg("-r").arg(aside.join(".")).arg(&run).status().expect("the program cp");
+        assert!(copied.success());
+        let ended = Process::start(&here, &resumed(&arguments)).wait();
+        fs::remove_dir_all(&aside).expect("a folder");
+        let copied = Command::new("cp").arg("-r").arg(&run).arg(&aside).status().expect("the program cp");
+        assert!(copied.success());
+        ended
+    };
+    assert!(ended.1.contains("No space left on device"), "{}", ended.1);
+    fs::remove_dir(&run).expect("an empty folder");
+    fs::rename(&aside, &run).expect("a rename");
+    check_full(&folder, &arguments, &here, ended);
+}
+
+/// Takes the small disk away, whatever happens.
+struct Mounted<'a>(&'a Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).status();
+    }
+}
