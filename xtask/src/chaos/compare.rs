@@ -6,30 +6,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::chaos::folder::step_of;
-
 /// Bytes of a record of the reference cache.
 const RECORD_BYTES: usize = 32;
 
 /// What the run in `found` has or lacks against the one in `expected`, file by file; nothing where they are the same.
-///
-/// Times are left out of the comparison, and so are checkpoints that only a stop by a signal can have made: with
-/// `stopped` a run may hold others than the expected one, but as many as `limit` says.
+/// Times are left out of the comparison.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub(crate) fn differences(expected: &Path, found: &Path, stopped: bool, limit: Option<usize>) -> Result<Vec<String>> {
-    let (mut ours, mut theirs) = (contents(&expected.join("run"))?, contents(&found.join("run"))?);
-    let mut differences = Vec::new();
-    let (known, kept) = (checkpoints(&ours), checkpoints(&theirs));
-    if let Some(difference) = unlike_checkpoints(&known, &kept, stopped, limit) {
-        differences.push(difference);
-    }
-    // What only one of them kept cannot be compared.
-    let common = |path: &str| path_step(path).is_none_or(|step| known.contains(&step) && kept.contains(&step));
-    ours.retain(|path, _| common(path));
-    theirs.retain(|path, _| common(path));
-    differences.extend(unlike_files(&ours, &theirs));
+pub(crate) fn differences(expected: &Path, found: &Path) -> Result<Vec<String>> {
+    let mut differences = unlike_files(&contents(&expected.join("run"))?, &contents(&found.join("run"))?);
     differences.extend(unlike_caches(&expected.join("cache"), &found.join("cache"))?);
     Ok(differences)
 }
@@ -62,37 +48,16 @@ fn contents(folder: &Path) -> Result<Contents> {
     Ok(contents)
 }
 
-/// The step of the checkpoint that a path is in.
-fn path_step(path: &str) -> Option<usize> {
-    step_of(path.split(['/', '\\']).next()?)
-}
-
-fn checkpoints(contents: &Contents) -> BTreeSet<usize> {
-    contents.keys().filter_map(|path| path_step(path)).collect()
-}
-
-fn unlike_checkpoints(
-    expected: &BTreeSet<usize>,
-    found: &BTreeSet<usize>,
-    stopped: bool,
-    limit: Option<usize>,
-) -> Option<String> {
-    let alike = match (stopped, limit) {
-        (false, _) => expected == found,
-        (true, Some(_)) => expected.len() == found.len() && expected.last() == found.last(),
-        (true, None) => expected.is_subset(found) && expected.last() == found.last(),
-    };
-    (!alike).then(|| format!("checkpoints: {expected:?} expected, {found:?} found"))
-}
-
 fn unlike_files(expected: &Contents, found: &Contents) -> Vec<String> {
-    let missing = expected.keys().filter(|path| !found.contains_key(*path)).map(|path| format!("{path}: missing"));
-    // Of a folder that should not be there its name is enough.
+    // Of a folder that is there once only its name is enough.
     let root = |path: &str| path.split_inclusive(['/', '\\']).next().unwrap_or_default().to_owned();
-    let roots: BTreeSet<String> = expected.keys().map(|path| root(path)).collect();
-    let left = found.keys().filter(|path| !expected.contains_key(*path));
-    let left = left.map(|path| if roots.contains(&root(path)) { path.clone() } else { root(path) });
-    let left: BTreeSet<String> = left.map(|path| format!("{path}: left behind")).collect();
+    let only_in = |these: &Contents, those: &Contents| -> BTreeSet<String> {
+        let roots: BTreeSet<String> = those.keys().map(|path| root(path)).collect();
+        let only = these.keys().filter(|path| !those.contains_key(*path));
+        only.map(|path| if roots.contains(&root(path)) { path.clone() } else { root(path) }).collect()
+    };
+    let missing = only_in(expected, found).into_iter().map(|path| format!("{path}: missing"));
+    let left = only_in(found, expected).into_iter().map(|path| format!("{path}: left behind"));
     let both = expected.iter().filter_map(|(path, bytes)| Some((path, bytes, found.get(path)?)));
     let unlike = both.filter(|(_, ours, theirs)| ours != theirs);
     let unlike = unlike.map(|(path, ours, theirs)| format!("{path}: {}", first_difference(ours, theirs)));
@@ -115,8 +80,7 @@ fn without_times(name: &str, bytes: Vec<u8>) -> Vec<u8> {
     let cut: fn(&str) -> String = match name.rsplit(['/', '\\']).next() {
         Some("metrics.jsonl") => |text: &str| text.lines().map(|line| without_step_seconds(line) + "\n").collect(),
         Some("report.html") => without_seconds_in_steps,
-        // They follow from the files beside them, times among these.
-        Some("checksums.json") => |_| String::new(),
+        Some("checksums.json") => without_checksum_of_metrics,
         _ => return bytes,
     };
     match String::from_utf8(bytes) {
@@ -135,6 +99,13 @@ fn without_seconds_in_steps(page: &str) -> String {
     let Some(end) = page.find(" s in steps") else { return page.to_owned() };
     let start = page[..end].rfind(", ").unwrap_or(end);
     format!("{}{}", &page[..start], &page[end..])
+}
+
+/// The rows have times, so their size and checksum differ.
+fn without_checksum_of_metrics(list: &str) -> String {
+    let Some(start) = list.find("\"metrics.jsonl\"") else { return list.to_owned() };
+    let end = list[start..].find('}').map_or(list.len(), |end| start + end + 1);
+    format!("{}{}", &list[..start], &list[end..])
 }
 
 /// Caches may hold their records in another order, but no other records.
@@ -167,11 +138,11 @@ mod tests {
 
     #[test]
     fn files_are_missing_left_behind_or_unlike() {
-        let expected = contents_of(&[("a", "1\n2\n"), ("b", ""), ("w", "x")]);
+        let expected = contents_of(&[("a", "1\n2\n"), ("b/1", ""), ("b/2", ""), ("w", "x")]);
         let found = contents_of(&[("a", "1\n3\n"), (".c/d", ""), (".c/e", ""), ("w", "x")]);
         let differences = unlike_files(&expected, &found);
         assert_eq!(differences.len(), 3, "{differences:?}");
-        assert_eq!(differences[..2], ["b: missing", ".c/: left behind"]);
+        assert_eq!(differences[..2], ["b/: missing", ".c/: left behind"]);
         assert!(differences[2].starts_with("a: line 2 differs") && differences[2].ends_with('3'), "{differences:?}");
         assert_eq!(unlike_files(&expected, &expected), Vec::<String>::new());
     }
@@ -192,18 +163,9 @@ mod tests {
         let expected = "<p>9 steps recorded s in steps, 70 tokens.</p>";
         assert_eq!(without_times("report.html", page.into()), expected.as_bytes());
         assert_eq!(without_times("recipe.yaml", row.into()), row.as_bytes());
-    }
-
-    #[test]
-    fn checkpoints_are_the_same_but_for_those_of_signals() {
-        let set = |steps: &[usize]| steps.iter().copied().collect::<BTreeSet<usize>>();
-        let alike = |expected: &[usize], found: &[usize], stopped, limit| {
-            unlike_checkpoints(&set(expected), &set(found), stopped, limit).is_none()
-        };
-        assert!(alike(&[3, 6], &[3, 6], false, Some(2)) && !alike(&[3, 6], &[6], false, Some(2)));
-        assert!(alike(&[3, 6], &[5, 6], true, Some(2)) && !alike(&[3, 6], &[3, 5, 6], true, Some(2)));
-        assert!(alike(&[3, 6], &[3, 5, 6], true, None) && !alike(&[3, 6], &[5, 6], true, None));
-        assert!(!alike(&[3, 6], &[3, 7], true, Some(2)), "the last one is the run's end");
+        let list = "{\"config.json\": {\"bytes\": 5}, \"metrics.jsonl\": {\"bytes\": 7}, \"model\": {\"bytes\": 9}}";
+        let expected = "{\"config.json\": {\"bytes\": 5}, , \"model\": {\"bytes\": 9}}";
+        assert_eq!(without_times("checkpoint-3/checksums.json", list.into()), expected.as_bytes());
     }
 
     #[test]
@@ -222,7 +184,7 @@ mod tests {
         for name in ["expected/run/checkpoint-3/state", "found/run/checkpoint-3/state", "found/run/lock"] {
             fs::write(folder.join(name), "text").expect("a file");
         }
-        let found = differences(&folder.join("expected"), &folder.join("found"), false, None);
+        let found = differences(&folder.join("expected"), &folder.join("found"));
         fs::remove_dir_all(&folder).expect("the folder");
         assert_eq!(found.expect("readable"), [".checkpoint-x/: left behind", "lock: left behind"]);
     }

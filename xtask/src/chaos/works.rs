@@ -18,8 +18,6 @@ pub(crate) struct Work {
     objectives: &'static [&'static str],
     /// Keys of the recipe.
     settings: &'static [&'static str],
-    /// Most checkpoints that it keeps.
-    pub(crate) limit: Option<usize>,
     num_prompts: usize,
 }
 
@@ -44,7 +42,6 @@ pub(crate) const WORKS: &[Work] = &[
             "save_total_limit=2",
             "weight_decay=0.01",
         ],
-        limit: Some(2),
         num_prompts: 22,
     },
     Work {
@@ -62,7 +59,6 @@ pub(crate) const WORKS: &[Work] = &[
             "save_steps=4",
             "lr_scheduler_type=linear",
         ],
-        limit: None,
         num_prompts: 20,
     },
     Work {
@@ -79,7 +75,6 @@ pub(crate) const WORKS: &[Work] = &[
             "save_steps=5",
             "save_total_limit=1",
         ],
-        limit: Some(1),
         num_prompts: 24,
     },
     Work {
@@ -96,7 +91,6 @@ pub(crate) const WORKS: &[Work] = &[
             "save_total_limit=2",
             "lr_scheduler_type=constant_with_warmup",
         ],
-        limit: Some(2),
         num_prompts: 30,
     },
     Work {
@@ -111,7 +105,6 @@ pub(crate) const WORKS: &[Work] = &[
             "save_steps=2",
             "save_total_limit=3",
         ],
-        limit: Some(3),
         num_prompts: 26,
     },
 ];
@@ -227,14 +220,6 @@ mod tests {
         let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(coupled.objective(&known(&["nca", "aot"])), Some("aot"));
         assert_eq!(coupled.objective(&known(&["nca"])), None);
-    }
-
-    #[test]
-    fn the_limit_is_that_of_the_settings() {
-        for work in WORKS {
-            let limit = work.settings.iter().find_map(|setting| setting.strip_prefix("save_total_limit="));
-            assert_eq!(limit.map(|limit| limit.parse().expect("a number")), work.limit, "{}", work.name);
-        }
     }
 
     #[test]
