@@ -15,7 +15,6 @@ use crate::error::TrainError;
 use crate::session::Session;
 
 const STATE_FILE: &str = "trainer_state.json";
-const METRICS_FILE: &str = "metrics.jsonl";
 const RECIPE_FILE: &str = "recipe.yaml";
 const PREFIX: &str = "checkpoint-";
 
@@ -38,6 +37,8 @@ pub(crate) struct TrainerState {
     pub data: String,
     /// Hash of the model, adapter and way of computing of the reference; none where the objective needs none.
     pub reference: Option<String>,
+    /// Rows of `metrics.jsonl` up to here, those of evaluations included.
+    pub num_rows: usize,
     /// Written where the run stopped early, not where the recipe asks for a checkpoint: a later one replaces it.
     pub interim: bool,
 }
@@ -50,15 +51,6 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The rows of metrics up to its step, as bytes.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub(crate) fn metrics(&self) -> Result<Vec<u8>, TrainError> {
-        let path = self.path.join(METRICS_FILE);
-        fs::read(&path).map_err(|source| TrainError::io(&path, source))
-    }
-
     /// The recipe of its run, resolved.
     ///
     /// # Errors
@@ -69,26 +61,19 @@ impl Checkpoint {
     }
 }
 
-/// What a checkpoint is made of beside the session.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Contents<'a> {
-    pub(crate) state: &'a TrainerState,
-    pub(crate) recipe_yaml: &'a str,
-    /// The run's metrics so far; the file must be synced.
-    pub(crate) metrics: &'a Path,
-}
-
-/// Writes `checkpoint-N` into the run's folder, then removes the oldest ones over the limit.
+/// Writes `checkpoint-N` into the run's folder, then removes the oldest ones over the limit. The rows of metrics that it
+/// counts must be on the disk.
 ///
 /// # Errors
 /// A weight is not finite, or the folder cannot be written; what was there before stays.
 pub(crate) fn save(
     run: &Path,
     session: &dyn Session,
-    contents: Contents<'_>,
+    state: &TrainerState,
+    recipe_yaml: &str,
     limit: Option<usize>,
 ) -> Result<PathBuf, TrainError> {
-    let step = contents.state.global_step;
+    let step = state.global_step;
     if let Some(parameter) = session.nonfinite_parameter() {
         return Err(TrainError::WeightsNotFinite { step, parameter });
     }
@@ -97,10 +82,8 @@ pub(crate) fn save(
     let folder = staged.staging();
     session.save_model(folder, StorageDtype::F32)?;
     session.save_optimizer(folder)?;
-    write_atomically(&folder.join(RECIPE_FILE), contents.recipe_yaml.as_bytes())?;
-    let metrics = fs::read(contents.metrics).map_err(|source| TrainError::io(contents.metrics, source))?;
-    write_atomically(&folder.join(METRICS_FILE), &metrics)?;
-    let json = serde_json::to_string_pretty(contents.state).unwrap_or_default();
+    write_atomically(&folder.join(RECIPE_FILE), recipe_yaml.as_bytes())?;
+    let json = serde_json::to_string_pretty(state).unwrap_or_default();
     write_atomically(&folder.join(STATE_FILE), (json + "\n").as_bytes())?;
     write_checksums(folder)?;
     staged.commit()?;

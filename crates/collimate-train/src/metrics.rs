@@ -229,13 +229,26 @@ impl MetricsWriter {
         Self::open(path, OpenOptions::new().write(true).create(true).truncate(true))
     }
 
-    /// Goes on after the rows of a checkpoint, byte for byte: a resumed run repeats the later ones.
+    /// Goes on after the first `num_rows` rows, which stay byte for byte: a resumed run repeats the later ones. Gives the
+    /// rows that are kept: fewer, where the file is damaged or not there.
     ///
     /// # Errors
-    /// [`TrainError::Write`] where the file cannot be written.
-    pub fn resume(path: &Path, rows: &[u8]) -> Result<Self, TrainError> {
-        write_atomically(path, rows)?;
-        Self::open(path, OpenOptions::new().append(true))
+    /// [`TrainError::Io`] where the file cannot be read, [`TrainError::Write`] where it cannot be written.
+    pub fn resume(path: &Path, num_rows: usize) -> Result<(Self, Vec<MetricsRow>), TrainError> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(TrainError::io(path, source)),
+        };
+        let (mut rows, mut kept) = (Vec::new(), 0);
+        for line in text.split_inclusive(|byte| *byte == b'\n').take(num_rows) {
+            let whole = line.strip_suffix(b"\n").and_then(|line| serde_json::from_slice(line).ok());
+            let Some(figures) = whole else { break };
+            rows.push(MetricsRow(figures));
+            kept += line.len();
+        }
+        write_atomically(path, &text[..kept])?;
+        Ok((Self::open(path, OpenOptions::new().append(true))?, rows))
     }
 
     /// Makes sure that all rows are on the disk.
@@ -363,6 +376,24 @@ mod tests {
     }
 
     #[test]
+    fn damaged_rows_and_what_follows_them_are_not_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("metrics.jsonl");
+        for (text, kept) in [
+            (&b"{\"step\": 1}\n{\"ste\0\0\n{\"step\": 3}\n"[..], 1),
+            (b"{\"step\": 1}\n{\"step\": 2}\n{\"step\": 3}", 2),
+            (b"", 0),
+        ] {
+            std::fs::write(&path, text).expect("a file");
+            let (_, rows) = MetricsWriter::resume(&path, 3).expect("a file");
+            assert_eq!(rows.len(), kept);
+            assert_eq!(read_metrics(&path).expect("rows").len(), kept);
+        }
+        std::fs::remove_file(&path).expect("a file");
+        assert_eq!(MetricsWriter::resume(&path, 3).expect("a file").1.len(), 0);
+    }
+
+    #[test]
     fn a_resumed_file_forgets_the_steps_that_will_be_repeated() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("metrics.jsonl");
@@ -380,7 +411,8 @@ mod tests {
         drop(writer);
         let cut = std::fs::read_to_string(&path).expect("text") + "{\"step\": 5, \"lo";
         std::fs::write(&path, cut).expect("a file");
-        let mut resumed = MetricsWriter::resume(&path, &at_checkpoint).expect("a file");
+        let (mut resumed, rows) = MetricsWriter::resume(&path, 3).expect("a file");
+        assert_eq!(rows.len(), 3);
         assert_eq!(std::fs::read(&path).expect("rows"), at_checkpoint);
         let steps: Vec<_> = read_metrics(&path).expect("rows").iter().map(|row| row.get("step")).collect();
         assert_eq!(steps, [Some(1.0), Some(2.0), Some(3.0)]);

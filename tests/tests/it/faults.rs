@@ -118,8 +118,7 @@ fn a_folder_of_another_run_is_refused() {
 
 #[rstest]
 fn a_torn_checkpoint_is_passed_over_and_the_run_ends_with_the_same_bytes(
-    #[values("model.safetensors", "optimizer.safetensors", "trainer_state.json", "metrics.jsonl", "checksums.json")]
-    file: &str,
+    #[values("model.safetensors", "optimizer.safetensors", "trainer_state.json", "recipe.yaml", "checksums.json")] file: &str,
     #[values(0.0, 0.37, 0.9)] keep: f64,
 ) {
     let folder = Folder::new();
@@ -135,6 +134,23 @@ fn a_torn_checkpoint_is_passed_over_and_the_run_ends_with_the_same_bytes(
     assert!(outcome.err.contains("resuming after step 4"), "{}", outcome.err);
     assert!(whole[0] == bytes(&folder.path("run/model.safetensors")));
     assert!(whole[1] == bytes(&folder.path("run/checkpoint-6/optimizer.safetensors")));
+}
+
+#[test]
+fn lost_rows_of_metrics_are_told_and_the_weights_are_the_same() {
+    let folder = Folder::new();
+    let (output, data) = (folder.arg("run"), data(&folder));
+    let settings = [&SETTINGS[..], &["save_total_limit=1"]].concat();
+    succeed(&train(model_arg(), &data, &output, &settings));
+    let whole = bytes(&folder.path("run/model.safetensors"));
+    let metrics = folder.read("run/metrics.jsonl");
+    folder.write("run/metrics.jsonl", &metrics[..metrics.len() / 2]);
+    let mut args = train(model_arg(), &data, &output, &settings);
+    args.push("--resume");
+    let outcome = succeed(&args);
+    assert!(outcome.err.contains("metrics.jsonl: 3 of 6 rows are damaged or missing"), "{}", outcome.err);
+    assert!(whole == bytes(&folder.path("run/model.safetensors")));
+    assert_eq!(folder.rows("run/metrics.jsonl").len(), 3);
 }
 
 #[test]

@@ -58,7 +58,6 @@ fn a_signal_finishes_the_step_and_saves(#[case] signal: &str, #[case] code: i32,
         assert!(log.contains(part), "{part:?} is not in {log}");
     }
     assert!(rows < 400, "the signal came too late");
-    assert!(log.contains("stopping after this step; the same signal again stops at once"), "{log}");
 
     Process::start(&stopped, &resumed(&arguments)).succeed();
     for file in ["run/model.safetensors", "run/checkpoint-400/optimizer.safetensors"] {

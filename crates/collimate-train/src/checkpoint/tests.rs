@@ -16,6 +16,7 @@ fn state(step: usize, interim: bool) -> TrainerState {
         fingerprint: "f".to_owned(),
         data: "d".to_owned(),
         reference: None,
+        num_rows: 7,
         interim,
     }
 }
@@ -26,7 +27,6 @@ fn write(run: &Path, step: usize, interim: bool) -> PathBuf {
     let staged = StagedFolder::create(&path).expect("a folder");
     let folder = staged.staging();
     fs::write(folder.join("model.safetensors"), [step as u8; 300]).expect("weights");
-    fs::write(folder.join(METRICS_FILE), "{\"step\": 1}\n").expect("metrics");
     let json = serde_json::to_string(&state(step, interim)).expect("JSON");
     fs::write(folder.join(STATE_FILE), json).expect("a state");
     write_checksums(folder).expect("checksums");
@@ -99,11 +99,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_file_cut_off_anywhere_makes_the_one_before_count(file in 0usize..4, keep in 0.0f64..1.0) {
+    fn a_file_cut_off_anywhere_makes_the_one_before_count(file in 0usize..3, keep in 0.0f64..1.0) {
         let run = tempfile::tempdir().expect("a folder");
         write(run.path(), 3, false);
         let torn = write(run.path(), 6, false);
-        let name = ["model.safetensors", METRICS_FILE, STATE_FILE, collimate_files::CHECKSUMS_FILE][file];
+        let name = ["model.safetensors", STATE_FILE, collimate_files::CHECKSUMS_FILE][file];
         let bytes = fs::read(torn.join(name)).expect("a file");
         // The list of checksums ends in a newline that it can do without.
         let len = ((bytes.len() - 1) as f64 * keep) as usize;

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::alarm::ChosenAlarm;
-use crate::checkpoint::{self, Contents, TrainerState};
+use crate::checkpoint::{self, TrainerState};
 use crate::error::TrainError;
-use crate::metrics::{MetricsRow, MetricsWriter, read_metrics};
+use crate::metrics::{MetricsRow, MetricsWriter};
 use crate::session::Session;
 
 /// The rows of a run, in its folder.
@@ -14,6 +14,7 @@ pub(super) struct Record {
     folder: PathBuf,
     pub(super) recipe_yaml: String,
     writer: MetricsWriter,
+    num_rows: usize,
     alarm: ChosenAlarm,
     /// The last step's figures.
     pub(super) last: Option<MetricsRow>,
@@ -29,15 +30,24 @@ impl Record {
         Ok(Self::of(folder, recipe_yaml, writer, alarm))
     }
 
-    /// Of a run that goes on after the rows of a checkpoint.
-    pub(super) fn resume(folder: &Path, recipe_yaml: String, rows: &[u8], alarm: f64) -> Result<Self, TrainError> {
+    /// Of a run that goes on after so many rows; a warning where some of them are lost.
+    pub(super) fn resume(
+        folder: &Path,
+        recipe_yaml: String,
+        num_rows: usize,
+        alarm: f64,
+    ) -> Result<(Self, Option<String>), TrainError> {
         let path = folder.join("metrics.jsonl");
-        let writer = MetricsWriter::resume(&path, rows)?;
+        let (writer, rows) = MetricsWriter::resume(&path, num_rows)?;
+        let lost = num_rows - rows.len();
+        let warning = (lost > 0).then(|| {
+            format!("warning: {}: {lost} of {num_rows} rows are damaged or missing; the run goes on", path.display())
+        });
         let mut record = Self::of(folder, recipe_yaml, writer, alarm);
-        for row in read_metrics(&path)? {
+        for row in rows {
             record.remember(row);
         }
-        Ok(record)
+        Ok((record, warning))
     }
 
     fn of(folder: &Path, recipe_yaml: String, writer: MetricsWriter, alarm: f64) -> Self {
@@ -45,6 +55,7 @@ impl Record {
             folder: folder.to_owned(),
             recipe_yaml,
             writer,
+            num_rows: 0,
             alarm: ChosenAlarm::new(alarm),
             last: None,
             evaluations: Vec::new(),
@@ -73,7 +84,7 @@ impl Record {
         self.evaluations.iter().any(|row| row.get("step") == Some(step as f64))
     }
 
-    /// Writes a checkpoint of where the run stands, with all rows so far.
+    /// Writes a checkpoint of where the run stands, and how many rows there are.
     pub(super) fn save(
         &self,
         session: &dyn Session,
@@ -81,12 +92,12 @@ impl Record {
         limit: Option<usize>,
     ) -> Result<PathBuf, TrainError> {
         self.writer.sync()?;
-        let metrics = self.folder.join("metrics.jsonl");
-        let contents = Contents { state, recipe_yaml: &self.recipe_yaml, metrics: &metrics };
-        checkpoint::save(&self.folder, session, contents, limit)
+        let state = TrainerState { num_rows: self.num_rows, ..state.clone() };
+        checkpoint::save(&self.folder, session, &state, &self.recipe_yaml, limit)
     }
 
     fn remember(&mut self, row: MetricsRow) -> Option<String> {
+        self.num_rows += 1;
         if row.names().any(|name| name.starts_with("eval_")) {
             self.evaluations.push(row);
             return None;

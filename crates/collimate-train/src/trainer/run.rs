@@ -219,7 +219,10 @@ impl<'a> Run<'a> {
                 session.load_checkpoint(&checkpoint.path)?;
                 let (step, path) = (checkpoint.state.global_step, checkpoint.path.display());
                 observer.note(&format!("resuming after step {step} from {path}"));
-                (Record::resume(out, recipe_yaml, &checkpoint.metrics()?, alarm)?, checkpoint.state)
+                let rows = checkpoint.state.num_rows;
+                let (record, warning) = Record::resume(out, recipe_yaml, rows, alarm)?;
+                warning.iter().for_each(|warning| observer.note(warning));
+                (record, checkpoint.state)
             }
             None => (Record::create(out, recipe_yaml, alarm)?, self.first_state(reference)),
         };
@@ -269,6 +272,7 @@ impl<'a> Run<'a> {
             fingerprint: recipe_fingerprint(self.recipe),
             data: self.data_fingerprint(),
             reference,
+            num_rows: 0,
             interim: false,
         }
     }
