@@ -56,7 +56,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
     const NEAR: f32 = 0.625;
     let square = x * x;
     let p = -5.704_988_7e-3_f32;
-    let p = p.mul_add(square, 2.063_908_9e-2);
+    let p = p.mul_add(square, 2.063_909e-2);
     let p = p.mul_add(square, -5.373_971_6e-2);
     let p = p.mul_add(square, 0.133_314_42);
     let p = p.mul_add(square, -0.333_332_8);

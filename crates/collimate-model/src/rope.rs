@@ -8,24 +8,23 @@ use crate::config::{ModelConfig, RopeScaling};
 /// 3e-5 between float32 and float64, which is more than log-probs may differ.
 #[derive(Debug, Clone)]
 pub(crate) struct Rope {
-    /// Radians a position, [head_dim / 2].
+    /// Radians a position, [rotary_dim / 2].
     inv_freq: Vec<f32>,
-    /// Factor on cosine and sine (yarn's attention temperature), 1 otherwise.
+    /// Factor on cosine and sine (the attention temperature of yarn and LongRoPE), 1 otherwise.
     attention_factor: f32,
+    /// Numbers of a head, of which the first are rotated.
+    pub(crate) head_dim: usize,
 }
 
 impl Rope {
     pub(crate) fn new(config: &ModelConfig) -> Self {
-        let dim = config.head_dim;
+        let dim = config.rotary_dim;
         let base = config.rope_theta as f32;
         let plain: Vec<f32> = (0..dim / 2).map(|i| 1.0 / base.powf((2 * i) as f32 / dim as f32)).collect();
-        match &config.rope_scaling {
+        let (inv_freq, attention_factor) = match &config.rope_scaling {
             // Dynamic scaling changes nothing up to the trained length; longer sequences are refused when scored.
-            RopeScaling::Default | RopeScaling::Dynamic { .. } => Self { inv_freq: plain, attention_factor: 1.0 },
-            RopeScaling::Linear { factor } => {
-                let inv_freq = plain.iter().map(|f| f / *factor as f32).collect();
-                Self { inv_freq, attention_factor: 1.0 }
-            }
+            RopeScaling::Default | RopeScaling::Dynamic { .. } => (plain, 1.0),
+            RopeScaling::Linear { factor } => (plain.iter().map(|f| f / *factor as f32).collect(), 1.0),
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
                 let scale = |f: f32| {
                     let (factor, low, high) = (*factor as f32, *low_freq_factor as f32, *high_freq_factor as f32);
@@ -40,14 +39,20 @@ impl Rope {
                         (1.0 - smooth) * f / factor + smooth * f
                     }
                 };
-                Self { inv_freq: plain.into_iter().map(scale).collect(), attention_factor: 1.0 }
+                (plain.into_iter().map(scale).collect(), 1.0)
             }
             yarn @ RopeScaling::Yarn { .. } => Self::yarn(yarn, plain, dim, config.rope_theta),
-        }
+            RopeScaling::Long { short_factor, attention_factor, .. } => {
+                let stretch =
+                    |(i, factor): (usize, &f64)| 1.0 / (*factor as f32 * base.powf((2 * i) as f32 / dim as f32));
+                (short_factor.iter().enumerate().map(stretch).collect(), *attention_factor as f32)
+            }
+        };
+        Self { inv_freq, attention_factor, head_dim: config.head_dim }
     }
 
     /// YaRN (arXiv 2309.00071): high frequencies kept, low ones interpolated, a linear ramp between.
-    fn yarn(scaling: &RopeScaling, plain: Vec<f32>, dim: usize, theta: f64) -> Self {
+    fn yarn(scaling: &RopeScaling, plain: Vec<f32>, dim: usize, theta: f64) -> (Vec<f32>, f32) {
         let RopeScaling::Yarn {
             factor,
             original_max_position_embeddings,
@@ -59,7 +64,7 @@ impl Rope {
             truncate,
         } = scaling
         else {
-            return Self { inv_freq: plain, attention_factor: 1.0 };
+            return (plain, 1.0);
         };
         let temperature = |m: f64| if *factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
         let attention_factor = attention_factor.unwrap_or_else(|| match (mscale, mscale_all_dim) {
@@ -82,11 +87,10 @@ impl Rope {
             let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
             f / *factor as f32 * ramp + f * (1.0 - ramp)
         };
-        let inv_freq = plain.into_iter().enumerate().map(blend).collect();
-        Self { inv_freq, attention_factor: attention_factor as f32 }
+        (plain.into_iter().enumerate().map(blend).collect(), attention_factor as f32)
     }
 
-    /// Cosines and sines of `positions`, each [N, head_dim / 2], row by row.
+    /// Cosines and sines of `positions`, each [N, rotary_dim / 2], row by row.
     pub(crate) fn tables(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
         let angles = positions.iter().flat_map(|&p| self.inv_freq.iter().map(move |f| p as f32 * f));
         angles.map(|a| (a.cos() * self.attention_factor, a.sin() * self.attention_factor)).unzip()
