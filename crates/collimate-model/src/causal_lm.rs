@@ -1,9 +1,8 @@
 //! A decoder with its parameters on one device: log-probs of responses out, coefficients in.
 
-use burn::tensor::activation::tanh;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use collimate_backend::{Factor, FusedOps, Gradient, OutputLayer, TargetLogp};
+use collimate_backend::{FusedOps, Gradient};
 use collimate_data::GroupBatch;
 use rayon::prelude::*;
 
@@ -11,6 +10,7 @@ use crate::config::ModelConfig;
 use crate::dropout::{Dropout, DropoutKey};
 use crate::engine::{Activations, Engine, Gradients, PackInputs};
 use crate::error::ModelError;
+use crate::head::HeadTape;
 use crate::layout::{Layout, ParameterInfo};
 use crate::logprob::Targets;
 use crate::peft::LoraConfig;
@@ -44,7 +44,7 @@ pub struct CausalLm<B: FusedOps> {
     pub(crate) rope: Rope,
     pub(crate) device: B::Device,
     lora: Option<LoraConfig>,
-    trainable: Vec<bool>,
+    pub(crate) trainable: Vec<bool>,
     gradients: Vec<Gradient<B>>,
 }
 
@@ -74,19 +74,6 @@ impl<B: FusedOps> Tape<B> {
     pub fn balance(&mut self, of_batch: &RouterLoad, weight: f64) {
         self.balance = self.load.take().map(|(_, counts)| of_batch.gradient(weight, counts));
     }
-}
-
-/// The rows that predict a response's tokens, [M, D], and what the way back from their log-probs reads.
-struct HeadTape<B: FusedOps> {
-    rows: Tensor<B, 2>,
-    saved: HeadSaved<B>,
-}
-
-enum HeadSaved<B: FusedOps> {
-    /// For a head that is not trained: the gradient of each row's log-prob with respect to its normed row, [M, D].
-    Gradients(Tensor<B, 2>),
-    /// The normed rows, [M, D], and their log-probs.
-    Normed(Tensor<B, 2>, Vec<TargetLogp>),
 }
 
 /// How a training forward pass is done.
@@ -282,15 +269,6 @@ impl<B: FusedOps> CausalLm<B> {
         self.gradients = held;
     }
 
-    /// Logits of some final hidden states, [S, D] → [S, V].
-    pub(crate) fn logits(&self, hidden: &Tensor<B, 2>) -> Tensor<B, 2> {
-        let logits = B::multiply(None, 1.0, Factor::of(hidden), Factor::transpose_of(&self.params[self.head_id()]));
-        match self.config.logit_softcap {
-            Some(cap) => tanh(logits.div_scalar(cap)).mul_scalar(cap),
-            None => logits,
-        }
-    }
-
     pub(crate) fn engine<'a>(&'a self, adapters: bool, dropout: Option<&'a Dropout>) -> Engine<'a, B> {
         let adapter_scale = self.lora.as_ref().filter(|_| adapters).map(LoraConfig::scale);
         Engine { config: &self.config, layout: &self.layout, params: &self.params, adapter_scale, dropout, rows: None }
@@ -298,65 +276,6 @@ impl<B: FusedOps> CausalLm<B> {
 
     pub(crate) fn pack(&self, batch: &GroupBatch) -> PackInputs<B> {
         PackInputs::new(batch, &self.config, &self.rope, &self.device)
-    }
-
-    fn head_id(&self) -> usize {
-        self.layout.head.unwrap_or(self.layout.embedding)
-    }
-
-    fn output_layer(&self) -> OutputLayer<'_, B> {
-        let softcap = self.config.logit_softcap.map(|cap| cap as f32);
-        OutputLayer { weight: &self.params[self.head_id()], softcap }
-    }
-
-    fn head_rows(&self, x: &Tensor<B, 2>, targets: &Targets) -> Tensor<B, 2> {
-        let rows: Vec<i32> = targets.rows.iter().map(|&row| row as i32).collect();
-        let rows = Tensor::from_data(TensorData::new(rows, [targets.rows.len()]), &self.device);
-        x.clone().select(0, rows)
-    }
-
-    fn head_forward(
-        &self,
-        engine: &Engine<'_, B>,
-        x: &Tensor<B, 2>,
-        targets: &Targets,
-    ) -> (Vec<TargetLogp>, HeadTape<B>) {
-        let rows = self.head_rows(x, targets);
-        let normed = engine.final_norm(&rows);
-        let id = self.head_id();
-        if self.trainable[id] {
-            let logps = B::target_logps(&normed, self.output_layer(), &targets.tokens);
-            return (logps.clone(), HeadTape { rows, saved: HeadSaved::Normed(normed, logps) });
-        }
-        let (logps, gradients) = B::target_logps_with_gradients(&normed, self.output_layer(), &targets.tokens);
-        (logps, HeadTape { rows, saved: HeadSaved::Gradients(gradients) })
-    }
-
-    /// The gradient of the last block's output, [N, D].
-    fn head_backward(
-        &self,
-        engine: &Engine<'_, B>,
-        (head, targets): (HeadTape<B>, &Targets),
-        coefficients: &[Vec<f64>],
-        num_rows: usize,
-        gradients: &mut Gradients<'_, B>,
-    ) -> Tensor<B, 2> {
-        let spread = targets.spread(coefficients);
-        let id = self.head_id();
-        let HeadTape { rows, saved } = head;
-        let d_normed = match saved {
-            HeadSaved::Gradients(gradients) => {
-                let num_rows = spread.len();
-                gradients * Tensor::from_data(TensorData::new(spread, [num_rows, 1]), &self.device)
-            }
-            HeadSaved::Normed(normed, logps) => {
-                let (layer, d_weight) = (self.output_layer(), gradients.of(id));
-                B::target_logps_backward(&normed, layer, &targets.tokens, &logps, &spread, d_weight)
-            }
-        };
-        let d_rows = engine.norm_backward(&rows, self.layout.final_norm, d_normed, gradients);
-        let zeros = Tensor::zeros([num_rows, self.config.hidden_size], &self.device);
-        B::add_rows(zeros, &targets.rows, &d_rows)
     }
 
     pub(crate) fn check(&self, batch: &GroupBatch) -> Result<(), ModelError> {

@@ -11,6 +11,7 @@ mod generate;
 mod golden_files_tests;
 #[cfg(test)]
 mod golden_scores_tests;
+mod head;
 mod layout;
 mod logprob;
 mod memory;

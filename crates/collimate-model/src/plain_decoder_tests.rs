@@ -12,7 +12,9 @@ use serde_json::json;
 use self::decoder::PlainDecoder;
 use crate::causal_lm::floats;
 use crate::config::ModelConfig;
-use crate::{CausalLm, ForwardOptions, HostTensor, LoraConfig, LoraTargets, RouterLoad, Trainable};
+use crate::{
+    CausalLm, ForwardOptions, GenerateOptions, HostTensor, LoraConfig, LoraTargets, ModelError, RouterLoad, Trainable,
+};
 
 /// A small model of one architecture with random weights; what norms multiply by is near one. `phi3.partial` rotates part of a head.
 fn model(name: &str, lora: bool) -> CausalLm<Flex> {
@@ -28,6 +30,11 @@ fn model(name: &str, lora: bool) -> CausalLm<Flex> {
     if name != model_type {
         config["partial_rotary_factor"] = json!(0.5);
     }
+    build(config, lora)
+}
+
+/// The model of a configuration.
+fn build(config: serde_json::Value, lora: bool) -> CausalLm<Flex> {
     let config = ModelConfig::from_json(std::path::Path::new("config.json"), config).expect("a sound config");
     let is_offset = config.norm_offset;
     let lora = lora.then(|| LoraConfig::new(3, 6.0, LoraTargets::AllLinear));
@@ -175,4 +182,31 @@ fn a_shared_prompt_equals_responses_that_run_alone(
     let difference = norm(&mut pairs.map(|(&f, &e)| f64::from(f) - f64::from(e)));
     assert!(size > 1e-2, "a gradient of zero shows nothing");
     assert!(difference <= 1e-6 * size, "{difference} of {size}");
+}
+
+#[rstest]
+#[case("phi3", json!({ "type": "longrope", "short_factor": [1, 1, 2, 2], "long_factor": [1, 1, 4, 4] }))]
+#[case("llama", json!({ "type": "dynamic", "factor": 2 }))]
+fn a_sequence_whose_rotation_would_depend_on_its_length_is_refused(
+    #[case] model_type: &str,
+    #[case] rope_scaling: serde_json::Value,
+) {
+    let model = build(
+        json!({
+            "model_type": model_type, "vocab_size": 97, "hidden_size": 32, "intermediate_size": 40,
+            "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 12,
+            "original_max_position_embeddings": 12, "rope_scaling": rope_scaling,
+        }),
+        false,
+    );
+    let score = |response| model.score(&GroupBatch::shared(&[group(0, 9, &[1, response])]), true, None);
+    assert!(score(3).is_ok());
+    assert!(matches!(score(4), Err(ModelError::SequenceTooLong { length: 13, limit: 12 })));
+    let generate = |max_new_tokens| {
+        let options = GenerateOptions { max_new_tokens, ..GenerateOptions::default() };
+        model.generate(&[vec![1; 9]], &options, |_| ())
+    };
+    // The fourth token is the last that twelve tokens predict.
+    assert_eq!(generate(4).expect("tokens")[0][0].len(), 4);
+    assert!(matches!(generate(5), Err(ModelError::SequenceTooLong { length: 13, limit: 12 })));
 }

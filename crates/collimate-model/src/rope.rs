@@ -96,3 +96,30 @@ impl Rope {
         angles.map(|a| (a.cos() * self.attention_factor, a.sin() * self.attention_factor)).unzip()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn longrope_divides_each_frequency_by_a_factor_of_its_own() {
+        let config = json!({
+            "model_type": "phi3", "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1,
+            "partial_rotary_factor": 0.5, "max_position_embeddings": 64, "original_max_position_embeddings": 16,
+            "rope_scaling": { "type": "longrope", "short_factor": [1, 2.5], "long_factor": [8, 8] },
+        });
+        let rope = Rope::new(&ModelConfig::from_json(Path::new("config.json"), config).expect("a sound config"));
+        assert_eq!(rope.head_dim, 8);
+        let (cos, sin) = rope.tables(&[0, 3]);
+        // Four numbers of a head are rotated, by 1 and 1/√10000 a position; √(1 + ln 4 / ln 16) = √1.5.
+        let angles = [0.0, 0.0, 3.0, 3.0 / 2.5 / 100.0];
+        for ((cos, sin), angle) in cos.iter().zip(sin).zip(angles) {
+            let expected = (1.5_f64.sqrt() * f64::cos(angle), 1.5_f64.sqrt() * f64::sin(angle));
+            assert!((f64::from(*cos) - expected.0).abs() < 1e-6 && (f64::from(sin) - expected.1).abs() < 1e-6);
+        }
+    }
+}

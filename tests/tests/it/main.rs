@@ -1,6 +1,7 @@
 //! The command line from end to end.
 
 mod cli;
+mod experts;
 mod generation;
 mod golden;
 mod harness;

@@ -12,6 +12,7 @@ impl Recipe {
             ("learning_rate", self.learning_rate),
             ("max_grad_norm", self.max_grad_norm),
             ("weight_decay", self.weight_decay),
+            ("router_aux_loss_coef", self.router_aux_loss_coef.unwrap_or(0.0)),
         ] {
             require(value >= 0.0, key, format!("must be at least 0, is {value}"))?;
         }
