@@ -227,7 +227,7 @@ fn rotary() -> Op {
     let n = TOKENS * HEADS * HEAD_DIM;
     let (mut x, cos, sin) = (wave(n), vec![0.6; TOKENS * HEAD_DIM / 2], vec![0.8; TOKENS * HEAD_DIM / 2]);
     plain("rotate", &[TOKENS, HEADS * HEAD_DIM], 3.0, &[2 * n, TOKENS * HEAD_DIM], move || {
-        rotate(&mut x, &cos, &sin, HEAD_DIM, false);
+        rotate(&mut x, &cos, &sin, HEAD_DIM, HEAD_DIM, false);
     })
 }
 

@@ -1,5 +1,7 @@
 //! burn's pure-Rust CPU backend, with Collimate's CPU kernels for what a decoder does.
 
+use std::ops::Range;
+
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use collimate_kernels as kernels;
@@ -7,7 +9,7 @@ use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, 
 
 use crate::DeviceInfo;
 use crate::allocator;
-use crate::ops::{AttentionPlan, AttentionSaved, Factor, FusedOps, Gradient, Rotary};
+use crate::ops::{AttentionPlan, AttentionSaved, Factor, FusedOps, Gradient, OutputLayer, Rotary};
 
 pub(crate) fn device() -> FlexDevice {
     allocator::keep_freed_memory();
@@ -99,6 +101,13 @@ impl FusedOps for Flex {
         change(x, |x| kernels::add_scaled(x, 1.0, y.storage()))
     }
 
+    fn columns(x: &Matrix, columns: Range<usize>) -> Matrix {
+        let ([rows, width], x) = (x.dims(), rows_of(x));
+        let mut out = Vec::with_capacity(rows * columns.len());
+        x.storage::<f32>().chunks_exact(width).for_each(|row| out.extend_from_slice(&row[columns.clone()]));
+        matrix(out, [rows, columns.len()])
+    }
+
     fn add_rows(x: Matrix, rows: &[u32], values: &Matrix) -> Matrix {
         let (values, width) = (rows_of(values), x.dims()[1]);
         change(x, |x| kernels::add_rows(x, width, rows, values.storage()))
@@ -129,9 +138,9 @@ impl FusedOps for Flex {
     }
 
     fn rotate(x: Matrix, rotary: &Rotary<Self>, inverse: bool) -> Matrix {
-        let head_dim = 2 * rotary.cos.dims()[1];
+        let (head_dim, rotary_dim) = (rotary.head_dim, 2 * rotary.cos.dims()[1]);
         let (cos, sin) = (rows_of(&rotary.cos), rows_of(&rotary.sin));
-        change(x, |x| kernels::rotate(x, cos.storage(), sin.storage(), head_dim, inverse))
+        change(x, |x| kernels::rotate(x, cos.storage(), sin.storage(), head_dim, rotary_dim, inverse))
     }
 
     fn gated(activation: GateActivation, gate: &Matrix, up: &Matrix) -> Matrix {
@@ -188,33 +197,37 @@ impl FusedOps for Flex {
         [matrix(d_q, shapes[0]), matrix(d_k, shapes[1]), matrix(d_v, shapes[2])]
     }
 
-    fn target_logps(hidden: &Matrix, weight: &Matrix, targets: &[u32]) -> Vec<TargetLogp> {
-        let (width, hidden, weight) = (hidden.dims()[1], rows_of(hidden), rows_of(weight));
-        kernels::target_logps(hidden.storage(), weight.storage(), width, targets, None)
+    fn target_logps(hidden: &Matrix, layer: OutputLayer<'_, Self>, targets: &[u32]) -> Vec<TargetLogp> {
+        let (width, hidden, weight) = (hidden.dims()[1], rows_of(hidden), rows_of(layer.weight));
+        kernels::target_logps(hidden.storage(), weight.storage(), width, targets, layer.softcap)
     }
 
-    fn target_logps_with_gradients(hidden: &Matrix, weight: &Matrix, targets: &[u32]) -> (Vec<TargetLogp>, Matrix) {
-        let (shape, hidden, weight) = (hidden.dims(), rows_of(hidden), rows_of(weight));
+    fn target_logps_with_gradients(
+        hidden: &Matrix,
+        layer: OutputLayer<'_, Self>,
+        targets: &[u32],
+    ) -> (Vec<TargetLogp>, Matrix) {
+        let (shape, hidden, weight) = (hidden.dims(), rows_of(hidden), rows_of(layer.weight));
         let (logps, gradients) =
-            kernels::target_logps_with_gradients(hidden.storage(), weight.storage(), shape[1], targets, None);
+            kernels::target_logps_with_gradients(hidden.storage(), weight.storage(), shape[1], targets, layer.softcap);
         (logps, matrix(gradients, shape))
     }
 
     fn target_logps_backward(
         hidden: &Matrix,
-        weight: &Matrix,
+        layer: OutputLayer<'_, Self>,
         targets: &[u32],
         forward: &[TargetLogp],
         coefficients: &[f32],
         d_weight: Option<&mut Gradient<Self>>,
     ) -> Matrix {
-        let (shape, weight_shape) = (hidden.dims(), weight.dims());
-        let (hidden, weight) = (rows_of(hidden), rows_of(weight));
+        let (shape, weight_shape, cap) = (hidden.dims(), layer.weight.dims(), layer.softcap);
+        let (hidden, weight) = (rows_of(hidden), rows_of(layer.weight));
         let (hidden, weight) = (hidden.storage::<f32>(), weight.storage::<f32>());
         let mut d_hidden = vec![0.0; shape[0] * shape[1]];
         let mut backward = |d_weight: Option<&mut [f32]>| {
             let d = &mut d_hidden;
-            kernels::target_logps_backward(hidden, weight, shape[1], targets, None, forward, coefficients, d, d_weight);
+            kernels::target_logps_backward(hidden, weight, shape[1], targets, cap, forward, coefficients, d, d_weight);
         };
         match d_weight {
             Some(gradient) => add_to(gradient, weight_shape, |d| backward(Some(d))),

@@ -15,7 +15,7 @@ pub mod plain;
 pub use allocator::give_back_memory;
 pub use ops::{
     AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient,
-    Rotary, Segment, TargetLogp,
+    OutputLayer, Rotary, Segment, TargetLogp,
 };
 
 /// Work that runs on whichever backend the user chose.

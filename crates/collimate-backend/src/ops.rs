@@ -6,6 +6,8 @@
 //! Backward operations are written out, not recorded: a pass knows what it keeps and adds each gradient where it
 //! belongs, so no graph holds memory.
 
+use std::ops::Range;
+
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
@@ -44,25 +46,45 @@ impl<'a, B: Backend> Factor<'a, B> {
     }
 }
 
-/// Cosines and sines of a pack's positions, each [N, head_dim / 2].
+/// Cosines and sines of a pack's positions, each [N, rotary_dim / 2].
 #[derive(Debug, Clone)]
 pub struct Rotary<B: Backend> {
     /// Cosines.
     pub cos: Tensor<B, 2>,
     /// Sines.
     pub sin: Tensor<B, 2>,
+    /// Numbers of a head, of which the first `rotary_dim` are rotated.
+    pub head_dim: usize,
 }
 
 impl<B: Backend> Rotary<B> {
     /// From tables of `rows` rows.
-    pub fn new(cos: Vec<f32>, sin: Vec<f32>, rows: usize, device: &B::Device) -> Self {
+    pub fn new(cos: Vec<f32>, sin: Vec<f32>, rows: usize, head_dim: usize, device: &B::Device) -> Self {
         let tensor = |values: Vec<f32>| {
             let half = values.len() / rows.max(1);
             Tensor::from_data(TensorData::new(values, [rows, half]), device)
         };
-        Self { cos: tensor(cos), sin: tensor(sin) }
+        Self { cos: tensor(cos), sin: tensor(sin), head_dim }
     }
 }
+
+/// The output layer: logits are `hidden · weightᵀ`, `weight` being [V, D].
+#[derive(Debug)]
+pub struct OutputLayer<'a, B: Backend> {
+    /// [V, D].
+    pub weight: &'a Tensor<B, 2>,
+    /// Logits are squashed to `softcap · tanh(logit / softcap)`.
+    pub softcap: Option<f32>,
+}
+
+// Not derived: that would ask for backends that can be copied.
+impl<B: Backend> Clone for OutputLayer<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for OutputLayer<'_, B> {}
 
 /// Who attends to whom in a pack.
 #[derive(Debug, Clone)]
@@ -121,6 +143,11 @@ pub trait FusedOps: Backend {
         x + y.clone()
     }
 
+    /// Some columns of `x`, in memory of their own: a view would hold all of them.
+    fn columns(x: &Tensor<Self, 2>, columns: Range<usize>) -> Tensor<Self, 2> {
+        x.clone().narrow(1, columns.start, columns.len())
+    }
+
     /// Adds row m of `values` [M, D] to row `rows[m]` of `x` [N, D]; rows may repeat.
     fn add_rows(x: Tensor<Self, 2>, rows: &[u32], values: &Tensor<Self, 2>) -> Tensor<Self, 2> {
         plain::add_rows(x, rows, values)
@@ -142,7 +169,7 @@ pub trait FusedOps: Backend {
         plain::rms_norm_backward(x, weight, eps, d_out, d_weight)
     }
 
-    /// Rotates the halves of each head by the position's angle, or back.
+    /// Rotates the halves of what is rotated of each head by the position's angle, or back.
     fn rotate(x: Tensor<Self, 2>, rotary: &Rotary<Self>, inverse: bool) -> Tensor<Self, 2> {
         plain::rotate(x, rotary, inverse)
     }
@@ -188,9 +215,9 @@ pub trait FusedOps: Backend {
         plain::attention_backward(shape, plan, saved, d_out)
     }
 
-    /// Log-probs of `targets` [M] under `softmax(hidden · weightᵀ)`, `hidden` [M, D] and `weight` [V, D].
-    fn target_logps(hidden: &Tensor<Self, 2>, weight: &Tensor<Self, 2>, targets: &[u32]) -> Vec<TargetLogp> {
-        plain::target_logps(hidden, weight, targets)
+    /// Log-probs of `targets` [M] under the softmax of the layer's logits, `hidden` being [M, D].
+    fn target_logps(hidden: &Tensor<Self, 2>, layer: OutputLayer<'_, Self>, targets: &[u32]) -> Vec<TargetLogp> {
+        plain::target_logps(hidden, layer, targets)
     }
 
     /// The log-probs of [`FusedOps::target_logps`], and of each its gradient with respect to its row of `hidden`, [M, D].
@@ -198,25 +225,25 @@ pub trait FusedOps: Backend {
     /// With a weight that is not trained nothing else is needed to go back.
     fn target_logps_with_gradients(
         hidden: &Tensor<Self, 2>,
-        weight: &Tensor<Self, 2>,
+        layer: OutputLayer<'_, Self>,
         targets: &[u32],
     ) -> (Vec<TargetLogp>, Tensor<Self, 2>) {
-        let logps = Self::target_logps(hidden, weight, targets);
+        let logps = Self::target_logps(hidden, layer, targets);
         let ones = vec![1.0; targets.len()];
-        let gradients = Self::target_logps_backward(hidden, weight, targets, &logps, &ones, None);
+        let gradients = Self::target_logps_backward(hidden, layer, targets, &logps, &ones, None);
         (logps, gradients)
     }
 
     /// Gradient of `Σ_m coefficients[m] · logp[m]` with respect to `hidden`; adds the weight's to `d_weight`.
     fn target_logps_backward(
         hidden: &Tensor<Self, 2>,
-        weight: &Tensor<Self, 2>,
+        layer: OutputLayer<'_, Self>,
         targets: &[u32],
         forward: &[TargetLogp],
         coefficients: &[f32],
         d_weight: Option<&mut Gradient<Self>>,
     ) -> Tensor<Self, 2> {
-        plain::target_logps_backward(hidden, weight, targets, forward, coefficients, d_weight)
+        plain::target_logps_backward(hidden, layer, targets, forward, coefficients, d_weight)
     }
 
     /// AdamW's update of a parameter and its two moments, given its gradient.

@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use crate::{
     AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient,
-    Rotary, Segment, plain,
+    OutputLayer, Rotary, Segment, plain,
 };
 
 type Matrix = Tensor<Flex, 2>;
@@ -52,6 +52,14 @@ fn writing_in_place_leaves_other_holders_alone() {
     assert_same(&scattered.narrow(0, 0, 1), &held.narrow(0, 0, 1), 1e-6);
 }
 
+#[test]
+fn columns_are_copied_in_their_order() {
+    let x = random(5, 24);
+    assert_same(&Flex::columns(&x, 6..13), &x.clone().narrow(1, 6, 7), 1e-6);
+    let view = random(24, 5).transpose();
+    assert_same(&Flex::columns(&view, 20..24), &view.narrow(1, 20, 4), 1e-6);
+}
+
 #[rstest]
 #[case(24)]
 #[case(8)]
@@ -72,10 +80,10 @@ fn rotation_and_gates(
     #[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh)] activation: GateActivation,
 ) {
     let angles: Vec<f32> = (0..5 * 4).map(|i| i as f32 * 0.3).collect();
-    let (cos, sin) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
-    let rotary = Rotary::<Flex>::new(cos, sin, 5, &FlexDevice);
+    let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
     let x = random(5, 24);
-    for inverse in [false, true] {
+    for (inverse, head_dim) in [(false, 8), (true, 8), (false, 12), (true, 12)] {
+        let rotary = Rotary::<Flex>::new(cos.clone(), sin.clone(), 5, head_dim, &FlexDevice);
         let plain = plain::rotate(x.clone(), &rotary, inverse);
         assert_same(&Flex::rotate(x.clone(), &rotary, inverse), &plain, 1e-5);
     }
@@ -91,7 +99,7 @@ fn rotation_and_gates(
 #[test]
 fn dropout_draws_the_same_numbers() {
     let x = random(7, 30);
-    let rows = [DropoutRows { rows: 0..3, key: 5 }, DropoutRows { rows: 4..7, key: 9 }];
+    let rows = [DropoutRows { rows: 0..3, first: 0, key: 5 }, DropoutRows { rows: 4..7, first: 2, key: 9 }];
     assert_same(&Flex::dropout(x.clone(), &rows, 0.3), &plain::dropout(x, &rows, 0.3), 1e-6);
 }
 
@@ -122,29 +130,30 @@ fn attention_over_segments_and_over_tiles(
     found.iter().zip(&expected).for_each(|(found, expected)| assert_same(found, expected, 1e-5));
 }
 
-#[test]
-fn target_log_probs_and_their_gradients() {
+#[rstest]
+fn target_log_probs_and_their_gradients(#[values(None, Some(2.5))] softcap: Option<f32>) {
     let (hidden, weight) = (random(21, 16).mul_scalar(3.0), random(333, 16));
+    let layer = OutputLayer { weight: &weight, softcap };
     let targets: Vec<u32> = (0..21).map(|i| i * 97 % 333).collect();
     let coefficients: Vec<f32> = (0..21).map(|i| 0.3 - 0.1 * i as f32).collect();
     let (found, expected) =
-        (Flex::target_logps(&hidden, &weight, &targets), plain::target_logps(&hidden, &weight, &targets));
+        (Flex::target_logps(&hidden, layer, &targets), plain::target_logps(&hidden, layer, &targets));
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found.logp - expected.logp).abs() < 1e-5, "{} against {}", found.logp, expected.logp);
         assert!((found.log_sum_exp - expected.log_sum_exp).abs() < 1e-5);
     }
     let (mut d_found, mut d_expected): (Gradient<Flex>, Gradient<Flex>) = (None, None);
     for _ in 0..2 {
-        let (w, t, c) = (&weight, &targets, &coefficients);
-        let d = Flex::target_logps_backward(&hidden, w, t, &found, c, Some(&mut d_found));
-        let plain = plain::target_logps_backward(&hidden, w, t, &expected, c, Some(&mut d_expected));
+        let (t, c) = (&targets, &coefficients);
+        let d = Flex::target_logps_backward(&hidden, layer, t, &found, c, Some(&mut d_found));
+        let plain = plain::target_logps_backward(&hidden, layer, t, &expected, c, Some(&mut d_expected));
         assert_same(&d, &plain, 1e-5);
-        assert_same(&Flex::target_logps_backward(&hidden, w, t, &found, c, None), &plain, 1e-5);
+        assert_same(&Flex::target_logps_backward(&hidden, layer, t, &found, c, None), &plain, 1e-5);
     }
     assert_same(&d_found.expect("a gradient"), &d_expected.expect("a gradient"), 1e-5);
-    let (logps, d) = Flex::target_logps_with_gradients(&hidden, &weight, &targets);
+    let (logps, d) = Flex::target_logps_with_gradients(&hidden, layer, &targets);
     assert_eq!(logps, found);
-    assert_same(&d, &plain::target_logps_backward(&hidden, &weight, &targets, &expected, &[1.0; 21], None), 1e-5);
+    assert_same(&d, &plain::target_logps_backward(&hidden, layer, &targets, &expected, &[1.0; 21], None), 1e-5);
 }
 
 #[test]

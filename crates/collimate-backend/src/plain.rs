@@ -67,15 +67,17 @@ pub fn rms_norm_backward<B: Backend>(
 /// See [`FusedOps::rotate`](crate::FusedOps::rotate).
 pub fn rotate<B: Backend>(x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) -> Tensor<B, 2> {
     let [rows, width] = x.dims();
-    let half = rotary.cos.dims()[1];
+    let (half, head_dim) = (rotary.cos.dims()[1], rotary.head_dim);
     let cos = rotary.cos.clone().unsqueeze_dim::<3>(1);
     let sin = rotary.sin.clone().unsqueeze_dim::<3>(1);
     let sin = if inverse { sin.neg() } else { sin };
-    let x = x.reshape([rows, width / (2 * half), 2 * half]);
-    let (a, b) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
+    let x = x.reshape([rows, width / head_dim, head_dim]);
+    let (a, b) = (x.clone().narrow(2, 0, half), x.clone().narrow(2, half, half));
     let first = a.clone() * cos.clone() - b.clone() * sin.clone();
     let second = b * cos + a * sin;
-    Tensor::cat(vec![first, second], 2).reshape([rows, width])
+    let kept = (2 * half < head_dim).then(|| x.narrow(2, 2 * half, head_dim - 2 * half));
+    let parts = [Some(first), Some(second), kept];
+    Tensor::cat(parts.into_iter().flatten().collect(), 2).reshape([rows, width])
 }
 
 /// See [`FusedOps::gated`](crate::FusedOps::gated).

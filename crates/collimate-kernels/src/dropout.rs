@@ -11,6 +11,8 @@ use crate::simd::dispatch;
 pub struct DropoutRows {
     /// Rows of the matrix.
     pub rows: Range<usize>,
+    /// Place of the first of them in the stream: rows of a sequence that others stand between keep their draws.
+    pub first: usize,
     /// Names the stream: equal keys give equal draws.
     pub key: u64,
 }
@@ -18,14 +20,15 @@ pub struct DropoutRows {
 /// Zeroes each number of `x` [N, width] with the probability and divides the others by what is left of one.
 ///
 /// Rows that are in none of `rows` stay as they are. The draw of a number depends on the key of its rows and its place
-/// in them.
+/// in their stream.
 pub fn dropout(x: &mut [f32], width: usize, rows: &[DropoutRows], probability: f64) {
     for stream in rows {
         let part = &mut x[stream.rows.start * width..stream.rows.end * width];
+        let first = stream.first * width;
         part.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, part)| {
             dispatch(
                 #[inline(always)]
-                || draw(part, (chunk * CHUNK) as u32, stream.key, probability),
+                || draw(part, (first + chunk * CHUNK) as u32, stream.key, probability),
             );
         });
     }
@@ -67,7 +70,7 @@ mod tests {
     use super::*;
 
     fn mask(key: u64) -> Vec<f32> {
-        dropout_mask(100, 1000, &[DropoutRows { rows: 0..100, key }], 0.25)
+        dropout_mask(100, 1000, &[DropoutRows { rows: 0..100, first: 0, key }], 0.25)
     }
 
     #[test]
@@ -101,10 +104,12 @@ mod tests {
 
     #[test]
     fn draws_depend_on_the_place_in_their_rows_only() {
-        let rows = |rows: Range<usize>, key| DropoutRows { rows, key };
+        let rows = |rows: Range<usize>, key| DropoutRows { rows, first: 0, key };
         let together = dropout_mask(9, 7, &[rows(0..4, 1), rows(6..9, 2)], 0.5);
         let alone = dropout_mask(3, 7, &[rows(0..3, 2)], 0.5);
         assert_eq!(together[6 * 7..], alone);
         assert!(together[4 * 7..6 * 7].iter().all(|&m| m == 1.0), "rows without a stream stay");
+        let last = dropout_mask(1, 7, &[DropoutRows { rows: 0..1, first: 2, key: 2 }], 0.5);
+        assert_eq!(alone[2 * 7..], last, "a row that is gathered keeps its draws");
     }
 }

@@ -7,17 +7,18 @@ use crate::simd::dispatch;
 /// Rows of a task.
 const TASK: usize = 32;
 
-/// Rotates the halves of each head: (a, b) → (a cos − b sin, b cos + a sin); `inverse` by the opposite angle, which is
-/// the way back of a gradient.
+/// Rotates the halves of the first `rotary_dim` numbers of each head: (a, b) → (a cos − b sin, b cos + a sin); `inverse`
+/// by the opposite angle, which is the way back of a gradient. A head's other numbers stay as they are.
 ///
-/// `x` is [N, heads · head_dim], `cos` and `sin` [N, head_dim / 2].
-pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], head_dim: usize, inverse: bool) {
-    let half = head_dim / 2;
+/// `x` is [N, heads · head_dim], `cos` and `sin` [N, rotary_dim / 2].
+pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], head_dim: usize, rotary_dim: usize, inverse: bool) {
+    let half = rotary_dim / 2;
     let rows = cos.len() / half.max(1);
     if rows == 0 {
         return;
     }
     assert!(cos.len() == sin.len() && x.len().is_multiple_of(rows * head_dim), "a row of angles for each row");
+    assert!(rotary_dim <= head_dim, "no more is rotated than a head has");
     let width = x.len() / rows;
     let sign = if inverse { -1.0 } else { 1.0 };
     let angles = cos.par_chunks(TASK * half).zip(sin.par_chunks(TASK * half));
@@ -42,28 +43,32 @@ pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], head_dim: usize, inverse:
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::testing::{assert_close, numbers};
 
-    #[test]
-    fn a_rotation_keeps_lengths_and_its_inverse_undoes_it() {
+    #[rstest]
+    fn a_rotation_keeps_lengths_and_its_inverse_undoes_it(#[values(10, 6)] rotary_dim: usize) {
         let (rows, heads, head_dim) = (70, 3, 10);
-        let angles = numbers(rows * head_dim / 2, 1);
+        let half = rotary_dim / 2;
+        let angles = numbers(rows * half, 1);
         let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
         let x = numbers(rows * heads * head_dim, 2);
         let mut rotated = x.clone();
-        rotate(&mut rotated, &cos, &sin, head_dim, false);
+        rotate(&mut rotated, &cos, &sin, head_dim, rotary_dim, false);
         let expected = (0..x.len()).map(|i| {
             let (row, within) = (i / (heads * head_dim), i % head_dim);
-            let angle = angles[row * head_dim / 2 + within % (head_dim / 2)];
+            let angle = angles[row * half + within % half];
             let (cos, sin) = (f64::from(angle.cos()), f64::from(angle.sin()));
-            match within < head_dim / 2 {
-                true => f64::from(x[i]) * cos - f64::from(x[i + head_dim / 2]) * sin,
-                false => f64::from(x[i]) * cos + f64::from(x[i - head_dim / 2]) * sin,
+            match within / half {
+                0 => f64::from(x[i]) * cos - f64::from(x[i + half]) * sin,
+                1 => f64::from(x[i]) * cos + f64::from(x[i - half]) * sin,
+                _ => f64::from(x[i]),
             }
         });
         assert_close(&rotated, &expected.collect::<Vec<_>>(), 1e-6);
-        rotate(&mut rotated, &cos, &sin, head_dim, true);
+        rotate(&mut rotated, &cos, &sin, head_dim, rotary_dim, true);
         assert_close(&rotated, &x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), 1e-6);
     }
 }

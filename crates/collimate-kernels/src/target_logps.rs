@@ -7,7 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::gemm::{Matrix, multiply_here};
-use crate::simd::{dispatch, exp, max, sum_map};
+use crate::simd::{dispatch, exp, max, sum_map, tanh};
 
 /// Tokens of a tile: its rows of the weight stay in cache for all rows of hidden states.
 const SLICE: usize = 512;
@@ -359,11 +359,6 @@ impl Head<'_> {
     fn slope(&self, logit: f32) -> f32 {
         self.softcap.map_or(1.0, |cap| 1.0 - (logit / cap) * (logit / cap))
     }
-}
-
-#[inline(always)]
-fn tanh(x: f32) -> f32 {
-    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
 }
 
 /// One row over all slices, always in their order.

@@ -2,18 +2,20 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use collimate_backend::{Factor, FusedOps, Gradient, TargetLogp};
+use collimate_backend::{FusedOps, Gradient};
 use collimate_data::GroupBatch;
 use rayon::prelude::*;
 
-use crate::config::{ModelConfig, RopeScaling};
+use crate::config::ModelConfig;
 use crate::dropout::{Dropout, DropoutKey};
 use crate::engine::{Activations, Engine, Gradients, PackInputs};
 use crate::error::ModelError;
+use crate::head::HeadTape;
 use crate::layout::{Layout, ParameterInfo};
 use crate::logprob::Targets;
 use crate::peft::LoraConfig;
 use crate::rope::Rope;
+use crate::routing::{BalanceGradient, RouterLoad};
 use crate::weights::HostTensor;
 
 /// Log-probs of response tokens in nats: by group, response and token.
@@ -42,7 +44,7 @@ pub struct CausalLm<B: FusedOps> {
     pub(crate) rope: Rope,
     pub(crate) device: B::Device,
     lora: Option<LoraConfig>,
-    trainable: Vec<bool>,
+    pub(crate) trainable: Vec<bool>,
     gradients: Vec<Gradient<B>>,
 }
 
@@ -56,19 +58,22 @@ pub struct Tape<B: FusedOps> {
     /// What each block kept; the others run again on the way back.
     kept: Vec<Option<Activations<B>>>,
     head: HeadTape<B>,
+    /// How tokens are spread over experts, and how often each row counts there.
+    load: Option<(RouterLoad, Vec<f32>)>,
+    balance: Option<BalanceGradient>,
 }
 
-/// The rows that predict a response's tokens, [M, D], and what the way back from their log-probs reads.
-struct HeadTape<B: FusedOps> {
-    rows: Tensor<B, 2>,
-    saved: HeadSaved<B>,
-}
+impl<B: FusedOps> Tape<B> {
+    /// How the pass spread its tokens over experts, where the model has any.
+    pub fn router_load(&self) -> Option<&RouterLoad> {
+        self.load.as_ref().map(|(load, _)| load)
+    }
 
-enum HeadSaved<B: FusedOps> {
-    /// For a head that is not trained: the gradient of each row's log-prob with respect to its normed row, [M, D].
-    Gradients(Tensor<B, 2>),
-    /// The normed rows, [M, D], and their log-probs.
-    Normed(Tensor<B, 2>, Vec<TargetLogp>),
+    /// Adds `weight` times the balance loss of a whole batch, whose load this is, to what is gone back from; its gradient
+    /// with respect to this pack.
+    pub fn balance(&mut self, of_batch: &RouterLoad, weight: f64) {
+        self.balance = self.load.take().map(|(_, counts)| of_batch.gradient(weight, counts));
+    }
 }
 
 /// How a training forward pass is done.
@@ -182,17 +187,34 @@ impl<B: FusedOps> CausalLm<B> {
         adapters: bool,
         dropout: Option<DropoutKey>,
     ) -> Result<TokenLogps, ModelError> {
+        self.score_with_load(batch, adapters, dropout).map(|(logps, _)| logps)
+    }
+
+    /// The same, and how the pass spread its tokens over experts, where the model has any.
+    ///
+    /// # Errors
+    /// As [`CausalLm::score`].
+    pub fn score_with_load(
+        &self,
+        batch: &GroupBatch,
+        adapters: bool,
+        dropout: Option<DropoutKey>,
+    ) -> Result<(TokenLogps, Option<RouterLoad>), ModelError> {
         self.check(batch)?;
         let dropout = self.dropout(dropout, batch);
         let engine = self.engine(adapters, dropout.as_ref());
         let pack = self.pack(batch);
+        let mut load = self.new_load(batch);
         let mut x = engine.embed(pack.tokens.clone());
         for layer in 0..self.config.num_hidden_layers {
-            x = engine.block(layer, &x, &pack).0;
+            let (y, activations) = engine.block(layer, &x, &pack);
+            add_layer(&mut load, &activations);
+            x = y;
         }
         let targets = Targets::new(batch);
         let normed = engine.final_norm(&self.head_rows(&x, &targets));
-        Ok(targets.nest(&B::target_logps(&normed, &self.params[self.head_id()], &targets.tokens)))
+        let logps = targets.nest(&B::target_logps(&normed, self.output_layer(), &targets.tokens));
+        Ok((logps, load.map(|(load, _)| load)))
     }
 
     /// A forward pass of training: log-probs now, gradients when [`CausalLm::backward`] brings the coefficients.
@@ -206,24 +228,26 @@ impl<B: FusedOps> CausalLm<B> {
         let pack = self.pack(batch);
         let num_blocks = self.config.num_hidden_layers;
         let (mut inputs, mut kept) = (Vec::with_capacity(num_blocks), Vec::with_capacity(num_blocks));
+        let mut load = self.new_load(batch);
         let mut x = engine.embed(pack.tokens.clone());
         for layer in 0..num_blocks {
             let (y, activations) = engine.block(layer, &x, &pack);
+            add_layer(&mut load, &activations);
             inputs.push(std::mem::replace(&mut x, y));
             kept.push((num_blocks - layer <= options.kept_blocks).then_some(activations));
         }
         let targets = Targets::new(batch);
         let (logps, head) = self.head_forward(&engine, &x, &targets);
-        Ok((targets.nest(&logps), Tape { pack, targets, dropout, inputs, kept, head }))
+        Ok((targets.nest(&logps), Tape { pack, targets, dropout, inputs, kept, head, load, balance: None }))
     }
 
     /// Adds the gradient of `Σ c · logp(response)` over the tape's responses to the gradients held here.
     ///
     /// `coefficients` are by group and response, the c_k of the objective.
     pub fn backward(&mut self, tape: Tape<B>, coefficients: &[Vec<f64>]) {
-        let Tape { pack, targets, dropout, mut inputs, mut kept, head } = tape;
+        let Tape { pack, targets, dropout, mut inputs, mut kept, head, balance, .. } = tape;
         let mut held = std::mem::take(&mut self.gradients);
-        let mut gradients = Gradients { trainable: &self.trainable, held: &mut held };
+        let mut gradients = Gradients { trainable: &self.trainable, held: &mut held, balance: balance.as_ref() };
         let engine = self.engine(true, dropout.as_ref());
         let dy = self.head_backward(&engine, (head, &targets), coefficients, pack.tokens.dims()[0], &mut gradients);
         let trains_embedding = self.trainable[self.layout.embedding];
@@ -237,6 +261,7 @@ impl<B: FusedOps> CausalLm<B> {
             dy = engine.block_backward(layer, (&x, activations), dx, &pack, wants_input, &mut gradients);
         }
         if let (Some(gradient), Some(dy)) = (gradients.of(self.layout.embedding), dy) {
+            let dy = engine.scaled_embedding(dy);
             let zero = || self.params[self.layout.embedding].zeros_like();
             let tokens: Vec<u32> = pack.tokens.into_data().iter::<i64>().map(|token| token as u32).collect();
             *gradient = Some(B::add_rows(gradient.take().unwrap_or_else(zero), &tokens, &dy));
@@ -244,89 +269,51 @@ impl<B: FusedOps> CausalLm<B> {
         self.gradients = held;
     }
 
-    /// Logits of some final hidden states, [S, D] → [S, V].
-    pub(crate) fn logits(&self, hidden: &Tensor<B, 2>) -> Tensor<B, 2> {
-        B::multiply(None, 1.0, Factor::of(hidden), Factor::transpose_of(&self.params[self.head_id()]))
-    }
-
     pub(crate) fn engine<'a>(&'a self, adapters: bool, dropout: Option<&'a Dropout>) -> Engine<'a, B> {
         let adapter_scale = self.lora.as_ref().filter(|_| adapters).map(LoraConfig::scale);
-        Engine { config: &self.config, layout: &self.layout, params: &self.params, adapter_scale, dropout }
+        Engine { config: &self.config, layout: &self.layout, params: &self.params, adapter_scale, dropout, rows: None }
     }
 
     pub(crate) fn pack(&self, batch: &GroupBatch) -> PackInputs<B> {
         PackInputs::new(batch, &self.config, &self.rope, &self.device)
     }
 
-    fn head_id(&self) -> usize {
-        self.layout.head.unwrap_or(self.layout.embedding)
-    }
-
-    fn head_rows(&self, x: &Tensor<B, 2>, targets: &Targets) -> Tensor<B, 2> {
-        let rows: Vec<i32> = targets.rows.iter().map(|&row| row as i32).collect();
-        let rows = Tensor::from_data(TensorData::new(rows, [targets.rows.len()]), &self.device);
-        x.clone().select(0, rows)
-    }
-
-    fn head_forward(
-        &self,
-        engine: &Engine<'_, B>,
-        x: &Tensor<B, 2>,
-        targets: &Targets,
-    ) -> (Vec<TargetLogp>, HeadTape<B>) {
-        let rows = self.head_rows(x, targets);
-        let normed = engine.final_norm(&rows);
-        let id = self.head_id();
-        if self.trainable[id] {
-            let logps = B::target_logps(&normed, &self.params[id], &targets.tokens);
-            return (logps.clone(), HeadTape { rows, saved: HeadSaved::Normed(normed, logps) });
-        }
-        let (logps, gradients) = B::target_logps_with_gradients(&normed, &self.params[id], &targets.tokens);
-        (logps, HeadTape { rows, saved: HeadSaved::Gradients(gradients) })
-    }
-
-    /// The gradient of the last block's output, [N, D].
-    fn head_backward(
-        &self,
-        engine: &Engine<'_, B>,
-        (head, targets): (HeadTape<B>, &Targets),
-        coefficients: &[Vec<f64>],
-        num_rows: usize,
-        gradients: &mut Gradients<'_, B>,
-    ) -> Tensor<B, 2> {
-        let spread = targets.spread(coefficients);
-        let id = self.head_id();
-        let HeadTape { rows, saved } = head;
-        let d_normed = match saved {
-            HeadSaved::Gradients(gradients) => {
-                let num_rows = spread.len();
-                gradients * Tensor::from_data(TensorData::new(spread, [num_rows, 1]), &self.device)
-            }
-            HeadSaved::Normed(normed, logps) => {
-                let (weight, d_weight) = (&self.params[id], gradients.of(id));
-                B::target_logps_backward(&normed, weight, &targets.tokens, &logps, &spread, d_weight)
-            }
-        };
-        let d_rows = engine.norm_backward(&rows, self.layout.final_norm, d_normed, gradients);
-        let zeros = Tensor::zeros([num_rows, self.config.hidden_size], &self.device);
-        B::add_rows(zeros, &targets.rows, &d_rows)
-    }
-
     pub(crate) fn check(&self, batch: &GroupBatch) -> Result<(), ModelError> {
         if let Some(&token) = batch.tokens.iter().find(|&&t| t as usize >= self.config.vocab_size) {
             return Err(ModelError::TokenOutOfRange { token, vocab_size: self.config.vocab_size });
         }
-        let longest = batch.positions.iter().max().map_or(0, |&p| p as usize + 1);
-        let trained = self.config.max_position_embeddings;
-        if matches!(self.config.rope_scaling, RopeScaling::Dynamic { .. }) && longest > trained {
-            return Err(ModelError::SequenceTooLong { length: longest, limit: trained });
+        self.check_length(batch.positions.iter().max().map_or(0, |&p| p as usize + 1))
+    }
+
+    /// Whether a sequence of this length has frequencies.
+    pub(crate) fn check_length(&self, length: usize) -> Result<(), ModelError> {
+        match self.config.longest_sequence() {
+            Some(limit) if length > limit => Err(ModelError::SequenceTooLong { length, limit }),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// An empty load, and how often each row counts in it: a prompt once for each of its responses in the pack.
+    fn new_load(&self, batch: &GroupBatch) -> Option<(RouterLoad, Vec<f32>)> {
+        let experts = self.config.experts?;
+        let mut counts = vec![0.0; batch.num_tokens()];
+        for response in batch.responses() {
+            for rows in [&response.prompt, &response.tokens] {
+                counts[rows.clone()].iter_mut().for_each(|count| *count += 1.0);
+            }
+        }
+        Some((RouterLoad::new(experts.count), counts))
     }
 
     fn dropout(&self, key: Option<DropoutKey>, batch: &GroupBatch) -> Option<Dropout> {
         let probability = self.lora.as_ref().map_or(0.0, |lora| lora.dropout);
         key.filter(|_| probability > 0.0).map(|key| Dropout::new(probability, key, batch))
+    }
+}
+
+fn add_layer<B: FusedOps>(load: &mut Option<(RouterLoad, Vec<f32>)>, activations: &Activations<B>) {
+    if let (Some((load, counts)), Some(routing)) = (load, activations.routing()) {
+        load.add_layer(routing, counts);
     }
 }
 

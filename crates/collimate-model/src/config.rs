@@ -1,6 +1,8 @@
 //! One configuration of a decoder, read from a Hugging Face `config.json` of either generation.
 
+mod defaults;
 mod fields;
+mod layers;
 mod parse;
 mod rope;
 #[cfg(test)]
@@ -24,23 +26,48 @@ pub enum Architecture {
     Llama,
     /// `mistral`: Llama with a sliding window over every layer.
     Mistral,
+    /// `mixtral`: Mistral with several feed-forward layers, of which a router picks some for each token.
+    Mixtral,
     /// `qwen2`: Llama with biases on queries, keys and values.
     Qwen2,
     /// `qwen3`: Llama with a norm on each head's queries and keys.
     Qwen3,
+    /// `gemma2`: norms around attention and feed-forward layer, squashed scores and logits, every other layer windowed.
+    Gemma2,
+    /// `phi3`: Llama with fused projections (Phi-3, Phi-3.5 and Phi-4).
+    Phi3,
+    /// `olmo2`: norms after attention and feed-forward layer, and on whole queries and keys.
+    Olmo2,
+    /// `smollm3`: Llama with layers that do not rotate.
+    SmolLm3,
 }
 
 impl Architecture {
     /// Every architecture that is known.
-    pub const ALL: [Self; 4] = [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
+    pub const ALL: [Self; 9] = [
+        Self::Llama,
+        Self::Mistral,
+        Self::Mixtral,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Gemma2,
+        Self::Phi3,
+        Self::Olmo2,
+        Self::SmolLm3,
+    ];
 
     /// Its `model_type`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Llama => "llama",
             Self::Mistral => "mistral",
+            Self::Mixtral => "mixtral",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::Gemma2 => "gemma2",
+            Self::Phi3 => "phi3",
+            Self::Olmo2 => "olmo2",
+            Self::SmolLm3 => "smollm3",
         }
     }
 
@@ -74,6 +101,39 @@ pub struct AttentionBias {
     pub o: bool,
 }
 
+/// Where the norms of attention and of the feed-forward layer stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormPlacement {
+    /// On their input.
+    Before,
+    /// On their output, before it is added to the stream.
+    After,
+    /// On both.
+    BeforeAndAfter,
+}
+
+/// Which queries and keys are normalised (RMSNorm), before they are rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// None.
+    None,
+    /// Each head by itself.
+    Head,
+    /// All heads of a token together.
+    Projection,
+}
+
+/// Feed-forward layers of which each token goes through some.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Experts {
+    /// Number of experts, E.
+    pub count: usize,
+    /// How many of them a token goes through, at most E.
+    pub per_token: usize,
+    /// Weight of the router's balance loss in training (`router_aux_loss_coef`); 0 for none.
+    pub balance_weight: f64,
+}
+
 /// What a decoder is made of; every size is at least 1 and they fit each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
@@ -101,6 +161,8 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// Stretching of the rotary frequencies.
     pub rope_scaling: RopeScaling,
+    /// How many numbers of a head are rotated, from its first on; even.
+    pub rotary_dim: usize,
     /// Whether the output embedding is the input embedding.
     pub tie_word_embeddings: bool,
     /// Non-linearity of the feed-forward layer.
@@ -109,8 +171,26 @@ pub struct ModelConfig {
     pub attention_bias: AttentionBias,
     /// Whether the feed-forward layer's projections have biases.
     pub mlp_bias: bool,
-    /// Whether queries and keys are normalised per head (RMSNorm over `head_dim`).
-    pub qk_norm: bool,
+    /// What attention scores are multiplied by, most often 1/√head_dim.
+    pub attention_scale: f64,
+    /// c where attention scores are squashed to c · tanh(score / c).
+    pub attention_softcap: Option<f64>,
+    /// c where logits are squashed to c · tanh(logit / c).
+    pub logit_softcap: Option<f64>,
+    /// Factor on token embeddings where they enter the first block.
+    pub embedding_scale: Option<f64>,
+    /// Where the norms of a block stand.
+    pub norm_placement: NormPlacement,
+    /// Whether norms multiply by one more than their stored weight.
+    pub norm_offset: bool,
+    /// Norms on queries and keys.
+    pub qk_norm: QkNorm,
+    /// Whether queries, keys and values come from one matrix, and gate and up from another.
+    pub fused_projections: bool,
+    /// The experts in place of one feed-forward layer.
+    pub experts: Option<Experts>,
+    /// For each layer whether queries and keys are rotated.
+    pub rotated_layers: Vec<bool>,
     /// For each layer how many tokens back it sees, itself included; none: all.
     pub layer_windows: Vec<Option<usize>>,
     /// Tokens that end generation: those of `config.json`, then further ones of `generation_config.json`.
@@ -163,6 +243,15 @@ impl ModelConfig {
     /// Every tensor that the architecture needs, by its Hugging Face name; without `lm_head.weight` where tied.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         names::tensors(self)
+    }
+
+    /// Tokens of the longest sequence for which rotary frequencies are defined without a look at its length; none: any.
+    pub(crate) fn longest_sequence(&self) -> Option<usize> {
+        match self.rope_scaling {
+            RopeScaling::Dynamic { .. } => Some(self.max_position_embeddings),
+            RopeScaling::Long { original_max_position_embeddings, .. } => Some(original_max_position_embeddings),
+            _ => None,
+        }
     }
 
     /// The number of parameters, a tied embedding counted once.

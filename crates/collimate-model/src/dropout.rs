@@ -52,17 +52,32 @@ impl Dropout {
         Self { probability, key, parts }
     }
 
-    /// Drops numbers of the input of a linear layer, [N, in].
-    pub(crate) fn apply<B: FusedOps>(&self, x: Tensor<B, 2>, linear: usize) -> Tensor<B, 2> {
-        let rows: Vec<DropoutRows> = self.parts.iter().map(|part| self.stream(part, linear)).collect();
+    /// Drops numbers of the input of a linear layer, [N, in], or of those of the pack's rows that `gathered` lists.
+    pub(crate) fn apply<B: FusedOps>(&self, x: Tensor<B, 2>, linear: usize, gathered: Option<&[u32]>) -> Tensor<B, 2> {
+        let whole = self.parts.iter().map(|part| self.stream(part, linear));
+        let rows: Vec<DropoutRows> = match gathered {
+            None => whole.collect(),
+            Some(gathered) => whole.flat_map(|stream| gathered_rows(&stream, gathered)).collect(),
+        };
         B::dropout(x, &rows, self.probability)
     }
 
     fn stream(&self, part: &Part, linear: usize) -> DropoutRows {
         let words = [self.key.seed, self.key.step, part.group, part.sequence, linear as u64];
         let key = words.into_iter().fold(0, |key: u64, word| scramble(key.wrapping_add(word)));
-        DropoutRows { rows: part.rows.clone(), key }
+        DropoutRows { rows: part.rows.clone(), first: 0, key }
     }
+}
+
+/// Where those of a stream's rows stand that were gathered in ascending order, and their places in the stream.
+fn gathered_rows(stream: &DropoutRows, gathered: &[u32]) -> Vec<DropoutRows> {
+    let from = gathered.partition_point(|&row| (row as usize) < stream.rows.start);
+    let to = gathered.partition_point(|&row| (row as usize) < stream.rows.end);
+    let of_row = |place: usize| {
+        let first = gathered[place] as usize - stream.rows.start;
+        DropoutRows { rows: place..place + 1, first, key: stream.key }
+    };
+    (from..to).map(of_row).collect()
 }
 
 /// The step of SplitMix64 (Steele, Lea and Flood 2014).
@@ -75,9 +90,11 @@ fn scramble(x: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use burn_flex::{Flex, FlexDevice};
     use collimate_data::{TokenizedGroup, TokenizedResponse};
 
     use super::*;
+    use crate::causal_lm::floats;
 
     fn group(index: usize) -> TokenizedGroup {
         let response = |len| TokenizedResponse { ids: vec![1; len], reward: 0.0, num_cut: 0 };
@@ -102,6 +119,20 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), count, "no key twice");
+    }
+
+    #[test]
+    fn gathered_rows_keep_their_draws() {
+        let batch = GroupBatch::shared([&group(0), &group(1)]);
+        let dropout = Dropout::new(0.5, DropoutKey { seed: 1, step: 2 }, &batch);
+        let rows = batch.num_tokens();
+        let x = Tensor::<Flex, 2>::ones([rows, 5], &FlexDevice);
+        let all = floats(dropout.apply(x.clone(), 3, None));
+        let gathered = [1, 4, 5, 8, 13, 17];
+        let few = floats(dropout.apply(x.narrow(0, 0, gathered.len()), 3, Some(&gathered)));
+        let expected = gathered.iter().flat_map(|&row| all[row as usize * 5..][..5].to_vec());
+        assert_eq!(few, expected.collect::<Vec<_>>());
+        assert!(few.contains(&0.0) && few.contains(&2.0));
     }
 
     #[test]

@@ -5,16 +5,20 @@
 //! computed again as memory allows.
 
 mod backward;
+mod experts;
+mod feed_forward;
 mod linear;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use collimate_backend::{AttentionPlan, AttentionShape, FusedOps, GateActivation, Gradient, Rotary};
+use collimate_backend::{AttentionPlan, AttentionShape, FusedOps, Gradient, Rotary};
 use collimate_data::GroupBatch;
 
-use crate::config::{Activation, ModelConfig};
+use self::feed_forward::FeedForward;
+use crate::config::ModelConfig;
 use crate::dropout::Dropout;
 use crate::layout::{LayerIds, Layout, LinearIds};
 use crate::rope::Rope;
+use crate::routing::{BalanceGradient, Routing};
 use crate::segments::segments;
 
 /// What a pass reads besides its input: the parameters and how to read them.
@@ -25,6 +29,8 @@ pub(crate) struct Engine<'a, B: FusedOps> {
     /// α/r of the adapter, or `None` to leave adapters out.
     pub(crate) adapter_scale: Option<f64>,
     pub(crate) dropout: Option<&'a Dropout>,
+    /// Which of the pack's rows it works on; `None` for all.
+    pub(crate) rows: Option<&'a [u32]>,
 }
 
 /// The tensors of a pack that all blocks read.
@@ -49,7 +55,7 @@ impl<B: FusedOps> PackInputs<B> {
 /// Cosines and sines of positions.
 pub(crate) fn rotary<B: FusedOps>(rope: &Rope, positions: &[u32], device: &B::Device) -> Rotary<B> {
     let (cos, sin) = rope.tables(positions);
-    Rotary::new(cos, sin, positions.len(), device)
+    Rotary::new(cos, sin, positions.len(), rope.head_dim, device)
 }
 
 /// Rotated queries, keys and values of a block, and what their way back reads.
@@ -60,9 +66,9 @@ pub(crate) struct Projections<B: FusedOps> {
     pub(crate) k: Tensor<B, 2>,
     /// [N, H_kv · head_dim].
     pub(crate) v: Tensor<B, 2>,
-    /// Queries and keys before their head norms, where the model has any.
+    /// Queries and keys before their norms, where the model has any.
     raw: Option<(Tensor<B, 2>, Tensor<B, 2>)>,
-    lows: [Low<B>; 3],
+    lows: Vec<Low<B>>,
 }
 
 /// What LoRA's factor A gives, [N, r], where the layer has an adapter.
@@ -73,38 +79,61 @@ pub(crate) struct Activations<B: FusedOps> {
     pub(crate) projections: Projections<B>,
     attended: Tensor<B, 2>,
     lse: Tensor<B, 2>,
-    low_o: Low<B>,
-    feed_forward: FeedForward<B>,
+    second: SecondHalf<B>,
 }
 
-/// What the way back through the second half of a block reads.
-pub(crate) struct FeedForward<B: FusedOps> {
+impl<B: FusedOps> Activations<B> {
+    /// The router's choices, where the block has experts.
+    pub(crate) fn routing(&self) -> Option<&Routing> {
+        match &self.second.feed_forward {
+            FeedForward::Dense { .. } => None,
+            FeedForward::Experts(mixture) => Some(&mixture.routing),
+        }
+    }
+}
+
+/// What the way back reads of a block from attention's output on.
+pub(crate) struct SecondHalf<B: FusedOps> {
+    /// The output projection's result, [N, D], where a norm follows it.
+    projected: Option<Tensor<B, 2>>,
+    low_o: Low<B>,
     /// The stream after attention, [N, D].
     middle: Tensor<B, 2>,
-    gate: Tensor<B, 2>,
-    up: Tensor<B, 2>,
-    lows: [Low<B>; 3],
+    feed_forward: FeedForward<B>,
 }
 
 impl<B: FusedOps> Engine<'_, B> {
     /// Token embeddings, [N] → [N, D].
     pub(crate) fn embed(&self, tokens: Tensor<B, 1, Int>) -> Tensor<B, 2> {
-        self.params[self.layout.embedding].clone().select(0, tokens)
+        let rows = self.params[self.layout.embedding].clone().select(0, tokens);
+        self.scaled_embedding(rows)
+    }
+
+    /// Times the embeddings' factor: an embedding's on the way forward, its gradient's on the way back.
+    ///
+    /// Reference implementations round the factor to the type that they compute in, which is float32 here.
+    pub(crate) fn scaled_embedding(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        match self.config.embedding_scale {
+            Some(scale) => rows.mul_scalar(scale as f32),
+            None => rows,
+        }
     }
 
     /// One block, [N, D] → [N, D], and what its way back reads.
     pub(crate) fn block(&self, layer: usize, x: &Tensor<B, 2>, pack: &PackInputs<B>) -> (Tensor<B, 2>, Activations<B>) {
         let (projections, attended, lse) = self.attend(layer, x, pack);
-        let (y, low_o, feed_forward) = self.after_attention(layer, x, &attended);
-        (y, Activations { projections, attended, lse, low_o, feed_forward })
+        let (y, second) = self.after_attention(layer, x, &attended);
+        (y, Activations { projections, attended, lse, second })
     }
 
     /// What the way back through a block reads, once more and to the same bits; its output is not made again.
     pub(crate) fn activations(&self, layer: usize, x: &Tensor<B, 2>, pack: &PackInputs<B>) -> Activations<B> {
         let (projections, attended, lse) = self.attend(layer, x, pack);
-        let (activated, low_o, mut feed_forward) = self.before_down(layer, x, &attended);
-        feed_forward.lows[2] = self.low(&self.layout.layers[layer].down, &activated);
-        Activations { projections, attended, lse, low_o, feed_forward }
+        let ids = &self.layout.layers[layer];
+        let (middle, low_o, projected) = self.added(&ids.o, &attended, x, ids.attention_norms.after);
+        let feed_forward = self.feed_forward_again(ids, &middle);
+        let second = SecondHalf { projected, low_o, middle, feed_forward };
+        Activations { projections, attended, lse, second }
     }
 
     fn attend(
@@ -119,24 +148,22 @@ impl<B: FusedOps> Engine<'_, B> {
         (projections, attended, lse)
     }
 
-    /// Norm, projections, head norms and rotation of a block.
+    /// Norm, projections, norms of queries and keys, and rotation of a block.
     pub(crate) fn projections(&self, layer: usize, x: &Tensor<B, 2>, rotary: &Rotary<B>) -> Projections<B> {
         let ids = &self.layout.layers[layer];
-        let h = self.norm(x, ids.input_norm);
-        let (q, low_q) = self.linear(&ids.q, &h, None);
-        let (k, low_k) = self.linear(&ids.k, &h, None);
-        let (v, low_v) = self.linear(&ids.v, &h, None);
+        let h = self.normed(x, ids.attention_norms.before);
+        let ([q, k, v], lows) = self.joint(&ids.qkv, &h);
         let (q, k, raw) = match (ids.q_norm, ids.k_norm) {
             (Some(q_norm), Some(k_norm)) => (self.norm(&q, q_norm), self.norm(&k, k_norm), Some((q, k))),
             _ => (q, k, None),
         };
-        Projections {
-            q: B::rotate(q, rotary, false),
-            k: B::rotate(k, rotary, false),
-            v,
-            raw,
-            lows: [low_q, low_k, low_v],
-        }
+        let [q, k] = [q, k].map(|x| self.rotated(layer, x, rotary, false));
+        Projections { q, k, v, raw, lows }
+    }
+
+    /// Queries or keys, rotated where the layer does so; `inverse` for their gradient.
+    fn rotated(&self, layer: usize, x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) -> Tensor<B, 2> {
+        if self.config.rotated_layers[layer] { B::rotate(x, rotary, inverse) } else { x }
     }
 
     /// Output projection, residual, and the feed-forward layer with its residual.
@@ -145,29 +172,28 @@ impl<B: FusedOps> Engine<'_, B> {
         layer: usize,
         x: &Tensor<B, 2>,
         attended: &Tensor<B, 2>,
-    ) -> (Tensor<B, 2>, Low<B>, FeedForward<B>) {
-        let (activated, low_o, mut feed_forward) = self.before_down(layer, x, attended);
-        let down = &self.layout.layers[layer].down;
-        let (y, low_down) = self.linear(down, &activated, Some(feed_forward.middle.clone()));
-        feed_forward.lows[2] = low_down;
-        (y, low_o, feed_forward)
+    ) -> (Tensor<B, 2>, SecondHalf<B>) {
+        let ids = &self.layout.layers[layer];
+        let (middle, low_o, projected) = self.added(&ids.o, attended, x, ids.attention_norms.after);
+        let (y, feed_forward) = self.feed_forward(ids, &middle);
+        (y, SecondHalf { projected, low_o, middle, feed_forward })
     }
 
-    /// Everything of [`Engine::after_attention`] before the last product: what that multiplies, and what the way back
-    /// reads but for that product's own.
-    fn before_down(
+    /// `onto` and a linear layer's output, which a norm may change before: the sum, what LoRA's A gives, and the output
+    /// before that norm.
+    fn added(
         &self,
-        layer: usize,
+        ids: &LinearIds,
         x: &Tensor<B, 2>,
-        attended: &Tensor<B, 2>,
-    ) -> (Tensor<B, 2>, Low<B>, FeedForward<B>) {
-        let ids = &self.layout.layers[layer];
-        let (middle, low_o) = self.linear(&ids.o, attended, Some(x.clone()));
-        let h = self.norm(&middle, ids.post_norm);
-        let (gate, low_gate) = self.linear(&ids.gate, &h, None);
-        let (up, low_up) = self.linear(&ids.up, &h, None);
-        let activated = B::gated(self.activation(), &gate, &up);
-        (activated, low_o, FeedForward { middle, gate, up, lows: [low_gate, low_up, None] })
+        onto: &Tensor<B, 2>,
+        norm: Option<usize>,
+    ) -> (Tensor<B, 2>, Low<B>, Option<Tensor<B, 2>>) {
+        let Some(norm) = norm else {
+            let (sum, low) = self.linear(ids, x, Some(onto.clone()));
+            return (sum, low, None);
+        };
+        let (out, low) = self.linear(ids, x, None);
+        (B::add(self.norm(&out, norm), onto), low, Some(out))
     }
 
     /// The final norm, [M, D] → [M, D].
@@ -176,7 +202,18 @@ impl<B: FusedOps> Engine<'_, B> {
     }
 
     fn norm(&self, x: &Tensor<B, 2>, weight: usize) -> Tensor<B, 2> {
-        B::rms_norm(x, &self.params[weight], self.config.rms_norm_eps)
+        B::rms_norm(x, &self.norm_weight(weight), self.config.rms_norm_eps)
+    }
+
+    /// The norm of `x`, or `x` where there is none.
+    fn normed(&self, x: &Tensor<B, 2>, weight: Option<usize>) -> Tensor<B, 2> {
+        weight.map_or_else(|| x.clone(), |weight| self.norm(x, weight))
+    }
+
+    /// What a norm multiplies by, [1, n].
+    fn norm_weight(&self, weight: usize) -> Tensor<B, 2> {
+        let stored = self.params[weight].clone();
+        if self.config.norm_offset { stored.add_scalar(1.0) } else { stored }
     }
 
     fn attention_shape(&self, layer: usize) -> AttentionShape {
@@ -184,17 +221,9 @@ impl<B: FusedOps> Engine<'_, B> {
             heads: self.config.num_attention_heads,
             kv_heads: self.config.num_key_value_heads,
             head_dim: self.config.head_dim,
-            scale: (1.0 / (self.config.head_dim as f64).sqrt()) as f32,
+            scale: self.config.attention_scale as f32,
             window: self.config.layer_windows[layer],
-            softcap: None,
-        }
-    }
-
-    fn activation(&self) -> GateActivation {
-        match self.config.hidden_act {
-            Activation::Silu => GateActivation::Silu,
-            Activation::Gelu => GateActivation::Gelu,
-            Activation::GeluTanh => GateActivation::GeluTanh,
+            softcap: self.config.attention_softcap.map(|cap| cap as f32),
         }
     }
 }
@@ -203,6 +232,8 @@ impl<B: FusedOps> Engine<'_, B> {
 pub(crate) struct Gradients<'a, B: FusedOps> {
     pub(crate) trainable: &'a [bool],
     pub(crate) held: &'a mut [Gradient<B>],
+    /// What the router's balance loss adds.
+    pub(crate) balance: Option<&'a BalanceGradient>,
 }
 
 impl<B: FusedOps> Gradients<'_, B> {
@@ -213,12 +244,6 @@ impl<B: FusedOps> Gradients<'_, B> {
 
     /// Whether any of a block's parameters is trained.
     pub(crate) fn trains(&self, layer: &LayerIds) -> bool {
-        let linears = [&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down];
-        let norms = [Some(layer.input_norm), Some(layer.post_norm), layer.q_norm, layer.k_norm];
-        let of_linear = |ids: &&LinearIds| {
-            let lora = ids.lora.as_ref().map(|lora| [lora.a, lora.b]);
-            [Some(ids.weight), ids.bias].into_iter().flatten().chain(lora.into_iter().flatten()).collect::<Vec<_>>()
-        };
-        linears.iter().flat_map(of_linear).chain(norms.into_iter().flatten()).any(|id| self.trainable[id])
+        layer.parameters().into_iter().any(|id| self.trainable[id])
     }
 }

@@ -20,9 +20,11 @@ pub enum ModelError {
         vocab_size: usize,
     },
 
-    /// A sequence is longer than the model's rotary scaling can serve for several responses at once.
+    /// A sequence is so long that the model's rotary scaling would depend on its length: a prompt's numbers would depend
+    /// on the response after it.
     #[error(
-        "a sequence of {length} tokens is longer than the {limit} of max_position_embeddings, where dynamic rotary scaling would change: set max_length"
+        "a sequence of {length} tokens is longer than the {limit} up to which the model's rotary scaling (dynamic or \
+         longrope) is the same for every sequence: set max_length"
     )]
     SequenceTooLong {
         /// Tokens of prompt and response.

@@ -3,6 +3,7 @@
 mod cache;
 mod sampling;
 
+use burn::tensor::activation::{softmax, tanh};
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::FusedOps;
 use collimate_data::GroupBatch;
@@ -32,7 +33,7 @@ impl<B: FusedOps> CausalLm<B> {
     /// the seed and on the numbers of prompt and sample only, not on what else is in the batch.
     ///
     /// # Errors
-    /// A token outside the vocabulary.
+    /// A token outside the vocabulary, or more tokens than rotary frequencies are defined for.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -94,6 +95,9 @@ impl<B: FusedOps> CausalLm<B> {
     fn prefill(&self, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<(Tensor<B, 2>, Cache<B>), ModelError> {
         let batch = GroupBatch::prompts(prompts);
         self.check(&batch)?;
+        // The last token that is generated is not computed on.
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        self.check_length(longest.saturating_add(options.max_new_tokens.saturating_sub(1)))?;
         let pack = self.pack(&batch);
         let engine = self.engine(true, None);
         let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
@@ -141,8 +145,12 @@ impl<B: FusedOps> CausalLm<B> {
         let count = p.q.dims()[0];
         let (k, v) = layer.append(self.kv_heads(p.k).unsqueeze_dim(2), self.kv_heads(p.v).unsqueeze_dim(2), at);
         let q = p.q.reshape([count, kv_heads, heads / kv_heads, dim]);
-        let scores = q.matmul(k.swap_dims(2, 3)).mul_scalar(1.0 / (dim as f64).sqrt()) + mask;
-        let mixed = burn::tensor::activation::softmax(scores, 3).matmul(v);
+        let scores = q.matmul(k.swap_dims(2, 3)).mul_scalar(self.config.attention_scale);
+        let scores = match self.config.attention_softcap {
+            Some(cap) => tanh(scores.div_scalar(cap)).mul_scalar(cap),
+            None => scores,
+        };
+        let mixed = softmax(scores + mask, 3).matmul(v);
         mixed.reshape([count, heads * dim])
     }
 

@@ -72,7 +72,8 @@ fn assert_close(found: &[f64], expected: &[f64], relative: f64) {
 
 #[rstest]
 fn log_probs_agree_with_pytorch(
-    #[values("llama", "llama3", "mistral", "qwen2", "qwen3")] name: &str,
+    #[values("llama", "llama3", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")]
+    name: &str,
     #[values(true, false)] shared: bool,
 ) {
     let rows = rows(name);
@@ -123,7 +124,8 @@ fn assert_same_gradients(a: &[Vec<f32>], b: &[Vec<f32>]) {
 
 #[rstest]
 fn the_shared_prompt_and_recomputed_blocks_change_no_gradient(
-    #[values("llama", "mistral", "qwen2", "qwen3", "llama3")] name: &str,
+    #[values("llama", "mistral", "qwen2", "qwen3", "llama3", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")]
+    name: &str,
     #[values(true, false)] adapter: bool,
 ) {
     let plain = gradients(name, adapter, false, ALL, None);
@@ -131,21 +133,21 @@ fn the_shared_prompt_and_recomputed_blocks_change_no_gradient(
     assert_same_gradients(&plain, &gradients(name, adapter, true, 0, None));
 }
 
-#[test]
-fn recomputed_blocks_draw_the_same_dropout() {
+#[rstest]
+fn recomputed_blocks_draw_the_same_dropout(#[values("llama", "phi3", "gemma2", "mixtral")] name: &str) {
     let key = DropoutKey { seed: 1, step: 2 };
-    let kept = gradients("llama", true, true, ALL, Some(key));
-    assert_eq!(kept, gradients("llama", true, true, 0, Some(key)), "to the last bit");
-    assert_same_gradients(&kept, &gradients("llama", true, false, ALL, Some(key)));
-    let other = gradients("llama", true, true, ALL, Some(DropoutKey { step: 4, ..key }));
+    let kept = gradients(name, true, true, ALL, Some(key));
+    assert_eq!(kept, gradients(name, true, true, 0, Some(key)), "to the last bit");
+    assert_same_gradients(&kept, &gradients(name, true, false, ALL, Some(key)));
+    let other = gradients(name, true, true, ALL, Some(DropoutKey { step: 4, ..key }));
     assert!(kept != other, "another step must draw another mask");
 }
 
-#[test]
-fn gradients_agree_with_finite_differences() {
-    let groups = groups(&rows("qwen3")[..1]);
+#[rstest]
+fn gradients_agree_with_finite_differences(#[values("qwen3", "phi3", "olmo2", "gemma2", "mixtral")] name: &str) {
+    let groups = groups(&rows(name)[..1]);
     let batch = GroupBatch::shared(&groups);
-    let mut model = open("qwen3", false, Trainable::Base);
+    let mut model = open(name, false, Trainable::Base);
     let (_, tape) = model.forward(&batch, ForwardOptions::PLAIN).expect("a forward pass");
     model.backward(tape, &[vec![1.0, -1.0, 0.5, 0.25]]);
     let value = |model: &CausalLm<Flex>| {
@@ -172,7 +174,7 @@ fn gradients_agree_with_finite_differences() {
 
 #[rstest]
 fn generation_with_a_cache_agrees_with_scoring(
-    #[values("llama", "mistral", "qwen2", "qwen3")] name: &str,
+    #[values("llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")] name: &str,
     #[values(false, true)] adapter: bool,
 ) {
     let prompts: Vec<Vec<u32>> = groups(&rows(name)).into_iter().map(|g| g.prompt_ids).collect();

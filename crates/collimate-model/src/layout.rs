@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::config::ModelConfig;
+use crate::names::{NormNames, ROUTER, expert_names};
 use crate::peft::LoraConfig;
 
 /// One parameter: where it comes from and how it is stored.
@@ -47,19 +48,96 @@ pub(crate) struct LinearIds {
     pub(crate) number: usize,
 }
 
+/// Linear layers that read the same input.
+#[derive(Debug, Clone)]
+pub(crate) enum JointIds<const N: usize> {
+    /// One for each output.
+    Apart([LinearIds; N]),
+    /// One that gives all outputs side by side, and their widths.
+    Fused(LinearIds, [usize; N]),
+}
+
+/// Norms on the input and on the output of half a block, where it has them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NormIds {
+    pub(crate) before: Option<usize>,
+    pub(crate) after: Option<usize>,
+}
+
+/// A gated feed-forward layer, or one expert.
+#[derive(Debug, Clone)]
+pub(crate) struct GatedIds {
+    pub(crate) gate_up: JointIds<2>,
+    pub(crate) down: LinearIds,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum FeedForwardIds {
+    /// One for all tokens; its output may be normalised.
+    Dense { layer: GatedIds, norm: Option<usize> },
+    /// Those that the router picks for a token.
+    Experts(ExpertIds),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ExpertIds {
+    pub(crate) router: LinearIds,
+    pub(crate) experts: Vec<GatedIds>,
+    /// How many a token goes through.
+    pub(crate) per_token: usize,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct LayerIds {
-    pub(crate) input_norm: usize,
-    pub(crate) q: LinearIds,
-    pub(crate) k: LinearIds,
-    pub(crate) v: LinearIds,
-    pub(crate) o: LinearIds,
+    pub(crate) attention_norms: NormIds,
+    pub(crate) qkv: JointIds<3>,
     pub(crate) q_norm: Option<usize>,
     pub(crate) k_norm: Option<usize>,
-    pub(crate) post_norm: usize,
-    pub(crate) gate: LinearIds,
-    pub(crate) up: LinearIds,
-    pub(crate) down: LinearIds,
+    pub(crate) o: LinearIds,
+    /// On the input of the feed-forward layer.
+    pub(crate) feed_forward_norm: Option<usize>,
+    pub(crate) feed_forward: FeedForwardIds,
+}
+
+impl LinearIds {
+    /// All its parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = usize> {
+        let lora = self.lora.as_ref().map(|lora| [lora.a, lora.b]);
+        [Some(self.weight), self.bias].into_iter().flatten().chain(lora.into_iter().flatten())
+    }
+}
+
+impl<const N: usize> JointIds<N> {
+    /// All its linear layers.
+    pub(crate) fn linears(&self) -> &[LinearIds] {
+        match self {
+            Self::Apart(linears) => linears,
+            Self::Fused(linear, _) => std::slice::from_ref(linear),
+        }
+    }
+}
+
+impl GatedIds {
+    /// All its parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = usize> {
+        self.gate_up.linears().iter().chain([&self.down]).flat_map(LinearIds::parameters)
+    }
+}
+
+impl LayerIds {
+    /// All its parameters.
+    pub(crate) fn parameters(&self) -> Vec<usize> {
+        let NormIds { before, after } = self.attention_norms;
+        let norms = [before, after, self.q_norm, self.k_norm, self.feed_forward_norm];
+        let attention = self.qkv.linears().iter().chain([&self.o]).flat_map(LinearIds::parameters);
+        let first = attention.chain(norms.into_iter().flatten());
+        match &self.feed_forward {
+            FeedForwardIds::Dense { layer, norm } => first.chain(layer.parameters()).chain(*norm).collect(),
+            FeedForwardIds::Experts(ids) => {
+                first.chain(ids.router.parameters()).chain(ids.experts.iter().flat_map(GatedIds::parameters)).collect()
+            }
+        }
+    }
 }
 
 /// Indices of all parameters of a model.
@@ -82,7 +160,7 @@ impl Layout {
             let transposed = spec.shape.len() == 2 && !by_token;
             builder.push(spec.name, spec.shape, transposed, false);
         }
-        let layers = (0..config.num_hidden_layers).map(|i| builder.layer(i, lora)).collect();
+        let layers = (0..config.num_hidden_layers).map(|i| builder.layer(config, i, lora)).collect();
         Self {
             embedding: builder.by_name["model.embed_tokens.weight"],
             layers,
@@ -106,21 +184,55 @@ impl Builder {
         self.infos.len() - 1
     }
 
-    fn layer(&mut self, i: usize, lora: Option<&LoraConfig>) -> LayerIds {
+    fn layer(&mut self, config: &ModelConfig, i: usize, lora: Option<&LoraConfig>) -> LayerIds {
         let at = |name: &str| format!("model.layers.{i}.{name}");
+        let names = NormNames::of(config);
+        let norm = |builder: &Self, name: &str| builder.by_name.get(&at(&format!("{name}.weight"))).copied();
+        let [before, after] = names.attention.map(|name| name.and_then(|name| norm(self, name)));
+        let [feed_forward_norm, last] = names.feed_forward.map(|name| name.and_then(|name| norm(self, name)));
+        let [queries, keys] = [config.num_attention_heads, config.num_key_value_heads].map(|n| n * config.head_dim);
+        let qkv = match config.fused_projections {
+            true => JointIds::Fused(self.linear(&at("self_attn.qkv_proj"), lora), [queries, keys, keys]),
+            false => JointIds::Apart(
+                ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| self.linear(&at(name), lora)),
+            ),
+        };
         LayerIds {
-            input_norm: self.by_name[&at("input_layernorm.weight")],
-            q: self.linear(&at("self_attn.q_proj"), lora),
-            k: self.linear(&at("self_attn.k_proj"), lora),
-            v: self.linear(&at("self_attn.v_proj"), lora),
+            attention_norms: NormIds { before, after },
+            qkv,
+            q_norm: norm(self, "self_attn.q_norm"),
+            k_norm: norm(self, "self_attn.k_norm"),
             o: self.linear(&at("self_attn.o_proj"), lora),
-            q_norm: self.by_name.get(&at("self_attn.q_norm.weight")).copied(),
-            k_norm: self.by_name.get(&at("self_attn.k_norm.weight")).copied(),
-            post_norm: self.by_name[&at("post_attention_layernorm.weight")],
-            gate: self.linear(&at("mlp.gate_proj"), lora),
-            up: self.linear(&at("mlp.up_proj"), lora),
-            down: self.linear(&at("mlp.down_proj"), lora),
+            feed_forward_norm,
+            feed_forward: self.feed_forward(config, at, lora, last),
         }
+    }
+
+    fn feed_forward(
+        &mut self,
+        config: &ModelConfig,
+        at: impl Fn(&str) -> String,
+        lora: Option<&LoraConfig>,
+        norm: Option<usize>,
+    ) -> FeedForwardIds {
+        if let Some(experts) = config.experts {
+            let router = self.linear(&at(ROUTER), lora);
+            let expert = |number| {
+                let [gate, up, down] = expert_names(number).map(|name| self.linear(&at(&name), lora));
+                GatedIds { gate_up: JointIds::Apart([gate, up]), down }
+            };
+            let (experts, per_token) = ((0..experts.count).map(expert).collect(), experts.per_token);
+            return FeedForwardIds::Experts(ExpertIds { router, experts, per_token });
+        }
+        let gate_up = match config.fused_projections {
+            true => {
+                let inner = config.intermediate_size;
+                JointIds::Fused(self.linear(&at("mlp.gate_up_proj"), lora), [inner, inner])
+            }
+            false => JointIds::Apart(["mlp.gate_proj", "mlp.up_proj"].map(|name| self.linear(&at(name), lora))),
+        };
+        let down = self.linear(&at("mlp.down_proj"), lora);
+        FeedForwardIds::Dense { layer: GatedIds { gate_up, down }, norm }
     }
 
     fn linear(&mut self, module: &str, lora: Option<&LoraConfig>) -> LinearIds {

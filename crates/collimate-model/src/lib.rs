@@ -10,6 +10,7 @@ mod generate;
 mod golden_files_tests;
 #[cfg(test)]
 mod golden_scores_tests;
+mod head;
 mod layout;
 mod logprob;
 mod memory;
@@ -19,13 +20,14 @@ mod peft;
 #[cfg(test)]
 mod plain_decoder_tests;
 mod rope;
+mod routing;
 mod segments;
 mod shards;
 mod weights;
 mod write_weights;
 
 pub use causal_lm::{CausalLm, ForwardOptions, Tape, TokenLogps, Trainable};
-pub use config::{Activation, Architecture, AttentionBias, ModelConfig, RopeScaling};
+pub use config::{Activation, Architecture, AttentionBias, Experts, ModelConfig, NormPlacement, QkNorm, RopeScaling};
 pub use dropout::DropoutKey;
 pub use error::ModelError;
 pub use generate::GenerateOptions;
@@ -34,5 +36,6 @@ pub use memory::MemoryCosts;
 pub use merge_files::{MergeSummary, copy_side_files, merge_adapter};
 pub use names::{LinearSpec, TensorSpec, linear_modules};
 pub use peft::{Adapter, LoraConfig, LoraTargets};
+pub use routing::RouterLoad;
 pub use weights::{HostTensor, WeightCheck, WeightFiles};
 pub use write_weights::{StorageDtype, write_model, write_safetensors};

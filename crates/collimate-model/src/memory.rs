@@ -3,6 +3,7 @@
 use collimate_backend::FusedOps;
 
 use crate::causal_lm::CausalLm;
+use crate::config::NormPlacement;
 
 /// Bytes of one float32 number.
 const FLOAT: u64 = 4;
@@ -31,14 +32,34 @@ impl<B: FusedOps> CausalLm<B> {
         let inner = config.intermediate_size as u64;
         let heads = (config.num_attention_heads * config.head_dim) as u64;
         let kv_heads = (config.num_key_value_heads * config.head_dim) as u64;
-        let ranks = self.lora().map_or(0, |lora| 7 * lora.r as u64);
         let head_norms = if self.layout.layers.iter().any(|ids| ids.q_norm.is_some()) { heads + kv_heads } else { 0 };
-        // Queries and the attention's output, keys and values, the stream between the halves, gate and up.
-        let block =
-            2 * heads + 2 * kv_heads + head_norms + width + 2 * inner + ranks + config.num_attention_heads as u64;
+        let output_norms = if config.norm_placement == NormPlacement::Before { 0 } else { 2 * width };
+        let (gates, router, linears) = match config.experts {
+            None => (2 * inner, 0, 7),
+            // What a token's experts keep; probabilities and weights of all of them.
+            Some(experts) => {
+                let picked = experts.per_token as u64;
+                (picked * 2 * inner, 2 * experts.count as u64 + picked, 5 + 3 * picked)
+            }
+        };
+        let ranks = self.lora().map_or(0, |lora| linears * lora.r as u64);
+        // Queries and the attention's output, keys and values, the stream between the halves, gate and up, and outputs
+        // that are normalised.
+        let block = 2 * heads
+            + 2 * kv_heads
+            + head_norms
+            + width
+            + output_norms
+            + gates
+            + router
+            + ranks
+            + config.num_attention_heads as u64;
+        // A fused product stands beside its parts; of experts one may get every token.
+        let fused = if config.fused_projections { (heads + 2 * kv_heads).max(2 * inner) } else { 0 };
+        let gathered = if config.experts.is_some() { 2 * inner + 4 * width } else { 0 };
         // The block at work: its activations if it runs again, the gated product and its gradient, gradients of
         // queries, keys, values and of the stream; and at the output layer three times the rows that predict a token.
-        let work = block + 2 * inner + 2 * heads + 2 * kv_heads + 9 * width;
+        let work = block + 2 * inner + 2 * heads + 2 * kv_heads + 9 * width + output_norms + fused + gathered;
         MemoryCosts {
             resident: FLOAT * (parameters + 3 * trained),
             per_token: FLOAT * (config.num_hidden_layers as u64 * width + work),

@@ -1,6 +1,6 @@
 //! Names and shapes of every tensor of an architecture, as Hugging Face files have them.
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, NormPlacement, QkNorm};
 
 /// A tensor that a model must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +42,10 @@ pub(crate) fn tensors(config: &ModelConfig) -> Vec<TensorSpec> {
                 specs.push(TensorSpec::new(format!("{module}.bias"), &[out_features]));
             }
         }
-        if config.qk_norm {
-            for norm in ["q_norm", "k_norm"] {
-                specs.push(TensorSpec::new(format!("{block}.self_attn.{norm}.weight"), &[config.head_dim]));
-            }
+        for (norm, len) in qk_norms(config) {
+            specs.push(TensorSpec::new(format!("{block}.self_attn.{norm}.weight"), &[len]));
         }
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
+        for norm in NormNames::of(config).all() {
             specs.push(TensorSpec::new(format!("{block}.{norm}.weight"), &[width]));
         }
     }
@@ -56,6 +54,48 @@ pub(crate) fn tensors(config: &ModelConfig) -> Vec<TensorSpec> {
         specs.push(TensorSpec::new("lm_head.weight", &[config.vocab_size, width]));
     }
     specs
+}
+
+/// Names of a block's norms, on the input and on the output of attention and of the feed-forward layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NormNames {
+    pub(crate) attention: [Option<&'static str>; 2],
+    pub(crate) feed_forward: [Option<&'static str>; 2],
+}
+
+impl NormNames {
+    pub(crate) fn of(config: &ModelConfig) -> Self {
+        match config.norm_placement {
+            NormPlacement::Before => Self {
+                attention: [Some("input_layernorm"), None],
+                feed_forward: [Some("post_attention_layernorm"), None],
+            },
+            NormPlacement::After => Self {
+                attention: [None, Some("post_attention_layernorm")],
+                feed_forward: [None, Some("post_feedforward_layernorm")],
+            },
+            NormPlacement::BeforeAndAfter => Self {
+                attention: [Some("input_layernorm"), Some("post_attention_layernorm")],
+                feed_forward: [Some("pre_feedforward_layernorm"), Some("post_feedforward_layernorm")],
+            },
+        }
+    }
+
+    fn all(self) -> impl Iterator<Item = &'static str> {
+        self.attention.into_iter().chain(self.feed_forward).flatten()
+    }
+}
+
+/// Norms of queries and keys, and what they are long.
+fn qk_norms(config: &ModelConfig) -> Vec<(&'static str, usize)> {
+    let dim = config.head_dim;
+    match config.qk_norm {
+        QkNorm::None => Vec::new(),
+        QkNorm::Head => vec![("q_norm", dim), ("k_norm", dim)],
+        QkNorm::Projection => {
+            vec![("q_norm", config.num_attention_heads * dim), ("k_norm", config.num_key_value_heads * dim)]
+        }
+    }
 }
 
 impl TensorSpec {
@@ -70,9 +110,8 @@ impl TensorSpec {
     }
 }
 
-fn linears_of_layer(config: &ModelConfig, layer: usize) -> [LinearSpec; 7] {
-    let width = config.hidden_size;
-    let inner = config.intermediate_size;
+fn linears_of_layer(config: &ModelConfig, layer: usize) -> Vec<LinearSpec> {
+    let (width, inner) = (config.hidden_size, config.intermediate_size);
     let queries = config.num_attention_heads * config.head_dim;
     let keys = config.num_key_value_heads * config.head_dim;
     let bias = config.attention_bias;
@@ -82,13 +121,42 @@ fn linears_of_layer(config: &ModelConfig, layer: usize) -> [LinearSpec; 7] {
         out_features,
         bias,
     };
-    [
-        linear("self_attn.q_proj", width, queries, bias.q),
-        linear("self_attn.k_proj", width, keys, bias.k),
-        linear("self_attn.v_proj", width, keys, bias.v),
-        linear("self_attn.o_proj", queries, width, bias.o),
-        linear("mlp.gate_proj", width, inner, config.mlp_bias),
-        linear("mlp.up_proj", width, inner, config.mlp_bias),
-        linear("mlp.down_proj", inner, width, config.mlp_bias),
-    ]
+    let mut linears = match config.fused_projections {
+        true => vec![linear("self_attn.qkv_proj", width, queries + 2 * keys, false)],
+        false => vec![
+            linear("self_attn.q_proj", width, queries, bias.q),
+            linear("self_attn.k_proj", width, keys, bias.k),
+            linear("self_attn.v_proj", width, keys, bias.v),
+        ],
+    };
+    linears.push(linear("self_attn.o_proj", queries, width, bias.o));
+    match config.experts {
+        Some(experts) => {
+            linears.push(linear(ROUTER, width, experts.count, false));
+            for expert in 0..experts.count {
+                let [gate, up, down] = expert_names(expert);
+                linears.push(linear(&gate, width, inner, false));
+                linears.push(linear(&up, width, inner, false));
+                linears.push(linear(&down, inner, width, false));
+            }
+        }
+        None if config.fused_projections => {
+            linears.push(linear("mlp.gate_up_proj", width, 2 * inner, config.mlp_bias));
+            linears.push(linear("mlp.down_proj", inner, width, config.mlp_bias));
+        }
+        None => {
+            linears.push(linear("mlp.gate_proj", width, inner, config.mlp_bias));
+            linears.push(linear("mlp.up_proj", width, inner, config.mlp_bias));
+            linears.push(linear("mlp.down_proj", inner, width, config.mlp_bias));
+        }
+    }
+    linears
+}
+
+/// The router's name within a block.
+pub(crate) const ROUTER: &str = "block_sparse_moe.gate";
+
+/// Names of an expert's gate, up and down within a block.
+pub(crate) fn expert_names(expert: usize) -> [String; 3] {
+    [1, 3, 2].map(|number| format!("block_sparse_moe.experts.{expert}.w{number}"))
 }

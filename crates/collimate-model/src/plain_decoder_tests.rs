@@ -1,135 +1,47 @@
 //! The engine's gradients against burn's automatic differentiation of a decoder made of burn's operations.
 
-use std::sync::Arc;
+mod decoder;
 
-use burn::backend::Autodiff;
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
-use collimate_backend::{AttentionShape, GateActivation, Rotary, plain};
 use collimate_data::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rstest::rstest;
 use serde_json::json;
 
+use self::decoder::PlainDecoder;
 use crate::causal_lm::floats;
 use crate::config::ModelConfig;
-use crate::layout::{LayerIds, LinearIds};
-use crate::logprob::Targets;
-use crate::segments::segments;
-use crate::{CausalLm, ForwardOptions, HostTensor, LoraConfig, LoraTargets, Trainable};
+use crate::{
+    CausalLm, ForwardOptions, GenerateOptions, HostTensor, LoraConfig, LoraTargets, ModelError, RouterLoad, Trainable,
+};
 
-type Tracked = Autodiff<Flex>;
-type Matrix = Tensor<Tracked, 2>;
-
-/// A decoder without anything of the engine's but the parameters and their layout.
-struct PlainDecoder<'a> {
-    model: &'a CausalLm<Flex>,
-    params: Arc<Vec<Matrix>>,
-    tiles: plain::Tiles<Tracked>,
-    rotary: Rotary<Tracked>,
-}
-
-impl<'a> PlainDecoder<'a> {
-    fn new(model: &'a CausalLm<Flex>, batch: &GroupBatch) -> Self {
-        let trainable = model.trainable();
-        let track = |(index, param): (usize, &Tensor<Flex, 2>)| {
-            let param = Matrix::from_inner(param.clone());
-            if trainable.contains(&index) { param.require_grad() } else { param }
-        };
-        let (cos, sin) = model.rope.tables(&batch.positions);
-        let config = &model.config;
-        Self {
-            model,
-            params: Arc::new(model.params.iter().enumerate().map(track).collect()),
-            tiles: plain::Tiles::new(&segments(batch), &config.layer_windows, config.num_attention_heads, &FlexDevice),
-            rotary: Rotary::new(cos, sin, batch.num_tokens(), &FlexDevice),
-        }
-    }
-
-    /// `Σ c · logp` over all responses.
-    fn objective(&self, batch: &GroupBatch, coefficients: &[Vec<f64>]) -> Tensor<Tracked, 1> {
-        let layout = &self.model.layout;
-        let mut x = self.params[layout.embedding].clone().select(0, ints(&batch.tokens));
-        for layer in 0..self.model.config.num_hidden_layers {
-            x = self.block(layer, x);
-        }
-        let targets = Targets::new(batch);
-        let head = self.params[layout.head.unwrap_or(layout.embedding)].clone();
-        let logits = self.norm(x.select(0, ints(&targets.rows)), layout.final_norm).matmul(head.transpose());
-        let logps = log_softmax(logits, 1).gather(1, ints(&targets.tokens).unsqueeze_dim(1));
-        let spread = targets.spread(coefficients);
-        let spread = TensorData::new(spread, [targets.rows.len(), 1]);
-        (logps * Tensor::from_data(spread, &FlexDevice)).sum()
-    }
-
-    fn block(&self, layer: usize, x: Matrix) -> Matrix {
-        let ids = &self.model.layout.layers[layer];
-        let config = &self.model.config;
-        let h = self.norm(x.clone(), ids.input_norm);
-        let head_norm = |x: Matrix, weight: Option<usize>| match weight {
-            Some(weight) => self.norm(x, weight),
-            None => x,
-        };
-        let q = plain::rotate(head_norm(self.linear(&ids.q, h.clone()), ids.q_norm), &self.rotary, false);
-        let k = plain::rotate(head_norm(self.linear(&ids.k, h.clone()), ids.k_norm), &self.rotary, false);
-        let shape = AttentionShape {
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            scale: 1.0 / (config.head_dim as f32).sqrt(),
-            window: config.layer_windows[layer],
-            softcap: None,
-        };
-        let attended = plain::attend(&shape, &self.tiles, [q, k, self.linear(&ids.v, h)]);
-        let x = x + self.linear(&ids.o, attended);
-        let h = self.norm(x.clone(), ids.post_norm);
-        x + self.feed_forward(ids, h)
-    }
-
-    fn feed_forward(&self, ids: &LayerIds, h: Matrix) -> Matrix {
-        let (gate, up) = (self.linear(&ids.gate, h.clone()), self.linear(&ids.up, h));
-        self.linear(&ids.down, plain::gated(GateActivation::Silu, gate, up))
-    }
-
-    fn linear(&self, ids: &LinearIds, x: Matrix) -> Matrix {
-        let mut y = x.clone().matmul(self.params[ids.weight].clone());
-        if let Some(bias) = ids.bias {
-            y = y + self.params[bias].clone();
-        }
-        if let (Some(lora), Some(config)) = (&ids.lora, self.model.lora()) {
-            let low = x.matmul(self.params[lora.a].clone());
-            y = y + low.matmul(self.params[lora.b].clone()).mul_scalar(config.scale());
-        }
-        y
-    }
-
-    fn norm(&self, x: Matrix, weight: usize) -> Matrix {
-        plain::rms_norm(x, self.params[weight].clone(), self.model.config.rms_norm_eps)
-    }
-}
-
-fn ints(values: &[u32]) -> Tensor<Tracked, 1, Int> {
-    let values: Vec<i32> = values.iter().map(|&value| value as i32).collect();
-    let len = values.len();
-    Tensor::from_data(TensorData::new(values, [len]), &FlexDevice)
-}
-
-/// A small model of one architecture with random weights; vectors near one.
-fn model(model_type: &str, lora: bool) -> CausalLm<Flex> {
-    let config = json!({
+/// A small model of one architecture with random weights; what norms multiply by is near one. `phi3.partial` rotates part of a head.
+fn model(name: &str, lora: bool) -> CausalLm<Flex> {
+    let model_type = name.strip_suffix(".partial").unwrap_or(name);
+    let mut config = json!({
         "model_type": model_type, "vocab_size": 97, "hidden_size": 24, "intermediate_size": 40, "head_dim": 8,
         "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
         "rms_norm_eps": 1e-5, "rope_theta": 1e4, "hidden_act": "silu", "tie_word_embeddings": model_type != "mistral",
-        "sliding_window": if model_type == "mistral" { json!(5) } else { json!(null) },
+        "sliding_window": if matches!(model_type, "mistral" | "gemma2") { json!(5) } else { json!(null) },
+        "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0, "query_pre_attn_scalar": 5,
+        "no_rope_layer_interval": 2, "num_local_experts": 3, "num_experts_per_tok": 2,
     });
+    if name != model_type {
+        config["partial_rotary_factor"] = json!(0.5);
+    }
+    build(config, lora)
+}
+
+/// The model of a configuration.
+fn build(config: serde_json::Value, lora: bool) -> CausalLm<Flex> {
     let config = ModelConfig::from_json(std::path::Path::new("config.json"), config).expect("a sound config");
+    let is_offset = config.norm_offset;
     let lora = lora.then(|| LoraConfig::new(3, 6.0, LoraTargets::AllLinear));
     let trainable = if lora.is_some() { Trainable::Adapter } else { Trainable::Base };
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     CausalLm::new(config, lora, trainable, FlexDevice, |info| {
-        let centre = if info.name.contains("norm") { 1.0 } else { 0.0 };
+        let centre = if info.name.contains("norm") && !is_offset { 1.0 } else { 0.0 };
         let len: usize = info.file_shape.iter().product();
         let data = (0..len).map(|_| centre + rng.random_range(-0.3..0.3f32)).collect();
         Ok(HostTensor { shape: info.file_shape.clone(), data })
@@ -152,7 +64,8 @@ fn group(index: usize, prompt: usize, responses: &[usize]) -> TokenizedGroup {
 
 #[rstest]
 fn gradients_are_those_of_automatic_differentiation(
-    #[values("llama", "mistral", "qwen2", "qwen3")] model_type: &str,
+    #[values("llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "phi3.partial", "olmo2", "gemma2", "mixtral")]
+    architecture: &str,
     #[values(false, true)] lora: bool,
     #[values(false, true)] shared: bool,
     #[values(0, 2, 3)] kept_blocks: usize,
@@ -160,16 +73,65 @@ fn gradients_are_those_of_automatic_differentiation(
     let groups = [group(0, 9, &[4, 11, 1]), group(1, 3, &[2, 2])];
     let batch = if shared { GroupBatch::shared(&groups) } else { GroupBatch::separate(&groups) };
     let coefficients = vec![vec![0.5, -1.0, 0.25], vec![-0.75, 2.0]];
-    let mut model = model(model_type, lora);
-    let decoder = PlainDecoder::new(&model, &batch);
-    let grads = decoder.objective(&batch, &coefficients).backward();
-    let trained = model.trainable();
-    let expected: Vec<Vec<f32>> =
-        trained.iter().map(|&i| floats(decoder.params[i].grad(&grads).expect("a gradient"))).collect();
+    let mut model = model(architecture, lora);
+    let expected = expected_gradients(&model, &batch, &coefficients, 0.0);
     let options = ForwardOptions { kept_blocks, dropout: None };
     let (_, tape) = model.forward(&batch, options).expect("a forward pass");
     model.backward(tape, &coefficients);
-    for (&index, expected) in trained.iter().zip(&expected) {
+    assert_gradients(&mut model, &expected);
+}
+
+#[rstest]
+fn the_balance_loss_of_experts_is_that_of_the_whole_batch(
+    #[values(false, true)] lora: bool,
+    #[values(false, true)] shared: bool,
+) {
+    const WEIGHT: f64 = 0.75;
+    let groups = [group(0, 9, &[4, 11, 1]), group(1, 3, &[2, 2])];
+    let whole = GroupBatch::shared(&groups);
+    let coefficients = vec![vec![0.5, -1.0, 0.25], vec![-0.75, 2.0]];
+    let mut model = model("mixtral", lora);
+    let expected = expected_gradients(&model, &whole, &coefficients, WEIGHT);
+    // Two packs, the first with two responses of a group of three: neither knows the other's tokens.
+    let packs = [
+        (GroupBatch::parts([(&groups[0], 0..2)], shared), vec![vec![0.5, -1.0]]),
+        (GroupBatch::parts([(&groups[0], 2..3), (&groups[1], 0..2)], shared), vec![vec![0.25], vec![-0.75, 2.0]]),
+    ];
+    let mut load: Option<RouterLoad> = None;
+    for (pack, _) in &packs {
+        let more = model.score_with_load(pack, true, None).expect("scores").1.expect("a load");
+        match &mut load {
+            Some(load) => load.add(&more),
+            None => load = Some(more),
+        }
+    }
+    let load = load.expect("two packs");
+    let of_whole = model.score_with_load(&whole, true, None).expect("scores").1.expect("a load");
+    assert!((load.loss() - of_whole.loss()).abs() < 1e-6, "{} against {}", load.loss(), of_whole.loss());
+    for (pack, coefficients) in &packs {
+        let (_, mut tape) = model.forward(pack, ForwardOptions::PLAIN).expect("a forward pass");
+        tape.balance(&load, WEIGHT);
+        model.backward(tape, coefficients);
+    }
+    assert_gradients(&mut model, &expected);
+}
+
+/// The gradients of the parameters that are trained, by automatic differentiation.
+fn expected_gradients(
+    model: &CausalLm<Flex>,
+    batch: &GroupBatch,
+    coefficients: &[Vec<f64>],
+    balance_weight: f64,
+) -> Vec<Vec<f32>> {
+    let decoder = PlainDecoder::new(model, batch);
+    let grads = decoder.objective(batch, coefficients, balance_weight).backward();
+    let gradient = |i: usize| floats(decoder.params[i].grad(&grads).expect("a gradient"));
+    model.trainable().into_iter().map(gradient).collect()
+}
+
+fn assert_gradients(model: &mut CausalLm<Flex>, expected: &[Vec<f32>]) {
+    let trained = model.trainable();
+    for (&index, expected) in trained.iter().zip(expected) {
         let found = floats(model.take_gradient(index).expect("a gradient"));
         let size = expected.iter().map(|x| x.abs()).fold(0.0, f32::max);
         let name = &model.parameters()[index].name;
@@ -181,8 +143,8 @@ fn gradients_are_those_of_automatic_differentiation(
 }
 
 /// Log-probs of all responses, and all gradients, with the pack divided as given.
-fn log_probs_and_gradients(model_type: &str, lora: bool, batches: &[GroupBatch]) -> (Vec<f64>, Vec<f32>) {
-    let mut model = model(model_type, lora);
+fn log_probs_and_gradients(architecture: &str, lora: bool, batches: &[GroupBatch]) -> (Vec<f64>, Vec<f32>) {
+    let mut model = model(architecture, lora);
     let mut logps = Vec::new();
     for batch in batches {
         let (found, tape) = model.forward(batch, ForwardOptions::PLAIN).expect("a forward pass");
@@ -199,7 +161,7 @@ fn log_probs_and_gradients(model_type: &str, lora: bool, batches: &[GroupBatch])
 
 #[rstest]
 fn a_shared_prompt_equals_responses_that_run_alone(
-    #[values("llama", "mistral", "qwen2", "qwen3")] model_type: &str,
+    #[values("llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")] architecture: &str,
     #[values(false, true)] lora: bool,
 ) {
     // Longer than Mistral's window of 5, and longer than a block of keys.
@@ -209,8 +171,8 @@ fn a_shared_prompt_equals_responses_that_run_alone(
         .iter()
         .flat_map(|group| (0..group.responses.len()).map(move |k| GroupBatch::parts([(group, k..k + 1)], true)));
     let alone: Vec<GroupBatch> = alone.collect();
-    let (logps, gradient) = log_probs_and_gradients(model_type, lora, &shared);
-    let (expected, expected_gradient) = log_probs_and_gradients(model_type, lora, &alone);
+    let (logps, gradient) = log_probs_and_gradients(architecture, lora, &shared);
+    let (expected, expected_gradient) = log_probs_and_gradients(architecture, lora, &alone);
     for (found, expected) in logps.iter().zip(&expected) {
         assert!((found - expected).abs() <= 1e-6 * expected.abs(), "{found} against {expected}");
     }
@@ -220,4 +182,31 @@ fn a_shared_prompt_equals_responses_that_run_alone(
     let difference = norm(&mut pairs.map(|(&f, &e)| f64::from(f) - f64::from(e)));
     assert!(size > 1e-2, "a gradient of zero shows nothing");
     assert!(difference <= 1e-6 * size, "{difference} of {size}");
+}
+
+#[rstest]
+#[case("phi3", json!({ "type": "longrope", "short_factor": [1, 1, 2, 2], "long_factor": [1, 1, 4, 4] }))]
+#[case("llama", json!({ "type": "dynamic", "factor": 2 }))]
+fn a_sequence_whose_rotation_would_depend_on_its_length_is_refused(
+    #[case] model_type: &str,
+    #[case] rope_scaling: serde_json::Value,
+) {
+    let model = build(
+        json!({
+            "model_type": model_type, "vocab_size": 97, "hidden_size": 32, "intermediate_size": 40,
+            "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 12,
+            "original_max_position_embeddings": 12, "rope_scaling": rope_scaling,
+        }),
+        false,
+    );
+    let score = |response| model.score(&GroupBatch::shared(&[group(0, 9, &[1, response])]), true, None);
+    assert!(score(3).is_ok());
+    assert!(matches!(score(4), Err(ModelError::SequenceTooLong { length: 13, limit: 12 })));
+    let generate = |max_new_tokens| {
+        let options = GenerateOptions { max_new_tokens, ..GenerateOptions::default() };
+        model.generate(&[vec![1; 9]], &options, |_| ())
+    };
+    // The fourth token is the last that twelve tokens predict.
+    assert_eq!(generate(4).expect("tokens")[0][0].len(), 4);
+    assert!(matches!(generate(5), Err(ModelError::SequenceTooLong { length: 13, limit: 12 })));
 }

@@ -8,24 +8,23 @@ use crate::config::{ModelConfig, RopeScaling};
 /// 3e-5 between float32 and float64, which is more than log-probs may differ.
 #[derive(Debug, Clone)]
 pub(crate) struct Rope {
-    /// Radians a position, [head_dim / 2].
+    /// Radians a position, [rotary_dim / 2].
     inv_freq: Vec<f32>,
-    /// Factor on cosine and sine (yarn's attention temperature), 1 otherwise.
+    /// Factor on cosine and sine (the attention temperature of yarn and LongRoPE), 1 otherwise.
     attention_factor: f32,
+    /// Numbers of a head, of which the first are rotated.
+    pub(crate) head_dim: usize,
 }
 
 impl Rope {
     pub(crate) fn new(config: &ModelConfig) -> Self {
-        let dim = config.head_dim;
+        let dim = config.rotary_dim;
         let base = config.rope_theta as f32;
         let plain: Vec<f32> = (0..dim / 2).map(|i| 1.0 / base.powf((2 * i) as f32 / dim as f32)).collect();
-        match &config.rope_scaling {
+        let (inv_freq, attention_factor) = match &config.rope_scaling {
             // Dynamic scaling changes nothing up to the trained length; longer sequences are refused when scored.
-            RopeScaling::Default | RopeScaling::Dynamic { .. } => Self { inv_freq: plain, attention_factor: 1.0 },
-            RopeScaling::Linear { factor } => {
-                let inv_freq = plain.iter().map(|f| f / *factor as f32).collect();
-                Self { inv_freq, attention_factor: 1.0 }
-            }
+            RopeScaling::Default | RopeScaling::Dynamic { .. } => (plain, 1.0),
+            RopeScaling::Linear { factor } => (plain.iter().map(|f| f / *factor as f32).collect(), 1.0),
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
                 let scale = |f: f32| {
                     let (factor, low, high) = (*factor as f32, *low_freq_factor as f32, *high_freq_factor as f32);
@@ -40,14 +39,20 @@ impl Rope {
                         (1.0 - smooth) * f / factor + smooth * f
                     }
                 };
-                Self { inv_freq: plain.into_iter().map(scale).collect(), attention_factor: 1.0 }
+                (plain.into_iter().map(scale).collect(), 1.0)
             }
             yarn @ RopeScaling::Yarn { .. } => Self::yarn(yarn, plain, dim, config.rope_theta),
-        }
+            RopeScaling::Long { short_factor, attention_factor, .. } => {
+                let stretch =
+                    |(i, factor): (usize, &f64)| 1.0 / (*factor as f32 * base.powf((2 * i) as f32 / dim as f32));
+                (short_factor.iter().enumerate().map(stretch).collect(), *attention_factor as f32)
+            }
+        };
+        Self { inv_freq, attention_factor, head_dim: config.head_dim }
     }
 
     /// YaRN (arXiv 2309.00071): high frequencies kept, low ones interpolated, a linear ramp between.
-    fn yarn(scaling: &RopeScaling, plain: Vec<f32>, dim: usize, theta: f64) -> Self {
+    fn yarn(scaling: &RopeScaling, plain: Vec<f32>, dim: usize, theta: f64) -> (Vec<f32>, f32) {
         let RopeScaling::Yarn {
             factor,
             original_max_position_embeddings,
@@ -59,7 +64,7 @@ impl Rope {
             truncate,
         } = scaling
         else {
-            return Self { inv_freq: plain, attention_factor: 1.0 };
+            return (plain, 1.0);
         };
         let temperature = |m: f64| if *factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
         let attention_factor = attention_factor.unwrap_or_else(|| match (mscale, mscale_all_dim) {
@@ -82,13 +87,39 @@ impl Rope {
             let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
             f / *factor as f32 * ramp + f * (1.0 - ramp)
         };
-        let inv_freq = plain.into_iter().enumerate().map(blend).collect();
-        Self { inv_freq, attention_factor: attention_factor as f32 }
+        (plain.into_iter().enumerate().map(blend).collect(), attention_factor as f32)
     }
 
-    /// Cosines and sines of `positions`, each [N, head_dim / 2], row by row.
+    /// Cosines and sines of `positions`, each [N, rotary_dim / 2], row by row.
     pub(crate) fn tables(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
         let angles = positions.iter().flat_map(|&p| self.inv_freq.iter().map(move |f| p as f32 * f));
         angles.map(|a| (a.cos() * self.attention_factor, a.sin() * self.attention_factor)).unzip()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn longrope_divides_each_frequency_by_a_factor_of_its_own() {
+        let config = json!({
+            "model_type": "phi3", "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1,
+            "partial_rotary_factor": 0.5, "max_position_embeddings": 64, "original_max_position_embeddings": 16,
+            "rope_scaling": { "type": "longrope", "short_factor": [1, 2.5], "long_factor": [8, 8] },
+        });
+        let rope = Rope::new(&ModelConfig::from_json(Path::new("config.json"), config).expect("a sound config"));
+        assert_eq!(rope.head_dim, 8);
+        let (cos, sin) = rope.tables(&[0, 3]);
+        // Four numbers of a head are rotated, by 1 and 1/√10000 a position; √(1 + ln 4 / ln 16) = √1.5.
+        let angles = [0.0, 0.0, 3.0, 3.0 / 2.5 / 100.0];
+        for ((cos, sin), angle) in cos.iter().zip(sin).zip(angles) {
+            let expected = (1.5_f64.sqrt() * f64::cos(angle), 1.5_f64.sqrt() * f64::sin(angle));
+            assert!((f64::from(*cos) - expected.0).abs() < 1e-6 && (f64::from(sin) - expected.1).abs() < 1e-6);
+        }
     }
 }

@@ -61,7 +61,7 @@ fn close(found: f64, expected: f64, relative: f64) -> bool {
 
 #[rstest]
 fn every_step_agrees_with_pytorch(
-    #[values("nca_llama_full", "dpo_mistral_lora", "nca_qwen2_lora_accum")] case: &str,
+    #[values("nca_llama_full", "dpo_mistral_lora", "nca_qwen2_lora_accum", "infonca_smollm3_full")] case: &str,
     #[values("", "gradient_checkpointing", "separate_prompts", "several_packs", "several_separate_packs")]
     variant: &str,
 ) {

@@ -81,8 +81,10 @@ pub struct StepMetrics<'a> {
     pub step: usize,
     /// How much of the data was seen, in passes.
     pub epoch: f64,
-    /// Mean loss over the prompts of the step.
+    /// Mean loss over the prompts of the step, with the weighted balance loss of a router where that counts.
     pub loss: f64,
+    /// The balance loss itself, where it counts.
+    pub aux_loss: Option<f64>,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Learning rate of the step.
@@ -104,6 +106,9 @@ impl StepMetrics<'_> {
         row.set_count("step", self.step as u64);
         row.set("epoch", self.epoch);
         row.set("loss", self.loss);
+        if let Some(aux_loss) = self.aux_loss {
+            row.set("aux_loss", aux_loss);
+        }
         row.set("grad_norm", self.grad_norm);
         row.set("learning_rate", self.learning_rate);
         row.extend(group_metrics(self.groups, self.alpha));
@@ -359,6 +364,7 @@ mod tests {
             step: 1,
             epoch: 0.5,
             loss: LN_2,
+            aux_loss: None,
             grad_norm: 1.0,
             learning_rate: 0.0,
             groups: &groups,

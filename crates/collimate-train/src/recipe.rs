@@ -132,6 +132,10 @@ recipe_keys! {
     adam_beta2: f64 = 0.999,
     /// AdamW's epsilon.
     adam_epsilon: f64 = 1e-8,
+    /// Weight of the balance loss of a model whose router picks experts (transformers' `load_balancing_loss_func`, over
+    /// all tokens of a batch), added to the objective; zero for none. Without this key, the weight that the model's
+    /// configuration has where it says `output_router_logits`, else none.
+    router_aux_loss_coef: Option<f64> = None,
     /// What happens at a loss or gradient that is not finite: `stop` or `skip` the step and count it.
     on_nonfinite: OnNonfinite = OnNonfinite::Stop,
     /// Nats that the chosen responses' mean log-prob may fall below the reference's, in the mean of ten recorded steps,

@@ -8,7 +8,8 @@ use std::path::Path;
 use collimate_backend::FusedOps;
 use collimate_data::GroupBatch;
 use collimate_model::{
-    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, ModelConfig, StorageDtype, Tape, TokenLogps,
+    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, ModelConfig, RouterLoad, StorageDtype, Tape,
+    TokenLogps,
 };
 
 use crate::error::TrainError;
@@ -65,6 +66,13 @@ pub trait Session {
     /// A token that the model does not have.
     fn forward(&mut self, batch: &GroupBatch, options: ForwardOptions) -> Result<TokenLogps, TrainError>;
 
+    /// How all passes since it was last taken spread their tokens over experts; none where the model has none.
+    fn take_router_load(&mut self) -> Option<RouterLoad>;
+
+    /// Adds `weight` times the balance loss of a batch, whose load this is, to what the next [`Session::backward`] goes
+    /// back from; its gradient with respect to that pass.
+    fn balance(&mut self, of_batch: &RouterLoad, weight: f64);
+
     /// Adds the gradient of `Σ c · logp` over the last forward pass's responses; without one it does nothing.
     fn backward(&mut self, coefficients: &[Vec<f64>]);
 
@@ -109,6 +117,7 @@ pub(crate) struct BackendSession<B: FusedOps> {
     model: CausalLm<B>,
     optimizer: AdamW<B>,
     tape: Option<Tape<B>>,
+    router_load: Option<RouterLoad>,
     /// Where the base model came from, for the adapter's configuration.
     base: String,
 }
@@ -137,13 +146,26 @@ impl<B: FusedOps> Session for BackendSession<B> {
         adapters: bool,
         dropout: Option<DropoutKey>,
     ) -> Result<TokenLogps, TrainError> {
-        Ok(B::run_pass(|| self.model.score(batch, adapters, dropout))?)
+        let (logps, load) = B::run_pass(|| self.model.score_with_load(batch, adapters, dropout))?;
+        self.add_load(load.as_ref());
+        Ok(logps)
     }
 
     fn forward(&mut self, batch: &GroupBatch, options: ForwardOptions) -> Result<TokenLogps, TrainError> {
         let (logps, tape) = B::run_pass(|| self.model.forward(batch, options))?;
+        self.add_load(tape.router_load());
         self.tape = Some(tape);
         Ok(logps)
+    }
+
+    fn take_router_load(&mut self) -> Option<RouterLoad> {
+        self.router_load.take()
+    }
+
+    fn balance(&mut self, of_batch: &RouterLoad, weight: f64) {
+        if let Some(tape) = &mut self.tape {
+            tape.balance(of_batch, weight);
+        }
     }
 
     fn backward(&mut self, coefficients: &[Vec<f64>]) {
@@ -186,6 +208,14 @@ impl<B: FusedOps> Session for BackendSession<B> {
 }
 
 impl<B: FusedOps> BackendSession<B> {
+    fn add_load(&mut self, more: Option<&RouterLoad>) {
+        match (&mut self.router_load, more) {
+            (Some(load), Some(more)) => load.add(more),
+            (load @ None, more) => *load = more.cloned(),
+            (Some(_), None) => {}
+        }
+    }
+
     fn optimizer_step(&mut self, options: &StepOptions) -> StepOutcome {
         let trainable = self.model.trainable();
         let gradients: Vec<_> = trainable.iter().map(|&i| self.model.take_gradient(i)).collect();

@@ -97,6 +97,7 @@ pub fn train_in(
     }
     let mut session = session?;
     describe_model(session.as_ref(), recipe, observer);
+    check_experts(recipe, session.config())?;
 
     let held_out = prepared.held_out.map(|data| HeldOut { groups: data.groups, reference: None });
     let memory = memory_plan(recipe, session.as_ref(), &options)?;
@@ -195,6 +196,15 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
     write_atomically(&out.join("README.md"), card.as_bytes())?;
     write_report(out)?;
     Ok(())
+}
+
+/// A balance loss needs a router.
+fn check_experts(recipe: &Recipe, config: &ModelConfig) -> Result<(), TrainError> {
+    if config.experts.is_some() || recipe.router_aux_loss_coef.is_none_or(|weight| weight == 0.0) {
+        return Ok(());
+    }
+    let message = format!("is for models whose router picks experts, and {} has none", config.architecture.name());
+    Err(TrainError::RecipeValue { key: "router_aux_loss_coef", message })
 }
 
 fn missing(key: &'static str) -> TrainError {

@@ -8,7 +8,7 @@ use collimate::quickstart::tokenizer::write_tokenizer;
 use collimate_model::{
     Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, StorageDtype, linear_modules, write_model,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Rank of the adapter.
 const RANK: usize = 8;
@@ -49,8 +49,14 @@ fn folders() -> &'static (PathBuf, PathBuf) {
 }
 
 fn write_small_model(dir: &Path) -> ModelConfig {
+    write_model_with(dir, &json!({}))
+}
+
+/// A small model whose configuration has these fields in place of the small Llama's.
+pub(crate) fn write_model_with(dir: &Path, fields: &Value) -> ModelConfig {
+    fs::create_dir_all(dir).expect("a folder");
     write_tokenizer(dir, 0).expect("a tokenizer");
-    let config = json!({
+    let mut config = json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": 640,
@@ -69,6 +75,9 @@ fn write_small_model(dir: &Path) -> ModelConfig {
         "pad_token_id": 0,
         "dtype": "float32",
     });
+    for (key, field) in fields.as_object().expect("fields") {
+        config[key] = field.clone();
+    }
     let config = ModelConfig::from_json(&dir.join("config.json"), config).expect("a configuration");
     let mut numbers = Numbers(1);
     let tensors: Vec<(String, HostTensor)> = config

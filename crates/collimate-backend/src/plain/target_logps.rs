@@ -1,12 +1,12 @@
 //! Log-probs of target tokens in chunks: never the whole logits.
 
-use burn::tensor::activation::softmax;
+use burn::tensor::activation::{softmax, tanh};
 use burn::tensor::backend::Backend;
 use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
 use collimate_kernels::TargetLogp;
 
 use super::{accumulate, indices};
-use crate::ops::Gradient;
+use crate::ops::{Gradient, OutputLayer};
 
 /// Logits of a chunk: at most this many numbers (32 MiB of float32).
 const CHUNK_ELEMENTS: usize = 8 << 20;
@@ -16,13 +16,22 @@ fn chunks(total: usize, vocab_size: usize) -> impl Iterator<Item = (usize, usize
     (0..total).step_by(step).map(move |start| (start, (start + step).min(total)))
 }
 
+/// Logits of some rows of hidden states, squashed where the layer does so.
+fn logits<B: Backend>(hidden: Tensor<B, 2>, layer: OutputLayer<'_, B>) -> Tensor<B, 2> {
+    let logits = hidden.matmul(layer.weight.clone().transpose());
+    match layer.softcap {
+        Some(cap) => tanh(logits.div_scalar(cap)).mul_scalar(cap),
+        None => logits,
+    }
+}
+
 /// See [`FusedOps::target_logps`](crate::FusedOps::target_logps).
-pub fn target_logps<B: Backend>(hidden: &Tensor<B, 2>, weight: &Tensor<B, 2>, targets: &[u32]) -> Vec<TargetLogp> {
+pub fn target_logps<B: Backend>(hidden: &Tensor<B, 2>, layer: OutputLayer<'_, B>, targets: &[u32]) -> Vec<TargetLogp> {
     let device = hidden.device();
     let mut values = Vec::with_capacity(targets.len());
-    for (start, end) in chunks(targets.len(), weight.dims()[0]) {
+    for (start, end) in chunks(targets.len(), layer.weight.dims()[0]) {
         let tokens = indices::<B>(&targets[start..end], &device);
-        let logits = hidden.clone().narrow(0, start, end - start).matmul(weight.clone().transpose());
+        let logits = logits(hidden.clone().narrow(0, start, end - start), layer);
         let picked = logits.clone().gather(1, tokens.unsqueeze_dim(1));
         let highest = logits.clone().max_dim(1);
         let total = (logits - highest.clone()).exp().sum_dim(1);
@@ -41,22 +50,32 @@ pub fn target_logps<B: Backend>(hidden: &Tensor<B, 2>, weight: &Tensor<B, 2>, ta
 /// See [`FusedOps::target_logps_backward`](crate::FusedOps::target_logps_backward).
 pub fn target_logps_backward<B: Backend>(
     hidden: &Tensor<B, 2>,
-    weight: &Tensor<B, 2>,
+    layer: OutputLayer<'_, B>,
     targets: &[u32],
     forward: &[TargetLogp],
     coefficients: &[f32],
     mut d_weight: Option<&mut Gradient<B>>,
 ) -> Tensor<B, 2> {
     debug_assert_eq!(forward.len(), targets.len(), "a forward result for each target");
-    let device = hidden.device();
+    let (device, weight) = (hidden.device(), layer.weight);
     let mut d_hidden = Vec::new();
     for (start, end) in chunks(targets.len(), weight.dims()[0]) {
         let tokens = indices::<B>(&targets[start..end], &device);
         let h = hidden.clone().narrow(0, start, end - start);
         let c = TensorData::new(coefficients[start..end].to_vec(), [end - start, 1]);
         let c = Tensor::<B, 2>::from_data(c, &device);
-        // d logp / d logits = onehot − softmax; the one-hot part is done by picking rows.
-        let pushed = softmax(h.clone().matmul(weight.clone().transpose()), 1) * c.clone().neg();
+        let logits = logits(h.clone(), layer);
+        // The one-hot part of d logp / d logits = onehot − softmax is done by picking rows, so each row has a factor.
+        let mut pushed = softmax(logits.clone(), 1) * c.clone().neg();
+        let mut c = c;
+        if let Some(cap) = layer.softcap {
+            let slope = {
+                let relative = logits.div_scalar(cap);
+                (relative.clone() * relative).neg().add_scalar(1.0)
+            };
+            c = c * slope.clone().gather(1, tokens.clone().unsqueeze_dim(1));
+            pushed = pushed * slope;
+        }
         let picked = weight.clone().select(0, tokens.clone()) * c.clone();
         d_hidden.push(pushed.clone().matmul(weight.clone()) + picked);
         if let Some(gradient) = d_weight.as_deref_mut() {

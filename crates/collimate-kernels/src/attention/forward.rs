@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::blocks::{KeyBlock, QueryBlock, gather};
 use super::{AttentionShape, Segment, Shared, check_segments};
 use crate::gemm::{View, multiply_here};
-use crate::simd::{dispatch, exp, max, sum};
+use crate::simd::{dispatch, exp, max, sum, tanh};
 
 /// Attention of every segment.
 ///
@@ -132,5 +132,5 @@ impl Scratch {
 
 #[inline(always)]
 pub(super) fn softcapped(score: f32, cap: f32) -> f32 {
-    cap * (1.0 - 2.0 / (exp(2.0 * score / cap) + 1.0))
+    cap * tanh(score / cap)
 }

@@ -87,6 +87,17 @@ impl<'a> Fields<'a> {
         self.number(key, "a number greater than 0", |x| x > 0.0)
     }
 
+    /// A list of numbers greater than 0, `len` of them; none where it is absent or null.
+    pub(crate) fn positives(&self, key: &str, len: usize) -> Result<Option<Vec<f64>>, ModelError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = |value: &Value| value.as_f64().filter(|x| x.is_finite() && *x > 0.0);
+        let numbers: Option<Vec<f64>> = value.as_array().and_then(|list| list.iter().map(number).collect());
+        match numbers {
+            Some(numbers) if numbers.len() == len => Ok(Some(numbers)),
+            _ => Err(self.wrong(key, &format!("a list of {len} numbers greater than 0"))),
+        }
+    }
+
     /// A flag, `default` where it is absent or null.
     pub(crate) fn flag_or(&self, key: &str, default: bool) -> Result<bool, ModelError> {
         match self.get(key) {

@@ -1,76 +1,34 @@
 //! From the fields of `config.json` to a checked [`ModelConfig`].
-//!
-//! Defaults are those of transformers' configuration classes (`LlamaConfig`, `MistralConfig`, `Qwen2Config`,
-//! `Qwen3Config`).
 
 use std::path::Path;
 
 use serde_json::Value;
 
+use super::defaults::{Defaults, defaults};
 use super::fields::Fields;
-use super::{Activation, Architecture, AttentionBias, ModelConfig, rope};
+use super::{Activation, Architecture, AttentionBias, Experts, ModelConfig, NormPlacement, QkNorm, layers, rope};
 use crate::error::ModelError;
 
 /// More blocks than this are a slip of the pen, and their list of names would fill the memory.
 const MOST_LAYERS: usize = 10_000;
 
-/// What a field is where the file does not say, for one architecture.
-struct Defaults {
-    vocab_size: usize,
-    intermediate_size: usize,
-    /// None: as many as query heads.
-    num_key_value_heads: Option<usize>,
-    /// None: `hidden_size / num_attention_heads`.
-    head_dim: Option<usize>,
-    max_position_embeddings: usize,
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<u32>,
-}
-
-fn defaults(architecture: Architecture) -> Defaults {
-    let llama = Defaults {
-        vocab_size: 32_000,
-        intermediate_size: 11_008,
-        num_key_value_heads: None,
-        head_dim: None,
-        max_position_embeddings: 2048,
-        bos_token_id: Some(1),
-        eos_token_id: Some(2),
-    };
-    let qwen2 = Defaults {
-        vocab_size: 151_936,
-        intermediate_size: 22_016,
-        num_key_value_heads: Some(32),
-        head_dim: None,
-        max_position_embeddings: 32_768,
-        bos_token_id: None,
-        eos_token_id: None,
-    };
-    match architecture {
-        Architecture::Llama => llama,
-        Architecture::Mistral => Defaults {
-            intermediate_size: 14_336,
-            num_key_value_heads: Some(8),
-            max_position_embeddings: 4096 * 32,
-            ..llama
-        },
-        Architecture::Qwen2 => qwen2,
-        Architecture::Qwen3 => Defaults { head_dim: Some(128), ..qwen2 },
-    }
-}
+/// Experts of all layers together, for the same reason.
+const MOST_EXPERTS: usize = 100_000;
 
 pub(super) fn config(path: &Path, raw: Value) -> Result<ModelConfig, ModelError> {
     let fields = Fields::top(path, &raw)?;
     let architecture = architecture(path, fields)?;
     let defaults = defaults(architecture);
-    let num_hidden_layers = fields.size_or("num_hidden_layers", 32)?;
+    let num_hidden_layers = fields.size_or("num_hidden_layers", defaults.num_hidden_layers)?;
     if num_hidden_layers > MOST_LAYERS {
         return Err(fields.wrong("num_hidden_layers", &format!("at most {MOST_LAYERS}")));
     }
     let max_position_embeddings = fields.size_or("max_position_embeddings", defaults.max_position_embeddings)?;
-    let (rope_theta, rope_scaling) = rope::read(fields, max_position_embeddings)?;
     let heads = heads(fields, &defaults)?;
+    let rotation = rope::read(architecture, fields, &defaults, max_position_embeddings, heads.width)?;
+    let rotated_layers = layers::rotated_layers(architecture, fields, num_hidden_layers)?;
     let number = |key, default| Ok::<_, ModelError>(fields.positive(key)?.unwrap_or(default));
+    let is_gemma2 = architecture == Architecture::Gemma2;
     let config = ModelConfig {
         architecture,
         vocab_size: fields.size_or("vocab_size", defaults.vocab_size)?,
@@ -81,15 +39,25 @@ pub(super) fn config(path: &Path, raw: Value) -> Result<ModelConfig, ModelError>
         num_key_value_heads: heads.keys,
         head_dim: heads.width,
         max_position_embeddings,
-        rms_norm_eps: number("rms_norm_eps", 1e-6)?,
-        rope_theta,
-        rope_scaling,
-        tie_word_embeddings: fields.flag_or("tie_word_embeddings", false)?,
-        hidden_act: activation(fields)?,
+        rms_norm_eps: number("rms_norm_eps", defaults.rms_norm_eps)?,
+        rope_theta: rotation.theta,
+        rope_scaling: rotation.scaling,
+        rotary_dim: rotation.dim,
+        tie_word_embeddings: fields.flag_or("tie_word_embeddings", defaults.tie_word_embeddings)?,
+        hidden_act: activation(architecture, fields)?,
         attention_bias: attention_bias(architecture, fields)?,
-        mlp_bias: architecture == Architecture::Llama && fields.flag_or("mlp_bias", false)?,
-        qk_norm: architecture == Architecture::Qwen3,
-        layer_windows: layer_windows(architecture, fields, num_hidden_layers)?,
+        mlp_bias: mlp_bias(architecture, fields)?,
+        attention_scale: attention_scale(architecture, fields, heads.width)?,
+        attention_softcap: softcap(architecture, fields, "attn_logit_softcapping", 50.0)?,
+        logit_softcap: softcap(architecture, fields, "final_logit_softcapping", 30.0)?,
+        embedding_scale: is_gemma2.then(|| (heads.hidden_size as f64).sqrt()),
+        norm_placement: norm_placement(architecture),
+        norm_offset: is_gemma2,
+        qk_norm: qk_norm(architecture),
+        fused_projections: architecture == Architecture::Phi3,
+        experts: experts(architecture, fields, num_hidden_layers)?,
+        layer_windows: layers::layer_windows(architecture, fields, defaults.sliding_window, &rotated_layers)?,
+        rotated_layers,
         eos_token_ids: token_ids(fields, "eos_token_id", defaults.eos_token_id)?,
         bos_token_id: token_ids(fields, "bos_token_id", defaults.bos_token_id)?.first().copied(),
         initializer_range: number("initializer_range", 0.02)?,
@@ -116,6 +84,9 @@ fn architecture(path: &Path, fields: Fields<'_>) -> Result<Architecture, ModelEr
         let remedy = "weights are read as float32, bfloat16 or float16: use the model that was not quantized";
         return Err(fields.unsupported("quantization_config", remedy));
     }
+    if fields.flag_or("use_bidirectional_attention", false)? {
+        return Err(fields.unsupported("use_bidirectional_attention", "a token sees itself and those before it"));
+    }
     Ok(architecture)
 }
 
@@ -127,8 +98,8 @@ struct Heads {
 }
 
 fn heads(fields: Fields<'_>, defaults: &Defaults) -> Result<Heads, ModelError> {
-    let hidden_size = fields.size_or("hidden_size", 4096)?;
-    let queries = fields.size_or("num_attention_heads", 32)?;
+    let hidden_size = fields.size_or("hidden_size", defaults.hidden_size)?;
+    let queries = fields.size_or("num_attention_heads", defaults.num_attention_heads)?;
     let keys = match fields.size("num_key_value_heads")? {
         Some(keys) => keys,
         None if fields.is_null("num_key_value_heads") => queries,
@@ -154,72 +125,84 @@ fn heads(fields: Fields<'_>, defaults: &Defaults) -> Result<Heads, ModelError> {
     Ok(Heads { hidden_size, queries, keys, width })
 }
 
-fn activation(fields: Fields<'_>) -> Result<Activation, ModelError> {
-    match fields.text("hidden_act")?.unwrap_or("silu") {
+fn activation(architecture: Architecture, fields: Fields<'_>) -> Result<Activation, ModelError> {
+    let (key, default) = match architecture {
+        Architecture::Gemma2 => ("hidden_activation", "gelu_pytorch_tanh"),
+        _ => ("hidden_act", "silu"),
+    };
+    match fields.text(key)?.unwrap_or(default) {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
         "gelu" => Ok(Activation::Gelu),
-        _ => Err(fields.unsupported("hidden_act", "supported: silu, swish, gelu, gelu_new, gelu_pytorch_tanh")),
+        _ => Err(fields.unsupported(key, "supported: silu, swish, gelu, gelu_new, gelu_pytorch_tanh")),
     }
 }
 
 fn attention_bias(architecture: Architecture, fields: Fields<'_>) -> Result<AttentionBias, ModelError> {
     let all = |on| AttentionBias { q: on, k: on, v: on, o: on };
     Ok(match architecture {
-        Architecture::Llama | Architecture::Qwen3 => all(fields.flag_or("attention_bias", false)?),
         Architecture::Qwen2 => AttentionBias { o: false, ..all(true) },
-        Architecture::Mistral => all(false),
+        Architecture::Mistral | Architecture::Mixtral | Architecture::Phi3 => all(false),
+        _ => all(fields.flag_or("attention_bias", false)?),
     })
 }
 
-/// The window of each layer: Llama has none, Mistral one for all, Qwen those that `layer_types` or
-/// `use_sliding_window` with `max_window_layers` name.
-fn layer_windows(
-    architecture: Architecture,
-    fields: Fields<'_>,
-    num_layers: usize,
-) -> Result<Vec<Option<usize>>, ModelError> {
-    let window = || match fields.size("sliding_window")? {
-        None if fields.is_null("sliding_window") => Ok::<_, ModelError>(None),
-        size => Ok(Some(size.unwrap_or(4096))),
-    };
-    let (window, first) = match architecture {
-        Architecture::Llama => (None, 0),
-        Architecture::Mistral => (window()?, 0),
-        Architecture::Qwen2 | Architecture::Qwen3 => {
-            let window = if fields.flag_or("use_sliding_window", false)? { window()? } else { None };
-            (window, first_windowed_layer(fields)?)
-        }
-    };
-    let windows: Vec<_> = (0..num_layers).map(|layer| window.filter(|_| layer >= first)).collect();
-    let Some(kinds) = fields.texts("layer_types")? else { return Ok(windows) };
-    if kinds.len() != num_layers {
-        return Err(fields.wrong("layer_types", &format!("one for each of {num_layers} layers")));
+fn mlp_bias(architecture: Architecture, fields: Fields<'_>) -> Result<bool, ModelError> {
+    match architecture {
+        Architecture::Llama | Architecture::SmolLm3 => fields.flag_or("mlp_bias", false),
+        _ => Ok(false),
     }
-    let by_type = kinds.iter().map(|kind| match *kind {
-        "full_attention" => Ok(None),
-        "sliding_attention" if window.is_some() => Ok(window),
-        "sliding_attention" => {
-            Err(fields.wrong("layer_types", "no sliding_attention where there is no sliding window"))
-        }
-        _ => Err(fields.unsupported("layer_types", "supported: full_attention, sliding_attention")),
-    });
-    let by_type = by_type.collect::<Result<Vec<_>, _>>()?;
-    let mixed = by_type != windows && matches!(architecture, Architecture::Llama | Architecture::Mistral);
-    if mixed {
-        return Err(fields.unsupported("layer_types", "this architecture has the same attention in every layer"));
-    }
-    Ok(by_type)
 }
 
-fn first_windowed_layer(fields: Fields<'_>) -> Result<usize, ModelError> {
-    match fields.get("max_window_layers") {
-        None => Ok(28),
-        Some(value) => match value.as_u64().and_then(|layers| usize::try_from(layers).ok()) {
-            Some(layers) => Ok(layers),
-            None => Err(fields.wrong("max_window_layers", "a whole number")),
-        },
+/// 1/√head_dim; Gemma 2 has a number of its own under the root.
+fn attention_scale(architecture: Architecture, fields: Fields<'_>, head_dim: usize) -> Result<f64, ModelError> {
+    let under_root = match architecture {
+        Architecture::Gemma2 => fields.positive("query_pre_attn_scalar")?.unwrap_or(256.0),
+        _ => head_dim as f64,
+    };
+    Ok(1.0 / under_root.sqrt())
+}
+
+fn softcap(architecture: Architecture, fields: Fields<'_>, key: &str, default: f64) -> Result<Option<f64>, ModelError> {
+    if architecture != Architecture::Gemma2 || fields.is_null(key) {
+        return Ok(None);
     }
+    Ok(Some(fields.positive(key)?.unwrap_or(default)))
+}
+
+fn norm_placement(architecture: Architecture) -> NormPlacement {
+    match architecture {
+        Architecture::Gemma2 => NormPlacement::BeforeAndAfter,
+        Architecture::Olmo2 => NormPlacement::After,
+        _ => NormPlacement::Before,
+    }
+}
+
+fn qk_norm(architecture: Architecture) -> QkNorm {
+    match architecture {
+        Architecture::Qwen3 => QkNorm::Head,
+        Architecture::Olmo2 => QkNorm::Projection,
+        _ => QkNorm::None,
+    }
+}
+
+/// Mixtral's experts. The router's loss counts only where `output_router_logits` asks for it, as in transformers.
+fn experts(architecture: Architecture, fields: Fields<'_>, num_layers: usize) -> Result<Option<Experts>, ModelError> {
+    if architecture != Architecture::Mixtral {
+        return Ok(None);
+    }
+    let key = if fields.get("num_local_experts").is_some() { "num_local_experts" } else { "num_experts" };
+    let count = fields.size_or(key, 8)?;
+    if count.saturating_mul(num_layers) > MOST_EXPERTS {
+        return Err(fields.wrong(key, &format!("at most {MOST_EXPERTS} in all layers together")));
+    }
+    let per_token = fields.size_or("num_experts_per_tok", 2)?;
+    if per_token > count {
+        return Err(fields.wrong("num_experts_per_tok", &format!("at most {key}, {count}")));
+    }
+    let weight = fields.number("router_aux_loss_coef", "a number of at least 0", |x| x >= 0.0)?.unwrap_or(0.001);
+    let balance_weight = if fields.flag_or("output_router_logits", false)? { weight } else { 0.0 };
+    Ok(Some(Experts { count, per_token, balance_weight }))
 }
 
 fn token_ids(fields: Fields<'_>, key: &str, default: Option<u32>) -> Result<Vec<u32>, ModelError> {

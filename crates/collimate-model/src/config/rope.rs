@@ -1,13 +1,12 @@
 //! Rotary position settings, from the old fields (`rope_theta`, `rope_scaling`) or the new one (`rope_parameters`).
 
+use super::Architecture;
+use super::defaults::Defaults;
 use super::fields::Fields;
 use crate::error::ModelError;
 
-/// What transformers takes where a configuration gives no `rope_theta`, for every architecture here.
-const DEFAULT_THETA: f64 = 10_000.0;
-
 /// How rotary frequencies are stretched beyond the context that a model was first trained on.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// Frequencies as they are.
     Default,
@@ -53,42 +52,128 @@ pub enum RopeScaling {
         /// Whether the ramp's ends are rounded to whole dimensions.
         truncate: bool,
     },
+    /// LongRoPE (arXiv 2402.13753): each frequency divided by a factor of its own.
+    ///
+    /// transformers takes other factors for a sequence longer than `original_max_position_embeddings`, so that a prompt's
+    /// numbers depend on the response after it. Such sequences are refused.
+    Long {
+        /// A factor for each frequency, for sequences up to the original context.
+        short_factor: Vec<f64>,
+        /// Context of the first training.
+        original_max_position_embeddings: usize,
+        /// Factor on cos and sin.
+        attention_factor: f64,
+    },
 }
 
-/// `rope_theta` and the scaling of a configuration.
+/// What a configuration says of rotation.
+pub(super) struct Rotation {
+    pub(super) theta: f64,
+    pub(super) scaling: RopeScaling,
+    /// Numbers of a head that are rotated.
+    pub(super) dim: usize,
+}
+
+/// Theta, scaling and width of a configuration's rotation.
 ///
-/// As in transformers, `rope_scaling` is preferred to `rope_parameters`, and a theta inside them to one outside.
-pub(super) fn read(top: Fields<'_>, max_positions: usize) -> Result<(f64, RopeScaling), ModelError> {
-    whole_rotation(top)?;
+/// As in transformers, `rope_scaling` is preferred to `rope_parameters`, and a value inside them to one outside.
+pub(super) fn read(
+    architecture: Architecture,
+    top: Fields<'_>,
+    defaults: &Defaults,
+    max_positions: usize,
+    head_dim: usize,
+) -> Result<Rotation, ModelError> {
     let outer_theta = top.positive("rope_theta")?;
     let inner = match top.object("rope_scaling")? {
         Some(fields) => Some(fields),
         None => top.object("rope_parameters")?,
     };
-    let Some(fields) = inner else {
-        return Ok((outer_theta.unwrap_or(DEFAULT_THETA), RopeScaling::Default));
+    let is_phi3 = architecture == Architecture::Phi3;
+    let dim = match is_phi3 {
+        true => part_of_head(top, inner, head_dim)?,
+        false => whole_head(top, inner, head_dim)?,
     };
-    whole_rotation(fields)?;
-    let theta = fields.positive("rope_theta")?.or(outer_theta).unwrap_or(DEFAULT_THETA);
-    Ok((theta, scaling(fields, max_positions)?))
+    let Some(fields) = inner else {
+        return Ok(Rotation { theta: outer_theta.unwrap_or(defaults.rope_theta), scaling: RopeScaling::Default, dim });
+    };
+    let theta = fields.positive("rope_theta")?.or(outer_theta).unwrap_or(defaults.rope_theta);
+    let scaling = match is_phi3 {
+        true => phi3_scaling(fields, top, max_positions, dim)?,
+        false => scaling(fields, max_positions)?,
+    };
+    Ok(Rotation { theta, scaling, dim })
 }
 
-fn whole_rotation(fields: Fields<'_>) -> Result<(), ModelError> {
-    match fields.positive("partial_rotary_factor")? {
-        None | Some(1.0) => Ok(()),
-        Some(_) => Err(fields.unsupported("partial_rotary_factor", "only 1 is: the whole head is rotated")),
+const SHARE: &str = "partial_rotary_factor";
+
+fn whole_head(top: Fields<'_>, inner: Option<Fields<'_>>, head_dim: usize) -> Result<usize, ModelError> {
+    for fields in [Some(top), inner].into_iter().flatten() {
+        match fields.positive(SHARE)? {
+            None | Some(1.0) => {}
+            Some(_) => return Err(fields.unsupported(SHARE, "only 1 is: the whole head is rotated")),
+        }
+    }
+    Ok(head_dim)
+}
+
+fn part_of_head(top: Fields<'_>, inner: Option<Fields<'_>>, head_dim: usize) -> Result<usize, ModelError> {
+    let fields = inner.filter(|fields| fields.get(SHARE).is_some()).unwrap_or(top);
+    let Some(share) = fields.positive(SHARE)? else { return Ok(head_dim) };
+    // Cut to a whole number, as Python's int() does.
+    let dim = (head_dim as f64 * share) as usize;
+    if share > 1.0 || dim == 0 || !dim.is_multiple_of(2) {
+        return Err(fields.wrong(SHARE, &format!("a share of the head, {head_dim}, that is an even number")));
+    }
+    Ok(dim)
+}
+
+/// The field that names the kind of scaling, and the kind; none where nothing is scaled.
+fn kind<'a>(fields: Fields<'a>) -> Result<Option<(&'static str, &'a str)>, ModelError> {
+    let key = if fields.get("rope_type").is_some() { "rope_type" } else { "type" };
+    if let Some(kind) = fields.text(key)? {
+        return Ok(Some((key, kind)));
+    }
+    let known = ["rope_theta", SHARE, "rope_type", "type"];
+    match fields.keys().find(|key| !known.contains(key)) {
+        None => Ok(None),
+        Some(_) => Err(fields.wrong("rope_type", "a string that says what the other fields are for")),
     }
 }
 
+/// Phi-3 has LongRoPE or nothing, and called it `su` and `yarn` once.
+fn phi3_scaling(
+    fields: Fields<'_>,
+    top: Fields<'_>,
+    max_positions: usize,
+    dim: usize,
+) -> Result<RopeScaling, ModelError> {
+    match kind(fields)? {
+        None | Some((_, "default")) => Ok(RopeScaling::Default),
+        Some((_, "longrope" | "su" | "yarn")) => long(fields, top, max_positions, dim),
+        Some((key, _)) => Err(fields.unsupported(key, "supported by this architecture: default, longrope, su")),
+    }
+}
+
+fn long(fields: Fields<'_>, top: Fields<'_>, max_positions: usize, dim: usize) -> Result<RopeScaling, ModelError> {
+    let key = "original_max_position_embeddings";
+    let original = top.size_or(key, 4096)?;
+    if original < 2 {
+        return Err(top.wrong(key, "at least 2"));
+    }
+    let factors = |key| fields.positives(key, dim / 2)?.ok_or_else(|| fields.wrong(key, "a list of numbers"));
+    let short_factor = factors("short_factor")?;
+    // Not computed with, but a file without it is not sound.
+    factors("long_factor")?;
+    let factor = fields.number("factor", "a number of at least 1", |x| x >= 1.0)?;
+    let factor = factor.unwrap_or(max_positions as f64 / original as f64);
+    let by_context = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() };
+    let attention_factor = fields.positive("attention_factor")?.unwrap_or(by_context);
+    Ok(RopeScaling::Long { short_factor, original_max_position_embeddings: original, attention_factor })
+}
+
 fn scaling(fields: Fields<'_>, max_positions: usize) -> Result<RopeScaling, ModelError> {
-    let key = if fields.get("rope_type").is_some() { "rope_type" } else { "type" };
-    let Some(kind) = fields.text(key)? else {
-        let known = ["rope_theta", "partial_rotary_factor", "rope_type", "type"];
-        return match fields.keys().find(|key| !known.contains(key)) {
-            None => Ok(RopeScaling::Default),
-            Some(_) => Err(fields.wrong("rope_type", "a string that says what the other fields are for")),
-        };
-    };
+    let Some((key, kind)) = kind(fields)? else { return Ok(RopeScaling::Default) };
     match kind {
         "default" => Ok(RopeScaling::Default),
         "linear" => Ok(RopeScaling::Linear { factor: factor(fields)? }),

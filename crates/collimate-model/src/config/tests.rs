@@ -1,3 +1,5 @@
+mod architectures;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -65,6 +67,11 @@ fn key_value_heads_absent_or_null() {
 #[case("qwen3", true, [true; 4])]
 #[case("qwen2", false, [true, true, true, false])]
 #[case("mistral", true, [false; 4])]
+#[case("olmo2", true, [true; 4])]
+#[case("gemma2", true, [true; 4])]
+#[case("smollm3", true, [true; 4])]
+#[case("phi3", true, [false; 4])]
+#[case("mixtral", true, [false; 4])]
 fn biases_of_each_architecture(#[case] model_type: &str, #[case] flag: bool, #[case] expected: [bool; 4]) {
     let config = read(with(json!({ "model_type": model_type, "attention_bias": flag }))).unwrap();
     let AttentionBias { q, k, v, o } = config.attention_bias;
@@ -83,6 +90,13 @@ fn biases_of_each_architecture(#[case] model_type: &str, #[case] flag: bool, #[c
 #[case("qwen2", json!({ "sliding_window": 8, "use_sliding_window": true, "max_window_layers": 1 }), [None, Some(8)])]
 #[case("qwen3", json!({ "use_sliding_window": true, "max_window_layers": 0 }), [Some(4096), Some(4096)])]
 #[case("qwen3", json!({ "use_sliding_window": true, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] }), [Some(8), None])]
+#[case("gemma2", json!({ "sliding_window": 8 }), [Some(8), None])]
+#[case("gemma2", json!({ "sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"] }), [None, Some(8)])]
+#[case("gemma2", json!({ "sliding_window": null, "layer_types": ["full_attention", "full_attention"] }), [None, None])]
+#[case("mixtral", json!({}), [None, None])]
+#[case("mixtral", json!({ "sliding_window": 8 }), [Some(8), Some(8)])]
+#[case("olmo2", json!({ "sliding_window": 8 }), [None, None])]
+#[case("smollm3", json!({ "sliding_window": 8, "use_sliding_window": true, "layer_types": ["sliding_attention", "full_attention"] }), [Some(8), None])]
 fn windows_of_each_architecture(
     #[case] model_type: &str,
     #[case] mut fields: Value,
@@ -140,8 +154,8 @@ fn dtype_old_and_new(#[case] fields: Value, #[case] expected: Option<&str>) {
 #[case(json!({ "rms_norm_eps": 0 }), "field \"rms_norm_eps\": expected a number greater than 0, found 0")]
 #[case(json!({ "tie_word_embeddings": "yes" }), "field \"tie_word_embeddings\": expected true or false, found \"yes\"")]
 #[case(json!({ "hidden_act": "relu" }), "field \"hidden_act\": \"relu\" is not supported; supported: silu")]
-#[case(json!({ "model_type": "gpt2" }), "architecture \"gpt2\" is not supported; supported: llama, mistral, qwen2, qwen3")]
-#[case(json!({ "model_type": null }), "field \"model_type\": expected one of llama, mistral, qwen2, qwen3, found null")]
+#[case(json!({ "model_type": "gpt2" }), "architecture \"gpt2\" is not supported; supported: llama, mistral, mixtral, qwen2, qwen3, gemma2, phi3, olmo2, smollm3")]
+#[case(json!({ "model_type": null }), "field \"model_type\": expected one of llama, mistral, mixtral, qwen2, qwen3, gemma2, phi3, olmo2, smollm3, found null")]
 #[case(json!({ "architectures": ["LlamaForSequenceClassification"] }), "only language models are")]
 #[case(json!({ "quantization_config": { "bits": 4 } }), "field \"quantization_config\": {\"bits\":4} is not supported")]
 #[case(json!({ "partial_rotary_factor": 0.5 }), "field \"partial_rotary_factor\": 0.5 is not supported")]

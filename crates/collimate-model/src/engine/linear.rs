@@ -1,10 +1,10 @@
-//! Linear layers with their bias and adapter.
+//! Linear layers with their bias and adapter, one by one and several of one input.
 
 use burn::tensor::Tensor;
 use collimate_backend::{Factor, FusedOps};
 
 use super::{Engine, Gradients, Low};
-use crate::layout::LinearIds;
+use crate::layout::{JointIds, LinearIds};
 
 impl<B: FusedOps> Engine<'_, B> {
     /// `onto + x W + bias + s (x A) B`, and `x A`, which the way back reads.
@@ -82,14 +82,76 @@ impl<B: FusedOps> Engine<'_, B> {
             None => B::multiply(Some(dx), 1.0, Factor::of(d_low), a),
             Some(dropout) => {
                 let through = B::multiply(None, 1.0, Factor::of(d_low), a);
-                B::add(dx, &dropout.apply(through, ids.number))
+                B::add(dx, &dropout.apply(through, ids.number, self.rows))
             }
         }
     }
 
+    /// Outputs of the linear layers of one input, and what LoRA's factors A give.
+    pub(super) fn joint<const N: usize>(
+        &self,
+        ids: &JointIds<N>,
+        x: &Tensor<B, 2>,
+    ) -> ([Tensor<B, 2>; N], Vec<Low<B>>) {
+        match ids {
+            JointIds::Apart(linears) => {
+                let mut lows = Vec::with_capacity(N);
+                let outputs = linears.each_ref().map(|linear| {
+                    let (y, low) = self.linear(linear, x, None);
+                    lows.push(low);
+                    y
+                });
+                (outputs, lows)
+            }
+            JointIds::Fused(linear, widths) => {
+                let (y, low) = self.linear(linear, x, None);
+                let mut start = 0;
+                let outputs = widths.map(|width| {
+                    start += width;
+                    B::columns(&y, start - width..start)
+                });
+                (outputs, vec![low])
+            }
+        }
+    }
+
+    /// Adds the gradients of the layers' parameters; what [`Engine::joint_input_gradient`] reads.
+    pub(super) fn joint_gradients<const N: usize>(
+        &self,
+        ids: &JointIds<N>,
+        x: &Tensor<B, 2>,
+        d_outputs: [Tensor<B, 2>; N],
+        lows: &[Low<B>],
+        gradients: &mut Gradients<'_, B>,
+    ) -> Vec<(Tensor<B, 2>, Low<B>)> {
+        let d_outputs = match ids {
+            JointIds::Apart(_) => Vec::from(d_outputs),
+            JointIds::Fused(..) => vec![Tensor::cat(Vec::from(d_outputs), 1)],
+        };
+        let of_layer = |((linear, dy), low)| {
+            let d_low = self.linear_gradients(linear, x, &dy, low, gradients);
+            (dy, d_low)
+        };
+        ids.linears().iter().zip(d_outputs).zip(lows).map(of_layer).collect()
+    }
+
+    /// The gradient of the layers' input.
+    pub(super) fn joint_input_gradient<const N: usize>(
+        &self,
+        ids: &JointIds<N>,
+        d_outputs: Vec<(Tensor<B, 2>, Low<B>)>,
+    ) -> Tensor<B, 2> {
+        let rows = d_outputs.first().map_or(0, |(dy, _)| dy.dims()[0]);
+        let mut sum = None;
+        for (linear, (dy, d_low)) in ids.linears().iter().zip(d_outputs) {
+            sum = Some(self.linear_input_gradient(linear, &dy, &d_low, sum));
+        }
+        sum.unwrap_or_else(|| Tensor::zeros([rows, self.config.hidden_size], &self.params[0].device()))
+    }
+
     fn dropped(&self, x: &Tensor<B, 2>, ids: &LinearIds) -> Tensor<B, 2> {
         match self.dropout {
-            Some(dropout) => dropout.apply(x.clone(), ids.number),
+            Some(dropout) => dropout.apply(x.clone(), ids.number, self.rows),
             None => x.clone(),
         }
     }

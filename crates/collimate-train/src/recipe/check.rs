@@ -13,6 +13,7 @@ impl Recipe {
             ("max_grad_norm", self.max_grad_norm),
             ("weight_decay", self.weight_decay),
             ("alarm_chosen_drop", self.alarm_chosen_drop),
+            ("router_aux_loss_coef", self.router_aux_loss_coef.unwrap_or(0.0)),
         ] {
             require(value >= 0.0, key, format!("must be at least 0, is {value}"))?;
         }

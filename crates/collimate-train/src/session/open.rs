@@ -107,7 +107,7 @@ impl BackendJob for Open {
             })
         })?;
         let optimizer = AdamW::new(model.parameters().len());
-        Ok(Box::new(BackendSession { model, optimizer, tape: None, base }))
+        Ok(Box::new(BackendSession { model, optimizer, tape: None, router_load: None, base }))
     }
 }
 

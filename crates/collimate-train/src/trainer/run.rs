@@ -349,6 +349,7 @@ impl<'a> Run<'a> {
             step: state.global_step,
             epoch: state.epoch,
             loss: outcome.loss,
+            aux_loss: outcome.aux_loss,
             grad_norm: outcome.grad_norm,
             learning_rate,
             groups: &outcome.groups,

@@ -2,7 +2,7 @@
 
 use collimate_backend::give_back_memory;
 use collimate_data::TokenizedGroup;
-use collimate_model::{DropoutKey, ForwardOptions, TokenLogps};
+use collimate_model::{DropoutKey, ForwardOptions, RouterLoad, TokenLogps};
 use collimate_objective::{Evaluation, GroupScores};
 
 use super::nonfinite::{Culprit, in_evaluation, in_logps};
@@ -36,11 +36,15 @@ struct Batch<'a> {
     known: Option<Evaluation>,
     /// Factor of their coefficients.
     share: f64,
+    /// The part of the step's groups that they are.
+    part: f64,
 }
 
 pub(super) struct StepOutcome {
-    /// Mean over the step's groups.
+    /// Mean over the step's groups, and with it the weighted balance loss.
     pub(super) loss: f64,
+    /// The balance loss without its weight, where it counts.
+    pub(super) aux_loss: Option<f64>,
     pub(super) grad_norm: f64,
     /// Whether parameters were changed; if not, `culprit` says why.
     pub(super) applied: bool,
@@ -67,6 +71,7 @@ impl Run<'_> {
     ) -> Result<StepOutcome, TrainError> {
         let mut outcome = StepOutcome {
             loss: 0.0,
+            aux_loss: None,
             grad_norm: f64::NAN,
             applied: false,
             culprit: None,
@@ -88,8 +93,9 @@ impl Run<'_> {
             let groups: Vec<&TokenizedGroup> = indices.iter().map(|&i| &self.groups[i]).collect();
             let known = coupled.as_ref().map(|whole| part(whole, seen, groups.len()));
             // The objective's coefficients are of the mean over its groups, the step's mean is over all of them.
-            let share = if known.is_some() { 1.0 } else { groups.len() as f64 / input.visits.len() as f64 };
-            let batch = Batch { step: input.step, indices, groups: &groups, known, share };
+            let part = groups.len() as f64 / input.visits.len() as f64;
+            let share = if known.is_some() { 1.0 } else { part };
+            let batch = Batch { step: input.step, indices, groups: &groups, known, share, part };
             self.take_batch(session, batch, input.visits.len(), &mut outcome)?;
             seen += groups.len();
         }
@@ -113,6 +119,7 @@ impl Run<'_> {
     ) -> Result<(), TrainError> {
         let Batch { step, indices, groups, .. } = batch;
         let packs = self.memory.packs(groups)?;
+        session.take_router_load();
         // One pack waits for its coefficients; of several only the log-probs are kept, and each is computed again.
         let policy = match packs.as_slice() {
             [pack] => response_logps(&self.forward(session, step, groups, pack)?),
@@ -122,6 +129,8 @@ impl Run<'_> {
                 logps
             }
         };
+        // Every token of the batch has been routed once by now, so what the loss divides by is known before any way back.
+        let balance = self.balance(session, batch.part, outcome);
         let scores = self.scores(indices, groups, policy);
         if let Some(culprit) = in_logps(indices, &scores) {
             outcome.stop_at(culprit);
@@ -146,6 +155,9 @@ impl Run<'_> {
                 self.forward(session, step, groups, pack)?;
             }
             outcome.num_tokens += self.memory.batch(groups, pack).num_tokens() as u64;
+            if let Some((load, weight)) = &balance {
+                session.balance(load, *weight);
+            }
             session.backward(&of_pack(&coefficients, pack));
             if packs.len() > 1 {
                 give_back_memory();
@@ -153,6 +165,20 @@ impl Run<'_> {
         }
         outcome.coefficients.extend(coefficients);
         Ok(())
+    }
+
+    /// The load of a batch that was just routed and the weight of its balance loss, which is added to the step's loss.
+    fn balance(&self, session: &mut dyn Session, part: f64, outcome: &mut StepOutcome) -> Option<(RouterLoad, f64)> {
+        let load = session.take_router_load()?;
+        let of_model = session.config().experts.map_or(0.0, |experts| experts.balance_weight);
+        let weight = self.recipe.router_aux_loss_coef.unwrap_or(of_model);
+        if weight == 0.0 {
+            return None;
+        }
+        let loss = part * load.loss();
+        outcome.loss += weight * loss;
+        *outcome.aux_loss.get_or_insert(0.0) += loss;
+        Some((load, weight * part))
     }
 
     /// A forward pass that waits for its coefficients, keeping as many activations as the memory allows.

@@ -8,7 +8,10 @@ use crate::harness::{Folder, succeed};
 use crate::tolerances::{MERGED, assert_relative};
 
 #[rstest]
-fn a_merged_model_is_its_base_with_the_adapter(#[values("llama", "llama3", "mistral", "qwen2", "qwen3")] model: &str) {
+fn a_merged_model_is_its_base_with_the_adapter(
+    #[values("llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3")]
+    model: &str,
+) {
     let folder = Folder::new();
     let (base, adapter) = (golden_arg(&format!("models/{model}")), golden_arg(&format!("adapters/{model}")));
     let merged = folder.arg("merged");

@@ -1,0 +1,132 @@
+//! Feed-forward layers of which a router picks some for each token, forward and backward.
+//!
+//! The tokens of an expert are one matrix. Experts add to the stream in the order of their numbers, and a token's experts
+//! depend on nothing but its own row, so the bits of a result do not depend on what is in the pack.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use collimate_backend::FusedOps;
+
+use super::feed_forward::Gated;
+use super::{Engine, Gradients, Low};
+use crate::causal_lm::floats;
+use crate::layout::{ExpertIds, GatedIds};
+use crate::routing::Routing;
+
+/// What the way back through a layer of experts reads besides its input.
+pub(crate) struct Mixture<B: FusedOps> {
+    pub(super) routing: Routing,
+    low_router: Low<B>,
+    /// By expert; `None` where no token came to it.
+    experts: Vec<Option<Gated<B>>>,
+}
+
+impl<B: FusedOps> Engine<'_, B> {
+    /// Routes the rows of `h` [N, D] and adds what their experts give to `onto`; without it the last products are left
+    /// out.
+    pub(super) fn mixture(&self, ids: &ExpertIds, h: &Tensor<B, 2>, mut onto: Option<&mut Tensor<B, 2>>) -> Mixture<B> {
+        let (logits, low_router) = self.linear(&ids.router, h, None);
+        let routing = Routing::new(&floats(logits), ids.experts.len(), ids.per_token);
+        let mut experts = Vec::with_capacity(ids.experts.len());
+        for (number, expert) in ids.experts.iter().enumerate() {
+            let rows = routing.rows(number);
+            if rows.is_empty() {
+                experts.push(None);
+                continue;
+            }
+            let engine = self.on(rows);
+            let (activated, mut gated) = engine.gates(expert, &gathered(h, rows));
+            match onto.as_deref_mut() {
+                None => gated.low_down = engine.low(&expert.down, &activated),
+                Some(onto) => {
+                    let (out, low_down) = engine.linear(&expert.down, &activated, None);
+                    gated.low_down = low_down;
+                    // Taken out, so that it has one owner and is added to in place.
+                    let sum = std::mem::replace(onto, Tensor::empty([0, 0], &h.device()));
+                    *onto = B::add_rows(sum, rows, &(out * self.weights(&routing, number)));
+                }
+            }
+            experts.push(Some(gated));
+        }
+        Mixture { routing, low_router, experts }
+    }
+
+    /// The gradient of the layer's input `h`, given that of its output.
+    pub(super) fn mixture_backward(
+        &self,
+        ids: &ExpertIds,
+        saved: Mixture<B>,
+        h: &Tensor<B, 2>,
+        dy: &Tensor<B, 2>,
+        gradients: &mut Gradients<'_, B>,
+    ) -> Tensor<B, 2> {
+        let Mixture { routing, low_router, experts } = saved;
+        let mut d_h = h.zeros_like();
+        let mut d_weights = Vec::with_capacity(experts.len());
+        for (number, (expert, gated)) in ids.experts.iter().zip(experts).enumerate() {
+            let Some(gated) = gated else {
+                d_weights.push(Vec::new());
+                self.begin_gradients(expert, gradients);
+                continue;
+            };
+            let rows = routing.rows(number);
+            let weights = self.weights(&routing, number);
+            let io = (&gathered(h, rows), &gathered(dy, rows));
+            let (d_rows, d_weight) = self.on(rows).expert_backward(expert, gated, io, weights, gradients);
+            d_h = B::add_rows(d_h, rows, &d_rows);
+            d_weights.push(d_weight);
+        }
+        let d_logits = routing.backward(&d_weights, gradients.balance);
+        let d_logits = Tensor::from_data(TensorData::new(d_logits, [h.dims()[0], ids.experts.len()]), &h.device());
+        let d_low = self.linear_gradients(&ids.router, h, &d_logits, &low_router, gradients);
+        self.linear_input_gradient(&ids.router, &d_logits, &d_low, Some(d_h))
+    }
+
+    /// Gradients of an expert's input and of its tokens' weights, given that of the weighted output.
+    fn expert_backward(
+        &self,
+        ids: &GatedIds,
+        saved: Gated<B>,
+        (x, dy): (&Tensor<B, 2>, &Tensor<B, 2>),
+        weights: Tensor<B, 2>,
+        gradients: &mut Gradients<'_, B>,
+    ) -> (Tensor<B, 2>, Vec<f32>) {
+        let activated = B::gated(self.activation(), &saved.gate, &saved.up);
+        // The weight is a factor of the whole chain, so it may stand at the input of the last product. What comes back
+        // through that product is then the gradient without it, whose product with the input is the weight's own.
+        let low = saved.low_down.as_ref().map(|low| low.clone() * weights.clone());
+        let weighted = activated.clone() * weights.clone();
+        let d_low = self.linear_gradients(&ids.down, &weighted, dy, &low, gradients);
+        drop(weighted);
+        let d_activated = self.linear_input_gradient(&ids.down, dy, &d_low, None);
+        let d_weights = floats((activated * d_activated.clone()).sum_dim(1));
+        (self.gates_backward(ids, saved, || x.clone(), d_activated * weights, gradients), d_weights)
+    }
+
+    /// Begins gradients of zero: the optimizer moves an expert on whether or not a token came to it.
+    fn begin_gradients(&self, ids: &GatedIds, gradients: &mut Gradients<'_, B>) {
+        for id in ids.parameters() {
+            if let Some(gradient) = gradients.of(id) {
+                gradient.get_or_insert_with(|| self.params[id].zeros_like());
+            }
+        }
+    }
+
+    /// Weights of an expert's tokens, [n, 1].
+    fn weights(&self, routing: &Routing, expert: usize) -> Tensor<B, 2> {
+        let weights = routing.weights(expert);
+        let shape = [weights.len(), 1];
+        Tensor::from_data(TensorData::new(weights, shape), &self.params[self.layout.embedding].device())
+    }
+
+    /// The same engine for some of the pack's rows.
+    fn on<'b>(&'b self, rows: &'b [u32]) -> Engine<'b, B> {
+        Engine { rows: Some(rows), ..*self }
+    }
+}
+
+fn gathered<B: FusedOps>(x: &Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 2> {
+    let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+    let shape = [rows.len()];
+    let rows = Tensor::<B, 1, Int>::from_data(TensorData::new(rows, shape), &x.device());
+    x.clone().select(0, rows)
+}
