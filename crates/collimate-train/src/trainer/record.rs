@@ -18,6 +18,7 @@ pub(super) struct Record {
     alarm: ChosenAlarm,
     /// The last step's figures.
     pub(super) last: Option<MetricsRow>,
+    /// The first and the last evaluation; all are in the file.
     pub(super) evaluations: Vec<MetricsRow>,
     /// What the alarm said last.
     pub(super) chosen_alarm: Option<String>,
@@ -79,9 +80,9 @@ impl Record {
         Ok(())
     }
 
-    /// Whether there is an evaluation after so many finished steps.
+    /// Whether the last evaluation was after so many finished steps.
     pub(super) fn has_evaluation(&self, step: usize) -> bool {
-        self.evaluations.iter().any(|row| row.get("step") == Some(step as f64))
+        self.evaluations.last().is_some_and(|row| row.get("step") == Some(step as f64))
     }
 
     /// Writes a checkpoint of where the run stands, and how many rows there are.
@@ -99,6 +100,7 @@ impl Record {
     fn remember(&mut self, row: MetricsRow) -> Option<String> {
         self.num_rows += 1;
         if row.names().any(|name| name.starts_with("eval_")) {
+            self.evaluations.truncate(1);
             self.evaluations.push(row);
             return None;
         }
