@@ -17,6 +17,7 @@ mod memory;
 mod merge_files;
 mod names;
 mod peft;
+mod plain_file;
 #[cfg(test)]
 mod plain_decoder_tests;
 mod rope;

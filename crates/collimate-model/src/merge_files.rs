@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::peft::Adapter;
+use crate::plain_file::stays_in;
 use crate::shards;
 use crate::weights::{HostTensor, WeightFiles};
 use crate::write_weights::{StorageDtype, try_write_model};
@@ -97,13 +98,17 @@ pub fn merge_adapter(
 /// Copies tokenizer files, chat template and `generation_config.json` of a model folder, those that are there.
 ///
 /// # Errors
-/// [`ModelError::Io`] naming the file that could not be copied.
+/// [`ModelError::Io`] naming the file that could not be copied, [`ModelError::LinkOutside`] where one is a link to
+/// elsewhere: a private file would become part of the copy.
 pub fn copy_side_files(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ModelError> {
     fs::create_dir_all(to).map_err(ModelError::io(to))?;
     let mut copied = Vec::new();
     for name in SIDE_FILES {
         let source = from.join(name);
         if source.is_file() {
+            if !stays_in(from, &source) {
+                return Err(ModelError::LinkOutside { path: source });
+            }
             fs::copy(&source, to.join(name)).map_err(ModelError::io(&source))?;
             copied.push(to.join(name));
         }

@@ -7,14 +7,17 @@ use collimate_model::StorageDtype;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
+use crate::plain_file::read_text;
 use crate::session::Session;
 
 const STATE_FILE: &str = "trainer_state.json";
 const PREFIX: &str = "checkpoint-";
+/// The largest state, in bytes; it has six fields.
+const MAX_STATE_BYTES: u64 = 1 << 20;
 
 /// Where a run stands, as `trainer_state.json` keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct TrainerState {
+pub struct TrainerState {
     /// Finished optimizer steps.
     pub global_step: usize,
     /// Passes over the data so far.
@@ -68,11 +71,26 @@ pub(crate) fn save(
 /// The run's folder cannot be read, or the checkpoint's state is damaged.
 pub(crate) fn newest(run: &Path) -> Result<Option<(PathBuf, TrainerState)>, TrainError> {
     let Some((_, path)) = checkpoints(run)?.pop() else { return Ok(None) };
-    let file = path.join(STATE_FILE);
-    let text = fs::read_to_string(&file).map_err(|source| TrainError::io(&file, source))?;
-    let state = serde_json::from_str(&text)
-        .map_err(|error| TrainError::Checkpoint { path: file, message: error.to_string() })?;
+    let state = read_trainer_state(&path.join(STATE_FILE))?;
     Ok(Some((path, state)))
+}
+
+/// Reads a `trainer_state.json`. Public for the tests that give it hostile input.
+///
+/// # Errors
+/// The file cannot be read, is no such state, or says what no run can say.
+pub fn read_trainer_state(path: &Path) -> Result<TrainerState, TrainError> {
+    let damaged = |message: String| TrainError::Checkpoint { path: path.to_owned(), message };
+    let text = read_text(path, MAX_STATE_BYTES).map_err(|source| TrainError::io(path, source))?;
+    let state: TrainerState = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if state.global_step > state.max_steps {
+        let (done, all) = (state.global_step, state.max_steps);
+        return Err(damaged(format!("field \"global_step\": expected at most max_steps, {all}, found {done}")));
+    }
+    if !(state.epoch >= 0.0 && state.epoch.is_finite()) {
+        return Err(damaged(format!("field \"epoch\": expected a number of at least 0, found {}", state.epoch)));
+    }
+    Ok(state)
 }
 
 /// Checkpoints by their step, oldest first.

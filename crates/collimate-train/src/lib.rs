@@ -10,6 +10,7 @@ mod golden_training_tests;
 pub mod metrics;
 pub mod optimizer;
 mod packs;
+mod plain_file;
 mod prepare;
 pub mod progress;
 pub mod recipe;
@@ -19,6 +20,8 @@ pub mod schedule;
 pub mod session;
 mod trainer;
 
+#[doc(hidden)]
+pub use checkpoint::read_trainer_state;
 pub use error::TrainError;
 pub use metrics::{GroupOutcome, MetricsRow, MetricsWriter, StepMetrics};
 pub use optimizer::StepOptions;

@@ -1,0 +1,49 @@
+//! One input: what was answered, how long it took and what memory.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use crate::allocation::{held, peak_since, reset_peak};
+use crate::places::Places;
+use crate::target::{Answer, Target};
+
+/// No input may take longer.
+pub const SLOWEST_SECONDS: f64 = 1.0;
+
+/// The stack that parsers get: what Rust gives a new thread.
+pub const STACK_BYTES: usize = 2 << 20;
+
+/// What became of one input.
+#[derive(Debug)]
+pub struct Trial {
+    /// The parser's answer; `None` where it panicked.
+    pub answer: Option<Answer>,
+    /// How long it took.
+    pub time: Duration,
+    /// The most memory that it held at once, in bytes; zero where nothing counts it.
+    pub peak_bytes: usize,
+}
+
+impl Trial {
+    /// What is wrong with the answer, if anything is.
+    pub fn fault(&self, target: Target, input: &[u8]) -> Option<String> {
+        let limit = target.limit().bytes(input.len());
+        if self.answer.is_none() {
+            return Some("panicked".to_owned());
+        }
+        if self.time.as_secs_f64() > SLOWEST_SECONDS {
+            return Some(format!("took {:.2} s", self.time.as_secs_f64()));
+        }
+        (self.peak_bytes > limit).then(|| {
+            format!("held {} bytes for an input of {}, at most {limit} are allowed", self.peak_bytes, input.len())
+        })
+    }
+}
+
+/// Gives one input to a parser.
+pub fn try_input(target: Target, places: &Places, input: &[u8]) -> Trial {
+    reset_peak();
+    let (before, begun) = (held(), Instant::now());
+    let answer = catch_unwind(AssertUnwindSafe(|| target.run(places, input))).ok();
+    Trial { time: begun.elapsed(), peak_bytes: peak_since(before), answer }
+}
