@@ -101,10 +101,11 @@ impl Target {
         match self {
             Self::Jsonl => limit(1, 256),
             Self::Safetensors | Self::WeightIndex | Self::Metrics => limit(1, 64),
-            // The names of a thousand layers' tensors.
-            Self::Config => limit(8, 64),
+            // The names of ten thousand layers' tensors.
+            Self::Config => limit(24, 64),
             Self::Adapter => limit(1, 64),
-            Self::Recipe => limit(2, 64),
+            // Events of a YAML reader, some 300 bytes each.
+            Self::Recipe => limit(2, 512),
             // Tables that its regular expressions are compiled to.
             Self::Tokenizer => limit(64, 512),
             // Work and output of a rendering.
@@ -210,7 +211,7 @@ fn read_weights(files: Result<WeightFiles, ModelError>) -> Result<(), ModelError
             first_error.get_or_insert(error);
         }
     }
-    let specs = [collimate_model::TensorSpec::new("a", &[2])];
+    let specs = files.names().map(|name| collimate_model::TensorSpec::new(name, &[2])).collect::<Vec<_>>();
     if let Err(error) = files.check(&specs) {
         first_error.get_or_insert(error);
     }
