@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchOptions;
+use crate::fuzz::FuzzOptions;
 use crate::program::Profile;
 
 /// Builds, tests, checks, benchmarks and scaffolding of Collimate.
@@ -77,6 +78,10 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  cargo xtask bench --peer --work gsm8k-lora --write-docs\n  \
         cargo xtask bench -- --bench step nca")]
     Bench(BenchOptions),
+    /// Give hostile input to every parser: no panic, no hang, no memory beyond what the input's size allows.
+    #[command(after_help = "Examples:\n  cargo xtask fuzz --inputs 1000000\n  \
+        cargo xtask fuzz --target chat_template --seconds 600\n  cargo xtask fuzz --target recipe --file odd.yaml")]
+    Fuzz(FuzzOptions),
     /// Write a plugin crate with an objective, its tests and a README.
     #[command(after_help = "Example:\n  cargo xtask new-objective focal_margin --path ../focal-margin")]
     NewObjective {

@@ -8,6 +8,7 @@ mod beside;
 mod cli;
 mod doctor;
 mod forward;
+mod fuzz;
 mod harness;
 mod json;
 mod program;
@@ -52,6 +53,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Test(options) => verify::test(&workspace, &options, profile.unwrap_or(Profile::Dev)),
         Verb::Check => verify::check(&workspace),
         Verb::Bench(options) => bench::bench(&workspace, &options),
+        Verb::Fuzz(options) => fuzz::fuzz(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::NewObjective { name, path } => scaffold::new_objective(&workspace, &name, path.as_deref()),
         Verb::Doctor => doctor::run(&workspace),
     }

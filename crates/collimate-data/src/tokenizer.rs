@@ -2,6 +2,8 @@
 
 mod guard;
 
+pub use guard::catches_panics;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -16,4 +16,4 @@ pub use corpus::Corpus;
 pub use mutate::Mutator;
 pub use places::Places;
 pub use target::{Answer, Limit, Target};
-pub use trial::{SLOWEST_SECONDS, STACK_BYTES, Trial, try_input};
+pub use trial::{SLOWEST_SECONDS, STACK_BYTES, Trial, fuzz, try_input};

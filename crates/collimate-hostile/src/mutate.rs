@@ -33,8 +33,20 @@ const NUMBERS: [&str; 22] = [
 
 /// Values of other kinds than a field has.
 const VALUES: [&str; 14] = [
-    "null", "true", "false", "\"\"", "[]", "{}", "[[]]", "NaN", "Infinity", "\"\\u0000\"", "\"\\ud800\"", "\"../x\"",
-    "~", "!!binary x",
+    "null",
+    "true",
+    "false",
+    "\"\"",
+    "[]",
+    "{}",
+    "[[]]",
+    "NaN",
+    "Infinity",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
+    "\"../x\"",
+    "~",
+    "!!binary x",
 ];
 
 /// Makes inputs out of a corpus.
@@ -188,8 +200,15 @@ impl<'a> Mutator<'a> {
 
     /// Brackets around a run, perhaps very many.
     fn nest(&mut self, input: &mut Vec<u8>) {
-        const PAIRS: [(&str, &str); 7] =
-            [("[", "]"), ("{\"a\":", "}"), ("(", ")"), ("{{", "}}"), ("{% if 1 %}", "{% endif %}"), ("- ", ""), ("!x ", "")];
+        const PAIRS: [(&str, &str); 7] = [
+            ("[", "]"),
+            ("{\"a\":", "}"),
+            ("(", ")"),
+            ("{{", "}}"),
+            ("{% if 1 %}", "{% endif %}"),
+            ("- ", ""),
+            ("!x ", ""),
+        ];
         let (open, close) = PAIRS[self.below(PAIRS.len())];
         let depth = 1 << self.below(13);
         let run = self.run(input.len());

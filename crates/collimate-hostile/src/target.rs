@@ -119,9 +119,8 @@ impl Target {
     pub fn run(self, places: &Places, input: &[u8]) -> Answer {
         match self {
             Self::Jsonl => jsonl(input),
-            Self::Safetensors => places.with("weights", "model.safetensors", input, |folder| {
-                answer(read_weights(WeightFiles::open(folder)))
-            }),
+            Self::Safetensors => places
+                .with("weights", "model.safetensors", input, |folder| answer(read_weights(WeightFiles::open(folder)))),
             Self::WeightIndex => places.with("index", "model.safetensors.index.json", input, |folder| {
                 answer(read_weights(WeightFiles::open(folder)))
             }),

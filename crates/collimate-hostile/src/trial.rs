@@ -1,6 +1,7 @@
 //! One input: what was answered, how long it took and what memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::allocation::{held, peak_since, reset_peak};
@@ -38,6 +39,16 @@ impl Trial {
             format!("held {} bytes for an input of {}, at most {limit} are allowed", self.peak_bytes, input.len())
         })
     }
+}
+
+/// Gives one input to a parser; a panic goes on, as a fuzzer wants it. What it takes of time and memory the fuzzer sees.
+///
+/// # Panics
+/// Where the parser does, and where its folders cannot be made.
+pub fn fuzz(target: Target, input: &[u8]) {
+    static PLACES: OnceLock<Places> = OnceLock::new();
+    let places = PLACES.get_or_init(|| Places::new().unwrap_or_else(|error| panic!("folders for inputs: {error}")));
+    target.run(places, input);
 }
 
 /// Gives one input to a parser.

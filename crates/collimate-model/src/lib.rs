@@ -17,9 +17,9 @@ mod memory;
 mod merge_files;
 mod names;
 mod peft;
-mod plain_file;
 #[cfg(test)]
 mod plain_decoder_tests;
+mod plain_file;
 mod rope;
 mod segments;
 mod shards;

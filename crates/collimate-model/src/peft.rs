@@ -160,7 +160,8 @@ fn hint(key: &str, module: Option<&str>, linears: &[LinearSpec]) -> String {
     if module.len() > MAX_HINT_CHARACTERS {
         return String::new();
     }
-    let nearest = linears.iter().take(MAX_HINT_MODULES).min_by_key(|linear| strsim::damerau_levenshtein(&linear.module, module));
+    let nearest =
+        linears.iter().take(MAX_HINT_MODULES).min_by_key(|linear| strsim::damerau_levenshtein(&linear.module, module));
     nearest.map(|linear| format!("; the nearest is \"{}\"", linear.module)).unwrap_or_default()
 }
 

@@ -45,7 +45,8 @@ pub(crate) fn result_text(name: &str, value: &Value) -> String {
 pub fn write_report(run: &Path) -> Result<PathBuf, TrainError> {
     let rows = read_metrics(&run.join("metrics.jsonl"))?;
     let recipe_path = run.join("recipe.yaml");
-    let recipe_yaml = read_text(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| TrainError::io(&recipe_path, source))?;
+    let recipe_yaml =
+        read_text(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| TrainError::io(&recipe_path, source))?;
     let results = read_results(run)?;
     let title = run.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.display().to_string()));
     let input = ReportInput {

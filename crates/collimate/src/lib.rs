@@ -33,6 +33,10 @@ pub use io::Io;
 /// Runs the command line of this process and returns its exit code: 0, 1 (a failed run) or 2 (bad arguments or input).
 pub fn run() -> ExitCode {
     panic::set_hook(Box::new(|info| {
+        // A tokenizer's file that contradicts itself: it will be an error that names the file.
+        if collimate_data::catches_panics() {
+            return;
+        }
         // Reported on one line, whatever RUST_BACKTRACE says; the developers ask for more where they need it.
         let place = info.location().map(|location| format!(" ({location})")).unwrap_or_default();
         let what = info.payload_as_str().unwrap_or("no message");

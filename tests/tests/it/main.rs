@@ -4,6 +4,7 @@ mod cli;
 mod generation;
 mod golden;
 mod harness;
+mod hostile;
 mod malformed;
 mod memory;
 mod quickstart;

@@ -149,18 +149,16 @@ fn statement<'a>(old: &Stmt<'a>) -> Result<Stmt<'a>, Error> {
             old,
             ast::FilterBlock { filter: expression(&old.filter), body: statements(&old.body)? },
         )),
-        Stmt::Block(old) => Stmt::Block(like(
-            old,
-            ast::Block { name: old.name, required: old.required, body: statements(&old.body)? },
-        )),
+        Stmt::Block(old) => {
+            Stmt::Block(like(old, ast::Block { name: old.name, required: old.required, body: statements(&old.body)? }))
+        }
         Stmt::Import(_) | Stmt::FromImport(_) | Stmt::Extends(_) | Stmt::Include(_) => {
             return Err(syntax("a chat template cannot read other templates (import, include, extends)".to_owned()));
         }
         Stmt::Macro(old) => Stmt::Macro(macro_of(old)?),
-        Stmt::CallBlock(old) => Stmt::CallBlock(like(
-            old,
-            ast::CallBlock { call: call(&old.call), macro_decl: macro_of(&old.macro_decl)? },
-        )),
+        Stmt::CallBlock(old) => {
+            Stmt::CallBlock(like(old, ast::CallBlock { call: call(&old.call), macro_decl: macro_of(&old.macro_decl)? }))
+        }
         Stmt::Continue(old) => Stmt::Continue(like(old, ast::Continue)),
         Stmt::Break(old) => Stmt::Break(like(old, ast::Break)),
         Stmt::Do(old) => Stmt::Do(like(old, ast::Do { call: call(&old.call) })),

@@ -20,10 +20,8 @@ pub(super) fn rewards(
     from: &RewardFrom,
 ) -> Result<Vec<f64>, RowError> {
     let row = Row { raw, layout, direction };
-    let compares = matches!(
-        from,
-        RewardFrom::BradleyTerry { .. } | RewardFrom::PlackettLuce { .. } | RewardFrom::Elo(_)
-    );
+    let compares =
+        matches!(from, RewardFrom::BradleyTerry { .. } | RewardFrom::PlackettLuce { .. } | RewardFrom::Elo(_));
     if compares && raw.responses.len() > MAX_COMPARED_RESPONSES {
         return Err(RowError::Problem(format!(
             "rewards by {from} compare every response with every other, at most {MAX_COMPARED_RESPONSES} of a prompt; \

@@ -5,6 +5,7 @@
 //! is looked for first; a panic is caught and becomes an error.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -28,9 +29,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
     unbroken(|| Tokenizer::from_bytes(bytes))
 }
 
+thread_local! {
+    static CATCHES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread will be caught and become an error, so that a program's panic hook need not speak.
+pub fn catches_panics() -> bool {
+    CATCHES.get()
+}
+
 /// The result of work by `tokenizers`, its panics as errors.
 pub(super) fn unbroken<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    let outer = CATCHES.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    CATCHES.set(outer);
+    match result {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -52,7 +65,10 @@ struct Look<'a> {
 #[derive(Clone, Copy)]
 enum Seen {
     /// A text: its length, and whether it names a normalizer that adds text.
-    Text { len: usize, adds: bool },
+    Text {
+        len: usize,
+        adds: bool,
+    },
     /// An object: the length of its field `String`.
     Pattern(Option<usize>),
     Other,
@@ -167,5 +183,43 @@ fn charsmap(text: &str) -> Result<(), String> {
     match table as usize > text.len() {
         true => Err("its table is longer than the map".to_owned()),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_with_its_message_and_the_flag_is_put_back() {
+        let seen = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let problem = unbroken::<()>(|| {
+            seen.store(catches_panics(), std::sync::atomic::Ordering::Relaxed);
+            std::panic::resume_unwind(Box::new("index out of bounds".to_owned()))
+        });
+        assert_eq!(problem, Err("the tokenizer contradicts itself (index out of bounds)".to_owned()));
+        assert!(seen.load(std::sync::atomic::Ordering::Relaxed) && !catches_panics());
+    }
+
+    #[test]
+    fn the_table_of_a_charsmap_is_no_longer_than_the_map() {
+        assert_eq!(charsmap("BAAAAAEAAAA="), Ok(()));
+        assert!(charsmap("/////wAAAAA=").is_err());
+        assert_eq!(charsmap(""), Ok(()));
+    }
+
+    #[test]
+    fn replacements_multiply() {
+        let replace = |content: &str| {
+            format!(r#"{{"type": "Replace", "pattern": {{"String": "a"}}, "content": "{content}"}}"#)
+        };
+        let looked = |text: &str| {
+            let (mut growth, mut json) = (1.0, serde_json::Deserializer::from_str(text));
+            let look = Look { field: "", depth: 0, growth: &mut growth };
+            look.deserialize(&mut json).map(|_| growth).map_err(|error| error.to_string())
+        };
+        assert_eq!(looked(&format!("[{0}, {0}]", replace("bbbb"))), Ok(4.0 * 4.0));
+        assert_eq!(looked(&replace("")), Ok(1.0));
+        assert!(looked(&format!("[{0}, {0}]", replace("123456789"))).is_err());
     }
 }

@@ -228,7 +228,9 @@ fn watch_for_hangs() -> Arc<AtomicU64> {
 }
 
 fn print_table(reports: &[Report]) {
-    println!("| parser | inputs | parsed | refused | findings | slowest, ms | largest peak, MiB | multiple of input | s |");
+    println!(
+        "| parser | inputs | parsed | refused | findings | slowest, ms | largest peak, MiB | multiple of input | s |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     for report in reports {
         println!(

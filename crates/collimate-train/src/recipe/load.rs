@@ -75,8 +75,7 @@ impl Loader {
             let at = error.location().map_or(0, |location| location.index().min(source.text.len()));
             RecipeError::Syntax { origin: source.origin_at(at..at), message: error.to_string() }
         };
-        check_text(&source.text)
-            .map_err(|message| RecipeError::Syntax { origin: source.origin_at(0..0), message })?;
+        check_text(&source.text).map_err(|message| RecipeError::Syntax { origin: source.origin_at(0..0), message })?;
         let document: Value = serde_yaml_ng::from_str(&source.text).map_err(syntax)?;
         let entries = match document {
             Value::Mapping(entries) => entries,
