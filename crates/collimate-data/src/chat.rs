@@ -77,7 +77,7 @@ impl ChatTemplate {
     /// [`DataError::Template`] where the template refuses the conversation (`raise_exception`), uses what is not
     /// there, or goes on without end.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, DataError> {
-        let texts = messages.iter().map(|message| message.role.len() + message.content.len());
+        let texts = messages.iter().map(|message| budget::MESSAGE_BYTES + message.role.len() + message.content.len());
         let input_bytes = texts.chain(self.special_tokens.values().map(String::len)).fold(0, usize::saturating_add);
         let work = budget::WORK_BYTES.saturating_add(input_bytes.saturating_mul(budget::WORK_PER_BYTE));
         let mut context: BTreeMap<&str, Value> = BTreeMap::new();

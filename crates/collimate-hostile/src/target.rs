@@ -210,7 +210,8 @@ fn read_weights(files: Result<WeightFiles, ModelError>) -> Result<(), ModelError
             first_error.get_or_insert(error);
         }
     }
-    let specs = files.names().map(|name| collimate_model::TensorSpec::new(name, &[2])).collect::<Vec<_>>();
+    let spec = |name| Some(collimate_model::TensorSpec::new(name, files.shape(name)?));
+    let specs: Vec<_> = files.names().filter_map(spec).collect();
     if let Err(error) = files.check(&specs) {
         first_error.get_or_insert(error);
     }

@@ -19,8 +19,12 @@ pub(super) const WORK_PER_BYTE: usize = 256;
 pub(super) const MAX_OUTPUT_BYTES: usize = 64 << 20;
 /// Lists in lists, this deep. Messages of tool calls nest about ten deep.
 pub(super) const MAX_NESTING: usize = 64;
-/// What one element of a list counts beside its text: a little more than the engine's value takes.
-pub(super) const NODE_BYTES: usize = 32;
+/// What one element of a list counts beside its text: about twice what the engine's value takes, for the time.
+pub(super) const NODE_BYTES: usize = 64;
+/// What a message counts beside its text: lists of messages are often made a message longer each time.
+pub(super) const MESSAGE_BYTES: usize = 1024;
+/// What each piece of printed text counts beside its bytes, for the time.
+const PIECE_BYTES: usize = 8;
 
 /// Variable that carries the work of a rendering; no template can name it.
 pub(super) const WORK_VARIABLE: &str = "\u{1}work";
@@ -123,7 +127,7 @@ pub(super) struct PaidText<'a> {
 
 impl fmt::Write for PaidText<'_> {
     fn write_str(&mut self, part: &str) -> fmt::Result {
-        self.budget.charge(part.len()).map_err(|_| fmt::Error)?;
+        self.budget.charge(part.len() + PIECE_BYTES).map_err(|_| fmt::Error)?;
         self.text.push_str(part);
         Ok(())
     }
@@ -146,5 +150,7 @@ pub(super) fn exhausted() -> Error {
 }
 
 fn take(left: &AtomicUsize, amount: usize) -> bool {
-    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(amount)).is_ok()
+    // A rendering is on one thread: nothing comes between.
+    let rest = left.load(Ordering::Relaxed).checked_sub(amount);
+    rest.map(|rest| left.store(rest, Ordering::Relaxed)).is_some()
 }

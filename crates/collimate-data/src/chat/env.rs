@@ -10,8 +10,8 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use super::budget::Budget;
 use super::{builtins, json, operators, printing};
 
-/// Instructions that one rendering may take, half a second's; a long conversation takes about a hundred a message.
-const FUEL: u64 = 5_000_000;
+/// Instructions that one rendering may take, a tenth of a second's; a conversation takes about a hundred a message.
+const FUEL: u64 = 2_000_000;
 /// Macros within macros cost four each; every call takes some of the thread's stack.
 const MAX_RECURSION: usize = 200;
 

@@ -2,6 +2,7 @@
 
 use collimate_hostile::{Answer, Mutator, Target};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rstest::rstest;
 
