@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchOptions;
 use crate::chaos::ChaosOptions;
+use crate::fuzz::FuzzOptions;
 use crate::program::Profile;
 use crate::soak::SoakOptions;
 
@@ -89,6 +90,10 @@ pub(crate) enum Verb {
         after_help = "Examples:\n  cargo xtask soak --minutes 60\n  cargo xtask soak --minutes 10 --work lora --threads 2"
     )]
     Soak(SoakOptions),
+    /// Give hostile input to every parser: no panic, no hang, no memory beyond what the input's size allows.
+    #[command(after_help = "Examples:\n  cargo xtask fuzz --inputs 1000000\n  \
+        cargo xtask fuzz --target chat_template --seconds 600\n  cargo xtask fuzz --target recipe --file odd.yaml")]
+    Fuzz(FuzzOptions),
     /// Write a plugin crate with an objective, its tests and a README.
     #[command(after_help = "Example:\n  cargo xtask new-objective focal_margin --path ../focal-margin")]
     NewObjective {

@@ -9,6 +9,7 @@ mod chaos;
 mod cli;
 mod doctor;
 mod forward;
+mod fuzz;
 mod harness;
 mod json;
 mod program;
@@ -56,6 +57,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Bench(options) => bench::bench(&workspace, &options),
         Verb::Chaos(options) => chaos::chaos(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::Soak(options) => soak::soak(&workspace, &options, profile.unwrap_or(Profile::Release)),
+        Verb::Fuzz(options) => fuzz::fuzz(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::NewObjective { name, path } => scaffold::new_objective(&workspace, &name, path.as_deref()),
         Verb::Doctor => doctor::run(&workspace),
     }

@@ -1,35 +1,46 @@
 //! Chat templates: a conversation as the text that a model was trained on.
 
+mod budget;
+mod builtins;
+mod compile;
 mod env;
+mod json;
+mod operators;
+mod printing;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fmt;
 use std::path::Path;
 
 use chrono::NaiveDateTime;
-use minijinja::{Environment, Value};
+use minijinja::machinery::{Vm, make_string_output};
+use minijinja::{AutoEscape, Environment, Value};
 
 use crate::model_files::{read_json, read_text};
 use crate::{DataError, Message};
 
-/// The most text that one rendering may give, in bytes.
-const MAX_OUTPUT_BYTES: usize = 64 << 20;
-
-const NAME: &str = "chat_template";
+/// A template's own messages may be any length; of an error this much is shown, in characters.
+const MAX_PROBLEM_CHARACTERS: usize = 1000;
 
 /// A model's chat template, compiled.
 ///
 /// Rendered as transformers does it: `trim_blocks` and `lstrip_blocks` on, one newline at the template's end dropped,
 /// no escaping, Python's string and dict methods, `raise_exception`, `strftime_now`, `tojson`, `break` and `continue`,
 /// `{% generation %}` read and ignored. `tools` and `documents` are none. A rendering that loops or grows without
-/// end stops with an error.
+/// end stops with an error: instructions, data worked on, text printed and nesting are bounded, whatever the template.
 ///
-/// Not done: `~` prints `true` and `none` where Python prints `True` and `None`; Jinja2 extensions besides those named.
-#[derive(Debug)]
+/// Not done: Jinja2 extensions besides those named; other templates (`include`, `import`, `extends`).
 pub struct ChatTemplate {
     env: Environment<'static>,
+    code: compile::Compiled,
     source: String,
     special_tokens: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatTemplate").field("source", &self.source).finish_non_exhaustive()
+    }
 }
 
 impl ChatTemplate {
@@ -66,16 +77,23 @@ impl ChatTemplate {
     /// [`DataError::Template`] where the template refuses the conversation (`raise_exception`), uses what is not
     /// there, or goes on without end.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, DataError> {
+        let texts = messages.iter().map(|message| budget::MESSAGE_BYTES + message.role.len() + message.content.len());
+        let input_bytes = texts.chain(self.special_tokens.values().map(String::len)).fold(0, usize::saturating_add);
+        let work = budget::WORK_BYTES.saturating_add(input_bytes.saturating_mul(budget::WORK_PER_BYTE));
         let mut context: BTreeMap<&str, Value> = BTreeMap::new();
         context.extend(self.special_tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str()))));
         context.insert("messages", Value::from_serialize(messages));
         context.insert("add_generation_prompt", Value::from(add_generation_prompt));
         context.insert("tools", Value::from(()));
         context.insert("documents", Value::from(()));
-        let mut out = Bounded { text: Vec::new() };
-        let template = self.env.get_template(NAME).map_err(|error| failure(&error))?;
-        template.render_captured_to(context, &mut out).map_err(|error| failure(&error))?;
-        Ok(String::from_utf8_lossy(&out.text).into_owned())
+        context.insert(budget::WORK_VARIABLE, Value::from(work));
+        let code = self.code.borrow_dependent();
+        let mut text = String::new();
+        let mut out = make_string_output(&mut text);
+        Vm::new(&self.env)
+            .eval(&code.main, Value::from(context), &code.blocks, &mut out, AutoEscape::None)
+            .map_err(|error| failure(&error))?;
+        Ok(text)
     }
 
     /// The template's text, as the model's folder has it.
@@ -88,9 +106,8 @@ impl ChatTemplate {
         special_tokens: BTreeMap<String, String>,
         now: Option<NaiveDateTime>,
     ) -> Result<Self, DataError> {
-        let mut env = env::environment(now);
-        env.add_template_owned(NAME, env::preprocess(source)).map_err(|error| failure(&error))?;
-        Ok(Self { env, source: source.to_owned(), special_tokens })
+        let code = compile::compile(env::preprocess(source)).map_err(|error| failure(&error))?;
+        Ok(Self { env: env::environment(now), code, source: source.to_owned(), special_tokens })
     }
 }
 
@@ -130,30 +147,15 @@ fn failure(error: &minijinja::Error) -> DataError {
         (None, Some(source)) => format!("{}: {source}", error.kind()),
         (None, None) => error.kind().to_string(),
     };
+    let what = match what.char_indices().nth(MAX_PROBLEM_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &what[..end]),
+        None => what,
+    };
     let problem = match error.line() {
         Some(line) => format!("{what} (line {line} of the template)"),
         None => what,
     };
     DataError::Template { problem }
-}
-
-/// Refuses to grow beyond [`MAX_OUTPUT_BYTES`].
-struct Bounded {
-    text: Vec<u8>,
-}
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.text.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            return Err(io::Error::other(format!("the text grows beyond {MAX_OUTPUT_BYTES} bytes")));
-        }
-        self.text.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -34,3 +34,5 @@ pub use preview::preview;
 pub use stats::{DataStats, LengthSummary, StatsSummary};
 pub use tokenize::{TokenizeCounts, TokenizeOptions, UnusableReason, tokenize_all, tokenize_all_with, tokenize_group};
 pub use tokenizer::TextTokenizer;
+#[doc(hidden)]
+pub use tokenizer::catches_panics;

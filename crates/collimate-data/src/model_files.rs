@@ -1,17 +1,42 @@
 //! Reading the small text files of a model's folder.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use crate::DataError;
 
+/// The largest configuration or template file, in bytes. Published ones have up to some 2 MB.
+const MAX_TEXT_BYTES: u64 = 16 << 20;
+
 /// The text of a file, or none where there is no such file.
 pub(crate) fn read_text(path: &Path) -> Result<Option<String>, DataError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(DataError::Io { path: path.to_owned(), source }),
+    let Some(bytes) = read_bytes(path, MAX_TEXT_BYTES)? else { return Ok(None) };
+    let not_text = |_| DataError::File { path: path.to_owned(), problem: "not UTF-8 text".to_owned() };
+    String::from_utf8(bytes).map(Some).map_err(not_text)
+}
+
+/// The bytes of a regular file (a link to a device would never end) of at most `limit` bytes; none where there is no
+/// such file.
+pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, DataError> {
+    let io = |source| DataError::Io { path: path.to_owned(), source };
+    // Looked at before it is opened: opening a named pipe waits for its other end.
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => {
+            return Err(DataError::File { path: path.to_owned(), problem: "it is not a regular file".to_owned() });
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io(source)),
     }
+    let mut bytes = Vec::new();
+    // The file may grow while it is read.
+    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > limit {
+        let problem = format!("it has more than {limit} bytes, which no such file needs");
+        return Err(DataError::File { path: path.to_owned(), problem });
+    }
+    Ok(Some(bytes))
 }
 
 /// The JSON object of a file, or none where there is no such file.

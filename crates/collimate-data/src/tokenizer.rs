@@ -1,11 +1,15 @@
 //! A model's tokenizer with its special tokens and its chat template.
 
+mod guard;
+
+pub use guard::catches_panics;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use tokenizers::Tokenizer;
 
-use crate::model_files::read_json;
+use crate::model_files::{read_bytes, read_json};
 use crate::{ChatTemplate, DataError};
 
 /// A model's tokenizer: text to token ids and back. One is shared by all threads.
@@ -34,11 +38,12 @@ impl TextTokenizer {
     pub fn from_model_dir(dir: &Path) -> Result<Self, DataError> {
         let path = dir.join("tokenizer.json");
         let file_error = |problem: String| DataError::File { path: path.clone(), problem };
-        if !path.is_file() {
+        let Some(bytes) = read_bytes(&path, guard::MAX_TOKENIZER_BYTES)? else {
             return Err(file_error("no such file; a model's folder needs its tokenizer as tokenizer.json".to_owned()));
-        }
+        };
         let mut tokenizer =
-            Tokenizer::from_file(&path).map_err(|error| file_error(format!("not a readable tokenizer: {error}")))?;
+            guard::parse(&bytes).map_err(|problem| file_error(format!("not a readable tokenizer: {problem}")))?;
+        drop(bytes);
         tokenizer.with_truncation(None).map_err(|error| file_error(error.to_string()))?;
         tokenizer.with_padding(None);
 
@@ -73,11 +78,8 @@ impl TextTokenizer {
     /// # Errors
     /// [`DataError::Encoding`] where the tokenizer cannot represent the text.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, DataError> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, add_special_tokens)
-            .map_err(|error| DataError::Encoding { problem: error.to_string() })?;
-        Ok(encoding.get_ids().to_vec())
+        guard::unbroken(|| Ok(self.tokenizer.encode_fast(text, add_special_tokens)?.get_ids().to_vec()))
+            .map_err(|problem| DataError::Encoding { problem })
     }
 
     /// The text of token ids, without special tokens if `skip_special`.
@@ -85,7 +87,7 @@ impl TextTokenizer {
     /// # Errors
     /// [`DataError::Encoding`] where the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
-        self.tokenizer.decode(ids, skip_special).map_err(|error| DataError::Encoding { problem: error.to_string() })
+        guard::unbroken(|| self.tokenizer.decode(ids, skip_special)).map_err(|problem| DataError::Encoding { problem })
     }
 
     /// A token as the vocabulary writes it (`Ġthe`, `▁the`, `<0x0A>`); none beyond the vocabulary.
@@ -104,12 +106,11 @@ impl TextTokenizer {
     /// # Errors
     /// [`DataError::Encoding`] where the tokenizer's decoder fails.
     pub fn pieces(&self, ids: &[u32]) -> Result<Vec<String>, DataError> {
-        let mut stream = self.tokenizer.decode_stream(false);
-        let piece = |id: &u32| match stream.step(*id) {
-            Ok(text) => Ok(text.unwrap_or_default()),
-            Err(error) => Err(DataError::Encoding { problem: error.to_string() }),
-        };
-        ids.iter().map(piece).collect()
+        let pieces = guard::unbroken(|| {
+            let mut stream = self.tokenizer.decode_stream(false);
+            ids.iter().map(|id| Ok(stream.step(*id)?.unwrap_or_default())).collect()
+        });
+        pieces.map_err(|problem| DataError::Encoding { problem })
     }
 
     /// The token that ends a response.

@@ -3,12 +3,12 @@
 mod defaults;
 mod fields;
 mod layers;
+mod limits;
 mod parse;
 mod rope;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
@@ -17,6 +17,8 @@ pub(crate) use self::fields::Fields;
 pub use self::rope::RopeScaling;
 use crate::error::ModelError;
 use crate::names::{self, TensorSpec};
+use crate::plain_file::{MAX_JSON_BYTES, read_bounded};
+use crate::shards;
 
 /// A decoder family, by the `model_type` of its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -213,6 +215,9 @@ impl ModelConfig {
     /// architecture, activation or rotary type that is not supported.
     pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
+        if dir.is_file() && shards::is_pickle(dir) {
+            return Err(ModelError::PickledWeights { path: dir.to_owned() });
+        }
         if !path.is_file() {
             let remedy = "a model folder has a config.json that describes its architecture".to_owned();
             return Err(ModelError::MissingFile { path, remedy });
@@ -254,6 +259,12 @@ impl ModelConfig {
         }
     }
 
+    /// Whether `config.json` names code in the folder (`auto_map`), as models do that want `trust_remote_code`. No code
+    /// of a folder is ever run: the model is computed as its `model_type` says.
+    pub fn names_code(&self) -> bool {
+        limits::names_code(&self.raw)
+    }
+
     /// The number of parameters, a tied embedding counted once.
     pub fn num_parameters(&self) -> usize {
         self.tensors().iter().map(TensorSpec::num_elements).sum()
@@ -262,7 +273,7 @@ impl ModelConfig {
 
 /// The JSON value in a file.
 pub(crate) fn read_json(path: &Path) -> Result<Value, ModelError> {
-    let text = fs::read(path).map_err(ModelError::io(path))?;
+    let text = read_bounded(path, MAX_JSON_BYTES)?;
     serde_json::from_slice(&text)
         .map_err(|error| ModelError::Json { path: path.to_owned(), message: error.to_string() })
 }

@@ -68,6 +68,22 @@ pub enum ModelError {
         remedy: String,
     },
 
+    /// What should be a file is a folder, a device or a pipe.
+    #[error("{}: it is not a regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// A file is larger than any of its kind.
+    #[error("{}: it has more than {limit} bytes, which no such file needs", path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read, in bytes.
+        limit: u64,
+    },
+
     /// A file is not JSON.
     #[error("{}: not valid JSON: {message}", path.display())]
     Json {
@@ -104,7 +120,7 @@ pub enum ModelError {
     },
 
     /// The model's architecture is none of those known here.
-    #[error("{}: architecture \"{found}\" is not supported; supported: {}", path.display(), supported.join(", "))]
+    #[error("{}: architecture \"{found}\" is not supported; supported: {}{hint}", path.display(), supported.join(", "))]
     UnsupportedArchitecture {
         /// The configuration file.
         path: PathBuf,
@@ -112,6 +128,8 @@ pub enum ModelError {
         found: String,
         /// Every `model_type` that is known.
         supported: Vec<&'static str>,
+        /// What is said of code in the folder, where the configuration names any.
+        hint: &'static str,
     },
 
     /// The sizes of a configuration make a model that no memory can address.
@@ -135,7 +153,8 @@ pub enum ModelError {
     /// A folder has weights only as Python pickles, which can run code when loaded.
     #[error(
         "{}: pickled weights are not read, since loading them can run code: convert them to safetensors, \
-         e.g. load the model with transformers and call save_pretrained(folder)",
+         e.g. load them with transformers (an adapter with peft) where you trust them, and call \
+         save_pretrained(folder, safe_serialization=True)",
         path.display()
     )]
     PickledWeights {
@@ -272,6 +291,13 @@ pub enum ModelError {
         path: PathBuf,
         /// The tensor.
         tensor: String,
+    },
+
+    /// A file of a folder is a link to elsewhere, and would be copied.
+    #[error("{}: a link out of the folder, which is not copied: put the file itself there, or remove the link", path.display())]
+    LinkOutside {
+        /// The link.
+        path: PathBuf,
     },
 
     /// The folder to write to holds weights already, or is a folder being read.

@@ -19,6 +19,7 @@ mod names;
 mod peft;
 #[cfg(test)]
 mod plain_decoder_tests;
+mod plain_file;
 mod rope;
 mod routing;
 mod segments;

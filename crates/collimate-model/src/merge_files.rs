@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::peft::Adapter;
+use crate::plain_file::stays_in;
 use crate::shards;
 use crate::weights::{HostTensor, WeightFiles};
 use crate::write_weights::{StorageDtype, try_write_model};
@@ -71,6 +72,8 @@ pub fn merge_adapter(
     weights.check(&specs)?;
     let adapter = Adapter::read(adapter_dir, &config)?;
     output_is_free(output_dir, [model_dir, adapter_dir])?;
+    // Before anything is written.
+    side_files(model_dir)?;
     let dtype = dtype.unwrap_or_else(|| {
         let stored = |name: &str| weights.dtype(name).and_then(StorageDtype::from_stored);
         let first = stored(&specs[0].name).unwrap_or(StorageDtype::F32);
@@ -98,19 +101,28 @@ pub fn merge_adapter(
 /// Copies tokenizer files, chat template and `generation_config.json` of a model folder, those that are there.
 ///
 /// # Errors
-/// [`ModelError::Io`] or [`ModelError::Write`] naming the file that could not be copied.
+/// [`ModelError::Io`] or [`ModelError::Write`] naming the file that could not be copied, [`ModelError::LinkOutside`] where
+/// one is a link to elsewhere: a private file would become part of the copy.
 pub fn copy_side_files(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let sources = side_files(from)?;
     fs::create_dir_all(to).map_err(WriteError::of(to))?;
     let mut copied = Vec::new();
-    for name in SIDE_FILES {
-        let source = from.join(name);
-        if source.is_file() {
-            let bytes = fs::read(&source).map_err(ModelError::io(&source))?;
-            write_atomically(&to.join(name), &bytes)?;
-            copied.push(to.join(name));
-        }
+    for (name, source) in sources {
+        let bytes = fs::read(&source).map_err(ModelError::io(&source))?;
+        write_atomically(&to.join(name), &bytes)?;
+        copied.push(to.join(name));
     }
     Ok(copied)
+}
+
+/// The files that are there to copy, none of them a link to elsewhere.
+fn side_files(from: &Path) -> Result<Vec<(&'static str, PathBuf)>, ModelError> {
+    let files = SIDE_FILES.into_iter().map(|name| (name, from.join(name))).filter(|(_, source)| source.is_file());
+    let files: Vec<_> = files.collect();
+    match files.iter().find(|(_, source)| !stays_in(from, source)) {
+        Some((_, outside)) => Err(ModelError::LinkOutside { path: outside.clone() }),
+        None => Ok(files),
+    }
 }
 
 /// A tensor of the merged model and the largest absolute change in it.

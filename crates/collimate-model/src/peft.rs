@@ -16,6 +16,7 @@ pub use self::config::{LoraConfig, LoraTargets};
 use crate::config::{ModelConfig, read_json};
 use crate::error::ModelError;
 use crate::names::{LinearSpec, linear_modules};
+use crate::shards;
 use crate::weights::{HostTensor, WeightFiles};
 use crate::write_weights::{StorageDtype, write_safetensors};
 
@@ -25,6 +26,10 @@ pub(crate) const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// What PEFT puts before the name of a module.
 const PREFIX: &str = "base_model.model.";
+/// The longest name that is shown, and that the nearest module is looked for: the time grows with its length.
+const MAX_HINT_CHARACTERS: usize = 200;
+/// Modules that the nearest is looked for among: the first fifty layers'.
+const MAX_HINT_MODULES: usize = 350;
 const A_SUFFIX: &str = ".lora_A.weight";
 const B_SUFFIX: &str = ".lora_B.weight";
 
@@ -53,11 +58,10 @@ impl Adapter {
         let config = LoraConfig::from_json(&path, &read_json(&path)?)?;
         let path = dir.join(WEIGHTS_FILE);
         if !path.is_file() {
-            let pickled = dir.join("adapter_model.bin");
             let remedy = "an adapter's folder has its matrices there".to_owned();
-            return Err(match pickled.is_file() {
-                true => ModelError::PickledWeights { path: pickled },
-                false => ModelError::MissingFile { path, remedy },
+            return Err(match shards::pickle_in(dir) {
+                Some(path) => ModelError::PickledWeights { path },
+                None => ModelError::MissingFile { path, remedy },
             });
         }
         let weights = WeightFiles::open_file(&path)?;
@@ -118,14 +122,15 @@ fn modules_of_keys<'a>(
     linears: &'a [LinearSpec],
 ) -> Result<BTreeSet<&'a str>, ModelError> {
     let mut found: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
+    let known: BTreeMap<&str, &LinearSpec> = linears.iter().map(|linear| (linear.module.as_str(), linear)).collect();
     for key in weights.names() {
         let module = key.strip_prefix(PREFIX).unwrap_or("");
         let a = module.strip_suffix(A_SUFFIX);
         let name = a.or_else(|| module.strip_suffix(B_SUFFIX));
-        let linear = name.and_then(|name| linears.iter().find(|linear| linear.module == name));
+        let linear = name.and_then(|name| known.get(name));
         let Some(linear) = linear else {
-            let hint = hint(key, name, linears);
-            return Err(ModelError::AdapterKey { path: path.to_owned(), key: key.to_owned(), hint });
+            let (hint, key) = (hint(key, name, linears), key.chars().take(MAX_HINT_CHARACTERS).collect());
+            return Err(ModelError::AdapterKey { path: path.to_owned(), key, hint });
         };
         let halves = found.entry(&linear.module).or_default();
         if a.is_some() { halves.0 = true } else { halves.1 = true }
@@ -153,7 +158,11 @@ fn hint(key: &str, module: Option<&str>, linears: &[LinearSpec]) -> String {
              matrices (modules_to_save, resized embeddings) are not supported"
         );
     };
-    let nearest = linears.iter().min_by_key(|linear| strsim::damerau_levenshtein(&linear.module, module));
+    if module.len() > MAX_HINT_CHARACTERS {
+        return String::new();
+    }
+    let nearest =
+        linears.iter().take(MAX_HINT_MODULES).min_by_key(|linear| strsim::damerau_levenshtein(&linear.module, module));
     nearest.map(|linear| format!("; the nearest is \"{}\"", linear.module)).unwrap_or_default()
 }
 

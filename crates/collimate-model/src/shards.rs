@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -56,9 +56,8 @@ pub(crate) fn no_weights(dir: &Path) -> ModelError {
         let remedy = "expected a model folder with config.json and model.safetensors".to_owned();
         return ModelError::MissingFile { path: dir.to_owned(), remedy };
     }
-    let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin"];
-    if let Some(file) = pickled.iter().map(|file| dir.join(file)).find(|path| path.is_file()) {
-        return ModelError::PickledWeights { path: file };
+    if let Some(path) = pickle_in(dir) {
+        return ModelError::PickledWeights { path };
     }
     let hint = if dir.join("adapter_model.safetensors").is_file() {
         "; this is an adapter: give its base model as the model and this folder as the adapter"
@@ -68,6 +67,26 @@ pub(crate) fn no_weights(dir: &Path) -> ModelError {
         ""
     };
     ModelError::NoWeights { path: dir.to_owned(), hint: hint.to_owned() }
+}
+
+/// The first file of a folder, by name, that holds pickled weights, the well-known ones first.
+pub(crate) fn pickle_in(dir: &Path) -> Option<PathBuf> {
+    const KNOWN: [&str; 4] = ["pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin", "model.bin"];
+    let known = KNOWN.iter().map(|file| dir.join(file)).find(|path| path.is_file());
+    let others = || {
+        let files = fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
+        files.filter(|path| is_pickle(path) && path.is_file()).min()
+    };
+    known.or_else(others)
+}
+
+/// Whether a name is that of a file which Python unpickles: what is in it runs when it is loaded.
+pub(crate) fn is_pickle(path: &Path) -> bool {
+    const ENDINGS: [&str; 6] = ["bin", "pt", "pth", "ckpt", "pkl", "pickle"];
+    // Arguments of a trainer are pickled beside many models and are no weights.
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+        && !path.ends_with("training_args.bin")
 }
 
 /// Whether the folder holds a file that looks like a model's weights.

@@ -4,7 +4,7 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -13,10 +13,14 @@ use memmap2::Mmap;
 use memmap2::UncheckedAdvice;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use crate::error::ModelError;
 use crate::names::TensorSpec;
-use crate::shards;
+use crate::{plain_file, shards};
+
+/// The largest header, in bytes: what the format itself allows.
+const MAX_HEADER_BYTES: usize = 100_000_000;
 
 /// A tensor in the host's memory, row by row, in float32.
 #[derive(Debug, Clone, PartialEq)]
@@ -227,7 +231,7 @@ impl WeightFiles {
 
 impl MappedFile {
     fn open(path: &Path) -> Result<Self, ModelError> {
-        let file = File::open(path).map_err(ModelError::io(path))?;
+        let file = plain_file::open(path)?;
         // SAFETY: the mapping is read-only. Its bytes change only if another process writes into the file in place;
         // everything here writes to a new file and renames, which leaves a mapped file as it was.
         #[allow(unsafe_code)]
@@ -279,6 +283,11 @@ fn header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
         let found = bytes.len();
         return Err(format!("its header should have {length} bytes and the whole file has {found}: cut short?"));
     };
+    if header.len() > MAX_HEADER_BYTES {
+        return Err(format!("its header has {length} bytes, at most {MAX_HEADER_BYTES} are read"));
+    }
+    let once: Result<NamesOnce, _> = serde_json::from_slice(header);
+    once.map_err(|error| format!("header: {error}"))?;
     let metadata: Metadata = serde_json::from_slice(header).map_err(|error| format!("header: {error}"))?;
     let (expected, found) = (metadata.data_len(), rest.len() - header.len());
     if expected != found {
@@ -286,6 +295,34 @@ fn header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
         return Err(format!("its header tells of {expected} bytes of data and there are {found}{cut}"));
     }
     Ok((8 + header.len(), metadata))
+}
+
+/// The names of a header, each given once; a plain parser keeps the last of two without a word.
+struct NamesOnce;
+
+impl<'de> Deserialize<'de> for NamesOnce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for NamesOnce {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut tensors: A) -> Result<Self, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some(name) = tensors.next_key::<String>()? {
+            let IgnoredAny = tensors.next_value()?;
+            if let Some(name) = names.replace(name) {
+                return Err(A::Error::custom(format!("tensor \"{name}\" is given twice")));
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// Tensors that files may hold beside those of the architecture.

@@ -5,6 +5,11 @@ use burn_flex::FlexDevice;
 
 use crate::{FLOAT, Needs, ObjectiveBackend, ObjectiveError, Tensor};
 
+/// Most pairs of responses of a batch, B · K², absent ones included. Some objectives hold a number for each, and all are as
+/// wide as the widest group: without a limit a file of some kilobytes could ask for all of the memory. 2,000 responses of
+/// one prompt fit, or 64 of a thousand.
+const MAX_PAIRS: usize = 1 << 22;
+
 /// The scores of one prompt's K responses, as plain numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GroupScores {
@@ -122,7 +127,17 @@ impl ScoredGroups {
             group.check(index, needs)?;
         }
         let counts: Vec<usize> = groups.iter().map(GroupScores::num_responses).collect();
-        let width = counts.iter().max().ok_or(ObjectiveError::EmptyBatch)? + extra;
+        let widest = counts.iter().max().ok_or(ObjectiveError::EmptyBatch)?;
+        let width = widest + extra;
+        let pairs = groups.len().saturating_mul(width).saturating_mul(width);
+        if pairs > MAX_PAIRS {
+            let reason = format!(
+                "{} prompts with up to {widest} responses: their pairs are more than the {MAX_PAIRS} that are computed at \
+                 once; make fewer rows of one call, or put prompts with many responses apart from the others",
+                groups.len()
+            );
+            return Err(ObjectiveError::Unsupported(reason));
+        }
         let rows = |pad: f64, of: &dyn Fn(&GroupScores) -> Vec<f64>| {
             let padded = groups.iter().flat_map(|g| {
                 let mut row = of(g);

@@ -86,6 +86,16 @@ fn ragged() -> Vec<GroupScores> {
 }
 
 #[test]
+fn a_batch_whose_pairs_take_the_memory_is_refused() {
+    let wide = vec![0.0; 1500];
+    let mut groups = vec![group(&wide, &wide, &wide)];
+    assert!(ScoredGroups::new(&groups, &Needs::default()).is_ok());
+    groups.extend(vec![group(&[0.0], &[0.0], &[0.0]); 1500]);
+    let message = ScoredGroups::new(&groups, &Needs::default()).expect_err("too many pairs").to_string();
+    assert!(message.starts_with("1501 prompts with up to 1500 responses"), "{message}");
+}
+
+#[test]
 fn absent_responses_are_left_out_of_every_helper() {
     let groups = ScoredGroups::padded(&ragged(), &Needs::default(), 1).expect("valid");
     let ratios = groups.log_ratios();

@@ -12,15 +12,18 @@ use collimate_model::StorageDtype;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
+use crate::plain_file::read_text;
 use crate::session::Session;
 
 const STATE_FILE: &str = "trainer_state.json";
 const RECIPE_FILE: &str = "recipe.yaml";
 const PREFIX: &str = "checkpoint-";
+/// The largest state, in bytes; it has ten fields.
+const MAX_STATE_BYTES: u64 = 1 << 20;
 
 /// Where a run stands, as `trainer_state.json` keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct TrainerState {
+pub struct TrainerState {
     /// Finished optimizer steps.
     pub global_step: usize,
     /// Passes over the data so far.
@@ -134,8 +137,29 @@ fn read(path: &Path, step: usize) -> Result<TrainerState, String> {
 }
 
 fn read_state(path: &Path) -> Result<TrainerState, String> {
-    let text = fs::read_to_string(path.join(STATE_FILE)).map_err(|error| format!("{STATE_FILE}: {error}"))?;
-    serde_json::from_str(&text).map_err(|error| format!("{STATE_FILE}: {error}"))
+    read_trainer_state(&path.join(STATE_FILE)).map_err(|error| match error {
+        TrainError::Io { source, .. } => format!("{STATE_FILE}: {source}"),
+        TrainError::Checkpoint { message, .. } => format!("{STATE_FILE}: {message}"),
+        other => other.to_string(),
+    })
+}
+
+/// Reads a `trainer_state.json`. Public for the tests that give it hostile input.
+///
+/// # Errors
+/// The file cannot be read, is no such state, or says what no run can say.
+pub fn read_trainer_state(path: &Path) -> Result<TrainerState, TrainError> {
+    let damaged = |message: String| TrainError::Checkpoint { path: path.to_owned(), message };
+    let text = read_text(path, MAX_STATE_BYTES).map_err(|source| TrainError::io(path, source))?;
+    let state: TrainerState = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if state.global_step > state.max_steps {
+        let (done, all) = (state.global_step, state.max_steps);
+        return Err(damaged(format!("field \"global_step\": expected at most max_steps, {all}, found {done}")));
+    }
+    if !(state.epoch >= 0.0 && state.epoch.is_finite()) {
+        return Err(damaged(format!("field \"epoch\": expected a number of at least 0, found {}", state.epoch)));
+    }
+    Ok(state)
 }
 
 /// Checkpoints by their step, oldest first.

@@ -11,6 +11,7 @@ mod golden_training_tests;
 pub mod metrics;
 pub mod optimizer;
 mod packs;
+mod plain_file;
 mod prepare;
 pub mod progress;
 pub mod recipe;
@@ -21,6 +22,8 @@ pub mod session;
 mod stop;
 mod trainer;
 
+#[doc(hidden)]
+pub use checkpoint::read_trainer_state;
 pub use error::TrainError;
 pub use metrics::{GroupOutcome, MetricsRow, MetricsWriter, StepMetrics};
 pub use optimizer::StepOptions;

@@ -9,6 +9,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::TrainError;
+use crate::plain_file::read_text;
+
+/// The largest file of metrics, in bytes: a million rows.
+const MAX_METRICS_BYTES: u64 = 1 << 30;
 
 /// Named figures of one step or evaluation, in the order in which they were set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -284,7 +288,7 @@ impl MetricsWriter {
 /// # Errors
 /// [`TrainError::Io`] where the file cannot be read, [`TrainError::Metrics`] where a line is no row.
 pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>, TrainError> {
-    let text = std::fs::read_to_string(path).map_err(|source| TrainError::io(path, source))?;
+    let text = read_text(path, MAX_METRICS_BYTES).map_err(|source| TrainError::io(path, source))?;
     let lines: Vec<&str> = text.lines().collect();
     let mut rows = Vec::with_capacity(lines.len());
     for (index, line) in lines.iter().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

@@ -5,6 +5,7 @@
 mod cache;
 mod check;
 mod error;
+mod limits;
 mod load;
 mod locate;
 mod memory_budget;
@@ -17,6 +18,7 @@ use serde_yaml_ng::Value;
 
 pub use cache::ReferenceCache;
 pub use error::{Origin, Place, RecipeError};
+pub(crate) use limits::MAX_RECIPE_BYTES;
 pub use memory_budget::MemoryBudget;
 use values::KeyType;
 pub use values::{EvalStrategy, ObjectiveSpec, OnNonfinite, TargetModules};
@@ -197,7 +199,7 @@ pub struct StepPlan {
 impl Recipe {
     /// Prompts of one optimizer step.
     pub fn groups_per_step(&self) -> usize {
-        self.per_device_train_batch_size * self.gradient_accumulation_steps
+        self.per_device_train_batch_size.saturating_mul(self.gradient_accumulation_steps)
     }
 
     /// Number of steps for so many groups, counted as transformers' trainer counts them.

@@ -11,7 +11,12 @@ use serde_json::Value;
 use crate::alarm::ChosenAlarm;
 use crate::error::TrainError;
 use crate::metrics::{MetricsRow, read_metrics};
+use crate::plain_file::read_text;
+use crate::recipe::MAX_RECIPE_BYTES;
 use crate::recipe::Recipe;
+
+/// The largest file of results, in bytes; it has a few figures.
+const MAX_RESULTS_BYTES: u64 = 4 << 20;
 
 /// What a report shows.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +48,8 @@ pub(crate) fn result_text(name: &str, value: &Value) -> String {
 pub fn write_report(run: &Path) -> Result<PathBuf, TrainError> {
     let rows = read_metrics(&run.join("metrics.jsonl"))?;
     let recipe_path = run.join("recipe.yaml");
-    let recipe_yaml = std::fs::read_to_string(&recipe_path).map_err(|source| TrainError::io(&recipe_path, source))?;
+    let recipe_yaml =
+        read_text(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| TrainError::io(&recipe_path, source))?;
     let results = read_results(run)?;
     let title = run.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.display().to_string()));
     let input = ReportInput {
@@ -70,7 +76,7 @@ pub(crate) fn chosen_alarm(rows: &[MetricsRow], recipe_yaml: &str) -> Option<Str
 /// [`TrainError::Io`] where it cannot be read, [`TrainError::Metrics`] where it is not JSON.
 pub fn read_results(run: &Path) -> Result<Option<Value>, TrainError> {
     let path = run.join("results.json");
-    let text = match std::fs::read_to_string(&path) {
+    let text = match read_text(&path, MAX_RESULTS_BYTES) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(TrainError::io(&path, source)),

@@ -269,6 +269,10 @@ fn describe_model(session: &dyn Session, recipe: &Recipe, observer: &mut dyn Obs
         grouped(summary.num_trainable),
         100.0 * summary.num_trainable as f64 / summary.num_parameters as f64,
     ));
+    if session.config().names_code() {
+        let note = "config.json names code of its own (auto_map), which is never run: the model is computed as";
+        observer.note(&format!("{note} {}", summary.architecture));
+    }
 }
 
 /// A count with its thousands apart: 134,515,008.

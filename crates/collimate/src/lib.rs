@@ -42,6 +42,10 @@ pub fn run() -> ExitCode {
 /// one line and signals are handled for the whole process.
 pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> u8 {
     panic::set_hook(Box::new(|info| {
+        // A tokenizer's file that contradicts itself: it will be an error that names the file.
+        if collimate_data::catches_panics() {
+            return;
+        }
         // Reported on one line, whatever RUST_BACKTRACE says; the developers ask for more where they need it.
         let place = info.location().map(|location| format!(" ({location})")).unwrap_or_default();
         let what = info.payload_as_str().unwrap_or("no message");

@@ -7,6 +7,7 @@ mod faults;
 mod generation;
 mod golden;
 mod harness;
+mod hostile;
 mod malformed;
 mod memory;
 mod quickstart;

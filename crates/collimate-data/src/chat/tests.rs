@@ -105,6 +105,19 @@ fn turns_style_renames_the_assistant_and_refuses_a_system_message() {
 #[case("{{ strftime_now('%Y-%m-%d %H:%M %b') }}", "2024-07-06 09:05 Jul")]
 #[case("{{ 'x' if tools is none and not documents }}", "x")]
 #[case("{{ ['a', 'b', 'c'][::-1] | join(',') }}{{ 'abc'[1:] }}", "c,b,abc")]
+#[case("{{ true ~ none ~ 1.0 ~ [1, 'a'] ~ missing }}", "TrueNone1.0[1, 'a']")]
+#[case("{{ 'ab'[0:2:-1] }}{{ 'abc'[2:0:-1] }}{{ [1, 2, 3][-2:] }}", "cb[2, 3]")]
+#[case("{{ 'ab' * 2 }}{{ 3 * 'c' }}{{ [1] * 2 }}{{ 'x' * -1 }}{{ 2 * 3.5 }}{{ 2 * 3 }}", "ababccc[1, 1]7.06")]
+#[case("{{ [1] + [2] }}{{ 1 + 2 }}{{ 1 + 0.5 }}{{ true + 1 }}", "[1, 2]31.52")]
+#[case("{{ 'banana'.count('an') }}{{ 'ab'.count('') }}", "23")]
+#[case("{{ range(5, 1, -2) | list }}{{ range(2) | length }}{{ range(3, 1) | list }}", "[5, 3]2[]")]
+#[case(
+    "{% set ns = namespace(a=[]) %}{% set ns.a = ns.a + [1] %}{{ ns.a }}{{ dict(a=1, b='x') }}",
+    "[1]{'a': 1, 'b': 'x'}"
+)]
+#[case("{{ {'a': 1}.items() | list }}{{ {'a': 1} | items | list }}", "[['a', 1]][['a', 1]]")]
+#[case("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m('a') * 2 }}{% if m('a') == '<a>' %}y{% endif %}", "<a><a>y")]
+#[case("{% for a in [1, 1, 2] %}{{ 'c' if loop.changed(a) else '-' }}{% endfor %}", "c-c")]
 fn renders_as_jinja2_does(#[case] source: &str, #[case] expected: &str) {
     assert_eq!(render(source, &[], false).unwrap(), expected);
 }
@@ -115,6 +128,10 @@ fn renders_as_jinja2_does(#[case] source: &str, #[case] expected: &str) {
 #[case("{{ messages.x.y }}", "undefined value")]
 #[case("{{ strftime_now('%Q') }}", "strftime_now does not know the format \"%Q\"")]
 #[case("{{ raise_exception('no') }}", "no (line 1 of the template)")]
+#[case("{{ raise_exception('n' * 5000) }}", "nnn… (line 1 of the template)")]
+#[case("{{ 9223372036854775807 * 9223372036854775807 * 9223372036854775807 }}", "too large a number")]
+#[case("{{ 'a'[::0] }}", "cannot slice by step size of 0")]
+#[case("{{ [] + 'a' }}", "tried to use + operator on unsupported types sequence and string")]
 fn stops_with_an_error(#[case] source: &str, #[case] expected: &str) {
     let error = render(source, &[], false).unwrap_err();
     assert!(error.contains(expected), "{error}");
@@ -161,4 +178,29 @@ fn a_bad_tokenizer_config_is_named(#[case] config: &str, #[case] expected: &str)
     let dir = model_dir(&[("tokenizer_config.json", config)]);
     let error = ChatTemplate::from_model_dir(dir.path()).unwrap_err().to_string();
     assert!(error.contains("tokenizer_config.json") && error.contains(expected), "{error}");
+}
+
+#[test]
+fn marks_that_overlap_are_a_syntax_error() {
+    let error = ChatTemplate::new("{%}", BTreeMap::new()).unwrap_err().to_string();
+    assert!(error.starts_with("chat template: "), "{error}");
+}
+
+#[test]
+fn a_long_conversation_is_far_from_the_limits() {
+    let text = "word ".repeat(4000);
+    let turns: Vec<(&str, &str)> =
+        (0..400).map(|turn| (if turn % 2 == 0 { "user" } else { "assistant" }, text.as_str())).collect();
+    for source in [HEADERS, INSTRUCTIONS, TOOLS, TURNS] {
+        let length = render(source, &turns, true).unwrap().len();
+        assert!(length > 400 * (text.len() - 1), "{length}");
+    }
+}
+
+#[test]
+fn a_list_that_grows_by_a_turn_is_far_from_the_limits() {
+    let source = "{% set ns = namespace(all=[]) %}{% for m in messages %}{% set ns.all = ns.all + [m.content | trim] %}\
+                  {% endfor %}{{ ns.all | join('|') }}";
+    let turns = vec![("user", " a "); 1000];
+    assert_eq!(render(source, &turns, false).unwrap().len(), 1000 + 999);
 }

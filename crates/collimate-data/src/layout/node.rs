@@ -111,24 +111,30 @@ pub(crate) fn shorten(value: &Value) -> String {
         Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
         Value::Array(items) => format!("a list of {}", items.len()),
         Value::Object(fields) => format!("an object with {}", names(fields)),
-        _ => {
-            let text = value.to_string();
-            match text.char_indices().nth(60) {
-                Some((end, _)) => format!("{}…", &text[..end]),
-                None => text,
-            }
-        }
+        Value::String(text) => match cut(text) {
+            short if short.len() < text.len() => cut(&format!("\"{short}")),
+            _ => cut(&value.to_string()),
+        },
+        _ => cut(&value.to_string()),
+    }
+}
+
+/// At most 60 characters of a text.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
 /// An object's keys in one line, at most 20 of them.
 pub(crate) fn names(fields: &Map<String, Value>) -> String {
-    let mut names: Vec<&str> = fields.keys().map(String::as_str).take(20).collect();
     if fields.is_empty() {
         return "no fields".to_owned();
     }
+    let mut names: Vec<String> = fields.keys().take(20).map(|name| cut(name)).collect();
     if fields.len() > names.len() {
-        names.push("…");
+        names.push("…".to_owned());
     }
     names.join(", ")
 }

@@ -55,17 +55,25 @@ fn ranked(node: &Node, text_keys: &[&str], num_responses: usize) -> Result<RawRe
 /// An empty last assistant turn is the place of the answer and is left out. A speaker's name at the start of a paragraph
 /// inside a turn would be taken for a new turn; the format has no way to tell.
 fn dialogue(text: &str) -> Option<Vec<Message>> {
-    const SPEAKERS: [(&str, &str); 2] = [("\n\nHuman:", "user"), ("\n\nAssistant:", "assistant")];
-    let mut rest = format!("\n\n{}", text.trim_start());
-    if !rest.starts_with(SPEAKERS[0].0) {
-        return None;
-    }
-    let mut messages = Vec::new();
-    while let Some((marker, role)) = SPEAKERS.into_iter().find(|(marker, _)| rest.starts_with(marker)) {
-        let turn = rest[marker.len()..].to_owned();
-        let end = SPEAKERS.iter().filter_map(|(marker, _)| turn.find(marker)).min().unwrap_or(turn.len());
-        messages.push(Message { role: role.to_owned(), content: turn[..end].trim().to_owned() });
-        rest = turn[end..].to_owned();
+    const SPEAKERS: [(&str, &str); 2] = [("Human:", "user"), ("Assistant:", "assistant")];
+    const PARAGRAPH: &str = "\n\n";
+    let speaker = |paragraph: &str| SPEAKERS.into_iter().find(|(name, _)| paragraph.starts_with(name));
+    let text = text.trim_start();
+    let (mut name, mut role) = speaker(text).filter(|(name, _)| *name == SPEAKERS[0].0)?;
+    let (mut messages, mut start) = (Vec::new(), 0);
+    // Blank lines may overlap, as in three newlines; one pass, since a dialogue may have very many turns.
+    let blanks = text.match_indices('\n').map(|(at, _)| at).filter(|at| text[*at..].starts_with(PARAGRAPH));
+    for at in blanks.chain([text.len()]) {
+        let next = text.get(at + PARAGRAPH.len()..).and_then(speaker);
+        if next.is_none() && at < text.len() {
+            continue;
+        }
+        let content = text[start + name.len()..at].trim().to_owned();
+        messages.push(Message { role: role.to_owned(), content });
+        if let Some(next) = next {
+            (name, role) = next;
+            start = at + PARAGRAPH.len();
+        }
     }
     if messages.last().is_some_and(|last| last.role == "assistant" && last.content.is_empty()) {
         messages.pop();
@@ -86,6 +94,9 @@ mod tests {
         &[("user", "a\n\nb"), ("assistant", "c"), ("user", "d")],
     )]
     #[case::without_the_answers_place("Human: a", &[("user", "a")])]
+    #[case::three_newlines("Human: a\n\n\nAssistant: b\n\n\n\nHuman: c", &[("user", "a"), ("assistant", "b"), ("user", "c")])]
+    #[case::a_speaker_in_a_line("Human: a Human: b\nAssistant: c", &[("user", "a Human: b\nAssistant: c")])]
+    #[case::empty_turns("Human:\n\nHuman:\n\nAssistant:", &[("user", ""), ("user", "")])]
     fn a_dialogue_becomes_messages(#[case] text: &str, #[case] expected: &[(&str, &str)]) {
         let messages = dialogue(text).unwrap();
         let turns: Vec<(&str, &str)> = messages.iter().map(|m| (m.role.as_str(), m.content.as_str())).collect();

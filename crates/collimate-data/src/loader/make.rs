@@ -9,6 +9,9 @@ use crate::rewards::{
 };
 use crate::{Layout, ScoreDirection};
 
+/// Most responses of a prompt whose rewards are fitted to comparisons: the time grows with the third power.
+const MAX_COMPARED_RESPONSES: usize = 128;
+
 /// The rewards of a row, [K], finite and higher is better.
 pub(super) fn rewards(
     raw: &RawGroup,
@@ -17,6 +20,15 @@ pub(super) fn rewards(
     from: &RewardFrom,
 ) -> Result<Vec<f64>, RowError> {
     let row = Row { raw, layout, direction };
+    let compares =
+        matches!(from, RewardFrom::BradleyTerry { .. } | RewardFrom::PlackettLuce { .. } | RewardFrom::Elo(_));
+    if compares && raw.responses.len() > MAX_COMPARED_RESPONSES {
+        return Err(RowError::Problem(format!(
+            "rewards by {from} compare every response with every other, at most {MAX_COMPARED_RESPONSES} of a prompt; \
+             there are {}",
+            raw.responses.len()
+        )));
+    }
     let rewards = match from {
         RewardFrom::Field { name: None } => row.scores()?,
         RewardFrom::Field { name: Some(name) } => row.each(|response| named(response, name))?,

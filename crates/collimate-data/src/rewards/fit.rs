@@ -9,10 +9,11 @@
 /// Precision λ of the Gaussian prior on utilities: a standard deviation of `1/√0.1 ≈ 3.2`, weak beside a few comparisons.
 pub const DEFAULT_PRIOR_PRECISION: f64 = 0.1;
 
-/// A choice among responses: `num` times, one was taken with probability proportional to `weights · e^u`.
+/// A choice among some responses: `num` times, one was taken with probability proportional to its weight times `e^u`.
 struct Stage {
     num: f64,
-    weights: Vec<f64>,
+    /// Responses with their weights, above 0.
+    members: Vec<(usize, f64)>,
 }
 
 /// Utilities of the Bradley–Terry model, `P(i beats j) = σ(u_i − u_j)`, by maximum likelihood under the prior.
@@ -31,9 +32,7 @@ pub fn bradley_terry(wins: &[Vec<f64>], prior_precision: f64) -> Vec<f64> {
     let mut stages = Vec::new();
     for i in 0..num_responses {
         for j in i + 1..num_responses {
-            let mut weights = vec![0.0; num_responses];
-            (weights[i], weights[j]) = (1.0, 1.0);
-            stages.push(Stage { num: wins[i][j] + wins[j][i], weights });
+            stages.push(Stage { num: wins[i][j] + wins[j][i], members: vec![(i, 1.0), (j, 1.0)] });
         }
     }
     maximize(&counts, &stages, prior_precision)
@@ -78,7 +77,8 @@ pub fn plackett_luce(ranks: &[f64], prior_precision: f64) -> Vec<f64> {
                 Some(std::cmp::Ordering::Equal) => tied_weight,
                 _ => 1.0,
             };
-            stages.push(Stage { num: 1.0, weights: ranks.iter().map(weight).collect() });
+            let members = ranks.iter().map(weight).enumerate().filter(|(_, weight)| *weight > 0.0);
+            stages.push(Stage { num: 1.0, members: members.collect() });
         }
     }
     maximize(&vec![1.0; num_responses], &stages, prior_precision)
@@ -120,7 +120,7 @@ fn objective(utilities: &[f64], counts: &[f64], stages: &[Stage], prior_precisio
     let log_sums: f64 = stages
         .iter()
         .map(|stage| {
-            let sum: f64 = stage.weights.iter().zip(utilities).map(|(weight, u)| weight * (u - most).exp()).sum();
+            let sum: f64 = stage.members.iter().map(|(i, weight)| weight * (utilities[*i] - most).exp()).sum();
             stage.num * (sum.ln() + most)
         })
         .sum();
@@ -137,15 +137,15 @@ fn derivatives(utilities: &[f64], counts: &[f64], stages: &[Stage], prior_precis
     }
     let most = utilities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     for stage in stages {
-        let terms: Vec<f64> =
-            stage.weights.iter().zip(utilities).map(|(weight, u)| weight * (u - most).exp()).collect();
-        let total: f64 = terms.iter().sum();
-        for i in 0..num_responses {
-            let share = terms[i] / total;
+        let term = |(i, weight): &(usize, f64)| (*i, weight * (utilities[*i] - most).exp());
+        let terms: Vec<(usize, f64)> = stage.members.iter().map(term).collect();
+        let total: f64 = terms.iter().map(|(_, term)| term).sum();
+        for &(i, term) in &terms {
+            let share = term / total;
             gradient[i] -= stage.num * share;
             curvature[i][i] += stage.num * share;
-            for j in 0..num_responses {
-                curvature[i][j] -= stage.num * share * terms[j] / total;
+            for &(j, other) in &terms {
+                curvature[i][j] -= stage.num * share * other / total;
             }
         }
     }

@@ -21,12 +21,15 @@ pub fn linear_rank(ranks: &[f64]) -> Vec<f64> {
 /// # Shapes
 /// `scores` (higher is better) and the result are [K].
 pub fn mean_ranks(scores: &[f64]) -> Vec<f64> {
-    let rank = |score: &f64| {
-        let above = scores.iter().filter(|other| *other > score).count() as f64;
-        let tied = scores.iter().filter(|other| *other == score).count() as f64;
-        above + (tied + 1.0) / 2.0
-    };
-    scores.iter().map(rank).collect()
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    let mut ranks = vec![0.0; scores.len()];
+    let mut above = 0;
+    for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
+        tied.iter().for_each(|&place| ranks[place] = above as f64 + (tied.len() + 1) as f64 / 2.0);
+        above += tied.len();
+    }
+    ranks
 }
 
 /// The gain that NDCG gives to a relevance grade: `2^relevance − 1`.

@@ -189,6 +189,24 @@ fn a_field_that_is_asked_for_must_be_there() {
 }
 
 #[test]
+fn rewards_are_fitted_to_so_many_responses_only() {
+    let response = |place: usize| format!(r#"{{"content": "a", "reward": {place}}}"#);
+    let row = |count: usize| {
+        let responses: Vec<String> = (0..count).map(response).collect();
+        format!(r#"{{"prompt": "p", "responses": [{}]}}"#, responses.join(", "))
+    };
+    for rule in ["pairs", "plackett_luce", "elo"] {
+        let options = LoadOptions { reward_from: Some(rule.parse().unwrap()), ..LoadOptions::default() };
+        let group = reader(&row(128), &options).unwrap().next().unwrap().unwrap();
+        assert_eq!(group.responses.len(), 128, "{rule}");
+        let error = first_error(&row(129), &options);
+        assert!(error.contains("at most 128 of a prompt; there are 129"), "{error}");
+    }
+    let group = reader(&row(5000), &LoadOptions::default()).unwrap().next().unwrap().unwrap();
+    assert_eq!(group.responses.len(), 5000);
+}
+
+#[test]
 fn a_gain_that_overflows_is_refused() {
     let options = LoadOptions { reward_from: Some("ndcg".parse().unwrap()), ..LoadOptions::default() };
     let text = OURS.replace("\"reward\": 1", "\"reward\": 5000");

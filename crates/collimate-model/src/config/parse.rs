@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::defaults::{Defaults, defaults};
 use super::fields::Fields;
-use super::{Activation, Architecture, AttentionBias, Experts, ModelConfig, NormPlacement, QkNorm, layers, rope};
+use super::{
+    Activation, Architecture, AttentionBias, Experts, ModelConfig, NormPlacement, QkNorm, layers, limits, rope,
+};
 use crate::error::ModelError;
 
 /// More blocks than this are a slip of the pen, and their list of names would fill the memory.
@@ -74,7 +76,9 @@ fn architecture(path: &Path, fields: Fields<'_>) -> Result<Architecture, ModelEr
         return Err(fields.wrong("model_type", &format!("one of {}", supported.join(", "))));
     };
     let Some(architecture) = Architecture::from_name(found) else {
-        return Err(ModelError::UnsupportedArchitecture { path: path.to_owned(), found: found.to_owned(), supported });
+        let hint = limits::code_hint(fields);
+        let (path, found) = (path.to_owned(), limits::shortened(found));
+        return Err(ModelError::UnsupportedArchitecture { path, found, supported, hint });
     };
     let classes = fields.texts("architectures")?.unwrap_or_default();
     if !classes.is_empty() && !classes.iter().any(|class| class.to_lowercase().ends_with("forcausallm")) {

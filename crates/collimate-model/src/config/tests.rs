@@ -1,5 +1,7 @@
 mod architectures;
 
+use std::fs;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 

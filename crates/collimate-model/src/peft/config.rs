@@ -10,6 +10,9 @@ use crate::config::{Fields, ModelConfig};
 use crate::error::ModelError;
 use crate::names::{LinearSpec, linear_modules};
 
+/// Most names of targets: every one is compared with every module. The largest models have some 900 modules.
+const MAX_TARGETS: usize = 2000;
+
 /// Which linear modules an adapter changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoraTargets {
@@ -199,6 +202,9 @@ fn targets(fields: Fields<'_>) -> Result<LoraTargets, ModelError> {
         })?,
         _ => fields.texts(key)?.unwrap_or_default().into_iter().map(str::to_owned).collect(),
     };
+    if names.len() > MAX_TARGETS {
+        return Err(fields.wrong(key, &format!("at most {MAX_TARGETS} names")));
+    }
     if names.is_empty() || names.iter().any(String::is_empty) {
         return Err(fields.wrong(key, "\"all-linear\" or a list of modules' names"));
     }

@@ -1,5 +1,6 @@
 //! Ranges of a recipe's values and contradictions between them.
 
+use super::limits::{MAX_COUNT, MAX_THREADS};
 use super::{Origin, Recipe, RecipeError};
 
 impl Recipe {
@@ -44,6 +45,24 @@ impl Recipe {
         ] {
             require(value > 0, key, "must be at least 1, is 0".to_owned())?;
         }
+        for (key, value, most) in [
+            ("max_length", self.max_length, MAX_COUNT),
+            ("max_prompt_length", self.max_prompt_length, MAX_COUNT),
+            ("warmup_steps", self.warmup_steps, MAX_COUNT),
+            ("max_steps", usize::try_from(self.max_steps).unwrap_or(0), MAX_COUNT),
+            ("per_device_train_batch_size", self.per_device_train_batch_size, MAX_COUNT),
+            ("per_device_eval_batch_size", self.per_device_eval_batch_size, MAX_COUNT),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps, MAX_COUNT),
+            ("lora_r", self.lora_r, MAX_COUNT),
+            ("num_threads", self.num_threads, MAX_THREADS),
+        ] {
+            require(value <= most, key, format!("must be at most {most}, is {value}"))?;
+        }
+        require(
+            self.num_train_epochs <= MAX_COUNT as f64,
+            "num_train_epochs",
+            format!("must be at most {MAX_COUNT}, is {}", self.num_train_epochs),
+        )?;
         require(self.save_total_limit != Some(0), "save_total_limit", "must be at least 1, is 0".to_owned())?;
         require(
             self.max_steps == -1 || self.max_steps >= 1,

@@ -1,15 +1,16 @@
 //! Reading a recipe: the file first, then the command line's `key=value`, then checks.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use serde_yaml_ng::{Mapping, Value};
 
+use super::limits::{MAX_RECIPE_BYTES, check_text};
 use super::locate::SourceText;
 use super::values::{KeyType, show, to_json};
 use super::{ObjectiveSpec, Origin, Recipe, RecipeError};
+use crate::plain_file::read_text;
 
 /// Keys of other trainers that set a parameter of the objective, and our name of that parameter.
 const OBJECTIVE_PARAMETERS: &[(&str, &str)] =
@@ -30,7 +31,8 @@ impl Recipe {
     pub fn load(path: Option<&Path>, overrides: &[(String, String)]) -> Result<Self, RecipeError> {
         let mut loader = Loader::default();
         if let Some(path) = path {
-            let text = fs::read_to_string(path).map_err(|source| RecipeError::Io { path: path.to_owned(), source })?;
+            let text = read_text(path, MAX_RECIPE_BYTES);
+            let text = text.map_err(|source| RecipeError::Io { path: path.to_owned(), source })?;
             loader.file(&SourceText { path, text: text.into() })?;
         }
         for (key, value) in overrides {
@@ -73,6 +75,7 @@ impl Loader {
             let at = error.location().map_or(0, |location| location.index().min(source.text.len()));
             RecipeError::Syntax { origin: source.origin_at(at..at), message: error.to_string() }
         };
+        check_text(&source.text).map_err(|message| RecipeError::Syntax { origin: source.origin_at(0..0), message })?;
         let document: Value = serde_yaml_ng::from_str(&source.text).map_err(syntax)?;
         let entries = match document {
             Value::Mapping(entries) => entries,

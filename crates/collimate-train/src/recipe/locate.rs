@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Origin, Place};
+use crate::plain_file::read_text;
 
 impl Origin {
     /// The place of a key in a recipe's file, or of a key within it; `None` where it is not there.
     pub fn find(path: &Path, key: &str, child: Option<&str>) -> Option<Self> {
-        let text: Arc<str> = std::fs::read_to_string(path).ok()?.into();
+        let text: Arc<str> = read_text(path, super::MAX_RECIPE_BYTES).ok()?.into();
         let top = find_top_level(&text, key)?;
         let span = match child {
             Some(child) => find_child(&text, top.end, child)?,

@@ -1,6 +1,5 @@
 //! Hashes of models and adapters by what their folders hold.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -9,9 +8,12 @@ use collimate_model::WeightFiles;
 use serde_json::Value;
 
 use crate::error::TrainError;
+use crate::plain_file::{open, read_text};
 
 /// How much of a file is read and hashed at once.
 const PIECE_BYTES: usize = 16 << 20;
+/// The largest configuration, in bytes, as the model's own reader has it.
+const MAX_SETTINGS_BYTES: u64 = 64 << 20;
 
 /// Settings of `config.json` that change no log-prob; all others count.
 const IDLE_MODEL_SETTINGS: &[&str] = &[
@@ -79,7 +81,7 @@ impl Identity {
 
 /// Read piece by piece, so that the file is never in memory beside the model, and hashed on all cores.
 fn hash_file(path: &Path) -> io::Result<Hash> {
-    let (mut file, mut hasher) = (File::open(path)?, Hasher::new());
+    let (mut file, mut hasher) = (open(path)?, Hasher::new());
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     while (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece)? > 0 {
         hasher.update_rayon(&piece);
@@ -90,9 +92,9 @@ fn hash_file(path: &Path) -> io::Result<Hash> {
 
 /// The settings without those that are idle, with keys in order and without spaces.
 fn canonical_settings(path: &Path, idle: &[&str]) -> Result<String, TrainError> {
-    let text = std::fs::read(path).map_err(|source| TrainError::io(path, source))?;
+    let text = read_text(path, MAX_SETTINGS_BYTES).map_err(|source| TrainError::io(path, source))?;
     let mut settings: Value =
-        serde_json::from_slice(&text).map_err(|error| TrainError::io(path, io::Error::other(error)))?;
+        serde_json::from_str(&text).map_err(|error| TrainError::io(path, io::Error::other(error)))?;
     if let Some(settings) = settings.as_object_mut() {
         settings.retain(|key, _| !idle.contains(&key.as_str()));
     }

@@ -107,6 +107,10 @@ pub(crate) fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Resul
 /// `eos_token_id` of a model's `generation_config.json`, one or several; none where there is no such file.
 fn configured_stops(model: &Path) -> Result<Vec<u32>, CliError> {
     let path = model.join("generation_config.json");
+    // A link to a device would be read without end; how large it is was checked when the model was opened.
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

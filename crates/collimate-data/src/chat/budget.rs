@@ -1,0 +1,156 @@
+//! What one rendering may use: bytes of values that it makes or looks through, and bytes of text that it prints.
+//!
+//! The engine counts instructions (`FUEL`), but one instruction may double a text, repeat a list or compare two large
+//! values. So every operation that can grow or walk a value pays for it here, and values nest only so deep: dropping,
+//! comparing and printing them takes a stack frame a level.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use minijinja::value::{Object, ObjectRepr, ValueKind};
+use minijinja::{Error, ErrorKind, State, Value};
+
+/// Bytes that any rendering may work on, whatever the conversation.
+pub(super) const WORK_BYTES: usize = 64 << 20;
+/// Bytes of work for each byte of the conversation: templates look through a message a dozen times.
+pub(super) const WORK_PER_BYTE: usize = 256;
+/// The most text that one rendering may print, in bytes, captured text included.
+pub(super) const MAX_OUTPUT_BYTES: usize = 64 << 20;
+/// Lists in lists, this deep. Messages of tool calls nest about ten deep.
+pub(super) const MAX_NESTING: usize = 64;
+/// What one element of a list counts beside its text: about twice what the engine's value takes, for the time.
+pub(super) const NODE_BYTES: usize = 64;
+/// What a message counts beside its text: lists of messages are often made a message longer each time.
+pub(super) const MESSAGE_BYTES: usize = 1024;
+/// What each piece of printed text counts beside its bytes, for the time.
+const PIECE_BYTES: usize = 8;
+
+/// Variable that carries the work of a rendering; no template can name it.
+pub(super) const WORK_VARIABLE: &str = "\u{1}work";
+const TEMP: &str = "\u{1}budget";
+
+/// What is left of a rendering's work and output.
+#[derive(Debug)]
+pub(super) struct Budget {
+    work: AtomicUsize,
+    output: AtomicUsize,
+}
+
+impl Object for Budget {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+}
+
+impl Budget {
+    /// The budget of the rendering that `state` belongs to, shared by its macros.
+    pub(super) fn of(state: &State<'_, '_>) -> Arc<Self> {
+        state.get_or_set_temp_object(TEMP, || {
+            let work = state.lookup(WORK_VARIABLE).and_then(|value| value.as_usize());
+            Self { work: AtomicUsize::new(work.unwrap_or(WORK_BYTES)), output: AtomicUsize::new(MAX_OUTPUT_BYTES) }
+        })
+    }
+
+    /// Pays for work before it is done.
+    pub(super) fn charge(&self, bytes: usize) -> Result<(), Error> {
+        take(&self.work, bytes).then_some(()).ok_or_else(exhausted)
+    }
+
+    /// Pays for a product of two sizes, which may overflow.
+    pub(super) fn charge_product(&self, bytes: usize, times: usize) -> Result<(), Error> {
+        self.charge(bytes.saturating_mul(times))
+    }
+
+    /// Pays for printed text.
+    pub(super) fn print(&self, bytes: usize) -> Result<(), Error> {
+        let problem = || invalid(format!("the text grows beyond {MAX_OUTPUT_BYTES} bytes"));
+        take(&self.output, bytes).then_some(()).ok_or_else(problem)
+    }
+
+    /// Pays for walking a value and refuses one that nests too deep; `texts` says whether its texts are read as well.
+    pub(super) fn walk(&self, value: &Value, texts: bool) -> Result<(), Error> {
+        self.walk_at(value, texts, 0)
+    }
+
+    fn walk_at(&self, value: &Value, texts: bool, depth: usize) -> Result<(), Error> {
+        let bytes = if texts { value.as_str().map_or(0, str::len) } else { 0 };
+        self.charge(NODE_BYTES + bytes)?;
+        let Some(object) = value.as_object().filter(|_| is_container(value)) else { return Ok(()) };
+        if depth == MAX_NESTING {
+            return Err(invalid(format!("a value nests deeper than {MAX_NESTING} levels")));
+        }
+        if value.kind() == ValueKind::Map {
+            for (key, item) in object.try_iter_pairs().into_iter().flatten() {
+                self.walk_at(&key, texts, depth + 1)?;
+                self.walk_at(&item, texts, depth + 1)?;
+            }
+            return Ok(());
+        }
+        object.try_iter().into_iter().flatten().try_for_each(|item| self.walk_at(&item, texts, depth + 1))
+    }
+
+    /// Pays for a value that an operation gave, as a list in memory where it was one that is made while it is read.
+    ///
+    /// The engine chains such lists lazily, one in another, and would walk and drop a long chain by recursion.
+    pub(super) fn settle(&self, value: Value) -> Result<Value, Error> {
+        match value.kind() {
+            ValueKind::String => self.charge(value.as_str().map_or(0, str::len))?,
+            ValueKind::Iterable => {
+                let mut items = Vec::new();
+                for item in value.try_iter()? {
+                    self.charge(NODE_BYTES)?;
+                    items.push(self.settle(item)?);
+                }
+                let list = Value::from(items);
+                self.walk(&list, false)?;
+                return Ok(list);
+            }
+            ValueKind::Seq | ValueKind::Map => self.walk(&value, false)?,
+            _ => {}
+        }
+        Ok(value)
+    }
+
+    /// Pays for the top level of a value: its elements, or the bytes of a text.
+    pub(super) fn top(&self, value: &Value) -> Result<(), Error> {
+        let count = value.as_str().map(str::len).or_else(|| value.len()).unwrap_or(0);
+        self.charge_product(NODE_BYTES, count.saturating_add(1))
+    }
+}
+
+/// A text that pays for what is written into it.
+pub(super) struct PaidText<'a> {
+    pub(super) text: String,
+    pub(super) budget: &'a Budget,
+}
+
+impl fmt::Write for PaidText<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.budget.charge(part.len() + PIECE_BYTES).map_err(|_| fmt::Error)?;
+        self.text.push_str(part);
+        Ok(())
+    }
+}
+
+/// Whether a value holds others.
+pub(super) fn is_container(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map)
+}
+
+/// An operation that the template may not do.
+pub(super) fn invalid(problem: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, problem)
+}
+
+pub(super) fn exhausted() -> Error {
+    invalid(format!(
+        "it works on more data than {WORK_BYTES} bytes and {WORK_PER_BYTE} times the conversation: it grows without end"
+    ))
+}
+
+fn take(left: &AtomicUsize, amount: usize) -> bool {
+    // A rendering is on one thread: nothing comes between.
+    let rest = left.load(Ordering::Relaxed).checked_sub(amount);
+    rest.map(|rest| left.store(rest, Ordering::Relaxed)).is_some()
+}

@@ -1,0 +1,111 @@
+//! The folders that parsers of files read from.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use collimate_model::{
+    Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, StorageDtype, linear_modules, write_safetensors,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A model so small that reading it costs nothing.
+pub(crate) fn model_config() -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 16, "hidden_size": 4,
+        "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": true,
+    })
+}
+
+/// A tokenizer of a few characters.
+pub(crate) fn tokenizer() -> Value {
+    let vocab: serde_json::Map<String, Value> =
+        ["<s>", "</s>", "a", "b", " ", "ab", "?"].iter().zip(0..).map(|(t, id)| ((*t).to_owned(), json!(id))).collect();
+    let added = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+               "normalized": false, "special": true})
+    };
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [added(0, "<s>"), added(1, "</s>")],
+        "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "dropout": null, "unk_token": "?", "continuing_subword_prefix": null,
+                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+                  "vocab": vocab, "merges": ["a b"]}
+    })
+}
+
+/// Folders with everything sound but the one file that an input takes the place of. Removed at the end.
+#[derive(Debug)]
+pub struct Places {
+    root: TempDir,
+    /// The model that adapters are read for.
+    pub(crate) model: ModelConfig,
+}
+
+impl Places {
+    /// Makes the folders, in memory where the system has a file system there.
+    ///
+    /// # Errors
+    /// Where they cannot be written.
+    pub fn new() -> io::Result<Self> {
+        let memory = Path::new("/dev/shm");
+        let root = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory)?,
+            false => tempfile::tempdir()?,
+        };
+        let model = ModelConfig::from_json(Path::new("config.json"), model_config()).map_err(io::Error::other)?;
+        let places = Self { root, model };
+        for folder in ["adapter", "config", "index", "run", "tokenizer", "weights", "recipe"] {
+            fs::create_dir(places.folder(folder))?;
+        }
+        places.write_shards()?;
+        places.write_adapter()?;
+        fs::write(places.folder("tokenizer").join("tokenizer.json"), tokenizer().to_string())?;
+        fs::write(places.folder("tokenizer").join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#)?;
+        fs::write(places.folder("run").join("metrics.jsonl"), "{\"step\": 1, \"loss\": 0.5}\n")?;
+        fs::write(places.folder("run").join("recipe.yaml"), "seed: 1\n")?;
+        Ok(places)
+    }
+
+    /// One of the folders.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// Writes an input in place of a file, runs `read` on the folder and puts back what was there.
+    pub(crate) fn with<T>(&self, folder: &str, file: &str, bytes: &[u8], read: impl FnOnce(&Path) -> T) -> T {
+        let folder = self.folder(folder);
+        let path = folder.join(file);
+        let before = fs::read(&path).ok();
+        // A file that cannot be written reads as the parser finds it: missing.
+        let _ = fs::write(&path, bytes);
+        let result = read(&folder);
+        let _ = match before {
+            Some(before) => fs::write(&path, before),
+            None => fs::remove_file(&path),
+        };
+        result
+    }
+
+    fn write_shards(&self) -> io::Result<()> {
+        for (number, tensor) in [(1, "a"), (2, "b")] {
+            let path = self.folder("index").join(format!("model-0000{number}-of-00002.safetensors"));
+            let tensors = [(tensor.to_owned(), HostTensor::new([2], vec![1.0, 2.0]))];
+            write_safetensors(&path, tensors, StorageDtype::F32).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    fn write_adapter(&self) -> io::Result<()> {
+        let config = LoraConfig::new(2, 4.0, LoraTargets::Names(vec!["q_proj".to_owned()]));
+        let linears = linear_modules(&self.model).into_iter().filter(|linear| config.matches(&linear.module));
+        let modules = linears.map(|linear| {
+            let (a, b) = ([2, linear.in_features], [linear.out_features, 2]);
+            (linear.module, (HostTensor::zeros(a), HostTensor::zeros(b)))
+        });
+        let modules = modules.collect();
+        Adapter { config, modules }.write(&self.folder("adapter")).map_err(io::Error::other)
+    }
+}

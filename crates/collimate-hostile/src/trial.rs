@@ -1,0 +1,86 @@
+//! One input: what was answered, how long it took and what memory.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crate::allocation::{held, peak_since, reset_peak};
+use crate::places::Places;
+use crate::target::{Answer, Target};
+
+/// No input may take longer.
+pub const SLOWEST_SECONDS: f64 = 1.0;
+
+/// The stack that parsers get: what Rust gives a new thread.
+pub const STACK_BYTES: usize = 2 << 20;
+
+/// What became of one input.
+#[derive(Debug)]
+pub struct Trial {
+    /// The parser's answer; `None` where it panicked.
+    pub answer: Option<Answer>,
+    /// How long it took: of the thread's own time where the system tells that, so that other work does not count.
+    pub time: Duration,
+    /// The most memory that it held at once, in bytes; zero where nothing counts it.
+    pub peak_bytes: usize,
+}
+
+impl Trial {
+    /// What is wrong with the answer, if anything is.
+    pub fn fault(&self, target: Target, input: &[u8]) -> Option<String> {
+        let limit = target.limit().bytes(input.len());
+        if self.answer.is_none() {
+            return Some("panicked".to_owned());
+        }
+        if self.time.as_secs_f64() > SLOWEST_SECONDS {
+            return Some(format!("took {:.2} s", self.time.as_secs_f64()));
+        }
+        (self.peak_bytes > limit).then(|| {
+            format!("held {} bytes for an input of {}, at most {limit} are allowed", self.peak_bytes, input.len())
+        })
+    }
+}
+
+/// Gives one input to a parser; a panic goes on, as a fuzzer wants it. What it takes of time and memory the fuzzer sees.
+///
+/// # Panics
+/// Where the parser does, and where its folders cannot be made.
+pub fn fuzz(target: Target, input: &[u8]) {
+    static PLACES: OnceLock<Places> = OnceLock::new();
+    let places = PLACES.get_or_init(|| Places::new().unwrap_or_else(|error| panic!("folders for inputs: {error}")));
+    target.run(places, input);
+}
+
+/// Gives one input to a parser.
+pub fn try_input(target: Target, places: &Places, input: &[u8]) -> Trial {
+    reset_peak();
+    let (before, begun) = (held(), ThreadTime::now());
+    let answer = catch_unwind(AssertUnwindSafe(|| target.run(places, input))).ok();
+    Trial { time: begun.elapsed(), peak_bytes: peak_since(before), answer }
+}
+
+/// A moment of this thread.
+struct ThreadTime {
+    wall: Instant,
+    running: Option<Duration>,
+}
+
+impl ThreadTime {
+    fn now() -> Self {
+        Self { wall: Instant::now(), running: running() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let wall = self.wall.elapsed();
+        match (self.running, running()) {
+            (Some(before), Some(now)) => now.saturating_sub(before).min(wall),
+            _ => wall,
+        }
+    }
+}
+
+/// How long this thread has run, as Linux tells it.
+fn running() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}

@@ -1,0 +1,42 @@
+//! Hostile input for every parser of what users download: the committed corpora, and inputs made from them.
+//!
+//! A million inputs for each are tried by `cargo xtask fuzz`; these are the same checks on a few, in every test run.
+
+mod corpora;
+mod folders;
+mod generated;
+
+use std::path::{Path, PathBuf};
+
+use collimate_hostile::{Answer, Corpus, Counting, Places, STACK_BYTES, Target, try_input};
+
+/// Memory of a parser is part of what is checked. Counts are kept for each thread, so tests beside do not disturb them.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn fuzz_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
+}
+
+fn corpus(target: Target) -> Corpus {
+    Corpus::read(&fuzz_folder(), target).expect("a corpus")
+}
+
+/// Gives inputs to a parser on a thread with the stack that Rust gives one; an input at fault fails the test by its name.
+fn try_all(target: Target, inputs: impl Iterator<Item = (String, Vec<u8>)> + Send) -> Vec<(String, Answer)> {
+    let work = || {
+        let places = Places::new().expect("folders");
+        let tried = |(name, input): (String, Vec<u8>)| {
+            let trial = try_input(target, &places, &input);
+            if let Some(fault) = trial.fault(target, &input) {
+                panic!("{target}, {name}: {fault}; the input is {:?}", String::from_utf8_lossy(&input));
+            }
+            (name, trial.answer.expect("an answer, since nothing is at fault"))
+        };
+        inputs.map(tried).collect()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).expect("a thread");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
