@@ -67,14 +67,20 @@ impl Start<'_> {
         let before = Snapshot::of(self.folder);
         let (mut child, begun) = (self.spawn()?, Instant::now());
         let mut plan = plan.map(|(trigger, blow)| (Watch::new(trigger, before.clone()), blow));
+        let (mut last, mut awake) = (Duration::ZERO, Duration::ZERO);
         let status = loop {
             if let Some(status) = child.try_wait().context("waiting for the program")? {
                 break status;
             }
             let elapsed = begun.elapsed();
-            if elapsed > LONGEST_LIFE {
+            // A long gap is one in which this process was stopped too, as by a terminal.
+            awake += (elapsed - last).min(Duration::from_secs(1));
+            last = elapsed;
+            if awake > LONGEST_LIFE {
+                let threads = waits(child.id());
                 let _ = child.kill().and_then(|()| child.wait());
-                bail!("the program did not end within {} s; it said: {}", LONGEST_LIFE.as_secs(), self.last_words());
+                let (limit, words) = (LONGEST_LIFE.as_secs(), self.last_words());
+                bail!("the program did not end within {limit} s; its threads: {threads}; it said:\n{words}");
             }
             let is_due = plan.as_mut().is_some_and(|(watch, _)| watch.is_due(elapsed, || Snapshot::of(self.folder)));
             if let Some((_, blow)) = plan.take_if(|_| is_due) {
@@ -99,5 +105,36 @@ impl Start<'_> {
 
     fn log_path(&self) -> PathBuf {
         self.folder.join(&self.log)
+    }
+}
+
+/// What each thread of a process waits for, as Linux tells: its name, state and place in the kernel.
+fn waits(id: u32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let wait = |task: std::fs::DirEntry| {
+        let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let status = read("status");
+        let state = status.lines().find_map(|line| line.strip_prefix("State:")).unwrap_or_default().trim().to_owned();
+        format!("{} {state} {}", read("comm").trim(), read("wchan").trim())
+    };
+    let waits: Vec<String> = tasks.map(wait).collect();
+    if waits.is_empty() { "unknown".to_owned() } else { waits.join(", ") }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleeping_thread_is_seen() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+        let begun = Instant::now();
+        // Between its start and its sleep it is seen in other states.
+        while !waits(child.id()).starts_with("sleep S (sleeping)") {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{}", waits(child.id()));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().and_then(|()| child.wait()).expect("an end");
+        assert_eq!(waits(child.id()), "unknown");
     }
 }

@@ -94,7 +94,8 @@ impl Trigger {
             return Self::After(whole.mul_f64(random.unit()));
         }
         if kind < ANY_TIME + EARLY {
-            return Self::After(whole.mul_f64(0.1 * random.unit()));
+            // Squared, as the program starts in a small part of that.
+            return Self::After(whole.mul_f64(0.1 * random.unit().powi(2)));
         }
         let event = random.pick(events);
         let times = if event == Event::Folder { 1 } else { 1 + random.below(4) };
