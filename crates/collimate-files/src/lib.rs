@@ -13,7 +13,7 @@ pub use atomic::{AtomicFile, write_atomically};
 pub use checksums::{CHECKSUMS_FILE, verify_checksums, write_checksums};
 pub use error::WriteError;
 pub use lock::{FolderLock, LockError};
-pub use staged::{StagedFolder, remove_folder, remove_leftovers};
+pub use staged::{StagedFolder, recover_folders, remove_folder, remove_leftovers};
 
 use std::fs::File;
 use std::path::Path;

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{LEFTOVER, WriteError, folder_of, hidden, name_of, sync_folder};
 
+/// Marks a folder that another one is about to replace.
+const REPLACED: &str = ".replaced";
+
 /// A folder filled under a hidden name beside its place until it is committed; removed if it never is.
 #[derive(Debug)]
 pub struct StagedFolder {
@@ -39,11 +42,11 @@ impl StagedFolder {
     /// Renames the folder to its place, instead of a folder that was there before. Its files must be synced.
     ///
     /// # Errors
-    /// A rename fails. A kill between the two renames leaves neither folder, never a mixture.
+    /// A rename fails. After a kill between the two renames [`recover_folders`] brings the old folder back.
     pub fn commit(mut self) -> Result<(), WriteError> {
         let failed = WriteError::of;
         sync_folder(&self.staging)?;
-        let old = self.path.with_file_name(hidden(&format!("{}.old", name_of(&self.path))));
+        let old = self.path.with_file_name(hidden(&format!("{}{REPLACED}", name_of(&self.path))));
         match fs::rename(&self.path, &old) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&self.path)(error)),
             _ => {}
@@ -67,12 +70,35 @@ impl Drop for StagedFolder {
     }
 }
 
+/// Brings back folders that were about to be replaced when a process was killed: those whose place is empty. Nobody else may
+/// be writing there.
+///
+/// # Errors
+/// The folder around them cannot be read, or one of them not be renamed.
+pub fn recover_folders(around: &Path) -> Result<(), WriteError> {
+    if !around.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(around).map_err(WriteError::of(around))? {
+        let path = entry.map_err(WriteError::of(around))?.path();
+        let hidden = name_of(&path);
+        let inner = hidden.strip_prefix('.').and_then(|name| name.strip_suffix(LEFTOVER));
+        // The process's number stands last.
+        let name = inner.and_then(|name| name.rsplit_once('.')?.0.strip_suffix(REPLACED));
+        let Some(place) = name.map(|name| around.join(name)) else { continue };
+        if !place.exists() {
+            fs::rename(&path, &place).map_err(WriteError::of(&place))?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a folder so that it is never seen with some of its files only: it is renamed to a hidden name first.
 ///
 /// # Errors
 /// It cannot be renamed or removed.
 pub fn remove_folder(path: &Path) -> Result<(), WriteError> {
-    let old = path.with_file_name(hidden(&format!("{}.old", name_of(path))));
+    let old = path.with_file_name(hidden(&format!("{}.removed", name_of(path))));
     fs::rename(path, &old).and_then(|()| fs::remove_dir_all(&old)).map_err(WriteError::of(path))
 }
 
@@ -133,6 +159,25 @@ mod tests {
         let mut names: Vec<_> = entries.map(|entry| name_of(&entry.expect("an entry").path())).collect();
         names.sort();
         assert_eq!(names, [".hidden", "model.safetensors", "notes.tmp"]);
+    }
+
+    #[test]
+    fn a_folder_that_was_about_to_be_replaced_comes_back() {
+        let around = tempfile::tempdir().expect("a temporary folder");
+        let path = around.path().join("checkpoint-3");
+        fs::create_dir(&path).expect("a folder");
+        fs::write(path.join("file"), "old").expect("a file");
+        // Killed between the two renames.
+        let old = around.path().join(hidden(&format!("checkpoint-3{REPLACED}")));
+        fs::rename(&path, &old).expect("a rename");
+        recover_folders(around.path()).expect("a folder");
+        assert_eq!(text(&path.join("file")).as_deref(), Some("old"));
+        // Killed after the second: the new one is in its place.
+        fs::create_dir(&old).expect("a folder");
+        recover_folders(around.path()).expect("a folder");
+        assert_eq!(text(&path.join("file")).as_deref(), Some("old"));
+        assert!(old.is_dir());
+        recover_folders(&around.path().join("nowhere")).expect("nothing to do");
     }
 
     #[test]

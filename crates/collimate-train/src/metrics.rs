@@ -1,10 +1,10 @@
 //! The figures of a step under TRL's names, and the file they go to.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use collimate_files::{WriteError, write_atomically};
+use collimate_files::{AtomicFile, WriteError};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -238,26 +238,33 @@ impl MetricsWriter {
         Self::open(path, OpenOptions::new().write(true).create(true).truncate(true))
     }
 
-    /// Goes on after the first `num_rows` rows, which stay byte for byte: a resumed run repeats the later ones. Gives the
-    /// rows that are kept: fewer, where the file is damaged or not there.
+    /// Goes on after the first `num_rows` rows, which stay byte for byte: a resumed run repeats the later ones. `hear` gets
+    /// each row that is kept; gives their number, which is smaller where the file is damaged or not there.
     ///
     /// # Errors
     /// [`TrainError::Io`] where the file cannot be read, [`TrainError::Write`] where it cannot be written.
-    pub fn resume(path: &Path, num_rows: usize) -> Result<(Self, Vec<MetricsRow>), TrainError> {
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+    pub fn resume(
+        path: &Path,
+        num_rows: usize,
+        hear: &mut dyn FnMut(MetricsRow),
+    ) -> Result<(Self, usize), TrainError> {
+        let mut kept = 0;
+        let mut copy = AtomicFile::create(path)?;
+        let old = match File::open(path) {
+            Ok(old) => Some(BufReader::new(old.take(MAX_METRICS_BYTES))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(source) => return Err(TrainError::io(path, source)),
         };
-        let (mut rows, mut kept) = (Vec::new(), 0);
-        for line in text.split_inclusive(|byte| *byte == b'\n').take(num_rows) {
-            let whole = line.strip_suffix(b"\n").and_then(|line| serde_json::from_slice(line).ok());
-            let Some(figures) = whole else { break };
-            rows.push(MetricsRow(figures));
-            kept += line.len();
+        // A row at a time: a long run's file is many times larger than anything else that is held of it.
+        for line in old.into_iter().flat_map(|old| old.split(b'\n')).take(num_rows) {
+            let line = line.map_err(|source| TrainError::io(path, source))?;
+            let Ok(figures) = serde_json::from_slice(&line) else { break };
+            copy.write_all(&[&line[..], b"\n"].concat()).map_err(WriteError::of(path))?;
+            hear(MetricsRow(figures));
+            kept += 1;
         }
-        write_atomically(path, &text[..kept])?;
-        Ok((Self::open(path, OpenOptions::new().append(true))?, rows))
+        copy.commit()?;
+        Ok((Self::open(path, OpenOptions::new().append(true))?, kept))
     }
 
     /// Makes sure that all rows are on the disk.
@@ -391,16 +398,18 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         for (text, kept) in [
             (&b"{\"step\": 1}\n{\"ste\0\0\n{\"step\": 3}\n"[..], 1),
-            (b"{\"step\": 1}\n{\"step\": 2}\n{\"step\": 3}", 2),
+            (b"{\"step\": 1}\n{\"step\": 2}\n{\"step\": ", 2),
+            // Whole but for its newline, which it gets.
+            (b"{\"step\": 1}\n{\"step\": 2}\n{\"step\": 3}", 3),
             (b"", 0),
         ] {
             std::fs::write(&path, text).expect("a file");
-            let (_, rows) = MetricsWriter::resume(&path, 3).expect("a file");
-            assert_eq!(rows.len(), kept);
+            let (_, found) = MetricsWriter::resume(&path, 3, &mut |_| {}).expect("a file");
+            assert_eq!(found, kept);
             assert_eq!(read_metrics(&path).expect("rows").len(), kept);
         }
         std::fs::remove_file(&path).expect("a file");
-        assert_eq!(MetricsWriter::resume(&path, 3).expect("a file").1.len(), 0);
+        assert_eq!(MetricsWriter::resume(&path, 3, &mut |_| {}).expect("a file").1, 0);
     }
 
     #[test]
@@ -421,8 +430,9 @@ mod tests {
         drop(writer);
         let cut = std::fs::read_to_string(&path).expect("text") + "{\"step\": 5, \"lo";
         std::fs::write(&path, cut).expect("a file");
-        let (mut resumed, rows) = MetricsWriter::resume(&path, 3).expect("a file");
-        assert_eq!(rows.len(), 3);
+        let mut rows = Vec::new();
+        let (mut resumed, kept) = MetricsWriter::resume(&path, 3, &mut |row| rows.push(row)).expect("a file");
+        assert_eq!((kept, rows.len()), (3, 3));
         assert_eq!(std::fs::read(&path).expect("rows"), at_checkpoint);
         let steps: Vec<_> = read_metrics(&path).expect("rows").iter().map(|row| row.get("step")).collect();
         assert_eq!(steps, [Some(1.0), Some(2.0), Some(3.0)]);

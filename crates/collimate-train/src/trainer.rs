@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use collimate_data::TextTokenizer;
-use collimate_files::{FolderLock, remove_leftovers, write_atomically};
+use collimate_files::{FolderLock, recover_folders, remove_leftovers, write_atomically};
 use collimate_model::{LoraConfig, LoraTargets, ModelConfig, StorageDtype, copy_side_files};
 use collimate_objective::{Needs, registry};
 
@@ -76,6 +76,9 @@ pub fn train_in(
     let tokenizer = TextTokenizer::from_model_dir(&model)?;
     let needs = objective.needs();
     let options = session_options(recipe, model.clone())?;
+    if control.resume {
+        recover_folders(&recipe.output_dir)?;
+    }
     let checkpoint = run::find_checkpoint(recipe, control.resume, observer)?;
     let files = read_files(recipe, &data_path, needs.min_responses, observer)?;
     // The model is opened on this thread while another makes tokens and hashes the reference's weights.

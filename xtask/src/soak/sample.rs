@@ -21,7 +21,7 @@ pub(crate) struct Sample {
     pub(crate) num_handles: usize,
     /// Threads.
     pub(crate) num_threads: usize,
-    /// Size of `metrics.jsonl` and its copies in checkpoints, which grow by a row a step.
+    /// Size of `metrics.jsonl`, which grows by a row a step.
     pub(crate) metrics_bytes: u64,
     /// The newest checkpoint's.
     pub(crate) step: usize,
@@ -77,8 +77,8 @@ impl Sample {
                 let step = name.strip_prefix("checkpoint-").and_then(|step| step.parse().ok());
                 self.step = self.step.max(step.unwrap_or(0));
                 self.look_into(&entry.path(), false);
-            } else if name == "metrics.jsonl" {
-                self.metrics_bytes += metadata.len();
+            } else if is_run && name == "metrics.jsonl" {
+                self.metrics_bytes = metadata.len();
             } else {
                 self.folder_bytes += metadata.len();
             }
@@ -141,19 +141,13 @@ mod tests {
         for name in ["run/checkpoint-100", "run/checkpoint-200", "run/.checkpoint-x"] {
             fs::create_dir_all(folder.join(name)).expect("a folder");
         }
-        let files = [
-            ("run/metrics.jsonl", 7),
-            ("run/checkpoint-200/metrics.jsonl", 6),
-            ("run/checkpoint-200/model", 5),
-            ("run/.a.1.tmp", 1),
-            ("run/recipe", 2),
-        ];
+        let files = [("run/metrics.jsonl", 7), ("run/checkpoint-200/model", 5), ("run/.a.1.tmp", 1), ("run/recipe", 2)];
         for (name, len) in files {
             fs::write(folder.join(name), vec![0; len]).expect("a file");
         }
         let sample = Sample::of_folder(&folder);
         fs::remove_dir_all(&folder).expect("the folder");
-        assert_eq!((sample.metrics_bytes, sample.folder_bytes), (7 + 6, 5 + 1 + 2));
+        assert_eq!((sample.metrics_bytes, sample.folder_bytes), (7, 5 + 1 + 2));
         assert_eq!((sample.step, sample.num_temporaries), (200, 2));
     }
 

@@ -14,11 +14,17 @@ pub(super) struct Record {
     folder: PathBuf,
     pub(super) recipe_yaml: String,
     writer: MetricsWriter,
+    pub(super) heard: Heard,
+}
+
+/// What is remembered of a run's rows, however many they are.
+#[derive(Debug)]
+pub(super) struct Heard {
     num_rows: usize,
     alarm: ChosenAlarm,
     /// The last step's figures.
     pub(super) last: Option<MetricsRow>,
-    /// The first and the last evaluation; all are in the file.
+    /// The first and the last evaluation.
     pub(super) evaluations: Vec<MetricsRow>,
     /// What the alarm said last.
     pub(super) chosen_alarm: Option<String>,
@@ -28,7 +34,7 @@ impl Record {
     /// Of a run that begins.
     pub(super) fn create(folder: &Path, recipe_yaml: String, alarm: f64) -> Result<Self, TrainError> {
         let writer = MetricsWriter::create(&folder.join("metrics.jsonl"))?;
-        Ok(Self::of(folder, recipe_yaml, writer, alarm))
+        Ok(Self { folder: folder.to_owned(), recipe_yaml, writer, heard: Heard::new(alarm) })
     }
 
     /// Of a run that goes on after so many rows; a warning where some of them are lost.
@@ -39,29 +45,16 @@ impl Record {
         alarm: f64,
     ) -> Result<(Self, Option<String>), TrainError> {
         let path = folder.join("metrics.jsonl");
-        let (writer, rows) = MetricsWriter::resume(&path, num_rows)?;
-        let lost = num_rows - rows.len();
+        let mut heard = Heard::new(alarm);
+        let hear = &mut |row| {
+            heard.hear(row);
+        };
+        let (writer, kept) = MetricsWriter::resume(&path, num_rows, hear)?;
+        let lost = num_rows - kept;
         let warning = (lost > 0).then(|| {
             format!("warning: {}: {lost} of {num_rows} rows are damaged or missing; the run goes on", path.display())
         });
-        let mut record = Self::of(folder, recipe_yaml, writer, alarm);
-        for row in rows {
-            record.remember(row);
-        }
-        Ok((record, warning))
-    }
-
-    fn of(folder: &Path, recipe_yaml: String, writer: MetricsWriter, alarm: f64) -> Self {
-        Self {
-            folder: folder.to_owned(),
-            recipe_yaml,
-            writer,
-            num_rows: 0,
-            alarm: ChosenAlarm::new(alarm),
-            last: None,
-            evaluations: Vec::new(),
-            chosen_alarm: None,
-        }
+        Ok((Self { folder: folder.to_owned(), recipe_yaml, writer, heard }, warning))
     }
 
     /// Takes a step's row, and writes it where it is `recorded`; what the alarm has to say of it.
@@ -70,19 +63,19 @@ impl Record {
             return Ok(None);
         }
         self.writer.write(&row)?;
-        Ok(self.remember(row))
+        Ok(self.heard.hear(row))
     }
 
     /// Writes an evaluation's row.
     pub(super) fn evaluation(&mut self, row: MetricsRow) -> Result<(), TrainError> {
         self.writer.write(&row)?;
-        self.remember(row);
+        self.heard.hear(row);
         Ok(())
     }
 
     /// Whether the last evaluation was after so many finished steps.
     pub(super) fn has_evaluation(&self, step: usize) -> bool {
-        self.evaluations.last().is_some_and(|row| row.get("step") == Some(step as f64))
+        self.heard.evaluations.last().is_some_and(|row| row.get("step") == Some(step as f64))
     }
 
     /// Writes a checkpoint of where the run stands, and how many rows there are.
@@ -93,11 +86,19 @@ impl Record {
         limit: Option<usize>,
     ) -> Result<PathBuf, TrainError> {
         self.writer.sync()?;
-        let state = TrainerState { num_rows: self.num_rows, ..state.clone() };
+        let state = TrainerState { num_rows: self.heard.num_rows, ..state.clone() };
         checkpoint::save(&self.folder, session, &state, &self.recipe_yaml, limit)
     }
+}
 
-    fn remember(&mut self, row: MetricsRow) -> Option<String> {
+impl Heard {
+    fn new(alarm: f64) -> Self {
+        let alarm = ChosenAlarm::new(alarm);
+        Self { num_rows: 0, alarm, last: None, evaluations: Vec::new(), chosen_alarm: None }
+    }
+
+    /// Takes a row; what the alarm has to say of it.
+    fn hear(&mut self, row: MetricsRow) -> Option<String> {
         self.num_rows += 1;
         if row.names().any(|name| name.starts_with("eval_")) {
             self.evaluations.truncate(1);

@@ -254,10 +254,10 @@ impl<'a> Run<'a> {
             output_dir: out.clone(),
             num_steps: state.global_step,
             num_groups: self.groups.len(),
-            last: record.last,
-            evaluations: record.evaluations,
+            last: record.heard.last,
+            evaluations: record.heard.evaluations,
             num_skipped_steps: state.num_skipped_steps,
-            chosen_alarm: record.chosen_alarm,
+            chosen_alarm: record.heard.chosen_alarm,
             seconds: 0.0,
         })
     }
