@@ -134,7 +134,9 @@ fn the_shared_prompt_and_recomputed_blocks_change_no_gradient(
 }
 
 #[rstest]
-fn recomputed_blocks_draw_the_same_dropout(#[values("llama", "phi3", "gemma2", "mixtral")] name: &str) {
+fn recomputed_blocks_draw_the_same_dropout(
+    #[values("llama", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")] name: &str,
+) {
     let key = DropoutKey { seed: 1, step: 2 };
     let kept = gradients(name, true, true, ALL, Some(key));
     assert_eq!(kept, gradients(name, true, true, 0, Some(key)), "to the last bit");

@@ -68,3 +68,53 @@ impl<B: FusedOps> CausalLm<B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use burn_flex::{Flex, FlexDevice};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{HostTensor, ModelConfig, Trainable};
+
+    const WIDTH: u64 = 16;
+    const INNER: u64 = 24;
+    const QUERIES: u64 = 16;
+    const KEYS: u64 = 8;
+
+    fn costs(fields: Value) -> MemoryCosts {
+        let mut config = json!({
+            "vocab_size": 32, "hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": 2, "head_dim": 4,
+            "num_attention_heads": 4, "num_key_value_heads": 2,
+        });
+        fields.as_object().expect("fields").iter().for_each(|(key, field)| config[key] = field.clone());
+        let config = ModelConfig::from_json(Path::new("config.json"), config).expect("a sound config");
+        let zeros = |info: &crate::ParameterInfo| Ok(HostTensor::zeros(info.file_shape.clone()));
+        CausalLm::<Flex>::new(config, None, Trainable::Base, FlexDevice, zeros).expect("a model").memory_costs()
+    }
+
+    #[test]
+    fn a_block_keeps_more_where_more_is_normalised_or_several_experts_are_picked() {
+        let kept = |fields: Value| costs(fields).per_kept_block / FLOAT;
+        let llama = kept(json!({ "model_type": "llama" }));
+        assert_eq!(llama, 2 * QUERIES + 2 * KEYS + WIDTH + 2 * INNER + 4);
+        assert_eq!(kept(json!({ "model_type": "phi3" })), llama);
+        assert_eq!(kept(json!({ "model_type": "gemma2" })), llama + 2 * WIDTH, "two outputs before their norms");
+        let olmo2 = kept(json!({ "model_type": "olmo2" }));
+        assert_eq!(olmo2, llama + 2 * WIDTH + QUERIES + KEYS, "and queries and keys before theirs");
+        let mixtral = kept(json!({ "model_type": "mixtral", "num_local_experts": 5, "num_experts_per_tok": 3 }));
+        assert_eq!(mixtral, llama + 2 * 2 * INNER + 2 * 5 + 3, "gate and up of three experts, and the router's choice");
+    }
+
+    #[test]
+    fn experts_are_held_whether_or_not_a_token_goes_through_them() {
+        let resident = |experts: u64| {
+            let fields = json!({ "model_type": "mixtral", "num_local_experts": experts, "num_experts_per_tok": 1 });
+            costs(fields).resident
+        };
+        // Three matrices and a row of the router for each of two layers; parameter, gradient and two moments.
+        assert_eq!(resident(5) - resident(4), 4 * FLOAT * 2 * (3 * INNER * WIDTH + WIDTH));
+    }
+}

@@ -87,14 +87,14 @@ impl<'a> Fields<'a> {
         self.number(key, "a number greater than 0", |x| x > 0.0)
     }
 
-    /// A list of numbers greater than 0, `len` of them; none where it is absent or null.
-    pub(crate) fn positives(&self, key: &str, len: usize) -> Result<Option<Vec<f64>>, ModelError> {
+    /// A list of `len` numbers from 0.001 to 1000000; none where it is absent or null.
+    pub(crate) fn factors(&self, key: &str, len: usize) -> Result<Option<Vec<f64>>, ModelError> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        let number = |value: &Value| value.as_f64().filter(|x| x.is_finite() && *x > 0.0);
+        let number = |value: &Value| value.as_f64().filter(|x| (1e-3..=1e6).contains(x));
         let numbers: Option<Vec<f64>> = value.as_array().and_then(|list| list.iter().map(number).collect());
         match numbers {
             Some(numbers) if numbers.len() == len => Ok(Some(numbers)),
-            _ => Err(self.wrong(key, &format!("a list of {len} numbers greater than 0"))),
+            _ => Err(self.wrong(key, &format!("a list of {len} numbers from 0.001 to 1000000"))),
         }
     }
 

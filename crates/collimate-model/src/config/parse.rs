@@ -161,7 +161,7 @@ fn mlp_bias(architecture: Architecture, fields: Fields<'_>) -> Result<bool, Mode
 /// 1/√head_dim; Gemma 2 has a number of its own under the root.
 fn attention_scale(architecture: Architecture, fields: Fields<'_>, head_dim: usize) -> Result<f64, ModelError> {
     let under_root = match architecture {
-        Architecture::Gemma2 => fields.positive("query_pre_attn_scalar")?.unwrap_or(256.0),
+        Architecture::Gemma2 => moderate(fields, "query_pre_attn_scalar")?.unwrap_or(256.0),
         _ => head_dim as f64,
     };
     Ok(1.0 / under_root.sqrt())
@@ -171,7 +171,12 @@ fn softcap(architecture: Architecture, fields: Fields<'_>, key: &str, default: f
     if architecture != Architecture::Gemma2 || fields.is_null(key) {
         return Ok(None);
     }
-    Ok(Some(fields.positive(key)?.unwrap_or(default)))
+    Ok(Some(moderate(fields, key)?.unwrap_or(default)))
+}
+
+/// A factor that float32 can be divided by; none where it is absent or null.
+fn moderate(fields: Fields<'_>, key: &str) -> Result<Option<f64>, ModelError> {
+    fields.number(key, "a number from 0.001 to 1000000", |x| (1e-3..=1e6).contains(&x))
 }
 
 fn norm_placement(architecture: Architecture) -> NormPlacement {

@@ -161,14 +161,16 @@ fn long(fields: Fields<'_>, top: Fields<'_>, max_positions: usize, dim: usize) -
     if original < 2 {
         return Err(top.wrong(key, "at least 2"));
     }
-    let factors = |key| fields.positives(key, dim / 2)?.ok_or_else(|| fields.wrong(key, "a list of numbers"));
+    let factors = |key| fields.factors(key, dim / 2)?.ok_or_else(|| fields.wrong(key, "a list of numbers"));
     let short_factor = factors("short_factor")?;
     // Not computed with, but a file without it is not sound.
     factors("long_factor")?;
     let factor = fields.number("factor", "a number of at least 1", |x| x >= 1.0)?;
     let factor = factor.unwrap_or(max_positions as f64 / original as f64);
     let by_context = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() };
-    let attention_factor = fields.positive("attention_factor")?.unwrap_or(by_context);
+    let attention_factor = fields
+        .number("attention_factor", "a number from 0.001 to 1000", |x| (1e-3..=1e3).contains(&x))?
+        .unwrap_or(by_context);
     Ok(RopeScaling::Long { short_factor, original_max_position_embeddings: original, attention_factor })
 }
 
