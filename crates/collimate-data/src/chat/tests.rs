@@ -111,7 +111,10 @@ fn turns_style_renames_the_assistant_and_refuses_a_system_message() {
 #[case("{{ [1] + [2] }}{{ 1 + 2 }}{{ 1 + 0.5 }}{{ true + 1 }}", "[1, 2]31.52")]
 #[case("{{ 'banana'.count('an') }}{{ 'ab'.count('') }}", "23")]
 #[case("{{ range(5, 1, -2) | list }}{{ range(2) | length }}{{ range(3, 1) | list }}", "[5, 3]2[]")]
-#[case("{% set ns = namespace(a=[]) %}{% set ns.a = ns.a + [1] %}{{ ns.a }}{{ dict(a=1, b='x') }}", "[1]{'a': 1, 'b': 'x'}")]
+#[case(
+    "{% set ns = namespace(a=[]) %}{% set ns.a = ns.a + [1] %}{{ ns.a }}{{ dict(a=1, b='x') }}",
+    "[1]{'a': 1, 'b': 'x'}"
+)]
 #[case("{{ {'a': 1}.items() | list }}{{ {'a': 1} | items | list }}", "[['a', 1]][['a', 1]]")]
 #[case("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m('a') * 2 }}{% if m('a') == '<a>' %}y{% endif %}", "<a><a>y")]
 #[case("{% for a in [1, 1, 2] %}{{ 'c' if loop.changed(a) else '-' }}{% endfor %}", "c-c")]

@@ -94,9 +94,9 @@ mod tests {
         &[("user", "a\n\nb"), ("assistant", "c"), ("user", "d")],
     )]
     #[case::without_the_answers_place("Human: a", &[("user", "a")])]
-#[case::three_newlines("Human: a\n\n\nAssistant: b\n\n\n\nHuman: c", &[("user", "a"), ("assistant", "b"), ("user", "c")])]
-#[case::a_speaker_in_a_line("Human: a Human: b\nAssistant: c", &[("user", "a Human: b\nAssistant: c")])]
-#[case::empty_turns("Human:\n\nHuman:\n\nAssistant:", &[("user", ""), ("user", "")])]
+    #[case::three_newlines("Human: a\n\n\nAssistant: b\n\n\n\nHuman: c", &[("user", "a"), ("assistant", "b"), ("user", "c")])]
+    #[case::a_speaker_in_a_line("Human: a Human: b\nAssistant: c", &[("user", "a Human: b\nAssistant: c")])]
+    #[case::empty_turns("Human:\n\nHuman:\n\nAssistant:", &[("user", ""), ("user", "")])]
     fn a_dialogue_becomes_messages(#[case] text: &str, #[case] expected: &[(&str, &str)]) {
         let messages = dialogue(text).unwrap();
         let turns: Vec<(&str, &str)> = messages.iter().map(|m| (m.role.as_str(), m.content.as_str())).collect();
