@@ -16,6 +16,7 @@ use chrono::NaiveDateTime;
 use minijinja::machinery::{Vm, make_string_output};
 use minijinja::{AutoEscape, Environment, Value};
 
+use crate::caught::caught;
 use crate::model_files::{read_json, read_text};
 use crate::{DataError, Message};
 
@@ -88,12 +89,13 @@ impl ChatTemplate {
         context.insert("documents", Value::from(()));
         context.insert(budget::WORK_VARIABLE, Value::from(work));
         let code = self.code.borrow_dependent();
-        let mut text = String::new();
-        let mut out = make_string_output(&mut text);
-        Vm::new(&self.env)
-            .eval(&code.main, Value::from(context), &code.blocks, &mut out, AutoEscape::None)
-            .map_err(|error| failure(&error))?;
-        Ok(text)
+        guarded(|| {
+            let mut text = String::new();
+            let mut out = make_string_output(&mut text);
+            let vm = Vm::new(&self.env);
+            vm.eval(&code.main, Value::from(context), &code.blocks, &mut out, AutoEscape::None)?;
+            Ok(text)
+        })
     }
 
     /// The template's text, as the model's folder has it.
@@ -106,7 +108,7 @@ impl ChatTemplate {
         special_tokens: BTreeMap<String, String>,
         now: Option<NaiveDateTime>,
     ) -> Result<Self, DataError> {
-        let code = compile::compile(env::preprocess(source)).map_err(|error| failure(&error))?;
+        let code = guarded(|| compile::compile(env::preprocess(source)))?;
         Ok(Self { env: env::environment(now), code, source: source.to_owned(), special_tokens })
     }
 }
@@ -137,6 +139,14 @@ fn template_source(dir: &Path) -> Result<Option<String>, DataError> {
             let found = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             Err(problem(format!("field \"chat_template\": expected a template named default, found {found}")))
         }
+    }
+}
+
+/// Work of the template engine; a panic of it is an error like others.
+fn guarded<T>(work: impl FnOnce() -> Result<T, minijinja::Error>) -> Result<T, DataError> {
+    match caught(work) {
+        Ok(result) => result.map_err(|error| failure(&error)),
+        Err(panic) => Err(DataError::Template { problem: format!("the template engine broke off ({panic})") }),
     }
 }
 

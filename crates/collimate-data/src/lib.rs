@@ -10,6 +10,7 @@
 //! R response tokens, V vocabulary, D width, H heads.
 
 mod batch;
+mod caught;
 mod chat;
 mod convert;
 mod error;
@@ -24,6 +25,8 @@ mod tokenize;
 mod tokenizer;
 
 pub use batch::{GroupBatch, PackedResponse};
+#[doc(hidden)]
+pub use caught::catches_panics;
 pub use chat::ChatTemplate;
 pub use convert::{ConvertReport, ConvertTo, convert};
 pub use error::DataError;
@@ -34,5 +37,3 @@ pub use preview::preview;
 pub use stats::{DataStats, LengthSummary, StatsSummary};
 pub use tokenize::{TokenizeCounts, TokenizeOptions, UnusableReason, tokenize_all, tokenize_all_with, tokenize_group};
 pub use tokenizer::TextTokenizer;
-#[doc(hidden)]
-pub use tokenizer::catches_panics;

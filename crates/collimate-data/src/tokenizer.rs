@@ -2,8 +2,6 @@
 
 mod guard;
 
-pub use guard::catches_panics;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -93,7 +93,7 @@ impl<'a> Mutator<'a> {
     fn any(&mut self) -> &'a [u8] {
         let (findings, plain): (Vec<_>, Vec<_>) =
             self.corpus.inputs.iter().partition(|(name, _)| name.starts_with("regression"));
-        let among = if findings.is_empty() || self.below(16) > 0 { plain } else { findings };
+        let among = if findings.is_empty() || self.below(64) > 0 { plain } else { findings };
         let place = self.below(among.len());
         among.get(place).map_or(&[], |(_, input)| input)
     }

@@ -11,6 +11,8 @@ use super::operators::keepable;
 
 /// Most elements of a `range`, as the engine has it.
 const MAX_RANGE: i128 = 100_000;
+/// The widest that a format may print a value, in characters.
+const MAX_WIDTH: usize = 10_000;
 /// Passes over the elements that sorting a list takes, at most.
 const SORT_PASSES: usize = 24;
 
@@ -174,16 +176,56 @@ fn pay_for_indent(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), 
 /// A format may ask for any width and print each argument any number of times.
 fn pay_for_format(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
     let format = value.as_str().unwrap_or_default();
-    let digits = format.split(|c: char| !c.is_ascii_digit()).filter(|run| !run.is_empty());
-    let widths = digits.map(|run| run.parse::<usize>().unwrap_or(usize::MAX));
-    // `*` takes the width from an argument.
-    let numbers = args.iter().filter(|_| format.contains('*')).filter_map(Value::as_i64);
-    let numbers = numbers.map(|number| usize::try_from(number.unsigned_abs()).unwrap_or(usize::MAX));
-    let places = format.matches(['%', '{']).count();
-    let widest = widths.chain(numbers).fold(0_usize, usize::saturating_add);
-    budget.charge(format.len().saturating_add(widest))?;
-    budget.charge_product(widest, places)?;
-    (0..places + 1).try_for_each(|_| args.iter().try_for_each(|value| budget.walk(value, true)))
+    budget.charge(format.len())?;
+    let (widths, takes_widths) = widths(format)?;
+    budget.charge(widths)?;
+    let too_wide = |arg: &Value| arg.as_i64().is_some_and(|width| width.unsigned_abs() > MAX_WIDTH as u64);
+    if takes_widths && args.iter().any(too_wide) {
+        return Err(invalid(format!("a format of more than {MAX_WIDTH} places")));
+    }
+    let places = format.matches(['%', '{']).count() + 1;
+    budget.charge_product(if takes_widths { MAX_WIDTH } else { 0 }, places)?;
+    (0..places).try_for_each(|_| args.iter().try_for_each(|value| budget.walk(value, true)))
+}
+
+/// The sum of the widths and precisions that a format asks for, and whether it takes any from its arguments (`*`).
+///
+/// # Errors
+/// Where one is wider than [`MAX_WIDTH`]: beyond 65,535 the standard library panics.
+fn widths(format: &str) -> Result<(usize, bool), Error> {
+    #[derive(PartialEq)]
+    enum Place {
+        Text,
+        Percent,
+        Key,
+        Braces,
+    }
+    let (mut place, mut number, mut sum, mut takes) = (Place::Text, 0_usize, 0_usize, false);
+    let mut before = ' ';
+    for c in format.chars() {
+        place = match (place, c) {
+            (Place::Braces, '{') if before == '{' => Place::Text,
+            (_, '{') => Place::Braces,
+            (Place::Braces, '}') => Place::Text,
+            (Place::Text, '%') => Place::Percent,
+            (Place::Percent, '(') => Place::Key,
+            (Place::Key, ')') => Place::Percent,
+            (Place::Percent, c) if c.is_alphabetic() || c == '%' => Place::Text,
+            (place, _) => place,
+        };
+        let counts = matches!(place, Place::Percent | Place::Braces);
+        takes |= place == Place::Percent && c == '*';
+        number = match c.to_digit(10).filter(|_| counts) {
+            Some(digit) => number.saturating_mul(10).saturating_add(digit as usize),
+            None => 0,
+        };
+        if number > MAX_WIDTH {
+            return Err(invalid(format!("a format of more than {MAX_WIDTH} places")));
+        }
+        sum = sum.saturating_add(number);
+        before = c;
+    }
+    Ok((sum, takes))
 }
 
 fn pay_for_split(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
@@ -216,4 +258,26 @@ fn range(state: &State<'_, '_>, lower: i64, upper: Option<i64>, step: Option<i64
     Budget::of(state).charge_product(NODE_BYTES, usize::try_from(count).unwrap_or(0))?;
     let numbers = (0..count).filter_map(|place| i64::try_from(start + place * step).ok());
     Ok(Value::from(numbers.collect::<Vec<i64>>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("%s on 20240706", Ok((0, false)))]
+    #[case("%5.2f%%20240706", Ok((5 + 2, false)))]
+    #[case("%(key99999)7d", Ok((7, false)))]
+    #[case("**%d**", Ok((0, false)))]
+    #[case("%-*d", Ok((0, true)))]
+    #[case("{:>8} {{20240706}}", Ok((8, false)))]
+    #[case("{0:.10000f}", Ok((1 + 10 + 100 + 1000 + 10_000, false)))]
+    #[case("%5.65536f", Err(()))]
+    #[case("{:>99999999999999999999999}", Err(()))]
+    #[case("{a:10001}", Err(()))]
+    fn widths_are_those_of_the_format_only(#[case] format: &str, #[case] expected: Result<(usize, bool), ()>) {
+        assert_eq!(widths(format).map_err(|_| ()), expected);
+    }
 }

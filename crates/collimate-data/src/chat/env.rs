@@ -1,6 +1,7 @@
 //! The Jinja environment of chat templates: what Python's Jinja2 gives them, as far as published templates use it.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use chrono::NaiveDateTime;
 use chrono::format::{Item, StrftimeItems};
@@ -17,6 +18,18 @@ const MAX_RECURSION: usize = 200;
 
 /// An environment as transformers sets it: Python's methods and printing. Blocks are trimmed where it is compiled.
 pub(super) fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
+    // Made once: it has a hundred functions, and clones share them.
+    static COMMON: LazyLock<Environment<'static>> = LazyLock::new(common);
+    let mut env = COMMON.clone();
+    env.add_function("strftime_now", move |state: &State<'_, '_>, format: &str| {
+        // A directive of two characters prints some thirty.
+        Budget::of(state).charge_product(format.len(), 16)?;
+        strftime(now, format)
+    });
+    env
+}
+
+fn common() -> Environment<'static> {
     let mut env = Environment::new();
     env.set_debug(false);
     env.set_fuel(Some(FUEL));
@@ -33,11 +46,6 @@ pub(super) fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
         matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map)
     });
     env.add_function("raise_exception", raise_exception);
-    env.add_function("strftime_now", move |state: &State<'_, '_>, format: &str| {
-        // A directive of two characters prints some thirty.
-        Budget::of(state).charge_product(format.len(), 16)?;
-        strftime(now, format)
-    });
     env
 }
 

@@ -5,12 +5,12 @@
 //! is looked for first; a panic is caught and becomes an error.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use tokenizers::Tokenizer;
+
+use crate::caught::caught;
 
 /// The largest `tokenizer.json`, in bytes. The largest published ones have some 35 MB.
 pub(super) const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
@@ -29,27 +29,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
     unbroken(|| Tokenizer::from_bytes(bytes))
 }
 
-thread_local! {
-    static CATCHES: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a panic of this thread will be caught and become an error, so that a program's panic hook need not speak.
-pub fn catches_panics() -> bool {
-    CATCHES.get()
-}
-
 /// The result of work by `tokenizers`, its panics as errors.
 pub(super) fn unbroken<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    let outer = CATCHES.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(work));
-    CATCHES.set(outer);
-    match result {
+    match caught(work) {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(format!("the tokenizer contradicts itself ({text})"))
-        }
+        Err(panic) => Err(format!("the tokenizer contradicts itself ({panic})")),
     }
 }
 
@@ -189,17 +173,6 @@ fn charsmap(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_panic_is_an_error_with_its_message_and_the_flag_is_put_back() {
-        let seen = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let problem = unbroken::<()>(|| {
-            seen.store(catches_panics(), std::sync::atomic::Ordering::Relaxed);
-            std::panic::resume_unwind(Box::new("index out of bounds".to_owned()))
-        });
-        assert_eq!(problem, Err("the tokenizer contradicts itself (index out of bounds)".to_owned()));
-        assert!(seen.load(std::sync::atomic::Ordering::Relaxed) && !catches_panics());
-    }
 
     #[test]
     fn the_table_of_a_charsmap_is_no_longer_than_the_map() {

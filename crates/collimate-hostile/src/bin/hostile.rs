@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+static CAUGHT: AtomicU64 = AtomicU64::new(0);
+
 /// A parser that is still at one input after so long will not end: the run stops and keeps the input.
 const HUNG_SECONDS: u64 = 30;
 /// Findings of one target that are kept.
@@ -64,6 +66,8 @@ struct Report {
     parsed: u64,
     refused: u64,
     findings: Vec<String>,
+    /// Panics of crates beneath that became errors.
+    caught_panics: u64,
     slowest_milliseconds: f64,
     largest_peak_bytes: usize,
     /// Memory over input, of inputs of at least 1 KiB and beyond what the parser takes for any input.
@@ -160,6 +164,9 @@ fn try_target(target: Target, options: &Options) -> Result<Report> {
     let watch = watch_for_hangs();
     let mut report = Report { target: target.name().to_owned(), ..Report::default() };
     std::panic::set_hook(Box::new(|panic| {
+        if collimate_data::catches_panics() {
+            CAUGHT.fetch_add(1, Ordering::Relaxed);
+        }
         let mut err = std::io::stderr();
         // Nothing is left to do where the log is gone.
         let _ = writeln!(err, "{panic}");
@@ -183,6 +190,7 @@ fn try_target(target: Target, options: &Options) -> Result<Report> {
             report.findings.push(format!("{fault}: {}", path.display()));
         }
     }
+    report.caught_panics = CAUGHT.load(Ordering::Relaxed);
     report.seconds = begun.elapsed().as_secs_f64();
     Ok(report)
 }
