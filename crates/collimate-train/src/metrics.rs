@@ -243,11 +243,7 @@ impl MetricsWriter {
     ///
     /// # Errors
     /// [`TrainError::Io`] where the file cannot be read, [`TrainError::Write`] where it cannot be written.
-    pub fn resume(
-        path: &Path,
-        num_rows: usize,
-        hear: &mut dyn FnMut(MetricsRow),
-    ) -> Result<(Self, usize), TrainError> {
+    pub fn resume(path: &Path, num_rows: usize, hear: &mut dyn FnMut(MetricsRow)) -> Result<(Self, usize), TrainError> {
         let mut kept = 0;
         let mut copy = AtomicFile::create(path)?;
         let old = match File::open(path) {

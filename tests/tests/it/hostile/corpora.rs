@@ -28,7 +28,7 @@ fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)] tar
 #[case(Target::Adapter, "weights.safetensors")]
 #[case(Target::Recipe, "trl.yaml")]
 #[case(Target::Metrics, "state.json")]
-#[case(Target::ObjectiveRows, "plackett_luce.jsonl")]
+#[case(Target::ObjectiveRows, "nca.jsonl")]
 fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
     assert_eq!(answer(target, name), Answer::Parsed);
 }
