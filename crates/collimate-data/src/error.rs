@@ -106,6 +106,8 @@ pub enum DataError {
     /// A group that tokenizing leaves without anything to learn from.
     #[error("line {line}: {reason}")]
     Unusable {
+        /// Position of the group in the data, by which [`crate::DataFiles`] knows its file.
+        index: usize,
         /// Line of the file, counted from 1.
         line: usize,
         /// Why.

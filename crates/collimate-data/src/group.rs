@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
     /// Who speaks: `system`, `user`, `assistant`, or what the chat template knows.
     pub role: String,
@@ -14,7 +14,7 @@ pub struct Message {
 }
 
 /// What the responses answer: plain text, or a conversation that the chat template renders.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Prompt {
     /// Plain text, encoded with the tokenizer's own special tokens.
@@ -48,7 +48,7 @@ pub struct Response {
 /// A prompt and its K scored responses, and where in the file they stand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PromptGroup {
-    /// Position in the data, counted from 0.
+    /// Position among the rows of all files of the data, counted from 0.
     pub index: usize,
     /// Line of the file, counted from 1.
     pub line: usize,

@@ -25,6 +25,8 @@ pub struct TokenizeOptions {
     pub max_length: Option<usize>,
     /// Most tokens of a prompt; a longer one keeps its end; none: no limit of its own.
     pub max_prompt_length: Option<usize>,
+    /// Most tokens of a response, its end token included; a longer one keeps its start; none: no limit of its own.
+    pub max_response_length: Option<usize>,
     /// Leave out (and count) groups that cannot be used instead of stopping at the first.
     pub skip_unusable: bool,
     /// Fewest responses a group must have: 2 to compare, 1 to score.
@@ -33,7 +35,13 @@ pub struct TokenizeOptions {
 
 impl Default for TokenizeOptions {
     fn default() -> Self {
-        Self { max_length: None, max_prompt_length: None, skip_unusable: false, min_responses: 2 }
+        Self {
+            max_length: None,
+            max_prompt_length: None,
+            max_response_length: None,
+            skip_unusable: false,
+            min_responses: 2,
+        }
     }
 }
 
@@ -156,7 +164,7 @@ pub fn tokenize_group(
     tokenizer: &TextTokenizer,
     options: &TokenizeOptions,
 ) -> Result<TokenizedGroup, DataError> {
-    let unusable = |reason| DataError::Unusable { line: group.line, reason };
+    let unusable = |reason| DataError::Unusable { index: group.index, line: group.line, reason };
     if group.responses.len() < options.min_responses.max(1) {
         let needed = options.min_responses.max(1);
         return Err(unusable(UnusableReason::TooFewResponses { found: group.responses.len(), needed }));
@@ -180,6 +188,7 @@ pub fn tokenize_group(
         let max_length = options.max_length.unwrap_or_default();
         return Err(unusable(UnusableReason::NoRoom { prompt_tokens: prompt_ids.len(), max_length }));
     }
+    let budget = budget.min(options.max_response_length.unwrap_or(usize::MAX).max(1));
     let mut tokenized = Vec::with_capacity(responses.len());
     for (k, (mut ids, response)) in responses.into_iter().zip(&group.responses).enumerate() {
         if ids.len() < 2 {

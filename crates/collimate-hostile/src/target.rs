@@ -135,7 +135,7 @@ impl Target {
                 let recipe = Recipe::load(Some(&folder.join("recipe.yaml")), &[]);
                 answer(recipe.and_then(|recipe| {
                     let plan = recipe.step_plan(1000);
-                    let _ = (recipe.schedule(&plan), recipe.saves_after(plan.total_steps));
+                    let _ = (recipe.schedule(&plan), recipe.saves_after(plan.total_steps, &plan));
                     recipe.resolved_yaml()
                 }))
             }),

@@ -1,6 +1,6 @@
 //! Scoring many groups and asking the objective about them.
 
-use collimate_data::TokenizedGroup;
+use collimate_data::{DataFiles, TokenizedGroup};
 use collimate_model::{DropoutKey, TokenLogps};
 use collimate_objective::{Evaluation, GroupScores, Objective, evaluate};
 
@@ -53,15 +53,17 @@ pub(crate) fn group_scores(
     scores.collect()
 }
 
-/// Asks the objective; errors name the file's line.
+/// Asks the objective; errors name file and line.
 pub(crate) fn ask(
     objective: &dyn Objective,
+    files: &DataFiles,
     groups: &[&TokenizedGroup],
     scores: &[GroupScores],
 ) -> Result<Evaluation, TrainError> {
     evaluate(objective, scores).map_err(|source| match &source {
         collimate_objective::ObjectiveError::InvalidGroup { group, .. } => {
-            TrainError::ObjectiveOnGroup { line: groups[*group].line, source }
+            let place = files.place(groups[*group].index, groups[*group].line);
+            TrainError::ObjectiveOnGroup { place, source }
         }
         _ => source.into(),
     })

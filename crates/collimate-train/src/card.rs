@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::metrics::MetricsRow;
-use crate::recipe::Recipe;
+use crate::recipe::{DataSources, Recipe};
 
 /// What a model card tells.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ pub struct CardInput<'a> {
 pub fn render_card(input: &CardInput<'_>) -> String {
     let recipe = input.recipe;
     let base = recipe.model_name_or_path.as_deref().map_or_else(|| "unknown".to_owned(), last_name);
-    let data = recipe.data.as_deref().map_or_else(|| "unknown".to_owned(), last_name);
+    let data = recipe.data.as_ref().map_or_else(|| "unknown".to_owned(), DataSources::file_names);
     let objective = &recipe.objective.name;
     let (library, kind) = if recipe.use_peft { ("peft", "LoRA adapter") } else { ("transformers", "model") };
     let mut card = format!(
@@ -116,7 +116,7 @@ mod tests {
     fn a_card_names_base_data_objective_paper_version_and_results() {
         let recipe = Recipe {
             model_name_or_path: Some(PathBuf::from("/secret/place/tiny: base")),
-            data: Some(PathBuf::from("/secret/place/rewards.jsonl")),
+            data: Some(PathBuf::from("/secret/place/rewards.jsonl").into()),
             use_peft: true,
             ..Recipe::default()
         };

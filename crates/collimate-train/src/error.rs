@@ -61,10 +61,10 @@ pub enum TrainError {
     Objective(#[from] ObjectiveError),
 
     /// The objective refuses one group of the data.
-    #[error("line {line} of the data: {source}")]
+    #[error("{place}: {source}")]
     ObjectiveOnGroup {
-        /// Line of the data file, counted from 1.
-        line: usize,
+        /// The data file and the line in it, counted from 1.
+        place: String,
         /// What it refuses.
         source: ObjectiveError,
     },

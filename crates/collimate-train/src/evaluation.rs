@@ -1,6 +1,6 @@
 //! The objective on held-out groups, without changing anything.
 
-use collimate_data::TokenizedGroup;
+use collimate_data::{DataFiles, TokenizedGroup};
 use collimate_objective::Objective;
 
 use crate::batches::{ask, group_scores, in_packs, outcomes, score_batch};
@@ -15,6 +15,8 @@ use crate::stop::StopFlag;
 /// Held-out groups and the reference's log-probs of their responses.
 pub(crate) struct HeldOut {
     pub(crate) groups: Vec<TokenizedGroup>,
+    /// Where they come from, by their index.
+    pub(crate) files: DataFiles,
     pub(crate) reference: Option<Vec<Vec<f64>>>,
 }
 
@@ -40,7 +42,7 @@ impl HeldOut {
             }
         }
         let scores = group_scores(&groups, &policy, self.reference.as_deref());
-        let evaluation = ask(objective, &groups, &scores)?;
+        let evaluation = ask(objective, &self.files, &groups, &scores)?;
         let outcomes = outcomes(&scores, &evaluation.implicit_rewards);
         let alpha = recipe.objective.number("alpha");
         let row = evaluation_row(step, epoch, evaluation.mean_loss(), &outcomes, alpha);

@@ -1,9 +1,8 @@
 //! Dividing a batch into packs that fit into memory.
 
 use std::ops::Range;
-use std::path::Path;
 
-use collimate_data::{GroupBatch, TokenizedGroup};
+use collimate_data::{DataFiles, GroupBatch, TokenizedGroup};
 use collimate_model::MemoryCosts;
 
 use crate::error::TrainError;
@@ -99,11 +98,11 @@ impl MemoryPlan {
     /// Whether every response fits with its prompt.
     ///
     /// # Errors
-    /// One does not; names the data's line.
-    pub(crate) fn check(&self, path: &Path, groups: &[TokenizedGroup]) -> Result<(), TrainError> {
+    /// One does not; names file and line.
+    pub(crate) fn check(&self, files: &DataFiles, groups: &[TokenizedGroup]) -> Result<(), TrainError> {
         let limit = self.max_tokens();
         for group in groups {
-            self.parts(group, limit, || format!("{}:{}", path.display(), group.line))?;
+            self.parts(group, limit, || files.place(group.index, group.line))?;
         }
         Ok(())
     }
@@ -210,9 +209,10 @@ mod tests {
         let groups = [group(7, 10, &[5, 6])];
         let error = plan(15, true).packs(&[&groups[0]]).expect_err("16 tokens").to_string();
         assert!(error.starts_with("line 7 of the data, response 1: 16 tokens with its prompt"), "{error}");
-        let error = plan(15, true).check(Path::new("data.jsonl"), &groups).expect_err("16 tokens").to_string();
+        let files = DataFiles::one("data.jsonl");
+        let error = plan(15, true).check(&files, &groups).expect_err("16 tokens").to_string();
         assert!(error.starts_with("data.jsonl:7, response 1: 16 tokens"), "{error}");
-        assert!(plan(16, true).check(Path::new("data.jsonl"), &groups).is_ok());
+        assert!(plan(16, true).check(&files, &groups).is_ok());
     }
 
     #[test]

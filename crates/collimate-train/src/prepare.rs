@@ -3,19 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use collimate_data::{
-    DataError, DataSource, LoadOptions, PromptGroup, ScoreDirection, TextTokenizer, TokenizeOptions, TokenizedGroup,
-    tokenize_all_with,
+    DataError, DataFiles, Duplicates, LoadOptions, MixOptions, MixedGroups, PromptGroup, ScoreDirection, TextTokenizer,
+    TokenizeOptions, TokenizedGroup, hold_out, read_mix, tokenize_all_with,
 };
 
 use crate::error::TrainError;
 use crate::progress::Observer;
-use crate::recipe::Recipe;
+use crate::recipe::{DataSources, Recipe};
 
-/// Groups of a file, ready to be scored.
+/// Groups of one file or several, ready to be scored.
 #[derive(Debug)]
 pub struct PreparedData {
-    /// The groups in the file's order.
+    /// The groups in the order of the files and their lines.
     pub groups: Vec<TokenizedGroup>,
+    /// The files, by the groups' index.
+    pub files: DataFiles,
     /// What was found, cut and left out, in lines for people.
     pub notes: Vec<String>,
 }
@@ -31,44 +33,88 @@ pub fn prepare(
     min_responses: usize,
     observer: &mut dyn Observer,
 ) -> Result<PreparedData, TrainError> {
-    DataRows::read(recipe, path, min_responses, observer)?.tokenize(recipe, tokenizer, min_responses, observer)
+    let rows = DataRows::read(recipe, &path.to_owned().into(), min_responses, observer)?;
+    rows.tokenize(recipe, tokenizer, min_responses, observer)
 }
 
-/// The groups of a file as text.
+/// The groups of files as text.
 #[derive(Debug)]
 pub(crate) struct DataRows {
-    path: PathBuf,
+    /// The files' names, for messages.
+    name: String,
     groups: Vec<PromptGroup>,
-    /// What was read, in a line for people.
-    description: String,
+    files: DataFiles,
+    /// What was read, in lines for people.
+    notes: Vec<String>,
     num_skipped: usize,
 }
 
 impl DataRows {
-    /// Reads a file as the recipe says; needs no tokenizer.
+    /// Reads the training data as the recipe says, its shares, filters and limit; needs no tokenizer.
     pub(crate) fn read(
         recipe: &Recipe,
-        path: &Path,
+        sources: &DataSources,
         min_responses: usize,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
-        observer.stage(&format!("reading {}", path.display()), None);
-        let mut reader = DataSource::open(path, &load_options(recipe, min_responses)?)?;
-        let mut groups: Vec<PromptGroup> = Vec::new();
-        for group in reader.by_ref() {
-            groups.push(group?);
-            observer.advance(1);
-        }
-        observer.finish();
-        if groups.is_empty() {
-            return Err(TrainError::NoGroups { path: path.to_owned() });
-        }
-        let (description, num_skipped) = (reader.describe().to_string(), reader.counts().num_skipped());
-        Ok(Self { path: path.to_owned(), groups, description, num_skipped })
+        let options = MixOptions {
+            load: load_options(recipe, min_responses)?,
+            min_reward_gap: recipe.min_reward_gap,
+            drop_ties: recipe.drop_ties,
+            max_samples: recipe.max_samples,
+            seed: recipe.seed,
+        };
+        Self::mix(sources, &options, observer)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Reads evaluation data: the shares of its files, without the filters of the training data.
+    pub(crate) fn read_evaluation(
+        recipe: &Recipe,
+        sources: &DataSources,
+        min_responses: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let load = load_options(recipe, min_responses)?;
+        Self::mix(sources, &MixOptions { load, seed: recipe.seed, ..MixOptions::default() }, observer)
+    }
+
+    fn mix(sources: &DataSources, options: &MixOptions, observer: &mut dyn Observer) -> Result<Self, TrainError> {
+        let mut is_reading = false;
+        let mixed = read_mix(sources.parts(), options, &mut |path, num_groups| {
+            if num_groups == 0 {
+                if std::mem::replace(&mut is_reading, true) {
+                    observer.finish();
+                }
+                observer.stage(&format!("reading {}", path.display()), None);
+            } else {
+                observer.advance(num_groups as u64);
+            }
+        })?;
+        observer.finish();
+        if mixed.groups.is_empty() {
+            return Err(TrainError::NoGroups { path: PathBuf::from(sources.to_string()) });
+        }
+        let notes = notes_of(&mixed, options);
+        let num_skipped = mixed.num_skipped();
+        Ok(Self { name: sources.to_string(), groups: mixed.groups, files: mixed.files, notes, num_skipped })
+    }
+
+    /// Takes out the share that the recipe holds out; none where it holds out nothing.
+    ///
+    /// # Errors
+    /// Nothing would be left on one side.
+    pub(crate) fn hold_out(&mut self, recipe: &Recipe) -> Result<Option<Self>, TrainError> {
+        if recipe.eval_fraction == 0.0 {
+            return Ok(None);
+        }
+        let (kept, held_out) = hold_out(std::mem::take(&mut self.groups), recipe.eval_fraction, recipe.seed);
+        if kept.is_empty() || held_out.is_empty() {
+            let message = format!("{} has too few prompts to hold some out", self.name);
+            return Err(TrainError::RecipeValue { key: "eval_fraction", message });
+        }
+        self.groups = kept;
+        let notes = vec![format!("held out of {} to evaluate on: eval_fraction {}", self.name, recipe.eval_fraction)];
+        Ok(Some(Self { name: self.name.clone(), groups: held_out, files: self.files.clone(), notes, num_skipped: 0 }))
     }
 
     /// Makes tokens of all groups, on all cores.
@@ -79,42 +125,55 @@ impl DataRows {
         min_responses: usize,
         observer: &mut dyn Observer,
     ) -> Result<PreparedData, TrainError> {
-        let path = &self.path;
         let options = TokenizeOptions {
             max_length: Some(recipe.max_length),
             max_prompt_length: Some(recipe.max_prompt_length),
+            max_response_length: recipe.max_completion_length,
             skip_unusable: recipe.skip_unusable,
             min_responses,
         };
-        observer.stage(&format!("tokenizing {}", path.display()), Some(self.groups.len() as u64));
+        observer.stage(&format!("tokenizing {}", self.name), Some(self.groups.len() as u64));
         let advance = &mut |num_groups: usize| observer.advance(num_groups as u64);
         let tokenized = tokenize_all_with(&self.groups, tokenizer, &options, advance);
         observer.finish();
-        let (groups, counts) = tokenized.map_err(|error| at_path(path, error))?;
+        let (groups, counts) = tokenized.map_err(|error| at_path(&self.files, error))?;
         if groups.is_empty() {
-            return Err(TrainError::NoGroups { path: path.clone() });
+            return Err(TrainError::NoGroups { path: PathBuf::from(self.name) });
         }
         let skipped = self.num_skipped + counts.num_skipped();
-        let notes = vec![
-            format!("{}: {}", path.display(), self.description),
-            format!(
-                "  {} prompts, {} responses, {} prompt and {} response tokens; cut: {} prompts, {} responses; left out: {skipped}",
-                counts.groups,
-                counts.responses,
-                counts.prompt_tokens,
-                counts.response_tokens,
-                counts.cut_prompts,
-                counts.cut_responses,
-            ),
-        ];
-        Ok(PreparedData { groups, notes })
+        let mut notes = self.notes;
+        notes.push(format!(
+            "  {} prompts, {} responses, {} prompt and {} response tokens; cut: {} prompts, {} responses; left out: {skipped}",
+            counts.groups,
+            counts.responses,
+            counts.prompt_tokens,
+            counts.response_tokens,
+            counts.cut_prompts,
+            counts.cut_responses,
+        ));
+        Ok(PreparedData { groups, files: self.files, notes })
     }
 }
 
-fn at_path(path: &Path, error: DataError) -> TrainError {
+/// A line a file, and what is to be said of all of them.
+fn notes_of(mixed: &MixedGroups, options: &MixOptions) -> Vec<String> {
+    let mut notes: Vec<String> = mixed.reports.iter().map(ToString::to_string).collect();
+    if let Some(limit) = options.max_samples.filter(|_| mixed.num_over_limit > 0) {
+        notes.push(format!("  {} groups left out: max_samples {limit}", mixed.num_over_limit));
+    }
+    let duplicates = Duplicates::of(&mixed.groups);
+    if let Some((repeated, earlier)) = duplicates.first {
+        let place = |at: usize| mixed.files.place(mixed.groups[at].index, mixed.groups[at].line);
+        let (count, first, of) = (duplicates.count, place(repeated), place(earlier));
+        notes.push(format!("  {count} duplicates of an earlier prompt with its responses, the first {first} of {of}"));
+    }
+    notes
+}
+
+fn at_path(files: &DataFiles, error: DataError) -> TrainError {
     match error {
-        DataError::Unusable { line, reason } => {
-            TrainError::Unusable { path: path.to_owned(), line, reason: reason.to_string() }
+        DataError::Unusable { index, line, reason } => {
+            TrainError::Unusable { path: files.path(index).to_owned(), line, reason: reason.to_string() }
         }
         error => error.into(),
     }

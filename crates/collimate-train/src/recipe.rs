@@ -5,10 +5,15 @@
 mod cache;
 mod check;
 mod error;
+mod foreign;
 mod limits;
 mod load;
 mod locate;
 mod memory_budget;
+mod mixture;
+mod objective;
+mod schema;
+mod sources;
 mod values;
 
 use std::path::PathBuf;
@@ -20,13 +25,16 @@ pub use cache::ReferenceCache;
 pub use error::{Origin, Place, RecipeError};
 pub(crate) use limits::MAX_RECIPE_BYTES;
 pub use memory_budget::MemoryBudget;
+pub use objective::ObjectiveSpec;
+pub use schema::ObjectiveSchema;
+pub use sources::DataSources;
 use values::KeyType;
-pub use values::{EvalStrategy, ObjectiveSpec, OnNonfinite, TargetModules};
+pub use values::{IntervalStrategy, OnNonfinite, TargetModules};
 
 use crate::schedule::{Schedule, ScheduleKind};
 
 /// One key of a recipe as help and documentation show it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct RecipeKey {
     /// The key as a recipe spells it.
     pub name: &'static str,
@@ -34,6 +42,15 @@ pub struct RecipeKey {
     pub doc: &'static str,
     /// What its value must be, as errors say it.
     pub expected: &'static str,
+    /// The JSON schema of its values.
+    schema: fn() -> serde_json::Value,
+}
+
+impl RecipeKey {
+    /// The JSON schema of the values that the key may have.
+    pub fn schema(&self) -> serde_json::Value {
+        (self.schema)()
+    }
 }
 
 macro_rules! recipe_keys {
@@ -54,6 +71,7 @@ macro_rules! recipe_keys {
                 name: stringify!($key),
                 doc: concat!($($doc),+),
                 expected: <$type as KeyType>::EXPECTED,
+                schema: <$type as KeyType>::schema,
             }, )+ ];
 
             /// Sets one key; the error says what was expected. `None` where there is no such key.
@@ -81,10 +99,19 @@ recipe_keys! {
     /// What the policy is compared with: `start` (the model and adapter that the run starts from, the default),
     /// `base` (the model without an adapter), or a folder of a model or adapter.
     reference: Option<String> = None,
-    /// File of scored groups to train on.
-    data: Option<PathBuf> = None,
-    /// File of scored groups to evaluate on.
-    eval_data: Option<PathBuf> = None,
+    /// Scored groups to train on: a file, a folder of .jsonl files, a list of them, or a table with the share of each
+    /// one's groups that is taken, as `{a.jsonl: 0.5, b.jsonl: 1.0}`.
+    data: Option<DataSources> = None,
+    /// Scored groups to evaluate on, given as `data` is.
+    eval_data: Option<DataSources> = None,
+    /// Share of the training data that is held out to evaluate on; a prompt is never on both sides.
+    eval_fraction: f64 = 0.0,
+    /// Most groups that are taken of the training data, drawn from all of its files by the seed.
+    max_samples: Option<usize> = None,
+    /// Leave out training groups whose best and worst reward differ by less.
+    min_reward_gap: f64 = 0.0,
+    /// Leave out training groups whose rewards are all equal.
+    drop_ties: bool = false,
     /// Layout of the data where it is not to be recognised by its fields.
     data_layout: Option<String> = None,
     /// How rewards are made from what the data holds, as in `collimate data convert`.
@@ -99,6 +126,8 @@ recipe_keys! {
     max_length: usize = 1024,
     /// Most tokens of a prompt; its end is kept.
     max_prompt_length: usize = 512,
+    /// Most tokens of a response, its end token included; without it, what `max_length` leaves.
+    max_completion_length: Option<usize> = None,
     /// The objective: a name, or `name` with the objective's own parameters.
     objective: ObjectiveSpec = ObjectiveSpec::named("nca"),
     /// Learning rate at its highest. The default is the published recipe's.
@@ -167,10 +196,16 @@ recipe_keys! {
     seed: u64 = 42,
     /// Steps between printed and recorded rows.
     logging_steps: usize = 1,
+    /// When rows are recorded: `no` (the last step only), `steps` or `epoch`.
+    logging_strategy: IntervalStrategy = IntervalStrategy::Steps,
+    /// Record the first step too.
+    logging_first_step: bool = false,
     /// When to evaluate: `no`, `steps` or `epoch`; with evaluation data it is always done at the start and the end.
-    eval_strategy: EvalStrategy = EvalStrategy::Steps,
+    eval_strategy: IntervalStrategy = IntervalStrategy::Steps,
     /// Steps between evaluations; zero means only at the start and the end.
     eval_steps: usize = 0,
+    /// When to write a checkpoint: `no`, `steps` or `epoch`; one is always written at the end.
+    save_strategy: IntervalStrategy = IntervalStrategy::Steps,
     /// Steps between checkpoints; zero means only at the end.
     save_steps: usize = 0,
     /// Most checkpoints kept; the oldest goes first.
@@ -223,16 +258,18 @@ impl Recipe {
 
     /// Whether to evaluate after so many finished steps, not counting the evaluations at the start and the end.
     pub fn evaluates_after(&self, finished_steps: usize, plan: &StepPlan) -> bool {
-        match self.eval_strategy {
-            EvalStrategy::No => false,
-            EvalStrategy::Steps => self.eval_steps > 0 && finished_steps.is_multiple_of(self.eval_steps),
-            EvalStrategy::Epoch => finished_steps.is_multiple_of(plan.steps_per_epoch),
-        }
+        self.eval_strategy.is_due(finished_steps, self.eval_steps, plan.steps_per_epoch)
     }
 
     /// Whether to write a checkpoint after so many finished steps, not counting the one at the end.
-    pub fn saves_after(&self, finished_steps: usize) -> bool {
-        self.save_steps > 0 && finished_steps.is_multiple_of(self.save_steps)
+    pub fn saves_after(&self, finished_steps: usize, plan: &StepPlan) -> bool {
+        self.save_strategy.is_due(finished_steps, self.save_steps, plan.steps_per_epoch)
+    }
+
+    /// Whether to record the figures of the step that was just finished; those of the last always are.
+    pub fn logs_after(&self, finished_steps: usize, plan: &StepPlan) -> bool {
+        let first = self.logging_first_step && finished_steps == 1;
+        first || self.logging_strategy.is_due(finished_steps, self.logging_steps, plan.steps_per_epoch)
     }
 
     /// The recipe with every key spelled out, as YAML that [`Recipe::load`] reads back to an equal recipe.
@@ -246,3 +283,5 @@ impl Recipe {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trl_tests;

@@ -20,7 +20,7 @@ use crate::metrics::MetricsRow;
 use crate::packs::MemoryPlan;
 use crate::prepare::{DataRows, PreparedData};
 use crate::progress::Observer;
-use crate::recipe::Recipe;
+use crate::recipe::{DataSources, Recipe};
 use crate::reference::Reference;
 use crate::report::{read_results, write_report};
 use crate::session::{Session, SessionOptions, Training, open_session};
@@ -71,7 +71,7 @@ pub fn train_in(
     let begun = Instant::now();
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
     let model = recipe.model_name_or_path.clone().ok_or_else(|| missing("model_name_or_path"))?;
-    let data_path = recipe.data.clone().ok_or_else(|| missing("data"))?;
+    let sources = recipe.data.clone().ok_or_else(|| missing("data"))?;
     set_threads(recipe.num_threads);
     let tokenizer = TextTokenizer::from_model_dir(&model)?;
     let needs = objective.needs();
@@ -80,7 +80,7 @@ pub fn train_in(
         recover_folders(&recipe.output_dir)?;
     }
     let checkpoint = run::find_checkpoint(recipe, control.resume, observer)?;
-    let files = read_files(recipe, &data_path, needs.min_responses, observer)?;
+    let files = read_files(recipe, &sources, needs.min_responses, observer)?;
     // The model is opened on this thread while another makes tokens and hashes the reference's weights.
     let (prepared, session) = std::thread::scope(|scope| {
         let observer = &mut *observer;
@@ -102,14 +102,14 @@ pub fn train_in(
     describe_model(session.as_ref(), recipe, observer);
     check_experts(recipe, session.config())?;
 
-    let held_out = prepared.held_out.map(|data| HeldOut { groups: data.groups, reference: None });
+    let held_out = prepared.held_out.map(|data| HeldOut { groups: data.groups, files: data.files, reference: None });
     let memory = memory_plan(recipe, session.as_ref(), &options)?;
     observer.note(&memory.describe());
-    memory.check(&data_path, &prepared.data.groups)?;
-    if let (Some(path), Some(held_out)) = (&recipe.eval_data, &held_out) {
-        memory.check(path, &held_out.groups)?;
+    memory.check(&prepared.data.files, &prepared.data.groups)?;
+    if let Some(held_out) = &held_out {
+        memory.check(&held_out.files, &held_out.groups)?;
     }
-    let mut run = Run::new(recipe, objective.as_ref(), prepared.data.groups, held_out, memory);
+    let mut run = Run::new(recipe, objective.as_ref(), (prepared.data.groups, prepared.data.files), held_out, memory);
     let reference = prepared.reference.transpose()?;
     let fingerprint = reference.as_ref().map(Reference::fingerprint);
     run.accept(checkpoint.as_ref(), fingerprint.as_deref())?;
@@ -137,16 +137,18 @@ struct Prepared {
     reference: Option<Result<Reference, TrainError>>,
 }
 
-/// The rows of the data and, where there is one, of the evaluation file.
+/// The rows to train on and, where there are any, those to evaluate on.
 fn read_files(
     recipe: &Recipe,
-    data: &std::path::Path,
+    data: &DataSources,
     min_responses: usize,
     observer: &mut dyn Observer,
 ) -> Result<(DataRows, Option<DataRows>), TrainError> {
-    let rows = DataRows::read(recipe, data, min_responses, observer)?;
-    let eval = recipe.eval_data.as_deref();
-    let eval = eval.map(|path| DataRows::read(recipe, path, min_responses, observer)).transpose()?;
+    let mut rows = DataRows::read(recipe, data, min_responses, observer)?;
+    let eval = match &recipe.eval_data {
+        Some(sources) => Some(DataRows::read_evaluation(recipe, sources, min_responses, observer)?),
+        None => rows.hold_out(recipe)?,
+    };
     Ok((rows, eval))
 }
 
@@ -159,9 +161,8 @@ fn prepare_all(
     observer: &mut dyn Observer,
 ) -> Result<Prepared, TrainError> {
     let (rows, eval) = files;
-    let path = rows.path().to_owned();
     let data = rows.tokenize(recipe, tokenizer, needs.min_responses, observer)?;
-    check_responses(recipe, &path, &data, needs.max_responses)?;
+    check_responses(recipe, &data, needs.max_responses)?;
     let eval = eval.map(|rows| rows.tokenize(recipe, tokenizer, needs.min_responses, observer));
     let held_out = eval.transpose()?;
     let reference = needs.reference.then(|| Reference::open(recipe, options));
@@ -214,17 +215,12 @@ fn missing(key: &'static str) -> TrainError {
     TrainError::RecipeValue { key, message: "is needed to train".to_owned() }
 }
 
-fn check_responses(
-    recipe: &Recipe,
-    path: &std::path::Path,
-    data: &PreparedData,
-    limit: Option<usize>,
-) -> Result<(), TrainError> {
+fn check_responses(recipe: &Recipe, data: &PreparedData, limit: Option<usize>) -> Result<(), TrainError> {
     let Some(limit) = limit else { return Ok(()) };
     match data.groups.iter().find(|group| group.responses.len() > limit) {
         None => Ok(()),
         Some(group) => Err(TrainError::TooManyResponses {
-            path: path.to_owned(),
+            path: data.files.path(group.index).to_owned(),
             line: group.line,
             found: group.responses.len(),
             limit,

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     backends, data, generate, merge, objective_values, objectives, quickstart_assets, recipe_keys, report, sample,
-    score, train,
+    schema, score, train,
 };
 use crate::error::CliError;
 use crate::io::Io;
@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Merge(merge::Args),
     Report(report::Args),
     RecipeKeys(recipe_keys::Args),
+    Schema(schema::Args),
     #[command(hide = true)]
     QuickstartAssets(quickstart_assets::Args),
 }
@@ -48,6 +49,7 @@ impl Command {
             Self::Merge(args) => args.run(io),
             Self::Report(args) => args.run(io),
             Self::RecipeKeys(args) => args.run(io),
+            Self::Schema(args) => args.run(io),
             Self::QuickstartAssets(args) => args.run(io),
         }
     }

@@ -12,5 +12,6 @@ pub(crate) mod quickstart_assets;
 pub(crate) mod recipe_keys;
 pub(crate) mod report;
 pub(crate) mod sample;
+pub(crate) mod schema;
 pub(crate) mod score;
 pub(crate) mod train;

@@ -12,6 +12,7 @@ mod malformed;
 mod memory;
 mod quickstart;
 mod real_data;
+mod recipes;
 mod reference_cache;
 mod resume;
 mod signals;

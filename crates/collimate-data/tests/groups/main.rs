@@ -6,4 +6,5 @@ mod conversions;
 mod golden_tokens;
 mod layouts;
 mod malformed_rows;
+mod mixing;
 mod real_data;

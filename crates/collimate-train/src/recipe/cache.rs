@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
+use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
 
 use super::values::KeyType;
@@ -59,6 +60,10 @@ impl KeyType for ReferenceCache {
             (Some("off"), _) | (_, Some(false)) => Some(Self::Off),
             _ => PathBuf::from_yaml(value).map(Self::Folder),
         }
+    }
+
+    fn schema() -> Json {
+        json!({"anyOf": [{"type": "boolean"}, {"type": "string", "minLength": 1}]})
     }
 }
 

@@ -15,6 +15,7 @@ impl Recipe {
             ("weight_decay", self.weight_decay),
             ("alarm_chosen_drop", self.alarm_chosen_drop),
             ("router_aux_loss_coef", self.router_aux_loss_coef.unwrap_or(0.0)),
+            ("min_reward_gap", self.min_reward_gap),
         ] {
             require(value >= 0.0, key, format!("must be at least 0, is {value}"))?;
         }
@@ -63,7 +64,23 @@ impl Recipe {
             "num_train_epochs",
             format!("must be at most {MAX_COUNT}, is {}", self.num_train_epochs),
         )?;
-        require(self.save_total_limit != Some(0), "save_total_limit", "must be at least 1, is 0".to_owned())?;
+        for (key, value) in [
+            ("save_total_limit", self.save_total_limit),
+            ("max_samples", self.max_samples),
+            ("max_completion_length", self.max_completion_length),
+        ] {
+            require(value != Some(0), key, "must be at least 1, is 0".to_owned())?;
+        }
+        require(
+            (0.0..1.0).contains(&self.eval_fraction),
+            "eval_fraction",
+            format!("must be in [0, 1), is {}", self.eval_fraction),
+        )?;
+        require(
+            self.eval_fraction == 0.0 || self.eval_data.is_none(),
+            "eval_fraction",
+            "nothing is held out where eval_data is given; leave one out".to_owned(),
+        )?;
         require(
             self.max_steps == -1 || self.max_steps >= 1,
             "max_steps",

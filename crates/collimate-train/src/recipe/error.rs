@@ -113,7 +113,7 @@ pub enum RecipeError {
     },
 
     /// A file or folder that the recipe names is not there.
-    #[error("{origin}: key \"{key}\": {} does not exist{}", path.display(), tried(also))]
+    #[error("{origin}: key \"{key}\": {} does not exist{}{}", path.display(), tried(also), local(key))]
     NoSuchPath {
         /// Where.
         origin: Origin,
@@ -152,6 +152,14 @@ fn hint(nearest: &[String]) -> String {
         [] => String::new(),
         [one] => format!("; did you mean \"{one}\"?"),
         [head @ .., last] => format!("; did you mean \"{}\" or \"{last}\"?", head.join("\", \"")),
+    }
+}
+
+/// Other trainers download what these keys name.
+fn local(key: &str) -> &'static str {
+    match key.starts_with("dataset") {
+        true => "; data sets are local files or folders here, nothing is downloaded",
+        false => "",
     }
 }
 

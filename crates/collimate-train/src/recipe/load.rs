@@ -3,21 +3,36 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use collimate_data::DataPart;
 use serde_yaml_ng::{Mapping, Value};
 
+use super::foreign::{self, Notes};
 use super::limits::{MAX_RECIPE_BYTES, check_text};
 use super::locate::SourceText;
+use super::mixture::Mixture;
+use super::objective::FlatObjective;
+use super::sources::files_of;
 use super::values::{KeyType, show, to_json};
-use super::{ObjectiveSpec, Origin, Recipe, RecipeError};
+use super::{DataSources, Origin, Recipe, RecipeError};
 use crate::plain_file::read_text;
 
-/// Keys of other trainers that set a parameter of the objective, and our name of that parameter.
-const OBJECTIVE_PARAMETERS: &[(&str, &str)] =
-    &[("beta", "beta"), ("alpha", "alpha"), ("temperature_alpha", "alpha"), ("label_smoothing", "label_smoothing")];
+/// Other names of keys, and the key.
+const ALIASES: &[(&str, &str)] = &[
+    ("dtype", "torch_dtype"),
+    ("evaluation_strategy", "eval_strategy"),
+    ("max_seq_length", "max_length"),
+    ("per_gpu_train_batch_size", "per_device_train_batch_size"),
+    ("per_gpu_eval_batch_size", "per_device_eval_batch_size"),
+];
 
-/// Keys that are understood but are not fields.
-const OTHER_KEYS: &[&str] = &["dtype", "bf16", "fp16", "loss_type"];
+/// Keys that are understood but are not fields, with what they are.
+const OTHER_KEYS: &[(&str, &str)] = &[
+    ("bf16", "True is `torch_dtype: bfloat16`."),
+    ("fp16", "True is `torch_dtype: float16`."),
+    ("optim", "A form of AdamW by transformers' name of it."),
+    ("do_eval", "False leaves evaluation data out."),
+    ("use_rslora", "True multiplies `lora_alpha` by the square root of `lora_r`."),
+];
 
 impl Recipe {
     /// Reads a recipe from a file (or starts from the defaults), applies `key=value` pairs, resolves paths and checks all.
@@ -27,8 +42,20 @@ impl Recipe {
     ///
     /// # Errors
     /// [`RecipeError`] with the place: unreadable file, unknown key, wrong type, value out of range, missing path.
-    /// The model and the data may be absent here; see [`Recipe::model`] and [`Recipe::data_file`].
+    /// The model and the data may be absent here; see [`Recipe::model`] and [`Recipe::data_sources`].
     pub fn load(path: Option<&Path>, overrides: &[(String, String)]) -> Result<Self, RecipeError> {
+        Self::load_with_notes(path, overrides).map(|(recipe, _)| recipe)
+    }
+
+    /// As [`Recipe::load`], and what is to be said of keys of other trainers: those without effect here and those whose
+    /// wish is met in another way, in a line each.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub fn load_with_notes(
+        path: Option<&Path>,
+        overrides: &[(String, String)],
+    ) -> Result<(Self, Vec<String>), RecipeError> {
         let mut loader = Loader::default();
         if let Some(path) = path {
             let text = read_text(path, MAX_RECIPE_BYTES);
@@ -41,6 +68,13 @@ impl Recipe {
         loader.finish(path.and_then(Path::parent))
     }
 
+    /// Every key that is understood beside [`Recipe::KEYS`]: other names, and keys of other trainers, with what they are.
+    pub fn other_keys() -> Vec<(&'static str, String)> {
+        let aliases = ALIASES.iter().map(|(name, key)| (*name, format!("Another name of `{key}`.")));
+        let others = OTHER_KEYS.iter().map(|(name, doc)| (*name, (*doc).to_owned()));
+        aliases.chain(others).chain(FlatObjective::keys()).chain(Mixture::keys()).chain(foreign::keys()).collect()
+    }
+
     /// Folder of the model.
     ///
     /// # Errors
@@ -50,12 +84,12 @@ impl Recipe {
         self.model_name_or_path.as_deref().ok_or(missing)
     }
 
-    /// File of the training data.
+    /// Files of the training data.
     ///
     /// # Errors
     /// [`RecipeError::Missing`] where none was given.
-    pub fn data_file(&self) -> Result<&Path, RecipeError> {
-        self.data.as_deref().ok_or(RecipeError::Missing { what: "data", key: "data", option: "--data FILE" })
+    pub fn data_sources(&self) -> Result<&DataSources, RecipeError> {
+        self.data.as_ref().ok_or(RecipeError::Missing { what: "data", key: "data", option: "--data FILE" })
     }
 }
 
@@ -64,9 +98,11 @@ impl Recipe {
 struct Loader {
     recipe: Recipe,
     origins: BTreeMap<String, Origin>,
-    /// Parameters given beside the objective; they are put into it last, whatever the order of the keys.
-    flat: Vec<(&'static str, serde_json::Value)>,
-    flat_name: Option<String>,
+    flat: FlatObjective,
+    mixture: Mixture,
+    notes: Notes,
+    do_eval: Option<bool>,
+    use_rslora: bool,
 }
 
 impl Loader {
@@ -92,8 +128,12 @@ impl Loader {
             };
             self.set(key, value, source.origin_of(key, None))?;
         }
-        self.fold_flat();
-        Ok(())
+        if self.recipe.data.is_some()
+            && let Some(error) = self.mixture.second_name(self.origin(self.mixture.key().unwrap_or_default()))
+        {
+            return Err(error);
+        }
+        self.fold_flat()
     }
 
     fn argument(&mut self, key: &str, text: &str) -> Result<(), RecipeError> {
@@ -117,12 +157,15 @@ impl Loader {
             Err(RecipeError::Type { .. }) => self.set(key, &Value::String(text.to_owned()), origin)?,
             result => result?,
         }
-        self.fold_flat();
-        Ok(())
+        if key == "data" {
+            // An argument wins over the file, however the file names its data.
+            self.mixture = Mixture::default();
+        }
+        self.fold_flat()
     }
 
     fn set(&mut self, key: &str, value: &Value, origin: Origin) -> Result<(), RecipeError> {
-        let name = if key == "dtype" { "torch_dtype" } else { key };
+        let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
         match self.recipe.set_key(name, value) {
             Some(Ok(())) => {}
             Some(Err(expected)) => return Err(type_error(origin, key, expected, value)),
@@ -134,53 +177,121 @@ impl Loader {
 
     fn set_other(&mut self, key: &str, value: &Value, origin: &Origin) -> Result<(), RecipeError> {
         let wrong = |expected| type_error(origin.clone(), key, expected, value);
-        if let Some((_, parameter)) = OBJECTIVE_PARAMETERS.iter().find(|(name, _)| *name == key) {
-            let number = f64::from_yaml(value).ok_or_else(|| wrong(f64::EXPECTED))?;
-            self.flat.push((parameter, json!(number)));
-            return Ok(());
+        if let Some(taken) = self.flat.set(key, value).or_else(|| self.mixture.set(key, value)) {
+            return taken.map_err(wrong);
         }
+        let switch = || bool::from_yaml(value).ok_or_else(|| wrong(bool::EXPECTED));
+        let refused = |problem| RecipeError::Value { origin: origin.clone(), key: key.to_owned(), problem };
         match key {
-            "loss_type" => self.flat_name = Some(loss_name(value.as_str().ok_or_else(|| wrong("text"))?)),
             "bf16" | "fp16" => {
-                if bool::from_yaml(value).ok_or_else(|| wrong(bool::EXPECTED))? {
+                if switch()? {
                     let dtype = if key == "bf16" { "bfloat16" } else { "float16" };
                     self.recipe.torch_dtype = Some(dtype.to_owned());
                 }
             }
-            _ => {
-                let (origin, key) = (origin.clone(), key.to_owned());
-                return Err(RecipeError::UnknownKey { origin, nearest: nearest(&key), key });
+            "optim" => {
+                let name = value.as_str().ok_or_else(|| wrong("text"))?;
+                foreign::optimizer(name, &mut self.notes).map_err(refused)?;
             }
+            "do_eval" => self.do_eval = Some(switch()?),
+            "use_rslora" => self.use_rslora = switch()?,
+            _ => match foreign::accept(key, value, &mut self.notes) {
+                Some(taken) => taken.map_err(refused)?,
+                None => {
+                    let (origin, key) = (origin.clone(), key.to_owned());
+                    return Err(RecipeError::UnknownKey { origin, nearest: nearest(&key), key });
+                }
+            },
         }
         Ok(())
     }
 
-    fn fold_flat(&mut self) {
-        // Parameters of another objective would be refused by this one.
-        if let Some(name) = self.flat_name.take().filter(|name| self.recipe.objective.name != *name) {
-            self.recipe.objective = ObjectiveSpec::named(&name);
+    fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Unnamed)
+    }
+
+    fn fold_flat(&mut self) -> Result<(), RecipeError> {
+        let folded = self.flat.fold(&mut self.recipe.objective, &mut self.notes);
+        folded.map_err(|problem| {
+            let key = "loss_weights".to_owned();
+            RecipeError::Value { origin: self.origin(&key), key, problem }
+        })
+    }
+
+    fn finish(mut self, beside: Option<&Path>) -> Result<(Recipe, Vec<String>), RecipeError> {
+        // A run that starts from an adapter trains it, unless the recipe says otherwise.
+        self.recipe.use_peft |= self.recipe.adapter.is_some() && !self.origins.contains_key("use_peft");
+        if self.use_rslora {
+            self.recipe.lora_alpha *= (self.recipe.lora_r as f64).sqrt();
+            self.notes.instead("use_rslora", "lora_alpha is multiplied by the square root of lora_r");
         }
-        for (parameter, value) in self.flat.drain(..) {
-            self.recipe.objective.params.insert(parameter.to_owned(), value);
+        let Self { mut recipe, origins, mixture, notes, do_eval, .. } = self;
+        let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Unnamed);
+        let resolver = Resolver { beside, origin: &origin };
+        mixture.put_into(&mut recipe, &resolver)?;
+        if do_eval == Some(false) {
+            (recipe.eval_data, recipe.eval_fraction) = (None, 0.0);
+        }
+        recipe.check(&origin)?;
+        resolver.folder("model_name_or_path", &mut recipe.model_name_or_path)?;
+        resolver.folder("adapter", &mut recipe.adapter)?;
+        resolver.sources("data", &mut recipe.data)?;
+        resolver.sources("eval_data", &mut recipe.eval_data)?;
+        if let Some(folder) = recipe.reference.take_if(|word| !matches!(word.as_str(), "base" | "start")) {
+            recipe.reference = Some(resolver.path("reference", Path::new(&folder))?.display().to_string());
+        }
+        Ok((recipe, notes.lines()))
+    }
+}
+
+/// Finds what a recipe's paths mean.
+pub(super) struct Resolver<'a> {
+    beside: Option<&'a Path>,
+    /// Where a key was set.
+    pub(super) origin: &'a dyn Fn(&str) -> Origin,
+}
+
+impl Resolver<'_> {
+    /// The file or folder that exists: as the path stands, else beside the recipe.
+    pub(super) fn path(&self, key: &str, given: &Path) -> Result<PathBuf, RecipeError> {
+        if given.exists() {
+            return Ok(given.to_owned());
+        }
+        let also = self.beside.filter(|_| given.is_relative()).map(|folder| folder.join(given));
+        match also.filter(|also| also != given) {
+            Some(also) if also.exists() => Ok(also),
+            also => {
+                let (origin, key, path) = ((self.origin)(key), key.to_owned(), given.to_owned());
+                Err(RecipeError::NoSuchPath { origin, key, path, also })
+            }
         }
     }
 
-    fn finish(self, beside: Option<&Path>) -> Result<Recipe, RecipeError> {
-        let Self { mut recipe, origins, .. } = self;
-        let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Unnamed);
-        // A run that starts from an adapter trains it, unless the recipe says otherwise.
-        recipe.use_peft |= recipe.adapter.is_some() && !origins.contains_key("use_peft");
-        recipe.check(&origin)?;
-        resolve("model_name_or_path", &mut recipe.model_name_or_path, beside, &origin)?;
-        resolve("adapter", &mut recipe.adapter, beside, &origin)?;
-        resolve("data", &mut recipe.data, beside, &origin)?;
-        resolve("eval_data", &mut recipe.eval_data, beside, &origin)?;
-        if let Some(folder) = recipe.reference.take_if(|word| !matches!(word.as_str(), "base" | "start")) {
-            let mut folder = Some(PathBuf::from(folder));
-            resolve("reference", &mut folder, beside, &origin)?;
-            recipe.reference = folder.map(|path| path.display().to_string());
+    fn folder(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), RecipeError> {
+        if let Some(given) = path {
+            *given = self.path(key, given)?;
         }
-        Ok(recipe)
+        Ok(())
+    }
+
+    /// Every file of the data, folders as the files in them.
+    fn sources(&self, key: &str, sources: &mut Option<DataSources>) -> Result<(), RecipeError> {
+        let Some(given) = sources else { return Ok(()) };
+        let mut parts = Vec::new();
+        for part in given.parts() {
+            let files = files_of(&self.path(key, &part.path)?).map_err(|problem| self.problem(key, problem))?;
+            parts.extend(files.into_iter().map(|path| DataPart { path, weight: part.weight }));
+        }
+        *given = DataSources::new(parts);
+        self.check_sources(key, given)
+    }
+
+    pub(super) fn check_sources(&self, key: &str, sources: &DataSources) -> Result<(), RecipeError> {
+        sources.problem().map_or(Ok(()), |problem| Err(self.problem(key, problem)))
+    }
+
+    pub(super) fn problem(&self, key: &str, problem: String) -> RecipeError {
+        RecipeError::Value { origin: (self.origin)(key), key: key.to_owned(), problem }
     }
 }
 
@@ -188,37 +299,10 @@ fn type_error(origin: Origin, key: &str, expected: &str, value: &Value) -> Recip
     RecipeError::Type { origin, key: key.to_owned(), expected: expected.to_owned(), found: show(value) }
 }
 
-/// Points a relative path at the file that exists: as it stands, else beside the recipe.
-fn resolve(
-    key: &str,
-    path: &mut Option<PathBuf>,
-    beside: Option<&Path>,
-    origin: &dyn Fn(&str) -> Origin,
-) -> Result<(), RecipeError> {
-    let Some(given) = path.as_ref().filter(|given| !given.exists()) else { return Ok(()) };
-    let also = beside.filter(|_| given.is_relative()).map(|folder| folder.join(given)).filter(|also| also != given);
-    match also {
-        Some(also) if also.exists() => *path = Some(also),
-        also => {
-            let (origin, key, path) = (origin(key), key.to_owned(), given.clone());
-            return Err(RecipeError::NoSuchPath { origin, key, path, also });
-        }
-    }
-    Ok(())
-}
-
-/// Our name of another trainer's `loss_type`.
-fn loss_name(loss_type: &str) -> String {
-    match loss_type.to_ascii_lowercase().as_str() {
-        "sigmoid" => "dpo".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
 /// Up to three known keys that are spelled like this one.
 fn nearest(key: &str) -> Vec<String> {
     let known = Recipe::KEYS.iter().map(|known| known.name);
-    let known = known.chain(OTHER_KEYS.iter().copied()).chain(OBJECTIVE_PARAMETERS.iter().map(|(name, _)| *name));
+    let known = known.chain(Recipe::other_keys().into_iter().map(|(name, _)| name));
     let mut scored: Vec<_> = known.map(|name| (strsim::jaro_winkler(key, name), name)).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     let best = scored.first().map_or(0.0, |first| first.0);

@@ -1,6 +1,7 @@
 //! How much memory a run may use.
 
 use serde::{Serialize, Serializer};
+use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
 
 use super::values::KeyType;
@@ -59,6 +60,10 @@ impl KeyType for MemoryBudget {
             Some(bytes) => (bytes > 0).then_some(Self::Bytes(bytes)),
             None => Self::parse(value.as_str()?),
         }
+    }
+
+    fn schema() -> Json {
+        json!({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "minLength": 1}]})
     }
 }
 

@@ -84,7 +84,7 @@ fn a_path_is_looked_for_beside_the_recipe() {
     let (recipe, data) = (folder.path().join("r.yaml"), folder.path().join("d.jsonl"));
     fs::write(&data, "").expect("a file");
     fs::write(&recipe, "data: d.jsonl\n").expect("a file");
-    assert_eq!(Recipe::load(Some(&recipe), &[]).expect("a recipe").data, Some(data));
+    assert_eq!(Recipe::load(Some(&recipe), &[]).expect("a recipe").data, Some(data.into()));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn the_model_and_the_data_are_asked_for_by_name() {
     let recipe = Recipe::default();
     let message = recipe.model().expect_err("no model").to_string();
     assert!(message.contains("model_name_or_path") && message.contains("--model"), "{message}");
-    assert!(recipe.data_file().is_err());
+    assert!(recipe.data_sources().is_err());
 }
 
 #[rstest]

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::Map;
+use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
 
 use crate::schedule::ScheduleKind;
@@ -15,12 +14,20 @@ pub(super) trait KeyType: Sized {
     const EXPECTED: &'static str;
     /// The value, or `None` where it is something else.
     fn from_yaml(value: &Value) -> Option<Self>;
+    /// The JSON schema of values; by default anything.
+    fn schema() -> Json {
+        json!({})
+    }
 }
 
 impl KeyType for f64 {
     const EXPECTED: &'static str = "a number";
     fn from_yaml(value: &Value) -> Option<Self> {
         value.as_f64().filter(|number| number.is_finite())
+    }
+
+    fn schema() -> Json {
+        json!({"type": "number"})
     }
 }
 
@@ -29,12 +36,20 @@ impl KeyType for i64 {
     fn from_yaml(value: &Value) -> Option<Self> {
         value.as_i64()
     }
+
+    fn schema() -> Json {
+        json!({"type": "integer"})
+    }
 }
 
 impl KeyType for u64 {
     const EXPECTED: &'static str = "a whole number of at least 0";
     fn from_yaml(value: &Value) -> Option<Self> {
         value.as_u64()
+    }
+
+    fn schema() -> Json {
+        json!({"type": "integer", "minimum": 0})
     }
 }
 
@@ -43,12 +58,20 @@ impl KeyType for usize {
     fn from_yaml(value: &Value) -> Option<Self> {
         value.as_u64().and_then(|number| usize::try_from(number).ok())
     }
+
+    fn schema() -> Json {
+        json!({"type": "integer", "minimum": 0})
+    }
 }
 
 impl KeyType for bool {
     const EXPECTED: &'static str = "true or false";
     fn from_yaml(value: &Value) -> Option<Self> {
         value.as_bool()
+    }
+
+    fn schema() -> Json {
+        json!({"type": "boolean"})
     }
 }
 
@@ -57,12 +80,20 @@ impl KeyType for String {
     fn from_yaml(value: &Value) -> Option<Self> {
         value.as_str().map(str::to_owned)
     }
+
+    fn schema() -> Json {
+        json!({"type": "string"})
+    }
 }
 
 impl KeyType for PathBuf {
     const EXPECTED: &'static str = "a path";
     fn from_yaml(value: &Value) -> Option<Self> {
         value.as_str().filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    fn schema() -> Json {
+        json!({"type": "string", "minLength": 1})
     }
 }
 
@@ -71,12 +102,20 @@ impl<T: KeyType> KeyType for Option<T> {
     fn from_yaml(value: &Value) -> Option<Self> {
         if value.is_null() { Some(None) } else { T::from_yaml(value).map(Some) }
     }
+
+    fn schema() -> Json {
+        json!({"anyOf": [{"type": "null"}, T::schema()]})
+    }
 }
 
 impl KeyType for ScheduleKind {
     const EXPECTED: &'static str = "cosine, linear, constant or constant_with_warmup";
     fn from_yaml(value: &Value) -> Option<Self> {
         ScheduleKind::from_name(value.as_str()?)
+    }
+
+    fn schema() -> Json {
+        json!({"enum": ["cosine", "linear", "constant", "constant_with_warmup"]})
     }
 }
 
@@ -99,21 +138,36 @@ impl KeyType for OnNonfinite {
             _ => None,
         }
     }
+
+    fn schema() -> Json {
+        json!({"enum": ["stop", "skip"]})
+    }
 }
 
-/// When evaluation happens between the start and the end of a run.
+/// When something is done again and again between the start and the end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum EvalStrategy {
+pub enum IntervalStrategy {
     /// Never.
     No,
-    /// Every `eval_steps` steps.
+    /// Every so many steps, as another key says.
     Steps,
     /// After each pass over the data.
     Epoch,
 }
 
-impl KeyType for EvalStrategy {
+impl IntervalStrategy {
+    /// Whether it is due after so many finished steps; `steps` is the interval, where zero means never.
+    pub(super) fn is_due(self, finished_steps: usize, steps: usize, steps_per_epoch: usize) -> bool {
+        match self {
+            Self::No => false,
+            Self::Steps => steps > 0 && finished_steps.is_multiple_of(steps),
+            Self::Epoch => finished_steps.is_multiple_of(steps_per_epoch),
+        }
+    }
+}
+
+impl KeyType for IntervalStrategy {
     const EXPECTED: &'static str = "no, steps or epoch";
     fn from_yaml(value: &Value) -> Option<Self> {
         // YAML 1.1 readers take a bare `no` for false; so do we, for recipes that were written by one.
@@ -123,6 +177,11 @@ impl KeyType for EvalStrategy {
             (Some("epoch"), _) => Some(Self::Epoch),
             _ => None,
         }
+    }
+
+    fn schema() -> Json {
+        // Readers of YAML 1.1 take a bare `no` for false.
+        json!({"enum": ["no", "steps", "epoch", false]})
     }
 }
 
@@ -163,55 +222,14 @@ impl KeyType for TargetModules {
         };
         (!names.is_empty() && names.iter().all(|name| !name.is_empty())).then_some(Self(names))
     }
-}
 
-/// An objective's name and its own parameters; the registry of objectives checks both.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ObjectiveSpec {
-    /// The objective's name in the registry.
-    pub name: String,
-    /// The parameters that were given; the objective has defaults for the rest.
-    pub params: Map<String, serde_json::Value>,
-}
-
-impl ObjectiveSpec {
-    /// An objective with its own defaults.
-    pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), params: Map::new() }
-    }
-
-    /// The parameter of this name as a number, where it was given.
-    pub fn number(&self, name: &str) -> Option<f64> {
-        self.params.get(name).and_then(serde_json::Value::as_f64)
-    }
-}
-
-impl Serialize for ObjectiveSpec {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1 + self.params.len()))?;
-        map.serialize_entry("name", &self.name)?;
-        for (name, value) in &self.params {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
-impl KeyType for ObjectiveSpec {
-    const EXPECTED: &'static str = "an objective's name, or a table with `name` and its parameters";
-    fn from_yaml(value: &Value) -> Option<Self> {
-        if let Some(name) = value.as_str() {
-            return (!name.is_empty()).then(|| Self::named(name));
-        }
-        let serde_json::Value::Object(mut params) = to_json(value)? else { return None };
-        let name = params.shift_remove("name")?;
-        Some(Self { name: name.as_str().filter(|name| !name.is_empty())?.to_owned(), params })
+    fn schema() -> Json {
+        json!({"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}]})
     }
 }
 
 /// The same value as JSON; `None` for tags, keys that are not text and numbers that are not finite.
-pub(super) fn to_json(value: &Value) -> Option<serde_json::Value> {
-    use serde_json::Value as Json;
+pub(super) fn to_json(value: &Value) -> Option<Json> {
     Some(match value {
         Value::Null => Json::Null,
         Value::Bool(flag) => Json::Bool(*flag),

@@ -1,8 +1,6 @@
 //! Finding out which group made a figure that is not a finite number.
 
-use std::path::Path;
-
-use collimate_data::TokenizedGroup;
+use collimate_data::{DataFiles, TokenizedGroup};
 use collimate_objective::{Evaluation, GroupScores};
 
 use super::run::Run;
@@ -21,13 +19,13 @@ pub(super) struct Culprit {
 
 impl Culprit {
     /// As a sentence with the group's place in the data file.
-    pub(super) fn describe(&self, data: Option<&Path>, groups: &[TokenizedGroup]) -> String {
+    pub(super) fn describe(&self, files: &DataFiles, groups: &[TokenizedGroup]) -> String {
         let what = &self.what;
         match self.group.map(|index| &groups[index]) {
             None => format!("{what} is not finite"),
             Some(group) => {
-                let file = data.map(|path| path.display().to_string()).unwrap_or_default();
-                format!("{what} of group {} ({file}:{}) is not finite", group.index, group.line)
+                let place = files.place(group.index, group.line);
+                format!("{what} of group {} ({place}) is not finite", group.index)
             }
         }
     }

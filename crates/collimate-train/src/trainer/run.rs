@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use collimate_data::TokenizedGroup;
+use collimate_data::{DataFiles, TokenizedGroup};
 use collimate_files::write_atomically;
 use collimate_objective::Objective;
 
@@ -28,6 +28,8 @@ pub(super) struct Run<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) objective: &'a dyn Objective,
     pub(super) groups: Vec<TokenizedGroup>,
+    /// Where the groups come from, by their index.
+    pub(super) files: DataFiles,
     /// Log-probs of the reference, by group; empty where the objective needs none or the run never visits the group.
     pub(super) reference: Option<Vec<Vec<f64>>>,
     pub(super) memory: MemoryPlan,
@@ -66,6 +68,9 @@ fn core(recipe: &Recipe) -> Recipe {
     Recipe {
         output_dir: neutral.output_dir,
         logging_steps: neutral.logging_steps,
+        logging_strategy: neutral.logging_strategy,
+        logging_first_step: neutral.logging_first_step,
+        save_strategy: neutral.save_strategy,
         save_steps: neutral.save_steps,
         save_total_limit: neutral.save_total_limit,
         num_threads: neutral.num_threads,
@@ -106,13 +111,13 @@ impl<'a> Run<'a> {
     pub(super) fn new(
         recipe: &'a Recipe,
         objective: &'a dyn Objective,
-        groups: Vec<TokenizedGroup>,
+        (groups, files): (Vec<TokenizedGroup>, DataFiles),
         held_out: Option<HeldOut>,
         memory: MemoryPlan,
     ) -> Self {
         let plan = recipe.step_plan(groups.len());
         let schedule = recipe.schedule(&plan);
-        Self { recipe, objective, groups, reference: None, memory, held_out, plan, schedule }
+        Self { recipe, objective, groups, files, reference: None, memory, held_out, plan, schedule }
     }
 
     /// Whether a checkpoint is of a run on the same data with the same reference.
@@ -237,7 +242,7 @@ impl<'a> Run<'a> {
             self.stop_if_asked(session, &mut state, &record, stop)?;
             let row = self.one_step(session, &mut state, &record, observer)?;
             let done = state.global_step == self.plan.total_steps;
-            let recorded = done || state.global_step.is_multiple_of(self.recipe.logging_steps.max(1));
+            let recorded = done || self.recipe.logs_after(state.global_step, &self.plan);
             if let Some(alarm) = record.step(row, recorded)? {
                 observer.note(&format!("warning: {alarm}"));
             }
@@ -279,7 +284,7 @@ impl<'a> Run<'a> {
 
     /// Whether the recipe asks for a checkpoint after so many finished steps.
     fn saves_at(&self, step: usize) -> bool {
-        step == self.plan.total_steps || self.recipe.saves_after(step)
+        step == self.plan.total_steps || self.recipe.saves_after(step, &self.plan)
     }
 
     fn begin_stage(&self, state: &TrainerState, observer: &mut dyn Observer) {
@@ -332,7 +337,7 @@ impl<'a> Run<'a> {
             if let Some(parameter) = session.nonfinite_parameter() {
                 return Err(TrainError::WeightsNotFinite { step, parameter });
             }
-            let culprit = culprit.describe(self.recipe.data.as_deref(), &self.groups);
+            let culprit = culprit.describe(&self.files, &self.groups);
             if self.recipe.on_nonfinite == OnNonfinite::Stop {
                 observer.finish();
                 let kept = self.keep(session, state, record)?;

@@ -138,7 +138,7 @@ impl Run<'_> {
         }
         let evaluation = match batch.known {
             Some(known) => known,
-            None => ask(self.objective, groups, &scores)?,
+            None => ask(self.objective, &self.files, groups, &scores)?,
         };
         if step == 0 && self.checks_itself() {
             self.self_check(groups, &scores, &evaluation)?;
@@ -221,7 +221,7 @@ impl Run<'_> {
             outcome.stop_at(culprit);
             return Ok(None);
         }
-        ask(self.objective, &groups, &scores).map(Some)
+        ask(self.objective, &self.files, &groups, &scores).map(Some)
     }
 
     /// The draws of a step; none without an adapter to drop the input of.
@@ -265,8 +265,8 @@ impl Run<'_> {
                 // Not-a-number agrees with nothing.
                 if !agrees {
                     let message = format!(
-                        "line {}, response {k}: policy {policy:.6} and reference {reference:.6} nats differ before the first step",
-                        group.line
+                        "{}, response {k}: policy {policy:.6} and reference {reference:.6} nats differ before the first step",
+                        self.files.place(group.index, group.line)
                     );
                     return Err(TrainError::SelfCheck { message });
                 }
@@ -280,12 +280,12 @@ impl Run<'_> {
             .iter()
             .map(|s| GroupScores { policy_logps: s.reference_logps.clone().unwrap_or_default(), ..s.clone() })
             .collect();
-        let expected = ask(self.objective, groups, &at_start)?;
+        let expected = ask(self.objective, &self.files, groups, &at_start)?;
         for ((group, found), expected) in groups.iter().zip(&evaluation.losses).zip(&expected.losses) {
             let agrees = (found - expected).abs() <= 1e-2 * expected.abs().max(1.0);
             if !agrees {
-                let message =
-                    format!("line {}: the loss is {found:.6}, and {expected:.6} at zero log-ratios", group.line);
+                let place = self.files.place(group.index, group.line);
+                let message = format!("{place}: the loss is {found:.6}, and {expected:.6} at zero log-ratios");
                 return Err(TrainError::SelfCheck { message });
             }
         }

@@ -85,6 +85,7 @@ impl LengthOptions {
         Ok(TokenizeOptions {
             max_length: self.max_length,
             max_prompt_length: self.max_prompt_length,
+            max_response_length: None,
             skip_unusable: data.skip_unusable,
             min_responses,
         })
@@ -95,7 +96,7 @@ impl LengthOptions {
 pub(crate) fn in_file(path: &Path) -> impl Fn(DataError) -> DataError {
     let path: PathBuf = path.to_owned();
     move |error| match error {
-        DataError::Unusable { line, reason } => {
+        DataError::Unusable { line, reason, .. } => {
             DataError::Row { path: path.clone(), line, problem: reason.to_string() }
         }
         error => error,

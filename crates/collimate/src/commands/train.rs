@@ -22,10 +22,10 @@ pub(crate) struct Args {
     /// Model folder in the Hugging Face layout
     #[arg(long, value_name = "DIR")]
     model: Option<String>,
-    /// File of scored groups to train on
+    /// File or folder of scored groups to train on; a recipe may name several
     #[arg(long, value_name = "FILE")]
     data: Option<String>,
-    /// File of scored groups to evaluate on
+    /// File or folder of scored groups to evaluate on
     #[arg(long, value_name = "FILE")]
     eval_data: Option<String>,
     /// Objective, with its default parameters (see `collimate objectives`)
@@ -63,12 +63,15 @@ impl Args {
         if recipe_file.is_none() && self.is_quickstart() {
             return self.quickstart(io);
         }
-        let recipe = Recipe::load(recipe_file.as_deref(), &self.overrides())?;
+        let (recipe, notes) = Recipe::load_with_notes(recipe_file.as_deref(), &self.overrides())?;
         // Before any file of a model is read: a mistyped name costs no time.
         let built = registry::build(&recipe.objective.name, &recipe.objective.params);
         built.map_err(|error| self.in_recipe(error))?;
         recipe.model()?;
-        recipe.data_file()?;
+        recipe.data_sources()?;
+        if !self.quiet {
+            notes.iter().for_each(|note| io.note(format_args!("{note}")));
+        }
         let summary = {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
@@ -98,7 +101,8 @@ impl Args {
         let overridden = self.objective.is_some() || self.set.iter().any(|(name, _)| name.ends_with(key));
         let find = |path: &PathBuf| {
             let nested = Origin::find(path, "objective", Some(key)).or_else(|| Origin::find(path, key, None));
-            nested.or_else(|| Origin::find(path, "objective", None))
+            let named = || Origin::find(path, "objective", None).or_else(|| Origin::find(path, "loss_type", None));
+            nested.or_else(named)
         };
         match self.recipe.as_ref().filter(|_| !overridden).and_then(find) {
             Some(origin) => {

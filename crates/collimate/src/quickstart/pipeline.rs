@@ -132,7 +132,7 @@ pub fn run(
     drop(session);
 
     recipe.model_name_or_path = Some(base.clone());
-    recipe.data = Some(data);
+    recipe.data = Some(data.into());
     let summary = signals.after_the_step(|stop| {
         let control = RunControl { resume: false, stop: stop.clone() };
         train_in(&mut lock, &recipe, &mut *observer, &control)

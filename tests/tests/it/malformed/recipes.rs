@@ -10,7 +10,13 @@ use crate::small_model::{adapter_arg, model_arg};
 const RECIPES: &[(&str, &str)] = &[
     ("unknown key", "learning_rat: 1e-5\n"),
     ("unknown key, nothing near", "zzz: 1\n"),
-    ("a key of 4-bit training", "load_in_4bit: true\n"),
+    ("a key whose meaning is not there", "use_dora: true\n"),
+    ("another optimizer", "optim: adafactor\n"),
+    ("an optimizer that is misspelled", "optim: adamw_toch\n"),
+    ("a loss that is misspelled", "loss_type: nca_pairs\n"),
+    ("a data set of a hub", "dataset_mixer: {hub/set: 1.0}\n"),
+    ("a share above 1", "data: {d.jsonl: 1.5}\n"),
+    ("held out and given", "eval_fraction: 0.1\neval_data: d.jsonl\n"),
     ("no YAML", "objective: {name: nca\n"),
     ("a tab", "objective:\n\tname: nca\n"),
     ("a list", "- learning_rate\n"),
@@ -56,7 +62,11 @@ fn broken_recipes() {
     let (model, output) = (model_arg(), folder.arg("run"));
     let mut snapshot = String::new();
     for (name, recipe) in RECIPES {
-        let data = if recipe.contains("data:") { "" } else { "data: d.jsonl\n" };
+        let data = if recipe.contains("data: {") || recipe.contains("data: no") || recipe.contains("dataset") {
+            ""
+        } else {
+            "data: d.jsonl\n"
+        };
         let file = folder.write("recipe.yaml", format!("{recipe}{data}"));
         let args = ["train", &file, "--model", model, "--output", &output, "--quiet"];
         snapshot += &shown(name, &folder, &collimate(&args));

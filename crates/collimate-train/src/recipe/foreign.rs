@@ -1,0 +1,329 @@
+//! Keys of TRL, transformers and the alignment handbook that are no keys of a recipe: known, so that a recipe of theirs
+//! is read as it is, and told apart by what leaving them out would change.
+
+use serde_yaml_ng::Value;
+
+use super::values::show;
+
+/// Where it logs, how it loads, what it runs on: nothing that a run computes depends on these.
+const WITHOUT_EFFECT: &[&str] = &[
+    // transformers' TrainingArguments
+    "accelerator_config",
+    "auto_find_batch_size",
+    "average_tokens_across_devices",
+    "batch_eval_metrics",
+    "bf16_full_eval",
+    "dataloader_num_workers",
+    "dataloader_persistent_workers",
+    "dataloader_pin_memory",
+    "dataloader_prefetch_factor",
+    "ddp_backend",
+    "ddp_broadcast_buffers",
+    "ddp_bucket_cap_mb",
+    "ddp_find_unused_parameters",
+    "ddp_timeout",
+    "ddp_timeout_sec",
+    "debug",
+    "deepspeed",
+    "disable_tqdm",
+    "do_predict",
+    "do_train",
+    "eval_accumulation_steps",
+    "eval_on_start",
+    "eval_use_gather_object",
+    "fp16_backend",
+    "fp16_full_eval",
+    "fp16_opt_level",
+    "fsdp",
+    "fsdp_config",
+    "fsdp_min_num_params",
+    "fsdp_transformer_layer_cls_to_wrap",
+    "full_determinism",
+    "gradient_checkpointing_kwargs",
+    "greater_is_better",
+    "half_precision_backend",
+    "hub_always_push",
+    "hub_model_id",
+    "hub_private_repo",
+    "hub_revision",
+    "hub_strategy",
+    "hub_token",
+    "include_for_metrics",
+    "include_inputs_for_metrics",
+    "include_num_input_tokens_seen",
+    "include_tokens_per_second",
+    "jit_mode_eval",
+    "label_names",
+    "length_column_name",
+    "local_rank",
+    "log_level",
+    "log_level_replica",
+    "log_on_each_node",
+    "logging_dir",
+    "logging_nan_inf_filter",
+    "metric_for_best_model",
+    "mp_parameters",
+    "no_cuda",
+    "overwrite_output_dir",
+    "past_index",
+    "prediction_loss_only",
+    "project",
+    "push_to_hub",
+    "push_to_hub_model_id",
+    "push_to_hub_organization",
+    "push_to_hub_token",
+    "ray_scope",
+    "remove_unused_columns",
+    "report_to",
+    "restore_callback_states_from_checkpoint",
+    "run_name",
+    "save_on_each_node",
+    "save_only_model",
+    "save_safetensors",
+    "skip_memory_metrics",
+    "split_batches",
+    "tf32",
+    "torch_compile",
+    "torch_compile_backend",
+    "torch_compile_mode",
+    "torch_empty_cache_steps",
+    "torchdynamo",
+    "tpu_metrics_debug",
+    "tpu_num_cores",
+    "trackio_space_id",
+    "use_cpu",
+    "use_ipex",
+    "use_legacy_prediction_loop",
+    "use_liger_kernel",
+    "use_mps_device",
+    // TRL's ModelConfig and DPOConfig
+    "attn_implementation",
+    "base_model_revision",
+    "bnb_4bit_compute_dtype",
+    "bnb_4bit_quant_storage",
+    "bnb_4bit_quant_type",
+    "dataset_num_proc",
+    "force_use_ref_model",
+    "generate_during_eval",
+    "is_encoder_decoder",
+    "label_pad_token_id",
+    "max_target_length",
+    "lora_task_type",
+    "model_adapter_name",
+    "model_code_revision",
+    "model_init_kwargs",
+    "model_revision",
+    "pad_token",
+    "pad_to_multiple_of",
+    "padding_free",
+    "padding_value",
+    "precompute_ref_batch_size",
+    "ref_adapter_name",
+    "ref_model_init_kwargs",
+    "ref_model_mixup_alpha",
+    "ref_model_sync_steps",
+    "trust_remote_code",
+    "use_bnb_nested_quant",
+    "use_flash_attention_2",
+    "use_liger_loss",
+    "use_logits_to_keep",
+    "use_num_logits_to_keep",
+    "use_unsloth",
+    // the alignment handbook and scripts of TRL
+    "benchmarks",
+    "callbacks",
+    "columns_to_keep",
+    "dataset_config",
+    "dataset_configs",
+    "dataset_kwargs",
+    "dataset_streaming",
+    "dataset_text_field",
+    "ignore_bias_buffers",
+    "preprocessing_num_workers",
+    "wandb_entity",
+    "wandb_log_unique_prompts",
+    "wandb_project",
+    "wandb_run_group",
+];
+
+/// A key that would change the result: values that ask for nothing, and what the rest gets.
+type Meaningful = (&'static str, &'static [&'static str], &'static str);
+
+/// What is done in place of what these ask for.
+const INSTEAD: &[Meaningful] = &[
+    ("assistant_only_loss", &[], "the last turn is scored"),
+    ("auto_insert_empty_system_msg", &[], "no system message is added"),
+    ("chat_template", &[], "the template of the model's folder is used"),
+    ("completion_only_loss", &["true"], "only responses are scored"),
+    ("data_seed", &[], "seed orders the data"),
+    ("dataloader_drop_last", &[], "the last, smaller step of an epoch is made"),
+    ("disable_dropout", &[], "the model has no dropout, and lora_dropout is the adapter's"),
+    ("eval_delay", &[], "evaluation begins at the start"),
+    ("group_by_length", &[], "the order is the seed's alone"),
+    ("ignore_data_skip", &[], "a run that is resumed goes on where it stood"),
+    ("load_best_model_at_end", &[], "the last weights are kept"),
+    ("load_in_4bit", &[], "the base is not quantised"),
+    ("load_in_8bit", &[], "the base is not quantised"),
+    ("packing", &[], "prompts are computed together without padding, each for itself"),
+    ("parallelism_config", &[], "a run uses one device"),
+    ("resume_from_checkpoint", &[], "--resume goes on from the last checkpoint"),
+    ("system_prompt", &[], "no system message is added"),
+    ("tokenizer_name_or_path", &[], "the tokenizer of the model's folder is used"),
+    ("tokenizer_name", &[], "the tokenizer of the model's folder is used"),
+    ("truncation_mode", &["keep_end"], "a prompt keeps its end"),
+];
+
+/// What the user is to do: nothing here stands for these.
+const REFUSED: &[Meaningful] = &[
+    ("adafactor", &[], "only AdamW is there"),
+    ("f_divergence_type", &["reverse_kl"], "only reverse_kl is there"),
+    ("ld_alpha", &["1", "1.0"], "length-desensitised log-probs are not there"),
+    ("lora_modules_to_save", &[], "an adapter trains its matrices alone; leave the key out, or set use_peft: false"),
+    ("lr_scheduler_kwargs", &[], "schedules have no parameters beyond warmup_ratio and warmup_steps"),
+    ("neftune_noise_alpha", &[], "noise on embeddings is not there"),
+    ("optim_args", &[], "AdamW is set by adam_beta1, adam_beta2, adam_epsilon and weight_decay"),
+    ("optim_target_modules", &[], "one optimizer trains everything that is trained"),
+    ("lora_target_parameters", &[], "adapters are for linear layers: lora_target_modules"),
+    ("reference_free", &[], "choose an objective without a reference: simpo, cpo or orpo"),
+    ("sync_ref_model", &[], "the reference stays as it is"),
+    ("use_dora", &[], "DoRA is not there; LoRA is"),
+    ("use_weighting", &[], "weights of WPO are not there"),
+];
+
+/// transformers' names of AdamW with moments in float32.
+const OPTIMIZERS: &[&str] = &[
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adamw_torch_xla",
+    "adamw_torch_npu_fused",
+    "adamw_apex_fused",
+    "adamw_anyprecision",
+    "adamw_hf",
+    "adamw",
+    "paged_adamw_32bit",
+    "paged_adamw",
+];
+
+/// Its names of AdamW with smaller moments.
+const SMALL_STATES: &[&str] =
+    &["adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "adamw_torch_4bit", "adamw_torch_8bit"];
+
+/// What is said of the keys of other trainers that a recipe has.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    without_effect: Vec<String>,
+    instead: Vec<String>,
+}
+
+impl Notes {
+    /// A key that changes nothing.
+    pub(super) fn without_effect(&mut self, key: &str) {
+        let key = key.to_owned();
+        if !self.without_effect.contains(&key) {
+            self.without_effect.push(key);
+        }
+    }
+
+    /// What is done in place of what a key asks for.
+    pub(super) fn instead(&mut self, key: &str, what: &str) {
+        let said = format!("{key} ({what})");
+        if !self.instead.contains(&said) {
+            self.instead.push(said);
+        }
+    }
+
+    /// A line of each kind, where there is anything to say.
+    pub(super) fn lines(self) -> Vec<String> {
+        let kinds = [("without effect here", self.without_effect), ("done otherwise here", self.instead)];
+        let said = kinds.into_iter().filter(|(_, keys)| !keys.is_empty());
+        said.map(|(kind, keys)| format!("{kind}: {}", keys.join(", "))).collect()
+    }
+}
+
+/// Takes a key of another trainer: `None` where it is not known, an error where it asks for what is not there.
+pub(super) fn accept(key: &str, value: &Value, notes: &mut Notes) -> Option<Result<(), String>> {
+    if WITHOUT_EFFECT.contains(&key) {
+        notes.without_effect(key);
+        return Some(Ok(()));
+    }
+    let find = |table: &'static [Meaningful]| table.iter().find(|(name, _, _)| *name == key);
+    if let Some((_, neutral, what)) = find(INSTEAD) {
+        if asks_for_something(value, neutral) {
+            notes.instead(key, what);
+        }
+        return Some(Ok(()));
+    }
+    let (_, neutral, what) = find(REFUSED)?;
+    Some(if asks_for_something(value, neutral) {
+        Err(format!("{} would change the result: {what}", show(value)))
+    } else {
+        Ok(())
+    })
+}
+
+/// Takes the name of an optimizer: forms of AdamW are AdamW here.
+pub(super) fn optimizer(name: &str, notes: &mut Notes) -> Result<(), String> {
+    if OPTIMIZERS.contains(&name) {
+        return Ok(());
+    }
+    if SMALL_STATES.contains(&name) {
+        notes.instead("optim", "AdamW's moments are in float32");
+        return Ok(());
+    }
+    let nearest = OPTIMIZERS.iter().map(|known| (strsim::jaro_winkler(name, known), known));
+    match nearest.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8) {
+        Some((_, nearest)) => Err(format!("\"{name}\" is no form of AdamW; did you mean \"{nearest}\"?")),
+        None => Err(format!("only AdamW is there (adamw_torch and its other names), not \"{name}\"")),
+    }
+}
+
+fn asks_for_something(value: &Value, neutral: &[&str]) -> bool {
+    let nothing = match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Sequence(items) => items.is_empty(),
+        Value::Mapping(entries) => entries.is_empty(),
+        _ => false,
+    };
+    let plain = match value {
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+        _ => String::new(),
+    };
+    !nothing && !neutral.contains(&plain.as_str())
+}
+
+/// Every key of these tables with what becomes of it.
+pub(super) fn keys() -> impl Iterator<Item = (&'static str, String)> {
+    let without = WITHOUT_EFFECT.iter().map(|name| (*name, "Without effect here.".to_owned()));
+    let instead = INSTEAD.iter().map(|(name, _, what)| (*name, format!("Done otherwise here: {what}.")));
+    let refused = REFUSED.iter().map(|(name, _, what)| (*name, format!("Refused where it asks for anything: {what}.")));
+    without.chain(instead).chain(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("report_to: [wandb]", Some(Ok(())), &["without effect here: report_to"])]
+    #[case("load_in_4bit: true", Some(Ok(())), &["done otherwise here: load_in_4bit (the base is not quantised)"])]
+    #[case("load_in_4bit: false", Some(Ok(())), &[])]
+    #[case("truncation_mode: keep_end", Some(Ok(())), &[])]
+    #[case("f_divergence_type: reverse_kl", Some(Ok(())), &[])]
+    #[case("neftune_noise_alpha: null", Some(Ok(())), &[])]
+    #[case("use_dora: true", Some(Err("true would change the result: DoRA is not there; LoRA is")), &[])]
+    #[case("learning_rat: 1", None, &[])]
+    fn keys_are_told_apart(#[case] yaml: &str, #[case] expected: Option<Result<(), &str>>, #[case] lines: &[&str]) {
+        let document: serde_yaml_ng::Mapping = serde_yaml_ng::from_str(yaml).expect("YAML");
+        let (key, value) = document.iter().next().expect("a key");
+        let mut notes = Notes::default();
+        let found = accept(key.as_str().expect("text"), value, &mut notes);
+        assert_eq!(found, expected.map(|result| result.map_err(str::to_owned)));
+        assert_eq!(notes.lines(), lines);
+    }
+}

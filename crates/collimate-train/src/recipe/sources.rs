@@ -1,0 +1,170 @@
+//! The files that a run reads its groups from.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use collimate_data::DataPart;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::{Value as Json, json};
+use serde_yaml_ng::Value;
+
+use super::values::KeyType;
+
+/// One file, or several with the share that is taken of each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataSources(Vec<DataPart>);
+
+impl DataSources {
+    /// These files.
+    pub fn new(parts: Vec<DataPart>) -> Self {
+        Self(parts)
+    }
+
+    /// The files in the order in which they are read.
+    pub fn parts(&self) -> &[DataPart] {
+        &self.0
+    }
+
+    /// The files by their names alone, for documents that may be read elsewhere.
+    pub fn file_names(&self) -> String {
+        let name = |part: &DataPart| {
+            let name = part.path.file_name().unwrap_or_default().display();
+            if part.weight == 1.0 { name.to_string() } else { format!("{name} ({})", part.weight) }
+        };
+        self.0.iter().map(name).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What is wrong with the files and weights, if anything is.
+    pub(super) fn problem(&self) -> Option<String> {
+        for (at, part) in self.0.iter().enumerate() {
+            let path = part.path.display();
+            if !(0.0..=1.0).contains(&part.weight) {
+                let weight = part.weight;
+                return Some(format!("the weight of {path} is the share of its groups, in [0, 1], and is {weight}"));
+            }
+            if self.0[..at].iter().any(|earlier| earlier.path == part.path) {
+                return Some(format!("{path} is named twice"));
+            }
+        }
+        self.0.iter().all(|part| part.weight == 0.0).then(|| "every weight is 0: there is nothing to read".to_owned())
+    }
+}
+
+impl From<PathBuf> for DataSources {
+    fn from(path: PathBuf) -> Self {
+        Self(vec![DataPart::whole(path)])
+    }
+}
+
+impl fmt::Display for DataSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths: Vec<_> = self.0.iter().map(|part| part.path.display().to_string()).collect();
+        f.write_str(&paths.join(", "))
+    }
+}
+
+impl Serialize for DataSources {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let whole = self.0.iter().all(|part| part.weight == 1.0);
+        match (whole, self.0.as_slice()) {
+            (true, [one]) => one.path.serialize(serializer),
+            (true, parts) => serializer.collect_seq(parts.iter().map(|part| &part.path)),
+            (false, parts) => {
+                let mut map = serializer.serialize_map(Some(parts.len()))?;
+                for part in parts {
+                    map.serialize_entry(&part.path, &part.weight)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+impl KeyType for DataSources {
+    const EXPECTED: &'static str = "a file, a list of files, or a table of files with the share taken of each";
+    fn from_yaml(value: &Value) -> Option<Self> {
+        let parts: Vec<DataPart> = match value {
+            Value::Sequence(paths) => {
+                paths.iter().map(|path| PathBuf::from_yaml(path).map(DataPart::whole)).collect::<Option<_>>()?
+            }
+            Value::Mapping(entries) => entries
+                .iter()
+                .map(|(path, weight)| {
+                    Some(DataPart { path: PathBuf::from_yaml(path)?, weight: f64::from_yaml(weight)? })
+                })
+                .collect::<Option<_>>()?,
+            path => vec![DataPart::whole(PathBuf::from_yaml(path)?)],
+        };
+        (!parts.is_empty()).then_some(Self(parts))
+    }
+
+    fn schema() -> Json {
+        json!({"anyOf": [
+            {"type": "string", "minLength": 1},
+            {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}},
+            {"type": "object", "minProperties": 1, "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}},
+        ]})
+    }
+}
+
+/// The `.jsonl` files that a path stands for: itself, or those directly in the folder, by name.
+///
+/// # Errors
+/// In words: the folder cannot be read or has none.
+pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>, String> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let is_data = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "jsonl");
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_data).collect();
+    files.sort();
+    if files.is_empty() { Err(format!("{} is a folder without .jsonl files", path.display())) } else { Ok(files) }
+}
+
+/// Whether a file is of a split: `train_prefs.jsonl`, or one of its parts as `train_prefs-00000-of-00002.jsonl`.
+pub(super) fn is_of_split(file: &Path, split: &str) -> bool {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    stem.strip_prefix(split).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("a.jsonl", &[("a.jsonl", 1.0)])]
+    #[case("[a.jsonl, b.jsonl]", &[("a.jsonl", 1.0), ("b.jsonl", 1.0)])]
+    #[case("{a.jsonl: 0.5, b.jsonl: 1}", &[("a.jsonl", 0.5), ("b.jsonl", 1.0)])]
+    fn files_are_named_in_three_ways_and_read_back(#[case] yaml: &str, #[case] expected: &[(&str, f64)]) {
+        let read = |text: &str| DataSources::from_yaml(&serde_yaml_ng::from_str(text).expect("YAML")).expect("files");
+        let sources = read(yaml);
+        let found: Vec<_> = sources.parts().iter().map(|part| (part.path.clone(), part.weight)).collect();
+        assert_eq!(found, expected.iter().map(|(path, weight)| (PathBuf::from(path), *weight)).collect::<Vec<_>>());
+        assert_eq!(read(&serde_yaml_ng::to_string(&sources).expect("YAML")), sources);
+    }
+
+    #[rstest]
+    #[case("[]")]
+    #[case("{}")]
+    #[case("''")]
+    #[case("[1]")]
+    #[case("{a.jsonl: much}")]
+    #[case("3")]
+    fn anything_else_is_refused(#[case] yaml: &str) {
+        assert_eq!(DataSources::from_yaml(&serde_yaml_ng::from_str(yaml).expect("YAML")), None);
+    }
+
+    #[rstest]
+    #[case("train_prefs.jsonl", "train_prefs", true)]
+    #[case("train_prefs-00000-of-00002.jsonl", "train_prefs", true)]
+    #[case("train_prefs.jsonl", "train", false)]
+    #[case("train.jsonl", "train_prefs", false)]
+    fn a_split_is_a_file_or_its_parts(#[case] file: &str, #[case] split: &str, #[case] expected: bool) {
+        assert_eq!(is_of_split(Path::new(file), split), expected);
+    }
+}

@@ -1,0 +1,194 @@
+//! Recipes of other trainers.
+
+use std::fs;
+use std::path::Path;
+
+use collimate_objectives as _;
+use rstest::rstest;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder with a recipe and the files named, each of one row.
+fn folder(recipe: &str, files: &[&str]) -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    for file in files {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, "{}\n").expect("a file");
+    }
+    fs::write(folder.path().join("r.yaml"), recipe).expect("a file");
+    folder
+}
+
+fn load(folder: &TempDir, overrides: &[(&str, &str)]) -> Result<(Recipe, Vec<String>), RecipeError> {
+    let overrides: Vec<_> = overrides.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    Recipe::load_with_notes(Some(&folder.path().join("r.yaml")), &overrides)
+}
+
+fn parse(recipe: &str) -> Recipe {
+    load(&folder(recipe, &[]), &[]).expect("a recipe").0
+}
+
+/// The error's text after the recipe's place.
+fn error(recipe: &str, files: &[&str]) -> String {
+    let message = load(&folder(recipe, files), &[]).expect_err("a broken recipe").to_string();
+    message.split_once("r.yaml:").map(|(_, rest)| rest.to_owned()).unwrap_or(message)
+}
+
+/// The files relative to the folder, with their weights.
+fn files(folder: &TempDir, sources: Option<&DataSources>) -> Vec<(String, f64)> {
+    let relative = |path: &Path| path.strip_prefix(folder.path()).expect("in the folder").display().to_string();
+    sources.iter().flat_map(|sources| sources.parts()).map(|part| (relative(&part.path), part.weight)).collect()
+}
+
+#[rstest]
+#[case("loss_type: NCA\nbeta: 0.01\ntemperature_alpha: 1e-4\n", "nca", json!({"beta": 0.01, "alpha": 1e-4}))]
+#[case("loss_type: InfoNCA\n", "infonca", json!({}))]
+#[case("loss_type: DPO\n", "dpo", json!({}))]
+#[case("loss_type: [sigmoid]\nlabel_smoothing: 0.1\n", "dpo", json!({"label_smoothing": 0.1}))]
+#[case("loss_type: biasedNCA\n", "bco_pair", json!({}))]
+#[case("loss_type: apo_zero\nlabel_smoothing: 0.0\nsimpo_gamma: 0.5\n", "apo_zero", json!({}))]
+#[case("loss_type: robust\nlabel_smoothing: 0.0\n", "robust", json!({"label_smoothing": 0.0}))]
+#[case("loss_type: simpo\nsimpo_gamma: 0.5\ncpo_alpha: 0\n", "simpo", json!({"gamma": 0.5}))]
+#[case("loss_type: cpo\ncpo_alpha: 0.5\n", "cpo", json!({"sft_weight": 0.5}))]
+#[case("loss_type: discopop\ndiscopop_tau: 0.1\n", "discopop", json!({"tau": 0.1}))]
+#[case("loss_type: sigmoid\nrpo_alpha: 1\nbeta: 0.2\n", "combine",
+       json!({"terms": [{"name": "dpo", "beta": 0.2}, {"name": "sft", "weight": 1.0}]}))]
+#[case("loss_type: [sigmoid, bco_pair, sft]\nloss_weights: [0.8, 0.2, 1]\nbeta: 0.3\n", "combine",
+       json!({"terms": [{"name": "dpo", "weight": 0.8, "beta": 0.3}, {"name": "bco_pair", "weight": 0.2, "beta": 0.3},
+                        {"name": "sft", "weight": 1.0}]}))]
+fn losses_of_other_trainers(#[case] recipe: &str, #[case] name: &str, #[case] params: serde_json::Value) {
+    let objective = parse(recipe).objective;
+    assert_eq!((objective.name.as_str(), serde_json::Value::Object(objective.params.clone())), (name, params));
+    collimate_objective::registry::build(&objective.name, &objective.params).expect("an objective");
+}
+
+#[test]
+fn values_of_other_trainers_have_the_same_meaning_here() {
+    let recipe = parse(
+        "evaluation_strategy: epoch\nsave_strategy: 'no'\nlogging_strategy: epoch\nlogging_first_step: true\n\
+         bf16: true\noptim: paged_adamw_32bit\nlr_scheduler_type: constant_with_warmup\nmax_completion_length: 256\n\
+         lora_r: 16\nlora_alpha: 8\nuse_rslora: true\nmax_seq_length: 2048\nsave_total_limit: null\n",
+    );
+    let epochs = StepPlan { steps_per_epoch: 4, total_steps: 8, warmup_steps: 0 };
+    let due = |at: &dyn Fn(usize) -> bool| (1..=8).filter(|step| at(*step)).collect::<Vec<_>>();
+    assert_eq!(due(&|step| recipe.evaluates_after(step, &epochs)), [4, 8]);
+    assert_eq!(due(&|step| recipe.logs_after(step, &epochs)), [1, 4, 8]);
+    assert!(due(&|step| recipe.saves_after(step, &epochs)).is_empty());
+    assert_eq!(recipe.torch_dtype.as_deref(), Some("bfloat16"));
+    assert_eq!(recipe.lr_scheduler_type, ScheduleKind::ConstantWithWarmup);
+    assert_eq!((recipe.max_completion_length, recipe.max_length), (Some(256), 2048));
+    // alpha / √r is α·√r / r.
+    assert_eq!(recipe.lora_alpha, 8.0 * 4.0);
+}
+
+#[test]
+fn intervals_count_steps_or_passes() {
+    let plan = StepPlan { steps_per_epoch: 3, total_steps: 6, warmup_steps: 0 };
+    let due = |text: &str| (1..=6).filter(|step| parse(text).saves_after(*step, &plan)).collect::<Vec<_>>();
+    assert_eq!(due("save_steps: 2\n"), [2, 4, 6]);
+    assert_eq!(due("save_steps: 2\nsave_strategy: epoch\n"), [3, 6]);
+    assert!(due("save_steps: 2\nsave_strategy: no\n").is_empty());
+    assert!(due("save_steps: 0\n").is_empty());
+}
+
+#[test]
+fn keys_without_effect_are_said_once_in_a_line() {
+    let text = "report_to: [wandb]\nhub_model_id: x\nload_in_4bit: true\nload_in_8bit: false\nlog_level: info\n\
+                optim: paged_adamw_8bit\n";
+    let (_, notes) = load(&folder(text, &[]), &[("report_to", "none")]).expect("a recipe");
+    assert_eq!(
+        notes,
+        [
+            "without effect here: report_to, hub_model_id, log_level",
+            "done otherwise here: load_in_4bit (the base is not quantised), optim (AdamW's moments are in float32)",
+        ]
+    );
+    assert!(load(&folder("seed: 1\n", &[]), &[]).expect("a recipe").1.is_empty());
+}
+
+#[rstest]
+#[case("seed: 1\nreport_two: x\n", "2:1: unknown key \"report_two\"; did you mean \"report_to\"?")]
+#[case("use_dora: true\n", "1:1: key \"use_dora\": true would change the result: DoRA is not there; LoRA is")]
+#[case("optim: adamw_toch\n", "1:1: key \"optim\": \"adamw_toch\" is no form of AdamW; did you mean \"adamw_torch\"?")]
+#[case("optim: sgd\n", "1:1: key \"optim\": only AdamW is there")]
+#[case("loss_type: [ipo, sft]\nloss_weights: [1]\n", "2:1: key \"loss_weights\": 1 weights for the 2 objectives")]
+#[case("eval_fraction: 1\n", "1:1: key \"eval_fraction\": must be in [0, 1), is 1")]
+#[case("dataset_mixer: {hub/name: 1.0}\n", "1:1: key \"dataset_mixer\": hub/name does not exist (nor does ")]
+#[case("data: {a.jsonl: 2}\n", "1:1: key \"data\": the weight of ")]
+#[case("data: [a.jsonl, a.jsonl]\n", "1:1: key \"data\": ")]
+#[case("data: empty\n", "1:1: key \"data\": ")]
+#[case("data: a.jsonl\ndataset_name: b.jsonl\n", "2:1: key \"dataset_name\": the recipe names its data twice")]
+#[case("eval_data: a.jsonl\neval_fraction: 0.1\n", "2:1: key \"eval_fraction\": nothing is held out where eval_data")]
+fn what_is_not_there_is_refused(#[case] recipe: &str, #[case] expected: &str) {
+    let found = error(recipe, &["a.jsonl", "b.jsonl", "empty/readme.md"]);
+    assert!(found.starts_with(expected), "{found}");
+}
+
+#[rstest]
+#[case("data: d\n", &[("d/test.jsonl", 1.0), ("d/train.jsonl", 1.0)], &[])]
+#[case("data: {a.jsonl: 0.5, d: 0.25}\n", &[("a.jsonl", 0.5), ("d/test.jsonl", 0.25), ("d/train.jsonl", 0.25)], &[])]
+#[case("dataset_mixer: {a.jsonl: 0.5, d: 0.25}\n", &[("a.jsonl", 0.5), ("d/train.jsonl", 0.25)], &[("d/test.jsonl", 1.0)])]
+#[case("dataset_mixer: {d: 1}\neval_strategy: no\n", &[("d/train.jsonl", 1.0)], &[])]
+#[case("dataset_mixer: {d: 1}\ndo_eval: false\n", &[("d/train.jsonl", 1.0)], &[])]
+#[case("dataset_mixer: {d: 1}\neval_data: a.jsonl\n", &[("d/train.jsonl", 1.0)], &[("a.jsonl", 1.0)])]
+#[case("dataset_mixer: {p: 1}\ndataset_splits: [train_prefs, test_prefs]\n",
+       &[("p/train_prefs-0-of-2.jsonl", 1.0), ("p/train_prefs-1-of-2.jsonl", 1.0)], &[("p/test_prefs.jsonl", 1.0)])]
+#[case("dataset_name: p\ndataset_train_split: train_sft\n", &[("p/train_sft.jsonl", 1.0)], &[])]
+#[case("datasets:\n- path: a.jsonl\n- {path: p, split: train_sft, weight: 0.5}\n",
+       &[("a.jsonl", 1.0), ("p/train_sft.jsonl", 0.5)], &[])]
+fn data_of_other_trainers(#[case] recipe: &str, #[case] train: &[(&str, f64)], #[case] test: &[(&str, f64)]) {
+    let names = [
+        "a.jsonl",
+        "d/train.jsonl",
+        "d/test.jsonl",
+        "p/train_prefs-0-of-2.jsonl",
+        "p/train_prefs-1-of-2.jsonl",
+        "p/test_prefs.jsonl",
+        "p/train_sft.jsonl",
+        "p/notes.txt",
+    ];
+    let folder = folder(recipe, &names);
+    let loaded = load(&folder, &[]).expect("a recipe").0;
+    let owned =
+        |files: &[(&str, f64)]| files.iter().map(|(file, weight)| ((*file).to_owned(), *weight)).collect::<Vec<_>>();
+    assert_eq!(files(&folder, loaded.data.as_ref()), owned(train));
+    assert_eq!(files(&folder, loaded.eval_data.as_ref()), owned(test));
+    // What a run writes into its folder names the same files.
+    fs::write(folder.path().join("r.yaml"), loaded.resolved_yaml().expect("YAML")).expect("a file");
+    assert_eq!(load(&folder, &[]).expect("a recipe").0, loaded);
+}
+
+#[test]
+fn a_mixture_may_hold_out_a_share() {
+    let recipe = "dataset_mixture:\n  datasets:\n  - {id: a.jsonl, weight: 0.5}\n  seed: 0\n  test_split_size: 0.1\n";
+    let folder = folder(recipe, &["a.jsonl"]);
+    let loaded = load(&folder, &[]).expect("a recipe").0;
+    assert_eq!((files(&folder, loaded.data.as_ref()), loaded.eval_fraction), (vec![("a.jsonl".to_owned(), 0.5)], 0.1));
+}
+
+#[test]
+fn a_split_that_a_folder_does_not_have_is_named_with_what_it_has() {
+    let found = error("dataset_mixer: {d: 1}\ndataset_splits: [train_prefs]\n", &["d/train.jsonl"]);
+    assert!(found.contains("has no train_prefs.jsonl") && found.contains("it has train.jsonl"), "{found}");
+}
+
+#[test]
+fn data_on_the_command_line_wins_over_a_mixture() {
+    let folder = folder("dataset_mixer: {a.jsonl: 0.5}\n", &["a.jsonl", "b.jsonl"]);
+    let b = folder.path().join("b.jsonl").display().to_string();
+    let loaded = load(&folder, &[("data", &b)]).expect("a recipe").0;
+    assert_eq!(files(&folder, loaded.data.as_ref()), [("b.jsonl".to_owned(), 1.0)]);
+}
+
+#[test]
+fn no_key_is_known_in_two_ways() {
+    let mut names: Vec<&str> = Recipe::other_keys().into_iter().map(|(name, _)| name).collect();
+    names.extend(Recipe::KEYS.iter().map(|key| key.name));
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
