@@ -1,6 +1,7 @@
 //! The loop: score, ask the objective for the c_k, go back, step.
 
 mod nonfinite;
+mod plan;
 mod record;
 mod run;
 mod step;
@@ -26,6 +27,10 @@ use crate::report::{read_results, write_report};
 use crate::session::{Session, SessionOptions, Training, open_session};
 use crate::stop::RunControl;
 use run::Run;
+
+pub use plan::{
+    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis, plan,
+};
 
 /// What a finished run leaves to say.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,327 @@
+//! What a run would take, by the code of the run itself: memory, tokens, steps, disk and, where it is measured, time.
+
+mod measure;
+mod rows;
+
+use collimate_data::TokenizedGroup;
+use collimate_model::{LoraConfig, MemoryCosts, ModelConfig, ParameterCounts, Trainable};
+use collimate_objective::{Needs, registry};
+use serde::Serialize;
+
+use self::rows::PaperRows;
+use super::{session_options, set_threads, storage_dtype};
+use crate::error::TrainError;
+use crate::packs::{MemoryPlan, OVERHEAD};
+use crate::prepare::epoch_order;
+use crate::progress::Observer;
+use crate::recipe::{Recipe, StepPlan};
+use crate::session::{SessionOptions, Training};
+
+/// Bytes of one float32 number.
+const FLOAT: u64 = 4;
+
+/// What a plan is made from beside the recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// Compute a few steps, in memory alone, to tell the time.
+    pub measure: bool,
+    /// Responses of a prompt where there is no data to count them in.
+    pub num_responses: usize,
+}
+
+/// What a run would take. Sizes are in bytes, times in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// The model.
+    pub model: PlannedModel,
+    /// What is held at once.
+    pub memory: PlannedMemory,
+    /// What the data is.
+    pub data: PlannedData,
+    /// Optimizer steps.
+    pub steps: PlannedSteps,
+    /// What is written.
+    pub disk: PlannedDisk,
+    /// How long it takes, where it was measured.
+    pub time: Option<PlannedTime>,
+}
+
+/// The model of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedModel {
+    /// `llama`, `mistral`, …
+    pub architecture: &'static str,
+    /// All parameters, an adapter's included.
+    pub num_parameters: u64,
+    /// Those that training changes.
+    pub num_trained: u64,
+}
+
+/// Memory of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedMemory {
+    /// Parameters, in float32.
+    pub weights: u64,
+    /// Gradients of those that are trained.
+    pub gradients: u64,
+    /// AdamW's two moments.
+    pub moments: u64,
+    /// Activations of the pack that needs most.
+    pub activations: u64,
+    /// The program, the data, and what allocators leave unused.
+    pub overhead: u64,
+    /// All of these.
+    pub peak: u64,
+    /// What the run may use (`memory_budget`); none where the device does not say what it has.
+    pub budget: Option<u64>,
+    /// Whether it can run within the budget.
+    pub fits: bool,
+    /// The smallest budget that it can run with.
+    pub smallest_budget: u64,
+}
+
+/// Where a plan's tokens come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenBasis {
+    /// The data, with the model's tokenizer.
+    Tokenizer,
+    /// The data, at four characters a token: the model's folder has no tokenizer.
+    Characters,
+    /// No data: every prompt and response as long as the recipe allows.
+    Longest,
+}
+
+/// Data of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedData {
+    /// Where the tokens come from.
+    pub basis: TokenBasis,
+    /// Prompts.
+    pub num_groups: usize,
+    /// Responses.
+    pub num_responses: usize,
+    /// Tokens of prompts, each counted once.
+    pub prompt_tokens: u64,
+    /// Tokens of responses.
+    pub response_tokens: u64,
+    /// Prompts that are cut.
+    pub cut_prompts: usize,
+    /// Responses that are cut.
+    pub cut_responses: usize,
+    /// Tokens of the longest response with its prompt.
+    pub longest: usize,
+}
+
+/// Steps of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedSteps {
+    /// Optimizer steps of the run; none where there is no data and the recipe does not say.
+    pub total: Option<usize>,
+    /// Prompts of a step.
+    pub groups_per_step: usize,
+    /// Packs of a step, on average and at most; each goes forward and back on its own.
+    pub packs_per_step: f64,
+    /// The most packs of a step.
+    pub most_packs: usize,
+    /// Tokens of the pack that needs most memory.
+    pub pack_tokens: usize,
+    /// Blocks that keep their activations in that pack; the others run again.
+    pub kept_blocks: usize,
+    /// Tokens of all steps as they are computed; of one step where the number of steps is not known.
+    pub tokens: u64,
+}
+
+/// Disk of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedDisk {
+    /// One checkpoint: what is trained and two moments, in float32.
+    pub checkpoint: u64,
+    /// Checkpoints that stay; none where the number of steps is not known.
+    pub num_checkpoints: Option<usize>,
+    /// The final model or adapter.
+    pub model: u64,
+    /// The most that is there at once: one checkpoint is written before an old one goes.
+    pub peak: Option<u64>,
+}
+
+/// Time of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedTime {
+    /// Steps that were computed to find out.
+    pub measured_steps: usize,
+    /// Tokens of training a second.
+    pub tokens_per_second: f64,
+    /// A step of the run, on average.
+    pub step_seconds: f64,
+    /// Scoring the reference, where nothing of it is in the cache.
+    pub reference_seconds: f64,
+    /// All of it, without reading, evaluation and writing; none where the number of steps is not known.
+    pub total_seconds: Option<f64>,
+}
+
+/// Plans a run. Needs the model's `config.json` only, its tokenizer where data is to be counted in tokens, and its weights
+/// where time is to be measured. Writes nothing.
+///
+/// # Errors
+/// A recipe, configuration, adapter or data that a run would refuse; in measuring, whatever ends a run. That a run does not
+/// fit into its memory is no error: the plan says so.
+pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer) -> Result<Plan, TrainError> {
+    let needs = registry::build(&recipe.objective.name, &recipe.objective.params)?.needs();
+    set_threads(recipe.num_threads);
+    let dir = recipe.model()?;
+    let config = ModelConfig::from_dir(dir)?;
+    let session = session_options(recipe, dir.to_owned())?;
+    let (lora, trainable) = trained(&session)?;
+    let costs = MemoryCosts::of(&config, lora.as_ref(), trainable);
+    let counts = ParameterCounts::of(&config, lora.as_ref(), trainable);
+    let rows = rows::read(recipe, dir, needs.min_responses, options.num_responses, observer)?;
+
+    let device = collimate_backend::devices(&session.backend)?.get(session.device).and_then(|info| info.memory_bytes);
+    let budget = recipe.memory_budget.bytes(device);
+    let smallest_budget = OVERHEAD + costs.resident + rows.longest() as u64 * costs.per_token;
+    let fits = budget.is_none_or(|budget| budget >= smallest_budget);
+    let memory = MemoryPlan::new(if fits { budget } else { Some(smallest_budget) }, costs, recipe.share_prompt)?;
+
+    let known = rows.basis != TokenBasis::Longest || recipe.max_steps > 0;
+    let step_plan = recipe.step_plan(rows.groups.len());
+    let load = Load::new(recipe, &rows.groups, if known { step_plan.total_steps } else { 1 }, &memory)?;
+    let base = FLOAT * (counts.base + counts.adapter);
+    let planned = PlannedMemory {
+        weights: base,
+        gradients: FLOAT * counts.trained,
+        moments: 2 * FLOAT * counts.trained,
+        activations: load.activations,
+        overhead: OVERHEAD,
+        peak: costs.resident + OVERHEAD + load.activations,
+        budget,
+        fits,
+        smallest_budget,
+    };
+    let mut plan = Plan {
+        model: PlannedModel {
+            architecture: config.architecture.name(),
+            num_parameters: counts.base + counts.adapter,
+            num_trained: counts.trained,
+        },
+        memory: planned,
+        data: rows.describe(),
+        steps: load.steps(recipe, known.then_some(step_plan.total_steps)),
+        disk: disk(recipe, (&config, &counts), known.then_some(&step_plan)),
+        time: None,
+    };
+    if options.measure {
+        plan.time = Some(measured(recipe, &session, rows, memory, (&plan, &needs), observer)?);
+    }
+    Ok(plan)
+}
+
+fn measured(
+    recipe: &Recipe,
+    session: &SessionOptions,
+    rows: PaperRows,
+    memory: MemoryPlan,
+    (plan, needs): (&Plan, &Needs),
+    observer: &mut dyn Observer,
+) -> Result<PlannedTime, TrainError> {
+    if !plan.memory.fits {
+        let message = "is too little to run with, so there is nothing to measure".to_owned();
+        return Err(TrainError::RecipeValue { key: "memory_budget", message });
+    }
+    measure::time(recipe, session, rows, memory, (&plan.steps, needs), observer)
+}
+
+/// The adapter that is trained, if one is, and what training changes.
+fn trained(session: &SessionOptions) -> Result<(Option<LoraConfig>, Trainable), TrainError> {
+    Ok(match (&session.training, &session.adapter) {
+        (Training::Lora(_), Some(adapter)) => (Some(LoraConfig::from_dir(adapter)?), Trainable::Adapter),
+        (Training::Lora(config), None) => (Some(config.clone()), Trainable::Adapter),
+        (_, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
+        _ => (None, Trainable::Base),
+    })
+}
+
+fn disk(recipe: &Recipe, (config, counts): (&ModelConfig, &ParameterCounts), steps: Option<&StepPlan>) -> PlannedDisk {
+    let checkpoint = 3 * FLOAT * counts.trained;
+    // An adapter is written in float32, as it was trained.
+    let model = match recipe.use_peft {
+        true => FLOAT * counts.adapter,
+        false => storage_dtype(recipe, config).num_bytes() as u64 * counts.base,
+    };
+    let kept = steps.map(|plan| {
+        let at_the_end = usize::from(!recipe.saves_after(plan.total_steps));
+        let all = plan.total_steps.checked_div(recipe.save_steps).unwrap_or(0) + at_the_end;
+        (all, all.min(recipe.save_total_limit.unwrap_or(all)))
+    });
+    let peak = kept.map(|(all, kept)| model + checkpoint * (kept + usize::from(all > kept)) as u64);
+    PlannedDisk { checkpoint, num_checkpoints: kept.map(|(_, kept)| kept), model, peak }
+}
+
+/// The packs of all steps.
+struct Load {
+    num_steps: usize,
+    num_packs: usize,
+    most_packs: usize,
+    tokens: u64,
+    /// Of the pack that needs most: bytes, tokens, kept blocks.
+    activations: u64,
+    pack_tokens: usize,
+    kept_blocks: usize,
+}
+
+impl Load {
+    fn new(recipe: &Recipe, groups: &[TokenizedGroup], num_steps: usize, memory: &MemoryPlan) -> Result<Self, TrainError> {
+        let mut load =
+            Self { num_steps, num_packs: 0, most_packs: 0, tokens: 0, activations: 0, pack_tokens: 0, kept_blocks: 0 };
+        let mut step = 0;
+        for epoch in 0.. {
+            let order = epoch_order(groups.len(), recipe.shuffle, recipe.seed, epoch);
+            for visits in order.chunks(recipe.groups_per_step().max(1)) {
+                if step == num_steps {
+                    return Ok(load);
+                }
+                load.add_step(recipe, groups, visits, memory)?;
+                step += 1;
+            }
+        }
+        Ok(load)
+    }
+
+    fn add_step(
+        &mut self,
+        recipe: &Recipe,
+        groups: &[TokenizedGroup],
+        visits: &[usize],
+        memory: &MemoryPlan,
+    ) -> Result<(), TrainError> {
+        let mut num_packs = 0;
+        for indices in visits.chunks(recipe.per_device_train_batch_size.max(1)) {
+            let batch: Vec<&TokenizedGroup> = indices.iter().map(|&index| &groups[index]).collect();
+            for pack in memory.packs(&batch)? {
+                num_packs += 1;
+                let tokens = memory.pack_tokens(&batch, &pack);
+                self.tokens += tokens as u64;
+                let kept = if recipe.gradient_checkpointing { 0 } else { memory.kept_blocks(tokens) };
+                let bytes = memory.pack_bytes(tokens, kept);
+                if bytes > self.activations {
+                    (self.activations, self.pack_tokens, self.kept_blocks) = (bytes, tokens, kept);
+                }
+            }
+        }
+        self.num_packs += num_packs;
+        self.most_packs = self.most_packs.max(num_packs);
+        Ok(())
+    }
+
+    fn steps(&self, recipe: &Recipe, total: Option<usize>) -> PlannedSteps {
+        PlannedSteps {
+            total,
+            groups_per_step: recipe.groups_per_step(),
+            packs_per_step: self.num_packs as f64 / self.num_steps.max(1) as f64,
+            most_packs: self.most_packs,
+            pack_tokens: self.pack_tokens,
+            kept_blocks: self.kept_blocks,
+            tokens: self.tokens,
+        }
+    }
+}
