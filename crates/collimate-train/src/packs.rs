@@ -74,8 +74,11 @@ impl MemoryPlan {
     }
 
     /// Bytes that a pack of so many tokens needs beside what is always held, with so many blocks kept.
+    ///
+    /// A block that runs again does so when those that were kept are done with, so it adds nothing to them.
     pub(crate) fn pack_bytes(&self, num_tokens: usize, kept_blocks: usize) -> u64 {
-        num_tokens as u64 * (self.costs.per_token + kept_blocks as u64 * self.costs.per_kept_block)
+        let at_once = kept_blocks.saturating_sub(1) as u64;
+        num_tokens as u64 * (self.costs.per_token + at_once * self.costs.per_kept_block)
     }
 
     /// Tokens of a pack as they are computed.
@@ -229,7 +232,8 @@ mod tests {
         let pack = vec![(0, 0..4), (1, 0..2)];
         assert_eq!(plan.pack_tokens(&groups, &pack), tokens);
         assert_eq!(plan.batch(&groups, &pack).num_tokens(), tokens);
-        assert_eq!(plan.pack_bytes(tokens, 2), tokens as u64 * (10 + 2 * 4));
+        assert_eq!(plan.pack_bytes(tokens, 2), tokens as u64 * (10 + 4));
+        assert_eq!(plan.pack_bytes(tokens, 0), plan.pack_bytes(tokens, 1));
     }
 
     #[test]

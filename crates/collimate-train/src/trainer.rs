@@ -29,7 +29,8 @@ use crate::stop::RunControl;
 use run::Run;
 
 pub use plan::{
-    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis, plan,
+    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
+    plan,
 };
 
 /// What a finished run leaves to say.
@@ -281,6 +282,7 @@ fn grouped(count: usize) -> String {
 
 /// Sets the size of the pool of threads once; a later run in one process keeps the first's.
 fn set_threads(num_threads: usize) {
+    collimate_backend::keep_freed_memory();
     if num_threads > 0 {
         let _ = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build_global();
     }

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backends, data, generate, merge, objective_values, objectives, plan, quickstart_assets, recipe_keys, report, reward,
-    rounds, sample, score, train,
+    backends, completions, data, generate, man, merge, objective_values, objectives, plan, quickstart_assets,
+    quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, score, train,
 };
 use crate::error::CliError;
 use crate::io::Io;
@@ -33,6 +33,10 @@ pub(crate) enum Command {
     Merge(merge::Args),
     Report(report::Args),
     RecipeKeys(recipe_keys::Args),
+    QuickstartTask(quickstart_task::Args),
+    QuickstartVerifier(quickstart_verifier::Args),
+    Completions(completions::Args),
+    Man(man::Args),
     #[command(hide = true)]
     QuickstartAssets(quickstart_assets::Args),
 }
@@ -54,6 +58,10 @@ impl Command {
             Self::Merge(args) => args.run(io),
             Self::Report(args) => args.run(io),
             Self::RecipeKeys(args) => args.run(io),
+            Self::QuickstartTask(args) => args.run(io),
+            Self::QuickstartVerifier(args) => args.run(io),
+            Self::Completions(args) => args.run(io),
+            Self::Man(args) => args.run(io),
             Self::QuickstartAssets(args) => args.run(io),
         }
     }

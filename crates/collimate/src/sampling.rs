@@ -102,8 +102,7 @@ mod tests {
         let rows = read_prompts(Path::new("prompts.jsonl"), text.as_bytes()).expect("a prompt");
         assert_eq!(rows[0].line, 2);
         let written = rows[0].with_responses(&["x".to_owned(), String::new()]).to_string();
-        let expected =
-            r#"{"id":7,"prompt":"a","answer":[1,2],"responses":[{"content":"x"},{"content":""}]}"#;
+        let expected = r#"{"id":7,"prompt":"a","answer":[1,2],"responses":[{"content":"x"},{"content":""}]}"#;
         assert_eq!(written, expected);
     }
 }

@@ -14,6 +14,7 @@ mod real_data;
 mod reference_cache;
 mod resume;
 mod rewards;
+mod rounds;
 mod signals;
 mod small_model;
 mod tolerances;

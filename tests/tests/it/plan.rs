@@ -49,7 +49,8 @@ fn write_shape(dir: &Path, (width, inner, blocks): (usize, usize, usize)) {
     });
     let config = ModelConfig::from_json(&dir.join("config.json"), config).expect("a configuration");
     let tensors = config.tensors().into_iter().map(|spec| {
-        let value = |i: usize| if spec.shape.len() == 1 { 1.0 } else { ((i * 7919) % 1013) as f32 / 1013.0 * 0.06 - 0.03 };
+        let value =
+            |i: usize| if spec.shape.len() == 1 { 1.0 } else { ((i * 7919) % 1013) as f32 / 1013.0 * 0.06 - 0.03 };
         let data = (0..spec.num_elements()).map(value).collect();
         (spec.name.clone(), HostTensor::new(spec.shape.clone(), data))
     });
@@ -83,10 +84,20 @@ fn a_run_needs_the_memory_of_its_plan(#[case] shape: (usize, usize, usize), #[ca
 fn a_run_has_the_steps_the_tokens_and_the_files_of_its_plan(#[case] settings: &[&str]) {
     let folder = Folder::new();
     let (data, output) = (data(&folder, 10), folder.arg("run"));
-    let settings = [settings, &[
-        "per_device_train_batch_size=2", "gradient_accumulation_steps=2", "num_train_epochs=2", "max_length=80",
-        "max_prompt_length=8", "save_steps=2", "save_total_limit=2", "memory_budget=100MiB", "share_prompt=false",
-    ]]
+    let settings = [
+        settings,
+        &[
+            "per_device_train_batch_size=2",
+            "gradient_accumulation_steps=2",
+            "num_train_epochs=2",
+            "max_length=80",
+            "max_prompt_length=8",
+            "save_steps=2",
+            "save_total_limit=2",
+            "memory_budget=100MiB",
+            "share_prompt=false",
+        ],
+    ]
     .concat();
     let plan = plan(model_arg(), &data, &[], &settings);
     let outcome = succeed(&train(model_arg(), &data, &output, &settings));

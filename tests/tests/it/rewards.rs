@@ -3,6 +3,7 @@
 
 mod failures;
 mod scores;
+mod verifier;
 
 use crate::harness::{Folder, Outcome, collimate};
 

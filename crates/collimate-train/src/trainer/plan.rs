@@ -19,6 +19,8 @@ use crate::session::{SessionOptions, Training};
 
 /// Bytes of one float32 number.
 const FLOAT: u64 = 4;
+/// What the program, its tokenizer and its threads hold: less than the budget sets aside for what nobody knows before.
+const PROGRAM: u64 = 40 << 20;
 
 /// What a plan is made from beside the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +70,7 @@ pub struct PlannedMemory {
     pub moments: u64,
     /// Activations of the pack that needs most.
     pub activations: u64,
-    /// The program, the data, and what allocators leave unused.
+    /// The program, and the data's tokens.
     pub overhead: u64,
     /// All of these.
     pub peak: u64,
@@ -187,13 +189,14 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let step_plan = recipe.step_plan(rows.groups.len());
     let load = Load::new(recipe, &rows.groups, if known { step_plan.total_steps } else { 1 }, &memory)?;
     let base = FLOAT * (counts.base + counts.adapter);
+    let overhead = PROGRAM + rows.bytes();
     let planned = PlannedMemory {
         weights: base,
         gradients: FLOAT * counts.trained,
         moments: 2 * FLOAT * counts.trained,
         activations: load.activations,
-        overhead: OVERHEAD,
-        peak: costs.resident + OVERHEAD + load.activations,
+        overhead,
+        peak: costs.resident + overhead + load.activations,
         budget,
         fits,
         smallest_budget,
@@ -270,7 +273,12 @@ struct Load {
 }
 
 impl Load {
-    fn new(recipe: &Recipe, groups: &[TokenizedGroup], num_steps: usize, memory: &MemoryPlan) -> Result<Self, TrainError> {
+    fn new(
+        recipe: &Recipe,
+        groups: &[TokenizedGroup],
+        num_steps: usize,
+        memory: &MemoryPlan,
+    ) -> Result<Self, TrainError> {
         let mut load =
             Self { num_steps, num_packs: 0, most_packs: 0, tokens: 0, activations: 0, pack_tokens: 0, kept_blocks: 0 };
         let mut step = 0;

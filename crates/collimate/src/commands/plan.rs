@@ -59,7 +59,10 @@ fn in_lines(plan: &Plan) -> String {
     let share = 100.0 * model.num_trained as f64 / model.num_parameters.max(1) as f64;
     line(
         "model",
-        format!("{}, {} parameters, {} trained ({share:.2} %)", model.architecture, model.num_parameters, model.num_trained),
+        format!(
+            "{}, {} parameters, {} trained ({share:.2} %)",
+            model.architecture, model.num_parameters, model.num_trained
+        ),
     );
     let memory = &plan.memory;
     line("memory", format!("{} at most", in_words(memory.peak)));
@@ -122,7 +125,10 @@ fn time(time: &PlannedTime, line: &mut impl FnMut(&str, String)) {
     line("time", format!("{total}, without reading, evaluation and writing"));
     line("  reference", format!("{}, less where it is cached", duration(time.reference_seconds)));
     let speed = time.tokens_per_second;
-    line("  step", format!("{} ({speed:.0} tokens a second, {} steps measured)", duration(time.step_seconds), time.measured_steps));
+    line(
+        "  step",
+        format!("{} ({speed:.0} tokens a second, {} steps measured)", duration(time.step_seconds), time.measured_steps),
+    );
 }
 
 /// Seconds as people read them.

@@ -34,8 +34,7 @@ impl RecipeOptions {
 
     /// The options as `key=value`, in the order in which they are applied.
     fn overrides(&self, others: &[(&str, &Option<String>)]) -> Vec<(String, String)> {
-        let named =
-            [("model_name_or_path", &self.model), ("objective", &self.objective), ("backend", &self.backend)];
+        let named = [("model_name_or_path", &self.model), ("objective", &self.objective), ("backend", &self.backend)];
         let named = named.iter().chain(others).filter_map(|(key, value)| Some(((*key).to_owned(), (*value).clone()?)));
         named.chain(self.set.iter().cloned()).collect()
     }

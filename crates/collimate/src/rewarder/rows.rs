@@ -150,7 +150,8 @@ mod tests {
         read_rows(Path::new("rows.jsonl"), text.as_bytes())
     }
 
-    const ROW: &str = r#"{"prompt": "a", "key": 7, "index": "own", "responses": [{"content": "x", "id": 1}, {"content": "y"}]}"#;
+    const ROW: &str =
+        r#"{"prompt": "a", "key": 7, "index": "own", "responses": [{"content": "x", "id": 1}, {"content": "y"}]}"#;
 
     #[test]
     fn a_request_has_the_row_s_other_fields_and_our_numbers() {
@@ -172,7 +173,10 @@ mod tests {
 
     #[rstest]
     #[case("[]", "rows.jsonl:1: expected an object with \"prompt\" and \"responses\", found a list")]
-    #[case("{\"responses\": []}", "rows.jsonl:1: field \"prompt\": expected a string or a list of messages, found nothing")]
+    #[case(
+        "{\"responses\": []}",
+        "rows.jsonl:1: field \"prompt\": expected a string or a list of messages, found nothing"
+    )]
     #[case("{\"prompt\": \"a\"}", "rows.jsonl:1: field \"responses\": expected a list of responses, found nothing")]
     #[case(
         "{\"prompt\": \"a\", \"responses\": [{\"content\": \"x\"}, {\"content\": 1}]}",

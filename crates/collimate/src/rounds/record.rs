@@ -44,7 +44,8 @@ pub(crate) struct RoundRow {
 
 impl RoundRow {
     pub(super) fn describe(&self) -> String {
-        let part = |name: &str, value: Option<f64>| value.map(|value| format!(", {name} {value:.4}")).unwrap_or_default();
+        let part =
+            |name: &str, value: Option<f64>| value.map(|value| format!(", {name} {value:.4}")).unwrap_or_default();
         format!(
             "round {}{}{} ({:.0} s)",
             self.round,

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use collimate_data::TextTokenizer;
 use collimate_files::{WriteError, remove_leftovers, write_atomically};
 use collimate_model::GenerateOptions;
-use collimate_train::{
-    Observer, Recipe, RunControl, SessionOptions, StopFlag, TrainError, Training, open_session,
-};
+use collimate_train::{Observer, Recipe, RunControl, SessionOptions, StopFlag, TrainError, Training, open_session};
 use serde::{Deserialize, Serialize};
 
 use super::record::RoundRow;

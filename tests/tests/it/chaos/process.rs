@@ -120,6 +120,16 @@ impl Drop for Process {
     }
 }
 
+/// A script for the shell that is the program with these arguments: its standard output without what the tests say.
+#[cfg(unix)]
+pub(crate) fn script(arguments: &[&str]) -> String {
+    let executable = env::current_exe().expect("this executable");
+    let arguments = serde_json::to_string(arguments).expect("JSON");
+    let run =
+        format!("{ARGUMENTS}='{arguments}' '{}' {ENTRY} --exact --nocapture --test-threads=1", executable.display());
+    format!("{run} | sed -n 's/^test [^ ]* \\.\\.\\. //; /^[0-9]/p'")
+}
+
 #[test]
 fn the_program_is_a_process_of_its_own() {
     if let Ok(arguments) = env::var(ARGUMENTS) {

@@ -55,7 +55,11 @@ fn others_keep_their_rewards_where_one_is_skipped_or_given(#[case] otherwise: &s
 #[case::too_few("sed 2d | sed 's/.*/1/'", "samples.jsonl:3, response 1", "printed 5 lines for 6 responses")]
 #[case::none_at_all("cat > /dev/null", "samples.jsonl:1, response 0", "printed 0 lines for 6 responses")]
 #[case::too_many("sed 's/.*/1/'; echo 1", "samples.jsonl:3, response 1", "printed more than 6 lines")]
-#[case::of_another("while read -r line; do echo '{\"index\": 0, \"reward\": 1}'; done", "samples.jsonl:2, response 0", "answered another response")]
+#[case::of_another(
+    "while read -r line; do echo '{\"index\": 0, \"reward\": 1}'; done",
+    "samples.jsonl:2, response 0",
+    "answered another response"
+)]
 fn answers_that_match_no_response_are_never_used(#[case] script: &str, #[case] place: &str, #[case] what: &str) {
     let folder = Folder::new();
     let outcome = reward(&folder, script, &["--on-failure", "skip"]);

@@ -7,8 +7,7 @@ use super::{reward, rewards, samples};
 use crate::harness::{Folder, collimate, succeed};
 
 /// Prints a number made of the row's and the response's: 12 for response 2 of row 1.
-const NUMBERED: &str =
-    r#"sed 's/.*"index":\([0-9]*\),"response_index":\([0-9]*\).*/\1\2/'"#;
+const NUMBERED: &str = r#"sed 's/.*"index":\([0-9]*\),"response_index":\([0-9]*\).*/\1\2/'"#;
 
 #[rstest]
 fn rewards_stand_in_the_order_of_the_file(#[values("1", "2", "3", "9")] workers: &str) {
@@ -16,7 +15,11 @@ fn rewards_stand_in_the_order_of_the_file(#[values("1", "2", "3", "9")] workers:
     let outcome = reward(&folder, NUMBERED, &["--workers", workers, "--quiet"]);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     assert_eq!(rewards(&folder), [0.0, 1.0, 10.0, 11.0, 20.0, 21.0]);
-    assert!(outcome.err.contains("6 responses, mean reward 10.5000, mean of the best of a row 11.0000"), "{}", outcome.err);
+    assert!(
+        outcome.err.contains("6 responses, mean reward 10.5000, mean of the best of a row 11.0000"),
+        "{}",
+        outcome.err
+    );
 }
 
 #[test]

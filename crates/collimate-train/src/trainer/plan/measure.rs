@@ -68,9 +68,8 @@ pub(super) fn time(
 
 /// How many times the tokens of the first steps' groups the reference has to score in the whole run.
 fn to_score(run: &Run<'_>, num_steps: usize, steps: &PlannedSteps) -> f64 {
-    let tokens = |groups: &mut dyn Iterator<Item = usize>| -> usize {
-        groups.map(|index| run.groups[index].num_tokens()).sum()
-    };
+    let tokens =
+        |groups: &mut dyn Iterator<Item = usize>| -> usize { groups.map(|index| run.groups[index].num_tokens()).sum() };
     let visited: BTreeSet<usize> = (0..num_steps).flat_map(|step| run.visits(step)).collect();
     let scored = tokens(&mut visited.into_iter());
     let visits = steps.total.unwrap_or(1) * steps.groups_per_step;

@@ -56,6 +56,15 @@ impl PaperRows {
         self.groups.iter().map(of_group).max().unwrap_or(0)
     }
 
+    /// What they hold in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        let of_group = |group: &TokenizedGroup| {
+            let responses = group.responses.len() * size_of::<TokenizedResponse>();
+            size_of::<TokenizedGroup>() + responses + group.num_tokens() * size_of::<u32>()
+        };
+        self.groups.iter().map(of_group).sum::<usize>() as u64
+    }
+
     pub(super) fn describe(&self) -> PlannedData {
         let responses = || self.groups.iter().flat_map(|group| &group.responses);
         PlannedData {
@@ -110,7 +119,8 @@ mod tests {
 
     #[test]
     fn characters_stand_for_tokens_and_are_cut_as_tokens_are() {
-        let response = |length: usize| Response { content: "x".repeat(length), reward: 0.0, scores: Default::default() };
+        let response =
+            |length: usize| Response { content: "x".repeat(length), reward: 0.0, scores: Default::default() };
         let group = PromptGroup {
             index: 2,
             line: 5,
