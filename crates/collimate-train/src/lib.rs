@@ -33,5 +33,5 @@ pub use session::{ModelSummary, Session, SessionOptions, StepOutcome, Training, 
 pub use stop::{RunControl, StopFlag};
 pub use trainer::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
-    TrainSummary, plan, train, train_in, write_documents,
+    TrainSummary, grouped, plan, train, train_in, write_documents,
 };

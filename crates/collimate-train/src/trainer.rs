@@ -268,7 +268,7 @@ fn describe_model(session: &dyn Session, recipe: &Recipe, observer: &mut dyn Obs
 }
 
 /// A count with its thousands apart: 134,515,008.
-fn grouped(count: usize) -> String {
+pub fn grouped(count: usize) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

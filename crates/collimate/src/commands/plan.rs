@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use collimate_train::{Plan, PlanOptions, PlannedTime, TokenBasis, in_words};
+use collimate_train::{Plan, PlanOptions, PlannedTime, TokenBasis, grouped, in_words};
 use serde_json::json;
 
 use super::recipe_options::RecipeOptions;
@@ -61,7 +61,9 @@ fn in_lines(plan: &Plan) -> String {
         "model",
         format!(
             "{}, {} parameters, {} trained ({share:.2} %)",
-            model.architecture, model.num_parameters, model.num_trained
+            model.architecture,
+            count(model.num_parameters),
+            count(model.num_trained)
         ),
     );
     let memory = &plan.memory;
@@ -82,8 +84,8 @@ fn in_lines(plan: &Plan) -> String {
         TokenBasis::Characters => " (the model has no tokenizer: four characters a token)",
         TokenBasis::Longest => " (no data: one step of prompts and responses of the greatest length)",
     };
-    line("data", format!("{} prompts, {} responses{basis}", data.num_groups, data.num_responses));
-    line("  tokens", format!("{} of prompts, {} of responses", data.prompt_tokens, data.response_tokens));
+    line("data", format!("{} prompts, {} responses{basis}", grouped(data.num_groups), grouped(data.num_responses)));
+    line("  tokens", format!("{} of prompts, {} of responses", count(data.prompt_tokens), count(data.response_tokens)));
     line("  cut", format!("{} prompts, {} responses", data.cut_prompts, data.cut_responses));
     line("  longest", format!("{} tokens, prompt and response", data.longest));
     steps(plan, &mut line);
@@ -109,7 +111,7 @@ fn steps(plan: &Plan, line: &mut impl FnMut(&str, String)) {
     line("  packs", format!("{:.2} a step, {} at most", steps.packs_per_step, steps.most_packs));
     let (tokens, kept) = (steps.pack_tokens, steps.kept_blocks);
     line("  largest", format!("{tokens} tokens; {kept} blocks keep their activations, the others run again"));
-    line("  tokens", format!("{} {}", steps.tokens, if steps.total.is_some() { "in all" } else { "a step" }));
+    line("  tokens", format!("{} {}", count(steps.tokens), if steps.total.is_some() { "in all" } else { "a step" }));
     let disk = &plan.disk;
     let kept = disk.num_checkpoints.map(|count| format!(", {count} of them stay")).unwrap_or_default();
     line("disk", disk.peak.map_or("depends on the steps".to_owned(), |peak| format!("{} at most", in_words(peak))));
@@ -129,6 +131,10 @@ fn time(time: &PlannedTime, line: &mut impl FnMut(&str, String)) {
         "  step",
         format!("{} ({speed:.0} tokens a second, {} steps measured)", duration(time.step_seconds), time.measured_steps),
     );
+}
+
+fn count(number: u64) -> String {
+    grouped(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// Seconds as people read them.
