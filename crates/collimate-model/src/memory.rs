@@ -2,11 +2,42 @@
 
 use collimate_backend::FusedOps;
 
-use crate::causal_lm::CausalLm;
-use crate::config::NormPlacement;
+use crate::causal_lm::{CausalLm, Trainable};
+use crate::config::{ModelConfig, NormPlacement, QkNorm};
+use crate::layout::Layout;
+use crate::peft::LoraConfig;
 
 /// Bytes of one float32 number.
 const FLOAT: u64 = 4;
+
+/// How many numbers a model's parameters are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterCounts {
+    /// Those of the base model, a tied embedding counted once.
+    pub base: u64,
+    /// Those of the adapter.
+    pub adapter: u64,
+    /// Those that training changes.
+    pub trained: u64,
+}
+
+impl ParameterCounts {
+    /// Of a model that is not loaded.
+    pub fn of(config: &ModelConfig, lora: Option<&LoraConfig>, trainable: Trainable) -> Self {
+        let infos = Layout::new(config, lora).infos;
+        let count = |of_adapter: bool| {
+            let infos = infos.iter().filter(|info| info.is_adapter == of_adapter);
+            infos.map(|info| info.file_shape.iter().product::<usize>() as u64).sum()
+        };
+        let (base, adapter) = (count(false), count(true));
+        let trained = match trainable {
+            Trainable::Nothing => 0,
+            Trainable::Base => base,
+            Trainable::Adapter => adapter,
+        };
+        Self { base, adapter, trained }
+    }
+}
 
 /// What training holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,18 +52,20 @@ pub struct MemoryCosts {
     pub num_blocks: usize,
 }
 
-impl<B: FusedOps> CausalLm<B> {
-    /// What training this model holds.
-    pub fn memory_costs(&self) -> MemoryCosts {
-        let config = &self.config;
-        let size = |index: usize| self.layout.infos[index].file_shape.iter().product::<usize>() as u64;
-        let parameters: u64 = (0..self.params.len()).map(size).sum();
-        let trained: u64 = self.trainable().into_iter().map(size).sum();
+impl MemoryCosts {
+    /// What training a model holds that is not loaded.
+    pub fn of(config: &ModelConfig, lora: Option<&LoraConfig>, trainable: Trainable) -> Self {
+        let counts = ParameterCounts::of(config, lora, trainable);
+        Self::new(config, lora, (counts.base + counts.adapter, counts.trained))
+    }
+
+    /// With so many parameters, of which so many are trained.
+    fn new(config: &ModelConfig, lora: Option<&LoraConfig>, (parameters, trained): (u64, u64)) -> Self {
         let width = config.hidden_size as u64;
         let inner = config.intermediate_size as u64;
         let heads = (config.num_attention_heads * config.head_dim) as u64;
         let kv_heads = (config.num_key_value_heads * config.head_dim) as u64;
-        let head_norms = if self.layout.layers.iter().any(|ids| ids.q_norm.is_some()) { heads + kv_heads } else { 0 };
+        let head_norms = if config.qk_norm == QkNorm::None { 0 } else { heads + kv_heads };
         let output_norms = if config.norm_placement == NormPlacement::Before { 0 } else { 2 * width };
         let (gates, router, linears) = match config.experts {
             None => (2 * inner, 0, 7),
@@ -42,7 +75,7 @@ impl<B: FusedOps> CausalLm<B> {
                 (picked * 2 * inner, 2 * experts.count as u64 + picked, 5 + 3 * picked)
             }
         };
-        let ranks = self.lora().map_or(0, |lora| linears * lora.r as u64);
+        let ranks = lora.map_or(0, |lora| linears * lora.r as u64);
         // Queries and the attention's output, keys and values, the stream between the halves, gate and up, and outputs
         // that are normalised.
         let block = 2 * heads
@@ -60,7 +93,7 @@ impl<B: FusedOps> CausalLm<B> {
         // The block at work: its activations if it runs again, the gated product and its gradient, gradients of
         // queries, keys, values and of the stream; and at the output layer three times the rows that predict a token.
         let work = block + 2 * inner + 2 * heads + 2 * kv_heads + 9 * width + output_norms + fused + gathered;
-        MemoryCosts {
+        Self {
             resident: FLOAT * (parameters + 3 * trained),
             per_token: FLOAT * (config.num_hidden_layers as u64 * width + work),
             per_kept_block: FLOAT * block,
@@ -69,15 +102,27 @@ impl<B: FusedOps> CausalLm<B> {
     }
 }
 
+impl<B: FusedOps> CausalLm<B> {
+    /// What training this model holds.
+    pub fn memory_costs(&self) -> MemoryCosts {
+        let size = |index: usize| self.layout.infos[index].file_shape.iter().product::<usize>() as u64;
+        let parameters: u64 = (0..self.params.len()).map(size).sum();
+        let trained: u64 = self.trainable().into_iter().map(size).sum();
+        MemoryCosts::new(&self.config, self.lora(), (parameters, trained))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use burn_flex::{Flex, FlexDevice};
+    use rstest::rstest;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{HostTensor, ModelConfig, Trainable};
+    use crate::peft::LoraTargets;
+    use crate::weights::HostTensor;
 
     const WIDTH: u64 = 16;
     const INNER: u64 = 24;
@@ -116,5 +161,41 @@ mod tests {
         };
         // Three matrices and a row of the router for each of two layers; parameter, gradient and two moments.
         assert_eq!(resident(5) - resident(4), 4 * FLOAT * 2 * (3 * INNER * WIDTH + WIDTH));
+    }
+
+    fn config(qk_norm: bool) -> ModelConfig {
+        let model_type = if qk_norm { "qwen3" } else { "llama" };
+        let value = json!({
+            "model_type": model_type, "vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "max_position_embeddings": 64,
+            "tie_word_embeddings": false,
+        });
+        ModelConfig::from_json(Path::new("config.json"), value).expect("a configuration")
+    }
+
+    #[rstest]
+    fn a_model_costs_on_paper_what_it_costs_when_it_is_loaded(
+        #[values(Trainable::Nothing, Trainable::Base, Trainable::Adapter)] trainable: Trainable,
+        #[values(false, true)] qk_norm: bool,
+    ) {
+        let lora = (trainable == Trainable::Adapter).then(|| LoraConfig::new(2, 4.0, LoraTargets::AllLinear));
+        let config = config(qk_norm);
+        let zeros = |info: &crate::ParameterInfo| {
+            let len = info.file_shape.iter().product();
+            Ok(HostTensor::new(info.file_shape.clone(), vec![0.0; len]))
+        };
+        let model = CausalLm::<Flex>::new(config.clone(), lora.clone(), trainable, Default::default(), zeros);
+        let loaded = model.expect("a model").memory_costs();
+        assert_eq!(MemoryCosts::of(&config, lora.as_ref(), trainable), loaded);
+    }
+
+    #[test]
+    fn parameters_are_counted_without_a_model() {
+        let lora = LoraConfig::new(2, 4.0, LoraTargets::Names(vec!["q_proj".to_owned()]));
+        let counts = ParameterCounts::of(&config(false), Some(&lora), Trainable::Adapter);
+        // Two embeddings; queries and output, keys and values, gate, up and down, two norms; the last norm.
+        let block = 2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 24 + 2 * 16;
+        assert_eq!(counts.base, 2 * 50 * 16 + 3 * block + 16);
+        assert_eq!((counts.adapter, counts.trained), (3 * 2 * (16 + 16), 3 * 2 * (16 + 16)));
     }
 }

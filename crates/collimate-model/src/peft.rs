@@ -42,6 +42,21 @@ pub struct Adapter {
     pub modules: BTreeMap<String, (HostTensor, HostTensor)>,
 }
 
+impl LoraConfig {
+    /// Reads the settings of an adapter's folder, without its matrices.
+    ///
+    /// # Errors
+    /// As [`LoraConfig::from_json`], or there are none.
+    pub fn from_dir(dir: &Path) -> Result<Self, ModelError> {
+        let path = dir.join(CONFIG_FILE);
+        if !path.is_file() {
+            let remedy = "an adapter's folder has its settings there".to_owned();
+            return Err(ModelError::MissingFile { path, remedy });
+        }
+        Self::from_json(&path, &read_json(&path)?)
+    }
+}
+
 impl Adapter {
     /// Reads an adapter's folder, strictly: every tensor belongs to a linear module of the model and has the right
     /// shape, every module has both matrices, and every module that the targets name is there.
@@ -50,12 +65,7 @@ impl Adapter {
     /// [`ModelError`] naming the file and the setting, tensor or module: not a plain LoRA adapter, pickled, or not of
     /// this model.
     pub fn read(dir: &Path, model: &ModelConfig) -> Result<Self, ModelError> {
-        let path = dir.join(CONFIG_FILE);
-        if !path.is_file() {
-            let remedy = "an adapter's folder has its settings there".to_owned();
-            return Err(ModelError::MissingFile { path, remedy });
-        }
-        let config = LoraConfig::from_json(&path, &read_json(&path)?)?;
+        let config = LoraConfig::from_dir(dir)?;
         let path = dir.join(WEIGHTS_FILE);
         if !path.is_file() {
             let remedy = "an adapter's folder has its matrices there".to_owned();

@@ -95,9 +95,22 @@ pub fn write_safetensors(
 ) -> Result<(), ModelError> {
     let tensors: Vec<_> = tensors.into_iter().collect();
     let specs: Vec<_> = tensors.iter().map(|(name, tensor)| TensorSpec::new(name, &tensor.shape)).collect();
-    let mut file = TensorFile::create(path, &specs, dtype)?;
-    for (name, tensor) in &tensors {
-        file.put(name, tensor)?;
+    write_safetensors_of(path, &specs, tensors, dtype)
+}
+
+/// [`write_safetensors`] of tensors whose shapes are known before they come, so that only one need be in memory.
+///
+/// # Errors
+/// As [`write_safetensors`], and where a tensor is missing, unexpected or misshapen.
+pub fn write_safetensors_of(
+    path: &Path,
+    specs: &[TensorSpec],
+    tensors: impl IntoIterator<Item = (String, HostTensor)>,
+    dtype: StorageDtype,
+) -> Result<(), ModelError> {
+    let mut file = TensorFile::create(path, specs, dtype)?;
+    for (name, tensor) in tensors {
+        file.put(&name, &tensor)?;
     }
     file.finish()
 }

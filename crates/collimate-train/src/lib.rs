@@ -27,10 +27,14 @@ pub use checkpoint::read_trainer_state;
 pub use error::TrainError;
 pub use metrics::{GroupOutcome, MetricsRow, MetricsWriter, StepMetrics};
 pub use optimizer::StepOptions;
+pub use packs::in_words;
 pub use prepare::{PreparedData, load_options, prepare};
 pub use progress::Observer;
 pub use recipe::{Recipe, RecipeError};
 pub use schedule::{Schedule, ScheduleKind};
 pub use session::{ModelSummary, Session, SessionOptions, StepOutcome, Training, open_session};
 pub use stop::{RunControl, StopFlag};
-pub use trainer::{TrainSummary, train, train_in, write_documents};
+pub use trainer::{
+    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
+    TrainSummary, grouped, plan, train, train_in, write_documents,
+};

@@ -58,7 +58,7 @@ impl MemoryPlan {
     }
 
     /// Tokens of the longest pack.
-    fn max_tokens(&self) -> usize {
+    pub(crate) fn max_tokens(&self) -> usize {
         let tokens = self.activations.map(|bytes| bytes / self.costs.per_token.max(1));
         tokens.and_then(|tokens| usize::try_from(tokens).ok()).unwrap_or(usize::MAX)
     }
@@ -70,6 +70,24 @@ impl MemoryPlan {
         let left = activations.saturating_sub(tokens * self.costs.per_token);
         let kept = left / (tokens * self.costs.per_kept_block).max(1);
         usize::try_from(kept).unwrap_or(usize::MAX).min(self.costs.num_blocks)
+    }
+
+    /// Bytes that a pack of so many tokens needs beside what is always held, with so many blocks kept.
+    ///
+    /// A block that runs again does so when those that were kept are done with, so it adds nothing to them.
+    pub(crate) fn pack_bytes(&self, num_tokens: usize, kept_blocks: usize) -> u64 {
+        let at_once = kept_blocks.saturating_sub(1) as u64;
+        num_tokens as u64 * (self.costs.per_token + at_once * self.costs.per_kept_block)
+    }
+
+    /// Tokens of a pack as they are computed.
+    pub(crate) fn pack_tokens(&self, groups: &[&TokenizedGroup], pack: &Pack) -> usize {
+        let tokens = |(place, numbers): &(usize, Range<usize>)| {
+            let (prompt, responses) = (groups[*place].prompt_ids.len(), &groups[*place].responses[numbers.clone()]);
+            let prompts = if self.share_prompt { 1 } else { responses.len() };
+            prompts * prompt + responses.iter().map(|response| response.ids.len()).sum::<usize>()
+        };
+        pack.iter().map(tokens).sum()
     }
 
     /// Divides a batch, in its order, into as few packs as fit; a group that does not fit is divided by responses.
@@ -156,7 +174,7 @@ pub(crate) fn of_pack<T: Clone>(values: &[Vec<T>], pack: &[(usize, Range<usize>)
 }
 
 /// Bytes as people read them.
-fn in_words(bytes: u64) -> String {
+pub fn in_words(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
     if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
 }
@@ -202,6 +220,19 @@ mod tests {
         let part = |(place, numbers): &(usize, Range<usize>)| format!("{place}:{numbers:?}");
         let pack = |pack: &Pack| pack.iter().map(part).collect::<Vec<_>>().join(" ");
         assert_eq!(packs.iter().map(pack).collect::<Vec<_>>().join(" | "), expected);
+    }
+
+    #[rstest]
+    #[case(true, 2 * 10 + 4 * 5 + 2 * 5)]
+    #[case(false, 6 * (10 + 5))]
+    fn a_pack_has_the_tokens_of_its_batch(#[case] share: bool, #[case] tokens: usize) {
+        let groups = [group(1, 10, &[5; 4]), group(2, 10, &[5; 2])];
+        let (plan, groups) = (plan(100, share), [&groups[0], &groups[1]]);
+        let pack = vec![(0, 0..4), (1, 0..2)];
+        assert_eq!(plan.pack_tokens(&groups, &pack), tokens);
+        assert_eq!(plan.batch(&groups, &pack).num_tokens(), tokens);
+        assert_eq!(plan.pack_bytes(tokens, 2), tokens as u64 * (10 + 4));
+        assert_eq!(plan.pack_bytes(tokens, 0), plan.pack_bytes(tokens, 1));
     }
 
     #[test]

@@ -117,6 +117,16 @@ impl DataRows {
         Ok(Some(Self { name: self.name.clone(), groups: held_out, files: self.files.clone(), notes, num_skipped: 0 }))
     }
 
+    /// The groups as text.
+    pub(crate) fn groups(&self) -> &[PromptGroup] {
+        &self.groups
+    }
+
+    /// The files that they come from.
+    pub(crate) fn files(&self) -> &DataFiles {
+        &self.files
+    }
+
     /// Makes tokens of all groups, on all cores.
     pub(crate) fn tokenize(
         self,

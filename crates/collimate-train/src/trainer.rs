@@ -1,6 +1,7 @@
 //! The loop: score, ask the objective for the c_k, go back, step.
 
 mod nonfinite;
+mod plan;
 mod record;
 mod run;
 mod step;
@@ -26,6 +27,11 @@ use crate::report::{read_results, write_report};
 use crate::session::{Session, SessionOptions, Training, open_session};
 use crate::stop::RunControl;
 use run::Run;
+
+pub use plan::{
+    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
+    plan,
+};
 
 /// What a finished run leaves to say.
 #[derive(Debug, Clone, PartialEq)]
@@ -275,7 +281,7 @@ fn describe_model(session: &dyn Session, recipe: &Recipe, observer: &mut dyn Obs
 }
 
 /// A count with its thousands apart: 134,515,008.
-fn grouped(count: usize) -> String {
+pub fn grouped(count: usize) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -289,6 +295,7 @@ fn grouped(count: usize) -> String {
 
 /// Sets the size of the pool of threads once; a later run in one process keeps the first's.
 fn set_threads(num_threads: usize) {
+    collimate_backend::keep_freed_memory();
     if num_threads > 0 {
         let _ = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build_global();
     }

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backends, data, generate, merge, objective_values, objectives, quickstart_assets, recipe_keys, report, sample,
-    schema, score, train,
+    backends, completions, data, generate, man, merge, objective_values, objectives, plan, quickstart_assets,
+    quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, schema, score, train,
 };
 use crate::error::CliError;
 use crate::io::Io;
@@ -20,6 +20,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Train(train::Args),
+    Plan(plan::Args),
     Score(score::Args),
     Data(data::Args),
     Objectives(objectives::Args),
@@ -27,10 +28,16 @@ pub(crate) enum Command {
     Backends(backends::Args),
     Generate(generate::Args),
     Sample(sample::Args),
+    Reward(reward::Args),
+    Loop(rounds::Args),
     Merge(merge::Args),
     Report(report::Args),
     RecipeKeys(recipe_keys::Args),
     Schema(schema::Args),
+    QuickstartTask(quickstart_task::Args),
+    QuickstartVerifier(quickstart_verifier::Args),
+    Completions(completions::Args),
+    Man(man::Args),
     #[command(hide = true)]
     QuickstartAssets(quickstart_assets::Args),
 }
@@ -39,6 +46,7 @@ impl Command {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         match self {
             Self::Train(args) => args.run(io),
+            Self::Plan(args) => args.run(io),
             Self::Score(args) => args.run(io),
             Self::Data(args) => args.run(io),
             Self::Objectives(args) => args.run(io),
@@ -46,10 +54,16 @@ impl Command {
             Self::Backends(args) => args.run(io),
             Self::Generate(args) => args.run(io),
             Self::Sample(args) => args.run(io),
+            Self::Reward(args) => args.run(io),
+            Self::Loop(args) => args.run(io),
             Self::Merge(args) => args.run(io),
             Self::Report(args) => args.run(io),
             Self::RecipeKeys(args) => args.run(io),
             Self::Schema(args) => args.run(io),
+            Self::QuickstartTask(args) => args.run(io),
+            Self::QuickstartVerifier(args) => args.run(io),
+            Self::Completions(args) => args.run(io),
+            Self::Man(args) => args.run(io),
             Self::QuickstartAssets(args) => args.run(io),
         }
     }

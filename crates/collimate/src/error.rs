@@ -14,6 +14,8 @@ use collimate_train::recipe::{Origin, RecipeError};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
 
+use crate::rewarder::RewardError;
+
 /// Why a command failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -67,6 +69,10 @@ pub enum CliError {
     #[error(transparent)]
     Backend(#[from] BackendError),
 
+    /// A program gives no rewards.
+    #[error(transparent)]
+    Reward(#[from] RewardError),
+
     /// The run failed, or could not begin.
     #[error(transparent)]
     Train(TrainError),
@@ -108,6 +114,7 @@ impl CliError {
         match self {
             Self::Write { .. }
             | Self::Output { .. }
+            | Self::Reward(RewardError::Failed { .. })
             | Self::Data(DataError::Write(_))
             | Self::Model(ModelError::Write(_)) => 1,
             Self::Train(error) => train_exit_code(error),
@@ -149,6 +156,9 @@ impl CliError {
             }
             Self::Objective(ObjectiveError::UnknownObjective { .. }) => {
                 Some("`collimate objectives` lists them all".to_owned())
+            }
+            Self::Reward(RewardError::Start { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Some("give its path, or put its folder on PATH; a command for a shell needs --shell".to_owned())
             }
             Self::Recipe(RecipeError::UnknownKey { nearest, .. }) if nearest.is_empty() => {
                 Some("`collimate recipe-keys` lists all keys".to_owned())

@@ -1,8 +1,11 @@
-//! Where a command writes.
+//! Where a command reads and writes.
 
 use std::fmt::Arguments;
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
+use collimate_files::{AtomicFile, WriteError};
 use collimate_train::progress::{BarObserver, LineObserver, Observer, Silent};
 use serde_json::Value;
 
@@ -49,4 +52,80 @@ impl Io<'_> {
             (false, false) => Box::new(LineObserver::new(&mut *self.err)),
         }
     }
+}
+
+/// The name for messages and the contents of a file of rows, or of standard input where it is called `-`.
+///
+/// # Errors
+/// The file cannot be opened.
+pub(crate) fn open_rows(path: &Path) -> Result<(PathBuf, Box<dyn BufRead>), CliError> {
+    if path == Path::new("-") {
+        return Ok((PathBuf::from("standard input"), Box::new(std::io::stdin().lock())));
+    }
+    let file = File::open(path).map_err(CliError::read(path))?;
+    Ok((path.to_owned(), Box::new(BufReader::new(file))))
+}
+
+/// Rows of JSON that appear together or not at all: a file, or standard output where it is called `-`.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    file: Option<BufWriter<AtomicFile>>,
+    /// What is for standard output.
+    text: String,
+    num_rows: usize,
+}
+
+impl Rows {
+    /// Begins them; where the file cannot be written this says so before any work is done.
+    ///
+    /// # Errors
+    /// The file's folder is not there or cannot be written.
+    pub(crate) fn create(path: &Path) -> Result<Self, CliError> {
+        let file = if path == Path::new("-") { None } else { Some(BufWriter::new(AtomicFile::create(path)?)) };
+        Ok(Self { file, text: String::new(), num_rows: 0 })
+    }
+
+    pub(crate) fn num_rows(&self) -> usize {
+        self.num_rows
+    }
+
+    pub(crate) fn push(&mut self, row: &Value) -> Result<(), CliError> {
+        self.num_rows += 1;
+        match &mut self.file {
+            Some(file) => writeln!(file, "{row}").map_err(|source| {
+                let path = file.get_ref().path().to_owned();
+                CliError::write(&path)(source)
+            }),
+            None => {
+                self.text.push_str(&row.to_string());
+                self.text.push('\n');
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts the file in its place, or prints the rows.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn commit(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        match self.file {
+            Some(file) => commit(file),
+            None => io.out.write_all(self.text.as_bytes()).map_err(|source| CliError::Output { source }),
+        }
+    }
+
+    /// Puts the file in its place; what is for standard output is dropped.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn commit_file(self) -> Result<(), CliError> {
+        self.file.map_or(Ok(()), commit)
+    }
+}
+
+fn commit(file: BufWriter<AtomicFile>) -> Result<(), CliError> {
+    let path = file.get_ref().path().to_owned();
+    let file = file.into_inner().map_err(|error| WriteError::of(&path)(error.into_error()))?;
+    Ok(file.commit()?)
 }

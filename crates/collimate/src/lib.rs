@@ -16,6 +16,9 @@ mod commands;
 mod error;
 mod io;
 pub mod quickstart;
+mod rewarder;
+mod rounds;
+mod sampling;
 mod signals;
 
 use std::ffi::OsString;
@@ -30,6 +33,7 @@ use collimate_objectives as _;
 use cli::Cli;
 pub use error::CliError;
 pub use io::Io;
+pub use rewarder::{Failure, RewardError};
 pub use signals::Signals;
 
 /// Runs the command line of this process and returns its exit code: 0, 1 (a failed run), 2 (bad arguments or

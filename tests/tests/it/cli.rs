@@ -275,3 +275,23 @@ fn a_file_of_prompts_without_a_prompt_is_refused_by_line() {
     assert_eq!(outcome.code, 2);
     assert!(outcome.err.contains("p.jsonl:2"), "{}", outcome.err);
 }
+
+#[rstest]
+fn completions_know_the_verbs(#[values("bash", "zsh", "fish", "powershell")] shell: &str) {
+    let script = succeed(&["completions", shell]).out;
+    for part in ["train", "reward", "num-responses", "objective"] {
+        assert!(script.contains(part), "{part} in the script for {shell}");
+    }
+}
+
+#[test]
+fn manual_pages_are_written_for_every_verb() {
+    let folder = Folder::new();
+    let page = succeed(&["man"]).out;
+    assert!(page.contains(".TH collimate 1") && page.contains("reward"), "{page}");
+    succeed(&["man", "--output", &folder.arg("man")]);
+    for name in ["collimate-reward.1", "collimate-data-check.1", "collimate.1"] {
+        let page = folder.read(&format!("man/{name}"));
+        assert!(page.contains(".TH ") && page.contains(".SH OPTIONS"), "{name}: {page}");
+    }
+}

@@ -55,3 +55,31 @@ fn samples_once_scored_can_be_trained_on() {
     succeed(&args);
     assert_eq!(folder.rows("run/metrics.jsonl")[1]["rewards/rank_4"].as_f64().map(f64::is_finite), Some(true));
 }
+
+/// Samples of two prompts with an answer key.
+fn sample(folder: &Folder, name: &str, extra: &[&str]) -> Vec<Value> {
+    let prompt = |text: &str| json!({"id": text.len(), "prompt": text, "key": {"answer": 4}}).to_string() + "\n";
+    let prompts = folder.write("prompts.jsonl", PROMPTS.map(prompt).concat());
+    let output = folder.arg(name);
+    let args = ["sample", "--model", model_arg(), "--data", &prompts, "--output", &output, "--max-new-tokens", "8"];
+    succeed(&[&args, extra].concat());
+    folder.rows(name)
+}
+
+#[test]
+fn samples_follow_the_seed_and_the_temperature_and_keep_what_a_row_has() {
+    let folder = Folder::new();
+    let first = sample(&folder, "first", &["-n", "3", "--seed", "1"]);
+    assert_eq!(first, sample(&folder, "again", &["-n", "3", "--seed", "1"]));
+    assert_ne!(first, sample(&folder, "other", &["-n", "3", "--seed", "2"]));
+    let greedy = sample(&folder, "greedy", &["-n", "3", "--temperature", "0"]);
+    for row in &greedy {
+        let responses = row["responses"].as_array().expect("responses");
+        assert!(responses.len() == 3 && responses.iter().all(|response| *response == responses[0]), "{row}");
+        assert_eq!(row["key"], json!({"answer": 4}));
+    }
+    assert_ne!(first, greedy);
+    // So small a share leaves the likeliest token alone; so low a temperature gives it all the weight.
+    assert_eq!(greedy, sample(&folder, "nucleus", &["-n", "3", "--top-p", "1e-9"]));
+    assert_eq!(greedy, sample(&folder, "cold", &["-n", "3", "--temperature", "1e-6"]));
+}

@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::FusedOps;
 use collimate_model::{
-    Adapter, CausalLm, HostTensor, StorageDtype, TensorSpec, WeightFiles, write_model, write_safetensors,
+    Adapter, CausalLm, HostTensor, StorageDtype, TensorSpec, WeightFiles, write_model, write_safetensors_of,
 };
 
 use crate::error::TrainError;
@@ -74,14 +74,18 @@ pub(super) fn save_optimizer<B: FusedOps>(
     optimizer: &AdamW<B>,
     dir: &Path,
 ) -> Result<(), TrainError> {
-    let mut tensors = vec![(STEP.to_owned(), HostTensor { shape: vec![1], data: vec![optimizer.step as f32] })];
-    for (info, moments) in model.parameters().iter().zip(&optimizer.moments) {
-        if let Some((m, v)) = moments {
-            tensors.push((format!("{}.exp_avg", info.name), host(m)));
-            tensors.push((format!("{}.exp_avg_sq", info.name), host(v)));
-        }
-    }
-    Ok(write_safetensors(&dir.join(OPTIMIZER_FILE), tensors, StorageDtype::F32)?)
+    let moments = || {
+        let all = model.parameters().iter().zip(&optimizer.moments);
+        all.filter_map(|(info, moments)| Some((info, moments.as_ref()?))).flat_map(|(info, (m, v))| {
+            [(format!("{}.exp_avg", info.name), m), (format!("{}.exp_avg_sq", info.name), v)]
+        })
+    };
+    let mut specs = vec![TensorSpec::new(STEP, &[1])];
+    specs.extend(moments().map(|(name, tensor)| TensorSpec::new(name, &tensor.dims())));
+    let step = (STEP.to_owned(), HostTensor { shape: vec![1], data: vec![optimizer.step as f32] });
+    // One tensor at a time: a copy of all moments would be half of what training itself holds.
+    let tensors = std::iter::once(step).chain(moments().map(|(name, tensor)| (name, host(tensor))));
+    Ok(write_safetensors_of(&dir.join(OPTIMIZER_FILE), &specs, tensors, StorageDtype::F32)?)
 }
 
 pub(super) fn load_optimizer<B: FusedOps>(

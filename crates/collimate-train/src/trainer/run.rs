@@ -202,11 +202,16 @@ impl<'a> Run<'a> {
     }
 
     /// The groups of a step, counted from 0; the last step of an epoch may have fewer.
-    fn visits(&self, step: usize) -> Vec<usize> {
+    pub(super) fn visits(&self, step: usize) -> Vec<usize> {
         let (epoch, place) = (step / self.plan.steps_per_epoch, step % self.plan.steps_per_epoch);
         let order = epoch_order(self.groups.len(), self.recipe.shuffle, self.recipe.seed, epoch);
         let size = self.recipe.groups_per_step();
         order.into_iter().skip(place * size).take(size).collect()
+    }
+
+    /// The learning rate of a step, counted from 0.
+    pub(super) fn learning_rate(&self, step: usize) -> f64 {
+        self.schedule.lr(step)
     }
 
     pub(super) fn all_steps(

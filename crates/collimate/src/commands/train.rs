@@ -6,6 +6,7 @@ use collimate_objective::{ObjectiveError, registry};
 use collimate_train::recipe::{Origin, RecipeError};
 use collimate_train::{Recipe, RunControl, TrainError};
 
+use super::recipe_options::key_value;
 use crate::error::CliError;
 use crate::io::Io;
 use crate::quickstart::pipeline::{self, QuickstartSize};
@@ -179,12 +180,5 @@ impl Args {
         ];
         let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
         named.chain(self.set.iter().cloned()).collect()
-    }
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE".to_owned()),
     }
 }

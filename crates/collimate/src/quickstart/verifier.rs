@@ -23,15 +23,20 @@ const FORM: f64 = 0.1;
 /// A response with the wrong answer has at most 0.4, one with the right answer at least 0.6. White space around the
 /// response does not matter. An equation is `a+b=c`, `a-b=c` or `a*b=c` with whole numbers, without spaces.
 pub fn score(problem: &Problem, response: &str) -> f64 {
+    score_answer(&problem.steps, problem.answer, response)
+}
+
+/// [`score`] by a problem's step results and answer alone.
+pub fn score_answer(steps: &[i64], answer: i64, response: &str) -> f64 {
     let parsed = Parsed::new(response);
-    let answered = if parsed.answer == Some(problem.answer) { ANSWER } else { 0.0 };
-    let steps = fraction(steps_found(&problem.steps, &parsed.equations), problem.steps.len());
+    let answered = if parsed.answer == Some(answer) { ANSWER } else { 0.0 };
+    let found = fraction(steps_found(steps, &parsed.equations), steps.len());
     let right = parsed.equations.iter().filter(|e| e.op.apply(e.left, e.right) == Some(e.result)).count();
     let arithmetic = fraction(right, parsed.equations.len());
-    let formed = parsed.clean && parsed.answer.is_some() && parsed.equations.len() == problem.steps.len();
+    let formed = parsed.clean && parsed.answer.is_some() && parsed.equations.len() == steps.len();
     let form = if formed { FORM } else { 0.0 };
     // Summed in tenths of exact parts would still round: the clamp keeps the full score at 1.
-    (answered + STEPS * steps + ARITHMETIC * arithmetic + form).clamp(0.0, 1.0)
+    (answered + STEPS * found + ARITHMETIC * arithmetic + form).clamp(0.0, 1.0)
 }
 
 /// Whether the response ends with `Answer: N` and N is the problem's answer: what accuracy counts.

@@ -88,6 +88,23 @@ impl Process {
         (status.code(), String::from_utf8_lossy(&fs::read(&self.log).expect("a log")).into_owned())
     }
 
+    /// Waits for it; it must end well. The most memory that it had resident, files that it maps included.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_bytes(mut self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let mut peak = 0;
+        while self.child.try_wait().expect("a process").is_none() {
+            // The figure only grows; what a process gives up at its end is no part of it.
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+            peak = peak.max(kib.unwrap_or(0) << 10);
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.succeed();
+        peak
+    }
+
     /// Waits for it; it must end well.
     pub(crate) fn succeed(self) {
         let (code, log) = self.wait();
@@ -101,6 +118,16 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A script for the shell that is the program with these arguments: its standard output without what the tests say.
+#[cfg(unix)]
+pub(crate) fn script(arguments: &[&str]) -> String {
+    let executable = env::current_exe().expect("this executable");
+    let arguments = serde_json::to_string(arguments).expect("JSON");
+    let run =
+        format!("{ARGUMENTS}='{arguments}' '{}' {ENTRY} --exact --nocapture --test-threads=1", executable.display());
+    format!("{run} | sed -n 's/^test [^ ]* \\.\\.\\. //; /^[0-9]/p'")
 }
 
 #[test]

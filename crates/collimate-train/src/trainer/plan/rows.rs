@@ -1,0 +1,139 @@
+//! The groups of a plan: those of the data, or as long as a recipe allows.
+
+use std::path::Path;
+
+use collimate_data::{DataFiles, PromptGroup, TextTokenizer, TokenizedGroup, TokenizedResponse};
+
+use super::{PlannedData, TokenBasis};
+use crate::error::TrainError;
+use crate::prepare::DataRows;
+use crate::progress::Observer;
+use crate::recipe::Recipe;
+
+/// Characters of a token where there is no tokenizer: about what English has.
+const CHARACTERS: usize = 4;
+
+/// Groups whose lengths are known; their token ids only where a tokenizer made them.
+pub(super) struct PaperRows {
+    pub(super) basis: TokenBasis,
+    pub(super) groups: Vec<TokenizedGroup>,
+    /// Where they come from; none where there is no data.
+    pub(super) files: DataFiles,
+}
+
+/// The groups that a run of this recipe would have.
+pub(super) fn read(
+    recipe: &Recipe,
+    model: &Path,
+    min_responses: usize,
+    num_responses: usize,
+    observer: &mut dyn Observer,
+) -> Result<PaperRows, TrainError> {
+    let Some(sources) = &recipe.data else {
+        let groups = vec![longest(recipe, num_responses.max(min_responses)); recipe.groups_per_step()];
+        return Ok(PaperRows { basis: TokenBasis::Longest, groups, files: DataFiles::default() });
+    };
+    let mut rows = DataRows::read(recipe, sources, min_responses, observer)?;
+    rows.hold_out(recipe)?;
+    if model.join("tokenizer.json").is_file() {
+        let tokenizer = TextTokenizer::from_model_dir(model)?;
+        let prepared = rows.tokenize(recipe, &tokenizer, min_responses, observer)?;
+        return Ok(PaperRows { basis: TokenBasis::Tokenizer, groups: prepared.groups, files: prepared.files });
+    }
+    let groups = rows.groups().iter().map(|group| by_characters(recipe, group)).collect();
+    Ok(PaperRows { basis: TokenBasis::Characters, groups, files: rows.files().clone() })
+}
+
+impl PaperRows {
+    /// Tokens of the longest response with its prompt.
+    pub(super) fn longest(&self) -> usize {
+        let of_group = |group: &TokenizedGroup| {
+            let longest = group.responses.iter().map(|response| response.ids.len()).max();
+            group.prompt_ids.len() + longest.unwrap_or(0)
+        };
+        self.groups.iter().map(of_group).max().unwrap_or(0)
+    }
+
+    /// What they hold in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        let of_group = |group: &TokenizedGroup| {
+            let responses = group.responses.len() * size_of::<TokenizedResponse>();
+            size_of::<TokenizedGroup>() + responses + group.num_tokens() * size_of::<u32>()
+        };
+        self.groups.iter().map(of_group).sum::<usize>() as u64
+    }
+
+    pub(super) fn describe(&self) -> PlannedData {
+        let responses = || self.groups.iter().flat_map(|group| &group.responses);
+        PlannedData {
+            basis: self.basis,
+            num_groups: self.groups.len(),
+            num_responses: responses().count(),
+            prompt_tokens: self.groups.iter().map(|group| group.prompt_ids.len() as u64).sum(),
+            response_tokens: responses().map(|response| response.ids.len() as u64).sum(),
+            cut_prompts: self.groups.iter().filter(|group| group.num_prompt_cut > 0).count(),
+            cut_responses: responses().filter(|response| response.num_cut > 0).count(),
+            longest: self.longest(),
+        }
+    }
+}
+
+/// A group as long as it may be.
+fn longest(recipe: &Recipe, num_responses: usize) -> TokenizedGroup {
+    of_lengths(recipe, 0, usize::MAX, &vec![usize::MAX; num_responses])
+}
+
+/// A group by the characters of its text; the end token of each response is one more.
+fn by_characters(recipe: &Recipe, group: &PromptGroup) -> TokenizedGroup {
+    let tokens = |characters: usize| characters.div_ceil(CHARACTERS).max(1);
+    let responses = group.responses.iter().map(|response| tokens(response.content.chars().count()) + 1);
+    let responses: Vec<usize> = responses.collect();
+    let cut = of_lengths(recipe, group.index, tokens(group.prompt.num_chars()), &responses);
+    TokenizedGroup { line: group.line, ..cut }
+}
+
+/// A group of so many tokens, cut as the recipe cuts.
+fn of_lengths(recipe: &Recipe, index: usize, prompt: usize, responses: &[usize]) -> TokenizedGroup {
+    let kept_prompt = prompt.min(recipe.max_prompt_length);
+    let room = recipe.max_length - kept_prompt;
+    let response = |&length: &usize| {
+        let kept = length.min(room);
+        TokenizedResponse { ids: vec![0; kept], reward: 0.0, num_cut: length - kept }
+    };
+    TokenizedGroup {
+        index,
+        line: index + 1,
+        prompt_ids: vec![0; kept_prompt],
+        num_prompt_cut: prompt - kept_prompt,
+        responses: responses.iter().map(response).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use collimate_data::{Prompt, Response};
+
+    use super::*;
+
+    #[test]
+    fn characters_stand_for_tokens_and_are_cut_as_tokens_are() {
+        let response =
+            |length: usize| Response { content: "x".repeat(length), reward: 0.0, scores: Default::default() };
+        let group = PromptGroup {
+            index: 2,
+            line: 5,
+            prompt: Prompt::Text("p".repeat(41)),
+            responses: vec![response(8), response(400)],
+        };
+        let recipe = Recipe { max_length: 20, max_prompt_length: 10, ..Recipe::default() };
+        let rows = PaperRows {
+            basis: TokenBasis::Characters,
+            groups: vec![by_characters(&recipe, &group)],
+            files: DataFiles::default(),
+        };
+        let found = rows.describe();
+        // The prompt is 11 tokens, of which 10 stay; the responses are 2 + 1, and 100 + 1, of which 10 stay.
+        assert_eq!((found.prompt_tokens, found.response_tokens, found.longest), (10, 3 + 10, 20));
+        assert_eq!((found.cut_prompts, found.cut_responses), (1, 1));
+    }
+}

@@ -1,0 +1,24 @@
+//! `collimate completions`: completion of the command line in a shell.
+
+use clap::CommandFactory;
+use clap_complete::{Shell, generate};
+
+use crate::cli::Cli;
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Print a script that completes verbs and options in a shell
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  collimate completions bash > ~/.local/share/bash-completion/completions/collimate")]
+pub(crate) struct Args {
+    /// The shell
+    shell: Shell,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let mut script = Vec::new();
+        generate(self.shell, &mut Cli::command(), "collimate", &mut script);
+        io.out.write_all(&script).map_err(|source| CliError::Output { source })
+    }
+}

@@ -1,0 +1,148 @@
+//! `collimate plan`: what a run would take.
+
+use std::fmt::Write;
+
+use collimate_train::{Plan, PlanOptions, PlannedTime, TokenBasis, grouped, in_words};
+use serde_json::json;
+
+use super::recipe_options::RecipeOptions;
+use crate::error::CliError;
+use crate::io::Io;
+
+/// Say what a run would take: memory, tokens, steps, disk and, with --measure, time
+///
+/// The model needs no weights: a folder with its config.json is enough. With its tokenizer the data is counted in tokens,
+/// without it at four characters a token, and without data every prompt and response is taken as long as the recipe
+/// allows. Nothing is written.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  collimate plan recipe.yaml --set memory_budget=16GiB --measure")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    recipe: RecipeOptions,
+    /// File of scored groups to train on
+    #[arg(long, value_name = "FILE")]
+    data: Option<String>,
+    /// Responses of a prompt where there is no data
+    #[arg(long, value_name = "K", default_value_t = 4)]
+    num_responses: usize,
+    /// Compute up to three steps in memory to tell the time; needs the weights
+    #[arg(long)]
+    measure: bool,
+    /// Print all figures as JSON, sizes in bytes and times in seconds
+    #[arg(long)]
+    json: bool,
+    /// Show no progress
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let recipe = self.recipe.load(&[("data", &self.data)])?;
+        let options = PlanOptions { measure: self.measure, num_responses: self.num_responses.max(1) };
+        let plan = {
+            let mut observer = io.observer(self.quiet);
+            collimate_train::plan(&recipe, &options, &mut *observer).map_err(|error| self.recipe.at_key(error))?
+        };
+        if self.json { io.json(&json!(plan)) } else { io.line(format_args!("{}", in_lines(&plan).trim_end())) }
+    }
+}
+
+/// The plan for people.
+fn in_lines(plan: &Plan) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<14}{value}");
+    };
+    let model = &plan.model;
+    let share = 100.0 * model.num_trained as f64 / model.num_parameters.max(1) as f64;
+    line(
+        "model",
+        format!(
+            "{}, {} parameters, {} trained ({share:.2} %)",
+            model.architecture,
+            count(model.num_parameters),
+            count(model.num_trained)
+        ),
+    );
+    let memory = &plan.memory;
+    line("memory", format!("{} at most", in_words(memory.peak)));
+    for (name, bytes) in [
+        ("weights", memory.weights),
+        ("gradients", memory.gradients),
+        ("moments", memory.moments),
+        ("activations", memory.activations),
+        ("overhead", memory.overhead),
+    ] {
+        line(&format!("  {name}"), in_words(bytes));
+    }
+    line("budget", budget(plan));
+    let data = &plan.data;
+    let basis = match data.basis {
+        TokenBasis::Tokenizer => "",
+        TokenBasis::Characters => " (the model has no tokenizer: four characters a token)",
+        TokenBasis::Longest => " (no data: one step of prompts and responses of the greatest length)",
+    };
+    line("data", format!("{} prompts, {} responses{basis}", grouped(data.num_groups), grouped(data.num_responses)));
+    line("  tokens", format!("{} of prompts, {} of responses", count(data.prompt_tokens), count(data.response_tokens)));
+    line("  cut", format!("{} prompts, {} responses", data.cut_prompts, data.cut_responses));
+    line("  longest", format!("{} tokens, prompt and response", data.longest));
+    steps(plan, &mut line);
+    text
+}
+
+fn budget(plan: &Plan) -> String {
+    let memory = &plan.memory;
+    let smallest = in_words(memory.smallest_budget);
+    match (memory.budget, memory.fits) {
+        (None, _) => format!("not bounded; {smallest} would do"),
+        (Some(budget), true) => format!("{}: it fits; {smallest} would do", in_words(budget)),
+        (Some(budget), false) => {
+            format!("{}: it does NOT fit; at least {smallest} are needed, as shown here", in_words(budget))
+        }
+    }
+}
+
+fn steps(plan: &Plan, line: &mut impl FnMut(&str, String)) {
+    let steps = &plan.steps;
+    let total = steps.total.map_or("as many as the data gives".to_owned(), |total| total.to_string());
+    line("steps", format!("{total}, of {} prompts", steps.groups_per_step));
+    line("  packs", format!("{:.2} a step, {} at most", steps.packs_per_step, steps.most_packs));
+    let (tokens, kept) = (steps.pack_tokens, steps.kept_blocks);
+    line("  largest", format!("{tokens} tokens; {kept} blocks keep their activations, the others run again"));
+    line("  tokens", format!("{} {}", count(steps.tokens), if steps.total.is_some() { "in all" } else { "a step" }));
+    let disk = &plan.disk;
+    let kept = disk.num_checkpoints.map(|count| format!(", {count} of them stay")).unwrap_or_default();
+    line("disk", disk.peak.map_or("depends on the steps".to_owned(), |peak| format!("{} at most", in_words(peak))));
+    line("  checkpoint", format!("{}{kept}", in_words(disk.checkpoint)));
+    line("  model", in_words(disk.model));
+    if let Some(time) = &plan.time {
+        self::time(time, line);
+    }
+}
+
+fn time(time: &PlannedTime, line: &mut impl FnMut(&str, String)) {
+    let total = time.total_seconds.map_or("depends on the steps".to_owned(), duration);
+    line("time", format!("{total}, without reading, evaluation and writing"));
+    line("  reference", format!("{}, less where it is cached", duration(time.reference_seconds)));
+    let speed = time.tokens_per_second;
+    line(
+        "  step",
+        format!("{} ({speed:.0} tokens a second, {} steps measured)", duration(time.step_seconds), time.measured_steps),
+    );
+}
+
+fn count(number: u64) -> String {
+    grouped(usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// Seconds as people read them.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}

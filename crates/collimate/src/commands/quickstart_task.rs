@@ -1,0 +1,50 @@
+//! `collimate quickstart-task`: the quickstart's base model and problems as files.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::error::CliError;
+use crate::io::{Io, Rows};
+use crate::quickstart::assets::write_base;
+use crate::quickstart::pipeline::QuickstartSize;
+use crate::quickstart::problems::{Split, distinct_problems};
+
+/// Write the quickstart's base model and problems, to try sample, reward and loop with
+///
+/// DIR/base is the model. DIR/prompts.jsonl and DIR/held-out.jsonl have a problem a line: "prompt", and for a verifier the
+/// "answer" and the results of the "steps".
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  collimate quickstart-task --output runs/task")]
+pub(crate) struct Args {
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Problems to train on
+    #[arg(long, value_name = "N", default_value_t = QuickstartSize::default().num_problems)]
+    problems: usize,
+    /// Held-out problems
+    #[arg(long, value_name = "N", default_value_t = QuickstartSize::default().num_held_out)]
+    held_out: usize,
+    /// Seed of the problems to train on
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Args {
+    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        let out = &self.output;
+        write_base(&out.join("base"))?;
+        write_problems(&out.join("prompts.jsonl"), (self.seed, Split::Train), self.problems)?;
+        write_problems(&out.join("held-out.jsonl"), (1, Split::HeldOut), self.held_out)?;
+        io.line(format_args!("{}", out.display()))
+    }
+}
+
+fn write_problems(path: &Path, (seed, split): (u64, Split), count: usize) -> Result<(), CliError> {
+    let mut rows = Rows::create(path)?;
+    for problem in distinct_problems(seed, split).take(count) {
+        rows.push(&json!({"prompt": problem.prompt, "answer": problem.answer, "steps": problem.steps}))?;
+    }
+    rows.commit_file()
+}

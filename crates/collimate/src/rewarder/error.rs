@@ -1,0 +1,96 @@
+//! What goes wrong with a program that gives rewards.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why there are no rewards.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RewardError {
+    /// The program cannot be started.
+    #[error("the reward program `{program}` cannot be started: {source}")]
+    Start {
+        /// As it was given.
+        program: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// The program gave no score for a response.
+    #[error("{}:{line}, response {response}: {failure}", path.display())]
+    Failed {
+        /// The file of responses.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// The response of the row, counted from 0.
+        response: usize,
+        /// What happened.
+        failure: Box<Failure>,
+    },
+}
+
+/// What a reward program did in place of giving a score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// In words, with the program as its subject.
+    pub what: String,
+    /// What it printed, shortened; none where it printed nothing.
+    pub printed: Option<String>,
+    /// How it ended, as the system says it; none where it still ran.
+    pub status: Option<String>,
+    /// The end of its standard error.
+    pub stderr: String,
+    /// Whether its answers can no longer be matched to responses, so that none of them may be used.
+    pub hopeless: bool,
+}
+
+impl Failure {
+    /// A failure of one response.
+    pub(super) fn of_response(what: impl Into<String>) -> Self {
+        Self { what: what.into(), printed: None, status: None, stderr: String::new(), hopeless: false }
+    }
+
+    /// A failure that says something about all answers.
+    pub(super) fn of_all(what: impl Into<String>) -> Self {
+        Self { hopeless: true, ..Self::of_response(what) }
+    }
+
+    /// The same with what was printed.
+    pub(super) fn printing(self, line: &str) -> Self {
+        Self { printed: Some(shortened(line)), ..self }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the reward program {}", self.what)?;
+        if let Some(printed) = &self.printed {
+            write!(f, "\n  it printed: {printed}")?;
+        }
+        if let Some(status) = &self.status {
+            write!(f, "\n  it ended with {status}")?;
+        }
+        let stderr = self.stderr.trim_end();
+        if !stderr.is_empty() {
+            f.write_str("\n  the end of its standard error:")?;
+            for line in stderr.lines() {
+                write!(f, "\n    {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Some 200 characters of a line.
+fn shortened(line: &str) -> String {
+    const MOST: usize = 200;
+    let mut text: String = line.chars().take(MOST).collect();
+    if line.chars().nth(MOST).is_some() {
+        // Writing to a string does not fail.
+        let _ = write!(text, "… ({} bytes)", line.len());
+    }
+    text
+}

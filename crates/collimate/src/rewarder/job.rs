@@ -1,0 +1,150 @@
+//! All responses of a file, asked about by several workers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use collimate_train::{Observer, StopFlag};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::answer::Score;
+use super::rows::Row;
+use super::worker::{Report, Worker};
+use super::{Failure, OnFailure, RewardError, RewardOptions};
+
+/// Rows with what is known of their responses.
+#[derive(Debug)]
+pub(crate) struct Rewarded {
+    rows: Arc<Vec<Row>>,
+    /// By row and response; none where the response is to be left out.
+    scores: Vec<Vec<Option<Score>>>,
+    /// Responses that the program gave no score for.
+    pub(crate) num_failed: usize,
+}
+
+/// Figures of some rewards.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RewardSummary {
+    pub(crate) num_rows: usize,
+    pub(crate) num_responses: usize,
+    pub(crate) num_failed: usize,
+    /// Mean over all responses that have a reward; none where none has.
+    pub(crate) mean: Option<f64>,
+    /// Mean over rows of the highest reward of a row.
+    pub(crate) best: Option<f64>,
+}
+
+/// Asks about every response; `None` where a stop was asked for.
+///
+/// Row i belongs to worker i mod N with all its responses, so that what a process is asked does not depend on how fast the
+/// others are.
+///
+/// # Errors
+/// The program does not start; it fails and is to stop then; its answers cannot be matched to responses.
+pub(crate) fn reward_rows(
+    path: &Path,
+    rows: Vec<Row>,
+    options: &RewardOptions,
+    (stop, observer): (&StopFlag, &mut dyn Observer),
+) -> Result<Option<Rewarded>, RewardError> {
+    let rows = Arc::new(rows);
+    let total: usize = rows.iter().map(Row::num_responses).sum();
+    observer.stage("rewards", Some(total as u64));
+    let is_over = AtomicBool::new(false);
+    let num_workers = options.workers.clamp(1, rows.len());
+    let heard = thread::scope(|scope| {
+        let (sender, reports) = channel();
+        for number in 0..num_workers {
+            let requests = (number..rows.len()).step_by(num_workers);
+            let requests = requests.flat_map(|index| (0..rows[index].num_responses()).map(move |k| (index, k)));
+            let (requests, reports) = (requests.collect(), sender.clone());
+            let worker = Worker { options, rows: &rows, requests, is_over: &is_over, reports };
+            scope.spawn(move || worker.run());
+        }
+        drop(sender);
+        let heard = collect((path, &rows), &reports, options, (stop, &mut *observer));
+        is_over.store(true, Ordering::SeqCst);
+        heard
+    })?;
+    observer.finish();
+    Ok(heard.map(|(scores, num_failed)| Rewarded { rows, scores, num_failed }))
+}
+
+type Scores = Vec<Vec<Option<Score>>>;
+
+/// Hears the workers until all are done.
+fn collect(
+    (path, rows): (&Path, &[Row]),
+    reports: &Receiver<Report>,
+    options: &RewardOptions,
+    (stop, observer): (&StopFlag, &mut dyn Observer),
+) -> Result<Option<(Scores, usize)>, RewardError> {
+    let mut scores: Scores = rows.iter().map(|row| vec![None; row.num_responses()]).collect();
+    let mut num_failed = 0;
+    loop {
+        if stop.requested().is_some() {
+            observer.finish();
+            return Ok(None);
+        }
+        let ((index, response), answer) = match reports.recv_timeout(Duration::from_millis(50)) {
+            Ok(Report::Answer(asked, answer)) => (asked, answer),
+            Ok(Report::NotStarted(error)) => return Err(error),
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return Ok(Some((scores, num_failed))),
+        };
+        let failed = |failure: Failure| {
+            let (path, line) = (path.to_owned(), rows[index].line);
+            RewardError::Failed { path, line, response, failure: Box::new(failure) }
+        };
+        scores[index][response] = match (answer, options.on_failure) {
+            (Ok(score), _) => Some(score),
+            (Err(failure), OnFailure::Stop) => return Err(failed(failure)),
+            (Err(failure), _) if failure.hopeless => return Err(failed(failure)),
+            (Err(failure), otherwise) => {
+                num_failed += 1;
+                if num_failed == 1 {
+                    observer.note(&format!("warning: {}", failed(failure)));
+                }
+                match otherwise {
+                    OnFailure::Reward(reward) => Some(Score { reward, scores: Map::new() }),
+                    _ => None,
+                }
+            }
+        };
+        observer.advance(1);
+    }
+}
+
+impl Rewarded {
+    /// The rows with their rewards, in the file's order. Responses without one are left out, and those that `keep` does not
+    /// want by their text; a row that loses responses so that fewer than two are left is left out too.
+    pub(crate) fn rows<'a>(&'a self, keep: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = Value> + 'a {
+        self.rows.iter().zip(&self.scores).filter_map(move |(row, scores)| {
+            let mut scored = row.clone();
+            for (response, score) in scores.iter().enumerate() {
+                score.iter().for_each(|score| scored.set_score(response, score.clone()));
+            }
+            let wanted = |k: usize, text: &str| scores[k].is_some() && keep(text);
+            scored.with_responses(row.num_responses().clamp(1, 2), wanted)
+        })
+    }
+
+    /// Its figures.
+    pub(crate) fn summary(&self) -> RewardSummary {
+        let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+        let rewards = |scores: &'_ Vec<Option<Score>>| scores.iter().flatten().map(|score| score.reward).collect();
+        let by_row: Vec<Vec<f64>> = self.scores.iter().map(rewards).collect();
+        let best = by_row.iter().filter_map(|rewards| rewards.iter().copied().reduce(f64::max));
+        RewardSummary {
+            num_rows: self.rows.len(),
+            num_responses: self.scores.iter().map(Vec::len).sum(),
+            num_failed: self.num_failed,
+            mean: mean(&by_row.concat()),
+            best: mean(&best.collect::<Vec<_>>()),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The responses of a file, as a program is asked about them and as they are written with their rewards.
+
+use std::io::BufRead;
+use std::path::Path;
+
+use collimate_data::DataError;
+use serde_json::{Map, Value, json};
+
+use super::answer::Score;
+use crate::error::CliError;
+
+/// A prompt with its responses and whatever else its row holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Row {
+    /// Line of the file, counted from 1.
+    pub(crate) line: usize,
+    fields: Map<String, Value>,
+    /// The responses, each an object with `content`.
+    responses: Vec<Map<String, Value>>,
+}
+
+/// The rows of a file; `path` is its name for errors.
+///
+/// # Errors
+/// A line that is no object with `prompt` and `responses`; a file without rows.
+pub(crate) fn read_rows(path: &Path, lines: impl BufRead) -> Result<Vec<Row>, CliError> {
+    let mut rows = Vec::new();
+    for (index, text) in lines.lines().enumerate() {
+        let text = text.map_err(CliError::read(path))?;
+        if !text.trim().is_empty() {
+            rows.push(Row::parse(path, index + 1, &text)?);
+        }
+    }
+    if rows.is_empty() {
+        return Err(DataError::File { path: path.to_owned(), problem: "there are no rows in it".to_owned() }.into());
+    }
+    Ok(rows)
+}
+
+impl Row {
+    fn parse(path: &Path, line: usize, text: &str) -> Result<Self, DataError> {
+        let path = || path.to_owned();
+        let json = |error: serde_json::Error| DataError::Json {
+            path: path(),
+            line,
+            column: error.column(),
+            message: error.to_string(),
+        };
+        let field = |field: String, expected: &str, found: Option<&Value>| DataError::Field {
+            path: path(),
+            line,
+            field,
+            expected: expected.to_owned(),
+            found: found.map_or("nothing", kind).to_owned(),
+        };
+        let mut fields = match serde_json::from_str(text).map_err(json)? {
+            Value::Object(fields) => fields,
+            other => {
+                let problem = format!("expected an object with \"prompt\" and \"responses\", found {}", kind(&other));
+                return Err(DataError::Row { path: path(), line, problem });
+            }
+        };
+        match fields.get("prompt") {
+            Some(Value::String(_) | Value::Array(_)) => {}
+            other => return Err(field("prompt".to_owned(), "a string or a list of messages", other)),
+        }
+        let items = match fields.get_mut("responses").map(Value::take) {
+            Some(Value::Array(items)) => items,
+            other => return Err(field("responses".to_owned(), "a list of responses", other.as_ref())),
+        };
+        let mut responses = Vec::with_capacity(items.len());
+        for (k, item) in items.into_iter().enumerate() {
+            match item {
+                Value::Object(response) if response.get("content").is_some_and(Value::is_string) => {
+                    responses.push(response);
+                }
+                other => return Err(field(format!("responses[{k}].content"), "a string", other.get("content"))),
+            }
+        }
+        Ok(Self { line, fields, responses })
+    }
+
+    pub(crate) fn num_responses(&self) -> usize {
+        self.responses.len()
+    }
+
+    /// A response's text.
+    pub(crate) fn content(&self, response: usize) -> &str {
+        self.responses[response].get("content").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// What the program is asked about a response: a line of JSON with its end.
+    pub(super) fn request(&self, index: usize, response: usize) -> String {
+        let mut request = Map::new();
+        request.insert("index".to_owned(), json!(index));
+        request.insert("response_index".to_owned(), json!(response));
+        request.insert("prompt".to_owned(), self.fields.get("prompt").cloned().unwrap_or_default());
+        request.insert("response".to_owned(), json!(self.content(response)));
+        for (name, value) in self.fields.iter().filter(|(name, _)| *name != "responses") {
+            request.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        Value::Object(request).to_string() + "\n"
+    }
+
+    pub(super) fn set_score(&mut self, response: usize, score: Score) {
+        let fields = &mut self.responses[response];
+        fields.insert("reward".to_owned(), json!(score.reward));
+        if !score.scores.is_empty() {
+            match fields.get_mut("scores").and_then(Value::as_object_mut) {
+                Some(scores) => scores.extend(score.scores),
+                None => {
+                    fields.insert("scores".to_owned(), Value::Object(score.scores));
+                }
+            }
+        }
+    }
+
+    /// The row with those of its responses that `keep` wants, by their numbers and text; none where fewer than `fewest`
+    /// are left.
+    pub(crate) fn with_responses(&self, fewest: usize, keep: impl Fn(usize, &str) -> bool) -> Option<Value> {
+        let kept = (0..self.responses.len()).filter(|&k| keep(k, self.content(k)));
+        let kept: Vec<Value> = kept.map(|k| Value::Object(self.responses[k].clone())).collect();
+        if kept.len() < fewest {
+            return None;
+        }
+        let mut fields = self.fields.clone();
+        fields.insert("responses".to_owned(), Value::Array(kept));
+        Some(Value::Object(fields))
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn rows(text: &str) -> Result<Vec<Row>, CliError> {
+        read_rows(Path::new("rows.jsonl"), text.as_bytes())
+    }
+
+    const ROW: &str =
+        r#"{"prompt": "a", "key": 7, "index": "own", "responses": [{"content": "x", "id": 1}, {"content": "y"}]}"#;
+
+    #[test]
+    fn a_request_has_the_row_s_other_fields_and_our_numbers() {
+        let rows = rows(&format!("\n{ROW}\n")).expect("rows");
+        assert_eq!(rows[0].line, 2);
+        let expected = "{\"index\":4,\"response_index\":1,\"prompt\":\"a\",\"response\":\"y\",\"key\":7}\n";
+        assert_eq!(rows[0].request(4, 1), expected);
+    }
+
+    #[test]
+    fn scores_join_what_a_response_has() {
+        let mut row = rows(ROW).expect("rows").remove(0);
+        row.set_score(0, Score { reward: 0.5, scores: Map::from_iter([("form".to_owned(), json!(1))]) });
+        let written = row.with_responses(1, |k, _| k == 0).expect("a row");
+        let expected = r#"{"prompt":"a","key":7,"index":"own","responses":[{"content":"x","id":1,"reward":0.5,"scores":{"form":1}}]}"#;
+        assert_eq!(written.to_string(), expected);
+        assert_eq!(row.with_responses(2, |_, text| text == "x"), None);
+    }
+
+    #[rstest]
+    #[case("[]", "rows.jsonl:1: expected an object with \"prompt\" and \"responses\", found a list")]
+    #[case(
+        "{\"responses\": []}",
+        "rows.jsonl:1: field \"prompt\": expected a string or a list of messages, found nothing"
+    )]
+    #[case("{\"prompt\": \"a\"}", "rows.jsonl:1: field \"responses\": expected a list of responses, found nothing")]
+    #[case(
+        "{\"prompt\": \"a\", \"responses\": [{\"content\": \"x\"}, {\"content\": 1}]}",
+        "rows.jsonl:1: field \"responses[1].content\": expected a string, found a number"
+    )]
+    #[case(" \n", "rows.jsonl: there are no rows in it")]
+    fn broken_rows_are_named(#[case] text: &str, #[case] message: &str) {
+        assert_eq!(rows(text).expect_err("no rows").to_string(), message);
+    }
+}

@@ -1,0 +1,130 @@
+//! A command line as words, without a shell.
+
+use std::fmt;
+use std::process::Command;
+
+/// A program and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProgramCommand {
+    /// As it was given.
+    text: String,
+    /// The program, then its arguments.
+    words: Vec<String>,
+}
+
+impl ProgramCommand {
+    /// From the text of an option; with `shell` the system's shell reads it.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub(crate) fn new(text: &str, shell: bool) -> Result<Self, String> {
+        let words = match shell {
+            true if cfg!(windows) => vec!["cmd".to_owned(), "/C".to_owned(), text.to_owned()],
+            true => vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()],
+            // There a backslash divides folders.
+            false => split(text, !cfg!(windows))?,
+        };
+        if text.trim().is_empty() || words.is_empty() {
+            return Err("names no program".to_owned());
+        }
+        Ok(Self { text: text.to_owned(), words })
+    }
+
+    /// The process to be.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]);
+        command
+    }
+}
+
+impl fmt::Display for ProgramCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Words apart by white space. Quotes keep white space: between single ones all is as it stands; between double ones, and
+/// with `escapes` outside of quotes, a backslash takes the special meaning from the next character.
+fn split(text: &str, escapes: bool) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    // None between words; an empty word is one too, where quotes made it.
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' => {
+                let quoted = word.get_or_insert_default();
+                loop {
+                    match chars.next() {
+                        Some('\'') => break,
+                        Some(c) => quoted.push(c),
+                        None => return Err("has a single quote that is not closed".to_owned()),
+                    }
+                }
+            }
+            '"' => double_quoted(&mut chars, word.get_or_insert_default())?,
+            '\\' if escapes => match chars.next() {
+                Some(c) => word.get_or_insert_default().push(c),
+                None => return Err("ends in a backslash".to_owned()),
+            },
+            c if c.is_whitespace() => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+fn double_quoted(chars: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), String> {
+    loop {
+        match chars.next() {
+            Some('"') => return Ok(()),
+            Some('\\') => match chars.next() {
+                Some(c @ ('"' | '\\')) => word.push(c),
+                Some(c) => word.extend(['\\', c]),
+                None => break,
+            },
+            Some(c) => word.push(c),
+            None => break,
+        }
+    }
+    Err("has a double quote that is not closed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("python3 verify.py --strict", &["python3", "verify.py", "--strict"])]
+    #[case("  a\t b ", &["a", "b"])]
+    #[case("'my program' \"its argument\"", &["my program", "its argument"])]
+    #[case("--name='two words'", &["--name=two words"])]
+    #[case(r"a\ b", &["a b"])]
+    #[case(r#""a \"b\" \n" 'c \d'"#, &["a \"b\" \\n", r"c \d"])]
+    #[case("a '' \"\"", &["a", "", ""])]
+    // What a shell would take as its own is text.
+    #[case("a | b > $HOME *.py", &["a", "|", "b", ">", "$HOME", "*.py"])]
+    #[case("", &[])]
+    fn words_are_divided_as_a_shell_divides_them(#[case] text: &str, #[case] words: &[&str]) {
+        assert_eq!(split(text, true).expect("words"), words);
+    }
+
+    #[test]
+    fn paths_with_backslashes_stay_where_they_divide_folders() {
+        assert_eq!(split(r"C:\tools\verify.exe 'a b'", false).expect("words"), [r"C:\tools\verify.exe", "a b"]);
+    }
+
+    #[rstest]
+    #[case("'a", "single quote")]
+    #[case("a \"b", "double quote")]
+    #[case("a\\", "backslash")]
+    #[case("  ", "no program")]
+    fn what_is_not_closed_is_refused(#[case] text: &str, #[case] problem: &str) {
+        let error = ProgramCommand::new(text, false).expect_err("no command");
+        assert!(error.contains(problem), "{error}");
+    }
+}

@@ -1,0 +1,116 @@
+//! Rounds of sampling, rewards and training, each from where the last one ended.
+//!
+//! ```text
+//! OUTPUT/loop.json      what the loop was started with
+//! OUTPUT/loop.jsonl     a row a finished round
+//! OUTPUT/round-R/       samples, rewards, and the run of training
+//! ```
+//!
+//! A stage that is done has left a file that says so, and is not done again. What is drawn depends on the recipe's seed and
+//! the round's number only.
+
+mod record;
+mod seeds;
+mod stages;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use collimate_data::TextTokenizer;
+use collimate_files::{FolderLock, remove_leftovers};
+use collimate_model::GenerateOptions;
+use collimate_train::{Observer, Recipe, StopFlag, TrainError};
+use serde_json::{Map, Value};
+
+use crate::error::CliError;
+use crate::rewarder::RewardOptions;
+use crate::sampling::{PromptRow, encode_prompts, read_prompts};
+use record::Record;
+pub(crate) use record::{RoundRow, table};
+use stages::Round;
+
+/// What every round's policy is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum RoundReference {
+    /// What the loop started from.
+    Start,
+    /// What the round started from: the last round's result.
+    Previous,
+}
+
+/// A loop.
+#[derive(Debug)]
+pub(crate) struct LoopOptions {
+    /// The recipe of every round; its folder is the loop's.
+    pub(crate) recipe: Recipe,
+    pub(crate) prompts: PathBuf,
+    pub(crate) eval_prompts: Option<PathBuf>,
+    pub(crate) rounds: usize,
+    /// Of a training prompt, and how they are drawn.
+    pub(crate) sampling: GenerateOptions,
+    /// Of a held-out prompt.
+    pub(crate) num_eval_responses: usize,
+    pub(crate) program: RewardOptions,
+    /// None leaves it to the recipe, whose default is the previous round.
+    pub(crate) reference: Option<RoundReference>,
+    pub(crate) resume: bool,
+    /// What else decides about the results, by name.
+    pub(crate) settings: Map<String, Value>,
+}
+
+/// Prompts of a file and their token ids.
+struct Prompts {
+    rows: Vec<PromptRow>,
+    ids: Vec<Vec<u32>>,
+    hash: String,
+}
+
+impl Prompts {
+    fn read(path: &std::path::Path, tokenizer: &TextTokenizer) -> Result<Self, CliError> {
+        let bytes = std::fs::read(path).map_err(CliError::read(path))?;
+        let rows = read_prompts(path, bytes.as_slice())?;
+        let ids = encode_prompts(path, &rows, tokenizer)?;
+        Ok(Self { rows, ids, hash: blake3::hash(&bytes).to_hex()[..16].to_owned() })
+    }
+}
+
+/// Runs the rounds that are not done yet; the rows of all.
+///
+/// # Errors
+/// The folder holds another loop, or is in use; anything that ends sampling, the reward program or training; a stop that was
+/// asked for. What was finished before stays and is not done again.
+pub(crate) fn run(
+    options: &LoopOptions,
+    tokenizer: &TextTokenizer,
+    (stop, observer): (&StopFlag, &mut dyn Observer),
+) -> Result<Vec<RoundRow>, CliError> {
+    let prompts = Prompts::read(&options.prompts, tokenizer)?;
+    let held_out = options.eval_prompts.as_deref().map(|path| Prompts::read(path, tokenizer)).transpose()?;
+    let out = &options.recipe.output_dir;
+    let mut lock = FolderLock::acquire(out).map_err(TrainError::from)?;
+    let hashes = [("prompts", Some(&prompts)), ("eval_prompts", held_out.as_ref())];
+    let hashes = hashes.map(|(name, prompts)| (name.to_owned(), prompts.map(|prompts| prompts.hash.clone()).into()));
+    let mut record = Record::open(options, hashes.into_iter().collect())?;
+    remove_leftovers(out)?;
+    lock.keep_folder();
+    for number in 0..=options.rounds {
+        if record.has(number) || (number == 0 && held_out.is_none()) {
+            continue;
+        }
+        let begun = Instant::now();
+        let round = Round::begin(options, number, tokenizer)?;
+        let mut row = RoundRow { round: number, ..RoundRow::default() };
+        if number > 0 {
+            observer.note(&format!("round {number} of {}", options.rounds));
+            round.sample_and_reward(&prompts, &mut row, (stop, &mut *observer))?;
+            row.num_steps = Some(round.train((stop, &mut *observer))?);
+        }
+        if let Some(held_out) = &held_out {
+            row.eval_mean_reward = round.evaluate(held_out, (stop, &mut *observer))?;
+        }
+        row.seconds = begun.elapsed().as_secs_f64();
+        observer.note(&row.describe());
+        record.add(row)?;
+    }
+    Ok(record.rows)
+}

@@ -1,0 +1,205 @@
+//! What a loop was started with, and what its rounds came to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use collimate_files::write_atomically;
+use collimate_train::TrainError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::LoopOptions;
+use crate::error::CliError;
+
+const SETTINGS_FILE: &str = "loop.json";
+const ROWS_FILE: &str = "loop.jsonl";
+
+/// Keys of a recipe that change nothing that is computed.
+const NEUTRAL: [&str; 7] = [
+    "output_dir",
+    "logging_steps",
+    "save_steps",
+    "save_total_limit",
+    "num_threads",
+    "reference_cache",
+    "alarm_chosen_drop",
+];
+
+/// A finished round; round 0 is the start, which is only measured.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RoundRow {
+    pub(crate) round: usize,
+    /// Responses that were sampled, and those of them that the program gave no score for.
+    pub(crate) num_responses: Option<usize>,
+    pub(crate) num_failed: Option<usize>,
+    /// Mean reward of the responses that were sampled, before the round's training.
+    pub(crate) mean_reward: Option<f64>,
+    /// Mean over prompts of the best response's reward.
+    pub(crate) best_reward: Option<f64>,
+    pub(crate) num_steps: Option<usize>,
+    /// Mean reward on held-out prompts, after the round's training.
+    pub(crate) eval_mean_reward: Option<f64>,
+    pub(crate) seconds: f64,
+}
+
+impl RoundRow {
+    pub(super) fn describe(&self) -> String {
+        let part =
+            |name: &str, value: Option<f64>| value.map(|value| format!(", {name} {value:.4}")).unwrap_or_default();
+        format!(
+            "round {}{}{} ({:.0} s)",
+            self.round,
+            part("mean reward of the samples", self.mean_reward),
+            part("mean reward on held-out prompts after it", self.eval_mean_reward),
+            self.seconds
+        )
+    }
+}
+
+/// The rounds side by side.
+pub(crate) fn table(rows: &[RoundRow]) -> String {
+    let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+    let count = |value: Option<usize>| value.map_or("-".to_owned(), |value| value.to_string());
+    let mut text = format!(
+        "{:>5}  {:>9}  {:>11}  {:>11}  {:>5}  {:>8}\n",
+        "round", "responses", "mean reward", "best reward", "steps", "held out"
+    );
+    for row in rows {
+        text += &format!(
+            "{:>5}  {:>9}  {:>11}  {:>11}  {:>5}  {:>8}\n",
+            row.round,
+            count(row.num_responses),
+            cell(row.mean_reward),
+            cell(row.best_reward),
+            count(row.num_steps),
+            cell(row.eval_mean_reward)
+        );
+    }
+    text
+}
+
+/// The rows of a loop, on the disk as soon as a round is finished.
+#[derive(Debug)]
+pub(super) struct Record {
+    path: PathBuf,
+    pub(super) rows: Vec<RoundRow>,
+}
+
+impl Record {
+    /// Begins a loop in its folder, or finds the one that is there.
+    ///
+    /// # Errors
+    /// There is one and it is not to be resumed, or it was started with other settings.
+    pub(super) fn open(options: &LoopOptions, hashes: Map<String, Value>) -> Result<Self, CliError> {
+        let out = &options.recipe.output_dir;
+        let (settings, path) = (out.join(SETTINGS_FILE), out.join(ROWS_FILE));
+        let mut wanted = options.settings.clone();
+        wanted.extend(hashes);
+        wanted.insert("recipe".to_owned(), recipe(options)?);
+        if settings.exists() {
+            if !options.resume {
+                return Err(TrainError::OutputTaken { path: out.clone() }.into());
+            }
+            let there: Map<String, Value> = read(&settings)?.pop().unwrap_or_default();
+            check(&settings, &there, &wanted)?;
+            let rows = if path.exists() { read(&path)? } else { Vec::new() };
+            return Ok(Self { path, rows });
+        }
+        // A run of `collimate train` in the same folder would be mixed up with the rounds.
+        if out.join("metrics.jsonl").exists() {
+            return Err(TrainError::OutputTaken { path: out.clone() }.into());
+        }
+        write_atomically(&settings, format!("{}\n", Value::Object(wanted)).as_bytes())?;
+        Ok(Self { path, rows: Vec::new() })
+    }
+
+    pub(super) fn has(&self, round: usize) -> bool {
+        self.rows.iter().any(|row| row.round == round)
+    }
+
+    pub(super) fn add(&mut self, row: RoundRow) -> Result<(), CliError> {
+        self.rows.push(row);
+        let lines: Vec<String> = self.rows.iter().filter_map(|row| serde_json::to_string(row).ok()).collect();
+        Ok(write_atomically(&self.path, (lines.join("\n") + "\n").as_bytes())?)
+    }
+}
+
+/// The recipe's keys that decide about the results.
+fn recipe(options: &LoopOptions) -> Result<Value, CliError> {
+    let yaml = options.recipe.resolved_yaml()?;
+    let mut recipe: Map<String, Value> = serde_yaml_ng::from_str(&yaml)
+        .map_err(|error| CliError::usage(format!("the recipe cannot be written as JSON: {error}")))?;
+    recipe.retain(|key, _| !NEUTRAL.contains(&key.as_str()));
+    Ok(Value::Object(recipe))
+}
+
+/// Every line of a file.
+fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>, CliError> {
+    let text = fs::read_to_string(path).map_err(CliError::read(path))?;
+    let parse = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| damaged(path, format!("line {} is damaged: {error}", index + 1)))
+    };
+    text.lines().enumerate().map(parse).collect()
+}
+
+fn check(path: &Path, there: &Map<String, Value>, here: &Map<String, Value>) -> Result<(), CliError> {
+    let mut differing = Vec::new();
+    for (name, value) in here {
+        match (there.get(name), value) {
+            (Some(other), value) if other == value => {}
+            (Some(Value::Object(there)), Value::Object(here)) => {
+                let other = |key: &str| there.get(key).unwrap_or(&Value::Null);
+                let keys = here.iter().filter(|(key, value)| other(key) != *value);
+                differing.extend(keys.map(|(key, value)| format!("{key} is {value}, there {}", other(key))));
+            }
+            (other, value) => {
+                differing.push(format!("{name} is {value}, there {}", other.unwrap_or(&Value::Null)));
+            }
+        }
+    }
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "is of a loop with other settings: {}; go on with the same, or choose another --output",
+        differing.join("; ")
+    );
+    Err(damaged(path, message))
+}
+
+fn damaged(path: &Path, message: String) -> CliError {
+    TrainError::Checkpoint { path: path.to_owned(), message }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_line_a_round() {
+        let start = RoundRow { eval_mean_reward: Some(0.5), ..RoundRow::default() };
+        let first = RoundRow {
+            round: 1,
+            num_responses: Some(4096),
+            mean_reward: Some(0.25),
+            best_reward: Some(0.75),
+            num_steps: Some(32),
+            ..RoundRow::default()
+        };
+        let expected = "round  responses  mean reward  best reward  steps  held out\n    \
+                        0          -            -            -      -    0.5000\n    \
+                        1       4096       0.2500       0.7500     32         -\n";
+        assert_eq!(table(&[start, first]), expected);
+    }
+
+    #[test]
+    fn other_settings_are_named() {
+        let map = |text: &str| serde_json::from_str::<Map<String, Value>>(text).expect("JSON");
+        let there = map(r#"{"command": "a", "recipe": {"seed": 1, "beta": 2}}"#);
+        let path = Path::new("loop.json");
+        assert!(check(path, &there, &there).is_ok());
+        let here = map(r#"{"command": "b", "recipe": {"seed": 3, "beta": 2}}"#);
+        let error = check(path, &there, &here).expect_err("other settings").to_string();
+        assert!(error.contains("command is \"b\", there \"a\"; seed is 3, there 1; go on"), "{error}");
+    }
+}

@@ -1,0 +1,247 @@
+//! The stages of one round. Each leaves a file when it is done, written last and whole.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use collimate_data::TextTokenizer;
+use collimate_files::{WriteError, remove_leftovers, write_atomically};
+use collimate_model::GenerateOptions;
+use collimate_train::{Observer, Recipe, RunControl, SessionOptions, StopFlag, TrainError, Training, open_session};
+use serde::{Deserialize, Serialize};
+
+use super::record::RoundRow;
+use super::seeds::{Purpose, seed_of};
+use super::{LoopOptions, Prompts, RoundReference};
+use crate::error::CliError;
+use crate::io::Rows;
+use crate::rewarder::{RewardSummary, read_rows, reward_rows};
+use crate::sampling::decode;
+
+/// Sequences that are generated in one call: what a session decodes together.
+const SEQUENCES_A_CALL: usize = 256;
+/// Says that the round's training is finished.
+const TRAINED_FILE: &str = "trained.json";
+
+pub(super) struct Round<'a> {
+    options: &'a LoopOptions,
+    tokenizer: &'a TextTokenizer,
+    number: usize,
+    dir: PathBuf,
+}
+
+/// A model, and an adapter on it.
+struct Policy {
+    model: PathBuf,
+    adapter: Option<PathBuf>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Trained {
+    num_steps: usize,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn begin(
+        options: &'a LoopOptions,
+        number: usize,
+        tokenizer: &'a TextTokenizer,
+    ) -> Result<Self, CliError> {
+        let dir = dir_of(options, number);
+        fs::create_dir_all(&dir).map_err(WriteError::of(&dir))?;
+        remove_leftovers(&dir)?;
+        Ok(Self { options, tokenizer, number, dir })
+    }
+
+    /// Responses of the policy that the round starts from, their rewards, and the data to train on.
+    pub(super) fn sample_and_reward(
+        &self,
+        prompts: &Prompts,
+        row: &mut RoundRow,
+        (stop, observer): (&StopFlag, &mut dyn Observer),
+    ) -> Result<(), CliError> {
+        let summary = self.rewards(
+            ("", Some("train.jsonl")),
+            (&policy_before(self.options, self.number), prompts, self.options.sampling.num_samples),
+            Purpose::Sampling,
+            (stop, observer),
+        )?;
+        row.num_responses = Some(summary.num_responses);
+        row.num_failed = Some(summary.num_failed);
+        (row.mean_reward, row.best_reward) = (summary.mean, summary.best);
+        Ok(())
+    }
+
+    /// The mean reward of the policy that the round ends with.
+    pub(super) fn evaluate(
+        &self,
+        prompts: &Prompts,
+        (stop, observer): (&StopFlag, &mut dyn Observer),
+    ) -> Result<Option<f64>, CliError> {
+        let policy = policy_before(self.options, self.number + 1);
+        let count = self.options.num_eval_responses;
+        let summary =
+            self.rewards(("eval-", None), (&policy, prompts, count), Purpose::Evaluation, (stop, observer))?;
+        Ok(summary.mean)
+    }
+
+    /// Samples, then rewards: files `samples.jsonl`, `rewards.jsonl` and `rewards.json` with a prefix, and the data to train
+    /// on under its name if that is wanted.
+    fn rewards(
+        &self,
+        (prefix, train): (&str, Option<&str>),
+        (policy, prompts, num_responses): (&Policy, &Prompts, usize),
+        purpose: fn(u32) -> Purpose,
+        (stop, observer): (&StopFlag, &mut dyn Observer),
+    ) -> Result<RewardSummary, CliError> {
+        let done = self.dir.join(format!("{prefix}rewards.json"));
+        if let Some(summary) = read_mark(&done)? {
+            return Ok(summary);
+        }
+        let samples = self.dir.join(format!("{prefix}samples.jsonl"));
+        if !samples.exists() {
+            let options = GenerateOptions { num_samples: num_responses, ..self.options.sampling.clone() };
+            self.sample(&samples, (policy, prompts, &options), purpose, (stop, &mut *observer))?;
+        }
+        let file = File::open(&samples).map_err(CliError::read(&samples))?;
+        let rows = read_rows(&samples, BufReader::new(file))?;
+        let rewarded = reward_rows(&samples, rows, &self.options.program, (stop, observer))?;
+        let rewarded = rewarded.ok_or_else(|| self.interrupted("responses were scored", stop))?;
+        let mut out = Rows::create(&self.dir.join(format!("{prefix}rewards.jsonl")))?;
+        rewarded.rows(|_| true).try_for_each(|row| out.push(&row))?;
+        out.commit_file()?;
+        if let Some(name) = train {
+            let mut out = Rows::create(&self.dir.join(name))?;
+            // A response that is only an end token cannot be trained on; its siblings still can.
+            rewarded.rows(|text| !text.trim().is_empty()).try_for_each(|row| out.push(&row))?;
+            out.commit_file()?;
+        }
+        let summary = rewarded.summary();
+        write_mark(&done, &summary)?;
+        Ok(summary)
+    }
+
+    fn sample(
+        &self,
+        path: &Path,
+        (policy, prompts, options): (&Policy, &Prompts, &GenerateOptions),
+        purpose: fn(u32) -> Purpose,
+        (stop, observer): (&StopFlag, &mut dyn Observer),
+    ) -> Result<(), CliError> {
+        let recipe = &self.options.recipe;
+        let session = SessionOptions {
+            model: policy.model.clone(),
+            adapter: policy.adapter.clone(),
+            backend: recipe.backend.clone().unwrap_or_else(|| collimate_backend::BACKENDS[0].name.to_owned()),
+            device: recipe.device,
+            training: Training::Off,
+            seed: 0,
+        };
+        let mut session = open_session(&session)?;
+        let mut out = Rows::create(path)?;
+        observer.stage(&format!("sampling {} responses a prompt", options.num_samples), Some(prompts.ids.len() as u64));
+        let size = (SEQUENCES_A_CALL / options.num_samples).max(1);
+        for (call, (rows, ids)) in prompts.rows.chunks(size).zip(prompts.ids.chunks(size)).enumerate() {
+            if stop.requested().is_some() {
+                observer.finish();
+                return Err(self.interrupted("responses were sampled", stop));
+            }
+            let seed = seed_of(recipe.seed, self.number, purpose(call as u32));
+            let options = GenerateOptions { seed, ..options.clone() };
+            let outputs = session.generate(ids, &options, &mut |count| observer.advance(count as u64))?;
+            for (row, samples) in rows.iter().zip(outputs) {
+                out.push(&row.with_responses(&decode(&samples, self.tokenizer)?))?;
+            }
+        }
+        observer.finish();
+        out.commit_file()
+    }
+
+    /// Trains on the round's data, or goes on with that; the number of steps.
+    pub(super) fn train(&self, (stop, observer): (&StopFlag, &mut dyn Observer)) -> Result<usize, CliError> {
+        let mark = self.dir.join(TRAINED_FILE);
+        if let Some(Trained { num_steps }) = read_mark(&mark)? {
+            return Ok(num_steps);
+        }
+        // Written when training begins, before its first checkpoint.
+        let resume = self.dir.join("metrics.jsonl").exists() || self.dir.join("recipe.yaml").exists();
+        let control = RunControl { resume, stop: stop.clone() };
+        let summary = collimate_train::train(&self.recipe(), &mut *observer, &control)?;
+        if let Some(alarm) = &summary.chosen_alarm {
+            observer.note(&format!("warning: {alarm}"));
+        }
+        write_mark(&mark, &Trained { num_steps: summary.num_steps })?;
+        Ok(summary.num_steps)
+    }
+
+    /// The recipe of the round's training.
+    fn recipe(&self) -> Recipe {
+        let given = &self.options.recipe;
+        let start = policy_before(self.options, self.number);
+        Recipe {
+            model_name_or_path: Some(start.model),
+            adapter: start.adapter,
+            reference: reference(self.options, self.number),
+            data: Some(self.dir.join("train.jsonl").into()),
+            // The rounds' data is of our own layout, whatever the recipe says of its own.
+            data_layout: None,
+            reward_from: None,
+            higher_is_better: None,
+            seed: seed_of(given.seed, self.number, Purpose::Training),
+            output_dir: self.dir.clone(),
+            ..given.clone()
+        }
+    }
+
+    fn interrupted(&self, what: &str, stop: &StopFlag) -> CliError {
+        let saved = format!("while {what} in round {}; --resume goes on with it", self.number);
+        TrainError::Interrupted { signal: stop.requested().unwrap_or(0), saved }.into()
+    }
+}
+
+fn dir_of(options: &LoopOptions, round: usize) -> PathBuf {
+    options.recipe.output_dir.join(format!("round-{round}"))
+}
+
+/// What a round starts from: the recipe's model and adapter, or what the round before it made of them.
+fn policy_before(options: &LoopOptions, round: usize) -> Policy {
+    let recipe = &options.recipe;
+    let model = recipe.model_name_or_path.clone().unwrap_or_default();
+    match round {
+        0 | 1 => Policy { model, adapter: recipe.adapter.clone() },
+        _ if recipe.use_peft => Policy { model, adapter: Some(dir_of(options, round - 1)) },
+        _ => Policy { model: dir_of(options, round - 1), adapter: None },
+    }
+}
+
+/// The key `reference` of a round's recipe.
+fn reference(options: &LoopOptions, round: usize) -> Option<String> {
+    let recipe = &options.recipe;
+    match options.reference {
+        None => recipe.reference.clone(),
+        Some(RoundReference::Previous) => None,
+        Some(RoundReference::Start) if round <= 1 => None,
+        Some(RoundReference::Start) => {
+            let start = policy_before(options, 1);
+            let folder = if recipe.use_peft { start.adapter } else { Some(start.model) };
+            Some(folder.map_or("base".to_owned(), |folder| folder.display().to_string()))
+        }
+    }
+}
+
+fn read_mark<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, CliError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(path).map_err(CliError::read(path))?;
+    let damaged = |error: serde_json::Error| TrainError::Checkpoint {
+        path: path.to_owned(),
+        message: format!("is damaged: {error}; remove it, and the stage is done again"),
+    };
+    Ok(Some(serde_json::from_str(&text).map_err(damaged)?))
+}
+
+fn write_mark(path: &Path, mark: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string(mark).unwrap_or_default();
+    Ok(write_atomically(path, (text + "\n").as_bytes())?)
+}

@@ -1,0 +1,178 @@
+//! `collimate plan` against the runs that it plans.
+
+use std::fs;
+use std::path::Path;
+
+use collimate::quickstart::tokenizer::write_tokenizer;
+use collimate_model::{HostTensor, ModelConfig, StorageDtype, write_model};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::harness::{Folder, collimate, succeed, train};
+use crate::small_model::model_arg;
+
+/// Prompts with four responses each of some 90 to 150 tokens.
+fn data(folder: &Folder, num_rows: usize) -> String {
+    let response = |i: usize, k: usize| {
+        let content = format!("{}+{k}={}. ", i + 3, i + 3 + k).repeat(14 + (i + 3 * k) % 8);
+        json!({"content": content.trim(), "reward": k as f64 / 3.0})
+    };
+    let row = |i: usize| {
+        let responses: Vec<_> = (0..4).map(|k| response(i, k)).collect();
+        json!({"prompt": format!("What are {i} and {i}?"), "responses": responses}).to_string() + "\n"
+    };
+    folder.write("data.jsonl", (0..num_rows).map(row).collect::<String>())
+}
+
+/// The plan of a recipe without a file, as JSON.
+fn plan(model: &str, data: &str, extra: &[&str], settings: &[&str]) -> Value {
+    let mut args = vec!["plan", "--model", model, "--data", data, "--objective", "nca", "--json", "--quiet"];
+    args.extend(extra);
+    args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    serde_json::from_str(&succeed(&args).out).expect("JSON")
+}
+
+fn number(plan: &Value, part: &str, name: &str) -> u64 {
+    plan[part][name].as_u64().unwrap_or_else(|| panic!("{part}.{name} in {plan}"))
+}
+
+/// A llama with the quickstart's tokenizer: width, inner width, blocks.
+fn write_shape(dir: &Path, (width, inner, blocks): (usize, usize, usize)) {
+    fs::create_dir_all(dir).expect("a folder");
+    write_tokenizer(dir, 0).expect("a tokenizer");
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 640, "hidden_size": width,
+        "intermediate_size": inner, "num_hidden_layers": blocks, "num_attention_heads": width / 32,
+        "num_key_value_heads": width / 64, "head_dim": 32, "max_position_embeddings": 1024, "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0, "tie_word_embeddings": true, "bos_token_id": null, "eos_token_id": 2, "pad_token_id": 0,
+        "dtype": "float32",
+    });
+    let config = ModelConfig::from_json(&dir.join("config.json"), config).expect("a configuration");
+    let tensors = config.tensors().into_iter().map(|spec| {
+        let value =
+            |i: usize| if spec.shape.len() == 1 { 1.0 } else { ((i * 7919) % 1013) as f32 / 1013.0 * 0.06 - 0.03 };
+        let data = (0..spec.num_elements()).map(value).collect();
+        (spec.name.clone(), HostTensor::new(spec.shape.clone(), data))
+    });
+    let tensors: Vec<_> = tensors.collect();
+    write_model(dir, &config, tensors, StorageDtype::F32, usize::MAX).expect("a model");
+}
+
+#[cfg(target_os = "linux")]
+#[rstest]
+#[case::all_weights((512, 1376, 6), &["per_device_train_batch_size=1"])]
+#[case::adapter((384, 1024, 8), &["per_device_train_batch_size=4", "use_peft=true"])]
+#[case::in_packs((448, 1152, 5), &["per_device_train_batch_size=4", "memory_budget=380MiB"])]
+fn a_run_needs_the_memory_of_its_plan(#[case] shape: (usize, usize, usize), #[case] settings: &[&str]) {
+    use crate::chaos::process::Process;
+
+    let folder = Folder::new();
+    let (model, data) = (folder.arg("model"), data(&folder, 8));
+    write_shape(&folder.path("model"), shape);
+    let settings = [settings, &["max_steps=2", "reference_cache=false"]].concat();
+    let planned = number(&plan(&model, &data, &[], &settings), "memory", "peak");
+    let arguments: Vec<String> = train(&model, &data, "run", &settings).into_iter().map(str::to_owned).collect();
+    let measured = Process::start(&folder.path("here"), &arguments).peak_bytes();
+    let (planned, measured) = (planned as f64 / f64::from(1 << 20), measured as f64 / f64::from(1 << 20));
+    println!("{shape:?} {settings:?}: planned {planned:.1} MiB, measured {measured:.1} MiB");
+    assert!((planned / measured - 1.0).abs() < 0.15, "planned {planned:.1} MiB, measured {measured:.1} MiB");
+}
+
+#[rstest]
+#[case::all_weights(&[])]
+#[case::adapter(&["use_peft=true", "lora_r=4"])]
+fn a_run_has_the_steps_the_tokens_and_the_files_of_its_plan(#[case] settings: &[&str]) {
+    let folder = Folder::new();
+    let (data, output) = (data(&folder, 10), folder.arg("run"));
+    let settings = [
+        settings,
+        &[
+            "per_device_train_batch_size=2",
+            "gradient_accumulation_steps=2",
+            "num_train_epochs=2",
+            "max_length=80",
+            "max_prompt_length=8",
+            "save_steps=2",
+            "save_total_limit=2",
+            "memory_budget=100MiB",
+            "share_prompt=false",
+        ],
+    ]
+    .concat();
+    let plan = plan(model_arg(), &data, &[], &settings);
+    let outcome = succeed(&train(model_arg(), &data, &output, &settings));
+    let rows = folder.rows("run/metrics.jsonl");
+    assert_eq!(number(&plan, "steps", "total"), rows.len() as u64);
+    assert_eq!(Some(number(&plan, "steps", "tokens")), rows[rows.len() - 1]["num_tokens"].as_u64());
+    assert!(number(&plan, "steps", "most_packs") > 2, "two batches of several packs: {plan}");
+    let cut = (number(&plan, "data", "cut_prompts"), number(&plan, "data", "cut_responses"));
+    assert!(cut.0 > 0 && cut.1 > 0, "{plan}");
+    assert!(outcome.err.contains(&format!("cut: {} prompts, {} responses", cut.0, cut.1)), "{}", outcome.err);
+
+    let size = |name: &str| {
+        let entries = fs::read_dir(folder.path(name)).expect("a folder").flatten();
+        let of_ending = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "safetensors"));
+        of_ending.map(|entry| entry.metadata().expect("a size").len()).sum::<u64>() as f64
+    };
+    // The files' headers come on top of the numbers.
+    let close = |planned: u64, found: f64| (0.0..16_384.0).contains(&(found - planned as f64));
+    assert!(close(number(&plan, "disk", "checkpoint"), size("run/checkpoint-6")), "{plan}");
+    assert!(close(number(&plan, "disk", "model"), size("run")), "{plan}");
+    let checkpoints = fs::read_dir(folder.path("run")).expect("a folder").flatten();
+    let count = checkpoints.filter(|entry| entry.file_name().display().to_string().starts_with("checkpoint-")).count();
+    assert_eq!(number(&plan, "disk", "num_checkpoints"), count as u64);
+}
+
+#[test]
+fn a_model_of_seventy_billion_parameters_is_planned_on_paper() {
+    let folder = Folder::new();
+    let config = json!({
+        "model_type": "llama", "vocab_size": 32000, "hidden_size": 8192, "intermediate_size": 28672,
+        "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "max_position_embeddings": 4096,
+        "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+    });
+    folder.write("paper/config.json", config.to_string());
+    let (model, data) = (folder.arg("paper"), data(&folder, 4));
+    let plan = plan(&model, &data, &[], &["use_peft=true", "memory_budget=64GiB"]);
+    let parameters = 2 * 32000 * 8192 + 8192 + 80 * (2 * 8192 * 8192 + 2 * 8192 * 1024 + 3 * 8192 * 28672 + 2 * 8192);
+    let adapter = 80 * 16 * (2 * (8192 + 8192) + 2 * (8192 + 1024) + 3 * (8192 + 28672));
+    assert_eq!(number(&plan, "model", "num_parameters"), parameters + adapter);
+    assert_eq!(number(&plan, "memory", "moments"), 8 * adapter);
+    assert_eq!(plan["memory"]["fits"], false);
+    assert!(number(&plan, "memory", "smallest_budget") > 4 * parameters);
+    assert_eq!(plan["data"]["basis"], "characters");
+
+    // All weights, no data: the longest step that the recipe allows.
+    let args = ["plan", "--model", &model, "--set", "memory_budget=2TiB", "--num-responses", "8"];
+    let text = succeed(&args).out;
+    for part in ["it fits", "4 prompts, 32 responses", "as many as the data gives", "model         128.5 GiB"] {
+        let part = part.replace("model         128.5 GiB", "  model       128.5 GiB");
+        assert!(text.contains(&part), "{part:?} is not in {text}");
+    }
+}
+
+#[test]
+fn measuring_tells_the_time_and_writes_nothing() {
+    let folder = Folder::new();
+    let data = data(&folder, 9);
+    let output = format!("output_dir={}", folder.arg("run"));
+    let settings = ["per_device_train_batch_size=2", "max_steps=40", &output];
+    let plan = plan(model_arg(), &data, &["--measure"], &settings);
+    let seconds = |name: &str| plan["time"][name].as_f64().expect("seconds");
+    assert_eq!(plan["time"]["measured_steps"], 3);
+    assert!(seconds("step_seconds") > 0.0 && seconds("reference_seconds") > 0.0);
+    let expected = seconds("reference_seconds") + 40.0 * seconds("step_seconds");
+    assert!((seconds("total_seconds") / expected - 1.0).abs() < 1e-9);
+    assert_eq!(fs::read_dir(folder.path("")).expect("the folder").count(), 1, "only the data");
+}
+
+#[test]
+fn a_plan_of_what_a_run_would_refuse_is_refused() {
+    let folder = Folder::new();
+    let data = folder.write("data.jsonl", "{\"prompt\": \"a\"}\n");
+    let outcome = collimate(&["plan", "--model", model_arg(), "--data", &data]);
+    assert_eq!(outcome.code, 2, "{}", outcome.err);
+    let outcome = collimate(&["plan", "--model", model_arg(), "--measure", "--set", "memory_budget=1MiB"]);
+    assert_eq!(outcome.code, 2, "{}", outcome.err);
+    assert!(outcome.err.contains("nothing to measure"), "{}", outcome.err);
+}

@@ -1,0 +1,127 @@
+//! `collimate loop`: what a round starts from, what is done again and what is not.
+#![cfg(unix)]
+
+use std::fs;
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::chaos::process::Process;
+use crate::harness::{Folder, collimate, succeed};
+use crate::small_model::model_arg;
+
+/// A loop over four prompts with a program that likes some lengths more than others.
+fn command(folder: &Folder, output: &str, rounds: &str, settings: &[&str]) -> Vec<String> {
+    let prompt = |i: usize| json!({"prompt": format!("What is 3 times {i}?"), "answer": 3 * i}).to_string() + "\n";
+    let prompts = folder.write("prompts.jsonl", (2..6).map(prompt).collect::<String>());
+    let held_out = folder.write("held-out.jsonl", (6..8).map(prompt).collect::<String>());
+    let program = folder.write("program.sh", "awk '/\"answer\":/ {print (length($0) % 7) / 8}'");
+    let program = format!("sh '{program}'");
+    let mut args = vec!["loop", "--model", model_arg(), "--prompts", &prompts, "--eval-prompts", &held_out];
+    args.extend(["--command", &program, "--rounds", rounds, "--num-responses", "3", "--eval-responses", "2"]);
+    args.extend(["--max-new-tokens", "6", "--output", output, "--objective", "nca"]);
+    let settings =
+        [&["reference_cache=false", "per_device_train_batch_size=2", "learning_rate=1e-3"], settings].concat();
+    args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    args.into_iter().map(str::to_owned).collect()
+}
+
+fn and(mut args: Vec<String>, more: &[&str]) -> Vec<String> {
+    args.extend(more.iter().map(|more| (*more).to_owned()));
+    args
+}
+
+/// The value of a key in the recipe of a round.
+fn key(folder: &Folder, round: &str, name: &str) -> String {
+    let recipe = folder.read(&format!("{round}/recipe.yaml"));
+    let line = recipe.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+    line.unwrap_or_else(|| panic!("{name} in {recipe}")).to_owned()
+}
+
+#[test]
+fn a_round_starts_where_the_last_one_ended_and_is_not_done_again() {
+    let folder = Folder::new();
+    let output = folder.arg("loop");
+    let outcome = succeed(&command(&folder, &output, "2", &[]));
+    let rows = folder.rows("loop/loop.jsonl");
+    assert_eq!(rows.iter().map(|row| row["round"].as_u64()).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+    assert_eq!((&rows[0]["mean_reward"], &rows[1]["num_responses"]), (&Value::Null, &json!(12)));
+    assert!(rows.iter().all(|row| row["eval_mean_reward"].is_f64()), "{rows:?}");
+    assert_eq!(key(&folder, "loop/round-1", "model_name_or_path"), model_arg());
+    assert_eq!(key(&folder, "loop/round-2", "model_name_or_path"), folder.arg("loop/round-1"));
+    assert_eq!(key(&folder, "loop/round-2", "reference"), "null");
+    assert_ne!(key(&folder, "loop/round-1", "seed"), key(&folder, "loop/round-2", "seed"));
+    assert_ne!(folder.read("loop/round-1/samples.jsonl"), folder.read("loop/round-2/samples.jsonl"));
+    let train = &folder.rows("loop/round-2/train.jsonl")[0];
+    assert!(train["answer"].is_u64() && train["responses"][1]["reward"].is_f64(), "{train}");
+    assert!(outcome.err.contains("round  responses  mean reward  best reward  steps  held out\n"), "{}", outcome.err);
+
+    let again = collimate(&command(&folder, &output, "3", &[]));
+    assert_eq!(again.code, 1, "{}", again.err);
+    assert!(again.err.contains("holds a run already; use --resume"), "{}", again.err);
+    let other = collimate(&and(command(&folder, &output, "3", &["learning_rate=2e-3"]), &["--resume"]));
+    assert_eq!(other.code, 1, "{}", other.err);
+    assert!(other.err.contains("learning_rate is 0.002, there 0.001"), "{}", other.err);
+
+    let more = succeed(&and(command(&folder, &output, "3", &[]), &["--resume"]));
+    assert!(!more.err.contains("round 2 of 3") && more.err.contains("round 3 of 3"), "{}", more.err);
+    let extended = folder.rows("loop/loop.jsonl");
+    assert_eq!((extended.len(), &extended[..3]), (4, &rows[..]));
+}
+
+#[rstest]
+#[case::previous(&[], "null")]
+#[case::start(&["--reference", "start"], "base")]
+fn an_adapter_goes_from_round_to_round(#[case] reference: &[&str], #[case] expected: &str) {
+    let folder = Folder::new();
+    let output = folder.arg("loop");
+    succeed(&and(command(&folder, &output, "2", &["use_peft=true", "lora_r=4"]), reference));
+    assert_eq!(key(&folder, "loop/round-1", "adapter"), "null");
+    assert_eq!(key(&folder, "loop/round-1", "reference"), "null");
+    assert_eq!(key(&folder, "loop/round-2", "adapter"), folder.arg("loop/round-1"));
+    assert_eq!(key(&folder, "loop/round-2", "model_name_or_path"), model_arg());
+    assert_eq!(key(&folder, "loop/round-2", "reference"), expected);
+    assert!(folder.path("loop/round-2/adapter_model.safetensors").is_file());
+}
+
+#[test]
+fn a_loop_that_was_stopped_ends_as_if_it_had_not_been() {
+    let folder = Folder::new();
+    let settings = ["num_train_epochs=60", "save_steps=40"];
+    let args = command(&folder, "loop", "2", &settings);
+    Process::start(&folder.path("whole"), &args).succeed();
+
+    // In the training of the first round.
+    let here = folder.path("here");
+    let mut process = Process::start(&here, &args);
+    let metrics = here.join("loop/round-1/metrics.jsonl");
+    process.wait_until(|_| fs::read_to_string(&metrics).unwrap_or_default().lines().count() > 5);
+    process.signal("TERM");
+    let (code, log) = process.wait();
+    assert_eq!(code, Some(143), "{log}");
+    assert!(log.contains("stopped by SIGTERM after step ") && log.contains("--resume"), "{log}");
+
+    // As a kill between training and its mark leaves it.
+    let resumed = and(args, &["--resume"]);
+    Process::start(&here, &resumed).succeed();
+    fs::remove_file(here.join("loop/round-2/trained.json")).expect("a mark");
+    fs::remove_file(here.join("loop/loop.jsonl")).expect("the rows");
+    Process::start(&here, &resumed).succeed();
+    for file in
+        ["round-1/model.safetensors", "round-2/samples.jsonl", "round-2/rewards.jsonl", "round-2/model.safetensors"]
+    {
+        let bytes = |run: &str| fs::read(folder.path(run).join("loop").join(file)).expect("a file");
+        assert!(bytes("whole") == bytes("here"), "{file} differs");
+    }
+}
+
+#[test]
+fn a_loop_says_what_it_lacks() {
+    let folder = Folder::new();
+    let args = command(&folder, "loop", "1", &["reference=base"]);
+    let outcome = collimate(&and(args, &["--reference", "start"]));
+    assert_eq!(outcome.code, 2, "{}", outcome.err);
+    assert!(outcome.err.contains("leave one out"), "{}", outcome.err);
+    let outcome = collimate(&and(command(&folder, "loop", "0", &[]), &[]));
+    assert_eq!(outcome.code, 2, "{}", outcome.err);
+}
