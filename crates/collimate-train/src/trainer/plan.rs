@@ -62,13 +62,19 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let load = Load::new(recipe, &rows.groups, if known { step_plan.total_steps } else { 1 }, &memory)?;
     let base = FLOAT * (counts.base + counts.adapter);
     let overhead = PROGRAM + rows.bytes();
+    let gradients = FLOAT * counts.trained;
+    // On the way back gradients come as activations go; only a pack after the first finds gradients before it begins.
+    let passing = match load.most_packs {
+        0 | 1 => gradients.max(load.activations),
+        _ => gradients + load.activations,
+    };
     let planned = PlannedMemory {
         weights: base,
-        gradients: FLOAT * counts.trained,
+        gradients,
         moments: 2 * FLOAT * counts.trained,
         activations: load.activations,
         overhead,
-        peak: costs.resident + overhead + load.activations,
+        peak: costs.resident - gradients + overhead + passing,
         budget,
         fits,
         smallest_budget,
