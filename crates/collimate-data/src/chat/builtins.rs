@@ -4,7 +4,7 @@
 //! gave.
 
 use minijinja::value::{Rest, ValueKind};
-use minijinja::{Environment, Error, State, Value, filters, functions, tests};
+use minijinja::{Environment, Error, State, Value, filters, functions, tests as engine_tests};
 
 use super::budget::{Budget, NODE_BYTES, invalid};
 use super::operators::keepable;
@@ -32,7 +32,7 @@ macro_rules! gate_tests {
             args.iter().try_for_each(|value| budget.walk(value, true))?;
             state.perform_test(concat!("\u{1}", stringify!($original)), &args)
         });
-    )+ $env.add_test(concat!("\u{1}", stringify!($original)), tests::$original); )+ };
+    )+ $env.add_test(concat!("\u{1}", stringify!($original)), engine_tests::$original); )+ };
 }
 
 /// Puts a gate before everything that the engine brings along.

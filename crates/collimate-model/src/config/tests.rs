@@ -1,3 +1,5 @@
+use std::fs;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 
