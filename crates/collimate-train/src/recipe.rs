@@ -11,6 +11,7 @@ mod locate;
 mod memory_budget;
 mod mixture;
 mod objective;
+mod resolve;
 mod schema;
 mod sources;
 mod values;
