@@ -70,7 +70,7 @@ impl DataFiles {
 }
 
 /// What was taken of a file.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct FileReport {
     /// The file.
     pub path: PathBuf,
@@ -160,39 +160,41 @@ fn read_part(
     progress: &mut dyn FnMut(&Path, usize),
 ) -> Result<usize, DataError> {
     let mut reader = DataSource::open(&part.path, &options.load)?;
-    let (mut groups, mut num_small_gaps, mut num_ties) = (Vec::new(), 0, 0);
+    let mut report = FileReport { path: part.path.clone(), weight: part.weight, ..FileReport::default() };
+    let mut groups = Vec::new();
     for group in reader.by_ref() {
         let mut group = group?;
         progress(&part.path, 1);
-        let gap = reward_gap(&group);
-        if options.drop_ties && group.responses.len() > 1 && gap == 0.0 {
-            num_ties += 1;
-        } else if gap < options.min_reward_gap {
-            num_small_gaps += 1;
-        } else {
+        if report.passes(&group, options) {
             group.index += first_index;
             groups.push(group);
         }
     }
-    let num_usable = groups.len();
+    report.num_usable = groups.len();
     if part.weight < 1.0 {
         let name = part.path.file_name().unwrap_or_default().to_string_lossy();
-        let share = (part.weight * num_usable as f64).round() as usize;
-        let kept = draw(num_usable, share.max(1), options.seed, &["share", name.as_ref()]);
+        let share = (part.weight * groups.len() as f64).round() as usize;
+        let kept = draw(groups.len(), share.max(1), options.seed, &["share", name.as_ref()]);
         groups = select(groups, &kept);
     }
-    mixed.reports.push(FileReport {
-        path: part.path.clone(),
-        description: reader.describe().to_string(),
-        num_skipped: reader.counts().num_skipped(),
-        num_small_gaps,
-        num_ties,
-        num_usable,
-        num_taken: groups.len(),
-        weight: part.weight,
-    });
+    report.num_taken = groups.len();
+    report.description = reader.describe().to_string();
+    report.num_skipped = reader.counts().num_skipped();
+    mixed.reports.push(report);
     mixed.groups.append(&mut groups);
     Ok(reader.counts().num_rows)
+}
+
+impl FileReport {
+    /// Whether the filters let a group through; counts it where they do not.
+    fn passes(&mut self, group: &PromptGroup, options: &MixOptions) -> bool {
+        let gap = reward_gap(group);
+        let is_tied = options.drop_ties && group.responses.len() > 1 && gap == 0.0;
+        let is_small = !is_tied && gap < options.min_reward_gap;
+        self.num_ties += usize::from(is_tied);
+        self.num_small_gaps += usize::from(is_small);
+        !is_tied && !is_small
+    }
 }
 
 /// Best reward less the worst.

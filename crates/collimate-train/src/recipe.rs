@@ -12,6 +12,7 @@ mod locate;
 mod memory_budget;
 mod mixture;
 mod objective;
+mod resolve;
 mod schema;
 mod sources;
 mod values;

@@ -5,7 +5,8 @@ use std::path::Path;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::succeed;
+use crate::harness::{Folder, succeed};
+use crate::small_model::model_arg;
 
 /// A file of real scored responses, beside the repository.
 pub(crate) fn file(name: &str) -> String {
@@ -34,4 +35,20 @@ fn files_are_checked_and_described(
     }
     let entropy = stats["mean_entropy"].as_f64().expect("an entropy");
     assert!(entropy > 0.0 && entropy < (num_responses as f64).ln(), "{entropy}");
+}
+
+/// One step of the recipe for these rewards, on the tests' own model.
+#[test]
+fn the_recipe_for_gsm8k_leaves_out_questions_that_say_nothing() {
+    let (folder, data) = (Folder::new(), file("gsm8k_rewards.jsonl"));
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/gsm8k-nca.yaml").display().to_string();
+    let (run, settings) = (folder.arg("run"), ["max_steps=1", "eval_fraction=0", "gradient_accumulation_steps=1"]);
+    let mut args = vec!["train", &recipe, "--model", model_arg(), "--data", &data, "--output", &run];
+    args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    let err = succeed(&args).err;
+    let (tied, left) = (432 + 156, 1319 - 432 - 156);
+    assert!(err.contains(&format!("{tied} groups left out: tied")), "{err}");
+    assert!(err.contains(&format!("  {left} prompts, {} responses", 4 * left)), "{err}");
+    let loss = folder.rows("run/metrics.jsonl").iter().find_map(|row| row["loss"].as_f64()).expect("a loss");
+    assert!((loss - 2.0 * std::f64::consts::LN_2).abs() < 1e-3, "{loss}");
 }

@@ -156,12 +156,27 @@ fn pay_for_replace(budget: &Budget, value: &Value, args: &[Value]) -> Result<(),
     budget.charge_product(to.len(), value.matches(from.as_str()).count())
 }
 
+/// The longest number as text: an integer of 128 bits with its sign.
+const NUMBER_BYTES: usize = 40;
+
 fn pay_for_join(budget: &Budget, list: &Value, separator: Option<&Value>) -> Result<(), Error> {
     // Twice: elements that are no text are printed with quotes and escapes.
     budget.walk(list, true)?;
     budget.walk(list, true)?;
     let count = list.as_str().map(str::len).or_else(|| list.len()).unwrap_or(0);
-    budget.charge_product(separator.and_then(Value::as_str).map_or(0, str::len), count)
+    let separator = match separator {
+        None => 0,
+        Some(separator) => match (separator.as_str(), separator.kind()) {
+            (Some(text), _) => text.len(),
+            // Printed between the elements, as many times as there are elements: no template means that.
+            (None, ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Plain | ValueKind::Bytes) => {
+                return Err(invalid("join takes a text to put between the elements"));
+            }
+            // A number, true, false or none.
+            (None, _) => NUMBER_BYTES,
+        },
+    };
+    budget.charge_product(separator, count)
 }
 
 fn pay_for_indent(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {

@@ -5,146 +5,38 @@ use serde_yaml_ng::Value;
 
 use super::values::show;
 
-/// Where it logs, how it loads, what it runs on: nothing that a run computes depends on these.
-const WITHOUT_EFFECT: &[&str] = &[
-    // transformers' TrainingArguments
-    "accelerator_config",
-    "auto_find_batch_size",
-    "average_tokens_across_devices",
-    "batch_eval_metrics",
-    "bf16_full_eval",
-    "dataloader_num_workers",
-    "dataloader_persistent_workers",
-    "dataloader_pin_memory",
-    "dataloader_prefetch_factor",
-    "ddp_backend",
-    "ddp_broadcast_buffers",
-    "ddp_bucket_cap_mb",
-    "ddp_find_unused_parameters",
-    "ddp_timeout",
-    "ddp_timeout_sec",
-    "debug",
-    "deepspeed",
-    "disable_tqdm",
-    "do_predict",
-    "do_train",
-    "eval_accumulation_steps",
-    "eval_on_start",
-    "eval_use_gather_object",
-    "fp16_backend",
-    "fp16_full_eval",
-    "fp16_opt_level",
-    "fsdp",
-    "fsdp_config",
-    "fsdp_min_num_params",
-    "fsdp_transformer_layer_cls_to_wrap",
-    "full_determinism",
-    "gradient_checkpointing_kwargs",
-    "greater_is_better",
-    "half_precision_backend",
-    "hub_always_push",
-    "hub_model_id",
-    "hub_private_repo",
-    "hub_revision",
-    "hub_strategy",
-    "hub_token",
-    "include_for_metrics",
-    "include_inputs_for_metrics",
-    "include_num_input_tokens_seen",
-    "include_tokens_per_second",
-    "jit_mode_eval",
-    "label_names",
-    "length_column_name",
-    "local_rank",
-    "log_level",
-    "log_level_replica",
-    "log_on_each_node",
-    "logging_dir",
-    "logging_nan_inf_filter",
-    "metric_for_best_model",
-    "mp_parameters",
-    "no_cuda",
-    "overwrite_output_dir",
-    "past_index",
-    "prediction_loss_only",
-    "project",
-    "push_to_hub",
-    "push_to_hub_model_id",
-    "push_to_hub_organization",
-    "push_to_hub_token",
-    "ray_scope",
-    "remove_unused_columns",
-    "report_to",
-    "restore_callback_states_from_checkpoint",
-    "run_name",
-    "save_on_each_node",
-    "save_only_model",
-    "save_safetensors",
-    "skip_memory_metrics",
-    "split_batches",
-    "tf32",
-    "torch_compile",
-    "torch_compile_backend",
-    "torch_compile_mode",
-    "torch_empty_cache_steps",
-    "torchdynamo",
-    "tpu_metrics_debug",
-    "tpu_num_cores",
-    "trackio_space_id",
-    "use_cpu",
-    "use_ipex",
-    "use_legacy_prediction_loop",
-    "use_liger_kernel",
-    "use_mps_device",
-    // TRL's ModelConfig and DPOConfig
-    "attn_implementation",
-    "base_model_revision",
-    "bnb_4bit_compute_dtype",
-    "bnb_4bit_quant_storage",
-    "bnb_4bit_quant_type",
-    "dataset_num_proc",
-    "force_use_ref_model",
-    "generate_during_eval",
-    "is_encoder_decoder",
-    "label_pad_token_id",
-    "max_target_length",
-    "lora_task_type",
-    "model_adapter_name",
-    "model_code_revision",
-    "model_init_kwargs",
-    "model_revision",
-    "pad_token",
-    "pad_to_multiple_of",
-    "padding_free",
-    "padding_value",
-    "precompute_ref_batch_size",
-    "ref_adapter_name",
-    "ref_model_init_kwargs",
-    "ref_model_mixup_alpha",
-    "ref_model_sync_steps",
-    "trust_remote_code",
-    "use_bnb_nested_quant",
-    "use_flash_attention_2",
-    "use_liger_loss",
-    "use_logits_to_keep",
-    "use_num_logits_to_keep",
-    "use_unsloth",
-    // the alignment handbook and scripts of TRL
-    "benchmarks",
-    "callbacks",
-    "columns_to_keep",
-    "dataset_config",
-    "dataset_configs",
-    "dataset_kwargs",
-    "dataset_streaming",
-    "dataset_text_field",
-    "ignore_bias_buffers",
-    "preprocessing_num_workers",
-    "wandb_entity",
-    "wandb_log_unique_prompts",
-    "wandb_project",
-    "wandb_run_group",
+/// Keys that nothing depends on that a run computes: where it logs, how it loads, what it runs on. One string for each
+/// source, transformers' `TrainingArguments`, TRL's `ModelConfig` and `DPOConfig`, and the alignment handbook.
+const WITHOUT_EFFECT: [&str; 3] = [
+    "accelerator_config auto_find_batch_size average_tokens_across_devices batch_eval_metrics bf16_full_eval \
+     dataloader_num_workers dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor \
+     ddp_backend ddp_broadcast_buffers ddp_bucket_cap_mb ddp_find_unused_parameters ddp_timeout ddp_timeout_sec \
+     debug deepspeed disable_tqdm do_predict do_train eval_accumulation_steps eval_on_start \
+     eval_use_gather_object fp16_backend fp16_full_eval fp16_opt_level fsdp fsdp_config fsdp_min_num_params \
+     fsdp_transformer_layer_cls_to_wrap full_determinism gradient_checkpointing_kwargs greater_is_better \
+     half_precision_backend hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy hub_token \
+     include_for_metrics include_inputs_for_metrics include_num_input_tokens_seen include_tokens_per_second \
+     jit_mode_eval label_names length_column_name local_rank log_level log_level_replica log_on_each_node \
+     logging_dir logging_nan_inf_filter metric_for_best_model mp_parameters no_cuda overwrite_output_dir \
+     past_index prediction_loss_only project push_to_hub push_to_hub_model_id push_to_hub_organization \
+     push_to_hub_token ray_scope remove_unused_columns report_to restore_callback_states_from_checkpoint run_name \
+     save_on_each_node save_only_model save_safetensors skip_memory_metrics split_batches tf32 torch_compile \
+     torch_compile_backend torch_compile_mode torch_empty_cache_steps torchdynamo tpu_metrics_debug tpu_num_cores \
+     trackio_space_id use_cpu use_ipex use_legacy_prediction_loop use_liger_kernel use_mps_device",
+    "attn_implementation base_model_revision bnb_4bit_compute_dtype bnb_4bit_quant_storage bnb_4bit_quant_type \
+     dataset_num_proc force_use_ref_model generate_during_eval is_encoder_decoder label_pad_token_id \
+     max_target_length lora_task_type model_adapter_name model_code_revision model_init_kwargs model_revision \
+     pad_token pad_to_multiple_of padding_free padding_value precompute_ref_batch_size ref_adapter_name \
+     ref_model_init_kwargs ref_model_mixup_alpha ref_model_sync_steps trust_remote_code use_bnb_nested_quant \
+     use_flash_attention_2 use_liger_loss use_logits_to_keep use_num_logits_to_keep use_unsloth",
+    "benchmarks callbacks columns_to_keep dataset_config dataset_configs dataset_kwargs dataset_streaming \
+     dataset_text_field ignore_bias_buffers preprocessing_num_workers wandb_entity wandb_log_unique_prompts \
+     wandb_project wandb_run_group",
 ];
+
+fn without_effect() -> impl Iterator<Item = &'static str> {
+    WITHOUT_EFFECT.iter().flat_map(|keys| keys.split_whitespace())
+}
 
 /// A key that would change the result: values that ask for nothing, and what the rest gets.
 type Meaningful = (&'static str, &'static [&'static str], &'static str);
@@ -242,7 +134,7 @@ impl Notes {
 
 /// Takes a key of another trainer: `None` where it is not known, an error where it asks for what is not there.
 pub(super) fn accept(key: &str, value: &Value, notes: &mut Notes) -> Option<Result<(), String>> {
-    if WITHOUT_EFFECT.contains(&key) {
+    if without_effect().any(|known| known == key) {
         notes.without_effect(key);
         return Some(Ok(()));
     }
@@ -297,7 +189,7 @@ fn asks_for_something(value: &Value, neutral: &[&str]) -> bool {
 
 /// Every key of these tables with what becomes of it.
 pub(super) fn keys() -> impl Iterator<Item = (&'static str, String)> {
-    let without = WITHOUT_EFFECT.iter().map(|name| (*name, "Without effect here.".to_owned()));
+    let without = without_effect().map(|name| (name, "Without effect here.".to_owned()));
     let instead = INSTEAD.iter().map(|(name, _, what)| (*name, format!("Done otherwise here: {what}.")));
     let refused = REFUSED.iter().map(|(name, _, what)| (*name, format!("Refused where it asks for anything: {what}.")));
     without.chain(instead).chain(refused)

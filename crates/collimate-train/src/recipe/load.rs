@@ -1,9 +1,8 @@
 //! Reading a recipe: the file first, then the command line's `key=value`, then checks.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use collimate_data::DataPart;
 use serde_yaml_ng::{Mapping, Value};
 
 use super::foreign::{self, Notes};
@@ -11,7 +10,7 @@ use super::limits::{MAX_RECIPE_BYTES, check_text};
 use super::locate::SourceText;
 use super::mixture::Mixture;
 use super::objective::FlatObjective;
-use super::sources::files_of;
+use super::resolve::Resolver;
 use super::values::{KeyType, show, to_json};
 use super::{DataSources, Origin, Recipe, RecipeError};
 use crate::plain_file::read_text;
@@ -241,57 +240,6 @@ impl Loader {
             recipe.reference = Some(resolver.path("reference", Path::new(&folder))?.display().to_string());
         }
         Ok((recipe, notes.lines()))
-    }
-}
-
-/// Finds what a recipe's paths mean.
-pub(super) struct Resolver<'a> {
-    beside: Option<&'a Path>,
-    /// Where a key was set.
-    pub(super) origin: &'a dyn Fn(&str) -> Origin,
-}
-
-impl Resolver<'_> {
-    /// The file or folder that exists: as the path stands, else beside the recipe.
-    pub(super) fn path(&self, key: &str, given: &Path) -> Result<PathBuf, RecipeError> {
-        if given.exists() {
-            return Ok(given.to_owned());
-        }
-        let also = self.beside.filter(|_| given.is_relative()).map(|folder| folder.join(given));
-        match also.filter(|also| also != given) {
-            Some(also) if also.exists() => Ok(also),
-            also => {
-                let (origin, key, path) = ((self.origin)(key), key.to_owned(), given.to_owned());
-                Err(RecipeError::NoSuchPath { origin, key, path, also })
-            }
-        }
-    }
-
-    fn folder(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), RecipeError> {
-        if let Some(given) = path {
-            *given = self.path(key, given)?;
-        }
-        Ok(())
-    }
-
-    /// Every file of the data, folders as the files in them.
-    fn sources(&self, key: &str, sources: &mut Option<DataSources>) -> Result<(), RecipeError> {
-        let Some(given) = sources else { return Ok(()) };
-        let mut parts = Vec::new();
-        for part in given.parts() {
-            let files = files_of(&self.path(key, &part.path)?).map_err(|problem| self.problem(key, problem))?;
-            parts.extend(files.into_iter().map(|path| DataPart { path, weight: part.weight }));
-        }
-        *given = DataSources::new(parts);
-        self.check_sources(key, given)
-    }
-
-    pub(super) fn check_sources(&self, key: &str, sources: &DataSources) -> Result<(), RecipeError> {
-        sources.problem().map_or(Ok(()), |problem| Err(self.problem(key, problem)))
-    }
-
-    pub(super) fn problem(&self, key: &str, problem: String) -> RecipeError {
-        RecipeError::Value { origin: (self.origin)(key), key: key.to_owned(), problem }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use collimate_data::DataPart;
 use serde_yaml_ng::{Mapping, Value};
 
-use super::load::Resolver;
+use super::resolve::Resolver;
 use super::sources::{files_of, is_of_split};
 use super::values::KeyType;
 use super::{DataSources, IntervalStrategy, Origin, Recipe, RecipeError};

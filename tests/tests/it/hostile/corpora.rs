@@ -53,6 +53,7 @@ fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
 #[case::long_token(Target::Tokenizer, "regression-long-token.json", "at most 2048 are read")]
 #[case::prefix(Target::Tokenizer, "regression-prefix.json", "the tokenizer contradicts itself")]
 #[case::deep_tokenizer(Target::Tokenizer, "regression-deep.json", "nests deeper than 24 levels")]
+#[case::join_by_a_list(Target::ChatTemplate, "regression-join-list.jinja", "join takes a text")]
 #[case::doubling(Target::ChatTemplate, "regression-doubling.jinja", "grows without end")]
 #[case::adding(Target::ChatTemplate, "regression-adding.jinja", "grows without end")]
 #[case::folded(Target::ChatTemplate, "regression-folded.jinja", "grows without end")]
