@@ -116,6 +116,28 @@ fn a_loop_that_was_stopped_ends_as_if_it_had_not_been() {
 }
 
 #[test]
+fn a_signal_stops_a_loop_while_a_program_thinks() {
+    let folder = Folder::new();
+    let args = command(&folder, "loop", "1", &[]);
+    // It answers to a few prompts and then thinks for longer than anybody waits.
+    folder.write("program.sh", "read -r a; echo 1; read -r b; echo 1; exec sleep 60");
+    let here = folder.path("here");
+    let mut process = Process::start(&here, &args);
+    process.wait_until(|log| log.contains("rewards (4)"));
+    process.signal("INT");
+    let (code, log) = process.wait();
+    assert_eq!(code, Some(130), "{log}");
+    assert!(log.contains("stopped by SIGINT while responses were scored in round 0; --resume goes on"), "{log}");
+    let names = fs::read_dir(here.join("loop/round-0")).expect("a folder").flatten();
+    let names: Vec<String> = names.map(|entry| entry.file_name().display().to_string()).collect();
+    assert_eq!(names, ["eval-samples.jsonl"]);
+
+    command(&folder, "loop", "1", &[]);
+    Process::start(&here, &and(args, &["--resume"])).succeed();
+    assert!(here.join("loop/round-1/model.safetensors").is_file());
+}
+
+#[test]
 fn a_loop_says_what_it_lacks() {
     let folder = Folder::new();
     let args = command(&folder, "loop", "1", &["reference=base"]);

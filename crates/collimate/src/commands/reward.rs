@@ -48,7 +48,8 @@ pub(crate) struct ProgramOptions {
     /// Processes at once; row i goes to process i mod N, and the output keeps the file's order
     #[arg(long, value_name = "N", default_value_t = 1)]
     workers: usize,
-    /// Longest wait for the next answer of a process; without it, no limit. The program must flush each line then
+    /// Longest wait for the next answer of a process, its start included; without it, no limit. The program must flush
+    /// each line then
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<f64>,
     /// Where the program dies, prints no number or is too slow: stop with an error, skip the response, or this reward

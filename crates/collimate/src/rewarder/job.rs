@@ -69,9 +69,9 @@ pub(crate) fn reward_rows(
         let heard = collect((path, &rows), &reports, options, (stop, &mut *observer));
         is_over.store(true, Ordering::SeqCst);
         heard
-    })?;
+    });
     observer.finish();
-    Ok(heard.map(|(scores, num_failed)| Rewarded { rows, scores, num_failed }))
+    Ok(heard?.map(|(scores, num_failed)| Rewarded { rows, scores, num_failed }))
 }
 
 type Scores = Vec<Vec<Option<Score>>>;
@@ -87,7 +87,6 @@ fn collect(
     let mut num_failed = 0;
     loop {
         if stop.requested().is_some() {
-            observer.finish();
             return Ok(None);
         }
         let ((index, response), answer) = match reports.recv_timeout(Duration::from_millis(50)) {
