@@ -134,7 +134,7 @@ pub enum ModelError {
     #[error(
         "{}: pickled weights are not read, since loading them can run code: convert them to safetensors, \
          e.g. load them with transformers (an adapter with peft) where you trust them, and call \
-         save_pretrained(folder, safe_serialization=True)",
+         save_pretrained(folder)",
         path.display()
     )]
     PickledWeights {

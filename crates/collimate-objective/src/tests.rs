@@ -90,7 +90,7 @@ fn a_batch_whose_pairs_take_the_memory_is_refused() {
     let wide = vec![0.0; 1500];
     let mut groups = vec![group(&wide, &wide, &wide)];
     assert!(ScoredGroups::new(&groups, &Needs::default()).is_ok());
-    groups.extend(vec![group(&[0.0], &[0.0], &[0.0]); 1500]);
+    groups.extend(vec![group(&[0.0; 2], &[0.0; 2], &[0.0; 2]); 1500]);
     let message = ScoredGroups::new(&groups, &Needs::default()).expect_err("too many pairs").to_string();
     assert!(message.starts_with("1501 prompts with up to 1500 responses"), "{message}");
 }

@@ -7,6 +7,7 @@ mod folders;
 mod generated;
 
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use collimate_hostile::{Answer, Corpus, Counting, Places, STACK_BYTES, Target, try_input};
 
@@ -22,8 +23,22 @@ fn corpus(target: Target) -> Corpus {
     Corpus::read(&fuzz_folder(), target).expect("a corpus")
 }
 
+/// A panic that becomes an error is not printed: a backtrace takes more memory than any parser may.
+fn keep_caught_panics_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !collimate_data::catches_panics() {
+                before(panic);
+            }
+        }));
+    });
+}
+
 /// Gives inputs to a parser on a thread with the stack that Rust gives one; an input at fault fails the test by its name.
 fn try_all(target: Target, inputs: impl Iterator<Item = (String, Vec<u8>)> + Send) -> Vec<(String, Answer)> {
+    keep_caught_panics_quiet();
     let work = || {
         let places = Places::new().expect("folders");
         let tried = |(name, input): (String, Vec<u8>)| {

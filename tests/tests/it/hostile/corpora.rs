@@ -28,7 +28,7 @@ fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)] tar
 #[case(Target::Adapter, "weights.safetensors")]
 #[case(Target::Recipe, "trl.yaml")]
 #[case(Target::Metrics, "state.json")]
-#[case(Target::ObjectiveRows, "plackett_luce.jsonl")]
+#[case(Target::ObjectiveRows, "infonca.jsonl")]
 fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
     assert_eq!(answer(target, name), Answer::Parsed);
 }
@@ -68,6 +68,9 @@ fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
 #[case::indent(Target::ChatTemplate, "regression-indent.jinja", "grows without end")]
 #[case::replace(Target::ChatTemplate, "regression-replace.jinja", "grows without end")]
 #[case::join(Target::ChatTemplate, "regression-join.jinja", "grows without end")]
+#[case::join_list(Target::ChatTemplate, "regression-join-list.jinja", "grows without end")]
+#[case::replace_list(Target::ChatTemplate, "regression-replace-list.jinja", "grows without end")]
+#[case::raise_list(Target::ChatTemplate, "regression-raise-list.jinja", "grows without end")]
 #[case::batch(Target::ChatTemplate, "regression-batch.jinja", "grows without end")]
 #[case::capture(Target::ChatTemplate, "regression-capture.jinja", "the text grows beyond 67108864 bytes")]
 #[case::recursion(Target::ChatTemplate, "regression-recursion.jinja", "recursion limit exceeded")]
