@@ -6,7 +6,6 @@ mod corpora;
 mod folders;
 mod generated;
 
-use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -24,24 +23,22 @@ fn corpus(target: Target) -> Corpus {
     Corpus::read(&fuzz_folder(), target).expect("a corpus")
 }
 
-/// The name of threads that parse.
-const THREAD: &str = "hostile";
-
-/// A panic of a library is caught and becomes an answer, but its backtrace, where the environment asks for one, would read all
-/// debug information into the memory that is measured.
-fn keep_backtraces_out() {
+/// A panic that becomes an error is not printed: a backtrace takes more memory than any parser may.
+fn keep_caught_panics_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let usual = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if std::thread::current().name() == Some(THREAD) { eprintln!("{info}") } else { usual(info) }
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !collimate_data::catches_panics() {
+                before(panic);
+            }
         }));
     });
 }
 
 /// Gives inputs to a parser on a thread with the stack that Rust gives one; an input at fault fails the test by its name.
 fn try_all(target: Target, inputs: impl Iterator<Item = (String, Vec<u8>)> + Send) -> Vec<(String, Answer)> {
-    keep_backtraces_out();
+    keep_caught_panics_quiet();
     let work = || {
         let places = Places::new().expect("folders");
         let tried = |(name, input): (String, Vec<u8>)| {
@@ -54,11 +51,7 @@ fn try_all(target: Target, inputs: impl Iterator<Item = (String, Vec<u8>)> + Sen
         inputs.map(tried).collect()
     };
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name(THREAD.to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, work)
-            .expect("a thread");
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).expect("a thread");
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

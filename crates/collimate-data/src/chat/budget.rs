@@ -23,6 +23,8 @@ pub(super) const MAX_NESTING: usize = 64;
 pub(super) const NODE_BYTES: usize = 64;
 /// What a message counts beside its text: lists of messages are often made a message longer each time.
 pub(super) const MESSAGE_BYTES: usize = 1024;
+/// What a byte of text within a list may become where the list is printed: `\u{1f}`.
+const ESCAPED_BYTES: usize = 6;
 /// What each piece of printed text counts beside its bytes, for the time.
 const PIECE_BYTES: usize = 8;
 
@@ -75,7 +77,8 @@ impl Budget {
 
     fn walk_at(&self, value: &Value, texts: bool, depth: usize) -> Result<(), Error> {
         let bytes = if texts { value.as_str().map_or(0, str::len) } else { 0 };
-        self.charge(NODE_BYTES + bytes)?;
+        self.charge(NODE_BYTES)?;
+        self.charge_product(bytes, if depth == 0 { 1 } else { ESCAPED_BYTES })?;
         let Some(object) = value.as_object().filter(|_| is_container(value)) else { return Ok(()) };
         if depth == MAX_NESTING {
             return Err(invalid(format!("a value nests deeper than {MAX_NESTING} levels")));

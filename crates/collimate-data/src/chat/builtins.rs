@@ -8,6 +8,7 @@ use minijinja::{Environment, Error, State, Value, filters, functions, tests as e
 
 use super::budget::{Budget, NODE_BYTES, invalid};
 use super::operators::keepable;
+use super::printing::write_str;
 
 /// Most elements of a `range`, as the engine has it.
 const MAX_RANGE: i128 = 100_000;
@@ -75,15 +76,51 @@ fn original(state: &State<'_, '_>, name: &str, args: &[Value]) -> Result<Value, 
 
 fn filter(state: &State<'_, '_>, name: &str, original: &str, args: &[Value]) -> Result<Value, Error> {
     let budget = Budget::of(state);
+    let args = texts_of(&budget, name, args)?;
     if let Some((value, rest)) = args.split_first() {
         pay_for_filter(&budget, name, value, rest)?;
     }
-    let result = state.apply_filter(original, args)?;
+    let result = state.apply_filter(original, &args)?;
     match name {
         // They give what they were given, or a part of it.
         "default" | "first" | "last" | "attr" => Ok(result),
         _ => budget.settle(result),
     }
+}
+
+/// The arguments with those as text that the filter would turn into text itself, unpaid.
+fn texts_of(budget: &Budget, name: &str, args: &[Value]) -> Result<Vec<Value>, Error> {
+    let is_text = |place: usize| match name {
+        "replace" | "split" | "trim" => true,
+        "join" => place == 1,
+        "upper" | "lower" | "title" | "capitalize" | "lines" | "indent" | "safe" | "escape" => place == 0,
+        _ => false,
+    };
+    let argument = |(place, value): (usize, &Value)| {
+        if name == "join" && place == 0 {
+            return texts_in(budget, value);
+        }
+        match is_text(place) && value.as_str().is_none() && !value.is_none() && !value.is_undefined() {
+            // The number of splits is a number.
+            true if name == "split" && place == 2 => Ok(value.clone()),
+            true => write_str(budget, value).map(Value::from),
+            false => Ok(value.clone()),
+        }
+    };
+    args.iter().enumerate().map(argument).collect()
+}
+
+/// A list with its elements as text; anything else as it is.
+fn texts_in(budget: &Budget, list: &Value) -> Result<Value, Error> {
+    if !matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
+        return Ok(list.clone());
+    }
+    let text = |item: Value| match item.as_str() {
+        Some(_) => Ok(item),
+        None => write_str(budget, &item).map(Value::from),
+    };
+    budget.top(list)?;
+    list.try_iter()?.map(text).collect::<Result<Vec<_>, _>>().map(Value::from)
 }
 
 fn pay_for_filter(budget: &Budget, name: &str, value: &Value, args: &[Value]) -> Result<(), Error> {
@@ -126,10 +163,13 @@ fn method(state: &State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> R
         }
         (Some(_), "replace") => pay_for_replace(&budget, value, args)?,
         // The separator is the text itself.
-        (Some(_), "join") => match args.first() {
-            Some(list) => pay_for_join(&budget, list, Some(value))?,
-            None => {}
-        },
+        (Some(_), "join") => {
+            let [list] = args else { return Err(invalid("join takes one list")) };
+            let list = texts_in(&budget, list)?;
+            pay_for_join(&budget, &list, Some(value))?;
+            let joined = minijinja_contrib::pycompat::unknown_method_callback(state, value, name, &[list])?;
+            return budget.settle(joined);
+        }
         (Some(_), "format") => pay_for_format(&budget, value, args)?,
         (Some(_), "split" | "splitlines") => pay_for_split(&budget, value, args)?,
         (Some(_), "strip" | "lstrip" | "rstrip") => pay_for_strip(&budget, value, args)?,
@@ -156,27 +196,10 @@ fn pay_for_replace(budget: &Budget, value: &Value, args: &[Value]) -> Result<(),
     budget.charge_product(to.len(), value.matches(from.as_str()).count())
 }
 
-/// The longest number as text: an integer of 128 bits with its sign.
-const NUMBER_BYTES: usize = 40;
-
 fn pay_for_join(budget: &Budget, list: &Value, separator: Option<&Value>) -> Result<(), Error> {
-    // Twice: elements that are no text are printed with quotes and escapes.
-    budget.walk(list, true)?;
     budget.walk(list, true)?;
     let count = list.as_str().map(str::len).or_else(|| list.len()).unwrap_or(0);
-    let separator = match separator {
-        None => 0,
-        Some(separator) => match (separator.as_str(), separator.kind()) {
-            (Some(text), _) => text.len(),
-            // Printed between the elements, as many times as there are elements: no template means that.
-            (None, ValueKind::Seq | ValueKind::Map | ValueKind::Iterable | ValueKind::Plain | ValueKind::Bytes) => {
-                return Err(invalid("join takes a text to put between the elements"));
-            }
-            // A number, true, false or none.
-            (None, _) => NUMBER_BYTES,
-        },
-    };
-    budget.charge_product(separator, count)
+    budget.charge_product(separator.and_then(Value::as_str).map_or(0, str::len), count)
 }
 
 fn pay_for_indent(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {

@@ -73,8 +73,8 @@ pub(super) fn preprocess(source: &str) -> String {
     out + rest
 }
 
-fn raise_exception(message: String) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, message))
+fn raise_exception(state: &State<'_, '_>, message: &Value) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, printing::write_str(&Budget::of(state), message)?))
 }
 
 fn strftime(now: Option<NaiveDateTime>, format: &str) -> Result<String, Error> {

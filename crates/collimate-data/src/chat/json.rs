@@ -38,8 +38,7 @@ pub(super) fn to_json(
     };
     let failed = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
     let budget = Budget::of(state);
-    // Refuses what nests too deep; twice, since the copy beneath takes more than the value.
-    budget.walk(value, true)?;
+    // Refuses what nests too deep, and pays for the copy beneath.
     budget.walk(value, true)?;
     let mut json = serde_json::to_value(value).map_err(failed)?;
     if sort_keys {

@@ -117,6 +117,11 @@ fn turns_style_renames_the_assistant_and_refuses_a_system_message() {
 )]
 #[case("{{ {'a': 1}.items() | list }}{{ {'a': 1} | items | list }}", "[['a', 1]][['a', 1]]")]
 #[case("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m('a') * 2 }}{% if m('a') == '<a>' %}y{% endif %}", "<a><a>y")]
+#[case(
+    "{{ [1, none, 'a'] | join(2) }}{{ 10 | replace(0, [1]) }}{{ [1] | upper }}{{ 'a b c' | split(' ', 1) }}",
+    "12None2a1[1][1]['a', 'b c']"
+)]
+#[case("{{ '-'.join([1, true]) }}", "1-True")]
 #[case("{% for a in [1, 1, 2] %}{{ 'c' if loop.changed(a) else '-' }}{% endfor %}", "c-c")]
 fn renders_as_jinja2_does(#[case] source: &str, #[case] expected: &str) {
     assert_eq!(render(source, &[], false).unwrap(), expected);

@@ -28,7 +28,7 @@ fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)] tar
 #[case(Target::Adapter, "weights.safetensors")]
 #[case(Target::Recipe, "trl.yaml")]
 #[case(Target::Metrics, "state.json")]
-#[case(Target::ObjectiveRows, "nca.jsonl")]
+#[case(Target::ObjectiveRows, "infonca.jsonl")]
 fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
     assert_eq!(answer(target, name), Answer::Parsed);
 }
@@ -53,7 +53,6 @@ fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
 #[case::long_token(Target::Tokenizer, "regression-long-token.json", "at most 2048 are read")]
 #[case::prefix(Target::Tokenizer, "regression-prefix.json", "the tokenizer contradicts itself")]
 #[case::deep_tokenizer(Target::Tokenizer, "regression-deep.json", "nests deeper than 24 levels")]
-#[case::join_by_a_list(Target::ChatTemplate, "regression-join-list.jinja", "join takes a text")]
 #[case::doubling(Target::ChatTemplate, "regression-doubling.jinja", "grows without end")]
 #[case::adding(Target::ChatTemplate, "regression-adding.jinja", "grows without end")]
 #[case::folded(Target::ChatTemplate, "regression-folded.jinja", "grows without end")]
@@ -69,6 +68,9 @@ fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
 #[case::indent(Target::ChatTemplate, "regression-indent.jinja", "grows without end")]
 #[case::replace(Target::ChatTemplate, "regression-replace.jinja", "grows without end")]
 #[case::join(Target::ChatTemplate, "regression-join.jinja", "grows without end")]
+#[case::join_list(Target::ChatTemplate, "regression-join-list.jinja", "grows without end")]
+#[case::replace_list(Target::ChatTemplate, "regression-replace-list.jinja", "grows without end")]
+#[case::raise_list(Target::ChatTemplate, "regression-raise-list.jinja", "grows without end")]
 #[case::batch(Target::ChatTemplate, "regression-batch.jinja", "grows without end")]
 #[case::capture(Target::ChatTemplate, "regression-capture.jinja", "the text grows beyond 67108864 bytes")]
 #[case::recursion(Target::ChatTemplate, "regression-recursion.jinja", "recursion limit exceeded")]
