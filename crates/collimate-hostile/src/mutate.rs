@@ -224,7 +224,7 @@ impl<'a> Mutator<'a> {
     }
 
     /// A little-endian number, as headers have it.
-    fn binary_number(&mut self, input: &mut Vec<u8>) {
+    fn binary_number(&mut self, input: &mut [u8]) {
         let at = if self.below(2) == 0 { 0 } else { self.below(input.len()) };
         let number = match self.below(5) {
             0 => u64::MAX,

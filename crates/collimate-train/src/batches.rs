@@ -63,7 +63,7 @@ pub(crate) fn ask(
     evaluate(objective, scores).map_err(|source| match &source {
         collimate_objective::ObjectiveError::InvalidGroup { group, .. } => {
             let place = files.place(groups[*group].index, groups[*group].line);
-            TrainError::ObjectiveOnGroup { place, source }
+            TrainError::ObjectiveOnGroup { place, source: Box::new(source) }
         }
         _ => source.into(),
     })

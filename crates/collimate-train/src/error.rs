@@ -66,7 +66,7 @@ pub enum TrainError {
         /// The data file and the line in it, counted from 1.
         place: String,
         /// What it refuses.
-        source: ObjectiveError,
+        source: Box<ObjectiveError>,
     },
 
     /// The backend or device is not there.

@@ -56,7 +56,7 @@ pub(super) fn compile(source: String) -> Result<Compiled, Error> {
     }
     Compiled::try_new(source, |source| {
         check_size(source)?;
-        let tree = parse(source, NAME, SyntaxConfig::default(), whitespace())?;
+        let tree = parse(source, NAME, SyntaxConfig, whitespace())?;
         let mut generator = CodeGenerator::new(NAME, source);
         generator.compile_stmt(&statement(&tree)?);
         let (main, blocks) = generator.finish();
@@ -72,7 +72,7 @@ fn whitespace() -> WhitespaceConfig {
 /// Refuses what would nest too deep in the syntax tree. What cannot be read at all is the parser's to report.
 fn check_size(source: &str) -> Result<(), Error> {
     let (mut in_tag, mut elifs) = (0, 0);
-    for (token, span) in tokenize(source, false, SyntaxConfig::default(), whitespace()).map_while(Result::ok) {
+    for (token, span) in tokenize(source, false, SyntaxConfig, whitespace()).map_while(Result::ok) {
         match token {
             Token::BlockStart | Token::VariableStart => in_tag = 0,
             Token::Ident("elif") => elifs += 1,
@@ -191,10 +191,8 @@ fn expression<'a>(old: &Expr<'a>) -> Expr<'a> {
             paid(SLICE, expression(&old.expr), ends.into(), span)
         }
         Expr::UnaryOp(old) => {
-            let op = match old.op {
-                ast::UnaryOpKind::Not => ast::UnaryOpKind::Not,
-                ast::UnaryOpKind::Neg => ast::UnaryOpKind::Neg,
-            };
+            let negates = matches!(old.op, ast::UnaryOpKind::Neg);
+            let op = if negates { ast::UnaryOpKind::Neg } else { ast::UnaryOpKind::Not };
             Expr::UnaryOp(like(old, ast::UnaryOp { op, expr: expression(&old.expr) }))
         }
         Expr::BinOp(old) => binary(old),

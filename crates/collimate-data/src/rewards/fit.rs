@@ -30,9 +30,9 @@ pub fn bradley_terry(wins: &[Vec<f64>], prior_precision: f64) -> Vec<f64> {
     let counts: Vec<f64> =
         (0..num_responses).map(|i| (0..num_responses).filter(|&j| j != i).map(|j| wins[i][j]).sum()).collect();
     let mut stages = Vec::new();
-    for i in 0..num_responses {
-        for j in i + 1..num_responses {
-            stages.push(Stage { num: wins[i][j] + wins[j][i], members: vec![(i, 1.0), (j, 1.0)] });
+    for (i, row) in wins.iter().enumerate() {
+        for (j, beaten_by) in wins.iter().enumerate().skip(i + 1) {
+            stages.push(Stage { num: row[j] + beaten_by[i], members: vec![(i, 1.0), (j, 1.0)] });
         }
     }
     maximize(&counts, &stages, prior_precision)
