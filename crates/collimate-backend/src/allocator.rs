@@ -5,10 +5,7 @@
 ///
 /// Activations come and go block by block. By default glibc gives buffers of megabytes back to the system, which clears
 /// every page again when it is asked for the next: a fifth of a training step. Elsewhere nothing is changed.
-///
-/// All threads share one heap: a pass runs on any thread of the pool, and with a heap for each thread what the last pass
-/// freed would be of no use to the next. Threads that have a heap already keep it, so this comes before the pool is used.
-pub fn keep_freed_memory() {
+pub(crate) fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         /// The largest that glibc takes; beyond it a buffer is mapped by itself and given back when it is freed.
@@ -20,7 +17,6 @@ pub fn keep_freed_memory() {
                 libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST);
                 libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
                 libc::mallopt(libc::M_TOP_PAD, 2 * LARGEST);
-                libc::mallopt(libc::M_ARENA_MAX, 1);
             }
         });
     }

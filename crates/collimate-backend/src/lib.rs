@@ -12,7 +12,7 @@ mod ops;
 mod ops_tests;
 pub mod plain;
 
-pub use allocator::{give_back_memory, keep_freed_memory};
+pub use allocator::give_back_memory;
 pub use ops::{
     AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient,
     OutputLayer, Rotary, Segment, TargetLogp,

@@ -295,7 +295,6 @@ pub fn grouped(count: usize) -> String {
 
 /// Sets the size of the pool of threads once; a later run in one process keeps the first's.
 fn set_threads(num_threads: usize) {
-    collimate_backend::keep_freed_memory();
     if num_threads > 0 {
         let _ = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build_global();
     }

@@ -45,8 +45,6 @@ pub fn run() -> ExitCode {
 /// [`run`] with other arguments than the process was started with: `args` begins with the program's name. Panics are told in
 /// one line and signals are handled for the whole process.
 pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> u8 {
-    // Before the first thread: one that has a heap of its own keeps it.
-    collimate_backend::keep_freed_memory();
     panic::set_hook(Box::new(|info| {
         // A tokenizer's file that contradicts itself: it will be an error that names the file.
         if collimate_data::catches_panics() {
