@@ -12,18 +12,22 @@ use crate::chaos::process::Process;
 use crate::harness::{Folder, train};
 use crate::small_model::model_arg;
 
-/// The command line of a run into `run` of the folder that it is started in: twelve prompts, `steps` steps.
-fn command(folder: &Folder, steps: usize, settings: &[&str]) -> Vec<String> {
+/// The command line of a run into `run` of the folder that it is started in: so many prompts, `steps` steps.
+fn command_of(folder: &Folder, num_prompts: usize, steps: usize, settings: &[&str]) -> Vec<String> {
     let response = |i: usize, k: usize| json!({"content": format!("{}", i * (k + 3)), "reward": 1.0 / (k + 1) as f64});
     let row = |i: usize| {
         let responses: Vec<_> = (0..3).map(|k| response(i, k)).collect();
         json!({"prompt": format!("What is 3 times {i}?"), "responses": responses}).to_string() + "\n"
     };
-    let data = folder.write("data.jsonl", (2..14).map(row).collect::<String>());
+    let data = folder.write("data.jsonl", (2..2 + num_prompts).map(row).collect::<String>());
     let steps = format!("max_steps={steps}");
     let mut all = vec![&*steps, "per_device_train_batch_size=2", "learning_rate=1e-3", "reference_cache=false"];
     all.extend(settings);
     train(model_arg(), &data, "run", &all).into_iter().map(str::to_owned).collect()
+}
+
+fn command(folder: &Folder, steps: usize, settings: &[&str]) -> Vec<String> {
+    command_of(folder, 12, steps, settings)
 }
 
 fn resumed(arguments: &[String]) -> Vec<String> {
@@ -70,11 +74,12 @@ fn a_signal_finishes_the_step_and_saves(#[case] signal: &str, #[case] code: i32,
 #[test]
 fn a_second_signal_stops_at_once() {
     let folder = Folder::new();
-    // One step of very many groups, so that no step ends between the signals.
-    let arguments = command(&folder, 1000, &["gradient_accumulation_steps=100000", "num_train_epochs=1"]);
+    // One step of very many prompts, so that it does not end between the signals; no reference to score before it.
+    let settings = ["gradient_accumulation_steps=100000", "objective=sft"];
+    let arguments = command_of(&folder, 6000, 1, &settings);
     let here = folder.path("here");
     let mut process = Process::start(&here, &arguments);
-    process.wait_until(|log| log.contains("training with nca"));
+    process.wait_until(|log| log.contains("training with sft"));
     process.signal("INT");
     process.wait_until(|log| log.contains("stopping after this step"));
     process.signal("INT");
