@@ -251,7 +251,7 @@ impl ModelConfig {
     }
 
     /// Tokens of the longest sequence for which rotary frequencies are defined without a look at its length; none: any.
-    pub(crate) fn longest_sequence(&self) -> Option<usize> {
+    pub fn longest_sequence(&self) -> Option<usize> {
         match self.rope_scaling {
             RopeScaling::Dynamic { .. } => Some(self.max_position_embeddings),
             RopeScaling::Long { original_max_position_embeddings, .. } => Some(original_max_position_embeddings),

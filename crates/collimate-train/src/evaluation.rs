@@ -5,6 +5,7 @@ use collimate_objective::Objective;
 
 use crate::batches::{ask, group_scores, in_packs, outcomes, score_batch};
 use crate::error::TrainError;
+use crate::lengths::LengthSample;
 use crate::metrics::{MetricsRow, evaluation_row};
 use crate::packs::MemoryPlan;
 use crate::progress::Observer;
@@ -44,7 +45,9 @@ impl HeldOut {
         let scores = group_scores(&groups, &policy, self.reference.as_deref());
         let evaluation = ask(objective, &self.files, &groups, &scores)?;
         let outcomes = outcomes(&scores, &evaluation.implicit_rewards);
-        let alpha = recipe.objective.number("alpha");
+        let alpha = recipe.objective.alpha();
+        // Before the row is recorded: a run that goes on does not evaluate again where there is a row.
+        LengthSample::of_evaluation(step, &outcomes).write(&recipe.output_dir)?;
         let row = evaluation_row(step, epoch, evaluation.mean_loss(), &outcomes, alpha);
         observer.step(&row);
         observer.finish();

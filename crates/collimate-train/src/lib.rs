@@ -8,6 +8,7 @@ pub mod error;
 mod evaluation;
 #[cfg(test)]
 mod golden_training_tests;
+mod lengths;
 pub mod metrics;
 pub mod optimizer;
 mod packs;
@@ -17,20 +18,24 @@ pub mod progress;
 pub mod recipe;
 mod reference;
 pub mod report;
+mod samples;
 pub mod schedule;
 pub mod session;
 mod stop;
+pub mod tensorboard;
 mod trainer;
 
 #[doc(hidden)]
 pub use checkpoint::read_trainer_state;
 pub use error::TrainError;
+pub use lengths::LengthSample;
 pub use metrics::{GroupOutcome, MetricsRow, MetricsWriter, StepMetrics};
 pub use optimizer::StepOptions;
 pub use packs::in_words;
 pub use prepare::{PreparedData, load_options, prepare};
 pub use progress::Observer;
 pub use recipe::{Recipe, RecipeError};
+pub use samples::{Sample, Samples, read_samples};
 pub use schedule::{Schedule, ScheduleKind};
 pub use session::{ModelSummary, Session, SessionOptions, StepOutcome, Training, open_session};
 pub use stop::{RunControl, StopFlag};

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::error::TrainError;
+use crate::lengths::correlation;
 use crate::plain_file::read_text;
 
 /// The largest file of metrics, in bytes: a million rows.
@@ -140,7 +141,10 @@ pub fn evaluation_row(step: usize, epoch: f64, loss: f64, groups: &[GroupOutcome
 /// response at place k by falling reward (equals in the file's order), over the prompts that have one.
 /// `rewards/accuracies` is the part of prompts whose chosen implicit reward is above the rejected mean, among the
 /// prompts whose rewards are not all equal; `null` where there is none. With a reference also `log_ratios/chosen`, the
-/// mean of log π − log π_ref of the chosen responses in nats, whatever β. With α also `weights/entropy`, the mean
+/// mean of log π − log π_ref of the chosen responses in nats, whatever β. `lengths/chosen` and `lengths/rejected` are in
+/// tokens, and `lengths/correlation` is the mean over prompts of the correlation of a response's tokens with its implicit
+/// reward, `lengths/reward_correlation` that with the data's reward: where the first leaves the second behind, the policy
+/// learns length. With α also `weights/entropy`, the mean
 /// entropy of softmax(reward/α) in nats: near 0 the weights are one-hot and the rewards' sizes are ignored.
 pub fn group_metrics(groups: &[GroupOutcome], alpha: Option<f64>) -> MetricsRow {
     let orders: Vec<Vec<usize>> = groups.iter().map(|group| descending(&group.rewards)).collect();
@@ -162,9 +166,28 @@ pub fn group_metrics(groups: &[GroupOutcome], alpha: Option<f64>) -> MetricsRow 
     if groups.iter().any(|group| group.reference_logps.is_some()) {
         row.set(crate::alarm::FIGURE, mean(groups.iter().zip(&orders).filter_map(chosen_log_ratio)));
     }
+    row.extend(length_metrics(groups, &orders));
     if let Some(alpha) = alpha {
         row.set("weights/entropy", mean(groups.iter().map(|group| weight_entropy(&group.rewards, alpha))));
     }
+    row
+}
+
+/// Lengths of chosen and rejected responses, and how they go with rewards.
+fn length_metrics(groups: &[GroupOutcome], orders: &[Vec<usize>]) -> MetricsRow {
+    let lengths: Vec<Vec<f64>> =
+        groups.iter().map(|group| group.num_tokens.iter().map(|&n| n as f64).collect()).collect();
+    let of = |group: usize, responses: &[usize]| mean(responses.iter().map(|&k| lengths[group][k]));
+    let with = |values: fn(&GroupOutcome) -> &[f64]| {
+        mean(groups.iter().zip(&lengths).filter_map(move |(group, lengths)| correlation(lengths, values(group))))
+    };
+    let mut row = MetricsRow::default();
+    let chosen = orders.iter().enumerate().filter_map(|(group, order)| Some(of(group, order.get(..1)?)));
+    let rejected = orders.iter().enumerate().filter_map(|(group, order)| Some(of(group, order.get(1..)?)));
+    row.set("lengths/chosen", mean(chosen));
+    row.set("lengths/rejected", mean(rejected));
+    row.set("lengths/correlation", with(|group| &group.implicit_rewards));
+    row.set("lengths/reward_correlation", with(|group| &group.rewards));
     row
 }
 
@@ -215,7 +238,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Entropy of softmax(reward/α), in nats.
-fn weight_entropy(rewards: &[f64], alpha: f64) -> f64 {
+pub(crate) fn weight_entropy(rewards: &[f64], alpha: f64) -> f64 {
     let top = rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = rewards.iter().map(|reward| ((reward - top) / alpha).exp()).collect();
     let total: f64 = weights.iter().sum();
@@ -336,6 +359,20 @@ mod tests {
     }
 
     #[test]
+    fn lengths_of_chosen_and_rejected_and_how_they_go_with_rewards() {
+        let with = |num_tokens: &[usize]| GroupOutcome {
+            num_tokens: num_tokens.to_vec(),
+            ..group(&[3.0, 2.0, 1.0], &[0.0, 1.0, 0.0])
+        };
+        let row = group_metrics(&[with(&[30, 20, 10]), with(&[9, 9, 9])], None);
+        assert_eq!(row.get("lengths/chosen"), Some((20.0 + 9.0) / 2.0));
+        assert_eq!(row.get("lengths/rejected"), Some(((30.0 + 10.0) / 2.0 + 9.0) / 2.0));
+        // Where all are of one length there is nothing to go with; the middle one being best says nothing about length.
+        assert!((row.get("lengths/correlation").expect("a figure") - 1.0).abs() < 1e-12);
+        assert!(row.get("lengths/reward_correlation").expect("a figure").abs() < 1e-12);
+    }
+
+    #[test]
     fn the_chosen_responses_log_ratio_is_there_with_a_reference() {
         let with = |reference: &[f64]| GroupOutcome {
             reference_logps: Some(reference.to_vec()),
@@ -383,7 +420,8 @@ mod tests {
         let names: Vec<&str> = row.names().collect();
         let expected = "step epoch loss grad_norm learning_rate rewards/chosen rewards/rejected rewards/accuracies \
                         rewards/margins rewards/rank_0 rewards/rank_1 logps/chosen logps/rejected logps/rank_0 \
-                        logps/rank_1 num_tokens step_seconds";
+                        logps/rank_1 lengths/chosen lengths/rejected lengths/correlation \
+                        lengths/reward_correlation num_tokens step_seconds";
         assert_eq!(names.join(" "), expected);
         assert_eq!(evaluation_row(1, 0.5, 0.1, &groups, None).get("eval_loss"), Some(0.1));
     }

@@ -57,6 +57,11 @@ impl MemoryPlan {
         }
     }
 
+    /// Bytes of parameters, gradients and moments.
+    pub(crate) fn resident(&self) -> u64 {
+        self.costs.resident
+    }
+
     /// Tokens of the longest pack.
     pub(crate) fn max_tokens(&self) -> usize {
         let tokens = self.activations.map(|bytes| bytes / self.costs.per_token.max(1));

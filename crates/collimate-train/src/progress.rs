@@ -3,9 +3,10 @@
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::metrics::MetricsRow;
+use crate::packs::in_words;
 
 /// Hears of a run's progress; a terminal, a log, a test.
 pub trait Observer: Send {
@@ -62,11 +63,16 @@ impl Observer for BarObserver {
         self.finish();
         self.bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         let template = match total {
-            Some(_) => "{prefix:.bold} {wide_bar:.cyan/dim} {pos}/{len} {per_sec:.dim} {eta:>4} left  {msg}",
-            None => "{spinner:.cyan} {prefix:.bold} {pos} {elapsed} {msg}",
+            Some(_) => {
+                "{prefix:.bold} {wide_bar:.cyan/dim} {pos}/{len} {per_sec:.dim} {eta:>4} left {memory:.dim}  {msg}"
+            }
+            None => "{spinner:.cyan} {prefix:.bold} {pos} {elapsed} {memory:.dim} {msg}",
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        self.bar.set_style(style);
+        let memory = |_: &ProgressState, text: &mut dyn std::fmt::Write| {
+            let _ = text.write_str(&memory().unwrap_or_default());
+        };
+        self.bar.set_style(style.with_key("memory", memory));
         self.bar.set_prefix(name.to_owned());
         self.bar.enable_steady_tick(Duration::from_millis(200));
     }
@@ -130,7 +136,8 @@ impl<W: std::io::Write + Send> LineObserver<W> {
             _ => String::new(),
         };
         let message = if self.message.is_empty() { String::new() } else { format!("  {}", self.message) };
-        let text = format!("{}: {position}, {rate:.1}/s{left}{message}", self.stage);
+        let memory = memory().map(|memory| format!(", {memory}")).unwrap_or_default();
+        let text = format!("{}: {position}, {rate:.1}/s{left}{memory}{message}", self.stage);
         self.line(&text);
     }
 
@@ -173,6 +180,11 @@ impl<W: std::io::Write + Send> Observer for LineObserver<W> {
     }
 }
 
+/// What this process holds of the machine's memory, for people; none where the system does not say.
+fn memory() -> Option<String> {
+    memory_stats::memory_stats().map(|stats| in_words(stats.physical_mem as u64))
+}
+
 /// Loss and margin in a few words.
 fn brief(row: &MetricsRow) -> String {
     let part = |label: &str, names: [&str; 2]| {
@@ -202,7 +214,7 @@ mod tests {
         observer.step(&row);
         observer.finish();
         let text = String::from_utf8(out).expect("text");
-        assert!(text.starts_with("training (4)\ntraining: 4/4, "), "{text}");
+        assert!(text.starts_with("training (4)\ntraining: 4/4, ") && text.contains(" MiB  loss"), "{text}");
         assert!(text.ends_with("loss 0.5000\n"), "{text}");
     }
 }

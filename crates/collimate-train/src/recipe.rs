@@ -211,6 +211,13 @@ recipe_keys! {
     save_steps: usize = 0,
     /// Most checkpoints kept; the oldest goes first.
     save_total_limit: Option<usize> = None,
+    /// Prompts, the first of the held-out data or else of the training data, that the model answers before and after
+    /// training, token by likeliest token, for the report; zero for none.
+    sample_prompts: usize = 3,
+    /// Most tokens of such an answer.
+    sample_max_new_tokens: usize = 64,
+    /// Write TensorBoard event files into `tensorboard` of the run's folder; `report_to: tensorboard` asks for it too.
+    tensorboard: bool = false,
     /// Folder of the run.
     output_dir: PathBuf = PathBuf::from("collimate-run"),
     /// Compute backend; the default is the first that is compiled in.

@@ -1,6 +1,7 @@
 //! `report.html`: a run on one page, in one file, without scripts or anything fetched.
 
 mod chart;
+mod compare;
 mod page;
 
 use std::path::{Path, PathBuf};
@@ -10,10 +11,13 @@ use serde_json::Value;
 
 use crate::alarm::ChosenAlarm;
 use crate::error::TrainError;
+use crate::lengths::LengthSample;
 use crate::metrics::{MetricsRow, read_metrics};
 use crate::plain_file::read_text;
 use crate::recipe::MAX_RECIPE_BYTES;
 use crate::recipe::Recipe;
+use crate::samples::{Samples, read_samples};
+use crate::tensorboard::EventWriter;
 
 /// The largest file of results, in bytes; it has a few figures.
 const MAX_RESULTS_BYTES: u64 = 4 << 20;
@@ -29,6 +33,30 @@ pub struct ReportInput<'a> {
     pub recipe_yaml: &'a str,
     /// Results beside the metrics: an object whose entries are figures or `{"before", "after"}`.
     pub results: Option<&'a Value>,
+    /// Lengths and rewards of some responses.
+    pub lengths: Option<&'a LengthSample>,
+    /// Answers before and after training.
+    pub samples: Option<&'a Samples>,
+}
+
+/// What a run's folder holds for its report.
+#[derive(Debug)]
+struct RunFiles {
+    title: String,
+    rows: Vec<MetricsRow>,
+    recipe_yaml: String,
+    results: Option<Value>,
+}
+
+impl RunFiles {
+    fn read(run: &Path) -> Result<Self, TrainError> {
+        let rows = read_metrics(&run.join("metrics.jsonl"))?;
+        let recipe_path = run.join("recipe.yaml");
+        let recipe_yaml =
+            read_text(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| TrainError::io(&recipe_path, source))?;
+        let title = run.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.display().to_string()));
+        Ok(Self { title: title.unwrap_or_else(|| "run".to_owned()), rows, recipe_yaml, results: read_results(run)? })
+    }
 }
 
 /// The report as HTML.
@@ -46,21 +74,41 @@ pub(crate) fn result_text(name: &str, value: &Value) -> String {
 /// # Errors
 /// [`TrainError::Io`] where a file cannot be read or written, [`TrainError::Metrics`] where one is damaged.
 pub fn write_report(run: &Path) -> Result<PathBuf, TrainError> {
-    let rows = read_metrics(&run.join("metrics.jsonl"))?;
-    let recipe_path = run.join("recipe.yaml");
-    let recipe_yaml =
-        read_text(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| TrainError::io(&recipe_path, source))?;
-    let results = read_results(run)?;
-    let title = run.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.display().to_string()));
+    let files = RunFiles::read(run)?;
+    let (lengths, samples) = (LengthSample::read(run), read_samples(run));
     let input = ReportInput {
-        title: title.as_deref().unwrap_or("run"),
-        rows: &rows,
-        recipe_yaml: &recipe_yaml,
-        results: results.as_ref(),
+        title: &files.title,
+        rows: &files.rows,
+        recipe_yaml: &files.recipe_yaml,
+        results: files.results.as_ref(),
+        lengths: lengths.as_ref(),
+        samples: samples.as_ref(),
     };
     let path = run.join("report.html");
     write_atomically(&path, render_report(&input).as_bytes())?;
     Ok(path)
+}
+
+/// Writes a page that compares runs: figures of all of them in each chart, the keys in which their recipes differ, and
+/// what came of each.
+///
+/// # Errors
+/// As [`write_report`], for each run.
+pub fn write_comparison(runs: &[PathBuf], output: &Path) -> Result<(), TrainError> {
+    let files = runs.iter().map(|run| RunFiles::read(run)).collect::<Result<Vec<_>, _>>()?;
+    Ok(write_atomically(output, compare::render(&files).as_bytes())?)
+}
+
+/// Writes the rows of a finished run as a TensorBoard event file into its folder; where it is.
+///
+/// # Errors
+/// As [`write_report`].
+pub fn write_events(run: &Path) -> Result<PathBuf, TrainError> {
+    let files = RunFiles::read(run)?;
+    let mut writer = EventWriter::create(run, 0)?;
+    writer.recipe(&files.recipe_yaml)?;
+    files.rows.iter().try_for_each(|row| writer.row(row))?;
+    Ok(writer.path().to_owned())
 }
 
 /// What the alarm of the chosen responses has to say of a run, by its recipe's threshold.
@@ -91,6 +139,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::samples::Sample;
 
     fn rows(num_steps: u64) -> Vec<MetricsRow> {
         let row = |step: u64| {
@@ -109,12 +158,38 @@ mod tests {
 
     fn html(rows: &[MetricsRow]) -> String {
         let results = json!({"accuracy": {"before": 0.125, "after": 0.5}});
-        render_report(&ReportInput { title: "a <run>", rows, recipe_yaml: "seed: 1\n", results: Some(&results) })
+        let lengths = LengthSample {
+            of: "held-out data".to_owned(),
+            num_tokens: vec![3, 9, 27],
+            rewards: vec![0.0, 1.0, 0.5],
+            implicit_rewards: Some(vec![0.1, 0.2, 0.3]),
+        };
+        let sample = Sample {
+            place: "rows.jsonl:7".to_owned(),
+            prompt: "2 < 3?".to_owned(),
+            best: "Yes".to_owned(),
+            reward: 1.0,
+            before: "No".to_owned(),
+            after: Some(String::new()),
+        };
+        let samples = Samples { max_new_tokens: 64, prompts: vec![sample] };
+        render_report(&ReportInput {
+            title: "a <run>",
+            rows,
+            recipe_yaml: "seed: 1\n",
+            results: Some(&results),
+            lengths: Some(&lengths),
+            samples: Some(&samples),
+        })
     }
 
     #[test]
     fn a_page_shows_charts_results_and_recipe_and_fetches_nothing() {
         let page = html(&rows(20));
+        let illustrations = ["2 &lt; 3?", "before training", "(nothing)", "Length against implicit reward", "<circle"];
+        for part in illustrations {
+            assert!(page.contains(part), "{part}");
+        }
         for part in ["a &lt;run&gt;", "rank_2", "<svg", "12.5%", "50.0%", "seed: 1", "prefers-color-scheme"] {
             assert!(page.contains(part), "{part}");
         }
@@ -129,6 +204,38 @@ mod tests {
     #[test]
     fn a_run_without_steps_still_has_a_page() {
         assert!(html(&[]).contains("No step was recorded"));
+    }
+
+    /// A run's folder with a step of this loss under this recipe.
+    fn run(parent: &Path, name: &str, loss: f64, recipe: &str) -> PathBuf {
+        let folder = parent.join(name);
+        std::fs::create_dir(&folder).expect("a folder");
+        let rows = format!("{{\"step\": 1, \"loss\": 1.0}}\n{{\"step\": 2, \"loss\": {loss}}}\n");
+        std::fs::write(folder.join("metrics.jsonl"), rows).expect("a file");
+        std::fs::write(folder.join("recipe.yaml"), recipe).expect("a file");
+        folder
+    }
+
+    #[test]
+    fn runs_are_compared_by_figures_and_by_the_keys_in_which_they_differ() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let runs = [
+            run(parent.path(), "one", 0.25, "seed: 1\nobjective:\n  name: nca\n  beta: 0.1\nlora_r: 16\n"),
+            run(parent.path(), "two", 0.125, "seed: 1\nobjective:\n  name: dpo\n  beta: 0.1\n"),
+        ];
+        let output = parent.path().join("comparison.html");
+        write_comparison(&runs, &output).expect("a page");
+        let page = std::fs::read_to_string(&output).expect("text");
+        for part in ["one", "two", "0.25", "0.125", "objective.name", "nca", "dpo", "lora_r", "<svg"] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        // What is the same in all of them is no difference.
+        assert!(
+            !page.contains("<td>seed</td>") && !page.contains("objective.beta") && !page.contains("http"),
+            "{page}"
+        );
+        write_events(&runs[0]).expect("an event file");
+        assert_eq!(std::fs::read_dir(runs[0].join("tensorboard")).expect("a folder").count(), 1);
     }
 
     #[test]

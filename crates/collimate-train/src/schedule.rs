@@ -29,6 +29,16 @@ impl ScheduleKind {
             _ => return None,
         })
     }
+
+    /// Its name, as recipes spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cosine => "cosine",
+            Self::Linear => "linear",
+            Self::Constant => "constant",
+            Self::ConstantWithWarmup => "constant_with_warmup",
+        }
+    }
 }
 
 /// The learning rate as a function of the step.

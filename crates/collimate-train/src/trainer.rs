@@ -5,6 +5,7 @@ mod plan;
 mod record;
 mod run;
 mod step;
+mod summary;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -17,6 +18,7 @@ use collimate_objective::{Needs, registry};
 use crate::card::{CardInput, render_card};
 use crate::error::TrainError;
 use crate::evaluation::HeldOut;
+use crate::lengths::LengthSample;
 use crate::metrics::MetricsRow;
 use crate::packs::MemoryPlan;
 use crate::prepare::{DataRows, PreparedData};
@@ -24,6 +26,7 @@ use crate::progress::Observer;
 use crate::recipe::{DataSources, Recipe};
 use crate::reference::Reference;
 use crate::report::{read_results, write_report};
+use crate::samples::SamplePrompts;
 use crate::session::{Session, SessionOptions, Training, open_session};
 use crate::stop::RunControl;
 use run::Run;
@@ -42,6 +45,8 @@ pub struct TrainSummary {
     pub num_steps: usize,
     /// Prompts in the data.
     pub num_groups: usize,
+    /// The first recorded step's figures.
+    pub first: Option<MetricsRow>,
     /// The last step's figures.
     pub last: Option<MetricsRow>,
     /// Evaluations on held-out data at the start and at the end.
@@ -105,12 +110,10 @@ pub fn train_in(
         observer.note(note);
     }
     let mut session = session?;
-    describe_model(session.as_ref(), recipe, observer);
     check_experts(recipe, session.config())?;
 
     let held_out = prepared.held_out.map(|data| HeldOut { groups: data.groups, files: data.files, reference: None });
     let memory = memory_plan(recipe, session.as_ref(), &options)?;
-    observer.note(&memory.describe());
     memory.check(&prepared.data.files, &prepared.data.groups)?;
     if let Some(held_out) = &held_out {
         memory.check(&held_out.files, &held_out.groups)?;
@@ -119,11 +122,18 @@ pub fn train_in(
     let reference = prepared.reference.transpose()?;
     let fingerprint = reference.as_ref().map(Reference::fingerprint);
     run.accept(checkpoint.as_ref(), fingerprint.as_deref())?;
+    tell_start(&run, session.as_ref(), observer)?;
+    let samples = SamplePrompts::new(recipe, &tokenizer, run.shown());
+    if run.held_out().is_none() {
+        LengthSample::of_data(&run.groups).write(out)?;
+    }
     if let Some(mut reference) = reference {
         reference.notes().iter().for_each(|note| observer.note(note));
         run.score_reference(&mut reference, session.as_mut(), (&control.stop, &mut *observer))?;
     }
-    let outcome = run.all_steps(session.as_mut(), checkpoint, fingerprint, (&control.stop, observer))?;
+    samples.before(out, (session.as_mut(), control.resume), observer)?;
+    let outcome = run.all_steps(session.as_mut(), checkpoint, fingerprint, (&control.stop, &mut *observer))?;
+    samples.after(out, session.as_mut(), observer)?;
     let summary = TrainSummary { seconds: begun.elapsed().as_secs_f64(), ..outcome };
     finish(recipe, session.as_ref(), &model, &summary)?;
     Ok(summary)
@@ -264,20 +274,13 @@ fn storage_dtype(recipe: &Recipe, config: &ModelConfig) -> StorageDtype {
     named.and_then(StorageDtype::from_name).unwrap_or(StorageDtype::F32)
 }
 
-fn describe_model(session: &dyn Session, recipe: &Recipe, observer: &mut dyn Observer) {
-    let summary = session.summary();
-    let kind = if recipe.use_peft { "LoRA" } else { "full fine-tuning" };
-    observer.note(&format!(
-        "model: {}, {} parameters, {} trained ({:.2} %, {kind}), computed in float32",
-        summary.architecture,
-        grouped(summary.num_parameters),
-        grouped(summary.num_trainable),
-        100.0 * summary.num_trainable as f64 / summary.num_parameters as f64,
-    ));
+fn tell_start(run: &Run<'_>, session: &dyn Session, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    summary::start_lines(run, session)?.iter().for_each(|line| observer.note(line));
     if session.config().names_code() {
         let note = "config.json names code of its own (auto_map), which is never run: the model is computed as";
-        observer.note(&format!("{note} {}", summary.architecture));
+        observer.note(&format!("{note} {}", session.summary().architecture));
     }
+    Ok(())
 }
 
 /// A count with its thousands apart: 134,515,008.

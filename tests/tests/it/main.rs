@@ -18,6 +18,7 @@ mod reference_cache;
 mod resume;
 mod rewards;
 mod rounds;
+mod seeing;
 mod signals;
 mod small_model;
 mod tolerances;

@@ -105,7 +105,7 @@ fn the_published_recipe_runs_as_it_is() {
         said,
         [
             "without effect here: use_flash_attention_2, preprocessing_num_workers, gradient_checkpointing_kwargs, \
-             hub_model_id, log_level, push_to_hub, remove_unused_columns, report_to",
+             hub_model_id, log_level, push_to_hub, remove_unused_columns",
             "done otherwise here: load_in_4bit (the base is not quantised), chat_template (the template of the model's \
              folder is used)",
         ]
@@ -120,6 +120,8 @@ fn the_published_recipe_runs_as_it_is() {
     let first = rows.iter().find_map(|row| row.get("loss")).and_then(Value::as_f64).expect("a loss");
     assert!((first - 2.0 * std::f64::consts::LN_2).abs() < 1e-3, "{first}");
     let resolved = resolved(&folder, "run");
+    assert_eq!(resolved["tensorboard"], true);
+    assert!(folder.path("run/tensorboard").is_dir());
     assert_eq!(resolved["objective"], json!({"name": "nca", "beta": 0.01, "alpha": 1e-4}));
     assert_eq!(resolved["data"], folder.arg("rewards/train.jsonl"));
     assert_eq!(resolved["eval_data"], folder.arg("rewards/test.jsonl"));

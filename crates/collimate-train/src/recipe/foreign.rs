@@ -19,7 +19,7 @@ const WITHOUT_EFFECT: [&str; 3] = [
      jit_mode_eval label_names length_column_name local_rank log_level log_level_replica log_on_each_node \
      logging_dir logging_nan_inf_filter metric_for_best_model mp_parameters no_cuda overwrite_output_dir \
      past_index prediction_loss_only project push_to_hub push_to_hub_model_id push_to_hub_organization \
-     push_to_hub_token ray_scope remove_unused_columns report_to restore_callback_states_from_checkpoint run_name \
+     push_to_hub_token ray_scope remove_unused_columns restore_callback_states_from_checkpoint run_name \
      save_on_each_node save_only_model save_safetensors skip_memory_metrics split_batches tf32 torch_compile \
      torch_compile_backend torch_compile_mode torch_empty_cache_steps torchdynamo tpu_metrics_debug tpu_num_cores \
      trackio_space_id use_cpu use_ipex use_legacy_prediction_loop use_liger_kernel use_mps_device",
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("report_to: [wandb]", Some(Ok(())), &["without effect here: report_to"])]
+    #[case("run_name: first", Some(Ok(())), &["without effect here: run_name"])]
     #[case("load_in_4bit: true", Some(Ok(())), &["done otherwise here: load_in_4bit (the base is not quantised)"])]
     #[case("load_in_4bit: false", Some(Ok(())), &[])]
     #[case("truncation_mode: keep_end", Some(Ok(())), &[])]

@@ -29,6 +29,7 @@ const OTHER_KEYS: &[(&str, &str)] = &[
     ("bf16", "True is `torch_dtype: bfloat16`."),
     ("fp16", "True is `torch_dtype: float16`."),
     ("optim", "A form of AdamW by transformers' name of it."),
+    ("report_to", "`tensorboard` or `all`, also in a list, is `tensorboard: true`; other places have no effect."),
     ("do_eval", "False leaves evaluation data out."),
     ("use_rslora", "True multiplies `lora_alpha` by the square root of `lora_r`."),
 ];
@@ -192,6 +193,7 @@ impl Loader {
                 let name = value.as_str().ok_or_else(|| wrong("text"))?;
                 foreign::optimizer(name, &mut self.notes).map_err(refused)?;
             }
+            "report_to" => self.report_to(value).ok_or_else(|| wrong("text or a list of it"))?,
             "do_eval" => self.do_eval = Some(switch()?),
             "use_rslora" => self.use_rslora = switch()?,
             _ => match foreign::accept(key, value, &mut self.notes) {
@@ -203,6 +205,20 @@ impl Loader {
             },
         }
         Ok(())
+    }
+
+    /// Takes the places that another trainer reports to; `None` where it is no text.
+    fn report_to(&mut self, value: &Value) -> Option<()> {
+        let places: Vec<&str> = match value {
+            Value::Null => Vec::new(),
+            Value::Sequence(places) => places.iter().map(Value::as_str).collect::<Option<_>>()?,
+            one => vec![one.as_str()?],
+        };
+        self.recipe.tensorboard = places.iter().any(|place| matches!(*place, "tensorboard" | "all"));
+        if places.iter().any(|place| !matches!(*place, "tensorboard" | "all" | "none")) {
+            self.notes.without_effect("report_to");
+        }
+        Some(())
     }
 
     fn origin(&self, key: &str) -> Origin {

@@ -40,6 +40,12 @@ impl ObjectiveSpec {
         Self { name: name.to_owned(), params: Map::new() }
     }
 
+    /// The reward temperature that the objective is built with, given or its own default; none where it has none.
+    pub fn alpha(&self) -> Option<f64> {
+        let default = || registry::find(&self.name).ok()?.defaults().get("alpha").and_then(Json::as_f64);
+        self.number("alpha").or_else(default)
+    }
+
     /// The parameter of this name as a number, where it was given.
     pub fn number(&self, name: &str) -> Option<f64> {
         self.params.get(name).and_then(Json::as_f64)

@@ -25,38 +25,57 @@ pub(super) struct Series {
     pub(super) points: Vec<(f64, f64)>,
 }
 
+/// What a chart draws of its series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marks {
+    /// Figures by step.
+    Lines,
+    /// A dot a pair, both directions with any range.
+    Dots,
+}
+
 /// A chart with its heading, what it tells, and its lines.
 #[derive(Debug, Clone)]
 pub(super) struct Chart {
-    pub(super) title: &'static str,
-    pub(super) about: &'static str,
+    pub(super) title: String,
+    pub(super) about: String,
+    pub(super) marks: Marks,
     pub(super) series: Vec<Series>,
 }
 
 impl Chart {
     /// The chart as an HTML figure; nothing where no line has a point.
     pub(super) fn render(&self) -> Option<String> {
-        let series: Vec<Series> = self.series.iter().map(Series::thinned).collect();
+        let series: Vec<Series> = match self.marks {
+            Marks::Lines => self.series.iter().map(Series::thinned).collect(),
+            Marks::Dots => self.series.clone(),
+        };
         let points = || series.iter().flat_map(|series| series.points.iter().copied());
         points().next()?;
-        let x = Axis::steps(points().map(|point| point.0));
+        let x = match self.marks {
+            Marks::Lines => Axis::steps(points().map(|point| point.0)),
+            Marks::Dots => Axis::figures(points().map(|point| point.0)),
+        };
         let y = Axis::figures(points().map(|point| point.1));
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\"><g class=\"grid\">",
-            escape(self.title)
+            escape(&self.title)
         );
         y.write_rows(&mut svg);
         x.write_columns(&mut svg);
         svg.push_str("</g>");
         for (index, series) in series.iter().enumerate() {
-            series.write_line(&mut svg, index, &x, &y);
+            match self.marks {
+                Marks::Lines => series.write_line(&mut svg, index, &x, &y),
+                Marks::Dots => series.write_dots(&mut svg, index, &x, &y),
+            }
         }
         svg.push_str("</svg>");
         Some(format!(
             "<figure><h3>{}</h3><p class=\"about\">{}</p>{svg}<figcaption>{}</figcaption></figure>",
-            escape(self.title),
-            escape(self.about),
-            legend(&self.series)
+            escape(&self.title),
+            escape(&self.about),
+            legend(&self.series, self.marks)
         ))
     }
 }
@@ -70,6 +89,15 @@ impl Series {
             (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count)
         };
         Self { name: self.name.clone(), points: self.points.chunks(run).map(average).collect() }
+    }
+
+    fn write_dots(&self, svg: &mut String, index: usize, x: &Axis, y: &Axis) {
+        let _ = write!(svg, "<g class=\"dots s{}\">", index % COLOURS);
+        for &(across, up) in &self.points {
+            let (cx, cy) = (x.place(across, LEFT, WIDTH - RIGHT), y.place_up(up));
+            let _ = write!(svg, "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"2.5\"/>");
+        }
+        svg.push_str("</g>");
     }
 
     fn write_line(&self, svg: &mut String, index: usize, x: &Axis, y: &Axis) {
@@ -89,12 +117,14 @@ impl Series {
     }
 }
 
-fn legend(series: &[Series]) -> String {
+/// A key for each series; lines with their last figure.
+fn legend(series: &[Series], marks: Marks) -> String {
     let mut html = String::new();
     for (index, series) in series.iter().enumerate() {
         let Some(last) = series.points.last() else { continue };
         let (class, name) = (index % COLOURS, escape(&series.name));
-        let _ = write!(html, "<span><i class=\"key s{class}\"></i>{name} <b>{}</b></span> ", number(last.1));
+        let last = if marks == Marks::Lines { format!(" <b>{}</b>", number(last.1)) } else { String::new() };
+        let _ = write!(html, "<span><i class=\"key s{class}\"></i>{name}{last}</span> ");
     }
     html
 }
@@ -204,9 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn every_dot_is_drawn_within_its_chart() {
+        let points: Vec<_> = (0..900).map(|i| (f64::from(i % 30) * 1e3, f64::from(i / 30) - 10.0)).collect();
+        let series = vec![Series { name: "n".to_owned(), points }];
+        let chart = Chart { title: "t".to_owned(), about: "a".to_owned(), marks: Marks::Dots, series };
+        let html = chart.render().expect("a chart");
+        assert_eq!(html.matches("<circle").count(), 900);
+        let places = html.split("cx=\"").skip(1).map(|rest| rest.split('"').next().and_then(|x| x.parse::<f64>().ok()));
+        assert!(places.into_iter().all(|x| x.is_some_and(|x| (LEFT..=WIDTH - RIGHT).contains(&x))));
+    }
+
+    #[test]
     fn constant_and_single_points_have_a_place() {
         for points in [vec![(1.0, 0.0), (2.0, 0.0)], vec![(1.0, -5.0)]] {
-            let chart = Chart { title: "t", about: "a", series: vec![Series { name: "n".to_owned(), points }] };
+            let series = vec![Series { name: "n".to_owned(), points }];
+            let chart = Chart { title: "t".to_owned(), about: "a".to_owned(), marks: Marks::Lines, series };
             let html = chart.render().expect("a chart");
             assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
         }

@@ -5,8 +5,10 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::ReportInput;
-use super::chart::{Chart, Series, number};
+use super::chart::{Chart, Marks, Series, number};
+use crate::lengths::{LengthSample, correlation};
 use crate::metrics::MetricsRow;
+use crate::samples::{Sample, Samples};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -34,6 +36,12 @@ const CHARTS: &[(&str, &str, &[&str])] = &[
         &["rewards/accuracies", "eval_rewards/accuracies"],
     ),
     ("Margin", "Chosen minus rejected implicit reward.", &["rewards/margins", "eval_rewards/margins"]),
+    (
+        "Length and reward",
+        "Correlation of a response's tokens with its implicit reward, and with the data's: above it, length is learned.",
+        &["lengths/correlation", "lengths/reward_correlation", "eval_lengths/correlation"],
+    ),
+    ("Length", "Tokens of the chosen and the rejected responses.", &["lengths/chosen", "lengths/rejected"]),
     ("Gradient norm", "Before clipping.", &["grad_norm"]),
     ("Learning rate", "Of each step.", &["learning_rate"]),
     (
@@ -55,20 +63,77 @@ pub(super) fn render(input: &ReportInput<'_>) -> String {
     body.push_str("<div class=\"charts\">");
     for (title, about, patterns) in CHARTS {
         let series = patterns.iter().flat_map(|pattern| series_of(input.rows, pattern)).collect();
-        body.extend(Chart { title, about, series }.render());
+        body.extend(lines(title, about, series).render());
     }
+    body.extend(input.lengths.into_iter().flat_map(scatter).filter_map(|chart| chart.render()));
     body.push_str("</div>");
+    if let Some(samples) = input.samples {
+        body.push_str(&answers(samples));
+    }
     let _ = write!(body, "<details><summary>Recipe</summary><pre>{}</pre></details>", escape(input.recipe_yaml));
+    document(input.title, &body)
+}
+
+/// A page with this heading in its tab and this body.
+pub(super) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n",
-        escape(input.title)
+        escape(title)
+    )
+}
+
+/// Figures by step.
+pub(super) fn lines(title: &str, about: &str, series: Vec<Series>) -> Chart {
+    Chart { title: title.to_owned(), about: about.to_owned(), marks: Marks::Lines, series }
+}
+
+/// Lengths against the data's rewards and, where a model was asked, against implicit ones.
+fn scatter(lengths: &LengthSample) -> Vec<Chart> {
+    let tokens: Vec<f64> = lengths.num_tokens.iter().map(|&count| count as f64).collect();
+    let chart = |what: &str, values: &[f64]| {
+        let found = correlation(&tokens, values).map_or("none".to_owned(), number);
+        Chart {
+            title: format!("Length against {what}"),
+            about: format!("Tokens across, {what} up: {}. Correlation {found}.", lengths.of),
+            marks: Marks::Dots,
+            series: vec![Series {
+                name: what.to_owned(),
+                points: tokens.iter().copied().zip(values.iter().copied()).collect(),
+            }],
+        }
+    };
+    let of_data = chart("reward", &lengths.rewards);
+    let implicit = lengths.implicit_rewards.as_ref().map(|values| chart("implicit reward", values));
+    std::iter::once(of_data).chain(implicit).collect()
+}
+
+/// What the model answered before and after.
+fn answers(samples: &Samples) -> String {
+    let text = |label: &str, text: &str| {
+        let text = if text.is_empty() { "<span class=\"about\">(nothing)</span>".to_owned() } else { escape(text) };
+        format!("<div><h4>{label}</h4><p class=\"text\">{text}</p></div>")
+    };
+    let sample = |sample: &Sample| {
+        let after = sample.after.as_ref().map(|after| text("after training", after)).unwrap_or_default();
+        format!(
+            "<article><p class=\"about\">{}</p>{}<div class=\"answers\">{}{after}{}</div></article>",
+            escape(&sample.place),
+            text("prompt", &sample.prompt),
+            text("before training", &sample.before),
+            text(&format!("best in the data, reward {}", number(sample.reward)), &sample.best),
+        )
+    };
+    let samples_html: String = samples.prompts.iter().map(sample).collect();
+    format!(
+        "<h2>Answers before and after</h2><p class=\"about\">Token by likeliest token, at most {} of them.</p>{samples_html}",
+        samples.max_new_tokens
     )
 }
 
 /// The lines of one name, or of every rank where the name ends in `*`.
-fn series_of(rows: &[MetricsRow], pattern: &str) -> Vec<Series> {
+pub(super) fn series_of(rows: &[MetricsRow], pattern: &str) -> Vec<Series> {
     let names: Vec<String> = match pattern.strip_suffix('*') {
         None => vec![pattern.to_owned()],
         Some(stem) => {

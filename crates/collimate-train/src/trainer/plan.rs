@@ -61,20 +61,15 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let step_plan = recipe.step_plan(rows.groups.len());
     let load = Load::new(recipe, &rows.groups, if known { step_plan.total_steps } else { 1 }, &memory)?;
     let base = FLOAT * (counts.base + counts.adapter);
-    let overhead = PROGRAM + rows.bytes();
+    let overhead = PROGRAM + rows::bytes(&rows.groups);
     let gradients = FLOAT * counts.trained;
-    // On the way back gradients come as activations go; only a pack after the first finds gradients before it begins.
-    let passing = match load.most_packs {
-        0 | 1 => gradients.max(load.activations),
-        _ => gradients + load.activations,
-    };
     let planned = PlannedMemory {
         weights: base,
         gradients,
         moments: 2 * FLOAT * counts.trained,
         activations: load.activations,
         overhead,
-        peak: costs.resident - gradients + overhead + passing,
+        peak: costs.resident - gradients + overhead + load.passing(gradients),
         budget,
         fits,
         smallest_budget,
@@ -110,6 +105,22 @@ fn measured(
         return Err(TrainError::RecipeValue { key: "memory_budget", message });
     }
     measure::time(recipe, session, rows, memory, (&plan.steps, needs), observer)
+}
+
+/// Bytes that a run with its model open will hold at the peak, the program and its data included.
+///
+/// # Errors
+/// A response that does not fit.
+pub(super) fn expected_peak(
+    recipe: &Recipe,
+    groups: &[TokenizedGroup],
+    num_steps: usize,
+    memory: &MemoryPlan,
+    num_trained: u64,
+) -> Result<u64, TrainError> {
+    let load = Load::new(recipe, groups, num_steps, memory)?;
+    let (gradients, overhead) = (FLOAT * num_trained, PROGRAM + rows::bytes(groups));
+    Ok(memory.resident() - gradients + overhead + load.passing(gradients))
 }
 
 /// The adapter that is trained, if one is, and what training changes.
@@ -198,6 +209,15 @@ impl Load {
         self.num_packs += num_packs;
         self.most_packs = self.most_packs.max(num_packs);
         Ok(())
+    }
+
+    /// Bytes of a step beside what is always held. On the way back gradients come as activations go; only a pack after
+    /// the first finds gradients before it begins.
+    fn passing(&self, gradients: u64) -> u64 {
+        match self.most_packs {
+            0 | 1 => gradients.max(self.activations),
+            _ => gradients + self.activations,
+        }
     }
 
     fn steps(&self, recipe: &Recipe, total: Option<usize>) -> PlannedSteps {

@@ -1,12 +1,14 @@
 //! What a run writes about itself while it goes on: rows of metrics, and checkpoints of where it stands.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::alarm::ChosenAlarm;
 use crate::checkpoint::{self, TrainerState};
 use crate::error::TrainError;
 use crate::metrics::{MetricsRow, MetricsWriter};
+use crate::recipe::Recipe;
 use crate::session::Session;
+use crate::tensorboard::{self, EventWriter};
 
 /// The rows of a run, in its folder.
 #[derive(Debug)]
@@ -14,6 +16,7 @@ pub(super) struct Record {
     folder: PathBuf,
     pub(super) recipe_yaml: String,
     writer: MetricsWriter,
+    events: Option<EventWriter>,
     pub(super) heard: Heard,
 }
 
@@ -22,6 +25,8 @@ pub(super) struct Record {
 pub(super) struct Heard {
     num_rows: usize,
     alarm: ChosenAlarm,
+    /// The first recorded step's figures.
+    pub(super) first: Option<MetricsRow>,
     /// The last step's figures.
     pub(super) last: Option<MetricsRow>,
     /// The first and the last evaluation.
@@ -32,20 +37,22 @@ pub(super) struct Heard {
 
 impl Record {
     /// Of a run that begins.
-    pub(super) fn create(folder: &Path, recipe_yaml: String, alarm: f64) -> Result<Self, TrainError> {
+    pub(super) fn create(recipe: &Recipe, recipe_yaml: String) -> Result<Self, TrainError> {
+        let folder = recipe.output_dir.clone();
         let writer = MetricsWriter::create(&folder.join("metrics.jsonl"))?;
-        Ok(Self { folder: folder.to_owned(), recipe_yaml, writer, heard: Heard::new(alarm) })
+        let events = tensorboard::for_run(recipe, &recipe_yaml, 0)?;
+        Ok(Self { folder, recipe_yaml, writer, events, heard: Heard::new(recipe.alarm_chosen_drop) })
     }
 
-    /// Of a run that goes on after so many rows; a warning where some of them are lost.
+    /// Of a run that goes on after so many steps and rows; a warning where some of them are lost.
     pub(super) fn resume(
-        folder: &Path,
+        recipe: &Recipe,
         recipe_yaml: String,
-        num_rows: usize,
-        alarm: f64,
+        (step, num_rows): (usize, usize),
     ) -> Result<(Self, Option<String>), TrainError> {
+        let folder = recipe.output_dir.clone();
         let path = folder.join("metrics.jsonl");
-        let mut heard = Heard::new(alarm);
+        let mut heard = Heard::new(recipe.alarm_chosen_drop);
         let hear = &mut |row| {
             heard.hear(row);
         };
@@ -54,7 +61,8 @@ impl Record {
         let warning = (lost > 0).then(|| {
             format!("warning: {}: {lost} of {num_rows} rows are damaged or missing; the run goes on", path.display())
         });
-        Ok((Self { folder: folder.to_owned(), recipe_yaml, writer, heard }, warning))
+        let events = tensorboard::for_run(recipe, &recipe_yaml, step + 1)?;
+        Ok((Self { folder, recipe_yaml, writer, events, heard }, warning))
     }
 
     /// Takes a step's row, and writes it where it is `recorded`; what the alarm has to say of it.
@@ -62,15 +70,20 @@ impl Record {
         if !recorded {
             return Ok(None);
         }
-        self.writer.write(&row)?;
+        self.write(&row)?;
         Ok(self.heard.hear(row))
     }
 
     /// Writes an evaluation's row.
     pub(super) fn evaluation(&mut self, row: MetricsRow) -> Result<(), TrainError> {
-        self.writer.write(&row)?;
+        self.write(&row)?;
         self.heard.hear(row);
         Ok(())
+    }
+
+    fn write(&mut self, row: &MetricsRow) -> Result<(), TrainError> {
+        self.writer.write(row)?;
+        self.events.as_mut().map_or(Ok(()), |events| events.row(row))
     }
 
     /// Whether the last evaluation was after so many finished steps.
@@ -94,7 +107,7 @@ impl Record {
 impl Heard {
     fn new(alarm: f64) -> Self {
         let alarm = ChosenAlarm::new(alarm);
-        Self { num_rows: 0, alarm, last: None, evaluations: Vec::new(), chosen_alarm: None }
+        Self { num_rows: 0, alarm, first: None, last: None, evaluations: Vec::new(), chosen_alarm: None }
     }
 
     /// Takes a row; what the alarm has to say of it.
@@ -106,6 +119,9 @@ impl Heard {
             return None;
         }
         let said = self.alarm.hear(&row);
+        if self.first.is_none() {
+            self.first = Some(row.clone());
+        }
         self.last = Some(row);
         if said.is_some() {
             self.chosen_alarm.clone_from(&said);

@@ -76,6 +76,9 @@ fn core(recipe: &Recipe) -> Recipe {
         num_threads: neutral.num_threads,
         reference_cache: neutral.reference_cache,
         alarm_chosen_drop: neutral.alarm_chosen_drop,
+        sample_prompts: neutral.sample_prompts,
+        sample_max_new_tokens: neutral.sample_max_new_tokens,
+        tensorboard: neutral.tensorboard,
         ..recipe.clone()
     }
 }
@@ -118,6 +121,24 @@ impl<'a> Run<'a> {
         let plan = recipe.step_plan(groups.len());
         let schedule = recipe.schedule(&plan);
         Self { recipe, objective, groups, files, reference: None, memory, held_out, plan, schedule }
+    }
+
+    /// The groups that it is evaluated on, where there are any.
+    pub(super) fn held_out(&self) -> Option<&[TokenizedGroup]> {
+        self.held_out.as_ref().map(|held_out| &held_out.groups[..])
+    }
+
+    /// How many steps it has.
+    pub(super) fn step_plan(&self) -> &StepPlan {
+        &self.plan
+    }
+
+    /// The groups that its sample prompts are of: held out, or else of the training data.
+    pub(super) fn shown(&self) -> (&[TokenizedGroup], &DataFiles) {
+        match &self.held_out {
+            Some(held_out) => (&held_out.groups, &held_out.files),
+            None => (&self.groups, &self.files),
+        }
     }
 
     /// Whether a checkpoint is of a run on the same data with the same reference.
@@ -223,18 +244,17 @@ impl<'a> Run<'a> {
     ) -> Result<TrainSummary, TrainError> {
         let out = &self.recipe.output_dir;
         let recipe_yaml = self.recipe.resolved_yaml()?;
-        let alarm = self.recipe.alarm_chosen_drop;
         let (mut record, mut state) = match checkpoint {
             Some(checkpoint) => {
                 session.load_checkpoint(&checkpoint.path)?;
                 let (step, path) = (checkpoint.state.global_step, checkpoint.path.display());
                 observer.note(&format!("resuming after step {step} from {path}"));
-                let rows = checkpoint.state.num_rows;
-                let (record, warning) = Record::resume(out, recipe_yaml, rows, alarm)?;
+                let at = (step, checkpoint.state.num_rows);
+                let (record, warning) = Record::resume(self.recipe, recipe_yaml, at)?;
                 warning.iter().for_each(|warning| observer.note(warning));
                 (record, checkpoint.state)
             }
-            None => (Record::create(out, recipe_yaml, alarm)?, self.first_state(reference)),
+            None => (Record::create(self.recipe, recipe_yaml)?, self.first_state(reference)),
         };
         write_atomically(&out.join("recipe.yaml"), record.recipe_yaml.as_bytes())?;
         // What an early stop left to do at the step where the run stands.
@@ -264,6 +284,7 @@ impl<'a> Run<'a> {
             output_dir: out.clone(),
             num_steps: state.global_step,
             num_groups: self.groups.len(),
+            first: record.heard.first,
             last: record.heard.last,
             evaluations: record.heard.evaluations,
             num_skipped_steps: state.num_skipped_steps,
@@ -363,7 +384,7 @@ impl<'a> Run<'a> {
             grad_norm: outcome.grad_norm,
             learning_rate,
             groups: &outcome.groups,
-            alpha: self.recipe.objective.number("alpha"),
+            alpha: self.recipe.objective.alpha(),
             num_tokens: state.num_tokens,
             step_seconds: begun.elapsed().as_secs_f64(),
         }

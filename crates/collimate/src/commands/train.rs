@@ -85,10 +85,7 @@ impl Args {
         if let Some(alarm) = &summary.chosen_alarm {
             io.note(format_args!("warning: {alarm}"));
         }
-        if summary.num_skipped_steps > 0 {
-            io.note(format_args!("{} steps were left out: a figure was not finite", summary.num_skipped_steps));
-        }
-        io.note(format_args!("{} steps in {:.0} s", summary.num_steps, summary.seconds));
+        summary.lines().iter().for_each(|line| io.note(format_args!("{line}")));
         io.line(format_args!("{}", summary.output_dir.display()))
     }
 

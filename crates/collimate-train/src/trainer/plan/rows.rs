@@ -44,6 +44,15 @@ pub(super) fn read(
     Ok(PaperRows { basis: TokenBasis::Characters, groups, files: rows.files().clone() })
 }
 
+/// What groups hold in memory.
+pub(super) fn bytes(groups: &[TokenizedGroup]) -> u64 {
+    let of_group = |group: &TokenizedGroup| {
+        let responses = group.responses.len() * size_of::<TokenizedResponse>();
+        size_of::<TokenizedGroup>() + responses + group.num_tokens() * size_of::<u32>()
+    };
+    groups.iter().map(of_group).sum::<usize>() as u64
+}
+
 impl PaperRows {
     /// Tokens of the longest response with its prompt.
     pub(super) fn longest(&self) -> usize {
@@ -52,15 +61,6 @@ impl PaperRows {
             group.prompt_ids.len() + longest.unwrap_or(0)
         };
         self.groups.iter().map(of_group).max().unwrap_or(0)
-    }
-
-    /// What they hold in memory.
-    pub(super) fn bytes(&self) -> u64 {
-        let of_group = |group: &TokenizedGroup| {
-            let responses = group.responses.len() * size_of::<TokenizedResponse>();
-            size_of::<TokenizedGroup>() + responses + group.num_tokens() * size_of::<u32>()
-        };
-        self.groups.iter().map(of_group).sum::<usize>() as u64
     }
 
     pub(super) fn describe(&self) -> PlannedData {

@@ -1,0 +1,203 @@
+//! What a run says of itself before its first step and after its last.
+
+use collimate_data::TokenizedGroup;
+use collimate_objective::{Objective, registry};
+
+use super::plan::expected_peak;
+use super::run::Run;
+use super::{TrainSummary, grouped};
+use crate::error::TrainError;
+use crate::metrics::{MetricsRow, weight_entropy};
+use crate::packs::in_words;
+use crate::recipe::Recipe;
+use crate::session::Session;
+
+/// The lines before the first step, beside those of files and reference.
+///
+/// # Errors
+/// A response that does not fit into memory.
+pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session) -> Result<Vec<String>, TrainError> {
+    let recipe = run.recipe;
+    let mut lines = vec![model(session, recipe), objective(recipe, run.objective, &run.groups)];
+    lines.push(data("data", &run.groups));
+    lines.extend(run.held_out().map(|groups| data("held out", groups)));
+    lines.push(steps(run));
+    // An epoch's batches say enough of those of the others.
+    let num_steps = run.step_plan().total_steps.min(run.step_plan().steps_per_epoch);
+    let trained = session.summary().num_trainable as u64;
+    let peak = expected_peak(recipe, &run.groups, num_steps, &run.memory, trained)?;
+    lines.push(format!("{}, about {} at the peak", run.memory.describe(), in_words(peak)));
+    Ok(lines)
+}
+
+fn model(session: &dyn Session, recipe: &Recipe) -> String {
+    let summary = session.summary();
+    let kind = match recipe.use_peft {
+        true => format!("LoRA r {}", recipe.lora_r),
+        false => "full fine-tuning".to_owned(),
+    };
+    format!(
+        "model: {}, {} parameters, {} trained ({:.2} %, {kind}), computed in float32",
+        summary.architecture,
+        grouped(summary.num_parameters),
+        grouped(summary.num_trainable),
+        100.0 * summary.num_trainable as f64 / summary.num_parameters as f64,
+    )
+}
+
+/// The objective with all of its parameters, and how the rewards weigh responses where they do.
+fn objective(recipe: &Recipe, built: &dyn Objective, groups: &[TokenizedGroup]) -> String {
+    let spec = &recipe.objective;
+    let mut params = registry::find(&spec.name).map(|plugin| plugin.defaults()).unwrap_or_default();
+    if let Some(params) = params.as_object_mut() {
+        params.extend(spec.params.clone());
+    }
+    let listed = params.as_object().into_iter().flatten().map(|(name, value)| format!("{name} {value}"));
+    let listed = listed.collect::<Vec<_>>().join(", ");
+    let mut line = format!("objective: {}", spec.name);
+    if !listed.is_empty() {
+        line += &format!(" ({listed})");
+    }
+    if !built.needs().reference {
+        line += ", without a reference";
+    }
+    if let Some(alpha) = spec.alpha() {
+        let entropy = |group: &TokenizedGroup| {
+            weight_entropy(&group.responses.iter().map(|response| response.reward).collect::<Vec<_>>(), alpha)
+        };
+        let of_one = |entropy: fn(&f64) -> f64, entropies: &[f64]| {
+            entropies.iter().map(entropy).sum::<f64>() / entropies.len().max(1) as f64
+        };
+        let entropies: Vec<f64> = groups.iter().map(entropy).collect();
+        line += &format!(
+            "; weights softmax(reward/alpha) have {:.2} nats of entropy, as of {:.1} responses of equal weight",
+            of_one(|entropy| *entropy, &entropies),
+            of_one(|entropy| entropy.exp(), &entropies),
+        );
+    }
+    line
+}
+
+fn data(what: &str, groups: &[TokenizedGroup]) -> String {
+    let responses = || groups.iter().flat_map(|group| &group.responses);
+    let sizes = || groups.iter().map(|group| group.responses.len());
+    let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+    let k = if least == most { most.to_string() } else { format!("{least} to {most}") };
+    let ties = groups.iter().filter(|group| group.responses.iter().all(|r| r.reward == group.responses[0].reward));
+    format!(
+        "{what}: {} prompts, {} responses (K {k}), {} tokens; cut: {} prompts, {} responses; {} prompts with equal rewards",
+        grouped(groups.len()),
+        grouped(responses().count()),
+        grouped(groups.iter().map(TokenizedGroup::num_tokens).sum()),
+        grouped(groups.iter().filter(|group| group.num_prompt_cut > 0).count()),
+        grouped(responses().filter(|response| response.num_cut > 0).count()),
+        grouped(ties.count()),
+    )
+}
+
+fn steps(run: &Run<'_>) -> String {
+    let (recipe, plan) = (run.recipe, run.step_plan());
+    format!(
+        "training: {} steps of {} prompts ({:.2} epochs), learning rate {:e} ({} after {} steps of warm-up)",
+        grouped(plan.total_steps),
+        recipe.groups_per_step().min(run.groups.len()),
+        plan.total_steps as f64 / plan.steps_per_epoch as f64,
+        recipe.learning_rate,
+        recipe.lr_scheduler_type.name(),
+        plan.warmup_steps,
+    )
+}
+
+impl TrainSummary {
+    /// What came of the run, in a few lines for people.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("{} steps in {:.0} s", grouped(self.num_steps), self.seconds)];
+        if let (Some(first), Some(last)) = (&self.first, &self.last) {
+            lines.extend(change("training", "", first, last));
+        }
+        if let [first, last] = self.evaluations.as_slice() {
+            lines.extend(change("held out", "eval_", first, last));
+        }
+        if self.num_skipped_steps > 0 {
+            lines.push(format!("{} steps were left out: a figure was not finite", self.num_skipped_steps));
+        }
+        lines.push(format!("report: {}", self.output_dir.join("report.html").display()));
+        lines
+    }
+}
+
+/// Figures before and after, those that are there.
+fn change(what: &str, prefix: &str, first: &MetricsRow, last: &MetricsRow) -> Option<String> {
+    let figures = [
+        ("loss", "loss", 1.0, ""),
+        ("accuracy", "rewards/accuracies", 100.0, " %"),
+        ("margin", "rewards/margins", 1.0, ""),
+        ("chosen against the reference", "log_ratios/chosen", 1.0, " nats"),
+    ];
+    let figure = |(label, name, scale, unit): (&str, &str, f64, &str)| {
+        let of = |row: &MetricsRow| row.get(&format!("{prefix}{name}")).map(|value| value * scale);
+        let (before, after) = (of(first)?, of(last)?);
+        let decimals = if scale > 1.0 { 1 } else { 4 };
+        Some(format!("{label} {before:.decimals$} -> {after:.decimals$}{unit}"))
+    };
+    let listed: Vec<String> = figures.into_iter().filter_map(figure).collect();
+    (!listed.is_empty()).then(|| format!("{what}, first to last: {}", listed.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use collimate_data::TokenizedResponse;
+
+    use super::*;
+
+    #[test]
+    fn the_end_tells_what_changed() {
+        let row = |step: u64, loss: f64, prefix: &str| {
+            let mut row = MetricsRow::default();
+            row.set_count("step", step);
+            row.set(&format!("{prefix}loss"), loss);
+            row.set(&format!("{prefix}rewards/accuracies"), loss / 2.0);
+            row
+        };
+        let summary = TrainSummary {
+            output_dir: "runs/a".into(),
+            num_steps: 1200,
+            num_groups: 4,
+            first: Some(row(1, 1.0, "")),
+            last: Some(row(1200, 0.5, "")),
+            evaluations: vec![row(0, 1.0, "eval_"), row(1200, 0.25, "eval_")],
+            num_skipped_steps: 0,
+            chosen_alarm: None,
+            seconds: 61.4,
+        };
+        assert_eq!(
+            summary.lines(),
+            [
+                "1,200 steps in 61 s",
+                "training, first to last: loss 1.0000 -> 0.5000, accuracy 50.0 -> 25.0 %",
+                "held out, first to last: loss 1.0000 -> 0.2500, accuracy 50.0 -> 12.5 %",
+                "report: runs/a/report.html",
+            ]
+        );
+    }
+
+    #[test]
+    fn data_is_counted() {
+        let response = |reward: f64, num_cut: usize| TokenizedResponse { ids: vec![1; 3], reward, num_cut };
+        let group = |responses: Vec<TokenizedResponse>| TokenizedGroup {
+            index: 0,
+            line: 1,
+            prompt_ids: vec![1; 4],
+            num_prompt_cut: 1,
+            responses,
+        };
+        let groups = [
+            group(vec![response(1.0, 0), response(1.0, 2)]),
+            group(vec![response(1.0, 0), response(0.0, 0), response(0.0, 0)]),
+        ];
+        assert_eq!(
+            data("data", &groups),
+            "data: 2 prompts, 5 responses (K 2 to 3), 23 tokens; cut: 2 prompts, 1 responses; 1 prompts with equal rewards"
+        );
+    }
+}
