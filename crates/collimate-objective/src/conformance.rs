@@ -162,6 +162,9 @@ fn permuting_responses_permutes_the_gradient(objective: &dyn Objective, groups: 
 }
 
 fn gradient_matches_differences(objective: &dyn Objective, groups: &[GroupScores]) -> Result<(), Failure> {
+    if objective.needs().holds_constant {
+        return Ok(());
+    }
     let law = "coefficients are the gradient of the mean loss";
     let coefficients = evaluate(objective, groups)?.coefficients;
     for (index, row) in coefficients.iter().enumerate() {

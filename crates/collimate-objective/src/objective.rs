@@ -32,6 +32,9 @@ pub struct Needs {
     pub max_responses: Option<usize>,
     /// A prompt's loss depends on the other prompts of the batch (as in AOT or KTO).
     pub couples_batch: bool,
+    /// A part of the loss that depends on the policy is a constant to its gradient (KTO's reference point), so the
+    /// coefficients are not the differences of the loss.
+    pub holds_constant: bool,
     /// Log-probabilities of responses under another prompt are used (as in CCA or KTO).
     ///
     /// Nothing scores such pairs yet: an objective that asks for them is refused.
@@ -41,7 +44,14 @@ pub struct Needs {
 impl Default for Needs {
     /// A reference, at least two responses, each prompt by itself.
     fn default() -> Self {
-        Self { reference: true, min_responses: 2, max_responses: None, couples_batch: false, mismatched_pairs: false }
+        Self {
+            reference: true,
+            min_responses: 2,
+            max_responses: None,
+            couples_batch: false,
+            holds_constant: false,
+            mismatched_pairs: false,
+        }
     }
 }
 

@@ -97,6 +97,7 @@ impl Objective for Combine {
             min_responses: needs.iter().map(|n| n.min_responses).max().unwrap_or(1),
             max_responses: needs.iter().filter_map(|n| n.max_responses).min(),
             couples_batch: needs.iter().any(|n| n.couples_batch),
+            holds_constant: needs.iter().any(|n| n.holds_constant),
             mismatched_pairs: needs.iter().any(|n| n.mismatched_pairs),
         }
     }

@@ -8,6 +8,8 @@
 //! h = βΔ the implicit reward; w and l the best and the worst response; δ = Δ_w − Δ_l; n tokens of a response; p the
 //! mean log-probability of a token.
 
+mod aot;
+mod aot_unpaired;
 mod apo_down;
 mod apo_zero;
 mod bco_pair;
@@ -19,16 +21,23 @@ mod exo_pair;
 mod hinge;
 mod infonca;
 mod ipo;
+mod kto;
+mod lipo_lambda;
 mod math;
 mod nca;
 mod nca_pair;
 mod orpo;
 mod pair;
+mod pairwise;
+mod plackett_luce;
 mod robust;
+mod rrhf;
 mod sft;
 mod simpo;
 mod sppo_hard;
 
+pub use aot::Aot;
+pub use aot_unpaired::AotUnpaired;
 pub use apo_down::ApoDown;
 pub use apo_zero::ApoZero;
 pub use bco_pair::BcoPair;
@@ -40,10 +49,14 @@ pub use exo_pair::ExoPair;
 pub use hinge::Hinge;
 pub use infonca::InfoNca;
 pub use ipo::Ipo;
+pub use kto::Kto;
+pub use lipo_lambda::LipoLambda;
 pub use nca::Nca;
 pub use nca_pair::NcaPair;
 pub use orpo::Orpo;
+pub use plackett_luce::PlackettLuce;
 pub use robust::Robust;
+pub use rrhf::Rrhf;
 pub use sft::Sft;
 pub use simpo::SimPo;
 pub use sppo_hard::SppoHard;

@@ -90,3 +90,87 @@ fn combine_is_the_weighted_sum() {
     assert_rows(&both.coefficients, &[sum(&nca.coefficients[0], &sft.coefficients[0])], EXACT, "gradient");
     assert_eq!(both.implicit_rewards, nca.implicit_rewards);
 }
+
+#[rstest]
+fn a_ranking_costs_ln_k_factorial_at_the_reference_and_nothing_when_it_is_certain(#[values(2, 3, 5)] k: usize) {
+    let rewards: Vec<f64> = (0..k).map(|i| -(i as f64)).collect();
+    let ln_factorial: f64 = (1..=k).map(|i| (i as f64).ln()).sum();
+    assert_close(
+        run("plackett_luce", json!({}), &[group(&vec![0.0; k], &rewards)]).losses[0],
+        ln_factorial,
+        EXACT,
+        "h = 0",
+    );
+    let certain: Vec<f64> = rewards.iter().map(|r| 100.0 * r).collect();
+    assert_close(
+        run("plackett_luce", json!({"beta": 1.0}), &[group(&certain, &rewards)]).losses[0],
+        0.0,
+        EXACT,
+        "sorted",
+    );
+}
+
+#[test]
+fn a_ranking_of_two_and_one_prompt_of_aot_are_dpo() {
+    let one = [group(&[0.4, -1.0], &[1.0, 0.0])];
+    let dpo = run("dpo", json!({}), &one);
+    for name in ["plackett_luce", "aot", "aot_unpaired"] {
+        let found = run(name, json!({}), &one);
+        assert_rows(&[found.losses], std::slice::from_ref(&dpo.losses), EXACT, name);
+        assert_rows(&found.coefficients, &dpo.coefficients, EXACT, name);
+    }
+}
+
+#[test]
+fn aot_compares_by_rank_in_the_step() {
+    // Margins 1 and 3 under the policy; the reference's are 0 and 0. Unpaired: best 2 and 0, worst 1 and -3.
+    let groups = [group(&[2.0, 1.0], &[1.0, 0.0]), group(&[0.0, -3.0], &[1.0, 0.0])];
+    let cost = |difference: f64| (1.0 + (-difference).exp()).ln();
+    assert_rows(&[run("aot", json!({"beta": 1.0}), &groups).losses], &[vec![cost(1.0), cost(3.0)]], EXACT, "aot");
+    let unpaired = run("aot_unpaired", json!({"beta": 1.0}), &groups);
+    // The higher best, 2, meets the higher worst, 1; the lower, 0, meets -3.
+    assert_rows(&[unpaired.losses], &[vec![cost(1.0), cost(3.0)]], EXACT, "aot_unpaired");
+    let crossed = [group(&[0.0, 1.0], &[1.0, 0.0]), group(&[2.0, -3.0], &[1.0, 0.0])];
+    let unpaired = run("aot_unpaired", json!({"beta": 1.0}), &crossed);
+    assert_rows(&[unpaired.losses], &[vec![cost(3.0), cost(1.0)]], EXACT, "crossed");
+}
+
+#[test]
+fn ktos_reference_point_is_the_steps_mean_log_ratio_and_has_no_gradient() {
+    let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let slope = |x: f64| sigma(x) * sigma(-x);
+    // Mean over the five responses: (2 + 1 + 0 + 4 - 2) / 5 = 1.
+    let groups = [group(&[2.0, 1.0, 0.0], &[1.0, 0.5, 0.0]), group(&[4.0, -2.0], &[1.0, 0.0])];
+    let params = json!({"beta": 1.0, "desirable_weight": 2.0, "undesirable_weight": 0.5});
+    let found = run("kto", params, &groups);
+    let losses = vec![2.0 * sigma(-1.0) + 0.5 * sigma(-1.0), 2.0 * sigma(-3.0) + 0.5 * sigma(-3.0)];
+    assert_rows(&[found.losses], &[losses], EXACT, "loss");
+    let first = vec![-2.0 * slope(1.0) / 2.0, 0.0, 0.5 * slope(1.0) / 2.0];
+    let second = vec![-2.0 * slope(3.0) / 2.0, 0.5 * slope(3.0) / 2.0];
+    assert_rows(&found.coefficients, &[first, second], EXACT, "gradient");
+    // Below zero it is zero.
+    let lowered = run("kto", json!({"beta": 1.0}), &[group(&[-1.0, -3.0], &[1.0, 0.0])]);
+    assert_close(lowered.losses[0], sigma(1.0) + sigma(-3.0), EXACT, "z = 0");
+}
+
+#[test]
+fn lipo_lambda_weighs_pairs_by_gain_and_discount() {
+    let (first, second, third) = (1.0 / LN_2, 1.0 / 3f64.ln(), 1.0 / 4f64.ln());
+    // Ranks by h: response 1, then 2, then 0. Gains 2^r - 1: 3, 1, 0.
+    let found = run("lipo_lambda", json!({"beta": 1.0}), &[group(&[0.0, 2.0, 1.0], &[2.0, 1.0, 0.0])]);
+    let cost = |difference: f64| (1.0 + (-difference).exp()).ln();
+    let expected = 2.0 * (third - first).abs() * cost(-2.0)
+        + 3.0 * (third - second).abs() * cost(-1.0)
+        + (first - second).abs() * cost(1.0);
+    assert_close(found.losses[0], expected, EXACT, "three responses");
+    let start = run("lipo_lambda", json!({}), &[group(&[0.0, 0.0], &[0.0, 1.0])]);
+    assert_close(start.losses[0], (first - second) * LN_2, EXACT, "at the reference");
+}
+
+#[test]
+fn rrhf_counts_wrong_orders_and_the_best_likelihood() {
+    // p = -2 + h/10: -1.8, -2.0, -1.7, the last two of equal rewards.
+    let found = run("rrhf", json!({}), &[group(&[2.0, 0.0, 3.0], &[1.0, 0.0, 0.0])]);
+    assert_close(found.losses[0], 0.1 + 1.8, EXACT, "loss");
+    assert_rows(&found.coefficients, &[vec![-0.2, 0.0, 0.1]], EXACT, "gradient");
+}

@@ -17,7 +17,9 @@ const GOLDEN: f64 = 1e-10;
 /// Agreement of float64 sums done in another order.
 const EXACT: f64 = 1e-12;
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 24] = [
+    "aot",
+    "aot_unpaired",
     "apo_down",
     "apo_zero",
     "bco_pair",
@@ -29,10 +31,14 @@ const NAMES: [&str; 18] = [
     "hinge",
     "infonca",
     "ipo",
+    "kto",
+    "lipo_lambda",
     "nca",
     "nca_pair",
     "orpo",
+    "plackett_luce",
     "robust",
+    "rrhf",
     "sft",
     "simpo",
     "sppo_hard",
