@@ -28,19 +28,84 @@ fn table_of_objectives() -> String {
     table
 }
 
-#[test]
-fn the_table_in_the_docs_is_the_registrys() {
+/// What the source says of each objective and its parameters: `docs/objectives.md` has no words of its own for them.
+fn details_of_objectives() -> String {
+    let section = |name: &&str| {
+        let path = format!("{}/src/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+        let source = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let (about, parameters) = documented(&source);
+        assert!(!about.is_empty(), "{name} has no documentation");
+        let listed: String = parameters.iter().map(|(name, doc)| format!("- `{name}`: {doc}\n")).collect();
+        let parameters = if listed.is_empty() { listed } else { format!("\nParameters:\n\n{listed}") };
+        format!("\n### `{name}`\n\n{about}{parameters}")
+    };
+    NAMES.iter().map(section).collect()
+}
+
+/// The documentation of a source's public type, and of each of its public fields.
+fn documented(source: &str) -> (String, Vec<(String, String)>) {
+    let (mut doc, mut about, mut parameters) = (Vec::new(), None, Vec::new());
+    for line in source.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("///") {
+            doc.push(without_links(text.trim_start()));
+        } else if line.starts_with("pub struct ") && about.is_none() {
+            about = Some(std::mem::take(&mut doc).join("\n") + "\n");
+        } else if let Some((name, _)) = line.strip_prefix("pub ").and_then(|rest| rest.split_once(": ")) {
+            let sentence: Vec<String> = std::mem::take(&mut doc).into_iter().filter(|line| !line.is_empty()).collect();
+            parameters.push((name.to_owned(), sentence.join(" ")));
+        } else if !line.starts_with("#[") {
+            doc.clear();
+        }
+        if about.is_some() && line == "}" {
+            break;
+        }
+    }
+    (about.unwrap_or_default(), parameters)
+}
+
+/// A line of documentation whose links to items are their names alone.
+fn without_links(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("[`") {
+        text.push_str(before);
+        let Some((name, after)) = after.split_once("`]") else {
+            text.push_str("[`");
+            rest = after;
+            continue;
+        };
+        text.push_str(&format!("`{name}`"));
+        let target = after.starts_with('(').then(|| after.find(')')).flatten();
+        rest = target.map_or(after, |end| &after[end + 1..]);
+    }
+    text + rest
+}
+
+/// Puts `expected` between two marks of `docs/objectives.md` where that is asked for, else demands that it is there.
+fn check_docs(mark: &str, expected: &str) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/objectives.md");
     let text = std::fs::read_to_string(path).expect("docs/objectives.md is there");
-    let (start, end) = ("<!-- table: start -->\n", "<!-- table: end -->");
-    let (before, rest) = text.split_once(start).expect("a start mark");
-    let (found, after) = rest.split_once(end).expect("an end mark");
-    let expected = table_of_objectives();
+    let (start, end) = (format!("<!-- {mark}: start -->\n"), format!("<!-- {mark}: end -->"));
+    let (before, rest) = text.split_once(&start).expect("a start mark");
+    let (found, after) = rest.split_once(&end).expect("an end mark");
     if std::env::var_os("COLLIMATE_WRITE_DOCS").is_some() {
         std::fs::write(path, format!("{before}{start}{expected}{end}{after}")).expect("docs/objectives.md is written");
     } else {
         assert_eq!(found, expected, "run this test with COLLIMATE_WRITE_DOCS=1 and commit docs/objectives.md");
     }
+}
+
+#[test]
+fn the_docs_are_what_registry_and_source_say() {
+    check_docs("table", &table_of_objectives());
+    check_docs("details", &details_of_objectives());
+}
+
+#[rstest]
+#[case("See [`Nca`](crate::Nca) and [`alpha`](Nca::alpha).", "See `Nca` and `alpha`.")]
+#[case("From [`super::Dpo`] on, arrays[i] stay.", "From `super::Dpo` on, arrays[i] stay.")]
+fn links_of_the_source_become_names(#[case] line: &str, #[case] expected: &str) {
+    assert_eq!(without_links(line), expected);
 }
 
 #[rstest]
