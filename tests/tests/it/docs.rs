@@ -1,0 +1,81 @@
+//! Tables of the book that are made from the code: what a recipe may say, and what becomes of TRL's keys.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use collimate_train::Recipe;
+use serde_json::Value;
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}
+
+/// Puts `expected` between the marks of a page where that is asked for, else demands that it is there.
+fn check(page: &str, expected: &str) {
+    let path = docs().join(page);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let (start, end) = ("<!-- table: start -->\n", "<!-- table: end -->");
+    let (before, rest) = text.split_once(start).expect("a start mark");
+    let (found, after) = rest.split_once(end).expect("an end mark");
+    if std::env::var_os("COLLIMATE_WRITE_DOCS").is_some() {
+        std::fs::write(&path, format!("{before}{start}{expected}{end}{after}")).expect("the page is written");
+    } else {
+        assert!(found == expected, "run this test with COLLIMATE_WRITE_DOCS=1 and commit docs/{page}");
+    }
+}
+
+/// Text in a cell of a table.
+fn cell(text: &str) -> String {
+    text.trim().replace('|', "\\|")
+}
+
+#[test]
+fn every_key_of_a_recipe_is_in_the_book() {
+    let defaults = serde_json::to_value(Recipe::default()).expect("JSON");
+    let mut table = "| key | default | what it does |\n|---|---|---|\n".to_owned();
+    for key in Recipe::KEYS {
+        let default = match &defaults[key.name] {
+            Value::Null => String::new(),
+            Value::String(text) => format!("`{text}`"),
+            other => format!("`{other}`"),
+        };
+        let _ = writeln!(table, "| `{}` | {} | {} |", key.name, cell(&default), cell(key.doc));
+    }
+    check("recipes.md", &table);
+}
+
+#[test]
+fn every_key_of_trl_that_is_understood_is_in_the_book() {
+    let mut keys = Recipe::other_keys();
+    keys.sort_by_key(|(name, _)| *name);
+    let meaning = |doc: &&(&str, String)| doc.1 != "Without effect here.";
+    let mut table = "| key | here |\n|---|---|\n".to_owned();
+    for (name, doc) in keys.iter().filter(meaning) {
+        let _ = writeln!(table, "| `{name}` | {} |", cell(doc));
+    }
+    let idle = keys.iter().filter(|key| !meaning(key)).map(|(name, _)| format!("`{name}`"));
+    let _ = write!(table, "\nWithout effect: {}.\n", idle.collect::<Vec<_>>().join(", "));
+    check("from-trl.md", &table);
+}
+
+#[test]
+fn every_page_is_in_the_table_of_contents_and_every_link_leads_somewhere() {
+    let summary = std::fs::read_to_string(docs().join("SUMMARY.md")).expect("a table of contents");
+    for entry in std::fs::read_dir(docs()).expect("the pages") {
+        let name = entry.expect("an entry").file_name().display().to_string();
+        if name.ends_with(".md") && name != "SUMMARY.md" {
+            assert!(summary.contains(&format!("]({name})")), "{name} is not in docs/SUMMARY.md");
+        }
+    }
+    let pages = std::fs::read_dir(docs()).expect("the pages").map(|entry| entry.expect("an entry").path());
+    for page in pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        let text = std::fs::read_to_string(&page).expect("text");
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") || file.contains(' ') || file.contains("::") {
+                continue;
+            }
+            assert!(docs().join(file).exists(), "{}: a link to {target}, which is not there", page.display());
+        }
+    }
+}
