@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod session;
 mod stop;
 pub mod tensorboard;
+mod threads;
 mod trainer;
 
 #[doc(hidden)]
@@ -39,6 +40,7 @@ pub use samples::{Sample, Samples, read_samples};
 pub use schedule::{Schedule, ScheduleKind};
 pub use session::{ModelSummary, Session, SessionOptions, StepOutcome, Training, open_session};
 pub use stop::{RunControl, StopFlag};
+pub use threads::run_passes_on_the_main_thread;
 pub use trainer::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
     TrainSummary, grouped, plan, train, train_in, write_documents,

@@ -29,6 +29,7 @@ use crate::report::{read_results, write_report};
 use crate::samples::SamplePrompts;
 use crate::session::{Session, SessionOptions, Training, open_session};
 use crate::stop::RunControl;
+use crate::threads::{join, set_threads};
 use run::Run;
 
 pub use plan::{
@@ -97,7 +98,7 @@ pub fn train_in(
         let observer = &mut *observer;
         let preparation = scope.spawn(|| prepare_all(recipe, files, &tokenizer, &needs, &options, observer));
         let session = open_session(&options);
-        (preparation.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), session)
+        (join(preparation), session)
     });
     let prepared = prepared?;
     let out = &recipe.output_dir;
@@ -294,11 +295,4 @@ pub fn grouped(count: usize) -> String {
         text.push(digit);
     }
     text
-}
-
-/// Sets the size of the pool of threads once; a later run in one process keeps the first's.
-fn set_threads(num_threads: usize) {
-    if num_threads > 0 {
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(num_threads).build_global();
-    }
 }

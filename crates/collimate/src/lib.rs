@@ -45,6 +45,7 @@ pub fn run() -> ExitCode {
 /// [`run`] with other arguments than the process was started with: `args` begins with the program's name. Panics are told in
 /// one line and signals are handled for the whole process.
 pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> u8 {
+    collimate_train::run_passes_on_the_main_thread();
     panic::set_hook(Box::new(|info| {
         // A tokenizer's file that contradicts itself: it will be an error that names the file.
         if collimate_data::catches_panics() {

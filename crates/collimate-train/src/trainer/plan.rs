@@ -12,13 +12,14 @@ pub use self::figures::{
     Plan, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
 };
 use self::rows::PaperRows;
-use super::{session_options, set_threads, storage_dtype};
+use super::{session_options, storage_dtype};
 use crate::error::TrainError;
 use crate::packs::{MemoryPlan, OVERHEAD};
 use crate::prepare::epoch_order;
 use crate::progress::Observer;
 use crate::recipe::{Recipe, StepPlan};
 use crate::session::{SessionOptions, Training};
+use crate::threads::set_threads;
 
 /// Bytes of one float32 number.
 const FLOAT: u64 = 4;

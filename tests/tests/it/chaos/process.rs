@@ -42,8 +42,6 @@ impl Process {
         let out = fs::File::create(&log).expect("a log");
         command.args([ENTRY, "--exact", "--nocapture", "--test-threads=1"]).current_dir(folder);
         command.env(ARGUMENTS, serde_json::to_string(arguments).expect("JSON"));
-        // With a heap for each thread the peak depends on which threads the passes run on (docs/log.md).
-        command.env("MALLOC_ARENA_MAX", "1");
         command.stdin(Stdio::null()).stdout(out.try_clone().expect("a log")).stderr(out);
         let (child, begun) = (command.spawn().expect("a process"), Instant::now());
         Self { child, begun, log }
