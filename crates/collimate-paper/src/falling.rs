@@ -52,19 +52,19 @@ impl FallingSize {
     /// For the page.
     pub fn full() -> Self {
         Self {
-            num_sft: 640,
-            sft_epochs: 4.0,
-            num_preference: 460,
-            num_held_out: 200,
-            num_steps: 60,
-            batch_size: 16,
-            eval_steps: 10,
+            num_sft: 480,
+            sft_epochs: 3.0,
+            num_preference: 480,
+            num_held_out: 160,
+            num_steps: 48,
+            batch_size: 12,
+            eval_steps: 6,
             learning_rate: 2e-4,
             beta: 0.1,
             alpha: 0.33,
             seeds: vec![1, 2, 3],
             hidden: 192,
-            layers: 5,
+            layers: 4,
             vocab: 2048,
         }
     }

@@ -22,6 +22,9 @@ pub struct World {
 pub struct Draw {
     /// Numbers of the responses, [K]; one may occur several times.
     pub responses: Vec<usize>,
+    /// Place of the response that a judge preferred, which has the reward 1 and all others 0; none where the responses
+    /// have their own rewards.
+    pub preferred: Option<usize>,
     /// Its part of the whole; those of all draws sum to 1.
     pub weight: f64,
 }
@@ -55,7 +58,7 @@ impl World {
     /// Draws that the objective refuses.
     pub fn loss(&self, objective: &dyn Objective, draws: &[Draw], logits: &[f64]) -> Result<(f64, Vec<f64>)> {
         let policy = log_softmax(logits);
-        let groups: Vec<GroupScores> = draws.iter().map(|draw| self.scores(&policy, &draw.responses)).collect();
+        let groups: Vec<GroupScores> = draws.iter().map(|draw| self.scores(&policy, draw)).collect();
         let found = evaluate(objective, &groups)?;
         let mut loss = 0.0;
         let mut gradient = vec![0.0; logits.len()];
@@ -85,13 +88,15 @@ impl World {
         Ok(Minimum { place: log_softmax(&found.place), ..found })
     }
 
-    fn scores(&self, policy: &[f64], responses: &[usize]) -> GroupScores {
-        let of = |values: &[f64]| responses.iter().map(|&m| values[m]).collect::<Vec<f64>>();
+    fn scores(&self, policy: &[f64], draw: &Draw) -> GroupScores {
+        let of = |values: &[f64]| draw.responses.iter().map(|&m| values[m]).collect::<Vec<f64>>();
+        let count = draw.responses.len();
+        let judged = |winner: usize| (0..count).map(|k| if k == winner { 1.0 } else { 0.0 }).collect();
         GroupScores {
             policy_logps: of(policy),
             reference_logps: Some(of(&self.reference)),
-            rewards: of(&self.rewards),
-            lengths: vec![1; responses.len()],
+            rewards: draw.preferred.map_or_else(|| of(&self.rewards), judged),
+            lengths: vec![1; count],
         }
     }
 }
@@ -124,7 +129,8 @@ mod tests {
     #[test]
     fn the_gradient_in_the_logits_is_that_of_differences() {
         let world = World::random(4, &mut ChaCha8Rng::seed_from_u64(3));
-        let draws = [Draw { responses: vec![0, 1, 1], weight: 0.25 }, Draw { responses: vec![3, 2, 0], weight: 0.75 }];
+        let draw = |responses, preferred, weight| Draw { responses, preferred, weight };
+        let draws = [draw(vec![0, 1, 1], None, 0.25), draw(vec![3, 2, 0], Some(1), 0.75)];
         let objective = objective(&json!({"name": "nca", "beta": 0.7, "alpha": 0.5})).expect("nca");
         let logits = [0.3, -0.2, 0.9, 0.1];
         let (_, gradient) = world.loss(objective.as_ref(), &draws, &logits).expect("a loss");

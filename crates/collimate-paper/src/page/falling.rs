@@ -10,7 +10,7 @@ use crate::options::Experiment;
 use crate::stats::Estimate;
 
 /// Steps that figures of the training questions are averaged over.
-const WINDOW: usize = 10;
+const WINDOW: usize = 8;
 
 pub(super) fn section(found: &Falling, size: &FallingSize) -> Result<Section> {
     let source = match found.real {

@@ -7,7 +7,7 @@ use crate::charts::{Line, LineChart, Point};
 use crate::options::Experiment;
 use crate::stats::Estimate;
 use crate::theory::Theory;
-use crate::theory::convergence::Curve;
+use crate::theory::convergence::{Curve, Feedback};
 use crate::theory::responses::{Path, WEIGHTS};
 
 pub(super) fn section(found: &Theory) -> Result<Section> {
@@ -31,11 +31,13 @@ pub(super) fn section(found: &Theory) -> Result<Section> {
         ("by_responses", by_responses(found)),
         ("slopes", slopes(&found.convergence.curves)),
     ];
+    let curves = &found.convergence.curves;
     let figures = vec![
         ("theory-descent.svg", descent(&over.paths)),
         ("theory-beta.svg", beta_chart(found)),
         ("theory-responses.svg", responses_chart(found)),
-        ("theory-convergence.svg", convergence_chart(&found.convergence.curves)),
+        ("theory-rewards.svg", convergence_chart("Told the rewards", curves, |c| c.feedback == Feedback::Rewards)),
+        ("theory-preferences.svg", convergence_chart("Told less", curves, |c| c.feedback != Feedback::Rewards)),
     ];
     Ok(Section { experiment: Experiment::Theory, text: fill(include_str!("theory.md"), &values)?, figures })
 }
@@ -59,7 +61,13 @@ fn by_beta(found: &Theory) -> String {
             fixed(at.nca_moved.mean, 3),
         ]
     });
-    let head = ["β", "InfoNCA: distance", "NCA: distance", "InfoNCA: KL to π_ref, nats", "NCA: KL to π_ref, nats"];
+    let head = [
+        "β",
+        "InfoNCA: distance",
+        "NCA: distance",
+        "InfoNCA: mean Δ under π_ref, nats",
+        "NCA: mean Δ under π_ref, nats",
+    ];
     table(&head, rows)
 }
 
@@ -79,19 +87,25 @@ fn short(distance: Estimate) -> String {
 
 fn slopes(curves: &[Curve]) -> String {
     let rows = curves.iter().map(|curve| {
-        let (first, last) = (curve.points.first(), curve.points.last());
         let at = |point: Option<&(usize, Estimate)>| point.map_or(String::new(), |(_, tv)| short(*tv));
-        let most = last.map_or(0, |point| point.0);
-        vec![
-            label(&curve.objective).to_owned(),
-            curve.num_responses.to_string(),
-            at(first),
-            at(last),
-            most.to_string(),
-            fixed(curve.slope, 2),
-        ]
+        let (first, last) = (at(curve.points.first()), at(curve.points.last()));
+        // Rounding has no slope.
+        let is_rounding = curve.points.last().is_some_and(|(_, tv)| tv.mean < 1e-6);
+        let slope = if is_rounding { "—".to_owned() } else { fixed(curve.slope, 2) };
+        let told = told(curve.feedback).to_owned();
+        vec![label(&curve.objective).to_owned(), told, curve.num_responses.to_string(), first, last, slope]
     });
-    table(&["objective", "K", "fewest prompts", "most prompts", "most", "slope"], rows)
+    let ends = |at: fn(&Curve) -> Option<&(usize, Estimate)>| curves.first().and_then(at).map_or(0, |point| point.0);
+    let (few, most) = (ends(|curve| curve.points.first()), ends(|curve| curve.points.last()));
+    table(&["objective", "told", "K", &format!("{few} prompts"), &format!("{most} prompts"), "slope"], rows)
+}
+
+fn told(feedback: Feedback) -> &'static str {
+    match feedback {
+        Feedback::Rewards => "rewards",
+        Feedback::Preference => "a preference",
+        Feedback::BestAndWorst => "best and worst",
+    }
 }
 
 pub(super) fn label(objective: &str) -> &str {
@@ -164,17 +178,17 @@ fn responses_chart(found: &Theory) -> String {
     .svg()
 }
 
-fn convergence_chart(curves: &[Curve]) -> String {
-    let ks: Vec<usize> = curves.iter().filter(|curve| curve.objective == "nca").map(|c| c.num_responses).collect();
-    let lines = curves.iter().map(|curve| {
+fn convergence_chart(title: &str, curves: &[Curve], shown: impl Fn(&Curve) -> bool) -> String {
+    let ks: Vec<usize> = curves.iter().map(|curve| curve.num_responses).collect();
+    let lines = curves.iter().filter(|curve| shown(curve)).map(|curve| {
         let colour = ks.iter().position(|k| *k == curve.num_responses).unwrap_or(0);
         let points = curve.points.iter().map(|(count, tv)| point(*count as f64, *tv)).collect();
         let name = format!("{}, K = {}", label(&curve.objective), curve.num_responses);
         let (dashed, apart) = (curve.objective == "infonca", curve.objective == "dpo");
-        Line { dashed, apart, ..Line::new(&name, if apart { 4 + colour } else { colour }, points) }
+        Line { dashed, ..Line::new(&name, if apart { 4 + colour } else { colour }, points) }
     });
     LineChart {
-        title: "Distance from π* by the number of prompts".to_owned(),
+        title: title.to_owned(),
         x: "prompts".to_owned(),
         y: "total variation".to_owned(),
         log_x: true,

@@ -42,7 +42,7 @@ pub struct ByBeta {
     pub nca: Estimate,
     /// InfoNCA's.
     pub infonca: Estimate,
-    /// KL(π ‖ π_ref) of NCA's optimum, in nats: how far the policy went.
+    /// Mean Δ under π_ref at NCA's optimum, in nats, which is −KL(π_ref ‖ π): how far the policy went.
     pub nca_moved: Estimate,
     /// InfoNCA's.
     pub infonca_moved: Estimate,
@@ -105,7 +105,7 @@ fn world(seed: u64) -> (World, Draw) {
     let rewards = (0..NUM_POSSIBLE).map(|_| rng.random()).collect();
     let world = World { reference: counts.iter().map(|&n| (n as f64 / 24.0).ln()).collect(), rewards };
     let responses = counts.iter().enumerate().flat_map(|(m, &count)| std::iter::repeat_n(m, count)).collect();
-    (world, Draw { responses, weight: 1.0 })
+    (world, Draw { responses, preferred: None, weight: 1.0 })
 }
 
 fn table(name: &str, beta: f64) -> serde_json::Value {
@@ -122,7 +122,7 @@ fn distance_to_theorem(name: &str, world: &World, whole: &Draw) -> Result<f64> {
     Ok(left.iter().map(|value| (value - level).abs()).fold(0.0, f64::max))
 }
 
-/// Total variation to π_ref e^{r/(αβ)} and KL(π ‖ π_ref) of the optimum at β.
+/// Total variation to π_ref e^{r/(αβ)} and the mean Δ under π_ref of the optimum at β.
 fn fits(name: &str, beta: f64, worlds: &[(World, Draw)]) -> Result<(Estimate, Estimate)> {
     let objective = objective(&table(name, beta))?;
     let (mut distances, mut moved) = (Vec::new(), Vec::new());
@@ -150,7 +150,7 @@ fn extend(world: &World, left: usize, first: usize, chosen: &mut Vec<usize>, dra
             run = if i > 0 && chosen[i - 1] == m { run + 1 } else { 1 };
             weight += world.reference[m] + ((i + 1) as f64 / run as f64).ln();
         }
-        draws.push(Draw { responses: chosen.clone(), weight: weight.exp() });
+        draws.push(Draw { responses: chosen.clone(), preferred: None, weight: weight.exp() });
         return;
     }
     for m in first..world.reference.len() {
