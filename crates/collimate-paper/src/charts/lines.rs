@@ -6,7 +6,7 @@ use super::axis::{Axis, number};
 use super::{WIDTH, begin, escape};
 
 const HEIGHT: f64 = 320.0;
-const LEFT: f64 = 62.0;
+const LEFT: f64 = 66.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 46.0;
 /// Room for the legend at the right.
@@ -113,7 +113,7 @@ impl LineChart {
             svg,
             "<rect class=\"frame\" x=\"{LEFT}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\"/>\
              <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
-             <text transform=\"translate(14 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+             <text transform=\"translate(13 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             right - LEFT,
             floor - TOP,
             (LEFT + right) / 2.0,

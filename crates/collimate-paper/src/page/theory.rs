@@ -36,8 +36,16 @@ pub(super) fn section(found: &Theory) -> Result<Section> {
         ("theory-descent.svg", descent(&over.paths)),
         ("theory-beta.svg", beta_chart(found)),
         ("theory-responses.svg", responses_chart(found)),
-        ("theory-rewards.svg", convergence_chart("Told the rewards", curves, |c| c.feedback == Feedback::Rewards)),
-        ("theory-preferences.svg", convergence_chart("Told less", curves, |c| c.feedback != Feedback::Rewards)),
+        (
+            "theory-rewards.svg",
+            convergence_chart("Distance from π*, told the rewards", curves, |c| c.feedback == Feedback::Rewards),
+        ),
+        (
+            "theory-preferences.svg",
+            convergence_chart("Distance from π*, told a preference (DPO: the best and the worst)", curves, |c| {
+                c.feedback != Feedback::Rewards
+            }),
+        ),
     ];
     Ok(Section { experiment: Experiment::Theory, text: fill(include_str!("theory.md"), &values)?, figures })
 }
