@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::BenchOptions;
 use crate::chaos::ChaosOptions;
 use crate::fuzz::FuzzOptions;
+use crate::paper::PaperOptions;
 use crate::program::Profile;
 use crate::soak::SoakOptions;
 
@@ -80,6 +81,10 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  cargo xtask bench --peer --work gsm8k-lora --write-docs\n  \
         cargo xtask bench -- --bench step nca")]
     Bench(BenchOptions),
+    /// Measure what the NCA paper claims, and write docs/paper; a run that was stopped goes on.
+    #[command(after_help = "Examples:\n  cargo xtask paper\n  cargo xtask paper --only theory,falling\n  \
+        cargo xtask paper --quick")]
+    Paper(PaperOptions),
     /// Kill short runs at random moments and resume them: they must end with the bytes of a run that was left alone.
     #[command(after_help = "Examples:\n  cargo xtask chaos --kills 300\n  \
         cargo xtask chaos --kills 20 --work cache --seed 7 --keep\n  \

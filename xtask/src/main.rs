@@ -12,6 +12,7 @@ mod forward;
 mod fuzz;
 mod harness;
 mod json;
+mod paper;
 mod program;
 mod scaffold;
 mod soak;
@@ -55,6 +56,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Test(options) => verify::test(&workspace, &options, profile.unwrap_or(Profile::Dev)),
         Verb::Check => verify::check(&workspace),
         Verb::Bench(options) => bench::bench(&workspace, &options),
+        Verb::Paper(options) => paper::paper(&workspace, &options),
         Verb::Chaos(options) => chaos::chaos(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::Soak(options) => soak::soak(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::Fuzz(options) => fuzz::fuzz(&workspace, &options, profile.unwrap_or(Profile::Release)),

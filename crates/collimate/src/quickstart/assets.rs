@@ -122,7 +122,7 @@ fn base_config(dir: &Path, vocab_size: usize) -> Result<ModelConfig, CliError> {
 }
 
 /// Normal weights of the configuration's deviation, smaller where they add to the residual stream; norms one.
-fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTensor)> {
+pub fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTensor)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
     let mut draw = |deviation: f64| {

@@ -1,0 +1,180 @@
+//! Lines, or single dots over named places, with error bars.
+
+use std::fmt::Write;
+
+use super::axis::{Axis, number};
+use super::{WIDTH, begin, escape};
+
+const HEIGHT: f64 = 320.0;
+const LEFT: f64 = 66.0;
+const TOP: f64 = 34.0;
+const BOTTOM: f64 = 46.0;
+/// Room for the legend at the right.
+const RIGHT: f64 = 168.0;
+/// Lines with more points have no dots, and a band in place of bars.
+const MOST_DOTS: usize = 24;
+
+/// A point with its error, as a standard error.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// Across.
+    pub x: f64,
+    /// Up.
+    pub y: f64,
+    /// Drawn up and down from y; zero for none.
+    pub error: f64,
+}
+
+/// One line and its name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// As the legend has it.
+    pub name: String,
+    /// Which of eight colours.
+    pub colour: usize,
+    /// Drawn dashed.
+    pub dashed: bool,
+    /// Drawn as dots without a line.
+    pub apart: bool,
+    /// Its points, by rising x.
+    pub points: Vec<Point>,
+}
+
+impl Line {
+    /// A plain line.
+    pub fn new(name: &str, colour: usize, points: Vec<Point>) -> Self {
+        Self { name: name.to_owned(), colour: colour % 8, dashed: false, apart: false, points }
+    }
+}
+
+/// A chart of some lines.
+#[derive(Debug, Clone, Default)]
+pub struct LineChart {
+    /// Its heading.
+    pub title: String,
+    /// What goes across.
+    pub x: String,
+    /// What goes up.
+    pub y: String,
+    /// Across by decades.
+    pub log_x: bool,
+    /// Up by decades.
+    pub log_y: bool,
+    /// Names of the places 0, 1, 2, … across, where they are no numbers.
+    pub categories: Vec<String>,
+    /// Its lines.
+    pub lines: Vec<Line>,
+}
+
+impl LineChart {
+    /// The file.
+    pub fn svg(&self) -> String {
+        let mut svg = begin(HEIGHT, &self.title);
+        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let (log_x, ends) = (self.log_x && self.categories.is_empty(), (LEFT, WIDTH - RIGHT));
+        let x = match self.categories.len() {
+            0 => Axis::new(points().map(|p| p.x), log_x, ends, false),
+            count => Axis::new([-0.5, count as f64 - 0.5].into_iter(), false, ends, false),
+        };
+        let heights = points().flat_map(|p| [p.y - p.error, p.y + p.error]);
+        let heights = heights.filter(|y| !self.log_y || *y > 0.0);
+        let y = Axis::new(heights, self.log_y, (HEIGHT - BOTTOM, TOP), true);
+        self.write_grid(&mut svg, &x, &y);
+        for line in &self.lines {
+            line.write(&mut svg, &x, &y);
+        }
+        self.write_legend(&mut svg);
+        svg + "</svg>\n"
+    }
+
+    fn write_grid(&self, svg: &mut String, x: &Axis, y: &Axis) {
+        let (right, floor) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        for mark in y.marks() {
+            let at = y.place(mark);
+            let _ = writeln!(
+                svg,
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+                LEFT - 6.0,
+                at + 4.0,
+                number(mark)
+            );
+        }
+        let named = self.categories.iter().enumerate().map(|(place, name)| (place as f64, escape(name)));
+        let marks: Vec<(f64, String)> = match self.categories.is_empty() {
+            true => x.marks().into_iter().map(|mark| (mark, number(mark))).collect(),
+            false => named.collect(),
+        };
+        for (mark, text) in marks {
+            let at = x.place(mark);
+            let _ = writeln!(svg, "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>", floor + 16.0);
+        }
+        let _ = writeln!(
+            svg,
+            "<rect class=\"frame\" x=\"{LEFT}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
+             <text transform=\"translate(13 {:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            right - LEFT,
+            floor - TOP,
+            (LEFT + right) / 2.0,
+            HEIGHT - 10.0,
+            escape(&self.x),
+            (TOP + floor) / 2.0,
+            escape(&self.y)
+        );
+    }
+
+    fn write_legend(&self, svg: &mut String) {
+        for (place, line) in self.lines.iter().enumerate() {
+            let (at, height) = (WIDTH - RIGHT + 12.0, TOP + 12.0 + 18.0 * place as f64);
+            let dash = if line.dashed { " dash" } else { "" };
+            let _ = writeln!(
+                svg,
+                "<g class=\"s{}\"><line class=\"line{dash}\" x1=\"{at}\" x2=\"{:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/></g>\
+                 <text x=\"{:.1}\" y=\"{height:.1}\">{}</text>",
+                line.colour,
+                at + 20.0,
+                height - 4.0,
+                height - 4.0,
+                at + 26.0,
+                escape(&line.name)
+            );
+        }
+    }
+}
+
+impl Line {
+    fn write(&self, svg: &mut String, x: &Axis, y: &Axis) {
+        let places: Vec<(f64, f64)> = self.points.iter().map(|p| (x.place(p.x), y.place(p.y))).collect();
+        let _ = writeln!(svg, "<g class=\"s{}\"><title>{}</title>", self.colour, escape(&self.name));
+        let many = self.points.len() > MOST_DOTS;
+        if many {
+            let up = self.points.iter().map(|p| (x.place(p.x), y.place(p.y + p.error)));
+            let down = self.points.iter().rev().map(|p| (x.place(p.x), y.place(p.y - p.error)));
+            let _ = writeln!(svg, "<polygon class=\"band\" points=\"{}\"/>", joined(up.chain(down)));
+        }
+        if !self.apart && places.len() > 1 {
+            let dash = if self.dashed { " dash" } else { "" };
+            let points = joined(places.iter().copied());
+            let _ = writeln!(svg, "<polyline class=\"line{dash}\" points=\"{points}\"/>");
+        }
+        if !many {
+            for (point, (px, py)) in self.points.iter().zip(&places) {
+                let (top, end) = (y.place(point.y + point.error), y.place(point.y - point.error));
+                let _ = writeln!(
+                    svg,
+                    "<line class=\"bar\" x1=\"{px:.1}\" x2=\"{px:.1}\" y1=\"{top:.1}\" y2=\"{end:.1}\"/>\
+                     <circle class=\"dot\" cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3\"/>"
+                );
+            }
+        }
+        svg.push_str("</g>\n");
+    }
+}
+
+fn joined(points: impl Iterator<Item = (f64, f64)>) -> String {
+    points.fold(String::new(), |mut text, (x, y)| {
+        let _ = write!(text, "{x:.1},{y:.1} ");
+        text
+    })
+}

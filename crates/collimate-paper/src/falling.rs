@@ -1,0 +1,244 @@
+//! The likelihood of chosen and rejected responses over the steps of DPO, InfoNCA and NCA, on real solutions.
+
+mod data;
+mod model;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use collimate_train::progress::Silent;
+use collimate_train::{MetricsRow, RunControl, train};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::stage::Stages;
+use crate::stats::Estimate;
+use crate::task::load_recipe;
+
+/// How much is done.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FallingSize {
+    /// Questions that the base model is trained on.
+    pub num_sft: usize,
+    /// Passes over them.
+    pub sft_epochs: f64,
+    /// Questions of the preference training; those whose responses have one reward are left out.
+    pub num_preference: usize,
+    /// Held-out questions.
+    pub num_held_out: usize,
+    /// Optimizer steps of each objective.
+    pub num_steps: usize,
+    /// Questions in a step.
+    pub batch_size: usize,
+    /// Steps between measurements.
+    pub eval_steps: usize,
+    /// Learning rate of each objective.
+    pub learning_rate: f64,
+    /// β of each objective.
+    pub beta: f64,
+    /// α of NCA and InfoNCA.
+    pub alpha: f64,
+    /// Seeds: of the base model's weights and of the order of all data.
+    pub seeds: Vec<u64>,
+    /// Width of the model.
+    pub hidden: usize,
+    /// Its layers.
+    pub layers: usize,
+    /// Tokens of its vocabulary at most.
+    pub vocab: usize,
+}
+
+impl FallingSize {
+    /// For the page.
+    pub fn full() -> Self {
+        Self {
+            num_sft: 480,
+            sft_epochs: 3.0,
+            num_preference: 480,
+            num_held_out: 160,
+            num_steps: 48,
+            batch_size: 12,
+            eval_steps: 6,
+            learning_rate: 2e-4,
+            beta: 0.1,
+            alpha: 0.33,
+            seeds: vec![1, 2, 3],
+            hidden: 192,
+            layers: 4,
+            vocab: 2048,
+        }
+    }
+
+    /// To see that it works.
+    pub fn quick() -> Self {
+        Self {
+            num_sft: 48,
+            sft_epochs: 1.0,
+            num_preference: 48,
+            num_held_out: 24,
+            num_steps: 4,
+            eval_steps: 2,
+            seeds: vec![1],
+            hidden: 64,
+            layers: 2,
+            vocab: 512,
+            ..Self::full()
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Falling {
+    /// Whether the data is GSM8K's; else it is generated.
+    pub real: bool,
+    /// Questions with different rewards to train on, and held out.
+    pub num_questions: (usize, usize),
+    /// Parameters of the model.
+    pub num_parameters: usize,
+    /// Mean log-prob of a token of the held-out right solutions under each seed's base model.
+    pub base_token_logp: Vec<f64>,
+    /// Seeds of the runs.
+    pub seeds: Vec<u64>,
+    /// A curve for each objective and seed.
+    pub curves: Vec<Curve>,
+}
+
+/// A run's figures over its steps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Curve {
+    /// The objective.
+    pub objective: String,
+    /// Its seed.
+    pub seed: u64,
+    /// On held-out questions.
+    pub held_out: Vec<Moment>,
+    /// On the questions of each step, before its update.
+    pub training: Vec<Moment>,
+}
+
+/// Changes against the base model at a step, in nats a response.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Finished steps.
+    pub step: f64,
+    /// log π − log π_ref of the first right response.
+    pub chosen: f64,
+    /// The mean of the others.
+    pub rejected: f64,
+    /// Part of the questions whose chosen response moved above the mean of the others.
+    pub accuracy: f64,
+}
+
+impl Falling {
+    /// A figure of held-out questions after a step, over the seeds.
+    pub fn held_out(&self, objective: &str, step: usize, figure: impl Fn(&Moment) -> f64) -> Estimate {
+        let curves = self.curves.iter().filter(|curve| curve.objective == objective);
+        let at = |curve: &Curve| curve.held_out.iter().find(|moment| moment.step == step as f64).map(&figure);
+        Estimate::of(&curves.filter_map(at).collect::<Vec<_>>())
+    }
+
+    /// The same of the training questions, over the last `steps` steps.
+    pub fn at_the_end(&self, objective: &str, steps: usize, figure: impl Fn(&Moment) -> f64) -> Estimate {
+        let curves = self.curves.iter().filter(|curve| curve.objective == objective);
+        let mean = |curve: &Curve| {
+            let last = &curve.training[curve.training.len().saturating_sub(steps)..];
+            last.iter().map(&figure).sum::<f64>() / last.len() as f64
+        };
+        Estimate::of(&curves.map(mean).collect::<Vec<_>>())
+    }
+}
+
+/// The objectives, at the same β, learning rate, data and number of steps.
+pub const OBJECTIVES: [&str; 3] = ["dpo", "infonca", "nca"];
+
+/// Trains a base model for each seed, then each objective from it.
+///
+/// # Errors
+/// Data that cannot be read, or a run that failed.
+pub fn run(stages: &Stages, size: &FallingSize, folder: Option<&Path>) -> Result<Falling> {
+    let source = data::Source::find(folder)?;
+    let split = stages.files("falling: data", &json!({"size": size, "data": source.fingerprint()}), |dir| {
+        data::write(&source, size, dir)
+    })?;
+    let counts: (usize, usize) = data::counts(&split)?;
+    let mut found = Falling {
+        real: source.is_real(),
+        num_questions: counts,
+        num_parameters: 0,
+        base_token_logp: Vec::new(),
+        seeds: size.seeds.clone(),
+        curves: Vec::new(),
+    };
+    for &seed in &size.seeds {
+        let settings = json!({"size": size, "data": source.fingerprint(), "seed": seed});
+        let base = stages.files(&format!("falling: base model, seed {seed}"), &settings, |dir| {
+            model::make_base(&split, size, seed, dir)
+        })?;
+        let about: model::AboutBase = serde_json::from_str(&std::fs::read_to_string(base.join("about.json"))?)?;
+        found.num_parameters = about.num_parameters;
+        found.base_token_logp.push(about.token_logp);
+        for name in OBJECTIVES {
+            let curve = stages.value(&format!("falling: {name}, seed {seed}"), &settings, |dir| {
+                let recipe = settings_of(name, size, seed, (&split, &base, dir), stages);
+                train(&load_recipe(&recipe)?, &mut Silent, &RunControl::default())?;
+                curve(name, size, seed, &dir.join("run/metrics.jsonl"))
+            })?;
+            found.curves.push(curve);
+        }
+    }
+    Ok(found)
+}
+
+fn settings_of(
+    name: &str,
+    size: &FallingSize,
+    seed: u64,
+    (split, base, dir): (&Path, &Path, &Path),
+    stages: &Stages,
+) -> Vec<(&'static str, String)> {
+    let objective = match name {
+        "dpo" => json!({"name": name, "beta": size.beta}),
+        _ => json!({"name": name, "beta": size.beta, "alpha": size.alpha}),
+    };
+    let path = |path: PathBuf| path.display().to_string();
+    vec![
+        ("model_name_or_path", path(base.join("model"))),
+        ("data", path(split.join("preference.jsonl"))),
+        ("eval_data", path(split.join("held-out.jsonl"))),
+        ("output_dir", path(dir.join("run"))),
+        ("reference_cache", path(stages.reference_cache())),
+        ("objective", objective.to_string()),
+        ("learning_rate", size.learning_rate.to_string()),
+        ("max_steps", size.num_steps.to_string()),
+        ("per_device_train_batch_size", size.batch_size.to_string()),
+        ("per_device_eval_batch_size", "16".to_owned()),
+        ("eval_steps", size.eval_steps.to_string()),
+        ("max_length", "512".to_owned()),
+        ("max_prompt_length", "256".to_owned()),
+        ("seed", seed.to_string()),
+    ]
+}
+
+/// Log-ratios out of the metrics: the implicit rewards of all three objectives are βΔ.
+fn curve(name: &str, size: &FallingSize, seed: u64, metrics: &Path) -> Result<Curve> {
+    let text = std::fs::read_to_string(metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
+    let mut curve = Curve { objective: name.to_owned(), seed, held_out: Vec::new(), training: Vec::new() };
+    for line in text.lines() {
+        let Value::Object(fields) = serde_json::from_str(line)? else { continue };
+        let row = MetricsRow::from(fields);
+        let moment = |prefix: &str, step: f64| -> Option<Moment> {
+            let figure = |name: &str| row.get(&format!("{prefix}rewards/{name}"));
+            let (chosen, rejected) = (figure("chosen")? / size.beta, figure("rejected")? / size.beta);
+            Some(Moment { step, chosen, rejected, accuracy: figure("accuracies").unwrap_or(0.0) })
+        };
+        let step = row.get("step").unwrap_or(0.0);
+        curve.held_out.extend(moment("eval_", step));
+        // A step's figures are those before its update.
+        curve.training.extend(moment("", step - 1.0));
+    }
+    Ok(curve)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! The ablation's part of the page.
+
+use anyhow::Result;
+
+use super::{Section, fill, fixed, table};
+use crate::ablation::Ablation;
+use crate::charts::{Line, LineChart, Point};
+use crate::options::Experiment;
+use crate::stats::Estimate;
+use crate::task::{MethodResult, Outcome, TaskSize};
+
+pub(super) fn section(found: &Ablation, size: &TaskSize) -> Result<Section> {
+    let all = || found.rewards.iter().chain(&found.one_hot).chain(&found.pairs);
+    let values = [
+        ("problems", size.num_problems.to_string()),
+        ("test", size.num_test.to_string()),
+        ("validation", size.num_validation.to_string()),
+        ("steps", size.num_steps.to_string()),
+        ("rates", rates(size)),
+        ("tuning_seed", size.tuning_seed.to_string()),
+        ("seeds", format!("{:?}", size.seeds).replace(['[', ']'], "")),
+        ("base_greedy", fixed(100.0 * found.base.greedy, 1)),
+        ("base_sampled", fixed(100.0 * found.base.sampled, 1)),
+        ("table", table(&HEAD, all().map(row))),
+    ];
+    let figures = vec![
+        ("ablation-sampled.svg", chart("Held-out problems solved, sampled", found, size, |o| o.sampled)),
+        ("ablation-greedy.svg", chart("Held-out problems solved, greedy", found, size, |o| o.greedy)),
+    ];
+    Ok(Section { experiment: Experiment::Ablation, text: fill(include_str!("ablation.md"), &values)?, figures })
+}
+
+/// Head of a table of methods.
+pub(super) const HEAD: [&str; 7] =
+    ["method", "learning rate", "greedy, %", "sampled, %", "pass@8, %", "mean reward", "chosen log-prob, nats"];
+
+/// A method's row.
+pub(super) fn row(result: &MethodResult) -> Vec<String> {
+    let reward = result.of(|o| o.reward);
+    vec![
+        result.method.name.clone(),
+        format!("{:e}", result.learning_rate),
+        result.of(|o| o.greedy).percent(),
+        result.of(|o| o.sampled).percent(),
+        result.of(|o| o.pass_at_8).percent(),
+        format!("{:.3} ± {:.3}", reward.mean, reward.standard_error),
+        result.of(|o| o.chosen_change).plain(),
+    ]
+}
+
+/// The learning rates that are tried.
+pub(super) fn rates(size: &TaskSize) -> String {
+    size.learning_rates.iter().map(|rate| format!("{rate:e}")).collect::<Vec<_>>().join(", ")
+}
+
+fn chart(title: &str, found: &Ablation, size: &TaskSize, figure: fn(&Outcome) -> f64) -> String {
+    let count = size.num_responses.len();
+    let mut categories: Vec<String> = size.num_responses.iter().map(|k| format!("K={k}")).collect();
+    categories.extend(["one-hot", "b/worst", "b/random", "all pairs"].map(str::to_owned));
+    let at = |place: usize, result: &MethodResult| point(place as f64, result.of(figure));
+    let (nca, infonca) = found.rewards.split_at(count.min(found.rewards.len()));
+    let line = |name: &str, colour, results: &[MethodResult]| {
+        Line::new(name, colour, results.iter().enumerate().map(|(place, result)| at(place, result)).collect())
+    };
+    let apart = |name: &str, colour, points: Vec<Point>| Line { apart: true, ..Line::new(name, colour, points) };
+    let cold = |number: usize| found.one_hot.get(number).map(|result| at(count, result)).into_iter().collect();
+    let pairs = found.pairs.iter().take(3).enumerate().map(|(i, result)| at(count + 1 + i, result)).collect();
+    let pair_nca = found.pairs.get(3).map(|result| at(count + 1, result)).into_iter().collect();
+    let base = (0..categories.len()).map(|place| Point { x: place as f64, y: 100.0 * figure(&found.base), error: 0.0 });
+    let base = Line { dashed: true, ..Line::new("base model", 7, base.collect()) };
+    let lines = vec![
+        line("NCA, rewards", 0, nca),
+        line("InfoNCA, rewards", 1, infonca),
+        apart("NCA, α = 1e-4", 3, cold(0)),
+        apart("InfoNCA, α = 1e-4", 4, cold(1)),
+        apart("DPO, pairs", 2, pairs),
+        apart("NCA, pair", 5, pair_nca),
+        base,
+    ];
+    let (x, y) = ("responses that the method sees of eight".to_owned(), "%".to_owned());
+    LineChart { title: title.to_owned(), x, y, categories, lines, ..LineChart::default() }.svg()
+}
+
+/// A share as a point in percent.
+pub(super) fn point(x: f64, share: Estimate) -> Point {
+    Point { x, y: 100.0 * share.mean, error: 100.0 * share.standard_error }
+}
