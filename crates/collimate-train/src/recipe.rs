@@ -19,6 +19,7 @@ mod values;
 
 use std::path::PathBuf;
 
+use collimate_model::ShardSize;
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
@@ -211,6 +212,9 @@ recipe_keys! {
     save_steps: usize = 0,
     /// Most checkpoints kept; the oldest goes first.
     save_total_limit: Option<usize> = None,
+    /// Most bytes of one file of the final model's weights, as `5GB` or `500MB`; what is more goes to several files with
+    /// an index.
+    max_shard_size: ShardSize = ShardSize::default(),
     /// Folder of the run.
     output_dir: PathBuf = PathBuf::from("collimate-run"),
     /// Compute backend; the default is the first that is compiled in.
