@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use rstest::rstest;
 
 use crate::{
-    Activation, Adapter, Architecture, Experts, ModelConfig, NormPlacement, QkNorm, RopeScaling, StorageDtype,
-    WeightCheck, WeightFiles, merge_adapter,
+    Activation, Adapter, Architecture, Experts, MergeOptions, ModelConfig, NormPlacement, QkNorm, RopeScaling,
+    StorageDtype, WeightCheck, WeightFiles, merge_adapter,
 };
 
 fn golden(part: &str) -> PathBuf {
@@ -160,7 +160,9 @@ fn a_merged_model_is_the_base_plus_the_scaled_product(
 ) {
     let (model, adapter_dir) = (golden("models").join(name), golden("adapters").join(name));
     let out = tempfile::tempdir().unwrap();
-    let summary = merge_adapter(&model, &adapter_dir, out.path(), asked).unwrap();
+    let summary =
+        merge_adapter(&model, &adapter_dir, out.path(), MergeOptions { dtype: asked, ..MergeOptions::default() })
+            .unwrap();
     let config = ModelConfig::from_dir(out.path()).unwrap();
     let adapter = Adapter::read(&adapter_dir, &config).unwrap();
     assert_eq!((summary.num_merged, summary.dtype, summary.scale), (2 * modules_of_layer(name), dtype, 2.0));

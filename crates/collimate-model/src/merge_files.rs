@@ -13,12 +13,10 @@ use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::peft::Adapter;
 use crate::plain_file::stays_in;
+use crate::shard_size::ShardSize;
 use crate::shards;
 use crate::weights::{HostTensor, WeightFiles};
 use crate::write_weights::{StorageDtype, try_write_model};
-
-/// Weights beyond this go to several files, as transformers divides them.
-const MAX_SHARD_BYTES: usize = 5_000_000_000;
 
 /// Files of a model folder that a merged model needs unchanged.
 const SIDE_FILES: [&str; 10] = [
@@ -33,6 +31,15 @@ const SIDE_FILES: [&str; 10] = [
     "chat_template.jinja",
     "chat_template.json",
 ];
+
+/// How a merged model is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MergeOptions {
+    /// The type to store; none keeps the base model's, float32 where that has several.
+    pub dtype: Option<StorageDtype>,
+    /// The most bytes of one file; weights beyond it go to several files with an index.
+    pub max_shard_size: ShardSize,
+}
 
 /// What [`merge_adapter`] did.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,9 +60,8 @@ pub struct MergeSummary {
 
 /// Writes the model with the adapter in its weights: `W + s · B A`, computed in float32.
 ///
-/// `dtype` is the type to store; none keeps the base model's, float32 where that has several. Tokenizer files and
-/// `generation_config.json` are copied from the base model. The first and the last changed tensor are read back and
-/// compared. One tensor is in memory at a time.
+/// Tokenizer files and `generation_config.json` are copied from the base model. The first and the last changed tensor are
+/// read back and compared. One tensor is in memory at a time.
 ///
 /// # Errors
 /// [`ModelError`] where model or adapter cannot be read, do not fit each other, where `output_dir` is one of theirs or
@@ -64,7 +70,7 @@ pub fn merge_adapter(
     model_dir: &Path,
     adapter_dir: &Path,
     output_dir: &Path,
-    dtype: Option<StorageDtype>,
+    options: MergeOptions,
 ) -> Result<MergeSummary, ModelError> {
     let config = ModelConfig::from_dir(model_dir)?;
     let weights = WeightFiles::open(model_dir)?;
@@ -74,7 +80,7 @@ pub fn merge_adapter(
     output_is_free(output_dir, [model_dir, adapter_dir])?;
     // Before anything is written.
     side_files(model_dir)?;
-    let dtype = dtype.unwrap_or_else(|| {
+    let dtype = options.dtype.unwrap_or_else(|| {
         let stored = |name: &str| weights.dtype(name).and_then(StorageDtype::from_stored);
         let first = stored(&specs[0].name).unwrap_or(StorageDtype::F32);
         if specs.iter().all(|spec| stored(&spec.name) == Some(first)) { first } else { StorageDtype::F32 }
@@ -85,7 +91,7 @@ pub fn merge_adapter(
         largest_change = largest_change.max(change);
         Ok((spec.name.clone(), tensor))
     });
-    try_write_model(output_dir, &config, tensors, dtype, MAX_SHARD_BYTES)?;
+    try_write_model(output_dir, &config, tensors, dtype, options.max_shard_size)?;
     let copied = copy_side_files(model_dir, output_dir)?;
     read_back(output_dir, &weights, &adapter, dtype)?;
     Ok(MergeSummary {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::names::TensorSpec;
+use crate::shard_size::ShardSize;
 use crate::shards;
 use crate::weights::HostTensor;
 
@@ -128,9 +129,9 @@ pub fn write_model(
     config: &ModelConfig,
     tensors: impl IntoIterator<Item = (String, HostTensor)>,
     dtype: StorageDtype,
-    max_shard_bytes: usize,
+    max_shard_size: ShardSize,
 ) -> Result<(), ModelError> {
-    try_write_model(dir, config, tensors.into_iter().map(Ok), dtype, max_shard_bytes)
+    try_write_model(dir, config, tensors.into_iter().map(Ok), dtype, max_shard_size)
 }
 
 /// [`write_model`] of tensors that may fail to come.
@@ -139,12 +140,12 @@ pub(crate) fn try_write_model(
     config: &ModelConfig,
     tensors: impl Iterator<Item = Result<(String, HostTensor), ModelError>>,
     dtype: StorageDtype,
-    max_shard_bytes: usize,
+    max_shard_size: ShardSize,
 ) -> Result<(), ModelError> {
     std::fs::create_dir_all(dir).map_err(WriteError::of(dir))?;
     let specs = config.tensors();
     let sizes: Vec<_> = specs.iter().map(|spec| spec.num_elements() * dtype.num_bytes()).collect();
-    let ranges = shards::divide(&sizes, max_shard_bytes);
+    let ranges = shards::divide(&sizes, max_shard_size.bytes());
     let names: Vec<_> = (1..=ranges.len()).map(|number| shards::file_name(number, ranges.len())).collect();
     no_other_weights(dir, &names)?;
     let mut files = Vec::new();

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_files::{StagedFolder, WriteError, remove_folder, verify_checksums, write_atomically, write_checksums};
-use collimate_model::StorageDtype;
+use collimate_model::{ShardSize, StorageDtype};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -83,7 +83,7 @@ pub(crate) fn save(
     let path = run.join(format!("{PREFIX}{step}"));
     let staged = StagedFolder::create(&path)?;
     let folder = staged.staging();
-    session.save_model(folder, StorageDtype::F32)?;
+    session.save_model(folder, StorageDtype::F32, ShardSize::default())?;
     session.save_optimizer(folder)?;
     write_atomically(&folder.join(RECIPE_FILE), recipe_yaml.as_bytes())?;
     let json = serde_json::to_string_pretty(state).unwrap_or_default();

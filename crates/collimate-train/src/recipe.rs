@@ -19,6 +19,7 @@ mod values;
 
 use std::path::PathBuf;
 
+use collimate_model::ShardSize;
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
@@ -218,6 +219,9 @@ recipe_keys! {
     sample_max_new_tokens: usize = 64,
     /// Write TensorBoard event files into `tensorboard` of the run's folder; `report_to: tensorboard` asks for it too.
     tensorboard: bool = false,
+    /// Most bytes of one file of the final model's weights, as `5GB` or `500MB`; what is more goes to several files with
+    /// an index.
+    max_shard_size: ShardSize = ShardSize::default(),
     /// Folder of the run.
     output_dir: PathBuf = PathBuf::from("collimate-run"),
     /// Compute backend; the default is the first that is compiled in.

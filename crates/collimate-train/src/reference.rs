@@ -52,6 +52,14 @@ type Logps = Vec<Vec<f64>>;
 /// Scores one pack of groups.
 type ScorePack<'a> = &'a mut dyn FnMut(&[&TokenizedGroup], &mut dyn Observer) -> Result<Logps, TrainError>;
 
+/// BLAKE3 of a model's weights and of the settings that change its numbers, in hexadecimal.
+///
+/// # Errors
+/// A file of the model cannot be read.
+pub(crate) fn model_hash(folder: &Path) -> Result<String, TrainError> {
+    Ok(Identity::of_model(folder)?.hash.to_hex().to_string())
+}
+
 impl Reference {
     /// Hashes the weights of a run's reference and reads what the cache has of it.
     ///

@@ -8,8 +8,8 @@ use std::path::Path;
 use collimate_backend::FusedOps;
 use collimate_data::GroupBatch;
 use collimate_model::{
-    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, ModelConfig, RouterLoad, StorageDtype, Tape,
-    TokenLogps,
+    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, ModelConfig, RouterLoad, ShardSize,
+    StorageDtype, Tape, TokenLogps,
 };
 
 use crate::error::TrainError;
@@ -97,7 +97,13 @@ pub trait Session {
     ///
     /// # Errors
     /// The folder cannot be written.
-    fn save_model(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError>;
+    fn save_model(&self, dir: &Path, dtype: StorageDtype, max_shard_size: ShardSize) -> Result<(), TrainError>;
+
+    /// Loads what [`Session::save_model`] wrote as any model or adapter is loaded, and compares every value.
+    ///
+    /// # Errors
+    /// It cannot be read, or a value differs from what the session holds, rounded to that type.
+    fn check_saved(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError>;
 
     /// Writes what training needs to go on: the optimizer's moments and count, in float32.
     ///
@@ -193,8 +199,12 @@ impl<B: FusedOps> Session for BackendSession<B> {
         Ok(B::run_pass(|| self.model.generate(prompts, options, progress))?)
     }
 
-    fn save_model(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
-        files::save_model(&self.model, &self.base, dir, dtype)
+    fn save_model(&self, dir: &Path, dtype: StorageDtype, max_shard_size: ShardSize) -> Result<(), TrainError> {
+        files::save_model(&self.model, &self.base, dir, (dtype, max_shard_size))
+    }
+
+    fn check_saved(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
+        files::check_saved(&self.model, dir, dtype)
     }
 
     fn save_optimizer(&self, dir: &Path) -> Result<(), TrainError> {

@@ -15,16 +15,17 @@ use collimate_files::{FolderLock, recover_folders, remove_leftovers, write_atomi
 use collimate_model::{LoraConfig, LoraTargets, ModelConfig, StorageDtype, copy_side_files};
 use collimate_objective::{Needs, registry};
 
-use crate::card::{CardInput, render_card};
+use crate::card::{CardInput, license_of, render_card};
 use crate::error::TrainError;
 use crate::evaluation::HeldOut;
 use crate::lengths::LengthSample;
-use crate::metrics::MetricsRow;
+use crate::metrics::{MetricsRow, read_metrics};
 use crate::packs::MemoryPlan;
+use crate::plain_file::read_text;
 use crate::prepare::{DataRows, PreparedData};
 use crate::progress::Observer;
 use crate::recipe::{DataSources, Recipe};
-use crate::reference::Reference;
+use crate::reference::{Reference, model_hash};
 use crate::report::{read_results, write_report};
 use crate::samples::SamplePrompts;
 use crate::session::{Session, SessionOptions, Training, open_session};
@@ -36,6 +37,9 @@ pub use plan::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
     plan,
 };
+
+/// The largest card of a base model that is looked into for its licence, in bytes.
+const MAX_CARD_BYTES: u64 = 4 << 20;
 
 /// What a finished run leaves to say.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,7 +198,9 @@ fn finish(
     summary: &TrainSummary,
 ) -> Result<(), TrainError> {
     let out = &recipe.output_dir;
-    session.save_model(out, storage_dtype(recipe, session.config()))?;
+    let dtype = storage_dtype(recipe, session.config());
+    session.save_model(out, dtype, recipe.max_shard_size)?;
+    session.check_saved(out, dtype)?;
     copy_side_files(model, out)?;
     write_documents(recipe, summary)
 }
@@ -206,12 +212,20 @@ fn finish(
 pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), TrainError> {
     let out = &recipe.output_dir;
     let results = read_results(out)?;
+    let objective = registry::find(&recipe.objective.name)?;
+    let base = recipe.model_name_or_path.as_deref();
+    // A base that is no longer there costs the card its hash and its licence, not the run its card.
+    let base_hash = base.and_then(|base| model_hash(base).ok());
+    let license = base.and_then(|base| license_of(&read_text(&base.join("README.md"), MAX_CARD_BYTES).ok()?));
     let card = render_card(&CardInput {
         recipe,
-        paper: registry::find(&recipe.objective.name)?.paper,
+        summary: objective.summary,
+        paper: objective.paper,
+        base_hash: base_hash.as_deref(),
+        license: license.as_deref(),
         num_groups: summary.num_groups,
         num_steps: summary.num_steps,
-        last: summary.last.as_ref(),
+        rows: &read_metrics(&out.join("metrics.jsonl"))?,
         results: results.as_ref(),
     });
     write_atomically(&out.join("README.md"), card.as_bytes())?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::FolderLock;
-use collimate_model::{HostTensor, ModelConfig, StorageDtype, WeightFiles, write_model};
+use collimate_model::{HostTensor, ModelConfig, ShardSize, StorageDtype, WeightFiles, write_model};
 use rstest::rstest;
 use serde_json::json;
 
@@ -193,7 +193,7 @@ fn changed_model(folder: &Folder, change: impl Fn(&str, &mut HostTensor)) -> Str
             (spec.name, tensor)
         })
         .collect();
-    write_model(Path::new(&to), &config, tensors, StorageDtype::F32, usize::MAX).expect("a model");
+    write_model(Path::new(&to), &config, tensors, StorageDtype::F32, ShardSize::default()).expect("a model");
     to
 }
 

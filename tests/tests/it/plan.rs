@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use collimate::quickstart::tokenizer::write_tokenizer;
-use collimate_model::{HostTensor, ModelConfig, StorageDtype, write_model};
+use collimate_model::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ fn write_shape(dir: &Path, (width, inner, blocks): (usize, usize, usize)) {
         (spec.name.clone(), HostTensor::new(spec.shape.clone(), data))
     });
     let tensors: Vec<_> = tensors.collect();
-    write_model(dir, &config, tensors, StorageDtype::F32, usize::MAX).expect("a model");
+    write_model(dir, &config, tensors, StorageDtype::F32, ShardSize::default()).expect("a model");
 }
 
 #[cfg(target_os = "linux")]

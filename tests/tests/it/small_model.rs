@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use collimate::quickstart::tokenizer::write_tokenizer;
 use collimate_model::{
-    Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, StorageDtype, linear_modules, write_model,
+    Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, ShardSize, StorageDtype, linear_modules, write_model,
 };
 use serde_json::{Value, json};
 
@@ -89,7 +89,7 @@ pub(crate) fn write_model_with(dir: &Path, fields: &Value) -> ModelConfig {
             (spec.name, HostTensor::new(spec.shape, data))
         })
         .collect();
-    write_model(dir, &config, tensors, StorageDtype::F32, usize::MAX).expect("a model");
+    write_model(dir, &config, tensors, StorageDtype::F32, ShardSize::default()).expect("a model");
     config
 }
 

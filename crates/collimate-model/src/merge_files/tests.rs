@@ -15,7 +15,7 @@ fn folders(root: &Path) -> (PathBuf, PathBuf) {
     let ones = |shape: &[usize]| HostTensor::new(shape, vec![1.0; shape.iter().product()]);
     let tensors = config.tensors().into_iter().map(|spec| (spec.name, ones(&spec.shape)));
     let (model, adapter) = (root.join("model"), root.join("adapter"));
-    write_model(&model, &config, tensors, StorageDtype::F16, usize::MAX).unwrap();
+    write_model(&model, &config, tensors, StorageDtype::F16, ShardSize::default()).unwrap();
     fs::write(model.join("tokenizer.json"), "{}").unwrap();
     let a = HostTensor::new([1, 4], vec![1.0, 2.0, 3.0, 4.0]);
     let b = HostTensor::new([4, 1], vec![1.0, 0.0, -1.0, 2.0]);
@@ -32,7 +32,8 @@ fn the_product_is_added_and_the_rest_kept(#[case] asked: Option<StorageDtype>, #
     let root = tempfile::tempdir().unwrap();
     let (model, adapter) = folders(root.path());
     let out = root.path().join("merged");
-    let summary = merge_adapter(&model, &adapter, &out, asked).unwrap();
+    let summary =
+        merge_adapter(&model, &adapter, &out, MergeOptions { dtype: asked, ..MergeOptions::default() }).unwrap();
     let expected = MergeSummary {
         num_tensors: 12,
         num_merged: 1,
@@ -50,6 +51,26 @@ fn the_product_is_added_and_the_rest_kept(#[case] asked: Option<StorageDtype>, #
     assert_eq!(weights.dtype("lm_head.weight").and_then(StorageDtype::from_stored), Some(dtype));
 }
 
+#[test]
+fn a_merged_model_is_divided_as_asked_and_read_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (model, adapter) = folders(root.path());
+    let out = root.path().join("merged");
+    // float16: the embedding's 8·4 values are 64 bytes, and no other tensor is larger.
+    let options = MergeOptions { max_shard_size: ShardSize::from_bytes(64).unwrap(), ..MergeOptions::default() };
+    merge_adapter(&model, &adapter, &out, options).unwrap();
+    let index: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(out.join("model.safetensors.index.json")).unwrap()).unwrap();
+    let config = ModelConfig::from_dir(&out).unwrap();
+    assert_eq!(index["metadata"]["total_size"], 2 * config.num_parameters());
+    assert_eq!(index["weight_map"].as_object().unwrap().len(), 12);
+    let weights = WeightFiles::open(&out).unwrap();
+    assert!(weights.paths().count() > 5 && !out.join("model.safetensors").exists());
+    for path in weights.paths() {
+        assert!(path.metadata().unwrap().len() < 64 + 1000, "{}", path.display());
+    }
+}
+
 #[rstest]
 #[case("model", "it is the folder of the model or of the adapter")]
 #[case("adapter/../adapter", "it is the folder of the model or of the adapter")]
@@ -60,7 +81,7 @@ fn existing_weights_are_never_overwritten(#[case] out: &str, #[case] expected: &
     fs::create_dir(root.path().join("other")).unwrap();
     fs::write(root.path().join("other/model-00001-of-00002.safetensors"), "").unwrap();
     let before = fs::read(model.join("model.safetensors")).unwrap();
-    let error = merge_adapter(&model, &adapter, &root.path().join(out), None).unwrap_err();
+    let error = merge_adapter(&model, &adapter, &root.path().join(out), MergeOptions::default()).unwrap_err();
     assert!(matches!(&error, ModelError::OutputTaken { reason, .. } if reason == expected), "{error}");
     assert_eq!(fs::read(model.join("model.safetensors")).unwrap(), before);
 }

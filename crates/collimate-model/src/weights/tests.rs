@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::ModelConfig;
+use crate::shard_size::ShardSize;
 use crate::write_weights::{StorageDtype, write_model, write_safetensors};
 
 /// Two tensors, a [2, 3] and b [2], and what a model of them expects.
@@ -258,16 +259,17 @@ fn tiny_tensors(config: &ModelConfig) -> Vec<(String, HostTensor)> {
 }
 
 #[rstest]
-#[case(usize::MAX, 1)]
+#[case(u64::MAX, 1)]
 // bf16 bytes: 64+32+16+16+32, then 48+48+48+8+8+8, then 64.
 #[case(200, 3)]
 #[case(1, 12)]
-fn a_written_model_is_read_again_whatever_its_shards(#[case] max_shard_bytes: usize, #[case] num_files: usize) {
+fn a_written_model_is_read_again_whatever_its_shards(#[case] max_shard_bytes: u64, #[case] num_files: usize) {
     let dir = tempfile::tempdir().unwrap();
     let (config, out) = (tiny_config(), dir.path().join("new/folder"));
+    let size = |bytes| ShardSize::from_bytes(bytes).unwrap();
     // Any order will do.
     let tensors = tiny_tensors(&config);
-    write_model(&out, &config, tensors.iter().rev().cloned(), StorageDtype::BF16, max_shard_bytes).unwrap();
+    write_model(&out, &config, tensors.iter().rev().cloned(), StorageDtype::BF16, size(max_shard_bytes)).unwrap();
     let written = ModelConfig::from_dir(&out).unwrap();
     assert_eq!(written.dtype.as_deref(), Some("bfloat16"));
     assert_eq!(written.raw["extra"], json!({ "kept": true }));
@@ -278,8 +280,8 @@ fn a_written_model_is_read_again_whatever_its_shards(#[case] max_shard_bytes: us
         assert_eq!(&weights.read(name).unwrap(), tensor, "{name}");
     }
     // Again into the same folder replaces; in another division it would be a mixture.
-    write_model(&out, &config, tensors.clone(), StorageDtype::BF16, max_shard_bytes).unwrap();
-    let other = if num_files == 1 { 1 } else { usize::MAX };
+    write_model(&out, &config, tensors.clone(), StorageDtype::BF16, size(max_shard_bytes)).unwrap();
+    let other = size(if num_files == 1 { 1 } else { u64::MAX });
     let error = write_model(&out, &config, tensors, StorageDtype::BF16, other).unwrap_err();
     assert!(matches!(error, ModelError::OutputTaken { .. }), "{error}");
 }
@@ -296,7 +298,8 @@ fn a_model_that_is_not_whole_leaves_no_file(#[case] spoil: fn(&mut Vec<(String, 
     let config = tiny_config();
     let mut tensors = tiny_tensors(&config);
     spoil(&mut tensors);
-    let error = write_model(dir.path(), &config, tensors, StorageDtype::F16, 200).unwrap_err().to_string();
+    let error = write_model(dir.path(), &config, tensors, StorageDtype::F16, ShardSize::from_bytes(200).unwrap());
+    let error = error.unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

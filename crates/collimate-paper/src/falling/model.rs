@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use collimate::quickstart::assets::random_weights;
-use collimate_model::{ModelConfig, StorageDtype, write_model};
+use collimate_model::{ModelConfig, ShardSize, StorageDtype, write_model};
 use collimate_train::progress::Silent;
 use collimate_train::{RunControl, train};
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ pub(super) fn make_base(split: &Path, size: &FallingSize, seed: u64, dir: &Path)
     fs::create_dir_all(&start)?;
     let vocab = write_tokenizer(&start, &sft_texts(split)?, size.vocab)?;
     let config = ModelConfig::from_json(&start.join("config.json"), config(size, vocab))?;
-    write_model(&start, &config, random_weights(&config, seed), StorageDtype::F32, usize::MAX)?;
+    write_model(&start, &config, random_weights(&config, seed), StorageDtype::F32, ShardSize::default())?;
     let path = |path: &Path| path.display().to_string();
     let settings = [
         ("model_name_or_path", path(&start)),

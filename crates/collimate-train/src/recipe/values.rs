@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use collimate_model::ShardSize;
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
@@ -105,6 +106,20 @@ impl<T: KeyType> KeyType for Option<T> {
 
     fn schema() -> Json {
         json!({"anyOf": [{"type": "null"}, T::schema()]})
+    }
+}
+
+impl KeyType for ShardSize {
+    const EXPECTED: &'static str = "a size as 5GB, 500MB or 2GiB";
+    fn from_yaml(value: &Value) -> Option<Self> {
+        match value.as_u64() {
+            Some(bytes) => Self::from_bytes(bytes),
+            None => value.as_str()?.parse().ok(),
+        }
+    }
+
+    fn schema() -> Json {
+        json!({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "minLength": 1}]})
     }
 }
 

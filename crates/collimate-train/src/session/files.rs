@@ -7,15 +7,14 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::FusedOps;
 use collimate_model::{
-    Adapter, CausalLm, HostTensor, StorageDtype, TensorSpec, WeightFiles, write_model, write_safetensors_of,
+    Adapter, CausalLm, HostTensor, ModelConfig, ModelError, ShardSize, StorageDtype, TensorSpec, WeightFiles,
+    write_model, write_safetensors_of,
 };
 
 use crate::error::TrainError;
 use crate::optimizer::AdamW;
 use crate::session::open::factor_of;
 
-/// Bytes of one file of a model at most, as transformers divides models.
-const MAX_SHARD_BYTES: usize = 5_000_000_000;
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STEP: &str = "step";
 
@@ -23,7 +22,7 @@ pub(super) fn save_model<B: FusedOps>(
     model: &CausalLm<B>,
     base: &str,
     dir: &Path,
-    dtype: StorageDtype,
+    (dtype, max_shard_size): (StorageDtype, ShardSize),
 ) -> Result<(), TrainError> {
     let infos = model.parameters();
     if let Some(config) = model.lora() {
@@ -41,7 +40,35 @@ pub(super) fn save_model<B: FusedOps>(
         return Ok(());
     }
     let tensors = infos.iter().enumerate().map(|(index, info)| (info.name.clone(), model.download(index)));
-    Ok(write_model(dir, model.config(), tensors, dtype, MAX_SHARD_BYTES)?)
+    Ok(write_model(dir, model.config(), tensors, dtype, max_shard_size)?)
+}
+
+/// Opens what was written and compares it with the parameters, tensor by tensor, bit for bit.
+pub(super) fn check_saved<B: FusedOps>(model: &CausalLm<B>, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
+    let differs = |tensor: &str| ModelError::ReadBack { path: dir.to_owned(), tensor: tensor.to_owned() };
+    let same = |written: &HostTensor, held: &HostTensor, dtype: StorageDtype| {
+        let held = held.data.iter().map(|value| dtype.round(*value).to_bits());
+        held.eq(written.data.iter().map(|value| value.to_bits()))
+    };
+    if model.lora().is_some() {
+        let adapter = Adapter::read(dir, model.config())?;
+        for (index, info) in model.parameters().iter().enumerate().filter(|(_, info)| info.is_adapter) {
+            let Some((module, is_a)) = factor_of(&info.name) else { continue };
+            let written = adapter.modules.get(module).map(|(a, b)| if is_a { a } else { b });
+            if !written.is_some_and(|written| same(written, &model.download(index), StorageDtype::F32)) {
+                return Err(differs(&info.name).into());
+            }
+        }
+        return Ok(());
+    }
+    let weights = WeightFiles::open(dir)?;
+    weights.check(&ModelConfig::from_dir(dir)?.tensors())?;
+    for (index, info) in model.parameters().iter().enumerate() {
+        if !same(&weights.read(&info.name)?, &model.download(index), dtype) {
+            return Err(differs(&info.name).into());
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn load_model<B: FusedOps>(model: &mut CausalLm<B>, dir: &Path) -> Result<(), TrainError> {

@@ -73,6 +73,7 @@ fn core(recipe: &Recipe) -> Recipe {
         save_strategy: neutral.save_strategy,
         save_steps: neutral.save_steps,
         save_total_limit: neutral.save_total_limit,
+        max_shard_size: neutral.max_shard_size,
         num_threads: neutral.num_threads,
         reference_cache: neutral.reference_cache,
         alarm_chosen_drop: neutral.alarm_chosen_drop,

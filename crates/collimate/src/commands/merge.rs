@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_model::{StorageDtype, merge_adapter};
+use collimate_model::{MergeOptions, ShardSize, StorageDtype, merge_adapter};
 
 use crate::error::CliError;
 use crate::io::Io;
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Precision to write: float32, bfloat16 or float16; without it, the model's own
     #[arg(long, value_name = "NAME")]
     dtype: Option<String>,
+    /// Most bytes of one file of weights; what is more goes to several files with an index
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    max_shard_size: ShardSize,
 }
 
 impl Args {
@@ -33,7 +36,8 @@ impl Args {
         };
         let parse = |name: &String| StorageDtype::from_name(name).ok_or_else(|| unknown(name));
         let dtype = self.dtype.as_ref().map(parse).transpose()?;
-        merge_adapter(&self.model, &self.adapter, &self.output, dtype)?;
+        let options = MergeOptions { dtype, max_shard_size: self.max_shard_size };
+        merge_adapter(&self.model, &self.adapter, &self.output, options)?;
         io.line(format_args!("{}", self.output.display()))
     }
 }

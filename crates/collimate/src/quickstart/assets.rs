@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use collimate_model::{HostTensor, ModelConfig, StorageDtype, write_model};
+use collimate_model::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
 use collimate_train::{Observer, Recipe, RunControl, TrainError, train};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -69,7 +69,7 @@ pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observ
     fs::create_dir_all(&start).map_err(CliError::write(&start))?;
     let vocab_size = write_tokenizer(&start, options.seed)?;
     let config = base_config(&start, vocab_size)?;
-    write_model(&start, &config, random_weights(&config, options.seed), StorageDtype::F32, usize::MAX)?;
+    write_model(&start, &config, random_weights(&config, options.seed), StorageDtype::F32, ShardSize::default())?;
     let data = output.join("solutions.jsonl");
     write_solutions(&data, options)?;
     let run = output.join("run");
