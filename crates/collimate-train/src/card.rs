@@ -28,13 +28,13 @@ pub struct CardInput<'a> {
 /// The card as Markdown with YAML metadata. Folders and files are named without their paths.
 pub fn render_card(input: &CardInput<'_>) -> String {
     let recipe = input.recipe;
-    let base = recipe.model_name_or_path.as_deref().map_or_else(|| "unknown".to_owned(), last_name);
+    let base = recipe.model_name_or_path.as_deref().map_or_else(|| "unknown".to_owned(), base_name);
     let data = recipe.data.as_ref().map_or_else(|| "unknown".to_owned(), DataSources::file_names);
     let objective = &recipe.objective.name;
     let (library, kind) = if recipe.use_peft { ("peft", "LoRA adapter") } else { ("transformers", "model") };
     let mut card = format!(
         "---\nbase_model: {}\nlibrary_name: {library}\ntags:\n- collimate\n- alignment\n- {}\n---\n\n# {}\n\n",
-        quoted(&base),
+        quoted(base.split('@').next().unwrap_or(&base)),
         quoted(objective),
         last_name(&recipe.output_dir),
     );
@@ -93,6 +93,11 @@ fn figures_section(last: Option<&MetricsRow>) -> String {
         }
     }
     text
+}
+
+/// The name of a model: on the hub with its commit where it is in the hub's cache, else its folder's.
+fn base_name(path: &Path) -> String {
+    collimate_hub::name_of_snapshot(path).unwrap_or_else(|| last_name(path))
 }
 
 fn last_name(path: &Path) -> String {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use collimate_model::{StorageDtype, merge_adapter};
 
 use crate::error::CliError;
+use crate::hub::{adapter_folder, model_folder};
 use crate::io::Io;
 
 /// Put an adapter into its model and write the whole model
@@ -33,7 +34,8 @@ impl Args {
         };
         let parse = |name: &String| StorageDtype::from_name(name).ok_or_else(|| unknown(name));
         let dtype = self.dtype.as_ref().map(parse).transpose()?;
-        merge_adapter(&self.model, &self.adapter, &self.output, dtype)?;
+        let (model, adapter) = (model_folder(&self.model, io)?, adapter_folder(&self.adapter, io)?);
+        merge_adapter(&model, &adapter, &self.output, dtype)?;
         io.line(format_args!("{}", self.output.display()))
     }
 }
