@@ -33,7 +33,10 @@ pub use convert::{ConvertReport, ConvertTo, convert};
 pub use error::DataError;
 pub use group::{Message, Prompt, PromptGroup, Response, TokenizedGroup, TokenizedResponse};
 pub use layout::{Layout, ScoreDirection};
-pub use loader::{DataSource, GroupReader, LoadCounts, LoadOptions, MAX_LINE_BYTES, SkipReason, SourceDescription};
+pub use loader::{
+    DataSource, GroupReader, JsonRow, JsonRows, LoadCounts, LoadOptions, MAX_LINE_BYTES, SkipReason, SourceDescription,
+    data_files, data_stem, is_pattern,
+};
 pub use mix::{DataFiles, DataPart, Duplicates, FileReport, MixOptions, MixedGroups, hold_out, read_mix};
 pub use preview::preview;
 pub use stats::{DataStats, LengthSummary, StatsSummary};

@@ -1,20 +1,26 @@
-//! Groups from a file, one line at a time.
+//! Groups from a file or several, one row at a time.
 
+mod files;
 mod lines;
+mod list;
 mod make;
 mod options;
+mod packed;
+mod parquet;
 mod reader;
+mod rows;
 mod strict_json;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
 
 use crate::DataError;
-use lines::Lines;
+use files::OpenFiles;
+pub use files::{JsonRow, JsonRows, data_files, data_stem, is_pattern};
 pub use lines::MAX_LINE_BYTES;
 pub use options::{LoadCounts, LoadOptions, SkipReason, SourceDescription};
 pub use reader::GroupReader;
+use rows::Rows;
 
 /// Opens files of rewards, preferences and rankings.
 ///
@@ -35,18 +41,25 @@ pub use reader::GroupReader;
 pub struct DataSource;
 
 impl DataSource {
-    /// Opens a JSON Lines file and recognises its layout from the first row.
+    /// Opens a file and recognises its layout from the first row, or from the columns of Parquet. JSON Lines, one JSON
+    /// list, both also compressed with gzip or Zstandard, and Parquet are known by their first bytes.
     ///
     /// # Errors
-    /// Where the file cannot be read, is no JSON Lines, has no rows, has no layout that is known, or where the options
+    /// Where the file cannot be read, is in no such format, has no rows, has no layout that is known, or where the options
     /// contradict the layout. Errors of rows come from the reader.
     pub fn open(path: impl AsRef<Path>, options: &LoadOptions) -> Result<GroupReader, DataError> {
-        let path = path.as_ref();
-        let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-        Self::from_reader(BufReader::with_capacity(1 << 18, file), path, options)
+        Self::open_all(vec![path.as_ref().to_owned()], options)
     }
 
-    /// Reads rows from anything; `path` is for messages.
+    /// Opens files of one layout, read one after the other as if they were one; [`data_files`] finds those of a name.
+    ///
+    /// # Errors
+    /// As [`Self::open`], of the first; errors of later files come from the reader.
+    pub fn open_all(files: Vec<PathBuf>, options: &LoadOptions) -> Result<GroupReader, DataError> {
+        GroupReader::start(OpenFiles::open(files)?, options.clone())
+    }
+
+    /// Reads rows of text from anything: lines, or one list; `path` is for messages.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -55,6 +68,8 @@ impl DataSource {
         path: impl AsRef<Path>,
         options: &LoadOptions,
     ) -> Result<GroupReader, DataError> {
-        GroupReader::start(Lines::new(Box::new(reader), MAX_LINE_BYTES), path.as_ref().to_owned(), options.clone())
+        let path = path.as_ref().to_owned();
+        let rows = Rows::read(reader).map_err(|source| DataError::Io { path: path.clone(), source })?;
+        GroupReader::start(OpenFiles::of(path, rows), options.clone())
     }
 }

@@ -57,6 +57,11 @@ impl DataFiles {
         Self { starts: vec![(0, path.into())] }
     }
 
+    /// A further file, whose rows begin at this index.
+    pub(crate) fn push(&mut self, start: usize, path: impl Into<PathBuf>) {
+        self.starts.push((start, path.into()));
+    }
+
     /// The file of the group with this index.
     pub fn path(&self, index: usize) -> &Path {
         let after = self.starts.partition_point(|(start, _)| *start <= index);
@@ -139,7 +144,7 @@ pub fn read_mix(
     let mut next_index = 0;
     for part in parts.iter().filter(|part| part.weight > 0.0) {
         progress(&part.path, 0);
-        mixed.files.starts.push((next_index, part.path.clone()));
+        mixed.files.push(next_index, part.path.clone());
         let num_rows = read_part(part, options, next_index, &mut mixed, progress)?;
         next_index += num_rows;
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use collimate_hub::{Hub, HubOptions};
 use collimate_model::{
     Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, StorageDtype, linear_modules, write_safetensors,
 };
@@ -42,6 +43,8 @@ pub struct Places {
     root: TempDir,
     /// The model that adapters are read for.
     pub(crate) model: ModelConfig,
+    /// An empty cache and no network, whatever a recipe names.
+    pub(crate) hub: Hub,
 }
 
 impl Places {
@@ -56,8 +59,10 @@ impl Places {
             false => tempfile::tempdir()?,
         };
         let model = ModelConfig::from_json(Path::new("config.json"), model_config()).map_err(io::Error::other)?;
-        let places = Self { root, model };
-        for folder in ["adapter", "config", "index", "run", "tokenizer", "weights", "recipe"] {
+        let mut options = HubOptions::from_env();
+        (options.cache, options.offline) = (root.path().join("hub"), true);
+        let places = Self { root, model, hub: Hub::new(options) };
+        for folder in ["adapter", "config", "index", "rows", "run", "tokenizer", "weights", "recipe"] {
             fs::create_dir(places.folder(folder))?;
         }
         places.write_shards()?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use collimate_data::{ChatTemplate, DataError, DataSource, LoadOptions, Message, TextTokenizer};
+use collimate_data::{ChatTemplate, DataError, DataSource, GroupReader, JsonRows, LoadOptions, Message, TextTokenizer};
 use collimate_model::{Adapter, ModelConfig, ModelError, WeightFiles, linear_modules};
 use collimate_objective::values::evaluate_rows;
 use collimate_objectives as _;
@@ -44,6 +44,8 @@ impl Limit {
 pub enum Target {
     /// Rows of rewards, preferences and rankings, in every layout.
     Jsonl,
+    /// The same rows in a file of its own format: Parquet, compressed lines, one list.
+    RowFile,
     /// A file of weights.
     Safetensors,
     /// The index of weights in several files.
@@ -66,8 +68,9 @@ pub enum Target {
 
 impl Target {
     /// Every parser.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Jsonl,
+        Self::RowFile,
         Self::Safetensors,
         Self::WeightIndex,
         Self::Config,
@@ -83,6 +86,7 @@ impl Target {
     pub fn name(self) -> &'static str {
         match self {
             Self::Jsonl => "jsonl",
+            Self::RowFile => "row_file",
             Self::Safetensors => "safetensors",
             Self::WeightIndex => "weight_index",
             Self::Config => "config",
@@ -100,6 +104,8 @@ impl Target {
         let limit = |base_mib: usize, per_byte| Limit { base_bytes: base_mib << 20, per_byte };
         match self {
             Self::Jsonl => limit(1, 256),
+            // Pages of 128 MiB and 8 million values, unpacked and decoded, and a line while its buffer doubles.
+            Self::RowFile => limit(512, 3000),
             Self::Safetensors | Self::WeightIndex | Self::Metrics => limit(1, 64),
             // The names of ten thousand layers' tensors.
             Self::Config => limit(24, 64),
@@ -119,6 +125,7 @@ impl Target {
     pub fn run(self, places: &Places, input: &[u8]) -> Answer {
         match self {
             Self::Jsonl => jsonl(input),
+            Self::RowFile => places.with("rows", "input", input, |folder| row_file(&folder.join("input"))),
             Self::Safetensors => places
                 .with("weights", "model.safetensors", input, |folder| answer(read_weights(WeightFiles::open(folder)))),
             Self::WeightIndex => places.with("index", "model.safetensors.index.json", input, |folder| {
@@ -132,8 +139,8 @@ impl Target {
                 places.with("adapter", file, bytes, |folder| answer(Adapter::read(folder, &places.model)))
             }
             Self::Recipe => places.with("recipe", "recipe.yaml", input, |folder| {
-                let recipe = Recipe::load(Some(&folder.join("recipe.yaml")), &[]);
-                answer(recipe.and_then(|recipe| {
+                let recipe = Recipe::load_through(Some(&folder.join("recipe.yaml")), &[], &places.hub);
+                answer(recipe.and_then(|(recipe, _)| {
                     let plan = recipe.step_plan(1000);
                     let _ = (recipe.schedule(&plan), recipe.saves_after(plan.total_steps, &plan));
                     recipe.resolved_yaml()
@@ -184,16 +191,27 @@ fn jsonl(input: &[u8]) -> Answer {
     let plain = LoadOptions::default();
     let rule = RULES[input.len() % RULES.len()];
     let converted = LoadOptions { reward_from: rule.parse().ok(), skip_unusable: true, ..LoadOptions::default() };
-    let [first, _] = [plain, converted].map(|options| answer(read_rows(input, &options)));
+    let read = |options| {
+        let bytes = std::io::Cursor::new(input.to_vec());
+        answer(read_rows(DataSource::from_reader(bytes, "input.jsonl", &options)))
+    };
+    let [first, _] = [plain, converted].map(read);
     first
 }
 
-fn read_rows(input: &[u8], options: &LoadOptions) -> Result<usize, DataError> {
-    let bytes = std::io::Cursor::new(input.to_vec());
-    let mut rows = DataSource::from_reader(bytes, "input.jsonl", options)?;
+/// Every row with a layout, and as it is.
+fn row_file(path: &Path) -> Answer {
+    let rows = JsonRows::open(path).and_then(|rows| rows.map(|row| row.map(|_| ())).collect::<Result<Vec<_>, _>>());
+    match rows {
+        Ok(_) => answer(read_rows(DataSource::open(path, &LoadOptions::default()))),
+        refused => answer(refused),
+    }
+}
+
+fn read_rows(rows: Result<GroupReader, DataError>) -> Result<usize, DataError> {
     let mut first_error = None;
     let mut count = 0;
-    for row in &mut rows {
+    for row in &mut rows? {
         match row {
             Ok(_) => count += 1,
             Err(error) => _ = first_error.get_or_insert(error),

@@ -41,7 +41,13 @@ pub struct CardInput<'a> {
 
 impl CardInput<'_> {
     fn base(&self) -> String {
-        self.recipe.model_name_or_path.as_deref().map_or_else(|| "unknown".to_owned(), last_name)
+        self.recipe.model_name_or_path.as_deref().map_or_else(|| "unknown".to_owned(), base_name)
+    }
+
+    /// The base as others name it: without the commit of the hub.
+    fn base_name(&self) -> String {
+        let base = self.base();
+        base.split('@').next().unwrap_or(&base).to_owned()
     }
 
     fn name(&self) -> String {
@@ -78,6 +84,11 @@ pub(crate) fn license_of(card: &str) -> Option<String> {
     let license = metadata.lines().find_map(|line| line.strip_prefix("license:"))?.trim().trim_matches(['"', '\'']);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '+');
     (!license.is_empty() && license.len() <= 64 && license.chars().all(plain)).then(|| license.to_owned())
+}
+
+/// The name of a model: on the hub with its commit where it is in the hub's cache, else its folder's.
+fn base_name(path: &Path) -> String {
+    collimate_hub::name_of_snapshot(path).unwrap_or_else(|| last_name(path))
 }
 
 fn last_name(path: &Path) -> String {

@@ -91,18 +91,22 @@ macro_rules! recipe_keys {
 }
 
 recipe_keys! {
-    /// Folder of the model to train, in the Hugging Face layout.
+    /// Model to train: a folder in the Hugging Face layout, or a name on the hub, as `org/name`, `org/name@revision` or
+    /// `hf://org/name`.
     model_name_or_path: Option<PathBuf> = None,
     /// Type that the trained weights are stored in: `float32`, `bfloat16`, `float16`, or `auto` (as the base). Training
     /// itself is in float32. `dtype` is another name.
     torch_dtype: Option<String> = None,
-    /// PEFT adapter to start from.
+    /// PEFT adapter to start from: a folder, or a name on the hub.
     adapter: Option<PathBuf> = None,
+    /// Reach no network: what is named on the hub is taken from its cache alone.
+    offline: bool = false,
     /// What the policy is compared with: `start` (the model and adapter that the run starts from, the default),
     /// `base` (the model without an adapter), or a folder of a model or adapter.
     reference: Option<String> = None,
-    /// Scored groups to train on: a file, a folder of .jsonl files, a list of them, or a table with the share of each
-    /// one's groups that is taken, as `{a.jsonl: 0.5, b.jsonl: 1.0}`.
+    /// Scored groups to train on: a file (JSON Lines, also compressed, Parquet, a JSON list), a folder of such, a pattern
+    /// as `train-*.parquet`, a data set on the hub as `hf://datasets/org/name/data/*.parquet`, a list of them, or a table
+    /// with the share of each one's groups that is taken, as `{a.jsonl: 0.5, b.jsonl: 1.0}`.
     data: Option<DataSources> = None,
     /// Scored groups to evaluate on, given as `data` is.
     eval_data: Option<DataSources> = None,

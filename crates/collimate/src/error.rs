@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use collimate_backend::BackendError;
 use collimate_data::DataError;
 use collimate_files::WriteError;
+use collimate_hub::HubError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
 use collimate_train::TrainError;
@@ -52,6 +53,10 @@ pub enum CliError {
     /// The recipe cannot be used.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+
+    /// What an argument names on the hub cannot be had.
+    #[error(transparent)]
+    Hub(#[from] HubError),
 
     /// The data cannot be used.
     #[error(transparent)]

@@ -1,15 +1,17 @@
 //! Where a command reads and writes.
 
 use std::fmt::Arguments;
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use collimate_data::JsonRows;
 use collimate_files::{AtomicFile, WriteError};
+use collimate_hub::Hub;
 use collimate_train::progress::{BarObserver, LineObserver, Observer, Silent};
 use serde_json::Value;
 
 use crate::error::CliError;
+use crate::hub::files_of;
 use crate::signals::Signals;
 
 /// The streams of a command, and what they can show.
@@ -26,6 +28,8 @@ pub struct Io<'a> {
     pub err_terminal: bool,
     /// What signal handlers set.
     pub signals: Signals,
+    /// Where names that are no paths are looked for.
+    pub hub: Hub,
 }
 
 impl Io<'_> {
@@ -54,16 +58,19 @@ impl Io<'_> {
     }
 }
 
-/// The name for messages and the contents of a file of rows, or of standard input where it is called `-`.
+/// The name for messages and the rows of a file, of a folder or pattern of files, or of standard input where it is
+/// called `-`.
 ///
 /// # Errors
-/// The file cannot be opened.
-pub(crate) fn open_rows(path: &Path) -> Result<(PathBuf, Box<dyn BufRead>), CliError> {
+/// There is no such file, or it cannot be read.
+pub(crate) fn open_rows(path: &Path, io: &mut Io<'_>) -> Result<(PathBuf, JsonRows), CliError> {
     if path == Path::new("-") {
-        return Ok((PathBuf::from("standard input"), Box::new(std::io::stdin().lock())));
+        let name = PathBuf::from("standard input");
+        let rows = JsonRows::from_reader(BufReader::new(std::io::stdin()), &name)?;
+        return Ok((name, rows));
     }
-    let file = File::open(path).map_err(CliError::read(path))?;
-    Ok((path.to_owned(), Box::new(BufReader::new(file))))
+    let files = files_of(&[path.to_owned()], io)?;
+    Ok((path.to_owned(), JsonRows::open_all(files)?))
 }
 
 /// Rows of JSON that appear together or not at all: a file, or standard output where it is called `-`.

@@ -14,6 +14,7 @@
 mod cli;
 mod commands;
 mod error;
+mod hub;
 mod io;
 pub mod quickstart;
 mod rewarder;
@@ -31,6 +32,7 @@ use clap::Parser;
 use collimate_objectives as _;
 
 use cli::Cli;
+use collimate_hub::{Hub, HubOptions};
 pub use error::CliError;
 pub use io::Io;
 pub use rewarder::{Failure, RewardError};
@@ -66,6 +68,7 @@ pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>)
         err_color: color && err_terminal,
         err_terminal,
         signals: Signals::install(),
+        hub: Hub::new(HubOptions::from_env()),
     };
     panic::catch_unwind(panic::AssertUnwindSafe(|| execute(args, &mut io))).unwrap_or(1)
 }
@@ -76,7 +79,18 @@ pub fn run_from<A: Into<OsString> + Clone>(
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
 ) -> i32 {
-    let mut io = Io { out, err, out_color: false, err_color: false, err_terminal: false, signals: Signals::default() };
+    run_with_hub(args, Hub::new(HubOptions::from_env()), out, err)
+}
+
+/// [`run_from`] with another hub than the environment says.
+pub fn run_with_hub<A: Into<OsString> + Clone>(
+    args: impl IntoIterator<Item = A>,
+    hub: Hub,
+    out: &mut (dyn Write + Send),
+    err: &mut (dyn Write + Send),
+) -> i32 {
+    let signals = Signals::default();
+    let mut io = Io { out, err, out_color: false, err_color: false, err_terminal: false, signals, hub };
     i32::from(execute(args, &mut io))
 }
 
@@ -85,6 +99,9 @@ fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mu
         Ok(cli) => cli,
         Err(usage) => return report_usage(&usage, io),
     };
+    if cli.offline {
+        io.hub = Hub::new(HubOptions { offline: true, ..io.hub.options().clone() });
+    }
     let result = collimate_objective::registry::check().map_err(CliError::from).and_then(|()| cli.command.run(io));
     let _ = io.out.flush();
     match result {

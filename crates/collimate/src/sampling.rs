@@ -1,9 +1,8 @@
 //! Prompts of a file, with whatever else their rows hold, and responses to them.
 
-use std::io::BufRead;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use collimate_data::{DataError, Prompt, TextTokenizer};
+use collimate_data::{DataError, JsonRow, JsonRows, Prompt, TextTokenizer};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -13,6 +12,8 @@ use crate::error::CliError;
 /// A row with a prompt.
 #[derive(Debug, Clone)]
 pub(crate) struct PromptRow {
+    /// The file.
+    pub(crate) path: PathBuf,
     /// Line of the file, counted from 1.
     pub(crate) line: usize,
     pub(crate) prompt: Prompt,
@@ -31,53 +32,44 @@ impl PromptRow {
     }
 }
 
-/// The prompts of a file; `path` is its name for errors.
+/// The prompts of files; `name` is what they are called together.
 ///
 /// # Errors
-/// A line that is no object with a prompt; a file without prompts.
-pub(crate) fn read_prompts(path: &Path, lines: impl BufRead) -> Result<Vec<PromptRow>, CliError> {
-    let mut prompts = Vec::new();
-    for (index, line) in lines.lines().enumerate() {
-        let text = line.map_err(CliError::read(path))?;
-        if text.trim().is_empty() {
-            continue;
-        }
-        let row = parse(&text).map_err(|error| DataError::Row {
-            path: path.to_owned(),
-            line: index + 1,
-            problem: format!("expected an object with \"prompt\", text or messages: {error}"),
-        })?;
-        prompts.push(PromptRow { line: index + 1, ..row });
-    }
+/// A row that is no object with a prompt; files without prompts.
+pub(crate) fn read_prompts(name: &Path, rows: JsonRows) -> Result<Vec<PromptRow>, CliError> {
+    let prompts: Vec<PromptRow> = rows.map(|row| PromptRow::of(row?)).collect::<Result<_, DataError>>()?;
     if prompts.is_empty() {
-        return Err(DataError::File { path: path.to_owned(), problem: "holds no prompt".to_owned() }.into());
+        return Err(DataError::File { path: name.to_owned(), problem: "holds no prompt".to_owned() }.into());
     }
     Ok(prompts)
 }
 
-fn parse(text: &str) -> Result<PromptRow, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Row {
-        prompt: Prompt,
+impl PromptRow {
+    fn of(row: JsonRow) -> Result<Self, DataError> {
+        let JsonRow { path, line, value } = row;
+        let wrong = |path, found: String| {
+            let problem = format!("expected an object with \"prompt\", text or messages: {found}");
+            DataError::Row { path, line, problem }
+        };
+        let Value::Object(fields) = value else { return Err(wrong(path, "it is no object".to_owned())) };
+        let Some(prompt) = fields.get("prompt") else { return Err(wrong(path, "missing field `prompt`".to_owned())) };
+        match Prompt::deserialize(prompt) {
+            Ok(prompt) => Ok(Self { path, line, prompt, fields }),
+            Err(error) => Err(wrong(path, error.to_string())),
+        }
     }
-    let Row { prompt } = serde_json::from_str(text)?;
-    Ok(PromptRow { line: 0, prompt, fields: serde_json::from_str(text)? })
 }
 
 /// Token ids of every prompt.
 ///
 /// # Errors
 /// A prompt that the tokenizer refuses, or that is empty; names the line.
-pub(crate) fn encode_prompts(
-    path: &Path,
-    prompts: &[PromptRow],
-    tokenizer: &TextTokenizer,
-) -> Result<Vec<Vec<u32>>, CliError> {
+pub(crate) fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, CliError> {
     let encode = |row: &PromptRow| {
         let encoded = encode_prompt(&row.prompt, tokenizer)?;
         if encoded.is_empty() {
             let problem = "the prompt is empty after tokenization".to_owned();
-            return Err(DataError::Row { path: path.to_owned(), line: row.line, problem }.into());
+            return Err(DataError::Row { path: row.path.clone(), line: row.line, problem }.into());
         }
         Ok(encoded)
     };
@@ -99,7 +91,9 @@ mod tests {
     #[test]
     fn a_row_keeps_its_other_fields_and_gets_new_responses() {
         let text = "\n{\"id\": 7, \"responses\": [{\"content\": \"old\"}], \"prompt\": \"a\", \"answer\": [1, 2]}\n";
-        let rows = read_prompts(Path::new("prompts.jsonl"), text.as_bytes()).expect("a prompt");
+        let name = Path::new("prompts.jsonl");
+        let rows = JsonRows::from_reader(text.as_bytes(), name).expect("rows");
+        let rows = read_prompts(name, rows).expect("a prompt");
         assert_eq!(rows[0].line, 2);
         let written = rows[0].with_responses(&["x".to_owned(), String::new()]).to_string();
         let expected = r#"{"id":7,"prompt":"a","answer":[1,2],"responses":[{"content":"x"},{"content":""}]}"#;

@@ -2,23 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::lines::{LineError, Lines};
-use super::{LoadCounts, LoadOptions, SkipReason, SourceDescription, make, strict_json};
+use super::files::OpenFiles;
+use super::{LoadCounts, LoadOptions, SkipReason, SourceDescription, make};
 use crate::layout::RawGroup;
 use crate::layout::node::{RowError, names};
 use crate::rewards::RewardFrom;
-use crate::{DataError, Layout, Prompt, PromptGroup, Response, ScoreDirection};
+use crate::{DataError, DataFiles, Layout, Prompt, PromptGroup, Response, ScoreDirection};
 
-/// Gives the groups of a file, in constant memory: the longest line so far and one group.
+/// Gives the groups of a file, or of several as if they were one, in constant memory: the longest line so far (of
+/// Parquet, a page of each column) and one group.
 ///
 /// After an error in a row it goes on with the next, so that all of a file's errors can be listed.
 pub struct GroupReader {
-    lines: Lines,
-    path: PathBuf,
+    rows: OpenFiles,
     options: LoadOptions,
     layout: Layout,
     direction: ScoreDirection,
@@ -26,21 +26,20 @@ pub struct GroupReader {
     signal_name: Option<&'static str>,
     first_row: Option<Value>,
     counts: LoadCounts,
-    ended: bool,
+    files: DataFiles,
 }
 
 impl GroupReader {
-    pub(super) fn start(lines: Lines, path: PathBuf, options: LoadOptions) -> Result<Self, DataError> {
+    pub(super) fn start(rows: OpenFiles, options: LoadOptions) -> Result<Self, DataError> {
         let mut reader = Self {
-            lines,
-            path,
+            files: DataFiles::one(rows.path()),
+            rows,
             layout: options.layout.unwrap_or(Layout::Collimate),
             direction: ScoreDirection::HigherIsBetter,
             reward_from: options.reward_from.clone(),
             signal_name: None,
             first_row: None,
             counts: LoadCounts::default(),
-            ended: false,
             options,
         };
         let row = match reader.next_row() {
@@ -76,23 +75,24 @@ impl GroupReader {
         &self.counts
     }
 
-    /// The file's name, for messages.
+    /// The name of the file that is being read, for messages.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.rows.path()
+    }
+
+    /// The files that were read so far, by the groups' index.
+    pub fn files(&self) -> &DataFiles {
+        &self.files
     }
 
     fn detect(&self, row: &Value) -> Result<Layout, DataError> {
-        let found = match row {
-            Value::Object(fields) => match Layout::detect(fields) {
+        // Where the file has columns they are the fields, also of a row in which some are null.
+        let columns = self.rows.columns().map(|names| names.into_iter().map(|name| (name, Value::Null)).collect());
+        let found = match (columns.as_ref(), row) {
+            (Some(fields), _) | (None, Value::Object(fields)) => match Layout::detect(fields) {
                 Some(layout) => return Ok(layout),
                 None => names(fields),
             },
-            Value::Array(_) => {
-                return Err(self.file_error(
-                    "this is one JSON list; the file must be JSON Lines, one object a line \
-                     (`jq -c '.[]' data.json > data.jsonl` makes it so)",
-                ));
-            }
             _ => "no fields: it is no object".to_owned(),
         };
         let layouts: String = Layout::ALL.iter().map(|layout| format!("\n  {layout}: {}", layout.fields())).collect();
@@ -124,22 +124,34 @@ impl GroupReader {
 
     /// The next row as JSON; `None` at the end.
     fn next_row(&mut self) -> Option<Result<Value, DataError>> {
-        let row = match self.lines.next()? {
-            Ok(line) => strict_json::parse(line).map_err(|error| (binary_format(line), error)),
-            Err(error) => {
-                self.ended = true;
-                let (path, line) = (self.path.clone(), self.lines.number);
-                return Some(Err(match error {
-                    LineError::Io(source) => DataError::Io { path, source },
-                    LineError::TooLong => DataError::LineTooLong { path, line, limit_bytes: self.lines.limit_bytes() },
-                }));
+        let row = self.rows.next()?;
+        if self.rows.is_at_first_row() && self.counts.num_rows > 0 {
+            self.files.push(self.counts.num_rows, self.rows.path());
+            if let Ok(row) = &row
+                && let Err(error) = self.check_layout(row)
+            {
+                self.counts.num_rows += 1;
+                return Some(Err(error));
             }
-        };
-        self.counts.num_rows += 1;
-        Some(row.map_err(|(format, error)| match format {
-            Some(format) if self.counts.num_rows == 1 => self.file_error(format),
-            _ => self.json_error(&error),
-        }))
+        }
+        // A file that could not be opened or read to its end has no row for this.
+        self.counts.num_rows += usize::from(!matches!(row, Err(DataError::Io { .. } | DataError::LineTooLong { .. })));
+        Some(row)
+    }
+
+    /// A further file must have the layout of the first.
+    fn check_layout(&self, row: &Value) -> Result<(), DataError> {
+        if self.options.layout.is_some() {
+            return Ok(());
+        }
+        match self.detect(row)? {
+            layout if layout == self.layout => Ok(()),
+            other => {
+                let (first, files) = (self.layout, &self.files);
+                let problem = format!("it has the layout {other}, but {} has {first}", files.path(0).display());
+                Err(self.file_error(&problem))
+            }
+        }
     }
 
     fn group(&mut self, row: &Value) -> Result<PromptGroup, RowErrorOr> {
@@ -171,14 +183,14 @@ impl GroupReader {
         let responses = responses.map(|(raw, reward)| Response { content: raw.content, reward, scores: raw.aspects });
         Ok(PromptGroup {
             index: self.counts.num_rows - 1,
-            line: self.lines.number,
+            line: self.rows.number(),
             prompt: raw.prompt,
             responses: responses.collect(),
         })
     }
 
     fn data_error(&self, error: RowErrorOr) -> DataError {
-        let (path, line) = (self.path.clone(), self.lines.number);
+        let (path, line) = (self.path().to_owned(), self.rows.number());
         match error {
             RowErrorOr::Row(RowError::Field { field, expected, found }) => {
                 DataError::Field { path, line, field, expected, found }
@@ -192,23 +204,11 @@ impl GroupReader {
     }
 
     fn row_error(&self, problem: String) -> DataError {
-        DataError::Row { path: self.path.clone(), line: self.lines.number, problem }
+        DataError::Row { path: self.path().to_owned(), line: self.rows.number(), problem }
     }
 
     fn file_error(&self, problem: &str) -> DataError {
-        DataError::File { path: self.path.clone(), problem: problem.to_owned() }
-    }
-
-    fn json_error(&self, error: &serde_json::Error) -> DataError {
-        let text = error.to_string();
-        let message = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
-        let hint = if error.is_eof() { "; each object must stand on one line" } else { "" };
-        DataError::Json {
-            path: self.path.clone(),
-            line: self.lines.number,
-            column: error.column(),
-            message: format!("{message}{hint}"),
-        }
+        DataError::File { path: self.path().to_owned(), problem: problem.to_owned() }
     }
 }
 
@@ -216,7 +216,7 @@ impl Iterator for GroupReader {
     type Item = Result<PromptGroup, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.ended && self.options.max_samples.is_none_or(|max| self.counts.num_groups < max) {
+        while self.options.max_samples.is_none_or(|max| self.counts.num_groups < max) {
             let row = match self.first_row.take() {
                 Some(row) => Ok(row),
                 None => self.next_row()?,
@@ -241,7 +241,7 @@ impl Iterator for GroupReader {
 
 impl fmt::Debug for GroupReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GroupReader").field("path", &self.path).field("counts", &self.counts).finish_non_exhaustive()
+        f.debug_struct("GroupReader").field("path", &self.path()).field("counts", &self.counts).finish_non_exhaustive()
     }
 }
 
@@ -277,18 +277,4 @@ fn check_usable(raw: &RawGroup, min_responses: usize) -> Result<(), RowError> {
         return Err(RowError::Unusable(SkipReason::TooFewResponses, problem));
     }
     Ok(())
-}
-
-/// Formats that are met instead of JSON Lines, known by their first bytes.
-fn binary_format(line: &[u8]) -> Option<&'static str> {
-    if line.starts_with(b"PAR1") {
-        return Some("this is a Parquet file; export it as JSON Lines first");
-    }
-    if line.starts_with(b"\x1f\x8b") {
-        return Some("this file is compressed with gzip; decompress it first");
-    }
-    line.starts_with(b"[").then_some(
-        "this is one JSON list; the file must be JSON Lines, one object a line \
-         (`jq -c '.[]' data.json > data.jsonl` makes it so)",
-    )
 }

@@ -3,8 +3,11 @@
 
 mod common;
 mod conversions;
+mod file_kinds;
 mod golden_tokens;
 mod layouts;
 mod malformed_rows;
 mod mixing;
+mod parquet_files;
 mod real_data;
+mod shred;

@@ -133,14 +133,15 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
 #[case::rating_word(r#"{"instruction": "a", "completions": [{"response": "b", "annotations": {"honesty": {"Rating": "good"}}}]}"#,
     r#"data.jsonl:1: field "completions[0].annotations.honesty.Rating": expected a rating such as "4" or "N/A", found "good""#)]
 #[case::json_list(
-    "[{\"prompt\": \"a\"}]",
-    "data.jsonl: this is one JSON list; the file must be JSON Lines, one object a line (`jq -c '.[]' data.json > data.jsonl` makes it so)"
+    "[{\"prompt\": \"a\", \"responses\": 3}]",
+    r#"data.jsonl:1: field "responses": expected a list of responses, found 3"#
 )]
 #[case::json_list_on_many_lines(
-    "[\n{\"prompt\": \"a\"}\n]",
-    "data.jsonl: this is one JSON list; the file must be JSON Lines, one object a line (`jq -c '.[]' data.json > data.jsonl` makes it so)"
+    "[\n{\"prompt\": \"a\"\n]\n",
+    "data.jsonl:1: not a valid JSON list: the list is cut off"
 )]
-#[case::parquet("PAR1\u{15}", "data.jsonl: this is a Parquet file; export it as JSON Lines first")]
+#[case::json_list_with_a_broken_row("[{\"prompt\" \"a\"}]", "data.jsonl:1: not valid JSON: expected `:`")]
+#[case::parquet("PAR1\u{15}", "data.jsonl: this is Parquet, which is read from a file only, not from a stream")]
 #[case::empty("\n\n", "data.jsonl: there are no rows in it")]
 fn a_broken_row_is_refused_by_name(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(first_error(text, &LoadOptions::default()), expected);

@@ -17,7 +17,7 @@ pub(super) fn front_matter(input: &CardInput<'_>) -> String {
     let (library, relation) = if recipe.use_peft { ("peft", "adapter") } else { ("transformers", "finetune") };
     let mut text = format!(
         "---\nbase_model: {}\nbase_model_relation: {relation}\nlibrary_name: {library}\npipeline_tag: text-generation\n",
-        quoted(&input.base()),
+        quoted(&input.base_name()),
     );
     if let Some(license) = input.license {
         let _ = writeln!(text, "license: {}", quoted(license));

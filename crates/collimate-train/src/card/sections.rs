@@ -58,7 +58,7 @@ fn parameters(recipe: &Recipe) -> String {
 
 /// How the folder is loaded in Python and here.
 pub(super) fn usage(input: &CardInput<'_>) -> String {
-    let (base, name) = (input.base(), input.name());
+    let (base, name) = (input.base_name(), input.name());
     let python = match input.recipe.use_peft {
         true => format!(
             "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n\

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use collimate_hub::HubError;
 use thiserror::Error;
 
 /// A place in a recipe file.
@@ -113,7 +114,7 @@ pub enum RecipeError {
     },
 
     /// A file or folder that the recipe names is not there.
-    #[error("{origin}: key \"{key}\": {} does not exist{}{}", path.display(), tried(also), local(key))]
+    #[error("{origin}: key \"{key}\": {} does not exist{}", path.display(), tried(also))]
     NoSuchPath {
         /// Where.
         origin: Origin,
@@ -123,6 +124,17 @@ pub enum RecipeError {
         path: PathBuf,
         /// The second place that was looked at, beside the recipe.
         also: Option<PathBuf>,
+    },
+
+    /// What the recipe names on the hub cannot be had.
+    #[error("{origin}: key \"{key}\": {problem}")]
+    Hub {
+        /// Where.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// What the hub or its cache lacks, and what to do.
+        problem: Box<HubError>,
     },
 
     /// The resolved recipe cannot be written as YAML.
@@ -141,6 +153,7 @@ impl RecipeError {
             | Self::UnknownKey { origin, .. }
             | Self::Type { origin, .. }
             | Self::Value { origin, .. }
+            | Self::Hub { origin, .. }
             | Self::NoSuchPath { origin, .. } => Some(origin),
             Self::Io { .. } | Self::Missing { .. } | Self::Write { .. } => None,
         }
@@ -152,14 +165,6 @@ fn hint(nearest: &[String]) -> String {
         [] => String::new(),
         [one] => format!("; did you mean \"{one}\"?"),
         [head @ .., last] => format!("; did you mean \"{}\" or \"{last}\"?", head.join("\", \"")),
-    }
-}
-
-/// Other trainers download what these keys name.
-fn local(key: &str) -> &'static str {
-    match key.starts_with("dataset") {
-        true => "; data sets are local files or folders here, nothing is downloaded",
-        false => "",
     }
 }
 

@@ -1,8 +1,10 @@
 //! Reading a recipe: the file first, then the command line's `key=value`, then checks.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use collimate_hub::{Hub, HubOptions};
 use serde_yaml_ng::{Mapping, Value};
 
 use super::foreign::{self, Notes};
@@ -56,6 +58,19 @@ impl Recipe {
         path: Option<&Path>,
         overrides: &[(String, String)],
     ) -> Result<(Self, Vec<String>), RecipeError> {
+        Self::load_through(path, overrides, &Hub::new(HubOptions::from_env()))
+    }
+
+    /// As [`Recipe::load_with_notes`], with what is no path looked for on this hub. A model or data set of the hub is
+    /// fetched into the cache, and the notes have its commit; the recipe then names the cache's folder and files.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`], and [`RecipeError::Hub`].
+    pub fn load_through(
+        path: Option<&Path>,
+        overrides: &[(String, String)],
+        hub: &Hub,
+    ) -> Result<(Self, Vec<String>), RecipeError> {
         let mut loader = Loader::default();
         if let Some(path) = path {
             let text = read_text(path, MAX_RECIPE_BYTES);
@@ -65,7 +80,7 @@ impl Recipe {
         for (key, value) in overrides {
             loader.argument(key, value)?;
         }
-        loader.finish(path.and_then(Path::parent))
+        loader.finish(path.and_then(Path::parent), hub)
     }
 
     /// Every key that is understood beside [`Recipe::KEYS`]: other names, and keys of other trainers, with what they are.
@@ -233,7 +248,7 @@ impl Loader {
         })
     }
 
-    fn finish(mut self, beside: Option<&Path>) -> Result<(Recipe, Vec<String>), RecipeError> {
+    fn finish(mut self, beside: Option<&Path>, hub: &Hub) -> Result<(Recipe, Vec<String>), RecipeError> {
         // A run that starts from an adapter trains it, unless the recipe says otherwise.
         self.recipe.use_peft |= self.recipe.adapter.is_some() && !self.origins.contains_key("use_peft");
         if self.use_rslora {
@@ -242,20 +257,23 @@ impl Loader {
         }
         let Self { mut recipe, origins, mixture, notes, do_eval, .. } = self;
         let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Unnamed);
-        let resolver = Resolver { beside, origin: &origin };
+        let offline = recipe.offline.then(|| Hub::new(HubOptions { offline: true, ..hub.options().clone() }));
+        let hub = offline.as_ref().unwrap_or(hub);
+        let resolver = Resolver { beside, origin: &origin, hub, notes: RefCell::default() };
         mixture.put_into(&mut recipe, &resolver)?;
         if do_eval == Some(false) {
             (recipe.eval_data, recipe.eval_fraction) = (None, 0.0);
         }
         recipe.check(&origin)?;
-        resolver.folder("model_name_or_path", &mut recipe.model_name_or_path)?;
-        resolver.folder("adapter", &mut recipe.adapter)?;
+        resolver.model("model_name_or_path", &mut recipe.model_name_or_path)?;
+        resolver.adapter("adapter", &mut recipe.adapter)?;
         resolver.sources("data", &mut recipe.data)?;
         resolver.sources("eval_data", &mut recipe.eval_data)?;
         if let Some(folder) = recipe.reference.take_if(|word| !matches!(word.as_str(), "base" | "start")) {
             recipe.reference = Some(resolver.path("reference", Path::new(&folder))?.display().to_string());
         }
-        Ok((recipe, notes.lines()))
+        let fetched = resolver.notes.into_inner();
+        Ok((recipe, fetched.into_iter().chain(notes.lines()).collect()))
     }
 }
 

@@ -1,27 +1,30 @@
-//! Data as TRL and the alignment handbook name it: a mixture of data sets with splits, all of them local here.
+//! Data as TRL and the alignment handbook name it: a mixture of data sets with splits, files and folders or names on the hub.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use collimate_data::DataPart;
 use serde_yaml_ng::{Mapping, Value};
 
 use super::resolve::Resolver;
-use super::sources::{files_of, is_of_split};
+use super::sources::is_of_split;
 use super::values::KeyType;
 use super::{DataSources, IntervalStrategy, Origin, Recipe, RecipeError};
 
 /// Keys that a mixture is given by, with what they are.
 const KEYS: &[(&str, &str)] = &[
-    ("dataset_mixer", "Local files or folders to train on, with the share of each that is taken."),
-    ("dataset_name", "A local file or folder to train on."),
+    ("dataset_mixer", "Files, folders or names on the hub to train on, with the share of each that is taken."),
+    ("dataset_name", "A file, a folder or a name on the hub to train on."),
     (
         "datasets",
-        "Local files or folders to train on: a list of tables with `path`, and `weight` and `split` if need be.",
+        "Files, folders or names on the hub to train on: a list of tables with `path`, and `weight` and `split` if need be.",
     ),
     ("dataset_mixture", "A table with `datasets`, and `test_split_size` as `eval_fraction`."),
-    ("dataset_splits", "Names of files in the mixture's folders: those with `test` in them are evaluated on."),
-    ("dataset_train_split", "Name of the file in the mixture's folders to train on."),
-    ("dataset_test_split", "Name of the file in the mixture's folders to evaluate on."),
+    (
+        "dataset_splits",
+        "Names of files in the mixture's folders and repositories: those with `test` in them are evaluated on.",
+    ),
+    ("dataset_train_split", "Name of the file in the mixture's folders and repositories to train on."),
+    ("dataset_test_split", "Name of the file in the mixture's folders and repositories to evaluate on."),
 ];
 
 /// What these keys say.
@@ -98,46 +101,51 @@ impl Mixture {
     /// # Errors
     /// A path that does not exist, a folder without the files of a split, or a weight that is no share.
     pub(super) fn put_into(&self, recipe: &mut Recipe, resolver: &Resolver<'_>) -> Result<(), RecipeError> {
-        let (Some(key), Some(resolved)) = (&self.key, self.resolve(resolver)?) else { return Ok(()) };
+        let is_evaluated_otherwise = recipe.eval_data.is_some() || recipe.eval_fraction > 0.0;
+        let wants_test =
+            !is_evaluated_otherwise && self.eval_fraction.is_none() && recipe.eval_strategy != IntervalStrategy::No;
+        let (Some(key), Some(resolved)) = (&self.key, self.resolve(resolver, wants_test)?) else { return Ok(()) };
         resolver.check_sources(key, &resolved.train)?;
         recipe.data = Some(resolved.train);
-        if recipe.eval_data.is_some() || recipe.eval_fraction > 0.0 {
+        if is_evaluated_otherwise {
             return Ok(());
         }
         match self.eval_fraction {
             Some(fraction) => recipe.eval_fraction = fraction,
-            None if recipe.eval_strategy != IntervalStrategy::No => recipe.eval_data = resolved.test,
+            None if wants_test => recipe.eval_data = resolved.test,
             None => {}
         }
         Ok(())
     }
 
-    fn resolve(&self, resolver: &Resolver<'_>) -> Result<Option<Resolved>, RecipeError> {
+    fn resolve(&self, resolver: &Resolver<'_>, wants_test: bool) -> Result<Option<Resolved>, RecipeError> {
         let Some(key) = &self.key else { return Ok(None) };
         let (mut train, mut test) = (Vec::new(), Vec::new());
         for set in &self.sets {
-            let path = resolver.path(key, &set.part.path)?;
-            let files = files_of(&path).map_err(|problem| resolver.problem(key, problem))?;
-            let part = |file: &PathBuf| DataPart { path: file.clone(), weight: set.part.weight };
-            if !path.is_dir() {
-                train.extend(files.iter().map(part));
+            let found = resolver.find(key, &set.part.path)?;
+            let files = found.files();
+            let part = |path: PathBuf| DataPart { path, weight: set.part.weight };
+            let Some(name) = found.with_splits() else {
+                train.extend(resolver.fetch(key, &found, files)?.into_iter().map(part));
                 continue;
-            }
+            };
             let of = |splits: &[String]| -> Vec<_> {
                 files.iter().filter(|file| splits.iter().any(|split| is_of_split(file, split))).cloned().collect()
             };
             let named = set.split.clone().map(|split| vec![split]).or_else(|| self.train_splits.clone());
-            let chosen = of(named.as_deref().unwrap_or(&["train".to_owned()]));
-            match (chosen.is_empty(), named) {
-                (false, _) => train.extend(chosen.iter().map(part)),
-                (true, Some(splits)) => return Err(resolver.problem(key, no_split(&path, &splits, &files))),
+            let chosen = match (of(named.as_deref().unwrap_or(&["train".to_owned()])), named) {
+                (chosen, _) if !chosen.is_empty() => chosen,
+                (_, Some(splits)) => return Err(resolver.problem(key, no_split(&name, &splits, files))),
                 // Without a file that is called so, all of them are meant.
-                (true, None) => train.extend(files.iter().map(part)),
-            }
+                (_, None) => files.to_vec(),
+            };
             let tests = of(self.test_splits.as_deref().unwrap_or(&["test".to_owned()]));
-            // Held-out files are taken whole, so that results compare.
-            let unused = tests.into_iter().filter(|file| !train.iter().any(|part| part.path == *file));
-            test.extend(unused.map(DataPart::whole));
+            // Held-out files are taken whole, so that results compare; they are fetched only where they are read.
+            let unused: Vec<PathBuf> = tests.into_iter().filter(|file| !chosen.contains(file)).collect();
+            train.extend(resolver.fetch(key, &found, &chosen)?.into_iter().map(part));
+            if wants_test {
+                test.extend(resolver.fetch(key, &found, &unused)?.into_iter().map(DataPart::whole));
+            }
         }
         let test = (!test.is_empty()).then(|| DataSources::new(test));
         Ok(Some(Resolved { train: DataSources::new(train), test }))
@@ -151,14 +159,12 @@ impl Mixture {
     }
 }
 
-fn no_split(folder: &Path, splits: &[String], files: &[PathBuf]) -> String {
+fn no_split(folder: &str, splits: &[String], files: &[PathBuf]) -> String {
     let there: Vec<_> =
         files.iter().take(6).map(|file| file.file_name().unwrap_or_default().display().to_string()).collect();
-    let wanted: Vec<_> = splits.iter().map(|split| format!("{split}.jsonl")).collect();
     format!(
-        "{} has no {} (nor parts, {}-….jsonl); it has {}",
-        folder.display(),
-        wanted.join(" or "),
+        "{folder} has no {} (as .jsonl or .parquet, nor parts, {}-…); it has {}",
+        splits.join(" or "),
         splits.first().map_or("", String::as_str),
         there.join(", ")
     )
@@ -168,8 +174,7 @@ fn whole(sources: &DataSources) -> Vec<Set> {
     sources.parts().iter().map(|part| Set { part: part.clone(), split: None }).collect()
 }
 
-/// TRL's `path` or the handbook's `id`, with the handbook's `weight` and the `split` of both; other fields have no meaning
-/// for local files.
+/// TRL's `path` or the handbook's `id`, with the handbook's `weight` and the `split` of both; other fields have no meaning here.
 fn tables(value: &Value) -> Option<Vec<Set>> {
     let set = |value: &Value| {
         let table = value.as_mapping()?;

@@ -1,10 +1,9 @@
 //! The files that a run reads its groups from.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_data::DataPart;
+use collimate_data::{DataPart, data_stem};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
@@ -109,25 +108,12 @@ impl KeyType for DataSources {
     }
 }
 
-/// The `.jsonl` files that a path stands for: itself, or those directly in the folder, by name.
-///
-/// # Errors
-/// In words: the folder cannot be read or has none.
-pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>, String> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let is_data = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "jsonl");
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_data).collect();
-    files.sort();
-    if files.is_empty() { Err(format!("{} is a folder without .jsonl files", path.display())) } else { Ok(files) }
-}
-
-/// Whether a file is of a split: `train_prefs.jsonl`, or one of its parts as `train_prefs-00000-of-00002.jsonl`.
+/// Whether a file is of a split: `train_prefs.jsonl`, one of its parts as `train_prefs-00000-of-00002.parquet`, or a file
+/// in a folder of the split's name, as `default/train/0000.parquet`.
 pub(super) fn is_of_split(file: &Path, split: &str) -> bool {
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-    stem.strip_prefix(split).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    let stem = data_stem(file).unwrap_or_default();
+    let in_folder = || file.parent().and_then(Path::file_name).is_some_and(|folder| folder == split);
+    stem.strip_prefix(split).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) || in_folder()
 }
 
 #[cfg(test)]
@@ -164,6 +150,11 @@ mod tests {
     #[case("train_prefs-00000-of-00002.jsonl", "train_prefs", true)]
     #[case("train_prefs.jsonl", "train", false)]
     #[case("train.jsonl", "train_prefs", false)]
+    #[case("data/train-00000-of-00001.parquet", "train", true)]
+    #[case("train.jsonl.gz", "train", true)]
+    #[case("default/train/0000.parquet", "train", true)]
+    #[case("default/test/0000.parquet", "train", false)]
+    #[case("train.py", "train", false)]
     fn a_split_is_a_file_or_its_parts(#[case] file: &str, #[case] split: &str, #[case] expected: bool) {
         assert_eq!(is_of_split(Path::new(file), split), expected);
     }

@@ -1,16 +1,18 @@
 //! Options that say how data is read, and what several verbs do with it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use collimate_data::rewards::{Normalize, RewardFrom};
 use collimate_data::{
-    DataError, DataSource, GroupReader, Layout, LoadOptions, PromptGroup, ScoreDirection, TokenizeOptions,
+    DataError, DataFiles, DataSource, GroupReader, Layout, LoadOptions, PromptGroup, ScoreDirection, TokenizeOptions,
 };
 
 use crate::error::CliError;
+use crate::hub::files_of;
+use crate::io::Io;
 
-/// How a file of groups is read.
+/// How files of groups are read.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DataOptions {
     /// Layout of the rows; without it, recognised by their fields
@@ -34,17 +36,27 @@ pub(crate) struct DataOptions {
 }
 
 impl DataOptions {
-    /// Opens a file whose groups have at least so many responses.
-    pub(crate) fn open(&self, path: &Path, min_responses: usize) -> Result<GroupReader, DataError> {
-        self.open_with(path, min_responses, true)
+    /// Opens files (or folders or patterns of such) whose groups have at least so many responses.
+    pub(crate) fn open(
+        &self,
+        names: &[PathBuf],
+        min_responses: usize,
+        io: &mut Io<'_>,
+    ) -> Result<GroupReader, CliError> {
+        self.open_with(files_of(names, io)?, min_responses, true)
     }
 
-    /// Opens a file of groups whose responses need no rewards.
-    pub(crate) fn open_unrewarded(&self, path: &Path) -> Result<GroupReader, DataError> {
-        self.open_with(path, 1, false)
+    /// Opens files of groups whose responses need no rewards.
+    pub(crate) fn open_unrewarded(&self, names: &[PathBuf], io: &mut Io<'_>) -> Result<GroupReader, CliError> {
+        self.open_with(files_of(names, io)?, 1, false)
     }
 
-    fn open_with(&self, path: &Path, min_responses: usize, needs_rewards: bool) -> Result<GroupReader, DataError> {
+    fn open_with(
+        &self,
+        files: Vec<PathBuf>,
+        min_responses: usize,
+        needs_rewards: bool,
+    ) -> Result<GroupReader, CliError> {
         let direction = self.higher_is_better.map(|higher| match higher {
             true => ScoreDirection::HigherIsBetter,
             false => ScoreDirection::LowerIsBetter,
@@ -59,7 +71,7 @@ impl DataOptions {
             min_responses,
             needs_rewards,
         };
-        DataSource::open(path, &options)
+        Ok(DataSource::open_all(files, &options)?)
     }
 }
 
@@ -93,11 +105,10 @@ impl LengthOptions {
 }
 
 /// The same error with its file, where a group's error knows only the line.
-pub(crate) fn in_file(path: &Path) -> impl Fn(DataError) -> DataError {
-    let path: PathBuf = path.to_owned();
-    move |error| match error {
-        DataError::Unusable { line, reason, .. } => {
-            DataError::Row { path: path.clone(), line, problem: reason.to_string() }
+pub(crate) fn in_files(files: &DataFiles, error: DataError) -> DataError {
+    match error {
+        DataError::Unusable { index, line, reason } => {
+            DataError::Row { path: files.path(index).to_owned(), line, problem: reason.to_string() }
         }
         error => error,
     }

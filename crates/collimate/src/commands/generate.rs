@@ -32,7 +32,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+    pub(crate) fn run(mut self, io: &mut Io<'_>) -> Result<(), CliError> {
+        self.model.locate(io)?;
         let tokenizer = self.model.tokenizer()?;
         let options = self.sampling.resolve(self.temperature, 1, &self.model.model, &tokenizer)?;
         let prompts = self.prompt.iter().map(|text| encode_prompt(&as_prompt(text, self.chat), &tokenizer));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use collimate_model::{MergeOptions, ShardSize, StorageDtype, merge_adapter};
 
 use crate::error::CliError;
+use crate::hub::{adapter_folder, model_folder};
 use crate::io::Io;
 
 /// Put an adapter into its model and write the whole model
@@ -37,7 +38,8 @@ impl Args {
         let parse = |name: &String| StorageDtype::from_name(name).ok_or_else(|| unknown(name));
         let dtype = self.dtype.as_ref().map(parse).transpose()?;
         let options = MergeOptions { dtype, max_shard_size: self.max_shard_size };
-        merge_adapter(&self.model, &self.adapter, &self.output, options)?;
+        let (model, adapter) = (model_folder(&self.model, io)?, adapter_folder(&self.adapter, io)?);
+        merge_adapter(&model, &adapter, &self.output, options)?;
         io.line(format_args!("{}", self.output.display()))
     }
 }

@@ -9,14 +9,16 @@ use collimate_train::session::{Session, SessionOptions, open_session};
 use serde_json::Value;
 
 use crate::error::CliError;
+use crate::hub::{adapter_folder, model_folder};
+use crate::io::Io;
 
 /// Which model computes, and where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelOptions {
-    /// Model folder in the Hugging Face layout
+    /// Model folder in the Hugging Face layout, or its name on the hub
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// PEFT adapter folder on top of the model
+    /// PEFT adapter on top of the model, a folder or a name on the hub
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
     /// Compute backend (see `collimate backends`)
@@ -28,6 +30,13 @@ pub(crate) struct ModelOptions {
 }
 
 impl ModelOptions {
+    /// Puts folders in place of names on the hub.
+    pub(crate) fn locate(&mut self, io: &mut Io<'_>) -> Result<(), CliError> {
+        self.model = model_folder(&self.model, io)?;
+        self.adapter = self.adapter.take().map(|adapter| adapter_folder(&adapter, io)).transpose()?;
+        Ok(())
+    }
+
     /// The model on its device, for scoring and generation.
     pub(crate) fn open(&self) -> Result<Box<dyn Session>, CliError> {
         let options = SessionOptions {

@@ -38,7 +38,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
-        let recipe = self.recipe.load(&[("data", &self.data)])?;
+        let recipe = self.recipe.load(&[("data", &self.data)], io)?;
         let options = PlanOptions { measure: self.measure, num_responses: self.num_responses.max(1) };
         let plan = {
             let mut observer = io.observer(self.quiet);

@@ -6,13 +6,14 @@ use collimate_train::recipe::Origin;
 use collimate_train::{Recipe, RecipeError, TrainError};
 
 use crate::error::CliError;
+use crate::io::Io;
 
 /// A recipe and what is set over it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RecipeOptions {
     /// Recipe file; `collimate recipe-keys` lists what it may say
     recipe: Option<PathBuf>,
-    /// Model folder in the Hugging Face layout
+    /// Model folder in the Hugging Face layout, or its name on the hub
     #[arg(long, value_name = "DIR")]
     model: Option<String>,
     /// Objective, with its default parameters (see `collimate objectives`)
@@ -28,8 +29,9 @@ pub(crate) struct RecipeOptions {
 
 impl RecipeOptions {
     /// The recipe with these options over it, and `others` over them; `--set` wins over all.
-    pub(crate) fn load(&self, others: &[(&str, &Option<String>)]) -> Result<Recipe, CliError> {
-        Ok(Recipe::load(self.recipe.as_deref(), &self.overrides(others))?)
+    pub(crate) fn load(&self, others: &[(&str, &Option<String>)], io: &mut Io<'_>) -> Result<Recipe, CliError> {
+        let overrides = self.overrides(others);
+        Ok(Recipe::load_through(self.recipe.as_deref(), &overrides, &io.hub)?.0)
     }
 
     /// The options as `key=value`, in the order in which they are applied.

@@ -24,7 +24,8 @@ use crate::rewarder::{OnFailure, ProgramCommand, RewardOptions, read_rows, rewar
 pub(crate) struct Args {
     #[command(flatten)]
     program: ProgramOptions,
-    /// File of prompts with responses, one row of JSON a line; - for standard input
+    /// File of prompts with responses, one row of JSON a line, or Parquet; a folder or pattern of such; - for
+    /// standard input
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// File to write; - for standard output
@@ -83,13 +84,13 @@ impl ProgramOptions {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let options = self.program.resolve()?;
-        let (name, lines) = open_rows(&self.data)?;
-        let rows = read_rows(&name, lines)?;
+        let (name, rows) = open_rows(&self.data, io)?;
+        let rows = read_rows(&name, rows)?;
         let mut out = Rows::create(&self.output)?;
         let rewarded = {
             let mut observer = io.observer(self.quiet);
             // Without a handler a signal ends the process, and the program's with it.
-            reward_rows(&name, rows, &options, (&StopFlag::default(), &mut *observer))?
+            reward_rows(rows, &options, (&StopFlag::default(), &mut *observer))?
         };
         let Some(rewarded) = rewarded else { return Ok(()) };
         for row in rewarded.rows(|_| true) {

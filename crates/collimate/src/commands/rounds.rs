@@ -71,7 +71,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
-        let (options, tokenizer) = self.resolve()?;
+        let (options, tokenizer) = self.resolve(io)?;
         let rows = {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
@@ -81,8 +81,8 @@ impl Args {
         io.line(format_args!("{}", options.recipe.output_dir.display()))
     }
 
-    fn resolve(&self) -> Result<(LoopOptions, TextTokenizer), CliError> {
-        let recipe = self.recipe.load(&[("output_dir", &self.output)])?;
+    fn resolve(&self, io: &mut Io<'_>) -> Result<(LoopOptions, TextTokenizer), CliError> {
+        let recipe = self.recipe.load(&[("output_dir", &self.output)], io)?;
         registry::build(&recipe.objective.name, &recipe.objective.params)?;
         for (name, value) in [
             ("--rounds", self.rounds),

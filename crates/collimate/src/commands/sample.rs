@@ -18,7 +18,7 @@ use crate::sampling::{decode, encode_prompts, read_prompts};
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelOptions,
-    /// File of prompts, one row of JSON a line; - for standard input
+    /// File of prompts, one row of JSON a line, or Parquet; a folder or pattern of such; - for standard input
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// File to write; - for standard output
@@ -38,15 +38,16 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+    pub(crate) fn run(mut self, io: &mut Io<'_>) -> Result<(), CliError> {
         if self.num_responses == 0 {
             return Err(CliError::usage("--num-responses must be at least 1"));
         }
+        self.model.locate(io)?;
         let tokenizer = self.model.tokenizer()?;
         let options = self.sampling.resolve(self.temperature, self.num_responses, &self.model.model, &tokenizer)?;
-        let (name, lines) = open_rows(&self.data)?;
-        let prompts = read_prompts(&name, lines)?;
-        let ids = encode_prompts(&name, &prompts, &tokenizer)?;
+        let (name, rows) = open_rows(&self.data, io)?;
+        let prompts = read_prompts(&name, rows)?;
+        let ids = encode_prompts(&prompts, &tokenizer)?;
         let mut session = self.model.open()?;
         let mut out = Rows::create(&self.output)?;
         let outputs = {

@@ -7,7 +7,7 @@ use collimate_data::{GroupBatch, TokenizedGroup, tokenize_all};
 use collimate_files::{AtomicFile, WriteError};
 use serde_json::{Value, json};
 
-use super::data_options::{DataOptions, LengthOptions, in_file, take};
+use super::data_options::{DataOptions, LengthOptions, in_files, take};
 use super::model_options::ModelOptions;
 use crate::error::CliError;
 use crate::io::Io;
@@ -21,9 +21,9 @@ use crate::io::Io;
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelOptions,
-    /// File of groups
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    /// Files of groups, folders or patterns of such
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
     /// File to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -46,12 +46,13 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+    pub(crate) fn run(mut self, io: &mut Io<'_>) -> Result<(), CliError> {
         if self.batch_size == 0 {
             return Err(CliError::usage("--batch-size must be at least 1"));
         }
+        self.model.locate(io)?;
         let options = self.lengths.resolve(&self.read, 1)?;
-        let mut reader = self.read.open_unrewarded(&self.data)?;
+        let mut reader = self.read.open_unrewarded(&self.data, io)?;
         let tokenizer = self.model.tokenizer()?;
         let mut session = self.model.open()?;
         let mut out = BufWriter::new(AtomicFile::create(&self.output)?);
@@ -64,7 +65,8 @@ impl Args {
                 if groups.is_empty() {
                     break;
                 }
-                let (tokenized, counts) = tokenize_all(&groups, &tokenizer, &options).map_err(in_file(&self.data))?;
+                let (tokenized, counts) =
+                    tokenize_all(&groups, &tokenizer, &options).map_err(|error| in_files(reader.files(), error))?;
                 num_skipped += counts.num_skipped();
                 let batch =
                     if self.separate { GroupBatch::separate(&tokenized) } else { GroupBatch::shared(&tokenized) };

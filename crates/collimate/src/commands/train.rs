@@ -64,7 +64,7 @@ impl Args {
         if recipe_file.is_none() && self.is_quickstart() {
             return self.quickstart(io);
         }
-        let (recipe, notes) = Recipe::load_with_notes(recipe_file.as_deref(), &self.overrides())?;
+        let (recipe, notes) = Recipe::load_through(recipe_file.as_deref(), &self.overrides(), &io.hub)?;
         // Before any file of a model is read: a mistyped name costs no time.
         let built = registry::build(&recipe.objective.name, &recipe.objective.params);
         built.map_err(|error| self.in_recipe(error))?;

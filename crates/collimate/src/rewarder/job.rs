@@ -1,6 +1,5 @@
 //! All responses of a file, asked about by several workers.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -46,7 +45,6 @@ pub(crate) struct RewardSummary {
 /// # Errors
 /// The program does not start; it fails and is to stop then; its answers cannot be matched to responses.
 pub(crate) fn reward_rows(
-    path: &Path,
     rows: Vec<Row>,
     options: &RewardOptions,
     (stop, observer): (&StopFlag, &mut dyn Observer),
@@ -66,7 +64,7 @@ pub(crate) fn reward_rows(
             scope.spawn(move || worker.run());
         }
         drop(sender);
-        let heard = collect((path, &rows), &reports, options, (stop, &mut *observer));
+        let heard = collect(&rows, &reports, options, (stop, &mut *observer));
         is_over.store(true, Ordering::SeqCst);
         heard
     });
@@ -78,7 +76,7 @@ type Scores = Vec<Vec<Option<Score>>>;
 
 /// Hears the workers until all are done.
 fn collect(
-    (path, rows): (&Path, &[Row]),
+    rows: &[Row],
     reports: &Receiver<Report>,
     options: &RewardOptions,
     (stop, observer): (&StopFlag, &mut dyn Observer),
@@ -96,7 +94,7 @@ fn collect(
             Err(RecvTimeoutError::Disconnected) => return Ok(Some((scores, num_failed))),
         };
         let failed = |failure: Failure| {
-            let (path, line) = (path.to_owned(), rows[index].line);
+            let (path, line) = (rows[index].path.clone(), rows[index].line);
             RewardError::Failed { path, line, response, failure: Box::new(failure) }
         };
         scores[index][response] = match (answer, options.on_failure) {

@@ -1,9 +1,8 @@
 //! The responses of a file, as a program is asked about them and as they are written with their rewards.
 
-use std::io::BufRead;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use collimate_data::DataError;
+use collimate_data::{DataError, JsonRow, JsonRows};
 use serde_json::{Map, Value, json};
 
 use super::answer::Score;
@@ -12,6 +11,8 @@ use crate::error::CliError;
 /// A prompt with its responses and whatever else its row holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
+    /// The file.
+    pub(crate) path: PathBuf,
     /// Line of the file, counted from 1.
     pub(crate) line: usize,
     fields: Map<String, Value>,
@@ -19,33 +20,22 @@ pub(crate) struct Row {
     responses: Vec<Map<String, Value>>,
 }
 
-/// The rows of a file; `path` is its name for errors.
+/// The rows of files; `name` is what they are called together.
 ///
 /// # Errors
-/// A line that is no object with `prompt` and `responses`; a file without rows.
-pub(crate) fn read_rows(path: &Path, lines: impl BufRead) -> Result<Vec<Row>, CliError> {
-    let mut rows = Vec::new();
-    for (index, text) in lines.lines().enumerate() {
-        let text = text.map_err(CliError::read(path))?;
-        if !text.trim().is_empty() {
-            rows.push(Row::parse(path, index + 1, &text)?);
-        }
-    }
+/// A row that is no object with `prompt` and `responses`; files without rows.
+pub(crate) fn read_rows(name: &Path, rows: JsonRows) -> Result<Vec<Row>, CliError> {
+    let rows: Vec<Row> = rows.map(|row| Row::of(row?)).collect::<Result<_, DataError>>()?;
     if rows.is_empty() {
-        return Err(DataError::File { path: path.to_owned(), problem: "there are no rows in it".to_owned() }.into());
+        return Err(DataError::File { path: name.to_owned(), problem: "there are no rows in it".to_owned() }.into());
     }
     Ok(rows)
 }
 
 impl Row {
-    fn parse(path: &Path, line: usize, text: &str) -> Result<Self, DataError> {
-        let path = || path.to_owned();
-        let json = |error: serde_json::Error| DataError::Json {
-            path: path(),
-            line,
-            column: error.column(),
-            message: error.to_string(),
-        };
+    fn of(row: JsonRow) -> Result<Self, DataError> {
+        let JsonRow { path: file, line, value } = row;
+        let path = || file.clone();
         let field = |field: String, expected: &str, found: Option<&Value>| DataError::Field {
             path: path(),
             line,
@@ -53,7 +43,7 @@ impl Row {
             expected: expected.to_owned(),
             found: found.map_or("nothing", kind).to_owned(),
         };
-        let mut fields = match serde_json::from_str(text).map_err(json)? {
+        let mut fields = match value {
             Value::Object(fields) => fields,
             other => {
                 let problem = format!("expected an object with \"prompt\" and \"responses\", found {}", kind(&other));
@@ -77,7 +67,7 @@ impl Row {
                 other => return Err(field(format!("responses[{k}].content"), "a string", other.get("content"))),
             }
         }
-        Ok(Self { line, fields, responses })
+        Ok(Self { path: file, line, fields, responses })
     }
 
     pub(crate) fn num_responses(&self) -> usize {
@@ -147,7 +137,8 @@ mod tests {
     use super::*;
 
     fn rows(text: &str) -> Result<Vec<Row>, CliError> {
-        read_rows(Path::new("rows.jsonl"), text.as_bytes())
+        let name = Path::new("rows.jsonl");
+        read_rows(name, JsonRows::from_reader(std::io::Cursor::new(text.to_owned()), name)?)
     }
 
     const ROW: &str =
@@ -172,7 +163,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case("[]", "rows.jsonl:1: expected an object with \"prompt\" and \"responses\", found a list")]
+    #[case("[[]]", "rows.jsonl:1: expected an object with \"prompt\" and \"responses\", found a list")]
+    #[case("[]", "rows.jsonl: there are no rows in it")]
     #[case(
         "{\"responses\": []}",
         "rows.jsonl:1: field \"prompt\": expected a string or a list of messages, found nothing"

@@ -16,7 +16,7 @@ mod stages;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use collimate_data::TextTokenizer;
+use collimate_data::{JsonRows, TextTokenizer, data_files};
 use collimate_files::{FolderLock, remove_leftovers};
 use collimate_model::GenerateOptions;
 use collimate_train::{Observer, Recipe, StopFlag, TrainError};
@@ -67,10 +67,13 @@ struct Prompts {
 
 impl Prompts {
     fn read(path: &std::path::Path, tokenizer: &TextTokenizer) -> Result<Self, CliError> {
-        let bytes = std::fs::read(path).map_err(CliError::read(path))?;
-        let rows = read_prompts(path, bytes.as_slice())?;
-        let ids = encode_prompts(path, &rows, tokenizer)?;
-        Ok(Self { rows, ids, hash: blake3::hash(&bytes).to_hex()[..16].to_owned() })
+        let rows = read_prompts(path, JsonRows::open(path)?)?;
+        let ids = encode_prompts(&rows, tokenizer)?;
+        let mut hash = blake3::Hasher::new();
+        for file in data_files(path)? {
+            hash.update(&std::fs::read(&file).map_err(CliError::read(&file))?);
+        }
+        Ok(Self { rows, ids, hash: hash.finalize().to_hex()[..16].to_owned() })
     }
 }
 

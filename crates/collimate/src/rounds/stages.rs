@@ -1,10 +1,9 @@
 //! The stages of one round. Each leaves a file when it is done, written last and whole.
 
-use std::fs::{self, File};
-use std::io::BufReader;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_data::TextTokenizer;
+use collimate_data::{JsonRows, TextTokenizer};
 use collimate_files::{WriteError, remove_leftovers, write_atomically};
 use collimate_model::GenerateOptions;
 use collimate_train::{Observer, Recipe, RunControl, SessionOptions, StopFlag, TrainError, Training, open_session};
@@ -103,9 +102,8 @@ impl<'a> Round<'a> {
             let options = GenerateOptions { num_samples: num_responses, ..self.options.sampling.clone() };
             self.sample(&samples, (policy, prompts, &options), purpose, (stop, &mut *observer))?;
         }
-        let file = File::open(&samples).map_err(CliError::read(&samples))?;
-        let rows = read_rows(&samples, BufReader::new(file))?;
-        let rewarded = reward_rows(&samples, rows, &self.options.program, (stop, observer))?;
+        let rows = read_rows(&samples, JsonRows::open(&samples)?)?;
+        let rewarded = reward_rows(rows, &self.options.program, (stop, observer))?;
         let rewarded = rewarded.ok_or_else(|| self.interrupted("responses were scored", stop))?;
         let mut out = Rows::create(&self.dir.join(format!("{prefix}rewards.jsonl")))?;
         rewarded.rows(|_| true).try_for_each(|row| out.push(&row))?;

@@ -11,7 +11,7 @@ fn answer(target: Target, name: &str) -> Answer {
 }
 
 #[rstest]
-fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)] target: usize) {
+fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] target: usize) {
     let target = Target::ALL[target];
     let answers = try_all(target, corpus(target).inputs.into_iter());
     let parsed = answers.iter().filter(|(_, answer)| *answer == Answer::Parsed).count();
@@ -20,6 +20,10 @@ fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)] tar
 
 #[rstest]
 #[case(Target::Jsonl, "collimate.jsonl")]
+#[case(Target::RowFile, "messages.parquet")]
+#[case(Target::RowFile, "ultrafeedback-zstd.parquet")]
+#[case(Target::RowFile, "preference.jsonl.gz")]
+#[case(Target::RowFile, "list.json")]
 #[case(Target::Safetensors, "three-types.safetensors")]
 #[case(Target::WeightIndex, "two-shards.json")]
 #[case(Target::Config, "yarn.json")]
@@ -35,6 +39,13 @@ fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
 
 #[rstest]
 #[case::deep_rows(Target::Jsonl, "regression-deep.jsonl", "recursion limit exceeded")]
+#[case::page_bomb(Target::RowFile, "regression-page-bomb.parquet", "a page of 1073741824 bytes")]
+#[case::values_bomb(Target::RowFile, "regression-values-bomb.parquet", "a page of 1000000000 values")]
+#[case::rows_bomb(Target::RowFile, "regression-rows-bomb.parquet", "more than bytes")]
+#[case::text_bomb(Target::RowFile, "regression-text-bomb.parquet", "the row is longer than 67108864 bytes")]
+#[case::deep_schema(Target::RowFile, "regression-deep-schema.parquet", "nest deeper than 32 levels")]
+#[case::gzip_bomb(Target::RowFile, "regression-bomb.jsonl.gz", "line is longer than 67108864 bytes")]
+#[case::zstd_bomb(Target::RowFile, "regression-bomb.jsonl.zst", "unfolds to more than 1000 times its size")]
 #[case::same_name_twice(
     Target::Safetensors,
     "regression-same-name-twice.safetensors",

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use collimate_data::{DataError, PromptGroup, TextTokenizer, TokenizeCounts, tokenize_group};
 
-use crate::commands::data_options::{DataOptions, LengthOptions, in_file};
+use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
 use crate::error::CliError;
+use crate::hub::model_folder;
 use crate::io::Io;
 
 /// Errors shown before the rest is only counted.
@@ -15,8 +16,9 @@ const MOST_SHOWN: usize = 20;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate data check rewards.jsonl --model models/base --max-length 1024")]
 pub(crate) struct Args {
-    /// File of groups
-    file: PathBuf,
+    /// Files of groups, folders or patterns of such
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
     /// Model folder: tokenize as training would, and count what is cut
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -29,18 +31,19 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let options = self.lengths.resolve(&self.read, 2)?;
-        let tokenizer = self.model.as_deref().map(TextTokenizer::from_model_dir).transpose()?;
-        let mut reader = self.read.open(&self.file, 2)?;
+        let model = self.model.as_deref().map(|model| model_folder(model, io)).transpose()?;
+        let tokenizer = model.as_deref().map(TextTokenizer::from_model_dir).transpose()?;
+        let mut reader = self.read.open(&self.files, 2, io)?;
         let mut counts = TokenizeCounts::default();
         let mut num_errors = 0;
         let mut example = None;
-        for group in reader.by_ref() {
+        while let Some(group) = reader.next() {
             let checked = group.and_then(|group| {
                 if let Some(tokenizer) = &tokenizer {
                     match tokenize_group(&group, tokenizer, &options) {
                         Ok(tokenized) => counts.keep(&tokenized),
                         Err(DataError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
-                        Err(error) => return Err(in_file(&self.file)(error)),
+                        Err(error) => return Err(in_files(reader.files(), error)),
                     }
                 }
                 Ok(group)
@@ -75,9 +78,14 @@ impl Args {
         }
         match num_errors {
             0 => Ok(()),
-            count => Err(CliError::usage(format!("{}: rows that cannot be used: {count}", self.file.display()))),
+            count => Err(CliError::usage(format!("{}: rows that cannot be used: {count}", listed(&self.files)))),
         }
     }
+}
+
+/// Files as the user named them.
+pub(super) fn listed(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The best and the worst response of a group, so that a wrong score direction is seen.

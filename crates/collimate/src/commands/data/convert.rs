@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use collimate_data::rewards::PairRule;
 use collimate_data::{ConvertTo, Layout, convert};
 
+use super::check::listed;
 use crate::commands::data_options::{DataOptions, parse};
 use crate::error::CliError;
 use crate::io::Io;
@@ -17,8 +18,9 @@ use crate::io::Io;
     after_help = "Example:\n  collimate data convert nectar.jsonl --reward-from rank --to collimate --output rewards.jsonl"
 )]
 pub(crate) struct Args {
-    /// File of groups
-    file: PathBuf,
+    /// Files of groups, folders or patterns of such
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
     /// File to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -35,9 +37,9 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let to = ConvertTo::new(self.to, self.pairs)?;
-        let mut reader = self.read.open(&self.file, 2)?;
+        let mut reader = self.read.open(&self.files, 2, io)?;
         let report = convert(reader.by_ref(), &self.output, to)?;
-        io.note(format_args!("{}: {}", self.file.display(), reader.describe()));
+        io.note(format_args!("{}: {}", listed(&self.files), reader.describe()));
         let num_skipped = reader.counts().num_skipped();
         if num_skipped > 0 {
             io.note(format_args!("{num_skipped} rows cannot be used and were skipped"));

@@ -4,16 +4,18 @@ use std::path::PathBuf;
 
 use collimate_data::{TextTokenizer, preview, tokenize_group};
 
-use crate::commands::data_options::{DataOptions, LengthOptions, in_file, take};
+use crate::commands::data_options::{DataOptions, LengthOptions, in_files, take};
 use crate::error::CliError;
+use crate::hub::model_folder;
 use crate::io::Io;
 
 /// Show groups as the model sees them, with the tokens that are scored
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate data preview rewards.jsonl --model models/base --num 2")]
 pub(crate) struct Args {
-    /// File of groups
-    file: PathBuf,
+    /// Files of groups, folders or patterns of such
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
     /// Model folder with the tokenizer
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
@@ -29,12 +31,13 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let options = self.lengths.resolve(&self.read, 1)?;
-        let tokenizer = TextTokenizer::from_model_dir(&self.model)?;
-        let mut reader = self.read.open(&self.file, 1)?;
+        let tokenizer = TextTokenizer::from_model_dir(&model_folder(&self.model, io)?)?;
+        let mut reader = self.read.open(&self.files, 1, io)?;
         let groups = take(&mut reader, self.num)?;
         io.line(format_args!("{}", reader.describe()))?;
         for group in &groups {
-            let tokenized = tokenize_group(group, &tokenizer, &options).map_err(in_file(&self.file))?;
+            let tokenized =
+                tokenize_group(group, &tokenizer, &options).map_err(|error| in_files(reader.files(), error))?;
             let shown = preview(&tokenized, &tokenizer, io.out_color)?;
             io.line(format_args!("\n{}", shown.trim_end()))?;
         }

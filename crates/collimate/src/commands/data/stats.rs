@@ -6,16 +6,18 @@ use collimate_data::rewards::alpha_for_entropy;
 use collimate_data::{DataError, DataStats, PromptGroup, TextTokenizer, TokenizedGroup, tokenize_group};
 use serde_json::json;
 
-use crate::commands::data_options::{DataOptions, LengthOptions, in_file};
+use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
 use crate::error::CliError;
+use crate::hub::model_folder;
 use crate::io::Io;
 
 /// Describe a file: responses, ties, lengths, cuts, length against reward, entropy of the reward weights
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate data stats rewards.jsonl --model models/base --alpha 0.33")]
 pub(crate) struct Args {
-    /// File of groups
-    file: PathBuf,
+    /// Files of groups, folders or patterns of such
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
     /// Model folder: count tokens instead of characters, and what is cut
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -43,11 +45,12 @@ impl Args {
             return Err(CliError::usage("--target-entropy must be above 0"));
         }
         let options = self.lengths.resolve(&self.read, 2)?;
-        let tokenizer = self.model.as_deref().map(TextTokenizer::from_model_dir).transpose()?;
-        let mut reader = self.read.open(&self.file, 2)?;
+        let model = self.model.as_deref().map(|model| model_folder(model, io)).transpose()?;
+        let tokenizer = model.as_deref().map(TextTokenizer::from_model_dir).transpose()?;
+        let mut reader = self.read.open(&self.files, 2, io)?;
         let mut stats = DataStats::new(Some(self.alpha));
         let mut alphas = Vec::new();
-        for group in reader.by_ref() {
+        while let Some(group) = reader.next() {
             let group = group?;
             if let Some(tokenizer) = &tokenizer {
                 match tokenize_group(&group, tokenizer, &options) {
@@ -56,7 +59,7 @@ impl Args {
                         *stats.unusable.entry(reason.kind().to_owned()).or_default() += 1;
                         continue;
                     }
-                    Err(error) => return Err(in_file(&self.file)(error).into()),
+                    Err(error) => return Err(in_files(reader.files(), error).into()),
                 }
             } else {
                 stats.add(&group);

@@ -1,0 +1,125 @@
+//! Rows of a Parquet file as JSON, in bounded memory.
+//!
+//! The crate `parquet` decodes pages; what a file claims of itself is checked before it is believed ([`thrift`],
+//! [`pages`]), rows are put together here ([`schema`], [`columns`]), and a panic of the crate is an error.
+
+mod budget;
+mod columns;
+mod pages;
+mod schema;
+mod thrift;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::reader::{ChunkReader, Length};
+use serde_json::Value;
+
+use crate::caught::caught;
+use budget::Budget;
+use columns::Column;
+use schema::Node;
+
+/// The first and the last four bytes of a Parquet file.
+pub(super) const MAGIC: &[u8] = b"PAR1";
+
+/// The largest description of a file that is read, in bytes; those of a million columns' chunks have some tens.
+const MAX_FOOTER_BYTES: u64 = 64 << 20;
+
+/// Gives the rows of a file in their order: one page of each column and one row are in memory.
+pub(super) struct ParquetRows {
+    file: Arc<File>,
+    metadata: ParquetMetaData,
+    root: Node,
+    budget: Arc<Budget>,
+    next_group: usize,
+    columns: Vec<Column>,
+    rows_left: u64,
+    /// Row of the file, counted from 1; 0 before the first.
+    pub(super) number: usize,
+}
+
+impl ParquetRows {
+    /// Reads what the file says of itself.
+    ///
+    /// # Errors
+    /// In words: it is no sound Parquet file, or has what is not read (encryption, nesting without end).
+    pub(super) fn open(file: File) -> Result<Self, String> {
+        let file_bytes = Length::len(&file);
+        check_footer(&file, file_bytes)?;
+        let (metadata, root) = caught(|| {
+            let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|error| error.to_string())?;
+            let root = Node::of(metadata.file_metadata().schema_descr())?;
+            Ok::<_, String>((metadata, root))
+        })
+        .map_err(contradiction)??;
+        let budget = Budget::of(file_bytes);
+        let counts = metadata.row_groups().iter().map(|group| u64::try_from(group.num_rows()));
+        let num_rows = counts.sum::<Result<u64, _>>().map_err(|_| "a negative number of rows".to_owned())?;
+        budget.check_rows(num_rows)?;
+        let (file, budget) = (Arc::new(file), Arc::new(budget));
+        Ok(Self { file, metadata, root, budget, next_group: 0, columns: Vec::new(), rows_left: 0, number: 0 })
+    }
+
+    /// Names of the columns.
+    pub(super) fn columns(&self) -> Vec<String> {
+        self.root.field_names()
+    }
+
+    /// The next row: an object of the fields that are not null; `None` at the end.
+    pub(super) fn next(&mut self) -> Option<Result<Value, String>> {
+        while self.rows_left == 0 {
+            let group = self.metadata.row_groups().get(self.next_group)?;
+            self.next_group += 1;
+            let opened = caught(|| columns::open(&self.file, group, &self.budget));
+            match opened.map_err(contradiction).and_then(|opened| opened) {
+                Ok(columns) => self.columns = columns,
+                Err(problem) => {
+                    self.number += 1;
+                    return Some(Err(problem));
+                }
+            }
+            self.rows_left = u64::try_from(group.num_rows()).unwrap_or(0);
+        }
+        self.rows_left -= 1;
+        self.number += 1;
+        Some(caught(|| self.row()).map_err(contradiction).and_then(|row| row))
+    }
+
+    fn row(&mut self) -> Result<Value, String> {
+        self.budget.begin_row();
+        for column in &mut self.columns {
+            column.next_row(&self.budget)?;
+        }
+        let row = self.root.read(&mut self.columns, &self.budget)?;
+        match self.columns.iter().all(Column::is_at_end) {
+            true => Ok(row),
+            false => Err(schema::DISAGREE.to_owned()),
+        }
+    }
+}
+
+/// What the crate says when it gives up.
+fn contradiction(panic: String) -> String {
+    format!("the file contradicts itself ({panic})")
+}
+
+/// Looks through the description of the file before the crate that trusts it does.
+fn check_footer(file: &File, file_bytes: u64) -> Result<(), String> {
+    let bytes = |start: u64, length: usize| file.get_bytes(start, length).map_err(|error| error.to_string());
+    // The magic twice, and the length of what stands before the second.
+    let Some(before) = file_bytes.checked_sub(12) else { return Err("it is cut off".to_owned()) };
+    let end = bytes(file_bytes - 8, 8)?;
+    match &end[4..] {
+        MAGIC => {}
+        b"PARE" => return Err("it is encrypted".to_owned()),
+        _ => return Err("it is cut off: its end is not that of a Parquet file".to_owned()),
+    }
+    let length = u32::from_le_bytes([end[0], end[1], end[2], end[3]]);
+    if u64::from(length) > before.min(MAX_FOOTER_BYTES) {
+        return Err(format!("its description should have {length} bytes"));
+    }
+    let footer = bytes(file_bytes - 8 - u64::from(length), length as usize)?;
+    thrift::check_footer(&footer)
+}

@@ -1,0 +1,241 @@
+//! Values of one column, row by row.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parquet::basic::{ConvertedType, Type};
+use parquet::column::reader::ColumnReaderImpl;
+use parquet::data_type::{
+    BoolType, ByteArrayType, DataType, DoubleType, FixedLenByteArrayType, FloatType, Int32Type, Int64Type, Int96Type,
+};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::schema::types::ColumnDescriptor;
+use serde_json::{Number, Value};
+
+use super::budget::Budget;
+use super::pages::CheckedPages;
+use super::schema::DISAGREE;
+
+/// A column of a group of rows, and the values of its row.
+pub(super) struct Column {
+    values: Values,
+    name: String,
+    converted: ConvertedType,
+    /// Divides numbers that are written as whole ones.
+    decimal_scale: Option<i32>,
+    max_def: i16,
+    num_levels: usize,
+    defs: Vec<i16>,
+    reps: Vec<i16>,
+    /// The level that comes next, and the value.
+    at: usize,
+    value_at: usize,
+    pulled: Arc<AtomicU64>,
+}
+
+/// The columns of a group of rows.
+pub(super) fn open(file: &Arc<File>, group: &RowGroupMetaData, budget: &Arc<Budget>) -> Result<Vec<Column>, String> {
+    let num_rows = usize::try_from(group.num_rows()).map_err(|error| error.to_string())?;
+    group.columns().iter().map(|chunk| Column::open(file, chunk, num_rows, budget)).collect()
+}
+
+/// A reader of one type, and the values of the row.
+struct Typed<T: DataType> {
+    reader: ColumnReaderImpl<T>,
+    row: Vec<T::T>,
+}
+
+enum Values {
+    Bool(Typed<BoolType>),
+    Int32(Typed<Int32Type>),
+    Int64(Typed<Int64Type>),
+    Int96(Typed<Int96Type>),
+    Float(Typed<FloatType>),
+    Double(Typed<DoubleType>),
+    Bytes(Typed<ByteArrayType>),
+    Fixed(Typed<FixedLenByteArrayType>),
+}
+
+macro_rules! each_type {
+    ($values:expr, $typed:ident => $work:expr) => {
+        match $values {
+            Values::Bool($typed) => $work,
+            Values::Int32($typed) => $work,
+            Values::Int64($typed) => $work,
+            Values::Int96($typed) => $work,
+            Values::Float($typed) => $work,
+            Values::Double($typed) => $work,
+            Values::Bytes($typed) => $work,
+            Values::Fixed($typed) => $work,
+        }
+    };
+}
+
+impl Column {
+    fn open(
+        file: &Arc<File>,
+        chunk: &ColumnChunkMetaData,
+        num_rows: usize,
+        budget: &Arc<Budget>,
+    ) -> Result<Self, String> {
+        let pulled = Arc::new(AtomicU64::new(0));
+        let descr = chunk.column_descr_ptr();
+        let name = descr.path().string();
+        let pages = CheckedPages::open(file, chunk, num_rows, budget, &pulled);
+        let pages = Box::new(pages.map_err(|problem| in_column(&name, problem))?);
+        fn typed<T: DataType>(descr: &Arc<ColumnDescriptor>, pages: Box<CheckedPages>) -> Typed<T> {
+            Typed { reader: ColumnReaderImpl::new(Arc::clone(descr), pages), row: Vec::new() }
+        }
+        let values = match descr.physical_type() {
+            Type::BOOLEAN => Values::Bool(typed(&descr, pages)),
+            Type::INT32 => Values::Int32(typed(&descr, pages)),
+            Type::INT64 => Values::Int64(typed(&descr, pages)),
+            Type::INT96 => Values::Int96(typed(&descr, pages)),
+            Type::FLOAT => Values::Float(typed(&descr, pages)),
+            Type::DOUBLE => Values::Double(typed(&descr, pages)),
+            Type::BYTE_ARRAY => Values::Bytes(typed(&descr, pages)),
+            Type::FIXED_LEN_BYTE_ARRAY => Values::Fixed(typed(&descr, pages)),
+        };
+        let converted = descr.converted_type();
+        Ok(Self {
+            values,
+            name,
+            converted,
+            decimal_scale: (converted == ConvertedType::DECIMAL).then(|| descr.type_scale()),
+            max_def: descr.max_def_level(),
+            num_levels: 0,
+            defs: Vec::new(),
+            reps: Vec::new(),
+            at: 0,
+            value_at: 0,
+            pulled,
+        })
+    }
+
+    /// Reads the values of the next row.
+    pub(super) fn next_row(&mut self, budget: &Budget) -> Result<(), String> {
+        let Self { values, defs, reps, pulled, .. } = self;
+        defs.clear();
+        reps.clear();
+        let read = each_type!(values, typed => {
+            typed.row.clear();
+            typed.reader.read_records(1, Some(defs), Some(reps), &mut typed.row)
+        });
+        // What is on the page beside this row's values counts for the next rows.
+        pulled.store(0, Ordering::Relaxed);
+        let (records, _, levels) = read.map_err(|error| in_column(&self.name, plain(&error)))?;
+        if records != 1 {
+            return Err(in_column(&self.name, "it has fewer rows than the file".to_owned()));
+        }
+        (self.num_levels, self.at, self.value_at) = (levels, 0, 0);
+        budget.take_row_values(levels as u64)
+    }
+
+    /// Whether the row has no further value.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.num_levels
+    }
+
+    /// How much of the way to the next value is there; `None` after the row's last.
+    pub(super) fn def(&self) -> Option<i16> {
+        match (self.at < self.num_levels, self.max_def) {
+            (false, _) => None,
+            (true, 0) => Some(0),
+            (true, _) => self.defs.get(self.at).copied(),
+        }
+    }
+
+    /// Which list the next value goes on; `None` after the row's last.
+    pub(super) fn rep(&self) -> Option<i16> {
+        (self.at < self.num_levels).then(|| self.reps.get(self.at).copied().unwrap_or(0))
+    }
+
+    /// The next value, null where there is none at this place.
+    pub(super) fn take(&mut self, budget: &Budget) -> Result<Value, String> {
+        let def = self.def().ok_or(DISAGREE)?;
+        self.at += 1;
+        if def < self.max_def {
+            return Ok(Value::Null);
+        }
+        let at = self.value_at;
+        self.value_at += 1;
+        self.value(at, budget).map_err(|problem| in_column(&self.name, problem))
+    }
+
+    fn value(&self, at: usize, budget: &Budget) -> Result<Value, String> {
+        let missing = || DISAGREE.to_owned();
+        Ok(match &self.values {
+            Values::Bool(typed) => Value::Bool(*typed.row.get(at).ok_or_else(missing)?),
+            Values::Int32(typed) => self.whole(i64::from(*typed.row.get(at).ok_or_else(missing)?), 32),
+            Values::Int64(typed) => self.whole(*typed.row.get(at).ok_or_else(missing)?, 64),
+            Values::Float(typed) => number(f64::from(*typed.row.get(at).ok_or_else(missing)?)),
+            Values::Double(typed) => number(*typed.row.get(at).ok_or_else(missing)?),
+            Values::Bytes(typed) => self.bytes(typed.row.get(at).ok_or_else(missing)?.data(), budget)?,
+            Values::Fixed(typed) => match self.decimal_scale {
+                Some(_) => self.bytes(typed.row.get(at).ok_or_else(missing)?.data(), budget)?,
+                None => Value::Null,
+            },
+            // Moments in a form that nothing reads.
+            Values::Int96(_) => Value::Null,
+        })
+    }
+
+    fn whole(&self, value: i64, bits: u32) -> Value {
+        match (self.converted, self.decimal_scale) {
+            (_, Some(scale)) => decimal(value as f64, scale),
+            (ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32, _) if bits == 32 => {
+                Value::from(value as u32)
+            }
+            (ConvertedType::UINT_64, _) => Value::from(value as u64),
+            _ => Value::from(value),
+        }
+    }
+
+    /// Text, or a number in big-endian bytes.
+    fn bytes(&self, bytes: &[u8], budget: &Budget) -> Result<Value, String> {
+        if let Some(scale) = self.decimal_scale {
+            let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { -1 } else { 0 };
+            if bytes.len() > 16 {
+                return Err("a decimal number of more than 16 bytes".to_owned());
+            }
+            return Ok(decimal(
+                bytes.iter().fold(sign, |value: i128, byte| value << 8 | i128::from(*byte)) as f64,
+                scale,
+            ));
+        }
+        budget.take_text(bytes.len() as u64)?;
+        match (std::str::from_utf8(bytes), self.converted) {
+            (Ok(text), _) => Ok(Value::String(text.to_owned())),
+            // Pictures and the like, which no layout reads.
+            (Err(_), ConvertedType::NONE) => Ok(Value::Null),
+            (Err(_), _) => Err("the text is not UTF-8".to_owned()),
+        }
+    }
+}
+
+/// A number as JSON has it. NaN stands for nothing, as data frames write what is missing; an infinity is shown as text, so
+/// that whoever expects a number says what is there.
+fn number(value: f64) -> Value {
+    match Number::from_f64(value) {
+        Some(number) => Value::Number(number),
+        None if value.is_nan() => Value::Null,
+        None => Value::String(value.to_string()),
+    }
+}
+
+fn decimal(value: f64, scale: i32) -> Value {
+    number(value / 10_f64.powi(scale))
+}
+
+fn in_column(name: &str, problem: String) -> String {
+    format!("column \"{name}\": {problem}")
+}
+
+/// What the crate says, without the name of the kind of error.
+fn plain(error: &parquet::errors::ParquetError) -> String {
+    match error {
+        parquet::errors::ParquetError::General(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

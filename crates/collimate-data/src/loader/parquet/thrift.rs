@@ -1,0 +1,257 @@
+//! Looking through the descriptions in a Parquet file, which are structs of Thrift's compact protocol.
+//!
+//! Nothing is kept but what has to be checked: that lengths stay within the input, nesting within bounds, and how large a
+//! page says it is.
+
+use std::io::Read;
+
+/// Structs and lists in each other: those of a file have some eight.
+const MAX_NESTING: usize = 24;
+/// Groups of columns in each other.
+const MAX_SCHEMA_NESTING: usize = 32;
+/// Most columns and groups of a schema.
+const MAX_SCHEMA_ELEMENTS: u64 = 10_000;
+
+/// What a page says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PageHead {
+    /// Bytes of the header.
+    pub(super) header_bytes: u64,
+    /// Number of the page's kind.
+    pub(super) kind: i64,
+    /// Bytes after it is unpacked.
+    pub(super) unpacked_bytes: i64,
+    /// Bytes in the file, after the header.
+    pub(super) packed_bytes: i64,
+    /// Values with those that are null, or words of a dictionary.
+    pub(super) num_values: i64,
+}
+
+/// Reads the header of a page, of at most `limit` bytes.
+pub(super) fn page_head(reader: impl Read, limit: u64) -> Result<PageHead, String> {
+    let mut walk = Walk { reader, left: limit, limit };
+    let mut head = PageHead::default();
+    let mut last = 0;
+    while let Some((id, kind)) = walk.field(&mut last)? {
+        match (id, kind) {
+            (1, I32) => head.kind = walk.zigzag()?,
+            (2, I32) => head.unpacked_bytes = walk.zigzag()?,
+            (3, I32) => head.packed_bytes = walk.zigzag()?,
+            // The header of a data page, of a dictionary, of a data page of the second version: its count comes first.
+            (5 | 7 | 8, STRUCT) => {
+                let mut last = 0;
+                while let Some((id, kind)) = walk.field(&mut last)? {
+                    match (id, kind) {
+                        (1, I32) => head.num_values = walk.zigzag()?,
+                        _ => walk.skip(kind, 2)?,
+                    }
+                }
+            }
+            _ => walk.skip(kind, 1)?,
+        }
+    }
+    head.header_bytes = walk.limit - walk.left;
+    Ok(head)
+}
+
+/// Looks through the description of a file: its lengths, and how deep its schema nests.
+pub(super) fn check_footer(bytes: &[u8]) -> Result<(), String> {
+    let limit = bytes.len() as u64;
+    let mut walk = Walk { reader: bytes, left: limit, limit };
+    let mut last = 0;
+    while let Some((id, kind)) = walk.field(&mut last)? {
+        match (id, kind) {
+            (2, LIST) => check_schema(&mut walk)?,
+            _ => walk.skip(kind, 1)?,
+        }
+    }
+    Ok(())
+}
+
+/// A schema is a list of groups and columns, each group before its children.
+fn check_schema<R: Read>(walk: &mut Walk<R>) -> Result<(), String> {
+    let (count, kind) = walk.list()?;
+    if kind != STRUCT || count > MAX_SCHEMA_ELEMENTS {
+        return Err(format!("a schema of {count} columns and groups, at most {MAX_SCHEMA_ELEMENTS} are read"));
+    }
+    // Children that are still to come, of each group that is open.
+    let mut open: Vec<i64> = Vec::new();
+    for _ in 0..count {
+        let (mut last, mut children) = (0, 0);
+        while let Some((id, kind)) = walk.field(&mut last)? {
+            match (id, kind) {
+                (5, I32) => children = walk.zigzag()?,
+                _ => walk.skip(kind, 2)?,
+            }
+        }
+        if let Some(parent) = open.last_mut() {
+            *parent -= 1;
+        }
+        if children > 0 {
+            open.push(children);
+        }
+        while open.last().is_some_and(|left| *left <= 0) {
+            open.pop();
+        }
+        if open.len() > MAX_SCHEMA_NESTING {
+            return Err(format!("its columns nest deeper than {MAX_SCHEMA_NESTING} levels"));
+        }
+    }
+    Ok(())
+}
+
+const I32: u8 = 5;
+const LIST: u8 = 9;
+const STRUCT: u8 = 12;
+
+struct Walk<R> {
+    reader: R,
+    /// Bytes that may still be read.
+    left: u64,
+    limit: u64,
+}
+
+impl<R: Read> Walk<R> {
+    fn byte(&mut self) -> Result<u8, String> {
+        self.left = self.left.checked_sub(1).ok_or_else(cut_off)?;
+        let mut byte = [0];
+        self.reader.read_exact(&mut byte).map_err(|error| error.to_string())?;
+        Ok(byte[0])
+    }
+
+    fn varint(&mut self) -> Result<u64, String> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err("a number without end".to_owned())
+    }
+
+    fn zigzag(&mut self) -> Result<i64, String> {
+        let value = self.varint()?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    /// Number and type of the next field; `None` at the end of the struct.
+    fn field(&mut self, last: &mut i64) -> Result<Option<(i64, u8)>, String> {
+        let head = self.byte()?;
+        if head == 0 {
+            return Ok(None);
+        }
+        *last = match head >> 4 {
+            0 => self.zigzag()?,
+            delta => last.saturating_add(i64::from(delta)),
+        };
+        Ok(Some((*last, head & 0x0f)))
+    }
+
+    /// Length and type of a list's elements, each of which takes a byte at least.
+    fn list(&mut self) -> Result<(u64, u8), String> {
+        let head = self.byte()?;
+        let count = match head >> 4 {
+            15 => self.varint()?,
+            count => u64::from(count),
+        };
+        if count > self.left {
+            return Err(cut_off());
+        }
+        Ok((count, head & 0x0f))
+    }
+
+    fn skip(&mut self, kind: u8, depth: usize) -> Result<(), String> {
+        if depth > MAX_NESTING {
+            return Err(format!("it nests deeper than {MAX_NESTING} levels"));
+        }
+        match kind {
+            // In a field the type is the value; in a list each element has a byte, see below.
+            1 | 2 => {}
+            3 => _ = self.byte()?,
+            4..=6 => _ = self.varint()?,
+            7 => self.bytes(8)?,
+            8 => {
+                let length = self.varint()?;
+                self.bytes(length)?;
+            }
+            9 | 10 => {
+                let (count, kind) = self.list()?;
+                (0..count).try_for_each(|_| self.element(kind, depth + 1))?;
+            }
+            11 => {
+                let count = self.varint()?;
+                if count > self.left {
+                    return Err(cut_off());
+                }
+                let kinds = if count > 0 { self.byte()? } else { 0 };
+                for _ in 0..count {
+                    self.element(kinds >> 4, depth + 1)?;
+                    self.element(kinds & 0x0f, depth + 1)?;
+                }
+            }
+            STRUCT => {
+                let mut last = 0;
+                while let Some((_, kind)) = self.field(&mut last)? {
+                    self.skip(kind, depth + 1)?;
+                }
+            }
+            13 => self.bytes(16)?,
+            _ => return Err(format!("a value of the unknown type {kind}")),
+        }
+        Ok(())
+    }
+
+    fn element(&mut self, kind: u8, depth: usize) -> Result<(), String> {
+        match kind {
+            1 | 2 => self.byte().map(|_| ()),
+            kind => self.skip(kind, depth),
+        }
+    }
+
+    fn bytes(&mut self, count: u64) -> Result<(), String> {
+        self.left = self.left.checked_sub(count).ok_or_else(cut_off)?;
+        let copied = std::io::copy(&mut self.reader.by_ref().take(count), &mut std::io::sink());
+        match copied.map_err(|error| error.to_string())? == count {
+            true => Ok(()),
+            false => Err(cut_off()),
+        }
+    }
+}
+
+fn cut_off() -> String {
+    "its description is cut off".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_of_a_page_is_read_in_passing() {
+        // kind 0, 300 bytes unpacked, 20 packed, data page header with 7 values and an encoding, end, end.
+        let bytes = [0x15, 0x00, 0x15, 0xd8, 0x04, 0x15, 0x28, 0x2c, 0x15, 0x0e, 0x15, 0x00, 0x00, 0x00, 0xff];
+        let head = page_head(&bytes[..], 1000).unwrap();
+        let expected = PageHead { header_bytes: 14, kind: 0, unpacked_bytes: 300, packed_bytes: 20, num_values: 7 };
+        assert_eq!(head, expected);
+    }
+
+    #[test]
+    fn a_length_beyond_the_end_is_refused_before_anything_is_read() {
+        // A text of 2^28 - 1 bytes.
+        assert_eq!(page_head(&[0x18, 0xff, 0xff, 0xff, 0x7f][..], 100), Err(cut_off()));
+        // A list of as many.
+        assert_eq!(check_footer(&[0x19, 0xf5, 0xff, 0xff, 0xff, 0x7f]), Err(cut_off()));
+    }
+
+    #[test]
+    fn nesting_is_bounded_in_schemas_and_elsewhere() {
+        let structs = [0x1c; 40];
+        assert!(check_footer(&structs).unwrap_err().contains("nests deeper than 24 levels"));
+        // A schema of 40 groups in each other: field 5, one child.
+        let mut schema = vec![0x29, 0xfc, 40];
+        schema.extend([0x55, 0x02, 0x00].repeat(40));
+        assert!(check_footer(&schema).unwrap_err().contains("nest deeper than 32 levels"));
+    }
+}

@@ -1,0 +1,156 @@
+//! Rows of a file as JSON, whatever the file is: lines, one list, Parquet; the first two also compressed.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::lines::{LineError, Lines, MAX_LINE_BYTES};
+use super::list::{ListError, ListItems};
+use super::packed::{GZIP, ZSTD, unpacked};
+use super::parquet::ParquetRows;
+use super::strict_json;
+use crate::DataError;
+
+/// The rows of one file.
+pub(crate) enum Rows {
+    Lines(Lines),
+    List(ListItems),
+    Parquet(Box<ParquetRows>),
+    /// After an error that nothing comes after; the number of the row where it was.
+    Ended(usize),
+}
+
+impl Rows {
+    /// Opens a file of any of the formats, known by its first bytes.
+    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+        let io = |source| DataError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        let mut reader = BufReader::with_capacity(1 << 18, file);
+        let start = reader.fill_buf().map_err(io)?;
+        if start.starts_with(super::parquet::MAGIC) {
+            return ParquetRows::open(reader.into_inner()).map(|rows| Self::Parquet(Box::new(rows))).map_err(
+                |problem| DataError::File {
+                    path: path.to_owned(),
+                    problem: format!("not a readable Parquet file: {problem}"),
+                },
+            );
+        }
+        let is_gzip = start.starts_with(GZIP);
+        if is_gzip || start.starts_with(ZSTD) {
+            let unpacked = unpacked(reader, is_gzip, metadata.len()).map_err(io)?;
+            return Self::read(unpacked).map_err(io);
+        }
+        Self::read(reader).map_err(io)
+    }
+
+    /// The rows of text: a line each, or the elements of one list.
+    pub(crate) fn read(mut reader: impl BufRead + Send + 'static) -> std::io::Result<Self> {
+        let start = reader.fill_buf()?;
+        let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+        Ok(match start.starts_with(b"[") {
+            true => Self::List(ListItems::new(Box::new(reader), MAX_LINE_BYTES)),
+            false => Self::Lines(Lines::new(Box::new(reader), MAX_LINE_BYTES)),
+        })
+    }
+
+    /// The row that was read last, counted from 1: a line of the file, or where it has no lines, a row.
+    pub(crate) fn number(&self) -> usize {
+        match self {
+            Self::Lines(lines) => lines.number,
+            Self::List(items) => items.number,
+            Self::Parquet(rows) => rows.number,
+            Self::Ended(number) => *number,
+        }
+    }
+
+    /// The fields that rows may have, where the file says so apart from them.
+    pub(crate) fn columns(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Parquet(rows) => Some(rows.columns()),
+            _ => None,
+        }
+    }
+
+    /// The next row; `None` at the end. `path` is for messages.
+    pub(crate) fn next(&mut self, path: &Path) -> Option<Result<Value, DataError>> {
+        let (row, is_last) = match self {
+            Self::Lines(lines) => next_line(lines, path)?,
+            Self::List(items) => next_item(items, path)?,
+            Self::Parquet(rows) => {
+                let row = rows.next()?;
+                let is_last = row.is_err();
+                (row.map_err(|problem| row_error(path, rows.number, problem)), is_last)
+            }
+            Self::Ended(_) => return None,
+        };
+        if is_last {
+            *self = Self::Ended(self.number());
+        }
+        Some(row)
+    }
+}
+
+/// A row, and whether nothing can be read after it.
+type Next = (Result<Value, DataError>, bool);
+
+fn next_line(lines: &mut Lines, path: &Path) -> Option<Next> {
+    let row = match lines.next()? {
+        Ok(line) => strict_json::parse(line).map_err(|error| (error, binary_format(line))),
+        Err(LineError::Io(source)) => return Some((Err(DataError::Io { path: path.to_owned(), source }), true)),
+        Err(LineError::TooLong) => {
+            return Some((Err(too_long(path, lines.number, lines.limit_bytes())), true));
+        }
+    };
+    let row = row.map_err(|(error, format)| match format.filter(|_| lines.number == 1) {
+        Some(format) => DataError::File { path: path.to_owned(), problem: format.to_owned() },
+        None => DataError::Json {
+            path: path.to_owned(),
+            line: lines.number,
+            column: error.column(),
+            message: format!("{}{}", without_place(&error), if error.is_eof() { EACH_ON_ONE_LINE } else { "" }),
+        },
+    });
+    Some((row, false))
+}
+
+const EACH_ON_ONE_LINE: &str = "; each object must stand on one line";
+
+fn next_item(items: &mut ListItems, path: &Path) -> Option<Next> {
+    let row = match items.next()? {
+        Ok(item) => strict_json::parse(item),
+        Err(ListError::Io(source)) => return Some((Err(DataError::Io { path: path.to_owned(), source }), true)),
+        Err(ListError::TooLong) => return Some((Err(too_long(path, items.number, items.limit_bytes())), true)),
+        Err(ListError::Broken(what)) => {
+            return Some((Err(row_error(path, items.number, format!("not a valid JSON list: {what}"))), true));
+        }
+    };
+    // Lines of a list are not counted, so the error has the number of the element alone.
+    let wrong = |error: serde_json::Error| format!("not valid JSON: {}", without_place(&error));
+    Some((row.map_err(|error| row_error(path, items.number, wrong(error))), false))
+}
+
+fn too_long(path: &Path, line: usize, limit_bytes: usize) -> DataError {
+    DataError::LineTooLong { path: path.to_owned(), line, limit_bytes }
+}
+
+fn row_error(path: &Path, line: usize, problem: String) -> DataError {
+    DataError::Row { path: path.to_owned(), line, problem }
+}
+
+/// What the parser says, without line and column of the part that it was given.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]).to_owned()
+}
+
+/// Formats that are met in a stream of text, known by their first bytes.
+fn binary_format(line: &[u8]) -> Option<&'static str> {
+    if line.starts_with(super::parquet::MAGIC) {
+        return Some("this is Parquet, which is read from a file only, not from a stream");
+    }
+    (line.starts_with(GZIP) || line.starts_with(ZSTD))
+        .then_some("this is compressed; a stream must be decompressed before, a file is read as it is")
+}

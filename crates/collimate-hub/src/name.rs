@@ -1,0 +1,246 @@
+//! Names on the hub: `org/name`, `org/name@revision`, `hf://datasets/org/name@revision/path`.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::HubError;
+
+/// What a repository holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RepoKind {
+    /// A model or an adapter.
+    Model,
+    /// A data set.
+    Dataset,
+}
+
+/// A repository on the hub at a revision, and perhaps files of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HubName {
+    /// What it holds.
+    pub kind: RepoKind,
+    /// Its name, `org/name`.
+    pub id: String,
+    /// A branch, a tag or a commit.
+    pub revision: String,
+    /// Files in it, as a pattern, where the name says which.
+    pub path: Option<String>,
+}
+
+/// The scheme of names that say that they are of the hub.
+const SCHEME: &str = "hf://";
+
+impl HubName {
+    /// Reads a name with the scheme `hf://`, as Python's `HfFileSystem` does (`datasets/` before those of data sets), or a
+    /// bare `org/name` with `@revision` if need be. `None` where the text can only be a path.
+    ///
+    /// # Errors
+    /// [`HubError::Name`] for `hf://` with something else behind it.
+    pub fn parse(text: &str, kind: RepoKind) -> Option<Result<Self, HubError>> {
+        match text.strip_prefix(SCHEME) {
+            Some(rest) => Some(
+                Self::with_scheme(rest, kind)
+                    .map_err(|problem| HubError::Name { text: text.to_owned(), problem: problem.to_owned() }),
+            ),
+            None => Self::bare(text, kind).map(Ok),
+        }
+    }
+
+    /// The name that a path of a recipe or command is, where it is one: `hf://`, or `org/name` that is no file or folder
+    /// here, in none that is (`org` beside `beside`), and does not end as a file of rows does.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn of_path(path: &Path, kind: RepoKind, beside: Option<&Path>) -> Option<Result<Self, HubError>> {
+        let text = path.to_str()?;
+        if text.starts_with(SCHEME) {
+            return Self::parse(text, kind);
+        }
+        let first = Path::new(text.split('/').next()?);
+        let here = [None, beside].into_iter().any(|folder| match folder {
+            None => path.exists() || first.is_dir(),
+            Some(folder) => folder.join(path).exists() || folder.join(first).is_dir(),
+        });
+        let is_file = [".jsonl", ".json", ".parquet", ".gz", ".zst", ".yaml", ".safetensors", ".bin"]
+            .iter()
+            .any(|ending| text.ends_with(ending));
+        if here || is_file { None } else { Self::parse(text, kind) }
+    }
+
+    fn with_scheme(rest: &str, expected: RepoKind) -> Result<Self, &'static str> {
+        let (kind, rest) = match (rest.strip_prefix("datasets/"), rest.strip_prefix("models/")) {
+            (Some(rest), _) => (RepoKind::Dataset, rest),
+            (None, Some(rest)) => (RepoKind::Model, rest),
+            (None, None) if rest.starts_with("spaces/") => return Err("spaces hold neither models nor data"),
+            (None, None) => (RepoKind::Model, rest),
+        };
+        match (kind, expected) {
+            (RepoKind::Model, RepoKind::Dataset) => return Err("data sets are hf://datasets/org/name"),
+            (RepoKind::Dataset, RepoKind::Model) => return Err("this is a data set; models are hf://org/name"),
+            _ => {}
+        }
+        let mut parts = rest.splitn(2, '/');
+        let (Some(org), Some(rest)) = (parts.next(), parts.next()) else {
+            return Err("expected hf://org/name, or hf://datasets/org/name");
+        };
+        let (name, rest) = rest.split_at(rest.find(['@', '/']).unwrap_or(rest.len()));
+        let (revision, path) = match rest.strip_prefix('@') {
+            Some(rest) => revision(rest),
+            None => ("main".to_owned(), rest.strip_prefix('/').unwrap_or_default()),
+        };
+        if !is_word(org) || !is_word(name) || !is_revision(&revision) {
+            return Err("expected hf://org/name@revision, of letters, digits, \"-\", \"_\" and \".\"");
+        }
+        let path = Some(path.trim_end_matches('/')).filter(|path| !path.is_empty()).map(str::to_owned);
+        if kind == RepoKind::Model && path.is_some() {
+            return Err("a model is a whole repository: hf://org/name");
+        }
+        Ok(Self { kind, id: format!("{org}/{name}"), revision, path })
+    }
+
+    fn bare(text: &str, kind: RepoKind) -> Option<Self> {
+        let (id, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let (org, name) = id.split_once('/')?;
+        let fits = is_word(org) && is_word(name) && is_revision(revision);
+        fits.then(|| Self { kind, id: id.to_owned(), revision: revision.to_owned(), path: None })
+    }
+
+    /// The address of its page behind that of the hub.
+    pub(crate) fn page(&self) -> String {
+        match self.kind {
+            RepoKind::Model => self.id.clone(),
+            RepoKind::Dataset => format!("datasets/{}", self.id),
+        }
+    }
+}
+
+impl fmt::Display for HubName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.id)?;
+        if self.revision != "main" {
+            write!(f, "@{}", self.revision)?;
+        }
+        self.path.as_ref().map_or(Ok(()), |path| write!(f, "/{path}"))
+    }
+}
+
+/// The name and commit of a folder or file in a cache of the hub, as `org/name@commit`; `None` for other paths.
+pub fn name_of_snapshot(path: &Path) -> Option<String> {
+    let mut parts = path.components().map(|part| part.as_os_str().to_str());
+    let repository = parts.find_map(|part| {
+        let part = part?;
+        part.strip_prefix("models--").or_else(|| part.strip_prefix("datasets--"))
+    })?;
+    match (parts.next()?, parts.next()?) {
+        (Some("snapshots"), Some(commit)) => Some(format!("{}@{commit}", repository.replacen("--", "/", 1))),
+        _ => None,
+    }
+}
+
+/// The revision that a text begins with, and what stands behind it. Those of the hub's own branches have slashes.
+fn revision(text: &str) -> (String, &str) {
+    let own = ["refs/convert/", "refs/pr/"].into_iter().find(|prefix| text.starts_with(prefix)).map_or(0, str::len);
+    let end = text[own..].find('/').map_or(text.len(), |end| own + end);
+    (text[..end].replace("%2F", "/"), text[end..].strip_prefix('/').unwrap_or_default())
+}
+
+/// A part of a name: no path, no option, nothing that an address would read otherwise.
+fn is_word(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !text.is_empty()
+        && text.len() <= 96
+        && text.chars().all(plain)
+        && !text.starts_with(['.', '-'])
+        && !text.contains("..")
+}
+
+/// Branches may have slashes, never a way up.
+fn is_revision(text: &str) -> bool {
+    text.split('/').all(is_word)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn name(kind: RepoKind, id: &str, revision: &str, path: Option<&str>) -> HubName {
+        HubName { kind, id: id.to_owned(), revision: revision.to_owned(), path: path.map(str::to_owned) }
+    }
+
+    #[rstest]
+    #[case("org/name", RepoKind::Model, "org/name", "main", None)]
+    #[case("org/na.me-1_x@v1.0", RepoKind::Model, "org/na.me-1_x", "v1.0", None)]
+    #[case("hf://org/name", RepoKind::Model, "org/name", "main", None)]
+    #[case("hf://models/org/name@dev", RepoKind::Model, "org/name", "dev", None)]
+    #[case("hf://datasets/org/name", RepoKind::Dataset, "org/name", "main", None)]
+    #[case("hf://datasets/org/name/data/*.parquet", RepoKind::Dataset, "org/name", "main", Some("data/*.parquet"))]
+    #[case("hf://datasets/org/name@v1/a.jsonl", RepoKind::Dataset, "org/name", "v1", Some("a.jsonl"))]
+    #[case(
+        "hf://datasets/org/name@refs/convert/parquet/default/train/0.parquet",
+        RepoKind::Dataset,
+        "org/name",
+        "refs/convert/parquet",
+        Some("default/train/0.parquet")
+    )]
+    #[case("hf://datasets/org/name@refs%2Fpr%2F3/x", RepoKind::Dataset, "org/name", "refs/pr/3", Some("x"))]
+    fn names_are_read(
+        #[case] text: &str,
+        #[case] kind: RepoKind,
+        #[case] id: &str,
+        #[case] revision: &str,
+        #[case] path: Option<&str>,
+    ) {
+        let found = HubName::parse(text, kind).expect("a name").expect("a sound name");
+        assert_eq!(found, name(kind, id, revision, path));
+    }
+
+    #[rstest]
+    #[case("models/base/deep")]
+    #[case("./org/name")]
+    #[case("../org")]
+    #[case("/org/name")]
+    #[case("name")]
+    #[case("org/")]
+    #[case("org/name with space")]
+    #[case("org/..")]
+    #[case("~/name")]
+    #[case("org/name@../x")]
+    fn paths_are_no_names(#[case] text: &str) {
+        assert!(HubName::parse(text, RepoKind::Model).is_none(), "{text}");
+    }
+
+    #[test]
+    fn a_path_is_a_name_only_where_nothing_here_is_called_so() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("models/base")).unwrap();
+        let of = |text: &str| HubName::of_path(Path::new(text), RepoKind::Model, Some(folder.path())).is_some();
+        assert!(of("org/name") && of("hf://models/bas"));
+        // A slip in the name of a folder that is here is not asked for elsewhere.
+        assert!(!of("models/base") && !of("models/bas") && !of("org/rows.jsonl"));
+        assert!(!of(&format!("{}/x", folder.path().display())));
+    }
+
+    #[rstest]
+    #[case("hf://", "expected hf://org/name")]
+    #[case("hf://name", "expected hf://org/name")]
+    #[case("hf://../etc/passwd", "of letters, digits")]
+    #[case("hf://org/name@", "of letters, digits")]
+    #[case("hf://spaces/org/name", "spaces hold neither")]
+    #[case("hf://datasets/org/name", "this is a data set")]
+    #[case("hf://org/name/config.json", "a model is a whole repository")]
+    fn what_only_looks_like_a_name_is_an_error(#[case] text: &str, #[case] expected: &str) {
+        let error = HubName::parse(text, RepoKind::Model).expect("a scheme").expect_err("no name").to_string();
+        assert!(error.contains(expected) && error.contains(text), "{error}");
+    }
+
+    #[rstest]
+    #[case("/c/hub/models--org--name/snapshots/abc", Some("org/name@abc"))]
+    #[case("/c/datasets--org--a--b/snapshots/abc/data/x.parquet", Some("org/a--b@abc"))]
+    #[case("/c/models--org--name/blobs/abc", None)]
+    #[case("models/base", None)]
+    fn a_folder_of_the_cache_has_the_name_of_its_repository(#[case] path: &str, #[case] expected: Option<&str>) {
+        assert_eq!(name_of_snapshot(Path::new(path)).as_deref(), expected);
+    }
+}

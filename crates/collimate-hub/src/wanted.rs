@@ -1,0 +1,170 @@
+//! Which files of a repository are needed.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// The index of weights in several files.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+const WEIGHTS: &str = "model.safetensors";
+/// The largest index that is read, in bytes.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+
+/// Files that describe a model; those that a repository has are fetched.
+const DESCRIPTIONS: [&str; 13] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    // Not read here, but a merged model is handed on with them.
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+];
+
+/// What a repository is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Model,
+    Adapter,
+}
+
+impl Wanted {
+    /// The files to fetch, small ones first; the shards of an index come beside it.
+    ///
+    /// # Errors
+    /// In words: what the repository lacks.
+    pub(crate) fn files(self, listed: &[String]) -> Result<Vec<&str>, String> {
+        let has = |file: &str| listed.iter().any(|listed| listed == file);
+        let needed = match self {
+            Self::Adapter => {
+                return match (has("adapter_config.json"), has("adapter_model.safetensors")) {
+                    (true, true) => Ok(vec!["adapter_config.json", "adapter_model.safetensors"]),
+                    (false, _) => Err("it is no adapter: there is no adapter_config.json".to_owned()),
+                    (true, false) => Err(no_safetensors("adapter_model.safetensors", listed)),
+                };
+            }
+            Self::Model => "config.json",
+        };
+        if !has(needed) {
+            return Err(match has("adapter_config.json") {
+                true => "it is an adapter: name its base as the model, and this as the adapter".to_owned(),
+                false => "it is no model: there is no config.json".to_owned(),
+            });
+        }
+        let templates = listed.iter().map(String::as_str).filter(|file| is_template(file));
+        let mut files: Vec<&str> = DESCRIPTIONS.into_iter().filter(|file| has(file)).chain(templates).collect();
+        match (has(INDEX), has(WEIGHTS)) {
+            (_, true) => files.push(WEIGHTS),
+            (true, false) => files.push(INDEX),
+            (false, false) => return Err(no_safetensors(WEIGHTS, listed)),
+        }
+        Ok(files)
+    }
+}
+
+/// Templates beside the first, in a folder of their own.
+fn is_template(file: &str) -> bool {
+    let name = file.strip_prefix("additional_chat_templates/").and_then(|name| name.strip_suffix(".jinja"));
+    name.is_some_and(|name| !name.contains('/'))
+}
+
+fn no_safetensors(file: &str, listed: &[String]) -> String {
+    let endings = [".bin", ".pt", ".pth", ".ckpt"];
+    let pickled = listed.iter().find(|file| endings.iter().any(|ending| file.ends_with(ending)));
+    match pickled {
+        Some(pickled) => format!(
+            "its weights are pickled ({pickled}), which is not read, since that runs code; convert them to safetensors \
+             (save_pretrained of transformers)"
+        ),
+        None => format!("there is no {file}"),
+    }
+}
+
+/// The files that an index names.
+///
+/// # Errors
+/// In words: no sound index, or one that names files elsewhere.
+pub(crate) fn shards(index: &Path) -> Result<Vec<String>, String> {
+    let mut text = String::new();
+    let file = fs::File::open(index).map_err(|error| format!("{INDEX}: {error}"))?;
+    file.take(MAX_INDEX_BYTES).read_to_string(&mut text).map_err(|error| format!("{INDEX}: {error}"))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| format!("{INDEX}: {error}"))?;
+    let map =
+        value["weight_map"].as_object().ok_or_else(|| format!("{INDEX}: field \"weight_map\": expected an object"))?;
+    let mut shards = Vec::new();
+    for shard in map.values() {
+        match shard.as_str() {
+            Some(name) if is_plain(name) && name.ends_with(".safetensors") => shards.push(name.to_owned()),
+            _ => return Err(format!("{INDEX}: {shard} is no file of safetensors beside it")),
+        }
+    }
+    shards.sort();
+    shards.dedup();
+    Ok(shards)
+}
+
+fn is_plain(name: &str) -> bool {
+    !name.contains(['/', '\\', ':']) && !name.starts_with('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::one_file(
+        "config.json model.safetensors pytorch_model.bin tokenizer.json README.md modeling_x.py onnx/config.json",
+        "config.json tokenizer.json model.safetensors"
+    )]
+    #[case::shards(
+        "config.json model-1.safetensors model.safetensors.index.json additional_chat_templates/tool_use.jinja",
+        "config.json additional_chat_templates/tool_use.jinja model.safetensors.index.json"
+    )]
+    fn a_model_is_its_descriptions_and_weights(#[case] listed: &str, #[case] expected: &str) {
+        let listed: Vec<String> = listed.split(' ').map(str::to_owned).collect();
+        assert_eq!(Wanted::Model.files(&listed).unwrap().join(" "), expected);
+    }
+
+    #[rstest]
+    #[case(Wanted::Model, "config.json pytorch_model.bin", "its weights are pickled (pytorch_model.bin)")]
+    #[case(Wanted::Model, "config.json", "there is no model.safetensors")]
+    #[case(Wanted::Model, "adapter_config.json", "it is an adapter")]
+    #[case(Wanted::Model, "README.md", "it is no model")]
+    #[case(Wanted::Adapter, "config.json", "it is no adapter")]
+    #[case(Wanted::Adapter, "adapter_config.json adapter_model.bin", "its weights are pickled (adapter_model.bin)")]
+    fn what_is_lacking_is_said(#[case] wanted: Wanted, #[case] listed: &str, #[case] expected: &str) {
+        let listed: Vec<String> = listed.split(' ').map(str::to_owned).collect();
+        let problem = wanted.files(&listed).unwrap_err();
+        assert!(problem.starts_with(expected), "{problem}");
+    }
+
+    #[rstest]
+    #[case(
+        r#"{"weight_map": {"a": "x-2.safetensors", "b": "x-1.safetensors", "c": "x-2.safetensors"}}"#,
+        Ok("x-1.safetensors x-2.safetensors")
+    )]
+    #[case(r#"{"weight_map": {"a": "../x.safetensors"}}"#, Err("is no file of safetensors beside it"))]
+    #[case(r#"{"weight_map": {"a": "x.bin"}}"#, Err("is no file of safetensors beside it"))]
+    #[case("{}", Err("\"weight_map\""))]
+    fn an_index_names_files_beside_it(#[case] text: &str, #[case] expected: Result<&str, &str>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(INDEX);
+        fs::write(&path, text).unwrap();
+        match (shards(&path), expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found.join(" "), expected),
+            (Err(problem), Err(expected)) => assert!(problem.contains(expected), "{problem}"),
+            (found, _) => panic!("{found:?}"),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What arguments name on the hub, as folders and files of its cache.
+
+use std::path::{Path, PathBuf};
+
+use collimate_data::{data_files, data_stem};
+use collimate_hub::{Hub, HubError, HubName, RepoKind, Snapshot};
+
+use crate::error::CliError;
+use crate::io::Io;
+
+/// The folder of a model: as it stands, or fetched.
+pub(crate) fn model_folder(path: &Path, io: &mut Io<'_>) -> Result<PathBuf, CliError> {
+    folder(path, io, Hub::model)
+}
+
+/// The folder of an adapter: as it stands, or fetched.
+pub(crate) fn adapter_folder(path: &Path, io: &mut Io<'_>) -> Result<PathBuf, CliError> {
+    folder(path, io, Hub::adapter)
+}
+
+fn folder(
+    path: &Path,
+    io: &mut Io<'_>,
+    fetch: fn(&Hub, &HubName) -> Result<Snapshot, HubError>,
+) -> Result<PathBuf, CliError> {
+    let Some(name) = HubName::of_path(path, RepoKind::Model, None).transpose()? else { return Ok(path.to_owned()) };
+    let snapshot = fetch(&io.hub, &name)?;
+    io.note(format_args!("{name}: commit {} of the hub", snapshot.commit));
+    Ok(snapshot.folder)
+}
+
+/// The files of data that names stand for, in their order: files, folders, patterns, data sets on the hub.
+pub(crate) fn files_of(names: &[PathBuf], io: &mut Io<'_>) -> Result<Vec<PathBuf>, CliError> {
+    let mut files = Vec::new();
+    for path in names {
+        let Some(name) = HubName::of_path(path, RepoKind::Dataset, None).transpose()? else {
+            files.extend(data_files(path)?);
+            continue;
+        };
+        let listing = io.hub.list(&name)?;
+        for file in io.hub.data_files(&name, &listing, &|file| data_stem(file).is_some())? {
+            files.push(io.hub.file(&name, &listing, &file)?);
+        }
+        io.note(format_args!("{name}: commit {} of the hub", listing.commit));
+    }
+    Ok(files)
+}
