@@ -62,7 +62,8 @@ impl ChatTemplate {
     }
 
     /// The template of a model's folder: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`, a
-    /// string or a list of `{name, template}` of which `default` is taken. None where the folder has neither.
+    /// string or a list of `{name, template}` of which `default` is taken, else `chat_template` of `chat_template.json`.
+    /// Those of `additional_chat_templates` are for other ends and not taken. None where the folder has none.
     ///
     /// # Errors
     /// A file that cannot be read, a `chat_template` of another kind, or a template that cannot be parsed.
@@ -118,9 +119,20 @@ fn template_source(dir: &Path) -> Result<Option<String>, DataError> {
     if let Some(source) = read_text(&dir.join("chat_template.jinja"))? {
         return Ok(Some(source));
     }
-    let path = dir.join("tokenizer_config.json");
-    let Some(config) = read_json(&path)? else { return Ok(None) };
-    let problem = |problem: String| DataError::File { path: path.clone(), problem };
+    // The second is what older processors of pictures and text have.
+    for file in ["tokenizer_config.json", "chat_template.json"] {
+        let path = dir.join(file);
+        let Some(config) = read_json(&path)? else { continue };
+        if let Some(source) = source_in(&path, &config)? {
+            return Ok(Some(source));
+        }
+    }
+    Ok(None)
+}
+
+/// The template in a file of JSON, if it has one.
+fn source_in(path: &Path, config: &serde_json::Value) -> Result<Option<String>, DataError> {
+    let problem = |problem: String| DataError::File { path: path.to_owned(), problem };
     let entries = match &config["chat_template"] {
         serde_json::Value::Null => return Ok(None),
         serde_json::Value::String(source) => return Ok(Some(source.clone())),

@@ -20,6 +20,8 @@ pub struct TextTokenizer {
     eos: u32,
     bos: Option<u32>,
     pad: Option<u32>,
+    /// Whether a text begins with BOS, where the folder says so apart from `tokenizer.json`.
+    adds_bos: Option<bool>,
     special_texts: Vec<String>,
     special_ids: Vec<u32>,
 }
@@ -54,6 +56,7 @@ impl TextTokenizer {
         })?;
         let bos = special.id(&tokenizer, "bos_token", dir)?;
         let pad = special.id(&tokenizer, "pad_token", dir)?;
+        let adds_bos = special.adds_bos.map(|adds| adds && bos.is_some());
         let chat_template = ChatTemplate::from_model_dir(dir)?;
 
         let mut added: Vec<(u32, String)> = tokenizer
@@ -67,17 +70,23 @@ impl TextTokenizer {
         }
         added.sort();
         let (special_ids, special_texts) = added.into_iter().unzip();
-        Ok(Self { tokenizer, chat_template, eos, bos, pad, special_texts, special_ids })
+        Ok(Self { tokenizer, chat_template, eos, bos, pad, adds_bos, special_texts, special_ids })
     }
 
     /// Token ids of a text; with `add_special_tokens`, also what the tokenizer puts around every text (BOS, mostly).
-    /// The text of a special token in `text` becomes that token.
+    /// The text of a special token in `text` becomes that token. Where `tokenizer_config.json` has `add_bos_token`, a text
+    /// begins with BOS, or with nothing, as that says; `add_eos_token` is passed over, since a response follows a prompt.
     ///
     /// # Errors
     /// [`DataError::Encoding`] where the tokenizer cannot represent the text.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, DataError> {
-        guard::unbroken(|| Ok(self.tokenizer.encode_fast(text, add_special_tokens)?.get_ids().to_vec()))
-            .map_err(|problem| DataError::Encoding { problem })
+        let is_own = add_special_tokens && self.adds_bos.is_none();
+        let encoded = guard::unbroken(|| Ok(self.tokenizer.encode_fast(text, is_own)?.get_ids().to_vec()));
+        let mut ids = encoded.map_err(|problem| DataError::Encoding { problem })?;
+        if let (true, Some(true), Some(bos)) = (add_special_tokens, self.adds_bos, self.bos) {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
     }
 
     /// The text of token ids, without special tokens if `skip_special`.
@@ -160,6 +169,8 @@ impl TextTokenizer {
 pub(crate) struct SpecialTokens {
     /// Text by name: `bos_token` → `<s>`.
     pub(crate) texts: BTreeMap<String, String>,
+    /// `add_bos_token`, where it is given.
+    adds_bos: Option<bool>,
 }
 
 impl SpecialTokens {
@@ -169,6 +180,7 @@ impl SpecialTokens {
         for file in ["tokenizer_config.json", "special_tokens_map.json"] {
             let path = dir.join(file);
             let Some(config) = read_json(&path)? else { continue };
+            special.adds_bos = special.adds_bos.or_else(|| config["add_bos_token"].as_bool());
             for (field, value) in config.as_object().into_iter().flatten().filter(|(field, _)| is_token_field(field)) {
                 let text = match value {
                     serde_json::Value::Null => continue,

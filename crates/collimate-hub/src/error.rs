@@ -23,7 +23,7 @@ pub enum HubError {
     #[error("{name}: not found on {endpoint} ({what}); is it spelled right, and does the revision exist?")]
     NotFound {
         /// What was asked for.
-        name: HubName,
+        name: Box<HubName>,
         /// The hub's address.
         endpoint: String,
         /// The part that was asked for.
@@ -39,7 +39,7 @@ pub enum HubError {
     )]
     Access {
         /// What was asked for.
-        name: HubName,
+        name: Box<HubName>,
         /// The hub's address.
         endpoint: String,
         /// The status of its answer.
@@ -55,7 +55,7 @@ pub enum HubError {
     )]
     Network {
         /// What was asked for.
-        name: HubName,
+        name: Box<HubName>,
         /// The hub's address.
         endpoint: String,
         /// What went wrong.
@@ -65,12 +65,12 @@ pub enum HubError {
     /// Something is not in the cache, and the network is not to be used.
     #[error(
         "{name}: {what} is not in {}, and offline nothing is fetched; run once without --offline (and without \
-         HF_HUB_OFFLINE), or name a local folder",
+         HF_HUB_OFFLINE), or name a local file or folder",
         cache.display()
     )]
     Missing {
         /// What was asked for.
-        name: HubName,
+        name: Box<HubName>,
         /// The file, or what else is missing.
         what: String,
         /// Folder of the cache.
@@ -81,7 +81,7 @@ pub enum HubError {
     #[error("{name}: {problem}")]
     Unfit {
         /// What was asked for.
-        name: HubName,
+        name: Box<HubName>,
         /// What is missing and what to do.
         problem: String,
     },
@@ -90,7 +90,7 @@ pub enum HubError {
     #[error("{name}: {file}: {problem}")]
     File {
         /// What was asked for.
-        name: HubName,
+        name: Box<HubName>,
         /// The file.
         file: String,
         /// What went wrong.

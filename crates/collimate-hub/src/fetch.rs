@@ -15,7 +15,7 @@ pub(crate) fn list(options: &HubOptions, name: &HubName) -> Result<Listing, HubE
     let info = repository.info().map_err(|error| refused(options, name, "the repository", error))?;
     if !is_commit(&info.sha) {
         let problem = format!("{} answers with no commit", options.endpoint);
-        return Err(HubError::Unfit { name: name.clone(), problem });
+        return Err(HubError::Unfit { name: Box::new(name.clone()), problem });
     }
     let mut files: Vec<String> =
         info.siblings.into_iter().map(|file| file.rfilename).filter(|file| is_inside(file)).collect();
@@ -25,7 +25,8 @@ pub(crate) fn list(options: &HubOptions, name: &HubName) -> Result<Listing, HubE
 
 /// The files of a repository that the cache has.
 pub(crate) fn list_cache(options: &HubOptions, name: &HubName) -> Result<Listing, HubError> {
-    let missing = || HubError::Missing { name: name.clone(), what: "it".to_owned(), cache: options.cache.clone() };
+    let missing =
+        || HubError::Missing { name: Box::new(name.clone()), what: "it".to_owned(), cache: options.cache.clone() };
     let cache = cache(options, name);
     let commit = match is_commit(&name.revision) {
         true => name.revision.clone(),
@@ -150,12 +151,12 @@ fn is_inside(file: &str) -> bool {
 }
 
 fn file_error(name: &HubName, file: &str, problem: String) -> HubError {
-    HubError::File { name: name.clone(), file: file.to_owned(), problem }
+    HubError::File { name: Box::new(name.clone()), file: file.to_owned(), problem }
 }
 
 /// What the hub or the way to it says, in terms of what was asked for.
 fn refused(options: &HubOptions, name: &HubName, what: &str, error: ApiError) -> HubError {
-    let (name, endpoint) = (name.clone(), options.endpoint.clone());
+    let (name, endpoint) = (Box::new(name.clone()), options.endpoint.clone());
     match error {
         ApiError::TooManyRetries(error) => refused(options, &name, what, *error),
         ApiError::RequestError(error) => match *error {

@@ -119,8 +119,10 @@ impl Hub {
         let files: Vec<String> = match &name.path {
             None => rows.cloned().collect(),
             Some(path) => {
-                let unfit =
-                    |error: glob::PatternError| HubError::Unfit { name: name.clone(), problem: error.to_string() };
+                let unfit = |error: glob::PatternError| HubError::Unfit {
+                    name: Box::new(name.clone()),
+                    problem: error.to_string(),
+                };
                 let pattern = glob::Pattern::new(path).map_err(unfit)?;
                 let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
                 let folder = format!("{path}/");
@@ -130,7 +132,7 @@ impl Hub {
         match files.is_empty() {
             false => Ok(files),
             true => Err(HubError::Unfit {
-                name: name.clone(),
+                name: Box::new(name.clone()),
                 problem: "it has no Parquet or JSON Lines files of this name; what the hub converted is \
                           hf://datasets/ORG/NAME@refs/convert/parquet"
                     .to_owned(),
@@ -142,27 +144,36 @@ impl Hub {
         let listing = self.list(name)?;
         let fetch = |file: &str| self.file(name, &listing, file);
         let incomplete = |problem: String| match self.options.offline {
-            true => HubError::Missing { name: name.clone(), what: problem, cache: self.options.cache.clone() },
-            false => HubError::Unfit { name: name.clone(), problem },
+            true => {
+                HubError::Missing { name: Box::new(name.clone()), what: problem, cache: self.options.cache.clone() }
+            }
+            false => HubError::Unfit { name: Box::new(name.clone()), problem },
         };
         let mut folder = None;
         for file in wanted.files(&listing.files).map_err(incomplete)? {
             let path = fetch(file)?;
             if file == wanted::INDEX {
-                for shard in wanted::shards(&path).map_err(|problem| HubError::Unfit { name: name.clone(), problem })? {
+                for shard in wanted::shards(&path)
+                    .map_err(|problem| HubError::Unfit { name: Box::new(name.clone()), problem })?
+                {
                     fetch(&shard)?;
                 }
             }
             folder = folder.or_else(|| path.parent().filter(|_| !file.contains('/')).map(Path::to_owned));
         }
-        let nothing = || HubError::Unfit { name: name.clone(), problem: "it has no files that are read".to_owned() };
+        let nothing =
+            || HubError::Unfit { name: Box::new(name.clone()), problem: "it has no files that are read".to_owned() };
         Ok(Snapshot { folder: folder.ok_or_else(nothing)?, commit: listing.commit.clone() })
     }
 
     fn missing(&self, name: &HubName, what: &str) -> HubError {
         match self.options.offline {
-            true => HubError::Missing { name: name.clone(), what: what.to_owned(), cache: self.options.cache.clone() },
-            false => HubError::Unfit { name: name.clone(), problem: format!("it has no file {what}") },
+            true => HubError::Missing {
+                name: Box::new(name.clone()),
+                what: what.to_owned(),
+                cache: self.options.cache.clone(),
+            },
+            false => HubError::Unfit { name: Box::new(name.clone()), problem: format!("it has no file {what}") },
         }
     }
 }

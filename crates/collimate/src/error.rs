@@ -122,6 +122,8 @@ impl CliError {
             | Self::Reward(RewardError::Failed { .. })
             | Self::Data(DataError::Write(_))
             | Self::Model(ModelError::Write(_)) => 1,
+            Self::Hub(error) => hub_exit_code(error),
+            Self::Recipe(RecipeError::Hub { problem, .. }) => hub_exit_code(problem),
             Self::Train(error) => train_exit_code(error),
             _ => 2,
         }
@@ -184,6 +186,14 @@ impl CliError {
 }
 
 /// What the user gave is at fault for everything but the run itself and its files.
+/// A name that is wrong is bad input; a network or disk that fails is not.
+fn hub_exit_code(error: &HubError) -> u8 {
+    match error {
+        HubError::Network { .. } | HubError::File { .. } => 1,
+        _ => 2,
+    }
+}
+
 fn train_exit_code(error: &TrainError) -> u8 {
     match error {
         TrainError::Io { .. }

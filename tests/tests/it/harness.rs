@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use collimate_hub::{Hub, HubOptions};
 use tempfile::TempDir;
 
 use crate::small_model;
@@ -65,14 +66,20 @@ impl Folder {
     }
 }
 
-/// Runs `collimate` with these arguments. Training leaves the user's cache alone unless they name a cache.
+/// Runs `collimate` with these arguments, offline and with nothing in the hub's cache. Training leaves the user's cache alone unless they name a cache.
 pub(crate) fn collimate<S: AsRef<str>>(args: &[S]) -> Outcome {
+    collimate_with_cache(args, Path::new("no-such-cache"))
+}
+
+/// As [`collimate`], with this cache of the hub.
+pub(crate) fn collimate_with_cache<S: AsRef<str>>(args: &[S], cache: &Path) -> Outcome {
     let own_cache = args.iter().any(|arg| arg.as_ref().starts_with("reference_cache="));
     let trains = args.first().is_some_and(|verb| verb.as_ref() == "train");
     let no_cache: &[&str] = if trains && !own_cache { &["--set", "reference_cache=false"] } else { &[] };
     let args = std::iter::once("collimate").chain(args.iter().map(AsRef::as_ref)).chain(no_cache.iter().copied());
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = collimate::run_from(args, &mut out, &mut err);
+    let hub = Hub::new(HubOptions { cache: cache.to_owned(), offline: true, ..HubOptions::from_env() });
+    let code = collimate::run_with_hub(args, hub, &mut out, &mut err);
     let text = |bytes| String::from_utf8(bytes).expect("text");
     Outcome { code, out: text(out), err: text(err) }
 }

@@ -9,6 +9,7 @@ mod generation;
 mod golden;
 mod harness;
 mod hostile;
+mod hub;
 mod malformed;
 mod memory;
 mod plan;

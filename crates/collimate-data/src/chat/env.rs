@@ -41,7 +41,12 @@ fn common() -> Environment<'static> {
     for name in ["string", "pprint"] {
         env.add_filter(name, |state: &State<'_, '_>, value: &Value| printing::write_str(&Budget::of(state), value));
     }
-    env.add_test("iterable", |value: &Value| value.kind() == ValueKind::String || value.try_iter().is_ok());
+    // None is none of them in Python, and what is not there is an empty one.
+    env.add_test("iterable", |value: &Value| match value.kind() {
+        ValueKind::String => true,
+        ValueKind::None => false,
+        _ => value.try_iter().is_ok(),
+    });
     env.add_test("sequence", |value: &Value| {
         matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map)
     });

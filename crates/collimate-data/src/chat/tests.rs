@@ -87,6 +87,10 @@ fn turns_style_renames_the_assistant_and_refuses_a_system_message() {
 #[case("{{ true }}{{ none }}{{ missing }}{{ 1.0 }}", "TrueNone1.0")]
 #[case("{{ true | string + '!' }}", "True!")]
 #[case("{% if 'ab' is iterable and 'ab' is sequence and 'ab' is string and {} is mapping %}y{% endif %}", "y")]
+#[case(
+    "{{ tools is iterable }} {{ missing is iterable }} {{ 3 is iterable }} {{ [] is iterable }}",
+    "False True False True"
+)]
 #[case("{{ ' a b '.strip().split(' ')[-1] ~ 'x'.upper() }}", "bX")]
 #[case(
     "{{ {'a': 1}.get('b', 'none') }}{% for k, v in {'z': 1, 'y': 2}.items() %}{{ k }}{{ v }}{% endfor %}",

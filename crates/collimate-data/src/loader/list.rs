@@ -145,7 +145,7 @@ impl ListItems {
     }
 }
 
-fn fill<'a>(reader: &'a mut Box<dyn BufRead + Send>) -> Result<&'a [u8], ListError> {
+fn fill(reader: &mut Box<dyn BufRead + Send>) -> Result<&[u8], ListError> {
     // Asked twice, since what the first call lends cannot be given back from a loop.
     while let Err(error) = reader.fill_buf() {
         if error.kind() != io::ErrorKind::Interrupted {

@@ -38,7 +38,8 @@ pub(super) struct Bounded {
 
 impl Read for Bounded {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.reader.read(into)?;
+        let broken = |error: io::Error| io::Error::new(error.kind(), format!("its compressed data is broken: {error}"));
+        let count = self.reader.read(into).map_err(broken)?;
         match self.left.checked_sub(count as u64) {
             Some(left) => self.left = left,
             None => return Err(io::Error::other(format!("it unfolds to more than {PER_BYTE} times its size"))),

@@ -99,6 +99,42 @@ fn a_folder_without_a_tokenizer_is_named() {
     assert!(error.contains("tokenizer.json: no such file"), "{error}");
 }
 
+#[rstest]
+#[case::as_the_tokenizer_says(json!({}), &[1])]
+#[case::asked_for(json!({"add_bos_token": true}), &[1])]
+#[case::not_asked_for(json!({"add_bos_token": false}), &[])]
+#[case::another(json!({"add_bos_token": true, "bos_token": "<|im_start|>"}), &[3])]
+#[case::without_one(json!({"add_bos_token": true, "bos_token": null}), &[])]
+// A prompt that ends would have no response.
+#[case::no_end(json!({"add_bos_token": true, "add_eos_token": true}), &[1])]
+#[case::not_said(json!({"add_bos_token": null, "add_eos_token": true}), &[1])]
+fn a_text_begins_as_the_folder_says(#[case] config: serde_json::Value, #[case] expected: &[u32]) {
+    let mut whole = json!({"eos_token": "</s>", "bos_token": "<s>"});
+    whole.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    let tokenizer = load(&character_dir(whole, &[])).unwrap();
+    assert_eq!(tokenizer.encode("a", true).unwrap(), [expected, &[id('a')]].concat());
+    assert_eq!(tokenizer.encode("a", false).unwrap(), [id('a')]);
+}
+
+#[rstest]
+#[case::file("file", &[("chat_template.jinja", "file"), ("chat_template.json", r#"{"chat_template": "old"}"#)])]
+#[case::config("config", &[("chat_template.json", r#"{"chat_template": "old"}"#)])]
+fn a_template_comes_from_the_first_file_that_has_one(#[case] expected: &str, #[case] files: &[(&str, &str)]) {
+    let tokenizer = load(&character_dir(json!({"eos_token": "</s>", "chat_template": "config"}), files)).unwrap();
+    assert_eq!(tokenizer.chat_template().unwrap().source(), expected);
+}
+
+#[test]
+fn a_template_of_an_old_processor_is_taken_and_additional_ones_are_not() {
+    let old = [("chat_template.json", r#"{"chat_template": "old"}"#)];
+    let tokenizer = load(&character_dir(json!({"eos_token": "</s>"}), &old)).unwrap();
+    assert_eq!(tokenizer.chat_template().unwrap().source(), "old");
+    let dir = character_dir(json!({"eos_token": "</s>"}), &[]);
+    std::fs::create_dir(dir.path().join("additional_chat_templates")).unwrap();
+    std::fs::write(dir.path().join("additional_chat_templates/tool_use.jinja"), "tools").unwrap();
+    assert!(load(&dir).unwrap().chat_template().is_none());
+}
+
 #[test]
 fn is_shared_between_threads() {
     fn shared<T: Send + Sync>() {}

@@ -11,3 +11,4 @@ mod mixing;
 mod parquet_files;
 mod real_data;
 mod shred;
+mod tokenizer_kinds;

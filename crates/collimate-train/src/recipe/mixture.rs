@@ -162,9 +162,10 @@ impl Mixture {
 fn no_split(folder: &str, splits: &[String], files: &[PathBuf]) -> String {
     let there: Vec<_> =
         files.iter().take(6).map(|file| file.file_name().unwrap_or_default().display().to_string()).collect();
+    let wanted: Vec<_> = splits.iter().map(|split| format!("{split}.jsonl")).collect();
     format!(
-        "{folder} has no {} (as .jsonl or .parquet, nor parts, {}-…); it has {}",
-        splits.join(" or "),
+        "{folder} has no {} (nor .parquet, nor parts, {}-…); it has {}",
+        wanted.join(" or "),
         splits.first().map_or("", String::as_str),
         there.join(", ")
     )

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use collimate_hub::{Hub, HubOptions};
 use collimate_objectives as _;
 use rstest::rstest;
 use serde_json::json;
@@ -24,7 +25,9 @@ fn folder(recipe: &str, files: &[&str]) -> TempDir {
 
 fn load(folder: &TempDir, overrides: &[(&str, &str)]) -> Result<(Recipe, Vec<String>), RecipeError> {
     let overrides: Vec<_> = overrides.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    Recipe::load_with_notes(Some(&folder.path().join("r.yaml")), &overrides)
+    let mut options = HubOptions::from_env();
+    (options.cache, options.offline) = (folder.path().join("hub"), true);
+    Recipe::load_through(Some(&folder.path().join("r.yaml")), &overrides, &Hub::new(options))
 }
 
 fn parse(recipe: &str) -> Recipe {
@@ -116,7 +119,8 @@ fn keys_without_effect_are_said_once_in_a_line() {
 #[case("optim: sgd\n", "1:1: key \"optim\": only AdamW is there")]
 #[case("loss_type: [ipo, sft]\nloss_weights: [1]\n", "2:1: key \"loss_weights\": 1 weights for the 2 objectives")]
 #[case("eval_fraction: 1\n", "1:1: key \"eval_fraction\": must be in [0, 1), is 1")]
-#[case("dataset_mixer: {hub/name: 1.0}\n", "1:1: key \"dataset_mixer\": hub/name does not exist (nor does ")]
+#[case("dataset_mixer: {org/name: 1.0}\n", "1:1: key \"dataset_mixer\": org/name: it is not in ")]
+#[case("dataset_mixer: {a/none.jsonl: 1.0}\n", "1:1: key \"dataset_mixer\": a/none.jsonl does not exist (nor does ")]
 #[case("data: {a.jsonl: 2}\n", "1:1: key \"data\": the weight of ")]
 #[case("data: [a.jsonl, a.jsonl]\n", "1:1: key \"data\": ")]
 #[case("data: empty\n", "1:1: key \"data\": ")]
@@ -173,6 +177,77 @@ fn a_mixture_may_hold_out_a_share() {
 fn a_split_that_a_folder_does_not_have_is_named_with_what_it_has() {
     let found = error("dataset_mixer: {d: 1}\ndataset_splits: [train_prefs]\n", &["d/train.jsonl"]);
     assert!(found.contains("has no train_prefs.jsonl") && found.contains("it has train.jsonl"), "{found}");
+}
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A cache of the hub with a data set and a model, as Python leaves it.
+fn hub_folder(recipe: &str) -> TempDir {
+    let files = [
+        "datasets--org--data/COMMIT/data/train_prefs-00000-of-00001.parquet",
+        "datasets--org--data/COMMIT/data/test_prefs-00000-of-00001.parquet",
+        "datasets--org--data/COMMIT/data/train_sft-00000-of-00001.parquet",
+        "datasets--org--data/COMMIT/README.md",
+        "models--org--model/COMMIT/config.json",
+        "models--org--model/COMMIT/model.safetensors",
+    ];
+    let snapshots = files.map(|file| format!("hub/{}", file.replace("COMMIT", &format!("snapshots/{COMMIT}"))));
+    let folder = folder(recipe, &snapshots.each_ref().map(String::as_str));
+    for name in ["datasets--org--data", "models--org--model"] {
+        fs::create_dir_all(folder.path().join("hub").join(name).join("refs")).expect("a folder");
+        fs::write(folder.path().join("hub").join(name).join("refs/main"), COMMIT).expect("a file");
+    }
+    folder
+}
+
+#[rstest]
+#[case("dataset_mixer: {org/data: 0.5}\ndataset_splits: [train_prefs, test_prefs]\n", &["train_prefs"], &["test_prefs"])]
+#[case("dataset_mixer: {org/data: 1}\ndataset_splits: [train_prefs]\neval_strategy: no\n", &["train_prefs"], &[])]
+#[case("dataset_name: org/data\ndataset_train_split: train_sft\n", &["train_sft"], &[])]
+#[case("data: org/data\n", &["test_prefs", "train_prefs", "train_sft"], &[])]
+#[case("data: 'hf://datasets/org/data/data/train_*.parquet'\n", &["train_prefs", "train_sft"], &[])]
+fn data_of_the_hub_is_taken_by_split_or_pattern(#[case] recipe: &str, #[case] train: &[&str], #[case] test: &[&str]) {
+    let folder = hub_folder(recipe);
+    let (loaded, notes) = load(&folder, &[]).expect("a recipe");
+    let names = |sources: Option<&DataSources>| -> Vec<String> {
+        let stem =
+            |part: &collimate_data::DataPart| collimate_data::data_stem(&part.path).unwrap_or_default().to_owned();
+        sources.map_or(Vec::new(), |sources| sources.parts().iter().map(stem).collect())
+    };
+    let whole = |splits: &[&str]| splits.iter().map(|split| format!("{split}-00000-of-00001")).collect::<Vec<_>>();
+    assert_eq!(names(loaded.data.as_ref()), whole(train));
+    assert_eq!(names(loaded.eval_data.as_ref()), whole(test));
+    assert!(
+        notes[0].starts_with("org/data") && notes[0].ends_with(&format!("commit {COMMIT} of the hub")),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn a_model_of_the_hub_is_its_folder_in_the_cache_and_the_commit_is_said() {
+    let folder = hub_folder("model_name_or_path: org/model\n");
+    let (loaded, notes) = load(&folder, &[]).expect("a recipe");
+    let expected = folder.path().join("hub/models--org--model/snapshots").join(COMMIT);
+    assert_eq!(loaded.model_name_or_path.as_deref(), Some(expected.as_path()));
+    assert_eq!(notes, [format!("org/model: commit {COMMIT} of the hub")]);
+    let missing = load(&folder, &[("model_name_or_path", "org/other")]).expect_err("nothing in the cache").to_string();
+    assert!(
+        missing.contains("org/other: it is not in ") && missing.contains("run once without --offline"),
+        "{missing}"
+    );
+    let error = load(&folder, &[("model_name_or_path", "hf://datasets/org/data")]).expect_err("no model").to_string();
+    assert!(error.contains("this is a data set"), "{error}");
+}
+
+#[test]
+fn patterns_and_parquet_are_files_of_data() {
+    let names = ["s/train-1.parquet", "s/train-0.parquet", "s/test-0.parquet", "s/notes.md"];
+    let folder = folder("data: s/train-*.parquet\neval_data: [s/test-0.parquet]\n", &names);
+    let loaded = load(&folder, &[]).expect("a recipe").0;
+    let expected = [("s/train-0.parquet".to_owned(), 1.0), ("s/train-1.parquet".to_owned(), 1.0)];
+    assert_eq!(files(&folder, loaded.data.as_ref()), expected);
+    let error = load(&folder, &[("data", "s/none-*.parquet")]).expect_err("nothing").to_string();
+    assert!(error.contains("s/none-*.parquet: no file matches"), "{error}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::FusedOps;
+use collimate_hub::name_of_snapshot;
 use collimate_model::{
     Adapter, CausalLm, HostTensor, ModelConfig, ModelError, ShardSize, StorageDtype, TensorSpec, WeightFiles,
     write_model, write_safetensors_of,
@@ -35,7 +36,9 @@ pub(super) fn save_model<B: FusedOps>(
         let pair = |(module, [a, b]): (String, [Option<HostTensor>; 2])| Some((module, (a?, b?)));
         let modules = factors.into_iter().filter_map(pair).collect();
         let mut config = config.clone();
-        config.base_model_name_or_path = Some(base.to_owned());
+        // By its name on the hub, as PEFT looks for it, where it came from there.
+        let name = name_of_snapshot(Path::new(base)).and_then(|name| Some(name.split_once('@')?.0.to_owned()));
+        config.base_model_name_or_path = Some(name.unwrap_or_else(|| base.to_owned()));
         Adapter { config, modules }.write(dir)?;
         return Ok(());
     }

@@ -144,7 +144,8 @@ impl CheckedPages {
             }
             None
         };
-        (number()?, number()?);
+        number()?;
+        number()?;
         number()
     }
 
