@@ -82,6 +82,7 @@ fn with_pairs() -> Vec<Method> {
         method("DPO, best and worst", dpo(), Selection::BestWorst),
         method("DPO, best and random", dpo(), Selection::BestRandom),
         method("DPO, all pairs", json!({"name": "all_pairs", "beta": 0.3}), Selection::Untied),
+        method("DPO, best and worst, β = 1", json!({"name": "dpo", "beta": 1.0}), Selection::BestWorst),
         method("NCA, best and worst", json!({"name": "nca_pair", "beta": 1.0}), Selection::BestWorst),
     ]
 }

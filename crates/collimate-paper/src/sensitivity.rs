@@ -64,7 +64,7 @@ impl Grid {
     }
 }
 
-/// Runs all of it, at the learning rate in the middle of those that methods are tuned over.
+/// Runs all of it, at one of the larger learning rates that methods are tuned over, so that what goes wrong is seen.
 ///
 /// # Errors
 /// A run that failed.

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod cli;
+mod coupled;
 mod docs;
 mod experts;
 mod faults;

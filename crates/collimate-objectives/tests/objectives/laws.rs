@@ -25,6 +25,11 @@ fn the_laws_hold_for_every_objective() {
 #[case("exo_pair", json!({"beta": 1.0, "label_smoothing": 1e-12}))]
 #[case("discopop", json!({"beta": 1.0, "tau": 1.0}))]
 #[case("simpo", json!({"beta": 2.0, "gamma": 0.0}))]
+#[case("plackett_luce", json!({"beta": 2.0}))]
+#[case("lipo_lambda", json!({"beta": 1.0}))]
+#[case("kto", json!({"beta": 1.0, "desirable_weight": 0.0, "undesirable_weight": 1.5}))]
+#[case("aot", json!({"beta": 1.0}))]
+#[case("aot_unpaired", json!({"beta": 5.0}))]
 #[case("combine", json!({"terms": [{"name": "infonca", "weight": 0.5}, {"name": "orpo", "beta": 2.0}]}))]
 fn the_laws_hold_away_from_the_defaults(#[case] name: &str, #[case] params: Value) {
     let objective = registry::build(name, &table(params)).expect("the objective builds");
@@ -66,7 +71,8 @@ proptest! {
     fn losses_are_never_below_their_bounds(
         h in prop::collection::vec(-100.0..100.0f64, 2..7), rewards in prop::collection::vec(0.0..1.0f64, 7),
     ) {
-        for name in ["nca", "infonca", "dpo", "hinge", "ipo", "bco_pair", "apo_zero", "simpo", "nca_pair", "sppo_hard"] {
+        let names = ["nca", "infonca", "dpo", "hinge", "ipo", "bco_pair", "apo_zero", "simpo", "nca_pair", "sppo_hard"];
+        for name in names.into_iter().chain(["plackett_luce", "lipo_lambda", "kto", "aot", "aot_unpaired"]) {
             let loss = run(name, json!({}), &[group(&h, &rewards[..h.len()])]).losses[0];
             prop_assert!(loss.is_finite() && loss >= 0.0, "{name}: {loss}");
         }

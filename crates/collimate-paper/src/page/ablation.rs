@@ -65,7 +65,8 @@ fn chart(title: &str, found: &Ablation, size: &TaskSize, figure: fn(&Outcome) ->
     let apart = |name: &str, colour, points: Vec<Point>| Line { apart: true, ..Line::new(name, colour, points) };
     let cold = |number: usize| found.one_hot.get(number).map(|result| at(count, result)).into_iter().collect();
     let pairs = found.pairs.iter().take(3).enumerate().map(|(i, result)| at(count + 1 + i, result)).collect();
-    let pair_nca = found.pairs.get(3).map(|result| at(count + 1, result)).into_iter().collect();
+    let best_and_worst =
+        |number: usize| found.pairs.get(number).map(|result| at(count + 1, result)).into_iter().collect();
     let base = (0..categories.len()).map(|place| Point { x: place as f64, y: 100.0 * figure(&found.base), error: 0.0 });
     let base = Line { dashed: true, ..Line::new("base model", 7, base.collect()) };
     let lines = vec![
@@ -73,8 +74,9 @@ fn chart(title: &str, found: &Ablation, size: &TaskSize, figure: fn(&Outcome) ->
         line("InfoNCA, rewards", 1, infonca),
         apart("NCA, α = 1e-4", 3, cold(0)),
         apart("InfoNCA, α = 1e-4", 4, cold(1)),
-        apart("DPO, pairs", 2, pairs),
-        apart("NCA, pair", 5, pair_nca),
+        apart("DPO, β = 0.3", 2, pairs),
+        apart("DPO, β = 1", 6, best_and_worst(3)),
+        apart("NCA, pair", 5, best_and_worst(4)),
         base,
     ];
     let (x, y) = ("responses that the method sees of eight".to_owned(), "%".to_owned());
