@@ -22,12 +22,24 @@ pub(super) fn section(found: &Ablation, size: &TaskSize) -> Result<Section> {
         ("base_greedy", fixed(100.0 * found.base.greedy, 1)),
         ("base_sampled", fixed(100.0 * found.base.sampled, 1)),
         ("table", table(&HEAD, all().map(row))),
+        ("tried", tried(size, all())),
     ];
     let figures = vec![
         ("ablation-sampled.svg", chart("Held-out problems solved, sampled", found, size, |o| o.sampled)),
         ("ablation-greedy.svg", chart("Held-out problems solved, greedy", found, size, |o| o.greedy)),
     ];
     Ok(Section { experiment: Experiment::Ablation, text: fill(include_str!("ablation.md"), &values)?, figures })
+}
+
+/// Validation scores by learning rate.
+fn tried<'a>(size: &TaskSize, results: impl Iterator<Item = &'a MethodResult>) -> String {
+    let rates: Vec<String> = size.learning_rates.iter().map(|rate| format!("{rate:e}")).collect();
+    let head: Vec<&str> = std::iter::once("method").chain(rates.iter().map(String::as_str)).collect();
+    let rows = results.map(|result| {
+        let scores = result.tried.iter().map(|(_, score)| fixed(100.0 * score, 1));
+        std::iter::once(result.method.name.clone()).chain(scores).collect()
+    });
+    table(&head, rows)
 }
 
 /// Head of a table of methods.
