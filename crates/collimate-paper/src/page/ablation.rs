@@ -68,7 +68,7 @@ pub(super) fn rates(size: &TaskSize) -> String {
 fn chart(title: &str, found: &Ablation, size: &TaskSize, figure: fn(&Outcome) -> f64) -> String {
     let count = size.num_responses.len();
     let mut categories: Vec<String> = size.num_responses.iter().map(|k| format!("K={k}")).collect();
-    categories.extend(["one-hot", "b/worst", "b/random", "all pairs"].map(str::to_owned));
+    categories.extend(["one-hot", "worst", "random", "all"].map(str::to_owned));
     let at = |place: usize, result: &MethodResult| point(place as f64, result.of(figure));
     let (nca, infonca) = found.rewards.split_at(count.min(found.rewards.len()));
     let line = |name: &str, colour, results: &[MethodResult]| {
@@ -91,7 +91,7 @@ fn chart(title: &str, found: &Ablation, size: &TaskSize, figure: fn(&Outcome) ->
         apart("NCA, pair", 5, best_and_worst(4)),
         base,
     ];
-    let (x, y) = ("responses that the method sees of eight".to_owned(), "%".to_owned());
+    let (x, y) = ("K of eight, K = 8 one-hot; pairs: best and worst, best and random, all".to_owned(), "%".to_owned());
     LineChart { title: title.to_owned(), x, y, categories, lines, ..LineChart::default() }.svg()
 }
 
