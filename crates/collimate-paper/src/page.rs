@@ -159,7 +159,10 @@ fn tiny(value: f64) -> String {
 
 /// A number with some decimals and a true minus sign.
 fn fixed(value: f64, decimals: usize) -> String {
-    format!("{value:.decimals$}").replace('-', "−")
+    let text = format!("{value:.decimals$}");
+    // A zero has no sign.
+    let text = if text.trim_start_matches(['-', '0', '.']).is_empty() { text.replace('-', "") } else { text };
+    text.replace('-', "−")
 }
 
 fn put(path: &Path, text: &str) -> Result<()> {

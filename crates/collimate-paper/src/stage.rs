@@ -123,10 +123,10 @@ impl Stages {
                 kept
             }
         };
-        if let Ok(mut used) = self.used.lock() {
-            if !used.contains(&kept.record) {
-                used.push(kept.record.clone());
-            }
+        if let Ok(mut used) = self.used.lock()
+            && !used.contains(&kept.record)
+        {
+            used.push(kept.record.clone());
         }
         Ok(kept)
     }

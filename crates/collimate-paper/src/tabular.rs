@@ -11,16 +11,16 @@ use crate::minimise::{Minimum, minimise};
 /// A prompt with M possible responses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct World {
-    /// log π_ref of each response, [M].
+    /// log π_ref of each response, `[M]`.
     pub reference: Vec<f64>,
-    /// Its reward, [M].
+    /// Its reward, `[M]`.
     pub rewards: Vec<f64>,
 }
 
 /// Some responses that an objective sees together, by their numbers, and how much they count.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draw {
-    /// Numbers of the responses, [K]; one may occur several times.
+    /// Numbers of the responses, `[K]`; one may occur several times.
     pub responses: Vec<usize>,
     /// Place of the response that a judge preferred, which has the reward 1 and all others 0; none where the responses
     /// have their own rewards.

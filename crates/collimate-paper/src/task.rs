@@ -52,7 +52,7 @@ impl TaskSize {
             num_test: 300,
             num_validation: 120,
             num_steps: 64,
-            learning_rates: vec![3e-5, 1e-4, 3e-4, 1e-3],
+            learning_rates: vec![1e-5, 3e-5, 1e-4, 3e-4],
             tuning_seed: 11,
             seeds: vec![1, 2, 3],
             num_responses: vec![2, 3, 4, 6, 8],

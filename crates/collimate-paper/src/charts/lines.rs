@@ -127,17 +127,21 @@ impl LineChart {
     fn write_legend(&self, svg: &mut String) {
         for (place, line) in self.lines.iter().enumerate() {
             let (at, height) = (WIDTH - RIGHT + 12.0, TOP + 12.0 + 18.0 * place as f64);
-            let dash = if line.dashed { " dash" } else { "" };
+            let (end, middle) = (at + 20.0, height - 4.0);
+            let key = match (line.apart, line.dashed) {
+                (true, _) => format!("<circle class=\"dot\" cx=\"{:.1}\" cy=\"{middle:.1}\" r=\"3\"/>", at + 10.0),
+                (false, dashed) => {
+                    let dash = if dashed { " dash" } else { "" };
+                    format!(
+                        "<line class=\"line{dash}\" x1=\"{at}\" x2=\"{end}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\"/>"
+                    )
+                }
+            };
+            let (colour, name) = (line.colour, escape(&line.name));
             let _ = writeln!(
                 svg,
-                "<g class=\"s{}\"><line class=\"line{dash}\" x1=\"{at}\" x2=\"{:.1}\" y1=\"{:.1}\" y2=\"{:.1}\"/></g>\
-                 <text x=\"{:.1}\" y=\"{height:.1}\">{}</text>",
-                line.colour,
-                at + 20.0,
-                height - 4.0,
-                height - 4.0,
-                at + 26.0,
-                escape(&line.name)
+                "<g class=\"s{colour}\">{key}</g><text x=\"{:.1}\" y=\"{height:.1}\">{name}</text>",
+                at + 26.0
             );
         }
     }

@@ -22,12 +22,24 @@ pub(super) fn section(found: &Ablation, size: &TaskSize) -> Result<Section> {
         ("base_greedy", fixed(100.0 * found.base.greedy, 1)),
         ("base_sampled", fixed(100.0 * found.base.sampled, 1)),
         ("table", table(&HEAD, all().map(row))),
+        ("tried", tried(size, all())),
     ];
     let figures = vec![
         ("ablation-sampled.svg", chart("Held-out problems solved, sampled", found, size, |o| o.sampled)),
         ("ablation-greedy.svg", chart("Held-out problems solved, greedy", found, size, |o| o.greedy)),
     ];
     Ok(Section { experiment: Experiment::Ablation, text: fill(include_str!("ablation.md"), &values)?, figures })
+}
+
+/// Validation scores by learning rate.
+fn tried<'a>(size: &TaskSize, results: impl Iterator<Item = &'a MethodResult>) -> String {
+    let rates: Vec<String> = size.learning_rates.iter().map(|rate| format!("{rate:e}")).collect();
+    let head: Vec<&str> = std::iter::once("method").chain(rates.iter().map(String::as_str)).collect();
+    let rows = results.map(|result| {
+        let scores = result.tried.iter().map(|(_, score)| fixed(100.0 * score, 1));
+        std::iter::once(result.method.name.clone()).chain(scores).collect()
+    });
+    table(&head, rows)
 }
 
 /// Head of a table of methods.
@@ -56,7 +68,7 @@ pub(super) fn rates(size: &TaskSize) -> String {
 fn chart(title: &str, found: &Ablation, size: &TaskSize, figure: fn(&Outcome) -> f64) -> String {
     let count = size.num_responses.len();
     let mut categories: Vec<String> = size.num_responses.iter().map(|k| format!("K={k}")).collect();
-    categories.extend(["one-hot", "b/worst", "b/random", "all pairs"].map(str::to_owned));
+    categories.extend(["one-hot", "worst", "random", "all"].map(str::to_owned));
     let at = |place: usize, result: &MethodResult| point(place as f64, result.of(figure));
     let (nca, infonca) = found.rewards.split_at(count.min(found.rewards.len()));
     let line = |name: &str, colour, results: &[MethodResult]| {
@@ -79,7 +91,7 @@ fn chart(title: &str, found: &Ablation, size: &TaskSize, figure: fn(&Outcome) ->
         apart("NCA, pair", 5, best_and_worst(4)),
         base,
     ];
-    let (x, y) = ("responses that the method sees of eight".to_owned(), "%".to_owned());
+    let (x, y) = ("K of eight, K = 8 one-hot; pairs: best and worst, best and random, all".to_owned(), "%".to_owned());
     LineChart { title: title.to_owned(), x, y, categories, lines, ..LineChart::default() }.svg()
 }
 

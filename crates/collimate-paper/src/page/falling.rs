@@ -67,13 +67,11 @@ fn ends(found: &Falling, size: &FallingSize) -> String {
     table(&head, rows)
 }
 
+/// A figure of an objective over the steps.
+type PointsOf = fn(&Falling, &str, fn(&Moment) -> f64) -> Vec<Point>;
+
 /// One line for each objective and figure, over steps, with the error over seeds.
-fn chart(
-    title: &str,
-    found: &Falling,
-    figures: &[Figure],
-    points: fn(&Falling, &str, fn(&Moment) -> f64) -> Vec<Point>,
-) -> String {
+fn chart(title: &str, found: &Falling, figures: &[Figure], points: PointsOf) -> String {
     let mut lines = Vec::new();
     for (name, dashed, figure) in figures {
         for (colour, objective) in OBJECTIVES.iter().enumerate() {

@@ -8,7 +8,7 @@ use crate::options::Experiment;
 use crate::stats::Estimate;
 use crate::theory::Theory;
 use crate::theory::convergence::{Curve, Feedback};
-use crate::theory::responses::{Path, WEIGHTS};
+use crate::theory::responses::{Path, STRIDE, WEIGHTS};
 
 pub(super) fn section(found: &Theory) -> Result<Section> {
     let (over, whole) = (&found.responses, &found.population);
@@ -129,8 +129,8 @@ fn descent(paths: &[Path]) -> String {
     let mut lines = Vec::new();
     for path in paths {
         for (k, weight) in WEIGHTS.iter().enumerate() {
-            let points = path.steps.iter().enumerate().step_by(8);
-            let points = points.map(|(step, h)| Point { x: step as f64, y: h[k], error: 0.0 }).collect();
+            let points = path.steps.iter().enumerate();
+            let points = points.map(|(i, h)| Point { x: (i * STRIDE) as f64, y: h[k], error: 0.0 }).collect();
             let name = format!("{}, w = {weight}", label(&path.objective));
             lines.push(Line { dashed: path.objective == "infonca", ..Line::new(&name, k, points) });
         }

@@ -15,6 +15,8 @@ pub const WEIGHTS: [f64; 4] = [0.5, 0.3, 0.15, 0.05];
 /// Steps of the example's descent, of this size.
 const NUM_STEPS: usize = 400;
 const STEP_SIZE: f64 = 0.5;
+/// Steps between those that are kept.
+pub const STRIDE: usize = 8;
 /// Reward temperatures on the way to 0.
 const ALPHAS: [f64; 8] = [10.0, 3.0, 1.0, 0.33, 0.1, 0.03, 0.01, 1e-4];
 
@@ -50,7 +52,7 @@ pub struct OverResponses {
 pub struct Path {
     /// The objective.
     pub objective: String,
-    /// h_k after 0, 1, 2, … steps.
+    /// h_k after 0, [`STRIDE`], 2 · [`STRIDE`], … steps.
     pub steps: Vec<Vec<f64>>,
 }
 
@@ -142,10 +144,12 @@ fn path(name: &str) -> Result<Path> {
     let rewards = WEIGHTS.map(f64::ln);
     let mut h = vec![0.0; rewards.len()];
     let mut steps = vec![h.clone()];
-    for _ in 0..NUM_STEPS {
+    for step in 1..=NUM_STEPS {
         let (_, gradient) = loss(objective.as_ref(), &rewards, &h)?;
         h.iter_mut().zip(&gradient).for_each(|(h, g)| *h -= STEP_SIZE * g);
-        steps.push(h.clone());
+        if step % STRIDE == 0 {
+            steps.push(h.clone());
+        }
     }
     Ok(Path { objective: name.to_owned(), steps })
 }
