@@ -13,7 +13,7 @@ use crate::io::Io;
 /// each chart, the keys in which their recipes differ, and the last figures beside one another.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  collimate report runs/nca\n  collimate report runs/nca runs/dpo --output nca-dpo.html\n  \
+    after_help = "Example:\n  collimate report runs/nca\n  collimate report runs/nca runs/dpo --output nca-dpo.html\n  \
                         collimate report runs/nca --tensorboard && tensorboard --logdir runs"
 )]
 pub(crate) struct Args {
