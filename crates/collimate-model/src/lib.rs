@@ -6,6 +6,7 @@ mod dropout;
 mod engine;
 mod error;
 mod generate;
+mod gguf;
 #[cfg(test)]
 mod golden_files_tests;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub use config::{Activation, Architecture, AttentionBias, Experts, ModelConfig, 
 pub use dropout::DropoutKey;
 pub use error::ModelError;
 pub use generate::GenerateOptions;
+pub use gguf::{GgufOptions, GgufSummary, GgufType, export_gguf};
 pub use layout::ParameterInfo;
 pub use memory::{MemoryCosts, ParameterCounts};
 pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter};

@@ -132,7 +132,7 @@ fn side_files(from: &Path) -> Result<Vec<(&'static str, PathBuf)>, ModelError> {
 }
 
 /// A tensor of the merged model and the largest absolute change in it.
-fn merged(weights: &WeightFiles, adapter: &Adapter, name: &str) -> Result<(HostTensor, f32), ModelError> {
+pub(crate) fn merged(weights: &WeightFiles, adapter: &Adapter, name: &str) -> Result<(HostTensor, f32), ModelError> {
     let mut tensor = weights.read(name)?;
     let module = name.strip_suffix(".weight").and_then(|module| adapter.modules.get(module));
     let change = module.map_or(0.0, |(a, b)| add_product(&mut tensor, a, b, adapter.config.scale() as f32));

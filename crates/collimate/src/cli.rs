@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    backends, completions, data, generate, man, merge, objective_values, objectives, plan, quickstart_assets,
+    backends, completions, data, export, generate, man, merge, objective_values, objectives, plan, quickstart_assets,
     quickstart_task, quickstart_verifier, recipe_keys, report, reward, rounds, sample, schema, score, train,
 };
 use crate::error::CliError;
@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Reward(reward::Args),
     Loop(rounds::Args),
     Merge(merge::Args),
+    Export(export::Args),
     Report(report::Args),
     RecipeKeys(recipe_keys::Args),
     Schema(schema::Args),
@@ -60,6 +61,7 @@ impl Command {
             Self::Reward(args) => args.run(io),
             Self::Loop(args) => args.run(io),
             Self::Merge(args) => args.run(io),
+            Self::Export(args) => args.run(io),
             Self::Report(args) => args.run(io),
             Self::RecipeKeys(args) => args.run(io),
             Self::Schema(args) => args.run(io),

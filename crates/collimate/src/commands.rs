@@ -4,6 +4,7 @@ pub(crate) mod backends;
 pub(crate) mod completions;
 pub(crate) mod data;
 pub(crate) mod data_options;
+pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod man;
 pub(crate) mod merge;

@@ -1,0 +1,115 @@
+//! Writing the file, one tensor in memory at a time, and reading its ends back.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use collimate_files::{AtomicFile, WriteError};
+
+use super::Weights;
+use super::format::{ALIGNMENT, Entry, head, places};
+use super::tensors::{Planned, Source};
+use crate::error::ModelError;
+
+/// Writes the file and returns its size in bytes.
+pub(super) fn write(
+    output: &Path,
+    entries: &[Entry],
+    tensors: &[Planned],
+    weights: &Weights,
+) -> Result<u64, ModelError> {
+    let failed = || WriteError::of(output);
+    if let Some(folder) = output.parent() {
+        std::fs::create_dir_all(folder).map_err(WriteError::of(folder))?;
+    }
+    let head = head(entries, tensors);
+    let mut file = BufWriter::new(AtomicFile::create(output)?);
+    file.write_all(&head).map_err(failed())?;
+    for tensor in tensors {
+        each_piece(output, tensor, weights, &mut |bytes| Ok(file.write_all(bytes).map_err(failed())?))?;
+        let num_bytes = tensor.num_bytes();
+        let padding = num_bytes.next_multiple_of(ALIGNMENT) - num_bytes;
+        file.write_all(&[0; ALIGNMENT][..padding]).map_err(failed())?;
+    }
+    let file = file.into_inner().map_err(|error| failed()(error.into_error()))?;
+    file.commit()?;
+    read_back(output, &head, tensors, weights)
+}
+
+/// The stored bytes of a tensor, in order, an expert at a time where there are several.
+fn each_piece(
+    output: &Path,
+    tensor: &Planned,
+    weights: &Weights,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), ModelError>,
+) -> Result<(), ModelError> {
+    let mut piece = |values: &[f32]| {
+        // A part at a time: the encoded copy of a large embedding need not lie in memory whole.
+        for values in values.chunks(1 << 20) {
+            let bytes = tensor.stored.encode(values).map_err(|value| ModelError::ValueTooLarge {
+                path: output.to_owned(),
+                tensor: tensor.name.clone(),
+                value,
+                dtype: tensor.stored.name().to_owned(),
+            })?;
+            take(&bytes)?;
+        }
+        Ok(())
+    };
+    match &tensor.source {
+        Source::Values(values) => piece(values),
+        Source::Weight(name) => piece(&weights.read(name)?.data),
+        Source::OnePlus(name) => piece(&weights.read(name)?.data.iter().map(|value| value + 1.0).collect::<Vec<_>>()),
+        Source::Interleaved { name, heads } => {
+            let weight = weights.read(name)?;
+            piece(&interleaved(&weight.data, *heads, weight.shape[0]))
+        }
+        Source::Stacked(names) => names.iter().try_for_each(|name| piece(&weights.read(name)?.data)),
+    }
+}
+
+/// Rows of queries or keys in the order in which llama.cpp rotates them for Llama: it turns neighbours, where the halves
+/// of a head are turned here, so rows i and i + head_dim / 2 of a head become neighbours.
+fn interleaved(values: &[f32], heads: usize, num_rows: usize) -> Vec<f32> {
+    let (width, half) = (values.len() / num_rows, num_rows / heads / 2);
+    let rows =
+        (0..heads).flat_map(|head| (0..half).flat_map(move |row| [2 * head * half + row, (2 * head + 1) * half + row]));
+    rows.flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect()
+}
+
+/// Compares the head, the first and the last tensor with what the file holds; its size is returned.
+fn read_back(output: &Path, head: &[u8], tensors: &[Planned], weights: &Weights) -> Result<u64, ModelError> {
+    let io = || ModelError::io(output);
+    let mut file = File::open(output).map_err(io())?;
+    let mut written = vec![0; head.len()];
+    file.read_exact(&mut written).map_err(io())?;
+    let differs = |tensor: &str| ModelError::ReadBack { path: output.to_owned(), tensor: tensor.to_owned() };
+    if written != head {
+        return Err(differs("head"));
+    }
+    let ends = tensors.iter().zip(places(tensors)).collect::<Vec<_>>();
+    for (tensor, place) in ends.first().into_iter().chain(ends.last()) {
+        file.seek(SeekFrom::Start((head.len() + place) as u64)).map_err(io())?;
+        each_piece(output, tensor, weights, &mut |expected| {
+            let mut written = vec![0; expected.len()];
+            file.read_exact(&mut written).map_err(io())?;
+            if written == expected { Ok(()) } else { Err(differs(&tensor.name)) }
+        })?;
+    }
+    file.metadata().map(|metadata| metadata.len()).map_err(io())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interleaved;
+
+    #[test]
+    fn halves_of_a_head_become_neighbours() {
+        // Two heads of four rows, one column.
+        let values: Vec<f32> = (0..8).map(|row| row as f32).collect();
+        assert_eq!(interleaved(&values, 2, 8), [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
+        // Two columns stay together.
+        let values: Vec<f32> = (0..8).map(|value| value as f32).collect();
+        assert_eq!(interleaved(&values, 1, 4), [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
+    }
+}
