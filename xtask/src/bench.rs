@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::python::Environment;
 use crate::steps::execute;
 use crate::workspace::Workspace;
 
@@ -62,7 +63,8 @@ pub(crate) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<Exi
     }
     let scratch = workspace.target.join("bench");
     std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-    let python = if options.peer { Some(python(workspace, &scratch, options.python.as_deref())?) } else { None };
+    let environment = Environment { folder: scratch.join("venv"), requirements: REQUIREMENTS };
+    let python = if options.peer { Some(environment.python(workspace, options.python.as_deref())?) } else { None };
     if python.is_none() && options.work.is_empty() {
         let mut kernels = workspace.cargo_here("bench");
         kernels.args(PACKAGE).args(["--bench", "ops", "--", "--json"]).arg(scratch.join("ops.json"));
@@ -95,30 +97,6 @@ fn compare(workspace: &Workspace, options: &BenchOptions, scratch: &Path, python
         command.arg("--write-docs");
     }
     command
-}
-
-/// The Python that was named, or that of a virtual environment with the peer's packages, made where it is not there.
-fn python(workspace: &Workspace, scratch: &Path, named: Option<&Path>) -> Result<PathBuf> {
-    if let Some(named) = named {
-        return Ok(named.to_owned());
-    }
-    let folder = scratch.join("venv");
-    let programs = folder.join(if cfg!(windows) { "Scripts" } else { "bin" });
-    let python = programs.join(format!("python{}", std::env::consts::EXE_SUFFIX));
-    let installed = folder.join("requirements.txt");
-    let wanted = workspace.read(REQUIREMENTS)?;
-    if std::fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) {
-        execute(Command::new("python3").args(["-m", "venv"]).arg(&folder))
-            .context("needs Python 3 with venv; --python names one that has PyTorch")?;
-        let requirements = workspace.root.join(REQUIREMENTS);
-        execute(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(requirements))?;
-        // Last, so that an installation that failed is done again.
-        std::fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))?;
-    }
-    if !python.is_file() {
-        bail!("{} is not there; remove {} to make it again", python.display(), folder.display());
-    }
-    Ok(python)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::chaos::ChaosOptions;
 use crate::fuzz::FuzzOptions;
 use crate::paper::PaperOptions;
 use crate::program::Profile;
+use crate::python_check::PythonCheckOptions;
 use crate::soak::SoakOptions;
 
 /// Builds, tests, checks, benchmarks and scaffolding of Collimate.
@@ -81,6 +82,14 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  cargo xtask bench --peer --work gsm8k-lora --write-docs\n  \
         cargo xtask bench -- --bench step nca")]
     Bench(BenchOptions),
+    /// Take models and adapters to transformers and PEFT and back: they must give the same numbers.
+    ///
+    /// Trains tiny models of every architecture, whole and with adapters, merges them, and loads all of it with PyTorch;
+    /// takes adapters that PEFT made, and compares token ids. The first run installs PyTorch and what else
+    /// tests/python/requirements.txt names, some GB, into an environment in the target folder.
+    #[command(after_help = "Examples:\n  cargo xtask python-check\n  cargo xtask python-check --only llama,phi3\n  \
+        cargo xtask python-check --python ~/venv/bin/python --models models")]
+    PythonCheck(PythonCheckOptions),
     /// Measure what the NCA paper claims, and write docs/paper; a run that was stopped goes on.
     #[command(after_help = "Examples:\n  cargo xtask paper\n  cargo xtask paper --only theory,falling\n  \
         cargo xtask paper --quick")]
@@ -127,6 +136,10 @@ pub(crate) struct TestOptions {
     /// Leave formatting and clippy to `cargo xtask check`.
     #[arg(long)]
     pub(crate) no_lints: bool,
+    /// Python for the round trips with transformers and PEFT [default: that of `cargo xtask python-check` where it was
+    /// made].
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) python: Option<PathBuf>,
     /// Arguments of `cargo test`, after `--`; runs these tests only.
     #[arg(last = true)]
     pub(crate) args: Vec<OsString>,

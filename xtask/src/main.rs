@@ -14,6 +14,8 @@ mod harness;
 mod json;
 mod paper;
 mod program;
+mod python;
+mod python_check;
 mod scaffold;
 mod soak;
 mod steps;
@@ -56,6 +58,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Test(options) => verify::test(&workspace, &options, profile.unwrap_or(Profile::Dev)),
         Verb::Check => verify::check(&workspace),
         Verb::Bench(options) => bench::bench(&workspace, &options),
+        Verb::PythonCheck(options) => python_check::python_check(&workspace, &options, profile.unwrap_or(Profile::Dev)),
         Verb::Paper(options) => paper::paper(&workspace, &options),
         Verb::Chaos(options) => chaos::chaos(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::Soak(options) => soak::soak(&workspace, &options, profile.unwrap_or(Profile::Release)),

@@ -12,7 +12,7 @@ use crate::forward::Forwarded;
 use crate::program::{self, Profile};
 use crate::steps::{Steps, execute};
 use crate::workspace::{Workspace, in_ci, output};
-use crate::{backend, harness, scaffold};
+use crate::{backend, harness, python_check, scaffold};
 
 /// The plugin that stands in the checkout as an example, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
@@ -41,6 +41,7 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
     steps.run("tests of the workspace", || execute(&mut tests));
     if options.args.is_empty() {
         plugins(workspace, options, profile, &mut steps);
+        python_check::step(workspace, options, profile, &mut steps);
         if !options.no_lints {
             lints(workspace, &mut steps);
         }

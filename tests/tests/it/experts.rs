@@ -77,6 +77,8 @@ fn what_was_trained_is_saved_merged_and_generates() {
     let config: Value = serde_json::from_str(&folder.read("run/adapter_config.json")).expect("JSON");
     let targets = json!(["gate", "k_proj", "o_proj", "q_proj", "v_proj", "w1", "w2", "w3"]);
     assert_eq!(config["target_modules"], targets);
+    // PEFT refuses any other on experts; the run's own is the recipe's default.
+    assert_eq!(config["lora_dropout"], 0.0);
     let merged = folder.arg("merged");
     succeed(&["merge", "--model", &model, "--adapter", &run, "--output", &merged]);
     let length = ["--max-new-tokens", "8"];

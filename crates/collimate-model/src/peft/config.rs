@@ -106,7 +106,8 @@ impl LoraConfig {
         })
     }
 
-    /// The contents of an `adapter_config.json`; `all-linear` becomes `leaves`, as PEFT itself saves it.
+    /// The contents of an `adapter_config.json` for modules with these last parts of their names; `all-linear` becomes
+    /// them, as PEFT itself saves it.
     pub(super) fn to_json(&self, leaves: &[&str]) -> Value {
         let targets = match &self.targets {
             LoraTargets::AllLinear => leaves.iter().map(|leaf| (*leaf).to_owned()).collect(),
@@ -122,7 +123,7 @@ impl LoraConfig {
             "inference_mode": true,
             "init_lora_weights": true,
             "lora_alpha": alpha,
-            "lora_dropout": self.dropout,
+            "lora_dropout": if leaves.iter().any(|leaf| WITHOUT_DROPOUT.contains(leaf)) { 0.0 } else { self.dropout },
             "modules_to_save": null,
             "peft_type": "LORA",
             "r": self.r,
@@ -133,6 +134,10 @@ impl LoraConfig {
         })
     }
 }
+
+/// Experts and their router: transformers 5 holds them as bare parameters, on which PEFT refuses an adapter with dropout.
+/// Dropout is training's only, which takes it from the recipe.
+const WITHOUT_DROPOUT: [&str; 4] = ["gate", "w1", "w2", "w3"];
 
 /// Settings that change the numbers wherever they are neither absent, null, false nor empty.
 const VARIANTS: [(&str, &str); 18] = [

@@ -1,0 +1,119 @@
+"""The other side: models, adapters and tokenizers as transformers and PEFT load them."""
+
+import json
+import warnings
+
+import peft
+import safetensors.torch
+import tokenizers
+import torch
+import transformers
+
+# Of PEFT's calls into transformers: nothing that a user of either could change.
+warnings.filterwarnings("ignore", category=FutureWarning)
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+class Different(Exception):
+    """What was found is not what was expected."""
+
+
+def load(folder):
+    """A model that computes in float32, whatever its weights are stored in; every weight must be found."""
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
+    if wrong:
+        raise Different(f"transformers loads {folder.name} with {wrong}")
+    return model.eval()
+
+
+def load_adapter(base, adapter):
+    """A model with an adapter on it; every matrix must be found."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = peft.PeftModel.from_pretrained(load(base), adapter)
+    missing = [str(warning.message) for warning in caught if "adapter keys" in str(warning.message)]
+    if missing:
+        raise Different(missing[0])
+    return model.eval()
+
+
+def make_adapter(base, folder, targets):
+    """Writes an adapter with random A and B, scaled as rank-stabilised LoRA."""
+    torch.manual_seed(1)
+    config = peft.LoraConfig(
+        r=3, lora_alpha=5, use_rslora=True, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    peft.get_peft_model(load(base), config).save_pretrained(folder)
+
+
+def logps(model, scored):
+    """Log-probs of the responses of rows that `collimate score --tokens` wrote, summed over tokens, in nats."""
+    found = []
+    with torch.no_grad():
+        for row in scored:
+            prompt = row["prompt_ids"]
+            for response in row["responses"]:
+                ids = response["response_ids"]
+                logits = model(input_ids=torch.tensor([prompt + ids]), use_cache=False).logits
+                # Each token is predicted at the place before it. Sums of many terms are float64's on the other side too.
+                predictions = logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
+                found.append(predictions.gather(1, torch.tensor(ids)[:, None]).sum().item())
+    return found
+
+
+def weights_apart(merged, folder):
+    """The largest absolute difference of weights between a model in memory and one in a folder."""
+    mine, other = merged.state_dict(), load(folder).state_dict()
+    if mine.keys() != other.keys():
+        raise Different(f"other weights: {sorted(mine.keys() ^ other.keys())}")
+    return max((mine[name] - other[name]).abs().max().item() for name in mine)
+
+
+def stored_dtypes(folder):
+    """Names of the types that the configuration and the weights' files name."""
+    kinds = {transformers.AutoConfig.from_pretrained(folder).dtype}
+    for file in folder.glob("*.safetensors"):
+        kinds |= {weight.dtype for weight in safetensors.torch.load_file(file).values()}
+    return {str(kind).removeprefix("torch.") for kind in kinds}
+
+
+def tokenizer_of(folder):
+    """The folder's tokenizer and the class that loads it: AutoTokenizer where that takes `tokenizer.json` as it stands.
+
+    For some model types (qwen2 among them) it puts the pipeline of that type's published tokenizers in place of the
+    file's, which a tokenizer of another make must not have.
+    """
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    file = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if _pipeline(tokenizer.backend_tokenizer) == _pipeline(file):
+        return tokenizer, "AutoTokenizer"
+    return transformers.PreTrainedTokenizerFast.from_pretrained(folder), "PreTrainedTokenizerFast"
+
+
+def _pipeline(tokenizer):
+    """What comes before and after the vocabulary."""
+    whole = json.loads(tokenizer.to_str())
+    return [whole[part] for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder")]
+
+
+def token_ids(tokenizer, row):
+    """Prompt and responses of a row as the tokenizer and its chat template give them."""
+
+    def plain(text):
+        return tokenizer(text, add_special_tokens=False).input_ids
+
+    prompt, contents = row["prompt"], [response["content"] for response in row["responses"]]
+    if isinstance(prompt, str):
+        return tokenizer(prompt).input_ids, [plain(content) + [tokenizer.eos_token_id] for content in contents]
+    asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    turns = []
+    for content in contents:
+        answer = {"role": "assistant", "content": content}
+        whole = tokenizer.apply_chat_template([*prompt, answer], tokenize=False)
+        turn, end, _ = whole.removeprefix(asked).rpartition(tokenizer.eos_token)
+        turns.append(plain(turn + end))
+    return plain(asked), turns

@@ -1,0 +1,254 @@
+"""Models and adapters go from Collimate to transformers and PEFT and back, and must give the same numbers.
+
+One line a check; the exit code is 1 if any failed. It needs what requirements.txt names; `cargo xtask python-check`
+builds the program, makes the environment and runs it.
+"""
+
+import argparse
+import functools
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import reference  # noqa: E402
+import rows  # noqa: E402
+import tiny_models  # noqa: E402
+from program import Program  # noqa: E402
+from reference import Different  # noqa: E402
+
+# As LOGPS in tests/tests/it/tolerances.rs: log-probs summed over a response, in float32 on both sides, relative. It holds
+# for weights stored in bfloat16 too, which both sides read as they are.
+LOGPS = 1e-5
+# Merged weights, absolute: a few roundings of numbers up to 2 in float32.
+WEIGHTS = 1e-6
+# What training and adapters must change log-probs by, relative: less, and a file that is not read would go unseen.
+CHANGE = 100 * LOGPS
+# Small enough that a tiny model is divided.
+SHARD = "100KB"
+GGUF_CHECK = pathlib.Path(__file__).with_name("gguf_check.py")
+
+
+class Family:
+    """One model, what Collimate makes of it, and the checks on it."""
+
+    def __init__(self, name, base, program, folder):
+        self.name, self.base, self.program, self.folder = name, base, program, folder
+        folder.mkdir(parents=True)
+        self.data = folder / "rows.jsonl"
+        rows.write(self.data)
+        self.largest = 0.0
+
+    @functools.cached_property
+    def base_logps(self):
+        return _flat(self.score(self.base))
+
+    @functools.cached_property
+    def adapter(self):
+        return self.program.train(self.base, self.data, self.folder / "adapter", use_peft="true", lora_r=4)
+
+    @functools.cached_property
+    def merged(self):
+        return self.merge(self.adapter, "merged", "--max-shard-size", SHARD)
+
+    @functools.cached_property
+    def peft_adapter(self):
+        linear = {"phi3": ["qkv_proj", "down_proj"], "mixtral": ["q_proj", "v_proj", "o_proj"]}
+        targets = linear.get(self.name, ["q_proj", "v_proj", "up_proj", "down_proj"])
+        reference.make_adapter(self.base, self.folder / "peft", targets)
+        return self.folder / "peft"
+
+    @functools.cached_property
+    def full(self):
+        return self.program.train(self.base, self.data, self.folder / "full", max_shard_size=SHARD)
+
+    def merge(self, adapter, name, *options):
+        output = self.folder / name
+        self.program.run("merge", "--model", self.base, "--adapter", adapter, "--output", output, *options)
+        return output
+
+    def score(self, model, adapter=None):
+        return self.program.score(self.data, self.folder / "scores.jsonl", model, adapter)
+
+    def agrees(self, model, folder, adapter=None):
+        """The model's log-probs are those that Collimate gives for the folder, and not the base model's."""
+        scored = self.score(folder, adapter)
+        expected, found = _flat(scored), reference.logps(model, scored)
+        if _apart(expected, self.base_logps) < CHANGE:
+            raise Different("the log-probs are those of the base model")
+        apart = _apart(found, expected)
+        self.largest = max(self.largest, apart)
+        if not apart <= LOGPS:
+            raise Different(f"log-probs are {apart:.1e} of them apart, more than {LOGPS}")
+        return f"{len(found)} responses, largest relative difference {apart:.1e}"
+
+    def adapter_in_peft(self):
+        return self.agrees(reference.load_adapter(self.base, self.adapter), self.base, self.adapter)
+
+    def merged_in_transformers(self):
+        return f"{self.agrees(reference.load(self.merged), self.merged)}, {_shards(self.merged)} shards"
+
+    def merged_in_bfloat16(self):
+        folder = self.merge(self.adapter, "merged16", "--dtype", "bfloat16", "--max-shard-size", SHARD)
+        return f"{self.agrees(reference.load(folder), folder)}, {_shards(folder)} shards of {_stored(folder)}"
+
+    def merge_as_peft(self):
+        return self.same_weights(self.adapter, self.merged)
+
+    def full_in_transformers(self):
+        return f"{self.agrees(reference.load(self.full), self.full)}, {_shards(self.full)} shards"
+
+    def full_in_bfloat16(self):
+        folder = self.folder / "full16"
+        self.program.train(self.base, self.data, folder, max_shard_size=SHARD, torch_dtype="bfloat16")
+        return f"{self.agrees(reference.load(folder), folder)}, {_shards(folder)} shards of {_stored(folder)}"
+
+    def pefts_adapter_scored(self):
+        return self.agrees(reference.load_adapter(self.base, self.peft_adapter), self.base, self.peft_adapter)
+
+    def pefts_adapter_merged(self):
+        return self.same_weights(self.peft_adapter, self.merge(self.peft_adapter, "peft_merged"))
+
+    def pefts_adapter_trained_on(self):
+        keys = {"adapter": self.peft_adapter, "lora_r": 3, "lora_alpha": 5}
+        trained = self.program.train(self.base, self.data, self.folder / "trained_on", **keys)
+        before, after = (_flat(self.score(self.base, adapter)) for adapter in (self.peft_adapter, trained))
+        if _apart(after, before) < CHANGE:
+            raise Different("training changed nothing")
+        return self.agrees(reference.load_adapter(self.base, trained), self.base, trained)
+
+    def same_weights(self, adapter, merged):
+        apart = reference.weights_apart(reference.load_adapter(self.base, adapter).merge_and_unload(), merged)
+        if not apart <= WEIGHTS:
+            raise Different(f"weights are {apart:.1e} apart, more than {WEIGHTS}")
+        return f"largest absolute difference of weights {apart:.1e}"
+
+    def token_ids(self):
+        scored = self.score(self.base)
+        count, kinds = 0, set()
+        for folder in (self.adapter, self.merged, self.full):
+            tokenizer, kind = reference.tokenizer_of(folder)
+            kinds.add(kind)
+            for row, score in zip(rows.groups(), scored, strict=True):
+                found = score["prompt_ids"], [response["response_ids"] for response in score["responses"]]
+                expected = reference.token_ids(tokenizer, row)
+                if found != expected:
+                    raise Different(f"{folder.name}: {found} for {row}, where transformers gives {expected}")
+                count += len(found[0]) + sum(map(len, found[1]))
+        return f"{count} ids by {' and '.join(sorted(kinds))}"
+
+    def gguf(self):
+        done = []
+        for outtype, source in {
+            "f16": ["--model", self.merged],
+            "q8_0": ["--model", self.base, "--adapter", self.adapter],
+        }.items():
+            file = self.folder / f"{outtype}.gguf"
+            self.program.run("export", *source, "--outtype", outtype, "--output", file)
+            command = [sys.executable, str(GGUF_CHECK), str(file), str(self.merged)]
+            check = subprocess.run(command, capture_output=True, text=True)
+            if check.returncode != 0:
+                raise Different(f"{outtype}: {' '.join((check.stdout + check.stderr).split())[-600:]}")
+            done.append(outtype)
+        return ", ".join(done)
+
+    def checks(self):
+        return {
+            "adapter trained here, in PEFT": self.adapter_in_peft,
+            "adapter trained here, merged by both": self.merge_as_peft,
+            "merged model, in transformers": self.merged_in_transformers,
+            "merged model in bfloat16, in transformers": self.merged_in_bfloat16,
+            "model trained whole, in transformers": self.full_in_transformers,
+            "model trained whole in bfloat16, in transformers": self.full_in_bfloat16,
+            "adapter made by PEFT, here": self.pefts_adapter_scored,
+            "adapter made by PEFT, merged by both": self.pefts_adapter_merged,
+            "adapter made by PEFT, trained on here, in PEFT": self.pefts_adapter_trained_on,
+            "tokenizer and chat template, in transformers": self.token_ids,
+        }
+
+
+def _flat(scored):
+    return [response["logps"] for row in scored for response in row["responses"]]
+
+
+def _apart(found, expected):
+    """The largest relative difference; not a number if one of them is none."""
+    return max((abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True)), key=lambda x: (x != x, x))
+
+
+def _shards(folder):
+    count = len(list(folder.glob("model-*.safetensors")))
+    if count < 2 or not (folder / "model.safetensors.index.json").is_file():
+        raise Different(f"{folder.name} is not divided into shards")
+    return count
+
+
+def _stored(folder):
+    """What all of the folder's weights are stored in, as its configuration says too."""
+    kinds = reference.stored_dtypes(folder)
+    if kinds != {"bfloat16"}:
+        raise Different(f"{folder.name} holds {sorted(kinds)}")
+    return "bfloat16"
+
+
+def without_gguf(program):
+    """Why exported GGUF files cannot be checked, if they cannot."""
+    if not program.has("export"):
+        return "the program has no verb `export`"
+    if not GGUF_CHECK.is_file():
+        return f"{GGUF_CHECK} is not there"
+    return None if importlib.util.find_spec("gguf") else "the package gguf is not installed"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", type=pathlib.Path, help="path of collimate")
+    parser.add_argument("folder", type=pathlib.Path, help="folder to work in, new or empty")
+    parser.add_argument("--models", type=pathlib.Path, help="folder of models by name; those not in it are made")
+    parser.add_argument("--only", default=",".join(tiny_models.NAMES), help="names, with commas between")
+    options = parser.parse_args()
+    if options.models and not options.models.is_dir():
+        parser.error(f"--models {options.models} is no folder")
+    program, began = Program(options.program.resolve()), time.monotonic()
+    reason = without_gguf(program)
+    num_checks, num_failed, largest = 0, 0, {}
+    for name in options.only.split(","):
+        if name not in tiny_models.NAMES:
+            parser.error(f"no model {name}; there are {', '.join(tiny_models.NAMES)}")
+        folder = options.folder.resolve() / name
+        family = Family(name, base_model(name, options.models, folder / "base"), program, folder / "work")
+        checks = family.checks() | ({} if reason else {"GGUF files": family.gguf})
+        num_checks += len(checks)
+        num_failed += sum(not passes(name, what, check) for what, check in checks.items())
+        largest[name] = family.largest
+    for name, apart in largest.items():
+        print(f"largest relative difference of log-probs, {name}: {apart:.1e}")
+    if reason:
+        print(f"NOT RUN: checks of GGUF files ({reason}).")
+    outcome = f"{num_failed} of {num_checks} checks failed" if num_failed else f"All {num_checks} checks passed"
+    print(f"{outcome} in {time.monotonic() - began:.0f} s.")
+    return 1 if num_failed else 0
+
+
+def base_model(name, models, folder):
+    """The model of this name in a folder of models, or a random one made here."""
+    found = models and (models / name).resolve()
+    return found if found and found.is_dir() else tiny_models.make(name, folder)
+
+
+def passes(name, what, check):
+    """Runs a check and prints its line; whatever goes wrong in it is its failure."""
+    try:
+        verdict, detail = "ok", check()
+    except Exception as error:
+        verdict, detail = "FAILED", f"{type(error).__name__}: {error}"
+    print(f"{verdict:<7} {name:<8} {what}: {detail}", flush=True)
+    return verdict == "ok"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+//! Python for what is compared with PyTorch: an environment in the target folder, made when it is first needed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::steps::execute;
+use crate::workspace::Workspace;
+
+/// A virtual environment with the packages that a file of the checkout names.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    /// Where it is made.
+    pub(crate) folder: PathBuf,
+    /// The file of packages, from the root of the checkout.
+    pub(crate) requirements: &'static str,
+}
+
+impl Environment {
+    /// Whether it is there, with the packages that the checkout names now.
+    pub(crate) fn is_made(&self, workspace: &Workspace) -> bool {
+        let wanted = workspace.read(self.requirements).ok();
+        wanted.is_some() && std::fs::read_to_string(self.installed()).ok() == wanted && self.program().is_file()
+    }
+
+    /// The Python that was named, or else the environment's, which is made where it is not there.
+    ///
+    /// # Errors
+    /// No Python 3 with venv, or packages that cannot be installed.
+    pub(crate) fn python(&self, workspace: &Workspace, named: Option<&Path>) -> Result<PathBuf> {
+        if let Some(named) = named {
+            return Ok(named.to_owned());
+        }
+        if !self.is_made(workspace) {
+            self.make(workspace)?;
+        }
+        Ok(self.program())
+    }
+
+    fn make(&self, workspace: &Workspace) -> Result<()> {
+        eprintln!("Making a Python environment with PyTorch in {}; this takes minutes.", self.folder.display());
+        execute(Command::new("python3").args(["-m", "venv"]).arg(&self.folder))
+            .context("needs Python 3 with venv; --python names one that has PyTorch")?;
+        let program = self.program();
+        if !program.is_file() {
+            bail!("{} is not there; remove {} to make it again", program.display(), self.folder.display());
+        }
+        let wanted = workspace.read(self.requirements)?;
+        // Of thousands of modules few are imported; Python compiles those when they are.
+        let mut install = Command::new(&program);
+        install.args(["-m", "pip", "install", "--quiet", "--no-compile", "--requirement"]);
+        execute(install.arg(workspace.root.join(self.requirements)))?;
+        // Last, so that an installation that failed is done again.
+        let installed = self.installed();
+        std::fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))
+    }
+
+    fn program(&self) -> PathBuf {
+        let programs = self.folder.join(if cfg!(windows) { "Scripts" } else { "bin" });
+        programs.join(format!("python{}", std::env::consts::EXE_SUFFIX))
+    }
+
+    /// What was installed: a copy of the file of packages.
+    fn installed(&self) -> PathBuf {
+        self.folder.join("requirements.txt")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A checkout whose file of packages says this, in a temporary folder of the test's own.
+    fn checkout(name: &str, requirements: &str) -> Workspace {
+        let root = std::env::temp_dir().join(format!("xtask-python-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("venv")).expect("temporary folder");
+        std::fs::write(root.join("packages.txt"), requirements).expect("temporary file");
+        Workspace { target: root.clone(), root }
+    }
+
+    fn environment(workspace: &Workspace) -> Environment {
+        Environment { folder: workspace.root.join("venv"), requirements: "packages.txt" }
+    }
+
+    #[test]
+    fn an_environment_with_other_packages_is_not_made() {
+        let workspace = checkout("made", "a==1\n");
+        let environment = environment(&workspace);
+        let program = environment.program();
+        std::fs::create_dir_all(program.parent().expect("a folder")).expect("temporary folder");
+        std::fs::write(program, "").expect("temporary file");
+        let unknown = environment.is_made(&workspace);
+        std::fs::write(environment.installed(), "a==1\n").expect("temporary file");
+        let same = environment.is_made(&workspace);
+        std::fs::write(workspace.root.join("packages.txt"), "a==2\n").expect("temporary file");
+        let other = environment.is_made(&workspace);
+        std::fs::remove_dir_all(&workspace.root).expect("temporary folder");
+        assert_eq!((unknown, same, other), (false, true, false));
+    }
+
+    #[test]
+    fn a_named_python_is_taken_and_nothing_is_made() {
+        let workspace = checkout("named", "a==1\n");
+        let found = environment(&workspace).python(&workspace, Some(Path::new("/opt/python")));
+        let made = environment(&workspace).program().is_file();
+        std::fs::remove_dir_all(&workspace.root).expect("temporary folder");
+        assert_eq!((found.expect("a name"), made), ("/opt/python".into(), false));
+    }
+}

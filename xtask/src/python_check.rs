@@ -1,0 +1,134 @@
+//! `cargo xtask python-check`: models and adapters from here to transformers and PEFT, and back.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::cli::TestOptions;
+use crate::forward::Forwarded;
+use crate::program::{self, Profile};
+use crate::python::Environment;
+use crate::steps::{Steps, execute};
+use crate::workspace::{Workspace, in_ci};
+
+/// Options of `cargo xtask python-check`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct PythonCheckOptions {
+    /// Python with what tests/python/requirements.txt names [default: a virtual environment in the target folder].
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) python: Option<PathBuf>,
+    /// Models to check, with commas between [default: all]: llama, llama3, mistral, mixtral, qwen2, qwen3, gemma2,
+    /// phi3, olmo2, smollm3.
+    #[arg(long, value_name = "NAMES")]
+    pub(crate) only: Option<String>,
+    /// Folder of models by these names [default: the golden ones beside the checkout]; for a name that is not in it a
+    /// tiny random model is made.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) models: Option<PathBuf>,
+}
+
+/// Its name among the steps of `cargo xtask test`.
+const STEP: &str = "round trips with transformers and PEFT";
+const SCRIPT: &str = "tests/python/round_trips.py";
+const MODELS: &str = "shared/parity/golden/models";
+
+/// Builds the program and runs the checks.
+pub(crate) fn python_check(workspace: &Workspace, options: &PythonCheckOptions, profile: Profile) -> Result<ExitCode> {
+    check(workspace, options, &Forwarded::default(), profile)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The checks as a step of `cargo xtask test`. The two commands need no Python, so without an environment it is only
+/// said that they did not run; under CI it is made.
+pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profile, steps: &mut Steps) {
+    let made = environment(workspace).is_made(workspace);
+    if !(in_ci() || made || options.python.is_some()) {
+        let reason = "no Python environment for it here; `cargo xtask python-check` makes one and runs it";
+        steps.leave_out(STEP, reason.to_owned());
+        return;
+    }
+    let own = PythonCheckOptions { python: options.python.clone(), ..PythonCheckOptions::default() };
+    let forwarded = Forwarded { backend: Some(options.backend.clone()), ..Forwarded::default() };
+    steps.run(STEP, || check(workspace, &own, &forwarded, profile));
+}
+
+fn check(workspace: &Workspace, options: &PythonCheckOptions, built: &Forwarded, profile: Profile) -> Result<()> {
+    let python = environment(workspace).python(workspace, options.python.as_deref())?;
+    let program = program::build(workspace, built, profile)?;
+    let folder = scratch(workspace).join("work");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    execute(&mut script(workspace, options, &python, &program, &folder))
+}
+
+/// The script with its arguments.
+fn script(
+    workspace: &Workspace,
+    options: &PythonCheckOptions,
+    python: &Path,
+    program: &Path,
+    folder: &Path,
+) -> Command {
+    let mut command = Command::new(python);
+    command.arg(workspace.root.join(SCRIPT)).arg(program).arg(folder);
+    // Compiled modules are kept, but not in the checkout.
+    command.env("PYTHONPYCACHEPREFIX", scratch(workspace).join("pycache"));
+    let beside = workspace.root.parent().unwrap_or(&workspace.root).join(MODELS);
+    if let Some(models) = options.models.clone().or_else(|| Some(beside).filter(|models| models.is_dir())) {
+        command.arg("--models").arg(models);
+    }
+    if let Some(only) = &options.only {
+        command.args(["--only", only]);
+    }
+    command
+}
+
+fn environment(workspace: &Workspace) -> Environment {
+    Environment { folder: scratch(workspace).join("venv"), requirements: "tests/python/requirements.txt" }
+}
+
+fn scratch(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("python-check")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::workspace::words;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: PythonCheckOptions,
+    }
+
+    fn line(args: &[&str]) -> String {
+        let workspace = Workspace { root: "/no-such-folder/checkout".into(), target: "/target".into() };
+        let options = Cli::try_parse_from([&["python-check"], args].concat()).expect("valid options").options;
+        let folder = scratch(&workspace).join("work");
+        words(&script(&workspace, &options, Path::new("/venv/python"), Path::new("/target/debug/collimate"), &folder))
+    }
+
+    #[test]
+    fn options_reach_the_script_and_models_are_made_where_none_are_there() {
+        let start = "python /no-such-folder/checkout/tests/python/round_trips.py /target/debug/collimate \
+                     /target/python-check/work";
+        assert_eq!(line(&[]), start);
+        let all = line(&["--models", "/models", "--only", "llama,phi3"]);
+        assert_eq!(all, format!("{start} --models /models --only llama,phi3"));
+    }
+
+    #[test]
+    fn the_script_and_its_packages_are_in_the_checkout() {
+        let workspace = Workspace::locate().expect("a checkout");
+        assert!(workspace.read(SCRIPT).is_ok());
+        let packages = workspace.read(environment(&workspace).requirements).expect("a file of packages");
+        let lines: Vec<&str> = packages.lines().collect();
+        assert!(lines.is_sorted() && lines.iter().all(|line| line.contains("==")), "{packages}");
+    }
+}
