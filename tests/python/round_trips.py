@@ -7,8 +7,10 @@ builds the program, makes the environment and runs it.
 import argparse
 import functools
 import importlib.util
+import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -142,10 +144,12 @@ class Family:
         return f"{count} ids by {' and '.join(sorted(kinds))}"
 
     def gguf(self):
-        done = []
+        done, merged = [], self._rotated_as_llama_cpp()
+        with_adapter = ["--model", self.base, "--adapter", self.adapter]
         for outtype, source in {
-            "f16": ["--model", self.merged],
-            "q8_0": ["--model", self.base, "--adapter", self.adapter],
+            "f16": ["--model", merged],
+            "q8_0": with_adapter if merged == self.merged else ["--model", merged],
+            "q4_0": ["--model", merged],
         }.items():
             file = self.folder / f"{outtype}.gguf"
             self.program.run("export", *source, "--outtype", outtype, "--output", file)
@@ -155,6 +159,19 @@ class Family:
                 raise Different(f"{outtype}: {' '.join((check.stdout + check.stderr).split())[-600:]}")
             done.append(outtype)
         return ", ".join(done)
+
+    def _rotated_as_llama_cpp(self):
+        """The merged model. llama.cpp leaves every fourth layer of smollm3 unrotated and no other, so a model that
+        leaves out others is refused, and its weights are checked under a configuration that is not."""
+        config = json.loads((self.merged / "config.json").read_text())
+        layers = config.get("no_rope_layers")
+        wanted = [int((layer + 1) % 4 != 0) for layer in range(config["num_hidden_layers"])]
+        if layers in (None, [], wanted):
+            return self.merged
+        folder = self.folder / "rotated"
+        shutil.copytree(self.merged, folder)
+        (folder / "config.json").write_text(json.dumps(config | {"no_rope_layers": wanted}))
+        return folder
 
     def checks(self):
         return {

@@ -41,13 +41,17 @@ pub(crate) fn python_check(workspace: &Workspace, options: &PythonCheckOptions, 
 }
 
 /// The checks as a step of `cargo xtask test`. The two commands need no Python, so without an environment it is only
-/// said that they did not run; under CI it is made.
+/// said that they did not run; under CI it is made, and where that fails this is said.
 pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profile, steps: &mut Steps) {
     let made = environment(workspace).is_made(workspace);
     if !(in_ci() || made || options.python.is_some()) {
         let reason = "no Python environment for it here; `cargo xtask python-check` makes one and runs it";
         steps.leave_out(STEP, reason.to_owned());
         return;
+    }
+    if let Err(error) = environment(workspace).python(workspace, options.python.as_deref()) {
+        // An index that cannot be reached, or a disk that is full, says nothing of the code.
+        return steps.leave_out(STEP, format!("no Python environment can be made: {error:#}"));
     }
     let own = PythonCheckOptions { python: options.python.clone(), ..PythonCheckOptions::default() };
     let forwarded = Forwarded { backend: Some(options.backend.clone()), ..Forwarded::default() };
