@@ -1,7 +1,10 @@
-//! Which cargo feature a backend needs.
+//! Which cargo feature a backend needs, and what must be there to build and run it.
+
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::libtorch::Libtorch;
 use crate::workspace::Workspace;
 
 /// The backend in every build, without a feature.
@@ -19,6 +22,21 @@ pub(crate) fn features(workspace: &Workspace, backend: &str) -> Result<Vec<Strin
 /// Backends that this checkout can be built with.
 pub(crate) fn available(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(backends_among(&feature_names(&workspace.read("crates/collimate/Cargo.toml")?)))
+}
+
+/// Lets a command that builds or runs a program with these features find what they need.
+///
+/// # Errors
+/// It is not there; says how to get it.
+pub(crate) fn prepare<'a>(
+    workspace: &Workspace,
+    features: &[String],
+    command: &'a mut Command,
+) -> Result<&'a mut Command> {
+    match features.iter().any(|feature| feature == "libtorch") {
+        true => Ok(Libtorch::find(workspace)?.prepare(command)),
+        false => Ok(command),
+    }
 }
 
 fn features_among(known: &[String], backend: &str) -> Result<Vec<String>> {

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::BenchOptions;
 use crate::chaos::ChaosOptions;
 use crate::fuzz::FuzzOptions;
+use crate::libtorch::LibtorchOptions;
 use crate::paper::PaperOptions;
 use crate::program::Profile;
 use crate::python_check::PythonCheckOptions;
@@ -124,6 +125,10 @@ pub(crate) enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Install the libtorch that the backend of that name needs, in an environment of its own, and remember it.
+    #[command(after_help = "Examples:\n  cargo xtask libtorch\n  cargo xtask libtorch --python venv/bin/python\n  \
+        cargo xtask train --backend libtorch --objective nca")]
+    Libtorch(LibtorchOptions),
     /// Say whether this machine has what building and training need.
     Doctor,
 }

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Result;
 
 use crate::backend;
+use crate::libtorch::Libtorch;
 use crate::workspace::Workspace;
 
 /// Room that the dev and release builds take together, with some to spare.
@@ -34,6 +35,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         ("memory", enough("free", memory_gib(), MEMORY_GIB, "close programs, or build with --jobs 1")),
         ("disk", enough("free", disk_gib(&workspace.root), DISK_GIB, "make room, or set CARGO_TARGET_DIR")),
         ("backends", Verdict::Fine(backend::available(workspace)?.join(", "))),
+        ("libtorch", libtorch(workspace)),
+        ("Vulkan", vulkan()),
         ("GPU", gpu()),
     ];
     let mut short = 0;
@@ -65,6 +68,25 @@ fn gpu() -> Verdict {
     match first_line(query.args(["--query-gpu=name,memory.total", "--format=csv,noheader"])) {
         Some(line) => Verdict::Fine(line),
         None => Verdict::Fine("none found; training runs on the CPU".to_owned()),
+    }
+}
+
+fn libtorch(workspace: &Workspace) -> Verdict {
+    match Libtorch::find(workspace) {
+        Ok(found) => Verdict::Fine(found.libraries().display().to_string()),
+        Err(_) => Verdict::Fine("not set up; `cargo xtask libtorch` does, for --backend libtorch".to_owned()),
+    }
+}
+
+/// What --backend wgpu needs on Linux: a driver of Vulkan, described by a file.
+fn vulkan() -> Verdict {
+    let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    let mut names: Vec<String> = files.map(|file| file.file_name().display().to_string()).collect();
+    names.sort();
+    match names.is_empty() {
+        false => Verdict::Fine(names.join(", ")),
+        true => Verdict::Fine("no driver found; mesa-vulkan-drivers has some, for --backend wgpu".to_owned()),
     }
 }
 

@@ -12,6 +12,7 @@ mod forward;
 mod fuzz;
 mod harness;
 mod json;
+mod libtorch;
 mod paper;
 mod program;
 mod python;
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Soak(options) => soak::soak(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::Fuzz(options) => fuzz::fuzz(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::NewObjective { name, path } => scaffold::new_objective(&workspace, &name, path.as_deref()),
+        Verb::Libtorch(options) => libtorch::set_up(&workspace, &options),
         Verb::Doctor => doctor::run(&workspace),
     }
 }

@@ -65,16 +65,13 @@ pub(crate) fn run(
     let program = build(workspace, forwarded, profile)?;
     let mut command = Command::new(&program);
     command.args(verb).args(&forwarded.args);
+    backend::prepare(workspace, &features(workspace, forwarded)?, &mut command)?;
     replace_with(command)
 }
 
 /// Builds collimate and returns the path of the program.
 pub(crate) fn build(workspace: &Workspace, forwarded: &Forwarded, profile: Profile) -> Result<PathBuf> {
-    let features = match &forwarded.backend {
-        // Help is about no backend in particular.
-        Some(name) if !forwarded.asks_for_help() => backend::features(workspace, name)?,
-        _ => Vec::new(),
-    };
+    let features = features(workspace, forwarded)?;
     let (mut command, name) = if forwarded.plugins.is_empty() {
         let mut command = workspace.cargo_here("build");
         command.args(["--package", "collimate", "--bin", "collimate"]);
@@ -87,6 +84,7 @@ pub(crate) fn build(workspace: &Workspace, forwarded: &Forwarded, profile: Profi
         (workspace.cargo("build", &harness.manifest), harness.binary)
     };
     command.args(["--profile", profile.name()]);
+    backend::prepare(workspace, &features, &mut command)?;
     let program = workspace.target.join(profile.folder()).join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     if !program.is_file() {
         eprintln!("Building collimate ({}); the first build takes some minutes.", profile.name());
@@ -96,6 +94,15 @@ pub(crate) fn build(workspace: &Workspace, forwarded: &Forwarded, profile: Profi
         bail!("the build failed; the compiler's messages are above. Run again: {}", words(&command));
     }
     Ok(program)
+}
+
+/// The cargo features that the arguments need.
+fn features(workspace: &Workspace, forwarded: &Forwarded) -> Result<Vec<String>> {
+    match &forwarded.backend {
+        // Help is about no backend in particular.
+        Some(name) if !forwarded.asks_for_help() => backend::features(workspace, name),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Becomes the command, so that signals and exit code are the program's own.

@@ -20,6 +20,12 @@ const EXAMPLE_OBJECTIVE: &str = "margin_dpo";
 /// The objective that is scaffolded to test the scaffold.
 const PROBE: &str = "scaffold_probe";
 
+/// Names the backend that tests compute on.
+const TEST_BACKEND: &str = "COLLIMATE_TEST_BACKEND";
+/// Arguments of `cargo test` for a backend that is not flex: its operations, and everything that PyTorch's numbers are for.
+const PARITY: [&str; 9] =
+    ["-p", "collimate-backend", "-p", "collimate-train", "-p", "collimate-tests", "--", "golden", "backend"];
+
 /// Tests what CI tests, or only the tests that the arguments name.
 ///
 /// Tests that read files from beside the checkout are left out where the files are not there, and named in the summary;
@@ -37,9 +43,16 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
         }
     }
     let mut tests = workspace.cargo_here("test");
-    tests.args(test_arguments(&options.args, &features, profile, &missing));
-    steps.run("tests of the workspace", || execute(&mut tests));
-    if options.args.is_empty() {
+    tests.env(TEST_BACKEND, &options.backend);
+    backend::prepare(workspace, &features, &mut tests)?;
+    let is_flex = features.is_empty();
+    // Of another backend what is compared with PyTorch; all else is the same code on flex.
+    let suite: Vec<OsString> = PARITY.iter().map(OsString::from).collect();
+    let chosen = if is_flex || !options.args.is_empty() { &options.args } else { &suite };
+    tests.args(test_arguments(chosen, &features, profile, &missing));
+    let name = if is_flex { "tests of the workspace".to_owned() } else { format!("parity on {}", options.backend) };
+    steps.run(&name, || execute(&mut tests));
+    if options.args.is_empty() && is_flex {
         plugins(workspace, options, profile, &mut steps);
         python_check::step(workspace, options, profile, &mut steps);
         if !options.no_lints {

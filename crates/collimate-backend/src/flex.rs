@@ -27,7 +27,7 @@ pub(crate) fn devices() -> Vec<DeviceInfo> {
 }
 
 /// Physical memory as Linux reports it; `None` elsewhere.
-fn total_memory() -> Option<u64> {
+pub(crate) fn total_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)

@@ -6,11 +6,17 @@
 //! Knows nothing of models or objectives.
 
 mod allocator;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod flex;
+#[cfg(feature = "libtorch")]
+mod libtorch;
 mod ops;
 #[cfg(test)]
 mod ops_tests;
 pub mod plain;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 pub use allocator::give_back_memory;
 pub use ops::{
@@ -52,8 +58,24 @@ pub struct BackendInfo {
 }
 
 /// Every backend that this version knows of.
-pub const BACKENDS: &[BackendInfo] =
-    &[BackendInfo { name: "flex", summary: "burn's pure-Rust CPU backend, in every build", compiled: true }];
+pub const BACKENDS: &[BackendInfo] = &[
+    BackendInfo { name: "flex", summary: "burn's pure-Rust CPU backend, in every build", compiled: true },
+    BackendInfo {
+        name: "libtorch",
+        summary: "PyTorch's library, on CPUs and NVIDIA GPUs",
+        compiled: cfg!(feature = "libtorch"),
+    },
+    BackendInfo {
+        name: "cuda",
+        summary: "CubeCL's kernels on NVIDIA GPUs; needs the driver, not the toolkit",
+        compiled: cfg!(feature = "cuda"),
+    },
+    BackendInfo {
+        name: "wgpu",
+        summary: "CubeCL's kernels through Vulkan, Metal, DirectX 12 or WebGPU",
+        compiled: cfg!(feature = "wgpu"),
+    },
+];
 
 /// Why a backend or device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +85,24 @@ pub enum BackendError {
     Unknown {
         /// The name asked for.
         name: String,
+    },
+    /// The backend is known, and not in this build.
+    #[error(
+        "backend \"{name}\" is not in this build, which has: {}; `cargo xtask train --backend {name}` builds it in, and so \
+         does `cargo build --release --features {name}`",
+        compiled_names()
+    )]
+    NotCompiled {
+        /// The name asked for.
+        name: &'static str,
+    },
+    /// The backend finds nothing to compute on.
+    #[error("backend \"{backend}\" finds no device: {reason}")]
+    NoDevice {
+        /// The backend asked for.
+        backend: &'static str,
+        /// What is missing, and what to do.
+        reason: String,
     },
     /// The backend has fewer devices.
     #[error("backend \"{backend}\" has {count} device(s), so there is no device {index}; use --device 0 to {}", count.saturating_sub(1))]
@@ -87,7 +127,13 @@ pub fn dispatch<J: BackendJob>(backend: &str, device: usize, job: J) -> Result<J
     }
     match backend {
         "flex" => Ok(job.run::<burn_flex::Flex>(flex::device())),
-        _ => Err(BackendError::Unknown { name: backend.to_owned() }),
+        #[cfg(feature = "libtorch")]
+        "libtorch" => Ok(job.run::<burn_tch::LibTorch>(libtorch::device(device))),
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(job.run::<burn_cuda::Cuda>(cuda::device(device))),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Ok(job.run::<burn_wgpu::Wgpu>(wgpu::device(device)?)),
+        _ => Err(not_there(backend)),
     }
 }
 
@@ -98,7 +144,21 @@ pub fn dispatch<J: BackendJob>(backend: &str, device: usize, job: J) -> Result<J
 pub fn devices(backend: &str) -> Result<Vec<DeviceInfo>, BackendError> {
     match backend {
         "flex" => Ok(flex::devices()),
-        _ => Err(BackendError::Unknown { name: backend.to_owned() }),
+        #[cfg(feature = "libtorch")]
+        "libtorch" => Ok(libtorch::devices()),
+        #[cfg(feature = "cuda")]
+        "cuda" => cuda::devices(),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => wgpu::devices(),
+        _ => Err(not_there(backend)),
+    }
+}
+
+/// Why a backend is not among those of this build.
+fn not_there(backend: &str) -> BackendError {
+    match BACKENDS.iter().find(|known| known.name == backend) {
+        Some(known) => BackendError::NotCompiled { name: known.name },
+        None => BackendError::Unknown { name: backend.to_owned() },
     }
 }
 
@@ -135,8 +195,18 @@ mod tests {
     #[test]
     fn unknown_backends_and_devices_are_refused_with_the_remedy() {
         let unknown = dispatch("flx", 0, Sum).expect_err("no such backend");
-        assert_eq!(unknown.to_string(), "unknown backend \"flx\" (did you mean \"flex\"?); this build has: flex");
+        let expected = "unknown backend \"flx\" (did you mean \"flex\"?); this build has: flex";
+        assert!(unknown.to_string().starts_with(expected), "{unknown}");
         let device = dispatch("flex", 3, Sum).expect_err("no such device");
         assert!(device.to_string().contains("no device 3"), "{device}");
+    }
+
+    #[test]
+    fn a_known_backend_that_is_not_compiled_in_says_how_to_get_it() {
+        for backend in BACKENDS.iter().filter(|backend| !backend.compiled) {
+            let message = devices(backend.name).expect_err("not compiled in").to_string();
+            assert!(message.contains(&format!("cargo xtask train --backend {}", backend.name)), "{message}");
+        }
+        assert!(devices("flex").is_ok_and(|devices| devices.len() == 1));
     }
 }

@@ -20,6 +20,11 @@ fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).expect("a golden file")).expect("JSON")
 }
 
+/// The backend that `cargo xtask test --backend` names.
+fn backend() -> String {
+    std::env::var("COLLIMATE_TEST_BACKEND").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "flex".to_owned())
+}
+
 /// The recipe that a `case.json` implies.
 pub(crate) fn recipe(case: &str, output: &Path) -> Recipe {
     let dir = golden().join("train").join(case);
@@ -42,6 +47,7 @@ pub(crate) fn recipe(case: &str, output: &Path) -> Recipe {
         ("shuffle".into(), "false".into()),
         ("lora_dropout".into(), "0".into()),
         ("reference_cache".into(), "false".into()),
+        ("backend".into(), backend()),
     ];
     for (name, value) in values["params"].as_object().expect("parameters") {
         settings.push((format!("objective.{name}"), value.to_string()));

@@ -76,12 +76,21 @@ pub(crate) fn collimate_with_cache<S: AsRef<str>>(args: &[S], cache: &Path) -> O
     let own_cache = args.iter().any(|arg| arg.as_ref().starts_with("reference_cache="));
     let trains = args.first().is_some_and(|verb| verb.as_ref() == "train");
     let no_cache: &[&str] = if trains && !own_cache { &["--set", "reference_cache=false"] } else { &[] };
+    let backend = args.first().map_or_else(Vec::new, |verb| backend_option(verb.as_ref()));
     let args = std::iter::once("collimate").chain(args.iter().map(AsRef::as_ref)).chain(no_cache.iter().copied());
+    let args = args.map(str::to_owned).chain(backend);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let hub = Hub::new(HubOptions { cache: cache.to_owned(), offline: true, ..HubOptions::from_env() });
     let code = collimate::run_with_hub(args, hub, &mut out, &mut err);
     let text = |bytes| String::from_utf8(bytes).expect("text");
     Outcome { code, out: text(out), err: text(err) }
+}
+
+/// The option that lets a verb compute on the backend that `cargo xtask test --backend` names.
+fn backend_option(verb: &str) -> Vec<String> {
+    let named = std::env::var("COLLIMATE_TEST_BACKEND").ok().filter(|name| !name.is_empty() && name != "flex");
+    let computes = matches!(verb, "train" | "score" | "sample" | "generate");
+    named.filter(|_| computes).map_or_else(Vec::new, |name| vec!["--backend".to_owned(), name])
 }
 
 /// Runs a command line that must succeed.

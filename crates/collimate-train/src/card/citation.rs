@@ -71,7 +71,7 @@ pub(super) fn section(paper: &str) -> String {
     }
     let mut text = "\n## Citation\n\n```bibtex\n".to_owned();
     for id in ids {
-        let _ = write!(text, "@misc{{arxiv{id},\n");
+        let _ = writeln!(text, "@misc{{arxiv{id},");
         if let Some((_, title, authors)) = PAPERS.iter().find(|(known, _, _)| known == &id) {
             let _ = write!(text, "  title = {{{title}}},\n  author = {{{authors}}},\n");
         }

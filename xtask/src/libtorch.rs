@@ -1,0 +1,159 @@
+//! `cargo xtask libtorch`: PyTorch's library for the backend of that name, from the Python package that burn-tch is made for.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::steps::execute;
+use crate::workspace::{Workspace, output};
+
+/// The package that the bindings (tch 0.22) want; they refuse every other version.
+const PACKAGE: &str = "torch==2.9.0";
+/// What the loader of shared libraries searches.
+const LOADER_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
+
+#[derive(Debug, Args)]
+pub(crate) struct LibtorchOptions {
+    /// A Python that has torch 2.9 already, in place of an environment of our own.
+    #[arg(long, value_name = "PROGRAM")]
+    python: Option<PathBuf>,
+    /// The package index to install from, for a build of torch without CUDA say [default: pip's own].
+    #[arg(long, value_name = "URL", conflicts_with = "python")]
+    index_url: Option<String>,
+}
+
+/// Where libtorch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Libtorch {
+    /// The Python whose torch it belongs to; none where `LIBTORCH` names a folder.
+    python: Option<PathBuf>,
+    /// Folder of the shared libraries.
+    libraries: PathBuf,
+}
+
+impl Libtorch {
+    /// The one that `LIBTORCH` names, or that `cargo xtask libtorch` set up.
+    ///
+    /// # Errors
+    /// There is none; says how to get it.
+    pub(crate) fn find(workspace: &Workspace) -> Result<Self> {
+        if let Some(folder) = std::env::var_os("LIBTORCH").filter(|folder| !folder.is_empty()) {
+            return Ok(Self { python: None, libraries: Path::new(&folder).join("lib") });
+        }
+        let remembered = std::fs::read_to_string(remembered(workspace)).unwrap_or_default();
+        let mut lines = remembered.lines().map(PathBuf::from);
+        match (lines.next(), lines.next()) {
+            (Some(python), Some(libraries)) if python.is_file() && libraries.is_dir() => {
+                Ok(Self { python: Some(python), libraries })
+            }
+            _ => bail!("libtorch is not set up; `cargo xtask libtorch` installs it, or LIBTORCH names its folder"),
+        }
+    }
+
+    /// Lets a build find it, and what is built.
+    pub(crate) fn prepare<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        if let Some(folder) = self.python.as_deref().and_then(Path::parent) {
+            command.env("LIBTORCH_USE_PYTORCH", "1").env("PATH", before("PATH", folder));
+        }
+        command.env(LOADER_PATH, before(LOADER_PATH, &self.libraries))
+    }
+
+    /// Folder of the shared libraries, for messages.
+    pub(crate) fn libraries(&self) -> &Path {
+        &self.libraries
+    }
+}
+
+/// A list of folders from the environment with one put before it.
+fn before(variable: &str, folder: &Path) -> std::ffi::OsString {
+    let rest = std::env::var_os(variable).unwrap_or_default();
+    let rest = std::env::split_paths(&rest).filter(|path| !path.as_os_str().is_empty());
+    let all = std::iter::once(folder.to_owned()).chain(rest);
+    // Only a folder whose name has the separator in it cannot be joined.
+    std::env::join_paths(all).unwrap_or_else(|_| folder.into())
+}
+
+/// The file that says which Python and which libraries.
+fn remembered(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("libtorch/found.txt")
+}
+
+/// Sets libtorch up and remembers it.
+pub(crate) fn set_up(workspace: &Workspace, options: &LibtorchOptions) -> Result<ExitCode> {
+    let python = match &options.python {
+        Some(python) => absolute(python)?,
+        None => install(workspace, options.index_url.as_deref())?,
+    };
+    let script =
+        "import os, torch; print(torch.__version__); print(os.path.join(os.path.dirname(torch.__file__), 'lib'))";
+    let answer = output(Command::new(&python).args(["-c", script])).context("this Python has no torch")?;
+    let mut lines = answer.lines();
+    let (version, libraries) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    if !version.starts_with("2.9.") {
+        bail!("{} has torch {version}, and the bindings want 2.9", python.display());
+    }
+    let file = remembered(workspace);
+    let folder = file.parent().unwrap_or(&workspace.target);
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let text = format!("{}\n{libraries}\n", python.display());
+    std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    println!("libtorch {version} in {libraries}");
+    println!("Ready: cargo xtask train --backend libtorch --objective nca");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A program by its whole path; one without a folder is looked for where the shell would.
+fn absolute(python: &Path) -> Result<PathBuf> {
+    let script = "import sys; print(sys.executable)";
+    let path = output(Command::new(python).args(["-c", script])).context("--python")?;
+    Ok(PathBuf::from(path.trim()))
+}
+
+/// The Python of a virtual environment with the package, made where it is not there.
+fn install(workspace: &Workspace, index_url: Option<&str>) -> Result<PathBuf> {
+    let folder = workspace.target.join("libtorch/venv");
+    let programs = folder.join(if cfg!(windows) { "Scripts" } else { "bin" });
+    // Called python3 everywhere but on Windows: the bindings' build script calls that.
+    let python = programs.join(if cfg!(windows) { "python.exe" } else { "python3" });
+    execute(Command::new("python3").args(["-m", "venv"]).arg(&folder))
+        .context("needs Python 3 with venv; --python names one that has torch")?;
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", PACKAGE, "numpy", "setuptools"]);
+    pip.args(index_url.into_iter().flat_map(|url| ["--index-url", url]));
+    execute(&mut pip)?;
+    Ok(python)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace(target: &Path) -> Workspace {
+        Workspace { root: "/checkout".into(), target: target.to_owned() }
+    }
+
+    #[test]
+    fn what_was_set_up_is_found_again_and_what_is_gone_is_not() {
+        let target = std::env::temp_dir().join(format!("xtask-libtorch-{}", std::process::id()));
+        let libraries = target.join("libtorch/lib");
+        std::fs::create_dir_all(&libraries).expect("a folder");
+        let python = target.join("python3");
+        std::fs::write(&python, "").expect("a file");
+        let text = format!("{}\n{}\n", python.display(), libraries.display());
+        std::fs::write(target.join("libtorch/found.txt"), text).expect("a file");
+        let found = Libtorch::find(&workspace(&target));
+        std::fs::remove_file(&python).expect("a file");
+        let lost = Libtorch::find(&workspace(&target));
+        std::fs::remove_dir_all(&target).expect("a folder");
+        let found = found.expect("libtorch");
+        assert_eq!(found, Libtorch { python: Some(python), libraries: libraries.clone() });
+        let mut command = Command::new("cargo");
+        let set: Vec<_> = found.prepare(&mut command).get_envs().collect();
+        assert!(set.iter().any(|(name, value)| *name == "LIBTORCH_USE_PYTORCH" && value.is_some()), "{set:?}");
+        let loader = set.iter().find(|(name, _)| *name == LOADER_PATH).and_then(|(_, value)| *value);
+        assert!(loader.is_some_and(|value| std::env::split_paths(value).next() == Some(libraries.clone())), "{set:?}");
+        assert!(lost.expect_err("gone").to_string().contains("cargo xtask libtorch"));
+    }
+}
