@@ -215,7 +215,7 @@ pub trait FusedOps: Backend {
         plain::attention_backward(shape, plan, saved, d_out)
     }
 
-    /// Log-probs of `targets` [M] under the softmax of the layer's logits, `hidden` being [M, D].
+    /// Log-probs of `targets` \[M\] under the softmax of the layer's logits, `hidden` being [M, D].
     fn target_logps(hidden: &Tensor<Self, 2>, layer: OutputLayer<'_, Self>, targets: &[u32]) -> Vec<TargetLogp> {
         plain::target_logps(hidden, layer, targets)
     }

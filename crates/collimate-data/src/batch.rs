@@ -20,18 +20,18 @@ pub struct PackedResponse {
 /// Each response's positions continue the prompt's, and it may attend to the prompt and to itself only.
 ///
 /// # Shapes
-/// `tokens` and `positions` are [N], N = Σ over groups of P + Σ R.
+/// `tokens` and `positions` are \[N\], N = Σ over groups of P + Σ R.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupBatch {
-    /// Token ids, [N].
+    /// Token ids, \[N\].
     pub tokens: Vec<u32>,
-    /// Position of each token in its own sequence (prompt + one response), [N].
+    /// Position of each token in its own sequence (prompt + one response), \[N\].
     pub positions: Vec<u32>,
     /// The responses of each group, B lists of K.
     pub groups: Vec<Vec<PackedResponse>>,
-    /// Each group's place in the data, [B].
+    /// Each group's place in the data, \[B\].
     pub indices: Vec<usize>,
-    /// The tokens of each group as a range of the batch, [B].
+    /// The tokens of each group as a range of the batch, \[B\].
     pub spans: Vec<Range<usize>>,
 }
 

@@ -61,7 +61,7 @@ pub struct PromptGroup {
 /// The token ids of one response, its EOS included.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenizedResponse {
-    /// Token ids, [R], ended by the end-of-turn or EOS token unless it was cut.
+    /// Token ids, \[R\], ended by the end-of-turn or EOS token unless it was cut.
     pub ids: Vec<u32>,
     /// Scalar reward; higher is better.
     pub reward: f64,
@@ -76,7 +76,7 @@ pub struct TokenizedGroup {
     pub index: usize,
     /// Line of the file, counted from 1.
     pub line: usize,
-    /// Prompt token ids, [P], at least one.
+    /// Prompt token ids, \[P\], at least one.
     pub prompt_ids: Vec<u32>,
     /// How many tokens truncation removed from the prompt's start.
     pub num_prompt_cut: usize,

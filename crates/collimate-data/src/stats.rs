@@ -58,7 +58,7 @@ impl DataStats {
         self.add_rewards(group, &lengths);
     }
 
-    /// Counts a group whose prompt and responses have these numbers of tokens, P and [K].
+    /// Counts a group whose prompt and responses have these numbers of tokens, P and \[K\].
     ///
     /// The correlation of length and reward is then over tokens; use this or [`Self::add`] for all groups alike.
     pub fn add_with_tokens(&mut self, group: &PromptGroup, prompt_tokens: usize, response_tokens: &[usize]) {

@@ -107,7 +107,7 @@ impl TextTokenizer {
         self.tokenizer.token_to_id(text)
     }
 
-    /// The text that each token adds when the ids are read from left to right, [T]. A token that ends inside a
+    /// The text that each token adds when the ids are read from left to right, \[T\]. A token that ends inside a
     /// character adds nothing; the one that completes the character adds it.
     ///
     /// # Errors

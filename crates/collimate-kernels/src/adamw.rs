@@ -24,7 +24,7 @@ pub struct AdamwStep {
     pub decay: f64,
 }
 
-/// `p ← p·decay`, `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`, `p ← p − step_size·m / (√v/correction + ε)`, all [n].
+/// `p ← p·decay`, `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`, `p ← p − step_size·m / (√v/correction + ε)`, all \[n\].
 pub fn adamw(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamwStep) {
     assert!(p.len() == g.len() && p.len() == m.len() && p.len() == v.len(), "one size for all");
     let (scale, decay) = (step.gradient_scale as f32, step.decay as f32);

@@ -16,7 +16,7 @@ pub enum GateActivation {
     GeluTanh,
 }
 
-/// `out = activation(gate) · up`, all [n].
+/// `out = activation(gate) · up`, all \[n\].
 pub fn gated(activation: GateActivation, gate: &[f32], up: &[f32], out: &mut [f32]) {
     match activation {
         GateActivation::Silu => forward(gate, up, out, silu),
@@ -25,7 +25,7 @@ pub fn gated(activation: GateActivation, gate: &[f32], up: &[f32], out: &mut [f3
     }
 }
 
-/// Replaces `gate` and `up` by their gradients, given that of the output; all [n].
+/// Replaces `gate` and `up` by their gradients, given that of the output; all \[n\].
 pub fn gated_backward(activation: GateActivation, gate: &mut [f32], up: &mut [f32], d_out: &[f32]) {
     match activation {
         GateActivation::Silu => backward(gate, up, d_out, silu),

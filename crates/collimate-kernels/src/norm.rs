@@ -32,7 +32,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     });
 }
 
-/// Replaces `d` (the gradient of the output, [N, D]) by that of `x`; adds the weight's, [D], to `d_weight` if given.
+/// Replaces `d` (the gradient of the output, [N, D]) by that of `x`; adds the weight's, \[D\], to `d_weight` if given.
 pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, d: &mut [f32], d_weight: Option<&mut [f32]>) {
     let width = weight.len();
     assert!(x.len() == d.len() && x.len().is_multiple_of(width.max(1)), "rows of the weight's length");

@@ -40,7 +40,7 @@ struct Head<'a> {
 
 /// Log-probs of `targets` under `softmax(hidden · weightᵀ)`.
 ///
-/// `hidden` is [M, D], `weight` [V, D], `targets` [M] below V. `softcap` squashes logits to `c · tanh(logit / c)`.
+/// `hidden` is [M, D], `weight` [V, D], `targets` \[M\] below V. `softcap` squashes logits to `c · tanh(logit / c)`.
 /// Memory beside the inputs is bounded whatever M and V.
 pub fn target_logps(
     hidden: &[f32],

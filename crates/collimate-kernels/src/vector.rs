@@ -7,7 +7,7 @@ use crate::simd::{dispatch, sum_map};
 /// Numbers of a task; sums are split there whatever the number of threads.
 pub(crate) const CHUNK: usize = 1 << 14;
 
-/// `y += factor · x`, both [n].
+/// `y += factor · x`, both \[n\].
 pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
     assert_eq!(y.len(), x.len(), "both sides of a sum");
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {

@@ -20,7 +20,7 @@ pub struct LinearSpec {
     pub in_features: usize,
     /// Width of its output.
     pub out_features: usize,
-    /// Whether it has a bias, [out].
+    /// Whether it has a bias, \[out\].
     pub bias: bool,
 }
 

@@ -67,15 +67,15 @@ impl From<Map<String, Value>> for MetricsRow {
 /// What a step computed for the K responses of one prompt, in the file's order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupOutcome {
-    /// Implicit rewards of the objective, [K].
+    /// Implicit rewards of the objective, \[K\].
     pub implicit_rewards: Vec<f64>,
-    /// Rewards of the data, [K].
+    /// Rewards of the data, \[K\].
     pub rewards: Vec<f64>,
-    /// Policy log-probs summed over each response, in nats, [K].
+    /// Policy log-probs summed over each response, in nats, \[K\].
     pub policy_logps: Vec<f64>,
-    /// The same of the reference, where the objective has one, [K].
+    /// The same of the reference, where the objective has one, \[K\].
     pub reference_logps: Option<Vec<f64>>,
-    /// Tokens of each response, [K].
+    /// Tokens of each response, \[K\].
     pub num_tokens: Vec<usize>,
 }
 

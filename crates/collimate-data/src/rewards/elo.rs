@@ -24,7 +24,7 @@ impl Default for EloOptions {
 /// or normalise. Elo is online, so it depends on the order of the games; use Bradley–Terry where that matters.
 ///
 /// # Shapes
-/// `scores` (higher is better) and the result are [K].
+/// `scores` (higher is better) and the result are \[K\].
 pub fn elo(scores: &[f64], options: &EloOptions) -> Vec<f64> {
     let mut ratings = vec![0.0; scores.len()];
     for i in 0..scores.len() {

@@ -3,7 +3,7 @@
 /// The weights of a prompt's responses, `softmax(reward / α)`.
 ///
 /// # Shapes
-/// `rewards` and the result are [K]. `alpha` is the reward temperature, above 0.
+/// `rewards` and the result are \[K\]. `alpha` is the reward temperature, above 0.
 pub fn reward_weights(rewards: &[f64], alpha: f64) -> Vec<f64> {
     let most = rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = rewards.iter().map(|reward| ((reward - most) / alpha).exp()).collect();
@@ -27,7 +27,7 @@ pub fn effective_responses(weights: &[f64]) -> f64 {
 /// the target: all rewards equal, or a target not strictly between those bounds.
 ///
 /// # Shapes
-/// `rewards` is [K].
+/// `rewards` is \[K\].
 pub fn alpha_for_entropy(rewards: &[f64], target: f64) -> Option<f64> {
     let most = rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let range = most - rewards.iter().copied().fold(f64::INFINITY, f64::min);

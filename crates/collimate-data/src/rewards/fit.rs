@@ -22,7 +22,7 @@ struct Stage {
 /// `Σ_j wins[i][j] − (wins[i][j] + wins[j][i]) σ(u_i − u_j) = λ u_i` for every i. `prior_precision` λ must be above 0.
 ///
 /// # Shapes
-/// `wins` is [K, K], the result [K].
+/// `wins` is [K, K], the result \[K\].
 ///
 /// Source: R. A. Bradley and M. E. Terry, Biometrika 39 (1952).
 pub fn bradley_terry(wins: &[Vec<f64>], prior_precision: f64) -> Vec<f64> {
@@ -41,7 +41,7 @@ pub fn bradley_terry(wins: &[Vec<f64>], prior_precision: f64) -> Vec<f64> {
 /// Wins between a prompt's responses by their scores: 1 for the higher, ½ each for equal ones.
 ///
 /// # Shapes
-/// `scores` (higher is better) is [K], the result [K, K] with a zero diagonal.
+/// `scores` (higher is better) is \[K\], the result [K, K] with a zero diagonal.
 pub fn pairwise_wins(scores: &[f64]) -> Vec<Vec<f64>> {
     let outcome = |i: usize, j: usize| match scores[i].partial_cmp(&scores[j]) {
         _ if i == j => 0.0,
@@ -59,7 +59,7 @@ pub fn pairwise_wins(scores: &[f64]) -> Vec<Vec<f64>> {
 /// counts each tied response `1 − l/m` times. So tied responses get equal utilities. `prior_precision` λ must be above 0.
 ///
 /// # Shapes
-/// `ranks` (1 is best; only their order counts) and the result are [K].
+/// `ranks` (1 is best; only their order counts) and the result are \[K\].
 ///
 /// Source: R. L. Plackett, Applied Statistics 24 (1975); ties as B. Efron, JASA 72 (1977).
 pub fn plackett_luce(ranks: &[f64], prior_precision: f64) -> Vec<f64> {

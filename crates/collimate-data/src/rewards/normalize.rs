@@ -22,7 +22,7 @@ pub enum Normalize {
 }
 
 impl Normalize {
-    /// Applies it to one prompt's rewards, [K].
+    /// Applies it to one prompt's rewards, \[K\].
     pub fn apply(&self, rewards: &[f64]) -> Vec<f64> {
         match *self {
             Self::ZScore => z_score(rewards),

@@ -41,7 +41,7 @@ pub struct Pair {
 /// `index` is the group's place in the data: with the seed it fixes the random draw, whatever was drawn before.
 ///
 /// # Shapes
-/// `rewards` (higher is better) is [K].
+/// `rewards` (higher is better) is \[K\].
 pub fn pairs(rewards: &[f64], rule: PairRule, index: usize) -> Vec<Pair> {
     if let PairRule::AllPairs { margin } = rule {
         return all_pairs(rewards, margin);

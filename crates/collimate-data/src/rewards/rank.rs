@@ -7,7 +7,7 @@
 /// A lone response (K = 1) gets 1.
 ///
 /// # Shapes
-/// `ranks` and the result are [K].
+/// `ranks` and the result are \[K\].
 pub fn linear_rank(ranks: &[f64]) -> Vec<f64> {
     let num_responses = ranks.len() as f64;
     if ranks.len() < 2 {
@@ -19,7 +19,7 @@ pub fn linear_rank(ranks: &[f64]) -> Vec<f64> {
 /// Ranks of scores, 1 for the highest; tied scores share the mean of the ranks that they cover.
 ///
 /// # Shapes
-/// `scores` (higher is better) and the result are [K].
+/// `scores` (higher is better) and the result are \[K\].
 pub fn mean_ranks(scores: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));

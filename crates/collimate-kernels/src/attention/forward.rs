@@ -11,7 +11,8 @@ use crate::simd::{dispatch, exp, max, sum, tanh};
 ///
 /// # Shapes
 /// `q` and `out` are [N, H · head_dim], `k` and `v` [N, H_kv · head_dim], `lse` [N, H]: the log-sum-exp of each row's
-/// scores, which [`attention_backward`] reads. Every row of the pack is in exactly one segment's `rows`.
+/// scores, which [`attention_backward`](crate::attention_backward) reads. Every row of the pack is in exactly one
+/// segment's `rows`.
 pub fn attention(
     shape: &AttentionShape,
     segments: &[Segment],
