@@ -59,6 +59,13 @@ pub enum ModelError {
         value: f32,
     },
 
+    /// A model's tokenizer cannot be used.
+    #[error("{message}")]
+    Tokenizer {
+        /// What is wrong with it; names the file.
+        message: String,
+    },
+
     /// A file that must be there is not.
     #[error("{}: no such file: {remedy}", path.display())]
     MissingFile {

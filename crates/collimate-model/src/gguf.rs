@@ -7,7 +7,10 @@ mod blocks;
 mod format;
 mod metadata;
 mod pre_tokenizer;
+mod sentencepiece;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
 mod write;
 
@@ -18,7 +21,7 @@ use self::format::Entry;
 use self::tensors::Planned;
 use crate::config::ModelConfig;
 use crate::error::ModelError;
-use crate::merge_files::merged;
+use crate::merge_files::{merged, side_files};
 use crate::peft::Adapter;
 use crate::weights::{HostTensor, WeightFiles};
 
@@ -75,6 +78,8 @@ pub fn export_gguf(
     output: &Path,
     options: &GgufOptions,
 ) -> Result<GgufSummary, ModelError> {
+    // Tokenizer and template go into the file: a link out of the folder would publish what it leads to.
+    side_files(model_dir)?;
     let config = ModelConfig::from_dir(model_dir)?;
     let files = WeightFiles::open(model_dir)?;
     files.check(&config.tensors())?;

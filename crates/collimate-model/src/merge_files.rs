@@ -122,7 +122,7 @@ pub fn copy_side_files(from: &Path, to: &Path) -> Result<Vec<PathBuf>, ModelErro
 }
 
 /// The files that are there to copy, none of them a link to elsewhere.
-fn side_files(from: &Path) -> Result<Vec<(&'static str, PathBuf)>, ModelError> {
+pub(crate) fn side_files(from: &Path) -> Result<Vec<(&'static str, PathBuf)>, ModelError> {
     let files = SIDE_FILES.into_iter().map(|name| (name, from.join(name))).filter(|(_, source)| source.is_file());
     let files: Vec<_> = files.collect();
     match files.iter().find(|(_, source)| !stays_in(from, source)) {

@@ -1,71 +1,155 @@
-//! How text is split before byte-level BPE, by llama.cpp's names.
+//! Byte-level BPE: its merges, and llama.cpp's name of how text is split before it.
+//!
+//! llama.cpp has the patterns compiled in and finds one by `tokenizer.ggml.pre`. Its own converter recognises them by a
+//! hash of what a tokenizer makes of a test text; here they are recognised by what `tokenizer.json` says of them.
 
 use serde_json::Value as Json;
 
-/// Patterns of splitting as tokenizers of the families have them, and llama.cpp's name of each.
-const PATTERNS: [(&str, &str); 3] = [
+use super::format::{Entry, Value};
+use super::tokenizer::File;
+use crate::error::ModelError;
+
+/// Patterns of one split before the bytes, whether whole words of the vocabulary pass the merges by, and the name.
+const PATTERNS: [(&str, Option<bool>, &str); 5] = [
     (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        Some(true),
         "llama-bpe",
     ),
     (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        Some(false),
+        "dbrx",
+    ),
+    (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        None,
         "qwen2",
     ),
     (
         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        None,
         "tekken",
+    ),
+    (
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        None,
+        "gpt-4o",
     ),
 ];
 
-/// The parts of a sequence, or the one part that there is.
-pub(super) fn parts(part: &Json) -> Vec<&Json> {
-    let lists = ["pretokenizers", "normalizers", "decoders"];
-    match lists.iter().find_map(|list| part[*list].as_array()) {
-        Some(parts) => parts.iter().collect(),
-        None if part.is_null() => Vec::new(),
-        None => vec![part],
+/// The keys of a byte-level BPE beside its tokens.
+pub(super) fn entries(file: &File<'_>, named: Option<&str>, notes: &mut Vec<String>) -> Result<Vec<Entry>, ModelError> {
+    let normalizer = &file.json["normalizer"];
+    match normalizer["type"].as_str() {
+        None => {}
+        Some("NFC") => notes.push("llama.cpp does not compose characters (NFC) before it makes tokens".to_owned()),
+        Some(_) => return Err(file.refused("normalizer", normalizer, "llama.cpp has none for byte-level BPE")),
     }
+    let pre = match named {
+        Some(named) => named.to_owned(),
+        None => name(file)?.to_owned(),
+    };
+    let merges = file.merges()?.into_iter().map(|[left, right]| format!("{left} {right}")).collect();
+    Ok(vec![
+        Entry::text("tokenizer.ggml.model", "gpt2"),
+        Entry::text("tokenizer.ggml.pre", &pre),
+        Entry::list("tokenizer.ggml.merges", Value::Texts(merges)),
+    ])
 }
 
-/// llama.cpp's name of a tokenizer's splitting, where it has one.
-pub(super) fn name(tokenizer: &Json) -> Option<&'static str> {
-    let parts = parts(&tokenizer["pre_tokenizer"]);
-    let is = |part: &Json, kind: &str| part["type"] == kind;
-    let by_itself = |part: &Json| is(part, "ByteLevel") && part["use_regex"] != false;
-    match parts.as_slice() {
-        [only] if by_itself(only) => Some("gpt-2"),
-        [digits, bytes] if is(digits, "Digits") && digits["individual_digits"] == true && by_itself(bytes) => {
-            Some("smollm")
+/// llama.cpp's name of the splits.
+fn name(file: &File<'_>) -> Result<&'static str, ModelError> {
+    let all: Vec<&Json> = steps(&file.json["pre_tokenizer"]).collect();
+    let ignores_merges = file.json["model"]["ignore_merges"] == true;
+    let prefixed = all.iter().any(|step| step["add_prefix_space"] == true);
+    let found = match all.as_slice() {
+        _ if prefixed => None,
+        [bytes] if is_bytes(bytes, true) => Some("gpt-2"),
+        [digits, bytes] if digits["type"] == "Digits" && digits["individual_digits"] == true => {
+            is_bytes(bytes, true).then_some("smollm")
         }
-        [split, bytes] if is(split, "Split") && is(bytes, "ByteLevel") && bytes["use_regex"] == false => {
-            let found = split["pattern"]["Regex"].as_str()?;
-            PATTERNS.iter().find(|(pattern, _)| *pattern == found).map(|(_, name)| *name)
-        }
+        [split, bytes] if split["type"] == "Split" && is_bytes(bytes, false) => by_pattern(split, ignores_merges),
         _ => None,
+    };
+    found.ok_or_else(|| {
+        let remedy = "llama.cpp has no such split as far as is known here; if it has one by now, give its name as the \
+                      tokenizer's pre (--tokenizer-pre)";
+        file.refused("pre_tokenizer", &file.json["pre_tokenizer"], remedy)
+    })
+}
+
+fn is_bytes(step: &Json, use_regex: bool) -> bool {
+    // Files from before there was a choice split.
+    step["type"] == "ByteLevel" && step["use_regex"].as_bool().unwrap_or(true) == use_regex
+}
+
+fn by_pattern(split: &Json, ignores_merges: bool) -> Option<&'static str> {
+    // The patterns match everything, so that what is kept and what is between are the same.
+    let how = (split["behavior"].as_str()?, split["invert"].as_bool().unwrap_or(false));
+    let keeps = matches!(how, ("Isolated", false) | ("Removed", true));
+    let pattern = split["pattern"]["Regex"].as_str().filter(|_| keeps)?;
+    let fits = |(known, ignores, _): &&(&str, Option<bool>, &str)| {
+        *known == pattern && ignores.is_none_or(|ignores| ignores == ignores_merges)
+    };
+    PATTERNS.iter().find(fits).map(|(_, _, name)| *name)
+}
+
+/// The steps of a pre-tokenizer, a sequence's one by one.
+pub(super) fn steps(pre_tokenizer: &Json) -> impl Iterator<Item = &Json> {
+    let list = pre_tokenizer["pretokenizers"].as_array().filter(|_| pre_tokenizer["type"] == "Sequence");
+    match list {
+        Some(list) => list.as_slice(),
+        None => std::slice::from_ref(pre_tokenizer),
     }
+    .iter()
+    .filter(|step| !step.is_null())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use rstest::rstest;
     use serde_json::json;
 
     use super::*;
 
-    #[test]
-    fn splittings_have_llama_cpps_names() {
-        let bytes = |use_regex: bool| json!({"type": "ByteLevel", "use_regex": use_regex});
-        let sequence = |parts: Json| json!({"pre_tokenizer": {"type": "Sequence", "pretokenizers": parts}});
-        assert_eq!(name(&json!({"pre_tokenizer": bytes(true)})), Some("gpt-2"));
-        let digits = json!({"type": "Digits", "individual_digits": true});
-        assert_eq!(name(&sequence(json!([digits, bytes(true)]))), Some("smollm"));
-        for (pattern, expected) in PATTERNS {
-            let split = json!({"type": "Split", "pattern": {"Regex": pattern}});
-            assert_eq!(name(&sequence(json!([split, bytes(false)]))), Some(expected));
-            // Split once more, it is another tokenizer.
-            assert_eq!(name(&sequence(json!([split, bytes(true)]))), None);
-        }
-        assert_eq!(name(&sequence(json!([{"type": "Split", "pattern": {"Regex": "x"}}, bytes(false)]))), None);
-        assert_eq!(name(&json!({"pre_tokenizer": null})), None);
+    fn named(pre_tokenizer: Json, ignore_merges: bool) -> Result<&'static str, ModelError> {
+        let json = json!({"model": {"ignore_merges": ignore_merges}, "pre_tokenizer": pre_tokenizer});
+        name(&File { path: Path::new("tokenizer.json"), json: &json })
+    }
+
+    fn split(pattern: &str, behavior: &str, invert: bool) -> Json {
+        json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert},
+            {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
+        ]})
+    }
+
+    #[rstest]
+    #[case(json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": true}), false, "gpt-2")]
+    #[case(json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Digits", "individual_digits": true}, {"type": "ByteLevel", "add_prefix_space": false}
+    ]}), false, "smollm")]
+    #[case(split(PATTERNS[0].0, "Isolated", false), true, "llama-bpe")]
+    #[case(split(PATTERNS[0].0, "Removed", true), false, "dbrx")]
+    #[case(split(PATTERNS[2].0, "Isolated", false), false, "qwen2")]
+    #[case(split(PATTERNS[3].0, "Isolated", false), true, "tekken")]
+    fn splits_have_llama_cpps_names(#[case] json: Json, #[case] ignore_merges: bool, #[case] expected: &str) {
+        assert_eq!(named(json, ignore_merges).expect("a known split"), expected);
+    }
+
+    #[rstest]
+    #[case(split(r"\s+", "Isolated", false))]
+    #[case(split(PATTERNS[2].0, "Removed", false))]
+    #[case(json!({"type": "ByteLevel", "add_prefix_space": true, "use_regex": true}))]
+    #[case(json!(null))]
+    fn a_split_that_llama_cpp_lacks_is_refused_by_name(#[case] json: Json) {
+        let error = named(json, false).expect_err("unknown").to_string();
+        assert!(
+            error.starts_with("tokenizer.json: field \"pre_tokenizer\": ") && error.contains("--tokenizer-pre"),
+            "{error}"
+        );
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
     /// How matrices are stored: f32, f16, bf16, q8_0 or q4_0
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    #[arg(long, value_name = "TYPE", alias = "quantization", default_value = "f16")]
     outtype: String,
     /// File to write
     #[arg(long, value_name = "FILE")]

@@ -186,3 +186,18 @@ fn what_llama_cpp_cannot_be_told_is_refused_before_anything_is_written() {
     let unknown = collimate(&["export", "--model", &model, "--output", &output, "--outtype", "q9"]);
     assert!(unknown.code == 2 && unknown.err.contains("q8_0"), "{}", unknown.err);
 }
+
+/// A link to a private file would be published in the file.
+#[cfg(unix)]
+#[test]
+fn a_link_out_of_the_folder_is_not_exported() {
+    let folder = Folder::new();
+    let model = folder.copy(&golden("models/llama"), "model");
+    let secret = folder.write("secret", "private");
+    fs::remove_file(folder.path("model/chat_template.jinja")).expect("a template");
+    std::os::unix::fs::symlink(&secret, folder.path("model/chat_template.jinja")).expect("a link");
+    let outcome = collimate(&["export", "--model", &model, "--output", &folder.arg("model.gguf")]);
+    assert_ne!(outcome.code, 0);
+    assert!(outcome.err.contains("link out of the folder"), "{}", outcome.err);
+    assert!(!folder.path("model.gguf").exists());
+}

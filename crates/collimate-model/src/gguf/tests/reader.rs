@@ -1,0 +1,116 @@
+//! A reader of GGUF files by the specification alone, for tests: it shares nothing with the writer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Found {
+    Count(u32),
+    Number(f32),
+    Flag(bool),
+    Text(String),
+    Texts(Vec<String>),
+    Numbers(Vec<f32>),
+    Kinds(Vec<i32>),
+}
+
+#[derive(Debug)]
+pub(super) struct FoundTensor {
+    /// Slowest dimension first.
+    pub(super) shape: Vec<usize>,
+    pub(super) kind: u32,
+    pub(super) place: usize,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct GgufFile {
+    pub(super) entries: BTreeMap<String, Found>,
+    pub(super) tensors: BTreeMap<String, FoundTensor>,
+    pub(super) num_bytes: u64,
+}
+
+impl FoundTensor {
+    pub(super) fn floats(&self) -> Vec<f32> {
+        assert_eq!(self.kind, 0, "float32");
+        self.bytes.chunks(4).map(|word| f32::from_le_bytes(word.try_into().expect("four bytes"))).collect()
+    }
+}
+
+struct Cursor<'a>(&'a [u8]);
+
+impl Cursor<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (head, rest) = self.0.split_first_chunk().expect("more bytes");
+        self.0 = rest;
+        *head
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    fn u64(&mut self) -> usize {
+        u64::from_le_bytes(self.take()) as usize
+    }
+
+    fn text(&mut self) -> String {
+        let len = self.u64();
+        let (text, rest) = self.0.split_at(len);
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).expect("text")
+    }
+
+    fn value(&mut self) -> Found {
+        match self.u32() {
+            4 => Found::Count(self.u32()),
+            6 => Found::Number(f32::from_le_bytes(self.take())),
+            7 => Found::Flag(self.take::<1>() == [1]),
+            8 => Found::Text(self.text()),
+            9 => {
+                let (kind, len) = (self.u32(), self.u64());
+                match kind {
+                    5 => Found::Kinds((0..len).map(|_| i32::from_le_bytes(self.take())).collect()),
+                    6 => Found::Numbers((0..len).map(|_| f32::from_le_bytes(self.take())).collect()),
+                    8 => Found::Texts((0..len).map(|_| self.text()).collect()),
+                    other => panic!("a list of type {other}"),
+                }
+            }
+            other => panic!("a value of type {other}"),
+        }
+    }
+}
+
+impl GgufFile {
+    pub(super) fn read(path: &Path) -> Self {
+        let all = fs::read(path).expect("a file");
+        let mut cursor = Cursor(&all);
+        assert_eq!((cursor.take::<4>(), cursor.u32()), (*b"GGUF", 3));
+        let (num_tensors, num_entries) = (cursor.u64(), cursor.u64());
+        let entries: BTreeMap<_, _> = (0..num_entries).map(|_| (cursor.text(), cursor.value())).collect();
+        assert_eq!(entries.len(), num_entries, "each key once");
+        let mut tensors = BTreeMap::new();
+        for _ in 0..num_tensors {
+            let name = cursor.text();
+            let num_dimensions = cursor.u32();
+            let mut shape: Vec<usize> = (0..num_dimensions).map(|_| cursor.u64()).collect();
+            shape.reverse();
+            let (kind, place) = (cursor.u32(), cursor.u64());
+            assert!(tensors.insert(name, FoundTensor { shape, kind, place, bytes: Vec::new() }).is_none());
+        }
+        let data = &all[(all.len() - cursor.0.len()).next_multiple_of(32)..];
+        for tensor in tensors.values_mut() {
+            let (values, bytes) = match tensor.kind {
+                0 => (1, 4),
+                1 | 30 => (1, 2),
+                8 => (32, 34),
+                2 => (32, 18),
+                other => panic!("a tensor of type {other}"),
+            };
+            let len = tensor.shape.iter().product::<usize>() / values * bytes;
+            tensor.bytes = data[tensor.place..tensor.place + len].to_vec();
+        }
+        Self { entries, tensors, num_bytes: all.len() as u64 }
+    }
+}
