@@ -39,6 +39,6 @@ pub use loader::{
 };
 pub use mix::{DataFiles, DataPart, Duplicates, FileReport, MixOptions, MixedGroups, hold_out, read_mix};
 pub use preview::preview;
-pub use stats::{DataStats, LengthSummary, StatsSummary};
+pub use stats::{Correlation, DataStats, LengthSummary, StatsSummary};
 pub use tokenize::{TokenizeCounts, TokenizeOptions, UnusableReason, tokenize_all, tokenize_all_with, tokenize_group};
 pub use tokenizer::TextTokenizer;

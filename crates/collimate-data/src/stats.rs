@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::PromptGroup;
 use crate::rewards::{entropy, reward_weights};
-use correlation::Correlation;
+pub use correlation::Correlation;
 pub use lengths::LengthSummary;
 use lengths::Lengths;
 

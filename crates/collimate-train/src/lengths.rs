@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use collimate_data::TokenizedGroup;
+use collimate_data::{Correlation, TokenizedGroup};
 use collimate_files::write_atomically;
 use serde::{Deserialize, Serialize};
 
@@ -77,14 +77,11 @@ fn spread<'a, T: 'a>(items: impl Iterator<Item = &'a T> + Clone) -> impl Iterato
     items.step_by(stride)
 }
 
-/// Pearson's correlation; none where one side is constant or there are fewer than two.
+/// Pearson's correlation; none where one side is constant, there are fewer than two, or a value is not finite.
 pub(crate) fn correlation(xs: &[f64], ys: &[f64]) -> Option<f64> {
-    let count = xs.len().min(ys.len()) as f64;
-    let (mean_x, mean_y) = (xs.iter().sum::<f64>() / count, ys.iter().sum::<f64>() / count);
-    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 { xs.iter().zip(ys).map(|(x, y)| f(x - mean_x, y - mean_y)).sum() };
-    let (xx, yy, xy) = (sum(&|x, _| x * x), sum(&|_, y| y * y), sum(&|x, y| x * y));
-    let found = xy / (xx * yy).sqrt();
-    found.is_finite().then_some(found)
+    let mut found = Correlation::default();
+    xs.iter().zip(ys).for_each(|(x, y)| found.add(*x, *y));
+    found.pearson().filter(|found| found.is_finite())
 }
 
 #[cfg(test)]

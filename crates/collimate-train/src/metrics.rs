@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use collimate_data::rewards::{entropy, reward_weights};
 use collimate_files::{AtomicFile, WriteError};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -168,7 +169,7 @@ pub fn group_metrics(groups: &[GroupOutcome], alpha: Option<f64>) -> MetricsRow 
     }
     row.extend(length_metrics(groups, &orders));
     if let Some(alpha) = alpha {
-        row.set("weights/entropy", mean(groups.iter().map(|group| weight_entropy(&group.rewards, alpha))));
+        row.set("weights/entropy", mean(groups.iter().map(|group| entropy(&reward_weights(&group.rewards, alpha)))));
     }
     row
 }
@@ -235,14 +236,6 @@ fn descending(values: &[f64]) -> Vec<usize> {
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
     if count == 0 { f64::NAN } else { sum / count as f64 }
-}
-
-/// Entropy of softmax(reward/α), in nats.
-pub(crate) fn weight_entropy(rewards: &[f64], alpha: f64) -> f64 {
-    let top = rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = rewards.iter().map(|reward| ((reward - top) / alpha).exp()).collect();
-    let total: f64 = weights.iter().sum();
-    -weights.iter().map(|w| w / total).filter(|w| *w > 0.0).map(|w| w * w.ln()).sum::<f64>()
 }
 
 /// Appends rows to `metrics.jsonl`; each is in the file as soon as it is written.

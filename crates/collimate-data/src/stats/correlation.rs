@@ -2,7 +2,7 @@
 
 /// Co-moments of pairs (x, y), updated by Welford's method so that large means lose nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Correlation {
+pub struct Correlation {
     num: f64,
     mean_x: f64,
     mean_y: f64,
@@ -12,7 +12,8 @@ pub(super) struct Correlation {
 }
 
 impl Correlation {
-    pub(super) fn add(&mut self, x: f64, y: f64) {
+    /// Takes a pair.
+    pub fn add(&mut self, x: f64, y: f64) {
         self.num += 1.0;
         let (dx, dy) = (x - self.mean_x, y - self.mean_y);
         self.mean_x += dx / self.num;
@@ -30,7 +31,8 @@ impl Correlation {
         self.products += other.products;
     }
 
-    pub(super) fn pearson(&self) -> Option<f64> {
+    /// The correlation so far; `None` where either side never varied.
+    pub fn pearson(&self) -> Option<f64> {
         let scale = self.squares_x.sqrt() * self.squares_y.sqrt();
         (scale > 0.0).then(|| self.products / scale)
     }

@@ -1,13 +1,14 @@
 //! What a run says of itself before its first step and after its last.
 
 use collimate_data::TokenizedGroup;
+use collimate_data::rewards::{effective_responses, entropy, reward_weights};
 use collimate_objective::{Objective, registry};
 
 use super::plan::expected_peak;
 use super::run::Run;
 use super::{TrainSummary, grouped};
 use crate::error::TrainError;
-use crate::metrics::{MetricsRow, weight_entropy};
+use crate::metrics::MetricsRow;
 use crate::packs::in_words;
 use crate::recipe::Recipe;
 use crate::session::Session;
@@ -62,17 +63,16 @@ fn objective(recipe: &Recipe, built: &dyn Objective, groups: &[TokenizedGroup]) 
         line += ", without a reference";
     }
     if let Some(alpha) = spec.alpha() {
-        let entropy = |group: &TokenizedGroup| {
-            weight_entropy(&group.responses.iter().map(|response| response.reward).collect::<Vec<_>>(), alpha)
+        let rewards =
+            |group: &TokenizedGroup| group.responses.iter().map(|response| response.reward).collect::<Vec<_>>();
+        let weights: Vec<Vec<f64>> = groups.iter().map(|group| reward_weights(&rewards(group), alpha)).collect();
+        let mean = |figure: fn(&[f64]) -> f64| {
+            weights.iter().map(|weights| figure(weights)).sum::<f64>() / weights.len().max(1) as f64
         };
-        let of_one = |entropy: fn(&f64) -> f64, entropies: &[f64]| {
-            entropies.iter().map(entropy).sum::<f64>() / entropies.len().max(1) as f64
-        };
-        let entropies: Vec<f64> = groups.iter().map(entropy).collect();
         line += &format!(
             "; weights softmax(reward/alpha) have {:.2} nats of entropy, as of {:.1} responses of equal weight",
-            of_one(|entropy| *entropy, &entropies),
-            of_one(|entropy| entropy.exp(), &entropies),
+            mean(entropy),
+            mean(effective_responses),
         );
     }
     line
