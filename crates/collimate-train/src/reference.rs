@@ -95,6 +95,11 @@ impl Reference {
         Ok(reference)
     }
 
+    /// As [`model_hash`], where it is of the model in this folder; none where it is of another.
+    pub(crate) fn hash_of(&self, folder: &Path) -> Option<String> {
+        (self.model.folder == folder).then(|| self.model.hash.to_hex().to_string())
+    }
+
     /// A hash of everything that its numbers depend on beside the tokens.
     pub(crate) fn fingerprint(&self) -> String {
         self.scorer.to_hex()[..16].to_owned()

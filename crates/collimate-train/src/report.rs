@@ -41,21 +41,37 @@ pub struct ReportInput<'a> {
 
 /// What a run's folder holds for its report.
 #[derive(Debug)]
-struct RunFiles {
+pub(crate) struct RunFiles {
     title: String,
-    rows: Vec<MetricsRow>,
+    pub(crate) rows: Vec<MetricsRow>,
     recipe_yaml: String,
-    results: Option<Value>,
+    pub(crate) results: Option<Value>,
 }
 
 impl RunFiles {
-    fn read(run: &Path) -> Result<Self, TrainError> {
+    pub(crate) fn read(run: &Path) -> Result<Self, TrainError> {
         let rows = read_metrics(&run.join("metrics.jsonl"))?;
         let recipe_path = run.join("recipe.yaml");
         let recipe_yaml =
             read_text(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| TrainError::io(&recipe_path, source))?;
         let title = run.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.display().to_string()));
         Ok(Self { title: title.unwrap_or_else(|| "run".to_owned()), rows, recipe_yaml, results: read_results(run)? })
+    }
+
+    /// Writes `report.html` of the folder that this was read from.
+    pub(crate) fn write_report(&self, run: &Path) -> Result<PathBuf, TrainError> {
+        let (lengths, samples) = (LengthSample::read(run), read_samples(run));
+        let input = ReportInput {
+            title: &self.title,
+            rows: &self.rows,
+            recipe_yaml: &self.recipe_yaml,
+            results: self.results.as_ref(),
+            lengths: lengths.as_ref(),
+            samples: samples.as_ref(),
+        };
+        let path = run.join("report.html");
+        write_atomically(&path, render_report(&input).as_bytes())?;
+        Ok(path)
     }
 }
 
@@ -74,19 +90,7 @@ pub(crate) fn result_text(name: &str, value: &Value) -> String {
 /// # Errors
 /// [`TrainError::Io`] where a file cannot be read or written, [`TrainError::Metrics`] where one is damaged.
 pub fn write_report(run: &Path) -> Result<PathBuf, TrainError> {
-    let files = RunFiles::read(run)?;
-    let (lengths, samples) = (LengthSample::read(run), read_samples(run));
-    let input = ReportInput {
-        title: &files.title,
-        rows: &files.rows,
-        recipe_yaml: &files.recipe_yaml,
-        results: files.results.as_ref(),
-        lengths: lengths.as_ref(),
-        samples: samples.as_ref(),
-    };
-    let path = run.join("report.html");
-    write_atomically(&path, render_report(&input).as_bytes())?;
-    Ok(path)
+    RunFiles::read(run)?.write_report(run)
 }
 
 /// Writes a page that compares runs: figures of all of them in each chart, the keys in which their recipes differ, and

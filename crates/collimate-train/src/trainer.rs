@@ -19,14 +19,14 @@ use crate::card::{CardInput, license_of, render_card};
 use crate::error::TrainError;
 use crate::evaluation::HeldOut;
 use crate::lengths::LengthSample;
-use crate::metrics::{MetricsRow, read_metrics};
+use crate::metrics::MetricsRow;
 use crate::packs::MemoryPlan;
 use crate::plain_file::read_text;
 use crate::prepare::{DataRows, PreparedData};
 use crate::progress::Observer;
 use crate::recipe::{DataSources, Recipe};
 use crate::reference::{Reference, model_hash};
-use crate::report::{read_results, write_report};
+use crate::report::RunFiles;
 use crate::samples::SamplePrompts;
 use crate::session::{Session, SessionOptions, Training, open_session};
 use crate::stop::RunControl;
@@ -50,6 +50,8 @@ pub struct TrainSummary {
     pub num_steps: usize,
     /// Prompts in the data.
     pub num_groups: usize,
+    /// BLAKE3 of the base model's weights and settings, in hexadecimal; none where the base could not be read.
+    pub base_hash: Option<String>,
     /// The first recorded step's figures.
     pub first: Option<MetricsRow>,
     /// The last step's figures.
@@ -126,6 +128,7 @@ pub fn train_in(
     let mut run = Run::new(recipe, objective.as_ref(), (prepared.data.groups, prepared.data.files), held_out, memory);
     let reference = prepared.reference.transpose()?;
     let fingerprint = reference.as_ref().map(Reference::fingerprint);
+    let base_hash = reference.as_ref().and_then(|reference| reference.hash_of(&model));
     run.accept(checkpoint.as_ref(), fingerprint.as_deref())?;
     tell_start(&run, session.as_ref(), observer)?;
     let samples = SamplePrompts::new(recipe, &tokenizer, run.shown());
@@ -139,7 +142,9 @@ pub fn train_in(
     samples.before(out, (session.as_mut(), control.resume), observer)?;
     let outcome = run.all_steps(session.as_mut(), checkpoint, fingerprint, (&control.stop, &mut *observer))?;
     samples.after(out, session.as_mut(), observer)?;
-    let summary = TrainSummary { seconds: begun.elapsed().as_secs_f64(), ..outcome };
+    // A base that is no longer there costs the card its hash, not the run its card.
+    let base_hash = base_hash.or_else(|| model_hash(&model).ok());
+    let summary = TrainSummary { base_hash, seconds: begun.elapsed().as_secs_f64(), ..outcome };
     finish(recipe, session.as_ref(), &model, &summary)?;
     Ok(summary)
 }
@@ -211,25 +216,23 @@ fn finish(
 /// A file of the run cannot be read or written.
 pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), TrainError> {
     let out = &recipe.output_dir;
-    let results = read_results(out)?;
+    let files = RunFiles::read(out)?;
     let objective = registry::find(&recipe.objective.name)?;
     let base = recipe.model_name_or_path.as_deref();
-    // A base that is no longer there costs the card its hash and its licence, not the run its card.
-    let base_hash = base.and_then(|base| model_hash(base).ok());
     let license = base.and_then(|base| license_of(&read_text(&base.join("README.md"), MAX_CARD_BYTES).ok()?));
     let card = render_card(&CardInput {
         recipe,
         summary: objective.summary,
         paper: objective.paper,
-        base_hash: base_hash.as_deref(),
+        base_hash: summary.base_hash.as_deref(),
         license: license.as_deref(),
         num_groups: summary.num_groups,
         num_steps: summary.num_steps,
-        rows: &read_metrics(&out.join("metrics.jsonl"))?,
-        results: results.as_ref(),
+        rows: &files.rows,
+        results: files.results.as_ref(),
     });
     write_atomically(&out.join("README.md"), card.as_bytes())?;
-    write_report(out)?;
+    files.write_report(out)?;
     Ok(())
 }
 

@@ -285,6 +285,7 @@ impl<'a> Run<'a> {
             output_dir: out.clone(),
             num_steps: state.global_step,
             num_groups: self.groups.len(),
+            base_hash: None,
             first: record.heard.first,
             last: record.heard.last,
             evaluations: record.heard.evaluations,

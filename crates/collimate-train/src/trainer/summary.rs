@@ -163,6 +163,7 @@ mod tests {
             output_dir: "runs/a".into(),
             num_steps: 1200,
             num_groups: 4,
+            base_hash: None,
             first: Some(row(1, 1.0, "")),
             last: Some(row(1200, 0.5, "")),
             evaluations: vec![row(0, 1.0, "eval_"), row(1200, 0.25, "eval_")],
