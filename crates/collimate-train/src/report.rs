@@ -80,9 +80,13 @@ pub fn render_report(input: &ReportInput<'_>) -> String {
     page::render(input)
 }
 
-/// A result as text: percent where its name says that it is a share.
-pub(crate) fn result_text(name: &str, value: &Value) -> String {
-    page::result(name, value)
+/// A result before and after as text: percent where its name says that it is a share, nothing where there is none.
+pub(crate) fn result_texts(name: &str, result: &Value) -> [String; 2] {
+    let (before, after) = match result.as_object() {
+        Some(pair) => (pair.get("before"), pair.get("after")),
+        None => (None, Some(result)),
+    };
+    [before, after].map(|value| value.map(|value| page::result(name, value)).unwrap_or_default())
 }
 
 /// Writes `report.html` of a run's folder from its `metrics.jsonl`, `recipe.yaml` and, where there is one, `results.json`.

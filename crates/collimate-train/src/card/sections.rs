@@ -88,12 +88,8 @@ pub(super) fn results(input: &CardInput<'_>) -> String {
     let Some(Value::Object(entries)) = input.results else { return String::new() };
     let mut text = "\n## Results\n\n| result | before | after |\n|---|---|---|\n".to_owned();
     for (name, value) in entries {
-        let (before, after) = match value.as_object() {
-            Some(pair) => (pair.get("before"), pair.get("after")),
-            None => (None, Some(value)),
-        };
-        let show = |value: Option<&Value>| value.map(|v| crate::report::result_text(name, v)).unwrap_or_default();
-        let _ = writeln!(text, "| {name} | {} | {} |", show(before), show(after));
+        let [before, after] = crate::report::result_texts(name, value);
+        let _ = writeln!(text, "| {name} | {before} | {after} |");
     }
     text
 }

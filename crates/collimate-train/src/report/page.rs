@@ -178,12 +178,8 @@ fn results_table(results: &Value) -> String {
     let head = "<tr><th>result</th><th>before</th><th>after</th></tr>";
     let mut html = format!("<div class=\"scroll\"><table class=\"results\">{head}");
     for (name, value) in entries {
-        let (before, after) = match value.as_object() {
-            Some(pair) => (pair.get("before"), pair.get("after")),
-            None => (None, Some(value)),
-        };
-        let show = |value: Option<&Value>| value.map(|value| escape(&result(name, value))).unwrap_or_default();
-        let _ = write!(html, "<tr><td>{}</td><td>{}</td><td>{}</td></tr>", escape(name), show(before), show(after));
+        let [before, after] = super::result_texts(name, value).map(|text| escape(&text));
+        let _ = write!(html, "<tr><td>{}</td><td>{before}</td><td>{after}</td></tr>", escape(name));
     }
     html + "</table></div>"
 }
