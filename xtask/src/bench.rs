@@ -77,8 +77,7 @@ pub(crate) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<Exi
 
 /// The program that measures, with its arguments.
 fn compare(workspace: &Workspace, options: &BenchOptions, scratch: &Path, python: Option<&Path>) -> Command {
-    let program = format!("bench-compare{}", std::env::consts::EXE_SUFFIX);
-    let mut command = Command::new(workspace.target.join("release").join(program));
+    let mut command = Command::new(workspace.program("release", "bench-compare"));
     for work in &options.work {
         command.args(["--work", work]);
     }
@@ -86,8 +85,7 @@ fn compare(workspace: &Workspace, options: &BenchOptions, scratch: &Path, python
     command.arg(format!("--steps={}", options.steps));
     command.arg(format!("--warmup={}", options.warmup));
     command.arg(format!("--threads={}", options.threads));
-    let folder = workspace.root.parent().unwrap_or(&workspace.root);
-    command.arg("--data").arg(options.data.clone().unwrap_or_else(|| folder.join("shared/data")));
+    command.arg("--data").arg(options.data.clone().unwrap_or_else(|| workspace.beside("shared/data")));
     command.arg("--out").arg(options.out.clone().unwrap_or_else(|| scratch.join("results.json")));
     command.arg("--root").arg(&workspace.root).arg("--scratch").arg(scratch);
     if let Some(python) = python {

@@ -49,8 +49,7 @@ pub(crate) fn fuzz(workspace: &Workspace, options: &FuzzOptions, profile: Profil
 
 /// The program that tries the inputs, with its arguments.
 fn driver(workspace: &Workspace, options: &FuzzOptions, folder: &str, out: &Path) -> Command {
-    let program = format!("hostile{}", std::env::consts::EXE_SUFFIX);
-    let mut command = Command::new(workspace.target.join(folder).join(program));
+    let mut command = Command::new(workspace.program(folder, "hostile"));
     for target in &options.target {
         command.args(["--target", target]);
     }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::steps::execute;
+use crate::python;
 use crate::workspace::{Workspace, output};
 
 /// The package that the bindings (tch 0.22) want; they refuse every other version.
@@ -84,7 +84,11 @@ fn remembered(workspace: &Workspace) -> PathBuf {
 pub(crate) fn set_up(workspace: &Workspace, options: &LibtorchOptions) -> Result<ExitCode> {
     let python = match &options.python {
         Some(python) => absolute(python)?,
-        None => install(workspace, options.index_url.as_deref())?,
+        None => {
+            let index = options.index_url.iter().flat_map(|url| ["--index-url", url]);
+            let packages = [PACKAGE, "numpy", "setuptools"].into_iter().chain(index).map(AsRef::as_ref);
+            python::install(&workspace.target.join("libtorch/venv"), packages)?
+        }
     };
     let script =
         "import os, torch; print(torch.__version__); print(os.path.join(os.path.dirname(torch.__file__), 'lib'))";
@@ -109,21 +113,6 @@ fn absolute(python: &Path) -> Result<PathBuf> {
     let script = "import sys; print(sys.executable)";
     let path = output(Command::new(python).args(["-c", script])).context("--python")?;
     Ok(PathBuf::from(path.trim()))
-}
-
-/// The Python of a virtual environment with the package, made where it is not there.
-fn install(workspace: &Workspace, index_url: Option<&str>) -> Result<PathBuf> {
-    let folder = workspace.target.join("libtorch/venv");
-    let programs = folder.join(if cfg!(windows) { "Scripts" } else { "bin" });
-    // Called python3 everywhere but on Windows: the bindings' build script calls that.
-    let python = programs.join(if cfg!(windows) { "python.exe" } else { "python3" });
-    execute(Command::new("python3").args(["-m", "venv"]).arg(&folder))
-        .context("needs Python 3 with venv; --python names one that has torch")?;
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", PACKAGE, "numpy", "setuptools"]);
-    pip.args(index_url.into_iter().flat_map(|url| ["--index-url", url]));
-    execute(&mut pip)?;
-    Ok(python)
 }
 
 #[cfg(test)]

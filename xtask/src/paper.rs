@@ -39,16 +39,14 @@ pub(crate) fn paper(workspace: &Workspace, options: &PaperOptions) -> Result<Exi
 
 /// The program with its arguments.
 fn program(workspace: &Workspace, options: &PaperOptions) -> Command {
-    let name = format!("{PACKAGE}{}", std::env::consts::EXE_SUFFIX);
-    let mut command = Command::new(workspace.target.join("release").join(name));
+    let mut command = Command::new(workspace.program("release", PACKAGE));
     if let Some(only) = &options.only {
         command.args(["--only", only]);
     }
     if options.quick {
         command.arg("--quick");
     }
-    let beside = workspace.root.parent().unwrap_or(&workspace.root).join("shared/data");
-    command.arg("--data").arg(options.data.clone().unwrap_or(beside));
+    command.arg("--data").arg(options.data.clone().unwrap_or_else(|| workspace.beside("shared/data")));
     let work = workspace.target.join("paper");
     let page = if options.quick { work.join("page") } else { workspace.root.join("docs/paper") };
     command.arg("--output").arg(options.output.clone().unwrap_or(page));

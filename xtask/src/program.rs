@@ -85,7 +85,7 @@ pub(crate) fn build(workspace: &Workspace, forwarded: &Forwarded, profile: Profi
     };
     command.args(["--profile", profile.name()]);
     backend::prepare(workspace, &features, &mut command)?;
-    let program = workspace.target.join(profile.folder()).join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let program = workspace.program(profile.folder(), &name);
     if !program.is_file() {
         eprintln!("Building collimate ({}); the first build takes some minutes.", profile.name());
     }

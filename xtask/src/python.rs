@@ -1,5 +1,6 @@
 //! Python for what is compared with PyTorch: an environment in the target folder, made when it is first needed.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,32 +40,46 @@ impl Environment {
     }
 
     fn make(&self, workspace: &Workspace) -> Result<()> {
-        eprintln!("Making a Python environment with PyTorch in {}; this takes minutes.", self.folder.display());
-        execute(Command::new("python3").args(["-m", "venv"]).arg(&self.folder))
-            .context("needs Python 3 with venv; --python names one that has PyTorch")?;
-        let program = self.program();
-        if !program.is_file() {
-            bail!("{} is not there; remove {} to make it again", program.display(), self.folder.display());
-        }
         let wanted = workspace.read(self.requirements)?;
-        // Of thousands of modules few are imported; Python compiles those when they are.
-        let mut install = Command::new(&program);
-        install.args(["-m", "pip", "install", "--quiet", "--no-compile", "--requirement"]);
-        execute(install.arg(workspace.root.join(self.requirements)))?;
+        let file = workspace.root.join(self.requirements);
+        install(&self.folder, ["--requirement".as_ref(), file.as_os_str()])?;
         // Last, so that an installation that failed is done again.
         let installed = self.installed();
         std::fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))
     }
 
     fn program(&self) -> PathBuf {
-        let programs = self.folder.join(if cfg!(windows) { "Scripts" } else { "bin" });
-        programs.join(format!("python{}", std::env::consts::EXE_SUFFIX))
+        program(&self.folder)
     }
 
     /// What was installed: a copy of the file of packages.
     fn installed(&self) -> PathBuf {
         self.folder.join("requirements.txt")
     }
+}
+
+/// Makes a virtual environment in a folder, installs what pip is told to, and gives its Python.
+///
+/// # Errors
+/// No Python 3 with venv, or packages that cannot be installed.
+pub(crate) fn install<'a>(folder: &Path, packages: impl IntoIterator<Item = &'a OsStr>) -> Result<PathBuf> {
+    eprintln!("Making a Python environment with PyTorch in {}; this takes minutes.", folder.display());
+    execute(Command::new("python3").args(["-m", "venv"]).arg(folder))
+        .context("needs Python 3 with venv; --python names one that has PyTorch")?;
+    let program = program(folder);
+    if !program.is_file() {
+        bail!("{} is not there; remove {} to make it again", program.display(), folder.display());
+    }
+    // Of thousands of modules few are imported; Python compiles those when they are.
+    let mut pip = Command::new(&program);
+    execute(pip.args(["-m", "pip", "install", "--quiet", "--no-compile"]).args(packages))?;
+    Ok(program)
+}
+
+/// The Python of an environment.
+fn program(folder: &Path) -> PathBuf {
+    let programs = folder.join(if cfg!(windows) { "Scripts" } else { "bin" });
+    programs.join(format!("python{}", std::env::consts::EXE_SUFFIX))
 }
 
 #[cfg(test)]

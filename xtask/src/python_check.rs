@@ -80,7 +80,7 @@ fn script(
     command.arg(workspace.root.join(SCRIPT)).arg(program).arg(folder);
     // Compiled modules are kept, but not in the checkout.
     command.env("PYTHONPYCACHEPREFIX", scratch(workspace).join("pycache"));
-    let beside = workspace.root.parent().unwrap_or(&workspace.root).join(MODELS);
+    let beside = workspace.beside(MODELS);
     if let Some(models) = options.models.clone().or_else(|| Some(beside).filter(|models| models.is_dir())) {
         command.arg("--models").arg(models);
     }

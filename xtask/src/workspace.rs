@@ -49,6 +49,16 @@ impl Workspace {
         self.root.join("Cargo.toml")
     }
 
+    /// A program that a build of this profile's folder leaves.
+    pub(crate) fn program(&self, folder: &str, name: &str) -> PathBuf {
+        self.target.join(folder).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+    }
+
+    /// A file or folder beside the checkout.
+    pub(crate) fn beside(&self, path: &str) -> PathBuf {
+        self.root.parent().unwrap_or(&self.root).join(path)
+    }
+
     /// Reads a file of the checkout.
     pub(crate) fn read(&self, file: &str) -> Result<String> {
         let path = self.root.join(file);
