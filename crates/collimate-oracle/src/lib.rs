@@ -1,4 +1,4 @@
-//! Independent gradients (dfdx, finite differences) and golden files, for tests only.
+//! Independent gradients (dfdx, finite differences), golden files and a reader of GGUF files, for tests only.
 //!
 //! Shares no code with what it checks: formulas are written again, on another tensor library, group by group and in
 //! the plainest form. It is accurate for moderate log-ratios (|h| below about 30), not at extremes.
@@ -6,6 +6,7 @@
 //! Legend: B prompts (groups), K responses of a prompt.
 
 mod differences;
+pub mod gguf;
 mod golden;
 mod losses;
 

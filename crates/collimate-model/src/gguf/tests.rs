@@ -1,12 +1,10 @@
-mod reader;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use collimate_oracle::gguf::{Found, GgufFile};
 use rstest::rstest;
 use serde_json::{Value as Json, json};
 
-use self::reader::{Found, GgufFile};
 use super::*;
 use crate::peft::{LoraConfig, LoraTargets};
 use crate::shard_size::ShardSize;

@@ -1,97 +1,17 @@
-//! Models as GGUF files: read by a small reader, values compared with the model's own.
+//! Models as GGUF files, values compared with the model's own.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use collimate_model::{HostTensor, ModelConfig, WeightFiles};
+use collimate_oracle::gguf::{Found, GgufFile};
 use rstest::rstest;
 
 use super::{golden, golden_arg};
 use crate::harness::{Folder, collimate, succeed};
 
-/// A file as its reader sees it.
-struct Gguf {
-    /// Texts, counts, flags and numbers as text; of a list its length.
-    keys: BTreeMap<String, String>,
-    /// Type, dimensions with the fastest first, and bytes from the tensor's beginning on.
-    tensors: BTreeMap<String, (u32, Vec<usize>, Vec<u8>)>,
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (taken, rest) = self.0.split_at(N);
-        self.0 = rest;
-        taken.try_into().expect("so many bytes")
-    }
-
-    fn word(&mut self) -> u32 {
-        u32::from_le_bytes(self.take())
-    }
-
-    fn long(&mut self) -> usize {
-        usize::try_from(u64::from_le_bytes(self.take())).expect("a size")
-    }
-
-    fn text(&mut self) -> String {
-        let len = self.long();
-        let (text, rest) = self.0.split_at(len);
-        self.0 = rest;
-        String::from_utf8(text.to_vec()).expect("text")
-    }
-
-    fn value(&mut self, kind: u32) -> String {
-        match kind {
-            4 => self.word().to_string(),
-            5 => i32::from_le_bytes(self.take()).to_string(),
-            6 => f32::from_le_bytes(self.take()).to_string(),
-            7 => (self.take::<1>()[0] == 1).to_string(),
-            8 => self.text(),
-            9 => {
-                let (kind, len) = (self.word(), self.long());
-                (0..len).for_each(|_| drop(self.value(kind)));
-                len.to_string()
-            }
-            other => panic!("a value of type {other}"),
-        }
-    }
-}
-
-fn read(bytes: &[u8]) -> Gguf {
-    let mut reader = Reader(bytes);
-    assert_eq!(&reader.take::<4>(), b"GGUF");
-    assert_eq!(reader.word(), 3);
-    let (num_tensors, num_keys) = (reader.long(), reader.long());
-    let keys = (0..num_keys).map(|_| {
-        let (key, kind) = (reader.text(), reader.word());
-        (key, reader.value(kind))
-    });
-    let keys: BTreeMap<_, _> = keys.collect();
-    let infos: Vec<_> = (0..num_tensors)
-        .map(|_| {
-            let (name, rank) = (reader.text(), reader.word());
-            let dims: Vec<usize> = (0..rank).map(|_| reader.long()).collect();
-            (name, dims, reader.word(), reader.long())
-        })
-        .collect();
-    let start = (bytes.len() - reader.0.len()).next_multiple_of(32);
-    let tensor = |(name, dims, kind, place): (String, Vec<usize>, u32, usize)| {
-        assert_eq!(place % 32, 0, "{name}");
-        (name, (kind, dims, bytes[start + place..].to_vec()))
-    };
-    Gguf { keys, tensors: infos.into_iter().map(tensor).collect() }
-}
-
-fn export(model: &str, more: &[&str]) -> Gguf {
-    let (folder, model) = (Folder::new(), golden_arg(model));
-    let output = folder.arg("model.gguf");
-    succeed(&[&["export", "--model", &model, "--output", &output][..], more].concat());
-    read(&fs::read(output).expect("a file"))
-}
-
-fn floats(bytes: &[u8], count: usize) -> Vec<f32> {
-    bytes.as_chunks::<4>().0[..count].iter().map(|four| f32::from_le_bytes(*four)).collect()
+fn text<'a>(file: &'a GgufFile, key: &str) -> &'a str {
+    let Some(Found::Text(text)) = file.entries.get(key) else { panic!("no text {key}") };
+    text
 }
 
 #[rstest]
@@ -113,20 +33,23 @@ fn every_weight_is_there_as_it_is(
     }
     let output = folder.arg("model.gguf");
     succeed(&["export", "--model", &folder.arg("model"), "--output", &output, "--outtype", "f32"]);
-    let file = read(&fs::read(output).expect("a file"));
+    let file = GgufFile::read(output.as_ref());
     let config = ModelConfig::from_dir(&dir).expect("a configuration");
     let weights = WeightFiles::open(&dir).expect("weights");
-    let architecture = &file.keys["general.architecture"];
-    let key = |name: &str| file.keys[&format!("{architecture}.{name}")].parse::<usize>().expect("a count");
-    assert_eq!(key("block_count"), config.num_hidden_layers);
-    assert_eq!(key("attention.head_count_kv"), config.num_key_value_heads);
-    assert_eq!(file.keys["tokenizer.ggml.tokens"], config.vocab_size.to_string());
-    assert!(file.keys.contains_key("tokenizer.chat_template"));
+    let architecture = text(&file, "general.architecture");
+    for (name, count) in
+        [("block_count", config.num_hidden_layers), ("attention.head_count_kv", config.num_key_value_heads)]
+    {
+        assert_eq!(file.entries.get(&format!("{architecture}.{name}")), Some(&Found::Count(count as u32)), "{name}");
+    }
+    let Some(Found::Texts(tokens)) = file.entries.get("tokenizer.ggml.tokens") else { panic!("no tokens") };
+    assert_eq!(tokens.len(), config.vocab_size);
+    assert!(!text(&file, "tokenizer.chat_template").is_empty());
 
     let embeddings = weights.read("model.embed_tokens.weight").expect("embeddings");
-    let (kind, dims, bytes) = &file.tensors["token_embd.weight"];
-    assert_eq!((*kind, dims.as_slice()), (0, &[config.hidden_size, config.vocab_size][..]));
-    assert_eq!(floats(bytes, embeddings.data.len()), embeddings.data);
+    let found = &file.tensors["token_embd.weight"];
+    assert_eq!((found.kind, found.shape.as_slice()), (0, &[config.vocab_size, config.hidden_size][..]));
+    assert_eq!(found.floats(), embeddings.data);
     // The sum over all tensors is that of the weights: rows change their order, experts are stacked, nothing is lost.
     let sum = |tensor: &HostTensor| tensor.data.iter().map(|value| f64::from(*value)).sum::<f64>();
     let expected: f64 = config.tensors().iter().map(|spec| sum(&weights.read(&spec.name).expect("a weight"))).sum();
@@ -137,7 +60,7 @@ fn every_weight_is_there_as_it_is(
         .tensors
         .iter()
         .filter(|(name, _)| !name.starts_with("rope_f"))
-        .flat_map(|(_, (_, dims, bytes))| floats(bytes, dims.iter().product()))
+        .flat_map(|(_, tensor)| tensor.floats())
         .map(f64::from)
         .sum();
     assert!((found - expected).abs() < 1e-6 * expected.abs().max(1.0), "{found} {expected}");
@@ -165,8 +88,11 @@ fn an_adapter_is_exported_as_the_model_it_is_merged_into() {
 #[case("q8_0", 8)]
 #[case("q4_0", 2)]
 fn matrices_have_the_type_asked_for_and_norms_do_not(#[case] outtype: &str, #[case] number: u32) {
-    let file = export("models/llama", &["--outtype", outtype]);
-    let kind = |name: &str| file.tensors[name].0;
+    let folder = Folder::new();
+    let output = folder.arg("model.gguf");
+    succeed(&["export", "--model", &golden_arg("models/llama"), "--output", &output, "--outtype", outtype]);
+    let file = GgufFile::read(output.as_ref());
+    let kind = |name: &str| file.tensors[name].kind;
     assert_eq!(kind("blk.0.attn_q.weight"), number);
     assert_eq!(kind("blk.0.attn_norm.weight"), 0);
     assert_eq!(kind("token_embd.weight"), if outtype == "q4_0" { 8 } else { number });

@@ -1,38 +1,57 @@
-//! A reader of GGUF files by the specification alone, for tests: it shares nothing with the writer.
+//! A reader of GGUF files by the specification alone. It panics at what it does not expect, as a test should.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+/// A value of a key, of those types that models have.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Found {
+pub enum Found {
+    /// A number without sign.
     Count(u32),
+    /// A float.
     Number(f32),
+    /// Yes or no.
     Flag(bool),
+    /// A text.
     Text(String),
+    /// A list of texts.
     Texts(Vec<String>),
+    /// A list of floats.
     Numbers(Vec<f32>),
+    /// A list of numbers with sign.
     Kinds(Vec<i32>),
 }
 
+/// A tensor.
 #[derive(Debug)]
-pub(super) struct FoundTensor {
+pub struct FoundTensor {
     /// Slowest dimension first.
-    pub(super) shape: Vec<usize>,
-    pub(super) kind: u32,
-    pub(super) place: usize,
+    pub shape: Vec<usize>,
+    /// ggml's number of its type.
+    pub kind: u32,
+    /// Where it begins, from the end of the head.
+    pub place: usize,
     bytes: Vec<u8>,
 }
 
+/// A file.
 #[derive(Debug)]
-pub(super) struct GgufFile {
-    pub(super) entries: BTreeMap<String, Found>,
-    pub(super) tensors: BTreeMap<String, FoundTensor>,
-    pub(super) num_bytes: u64,
+pub struct GgufFile {
+    /// Keys and their values.
+    pub entries: BTreeMap<String, Found>,
+    /// Tensors by name.
+    pub tensors: BTreeMap<String, FoundTensor>,
+    /// Its size.
+    pub num_bytes: u64,
 }
 
 impl FoundTensor {
-    pub(super) fn floats(&self) -> Vec<f32> {
+    /// Its values, which must be stored in float32.
+    ///
+    /// # Panics
+    /// They are not.
+    pub fn floats(&self) -> Vec<f32> {
         assert_eq!(self.kind, 0, "float32");
         self.bytes.chunks(4).map(|word| f32::from_le_bytes(word.try_into().expect("four bytes"))).collect()
     }
@@ -83,7 +102,11 @@ impl Cursor<'_> {
 }
 
 impl GgufFile {
-    pub(super) fn read(path: &Path) -> Self {
+    /// Reads a file whole.
+    ///
+    /// # Panics
+    /// It is not there, or not as the specification has it.
+    pub fn read(path: &Path) -> Self {
         let all = fs::read(path).expect("a file");
         let mut cursor = Cursor(&all);
         assert_eq!((cursor.take::<4>(), cursor.u32()), (*b"GGUF", 3));
@@ -97,6 +120,7 @@ impl GgufFile {
             let mut shape: Vec<usize> = (0..num_dimensions).map(|_| cursor.u64()).collect();
             shape.reverse();
             let (kind, place) = (cursor.u32(), cursor.u64());
+            assert_eq!(place % 32, 0, "{name}");
             assert!(tensors.insert(name, FoundTensor { shape, kind, place, bytes: Vec::new() }).is_none());
         }
         let data = &all[(all.len() - cursor.0.len()).next_multiple_of(32)..];
