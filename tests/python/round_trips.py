@@ -32,7 +32,7 @@ WEIGHTS = 1e-6
 CHANGE = 100 * LOGPS
 # Small enough that a tiny model is divided.
 SHARD = "100KB"
-GGUF_CHECK = pathlib.Path(__file__).with_name("gguf_check.py")
+HERE = pathlib.Path(__file__).parent
 
 
 class Family:
@@ -144,21 +144,20 @@ class Family:
         return f"{count} ids by {' and '.join(sorted(kinds))}"
 
     def gguf(self):
-        done, merged = [], self._rotated_as_llama_cpp()
+        files, merged = {}, self._rotated_as_llama_cpp()
         with_adapter = ["--model", self.base, "--adapter", self.adapter]
         for outtype, source in {
+            "f32": ["--model", merged],
             "f16": ["--model", merged],
             "q8_0": with_adapter if merged == self.merged else ["--model", merged],
             "q4_0": ["--model", merged],
         }.items():
-            file = self.folder / f"{outtype}.gguf"
-            self.program.run("export", *source, "--outtype", outtype, "--output", file)
-            command = [sys.executable, str(GGUF_CHECK), str(file), str(self.merged)]
-            check = subprocess.run(command, capture_output=True, text=True)
-            if check.returncode != 0:
-                raise Different(f"{outtype}: {' '.join((check.stdout + check.stderr).split())[-600:]}")
-            done.append(outtype)
-        return ", ".join(done)
+            files[outtype] = self.folder / f"{outtype}.gguf"
+            self.program.run("export", *source, "--outtype", outtype, "--output", files[outtype])
+            _check("gguf_check.py", outtype, files[outtype], self.merged)
+        told = _check("llama_cpp_check.py", merged, *files.values()).splitlines()
+        apart = next(line.split(" at most ")[1] for line in told if "f32.gguf" in line)
+        return f"{', '.join(files)}; f32 in llama.cpp: log-probs at most {apart}"
 
     def _rotated_as_llama_cpp(self):
         """The merged model. llama.cpp leaves every fourth layer of smollm3 unrotated and no other, so a model that
@@ -186,6 +185,15 @@ class Family:
             "adapter made by PEFT, trained on here, in PEFT": self.pefts_adapter_trained_on,
             "tokenizer and chat template, in transformers": self.token_ids,
         }
+
+
+def _check(script, *arguments):
+    """Runs a check in a process of its own, which a crash of llama.cpp would end, and gives what it printed."""
+    command = [sys.executable, HERE / script, *arguments]
+    check = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if check.returncode != 0:
+        raise Different(f"{script}: {' '.join((check.stdout or check.stderr).split())[-600:]}")
+    return check.stdout
 
 
 def _flat(scored):
@@ -216,9 +224,15 @@ def without_gguf(program):
     """Why exported GGUF files cannot be checked, if they cannot."""
     if not program.has("export"):
         return "the program has no verb `export`"
-    if not GGUF_CHECK.is_file():
-        return f"{GGUF_CHECK} is not there"
-    return None if importlib.util.find_spec("gguf") else "the package gguf is not installed"
+    missing = [package for package in ("gguf", "xllamacpp") if not importlib.util.find_spec(package)]
+    return f"not installed: {', '.join(missing)}" if missing else None
+
+
+def tokenizers_in_llama_cpp(program, folder):
+    """Tokens of many texts by tokenizers of every kind that can be exported."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = _check("llama_cpp_tokenizers.py", program.path, folder).splitlines()
+    return f"{sum(line.startswith('ok') for line in told)} kinds of tokenizers"
 
 
 def main():
@@ -242,6 +256,10 @@ def main():
         num_checks += len(checks)
         num_failed += sum(not passes(name, what, check) for what, check in checks.items())
         largest[name] = family.largest
+    if not reason:
+        num_checks += 1
+        check = functools.partial(tokenizers_in_llama_cpp, program, options.folder.resolve() / "tokenizers")
+        num_failed += not passes("GGUF", "tokens by llama.cpp", check)
     for name, apart in largest.items():
         print(f"largest relative difference of log-probs, {name}: {apart:.1e}")
     if reason:

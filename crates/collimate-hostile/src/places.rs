@@ -67,6 +67,7 @@ impl Places {
         }
         places.write_shards()?;
         places.write_adapter()?;
+        places.write_model()?;
         fs::write(places.folder("tokenizer").join("tokenizer.json"), tokenizer().to_string())?;
         fs::write(places.folder("tokenizer").join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#)?;
         fs::write(places.folder("run").join("metrics.jsonl"), "{\"step\": 1, \"loss\": 0.5}\n")?;
@@ -101,6 +102,19 @@ impl Places {
             write_safetensors(&path, tensors, StorageDtype::F32).map_err(io::Error::other)?;
         }
         Ok(())
+    }
+
+    /// Weights beside the tokenizer, for what takes both.
+    fn write_model(&self) -> io::Result<()> {
+        let folder = self.folder("tokenizer");
+        let mut config = model_config();
+        // A token for each byte, and some more.
+        config["vocab_size"] = json!(300);
+        fs::write(folder.join("config.json"), config.to_string())?;
+        let model = ModelConfig::from_json(Path::new("config.json"), config).map_err(io::Error::other)?;
+        let tensors = model.tensors().into_iter().map(|spec| (spec.name, HostTensor::zeros(spec.shape)));
+        let path = folder.join("model.safetensors");
+        write_safetensors(&path, tensors, StorageDtype::F32).map_err(io::Error::other)
     }
 
     fn write_adapter(&self) -> io::Result<()> {

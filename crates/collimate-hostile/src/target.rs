@@ -5,7 +5,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use collimate_data::{ChatTemplate, DataError, DataSource, GroupReader, JsonRows, LoadOptions, Message, TextTokenizer};
-use collimate_model::{Adapter, ModelConfig, ModelError, WeightFiles, linear_modules};
+use collimate_model::{
+    Adapter, GgufOptions, GgufType, ModelConfig, ModelError, WeightFiles, export_gguf, linear_modules,
+};
 use collimate_objective::values::evaluate_rows;
 use collimate_objectives as _;
 use collimate_train::{Recipe, metrics::read_metrics, report};
@@ -264,9 +266,19 @@ fn tokenizer(places: &Places, input: &[u8]) -> Answer {
         answer(TextTokenizer::from_model_dir(folder).and_then(|tokenizer| {
             let ids = tokenizer.encode("ab a</s> Äß\u{301} 12", true)?;
             tokenizer.pieces(&ids)?;
+            exported(folder);
             tokenizer.decode(&[0, 3, u32::MAX, 2], true)
         }))
     })
+}
+
+/// Writes the tokenizer as a GGUF file has it, which reads more of it than tokenization does. Whether
+/// it can be.
+fn exported(folder: &Path) -> bool {
+    let output = folder.join("exported.gguf");
+    let options = GgufOptions { outtype: GgufType::F16, name: None, tokenizer_pre: Some("default".to_owned()) };
+    // A file that stays would be refused the next time, like any other.
+    export_gguf(folder, None, &output, &options).is_ok() && std::fs::remove_file(&output).is_ok()
 }
 
 /// Templates are text: what is not UTF-8 is taken as a decoder would show it.
@@ -292,4 +304,19 @@ fn metrics(places: &Places, input: &[u8]) -> Answer {
         }
         _ => answer(report::write_report(folder)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokenizers_of_the_corpus_reach_the_writer_of_gguf_files() {
+        let places = Places::new().expect("folders");
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/tokenizer");
+        for name in ["byte-level.json", "fallback.json"] {
+            let bytes = std::fs::read(corpus.join(name)).expect("a seed");
+            assert!(places.with("tokenizer", "tokenizer.json", &bytes, exported), "{name}");
+        }
+    }
 }

@@ -307,10 +307,10 @@ pub enum ModelError {
         path: PathBuf,
     },
 
-    /// The folder to write to holds weights already, or is a folder being read.
+    /// The folder to write to holds weights already or is being read, or the file to write is there.
     #[error("{}: will not write here: {reason}", path.display())]
     OutputTaken {
-        /// The folder.
+        /// The folder or file.
         path: PathBuf,
         /// Why not.
         reason: String,

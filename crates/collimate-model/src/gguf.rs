@@ -8,6 +8,7 @@ mod format;
 mod metadata;
 mod pre_tokenizer;
 mod sentencepiece;
+mod stripping;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use crate::weights::{HostTensor, WeightFiles};
 pub struct GgufOptions {
     /// Type of the matrices; norms, biases and routers are in float32 whatever it is.
     pub outtype: GgufType,
-    /// Name of the model in the file; none: that of its folder.
+    /// Name of the model in the file; none: that of its folder, altered where llama.cpp would read a property in it.
     pub name: Option<String>,
     /// llama.cpp's name of how text is split before byte-level BPE; none: found by the tokenizer's own pattern.
     pub tokenizer_pre: Option<String>,
@@ -71,13 +72,15 @@ impl Weights {
 ///
 /// # Errors
 /// [`ModelError`] where model, adapter or tokenizer cannot be read or do not fit each other; [`ModelError::Unsupported`]
-/// naming the field that llama.cpp has no counterpart of; where the file cannot be written.
+/// naming the field that llama.cpp has no counterpart of; [`ModelError::OutputTaken`] where a folder or another file
+/// than a GGUF file is at `output`; where the file cannot be written.
 pub fn export_gguf(
     model_dir: &Path,
     adapter_dir: Option<&Path>,
     output: &Path,
     options: &GgufOptions,
 ) -> Result<GgufSummary, ModelError> {
+    write::refuse_taken(output)?;
     // Tokenizer and template go into the file: a link out of the folder would publish what it leads to.
     side_files(model_dir)?;
     let config = ModelConfig::from_dir(model_dir)?;
@@ -88,23 +91,31 @@ pub fn export_gguf(
     let mut notes = Vec::new();
     let model = metadata::Model { config: &config, path: &model_dir.join("config.json") };
     model.check(&mut notes)?;
-    let mut entries = general(model_dir, &model, options);
+    let (of_tokenizer, stripping) =
+        tokenizer::entries(model_dir, &config, options.tokenizer_pre.as_deref(), &mut notes)?;
+    let name = match &options.name {
+        Some(name) => stripping.accept(name, &mut notes),
+        None => stripping.adapt(&folder_name(model_dir).unwrap_or_else(|| model.name().to_owned()), &mut notes),
+    };
+    let mut entries = general(&name, &model, options);
     entries.extend(model.entries()?);
-    entries.extend(tokenizer::entries(model_dir, &config, options.tokenizer_pre.as_deref(), &mut notes)?);
+    entries.extend(of_tokenizer);
     let planned = tensors::plan(&model, options.outtype)?;
     notes.extend(fallback_note(&planned, options.outtype));
     let num_bytes = write::write(output, &entries, &planned, &weights)?;
     Ok(GgufSummary { architecture: model.name(), num_tensors: planned.len(), num_bytes, notes })
 }
 
+fn folder_name(dir: &Path) -> Option<String> {
+    dir.canonicalize().ok()?.file_name().map(|name| name.display().to_string())
+}
+
 /// The keys that every file begins with.
-fn general(model_dir: &Path, model: &metadata::Model<'_>, options: &GgufOptions) -> Vec<Entry> {
-    let folder = model_dir.canonicalize().ok().and_then(|dir| dir.file_name().map(|name| name.display().to_string()));
-    let name = options.name.clone().or(folder).unwrap_or_else(|| model.name().to_owned());
+fn general(name: &str, model: &metadata::Model<'_>, options: &GgufOptions) -> Vec<Entry> {
     vec![
         Entry::text("general.architecture", model.name()),
         Entry::text("general.type", "model"),
-        Entry::text("general.name", &name),
+        Entry::text("general.name", name),
         Entry::count("general.file_type", options.outtype.file_type() as usize),
         // The version of ggml's block formats.
         Entry::count("general.quantization_version", 2),

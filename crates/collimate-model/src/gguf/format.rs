@@ -4,7 +4,7 @@ use super::tensors::Planned;
 
 /// Tensors begin at multiples of this many bytes.
 pub(super) const ALIGNMENT: usize = 32;
-const MAGIC: &[u8; 4] = b"GGUF";
+pub(super) const MAGIC: &[u8; 4] = b"GGUF";
 const VERSION: u32 = 3;
 
 /// A key and its value.

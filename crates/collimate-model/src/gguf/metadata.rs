@@ -10,6 +10,8 @@ use crate::error::ModelError;
 
 /// Layers of the only Gemma 2 whose attention llama.cpp scales by the width instead of the head.
 const GEMMA2_27B_LAYERS: usize = 46;
+/// Where llama.cpp's YaRN begins and ends to stretch, in rotations over the original context; it reads no other ones.
+const YARN_BETAS: [f64; 2] = [32.0, 1.0];
 /// llama.cpp's SmolLM3 leaves every fourth layer without rotation, whatever a file says.
 const SMOLLM3_INTERVAL: usize = 4;
 
@@ -39,7 +41,14 @@ impl Model<'_> {
     pub(super) fn check(&self, notes: &mut Vec<String>) -> Result<(), ModelError> {
         self.check_layers(notes)?;
         self.check_attention()?;
-        self.check_rotation()
+        self.check_rotation()?;
+        if let RopeScaling::Long { original_max_position_embeddings: original, .. } = self.config.rope_scaling {
+            notes.push(format!(
+                "llama.cpp takes the factors of long texts for short ones too once its own context (--ctx-size) is longer \
+                 than {original} tokens: short texts are the same up to that size"
+            ));
+        }
+        Ok(())
     }
 
     fn check_layers(&self, notes: &mut Vec<String>) -> Result<(), ModelError> {
@@ -88,6 +97,10 @@ impl Model<'_> {
         if config.mlp_bias && self.name() != "llama" {
             return Err(self.refused("mlp_bias", "it reads no such biases"));
         }
+        let width = config.head_dim * config.num_attention_heads;
+        if matches!(self.name(), "qwen2" | "phi3" | "olmo2") && width != config.hidden_size {
+            return Err(self.refused("head_dim", "all heads together are as wide as the hidden states"));
+        }
         let gemma2 = config.architecture == Architecture::Gemma2;
         let divisor = match gemma2 && config.num_hidden_layers == GEMMA2_27B_LAYERS {
             true => config.hidden_size / config.num_attention_heads,
@@ -117,6 +130,12 @@ impl Model<'_> {
             }
             RopeScaling::Yarn { truncate: false, .. } => {
                 Err(self.refused("rope_scaling.truncate", "its ramp has whole ends"))
+            }
+            RopeScaling::Yarn { beta_fast, .. } if *beta_fast != YARN_BETAS[0] => {
+                Err(self.refused("rope_scaling.beta_fast", "it is 32"))
+            }
+            RopeScaling::Yarn { beta_slow, .. } if *beta_slow != YARN_BETAS[1] => {
+                Err(self.refused("rope_scaling.beta_slow", "it is 1"))
             }
             RopeScaling::Yarn { factor, attention_factor, mscale, mscale_all_dim, .. } => {
                 // llama.cpp multiplies what a file says by this itself.
@@ -173,13 +192,9 @@ impl Model<'_> {
         let original = |tokens: usize| Entry::count(&key("original_context_length"), tokens);
         match &self.config.rope_scaling {
             RopeScaling::Linear { factor } => vec![kind("linear"), Entry::number(&key("factor"), *factor)],
-            RopeScaling::Yarn { factor, original_max_position_embeddings, beta_fast, beta_slow, .. } => vec![
-                kind("yarn"),
-                Entry::number(&key("factor"), *factor),
-                original(*original_max_position_embeddings),
-                Entry::number(&key("yarn_beta_fast"), *beta_fast),
-                Entry::number(&key("yarn_beta_slow"), *beta_slow),
-            ],
+            RopeScaling::Yarn { factor, original_max_position_embeddings, .. } => {
+                vec![kind("yarn"), Entry::number(&key("factor"), *factor), original(*original_max_position_embeddings)]
+            }
             RopeScaling::Long { original_max_position_embeddings, attention_factor, .. } => vec![
                 kind("longrope"),
                 original(*original_max_position_embeddings),
@@ -210,7 +225,10 @@ impl Model<'_> {
 
     /// An error that names the field and what llama.cpp does instead.
     fn refused(&self, field: &str, instead: &str) -> ModelError {
-        let value = field.split('.').try_fold(&self.config.raw, |value, key| value.get(key));
+        let at = |field: &str| field.split('.').try_fold(&self.config.raw, |value, key| value.get(key));
+        // Newer files call the same object otherwise.
+        let newer = || field.strip_prefix("rope_scaling.").and_then(|inner| at(&format!("rope_parameters.{inner}")));
+        let value = at(field).or_else(newer);
         ModelError::Unsupported {
             path: self.path.to_owned(),
             field: field.to_owned(),

@@ -22,9 +22,14 @@ const OUTSIDE: f32 = -1000.0;
 
 /// The keys of such a tokenizer beside its tokens.
 pub(super) fn entries(file: &File<'_>, tokens: &Tokens, notes: &mut Vec<String>) -> Result<Vec<Entry>, ModelError> {
-    let prefix = adds_space(file)?;
+    let prefix = prefix(file, notes)?;
     let merges = file.merges()?;
     let places = places(tokens);
+    let missing = (0..=u8::MAX).map(|byte| format!("<0x{byte:02X}>")).find(|text| !places.contains_key(text.as_str()));
+    if let Some(missing) = missing {
+        let remedy = "llama.cpp writes an unknown character as its bytes, each of which must be a token";
+        return Err(file.refused(&format!("model.vocab.{missing}"), &Json::Null, remedy));
+    }
     let mut ranks: BTreeMap<String, usize> = BTreeMap::new();
     for (rank, [left, right]) in merges.iter().enumerate() {
         ranks.entry(format!("{left}{right}")).or_insert(rank);
@@ -49,7 +54,7 @@ pub(super) fn entries(file: &File<'_>, tokens: &Tokens, notes: &mut Vec<String>)
         Entry::text("tokenizer.ggml.model", "llama"),
         Entry::text("tokenizer.ggml.pre", "default"),
         Entry::list("tokenizer.ggml.scores", Value::Numbers(scores)),
-        Entry::flag("tokenizer.ggml.add_space_prefix", prefix),
+        Entry::flag("tokenizer.ggml.add_space_prefix", prefix != Prefix::None),
     ])
 }
 
@@ -63,33 +68,65 @@ fn unlisted<'a>(merges: &[[&str; 2]], made: impl Iterator<Item = &'a String>, pl
     pairs.filter(|(left, right)| !listed.contains(&[*left, *right])).count()
 }
 
-/// Whether a text gets a space before it; what else is done to texts must be spaces written as `▁`.
-fn adds_space(file: &File<'_>) -> Result<bool, ModelError> {
-    let mut adds = false;
+/// Where spaces are put that a text has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    None,
+    /// Before the text's first word, unless it begins with a special token.
+    Text,
+    /// Before what is between special tokens too, unless it begins with one.
+    Missing,
+    /// The same, whatever it begins with, as llama.cpp does.
+    Parts,
+}
+
+/// Where a space is put before; what else is done to texts must be spaces written as `▁`.
+fn prefix(file: &File<'_>, notes: &mut Vec<String>) -> Result<Prefix, ModelError> {
+    let found = find_prefix(file)?;
+    let note = match found {
+        Prefix::None | Prefix::Parts => return Ok(found),
+        Prefix::Missing => "and before one that begins with a space, where this tokenizer puts none",
+        Prefix::Text => {
+            "and after every special token, this tokenizer before a text's first word only, if it has none: prompts with \
+             special tokens in the middle have other tokens there"
+        }
+    };
+    notes.push(format!("llama.cpp puts a space before a text {note}"));
+    Ok(found)
+}
+
+fn find_prefix(file: &File<'_>) -> Result<Prefix, ModelError> {
+    let mut found = Prefix::None;
     let normalizer = &file.json["normalizer"];
     let list = normalizer["normalizers"].as_array().map(Vec::as_slice);
     for step in list.unwrap_or(std::slice::from_ref(normalizer)).iter().filter(|step| !step.is_null()) {
         match step["type"].as_str() {
-            Some("Prepend") if step["prepend"] == SPACE => adds = true,
+            Some("Prepend") if step["prepend"] == SPACE => found = Prefix::Parts,
             Some("Replace") if step["pattern"]["String"] == " " && step["content"] == SPACE => {}
             _ => return Err(file.refused("normalizer", step, "llama.cpp only writes spaces as ▁")),
         }
     }
     for step in steps(&file.json["pre_tokenizer"]) {
         match step["type"].as_str() {
-            Some("Metaspace") if step["replacement"] == SPACE => adds |= prepends(step),
+            Some("Metaspace") if step["replacement"] == SPACE => {
+                // A normalizer has put its space there already, and no second one is put beside it.
+                found = if found == Prefix::None { of_metaspace(step) } else { found };
+            }
             // What is split at spaces, once those are written as ▁, is not split.
             Some("Split") if step["pattern"]["String"] == " " => {}
             _ => return Err(file.refused("pre_tokenizer", step, "llama.cpp splits nothing before such a BPE")),
         }
     }
-    Ok(adds)
+    Ok(found)
 }
 
-fn prepends(metaspace: &Json) -> bool {
+fn of_metaspace(metaspace: &Json) -> Prefix {
     match metaspace["prepend_scheme"].as_str() {
-        Some(scheme) => scheme != "never",
-        None => metaspace["add_prefix_space"].as_bool().unwrap_or(true),
+        Some("never") => Prefix::None,
+        Some("first") => Prefix::Text,
+        Some(_) => Prefix::Missing,
+        None if metaspace["add_prefix_space"].as_bool().unwrap_or(true) => Prefix::Missing,
+        None => Prefix::None,
     }
 }
 
@@ -103,26 +140,29 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case(json!({"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"}}), true)]
-    #[case(json!({"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never"}}), false)]
+    #[case(json!({"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"}}), Prefix::Text)]
+    #[case(json!({"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}}), Prefix::Missing)]
+    #[case(json!({"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "add_prefix_space": true}}), Prefix::Missing)]
+    #[case(json!({"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never"}}), Prefix::None)]
     #[case(json!({"normalizer": {"type": "Sequence", "normalizers": [
         {"type": "Prepend", "prepend": "▁"},
         {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-    ]}}), true)]
+    ]}}), Prefix::Parts)]
     #[case(json!({
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
         "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious"},
-    }), false)]
-    fn a_space_before_the_text_is_found_wherever_it_is_said(#[case] json: Json, #[case] expected: bool) {
-        let file = File { path: Path::new("tokenizer.json"), json: &json };
-        assert_eq!(adds_space(&file).expect("supported"), expected);
+    }), Prefix::None)]
+    fn a_space_before_the_text_is_found_wherever_it_is_said(#[case] json: Json, #[case] expected: Prefix) {
+        let (file, mut notes) = (File { path: Path::new("tokenizer.json"), json: &json }, Vec::new());
+        assert_eq!(prefix(&file, &mut notes).expect("supported"), expected);
+        assert_eq!(notes.len(), usize::from(matches!(expected, Prefix::Text | Prefix::Missing)));
     }
 
     #[rstest]
     #[case(json!({"normalizer": {"type": "NFKC"}}), "normalizer")]
     #[case(json!({"pre_tokenizer": {"type": "Whitespace"}}), "pre_tokenizer")]
     fn other_changes_of_the_text_are_refused(#[case] json: Json, #[case] field: &str) {
-        let error = adds_space(&File { path: Path::new("t"), json: &json }).expect_err("refused").to_string();
+        let error = find_prefix(&File { path: Path::new("t"), json: &json }).expect_err("refused").to_string();
         assert!(error.starts_with(&format!("t: field \"{field}\": ")), "{error}");
     }
 

@@ -231,8 +231,7 @@ fn llama_3s_stretching_is_a_tensor_of_divisors() {
 #[case(json!({"type": "linear", "factor": 4.0}), &[("type", Found::Text("linear".into())), ("factor", Found::Number(4.0))])]
 #[case(
     json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}),
-    &[("type", Found::Text("yarn".into())), ("factor", Found::Number(4.0)), ("original_context_length", Found::Count(32)),
-      ("yarn_beta_fast", Found::Number(32.0)), ("yarn_beta_slow", Found::Number(1.0))]
+    &[("type", Found::Text("yarn".into())), ("factor", Found::Number(4.0)), ("original_context_length", Found::Count(32))]
 )]
 fn stretched_rotation_is_told(#[case] scaling: Json, #[case] expected: &[(&str, Found)]) {
     let mut settings = llama();
@@ -252,6 +251,18 @@ fn stretched_rotation_is_told(#[case] scaling: Json, #[case] expected: &[(&str, 
     &[("rope_scaling", json!({"type": "yarn", "factor": 4.0, "attention_factor": 2.0, "original_max_position_embeddings": 32}))],
     "\"rope_scaling.attention_factor\": 2.0"
 )]
+#[case(
+    &[("rope_scaling", json!({"type": "yarn", "factor": 4.0, "beta_fast": 16.0, "original_max_position_embeddings": 32}))],
+    "\"rope_scaling.beta_fast\": 16.0"
+)]
+#[case(
+    &[("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "beta_slow": 2.0,
+        "original_max_position_embeddings": 32}))],
+    "\"rope_scaling.beta_slow\": 2.0"
+)]
+#[case(&[("model_type", json!("qwen2")), ("head_dim", json!(24))], "\"head_dim\": 24")]
+#[case(&[("model_type", json!("phi3")), ("head_dim", json!(24))], "\"head_dim\": 24")]
+#[case(&[("model_type", json!("olmo2")), ("head_dim", json!(24))], "\"head_dim\": 24")]
 fn what_llama_cpp_computes_otherwise_is_refused_by_name(#[case] changes: &[(&str, Json)], #[case] expected: &str) {
     let mut settings = llama();
     changes.iter().for_each(|(key, value)| settings[*key] = value.clone());
@@ -267,6 +278,95 @@ fn a_window_that_llama_cpp_lacks_is_noted() {
     let (summary, file) = exported(settings, GgufType::F16);
     assert!(summary.notes[0].contains("no window of 24 tokens in llama"), "{:?}", summary.notes);
     assert_eq!(file.entries.get("llama.attention.sliding_window"), Some(&Found::Count(24)));
+}
+
+#[test]
+fn long_factors_are_noted_with_the_context_that_brings_them() {
+    let mut settings = llama();
+    settings["model_type"] = json!("phi3");
+    settings["original_max_position_embeddings"] = json!(64);
+    settings["rope_scaling"] = json!({"type": "longrope", "short_factor": vec![1.5; 8], "long_factor": vec![2.5; 8]});
+    let (summary, file) = exported(settings, GgufType::F16);
+    assert!(summary.notes[0].contains("longer than 64 tokens"), "{:?}", summary.notes);
+    assert_eq!(file.tensors["rope_factors_short.weight"].floats(), [1.5; 8]);
+    assert_eq!(file.tensors["rope_factors_long.weight"].floats(), [2.5; 8]);
+}
+
+#[rstest]
+#[case("model.safetensors", "no GGUF file")]
+#[case("tokenizer.json", "no GGUF file")]
+#[case("", "it is a folder")]
+fn nothing_but_a_gguf_file_is_overwritten(#[case] name: &str, #[case] reason: &str) {
+    let root = tempfile::tempdir().expect("a folder");
+    let dir = folder(root.path(), llama());
+    let output = dir.join(name);
+    let before = fs::read(&output).ok();
+    let error = export_gguf(&dir, None, &output, &options(GgufType::F16)).expect_err("refused");
+    assert!(matches!(error, ModelError::OutputTaken { .. }) && error.to_string().contains(reason), "{error}");
+    assert_eq!(fs::read(&output).ok(), before);
+}
+
+/// A BPE that falls back on bytes, with single letters, ids from 256 on, and two added tokens.
+fn fallback_tokenizer(num_bytes: usize) -> Json {
+    let bytes = (0..num_bytes).map(|byte| (format!("<0x{byte:02X}>"), json!(byte)));
+    let letters = [("▁", 256), ("a", 257), ("b", 258), ("ab", 259)].map(|(text, id)| (text.to_owned(), json!(id)));
+    let vocab: serde_json::Map<String, Json> = bytes.chain(letters).collect();
+    let added = |id: u32, content: &str, special: bool| {
+        json!({"id": id, "content": content, "special": special, "single_word": false, "lstrip": false, "rstrip": false,
+               "normalized": false})
+    };
+    json!({
+        "version": "1.0",
+        "added_tokens": [added(260, "</s>", true), added(261, "▁▁", false)],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        ]},
+        "model": {"type": "BPE", "vocab": vocab, "merges": [["a", "b"]], "byte_fallback": true, "fuse_unk": true},
+    })
+}
+
+fn folder_with_fallback(root: &Path, num_bytes: usize) -> PathBuf {
+    let mut settings = llama();
+    settings["vocab_size"] = json!(264);
+    settings["eos_token_id"] = json!([260, 262]);
+    let dir = folder(root, settings);
+    fs::write(dir.join("tokenizer.json"), fallback_tokenizer(num_bytes).to_string()).expect("a file");
+    dir
+}
+
+#[test]
+fn added_tokens_are_looked_for_as_spaces_and_other_ends_are_told() {
+    let root = tempfile::tempdir().expect("a folder");
+    let dir = folder_with_fallback(root.path(), 256);
+    let output = root.path().join("m.gguf");
+    export_gguf(&dir, None, &output, &options(GgufType::F16)).expect("a file");
+    let file = GgufFile::read(&output);
+    let Some(Found::Texts(tokens)) = file.entries.get("tokenizer.ggml.tokens") else { panic!("no tokens") };
+    let Some(Found::Kinds(kinds)) = file.entries.get("tokenizer.ggml.token_type") else { panic!("no kinds") };
+    // Normal, control, user defined, unused.
+    assert_eq!(
+        (&tokens[256..262], &kinds[259..263]),
+        (&["▁", "a", "b", "ab", "</s>", "  "].map(str::to_owned)[..], &[1, 3, 4, 5][..])
+    );
+    assert_eq!(file.entries.get("tokenizer.ggml.eos_token_id"), Some(&Found::Count(260)));
+    assert_eq!(file.entries.get("tokenizer.ggml.eot_token_id"), Some(&Found::Count(262)));
+    assert_eq!(file.entries.get("tokenizer.ggml.add_space_prefix"), Some(&Found::Flag(true)));
+}
+
+#[test]
+fn a_byte_without_a_token_is_refused() {
+    let root = tempfile::tempdir().expect("a folder");
+    let dir = folder_with_fallback(root.path(), 255);
+    let error = export_gguf(&dir, None, &root.path().join("m.gguf"), &options(GgufType::F16)).expect_err("refused");
+    assert!(error.to_string().contains("\"model.vocab.<0xFF>\""), "{error}");
+}
+
+#[test]
+fn ends_that_llama_cpp_knows_by_name_need_no_key() {
+    let texts = ["a", "<|im_end|>", "<|endoftext|>", "<stop>", "<halt>"].map(str::to_owned).to_vec();
+    let tokens = tokenizer::Tokens { kinds: vec![tokenizer::Kind::Control; texts.len()], texts };
+    assert!(tokenizer::others(&tokens, 2, &[2, 1]).next().is_none());
+    assert_eq!(tokenizer::others(&tokens, 1, &[1, 3, 2, 4]).collect::<Vec<_>>(), [3, 4]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use collimate_data::TextTokenizer;
 use serde_json::Value as Json;
 
 use super::format::{Entry, Value};
+use super::stripping::Stripping;
 use super::{pre_tokenizer, sentencepiece};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -14,6 +15,10 @@ use crate::plain_file::read_bounded;
 
 /// The largest `tokenizer.json`, in bytes, as the tokenizer's own reader has it.
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
+
+/// Ends of a turn or text that llama.cpp finds by name.
+const KNOWN_ENDS: [&str; 8] =
+    ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"];
 
 /// What a token is, by llama.cpp's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +43,13 @@ pub(super) struct Tokens {
     pub(super) kinds: Vec<Kind>,
 }
 
-/// Every key of the tokenizer.
+/// Every key of the tokenizer, and what it does to spaces beside its special tokens.
 pub(super) fn entries(
     model_dir: &Path,
     config: &ModelConfig,
     named_pre: Option<&str>,
     notes: &mut Vec<String>,
-) -> Result<Vec<Entry>, ModelError> {
+) -> Result<(Vec<Entry>, Stripping), ModelError> {
     let tokenizer = TextTokenizer::from_model_dir(model_dir)
         .map_err(|error| ModelError::Tokenizer { message: error.to_string() })?;
     let path = model_dir.join("tokenizer.json");
@@ -57,23 +62,39 @@ pub(super) fn entries(
         true => pre_tokenizer::entries(&file, named_pre, notes)?,
         false => sentencepiece::entries(&file, &tokens, notes)?,
     };
+    entries.extend(special(&file, &tokenizer, &tokens, config, notes));
     entries.push(Entry::list("tokenizer.ggml.tokens", Value::Texts(tokens.texts)));
     let kinds = tokens.kinds.iter().map(|kind| *kind as i32).collect();
     entries.push(Entry::list("tokenizer.ggml.token_type", Value::Kinds(kinds)));
-    entries.extend(special(&file, &tokenizer, config));
     entries.extend(tokenizer.chat_template().map(|chat| Entry::text("tokenizer.chat_template", chat.source())));
-    Ok(entries)
+    Ok((entries, Stripping::of(&json)))
+}
+
+/// Ends of a text beside the tokenizer's own which llama.cpp does not know by their names.
+pub(super) fn others<'a>(tokens: &'a Tokens, eos: u32, ends: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
+    let known = |id: u32| tokens.texts.get(id as usize).is_some_and(|text| KNOWN_ENDS.contains(&text.as_str()));
+    ends.iter().copied().filter(move |id| *id != eos && !known(*id))
 }
 
 /// Ids of special tokens, and whether a text begins and ends with one.
-fn special(file: &File<'_>, tokenizer: &TextTokenizer, config: &ModelConfig) -> Vec<Entry> {
+fn special(
+    file: &File<'_>,
+    tokenizer: &TextTokenizer,
+    tokens: &Tokens,
+    config: &ModelConfig,
+    notes: &mut Vec<String>,
+) -> Vec<Entry> {
     let id = |name: &str, id: u32| Entry::count(&format!("tokenizer.ggml.{name}_token_id"), id as usize);
     let (bos, eos) = (tokenizer.bos_id(), tokenizer.eos_id());
     let mut entries = Vec::new();
     entries.extend(bos.map(|bos| id("bos", bos)));
     entries.push(id("eos", eos));
-    // A second end is that of a turn.
-    entries.extend(config.eos_token_ids.iter().find(|other| **other != eos).map(|eot| id("eot", *eot)));
+    let mut ends = others(tokens, eos, &config.eos_token_ids);
+    entries.extend(ends.next().map(|end| id("eot", end)));
+    let untold: Vec<&str> = ends.filter_map(|end| tokens.texts.get(end as usize)).map(String::as_str).collect();
+    if !untold.is_empty() {
+        notes.push(format!("llama.cpp may not stop at {}: it can be told of two ends", untold.join(", ")));
+    }
     let unknown = file.json["model"]["unk_token"].as_str().and_then(|text| tokenizer.token_id(text));
     entries.extend(unknown.map(|unknown| id("unknown", unknown)));
     entries.extend(tokenizer.pad_id().map(|pad| id("padding", pad)));
@@ -134,6 +155,7 @@ impl File<'_> {
         for text in model["vocab"].as_object().into_iter().flat_map(|vocab| vocab.keys()) {
             put(text, kind_of(text))?;
         }
+        let mut spaced = Vec::new();
         for token in self.json["added_tokens"].as_array().into_iter().flatten() {
             let text = token["content"].as_str().unwrap_or_default();
             let kind = match kind_of(text) {
@@ -142,7 +164,15 @@ impl File<'_> {
                 kind => kind,
             };
             put(text, kind)?;
+            // It is looked for in the text as it comes, where spaces are not yet written otherwise.
+            if fallback
+                && kind == Kind::UserDefined
+                && let Some(id) = tokenizer.token_id(text)
+            {
+                spaced.push((id as usize, text.replace('▁', " ")));
+            }
         }
+        spaced.into_iter().for_each(|(place, text)| texts[place] = text);
         Ok(Tokens { texts, kinds })
     }
 

@@ -7,9 +7,25 @@ use std::path::Path;
 use collimate_files::{AtomicFile, WriteError};
 
 use super::Weights;
-use super::format::{ALIGNMENT, Entry, head, places};
+use super::format::{ALIGNMENT, Entry, MAGIC, head, places};
 use super::tensors::{Planned, Source};
 use crate::error::ModelError;
+
+/// Refuses a place where something else than a GGUF file is: it might be the model's own weights.
+pub(super) fn refuse_taken(output: &Path) -> Result<(), ModelError> {
+    let reason = match std::fs::symlink_metadata(output) {
+        Err(_) => return Ok(()),
+        Ok(metadata) if metadata.is_dir() => "it is a folder, and the output is a file",
+        Ok(_) if begins_as_gguf(output) => return Ok(()),
+        Ok(_) => "there is a file of this name which is no GGUF file",
+    };
+    Err(ModelError::OutputTaken { path: output.to_owned(), reason: reason.to_owned() })
+}
+
+fn begins_as_gguf(path: &Path) -> bool {
+    let mut magic = [0; MAGIC.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC
+}
 
 /// Writes the file and returns its size in bytes.
 pub(super) fn write(
