@@ -23,10 +23,14 @@ import torch.nn.functional as F  # noqa: E402
 import transformers  # noqa: E402
 
 IGNORED = -100
+DEVICE = torch.device(settings["device"])
 
 
 def load_model():
-    return transformers.AutoModelForCausalLM.from_pretrained(settings["model"], dtype=torch.float32)
+    # The published recipe: bf16, and sdpa as transformers' own choice of attention.
+    dtype = getattr(torch, settings["dtype"])
+    model = transformers.AutoModelForCausalLM.from_pretrained(settings["model"], dtype=dtype, attn_implementation="sdpa")
+    return model.to(DEVICE)
 
 
 def padded(groups):
@@ -36,7 +40,7 @@ def padded(groups):
 
     def rows(row, fill):
         lists = [row(prompt, response) for prompt, response in pairs]
-        return torch.tensor([values + [fill] * (longest - len(values)) for values in lists])
+        return torch.tensor([values + [fill] * (longest - len(values)) for values in lists], device=DEVICE)
 
     ids = rows(lambda prompt, response: prompt + response, settings["pad_id"])
     mask = rows(lambda prompt, response: [1] * (len(prompt) + len(response)), 0)
@@ -59,7 +63,7 @@ def nca_loss(policy, reference, rewards):
     losses = []
     for log_policy, log_reference, reward in zip(policy, reference, rewards):
         implicit = settings["beta"] * (log_policy - log_reference)
-        weights = torch.softmax(torch.tensor(reward) / settings["alpha"], dim=0)
+        weights = torch.softmax(torch.tensor(reward, device=DEVICE) / settings["alpha"], dim=0)
         losses.append(-(weights * F.logsigmoid(implicit)).sum() - F.logsigmoid(-implicit).mean())
     return torch.stack(losses).mean()
 
@@ -131,6 +135,8 @@ def main():
             break
         start = time.perf_counter()
         row = step(model, reference_pass, optimizer, settings["groups"][done:done + size])
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         done += size
         say({"seconds": time.perf_counter() - start, **row})
     say({"peak_rss_bytes": peak_bytes()})

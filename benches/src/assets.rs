@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Value, json};
 
 use crate::tokenizer::write_tokenizer;
-use crate::work::{LORA_RANK, Shape};
+use crate::work::{LORA_RANK, Shape, Stored};
 
 /// File that ends a folder's making.
 const COMPLETE: &str = "complete";
@@ -39,9 +39,9 @@ pub fn prepare(shape: &Shape, data: &Path, folder: &Path) -> Result<Assets> {
         }
         write_tokenizer(&assets.model, &text)?;
         write_json(&assets.model.join("config.json"), &shape.config())?;
-        write_tensors(&assets.model.join("model.safetensors"), &model_tensors(shape), 1)?;
+        write_tensors(&assets.model.join("model.safetensors"), &model_tensors(shape), shape.stored, 1)?;
         write_json(&assets.adapter.join("adapter_config.json"), &adapter_config(shape, &assets.model))?;
-        write_tensors(&assets.adapter.join("adapter_model.safetensors"), &adapter_tensors(shape), 2)?;
+        write_tensors(&assets.adapter.join("adapter_model.safetensors"), &adapter_tensors(shape), Stored::F32, 2)?;
         fs::write(folder.join(COMPLETE), "")?;
     }
     Ok(assets)
@@ -78,6 +78,9 @@ fn model_tensors(shape: &Shape) -> Vec<Tensor> {
         tensors.push(norm(format!("layers.{layer}.post_attention_layernorm")));
     }
     tensors.push(norm("norm".to_owned()));
+    if !shape.tied {
+        tensors.push(("lm_head.weight".to_owned(), vec![shape.vocab, shape.hidden], random));
+    }
     tensors
 }
 
@@ -105,24 +108,29 @@ fn adapter_config(shape: &Shape, model: &Path) -> Value {
     })
 }
 
-fn write_tensors(path: &Path, tensors: &[Tensor], seed: u64) -> Result<()> {
+fn write_tensors(path: &Path, tensors: &[Tensor], stored: Stored, seed: u64) -> Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let dtype = match stored {
+        Stored::F32 => Dtype::F32,
+        Stored::BF16 => Dtype::BF16,
+    };
     let mut bytes = Vec::with_capacity(tensors.len());
     for (_, shape, fill) in tensors {
         let len: usize = shape.iter().product();
-        let mut tensor = Vec::with_capacity(4 * len);
+        let mut tensor = Vec::with_capacity(dtype.bitsize() / 8 * len);
         for _ in 0..len {
             let value = match *fill {
                 Fill::Constant(value) => value,
                 Fill::Uniform(most) => rng.random_range(-most..most),
             };
-            tensor.extend_from_slice(&value.to_le_bytes());
+            // The upper half of a float32 is a bfloat16; random weights need no rounding.
+            tensor.extend_from_slice(&value.to_le_bytes()[4 - dtype.bitsize() / 8..]);
         }
         bytes.push(tensor);
     }
     let mut views = Vec::with_capacity(tensors.len());
     for ((name, shape, _), bytes) in tensors.iter().zip(&bytes) {
-        views.push((name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes)?));
+        views.push((name.clone(), TensorView::new(dtype, shape.clone(), bytes)?));
     }
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     if let Err(error) = serialize_to_file(views, Some(metadata), path) {
@@ -143,6 +151,9 @@ mod tests {
         assert_eq!(count(&SHAPES[0]), 134_515_008);
         let (embedding, attention, mlp) = (16_384 * 256, 2 * 256 * 256 + 2 * 256 * 128, 3 * 256 * 1024);
         assert_eq!(count(&SHAPES[1]), embedding + 8 * (attention + mlp + 2 * 256) + 256);
+        // Llama-3.2-1B and Llama-3.1-8B as theirs count them.
+        assert_eq!(count(&SHAPES[2]), 1_235_814_400);
+        assert_eq!(count(&SHAPES[3]), 8_030_261_248);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use anyhow::{Result, bail};
 
 use crate::assets;
 use crate::entrant::{Entrant, Ready, Step};
-use crate::machine::{Machine, commit, num_busy, touch_memory};
+use crate::machine::{Machine, commit, gpu_bytes, num_busy, touch_memory};
 use crate::result::{EntrantResult, OURS, PEER, WorkResult};
-use crate::rows::{self, Prepared};
+use crate::rows::{self, Place, Prepared};
 use crate::work::{Shape, Task, Work};
 
 /// How works are measured.
@@ -30,14 +30,16 @@ pub struct Settings {
     pub num_steps: usize,
     /// Steps before them.
     pub num_warmup: usize,
-    /// Threads of each entrant.
-    pub threads: usize,
+    /// Where and in what.
+    pub place: Place,
 }
 
 /// Relative difference of losses at which the two sides do not do the same work.
 const LOSS_TOLERANCE: f64 = 1e-3;
 /// The same of the gradient's norm.
 const NORM_TOLERANCE: f64 = 1e-2;
+/// The same in bfloat16, of 8 bits, where the two sides round in other places: of losses, of norms.
+const BF16_TOLERANCES: [f64; 2] = [5e-3, 5e-2];
 /// Processor time of other programs, as a part of the step's time, that is told.
 const DISTURBANCE: f64 = 0.1;
 /// Threads of the entrant before still spin for some milliseconds.
@@ -57,14 +59,14 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
     touch_memory();
     for (i, (label, task)) in work.tasks.iter().enumerate() {
         let folder = folder.join(work.name).join(i.to_string());
-        let prepared = rows::write(task, &assets, &settings.data, &folder, total, settings.threads)?;
+        let prepared = rows::write(task, &assets, &settings.data, &folder, total, &settings.place)?;
         let label = if label.is_empty() { OURS } else { label };
         entrants.push((start(label, ours(settings, &prepared))?, prepared.clone()));
         if let (true, Some(python)) = (work.has_peer(), &settings.python) {
             entrants.push((start(PEER, peer(settings, python, &prepared))?, prepared));
         }
     }
-    let steps = take_turns(&mut entrants, total)?;
+    let steps = take_turns(&mut entrants, total, settings.place.bf16)?;
     let mut results = Vec::new();
     for ((entrant, prepared), steps) in entrants.into_iter().zip(steps) {
         results.push(EntrantResult {
@@ -72,6 +74,7 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
             unique_tokens: prepared.tokens.iter().map(|tokens| tokens.prompt + tokens.response).collect(),
             ready: entrant.ready.clone(),
             steps,
+            peak_gpu_bytes: entrant.peak_gpu_bytes,
             peak_rss_bytes: entrant.quit()?,
         });
     }
@@ -81,7 +84,10 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
         shape: shape.name.to_owned(),
         commit: commit(&settings.root),
         machine: Machine::here(),
-        threads: settings.threads,
+        threads: settings.place.threads,
+        backend: settings.place.backend.clone(),
+        dtype: if settings.place.bf16 { "bfloat16" } else { "float32" }.to_owned(),
+        flops_per_token: work.tasks.first().map_or(0.0, |(_, task)| shape.step_flops(1.0, task.lora)),
         num_warmup: settings.num_warmup,
         groups_per_step: groups_per_step(work.tasks),
         entrants: results,
@@ -115,16 +121,17 @@ fn groups_per_step(tasks: &[(&str, Task)]) -> usize {
 }
 
 /// Each entrant's steps: one of the first, one of the second, and around.
-fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize) -> Result<Vec<Vec<Step>>> {
+fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, bf16: bool) -> Result<Vec<Vec<Step>>> {
     let mut steps: Vec<Vec<Step>> = vec![Vec::new(); entrants.len()];
     for number in 1..=total {
         for ((entrant, _), steps) in entrants.iter_mut().zip(&mut steps) {
             wait_for_quiet();
             let step = entrant.step()?;
             report(&format!("step {number}/{total}  {:<10}", entrant.label), &step);
+            entrant.peak_gpu_bytes = entrant.peak_gpu_bytes.max(gpu_bytes(entrant.process()));
             steps.push(step);
         }
-        check_equal(entrants, &steps)?;
+        check_equal(entrants, &steps, bf16)?;
     }
     Ok(steps)
 }
@@ -142,22 +149,22 @@ fn report(what: &str, step: &Step) {
 }
 
 /// Ours and PyTorch must have done the same in their last steps.
-fn check_equal(entrants: &[(Entrant, Prepared)], steps: &[Vec<Step>]) -> Result<()> {
+fn check_equal(entrants: &[(Entrant, Prepared)], steps: &[Vec<Step>], bf16: bool) -> Result<()> {
     let last = |label: &str| {
         let place = entrants.iter().position(|(entrant, _)| entrant.label == label)?;
         steps[place].last().copied()
     };
     match (last(OURS), last(PEER)) {
-        (Some(ours), Some(peer)) => agree(&ours, &peer),
+        (Some(ours), Some(peer)) => {
+            agree(&ours, &peer, if bf16 { BF16_TOLERANCES } else { [LOSS_TOLERANCE, NORM_TOLERANCE] })
+        }
         _ => Ok(()),
     }
 }
 
-fn agree(ours: &Step, peer: &Step) -> Result<()> {
-    let figures = [
-        ("losses", ours.loss, peer.loss, LOSS_TOLERANCE),
-        ("gradient norms", ours.grad_norm, peer.grad_norm, NORM_TOLERANCE),
-    ];
+fn agree(ours: &Step, peer: &Step, [of_loss, of_norm]: [f64; 2]) -> Result<()> {
+    let figures =
+        [("losses", ours.loss, peer.loss, of_loss), ("gradient norms", ours.grad_norm, peer.grad_norm, of_norm)];
     for (what, ours, peer, tolerance) in figures {
         // Not-a-number agrees with nothing.
         let agrees = (ours - peer).abs() <= tolerance * peer.abs();
@@ -184,6 +191,8 @@ fn peer(settings: &Settings, python: &Path, prepared: &Prepared) -> Command {
 mod tests {
     use super::*;
 
+    const EXACT: [f64; 2] = [LOSS_TOLERANCE, NORM_TOLERANCE];
+
     #[test]
     fn steps_agree_within_the_tolerances() {
         let step = |loss, grad_norm| Step {
@@ -195,10 +204,10 @@ mod tests {
             other_cpu_seconds: None,
         };
         let peer = step(2.0, 10.0);
-        assert!(agree(&step(2.0 * (1.0 + 0.9e-3), 10.0 * (1.0 - 0.9e-2)), &peer).is_ok());
-        let error = agree(&step(2.0 * (1.0 + 1.1e-3), 10.0), &peer).expect_err("another loss").to_string();
+        assert!(agree(&step(2.0 * (1.0 + 0.9e-3), 10.0 * (1.0 - 0.9e-2)), &peer, EXACT).is_ok());
+        let error = agree(&step(2.0 * (1.0 + 1.1e-3), 10.0), &peer, EXACT).expect_err("another loss").to_string();
         assert!(error.contains("losses differ"), "{error}");
-        assert!(agree(&step(2.0, 10.2), &peer).is_err());
-        assert!(agree(&step(f64::NAN, 10.0), &peer).is_err());
+        assert!(agree(&step(2.0, 10.2), &peer, EXACT).is_err());
+        assert!(agree(&step(f64::NAN, 10.0), &peer, EXACT).is_err());
     }
 }

@@ -31,9 +31,19 @@ pub fn tables(results: &[WorkResult]) -> String {
         "× first",
         "tokens × first",
         "peak memory",
+        "on GPU",
+        "of peak FLOP/s",
     ];
     text.push_str(&table(&header, &entrants));
     text
+}
+
+/// The shape, and backend and type where they are not the embedded ones.
+fn model(result: &WorkResult) -> String {
+    match (result.backend.as_str(), result.dtype.as_str()) {
+        ("flex", "float32") => result.shape.clone(),
+        (backend, dtype) => format!("{}, {backend}, {dtype}", result.shape),
+    }
 }
 
 fn ratio_table(results: &[&WorkResult]) -> String {
@@ -42,7 +52,7 @@ fn ratio_table(results: &[&WorkResult]) -> String {
         let (least, most) = ratios.cold_range;
         Some(vec![
             result.title.clone(),
-            result.shape.clone(),
+            model(result),
             format!("{:.2}×", ratios.cold),
             format!("{least:.2} to {most:.2}"),
             format!("{:.2}×", ratios.warm),
@@ -65,7 +75,7 @@ fn entrant_rows(result: &WorkResult) -> Vec<Vec<String>> {
         let figures = result.figures.get(&entrant.label)?;
         Some(vec![
             result.title.clone(),
-            result.shape.clone(),
+            model(result),
             entrant.label.clone(),
             format!("{:.2}", figures.cold_seconds),
             format!("{:.2}", figures.warm_seconds),
@@ -74,6 +84,8 @@ fn entrant_rows(result: &WorkResult) -> Vec<Vec<String>> {
             format!("{:.2}", figures.cold_seconds / first.cold_seconds),
             format!("{:.2}", tokens(place) / tokens(0)),
             gigabytes(figures.peak_rss_bytes),
+            entrant.peak_gpu_bytes.map_or("–".to_owned(), gigabytes),
+            result.fraction_of_peak(entrant).map_or("–".to_owned(), |part| format!("{:.0} %", 100.0 * part)),
         ])
     };
     result.entrants.iter().enumerate().filter_map(row).collect()
@@ -116,10 +128,11 @@ fn section(results: &[WorkResult]) -> String {
             .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?")))
             .collect();
         text.push_str(&format!(
-            "- {} ({}): commit `{}`, {}, {} of {} threads, {} GiB. {}\n",
+            "- {} ({}): commit `{}`, {}{}, {} of {} threads, {} GiB. {}\n",
             result.work,
-            result.shape,
+            model(result),
             result.commit,
+            machine.gpus.first().filter(|_| result.backend != "flex").map(|gpu| format!("{gpu}, ")).unwrap_or_default(),
             machine.cpu,
             result.threads,
             machine.cores,
@@ -136,7 +149,7 @@ type Bar = (String, f64, String);
 fn speed_chart(results: &[WorkResult]) -> String {
     let bars = results.iter().filter_map(|result| {
         let ratio = result.ratios()?;
-        let name = format!("{} ({})", result.title, result.shape);
+        let name = format!("{} ({})", result.title, model(result));
         Some([
             (format!("{name}, cold"), ratio.cold, format!("{:.2}×", ratio.cold)),
             (format!("{name}, warm"), ratio.warm, format!("{:.2}×", ratio.warm)),
@@ -149,7 +162,7 @@ fn memory_chart(results: &[WorkResult]) -> String {
     let bars = results.iter().flat_map(|result| {
         result.entrants.iter().map(|entrant| {
             let gigabytes = entrant.peak_rss_bytes as f64 / 1e9;
-            let name = format!("{} ({}), {}", result.title, result.shape, entrant.label);
+            let name = format!("{} ({}), {}", result.title, model(result), entrant.label);
             (name, gigabytes, format!("{gigabytes:.2} GB"))
         })
     });

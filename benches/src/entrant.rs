@@ -20,6 +20,8 @@ pub struct Entrant {
     answers: BufReader<ChildStdout>,
     /// What it said when it was ready.
     pub ready: Ready,
+    /// The most memory on GPUs that was seen after a step.
+    pub peak_gpu_bytes: Option<u64>,
 }
 
 /// An entrant's first line.
@@ -67,12 +69,18 @@ impl Entrant {
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let (commands, answers) = child.stdin.take().zip(child.stdout.take()).context("no pipes")?;
         let answers = BufReader::new(answers);
-        let mut entrant = Self { label: label.to_owned(), child, commands, answers, ready: Ready::default() };
+        let mut entrant =
+            Self { label: label.to_owned(), child, commands, answers, ready: Ready::default(), peak_gpu_bytes: None };
         let before = CpuTime::of(entrant.child.id());
         let ready: Ready = entrant.answer()?;
         let spent = before.zip(CpuTime::of(entrant.child.id())).map(|(before, after)| after.since(&before));
         entrant.ready = Ready { other_cpu_seconds: spent.map(|(_, others)| others), ..ready };
         Ok(entrant)
+    }
+
+    /// Number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// One optimizer step.

@@ -19,6 +19,9 @@ pub struct Machine {
     pub memory_gib: u64,
     /// Operating system and architecture.
     pub system: String,
+    /// NVIDIA's GPUs, with the driver.
+    #[serde(default)]
+    pub gpus: Vec<String>,
 }
 
 impl Machine {
@@ -30,8 +33,55 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: memory.unwrap_or(0) >> 20,
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            gpus: gpus(),
         }
     }
+
+    /// The most floating-point operations a second that its first GPU is sold with, in bfloat16 without sparsity; none for
+    /// one that is not known here.
+    pub fn peak_flops(&self) -> Option<f64> {
+        let name = self.gpus.first()?;
+        PEAK_TERAFLOPS.iter().find(|(part, _)| name.contains(part)).map(|(_, teraflops)| teraflops * 1e12)
+    }
+}
+
+/// Parts of GPUs' names, the longer first, and their peak in bfloat16 by NVIDIA's data sheets (dense).
+const PEAK_TERAFLOPS: [(&str, f64); 9] = [
+    ("H100 PCIe", 756.0),
+    ("H100 NVL", 835.0),
+    ("H100", 989.0),
+    ("H200", 989.0),
+    ("A100", 312.0),
+    ("L40S", 362.0),
+    ("A10G", 70.0),
+    ("L4", 121.0),
+    ("RTX 4090", 165.0),
+];
+
+/// Names of NVIDIA's GPUs with memory and driver; none where there is no driver.
+pub fn gpus() -> Vec<String> {
+    nvidia_smi("--query-gpu=name,memory.total,driver_version").lines().map(str::to_owned).collect()
+}
+
+/// Memory that a process has on GPUs, with what its allocator keeps; none where there is none or the driver does not say.
+pub fn gpu_bytes(process: u32) -> Option<u64> {
+    of_process(&nvidia_smi("--query-compute-apps=pid,used_memory"), process)
+}
+
+/// Lines of `1234, 567 MiB`.
+fn of_process(answer: &str, process: u32) -> Option<u64> {
+    let mebibytes = answer.lines().filter_map(|line| {
+        let (pid, memory) = line.split_once(',')?;
+        let own = pid.trim().parse() == Ok(process);
+        memory.trim().strip_suffix("MiB").filter(|_| own)?.trim().parse::<u64>().ok()
+    });
+    mebibytes.reduce(|sum, one| sum + one).map(|mebibytes| mebibytes << 20)
+}
+
+fn nvidia_smi(query: &str) -> String {
+    let output = Command::new("nvidia-smi").args([query, "--format=csv,noheader"]).output();
+    let answered = output.ok().filter(|output| output.status.success());
+    answered.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
 /// The most memory that a process has had resident, files that it maps included; none where the system does not say.
@@ -125,6 +175,23 @@ pub fn commit(root: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_on_gpus_is_that_of_the_process() {
+        let answer = "12, 500 MiB\n7, 3 MiB\n12, 20 MiB\n9, [N/A]\n";
+        assert_eq!(of_process(answer, 12), Some(520 << 20));
+        assert_eq!(of_process(answer, 9), None);
+        assert_eq!(of_process("", 12), None);
+    }
+
+    #[test]
+    fn a_gpu_is_known_by_the_longest_part_of_its_name() {
+        let peak = |name: &str| Machine { gpus: vec![name.to_owned()], ..Machine::default() }.peak_flops();
+        assert_eq!(peak("NVIDIA H100 PCIe, 81559 MiB, 550.1"), Some(756e12));
+        assert_eq!(peak("NVIDIA H100 80GB HBM3, 81559 MiB, 550.1"), Some(989e12));
+        assert_eq!(peak("NVIDIA L40S, 46068 MiB, 550.1"), Some(362e12));
+        assert_eq!(peak("Something"), None);
+    }
 
     #[cfg(target_os = "linux")]
     #[test]

@@ -32,6 +32,15 @@ pub struct WorkResult {
     pub machine: Machine,
     /// Threads that each entrant used.
     pub threads: usize,
+    /// Our backend; PyTorch computes on the same device.
+    #[serde(default = "flex")]
+    pub backend: String,
+    /// What both sides compute in.
+    #[serde(default = "float32")]
+    pub dtype: String,
+    /// Floating-point operations of a step for each token computed, policy and reference once each.
+    #[serde(default)]
+    pub flops_per_token: f64,
     /// Steps at the start that no figure counts.
     pub num_warmup: usize,
     /// Prompts of a step.
@@ -41,6 +50,14 @@ pub struct WorkResult {
     /// The figures of each entrant, and of ours against the others.
     #[serde(default)]
     pub figures: BTreeMap<String, Figures>,
+}
+
+fn flex() -> String {
+    "flex".to_owned()
+}
+
+fn float32() -> String {
+    "float32".to_owned()
 }
 
 /// What one entrant did.
@@ -56,6 +73,9 @@ pub struct EntrantResult {
     pub steps: Vec<Step>,
     /// Most memory resident.
     pub peak_rss_bytes: u64,
+    /// Most memory on GPUs.
+    #[serde(default)]
+    pub peak_gpu_bytes: Option<u64>,
 }
 
 /// Figures of an entrant; medians are over the steps after the warm-up.
@@ -130,6 +150,15 @@ impl WorkResult {
         steps.chain(scoring).filter_map(|(others, seconds)| Some(others? / seconds)).reduce(f64::max)
     }
 
+    /// The part of the device's peak that an entrant's cold steps reach, padding counted as work; none where no peak is known.
+    pub fn fraction_of_peak(&self, entrant: &EntrantResult) -> Option<f64> {
+        let peak = self.machine.peak_flops().filter(|_| self.backend != "flex" && self.flops_per_token > 0.0)?;
+        let cold = entrant.cold();
+        let parts = entrant.steps.iter().zip(cold).skip(self.num_warmup);
+        let rates: Vec<f64> = parts.map(|(step, seconds)| step.tokens * self.flops_per_token / seconds).collect();
+        Some(median(&rates) / peak)
+    }
+
     /// The entrant of a name.
     pub fn entrant(&self, label: &str) -> Option<&EntrantResult> {
         self.entrants.iter().find(|entrant| entrant.label == label)
@@ -156,7 +185,7 @@ impl WorkResult {
     }
 }
 
-/// Puts results into a file, in place of older ones of the same work and shape; returns all that are there then.
+/// Puts results into a file, in place of older ones of the same work, shape, backend and type; returns all that are there then.
 ///
 /// # Errors
 /// The file cannot be read as results, or not be written.
@@ -170,7 +199,8 @@ pub fn store(path: &Path, new: &[WorkResult]) -> Result<Vec<WorkResult>> {
         Vec::new()
     };
     for result in new {
-        all.retain(|old| (&old.work, &old.shape) != (&result.work, &result.shape));
+        let place = |one: &WorkResult| (one.work.clone(), one.shape.clone(), one.backend.clone(), one.dtype.clone());
+        all.retain(|old| place(old) != place(result));
         all.push(result.clone());
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -200,6 +230,7 @@ mod tests {
             ready: Ready { reference_seconds: reference.to_vec(), ..Ready::default() },
             steps: seconds.iter().map(step).collect(),
             peak_rss_bytes: peak,
+            peak_gpu_bytes: None,
         }
     }
 
@@ -211,6 +242,9 @@ mod tests {
             commit: "c".to_owned(),
             machine: Machine::default(),
             threads: 2,
+            backend: flex(),
+            dtype: float32(),
+            flops_per_token: 1e9,
             num_warmup: 1,
             groups_per_step: 2,
             entrants: vec![
@@ -230,6 +264,17 @@ mod tests {
         assert_eq!(ratios, expected);
         let ours = result().figures[OURS];
         assert_eq!((ours.groups_per_second, ours.tokens_per_second), (2.0 / 4.0, 12.0 / 4.0));
+    }
+
+    #[test]
+    fn the_part_of_the_peak_is_of_cold_steps() {
+        let mut result = result();
+        assert_eq!(result.fraction_of_peak(&result.entrants[0]), None, "a processor");
+        result.backend = "cuda".to_owned();
+        result.machine.gpus = vec!["NVIDIA A100-SXM4-80GB".to_owned()];
+        // Ten tokens of 10⁹ operations in 4 s, of 312·10¹².
+        let part = result.fraction_of_peak(&result.entrants[0]).expect("a known GPU");
+        assert!((part / (10.0 * 1e9 / 4.0 / 312e12) - 1.0).abs() < 1e-12, "{part}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::assets::{Assets, write_json};
+use crate::machine::gpus;
 use crate::tokenizer::words;
 use crate::work::{ALPHA, BETA, MAX_LENGTH, MAX_PROMPT_LENGTH, Source, Task};
 
@@ -25,6 +26,31 @@ pub struct Prepared {
     pub peer: PathBuf,
     /// Tokens of every step: prompts once, and responses.
     pub tokens: Vec<StepTokens>,
+}
+
+/// Where a task is computed, and in what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Our backend.
+    pub backend: String,
+    /// Number of its device.
+    pub device: usize,
+    /// Weights and activations in bfloat16, on both sides.
+    pub bf16: bool,
+    /// Threads of each side.
+    pub threads: usize,
+}
+
+impl Place {
+    /// PyTorch's name of the device: a GPU where ours computes on one.
+    pub fn peer_device(&self) -> String {
+        // libtorch counts GPUs first and the processor after them.
+        match self.backend.as_str() {
+            "cuda" | "wgpu" => format!("cuda:{}", self.device),
+            "libtorch" if self.device < gpus().len() => format!("cuda:{}", self.device),
+            _ => "cpu".to_owned(),
+        }
+    }
 }
 
 /// Tokens of one step.
@@ -46,7 +72,7 @@ pub fn write(
     data: &Path,
     folder: &Path,
     num_steps: usize,
-    threads: usize,
+    place: &Place,
 ) -> Result<Prepared> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -60,13 +86,13 @@ pub fn write(
     };
     fs::write(&rows_file, text)?;
     let recipe_file = folder.join("recipe.json");
-    let recipe = recipe(task, assets, &rows_file, folder, num_steps, threads);
+    let recipe = recipe(task, assets, &rows_file, folder, num_steps, place);
     // JSON is YAML.
     write_json(&recipe_file, &recipe)?;
     let groups = tokens(&recipe_file, &assets.model, &rows_file)?;
     check_lengths(task.source, &groups)?;
     let peer_file = folder.join("peer.json");
-    write_json(&peer_file, &peer(task, assets, &groups, threads))?;
+    write_json(&peer_file, &peer(task, assets, &groups, place))?;
     let tokens = groups.chunks(task.groups_per_step).map(count).collect();
     Ok(Prepared { recipe: recipe_file, peer: peer_file, tokens })
 }
@@ -97,15 +123,19 @@ fn made_up(source: Source, words: &[String], count: usize) -> Result<String> {
     Ok(text)
 }
 
-fn recipe(task: &Task, assets: &Assets, rows: &Path, folder: &Path, num_steps: usize, threads: usize) -> Value {
+fn recipe(task: &Task, assets: &Assets, rows: &Path, folder: &Path, num_steps: usize, place: &Place) -> Value {
     let mut recipe = json!({
         "model_name_or_path": assets.model, "data": rows, "output_dir": folder.join("run"),
         "objective": {"name": "nca", "beta": BETA, "alpha": ALPHA},
         "learning_rate": task.learning_rate(), "lr_scheduler_type": "constant", "warmup_ratio": 0.0,
         "max_steps": num_steps, "per_device_train_batch_size": task.groups_per_step,
         "max_length": MAX_LENGTH, "max_prompt_length": MAX_PROMPT_LENGTH, "max_grad_norm": 1.0,
-        "shuffle": false, "reference_cache": false, "num_threads": threads,
+        "shuffle": false, "reference_cache": false, "num_threads": place.threads,
+        "backend": place.backend, "device": place.device,
     });
+    if place.bf16 {
+        recipe["bf16"] = json!(true);
+    }
     if task.lora {
         recipe["adapter"] = json!(assets.adapter);
         recipe["lora_dropout"] = json!(0.0);
@@ -134,14 +164,15 @@ fn check_lengths(source: Source, groups: &[TokenizedGroup]) -> Result<()> {
     Ok(())
 }
 
-fn peer(task: &Task, assets: &Assets, groups: &[TokenizedGroup], threads: usize) -> Value {
+fn peer(task: &Task, assets: &Assets, groups: &[TokenizedGroup], place: &Place) -> Value {
     let group = |group: &TokenizedGroup| {
         let responses: Vec<&[u32]> = group.responses.iter().map(|response| response.ids.as_slice()).collect();
         let rewards: Vec<f64> = group.responses.iter().map(|response| response.reward).collect();
         json!({"prompt": group.prompt_ids, "responses": responses, "rewards": rewards})
     };
     json!({
-        "model": assets.model, "adapter": task.lora.then_some(&assets.adapter), "threads": threads,
+        "model": assets.model, "adapter": task.lora.then_some(&assets.adapter), "threads": place.threads,
+        "device": place.peer_device(), "dtype": if place.bf16 { "bfloat16" } else { "float32" },
         "groups_per_step": task.groups_per_step, "beta": BETA, "alpha": ALPHA, "max_grad_norm": 1.0,
         "learning_rate": task.learning_rate(), "pad_id": 0, "groups": groups.iter().map(group).collect::<Vec<_>>(),
     })

@@ -20,16 +20,64 @@ pub struct Shape {
     pub intermediate: usize,
     /// V.
     pub vocab: usize,
+    /// Whether the output layer is the embedding.
+    pub tied: bool,
+    /// What weights are stored in.
+    pub stored: Stored,
+}
+
+/// What a model's weights are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Stored {
+    /// As the works on processors compute.
+    F32,
+    /// As large models are published.
+    BF16,
+}
+
+impl Stored {
+    /// Its name in `config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::BF16 => "bfloat16",
+        }
+    }
 }
 
 /// The models, the default first.
 pub const SHAPES: &[Shape] = &[
     // SmolLM2-135M.
-    Shape { name: "135m", hidden: 576, layers: 30, heads: 9, kv_heads: 3, intermediate: 1536, vocab: 49_152 },
-    Shape { name: "10m", hidden: 256, layers: 8, heads: 4, kv_heads: 2, intermediate: 1024, vocab: 16_384 },
+    llama("135m", [576, 30, 9, 3, 1536, 49_152], true, Stored::F32),
+    llama("10m", [256, 8, 4, 2, 1024, 16_384], true, Stored::F32),
+    // Llama-3.2-1B.
+    llama("1b", [2048, 16, 32, 8, 8192, 128_256], true, Stored::BF16),
+    // Llama-3.1-8B.
+    llama("8b", [4096, 32, 32, 8, 14_336, 128_256], false, Stored::BF16),
 ];
 
+/// D, blocks, H, heads of keys and values, width of the MLP, V.
+const fn llama(name: &'static str, sizes: [usize; 6], tied: bool, stored: Stored) -> Shape {
+    let [hidden, layers, heads, kv_heads, intermediate, vocab] = sizes;
+    Shape { name, hidden, layers, heads, kv_heads, intermediate, vocab, tied, stored }
+}
+
 impl Shape {
+    /// Weights of the linear layers and the output layer: two operations a token each on the way forward.
+    pub fn num_multiplied(&self) -> usize {
+        let block: usize = self.linears().iter().map(|(_, inputs, outputs)| inputs * outputs).sum();
+        self.layers * block + self.vocab * self.hidden
+    }
+
+    /// Floating-point operations of a step that computes so many tokens, policy and reference once each.
+    ///
+    /// Forward passes take two operations a weight and token; going back to the activations as many, and to the weights, if
+    /// they are trained, as many again. Attention's scores are left out: a few percent at these lengths.
+    pub fn step_flops(&self, tokens: f64, lora: bool) -> f64 {
+        let passes = if lora { 3.0 } else { 4.0 };
+        2.0 * passes * self.num_multiplied() as f64 * tokens
+    }
+
     /// The model's `config.json`; embeddings are tied.
     pub fn config(&self) -> Value {
         json!({
@@ -37,8 +85,8 @@ impl Shape {
             "hidden_size": self.hidden, "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
             "num_key_value_heads": self.kv_heads, "intermediate_size": self.intermediate, "vocab_size": self.vocab,
             "head_dim": self.hidden / self.heads, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
-            "rope_theta": 100_000.0, "tie_word_embeddings": true, "attention_bias": false, "mlp_bias": false,
-            "bos_token_id": null, "eos_token_id": 2, "pad_token_id": 0, "torch_dtype": "float32",
+            "rope_theta": 100_000.0, "tie_word_embeddings": self.tied, "attention_bias": false, "mlp_bias": false,
+            "bos_token_id": null, "eos_token_id": 2, "pad_token_id": 0, "torch_dtype": self.stored.name(),
         })
     }
 
@@ -110,6 +158,12 @@ const fn within(memory_budget: &'static str, task: Task) -> Task {
     Task { memory_budget: Some(memory_budget), ..task }
 }
 
+/// A prompt with responses of some length, for devices that are fast enough for it.
+const fn device(prompt_tokens: usize, response_tokens: usize, num_responses: usize, groups_per_step: usize) -> Task {
+    let source = Source::Words { prompt_tokens, response_tokens, num_responses };
+    Task { source, groups_per_step, lora: true, memory_budget: None }
+}
+
 const fn long(num_responses: usize) -> Task {
     let source = Source::Words { prompt_tokens: 400, response_tokens: 1000, num_responses };
     within("2GiB", Task { source, groups_per_step: 1, lora: true, memory_budget: None })
@@ -158,6 +212,26 @@ pub const WORKS: &[Work] = &[
         title: "prompt 400, responses 1,000, LoRA r 16, in 2 GiB",
         tasks: &[("K = 2", long(2)), ("K = 64", long(64))],
     },
+    Work {
+        name: "device-k2",
+        title: "prompt 512, responses 256, K = 2, LoRA r 16",
+        tasks: &[("", device(512, 256, 2, 4))],
+    },
+    Work {
+        name: "device-k4",
+        title: "prompt 512, responses 256, K = 4, LoRA r 16",
+        tasks: &[("", device(512, 256, 4, 4))],
+    },
+    Work {
+        name: "device-k4-single",
+        title: "prompt 512, responses 256, K = 4, LoRA r 16, one prompt a step",
+        tasks: &[("", device(512, 256, 4, 1))],
+    },
+    Work {
+        name: "device-long",
+        title: "prompt 2,048, responses 128, K = 4, LoRA r 16",
+        tasks: &[("", device(2048, 128, 4, 1))],
+    },
 ];
 
 impl Work {
@@ -172,9 +246,9 @@ pub const BETA: f64 = 0.1;
 /// α of the objective, in units of the reward.
 pub const ALPHA: f64 = 0.33;
 /// Most tokens of a prompt with one response.
-pub const MAX_LENGTH: usize = 2048;
+pub const MAX_LENGTH: usize = 4096;
 /// Most tokens of a prompt.
-pub const MAX_PROMPT_LENGTH: usize = 1536;
+pub const MAX_PROMPT_LENGTH: usize = 3072;
 /// Rank and alpha of adapters.
 pub const LORA_RANK: usize = 16;
 

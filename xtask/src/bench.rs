@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::backend;
 use crate::python::Environment;
 use crate::steps::execute;
 use crate::workspace::Workspace;
@@ -17,13 +18,22 @@ pub(crate) struct BenchOptions {
     /// Do the same works in PyTorch, in turns with ours, and print the ratios; kernels are left out.
     #[arg(long)]
     pub(crate) peer: bool,
-    /// Work to measure; may be repeated [default: all]: gsm8k-full, gsm8k-lora, topical-lora, k-sweep, k-sweep-full,
-    /// k-sweep-budget, long-responses.
+    /// Work to measure; may be repeated [default: all but device-…]: gsm8k-full, gsm8k-lora, topical-lora, k-sweep,
+    /// k-sweep-full, k-sweep-budget, long-responses, device-k2, device-k4, device-k4-single, device-long.
     #[arg(long, value_name = "NAME")]
     pub(crate) work: Vec<String>,
-    /// Model: 135m or 10m, of random weights.
+    /// Model: 10m, 135m, 1b (Llama-3.2-1B) or 8b (Llama-3.1-8B), of random weights.
     #[arg(long, value_name = "NAME", default_value = "135m")]
     pub(crate) shape: String,
+    /// Backend of ours: flex, libtorch, cuda or wgpu; PyTorch computes on the same device.
+    #[arg(long, value_name = "NAME", default_value = "flex")]
+    pub(crate) backend: String,
+    /// Number of the device, as `collimate backends` lists them.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) device: usize,
+    /// Compute in bfloat16 on both sides.
+    #[arg(long)]
+    pub(crate) bf16: bool,
     /// Steps that count.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) steps: usize,
@@ -65,13 +75,20 @@ pub(crate) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<Exi
     std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
     let environment = Environment { folder: scratch.join("venv"), requirements: REQUIREMENTS };
     let python = if options.peer { Some(environment.python(workspace, options.python.as_deref())?) } else { None };
-    if python.is_none() && options.work.is_empty() {
+    let features = backend::features(workspace, &options.backend)?;
+    if python.is_none() && options.work.is_empty() && features.is_empty() {
         let mut kernels = workspace.cargo_here("bench");
         kernels.args(PACKAGE).args(["--bench", "ops", "--", "--json"]).arg(scratch.join("ops.json"));
         execute(&mut kernels)?;
     }
-    execute(workspace.cargo_here("build").args(PACKAGE).args(["--release", "--bins"]))?;
-    execute(&mut compare(workspace, options, &scratch, python.as_deref()))?;
+    let mut build = workspace.cargo_here("build");
+    build.args(PACKAGE).args(["--release", "--bins"]);
+    if !features.is_empty() {
+        build.args(["--features", &features.join(",")]);
+    }
+    execute(backend::prepare(workspace, &features, &mut build)?)?;
+    let mut compare = compare(workspace, options, &scratch, python.as_deref());
+    execute(backend::prepare(workspace, &features, &mut compare)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -81,7 +98,11 @@ fn compare(workspace: &Workspace, options: &BenchOptions, scratch: &Path, python
     for work in &options.work {
         command.args(["--work", work]);
     }
-    command.args(["--shape", &options.shape]);
+    command.args(["--shape", &options.shape, "--backend", &options.backend]);
+    command.arg(format!("--device={}", options.device));
+    if options.bf16 {
+        command.arg("--bf16");
+    }
     command.arg(format!("--steps={}", options.steps));
     command.arg(format!("--warmup={}", options.warmup));
     command.arg(format!("--threads={}", options.threads));
@@ -119,7 +140,7 @@ mod tests {
         let workspace = Workspace { root: "/checkout".into(), target: "/target".into() };
         let options = parsed(&["--peer", "--work", "k-sweep", "--steps", "2", "--write-docs"]);
         let command = compare(&workspace, &options, Path::new("/target/bench"), Some(Path::new("/venv/python")));
-        let expected = "bench-compare --work k-sweep --shape 135m --steps=2 --warmup=1 --threads=2 --data /shared/data \
+        let expected = "bench-compare --work k-sweep --shape 135m --backend flex --device=0 --steps=2 --warmup=1 --threads=2 --data /shared/data \
                         --out /target/bench/results.json --root /checkout --scratch /target/bench --python /venv/python \
                         --write-docs";
         assert_eq!(words(&command), expected);

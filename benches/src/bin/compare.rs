@@ -8,12 +8,13 @@ use clap::Parser;
 use collimate_benches::contest::{Settings, measure};
 use collimate_benches::docs;
 use collimate_benches::result::store;
+use collimate_benches::rows::Place;
 use collimate_benches::work::{SHAPES, Shape, WORKS, Work};
 
 /// Measures training steps.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Works; all without it.
+    /// Works; without it all but those whose names begin with `device-`.
     #[arg(long = "work", value_name = "NAME")]
     works: Vec<String>,
     /// Shape of the model.
@@ -28,6 +29,15 @@ struct Cli {
     /// Threads of each side.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Our backend.
+    #[arg(long, default_value = "flex")]
+    backend: String,
+    /// Number of its device.
+    #[arg(long, default_value_t = 0)]
+    device: usize,
+    /// Compute in bfloat16 on both sides.
+    #[arg(long)]
+    bf16: bool,
     /// Python with PyTorch; without it ours runs alone.
     #[arg(long)]
     python: Option<PathBuf>,
@@ -70,7 +80,7 @@ fn run(cli: &Cli) -> Result<()> {
         python: cli.python.clone(),
         num_steps: cli.steps.max(1),
         num_warmup: cli.warmup,
-        threads: cli.threads,
+        place: Place { backend: cli.backend.clone(), device: cli.device, bf16: cli.bf16, threads: cli.threads },
     };
     let mut all = store(&cli.out, &[])?;
     for work in works {
@@ -97,5 +107,10 @@ fn works(names: &[String]) -> Result<Vec<&'static Work>> {
         let known: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
         bail!("no work {unknown:?}; there are {}", known.join(", "));
     }
-    Ok(WORKS.iter().filter(|work| names.is_empty() || names.iter().any(|name| name == work.name)).collect())
+    // Works for faster devices take a processor hours, so they are done where they are named.
+    let asked = |work: &&Work| match names.is_empty() {
+        true => !work.name.starts_with("device-"),
+        false => names.iter().any(|name| name == work.name),
+    };
+    Ok(WORKS.iter().filter(asked).collect())
 }
