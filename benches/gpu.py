@@ -7,7 +7,8 @@ FOLDER of programs holds `collimate`, `bench-compare` and `bench-ours`, built wi
 
     cargo build --release -p collimate -p collimate-benches --features collimate/cuda,collimate-benches/cuda
 
-The machine needs no Rust; for the comparison PYTHON needs torch, transformers and peft. What is measured goes into
+With libtorch in place of cuda they need PyTorch 2.9 on the machine, its `torch/lib` in LD_LIBRARY_PATH. The machine needs no
+Rust; for the comparison PYTHON needs torch, transformers and peft. What is measured goes into
 OUT/gpu.json and to standard output, stage by stage, so that one that fails or runs out of time takes nothing with it. The
 exit code is 1 if a check failed.
 """

@@ -55,6 +55,9 @@ pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     fs::write(path, format!("{value:#}\n")).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// So many numbers of a tensor are drawn, and then they repeat: drawing eight billion would take a minute.
+const MAX_DRAWS: usize = 1 << 26;
+
 /// What a tensor is filled with.
 #[derive(Debug, Clone, Copy)]
 enum Fill {
@@ -116,15 +119,19 @@ fn write_tensors(path: &Path, tensors: &[Tensor], stored: Stored, seed: u64) -> 
     };
     let mut bytes = Vec::with_capacity(tensors.len());
     for (_, shape, fill) in tensors {
+        let width = dtype.bitsize() / 8;
         let len: usize = shape.iter().product();
-        let mut tensor = Vec::with_capacity(dtype.bitsize() / 8 * len);
-        for _ in 0..len {
+        let mut tensor = Vec::with_capacity(width * len);
+        for _ in 0..len.min(MAX_DRAWS) {
             let value = match *fill {
                 Fill::Constant(value) => value,
                 Fill::Uniform(most) => rng.random_range(-most..most),
             };
             // The upper half of a float32 is a bfloat16; random weights need no rounding.
-            tensor.extend_from_slice(&value.to_le_bytes()[4 - dtype.bitsize() / 8..]);
+            tensor.extend_from_slice(&value.to_le_bytes()[4 - width..]);
+        }
+        while tensor.len() < width * len {
+            tensor.extend_from_within(..(width * len - tensor.len()).min(tensor.len()));
         }
         bytes.push(tensor);
     }

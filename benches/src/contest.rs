@@ -56,17 +56,20 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
     let assets = assets::prepare(shape, &settings.data, &folder)?;
     let total = settings.num_warmup + settings.num_steps;
     let mut entrants: Vec<(Entrant, Prepared)> = Vec::new();
-    touch_memory();
+    let on_processor = settings.place.peer_device() == "cpu";
+    if on_processor {
+        touch_memory();
+    }
     for (i, (label, task)) in work.tasks.iter().enumerate() {
         let folder = folder.join(work.name).join(i.to_string());
         let prepared = rows::write(task, &assets, &settings.data, &folder, total, &settings.place)?;
         let label = if label.is_empty() { OURS } else { label };
-        entrants.push((start(label, ours(settings, &prepared))?, prepared.clone()));
+        entrants.push((start(label, ours(settings, &prepared), on_processor)?, prepared.clone()));
         if let (true, Some(python)) = (work.has_peer(), &settings.python) {
-            entrants.push((start(PEER, peer(settings, python, &prepared))?, prepared));
+            entrants.push((start(PEER, peer(settings, python, &prepared), on_processor)?, prepared));
         }
     }
-    let steps = take_turns(&mut entrants, total, settings.place.bf16)?;
+    let steps = take_turns(&mut entrants, total, &settings.place)?;
     let mut results = Vec::new();
     for ((entrant, prepared), steps) in entrants.into_iter().zip(steps) {
         results.push(EntrantResult {
@@ -96,8 +99,10 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
     Ok(result.with_figures())
 }
 
-fn start(label: &str, command: Command) -> Result<Entrant> {
-    wait_for_quiet();
+fn start(label: &str, command: Command, on_processor: bool) -> Result<Entrant> {
+    if on_processor {
+        wait_for_quiet();
+    }
     let entrant = Entrant::start(label, command)?;
     let Ready { ready_seconds, reference_seconds, other_cpu_seconds, .. } = &entrant.ready;
     let reference: f64 = reference_seconds.iter().fold(0.0, |sum, seconds| sum + seconds);
@@ -121,22 +126,25 @@ fn groups_per_step(tasks: &[(&str, Task)]) -> usize {
 }
 
 /// Each entrant's steps: one of the first, one of the second, and around.
-fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, bf16: bool) -> Result<Vec<Vec<Step>>> {
+fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, place: &Place) -> Result<Vec<Vec<Step>>> {
+    let on_processor = place.peer_device() == "cpu";
     let mut steps: Vec<Vec<Step>> = vec![Vec::new(); entrants.len()];
     for number in 1..=total {
         for ((entrant, _), steps) in entrants.iter_mut().zip(&mut steps) {
-            wait_for_quiet();
+            if on_processor {
+                wait_for_quiet();
+            }
             let step = entrant.step()?;
             report(&format!("step {number}/{total}  {:<10}", entrant.label), &step);
             entrant.peak_gpu_bytes = entrant.peak_gpu_bytes.max(gpu_bytes(entrant.process()));
             steps.push(step);
         }
-        check_equal(entrants, &steps, bf16)?;
+        check_equal(entrants, &steps, place.bf16)?;
     }
     Ok(steps)
 }
 
-/// Waits until the machine has nothing else to do; not for ever.
+/// Waits until the machine has nothing else to do; not for ever. For work on a processor.
 fn wait_for_quiet() {
     let begun = Instant::now();
     while num_busy(PAUSE) > DISTURBANCE && begun.elapsed() < PATIENCE {}
