@@ -80,20 +80,14 @@ fn libtorch(workspace: &Workspace) -> Verdict {
 
 /// What --backend wgpu needs on Linux: a driver of Vulkan, described by a file.
 fn vulkan() -> Verdict {
-    let names = vulkan_drivers();
-    match names.is_empty() {
-        false => Verdict::Fine(names.join(", ")),
-        true => Verdict::Fine("no driver found; mesa-vulkan-drivers has some, for --backend wgpu".to_owned()),
-    }
-}
-
-/// The files that describe drivers of Vulkan, by name.
-pub(crate) fn vulkan_drivers() -> Vec<String> {
     let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
     let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
     let mut names: Vec<String> = files.map(|file| file.file_name().display().to_string()).collect();
     names.sort();
-    names
+    match names.is_empty() {
+        false => Verdict::Fine(names.join(", ")),
+        true => Verdict::Fine("no driver found; mesa-vulkan-drivers has some, for --backend wgpu".to_owned()),
+    }
 }
 
 fn cores() -> Verdict {

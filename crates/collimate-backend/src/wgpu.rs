@@ -27,7 +27,7 @@ fn adapters() -> Result<Vec<Adapter>, BackendError> {
     let descriptor = InstanceDescriptor { backends, ..InstanceDescriptor::new_without_display_handle() };
     let found = pollster::block_on(Instance::new(descriptor).enumerate_adapters(backends));
     let (mut discrete, mut integrated, mut virtual_gpus) = (0, 0, 0);
-    let mut next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
+    let next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
     let named = found.iter().filter_map(|adapter| {
         let info = adapter.get_info();
         let device = match info.device_type {
