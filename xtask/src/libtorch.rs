@@ -10,7 +10,7 @@ use crate::python;
 use crate::workspace::{Workspace, output};
 
 /// The package that the bindings (tch 0.22) want; they refuse every other version.
-const PACKAGE: &str = "torch==2.9.0";
+pub(crate) const PACKAGE: &str = "torch==2.9.0";
 /// What the loader of shared libraries searches.
 const LOADER_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
@@ -52,6 +52,28 @@ impl Libtorch {
         }
     }
 
+    /// The one of a Python's torch, remembered for [`Libtorch::find`].
+    ///
+    /// # Errors
+    /// It has no torch, or another than the bindings want.
+    pub(crate) fn take(workspace: &Workspace, python: &Path) -> Result<Self> {
+        let script =
+            "import os, torch; print(torch.__version__); print(os.path.join(os.path.dirname(torch.__file__), 'lib'))";
+        let answer = output(Command::new(python).args(["-c", script])).context("this Python has no torch")?;
+        let mut lines = answer.lines();
+        let (version, libraries) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        if !version.starts_with("2.9.") {
+            bail!("{} has torch {version}, and the bindings want 2.9", python.display());
+        }
+        let file = remembered(workspace);
+        let folder = file.parent().unwrap_or(&workspace.target);
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let text = format!("{}\n{libraries}\n", python.display());
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("libtorch {version} in {libraries}");
+        Ok(Self { python: Some(python.to_owned()), libraries: PathBuf::from(libraries) })
+    }
+
     /// Lets a build find it, and what is built.
     pub(crate) fn prepare<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         if let Some(folder) = self.python.as_deref().and_then(Path::parent) {
@@ -90,20 +112,7 @@ pub(crate) fn set_up(workspace: &Workspace, options: &LibtorchOptions) -> Result
             python::install(&workspace.target.join("libtorch/venv"), packages)?
         }
     };
-    let script =
-        "import os, torch; print(torch.__version__); print(os.path.join(os.path.dirname(torch.__file__), 'lib'))";
-    let answer = output(Command::new(&python).args(["-c", script])).context("this Python has no torch")?;
-    let mut lines = answer.lines();
-    let (version, libraries) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    if !version.starts_with("2.9.") {
-        bail!("{} has torch {version}, and the bindings want 2.9", python.display());
-    }
-    let file = remembered(workspace);
-    let folder = file.parent().unwrap_or(&workspace.target);
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let text = format!("{}\n{libraries}\n", python.display());
-    std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    println!("libtorch {version} in {libraries}");
+    Libtorch::take(workspace, &python)?;
     println!("Ready: cargo xtask train --backend libtorch --objective nca");
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ mod harness;
 mod json;
 mod libtorch;
 mod paper;
+mod parity;
 mod program;
 mod python;
 mod python_check;

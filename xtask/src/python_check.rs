@@ -58,6 +58,12 @@ pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profil
     steps.run(STEP, || check(workspace, &own, &forwarded, profile));
 }
 
+/// The Python of the environment, where it was made.
+pub(crate) fn made_python(workspace: &Workspace) -> Option<PathBuf> {
+    let environment = environment(workspace);
+    environment.is_made(workspace).then(|| environment.python(workspace, None).ok()).flatten()
+}
+
 fn check(workspace: &Workspace, options: &PythonCheckOptions, built: &Forwarded, profile: Profile) -> Result<()> {
     let python = environment(workspace).python(workspace, options.python.as_deref())?;
     let program = program::build(workspace, built, profile)?;

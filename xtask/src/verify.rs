@@ -12,7 +12,7 @@ use crate::forward::Forwarded;
 use crate::program::{self, Profile};
 use crate::steps::{Steps, execute};
 use crate::workspace::{Workspace, in_ci, output};
-use crate::{backend, harness, python_check, scaffold};
+use crate::{backend, harness, parity, python_check, scaffold};
 
 /// The plugin that stands in the checkout as an example, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
@@ -20,18 +20,11 @@ const EXAMPLE_OBJECTIVE: &str = "margin_dpo";
 /// The objective that is scaffolded to test the scaffold.
 const PROBE: &str = "scaffold_probe";
 
-/// Names the backend that tests compute on.
-const TEST_BACKEND: &str = "COLLIMATE_TEST_BACKEND";
-/// Arguments of `cargo test` for a backend that is not flex: its operations, and everything that PyTorch's numbers are for.
-const PARITY: [&str; 9] =
-    ["-p", "collimate-backend", "-p", "collimate-train", "-p", "collimate-tests", "--", "golden", "backend"];
-
 /// Tests what CI tests, or only the tests that the arguments name.
 ///
 /// Tests that read files from beside the checkout are left out where the files are not there, and named in the summary;
 /// under CI that is a failure.
 pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profile) -> Result<ExitCode> {
-    let features = backend::features(workspace, &options.backend)?;
     let missing = beside::missing(&workspace.root);
     let mut steps = Steps::default();
     for beside in &missing {
@@ -42,19 +35,16 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
             steps.leave_out(beside.tests, reason);
         }
     }
-    let mut tests = workspace.cargo_here("test");
-    tests.env(TEST_BACKEND, &options.backend);
-    backend::prepare(workspace, &features, &mut tests)?;
-    let is_flex = features.is_empty();
-    // Of another backend what is compared with PyTorch; all else is the same code on flex.
-    let suite: Vec<OsString> = PARITY.iter().map(OsString::from).collect();
+    let is_flex = backend::features(workspace, &options.backend)?.is_empty();
+    let suite = parity::suite();
     let chosen = if is_flex || !options.args.is_empty() { &options.args } else { &suite };
-    tests.args(test_arguments(chosen, &features, profile, &missing));
-    let name = if is_flex { "tests of the workspace".to_owned() } else { format!("parity on {}", options.backend) };
+    let mut tests = parity::command(workspace, &options.backend, chosen, profile, &missing)?;
+    let name = if is_flex { "tests of the workspace".to_owned() } else { parity::step_name(&options.backend) };
     steps.run(&name, || execute(&mut tests));
     if options.args.is_empty() && is_flex {
         plugins(workspace, options, profile, &mut steps);
         python_check::step(workspace, options, profile, &mut steps);
+        parity::steps(workspace, options.python.as_deref(), profile, &missing, &mut steps);
         if !options.no_lints {
             lints(workspace, &mut steps);
         }
@@ -74,7 +64,12 @@ pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
 }
 
 /// Arguments of `cargo test`: the whole workspace unless packages are named, without what reads missing folders.
-fn test_arguments(args: &[OsString], features: &[String], profile: Profile, missing: &[Beside]) -> Vec<OsString> {
+pub(crate) fn test_arguments(
+    args: &[OsString],
+    features: &[String],
+    profile: Profile,
+    missing: &[Beside],
+) -> Vec<OsString> {
     let mut all = vec!["--profile", if profile == Profile::Dev { "test" } else { "release" }];
     all.extend((!args.iter().any(selects_packages)).then_some("--workspace"));
     let features = features.iter().map(|feature| format!("collimate/{feature}")).collect::<Vec<_>>().join(",");

@@ -7,13 +7,16 @@ use burn_flex::{Flex, FlexDevice, FlexTensor};
 use collimate_kernels as kernels;
 use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, TargetLogp};
 
-use crate::DeviceInfo;
 use crate::allocator;
 use crate::ops::{AttentionPlan, AttentionSaved, Factor, FusedOps, Gradient, OutputLayer, Rotary};
+use crate::{BackendError, DeviceInfo, check_index};
 
-pub(crate) fn device() -> FlexDevice {
+/// # Errors
+/// There is but one device.
+pub(crate) fn device(index: usize) -> Result<FlexDevice, BackendError> {
+    check_index("flex", index, 1)?;
     allocator::keep_freed_memory();
-    FlexDevice
+    Ok(FlexDevice)
 }
 
 pub(crate) fn devices() -> Vec<DeviceInfo> {

@@ -8,6 +8,7 @@
 mod allocator;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod faults;
 mod flex;
 #[cfg(feature = "libtorch")]
 mod libtorch;
@@ -19,6 +20,7 @@ pub mod plain;
 mod wgpu;
 
 pub use allocator::give_back_memory;
+pub use faults::{guarded, reports_panic};
 pub use ops::{
     AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient,
     OutputLayer, Rotary, Segment, TargetLogp,
@@ -67,14 +69,10 @@ pub const BACKENDS: &[BackendInfo] = &[
     },
     BackendInfo {
         name: "cuda",
-        summary: "CubeCL's kernels on NVIDIA GPUs; needs the driver, not the toolkit",
+        summary: "CubeCL's kernels on NVIDIA GPUs; needs the driver, and of the CUDA toolkit NVRTC and the headers",
         compiled: cfg!(feature = "cuda"),
     },
-    BackendInfo {
-        name: "wgpu",
-        summary: "CubeCL's kernels through Vulkan, Metal, DirectX 12 or WebGPU",
-        compiled: cfg!(feature = "wgpu"),
-    },
+    BackendInfo { name: "wgpu", summary: "CubeCL's kernels through Vulkan or Metal", compiled: cfg!(feature = "wgpu") },
 ];
 
 /// Why a backend or device cannot be used.
@@ -114,33 +112,39 @@ pub enum BackendError {
         /// How many devices there are.
         count: usize,
     },
+    /// The device has no memory left.
+    #[error(
+        "the device is out of memory ({said}): give the run a lower memory_budget, train an adapter (use_peft), or free what \
+         other programs hold there"
+    )]
+    OutOfMemory {
+        /// What the backend said, on one line.
+        said: String,
+    },
 }
 
 /// Runs `job` on the backend and device named.
 ///
 /// # Errors
-/// The backend is not known or not compiled in, or the device does not exist.
+/// The backend is not known or not compiled in, or finds no device, or not this one.
 pub fn dispatch<J: BackendJob>(backend: &str, device: usize, job: J) -> Result<J::Output, BackendError> {
-    let count = devices(backend)?.len();
-    if device >= count {
-        return Err(BackendError::DeviceOutOfRange { backend: backend.to_owned(), index: device, count });
-    }
     match backend {
-        "flex" => Ok(job.run::<burn_flex::Flex>(flex::device())),
+        "flex" => Ok(job.run::<burn_flex::Flex>(flex::device(device)?)),
         #[cfg(feature = "libtorch")]
-        "libtorch" => Ok(job.run::<burn_tch::LibTorch>(libtorch::device(device))),
+        "libtorch" => Ok(job.run::<burn_tch::LibTorch>(libtorch::device(device)?)),
         #[cfg(feature = "cuda")]
-        "cuda" => Ok(job.run::<burn_cuda::Cuda>(cuda::device(device))),
+        "cuda" => Ok(job.run::<burn_cuda::Cuda>(cuda::device(device)?)),
         #[cfg(feature = "wgpu")]
         "wgpu" => Ok(job.run::<burn_wgpu::Wgpu>(wgpu::device(device)?)),
         _ => Err(not_there(backend)),
     }
 }
 
-/// The devices of a backend, in the order that `--device` counts them.
+/// The devices of a backend, in the order that `--device` counts them. Asks each of them, which on a GPU takes memory of it
+/// for the time: what a run needs to know is in [`device_memory`].
 ///
 /// # Errors
-/// The backend is not known or not compiled in.
+/// The backend is not known or not compiled in, or finds no device.
 pub fn devices(backend: &str) -> Result<Vec<DeviceInfo>, BackendError> {
     match backend {
         "flex" => Ok(flex::devices()),
@@ -151,6 +155,30 @@ pub fn devices(backend: &str) -> Result<Vec<DeviceInfo>, BackendError> {
         #[cfg(feature = "wgpu")]
         "wgpu" => wgpu::devices(),
         _ => Err(not_there(backend)),
+    }
+}
+
+/// Memory that a device can use, in bytes, where it is known. Asks no other device.
+///
+/// # Errors
+/// The backend is not known or not compiled in, or finds no device, or not this one.
+pub fn device_memory(backend: &str, device: usize) -> Result<Option<u64>, BackendError> {
+    match backend {
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(cuda::describe(device)?.memory_bytes),
+        _ => {
+            let devices = devices(backend)?;
+            check_index(backend, device, devices.len())?;
+            Ok(devices[device].memory_bytes)
+        }
+    }
+}
+
+/// An index below the number of devices.
+fn check_index(backend: &str, index: usize, count: usize) -> Result<(), BackendError> {
+    match index < count {
+        true => Ok(()),
+        false => Err(BackendError::DeviceOutOfRange { backend: backend.to_owned(), index, count }),
     }
 }
 
@@ -199,6 +227,7 @@ mod tests {
         assert!(unknown.to_string().starts_with(expected), "{unknown}");
         let device = dispatch("flex", 3, Sum).expect_err("no such device");
         assert!(device.to_string().contains("no device 3"), "{device}");
+        assert_eq!(device_memory("flex", 3), Err(device));
     }
 
     #[test]
@@ -208,5 +237,6 @@ mod tests {
             assert!(message.contains(&format!("cargo xtask train --backend {}", backend.name)), "{message}");
         }
         assert!(devices("flex").is_ok_and(|devices| devices.len() == 1));
+        assert_eq!(device_memory("flex", 0), Ok(devices("flex").expect("the CPU")[0].memory_bytes));
     }
 }

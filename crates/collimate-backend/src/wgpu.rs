@@ -1,20 +1,33 @@
-//! CubeCL's kernels through wgpu: Vulkan, Metal, DirectX 12 or WebGPU, with the plain forms of a decoder's operations.
+//! CubeCL's kernels through wgpu: Vulkan or Metal, with the plain forms of a decoder's operations.
 
+use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
 use burn_wgpu::{Wgpu, WgpuDevice};
-use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor};
+use wgpu::{DeviceType, Instance, InstanceDescriptor};
 
+use crate::flex::total_memory;
 use crate::ops::FusedOps;
-use crate::{BackendError, DeviceInfo};
+use crate::{BackendError, DeviceInfo, check_index};
 
 impl FusedOps for Wgpu {}
 
-/// An adapter as burn-wgpu names it, with a name for people.
-fn adapters() -> Vec<(WgpuDevice, String)> {
-    let backends = if cfg!(target_vendor = "apple") { Backends::METAL } else { Backends::VULKAN | Backends::DX12 };
+/// An adapter as burn-wgpu names it, and for people.
+struct Adapter {
+    device: WgpuDevice,
+    name: String,
+    /// Whether it computes in the machine's own memory.
+    shares_memory: bool,
+}
+
+/// The adapters of the graphics interface that burn-wgpu will take; it counts those of a kind.
+///
+/// # Errors
+/// There is none.
+fn adapters() -> Result<Vec<Adapter>, BackendError> {
+    let backends = AutoGraphicsApi::backend().into();
     let descriptor = InstanceDescriptor { backends, ..InstanceDescriptor::new_without_display_handle() };
     let found = pollster::block_on(Instance::new(descriptor).enumerate_adapters(backends));
     let (mut discrete, mut integrated, mut virtual_gpus) = (0, 0, 0);
-    let mut next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
+    let next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
     let named = found.iter().filter_map(|adapter| {
         let info = adapter.get_info();
         let device = match info.device_type {
@@ -24,36 +37,38 @@ fn adapters() -> Vec<(WgpuDevice, String)> {
             DeviceType::Cpu => WgpuDevice::Cpu,
             DeviceType::Other => return None,
         };
-        Some((device, format!("{} ({})", info.name, info.backend)))
+        let shares_memory = matches!(info.device_type, DeviceType::IntegratedGpu | DeviceType::Cpu);
+        Some(Adapter { device, name: format!("{} ({})", info.name, info.backend), shares_memory })
     });
-    named.collect()
+    match named.collect::<Vec<_>>() {
+        none if none.is_empty() => {
+            let reason = "no Vulkan or Metal driver; on Debian mesa-vulkan-drivers has one for most GPUs and one in \
+                          software, or use --backend flex";
+            Err(BackendError::NoDevice { backend: "wgpu", reason: reason.to_owned() })
+        }
+        adapters => Ok(adapters),
+    }
 }
 
 /// The device of an index that [`devices`] lists.
+///
+/// # Errors
+/// No graphics driver, or no adapter of this index.
 pub(crate) fn device(index: usize) -> Result<WgpuDevice, BackendError> {
-    adapters().into_iter().nth(index).map(|(device, _)| device).ok_or_else(none)
+    let mut adapters = adapters()?;
+    check_index("wgpu", index, adapters.len())?;
+    Ok(adapters.swap_remove(index).device)
 }
 
 /// # Errors
 /// No graphics driver.
 pub(crate) fn devices() -> Result<Vec<DeviceInfo>, BackendError> {
-    let describe = |(index, (_, name)): (usize, (WgpuDevice, String))| DeviceInfo {
+    let describe = |(index, adapter): (usize, Adapter)| DeviceInfo {
         index,
-        name,
-        // No graphics interface says how much of it can be used.
-        memory_bytes: None,
+        name: adapter.name,
+        // Of a card's own memory no graphics interface says how much can be used.
+        memory_bytes: if adapter.shares_memory { total_memory() } else { None },
         dtypes: vec!["float32"],
     };
-    match adapters() {
-        adapters if adapters.is_empty() => Err(none()),
-        adapters => Ok(adapters.into_iter().enumerate().map(describe).collect()),
-    }
-}
-
-fn none() -> BackendError {
-    let reason =
-        "no Vulkan, Metal or DirectX 12 driver; on Debian mesa-vulkan-drivers has one for most GPUs and one in \
-                  software, or use --backend flex"
-            .to_owned();
-    BackendError::NoDevice { backend: "wgpu", reason }
+    Ok(adapters()?.into_iter().enumerate().map(describe).collect())
 }

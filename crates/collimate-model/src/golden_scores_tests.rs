@@ -1,9 +1,11 @@
-//! Log-probs and gradients against PyTorch's, and against each other's ways of computing them.
+//! Log-probs and gradients against PyTorch's, and against each other's ways of computing them, on the backend that
+//! `cargo xtask test --backend` names.
 
 use std::path::PathBuf;
 
-use burn_flex::{Flex, FlexDevice};
+use collimate_backend::{BackendJob, FusedOps, dispatch};
 use collimate_data::{GroupBatch, TokenizedGroup, TokenizedResponse};
+use collimate_oracle::tolerances::{LOGPS, SAME_GRADIENTS, TOKEN_LOGPS};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -15,7 +17,31 @@ fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden")
 }
 
-fn open(name: &str, with_adapter: bool, trainable: Trainable) -> CausalLm<Flex> {
+/// Does the work on the first device of the backend under test.
+fn on_the_backend<J: BackendJob<Output = ()>>(job: J) {
+    let named = std::env::var("COLLIMATE_TEST_BACKEND").ok().filter(|name| !name.is_empty());
+    dispatch(named.as_deref().unwrap_or("flex"), 0, job).expect("a device of the backend");
+}
+
+/// A test's body as a job: a function that is generic over the backend, with its arguments.
+macro_rules! on_the_backend {
+    ($body:ident($($argument:ident: $type:ty),*)) => {{
+        struct Job<'a> {
+            $($argument: $type,)*
+            lifetime: std::marker::PhantomData<&'a ()>,
+        }
+        impl BackendJob for Job<'_> {
+            type Output = ();
+
+            fn run<B: FusedOps>(self, device: B::Device) {
+                $body::<B>(&device, $(self.$argument),*);
+            }
+        }
+        on_the_backend(Job { $($argument,)* lifetime: std::marker::PhantomData });
+    }};
+}
+
+fn open<B: FusedOps>(device: &B::Device, name: &str, with_adapter: bool, trainable: Trainable) -> CausalLm<B> {
     let dir = golden().join("models").join(name);
     let config = ModelConfig::from_dir(&dir).expect("a sound config");
     let weights = WeightFiles::open(&dir).expect("sound weights");
@@ -24,7 +50,7 @@ fn open(name: &str, with_adapter: bool, trainable: Trainable) -> CausalLm<Flex> 
         Adapter::read(&adapter, &config).expect("a sound adapter")
     });
     let lora = adapter.as_ref().map(|a| LoraConfig { dropout: 0.2, ..a.config.clone() });
-    CausalLm::new(config, lora, trainable, FlexDevice, |info| {
+    CausalLm::new(config, lora, trainable, device.clone(), |info| {
         if !info.is_adapter {
             return weights.read(&info.name);
         }
@@ -76,26 +102,31 @@ fn log_probs_agree_with_pytorch(
     name: &str,
     #[values(true, false)] shared: bool,
 ) {
+    on_the_backend!(check_log_probs(name: &'a str, shared: bool));
+}
+
+fn check_log_probs<B: FusedOps>(device: &B::Device, name: &str, shared: bool) {
     let rows = rows(name);
     let groups = groups(&rows);
     let batch = if shared { GroupBatch::shared(&groups) } else { GroupBatch::separate(&groups) };
-    let logps = open(name, false, Trainable::Nothing).score(&batch, true, None).expect("scores");
+    let logps = open::<B>(device, name, false, Trainable::Nothing).score(&batch, true, None).expect("scores");
     let expected = |key: &str| rows.iter().flatten().map(|r| r[key].as_f64().expect("a number")).collect::<Vec<_>>();
-    assert_close(&sums(&logps), &expected("logps"), 1e-5);
+    assert_close(&sums(&logps), &expected("logps"), LOGPS);
     let tokens: Vec<f64> = logps.iter().flatten().flatten().copied().collect();
     let numbers = |r: &Value| r["token_logps"].as_array().expect("tokens").clone();
     let per_token: Vec<f64> = rows.iter().flatten().flat_map(numbers).map(|v| v.as_f64().expect("a number")).collect();
-    assert_close(&tokens, &per_token, 1e-4);
-    let adapted = open(name, true, Trainable::Nothing);
-    assert_close(&sums(&adapted.score(&batch, true, None).expect("scores")), &expected("logps_with_adapter"), 1e-5);
-    assert_close(&sums(&adapted.score(&batch, false, None).expect("scores")), &expected("logps"), 1e-5);
+    assert_close(&tokens, &per_token, TOKEN_LOGPS);
+    let adapted = open::<B>(device, name, true, Trainable::Nothing);
+    assert_close(&sums(&adapted.score(&batch, true, None).expect("scores")), &expected("logps_with_adapter"), LOGPS);
+    assert_close(&sums(&adapted.score(&batch, false, None).expect("scores")), &expected("logps"), LOGPS);
 }
 
 /// Every block keeps its activations.
 const ALL: usize = usize::MAX;
 
 /// Gradients of Σ c·logp by every way of computing them.
-fn gradients(
+fn gradients<B: FusedOps>(
+    device: &B::Device,
     name: &str,
     adapter: bool,
     shared: bool,
@@ -105,7 +136,7 @@ fn gradients(
     let groups = groups(&rows(name));
     let batch = if shared { GroupBatch::shared(&groups) } else { GroupBatch::separate(&groups) };
     let trainable = if adapter { Trainable::Adapter } else { Trainable::Base };
-    let mut model = open(name, adapter, trainable);
+    let mut model = open::<B>(device, name, adapter, trainable);
     let (_, tape) = model.forward(&batch, ForwardOptions { kept_blocks, dropout }).expect("a forward pass");
     let coefficients: Vec<Vec<f64>> =
         batch.groups.iter().map(|g| (0..g.len()).map(|k| 0.3 - 0.2 * k as f64).collect()).collect();
@@ -119,7 +150,7 @@ fn assert_same_gradients(a: &[Vec<f32>], b: &[Vec<f32>]) {
     let difference: Vec<Vec<f32>> =
         a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(x, y)| x - y).collect()).collect();
     assert!(norm(a) > 1e-3, "a gradient of zero shows nothing");
-    assert!(norm(&difference) <= 1e-5 * norm(a), "{} of {}", norm(&difference), norm(a));
+    assert!(norm(&difference) <= SAME_GRADIENTS * norm(a), "{} of {}", norm(&difference), norm(a));
 }
 
 #[rstest]
@@ -128,31 +159,43 @@ fn the_shared_prompt_and_recomputed_blocks_change_no_gradient(
     name: &str,
     #[values(true, false)] adapter: bool,
 ) {
-    let plain = gradients(name, adapter, false, ALL, None);
-    assert_same_gradients(&plain, &gradients(name, adapter, true, ALL, None));
-    assert_same_gradients(&plain, &gradients(name, adapter, true, 0, None));
+    on_the_backend!(check_same_gradients(name: &'a str, adapter: bool));
+}
+
+fn check_same_gradients<B: FusedOps>(device: &B::Device, name: &str, adapter: bool) {
+    let plain = gradients::<B>(device, name, adapter, false, ALL, None);
+    assert_same_gradients(&plain, &gradients::<B>(device, name, adapter, true, ALL, None));
+    assert_same_gradients(&plain, &gradients::<B>(device, name, adapter, true, 0, None));
 }
 
 #[rstest]
 fn recomputed_blocks_draw_the_same_dropout(
     #[values("llama", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")] name: &str,
 ) {
+    on_the_backend!(check_dropout(name: &'a str));
+}
+
+fn check_dropout<B: FusedOps>(device: &B::Device, name: &str) {
     let key = DropoutKey { seed: 1, step: 2 };
-    let kept = gradients(name, true, true, ALL, Some(key));
-    assert_eq!(kept, gradients(name, true, true, 0, Some(key)), "to the last bit");
-    assert_same_gradients(&kept, &gradients(name, true, false, ALL, Some(key)));
-    let other = gradients(name, true, true, ALL, Some(DropoutKey { step: 4, ..key }));
+    let kept = gradients::<B>(device, name, true, true, ALL, Some(key));
+    assert_eq!(kept, gradients::<B>(device, name, true, true, 0, Some(key)), "to the last bit");
+    assert_same_gradients(&kept, &gradients::<B>(device, name, true, false, ALL, Some(key)));
+    let other = gradients::<B>(device, name, true, true, ALL, Some(DropoutKey { step: 4, ..key }));
     assert!(kept != other, "another step must draw another mask");
 }
 
 #[rstest]
 fn gradients_agree_with_finite_differences(#[values("qwen3", "phi3", "olmo2", "gemma2", "mixtral")] name: &str) {
+    on_the_backend!(check_finite_differences(name: &'a str));
+}
+
+fn check_finite_differences<B: FusedOps>(device: &B::Device, name: &str) {
     let groups = groups(&rows(name)[..1]);
     let batch = GroupBatch::shared(&groups);
-    let mut model = open(name, false, Trainable::Base);
+    let mut model = open::<B>(device, name, false, Trainable::Base);
     let (_, tape) = model.forward(&batch, ForwardOptions::PLAIN).expect("a forward pass");
     model.backward(tape, &[vec![1.0, -1.0, 0.5, 0.25]]);
-    let value = |model: &CausalLm<Flex>| {
+    let value = |model: &CausalLm<B>| {
         let s = sums(&model.score(&batch, true, None).expect("scores"));
         s[0] - s[1] + 0.5 * s[2] + 0.25 * s[3]
     };
@@ -161,7 +204,9 @@ fn gradients_agree_with_finite_differences(#[values("qwen3", "phi3", "olmo2", "g
         let gradient = model.take_gradient(index).expect("a gradient");
         let norm = crate::causal_lm::floats(gradient.clone()).iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
         let original = model.parameter(index).clone();
-        let step = 2e-3 / norm.max(1.0);
+        // So far that the change is far above float32's rounding of the log-probs: at a sixteenth of it the embedding of
+        // mixtral is 2 to 3 % off by rounding alone.
+        let step = 3.2e-2 / norm.max(1.0);
         let moved = |sign: f64| original.clone() + gradient.clone().mul_scalar(sign * step / norm);
         model.set_parameter(index, moved(1.0));
         let above = value(&model);
@@ -170,7 +215,7 @@ fn gradients_agree_with_finite_differences(#[values("qwen3", "phi3", "olmo2", "g
         model.set_parameter(index, original.clone());
         let found = (above - below) / (2.0 * step);
         let name = &model.parameters()[index].name;
-        assert!((found - norm).abs() <= 0.02 * norm + 1e-3 / step * 1e-3, "{name}: {found} against {norm}");
+        assert!((found - norm).abs() <= 0.01 * norm + 1e-3 / step * 1e-3, "{name}: {found} against {norm}");
     }
 }
 
@@ -179,8 +224,12 @@ fn generation_with_a_cache_agrees_with_scoring(
     #[values("llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")] name: &str,
     #[values(false, true)] adapter: bool,
 ) {
+    on_the_backend!(check_generation(name: &'a str, adapter: bool));
+}
+
+fn check_generation<B: FusedOps>(device: &B::Device, name: &str, adapter: bool) {
     let prompts: Vec<Vec<u32>> = groups(&rows(name)).into_iter().map(|g| g.prompt_ids).collect();
-    let model = open(name, adapter, Trainable::Nothing);
+    let model = open::<B>(device, name, adapter, Trainable::Nothing);
     let options = GenerateOptions { max_new_tokens: 12, num_samples: 2, ..GenerateOptions::default() };
     let generated = model.generate(&prompts, &options, |_| ()).expect("continuations");
     for (prompt, samples) in prompts.iter().zip(&generated) {
@@ -206,8 +255,12 @@ fn generation_with_a_cache_agrees_with_scoring(
 
 #[test]
 fn a_sample_does_not_depend_on_what_else_is_generated() {
+    on_the_backend!(check_samples());
+}
+
+fn check_samples<B: FusedOps>(device: &B::Device) {
     let prompts: Vec<Vec<u32>> = groups(&rows("llama")).into_iter().map(|g| g.prompt_ids).collect();
-    let model = open("llama", false, Trainable::Nothing);
+    let model = open::<B>(device, "llama", false, Trainable::Nothing);
     let options = GenerateOptions {
         max_new_tokens: 10,
         num_samples: 3,

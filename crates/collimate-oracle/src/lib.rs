@@ -1,4 +1,4 @@
-//! Independent gradients (dfdx, finite differences), golden files and a reader of GGUF files, for tests only.
+//! Independent gradients (dfdx, finite differences), golden files, tolerances and a reader of GGUF files, for tests only.
 //!
 //! Shares no code with what it checks: formulas are written again, on another tensor library, group by group and in
 //! the plainest form. It is accurate for moderate log-ratios (|h| below about 30), not at extremes.
@@ -9,6 +9,7 @@ mod differences;
 pub mod gguf;
 mod golden;
 mod losses;
+pub mod tolerances;
 
 pub use differences::central_differences;
 pub use golden::{GoldenError, ObjectiveRow, golden_dir, objective_rows};

@@ -70,7 +70,7 @@ pub struct TrainSummary {
 ///
 /// # Errors
 /// Anything wrong with recipe, data, model or folder before any compute; another run in the folder; a failed self-check;
-/// a figure that is not finite; a stop that was asked for. What was written before stays.
+/// a figure that is not finite; a device without memory left; a stop that was asked for. What was written before stays.
 pub fn train(recipe: &Recipe, observer: &mut dyn Observer, control: &RunControl) -> Result<TrainSummary, TrainError> {
     let mut lock = FolderLock::acquire(&recipe.output_dir)?;
     train_in(&mut lock, recipe, observer, control)
@@ -81,6 +81,15 @@ pub fn train(recipe: &Recipe, observer: &mut dyn Observer, control: &RunControl)
 /// # Errors
 /// As [`train`].
 pub fn train_in(
+    lock: &mut FolderLock,
+    recipe: &Recipe,
+    observer: &mut dyn Observer,
+    control: &RunControl,
+) -> Result<TrainSummary, TrainError> {
+    collimate_backend::guarded(|| whole_run(lock, recipe, observer, control))?
+}
+
+fn whole_run(
     lock: &mut FolderLock,
     recipe: &Recipe,
     observer: &mut dyn Observer,
@@ -151,7 +160,7 @@ pub fn train_in(
 
 /// What the run's passes may use of the device's memory.
 fn memory_plan(recipe: &Recipe, session: &dyn Session, options: &SessionOptions) -> Result<MemoryPlan, TrainError> {
-    let device = collimate_backend::devices(&options.backend)?.get(options.device).and_then(|info| info.memory_bytes);
+    let device = collimate_backend::device_memory(&options.backend, options.device)?;
     MemoryPlan::new(recipe.memory_budget.bytes(device), session.memory_costs(), recipe.share_prompt)
 }
 

@@ -120,6 +120,7 @@ impl CliError {
             Self::Write { .. }
             | Self::Output { .. }
             | Self::Reward(RewardError::Failed { .. })
+            | Self::Backend(BackendError::OutOfMemory { .. })
             | Self::Data(DataError::Write(_))
             | Self::Model(ModelError::Write(_)) => 1,
             Self::Hub(error) => hub_exit_code(error),

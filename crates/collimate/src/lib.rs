@@ -53,9 +53,12 @@ pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>)
         if collimate_data::catches_panics() {
             return;
         }
+        let what = info.payload_as_str().unwrap_or("no message");
+        if collimate_backend::reports_panic(what) {
+            return;
+        }
         // Reported on one line, whatever RUST_BACKTRACE says; the developers ask for more where they need it.
         let place = info.location().map(|location| format!(" ({location})")).unwrap_or_default();
-        let what = info.payload_as_str().unwrap_or("no message");
         eprintln!("error: this is a bug of collimate, please report it with the command: {what}{place}");
     }));
     let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -102,7 +105,10 @@ fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mu
     if cli.offline {
         io.hub = Hub::new(HubOptions { offline: true, ..io.hub.options().clone() });
     }
-    let result = collimate_objective::registry::check().map_err(CliError::from).and_then(|()| cli.command.run(io));
+    let result = collimate_objective::registry::check().map_err(CliError::from).and_then(|()| {
+        // Whatever computes: a device without memory left is no bug.
+        collimate_backend::guarded(|| cli.command.run(io)).map_err(CliError::from).flatten()
+    });
     let _ = io.out.flush();
     match result {
         Ok(()) => 0,

@@ -33,10 +33,22 @@ fn an_unknown_objective_is_bad_input_and_the_nearest_is_named() {
 }
 
 #[test]
-fn backends_tell_what_is_compiled_in() {
+fn backends_tell_what_is_compiled_in_and_what_they_find() {
     let backends: Value = serde_json::from_str(&succeed(&["backends", "--json"]).out).expect("JSON");
-    let flex = backends.as_array().expect("a list").iter().find(|backend| backend["name"] == "flex");
-    assert_eq!(flex.expect("the CPU backend")["compiled"], true);
+    let backends = backends.as_array().expect("a list");
+    let flex = backends.iter().find(|backend| backend["name"] == "flex").expect("the CPU backend");
+    assert_eq!((&flex["compiled"], &flex["problem"]), (&json!(true), &Value::Null));
+    let cpu = &flex["devices"][0];
+    assert_eq!((&cpu["index"], &cpu["dtypes"][0]), (&json!(0), &json!("float32")));
+    assert!(cpu["memory_bytes"].is_u64() || cfg!(not(target_os = "linux")), "{cpu}");
+    // A backend without a device says why, and hides no other.
+    for backend in backends {
+        let finds = backend["devices"].as_array().is_some_and(|devices| !devices.is_empty());
+        let expected = backend["compiled"] == true && !finds;
+        assert_eq!(backend["problem"].is_string(), expected, "{backend}");
+    }
+    let shown = succeed(&["backends"]).out;
+    assert!(backends.iter().all(|backend| shown.contains(backend["name"].as_str().expect("a name"))), "{shown}");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Objectives that see a whole optimizer step.
 
+use collimate_oracle::tolerances::{COURSE, assert_relative};
 use collimate_train::metrics::read_metrics;
 use rstest::rstest;
 use serde_json::json;
 
 use crate::harness::{Folder, succeed, train};
 use crate::small_model::model_arg;
-use crate::tolerances::{COURSE, assert_relative};
 
 /// Twelve groups of three responses, no two alike.
 fn groups(folder: &Folder) -> String {

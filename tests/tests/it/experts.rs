@@ -1,12 +1,12 @@
 //! Training a model whose router picks experts.
 
+use collimate_oracle::tolerances::{FIRST_LOSS, assert_absolute, assert_relative};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::generation::{PROMPTS, generate};
 use crate::harness::{Folder, collimate, succeed, train};
 use crate::small_model::{model_arg, write_model_with};
-use crate::tolerances::{FIRST_LOSS, assert_absolute, assert_relative};
 
 /// Loss of NCA where policy and reference are the same.
 const NCA_AT_START: f64 = 2.0 * std::f64::consts::LN_2;

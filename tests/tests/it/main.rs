@@ -24,4 +24,3 @@ mod rounds;
 mod seeing;
 mod signals;
 mod small_model;
-mod tolerances;

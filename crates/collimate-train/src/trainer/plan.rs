@@ -52,7 +52,7 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let counts = ParameterCounts::of(&config, lora.as_ref(), trainable);
     let rows = rows::read(recipe, dir, needs.min_responses, options.num_responses, observer)?;
 
-    let device = collimate_backend::devices(&session.backend)?.get(session.device).and_then(|info| info.memory_bytes);
+    let device = collimate_backend::device_memory(&session.backend, session.device)?;
     let budget = recipe.memory_budget.bytes(device);
     let smallest_budget = OVERHEAD + costs.resident + rows.longest() as u64 * costs.per_token;
     let fits = budget.is_none_or(|budget| budget >= smallest_budget);

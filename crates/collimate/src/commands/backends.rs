@@ -1,6 +1,6 @@
 //! `collimate backends`: what computes.
 
-use collimate_backend::{BACKENDS, BackendInfo, DeviceInfo, devices};
+use collimate_backend::{BACKENDS, BackendError, BackendInfo, DeviceInfo, devices};
 use serde_json::{Value, json};
 
 use crate::error::CliError;
@@ -18,13 +18,19 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         if self.json {
-            let backends: Result<Vec<Value>, CliError> = BACKENDS.iter().map(describe).collect();
-            return io.json(&Value::Array(backends?));
+            return io.json(&BACKENDS.iter().map(describe).collect());
         }
         for backend in BACKENDS {
             let state = if backend.compiled { "" } else { " (not in this build)" };
             io.line(format_args!("{}{state}\n  {}", backend.name, backend.summary))?;
-            for device in found(backend)? {
+            let devices = match found(backend) {
+                Ok(devices) => devices,
+                Err(none) => {
+                    io.line(format_args!("  no device: {}", reason(none)))?;
+                    continue;
+                }
+            };
+            for device in devices {
                 let memory = device.memory_bytes.map(|bytes| format!(", {:.1} GiB", bytes as f64 / f64::powi(2.0, 30)));
                 let (memory, dtypes) = (memory.unwrap_or_default(), device.dtypes.join(", "));
                 io.line(format_args!("  device {}: {}{memory}, {dtypes}", device.index, device.name))?;
@@ -34,11 +40,19 @@ impl Args {
     }
 }
 
-fn found(backend: &BackendInfo) -> Result<Vec<DeviceInfo>, CliError> {
-    Ok(if backend.compiled { devices(backend.name)? } else { Vec::new() })
+fn found(backend: &BackendInfo) -> Result<Vec<DeviceInfo>, BackendError> {
+    if backend.compiled { devices(backend.name) } else { Ok(Vec::new()) }
 }
 
-fn describe(backend: &BackendInfo) -> Result<Value, CliError> {
+/// Why a backend has no device, without its name.
+fn reason(error: BackendError) -> String {
+    match error {
+        BackendError::NoDevice { reason, .. } => reason,
+        other => other.to_string(),
+    }
+}
+
+fn describe(backend: &BackendInfo) -> Value {
     let device = |device: DeviceInfo| {
         json!({
             "index": device.index,
@@ -47,11 +61,15 @@ fn describe(backend: &BackendInfo) -> Result<Value, CliError> {
             "dtypes": device.dtypes,
         })
     };
-    let devices: Vec<Value> = found(backend)?.into_iter().map(device).collect();
-    Ok(json!({
+    let (devices, problem) = match found(backend) {
+        Ok(devices) => (devices.into_iter().map(device).collect::<Vec<_>>(), None),
+        Err(error) => (Vec::new(), Some(reason(error))),
+    };
+    json!({
         "name": backend.name,
         "summary": backend.summary,
         "compiled": backend.compiled,
         "devices": devices,
-    }))
+        "problem": problem,
+    })
 }

@@ -1,11 +1,11 @@
 //! Merged models of every architecture.
 
+use collimate_oracle::tolerances::{MERGED, assert_relative};
 use rstest::rstest;
 
 use super::{golden, golden_arg};
 use crate::generation::{PROMPTS, generate};
 use crate::harness::{Folder, succeed};
-use crate::tolerances::{MERGED, assert_relative};
 
 #[rstest]
 fn a_merged_model_is_its_base_with_the_adapter(

@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::Path;
 
+use collimate_oracle::tolerances::{
+    BF16_LOGPS, COURSE, FINAL_LOGPS, GRAD_NORM, LEARNING_RATE, LOGPS, LOSS, OBJECTIVE, TOKEN_LOGPS, assert_absolute,
+    assert_relative,
+};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{golden, golden_arg};
 use crate::harness::{Folder, collimate, succeed};
-use crate::tolerances::{
-    BF16_LOGPS, COURSE, FINAL_LOGPS, GRAD_NORM, LEARNING_RATE, LOGPS, LOSS, OBJECTIVE, TOKEN_LOGPS, assert_absolute,
-    assert_relative,
-};
 
 /// Rows of a golden file of log-probs, by prompt.
 fn golden_groups(model: &str) -> Vec<Vec<Value>> {

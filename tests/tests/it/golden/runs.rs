@@ -2,13 +2,13 @@
 
 use std::fs;
 
+use collimate_oracle::tolerances::{FIRST_LOSS, assert_absolute, assert_relative};
 use rstest::rstest;
 use serde_json::Value;
 
 use super::golden_arg;
 use crate::harness::{Folder, succeed, train};
 use crate::real_data;
-use crate::tolerances::{FIRST_LOSS, assert_absolute, assert_relative};
 
 const STEPS: usize = 50;
 

@@ -1,42 +1,52 @@
-//! How near numbers must be to others, by the precision that computed them.
+//! How near numbers must be to others, by the precision that computed them: one list for every backend, so that none
+//! passes by a measure of its own.
 
 /// Log-probs summed over a response, in float32 as PyTorch's, relative.
-pub(crate) const LOGPS: f64 = 1e-5;
+pub const LOGPS: f64 = 1e-5;
 /// Log-prob of one token, in float32 as PyTorch's, relative: less is averaged out than in a sum.
-pub(crate) const TOKEN_LOGPS: f64 = 1e-4;
+pub const TOKEN_LOGPS: f64 = 1e-4;
+/// Gradients of one model by two ways, responses of a prompt together or apart, blocks kept or run again: the norm of the
+/// difference, of the gradient's.
+pub const SAME_GRADIENTS: f64 = 1e-5;
 /// Log-probs of one model by two ways, an adapter beside its weight or within it, relative.
-pub(crate) const MERGED: f64 = 1e-5;
+pub const MERGED: f64 = 1e-5;
 /// Losses and gradients of objectives, in float64, absolute.
-pub(crate) const OBJECTIVE: f64 = 1e-10;
+pub const OBJECTIVE: f64 = 1e-10;
 /// Losses of a training step, relative: a log-prob's error of 1e-5 grows with every update.
-pub(crate) const LOSS: f64 = 1e-4;
+pub const LOSS: f64 = 1e-4;
 /// Gradient norms, relative.
-pub(crate) const GRAD_NORM: f64 = 1e-3;
+pub const GRAD_NORM: f64 = 1e-3;
 /// Learning rates, absolute: no model is in them.
-pub(crate) const LEARNING_RATE: f64 = 1e-9;
+pub const LEARNING_RATE: f64 = 1e-9;
 /// Implicit rewards and log-probs in the course of training, relative, and absolute below 1.
-pub(crate) const COURSE: f64 = 1e-3;
+pub const COURSE: f64 = 1e-3;
 /// Log-probs after training, relative.
-pub(crate) const FINAL_LOGPS: f64 = 1e-3;
+pub const FINAL_LOGPS: f64 = 1e-3;
 /// Log-probs under weights rounded to bfloat16 against the float32 model, relative.
 ///
 /// bfloat16 keeps 8 significant bits, so rounding moves a weight by up to 2⁻⁹ of itself. Each log-prob goes through one
 /// weight after another, so errors add up, and over a response's tokens they partly cancel: about one such step is
 /// left. The largest found over the golden responses is 2.2e-3, and twice 2⁻⁹ is allowed.
-pub(crate) const BF16_LOGPS: f64 = 2.0 / 512.0;
+pub const BF16_LOGPS: f64 = 2.0 / 512.0;
 /// Loss of the first step against its closed form, absolute: policy and reference are the same but for float32's
 /// order of sums, which differs with the batch.
-pub(crate) const FIRST_LOSS: f64 = 1e-6;
+pub const FIRST_LOSS: f64 = 1e-6;
 
 /// Both numbers are equal but for this part of the expected one.
+///
+/// # Panics
+/// They are further apart; says what they are.
 #[track_caller]
-pub(crate) fn assert_relative(found: f64, expected: f64, tolerance: f64, what: &str) {
+pub fn assert_relative(found: f64, expected: f64, tolerance: f64, what: &str) {
     let limit = tolerance * expected.abs();
     assert!((found - expected).abs() <= limit, "{what}: {found} against {expected}, more than {tolerance} of it apart");
 }
 
 /// Both numbers are equal but for this much.
+///
+/// # Panics
+/// They are further apart; says what they are.
 #[track_caller]
-pub(crate) fn assert_absolute(found: f64, expected: f64, tolerance: f64, what: &str) {
+pub fn assert_absolute(found: f64, expected: f64, tolerance: f64, what: &str) {
     assert!((found - expected).abs() <= tolerance, "{what}: {found} against {expected}, more than {tolerance} apart");
 }
