@@ -1,16 +1,42 @@
-//! PyTorch's library through burn-tch, with the plain forms of a decoder's operations.
+//! PyTorch's library through burn-tch: its own attention, and the plain forms of a decoder's other operations.
 //!
 //! libtorch finds its GPUs itself: they come first, in CUDA's order, and the CPU last.
 
+mod attention;
+
 use std::process::{Command, Stdio};
+
+use burn::tensor::Tensor;
 
 use burn_tch::{LibTorch, LibTorchDevice};
 
 use crate::flex::total_memory;
-use crate::ops::FusedOps;
+use crate::ops::{AttentionPlan, AttentionSaved, AttentionShape, FusedOps};
 use crate::{BackendError, DeviceInfo, check_index};
 
-impl FusedOps for LibTorch {}
+impl FusedOps for LibTorch {
+    const ATTENDS_OVER_SEGMENTS: bool = true;
+
+    fn packed_attention(
+        shape: &AttentionShape,
+        plan: &AttentionPlan<Self>,
+        q: &Tensor<Self, 2>,
+        k: &Tensor<Self, 2>,
+        v: &Tensor<Self, 2>,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        let out = attention::attention(shape, &plan.segments, [q, k, v]);
+        (out, Tensor::empty([0, 0], &q.device()))
+    }
+
+    fn packed_attention_backward(
+        shape: &AttentionShape,
+        plan: &AttentionPlan<Self>,
+        saved: AttentionSaved<'_, Self>,
+        d_out: &Tensor<Self, 2>,
+    ) -> [Tensor<Self, 2>; 3] {
+        attention::attention_backward(shape, &plan.segments, [saved.q, saved.k, saved.v], d_out)
+    }
+}
 
 fn num_gpus() -> usize {
     usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
