@@ -8,6 +8,8 @@ mod error;
 mod generate;
 mod gguf;
 #[cfg(test)]
+mod golden_bfloat16_tests;
+#[cfg(test)]
 mod golden_files_tests;
 #[cfg(test)]
 mod golden_scores_tests;
@@ -43,4 +45,5 @@ pub use peft::{Adapter, LoraConfig, LoraTargets};
 pub use routing::RouterLoad;
 pub use shard_size::{ShardSize, ShardSizeError};
 pub use weights::{HostTensor, WeightCheck, WeightFiles};
+pub use collimate_backend::ComputeDtype;
 pub use write_weights::{StorageDtype, write_model, write_safetensors, write_safetensors_of};
