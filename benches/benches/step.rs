@@ -7,7 +7,7 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use collimate_data::{GroupBatch, TokenizedGroup, TokenizedResponse};
-use collimate_model::{CausalLm, ForwardOptions, HostTensor, ModelConfig, Trainable};
+use collimate_model::{CausalLm, ComputeDtype, ForwardOptions, HostTensor, ModelConfig, Trainable};
 use collimate_objective::{GroupScores, evaluate, registry};
 use collimate_objectives as _;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -26,7 +26,7 @@ fn model() -> CausalLm<Flex> {
         "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
     });
     let config = ModelConfig::from_json(Path::new("config.json"), config).expect("a sound config");
-    CausalLm::new(config, None, Trainable::Base, FlexDevice, |info| {
+    CausalLm::new(config, None, Trainable::Base, (FlexDevice, ComputeDtype::Float32), |info| {
         let len: usize = info.file_shape.iter().product();
         let data = (0..len).map(|i| 0.03 * (i as f32 * 0.7).sin()).collect();
         Ok(HostTensor { shape: info.file_shape.clone(), data })

@@ -8,6 +8,7 @@
 mod allocator;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod dtype;
 mod faults;
 mod flex;
 #[cfg(feature = "libtorch")]
@@ -20,6 +21,7 @@ pub mod plain;
 mod wgpu;
 
 pub use allocator::give_back_memory;
+pub use dtype::{ComputeDtype, in_dtype, in_float32};
 pub use faults::{guarded, reports_panic};
 pub use ops::{
     AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient,
@@ -121,6 +123,26 @@ pub enum BackendError {
         /// What the backend said, on one line.
         said: String,
     },
+    /// The device does not compute in this type.
+    #[error(
+        "backend \"{backend}\" computes in {} on device {index}, not in {dtype}; {}",
+        supported.join(", "),
+        remedy(dtype)
+    )]
+    Dtype {
+        /// The backend asked for.
+        backend: String,
+        /// The device asked for.
+        index: usize,
+        /// The type asked for.
+        dtype: &'static str,
+        /// Those that it has.
+        supported: Vec<&'static str>,
+    },
+}
+
+fn remedy(dtype: &str) -> String {
+    format!("leave it at float32, or use a backend and device that `collimate backends` lists with {dtype}")
 }
 
 /// Runs `job` on the backend and device named.
@@ -149,11 +171,13 @@ pub fn devices(backend: &str) -> Result<Vec<DeviceInfo>, BackendError> {
     match backend {
         "flex" => Ok(flex::devices()),
         #[cfg(feature = "libtorch")]
-        "libtorch" => Ok(libtorch::devices()),
+        "libtorch" => {
+            Ok(with_bfloat16::<burn_tch::LibTorch>(libtorch::devices(), |index| libtorch::device(index).ok()))
+        }
         #[cfg(feature = "cuda")]
-        "cuda" => cuda::devices(),
+        "cuda" => Ok(with_bfloat16::<burn_cuda::Cuda>(cuda::devices()?, |index| cuda::device(index).ok())),
         #[cfg(feature = "wgpu")]
-        "wgpu" => wgpu::devices(),
+        "wgpu" => Ok(with_bfloat16::<burn_wgpu::Wgpu>(wgpu::devices()?, |index| wgpu::device(index).ok())),
         _ => Err(not_there(backend)),
     }
 }
@@ -170,6 +194,46 @@ pub fn device_memory(backend: &str, device: usize) -> Result<Option<u64>, Backen
             let devices = devices(backend)?;
             check_index(backend, device, devices.len())?;
             Ok(devices[device].memory_bytes)
+        }
+    }
+}
+
+/// Adds bfloat16 to the types of those devices that compute in it.
+#[cfg(any(feature = "libtorch", feature = "cuda", feature = "wgpu"))]
+fn with_bfloat16<B: burn::tensor::backend::Backend>(
+    mut devices: Vec<DeviceInfo>,
+    device: impl Fn(usize) -> Option<B::Device>,
+) -> Vec<DeviceInfo> {
+    let bfloat16 = ComputeDtype::Bfloat16;
+    for info in &mut devices {
+        let has_it = device(info.index).is_some_and(|device| B::supports_dtype(&device, bfloat16.of_tensors()));
+        if has_it && !info.dtypes.contains(&bfloat16.name()) {
+            info.dtypes.push(bfloat16.name());
+        }
+    }
+    devices
+}
+
+/// Whether a device computes in a type, before anything is loaded there.
+///
+/// # Errors
+/// It does not; or the backend or device is not there.
+pub fn check_dtype(backend: &str, device: usize, dtype: ComputeDtype) -> Result<(), BackendError> {
+    // Every device has float32, and what else is wrong with it is said where it is used.
+    if dtype == ComputeDtype::Float32 {
+        return Ok(());
+    }
+    let devices = devices(backend)?;
+    match devices.get(device) {
+        Some(info) if info.dtypes.contains(&dtype.name()) => Ok(()),
+        Some(info) => Err(BackendError::Dtype {
+            backend: backend.to_owned(),
+            index: device,
+            dtype: dtype.name(),
+            supported: info.dtypes.clone(),
+        }),
+        None => {
+            Err(BackendError::DeviceOutOfRange { backend: backend.to_owned(), index: device, count: devices.len() })
         }
     }
 }
@@ -228,6 +292,18 @@ mod tests {
         let device = dispatch("flex", 3, Sum).expect_err("no such device");
         assert!(device.to_string().contains("no device 3"), "{device}");
         assert_eq!(device_memory("flex", 3), Err(device));
+    }
+
+    #[test]
+    fn a_type_that_a_backend_does_not_compute_in_is_refused_with_those_that_it_has() {
+        assert_eq!(check_dtype("flex", 0, ComputeDtype::Float32), Ok(()));
+        let error = check_dtype("flex", 0, ComputeDtype::Bfloat16).expect_err("float32 only").to_string();
+        let expected = "backend \"flex\" computes in float32 on device 0, not in bfloat16; leave it at float32, or";
+        assert!(error.starts_with(expected), "{error}");
+        assert!(
+            check_dtype("flex", 3, ComputeDtype::Bfloat16)
+                .is_err_and(|error| error.to_string().contains("no device 3"))
+        );
     }
 
     #[test]

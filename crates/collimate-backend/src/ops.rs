@@ -13,10 +13,11 @@ use burn::tensor::{Tensor, TensorData};
 
 pub use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, Segment, TargetLogp};
 
+use crate::dtype::in_float32;
 use crate::plain;
 use crate::plain::Tiles;
 
-/// A gradient that is added to; `None` is zero.
+/// A gradient that is added to, in float32; `None` is zero.
 pub type Gradient<B> = Option<Tensor<B, 2>>;
 
 /// A factor of a matrix product.
@@ -119,6 +120,9 @@ pub struct AttentionSaved<'a, B: Backend> {
 }
 
 /// A burn backend with the operations of a decoder.
+///
+/// Matrices and activations are in the model's [`ComputeDtype`](crate::ComputeDtype); norms' weights, adapters' factors,
+/// tables of rotation and gradients that are added to are in float32 always. What comes out has the type of what goes in.
 pub trait FusedOps: Backend {
     /// Whether attention reads segments; otherwise it reads tiles with masks.
     const ATTENDS_OVER_SEGMENTS: bool = false;
@@ -128,7 +132,8 @@ pub trait FusedOps: Backend {
         pass()
     }
 
-    /// `onto + alpha · a · b`, [M, N].
+    /// `onto + alpha · a · b`, [M, N], in the type of `onto`; without it in that of the factors, the narrower where they
+    /// differ.
     fn multiply(
         onto: Option<Tensor<Self, 2>>,
         alpha: f32,
@@ -138,9 +143,14 @@ pub trait FusedOps: Backend {
         plain::multiply(onto, alpha, a, b)
     }
 
-    /// `x + y`, of one shape.
+    /// Adds `alpha · a · b` to a gradient.
+    fn add_product(gradient: &mut Gradient<Self>, alpha: f32, a: Factor<'_, Self>, b: Factor<'_, Self>) {
+        *gradient = Some(in_float32(Self::multiply(gradient.take(), alpha, a, b)));
+    }
+
+    /// `x + y`, of one shape, in the type of `x`.
     fn add(x: Tensor<Self, 2>, y: &Tensor<Self, 2>) -> Tensor<Self, 2> {
-        x + y.clone()
+        plain::sum(x, y.clone())
     }
 
     /// Some columns of `x`, in memory of their own: a view would hold all of them.

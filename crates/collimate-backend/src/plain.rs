@@ -1,6 +1,9 @@
 //! The decoder's operations made of burn's own: what a backend without kernels gets, and the oracle of tests.
 //!
 //! Gradients come from burn's automatic differentiation of the forward form, so they share nothing with kernels.
+//!
+//! Products are in the type of their factors, bfloat16 where either is; everything else is computed in float32 and rounded
+//! once, to the type of its input. Of float32 tensors nothing is converted.
 
 mod attention;
 mod target_logps;
@@ -8,12 +11,18 @@ mod target_logps;
 use burn::backend::Autodiff;
 use burn::tensor::activation::{gelu, sigmoid, tanh};
 use burn::tensor::backend::Backend;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn_flex::Flex;
 use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, dropout_mask};
 
-use crate::ops::{Factor, Gradient, Rotary};
+use crate::dtype::{in_dtype, in_float32};
+use crate::ops::{Factor, FusedOps, Gradient, Rotary};
 pub use attention::{Tiles, attend, attention, attention_backward};
 pub use target_logps::{target_logps, target_logps_backward};
+
+/// flex's tensors with the plain forms alone: what a backend without kernels computes, on any machine. Tests run the model
+/// on it, in bfloat16 too, where flex refuses operands of two types as CubeCL's backends do.
+impl FusedOps for Autodiff<Flex> {}
 
 /// See [`FusedOps::multiply`](crate::FusedOps::multiply).
 pub fn multiply<B: Backend>(
@@ -26,27 +35,41 @@ pub fn multiply<B: Backend>(
         true => factor.matrix.clone().transpose(),
         false => factor.matrix.clone(),
     };
-    let product = read(a).matmul(read(b));
+    let (a, b) = (read(a), read(b));
+    let dtype = if a.dtype() == DType::F32 { b.dtype() } else { a.dtype() };
+    let product = in_dtype(a, dtype).matmul(in_dtype(b, dtype));
+    // What is added onto something of another type is added in float32.
+    let product = match &onto {
+        Some(onto) if onto.dtype() != dtype => in_float32(product),
+        _ => product,
+    };
     let product = if alpha == 1.0 { product } else { product.mul_scalar(alpha) };
     match onto {
-        Some(onto) => onto + product,
+        Some(onto) => sum(onto, product),
         None => product,
     }
+}
+
+/// `x + y` in the type of `x`.
+pub(crate) fn sum<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
+    let dtype = x.dtype();
+    if dtype == y.dtype() { x + y } else { in_dtype(in_float32(x) + in_float32(y), dtype) }
 }
 
 /// See [`FusedOps::add_rows`](crate::FusedOps::add_rows).
 pub fn add_rows<B: Backend>(x: Tensor<B, 2>, rows: &[u32], values: &Tensor<B, 2>) -> Tensor<B, 2> {
     let rows = indices(rows, &x.device());
-    x.select_assign(0, rows, values.clone(), IndexingUpdateOp::Add)
+    let values = in_dtype(values.clone(), x.dtype());
+    x.select_assign(0, rows, values, IndexingUpdateOp::Add)
 }
 
 /// See [`FusedOps::rms_norm`](crate::FusedOps::rms_norm).
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
     let [rows, width] = x.dims();
-    let n = weight.dims()[1];
-    let x = x.reshape([rows * width / n, n]);
+    let (n, dtype) = (weight.dims()[1], x.dtype());
+    let x = in_float32(x).reshape([rows * width / n, n]);
     let mean_square = (x.clone() * x.clone()).mean_dim(1);
-    (x * mean_square.add_scalar(eps).sqrt().recip() * weight).reshape([rows, width])
+    in_dtype((x * mean_square.add_scalar(eps).sqrt().recip() * weight).reshape([rows, width]), dtype)
 }
 
 /// See [`FusedOps::rms_norm_backward`](crate::FusedOps::rms_norm_backward).
@@ -71,23 +94,26 @@ pub fn rotate<B: Backend>(x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) ->
     let cos = rotary.cos.clone().unsqueeze_dim::<3>(1);
     let sin = rotary.sin.clone().unsqueeze_dim::<3>(1);
     let sin = if inverse { sin.neg() } else { sin };
-    let x = x.reshape([rows, width / head_dim, head_dim]);
+    let dtype = x.dtype();
+    let x = in_float32(x).reshape([rows, width / head_dim, head_dim]);
     let (a, b) = (x.clone().narrow(2, 0, half), x.clone().narrow(2, half, half));
     let first = a.clone() * cos.clone() - b.clone() * sin.clone();
     let second = b * cos + a * sin;
     let kept = (2 * half < head_dim).then(|| x.narrow(2, 2 * half, head_dim - 2 * half));
     let parts = [Some(first), Some(second), kept];
-    Tensor::cat(parts.into_iter().flatten().collect(), 2).reshape([rows, width])
+    in_dtype(Tensor::cat(parts.into_iter().flatten().collect(), 2).reshape([rows, width]), dtype)
 }
 
 /// See [`FusedOps::gated`](crate::FusedOps::gated).
 pub fn gated<B: Backend>(activation: GateActivation, gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
+    let dtype = gate.dtype();
+    let (gate, up) = (in_float32(gate), in_float32(up));
     let gate = match activation {
         GateActivation::Silu => gate.clone() * sigmoid(gate),
         GateActivation::Gelu => gelu(gate),
         GateActivation::GeluTanh => gelu_tanh(gate),
     };
-    gate * up
+    in_dtype(gate * up, dtype)
 }
 
 /// See [`FusedOps::gated_backward`](crate::FusedOps::gated_backward).
@@ -106,7 +132,8 @@ pub fn dropout<B: Backend>(x: Tensor<B, 2>, rows: &[DropoutRows], probability: f
     let [num_rows, width] = x.dims();
     let mask = dropout_mask(num_rows, width, rows, probability);
     let mask = Tensor::from_data(TensorData::new(mask, [num_rows, width]), &x.device());
-    x * mask
+    let dtype = x.dtype();
+    in_dtype(in_float32(x) * mask, dtype)
 }
 
 /// See [`FusedOps::adamw`](crate::FusedOps::adamw).
@@ -126,23 +153,26 @@ pub fn adamw<B: Backend>(
 
 /// See [`FusedOps::sum_of_squares`](crate::FusedOps::sum_of_squares).
 pub fn sum_of_squares<B: Backend>(x: &Tensor<B, 2>) -> f64 {
-    let by_row = (x.clone() * x.clone()).sum_dim(1).into_data();
+    let x = in_float32(x.clone());
+    let by_row = (x.clone() * x).sum_dim(1).into_data();
     by_row.iter::<f64>().sum()
 }
 
-/// Gradients of `f`'s inputs, given that of its output.
+/// Gradients of `f`'s inputs, given that of its output, each in the type of its input.
 fn gradients<B: Backend, const N: usize>(
     inputs: [&Tensor<B, 2>; N],
     d_out: &Tensor<B, 2>,
     f: impl Fn([Tensor<Autodiff<B>, 2>; N]) -> Tensor<Autodiff<B>, 2>,
 ) -> [Tensor<B, 2>; N] {
     let tracked = inputs.map(|input| Tensor::<Autodiff<B>, 2>::from_inner(input.clone()).require_grad());
-    let out = f(tracked.clone());
-    let grads = (out * Tensor::from_inner(d_out.clone())).sum().backward();
+    let out = in_float32(f(tracked.clone()));
+    let grads = (out * Tensor::from_inner(in_float32(d_out.clone()))).sum().backward();
     tracked.map(|input| input.grad(&grads).unwrap_or_else(|| input.inner().zeros_like()))
 }
 
+/// Adds in float32, in which gradients are held.
 fn accumulate<B: Backend>(held: &mut Gradient<B>, gradient: Tensor<B, 2>) {
+    let gradient = in_float32(gradient);
     *held = Some(match held.take() {
         Some(held) => held + gradient,
         None => gradient,

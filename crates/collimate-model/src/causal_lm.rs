@@ -2,7 +2,7 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use collimate_backend::{FusedOps, Gradient};
+use collimate_backend::{ComputeDtype, FusedOps, Gradient, in_dtype, in_float32};
 use collimate_data::GroupBatch;
 use rayon::prelude::*;
 
@@ -32,6 +32,17 @@ pub enum Trainable {
     Adapter,
 }
 
+impl Trainable {
+    /// Whether training changes a parameter.
+    pub(crate) fn includes(self, info: &ParameterInfo) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Base => !info.is_adapter,
+            Self::Adapter => info.is_adapter,
+        }
+    }
+}
+
 /// A decoder and its parameters.
 ///
 /// No graph is recorded: [`CausalLm::forward`] keeps what its way back reads, and [`CausalLm::backward`] adds each
@@ -40,7 +51,11 @@ pub enum Trainable {
 pub struct CausalLm<B: FusedOps> {
     pub(crate) config: ModelConfig,
     pub(crate) layout: Layout,
+    /// What passes read.
     pub(crate) params: Vec<Tensor<B, 2>>,
+    /// The float32 values of those trained parameters that passes read in another type.
+    masters: Vec<Option<Tensor<B, 2>>>,
+    pub(crate) dtype: ComputeDtype,
     pub(crate) rope: Rope,
     pub(crate) device: B::Device,
     lora: Option<LoraConfig>,
@@ -95,7 +110,8 @@ impl<B: FusedOps> CausalLm<B> {
     /// Builds a model from host tensors.
     ///
     /// `read` gives each parameter by its file name in its file's shape; it is called once for each, so that no more
-    /// than one tensor is held twice.
+    /// than one tensor is held twice. In bfloat16 matrices are held in that type alone, unless they are trained: then their
+    /// float32 values are held too, and the optimizer changes those.
     ///
     /// # Errors
     /// What `read` returns.
@@ -103,21 +119,26 @@ impl<B: FusedOps> CausalLm<B> {
         config: ModelConfig,
         lora: Option<LoraConfig>,
         trainable: Trainable,
-        device: B::Device,
+        (device, dtype): (B::Device, ComputeDtype),
         mut read: impl FnMut(&ParameterInfo) -> Result<HostTensor, ModelError>,
     ) -> Result<Self, ModelError> {
         let layout = Layout::new(&config, lora.as_ref());
-        let params = layout.infos.iter().map(|info| Ok(upload(info, read(info)?, &device)));
-        let params = params.collect::<Result<Vec<_>, ModelError>>()?;
-        let is_trainable = |info: &ParameterInfo| match trainable {
-            Trainable::Nothing => false,
-            Trainable::Base => !info.is_adapter,
-            Trainable::Adapter => info.is_adapter,
-        };
-        let trainable: Vec<bool> = layout.infos.iter().map(is_trainable).collect();
-        let gradients = vec![None; params.len()];
+        let trainable: Vec<bool> = layout.infos.iter().map(|info| trainable.includes(info)).collect();
+        let gradients = vec![None; layout.infos.len()];
         let rope = Rope::new(&config);
-        Ok(Self { config, layout, params, rope, device, lora, trainable, gradients })
+        let (params, masters) = (Vec::with_capacity(gradients.len()), vec![None; gradients.len()]);
+        let mut model = Self { config, layout, params, masters, dtype, rope, device, lora, trainable, gradients };
+        for index in 0..model.layout.infos.len() {
+            let info = &model.layout.infos[index];
+            let value = upload(info, read(info)?, &model.device);
+            model.params.push(model.empty());
+            model.set_parameter(index, value);
+        }
+        Ok(model)
+    }
+
+    fn empty(&self) -> Tensor<B, 2> {
+        Tensor::empty([0, 0], &self.device)
     }
 
     /// The configuration it was built from.
@@ -140,33 +161,43 @@ impl<B: FusedOps> CausalLm<B> {
         (0..self.params.len()).filter(|&i| self.trainable[i]).collect()
     }
 
-    /// One parameter as it is stored.
+    /// One parameter as passes read it.
     pub fn parameter(&self, index: usize) -> &Tensor<B, 2> {
         &self.params[index]
     }
 
-    /// Takes one parameter out, to change it in place; [`CausalLm::set_parameter`] must bring it back.
+    /// Takes one trained parameter out in float32, to change it in place; [`CausalLm::set_parameter`] must bring it back.
     pub fn take_parameter(&mut self, index: usize) -> Tensor<B, 2> {
-        let empty = Tensor::empty([0, 0], &self.device);
-        std::mem::replace(&mut self.params[index], empty)
+        let empty = self.empty();
+        match self.masters[index].take() {
+            Some(master) => master,
+            None => std::mem::replace(&mut self.params[index], empty),
+        }
     }
 
-    /// Replaces one parameter; the shape must be the same.
+    /// Replaces one parameter by a float32 value of the same shape.
     pub fn set_parameter(&mut self, index: usize, value: Tensor<B, 2>) {
-        self.params[index] = value;
+        let dtype = self.layout.infos[index].dtype(self.dtype);
+        if dtype == ComputeDtype::Float32 {
+            self.params[index] = value;
+            return;
+        }
+        self.params[index] = in_dtype(value.clone(), dtype.of_tensors());
+        self.masters[index] = self.trainable[index].then_some(value);
     }
 
-    /// One parameter in its file's shape.
+    /// One parameter in its file's shape; in float32 if it is trained, else as passes read it.
     pub fn download(&self, index: usize) -> HostTensor {
         let info = &self.layout.infos[index];
-        let stored = self.params[index].clone();
+        let stored = self.masters[index].as_ref().unwrap_or(&self.params[index]).clone();
         let stored = if info.transposed { stored.transpose() } else { stored };
         HostTensor { shape: info.file_shape.clone(), data: floats(stored) }
     }
 
     /// Sets one parameter from its file's shape.
     pub fn load(&mut self, index: usize, value: HostTensor) {
-        self.params[index] = upload(&self.layout.infos[index], value, &self.device);
+        let value = upload(&self.layout.infos[index], value, &self.device);
+        self.set_parameter(index, value);
     }
 
     /// Takes the gradient that has been accumulated for a parameter.
@@ -261,8 +292,8 @@ impl<B: FusedOps> CausalLm<B> {
             dy = engine.block_backward(layer, (&x, activations), dx, &pack, wants_input, &mut gradients);
         }
         if let (Some(gradient), Some(dy)) = (gradients.of(self.layout.embedding), dy) {
-            let dy = engine.scaled_embedding(dy);
-            let zero = || self.params[self.layout.embedding].zeros_like();
+            let dy = engine.scaled_embedding(in_float32(dy));
+            let zero = || engine.zero_gradient(self.layout.embedding);
             let tokens: Vec<u32> = pack.tokens.into_data().iter::<i64>().map(|token| token as u32).collect();
             *gradient = Some(B::add_rows(gradient.take().unwrap_or_else(zero), &tokens, &dy));
         }
@@ -271,7 +302,15 @@ impl<B: FusedOps> CausalLm<B> {
 
     pub(crate) fn engine<'a>(&'a self, adapters: bool, dropout: Option<&'a Dropout>) -> Engine<'a, B> {
         let adapter_scale = self.lora.as_ref().filter(|_| adapters).map(LoraConfig::scale);
-        Engine { config: &self.config, layout: &self.layout, params: &self.params, adapter_scale, dropout, rows: None }
+        Engine {
+            config: &self.config,
+            layout: &self.layout,
+            params: &self.params,
+            dtype: self.dtype,
+            adapter_scale,
+            dropout,
+            rows: None,
+        }
     }
 
     pub(crate) fn pack(&self, batch: &GroupBatch) -> PackInputs<B> {

@@ -9,9 +9,10 @@ mod experts;
 mod feed_forward;
 mod linear;
 
-use burn::tensor::{Int, Tensor, TensorData};
-use collimate_backend::{AttentionPlan, AttentionShape, FusedOps, Gradient, Rotary};
+use burn::tensor::{DType, Int, Tensor, TensorData};
+use collimate_backend::{AttentionPlan, AttentionShape, ComputeDtype, FusedOps, Gradient, Rotary};
 use collimate_data::GroupBatch;
+use half::bf16;
 
 use self::feed_forward::FeedForward;
 use crate::config::ModelConfig;
@@ -26,6 +27,8 @@ pub(crate) struct Engine<'a, B: FusedOps> {
     pub(crate) config: &'a ModelConfig,
     pub(crate) layout: &'a Layout,
     pub(crate) params: &'a [Tensor<B, 2>],
+    /// The type of activations.
+    pub(crate) dtype: ComputeDtype,
     /// α/r of the adapter, or `None` to leave adapters out.
     pub(crate) adapter_scale: Option<f64>,
     pub(crate) dropout: Option<&'a Dropout>,
@@ -111,12 +114,19 @@ impl<B: FusedOps> Engine<'_, B> {
 
     /// Times the embeddings' factor: an embedding's on the way forward, its gradient's on the way back.
     ///
-    /// Reference implementations round the factor to the type that they compute in, which is float32 here.
+    /// Reference implementations round the factor to the type that they compute in.
     pub(crate) fn scaled_embedding(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
         match self.config.embedding_scale {
+            Some(scale) if self.dtype == ComputeDtype::Bfloat16 => rows.mul_scalar(bf16::from_f64(scale).to_f32()),
             Some(scale) => rows.mul_scalar(scale as f32),
             None => rows,
         }
+    }
+
+    /// A gradient of zero, to add to.
+    pub(crate) fn zero_gradient(&self, parameter: usize) -> Tensor<B, 2> {
+        let parameter = &self.params[parameter];
+        Tensor::zeros(parameter.dims(), (&parameter.device(), DType::F32))
     }
 
     /// One block, [N, D] → [N, D], and what its way back reads.

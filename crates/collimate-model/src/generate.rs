@@ -5,7 +5,7 @@ mod sampling;
 
 use burn::tensor::activation::{softmax, tanh};
 use burn::tensor::{Tensor, TensorData};
-use collimate_backend::FusedOps;
+use collimate_backend::{FusedOps, in_dtype, in_float32};
 use collimate_data::GroupBatch;
 
 use self::cache::{Cache, LayerCache};
@@ -145,12 +145,12 @@ impl<B: FusedOps> CausalLm<B> {
         let count = p.q.dims()[0];
         let (k, v) = layer.append(self.kv_heads(p.k).unsqueeze_dim(2), self.kv_heads(p.v).unsqueeze_dim(2), at);
         let q = p.q.reshape([count, kv_heads, heads / kv_heads, dim]);
-        let scores = q.matmul(k.swap_dims(2, 3)).mul_scalar(self.config.attention_scale);
+        let scores = in_float32(q.matmul(k.swap_dims(2, 3))).mul_scalar(self.config.attention_scale);
         let scores = match self.config.attention_softcap {
             Some(cap) => tanh(scores.div_scalar(cap)).mul_scalar(cap),
             None => scores,
         };
-        let mixed = softmax(scores + mask, 3).matmul(v);
+        let mixed = in_dtype(softmax(scores + mask, 3), v.dtype()).matmul(v);
         mixed.reshape([count, heads * dim])
     }
 

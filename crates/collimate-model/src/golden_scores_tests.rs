@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use collimate_backend::{BackendJob, FusedOps, dispatch};
+use collimate_backend::{BackendJob, ComputeDtype, FusedOps, dispatch};
 use collimate_data::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use collimate_oracle::tolerances::{LOGPS, SAME_GRADIENTS, TOKEN_LOGPS};
 use rstest::rstest;
@@ -42,6 +42,16 @@ macro_rules! on_the_backend {
 }
 
 fn open<B: FusedOps>(device: &B::Device, name: &str, with_adapter: bool, trainable: Trainable) -> CausalLm<B> {
+    open_in(device, name, with_adapter, trainable, ComputeDtype::Float32)
+}
+
+pub(crate) fn open_in<B: FusedOps>(
+    device: &B::Device,
+    name: &str,
+    with_adapter: bool,
+    trainable: Trainable,
+    dtype: ComputeDtype,
+) -> CausalLm<B> {
     let dir = golden().join("models").join(name);
     let config = ModelConfig::from_dir(&dir).expect("a sound config");
     let weights = WeightFiles::open(&dir).expect("sound weights");
@@ -50,7 +60,7 @@ fn open<B: FusedOps>(device: &B::Device, name: &str, with_adapter: bool, trainab
         Adapter::read(&adapter, &config).expect("a sound adapter")
     });
     let lora = adapter.as_ref().map(|a| LoraConfig { dropout: 0.2, ..a.config.clone() });
-    CausalLm::new(config, lora, trainable, device.clone(), |info| {
+    CausalLm::new(config, lora, trainable, (device.clone(), dtype), |info| {
         if !info.is_adapter {
             return weights.read(&info.name);
         }
@@ -62,7 +72,7 @@ fn open<B: FusedOps>(device: &B::Device, name: &str, with_adapter: bool, trainab
 }
 
 /// The rows of one architecture, grouped by their prompt.
-fn rows(name: &str) -> Vec<Vec<Value>> {
+pub(crate) fn rows(name: &str) -> Vec<Vec<Value>> {
     let text = std::fs::read_to_string(golden().join(format!("logps/{name}.json"))).expect("golden log-probs");
     let rows: Vec<Value> = serde_json::from_str(&text).expect("rows");
     let groups = rows.chunk_by(|a, b| a["prompt"] == b["prompt"]);
@@ -73,7 +83,7 @@ fn ids(value: &Value) -> Vec<u32> {
     value.as_array().expect("ids").iter().map(|id| id.as_u64().expect("an id") as u32).collect()
 }
 
-fn groups(rows: &[Vec<Value>]) -> Vec<TokenizedGroup> {
+pub(crate) fn groups(rows: &[Vec<Value>]) -> Vec<TokenizedGroup> {
     let response = |row: &Value| TokenizedResponse { ids: ids(&row["response_ids"]), reward: 0.0, num_cut: 0 };
     let group = |rows: &Vec<Value>| TokenizedGroup {
         index: 0,
@@ -85,7 +95,7 @@ fn groups(rows: &[Vec<Value>]) -> Vec<TokenizedGroup> {
     rows.iter().map(group).collect()
 }
 
-fn sums(logps: &[Vec<Vec<f64>>]) -> Vec<f64> {
+pub(crate) fn sums(logps: &[Vec<Vec<f64>>]) -> Vec<f64> {
     logps.iter().flatten().map(|tokens| tokens.iter().sum()).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::activation::tanh;
 use burn::tensor::{Tensor, TensorData};
-use collimate_backend::{Factor, FusedOps, OutputLayer, TargetLogp};
+use collimate_backend::{Factor, FusedOps, OutputLayer, TargetLogp, in_float32};
 
 use crate::causal_lm::CausalLm;
 use crate::engine::{Engine, Gradients};
@@ -24,7 +24,8 @@ enum HeadSaved<B: FusedOps> {
 impl<B: FusedOps> CausalLm<B> {
     /// Logits of some final hidden states, [S, D] → [S, V].
     pub(crate) fn logits(&self, hidden: &Tensor<B, 2>) -> Tensor<B, 2> {
-        let logits = B::multiply(None, 1.0, Factor::of(hidden), Factor::transpose_of(&self.params[self.head_id()]));
+        let weight = Factor::transpose_of(&self.params[self.head_id()]);
+        let logits = in_float32(B::multiply(None, 1.0, Factor::of(hidden), weight));
         match self.config.logit_softcap {
             Some(cap) => tanh(logits.div_scalar(cap)).mul_scalar(cap),
             None => logits,
@@ -78,7 +79,7 @@ impl<B: FusedOps> CausalLm<B> {
         let d_normed = match saved {
             HeadSaved::Gradients(gradients) => {
                 let num_rows = spread.len();
-                gradients * Tensor::from_data(TensorData::new(spread, [num_rows, 1]), &self.device)
+                in_float32(gradients) * Tensor::from_data(TensorData::new(spread, [num_rows, 1]), &self.device)
             }
             HeadSaved::Normed(normed, logps) => {
                 let (layer, d_weight) = (self.output_layer(), gradients.of(id));
@@ -86,7 +87,7 @@ impl<B: FusedOps> CausalLm<B> {
             }
         };
         let d_rows = engine.norm_backward(&rows, self.layout.final_norm, d_normed, gradients);
-        let zeros = Tensor::zeros([num_rows, self.config.hidden_size], &self.device);
+        let zeros = Tensor::zeros([num_rows, self.config.hidden_size], (&self.device, self.dtype.of_tensors()));
         B::add_rows(zeros, &targets.rows, &d_rows)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use collimate_backend::ComputeDtype;
+
 use crate::config::ModelConfig;
 use crate::names::{NormNames, ROUTER, expert_names};
 use crate::peft::LoraConfig;
@@ -23,6 +25,14 @@ pub struct ParameterInfo {
 }
 
 impl ParameterInfo {
+    /// The type that a pass reads it in, where the model computes in `compute`.
+    ///
+    /// Vectors and adapters are small, and a router picks other experts by less than bfloat16 can tell: float32 always.
+    pub fn dtype(&self, compute: ComputeDtype) -> ComputeDtype {
+        let is_router = self.name.strip_suffix(".weight").is_some_and(|name| name.ends_with(ROUTER));
+        if self.is_adapter || is_router || self.file_shape.len() < 2 { ComputeDtype::Float32 } else { compute }
+    }
+
     /// Shape of the stored matrix.
     pub fn stored_shape(&self) -> [usize; 2] {
         match (self.file_shape.as_slice(), self.transposed) {

@@ -8,6 +8,8 @@ mod error;
 mod generate;
 mod gguf;
 #[cfg(test)]
+mod golden_bfloat16_tests;
+#[cfg(test)]
 mod golden_files_tests;
 #[cfg(test)]
 mod golden_scores_tests;
@@ -30,6 +32,7 @@ mod weights;
 mod write_weights;
 
 pub use causal_lm::{CausalLm, ForwardOptions, Tape, TokenLogps, Trainable};
+pub use collimate_backend::ComputeDtype;
 pub use config::{Activation, Architecture, AttentionBias, Experts, ModelConfig, NormPlacement, QkNorm, RopeScaling};
 pub use dropout::DropoutKey;
 pub use error::ModelError;

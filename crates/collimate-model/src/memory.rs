@@ -1,13 +1,13 @@
 //! How much memory a pass needs, from the shapes of the model.
 
-use collimate_backend::FusedOps;
+use collimate_backend::{ComputeDtype, FusedOps};
 
 use crate::causal_lm::{CausalLm, Trainable};
 use crate::config::{ModelConfig, NormPlacement, QkNorm};
-use crate::layout::Layout;
+use crate::layout::{Layout, ParameterInfo};
 use crate::peft::LoraConfig;
 
-/// Bytes of one float32 number.
+/// Bytes of one float32 number, in which gradients, moments and what a norm or a gate works on are.
 const FLOAT: u64 = 4;
 
 /// How many numbers a model's parameters are.
@@ -25,10 +25,7 @@ impl ParameterCounts {
     /// Of a model that is not loaded.
     pub fn of(config: &ModelConfig, lora: Option<&LoraConfig>, trainable: Trainable) -> Self {
         let infos = Layout::new(config, lora).infos;
-        let count = |of_adapter: bool| {
-            let infos = infos.iter().filter(|info| info.is_adapter == of_adapter);
-            infos.map(|info| info.file_shape.iter().product::<usize>() as u64).sum()
-        };
+        let count = |of_adapter: bool| infos.iter().filter(|info| info.is_adapter == of_adapter).map(size).sum();
         let (base, adapter) = (count(false), count(true));
         let trained = match trainable {
             Trainable::Nothing => 0,
@@ -42,6 +39,8 @@ impl ParameterCounts {
 /// What training holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryCosts {
+    /// Parameters, with float32 values beside them where those that are trained are read in another type.
+    pub weights: u64,
     /// Parameters, and for those that are trained the gradient and AdamW's two moments.
     pub resident: u64,
     /// A token of a pack whatever is kept: the input of every block, and what the block at work needs.
@@ -54,13 +53,26 @@ pub struct MemoryCosts {
 
 impl MemoryCosts {
     /// What training a model holds that is not loaded.
-    pub fn of(config: &ModelConfig, lora: Option<&LoraConfig>, trainable: Trainable) -> Self {
-        let counts = ParameterCounts::of(config, lora, trainable);
-        Self::new(config, lora, (counts.base + counts.adapter, counts.trained))
+    pub fn of(config: &ModelConfig, lora: Option<&LoraConfig>, trainable: Trainable, dtype: ComputeDtype) -> Self {
+        let infos = Layout::new(config, lora).infos;
+        let is_trained = |info: &ParameterInfo| trainable.includes(info);
+        Self::new(config, lora, dtype, infos.iter().map(|info| (info, is_trained(info))))
     }
 
-    /// With so many parameters, of which so many are trained.
-    fn new(config: &ModelConfig, lora: Option<&LoraConfig>, (parameters, trained): (u64, u64)) -> Self {
+    /// With these parameters, and whether each is trained.
+    fn new<'a>(
+        config: &ModelConfig,
+        lora: Option<&LoraConfig>,
+        dtype: ComputeDtype,
+        parameters: impl Iterator<Item = (&'a ParameterInfo, bool)>,
+    ) -> Self {
+        let (mut weights, mut trained) = (0, 0);
+        for (info, is_trained) in parameters {
+            let (count, held_in) = (size(info), info.dtype(dtype));
+            let has_master = is_trained && held_in != ComputeDtype::Float32;
+            weights += count * (held_in.num_bytes() + if has_master { FLOAT } else { 0 });
+            trained += if is_trained { count } else { 0 };
+        }
         let width = config.hidden_size as u64;
         let inner = config.intermediate_size as u64;
         let heads = (config.num_attention_heads * config.head_dim) as u64;
@@ -90,13 +102,15 @@ impl MemoryCosts {
         // A fused product stands beside its parts; of experts one may get every token.
         let fused = if config.fused_projections { (heads + 2 * kv_heads).max(2 * inner) } else { 0 };
         let gathered = if config.experts.is_some() { 2 * inner + 4 * width } else { 0 };
-        // The block at work: its activations if it runs again, the gated product and its gradient, gradients of
+        // The block at work, beside its activations if it runs again: the gated product and its gradient, gradients of
         // queries, keys, values and of the stream; and at the output layer three times the rows that predict a token.
-        let work = block + 2 * inner + 2 * heads + 2 * kv_heads + 9 * width + output_norms + fused + gathered;
+        let work = 2 * inner + 2 * heads + 2 * kv_heads + 9 * width + output_norms + fused + gathered;
+        let number = dtype.num_bytes();
         Self {
-            resident: FLOAT * (parameters + 3 * trained),
-            per_token: FLOAT * (config.num_hidden_layers as u64 * width + work),
-            per_kept_block: FLOAT * block,
+            weights,
+            resident: weights + FLOAT * 3 * trained,
+            per_token: number * (config.num_hidden_layers as u64 * width + block) + FLOAT * work,
+            per_kept_block: number * block,
             num_blocks: config.num_hidden_layers,
         }
     }
@@ -105,11 +119,13 @@ impl MemoryCosts {
 impl<B: FusedOps> CausalLm<B> {
     /// What training this model holds.
     pub fn memory_costs(&self) -> MemoryCosts {
-        let size = |index: usize| self.layout.infos[index].file_shape.iter().product::<usize>() as u64;
-        let parameters: u64 = (0..self.params.len()).map(size).sum();
-        let trained: u64 = self.trainable().into_iter().map(size).sum();
-        MemoryCosts::new(&self.config, self.lora(), (parameters, trained))
+        let parameters = self.layout.infos.iter().zip(self.trainable.iter().copied());
+        MemoryCosts::new(&self.config, self.lora(), self.dtype, parameters)
     }
+}
+
+fn size(info: &ParameterInfo) -> u64 {
+    info.file_shape.iter().product::<usize>() as u64
 }
 
 #[cfg(test)]
@@ -137,7 +153,8 @@ mod tests {
         fields.as_object().expect("fields").iter().for_each(|(key, field)| config[key] = field.clone());
         let config = ModelConfig::from_json(Path::new("config.json"), config).expect("a sound config");
         let zeros = |info: &crate::ParameterInfo| Ok(HostTensor::zeros(info.file_shape.clone()));
-        CausalLm::<Flex>::new(config, None, Trainable::Base, FlexDevice, zeros).expect("a model").memory_costs()
+        let place = (FlexDevice, ComputeDtype::Float32);
+        CausalLm::<Flex>::new(config, None, Trainable::Base, place, zeros).expect("a model").memory_costs()
     }
 
     #[test]
@@ -177,6 +194,7 @@ mod tests {
     fn a_model_costs_on_paper_what_it_costs_when_it_is_loaded(
         #[values(Trainable::Nothing, Trainable::Base, Trainable::Adapter)] trainable: Trainable,
         #[values(false, true)] qk_norm: bool,
+        #[values(ComputeDtype::Float32, ComputeDtype::Bfloat16)] dtype: ComputeDtype,
     ) {
         let lora = (trainable == Trainable::Adapter).then(|| LoraConfig::new(2, 4.0, LoraTargets::AllLinear));
         let config = config(qk_norm);
@@ -184,9 +202,28 @@ mod tests {
             let len = info.file_shape.iter().product();
             Ok(HostTensor::new(info.file_shape.clone(), vec![0.0; len]))
         };
-        let model = CausalLm::<Flex>::new(config.clone(), lora.clone(), trainable, Default::default(), zeros);
+        let model = CausalLm::<Flex>::new(config.clone(), lora.clone(), trainable, (FlexDevice, dtype), zeros);
         let loaded = model.expect("a model").memory_costs();
-        assert_eq!(MemoryCosts::of(&config, lora.as_ref(), trainable), loaded);
+        assert_eq!(MemoryCosts::of(&config, lora.as_ref(), trainable, dtype), loaded);
+    }
+
+    #[test]
+    fn bfloat16_halves_what_is_read_and_adds_masters_to_what_is_trained() {
+        let (config, bfloat16) = (config(false), ComputeDtype::Bfloat16);
+        let lora = LoraConfig::new(2, 4.0, LoraTargets::AllLinear);
+        let of = |lora: Option<&LoraConfig>, trainable| MemoryCosts::of(&config, lora, trainable, bfloat16);
+        let vectors = (2 * 3 + 1) * 16;
+        let matrices = ParameterCounts::of(&config, None, Trainable::Base).base - vectors;
+        assert_eq!(of(None, Trainable::Nothing).resident, 2 * matrices + 4 * vectors);
+        let full = of(None, Trainable::Base);
+        assert_eq!(full.weights, (2 + 4) * matrices + 4 * vectors);
+        assert_eq!(full.resident - full.weights, 3 * 4 * (matrices + vectors), "gradients and moments in float32");
+        // Both factors of four linear layers of attention and three of the rest, in each of three blocks.
+        let adapter = 3 * 2 * (2 * (16 + 16) + 2 * (16 + 8) + 3 * (16 + 24));
+        let with_adapter = of(Some(&lora), Trainable::Adapter);
+        assert_eq!(with_adapter.resident, 2 * matrices + 4 * vectors + 4 * 4 * adapter);
+        let in_float32 = MemoryCosts::of(&config, None, Trainable::Base, ComputeDtype::Float32);
+        assert_eq!(2 * full.per_kept_block, in_float32.per_kept_block);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod decoder;
 
 use burn_flex::{Flex, FlexDevice};
+use collimate_backend::ComputeDtype;
 use collimate_data::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -40,7 +41,7 @@ fn build(config: serde_json::Value, lora: bool) -> CausalLm<Flex> {
     let lora = lora.then(|| LoraConfig::new(3, 6.0, LoraTargets::AllLinear));
     let trainable = if lora.is_some() { Trainable::Adapter } else { Trainable::Base };
     let mut rng = ChaCha8Rng::seed_from_u64(11);
-    CausalLm::new(config, lora, trainable, FlexDevice, |info| {
+    CausalLm::new(config, lora, trainable, (FlexDevice, ComputeDtype::Float32), |info| {
         let centre = if info.name.contains("norm") && !is_offset { 1.0 } else { 0.0 };
         let len: usize = info.file_shape.iter().product();
         let data = (0..len).map(|_| centre + rng.random_range(-0.3..0.3f32)).collect();

@@ -28,6 +28,23 @@ pub const FINAL_LOGPS: f64 = 1e-3;
 /// weight after another, so errors add up, and over a response's tokens they partly cancel: about one such step is
 /// left. The largest found over the golden responses is 2.2e-3, and twice 2⁻⁹ is allowed.
 pub const BF16_LOGPS: f64 = 2.0 / 512.0;
+/// Log-probs of responses computed in bfloat16 against PyTorch's in float32, relative, by golden model.
+pub const BF16_COMPUTED_LOGPS: [(&str, f64); 10] = [
+    ("llama", 1e-2),
+    ("llama3", 1e-2),
+    ("mistral", 1e-2),
+    ("mixtral", 1e-2),
+    ("qwen2", 1e-2),
+    ("qwen3", 1e-2),
+    ("gemma2", 1e-2),
+    ("phi3", 1e-2),
+    ("olmo2", 1e-2),
+    ("smollm3", 1e-2),
+];
+/// Losses of a run in bfloat16 against those of the run in float32, step by step, relative.
+pub const BF16_LOSS: f64 = 5e-2;
+/// The same in the mean of a hundred steps.
+pub const BF16_MEAN_LOSS: f64 = 1e-2;
 /// Loss of the first step against its closed form, absolute: policy and reference are the same but for float32's
 /// order of sums, which differs with the batch.
 pub const FIRST_LOSS: f64 = 1e-6;

@@ -19,6 +19,7 @@ mod values;
 
 use std::path::PathBuf;
 
+use collimate_backend::{BACKENDS, ComputeDtype};
 use collimate_model::ShardSize;
 use serde::Serialize;
 use serde_yaml_ng::Value;
@@ -94,9 +95,13 @@ recipe_keys! {
     /// Model to train: a folder in the Hugging Face layout, or a name on the hub, as `org/name`, `org/name@revision` or
     /// `hf://org/name`.
     model_name_or_path: Option<PathBuf> = None,
-    /// Type that the trained weights are stored in: `float32`, `bfloat16`, `float16`, or `auto` (as the base). Training
-    /// itself is in float32. `dtype` is another name.
+    /// Type that the trained weights are stored in: `float32`, `bfloat16`, `float16`, or `auto` (as the base). What is
+    /// computed in is `compute_dtype`. `dtype` is another name.
     torch_dtype: Option<String> = None,
+    /// Type that the model computes in: `float32`, or `bfloat16` for weights and activations where the backend has it
+    /// (`collimate backends`), with norms, softmax, log-probs, adapters, gradients, moments and the weights that are trained
+    /// in float32.
+    compute_dtype: String = ComputeDtype::Float32.name().to_owned(),
     /// PEFT adapter to start from: a folder, or a name on the hub.
     adapter: Option<PathBuf> = None,
     /// Reach no network: what is named on the hub is taken from its cache alone.
@@ -248,6 +253,17 @@ pub struct StepPlan {
 }
 
 impl Recipe {
+    /// The backend named, or the first that is compiled in.
+    pub fn backend_name(&self) -> &str {
+        self.backend.as_deref().unwrap_or(BACKENDS[0].name)
+    }
+
+    /// The type that the model computes in.
+    pub fn compute(&self) -> ComputeDtype {
+        // Another name is refused when the recipe is read.
+        ComputeDtype::from_name(&self.compute_dtype).unwrap_or_default()
+    }
+
     /// Prompts of one optimizer step.
     pub fn groups_per_step(&self) -> usize {
         self.per_device_train_batch_size.saturating_mul(self.gradient_accumulation_steps)

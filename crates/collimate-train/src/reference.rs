@@ -19,7 +19,7 @@ use crate::recipe::Recipe;
 use crate::session::{Session, SessionOptions, Training, open_session};
 use crate::stop::StopFlag;
 use identity::Identity;
-use key::{COMPUTE_DTYPE, KERNEL_VERSION, ResponseKey, Scorer, response_keys};
+use key::{KERNEL_VERSION, ResponseKey, Scorer, response_keys};
 use store::LogpStore;
 
 /// What the policy is compared with.
@@ -80,7 +80,7 @@ impl Reference {
         let scorer = Scorer {
             model: model.hash,
             adapter: adapter.as_ref().map(|adapter| adapter.hash),
-            dtype: COMPUTE_DTYPE,
+            dtype: options.dtype.name(),
             backend: &options.backend,
             share_prompt: recipe.share_prompt,
             kernel_version: KERNEL_VERSION,

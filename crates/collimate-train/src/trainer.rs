@@ -10,6 +10,7 @@ mod summary;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use collimate_backend::{BackendError, check_dtype};
 use collimate_data::TextTokenizer;
 use collimate_files::{FolderLock, recover_folders, remove_leftovers, write_atomically};
 use collimate_model::{LoraConfig, LoraTargets, ModelConfig, StorageDtype, copy_side_files};
@@ -273,6 +274,11 @@ fn check_responses(recipe: &Recipe, data: &PreparedData, limit: Option<usize>) -
 }
 
 fn session_options(recipe: &Recipe, model: PathBuf) -> Result<SessionOptions, TrainError> {
+    let (backend, dtype) = (recipe.backend_name(), recipe.compute());
+    check_dtype(backend, recipe.device, dtype).map_err(|error| match error {
+        BackendError::Dtype { .. } => TrainError::RecipeValue { key: "compute_dtype", message: error.to_string() },
+        other => other.into(),
+    })?;
     let training = if recipe.use_peft {
         let targets = match recipe.lora_target_modules.is_all_linear() {
             true => LoraTargets::AllLinear,
@@ -288,8 +294,9 @@ fn session_options(recipe: &Recipe, model: PathBuf) -> Result<SessionOptions, Tr
     Ok(SessionOptions {
         model,
         adapter: recipe.adapter.clone(),
-        backend: recipe.backend.clone().unwrap_or_else(|| collimate_backend::BACKENDS[0].name.to_owned()),
+        backend: backend.to_owned(),
         device: recipe.device,
+        dtype,
         training,
         seed: recipe.seed,
     })

@@ -1,5 +1,6 @@
 //! What reads PyTorch's golden files beside the repository; `cargo xtask test` knows these tests by the module's name.
 
+mod bfloat16;
 mod gguf;
 mod merged;
 mod parity;

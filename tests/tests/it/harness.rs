@@ -86,11 +86,15 @@ pub(crate) fn collimate_with_cache<S: AsRef<str>>(args: &[S], cache: &Path) -> O
     Outcome { code, out: text(out), err: text(err) }
 }
 
-/// The option that lets a verb compute on the backend that `cargo xtask test --backend` names.
+/// The backend that `cargo xtask test --backend` names.
+pub(crate) fn backend() -> String {
+    std::env::var("COLLIMATE_TEST_BACKEND").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "flex".to_owned())
+}
+
+/// The option that lets a verb compute on it.
 fn backend_option(verb: &str) -> Vec<String> {
-    let named = std::env::var("COLLIMATE_TEST_BACKEND").ok().filter(|name| !name.is_empty() && name != "flex");
-    let computes = matches!(verb, "train" | "score" | "sample" | "generate");
-    named.filter(|_| computes).map_or_else(Vec::new, |name| vec!["--backend".to_owned(), name])
+    let computes = matches!(verb, "train" | "score" | "sample" | "generate") && backend() != "flex";
+    if computes { vec!["--backend".to_owned(), backend()] } else { Vec::new() }
 }
 
 /// Runs a command line that must succeed.

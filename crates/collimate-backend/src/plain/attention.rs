@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use collimate_kernels::{AttentionShape, Segment};
 
 use super::indices;
+use crate::dtype::{in_dtype, in_float32};
 use crate::ops::{AttentionPlan, AttentionSaved, FusedOps};
 
 /// Added to scores that may not be attended to; its exponential is exactly zero in every float type.
@@ -99,8 +100,9 @@ fn tiles_of<B: FusedOps>(shape: &AttentionShape, plan: &AttentionPlan<B>, q: &Te
 
 /// Attention over tiles: queries, keys and values as in [`AttentionSaved`] to [N, H · head_dim].
 pub fn attend<B: Backend>(shape: &AttentionShape, tiles: &Tiles<B>, [q, k, v]: [Tensor<B, 2>; 3]) -> Tensor<B, 2> {
-    // Scaled before rows are rearranged: backends run over views several times slower.
-    let q = q.mul_scalar(shape.scale);
+    // Scaled before rows are rearranged: backends run over views several times slower. In bfloat16 it would round once
+    // more, so there the scores are scaled, which are in float32.
+    let q = if q.dtype() == DType::F32 { q.mul_scalar(shape.scale) } else { q };
     let outputs = tiles.tiles.iter().map(|tile| attend_in_tile(shape, tile, &q, &k, &v));
     Tensor::cat(outputs.collect(), 0).select(0, tiles.restore.clone())
 }
@@ -121,13 +123,15 @@ fn attend_in_tile<B: Backend>(
     };
     // Query heads of one key-value head stand below each other: one product serves the whole group.
     let q = rows(q, heads).reshape([count, kv_heads, group * n, dim]);
-    let scores = q.matmul(rows(k, kv_heads).swap_dims(2, 3)).reshape([count, heads, n, n]);
+    let dtype = q.dtype();
+    let scores = in_float32(q.matmul(rows(k, kv_heads).swap_dims(2, 3)).reshape([count, heads, n, n]));
+    let scores = if dtype == DType::F32 { scores } else { scores.mul_scalar(shape.scale) };
     let scores = match shape.softcap {
         Some(cap) => burn::tensor::activation::tanh(scores.div_scalar(cap)).mul_scalar(cap),
         None => scores,
     };
     let weights = softmax(scores + tile.masks[&shape.window].clone()).reshape([count, kv_heads, group * n, n]);
-    let mixed = weights.matmul(rows(v, kv_heads)).reshape([count, heads, n, dim]);
+    let mixed = in_dtype(weights, dtype).matmul(rows(v, kv_heads)).reshape([count, heads, n, dim]);
     mixed.swap_dims(1, 2).reshape([count * n, heads * dim])
 }
 

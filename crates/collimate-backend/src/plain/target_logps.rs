@@ -2,10 +2,11 @@
 
 use burn::tensor::activation::{softmax, tanh};
 use burn::tensor::backend::Backend;
-use burn::tensor::{IndexingUpdateOp, Tensor, TensorData};
+use burn::tensor::{DType, IndexingUpdateOp, Tensor, TensorData};
 use collimate_kernels::TargetLogp;
 
 use super::{accumulate, indices};
+use crate::dtype::{in_dtype, in_float32};
 use crate::ops::{Gradient, OutputLayer};
 
 /// Logits of a chunk: at most this many numbers (32 MiB of float32).
@@ -16,9 +17,9 @@ fn chunks(total: usize, vocab_size: usize) -> impl Iterator<Item = (usize, usize
     (0..total).step_by(step).map(move |start| (start, (start + step).min(total)))
 }
 
-/// Logits of some rows of hidden states, squashed where the layer does so.
+/// Logits of some rows of hidden states in float32, squashed where the layer does so.
 fn logits<B: Backend>(hidden: Tensor<B, 2>, layer: OutputLayer<'_, B>) -> Tensor<B, 2> {
-    let logits = hidden.matmul(layer.weight.clone().transpose());
+    let logits = in_float32(hidden.matmul(layer.weight.clone().transpose()));
     match layer.softcap {
         Some(cap) => tanh(logits.div_scalar(cap)).mul_scalar(cap),
         None => logits,
@@ -65,7 +66,6 @@ pub fn target_logps_backward<B: Backend>(
         let c = TensorData::new(coefficients[start..end].to_vec(), [end - start, 1]);
         let c = Tensor::<B, 2>::from_data(c, &device);
         let logits = logits(h.clone(), layer);
-        // The one-hot part of d logp / d logits = onehot − softmax is done by picking rows, so each row has a factor.
         let mut pushed = softmax(logits.clone(), 1) * c.clone().neg();
         let mut c = c;
         if let Some(cap) = layer.softcap {
@@ -76,6 +76,17 @@ pub fn target_logps_backward<B: Backend>(
             c = c * slope.clone().gather(1, tokens.clone().unsqueeze_dim(1));
             pushed = pushed * slope;
         }
+        if hidden.dtype() != DType::F32 {
+            // With the one-hot part of d logp / d logits = onehot − softmax in it before it is rounded: of a likely
+            // token the two nearly cancel.
+            let pushed = in_dtype(pushed.scatter(1, tokens.unsqueeze_dim(1), c, IndexingUpdateOp::Add), hidden.dtype());
+            d_hidden.push(pushed.clone().matmul(weight.clone()));
+            if let Some(gradient) = d_weight.as_deref_mut() {
+                accumulate(gradient, pushed.transpose().matmul(h));
+            }
+            continue;
+        }
+        // Here the one-hot part is done by picking rows, so each row has a factor.
         let picked = weight.clone().select(0, tokens.clone()) * c.clone();
         d_hidden.push(pushed.clone().matmul(weight.clone()) + picked);
         if let Some(gradient) = d_weight.as_deref_mut() {

@@ -4,7 +4,7 @@
 //! depend on nothing but its own row, so the bits of a result do not depend on what is in the pack.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use collimate_backend::FusedOps;
+use collimate_backend::{FusedOps, in_dtype, in_float32};
 
 use super::feed_forward::Gated;
 use super::{Engine, Gradients, Low};
@@ -24,7 +24,7 @@ impl<B: FusedOps> Engine<'_, B> {
     /// Routes the rows of `h` [N, D] and adds what their experts give to `onto`; without it the last products are left
     /// out.
     pub(super) fn mixture(&self, ids: &ExpertIds, h: &Tensor<B, 2>, mut onto: Option<&mut Tensor<B, 2>>) -> Mixture<B> {
-        let (logits, low_router) = self.linear(&ids.router, h, None);
+        let (logits, low_router) = self.linear(&ids.router, &in_float32(h.clone()), None);
         let routing = Routing::new(&floats(logits), ids.experts.len(), ids.per_token);
         let mut experts = Vec::with_capacity(ids.experts.len());
         for (number, expert) in ids.experts.iter().enumerate() {
@@ -42,7 +42,7 @@ impl<B: FusedOps> Engine<'_, B> {
                     gated.low_down = low_down;
                     // Taken out, so that it has one owner and is added to in place.
                     let sum = std::mem::replace(onto, Tensor::empty([0, 0], &h.device()));
-                    *onto = B::add_rows(sum, rows, &(out * self.weights(&routing, number)));
+                    *onto = B::add_rows(sum, rows, &(in_float32(out) * self.weights(&routing, number)));
                 }
             }
             experts.push(Some(gated));
@@ -77,7 +77,7 @@ impl<B: FusedOps> Engine<'_, B> {
         }
         let d_logits = routing.backward(&d_weights, gradients.balance);
         let d_logits = Tensor::from_data(TensorData::new(d_logits, [h.dims()[0], ids.experts.len()]), &h.device());
-        let d_low = self.linear_gradients(&ids.router, h, &d_logits, &low_router, gradients);
+        let d_low = self.linear_gradients(&ids.router, &in_float32(h.clone()), &d_logits, &low_router, gradients);
         self.linear_input_gradient(&ids.router, &d_logits, &d_low, Some(d_h))
     }
 
@@ -93,20 +93,20 @@ impl<B: FusedOps> Engine<'_, B> {
         let activated = B::gated(self.activation(), &saved.gate, &saved.up);
         // The weight is a factor of the whole chain, so it may stand at the input of the last product. What comes back
         // through that product is then the gradient without it, whose product with the input is the weight's own.
-        let low = saved.low_down.as_ref().map(|low| low.clone() * weights.clone());
-        let weighted = activated.clone() * weights.clone();
-        let d_low = self.linear_gradients(&ids.down, &weighted, dy, &low, gradients);
-        drop(weighted);
+        let low = saved.low_down.as_ref().map(|low| weighted(low, &weights));
+        let input = weighted(&activated, &weights);
+        let d_low = self.linear_gradients(&ids.down, &input, dy, &low, gradients);
+        drop(input);
         let d_activated = self.linear_input_gradient(&ids.down, dy, &d_low, None);
-        let d_weights = floats((activated * d_activated.clone()).sum_dim(1));
-        (self.gates_backward(ids, saved, || x.clone(), d_activated * weights, gradients), d_weights)
+        let d_weights = floats((in_float32(activated) * in_float32(d_activated.clone())).sum_dim(1));
+        (self.gates_backward(ids, saved, || x.clone(), weighted(&d_activated, &weights), gradients), d_weights)
     }
 
     /// Begins gradients of zero: the optimizer moves an expert on whether or not a token came to it.
     fn begin_gradients(&self, ids: &GatedIds, gradients: &mut Gradients<'_, B>) {
         for id in ids.parameters() {
             if let Some(gradient) = gradients.of(id) {
-                gradient.get_or_insert_with(|| self.params[id].zeros_like());
+                gradient.get_or_insert_with(|| self.zero_gradient(id));
             }
         }
     }
@@ -122,6 +122,11 @@ impl<B: FusedOps> Engine<'_, B> {
     fn on<'b>(&'b self, rows: &'b [u32]) -> Engine<'b, B> {
         Engine { rows: Some(rows), ..*self }
     }
+}
+
+/// Rows times their weights, in the type of the rows.
+fn weighted<B: FusedOps>(rows: &Tensor<B, 2>, weights: &Tensor<B, 2>) -> Tensor<B, 2> {
+    in_dtype(in_float32(rows.clone()) * weights.clone(), rows.dtype())
 }
 
 fn gathered<B: FusedOps>(x: &Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 2> {

@@ -1,7 +1,7 @@
 //! Linear layers with their bias and adapter, one by one and several of one input.
 
 use burn::tensor::Tensor;
-use collimate_backend::{Factor, FusedOps};
+use collimate_backend::{Factor, FusedOps, in_dtype, in_float32};
 
 use super::{Engine, Gradients, Low};
 use crate::layout::{JointIds, LinearIds};
@@ -14,7 +14,7 @@ impl<B: FusedOps> Engine<'_, B> {
         x: &Tensor<B, 2>,
         onto: Option<Tensor<B, 2>>,
     ) -> (Tensor<B, 2>, Low<B>) {
-        let bias = ids.bias.map(|bias| self.params[bias].clone());
+        let bias = ids.bias.map(|bias| in_dtype(self.params[bias].clone(), x.dtype()));
         let onto = match (onto, bias) {
             (Some(onto), Some(bias)) => Some(onto + bias),
             (None, Some(bias)) => Some(bias.repeat_dim(0, x.dims()[0])),
@@ -45,10 +45,10 @@ impl<B: FusedOps> Engine<'_, B> {
         gradients: &mut Gradients<'_, B>,
     ) -> Low<B> {
         if let Some(gradient) = gradients.of(ids.weight) {
-            *gradient = Some(B::multiply(gradient.take(), 1.0, Factor::transpose_of(x), Factor::of(dy)));
+            B::add_product(gradient, 1.0, Factor::transpose_of(x), Factor::of(dy));
         }
         if let Some(gradient) = ids.bias.and_then(|bias| gradients.of(bias)) {
-            let sum = dy.clone().sum_dim(0);
+            let sum = in_float32(dy.clone()).sum_dim(0);
             *gradient = Some(match gradient.take() {
                 Some(held) => held + sum,
                 None => sum,
@@ -57,12 +57,12 @@ impl<B: FusedOps> Engine<'_, B> {
         let (Some(lora), Some(scale), Some(low)) = (&ids.lora, self.adapter_scale, low) else { return None };
         let scale = scale as f32;
         if let Some(gradient) = gradients.of(lora.b) {
-            *gradient = Some(B::multiply(gradient.take(), scale, Factor::transpose_of(low), Factor::of(dy)));
+            B::add_product(gradient, scale, Factor::transpose_of(low), Factor::of(dy));
         }
         let d_low = B::multiply(None, scale, Factor::of(dy), Factor::transpose_of(&self.params[lora.b]));
         if let Some(gradient) = gradients.of(lora.a) {
             let x = self.dropped(x, ids);
-            *gradient = Some(B::multiply(gradient.take(), 1.0, Factor::transpose_of(&x), Factor::of(&d_low)));
+            B::add_product(gradient, 1.0, Factor::transpose_of(&x), Factor::of(&d_low));
         }
         Some(d_low)
     }

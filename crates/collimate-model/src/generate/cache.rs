@@ -56,7 +56,7 @@ impl<B: Backend> Cache<B> {
             let [_, heads, dim] = packed.dims();
             let rows = spans.iter().map(|span| {
                 let prompt = packed.clone().narrow(0, span.start, span.len()).swap_dims(0, 1);
-                let empty = Tensor::zeros([heads, self.capacity - span.len(), dim], &packed.device());
+                let empty = Tensor::zeros([heads, self.capacity - span.len(), dim], (&packed.device(), packed.dtype()));
                 Tensor::cat(vec![prompt, empty], 1).unsqueeze::<4>().repeat_dim(0, self.num_samples)
             });
             Some(Tensor::cat(rows.collect(), 0))

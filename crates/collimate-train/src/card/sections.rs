@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use collimate_backend::ComputeDtype;
 use serde_json::Value;
 
 use super::citation::linked;
@@ -141,5 +142,9 @@ pub(super) fn arguments(input: &CardInput<'_>) -> String {
             format!("| {key} | {} |\n", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
         })
         .collect();
-    format!("\n## Training arguments\n\n| key | value |\n|---|---|\n{lines}\nAdamW, trained in float32.\n")
+    let computed = match input.recipe.compute() {
+        ComputeDtype::Float32 => "AdamW, trained in float32.",
+        ComputeDtype::Bfloat16 => "AdamW in float32, computed in bfloat16.",
+    };
+    format!("\n## Training arguments\n\n| key | value |\n|---|---|\n{lines}\n{computed}\n")
 }

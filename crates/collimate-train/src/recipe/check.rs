@@ -1,5 +1,7 @@
 //! Ranges of a recipe's values and contradictions between them.
 
+use collimate_backend::ComputeDtype;
+
 use super::limits::{MAX_COUNT, MAX_THREADS};
 use super::{Origin, Recipe, RecipeError};
 
@@ -99,6 +101,11 @@ impl Recipe {
             matches!(dtype, "auto" | "float32" | "bfloat16" | "float16"),
             "torch_dtype",
             format!("must be auto, float32, bfloat16 or float16, is \"{dtype}\""),
+        )?;
+        require(
+            ComputeDtype::from_name(&self.compute_dtype).is_some(),
+            "compute_dtype",
+            format!("must be float32 or bfloat16, is \"{}\"", self.compute_dtype),
         )
     }
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use collimate_backend::{ComputeDtype, check_dtype};
 use collimate_hub::{Hub, HubOptions};
 use serde_yaml_ng::{Mapping, Value};
 
@@ -28,8 +29,12 @@ const ALIASES: &[(&str, &str)] = &[
 
 /// Keys that are understood but are not fields, with what they are.
 const OTHER_KEYS: &[(&str, &str)] = &[
-    ("bf16", "True is `torch_dtype: bfloat16`."),
-    ("fp16", "True is `torch_dtype: float16`."),
+    (
+        "bf16",
+        "True is `compute_dtype: bfloat16` where the backend has it, else float32, which is said; and \
+         `torch_dtype: bfloat16`.",
+    ),
+    ("fp16", "True is `torch_dtype: float16`; float16 is not computed in."),
     ("optim", "A form of AdamW by transformers' name of it."),
     ("report_to", "`tensorboard` or `all`, also in a list, is `tensorboard: true`; other places have no effect."),
     ("do_eval", "False leaves evaluation data out."),
@@ -118,6 +123,7 @@ struct Loader {
     notes: Notes,
     do_eval: Option<bool>,
     use_rslora: bool,
+    bf16: bool,
 }
 
 impl Loader {
@@ -199,7 +205,11 @@ impl Loader {
         let refused = |problem| RecipeError::Value { origin: origin.clone(), key: key.to_owned(), problem };
         match key {
             "bf16" | "fp16" => {
-                if switch()? {
+                let is_on = switch()?;
+                if key == "bf16" {
+                    self.bf16 = is_on;
+                }
+                if is_on {
                     let dtype = if key == "bf16" { "bfloat16" } else { "float16" };
                     self.recipe.torch_dtype = Some(dtype.to_owned());
                 }
@@ -248,12 +258,25 @@ impl Loader {
         })
     }
 
+    /// What another trainer's `bf16` asks for, where the backend has it. Its recipes mostly have that key and run on any
+    /// machine, so it is a wish; `compute_dtype` insists.
+    fn compute_in_bfloat16(&mut self) {
+        let (backend, dtype) = (self.recipe.backend_name(), ComputeDtype::Bfloat16);
+        match check_dtype(backend, self.recipe.device, dtype) {
+            Ok(()) => self.recipe.compute_dtype = dtype.name().to_owned(),
+            Err(_) => self.notes.instead("bf16", &format!("{backend} computes in float32; what is saved is bfloat16")),
+        }
+    }
+
     fn finish(mut self, beside: Option<&Path>, hub: &Hub) -> Result<(Recipe, Vec<String>), RecipeError> {
         // A run that starts from an adapter trains it, unless the recipe says otherwise.
         self.recipe.use_peft |= self.recipe.adapter.is_some() && !self.origins.contains_key("use_peft");
         if self.use_rslora {
             self.recipe.lora_alpha *= (self.recipe.lora_r as f64).sqrt();
             self.notes.instead("use_rslora", "lora_alpha is multiplied by the square root of lora_r");
+        }
+        if self.bf16 && !self.origins.contains_key("compute_dtype") {
+            self.compute_in_bfloat16();
         }
         let Self { mut recipe, origins, mixture, notes, do_eval, .. } = self;
         let origin = |key: &str| origins.get(key).cloned().unwrap_or(Origin::Unnamed);

@@ -1,5 +1,6 @@
 //! The JSON schema of recipes, for editors: of the same table as the recipe itself.
 
+use collimate_backend::ComputeDtype;
 use serde_json::{Map, Value as Json, json};
 
 use super::Recipe;
@@ -26,6 +27,7 @@ impl Recipe {
             let mut schema = match key.name {
                 "objective" => objective(objectives),
                 "torch_dtype" => json!({"enum": [null, "auto", "float32", "bfloat16", "float16"]}),
+                "compute_dtype" => json!({"enum": ComputeDtype::ALL.map(ComputeDtype::name)}),
                 _ => key.schema(),
             };
             schema["description"] = json!(key.doc.trim());

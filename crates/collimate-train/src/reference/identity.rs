@@ -19,7 +19,7 @@ const MAX_SETTINGS_BYTES: u64 = 64 << 20;
 const IDLE_MODEL_SETTINGS: &[&str] = &[
     "_name_or_path",
     "transformers_version",
-    // Values are read as they are stored and computed in float32, whatever type is named here.
+    // Values are read as they are stored and computed in the type that the recipe names, whatever is named here.
     "dtype",
     "torch_dtype",
     "use_cache",

@@ -11,9 +11,6 @@ const FORMAT_VERSION: u32 = 1;
 /// found again.
 pub(super) const KERNEL_VERSION: u32 = 2;
 
-/// The type that models compute in.
-pub(super) const COMPUTE_DTYPE: &str = "float32";
-
 /// What computes log-probs; two that differ in any field never find each other's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scorer<'a> {

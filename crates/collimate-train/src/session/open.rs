@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use collimate_backend::{BackendJob, FusedOps, dispatch};
+use collimate_backend::{BackendJob, ComputeDtype, FusedOps, check_dtype, dispatch};
 use collimate_model::{
     Adapter, CausalLm, HostTensor, LoraConfig, ModelConfig, ModelError, ParameterInfo, Trainable, WeightFiles,
 };
@@ -36,6 +36,8 @@ pub struct SessionOptions {
     pub backend: String,
     /// Index of the backend's device.
     pub device: usize,
+    /// Type that it computes in.
+    pub dtype: ComputeDtype,
     /// What will be trained; with `Lora` and an adapter, the adapter's own shape holds and the dropout is taken from here.
     pub training: Training,
     /// Seed of a fresh adapter's factors.
@@ -45,15 +47,24 @@ pub struct SessionOptions {
 impl SessionOptions {
     /// For scoring and generation on the CPU.
     pub fn inference(model: impl Into<PathBuf>, adapter: Option<PathBuf>) -> Self {
-        Self { model: model.into(), adapter, backend: "flex".to_owned(), device: 0, training: Training::Off, seed: 0 }
+        Self {
+            model: model.into(),
+            adapter,
+            backend: "flex".to_owned(),
+            device: 0,
+            dtype: ComputeDtype::Float32,
+            training: Training::Off,
+            seed: 0,
+        }
     }
 }
 
 /// Opens a model on a backend's device.
 ///
 /// # Errors
-/// The backend or device is not there; the model folder or adapter is broken.
+/// The backend or device is not there, or does not compute in this type; the model folder or adapter is broken.
 pub fn open_session(options: &SessionOptions) -> Result<Box<dyn Session>, TrainError> {
+    check_dtype(&options.backend, options.device, options.dtype)?;
     let config = ModelConfig::from_dir(&options.model)?;
     let weights = WeightFiles::open(&options.model)?;
     weights.check(&config.tensors())?;
@@ -74,6 +85,7 @@ pub fn open_session(options: &SessionOptions) -> Result<Box<dyn Session>, TrainE
         adapter: adapter.map(|a| a.modules),
         lora,
         trainable,
+        dtype: options.dtype,
         seed: options.seed,
         base: options.model.to_string_lossy().into_owned(),
     };
@@ -88,6 +100,7 @@ struct Open {
     adapter: Option<AdapterModules>,
     lora: Option<LoraConfig>,
     trainable: Trainable,
+    dtype: ComputeDtype,
     seed: u64,
     base: String,
 }
@@ -96,8 +109,8 @@ impl BackendJob for Open {
     type Output = Result<Box<dyn Session>, ModelError>;
 
     fn run<B: FusedOps>(self, device: B::Device) -> Self::Output {
-        let Open { config, weights, mut adapter, lora, trainable, seed, base } = self;
-        let model = CausalLm::<B>::new(config, lora, trainable, device, |info| {
+        let Open { config, weights, mut adapter, lora, trainable, dtype, seed, base } = self;
+        let model = CausalLm::<B>::new(config, lora, trainable, (device, dtype), |info| {
             if !info.is_adapter {
                 return weights.read(&info.name);
             }

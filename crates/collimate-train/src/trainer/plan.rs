@@ -48,7 +48,7 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let config = ModelConfig::from_dir(dir)?;
     let session = session_options(recipe, dir.to_owned())?;
     let (lora, trainable) = trained(&session)?;
-    let costs = MemoryCosts::of(&config, lora.as_ref(), trainable);
+    let costs = MemoryCosts::of(&config, lora.as_ref(), trainable, session.dtype);
     let counts = ParameterCounts::of(&config, lora.as_ref(), trainable);
     let rows = rows::read(recipe, dir, needs.min_responses, options.num_responses, observer)?;
 
@@ -61,11 +61,10 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let known = rows.basis != TokenBasis::Longest || recipe.max_steps > 0;
     let step_plan = recipe.step_plan(rows.groups.len());
     let load = Load::new(recipe, &rows.groups, if known { step_plan.total_steps } else { 1 }, &memory)?;
-    let base = FLOAT * (counts.base + counts.adapter);
     let overhead = PROGRAM + rows::bytes(&rows.groups);
     let gradients = FLOAT * counts.trained;
     let planned = PlannedMemory {
-        weights: base,
+        weights: costs.weights,
         gradients,
         moments: 2 * FLOAT * counts.trained,
         activations: load.activations,

@@ -38,11 +38,12 @@ fn model(session: &dyn Session, recipe: &Recipe) -> String {
         false => "full fine-tuning".to_owned(),
     };
     format!(
-        "model: {}, {} parameters, {} trained ({:.2} %, {kind}), computed in float32",
+        "model: {}, {} parameters, {} trained ({:.2} %, {kind}), computed in {}",
         summary.architecture,
         grouped(summary.num_parameters),
         grouped(summary.num_trainable),
         100.0 * summary.num_trainable as f64 / summary.num_parameters as f64,
+        recipe.compute_dtype,
     )
 }
 

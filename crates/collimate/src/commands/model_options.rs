@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use collimate_backend::ComputeDtype;
 use collimate_data::{DataError, Prompt, TextTokenizer};
 use collimate_model::GenerateOptions;
 use collimate_train::session::{Session, SessionOptions, open_session};
@@ -27,6 +28,15 @@ pub(crate) struct ModelOptions {
     /// Index of the backend's device
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) device: usize,
+    /// Type that the model computes in
+    #[arg(long, value_name = "TYPE", default_value = "float32", value_parser = compute_dtype)]
+    pub(crate) compute_dtype: ComputeDtype,
+}
+
+/// A type by its name.
+fn compute_dtype(name: &str) -> Result<ComputeDtype, String> {
+    let names = ComputeDtype::ALL.map(ComputeDtype::name);
+    ComputeDtype::from_name(name).ok_or_else(|| format!("expected one of: {}", names.join(", ")))
 }
 
 impl ModelOptions {
@@ -42,6 +52,7 @@ impl ModelOptions {
         let options = SessionOptions {
             backend: self.backend.clone(),
             device: self.device,
+            dtype: self.compute_dtype,
             ..SessionOptions::inference(&self.model, self.adapter.clone())
         };
         Ok(open_session(&options)?)

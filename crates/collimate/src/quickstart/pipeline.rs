@@ -150,8 +150,9 @@ fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, CliError> {
     let options = SessionOptions {
         model: if is_adapter { model.join("base") } else { model.to_owned() },
         adapter: is_adapter.then(|| model.to_owned()),
-        backend: recipe.backend.clone().unwrap_or_else(|| collimate_backend::BACKENDS[0].name.to_owned()),
+        backend: recipe.backend_name().to_owned(),
         device: recipe.device,
+        dtype: recipe.compute(),
         training: Training::Off,
         seed: 0,
     };

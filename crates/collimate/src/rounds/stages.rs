@@ -130,8 +130,9 @@ impl<'a> Round<'a> {
         let session = SessionOptions {
             model: policy.model.clone(),
             adapter: policy.adapter.clone(),
-            backend: recipe.backend.clone().unwrap_or_else(|| collimate_backend::BACKENDS[0].name.to_owned()),
+            backend: recipe.backend_name().to_owned(),
             device: recipe.device,
+            dtype: recipe.compute(),
             training: Training::Off,
             seed: 0,
         };

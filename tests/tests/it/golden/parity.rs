@@ -14,7 +14,7 @@ use super::{golden, golden_arg};
 use crate::harness::{Folder, collimate, succeed};
 
 /// Rows of a golden file of log-probs, by prompt.
-fn golden_groups(model: &str) -> Vec<Vec<Value>> {
+pub(super) fn golden_groups(model: &str) -> Vec<Vec<Value>> {
     let rows = read_json(&golden(&format!("logps/{model}.json")));
     let groups = array(&rows).chunk_by(|a, b| a["prompt"] == b["prompt"]);
     groups.map(<[Value]>::to_vec).collect()
@@ -29,12 +29,12 @@ fn array(value: &Value) -> &[Value] {
     value.as_array().expect("a list")
 }
 
-fn number(value: &Value) -> f64 {
+pub(super) fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("expected a number, found {value}"))
 }
 
 /// The same groups as a file of data; rewards by position, as scoring does not look at them.
-fn write_data(folder: &Folder, groups: &[Vec<Value>]) -> String {
+pub(super) fn write_data(folder: &Folder, groups: &[Vec<Value>]) -> String {
     let response = |(k, row): (usize, &Value)| json!({"content": row["response"], "reward": k});
     let row = |rows: &Vec<Value>| {
         let responses: Vec<Value> = rows.iter().enumerate().map(response).collect();
@@ -52,7 +52,7 @@ fn score(folder: &Folder, data: &str, model: &[&str]) -> Vec<Value> {
 }
 
 /// Golden rows with the responses that `score` wrote for them.
-fn pairs<'a>(golden: &'a [Vec<Value>], found: &'a [Value]) -> Vec<(&'a Value, &'a Value)> {
+pub(super) fn pairs<'a>(golden: &'a [Vec<Value>], found: &'a [Value]) -> Vec<(&'a Value, &'a Value)> {
     assert_eq!(golden.len(), found.len());
     let pair = |(rows, found): (&'a Vec<Value>, &'a Value)| {
         let responses = array(&found["responses"]);

@@ -1,0 +1,158 @@
+//! The model in bfloat16 against its float32 self and PyTorch's numbers, on flex's tensors by the plain forms.
+
+use burn::backend::Autodiff;
+use burn::tensor::DType;
+use burn_flex::{Flex, FlexDevice};
+use collimate_backend::ComputeDtype;
+use collimate_data::GroupBatch;
+use rstest::rstest;
+
+use crate::causal_lm::floats;
+use crate::golden_scores_tests::{groups, open_in, rows, sums};
+use crate::{CausalLm, DropoutKey, ForwardOptions, GenerateOptions, Trainable};
+
+/// flex has float32 only; by the plain forms its tensors compute in bfloat16 too, and mixed operands are refused.
+type Plain = Autodiff<Flex>;
+
+/// Half the distance of neighbours in bfloat16, relative: the largest error of one rounding.
+const ROUNDING: f64 = 1.0 / 512.0;
+/// Log-probs of responses, relative, as `BF16_COMPUTED_LOGPS` of the tests of the command line.
+const LOGPS: f64 = 3.0 * ROUNDING;
+/// Gradients of all parameters together, relative to their norm.
+const GRADIENTS: f64 = 0.1;
+
+fn model(name: &str, adapter: bool, trainable: Trainable, dtype: ComputeDtype) -> CausalLm<Plain> {
+    open_in(&FlexDevice, name, adapter, trainable, dtype)
+}
+
+#[rstest]
+fn log_probs_are_those_of_float32_but_for_a_few_roundings(
+    #[values("llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3")]
+    name: &str,
+) {
+    let rows = rows(name);
+    let batch = GroupBatch::shared(&groups(&rows));
+    for (adapter, key) in [(false, "logps"), (true, "logps_with_adapter")] {
+        let model = model(name, adapter, Trainable::Nothing, ComputeDtype::Bfloat16);
+        let found = sums(&model.score(&batch, true, None).expect("scores"));
+        let expected: Vec<f64> = rows.iter().flatten().map(|row| row[key].as_f64().expect("a number")).collect();
+        let errors: Vec<f64> = found.iter().zip(&expected).map(|(f, e)| (f / e - 1.0).abs()).collect();
+        let largest = errors.iter().copied().fold(0.0, f64::max);
+        println!("{name}, {key}: largest {largest:.2e}, mean {:.2e}", errors.iter().sum::<f64>() / errors.len() as f64);
+        assert!(largest <= LOGPS, "{name}, {key}: {largest} of a log-prob");
+        assert!(largest > 1e-5, "what is not rounded shows nothing");
+    }
+}
+
+/// What training computes of some groups: log-probs, and gradients of Σ c·logp.
+fn pass(
+    name: &str,
+    adapter: bool,
+    dtype: ComputeDtype,
+    options: ForwardOptions,
+) -> (Vec<f64>, Vec<(String, Vec<f32>)>) {
+    let groups = groups(&rows(name)[..2]);
+    let batch = GroupBatch::shared(&groups);
+    let mut model = model(name, adapter, if adapter { Trainable::Adapter } else { Trainable::Base }, dtype);
+    let (logps, tape) = model.forward(&batch, options).expect("a forward pass");
+    if options.dropout.is_none() {
+        // The reference is scored, the policy goes forward: implicit rewards begin at zero where both have the same bits.
+        assert_eq!(logps, model.score(&batch, true, None).expect("scores"));
+    }
+    let coefficients: Vec<Vec<f64>> =
+        batch.groups.iter().map(|g| (0..g.len()).map(|k| 0.3 - 0.2 * k as f64).collect()).collect();
+    model.backward(tape, &coefficients);
+    let trained = model.trainable();
+    let gradient = |index: usize| {
+        let gradient = model.take_gradient(index).expect("a gradient");
+        assert_eq!(gradient.dtype(), DType::F32, "gradients add up in float32");
+        (model.parameters()[index].name.clone(), floats(gradient))
+    };
+    (sums(&logps), trained.into_iter().map(gradient).collect())
+}
+
+#[rstest]
+fn gradients_point_where_those_of_float32_do(
+    #[values("llama", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "mixtral")] name: &str,
+    #[values(true, false)] adapter: bool,
+) {
+    let (logps, found) = pass(name, adapter, ComputeDtype::Bfloat16, ForwardOptions::PLAIN);
+    let (_, expected) = pass(name, adapter, ComputeDtype::Float32, ForwardOptions::PLAIN);
+    let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
+    let (mut error, mut size) = (0.0, 0.0);
+    for ((tensor, found), (_, expected)) in found.iter().zip(&expected) {
+        let of_tensor = squares(&mut found.iter().zip(expected).map(|(f, e)| f - e));
+        let whole = squares(&mut expected.iter().copied());
+        assert!(of_tensor <= 0.25 * whole + 1e-12, "{name}: {tensor} is off by {}", (of_tensor / whole).sqrt());
+        error += of_tensor;
+        size += whole;
+    }
+    println!("{name}, adapter {adapter}: {:.2e} of the gradient", (error / size).sqrt());
+    assert!(size > 1e-6, "a gradient of zero shows nothing");
+    assert!(error.sqrt() <= GRADIENTS * size.sqrt(), "{name}: {} of the gradient", (error / size).sqrt());
+    let again = ForwardOptions { kept_blocks: 0, dropout: None };
+    assert!(
+        (logps, found) == pass(name, adapter, ComputeDtype::Bfloat16, again),
+        "blocks that run again give other bits"
+    );
+}
+
+#[test]
+fn dropout_draws_the_same_numbers_for_blocks_that_run_again() {
+    let options = ForwardOptions { dropout: Some(DropoutKey { seed: 1, step: 2 }), ..ForwardOptions::PLAIN };
+    let kept = pass("phi3", true, ComputeDtype::Bfloat16, options);
+    assert!(kept == pass("phi3", true, ComputeDtype::Bfloat16, ForwardOptions { kept_blocks: 0, ..options }));
+    assert!(kept != pass("phi3", true, ComputeDtype::Bfloat16, ForwardOptions::PLAIN));
+}
+
+#[test]
+fn a_fresh_adapter_changes_no_bit() {
+    let batch = GroupBatch::shared(&groups(&rows("mixtral")));
+    let mut model = model("mixtral", true, Trainable::Adapter, ComputeDtype::Bfloat16);
+    for index in model.trainable() {
+        if model.parameters()[index].name.contains("lora_B") {
+            let zeros = model.parameter(index).zeros_like();
+            model.set_parameter(index, zeros);
+        }
+    }
+    let of = |adapters| model.score(&batch, adapters, None).expect("scores");
+    assert_eq!(of(true), of(false));
+}
+
+#[test]
+fn weights_are_held_once_and_trained_ones_in_float32_too() {
+    let dtypes = |model: &CausalLm<Plain>| -> Vec<(String, DType)> {
+        let infos = model.parameters().iter().enumerate();
+        infos.map(|(index, info)| (info.name.clone(), model.parameter(index).dtype())).collect()
+    };
+    for (name, dtype) in dtypes(&model("mixtral", true, Trainable::Adapter, ComputeDtype::Bfloat16)) {
+        let in_float32 = ["norm", "lora_", "block_sparse_moe.gate.weight"].iter().any(|part| name.contains(part));
+        assert_eq!(dtype, if in_float32 { DType::F32 } else { DType::BF16 }, "{name}");
+    }
+    let (mut full, exact) = (
+        model("llama", false, Trainable::Base, ComputeDtype::Bfloat16),
+        model("llama", false, Trainable::Base, ComputeDtype::Float32),
+    );
+    for index in full.trainable() {
+        assert_eq!(full.download(index), exact.download(index), "what is trained is loaded without rounding");
+    }
+    let index = full.layout.layers[0].o.weight;
+    let nudged = full.take_parameter(index).add_scalar(1e-6);
+    full.set_parameter(index, nudged.clone());
+    assert!(floats(full.parameter(index).clone()) == floats(nudged.clone().cast(DType::BF16)));
+    assert!(floats(full.take_parameter(index)) == floats(nudged), "a step too small for bfloat16 is kept");
+}
+
+#[test]
+fn what_is_generated_is_the_likeliest_token_but_for_roundings() {
+    let rows = rows("gemma2");
+    let prompts: Vec<Vec<u32>> = groups(&rows).into_iter().map(|group| group.prompt_ids).collect();
+    let options = GenerateOptions { max_new_tokens: 4, num_samples: 2, ..GenerateOptions::default() };
+    let of = |dtype| {
+        model("gemma2", false, Trainable::Nothing, dtype).generate(&prompts, &options, |_| ()).expect("continuations")
+    };
+    let (found, expected) = (of(ComputeDtype::Bfloat16), of(ComputeDtype::Float32));
+    let same = found.iter().zip(&expected).filter(|(f, e)| f[0][0] == e[0][0]).count();
+    assert!(found.iter().all(|samples| samples[0] == samples[1]), "greedy samples are the same");
+    assert!(2 * same > prompts.len(), "{same} of {} first tokens", prompts.len());
+}

@@ -1,0 +1,140 @@
+//! Computing in bfloat16: where the backend has it, against float32 and PyTorch's numbers; where it has not, the refusal.
+
+use std::fs;
+
+use rstest::rstest;
+use serde_json::Value;
+
+use super::golden_arg;
+use super::parity::{golden_groups, number, pairs, write_data};
+use crate::harness::{Folder, Outcome, backend, collimate, succeed, train};
+use crate::real_data;
+use collimate_oracle::tolerances::{BF16_COMPUTED_LOGPS, BF16_LOSS, BF16_MEAN_LOSS, assert_relative};
+
+/// Runs a command line that computes in bfloat16; none where the backend does not, and then it must have been refused.
+fn compute(args: &[&str]) -> Option<Outcome> {
+    let outcome = collimate(args);
+    let devices = collimate_backend::devices(&backend()).expect("the backend of the tests");
+    if devices[0].dtypes.contains(&"bfloat16") {
+        assert_eq!(outcome.code, 0, "{}", outcome.err);
+        return Some(outcome);
+    }
+    let reason = format!("\"{}\" computes in float32 on device 0, not in bfloat16", backend());
+    assert_eq!(outcome.code, 2, "{}", outcome.err);
+    // The message is wrapped to the width of a terminal.
+    let said = outcome.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    assert!(said.contains(&reason) && said.contains("leave it at float32"), "{}", outcome.err);
+    assert_eq!(said.contains("compute_dtype"), args[0] == "train", "{}", outcome.err);
+    None
+}
+
+#[rstest]
+fn scores_are_as_near_to_float32_as_pytorchs_own(
+    #[values("llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3")]
+    model: &str,
+) {
+    let (folder, groups) = (Folder::new(), golden_groups(model));
+    let (data, output) = (write_data(&folder, &groups), folder.arg("scores.jsonl"));
+    let (base, adapter) = (golden_arg(&format!("models/{model}")), golden_arg(&format!("adapters/{model}")));
+    let limit = BF16_COMPUTED_LOGPS.iter().find(|(name, _)| *name == model).expect("a tolerance").1;
+    for (key, more) in [("logps", vec![]), ("logps_with_adapter", vec!["--adapter", &adapter])] {
+        let args = [
+            "score",
+            "--data",
+            &data,
+            "--output",
+            &output,
+            "--model",
+            &base,
+            "--tokens",
+            "--compute-dtype",
+            "bfloat16",
+        ];
+        let Some(_) = compute(&[&args[..], &more].concat()) else { return };
+        let found = folder.rows("scores.jsonl");
+        let (mut largest, mut total, mut count) = (0f64, 0.0, 0);
+        for (i, (row, response)) in pairs(&groups, &found).into_iter().enumerate() {
+            let (found, expected) = (number(&response["logps"]), number(&row[key]));
+            assert_relative(found, expected, limit, &format!("{model}, {key} of row {i}"));
+            let error = (found / expected - 1.0).abs();
+            (largest, total, count) = (largest.max(error), total + error, count + 1);
+        }
+        println!("{model}, {key}: largest {largest:.2e}, mean {:.2e}", total / f64::from(count));
+        assert!(largest > 1e-5, "what was not rounded shows nothing");
+    }
+}
+
+/// The settings of a run on real data, as `fifty_steps_on_real_data` has them.
+fn settings(case: &str) -> (String, String, Vec<&'static str>) {
+    let (model, data, own) = match case {
+        "adapter" => ("qwen2", "gsm8k_rewards.jsonl", ["use_peft=true", "learning_rate=5e-4"].as_slice()),
+        _ => ("llama", "topical_chat_rewards.jsonl", ["learning_rate=2e-4"].as_slice()),
+    };
+    let common = ["max_length=160", "max_prompt_length=80", "per_device_train_batch_size=2", "sample_prompts=0"];
+    (golden_arg(&format!("models/{model}")), real_data::file(data), [&common, own].concat())
+}
+
+fn losses(rows: &[Value]) -> Vec<f64> {
+    rows.iter().map(|row| number(&row["loss"])).collect()
+}
+
+#[rstest]
+fn the_loss_goes_as_in_float32(#[values("adapter", "all_weights")] case: &str) {
+    let (folder, (model, data, mut settings)) = (Folder::new(), settings(case));
+    settings.push("max_steps=100");
+    let (exact, rounded) = (folder.arg("float32"), folder.arg("bfloat16"));
+    let in_bfloat16 = [&settings[..], &["compute_dtype=bfloat16"]].concat();
+    let Some(outcome) = compute(&train(&model, &data, &rounded, &in_bfloat16)) else { return };
+    assert!(outcome.err.contains("computed in bfloat16"), "{}", outcome.err);
+    succeed(&train(&model, &data, &exact, &settings));
+    let (found, expected) = (folder.rows("bfloat16/metrics.jsonl"), folder.rows("float32/metrics.jsonl"));
+    for rank in 0.. {
+        let Some(reward) = found[0].get(format!("rewards/rank_{rank}")) else {
+            assert!(rank > 1, "no rewards in {}", found[0]);
+            break;
+        };
+        assert_eq!(number(reward), 0.0, "implicit rewards begin at exactly zero");
+    }
+    let (found, expected) = (losses(&found), losses(&expected));
+    assert_eq!((found.len(), expected.len()), (100, 100));
+    let differences: Vec<f64> = found.iter().zip(&expected).map(|(f, e)| (f / e - 1.0).abs()).collect();
+    let largest = differences.iter().copied().fold(0.0, f64::max);
+    let mean = differences.iter().sum::<f64>() / 100.0;
+    let total = |losses: &[f64]| losses.iter().sum::<f64>();
+    let windows = found.chunks(10).zip(expected.chunks(10)).map(|(f, e)| (total(f) / total(e) - 1.0).abs());
+    let of_ten = windows.fold(0.0, f64::max);
+    println!("{case}: loss per step, largest {largest:.2e}, mean {mean:.2e}; of ten steps, largest {of_ten:.2e}");
+    assert!(mean <= BF16_MEAN_LOSS, "{case}: the losses are {mean} apart in the mean");
+    assert!(of_ten <= BF16_MEAN_LOSS, "{case}: the losses of ten steps are {of_ten} apart");
+    assert!(largest <= BF16_LOSS, "{case}: a loss is {largest} off");
+    assert!(largest > 1e-6, "what was not rounded shows nothing");
+}
+
+#[rstest]
+#[case("adapter", "adapter_model.safetensors")]
+#[case("all_weights", "model.safetensors")]
+fn a_run_that_goes_on_ends_with_the_same_bytes(#[case] case: &str, #[case] weights: &str) {
+    let (folder, (model, data, mut settings)) = (Folder::new(), settings(case));
+    settings.extend(["max_steps=7", "save_steps=3", "gradient_accumulation_steps=2", "compute_dtype=bfloat16"]);
+    let (whole, broken) = (folder.arg("whole"), folder.arg("broken"));
+    let Some(_) = compute(&train(&model, &data, &whole, &settings)) else { return };
+    folder.copy(&folder.path("whole/checkpoint-3"), "broken/checkpoint-3");
+    let mut resumed = train(&model, &data, &broken, &settings);
+    resumed.push("--resume");
+    let err = succeed(&resumed).err;
+    assert!(err.contains("resuming after step 3"), "{err}");
+    for name in [weights.to_owned(), format!("checkpoint-7/{weights}"), "checkpoint-7/optimizer.safetensors".to_owned()]
+    {
+        let bytes = |run: &str| fs::read(folder.path(run).join(&name)).expect("the trained weights");
+        assert!(bytes("whole") == bytes("broken"), "{name} differs");
+    }
+    let figures = |run: &str| losses(&folder.rows(&format!("{run}/metrics.jsonl")));
+    assert_eq!(figures("whole")[3..], figures("broken")[figures("broken").len() - 4..]);
+
+    // In another type it is another run.
+    let settings = [&settings[..settings.len() - 1], &["compute_dtype=float32"]].concat();
+    let mut other = train(&model, &data, &broken, &settings);
+    other.push("--resume");
+    let outcome = collimate(&other);
+    assert!(outcome.code != 0 && outcome.err.contains("needs what it began with"), "{}", outcome.err);
+}
