@@ -136,7 +136,7 @@ class Measurement:
         return [row["loss"] for row in rows if "loss" in row]
 
     def curve(self):
-        exact, rounded = self.train("float32", 100), self.train("bfloat16", 100, "bf16=true")
+        exact, rounded = self.train("float32", 100), self.train("bfloat16", 100, "compute_dtype=bfloat16")
         apart = [abs(a - b) / abs(b) for a, b in zip(rounded, exact, strict=True)]
         detail = {"steps": len(exact), "largest": max(apart), "mean": sum(apart) / len(apart), "float32": exact, "bfloat16": rounded}
         return max(apart) <= CURVE, detail
@@ -156,7 +156,7 @@ class Measurement:
         if shutil.which("nvidia-smi"):
             thread.start()
         try:
-            steps = len(self.train("memory", 200, "bf16=true"))
+            steps = len(self.train("memory", 200, "compute_dtype=bfloat16"))
         finally:
             stop.set()
         # A run's first quarter finds the shapes.

@@ -134,7 +134,7 @@ fn recipe(task: &Task, assets: &Assets, rows: &Path, folder: &Path, num_steps: u
         "backend": place.backend, "device": place.device,
     });
     if place.bf16 {
-        recipe["bf16"] = json!(true);
+        recipe["compute_dtype"] = json!("bfloat16");
     }
     if task.lora {
         recipe["adapter"] = json!(assets.adapter);
