@@ -16,10 +16,18 @@ type Plain = Autodiff<Flex>;
 
 /// Half the distance of neighbours in bfloat16, relative: the largest error of one rounding.
 const ROUNDING: f64 = 1.0 / 512.0;
-/// Log-probs of responses, relative, as `BF16_COMPUTED_LOGPS` of the tests of the command line.
-const LOGPS: f64 = 3.0 * ROUNDING;
-/// Gradients of all parameters together, relative to their norm.
-const GRADIENTS: f64 = 0.1;
+
+/// Log-probs of responses, relative. The largest found: 1.4 roundings, and 3.4 with experts, since a rounding may send a
+/// token to another expert; PyTorch's own bfloat16 has 1.6 and 3.4 (`tests/python/bf16_logps.py`).
+fn logps_within(name: &str) -> f64 {
+    if name == "mixtral" { 6.0 * ROUNDING } else { 2.0 * ROUNDING }
+}
+
+/// Gradients of all parameters together, relative to their norm. The largest found: 0.098, and with experts 0.22;
+/// PyTorch's own: 0.12 and 0.28.
+fn gradients_within(name: &str) -> f64 {
+    if name == "mixtral" { 0.3 } else { 0.12 }
+}
 
 fn model(name: &str, adapter: bool, trainable: Trainable, dtype: ComputeDtype) -> CausalLm<Plain> {
     open_in(&FlexDevice, name, adapter, trainable, dtype)
@@ -39,7 +47,7 @@ fn log_probs_are_those_of_float32_but_for_a_few_roundings(
         let errors: Vec<f64> = found.iter().zip(&expected).map(|(f, e)| (f / e - 1.0).abs()).collect();
         let largest = errors.iter().copied().fold(0.0, f64::max);
         println!("{name}, {key}: largest {largest:.2e}, mean {:.2e}", errors.iter().sum::<f64>() / errors.len() as f64);
-        assert!(largest <= LOGPS, "{name}, {key}: {largest} of a log-prob");
+        assert!(largest <= logps_within(name), "{name}, {key}: {largest} of a log-prob");
         assert!(largest > 1e-5, "what is not rounded shows nothing");
     }
 }
@@ -89,7 +97,7 @@ fn gradients_point_where_those_of_float32_do(
     }
     println!("{name}, adapter {adapter}: {:.2e} of the gradient", (error / size).sqrt());
     assert!(size > 1e-6, "a gradient of zero shows nothing");
-    assert!(error.sqrt() <= GRADIENTS * size.sqrt(), "{name}: {} of the gradient", (error / size).sqrt());
+    assert!(error.sqrt() <= gradients_within(name) * size.sqrt(), "{name}: {} of the gradient", (error / size).sqrt());
     let again = ForwardOptions { kept_blocks: 0, dropout: None };
     assert!(
         (logps, found) == pass(name, adapter, ComputeDtype::Bfloat16, again),
