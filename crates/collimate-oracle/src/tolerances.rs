@@ -38,8 +38,8 @@ const BF16_ROUNDING: f64 = 1.0 / 512.0;
 /// it by up to 4 nats. The largest found on libtorch, in roundings, without an adapter and with one, and in brackets what
 /// PyTorch's own bfloat16 has (`tests/python/bf16_logps.py`):
 ///
-/// llama 1.3, 0.7 (1.6); llama3 1.1, 1.3 (0.9); mistral 1.4, 1.1 (1.1); mixtral 3.5, 3.0 (3.4); qwen2 1.1, 1.2 (1.6);
-/// qwen3 0.4, 0.7 (0.4); gemma2 0.3, 0.4 (0.9); phi3 1.0, 0.8 (1.4); olmo2 0.3, 0.6 (0.4); smollm3 1.2, 1.1 (0.7).
+/// llama 0.8, 1.3 (1.6); llama3 1.1, 0.7 (0.9); mistral 0.9, 0.9 (1.1); mixtral 2.5, 2.4 (3.4); qwen2 1.2, 1.0 (1.6);
+/// qwen3 0.3, 0.4 (0.4); gemma2 0.3, 0.4 (0.9); phi3 0.6, 0.7 (1.4); olmo2 0.4, 0.5 (0.4); smollm3 0.6, 0.6 (0.7).
 ///
 /// `COLLIMATE_TEST_BACKEND=libtorch cargo test -p collimate-tests --features collimate/libtorch bfloat16 -- --nocapture`
 pub const BF16_COMPUTED_LOGPS: [(&str, f64); 10] = [
