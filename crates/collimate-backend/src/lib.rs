@@ -271,7 +271,10 @@ mod tests {
         let error = check_dtype("flex", 0, ComputeDtype::Bfloat16).expect_err("float32 only").to_string();
         let expected = "backend \"flex\" computes in float32 on device 0, not in bfloat16; leave it at float32, or";
         assert!(error.starts_with(expected), "{error}");
-        assert!(check_dtype("flex", 3, ComputeDtype::Bfloat16).is_err_and(|error| error.to_string().contains("no device 3")));
+        assert!(
+            check_dtype("flex", 3, ComputeDtype::Bfloat16)
+                .is_err_and(|error| error.to_string().contains("no device 3"))
+        );
     }
 
     #[test]

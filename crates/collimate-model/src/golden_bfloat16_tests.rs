@@ -99,7 +99,10 @@ fn gradients_point_where_those_of_float32_do(
     assert!(size > 1e-6, "a gradient of zero shows nothing");
     assert!(error.sqrt() <= gradients_within(name) * size.sqrt(), "{name}: {} of the gradient", (error / size).sqrt());
     let again = ForwardOptions { kept_blocks: 0, dropout: None };
-    assert!((logps, found) == pass(name, adapter, ComputeDtype::Bfloat16, again), "blocks that run again give other bits");
+    assert!(
+        (logps, found) == pass(name, adapter, ComputeDtype::Bfloat16, again),
+        "blocks that run again give other bits"
+    );
 }
 
 #[test]

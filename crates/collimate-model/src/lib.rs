@@ -32,6 +32,7 @@ mod weights;
 mod write_weights;
 
 pub use causal_lm::{CausalLm, ForwardOptions, Tape, TokenLogps, Trainable};
+pub use collimate_backend::ComputeDtype;
 pub use config::{Activation, Architecture, AttentionBias, Experts, ModelConfig, NormPlacement, QkNorm, RopeScaling};
 pub use dropout::DropoutKey;
 pub use error::ModelError;
@@ -45,5 +46,4 @@ pub use peft::{Adapter, LoraConfig, LoraTargets};
 pub use routing::RouterLoad;
 pub use shard_size::{ShardSize, ShardSizeError};
 pub use weights::{HostTensor, WeightCheck, WeightFiles};
-pub use collimate_backend::ComputeDtype;
 pub use write_weights::{StorageDtype, write_model, write_safetensors, write_safetensors_of};

@@ -191,7 +191,8 @@ mod tests {
 
     use super::*;
 
-    const COSTS: MemoryCosts = MemoryCosts { weights: 400, resident: 1000, per_token: 10, per_kept_block: 4, num_blocks: 5 };
+    const COSTS: MemoryCosts =
+        MemoryCosts { weights: 400, resident: 1000, per_token: 10, per_kept_block: 4, num_blocks: 5 };
 
     fn group(line: usize, prompt: usize, lengths: &[usize]) -> TokenizedGroup {
         let response = |&len: &usize| TokenizedResponse { ids: vec![1; len], reward: 0.0, num_cut: 0 };

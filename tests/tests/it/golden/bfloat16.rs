@@ -38,7 +38,18 @@ fn scores_are_as_near_to_float32_as_pytorchs_own(
     let (base, adapter) = (golden_arg(&format!("models/{model}")), golden_arg(&format!("adapters/{model}")));
     let limit = BF16_COMPUTED_LOGPS.iter().find(|(name, _)| *name == model).expect("a tolerance").1;
     for (key, more) in [("logps", vec![]), ("logps_with_adapter", vec!["--adapter", &adapter])] {
-        let args = ["score", "--data", &data, "--output", &output, "--model", &base, "--tokens", "--compute-dtype", "bfloat16"];
+        let args = [
+            "score",
+            "--data",
+            &data,
+            "--output",
+            &output,
+            "--model",
+            &base,
+            "--tokens",
+            "--compute-dtype",
+            "bfloat16",
+        ];
         let Some(_) = compute(&[&args[..], &more].concat()) else { return };
         let found = folder.rows("scores.jsonl");
         let (mut largest, mut total, mut count) = (0f64, 0.0, 0);
@@ -112,7 +123,8 @@ fn a_run_that_goes_on_ends_with_the_same_bytes(#[case] case: &str, #[case] weigh
     resumed.push("--resume");
     let err = succeed(&resumed).err;
     assert!(err.contains("resuming after step 3"), "{err}");
-    for name in [weights.to_owned(), format!("checkpoint-7/{weights}"), "checkpoint-7/optimizer.safetensors".to_owned()] {
+    for name in [weights.to_owned(), format!("checkpoint-7/{weights}"), "checkpoint-7/optimizer.safetensors".to_owned()]
+    {
         let bytes = |run: &str| fs::read(folder.path(run).join(&name)).expect("the trained weights");
         assert!(bytes("whole") == bytes("broken"), "{name} differs");
     }
