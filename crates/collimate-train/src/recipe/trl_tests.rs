@@ -87,6 +87,18 @@ fn values_of_other_trainers_have_the_same_meaning_here() {
     assert_eq!(recipe.lora_alpha, 8.0 * 4.0);
 }
 
+#[rstest]
+#[case("bf16: true\n", "float32", Some("bf16 (flex computes in float32; what is saved is bfloat16)"))]
+#[case("bf16: true\nbf16_full_eval: true\ncompute_dtype: float32\n", "float32", None)]
+#[case("bf16: false\n", "float32", None)]
+#[case("compute_dtype: bfloat16\n", "bfloat16", None)]
+fn bf16_is_a_wish_and_compute_dtype_is_not(#[case] text: &str, #[case] computed: &str, #[case] said: Option<&str>) {
+    let (recipe, notes) = load(&folder(text, &[]), &[("backend", "flex")]).expect("a recipe");
+    assert_eq!(recipe.compute_dtype, computed);
+    let otherwise = notes.iter().find_map(|note| note.strip_prefix("done otherwise here: "));
+    assert_eq!(otherwise, said);
+}
+
 #[test]
 fn intervals_count_steps_or_passes() {
     let plan = StepPlan { steps_per_epoch: 3, total_steps: 6, warmup_steps: 0 };
