@@ -24,7 +24,7 @@ pub use target_logps::{target_logps, target_logps_backward};
 /// on it, in bfloat16 too, where flex refuses operands of two types as CubeCL's backends do.
 impl FusedOps for Autodiff<Flex> {}
 
-/// See [`FusedOps::multiply`](crate::FusedOps::multiply).
+/// See [`FusedOps::multiply`].
 pub fn multiply<B: Backend>(
     onto: Option<Tensor<B, 2>>,
     alpha: f32,
@@ -56,14 +56,14 @@ pub(crate) fn sum<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> 
     if dtype == y.dtype() { x + y } else { in_dtype(in_float32(x) + in_float32(y), dtype) }
 }
 
-/// See [`FusedOps::add_rows`](crate::FusedOps::add_rows).
+/// See [`FusedOps::add_rows`].
 pub fn add_rows<B: Backend>(x: Tensor<B, 2>, rows: &[u32], values: &Tensor<B, 2>) -> Tensor<B, 2> {
     let rows = indices(rows, &x.device());
     let values = in_dtype(values.clone(), x.dtype());
     x.select_assign(0, rows, values, IndexingUpdateOp::Add)
 }
 
-/// See [`FusedOps::rms_norm`](crate::FusedOps::rms_norm).
+/// See [`FusedOps::rms_norm`].
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
     let [rows, width] = x.dims();
     let (n, dtype) = (weight.dims()[1], x.dtype());
@@ -72,7 +72,7 @@ pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, eps: f64) -> 
     in_dtype((x * mean_square.add_scalar(eps).sqrt().recip() * weight).reshape([rows, width]), dtype)
 }
 
-/// See [`FusedOps::rms_norm_backward`](crate::FusedOps::rms_norm_backward).
+/// See [`FusedOps::rms_norm_backward`].
 pub fn rms_norm_backward<B: Backend>(
     x: &Tensor<B, 2>,
     weight: &Tensor<B, 2>,
@@ -87,7 +87,7 @@ pub fn rms_norm_backward<B: Backend>(
     d_x
 }
 
-/// See [`FusedOps::rotate`](crate::FusedOps::rotate).
+/// See [`FusedOps::rotate`].
 pub fn rotate<B: Backend>(x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) -> Tensor<B, 2> {
     let [rows, width] = x.dims();
     let (half, head_dim) = (rotary.cos.dims()[1], rotary.head_dim);
@@ -104,7 +104,7 @@ pub fn rotate<B: Backend>(x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) ->
     in_dtype(Tensor::cat(parts.into_iter().flatten().collect(), 2).reshape([rows, width]), dtype)
 }
 
-/// See [`FusedOps::gated`](crate::FusedOps::gated).
+/// See [`FusedOps::gated`].
 pub fn gated<B: Backend>(activation: GateActivation, gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
     let dtype = gate.dtype();
     let (gate, up) = (in_float32(gate), in_float32(up));
@@ -116,7 +116,7 @@ pub fn gated<B: Backend>(activation: GateActivation, gate: Tensor<B, 2>, up: Ten
     in_dtype(gate * up, dtype)
 }
 
-/// See [`FusedOps::gated_backward`](crate::FusedOps::gated_backward).
+/// See [`FusedOps::gated_backward`].
 pub fn gated_backward<B: Backend>(
     activation: GateActivation,
     gate: Tensor<B, 2>,
@@ -127,7 +127,7 @@ pub fn gated_backward<B: Backend>(
     (d_gate, d_up)
 }
 
-/// See [`FusedOps::dropout`](crate::FusedOps::dropout).
+/// See [`FusedOps::dropout`].
 pub fn dropout<B: Backend>(x: Tensor<B, 2>, rows: &[DropoutRows], probability: f64) -> Tensor<B, 2> {
     let [num_rows, width] = x.dims();
     let mask = dropout_mask(num_rows, width, rows, probability);
@@ -136,7 +136,7 @@ pub fn dropout<B: Backend>(x: Tensor<B, 2>, rows: &[DropoutRows], probability: f
     in_dtype(in_float32(x) * mask, dtype)
 }
 
-/// See [`FusedOps::adamw`](crate::FusedOps::adamw).
+/// See [`FusedOps::adamw`].
 pub fn adamw<B: Backend>(
     parameter: Tensor<B, 2>,
     gradient: &Tensor<B, 2>,
@@ -151,7 +151,7 @@ pub fn adamw<B: Backend>(
     (parameter, (m, v))
 }
 
-/// See [`FusedOps::sum_of_squares`](crate::FusedOps::sum_of_squares).
+/// See [`FusedOps::sum_of_squares`].
 pub fn sum_of_squares<B: Backend>(x: &Tensor<B, 2>) -> f64 {
     let x = in_float32(x.clone());
     let by_row = (x.clone() * x).sum_dim(1).into_data();

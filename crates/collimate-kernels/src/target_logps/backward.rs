@@ -19,7 +19,7 @@ struct Panel<'a> {
 /// Gradients of `Σ_m coefficients[m] · logp[m]`.
 ///
 /// `d_hidden` [M, D] is overwritten; the weight's gradient, [V, D], is added to `d_weight` if given. `forward` is what
-/// [`target_logps`] returned.
+/// [`target_logps`](crate::target_logps) returned.
 #[expect(clippy::too_many_arguments)] // each is a plain slice
 pub fn target_logps_backward(
     hidden: &[f32],
