@@ -56,7 +56,7 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
     let assets = assets::prepare(shape, &settings.data, &folder)?;
     let total = settings.num_warmup + settings.num_steps;
     let mut entrants: Vec<(Entrant, Prepared)> = Vec::new();
-    let on_processor = settings.place.peer_device() == "cpu";
+    let on_processor = settings.place.on_processor();
     if on_processor {
         touch_memory();
     }
@@ -89,7 +89,7 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
         machine: Machine::here(),
         threads: settings.place.threads,
         backend: settings.place.backend.clone(),
-        dtype: if settings.place.bf16 { "bfloat16" } else { "float32" }.to_owned(),
+        dtype: settings.place.dtype().to_owned(),
         flops_per_token: work.tasks.first().map_or(0.0, |(_, task)| shape.step_flops(1.0, task.lora)),
         num_warmup: settings.num_warmup,
         groups_per_step: groups_per_step(work.tasks),
@@ -127,7 +127,7 @@ fn groups_per_step(tasks: &[(&str, Task)]) -> usize {
 
 /// Each entrant's steps: one of the first, one of the second, and around.
 fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, place: &Place) -> Result<Vec<Vec<Step>>> {
-    let on_processor = place.peer_device() == "cpu";
+    let on_processor = place.on_processor();
     let mut steps: Vec<Vec<Step>> = vec![Vec::new(); entrants.len()];
     for number in 1..=total {
         for ((entrant, _), steps) in entrants.iter_mut().zip(&mut steps) {
@@ -136,7 +136,9 @@ fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, place: &Place)
             }
             let step = entrant.step()?;
             report(&format!("step {number}/{total}  {:<10}", entrant.label), &step);
-            entrant.peak_gpu_bytes = entrant.peak_gpu_bytes.max(gpu_bytes(entrant.process()));
+            if !on_processor {
+                entrant.peak_gpu_bytes = entrant.peak_gpu_bytes.max(gpu_bytes(entrant.process()));
+            }
             steps.push(step);
         }
         check_equal(entrants, &steps, place.bf16)?;

@@ -42,6 +42,16 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether both sides compute on a processor.
+    pub fn on_processor(&self) -> bool {
+        self.peer_device() == "cpu"
+    }
+
+    /// Name of the type that both sides compute in.
+    pub fn dtype(&self) -> &'static str {
+        if self.bf16 { "bfloat16" } else { "float32" }
+    }
+
     /// PyTorch's name of the device: a GPU where ours computes on one.
     pub fn peer_device(&self) -> String {
         // libtorch counts GPUs first and the processor after them.
@@ -131,11 +141,8 @@ fn recipe(task: &Task, assets: &Assets, rows: &Path, folder: &Path, num_steps: u
         "max_steps": num_steps, "per_device_train_batch_size": task.groups_per_step,
         "max_length": MAX_LENGTH, "max_prompt_length": MAX_PROMPT_LENGTH, "max_grad_norm": 1.0,
         "shuffle": false, "reference_cache": false, "num_threads": place.threads,
-        "backend": place.backend, "device": place.device,
+        "backend": place.backend, "device": place.device, "compute_dtype": place.dtype(),
     });
-    if place.bf16 {
-        recipe["compute_dtype"] = json!("bfloat16");
-    }
     if task.lora {
         recipe["adapter"] = json!(assets.adapter);
         recipe["lora_dropout"] = json!(0.0);
@@ -172,7 +179,7 @@ fn peer(task: &Task, assets: &Assets, groups: &[TokenizedGroup], place: &Place) 
     };
     json!({
         "model": assets.model, "adapter": task.lora.then_some(&assets.adapter), "threads": place.threads,
-        "device": place.peer_device(), "dtype": if place.bf16 { "bfloat16" } else { "float32" },
+        "device": place.peer_device(), "dtype": place.dtype(),
         "groups_per_step": task.groups_per_step, "beta": BETA, "alpha": ALPHA, "max_grad_norm": 1.0,
         "learning_rate": task.learning_rate(), "pad_id": 0, "groups": groups.iter().map(group).collect::<Vec<_>>(),
     })
