@@ -1,19 +1,16 @@
-//! CubeCL's kernels on NVIDIA GPUs, with the plain forms of a decoder's operations.
+//! CubeCL's kernels on NVIDIA GPUs.
 //!
 //! NVIDIA's libraries are loaded at run time, so a build needs none. To run takes the driver, and of the toolkit the
 //! compiler NVRTC and the headers: each kernel is compiled when it is first used.
 
 use std::path::{Path, PathBuf};
 
-use burn_cuda::{Cuda, CudaDevice};
+use burn_cuda::CudaDevice;
 use cudarc::driver::CudaContext;
 use cudarc::nvrtc::compile_ptx;
 
 use crate::faults::tried;
-use crate::ops::FusedOps;
 use crate::{BackendError, DeviceInfo, check_index};
-
-impl FusedOps for Cuda {}
 
 /// What Linux has where NVIDIA's driver is loaded: the kernel module's version, or the Windows driver under WSL.
 const DRIVER_FILES: [&str; 2] = ["/proc/driver/nvidia/version", "/dev/dxg"];

@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use collimate_kernels as kernels;
-use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, TargetLogp};
+use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, Segment, TargetLogp};
 
 use crate::allocator;
 use crate::ops::{AttentionPlan, AttentionSaved, Factor, FusedOps, Gradient, OutputLayer, Rotary};
@@ -78,7 +78,7 @@ fn factor<'a>(data: &'a FlexTensor, of: &Factor<'_, Flex>) -> kernels::Matrix<'a
 }
 
 impl FusedOps for Flex {
-    const ATTENDS_OVER_SEGMENTS: bool = true;
+    type Attention = Segments;
 
     /// On a thread of rayon's pool: from outside, every operation would wake two threads and wait for both.
     fn run_pass<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
@@ -164,42 +164,6 @@ impl FusedOps for Flex {
         change(x, |x| kernels::dropout(x, width, rows, probability))
     }
 
-    fn packed_attention(
-        shape: &AttentionShape,
-        plan: &AttentionPlan<Self>,
-        q: &Matrix,
-        k: &Matrix,
-        v: &Matrix,
-    ) -> (Matrix, Matrix) {
-        let rows = q.dims()[0];
-        let (q, k, v) = (rows_of(q), rows_of(k), rows_of(v));
-        let mut out = vec![0.0; rows * shape.heads * shape.head_dim];
-        let mut lse = vec![0.0; rows * shape.heads];
-        kernels::attention(shape, &plan.segments, q.storage(), k.storage(), v.storage(), &mut out, &mut lse);
-        (matrix(out, [rows, shape.heads * shape.head_dim]), matrix(lse, [rows, shape.heads]))
-    }
-
-    fn packed_attention_backward(
-        shape: &AttentionShape,
-        plan: &AttentionPlan<Self>,
-        saved: AttentionSaved<'_, Self>,
-        d_out: &Matrix,
-    ) -> [Matrix; 3] {
-        let shapes = [saved.q.dims(), saved.k.dims(), saved.v.dims()];
-        let [mut d_q, mut d_k, mut d_v] = shapes.map(|[rows, columns]| vec![0.0; rows * columns]);
-        let [q, k, v, out, lse] = [saved.q, saved.k, saved.v, saved.out, saved.lse].map(rows_of);
-        let held = kernels::AttentionSaved {
-            q: q.storage(),
-            k: k.storage(),
-            v: v.storage(),
-            out: out.storage(),
-            lse: lse.storage(),
-        };
-        let d_out = rows_of(d_out);
-        kernels::attention_backward(shape, &plan.segments, held, d_out.storage(), &mut d_q, &mut d_k, &mut d_v);
-        [matrix(d_q, shapes[0]), matrix(d_k, shapes[1]), matrix(d_v, shapes[2])]
-    }
-
     fn target_logps(hidden: &Matrix, layer: OutputLayer<'_, Self>, targets: &[u32]) -> Vec<TargetLogp> {
         let (width, hidden, weight) = (hidden.dims()[1], rows_of(hidden), rows_of(layer.weight));
         kernels::target_logps(hidden.storage(), weight.storage(), width, targets, layer.softcap)
@@ -250,7 +214,42 @@ impl FusedOps for Flex {
         (wrap(p), (wrap(m), wrap(v)))
     }
 
-    fn sum_of_squares(x: &Matrix) -> f64 {
-        kernels::sum_of_squares(rows_of(x).storage())
+    fn sum_of_squares(tensors: &[&Matrix]) -> f64 {
+        tensors.iter().map(|x| kernels::sum_of_squares(rows_of(x).storage())).sum()
+    }
+}
+
+/// The kernels read segments as they are.
+#[derive(Debug)]
+pub struct Segments(Vec<Segment>);
+
+impl AttentionPlan<Flex> for Segments {
+    fn new(segments: &[Segment], _: &AttentionShape, _: &[Option<usize>], _: &FlexDevice) -> Self {
+        Self(segments.to_vec())
+    }
+
+    fn attend(&self, shape: &AttentionShape, q: &Matrix, k: &Matrix, v: &Matrix) -> (Matrix, Matrix) {
+        let rows = q.dims()[0];
+        let (q, k, v) = (rows_of(q), rows_of(k), rows_of(v));
+        let mut out = vec![0.0; rows * shape.heads * shape.head_dim];
+        let mut lse = vec![0.0; rows * shape.heads];
+        kernels::attention(shape, &self.0, q.storage(), k.storage(), v.storage(), &mut out, &mut lse);
+        (matrix(out, [rows, shape.heads * shape.head_dim]), matrix(lse, [rows, shape.heads]))
+    }
+
+    fn attend_backward(&self, shape: &AttentionShape, saved: AttentionSaved<'_, Flex>, d_out: &Matrix) -> [Matrix; 3] {
+        let shapes = [saved.q.dims(), saved.k.dims(), saved.v.dims()];
+        let [mut d_q, mut d_k, mut d_v] = shapes.map(|[rows, columns]| vec![0.0; rows * columns]);
+        let [q, k, v, out, lse] = [saved.q, saved.k, saved.v, saved.out, saved.lse].map(rows_of);
+        let held = kernels::AttentionSaved {
+            q: q.storage(),
+            k: k.storage(),
+            v: v.storage(),
+            out: out.storage(),
+            lse: lse.storage(),
+        };
+        let d_out = rows_of(d_out);
+        kernels::attention_backward(shape, &self.0, held, d_out.storage(), &mut d_q, &mut d_k, &mut d_v);
+        [matrix(d_q, shapes[0]), matrix(d_k, shapes[1]), matrix(d_v, shapes[2])]
     }
 }

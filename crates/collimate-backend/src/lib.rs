@@ -6,6 +6,8 @@
 //! Knows nothing of models or objectives.
 
 mod allocator;
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod dtype;

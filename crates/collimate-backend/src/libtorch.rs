@@ -6,36 +6,15 @@ mod attention;
 
 use std::process::{Command, Stdio};
 
-use burn::tensor::Tensor;
-
 use burn_tch::{LibTorch, LibTorchDevice};
 
+pub use self::attention::Batches;
 use crate::flex::total_memory;
-use crate::ops::{AttentionPlan, AttentionSaved, AttentionShape, FusedOps};
+use crate::ops::FusedOps;
 use crate::{BackendError, DeviceInfo, check_index};
 
 impl FusedOps for LibTorch {
-    const ATTENDS_OVER_SEGMENTS: bool = true;
-
-    fn packed_attention(
-        shape: &AttentionShape,
-        plan: &AttentionPlan<Self>,
-        q: &Tensor<Self, 2>,
-        k: &Tensor<Self, 2>,
-        v: &Tensor<Self, 2>,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
-        let out = attention::attention(shape, &plan.segments, [q, k, v]);
-        (out, Tensor::empty([0, 0], &q.device()))
-    }
-
-    fn packed_attention_backward(
-        shape: &AttentionShape,
-        plan: &AttentionPlan<Self>,
-        saved: AttentionSaved<'_, Self>,
-        d_out: &Tensor<Self, 2>,
-    ) -> [Tensor<Self, 2>; 3] {
-        attention::attention_backward(shape, &plan.segments, [saved.q, saved.k, saved.v], d_out)
-    }
+    type Attention = Batches;
 }
 
 fn num_gpus() -> usize {

@@ -15,7 +15,6 @@ pub use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivati
 
 use crate::dtype::in_float32;
 use crate::plain;
-use crate::plain::Tiles;
 
 /// A gradient that is added to, in float32; `None` is zero.
 pub type Gradient<B> = Option<Tensor<B, 2>>;
@@ -87,25 +86,34 @@ impl<B: Backend> Clone for OutputLayer<'_, B> {
 
 impl<B: Backend> Copy for OutputLayer<'_, B> {}
 
-/// Who attends to whom in a pack.
-#[derive(Debug, Clone)]
-pub struct AttentionPlan<B: Backend> {
-    /// Every row of the pack is in exactly one segment's `rows`.
-    pub segments: Vec<Segment>,
-    /// The same as masks, for backends without attention over segments.
-    pub(crate) tiles: Option<Tiles<B>>,
-}
+/// Who attends to whom in a pack, as a backend reads it: made once, for all layers and both ways.
+pub trait AttentionPlan<B: Backend>: Sized {
+    /// Every row of the pack is in exactly one segment's `rows`. `shape` is that of any layer, and `windows` are those that
+    /// the layers have.
+    fn new(segments: &[Segment], shape: &AttentionShape, windows: &[Option<usize>], device: &B::Device) -> Self;
 
-impl<B: FusedOps> AttentionPlan<B> {
-    /// `windows` are those that layers have; `num_heads` bounds the size of a tile of scores.
-    pub fn new(segments: Vec<Segment>, windows: &[Option<usize>], num_heads: usize, device: &B::Device) -> Self {
-        let tiles = (!B::ATTENDS_OVER_SEGMENTS).then(|| Tiles::new(&segments, windows, num_heads, device));
-        Self { segments, tiles }
-    }
+    /// Attention of every segment: output [N, H · head_dim], and what [`AttentionSaved::lse`] is.
+    ///
+    /// `q` is [N, H · head_dim], `k` and `v` are [N, H_kv · head_dim].
+    fn attend(
+        &self,
+        shape: &AttentionShape,
+        q: &Tensor<B, 2>,
+        k: &Tensor<B, 2>,
+        v: &Tensor<B, 2>,
+    ) -> (Tensor<B, 2>, Tensor<B, 2>);
+
+    /// Gradients of queries, keys and values, given that of the output.
+    fn attend_backward(
+        &self,
+        shape: &AttentionShape,
+        saved: AttentionSaved<'_, B>,
+        d_out: &Tensor<B, 2>,
+    ) -> [Tensor<B, 2>; 3];
 }
 
 /// What going back through attention reads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct AttentionSaved<'a, B: Backend> {
     /// Queries, [N, H · head_dim].
     pub q: &'a Tensor<B, 2>,
@@ -119,13 +127,22 @@ pub struct AttentionSaved<'a, B: Backend> {
     pub lse: &'a Tensor<B, 2>,
 }
 
+// Not derived: as above.
+impl<B: Backend> Clone for AttentionSaved<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for AttentionSaved<'_, B> {}
+
 /// A burn backend with the operations of a decoder.
 ///
 /// Matrices and activations are in the model's [`ComputeDtype`](crate::ComputeDtype); norms' weights, adapters' factors,
 /// tables of rotation and gradients that are added to are in float32 always. What comes out has the type of what goes in.
 pub trait FusedOps: Backend {
-    /// Whether attention reads segments; otherwise it reads tiles with masks.
-    const ATTENDS_OVER_SEGMENTS: bool = false;
+    /// Attention over the segments of a pack; [`plain::Tiles`] for a backend without kernels.
+    type Attention: AttentionPlan<Self> + Send;
 
     /// Runs a whole pass where the backend's operations are quickest to start.
     fn run_pass<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
@@ -204,27 +221,6 @@ pub trait FusedOps: Backend {
         plain::dropout(x, rows, probability)
     }
 
-    /// Attention of every segment: output [N, H · head_dim], and what [`AttentionSaved::lse`] is.
-    fn packed_attention(
-        shape: &AttentionShape,
-        plan: &AttentionPlan<Self>,
-        q: &Tensor<Self, 2>,
-        k: &Tensor<Self, 2>,
-        v: &Tensor<Self, 2>,
-    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
-        plain::attention(shape, plan, q, k, v)
-    }
-
-    /// Gradients of queries, keys and values.
-    fn packed_attention_backward(
-        shape: &AttentionShape,
-        plan: &AttentionPlan<Self>,
-        saved: AttentionSaved<'_, Self>,
-        d_out: &Tensor<Self, 2>,
-    ) -> [Tensor<Self, 2>; 3] {
-        plain::attention_backward(shape, plan, saved, d_out)
-    }
-
     /// Log-probs of `targets` \[M\] under the softmax of the layer's logits, `hidden` being [M, D].
     fn target_logps(hidden: &Tensor<Self, 2>, layer: OutputLayer<'_, Self>, targets: &[u32]) -> Vec<TargetLogp> {
         plain::target_logps(hidden, layer, targets)
@@ -266,8 +262,8 @@ pub trait FusedOps: Backend {
         plain::adamw(parameter, gradient, moments, step)
     }
 
-    /// Sum of squares, in float64 from float32 partial sums.
-    fn sum_of_squares(x: &Tensor<Self, 2>) -> f64 {
-        plain::sum_of_squares(x)
+    /// Sum of squares of all numbers, in float64 from float32 partial sums; a device is waited for once.
+    fn sum_of_squares(tensors: &[&Tensor<Self, 2>]) -> f64 {
+        plain::sum_of_squares(tensors)
     }
 }

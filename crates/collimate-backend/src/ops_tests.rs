@@ -119,14 +119,15 @@ fn attention_over_segments_and_over_tiles(
         segment(15..18, 18..19),
         segment(0..0, 19..30),
     ];
-    let plan = AttentionPlan::<Flex>::new(segments, &[window], 4, &FlexDevice);
+    let plan = <Flex as FusedOps>::Attention::new(&segments, &shape, &[window], &FlexDevice);
+    let tiles = plain::Tiles::new(&segments, &shape, &[window], &FlexDevice);
     let (q, k, v, d) = (random(30, 24), random(30, 12), random(30, 12), random(30, 24));
-    let (out, lse) = Flex::packed_attention(&shape, &plan, &q, &k, &v);
-    let (expected, _) = plain::attention(&shape, &plan, &q, &k, &v);
+    let (out, lse) = plan.attend(&shape, &q, &k, &v);
+    let (expected, _) = tiles.attend(&shape, &q, &k, &v);
     assert_same(&out, &expected, 1e-5);
     let saved = AttentionSaved { q: &q, k: &k, v: &v, out: &out, lse: &lse };
-    let found = Flex::packed_attention_backward(&shape, &plan, saved, &d);
-    let expected = plain::attention_backward(&shape, &plan, saved, &d);
+    let found = plan.attend_backward(&shape, saved, &d);
+    let expected = tiles.attend_backward(&shape, saved, &d);
     found.iter().zip(&expected).for_each(|(found, expected)| assert_same(found, expected, 1e-5));
 }
 
@@ -173,6 +174,6 @@ fn the_optimizer_and_the_norm() {
     assert_same(&new_p, &plain_p, 1e-5);
     assert_same(&new_m, &plain_m, 1e-5);
     assert_same(&new_v, &plain_v, 1e-5);
-    let (found, expected) = (Flex::sum_of_squares(&g), plain::sum_of_squares(&g));
+    let (found, expected) = (Flex::sum_of_squares(&[&g, &new_p]), plain::sum_of_squares(&[&g, &new_p]));
     assert!((found - expected).abs() < 1e-5 * expected, "{found} against {expected}");
 }

@@ -17,12 +17,14 @@ use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, dropout_mask};
 
 use crate::dtype::{in_dtype, in_float32};
 use crate::ops::{Factor, FusedOps, Gradient, Rotary};
-pub use attention::{Tiles, attend, attention, attention_backward};
+pub use attention::Tiles;
 pub use target_logps::{target_logps, target_logps_backward};
 
 /// flex's tensors with the plain forms alone: what a backend without kernels computes, on any machine. Tests run the model
 /// on it, in bfloat16 too, where flex refuses operands of two types as CubeCL's backends do.
-impl FusedOps for Autodiff<Flex> {}
+impl FusedOps for Autodiff<Flex> {
+    type Attention = Tiles<Self>;
+}
 
 /// See [`FusedOps::multiply`].
 pub fn multiply<B: Backend>(
@@ -152,10 +154,13 @@ pub fn adamw<B: Backend>(
 }
 
 /// See [`FusedOps::sum_of_squares`].
-pub fn sum_of_squares<B: Backend>(x: &Tensor<B, 2>) -> f64 {
-    let x = in_float32(x.clone());
-    let by_row = (x.clone() * x).sum_dim(1).into_data();
-    by_row.iter::<f64>().sum()
+pub fn sum_of_squares<B: Backend>(tensors: &[&Tensor<B, 2>]) -> f64 {
+    let by_row = tensors.iter().map(|&x| {
+        let x = in_float32(x.clone());
+        (x.clone() * x).sum_dim(1)
+    });
+    let by_row: Vec<_> = by_row.collect();
+    if by_row.is_empty() { 0.0 } else { Tensor::cat(by_row, 0).into_data().iter::<f64>().sum() }
 }
 
 /// Gradients of `f`'s inputs, given that of its output, each in the type of its input.

@@ -1,14 +1,11 @@
-//! CubeCL's kernels through wgpu: Vulkan or Metal, with the plain forms of a decoder's operations.
+//! CubeCL's kernels through wgpu: Vulkan or Metal.
 
+use burn_wgpu::WgpuDevice;
 use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
-use burn_wgpu::{Wgpu, WgpuDevice};
 use wgpu::{DeviceType, Instance, InstanceDescriptor};
 
 use crate::flex::total_memory;
-use crate::ops::FusedOps;
 use crate::{BackendError, DeviceInfo, check_index};
-
-impl FusedOps for Wgpu {}
 
 /// An adapter as burn-wgpu names it, and for people.
 struct Adapter {

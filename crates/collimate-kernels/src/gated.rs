@@ -6,7 +6,7 @@ use crate::simd::{dispatch, exp};
 use crate::vector::CHUNK;
 
 /// What is applied to the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GateActivation {
     /// `x · σ(x)`.
     Silu,

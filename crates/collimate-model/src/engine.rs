@@ -41,7 +41,7 @@ pub(crate) struct PackInputs<B: FusedOps> {
     /// [N].
     pub(crate) tokens: Tensor<B, 1, Int>,
     pub(crate) rotary: Rotary<B>,
-    pub(crate) plan: AttentionPlan<B>,
+    pub(crate) attention: B::Attention,
 }
 
 impl<B: FusedOps> PackInputs<B> {
@@ -50,7 +50,7 @@ impl<B: FusedOps> PackInputs<B> {
         Self {
             tokens: Tensor::from_data(TensorData::new(tokens, [batch.num_tokens()]), device),
             rotary: rotary(rope, &batch.positions, device),
-            plan: AttentionPlan::new(segments(batch), &config.layer_windows, config.num_attention_heads, device),
+            attention: AttentionPlan::new(&segments(batch), &attention_shape(config, 0), &config.layer_windows, device),
         }
     }
 }
@@ -154,7 +154,7 @@ impl<B: FusedOps> Engine<'_, B> {
     ) -> (Projections<B>, Tensor<B, 2>, Tensor<B, 2>) {
         let projections = self.projections(layer, x, &pack.rotary);
         let Projections { q, k, v, .. } = &projections;
-        let (attended, lse) = B::packed_attention(&self.attention_shape(layer), &pack.plan, q, k, v);
+        let (attended, lse) = pack.attention.attend(&self.attention_shape(layer), q, k, v);
         (projections, attended, lse)
     }
 
@@ -227,14 +227,19 @@ impl<B: FusedOps> Engine<'_, B> {
     }
 
     fn attention_shape(&self, layer: usize) -> AttentionShape {
-        AttentionShape {
-            heads: self.config.num_attention_heads,
-            kv_heads: self.config.num_key_value_heads,
-            head_dim: self.config.head_dim,
-            scale: self.config.attention_scale as f32,
-            window: self.config.layer_windows[layer],
-            softcap: self.config.attention_softcap.map(|cap| cap as f32),
-        }
+        attention_shape(self.config, layer)
+    }
+}
+
+/// Sizes and rules of a layer's attention.
+pub(crate) fn attention_shape(config: &ModelConfig, layer: usize) -> AttentionShape {
+    AttentionShape {
+        heads: config.num_attention_heads,
+        kv_heads: config.num_key_value_heads,
+        head_dim: config.head_dim,
+        scale: config.attention_scale as f32,
+        window: config.layer_windows[layer],
+        softcap: config.attention_softcap.map(|cap| cap as f32),
     }
 }
 

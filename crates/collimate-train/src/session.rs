@@ -229,7 +229,7 @@ impl<B: FusedOps> BackendSession<B> {
     fn optimizer_step(&mut self, options: &StepOptions) -> StepOutcome {
         let trainable = self.model.trainable();
         let gradients: Vec<_> = trainable.iter().map(|&i| self.model.take_gradient(i)).collect();
-        let norm = gradients.iter().flatten().map(B::sum_of_squares).sum::<f64>().sqrt();
+        let norm = B::sum_of_squares(&gradients.iter().flatten().collect::<Vec<_>>()).sqrt();
         if !norm.is_finite() || !options.apply {
             return StepOutcome { grad_norm: norm, applied: false };
         }

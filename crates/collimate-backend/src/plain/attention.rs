@@ -1,6 +1,6 @@
 //! Attention over tiles of padded spans, scores materialised and masked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use burn::backend::Autodiff;
@@ -10,7 +10,7 @@ use collimate_kernels::{AttentionShape, Segment};
 
 use super::indices;
 use crate::dtype::{in_dtype, in_float32};
-use crate::ops::{AttentionPlan, AttentionSaved, FusedOps};
+use crate::ops::{AttentionPlan, AttentionSaved};
 
 /// Added to scores that may not be attended to; its exponential is exactly zero in every float type.
 const MASKED: f32 = -3.0e4;
@@ -40,10 +40,31 @@ struct Tile<B: Backend> {
 }
 
 impl<B: Backend> Tiles<B> {
-    /// `windows` are those that layers have; `num_heads` bounds the size of a tile of scores.
-    pub fn new(segments: &[Segment], windows: &[Option<usize>], num_heads: usize, device: &B::Device) -> Self {
-        let divided = divide(&spans(segments), num_heads);
+    fn tracked(&self) -> Tiles<Autodiff<B>> {
+        let tile = |tile: &Tile<B>| Tile {
+            count: tile.count,
+            len: tile.len,
+            rows: Tensor::from_inner(tile.rows.clone()),
+            masks: tile.masks.iter().map(|(&window, mask)| (window, Tensor::from_inner(mask.clone()))).collect(),
+        };
+        Tiles { tiles: self.tiles.iter().map(tile).collect(), restore: Tensor::from_inner(self.restore.clone()) }
+    }
+
+    /// Queries, keys and values as in [`AttentionSaved`] to [N, H · head_dim].
+    pub fn attention(&self, shape: &AttentionShape, [q, k, v]: [Tensor<B, 2>; 3]) -> Tensor<B, 2> {
+        // Scaled before rows are rearranged: backends run over views several times slower. In bfloat16 it would round once
+        // more, so there the scores are scaled, which are in float32.
+        let q = if q.dtype() == DType::F32 { q.mul_scalar(shape.scale) } else { q };
+        let outputs = self.tiles.iter().map(|tile| attend_in_tile(shape, tile, &q, &k, &v));
+        Tensor::cat(outputs.collect(), 0).select(0, self.restore.clone())
+    }
+}
+
+impl<B: Backend> AttentionPlan<B> for Tiles<B> {
+    fn new(segments: &[Segment], shape: &AttentionShape, windows: &[Option<usize>], device: &B::Device) -> Self {
+        let divided = divide(&spans(segments), shape.heads);
         let num_rows = segments.iter().map(|segment| segment.rows.end).max().unwrap_or(0);
+        let windows: BTreeSet<_> = windows.iter().copied().collect();
         let tiles = divided.iter().map(|spans| {
             let len = spans.iter().map(Range::len).max().unwrap_or(0);
             let rows: Vec<u32> = spans.iter().flat_map(|span| (0..len).map(|i| place(span, i) as u32)).collect();
@@ -56,55 +77,26 @@ impl<B: Backend> Tiles<B> {
         Self { tiles: tiles.collect(), restore: indices(&restoring(&divided, num_rows), device) }
     }
 
-    fn tracked(&self) -> Tiles<Autodiff<B>> {
-        let tile = |tile: &Tile<B>| Tile {
-            count: tile.count,
-            len: tile.len,
-            rows: Tensor::from_inner(tile.rows.clone()),
-            masks: tile.masks.iter().map(|(&window, mask)| (window, Tensor::from_inner(mask.clone()))).collect(),
-        };
-        Tiles { tiles: self.tiles.iter().map(tile).collect(), restore: Tensor::from_inner(self.restore.clone()) }
+    fn attend(
+        &self,
+        shape: &AttentionShape,
+        q: &Tensor<B, 2>,
+        k: &Tensor<B, 2>,
+        v: &Tensor<B, 2>,
+    ) -> (Tensor<B, 2>, Tensor<B, 2>) {
+        let out = self.attention(shape, [q.clone(), k.clone(), v.clone()]);
+        (out, Tensor::empty([0, 0], &q.device()))
     }
-}
 
-/// See [`FusedOps::packed_attention`].
-pub fn attention<B: FusedOps>(
-    shape: &AttentionShape,
-    plan: &AttentionPlan<B>,
-    q: &Tensor<B, 2>,
-    k: &Tensor<B, 2>,
-    v: &Tensor<B, 2>,
-) -> (Tensor<B, 2>, Tensor<B, 2>) {
-    let out = attend(shape, &tiles_of(shape, plan, q), [q.clone(), k.clone(), v.clone()]);
-    (out, Tensor::empty([0, 0], &q.device()))
-}
-
-/// See [`FusedOps::packed_attention_backward`].
-pub fn attention_backward<B: FusedOps>(
-    shape: &AttentionShape,
-    plan: &AttentionPlan<B>,
-    saved: AttentionSaved<'_, B>,
-    d_out: &Tensor<B, 2>,
-) -> [Tensor<B, 2>; 3] {
-    let tiles = tiles_of(shape, plan, saved.q).tracked();
-    super::gradients([saved.q, saved.k, saved.v], d_out, |projections| attend(shape, &tiles, projections))
-}
-
-/// The plan's tiles; made here where the backend's own attention reads segments.
-fn tiles_of<B: FusedOps>(shape: &AttentionShape, plan: &AttentionPlan<B>, q: &Tensor<B, 2>) -> Tiles<B> {
-    match &plan.tiles {
-        Some(tiles) => tiles.clone(),
-        None => Tiles::new(&plan.segments, &[shape.window], shape.heads, &q.device()),
+    fn attend_backward(
+        &self,
+        shape: &AttentionShape,
+        saved: AttentionSaved<'_, B>,
+        d_out: &Tensor<B, 2>,
+    ) -> [Tensor<B, 2>; 3] {
+        let tiles = self.tracked();
+        super::gradients([saved.q, saved.k, saved.v], d_out, |projections| tiles.attention(shape, projections))
     }
-}
-
-/// Attention over tiles: queries, keys and values as in [`AttentionSaved`] to [N, H · head_dim].
-pub fn attend<B: Backend>(shape: &AttentionShape, tiles: &Tiles<B>, [q, k, v]: [Tensor<B, 2>; 3]) -> Tensor<B, 2> {
-    // Scaled before rows are rearranged: backends run over views several times slower. In bfloat16 it would round once
-    // more, so there the scores are scaled, which are in float32.
-    let q = if q.dtype() == DType::F32 { q.mul_scalar(shape.scale) } else { q };
-    let outputs = tiles.tiles.iter().map(|tile| attend_in_tile(shape, tile, &q, &k, &v));
-    Tensor::cat(outputs.collect(), 0).select(0, tiles.restore.clone())
 }
 
 fn attend_in_tile<B: Backend>(

@@ -1,7 +1,7 @@
 //! The way back through a block.
 
 use burn::tensor::Tensor;
-use collimate_backend::{AttentionSaved, FusedOps};
+use collimate_backend::{AttentionPlan, AttentionSaved, FusedOps};
 
 use super::{Activations, Engine, Gradients, PackInputs, Projections, SecondHalf};
 
@@ -22,7 +22,7 @@ impl<B: FusedOps> Engine<'_, B> {
         let Projections { q, k, v, raw, lows } = projections;
         let saved = AttentionSaved { q: &q, k: &k, v: &v, out: &attended, lse: &lse };
         let shape = self.attention_shape(layer);
-        let [d_q, d_k, d_v] = B::packed_attention_backward(&shape, &pack.plan, saved, &d_attended);
+        let [d_q, d_k, d_v] = pack.attention.attend_backward(&shape, saved, &d_attended);
         drop((q, k, v, attended, d_attended));
         let [mut d_q, mut d_k] = [d_q, d_k].map(|d| self.rotated(layer, d, &pack.rotary, true));
         if let (Some((q, k)), Some(q_norm), Some(k_norm)) = (&raw, ids.q_norm, ids.k_norm) {

@@ -6,12 +6,13 @@ use burn::backend::Autodiff;
 use burn::tensor::activation::{log_softmax, softmax, tanh};
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
-use collimate_backend::{AttentionShape, GateActivation, Rotary, plain};
+use collimate_backend::{AttentionPlan, GateActivation, Rotary, plain};
 use collimate_data::GroupBatch;
 
 use crate::CausalLm;
 use crate::causal_lm::floats;
 use crate::config::Activation;
+use crate::engine::attention_shape;
 use crate::layout::{ExpertIds, FeedForwardIds, GatedIds, JointIds, LinearIds};
 use crate::logprob::Targets;
 use crate::segments::segments;
@@ -39,7 +40,7 @@ impl<'a> PlainDecoder<'a> {
         Self {
             model,
             params: Arc::new(model.params.iter().enumerate().map(track).collect()),
-            tiles: plain::Tiles::new(&segments(batch), &config.layer_windows, config.num_attention_heads, &FlexDevice),
+            tiles: plain::Tiles::new(&segments(batch), &attention_shape(config, 0), &config.layer_windows, &FlexDevice),
             rotary: Rotary::new(cos, sin, batch.num_tokens(), config.head_dim, &FlexDevice),
         }
     }
@@ -83,15 +84,7 @@ impl<'a> PlainDecoder<'a> {
             let x = self.maybe_norm(x, norm);
             if config.rotated_layers[layer] { plain::rotate(x, &self.rotary, false) } else { x }
         });
-        let shape = AttentionShape {
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            scale: config.attention_scale as f32,
-            window: config.layer_windows[layer],
-            softcap: config.attention_softcap.map(|cap| cap as f32),
-        };
-        let attended = plain::attend(&shape, &self.tiles, [q, k, v]);
+        let attended = self.tiles.attention(&attention_shape(config, layer), [q, k, v]);
         let x = x + self.maybe_norm(self.linear(&ids.o, attended), ids.attention_norms.after);
         let h = self.maybe_norm(x.clone(), ids.feed_forward_norm);
         match &ids.feed_forward {

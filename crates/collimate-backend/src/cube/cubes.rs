@@ -1,0 +1,45 @@
+//! What kernels share: how many cubes and units there are, and sums over a cube.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+/// Units of a cube at most; every device has as many.
+pub(super) const UNITS: u32 = 256;
+/// Cubes of a launch at most. A kernel goes on to the next piece of work as long as there is some.
+const CUBES: u32 = 32_768;
+
+/// Cubes for so many pieces of work.
+pub(super) fn over(pieces: u32) -> CubeCount {
+    CubeCount::new_1d(pieces.clamp(1, CUBES))
+}
+
+/// Cubes of [`UNITS`] for so many numbers.
+pub(super) fn over_numbers(count: usize) -> CubeCount {
+    over(u32::try_from(count.div_ceil(UNITS as usize)).unwrap_or(CUBES))
+}
+
+/// Units for a row of n numbers, a power of two.
+pub(super) fn units_for(n: u32) -> u32 {
+    n.next_power_of_two().clamp(32, UNITS)
+}
+
+/// The sum of all units' values, the same whoever asks; all units of the cube must take part.
+#[cube]
+pub(super) fn sum_in_cube(value: f32, #[comptime] units: u32) -> f32 {
+    let mut values = SharedMemory::<f32>::new(units as usize);
+    values[UNIT_POS as usize] = value;
+    sync_cube();
+    let mut half = comptime!(units / 2).runtime();
+    while half > 0 {
+        if UNIT_POS < half {
+            let other = values[(UNIT_POS + half) as usize];
+            values[UNIT_POS as usize] += other;
+        }
+        sync_cube();
+        half /= 2;
+    }
+    let sum = values[0];
+    // Before the memory is used again.
+    sync_cube();
+    sum
+}

@@ -1,0 +1,205 @@
+//! CubeCL's kernels against the plain forms of the same operations on flex, so that no driver is on both sides.
+
+use burn::tensor::{Distribution, Tensor};
+use burn_flex::{Flex, FlexDevice};
+use rstest::rstest;
+
+use crate::{
+    AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, FusedOps, GateActivation, Gradient,
+    OutputLayer, Rotary, Segment, plain,
+};
+
+#[cfg(feature = "wgpu")]
+type Cube = burn_wgpu::Wgpu;
+#[cfg(all(feature = "cuda", not(feature = "wgpu")))]
+type Cube = burn_cuda::Cuda;
+type Device = <Cube as burn::tensor::backend::BackendTypes>::Device;
+type Matrix = Tensor<Flex, 2>;
+type OnDevice = Tensor<Cube, 2>;
+
+fn device() -> Device {
+    #[cfg(feature = "wgpu")]
+    return crate::wgpu::device(0).expect("a graphics adapter");
+    #[cfg(all(feature = "cuda", not(feature = "wgpu")))]
+    return crate::cuda::device(0).expect("a GPU");
+}
+
+fn random(rows: usize, columns: usize) -> Matrix {
+    Tensor::random([rows, columns], Distribution::Uniform(-1.0, 1.0), &FlexDevice)
+}
+
+fn there(x: &Matrix) -> OnDevice {
+    OnDevice::from_data(x.to_data(), &device())
+}
+
+fn here(x: &OnDevice) -> Matrix {
+    Matrix::from_data(x.to_data(), &FlexDevice)
+}
+
+fn assert_same(found: &OnDevice, expected: &Matrix, relative: f32) {
+    let found = here(found);
+    assert_eq!(found.dims(), expected.dims());
+    let size: f32 = expected.clone().abs().max().into_scalar();
+    let difference: f32 = (found - expected.clone()).abs().max().into_scalar();
+    assert!(size > 1e-3, "numbers of zero show nothing");
+    assert!(difference <= relative * size, "{difference} of {size}");
+}
+
+#[rstest]
+#[case(7, 24, 24)]
+#[case(9, 24, 8)]
+#[case(700, 576, 576)]
+fn norms_of_rows_and_of_heads(#[case] rows: usize, #[case] width: usize, #[case] n: usize) {
+    let (x, weight, d) = (random(rows, width), random(1, n), random(rows, width));
+    let expected = plain::rms_norm(x.clone(), weight.clone(), 1e-5);
+    assert_same(&Cube::rms_norm(&there(&x), &there(&weight), 1e-5), &expected, 1e-6);
+    let (mut found, mut expected): (Gradient<Cube>, Gradient<Flex>) = (None, None);
+    for _ in 0..2 {
+        let dx = Cube::rms_norm_backward(&there(&x), &there(&weight), 1e-5, there(&d), Some(&mut found));
+        let plain = plain::rms_norm_backward(&x, &weight, 1e-5, d.clone(), Some(&mut expected));
+        assert_same(&dx, &plain, 2e-6);
+        assert_same(&Cube::rms_norm_backward(&there(&x), &there(&weight), 1e-5, there(&d), None), &plain, 2e-6);
+    }
+    assert_same(&found.expect("a gradient"), &expected.expect("a gradient"), 2e-6);
+}
+
+#[rstest]
+fn rotation_and_gates(
+    #[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh)] activation: GateActivation,
+) {
+    let angles: Vec<f32> = (0..5 * 4).map(|i| i as f32 * 0.3).collect();
+    let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
+    let x = random(5, 24);
+    for (inverse, head_dim) in [(false, 8), (true, 8), (false, 12), (true, 12)] {
+        let plain = Rotary::<Flex>::new(cos.clone(), sin.clone(), 5, head_dim, &FlexDevice);
+        let rotary = Rotary::<Cube>::new(cos.clone(), sin.clone(), 5, head_dim, &device());
+        assert_same(&Cube::rotate(there(&x), &rotary, inverse), &plain::rotate(x.clone(), &plain, inverse), 1e-6);
+    }
+    let (gate, up, d) = (random(50, 240).mul_scalar(9.0), random(50, 240), random(50, 240));
+    let plain = plain::gated(activation, gate.clone(), up.clone());
+    assert_same(&Cube::gated(activation, &there(&gate), &there(&up)), &plain, 1e-6);
+    let held = there(&gate);
+    let (d_gate, d_up) = Cube::gated_backward(activation, held.clone(), there(&up), &there(&d));
+    let (plain_gate, plain_up) = plain::gated_backward(activation, gate.clone(), up, &d);
+    assert_same(&d_gate, &plain_gate, 2e-6);
+    assert_same(&d_up, &plain_up, 2e-6);
+    assert_same(&held, &gate, 0.0);
+}
+
+#[test]
+fn dropout_draws_the_numbers_of_the_host() {
+    let x = random(7, 30);
+    let keys = [5, u64::MAX - 3];
+    let rows = [DropoutRows { rows: 0..3, first: 0, key: keys[0] }, DropoutRows { rows: 4..7, first: 2, key: keys[1] }];
+    assert_same(&Cube::dropout(there(&x), &rows, 0.3), &plain::dropout(x, &rows, 0.3), 0.0);
+}
+
+/// A prompt with three responses, one of another prompt, and sequences of their own, each `times` as long.
+fn segments(times: usize) -> Vec<Segment> {
+    let segment = |context: std::ops::Range<usize>, rows: std::ops::Range<usize>| Segment {
+        context: context.start * times..context.end * times,
+        rows: rows.start * times..rows.end * times,
+    };
+    vec![
+        segment(0..0, 0..7),
+        segment(0..7, 7..9),
+        segment(0..7, 9..15),
+        segment(0..7, 15..26),
+        segment(0..0, 26..29),
+        segment(26..29, 29..30),
+        segment(0..0, 30..41),
+    ]
+}
+
+#[rstest]
+#[case::short(1, 4, 2, 6, None, None)]
+#[case::windowed(1, 4, 2, 6, Some(4), None)]
+#[case::capped(1, 4, 2, 6, None, Some(0.7))]
+#[case::long(9, 4, 4, 16, None, None)]
+#[case::long_windowed(9, 4, 2, 24, Some(50), Some(0.7))]
+#[case::wide(9, 6, 2, 128, None, None)]
+#[case::wider(3, 4, 1, 256, None, None)]
+#[case::groups_that_do_not_fill_a_tile(9, 7, 1, 20, None, None)]
+#[case::more_heads_than_a_tile(1, 70, 1, 6, Some(9), None)]
+fn attention_over_segments(
+    #[case] times: usize,
+    #[case] heads: usize,
+    #[case] kv_heads: usize,
+    #[case] head_dim: usize,
+    #[case] window: Option<usize>,
+    #[case] softcap: Option<f32>,
+) {
+    let shape = AttentionShape { heads, kv_heads, head_dim, scale: 0.4, window, softcap };
+    let (segments, rows) = (segments(times), 41 * times);
+    let [q, d] = [0; 2].map(|_| random(rows, heads * head_dim));
+    let [k, v] = [0; 2].map(|_| random(rows, kv_heads * head_dim));
+    let tiles = plain::Tiles::<Flex>::new(&segments, &shape, &[window], &FlexDevice);
+    let plan = <<Cube as FusedOps>::Attention as AttentionPlan<Cube>>::new(&segments, &shape, &[window], &device());
+    let (expected, _) = tiles.attend(&shape, &q, &k, &v);
+    let [on_q, on_k, on_v] = [&q, &k, &v].map(there);
+    let (out, lse) = plan.attend(&shape, &on_q, &on_k, &on_v);
+    assert_same(&out, &expected, 5e-6);
+    let empty = random(0, 0);
+    let plain = AttentionSaved { q: &q, k: &k, v: &v, out: &expected, lse: &empty };
+    let expected = tiles.attend_backward(&shape, plain, &d);
+    let saved = AttentionSaved { q: &on_q, k: &on_k, v: &on_v, out: &out, lse: &lse };
+    let found = plan.attend_backward(&shape, saved, &there(&d));
+    found.iter().zip(&expected).for_each(|(found, expected)| assert_same(found, expected, 5e-6));
+    let again = plan.attend_backward(&shape, saved, &there(&d));
+    found.iter().zip(&again).for_each(|(found, again)| assert_same(found, &here(again), 0.0));
+}
+
+#[rstest]
+fn target_log_probs_and_their_gradients(#[values(None, Some(2.5))] softcap: Option<f32>) {
+    let (hidden, weight) = (random(21, 16).mul_scalar(3.0), random(733, 16));
+    let (on_hidden, on_weight) = (there(&hidden), there(&weight));
+    let layer = OutputLayer { weight: &weight, softcap };
+    let on_layer = OutputLayer { weight: &on_weight, softcap };
+    let targets: Vec<u32> = (0..21).map(|i| i * 97 % 733).collect();
+    let coefficients: Vec<f32> = (0..21).map(|i| 0.3 - 0.1 * i as f32).collect();
+    let found = Cube::target_logps(&on_hidden, on_layer, &targets);
+    let expected = plain::target_logps(&hidden, layer, &targets);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found.logp - expected.logp).abs() < 5e-6, "{} against {}", found.logp, expected.logp);
+        assert!((found.log_sum_exp - expected.log_sum_exp).abs() < 5e-6);
+    }
+    let (mut d_found, mut d_expected): (Gradient<Cube>, Gradient<Flex>) = (None, None);
+    for _ in 0..2 {
+        let (t, c) = (&targets, &coefficients);
+        let d = Cube::target_logps_backward(&on_hidden, on_layer, t, &found, c, Some(&mut d_found));
+        let plain = plain::target_logps_backward(&hidden, layer, t, &expected, c, Some(&mut d_expected));
+        assert_same(&d, &plain, 5e-6);
+        assert_same(&Cube::target_logps_backward(&on_hidden, on_layer, t, &found, c, None), &plain, 5e-6);
+    }
+    assert_same(&d_found.expect("a gradient"), &d_expected.expect("a gradient"), 5e-6);
+    let (logps, d) = Cube::target_logps_with_gradients(&on_hidden, on_layer, &targets);
+    assert_eq!(logps, found);
+    assert_same(&d, &plain::target_logps_backward(&hidden, layer, &targets, &expected, &[1.0; 21], None), 5e-6);
+    assert_eq!(Cube::target_logps(&on_hidden.narrow(0, 0, 1), on_layer, &[]), []);
+}
+
+#[test]
+fn the_optimizer_and_the_norm() {
+    let step = AdamwStep {
+        gradient_scale: 0.5,
+        beta1: 0.9,
+        beta2: 0.999,
+        step_size: 0.02,
+        correction: 0.3,
+        epsilon: 1e-8,
+        decay: 0.99,
+    };
+    let (p, g, m, v) = (random(6, 50), random(6, 50), random(6, 50), random(6, 50).powf_scalar(2.0));
+    let held = there(&p);
+    let (new_p, (new_m, new_v)) = Cube::adamw(held.clone(), &there(&g), (there(&m), there(&v)), &step);
+    let (plain_p, (plain_m, plain_v)) = plain::adamw(p.clone(), &g, (m, v), &step);
+    assert_same(&new_p, &plain_p, 1e-6);
+    assert_same(&new_m, &plain_m, 1e-6);
+    assert_same(&new_v, &plain_v, 1e-6);
+    assert_same(&held, &p, 0.0);
+    let large = random(1000, 77);
+    let found = Cube::sum_of_squares(&[&there(&g), &there(&large)]);
+    let expected = plain::sum_of_squares(&[&g, &large]);
+    assert!((found - expected).abs() < 1e-6 * expected, "{found} against {expected}");
+    assert_eq!(Cube::sum_of_squares(&[]), 0.0);
+}
