@@ -10,6 +10,7 @@ mod cubes;
 mod elementwise;
 mod math;
 mod norm;
+mod rows;
 mod sums;
 mod target_logps;
 mod tensors;
@@ -19,6 +20,7 @@ mod tests;
 use burn::tensor::Tensor;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::element::BoolElement;
+use burn_cubecl::tensor::CubeTensor;
 use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, Segment, TargetLogp};
 
 use self::attention::{Blocks, Saved};
@@ -62,6 +64,14 @@ impl<R: CubeRuntime, BT: BoolElement> AttentionPlan<Cube<R, BT>> for Blocks<R> {
 impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
     type Attention = Blocks<R>;
 
+    fn pack_rows(rows: usize) -> usize {
+        with_room(rows)
+    }
+
+    fn add_rows(x: Tensor<Self, 2>, rows: &[u32], values: &Tensor<Self, 2>) -> Tensor<Self, 2> {
+        write(rows::add_rows(read(x), rows, read(values.clone())))
+    }
+
     fn rms_norm(x: &Tensor<Self, 2>, weight: &Tensor<Self, 2>, eps: f64) -> Tensor<Self, 2> {
         write(norm::rms_norm(read(x.clone()), read(in_float32(weight.clone())), eps as f32))
     }
@@ -77,11 +87,7 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
         let (x, weight) = (read(x.clone()), read(in_float32(weight.clone())));
         let (d_x, parts) = norm::rms_norm_backward(x, weight, eps as f32, read(d_out), d_weight.is_some());
         if let (Some(gradient), Some(parts)) = (d_weight, parts) {
-            let more = write::<R, BT, 2>(parts).sum_dim(0);
-            *gradient = Some(match gradient.take() {
-                Some(held) => held + more,
-                None => more,
-            });
+            add(gradient, write::<R, BT, 2>(parts).sum_dim(0));
         }
         write(d_x)
     }
@@ -111,10 +117,7 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
     }
 
     fn target_logps(hidden: &Tensor<Self, 2>, layer: OutputLayer<'_, Self>, targets: &[u32]) -> Vec<TargetLogp> {
-        let reduced = chunks(targets.len(), layer).map(|(start, end)| {
-            let logits = logits(hidden, layer, start, end);
-            write::<R, BT, 2>(target_logps::reduce(logits, &targets[start..end], layer.softcap))
-        });
+        let reduced = Chunk::all(hidden, layer, targets).map(|chunk| chunk.reduce(chunk.logits()).0);
         finished(reduced.collect())
     }
 
@@ -124,16 +127,13 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
         targets: &[u32],
     ) -> (Vec<TargetLogp>, Tensor<Self, 2>) {
         let (mut columns, mut gradients) = (Vec::new(), Vec::new());
-        for (start, end) in chunks(targets.len(), layer) {
-            let (targets, ones) = (&targets[start..end], vec![1.0; end - start]);
-            let logits = logits(hidden, layer, start, end);
-            let reduced = target_logps::reduce(logits.clone(), targets, layer.softcap);
-            let pushed = target_logps::push(logits, targets, reduced.clone(), &ones, layer.softcap);
-            gradients.push(write::<R, BT, 2>(pushed).matmul(layer.weight.clone()));
-            columns.push(write::<R, BT, 2>(reduced));
+        for chunk in Chunk::all(hidden, layer, targets) {
+            let logits = chunk.logits();
+            let (of_rows, reduced) = chunk.reduce(logits.clone());
+            columns.push(of_rows);
+            gradients.push(chunk.d_hidden(chunk.push(logits, reduced, &vec![1.0; chunk.rows])));
         }
-        let gradients = if gradients.is_empty() { hidden.zeros_like() } else { Tensor::cat(gradients, 0) };
-        (finished(columns), gradients)
+        (finished(columns), joined(gradients, hidden))
     }
 
     fn target_logps_backward(
@@ -145,23 +145,20 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
         mut d_weight: Option<&mut Gradient<Self>>,
     ) -> Tensor<Self, 2> {
         let mut d_hidden = Vec::new();
-        for (start, end) in chunks(targets.len(), layer) {
-            let logits = logits(hidden, layer, start, end);
-            let log_sum_exps = forward[start..end].iter().flat_map(|row| [0.0, row.log_sum_exp as f32, 1.0]);
-            let reduced = buffers::upload(&logits.client, &logits.device, &log_sum_exps.collect::<Vec<_>>());
-            let (targets, coefficients) = (&targets[start..end], &coefficients[start..end]);
-            let pushed = target_logps::push(logits, targets, reduced, coefficients, layer.softcap);
-            let pushed = write::<R, BT, 2>(pushed);
+        for chunk in Chunk::all(hidden, layer, targets) {
+            let (start, end) = (chunk.start, chunk.start + chunk.rows);
+            let log_sum_exps = forward[start..end].iter().map(|row| row.log_sum_exp as f32);
+            let padded = log_sum_exps.chain(std::iter::repeat(0.0)).take(chunk.targets.len());
+            let reduced: Vec<f32> = padded.flat_map(|log_sum_exp| [0.0, log_sum_exp, 1.0]).collect();
+            let logits = chunk.logits();
+            let reduced = buffers::upload(&logits.client, &logits.device, &reduced);
+            let pushed = chunk.push(logits, reduced, &coefficients[start..end]);
             if let Some(gradient) = d_weight.as_deref_mut() {
-                let more = in_float32(pushed.clone().transpose().matmul(hidden.clone().narrow(0, start, end - start)));
-                *gradient = Some(match gradient.take() {
-                    Some(held) => held + more,
-                    None => more,
-                });
+                add(gradient, in_float32(pushed.clone().transpose().matmul(chunk.hidden.clone())));
             }
-            d_hidden.push(pushed.matmul(layer.weight.clone()));
+            d_hidden.push(chunk.d_hidden(pushed));
         }
-        if d_hidden.is_empty() { hidden.zeros_like() } else { Tensor::cat(d_hidden, 0) }
+        joined(d_hidden, hidden)
     }
 
     fn adamw(
@@ -182,22 +179,79 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
     }
 }
 
-fn chunks<R: CubeRuntime, BT: BoolElement>(
-    total: usize,
-    layer: OutputLayer<'_, Cube<R, BT>>,
-) -> impl Iterator<Item = (usize, usize)> {
-    let step = (CHUNK_ELEMENTS / layer.weight.dims()[0].max(1)).max(1);
-    (0..total).step_by(step).map(move |start| (start, (start + step).min(total)))
+/// A number of rows with room up to the next step, a sixteenth of it at most: few shapes for many sizes, so that kernels
+/// are chosen once and memory that was freed fits what comes next.
+fn with_room(rows: usize) -> usize {
+    rows.next_multiple_of((rows.next_power_of_two() / 32).max(16))
 }
 
-/// Logits of some rows of hidden states, in their type, not squashed.
-fn logits<R: CubeRuntime, BT: BoolElement>(
-    hidden: &Tensor<Cube<R, BT>, 2>,
-    layer: OutputLayer<'_, Cube<R, BT>>,
+/// Rows of hidden states whose logits are made at once, with room.
+struct Chunk<'a, R: CubeRuntime, BT: BoolElement> {
+    layer: OutputLayer<'a, Cube<R, BT>>,
+    /// Which of the targets is the chunk's first, and how many there are.
     start: usize,
-    end: usize,
-) -> burn_cubecl::tensor::CubeTensor<R> {
-    read(hidden.clone().narrow(0, start, end - start).matmul(layer.weight.clone().transpose()))
+    rows: usize,
+    /// [room, D], zero behind the rows.
+    hidden: Tensor<Cube<R, BT>, 2>,
+    /// \[room\].
+    targets: Vec<u32>,
+}
+
+impl<'a, R: CubeRuntime, BT: BoolElement> Chunk<'a, R, BT> {
+    /// In chunks of as many rows as [`CHUNK_ELEMENTS`] allows.
+    fn all(
+        hidden: &Tensor<Cube<R, BT>, 2>,
+        layer: OutputLayer<'a, Cube<R, BT>>,
+        targets: &[u32],
+    ) -> impl Iterator<Item = Self> {
+        let step = (CHUNK_ELEMENTS / layer.weight.dims()[0].max(1)).max(1);
+        targets.chunks(step).zip((0..).step_by(step)).map(move |(targets, start)| {
+            let (rows, room) = (targets.len(), with_room(targets.len()).min(step.max(targets.len())));
+            let mut targets = targets.to_vec();
+            targets.resize(room, 0);
+            let own = hidden.clone().narrow(0, start, rows);
+            let hidden = if room == rows { own } else { own.pad([(0, room - rows), (0, 0)], 0.0) };
+            Self { layer, start, rows, hidden, targets }
+        })
+    }
+
+    /// [room, V], in the type of the hidden states, not squashed.
+    fn logits(&self) -> CubeTensor<R> {
+        read(self.hidden.clone().matmul(self.layer.weight.clone().transpose()))
+    }
+
+    /// What [`target_logps::reduce`] gives: of the rows, and with the room.
+    fn reduce(&self, logits: CubeTensor<R>) -> (Tensor<Cube<R, BT>, 2>, CubeTensor<R>) {
+        let reduced = target_logps::reduce(logits, &self.targets, self.layer.softcap);
+        (write::<R, BT, 2>(reduced.clone()).narrow(0, 0, self.rows), reduced)
+    }
+
+    /// Gradients of the logits; what stands in the room gets none.
+    fn push(&self, logits: CubeTensor<R>, reduced: CubeTensor<R>, coefficients: &[f32]) -> Tensor<Cube<R, BT>, 2> {
+        let mut coefficients = coefficients.to_vec();
+        coefficients.resize(self.targets.len(), 0.0);
+        write(target_logps::push(logits, &self.targets, reduced, &coefficients, self.layer.softcap))
+    }
+
+    /// Of the rows.
+    fn d_hidden(&self, pushed: Tensor<Cube<R, BT>, 2>) -> Tensor<Cube<R, BT>, 2> {
+        pushed.matmul(self.layer.weight.clone()).narrow(0, 0, self.rows)
+    }
+}
+
+/// Chunks below each other, or nothing in the shape of `like`.
+fn joined<R: CubeRuntime, BT: BoolElement>(
+    chunks: Vec<Tensor<Cube<R, BT>, 2>>,
+    like: &Tensor<Cube<R, BT>, 2>,
+) -> Tensor<Cube<R, BT>, 2> {
+    if chunks.is_empty() { like.zeros_like() } else { Tensor::cat(chunks, 0) }
+}
+
+fn add<R: CubeRuntime, BT: BoolElement>(gradient: &mut Gradient<Cube<R, BT>>, more: Tensor<Cube<R, BT>, 2>) {
+    *gradient = Some(match gradient.take() {
+        Some(held) => held + more,
+        None => more,
+    });
 }
 
 /// From what [`target_logps::reduce`] gave of each chunk, which are read at once.

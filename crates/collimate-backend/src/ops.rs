@@ -149,6 +149,11 @@ pub trait FusedOps: Backend {
         pass()
     }
 
+    /// Rows that a pack of so many is computed with, no fewer: a backend that chooses kernels by shape wants few shapes.
+    fn pack_rows(rows: usize) -> usize {
+        rows
+    }
+
     /// `onto + alpha · a · b`, [M, N], in the type of `onto`; without it in that of the factors, the narrower where they
     /// differ.
     fn multiply(

@@ -10,7 +10,7 @@ mod feed_forward;
 mod linear;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
-use collimate_backend::{AttentionPlan, AttentionShape, ComputeDtype, FusedOps, Gradient, Rotary};
+use collimate_backend::{AttentionPlan, AttentionShape, ComputeDtype, FusedOps, Gradient, Rotary, Segment};
 use collimate_data::GroupBatch;
 use half::bf16;
 
@@ -46,11 +46,21 @@ pub(crate) struct PackInputs<B: FusedOps> {
 
 impl<B: FusedOps> PackInputs<B> {
     pub(crate) fn new(batch: &GroupBatch, config: &ModelConfig, rope: &Rope, device: &B::Device) -> Self {
-        let tokens: Vec<i32> = batch.tokens.iter().map(|&token| token as i32).collect();
+        let num_rows = batch.num_tokens();
+        // Rows that are there for their number attend to each other, and nobody reads them; a router would count them.
+        let room = if config.experts.is_some() { num_rows } else { B::pack_rows(num_rows) };
+        let (mut tokens, mut positions) = (batch.tokens.clone(), batch.positions.clone());
+        tokens.resize(room, 0);
+        positions.resize(room, 0);
+        let mut segments = segments(batch);
+        if room > num_rows {
+            segments.push(Segment { context: 0..0, rows: num_rows..room });
+        }
+        let tokens: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
         Self {
-            tokens: Tensor::from_data(TensorData::new(tokens, [batch.num_tokens()]), device),
-            rotary: rotary(rope, &batch.positions, device),
-            attention: AttentionPlan::new(&segments(batch), &attention_shape(config, 0), &config.layer_windows, device),
+            tokens: Tensor::from_data(TensorData::new(tokens, [room]), device),
+            rotary: rotary(rope, &positions, device),
+            attention: AttentionPlan::new(&segments, &attention_shape(config, 0), &config.layer_windows, device),
         }
     }
 }

@@ -94,6 +94,23 @@ fn dropout_draws_the_numbers_of_the_host() {
     assert_same(&Cube::dropout(there(&x), &rows, 0.3), &plain::dropout(x, &rows, 0.3), 0.0);
 }
 
+#[test]
+fn rows_are_added_to_rows_that_repeat() {
+    let (x, values) = (random(9, 300), random(6, 300));
+    let rows = [4, 0, 4, 8, 4, 0];
+    let expected = plain::add_rows(x.clone(), &rows, &values);
+    let held = there(&x);
+    assert_same(&Cube::add_rows(held.clone(), &rows, &there(&values)), &expected, 1e-6);
+    assert_same(&held, &x, 0.0);
+    assert_same(&Cube::add_rows(held, &[], &there(&values)), &x, 0.0);
+}
+
+#[test]
+fn room_is_a_sixteenth_at_most() {
+    assert_eq!([0, 1, 16, 17, 512, 513, 1537].map(Cube::pack_rows), [0, 16, 16, 32, 512, 544, 1600]);
+    assert!((256..20_000).all(|rows| (rows..=rows + rows / 16).contains(&Cube::pack_rows(rows))));
+}
+
 /// A prompt with three responses, one of another prompt, and sequences of their own, each `times` as long.
 fn segments(times: usize) -> Vec<Segment> {
     let segment = |context: std::ops::Range<usize>, rows: std::ops::Range<usize>| Segment {
