@@ -48,6 +48,9 @@ pub(crate) fn command(
     if matches!(backend, "cuda" | "wgpu") {
         // CubeCL tries kernels that a device cannot run, and an error of each would look its backtrace up.
         tests.env("RUST_BACKTRACE", "0");
+        // While one thread tries kernels for a shape, another gets the first that runs, and so other bits than later. A run
+        // computes on one thread.
+        tests.env("RUST_TEST_THREADS", "1");
     }
     backend::prepare(workspace, &features, &mut tests)?;
     tests.args(test_arguments(args, &features, profile, missing));

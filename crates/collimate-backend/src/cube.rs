@@ -16,6 +16,7 @@ mod target_logps;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use burn::tensor::Tensor;
 use burn_cubecl::CubeRuntime;
@@ -43,7 +44,8 @@ impl<R: CubeRuntime, BT: BoolElement> AttentionPlan<Cube<R, BT>> for Blocks<R> {
         k: &Tensor<Cube<R, BT>, 2>,
         v: &Tensor<Cube<R, BT>, 2>,
     ) -> (Tensor<Cube<R, BT>, 2>, Tensor<Cube<R, BT>, 2>) {
-        let (out, lse) = self.forward(shape, read(q.clone()), read(k.clone()), read(v.clone()));
+        let products = units::products::<R, BT>(self, shape, q.dtype(), &q.device());
+        let (out, lse) = self.forward(shape, products, read(q.clone()), read(k.clone()), read(v.clone()));
         (write(out), write(lse))
     }
 
@@ -54,10 +56,11 @@ impl<R: CubeRuntime, BT: BoolElement> AttentionPlan<Cube<R, BT>> for Blocks<R> {
         d_out: &Tensor<Cube<R, BT>, 2>,
     ) -> [Tensor<Cube<R, BT>, 2>; 3] {
         let read = |x: &Tensor<Cube<R, BT>, 2>| read(x.clone());
+        let products = units::products::<R, BT>(self, shape, saved.q.dtype(), &saved.q.device());
         let d_out = in_dtype(d_out.clone(), saved.q.dtype());
         let saved =
             Saved { q: read(saved.q), k: read(saved.k), v: read(saved.v), out: read(saved.out), lse: read(saved.lse) };
-        self.backward(shape, saved, read(&d_out)).map(write)
+        self.backward(shape, products, saved, read(&d_out)).map(write)
     }
 }
 

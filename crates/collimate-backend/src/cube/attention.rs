@@ -6,8 +6,9 @@
 
 mod backward;
 mod forward;
+mod matrix;
 mod plan;
 mod tile;
 
 pub(super) use backward::Saved;
-pub(super) use plan::Blocks;
+pub(super) use plan::{Blocks, Products};

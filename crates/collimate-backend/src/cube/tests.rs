@@ -4,6 +4,8 @@ use burn::tensor::{Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
 use rstest::rstest;
 
+use super::attention::{Blocks, Products, Saved};
+use super::tensors;
 use crate::{
     AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, FusedOps, GateActivation, Gradient,
     OutputLayer, Rotary, Segment, plain,
@@ -164,6 +166,41 @@ fn attention_over_segments(
     found.iter().zip(&expected).for_each(|(found, expected)| assert_same(found, expected, 5e-6));
     let again = plan.attend_backward(&shape, saved, &there(&d));
     found.iter().zip(&again).for_each(|(found, again)| assert_same(found, &here(again), 0.0));
+}
+
+/// The kernels for units that multiply matrices, number by number, which any device can.
+#[rstest]
+#[case::short(1, 4, 2, 6, None, None)]
+#[case::long(9, 4, 2, 16, None, None)]
+#[case::long_windowed(9, 4, 2, 40, Some(50), Some(0.7))]
+#[case::wide(3, 2, 1, 64, None, None)]
+#[case::groups_that_do_not_fill_a_tile(5, 7, 1, 12, Some(9), None)]
+#[case::more_heads_than_a_tile(1, 70, 1, 6, None, Some(0.7))]
+fn attention_by_squares(
+    #[case] times: usize,
+    #[case] heads: usize,
+    #[case] kv_heads: usize,
+    #[case] head_dim: usize,
+    #[case] window: Option<usize>,
+    #[case] softcap: Option<f32>,
+) {
+    let shape = AttentionShape { heads, kv_heads, head_dim, scale: 0.4, window, softcap };
+    let (segments, rows) = (segments(times), 41 * times);
+    let [q, d] = [0; 2].map(|_| random(rows, heads * head_dim));
+    let [k, v] = [0; 2].map(|_| random(rows, kv_heads * head_dim));
+    let tiles = plain::Tiles::<Flex>::new(&segments, &shape, &[window], &FlexDevice);
+    // Seven tiles of float32 in the shared memory of any device.
+    let blocks = Blocks::of_side(&segments, &shape, 16, &device());
+    let products = Products::OfSquares { units: false };
+    let [on_q, on_k, on_v, on_d] = [&q, &k, &v, &d].map(|x| tensors::read(there(x)));
+    let (out, lse) = blocks.forward(&shape, products, on_q.clone(), on_k.clone(), on_v.clone());
+    let (expected, _) = tiles.attend(&shape, &q, &k, &v);
+    assert_same(&tensors::write(out.clone()), &expected, 5e-6);
+    let empty = random(0, 0);
+    let plain = AttentionSaved { q: &q, k: &k, v: &v, out: &expected, lse: &empty };
+    let expected = tiles.attend_backward(&shape, plain, &d);
+    let found = blocks.backward(&shape, products, Saved { q: on_q, k: on_k, v: on_v, out, lse }, on_d);
+    found.into_iter().zip(&expected).for_each(|(found, expected)| assert_same(&tensors::write(found), expected, 5e-6));
 }
 
 #[rstest]

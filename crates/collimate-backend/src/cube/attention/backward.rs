@@ -11,7 +11,8 @@ use super::super::buffers::{array, empty, scalars};
 use super::super::cubes::{UNITS as UNITS_OF_ROWS, over, over_numbers};
 use super::super::math::exp;
 use super::forward::{block_queries, block_sequence, first_seen, keys_at, next_place};
-use super::plan::{Blocks, Sizes};
+use super::matrix::{matrix_keys_kernel, matrix_queries_kernel};
+use super::plan::{Blocks, Products, Sizes};
 use super::tile::{
     Keys, Queries, Rules, UNITS, is_query, mix_keys, mix_queries, products, query_place, score, sees, slope,
 };
@@ -30,10 +31,20 @@ impl<R: CubeRuntime> Blocks<R> {
     pub(in super::super) fn backward(
         &self,
         shape: &AttentionShape,
+        products: Products,
         saved: Saved<R>,
         d_out: CubeTensor<R>,
     ) -> [CubeTensor<R>; 3] {
-        let sizes = Sizes::new(shape, self.side);
+        let mut sizes = Sizes::new(shape, self.side);
+        sizes.matrix = products == Products::OfSquares { units: true };
+        let launch_queries = match products {
+            Products::OfNumbers => queries_kernel::launch::<R>,
+            Products::OfSquares { .. } => matrix_queries_kernel::launch::<R>,
+        };
+        let launch_keys = match products {
+            Products::OfNumbers => keys_kernel::launch::<R>,
+            Products::OfSquares { .. } => matrix_keys_kernel::launch::<R>,
+        };
         let Saved { q, k, v, out, lse } = saved;
         let (client, dtype) = (q.client.clone(), q.dtype);
         let count = lse.meta.num_elements();
@@ -52,7 +63,7 @@ impl<R: CubeRuntime> Blocks<R> {
         let [d_q, d_k, d_v] = [&q, &k, &v].map(|x| empty(x, x.meta.shape().clone(), dtype));
         let window = shape.window.map_or(0, |window| window as u32);
         let cap = shape.softcap.unwrap_or(0.0);
-        queries_kernel::launch::<R>(
+        launch_queries(
             &client,
             over(self.num_queries * sizes.kv_heads() * sizes.parts()),
             CubeDim::new_1d(UNITS),
@@ -71,7 +82,7 @@ impl<R: CubeRuntime> Blocks<R> {
             sizes,
             dtype.into(),
         );
-        keys_kernel::launch::<R>(
+        launch_keys(
             &client,
             over(self.num_keys * sizes.kv_heads()),
             CubeDim::new_1d(UNITS),
@@ -198,7 +209,7 @@ fn queries_kernel<F: Float>(
 /// The weight of a query and a key, and the gradient of their score before it is squashed.
 #[cube]
 #[expect(clippy::too_many_arguments)]
-fn weight_and_push(
+pub(super) fn weight_and_push(
     product: f32,
     d_weight: f32,
     lse: &Array<f32>,

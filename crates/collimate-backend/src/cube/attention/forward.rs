@@ -9,26 +9,33 @@ use cubecl::prelude::*;
 use super::super::buffers::{array, empty, scalars};
 use super::super::cubes::over;
 use super::super::math::exp;
-use super::plan::{Blocks, Sizes};
+use super::matrix::matrix_forward_kernel;
+use super::plan::{Blocks, Products, Sizes};
 use super::tile::{Keys, Queries, Rules, UNITS, is_query, mix_keys, products, query_place, score, sees};
 
 /// Where no key has been seen yet.
-const NOTHING: f32 = -3.0e38;
+pub(super) const NOTHING: f32 = -3.0e38;
 
 impl<R: CubeRuntime> Blocks<R> {
     /// See [`AttentionPlan::attend`](crate::AttentionPlan::attend).
     pub(in super::super) fn forward(
         &self,
         shape: &AttentionShape,
+        products: Products,
         q: CubeTensor<R>,
         k: CubeTensor<R>,
         v: CubeTensor<R>,
     ) -> (CubeTensor<R>, CubeTensor<R>) {
-        let sizes = Sizes::new(shape, self.side);
+        let mut sizes = Sizes::new(shape, self.side);
+        sizes.matrix = products == Products::OfSquares { units: true };
+        let launch = match products {
+            Products::OfNumbers => forward_kernel::launch::<R>,
+            Products::OfSquares { .. } => matrix_forward_kernel::launch::<R>,
+        };
         let out = empty(&q, q.meta.shape().clone(), q.dtype);
         let lse = scalars(&q, [q.meta.shape()[0], shape.heads]);
         let (client, dtype) = (q.client.clone(), q.dtype);
-        forward_kernel::launch::<R>(
+        launch(
             &client,
             over(self.num_queries * sizes.kv_heads() * sizes.parts()),
             CubeDim::new_1d(UNITS),

@@ -1,7 +1,9 @@
 //! How a pack's segments are divided between cubes.
 
+use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl::client::ComputeClient;
+use burn_cubecl::cubecl::features::MmaConfig;
 use burn_cubecl::tensor::CubeTensor;
 use collimate_kernels::{AttentionShape, Segment};
 
@@ -28,6 +30,8 @@ pub(super) struct Sizes {
     pub(super) capped: bool,
     /// Whether queries see the last places of their sequence only.
     pub(super) windowed: bool,
+    /// Whether the device's units multiply matrices of 16 by 16.
+    pub(super) matrix: bool,
 }
 
 impl Sizes {
@@ -41,6 +45,7 @@ impl Sizes {
             heads_of_tile: group.min(side),
             capped: shape.softcap.is_some(),
             windowed: shape.window.is_some(),
+            matrix: false,
         }
     }
 
@@ -83,6 +88,18 @@ fn side<R: CubeRuntime>(client: &ComputeClient<R>) -> u32 {
     if needed(LARGE) <= available { LARGE } else { SMALL }
 }
 
+/// How a cube multiplies the numbers of its tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in super::super) enum Products {
+    /// In float32, from numbers in the units' own registers.
+    OfNumbers,
+    /// In the tensors' type, sixteen by sixteen, by units for matrices where `units` says that there are some.
+    OfSquares {
+        /// Otherwise number by number, for tests.
+        units: bool,
+    },
+}
+
 /// A pack's segments as cubes take them.
 #[derive(Debug)]
 pub struct Blocks<R: CubeRuntime> {
@@ -101,9 +118,32 @@ pub struct Blocks<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Blocks<R> {
+    /// Whether the device has units that multiply squares of this type, and memory for their tiles.
+    pub(in super::super) fn has_units(&self, shape: &AttentionShape, dtype: DType) -> bool {
+        let properties = self.queries.client.properties();
+        let bytes = Sizes::new(shape, self.side).matrix_bytes(dtype.size());
+        let squares =
+            MmaConfig { a_type: dtype.into(), b_type: dtype.into(), cd_type: DType::F32.into(), m: 16, n: 16, k: 16 };
+        let hardware = &properties.hardware;
+        dtype.size() == 2
+            && hardware.plane_size_min == 32
+            && hardware.plane_size_max == 32
+            && bytes <= hardware.max_shared_memory_size
+            && properties.features.matmul.cmma.contains(&squares)
+    }
+
     pub(in super::super) fn of(segments: &[Segment], shape: &AttentionShape, device: &R::Device) -> Self {
+        Self::of_side(segments, shape, side(&R::client(device)), device)
+    }
+
+    /// With tiles of so many rows.
+    pub(in super::super) fn of_side(
+        segments: &[Segment],
+        shape: &AttentionShape,
+        side: u32,
+        device: &R::Device,
+    ) -> Self {
         let client = R::client(device);
-        let side = side(&client);
         let sizes = Sizes::new(shape, side);
         let queries = query_blocks(segments, sizes.queries());
         let (keys, seen_by) = key_blocks(segments, side);

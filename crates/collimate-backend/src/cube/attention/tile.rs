@@ -59,12 +59,12 @@ pub(super) fn query_place(queries: &Queries, m: u32, #[comptime] width: u32, #[c
 }
 
 #[cube]
-fn key_place(keys: &Keys, n: u32, #[comptime] sizes: Sizes) -> u32 {
+pub(super) fn key_place(keys: &Keys, n: u32, #[comptime] sizes: Sizes) -> u32 {
     ((keys.row + n) * comptime!(sizes.kv_heads()) + keys.head) * sizes.dim
 }
 
 #[cube]
-fn is_key(keys: &Keys, n: u32) -> bool {
+pub(super) fn is_key(keys: &Keys, n: u32) -> bool {
     let row = keys.row + n;
     row >= keys.low && row < keys.high
 }
