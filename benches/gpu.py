@@ -7,6 +7,7 @@ FOLDER of programs holds `collimate`, `bench-compare` and `bench-ours`, built wi
 
     cargo build --release -p collimate -p collimate-benches --features collimate/cuda,collimate-benches/cuda
 
+Another FOLDER of such programs with the features collimate/fusion and collimate-benches/fusion too, as --fused, is compared with it.
 With libtorch in place of cuda they need PyTorch 2.9 on the machine, its `torch/lib` in LD_LIBRARY_PATH. The machine needs no
 Rust; for the comparison PYTHON needs torch, transformers and peft. What is measured goes into
 OUT/gpu.json and to standard output, stage by stage, so that one that fails or runs out of time takes nothing with it. The
@@ -50,9 +51,10 @@ class Measurement:
     def left(self):
         return self.options.minutes * 60 - (time.monotonic() - self.began)
 
-    def program(self, name, *arguments, limit=None):
+    def program(self, name, *arguments, limit=None, fused=False):
         """Runs a program; its standard output. What it says on standard error goes to a file."""
-        command = [str(self.options.programs.resolve() / name), *map(str, arguments)]
+        folder = self.options.fused if fused else self.options.programs
+        command = [str(folder.resolve() / name), *map(str, arguments)]
         with open(self.out / "stderr.txt", "a") as log:
             log.write(f"$ {' '.join(command)}\n")
             log.flush()
@@ -99,17 +101,15 @@ class Measurement:
         path.write_text("".join(lines[:count]))
         return path
 
-    def scores(self, backend):
-        out = self.out / f"scores-{backend}.jsonl"
-        data = self.rows(32)
-        self.program(
-            "collimate", "score", "--model", self.model(), "--data", data, "--output", out, "--backend", backend, limit=120
-        )
+    def scores(self, backend, fused=False):
+        out = self.out / f"scores-{backend}{'-fused' if fused else ''}.jsonl"
+        arguments = ["score", "--model", self.model(), "--data", self.rows(32), "--output", out, "--backend", backend]
+        self.program("collimate", *arguments, limit=120, fused=fused)
         rows = [json.loads(line) for line in out.read_text().splitlines()]
         return [response["logps"] for row in rows for response in row["responses"]]
 
-    def parity(self):
-        expected, found = self.scores("flex"), self.scores(self.options.backend)
+    def parity(self, fused=False):
+        expected, found = self.scores("flex"), self.scores(self.options.backend, fused)
         apart = max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))
         return apart <= LOGPS, {"responses": len(found), "largest_relative_difference": apart}
 
@@ -164,8 +164,8 @@ class Measurement:
         detail = {"steps": steps, "mib_after_a_quarter": settled, "mib_at_the_end": end, "samples": len(samples)}
         return bool(samples) and end <= GROWTH * settled, detail
 
-    def bench(self, shape, works, steps, python=True):
-        out = self.out / "results.json"
+    def bench(self, shape, works, steps, python=True, fused=False):
+        out = self.out / ("results-fused.json" if fused else "results.json")
         before = json.loads(out.read_text())["works"] if out.is_file() else []
         command = ["--shape", shape, f"--steps={steps}", "--warmup=2", "--threads=8", "--backend", self.options.backend]
         for work in works:
@@ -175,12 +175,12 @@ class Measurement:
         if python:
             command += ["--python", self.options.python]
         command += ["--data", self.options.data, "--scratch", self.out / "scratch", "--root", ROOT, "--out", out]
-        told = self.program("bench-compare", *command)
+        told = self.program("bench-compare", *command, fused=fused)
         figures = [work for work in json.loads(out.read_text())["works"] if work not in before]
         return [{"work": work["work"], "shape": work["shape"], "figures": work["figures"]} for work in figures], told
 
-    def speed(self, shape, works, steps):
-        figures, told = self.bench(shape, works, steps)
+    def speed(self, shape, works, steps, **how):
+        figures, told = self.bench(shape, works, steps, **how)
         print(told, flush=True)
         return True, {"figures": figures}
 
@@ -189,6 +189,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=pathlib.Path, required=True)
     parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--fused", type=pathlib.Path, help="programs in which burn joins operations")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--backend", default="cuda")
     parser.add_argument("--python", default=sys.executable)
@@ -203,8 +204,13 @@ def main():
     measurement.stage("parity in float32", measurement.parity)
     measurement.stage("loss curve in bfloat16", measurement.curve)
     measurement.stage("memory over 200 steps", measurement.memory)
+    if options.fused:
+        measurement.stage("parity in float32, fused", lambda: measurement.parity(fused=True))
     for shape, works, steps in () if options.checks else SPEED:
         measurement.stage(f"speed, {shape}, {', '.join(works)}", lambda: measurement.speed(shape, works, steps))
+        if options.fused and (shape, works, steps) == SPEED[0]:
+            fused = {"python": False, "fused": True}
+            measurement.stage(f"speed, {shape}, fused", lambda: measurement.speed(shape, works, steps, **fused))
     sys.exit(1 if measurement.failed else 0)
 
 

@@ -19,6 +19,24 @@ pub(crate) fn features(workspace: &Workspace, backend: &str) -> Result<Vec<Strin
     features_among(&known, backend)
 }
 
+/// The same, and with `fusion` burn's joining of operations, which CubeCL's backends can do.
+///
+/// # Errors
+/// As above; or another backend is to join operations.
+pub(crate) fn features_with(workspace: &Workspace, backend: &str, fusion: bool) -> Result<Vec<String>> {
+    let mut features = features(workspace, backend)?;
+    if fusion && !is_cubecl(backend) {
+        bail!("--fusion joins operations of cuda or wgpu, not of {backend}");
+    }
+    features.extend(fusion.then(|| "fusion".to_owned()));
+    Ok(features)
+}
+
+/// Whether a backend is made of CubeCL's kernels.
+pub(crate) fn is_cubecl(backend: &str) -> bool {
+    matches!(backend, "cuda" | "wgpu")
+}
+
 /// Backends that this checkout can be built with.
 pub(crate) fn available(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(backends_among(&feature_names(&workspace.read("crates/collimate/Cargo.toml")?)))
@@ -84,6 +102,14 @@ mod tests {
     #[test]
     fn a_backend_is_its_feature() {
         assert_eq!(features_among(&["cuda".to_owned()], "cuda").expect("a feature"), ["cuda"]);
+    }
+
+    #[test]
+    fn fusion_is_for_cubecls_backends() {
+        let workspace = Workspace::locate().expect("a checkout");
+        assert_eq!(features_with(&workspace, "wgpu", true).expect("a feature"), ["wgpu", "fusion"]);
+        let error = features_with(&workspace, "flex", true).expect_err("no such kernels");
+        assert_eq!(error.to_string(), "--fusion joins operations of cuda or wgpu, not of flex");
     }
 
     #[test]

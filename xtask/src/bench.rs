@@ -31,6 +31,9 @@ pub(crate) struct BenchOptions {
     /// Number of the device, as `collimate backends` lists them.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) device: usize,
+    /// Let burn join operations of cuda or wgpu.
+    #[arg(long)]
+    pub(crate) fusion: bool,
     /// Compute in bfloat16 on both sides.
     #[arg(long)]
     pub(crate) bf16: bool,
@@ -75,7 +78,7 @@ pub(crate) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<Exi
     std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
     let environment = Environment { folder: scratch.join("venv"), requirements: REQUIREMENTS };
     let python = if options.peer { Some(environment.python(workspace, options.python.as_deref())?) } else { None };
-    let features = backend::features(workspace, &options.backend)?;
+    let features = backend::features_with(workspace, &options.backend, options.fusion)?;
     if python.is_none() && options.work.is_empty() && features.is_empty() {
         let mut kernels = workspace.cargo_here("bench");
         kernels.args(PACKAGE).args(["--bench", "ops", "--", "--json"]).arg(scratch.join("ops.json"));

@@ -138,6 +138,9 @@ pub(crate) struct TestOptions {
     /// Backend to build and test with.
     #[arg(long, value_name = "NAME", default_value = "flex")]
     pub(crate) backend: String,
+    /// Let burn join operations of cuda or wgpu.
+    #[arg(long)]
+    pub(crate) fusion: bool,
     /// Leave formatting and clippy to `cargo xtask check`.
     #[arg(long)]
     pub(crate) no_lints: bool,

@@ -1,5 +1,6 @@
-//! Backends that are not flex in the tests of the whole: what is compared with PyTorch runs on libtorch's CPU, and the
-//! backends for GPUs are type-checked. wgpu on a driver in software takes too long for it.
+//! Backends that are not flex in the tests of the whole: what is compared with PyTorch runs on libtorch's CPU, kernels for
+//! GPUs run on a Vulkan driver, and the backends that have them are type-checked. The comparisons with PyTorch on a Vulkan
+//! driver in software take too long for it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,8 +21,12 @@ const TEST_BACKEND: &str = "COLLIMATE_TEST_BACKEND";
 
 /// Packages with such tests.
 const PACKAGES: [&str; 4] = ["collimate-backend", "collimate-model", "collimate-train", "collimate-tests"];
-/// What the names of these tests hold: the modules of PyTorch's numbers, and the seam.
-const NAMES: [&str; 2] = ["golden", "backend"];
+/// What the names of these tests hold: the modules of PyTorch's numbers, the seam, and the backends' own operations.
+const NAMES: [&str; 4] = ["golden", "backend", "cube", "libtorch"];
+/// The kernels for GPUs, on whatever has a Vulkan driver.
+const KERNELS: &str = "kernels on wgpu";
+/// Where Vulkan's loader looks for drivers on Linux.
+const GRAPHICS_DRIVERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
 /// Backends for GPUs, features of the program.
 const CHECKED: &str = "cuda,wgpu";
 
@@ -37,15 +42,15 @@ pub(crate) fn suite() -> Vec<OsString> {
 /// What the backend needs to be built is not there; says how to get it.
 pub(crate) fn command(
     workspace: &Workspace,
-    backend: &str,
+    (backend, fusion): (&str, bool),
     args: &[OsString],
     profile: Profile,
     missing: &[Beside],
 ) -> Result<Command> {
-    let features = backend::features(workspace, backend)?;
+    let features = backend::features_with(workspace, backend, fusion)?;
     let mut tests = workspace.cargo_here("test");
     tests.env(TEST_BACKEND, backend);
-    if matches!(backend, "cuda" | "wgpu") {
+    if backend::is_cubecl(backend) {
         // CubeCL tries kernels that a device cannot run, and an error of each would look its backtrace up.
         tests.env("RUST_BACKTRACE", "0");
         // While one thread tries kernels for a shape, another gets the first that runs, and so other bits than later. A run
@@ -77,15 +82,31 @@ pub(crate) fn steps(
     }
     match set_libtorch_up(workspace, named) {
         Ok(()) => steps.run(&libtorch, || {
-            let mut tests = command(workspace, "libtorch", &suite(), profile, missing)?;
+            let mut tests = command(workspace, ("libtorch", false), &suite(), profile, missing)?;
             execute(&mut tests)
         }),
         Err(reason) => steps.leave_out(&libtorch, reason),
+    }
+    match GRAPHICS_DRIVERS.iter().any(|folder| holds_a_driver(Path::new(folder))) {
+        true => steps.run(KERNELS, || {
+            let mut tests = workspace.cargo_here("test");
+            tests.env("RUST_BACKTRACE", "0");
+            execute(tests.args(["-p", "collimate-backend", "--features", "wgpu", "--lib", "cube"]))
+        }),
+        false => {
+            steps.leave_out(KERNELS, "no Vulkan driver; on Debian mesa-vulkan-drivers has one in software".to_owned())
+        }
     }
     steps.run("cuda and wgpu, type-checked", || {
         let mut check = workspace.cargo_here("check");
         execute(check.args(["-p", "collimate", "--features", CHECKED]))
     });
+}
+
+/// Whether a folder has the description of a driver.
+fn holds_a_driver(folder: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
 }
 
 /// Takes the environment of the round trips, whose PyTorch is the one that the bindings want, unless there is a libtorch.
@@ -106,7 +127,7 @@ mod tests {
     fn the_suite_is_of_packages_and_names() {
         let words: Vec<String> = suite().iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let packages = "-p collimate-backend -p collimate-model -p collimate-train -p collimate-tests";
-        assert_eq!(words.join(" "), format!("{packages} -- golden backend"));
+        assert_eq!(words.join(" "), format!("{packages} -- golden backend cube libtorch"));
     }
 
     #[test]

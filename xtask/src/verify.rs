@@ -35,10 +35,10 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
             steps.leave_out(beside.tests, reason);
         }
     }
-    let is_flex = backend::features(workspace, &options.backend)?.is_empty();
+    let is_flex = backend::features_with(workspace, &options.backend, options.fusion)?.is_empty();
     let suite = parity::suite();
     let chosen = if is_flex || !options.args.is_empty() { &options.args } else { &suite };
-    let mut tests = parity::command(workspace, &options.backend, chosen, profile, &missing)?;
+    let mut tests = parity::command(workspace, (&options.backend, options.fusion), chosen, profile, &missing)?;
     let name = if is_flex { "tests of the workspace".to_owned() } else { parity::step_name(&options.backend) };
     steps.run(&name, || execute(&mut tests));
     if options.args.is_empty() && is_flex {

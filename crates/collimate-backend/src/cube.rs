@@ -213,7 +213,9 @@ impl<'a, R: CubeRuntime, BT: BoolElement> Chunk<'a, R, BT> {
             let mut targets = targets.to_vec();
             targets.resize(room, 0);
             let own = hidden.clone().narrow(0, start, rows);
-            let hidden = if room == rows { own } else { own.pad([(0, room - rows), (0, 0)], 0.0) };
+            // Not by burn's `pad`, which fills a tensor of float32 whatever the type.
+            let rest = || Tensor::zeros([room - rows, hidden.dims()[1]], (&hidden.device(), hidden.dtype()));
+            let hidden = if room == rows { own } else { Tensor::cat(vec![own, rest()], 0) };
             Self { layer, start, rows, hidden, targets }
         })
     }

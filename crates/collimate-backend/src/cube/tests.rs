@@ -1,6 +1,8 @@
 //! CubeCL's kernels against the plain forms of the same operations on flex, so that no driver is on both sides.
 
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Distribution, Tensor};
+use burn_cubecl::tensor::CubeTensor;
 use burn_flex::{Flex, FlexDevice};
 use rstest::rstest;
 
@@ -256,4 +258,98 @@ fn the_optimizer_and_the_norm() {
     let expected = plain::sum_of_squares(&[&g, &large]);
     assert!((found - expected).abs() < 1e-6 * expected, "{found} against {expected}");
     assert_eq!(Cube::sum_of_squares(&[]), 0.0);
+}
+
+/// A type of sixteen bits that the device computes in, and the relative size of its roundings.
+fn sixteen_bits() -> Option<(DType, f32)> {
+    let types = [(DType::BF16, 1.0 / 256.0), (DType::F16, 1.0 / 2048.0)];
+    let found = types.into_iter().find(|(dtype, _)| Cube::supports_dtype(&device(), *dtype));
+    match found {
+        Some((dtype, _)) => println!("computed in {dtype:?}"),
+        None => println!("NOT RUN: the device computes in no type of sixteen bits"),
+    }
+    found
+}
+
+/// Each operation in sixteen bits rounds its result, and computes in float32 what it computes from.
+#[test]
+fn numbers_of_sixteen_bits_are_rounded_once() {
+    let Some((dtype, rounding)) = sixteen_bits() else { return };
+    let rounded = |rows, columns| {
+        let x = there(&random(rows, columns)).cast(dtype);
+        (here(&x.clone().cast(DType::F32)), x)
+    };
+    let same = |found: OnDevice, expected: &Matrix| {
+        assert_eq!(found.dtype(), dtype);
+        assert_same(&found.cast(DType::F32), expected, rounding);
+    };
+    let weight = random(1, 24);
+    let ((x, on_x), (d, on_d), (up, on_up)) = (rounded(9, 24), rounded(9, 24), rounded(9, 24));
+    same(Cube::rms_norm(&on_x, &there(&weight), 1e-5), &plain::rms_norm(x.clone(), weight.clone(), 1e-5));
+    let found = Cube::rms_norm_backward(&on_x, &there(&weight), 1e-5, on_d.clone(), None);
+    same(found, &plain::rms_norm_backward(&x, &weight, 1e-5, d.clone(), None));
+    let activation = GateActivation::Silu;
+    same(Cube::gated(activation, &on_x, &on_up), &plain::gated(activation, x.clone(), up.clone()));
+    let found = Cube::gated_backward(activation, on_x.clone(), on_up.clone(), &on_d);
+    let expected = plain::gated_backward(activation, x.clone(), up.clone(), &d);
+    same(found.0, &expected.0);
+    same(found.1, &expected.1);
+    same(
+        Cube::add_rows(on_x, &[1, 1, 2], &on_up.narrow(0, 0, 3)),
+        &plain::add_rows(x, &[1, 1, 2], &up.narrow(0, 0, 3)),
+    );
+}
+
+#[test]
+fn log_probs_in_sixteen_bits() {
+    let Some((dtype, rounding)) = sixteen_bits() else { return };
+    // A number of rows that gets room.
+    let (hidden, weight) = (there(&random(21, 16)).cast(dtype), there(&random(733, 16)).cast(dtype));
+    let targets: Vec<u32> = (0..21).map(|i| i * 97 % 733).collect();
+    let layer = OutputLayer { weight: &weight, softcap: None };
+    let (found, gradients) = Cube::target_logps_with_gradients(&hidden, layer, &targets);
+    let [hidden, weight] = [hidden, weight].map(|x| here(&x.cast(DType::F32)));
+    let layer = OutputLayer { weight: &weight, softcap: None };
+    let expected = plain::target_logps(&hidden, layer, &targets);
+    // Logits are below 16, and each is rounded.
+    let close = |a: f64, b: f64| (a - b).abs() < 16.0 * f64::from(rounding);
+    assert!(found.iter().zip(&expected).all(|(a, b)| close(a.logp, b.logp) && close(a.log_sum_exp, b.log_sum_exp)));
+    let expected = plain::target_logps_backward(&hidden, layer, &targets, &expected, &[1.0; 21], None);
+    assert_eq!(gradients.dtype(), dtype);
+    assert_same(&gradients.cast(DType::F32), &expected, 4.0 * rounding);
+}
+
+#[rstest]
+#[case(None, None)]
+#[case(Some(50), Some(0.7))]
+fn attention_in_sixteen_bits(
+    #[values(false, true)] by_squares: bool,
+    #[case] window: Option<usize>,
+    #[case] softcap: Option<f32>,
+) {
+    let Some((dtype, rounding)) = sixteen_bits() else { return };
+    let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 32, scale: 0.4, window, softcap };
+    let (segments, rows) = (segments(9), 41 * 9);
+    let [q, d] = [0; 2].map(|_| there(&random(rows, 128)).cast(dtype));
+    let [k, v] = [0; 2].map(|_| there(&random(rows, 64)).cast(dtype));
+    let blocks = Blocks::of_side(&segments, &shape, 32, &device());
+    let products = match by_squares {
+        true => Products::OfSquares { units: blocks.has_units(&shape, dtype) },
+        false => Products::OfNumbers,
+    };
+    let [on_q, on_k, on_v, on_d] = [&q, &k, &v, &d].map(|x| tensors::read(x.clone()));
+    let (out, lse) = blocks.forward(&shape, products, on_q.clone(), on_k.clone(), on_v.clone());
+    let [q, k, v, d] = [q, k, v, d].map(|x| here(&x.cast(DType::F32)));
+    let tiles = plain::Tiles::<Flex>::new(&segments, &shape, &[window], &FlexDevice);
+    let (expected, _) = tiles.attend(&shape, &q, &k, &v);
+    let same = |found: CubeTensor<_>, expected: &Matrix| {
+        let found: OnDevice = tensors::write(found);
+        assert_same(&found.cast(DType::F32), expected, 2.0 * rounding);
+    };
+    same(out.clone(), &expected);
+    let empty = random(0, 0);
+    let plain = AttentionSaved { q: &q, k: &k, v: &v, out: &expected, lse: &empty };
+    let expected = tiles.attend_backward(&shape, plain, &d);
+    let found = blocks.backward(&shape, products, Saved { q: on_q, k: on_k, v: on_v, out, lse }, on_d);
+    found.into_iter().zip(&expected).for_each(|(found, expected)| same(found, expected));
 }
