@@ -6,6 +6,8 @@
 
 mod attention;
 mod buffers;
+#[cfg(all(test, feature = "cuda"))]
+mod compiles;
 mod cubes;
 mod elementwise;
 mod math;

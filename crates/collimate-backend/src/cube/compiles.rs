@@ -1,0 +1,81 @@
+//! Every kernel through NVIDIA's compiler, in float32 and in bfloat16: on a GPU, or where a stub stands for its driver
+//! (`tests/cuda-stub`), which computes nothing.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor};
+use burn_cuda::{Cuda, CudaDevice};
+
+use crate::{
+    AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, FusedOps, GateActivation, OutputLayer,
+    Rotary, Segment,
+};
+
+const ROWS: usize = 64;
+const WIDTH: usize = 2048;
+
+fn ones(rows: usize, columns: usize, dtype: DType) -> Tensor<Cuda, 2> {
+    Tensor::ones([rows, columns], (&CudaDevice::new(0), dtype))
+}
+
+fn attention(dtype: DType, head_dim: usize, window: Option<usize>, softcap: Option<f32>) {
+    let shape = AttentionShape { heads: 8, kv_heads: 2, head_dim, scale: 0.1, window, softcap };
+    let segments = [Segment { context: 0..0, rows: 0..40 }, Segment { context: 0..40, rows: 40..ROWS }];
+    let device = CudaDevice::new(0);
+    let plan = <<Cuda as FusedOps>::Attention as AttentionPlan<Cuda>>::new(&segments, &shape, &[window], &device);
+    let [q, k, v] = [8, 2, 2].map(|heads| ones(ROWS, heads * head_dim, dtype));
+    let (out, lse) = plan.attend(&shape, &q, &k, &v);
+    let saved = AttentionSaved { q: &q, k: &k, v: &v, out: &out, lse: &lse };
+    let gradients = plan.attend_backward(&shape, saved, &q);
+    assert!(gradients.iter().all(|gradient| gradient.dtype() == dtype));
+}
+
+fn rows(dtype: DType) {
+    let x = ones(ROWS, WIDTH, dtype);
+    let weight = ones(1, WIDTH, DType::F32);
+    let mut gradient = None;
+    <Cuda>::rms_norm(&x, &weight, 1e-5);
+    Cuda::rms_norm_backward(&x, &weight, 1e-5, x.clone(), Some(&mut gradient));
+    Cuda::rms_norm_backward(&x, &weight, 1e-5, x.clone(), None);
+    let [cos, sin] = [0; 2].map(|_| ones(ROWS, 32, DType::F32));
+    Cuda::rotate(x.clone(), &Rotary { cos, sin, head_dim: 64 }, false);
+    for activation in [GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh] {
+        Cuda::gated(activation, &x, &x);
+        Cuda::gated_backward(activation, x.clone(), x.clone(), &x);
+    }
+    Cuda::dropout(x.clone(), &[DropoutRows { rows: 0..3, first: 0, key: 7 }], 0.1);
+    Cuda::add_rows(x.clone(), &[1, 2, 1], &ones(3, WIDTH, dtype));
+    let weight = ones(1000, WIDTH, dtype);
+    // A number of rows that gets room, which must not change the type.
+    let (hidden, targets) = (ones(ROWS - 1, WIDTH, dtype), vec![0; ROWS - 1]);
+    for softcap in [None, Some(30.0)] {
+        let layer = OutputLayer { weight: &weight, softcap };
+        let (logps, gradients) = Cuda::target_logps_with_gradients(&hidden, layer, &targets);
+        assert_eq!(gradients.dtype(), dtype);
+        Cuda::target_logps_backward(&hidden, layer, &targets, &logps, &[1.0; ROWS - 1], None);
+    }
+    Cuda::sum_of_squares(&[&x]);
+}
+
+#[test]
+#[ignore = "wants NVRTC, and a GPU or the stub of its driver"]
+fn every_kernel_compiles() {
+    for dtype in [DType::F32, DType::BF16] {
+        rows(dtype);
+        for head_dim in [64, 96, 128, 256] {
+            attention(dtype, head_dim, None, None);
+            attention(dtype, head_dim, Some(100), Some(50.0));
+        }
+    }
+    let step = AdamwStep {
+        gradient_scale: 1.0,
+        beta1: 0.9,
+        beta2: 0.999,
+        step_size: 0.01,
+        correction: 1.0,
+        epsilon: 1e-8,
+        decay: 1.0,
+    };
+    let [p, g, m, v] = [0; 4].map(|_| ones(8, 8, DType::F32));
+    Cuda::adamw(p, &g, (m, v), &step);
+    <Cuda>::sync(&CudaDevice::new(0)).expect("kernels that compile");
+}
