@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use burn_tch::{LibTorch, LibTorchDevice};
 
-pub use self::attention::Batches;
+use self::attention::Batches;
 use crate::flex::total_memory;
 use crate::ops::FusedOps;
 use crate::{BackendError, DeviceInfo, check_index};
