@@ -51,15 +51,20 @@ pub(crate) fn command(
     let mut tests = workspace.cargo_here("test");
     tests.env(TEST_BACKEND, backend);
     if backend::is_cubecl(backend) {
-        // CubeCL tries kernels that a device cannot run, and an error of each would look its backtrace up.
-        tests.env("RUST_BACKTRACE", "0");
-        // While one thread tries kernels for a shape, another gets the first that runs, and so other bits than later. A run
-        // computes on one thread.
-        tests.env("RUST_TEST_THREADS", "1");
+        for_cubecl(&mut tests);
     }
     backend::prepare(workspace, &features, &mut tests)?;
     tests.args(test_arguments(args, &features, profile, missing));
     Ok(tests)
+}
+
+/// What tests of CubeCL's kernels want of their process.
+fn for_cubecl(tests: &mut Command) {
+    // Kernels are tried that a device cannot run, and an error of each would look its backtrace up.
+    tests.env("RUST_BACKTRACE", "0");
+    // While one thread tries kernels for a shape, another gets the first that runs, and so other bits than later. A run
+    // computes on one thread.
+    tests.env("RUST_TEST_THREADS", "1");
 }
 
 /// The name of a backend's tests among the steps.
@@ -90,7 +95,7 @@ pub(crate) fn steps(
     match GRAPHICS_DRIVERS.iter().any(|folder| holds_a_driver(Path::new(folder))) {
         true => steps.run(KERNELS, || {
             let mut tests = workspace.cargo_here("test");
-            tests.env("RUST_BACKTRACE", "0");
+            for_cubecl(&mut tests);
             execute(tests.args(["-p", "collimate-backend", "--features", "wgpu", "--lib", "cube"]))
         }),
         false => {
