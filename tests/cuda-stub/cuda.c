@@ -7,7 +7,7 @@
  *
  * makes FOLDER/libcuda.so.1. Put FOLDER and that of libnvrtc.so.12 on LD_LIBRARY_PATH, and let CUDA_PATH name a toolkit (the
  * wheel `triton` has headers in triton/backends/nvidia). STUB_PTX names a folder for what NVRTC made, STUB_LOG a file for
- * the counts. `cargo test -p collimate-backend --features cuda -- --ignored every_kernel_compiles` compiles them all.
+ * the counts. `cargo test -p collimate-backend --features cuda every_kernel_compiles` compiles them all.
  */
 #include <malloc.h>
 #include <pthread.h>

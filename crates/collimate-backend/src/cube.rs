@@ -30,6 +30,7 @@ use self::attention::{Blocks, Saved};
 use self::tensors::{Cube, read, write};
 use crate::dtype::{in_dtype, in_float32};
 use crate::ops::{AttentionPlan, AttentionSaved, FusedOps, Gradient, OutputLayer, Rotary};
+use crate::plain;
 
 /// Logits of a chunk: at most this many numbers, so that their memory is bounded whatever the vocabulary.
 const CHUNK_ELEMENTS: usize = 32 << 20;
@@ -92,7 +93,7 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
         let (x, weight) = (read(x.clone()), read(in_float32(weight.clone())));
         let (d_x, parts) = norm::rms_norm_backward(x, weight, eps as f32, read(d_out), d_weight.is_some());
         if let (Some(gradient), Some(parts)) = (d_weight, parts) {
-            add(gradient, write::<R, BT, 2>(parts).sum_dim(0));
+            plain::accumulate(gradient, write::<R, BT, 2>(parts).sum_dim(0));
         }
         write(d_x)
     }
@@ -138,7 +139,7 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
             columns.push(of_rows);
             gradients.push(chunk.d_hidden(chunk.push(logits, reduced, &vec![1.0; chunk.rows])));
         }
-        (finished(columns), joined(gradients, hidden))
+        (finished(columns), plain::joined(gradients, hidden))
     }
 
     fn target_logps_backward(
@@ -159,11 +160,11 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
             let reduced = buffers::upload(&logits.client, &logits.device, &reduced);
             let pushed = chunk.push(logits, reduced, &coefficients[start..end]);
             if let Some(gradient) = d_weight.as_deref_mut() {
-                add(gradient, in_float32(pushed.clone().transpose().matmul(chunk.hidden.clone())));
+                plain::accumulate(gradient, pushed.clone().transpose().matmul(chunk.hidden.clone()));
             }
             d_hidden.push(chunk.d_hidden(pushed));
         }
-        joined(d_hidden, hidden)
+        plain::joined(d_hidden, hidden)
     }
 
     fn adamw(
@@ -246,28 +247,7 @@ impl<'a, R: CubeRuntime, BT: BoolElement> Chunk<'a, R, BT> {
     }
 }
 
-/// Chunks below each other, or nothing in the shape of `like`.
-fn joined<R: CubeRuntime, BT: BoolElement>(
-    chunks: Vec<Tensor<Cube<R, BT>, 2>>,
-    like: &Tensor<Cube<R, BT>, 2>,
-) -> Tensor<Cube<R, BT>, 2> {
-    if chunks.is_empty() { like.zeros_like() } else { Tensor::cat(chunks, 0) }
-}
-
-fn add<R: CubeRuntime, BT: BoolElement>(gradient: &mut Gradient<Cube<R, BT>>, more: Tensor<Cube<R, BT>, 2>) {
-    *gradient = Some(match gradient.take() {
-        Some(held) => held + more,
-        None => more,
-    });
-}
-
 /// From what [`target_logps::reduce`] gave of each chunk, which are read at once.
 fn finished<R: CubeRuntime, BT: BoolElement>(columns: Vec<Tensor<Cube<R, BT>, 2>>) -> Vec<TargetLogp> {
-    if columns.is_empty() {
-        return Vec::new();
-    }
-    let columns: Vec<f64> = Tensor::cat(columns, 0).into_data().iter::<f64>().collect();
-    // Finished in float64: rounding each token's log-prob to float32 costs 1e-5 nats over a response.
-    let finish = |c: &[f64]| TargetLogp { logp: c[0] - c[1] - c[2].ln(), log_sum_exp: c[1] + c[2].ln() };
-    columns.chunks_exact(3).map(finish).collect()
+    if columns.is_empty() { Vec::new() } else { plain::finished(Tensor::cat(columns, 0)) }
 }

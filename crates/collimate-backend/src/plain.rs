@@ -18,6 +18,7 @@ use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, dropout_mask};
 use crate::dtype::{in_dtype, in_float32};
 use crate::ops::{Factor, FusedOps, Gradient, Rotary};
 pub use attention::Tiles;
+pub(crate) use target_logps::{finished, joined};
 pub use target_logps::{target_logps, target_logps_backward};
 
 /// flex's tensors with the plain forms alone: what a backend without kernels computes, on any machine. Tests run the model
@@ -176,7 +177,7 @@ fn gradients<B: Backend, const N: usize>(
 }
 
 /// Adds in float32, in which gradients are held.
-fn accumulate<B: Backend>(held: &mut Gradient<B>, gradient: Tensor<B, 2>) {
+pub(crate) fn accumulate<B: Backend>(held: &mut Gradient<B>, gradient: Tensor<B, 2>) {
     let gradient = in_float32(gradient);
     *held = Some(match held.take() {
         Some(held) => held + gradient,

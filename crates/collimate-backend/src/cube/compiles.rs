@@ -57,7 +57,6 @@ fn rows(dtype: DType) {
 }
 
 #[test]
-#[ignore = "wants NVRTC, and a GPU or the stub of its driver"]
 fn every_kernel_compiles() {
     for dtype in [DType::F32, DType::BF16] {
         rows(dtype);

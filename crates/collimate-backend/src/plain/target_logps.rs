@@ -36,16 +36,23 @@ pub fn target_logps<B: Backend>(hidden: &Tensor<B, 2>, layer: OutputLayer<'_, B>
         let picked = logits.clone().gather(1, tokens.unsqueeze_dim(1));
         let highest = logits.clone().max_dim(1);
         let total = (logits - highest.clone()).exp().sum_dim(1);
-        let columns = Tensor::cat(vec![picked, highest, total], 1).into_data();
-        let columns: Vec<f64> = columns.iter::<f64>().collect();
-        // Finished in float64: rounding each token's log-prob to float32 costs 1e-5 nats over a response, which moves
-        // the coefficients by more than the rest of the forward pass does.
-        values.extend(columns.chunks_exact(3).map(|c| {
-            let log_sum_exp = c[1] + c[2].ln();
-            TargetLogp { logp: c[0] - c[1] - c[2].ln(), log_sum_exp }
-        }));
+        values.extend(finished(Tensor::cat(vec![picked, highest, total], 1)));
     }
     values
+}
+
+/// From each row's target's logit, its largest logit, and Σ e^(logit − largest), [M, 3].
+pub(crate) fn finished<B: Backend>(columns: Tensor<B, 2>) -> Vec<TargetLogp> {
+    let columns: Vec<f64> = columns.into_data().iter::<f64>().collect();
+    // Finished in float64: rounding each token's log-prob to float32 costs 1e-5 nats over a response, which moves
+    // the coefficients by more than the rest of the forward pass does.
+    let finish = |c: &[f64]| TargetLogp { logp: c[0] - c[1] - c[2].ln(), log_sum_exp: c[1] + c[2].ln() };
+    columns.chunks_exact(3).map(finish).collect()
+}
+
+/// Chunks below each other, or zeros in the shape of `like` where there is none.
+pub(crate) fn joined<B: Backend>(chunks: Vec<Tensor<B, 2>>, like: &Tensor<B, 2>) -> Tensor<B, 2> {
+    if chunks.is_empty() { like.zeros_like() } else { Tensor::cat(chunks, 0) }
 }
 
 /// See [`FusedOps::target_logps_backward`](crate::FusedOps::target_logps_backward).
@@ -95,5 +102,5 @@ pub fn target_logps_backward<B: Backend>(
             *gradient = held.map(|d| d.select_assign(0, tokens, h * c, IndexingUpdateOp::Add));
         }
     }
-    if d_hidden.is_empty() { hidden.zeros_like() } else { Tensor::cat(d_hidden, 0) }
+    joined(d_hidden, hidden)
 }
