@@ -151,12 +151,8 @@ pub(super) fn mix_keys<F: Float>(
     out: &mut Array<f32>,
     #[comptime] sizes: Sizes,
 ) {
-    let of_unit = comptime!(sizes.side / 16);
-    let pitch = comptime!(sizes.side + 1);
     let padded = comptime!(sizes.padded_dim());
     let staged = comptime!(sizes.staged_rows());
-    let columns = comptime!(padded / 16);
-    let (x, y) = (UNIT_POS % 16, UNIT_POS / 16);
     let mut first = 0u32;
     while first < sizes.side {
         let mut i = UNIT_POS;
@@ -168,16 +164,7 @@ pub(super) fn mix_keys<F: Float>(
             i += UNITS;
         }
         sync_cube();
-        for n in 0..staged {
-            #[unroll]
-            for c in 0..columns {
-                let r = stage[(n * padded + x + 16 * c) as usize];
-                #[unroll]
-                for a in 0..of_unit {
-                    out[(a * columns + c) as usize] += weights[((y + 16 * a) * pitch + first + n) as usize] * r;
-                }
-            }
-        }
+        add_staged(weights, stage, first, out, false, sizes);
         sync_cube();
         first += staged;
     }
@@ -194,12 +181,8 @@ pub(super) fn mix_queries<F: Float>(
     out: &mut Array<f32>,
     #[comptime] sizes: Sizes,
 ) {
-    let of_unit = comptime!(sizes.side / 16);
-    let pitch = comptime!(sizes.side + 1);
     let padded = comptime!(sizes.padded_dim());
     let staged = comptime!(sizes.staged_rows());
-    let columns = comptime!(padded / 16);
-    let (x, y) = (UNIT_POS % 16, UNIT_POS / 16);
     let mut first = 0u32;
     while first < sizes.side {
         let mut i = UNIT_POS;
@@ -211,17 +194,37 @@ pub(super) fn mix_queries<F: Float>(
             i += UNITS;
         }
         sync_cube();
-        for m in 0..staged {
-            #[unroll]
-            for c in 0..columns {
-                let r = stage[(m * padded + x + 16 * c) as usize];
-                #[unroll]
-                for b in 0..of_unit {
-                    out[(b * columns + c) as usize] += weights[((first + m) * pitch + y + 16 * b) as usize] * r;
-                }
-            }
-        }
+        add_staged(weights, stage, first, out, true, sizes);
         sync_cube();
         first += staged;
+    }
+}
+
+/// Adds the weights of the staged rows, which are columns of `weights` from `first` on or, transposed, its rows, times these rows.
+#[cube]
+fn add_staged(
+    weights: &SharedMemory<f32>,
+    stage: &SharedMemory<f32>,
+    first: u32,
+    out: &mut Array<f32>,
+    #[comptime] transposed: bool,
+    #[comptime] sizes: Sizes,
+) {
+    let of_unit = comptime!(sizes.side / 16);
+    let pitch = comptime!(sizes.side + 1);
+    let padded = comptime!(sizes.padded_dim());
+    let columns = comptime!(padded / 16);
+    let (x, y) = (UNIT_POS % 16, UNIT_POS / 16);
+    for i in 0..comptime!(sizes.staged_rows()) {
+        #[unroll]
+        for c in 0..columns {
+            let r = stage[(i * padded + x + 16 * c) as usize];
+            #[unroll]
+            for a in 0..of_unit {
+                let row = y + 16 * a;
+                let place = if transposed { (first + i) * pitch + row } else { row * pitch + first + i };
+                out[(a * columns + c) as usize] += weights[place as usize] * r;
+            }
+        }
     }
 }
