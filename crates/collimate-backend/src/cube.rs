@@ -139,7 +139,7 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
             columns.push(of_rows);
             gradients.push(chunk.d_hidden(chunk.push(logits, reduced, &vec![1.0; chunk.rows])));
         }
-        (finished(columns), plain::joined(gradients, hidden))
+        (finished(columns), plain::target_logps::joined(gradients, hidden))
     }
 
     fn target_logps_backward(
@@ -164,7 +164,7 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
             }
             d_hidden.push(chunk.d_hidden(pushed));
         }
-        plain::joined(d_hidden, hidden)
+        plain::target_logps::joined(d_hidden, hidden)
     }
 
     fn adamw(
@@ -249,5 +249,5 @@ impl<'a, R: CubeRuntime, BT: BoolElement> Chunk<'a, R, BT> {
 
 /// From what [`target_logps::reduce`] gave of each chunk, which are read at once.
 fn finished<R: CubeRuntime, BT: BoolElement>(columns: Vec<Tensor<Cube<R, BT>, 2>>) -> Vec<TargetLogp> {
-    if columns.is_empty() { Vec::new() } else { plain::finished(Tensor::cat(columns, 0)) }
+    if columns.is_empty() { Vec::new() } else { plain::target_logps::finished(Tensor::cat(columns, 0)) }
 }

@@ -6,7 +6,7 @@
 //! once, to the type of its input. Of float32 tensors nothing is converted.
 
 mod attention;
-mod target_logps;
+pub(crate) mod target_logps;
 
 use burn::backend::Autodiff;
 use burn::tensor::activation::{gelu, sigmoid, tanh};
@@ -18,7 +18,6 @@ use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, dropout_mask};
 use crate::dtype::{in_dtype, in_float32};
 use crate::ops::{Factor, FusedOps, Gradient, Rotary};
 pub use attention::Tiles;
-pub(crate) use target_logps::{finished, joined};
 pub use target_logps::{target_logps, target_logps_backward};
 
 /// flex's tensors with the plain forms alone: what a backend without kernels computes, on any machine. Tests run the model
