@@ -79,6 +79,15 @@ pub(crate) enum Verb {
     Test(TestOptions),
     /// Formatting, clippy with warnings as errors, documentation.
     Check,
+    /// Check the source for what CONTRIBUTING promises: sizes, circles of files, panics, writes in place, `unsafe`.
+    ///
+    /// Shows the lines of every crate and the longest functions too. What may break a rule is listed with its reason in
+    /// tests/tidy/exceptions.toml.
+    #[command(after_help = "Examples:\n  cargo xtask tidy\n  cargo xtask tidy crates/collimate-model xtask")]
+    Tidy {
+        /// Show findings in these folders or files only, as paths from the root of the checkout.
+        paths: Vec<String>,
+    },
     /// Measure kernels and training steps, or with --peer the same steps in PyTorch too.
     #[command(after_help = "Examples:\n  cargo xtask bench --peer --work gsm8k-lora --write-docs\n  \
         cargo xtask bench -- --bench step nca")]

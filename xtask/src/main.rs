@@ -21,6 +21,7 @@ mod python_check;
 mod scaffold;
 mod soak;
 mod steps;
+mod tidy;
 mod verify;
 mod workspace;
 
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Run { args } => forward(None, args),
         Verb::Test(options) => verify::test(&workspace, &options, profile.unwrap_or(Profile::Dev)),
         Verb::Check => verify::check(&workspace),
+        Verb::Tidy { paths } => tidy::tidy(&workspace, &paths),
         Verb::Bench(options) => bench::bench(&workspace, &options),
         Verb::PythonCheck(options) => python_check::python_check(&workspace, &options, profile.unwrap_or(Profile::Dev)),
         Verb::Paper(options) => paper::paper(&workspace, &options),

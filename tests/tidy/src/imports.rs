@@ -1,0 +1,192 @@
+//! Which module uses which: every path is followed, through re-exports, to the module that defines its last name.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::visit::{self, Visit};
+use syn::{Item, UseTree};
+
+use crate::source::{Module, Tree};
+use crate::syntax::is_test_only;
+
+/// From a file to the files that it uses, with the paths by which it does.
+pub(crate) type Edges = BTreeMap<(usize, usize), BTreeSet<String>>;
+
+/// Follows a re-export of a re-export so far, and then gives up.
+const MOST_HOPS: usize = 16;
+
+/// All uses between files of a tree that stand neither above nor below each other. Tests are left out.
+pub(crate) fn edges(tree: &Tree) -> Edges {
+    let names: Vec<Names> = tree.modules.iter().map(Names::of).collect();
+    let resolver = Resolver { tree, names: &names };
+    let mut edges = Edges::new();
+    for (index, module) in tree.modules.iter().enumerate().filter(|(_, module)| !module.is_test) {
+        for path in &names[index].used {
+            let Some(target) = resolver.resolve(index, path, 0) else { continue };
+            let file = tree.modules[target].file;
+            if file != module.file && !tree.modules[target].is_test && !tree.are_related(index, target) {
+                edges.entry((module.file, file)).or_default().insert(path.last().cloned().unwrap_or_default());
+            }
+        }
+    }
+    edges
+}
+
+type Path = Vec<String>;
+
+/// What a module defines, imports and uses.
+#[derive(Debug, Default)]
+struct Names {
+    defined: HashSet<String>,
+    imported: Vec<(String, Path)>,
+    globs: Vec<Path>,
+    used: BTreeSet<Path>,
+}
+
+impl Names {
+    fn of(module: &Module) -> Self {
+        let mut names = Self::default();
+        for item in module.items.iter().filter(|item| !is_test_only(item)) {
+            names.defined.extend(defined_name(item));
+            names.visit_item(item);
+        }
+        names
+    }
+
+    fn import(&mut self, tree: &UseTree, before: &[String]) {
+        let with = |name: &dyn ToString| [before, &[name.to_string()]].concat();
+        match tree {
+            UseTree::Path(path) => self.import(&path.tree, &with(&path.ident)),
+            UseTree::Name(name) if name.ident == "self" => {
+                self.add_import(before.last().cloned().unwrap_or_default(), before.to_vec());
+            }
+            UseTree::Name(name) => self.add_import(name.ident.to_string(), with(&name.ident)),
+            UseTree::Rename(rename) => self.add_import(rename.rename.to_string(), with(&rename.ident)),
+            UseTree::Glob(_) => {
+                self.used.insert(before.to_vec());
+                self.globs.push(before.to_vec());
+            }
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.import(tree, before)),
+        }
+    }
+
+    fn add_import(&mut self, name: String, path: Path) {
+        self.used.insert(path.clone());
+        self.imported.push((name, path));
+    }
+
+    /// Paths in a macro's tokens, which are not parsed.
+    fn scan(&mut self, tokens: TokenStream) {
+        let mut path = Path::new();
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                TokenTree::Ident(ident) => {
+                    if colons != 2 {
+                        self.use_path(std::mem::take(&mut path));
+                    }
+                    path.push(ident.to_string());
+                    colons = 0;
+                }
+                other => {
+                    self.use_path(std::mem::take(&mut path));
+                    colons = 0;
+                    if let TokenTree::Group(group) = other {
+                        self.scan(group.stream());
+                    }
+                }
+            }
+        }
+        self.use_path(path);
+    }
+
+    fn use_path(&mut self, path: Path) {
+        if path.len() > 1 {
+            self.used.insert(path);
+        }
+    }
+}
+
+impl Visit<'_> for Names {
+    fn visit_item_use(&mut self, item: &syn::ItemUse) {
+        self.import(&item.tree, &[]);
+    }
+
+    fn visit_path(&mut self, path: &syn::Path) {
+        self.use_path(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, item: &syn::Macro) {
+        self.visit_path(&item.path);
+        self.scan(item.tokens.clone());
+    }
+}
+
+fn defined_name(item: &Item) -> Option<String> {
+    let ident = match item {
+        Item::Const(item) => &item.ident,
+        Item::Enum(item) => &item.ident,
+        Item::Fn(item) => &item.sig.ident,
+        Item::Macro(item) => item.ident.as_ref()?,
+        Item::Static(item) => &item.ident,
+        Item::Struct(item) => &item.ident,
+        Item::Trait(item) => &item.ident,
+        Item::Type(item) => &item.ident,
+        Item::Union(item) => &item.ident,
+        _ => return None,
+    };
+    Some(ident.to_string())
+}
+
+struct Resolver<'a> {
+    tree: &'a Tree,
+    names: &'a [Names],
+}
+
+impl Resolver<'_> {
+    /// The module that defines what a path written in `module` leads to; none for another crate's.
+    fn resolve(&self, module: usize, path: &[String], hops: usize) -> Option<usize> {
+        let (first, rest) = path.split_first()?;
+        match first.as_str() {
+            "crate" => self.walk(0, rest, hops),
+            "self" => self.walk(module, rest, hops),
+            "super" => self.walk(self.tree.modules[module].parent?, rest, hops),
+            _ => self.enter(module, first, rest, hops),
+        }
+    }
+
+    /// Follows a path inside a module; what a macro defines there is taken to be its own.
+    fn walk(&self, module: usize, path: &[String], hops: usize) -> Option<usize> {
+        let Some((first, rest)) = path.split_first() else { return Some(module) };
+        if first == "super" {
+            return self.walk(self.tree.modules[module].parent?, rest, hops);
+        }
+        Some(self.enter(module, first, rest, hops).unwrap_or(module))
+    }
+
+    /// Follows a path whose first name is looked up in a module.
+    fn enter(&self, module: usize, first: &str, rest: &[String], hops: usize) -> Option<usize> {
+        if hops > MOST_HOPS {
+            return None;
+        }
+        if let Some(child) = self.tree.modules[module].children.get(first) {
+            return self.walk(*child, rest, hops);
+        }
+        let names = &self.names[module];
+        if names.defined.contains(first) {
+            return Some(module);
+        }
+        for (_, path) in names.imported.iter().filter(|(name, path)| name == first && path.len() > 1) {
+            let whole = [path.as_slice(), rest].concat();
+            if let Some(found) = self.resolve(module, &whole, hops + 1) {
+                return Some(found);
+            }
+        }
+        names.globs.iter().find_map(|glob| {
+            let inside = self.resolve(module, glob, hops + 1)?;
+            (inside != module).then(|| self.enter(inside, first, rest, hops + 1)).flatten()
+        })
+    }
+}
