@@ -7,13 +7,11 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchOptions;
-use crate::chaos::ChaosOptions;
 use crate::fuzz::FuzzOptions;
 use crate::libtorch::LibtorchOptions;
 use crate::paper::PaperOptions;
 use crate::program::Profile;
 use crate::python_check::PythonCheckOptions;
-use crate::soak::SoakOptions;
 
 /// Builds, tests, checks, benchmarks and scaffolding of Collimate.
 #[derive(Debug, Parser)]
@@ -105,15 +103,21 @@ pub(crate) enum Verb {
         cargo xtask paper --quick")]
     Paper(PaperOptions),
     /// Kill short runs at random moments and resume them: they must end with the bytes of a run that was left alone.
-    #[command(after_help = "Examples:\n  cargo xtask chaos --kills 300\n  \
-        cargo xtask chaos --kills 20 --work cache --seed 7 --keep\n  \
+    #[command(after_help = "Options: cargo xtask chaos -- --help\n\nExamples:\n  cargo xtask chaos --kills 300\n  \
         cargo xtask chaos --kills 50 --signals false --program target/release/collimate")]
-    Chaos(ChaosOptions),
+    Chaos {
+        /// Options of the harness, tests/chaos.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Train for long and fail where memory, handles or files grow (Linux).
-    #[command(
-        after_help = "Examples:\n  cargo xtask soak --minutes 60\n  cargo xtask soak --minutes 10 --work lora --threads 2"
-    )]
-    Soak(SoakOptions),
+    #[command(after_help = "Options: cargo xtask soak -- --help\n\nExamples:\n  cargo xtask soak --minutes 60\n  \
+        cargo xtask soak --minutes 10 --work lora --threads 2")]
+    Soak {
+        /// Options of the harness, tests/chaos.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Give hostile input to every parser: no panic, no hang, no memory beyond what the input's size allows.
     #[command(after_help = "Examples:\n  cargo xtask fuzz --inputs 1000000\n  \
         cargo xtask fuzz --target chat_template --seconds 600\n  cargo xtask fuzz --target recipe --file odd.yaml")]
@@ -198,18 +202,6 @@ mod tests {
     fn the_profile_stands_before_the_verb() {
         let cli = Cli::try_parse_from(["xtask", "--profile", "dev", "run", "objectives"]).expect("valid");
         assert_eq!(cli.profile, Some(Profile::Dev));
-    }
-
-    #[test]
-    fn chaos_sends_signals_unless_it_is_told_not_to() {
-        let parsed =
-            |args: &[&str]| match Cli::try_parse_from([&["xtask", "chaos"], args].concat()).expect("valid").verb {
-                Verb::Chaos(options) => options,
-                verb => panic!("expected chaos, found {verb:?}"),
-            };
-        let options = parsed(&["--work", "full", "--work", "lora"]);
-        assert_eq!((options.kills, options.signals, options.work.len()), (300, true, 2));
-        assert!(!parsed(&["--signals", "false"]).signals);
     }
 
     #[test]

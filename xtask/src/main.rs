@@ -19,7 +19,6 @@ mod program;
 mod python;
 mod python_check;
 mod scaffold;
-mod soak;
 mod steps;
 mod tidy;
 mod verify;
@@ -64,8 +63,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Bench(options) => bench::bench(&workspace, &options),
         Verb::PythonCheck(options) => python_check::python_check(&workspace, &options, profile.unwrap_or(Profile::Dev)),
         Verb::Paper(options) => paper::paper(&workspace, &options),
-        Verb::Chaos(options) => chaos::chaos(&workspace, &options, profile.unwrap_or(Profile::Release)),
-        Verb::Soak(options) => soak::soak(&workspace, &options, profile.unwrap_or(Profile::Release)),
+        Verb::Chaos { args } => chaos::run(&workspace, "chaos", args, profile.unwrap_or(Profile::Release)),
+        Verb::Soak { args } => chaos::run(&workspace, "soak", args, profile.unwrap_or(Profile::Release)),
         Verb::Fuzz(options) => fuzz::fuzz(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::NewObjective { name, path } => scaffold::new_objective(&workspace, &name, path.as_deref()),
         Verb::Libtorch(options) => libtorch::set_up(&workspace, &options),

@@ -1,35 +1,17 @@
-//! Runs that are killed, resumed from anywhere, given other threads or half of a cache: always the same bytes.
+//! Runs that are killed, resumed from any checkpoint, given other threads or half of a cache: always the same bytes.
 
-mod bytes;
-pub(crate) mod process;
-
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
+use collimate_chaos::compare::training_differences;
+use collimate_chaos::{Disturbance, Program, Ready, Run, Trial, Workload, rows};
 use rstest::rstest;
-use serde_json::json;
 
 use crate::harness::{Folder, Outcome, succeed, train};
-use crate::small_model::model_arg;
-use bytes::{assert_same, assert_same_training};
-use process::Process;
+use crate::process::{self, Process};
+use crate::small_model::{model, model_arg};
 
-/// Rows of prompts with two to five responses, no two alike.
-fn rows(numbers: std::ops::Range<usize>) -> String {
-    let response = |i: usize, k: usize| {
-        let content = format!("It is {}", " about".repeat((i + 3 * k) % 5)) + &format!(" {}.", 7 * i + k);
-        json!({"content": content, "reward": 1.0 / (k + 1) as f64})
-    };
-    let row = |i: usize| {
-        let responses: Vec<_> = (0..2 + i % 4).map(|k| response(i, k)).collect();
-        json!({"prompt": format!("What is 7 times {i}?"), "responses": responses}).to_string() + "\n"
-    };
-    numbers.map(row).collect()
-}
-
-/// Settings of every run here: two batches a step, three epochs with a short last step each.
+/// Settings of every run here: three epochs of four steps, each with a short last one.
 const COMMON: [&str; 5] = [
     "per_device_train_batch_size=2",
     "gradient_accumulation_steps=2",
@@ -43,7 +25,8 @@ const ADAPTER: &[&str] =
 
 /// The command line of a run into `run` of the folder that it is started in.
 fn command(folder: &Folder, settings: &[&str]) -> Vec<String> {
-    let (data, eval) = (folder.write("data.jsonl", rows(2..16)), folder.write("eval.jsonl", rows(20..24)));
+    let (data, eval) =
+        (folder.write("data.jsonl", rows(1, "train", 14)), folder.write("eval.jsonl", rows(1, "held-out", 4)));
     let eval = format!("eval_data={eval}");
     let evaluates = settings.iter().any(|setting| setting.starts_with("eval_steps="));
     let all: Vec<&str> = COMMON.iter().chain(settings).copied().chain(evaluates.then_some(eval.as_str())).collect();
@@ -55,57 +38,69 @@ fn spread(index: usize) -> f64 {
     (0.5 + index as f64 * 0.618_033_988_749_895).fract()
 }
 
-/// Checkpoints that are being written.
-fn staging(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder.join("run")).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().display().to_string());
-    names.filter(|name| name.starts_with(".checkpoint-")).collect()
+/// Fails where two runs came to other weights or metrics.
+#[track_caller]
+fn assert_same_training(expected: &Path, found: &Path) {
+    assert_eq!(training_differences(expected, found).expect("two runs"), Vec::<String>::new());
 }
 
-/// Kills that must hit, for each of the works.
+/// Kills that must hit, for each of the workloads.
 const NUM_KILLS: usize = 8;
 
-#[rstest]
-#[case::full(FULL, "reference_cache=false")]
-#[case::adapter(ADAPTER, "reference_cache=cache")]
-fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(#[case] settings: &[&str], #[case] cache: &str) {
-    let folder = Folder::new();
-    let arguments = command(&folder, &[settings, &[cache]].concat());
-    let begun = Instant::now();
-    Process::start(&folder.path("whole"), &arguments).succeed();
-    let whole = begun.elapsed();
+/// Runs of [`FULL`] and [`ADAPTER`] for the harness.
+const WORKLOADS: [Workload; 2] = [
+    Workload {
+        name: "full",
+        about: "all weights, accumulated batches, evaluation, two checkpoints kept",
+        objectives: &["nca"],
+        settings: &[
+            "per_device_train_batch_size=2",
+            "gradient_accumulation_steps=2",
+            "num_train_epochs=3",
+            "save_steps=2",
+            "save_total_limit=2",
+            "eval_steps=4",
+        ],
+        num_prompts: 14,
+        num_held_out: 4,
+    },
+    Workload {
+        name: "adapter",
+        about: "an adapter with dropout, a checkpoint after every step, a reference cache that starts empty",
+        objectives: &["nca"],
+        settings: &[
+            "per_device_train_batch_size=2",
+            "gradient_accumulation_steps=2",
+            "num_train_epochs=3",
+            "use_peft=true",
+            "lora_r=4",
+            "lora_dropout=0.1",
+            "gradient_checkpointing=true",
+            "save_steps=1",
+            "eval_steps=0",
+            "reference_cache=cache",
+        ],
+        num_prompts: 14,
+        num_held_out: 4,
+    },
+];
 
+#[rstest]
+#[case::full(WORKLOADS[0])]
+#[case::adapter(WORKLOADS[1])]
+fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(#[case] workload: Workload) {
+    let folder = Folder::new();
+    let program = Program::new(process::command);
+    let ready = Ready::new(workload, "nca", model(), &folder.path("trial")).expect("files");
+    let trial = Trial::begin(&program, ready, &folder.path("trial")).expect("undisturbed runs");
     let (mut kills, mut starts) = (0, 0);
-    for run in 0.. {
-        let here = folder.path(&format!("killed-{run}"));
-        let mut arguments = arguments.clone();
-        loop {
-            let mut before = staging(&here);
-            let mut process = Process::start(&here, &arguments);
-            // By turns at any time, and while a checkpoint is written. The last process is left alone.
-            let at_checkpoint = starts % 2 == 1;
-            let due = whole.mul_f64(spread(starts / 2));
-            starts += 1;
-            let is_due = |age: Duration| {
-                if !at_checkpoint {
-                    return age >= due;
-                }
-                let now = staging(&here);
-                let begun = now.difference(&before).next().is_some();
-                before = now;
-                begun
-            };
-            let killed = kills < NUM_KILLS && process.kill_when(is_due);
-            if !killed {
-                process.succeed();
-                break;
-            }
-            kills += 1;
-            if !arguments.iter().any(|argument| argument == "--resume") {
-                arguments.push("--resume".to_owned());
-            }
-        }
-        assert_same(&folder.path("whole"), &here);
+    for number in 1.. {
+        let mut run = Run::default();
+        let disturbance = Disturbance { seed: 1, number, most_kills: NUM_KILLS - kills, signals: false };
+        trial.attempt(disturbance, &mut run).unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!(run.differences, Vec::<String>::new(), "{:?}", run.interruptions);
+        kills += run.num_kills();
+        starts += run.starts;
         if kills >= NUM_KILLS {
             break;
         }
@@ -121,13 +116,13 @@ fn the_number_of_threads_changes_no_byte(#[case] settings: &[&str]) {
     for threads in ["1", "2", "4"] {
         let threads_key = format!("num_threads={threads}");
         let here = folder.path(threads);
-        Process::start(&here, &command(&folder, &[settings, &["reference_cache=false", &threads_key]].concat()))
-            .succeed();
+        let settings = [settings, &["reference_cache=false", &threads_key]].concat();
+        Process::start(&here, &command(&folder, &settings)).succeed();
         assert_same_training(&folder.path("1/run"), &here.join("run"));
     }
 }
 
-/// A run in this process, from the start or from a checkpoint that was put into its folder.
+/// A run in this process, from the start or from a checkpoint copied into its folder.
 fn run(folder: &Folder, name: &str, settings: &[&str], resume: bool) -> Outcome {
     let mut arguments = command(folder, settings);
     let output = arguments.iter().position(|argument| argument == "run").expect("an output folder");
@@ -180,7 +175,7 @@ fn half_of_a_reference_cache_is_as_good_as_none() {
     let path =
         fs::read_dir(folder.path("cache-whole")).expect("a cache").next().expect("a file").expect("a file").path();
     let (name, records) = (path.file_name().expect("a name").display().to_string(), fs::read(&path).expect("records"));
-    // Response by response 32 bytes; cut anywhere, and with a byte changed anywhere.
+    // A record a response, of 32 bytes; cut anywhere, and with a byte changed anywhere.
     for i in 0..4 {
         let cut = (spread(2 * i) * records.len() as f64) as usize;
         let mut damaged = records[..cut].to_vec();

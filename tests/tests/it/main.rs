@@ -14,6 +14,7 @@ mod hub;
 mod malformed;
 mod memory;
 mod plan;
+mod process;
 mod quickstart;
 mod real_data;
 mod recipes;

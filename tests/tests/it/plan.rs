@@ -64,7 +64,7 @@ fn write_shape(dir: &Path, (width, inner, blocks): (usize, usize, usize)) {
 #[case::adapter((384, 1024, 8), &["per_device_train_batch_size=4", "use_peft=true"])]
 #[case::in_packs((448, 1152, 5), &["per_device_train_batch_size=4", "memory_budget=380MiB"])]
 fn a_run_needs_the_memory_of_its_plan(#[case] shape: (usize, usize, usize), #[case] settings: &[&str]) {
-    use crate::chaos::process::Process;
+    use crate::process::Process;
 
     let folder = Folder::new();
     let (model, data) = (folder.arg("model"), data(&folder, 8));

@@ -6,8 +6,8 @@ use std::fs;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::chaos::process::Process;
 use crate::harness::{Folder, collimate, succeed};
+use crate::process::Process;
 use crate::small_model::model_arg;
 
 /// A loop over four prompts with a program that likes some lengths more than others.

@@ -8,8 +8,8 @@ use std::process::Command;
 use rstest::rstest;
 use serde_json::json;
 
-use crate::chaos::process::Process;
 use crate::harness::{Folder, train};
+use crate::process::Process;
 use crate::small_model::model_arg;
 
 /// The command line of a run into `run` of the folder that it is started in: so many prompts, `steps` steps.

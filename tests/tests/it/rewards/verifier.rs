@@ -2,8 +2,8 @@
 
 use collimate::quickstart::verifier::score_answer;
 
-use crate::chaos::process::script;
 use crate::harness::{Folder, succeed};
+use crate::process::script;
 
 #[test]
 fn the_quickstart_s_verifier_gives_its_rewards_as_a_program() {

@@ -1,33 +1,37 @@
-//! What a process holds at one time.
+//! What a process holds at one moment.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
-use crate::chaos::{is_staging, is_temporary};
+use crate::folder::{is_staging, is_temporary};
 
 /// One look at a process and its folder.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Sample {
     /// Minutes since the start.
     pub(crate) minutes: f64,
     /// Resident memory.
     pub(crate) rss_kib: u64,
-    /// Resident memory that no file backs: the heap and the stacks.
+    /// Resident memory not backed by files: heap and stacks.
     pub(crate) anonymous_kib: u64,
     /// Open files, sockets and pipes.
+    #[serde(rename = "handles")]
     pub(crate) num_handles: usize,
     /// Threads.
+    #[serde(rename = "threads")]
     pub(crate) num_threads: usize,
     /// Size of `metrics.jsonl`, which grows by a row a step.
     pub(crate) metrics_bytes: u64,
-    /// The newest checkpoint's.
+    /// Step of the newest checkpoint.
     pub(crate) step: usize,
     /// Size of the output folder without the metrics.
     pub(crate) folder_bytes: u64,
-    /// Files and folders in the making.
+    /// Files and folders being written.
+    #[serde(rename = "temporaries")]
     pub(crate) num_temporaries: usize,
 }
 
@@ -35,7 +39,7 @@ impl Sample {
     /// Looks at a process that runs in `folder`.
     ///
     /// # Errors
-    /// `/proc` does not say what it must.
+    /// `/proc` cannot be read.
     pub(crate) fn take(id: u32, folder: &Path, time: Duration) -> Result<Self> {
         let process = Path::new("/proc").join(id.to_string());
         let read = |name: &str| {
@@ -43,7 +47,7 @@ impl Sample {
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
         };
         let status = read("status")?;
-        // Not readable everywhere; the figure is for people.
+        // Not readable everywhere, and only shown.
         let anonymous_kib = read("smaps_rollup").ok().and_then(|text| number(&text, "Anonymous:"));
         let handles = process.join("fd");
         let handles = fs::read_dir(&handles).with_context(|| format!("cannot read {}", handles.display()))?;
@@ -60,7 +64,7 @@ impl Sample {
         })
     }
 
-    /// Looks at the folder alone.
+    /// Looks at the folder only.
     pub(crate) fn of_folder(folder: &Path) -> Self {
         let mut sample = Self::default();
         sample.look_into(&folder.join("run"), true);
@@ -68,7 +72,7 @@ impl Sample {
     }
 
     fn look_into(&mut self, folder: &Path, is_run: bool) {
-        // What disappears while it is looked at is as if it were not there.
+        // Entries that disappear meanwhile are ignored.
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Ok(metadata) = entry.metadata() else { continue };
@@ -85,7 +89,7 @@ impl Sample {
         }
     }
 
-    /// In a line.
+    /// A line for the log.
     pub(crate) fn text(&self) -> String {
         format!(
             "{:.1} min: step {}, {:.1} MiB resident, {} handles, {} threads, metrics {:.1} MiB, folder {:.1} MiB, {} temporary",
@@ -96,23 +100,6 @@ impl Sample {
             self.num_threads,
             self.metrics_bytes as f64 / f64::from(1 << 20),
             self.folder_bytes as f64 / f64::from(1 << 20),
-            self.num_temporaries,
-        )
-    }
-
-    /// As JSON.
-    pub(crate) fn json(&self) -> String {
-        format!(
-            "{{\"minutes\": {:.3}, \"step\": {}, \"rss_kib\": {}, \"anonymous_kib\": {}, \"handles\": {}, \"threads\": {}, \
-             \"metrics_bytes\": {}, \"folder_bytes\": {}, \"temporaries\": {}}}",
-            self.minutes,
-            self.step,
-            self.rss_kib,
-            self.anonymous_kib,
-            self.num_handles,
-            self.num_threads,
-            self.metrics_bytes,
-            self.folder_bytes,
             self.num_temporaries,
         )
     }
@@ -129,15 +116,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_behind_their_label() {
+    fn a_number_follows_its_label() {
         let status = "Name:\tcollimate\nVmHWM:\t  99 kB\nVmRSS:\t  1234 kB\nThreads:\t5\n";
         assert_eq!((number(status, "VmRSS:"), number(status, "Threads:")), (Some(1234), Some(5)));
         assert_eq!(number(status, "VmSwap:"), None);
     }
 
     #[test]
-    fn the_folder_is_measured_by_what_grows_and_what_must_not() {
-        let folder = std::env::temp_dir().join(format!("xtask-soak-sample-{}", std::process::id()));
+    fn metrics_and_the_rest_of_the_folder_are_measured_apart() {
+        let around = tempfile::tempdir().expect("a folder");
+        let folder = around.path();
         for name in ["run/checkpoint-100", "run/checkpoint-200", "run/.checkpoint-x"] {
             fs::create_dir_all(folder.join(name)).expect("a folder");
         }
@@ -145,15 +133,14 @@ mod tests {
         for (name, len) in files {
             fs::write(folder.join(name), vec![0; len]).expect("a file");
         }
-        let sample = Sample::of_folder(&folder);
-        fs::remove_dir_all(&folder).expect("the folder");
+        let sample = Sample::of_folder(folder);
         assert_eq!((sample.metrics_bytes, sample.folder_bytes), (7, 5 + 1 + 2));
         assert_eq!((sample.step, sample.num_temporaries), (200, 2));
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_process_can_be_looked_at() {
+    fn a_sample_of_this_process_can_be_taken() {
         let sample = Sample::take(std::process::id(), Path::new("/no-such-folder"), Duration::from_secs(30));
         let sample = sample.expect("readable");
         assert!(sample.rss_kib > 100 && sample.num_handles > 2 && sample.num_threads > 0, "{sample:?}");

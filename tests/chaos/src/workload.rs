@@ -1,35 +1,36 @@
-//! The runs that are killed: short, and between them all of what a run does.
+//! What the runs do: each is short, and together they cover all of what a run does.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::chaos::rows::rows;
-use crate::workspace::Workspace;
+use crate::process::{Program, output};
+use crate::rows::rows;
 
-/// A run.
+/// A kind of run.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Work {
-    /// As `--work` names it.
-    pub(crate) name: &'static str,
-    /// What it is, for people.
-    pub(crate) about: &'static str,
-    /// Objectives, of which the first that the program has is trained.
-    objectives: &'static [&'static str],
+pub struct Workload {
+    /// Name for `--work`.
+    pub name: &'static str,
+    /// What it covers.
+    pub about: &'static str,
+    /// Objectives; the first that the program has is trained.
+    pub objectives: &'static [&'static str],
     /// Keys of the recipe.
-    settings: &'static [&'static str],
-    num_prompts: usize,
+    pub settings: &'static [&'static str],
+    /// Prompts to train on.
+    pub num_prompts: usize,
+    /// Held-out prompts, of runs that evaluate.
+    pub num_held_out: usize,
 }
 
-/// What all runs have: a model of 256 positions is trained, and the user's cache is left alone.
+/// Settings of all runs. The model has 256 positions; the user's reference cache is left alone.
 const COMMON: &[&str] =
     &["max_length=256", "max_prompt_length=128", "learning_rate=1e-3", "reference_cache=false", "seed=7"];
-/// Prompts of the evaluation file.
-const NUM_HELD_OUT: usize = 6;
 
-/// Every work.
-pub(crate) const WORKS: &[Work] = &[
-    Work {
+/// Every workload of `cargo xtask chaos`.
+pub const WORKLOADS: &[Workload] = &[
+    Workload {
         name: "full",
         about: "all weights, accumulated batches, four epochs with an odd end, evaluation, two checkpoints kept",
         objectives: &["nca"],
@@ -43,8 +44,9 @@ pub(crate) const WORKS: &[Work] = &[
             "weight_decay=0.01",
         ],
         num_prompts: 22,
+        num_held_out: 6,
     },
-    Work {
+    Workload {
         name: "lora",
         about: "an adapter with dropout, blocks run again, evaluation each epoch, all checkpoints kept",
         objectives: &["infonca"],
@@ -60,10 +62,11 @@ pub(crate) const WORKS: &[Work] = &[
             "lr_scheduler_type=linear",
         ],
         num_prompts: 20,
+        num_held_out: 6,
     },
-    Work {
+    Workload {
         name: "cache",
-        about: "a reference cache that starts empty, batches in several packs, evaluation, one checkpoint kept",
+        about: "a reference cache that starts empty, a batch in several packs, evaluation, one checkpoint kept",
         objectives: &["nca"],
         settings: &[
             "reference_cache=cache",
@@ -76,8 +79,9 @@ pub(crate) const WORKS: &[Work] = &[
             "save_total_limit=1",
         ],
         num_prompts: 24,
+        num_held_out: 6,
     },
-    Work {
+    Workload {
         name: "saves",
         about: "an adapter, a checkpoint after every step, two kept, no evaluation",
         objectives: &["dpo"],
@@ -92,8 +96,9 @@ pub(crate) const WORKS: &[Work] = &[
             "lr_scheduler_type=constant_with_warmup",
         ],
         num_prompts: 30,
+        num_held_out: 6,
     },
-    Work {
+    Workload {
         name: "coupled",
         about: "an objective over the whole step, accumulated batches, evaluation",
         objectives: &["kto", "aot", "aot_unpaired"],
@@ -106,27 +111,28 @@ pub(crate) const WORKS: &[Work] = &[
             "save_total_limit=3",
         ],
         num_prompts: 26,
+        num_held_out: 6,
     },
 ];
 
-impl Work {
-    /// Works by name, or all.
+impl Workload {
+    /// Workloads by name, or all.
     ///
     /// # Errors
-    /// A name that is not there.
+    /// An unknown name.
     pub(crate) fn named(names: &[String]) -> Result<Vec<Self>> {
         if names.is_empty() {
-            return Ok(WORKS.to_vec());
+            return Ok(WORKLOADS.to_vec());
         }
         let find = |name: &String| {
-            let found = WORKS.iter().find(|work| work.name == name);
+            let found = WORKLOADS.iter().find(|workload| workload.name == name);
             found.copied().with_context(|| format!("no work is called \"{name}\"; there are {}", all_names()))
         };
         names.iter().map(find).collect()
     }
 
     /// The first of its objectives that is among `known`.
-    pub(crate) fn objective(&self, known: &[String]) -> Option<&'static str> {
+    fn objective(&self, known: &[String]) -> Option<&'static str> {
         self.objectives.iter().find(|name| known.iter().any(|known| known == *name)).copied()
     }
 
@@ -135,21 +141,45 @@ impl Work {
         self.settings.contains(&"reference_cache=cache")
     }
 
-    /// Whether it is evaluated.
     fn evaluates(&self) -> bool {
         self.settings.iter().any(|setting| setting.starts_with("eval_"))
     }
 }
 
 fn all_names() -> String {
-    WORKS.iter().map(|work| work.name).collect::<Vec<_>>().join(", ")
+    WORKLOADS.iter().map(|workload| workload.name).collect::<Vec<_>>().join(", ")
 }
 
-/// A work with its files, ready to be started in any folder.
+/// Each workload with an objective that the program has; those without one are reported and added to `left_out`.
+///
+/// # Errors
+/// The program does not list its objectives.
+pub(crate) fn with_objectives(
+    program: &Program,
+    workloads: Vec<Workload>,
+    left_out: &mut Vec<String>,
+) -> Result<Vec<(Workload, &'static str)>> {
+    let list = output(program, &["objectives"])?;
+    let known: Vec<String> =
+        list.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    let mut chosen = Vec::new();
+    for workload in workloads {
+        match workload.objective(&known) {
+            Some(objective) => chosen.push((workload, objective)),
+            None => {
+                let reason = format!("{} (this program has no such objective)", workload.name);
+                eprintln!("NOT RUN: {reason}");
+                left_out.push(reason);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+/// A workload with its files, ready to be started in any folder.
 #[derive(Debug, Clone)]
-pub(crate) struct Ready {
-    /// The work.
-    pub(crate) work: Work,
+pub struct Ready {
+    pub(crate) workload: Workload,
     objective: &'static str,
     model: PathBuf,
     data: PathBuf,
@@ -157,27 +187,31 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Writes the work's data into `folder`.
+    /// Empties `folder` and writes the workload's data into it. Processes run in folders of their own, so `model` and
+    /// `folder` must be absolute paths.
     ///
     /// # Errors
-    /// A file that cannot be written.
-    pub(crate) fn new(workspace: &Workspace, work: Work, objective: &'static str, folder: &Path) -> Result<Self> {
-        let model = workspace.root.join("crates/collimate/assets/quickstart-base");
+    /// `model` is no model's folder, or a file cannot be written.
+    pub fn new(workload: Workload, objective: &'static str, model: &Path, folder: &Path) -> Result<Self> {
         if !model.join("config.json").is_file() {
-            bail!("{} is no model folder", model.display());
+            bail!("{} is not a model folder", model.display());
         }
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let write = |purpose: &str, count: usize| -> Result<PathBuf> {
             let path = folder.join(format!("{purpose}.jsonl"));
             std::fs::write(&path, rows(1, purpose, count))
                 .with_context(|| format!("cannot write {}", path.display()))?;
             Ok(path)
         };
-        let data = write("train", work.num_prompts)?;
-        let eval_data = if work.evaluates() { Some(write("held-out", NUM_HELD_OUT)?) } else { None };
-        Ok(Self { work, objective, model, data, eval_data })
+        let data = write("train", workload.num_prompts)?;
+        let eval_data = if workload.evaluates() { Some(write("held-out", workload.num_held_out)?) } else { None };
+        Ok(Self { workload, objective, model: model.to_owned(), data, eval_data })
     }
 
-    /// The command line, whose paths are those of the current folder: the run goes to `run`. `more` wins.
+    /// The command line of a run into `run` of the current folder; settings in `more` override the workload's.
     pub(crate) fn arguments(&self, more: &[&str]) -> Vec<String> {
         let path = |path: &Path| path.display().to_string();
         let mut arguments: Vec<String> = vec!["train".to_owned()];
@@ -189,14 +223,14 @@ impl Ready {
         }
         option("--objective", self.objective.to_owned());
         option("--output", "run".to_owned());
-        for setting in COMMON.iter().chain(self.work.settings).chain(more) {
+        for setting in COMMON.iter().chain(self.workload.settings).chain(more) {
             option("--set", (*setting).to_owned());
         }
         arguments
     }
 }
 
-/// The command line that a user goes on with: the recipe is the one in the run's folder.
+/// The command line by which a user resumes: the recipe is the one in the run's folder.
 pub(crate) fn short_resume() -> Vec<String> {
     ["train", "--output", "run", "--resume"].map(str::to_owned).to_vec()
 }
@@ -206,26 +240,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn works_are_found_by_name() {
-        assert_eq!(Work::named(&[]).expect("all").len(), WORKS.len());
-        let found = Work::named(&["lora".to_owned()]).expect("there is one");
+    fn workloads_are_found_by_name() {
+        assert_eq!(Workload::named(&[]).expect("all").len(), WORKLOADS.len());
+        let found = Workload::named(&["lora".to_owned()]).expect("there is one");
         assert_eq!(found[0].name, "lora");
-        let error = Work::named(&["lorra".to_owned()]).expect_err("there is none");
+        let error = Workload::named(&["lorra".to_owned()]).expect_err("there is none");
         assert!(error.to_string().ends_with("there are full, lora, cache, saves, coupled"), "{error}");
     }
 
     #[test]
     fn the_objective_is_one_that_the_program_has() {
-        let coupled = Work::named(&["coupled".to_owned()]).expect("there is one")[0];
+        let coupled = Workload::named(&["coupled".to_owned()]).expect("there is one")[0];
         let known = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(coupled.objective(&known(&["nca", "aot"])), Some("aot"));
         assert_eq!(coupled.objective(&known(&["nca"])), None);
     }
 
     #[test]
-    fn what_is_added_wins_by_standing_last() {
+    fn added_settings_stand_last_and_win() {
         let ready = Ready {
-            work: WORKS[0],
+            workload: WORKLOADS[0],
             objective: "nca",
             model: "/model".into(),
             data: "/train.jsonl".into(),

@@ -1,15 +1,18 @@
-//! When a process is interrupted: after some time, or right after something was seen in its folder.
+//! When a process is interrupted: after some time, or right after it changed its folder.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::chaos::folder::Snapshot;
-use crate::chaos::random::Random;
+use rand::Rng;
+use rand::seq::IndexedRandom;
 
-/// Something that a run does to its folder.
+use crate::folder::Snapshot;
+use crate::random::Random;
+
+/// A change that a run makes to its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// The folder is made.
+pub enum Event {
+    /// The folder is created.
     Folder,
     /// The reference cache grows.
     Cache,
@@ -17,9 +20,9 @@ pub(crate) enum Event {
     Metrics,
     /// A checkpoint is begun.
     Staging,
-    /// A checkpoint is in its place; older ones go next.
+    /// A checkpoint is complete; older ones are deleted next.
     Checkpoint,
-    /// A file is begun beside its place.
+    /// A temporary file is begun.
     Temporary,
 }
 
@@ -27,11 +30,11 @@ const EVENTS: [Event; 6] =
     [Event::Folder, Event::Cache, Event::Metrics, Event::Staging, Event::Checkpoint, Event::Temporary];
 
 impl Event {
-    /// The events that can happen to a run, with a cache or without, whose folder looks so.
+    /// The events that a run can still bring about, given what its folder shows.
     pub(crate) fn ahead(has_cache: bool, now: &Snapshot) -> Vec<Self> {
         let is_ahead = |event: &Self| match event {
             Self::Folder => !now.exists,
-            // Once there is a checkpoint the cache has been filled.
+            // A run with a checkpoint has filled its cache.
             Self::Cache => has_cache && now.checkpoints.is_empty(),
             _ => true,
         };
@@ -63,44 +66,43 @@ impl Event {
 
 /// When to interrupt.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Trigger {
-    /// So long after the start.
+pub enum Trigger {
+    /// A time after the start.
     After(Duration),
-    /// So long after an event was seen for the n-th time.
+    /// A time after an event was seen for the n-th time.
     On {
-        /// What is waited for.
+        /// The event to wait for.
         event: Event,
-        /// How often it must be seen.
+        /// How many times it must be seen.
         times: usize,
-        /// What passes after that.
+        /// Time to wait after that.
         delay: Duration,
     },
 }
 
-/// Longest time between an event and the interruption: some checkpoints' worth of writing.
+/// Longest delay after an event, in seconds: enough to write some checkpoints.
 const LONGEST_DELAY: f64 = 0.025;
 
-/// Part of the draws that are spread evenly over a whole run.
+/// Share of the draws that are spread evenly over a whole run.
 const ANY_TIME: f64 = 0.35;
-/// Part of the draws that fall into its first tenth: starting, loading, scoring.
+/// Share of the draws that fall into its first tenth: starting, loading, scoring.
 const EARLY: f64 = 0.15;
 
 impl Trigger {
-    /// Half of the draws are times, of which `whole`, the time of an undisturbed run, is the longest; the other half follow
-    /// those of `events` that can still happen.
+    /// Half of the draws are times up to `whole`, the time of an undisturbed run; the other half follow one of `events`.
     pub(crate) fn draw(random: &mut Random, whole: Duration, events: &[Event]) -> Self {
-        let kind = random.unit();
+        let kind: f64 = random.random();
         if kind < ANY_TIME {
-            return Self::After(whole.mul_f64(random.unit()));
+            return Self::After(whole.mul_f64(random.random()));
         }
         if kind < ANY_TIME + EARLY {
-            // Squared, as the program starts in a small part of that.
-            return Self::After(whole.mul_f64(0.1 * random.unit().powi(2)));
+            // Squared: the program starts within a small part of that.
+            return Self::After(whole.mul_f64(0.1 * random.random::<f64>().powi(2)));
         }
-        let event = random.pick(events);
-        let times = if event == Event::Folder { 1 } else { 1 + random.below(4) };
-        // Squared: most are early, when what was begun is not yet finished.
-        let delay = Duration::from_secs_f64(LONGEST_DELAY * random.unit().powi(2));
+        let Some(&event) = events.choose(random) else { return Self::After(whole) };
+        let times = if event == Event::Folder { 1 } else { random.random_range(1..5) };
+        // Squared: most interrupt what has just begun.
+        let delay = Duration::from_secs_f64(LONGEST_DELAY * random.random::<f64>().powi(2));
         Self::On { event, times, delay }
     }
 }
@@ -116,18 +118,18 @@ impl fmt::Display for Trigger {
     }
 }
 
-/// A trigger that is waited for.
+/// Waits for a trigger.
 #[derive(Debug)]
 pub(crate) struct Watch {
     trigger: Trigger,
     before: Snapshot,
     seen: usize,
-    /// When it is due, once that is known.
+    /// The time at which it is due, once known.
     due: Option<Duration>,
 }
 
 impl Watch {
-    /// From the state that the folder has before the process starts.
+    /// Starts from the state of the folder before the process runs.
     pub(crate) fn new(trigger: Trigger, before: Snapshot) -> Self {
         let due = match trigger {
             Trigger::After(time) => Some(time),
@@ -136,7 +138,7 @@ impl Watch {
         Self { trigger, before, seen: 0, due }
     }
 
-    /// Whether it is due so long after the start; looks at the folder only while that matters.
+    /// Whether it is due `elapsed` after the start; calls `look` only while the folder matters.
     pub(crate) fn is_due(&mut self, elapsed: Duration, look: impl FnOnce() -> Snapshot) -> bool {
         if let (Trigger::On { event, times, delay }, None) = (self.trigger, self.due) {
             let now = look();
@@ -149,12 +151,12 @@ impl Watch {
         self.due.is_some_and(|due| elapsed >= due)
     }
 
-    /// How long nothing need be looked at.
+    /// How long to sleep before asking again.
     pub(crate) fn pause(&self, elapsed: Duration) -> Duration {
         let longest = Duration::from_millis(5);
         match self.due {
             Some(due) => due.saturating_sub(elapsed).min(longest),
-            // A checkpoint of a small model is written within some milliseconds.
+            // A checkpoint of a small model takes only milliseconds.
             None => Duration::from_micros(300),
         }
     }
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn time_alone_needs_no_look_at_the_folder() {
+    fn a_time_is_due_without_looking_at_the_folder() {
         let mut watch = Watch::new(Trigger::After(3 * MS), Snapshot::default());
         assert!(!watch.is_due(2 * MS, || panic!("looked")));
         assert_eq!(watch.pause(2 * MS), MS);
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_counted_and_then_its_delay_passes() {
+    fn an_event_is_due_after_its_count_and_its_delay() {
         let trigger = Trigger::On { event: Event::Metrics, times: 2, delay: 5 * MS };
         let mut watch = Watch::new(trigger, metrics(10));
         assert!(!watch.is_due(MS, || metrics(10)));
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_happened_is_not_waited_for() {
+    fn events_that_have_happened_are_not_drawn() {
         assert_eq!(Event::ahead(true, &Snapshot::default()), EVENTS);
         let late = Snapshot { checkpoints: [3].into(), ..metrics(10) };
         let rest = [Event::Metrics, Event::Staging, Event::Checkpoint, Event::Temporary];
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn draws_cover_the_run_and_all_events() {
-        let mut random = Random::new(1, "triggers");
+        let mut random = crate::random::random(1, "triggers");
         let whole = Duration::from_secs(1);
         let draws: Vec<Trigger> = (0..1000).map(|_| Trigger::draw(&mut random, whole, &EVENTS)).collect();
         let times: Vec<f64> = draws

@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Holds the arguments of the program, as JSON, in a process that is to be it.
+/// Environment variable with the arguments, as JSON, of a process that runs the program.
 const ARGUMENTS: &str = "COLLIMATE_TEST_ARGUMENTS";
-/// The test below, which is where such a process begins.
-const ENTRY: &str = "chaos::process::the_program_is_a_process_of_its_own";
+/// The test below, in which such a process begins.
+const ENTRY: &str = "process::the_program_is_a_process_of_its_own";
 
-/// A process; killed where it is forgotten.
+/// A process, killed on drop.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -21,43 +21,31 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `collimate` with these arguments in a folder, which is made.
+    /// Starts `collimate` with these arguments in a folder, which is created.
     pub(crate) fn start(folder: &Path, arguments: &[String]) -> Self {
-        Self::start_by(Command::new(env::current_exe().expect("this executable")), folder, arguments)
+        Self::spawn(command(arguments), folder)
     }
 
-    /// The same with no file longer than so many bytes, as under a quota.
+    /// The same with no file longer than `num_bytes`, as under a quota.
     #[cfg(unix)]
     pub(crate) fn start_with_short_files(folder: &Path, arguments: &[String], num_bytes: u64) -> Self {
         // The shell counts in blocks of 512 bytes. Without the trap a signal would end the process.
         let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", num_bytes / 512);
+        let inner = command(arguments);
         let mut command = Command::new("sh");
-        command.args(["-c", &limited]).arg(env::current_exe().expect("this executable"));
-        Self::start_by(command, folder, arguments)
+        command.args(["-c", &limited]).arg(inner.get_program()).args(inner.get_args());
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::spawn(command, folder)
     }
 
-    fn start_by(mut command: Command, folder: &Path, arguments: &[String]) -> Self {
+    fn spawn(mut command: Command, folder: &Path) -> Self {
         fs::create_dir_all(folder).expect("a folder");
         let log = folder.join("log.txt");
         let out = fs::File::create(&log).expect("a log");
-        command.args([ENTRY, "--exact", "--nocapture", "--test-threads=1"]).current_dir(folder);
-        command.env(ARGUMENTS, serde_json::to_string(arguments).expect("JSON"));
+        command.current_dir(folder);
         command.stdin(Stdio::null()).stdout(out.try_clone().expect("a log")).stderr(out);
         let (child, begun) = (command.spawn().expect("a process"), Instant::now());
         Self { child, begun, log }
-    }
-
-    /// Kills it as soon as `is_due` says so of its age; false where it ends before that.
-    pub(crate) fn kill_when(&mut self, mut is_due: impl FnMut(Duration) -> bool) -> bool {
-        while self.child.try_wait().expect("a process").is_none() {
-            if is_due(self.begun.elapsed()) {
-                // Where it has just ended by itself this fails, and the exit code tells.
-                let _ = self.child.kill();
-                return self.child.wait().expect("an end").code().is_none();
-            }
-            thread::sleep(Duration::from_micros(300));
-        }
-        false
     }
 
     /// Sends it a signal by name, as `TERM`.
@@ -68,33 +56,33 @@ impl Process {
         assert!(sent.success(), "kill -s {name}");
     }
 
-    /// What it said so far.
+    /// Its output so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).expect("a log")).into_owned()
     }
 
-    /// Waits until something holds; it must not end before.
+    /// Waits until `holds` accepts its output; it must not end before.
     pub(crate) fn wait_until(&mut self, holds: impl Fn(&str) -> bool) {
         while !holds(&self.log()) {
             assert!(self.child.try_wait().expect("a process").is_none(), "it ended before: {}", self.log());
-            assert!(self.begun.elapsed() < Duration::from_secs(120), "it goes on and on: {}", self.log());
+            assert!(self.begun.elapsed() < Duration::from_secs(120), "still running: {}", self.log());
             thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Its exit code and what it said.
+    /// Waits for its end; its exit code and output.
     pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().expect("an end");
         (status.code(), String::from_utf8_lossy(&fs::read(&self.log).expect("a log")).into_owned())
     }
 
-    /// Waits for it; it must end well. The most memory that it had resident, files that it maps included.
+    /// Waits until it succeeds; its peak resident memory, mapped files included.
     #[cfg(target_os = "linux")]
     pub(crate) fn peak_bytes(mut self) -> u64 {
         let status = format!("/proc/{}/status", self.child.id());
         let mut peak = 0;
         while self.child.try_wait().expect("a process").is_none() {
-            // The figure only grows; what a process gives up at its end is no part of it.
+            // The figure only grows, until the process is gone.
             let text = fs::read_to_string(&status).unwrap_or_default();
             let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
@@ -105,7 +93,7 @@ impl Process {
         peak
     }
 
-    /// Waits for it; it must end well.
+    /// Waits until it succeeds.
     pub(crate) fn succeed(self) {
         let (code, log) = self.wait();
         assert_eq!(code, Some(0), "{log}");
@@ -120,7 +108,7 @@ impl Drop for Process {
     }
 }
 
-/// A script for the shell that is the program with these arguments: its standard output without what the tests say.
+/// A shell script that runs the program with these arguments and prints its output without that of the test runner.
 #[cfg(unix)]
 pub(crate) fn script(arguments: &[&str]) -> String {
     let executable = env::current_exe().expect("this executable");
@@ -128,6 +116,14 @@ pub(crate) fn script(arguments: &[&str]) -> String {
     let run =
         format!("{ARGUMENTS}='{arguments}' '{}' {ENTRY} --exact --nocapture --test-threads=1", executable.display());
     format!("{run} | sed -n 's/^test [^ ]* \\.\\.\\. //; /^[0-9]/p'")
+}
+
+/// The command that runs the program with these arguments.
+pub(crate) fn command(arguments: &[String]) -> Command {
+    let mut command = Command::new(env::current_exe().expect("this executable"));
+    command.args([ENTRY, "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(ARGUMENTS, serde_json::to_string(arguments).expect("JSON"));
+    command
 }
 
 #[test]

@@ -4,23 +4,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Bytes of a record of the reference cache.
 const RECORD_BYTES: usize = 32;
+/// The files that hold what training came to; a run has one kind of weights.
+const TRAINED: [&str; 3] = ["model.safetensors", "adapter_model.safetensors", "metrics.jsonl"];
 
-/// What the run in `found` has or lacks against the one in `expected`, file by file; nothing where they are the same.
-/// Times are left out of the comparison.
+/// How the folder `found` differs from `expected`, file by file: the run in `run` and the records in `cache`. Wall-clock
+/// times are ignored.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub(crate) fn differences(expected: &Path, found: &Path) -> Result<Vec<String>> {
+pub fn differences(expected: &Path, found: &Path) -> Result<Vec<String>> {
     let mut differences = unlike_files(&contents(&expected.join("run"))?, &contents(&found.join("run"))?);
     differences.extend(unlike_caches(&expected.join("cache"), &found.join("cache"))?);
     Ok(differences)
 }
 
-/// Files by their path in the folder, and folders with nothing in them; times are taken out.
+/// How two runs' weights and metrics differ, whatever else their folders hold. Wall-clock times are ignored.
+///
+/// # Errors
+/// A file that cannot be read, or a run without weights or metrics.
+pub fn training_differences(expected: &Path, found: &Path) -> Result<Vec<String>> {
+    let trained = |run: &Path| -> Result<Contents> {
+        let mut files = contents(run)?;
+        files.retain(|name, _| TRAINED.contains(&name.as_str()));
+        if files.len() != 2 {
+            bail!("{}: expected weights and metrics, found {:?}", run.display(), files.keys());
+        }
+        Ok(files)
+    };
+    Ok(unlike_files(&trained(expected)?, &trained(found)?))
+}
+
+/// Files by their path in the folder, without times; empty folders end with `/`.
 type Contents = BTreeMap<String, Vec<u8>>;
 
 fn contents(folder: &Path) -> Result<Contents> {
@@ -49,7 +67,7 @@ fn contents(folder: &Path) -> Result<Contents> {
 }
 
 fn unlike_files(expected: &Contents, found: &Contents) -> Vec<String> {
-    // Of a folder that is there once only its name is enough.
+    // A folder that only one side has is named, not listed.
     let root = |path: &str| path.split_inclusive(['/', '\\']).next().unwrap_or_default().to_owned();
     let only_in = |these: &Contents, those: &Contents| -> BTreeSet<String> {
         let roots: BTreeSet<String> = those.keys().map(|path| root(path)).collect();
@@ -64,7 +82,7 @@ fn unlike_files(expected: &Contents, found: &Contents) -> Vec<String> {
     missing.chain(left).chain(unlike).collect()
 }
 
-/// Where two contents begin to differ: the line of a text, the byte of anything else.
+/// Where two files begin to differ: the line of text, the byte of anything else.
 fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
     let at = ours.iter().zip(theirs).position(|(a, b)| a != b).unwrap_or_else(|| ours.len().min(theirs.len()));
     let (Ok(ours_text), Ok(theirs_text)) = (std::str::from_utf8(ours), std::str::from_utf8(theirs)) else {
@@ -88,6 +106,7 @@ fn without_times(name: &str, bytes: Vec<u8>) -> Vec<u8> {
     }
 }
 
+/// Cut from the text: parsing the row and writing it again would hide differences of form.
 fn without_step_seconds(row: &str) -> String {
     let Some(start) = row.find(",\"step_seconds\":") else { return row.to_owned() };
     let end = row[start + 1..].find([',', '}']).map_or(row.len(), |end| start + 1 + end);
@@ -100,7 +119,7 @@ fn without_seconds_in_steps(page: &str) -> String {
     format!("{}{}", &page[..start], &page[end..])
 }
 
-/// Caches may hold their records in another order, but no other records.
+/// Caches may hold their records in any order.
 fn unlike_caches(expected: &Path, found: &Path) -> Result<Vec<String>> {
     if !expected.is_dir() {
         return Ok(Vec::new());
@@ -129,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_missing_left_behind_or_unlike() {
+    fn files_are_missing_or_left_behind_or_differ() {
         let expected = contents_of(&[("a", "1\n2\n"), ("b/1", ""), ("b/2", ""), ("w", "x")]);
         let found = contents_of(&[("a", "1\n3\n"), (".c/d", ""), (".c/e", ""), ("w", "x")]);
         let differences = unlike_files(&expected, &found);
@@ -140,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_differs_by_a_byte() {
+    fn binary_files_differ_from_a_byte_on() {
         assert_eq!(first_difference(&[1, 255, 3], &[1, 255, 4]), "differs from byte 2 on (3 and 3 bytes)");
         assert_eq!(first_difference(&[255], &[255, 4]), "differs from byte 1 on (1 and 2 bytes)");
     }
 
     #[test]
-    fn times_do_not_count_and_nothing_else_is_lost() {
+    fn only_times_are_taken_out() {
         let row = "{\"step\":1,\"loss\":0.5,\"step_seconds\":0.01}\n{\"step\":1,\"eval_loss\":0.5}\n";
         let expected = "{\"step\":1,\"loss\":0.5}\n{\"step\":1,\"eval_loss\":0.5}\n";
         assert_eq!(without_times("metrics.jsonl", row.into()), expected.as_bytes());
@@ -158,15 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn records_may_be_in_another_order() {
+    fn records_may_be_in_any_order() {
         let records = |order: &[u8]| order.iter().flat_map(|&byte| [byte; RECORD_BYTES]).collect::<Vec<u8>>();
         assert_eq!(sorted_records(&records(&[2, 1, 3])), records(&[1, 2, 3]));
         assert_ne!(sorted_records(&[records(&[2, 1]), vec![9]].concat()), records(&[1, 2]));
     }
 
     #[test]
-    fn folders_are_compared_with_all_that_is_in_them() {
-        let folder = std::env::temp_dir().join(format!("xtask-chaos-compare-{}", std::process::id()));
+    fn all_of_a_folder_is_compared() {
+        let around = tempfile::tempdir().expect("a folder");
+        let folder = around.path();
         for name in ["expected/run/checkpoint-3", "found/run/checkpoint-3", "found/run/.checkpoint-x"] {
             fs::create_dir_all(folder.join(name)).expect("a folder");
         }
@@ -174,7 +194,25 @@ mod tests {
             fs::write(folder.join(name), "text").expect("a file");
         }
         let found = differences(&folder.join("expected"), &folder.join("found"));
-        fs::remove_dir_all(&folder).expect("the folder");
         assert_eq!(found.expect("readable"), [".checkpoint-x/: left behind", "lock: left behind"]);
+    }
+
+    #[test]
+    fn training_is_compared_by_weights_and_metrics_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |run: &str, weights: &str, report: &str| {
+            let run = folder.path().join(run);
+            fs::create_dir_all(&run).expect("a folder");
+            fs::write(run.join("model.safetensors"), weights).expect("a file");
+            fs::write(run.join("metrics.jsonl"), "{\"step\":1}\n").expect("a file");
+            fs::write(run.join("report.html"), report).expect("a file");
+            run
+        };
+        let (one, same, other) = (write("a", "1", "x"), write("b", "1", "y"), write("c", "2", "x"));
+        assert_eq!(training_differences(&one, &same).expect("readable"), Vec::<String>::new());
+        let differences = training_differences(&one, &other).expect("readable");
+        assert!(matches!(differences.as_slice(), [one] if one.starts_with("model.safetensors: ")), "{differences:?}");
+        fs::remove_file(one.join("metrics.jsonl")).expect("a file");
+        assert!(training_differences(&one, &same).is_err(), "a run without metrics");
     }
 }

@@ -1,17 +1,17 @@
-//! What a run's folder shows of a run from outside.
+//! The state of a run, seen from outside by its folder.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// The things in a run's folder that tell how far it is.
+/// What is in a run's folder, as far as it tells the run's progress.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
-    /// Whether the folder is there.
+    /// Whether the folder exists.
     pub(crate) exists: bool,
-    /// Checkpoints in the making.
+    /// Checkpoints being written.
     pub(crate) staging: BTreeSet<String>,
-    /// Files in the making.
+    /// Files being written.
     pub(crate) temporaries: BTreeSet<String>,
     /// Steps of the checkpoints.
     pub(crate) checkpoints: BTreeSet<usize>,
@@ -22,7 +22,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// What is in `folder/run` and `folder/cache`; what disappears while it is looked at is as if it were not there.
+    /// Looks into `folder/run` and `folder/cache`; entries that disappear meanwhile are ignored.
     pub(crate) fn of(folder: &Path) -> Self {
         let run = folder.join("run");
         let mut snapshot = Self { exists: run.is_dir(), ..Self::default() };
@@ -41,13 +41,13 @@ impl Snapshot {
         snapshot
     }
 
-    /// Step of the newest checkpoint; 0 where there is none.
+    /// Step of the newest checkpoint, or 0.
     pub(crate) fn newest(&self) -> usize {
         self.checkpoints.last().copied().unwrap_or(0)
     }
 }
 
-/// Names and sizes of what a folder holds.
+/// Names and sizes of a folder's entries.
 fn entries(folder: &Path) -> impl Iterator<Item = (String, u64)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| {
@@ -61,12 +61,12 @@ pub(crate) fn step_of(name: &str) -> Option<usize> {
     name.strip_prefix("checkpoint-")?.parse().ok()
 }
 
-/// Whether a name is that of a checkpoint in the making.
+/// Whether a name is that of a checkpoint being written.
 pub(crate) fn is_staging(name: &str) -> bool {
     name.starts_with(".checkpoint-")
 }
 
-/// Whether a name is that of a file in the making.
+/// Whether a name is that of a file being written.
 pub(crate) fn is_temporary(name: &str) -> bool {
     name.ends_with(".tmp") || name.ends_with(".new")
 }
@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_run_is_seen_by_its_files() {
-        let folder = std::env::temp_dir().join(format!("xtask-chaos-folder-{}", std::process::id()));
+        let around = tempfile::tempdir().expect("a folder");
+        let folder = around.path().join("here");
         assert_eq!(Snapshot::of(&folder), Snapshot::default());
         for name in ["run/checkpoint-9", "run/checkpoint-10", "run/.checkpoint-x1", "cache"] {
             fs::create_dir_all(folder.join(name)).expect("a folder");
@@ -87,7 +88,6 @@ mod tests {
             fs::write(folder.join(name), "12345").expect("a file");
         }
         let snapshot = Snapshot::of(&folder);
-        fs::remove_dir_all(&folder).expect("the folder");
         assert_eq!((snapshot.exists, snapshot.newest()), (true, 10));
         assert_eq!((snapshot.staging.len(), snapshot.temporaries.len()), (1, 2));
         assert_eq!((snapshot.metrics_bytes, snapshot.cache_bytes), (5, 5));

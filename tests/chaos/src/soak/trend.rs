@@ -1,25 +1,28 @@
-//! What the samples of a long run say.
+//! Whether the samples of a long run show growth.
 
 use std::fmt::Write;
 
-use crate::chaos::{End, quoted};
+use anyhow::Result;
+use serde_json::json;
+
+use crate::signal::End;
 use crate::soak::sample::Sample;
 
-/// Growth that allocators and the size of the first batches explain, whatever the time.
+/// Growth that allocators and the first batches explain, however long the run.
 const NOISE_KIB: f64 = 4096.0;
-/// Handles that are open for a moment only: a checkpoint's file, a folder that is synced.
+/// Handles that are open only briefly: a checkpoint's file, a folder being synced.
 const PASSING_HANDLES: usize = 3;
 
-/// What is let pass.
+/// What a run is allowed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// Growth of resident memory, in KiB a minute.
     pub(crate) growth_kib: f64,
-    /// Time of the run.
+    /// Length of the run.
     pub(crate) minutes: f64,
 }
 
-/// First and last values, and the slope between them.
+/// First and last samples, and the trend between them.
 #[derive(Debug, Clone)]
 pub(crate) struct Summary {
     /// The first sample after warm-up.
@@ -28,20 +31,20 @@ pub(crate) struct Summary {
     last: Sample,
     /// Least-squares slope of resident memory after warm-up, in KiB a minute.
     slope_kib: f64,
-    /// Minutes that the slope is of.
+    /// Minutes that the slope covers.
     span: f64,
     peak_kib: u64,
-    /// Most handles in the first and the last quarter after warm-up, and of all.
+    /// Most handles in the first and the last quarter after warm-up, and overall.
     handles: [usize; 3],
-    /// Fewest files in the making in the last quarter: more than none are left over.
+    /// Fewest temporary files in the last quarter; any means that some are left over.
     temporaries: usize,
-    /// Files in the making after the process had ended.
+    /// Temporary files after the process had ended.
     temporaries_after: usize,
     end: End,
 }
 
 impl Summary {
-    /// Of the samples of a run, its folder after its end, and how it ended.
+    /// Sums up the samples of a run, its folder after its end, and how it ended.
     pub(crate) fn new(samples: &[Sample], after: &Sample, end: End) -> Self {
         let warm = after_warm_up(samples);
         let quarter = warm.len().div_ceil(4);
@@ -61,12 +64,12 @@ impl Summary {
         }
     }
 
-    /// What grew beyond the bounds, or was left over.
+    /// Everything that grew beyond the bounds or was left over.
     pub(crate) fn failures(&self, bounds: &Bounds) -> Vec<String> {
         let mut failures = Vec::new();
         if self.slope_kib * self.span > (bounds.growth_kib * self.span).max(NOISE_KIB) {
             failures.push(format!(
-                "resident memory grows by {:.1} KiB a minute; {} are let pass",
+                "resident memory grows by {:.1} KiB a minute; {} are allowed",
                 self.slope_kib, bounds.growth_kib
             ));
         }
@@ -80,7 +83,7 @@ impl Summary {
                 self.first.num_threads, self.last.num_threads
             ));
         }
-        // Between two samples it may be one checkpoint more, which is in the making.
+        // A sample may include one more checkpoint, while it is being written.
         if self.last.folder_bytes > 2 * self.first.folder_bytes.max(1) && self.first.step > 0 {
             failures.push(format!(
                 "the folder grows: {} bytes at first, {} in the end, without the metrics",
@@ -89,7 +92,7 @@ impl Summary {
         }
         if self.temporaries > 0 || self.temporaries_after > 0 {
             let count = self.temporaries.max(self.temporaries_after);
-            failures.push(format!("{count} files or folders in the making were left over"));
+            failures.push(format!("{count} temporary files or folders were left over"));
         }
         if self.end.code != Some(143) {
             failures.push(format!("asked to end by SIGTERM it ended with {}", self.end));
@@ -100,7 +103,7 @@ impl Summary {
         failures
     }
 
-    /// For people.
+    /// A few lines for the log.
     pub(crate) fn text(&self) -> String {
         let mib = |kib: u64| kib as f64 / 1024.0;
         let [early, late, most] = self.handles;
@@ -122,28 +125,25 @@ impl Summary {
     }
 
     /// As JSON, with all samples.
-    pub(crate) fn json(&self, work: &str, threads: usize, samples: &[Sample], failures: &[String]) -> String {
-        let samples: Vec<String> = samples.iter().map(Sample::json).collect();
-        let failures: Vec<String> = failures.iter().map(|text| quoted(text)).collect();
-        format!(
-            "{{\n  \"work\": {},\n  \"threads\": {threads},\n  \"slope_kib_per_minute\": {:.3},\n  \"minutes_after_warm_up\": {:.2},\n  \
-             \"peak_rss_kib\": {},\n  \"max_handles\": {},\n  \"end\": {},\n  \"first\": {},\n  \"last\": {},\n  \
-             \"failures\": [{}],\n  \"samples\": [\n    {}\n  ]\n}}\n",
-            quoted(work),
-            self.slope_kib,
-            self.span,
-            self.peak_kib,
-            self.handles[2],
-            quoted(&self.end.to_string()),
-            self.first.json(),
-            self.last.json(),
-            failures.join(", "),
-            samples.join(",\n    "),
-        )
+    pub(crate) fn json(&self, work: &str, threads: usize, samples: &[Sample], failures: &[String]) -> Result<String> {
+        let json = json!({
+            "work": work,
+            "threads": threads,
+            "slope_kib_per_minute": self.slope_kib,
+            "minutes_after_warm_up": self.span,
+            "peak_rss_kib": self.peak_kib,
+            "max_handles": self.handles[2],
+            "end": self.end.to_string(),
+            "first": self.first,
+            "last": self.last,
+            "failures": failures,
+            "samples": samples,
+        });
+        Ok(serde_json::to_string_pretty(&json)? + "\n")
     }
 }
 
-/// Without the first fifth, but at most five minutes: the first batches, evaluation and checkpoints set the level.
+/// Leaves out the first fifth, at most five minutes, in which batches, evaluation and checkpoints set the level.
 fn after_warm_up(samples: &[Sample]) -> &[Sample] {
     let whole = samples.last().map_or(0.0, |sample| sample.minutes);
     let warm_up = (whole / 5.0).min(5.0);
@@ -151,7 +151,7 @@ fn after_warm_up(samples: &[Sample]) -> &[Sample] {
     &samples[start..]
 }
 
-/// Least-squares slope; 0 where there is none.
+/// Least-squares slope, or 0 for fewer than two distinct times.
 fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let mean = |value: fn(&(f64, f64)) -> f64| points.iter().map(value).sum::<f64>() / count;
@@ -163,6 +163,8 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     const BOUNDS: Bounds = Bounds { growth_kib: 64.0, minutes: 60.0 };
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_goes_does_not_grow() {
+    fn fluctuation_is_no_growth() {
         assert_eq!(failures(&hour(|_, _| {})), Vec::<String>::new());
         // Large at first, and then no more.
         assert_eq!(
@@ -211,10 +213,10 @@ mod tests {
     }
 
     #[test]
-    fn what_grows_is_named() {
+    fn growth_is_named() {
         let grows = |change: fn(usize, &mut Sample)| failures(&hour(change));
         let memory = grows(|minute, sample| sample.rss_kib += 100 * minute as u64);
-        assert_eq!(memory, ["resident memory grows by 100.0 KiB a minute; 64 are let pass"]);
+        assert_eq!(memory, ["resident memory grows by 100.0 KiB a minute; 64 are allowed"]);
         let slow = grows(|minute, sample| sample.rss_kib += 60 * minute as u64);
         assert_eq!(slow, Vec::<String>::new());
         let handles = grows(|minute, sample| sample.num_handles += minute);
@@ -224,7 +226,7 @@ mod tests {
         let folder = grows(|minute, sample| sample.folder_bytes += 1000 * minute as u64);
         assert!(folder[0].starts_with("the folder grows: "), "{folder:?}");
         let files = grows(|_, sample| sample.num_temporaries += 1);
-        assert_eq!(files, ["1 files or folders in the making were left over"]);
+        assert_eq!(files, ["1 temporary files or folders were left over"]);
     }
 
     #[test]
@@ -241,10 +243,9 @@ mod tests {
     fn json_has_first_last_and_all_samples() {
         let (samples, folder) = (hour(|_, _| {}), Sample::default());
         let json = Summary::new(&samples, &folder, STOPPED).json("full", 1, &samples, &["a \"b\"".to_owned()]);
-        assert!(
-            json.contains("\"failures\": [\"a \\\"b\\\"\"]") && json.contains("\"end\": \"exit code 143\""),
-            "{json}"
-        );
-        assert_eq!(json.matches("\"rss_kib\": 100000").count(), 60 + 2);
+        let json: Value = serde_json::from_str(&json.expect("text")).expect("JSON");
+        assert_eq!((&json["failures"], &json["end"]), (&json!(["a \"b\""]), &json!("exit code 143")));
+        let samples = json["samples"].as_array().expect("samples").iter().chain([&json["first"], &json["last"]]);
+        assert_eq!(samples.filter(|sample| sample["rss_kib"] == 100_000).count(), 60 + 2);
     }
 }

@@ -1,15 +1,17 @@
-//! How a process is interrupted, and what it must make of it.
+//! The signals that interrupt a process, and how it must answer them.
 
 use std::process::{Child, Command, ExitStatus};
 
 use anyhow::{Context, Result, bail};
+use rand::Rng;
+use rand::seq::IndexedRandom;
 
-use crate::chaos::phase::Phase;
-use crate::chaos::random::Random;
+use crate::phase::Phase;
+use crate::random::Random;
 
 /// How a process is interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blow {
+pub enum Signal {
     /// SIGKILL: the process ends where it is.
     Kill,
     /// SIGTERM: it finishes its step, saves and ends with 143.
@@ -20,39 +22,43 @@ pub(crate) enum Blow {
     InterruptTwice,
 }
 
-/// The signals that ask a process to end by itself.
-const POLITE: [Blow; 3] = [Blow::Terminate, Blow::Interrupt, Blow::InterruptTwice];
-/// One of so many interruptions asks politely.
-const ONE_POLITE_IN: usize = 5;
+/// The signals that a process can handle.
+const POLITE: [Signal; 3] = [Signal::Terminate, Signal::Interrupt, Signal::InterruptTwice];
+/// Share of the interruptions that are not kills.
+const POLITE_SHARE: f64 = 0.2;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct End {
-    /// What it returned, where it did.
-    pub(crate) code: Option<i32>,
-    /// The signal that ended it, where one did.
-    pub(crate) signal: Option<i32>,
+pub struct End {
+    /// Its exit code, if it exited.
+    pub code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
 }
 
-/// What an end means for the run.
+/// What the end of a process means for its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It came to its last step and result.
+    /// It ran to completion.
     Finished,
-    /// It was ended, and is to be resumed.
+    /// It was ended and must be resumed.
     Ended,
-    /// It ended itself when it was asked to, and must have saved.
+    /// It ended itself on request, so it must have saved.
     Stopped,
 }
 
-impl Blow {
-    /// A kill, or where `polite` allows it now and then a signal that asks.
+impl Signal {
+    /// A kill, or if `polite` now and then a signal that the process handles.
     pub(crate) fn draw(random: &mut Random, polite: bool) -> Self {
-        if polite && random.below(ONE_POLITE_IN) == 0 { random.pick(&POLITE) } else { Self::Kill }
+        if polite && random.random_bool(POLITE_SHARE) {
+            POLITE.choose(random).copied().unwrap_or(Self::Terminate)
+        } else {
+            Self::Kill
+        }
     }
 
-    /// As people and results call it.
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name in logs and results.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Kill => "SIGKILL",
             Self::Terminate => "SIGTERM",
@@ -65,9 +71,9 @@ impl Blow {
     ///
     /// # Errors
     /// The signal cannot be sent.
-    pub(crate) fn deal(self, child: &mut Child) -> Result<()> {
+    pub(crate) fn send_to(self, child: &mut Child) -> Result<()> {
         match self {
-            // An error says that the process has just ended by itself.
+            // Killing fails if the process has just ended by itself.
             Self::Kill => child.kill().or_else(|error| child.try_wait()?.map(|_| ()).ok_or(error)).context("kill"),
             Self::Terminate => send("TERM", child.id()),
             Self::Interrupt => send("INT", child.id()),
@@ -75,11 +81,11 @@ impl Blow {
         }
     }
 
-    /// What the end of a process that got it means; `phase` is where it was.
+    /// What the end of a process that received it at `phase` means for the run.
     ///
     /// # Errors
-    /// The process failed, or did not do what it must; the message says which.
-    pub(crate) fn judge(self, end: End, phase: Phase) -> Result<Verdict> {
+    /// The process failed, or did not end as the signal demands.
+    pub(crate) fn verdict(self, end: End, phase: Phase) -> Result<Verdict> {
         let (code, signal) = match self {
             Self::Kill => (None, 9),
             Self::Terminate => (Some(143), 15),
@@ -91,7 +97,7 @@ impl Blow {
             End { code: Some(found), .. } if code == Some(found) => {
                 Ok(if self == Self::InterruptTwice { Verdict::Ended } else { Verdict::Stopped })
             }
-            // Before the run has begun there is nothing to save, and the second of two signals need not be waited for.
+            // Before the run begins there is nothing to save, and a second signal ends the process at once.
             End { signal: Some(found), .. }
                 if found == signal && (phase == Phase::StartUp || self == Self::InterruptTwice) =>
             {
@@ -107,7 +113,7 @@ impl std::fmt::Display for End {
         match (self.code, self.signal) {
             (Some(code), _) => write!(f, "exit code {code}"),
             (None, Some(signal)) => write!(f, "signal {signal}"),
-            (None, None) => f.write_str("nothing known"),
+            (None, None) => f.write_str("an unknown status"),
         }
     }
 }
@@ -122,7 +128,7 @@ impl From<ExitStatus> for End {
     }
 }
 
-/// The shell's own `kill`, which every system has, so that nothing unsafe is called here.
+/// Sends a signal with the shell's own `kill`: the system call would need `unsafe`.
 fn send(signal: &str, id: u32) -> Result<()> {
     let status = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &id.to_string()]).status();
     let status = status.context("cannot start sh")?;
@@ -146,39 +152,39 @@ mod tests {
 
     #[test]
     fn a_kill_ends_a_process_or_comes_too_late() {
-        assert_eq!(Blow::Kill.judge(signal(9), Phase::Steps).expect("fine"), Verdict::Ended);
-        assert_eq!(Blow::Kill.judge(code(0), Phase::Export).expect("fine"), Verdict::Finished);
+        assert_eq!(Signal::Kill.verdict(signal(9), Phase::Steps).expect("fine"), Verdict::Ended);
+        assert_eq!(Signal::Kill.verdict(code(0), Phase::Export).expect("fine"), Verdict::Finished);
         for end in [code(1), code(2), code(137), signal(11)] {
-            let error = Blow::Kill.judge(end, Phase::Steps).expect_err("a failure");
+            let error = Signal::Kill.verdict(end, Phase::Steps).expect_err("a failure");
             assert_eq!(error.to_string(), format!("SIGKILL at steps: it ended with {end}"));
         }
     }
 
     #[test]
-    fn who_is_asked_must_end_by_itself() {
-        assert_eq!(Blow::Terminate.judge(code(143), Phase::Steps).expect("fine"), Verdict::Stopped);
-        assert_eq!(Blow::Interrupt.judge(code(130), Phase::Reference).expect("fine"), Verdict::Stopped);
-        assert_eq!(Blow::Interrupt.judge(code(0), Phase::Export).expect("fine"), Verdict::Finished);
-        assert!(Blow::Terminate.judge(signal(15), Phase::Steps).is_err(), "nothing was saved");
-        assert!(Blow::Terminate.judge(code(130), Phase::Steps).is_err(), "another signal's code");
-        assert_eq!(Blow::Terminate.judge(signal(15), Phase::StartUp).expect("fine"), Verdict::Ended);
+    fn a_process_that_is_asked_to_end_must_exit_by_itself() {
+        assert_eq!(Signal::Terminate.verdict(code(143), Phase::Steps).expect("fine"), Verdict::Stopped);
+        assert_eq!(Signal::Interrupt.verdict(code(130), Phase::Reference).expect("fine"), Verdict::Stopped);
+        assert_eq!(Signal::Interrupt.verdict(code(0), Phase::Export).expect("fine"), Verdict::Finished);
+        assert!(Signal::Terminate.verdict(signal(15), Phase::Steps).is_err(), "nothing was saved");
+        assert!(Signal::Terminate.verdict(code(130), Phase::Steps).is_err(), "another signal's code");
+        assert_eq!(Signal::Terminate.verdict(signal(15), Phase::StartUp).expect("fine"), Verdict::Ended);
     }
 
     #[test]
-    fn who_is_asked_twice_need_not_save() {
+    fn a_process_that_is_asked_twice_need_not_save() {
         for end in [code(130), signal(2)] {
-            assert_eq!(Blow::InterruptTwice.judge(end, Phase::Steps).expect("fine"), Verdict::Ended);
+            assert_eq!(Signal::InterruptTwice.verdict(end, Phase::Steps).expect("fine"), Verdict::Ended);
         }
-        assert!(Blow::InterruptTwice.judge(code(1), Phase::Steps).is_err());
+        assert!(Signal::InterruptTwice.verdict(code(1), Phase::Steps).is_err());
     }
 
     #[cfg(unix)]
     #[test]
     fn signals_reach_a_process() {
         // Not SIGINT, which a shell's background jobs ignore.
-        for (blow, expected) in [(Blow::Kill, 9), (Blow::Terminate, 15)] {
+        for (sent, expected) in [(Signal::Kill, 9), (Signal::Terminate, 15)] {
             let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
-            blow.deal(&mut child).expect("sent");
+            sent.send_to(&mut child).expect("sent");
             assert_eq!(End::from(child.wait().expect("an end")), signal(expected));
         }
     }

@@ -1,10 +1,10 @@
-//! Where in its life a process was, from what it wrote.
+//! What a process was doing, from its log and folder.
 
-use crate::chaos::folder::Snapshot;
+use crate::folder::Snapshot;
 
-/// A part of a process's life.
+/// What a process of a run does at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
+pub enum Phase {
     /// Reading, tokenizing, loading, up to the first computation.
     StartUp,
     /// Scoring the reference.
@@ -15,15 +15,15 @@ pub(crate) enum Phase {
     Steps,
     /// Writing a checkpoint.
     Checkpoint,
-    /// After the last checkpoint: the final model, card and report.
+    /// Writing the final model, card and report, after the last checkpoint.
     Export,
 }
 
-/// All of them, in the order of a run.
+/// Every phase, in the order of a run.
 pub(crate) const PHASES: [Phase; 6] =
     [Phase::StartUp, Phase::Reference, Phase::Evaluation, Phase::Steps, Phase::Checkpoint, Phase::Export];
 
-/// How the lines of the log begin that open a stage.
+/// Starts of the log lines that open a stage.
 const STAGES: [(&str, Phase); 5] = [
     ("reading ", Phase::StartUp),
     ("tokenizing ", Phase::StartUp),
@@ -33,8 +33,8 @@ const STAGES: [(&str, Phase); 5] = [
 ];
 
 impl Phase {
-    /// As people and results call it.
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name in logs and results.
+    pub fn name(self) -> &'static str {
         match self {
             Self::StartUp => "start-up",
             Self::Reference => "reference",
@@ -45,17 +45,16 @@ impl Phase {
         }
     }
 
-    /// The phase in which a process stopped: `log` is what it said, `before` and `after` its folder at its start and now,
-    /// `last_step` the run's last.
+    /// The phase in which a process stopped, from its log and its folder at its start and end.
     pub(crate) fn of(log: &str, before: &Snapshot, after: &Snapshot, last_step: usize) -> Self {
         if after.staging.difference(&before.staging).next().is_some() {
             return Self::Checkpoint;
         }
         let stage = |line: &str| STAGES.iter().find(|(start, _)| line.starts_with(start)).map(|(_, phase)| *phase);
         let last = log.lines().rev().find_map(stage).unwrap_or(Self::StartUp);
-        // With its last checkpoint in place a run has nothing to do but to export, once it has come that far again.
-        let came_so_far = before.newest() < last_step || log.contains("resuming after step");
-        if after.newest() >= last_step && came_so_far { Self::Export } else { last }
+        // Once the last checkpoint is in place, only the export remains.
+        let reached_it = before.newest() < last_step || log.contains("resuming after step");
+        if after.newest() >= last_step && reached_it { Self::Export } else { last }
     }
 }
 
