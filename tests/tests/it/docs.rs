@@ -58,24 +58,28 @@ fn every_key_of_trl_that_is_understood_is_in_the_book() {
     check("from-trl.md", &table);
 }
 
+/// The pages of the book by their paths, those in folders of it too.
+fn pages() -> Vec<PathBuf> {
+    let folders = [docs(), docs().join("decisions")];
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("the pages"));
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
 #[test]
 fn every_page_is_in_the_table_of_contents_and_every_link_leads_somewhere() {
     let summary = std::fs::read_to_string(docs().join("SUMMARY.md")).expect("a table of contents");
-    for entry in std::fs::read_dir(docs()).expect("the pages") {
-        let name = entry.expect("an entry").file_name().display().to_string();
-        if name.ends_with(".md") && name != "SUMMARY.md" {
-            assert!(summary.contains(&format!("]({name})")), "{name} is not in docs/SUMMARY.md");
-        }
-    }
-    let pages = std::fs::read_dir(docs()).expect("the pages").map(|entry| entry.expect("an entry").path());
-    for page in pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+    for page in pages() {
+        let name = page.strip_prefix(docs()).expect("a page").display().to_string();
+        assert!(name == "SUMMARY.md" || summary.contains(&format!("]({name})")), "{name} is not in docs/SUMMARY.md");
         let text = std::fs::read_to_string(&page).expect("text");
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = target.split('#').next().unwrap_or_default();
             if file.is_empty() || file.contains("://") || file.contains(' ') || file.contains("::") {
                 continue;
             }
-            assert!(docs().join(file).exists(), "{}: a link to {target}, which is not there", page.display());
+            let folder = page.parent().expect("a folder");
+            assert!(folder.join(file).exists(), "{}: a link to {target}, which is not there", page.display());
         }
     }
 }
