@@ -73,10 +73,9 @@ fn is_recipe(path: &Path) -> bool {
 
 /// The value of a recipe's top-level `backend` key. A recipe that cannot be read is collimate's to report.
 fn backend_of_recipe(path: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("backend:"))?;
-    let value = value.split('#').next()?.trim().trim_matches(['"', '\'']);
-    (!value.is_empty()).then(|| value.to_owned())
+    let recipe: serde_yaml_ng::Value = serde_yaml_ng::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    let backend = recipe.get("backend")?.as_str()?;
+    (!backend.is_empty()).then(|| backend.to_owned())
 }
 
 #[cfg(test)]

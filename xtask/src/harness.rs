@@ -3,9 +3,12 @@
 //! It is a crate under `target/plugins`, a workspace of its own with this workspace's lock file and profiles, so that
 //! burn and everything else from the registry is taken from the shared target folder, not built again.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde_json::json;
+use toml::{Table, Value};
 
 use crate::workspace::{Workspace, package_name};
 
@@ -35,7 +38,7 @@ pub(crate) fn write(workspace: &Workspace, plugins: &[PathBuf], features: &[Stri
     let folder = workspace.target.join("plugins").join(&binary);
     std::fs::create_dir_all(folder.join("src")).with_context(|| format!("cannot create {}", folder.display()))?;
     let collimate = workspace.root.join("crates/collimate");
-    let manifest = manifest_text(&binary, &collimate, &plugins, features, &workspace.profiles()?);
+    let manifest = manifest_text(&binary, &collimate, &plugins, features, &workspace.profiles()?)?;
     write_changed(&folder.join("Cargo.toml"), &manifest)?;
     write_changed(&folder.join("src/main.rs"), &main_text(plugins.len()))?;
     share_lock(workspace, &folder)?;
@@ -70,38 +73,41 @@ fn binary_name(plugins: &[Plugin], features: &[String]) -> String {
     format!("collimate-{}", hash(parts.iter().map(String::as_str)))
 }
 
-/// FNV-1a over the parts: the same on every machine and for every compiler.
+/// A name for these parts. A toolchain that hashes otherwise only builds the program once more.
 fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    let bytes = parts.into_iter().flat_map(|part| part.bytes().chain([0]));
-    let value = bytes
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("{value:016x}")
+    let mut hasher = DefaultHasher::new();
+    parts.into_iter().for_each(|part| part.hash(&mut hasher));
+    format!("{:016x}", hasher.finish())
 }
 
-fn manifest_text(binary: &str, collimate: &Path, plugins: &[Plugin], features: &[String], profiles: &str) -> String {
-    let features: Vec<String> = features.iter().map(|feature| toml_string(feature)).collect();
-    let mut text = format!(
-        "[package]\nname = {}\nversion = \"0.0.0\"\nedition = \"2024\"\npublish = false\n\n\
-         # Not part of any workspace above it.\n[workspace]\n\n\
-         [dependencies]\ncollimate = {{ path = {}, features = [{}] }}\n",
-        toml_string(binary),
-        toml_string(&collimate.to_string_lossy()),
-        features.join(", "),
-    );
-    for (index, plugin) in plugins.iter().enumerate() {
-        let (package, folder) = (toml_string(&plugin.package), toml_string(&plugin.folder.to_string_lossy()));
-        text.push_str(&format!("plugin_{index} = {{ package = {package}, path = {folder} }}\n"));
+/// The program's Cargo.toml: a workspace of its own, whatever lies above it.
+fn manifest_text(
+    binary: &str,
+    collimate: &Path,
+    plugins: &[Plugin],
+    features: &[String],
+    profiles: &Table,
+) -> Result<String> {
+    let package = json!({"name": binary, "version": "0.0.0", "edition": "2024", "publish": false});
+    let mut dependencies = Table::new();
+    dependencies.insert("collimate".to_owned(), table(json!({"path": collimate, "features": features}))?);
+    for (index, Plugin { package, folder }) in plugins.iter().enumerate() {
+        dependencies.insert(format!("plugin_{index}"), table(json!({"package": package, "path": folder}))?);
     }
-    text + "\n" + profiles
+    let mut manifest = profiles.clone();
+    manifest.insert("package".to_owned(), table(package)?);
+    manifest.insert("workspace".to_owned(), Value::Table(Table::new()));
+    manifest.insert("dependencies".to_owned(), Value::Table(dependencies));
+    Ok(toml::to_string(&manifest)?)
+}
+
+fn table(json: serde_json::Value) -> Result<Value> {
+    Value::try_from(json).context("a table of a Cargo.toml")
 }
 
 fn main_text(num_plugins: usize) -> String {
     let uses: String = (0..num_plugins).map(|index| format!("use plugin_{index} as _;\n")).collect();
     format!("{uses}\nfn main() -> std::process::ExitCode {{\n    collimate::run()\n}}\n")
-}
-
-fn toml_string(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Writes a file unless it already has this text: cargo goes by modification times.
@@ -130,10 +136,21 @@ mod tests {
     #[test]
     fn the_manifest_names_the_package_and_keeps_the_profiles() {
         let features = ["cuda".to_owned()];
-        let text = manifest_text("b", Path::new("/c/collimate"), &[plugin("margin")], &features, "[profile.release]\n");
-        assert!(text.contains("collimate = { path = \"/c/collimate\", features = [\"cuda\"] }"), "{text}");
-        assert!(text.contains("plugin_0 = { package = \"margin\", path = \"/plugins/margin\" }"), "{text}");
-        assert!(text.contains("\n[workspace]\n") && text.ends_with("\n[profile.release]\n"), "{text}");
+        let profiles: Table = "[profile.release]\nopt-level = 3\n".parse().expect("TOML");
+        let plugins = [plugin("margin"), Plugin { package: "odd".to_owned(), folder: r#"/a\b"c"#.into() }];
+        let text = manifest_text("b", Path::new("/c/collimate"), &plugins, &features, &profiles).expect("text");
+        let manifest: Table = text.parse().expect("TOML");
+        let expected: Table = r#"
+            collimate = { path = "/c/collimate", features = ["cuda"] }
+            plugin_0 = { package = "margin", path = "/plugins/margin" }
+            plugin_1 = { package = "odd", path = "/a\\b\"c" }
+        "#
+        .parse()
+        .expect("TOML");
+        assert_eq!(manifest["dependencies"], Value::Table(expected));
+        assert_eq!(manifest["package"]["name"].as_str(), Some("b"));
+        assert_eq!(manifest["workspace"], Value::Table(Table::new()));
+        assert_eq!(manifest["profile"], profiles["profile"]);
     }
 
     #[test]
@@ -145,17 +162,5 @@ mod tests {
         assert_eq!(one, name(&[plugin("a")], &[]));
         assert_ne!(one, name(&[plugin("a"), plugin("b")], &[]));
         assert_ne!(one, name(&[plugin("a")], &["cuda"]));
-    }
-
-    #[test]
-    fn the_hash_is_fnv_1a() {
-        // The published value for the empty text, and one step by hand for the separator.
-        assert_eq!(hash([]), "cbf29ce484222325");
-        assert_eq!(hash([""]), format!("{:016x}", 0xcbf2_9ce4_8422_2325_u64.wrapping_mul(0x0000_0100_0000_01b3)));
-    }
-
-    #[test]
-    fn strings_are_quoted_for_toml() {
-        assert_eq!(toml_string(r#"a\b"c"#), r#""a\\b\"c""#);
     }
 }

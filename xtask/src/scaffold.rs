@@ -67,7 +67,7 @@ pub(crate) fn write(workspace: &Workspace, name: &str, folder: &Path) -> Result<
         ("{target}", between(&folder, &target)),
         ("{root}", between(&folder, &root)),
         ("{plugin}", between(&root, &folder)),
-        ("{profiles}", profiles.trim_end().to_owned()),
+        ("{profiles}", profiles.to_string().trim_end().to_owned()),
     ];
     for (file, template) in FILES {
         let path = folder.join(file);

@@ -12,7 +12,7 @@ use crate::forward::Forwarded;
 use crate::program::{self, Profile};
 use crate::steps::{Steps, execute};
 use crate::workspace::{Workspace, in_ci, output};
-use crate::{backend, harness, parity, python_check, scaffold};
+use crate::{backend, harness, parity, python_check, scaffold, source};
 
 /// The plugin that stands in the checkout as an example, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
@@ -52,7 +52,7 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
     Ok(steps.finish())
 }
 
-/// Formatting, clippy and documentation.
+/// Formatting, clippy, spelling, licences, advisories and documentation.
 pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
     let mut steps = Steps::default();
     lints(workspace, &mut steps);
@@ -102,6 +102,7 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
         let mut clippy = workspace.cargo_here("clippy");
         execute(clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]))
     });
+    source::steps(workspace, steps);
 }
 
 /// The way of a plugin's author: scaffold a crate, test it, link it, run the program with it.
@@ -125,7 +126,7 @@ fn plugins(workspace: &Workspace, options: &TestOptions, profile: Profile, steps
 fn test_crate(workspace: &Workspace, folder: &Path) -> Result<()> {
     harness::share_lock(workspace, folder)?;
     let profiles = workspace.target.join("plugins/profiles.toml");
-    harness::write_changed(&profiles, &workspace.profiles()?)?;
+    harness::write_changed(&profiles, &workspace.profiles()?.to_string())?;
     execute(workspace.cargo("test", &folder.join("Cargo.toml")).arg("--config").arg(&profiles))
 }
 

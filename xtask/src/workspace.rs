@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-
-use crate::json;
+use serde_json::Value;
+use toml::Table;
 
 /// The checkout that xtask works on.
 #[derive(Debug)]
@@ -65,9 +65,9 @@ impl Workspace {
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// The `[profile…]` tables of the workspace, as text: other builds that have them share its dependencies.
-    pub(crate) fn profiles(&self) -> Result<String> {
-        Ok(profile_tables(&self.read("Cargo.toml")?))
+    /// A table with the workspace's `profile` alone: builds that have it too share the workspace's dependencies.
+    pub(crate) fn profiles(&self) -> Result<Table> {
+        profiles_of(&self.read("Cargo.toml")?)
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn package_name(folder: &Path) -> Result<String> {
         );
     }
     let json = output(&mut plain_cargo("read-manifest", &manifest))?;
-    json::string_field(&json, "name").with_context(|| format!("cargo names no package in {}", manifest.display()))
+    string_field(&json, "name").with_context(|| format!("cargo names no package in {}", manifest.display()))
 }
 
 /// Runs a command and returns what it printed; its errors go through to the terminal.
@@ -122,22 +122,18 @@ fn target_folder(root: &Path) -> Result<PathBuf> {
     }
     let mut metadata = plain_cargo("metadata", &root.join("Cargo.toml"));
     let json = output(metadata.args(["--no-deps", "--format-version", "1"]))?;
-    json::string_field(&json, "target_directory").map(PathBuf::from).context("cargo metadata names no target folder")
+    string_field(&json, "target_directory").map(PathBuf::from).context("cargo metadata names no target folder")
 }
 
-fn profile_tables(manifest: &str) -> String {
-    let mut tables = String::new();
-    let mut inside = false;
-    for line in manifest.lines() {
-        if line.starts_with('[') {
-            inside = line.starts_with("[profile.");
-        }
-        if inside && !line.starts_with('#') && !line.is_empty() {
-            let gap = if line.starts_with('[') && !tables.is_empty() { "\n" } else { "" };
-            tables.push_str(&format!("{gap}{line}\n"));
-        }
-    }
-    tables
+fn string_field(json: &str, key: &str) -> Option<String> {
+    let object: Value = serde_json::from_str(json).ok()?;
+    object.get(key)?.as_str().map(str::to_owned)
+}
+
+fn profiles_of(manifest: &str) -> Result<Table> {
+    let mut manifest: Table = manifest.parse().context("Cargo.toml")?;
+    manifest.retain(|key, _| key == "profile");
+    Ok(manifest)
 }
 
 #[cfg(test)]
@@ -145,18 +141,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn profile_tables_are_copied_without_what_stands_around_them() {
+    fn profiles_are_copied_without_the_rest_of_the_manifest() {
         let manifest = "[workspace]\nmembers = []\n\n# why\n[profile.dev]\nopt-level = 1\n# x\n\n\
                         [profile.dev.package.\"*\"]\nopt-level = 3\n\n[workspace.lints]\na = 1\n";
-        let expected = "[profile.dev]\nopt-level = 1\n\n[profile.dev.package.\"*\"]\nopt-level = 3\n";
-        assert_eq!(profile_tables(manifest), expected);
+        let expected: Table =
+            "[profile.dev]\nopt-level = 1\n\n[profile.dev.package.\"*\"]\nopt-level = 3\n".parse().expect("TOML");
+        assert_eq!(profiles_of(manifest).expect("TOML"), expected);
+    }
+
+    #[test]
+    fn a_field_of_cargos_output_is_read_with_its_escapes() {
+        let json = r#"{"name":"margin","target_directory":"C:\\a \"b\"\u0041"}"#;
+        assert_eq!(string_field(json, "name").as_deref(), Some("margin"));
+        assert_eq!(string_field(json, "target_directory").as_deref(), Some(r#"C:\a "b"A"#));
+        assert_eq!(string_field(json, "version"), None);
+        assert_eq!(string_field(r#"{"name":"x"#, "name"), None);
     }
 
     #[test]
     fn the_workspace_is_the_folder_above_xtask() {
         let workspace = Workspace::locate().expect("a checkout");
         assert!(workspace.root.join("xtask/src/main.rs").is_file(), "{workspace:?}");
-        assert!(workspace.profiles().expect("a manifest").contains("[profile.release]"));
+        assert!(workspace.profiles().expect("a manifest")["profile"].get("release").is_some());
         assert_eq!(package_name(&workspace.root.join("xtask")).expect("a package"), "xtask");
     }
 
