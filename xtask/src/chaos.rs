@@ -25,7 +25,7 @@ pub(crate) fn run(workspace: &Workspace, verb: &str, args: Vec<OsString>, profil
 fn harness(workspace: &Workspace, verb: &str) -> Command {
     let mut command = workspace.cargo_here("run");
     command.args(["--quiet", "--package", "collimate-chaos", "--", verb, "--out"]).arg(workspace.target.join("chaos"));
-    command.arg("--model").arg(workspace.root.join("crates/collimate/assets/quickstart-base"));
+    command.arg("--model").arg(workspace.root.join("crates/collimate-quickstart/assets/quickstart-base"));
     command
 }
 

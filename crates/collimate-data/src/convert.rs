@@ -1,14 +1,12 @@
 //! Groups written in another layout.
 
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use collimate_files::{AtomicFile, WriteError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::rewards::{Pair, PairRule, pairs};
-use crate::{DataError, Layout, Message, Prompt, PromptGroup, Response};
+use crate::{DataError, Layout, Message, Prompt, PromptGroup, Response, RowWriter};
 
 /// What groups are written as.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,18 +61,16 @@ pub fn convert(
     if path.file_name().is_none() {
         return Err(DataError::File { path: path.to_owned(), problem: "this is no name for a file".to_owned() });
     }
-    let mut writer = BufWriter::new(AtomicFile::create(path)?);
+    let mut writer = RowWriter::create(path)?;
     let mut report = ConvertReport::default();
     for group in groups {
         let rows = rows(&group?, to);
         report.num_groups += 1;
-        report.num_rows += rows.len();
         report.num_without_pairs += usize::from(rows.is_empty());
-        for row in rows {
-            writeln!(writer, "{row}").map_err(WriteError::of(path))?;
-        }
+        rows.iter().try_for_each(|row| writer.push(row))?;
     }
-    writer.into_inner().map_err(|error| WriteError::of(path)(error.into_error()))?.commit()?;
+    report.num_rows = writer.num_rows();
+    writer.commit()?;
     Ok(report)
 }
 

@@ -21,6 +21,7 @@ mod mix;
 mod model_files;
 mod preview;
 pub mod rewards;
+mod row_writer;
 mod stats;
 mod tokenize;
 mod tokenizer;
@@ -39,6 +40,7 @@ pub use loader::{
 };
 pub use mix::{DataFiles, DataPart, Duplicates, FileReport, MixOptions, MixedGroups, hold_out, read_mix};
 pub use preview::preview;
+pub use row_writer::RowWriter;
 pub use stats::{Correlation, DataStats, LengthSummary, StatsSummary};
 pub use tokenize::{TokenizeCounts, TokenizeOptions, UnusableReason, tokenize_all, tokenize_all_with, tokenize_group};
 pub use tokenizer::TextTokenizer;

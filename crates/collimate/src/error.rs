@@ -10,12 +10,11 @@ use collimate_files::WriteError;
 use collimate_hub::HubError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
+use collimate_rounds::{RewardError, RoundsError};
 use collimate_train::TrainError;
 use collimate_train::recipe::{Origin, RecipeError};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
-
-use crate::rewarder::RewardError;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -92,6 +91,20 @@ impl From<TrainError> for CliError {
             TrainError::Objective(error) => Self::Objective(error),
             TrainError::Backend(error) => Self::Backend(error),
             error => Self::Train(error),
+        }
+    }
+}
+
+impl From<RoundsError> for CliError {
+    fn from(error: RoundsError) -> Self {
+        match error {
+            RoundsError::Read { path, source } => Self::Read { path, source },
+            RoundsError::Write(error) => Self::Write(error),
+            RoundsError::Recipe(error) => Self::Recipe(error),
+            RoundsError::Data(error) => Self::Data(error),
+            RoundsError::Reward(error) => Self::Reward(error),
+            RoundsError::Train(error) => error.into(),
+            error => Self::usage(error.to_string()),
         }
     }
 }

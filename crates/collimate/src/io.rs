@@ -1,17 +1,15 @@
 //! Where a command reads and writes.
 
 use std::fmt::Arguments;
-use std::io::{BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
-use collimate_data::JsonRows;
-use collimate_files::{AtomicFile, WriteError};
+use collimate_data::RowWriter;
 use collimate_hub::Hub;
 use collimate_train::progress::{BarObserver, LineObserver, Observer, Silent};
 use serde_json::Value;
 
 use crate::error::CliError;
-use crate::hub::files_of;
 use crate::signals::Signals;
 
 /// The streams of a command, and what they can show.
@@ -58,81 +56,58 @@ impl Io<'_> {
     }
 }
 
-/// The name for messages and the rows of a file, of a folder or pattern of files, or of standard input where it is
-/// called `-`.
-///
-/// # Errors
-/// There is no such file, or it cannot be read.
-pub(crate) fn open_rows(path: &Path, io: &mut Io<'_>) -> Result<(PathBuf, JsonRows), CliError> {
-    if path == Path::new("-") {
-        let name = PathBuf::from("standard input");
-        let rows = JsonRows::from_reader(BufReader::new(std::io::stdin()), &name)?;
-        return Ok((name, rows));
-    }
-    let files = files_of(&[path.to_owned()], io)?;
-    Ok((path.to_owned(), JsonRows::open_all(files)?))
-}
-
-/// Rows of JSON that appear together or not at all: a file, or standard output where it is called `-`.
+/// Where a verb's rows go: a file that appears whole or not at all, or standard output where it is called `-`.
 #[derive(Debug)]
-pub(crate) struct Rows {
-    file: Option<BufWriter<AtomicFile>>,
-    /// What is for standard output.
-    text: String,
-    num_rows: usize,
+pub(crate) enum Rows {
+    File(RowWriter),
+    /// Kept until the end, so that a failed verb prints no rows.
+    StandardOutput {
+        text: String,
+        num_rows: usize,
+    },
 }
 
 impl Rows {
-    /// Begins them; where the file cannot be written this says so before any work is done.
+    /// Opens the output, so that a file that cannot be written fails before any work is done.
     ///
     /// # Errors
-    /// The file's folder is not there or cannot be written.
+    /// The file's folder is missing or cannot be written.
     pub(crate) fn create(path: &Path) -> Result<Self, CliError> {
-        let file = if path == Path::new("-") { None } else { Some(BufWriter::new(AtomicFile::create(path)?)) };
-        Ok(Self { file, text: String::new(), num_rows: 0 })
+        if path == Path::new("-") {
+            return Ok(Self::StandardOutput { text: String::new(), num_rows: 0 });
+        }
+        Ok(Self::File(RowWriter::create(path)?))
     }
 
     pub(crate) fn num_rows(&self) -> usize {
-        self.num_rows
+        match self {
+            Self::File(file) => file.num_rows(),
+            Self::StandardOutput { num_rows, .. } => *num_rows,
+        }
     }
 
     pub(crate) fn push(&mut self, row: &Value) -> Result<(), CliError> {
-        self.num_rows += 1;
-        match &mut self.file {
-            Some(file) => writeln!(file, "{row}").map_err(|source| {
-                let path = file.get_ref().path().to_owned();
-                CliError::write(&path)(source)
-            }),
-            None => {
-                self.text.push_str(&row.to_string());
-                self.text.push('\n');
-                Ok(())
+        match self {
+            Self::File(file) => file.push(row)?,
+            Self::StandardOutput { text, num_rows } => {
+                *num_rows += 1;
+                text.push_str(&row.to_string());
+                text.push('\n');
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames the file into place, or prints the rows.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub(crate) fn commit(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        match self {
+            Self::File(file) => Ok(file.commit()?),
+            Self::StandardOutput { text, .. } => {
+                io.out.write_all(text.as_bytes()).map_err(|source| CliError::Output { source })
             }
         }
     }
-
-    /// Puts the file in its place, or prints the rows.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(crate) fn commit(self, io: &mut Io<'_>) -> Result<(), CliError> {
-        match self.file {
-            Some(file) => commit(file),
-            None => io.out.write_all(self.text.as_bytes()).map_err(|source| CliError::Output { source }),
-        }
-    }
-
-    /// Puts the file in its place; what is for standard output is dropped.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(crate) fn commit_file(self) -> Result<(), CliError> {
-        self.file.map_or(Ok(()), commit)
-    }
-}
-
-fn commit(file: BufWriter<AtomicFile>) -> Result<(), CliError> {
-    let path = file.get_ref().path().to_owned();
-    let file = file.into_inner().map_err(|error| WriteError::of(&path)(error.into_error()))?;
-    Ok(file.commit()?)
 }

@@ -14,12 +14,8 @@
 mod cli;
 mod commands;
 mod error;
-mod hub;
+mod inputs;
 mod io;
-pub mod quickstart;
-mod rewarder;
-mod rounds;
-mod sampling;
 mod signals;
 
 use std::ffi::OsString;
@@ -35,7 +31,6 @@ use cli::Cli;
 use collimate_hub::{Hub, HubOptions};
 pub use error::CliError;
 pub use io::Io;
-pub use rewarder::{Failure, RewardError};
 pub use signals::Signals;
 
 /// Runs the command line of this process and returns its exit code: 0, 1 (a failed run), 2 (bad arguments or

@@ -25,7 +25,7 @@ struct Cli {
 }
 
 /// The quickstart's base model, from the root of the checkout.
-const MODEL: &str = "crates/collimate/assets/quickstart-base";
+const MODEL: &str = "crates/collimate-quickstart/assets/quickstart-base";
 
 #[derive(Debug, Subcommand)]
 enum Verb {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use collimate::quickstart::tokenizer::write_tokenizer;
 use collimate_model::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
+use collimate_quickstart::tokenizer::write_tokenizer;
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! `collimate train` with nothing else, in small.
 
-use collimate::Signals;
-use collimate::quickstart::pipeline::{self, QuickstartSize};
+use collimate_quickstart::pipeline::{self, QuickstartSize};
+use collimate_train::StopFlag;
 use collimate_train::progress::Silent;
 use rstest::rstest;
 use serde_json::Value;
@@ -20,7 +20,7 @@ fn the_quickstart_samples_scores_aligns_and_measures(#[values("nca", "dpo", "sft
     let settings: Vec<_> = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let recipe = pipeline::recipe(&settings).expect("a recipe");
     let size = QuickstartSize { num_problems: 32, num_held_out: 24 };
-    let summary = pipeline::run(recipe, size, &mut Silent, &Signals::default()).expect("a finished quickstart");
+    let summary = pipeline::run(recipe, size, &mut Silent, &StopFlag::default()).expect("a finished quickstart");
     let text = std::fs::read_to_string(out.join("results.json")).expect("results");
     let results: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(accuracy(&results, "accuracy_greedy", "before"), summary.before.greedy);

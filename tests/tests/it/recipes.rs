@@ -156,6 +156,6 @@ fn a_limit_on_completions_cuts_responses_alone() {
 #[test]
 fn the_quickstart_trains_by_the_recipe_in_configs() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/quickstart.yaml");
-    let own = collimate::quickstart::pipeline::recipe(&[]).expect("the quickstart's recipe");
+    let own = collimate_quickstart::pipeline::recipe(&[]).expect("the quickstart's recipe");
     assert_eq!(collimate_train::Recipe::load(Some(&file), &[]).expect("a recipe"), own);
 }

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use collimate::quickstart::tokenizer::write_tokenizer;
 use collimate_model::{
     Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, ShardSize, StorageDtype, linear_modules, write_model,
 };
+use collimate_quickstart::tokenizer::write_tokenizer;
 use serde_json::{Value, json};
 
 /// Rank of the adapter.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use collimate::quickstart::problems::{Split, corrupt, distinct_problems, forget_last_step};
+use collimate_quickstart::problems::{Split, corrupt, distinct_problems, forget_last_step};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;

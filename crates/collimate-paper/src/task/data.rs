@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use collimate::quickstart::measure::solve;
-use collimate::quickstart::problems::{Problem, Split, distinct_problems};
-use collimate::quickstart::verifier::score;
+use collimate_quickstart::measure::solve;
+use collimate_quickstart::problems::{Problem, Split, distinct_problems};
+use collimate_quickstart::verifier::score;
 use collimate_train::{SessionOptions, open_session};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

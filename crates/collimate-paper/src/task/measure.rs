@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use collimate::quickstart::measure::solve;
-use collimate::quickstart::verifier::{is_correct, score};
+use collimate_quickstart::measure::solve;
+use collimate_quickstart::verifier::{is_correct, score};
 use collimate_train::{MetricsRow, SessionOptions, open_session};
 use serde::{Deserialize, Serialize};
 

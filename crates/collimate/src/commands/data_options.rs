@@ -9,7 +9,7 @@ use collimate_data::{
 };
 
 use crate::error::CliError;
-use crate::hub::files_of;
+use crate::inputs::files_of;
 use crate::io::Io;
 
 /// How files of groups are read.

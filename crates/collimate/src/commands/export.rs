@@ -6,7 +6,7 @@ use collimate_model::{GgufOptions, GgufType, export_gguf};
 use collimate_train::in_words;
 
 use crate::error::CliError;
-use crate::hub::{adapter_folder, model_folder};
+use crate::inputs::{adapter_folder, model_folder};
 use crate::io::Io;
 
 /// Write a model as a GGUF file, which llama.cpp and what is built on it load

@@ -1,9 +1,10 @@
 //! `collimate generate`: continuations of a few prompts.
 
 use collimate_data::{Message, Prompt};
+use collimate_rounds::encode_prompt;
 use serde_json::json;
 
-use super::model_options::{ModelOptions, SamplingOptions, encode_prompt};
+use super::model_options::{ModelOptions, SamplingOptions};
 use crate::error::CliError;
 use crate::io::Io;
 

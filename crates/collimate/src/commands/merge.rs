@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use collimate_model::{MergeOptions, ShardSize, StorageDtype, merge_adapter};
 
 use crate::error::CliError;
-use crate::hub::{adapter_folder, model_folder};
+use crate::inputs::{adapter_folder, model_folder};
 use crate::io::Io;
 
 /// Put an adapter into its model and write the whole model

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_backend::ComputeDtype;
-use collimate_data::{DataError, Prompt, TextTokenizer};
+use collimate_data::TextTokenizer;
 use collimate_model::GenerateOptions;
 use collimate_train::session::{Session, SessionOptions, open_session};
 use serde_json::Value;
 
 use crate::error::CliError;
-use crate::hub::{adapter_folder, model_folder};
+use crate::inputs::{adapter_folder, model_folder};
 use crate::io::Io;
 
 /// Which model computes, and where.
@@ -110,17 +110,6 @@ impl SamplingOptions {
             seed: self.seed,
             stop_ids,
         })
-    }
-}
-
-/// Token ids of a prompt, as training encodes it.
-pub(crate) fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u32>, DataError> {
-    match prompt {
-        Prompt::Text(text) => tokenizer.encode(text, true),
-        Prompt::Messages(messages) => match tokenizer.chat_template() {
-            Some(template) => tokenizer.encode(&template.render(messages, true)?, false),
-            None => Err(DataError::Template { problem: "the model has none, so the prompt must be text".to_owned() }),
-        },
     }
 }
 

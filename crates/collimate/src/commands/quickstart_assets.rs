@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use collimate_quickstart::assets::{BaseOptions, make_base};
+
 use crate::error::CliError;
 use crate::io::Io;
-use crate::quickstart::assets::{BaseOptions, make_base};
 
 /// Make the quickstart's base model from nothing: supervised training on generated solutions
 #[derive(Debug, clap::Args)]

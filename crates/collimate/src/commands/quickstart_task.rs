@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use collimate_data::RowWriter;
+use collimate_quickstart::assets::write_base;
+use collimate_quickstart::pipeline::QuickstartSize;
+use collimate_quickstart::problems::{Split, distinct_problems};
 use serde_json::json;
 
 use crate::error::CliError;
-use crate::io::{Io, Rows};
-use crate::quickstart::assets::write_base;
-use crate::quickstart::pipeline::QuickstartSize;
-use crate::quickstart::problems::{Split, distinct_problems};
+use crate::io::Io;
 
 /// Write the quickstart's base model and problems, to try sample, reward and loop with
 ///
@@ -35,16 +36,16 @@ impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let out = &self.output;
         write_base(&out.join("base"))?;
-        write_problems(&out.join("prompts.jsonl"), (self.seed, Split::Train), self.problems)?;
-        write_problems(&out.join("held-out.jsonl"), (1, Split::HeldOut), self.held_out)?;
+        write_problems(&out.join("prompts.jsonl"), self.seed, Split::Train, self.problems)?;
+        write_problems(&out.join("held-out.jsonl"), 1, Split::HeldOut, self.held_out)?;
         io.line(format_args!("{}", out.display()))
     }
 }
 
-fn write_problems(path: &Path, (seed, split): (u64, Split), count: usize) -> Result<(), CliError> {
-    let mut rows = Rows::create(path)?;
+fn write_problems(path: &Path, seed: u64, split: Split, count: usize) -> Result<(), CliError> {
+    let mut rows = RowWriter::create(path)?;
     for problem in distinct_problems(seed, split).take(count) {
         rows.push(&json!({"prompt": problem.prompt, "answer": problem.answer, "steps": problem.steps}))?;
     }
-    rows.commit_file()
+    Ok(rows.commit()?)
 }

@@ -2,11 +2,11 @@
 
 use std::io::BufRead;
 
+use collimate_quickstart::verifier::score_answer;
 use serde::Deserialize;
 
 use crate::error::CliError;
 use crate::io::Io;
-use crate::quickstart::verifier::score_answer;
 
 /// Print the reward of each response to a word problem: an example of a program for `collimate reward`
 ///

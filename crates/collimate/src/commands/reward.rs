@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use collimate_rounds::{OnFailure, ProgramCommand, RewardOptions, read_rows, reward_rows};
 use collimate_train::StopFlag;
 
 use super::data_options::parse;
 use crate::error::CliError;
-use crate::io::{Io, Rows, open_rows};
-use crate::rewarder::{OnFailure, ProgramCommand, RewardOptions, read_rows, reward_rows};
+use crate::inputs::open_rows;
+use crate::io::{Io, Rows};
 
 /// Let a program give each response its reward
 ///

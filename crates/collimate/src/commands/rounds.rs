@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use collimate_data::TextTokenizer;
 use collimate_objective::registry;
+use collimate_rounds::{LoopOptions, RoundReference, run_rounds, table};
 use serde_json::{Map, json};
 
 use super::model_options::SamplingOptions;
@@ -11,7 +12,6 @@ use super::recipe_options::RecipeOptions;
 use super::reward::ProgramOptions;
 use crate::error::CliError;
 use crate::io::Io;
-use crate::rounds::{self, LoopOptions, RoundReference, table};
 
 /// Sample, reward and train in rounds, each from where the last one ended
 ///
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// What a round's policy is compared with: what the loop started from, or what the round started from; without this
     /// option and `reference` in the recipe, previous
     #[arg(long, value_name = "start|previous")]
-    reference: Option<RoundReference>,
+    reference: Option<Reference>,
     /// Divides the logits
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     temperature: f64,
@@ -69,13 +69,31 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
+/// Values of `--reference`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Reference {
+    /// What the loop started from.
+    Start,
+    /// What the round started from: the last round's result.
+    Previous,
+}
+
+impl From<Reference> for RoundReference {
+    fn from(reference: Reference) -> Self {
+        match reference {
+            Reference::Start => Self::Start,
+            Reference::Previous => Self::Previous,
+        }
+    }
+}
+
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let (options, tokenizer) = self.resolve(io)?;
         let rows = {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
-            signals.after_the_step(|stop| rounds::run(&options, &tokenizer, (stop, &mut *observer)))?
+            signals.after_the_step(|stop| run_rounds(&options, &tokenizer, (stop, &mut *observer)))?
         };
         io.note(format_args!("{}", table(&rows).trim_end()));
         io.line(format_args!("{}", options.recipe.output_dir.display()))
@@ -122,7 +140,7 @@ impl Args {
             sampling,
             num_eval_responses: self.eval_responses,
             program: self.program.resolve()?,
-            reference: self.reference,
+            reference: self.reference.map(RoundReference::from),
             resume: self.resume,
             settings: settings.as_object().cloned().unwrap_or_else(Map::new),
             recipe,

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use collimate_rounds::{decode, encode_prompts, read_prompts};
+
 use super::model_options::{ModelOptions, SamplingOptions};
 use crate::error::CliError;
-use crate::io::{Io, Rows, open_rows};
-use crate::sampling::{decode, encode_prompts, read_prompts};
+use crate::inputs::open_rows;
+use crate::io::{Io, Rows};
 
 /// Draw several responses to each prompt of a file
 ///

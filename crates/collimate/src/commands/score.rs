@@ -1,10 +1,8 @@
 //! `collimate score`: log-probs of responses under a model.
 
-use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use collimate_data::{GroupBatch, TokenizedGroup, tokenize_all};
-use collimate_files::{AtomicFile, WriteError};
+use collimate_data::{GroupBatch, RowWriter, TokenizedGroup, tokenize_all};
 use serde_json::{Value, json};
 
 use super::data_options::{DataOptions, LengthOptions, in_files, take};
@@ -55,7 +53,7 @@ impl Args {
         let mut reader = self.read.open_unrewarded(&self.data, io)?;
         let tokenizer = self.model.tokenizer()?;
         let mut session = self.model.open()?;
-        let mut out = BufWriter::new(AtomicFile::create(&self.output)?);
+        let mut out = RowWriter::create(&self.output)?;
         let mut num_skipped = 0;
         {
             let mut observer = io.observer(self.quiet);
@@ -72,8 +70,7 @@ impl Args {
                     if self.separate { GroupBatch::separate(&tokenized) } else { GroupBatch::shared(&tokenized) };
                 let logps = session.score(&batch, true, None)?;
                 for (group, logps) in tokenized.iter().zip(&logps) {
-                    let row = row(group, logps, self.tokens);
-                    writeln!(out, "{row}").map_err(CliError::write(&self.output))?;
+                    out.push(&row(group, logps, self.tokens))?;
                 }
                 observer.advance(groups.len() as u64);
             }
@@ -83,8 +80,7 @@ impl Args {
         if num_skipped > 0 {
             io.note(format_args!("{num_skipped} groups cannot be used and were skipped"));
         }
-        let file = out.into_inner().map_err(|error| WriteError::of(&self.output)(error.into_error()))?;
-        Ok(file.commit()?)
+        Ok(out.commit()?)
     }
 }
 

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use collimate_objective::{ObjectiveError, registry};
+use collimate_quickstart::pipeline::{self, Quickstart, QuickstartSize};
 use collimate_train::recipe::{Origin, RecipeError};
 use collimate_train::{Recipe, RunControl, TrainError};
 
 use super::recipe_options::key_value;
 use crate::error::CliError;
 use crate::io::Io;
-use crate::quickstart::pipeline::{self, QuickstartSize};
 
 /// Align a model with an objective
 ///
@@ -147,7 +147,9 @@ impl Args {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
             let size = QuickstartSize { num_problems: self.quickstart_problems, ..QuickstartSize::default() };
-            pipeline::run(recipe, size, &mut *observer, &signals)?
+            let mut quickstart = Quickstart::sample(recipe, size, &mut *observer)?;
+            let trained = signals.after_the_step(|stop| quickstart.train(&mut *observer, stop))?;
+            quickstart.finish(&trained, &mut *observer)?
         };
         let row = |what: &str, before: f64, after: f64| {
             format!("{what:<20} {:>5.1} % -> {:>5.1} %", 100.0 * before, 100.0 * after)

@@ -1,6 +1,6 @@
 //! The quickstart's verifier as a program: from prompts over samples to rewards.
 
-use collimate::quickstart::verifier::score_answer;
+use collimate_quickstart::verifier::score_answer;
 
 use crate::harness::{Folder, succeed};
 use crate::process::script;

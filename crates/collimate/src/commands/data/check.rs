@@ -6,7 +6,7 @@ use collimate_data::{DataError, PromptGroup, TextTokenizer, TokenizeCounts, toke
 
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
 use crate::error::CliError;
-use crate::hub::model_folder;
+use crate::inputs::model_folder;
 use crate::io::Io;
 
 /// Errors shown before the rest is only counted.

@@ -6,7 +6,7 @@ use collimate_data::{TextTokenizer, preview, tokenize_group};
 
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files, take};
 use crate::error::CliError;
-use crate::hub::model_folder;
+use crate::inputs::model_folder;
 use crate::io::Io;
 
 /// Show groups as the model sees them, with the tokens that are scored

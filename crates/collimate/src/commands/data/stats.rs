@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
 use crate::error::CliError;
-use crate::hub::model_folder;
+use crate::inputs::model_folder;
 use crate::io::Io;
 
 /// Describe a file: responses, ties, lengths, cuts, length against reward, entropy of the reward weights

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::LoopOptions;
-use crate::error::CliError;
+use crate::error::RoundsError;
 
 const SETTINGS_FILE: &str = "loop.json";
 const ROWS_FILE: &str = "loop.jsonl";
@@ -27,19 +27,23 @@ const NEUTRAL: [&str; 7] = [
 
 /// A finished round; round 0 is the start, which is only measured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct RoundRow {
-    pub(crate) round: usize,
-    /// Responses that were sampled, and those of them that the program gave no score for.
-    pub(crate) num_responses: Option<usize>,
-    pub(crate) num_failed: Option<usize>,
+pub struct RoundRow {
+    /// The round's number.
+    pub round: usize,
+    /// Responses sampled.
+    pub num_responses: Option<usize>,
+    /// Sampled responses that the program gave no score for.
+    pub num_failed: Option<usize>,
     /// Mean reward of the responses that were sampled, before the round's training.
-    pub(crate) mean_reward: Option<f64>,
+    pub mean_reward: Option<f64>,
     /// Mean over prompts of the best response's reward.
-    pub(crate) best_reward: Option<f64>,
-    pub(crate) num_steps: Option<usize>,
+    pub best_reward: Option<f64>,
+    /// Optimizer steps.
+    pub num_steps: Option<usize>,
     /// Mean reward on held-out prompts, after the round's training.
-    pub(crate) eval_mean_reward: Option<f64>,
-    pub(crate) seconds: f64,
+    pub eval_mean_reward: Option<f64>,
+    /// Wall-clock time.
+    pub seconds: f64,
 }
 
 impl RoundRow {
@@ -57,7 +61,7 @@ impl RoundRow {
 }
 
 /// The rounds side by side.
-pub(crate) fn table(rows: &[RoundRow]) -> String {
+pub fn table(rows: &[RoundRow]) -> String {
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     let count = |value: Option<usize>| value.map_or("-".to_owned(), |value| value.to_string());
     let mut text = format!(
@@ -90,7 +94,7 @@ impl Record {
     ///
     /// # Errors
     /// There is one and it is not to be resumed, or it was started with other settings.
-    pub(super) fn open(options: &LoopOptions, hashes: Map<String, Value>) -> Result<Self, CliError> {
+    pub(super) fn open(options: &LoopOptions, hashes: Map<String, Value>) -> Result<Self, RoundsError> {
         let out = &options.recipe.output_dir;
         let (settings, path) = (out.join(SETTINGS_FILE), out.join(ROWS_FILE));
         let mut wanted = options.settings.clone();
@@ -117,7 +121,7 @@ impl Record {
         self.rows.iter().any(|row| row.round == round)
     }
 
-    pub(super) fn add(&mut self, row: RoundRow) -> Result<(), CliError> {
+    pub(super) fn add(&mut self, row: RoundRow) -> Result<(), RoundsError> {
         self.rows.push(row);
         let lines: Vec<String> = self.rows.iter().filter_map(|row| serde_json::to_string(row).ok()).collect();
         Ok(write_atomically(&self.path, (lines.join("\n") + "\n").as_bytes())?)
@@ -125,24 +129,23 @@ impl Record {
 }
 
 /// The recipe's keys that decide about the results.
-fn recipe(options: &LoopOptions) -> Result<Value, CliError> {
+fn recipe(options: &LoopOptions) -> Result<Value, RoundsError> {
     let yaml = options.recipe.resolved_yaml()?;
-    let mut recipe: Map<String, Value> = serde_yaml_ng::from_str(&yaml)
-        .map_err(|error| CliError::usage(format!("the recipe cannot be written as JSON: {error}")))?;
+    let mut recipe: Map<String, Value> = serde_yaml_ng::from_str(&yaml).map_err(RoundsError::Settings)?;
     recipe.retain(|key, _| !NEUTRAL.contains(&key.as_str()));
     Ok(Value::Object(recipe))
 }
 
 /// Every line of a file.
-fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>, CliError> {
-    let text = fs::read_to_string(path).map_err(CliError::read(path))?;
+fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>, RoundsError> {
+    let text = fs::read_to_string(path).map_err(RoundsError::read(path))?;
     let parse = |(index, line): (usize, &str)| {
         serde_json::from_str(line).map_err(|error| damaged(path, format!("line {} is damaged: {error}", index + 1)))
     };
     text.lines().enumerate().map(parse).collect()
 }
 
-fn check(path: &Path, there: &Map<String, Value>, here: &Map<String, Value>) -> Result<(), CliError> {
+fn check(path: &Path, there: &Map<String, Value>, here: &Map<String, Value>) -> Result<(), RoundsError> {
     let mut differing = Vec::new();
     for (name, value) in here {
         match (there.get(name), value) {
@@ -167,7 +170,7 @@ fn check(path: &Path, there: &Map<String, Value>, here: &Map<String, Value>) -> 
     Err(damaged(path, message))
 }
 
-fn damaged(path: &Path, message: String) -> CliError {
+fn damaged(path: &Path, message: String) -> RoundsError {
     TrainError::Checkpoint { path: path.to_owned(), message }.into()
 }
 

@@ -6,15 +6,14 @@ use collimate_data::{DataError, JsonRow, JsonRows};
 use serde_json::{Map, Value, json};
 
 use super::answer::Score;
-use crate::error::CliError;
 
 /// A prompt with its responses and whatever else its row holds.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Row {
+pub struct RewardRow {
     /// The file.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Line of the file, counted from 1.
-    pub(crate) line: usize,
+    pub line: usize,
     fields: Map<String, Value>,
     /// The responses, each an object with `content`.
     responses: Vec<Map<String, Value>>,
@@ -24,15 +23,15 @@ pub(crate) struct Row {
 ///
 /// # Errors
 /// A row that is no object with `prompt` and `responses`; files without rows.
-pub(crate) fn read_rows(name: &Path, rows: JsonRows) -> Result<Vec<Row>, CliError> {
-    let rows: Vec<Row> = rows.map(|row| Row::of(row?)).collect::<Result<_, DataError>>()?;
+pub fn read_rows(name: &Path, rows: JsonRows) -> Result<Vec<RewardRow>, DataError> {
+    let rows: Vec<RewardRow> = rows.map(|row| RewardRow::of(row?)).collect::<Result<_, DataError>>()?;
     if rows.is_empty() {
-        return Err(DataError::File { path: name.to_owned(), problem: "there are no rows in it".to_owned() }.into());
+        return Err(DataError::File { path: name.to_owned(), problem: "there are no rows in it".to_owned() });
     }
     Ok(rows)
 }
 
-impl Row {
+impl RewardRow {
     fn of(row: JsonRow) -> Result<Self, DataError> {
         let JsonRow { path: file, line, value } = row;
         let path = || file.clone();
@@ -70,12 +69,13 @@ impl Row {
         Ok(Self { path: file, line, fields, responses })
     }
 
-    pub(crate) fn num_responses(&self) -> usize {
+    /// Number of responses, K.
+    pub fn num_responses(&self) -> usize {
         self.responses.len()
     }
 
     /// A response's text.
-    pub(crate) fn content(&self, response: usize) -> &str {
+    pub fn content(&self, response: usize) -> &str {
         self.responses[response].get("content").and_then(Value::as_str).unwrap_or_default()
     }
 
@@ -107,7 +107,7 @@ impl Row {
 
     /// The row with those of its responses that `keep` wants, by their numbers and text; none where fewer than `fewest`
     /// are left.
-    pub(crate) fn with_responses(&self, fewest: usize, keep: impl Fn(usize, &str) -> bool) -> Option<Value> {
+    pub fn with_responses(&self, fewest: usize, keep: impl Fn(usize, &str) -> bool) -> Option<Value> {
         let kept = (0..self.responses.len()).filter(|&k| keep(k, self.content(k)));
         let kept: Vec<Value> = kept.map(|k| Value::Object(self.responses[k].clone())).collect();
         if kept.len() < fewest {
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    fn rows(text: &str) -> Result<Vec<Row>, CliError> {
+    fn rows(text: &str) -> Result<Vec<RewardRow>, DataError> {
         let name = Path::new("rows.jsonl");
         read_rows(name, JsonRows::from_reader(std::io::Cursor::new(text.to_owned()), name)?)
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ProgramCommand {
+pub struct ProgramCommand {
     /// As it was given.
     text: String,
     /// The program, then its arguments.
@@ -17,7 +17,7 @@ impl ProgramCommand {
     ///
     /// # Errors
     /// What is wrong with it, for people.
-    pub(crate) fn new(text: &str, shell: bool) -> Result<Self, String> {
+    pub fn new(text: &str, shell: bool) -> Result<Self, String> {
         let words = match shell {
             true if cfg!(windows) => vec!["cmd".to_owned(), "/C".to_owned(), text.to_owned()],
             true => vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()],
@@ -31,7 +31,7 @@ impl ProgramCommand {
     }
 
     /// The process to be.
-    pub(crate) fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]);
         command

@@ -22,40 +22,45 @@ use collimate_model::GenerateOptions;
 use collimate_train::{Observer, Recipe, StopFlag, TrainError};
 use serde_json::{Map, Value};
 
-use crate::error::CliError;
+use crate::error::RoundsError;
 use crate::rewarder::RewardOptions;
 use crate::sampling::{PromptRow, encode_prompts, read_prompts};
 use record::Record;
-pub(crate) use record::{RoundRow, table};
+pub use record::{RoundRow, table};
 use stages::Round;
 
 /// What every round's policy is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum RoundReference {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoundReference {
     /// What the loop started from.
     Start,
     /// What the round started from: the last round's result.
     Previous,
 }
 
-/// A loop.
+/// What a loop does.
 #[derive(Debug)]
-pub(crate) struct LoopOptions {
+pub struct LoopOptions {
     /// The recipe of every round; its folder is the loop's.
-    pub(crate) recipe: Recipe,
-    pub(crate) prompts: PathBuf,
-    pub(crate) eval_prompts: Option<PathBuf>,
-    pub(crate) rounds: usize,
-    /// Of a training prompt, and how they are drawn.
-    pub(crate) sampling: GenerateOptions,
-    /// Of a held-out prompt.
-    pub(crate) num_eval_responses: usize,
-    pub(crate) program: RewardOptions,
-    /// None leaves it to the recipe, whose default is the previous round.
-    pub(crate) reference: Option<RoundReference>,
-    pub(crate) resume: bool,
-    /// What else decides about the results, by name.
-    pub(crate) settings: Map<String, Value>,
+    pub recipe: Recipe,
+    /// File of the prompts to train on.
+    pub prompts: PathBuf,
+    /// File of held-out prompts, whose mean reward is measured after every round.
+    pub eval_prompts: Option<PathBuf>,
+    /// Number of rounds.
+    pub rounds: usize,
+    /// How responses to training prompts are drawn, and how many.
+    pub sampling: GenerateOptions,
+    /// Responses to each held-out prompt.
+    pub num_eval_responses: usize,
+    /// The program that gives rewards.
+    pub program: RewardOptions,
+    /// What the policy is compared with; `None` leaves it to the recipe, which defaults to the previous round.
+    pub reference: Option<RoundReference>,
+    /// Whether to continue the loop in the folder.
+    pub resume: bool,
+    /// Further settings that the results depend on, by name; resuming with others is refused.
+    pub settings: Map<String, Value>,
 }
 
 /// Prompts of a file and their token ids.
@@ -66,12 +71,12 @@ struct Prompts {
 }
 
 impl Prompts {
-    fn read(path: &std::path::Path, tokenizer: &TextTokenizer) -> Result<Self, CliError> {
+    fn read(path: &std::path::Path, tokenizer: &TextTokenizer) -> Result<Self, RoundsError> {
         let rows = read_prompts(path, JsonRows::open(path)?)?;
         let ids = encode_prompts(&rows, tokenizer)?;
         let mut hash = blake3::Hasher::new();
         for file in data_files(path)? {
-            hash.update(&std::fs::read(&file).map_err(CliError::read(&file))?);
+            hash.update(&std::fs::read(&file).map_err(RoundsError::read(&file))?);
         }
         Ok(Self { rows, ids, hash: hash.finalize().to_hex()[..16].to_owned() })
     }
@@ -82,11 +87,11 @@ impl Prompts {
 /// # Errors
 /// The folder holds another loop, or is in use; anything that ends sampling, the reward program or training; a stop that was
 /// asked for. What was finished before stays and is not done again.
-pub(crate) fn run(
+pub fn run_rounds(
     options: &LoopOptions,
     tokenizer: &TextTokenizer,
     (stop, observer): (&StopFlag, &mut dyn Observer),
-) -> Result<Vec<RoundRow>, CliError> {
+) -> Result<Vec<RoundRow>, RoundsError> {
     let prompts = Prompts::read(&options.prompts, tokenizer)?;
     let held_out = options.eval_prompts.as_deref().map(|path| Prompts::read(path, tokenizer)).transpose()?;
     let out = &options.recipe.output_dir;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_data::{JsonRows, TextTokenizer};
+use collimate_data::{JsonRows, RowWriter, TextTokenizer};
 use collimate_files::{WriteError, remove_leftovers, write_atomically};
 use collimate_model::GenerateOptions;
 use collimate_train::{Observer, Recipe, RunControl, SessionOptions, StopFlag, TrainError, Training, open_session};
@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::record::RoundRow;
 use super::seeds::{Purpose, seed_of};
 use super::{LoopOptions, Prompts, RoundReference};
-use crate::error::CliError;
-use crate::io::Rows;
+use crate::error::RoundsError;
 use crate::rewarder::{RewardSummary, read_rows, reward_rows};
 use crate::sampling::decode;
 
@@ -45,7 +44,7 @@ impl<'a> Round<'a> {
         options: &'a LoopOptions,
         number: usize,
         tokenizer: &'a TextTokenizer,
-    ) -> Result<Self, CliError> {
+    ) -> Result<Self, RoundsError> {
         let dir = dir_of(options, number);
         fs::create_dir_all(&dir).map_err(WriteError::of(&dir))?;
         remove_leftovers(&dir)?;
@@ -58,7 +57,7 @@ impl<'a> Round<'a> {
         prompts: &Prompts,
         row: &mut RoundRow,
         (stop, observer): (&StopFlag, &mut dyn Observer),
-    ) -> Result<(), CliError> {
+    ) -> Result<(), RoundsError> {
         let summary = self.rewards(
             ("", Some("train.jsonl")),
             (&policy_before(self.options, self.number), prompts, self.options.sampling.num_samples),
@@ -76,7 +75,7 @@ impl<'a> Round<'a> {
         &self,
         prompts: &Prompts,
         (stop, observer): (&StopFlag, &mut dyn Observer),
-    ) -> Result<Option<f64>, CliError> {
+    ) -> Result<Option<f64>, RoundsError> {
         let policy = policy_before(self.options, self.number + 1);
         let count = self.options.num_eval_responses;
         let summary =
@@ -92,7 +91,7 @@ impl<'a> Round<'a> {
         (policy, prompts, num_responses): (&Policy, &Prompts, usize),
         purpose: fn(u32) -> Purpose,
         (stop, observer): (&StopFlag, &mut dyn Observer),
-    ) -> Result<RewardSummary, CliError> {
+    ) -> Result<RewardSummary, RoundsError> {
         let done = self.dir.join(format!("{prefix}rewards.json"));
         if let Some(summary) = read_mark(&done)? {
             return Ok(summary);
@@ -105,14 +104,14 @@ impl<'a> Round<'a> {
         let rows = read_rows(&samples, JsonRows::open(&samples)?)?;
         let rewarded = reward_rows(rows, &self.options.program, (stop, observer))?;
         let rewarded = rewarded.ok_or_else(|| self.interrupted("responses were scored", stop))?;
-        let mut out = Rows::create(&self.dir.join(format!("{prefix}rewards.jsonl")))?;
+        let mut out = RowWriter::create(&self.dir.join(format!("{prefix}rewards.jsonl")))?;
         rewarded.rows(|_| true).try_for_each(|row| out.push(&row))?;
-        out.commit_file()?;
+        out.commit()?;
         if let Some(name) = train {
-            let mut out = Rows::create(&self.dir.join(name))?;
+            let mut out = RowWriter::create(&self.dir.join(name))?;
             // A response that is only an end token cannot be trained on; its siblings still can.
             rewarded.rows(|text| !text.trim().is_empty()).try_for_each(|row| out.push(&row))?;
-            out.commit_file()?;
+            out.commit()?;
         }
         let summary = rewarded.summary();
         write_mark(&done, &summary)?;
@@ -125,7 +124,7 @@ impl<'a> Round<'a> {
         (policy, prompts, options): (&Policy, &Prompts, &GenerateOptions),
         purpose: fn(u32) -> Purpose,
         (stop, observer): (&StopFlag, &mut dyn Observer),
-    ) -> Result<(), CliError> {
+    ) -> Result<(), RoundsError> {
         let recipe = &self.options.recipe;
         let session = SessionOptions {
             model: policy.model.clone(),
@@ -137,7 +136,7 @@ impl<'a> Round<'a> {
             seed: 0,
         };
         let mut session = open_session(&session)?;
-        let mut out = Rows::create(path)?;
+        let mut out = RowWriter::create(path)?;
         observer.stage(&format!("sampling {} responses a prompt", options.num_samples), Some(prompts.ids.len() as u64));
         let size = (SEQUENCES_A_CALL / options.num_samples).max(1);
         for (call, (rows, ids)) in prompts.rows.chunks(size).zip(prompts.ids.chunks(size)).enumerate() {
@@ -153,11 +152,11 @@ impl<'a> Round<'a> {
             }
         }
         observer.finish();
-        out.commit_file()
+        Ok(out.commit()?)
     }
 
     /// Trains on the round's data, or goes on with that; the number of steps.
-    pub(super) fn train(&self, (stop, observer): (&StopFlag, &mut dyn Observer)) -> Result<usize, CliError> {
+    pub(super) fn train(&self, (stop, observer): (&StopFlag, &mut dyn Observer)) -> Result<usize, RoundsError> {
         let mark = self.dir.join(TRAINED_FILE);
         if let Some(Trained { num_steps }) = read_mark(&mark)? {
             return Ok(num_steps);
@@ -192,7 +191,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn interrupted(&self, what: &str, stop: &StopFlag) -> CliError {
+    fn interrupted(&self, what: &str, stop: &StopFlag) -> RoundsError {
         let saved = format!("while {what} in round {}; --resume goes on with it", self.number);
         TrainError::Interrupted { signal: stop.requested().unwrap_or(0), saved }.into()
     }
@@ -228,11 +227,11 @@ fn reference(options: &LoopOptions, round: usize) -> Option<String> {
     }
 }
 
-fn read_mark<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, CliError> {
+fn read_mark<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, RoundsError> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = fs::read_to_string(path).map_err(CliError::read(path))?;
+    let text = fs::read_to_string(path).map_err(RoundsError::read(path))?;
     let damaged = |error: serde_json::Error| TrainError::Checkpoint {
         path: path.to_owned(),
         message: format!("is damaged: {error}; remove it, and the stage is done again"),
@@ -240,7 +239,7 @@ fn read_mark<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, Cli
     Ok(Some(serde_json::from_str(&text).map_err(damaged)?))
 }
 
-fn write_mark(path: &Path, mark: &impl Serialize) -> Result<(), CliError> {
+fn write_mark(path: &Path, mark: &impl Serialize) -> Result<(), RoundsError> {
     let text = serde_json::to_string(mark).unwrap_or_default();
     Ok(write_atomically(path, (text + "\n").as_bytes())?)
 }

@@ -2,12 +2,11 @@
 
 use collimate_data::TextTokenizer;
 use collimate_model::GenerateOptions;
-use collimate_train::Session;
+use collimate_train::{Session, TrainError};
 use serde::Serialize;
 
-use super::problems::Problem;
-use super::verifier::{is_correct, score};
-use crate::error::CliError;
+use crate::problems::Problem;
+use crate::verifier::{is_correct, score};
 
 /// Longest solution, in tokens; a worked solution has 32 at most with its end.
 pub const MAX_NEW_TOKENS: usize = 48;
@@ -34,7 +33,7 @@ pub fn measure(
     num_samples: usize,
     seed: u64,
     progress: &mut (dyn FnMut(usize) + Send),
-) -> Result<Accuracy, CliError> {
+) -> Result<Accuracy, TrainError> {
     let greedy = solve(session, tokenizer, problems, 1, None, progress)?;
     let sampled = solve(session, tokenizer, problems, num_samples, Some(seed), progress)?;
     let share = |solutions: &[Vec<String>], value: &dyn Fn(&Problem, &str) -> f64| {
@@ -61,7 +60,7 @@ pub fn solve(
     num_samples: usize,
     seed: Option<u64>,
     progress: &mut (dyn FnMut(usize) + Send),
-) -> Result<Vec<Vec<String>>, CliError> {
+) -> Result<Vec<Vec<String>>, TrainError> {
     let prompts = problems.iter().map(|p| tokenizer.encode(&p.prompt, true)).collect::<Result<Vec<_>, _>>()?;
     let options = GenerateOptions {
         max_new_tokens: MAX_NEW_TOKENS,

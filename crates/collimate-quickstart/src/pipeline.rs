@@ -1,22 +1,20 @@
 //! `collimate train` with nothing else: sample, score, align, measure.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use collimate_data::TextTokenizer;
-use collimate_files::{AtomicFile, FolderLock, WriteError, write_atomically};
+use collimate_data::{RowWriter, TextTokenizer};
+use collimate_files::{FolderLock, write_atomically};
 use collimate_train::{
-    Observer, Recipe, RunControl, Session, SessionOptions, TrainError, Training, open_session, train_in,
-    write_documents,
+    Observer, Recipe, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, Training, open_session,
+    train_in, write_documents,
 };
 use serde_json::json;
 
-use super::assets::write_base;
-use super::measure::{Accuracy, measure, solve};
-use super::problems::{Problem, Split, distinct_problems};
-use super::verifier::score;
-use crate::error::CliError;
-use crate::signals::Signals;
+use crate::assets::write_base;
+use crate::measure::{Accuracy, measure, solve};
+use crate::problems::{Problem, Split, distinct_problems};
+use crate::verifier::score;
 
 /// Responses sampled for each problem, K.
 const NUM_RESPONSES: usize = 8;
@@ -55,7 +53,7 @@ pub struct QuickstartSummary {
 ///
 /// # Errors
 /// A setting that is unknown or has a wrong value.
-pub fn recipe(settings: &[(String, String)]) -> Result<Recipe, CliError> {
+pub fn recipe(settings: &[(String, String)]) -> Result<Recipe, TrainError> {
     let defaults = [
         ("objective", "nca"),
         ("learning_rate", "2e-4"),
@@ -68,9 +66,9 @@ pub fn recipe(settings: &[(String, String)]) -> Result<Recipe, CliError> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     };
     // What the user sets wins over `before`; `after` has only what the user did not set.
-    let with = |before: &[(&str, &str)], after: &[(&str, &str)]| -> Result<Recipe, CliError> {
+    let with = |before: &[(&str, &str)], after: &[(&str, &str)]| -> Result<Recipe, TrainError> {
         let all = [owned(&defaults), owned(before), settings.to_vec(), owned(after)].concat();
-        Ok(Recipe::load(None, &all).map_err(TrainError::from)?)
+        Ok(Recipe::load(None, &all)?)
     };
     let objective = with(&[], &[])?.objective;
     let own = own_settings(&objective.name);
@@ -105,47 +103,83 @@ fn own_settings(name: &str) -> &'static [(&'static str, &'static str)] {
 /// Runs the whole quickstart in the recipe's output folder.
 ///
 /// # Errors
-/// The folder holds a run already or cannot be written; training fails.
+/// As [`Quickstart::sample`] and [`Quickstart::train`].
 pub fn run(
-    mut recipe: Recipe,
+    recipe: Recipe,
     size: QuickstartSize,
     observer: &mut dyn Observer,
-    signals: &Signals,
-) -> Result<QuickstartSummary, CliError> {
-    let begun = std::time::Instant::now();
-    let out = recipe.output_dir.clone();
-    let mut lock = FolderLock::acquire(&out).map_err(TrainError::from)?;
-    if out.join("metrics.jsonl").exists() {
-        return Err(TrainError::OutputTaken { path: out }.into());
-    }
-    lock.keep_folder();
-    let base = out.join("base");
-    write_base(&base)?;
-    let tokenizer = TextTokenizer::from_model_dir(&base)?;
-    let held_out: Vec<Problem> = distinct_problems(1, Split::HeldOut).take(size.num_held_out).collect();
-    let mut session = open(&base, &recipe)?;
-    observer.note("quickstart: a model of 0.8 million parameters learns word problems from rewards");
-    let before = measured(session.as_mut(), &tokenizer, &held_out, "accuracy before", observer)?;
-    let problems: Vec<Problem> = distinct_problems(recipe.seed, Split::Train).take(size.num_problems).collect();
-    let data = out.join("data.jsonl");
-    sample(session.as_mut(), &tokenizer, &problems, &data, recipe.seed, observer)?;
-    drop(session);
+    stop: &StopFlag,
+) -> Result<QuickstartSummary, TrainError> {
+    let mut quickstart = Quickstart::sample(recipe, size, observer)?;
+    let trained = quickstart.train(observer, stop)?;
+    quickstart.finish(&trained, observer)
+}
 
-    recipe.model_name_or_path = Some(base.clone());
-    recipe.data = Some(data.into());
-    let summary = signals.after_the_step(|stop| {
+/// A quickstart under way, in three phases, so that a caller can handle signals in each as it likes.
+#[derive(Debug)]
+pub struct Quickstart {
+    begun: Instant,
+    lock: FolderLock,
+    recipe: Recipe,
+    tokenizer: TextTokenizer,
+    held_out: Vec<Problem>,
+    before: Accuracy,
+}
+
+impl Quickstart {
+    /// Writes the base model, measures it, and samples and scores the training data.
+    ///
+    /// # Errors
+    /// The folder holds a run already or cannot be written.
+    pub fn sample(mut recipe: Recipe, size: QuickstartSize, observer: &mut dyn Observer) -> Result<Self, TrainError> {
+        let begun = Instant::now();
+        let out = recipe.output_dir.clone();
+        let mut lock = FolderLock::acquire(&out)?;
+        if out.join("metrics.jsonl").exists() {
+            return Err(TrainError::OutputTaken { path: out });
+        }
+        lock.keep_folder();
+        let base = out.join("base");
+        write_base(&base)?;
+        let tokenizer = TextTokenizer::from_model_dir(&base)?;
+        let held_out: Vec<Problem> = distinct_problems(1, Split::HeldOut).take(size.num_held_out).collect();
+        let mut session = open(&base, &recipe)?;
+        observer.note("quickstart: a model of 0.8 million parameters learns word problems from rewards");
+        let before = measured(session.as_mut(), &tokenizer, &held_out, "accuracy before", observer)?;
+        let problems: Vec<Problem> = distinct_problems(recipe.seed, Split::Train).take(size.num_problems).collect();
+        let data = out.join("data.jsonl");
+        sample(session.as_mut(), &tokenizer, &problems, &data, recipe.seed, observer)?;
+        recipe.model_name_or_path = Some(base);
+        recipe.data = Some(data.into());
+        Ok(Self { begun, lock, recipe, tokenizer, held_out, before })
+    }
+
+    /// Aligns the base model.
+    ///
+    /// # Errors
+    /// Training fails, or `stop` was requested.
+    pub fn train(&mut self, observer: &mut dyn Observer, stop: &StopFlag) -> Result<TrainSummary, TrainError> {
         let control = RunControl { resume: false, stop: stop.clone() };
-        train_in(&mut lock, &recipe, &mut *observer, &control)
-    })?;
-    let mut session = open(&out, &recipe)?;
-    let after = measured(session.as_mut(), &tokenizer, &held_out, "accuracy after", observer)?;
-    write_results(&out, &before, &after)?;
-    write_documents(&recipe, &summary)?;
-    Ok(QuickstartSummary { output_dir: out, before, after, seconds: begun.elapsed().as_secs_f64() })
+        train_in(&mut self.lock, &self.recipe, observer, &control)
+    }
+
+    /// Measures the aligned model, and writes results, report and card.
+    ///
+    /// # Errors
+    /// The aligned model cannot be read, or a file cannot be written.
+    pub fn finish(self, trained: &TrainSummary, observer: &mut dyn Observer) -> Result<QuickstartSummary, TrainError> {
+        let Self { begun, recipe, tokenizer, held_out, before, lock: _lock } = self;
+        let out = recipe.output_dir.clone();
+        let mut session = open(&out, &recipe)?;
+        let after = measured(session.as_mut(), &tokenizer, &held_out, "accuracy after", observer)?;
+        write_results(&out, &before, &after)?;
+        write_documents(&recipe, trained)?;
+        Ok(QuickstartSummary { output_dir: out, before, after, seconds: begun.elapsed().as_secs_f64() })
+    }
 }
 
 /// The aligned model: the run's own folder, or its adapter on the base.
-fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, CliError> {
+fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, TrainError> {
     let is_adapter = model.join("adapter_config.json").is_file();
     let options = SessionOptions {
         model: if is_adapter { model.join("base") } else { model.to_owned() },
@@ -165,7 +199,7 @@ fn measured(
     held_out: &[Problem],
     stage: &str,
     observer: &mut dyn Observer,
-) -> Result<Accuracy, CliError> {
+) -> Result<Accuracy, TrainError> {
     observer.stage(stage, Some(2 * held_out.len() as u64));
     let accuracy = measure(session, tokenizer, held_out, NUM_HELD_OUT_SAMPLES, 7, &mut |n| observer.advance(n as u64))?;
     observer.finish();
@@ -187,25 +221,24 @@ fn sample(
     path: &Path,
     seed: u64,
     observer: &mut dyn Observer,
-) -> Result<(), CliError> {
+) -> Result<(), TrainError> {
     observer.stage(&format!("sampling {NUM_RESPONSES} responses a problem"), Some(problems.len() as u64));
     let mut advance = |n: usize| observer.advance(n as u64);
     let solutions = solve(session, tokenizer, problems, NUM_RESPONSES, Some(seed), &mut advance)?;
     observer.finish();
-    let mut file = std::io::BufWriter::new(AtomicFile::create(path)?);
+    let mut rows = RowWriter::create(path)?;
     for (problem, texts) in problems.iter().zip(&solutions) {
         // A response that is only an end token cannot be scored; its siblings still can.
         let texts = texts.iter().filter(|text| !text.trim().is_empty());
         let responses: Vec<_> = texts.map(|t| json!({ "content": t, "reward": score(problem, t) })).collect();
         if responses.len() >= 2 {
-            let row = json!({ "prompt": problem.prompt, "responses": responses });
-            writeln!(file, "{row}").map_err(WriteError::of(path))?;
+            rows.push(&json!({ "prompt": problem.prompt, "responses": responses }))?;
         }
     }
-    Ok(file.into_inner().map_err(|error| WriteError::of(path)(error.into_error()))?.commit()?)
+    Ok(rows.commit()?)
 }
 
-fn write_results(out: &Path, before: &Accuracy, after: &Accuracy) -> Result<(), CliError> {
+fn write_results(out: &Path, before: &Accuracy, after: &Accuracy) -> Result<(), TrainError> {
     let pair = |of: fn(&Accuracy) -> f64| json!({ "before": of(before), "after": of(after) });
     let results = json!({
         "accuracy_greedy": pair(|a| a.greedy),

@@ -6,23 +6,21 @@ use collimate_data::{DataError, JsonRow, JsonRows, Prompt, TextTokenizer};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::commands::model_options::encode_prompt;
-use crate::error::CliError;
-
 /// A row with a prompt.
 #[derive(Debug, Clone)]
-pub(crate) struct PromptRow {
+pub struct PromptRow {
     /// The file.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Line of the file, counted from 1.
-    pub(crate) line: usize,
-    pub(crate) prompt: Prompt,
+    pub line: usize,
+    /// The prompt.
+    pub prompt: Prompt,
     fields: Map<String, Value>,
 }
 
 impl PromptRow {
     /// The row with these responses, all its other fields before them.
-    pub(crate) fn with_responses(&self, texts: &[String]) -> Value {
+    pub fn with_responses(&self, texts: &[String]) -> Value {
         let mut fields = self.fields.clone();
         // Taken out first, so that the responses stand last wherever the row had some.
         fields.shift_remove("responses");
@@ -36,10 +34,10 @@ impl PromptRow {
 ///
 /// # Errors
 /// A row that is no object with a prompt; files without prompts.
-pub(crate) fn read_prompts(name: &Path, rows: JsonRows) -> Result<Vec<PromptRow>, CliError> {
+pub fn read_prompts(name: &Path, rows: JsonRows) -> Result<Vec<PromptRow>, DataError> {
     let prompts: Vec<PromptRow> = rows.map(|row| PromptRow::of(row?)).collect::<Result<_, DataError>>()?;
     if prompts.is_empty() {
-        return Err(DataError::File { path: name.to_owned(), problem: "holds no prompt".to_owned() }.into());
+        return Err(DataError::File { path: name.to_owned(), problem: "holds no prompt".to_owned() });
     }
     Ok(prompts)
 }
@@ -60,16 +58,30 @@ impl PromptRow {
     }
 }
 
+/// Token ids of a prompt, as training encodes it.
+///
+/// # Errors
+/// Messages for a model without a chat template; a template or tokenizer that refuses the prompt.
+pub fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u32>, DataError> {
+    match prompt {
+        Prompt::Text(text) => tokenizer.encode(text, true),
+        Prompt::Messages(messages) => match tokenizer.chat_template() {
+            Some(template) => tokenizer.encode(&template.render(messages, true)?, false),
+            None => Err(DataError::Template { problem: "the model has none, so the prompt must be text".to_owned() }),
+        },
+    }
+}
+
 /// Token ids of every prompt.
 ///
 /// # Errors
 /// A prompt that the tokenizer refuses, or that is empty; names the line.
-pub(crate) fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, CliError> {
+pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, DataError> {
     let encode = |row: &PromptRow| {
         let encoded = encode_prompt(&row.prompt, tokenizer)?;
         if encoded.is_empty() {
             let problem = "the prompt is empty after tokenization".to_owned();
-            return Err(DataError::Row { path: row.path.clone(), line: row.line, problem }.into());
+            return Err(DataError::Row { path: row.path.clone(), line: row.line, problem });
         }
         Ok(encoded)
     };
@@ -80,7 +92,7 @@ pub(crate) fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -
 ///
 /// # Errors
 /// Ids that the tokenizer cannot decode.
-pub(crate) fn decode(samples: &[Vec<u32>], tokenizer: &TextTokenizer) -> Result<Vec<String>, DataError> {
+pub fn decode(samples: &[Vec<u32>], tokenizer: &TextTokenizer) -> Result<Vec<String>, DataError> {
     samples.iter().map(|ids| tokenizer.decode(ids, true)).collect()
 }
 

@@ -11,46 +11,49 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::answer::Score;
-use super::rows::Row;
+use super::rows::RewardRow;
 use super::worker::{Report, Worker};
 use super::{Failure, OnFailure, RewardError, RewardOptions};
 
 /// Rows with what is known of their responses.
 #[derive(Debug)]
-pub(crate) struct Rewarded {
-    rows: Arc<Vec<Row>>,
+pub struct Rewarded {
+    rows: Arc<Vec<RewardRow>>,
     /// By row and response; none where the response is to be left out.
     scores: Vec<Vec<Option<Score>>>,
     /// Responses that the program gave no score for.
-    pub(crate) num_failed: usize,
+    pub num_failed: usize,
 }
 
 /// Figures of some rewards.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct RewardSummary {
-    pub(crate) num_rows: usize,
-    pub(crate) num_responses: usize,
-    pub(crate) num_failed: usize,
+pub struct RewardSummary {
+    /// Rows, with or without rewards.
+    pub num_rows: usize,
+    /// Responses, with or without rewards.
+    pub num_responses: usize,
+    /// Responses that the program gave no score for.
+    pub num_failed: usize,
     /// Mean over all responses that have a reward; none where none has.
-    pub(crate) mean: Option<f64>,
+    pub mean: Option<f64>,
     /// Mean over rows of the highest reward of a row.
-    pub(crate) best: Option<f64>,
+    pub best: Option<f64>,
 }
 
 /// Asks about every response; `None` where a stop was asked for.
 ///
-/// Row i belongs to worker i mod N with all its responses, so that what a process is asked does not depend on how fast the
+/// RewardRow i belongs to worker i mod N with all its responses, so that what a process is asked does not depend on how fast the
 /// others are.
 ///
 /// # Errors
 /// The program does not start; it fails and is to stop then; its answers cannot be matched to responses.
-pub(crate) fn reward_rows(
-    rows: Vec<Row>,
+pub fn reward_rows(
+    rows: Vec<RewardRow>,
     options: &RewardOptions,
     (stop, observer): (&StopFlag, &mut dyn Observer),
 ) -> Result<Option<Rewarded>, RewardError> {
     let rows = Arc::new(rows);
-    let total: usize = rows.iter().map(Row::num_responses).sum();
+    let total: usize = rows.iter().map(RewardRow::num_responses).sum();
     observer.stage("rewards", Some(total as u64));
     let is_over = AtomicBool::new(false);
     let num_workers = options.workers.clamp(1, rows.len());
@@ -76,7 +79,7 @@ type Scores = Vec<Vec<Option<Score>>>;
 
 /// Hears the workers until all are done.
 fn collect(
-    rows: &[Row],
+    rows: &[RewardRow],
     reports: &Receiver<Report>,
     options: &RewardOptions,
     (stop, observer): (&StopFlag, &mut dyn Observer),
@@ -119,7 +122,7 @@ fn collect(
 impl Rewarded {
     /// The rows with their rewards, in the file's order. Responses without one are left out, and those that `keep` does not
     /// want by their text; a row that loses responses so that fewer than two are left is left out too.
-    pub(crate) fn rows<'a>(&'a self, keep: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = Value> + 'a {
+    pub fn rows<'a>(&'a self, keep: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = Value> + 'a {
         self.rows.iter().zip(&self.scores).filter_map(move |(row, scores)| {
             let mut scored = row.clone();
             for (response, score) in scores.iter().enumerate() {
@@ -131,7 +134,7 @@ impl Rewarded {
     }
 
     /// Its figures.
-    pub(crate) fn summary(&self) -> RewardSummary {
+    pub fn summary(&self) -> RewardSummary {
         let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
         let rewards = |scores: &'_ Vec<Option<Score>>| scores.iter().flatten().map(|score| score.reward).collect();
         let by_row: Vec<Vec<f64>> = self.scores.iter().map(rewards).collect();

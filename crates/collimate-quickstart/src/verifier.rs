@@ -1,6 +1,6 @@
 //! A reward for any response to a word problem.
 
-use super::problems::{Equation, Op, Problem};
+use crate::problems::{Equation, Op, Problem};
 
 /// Reward of a right answer in the right place.
 const ANSWER: f64 = 0.6;

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::quickstart::verifier::{is_correct, score};
+use crate::verifier::{is_correct, score};
 
 const SEED: u64 = 7;
 

@@ -2,25 +2,25 @@
 //! them with slips and a bad habit, so that rewards have something to repair.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
+use collimate_data::RowWriter;
+use collimate_files::WriteError;
 use collimate_model::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
 use collimate_train::{Observer, Recipe, RunControl, TrainError, train};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-use super::problems::{Split, corrupt, forget_last_step, problem};
-use super::tokenizer::write_tokenizer;
-use crate::error::CliError;
+use crate::problems::{Split, corrupt, forget_last_step, problem};
+use crate::tokenizer::write_tokenizer;
 
 /// Files of the base model, as the repository holds them.
 const FILES: &[(&str, &[u8])] = &[
-    ("config.json", include_bytes!("../../assets/quickstart-base/config.json")),
-    ("model.safetensors", include_bytes!("../../assets/quickstart-base/model.safetensors")),
-    ("tokenizer.json", include_bytes!("../../assets/quickstart-base/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../../assets/quickstart-base/tokenizer_config.json")),
+    ("config.json", include_bytes!("../assets/quickstart-base/config.json")),
+    ("model.safetensors", include_bytes!("../assets/quickstart-base/model.safetensors")),
+    ("tokenizer.json", include_bytes!("../assets/quickstart-base/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../assets/quickstart-base/tokenizer_config.json")),
 ];
 
 /// How the base model is made.
@@ -51,11 +51,11 @@ impl Default for BaseOptions {
 ///
 /// # Errors
 /// The folder cannot be written.
-pub fn write_base(dir: &Path) -> Result<(), CliError> {
-    fs::create_dir_all(dir).map_err(CliError::write(dir))?;
+pub fn write_base(dir: &Path) -> Result<(), TrainError> {
+    fs::create_dir_all(dir).map_err(WriteError::of(dir))?;
     for (name, bytes) in FILES {
         let path = dir.join(name);
-        fs::write(&path, bytes).map_err(CliError::write(&path))?;
+        fs::write(&path, bytes).map_err(WriteError::of(&path))?;
     }
     Ok(())
 }
@@ -64,9 +64,9 @@ pub fn write_base(dir: &Path) -> Result<(), CliError> {
 ///
 /// # Errors
 /// A folder cannot be written, or training fails.
-pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observer) -> Result<(), CliError> {
+pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observer) -> Result<(), TrainError> {
     let start = output.join("start");
-    fs::create_dir_all(&start).map_err(CliError::write(&start))?;
+    fs::create_dir_all(&start).map_err(WriteError::of(&start))?;
     let vocab_size = write_tokenizer(&start, options.seed)?;
     let config = base_config(&start, vocab_size)?;
     write_model(&start, &config, random_weights(&config, options.seed), StorageDtype::F32, ShardSize::default())?;
@@ -86,17 +86,17 @@ pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observ
         ("torch_dtype", "bfloat16".to_owned()),
     ];
     let settings: Vec<(String, String)> = settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    let recipe = Recipe::load(None, &settings).map_err(TrainError::from)?;
+    let recipe = Recipe::load(None, &settings)?;
     train(&recipe, observer, &RunControl::default())?;
     for (name, _) in FILES {
         let (from, to) = (run.join(name), output.join(name));
-        fs::copy(&from, &to).map_err(CliError::write(&to))?;
+        fs::copy(&from, &to).map_err(WriteError::of(&to))?;
     }
     Ok(())
 }
 
 /// A Llama of four layers and 0.7 million parameters.
-fn base_config(dir: &Path, vocab_size: usize) -> Result<ModelConfig, CliError> {
+fn base_config(dir: &Path, vocab_size: usize) -> Result<ModelConfig, TrainError> {
     let config = json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -143,9 +143,8 @@ pub fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTenso
 }
 
 /// One solution a problem, in this project's own layout.
-fn write_solutions(path: &Path, options: &BaseOptions) -> Result<(), CliError> {
-    let file = fs::File::create(path).map_err(CliError::write(path))?;
-    let mut file = std::io::BufWriter::new(file);
+fn write_solutions(path: &Path, options: &BaseOptions) -> Result<(), TrainError> {
+    let mut rows = RowWriter::create(path)?;
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x5eed);
     for index in 0..(options.steps * options.batch_size) as u64 {
         let problem = problem(options.seed, index, Split::Train);
@@ -156,8 +155,7 @@ fn write_solutions(path: &Path, options: &BaseOptions) -> Result<(), CliError> {
             None if slips => corrupt(&problem, &mut rng),
             None => problem.solution.clone(),
         };
-        let row = json!({ "prompt": problem.prompt, "responses": [{ "content": solution, "reward": 1.0 }] });
-        writeln!(file, "{row}").map_err(CliError::write(path))?;
+        rows.push(&json!({ "prompt": problem.prompt, "responses": [{ "content": solution, "reward": 1.0 }] }))?;
     }
-    file.flush().map_err(CliError::write(path))
+    Ok(rows.commit()?)
 }

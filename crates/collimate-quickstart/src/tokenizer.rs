@@ -15,7 +15,7 @@ use tokenizers::pre_tokenizers::split::{Split as SplitAt, SplitPattern};
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{AddedToken, SplitDelimiterBehavior, TokenizerImpl};
 
-use super::problems::{Split, problem};
+use crate::problems::{Split, problem};
 
 /// Padding; id 0.
 pub const PAD: &str = "<|endoftext|>";

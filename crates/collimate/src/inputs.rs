@@ -1,8 +1,9 @@
-//! What arguments name on the hub, as folders and files of its cache.
+//! What arguments name: folders, files and rows, on this machine or on the hub.
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use collimate_data::{data_files, data_stem};
+use collimate_data::{JsonRows, data_files, data_stem};
 use collimate_hub::{Hub, HubError, HubName, RepoKind, Snapshot};
 
 use crate::error::CliError;
@@ -44,4 +45,19 @@ pub(crate) fn files_of(names: &[PathBuf], io: &mut Io<'_>) -> Result<Vec<PathBuf
         io.note(format_args!("{name}: commit {} of the hub", listing.commit));
     }
     Ok(files)
+}
+
+/// The name for messages and the rows of a file, of a folder or pattern of files, or of standard input where it is
+/// called `-`.
+///
+/// # Errors
+/// There is no such file, or it cannot be read.
+pub(crate) fn open_rows(path: &Path, io: &mut Io<'_>) -> Result<(PathBuf, JsonRows), CliError> {
+    if path == Path::new("-") {
+        let name = PathBuf::from("standard input");
+        let rows = JsonRows::from_reader(BufReader::new(std::io::stdin()), &name)?;
+        return Ok((name, rows));
+    }
+    let files = files_of(&[path.to_owned()], io)?;
+    Ok((path.to_owned(), JsonRows::open_all(files)?))
 }

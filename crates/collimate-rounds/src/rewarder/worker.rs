@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::answer::Score;
 use super::process::{Ending, Heard, Process};
-use super::rows::Row;
+use super::rows::RewardRow;
 use super::{Failure, OnFailure, RewardError, RewardOptions};
 
 /// A process that ends or hangs so often before its first answer will not do better.
@@ -25,7 +25,7 @@ pub(super) enum Report {
 
 pub(super) struct Worker<'a> {
     pub(super) options: &'a RewardOptions,
-    pub(super) rows: &'a Arc<Vec<Row>>,
+    pub(super) rows: &'a Arc<Vec<RewardRow>>,
     /// Numbers of row and response, in the file's order.
     pub(super) requests: Vec<(usize, usize)>,
     /// Set where nobody wants answers any more.

@@ -21,24 +21,26 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use error::{Failure, RewardError};
-pub(crate) use job::{RewardSummary, reward_rows};
-pub(crate) use rows::read_rows;
-pub(crate) use words::ProgramCommand;
+pub use job::{RewardSummary, Rewarded, reward_rows};
+pub use rows::{RewardRow, read_rows};
+pub use words::ProgramCommand;
 
 /// How rewards are asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct RewardOptions {
-    pub(crate) command: ProgramCommand,
+pub struct RewardOptions {
+    /// The program and its arguments.
+    pub command: ProgramCommand,
     /// Processes of the program.
-    pub(crate) workers: usize,
+    pub workers: usize,
     /// Longest wait for the next answer.
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) on_failure: OnFailure,
+    pub timeout: Option<Duration>,
+    /// What to do where the program gives no score.
+    pub on_failure: OnFailure,
 }
 
 /// What becomes of a response that the program has no score for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum OnFailure {
+pub enum OnFailure {
     /// The command ends with the failure as its error.
     Stop,
     /// The response is left out and counted, and a row with fewer than two others with it.

@@ -1,0 +1,57 @@
+//! What can stop a loop.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use collimate_data::DataError;
+use collimate_files::WriteError;
+use collimate_train::{RecipeError, TrainError};
+use thiserror::Error;
+
+use crate::rewarder::RewardError;
+
+/// Why a loop could not start or go on; the rounds finished before it stay.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RoundsError {
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A file cannot be written; what was there before stays.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+
+    /// The recipe cannot be recorded beside the rounds.
+    #[error("the recipe cannot be written as JSON: {0}")]
+    Settings(serde_yaml_ng::Error),
+
+    /// The recipe cannot be used.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+
+    /// The prompts or samples cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+
+    /// The reward program failed.
+    #[error(transparent)]
+    Reward(#[from] RewardError),
+
+    /// A round's sampling or training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
+impl RoundsError {
+    /// For `map_err` of reading a file.
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Read { path, source }
+    }
+}
