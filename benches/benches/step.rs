@@ -1,4 +1,4 @@
-//! Objectives, scoring, and forward and backward of one batch, with the prompt shared and not.
+//! Objectives, scoring, and forward and backward passes over one batch, with and without a shared prompt.
 
 #![allow(missing_docs)] // criterion writes functions without any
 
@@ -18,7 +18,7 @@ const NUM_RESPONSES: usize = 4;
 const PROMPT_TOKENS: usize = 96;
 const RESPONSE_TOKENS: usize = 64;
 
-/// A Llama of ten million parameters; the weights are a fixed wave, only their number matters.
+/// A Llama of ten million parameters. Only their number matters, so the weights are a fixed wave.
 fn model() -> CausalLm<Flex> {
     let config = json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 8192, "hidden_size": 256,

@@ -1,4 +1,4 @@
-//! Models and adapters of random weights, written once into a folder.
+//! Models and adapters with random weights, written to a folder once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,25 +9,26 @@ use rand_chacha::ChaCha8Rng;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Value, json};
 
+use crate::files::write_json;
 use crate::tokenizer::write_tokenizer;
 use crate::work::{LORA_RANK, Shape, Stored};
 
-/// File that ends a folder's making.
+/// Written last, so that a folder without it is incomplete.
 const COMPLETE: &str = "complete";
 
 /// The folders of a shape's model and adapter.
 #[derive(Debug, Clone)]
 pub struct Assets {
-    /// Model with its tokenizer, in the Hugging Face layout.
+    /// Model and tokenizer, as a Hugging Face folder.
     pub model: PathBuf,
-    /// PEFT adapter that changes nothing yet.
+    /// Freshly initialised PEFT adapter.
     pub adapter: PathBuf,
 }
 
-/// Makes the model and the adapter of a shape where they are not there yet.
+/// Writes the model and the adapter of a shape, unless that was done before.
 ///
 /// # Errors
-/// The tokenizer's text is not in `data`, or a file cannot be written.
+/// `data` lacks the text the tokenizer is trained on, or a file cannot be written.
 pub fn prepare(shape: &Shape, data: &Path, folder: &Path) -> Result<Assets> {
     let assets = Assets { model: folder.join("model"), adapter: folder.join("adapter") };
     if !folder.join(COMPLETE).is_file() {
@@ -47,29 +48,21 @@ pub fn prepare(shape: &Shape, data: &Path, folder: &Path) -> Result<Assets> {
     Ok(assets)
 }
 
-/// Writes a value as pretty JSON.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write_json(path: &Path, value: &Value) -> Result<()> {
-    fs::write(path, format!("{value:#}\n")).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// So many numbers of a tensor are drawn, and then they repeat: drawing eight billion would take a minute.
+/// Numbers drawn for a tensor before they repeat: drawing eight billion would take a minute.
 const MAX_DRAWS: usize = 1 << 26;
 
-/// What a tensor is filled with.
+/// Values of a tensor.
 #[derive(Debug, Clone, Copy)]
 enum Fill {
     Constant(f32),
-    /// Evenly within ± this.
+    /// Uniform within ± this.
     Uniform(f32),
 }
 
 type Tensor = (String, Vec<usize>, Fill);
 
 fn model_tensors(shape: &Shape) -> Vec<Tensor> {
-    // As wide as transformers' normal initialisation of deviation 0.02.
+    // The variance of transformers' normal initialisation, 0.02².
     let random = Fill::Uniform(0.02 * 3_f32.sqrt());
     let norm = |name: String| (format!("model.{name}.weight"), vec![shape.hidden], Fill::Constant(1.0));
     let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![shape.vocab, shape.hidden], random)];
@@ -87,7 +80,7 @@ fn model_tensors(shape: &Shape) -> Vec<Tensor> {
     tensors
 }
 
-/// PEFT's names and start: A as a linear layer's weight, B zero.
+/// PEFT's names and initialisation: A as a linear layer's weight, B zero.
 fn adapter_tensors(shape: &Shape) -> Vec<Tensor> {
     let mut tensors = Vec::new();
     for layer in 0..shape.layers {
@@ -152,19 +145,19 @@ mod tests {
     use crate::work::SHAPES;
 
     #[test]
-    fn the_shapes_have_the_parameters_that_their_names_say() {
+    fn shapes_have_the_parameters_their_names_promise() {
         let count = |shape| -> usize { model_tensors(shape).iter().map(|(_, s, _)| s.iter().product::<usize>()).sum() };
-        // SmolLM2-135M as its authors count it.
+        // SmolLM2-135M, as its authors count.
         assert_eq!(count(&SHAPES[0]), 134_515_008);
         let (embedding, attention, mlp) = (16_384 * 256, 2 * 256 * 256 + 2 * 256 * 128, 3 * 256 * 1024);
         assert_eq!(count(&SHAPES[1]), embedding + 8 * (attention + mlp + 2 * 256) + 256);
-        // Llama-3.2-1B and Llama-3.1-8B as theirs count them.
+        // Llama-3.2-1B and Llama-3.1-8B, likewise.
         assert_eq!(count(&SHAPES[2]), 1_235_814_400);
         assert_eq!(count(&SHAPES[3]), 8_030_261_248);
     }
 
     #[test]
-    fn a_fresh_adapter_has_two_matrices_for_each_linear_layer() {
+    fn an_adapter_has_two_matrices_per_linear_layer() {
         assert_eq!(adapter_tensors(&SHAPES[1]).len(), 2 * 7 * 8);
     }
 }

@@ -1,4 +1,4 @@
-//! Entrants that take their steps in turns.
+//! A measurement: entrants that take their steps in turns.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,27 +24,27 @@ pub struct Settings {
     pub data: PathBuf,
     /// The program of our side.
     pub ours: PathBuf,
-    /// Python with PyTorch; none to run ours alone.
+    /// Python with PyTorch, or none to run ours alone.
     pub python: Option<PathBuf>,
-    /// Steps that count.
+    /// Measured steps.
     pub num_steps: usize,
-    /// Steps before them.
+    /// Warm-up steps before them.
     pub num_warmup: usize,
-    /// Where and in what.
+    /// The device and the type.
     pub place: Place,
 }
 
-/// Relative difference of losses at which the two sides do not do the same work.
+/// Largest relative difference of losses between two sides that do the same work.
 const LOSS_TOLERANCE: f64 = 1e-3;
-/// The same of the gradient's norm.
+/// The same for the gradient norm.
 const NORM_TOLERANCE: f64 = 1e-2;
-/// The same in bfloat16, of 8 bits, where the two sides round in other places: of losses, of norms.
+/// The same in bfloat16, whose 8 bits the sides round in different places: losses, norms.
 const BF16_TOLERANCES: [f64; 2] = [5e-3, 5e-2];
-/// Processor time of other programs, as a part of the step's time, that is told.
+/// Share of a step's time that other programs may use before it is reported.
 const DISTURBANCE: f64 = 0.1;
-/// Threads of the entrant before still spin for some milliseconds.
+/// Pause between entrants: the previous one's threads still spin for some milliseconds.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a step waits for other programs at most.
+/// Longest wait for other programs before a step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measures a work.
@@ -113,7 +113,7 @@ fn start(label: &str, command: Command, on_processor: bool) -> Result<Entrant> {
     Ok(entrant)
 }
 
-/// A word on other programs, where they took much of a time.
+/// A note on other programs that used much of a step's time.
 fn disturbed(others: Option<f64>, seconds: f64) -> String {
     match others {
         Some(others) if others > DISTURBANCE * seconds => format!("  DISTURBED by {others:.2} s of others"),
@@ -125,7 +125,7 @@ fn groups_per_step(tasks: &[(&str, Task)]) -> usize {
     tasks.first().map_or(1, |(_, task)| task.groups_per_step)
 }
 
-/// Each entrant's steps: one of the first, one of the second, and around.
+/// Each entrant's steps, taken in turns.
 fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, place: &Place) -> Result<Vec<Vec<Step>>> {
     let on_processor = place.on_processor();
     let mut steps: Vec<Vec<Step>> = vec![Vec::new(); entrants.len()];
@@ -146,7 +146,7 @@ fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, place: &Place)
     Ok(steps)
 }
 
-/// Waits until the machine has nothing else to do; not for ever. For work on a processor.
+/// Waits until the CPU is idle, up to a limit.
 fn wait_for_quiet() {
     let begun = Instant::now();
     while num_busy(PAUSE) > DISTURBANCE && begun.elapsed() < PATIENCE {}
@@ -158,7 +158,7 @@ fn report(what: &str, step: &Step) {
     eprintln!("  {what} {seconds:>8.2} s  processor {own:>7.2} s  loss {loss:.6}  gradient {grad_norm:.5}{disturbed}");
 }
 
-/// Ours and PyTorch must have done the same in their last steps.
+/// Checks that ours and PyTorch did the same in their last steps.
 fn check_equal(entrants: &[(Entrant, Prepared)], steps: &[Vec<Step>], bf16: bool) -> Result<()> {
     let last = |label: &str| {
         let place = entrants.iter().position(|(entrant, _)| entrant.label == label)?;
@@ -176,7 +176,7 @@ fn agree(ours: &Step, peer: &Step, [of_loss, of_norm]: [f64; 2]) -> Result<()> {
     let figures =
         [("losses", ours.loss, peer.loss, of_loss), ("gradient norms", ours.grad_norm, peer.grad_norm, of_norm)];
     for (what, ours, peer, tolerance) in figures {
-        // Not-a-number agrees with nothing.
+        // NaN agrees with nothing.
         let agrees = (ours - peer).abs() <= tolerance * peer.abs();
         if !agrees {
             bail!("the {what} differ, so the work is not the same: {OURS} {ours}, {PEER} {peer}");

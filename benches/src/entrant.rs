@@ -1,4 +1,4 @@
-//! A program that takes training steps when told to.
+//! A process that takes training steps on command.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -18,24 +18,24 @@ pub struct Entrant {
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
-    /// What it said when it was ready.
+    /// Its first line.
     pub ready: Ready,
-    /// The most memory on GPUs that was seen after a step.
+    /// Peak GPU memory, sampled after each step.
     pub peak_gpu_bytes: Option<u64>,
 }
 
 /// An entrant's first line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ready {
-    /// Loading and all else before the first step.
+    /// Seconds of loading and everything else before the first step.
     pub ready_seconds: f64,
-    /// Scoring the reference of each step's groups, where that is done ahead.
+    /// Seconds of scoring the reference for each step's groups, if that is done ahead.
     #[serde(default)]
     pub reference_seconds: Vec<f64>,
-    /// Processor time of everything else on the machine meanwhile.
+    /// CPU time of everything else on the machine meanwhile.
     #[serde(default)]
     pub other_cpu_seconds: Option<f64>,
-    /// Versions of what it runs on.
+    /// Versions of the libraries it uses.
     #[serde(default)]
     pub versions: Map<String, Value>,
 }
@@ -45,16 +45,16 @@ pub struct Ready {
 pub struct Step {
     /// Wall-clock time.
     pub seconds: f64,
-    /// Mean over the prompts.
+    /// Loss, mean over the prompts.
     pub loss: f64,
-    /// Before clipping.
+    /// Gradient norm before clipping.
     pub grad_norm: f64,
     /// Tokens computed, padding included.
     pub tokens: f64,
-    /// Processor time of the entrant; with both cores busy it is twice the wall-clock time.
+    /// CPU time of the entrant: twice the wall-clock time when two cores are busy.
     #[serde(default)]
     pub cpu_seconds: Option<f64>,
-    /// Processor time of everything else on the machine meanwhile: what disturbed the step.
+    /// CPU time of everything else on the machine meanwhile, which disturbs the step.
     #[serde(default)]
     pub other_cpu_seconds: Option<f64>,
 }
@@ -63,7 +63,7 @@ impl Entrant {
     /// Starts a program and waits until it is ready.
     ///
     /// # Errors
-    /// It cannot be started, or ends before it is ready; what it says on standard error went to the terminal.
+    /// It cannot be started, or ends before it is ready. Its standard error goes to the terminal.
     pub fn start(label: &str, mut command: Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
@@ -78,15 +78,15 @@ impl Entrant {
         Ok(entrant)
     }
 
-    /// Number of its process.
+    /// Its process id.
     pub fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// One optimizer step.
+    /// Takes one optimizer step.
     ///
     /// # Errors
-    /// The program ended or its loss or gradient is not a number.
+    /// The program ended, or its loss or gradient is not a number.
     pub fn step(&mut self) -> Result<Step> {
         let before = CpuTime::of(self.child.id());
         writeln!(self.commands, "step").with_context(|| format!("{} is gone", self.label))?;
@@ -96,10 +96,10 @@ impl Entrant {
         Ok(Step { cpu_seconds: own, other_cpu_seconds: others, ..step })
     }
 
-    /// Ends the program; returns the most memory it has had resident.
+    /// Ends the program and returns its peak resident memory.
     ///
     /// # Errors
-    /// The program had ended before.
+    /// The program had already ended.
     pub fn quit(mut self) -> Result<u64> {
         let before = peak_bytes(self.child.id());
         writeln!(self.commands, "quit").with_context(|| format!("{} is gone", self.label))?;
@@ -119,7 +119,7 @@ impl Entrant {
 
 impl Drop for Entrant {
     fn drop(&mut self) {
-        // Does nothing to a program that has ended.
+        // Fails for a program that has ended, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

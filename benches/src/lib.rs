@@ -1,13 +1,16 @@
 //! Benchmarks of whole training steps, ours beside PyTorch's; `cargo xtask bench` runs them.
 //!
-//! A *work* is some training, made of one or several *entrants*: programs that do it, each in a process of its own, which
-//! take their steps in turns and are measured from outside. Benchmarks of single kernels live in `benches/`.
+//! A *work* is a training task done by one or more *entrants*. Each entrant is a process; they take their steps in turns and
+//! are measured from outside, so that neither side times itself. Benchmarks of single kernels are in `benches/`.
+//!
+//! Read [`work::Work`] (what is measured), [`entrant::Entrant`] (a process that takes steps) and [`contest::measure`].
 
 pub mod assets;
 pub mod contest;
 pub mod docs;
 pub mod entrant;
 pub mod figures;
+pub mod files;
 pub mod machine;
 pub mod result;
 pub mod rows;

@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! The machine that the figures were measured on.
 
 use std::fs;
 use std::path::Path;
@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A machine and what ran on it.
+/// A machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor's name.
     pub cpu: String,
-    /// Threads that may run at once.
+    /// Hardware threads.
     pub cores: usize,
     /// Memory, rounded down.
     pub memory_gib: u64,
     /// Operating system and architecture.
     pub system: String,
-    /// NVIDIA's GPUs, with the driver.
+    /// NVIDIA GPUs, with the driver's version.
     #[serde(default)]
     pub gpus: Vec<String>,
 }
@@ -37,15 +37,14 @@ impl Machine {
         }
     }
 
-    /// The most floating-point operations a second that its first GPU is sold with, in bfloat16 without sparsity; none for
-    /// one that is not known here.
+    /// Peak bfloat16 FLOP/s of its first GPU by the data sheet, without sparsity; none for an unknown GPU.
     pub fn peak_flops(&self) -> Option<f64> {
         let name = self.gpus.first()?;
         PEAK_TERAFLOPS.iter().find(|(part, _)| name.contains(part)).map(|(_, teraflops)| teraflops * 1e12)
     }
 }
 
-/// Parts of GPUs' names, the longer first, and their peak in bfloat16 by NVIDIA's data sheets (dense).
+/// Parts of GPU names, longest first, with the dense bfloat16 peak from NVIDIA's data sheets.
 const PEAK_TERAFLOPS: [(&str, f64); 9] = [
     ("H100 PCIe", 756.0),
     ("H100 NVL", 835.0),
@@ -58,17 +57,17 @@ const PEAK_TERAFLOPS: [(&str, f64); 9] = [
     ("RTX 4090", 165.0),
 ];
 
-/// Names of NVIDIA's GPUs with memory and driver; none where there is no driver.
+/// Names of the NVIDIA GPUs with memory and driver; empty without a driver.
 pub fn gpus() -> Vec<String> {
     nvidia_smi("--query-gpu=name,memory.total,driver_version").lines().map(str::to_owned).collect()
 }
 
-/// Memory that a process has on GPUs, with what its allocator keeps; none where there is none or the driver does not say.
+/// GPU memory of a process, including what its allocator keeps; none if there is none or the driver does not report it.
 pub fn gpu_bytes(process: u32) -> Option<u64> {
     of_process(&nvidia_smi("--query-compute-apps=pid,used_memory"), process)
 }
 
-/// Lines of `1234, 567 MiB`.
+/// Parses lines of `1234, 567 MiB`.
 fn of_process(answer: &str, process: u32) -> Option<u64> {
     let mebibytes = answer.lines().filter_map(|line| {
         let (pid, memory) = line.split_once(',')?;
@@ -84,17 +83,17 @@ fn nvidia_smi(query: &str) -> String {
     answered.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
-/// The most memory that a process has had resident, files that it maps included; none where the system does not say.
+/// Peak resident memory of a process, mapped files included; none if the system does not report it.
 pub fn peak_bytes(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(kib(line)? << 10)
 }
 
-/// Writes to most of the memory that is free, and gives it back.
+/// Touches most of the free memory and returns it.
 ///
-/// Where a virtual machine gets its memory only as it is touched, the first program that needs much would wait for it and
-/// be measured too slow: the one with the most memory the most. Does nothing where the system does not say what is free.
+/// A virtual machine may get its memory only as it is touched. The first program to need much would then wait for it and seem
+/// slower than it is. Does nothing if the system does not report free memory.
 pub fn touch_memory() {
     const BLOCK: usize = 64 << 20;
     const PAGE: usize = 4096;
@@ -108,7 +107,7 @@ pub fn touch_memory() {
     }
 }
 
-/// Seconds that processors were busy: those of a process, and those of the whole machine.
+/// CPU seconds of a process and of the whole machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CpuTime {
     process: f64,
@@ -116,21 +115,21 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// Until now; none where the system does not say.
+    /// Readings up to now; none if the system does not report them.
     pub fn of(process: u32) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let own: f64 = ticks(status.rsplit_once(')')?.1).skip(11).take(2).sum();
         Some(Self { process: own / 100.0, machine: busy_seconds()? })
     }
 
-    /// Seconds of the process, and of all others, since an earlier reading.
+    /// CPU seconds of the process and of all others since an earlier reading.
     pub fn since(&self, earlier: &Self) -> (f64, f64) {
         let own = self.process - earlier.process;
         (own, (self.machine - earlier.machine - own).max(0.0))
     }
 }
 
-/// How many processors were busy on average in a span of time from now; none where the system does not say.
+/// Number of busy cores, averaged over a time span from now; none if the system does not report it.
 pub fn num_busy(span: Duration) -> f64 {
     let before = busy_seconds();
     sleep(span);
@@ -138,30 +137,30 @@ pub fn num_busy(span: Duration) -> f64 {
     busy.unwrap_or(0.0) / span.as_secs_f64()
 }
 
-/// Seconds that all processors together were busy since the start; Linux counts in hundredths for all that read it.
+/// CPU seconds of the machine since it started; Linux reports hundredths.
 fn busy_seconds() -> Option<f64> {
     let machine = fs::read_to_string("/proc/stat").ok()?;
     Some(ticks(machine.lines().next()?).skip(1).take(3).sum::<f64>() / 100.0)
 }
 
-/// Numbers of a line; what is none counts as zero.
+/// Numbers in a line; anything else counts as zero.
 fn ticks(line: &str) -> impl Iterator<Item = f64> {
     line.split_whitespace().map(|word| word.parse().unwrap_or(0.0))
 }
 
-/// The value of a line `name: value`.
+/// The value in a line `name: value`.
 fn field(file: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// `1234 kB`.
+/// Parses `1234 kB`.
 fn kib(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// The commit of a checkout, with `+` where tracked files differ from it.
+/// The commit of a checkout, with `+` if tracked files differ from it.
 pub fn commit(root: &Path) -> String {
     let git = |args: &[&str]| {
         let output = Command::new("git").arg("-C").arg(root).args(args).output().ok()?;

@@ -1,4 +1,4 @@
-//! What was measured: every step, and the figures that are told of it.
+//! Results: every step measured, and the figures computed from them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,37 +17,37 @@ pub const OURS: &str = "collimate";
 /// Name of the other side.
 pub const PEER: &str = "PyTorch";
 
-/// A work as it was measured in one run.
+/// One measurement of a work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkResult {
     /// The work's name.
     pub work: String,
-    /// What it is.
+    /// Description.
     pub title: String,
     /// The model's shape.
     pub shape: String,
-    /// The commit that was measured; `+` where the checkout differed from it.
+    /// The commit that was measured, with `+` if the checkout differed from it.
     pub commit: String,
-    /// Where.
+    /// The machine.
     pub machine: Machine,
-    /// Threads that each entrant used.
+    /// Threads of each entrant.
     pub threads: usize,
     /// Our backend; PyTorch computes on the same device.
     #[serde(default = "flex")]
     pub backend: String,
-    /// What both sides compute in.
+    /// The type both sides compute in.
     #[serde(default = "float32")]
     pub dtype: String,
-    /// Floating-point operations of a step for each token computed, policy and reference once each.
+    /// FLOPs of a step per token, policy and reference once each.
     #[serde(default)]
     pub flops_per_token: f64,
-    /// Steps at the start that no figure counts.
+    /// Warm-up steps, which no figure counts.
     pub num_warmup: usize,
-    /// Prompts of a step.
+    /// Prompts per step.
     pub groups_per_step: usize,
-    /// Those who did it.
+    /// The entrants' measurements.
     pub entrants: Vec<EntrantResult>,
-    /// The figures of each entrant, and of ours against the others.
+    /// Figures of each entrant, and of ours against the others.
     #[serde(default)]
     pub figures: BTreeMap<String, Figures>,
 }
@@ -60,54 +60,54 @@ fn float32() -> String {
     "float32".to_owned()
 }
 
-/// What one entrant did.
+/// Measurements of one entrant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EntrantResult {
     /// Its name.
     pub label: String,
-    /// Prompt tokens (each prompt once) and response tokens of each step, in all.
+    /// Tokens of each step: each prompt once, and the responses.
     pub unique_tokens: Vec<usize>,
-    /// What it did before the first step.
+    /// Its work before the first step.
     pub ready: Ready,
-    /// Every step, those of the warm-up too.
+    /// Every step, warm-up included.
     pub steps: Vec<Step>,
-    /// Most memory resident.
+    /// Peak resident memory.
     pub peak_rss_bytes: u64,
-    /// Most memory on GPUs.
+    /// Peak GPU memory.
     #[serde(default)]
     pub peak_gpu_bytes: Option<u64>,
 }
 
-/// Figures of an entrant; medians are over the steps after the warm-up.
+/// Figures of an entrant; medians over the measured steps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
-    /// Median seconds of a step with scoring the reference.
+    /// Median seconds of a step that scores the reference.
     pub cold_seconds: f64,
-    /// Median seconds of a step whose reference is known.
+    /// Median seconds of a step whose reference is cached.
     pub warm_seconds: f64,
-    /// Prompts a second, cold.
+    /// Prompts per second, scoring the reference.
     pub groups_per_second: f64,
-    /// Tokens a second, cold: each prompt once and the responses, whatever is computed.
+    /// Tokens per second, scoring the reference: each prompt once and the responses, whatever is computed.
     pub tokens_per_second: f64,
-    /// Most memory resident.
+    /// Peak resident memory.
     pub peak_rss_bytes: u64,
 }
 
-/// How ours compares with another entrant.
+/// Ours against another entrant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratios {
-    /// Median of the steps' ratios of groups a second, the reference scored by both.
+    /// Median ratio of groups per second, both scoring the reference.
     pub cold: f64,
-    /// The least and the most of single steps beside each other, cold.
+    /// Smallest and largest ratio of a single step, both scoring the reference.
     pub cold_range: (f64, f64),
-    /// Groups a second, ours with the reference from a cache.
+    /// Ratio of groups per second, ours with a cached reference.
     pub warm: f64,
-    /// Our peak memory over the other's.
+    /// Our peak memory divided by the other's.
     pub memory: f64,
 }
 
 impl EntrantResult {
-    /// Seconds of each step with its groups' reference.
+    /// Seconds of each step including its reference.
     pub fn cold(&self) -> Vec<f64> {
         let reference = &self.ready.reference_seconds;
         let mean = reference.iter().sum::<f64>() / self.steps.len().max(1) as f64;
@@ -139,18 +139,18 @@ impl WorkResult {
         self
     }
 
-    /// The largest part of a core that other programs took during a step that counts, or a scoring of references; none where it is not known.
+    /// Largest share of a core that other programs used during a measured step or its reference; none if unknown.
     pub fn disturbance(&self) -> Option<f64> {
         let steps = self.entrants.iter().flat_map(|entrant| entrant.steps.iter().skip(self.num_warmup));
         let steps = steps.map(|step| (step.other_cpu_seconds, step.seconds));
-        // Ours scores the reference before.
+        // Ours scores the reference ahead of the steps.
         let ready = self.entrants.iter().map(|entrant| &entrant.ready);
         let scoring = ready.filter(|ready| !ready.reference_seconds.is_empty());
         let scoring = scoring.map(|ready| (ready.other_cpu_seconds, ready.ready_seconds));
         steps.chain(scoring).filter_map(|(others, seconds)| Some(others? / seconds)).reduce(f64::max)
     }
 
-    /// The part of the device's peak that an entrant's cold steps reach, padding counted as work; none where no peak is known.
+    /// Share of the device's peak that an entrant's steps reach, padding counted as work; none if the peak is unknown.
     pub fn fraction_of_peak(&self, entrant: &EntrantResult) -> Option<f64> {
         let peak = self.machine.peak_flops().filter(|_| self.backend != "flex" && self.flops_per_token > 0.0)?;
         let cold = entrant.cold();
@@ -159,12 +159,12 @@ impl WorkResult {
         Some(median(&rates) / peak)
     }
 
-    /// The entrant of a name.
+    /// The entrant with this name.
     pub fn entrant(&self, label: &str) -> Option<&EntrantResult> {
         self.entrants.iter().find(|entrant| entrant.label == label)
     }
 
-    /// Ours against PyTorch; none where it did not take part.
+    /// Ours against PyTorch, if it took part.
     pub fn ratios(&self) -> Option<Ratios> {
         let (ours, peer) = (self.entrant(OURS)?, self.entrant(PEER)?);
         let (a, b) = (self.figures.get(OURS)?, self.figures.get(PEER)?);
@@ -179,16 +179,16 @@ impl WorkResult {
         })
     }
 
-    /// How many times as long the other took for each step that counts; steps differ in tokens, so they are paired.
+    /// The other's time over ours for each measured step. Steps differ in tokens, so they are compared in pairs.
     fn step_ratios(&self, ours: &[f64], other: &[f64]) -> Vec<f64> {
         ours.iter().zip(other).skip(self.num_warmup).map(|(ours, other)| other / ours).collect()
     }
 }
 
-/// Puts results into a file, in place of older ones of the same work, shape, backend and type; returns all that are there then.
+/// Writes results to a file, replacing older ones of the same work, shape, backend and type; returns all in the file.
 ///
 /// # Errors
-/// The file cannot be read as results, or not be written.
+/// The file holds something else, or cannot be written.
 pub fn store(path: &Path, new: &[WorkResult]) -> Result<Vec<WorkResult>> {
     let mut all: Vec<WorkResult> = if path.is_file() {
         let text = fs::read_to_string(path)?;

@@ -1,4 +1,4 @@
-//! The groups of a task: a file that ours reads, and the same tokens for PyTorch.
+//! The data of a task: a file for our side, and the same tokens for PyTorch.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,28 +12,29 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::assets::{Assets, write_json};
+use crate::assets::Assets;
+use crate::files::write_json;
 use crate::machine::gpus;
 use crate::tokenizer::words;
 use crate::work::{ALPHA, BETA, MAX_LENGTH, MAX_PROMPT_LENGTH, Source, Task};
 
-/// A task with everything on disk that entrants read.
+/// A task whose files are on disk.
 #[derive(Debug, Clone)]
 pub struct Prepared {
-    /// Recipe of ours.
+    /// Our recipe.
     pub recipe: PathBuf,
-    /// Settings of PyTorch's step.
+    /// Settings of PyTorch's side.
     pub peer: PathBuf,
-    /// Tokens of every step: prompts once, and responses.
+    /// Tokens of every step.
     pub tokens: Vec<StepTokens>,
 }
 
-/// Where a task is computed, and in what.
+/// The device and type of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// Our backend.
     pub backend: String,
-    /// Number of its device.
+    /// Index of its device.
     pub device: usize,
     /// Weights and activations in bfloat16, on both sides.
     pub bf16: bool,
@@ -42,19 +43,19 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether both sides compute on a processor.
+    /// Whether both sides run on the CPU.
     pub fn on_processor(&self) -> bool {
         self.peer_device() == "cpu"
     }
 
-    /// Name of the type that both sides compute in.
+    /// Name of the type both sides compute in.
     pub fn dtype(&self) -> &'static str {
         if self.bf16 { "bfloat16" } else { "float32" }
     }
 
-    /// PyTorch's name of the device: a GPU where ours computes on one.
+    /// PyTorch's name of the device: a GPU if ours uses one.
     pub fn peer_device(&self) -> String {
-        // libtorch counts GPUs first and the processor after them.
+        // libtorch numbers the GPUs first, then the CPU.
         match self.backend.as_str() {
             "cuda" | "wgpu" => format!("cuda:{}", self.device),
             "libtorch" if self.device < gpus().len() => format!("cuda:{}", self.device),
@@ -66,13 +67,13 @@ impl Place {
 /// Tokens of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct StepTokens {
-    /// Of prompts, each counted once.
+    /// Prompt tokens, each prompt once.
     pub prompt: usize,
-    /// Of responses.
+    /// Response tokens.
     pub response: usize,
 }
 
-/// Writes data, recipe and settings of a task into `folder`; what a former run left there is removed.
+/// Writes the data, recipe and settings of a task to `folder`, which is emptied first.
 ///
 /// # Errors
 /// The data has too few rows, or a file cannot be read or written.
@@ -107,7 +108,7 @@ pub fn write(
     Ok(Prepared { recipe: recipe_file, peer: peer_file, tokens })
 }
 
-/// So many rows of a file, evenly over it.
+/// `count` rows of a file, spaced evenly.
 fn spread(path: &Path, count: usize) -> Result<String> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let lines: Vec<&str> = text.lines().collect();
@@ -125,7 +126,7 @@ fn made_up(source: Source, words: &[String], count: usize) -> Result<String> {
     for _ in 0..count {
         let prompt = say(prompt_tokens);
         let reward = |k: usize| k as f64 / num_responses as f64;
-        // One token is the end token.
+        // One of them is the end token.
         let response = |k| json!({"content": say(response_tokens - 1), "reward": reward(k)});
         let responses: Vec<Value> = (0..num_responses).map(response).collect();
         writeln!(text, "{}", json!({"prompt": prompt, "responses": responses}))?;
@@ -153,7 +154,7 @@ fn recipe(task: &Task, assets: &Assets, rows: &Path, folder: &Path, num_steps: u
     recipe
 }
 
-/// The data as training makes tokens of it.
+/// Tokenizes the data as training does.
 fn tokens(recipe: &Path, model: &Path, rows: &Path) -> Result<Vec<TokenizedGroup>> {
     let recipe = Recipe::load(Some(recipe), &[])?;
     let tokenizer = TextTokenizer::from_model_dir(model)?;

@@ -12,7 +12,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{AddedToken, Tokenizer, TokenizerImpl};
 
-use crate::assets::write_json;
+use crate::files::write_json;
 
 const SPECIAL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 const VOCAB: usize = 16_384;
@@ -21,7 +21,7 @@ const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + me
 
 type Trained = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
-/// Trains on every text of a file of groups and writes `tokenizer.json` and `tokenizer_config.json` into `dir`.
+/// Trains on every prompt and response of a file of groups and writes `tokenizer.json` and `tokenizer_config.json` into `dir`.
 ///
 /// # Errors
 /// The data cannot be read or a file cannot be written.
@@ -53,10 +53,10 @@ fn texts(row: &Value) -> impl Iterator<Item = &str> {
     list("prompt").chain(list("responses")).filter_map(|part| part["content"].as_str())
 }
 
-/// Words that are one token each, with the space before them; the same in every run.
+/// Words that are a single token with the space before them, in a fixed order.
 ///
 /// # Errors
-/// The folder holds no tokenizer.
+/// `dir` holds no tokenizer.
 pub fn words(dir: &Path) -> Result<Vec<String>> {
     let tokenizer = Tokenizer::from_file(dir.join("tokenizer.json")).map_err(|error| anyhow!(error))?;
     let mut words: Vec<String> = tokenizer.get_vocab(false).into_keys().filter_map(|token| as_word(&token)).collect();

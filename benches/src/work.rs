@@ -1,9 +1,9 @@
-//! The works that are measured, and the models they train.
+//! The works, and the models they train.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// A Llama's sizes.
+/// Sizes of a Llama.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Shape {
     /// Name on the command line and in results.
@@ -22,16 +22,16 @@ pub struct Shape {
     pub vocab: usize,
     /// Whether the output layer is the embedding.
     pub tied: bool,
-    /// What weights are stored in.
+    /// Type of the stored weights.
     pub stored: Stored,
 }
 
-/// What a model's weights are stored in.
+/// Type of a model's stored weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Stored {
-    /// As the works on processors compute.
+    /// What the CPU computes in.
     F32,
-    /// As large models are published.
+    /// What large models are published in.
     BF16,
 }
 
@@ -63,16 +63,16 @@ const fn llama(name: &'static str, sizes: [usize; 6], tied: bool, stored: Stored
 }
 
 impl Shape {
-    /// Weights of the linear layers and the output layer: two operations a token each on the way forward.
+    /// Weights of the linear layers and the output layer, each two FLOPs per token in a forward pass.
     pub fn num_multiplied(&self) -> usize {
         let block: usize = self.linears().iter().map(|(_, inputs, outputs)| inputs * outputs).sum();
         self.layers * block + self.vocab * self.hidden
     }
 
-    /// Floating-point operations of a step that computes so many tokens, policy and reference once each.
+    /// FLOPs of a step over this many tokens, policy and reference once each.
     ///
-    /// Forward passes take two operations a weight and token; going back to the activations as many, and to the weights, if
-    /// they are trained, as many again. Attention's scores are left out: a few percent at these lengths.
+    /// A forward pass takes two per weight and token; the backward pass takes as many for activations and, if weights are
+    /// trained, as many again for them. Attention scores are left out: a few percent at these lengths.
     pub fn step_flops(&self, tokens: f64, lora: bool) -> f64 {
         let passes = if lora { 3.0 } else { 4.0 };
         2.0 * passes * self.num_multiplied() as f64 * tokens
@@ -105,12 +105,12 @@ impl Shape {
     }
 }
 
-/// Where the groups come from.
+/// Source of the groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// Rows of this file in the data folder, evenly over it.
+    /// Rows of this file in the data folder, spaced evenly.
     File(&'static str),
-    /// Made-up words in these numbers.
+    /// Random words with these lengths.
     Words {
         /// P.
         prompt_tokens: usize,
@@ -121,16 +121,16 @@ pub enum Source {
     },
 }
 
-/// What one entrant trains.
+/// Training of one entrant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Task {
     /// Its data.
     pub source: Source,
-    /// Prompts of one optimizer step.
+    /// Prompts per optimizer step.
     pub groups_per_step: usize,
-    /// A LoRA adapter of rank 16 on all linear layers, or all weights.
+    /// Whether a LoRA adapter of rank 16 on all linear layers is trained, instead of all weights.
     pub lora: bool,
-    /// The recipe's `memory_budget`, where the work is about it.
+    /// The recipe's `memory_budget`, for works about it.
     pub memory_budget: Option<&'static str>,
 }
 
@@ -139,9 +139,9 @@ pub struct Task {
 pub struct Work {
     /// Name on the command line and in results.
     pub name: &'static str,
-    /// What it is, for tables.
+    /// Description for tables.
     pub title: &'static str,
-    /// Tasks that are measured beside each other: one against PyTorch, or several of ours.
+    /// Tasks measured side by side: one against PyTorch, or several of ours.
     pub tasks: &'static [(&'static str, Task)],
 }
 
@@ -158,7 +158,7 @@ const fn within(memory_budget: &'static str, task: Task) -> Task {
     Task { memory_budget: Some(memory_budget), ..task }
 }
 
-/// A prompt with responses of some length, for devices that are fast enough for it.
+/// Prompts with long responses, for GPUs.
 const fn device(prompt_tokens: usize, response_tokens: usize, num_responses: usize, groups_per_step: usize) -> Task {
     let source = Source::Words { prompt_tokens, response_tokens, num_responses };
     Task { source, groups_per_step, lora: true, memory_budget: None }
@@ -235,7 +235,7 @@ pub const WORKS: &[Work] = &[
 ];
 
 impl Work {
-    /// Whether PyTorch does the same work beside ours; sweeps compare ours with itself.
+    /// Whether PyTorch takes part; sweeps compare ours with itself.
     pub fn has_peer(&self) -> bool {
         self.tasks.len() == 1
     }
@@ -245,7 +245,7 @@ impl Work {
 pub const BETA: f64 = 0.1;
 /// α of the objective, in units of the reward.
 pub const ALPHA: f64 = 0.33;
-/// Most tokens of a prompt with one response.
+/// Most tokens of a prompt and a response.
 pub const MAX_LENGTH: usize = 4096;
 /// Most tokens of a prompt.
 pub const MAX_PROMPT_LENGTH: usize = 3072;
@@ -253,7 +253,7 @@ pub const MAX_PROMPT_LENGTH: usize = 3072;
 pub const LORA_RANK: usize = 16;
 
 impl Task {
-    /// The learning rate, the same in every step.
+    /// The learning rate, constant over the steps.
     pub fn learning_rate(&self) -> f64 {
         if self.lora { 1e-4 } else { 1e-6 }
     }

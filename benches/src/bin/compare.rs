@@ -1,4 +1,4 @@
-//! Measures works: ours alone, or in turns with PyTorch; `cargo xtask bench` builds and starts it.
+//! Measures works, ours alone or in turns with PyTorch. `cargo xtask bench` builds and starts it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,16 +14,16 @@ use collimate_benches::work::{SHAPES, Shape, WORKS, Work};
 /// Measures training steps.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Works; without it all but those whose names begin with `device-`.
+    /// Works to measure [default: all but those whose names begin with `device-`].
     #[arg(long = "work", value_name = "NAME")]
     works: Vec<String>,
     /// Shape of the model.
     #[arg(long, default_value = "135m")]
     shape: String,
-    /// Steps that count.
+    /// Measured steps.
     #[arg(long, default_value_t = 5)]
     steps: usize,
-    /// Steps before them.
+    /// Warm-up steps before them.
     #[arg(long, default_value_t = 1)]
     warmup: usize,
     /// Threads of each side.
@@ -35,10 +35,10 @@ struct Cli {
     /// Number of its device.
     #[arg(long, default_value_t = 0)]
     device: usize,
-    /// Compute in bfloat16 on both sides.
+    /// Compute in bfloat16, on both sides.
     #[arg(long)]
     bf16: bool,
-    /// Python with PyTorch; without it ours runs alone.
+    /// Python with PyTorch [default: ours runs alone].
     #[arg(long)]
     python: Option<PathBuf>,
     /// Folder of the data files.
@@ -86,7 +86,7 @@ fn run(cli: &Cli) -> Result<()> {
     for work in works {
         eprintln!("\n==> {}, {} ({})", work.name, work.title, shape.name);
         let result = measure(work, shape, &settings).with_context(|| work.name.to_owned())?;
-        // Kept one by one: a work that fails later takes nothing with it.
+        // Written after each work, so that a later failure loses nothing.
         all = store(&cli.out, std::slice::from_ref(&result))?;
         println!("\n{}", docs::tables(&[result]));
     }
@@ -107,7 +107,7 @@ fn works(names: &[String]) -> Result<Vec<&'static Work>> {
         let known: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
         bail!("no work {unknown:?}; there are {}", known.join(", "));
     }
-    // Works for faster devices take a processor hours, so they are done where they are named.
+    // Works for GPUs take a CPU hours, so they run only when named.
     let asked = |work: &&Work| match names.is_empty() {
         true => !work.name.starts_with("device-"),
         false => names.iter().any(|name| name == work.name),

@@ -1,7 +1,7 @@
-//! Our side of a benchmark: trains by a recipe, one step for each `step` on standard input.
+//! Our side of a benchmark: trains from a recipe, one step per `step` on standard input.
 //!
-//! Prints a line of JSON when loaded (with the seconds that scoring the reference took, for each step's groups), one for
-//! each step, and one at `quit`, which ends the process before anything is saved.
+//! Prints one line of JSON once loaded (with the seconds that scoring the reference took, by step), one per step, and one at
+//! `quit`, which ends the process before anything is saved.
 
 use std::io::{BufRead, Write, stdin, stdout};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-// Registers the objectives and brings what the program itself is linked with.
+// Registers the objectives, and links what the program links.
 use collimate as _;
 use collimate_benches::machine::peak_bytes;
 use collimate_train::{MetricsRow, Observer, Recipe, RunControl, train};
@@ -34,7 +34,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Holds training between steps until the next is asked for.
+/// Blocks training between steps until the next one is requested.
 struct Stepper {
     began: Instant,
     /// The last step's command, or the last pack of the reference.
@@ -56,7 +56,7 @@ impl Stepper {
         seconds
     }
 
-    /// Answers, and waits for what is asked next.
+    /// Answers, and waits for the next command.
     fn answer(&mut self, line: &Value) {
         say(line);
         let mut command = String::new();
@@ -75,7 +75,7 @@ impl Stepper {
 
 fn say(line: &Value) {
     let mut out = stdout().lock();
-    // Nobody is left to tell where the other end is gone; the next read ends the process.
+    // If the other end is gone, the next read ends the process.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
