@@ -6,10 +6,10 @@ use std::hint::black_box;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use collimate_data::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use collimate_model::{CausalLm, ComputeDtype, ForwardOptions, HostTensor, ModelConfig, Trainable};
 use collimate_objective::{GroupScores, evaluate, registry};
 use collimate_objectives as _;
+use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use collimate_data::{TextTokenizer, TokenizedGroup};
+use collimate_text::{TextTokenizer, TokenizedGroup};
 use collimate_train::progress::Silent;
 use collimate_train::{Recipe, prepare};
 use rand::{Rng, SeedableRng};

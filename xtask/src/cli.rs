@@ -73,7 +73,7 @@ pub(crate) enum Verb {
     },
     /// Test everything that CI tests: workspace, plugins end to end, lints.
     #[command(after_help = concat!("Examples:\n  cargo xtask test\n",
-        "  cargo xtask test --no-lints -- -p collimate-data truncation"))]
+        "  cargo xtask test --no-lints -- -p collimate-text truncation"))]
     Test(TestOptions),
     /// Formatting, clippy with warnings as errors, spelling, licences, advisories, documentation.
     Check,

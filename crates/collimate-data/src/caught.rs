@@ -13,7 +13,7 @@ pub fn catches_panics() -> bool {
 }
 
 /// The result of work by another crate; its panic as an error. What the work held is dropped, so nothing half done stays.
-pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let outer = CATCHES.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     CATCHES.set(outer);

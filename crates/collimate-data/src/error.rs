@@ -1,4 +1,4 @@
-//! Everything that can go wrong between a file and a batch.
+//! Why data could not be read.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use collimate_files::WriteError;
 use thiserror::Error;
 
-/// Why data could not be read, converted or tokenized. Each names the file, the line and the field where it knows them.
+/// Why data could not be read or converted. Each names the file, the line and the field where it knows them.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -87,30 +87,5 @@ pub enum DataError {
     Options {
         /// What is wrong and what to do about it.
         problem: String,
-    },
-
-    /// A chat template that cannot be parsed, or that refuses or fails on a conversation.
-    #[error("chat template: {problem}")]
-    Template {
-        /// What the template engine or the template itself says.
-        problem: String,
-    },
-
-    /// A text that the tokenizer cannot encode, or ids that it cannot decode.
-    #[error("tokenizer: {problem}")]
-    Encoding {
-        /// What the tokenizer says.
-        problem: String,
-    },
-
-    /// A group that tokenizing leaves without anything to learn from.
-    #[error("line {line}: {reason}")]
-    Unusable {
-        /// Position of the group in the data, by which [`crate::DataFiles`] knows its file.
-        index: usize,
-        /// Line of the file, counted from 1.
-        line: usize,
-        /// Why.
-        reason: crate::UnusableReason,
     },
 }

@@ -3,7 +3,7 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{ComputeDtype, FusedOps, Gradient, in_dtype, in_float32};
-use collimate_data::GroupBatch;
+use collimate_text::GroupBatch;
 use rayon::prelude::*;
 
 use crate::config::ModelConfig;

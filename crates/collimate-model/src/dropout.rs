@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 use collimate_backend::{DropoutRows, FusedOps};
-use collimate_data::GroupBatch;
+use collimate_text::GroupBatch;
 
 /// Which draws to make: the same key gives the same masks, whatever ran before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ fn scramble(x: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use burn_flex::{Flex, FlexDevice};
-    use collimate_data::{TokenizedGroup, TokenizedResponse};
+    use collimate_text::{TokenizedGroup, TokenizedResponse};
 
     use super::*;
     use crate::causal_lm::floats;

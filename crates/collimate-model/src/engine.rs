@@ -11,7 +11,7 @@ mod linear;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use collimate_backend::{AttentionPlan, AttentionShape, ComputeDtype, FusedOps, Gradient, Rotary, Segment};
-use collimate_data::GroupBatch;
+use collimate_text::GroupBatch;
 use half::bf16;
 
 use self::feed_forward::FeedForward;

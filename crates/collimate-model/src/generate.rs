@@ -6,7 +6,7 @@ mod sampling;
 use burn::tensor::activation::{softmax, tanh};
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{FusedOps, in_dtype, in_float32};
-use collimate_data::GroupBatch;
+use collimate_text::GroupBatch;
 
 use self::cache::{Cache, LayerCache};
 pub use self::sampling::GenerateOptions;

@@ -4,7 +4,7 @@ use burn::backend::Autodiff;
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
 use collimate_backend::ComputeDtype;
-use collimate_data::GroupBatch;
+use collimate_text::GroupBatch;
 use rstest::rstest;
 
 use crate::causal_lm::floats;

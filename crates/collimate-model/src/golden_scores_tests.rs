@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use collimate_backend::{BackendJob, ComputeDtype, FusedOps, dispatch};
-use collimate_data::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use collimate_oracle::tolerances::{LOGPS, SAME_GRADIENTS, TOKEN_LOGPS};
+use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use rstest::rstest;
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Which positions predict a response's tokens: log-probs are computed there and nowhere else.
 
 use collimate_backend::TargetLogp;
-use collimate_data::GroupBatch;
+use collimate_text::GroupBatch;
 
 /// Which rows of the hidden states predict which tokens.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ mod decoder;
 
 use burn_flex::{Flex, FlexDevice};
 use collimate_backend::ComputeDtype;
-use collimate_data::{GroupBatch, TokenizedGroup, TokenizedResponse};
+use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rstest::rstest;
@@ -150,7 +150,7 @@ fn log_probs_and_gradients(architecture: &str, lora: bool, batches: &[GroupBatch
     for batch in batches {
         let (found, tape) = model.forward(batch, ForwardOptions::PLAIN).expect("a forward pass");
         logps.extend(found.iter().flatten().map(|tokens| tokens.iter().sum::<f64>()));
-        let of = |responses: &Vec<collimate_data::PackedResponse>| {
+        let of = |responses: &Vec<collimate_text::PackedResponse>| {
             responses.iter().map(|response| 0.5 - 0.4 * response.number as f64).collect::<Vec<f64>>()
         };
         let coefficients: Vec<Vec<f64>> = batch.groups.iter().map(of).collect();

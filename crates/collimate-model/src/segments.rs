@@ -1,7 +1,7 @@
 //! Which rows of a batch attend to which.
 
 use collimate_backend::Segment;
-use collimate_data::GroupBatch;
+use collimate_text::GroupBatch;
 
 /// A segment for each prompt and for each response that answers it; a sequence with a prompt of its own is one segment.
 pub(crate) fn segments(batch: &GroupBatch) -> Vec<Segment> {
@@ -29,7 +29,7 @@ pub(crate) fn segments(batch: &GroupBatch) -> Vec<Segment> {
 
 #[cfg(test)]
 mod tests {
-    use collimate_data::{TokenizedGroup, TokenizedResponse};
+    use collimate_text::{TokenizedGroup, TokenizedResponse};
 
     use super::*;
 

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use collimate_data::TextTokenizer;
 use collimate_quickstart::assets::write_base;
+use collimate_text::TextTokenizer;
 use collimate_train::progress::Silent;
 use collimate_train::{Recipe, RunControl, train};
 use serde::{Deserialize, Serialize};

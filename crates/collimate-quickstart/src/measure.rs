@@ -1,7 +1,7 @@
 //! How many held-out problems a model solves.
 
-use collimate_data::TextTokenizer;
 use collimate_model::GenerateOptions;
+use collimate_text::TextTokenizer;
 use collimate_train::{Session, TrainError};
 use serde::Serialize;
 

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use collimate_data::{RowWriter, TextTokenizer};
+use collimate_data::RowWriter;
 use collimate_files::{FolderLock, write_atomically};
+use collimate_text::TextTokenizer;
 use collimate_train::{
     Observer, Recipe, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, Training, open_session,
     train_in, write_documents,

@@ -94,7 +94,7 @@ fn write(path: &Path, text: &str) -> Result<(), DataError> {
 
 #[cfg(test)]
 mod tests {
-    use collimate_data::TextTokenizer;
+    use collimate_text::TextTokenizer;
 
     use super::*;
 

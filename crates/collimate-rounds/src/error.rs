@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_data::DataError;
 use collimate_files::WriteError;
+use collimate_text::TextError;
 use collimate_train::{RecipeError, TrainError};
 use thiserror::Error;
 
@@ -38,6 +39,10 @@ pub enum RoundsError {
     /// The prompts or samples cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+
+    /// The tokenizer or the chat template cannot be used, or not on these prompts.
+    #[error(transparent)]
+    Text(#[from] TextError),
 
     /// The reward program failed.
     #[error(transparent)]

@@ -16,9 +16,10 @@ mod stages;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use collimate_data::{JsonRows, TextTokenizer, data_files};
+use collimate_data::{JsonRows, data_files};
 use collimate_files::{FolderLock, remove_leftovers};
 use collimate_model::GenerateOptions;
+use collimate_text::TextTokenizer;
 use collimate_train::{Observer, Recipe, StopFlag, TrainError};
 use serde_json::{Map, Value};
 

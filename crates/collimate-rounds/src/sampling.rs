@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use collimate_data::{DataError, JsonRow, JsonRows, Prompt, TextTokenizer};
+use collimate_data::{DataError, JsonRow, JsonRows, Prompt};
+use collimate_text::{TextError, TextTokenizer};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use crate::error::RoundsError;
 
 /// A row with a prompt.
 #[derive(Debug, Clone)]
@@ -62,12 +65,12 @@ impl PromptRow {
 ///
 /// # Errors
 /// Messages for a model without a chat template; a template or tokenizer that refuses the prompt.
-pub fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u32>, DataError> {
+pub fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
     match prompt {
         Prompt::Text(text) => tokenizer.encode(text, true),
         Prompt::Messages(messages) => match tokenizer.chat_template() {
             Some(template) => tokenizer.encode(&template.render(messages, true)?, false),
-            None => Err(DataError::Template { problem: "the model has none, so the prompt must be text".to_owned() }),
+            None => Err(TextError::Template { problem: "the model has none, so the prompt must be text".to_owned() }),
         },
     }
 }
@@ -76,12 +79,12 @@ pub fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u
 ///
 /// # Errors
 /// A prompt that the tokenizer refuses, or that is empty; names the line.
-pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, DataError> {
+pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, RoundsError> {
     let encode = |row: &PromptRow| {
         let encoded = encode_prompt(&row.prompt, tokenizer)?;
         if encoded.is_empty() {
             let problem = "the prompt is empty after tokenization".to_owned();
-            return Err(DataError::Row { path: row.path.clone(), line: row.line, problem });
+            return Err(DataError::Row { path: row.path.clone(), line: row.line, problem }.into());
         }
         Ok(encoded)
     };
@@ -92,7 +95,7 @@ pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Resul
 ///
 /// # Errors
 /// Ids that the tokenizer cannot decode.
-pub fn decode(samples: &[Vec<u32>], tokenizer: &TextTokenizer) -> Result<Vec<String>, DataError> {
+pub fn decode(samples: &[Vec<u32>], tokenizer: &TextTokenizer) -> Result<Vec<String>, TextError> {
     samples.iter().map(|ids| tokenizer.decode(ids, true)).collect()
 }
 

@@ -1,8 +1,9 @@
 //! Scoring many groups and asking the objective about them.
 
-use collimate_data::{DataFiles, TokenizedGroup};
+use collimate_data::DataFiles;
 use collimate_model::{DropoutKey, TokenLogps};
 use collimate_objective::{Evaluation, GroupScores, Objective, evaluate};
+use collimate_text::TokenizedGroup;
 
 use crate::error::TrainError;
 use crate::metrics::GroupOutcome;

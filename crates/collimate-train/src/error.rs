@@ -8,6 +8,7 @@ use collimate_data::DataError;
 use collimate_files::{LockError, WriteError};
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
+use collimate_text::TextError;
 use thiserror::Error;
 
 use crate::recipe::RecipeError;
@@ -23,6 +24,10 @@ pub enum TrainError {
     /// The data cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
+
+    /// The tokenizer or the chat template cannot be used, or not on these texts.
+    #[error(transparent)]
+    Text(#[from] TextError),
 
     /// A file of the run could not be written; what was there before stays.
     #[error(transparent)]

@@ -1,7 +1,8 @@
 //! The objective on held-out groups, without changing anything.
 
-use collimate_data::{DataFiles, TokenizedGroup};
+use collimate_data::DataFiles;
 use collimate_objective::Objective;
+use collimate_text::TokenizedGroup;
 
 use crate::batches::{ask, group_scores, in_packs, outcomes, score_batch};
 use crate::error::TrainError;

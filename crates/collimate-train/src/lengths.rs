@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use collimate_data::{Correlation, TokenizedGroup};
+use collimate_data::Correlation;
 use collimate_files::write_atomically;
+use collimate_text::TokenizedGroup;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;

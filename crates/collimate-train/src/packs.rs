@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use collimate_data::{DataFiles, GroupBatch, TokenizedGroup};
+use collimate_data::DataFiles;
 use collimate_model::MemoryCosts;
+use collimate_text::{GroupBatch, TokenizedGroup};
 
 use crate::error::TrainError;
 
@@ -186,7 +187,7 @@ pub fn in_words(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use collimate_data::TokenizedResponse;
+    use collimate_text::TokenizedResponse;
     use rstest::rstest;
 
     use super::*;

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use collimate_data::{
-    DataError, DataFiles, Duplicates, LoadOptions, MixOptions, MixedGroups, PromptGroup, ScoreDirection, TextTokenizer,
-    TokenizeOptions, TokenizedGroup, hold_out, read_mix, tokenize_all_with,
+    DataFiles, Duplicates, LoadOptions, MixOptions, MixedGroups, PromptGroup, ScoreDirection, hold_out, read_mix,
 };
+use collimate_text::{TextError, TextTokenizer, TokenizeOptions, TokenizedGroup, tokenize_all_with};
 
 use crate::error::TrainError;
 use crate::progress::Observer;
@@ -180,9 +180,9 @@ fn notes_of(mixed: &MixedGroups, options: &MixOptions) -> Vec<String> {
     notes
 }
 
-fn at_path(files: &DataFiles, error: DataError) -> TrainError {
+fn at_path(files: &DataFiles, error: TextError) -> TrainError {
     match error {
-        DataError::Unusable { index, line, reason } => {
+        TextError::Unusable { index, line, reason } => {
             TrainError::Unusable { path: files.path(index).to_owned(), line, reason: reason.to_string() }
         }
         error => error.into(),

@@ -9,7 +9,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use collimate_data::TokenizedGroup;
+use collimate_text::TokenizedGroup;
 
 use crate::batches::score_batch;
 use crate::error::TrainError;

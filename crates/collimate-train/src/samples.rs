@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use collimate_data::{DataFiles, TextTokenizer, TokenizedGroup};
+use collimate_data::DataFiles;
 use collimate_files::write_atomically;
 use collimate_model::GenerateOptions;
+use collimate_text::{TextTokenizer, TokenizedGroup};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;

@@ -6,11 +6,11 @@ mod open;
 use std::path::Path;
 
 use collimate_backend::FusedOps;
-use collimate_data::GroupBatch;
 use collimate_model::{
     CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, ModelConfig, RouterLoad, ShardSize,
     StorageDtype, Tape, TokenLogps,
 };
+use collimate_text::GroupBatch;
 
 use crate::error::TrainError;
 use crate::optimizer::{AdamW, StepOptions, clip_factor};

@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use collimate_backend::{BackendError, check_dtype};
-use collimate_data::TextTokenizer;
 use collimate_files::{FolderLock, recover_folders, remove_leftovers, write_atomically};
 use collimate_model::{LoraConfig, LoraTargets, ModelConfig, StorageDtype, copy_side_files};
 use collimate_objective::{Needs, registry};
+use collimate_text::TextTokenizer;
 
 use crate::card::{CardInput, license_of, render_card};
 use crate::error::TrainError;

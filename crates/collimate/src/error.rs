@@ -11,6 +11,7 @@ use collimate_hub::HubError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
 use collimate_rounds::{RewardError, RoundsError};
+use collimate_text::TextError;
 use collimate_train::TrainError;
 use collimate_train::recipe::{Origin, RecipeError};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
@@ -61,6 +62,10 @@ pub enum CliError {
     #[error(transparent)]
     Data(#[from] DataError),
 
+    /// The tokenizer or the chat template cannot be used, or not on these texts.
+    #[error(transparent)]
+    Text(#[from] TextError),
+
     /// The model or an adapter cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -87,6 +92,7 @@ impl From<TrainError> for CliError {
         match error {
             TrainError::Recipe(error) => Self::Recipe(error),
             TrainError::Data(error) => Self::Data(error),
+            TrainError::Text(error) => Self::Text(error),
             TrainError::Model(error) => Self::Model(error),
             TrainError::Objective(error) => Self::Objective(error),
             TrainError::Backend(error) => Self::Backend(error),
@@ -102,6 +108,7 @@ impl From<RoundsError> for CliError {
             RoundsError::Write(error) => Self::Write(error),
             RoundsError::Recipe(error) => Self::Recipe(error),
             RoundsError::Data(error) => Self::Data(error),
+            RoundsError::Text(error) => Self::Text(error),
             RoundsError::Reward(error) => Self::Reward(error),
             RoundsError::Train(error) => error.into(),
             error => Self::usage(error.to_string()),

@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use collimate_data::{ChatTemplate, DataError, DataSource, GroupReader, JsonRows, LoadOptions, Message, TextTokenizer};
+use collimate_data::{DataError, DataSource, GroupReader, JsonRows, LoadOptions, Message};
 use collimate_model::{
     Adapter, GgufOptions, GgufType, ModelConfig, ModelError, WeightFiles, export_gguf, linear_modules,
 };
 use collimate_objective::values::evaluate_rows;
 use collimate_objectives as _;
+use collimate_text::{ChatTemplate, TextTokenizer};
 use collimate_train::{Recipe, metrics::read_metrics, report};
 use serde::Serialize;
 

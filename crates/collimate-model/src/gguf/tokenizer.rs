@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use collimate_data::TextTokenizer;
+use collimate_text::TextTokenizer;
 use serde_json::Value as Json;
 
 use super::format::{Entry, Value};

@@ -7,7 +7,7 @@ use burn::tensor::activation::{log_softmax, softmax, tanh};
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use collimate_backend::{AttentionPlan, GateActivation, Rotary, plain};
-use collimate_data::GroupBatch;
+use collimate_text::GroupBatch;
 
 use crate::CausalLm;
 use crate::causal_lm::floats;

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_data::{JsonRows, RowWriter, TextTokenizer};
+use collimate_data::{JsonRows, RowWriter};
 use collimate_files::{WriteError, remove_leftovers, write_atomically};
 use collimate_model::GenerateOptions;
+use collimate_text::TextTokenizer;
 use collimate_train::{Observer, Recipe, RunControl, SessionOptions, StopFlag, TrainError, Training, open_session};
 use serde::{Deserialize, Serialize};
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use blake3::Hash;
-use collimate_data::TokenizedResponse;
 use collimate_model::{HostTensor, StorageDtype, write_safetensors};
+use collimate_text::TokenizedResponse;
 use rstest::rstest;
 use tempfile::TempDir;
 

@@ -1,7 +1,8 @@
 //! Finding out which group made a figure that is not a finite number.
 
-use collimate_data::{DataFiles, TokenizedGroup};
+use collimate_data::DataFiles;
 use collimate_objective::{Evaluation, GroupScores};
+use collimate_text::TokenizedGroup;
 
 use super::run::Run;
 use super::step::StepInput;

@@ -4,9 +4,9 @@ mod figures;
 mod measure;
 mod rows;
 
-use collimate_data::TokenizedGroup;
 use collimate_model::{LoraConfig, MemoryCosts, ModelConfig, ParameterCounts, Trainable};
 use collimate_objective::{Needs, registry};
+use collimate_text::TokenizedGroup;
 
 pub use self::figures::{
     Plan, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use collimate_data::{DataFiles, TokenizedGroup};
+use collimate_data::DataFiles;
 use collimate_files::write_atomically;
 use collimate_objective::Objective;
+use collimate_text::TokenizedGroup;
 
 use super::TrainSummary;
 use super::record::Record;

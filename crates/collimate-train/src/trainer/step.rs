@@ -1,9 +1,9 @@
 //! One optimizer step over its batches.
 
 use collimate_backend::give_back_memory;
-use collimate_data::TokenizedGroup;
 use collimate_model::{DropoutKey, ForwardOptions, RouterLoad, TokenLogps};
 use collimate_objective::{Evaluation, GroupScores};
+use collimate_text::TokenizedGroup;
 
 use super::nonfinite::{Culprit, in_evaluation, in_logps};
 use super::run::Run;

@@ -1,8 +1,8 @@
 //! What a run says of itself before its first step and after its last.
 
-use collimate_data::TokenizedGroup;
 use collimate_data::rewards::{effective_responses, entropy, reward_weights};
 use collimate_objective::{Objective, registry};
+use collimate_text::TokenizedGroup;
 
 use super::plan::expected_peak;
 use super::run::Run;
@@ -147,7 +147,7 @@ fn change(what: &str, prefix: &str, first: &MetricsRow, last: &MetricsRow) -> Op
 
 #[cfg(test)]
 mod tests {
-    use collimate_data::TokenizedResponse;
+    use collimate_text::TokenizedResponse;
 
     use super::*;
 

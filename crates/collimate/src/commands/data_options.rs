@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use collimate_data::rewards::{Normalize, RewardFrom};
-use collimate_data::{
-    DataError, DataFiles, DataSource, GroupReader, Layout, LoadOptions, PromptGroup, ScoreDirection, TokenizeOptions,
-};
+use collimate_data::{DataError, DataFiles, DataSource, GroupReader, Layout, LoadOptions, PromptGroup, ScoreDirection};
+use collimate_text::{TextError, TokenizeOptions};
 
 use crate::error::CliError;
 use crate::inputs::files_of;
@@ -105,12 +104,12 @@ impl LengthOptions {
 }
 
 /// The same error with its file, where a group's error knows only the line.
-pub(crate) fn in_files(files: &DataFiles, error: DataError) -> DataError {
+pub(crate) fn in_files(files: &DataFiles, error: TextError) -> CliError {
     match error {
-        DataError::Unusable { index, line, reason } => {
-            DataError::Row { path: files.path(index).to_owned(), line, problem: reason.to_string() }
+        TextError::Unusable { index, line, reason } => {
+            DataError::Row { path: files.path(index).to_owned(), line, problem: reason.to_string() }.into()
         }
-        error => error,
+        error => error.into(),
     }
 }
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_backend::ComputeDtype;
-use collimate_data::TextTokenizer;
 use collimate_model::GenerateOptions;
+use collimate_text::TextTokenizer;
 use collimate_train::session::{Session, SessionOptions, open_session};
 use serde_json::Value;
 

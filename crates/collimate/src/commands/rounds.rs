@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use collimate_data::TextTokenizer;
 use collimate_objective::registry;
 use collimate_rounds::{LoopOptions, RoundReference, run_rounds, table};
+use collimate_text::TextTokenizer;
 use serde_json::{Map, json};
 
 use super::model_options::SamplingOptions;

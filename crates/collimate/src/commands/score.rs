@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use collimate_data::{GroupBatch, RowWriter, TokenizedGroup, tokenize_all};
+use collimate_data::RowWriter;
+use collimate_text::{GroupBatch, TokenizedGroup, tokenize_all};
 use serde_json::{Value, json};
 
 use super::data_options::{DataOptions, LengthOptions, in_files, take};

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use collimate_data::{DataFiles, PromptGroup, TextTokenizer, TokenizedGroup, TokenizedResponse};
+use collimate_data::{DataFiles, PromptGroup};
+use collimate_text::{TextTokenizer, TokenizedGroup, TokenizedResponse};
 
 use super::{PlannedData, TokenBasis};
 use crate::error::TrainError;

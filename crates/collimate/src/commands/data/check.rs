@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use collimate_data::{DataError, PromptGroup, TextTokenizer, TokenizeCounts, tokenize_group};
+use collimate_data::PromptGroup;
+use collimate_text::{TextError, TextTokenizer, TokenizeCounts, tokenize_group};
 
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
 use crate::error::CliError;
@@ -38,11 +39,11 @@ impl Args {
         let mut num_errors = 0;
         let mut example = None;
         while let Some(group) = reader.next() {
-            let checked = group.and_then(|group| {
+            let checked = group.map_err(CliError::from).and_then(|group| {
                 if let Some(tokenizer) = &tokenizer {
                     match tokenize_group(&group, tokenizer, &options) {
                         Ok(tokenized) => counts.keep(&tokenized),
-                        Err(DataError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
+                        Err(TextError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
                         Err(error) => return Err(in_files(reader.files(), error)),
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_data::{TextTokenizer, preview, tokenize_group};
+use collimate_text::{TextTokenizer, preview, tokenize_group};
 
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files, take};
 use crate::error::CliError;

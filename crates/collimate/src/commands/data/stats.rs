@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use collimate_data::rewards::alpha_for_entropy;
-use collimate_data::{DataError, DataStats, PromptGroup, TextTokenizer, TokenizedGroup, tokenize_group};
+use collimate_data::{DataStats, PromptGroup};
+use collimate_text::{TextError, TextTokenizer, TokenizedGroup, tokenize_group};
 use serde_json::json;
 
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
@@ -55,11 +56,11 @@ impl Args {
             if let Some(tokenizer) = &tokenizer {
                 match tokenize_group(&group, tokenizer, &options) {
                     Ok(tokenized) => add(&mut stats, &group, &tokenized),
-                    Err(DataError::Unusable { reason, .. }) if options.skip_unusable => {
+                    Err(TextError::Unusable { reason, .. }) if options.skip_unusable => {
                         *stats.unusable.entry(reason.kind().to_owned()).or_default() += 1;
                         continue;
                     }
-                    Err(error) => return Err(in_files(reader.files(), error).into()),
+                    Err(error) => return Err(in_files(reader.files(), error)),
                 }
             } else {
                 stats.add(&group);

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use tokenizers::Tokenizer;
 
-use crate::caught::caught;
+use collimate_data::caught;
 
 /// The largest `tokenizer.json`, in bytes. The largest published ones have some 35 MB.
 pub(super) const MAX_TOKENIZER_BYTES: u64 = 256 << 20;

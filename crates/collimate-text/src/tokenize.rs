@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, HashSet};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::{DataError, Prompt, PromptGroup, TextTokenizer, TokenizedGroup, TokenizedResponse};
+use crate::{TextError, TextTokenizer, TokenizedGroup, TokenizedResponse};
+use collimate_data::{Prompt, PromptGroup};
 use turn::Turns;
 
 /// How groups are cut and which are refused.
@@ -157,14 +158,14 @@ impl TokenizeCounts {
 /// Token ids of one group. Pays no heed to `skip_unusable`: an unusable group is an error here.
 ///
 /// # Errors
-/// [`DataError::Unusable`] with the group's line and the reason; [`DataError::Template`] where the prompt is messages
-/// and the model has no chat template; [`DataError::Encoding`] where the tokenizer fails.
+/// [`TextError::Unusable`] with the group's line and the reason; [`TextError::Template`] where the prompt is messages
+/// and the model has no chat template; [`TextError::Encoding`] where the tokenizer fails.
 pub fn tokenize_group(
     group: &PromptGroup,
     tokenizer: &TextTokenizer,
     options: &TokenizeOptions,
-) -> Result<TokenizedGroup, DataError> {
-    let unusable = |reason| DataError::Unusable { index: group.index, line: group.line, reason };
+) -> Result<TokenizedGroup, TextError> {
+    let unusable = |reason| TextError::Unusable { index: group.index, line: group.line, reason };
     if group.responses.len() < options.min_responses.max(1) {
         let needed = options.min_responses.max(1);
         return Err(unusable(UnusableReason::TooFewResponses { found: group.responses.len(), needed }));
@@ -173,7 +174,7 @@ pub fn tokenize_group(
         return Err(unusable(UnusableReason::EmptyResponse { response }));
     }
     let (mut prompt_ids, responses) = encode_group(group, tokenizer).map_err(|error| match error {
-        DataError::Template { problem } if tokenizer.chat_template().is_some() => {
+        TextError::Template { problem } if tokenizer.chat_template().is_some() => {
             unusable(UnusableReason::Template { problem })
         }
         error => error,
@@ -208,12 +209,12 @@ const GROUPS_AT_ONCE: usize = 2048;
 ///
 /// # Errors
 /// The first group's, in the order given, that [`tokenize_group`] refuses; with `skip_unusable` only what is not
-/// [`DataError::Unusable`].
+/// [`TextError::Unusable`].
 pub fn tokenize_all(
     groups: &[PromptGroup],
     tokenizer: &TextTokenizer,
     options: &TokenizeOptions,
-) -> Result<(Vec<TokenizedGroup>, TokenizeCounts), DataError> {
+) -> Result<(Vec<TokenizedGroup>, TokenizeCounts), TextError> {
     tokenize_all_with(groups, tokenizer, options, &mut |_| {})
 }
 
@@ -226,7 +227,7 @@ pub fn tokenize_all_with(
     tokenizer: &TextTokenizer,
     options: &TokenizeOptions,
     advance: &mut dyn FnMut(usize),
-) -> Result<(Vec<TokenizedGroup>, TokenizeCounts), DataError> {
+) -> Result<(Vec<TokenizedGroup>, TokenizeCounts), TextError> {
     let mut counts = TokenizeCounts::default();
     let mut kept = Vec::with_capacity(groups.len());
     for chunk in groups.chunks(GROUPS_AT_ONCE) {
@@ -237,7 +238,7 @@ pub fn tokenize_all_with(
                     counts.keep(&group);
                     kept.push(group);
                 }
-                Err(DataError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
+                Err(TextError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
                 Err(error) => return Err(error),
             }
         }
@@ -247,7 +248,7 @@ pub fn tokenize_all_with(
 }
 
 /// Ids of the prompt and of each response, end tokens included, nothing cut.
-fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer) -> Result<(Vec<u32>, Vec<Vec<u32>>), DataError> {
+fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer) -> Result<(Vec<u32>, Vec<Vec<u32>>), TextError> {
     let contents = group.responses.iter().map(|response| response.content.as_str());
     match &group.prompt {
         Prompt::Text(text) => {
@@ -256,7 +257,7 @@ fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer) -> Result<(Vec<u
             Ok((tokenizer.encode(text, true)?, responses))
         }
         Prompt::Messages(messages) => {
-            let template = tokenizer.chat_template().ok_or_else(|| DataError::Template {
+            let template = tokenizer.chat_template().ok_or_else(|| TextError::Template {
                 problem: "the prompt is a list of messages, but the model's folder has no chat_template.jinja and no \
                           \"chat_template\" in tokenizer_config.json"
                     .to_owned(),
@@ -274,7 +275,7 @@ fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer) -> Result<(Vec<u
 }
 
 /// Ids of a response's text with its end token exactly once: the text's last token if it is `ended`, else EOS.
-fn encode_response(text: &str, ended: bool, tokenizer: &TextTokenizer) -> Result<Vec<u32>, DataError> {
+fn encode_response(text: &str, ended: bool, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
     let mut ids = tokenizer.encode(text, false)?;
     let end = ids.last().copied().filter(|_| ended).unwrap_or(tokenizer.eos_id());
     while ids.last() == Some(&end) {

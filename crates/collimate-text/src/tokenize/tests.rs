@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::tokenizer::tests::{character_dir, id};
-use crate::{Message, Response};
+use collimate_data::{Message, Response};
 
 const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}\
                       {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";

@@ -8,7 +8,7 @@ use std::path::Path;
 use tokenizers::Tokenizer;
 
 use crate::model_files::{read_bytes, read_json};
-use crate::{ChatTemplate, DataError};
+use crate::{ChatTemplate, TextError};
 
 /// A model's tokenizer: text to token ids and back. One is shared by all threads.
 ///
@@ -35,9 +35,9 @@ impl TextTokenizer {
     /// # Errors
     /// No or no readable `tokenizer.json`, no EOS, or a special token that the vocabulary does not have; each names the
     /// file and the field.
-    pub fn from_model_dir(dir: &Path) -> Result<Self, DataError> {
+    pub fn from_model_dir(dir: &Path) -> Result<Self, TextError> {
         let path = dir.join("tokenizer.json");
-        let file_error = |problem: String| DataError::File { path: path.clone(), problem };
+        let file_error = |problem: String| TextError::File { path: path.clone(), problem };
         let Some(bytes) = read_bytes(&path, guard::MAX_TOKENIZER_BYTES)? else {
             return Err(file_error("no such file; a model's folder needs its tokenizer as tokenizer.json".to_owned()));
         };
@@ -48,7 +48,7 @@ impl TextTokenizer {
         tokenizer.with_padding(None);
 
         let special = SpecialTokens::from_model_dir(dir)?;
-        let eos = special.id(&tokenizer, "eos_token", dir)?.ok_or_else(|| DataError::File {
+        let eos = special.id(&tokenizer, "eos_token", dir)?.ok_or_else(|| TextError::File {
             path: dir.to_owned(),
             problem: "no end-of-sequence token: expected \"eos_token\" in tokenizer_config.json or \
                       special_tokens_map.json, or \"eos_token_id\" in generation_config.json or config.json"
@@ -78,11 +78,11 @@ impl TextTokenizer {
     /// begins with BOS, or with nothing, as that says; `add_eos_token` is passed over, since a response follows a prompt.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] where the tokenizer cannot represent the text.
-    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, DataError> {
+    /// [`TextError::Encoding`] where the tokenizer cannot represent the text.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
         let is_own = add_special_tokens && self.adds_bos.is_none();
         let encoded = guard::unbroken(|| Ok(self.tokenizer.encode_fast(text, is_own)?.get_ids().to_vec()));
-        let mut ids = encoded.map_err(|problem| DataError::Encoding { problem })?;
+        let mut ids = encoded.map_err(|problem| TextError::Encoding { problem })?;
         if let (true, Some(true), Some(bos)) = (add_special_tokens, self.adds_bos, self.bos) {
             ids.insert(0, bos);
         }
@@ -92,9 +92,9 @@ impl TextTokenizer {
     /// The text of token ids, without special tokens if `skip_special`.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] where the tokenizer's decoder fails.
-    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
-        guard::unbroken(|| self.tokenizer.decode(ids, skip_special)).map_err(|problem| DataError::Encoding { problem })
+    /// [`TextError::Encoding`] where the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TextError> {
+        guard::unbroken(|| self.tokenizer.decode(ids, skip_special)).map_err(|problem| TextError::Encoding { problem })
     }
 
     /// A token as the vocabulary writes it (`Ġthe`, `▁the`, `<0x0A>`); none beyond the vocabulary.
@@ -111,13 +111,13 @@ impl TextTokenizer {
     /// character adds nothing; the one that completes the character adds it.
     ///
     /// # Errors
-    /// [`DataError::Encoding`] where the tokenizer's decoder fails.
-    pub fn pieces(&self, ids: &[u32]) -> Result<Vec<String>, DataError> {
+    /// [`TextError::Encoding`] where the tokenizer's decoder fails.
+    pub fn pieces(&self, ids: &[u32]) -> Result<Vec<String>, TextError> {
         let pieces = guard::unbroken(|| {
             let mut stream = self.tokenizer.decode_stream(false);
             ids.iter().map(|id| Ok(stream.step(*id)?.unwrap_or_default())).collect()
         });
-        pieces.map_err(|problem| DataError::Encoding { problem })
+        pieces.map_err(|problem| TextError::Encoding { problem })
     }
 
     /// The token that ends a response.
@@ -175,7 +175,7 @@ pub(crate) struct SpecialTokens {
 
 impl SpecialTokens {
     /// Reads `tokenizer_config.json`, then `special_tokens_map.json` for what the first does not name.
-    pub(crate) fn from_model_dir(dir: &Path) -> Result<Self, DataError> {
+    pub(crate) fn from_model_dir(dir: &Path) -> Result<Self, TextError> {
         let mut special = Self::default();
         for file in ["tokenizer_config.json", "special_tokens_map.json"] {
             let path = dir.join(file);
@@ -190,7 +190,7 @@ impl SpecialTokens {
                     }
                     _ => {
                         let problem = format!("field \"{field}\": expected a string or an object with \"content\"");
-                        return Err(DataError::File { path, problem });
+                        return Err(TextError::File { path, problem });
                     }
                 };
                 special.texts.entry(field.clone()).or_insert_with(|| text.to_owned());
@@ -200,9 +200,9 @@ impl SpecialTokens {
     }
 
     /// The id of a named token: by its text, else by the id in `generation_config.json` or `config.json`.
-    fn id(&self, tokenizer: &Tokenizer, field: &str, dir: &Path) -> Result<Option<u32>, DataError> {
+    fn id(&self, tokenizer: &Tokenizer, field: &str, dir: &Path) -> Result<Option<u32>, TextError> {
         if let Some(text) = self.texts.get(field) {
-            return tokenizer.token_to_id(text).map(Some).ok_or_else(|| DataError::File {
+            return tokenizer.token_to_id(text).map(Some).ok_or_else(|| TextError::File {
                 path: dir.join("tokenizer_config.json"),
                 problem: format!("field \"{field}\": the token {text:?} is not in the vocabulary of tokenizer.json"),
             });
@@ -223,7 +223,7 @@ impl SpecialTokens {
                 None if field != "eos_token_id" => continue,
                 None => {
                     let problem = format!("field \"{field}\": expected a token id of tokenizer.json, found {value}");
-                    return Err(DataError::File { path, problem });
+                    return Err(TextError::File { path, problem });
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{DataError, TextTokenizer, TokenizedGroup};
+use crate::{TextError, TextTokenizer, TokenizedGroup};
 
 const DIM: &str = "\x1b[2m";
 const BOLD: &str = "\x1b[1m";
@@ -17,8 +17,8 @@ const RESET: &str = "\x1b[0m";
 /// the terminal; line ends are shown as `↵`.
 ///
 /// # Errors
-/// [`DataError::Encoding`] where the tokenizer cannot decode the ids.
-pub fn preview(group: &TokenizedGroup, tokenizer: &TextTokenizer, color: bool) -> Result<String, DataError> {
+/// [`TextError::Encoding`] where the tokenizer cannot decode the ids.
+pub fn preview(group: &TokenizedGroup, tokenizer: &TextTokenizer, color: bool) -> Result<String, TextError> {
     let paint = Paint { color };
     let mut out = paint.wrap(BOLD, &format!("line {}", group.line));
     let _ = writeln!(out, " · prompt {}{}", tokens(group.prompt_ids.len()), cut(group.num_prompt_cut, "start"));
@@ -42,7 +42,7 @@ impl Paint {
         if self.color { format!("{style}{text}{RESET}") } else { text.to_owned() }
     }
 
-    fn tokens(&self, ids: &[u32], tokenizer: &TextTokenizer) -> Result<String, DataError> {
+    fn tokens(&self, ids: &[u32], tokenizer: &TextTokenizer) -> Result<String, TextError> {
         let pieces = tokenizer.pieces(ids)?;
         let painted = ids.iter().zip(&pieces).enumerate().map(|(i, (id, piece))| {
             let last = i + 1 == ids.len();

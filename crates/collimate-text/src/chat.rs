@@ -16,9 +16,10 @@ use chrono::NaiveDateTime;
 use minijinja::machinery::{Vm, make_string_output};
 use minijinja::{AutoEscape, Environment, Value};
 
-use crate::caught::caught;
+use crate::TextError;
 use crate::model_files::{read_json, read_text};
-use crate::{DataError, Message};
+use collimate_data::Message;
+use collimate_data::caught;
 
 /// A template's own messages may be any length; of an error this much is shown, in characters.
 const MAX_PROBLEM_CHARACTERS: usize = 1000;
@@ -48,8 +49,8 @@ impl ChatTemplate {
     /// Compiles a template. `special_tokens` are the variables that name tokens, as `bos_token` → `<s>`.
     ///
     /// # Errors
-    /// [`DataError::Template`] with the line, where the template cannot be parsed.
-    pub fn new(source: &str, special_tokens: BTreeMap<String, String>) -> Result<Self, DataError> {
+    /// [`TextError::Template`] with the line, where the template cannot be parsed.
+    pub fn new(source: &str, special_tokens: BTreeMap<String, String>) -> Result<Self, TextError> {
         Self::at(source, special_tokens, None)
     }
 
@@ -57,7 +58,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// As [`ChatTemplate::new`].
-    pub fn with_now(self, now: NaiveDateTime) -> Result<Self, DataError> {
+    pub fn with_now(self, now: NaiveDateTime) -> Result<Self, TextError> {
         Self::at(&self.source, self.special_tokens, Some(now))
     }
 
@@ -67,7 +68,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// A file that cannot be read, a `chat_template` of another kind, or a template that cannot be parsed.
-    pub fn from_model_dir(dir: &Path) -> Result<Option<Self>, DataError> {
+    pub fn from_model_dir(dir: &Path) -> Result<Option<Self>, TextError> {
         let tokens = crate::tokenizer::SpecialTokens::from_model_dir(dir)?;
         let Some(source) = template_source(dir)? else { return Ok(None) };
         Self::new(&source, tokens.texts).map(Some)
@@ -76,9 +77,9 @@ impl ChatTemplate {
     /// The text of a conversation; with `add_generation_prompt`, also the start of the assistant's next turn.
     ///
     /// # Errors
-    /// [`DataError::Template`] where the template refuses the conversation (`raise_exception`), uses what is not
+    /// [`TextError::Template`] where the template refuses the conversation (`raise_exception`), uses what is not
     /// there, or goes on without end.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, DataError> {
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
         let texts = messages.iter().map(|message| budget::MESSAGE_BYTES + message.role.len() + message.content.len());
         let input_bytes = texts.chain(self.special_tokens.values().map(String::len)).fold(0, usize::saturating_add);
         let work = budget::WORK_BYTES.saturating_add(input_bytes.saturating_mul(budget::WORK_PER_BYTE));
@@ -108,14 +109,14 @@ impl ChatTemplate {
         source: &str,
         special_tokens: BTreeMap<String, String>,
         now: Option<NaiveDateTime>,
-    ) -> Result<Self, DataError> {
+    ) -> Result<Self, TextError> {
         let code = guarded(|| compile::compile(env::preprocess(source)))?;
         Ok(Self { env: env::environment(now), code, source: source.to_owned(), special_tokens })
     }
 }
 
 /// The template's text in a model's folder, if it has one.
-fn template_source(dir: &Path) -> Result<Option<String>, DataError> {
+fn template_source(dir: &Path) -> Result<Option<String>, TextError> {
     if let Some(source) = read_text(&dir.join("chat_template.jinja"))? {
         return Ok(Some(source));
     }
@@ -131,8 +132,8 @@ fn template_source(dir: &Path) -> Result<Option<String>, DataError> {
 }
 
 /// The template in a file of JSON, if it has one.
-fn source_in(path: &Path, config: &serde_json::Value) -> Result<Option<String>, DataError> {
-    let problem = |problem: String| DataError::File { path: path.to_owned(), problem };
+fn source_in(path: &Path, config: &serde_json::Value) -> Result<Option<String>, TextError> {
+    let problem = |problem: String| TextError::File { path: path.to_owned(), problem };
     let entries = match &config["chat_template"] {
         serde_json::Value::Null => return Ok(None),
         serde_json::Value::String(source) => return Ok(Some(source.clone())),
@@ -155,14 +156,14 @@ fn source_in(path: &Path, config: &serde_json::Value) -> Result<Option<String>, 
 }
 
 /// Work of the template engine; a panic of it is an error like others.
-fn guarded<T>(work: impl FnOnce() -> Result<T, minijinja::Error>) -> Result<T, DataError> {
+fn guarded<T>(work: impl FnOnce() -> Result<T, minijinja::Error>) -> Result<T, TextError> {
     match caught(work) {
         Ok(result) => result.map_err(|error| failure(&error)),
-        Err(panic) => Err(DataError::Template { problem: format!("the template engine broke off ({panic})") }),
+        Err(panic) => Err(TextError::Template { problem: format!("the template engine broke off ({panic})") }),
     }
 }
 
-fn failure(error: &minijinja::Error) -> DataError {
+fn failure(error: &minijinja::Error) -> TextError {
     let what = match (error.detail(), std::error::Error::source(error)) {
         (Some(detail), Some(source)) => format!("{detail}: {source}"),
         (Some(detail), None) => detail.to_owned(),
@@ -177,7 +178,7 @@ fn failure(error: &minijinja::Error) -> DataError {
         Some(line) => format!("{what} (line {line} of the template)"),
         None => what,
     };
-    DataError::Template { problem }
+    TextError::Template { problem }
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
-use collimate_data::{Prompt, PromptGroup, Response, TextTokenizer, TokenizeOptions, tokenize_group};
+use collimate_data::{Prompt, PromptGroup, Response};
+use collimate_text::{TextTokenizer, TokenizeOptions, tokenize_group};
 use rstest::rstest;
 use serde::Deserialize;
-
-use crate::common::fixture;
 
 #[derive(Deserialize)]
 struct Expected {
@@ -24,9 +24,14 @@ struct Case {
     decoded: String,
 }
 
+/// Path of a fixture.
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizers").join(name)
+}
+
 fn open(kind: &str, eos: &str) -> TextTokenizer {
     let folder = tempfile::tempdir().unwrap();
-    fs::copy(fixture(&format!("tokenizers/{kind}.json")), folder.path().join("tokenizer.json")).unwrap();
+    fs::copy(fixture(&format!("{kind}.json")), folder.path().join("tokenizer.json")).unwrap();
     let config = serde_json::json!({"eos_token": eos}).to_string();
     fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
     TextTokenizer::from_model_dir(folder.path()).unwrap()
@@ -40,7 +45,7 @@ fn open(kind: &str, eos: &str) -> TextTokenizer {
 #[case::word_pieces("word_piece", "[SEP]", 3)]
 #[case::words("word_level", "</s>", 1)]
 fn a_kind_of_tokenizer_gives_the_reference_s_ids(#[case] kind: &str, #[case] eos: &str, #[case] eos_id: u32) {
-    let text = fs::read_to_string(fixture("tokenizers/expected.json")).unwrap();
+    let text = fs::read_to_string(fixture("expected.json")).unwrap();
     let expected: Expected = serde_json::from_str(&text).unwrap();
     let (tokenizer, cases) = (open(kind, eos), &expected.cases[kind]);
     assert_eq!((tokenizer.eos_id(), cases.len()), (eos_id, 9));

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use collimate_data::{
-    ChatTemplate, Message, Prompt, PromptGroup, Response, TextTokenizer, TokenizeOptions, tokenize_group,
-};
+use collimate_data::{Message, Prompt, PromptGroup, Response};
+use collimate_text::{ChatTemplate, TextTokenizer, TokenizeOptions, tokenize_group};
 use rstest::rstest;
 use serde::Deserialize;
 

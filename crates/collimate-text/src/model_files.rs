@@ -4,27 +4,27 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use crate::DataError;
+use crate::TextError;
 
 /// The largest configuration or template file, in bytes. Published ones have up to some 2 MB.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 
 /// The text of a file, or none where there is no such file.
-pub(crate) fn read_text(path: &Path) -> Result<Option<String>, DataError> {
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>, TextError> {
     let Some(bytes) = read_bytes(path, MAX_TEXT_BYTES)? else { return Ok(None) };
-    let not_text = |_| DataError::File { path: path.to_owned(), problem: "not UTF-8 text".to_owned() };
+    let not_text = |_| TextError::File { path: path.to_owned(), problem: "not UTF-8 text".to_owned() };
     String::from_utf8(bytes).map(Some).map_err(not_text)
 }
 
 /// The bytes of a regular file (a link to a device would never end) of at most `limit` bytes; none where there is no
 /// such file.
-pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, DataError> {
-    let io = |source| DataError::Io { path: path.to_owned(), source };
+pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, TextError> {
+    let io = |source| TextError::Io { path: path.to_owned(), source };
     // Looked at before it is opened: opening a named pipe waits for its other end.
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() => {}
         Ok(_) => {
-            return Err(DataError::File { path: path.to_owned(), problem: "it is not a regular file".to_owned() });
+            return Err(TextError::File { path: path.to_owned(), problem: "it is not a regular file".to_owned() });
         }
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(io(source)),
@@ -34,22 +34,22 @@ pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Dat
     File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > limit {
         let problem = format!("it has more than {limit} bytes, which no such file needs");
-        return Err(DataError::File { path: path.to_owned(), problem });
+        return Err(TextError::File { path: path.to_owned(), problem });
     }
     Ok(Some(bytes))
 }
 
 /// The JSON object of a file, or none where there is no such file.
-pub(crate) fn read_json(path: &Path) -> Result<Option<serde_json::Value>, DataError> {
+pub(crate) fn read_json(path: &Path) -> Result<Option<serde_json::Value>, TextError> {
     let Some(text) = read_text(path)? else { return Ok(None) };
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| DataError::Json {
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| TextError::Json {
         path: path.to_owned(),
         line: error.line(),
         column: error.column(),
         message: error.to_string(),
     })?;
     if !value.is_object() {
-        return Err(DataError::File { path: path.to_owned(), problem: "expected a JSON object".to_owned() });
+        return Err(TextError::File { path: path.to_owned(), problem: "expected a JSON object".to_owned() });
     }
     Ok(Some(value))
 }

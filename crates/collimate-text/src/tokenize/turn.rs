@@ -1,6 +1,7 @@
 //! Which text a chat template adds for the assistant's turn.
 
-use crate::{ChatTemplate, DataError, Message, TextTokenizer};
+use crate::{ChatTemplate, TextError, TextTokenizer};
+use collimate_data::Message;
 
 /// Stands for a response's content to see what a template puts after it. Private-use characters: in no real text, and
 /// no template trims them.
@@ -17,7 +18,7 @@ pub(super) struct Turns<'a> {
 }
 
 impl<'a> Turns<'a> {
-    pub(super) fn new(template: &'a ChatTemplate, messages: &'a [Message]) -> Result<Self, DataError> {
+    pub(super) fn new(template: &'a ChatTemplate, messages: &'a [Message]) -> Result<Self, TextError> {
         let prompt = template.render(messages, true)?;
         let mut turns = Self { template, messages, prompt, tail: None };
         turns.tail = turns.render(PROBE)?.rsplit_once(PROBE).map(|(_, tail)| tail.to_owned());
@@ -34,7 +35,7 @@ impl<'a> Turns<'a> {
     /// The end-of-turn token is the first special token after the content, so text like it inside the content stays.
     /// Where the rendering does not continue the prompt (a generation prompt that opens a thinking block, say), the
     /// turn is the content, trimmed if the template trims it, with what the template writes after it.
-    pub(super) fn response(&self, content: &str, tokenizer: &TextTokenizer) -> Result<(String, bool), DataError> {
+    pub(super) fn response(&self, content: &str, tokenizer: &TextTokenizer) -> Result<(String, bool), TextError> {
         let rendered = self.render(content)?;
         let Some(turn) = rendered.strip_prefix(&self.prompt) else {
             let content = if rendered.contains(content) { content } else { content.trim() };
@@ -48,7 +49,7 @@ impl<'a> Turns<'a> {
         Ok(through_end_token(turn, content_end, tokenizer))
     }
 
-    fn render(&self, content: &str) -> Result<String, DataError> {
+    fn render(&self, content: &str) -> Result<String, TextError> {
         let answer = Message { role: "assistant".to_owned(), content: content.to_owned() };
         let messages: Vec<Message> = self.messages.iter().cloned().chain([answer]).collect();
         self.template.render(&messages, false)
