@@ -1,4 +1,4 @@
-//! Which cargo feature a backend needs, and what must be there to build and run it.
+//! The cargo features of backends, and what it takes to build and run them.
 
 use std::process::Command;
 
@@ -7,22 +7,22 @@ use anyhow::{Result, bail};
 use crate::libtorch::Libtorch;
 use crate::workspace::Workspace;
 
-/// The backend in every build, without a feature.
+/// The backend that is always built in.
 const BUILT_IN: &str = "flex";
 
 /// Features of the crate `collimate` that compile `backend` in.
 ///
 /// # Errors
-/// The crate has no such feature; says which backends there are.
+/// No such backend; the message lists those there are.
 pub(crate) fn features(workspace: &Workspace, backend: &str) -> Result<Vec<String>> {
     let known = feature_names(&workspace.read("crates/collimate/Cargo.toml")?);
     features_among(&known, backend)
 }
 
-/// The same, and with `fusion` burn's joining of operations, which CubeCL's backends can do.
+/// The same, with burn's fusion of operations if `fusion` is set.
 ///
 /// # Errors
-/// As above; or another backend is to join operations.
+/// As above, or `fusion` for a backend without it.
 pub(crate) fn features_with(workspace: &Workspace, backend: &str, fusion: bool) -> Result<Vec<String>> {
     let mut features = features(workspace, backend)?;
     if fusion && !is_cubecl(backend) {
@@ -32,7 +32,7 @@ pub(crate) fn features_with(workspace: &Workspace, backend: &str, fusion: bool) 
     Ok(features)
 }
 
-/// Whether a backend is made of CubeCL's kernels.
+/// Whether a backend runs on CubeCL.
 pub(crate) fn is_cubecl(backend: &str) -> bool {
     matches!(backend, "cuda" | "wgpu")
 }
@@ -42,10 +42,10 @@ pub(crate) fn available(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(backends_among(&feature_names(&workspace.read("crates/collimate/Cargo.toml")?)))
 }
 
-/// Lets a command that builds or runs a program with these features find what they need.
+/// Sets the environment that building or running with these features needs.
 ///
 /// # Errors
-/// It is not there; says how to get it.
+/// Something is missing; the message says how to get it.
 pub(crate) fn prepare<'a>(
     workspace: &Workspace,
     features: &[String],
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn features_are_read_from_their_table_only() {
+    fn only_the_features_table_is_read() {
         let manifest =
             "[package]\nname = \"x\"\n[features]\n# why\ndefault = []\ncuda = [\n  \"a=b\",\n]\n[lib]\npath = \"y\"\n";
         assert_eq!(feature_names(manifest), ["default", "cuda"]);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_backend_is_refused_with_those_there_are() {
+    fn an_unknown_backend_is_refused_with_the_known_ones() {
         let error = features_among(&["default".to_owned(), "cuda".to_owned()], "libtorch").expect_err("no feature");
         assert_eq!(error.to_string(), "no backend \"libtorch\" in this checkout; --backend takes: flex, cuda");
     }

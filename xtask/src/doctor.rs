@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: whether this machine has what building and training need.
+//! `cargo xtask doctor`: whether this machine can build and train.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -9,21 +9,21 @@ use crate::backend;
 use crate::libtorch::Libtorch;
 use crate::workspace::Workspace;
 
-/// Room that the dev and release builds take together, with some to spare.
+/// Disk space for the dev and release builds, with some to spare.
 const DISK_GIB: f64 = 12.0;
-/// Memory that compiling burn on two cores takes.
+/// Memory for compiling burn on two cores.
 const MEMORY_GIB: f64 = 4.0;
 
 #[derive(Debug)]
 enum Verdict {
     Fine(String),
-    /// What is there, and what to do about it.
+    /// What was found, and the remedy.
     Short(String, String),
-    /// What could not be found out.
+    /// Why it is unknown.
     Unknown(String),
 }
 
-/// Prints a line a finding; fails if something needed is missing.
+/// Prints one line per finding; fails if something is missing.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     let findings = [
         ("cargo", program("cargo", "--version", "install Rust with rustup")),
@@ -78,7 +78,7 @@ fn libtorch(workspace: &Workspace) -> Verdict {
     }
 }
 
-/// What --backend wgpu needs on Linux: a driver of Vulkan, described by a file.
+/// The Vulkan driver that `--backend wgpu` needs, which Linux describes in a file.
 fn vulkan() -> Verdict {
     let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
     let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
@@ -120,7 +120,7 @@ fn disk_gib(folder: &Path) -> Option<f64> {
     free_disk_gib(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// The fourth column of the POSIX format of `df -k`.
+/// The fourth column of `df -kP`.
 fn free_disk_gib(table: &str) -> Option<f64> {
     let kib: f64 = table.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
     Some(kib / 1024.0 / 1024.0)

@@ -1,4 +1,4 @@
-//! Arguments that go to collimate, and the few among them that say how to build it.
+//! Arguments for collimate, and the few among them that decide how it is built.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use crate::program::Profile;
 pub(crate) struct Forwarded {
     /// Plugin crates to link, in order.
     pub(crate) plugins: Vec<PathBuf>,
-    /// Profile named among the arguments.
+    /// The profile, if the arguments name one.
     pub(crate) profile: Option<Profile>,
-    /// Backend that collimate will be asked for, if it is named anywhere.
+    /// The backend, if arguments or recipe name one.
     pub(crate) backend: Option<String>,
-    /// What collimate receives.
+    /// Arguments for collimate.
     pub(crate) args: Vec<OsString>,
 }
 
 impl Forwarded {
-    /// Takes `--plugin` and `--profile` out, and reads which backend is wanted: `--backend`, `--set backend=`, or the
-    /// `backend:` of the recipe, in this order.
+    /// Takes out `--plugin` and `--profile`, and finds the backend: `--backend`, `--set backend=`, or the recipe's
+    /// `backend:`, in this order.
     pub(crate) fn parse(args: Vec<OsString>) -> Result<Self> {
         let mut split = Self::default();
         let (mut set, mut recipe) = (None, None);
@@ -61,7 +61,7 @@ impl Forwarded {
         Ok(split)
     }
 
-    /// Whether collimate is only asked for help.
+    /// Whether the arguments ask for help.
     pub(crate) fn asks_for_help(&self) -> bool {
         self.args.iter().any(|arg| arg == "--help" || arg == "-h")
     }
@@ -71,7 +71,7 @@ fn is_recipe(path: &Path) -> bool {
     path.extension().and_then(OsStr::to_str).is_some_and(|extension| matches!(extension, "yaml" | "yml"))
 }
 
-/// The value of a recipe's top-level `backend` key. A recipe that cannot be read is collimate's to report.
+/// The `backend` of a recipe. An unreadable recipe is reported by collimate.
 fn backend_of_recipe(path: &Path) -> Option<String> {
     let recipe: serde_yaml_ng::Value = serde_yaml_ng::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
     let backend = recipe.get("backend")?.as_str()?;
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn plugins_and_profile_are_taken_out_wherever_they_stand() {
+    fn plugins_and_profile_are_taken_out_anywhere() {
         let split = parse(&["--objective", "my", "--plugin", "a", "--profile=dev", "--plugin=b", "--resume"]);
         assert_eq!(split.plugins, [PathBuf::from("a"), PathBuf::from("b")]);
         assert_eq!(split.profile, Some(Profile::Dev));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_backend_of_a_recipe_counts_when_no_argument_names_one() {
+    fn the_recipes_backend_counts_if_no_argument_names_one() {
         let path = std::env::temp_dir().join(format!("xtask-forward-{}.yaml", std::process::id()));
         std::fs::write(&path, "seed: 1\nbackend: \"cuda\" # fast\n").expect("temporary file");
         let name = path.to_str().expect("a plain path");

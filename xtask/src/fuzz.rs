@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: hostile input for the parsers of what users download.
+//! `cargo xtask fuzz`: hostile input for the parsers of downloaded files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -17,21 +17,21 @@ pub(crate) struct FuzzOptions {
     /// tokenizer, chat_template, adapter, recipe, metrics, objective_rows.
     #[arg(long, value_name = "NAME")]
     pub(crate) target: Vec<String>,
-    /// Inputs for each parser.
+    /// Inputs per parser.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub(crate) inputs: u64,
-    /// Stop each parser's run after so long.
+    /// Seconds after which a parser's run stops.
     #[arg(long, value_name = "S")]
     pub(crate) seconds: Option<u64>,
     /// Seed of the mutations.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Give one file to the parser named, and say what it answers.
+    /// Feed one file to the parser named, and print its answer.
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }
 
-/// The package of the program that tries the inputs.
+/// Package of the driver.
 const PACKAGE: [&str; 2] = ["--package", "collimate-hostile"];
 
 /// Builds the driver and runs it.
@@ -47,7 +47,7 @@ pub(crate) fn fuzz(workspace: &Workspace, options: &FuzzOptions, profile: Profil
     Ok(ExitCode::SUCCESS)
 }
 
-/// The program that tries the inputs, with its arguments.
+/// The command line of the driver.
 fn driver(workspace: &Workspace, options: &FuzzOptions, folder: &str, out: &Path) -> Command {
     let mut command = Command::new(workspace.program(folder, "hostile"));
     for target in &options.target {

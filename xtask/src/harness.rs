@@ -1,7 +1,7 @@
 //! The two-line program that links plugins into collimate.
 //!
-//! It is a crate under `target/plugins`, a workspace of its own with this workspace's lock file and profiles, so that
-//! burn and everything else from the registry is taken from the shared target folder, not built again.
+//! It is a crate under `target/plugins`, a workspace of its own. With this workspace's lock file and profiles, it reuses
+//! everything from the registry that the shared target folder has.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ struct Plugin {
     folder: PathBuf,
 }
 
-/// Writes the program for these plugins and features, or finds it as it was written before.
+/// Writes the program for these plugins and features, unless it is there already.
 ///
 /// # Errors
 /// A plugin folder that does not exist or holds no crate.
@@ -45,8 +45,8 @@ pub(crate) fn write(workspace: &Workspace, plugins: &[PathBuf], features: &[Stri
     Ok(Harness { manifest: folder.join("Cargo.toml"), binary })
 }
 
-/// Starts a crate outside the workspace from the workspace's versions, unless that has been done with this very
-/// lock file. Cargo drops the entries that the crate does not need and adds those it does.
+/// Copies the workspace's lock file to a crate outside it, unless this one was copied before. Cargo drops the entries that
+/// the crate doesn't need and adds the others.
 pub(crate) fn share_lock(workspace: &Workspace, folder: &Path) -> Result<()> {
     let lock = workspace.read("Cargo.lock")?;
     let stamps = workspace.target.join("plugins");
@@ -73,7 +73,7 @@ fn binary_name(plugins: &[Plugin], features: &[String]) -> String {
     format!("collimate-{}", hash(parts.iter().map(String::as_str)))
 }
 
-/// A name for these parts. A toolchain that hashes otherwise only builds the program once more.
+/// A short name for these parts. A toolchain that hashes differently builds the program once more, no harm done.
 fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hasher = DefaultHasher::new();
     parts.into_iter().for_each(|part| part.hash(&mut hasher));
@@ -110,7 +110,7 @@ fn main_text(num_plugins: usize) -> String {
     format!("{uses}\nfn main() -> std::process::ExitCode {{\n    collimate::run()\n}}\n")
 }
 
-/// Writes a file unless it already has this text: cargo goes by modification times.
+/// Writes a file unless it has this text already, since cargo goes by modification times.
 pub(crate) fn write_changed(path: &Path, text: &str) -> Result<()> {
     if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_is_one_use_a_plugin_and_main() {
+    fn the_program_is_one_use_per_plugin_and_main() {
         let expected = "use plugin_0 as _;\nuse plugin_1 as _;\n\n\
                         fn main() -> std::process::ExitCode {\n    collimate::run()\n}\n";
         assert_eq!(main_text(2), expected);

@@ -1,4 +1,4 @@
-//! `cargo xtask libtorch`: PyTorch's library for the backend of that name, from the Python package that burn-tch is made for.
+//! `cargo xtask libtorch`: PyTorch's library for the libtorch backend, from the Python package that burn-tch expects.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -9,17 +9,17 @@ use clap::Args;
 use crate::python;
 use crate::workspace::{Workspace, output};
 
-/// The package that the bindings (tch 0.22) want; they refuse every other version.
+/// The package that the bindings (tch 0.22) require; they refuse any other version.
 pub(crate) const PACKAGE: &str = "torch==2.9.0";
-/// What the loader of shared libraries searches.
+/// Where the loader searches for shared libraries.
 const LOADER_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
 #[derive(Debug, Args)]
 pub(crate) struct LibtorchOptions {
-    /// A Python that has torch 2.9 already, in place of an environment of our own.
+    /// Python that has torch 2.9 [default: a virtual environment in the target folder].
     #[arg(long, value_name = "PROGRAM")]
     python: Option<PathBuf>,
-    /// The package index to install from, for a build of torch without CUDA say [default: pip's own].
+    /// Package index to install from, say for torch without CUDA [default: pip's].
     #[arg(long, value_name = "URL", conflicts_with = "python")]
     index_url: Option<String>,
 }
@@ -27,17 +27,17 @@ pub(crate) struct LibtorchOptions {
 /// Where libtorch is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Libtorch {
-    /// The Python whose torch it belongs to; none where `LIBTORCH` names a folder.
+    /// The Python it belongs to; none if `LIBTORCH` names a folder.
     python: Option<PathBuf>,
     /// Folder of the shared libraries.
     libraries: PathBuf,
 }
 
 impl Libtorch {
-    /// The one that `LIBTORCH` names, or that `cargo xtask libtorch` set up.
+    /// Finds the one that `LIBTORCH` names or `cargo xtask libtorch` set up.
     ///
     /// # Errors
-    /// There is none; says how to get it.
+    /// There is none; the message says how to get it.
     pub(crate) fn find(workspace: &Workspace) -> Result<Self> {
         if let Some(folder) = std::env::var_os("LIBTORCH").filter(|folder| !folder.is_empty()) {
             return Ok(Self { python: None, libraries: Path::new(&folder).join("lib") });
@@ -52,10 +52,10 @@ impl Libtorch {
         }
     }
 
-    /// The one of a Python's torch, remembered for [`Libtorch::find`].
+    /// Takes that of a Python's torch, and remembers it for [`Libtorch::find`].
     ///
     /// # Errors
-    /// It has no torch, or another than the bindings want.
+    /// It has no torch, or another version than the bindings require.
     pub(crate) fn take(workspace: &Workspace, python: &Path) -> Result<Self> {
         let script =
             "import os, torch; print(torch.__version__); print(os.path.join(os.path.dirname(torch.__file__), 'lib'))";
@@ -63,7 +63,7 @@ impl Libtorch {
         let mut lines = answer.lines();
         let (version, libraries) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         if !version.starts_with("2.9.") {
-            bail!("{} has torch {version}, and the bindings want 2.9", python.display());
+            bail!("{} has torch {version}, but the bindings require 2.9", python.display());
         }
         let file = remembered(workspace);
         let folder = file.parent().unwrap_or(&workspace.target);
@@ -74,7 +74,7 @@ impl Libtorch {
         Ok(Self { python: Some(python.to_owned()), libraries: PathBuf::from(libraries) })
     }
 
-    /// Lets a build find it, and what is built.
+    /// Sets the environment in which a build and its programs find it.
     pub(crate) fn prepare<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         if let Some(folder) = self.python.as_deref().and_then(Path::parent) {
             command.env("LIBTORCH_USE_PYTORCH", "1").env("PATH", before("PATH", folder));
@@ -88,16 +88,16 @@ impl Libtorch {
     }
 }
 
-/// A list of folders from the environment with one put before it.
+/// A list of folders from the environment, with one prepended.
 fn before(variable: &str, folder: &Path) -> std::ffi::OsString {
     let rest = std::env::var_os(variable).unwrap_or_default();
     let rest = std::env::split_paths(&rest).filter(|path| !path.as_os_str().is_empty());
     let all = std::iter::once(folder.to_owned()).chain(rest);
-    // Only a folder whose name has the separator in it cannot be joined.
+    // Fails only if a folder's name contains the separator.
     std::env::join_paths(all).unwrap_or_else(|_| folder.into())
 }
 
-/// The file that says which Python and which libraries.
+/// The file that remembers Python and libraries.
 fn remembered(workspace: &Workspace) -> PathBuf {
     workspace.target.join("libtorch/found.txt")
 }
@@ -117,7 +117,7 @@ pub(crate) fn set_up(workspace: &Workspace, options: &LibtorchOptions) -> Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// A program by its whole path; one without a folder is looked for where the shell would.
+/// The absolute path of a Python; a bare name is looked up in `PATH`.
 fn absolute(python: &Path) -> Result<PathBuf> {
     let script = "import sys; print(sys.executable)";
     let path = output(Command::new(python).args(["-c", script])).context("--python")?;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_up_is_found_again_and_what_is_gone_is_not() {
+    fn a_remembered_libtorch_is_found_unless_it_is_gone() {
         let target = std::env::temp_dir().join(format!("xtask-libtorch-{}", std::process::id()));
         let libraries = target.join("libtorch/lib");
         std::fs::create_dir_all(&libraries).expect("a folder");

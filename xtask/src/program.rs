@@ -25,7 +25,7 @@ impl Profile {
         name.map(|name| name.parse()).transpose().context("COLLIMATE_PROFILE")
     }
 
-    /// Name of the folder under the target folder.
+    /// Its folder under the target folder.
     pub(crate) fn folder(self) -> &'static str {
         match self {
             Self::Dev => "debug",
@@ -33,7 +33,7 @@ impl Profile {
         }
     }
 
-    /// Name that cargo's `--profile` takes.
+    /// Its name for cargo's `--profile`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Dev => "dev",
@@ -54,7 +54,7 @@ impl FromStr for Profile {
     }
 }
 
-/// Builds what the arguments need and runs it as `collimate [verb] ARGS`, passing its exit code on.
+/// Builds what the arguments need and runs `collimate [verb] ARGS`; returns its exit code.
 pub(crate) fn run(
     workspace: &Workspace,
     verb: Option<&str>,
@@ -99,17 +99,17 @@ pub(crate) fn build(workspace: &Workspace, forwarded: &Forwarded, profile: Profi
 /// The cargo features that the arguments need.
 fn features(workspace: &Workspace, forwarded: &Forwarded) -> Result<Vec<String>> {
     match &forwarded.backend {
-        // Help is about no backend in particular.
+        // Help needs no particular backend.
         Some(name) if !forwarded.asks_for_help() => backend::features(workspace, name),
         _ => Ok(Vec::new()),
     }
 }
 
-/// Becomes the command, so that signals and exit code are the program's own.
+/// Replaces this process, so that signals and the exit code are the program's own.
 #[cfg(unix)]
 fn replace_with(mut command: Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt;
-    // A program with plugins has a file name of its own; users know it as collimate.
+    // A program with plugins has another file name, but users know it as collimate.
     command.arg0("collimate");
     let error = command.exec();
     Err(error).with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))

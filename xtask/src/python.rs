@@ -1,4 +1,4 @@
-//! Python for what is compared with PyTorch: an environment in the target folder, made when it is first needed.
+//! Python for comparisons with PyTorch: a virtual environment in the target folder, created when first needed.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,23 @@ use anyhow::{Context, Result, bail};
 use crate::steps::execute;
 use crate::workspace::Workspace;
 
-/// A virtual environment with the packages that a file of the checkout names.
+/// A virtual environment with the packages of a requirements file.
 #[derive(Debug)]
 pub(crate) struct Environment {
-    /// Where it is made.
+    /// Its folder.
     pub(crate) folder: PathBuf,
-    /// The file of packages, from the root of the checkout.
+    /// The requirements file, from the root of the checkout.
     pub(crate) requirements: &'static str,
 }
 
 impl Environment {
-    /// Whether it is there, with the packages that the checkout names now.
+    /// Whether it exists, with the packages that the checkout requires now.
     pub(crate) fn is_made(&self, workspace: &Workspace) -> bool {
         let wanted = workspace.read(self.requirements).ok();
         wanted.is_some() && std::fs::read_to_string(self.installed()).ok() == wanted && self.program().is_file()
     }
 
-    /// The Python that was named, or else the environment's, which is made where it is not there.
+    /// The Python named, or else the environment's, which is created if needed.
     ///
     /// # Errors
     /// No Python 3 with venv, or packages that cannot be installed.
@@ -43,7 +43,7 @@ impl Environment {
         let wanted = workspace.read(self.requirements)?;
         let file = workspace.root.join(self.requirements);
         install(&self.folder, ["--requirement".as_ref(), file.as_os_str()])?;
-        // Last, so that an installation that failed is done again.
+        // Written last, so that a failed installation is repeated.
         let installed = self.installed();
         std::fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))
     }
@@ -52,13 +52,13 @@ impl Environment {
         program(&self.folder)
     }
 
-    /// What was installed: a copy of the file of packages.
+    /// A copy of the requirements that were installed.
     fn installed(&self) -> PathBuf {
         self.folder.join("requirements.txt")
     }
 }
 
-/// Makes a virtual environment in a folder, installs what pip is told to, and gives its Python.
+/// Creates a virtual environment, installs packages by pip's arguments, and returns its Python.
 ///
 /// # Errors
 /// No Python 3 with venv, or packages that cannot be installed.
@@ -70,7 +70,7 @@ pub(crate) fn install<'a>(folder: &Path, packages: impl IntoIterator<Item = &'a 
     if !program.is_file() {
         bail!("{} is not there; remove {} to make it again", program.display(), folder.display());
     }
-    // Of thousands of modules few are imported; Python compiles those when they are.
+    // Few of thousands of modules are ever imported; Python compiles those on import.
     let mut pip = Command::new(&program);
     execute(pip.args(["-m", "pip", "install", "--quiet", "--no-compile"]).args(packages))?;
     Ok(program)
@@ -86,7 +86,7 @@ fn program(folder: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// A checkout whose file of packages says this, in a temporary folder of the test's own.
+    /// A checkout with these requirements, in a temporary folder.
     fn checkout(name: &str, requirements: &str) -> Workspace {
         let root = std::env::temp_dir().join(format!("xtask-python-{name}-{}", std::process::id()));
         std::fs::create_dir_all(root.join("venv")).expect("temporary folder");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_with_other_packages_is_not_made() {
+    fn an_environment_with_other_packages_is_outdated() {
         let workspace = checkout("made", "a==1\n");
         let environment = environment(&workspace);
         let program = environment.program();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_python_is_taken_and_nothing_is_made() {
+    fn a_named_python_is_used_as_it_is() {
         let workspace = checkout("named", "a==1\n");
         let found = environment(&workspace).python(&workspace, Some(Path::new("/opt/python")));
         let made = environment(&workspace).program().is_file();

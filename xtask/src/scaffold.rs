@@ -1,4 +1,4 @@
-//! `cargo xtask new-objective`: a plugin crate that works from the start.
+//! `cargo xtask new-objective`: scaffolds a working plugin crate.
 
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ const FILES: [(&str, &str); 5] = [
     ("src/lib.rs", include_str!("../templates/objective/lib.rs.in")),
 ];
 
-/// Names of types that the template's source uses.
+/// Type names that the template uses.
 const TAKEN_TYPES: [&str; 11] = [
     "Debug",
     "Default",
@@ -32,10 +32,10 @@ const TAKEN_TYPES: [&str; 11] = [
     "Self",
 ];
 
-/// Writes the crate and says what to do with it.
+/// Writes the crate and prints the next steps.
 ///
 /// # Errors
-/// The name cannot be used, a built-in objective has it, or the folder exists.
+/// An invalid name, a built-in objective's name, or a folder that exists.
 pub(crate) fn new_objective(workspace: &Workspace, name: &str, path: Option<&Path>) -> Result<ExitCode> {
     let folder = path.map_or_else(|| PathBuf::from(package_of(name)), Path::to_path_buf);
     write(workspace, name, &folder)?;
@@ -46,7 +46,7 @@ pub(crate) fn new_objective(workspace: &Workspace, name: &str, path: Option<&Pat
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the crate to a folder that does not exist yet.
+/// Writes the crate to a new folder.
 pub(crate) fn write(workspace: &Workspace, name: &str, folder: &Path) -> Result<()> {
     check_name(name)?;
     refuse_built_in(&workspace.root.join("crates/collimate-objectives/src"), name)?;
@@ -92,7 +92,7 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses the name of an objective of this checkout, as its registration says it.
+/// Refuses the name of a built-in objective.
 fn refuse_built_in(sources: &Path, name: &str) -> Result<()> {
     let line = format!("name: \"{name}\"");
     for entry in std::fs::read_dir(sources).with_context(|| format!("cannot read {}", sources.display()))? {
@@ -119,7 +119,7 @@ fn type_of(name: &str) -> String {
     name.split('_').map(capital).collect()
 }
 
-/// The relative path from one absolute folder to another, with `/` between its parts.
+/// The relative path from one absolute folder to another, with `/`.
 fn between(from: &Path, to: &Path) -> String {
     let (from, to): (Vec<Component>, Vec<Component>) = (from.components().collect(), to.components().collect());
     let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_used_are_refused() {
+    fn invalid_names_are_refused() {
         for name in ["", "Focal", "2x", "a-b", "a__b", "a_", "_a", "é", "self", "objective", "../x"] {
             assert!(check_name(name).is_err(), "{name} was accepted");
         }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_is_written_once_and_no_placeholder_is_left() {
+    fn a_crate_is_written_once_without_placeholders() {
         let workspace = Workspace::locate().expect("a checkout");
         let folder = std::env::temp_dir().join(format!("xtask-scaffold-{}", std::process::id()));
         write(&workspace, "focal_margin", &folder).expect("a new folder");

@@ -1,4 +1,4 @@
-//! Where things are, and how cargo is called.
+//! Paths of the checkout, and commands for cargo.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Finds the checkout from the manifest that cargo is running.
+    /// Finds the checkout that this crate is in.
     pub(crate) fn locate() -> Result<Self> {
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let Some(root) = Path::new(&manifest).parent().map(Path::to_path_buf) else {
@@ -28,14 +28,14 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
-    /// A cargo command that builds into the shared target folder, for the manifest given.
+    /// A cargo command for a manifest, with the shared target folder.
     pub(crate) fn cargo(&self, verb: &str, manifest: &Path) -> Command {
         let mut command = plain_cargo(verb, manifest);
         command.env("CARGO_TARGET_DIR", &self.target);
         command
     }
 
-    /// A cargo command on this workspace. Under CI the lock file must already be right.
+    /// A cargo command on this workspace; under CI the lock file must be up to date.
     pub(crate) fn cargo_here(&self, verb: &str) -> Command {
         let mut command = self.cargo(verb, &self.manifest());
         if in_ci() {
@@ -49,7 +49,7 @@ impl Workspace {
         self.root.join("Cargo.toml")
     }
 
-    /// A program that a build of this profile's folder leaves.
+    /// A program built into a profile's folder.
     pub(crate) fn program(&self, folder: &str, name: &str) -> PathBuf {
         self.target.join(folder).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
@@ -87,7 +87,7 @@ pub(crate) fn package_name(folder: &Path) -> Result<String> {
     string_field(&json, "name").with_context(|| format!("cargo names no package in {}", manifest.display()))
 }
 
-/// Runs a command and returns what it printed; its errors go through to the terminal.
+/// Runs a command and returns its standard output; its errors go to the terminal.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     command.stderr(std::process::Stdio::inherit());
     let output = command.output().with_context(|| format!("cannot start {}", words(command)))?;
@@ -104,7 +104,7 @@ pub(crate) fn words(command: &Command) -> String {
     parts.map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether this is a run of continuous integration.
+/// Whether this runs under continuous integration.
 pub(crate) fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }

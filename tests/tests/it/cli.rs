@@ -41,7 +41,7 @@ fn backends_tell_what_is_compiled_in_and_what_they_find() {
     let cpu = &flex["devices"][0];
     assert_eq!((&cpu["index"], &cpu["dtypes"][0]), (&json!(0), &json!("float32")));
     assert!(cpu["memory_bytes"].is_u64() || cfg!(not(target_os = "linux")), "{cpu}");
-    // A backend without a device says why, and hides no other.
+    // A backend without a device says why; the others are still listed.
     for backend in backends {
         let finds = backend["devices"].as_array().is_some_and(|devices| !devices.is_empty());
         let expected = backend["compiled"] == true && !finds;
@@ -90,7 +90,7 @@ fn scores_have_a_row_a_group_and_their_tokens_add_up() {
         assert!((tokens.iter().sum::<f64>() - response["logps"].as_f64().expect("a sum")).abs() < 1e-9);
         assert_eq!(response["response_ids"].as_array().map(Vec::len), Some(tokens.len()));
     }
-    // The prompt shared or repeated, together or alone: the same numbers.
+    // Shared or repeated prompts, together or alone, give the same numbers.
     let separate = folder.arg("separate.jsonl");
     succeed(&["score", "--model", model, "--data", &data, "--output", &separate, "--separate", "--batch-size", "1"]);
     for (shared, separate) in rows.iter().zip(folder.rows("separate.jsonl")) {
@@ -234,7 +234,7 @@ fn a_run_leaves_metrics_recipe_model_card_and_report() {
         assert!(folder.path("run").join(name).is_file(), "{name}");
     }
     assert!(succeed(&["report", &run]).out.trim().ends_with("report.html"));
-    // Its own recipe reads back; its adapter loads.
+    // The recipe it wrote parses, and its adapter loads.
     Recipe::load(Some(&folder.path("run/recipe.yaml")), &[]).expect("a recipe");
     let (data, output) = (groups(&folder, 1), folder.arg("s.jsonl"));
     succeed(&["score", "--model", model_arg(), "--adapter", &run, "--data", &data, "--output", &output]);
@@ -275,7 +275,7 @@ fn objective_values_come_back_with_the_rows() {
     let values: Value = serde_json::from_str(&succeed(&["objective-values", &rows]).out).expect("JSON");
     let loss = values[0]["loss"][0].as_f64().expect("a loss");
     assert!((loss - std::f64::consts::LN_2).abs() < 1e-12);
-    // −β/2 for the better, with β = 0.1.
+    // −β/2 for the better response, β = 0.1.
     assert!((values[0]["grad_of_mean"][0][0].as_f64().expect("a gradient") + 0.05).abs() < 1e-12);
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::harness::{Folder, succeed, train};
 use crate::small_model::model_arg;
 
-/// Twelve groups of three responses, no two alike.
+/// Twelve distinct groups of three responses.
 fn groups(folder: &Folder) -> String {
     let row = |i: usize| {
         let response =

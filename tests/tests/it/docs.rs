@@ -1,4 +1,4 @@
-//! Tables of the book that are made from the code: what a recipe may say, and what becomes of TRL's keys.
+//! The book: tables generated from the code (keys of a recipe, TRL's keys) and links.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
 }
 
-/// Puts `expected` between the marks of a page where that is asked for, else demands that it is there.
+/// Checks that `expected` is between the marks of a page; with `COLLIMATE_WRITE_DOCS` set, writes it there.
 fn check(page: &str, expected: &str) {
     let path = docs().join(page);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -24,7 +24,7 @@ fn check(page: &str, expected: &str) {
     }
 }
 
-/// Text in a cell of a table.
+/// Text for a cell of a table.
 fn cell(text: &str) -> String {
     text.trim().replace('|', "\\|")
 }
@@ -58,7 +58,7 @@ fn every_key_of_trl_that_is_understood_is_in_the_book() {
     check("from-trl.md", &table);
 }
 
-/// The pages of the book by their paths, those in folders of it too.
+/// Every page of the book, in its folders too.
 fn pages() -> Vec<PathBuf> {
     let folders = [docs(), docs().join("decisions")];
     let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("the pages"));

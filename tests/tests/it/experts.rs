@@ -1,4 +1,4 @@
-//! Training a model whose router picks experts.
+//! Training a mixture of experts.
 
 use collimate_oracle::tolerances::{FIRST_LOSS, assert_absolute, assert_relative};
 use rstest::rstest;
@@ -8,10 +8,10 @@ use crate::generation::{PROMPTS, generate};
 use crate::harness::{Folder, collimate, succeed, train};
 use crate::small_model::{model_arg, write_model_with};
 
-/// Loss of NCA where policy and reference are the same.
+/// NCA's loss when policy and reference are the same.
 const NCA_AT_START: f64 = 2.0 * std::f64::consts::LN_2;
 
-/// A small model with four experts, of which a token goes through two.
+/// A small model with four experts, two per token.
 fn model(folder: &Folder) -> String {
     let fields = json!({
         "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 4, "sliding_window": null,
@@ -57,7 +57,7 @@ fn the_balance_loss_is_of_a_batch_however_it_is_divided(#[case] settings: &[&str
             assert_relative(figure(divided, name), figure(whole, name), 1e-4, name);
         }
     }
-    // Two of four experts: the loss is two where all are used alike, and more where they are not.
+    // Two of four experts: the balance loss is two if all are used equally, else more.
     let aux_loss = figure(&whole[0], "aux_loss");
     assert!((2.0..4.0).contains(&aux_loss), "{aux_loss}");
     let expected = NCA_AT_START + 0.5 * aux_loss;
@@ -77,7 +77,7 @@ fn what_was_trained_is_saved_merged_and_generates() {
     let config: Value = serde_json::from_str(&folder.read("run/adapter_config.json")).expect("JSON");
     let targets = json!(["gate", "k_proj", "o_proj", "q_proj", "v_proj", "w1", "w2", "w3"]);
     assert_eq!(config["target_modules"], targets);
-    // PEFT refuses any other on experts; the run's own is the recipe's default.
+    // PEFT refuses any other dropout on experts; the run uses the recipe's default.
     assert_eq!(config["lora_dropout"], 0.0);
     let merged = folder.arg("merged");
     succeed(&["merge", "--model", &model, "--adapter", &run, "--output", &merged]);

@@ -1,4 +1,4 @@
-//! Faults of disks, folders, numbers: a clear error, exit code 1, and what was there before as it was.
+//! Broken disks, folders and numbers: a clear error, exit code 1, and nothing lost that was there before.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn data(folder: &Folder) -> String {
 
 const SETTINGS: [&str; 4] = ["max_steps=6", "save_steps=2", "per_device_train_batch_size=2", "learning_rate=1e-3"];
 
-/// A run of six steps into a folder; `more` is for further settings.
+/// A run of six steps; `more` are further settings.
 fn run(folder: &Folder, name: &str, more: &[&str], resume: bool) -> Outcome {
     let (data, output) = (data(folder), folder.arg(name));
     let settings: Vec<&str> = SETTINGS.iter().chain(more).copied().collect();
@@ -32,7 +32,7 @@ fn run(folder: &Folder, name: &str, more: &[&str], resume: bool) -> Outcome {
     collimate(&args)
 }
 
-/// It failed as a run fails, and said so.
+/// Checks that a run failed with exit code 1 and this message.
 fn failed(outcome: &Outcome, parts: &[&str]) {
     assert_eq!(outcome.code, 1, "{}", outcome.err);
     for part in parts {
@@ -44,7 +44,7 @@ fn bytes(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every file of a folder with its bytes, by name.
+/// Every file of a folder, by name.
 fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
@@ -107,7 +107,7 @@ fn a_folder_of_another_run_is_refused() {
     let mut args = train(model_arg(), &path, &output, &SETTINGS);
     args.push("--resume");
     failed(&collimate(&args), &["checkpoint-6", "another recipe", "more.jsonl"]);
-    // The same file with other rows.
+    // The same file name, other rows.
     fs::copy(&path, folder.path("data.jsonl")).expect("a copy");
     let path = folder.arg("data.jsonl");
     let mut args = train(model_arg(), &path, &output, &SETTINGS);
@@ -197,7 +197,7 @@ fn changed_model(folder: &Folder, change: impl Fn(&str, &mut HostTensor)) -> Str
     to
 }
 
-/// Trains a changed model without a reference, so that the first figure that breaks is the policy's.
+/// Trains a changed model without a reference, so that the policy breaks first.
 fn run_changed(folder: &Folder, model: &str, more: &[&str]) -> Outcome {
     let (data, output) = (data(folder), folder.arg("run"));
     let settings: Vec<&str> = SETTINGS.iter().chain(&["shuffle=false", "objective=sft"]).chain(more).copied().collect();
@@ -211,7 +211,7 @@ fn overflow(name: &str, tensor: &mut HostTensor) {
     }
 }
 
-/// Logits are as they were, but their gradient in the last norm's weights is too large for float32.
+/// Keeps the logits, but makes their gradient with respect to the last norm overflow float32.
 fn steep(name: &str, tensor: &mut HostTensor) {
     match name {
         "model.norm.weight" => tensor.data.iter_mut().for_each(|x| *x *= 1e-25),
@@ -236,7 +236,7 @@ fn a_figure_that_is_not_finite_names_step_group_and_line(
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     assert!(outcome.err.contains("step 6: left out, "), "{}", outcome.err);
     assert!(outcome.err.contains("6 steps were left out"), "{}", outcome.err);
-    // Nothing was changed.
+    // Nothing changed.
     let weights = |folder: &Path| bytes(&folder.join("model.safetensors"));
     assert!(weights(Path::new(&model)) == weights(&folder.path("run")));
 }
@@ -244,7 +244,7 @@ fn a_figure_that_is_not_finite_names_step_group_and_line(
 #[test]
 fn the_state_before_a_broken_step_is_kept() {
     let folder = Folder::new();
-    // One step at this rate makes weights that overflow in the next forward pass, and are finite themselves.
+    // One step at this rate leaves finite weights whose next forward pass overflows.
     let all = ["learning_rate=1e37", "lr_scheduler_type=constant", "warmup_ratio=0", "save_steps=0"];
     let outcome = run_changed(&folder, model_arg(), &all);
     failed(&outcome, &["step 2: ", "is not finite", "its state is in ", "checkpoint-1"]);

@@ -1,4 +1,4 @@
-//! What models write.
+//! Generation and sampling.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::small_model::model_arg;
 
 pub(crate) const PROMPTS: [&str; 2] = ["How many eggs are left?", "James runs 3 sprints a week."];
 
-/// Token ids that a model generates for each prompt.
+/// Generated token ids, by prompt.
 pub(crate) fn generate(model: &[&str], prompts: &[&str], extra: &[&str]) -> Vec<Value> {
     let prompts: Vec<&str> = prompts.iter().flat_map(|prompt| ["--prompt", prompt]).collect();
     let out = succeed(&[&["generate", "--json"], model, &prompts, extra].concat()).out;
@@ -79,7 +79,7 @@ fn samples_follow_the_seed_and_the_temperature_and_keep_what_a_row_has() {
         assert_eq!(row["key"], json!({"answer": 4}));
     }
     assert_ne!(first, greedy);
-    // So small a share leaves the likeliest token alone; so low a temperature gives it all the weight.
+    // A tiny top-p keeps only the likeliest token; a tiny temperature gives it all the weight.
     assert_eq!(greedy, sample(&folder, "nucleus", &["-n", "3", "--top-p", "1e-9"]));
     assert_eq!(greedy, sample(&folder, "cold", &["-n", "3", "--temperature", "1e-6"]));
 }

@@ -1,4 +1,4 @@
-//! Runs command lines within the test, in a folder of their own.
+//! Runs command lines in the test's process, each test in a folder of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::small_model;
 
-/// What a command line did.
+/// Exit code and output of a command line.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) code: i32,
@@ -16,7 +16,7 @@ pub(crate) struct Outcome {
     pub(crate) err: String,
 }
 
-/// A folder of a test, removed at its end.
+/// A test's folder, removed at its end.
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
@@ -51,7 +51,7 @@ impl Folder {
         self.read(name).lines().map(|line| serde_json::from_str(line).expect("a row")).collect()
     }
 
-    /// A copy of a folder's files.
+    /// Copies a folder's files.
     pub(crate) fn copy(&self, from: &Path, name: &str) -> String {
         for entry in fs::read_dir(from).expect("a folder to copy") {
             let entry = entry.expect("an entry");
@@ -60,13 +60,13 @@ impl Folder {
         self.arg(name)
     }
 
-    /// Text with this folder and the small model's named `DIR` and `MODEL`.
+    /// Replaces the paths of this folder and of the small model by `DIR` and `MODEL`.
     pub(crate) fn anonymous(&self, text: &str) -> String {
         text.replace(&self.0.path().display().to_string(), "DIR").replace(small_model::model_arg(), "MODEL")
     }
 }
 
-/// Runs `collimate` with these arguments, offline and with nothing in the hub's cache. Training leaves the user's cache alone unless they name a cache.
+/// Runs `collimate` offline, with an empty hub cache. Training uses no reference cache unless the arguments name one.
 pub(crate) fn collimate<S: AsRef<str>>(args: &[S]) -> Outcome {
     collimate_with_cache(args, Path::new("no-such-cache"))
 }
@@ -91,7 +91,7 @@ pub(crate) fn backend() -> String {
     std::env::var("COLLIMATE_TEST_BACKEND").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "flex".to_owned())
 }
 
-/// The option that lets a verb compute on it.
+/// The option by which a verb computes on it.
 fn backend_option(verb: &str) -> Vec<String> {
     let computes = matches!(verb, "train" | "score" | "sample" | "generate") && backend() != "flex";
     if computes { vec!["--backend".to_owned(), backend()] } else { Vec::new() }

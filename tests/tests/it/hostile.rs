@@ -1,6 +1,6 @@
-//! Hostile input for every parser of what users download: the committed corpora, and inputs made from them.
+//! Hostile input for every parser of downloaded files: the committed corpora, and inputs derived from them.
 //!
-//! A million inputs for each are tried by `cargo xtask fuzz`; these are the same checks on a few, in every test run.
+//! `cargo xtask fuzz` tries a million inputs per parser; these are the same checks on a few, in every test run.
 
 mod corpora;
 mod folders;
@@ -11,7 +11,7 @@ use std::sync::Once;
 
 use collimate_hostile::{Answer, Corpus, Counting, Places, STACK_BYTES, Target, try_input};
 
-/// Memory of a parser is part of what is checked. Counts are kept for each thread, so tests beside do not disturb them.
+/// Memory is part of the check. It is counted per thread, so concurrent tests don't disturb it.
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
@@ -23,7 +23,7 @@ fn corpus(target: Target) -> Corpus {
     Corpus::read(&fuzz_folder(), target).expect("a corpus")
 }
 
-/// A panic that becomes an error is not printed: a backtrace takes more memory than any parser may.
+/// Silences panics that become errors: printing a backtrace takes more memory than any parser may.
 fn keep_caught_panics_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -36,7 +36,7 @@ fn keep_caught_panics_quiet() {
     });
 }
 
-/// Gives inputs to a parser on a thread with the stack that Rust gives one; an input at fault fails the test by its name.
+/// Feeds inputs to a parser on a thread with Rust's default stack; a faulty input fails the test by name.
 fn try_all(target: Target, inputs: impl Iterator<Item = (String, Vec<u8>)> + Send) -> Vec<(String, Answer)> {
     keep_caught_panics_quiet();
     let work = || {

@@ -1,5 +1,5 @@
-//! Parquet, several files and names on the hub, through the command line. The hub is its cache alone here; what is fetched
-//! is tested beside the code that does.
+//! Parquet, several files and hub names, through the command line. Only the hub's cache is used here; fetching is tested in
+//! `collimate-hub`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::small_model::{model, model_arg};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// The committed rows of the parser's corpus: two pairs of text.
+/// Rows of the parser's corpus: two pairs of text.
 const ROWS: &str = concat!(
     r#"{"prompt": "a", "chosen": "c", "rejected": "e"}"#,
     "\n",
@@ -23,7 +23,7 @@ fn corpus(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/row_file").join(name)
 }
 
-/// A cache of the hub with the small model and the rows as Parquet, as Python leaves it.
+/// A hub cache with the small model and the rows as Parquet, as Python writes it.
 fn hub_cache(folder: &Folder) -> PathBuf {
     folder.copy(model(), &format!("hub/models--org--small/snapshots/{COMMIT}"));
     let rows = fs::read(corpus("text-lz4.parquet")).expect("rows");

@@ -1,4 +1,4 @@
-//! Broken rows, recipes and model folders: each is refused with exit code 2 and a message that names the place.
+//! Broken rows, recipes and model folders: each is refused with exit code 2 and a message that says where.
 
 mod models;
 mod recipes;

@@ -1,4 +1,4 @@
-//! What `memory_budget` changes, and what it must not.
+//! What `memory_budget` may change, and what not.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{Folder, Outcome, collimate, train};
 use crate::small_model::{adapter_arg, model_arg};
 
-/// Two prompts with twelve responses each, of different lengths.
+/// Two prompts with twelve responses of different lengths each.
 fn rows() -> String {
     let response = |i: usize, k: usize| {
         let content = format!("{} ", (i + 3) * (k + 2)).repeat(1 + (5 * k + i) % 7);
@@ -29,7 +29,7 @@ fn run(folder: &Folder, name: &str, settings: &[&str]) -> Outcome {
     collimate(&train(model_arg(), &data, &output, &all))
 }
 
-/// Tokens of the longest pack, as the run says.
+/// Tokens of the longest pack, from the log.
 fn fits(outcome: &Outcome) -> usize {
     let line = outcome.err.lines().find(|line| line.starts_with("memory: ")).expect("a line about memory");
     let words: Vec<&str> = line.split(' ').collect();

@@ -1,4 +1,4 @@
-//! `collimate plan` against the runs that it plans.
+//! `collimate plan` against the runs it forecasts.
 
 use std::fs;
 use std::path::Path;
@@ -114,7 +114,7 @@ fn a_run_has_the_steps_the_tokens_and_the_files_of_its_plan(#[case] settings: &[
         let of_ending = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "safetensors"));
         of_ending.map(|entry| entry.metadata().expect("a size").len()).sum::<u64>() as f64
     };
-    // The files' headers come on top of the numbers.
+    // The files' headers come on top.
     let close = |planned: u64, found: f64| (0.0..16_384.0).contains(&(found - planned as f64));
     assert!(close(number(&plan, "disk", "checkpoint"), size("run/checkpoint-6")), "{plan}");
     assert!(close(number(&plan, "disk", "model"), size("run")), "{plan}");
@@ -142,7 +142,7 @@ fn a_model_of_seventy_billion_parameters_is_planned_on_paper() {
     assert!(number(&plan, "memory", "smallest_budget") > 4 * parameters);
     assert_eq!(plan["data"]["basis"], "characters");
 
-    // All weights, no data: the longest step that the recipe allows.
+    // Full fine-tuning, no data: the longest step that the recipe allows.
     let args = ["plan", "--model", &model, "--set", "memory_budget=2TiB", "--num-responses", "8"];
     let text = succeed(&args).out;
     for part in ["it fits", "4 prompts, 32 responses", "as many as the data gives", "model         128.5 GiB"] {

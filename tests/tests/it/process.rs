@@ -1,4 +1,4 @@
-//! The program as a process of its own: this test executable, started again.
+//! The program as a process: this test executable, started again.
 
 use std::env;
 use std::fs;
@@ -102,7 +102,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Most have ended long ago.
+        // Usually it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

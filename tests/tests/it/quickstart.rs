@@ -1,4 +1,4 @@
-//! `collimate train` with nothing else, in small.
+//! The quickstart, in small.
 
 use collimate_quickstart::pipeline::{self, QuickstartSize};
 use collimate_train::StopFlag;
@@ -25,7 +25,7 @@ fn the_quickstart_samples_scores_aligns_and_measures(#[values("nca", "dpo", "sft
     let results: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(accuracy(&results, "accuracy_greedy", "before"), summary.before.greedy);
     assert_eq!(accuracy(&results, "accuracy_sampled", "after"), summary.after.sampled);
-    // The committed base model solves some of the problems, and not all.
+    // The committed base model solves some problems, but not all.
     assert!((0.2..0.95).contains(&summary.before.greedy), "{:?}", summary.before);
     let data = std::fs::read_to_string(out.join("data.jsonl")).expect("sampled data");
     assert!(data.lines().count() > 24, "most problems have usable responses");

@@ -1,4 +1,4 @@
-//! What reads published data beside the repository; `cargo xtask test` knows these tests by `real_data` in their names.
+//! Tests on published data beside the checkout; `cargo xtask test` skips them by this module's name if it is missing.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use crate::harness::{Folder, succeed};
 use crate::small_model::model_arg;
 
-/// A file of real scored responses, beside the repository.
+/// A file of published scored responses.
 pub(crate) fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
     path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display())).display().to_string()
 }
 
-/// Groups, responses of each, groups with all rewards equal.
+/// Number of groups, of responses each, and of groups with equal rewards.
 #[rstest]
 #[case("gsm8k_rewards.jsonl", 1319, 4, Some(432 + 156))]
 #[case("topical_chat_rewards.jsonl", 60, 6, None)]
@@ -37,7 +37,7 @@ fn files_are_checked_and_described(
     assert!(entropy > 0.0 && entropy < (num_responses as f64).ln(), "{entropy}");
 }
 
-/// One step of the recipe for these rewards, on the tests' own model.
+/// One step of the recipe for these rewards, on the small model.
 #[test]
 fn the_recipe_for_gsm8k_leaves_out_questions_that_say_nothing() {
     let (folder, data) = (Folder::new(), file("gsm8k_rewards.jsonl"));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Folder, collimate, succeed};
 use crate::small_model::model_arg;
 
-/// The published recipe of NCA, with its keys and values but for the model, the data and the folder.
+/// NCA's published recipe, except for the model, the data and the folder.
 const PUBLISHED: &str = r#"# Model arguments
 model_name_or_path: MODEL
 torch_dtype: null
@@ -67,12 +67,12 @@ seed: 42
 warmup_ratio: 0.1
 "#;
 
-/// The recipe with its model and folder put in.
+/// The recipe with model and folder filled in.
 fn published(folder: &Folder) -> String {
     PUBLISHED.replace("MODEL", model_arg()).replace("OUTPUT", &folder.arg("run"))
 }
 
-/// Groups of four scored responses in the layout of the published set, the best first.
+/// Groups of four scored responses in the published layout, best first.
 fn ranked_set(name: &str, count: usize) -> String {
     let row = |i: usize| {
         let mut row = json!({"prompt": format!("{name}: what is 7 times {i}?")});
@@ -116,7 +116,7 @@ fn the_published_recipe_runs_as_it_is() {
         |key: &str| rows.iter().filter(|row| row.get(key).is_some()).map(|row| row["step"].clone()).collect::<Vec<_>>();
     assert_eq!(steps("loss"), [1, 4]);
     assert_eq!(steps("eval_loss"), [0, 4]);
-    // At zero log-ratios the loss of NCA is 2 ln 2 whatever the rewards.
+    // At zero log-ratios NCA's loss is 2 ln 2, whatever the rewards.
     let first = rows.iter().find_map(|row| row.get("loss")).and_then(Value::as_f64).expect("a loss");
     assert!((first - 2.0 * std::f64::consts::LN_2).abs() < 1e-3, "{first}");
     let resolved = resolved(&folder, "run");

@@ -1,4 +1,4 @@
-//! Which runs find the reference's log-probs of earlier runs.
+//! Which runs reuse the reference's log-probs of earlier runs.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::harness::{Folder, Outcome, succeed, train};
 use crate::small_model::{adapter_arg, model, model_arg};
 
-/// One row for each of `numbers`, with three responses; no two rows alike.
+/// A distinct row for each of `numbers`, with three responses.
 fn rows(numbers: &[i32]) -> String {
     let response = |content: String, reward: f64| json!({"content": content, "reward": reward});
     let row = |i: &i32| {
@@ -32,7 +32,7 @@ fn run(folder: &Folder, name: &str, numbers: &[i32], model: &str, cache: &str, s
     succeed(&train(model, &data, &output, &all))
 }
 
-/// How many responses came from the cache, and of how many: `(12, 12)`.
+/// Responses found in the cache, and responses in all.
 fn found(outcome: &Outcome) -> (usize, usize) {
     let line = outcome.err.lines().find(|line| line.starts_with("reference log-probs: ") && line.contains(" of "));
     let line = line.unwrap_or_else(|| panic!("nothing about the cache in {}", outcome.err));
@@ -70,7 +70,7 @@ fn new_rows_are_scored_and_evaluation_uses_the_cache_too() {
     assert!(second.err.contains("3 of 3 responses from the cache"), "{}", second.err);
 }
 
-/// A run after which the cache is full of numbers that are not those of the next run.
+/// A run that fills the cache with numbers that the next run must not use.
 #[rstest]
 #[case::adapter(Some("adapter"), &[])]
 #[case::prompts(None, &["share_prompt=false"])]
@@ -127,7 +127,7 @@ fn a_response_that_is_cut_is_another_one() {
     let folder = Folder::new();
     let cache = folder.arg("cache");
     run(&folder, "first", &[2, 3], model_arg(), &cache, &[]);
-    // Room for all but the one long response of each prompt.
+    // Room for everything but the one long response per prompt.
     let second = run(&folder, "second", &[2, 3], model_arg(), &cache, &["max_length=40", "max_prompt_length=36"]);
     assert!(second.err.contains("cut: 0 prompts, 2 responses"), "{}", second.err);
     assert_eq!(found(&second), (4, 6));

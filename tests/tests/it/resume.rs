@@ -1,4 +1,4 @@
-//! Runs that go on where they stopped.
+//! Resumed runs.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Folder, succeed, train};
 use crate::small_model::model_arg;
 
-/// The figures of a run but for its wall-clock time.
+/// The metrics of a run without its wall-clock times.
 fn timeless(folder: &Folder, run: &str) -> Vec<Value> {
     let mut rows = folder.rows(&format!("{run}/metrics.jsonl"));
     for row in &mut rows {
@@ -17,7 +17,7 @@ fn timeless(folder: &Folder, run: &str) -> Vec<Value> {
     rows
 }
 
-/// Twelve groups of three responses, no two alike.
+/// Twelve distinct groups of three responses.
 fn groups(folder: &Folder) -> String {
     let response = |content: String, reward: f64| json!({"content": content, "reward": reward});
     let group = |i: i32| {
@@ -42,7 +42,7 @@ fn a_resumed_run_ends_with_the_same_bytes(#[case] settings: &[&str], #[case] wei
     let (whole, broken) = (folder.arg("whole"), folder.arg("broken"));
     succeed(&train(model, &data, &whole, &all));
 
-    // What a process that was killed while it wrote its sixth row leaves behind.
+    // What a process killed while writing its sixth row leaves behind.
     folder.copy(&folder.path("whole/checkpoint-3"), "broken/checkpoint-3");
     let metrics = folder.read("whole/metrics.jsonl");
     let end = metrics.match_indices('\n').nth(4).expect("five rows").0;

@@ -1,4 +1,4 @@
-//! `collimate reward`: programs that give rewards, and programs that do not.
+//! `collimate reward`: programs that score responses, and programs that fail to.
 #![cfg(unix)]
 
 mod failures;
@@ -7,7 +7,7 @@ mod verifier;
 
 use crate::harness::{Folder, Outcome, collimate};
 
-/// Three prompts with two responses each; a response names its row and number.
+/// Three prompts with two responses each; a response names its row and index.
 fn samples(folder: &Folder) -> String {
     let response = |i: usize, k: usize| serde_json::json!({"content": format!("row {i} response {k}")});
     let row = |i: usize| {
@@ -17,7 +17,7 @@ fn samples(folder: &Folder) -> String {
     folder.write("samples.jsonl", (0..3).map(row).collect::<String>())
 }
 
-/// Runs `collimate reward` on the samples with a program for the shell.
+/// Runs `collimate reward` on the samples with a shell script.
 fn reward(folder: &Folder, script: &str, extra: &[&str]) -> Outcome {
     let (data, program, output) = (samples(folder), folder.write("program.sh", script), folder.arg("rewards.jsonl"));
     let command = format!("sh '{program}'");
@@ -32,7 +32,7 @@ fn rewards(folder: &Folder) -> Vec<f64> {
     responses.map(|response| response["reward"].as_f64().expect("a reward")).collect()
 }
 
-/// What is in the folder of a failed run beside what the test wrote.
+/// What a failed run left in the folder beside the test's own files.
 fn check_nothing_written(folder: &Folder) {
     let names = std::fs::read_dir(folder.path("")).expect("the folder").flatten();
     let mut names: Vec<String> = names.map(|entry| entry.file_name().display().to_string()).collect();

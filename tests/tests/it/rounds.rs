@@ -1,4 +1,4 @@
-//! `collimate loop`: what a round starts from, what is done again and what is not.
+//! `collimate loop`: what a round starts from, and what a restarted loop repeats.
 #![cfg(unix)]
 
 use std::fs;
@@ -10,7 +10,7 @@ use crate::harness::{Folder, collimate, succeed};
 use crate::process::Process;
 use crate::small_model::model_arg;
 
-/// A loop over four prompts with a program that likes some lengths more than others.
+/// A loop over four prompts with a reward program that prefers certain lengths.
 fn command(folder: &Folder, output: &str, rounds: &str, settings: &[&str]) -> Vec<String> {
     let prompt = |i: usize| json!({"prompt": format!("What is 3 times {i}?"), "answer": 3 * i}).to_string() + "\n";
     let prompts = folder.write("prompts.jsonl", (2..6).map(prompt).collect::<String>());
@@ -91,7 +91,7 @@ fn a_loop_that_was_stopped_ends_as_if_it_had_not_been() {
     let args = command(&folder, "loop", "2", &settings);
     Process::start(&folder.path("whole"), &args).succeed();
 
-    // In the training of the first round.
+    // During the first round's training.
     let here = folder.path("here");
     let mut process = Process::start(&here, &args);
     let metrics = here.join("loop/round-1/metrics.jsonl");
@@ -101,7 +101,7 @@ fn a_loop_that_was_stopped_ends_as_if_it_had_not_been() {
     assert_eq!(code, Some(143), "{log}");
     assert!(log.contains("stopped by SIGTERM after step ") && log.contains("--resume"), "{log}");
 
-    // As a kill between training and its mark leaves it.
+    // As a kill between training and its completion marker leaves it.
     let resumed = and(args, &["--resume"]);
     Process::start(&here, &resumed).succeed();
     fs::remove_file(here.join("loop/round-2/trained.json")).expect("a mark");
@@ -119,7 +119,7 @@ fn a_loop_that_was_stopped_ends_as_if_it_had_not_been() {
 fn a_signal_stops_a_loop_while_a_program_thinks() {
     let folder = Folder::new();
     let args = command(&folder, "loop", "1", &[]);
-    // It answers to a few prompts and then thinks for longer than anybody waits.
+    // It answers a few prompts, then hangs.
     folder.write("program.sh", "read -r a; echo 1; read -r b; echo 1; exec sleep 60");
     let here = folder.path("here");
     let mut process = Process::start(&here, &args);

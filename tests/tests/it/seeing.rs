@@ -1,4 +1,4 @@
-//! What a run shows: its summary, answers before and after, TensorBoard's files, and pages of one run and of several.
+//! What a run reports: summary, answers before and after, TensorBoard's files, and pages of one run and of several.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn groups(folder: &Folder, name: &str, from: i32) -> String {
     folder.write(name, (from..from + 6).map(group).collect::<String>())
 }
 
-/// A short run on `train.jsonl`, evaluated on `held-out.jsonl`; `settings` may ask for more.
+/// A short run on `train.jsonl`, evaluated on `held-out.jsonl`.
 fn run(folder: &Folder, name: &str, settings: &[&str]) -> String {
     let (data, held_out) = (groups(folder, "train.jsonl", 2), groups(folder, "held-out.jsonl", 20));
     let (output, held_out) = (folder.arg(name), format!("eval_data={held_out}"));
@@ -38,7 +38,7 @@ fn answers_of_before_and_after_are_those_of_the_two_models() {
     let samples = samples(&folder, "run");
     assert_eq!(samples["prompts"].as_array().map(Vec::len), Some(2));
     let first = &samples["prompts"][0];
-    // Held out, not trained on; the best response is the second.
+    // From the held-out prompts; the second response is the best.
     assert!(first["place"].as_str().is_some_and(|place| place.ends_with("held-out.jsonl:1")), "{first}");
     assert!(first["prompt"].as_str().is_some_and(|prompt| prompt.contains("What is 7 times 20?")), "{first}");
     assert_eq!((&first["best"], &first["reward"]), (&json!("140"), &json!(1.0)));

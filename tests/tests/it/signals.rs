@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and a disk that is full, as a process sees them.
+//! SIGINT, SIGTERM and a full disk.
 #![cfg(unix)]
 
 use std::fs;
@@ -12,7 +12,7 @@ use crate::harness::{Folder, train};
 use crate::process::Process;
 use crate::small_model::model_arg;
 
-/// The command line of a run into `run` of the folder that it is started in: so many prompts, `steps` steps.
+/// The command line of a run of `steps` steps over `num_prompts` prompts, into `run` of the current folder.
 fn command_of(folder: &Folder, num_prompts: usize, steps: usize, settings: &[&str]) -> Vec<String> {
     let response = |i: usize, k: usize| json!({"content": format!("{}", i * (k + 3)), "reward": 1.0 / (k + 1) as f64});
     let row = |i: usize| {
@@ -38,7 +38,7 @@ fn bytes(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Steps that are recorded in a run's folder.
+/// Steps recorded in a run's folder.
 fn num_rows(folder: &Path) -> usize {
     fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap_or_default().lines().count()
 }
@@ -67,14 +67,14 @@ fn a_signal_finishes_the_step_and_saves(#[case] signal: &str, #[case] code: i32,
     for file in ["run/model.safetensors", "run/checkpoint-400/optimizer.safetensors"] {
         assert!(bytes(&whole.join(file)) == bytes(&stopped.join(file)), "{file} differs");
     }
-    // The checkpoint out of order went with the next one.
+    // The checkpoint written out of order was removed with the next one.
     assert!(!stopped.join(format!("run/checkpoint-{rows}")).exists());
 }
 
 #[test]
 fn a_second_signal_stops_at_once() {
     let folder = Folder::new();
-    // One step of very many prompts, so that it does not end between the signals; no reference to score before it.
+    // One very long step, so that it does not end between the signals, and no reference before it.
     let settings = ["gradient_accumulation_steps=100000", "objective=sft"];
     let arguments = command_of(&folder, 6000, 1, &settings);
     let here = folder.path("here");
@@ -90,12 +90,12 @@ fn a_second_signal_stops_at_once() {
 #[rstest]
 fn before_training_a_signal_stops_at_once(#[values("INT", "TERM")] signal: &str) {
     let folder = Folder::new();
-    // A pipe that nobody writes to: the program waits for its rows.
+    // Nobody writes to this pipe, so the program waits for rows.
     let pipe = folder.arg("rows");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("the program mkfifo").success());
     let arguments = ["data", "check", &pipe].map(str::to_owned);
     let process = Process::start(&folder.path("here"), &arguments);
-    // A reader of a pipe waits for a writer: opening it returns when the program is there.
+    // Opening a pipe for writing blocks until the program reads it.
     let writer = fs::OpenOptions::new().write(true).open(&pipe).expect("a pipe");
     process.signal(signal);
     let (code, log) = process.wait();
@@ -103,7 +103,7 @@ fn before_training_a_signal_stops_at_once(#[values("INT", "TERM")] signal: &str)
     drop(writer);
 }
 
-/// A run with only its first checkpoint, as a full disk finds it.
+/// A run with only its first checkpoint.
 fn begun(folder: &Folder) -> (Vec<String>, std::path::PathBuf) {
     let arguments = command(folder, 6, &["save_steps=2"]);
     Process::start(&folder.path("whole"), &arguments).succeed();
@@ -113,7 +113,7 @@ fn begun(folder: &Folder) -> (Vec<String>, std::path::PathBuf) {
     (arguments, here)
 }
 
-/// What must hold after a disk was full: the error, the checkpoint before, and the same bytes once there is room.
+/// Checks what must hold after a full disk: the error, the earlier checkpoint, and the same bytes once there is room.
 fn check_full(folder: &Folder, arguments: &[String], here: &Path, ended: (Option<i32>, String)) {
     let (code, log) = ended;
     assert_eq!(code, Some(1), "{log}");
@@ -132,14 +132,14 @@ fn a_quota_leaves_the_last_good_state() {
     let folder = Folder::new();
     let (arguments, here) = begun(&folder);
     let model = fs::metadata(folder.path("whole/run/model.safetensors")).expect("a model").len();
-    // The weights fit, the optimizer's two moments of each do not.
+    // The weights fit; the optimizer's moments, twice as large, do not.
     let process = Process::start_with_short_files(&here, &resumed(&arguments), model + model / 2);
     let ended = process.wait();
     assert!(ended.1.contains("optimizer.safetensors: cannot be written"), "{}", ended.1);
     check_full(&folder, &arguments, &here, ended);
 }
 
-/// Mounts what only the superuser may; others have the quota above.
+/// Mounting needs root; without it only the quota above is tested.
 #[test]
 fn a_full_disk_leaves_the_last_good_state() {
     let folder = Folder::new();
@@ -180,7 +180,7 @@ fn a_full_disk_leaves_the_last_good_state() {
     check_full(&folder, &arguments, &here, ended);
 }
 
-/// Takes the small disk away, whatever happens.
+/// Unmounts the small disk on drop.
 struct Mounted<'a>(&'a Path);
 
 impl Drop for Mounted<'_> {

@@ -1,4 +1,4 @@
-//! A model folder and an adapter that the tests make themselves: a Llama of random weights with the quickstart's tokenizer.
+//! The tests' own model and adapter: a Llama with random weights and the quickstart's tokenizer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// Rank of the adapter.
 const RANK: usize = 8;
-/// Standard deviation of the weights: large, so that different inputs give different outputs.
+/// Standard deviation of the weights, large enough that different inputs give different outputs.
 const DEVIATION: f32 = 0.25;
 
 /// The model's folder.
@@ -25,7 +25,7 @@ pub(crate) fn model_arg() -> &'static str {
     model().to_str().expect("text")
 }
 
-/// The folder of an adapter on all its linear layers, which changes what the model computes.
+/// The folder of an adapter on all its linear layers, not an identity.
 pub(crate) fn adapter() -> &'static Path {
     &folders().1
 }
@@ -35,7 +35,7 @@ pub(crate) fn adapter_arg() -> &'static str {
     adapter().to_str().expect("text")
 }
 
-/// Both folders, made once a process.
+/// Both folders, written once per process.
 fn folders() -> &'static (PathBuf, PathBuf) {
     static FOLDERS: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
     FOLDERS.get_or_init(|| {
@@ -52,7 +52,7 @@ fn write_small_model(dir: &Path) -> ModelConfig {
     write_model_with(dir, &json!({}))
 }
 
-/// A small model whose configuration has these fields in place of the small Llama's.
+/// Writes a small model with these fields of its configuration changed.
 pub(crate) fn write_model_with(dir: &Path, fields: &Value) -> ModelConfig {
     fs::create_dir_all(dir).expect("a folder");
     write_tokenizer(dir, 0).expect("a tokenizer");
@@ -106,7 +106,7 @@ fn write_adapter(dir: &Path, model: &ModelConfig) {
     Adapter { config, modules: modules.collect() }.write(dir).expect("an adapter");
 }
 
-/// Numbers of mean 0 and deviation 1, evenly spread, by SplitMix64 (Steele, Lea and Flood 2014).
+/// Uniform numbers of mean 0 and deviation 1, by SplitMix64 (Steele, Lea and Flood 2014).
 struct Numbers(u64);
 
 impl Numbers {

@@ -1,4 +1,4 @@
-//! The committed inputs: sound ones are parsed, and what was found once is refused for its reason.
+//! The committed inputs: sound ones parse, and past findings are refused for the right reason.
 
 use collimate_hostile::{Answer, Target};
 use rstest::rstest;

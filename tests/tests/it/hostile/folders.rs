@@ -1,4 +1,4 @@
-//! Folders of models that would run code, or reach out of themselves.
+//! Model folders that would run code or reach outside themselves.
 
 use std::fs;
 
@@ -55,7 +55,7 @@ fn a_pickled_file_in_place_of_a_folder_is_refused_by_name() {
     assert!(error.contains("pytorch_model.bin: pickled weights are not read"), "{error}");
 }
 
-/// What a folder links to elsewhere is not copied into what may be published.
+/// Links out of the folder are not copied into a merged model, which may be published.
 #[cfg(unix)]
 #[test]
 fn a_link_out_of_the_folder_is_not_copied_by_merge() {
@@ -73,7 +73,7 @@ fn a_link_out_of_the_folder_is_not_copied_by_merge() {
     assert!(!folder.path("merged/vocab.json").exists());
 }
 
-/// A download cache keeps files as `blobs` and folders of links to them.
+/// Download caches hold `blobs` and folders of links to them.
 #[cfg(unix)]
 #[test]
 fn links_of_a_download_cache_are_followed() {
@@ -101,7 +101,7 @@ fn links_of_a_download_cache_are_followed() {
     assert!(folder.path("merged/tokenizer.json").exists());
 }
 
-/// A link to a device would be read without end.
+/// A device could be read forever.
 #[cfg(unix)]
 #[rstest]
 #[case("config.json")]

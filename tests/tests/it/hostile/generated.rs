@@ -1,4 +1,4 @@
-//! Inputs made from the corpora by the same mutations as in long runs, and inputs of a form made on purpose.
+//! Inputs generated from the corpora by the mutations of long runs, and inputs generated from grammars.
 
 use collimate_hostile::{Answer, Mutator, Target};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use rstest::rstest;
 
 use super::{corpus, try_all};
 
-/// Inputs for each parser: a few seconds of the development profile in all.
+/// Inputs per parser: a few seconds in all in the dev profile.
 const MUTATED: usize = 1500;
 
 #[rstest]
@@ -16,7 +16,7 @@ fn mutated_inputs_are_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] targe
     let target = Target::ALL[target];
     let corpus = corpus(target);
     let mut mutator = Mutator::new(&corpus, 0x00c0_111a);
-    // Rendering is bounded by a fraction of a second, which many inputs take.
+    // Rendering may take a fraction of a second, and for many inputs does.
     let count = if target == Target::ChatTemplate { MUTATED / 5 } else { MUTATED };
     let inputs: Vec<_> = (0..count).map(|number| (format!("number {number}"), mutator.next_input())).collect();
     let answers = try_all(target, inputs.into_iter());
@@ -31,7 +31,7 @@ fn generated<S: Strategy>(strategy: S, count: usize) -> Vec<S::Value> {
     (0..count).map(|_| strategy.new_tree(&mut runner).expect("a value").current()).collect()
 }
 
-/// Any bytes at all.
+/// Arbitrary bytes.
 #[rstest]
 fn random_bytes_are_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] target: usize) {
     let inputs = generated(prop::collection::vec(any::<u8>(), 0..200), 300);
@@ -39,7 +39,7 @@ fn random_bytes_are_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] target:
     try_all(Target::ALL[target], inputs);
 }
 
-/// JSON of any shape, with numbers at the ends of their ranges and names that the parsers know.
+/// Arbitrary JSON, with extreme numbers and names that the parsers know.
 fn json(names: &'static [&'static str]) -> impl Strategy<Value = serde_json::Value> {
     let number = prop_oneof![
         any::<i64>().prop_map(serde_json::Value::from),
@@ -80,7 +80,7 @@ fn json_of_any_shape_is_answered(#[case] target: Target, #[case] names: &'static
     );
 }
 
-/// Templates that do random things to a variable, over and over.
+/// Templates that apply random operations to a variable repeatedly.
 #[test]
 fn templates_that_grow_a_value_any_way_end() {
     let step = prop::sample::select(

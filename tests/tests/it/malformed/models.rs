@@ -1,4 +1,4 @@
-//! Folders of models and adapters.
+//! Broken folders of models and adapters.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use super::shown;
 use crate::harness::{Folder, Outcome, collimate};
 use crate::small_model::{adapter, model, model_arg};
 
-/// What is done to a copy of a good folder.
+/// A change to a copy of a sound folder.
 type Breaking = fn(&Folder);
 
 const MODELS: &[(&str, Breaking)] = &[
@@ -108,7 +108,7 @@ fn adapt(folder: &Folder, key: &str, value: Value) {
     edit(folder, "adapter_config.json", key, value);
 }
 
-/// Sets a field of a JSON file; `null` removes it.
+/// Sets a field of a JSON file, or removes it if `null`.
 fn edit(folder: &Folder, name: &str, key: &str, value: Value) {
     let mut config: Value = serde_json::from_str(&folder.read(&format!("model/{name}"))).expect("JSON");
     let fields = config.as_object_mut().expect("an object");

@@ -1,4 +1,4 @@
-//! Recipes and the arguments of training.
+//! Broken recipes and arguments of `train`.
 
 use insta::assert_snapshot;
 
@@ -6,7 +6,7 @@ use super::shown;
 use crate::harness::{Folder, collimate};
 use crate::small_model::{adapter_arg, model_arg};
 
-/// Name of the case and the recipe, which is whole but for one thing.
+/// Name of the case, and a recipe with one mistake.
 const RECIPES: &[(&str, &str)] = &[
     ("unknown key", "learning_rat: 1e-5\n"),
     ("unknown key, nothing near", "zzz: 1\n"),

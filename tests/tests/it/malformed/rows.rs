@@ -1,4 +1,4 @@
-//! Files and rows of data.
+//! Broken files and rows of data.
 
 use insta::assert_snapshot;
 

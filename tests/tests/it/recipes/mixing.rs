@@ -1,4 +1,4 @@
-//! Several files as data: what is said of them, what is the same every time, and where errors are.
+//! Several files as data: what is reported of them, reproducibility, and errors.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use super::ranked_set;
 use crate::harness::{Folder, collimate, succeed};
 use crate::small_model::model_arg;
 
-/// The figures of a run but for its wall-clock time.
+/// The metrics of a run without its wall-clock times.
 fn timeless(folder: &Folder, run: &str) -> Vec<Value> {
     let mut rows = folder.rows(&format!("{run}/metrics.jsonl"));
     for row in &mut rows {
@@ -18,7 +18,7 @@ fn timeless(folder: &Folder, run: &str) -> Vec<Value> {
     rows
 }
 
-/// A recipe on two files in a mix, and its text.
+/// A recipe that mixes two files.
 fn mix(folder: &Folder, extra: &str) -> String {
     folder.write("a.jsonl", ranked_set("a", 12));
     folder.write("b.jsonl", ranked_set("b", 4));
@@ -58,7 +58,7 @@ fn a_mix_that_is_resumed_ends_with_the_same_bytes() {
     for name in ["checkpoint-2", "checkpoint-4"] {
         folder.copy(&folder.path(&format!("whole/{name}")), &format!("broken/{name}"));
     }
-    // As a run leaves them that was killed after its last checkpoint: rows beyond it are made again.
+    // As a run killed after its last checkpoint leaves them: later rows are computed again.
     for name in ["recipe.yaml", "metrics.jsonl"] {
         fs::copy(folder.path("whole").join(name), folder.path("broken").join(name)).expect("a file of the run");
     }

@@ -1,4 +1,4 @@
-//! The schema of recipes: sound recipes satisfy it, mistakes do not.
+//! The schema of recipes: sound recipes satisfy it, wrong ones don't.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn configs() -> Vec<PathBuf> {
     paths
 }
 
-/// What of a value contradicts a schema, by the words that this schema is made of.
+/// Everything in a value that violates a schema, for the keywords that this schema uses.
 fn violations(schema: &Value, value: &Value, at: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (word, rule) in schema.as_object().expect("a schema") {
@@ -102,7 +102,7 @@ fn every_recipe_in_configs_is_valid_by_the_schema() {
 fn a_resolved_recipe_is_valid_by_the_schema() {
     let resolved = collimate_train::Recipe::default().resolved_yaml().expect("YAML");
     let mut recipe = yaml(&resolved);
-    // The defaults have no backend until a run chooses it.
+    // The defaults name no backend; a run chooses it.
     assert_eq!(violations(&schema(), &recipe, "recipe"), Vec::<String>::new());
     recipe["backend"] = "flex".into();
     assert_eq!(violations(&schema(), &recipe, "recipe"), Vec::<String>::new());
@@ -141,7 +141,7 @@ fn the_schema_has_every_key_with_its_documentation_and_can_be_written() {
     }
 }
 
-/// What each recipe says of itself, in its first lines.
+/// What each recipe's first lines must state.
 const OPENING: [&str; 4] = ["Source", "Hardware", "Time", "Expect"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a program is asked, and what becomes of its answers.
+//! The requests a reward program gets, and what its answers become.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{reward, rewards, samples};
 use crate::harness::{Folder, collimate, succeed};
 
-/// Prints a number made of the row's and the response's: 12 for response 2 of row 1.
+/// Prints row and response as one number: 12 for response 2 of row 1.
 const NUMBERED: &str = r#"sed 's/.*"index":\([0-9]*\),"response_index":\([0-9]*\).*/\1\2/'"#;
 
 #[rstest]
@@ -39,7 +39,7 @@ fn a_program_is_asked_with_all_fields_of_a_row_and_its_scores_are_kept() {
 
 #[test]
 fn full_pipes_stop_nobody() {
-    // More than a pipe holds goes in before the first line comes out, and more than one comes out on standard error.
+    // More than a pipe holds goes in before the first line comes out, and more than that on standard error.
     let folder = Folder::new();
     let text = "x".repeat(20_000);
     let row = json!({"prompt": "p", "responses": [{"content": text}, {"content": text}]}).to_string() + "\n";

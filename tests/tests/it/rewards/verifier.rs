@@ -1,4 +1,4 @@
-//! The quickstart's verifier as a program: from prompts over samples to rewards.
+//! The quickstart's verifier as a reward program: prompts, samples, rewards.
 
 use collimate_quickstart::verifier::score_answer;
 
