@@ -5,10 +5,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use collimate_report::provenance::{Machine, commit};
 
 use crate::assets;
 use crate::entrant::{Entrant, Ready, Step};
-use crate::machine::{Machine, commit, gpu_bytes, num_busy, touch_memory};
+use crate::machine::{gpu_bytes, num_busy, touch_memory};
 use crate::result::{EntrantResult, OURS, PEER, WorkResult};
 use crate::rows::{self, Place, Prepared};
 use crate::work::{Shape, Task, Work};

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use collimate_report::charts::{Bar, BarChart};
 
 use crate::figures::{gigabytes, table};
 use crate::result::{EntrantResult, PEER, WorkResult};
@@ -143,19 +144,16 @@ fn section(results: &[WorkResult]) -> String {
     text
 }
 
-/// One bar: what it is, how long, and its label.
-type Bar = (String, f64, String);
-
 fn speed_chart(results: &[WorkResult]) -> String {
     let bars = results.iter().filter_map(|result| {
         let ratio = result.ratios()?;
         let name = format!("{} ({})", result.title, model(result));
         Some([
-            (format!("{name}, cold"), ratio.cold, format!("{:.2}×", ratio.cold)),
-            (format!("{name}, warm"), ratio.warm, format!("{:.2}×", ratio.warm)),
+            bar(format!("{name}, cold"), ratio.cold, format!("{:.2}×", ratio.cold)),
+            bar(format!("{name}, warm"), ratio.warm, format!("{:.2}×", ratio.warm)),
         ])
     });
-    chart("Groups a second, PyTorch = 1", &bars.flatten().collect::<Vec<_>>())
+    BarChart { title: "Groups a second, PyTorch = 1".to_owned(), bars: bars.flatten().collect() }.svg()
 }
 
 fn memory_chart(results: &[WorkResult]) -> String {
@@ -163,39 +161,16 @@ fn memory_chart(results: &[WorkResult]) -> String {
         result.entrants.iter().map(|entrant| {
             let gigabytes = entrant.peak_rss_bytes as f64 / 1e9;
             let name = format!("{} ({}), {}", result.title, model(result), entrant.label);
-            (name, gigabytes, format!("{gigabytes:.2} GB"))
+            bar(name, gigabytes, format!("{gigabytes:.2} GB"))
         })
     });
-    chart("Peak memory", &bars.collect::<Vec<_>>())
+    BarChart { title: "Peak memory".to_owned(), bars: bars.collect() }.svg()
 }
 
-/// Horizontal bars; those of ours in colour.
-fn chart(title: &str, bars: &[Bar]) -> String {
-    const LEFT: f64 = 380.0;
-    const WIDTH: f64 = 300.0;
-    const ROW: f64 = 24.0;
-    let longest = bars.iter().map(|(_, value, _)| *value).fold(f64::MIN_POSITIVE, f64::max);
-    let height = 40.0 + ROW * bars.len() as f64;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"760\" height=\"{height}\" fill=\"#fff\"/>\n<text x=\"8\" y=\"20\" font-weight=\"bold\">{title}</text>\n"
-    );
-    for (i, (name, value, label)) in bars.iter().enumerate() {
-        let y = 34.0 + ROW * i as f64;
-        let length = WIDTH * value / longest;
-        let color = if name.ends_with(PEER) { "#b8b8b8" } else { "#2b6cb0" };
-        svg.push_str(&format!(
-            "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{name}</text>\
-             <rect x=\"{LEFT:.0}\" y=\"{y:.0}\" width=\"{length:.1}\" height=\"{:.0}\" fill=\"{color}\"/>\
-             <text x=\"{:.1}\" y=\"{:.0}\">{label}</text>\n",
-            LEFT - 8.0,
-            y + 14.0,
-            ROW - 6.0,
-            LEFT + length + 6.0,
-            y + 14.0,
-        ));
-    }
-    svg + "</svg>\n"
+/// A bar, in colour where it is ours.
+fn bar(name: String, value: f64, label: String) -> Bar {
+    let highlighted = !name.ends_with(PEER);
+    Bar { name, value, label, highlighted }
 }
 
 #[cfg(test)]
@@ -209,12 +184,5 @@ mod tests {
         assert_eq!(once, format!("before\n{BEGIN}\nnew\n{END}after\n"));
         assert_eq!(replaced(&once, "new").expect("marks"), once);
         assert_eq!(replaced("no marks", "new"), None);
-    }
-
-    #[test]
-    fn the_longest_bar_has_the_whole_width() {
-        let bars = [("a".to_owned(), 1.0, "1".to_owned()), ("b".to_owned(), 4.0, "4".to_owned())];
-        let svg = chart("title", &bars);
-        assert!(svg.contains("width=\"75.0\"") && svg.contains("width=\"300.0\""), "{svg}");
     }
 }

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use collimate_report::provenance::Machine;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::entrant::{Ready, Step};
 use crate::figures::{median, range};
-use crate::machine::Machine;
 
 /// Name of our side.
 pub const OURS: &str = "collimate";

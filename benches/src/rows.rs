@@ -5,16 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use collimate_report::provenance::gpus;
 use collimate_text::{TextTokenizer, TokenizedGroup};
 use collimate_train::progress::Silent;
-use collimate_train::{Recipe, prepare};
+use collimate_train::{load_recipe, prepare};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::assets::Assets;
 use crate::files::write_json;
-use crate::machine::gpus;
 use crate::tokenizer::words;
 use crate::work::{ALPHA, BETA, MAX_LENGTH, MAX_PROMPT_LENGTH, Source, Task};
 
@@ -156,7 +156,7 @@ fn recipe(task: &Task, assets: &Assets, rows: &Path, folder: &Path, num_steps: u
 
 /// Tokenizes the data as training does.
 fn tokens(recipe: &Path, model: &Path, rows: &Path) -> Result<Vec<TokenizedGroup>> {
-    let recipe = Recipe::load(Some(recipe), &[])?;
+    let recipe = load_recipe(Some(recipe), &[])?;
     let tokenizer = TextTokenizer::from_model_dir(model)?;
     Ok(prepare(&recipe, rows, &tokenizer, 2, &mut Silent)?.groups)
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use collimate_benches::figures::{median, table};
-use collimate_benches::machine::Machine;
+use collimate_report::provenance::Machine;
 use kernels::Op;
 use peak::Peak;
 use serde_json::{Value, json};

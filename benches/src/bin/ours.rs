@@ -12,7 +12,8 @@ use anyhow::{Context, Result, ensure};
 // Registers the objectives, and links what the program links.
 use collimate as _;
 use collimate_benches::machine::peak_bytes;
-use collimate_train::{MetricsRow, Observer, Recipe, RunControl, train};
+use collimate_report::MetricsRow;
+use collimate_train::{Observer, RunControl, load_recipe, train};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let path: PathBuf = std::env::args_os().nth(1).context("the recipe's path is missing")?.into();
-    let recipe = Recipe::load(Some(&path), &[])?;
+    let recipe = load_recipe(Some(&path), &[])?;
     let mut stepper = Stepper::new();
     train(&recipe, &mut stepper, &RunControl::default())?;
     ensure!(!stepper.in_reference, "the run ended while it scored the reference");

@@ -7,12 +7,14 @@ mod atomic;
 mod checksums;
 mod error;
 mod lock;
+mod plain;
 mod staged;
 
 pub use atomic::{AtomicFile, write_atomically};
 pub use checksums::{CHECKSUMS_FILE, verify_checksums, write_checksums};
 pub use error::WriteError;
 pub use lock::{FolderLock, LockError};
+pub use plain::{open_regular, read_text};
 pub use staged::{StagedFolder, recover_folders, remove_folder, remove_leftovers};
 
 use std::fs::File;

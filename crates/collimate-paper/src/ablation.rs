@@ -1,4 +1,4 @@
-//! K responses with rewards against pairs made from them, at the same number of prompts and optimizer steps.
+//! K responses with rewards against pairs of them, at equal numbers of prompts and optimizer steps.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 use crate::stage::Stages;
 use crate::task::{Method, MethodResult, NUM_SAMPLED, Outcome, Selection, Task, TaskSize};
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ablation {
     /// The base model.
     pub base: Outcome,
     /// K responses with their rewards, by objective and K.
     pub rewards: Vec<MethodResult>,
-    /// All responses, with all weight on the best: rewards whose size does not matter.
+    /// All responses with all weight on the best, so that the size of rewards does not matter.
     pub one_hot: Vec<MethodResult>,
-    /// Pairs made from the same eight responses.
+    /// Pairs from the same eight responses.
     pub pairs: Vec<MethodResult>,
 }
 
@@ -35,12 +35,12 @@ pub fn dpo() -> Value {
     json!({"name": "dpo", "beta": 0.3})
 }
 
-/// A method by its name, objective and responses.
+/// A method.
 pub fn method(name: &str, objective: Value, selection: Selection) -> Method {
     Method { name: name.to_owned(), objective, selection }
 }
 
-/// Runs all of it.
+/// Runs the experiment.
 ///
 /// # Errors
 /// A run that failed.

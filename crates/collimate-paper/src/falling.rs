@@ -6,29 +6,30 @@ mod model;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use collimate_report::MetricsRow;
 use collimate_train::progress::Silent;
-use collimate_train::{MetricsRow, RunControl, train};
+use collimate_train::{RunControl, train};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::stage::Stages;
 use crate::stats::Estimate;
-use crate::task::load_recipe;
+use crate::task::recipe_with;
 
-/// How much is done.
+/// The size of the experiment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FallingSize {
     /// Questions that the base model is trained on.
     pub num_sft: usize,
-    /// Passes over them.
+    /// Passes over those questions.
     pub sft_epochs: f64,
-    /// Questions of the preference training; those whose responses have one reward are left out.
+    /// Questions for preference training; those whose responses all have the same reward are left out.
     pub num_preference: usize,
     /// Held-out questions.
     pub num_held_out: usize,
     /// Optimizer steps of each objective.
     pub num_steps: usize,
-    /// Questions in a step.
+    /// Questions per step.
     pub batch_size: usize,
     /// Steps between measurements.
     pub eval_steps: usize,
@@ -38,18 +39,18 @@ pub struct FallingSize {
     pub beta: f64,
     /// α of NCA and InfoNCA.
     pub alpha: f64,
-    /// Seeds: of the base model's weights and of the order of all data.
+    /// Seeds of the base model's weights and of the data order.
     pub seeds: Vec<u64>,
     /// Width of the model.
     pub hidden: usize,
-    /// Its layers.
+    /// Number of layers.
     pub layers: usize,
-    /// Tokens of its vocabulary at most.
+    /// Maximum size of the vocabulary.
     pub vocab: usize,
 }
 
 impl FallingSize {
-    /// For the page.
+    /// The full size, for the page.
     pub fn full() -> Self {
         Self {
             num_sft: 480,
@@ -69,7 +70,7 @@ impl FallingSize {
         }
     }
 
-    /// To see that it works.
+    /// A quick size, to see that it works.
     pub fn quick() -> Self {
         Self {
             num_sft: 48,
@@ -87,29 +88,29 @@ impl FallingSize {
     }
 }
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Falling {
-    /// Whether the data is GSM8K's; else it is generated.
+    /// Whether the data is GSM8K; otherwise it is generated.
     pub real: bool,
-    /// Questions with different rewards to train on, and held out.
+    /// Numbers of questions with different rewards, for training and held out.
     pub num_questions: (usize, usize),
-    /// Parameters of the model.
+    /// Number of the model's parameters.
     pub num_parameters: usize,
-    /// Mean log-prob of a token of the held-out right solutions under each seed's base model.
+    /// Mean log-prob per token of the held-out right solutions, for each seed's base model.
     pub base_token_logp: Vec<f64>,
     /// Seeds of the runs.
     pub seeds: Vec<u64>,
-    /// A curve for each objective and seed.
+    /// One curve per objective and seed.
     pub curves: Vec<Curve>,
 }
 
-/// A run's figures over its steps.
+/// The figures of a run over its steps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Curve {
     /// The objective.
     pub objective: String,
-    /// Its seed.
+    /// The seed.
     pub seed: u64,
     /// On held-out questions.
     pub held_out: Vec<Moment>,
@@ -117,39 +118,39 @@ pub struct Curve {
     pub training: Vec<Moment>,
 }
 
-/// Changes against the base model at a step, in nats a response.
+/// Changes against the base model at a step, in nats per response.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Moment {
     /// Finished steps.
     pub step: f64,
     /// log π − log π_ref of the first right response.
     pub chosen: f64,
-    /// The mean of the others.
+    /// The mean over the other responses.
     pub rejected: f64,
-    /// Part of the questions whose chosen response moved above the mean of the others.
+    /// Share of questions whose chosen response moved above the mean of the others.
     pub accuracy: f64,
 }
 
 impl Falling {
-    /// A figure of held-out questions after a step, over the seeds.
+    /// A held-out figure after a step, over the seeds.
     pub fn held_out(&self, objective: &str, step: usize, figure: impl Fn(&Moment) -> f64) -> Estimate {
         let curves = self.curves.iter().filter(|curve| curve.objective == objective);
         let at = |curve: &Curve| curve.held_out.iter().find(|moment| moment.step == step as f64).map(&figure);
-        Estimate::of(&curves.filter_map(at).collect::<Vec<_>>())
+        Estimate::from_values(&curves.filter_map(at).collect::<Vec<_>>())
     }
 
-    /// The same of the training questions, over the last `steps` steps.
+    /// A figure on the training questions over the last `steps` steps.
     pub fn at_the_end(&self, objective: &str, steps: usize, figure: impl Fn(&Moment) -> f64) -> Estimate {
         let curves = self.curves.iter().filter(|curve| curve.objective == objective);
         let mean = |curve: &Curve| {
             let last = &curve.training[curve.training.len().saturating_sub(steps)..];
             last.iter().map(&figure).sum::<f64>() / last.len() as f64
         };
-        Estimate::of(&curves.map(mean).collect::<Vec<_>>())
+        Estimate::from_values(&curves.map(mean).collect::<Vec<_>>())
     }
 }
 
-/// The objectives, at the same β, learning rate, data and number of steps.
+/// The objectives; all have the same β, learning rate, data and number of steps.
 pub const OBJECTIVES: [&str; 3] = ["dpo", "infonca", "nca"];
 
 /// Trains a base model for each seed, then each objective from it.
@@ -181,7 +182,7 @@ pub fn run(stages: &Stages, size: &FallingSize, folder: Option<&Path>) -> Result
         for name in OBJECTIVES {
             let curve = stages.value(&format!("falling: {name}, seed {seed}"), &settings, |dir| {
                 let recipe = settings_of(name, size, seed, (&split, &base, dir), stages);
-                train(&load_recipe(&recipe)?, &mut Silent, &RunControl::default())?;
+                train(&recipe_with(&recipe)?, &mut Silent, &RunControl::default())?;
                 curve(name, size, seed, &dir.join("run/metrics.jsonl"))
             })?;
             found.curves.push(curve);
@@ -220,7 +221,7 @@ fn settings_of(
     ]
 }
 
-/// Log-ratios out of the metrics: the implicit rewards of all three objectives are βΔ.
+/// Log-ratios from the metrics: all three objectives have the implicit reward βΔ.
 fn curve(name: &str, size: &FallingSize, seed: u64, metrics: &Path) -> Result<Curve> {
     let text = std::fs::read_to_string(metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
     let mut curve = Curve { objective: name.to_owned(), seed, held_out: Vec::new(), training: Vec::new() };
@@ -234,7 +235,7 @@ fn curve(name: &str, size: &FallingSize, seed: u64, metrics: &Path) -> Result<Cu
         };
         let step = row.get("step").unwrap_or(0.0);
         curve.held_out.extend(moment("eval_", step));
-        // A step's figures are those before its update.
+        // The figures of a step are from before its update.
         curve.training.extend(moment("", step - 1.0));
     }
     Ok(curve)

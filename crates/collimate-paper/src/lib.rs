@@ -2,18 +2,24 @@
 //!
 //! ```text
 //! theory       tabular policies in float64: optima, limits, convergence to π*
-//! falling      the likelihood of chosen and rejected responses over the steps, on GSM8K
+//! falling      likelihood of chosen and rejected responses over the steps, on GSM8K
 //! ablation     K responses with rewards against pairs, on the quickstart's task
 //! reasoning    SFT, DPO, KTO, InfoNCA and NCA on that task
 //! sensitivity  α and β on that task
-//! page         the page with figures and numbers that all of it ends in
+//! page         the page that presents the numbers and figures
 //! ```
 //!
-//! Every experiment is made of stages (`stage`), each kept under its settings, so a run that was stopped goes on. Each has
-//! a short form among the tests.
+//! Start at [`run`], then at an experiment. Every experiment consists of stages ([`stage::Stages`]) whose results are kept
+//! under their settings, so an interrupted run continues where it stopped. The tests run a short form of each experiment.
+//!
+//! ```
+//! let accuracy = collimate_paper::stats::Estimate::from_values(&[0.9, 0.92, 0.94]);
+//! assert_eq!(accuracy.percent(), "92.0 ± 1.2");
+//! ```
+//!
+//! It uses the other crates as a user would, and must not know their insides.
 
 pub mod ablation;
-pub mod charts;
 pub mod falling;
 pub mod minimise;
 pub mod options;
@@ -35,27 +41,27 @@ use serde::Serialize;
 use crate::options::{Experiment, Options};
 use crate::stage::Stages;
 
-/// What the experiments found; those that were not asked for are absent.
+/// The findings of the experiments; absent if an experiment was not selected.
 #[derive(Debug, Default, Serialize)]
 pub struct Findings {
-    /// Tabular policies.
+    /// Theorems on tabular policies.
     pub theory: Option<theory::Theory>,
-    /// The likelihood over the steps.
+    /// Likelihoods over the steps.
     pub falling: Option<falling::Falling>,
     /// K responses against pairs.
     pub ablation: Option<ablation::Ablation>,
-    /// Objectives against each other.
+    /// Comparison of objectives.
     pub reasoning: Option<reasoning::Reasoning>,
-    /// α and β.
+    /// Sensitivity to α and β.
     pub sensitivity: Option<sensitivity::Sensitivity>,
 }
 
-/// Runs the experiments asked for, and writes the page.
+/// Runs the selected experiments and writes the page.
 ///
 /// # Errors
 /// A folder that cannot be written, data that cannot be read, or a training run that failed.
 pub fn run(options: &Options) -> Result<()> {
-    let stages = Stages::new(&options.work, collimate_benches::machine::commit(&options.root))?;
+    let stages = Stages::new(&options.work, collimate_report::provenance::commit(&options.root))?;
     let size = options.size();
     let mut found = Findings::default();
     for experiment in options.experiments() {

@@ -2,24 +2,24 @@
 
 use anyhow::Result;
 
-/// Where a descent ended.
+/// The end of a descent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Minimum {
-    /// The place.
-    pub place: Vec<f64>,
-    /// The loss there.
+    /// Coordinates.
+    pub point: Vec<f64>,
+    /// Loss.
     pub loss: f64,
-    /// Largest entry of the gradient there.
+    /// Largest absolute entry of the gradient.
     pub gradient: f64,
-    /// Steps taken.
+    /// Number of steps taken.
     pub steps: usize,
 }
 
-/// Follows the gradient of `loss` from `start` until its largest entry is at most `tolerance`, or for `max_steps` steps, or
-/// until rounding ends all progress.
+/// Minimises `loss`, which returns its value and gradient, from `start`: until the largest absolute entry of the gradient is
+/// at most `tolerance`, `max_steps` are taken, or rounding stops all progress.
 ///
 /// # Errors
-/// Those of `loss`, which gives its value and gradient.
+/// Errors of `loss`.
 pub fn minimise(
     start: &[f64],
     tolerance: f64,
@@ -27,36 +27,36 @@ pub fn minimise(
     mut loss: impl FnMut(&[f64]) -> Result<(f64, Vec<f64>)>,
 ) -> Result<Minimum> {
     let size = start.len();
-    let mut place = start.to_vec();
-    let (mut value, mut gradient) = loss(&place)?;
+    let mut point = start.to_vec();
+    let (mut value, mut gradient) = loss(&point)?;
     let mut inverse = identity(size);
     let mut steps = 0;
     while largest(&gradient) > tolerance && steps < max_steps {
         let direction: Vec<f64> = inverse.iter().map(|row| -dot(row, &gradient)).collect();
         let slope = dot(&direction, &gradient);
         if slope >= 0.0 {
-            // Rounding spoilt the estimate of the curvature.
+            // Rounding has spoilt the estimate of the curvature.
             inverse = identity(size);
             steps += 1;
             continue;
         }
-        let Some((next, next_value, next_gradient)) = search(&place, &direction, slope, value, &mut loss)? else {
+        let Some((next, next_value, next_gradient)) = search(&point, &direction, slope, value, &mut loss)? else {
             break;
         };
-        let moved: Vec<f64> = next.iter().zip(&place).map(|(a, b)| a - b).collect();
+        let moved: Vec<f64> = next.iter().zip(&point).map(|(a, b)| a - b).collect();
         let turned: Vec<f64> = next_gradient.iter().zip(&gradient).map(|(a, b)| a - b).collect();
         update(&mut inverse, &moved, &turned);
-        (place, value, gradient) = (next, next_value, next_gradient);
+        (point, value, gradient) = (next, next_value, next_gradient);
         steps += 1;
     }
-    Ok(Minimum { loss: value, gradient: largest(&gradient), place, steps })
+    Ok(Minimum { loss: value, gradient: largest(&gradient), point, steps })
 }
 
 type Found = (Vec<f64>, f64, Vec<f64>);
 
-/// Halves the step until the loss falls enough; near the end, where rounding hides that, until the gradient's slope does.
+/// Halves the step until the loss falls enough, or near the end, where rounding hides that, until the slope falls enough.
 fn search(
-    place: &[f64],
+    point: &[f64],
     direction: &[f64],
     slope: f64,
     value: f64,
@@ -64,7 +64,7 @@ fn search(
 ) -> Result<Option<Found>> {
     let mut size = 1.0;
     for _ in 0..40 {
-        let next: Vec<f64> = place.iter().zip(direction).map(|(x, d)| x + size * d).collect();
+        let next: Vec<f64> = point.iter().zip(direction).map(|(x, d)| x + size * d).collect();
         let (next_value, gradient) = loss(&next)?;
         let rounding = 1e-14 * value.abs().max(1.0);
         let falls = next_value <= value + 1e-4 * size * slope;
@@ -77,7 +77,7 @@ fn search(
     Ok(None)
 }
 
-/// BFGS: the inverse of the curvature that the last step showed.
+/// The BFGS update of the inverse Hessian.
 fn update(inverse: &mut [Vec<f64>], moved: &[f64], turned: &[f64]) {
     let curvature = dot(moved, turned);
     if curvature <= 1e-300 {
@@ -109,14 +109,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_valley_is_followed_to_its_lowest_place() {
-        // Rosenbrock: lowest at (1, 1), with the value 0.
+    fn a_valley_is_followed_to_its_minimum() {
+        // Rosenbrock's function has its minimum 0 at (1, 1).
         let loss = |x: &[f64]| {
             let bend = x[1] - x[0] * x[0];
             let gradient = vec![-2.0 * (1.0 - x[0]) - 400.0 * x[0] * bend, 200.0 * bend];
             Ok(((1.0 - x[0]).powi(2) + 100.0 * bend * bend, gradient))
         };
         let found = minimise(&[-1.2, 1.0], 1e-10, 200, loss).expect("a minimum");
-        assert!(found.gradient <= 1e-10 && (found.place[0] - 1.0).abs() < 1e-9, "{found:?}");
+        assert!(found.gradient <= 1e-10 && (found.point[0] - 1.0).abs() < 1e-9, "{found:?}");
     }
 }

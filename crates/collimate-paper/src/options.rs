@@ -1,4 +1,4 @@
-//! What is asked for: which experiments, how large, and where things are.
+//! Command-line options: which experiments, how large, and where.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub enum Experiment {
 }
 
 impl Experiment {
-    /// As the page's heading says it.
+    /// Heading on the page.
     pub fn title(self) -> &'static str {
         match self {
             Self::Theory => "Theory",
@@ -47,41 +47,41 @@ pub struct Options {
     /// Folder with gsm8k_model_solutions.jsonl; without it the falling likelihood is measured on generated problems.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// A small form of everything, in some minutes: to see that it works, not what is true.
+    /// A small version of everything, in a few minutes: shows that it works, not what is true.
     #[arg(long)]
     pub quick: bool,
-    /// Folder that the page is written to.
+    /// Folder for the page.
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
-    /// Folder of finished stages; a stage that is there is not done again.
+    /// Folder of finished stages, which are not repeated.
     #[arg(long, value_name = "DIR")]
     pub work: PathBuf,
-    /// The checkout, for the commit's name.
+    /// The checkout, to name the commit.
     #[arg(long, value_name = "DIR")]
     pub root: PathBuf,
 }
 
-/// How much each experiment does.
+/// The size of each experiment.
 #[derive(Debug, Clone)]
 pub struct Size {
-    /// Of the theory.
+    /// Size of the theory.
     pub theory: TheorySize,
-    /// Of the falling likelihood.
+    /// Size of the falling likelihood.
     pub falling: FallingSize,
-    /// Of all experiments on the quickstart's task.
+    /// Size of all experiments on the quickstart's task.
     pub task: TaskSize,
-    /// Of the grid.
+    /// Size of the grid.
     pub sensitivity: SensitivitySize,
 }
 
 impl Options {
-    /// The experiments asked for, in the page's order.
+    /// The selected experiments, in the page's order.
     pub fn experiments(&self) -> Vec<Experiment> {
         let all = Experiment::value_variants().iter().copied();
         all.filter(|experiment| self.only.is_empty() || self.only.contains(experiment)).collect()
     }
 
-    /// How much is done.
+    /// The size of the experiment.
     pub fn size(&self) -> Size {
         match self.quick {
             false => Size {

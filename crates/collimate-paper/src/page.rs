@@ -1,4 +1,4 @@
-//! The page: prose from templates, with the numbers, tables and figures of a run.
+//! The page: templates of prose, filled with numbers, tables and figures.
 
 mod ablation;
 mod falling;
@@ -10,19 +10,19 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use collimate_benches::machine::{Machine, commit};
+use collimate_report::provenance::{Machine, commit};
 use serde_json::json;
 
 use crate::Findings;
 use crate::options::{Experiment, Options};
 use crate::stage::Stages;
 
-/// A part of the page.
+/// A section of the page.
 #[derive(Debug)]
 struct Section {
     experiment: Experiment,
     text: String,
-    /// Files beside the page, by name.
+    /// Figures beside the page, by name.
     figures: Vec<(&'static str, String)>,
 }
 
@@ -87,7 +87,7 @@ fn sections(options: &Options, found: &Findings) -> Result<Vec<Section>> {
     Ok(sections)
 }
 
-/// As a reader types it.
+/// The command, as a reader would type it.
 fn command(options: &Options) -> String {
     let mut command = "cargo xtask paper".to_owned();
     if options.quick {
@@ -101,7 +101,7 @@ fn command(options: &Options) -> String {
     command
 }
 
-/// The commits whose programs did the stages.
+/// The commits that ran the stages.
 fn commits(used: &[crate::stage::StageRecord]) -> String {
     let mut all: Vec<&str> = used.iter().map(|stage| stage.commit.as_str()).collect();
     all.sort_unstable();
@@ -109,7 +109,7 @@ fn commits(used: &[crate::stage::StageRecord]) -> String {
     all.join(", ")
 }
 
-/// Stages and seconds of each experiment, as a table.
+/// A table of stages and seconds by experiment.
 fn times(used: &[crate::stage::StageRecord]) -> String {
     let mut rows: Vec<(String, usize, f64)> = Vec::new();
     for stage in used {

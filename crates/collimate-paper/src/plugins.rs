@@ -1,11 +1,11 @@
-//! Two objectives that only these experiments need, registered as a user would register them.
+//! Two objectives for these experiments only, registered as a user would.
 
 use collimate_objective::burn::tensor::activation::log_sigmoid;
 use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
-/// DPO on every pair of a prompt's responses whose rewards differ, averaged over the pairs: what training on all pairs, each
-/// a row of its own, gives, without computing the prompt once a pair.
+/// DPO averaged over all pairs of a prompt's responses whose rewards differ: the result of training on all pairs as rows of
+/// their own, without computing the prompt once per pair.
 ///
 /// `L = −mean_{r_i > r_j} log σ(β(Δ_i − Δ_j))`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ impl Objective for AllPairs {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
         let (column, row) = (implicit_rewards.clone().unsqueeze_dim::<3>(2), implicit_rewards.clone().unsqueeze_dim(1));
         let rewards = groups.rewards();
-        // Absent responses lie below all others and count with none of them.
+        // Pairs with an absent response do not count.
         let present = groups.present();
         let both = present.clone().unsqueeze_dim::<3>(2).float() * present.unsqueeze_dim::<3>(1).float();
         let above = rewards.clone().unsqueeze_dim::<3>(2).greater(rewards.unsqueeze_dim(1)).float() * both;

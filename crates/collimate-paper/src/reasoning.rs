@@ -1,4 +1,4 @@
-//! Objectives against each other on the quickstart's task.
+//! Objectives compared on the quickstart's task.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -8,16 +8,16 @@ use crate::ablation::{dpo, infonca, method, nca};
 use crate::stage::Stages;
 use crate::task::{MethodResult, NUM_SAMPLED, Outcome, Selection, Task, TaskSize};
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reasoning {
     /// The base model.
     pub base: Outcome,
-    /// By objective.
+    /// Results by objective.
     pub methods: Vec<MethodResult>,
 }
 
-/// Runs all of it; runs that the ablation made already are not made again.
+/// Runs the experiment, reusing runs of the ablation.
 ///
 /// # Errors
 /// A run that failed.

@@ -16,14 +16,14 @@ pub struct SensitivitySize {
     pub alphas: Vec<f64>,
     /// Scales of the implicit reward.
     pub betas: Vec<f64>,
-    /// Seeds of each cell.
+    /// Seeds per cell.
     pub seeds: Vec<u64>,
-    /// Learning rate of all cells: the largest that methods are tuned over, so that what goes wrong is seen.
+    /// Learning rate of all cells: the largest in the tuning range, so that failures show.
     pub learning_rate: f64,
 }
 
 impl SensitivitySize {
-    /// For the page.
+    /// The full size, for the page.
     pub fn full() -> Self {
         Self {
             alphas: vec![0.05, 0.15, 0.33, 1.0],
@@ -33,45 +33,45 @@ impl SensitivitySize {
         }
     }
 
-    /// To see that it works.
+    /// A quick size, to see that it works.
     pub fn quick() -> Self {
         Self { alphas: vec![0.15, 10.0], betas: vec![1.0], seeds: vec![1], learning_rate: 3e-4 }
     }
 }
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sensitivity {
     /// Learning rate of all cells.
     pub learning_rate: f64,
-    /// Seeds of each cell.
+    /// Seeds per cell.
     pub seeds: Vec<u64>,
     /// Reward temperatures.
     pub alphas: Vec<f64>,
     /// Scales of the implicit reward.
     pub betas: Vec<f64>,
-    /// A grid for each objective.
+    /// One grid per objective.
     pub grids: Vec<Grid>,
 }
 
-/// An objective's runs.
+/// The runs of an objective.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Grid {
     /// The objective.
     pub objective: String,
-    /// By α, β and seed.
+    /// Results by α, β and seed.
     pub cells: Vec<Vec<Vec<Outcome>>>,
 }
 
 impl Grid {
-    /// A figure's mean over seeds, by α and β.
-    pub fn of(&self, figure: impl Fn(&Outcome) -> f64) -> Vec<Vec<Estimate>> {
-        let cell = |runs: &Vec<Outcome>| Estimate::of(&runs.iter().map(&figure).collect::<Vec<_>>());
+    /// Means of a figure over seeds, by α and β.
+    pub fn means(&self, figure: impl Fn(&Outcome) -> f64) -> Vec<Vec<Estimate>> {
+        let cell = |runs: &Vec<Outcome>| Estimate::from_values(&runs.iter().map(&figure).collect::<Vec<_>>());
         self.cells.iter().map(|row| row.iter().map(cell).collect()).collect()
     }
 }
 
-/// Runs all of it.
+/// Runs the experiment.
 ///
 /// # Errors
 /// A run that failed.

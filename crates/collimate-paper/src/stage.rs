@@ -1,4 +1,4 @@
-//! Stages: work that is done once for its settings, and kept.
+//! Stages: work that is done once for its settings, and stored.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,21 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Changes where the meaning of a stage's result does.
+/// Changes when the meaning of results does.
 const FORMAT: u32 = 1;
 
-/// A stage that was used: now or in an earlier run.
+/// A stage that was used, from this run or an earlier one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
-    /// What it is.
+    /// Name of the stage.
     pub name: String,
-    /// Wall-clock time that it took, whenever it was done.
+    /// Wall-clock seconds that it took when it ran.
     pub seconds: f64,
-    /// Commit of the program that did it.
+    /// Commit of the program that ran it.
     pub commit: String,
 }
 
-/// What a stage leaves in its file.
+/// The file of a stage.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     record: StageRecord,
@@ -32,7 +32,7 @@ struct Kept {
     value: Value,
 }
 
-/// Finished stages in a folder: `NAME-HASH.json`, beside them folders of files that later stages read.
+/// Finished stages in a folder: `NAME-HASH.json`, and folders of files that later stages read.
 #[derive(Debug)]
 pub struct Stages {
     folder: PathBuf,
@@ -41,26 +41,26 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Stages kept in `folder`, which is made where it is not there; `commit` is that of this program.
+    /// Opens the stages in `folder`, creating it if needed; `commit` is this program's.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be created.
     pub fn new(folder: &Path, commit: String) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let folder = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
         Ok(Self { folder, commit, used: Mutex::default() })
     }
 
-    /// The folder that reference log-probs are kept in.
+    /// Folder of the cached reference log-probs.
     pub fn reference_cache(&self) -> PathBuf {
         self.folder.join("reference")
     }
 
-    /// The value of a stage: kept from an earlier run with the same settings, or computed now. `work` gets a folder of its
-    /// own, empty before and removed after.
+    /// The value of a stage: stored by an earlier run with the same settings, or computed now. `work` gets an empty folder of
+    /// its own, which is removed afterwards.
     ///
     /// # Errors
-    /// What `work` says, or a file that cannot be read or written.
+    /// Errors of `work`, and files that cannot be read or written.
     pub fn value<T, F>(&self, name: &str, settings: &Value, work: F) -> Result<T>
     where
         T: Serialize + DeserializeOwned,
@@ -93,7 +93,7 @@ impl Stages {
         Ok(folder)
     }
 
-    /// The stages that were used so far, each once.
+    /// The stages used so far, each once.
     pub fn used(&self) -> Vec<StageRecord> {
         self.used.lock().map(|used| used.clone()).unwrap_or_default()
     }
@@ -115,7 +115,7 @@ impl Stages {
                 eprintln!("{seconds:7.1} s  {name}");
                 let record = StageRecord { name: name.to_owned(), seconds, commit: self.commit.clone() };
                 let kept = Kept { record, settings: settings.clone(), value };
-                // Renamed into place: a file that is there is whole.
+                // Renamed into place, so that an existing file is complete.
                 let part = path.with_extension("part");
                 fs::write(&part, format!("{:#}\n", serde_json::to_value(&kept)?))
                     .and_then(|()| fs::rename(&part, &path))

@@ -1,4 +1,4 @@
-//! Tabular policies: one prompt, M responses, a logit each, and the objectives that training uses.
+//! Tabular policies: one prompt with M responses, one logit each, under the objectives that training uses.
 
 use anyhow::Result;
 use collimate_objective::{GroupScores, Objective, evaluate, registry};
@@ -13,26 +13,26 @@ use crate::minimise::{Minimum, minimise};
 pub struct World {
     /// log π_ref of each response, `[M]`.
     pub reference: Vec<f64>,
-    /// Its reward, `[M]`.
+    /// Reward of each response, `[M]`.
     pub rewards: Vec<f64>,
 }
 
-/// Some responses that an objective sees together, by their numbers, and how much they count.
+/// Responses that an objective sees together, by index, and their weight.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draw {
-    /// Numbers of the responses, `[K]`; one may occur several times.
+    /// Indices of the responses, `[K]`; one may occur several times.
     pub responses: Vec<usize>,
-    /// Place of the response that a judge preferred, which has the reward 1 and all others 0; none where the responses
-    /// have their own rewards.
+    /// Position of the response that a judge preferred: it has reward 1, all others 0. None if responses have their own
+    /// rewards.
     pub preferred: Option<usize>,
-    /// Its part of the whole; those of all draws sum to 1.
+    /// Weight of the draw; weights sum to 1.
     pub weight: f64,
 }
 
 /// An objective from its table in a recipe: `{"name": …, parameters}`.
 ///
 /// # Errors
-/// A name or parameter that is not known.
+/// An unknown name or parameter.
 pub fn objective(table: &Value) -> Result<Box<dyn Objective>> {
     let mut params = table.as_object().cloned().unwrap_or_default();
     let name = params.shift_remove("name").unwrap_or_default();
@@ -40,7 +40,7 @@ pub fn objective(table: &Value) -> Result<Box<dyn Objective>> {
 }
 
 impl World {
-    /// Random: reference logits normal with deviation 1, rewards even in [0, 1].
+    /// A random world: reference logits are standard normal, rewards uniform in [0, 1].
     pub fn random(num_responses: usize, rng: &mut ChaCha8Rng) -> Self {
         let logits: Vec<f64> = (0..num_responses).map(|_| normal(rng)).collect();
         Self { reference: log_softmax(&logits), rewards: (0..num_responses).map(|_| rng.random()).collect() }
@@ -65,7 +65,7 @@ impl World {
         let mut pulled = 0.0;
         for ((draw, group_loss), coefficients) in draws.iter().zip(&found.losses).zip(&found.coefficients) {
             loss += draw.weight * group_loss;
-            // The coefficients are of the mean over the draws.
+            // Coefficients are gradients of the mean over the draws.
             let factor = draw.weight * draws.len() as f64;
             for (&response, coefficient) in draw.responses.iter().zip(coefficients) {
                 gradient[response] += factor * coefficient;
@@ -79,13 +79,13 @@ impl World {
         Ok((loss, gradient))
     }
 
-    /// The policy with the lowest loss, from the reference on: its log-probs are in `place`.
+    /// The policy with the lowest loss, from the reference on: its log-probs are in `point`.
     ///
     /// # Errors
     /// As [`World::loss`].
     pub fn fit(&self, objective: &dyn Objective, draws: &[Draw], tolerance: f64) -> Result<Minimum> {
         let found = minimise(&self.reference, tolerance, 500, |logits| self.loss(objective, draws, logits))?;
-        Ok(Minimum { place: log_softmax(&found.place), ..found })
+        Ok(Minimum { point: log_softmax(&found.point), ..found })
     }
 
     fn scores(&self, policy: &[f64], draw: &Draw) -> GroupScores {
@@ -101,19 +101,19 @@ impl World {
     }
 }
 
-/// Half the sum of differences of two distributions, the first given by its logarithms.
+/// Total variation of two distributions, the first given by its logarithms.
 pub fn total_variation(log_probs: &[f64], probs: &[f64]) -> f64 {
     0.5 * log_probs.iter().zip(probs).map(|(a, b)| (a.exp() - b).abs()).sum::<f64>()
 }
 
-/// log softmax, safe for any size.
+/// Numerically stable log softmax.
 pub fn log_softmax(logits: &[f64]) -> Vec<f64> {
     let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total = logits.iter().map(|logit| (logit - top).exp()).sum::<f64>().ln() + top;
     logits.iter().map(|logit| logit - total).collect()
 }
 
-/// A normal draw of deviation 1, by Box and Muller.
+/// A standard normal draw, by Box and Muller.
 pub fn normal(rng: &mut impl Rng) -> f64 {
     let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
     (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()

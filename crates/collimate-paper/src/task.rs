@@ -1,4 +1,4 @@
-//! The quickstart's task: sample once, choose what a method sees, train, measure.
+//! The quickstart's task: sample once, select what a method sees, train, measure.
 
 mod data;
 mod measure;
@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use collimate_quickstart::assets::write_base;
+use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
 use collimate_train::progress::Silent;
-use collimate_train::{Recipe, RunControl, train};
+use collimate_train::{RunControl, load_recipe, train};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,32 +21,32 @@ pub use measure::Outcome;
 use crate::stage::Stages;
 use crate::stats::Estimate;
 
-/// Responses that are sampled for a problem.
+/// Responses sampled for each problem.
 pub const NUM_SAMPLED: usize = 8;
 
-/// How much is done on the task.
+/// The size of experiments on the task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskSize {
-    /// Problems that responses are sampled for.
+    /// Problems to sample responses for.
     pub num_problems: usize,
-    /// Held-out problems that figures are of.
+    /// Held-out problems to measure on.
     pub num_test: usize,
-    /// Other held-out problems, by which the learning rate is chosen.
+    /// Other held-out problems, to choose the learning rate.
     pub num_validation: usize,
     /// Optimizer steps of every run.
     pub num_steps: usize,
     /// Learning rates to choose from.
     pub learning_rates: Vec<f64>,
-    /// Seed of the runs that choose.
+    /// Seed of the runs that choose the learning rate.
     pub tuning_seed: u64,
-    /// Seeds of the runs that count: problems, responses and order of the data.
+    /// Seeds of the measured runs: of problems, responses and data order.
     pub seeds: Vec<u64>,
     /// Numbers of responses, K.
     pub num_responses: Vec<usize>,
 }
 
 impl TaskSize {
-    /// For the page.
+    /// The full size, for the page.
     pub fn full() -> Self {
         Self {
             num_problems: 512,
@@ -59,7 +60,7 @@ impl TaskSize {
         }
     }
 
-    /// To see that it works.
+    /// A quick size, to see that it works.
     pub fn quick() -> Self {
         Self {
             num_problems: 48,
@@ -74,43 +75,43 @@ impl TaskSize {
     }
 }
 
-/// An objective with its parameters and the responses that it sees.
+/// An objective with its parameters and a selection of responses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Method {
-    /// As the page calls it.
+    /// Name on the page.
     pub name: String,
-    /// The objective's table in a recipe.
+    /// The objective, as in a recipe.
     pub objective: Value,
-    /// Its responses.
+    /// The responses it sees.
     pub selection: Selection,
 }
 
-/// What a method came to.
+/// The results of a method.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MethodResult {
     /// The method.
     pub method: Method,
-    /// Learning rates with the validation score of each.
+    /// Learning rates with their validation scores.
     pub tried: Vec<(f64, f64)>,
-    /// The best of them.
+    /// The best learning rate.
     pub learning_rate: f64,
-    /// A run for each seed.
+    /// One run per seed.
     pub runs: Vec<Outcome>,
 }
 
 impl MethodResult {
     /// Mean and error over the runs.
-    pub fn of(&self, figure: impl Fn(&Outcome) -> f64) -> Estimate {
-        Estimate::of(&self.runs.iter().map(figure).collect::<Vec<_>>())
+    pub fn estimate(&self, figure: impl Fn(&Outcome) -> f64) -> Estimate {
+        Estimate::from_values(&self.runs.iter().map(figure).collect::<Vec<_>>())
     }
 }
 
-/// Which held-out problems are solved.
+/// A part of the held-out problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum HeldOutPart {
-    /// Those that choose the learning rate.
+    /// For choosing the learning rate.
     Validation,
-    /// Those that figures are of.
+    /// For the figures.
     Test,
 }
 
@@ -124,7 +125,7 @@ pub struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    /// Writes the base model and the groups that likelihoods are measured on.
+    /// Writes the base model and the groups on which likelihoods are measured.
     ///
     /// # Errors
     /// A file that cannot be written, or sampling that failed.
@@ -137,7 +138,7 @@ impl<'a> Task<'a> {
         Ok(Self { stages, size, base, eval_data: eval.join("data.jsonl") })
     }
 
-    /// The base model's own figures on the test problems.
+    /// The base model's figures on the test problems.
     ///
     /// # Errors
     /// As [`Task::run`].
@@ -147,7 +148,7 @@ impl<'a> Task<'a> {
         })
     }
 
-    /// Chooses the learning rate on the validation problems, then runs every seed and measures it on the test problems.
+    /// Chooses the learning rate on the validation problems, then trains every seed and measures it on the test problems.
     ///
     /// # Errors
     /// A run that failed.
@@ -163,7 +164,7 @@ impl<'a> Task<'a> {
         Ok(MethodResult { runs: runs.collect::<Result<_>>()?, method: method.clone(), tried, learning_rate })
     }
 
-    /// One run, measured on a part of the held-out problems.
+    /// Trains one run and measures it on a part of the held-out problems.
     ///
     /// # Errors
     /// A run that failed.
@@ -193,7 +194,7 @@ impl<'a> Task<'a> {
         })
     }
 
-    /// Eight responses to each problem of a seed, scored.
+    /// Samples and scores eight responses to each problem of a seed.
     fn samples(&self, seed: u64) -> Result<PathBuf> {
         let settings = json!({"seed": seed, "problems": self.size.num_problems});
         self.stages.files(&format!("task: sampling, seed {seed}"), &settings, |dir| {
@@ -217,17 +218,17 @@ impl<'a> Task<'a> {
             ("max_prompt_length", "64".to_owned()),
             ("seed", seed.to_string()),
         ];
-        load_recipe(&settings)
+        recipe_with(&settings)
     }
 }
 
-/// A recipe of these keys.
+/// A recipe with these keys.
 ///
 /// # Errors
-/// A key that is not known or a value that is out of range.
-pub fn load_recipe(settings: &[(&str, String)]) -> Result<Recipe> {
+/// An unknown key, or a value out of range.
+pub fn recipe_with(settings: &[(&str, String)]) -> Result<Recipe> {
     let settings: Vec<(String, String)> = settings.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
-    Ok(Recipe::load(None, &settings)?)
+    Ok(load_recipe(None, &settings)?)
 }
 
 /// The tokenizer of a model's folder.
@@ -235,13 +236,13 @@ fn tokenizer(dir: &Path) -> Result<TextTokenizer> {
     Ok(TextTokenizer::from_model_dir(dir)?)
 }
 
-/// Reads rows of JSON.
+/// Reads JSON Lines.
 fn read_rows(path: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-/// Writes rows of JSON.
+/// Writes JSON Lines.
 ///
 /// # Errors
 /// The file cannot be written.

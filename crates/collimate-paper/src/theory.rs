@@ -1,4 +1,4 @@
-//! The paper's theorems on tabular policies, with the objectives that training uses.
+//! The paper's theorems, on tabular policies with the objectives that training uses.
 
 pub mod convergence;
 pub mod population;
@@ -10,23 +10,23 @@ use serde_json::json;
 
 use crate::stage::Stages;
 
-/// How much of the theory is measured.
+/// The size of the experiment.
 #[derive(Debug, Clone)]
 pub struct TheorySize {
-    /// Random cases of each statement about K responses.
+    /// Random cases per statement about K responses.
     pub num_cases: u64,
-    /// Worlds of the statements about the population.
+    /// Random worlds for the statements about the population.
     pub num_worlds: u64,
-    /// Numbers of prompts of the convergence.
+    /// Numbers of prompts in the convergence experiment.
     pub num_prompts: Vec<usize>,
-    /// Responses of each.
+    /// Numbers of responses per prompt.
     pub num_responses: Vec<usize>,
-    /// Draws of the data.
+    /// Data sets drawn.
     pub seeds: Vec<u64>,
 }
 
 impl TheorySize {
-    /// For the page.
+    /// The full size, for the page.
     pub fn full() -> Self {
         Self {
             num_cases: 1000,
@@ -37,7 +37,7 @@ impl TheorySize {
         }
     }
 
-    /// To see that it works.
+    /// A quick size, to see that it works.
     pub fn quick() -> Self {
         Self {
             num_cases: 50,
@@ -49,21 +49,21 @@ impl TheorySize {
     }
 }
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Theory {
     /// Statements about K given responses.
     pub responses: responses::OverResponses,
     /// Statements about the population.
     pub population: population::OverPopulation,
-    /// Sampled data.
+    /// Convergence on sampled data.
     pub convergence: convergence::Convergence,
 }
 
-/// Measures all of it.
+/// Runs the measurements.
 ///
 /// # Errors
-/// A stage that cannot be kept, or an objective that refuses.
+/// A stage that cannot be stored, or an objective that refuses its input.
 pub fn run(stages: &Stages, size: &TheorySize) -> Result<Theory> {
     let responses = stages
         .value("theory: K responses", &json!({"cases": size.num_cases}), |_| responses::measure(size.num_cases))?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use collimate_data::RowWriter;
 use collimate_files::WriteError;
 use collimate_model::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
-use collimate_train::{Observer, Recipe, RunControl, TrainError, train};
+use collimate_train::{Observer, RunControl, TrainError, load_recipe, train};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -86,7 +86,7 @@ pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observ
         ("torch_dtype", "bfloat16".to_owned()),
     ];
     let settings: Vec<(String, String)> = settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    let recipe = Recipe::load(None, &settings)?;
+    let recipe = load_recipe(None, &settings)?;
     train(&recipe, observer, &RunControl::default())?;
     for (name, _) in FILES {
         let (from, to) = (run.join(name), output.join(name));

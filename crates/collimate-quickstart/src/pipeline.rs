@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use collimate_data::RowWriter;
 use collimate_files::{FolderLock, write_atomically};
+use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
 use collimate_train::{
-    Observer, Recipe, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, Training, open_session,
-    train_in, write_documents,
+    Observer, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, Training, backend_name,
+    compute_dtype, load_recipe, open_session, train_in, write_documents,
 };
 use serde_json::json;
 
@@ -69,7 +70,7 @@ pub fn recipe(settings: &[(String, String)]) -> Result<Recipe, TrainError> {
     // What the user sets wins over `before`; `after` has only what the user did not set.
     let with = |before: &[(&str, &str)], after: &[(&str, &str)]| -> Result<Recipe, TrainError> {
         let all = [owned(&defaults), owned(before), settings.to_vec(), owned(after)].concat();
-        Ok(Recipe::load(None, &all)?)
+        Ok(load_recipe(None, &all)?)
     };
     let objective = with(&[], &[])?.objective;
     let own = own_settings(&objective.name);
@@ -185,9 +186,9 @@ fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, TrainError> {
     let options = SessionOptions {
         model: if is_adapter { model.join("base") } else { model.to_owned() },
         adapter: is_adapter.then(|| model.to_owned()),
-        backend: recipe.backend_name().to_owned(),
+        backend: backend_name(recipe).to_owned(),
         device: recipe.device,
-        dtype: recipe.compute(),
+        dtype: compute_dtype(recipe),
         training: Training::Off,
         seed: 0,
     };

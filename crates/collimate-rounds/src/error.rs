@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use collimate_data::DataError;
 use collimate_files::WriteError;
+use collimate_recipe::RecipeError;
 use collimate_text::TextError;
-use collimate_train::{RecipeError, TrainError};
+use collimate_train::TrainError;
 use thiserror::Error;
 
 use crate::rewarder::RewardError;

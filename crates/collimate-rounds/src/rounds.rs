@@ -19,8 +19,9 @@ use std::time::Instant;
 use collimate_data::{JsonRows, data_files};
 use collimate_files::{FolderLock, remove_leftovers};
 use collimate_model::GenerateOptions;
+use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
-use collimate_train::{Observer, Recipe, StopFlag, TrainError};
+use collimate_train::{Observer, StopFlag, TrainError};
 use serde_json::{Map, Value};
 
 use crate::error::RoundsError;

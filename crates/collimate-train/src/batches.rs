@@ -3,10 +3,10 @@
 use collimate_data::DataFiles;
 use collimate_model::{DropoutKey, TokenLogps};
 use collimate_objective::{Evaluation, GroupScores, Objective, evaluate};
+use collimate_report::GroupOutcome;
 use collimate_text::TokenizedGroup;
 
 use crate::error::TrainError;
-use crate::metrics::GroupOutcome;
 use crate::packs::MemoryPlan;
 use crate::session::Session;
 

@@ -7,12 +7,13 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_files::{StagedFolder, WriteError, remove_folder, verify_checksums, write_atomically, write_checksums};
+use collimate_files::{
+    StagedFolder, WriteError, read_text, remove_folder, verify_checksums, write_atomically, write_checksums,
+};
 use collimate_model::{ShardSize, StorageDtype};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::plain_file::read_text;
 use crate::session::Session;
 
 const STATE_FILE: &str = "trainer_state.json";

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use collimate_backend::BackendError;
 use collimate_data::DataError;
 use collimate_files::{LockError, WriteError};
+use collimate_hub::HubError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
+use collimate_recipe::{Origin, RecipeError};
+use collimate_report::ReportError;
 use collimate_text::TextError;
 use thiserror::Error;
-
-use crate::recipe::RecipeError;
 
 /// Why a run could not begin, go on or be read back.
 #[derive(Debug, Error)]
@@ -20,6 +21,17 @@ pub enum TrainError {
     /// The recipe cannot be used.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+
+    /// A model or data set that the recipe names on the hub cannot be had.
+    #[error("{origin}: key \"{key}\": {problem}")]
+    Hub {
+        /// Where the key was set.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// What the hub or its cache lacks, and what to do.
+        problem: Box<HubError>,
+    },
 
     /// The data cannot be used.
     #[error(transparent)]
@@ -46,16 +58,9 @@ pub enum TrainError {
         source: io::Error,
     },
 
-    /// A line of a metrics file is no row of figures.
-    #[error("{}:{line}: not a row of metrics: {message}", path.display())]
-    Metrics {
-        /// The file.
-        path: PathBuf,
-        /// Line, counted from 1.
-        line: usize,
-        /// What the parser said.
-        message: String,
-    },
+    /// Metrics, the report or the model card cannot be read or written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
 
     /// The model or adapter cannot be used.
     #[error(transparent)]

@@ -2,15 +2,15 @@
 
 use collimate_data::DataFiles;
 use collimate_objective::Objective;
+use collimate_recipe::Recipe;
+use collimate_report::metrics::evaluation_row;
+use collimate_report::{LengthSample, MetricsRow};
 use collimate_text::TokenizedGroup;
 
 use crate::batches::{ask, group_scores, in_packs, outcomes, score_batch};
 use crate::error::TrainError;
-use crate::lengths::LengthSample;
-use crate::metrics::{MetricsRow, evaluation_row};
 use crate::packs::MemoryPlan;
 use crate::progress::Observer;
-use crate::recipe::Recipe;
 use crate::session::Session;
 use crate::stop::StopFlag;
 
@@ -48,7 +48,7 @@ impl HeldOut {
         let outcomes = outcomes(&scores, &evaluation.implicit_rewards);
         let alpha = recipe.objective.alpha();
         // Before the row is recorded: a run that goes on does not evaluate again where there is a row.
-        LengthSample::of_evaluation(step, &outcomes).write(&recipe.output_dir)?;
+        LengthSample::from_evaluation(step, &outcomes).write(&recipe.output_dir)?;
         let row = evaluation_row(step, epoch, evaluation.mean_loss(), &outcomes, alpha);
         observer.step(&row);
         observer.finish();

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use collimate_model::{LoraConfig, LoraTargets};
 use collimate_objectives as _;
 use collimate_oracle::tolerances::{COURSE, GRAD_NORM, LEARNING_RATE, LOSS};
+use collimate_recipe::{MemoryBudget, Recipe};
+use collimate_report::{MetricsRow, read_metrics};
 use rstest::rstest;
 use serde_json::Value;
 
 use crate::packs::OVERHEAD;
 use crate::progress::Silent;
-use crate::recipe::{MemoryBudget, Recipe};
-use crate::{MetricsRow, RunControl, SessionOptions, Training, metrics::read_metrics, open_session, train};
+use crate::{RunControl, SessionOptions, Training, load_recipe, open_session, train};
 
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden")
@@ -59,7 +60,7 @@ pub(crate) fn recipe(case: &str, output: &Path) -> Recipe {
         settings.push(("lora_alpha".into(), lora["alpha"].to_string()));
         settings.push(("adapter".into(), dir.join("initial_adapter").display().to_string()));
     }
-    Recipe::load(None, &settings).expect("a sound recipe")
+    load_recipe(None, &settings).expect("a sound recipe")
 }
 
 fn close(found: f64, expected: f64, relative: f64) -> bool {

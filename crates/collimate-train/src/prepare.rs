@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use collimate_data::{
     DataFiles, Duplicates, LoadOptions, MixOptions, MixedGroups, PromptGroup, ScoreDirection, hold_out, read_mix,
 };
+use collimate_recipe::{DataSources, Recipe};
 use collimate_text::{TextError, TextTokenizer, TokenizeOptions, TokenizedGroup, tokenize_all_with};
 
 use crate::error::TrainError;
 use crate::progress::Observer;
-use crate::recipe::{DataSources, Recipe};
 
 /// Groups of one file or several, ready to be scored.
 #[derive(Debug)]

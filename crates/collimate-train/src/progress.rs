@@ -3,9 +3,9 @@
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
+use collimate_report::MetricsRow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::metrics::MetricsRow;
 use crate::packs::in_words;
 
 /// Hears of a run's progress; a terminal, a log, a test.

@@ -9,13 +9,13 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use collimate_recipe::Recipe;
 use collimate_text::TokenizedGroup;
 
 use crate::batches::score_batch;
 use crate::error::TrainError;
 use crate::packs::MemoryPlan;
 use crate::progress::Observer;
-use crate::recipe::Recipe;
 use crate::session::{Session, SessionOptions, Training, open_session};
 use crate::stop::StopFlag;
 use identity::Identity;

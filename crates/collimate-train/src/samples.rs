@@ -3,53 +3,14 @@
 use std::path::Path;
 
 use collimate_data::DataFiles;
-use collimate_files::write_atomically;
 use collimate_model::GenerateOptions;
+use collimate_recipe::Recipe;
+use collimate_report::{Sample, Samples};
 use collimate_text::{TextTokenizer, TokenizedGroup};
-use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::plain_file::read_text;
 use crate::progress::Observer;
-use crate::recipe::Recipe;
 use crate::session::Session;
-
-/// Name of the file in a run's folder.
-pub(crate) const SAMPLES_FILE: &str = "samples.json";
-
-/// The largest file of samples, in bytes.
-const MAX_SAMPLES_BYTES: u64 = 16 << 20;
-
-/// One prompt with what the model makes of it, likeliest token by token.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
-    /// Where the prompt stands: file and line.
-    pub place: String,
-    /// The prompt as it is computed, special tokens included.
-    pub prompt: String,
-    /// The response with the highest reward in the data, and that reward.
-    pub best: String,
-    /// The reward of [`Sample::best`].
-    pub reward: f64,
-    /// What the model that training starts from answers.
-    pub before: String,
-    /// What the trained model answers; none while it is trained.
-    pub after: Option<String>,
-}
-
-/// The samples of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Samples {
-    /// Most tokens of an answer.
-    pub max_new_tokens: usize,
-    /// The prompts, in the data's order.
-    pub prompts: Vec<Sample>,
-}
-
-/// The samples of a run's folder; none where there are none or the file is damaged, since they only illustrate.
-pub fn read_samples(run: &Path) -> Option<Samples> {
-    serde_json::from_str(&read_text(&run.join(SAMPLES_FILE), MAX_SAMPLES_BYTES).ok()?).ok()
-}
 
 /// The first prompts of held-out or training data, in tokens.
 #[derive(Debug)]
@@ -96,7 +57,7 @@ impl<'a> SamplePrompts<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let is_there = || {
-            let samples = read_samples(out)?;
+            let samples = Samples::read(out)?;
             Some(samples.prompts.len() == self.groups.len() && samples.max_new_tokens == self.options.max_new_tokens)
         };
         if self.groups.is_empty() || (resume && is_there().unwrap_or(false)) {
@@ -108,10 +69,10 @@ impl<'a> SamplePrompts<'a> {
             let best = best.map(|response| Ok::<_, TrainError>((self.text(&response.ids, true)?, response.reward)));
             let (best, reward) = best.transpose()?.unwrap_or_default();
             let prompt = self.text(&group.prompt_ids, false)?;
-            Ok(Sample { place: place.clone(), prompt, best, reward, before, after: None })
+            Ok(Sample { location: place.clone(), prompt, best, reward, before, after: None })
         });
         let prompts = prompts.collect::<Result<_, TrainError>>()?;
-        write(out, &Samples { max_new_tokens: self.options.max_new_tokens, prompts })
+        Ok(Samples { max_new_tokens: self.options.max_new_tokens, prompts }.write(out)?)
     }
 
     /// Answers of the trained model, beside those from before.
@@ -124,12 +85,12 @@ impl<'a> SamplePrompts<'a> {
         session: &mut dyn Session,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let Some(mut samples) = read_samples(out).filter(|_| !self.groups.is_empty()) else { return Ok(()) };
+        let Some(mut samples) = Samples::read(out).filter(|_| !self.groups.is_empty()) else { return Ok(()) };
         let answers = self.answers(session, observer)?;
         for (sample, answer) in samples.prompts.iter_mut().zip(answers) {
             sample.after = Some(answer);
         }
-        write(out, &samples)
+        Ok(samples.write(out)?)
     }
 
     /// One prompt after the other: together their tokens might not fit into memory.
@@ -154,9 +115,4 @@ impl<'a> SamplePrompts<'a> {
     fn text(&self, ids: &[u32], skip_special: bool) -> Result<String, TrainError> {
         Ok(self.tokenizer.decode(ids, skip_special)?)
     }
-}
-
-fn write(out: &Path, samples: &Samples) -> Result<(), TrainError> {
-    let text = serde_json::to_string_pretty(samples).unwrap_or_default() + "\n";
-    Ok(write_atomically(&out.join(SAMPLES_FILE), text.as_bytes())?)
 }

@@ -7,27 +7,24 @@ mod run;
 mod step;
 mod summary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use collimate_backend::{BackendError, check_dtype};
-use collimate_files::{FolderLock, recover_folders, remove_leftovers, write_atomically};
+use collimate_files::{FolderLock, read_text, recover_folders, remove_leftovers, write_atomically};
 use collimate_model::{LoraConfig, LoraTargets, ModelConfig, StorageDtype, copy_side_files};
 use collimate_objective::{Needs, registry};
-use collimate_text::TextTokenizer;
+use collimate_recipe::{DataSources, Recipe};
+use collimate_report::{CardInput, LengthSample, MetricsRow, RunFiles, license_of, render_card, write_report_from};
+use collimate_text::{TextTokenizer, TokenizedGroup};
 
-use crate::card::{CardInput, license_of, render_card};
 use crate::error::TrainError;
 use crate::evaluation::HeldOut;
-use crate::lengths::LengthSample;
-use crate::metrics::MetricsRow;
+use crate::load_recipe::{backend_name, compute_dtype};
 use crate::packs::MemoryPlan;
-use crate::plain_file::read_text;
 use crate::prepare::{DataRows, PreparedData};
 use crate::progress::Observer;
-use crate::recipe::{DataSources, Recipe};
 use crate::reference::{Reference, model_hash};
-use crate::report::RunFiles;
 use crate::samples::SamplePrompts;
 use crate::session::{Session, SessionOptions, Training, open_session};
 use crate::stop::RunControl;
@@ -143,7 +140,7 @@ fn whole_run(
     tell_start(&run, session.as_ref(), observer)?;
     let samples = SamplePrompts::new(recipe, &tokenizer, run.shown());
     if run.held_out().is_none() {
-        LengthSample::of_data(&run.groups).write(out)?;
+        length_sample(&run.groups).write(out)?;
     }
     if let Some(mut reference) = reference {
         reference.notes().iter().for_each(|note| observer.note(note));
@@ -206,12 +203,7 @@ fn prepare_all(
 }
 
 /// Writes the final model, its tokenizer, the model card and the report.
-fn finish(
-    recipe: &Recipe,
-    session: &dyn Session,
-    model: &std::path::Path,
-    summary: &TrainSummary,
-) -> Result<(), TrainError> {
+fn finish(recipe: &Recipe, session: &dyn Session, model: &Path, summary: &TrainSummary) -> Result<(), TrainError> {
     let out = &recipe.output_dir;
     let dtype = storage_dtype(recipe, session.config());
     session.save_model(out, dtype, recipe.max_shard_size)?;
@@ -232,6 +224,7 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
     let license = base.and_then(|base| license_of(&read_text(&base.join("README.md"), MAX_CARD_BYTES).ok()?));
     let card = render_card(&CardInput {
         recipe,
+        base: &base.map_or_else(|| "unknown".to_owned(), base_name),
         summary: objective.summary,
         paper: objective.paper,
         base_hash: summary.base_hash.as_deref(),
@@ -242,8 +235,20 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
         results: files.results.as_ref(),
     });
     write_atomically(&out.join("README.md"), card.as_bytes())?;
-    files.write_report(out)?;
+    write_report_from(&files, out)?;
     Ok(())
+}
+
+/// The name of a model: on the hub with its commit where it is in the hub's cache, else its folder's.
+fn base_name(path: &Path) -> String {
+    let folder = || path.file_name().map_or_else(|| path.display().to_string(), |name| name.display().to_string());
+    collimate_hub::name_of_snapshot(path).unwrap_or_else(folder)
+}
+
+/// Lengths and rewards of the training data, for the report.
+fn length_sample(groups: &[TokenizedGroup]) -> LengthSample {
+    let responses = groups.iter().flat_map(|group| &group.responses);
+    LengthSample::from_training_data(responses.map(|response| (response.ids.len(), response.reward)))
 }
 
 /// A balance loss needs a router.
@@ -274,7 +279,7 @@ fn check_responses(recipe: &Recipe, data: &PreparedData, limit: Option<usize>) -
 }
 
 fn session_options(recipe: &Recipe, model: PathBuf) -> Result<SessionOptions, TrainError> {
-    let (backend, dtype) = (recipe.backend_name(), recipe.compute());
+    let (backend, dtype) = (backend_name(recipe), compute_dtype(recipe));
     check_dtype(backend, recipe.device, dtype).map_err(|error| match error {
         BackendError::Dtype { .. } => TrainError::RecipeValue { key: "compute_dtype", message: error.to_string() },
         other => other.into(),

@@ -10,10 +10,11 @@ use collimate_files::WriteError;
 use collimate_hub::HubError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
+use collimate_recipe::{Origin, RecipeError};
+use collimate_report::ReportError;
 use collimate_rounds::{RewardError, RoundsError};
 use collimate_text::TextError;
 use collimate_train::TrainError;
-use collimate_train::recipe::{Origin, RecipeError};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
 
@@ -82,6 +83,10 @@ pub enum CliError {
     #[error(transparent)]
     Reward(#[from] RewardError),
 
+    /// A report cannot be made.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+
     /// The run failed, or could not begin.
     #[error(transparent)]
     Train(TrainError),
@@ -144,7 +149,7 @@ impl CliError {
             | Self::Data(DataError::Write(_))
             | Self::Model(ModelError::Write(_)) => 1,
             Self::Hub(error) => hub_exit_code(error),
-            Self::Recipe(RecipeError::Hub { problem, .. }) => hub_exit_code(problem),
+            Self::Report(error) => report_exit_code(error),
             Self::Train(error) => train_exit_code(error),
             _ => 2,
         }
@@ -195,9 +200,17 @@ impl CliError {
         }
     }
 
+    /// Where in a recipe the fault is, where it is in one.
+    fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Recipe(error) => error.origin(),
+            Self::Train(TrainError::Hub { origin, .. }) => Some(origin),
+            _ => None,
+        }
+    }
+
     fn source_text(&self) -> Option<NamedSource<String>> {
-        let Self::Recipe(error) = self else { return None };
-        match error.origin()? {
+        match self.origin()? {
             Origin::File(place) => {
                 Some(NamedSource::new(place.path.display().to_string(), place.text.to_string()).with_language("yaml"))
             }
@@ -215,6 +228,11 @@ fn hub_exit_code(error: &HubError) -> u8 {
     }
 }
 
+/// A file that is damaged is bad input; one that cannot be read or written is not.
+fn report_exit_code(error: &ReportError) -> u8 {
+    if matches!(error, ReportError::Metrics { .. }) { 2 } else { 1 }
+}
+
 fn train_exit_code(error: &TrainError) -> u8 {
     match error {
         TrainError::Io { .. }
@@ -225,6 +243,8 @@ fn train_exit_code(error: &TrainError) -> u8 {
         | TrainError::SelfCheck { .. }
         | TrainError::NotFinite { .. }
         | TrainError::WeightsNotFinite { .. } => 1,
+        TrainError::Hub { problem, .. } => hub_exit_code(problem),
+        TrainError::Report(error) => report_exit_code(error),
         TrainError::Interrupted { signal, .. } => u8::try_from(128 + signal).unwrap_or(1),
         _ => 2,
     }
@@ -255,10 +275,11 @@ impl Diagnostic for Report<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let CliError::Recipe(error) = self.error else { return None };
-        let Origin::File(place) = error.origin()? else { return None };
-        let label = match error {
-            RecipeError::UnknownKey { nearest, .. } => nearest.first().map(|nearest| format!("perhaps {nearest}")),
+        let Origin::File(place) = self.error.origin()? else { return None };
+        let label = match self.error {
+            CliError::Recipe(RecipeError::UnknownKey { nearest, .. }) => {
+                nearest.first().map(|nearest| format!("perhaps {nearest}"))
+            }
             _ => Some("here".to_owned()),
         };
         Some(Box::new(std::iter::once(LabeledSpan::new_with_span(label, place.span.clone()))))

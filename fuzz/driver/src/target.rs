@@ -10,8 +10,9 @@ use collimate_model::{
 };
 use collimate_objective::values::evaluate_rows;
 use collimate_objectives as _;
+use collimate_report::{read_metrics, write_report};
 use collimate_text::{ChatTemplate, TextTokenizer};
-use collimate_train::{Recipe, metrics::read_metrics, report};
+use collimate_train::{LoadedRecipe, load_recipe_from};
 use serde::Serialize;
 
 use crate::places::Places;
@@ -142,11 +143,11 @@ impl Target {
                 places.with("adapter", file, bytes, |folder| answer(Adapter::read(folder, &places.model)))
             }
             Self::Recipe => places.with("recipe", "recipe.yaml", input, |folder| {
-                let recipe = Recipe::load_through(Some(&folder.join("recipe.yaml")), &[], &places.hub);
-                answer(recipe.and_then(|(recipe, _)| {
-                    let plan = recipe.step_plan(1000);
-                    let _ = (recipe.schedule(&plan), recipe.saves_after(plan.total_steps, &plan));
-                    recipe.resolved_yaml()
+                let loaded = load_recipe_from(Some(&folder.join("recipe.yaml")), &[], &places.hub);
+                answer(loaded.and_then(|LoadedRecipe { recipe, .. }| {
+                    let counts = recipe.step_counts(1000);
+                    let _ = (recipe.schedule(&counts), recipe.saves_after(counts.total_steps, &counts));
+                    Ok(recipe.resolved_yaml()?)
                 }))
             }),
             Self::Metrics => metrics(places, input),
@@ -300,10 +301,8 @@ fn metrics(places: &Places, input: &[u8]) -> Answer {
     let (file, bytes) = named(input, &["metrics.jsonl", "results.json", "trainer_state.json", "recipe.yaml"]);
     places.with("run", file, bytes, |folder| match file {
         "trainer_state.json" => answer(collimate_train::read_trainer_state(&folder.join(file))),
-        "metrics.jsonl" => {
-            answer(read_metrics(&folder.join(file)).and_then(|rows| report::write_report(folder).map(|_| rows)))
-        }
-        _ => answer(report::write_report(folder)),
+        "metrics.jsonl" => answer(read_metrics(&folder.join(file)).and_then(|rows| write_report(folder).map(|_| rows))),
+        _ => answer(write_report(folder)),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What each verb writes and returns.
 
-use collimate_train::Recipe;
+use collimate_train::load_recipe;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ fn every_recipe_in_configs_can_be_read() {
     let mut count = 0;
     for entry in std::fs::read_dir(folder).expect("the recipes") {
         let path = entry.expect("an entry").path();
-        let recipe = Recipe::load(Some(&path), &[]).unwrap_or_else(|error| panic!("{error}"));
+        let recipe = load_recipe(Some(&path), &[]).unwrap_or_else(|error| panic!("{error}"));
         let built = collimate_objective::registry::build(&recipe.objective.name, &recipe.objective.params);
         built.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         count += 1;
@@ -235,7 +235,7 @@ fn a_run_leaves_metrics_recipe_model_card_and_report() {
     }
     assert!(succeed(&["report", &run]).out.trim().ends_with("report.html"));
     // The recipe it wrote parses, and its adapter loads.
-    Recipe::load(Some(&folder.path("run/recipe.yaml")), &[]).expect("a recipe");
+    load_recipe(Some(&folder.path("run/recipe.yaml")), &[]).expect("a recipe");
     let (data, output) = (groups(&folder, 1), folder.arg("s.jsonl"));
     succeed(&["score", "--model", model_arg(), "--adapter", &run, "--data", &data, "--output", &output]);
 }
@@ -261,7 +261,7 @@ fn the_objective_named_is_the_one_trained(#[case] extra: &[&str], #[case] name: 
     short_run(&folder, "run", extra);
     let loss = folder.rows("run/metrics.jsonl")[0]["loss"].as_f64().expect("a loss");
     assert!((loss - first_loss).abs() < 1e-6, "{loss}");
-    let recipe = Recipe::load(Some(&folder.path("run/recipe.yaml")), &[]).expect("a recipe");
+    let recipe = load_recipe(Some(&folder.path("run/recipe.yaml")), &[]).expect("a recipe");
     assert_eq!(recipe.objective.name, name);
 }
 

@@ -1,7 +1,7 @@
 //! Objectives that see a whole optimizer step.
 
 use collimate_oracle::tolerances::{COURSE, assert_relative};
-use collimate_train::metrics::read_metrics;
+use collimate_report::read_metrics;
 use rstest::rstest;
 use serde_json::json;
 

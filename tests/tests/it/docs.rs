@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use collimate_train::Recipe;
+use collimate_recipe::Recipe;
 use serde_json::Value;
 
 fn docs() -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use collimate_train::metrics::read_metrics;
+use collimate_report::read_metrics;
 use rstest::rstest;
 use serde_json::json;
 

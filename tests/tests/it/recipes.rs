@@ -106,7 +106,7 @@ fn the_published_recipe_runs_as_it_is() {
         [
             "without effect here: use_flash_attention_2, preprocessing_num_workers, gradient_checkpointing_kwargs, \
              hub_model_id, log_level, push_to_hub, remove_unused_columns",
-            "done otherwise here: load_in_4bit (the base is not quantised), chat_template (the template of the model's \
+            "done differently here: load_in_4bit (the base is not quantised), chat_template (the template in the model's \
              folder is used), bf16 (flex computes in float32; what is saved is bfloat16)",
         ]
     );
@@ -157,5 +157,5 @@ fn a_limit_on_completions_cuts_responses_alone() {
 fn the_quickstart_trains_by_the_recipe_in_configs() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/quickstart.yaml");
     let own = collimate_quickstart::pipeline::recipe(&[]).expect("the quickstart's recipe");
-    assert_eq!(collimate_train::Recipe::load(Some(&file), &[]).expect("a recipe"), own);
+    assert_eq!(collimate_train::load_recipe(Some(&file), &[]).expect("a recipe"), own);
 }

@@ -1,4 +1,4 @@
-//! GSM8K questions with the solutions of four models, or generated problems where they are not there; divided by question.
+//! GSM8K questions with solutions of four models, or generated problems without that file; split by question.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use super::FallingSize;
 use crate::task::write_rows;
 
-/// The file of the data's folder.
+/// The file in the data folder.
 const FILE: &str = "gsm8k_model_solutions.jsonl";
-/// Whose solutions it has, in the order of the responses.
+/// The models whose solutions it has, in the order of the responses.
 const MODELS: [&str; 4] = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"];
 
-/// Where questions come from.
+/// The source of questions.
 #[derive(Debug)]
 pub(super) enum Source {
     /// GSM8K's test questions with published model solutions.
@@ -35,7 +35,7 @@ struct Question {
 }
 
 impl Source {
-    /// The folder's file where it is there.
+    /// GSM8K if the folder has the file, else generated problems.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -51,7 +51,7 @@ impl Source {
         matches!(self, Self::Real(..))
     }
 
-    /// What tells the data from other data.
+    /// Identifies the data, for the settings of stages.
     pub(super) fn fingerprint(&self) -> String {
         match self {
             Self::Real(_, text) => blake3::hash(text.as_bytes()).to_hex()[..12].to_owned(),
@@ -90,7 +90,7 @@ fn parse(line: &str) -> Result<Question> {
     Ok(Question { text: text(&row, "question")?, solution: text(&row, "ground_truth")?, responses })
 }
 
-/// Problems with one to three right solutions of four: the worked one, and slips.
+/// Problems with four solutions, one to three of them right: the worked one, and slips.
 fn generate(count: usize) -> Vec<Question> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let problems = distinct_problems(3, Split::Train).take(count);
@@ -105,8 +105,8 @@ fn generate(count: usize) -> Vec<Question> {
     made.collect()
 }
 
-/// Writes `sft.jsonl` (all five solutions of each question), `preference.jsonl` and `held-out.jsonl` (the four with rewards,
-/// of questions where they differ).
+/// Writes `sft.jsonl` (all five solutions of each question), and `preference.jsonl` and `held-out.jsonl` (the four solutions
+/// with rewards, for questions whose rewards differ).
 ///
 /// # Errors
 /// Too few questions, or a file that cannot be written.
@@ -139,7 +139,7 @@ fn prompt(question: &Question) -> String {
     format!("{}\n", question.text.trim_end())
 }
 
-/// Questions to train on and held out.
+/// Numbers of training and held-out questions.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -148,7 +148,7 @@ pub(super) fn counts(dir: &Path) -> Result<(usize, usize)> {
     Ok((count("preference.jsonl")?, count("held-out.jsonl")?))
 }
 
-/// Every text of the questions that the base model is trained on.
+/// The texts that the base model is trained on.
 ///
 /// # Errors
 /// A file that cannot be read.

@@ -20,23 +20,23 @@ use tokenizers::{AddedToken, TokenizerImpl};
 
 use super::FallingSize;
 use super::data::sft_texts;
-use crate::task::load_recipe;
+use crate::task::recipe_with;
 
 type Tokenizer = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
-/// Padding, id 0, and the end of every response, id 1.
+/// Padding (id 0) and end of response (id 1).
 const SPECIAL: [&str; 2] = ["<|pad|>", "<|end|>"];
 
-/// What is said of a base model.
+/// Figures of a base model.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct AboutBase {
-    /// Its parameters.
+    /// Number of parameters.
     pub(super) num_parameters: usize,
-    /// Mean log-prob of a token of the held-out solutions that are chosen.
+    /// Mean log-prob per token of the chosen held-out solutions.
     pub(super) token_logp: f64,
 }
 
-/// Makes `dir/model` and `dir/about.json`.
+/// Writes `dir/model` and `dir/about.json`.
 ///
 /// # Errors
 /// A file that cannot be written, or training that failed.
@@ -62,9 +62,9 @@ pub(super) fn make_base(split: &Path, size: &FallingSize, seed: u64, dir: &Path)
         ("max_prompt_length", "256".to_owned()),
         ("seed", seed.to_string()),
     ];
-    let summary = train(&load_recipe(&settings)?, &mut Silent, &RunControl::default())?;
+    let summary = train(&recipe_with(&settings)?, &mut Silent, &RunControl::default())?;
     let last = summary.evaluations.last().context("an evaluation at the end")?;
-    // The implicit reward of supervised training is the mean log-prob of a token.
+    // The implicit reward of SFT is the mean log-prob per token.
     let token_logp = last.get("eval_rewards/chosen").context("a figure of the chosen responses")?;
     let num_parameters = config.tensors().iter().map(|tensor| tensor.num_elements()).sum();
     let about = AboutBase { num_parameters, token_logp };
@@ -102,7 +102,7 @@ fn config(size: &FallingSize, vocab: usize) -> serde_json::Value {
     })
 }
 
-/// A byte-level BPE whose numbers are read digit by digit.
+/// A byte-level BPE that splits numbers into digits.
 fn write_tokenizer(dir: &Path, texts: &[String], vocab: usize) -> Result<usize> {
     use tokenizers::pre_tokenizers::digits::Digits;
     use tokenizers::pre_tokenizers::sequence::Sequence;

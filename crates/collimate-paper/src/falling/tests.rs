@@ -1,4 +1,4 @@
-//! The short form: generated problems, a tiny model.
+//! A short form: generated problems, a tiny model.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn infonca_lets_the_chosen_responses_fall_and_nca_holds_them() {
     }
     let end = |name: &str, figure: fn(&Moment) -> f64| found.held_out(name, 12, figure).mean;
     let level = |name: &str| end(name, |moment| moment.chosen);
-    // All widen the margin.
+    // All objectives widen the margin.
     for name in OBJECTIVES {
         assert!(end(name, |moment| moment.chosen - moment.rejected) > 0.0, "{found:?}");
     }

@@ -1,10 +1,10 @@
 //! The ablation's part of the page.
 
 use anyhow::Result;
+use collimate_report::charts::{Line, LineChart, Point};
 
 use super::{Section, fill, fixed, table};
 use crate::ablation::Ablation;
-use crate::charts::{Line, LineChart, Point};
 use crate::options::Experiment;
 use crate::stats::Estimate;
 use crate::task::{MethodResult, Outcome, TaskSize};
@@ -48,15 +48,15 @@ pub(super) const HEAD: [&str; 7] =
 
 /// A method's row.
 pub(super) fn row(result: &MethodResult) -> Vec<String> {
-    let reward = result.of(|o| o.reward);
+    let reward = result.estimate(|o| o.reward);
     vec![
         result.method.name.clone(),
         format!("{:e}", result.learning_rate),
-        result.of(|o| o.greedy).percent(),
-        result.of(|o| o.sampled).percent(),
-        result.of(|o| o.pass_at_8).percent(),
+        result.estimate(|o| o.greedy).percent(),
+        result.estimate(|o| o.sampled).percent(),
+        result.estimate(|o| o.pass_at_8).percent(),
         format!("{:.3} ± {:.3}", reward.mean, reward.standard_error),
-        result.of(|o| o.chosen_change).plain(),
+        result.estimate(|o| o.chosen_change).plain(),
     ]
 }
 
@@ -69,26 +69,27 @@ fn chart(title: &str, found: &Ablation, size: &TaskSize, figure: fn(&Outcome) ->
     let count = size.num_responses.len();
     let mut categories: Vec<String> = size.num_responses.iter().map(|k| format!("K={k}")).collect();
     categories.extend(["one-hot", "worst", "random", "all"].map(str::to_owned));
-    let at = |place: usize, result: &MethodResult| point(place as f64, result.of(figure));
+    let at = |category: usize, result: &MethodResult| point(category as f64, result.estimate(figure));
     let (nca, infonca) = found.rewards.split_at(count.min(found.rewards.len()));
     let line = |name: &str, colour, results: &[MethodResult]| {
-        Line::new(name, colour, results.iter().enumerate().map(|(place, result)| at(place, result)).collect())
+        Line::new(name, colour, results.iter().enumerate().map(|(category, result)| at(category, result)).collect())
     };
-    let apart = |name: &str, colour, points: Vec<Point>| Line { apart: true, ..Line::new(name, colour, points) };
+    let dots = |name: &str, colour, points: Vec<Point>| Line { dots_only: true, ..Line::new(name, colour, points) };
     let cold = |number: usize| found.one_hot.get(number).map(|result| at(count, result)).into_iter().collect();
     let pairs = found.pairs.iter().take(3).enumerate().map(|(i, result)| at(count + 1 + i, result)).collect();
     let best_and_worst =
         |number: usize| found.pairs.get(number).map(|result| at(count + 1, result)).into_iter().collect();
-    let base = (0..categories.len()).map(|place| Point { x: place as f64, y: 100.0 * figure(&found.base), error: 0.0 });
+    let base =
+        (0..categories.len()).map(|category| Point { x: category as f64, y: 100.0 * figure(&found.base), error: 0.0 });
     let base = Line { dashed: true, ..Line::new("base model", 7, base.collect()) };
     let lines = vec![
         line("NCA, rewards", 0, nca),
         line("InfoNCA, rewards", 1, infonca),
-        apart("NCA, α = 1e-4", 3, cold(0)),
-        apart("InfoNCA, α = 1e-4", 4, cold(1)),
-        apart("DPO, β = 0.3", 2, pairs),
-        apart("DPO, β = 1", 6, best_and_worst(3)),
-        apart("NCA, pair", 5, best_and_worst(4)),
+        dots("NCA, α = 1e-4", 3, cold(0)),
+        dots("InfoNCA, α = 1e-4", 4, cold(1)),
+        dots("DPO, β = 0.3", 2, pairs),
+        dots("DPO, β = 1", 6, best_and_worst(3)),
+        dots("NCA, pair", 5, best_and_worst(4)),
         base,
     ];
     let (x, y) = ("K of eight, K = 8 one-hot; pairs: best and worst, best and random, all".to_owned(), "%".to_owned());

@@ -1,10 +1,10 @@
 //! The falling likelihood's part of the page.
 
 use anyhow::Result;
+use collimate_report::charts::{Line, LineChart, Point};
 
 use super::theory::label;
 use super::{Section, fill, fixed, table};
-use crate::charts::{Line, LineChart, Point};
 use crate::falling::{Falling, FallingSize, Moment, OBJECTIVES};
 use crate::options::Experiment;
 use crate::stats::Estimate;
@@ -111,7 +111,7 @@ fn over_seeds(curves: &[&[Moment]], width: usize, figure: fn(&Moment) -> f64) ->
     let points = (0..count).step_by(width).map(|start| {
         let end = (start + width).min(count);
         let mean = |curve: &&[Moment]| curve[start..end].iter().map(figure).sum::<f64>() / (end - start) as f64;
-        let over = Estimate::of(&curves.iter().map(mean).collect::<Vec<_>>());
+        let over = Estimate::from_values(&curves.iter().map(mean).collect::<Vec<_>>());
         let x = curves[0][start..end].iter().map(|moment| moment.step).sum::<f64>() / (end - start) as f64;
         Point { x, y: over.mean, error: over.standard_error }
     });

@@ -1,10 +1,10 @@
 //! The reasoning task's part of the page.
 
 use anyhow::Result;
+use collimate_report::charts::{Line, LineChart, Point};
 
 use super::ablation::{HEAD, point, row};
 use super::{Section, fill, fixed, table};
-use crate::charts::{Line, LineChart, Point};
 use crate::options::Experiment;
 use crate::reasoning::Reasoning;
 use crate::task::{Outcome, TaskSize};
@@ -24,8 +24,8 @@ pub(super) fn section(found: &Reasoning, size: &TaskSize) -> Result<Section> {
     let rejected = found.methods.iter().map(|result| {
         vec![
             result.method.name.clone(),
-            result.of(|o| o.chosen_change).plain(),
-            result.of(|o| o.rejected_change).plain(),
+            result.estimate(|o| o.chosen_change).plain(),
+            result.estimate(|o| o.rejected_change).plain(),
         ]
     });
     let values = [
@@ -43,8 +43,8 @@ fn chart(found: &Reasoning) -> String {
     categories.extend(found.methods.iter().map(|result| short(&result.method.name)));
     let line = |name: &str, colour, figure: fn(&Outcome) -> f64| {
         let base = Point { x: 0.0, y: 100.0 * figure(&found.base), error: 0.0 };
-        let others = found.methods.iter().enumerate().map(|(i, result)| point((i + 1) as f64, result.of(figure)));
-        Line { apart: true, ..Line::new(name, colour, std::iter::once(base).chain(others).collect()) }
+        let others = found.methods.iter().enumerate().map(|(i, result)| point((i + 1) as f64, result.estimate(figure)));
+        Line { dots_only: true, ..Line::new(name, colour, std::iter::once(base).chain(others).collect()) }
     };
     LineChart {
         title: "Held-out problems solved".to_owned(),

@@ -1,10 +1,10 @@
 //! The heat maps' part of the page.
 
 use anyhow::Result;
+use collimate_report::charts::HeatMap;
 
 use super::theory::label;
 use super::{Section, fill, fixed, table};
-use crate::charts::HeatMap;
 use crate::options::Experiment;
 use crate::sensitivity::{Grid, Sensitivity};
 use crate::task::Outcome;
@@ -29,7 +29,7 @@ pub(super) fn section(found: &Sensitivity) -> Result<Section> {
 
 fn map(found: &Sensitivity, grid: &Grid, sampled: bool) -> String {
     let figure: fn(&Outcome) -> f64 = if sampled { |o| o.sampled } else { |o| o.greedy };
-    let values = grid.of(figure).iter().map(|row| row.iter().map(|cell| cell.mean).collect()).collect();
+    let values = grid.means(figure).iter().map(|row| row.iter().map(|cell| cell.mean).collect()).collect();
     let how = if sampled { "sampled" } else { "greedy" };
     HeatMap {
         title: format!("{}: held-out problems solved, {how}, %", label(&grid.objective)),
@@ -46,7 +46,7 @@ fn map(found: &Sensitivity, grid: &Grid, sampled: bool) -> String {
 fn grid_table(found: &Sensitivity) -> String {
     let mut rows = Vec::new();
     for grid in &found.grids {
-        for (alpha, cells) in found.alphas.iter().zip(grid.of(|o| o.chosen_change)) {
+        for (alpha, cells) in found.alphas.iter().zip(grid.means(|o| o.chosen_change)) {
             let mut row = vec![label(&grid.objective).to_owned(), alpha.to_string()];
             row.extend(cells.iter().map(|cell| fixed(cell.mean, 2)));
             rows.push(row);

@@ -1,9 +1,9 @@
 //! The theory's part of the page.
 
 use anyhow::Result;
+use collimate_report::charts::{Line, LineChart, Point};
 
 use super::{Section, fill, fixed, table, tiny};
-use crate::charts::{Line, LineChart, Point};
 use crate::options::Experiment;
 use crate::stats::Estimate;
 use crate::theory::Theory;

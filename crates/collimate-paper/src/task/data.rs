@@ -1,4 +1,4 @@
-//! Sampled groups, and what of them a method sees.
+//! Sampled groups, and the part of them that a method sees.
 
 use std::path::Path;
 
@@ -14,29 +14,29 @@ use serde_json::{Value, json};
 
 use super::{NUM_SAMPLED, TaskSize, read_rows, tokenizer, write_rows};
 
-/// Which of a problem's sampled responses a method sees.
+/// Selects which of a problem's sampled responses a method sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Selection {
     /// The first K, whatever their rewards.
     First(usize),
-    /// The best and the worst of all; problems whose rewards are all equal are left out.
+    /// The best and the worst; problems with equal rewards are left out.
     BestWorst,
-    /// The best and another one drawn evenly from those that are worse; problems without one are left out.
+    /// The best and a uniformly drawn worse one; problems with equal rewards are left out.
     BestRandom,
-    /// All of problems whose rewards are not all equal.
+    /// All responses; problems with equal rewards are left out.
     Untied,
 }
 
 /// Writes the groups of a seed's training problems.
 ///
 /// # Errors
-/// The model cannot be opened or the file not be written.
+/// The model cannot be opened, or the file cannot be written.
 pub(super) fn sample_training(base: &Path, seed: u64, num_problems: usize, path: &Path) -> Result<()> {
     let problems: Vec<Problem> = distinct_problems(seed, Split::Train).take(num_problems).collect();
     sample(base, &problems, seed, path)
 }
 
-/// Writes the groups of the validation problems, of the base model's responses: what likelihoods are measured on.
+/// Writes the base model's responses to the validation problems, on which likelihoods are measured.
 ///
 /// # Errors
 /// As [`sample_training`].
@@ -44,7 +44,7 @@ pub(super) fn sample_held_out(base: &Path, size: &TaskSize, path: &Path) -> Resu
     sample(base, &held_out(0, size.num_validation), 5, path)
 }
 
-/// Held-out problems number `skip`, `skip + 1`, … of the order that the quickstart has.
+/// Held-out problems from `skip` on, in the quickstart's order.
 pub(super) fn held_out(skip: usize, count: usize) -> Vec<Problem> {
     distinct_problems(1, Split::HeldOut).skip(skip).take(count).collect()
 }
@@ -53,7 +53,7 @@ fn sample(base: &Path, problems: &[Problem], seed: u64, path: &Path) -> Result<(
     let mut session = open_session(&SessionOptions::inference(base, None))?;
     let solutions = solve(session.as_mut(), &tokenizer(base)?, problems, NUM_SAMPLED, Some(seed), &mut |_| {})?;
     let rows = problems.iter().zip(&solutions).filter_map(|(problem, texts)| {
-        // A response that is only an end token cannot be scored; its siblings still can.
+        // A response of only an end token cannot be scored, but its siblings can.
         let texts = texts.iter().filter(|text| !text.trim().is_empty());
         let responses: Vec<Value> = texts.map(|t| json!({"content": t, "reward": score(problem, t)})).collect();
         (responses.len() >= 2).then(|| json!({"prompt": problem.prompt, "responses": responses}))
@@ -61,7 +61,7 @@ fn sample(base: &Path, problems: &[Problem], seed: u64, path: &Path) -> Result<(
     write_rows(path, rows)
 }
 
-/// Writes what a method sees of the groups in `from`.
+/// Writes the part of the groups in `from` that a method sees.
 ///
 /// # Errors
 /// A file that cannot be read or written.
@@ -76,7 +76,7 @@ pub(super) fn select(from: &Path, selection: Selection, seed: u64, to: &Path) ->
     write_rows(to, rows.collect::<Vec<_>>())
 }
 
-/// Numbers of the responses that a method sees; none where it does not see the problem.
+/// Indices of the responses that a method sees; none if it does not see the problem.
 fn choose(responses: &[Value], selection: Selection, rng: &mut ChaCha8Rng) -> Option<Vec<usize>> {
     let rewards: Vec<f64> = responses.iter().filter_map(|response| response["reward"].as_f64()).collect();
     let best = (0..rewards.len()).reduce(|best, k| if rewards[k] > rewards[best] { k } else { best })?;

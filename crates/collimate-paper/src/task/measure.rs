@@ -1,11 +1,12 @@
-//! How many held-out problems a model solves, and what became of likelihoods.
+//! Held-out problems solved, and changes of likelihoods.
 
 use std::path::Path;
 
 use anyhow::Result;
 use collimate_quickstart::measure::solve;
 use collimate_quickstart::verifier::{is_correct, score};
-use collimate_train::{MetricsRow, SessionOptions, open_session};
+use collimate_report::MetricsRow;
+use collimate_train::{SessionOptions, open_session};
 use serde::{Deserialize, Serialize};
 
 use super::data::held_out;
@@ -15,12 +16,12 @@ use crate::stats::pass_at;
 /// Seed of the sampled solutions.
 const SEED: u64 = 7;
 
-/// A run's figures; shares are in [0, 1].
+/// The figures of a run; shares are in [0, 1].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Problems solved with the likeliest tokens.
+    /// Share solved by greedy decoding.
     pub greedy: f64,
-    /// Share of sampled solutions that are right: pass@1 at temperature 1.
+    /// Share of right samples: pass@1 at temperature 1.
     pub sampled: f64,
     /// Unbiased pass@8 at temperature 1.
     pub pass_at_8: f64,
@@ -28,19 +29,19 @@ pub struct Outcome {
     pub reward: f64,
     /// Change of the best response's log-prob from the first step to the last, on held-out groups, in nats.
     pub chosen_change: f64,
-    /// The same of the other responses' mean.
+    /// The same for the mean of the other responses.
     pub rejected_change: f64,
     /// Wall-clock time of training.
     pub train_seconds: f64,
 }
 
 impl Outcome {
-    /// What chooses between learning rates: greedy and sampled accuracy count alike.
+    /// The score that learning rates are chosen by; greedy and sampled accuracy count equally.
     pub fn score(&self) -> f64 {
         (self.greedy + self.sampled) / 2.0
     }
 
-    /// Takes the changes from the first and the last evaluation.
+    /// Sets the changes from the first and the last evaluation.
     pub(super) fn note_likelihoods(&mut self, evaluations: &[MetricsRow]) {
         let [first, .., last] = evaluations else { return };
         let change = |name: &str| match (first.get(name), last.get(name)) {
@@ -52,7 +53,7 @@ impl Outcome {
     }
 }
 
-/// Solves the problems of a part, once greedily and eight times at temperature 1.
+/// Solves the problems of a part once greedily and eight times at temperature 1.
 ///
 /// # Errors
 /// The model cannot be opened.

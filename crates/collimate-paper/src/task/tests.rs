@@ -1,4 +1,4 @@
-//! The short forms of the experiments on the task, with one set of samples.
+//! Short forms of the experiments on the task, sharing one set of samples.
 
 use std::sync::OnceLock;
 

@@ -1,8 +1,9 @@
-//! How near the policy fitted to sampled data comes to π*, by the number of prompts and of responses.
+//! How close a policy fitted to sampled data comes to π*, by the number of prompts and responses.
 
 use std::collections::HashMap;
 
 use anyhow::Result;
+use collimate_report::stats::slope;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -10,24 +11,25 @@ use serde_json::json;
 
 use super::TheorySize;
 use super::population::ALPHA;
-use crate::stats::{Estimate, slope};
+use crate::stats::Estimate;
 use crate::tabular::{Draw, World, log_softmax, objective, total_variation};
 
-/// Responses that the prompt can have.
+/// Number of possible responses.
 const NUM_POSSIBLE: usize = 8;
 
-/// What a prompt of K responses tells.
+/// The feedback on a prompt with K responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Feedback {
     /// The rewards of all K.
     Rewards,
-    /// One that a judge preferred, drawn by softmax(r/α): what the paper's loss is derived from, and DPO's for K = 2.
+    /// The one that a judge preferred, drawn by softmax(r/α): the assumption behind the paper's loss, and behind DPO for
+    /// K = 2.
     Preference,
-    /// Which one is the best and which the worst.
+    /// The best and the worst.
     BestAndWorst,
 }
 
-/// What is fitted, by objective and feedback.
+/// The fits, by objective and feedback.
 const FITS: [(&str, Feedback); 5] = [
     ("nca", Feedback::Rewards),
     ("infonca", Feedback::Rewards),
@@ -36,32 +38,32 @@ const FITS: [(&str, Feedback); 5] = [
     ("dpo", Feedback::BestAndWorst),
 ];
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Convergence {
-    /// A curve for each objective, feedback and K.
+    /// One curve per objective, feedback and K.
     pub curves: Vec<Curve>,
 }
 
-/// Total variation to π* by the number of prompts.
+/// Total variation to π* over the number of prompts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Curve {
     /// The objective.
     pub objective: String,
-    /// What it was told.
+    /// The feedback.
     pub feedback: Feedback,
     /// K.
     pub num_responses: usize,
     /// Numbers of prompts, and the total variation over the seeds.
     pub points: Vec<(usize, Estimate)>,
-    /// Slope of log total variation against log prompts: −½ where only the sample's noise is left.
+    /// Slope of log total variation against log prompts: −½ if only sampling noise is left.
     pub slope: f64,
 }
 
-/// Measures all of it.
+/// Runs the measurements.
 ///
 /// # Errors
-/// An objective that refuses.
+/// An objective that refuses its input.
 pub fn measure(size: &TheorySize) -> Result<Convergence> {
     let mut curves = Vec::new();
     for fit in FITS {
@@ -72,10 +74,10 @@ pub fn measure(size: &TheorySize) -> Result<Convergence> {
     Ok(Convergence { curves })
 }
 
-/// One curve; a seed draws the world and its data, the same for all objectives.
+/// One curve. A seed draws the world and its data, equal for all objectives.
 ///
 /// # Errors
-/// An objective that refuses.
+/// An objective that refuses its input.
 pub fn curve((name, feedback): (&str, Feedback), k: usize, num_prompts: &[usize], seeds: &[u64]) -> Result<Curve> {
     let objective = objective(&match feedback {
         Feedback::Rewards => json!({"name": name, "beta": 1.0, "alpha": ALPHA}),
@@ -88,16 +90,16 @@ pub fn curve((name, feedback): (&str, Feedback), k: usize, num_prompts: &[usize]
             let world = World::random(NUM_POSSIBLE, &mut ChaCha8Rng::seed_from_u64(seed));
             let draws = sample(&world, feedback, k, count, seed);
             let fit = world.fit(objective.as_ref(), &draws, 1e-8)?;
-            Ok(total_variation(&fit.place, &world.optimum(ALPHA)))
+            Ok(total_variation(&fit.point, &world.optimum(ALPHA)))
         });
-        points.push((count, Estimate::of(&distances.collect::<Result<Vec<_>>>()?)));
+        points.push((count, Estimate::from_values(&distances.collect::<Result<Vec<_>>>()?)));
     }
     let logs: Vec<(f64, f64)> = points.iter().map(|(n, tv)| ((*n as f64).ln(), tv.mean.ln())).collect();
     Ok(Curve { objective: name.to_owned(), feedback, num_responses: k, points, slope: slope(&logs) })
 }
 
-/// `count` times K draws of the reference, and of a preference where that is the feedback; equal ones are one draw of their
-/// number's weight.
+/// `count` times K draws of the reference, and of a preference if that is the feedback; equal draws are merged and weighted
+/// by their number.
 fn sample(world: &World, feedback: Feedback, k: usize, count: usize, seed: u64) -> Vec<Draw> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(k as u64);
@@ -107,7 +109,7 @@ fn sample(world: &World, feedback: Feedback, k: usize, count: usize, seed: u64) 
         let mut responses: Vec<usize> = (0..k).map(|_| one(&world.reference, &mut rng)).collect();
         responses.sort_unstable();
         let logits: Vec<f64> = responses.iter().map(|&m| tilted[m]).collect();
-        // Drawn always, so that every feedback is about the same responses.
+        // Always drawn, so that all feedback is about the same responses.
         let winner = one(&log_softmax(&logits), &mut rng);
         *seen.entry((responses, (feedback == Feedback::Preference).then_some(winner))).or_default() += 1;
     }
@@ -119,7 +121,7 @@ fn sample(world: &World, feedback: Feedback, k: usize, count: usize, seed: u64) 
     draws
 }
 
-/// A draw of a distribution given by its logarithms.
+/// Draws from a distribution given by its logarithms.
 fn one(log_probs: &[f64], rng: &mut ChaCha8Rng) -> usize {
     let mut left: f64 = rng.random();
     for (m, log_prob) in log_probs.iter().enumerate() {
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn rewards_beat_preferences_and_the_best_pair_of_the_same_responses() {
         let infonca = distance(("infonca", Feedback::Rewards), 8, 1000);
-        // Every response was seen, and rewards have no noise.
+        // Every response was seen, and rewards are noiseless.
         assert!(infonca < 1e-6, "{infonca}");
         let nca = distance(("nca", Feedback::Rewards), 8, 1000);
         let (judged, pair) =

@@ -9,19 +9,19 @@ use serde_json::json;
 use crate::stats::Estimate;
 use crate::tabular::{Draw, World, objective, total_variation};
 
-/// α of all these worlds.
+/// α of all worlds.
 pub const ALPHA: f64 = 0.33;
 /// Values of β.
 const BETAS: [f64; 7] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
-/// Numbers of responses of the exact expectation over draws.
+/// Numbers of responses with an exact expectation over draws.
 const NUM_RESPONSES: [usize; 7] = [2, 3, 4, 5, 6, 7, 8];
-/// Responses that a prompt can have.
+/// Number of possible responses.
 const NUM_POSSIBLE: usize = 6;
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OverPopulation {
-    /// Random worlds.
+    /// Number of random worlds.
     pub num_worlds: u64,
     /// Largest |h − (r/α − log E e^{r/α})| at NCA's optimum, β = 1.
     pub nca_error: f64,
@@ -29,11 +29,11 @@ pub struct OverPopulation {
     pub infonca_error: f64,
     /// Total variation to π_ref e^{r/(αβ)} by β.
     pub by_beta: Vec<ByBeta>,
-    /// Total variation to π* where each prompt shows K responses and there are infinitely many prompts, by K.
+    /// Total variation to π* with infinitely many prompts of K responses, by K.
     pub by_responses: Vec<ByResponses>,
 }
 
-/// At one β, over the worlds.
+/// Results at one β, over the worlds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ByBeta {
     /// β.
@@ -42,13 +42,13 @@ pub struct ByBeta {
     pub nca: Estimate,
     /// InfoNCA's.
     pub infonca: Estimate,
-    /// Mean Δ under π_ref at NCA's optimum, in nats, which is −KL(π_ref ‖ π): how far the policy went.
+    /// Mean Δ under π_ref at NCA's optimum in nats, which is −KL(π_ref ‖ π): how far the policy moved.
     pub nca_moved: Estimate,
     /// InfoNCA's.
     pub infonca_moved: Estimate,
 }
 
-/// At one K, over the worlds.
+/// Results at one K, over the worlds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ByResponses {
     /// K.
@@ -59,10 +59,10 @@ pub struct ByResponses {
     pub infonca: Estimate,
 }
 
-/// Measures all of it.
+/// Runs the measurements.
 ///
 /// # Errors
-/// An objective that refuses.
+/// An objective that refuses its input.
 pub fn measure(num_worlds: u64) -> Result<OverPopulation> {
     let worlds: Vec<(World, Draw)> = (1..=num_worlds).map(world).collect();
     let mut found = OverPopulation {
@@ -85,17 +85,17 @@ pub fn measure(num_worlds: u64) -> Result<OverPopulation> {
         let at = |name: &str| -> Result<Estimate> {
             let distances = worlds.iter().map(|(world, _)| {
                 let fit = world.fit(objective(&table(name, 1.0))?.as_ref(), &all_draws(world, num_responses), 1e-10)?;
-                Ok(total_variation(&fit.place, &world.optimum(ALPHA)))
+                Ok(total_variation(&fit.point, &world.optimum(ALPHA)))
             });
-            Ok(Estimate::of(&distances.collect::<Result<Vec<_>>>()?))
+            Ok(Estimate::from_values(&distances.collect::<Result<Vec<_>>>()?))
         };
         found.by_responses.push(ByResponses { num_responses, nca: at("nca")?, infonca: at("infonca")? });
     }
     Ok(found)
 }
 
-/// A world whose reference has probabilities of whole numbers over 24, and the draw of each response as often as its number
-/// says: the mean over that draw is the expectation under the reference, exactly.
+/// A world whose reference has probabilities in whole 24ths, and a draw with each response that many times: its mean is
+/// exactly the expectation under the reference.
 fn world(seed: u64) -> (World, Draw) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut counts = [1_usize; NUM_POSSIBLE];
@@ -112,12 +112,12 @@ fn table(name: &str, beta: f64) -> serde_json::Value {
     json!({"name": name, "beta": beta, "alpha": ALPHA})
 }
 
-/// The largest distance of h at the optimum from r/α + C; for NCA, C = −log E e^{r/α}.
+/// Largest distance of h at the optimum from r/α + C; for NCA, C = −log E e^{r/α}.
 fn distance_to_theorem(name: &str, world: &World, whole: &Draw) -> Result<f64> {
     let fit = world.fit(objective(&table(name, 1.0))?.as_ref(), std::slice::from_ref(whole), 1e-11)?;
     let expectation: f64 = world.reference.iter().zip(&world.rewards).map(|(p, r)| (p + r / ALPHA).exp()).sum();
     let left: Vec<f64> =
-        (0..NUM_POSSIBLE).map(|m| fit.place[m] - world.reference[m] - world.rewards[m] / ALPHA).collect();
+        (0..NUM_POSSIBLE).map(|m| fit.point[m] - world.reference[m] - world.rewards[m] / ALPHA).collect();
     let level = if name == "nca" { -expectation.ln() } else { left.iter().sum::<f64>() / left.len() as f64 };
     Ok(left.iter().map(|value| (value - level).abs()).fold(0.0, f64::max))
 }
@@ -128,13 +128,13 @@ fn fits(name: &str, beta: f64, worlds: &[(World, Draw)]) -> Result<(Estimate, Es
     let (mut distances, mut moved) = (Vec::new(), Vec::new());
     for (world, whole) in worlds {
         let fit = world.fit(objective.as_ref(), std::slice::from_ref(whole), 1e-11)?;
-        distances.push(total_variation(&fit.place, &world.optimum(ALPHA * beta)));
-        moved.push(fit.place.iter().zip(&world.reference).map(|(policy, p)| p.exp() * (policy - p)).sum());
+        distances.push(total_variation(&fit.point, &world.optimum(ALPHA * beta)));
+        moved.push(fit.point.iter().zip(&world.reference).map(|(policy, p)| p.exp() * (policy - p)).sum());
     }
-    Ok((Estimate::of(&distances), Estimate::of(&moved)))
+    Ok((Estimate::from_values(&distances), Estimate::from_values(&moved)))
 }
 
-/// Every multiset of K responses with its probability under K independent draws of the reference.
+/// Every multiset of K responses with its probability under K independent draws from the reference.
 pub fn all_draws(world: &World, num_responses: usize) -> Vec<Draw> {
     let mut draws = Vec::new();
     extend(world, num_responses, 0, &mut Vec::new(), &mut draws);
@@ -180,7 +180,7 @@ mod tests {
             let (infonca, _) = fits("infonca", beta, &worlds).expect("a fit");
             let (nca, _) = fits("nca", beta, &worlds).expect("a fit");
             assert!(infonca.mean < 1e-6, "{beta}: {infonca:?}");
-            // Only at β = 1 can a normalised policy have the h that NCA asks for.
+            // Only at β = 1 can a normalised policy have the h of NCA's optimum.
             assert_eq!(nca.mean < 1e-6, beta == 1.0, "{beta}: {nca:?}");
         }
     }
@@ -193,7 +193,7 @@ mod tests {
             let draws = all_draws(&world, k);
             assert!((draws.iter().map(|draw| draw.weight).sum::<f64>() - 1.0).abs() < 1e-12);
             let fit = world.fit(objective.as_ref(), &draws, 1e-10).expect("a fit");
-            total_variation(&fit.place, &world.optimum(ALPHA))
+            total_variation(&fit.point, &world.optimum(ALPHA))
         };
         assert!(distance("infonca", 2) < 1e-6 && distance("infonca", 4) < 1e-6);
         let (two, five) = (distance("nca", 2), distance("nca", 5));

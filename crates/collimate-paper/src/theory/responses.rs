@@ -1,4 +1,4 @@
-//! Optima over K given responses, where each response's likelihood is free.
+//! Optima over K given responses whose likelihoods are free.
 
 use anyhow::Result;
 use collimate_objective::{GroupScores, Objective, evaluate};
@@ -12,18 +12,18 @@ use crate::tabular::{normal, objective};
 
 /// The weights of the worked example.
 pub const WEIGHTS: [f64; 4] = [0.5, 0.3, 0.15, 0.05];
-/// Steps of the example's descent, of this size.
+/// Step size of the example's descent, and number of steps.
 const NUM_STEPS: usize = 400;
 const STEP_SIZE: f64 = 0.5;
-/// Steps between those that are kept.
+/// Steps between recorded ones.
 pub const STRIDE: usize = 8;
 /// Reward temperatures on the way to 0.
 const ALPHAS: [f64; 8] = [10.0, 3.0, 1.0, 0.33, 0.1, 0.03, 0.01, 1e-4];
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OverResponses {
-    /// Random cases of each statement.
+    /// Number of random cases per statement.
     pub num_cases: u64,
     /// Largest |loss of infonca − loss of dpo| at K = 2 with one-hot weights.
     pub dpo_loss_difference: f64,
@@ -33,9 +33,9 @@ pub struct OverResponses {
     pub nca_optimum_error: f64,
     /// Largest |softmax(h)_k − w_k| at InfoNCA's optimum.
     pub infonca_optimum_error: f64,
-    /// Responses whose w_k is above 1/K, and how many of them rose under NCA.
+    /// Number of responses with w_k above 1/K, and how many of them rose under NCA.
     pub above: (usize, usize),
-    /// Responses whose w_k is below 1/K, and how many of them fell under NCA.
+    /// Number of responses with w_k below 1/K, and how many of them fell under NCA.
     pub below: (usize, usize),
     /// Largest |mean h at InfoNCA's optimum − mean h at the start|.
     pub infonca_level_drift: f64,
@@ -43,7 +43,7 @@ pub struct OverResponses {
     pub nca_start_difference: f64,
     /// Descents on the worked example.
     pub paths: Vec<Path>,
-    /// What happens as α goes to 0.
+    /// Optima as α goes to 0.
     pub limits: Vec<Limit>,
 }
 
@@ -69,10 +69,10 @@ pub struct Limit {
     pub loss: f64,
 }
 
-/// Measures all of it.
+/// Runs the measurements.
 ///
 /// # Errors
-/// An objective that refuses.
+/// An objective that refuses its input.
 pub fn measure(num_cases: u64) -> Result<OverResponses> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut found = OverResponses {
@@ -95,7 +95,7 @@ pub fn measure(num_cases: u64) -> Result<OverResponses> {
     Ok(found)
 }
 
-/// InfoNCA of two responses, all weight on the better one, is DPO.
+/// InfoNCA on two responses with all weight on the better one is DPO.
 fn compare_with_dpo(rng: &mut ChaCha8Rng, found: &mut OverResponses) -> Result<()> {
     let beta = rng.random_range(0.01..2.0);
     let infonca = objective(&json!({"name": "infonca", "beta": beta, "alpha": 1e-4}))?;
@@ -160,15 +160,15 @@ fn limit(alpha: f64) -> Result<Limit> {
     let entropy: f64 = weights.iter().filter(|w| **w > 0.0).map(|w| -w * w.ln()).sum();
     let nca = objective(&json!({"name": "nca", "beta": 1.0, "alpha": alpha}))?;
     let minimum = minimise(&[0.0; 4], 1e-10, 500, |h| loss(nca.as_ref(), &rewards, h))?;
-    let best_two = (minimum.place[0], minimum.place[1]);
+    let best_two = (minimum.point[0], minimum.point[1]);
     Ok(Limit { alpha, effective_responses: entropy.exp(), best_two, loss: minimum.loss })
 }
 
 fn lowest(objective: &dyn Objective, rewards: &[f64], start: &[f64]) -> Result<Vec<f64>> {
-    Ok(minimise(start, 1e-12, 500, |h| loss(objective, rewards, h))?.place)
+    Ok(minimise(start, 1e-12, 500, |h| loss(objective, rewards, h))?.point)
 }
 
-/// Loss and gradient in h, the log-ratios at β = 1.
+/// Loss and gradient in h, which are the log-ratios at β = 1.
 fn loss(objective: &dyn Objective, rewards: &[f64], h: &[f64]) -> Result<(f64, Vec<f64>)> {
     let group = GroupScores {
         policy_logps: h.to_vec(),

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use collimate_data::{JsonRows, RowWriter};
 use collimate_files::{WriteError, remove_leftovers, write_atomically};
 use collimate_model::GenerateOptions;
+use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
-use collimate_train::{Observer, Recipe, RunControl, SessionOptions, StopFlag, TrainError, Training, open_session};
+use collimate_train::{
+    Observer, RunControl, SessionOptions, StopFlag, TrainError, Training, backend_name, compute_dtype, open_session,
+};
 use serde::{Deserialize, Serialize};
 
 use super::record::RoundRow;
@@ -130,9 +133,9 @@ impl<'a> Round<'a> {
         let session = SessionOptions {
             model: policy.model.clone(),
             adapter: policy.adapter.clone(),
-            backend: recipe.backend_name().to_owned(),
+            backend: backend_name(recipe).to_owned(),
             device: recipe.device,
-            dtype: recipe.compute(),
+            dtype: compute_dtype(recipe),
             training: Training::Off,
             seed: 0,
         };

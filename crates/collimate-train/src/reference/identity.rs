@@ -4,11 +4,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use blake3::{Hash, Hasher};
+use collimate_files::{open_regular, read_text};
 use collimate_model::WeightFiles;
 use serde_json::Value;
 
 use crate::error::TrainError;
-use crate::plain_file::{open, read_text};
 
 /// How much of a file is read and hashed at once.
 const PIECE_BYTES: usize = 16 << 20;
@@ -81,7 +81,7 @@ impl Identity {
 
 /// Read piece by piece, so that the file is never in memory beside the model, and hashed on all cores.
 fn hash_file(path: &Path) -> io::Result<Hash> {
-    let (mut file, mut hasher) = (open(path)?, Hasher::new());
+    let (mut file, mut hasher) = (open_regular(path)?, Hasher::new());
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     while (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece)? > 0 {
         hasher.update_rayon(&piece);

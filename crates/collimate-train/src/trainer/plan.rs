@@ -17,9 +17,9 @@ use crate::error::TrainError;
 use crate::packs::{MemoryPlan, OVERHEAD};
 use crate::prepare::epoch_order;
 use crate::progress::Observer;
-use crate::recipe::{Recipe, StepPlan};
 use crate::session::{SessionOptions, Training};
 use crate::threads::set_threads;
+use collimate_recipe::{Recipe, StepCounts};
 
 /// Bytes of one float32 number.
 const FLOAT: u64 = 4;
@@ -59,7 +59,7 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let memory = MemoryPlan::new(if fits { budget } else { Some(smallest_budget) }, costs, recipe.share_prompt)?;
 
     let known = rows.basis != TokenBasis::Longest || recipe.max_steps > 0;
-    let step_plan = recipe.step_plan(rows.groups.len());
+    let step_plan = recipe.step_counts(rows.groups.len());
     let load = Load::new(recipe, &rows.groups, if known { step_plan.total_steps } else { 1 }, &memory)?;
     let overhead = PROGRAM + rows::bytes(&rows.groups);
     let gradients = FLOAT * counts.trained;
@@ -133,7 +133,11 @@ fn trained(session: &SessionOptions) -> Result<(Option<LoraConfig>, Trainable), 
     })
 }
 
-fn disk(recipe: &Recipe, (config, counts): (&ModelConfig, &ParameterCounts), steps: Option<&StepPlan>) -> PlannedDisk {
+fn disk(
+    recipe: &Recipe,
+    (config, counts): (&ModelConfig, &ParameterCounts),
+    steps: Option<&StepCounts>,
+) -> PlannedDisk {
     let checkpoint = 3 * FLOAT * counts.trained;
     // An adapter is written in float32, as it was trained.
     let model = match recipe.use_peft {

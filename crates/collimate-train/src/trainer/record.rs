@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::alarm::ChosenAlarm;
+use collimate_recipe::Recipe;
+use collimate_report::tensorboard::{self, EventWriter};
+use collimate_report::{ChosenAlarm, MetricsRow, MetricsWriter};
+
 use crate::checkpoint::{self, TrainerState};
 use crate::error::TrainError;
-use crate::metrics::{MetricsRow, MetricsWriter};
-use crate::recipe::Recipe;
 use crate::session::Session;
-use crate::tensorboard::{self, EventWriter};
 
 /// The rows of a run, in its folder.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl Record {
 
     fn write(&mut self, row: &MetricsRow) -> Result<(), TrainError> {
         self.writer.write(row)?;
-        self.events.as_mut().map_or(Ok(()), |events| events.row(row))
+        Ok(self.events.as_mut().map_or(Ok(()), |events| events.row(row))?)
     }
 
     /// Whether the last evaluation was after so many finished steps.
@@ -118,7 +118,7 @@ impl Heard {
             self.evaluations.push(row);
             return None;
         }
-        let said = self.alarm.hear(&row);
+        let said = self.alarm.feed(&row);
         if self.first.is_none() {
             self.first = Some(row.clone());
         }

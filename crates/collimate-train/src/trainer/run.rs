@@ -5,6 +5,8 @@ use std::time::Instant;
 use collimate_data::DataFiles;
 use collimate_files::write_atomically;
 use collimate_objective::Objective;
+use collimate_recipe::{OnNonfinite, Recipe, Schedule, StepCounts};
+use collimate_report::{MetricsRow, StepMetrics};
 use collimate_text::TokenizedGroup;
 
 use super::TrainSummary;
@@ -14,13 +16,10 @@ use crate::batches::in_packs;
 use crate::checkpoint::{self, Checkpoint, TrainerState};
 use crate::error::TrainError;
 use crate::evaluation::HeldOut;
-use crate::metrics::{MetricsRow, StepMetrics};
 use crate::packs::MemoryPlan;
 use crate::prepare::epoch_order;
 use crate::progress::Observer;
-use crate::recipe::{OnNonfinite, Recipe, StepPlan};
 use crate::reference::Reference;
-use crate::schedule::Schedule;
 use crate::session::Session;
 use crate::stop::StopFlag;
 
@@ -35,7 +34,7 @@ pub(super) struct Run<'a> {
     pub(super) reference: Option<Vec<Vec<f64>>>,
     pub(super) memory: MemoryPlan,
     held_out: Option<HeldOut>,
-    plan: StepPlan,
+    plan: StepCounts,
     schedule: Schedule,
 }
 
@@ -120,7 +119,7 @@ impl<'a> Run<'a> {
         held_out: Option<HeldOut>,
         memory: MemoryPlan,
     ) -> Self {
-        let plan = recipe.step_plan(groups.len());
+        let plan = recipe.step_counts(groups.len());
         let schedule = recipe.schedule(&plan);
         Self { recipe, objective, groups, files, reference: None, memory, held_out, plan, schedule }
     }
@@ -131,7 +130,7 @@ impl<'a> Run<'a> {
     }
 
     /// How many steps it has.
-    pub(super) fn step_plan(&self) -> &StepPlan {
+    pub(super) fn step_counts(&self) -> &StepCounts {
         &self.plan
     }
 

@@ -3,13 +3,13 @@
 use collimate_backend::give_back_memory;
 use collimate_model::{DropoutKey, ForwardOptions, RouterLoad, TokenLogps};
 use collimate_objective::{Evaluation, GroupScores};
+use collimate_report::GroupOutcome;
 use collimate_text::TokenizedGroup;
 
 use super::nonfinite::{Culprit, in_evaluation, in_logps};
 use super::run::Run;
 use crate::batches::{ask, group_scores, outcomes, response_logps, score_batch};
 use crate::error::TrainError;
-use crate::metrics::GroupOutcome;
 use crate::optimizer::StepOptions;
 use crate::packs::{Pack, of_pack};
 use crate::session::{Session, dropout_key};

@@ -2,15 +2,15 @@
 
 use collimate_data::rewards::{effective_responses, entropy, reward_weights};
 use collimate_objective::{Objective, registry};
+use collimate_recipe::Recipe;
+use collimate_report::MetricsRow;
 use collimate_text::TokenizedGroup;
 
 use super::plan::expected_peak;
 use super::run::Run;
 use super::{TrainSummary, grouped};
 use crate::error::TrainError;
-use crate::metrics::MetricsRow;
 use crate::packs::in_words;
-use crate::recipe::Recipe;
 use crate::session::Session;
 
 /// The lines before the first step, beside those of files and reference.
@@ -24,7 +24,7 @@ pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session) -> Result<Vec<St
     lines.extend(run.held_out().map(|groups| data("held out", groups)));
     lines.push(steps(run));
     // An epoch's batches say enough of those of the others.
-    let num_steps = run.step_plan().total_steps.min(run.step_plan().steps_per_epoch);
+    let num_steps = run.step_counts().total_steps.min(run.step_counts().steps_per_epoch);
     let trained = session.summary().num_trainable as u64;
     let peak = expected_peak(recipe, &run.groups, num_steps, &run.memory, trained)?;
     lines.push(format!("{}, about {} at the peak", run.memory.describe(), in_words(peak)));
@@ -97,7 +97,7 @@ fn data(what: &str, groups: &[TokenizedGroup]) -> String {
 }
 
 fn steps(run: &Run<'_>) -> String {
-    let (recipe, plan) = (run.recipe, run.step_plan());
+    let (recipe, plan) = (run.recipe, run.step_counts());
     format!(
         "training: {} steps of {} prompts ({:.2} epochs), learning rate {:e} ({} after {} steps of warm-up)",
         grouped(plan.total_steps),

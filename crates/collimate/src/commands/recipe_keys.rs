@@ -1,6 +1,6 @@
 //! `collimate recipe-keys`: what a recipe may say.
 
-use collimate_train::Recipe;
+use collimate_recipe::Recipe;
 use serde_json::{Value, json};
 
 use crate::error::CliError;
@@ -19,7 +19,7 @@ impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let defaults = serde_json::to_value(Recipe::default()).unwrap_or_default();
         if self.json {
-            let key = |key: &collimate_train::recipe::RecipeKey| json!({"name": key.name, "default": defaults[key.name], "expected": key.expected, "doc": key.doc.trim()});
+            let key = |key: &collimate_recipe::RecipeKey| json!({"name": key.name, "default": defaults[key.name], "expected": key.expected, "doc": key.doc.trim()});
             return io.json(&Recipe::KEYS.iter().map(key).collect::<Value>());
         }
         for key in Recipe::KEYS {

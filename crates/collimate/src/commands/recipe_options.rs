@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use collimate_train::recipe::Origin;
-use collimate_train::{Recipe, RecipeError, TrainError};
+use collimate_recipe::{Origin, Recipe, RecipeError};
+use collimate_train::{TrainError, load_recipe_from};
 
 use crate::error::CliError;
 use crate::io::Io;
@@ -31,7 +31,7 @@ impl RecipeOptions {
     /// The recipe with these options over it, and `others` over them; `--set` wins over all.
     pub(crate) fn load(&self, others: &[(&str, &Option<String>)], io: &mut Io<'_>) -> Result<Recipe, CliError> {
         let overrides = self.overrides(others);
-        Ok(Recipe::load_through(self.recipe.as_deref(), &overrides, &io.hub)?.0)
+        Ok(load_recipe_from(self.recipe.as_deref(), &overrides, &io.hub)?.recipe)
     }
 
     /// The options as `key=value`, in the order in which they are applied.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use collimate_train::report::{write_comparison, write_events, write_report};
+use collimate_report::{write_comparison, write_events, write_report};
 
 use crate::error::CliError;
 use crate::io::Io;

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use collimate_data::Layout;
 use collimate_files::write_atomically;
 use collimate_objective::registry;
-use collimate_train::Recipe;
-use collimate_train::recipe::ObjectiveSchema;
+use collimate_recipe::{ObjectiveSchema, Recipe};
 use serde_json::{Value, json};
 
 use crate::error::CliError;

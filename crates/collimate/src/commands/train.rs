@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use collimate_objective::{ObjectiveError, registry};
 use collimate_quickstart::pipeline::{self, Quickstart, QuickstartSize};
-use collimate_train::recipe::{Origin, RecipeError};
-use collimate_train::{Recipe, RunControl, TrainError};
+use collimate_recipe::{Origin, RecipeError};
+use collimate_train::{LoadedRecipe, RunControl, TrainError, load_recipe_from};
 
 use super::recipe_options::key_value;
 use crate::error::CliError;
@@ -64,7 +64,7 @@ impl Args {
         if recipe_file.is_none() && self.is_quickstart() {
             return self.quickstart(io);
         }
-        let (recipe, notes) = Recipe::load_through(recipe_file.as_deref(), &self.overrides(), &io.hub)?;
+        let LoadedRecipe { recipe, notes } = load_recipe_from(recipe_file.as_deref(), &self.overrides(), &io.hub)?;
         // Before any file of a model is read: a mistyped name costs no time.
         let built = registry::build(&recipe.objective.name, &recipe.objective.params);
         built.map_err(|error| self.in_recipe(error))?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use collimate_train::{Schedule, ScheduleKind};
+use collimate_recipe::{Schedule, ScheduleKind};
 use rstest::rstest;
 use serde_json::Value;
 

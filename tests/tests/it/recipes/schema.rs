@@ -100,7 +100,7 @@ fn every_recipe_in_configs_is_valid_by_the_schema() {
 
 #[test]
 fn a_resolved_recipe_is_valid_by_the_schema() {
-    let resolved = collimate_train::Recipe::default().resolved_yaml().expect("YAML");
+    let resolved = collimate_recipe::Recipe::default().resolved_yaml().expect("YAML");
     let mut recipe = yaml(&resolved);
     // The defaults name no backend; a run chooses it.
     assert_eq!(violations(&schema(), &recipe, "recipe"), Vec::<String>::new());

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use collimate_objective::{Needs, registry};
+use collimate_recipe::{Recipe, ReferenceCache};
 
 use super::rows::PaperRows;
 use super::{PlannedSteps, PlannedTime};
 use crate::error::TrainError;
 use crate::packs::MemoryPlan;
 use crate::progress::Observer;
-use crate::recipe::{Recipe, ReferenceCache};
 use crate::reference::Reference;
 use crate::session::{SessionOptions, open_session};
 use crate::stop::StopFlag;

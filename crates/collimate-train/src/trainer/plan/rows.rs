@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use collimate_data::{DataFiles, PromptGroup};
+use collimate_recipe::Recipe;
 use collimate_text::{TextTokenizer, TokenizedGroup, TokenizedResponse};
 
 use super::{PlannedData, TokenBasis};
 use crate::error::TrainError;
 use crate::prepare::DataRows;
 use crate::progress::Observer;
-use crate::recipe::Recipe;
 
 /// Characters of a token where there is no tokenizer: about what English has.
 const CHARACTERS: usize = 4;

@@ -1,0 +1,120 @@
+//! Ranges of a recipe's values, and contradictions between them.
+
+use crate::error::{Origin, RecipeError};
+use crate::limits::{MAX_COUNT, MAX_THREADS};
+use crate::recipe::{COMPUTE_DTYPES, Recipe};
+
+impl Recipe {
+    /// Checks every value; `origin` says where a key was set.
+    pub(crate) fn check(&self, origin: &dyn Fn(&str) -> Origin) -> Result<(), RecipeError> {
+        let check = Check { origin };
+        self.check_ranges(&check)?;
+        self.check_counts(&check)?;
+        self.check_contradictions(&check)?;
+        self.check_names(&check)
+    }
+
+    fn check_ranges(&self, check: &Check<'_>) -> Result<(), RecipeError> {
+        for (key, value) in [
+            ("learning_rate", self.learning_rate),
+            ("max_grad_norm", self.max_grad_norm),
+            ("weight_decay", self.weight_decay),
+            ("alarm_chosen_drop", self.alarm_chosen_drop),
+            ("router_aux_loss_coef", self.router_aux_loss_coef.unwrap_or(0.0)),
+            ("min_reward_gap", self.min_reward_gap),
+        ] {
+            check.that(value >= 0.0, key, || format!("must be at least 0, is {value}"))?;
+        }
+        for (key, value) in [
+            ("num_train_epochs", self.num_train_epochs),
+            ("adam_epsilon", self.adam_epsilon),
+            ("lora_alpha", self.lora_alpha),
+        ] {
+            check.that(value > 0.0, key, || format!("must be above 0, is {value}"))?;
+        }
+        let ratio = self.warmup_ratio;
+        check.that((0.0..=1.0).contains(&ratio), "warmup_ratio", || format!("must be in [0, 1], is {ratio}"))?;
+        for (key, value) in [
+            ("adam_beta1", self.adam_beta1),
+            ("adam_beta2", self.adam_beta2),
+            ("lora_dropout", self.lora_dropout),
+            ("eval_fraction", self.eval_fraction),
+        ] {
+            check.that((0.0..1.0).contains(&value), key, || format!("must be in [0, 1), is {value}"))?;
+        }
+        Ok(())
+    }
+
+    fn check_counts(&self, check: &Check<'_>) -> Result<(), RecipeError> {
+        for (key, value) in [
+            ("per_device_train_batch_size", self.per_device_train_batch_size),
+            ("per_device_eval_batch_size", self.per_device_eval_batch_size),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps),
+            ("lora_r", self.lora_r),
+            ("max_prompt_length", self.max_prompt_length),
+            ("logging_steps", self.logging_steps),
+            ("save_total_limit", self.save_total_limit.unwrap_or(1)),
+            ("max_samples", self.max_samples.unwrap_or(1)),
+            ("max_completion_length", self.max_completion_length.unwrap_or(1)),
+        ] {
+            check.that(value > 0, key, || "must be at least 1, is 0".to_owned())?;
+        }
+        for (key, value, most) in [
+            ("max_length", self.max_length, MAX_COUNT),
+            ("max_prompt_length", self.max_prompt_length, MAX_COUNT),
+            ("warmup_steps", self.warmup_steps, MAX_COUNT),
+            ("max_steps", usize::try_from(self.max_steps).unwrap_or(0), MAX_COUNT),
+            ("per_device_train_batch_size", self.per_device_train_batch_size, MAX_COUNT),
+            ("per_device_eval_batch_size", self.per_device_eval_batch_size, MAX_COUNT),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps, MAX_COUNT),
+            ("lora_r", self.lora_r, MAX_COUNT),
+            ("num_threads", self.num_threads, MAX_THREADS),
+        ] {
+            check.that(value <= most, key, || format!("must be at most {most}, is {value}"))?;
+        }
+        let epochs = self.num_train_epochs;
+        check.that(epochs <= MAX_COUNT as f64, "num_train_epochs", || {
+            format!("must be at most {MAX_COUNT}, is {epochs}")
+        })?;
+        check.that(self.max_steps == -1 || self.max_steps >= 1, "max_steps", || {
+            format!("must be at least 1, or -1 for whole epochs, is {}", self.max_steps)
+        })
+    }
+
+    fn check_contradictions(&self, check: &Check<'_>) -> Result<(), RecipeError> {
+        check.that(self.eval_fraction == 0.0 || self.eval_data.is_none(), "eval_fraction", || {
+            "nothing is held out where eval_data is given; leave one out".to_owned()
+        })?;
+        check.that(self.max_length > self.max_prompt_length, "max_length", || {
+            let (prompt, all) = (self.max_prompt_length, self.max_length);
+            format!("must leave room for a response beyond max_prompt_length ({prompt}), is {all}")
+        })
+    }
+
+    fn check_names(&self, check: &Check<'_>) -> Result<(), RecipeError> {
+        let dtype = self.torch_dtype.as_deref().unwrap_or("auto");
+        check.that(matches!(dtype, "auto" | "float32" | "bfloat16" | "float16"), "torch_dtype", || {
+            format!("must be auto, float32, bfloat16 or float16, is \"{dtype}\"")
+        })?;
+        check.that(COMPUTE_DTYPES.contains(&self.compute_dtype.as_str()), "compute_dtype", || {
+            format!("must be {}, is \"{}\"", COMPUTE_DTYPES.join(" or "), self.compute_dtype)
+        })
+    }
+}
+
+/// Makes the error of a condition that does not hold.
+struct Check<'a> {
+    origin: &'a dyn Fn(&str) -> Origin,
+}
+
+impl Check<'_> {
+    fn that(&self, holds: bool, key: &str, problem: impl FnOnce() -> String) -> Result<(), RecipeError> {
+        match holds {
+            true => Ok(()),
+            false => {
+                let (origin, key) = ((self.origin)(key), key.to_owned());
+                Err(RecipeError::Value { origin, key, problem: problem() })
+            }
+        }
+    }
+}

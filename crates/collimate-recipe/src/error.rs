@@ -1,0 +1,160 @@
+//! What is wrong with a recipe, and where.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// A location in a recipe file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The file.
+    pub path: PathBuf,
+    /// Line, counted from 1.
+    pub line: usize,
+    /// Column, counted from 1 in characters.
+    pub column: usize,
+    /// The bytes that the error is about.
+    pub span: Range<usize>,
+    /// The whole text, for errors that quote it.
+    pub text: Arc<str>,
+}
+
+/// Where a value was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In a recipe file; boxed to keep results small.
+    File(Box<Location>),
+    /// On the command line, as `key=value`.
+    Argument(String),
+    /// Nowhere: a default, or a value set by a program.
+    Unnamed,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(at) => write!(f, "{}:{}:{}", at.path.display(), at.line, at.column),
+            Self::Argument(argument) => write!(f, "argument {argument}"),
+            Self::Unnamed => f.write_str("recipe"),
+        }
+    }
+}
+
+/// Why a recipe cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// The file could not be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// The file is not YAML, or not a mapping of keys.
+    #[error("{origin}: not a recipe: {message}")]
+    Syntax {
+        /// Where.
+        origin: Origin,
+        /// What the parser said.
+        message: String,
+    },
+
+    /// No key has this name.
+    #[error("{origin}: unknown key \"{key}\"{}", hint(nearest))]
+    UnknownKey {
+        /// Where.
+        origin: Origin,
+        /// The key as written.
+        key: String,
+        /// Known keys with a similar spelling, the nearest first.
+        nearest: Vec<String>,
+    },
+
+    /// A value has the wrong type.
+    #[error("{origin}: key \"{key}\": expected {expected}, found {found}")]
+    Type {
+        /// Where.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+
+    /// A value is out of range, or contradicts another.
+    #[error("{origin}: key \"{key}\": {problem}")]
+    Value {
+        /// Where.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+
+    /// A key that has no default is missing.
+    #[error("the recipe names no {what}: give `{key}` in the recipe, or {option} on the command line")]
+    Missing {
+        /// What is missing, in words.
+        what: &'static str,
+        /// The recipe's key.
+        key: &'static str,
+        /// The option of the command line.
+        option: &'static str,
+    },
+
+    /// A file or folder does not exist.
+    #[error("{origin}: key \"{key}\": {} does not exist{}", path.display(), tried(also))]
+    NoSuchPath {
+        /// Where.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// The path as given.
+        path: PathBuf,
+        /// The path beside the recipe, which was tried as well.
+        also: Option<PathBuf>,
+    },
+
+    /// The resolved recipe cannot be written as YAML.
+    #[error("the recipe cannot be written as YAML: {message}")]
+    Write {
+        /// What the writer said.
+        message: String,
+    },
+}
+
+impl RecipeError {
+    /// Where the error is, if it is in one place.
+    pub fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Syntax { origin, .. }
+            | Self::UnknownKey { origin, .. }
+            | Self::Type { origin, .. }
+            | Self::Value { origin, .. }
+            | Self::NoSuchPath { origin, .. } => Some(origin),
+            Self::Io { .. } | Self::Missing { .. } | Self::Write { .. } => None,
+        }
+    }
+}
+
+fn hint(nearest: &[String]) -> String {
+    match nearest {
+        [] => String::new(),
+        [one] => format!("; did you mean \"{one}\"?"),
+        [head @ .., last] => format!("; did you mean \"{}\" or \"{last}\"?", head.join("\", \"")),
+    }
+}
+
+fn tried(also: &Option<PathBuf>) -> String {
+    also.as_ref().map(|path| format!(" (nor does {})", path.display())).unwrap_or_default()
+}

@@ -1,0 +1,62 @@
+//! Recipes: what YAML may say about a training run, the defaults, and what they add up to.
+//!
+//! Start at [`Recipe`], whose keys, types, defaults and documentation stand in one table. [`Recipe::parse`] reads a file and
+//! `key=value` pairs into a [`ParsedRecipe`]: every key typed, checked against its range and traced to the line that set it.
+//! [`RecipeError`] points at that line.
+//!
+//! Keys have TRL's names where TRL has them. Keys of other trainers that mean nothing here are known by name, so that
+//! their recipes load as they are.
+//!
+//! ```
+//! # use collimate_recipe::Recipe;
+//! let settings = [("learning_rate", "1e-5"), ("max_steps", "100")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+//! let recipe = Recipe::parse(None, &settings)?.recipe;
+//! let counts = recipe.step_counts(1000);
+//! assert_eq!((counts.total_steps, counts.warmup_steps), (100, 10));
+//! assert_eq!(recipe.schedule(&counts).lr(10), 1e-5);
+//! # Ok::<(), collimate_recipe::RecipeError>(())
+//! ```
+//!
+//! This crate reads no file but the recipe: paths and names on the hub stay as they were written, and `collimate-train`
+//! turns them into files. It must not know files of models, devices or the network.
+
+mod cache;
+mod check;
+mod error;
+mod flat_objective;
+mod foreign;
+mod keys;
+mod limits;
+mod locate;
+mod memory_budget;
+mod mixture;
+mod objective;
+mod parse;
+mod recipe;
+mod schedule;
+mod schema;
+mod sources;
+mod steps;
+mod strategy;
+mod target_modules;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod trl_tests;
+mod values;
+
+pub use cache::ReferenceCache;
+pub use error::{Location, Origin, RecipeError};
+pub use keys::RecipeKey;
+pub use limits::MAX_RECIPE_BYTES;
+pub use memory_budget::MemoryBudget;
+pub use mixture::{DataMixture, MixtureSet};
+pub use objective::ObjectiveSpec;
+pub use parse::ParsedRecipe;
+pub use recipe::{COMPUTE_DTYPES, Recipe};
+pub use schedule::{Schedule, ScheduleKind};
+pub use schema::ObjectiveSchema;
+pub use sources::DataSources;
+pub use steps::StepCounts;
+pub use strategy::{IntervalStrategy, OnNonfinite};
+pub use target_modules::TargetModules;

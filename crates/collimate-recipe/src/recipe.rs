@@ -1,0 +1,181 @@
+//! The recipe of a run and its keys.
+
+use std::path::PathBuf;
+
+use collimate_model::ShardSize;
+use serde::Serialize;
+use serde_yaml_ng::Value;
+
+use crate::cache::ReferenceCache;
+use crate::error::RecipeError;
+use crate::keys::{RecipeKey, recipe_keys};
+use crate::memory_budget::MemoryBudget;
+use crate::objective::ObjectiveSpec;
+use crate::schedule::ScheduleKind;
+use crate::sources::DataSources;
+use crate::strategy::{IntervalStrategy, OnNonfinite};
+use crate::target_modules::TargetModules;
+use crate::values::KeyType;
+
+/// Values of `compute_dtype`, the default first.
+pub const COMPUTE_DTYPES: [&str; 2] = ["float32", "bfloat16"];
+
+recipe_keys! {
+    /// Model to train: a folder in the Hugging Face layout, or a name on the hub, as `org/name`, `org/name@revision` or
+    /// `hf://org/name`.
+    model_name_or_path: Option<PathBuf> = None,
+    /// Type in which the trained weights are saved: `float32`, `bfloat16`, `float16`, or `auto` (that of the base model).
+    /// Computation has a key of its own, `compute_dtype`. Alias: `dtype`.
+    torch_dtype: Option<String> = None,
+    /// Type in which the model computes: `float32`, or `bfloat16` for weights and activations if the backend supports it
+    /// (`collimate backends`). Norms, softmax, log-probs, adapters, gradients, moments and trained weights stay in float32.
+    compute_dtype: String = COMPUTE_DTYPES[0].to_owned(),
+    /// PEFT adapter to start from: a folder, or a name on the hub.
+    adapter: Option<PathBuf> = None,
+    /// Do not use the network; take models and data sets of the hub from its cache.
+    offline: bool = false,
+    /// Model that the policy is compared with: `start` (the model and adapter that the run starts from; the default),
+    /// `base` (the model without an adapter), or a folder of a model or adapter.
+    reference: Option<String> = None,
+    /// Scored groups to train on: a file (JSON Lines, also compressed, Parquet, a JSON list), a folder of files, a pattern
+    /// such as `train-*.parquet`, a data set on the hub such as `hf://datasets/org/name/data/*.parquet`, a list of these, or
+    /// a table that gives the share of groups to take from each, as `{a.jsonl: 0.5, b.jsonl: 1.0}`.
+    data: Option<DataSources> = None,
+    /// Scored groups to evaluate on, in the same forms as `data`.
+    eval_data: Option<DataSources> = None,
+    /// Share of the training data to hold out for evaluation; a prompt is never on both sides.
+    eval_fraction: f64 = 0.0,
+    /// Maximum number of training groups, drawn from all files by the seed.
+    max_samples: Option<usize> = None,
+    /// Leave out training groups whose best and worst reward differ by less than this.
+    min_reward_gap: f64 = 0.0,
+    /// Leave out training groups whose rewards are all equal.
+    drop_ties: bool = false,
+    /// Layout of the data; by default it is recognised by its fields.
+    data_layout: Option<String> = None,
+    /// How rewards are derived from the data, as in `collimate data convert`.
+    reward_from: Option<String> = None,
+    /// Direction of the scores, if the layout does not declare it.
+    higher_is_better: Option<bool> = None,
+    /// Normalisation of the rewards of each prompt.
+    normalize: Option<String> = None,
+    /// Drop and count unusable groups instead of refusing the data.
+    skip_unusable: bool = false,
+    /// Maximum number of tokens of a prompt with one response.
+    max_length: usize = 1024,
+    /// Maximum number of tokens of a prompt; longer prompts keep their end.
+    max_prompt_length: usize = 512,
+    /// Maximum number of tokens of a response, including its end token; by default what `max_length` leaves.
+    max_completion_length: Option<usize> = None,
+    /// The objective: a name, or a table with `name` and the objective's own parameters.
+    objective: ObjectiveSpec = ObjectiveSpec::named("nca"),
+    /// Peak learning rate. The default is that of the published recipe.
+    learning_rate: f64 = 5e-6,
+    /// Shape of the learning rate after warm-up.
+    lr_scheduler_type: ScheduleKind = ScheduleKind::Cosine,
+    /// Share of all steps used for warm-up, rounded up to a whole step.
+    warmup_ratio: f64 = 0.1,
+    /// Number of warm-up steps; if above zero, it overrides `warmup_ratio`.
+    warmup_steps: usize = 0,
+    /// Number of optimizer steps; if above zero, it overrides `num_train_epochs`.
+    max_steps: i64 = -1,
+    /// Passes over the data; may be a fraction.
+    num_train_epochs: f64 = 1.0,
+    /// Prompts, each with all its responses, in one micro-batch.
+    per_device_train_batch_size: usize = 4,
+    /// Micro-batches in one optimizer step; the loss is the mean over all their prompts.
+    gradient_accumulation_steps: usize = 1,
+    /// Prompts that are scored together in evaluation and for the reference.
+    per_device_eval_batch_size: usize = 4,
+    /// Memory that the run may use, such as `16GiB`, or `auto` for three quarters of the device's. A micro-batch that does
+    /// not fit is divided into packs; blocks whose activations do not fit are recomputed in the backward pass.
+    memory_budget: MemoryBudget = MemoryBudget::Auto,
+    /// Keep only the inputs of blocks and recompute each block in the backward pass even if memory would allow more: uses
+    /// less memory and more time.
+    gradient_checkpointing: bool = false,
+    /// Global gradient norm to clip at; zero disables clipping.
+    max_grad_norm: f64 = 1.0,
+    /// Decoupled weight decay of AdamW.
+    weight_decay: f64 = 0.0,
+    /// AdamW's decay of the mean gradient.
+    adam_beta1: f64 = 0.9,
+    /// AdamW's decay of the mean squared gradient.
+    adam_beta2: f64 = 0.999,
+    /// AdamW's epsilon.
+    adam_epsilon: f64 = 1e-8,
+    /// Weight of the router's balance loss (transformers' `load_balancing_loss_func`, over all tokens of a batch) for
+    /// mixtures of experts; zero disables it. By default the weight in the model's configuration if that sets
+    /// `output_router_logits`, else none.
+    router_aux_loss_coef: Option<f64> = None,
+    /// What to do about a loss or gradient that is not finite: `stop` the run, or `skip` and count the step.
+    on_nonfinite: OnNonfinite = OnNonfinite::Stop,
+    /// Warn in the log and the report once the chosen responses' mean log-prob, averaged over ten recorded steps, is this
+    /// many nats below the reference's; zero never warns.
+    alarm_chosen_drop: f64 = 10.0,
+    /// Train a LoRA adapter instead of all weights. Defaults to true if `adapter` is given.
+    use_peft: bool = false,
+    /// Rank of the adapter.
+    lora_r: usize = 16,
+    /// Scale of the adapter: its product is multiplied by alpha / r.
+    lora_alpha: f64 = 16.0,
+    /// Dropout on the adapter's input during training.
+    lora_dropout: f64 = 0.05,
+    /// Linear layers that get an adapter: a list of names, or `all-linear`.
+    lora_target_modules: TargetModules = TargetModules::all_linear(),
+    /// Compute each prompt once for all its responses. If false, each response is a sequence of its own.
+    share_prompt: bool = true,
+    /// For TRL's recipes; both values mean the same. The reference's log-probs are always computed before the first step,
+    /// for the groups that the run visits.
+    precompute_ref_log_probs: bool = false,
+    /// Where to keep the reference's log-probs for later runs: `auto` (the user's cache folder), `false`, or a folder.
+    /// Entries are keyed by the bytes of model and adapter and by token ids; the folder may be deleted at any time.
+    reference_cache: ReferenceCache = ReferenceCache::Auto,
+    /// Visit the data in a random order, which depends on the seed and the epoch only.
+    shuffle: bool = true,
+    /// Seed of every random draw.
+    seed: u64 = 42,
+    /// Steps between logged rows.
+    logging_steps: usize = 1,
+    /// When to log rows: `no` (the last step only), `steps` or `epoch`.
+    logging_strategy: IntervalStrategy = IntervalStrategy::Steps,
+    /// Log the first step too.
+    logging_first_step: bool = false,
+    /// When to evaluate: `no`, `steps` or `epoch`. With evaluation data, every run evaluates at its start and end.
+    eval_strategy: IntervalStrategy = IntervalStrategy::Steps,
+    /// Steps between evaluations; zero means only at the start and the end.
+    eval_steps: usize = 0,
+    /// When to write a checkpoint: `no`, `steps` or `epoch`; one is always written at the end.
+    save_strategy: IntervalStrategy = IntervalStrategy::Steps,
+    /// Steps between checkpoints; zero means only at the end.
+    save_steps: usize = 0,
+    /// Maximum number of checkpoints to keep; the oldest is deleted first.
+    save_total_limit: Option<usize> = None,
+    /// Number of prompts that the model answers before and after training, for the report: the first of the held-out data,
+    /// else of the training data. Zero disables it.
+    sample_prompts: usize = 3,
+    /// Maximum number of tokens of such an answer, decoded greedily.
+    sample_max_new_tokens: usize = 64,
+    /// Write TensorBoard event files into `tensorboard` of the run's folder; `report_to: tensorboard` does the same.
+    tensorboard: bool = false,
+    /// Maximum size of one weights file of the final model, such as `5GB` or `500MB`; larger models are split into several
+    /// files with an index.
+    max_shard_size: ShardSize = ShardSize::default(),
+    /// Folder of the run.
+    output_dir: PathBuf = PathBuf::from("collimate-run"),
+    /// Compute backend; by default the first that is compiled in.
+    backend: Option<String> = None,
+    /// Index of the backend's device.
+    device: usize = 0,
+    /// CPU threads; zero means one per core.
+    num_threads: usize = 0,
+}
+
+impl Recipe {
+    /// The recipe with every key spelled out, as YAML that [`Recipe::parse`] reads back to an equal recipe.
+    ///
+    /// # Errors
+    /// Where a path is not UTF-8.
+    pub fn resolved_yaml(&self) -> Result<String, RecipeError> {
+        serde_yaml_ng::to_string(self).map_err(|error| RecipeError::Write { message: error.to_string() })
+    }
+}

@@ -1,0 +1,57 @@
+//! How many steps a run takes, and after which of them it logs, evaluates and saves.
+
+use crate::recipe::Recipe;
+use crate::schedule::Schedule;
+
+/// The number of optimizer steps of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepCounts {
+    /// Optimizer steps of one pass over the data; the last step may hold fewer prompts.
+    pub steps_per_epoch: usize,
+    /// Optimizer steps of the run.
+    pub total_steps: usize,
+    /// Steps over which the learning rate rises.
+    pub warmup_steps: usize,
+}
+
+impl Recipe {
+    /// Prompts of one optimizer step.
+    pub fn groups_per_step(&self) -> usize {
+        self.per_device_train_batch_size.saturating_mul(self.gradient_accumulation_steps)
+    }
+
+    /// Counts the steps of a run over `num_groups` prompts, as transformers' trainer does.
+    pub fn step_counts(&self, num_groups: usize) -> StepCounts {
+        let steps_per_epoch = num_groups.div_ceil(self.groups_per_step().max(1)).max(1);
+        let total_steps = match usize::try_from(self.max_steps) {
+            Ok(steps) if steps > 0 => steps,
+            _ => (self.num_train_epochs * steps_per_epoch as f64).ceil() as usize,
+        };
+        let warmup_steps = match self.warmup_steps {
+            0 => (self.warmup_ratio * total_steps as f64).ceil() as usize,
+            steps => steps,
+        };
+        StepCounts { steps_per_epoch, total_steps, warmup_steps }
+    }
+
+    /// The learning rate of every step.
+    pub fn schedule(&self, counts: &StepCounts) -> Schedule {
+        Schedule::new(self.lr_scheduler_type, self.learning_rate, counts.warmup_steps, counts.total_steps)
+    }
+
+    /// Whether to evaluate after `finished_steps`, not counting the evaluations at the start and the end.
+    pub fn evaluates_after(&self, finished_steps: usize, counts: &StepCounts) -> bool {
+        self.eval_strategy.is_due(finished_steps, self.eval_steps, counts.steps_per_epoch)
+    }
+
+    /// Whether to write a checkpoint after `finished_steps`, not counting the one at the end.
+    pub fn saves_after(&self, finished_steps: usize, counts: &StepCounts) -> bool {
+        self.save_strategy.is_due(finished_steps, self.save_steps, counts.steps_per_epoch)
+    }
+
+    /// Whether to record the figures of the step that just finished; the last step's always are.
+    pub fn logs_after(&self, finished_steps: usize, counts: &StepCounts) -> bool {
+        let first = self.logging_first_step && finished_steps == 1;
+        first || self.logging_strategy.is_due(finished_steps, self.logging_steps, counts.steps_per_epoch)
+    }
+}

@@ -1,0 +1,120 @@
+//! Recipes of other trainers.
+
+use std::fs;
+
+use collimate_objectives as _;
+use rstest::rstest;
+use serde_json::json;
+
+use crate::*;
+
+fn load(recipe: &str, overrides: &[(&str, &str)]) -> Result<ParsedRecipe, RecipeError> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("r.yaml");
+    fs::write(&path, recipe).expect("a file");
+    let overrides: Vec<_> = overrides.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    Recipe::parse(Some(&path), &overrides)
+}
+
+fn parse(recipe: &str) -> Recipe {
+    load(recipe, &[]).expect("a recipe").recipe
+}
+
+/// The error's text without the folder.
+fn error(recipe: &str) -> String {
+    let message = load(recipe, &[]).expect_err("a broken recipe").to_string();
+    message.split_once("r.yaml:").map(|(_, rest)| rest.to_owned()).unwrap_or(message)
+}
+
+#[rstest]
+#[case("loss_type: NCA\nbeta: 0.01\ntemperature_alpha: 1e-4\n", "nca", json!({"beta": 0.01, "alpha": 1e-4}))]
+#[case("loss_type: InfoNCA\n", "infonca", json!({}))]
+#[case("loss_type: DPO\n", "dpo", json!({}))]
+#[case("loss_type: [sigmoid]\nlabel_smoothing: 0.1\n", "dpo", json!({"label_smoothing": 0.1}))]
+#[case("loss_type: biasedNCA\n", "bco_pair", json!({}))]
+#[case("loss_type: apo_zero\nlabel_smoothing: 0.0\nsimpo_gamma: 0.5\n", "apo_zero", json!({}))]
+#[case("loss_type: robust\nlabel_smoothing: 0.0\n", "robust", json!({"label_smoothing": 0.0}))]
+#[case("loss_type: simpo\nsimpo_gamma: 0.5\ncpo_alpha: 0\n", "simpo", json!({"gamma": 0.5}))]
+#[case("loss_type: cpo\ncpo_alpha: 0.5\n", "cpo", json!({"sft_weight": 0.5}))]
+#[case("loss_type: discopop\ndiscopop_tau: 0.1\n", "discopop", json!({"tau": 0.1}))]
+#[case("loss_type: sigmoid\nrpo_alpha: 1\nbeta: 0.2\n", "combine",
+       json!({"terms": [{"name": "dpo", "beta": 0.2}, {"name": "sft", "weight": 1.0}]}))]
+#[case("loss_type: [sigmoid, bco_pair, sft]\nloss_weights: [0.8, 0.2, 1]\nbeta: 0.3\n", "combine",
+       json!({"terms": [{"name": "dpo", "weight": 0.8, "beta": 0.3}, {"name": "bco_pair", "weight": 0.2, "beta": 0.3},
+                        {"name": "sft", "weight": 1.0}]}))]
+fn losses_of_other_trainers(#[case] recipe: &str, #[case] name: &str, #[case] params: serde_json::Value) {
+    let objective = parse(recipe).objective;
+    assert_eq!((objective.name.as_str(), serde_json::Value::Object(objective.params.clone())), (name, params));
+    collimate_objective::registry::build(&objective.name, &objective.params).expect("an objective");
+}
+
+#[test]
+fn values_of_other_trainers_have_the_same_meaning_here() {
+    let recipe = parse(
+        "evaluation_strategy: epoch\nsave_strategy: 'no'\nlogging_strategy: epoch\nlogging_first_step: true\n\
+         bf16: true\noptim: paged_adamw_32bit\nlr_scheduler_type: constant_with_warmup\nmax_completion_length: 256\n\
+         lora_r: 16\nlora_alpha: 8\nuse_rslora: true\nmax_seq_length: 2048\nsave_total_limit: null\n",
+    );
+    let epochs = StepCounts { steps_per_epoch: 4, total_steps: 8, warmup_steps: 0 };
+    let due = |at: &dyn Fn(usize) -> bool| (1..=8).filter(|step| at(*step)).collect::<Vec<_>>();
+    assert_eq!(due(&|step| recipe.evaluates_after(step, &epochs)), [4, 8]);
+    assert_eq!(due(&|step| recipe.logs_after(step, &epochs)), [1, 4, 8]);
+    assert!(due(&|step| recipe.saves_after(step, &epochs)).is_empty());
+    assert_eq!(recipe.torch_dtype.as_deref(), Some("bfloat16"));
+    assert_eq!(recipe.lr_scheduler_type, ScheduleKind::ConstantWithWarmup);
+    assert_eq!((recipe.max_completion_length, recipe.max_length), (Some(256), 2048));
+    // alpha / √r is α·√r / r.
+    assert_eq!(recipe.lora_alpha, 8.0 * 4.0);
+}
+
+#[test]
+fn intervals_count_steps_or_passes() {
+    let counts = StepCounts { steps_per_epoch: 3, total_steps: 6, warmup_steps: 0 };
+    let due = |text: &str| (1..=6).filter(|step| parse(text).saves_after(*step, &counts)).collect::<Vec<_>>();
+    assert_eq!(due("save_steps: 2\n"), [2, 4, 6]);
+    assert_eq!(due("save_steps: 2\nsave_strategy: epoch\n"), [3, 6]);
+    assert!(due("save_steps: 2\nsave_strategy: no\n").is_empty());
+    assert!(due("save_steps: 0\n").is_empty());
+}
+
+#[test]
+fn keys_without_effect_are_listed_once() {
+    let text = "report_to: [wandb]\nhub_model_id: x\nload_in_4bit: true\nload_in_8bit: false\nlog_level: info\n\
+                optim: paged_adamw_8bit\n";
+    let notes = load(text, &[("report_to", "none")]).expect("a recipe").notes();
+    assert_eq!(
+        notes,
+        [
+            "without effect here: report_to, hub_model_id, log_level",
+            "done differently here: load_in_4bit (the base is not quantised), optim (AdamW's moments are in float32)",
+        ]
+    );
+    assert!(load("seed: 1\n", &[]).expect("a recipe").notes().is_empty());
+}
+
+#[rstest]
+#[case("seed: 1\nreport_two: x\n", "2:1: unknown key \"report_two\"; did you mean \"report_to\"?")]
+#[case("use_dora: true\n", "1:1: key \"use_dora\": true would change the result: DoRA is not supported; LoRA is")]
+#[case(
+    "optim: adamw_toch\n",
+    "1:1: key \"optim\": \"adamw_toch\" is not a form of AdamW; did you mean \"adamw_torch\"?"
+)]
+#[case("optim: sgd\n", "1:1: key \"optim\": only AdamW is supported")]
+#[case("loss_type: [ipo, sft]\nloss_weights: [1]\n", "2:1: key \"loss_weights\": 1 weights for the 2 objectives")]
+#[case("eval_fraction: 1\n", "1:1: key \"eval_fraction\": must be in [0, 1), is 1")]
+#[case("data: a.jsonl\ndataset_name: b.jsonl\n", "2:1: key \"dataset_name\": the recipe names its data twice")]
+#[case("eval_data: a.jsonl\neval_fraction: 0.1\n", "2:1: key \"eval_fraction\": nothing is held out where eval_data")]
+fn unsupported_values_are_refused(#[case] recipe: &str, #[case] expected: &str) {
+    let found = error(recipe);
+    assert!(found.starts_with(expected), "{found}");
+}
+
+#[test]
+fn no_key_is_known_in_two_ways() {
+    let mut names: Vec<&str> = Recipe::other_keys().into_iter().map(|(name, _)| name).collect();
+    names.extend(Recipe::KEYS.iter().map(|key| key.name));
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}

@@ -1,0 +1,113 @@
+//! One direction of a chart: its range, its scale and its marks.
+
+/// Maps values to positions in the drawing.
+#[derive(Debug, Clone)]
+pub(super) struct Axis {
+    low: f64,
+    high: f64,
+    is_log: bool,
+    /// Smallest distance between two marks.
+    min_step: f64,
+    from: f64,
+    to: f64,
+}
+
+/// Stands in for values that have no logarithm.
+const SMALLEST: f64 = 1e-300;
+
+impl Axis {
+    /// An axis over all finite values, drawn between two positions.
+    pub(super) fn linear(values: impl Iterator<Item = f64>, (from, to): (f64, f64)) -> Self {
+        let (low, high) = range(values);
+        // A constant line runs through the middle.
+        let (low, high) = widened((low, high), 0.1 * high.abs().max(1e-6));
+        Self { low, high, is_log: false, min_step: 0.0, from, to }
+    }
+
+    /// As [`Self::linear`], by decades.
+    pub(super) fn log(values: impl Iterator<Item = f64>, (from, to): (f64, f64)) -> Self {
+        let (low, high) = range(values.map(|value| value.max(SMALLEST).log10()));
+        let (low, high) = widened((low, high), 0.5 * high.abs().max(1.0));
+        Self { low, high, is_log: true, min_step: 0.0, from, to }
+    }
+
+    /// As [`Self::linear`], with marks at whole numbers only.
+    pub(super) fn whole(values: impl Iterator<Item = f64>, ends: (f64, f64)) -> Self {
+        Self { min_step: 1.0, ..Self::linear(values, ends) }
+    }
+
+    /// The axis with room at both ends.
+    pub(super) fn with_margin(self) -> Self {
+        let margin = 0.06 * (self.high - self.low);
+        Self { low: self.low - margin, high: self.high + margin, ..self }
+    }
+
+    /// The position of a value.
+    pub(super) fn position(&self, value: f64) -> f64 {
+        let value = if self.is_log { value.max(SMALLEST).log10() } else { value };
+        self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
+    }
+
+    /// Round values within the range.
+    pub(super) fn marks(&self) -> Vec<f64> {
+        if self.is_log {
+            let decades = (self.low.floor() as i32)..=(self.high.ceil() as i32);
+            let digits: &[f64] = if self.high - self.low < 1.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+            let all = decades.flat_map(|power| digits.iter().map(move |digit| digit * 10f64.powi(power)));
+            let inside = |value: &f64| (self.low - 1e-9..=self.high + 1e-9).contains(&value.log10());
+            return all.filter(inside).collect();
+        }
+        let step = round_up((self.high - self.low) / 6.0).max(self.min_step);
+        let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
+        (first..=last).take(20).map(|k| k as f64 * step).collect()
+    }
+}
+
+fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+}
+
+/// The range, `half` to both sides where it is a single value, and [0, 1] where it is empty.
+fn widened((low, high): (f64, f64), half: f64) -> (f64, f64) {
+    match high - low {
+        empty if empty < 0.0 => (0.0, 1.0),
+        width if width < 1e-9 * high.abs().max(1e-9) => (low - half, high + half),
+        _ => (low, high),
+    }
+}
+
+/// The next of 1, 2 or 5 times a power of ten.
+fn round_up(value: f64) -> f64 {
+    let power = 10f64.powf(value.log10().floor());
+    [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= value).unwrap_or(10.0 * power)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(0.3, 0.5)]
+    #[case(1.0, 1.0)]
+    #[case(60.0, 100.0)]
+    fn steps_are_round(#[case] value: f64, #[case] step: f64) {
+        assert!((round_up(value) - step).abs() < 1e-12);
+    }
+
+    #[test]
+    fn marks_are_round_and_inside() {
+        let axis = Axis::linear([0.0, 64.0].into_iter(), (0.0, 1.0));
+        assert_eq!(axis.marks(), [0.0, 20.0, 40.0, 60.0]);
+        let decades = Axis::log([100.0, 10_000.0].into_iter(), (0.0, 2.0));
+        assert_eq!(decades.marks(), [100.0, 1000.0, 10_000.0]);
+        assert_eq!(decades.position(1000.0), 1.0);
+    }
+
+    #[test]
+    fn marks_of_steps_are_whole() {
+        assert_eq!(Axis::whole([1.0, 3.0].into_iter(), (0.0, 1.0)).marks(), [1.0, 2.0, 3.0]);
+        assert_eq!(Axis::whole([5.0].into_iter(), (0.0, 1.0)).marks(), [5.0]);
+    }
+}

@@ -1,0 +1,51 @@
+//! What SVG files of charts share: frame, colours and text.
+
+/// Width of every figure.
+pub(super) const WIDTH: f64 = 640.0;
+
+/// Begins a file with its size, style, background and title.
+pub(super) fn begin(height: f64, title: &str) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
+         aria-label=\"{title}\" font-family=\"system-ui, sans-serif\" font-size=\"12\">\n<style>{style}</style>\n\
+         <rect class=\"ground\" width=\"{WIDTH}\" height=\"{height}\"/>\n\
+         <text x=\"12\" y=\"20\" font-size=\"14\" font-weight=\"600\">{title}</text>\n",
+        title = escape(title),
+        style = style()
+    )
+}
+
+/// Colours of lines on a light and on a dark background.
+const COLOURS: [(&str, &str); 8] = [
+    ("#0969da", "#58a6ff"),
+    ("#cf222e", "#ff7b72"),
+    ("#1a7f37", "#3fb950"),
+    ("#9a6700", "#d29922"),
+    ("#8250df", "#bc8cff"),
+    ("#1b7c83", "#39c5cf"),
+    ("#bf3989", "#f778ba"),
+    ("#57606a", "#8b949e"),
+];
+
+fn style() -> String {
+    let rules = |colour: fn(&(&'static str, &'static str)) -> &'static str| {
+        let rule = |(class, pair): (usize, &(&'static str, &'static str))| {
+            let colour = colour(pair);
+            format!(".s{class} .line,.s{class} .bar{{stroke:{colour}}}.s{class} .dot,.s{class} .band{{fill:{colour}}}")
+        };
+        COLOURS.iter().enumerate().map(rule).collect::<String>()
+    };
+    format!(
+        ".ground{{fill:#fff}}text{{fill:#24292f}}.grid{{stroke:#d8dee4}}.frame{{stroke:#8c959f;fill:none}}\
+         .line{{fill:none;stroke-width:2}}.dash{{stroke-dasharray:6 4}}.bar{{stroke-width:1.5}}.band{{opacity:.15}}{}\
+         @media (prefers-color-scheme:dark){{.ground{{fill:#0d1117}}text{{fill:#e6edf3}}.grid{{stroke:#30363d}}\
+         .frame{{stroke:#6e7681}}{}}}",
+        rules(|pair| pair.0),
+        rules(|pair| pair.1)
+    )
+}
+
+/// Escapes text for XML and HTML.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

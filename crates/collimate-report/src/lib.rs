@@ -1,0 +1,49 @@
+//! What a run leaves for people to read: metrics, report, comparison, model card, TensorBoard events.
+//!
+//! A run's folder holds `metrics.jsonl` (one [`MetricsRow`] a line), `recipe.yaml`, and perhaps `results.json`,
+//! `lengths.json` and `samples.json`. Everything here is a function of those files, so a report can be made again later,
+//! elsewhere. Start at [`write_report`] and [`MetricsRow`]; [`charts`] draws for pages and for documentation.
+//!
+//! ```
+//! # use collimate_report::{MetricsRow, ReportInput, render_report};
+//! let mut row = MetricsRow::default();
+//! row.set_count("step", 1);
+//! row.set("loss", 0.5);
+//! let input = ReportInput {
+//!     title: "my run",
+//!     rows: &[row],
+//!     recipe_yaml: "learning_rate: 1e-5\n",
+//!     results: None,
+//!     lengths: None,
+//!     samples: None,
+//! };
+//! assert!(render_report(&input).contains("<svg"));
+//! ```
+//!
+//! This crate must not know sessions, models or devices.
+
+pub mod alarm;
+pub mod card;
+pub mod charts;
+mod error;
+mod lengths;
+pub mod metrics;
+mod numbers;
+mod page;
+pub mod provenance;
+mod run_files;
+mod samples;
+pub mod stats;
+pub mod tensorboard;
+mod write;
+
+pub use alarm::ChosenAlarm;
+pub use card::{CardInput, license_of, render_card};
+pub use error::ReportError;
+pub use lengths::LengthSample;
+pub use metrics::{GroupOutcome, MetricsRow, MetricsWriter, StepMetrics, read_metrics};
+pub use page::{ReportInput, render_report};
+pub use run_files::{RunFiles, read_results};
+pub use samples::{Sample, Samples};
+pub use tensorboard::EventWriter;
+pub use write::{write_comparison, write_events, write_report, write_report_from};

@@ -1,0 +1,13 @@
+//! The figures of a run under TRL's names, and the file that holds them.
+
+mod file;
+mod groups;
+mod row;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use file::{MetricsWriter, read_metrics};
+pub use groups::{CHOSEN_LOG_RATIO, GroupOutcome, group_metrics};
+pub use row::MetricsRow;
+pub use step::{StepMetrics, evaluation_row};

@@ -1,0 +1,158 @@
+//! Writing and reading `metrics.jsonl`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use collimate_files::{AtomicFile, WriteError, read_text};
+
+use super::row::MetricsRow;
+use crate::error::ReportError;
+
+/// The largest `metrics.jsonl`, in bytes: room for a million rows.
+const MAX_METRICS_BYTES: u64 = 1 << 30;
+
+/// Appends rows to `metrics.jsonl` in place, so that each is in the file as soon as it is written; [`read_metrics`] leaves
+/// out a last line that a crash cut off.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    file: File,
+    path: PathBuf,
+}
+
+impl MetricsWriter {
+    /// Starts a new file in place of an old one.
+    ///
+    /// # Errors
+    /// [`ReportError::Write`] where the file cannot be made.
+    pub fn create(path: &Path) -> Result<Self, ReportError> {
+        Self::open(path, OpenOptions::new().write(true).create(true).truncate(true))
+    }
+
+    /// Continues after the first `num_rows` rows, which stay byte for byte; a resumed run repeats the later ones. Calls
+    /// `on_row` for each kept row and returns their number, which is smaller where the file is damaged or absent.
+    ///
+    /// # Errors
+    /// [`ReportError::Io`] where the file cannot be read, [`ReportError::Write`] where it cannot be written.
+    pub fn resume(
+        path: &Path,
+        num_rows: usize,
+        on_row: &mut dyn FnMut(MetricsRow),
+    ) -> Result<(Self, usize), ReportError> {
+        let mut kept = 0;
+        let mut copy = AtomicFile::create(path)?;
+        let old = match File::open(path) {
+            Ok(old) => Some(BufReader::new(old.take(MAX_METRICS_BYTES))),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(source) => return Err(ReportError::io(path, source)),
+        };
+        // Row by row: the file of a long run is much larger than anything else held in memory for it.
+        for line in old.into_iter().flat_map(|old| old.split(b'\n')).take(num_rows) {
+            let line = line.map_err(|source| ReportError::io(path, source))?;
+            let Ok(row) = serde_json::from_slice(&line) else { break };
+            copy.write_all(&[&line[..], b"\n"].concat()).map_err(WriteError::of(path))?;
+            on_row(row);
+            kept += 1;
+        }
+        copy.commit()?;
+        Ok((Self::open(path, OpenOptions::new().append(true))?, kept))
+    }
+
+    /// Syncs all rows to the disk.
+    ///
+    /// # Errors
+    /// [`ReportError::Write`], as on a full disk.
+    pub fn sync(&self) -> Result<(), ReportError> {
+        Ok(self.file.sync_all().map_err(WriteError::of(&self.path))?)
+    }
+
+    /// Appends one row.
+    ///
+    /// # Errors
+    /// [`ReportError::Write`], as on a full disk.
+    pub fn write(&mut self, row: &MetricsRow) -> Result<(), ReportError> {
+        let line = row.to_json() + "\n";
+        Ok(self.file.write_all(line.as_bytes()).map_err(WriteError::of(&self.path))?)
+    }
+
+    fn open(path: &Path, options: &OpenOptions) -> Result<Self, ReportError> {
+        let file = options.open(path).map_err(WriteError::of(path))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+}
+
+/// Reads the rows of a `metrics.jsonl`; a last line that a crash cut off is left out.
+///
+/// # Errors
+/// [`ReportError::Io`] where the file cannot be read, [`ReportError::Metrics`] where a line is no row.
+pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>, ReportError> {
+    let text = read_text(path, MAX_METRICS_BYTES).map_err(|source| ReportError::io(path, source))?;
+    let lines: Vec<&str> = text.lines().collect();
+    let mut rows = Vec::with_capacity(lines.len());
+    for (index, line) in lines.iter().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        match serde_json::from_str(line) {
+            Ok(row) => rows.push(row),
+            Err(_) if index + 1 == lines.len() && !text.ends_with('\n') => {}
+            Err(error) => {
+                let (path, message) = (path.to_owned(), error.to_string());
+                return Err(ReportError::Metrics { path, line: index + 1, message });
+            }
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_rows_and_what_follows_them_are_not_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("metrics.jsonl");
+        for (text, kept) in [
+            (&b"{\"step\": 1}\n{\"ste\0\0\n{\"step\": 3}\n"[..], 1),
+            (b"{\"step\": 1}\n{\"step\": 2}\n{\"step\": ", 2),
+            // Whole but for its newline, which it gets.
+            (b"{\"step\": 1}\n{\"step\": 2}\n{\"step\": 3}", 3),
+            (b"", 0),
+        ] {
+            std::fs::write(&path, text).expect("a file");
+            let (_, found) = MetricsWriter::resume(&path, 3, &mut |_| {}).expect("a file");
+            assert_eq!(found, kept);
+            assert_eq!(read_metrics(&path).expect("rows").len(), kept);
+        }
+        std::fs::remove_file(&path).expect("a file");
+        assert_eq!(MetricsWriter::resume(&path, 3, &mut |_| {}).expect("a file").1, 0);
+    }
+
+    #[test]
+    fn a_resumed_file_forgets_the_steps_that_will_be_repeated() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("metrics.jsonl");
+        let mut writer = MetricsWriter::create(&path).expect("a file");
+        let mut at_checkpoint = Vec::new();
+        for step in 1..=4 {
+            let mut row = MetricsRow::default();
+            row.set_count("step", step);
+            writer.write(&row).expect("a row");
+            if step == 3 {
+                writer.sync().expect("a disk");
+                at_checkpoint = std::fs::read(&path).expect("rows");
+            }
+        }
+        drop(writer);
+        let cut = std::fs::read_to_string(&path).expect("text") + "{\"step\": 5, \"lo";
+        std::fs::write(&path, cut).expect("a file");
+        let mut rows = Vec::new();
+        let (mut resumed, kept) = MetricsWriter::resume(&path, 3, &mut |row| rows.push(row)).expect("a file");
+        assert_eq!((kept, rows.len()), (3, 3));
+        assert_eq!(std::fs::read(&path).expect("rows"), at_checkpoint);
+        let steps: Vec<_> = read_metrics(&path).expect("rows").iter().map(|row| row.get("step")).collect();
+        assert_eq!(steps, [Some(1.0), Some(2.0), Some(3.0)]);
+        let mut row = MetricsRow::default();
+        row.set_count("step", 4);
+        resumed.write(&row).expect("a row");
+        assert_eq!(read_metrics(&path).expect("rows").len(), 4);
+    }
+}

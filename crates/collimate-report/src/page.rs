@@ -1,0 +1,37 @@
+//! HTML pages: a run on one page, and several runs compared. A page is one file without scripts and fetches nothing.
+
+mod answers;
+pub(crate) mod comparison;
+mod html;
+mod run;
+mod series;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+use crate::lengths::LengthSample;
+use crate::metrics::MetricsRow;
+use crate::samples::Samples;
+
+/// What the page of a run shows.
+#[derive(Debug, Clone, Copy)]
+pub struct ReportInput<'a> {
+    /// Heading of the page.
+    pub title: &'a str,
+    /// Rows of `metrics.jsonl`, steps and evaluations.
+    pub rows: &'a [MetricsRow],
+    /// The resolved recipe.
+    pub recipe_yaml: &'a str,
+    /// Results beyond the metrics: an object whose entries are figures or `{"before", "after"}`.
+    pub results: Option<&'a Value>,
+    /// Lengths and rewards of a sample of responses.
+    pub lengths: Option<&'a LengthSample>,
+    /// Answers before and after training.
+    pub samples: Option<&'a Samples>,
+}
+
+/// The page of a run as HTML.
+pub fn render_report(input: &ReportInput<'_>) -> String {
+    run::render(input)
+}

@@ -1,0 +1,58 @@
+//! The files in a run's folder that pages and cards are made of.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use collimate_files::read_text;
+use collimate_recipe::MAX_RECIPE_BYTES;
+use serde_json::Value;
+
+use crate::error::ReportError;
+use crate::metrics::{MetricsRow, read_metrics};
+
+/// The largest `results.json`, in bytes; it has a few figures.
+const MAX_RESULTS_BYTES: u64 = 4 << 20;
+
+/// What a run's folder holds for its report.
+#[derive(Debug, Clone)]
+pub struct RunFiles {
+    /// Name of the folder.
+    pub title: String,
+    /// Rows of `metrics.jsonl`.
+    pub rows: Vec<MetricsRow>,
+    /// Text of `recipe.yaml`.
+    pub recipe_yaml: String,
+    /// `results.json`, where there is one.
+    pub results: Option<Value>,
+}
+
+impl RunFiles {
+    /// Reads a run's folder.
+    ///
+    /// # Errors
+    /// [`ReportError::Io`] where a file cannot be read, [`ReportError::Metrics`] where one is damaged.
+    pub fn read(run: &Path) -> Result<Self, ReportError> {
+        let rows = read_metrics(&run.join("metrics.jsonl"))?;
+        let recipe_path = run.join("recipe.yaml");
+        let recipe_yaml =
+            read_text(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| ReportError::io(&recipe_path, source))?;
+        let title = run.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.display().to_string()));
+        Ok(Self { title: title.unwrap_or_else(|| "run".to_owned()), rows, recipe_yaml, results: read_results(run)? })
+    }
+}
+
+/// The `results.json` of a run's folder, where there is one.
+///
+/// # Errors
+/// [`ReportError::Io`] where it cannot be read, [`ReportError::Metrics`] where it is not JSON.
+pub fn read_results(run: &Path) -> Result<Option<Value>, ReportError> {
+    let path = run.join("results.json");
+    let text = match read_text(&path, MAX_RESULTS_BYTES) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ReportError::io(&path, source)),
+    };
+    let damaged =
+        |error: serde_json::Error| ReportError::Metrics { path, line: error.line(), message: error.to_string() };
+    serde_json::from_str(&text).map(Some).map_err(damaged)
+}

@@ -1,0 +1,55 @@
+//! Answers to a few prompts before and after training: `samples.json` of a run's folder.
+
+use std::path::Path;
+
+use collimate_files::{WriteError, read_text, write_atomically};
+use serde::{Deserialize, Serialize};
+
+/// Name of the file in a run's folder.
+const SAMPLES_FILE: &str = "samples.json";
+
+/// The largest such file, in bytes.
+const MAX_SAMPLES_BYTES: u64 = 16 << 20;
+
+/// One prompt with the model's greedy answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// File and line of the prompt.
+    #[serde(rename = "place")]
+    pub location: String,
+    /// The prompt as the model sees it, special tokens included.
+    pub prompt: String,
+    /// The response with the highest reward in the data.
+    pub best: String,
+    /// The reward of [`Sample::best`].
+    pub reward: f64,
+    /// The answer of the model that training starts from.
+    pub before: String,
+    /// The answer of the trained model; absent until training has ended.
+    pub after: Option<String>,
+}
+
+/// The samples of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Samples {
+    /// Most tokens of an answer.
+    pub max_new_tokens: usize,
+    /// The prompts, in the data's order.
+    pub prompts: Vec<Sample>,
+}
+
+impl Samples {
+    /// Reads the samples of a run's folder; a missing or damaged file is none, since it only illustrates.
+    pub fn read(run: &Path) -> Option<Self> {
+        serde_json::from_str(&read_text(&run.join(SAMPLES_FILE), MAX_SAMPLES_BYTES).ok()?).ok()
+    }
+
+    /// Writes the samples into a run's folder, in place of earlier ones.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, run: &Path) -> Result<(), WriteError> {
+        let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
+        write_atomically(&run.join(SAMPLES_FILE), text.as_bytes())
+    }
+}

@@ -1,0 +1,96 @@
+//! From a recipe's text to a recipe whose model and data are files on this machine.
+
+mod resolver;
+mod splits;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use collimate_backend::{BACKENDS, ComputeDtype, check_dtype};
+use collimate_hub::{Hub, HubOptions};
+use collimate_recipe::{ParsedRecipe, Recipe};
+
+use crate::TrainError;
+use resolver::Resolver;
+use splits::find_mixture;
+
+/// A recipe that is ready to run.
+#[derive(Debug)]
+pub struct LoadedRecipe {
+    /// The recipe. Models and data of the hub are named by their folders and files in the cache.
+    pub recipe: Recipe,
+    /// What to tell the user: commits of the hub, and keys of other trainers without effect.
+    pub notes: Vec<String>,
+}
+
+/// Reads a recipe from a file, or starts from the defaults, applies `key=value` pairs and finds its files.
+///
+/// A relative path is looked for in the current folder first, then beside the recipe. `output_dir` is always relative to
+/// the current folder. The hub is reached as the environment says.
+///
+/// # Errors
+/// As [`load_recipe_from`].
+pub fn load_recipe(path: Option<&Path>, overrides: &[(String, String)]) -> Result<Recipe, TrainError> {
+    load_recipe_from(path, overrides, &Hub::new(HubOptions::from_env())).map(|loaded| loaded.recipe)
+}
+
+/// As [`load_recipe`], with names that are no paths looked up on this hub.
+///
+/// # Errors
+/// [`TrainError::Recipe`] as [`Recipe::parse`], and for a path that does not exist; [`TrainError::Hub`].
+pub fn load_recipe_from(
+    path: Option<&Path>,
+    overrides: &[(String, String)],
+    hub: &Hub,
+) -> Result<LoadedRecipe, TrainError> {
+    let mut parsed = Recipe::parse(path, overrides)?;
+    if parsed.prefers_bfloat16 {
+        compute_in_bfloat16(&mut parsed);
+    }
+    let mut recipe = parsed.recipe.clone();
+    let offline = recipe.offline.then(|| Hub::new(HubOptions { offline: true, ..hub.options().clone() }));
+    let resolver = Resolver {
+        beside: path.and_then(Path::parent),
+        parsed: &parsed,
+        hub: offline.as_ref().unwrap_or(hub),
+        notes: RefCell::default(),
+    };
+    resolver.model("model_name_or_path", &mut recipe.model_name_or_path)?;
+    resolver.adapter("adapter", &mut recipe.adapter)?;
+    resolver.sources("data", &mut recipe.data)?;
+    resolver.sources("eval_data", &mut recipe.eval_data)?;
+    if let Some(mixture) = &parsed.mixture {
+        let files = find_mixture(mixture, &resolver)?;
+        recipe.data = Some(files.train);
+        recipe.eval_data = recipe.eval_data.or(files.test);
+    }
+    if let Some(folder) = recipe.reference.take_if(|word| !matches!(word.as_str(), "base" | "start")) {
+        recipe.reference = Some(resolver.path("reference", Path::new(&folder))?.display().to_string());
+    }
+    let fetched = resolver.notes.into_inner();
+    Ok(LoadedRecipe { recipe, notes: fetched.into_iter().chain(parsed.notes()).collect() })
+}
+
+/// The backend that a recipe names, or the first that is compiled in.
+pub fn backend_name(recipe: &Recipe) -> &str {
+    recipe.backend.as_deref().unwrap_or(BACKENDS[0].name)
+}
+
+/// The type that a recipe's model computes in.
+pub fn compute_dtype(recipe: &Recipe) -> ComputeDtype {
+    // Other names are refused when the recipe is parsed.
+    ComputeDtype::from_name(&recipe.compute_dtype).unwrap_or_default()
+}
+
+fn compute_in_bfloat16(parsed: &mut ParsedRecipe) {
+    let dtype = ComputeDtype::Bfloat16;
+    let backend = backend_name(&parsed.recipe).to_owned();
+    match check_dtype(&backend, parsed.recipe.device, dtype) {
+        Ok(()) => parsed.recipe.compute_dtype = dtype.name().to_owned(),
+        Err(_) => {
+            parsed.note_instead("bf16", &format!("{backend} computes in float32; what is saved is bfloat16"));
+        }
+    }
+}

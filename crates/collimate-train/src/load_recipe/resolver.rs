@@ -1,0 +1,169 @@
+//! From the paths and names of a recipe to files and folders that exist.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use collimate_data::{DataPart, data_files, data_stem, is_pattern};
+use collimate_hub::{Hub, HubError, HubName, Listing, RepoKind, Snapshot};
+use collimate_recipe::{DataSources, ParsedRecipe, RecipeError};
+
+use crate::TrainError;
+
+/// Finds what a recipe's paths mean.
+pub(super) struct Resolver<'a> {
+    /// Folder of the recipe.
+    pub(super) beside: Option<&'a Path>,
+    /// The recipe, which knows where a key was set.
+    pub(super) parsed: &'a ParsedRecipe,
+    /// Where names that are no paths are looked for.
+    pub(super) hub: &'a Hub,
+    /// What was taken from there, in lines for people.
+    pub(super) notes: RefCell<Vec<String>>,
+}
+
+/// The files of data that a name means, before any of them is fetched.
+pub(super) enum Found {
+    /// A file, or those of a pattern.
+    Files(Vec<PathBuf>),
+    /// The files of a folder.
+    Folder(PathBuf, Vec<PathBuf>),
+    /// Files of a data set on the hub.
+    Hub(Box<(HubName, Listing)>, Vec<PathBuf>),
+}
+
+impl Found {
+    /// The files: on the hub, their paths there.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::Files(files) | Self::Folder(_, files) | Self::Hub(_, files) => files,
+        }
+    }
+
+    /// The name of what may have splits, in messages; none where files are named one by one.
+    pub(super) fn with_splits(&self) -> Option<String> {
+        match self {
+            Self::Files(_) => None,
+            Self::Folder(folder, _) => Some(folder.display().to_string()),
+            Self::Hub(place, _) => place.0.path.is_none().then(|| place.0.to_string()),
+        }
+    }
+}
+
+impl Resolver<'_> {
+    /// The file or folder that exists: as the path stands, else beside the recipe.
+    pub(super) fn path(&self, key: &str, given: &Path) -> Result<PathBuf, TrainError> {
+        if given.exists() {
+            return Ok(given.to_owned());
+        }
+        let also = self.beside.filter(|_| given.is_relative()).map(|folder| folder.join(given));
+        match also.filter(|also| also != given) {
+            Some(also) if also.exists() => Ok(also),
+            also => {
+                let (origin, key, path) = (self.parsed.origin(key), key.to_owned(), given.to_owned());
+                Err(RecipeError::NoSuchPath { origin, key, path, also }.into())
+            }
+        }
+    }
+
+    /// The folder of a model, in place: a path, or the cache's folder of a name on the hub.
+    pub(super) fn model(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), TrainError> {
+        self.folder(key, path, Hub::model)
+    }
+
+    /// As [`Self::model`], of an adapter.
+    pub(super) fn adapter(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), TrainError> {
+        self.folder(key, path, Hub::adapter)
+    }
+
+    fn folder(
+        &self,
+        key: &str,
+        path: &mut Option<PathBuf>,
+        fetch: fn(&Hub, &HubName) -> Result<Snapshot, HubError>,
+    ) -> Result<(), TrainError> {
+        let Some(given) = path else { return Ok(()) };
+        *given = match self.name(key, given, RepoKind::Model)? {
+            Some(name) => {
+                let snapshot = fetch(self.hub, &name).map_err(|error| self.hub_error(key, error))?;
+                self.note(&name, &snapshot.commit);
+                snapshot.folder
+            }
+            None => self.path(key, given)?,
+        };
+        Ok(())
+    }
+
+    /// The name on the hub that a path is, where it is one.
+    fn name(&self, key: &str, path: &Path, kind: RepoKind) -> Result<Option<HubName>, TrainError> {
+        HubName::of_path(path, kind, self.beside).transpose().map_err(|error| self.hub_error(key, error))
+    }
+
+    /// The files that a name of data stands for.
+    pub(super) fn find(&self, key: &str, given: &Path) -> Result<Found, TrainError> {
+        if let Some(name) = self.name(key, given, RepoKind::Dataset)? {
+            let listed = self.hub.list(&name).and_then(|listing| {
+                let files = self.hub.data_files(&name, &listing, &|file| data_stem(file).is_some())?;
+                Ok((listing, files))
+            });
+            let (listing, files) = listed.map_err(|error| self.hub_error(key, error))?;
+            let files = files.into_iter().map(PathBuf::from).collect();
+            return Ok(Found::Hub(Box::new((name, listing)), files));
+        }
+        let wrong = |error: collimate_data::DataError| self.problem(key, error.to_string());
+        let beside = self.beside.filter(|_| given.is_relative()).map(|folder| folder.join(given));
+        if is_pattern(given) {
+            let found = data_files(given).or_else(|error| beside.map_or(Err(error), |beside| data_files(&beside)));
+            return found.map(Found::Files).map_err(wrong);
+        }
+        let path = self.path(key, given)?;
+        let files = data_files(&path).map_err(wrong)?;
+        Ok(if path.is_dir() { Found::Folder(path, files) } else { Found::Files(files) })
+    }
+
+    /// Files of what was found, on this machine: those of the hub are fetched.
+    pub(super) fn fetch(&self, key: &str, found: &Found, files: &[PathBuf]) -> Result<Vec<PathBuf>, TrainError> {
+        let Found::Hub(place, _) = found else { return Ok(files.to_vec()) };
+        let (name, listing) = &**place;
+        self.note(name, &listing.commit);
+        let fetch = |file: &PathBuf| {
+            let fetched = self.hub.file(name, listing, &file.to_string_lossy());
+            fetched.map_err(|error| self.hub_error(key, error))
+        };
+        files.iter().map(fetch).collect()
+    }
+
+    /// Every file of the data, folders and patterns as the files in them.
+    pub(super) fn sources(&self, key: &str, sources: &mut Option<DataSources>) -> Result<(), TrainError> {
+        let Some(given) = sources else { return Ok(()) };
+        let mut parts = Vec::new();
+        for part in given.parts() {
+            let found = self.find(key, &part.path)?;
+            let files = self.fetch(key, &found, found.files())?;
+            parts.extend(files.into_iter().map(|path| DataPart { path, weight: part.weight }));
+        }
+        *given = DataSources::new(parts);
+        self.check_sources(key, given)
+    }
+
+    /// Weights that are no shares, or a file named twice, are an error at this key.
+    pub(super) fn check_sources(&self, key: &str, sources: &DataSources) -> Result<(), TrainError> {
+        sources.problem().map_or(Ok(()), |problem| Err(self.problem(key, problem)))
+    }
+
+    /// What is wrong with a key's value, at its place.
+    pub(super) fn problem(&self, key: &str, problem: String) -> TrainError {
+        self.parsed.value_error(key, problem).into()
+    }
+
+    fn hub_error(&self, key: &str, error: HubError) -> TrainError {
+        TrainError::Hub { origin: self.parsed.origin(key), key: key.to_owned(), problem: Box::new(error) }
+    }
+
+    fn note(&self, name: &HubName, commit: &str) {
+        let note = format!("{name}: commit {commit} of the hub");
+        let mut notes = self.notes.borrow_mut();
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+}
