@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::program::Profile;
+use crate::profile::Profile;
 
 /// The arguments of `cargo xtask train` and `run`, split.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,7 @@ mod harness;
 mod libtorch;
 mod paper;
 mod parity;
+mod profile;
 mod program;
 mod python;
 mod python_check;

@@ -2,57 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::{Workspace, words};
 use crate::{backend, forward::Forwarded, harness};
 
-/// How the program is built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Profile {
-    /// Quick to build, with assertions; dependencies are optimised.
-    Dev,
-    /// Quick to run.
-    Release,
-}
-
-impl Profile {
-    /// The profile that `COLLIMATE_PROFILE` names, if it is set.
-    pub(crate) fn from_environment() -> Result<Option<Self>> {
-        let name = std::env::var("COLLIMATE_PROFILE").ok().filter(|name| !name.is_empty());
-        name.map(|name| name.parse()).transpose().context("COLLIMATE_PROFILE")
-    }
-
-    /// Its folder under the target folder.
-    pub(crate) fn folder(self) -> &'static str {
-        match self {
-            Self::Dev => "debug",
-            Self::Release => "release",
-        }
-    }
-
-    /// Its name for cargo's `--profile`.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Dev => "dev",
-            Self::Release => "release",
-        }
-    }
-}
-
-impl FromStr for Profile {
-    type Err = anyhow::Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "dev" => Ok(Self::Dev),
-            "release" => Ok(Self::Release),
-            _ => bail!("a profile is dev or release, found \"{name}\""),
-        }
-    }
-}
+pub(crate) use crate::profile::Profile;
 
 /// Builds what the arguments need and runs `collimate [verb] ARGS`; returns its exit code.
 pub(crate) fn run(
@@ -119,17 +75,4 @@ fn replace_with(mut command: Command) -> Result<ExitCode> {
 fn replace_with(mut command: Command) -> Result<ExitCode> {
     let status = command.status().with_context(|| format!("cannot start {}", words(&command)))?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn profiles_have_cargos_names() {
-        assert_eq!("dev".parse::<Profile>().expect("known").folder(), "debug");
-        assert_eq!("release".parse::<Profile>().expect("known").name(), "release");
-        let error = "fast".parse::<Profile>().expect_err("unknown");
-        assert_eq!(error.to_string(), "a profile is dev or release, found \"fast\"");
-    }
 }

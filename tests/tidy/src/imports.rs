@@ -190,3 +190,62 @@ impl Resolver<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::source::read_tree;
+
+    /// The uses between the files of a package made of these, as `from → to (names)`.
+    fn uses(test: &str, files: &[(&str, &str)]) -> Vec<String> {
+        let root: PathBuf = std::env::temp_dir().join(format!("tidy-imports-{test}-{}", std::process::id()));
+        for (name, text) in files {
+            let path = root.join("src").join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        }
+        let tree = read_tree(&root, &root, &root.join("src/lib.rs"));
+        std::fs::remove_dir_all(&root).expect("the folder");
+        let tree = tree.expect("Rust");
+        let name = |file: usize| tree.files[file].path.trim_start_matches("src/").to_owned();
+        let shown = |((from, to), names): (&(usize, usize), &BTreeSet<String>)| {
+            format!("{} → {} ({})", name(*from), name(*to), names.iter().cloned().collect::<Vec<_>>().join(", "))
+        };
+        edges(&tree).iter().map(shown).collect()
+    }
+
+    #[test]
+    fn a_use_leads_through_re_exports_to_the_file_that_defines_the_name() {
+        let files = [
+            ("lib.rs", "mod a; mod b; pub use b::c::Thing;"),
+            ("a.rs", "use crate::Thing; use std::fmt;"),
+            ("b.rs", "pub mod c;"),
+            ("b/c.rs", "pub struct Thing;"),
+        ];
+        assert_eq!(uses("re-export", &files), ["a.rs → b/c.rs (Thing)"]);
+    }
+
+    #[test]
+    fn paths_in_code_and_in_macros_count_and_parents_do_not() {
+        let files = [
+            ("lib.rs", "mod a; mod b;"),
+            ("a.rs", "mod inner; fn f() { crate::b::g(); println!(\"{}\", crate::b::H); } pub fn k() {}"),
+            ("a/inner.rs", "use super::k; fn f() { k() }"),
+            ("b.rs", "pub fn g() {} pub const H: u8 = 0;"),
+        ];
+        assert_eq!(uses("paths", &files), ["a.rs → b.rs (H, g)"]);
+    }
+
+    #[test]
+    fn tests_do_not_count() {
+        let files = [
+            ("lib.rs", "mod a; mod b;"),
+            ("a.rs", "#[cfg(test)] mod tests; #[cfg(test)] mod more { use crate::b::g; }"),
+            ("a/tests.rs", "use crate::b::g;"),
+            ("b.rs", "pub fn g() {}"),
+        ];
+        assert_eq!(uses("tests", &files), Vec::<String>::new());
+    }
+}

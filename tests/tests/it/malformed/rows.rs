@@ -8,9 +8,26 @@ use crate::small_model::{model, model_arg};
 
 const OURS: &str = r#"{"prompt": "p", "responses": [{"content": "a", "reward": 1}, {"content": "b", "reward": 0}]}"#;
 
-/// Name of the case and the file's bytes.
+/// Name of a case, and the file's text.
+type Case = (&'static str, String);
+
+fn text(name: &'static str, content: &str) -> Case {
+    (name, content.to_owned())
+}
+
+/// Every case, and the file's bytes.
 fn files() -> Vec<(&'static str, Vec<u8>)> {
-    let text = |name, content: &str| (name, content.as_bytes().to_vec());
+    let texts = whole_files().into_iter().chain(groups()).chain(other_layouts());
+    let mut files: Vec<_> = texts.map(|(name, content)| (name, content.into_bytes())).collect();
+    files.extend([
+        ("no UTF-8", b"{\"prompt\": \"\xff\xfe\"}\n".to_vec()),
+        ("gzip", b"\x1f\x8b\x08\x00rest\n".to_vec()),
+        ("parquet", b"PAR1rest\n".to_vec()),
+    ]);
+    files
+}
+
+fn whole_files() -> Vec<Case> {
     vec![
         text("empty file", ""),
         text("cut off", r#"{"prompt": "p", "responses": [{"content": "a""#),
@@ -19,6 +36,12 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
         text("a number", "5\n"),
         text("unknown fields", r#"{"question": "q", "answer": "a"}"#),
         text("a field twice", r#"{"prompt": "p", "prompt": "q", "responses": []}"#),
+    ]
+}
+
+/// Rows of groups, the layout of this project.
+fn groups() -> Vec<Case> {
+    vec![
         text(
             "prompt is a number",
             r#"{"prompt": 1, "responses": [{"content": "a", "reward": 1}, {"content": "b", "reward": 0}]}"#,
@@ -64,6 +87,11 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
             "no messages",
             r#"{"prompt": [], "responses": [{"content": "a", "reward": 1}, {"content": "b", "reward": 0}]}"#,
         ),
+    ]
+}
+
+fn other_layouts() -> Vec<Case> {
+    vec![
         text(
             "rejected is missing",
             "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n{\"prompt\": \"p\", \"chosen\": \"a\"}\n",
@@ -92,9 +120,6 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
             "another layout in the second row",
             &format!("{OURS}\n{{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}}\n"),
         ),
-        ("no UTF-8", b"{\"prompt\": \"\xff\xfe\"}\n".to_vec()),
-        ("gzip", b"\x1f\x8b\x08\x00rest\n".to_vec()),
-        ("parquet", b"PAR1rest\n".to_vec()),
     ]
 }
 
