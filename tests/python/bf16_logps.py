@@ -1,6 +1,6 @@
 """How far PyTorch's own bfloat16 is from float64 on the golden models: the yardstick of this project's tolerances.
 
-    python tests/python/bf16_logps.py ../shared/parity/golden [MODEL …]
+    python tests/python/bf16_logps.py [MODEL …]
 
 Needs torch and transformers. A line for each model, for bfloat16 and for float32 (attention eager, log-softmax in float32 at
 least, as TRL has it): the largest and the mean error of a response's log-prob, relative; the same of a token's, in nats; and
@@ -10,11 +10,12 @@ the error of the gradient of the first two prompts' weighted log-probs, relative
 import json
 import pathlib
 import sys
+import tempfile
 
 import torch
 import transformers
 
-MODELS = ["llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3"]
+import golden_models
 
 
 def token_logps(model, row):
@@ -40,11 +41,11 @@ def measured(folder, rows, dtype):
     return logps, gradient
 
 
-def main():
-    golden = pathlib.Path(sys.argv[1])
+def main(golden):
     transformers.utils.logging.disable_progress_bar()
     print(f"torch {torch.__version__}, transformers {transformers.__version__}")
-    for name in sys.argv[2:] or MODELS:
+    for name in sys.argv[1:] or golden_models.families():
+        golden_models.unpack_family(name, golden)
         rows = json.loads((golden / "logps" / f"{name}.json").read_text())
         # The fused kernel of experts knows no float64.
         widest = torch.float32 if name == "mixtral" else torch.float64
@@ -61,4 +62,5 @@ def main():
         print(line, flush=True)
 
 
-main()
+with tempfile.TemporaryDirectory() as folder:
+    main(pathlib.Path(folder))

@@ -17,9 +17,9 @@ import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import golden_models  # noqa: E402
 import reference  # noqa: E402
 import rows  # noqa: E402
-import tiny_models  # noqa: E402
 from program import Program  # noqa: E402
 from reference import Different  # noqa: E402
 
@@ -239,8 +239,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=pathlib.Path, help="path of collimate")
     parser.add_argument("folder", type=pathlib.Path, help="folder to work in, new or empty")
-    parser.add_argument("--models", type=pathlib.Path, help="folder of models by name; those not in it are made")
-    parser.add_argument("--only", default=",".join(tiny_models.NAMES), help="names, with commas between")
+    parser.add_argument("--models", type=pathlib.Path, help="folder of models by name [default: the golden ones]")
+    parser.add_argument("--only", default=",".join(golden_models.families()), help="names, with commas between")
     options = parser.parse_args()
     if options.models and not options.models.is_dir():
         parser.error(f"--models {options.models} is no folder")
@@ -248,8 +248,8 @@ def main():
     reason = without_gguf(program)
     num_checks, num_failed, largest = 0, 0, {}
     for name in options.only.split(","):
-        if name not in tiny_models.NAMES:
-            parser.error(f"no model {name}; there are {', '.join(tiny_models.NAMES)}")
+        if name not in golden_models.families():
+            parser.error(f"no model {name}; there are {', '.join(golden_models.families())}")
         folder = options.folder.resolve() / name
         family = Family(name, base_model(name, options.models, folder / "base"), program, folder / "work")
         checks = family.checks() | ({} if reason else {"GGUF files": family.gguf})
@@ -270,9 +270,12 @@ def main():
 
 
 def base_model(name, models, folder):
-    """The model of this name in a folder of models, or a random one made here."""
+    """The model of this name in a folder of models, or else the golden one, unpacked here."""
     found = models and (models / name).resolve()
-    return found if found and found.is_dir() else tiny_models.make(name, folder)
+    if not (found and found.is_dir()):
+        golden_models.unpack_family(name, folder)
+        found = folder / "models" / name
+    return found
 
 
 def passes(name, what, check):

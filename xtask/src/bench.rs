@@ -109,7 +109,7 @@ fn compare(workspace: &Workspace, options: &BenchOptions, scratch: &Path, python
     command.arg(format!("--steps={}", options.steps));
     command.arg(format!("--warmup={}", options.warmup));
     command.arg(format!("--threads={}", options.threads));
-    command.arg("--data").arg(options.data.clone().unwrap_or_else(|| workspace.beside("shared/data")));
+    command.arg("--data").arg(options.data.clone().unwrap_or_else(|| crate::beside::data(&workspace.root)));
     command.arg("--out").arg(options.out.clone().unwrap_or_else(|| scratch.join("results.json")));
     command.arg("--root").arg(&workspace.root).arg("--scratch").arg(scratch);
     if let Some(python) = python {

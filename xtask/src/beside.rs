@@ -1,41 +1,22 @@
-//! Files that tests read from beside the checkout: where they are, and which tests cannot run without them.
+//! Published data, the only thing that tests read from beside the checkout: where it is, and what leaves its tests out.
 
 use std::path::{Path, PathBuf};
 
-/// A folder beside the checkout that some tests read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Beside {
-    /// Where it is, from the root of the checkout.
-    folder: &'static str,
-    /// The tests that read it.
-    pub(crate) tests: &'static str,
-    /// What the full name of each of these tests holds, and that of no other test: a module's name.
-    module: &'static str,
+/// Its folder, from the one that holds the checkout.
+pub(crate) const DATA: &str = "shared/data";
+/// The tests that read it, for people.
+pub(crate) const TESTS: &str = "tests on published reward data";
+/// Options of libtest that leave these tests out. Their full names hold `real_data`, and those of no others do.
+const SKIP: [&str; 2] = ["--skip", "real_data"];
+
+/// What to tell libtest: nothing where the data is there.
+pub(crate) fn skipped(data: &Path) -> &'static [&'static str] {
+    if data.is_dir() { &[] } else { &SKIP }
 }
 
-/// Every such folder. A test that reads one stands in a module that is named after it.
-const ALL: [Beside; 2] = [
-    Beside { folder: "../shared/parity/golden", tests: "tests against PyTorch's golden files", module: "golden" },
-    Beside { folder: "../shared/data", tests: "tests on published reward data", module: "real_data" },
-];
-
-/// The folders that are not there.
-pub(crate) fn missing(root: &Path) -> Vec<Beside> {
-    ALL.into_iter().filter(|beside| !root.join(beside.folder).is_dir()).collect()
-}
-
-impl Beside {
-    /// Where the folder is expected.
-    pub(crate) fn path(self, root: &Path) -> PathBuf {
-        // `..` is spelled out where it can be: the path is for people.
-        let outside = self.folder.strip_prefix("../").zip(root.parent());
-        outside.map_or_else(|| root.join(self.folder), |(inside, parent)| parent.join(inside))
-    }
-
-    /// Options of libtest that leave its tests out.
-    pub(crate) fn skip(self) -> [&'static str; 2] {
-        ["--skip", self.module]
-    }
+/// The folder where the data is expected.
+pub(crate) fn data(root: &Path) -> PathBuf {
+    root.parent().unwrap_or(root).join(DATA)
 }
 
 #[cfg(test)]
@@ -43,21 +24,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_is_not_there_is_named_where_it_is_expected() {
-        let root = Path::new("/no-such-folder/checkout");
-        let missing = missing(root);
-        assert_eq!(missing, ALL);
-        assert_eq!(missing[0].path(root), Path::new("/no-such-folder/shared/parity/golden"));
-        assert_eq!(missing[1].path(root), Path::new("/no-such-folder/shared/data"));
+    fn tests_on_published_data_are_left_out_where_there_is_none() {
+        let folder = data(Path::new("/no-such-folder/checkout"));
+        assert_eq!(folder, Path::new("/no-such-folder/shared/data"));
+        assert_eq!(skipped(&folder), ["--skip", "real_data"]);
     }
 
     #[test]
-    fn only_what_is_not_there_is_missing() {
+    fn tests_on_published_data_run_where_it_is_there() {
         let folder = std::env::temp_dir().join(format!("xtask-beside-{}", std::process::id()));
-        std::fs::create_dir_all(folder.join("shared/data")).expect("temporary folder");
-        std::fs::create_dir_all(folder.join("checkout")).expect("temporary folder");
-        let missing = missing(&folder.join("checkout"));
+        std::fs::create_dir_all(folder.join(DATA)).expect("temporary folder");
+        let skipped = skipped(&data(&folder.join("checkout")));
         std::fs::remove_dir_all(&folder).expect("temporary folder");
-        assert_eq!(missing, [ALL[0]]);
+        assert!(skipped.is_empty());
     }
 }

@@ -92,7 +92,7 @@ pub(crate) enum Verb {
     Bench(BenchOptions),
     /// Take models and adapters to transformers and PEFT and back: they must give the same numbers.
     ///
-    /// Trains tiny models of every architecture, whole and with adapters, merges them, and loads all of it with PyTorch;
+    /// Trains the golden models, one an architecture, whole and with adapters, merges them, and loads all of it with PyTorch;
     /// takes adapters that PEFT made, and compares token ids. The first run installs PyTorch and what else
     /// tests/python/requirements.txt names, some GB, into an environment in the target folder.
     #[command(after_help = "Examples:\n  cargo xtask python-check\n  cargo xtask python-check --only llama,phi3\n  \

@@ -46,7 +46,7 @@ fn program(workspace: &Workspace, options: &PaperOptions) -> Command {
     if options.quick {
         command.arg("--quick");
     }
-    command.arg("--data").arg(options.data.clone().unwrap_or_else(|| workspace.beside("shared/data")));
+    command.arg("--data").arg(options.data.clone().unwrap_or_else(|| crate::beside::data(&workspace.root)));
     let work = workspace.target.join("paper");
     let page = if options.quick { work.join("page") } else { workspace.root.join("docs/paper") };
     command.arg("--output").arg(options.output.clone().unwrap_or(page));

@@ -1,6 +1,5 @@
-//! Backends that are not flex in the tests of the whole: what is compared with PyTorch runs on libtorch's CPU, kernels for
-//! GPUs run on a Vulkan driver, and the backends that have them are type-checked. The comparisons with PyTorch on a Vulkan
-//! driver in software take too long for it.
+//! Tests on other backends than flex: the comparisons with PyTorch run on libtorch's CPU, the kernels for GPUs on a Vulkan
+//! driver. The comparisons on a Vulkan driver in software would take too long.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,6 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::beside::Beside;
 use crate::libtorch::Libtorch;
 use crate::program::Profile;
 use crate::steps::{Steps, execute};
@@ -16,19 +14,17 @@ use crate::verify::test_arguments;
 use crate::workspace::{Workspace, in_ci};
 use crate::{backend, python_check};
 
-/// Names the backend that tests compute on.
+/// Variable that tells tests which backend to compute on.
 const TEST_BACKEND: &str = "COLLIMATE_TEST_BACKEND";
 
-/// Packages with such tests.
+/// Packages with tests that depend on the backend.
 const PACKAGES: [&str; 4] = ["collimate-backend", "collimate-model", "collimate-train", "collimate-tests"];
-/// What the names of these tests hold: the modules of PyTorch's numbers, the seam, and the backends' own operations.
+/// Parts of these tests' names: comparisons with PyTorch, the seam between backends, and each backend's own operations.
 const NAMES: [&str; 4] = ["golden", "backend", "cube", "libtorch"];
 /// The kernels for GPUs, on whatever has a Vulkan driver.
 const KERNELS: &str = "kernels on wgpu";
 /// Where Vulkan's loader looks for drivers on Linux.
 const GRAPHICS_DRIVERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
-/// Backends for GPUs, features of the program.
-const CHECKED: &str = "cuda,wgpu";
 
 /// Arguments of `cargo test` for a backend that is not flex; all else is the same code on flex.
 pub(crate) fn suite() -> Vec<OsString> {
@@ -36,34 +32,43 @@ pub(crate) fn suite() -> Vec<OsString> {
     packages.chain(["--"]).chain(NAMES).map(OsString::from).collect()
 }
 
-/// The command that runs tests on a backend.
-///
-/// # Errors
-/// What the backend needs to be built is not there; says how to get it.
-pub(crate) fn command(
-    workspace: &Workspace,
-    (backend, fusion): (&str, bool),
-    args: &[OsString],
-    profile: Profile,
-    missing: &[Beside],
-) -> Result<Command> {
-    let features = backend::features_with(workspace, backend, fusion)?;
-    let mut tests = workspace.cargo_here("test");
-    tests.env(TEST_BACKEND, backend);
-    if backend::is_cubecl(backend) {
-        for_cubecl(&mut tests);
-    }
-    backend::prepare(workspace, &features, &mut tests)?;
-    tests.args(test_arguments(args, &features, profile, missing));
-    Ok(tests)
+/// Tests on one backend.
+#[derive(Debug)]
+pub(crate) struct TestRun<'a> {
+    pub(crate) backend: &'a str,
+    /// Whether burn joins operations.
+    pub(crate) fusion: bool,
+    /// Arguments of `cargo test`.
+    pub(crate) args: &'a [OsString],
+    pub(crate) profile: Profile,
+    /// Options of libtest that leave tests out.
+    pub(crate) skipped: &'a [&'a str],
 }
 
-/// What tests of CubeCL's kernels want of their process.
+impl TestRun<'_> {
+    /// The command that builds and runs them.
+    ///
+    /// # Errors
+    /// What the backend needs to be built is not there; says how to get it.
+    pub(crate) fn command(&self, workspace: &Workspace) -> Result<Command> {
+        let features = backend::features_with(workspace, self.backend, self.fusion)?;
+        let mut tests = workspace.cargo_here("test");
+        tests.env(TEST_BACKEND, self.backend);
+        if backend::is_cubecl(self.backend) {
+            for_cubecl(&mut tests);
+        }
+        backend::prepare(workspace, &features, &mut tests)?;
+        tests.args(test_arguments(self.args, &features, self.profile, self.skipped));
+        Ok(tests)
+    }
+}
+
+/// Sets the environment that tests of CubeCL's kernels need.
 fn for_cubecl(tests: &mut Command) {
-    // Kernels are tried that a device cannot run, and an error of each would look its backtrace up.
+    // Autotuning tries kernels that the device cannot run, and resolving a backtrace for each error is slow.
     tests.env("RUST_BACKTRACE", "0");
-    // While one thread tries kernels for a shape, another gets the first that runs, and so other bits than later. A run
-    // computes on one thread.
+    // While one thread tunes a shape, another would get the first kernel that runs, and so other bits than later. A real
+    // run computes on one thread.
     tests.env("RUST_TEST_THREADS", "1");
 }
 
@@ -72,12 +77,12 @@ pub(crate) fn step_name(backend: &str) -> String {
     format!("parity on {backend}")
 }
 
-/// The other backends, under CI alone: each is another build of what stands on burn.
+/// The other backends. Only under CI: each builds everything that depends on burn once more.
 pub(crate) fn steps(
     workspace: &Workspace,
     named: Option<&Path>,
     profile: Profile,
-    missing: &[Beside],
+    skipped: &[&str],
     steps: &mut Steps,
 ) {
     let libtorch = step_name("libtorch");
@@ -87,8 +92,8 @@ pub(crate) fn steps(
     }
     match set_libtorch_up(workspace, named) {
         Ok(()) => steps.run(&libtorch, || {
-            let mut tests = command(workspace, ("libtorch", false), &suite(), profile, missing)?;
-            execute(&mut tests)
+            let run = TestRun { backend: "libtorch", fusion: false, args: &suite(), profile, skipped };
+            execute(&mut run.command(workspace)?)
         }),
         Err(reason) => steps.leave_out(&libtorch, reason),
     }
@@ -102,19 +107,15 @@ pub(crate) fn steps(
             steps.leave_out(KERNELS, "no Vulkan driver; on Debian mesa-vulkan-drivers has one in software".to_owned())
         }
     }
-    steps.run("cuda and wgpu, type-checked", || {
-        let mut check = workspace.cargo_here("check");
-        execute(check.args(["-p", "collimate", "--features", CHECKED]))
-    });
 }
 
-/// Whether a folder has the description of a driver.
+/// Whether a folder describes a driver.
 fn holds_a_driver(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else { return false };
     entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
 }
 
-/// Takes the environment of the round trips, whose PyTorch is the one that the bindings want, unless there is a libtorch.
+/// Uses the installed libtorch, or else that of the round trips' Python environment, which has the version of the bindings.
 fn set_libtorch_up(workspace: &Workspace, named: Option<&Path>) -> Result<(), String> {
     if Libtorch::find(workspace).is_ok() {
         return Ok(());
@@ -129,22 +130,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_suite_is_of_packages_and_names() {
+    fn the_suite_names_packages_and_tests() {
         let words: Vec<String> = suite().iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let packages = "-p collimate-backend -p collimate-model -p collimate-train -p collimate-tests";
         assert_eq!(words.join(" "), format!("{packages} -- golden backend cube libtorch"));
     }
 
     #[test]
-    fn what_is_type_checked_is_a_backend() {
-        let workspace = Workspace::locate().expect("a checkout");
-        for backend in CHECKED.split(',') {
-            assert_eq!(backend::features(&workspace, backend).expect("a backend"), [backend]);
-        }
-    }
-
-    #[test]
-    fn the_round_trips_have_the_libtorch_that_the_bindings_want() {
+    fn the_round_trips_install_the_libtorch_of_the_bindings() {
         let workspace = Workspace::locate().expect("a checkout");
         let packages = workspace.read("tests/python/requirements.txt").expect("a file of packages");
         assert!(packages.lines().any(|line| line == crate::libtorch::PACKAGE), "{packages}");

@@ -1,4 +1,4 @@
-//! `cargo xtask python-check`: models and adapters from here to transformers and PEFT, and back.
+//! `cargo xtask python-check`: round trips of models and adapters through transformers and PEFT.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -19,20 +19,17 @@ pub(crate) struct PythonCheckOptions {
     /// Python with what tests/python/requirements.txt names [default: a virtual environment in the target folder].
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) python: Option<PathBuf>,
-    /// Models to check, with commas between [default: all]: llama, llama3, mistral, mixtral, qwen2, qwen3, gemma2,
-    /// phi3, olmo2, smollm3.
+    /// Models to check, with commas between: folders of tests/golden [default: all].
     #[arg(long, value_name = "NAMES")]
     pub(crate) only: Option<String>,
-    /// Folder of models by these names [default: the golden ones beside the checkout]; for a name that is not in it a
-    /// tiny random model is made.
+    /// Folder of other models by these names; one that is not in it is the golden one.
     #[arg(long, value_name = "DIR")]
     pub(crate) models: Option<PathBuf>,
 }
 
-/// Its name among the steps of `cargo xtask test`.
+/// Name of the step of `cargo xtask test`.
 const STEP: &str = "round trips with transformers and PEFT";
 const SCRIPT: &str = "tests/python/round_trips.py";
-const MODELS: &str = "shared/parity/golden/models";
 
 /// Builds the program and runs the checks.
 pub(crate) fn python_check(workspace: &Workspace, options: &PythonCheckOptions, profile: Profile) -> Result<ExitCode> {
@@ -40,8 +37,8 @@ pub(crate) fn python_check(workspace: &Workspace, options: &PythonCheckOptions, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The checks as a step of `cargo xtask test`. The two commands need no Python, so without an environment it is only
-/// said that they did not run; under CI it is made, and where that fails this is said.
+/// The checks as a step of `cargo xtask test`. Tests must not need Python, so the step runs where its environment is there
+/// already, and under CI makes it; otherwise the summary says why it did not run.
 pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profile, steps: &mut Steps) {
     let made = environment(workspace).is_made(workspace);
     if !(in_ci() || made || options.python.is_some()) {
@@ -50,7 +47,7 @@ pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profil
         return;
     }
     if let Err(error) = environment(workspace).python(workspace, options.python.as_deref()) {
-        // An index that cannot be reached, or a disk that is full, says nothing of the code.
+        // An unreachable index or a full disk is no fault of the code.
         return steps.leave_out(STEP, format!("no Python environment can be made: {error:#}"));
     }
     let own = PythonCheckOptions { python: options.python.clone(), ..PythonCheckOptions::default() };
@@ -58,7 +55,7 @@ pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profil
     steps.run(STEP, || check(workspace, &own, &forwarded, profile));
 }
 
-/// The Python of the environment, where it was made.
+/// The environment's Python, if it was made.
 pub(crate) fn made_python(workspace: &Workspace) -> Option<PathBuf> {
     let environment = environment(workspace);
     environment.is_made(workspace).then(|| environment.python(workspace, None).ok()).flatten()
@@ -84,10 +81,9 @@ fn script(
 ) -> Command {
     let mut command = Command::new(python);
     command.arg(workspace.root.join(SCRIPT)).arg(program).arg(folder);
-    // Compiled modules are kept, but not in the checkout.
+    // Keeps compiled modules out of the checkout.
     command.env("PYTHONPYCACHEPREFIX", scratch(workspace).join("pycache"));
-    let beside = workspace.beside(MODELS);
-    if let Some(models) = options.models.clone().or_else(|| Some(beside).filter(|models| models.is_dir())) {
+    if let Some(models) = &options.models {
         command.arg("--models").arg(models);
     }
     if let Some(only) = &options.only {
@@ -125,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn options_reach_the_script_and_models_are_made_where_none_are_there() {
+    fn options_reach_the_script() {
         let start = "python /no-such-folder/checkout/tests/python/round_trips.py /target/debug/collimate \
                      /target/python-check/work";
         assert_eq!(line(&[]), start);

@@ -1,5 +1,7 @@
-//! A list of named steps, each run whatever the others did, and what came of them.
+//! Named steps that run one after another, whether or not one fails, and their summary.
 
+use std::io::Write;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -7,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace::words;
 
-/// What has been run so far.
+/// The steps so far.
 #[derive(Debug, Default)]
 pub(crate) struct Steps {
     done: Vec<Done>,
@@ -21,7 +23,7 @@ struct Done {
     error: Option<String>,
 }
 
-/// What would have been run, and why it was not.
+/// A step that did not run, and why.
 #[derive(Debug)]
 struct LeftOut {
     name: String,
@@ -29,12 +31,12 @@ struct LeftOut {
 }
 
 impl Steps {
-    /// Notes what this run cannot do; the summary says it.
+    /// Records a step that cannot run here, for the summary.
     pub(crate) fn leave_out(&mut self, name: &str, reason: String) {
         self.left_out.push(LeftOut { name: name.to_owned(), reason });
     }
 
-    /// Runs one step and notes its outcome; the next steps run even if it fails.
+    /// Runs a step and records how it ended. A failure does not stop later steps.
     pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
         eprintln!("\n==> {name}");
         let start = Instant::now();
@@ -45,9 +47,14 @@ impl Steps {
         self.done.push(Done { name: name.to_owned(), duration: start.elapsed(), error });
     }
 
-    /// Prints a line a step and says whether all passed.
+    /// Prints the summary, adds it as a table to the page of a run on GitHub, and returns whether all steps passed.
     pub(crate) fn finish(&self) -> ExitCode {
         eprint!("\n{}", self.summary());
+        if let Some(page) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|page| !page.is_empty())
+            && let Err(error) = append(Path::new(&page), &self.table())
+        {
+            eprintln!("warning: no table of the steps: {error:#}");
+        }
         if self.num_failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
@@ -65,6 +72,7 @@ impl Steps {
                 text.push_str(&format!("          {error}\n"));
             }
         }
+        text.push_str(&format!("  total   {:width$}  {:>6.1} s\n", "", self.total().as_secs_f64()));
         let count = self.done.len();
         text.push_str(&match self.num_failed() {
             0 => format!("All {count} steps passed.\n"),
@@ -75,6 +83,30 @@ impl Steps {
         }
         text
     }
+
+    /// The summary as a table in Markdown.
+    fn table(&self) -> String {
+        let mut text = "| step | result | seconds |\n|---|---|--:|\n".to_owned();
+        for done in &self.done {
+            let result = if done.error.is_some() { "**failed**" } else { "ok" };
+            text.push_str(&format!("| {} | {result} | {:.0} |\n", done.name, done.duration.as_secs_f64()));
+        }
+        for LeftOut { name, reason } in &self.left_out {
+            text.push_str(&format!("| {name} | not run: {} | |\n", reason.replace(['|', '\n'], " ")));
+        }
+        text.push_str(&format!("| total | | {:.0} |\n", self.total().as_secs_f64()));
+        text
+    }
+
+    fn total(&self) -> Duration {
+        self.done.iter().map(|done| done.duration).sum()
+    }
+}
+
+fn append(file: &Path, text: &str) -> Result<()> {
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(file);
+    let written = opened.and_then(|mut opened| opened.write_all(text.as_bytes()));
+    written.with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Runs a command to its end.
@@ -104,6 +136,17 @@ mod tests {
         assert!(summary.contains("no luck"), "{summary}");
         assert!(summary.contains("ok      second one"), "{summary}");
         assert!(summary.ends_with("1 of 2 steps failed.\n"), "{summary}");
+    }
+
+    #[test]
+    fn the_table_has_a_row_a_step_and_the_total() {
+        let mut steps = Steps::default();
+        steps.run("first", || bail!("no luck"));
+        steps.run("second", || Ok(()));
+        steps.leave_out("third", "a | b".to_owned());
+        let expected = "| step | result | seconds |\n|---|---|--:|\n| first | **failed** | 0 |\n| second | ok | 0 |\n\
+                        | third | not run: a   b | |\n| total | | 0 |\n";
+        assert_eq!(steps.table(), expected);
     }
 
     #[test]

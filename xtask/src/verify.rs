@@ -6,45 +6,44 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use crate::beside::{self, Beside};
+use crate::beside;
 use crate::cli::TestOptions;
 use crate::forward::Forwarded;
+use crate::parity::{self, TestRun};
 use crate::program::{self, Profile};
 use crate::steps::{Steps, execute};
 use crate::workspace::{Workspace, in_ci, output};
-use crate::{backend, harness, parity, python_check, scaffold, source};
+use crate::{backend, harness, python_check, scaffold, source};
 
 /// The plugin that stands in the checkout as an example, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
 const EXAMPLE_OBJECTIVE: &str = "margin_dpo";
+/// Features of the backends for GPUs.
+const GPU_FEATURES: &str = "collimate/cuda,collimate/wgpu";
 /// The objective that is scaffolded to test the scaffold.
 const PROBE: &str = "scaffold_probe";
 
 /// Tests what CI tests, or only the tests that the arguments name.
 ///
-/// Tests that read files from beside the checkout are left out where the files are not there, and named in the summary;
-/// under CI that is a failure.
+/// Without the published data beside the checkout its tests are left out, and the summary says so.
 pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profile) -> Result<ExitCode> {
-    let missing = beside::missing(&workspace.root);
+    let data = beside::data(&workspace.root);
+    let skipped = beside::skipped(&data);
     let mut steps = Steps::default();
-    for beside in &missing {
-        let reason = format!("{} is not there", beside.path(&workspace.root).display());
-        if in_ci() {
-            steps.run(beside.tests, || bail!("{reason}"));
-        } else {
-            steps.leave_out(beside.tests, reason);
-        }
+    if !skipped.is_empty() {
+        steps.leave_out(beside::TESTS, format!("{} is not there", data.display()));
     }
     let is_flex = backend::features_with(workspace, &options.backend, options.fusion)?.is_empty();
     let suite = parity::suite();
     let chosen = if is_flex || !options.args.is_empty() { &options.args } else { &suite };
-    let mut tests = parity::command(workspace, (&options.backend, options.fusion), chosen, profile, &missing)?;
+    let run = TestRun { backend: &options.backend, fusion: options.fusion, args: chosen, profile, skipped };
+    let mut tests = run.command(workspace)?;
     let name = if is_flex { "tests of the workspace".to_owned() } else { parity::step_name(&options.backend) };
     steps.run(&name, || execute(&mut tests));
     if options.args.is_empty() && is_flex {
         plugins(workspace, options, profile, &mut steps);
         python_check::step(workspace, options, profile, &mut steps);
-        parity::steps(workspace, options.python.as_deref(), profile, &missing, &mut steps);
+        parity::steps(workspace, options.python.as_deref(), profile, skipped, &mut steps);
         if !options.no_lints {
             lints(workspace, &mut steps);
         }
@@ -63,12 +62,12 @@ pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
     Ok(steps.finish())
 }
 
-/// Arguments of `cargo test`: the whole workspace unless packages are named, without what reads missing folders.
+/// Arguments of `cargo test`: the whole workspace unless packages are named. `skipped` are options of libtest.
 pub(crate) fn test_arguments(
     args: &[OsString],
     features: &[String],
     profile: Profile,
-    missing: &[Beside],
+    skipped: &[&str],
 ) -> Vec<OsString> {
     let mut all = vec!["--profile", if profile == Profile::Dev { "test" } else { "release" }];
     all.extend((!args.iter().any(selects_packages)).then_some("--workspace"));
@@ -78,10 +77,10 @@ pub(crate) fn test_arguments(
     }
     all.push("--no-fail-fast");
     let mut all: Vec<OsString> = all.into_iter().map(OsString::from).chain(args.iter().cloned()).collect();
-    if !missing.is_empty() {
+    if !skipped.is_empty() {
         // What follows `--` is for the test executables.
         all.extend((!args.iter().any(|argument| argument == "--")).then(|| "--".into()));
-        all.extend(missing.iter().flat_map(|beside| beside.skip()).map(OsString::from));
+        all.extend(skipped.iter().map(OsString::from));
     }
     all
 }
@@ -98,11 +97,19 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
         }
         Ok(())
     });
-    steps.run("clippy", || {
-        let mut clippy = workspace.cargo_here("clippy");
-        execute(clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]))
-    });
+    // Under CI with the backends for GPUs, which are type-checked nowhere else: one build of the dependencies serves both.
+    let name = if in_ci() { "clippy, with cuda and wgpu" } else { "clippy" };
+    steps.run(name, || execute(workspace.cargo_here("clippy").args(clippy_arguments(in_ci()))));
     source::steps(workspace, steps);
+}
+
+fn clippy_arguments(with_gpus: bool) -> Vec<&'static str> {
+    let mut all = vec!["--workspace", "--all-targets"];
+    if with_gpus {
+        all.extend(["--features", GPU_FEATURES]);
+    }
+    all.extend(["--", "-D", "warnings"]);
+    all
 }
 
 /// The way of a plugin's author: scaffold a crate, test it, link it, run the program with it.
@@ -171,15 +178,15 @@ impl Drop for Scratch {
 mod tests {
     use super::*;
 
-    fn shown(args: &[&str], features: &[&str], missing: &[Beside]) -> String {
+    fn shown(args: &[&str], features: &[&str], skipped: &[&str]) -> String {
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
         let features: Vec<String> = features.iter().map(ToString::to_string).collect();
-        let words = test_arguments(&args, &features, Profile::Dev, missing);
+        let words = test_arguments(&args, &features, Profile::Dev, skipped);
         words.iter().map(|word| word.to_str().expect("text")).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn everything_is_tested_where_nothing_is_missing() {
+    fn everything_is_tested_where_nothing_is_skipped() {
         assert_eq!(shown(&[], &[], &[]), "--profile test --workspace --no-fail-fast");
         let features = "--profile test --workspace --features collimate/cuda,collimate/wgpu --no-fail-fast";
         assert_eq!(shown(&[], &["cuda", "wgpu"], &[]), features);
@@ -192,11 +199,22 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_missing_folders_is_skipped_by_its_module() {
-        let missing = beside::missing(Path::new("/no-such-folder/checkout"));
+    fn skipped_tests_are_named_to_the_executables() {
+        let skipped = ["--skip", "real_data"];
         let start = "--profile test --workspace --no-fail-fast";
-        assert_eq!(shown(&[], &[], &missing), format!("{start} -- --skip golden --skip real_data"));
-        assert_eq!(shown(&[], &[], &missing[..1]), format!("{start} -- --skip golden"));
-        assert_eq!(shown(&["x", "--", "-q"], &[], &missing[1..]), format!("{start} x -- -q --skip real_data"));
+        assert_eq!(shown(&[], &[], &skipped), format!("{start} -- --skip real_data"));
+        assert_eq!(shown(&["x", "--", "-q"], &[], &skipped), format!("{start} x -- -q --skip real_data"));
+    }
+
+    #[test]
+    fn backends_for_gpus_are_linted_under_ci() {
+        let workspace = Workspace::locate().expect("a checkout");
+        for feature in GPU_FEATURES.split(',') {
+            let backend = feature.strip_prefix("collimate/").expect("a feature of the program");
+            assert_eq!(backend::features(&workspace, backend).expect("a backend"), [backend]);
+        }
+        assert_eq!(clippy_arguments(false).join(" "), "--workspace --all-targets -- -D warnings");
+        let expected = "--workspace --all-targets --features collimate/cuda,collimate/wgpu -- -D warnings";
+        assert_eq!(clippy_arguments(true).join(" "), expected);
     }
 }

@@ -54,11 +54,6 @@ impl Workspace {
         self.target.join(folder).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 
-    /// A file or folder beside the checkout.
-    pub(crate) fn beside(&self, path: &str) -> PathBuf {
-        self.root.parent().unwrap_or(&self.root).join(path)
-    }
-
     /// Reads a file of the checkout.
     pub(crate) fn read(&self, file: &str) -> Result<String> {
         let path = self.root.join(file);

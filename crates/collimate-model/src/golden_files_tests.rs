@@ -1,7 +1,8 @@
 //! The golden model folders and adapters, written by transformers and PEFT, are read and hold what they should.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use collimate_oracle::golden_dir;
 use rstest::rstest;
 
 use crate::{
@@ -10,9 +11,7 @@ use crate::{
 };
 
 fn golden(part: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden").join(part);
-    assert!(path.exists(), "the golden files must be there: {}", path.display());
-    path
+    golden_dir().join(part)
 }
 
 #[rstest]

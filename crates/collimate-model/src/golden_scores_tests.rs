@@ -1,9 +1,8 @@
 //! Log-probs and gradients against PyTorch's, and against each other's ways of computing them, on the backend that
 //! `cargo xtask test --backend` names.
 
-use std::path::PathBuf;
-
 use collimate_backend::{BackendJob, ComputeDtype, FusedOps, dispatch};
+use collimate_oracle::golden_dir;
 use collimate_oracle::tolerances::{LOGPS, SAME_GRADIENTS, TOKEN_LOGPS};
 use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use rstest::rstest;
@@ -12,10 +11,6 @@ use serde_json::Value;
 use crate::{
     Adapter, CausalLm, DropoutKey, ForwardOptions, GenerateOptions, LoraConfig, ModelConfig, Trainable, WeightFiles,
 };
-
-fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden")
-}
 
 /// Does the work on the first device of the backend under test.
 fn on_the_backend<J: BackendJob<Output = ()>>(job: J) {
@@ -52,11 +47,11 @@ pub(crate) fn open_in<B: FusedOps>(
     trainable: Trainable,
     dtype: ComputeDtype,
 ) -> CausalLm<B> {
-    let dir = golden().join("models").join(name);
+    let dir = golden_dir().join("models").join(name);
     let config = ModelConfig::from_dir(&dir).expect("a sound config");
     let weights = WeightFiles::open(&dir).expect("sound weights");
     let mut adapter = with_adapter.then(|| {
-        let adapter = golden().join("adapters").join(name);
+        let adapter = golden_dir().join("adapters").join(name);
         Adapter::read(&adapter, &config).expect("a sound adapter")
     });
     let lora = adapter.as_ref().map(|a| LoraConfig { dropout: 0.2, ..a.config.clone() });
@@ -73,7 +68,7 @@ pub(crate) fn open_in<B: FusedOps>(
 
 /// The rows of one architecture, grouped by their prompt.
 pub(crate) fn rows(name: &str) -> Vec<Vec<Value>> {
-    let text = std::fs::read_to_string(golden().join(format!("logps/{name}.json"))).expect("golden log-probs");
+    let text = std::fs::read_to_string(golden_dir().join(format!("logps/{name}.json"))).expect("golden log-probs");
     let rows: Vec<Value> = serde_json::from_str(&text).expect("rows");
     let groups = rows.chunk_by(|a, b| a["prompt"] == b["prompt"]);
     groups.map(<[Value]>::to_vec).collect()

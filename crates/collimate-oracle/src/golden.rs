@@ -1,29 +1,52 @@
-//! Reads the golden files, which PyTorch wrote.
+//! The golden values of `tests/golden`: what PyTorch, transformers and PEFT computed.
+//!
+//! The repository holds numbers, configurations and seeds. [`golden_dir`] draws the weights and puts everything where
+//! models, adapters and runs are looked for.
 
-use std::path::{Path, PathBuf};
+mod unpack;
+mod weights;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// A golden file could not be read.
+/// Golden values cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum GoldenError {
-    /// The file is not there.
+    /// A file cannot be read or written.
     #[error("{path}: {source}")]
-    Read {
+    File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file does not hold what was expected.
+    /// A file does not hold what was expected.
     #[error("{path}: {source}")]
     Parse {
         /// The file.
         path: PathBuf,
-        /// What the parser says.
+        /// The parser's error.
         source: serde_json::Error,
     },
+    /// Drawn weights are not those that PyTorch computed with.
+    #[error("{path}: the weights drawn from it have SHA-256 {found}, expected {expected}")]
+    Weights {
+        /// The list of tensors.
+        path: PathBuf,
+        /// Checksum of the file as it was drawn here.
+        found: String,
+        /// Checksum in the list.
+        expected: String,
+    },
+}
+
+impl GoldenError {
+    fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        |source| Self::File { path: path.into(), source }
+    }
 }
 
 /// Losses and gradients of one objective on one batch, in float64.
@@ -46,13 +69,20 @@ pub struct ObjectiveRow {
     pub loss: Vec<f64>,
     /// Mean of `loss`.
     pub mean_loss: f64,
-    /// Gradient of the mean loss in `policy_logps`, `[B, K]`.
+    /// Gradient of the mean loss with respect to `policy_logps`, `[B, K]`.
     pub grad_of_mean: Vec<Vec<f64>>,
 }
 
-/// The folder of golden files beside the repository.
+/// A folder with all golden models and values, unpacked into the target folder by whichever test needs it first.
+///
+/// `models/NAME` and `adapters/NAME` are Hugging Face and PEFT folders, `logps/NAME.json` their log-probs, `train/RUN`
+/// the runs; `chat.json` and `objectives.json` belong to no model.
+///
+/// # Panics
+/// `tests/golden` is damaged, or the target folder cannot be written.
 pub fn golden_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden")
+    static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
+    UNPACKED.get_or_init(|| unpack::unpacked().unwrap_or_else(|error| panic!("golden values: {error}"))).clone()
 }
 
 /// Reads the rows of `objectives.json`.
@@ -61,6 +91,6 @@ pub fn golden_dir() -> PathBuf {
 /// The file is missing, or does not hold such rows.
 pub fn objective_rows() -> Result<Vec<ObjectiveRow>, GoldenError> {
     let path = golden_dir().join("objectives.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| GoldenError::Read { path: path.clone(), source })?;
+    let text = std::fs::read_to_string(&path).map_err(GoldenError::file(&path))?;
     serde_json::from_str(&text).map_err(|source| GoldenError::Parse { path, source })
 }

@@ -33,13 +33,11 @@ const BF16_ROUNDING: f64 = 1.0 / 512.0;
 /// Log-probs of responses computed in bfloat16 against PyTorch's in float32, relative, by golden model.
 ///
 /// Every product and every norm of every block rounds a token's activations once, so a token's log-prob is some hundredths
-/// of a nat off (its weights are random, and a token costs six nats); over a response's tokens these errors partly cancel,
+/// of a nat off (weights are random, and a token costs eight nats); over a response's tokens these errors partly cancel,
 /// and one or two roundings of the whole are left. With experts a rounding may send a token to another one, which changes
-/// it by up to 4 nats. The largest found on libtorch, in roundings, without an adapter and with one, and in brackets what
-/// PyTorch's own bfloat16 has (`tests/python/bf16_logps.py`):
+/// it by up to 4 nats. PyTorch's own bfloat16 is off by at most, in roundings (`tests/python/bf16_logps.py`):
 ///
-/// llama 0.8, 1.3 (1.6); llama3 1.1, 0.7 (0.9); mistral 0.9, 0.9 (1.1); mixtral 2.5, 2.4 (3.4); qwen2 1.2, 1.0 (1.6);
-/// qwen3 0.3, 0.4 (0.4); gemma2 0.3, 0.4 (0.9); phi3 0.6, 0.7 (1.4); olmo2 0.4, 0.5 (0.4); smollm3 0.6, 0.6 (0.7).
+/// llama 0.8; llama3 0.7; mistral 1.0; mixtral 4.2; qwen2 1.2; qwen3 0.5; gemma2 0.3; phi3 1.2; olmo2 0.3; smollm3 1.0.
 ///
 /// `COLLIMATE_TEST_BACKEND=libtorch cargo test -p collimate-tests --features collimate/libtorch bfloat16 -- --nocapture`
 pub const BF16_COMPUTED_LOGPS: [(&str, f64); 10] = [

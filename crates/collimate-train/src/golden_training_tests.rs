@@ -1,9 +1,10 @@
 //! Whole runs against PyTorch's, step by step.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use collimate_model::{LoraConfig, LoraTargets};
 use collimate_objectives as _;
+use collimate_oracle::golden_dir;
 use collimate_oracle::tolerances::{COURSE, GRAD_NORM, LEARNING_RATE, LOSS};
 use collimate_recipe::{MemoryBudget, Recipe};
 use collimate_report::{MetricsRow, read_metrics};
@@ -13,10 +14,6 @@ use serde_json::Value;
 use crate::packs::OVERHEAD;
 use crate::progress::Silent;
 use crate::{RunControl, SessionOptions, Training, load_recipe, open_session, train};
-
-fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden")
-}
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).expect("a golden file")).expect("JSON")
@@ -29,12 +26,15 @@ fn backend() -> String {
 
 /// The recipe that a `case.json` implies.
 pub(crate) fn recipe(case: &str, output: &Path) -> Recipe {
-    let dir = golden().join("train").join(case);
+    let dir = golden_dir().join("train").join(case);
     let values = json(&dir.join("case.json"));
     let number = |key: &str| values[key].as_f64().expect("a number");
     let count = |key: &str| values[key].as_u64().expect("a count");
     let mut settings: Vec<(String, String)> = vec![
-        ("model_name_or_path".into(), golden().join(values["model"].as_str().expect("a path")).display().to_string()),
+        (
+            "model_name_or_path".into(),
+            golden_dir().join(values["model"].as_str().expect("a path")).display().to_string(),
+        ),
         ("data".into(), dir.join("data.jsonl").display().to_string()),
         ("output_dir".into(), output.display().to_string()),
         ("objective".into(), values["objective"].as_str().expect("a name").into()),
@@ -82,7 +82,7 @@ fn every_step_agrees_with_pytorch(
     }
     train(&recipe, &mut Silent, &RunControl::default()).expect("a finished run");
     let rows = read_metrics(&out.path().join("metrics.jsonl")).expect("metrics");
-    let text = std::fs::read_to_string(golden().join("train").join(case).join("expected.jsonl")).expect("golden");
+    let text = std::fs::read_to_string(golden_dir().join("train").join(case).join("expected.jsonl")).expect("golden");
     let expected: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a row")).collect();
     assert_eq!(rows.len(), expected.len());
     // The reference is scored by the same operations in the same packs, so nothing is left to rounding.
@@ -114,7 +114,7 @@ fn tight_budget(recipe: &Recipe) -> MemoryBudget {
 
 /// Rewards of every group of a case's data.
 fn golden_rewards(case: &str) -> Vec<Vec<f64>> {
-    let text = std::fs::read_to_string(golden().join("train").join(case).join("data.jsonl")).expect("data");
+    let text = std::fs::read_to_string(golden_dir().join("train").join(case).join("data.jsonl")).expect("data");
     let row = |line: &str| {
         let row: Value = serde_json::from_str(line).expect("a row");
         row["responses"]

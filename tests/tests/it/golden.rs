@@ -1,4 +1,4 @@
-//! What reads PyTorch's golden files beside the repository; `cargo xtask test` knows these tests by the module's name.
+//! Comparisons with what PyTorch computed; `cargo xtask test --backend` selects these tests by the module's name.
 
 mod bfloat16;
 mod gguf;
@@ -7,16 +7,16 @@ mod parity;
 mod runs;
 mod schedule;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// A file or folder of the golden references.
+use collimate_oracle::golden_dir;
+
+/// A file or folder of the golden values.
 fn golden(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity/golden");
-    let folder = folder.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    folder.join(name)
+    golden_dir().join(name)
 }
 
-/// The same as text, for arguments.
+/// Its path as an argument.
 fn golden_arg(name: &str) -> String {
     golden(name).display().to_string()
 }

@@ -1,19 +1,15 @@
 //! Renderings and token ids against the reference implementation's.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use collimate_data::{Message, Prompt, PromptGroup, Response};
+use collimate_oracle::golden_dir;
 use collimate_text::{ChatTemplate, TextTokenizer, TokenizeOptions, tokenize_group};
 use rstest::rstest;
 use serde::Deserialize;
 
-fn golden() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity/golden")
-}
-
 fn read<T: for<'de> Deserialize<'de>>(file: &str) -> T {
-    let path = golden().join(file);
+    let path = golden_dir().join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap()
 }
@@ -30,7 +26,7 @@ struct ChatCase {
 
 impl ChatCase {
     fn tokenizer(&self) -> TextTokenizer {
-        TextTokenizer::from_model_dir(&golden().join(&self.tokenizer)).unwrap()
+        TextTokenizer::from_model_dir(&golden_dir().join(&self.tokenizer)).unwrap()
     }
 
     fn template(&self, tokenizer: &TextTokenizer) -> ChatTemplate {
@@ -96,7 +92,7 @@ struct LogpsRow {
 #[case("olmo2")]
 #[case("smollm3")]
 fn prompt_and_response_ids_equal_the_reference(#[case] model: &str) {
-    let tokenizer = TextTokenizer::from_model_dir(&golden().join("models").join(model)).unwrap();
+    let tokenizer = TextTokenizer::from_model_dir(&golden_dir().join("models").join(model)).unwrap();
     let rows: Vec<LogpsRow> = read(&format!("logps/{model}.json"));
     assert!(!rows.is_empty());
     for (i, row) in rows.iter().enumerate() {

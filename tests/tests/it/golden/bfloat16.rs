@@ -79,7 +79,7 @@ fn losses(rows: &[Value]) -> Vec<f64> {
 }
 
 #[rstest]
-fn the_loss_goes_as_in_float32(#[values("adapter", "all_weights")] case: &str) {
+fn the_loss_on_real_data_follows_that_in_float32(#[values("adapter", "all_weights")] case: &str) {
     let (folder, (model, data, mut settings)) = (Folder::new(), settings(case));
     settings.push("max_steps=100");
     let (exact, rounded) = (folder.arg("float32"), folder.arg("bfloat16"));
@@ -113,7 +113,7 @@ fn the_loss_goes_as_in_float32(#[values("adapter", "all_weights")] case: &str) {
 #[rstest]
 #[case("adapter", "adapter_model.safetensors")]
 #[case("all_weights", "model.safetensors")]
-fn a_run_that_goes_on_ends_with_the_same_bytes(#[case] case: &str, #[case] weights: &str) {
+fn a_resumed_run_on_real_data_ends_with_the_same_bytes(#[case] case: &str, #[case] weights: &str) {
     let (folder, (model, data, mut settings)) = (Folder::new(), settings(case));
     settings.extend(["max_steps=7", "save_steps=3", "gradient_accumulation_steps=2", "compute_dtype=bfloat16"]);
     let (whole, broken) = (folder.arg("whole"), folder.arg("broken"));
