@@ -14,50 +14,60 @@ const DENY_OFFLINE: [&str; 3] = ["licenses", "sources", "bans"];
 
 /// Adds the checks to the steps.
 pub(crate) fn steps(workspace: &Workspace, steps: &mut Steps) {
-    if is_installed("typos", &["--version"]) {
+    if is_installed("typos") {
         steps.run("spelling", || execute(Command::new("typos").current_dir(&workspace.root)));
     } else {
         steps.leave_out("spelling", "typos is not installed; cargo install typos-cli --locked".to_owned());
     }
-    if !is_installed("cargo-deny", &["--version"]) {
+    if !is_installed("cargo-deny") {
         let reason = "cargo-deny is not installed; cargo install cargo-deny --locked".to_owned();
         steps.leave_out("licences, sources and advisories", reason);
         return;
     }
-    steps.run("licences and sources", || execute(deny(workspace).args(DENY_OFFLINE)));
-    if advisories_are_known() || deny_can_fetch(workspace) {
-        steps.run("advisories", || execute(deny(workspace).args(["--disable-fetch", "advisories"])));
-    } else {
-        let reason = "the advisory database could not be fetched; cargo deny fetch db".to_owned();
-        steps.leave_out("advisories", reason);
+    steps.run("licences and sources", || execute(deny(workspace, &[]).args(DENY_OFFLINE)));
+    match advisories(workspace) {
+        Some(mut command) => steps.run("advisories", || execute(&mut command)),
+        None => {
+            let reason = "the advisory database cannot be fetched, and was not before; cargo deny fetch db".to_owned();
+            steps.leave_out("advisories", reason);
+        }
     }
 }
 
-fn deny(workspace: &Workspace) -> Command {
+/// `cargo deny check` with global options; what is checked follows.
+fn deny(workspace: &Workspace, options: &[&str]) -> Command {
     let mut command = Command::new("cargo");
-    command.args(["deny", "--manifest-path"]).arg(workspace.manifest()).args([
-        "--locked",
-        "check",
-        "--hide-inclusion-graph",
-    ]);
+    command.args(["deny", "--manifest-path"]).arg(workspace.manifest()).arg("--locked").args(options);
+    command.args(["check", "--hide-inclusion-graph"]);
     command
 }
 
-fn deny_can_fetch(workspace: &Workspace) -> bool {
-    let mut command = Command::new("cargo");
-    command.args(["deny", "--manifest-path"]).arg(workspace.manifest()).args(["fetch", "db"]);
-    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+/// The check of advisories, with the newest database or, offline, the last one; none without either.
+fn advisories(workspace: &Workspace) -> Option<Command> {
+    let mut fetch = Command::new("cargo");
+    fetch.args(["deny", "--manifest-path"]).arg(workspace.manifest()).args(["fetch", "db"]);
+    let options: &[&str] = match succeeds(&mut fetch) {
+        true => &[],
+        false if was_fetched() => &["--offline"],
+        false => return None,
+    };
+    let mut command = deny(workspace, options);
+    command.arg("advisories");
+    Some(command)
 }
 
-/// Whether a database of advisories was fetched before.
-fn advisories_are_known() -> bool {
+/// Whether a database of advisories is on this machine.
+fn was_fetched() -> bool {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    let databases = home.map(|home| home.join("advisory-dbs"));
-    databases.and_then(|folder| std::fs::read_dir(folder).ok()).is_some_and(|entries| entries.flatten().count() > 0)
+    let databases = home.and_then(|home| std::fs::read_dir(home.join("advisory-dbs")).ok());
+    databases.is_some_and(|entries| entries.flatten().any(|entry| entry.path().join("crates").is_dir()))
 }
 
-fn is_installed(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+fn is_installed(program: &str) -> bool {
+    succeeds(Command::new(program).arg("--version"))
+}
+
+/// Whether a command succeeds, whatever it prints.
+fn succeeds(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
