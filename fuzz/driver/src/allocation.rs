@@ -1,13 +1,13 @@
-//! An allocator that counts what the current thread holds.
+//! An allocator that counts the current thread's memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// The system's allocator with a count for each thread. A program installs it with `#[global_allocator]`.
+/// The system's allocator, counting per thread. A program installs it with `#[global_allocator]`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counting;
 
-/// An allocation beyond this fails, and the program with it: what asks for so much would take the machine down.
+/// Larger allocations fail, which ends the program; otherwise they could take the machine down.
 const LARGEST_ALLOCATION: usize = 6 << 30;
 
 thread_local! {
@@ -15,24 +15,24 @@ thread_local! {
     static PEAK: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Begins a new count of this thread's peak.
+/// Starts a new measurement of this thread's peak.
 pub fn reset_peak() {
     PEAK.set(HELD.get());
 }
 
-/// The most bytes that this thread held beyond what it held at the last [`reset_peak`]; zero where [`Counting`] is not
+/// Peak of this thread's memory in bytes above what it held at the last [`reset_peak`]; zero if [`Counting`] is not
 /// installed.
 pub fn peak_since(held: usize) -> usize {
     PEAK.get().saturating_sub(held)
 }
 
-/// The bytes that this thread holds.
+/// Bytes that this thread holds.
 pub(crate) fn held() -> usize {
     HELD.get()
 }
 
 fn grown(bytes: usize) {
-    // A thread that ends may have lost its counters already.
+    // A thread that is ending may have lost its counters.
     let _ = HELD.try_with(|held| {
         held.set(held.get().wrapping_add(bytes));
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
@@ -40,7 +40,7 @@ fn grown(bytes: usize) {
 }
 
 fn shrunk(bytes: usize) {
-    // Memory of another thread may be freed here.
+    // The memory may be another thread's.
     let _ = HELD.try_with(|held| held.set(held.get().saturating_sub(bytes)));
 }
 

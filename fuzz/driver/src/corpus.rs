@@ -1,4 +1,4 @@
-//! The inputs that mutation starts from, and words that mean something to a parser.
+//! The inputs that mutation starts from, and words that a parser knows.
 
 use std::fs;
 use std::io;
@@ -6,12 +6,12 @@ use std::path::Path;
 
 use crate::target::Target;
 
-/// The committed inputs of a target, in the order of their names, and its dictionary.
+/// A target's committed inputs, sorted by name, and its dictionary.
 #[derive(Debug, Clone)]
 pub struct Corpus {
     /// Name and bytes.
     pub inputs: Vec<(String, Vec<u8>)>,
-    /// Words to put into inputs.
+    /// Words to insert into inputs.
     pub words: Vec<Vec<u8>>,
 }
 
@@ -19,7 +19,7 @@ impl Corpus {
     /// Reads `corpus/TARGET` and `dictionaries/TARGET.dict` of the folder `fuzz`.
     ///
     /// # Errors
-    /// Where the corpus cannot be read or is empty.
+    /// The corpus cannot be read, or is empty.
     pub fn read(fuzz: &Path, target: Target) -> io::Result<Self> {
         let folder = fuzz.join("corpus").join(target.name());
         let mut inputs = Vec::new();

@@ -1,8 +1,20 @@
-//! Hostile input: one function for each parser of what users download, and the means to try it with many inputs.
+//! Hostile input: one function per parser of downloaded files, and what it takes to try many inputs.
 //!
-//! Used by the fuzz targets (`fuzz/`), by the tests of the workspace and by the driver of long runs
-//! (`cargo xtask fuzz`), so that all three check the same thing: every input is answered with a value or an error,
-//! within a second and within memory that the input's size bounds.
+//! The fuzz targets (`fuzz/`), the tests of the workspace and the driver of long runs (`cargo xtask fuzz`) share it, so all
+//! three check the same: every input is answered with a value or an error, within a second, and within memory that the
+//! input's size bounds.
+//!
+//! Read [`Target`] first (the parsers and their limits), then [`try_input`], which tries one input and reports what is wrong
+//! in a [`Trial`].
+//!
+//! ```
+//! use collimate_hostile::{Places, Target, try_input};
+//!
+//! let input = b"{\"prompt\": ";
+//! let trial = try_input(Target::Jsonl, &Places::new()?, input);
+//! assert!(trial.fault(Target::Jsonl, input).is_none(), "{trial:?}");
+//! # std::io::Result::Ok(())
+//! ```
 
 mod allocation;
 mod corpus;

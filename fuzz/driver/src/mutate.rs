@@ -1,11 +1,11 @@
-//! Inputs from inputs: the same for the same seed on every machine.
+//! Mutations of inputs, the same for the same seed on every machine.
 
 use crate::corpus::Corpus;
 
-/// No input is longer, in bytes.
+/// Longest input, in bytes.
 const LONGEST: usize = 64 << 10;
 
-/// Numbers at the ends of what parsers count with.
+/// Numbers at the limits of what parsers count with.
 const NUMBERS: [&str; 22] = [
     "0",
     "-0",
@@ -31,7 +31,7 @@ const NUMBERS: [&str; 22] = [
     "0.1",
 ];
 
-/// Values of other kinds than a field has.
+/// Values of types that a field does not expect.
 const VALUES: [&str; 14] = [
     "null",
     "true",
@@ -49,7 +49,7 @@ const VALUES: [&str; 14] = [
     "!!binary x",
 ];
 
-/// Makes inputs out of a corpus.
+/// Generates inputs from a corpus.
 #[derive(Debug)]
 pub struct Mutator<'a> {
     corpus: &'a Corpus,
@@ -57,12 +57,12 @@ pub struct Mutator<'a> {
 }
 
 impl<'a> Mutator<'a> {
-    /// Inputs that follow from this seed.
+    /// Starts from a seed.
     pub fn new(corpus: &'a Corpus, seed: u64) -> Self {
         Self { corpus, state: seed }
     }
 
-    /// The next input: one of the corpus with one to sixteen changes, mostly few.
+    /// The next input: one of the corpus with one to sixteen changes, usually few.
     pub fn next_input(&mut self) -> Vec<u8> {
         let mut input = self.any().to_vec();
         let changes = 1 + self.below(4) * self.below(5).min(self.below(5));
@@ -89,7 +89,7 @@ impl<'a> Mutator<'a> {
         (self.random() % end.max(1) as u64) as usize
     }
 
-    /// An input of the corpus; those of old findings seldom, since most of them take a parser to its limits.
+    /// An input of the corpus; past findings rarely, since most take a parser to its limits.
     fn any(&mut self) -> &'a [u8] {
         let (findings, plain): (Vec<_>, Vec<_>) =
             self.corpus.inputs.iter().partition(|(name, _)| name.starts_with("regression"));
@@ -98,7 +98,7 @@ impl<'a> Mutator<'a> {
         among.get(place).map_or(&[], |(_, input)| input)
     }
 
-    /// A run of bytes, mostly short.
+    /// A range of bytes, usually short.
     fn run(&mut self, length: usize) -> std::ops::Range<usize> {
         let start = self.below(length + 1);
         let longest = 1 << self.below(10);
@@ -140,7 +140,7 @@ impl<'a> Mutator<'a> {
         }
     }
 
-    /// A run once more, or many times.
+    /// Repeats a range, once or many times.
     fn duplicate(&mut self, input: &mut Vec<u8>) {
         let run = self.run(input.len());
         let times = if self.below(8) == 0 { 1 << self.below(8) } else { 1 };
@@ -170,7 +170,7 @@ impl<'a> Mutator<'a> {
         self.replace(input, |byte| !matches!(byte, b',' | b':' | b'{' | b'}' | b'[' | b']' | b'\n' | b' '), value);
     }
 
-    /// The text between two quotes becomes that of another place.
+    /// Replaces the text between two quotes by that between two others.
     fn replace_string(&mut self, input: &mut Vec<u8>) {
         let other = self.any();
         let from = self.run(other.len());
@@ -182,7 +182,7 @@ impl<'a> Mutator<'a> {
         }
     }
 
-    /// The first run of such bytes behind a random place becomes `text`.
+    /// Replaces the first range of such bytes after a random position by `text`.
     fn replace(&mut self, input: &mut Vec<u8>, belongs: fn(&u8) -> bool, text: &str) {
         let from = self.below(input.len());
         let Some(start) = (from..input.len()).find(|at| belongs(&input[*at])) else { return };
@@ -190,7 +190,7 @@ impl<'a> Mutator<'a> {
         input.splice(start..end, text.bytes());
     }
 
-    /// The start of this input and the end of another.
+    /// Joins the start of this input with the end of another.
     fn cross(&mut self, input: &mut Vec<u8>) {
         let other = self.any();
         let (start, end) = (self.below(input.len() + 1), self.below(other.len() + 1));
@@ -198,7 +198,7 @@ impl<'a> Mutator<'a> {
         input.extend_from_slice(&other[end..]);
     }
 
-    /// Brackets around a run, perhaps very many.
+    /// Puts brackets around a range, perhaps very many.
     fn nest(&mut self, input: &mut Vec<u8>) {
         const PAIRS: [(&str, &str); 7] = [
             ("[", "]"),
@@ -223,7 +223,7 @@ impl<'a> Mutator<'a> {
         *input = lines.join(&b'\n');
     }
 
-    /// A little-endian number, as headers have it.
+    /// Overwrites a little-endian number, as headers have them.
     fn binary_number(&mut self, input: &mut [u8]) {
         let at = if self.below(2) == 0 { 0 } else { self.below(input.len()) };
         let number = match self.below(5) {
@@ -239,7 +239,7 @@ impl<'a> Mutator<'a> {
         }
     }
 
-    /// One byte or word many times.
+    /// Inserts one byte or word many times.
     fn repeat_token(&mut self, input: &mut Vec<u8>) {
         let run = self.run(input.len());
         let token = input[run.start..run.end.min(run.start + 12)].to_vec();
@@ -249,7 +249,7 @@ impl<'a> Mutator<'a> {
     }
 }
 
-/// Where an input is a file of weights, makes its length of the header true again: most changes would end there.
+/// Corrects the header length of a weight file, at which most changed inputs would fail otherwise.
 fn repair_header(input: &mut [u8]) {
     let start = input.windows(9).take(64).position(|part| part[8] == b'{' && part[4..8] == [0; 4]);
     let Some(start) = start else { return };
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_the_same_inputs_again_and_another_gives_others() {
+    fn inputs_follow_from_the_seed() {
         let inputs = vec![("a".to_owned(), b"{\"a\": [1, 2.5, \"x\"]}\n{}".to_vec()), ("b".to_owned(), Vec::new())];
         let corpus = Corpus { inputs, words: vec![b"word".to_vec()] };
         let made = |seed| {

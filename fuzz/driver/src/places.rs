@@ -1,4 +1,4 @@
-//! The folders that parsers of files read from.
+//! The folders that parsers read.
 
 use std::fs;
 use std::io;
@@ -37,21 +37,21 @@ pub(crate) fn tokenizer() -> Value {
     })
 }
 
-/// Folders with everything sound but the one file that an input takes the place of. Removed at the end.
+/// Sound folders, in which an input replaces one file. Removed on drop.
 #[derive(Debug)]
 pub struct Places {
     root: TempDir,
-    /// The model that adapters are read for.
+    /// The model that adapters belong to.
     pub(crate) model: ModelConfig,
-    /// An empty cache and no network, whatever a recipe names.
+    /// An offline hub with an empty cache, whatever a recipe names.
     pub(crate) hub: Hub,
 }
 
 impl Places {
-    /// Makes the folders, in memory where the system has a file system there.
+    /// Creates the folders, in memory if the system has a file system there.
     ///
     /// # Errors
-    /// Where they cannot be written.
+    /// They cannot be written.
     pub fn new() -> io::Result<Self> {
         let memory = Path::new("/dev/shm");
         let root = match memory.is_dir() {
@@ -80,12 +80,12 @@ impl Places {
         self.root.path().join(name)
     }
 
-    /// Writes an input in place of a file, runs `read` on the folder and puts back what was there.
+    /// Replaces a file by an input, runs `read` on the folder, and restores the file.
     pub(crate) fn with<T>(&self, folder: &str, file: &str, bytes: &[u8], read: impl FnOnce(&Path) -> T) -> T {
         let folder = self.folder(folder);
         let path = folder.join(file);
         let before = fs::read(&path).ok();
-        // A file that cannot be written reads as the parser finds it: missing.
+        // A file that cannot be written is missing to the parser, which is fine.
         let _ = fs::write(&path, bytes);
         let result = read(&folder);
         let _ = match before {
@@ -104,11 +104,11 @@ impl Places {
         Ok(())
     }
 
-    /// Weights beside the tokenizer, for what takes both.
+    /// Weights beside the tokenizer, for what needs both.
     fn write_model(&self) -> io::Result<()> {
         let folder = self.folder("tokenizer");
         let mut config = model_config();
-        // A token for each byte, and some more.
+        // A token per byte, and some more.
         config["vocab_size"] = json!(300);
         fs::write(folder.join("config.json"), config.to_string())?;
         let model = ModelConfig::from_json(Path::new("config.json"), config).map_err(io::Error::other)?;

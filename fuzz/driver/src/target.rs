@@ -1,4 +1,4 @@
-//! The parsers, and how each is given an input.
+//! The parsers, and how each gets its input.
 
 use std::fmt;
 use std::path::Path;
@@ -17,38 +17,38 @@ use serde::Serialize;
 
 use crate::places::Places;
 
-/// What a parser said to an input.
+/// A parser's answer to an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It is sound.
+    /// The input is sound.
     Parsed,
-    /// It is refused, with this message.
+    /// The input is refused with this message.
     Refused(String),
 }
 
-/// Memory that a parser may take: so much, and so much for each byte of its input.
+/// Memory that a parser may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limit {
-    /// Whatever the input.
+    /// For any input.
     pub base_bytes: usize,
     /// For each byte of the input.
     pub per_byte: usize,
 }
 
 impl Limit {
-    /// The most that an input of this length may take.
+    /// Most bytes for an input of this length.
     pub fn bytes(self, input: usize) -> usize {
         self.base_bytes + self.per_byte * input
     }
 }
 
-/// A parser of something that users download.
+/// A parser of downloaded files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// Rows of rewards, preferences and rankings, in every layout.
     Jsonl,
-    /// The same rows in a file of its own format: Parquet, compressed lines, one list.
+    /// The same rows in other formats: Parquet, compressed lines, a JSON list.
     RowFile,
     /// A file of weights.
     Safetensors,
@@ -64,7 +64,7 @@ pub enum Target {
     Adapter,
     /// A recipe.
     Recipe,
-    /// What a run keeps: metrics, results and the state of a checkpoint.
+    /// Files of a run: metrics, results and a checkpoint's state.
     Metrics,
     /// Rows of `collimate objective-values`.
     ObjectiveRows,
@@ -86,7 +86,7 @@ impl Target {
         Self::ObjectiveRows,
     ];
 
-    /// Its name: of the fuzz target and of the folder in `fuzz/corpus`.
+    /// Its name, which is also its fuzz target's and its folder's in `fuzz/corpus`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Jsonl => "jsonl",
@@ -103,7 +103,7 @@ impl Target {
         }
     }
 
-    /// The memory that it may take.
+    /// The memory it may use.
     pub fn limit(self) -> Limit {
         let limit = |base_mib: usize, per_byte| Limit { base_bytes: base_mib << 20, per_byte };
         match self {
@@ -125,7 +125,7 @@ impl Target {
         }
     }
 
-    /// Gives an input to the parser, and what it makes of it to what uses that.
+    /// Feeds an input to the parser, and the result to the code that uses it.
     pub fn run(self, places: &Places, input: &[u8]) -> Answer {
         match self {
             Self::Jsonl => jsonl(input),
@@ -183,13 +183,13 @@ fn answer<T, E: fmt::Display>(result: Result<T, E>) -> Answer {
     }
 }
 
-/// An input may begin with a line that names the file which it is; without one it is the first.
+/// The file that an input stands for: its first line may name it, else it is the first of `files`.
 fn named<'a>(input: &'a [u8], files: &[&'static str]) -> (&'static str, &'a [u8]) {
     let found = files.iter().find_map(|file| Some((*file, input.strip_prefix(file.as_bytes())?.strip_prefix(b"\n")?)));
     found.unwrap_or((files[0], input))
 }
 
-/// Every row, by the rewards that its layout has and by one of the conversions.
+/// Reads every row with its layout's rewards, and with one of the conversions.
 fn jsonl(input: &[u8]) -> Answer {
     const RULES: [&str; 7] = ["rank", "ndcg", "pairs", "plackett_luce", "elo", "aspects", "field:score"];
     let plain = LoadOptions::default();
@@ -203,7 +203,7 @@ fn jsonl(input: &[u8]) -> Answer {
     first
 }
 
-/// Every row with a layout, and as it is.
+/// Reads every row with a layout, and as it is.
 fn row_file(path: &Path) -> Answer {
     let rows = JsonRows::open(path).and_then(|rows| rows.map(|row| row.map(|_| ())).collect::<Result<Vec<_>, _>>());
     match rows {
@@ -274,16 +274,15 @@ fn tokenizer(places: &Places, input: &[u8]) -> Answer {
     })
 }
 
-/// Writes the tokenizer as a GGUF file has it, which reads more of it than tokenization does. Whether
-/// it can be.
+/// Whether the tokenizer can be exported to GGUF, which reads more of it than tokenization does.
 fn exported(folder: &Path) -> bool {
     let output = folder.join("exported.gguf");
     let options = GgufOptions { outtype: GgufType::F16, name: None, tokenizer_pre: Some("default".to_owned()) };
-    // A file that stays would be refused the next time, like any other.
+    // A file left behind would be refused the next time.
     export_gguf(folder, None, &output, &options).is_ok() && std::fs::remove_file(&output).is_ok()
 }
 
-/// Templates are text: what is not UTF-8 is taken as a decoder would show it.
+/// Templates are text, so invalid UTF-8 is replaced as a decoder does.
 fn chat_template(places: &Places, input: &[u8]) -> Answer {
     if let ("tokenizer_config.json", bytes) = named(input, &["chat_template.jinja", "tokenizer_config.json"]) {
         let template = |folder: &Path| ChatTemplate::from_model_dir(folder);
@@ -311,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokenizers_of_the_corpus_reach_the_writer_of_gguf_files() {
+    fn tokenizers_of_the_corpus_are_exported_to_gguf() {
         let places = Places::new().expect("folders");
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/tokenizer");
         for name in ["byte-level.json", "fallback.json"] {

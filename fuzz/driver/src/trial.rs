@@ -1,4 +1,4 @@
-//! One input: what was answered, how long it took and what memory.
+//! One input: the parser's answer, its time and memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -8,25 +8,25 @@ use crate::allocation::{held, peak_since, reset_peak};
 use crate::places::Places;
 use crate::target::{Answer, Target};
 
-/// No input may take longer.
+/// Longest time for an input, in seconds.
 pub const SLOWEST_SECONDS: f64 = 1.0;
 
-/// The stack that parsers get: what Rust gives a new thread.
+/// The stack of parsers: that of a new thread in Rust.
 pub const STACK_BYTES: usize = 2 << 20;
 
-/// What became of one input.
+/// The outcome for one input.
 #[derive(Debug)]
 pub struct Trial {
-    /// The parser's answer; `None` where it panicked.
+    /// The parser's answer; `None` if it panicked.
     pub answer: Option<Answer>,
-    /// How long it took: of the thread's own time where the system tells that, so that other work does not count.
+    /// Time it took: the thread's own if the system reports it, so that other work does not count.
     pub time: Duration,
-    /// The most memory that it held at once, in bytes; zero where nothing counts it.
+    /// Peak memory in bytes; zero if nothing counts it.
     pub peak_bytes: usize,
 }
 
 impl Trial {
-    /// What is wrong with the answer, if anything is.
+    /// What is wrong with the outcome, if anything.
     pub fn fault(&self, target: Target, input: &[u8]) -> Option<String> {
         let limit = target.limit().bytes(input.len());
         if self.answer.is_none() {
@@ -41,17 +41,17 @@ impl Trial {
     }
 }
 
-/// Gives one input to a parser; a panic goes on, as a fuzzer wants it. What it takes of time and memory the fuzzer sees.
+/// Feeds one input to a parser on behalf of a fuzzer, which sees panics, time and memory itself.
 ///
 /// # Panics
-/// Where the parser does, and where its folders cannot be made.
+/// The parser panics, or its folders cannot be created.
 pub fn fuzz(target: Target, input: &[u8]) {
     static PLACES: OnceLock<Places> = OnceLock::new();
     let places = PLACES.get_or_init(|| Places::new().unwrap_or_else(|error| panic!("folders for inputs: {error}")));
     target.run(places, input);
 }
 
-/// Gives one input to a parser.
+/// Feeds one input to a parser.
 pub fn try_input(target: Target, places: &Places, input: &[u8]) -> Trial {
     reset_peak();
     let (before, begun) = (held(), ThreadTime::now());
@@ -59,7 +59,7 @@ pub fn try_input(target: Target, places: &Places, input: &[u8]) -> Trial {
     Trial { time: begun.elapsed(), peak_bytes: peak_since(before), answer }
 }
 
-/// A moment of this thread.
+/// A point in this thread's time.
 struct ThreadTime {
     wall: Instant,
     running: Option<Duration>,
@@ -79,7 +79,7 @@ impl ThreadTime {
     }
 }
 
-/// How long this thread has run, as Linux tells it.
+/// This thread's CPU time, from Linux.
 fn running() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)

@@ -1,7 +1,7 @@
-//! Long runs of hostile input: `cargo xtask fuzz` builds and starts this.
+//! Long runs of hostile input; `cargo xtask fuzz` builds and starts it.
 //!
-//! Each target runs in a process of its own, on a thread with the stack that Rust gives a thread, so that an overflow or
-//! an abort is a finding like any other: the input that was being read lies in a file beside.
+//! Each target runs in its own process, on a thread with Rust's default stack. An overflow or an abort is then a finding like
+//! any other: the input being read is in a file.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,24 +21,24 @@ static ALLOCATOR: Counting = Counting;
 
 static CAUGHT: AtomicU64 = AtomicU64::new(0);
 
-/// A parser that is still at one input after so long will not end: the run stops and keeps the input.
+/// Seconds after which a parser hangs: the run stops and keeps the input.
 const HUNG_SECONDS: u64 = 30;
-/// Findings of one target that are kept.
+/// Findings kept per target.
 const MOST_FINDINGS: usize = 20;
-/// Inputs shorter than this say nothing about memory a byte.
+/// Shorter inputs say nothing about memory per byte.
 const MIN_BYTES_FOR_RATIO: usize = 1024;
 
-/// Hostile input for the parsers of what users download.
+/// Hostile input for the parsers of downloaded files.
 #[derive(Debug, Parser)]
 #[command(name = "hostile")]
 struct Options {
     /// Parser to try; may be repeated [default: all].
     #[arg(long, value_name = "NAME")]
     target: Vec<Target>,
-    /// Inputs for each parser.
+    /// Inputs per parser.
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     inputs: u64,
-    /// Stop a parser's run after so long.
+    /// Seconds after which a parser's run stops.
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
     /// Seed of the mutations.
@@ -50,7 +50,7 @@ struct Options {
     /// Folder for findings and results.
     #[arg(long, value_name = "DIR", default_value = "target/hostile")]
     out: PathBuf,
-    /// Give one file to the parser of `--target` and say what it answers.
+    /// Feed one file to the parser of `--target`, and print its answer.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Run in this process.
@@ -58,7 +58,7 @@ struct Options {
     child: bool,
 }
 
-/// What a run of one target found.
+/// Results of one target.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Report {
     target: String,
@@ -66,11 +66,11 @@ struct Report {
     parsed: u64,
     refused: u64,
     findings: Vec<String>,
-    /// Panics of crates beneath that became errors.
+    /// Panics in dependencies that became errors.
     caught_panics: u64,
     slowest_milliseconds: f64,
     largest_peak_bytes: usize,
-    /// Memory over input, of inputs of at least 1 KiB and beyond what the parser takes for any input.
+    /// Largest memory per byte of input beyond the base, for inputs of at least 1 KiB.
     largest_multiple: f64,
     seconds: f64,
 }
@@ -108,7 +108,7 @@ fn run(options: &Options) -> Result<bool> {
     Ok(reports.iter().all(|report| report.findings.is_empty()))
 }
 
-/// Parsers must do with what a thread of a pool has.
+/// Runs on a thread with the stack that parsers must make do with.
 fn on_small_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work)?;
@@ -127,7 +127,7 @@ fn one_file(target: Target, file: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// Runs a target in a process of its own; its death is a finding.
+/// Runs a target in its own process, whose death is a finding.
 fn in_child(target: Target, options: &Options) -> Result<Report> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--child", "--target", target.name()]);
@@ -148,7 +148,7 @@ fn in_child(target: Target, options: &Options) -> Result<Report> {
     Ok(Report { target: target.name().to_owned(), findings: vec![finding], ..Report::default() })
 }
 
-/// Where the input that is being read lies; in memory where the system has a file system there.
+/// The file with the input being read, in memory if the system has a file system there.
 fn current_input(target: Target, out: &Path) -> PathBuf {
     let memory = Path::new("/dev/shm");
     let name = format!("collimate-{target}-{}", out.display().to_string().replace('/', "-"));
@@ -168,7 +168,7 @@ fn try_target(target: Target, options: &Options) -> Result<Report> {
             CAUGHT.fetch_add(1, Ordering::Relaxed);
         }
         let mut err = std::io::stderr();
-        // Nothing is left to do where the log is gone.
+        // Nothing to be done if the log is gone.
         let _ = writeln!(err, "{panic}");
     }));
     for number in 0..options.inputs {
@@ -218,7 +218,7 @@ fn count(report: &mut Report, target: Target, input: &[u8], trial: &collimate_ho
     }
 }
 
-/// Ends the process where one input takes too long; the second in which an input began is stored in the result, or 0.
+/// Aborts the process if an input takes too long. The result holds the second at which an input began, or 0.
 fn watch_for_hangs() -> Arc<AtomicU64> {
     let since = Arc::new(AtomicU64::new(0));
     let (watched, begun) = (Arc::clone(&since), Instant::now());
