@@ -10,8 +10,9 @@ use crate::bench::BenchOptions;
 use crate::fuzz::FuzzOptions;
 use crate::libtorch::LibtorchOptions;
 use crate::paper::PaperOptions;
-use crate::program::Profile;
+use crate::profile::Profile;
 use crate::python_check::PythonCheckOptions;
+use crate::test_options::TestOptions;
 
 /// Builds, tests, checks, benchmarks and scaffolding of Collimate.
 #[derive(Debug, Parser)]
@@ -144,26 +145,6 @@ pub(crate) enum Verb {
     Libtorch(LibtorchOptions),
     /// Say whether this machine has what building and training need.
     Doctor,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TestOptions {
-    /// Backend to build and test with.
-    #[arg(long, value_name = "NAME", default_value = "flex")]
-    pub(crate) backend: String,
-    /// Let burn join operations of cuda or wgpu.
-    #[arg(long)]
-    pub(crate) fusion: bool,
-    /// Leave formatting and clippy to `cargo xtask check`.
-    #[arg(long)]
-    pub(crate) no_lints: bool,
-    /// Python for the round trips with transformers and PEFT [default: that of `cargo xtask python-check` where it was
-    /// made].
-    #[arg(long, value_name = "PROGRAM")]
-    pub(crate) python: Option<PathBuf>,
-    /// Arguments of `cargo test`, after `--`; runs these tests only.
-    #[arg(last = true)]
-    pub(crate) args: Vec<OsString>,
 }
 
 /// Parses the process's arguments; a verb of collimate given to xtask gets the hint it needs.

@@ -21,6 +21,8 @@ mod python_check;
 mod scaffold;
 mod source;
 mod steps;
+mod test_options;
+mod test_run;
 mod tidy;
 mod verify;
 mod workspace;

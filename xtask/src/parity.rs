@@ -3,19 +3,15 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Result;
 
 use crate::libtorch::Libtorch;
-use crate::program::Profile;
+use crate::profile::Profile;
+use crate::python_check;
 use crate::steps::{Steps, execute};
-use crate::verify::test_arguments;
+use crate::test_run::{TestRun, for_cubecl};
 use crate::workspace::{Workspace, in_ci};
-use crate::{backend, python_check};
-
-/// Variable that tells tests which backend to compute on.
-const TEST_BACKEND: &str = "COLLIMATE_TEST_BACKEND";
 
 /// Packages with tests that depend on the backend.
 const PACKAGES: [&str; 4] = ["collimate-backend", "collimate-model", "collimate-train", "collimate-tests"];
@@ -30,46 +26,6 @@ const GRAPHICS_DRIVERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/shar
 pub(crate) fn suite() -> Vec<OsString> {
     let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
     packages.chain(["--"]).chain(NAMES).map(OsString::from).collect()
-}
-
-/// Tests on one backend.
-#[derive(Debug)]
-pub(crate) struct TestRun<'a> {
-    pub(crate) backend: &'a str,
-    /// Whether burn joins operations.
-    pub(crate) fusion: bool,
-    /// Arguments of `cargo test`.
-    pub(crate) args: &'a [OsString],
-    pub(crate) profile: Profile,
-    /// Options of libtest that leave tests out.
-    pub(crate) skipped: &'a [&'a str],
-}
-
-impl TestRun<'_> {
-    /// The command that builds and runs them.
-    ///
-    /// # Errors
-    /// What the backend needs to be built is not there; says how to get it.
-    pub(crate) fn command(&self, workspace: &Workspace) -> Result<Command> {
-        let features = backend::features_with(workspace, self.backend, self.fusion)?;
-        let mut tests = workspace.cargo_here("test");
-        tests.env(TEST_BACKEND, self.backend);
-        if backend::is_cubecl(self.backend) {
-            for_cubecl(&mut tests);
-        }
-        backend::prepare(workspace, &features, &mut tests)?;
-        tests.args(test_arguments(self.args, &features, self.profile, self.skipped));
-        Ok(tests)
-    }
-}
-
-/// Sets the environment that tests of CubeCL's kernels need.
-fn for_cubecl(tests: &mut Command) {
-    // Autotuning tries kernels that the device cannot run, and resolving a backtrace for each error is slow.
-    tests.env("RUST_BACKTRACE", "0");
-    // While one thread tunes a shape, another would get the first kernel that runs, and so other bits than later. A real
-    // run computes on one thread.
-    tests.env("RUST_TEST_THREADS", "1");
 }
 
 /// The name of a backend's tests among the steps.

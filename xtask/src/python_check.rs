@@ -6,11 +6,12 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::cli::TestOptions;
 use crate::forward::Forwarded;
-use crate::program::{self, Profile};
+use crate::profile::Profile;
+use crate::program;
 use crate::python::Environment;
 use crate::steps::{Steps, execute};
+use crate::test_options::TestOptions;
 use crate::workspace::{Workspace, in_ci};
 
 /// Options of `cargo xtask python-check`.

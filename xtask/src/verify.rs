@@ -1,19 +1,18 @@
 //! `cargo xtask test` and `check`.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
 use crate::beside;
-use crate::cli::TestOptions;
 use crate::forward::Forwarded;
-use crate::parity::{self, TestRun};
-use crate::program::{self, Profile};
+use crate::profile::Profile;
 use crate::steps::{Steps, execute};
+use crate::test_options::TestOptions;
+use crate::test_run::TestRun;
 use crate::workspace::{Workspace, in_ci, output};
-use crate::{backend, harness, python_check, scaffold, source};
+use crate::{backend, harness, parity, program, python_check, scaffold, source};
 
 /// The plugin that stands in the checkout as an example, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
@@ -60,33 +59,6 @@ pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
         execute(doc.args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
     });
     Ok(steps.finish())
-}
-
-/// Arguments of `cargo test`: the whole workspace unless packages are named. `skipped` are options of libtest.
-pub(crate) fn test_arguments(
-    args: &[OsString],
-    features: &[String],
-    profile: Profile,
-    skipped: &[&str],
-) -> Vec<OsString> {
-    let mut all = vec!["--profile", if profile == Profile::Dev { "test" } else { "release" }];
-    all.extend((!args.iter().any(selects_packages)).then_some("--workspace"));
-    let features = features.iter().map(|feature| format!("collimate/{feature}")).collect::<Vec<_>>().join(",");
-    if !features.is_empty() {
-        all.extend(["--features", &features]);
-    }
-    all.push("--no-fail-fast");
-    let mut all: Vec<OsString> = all.into_iter().map(OsString::from).chain(args.iter().cloned()).collect();
-    if !skipped.is_empty() {
-        // What follows `--` is for the test executables.
-        all.extend((!args.iter().any(|argument| argument == "--")).then(|| "--".into()));
-        all.extend(skipped.iter().map(OsString::from));
-    }
-    all
-}
-
-fn selects_packages(argument: &OsString) -> bool {
-    matches!(argument.to_str(), Some("-p" | "--package" | "--workspace"))
 }
 
 fn lints(workspace: &Workspace, steps: &mut Steps) {
@@ -177,34 +149,6 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn shown(args: &[&str], features: &[&str], skipped: &[&str]) -> String {
-        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-        let features: Vec<String> = features.iter().map(ToString::to_string).collect();
-        let words = test_arguments(&args, &features, Profile::Dev, skipped);
-        words.iter().map(|word| word.to_str().expect("text")).collect::<Vec<_>>().join(" ")
-    }
-
-    #[test]
-    fn everything_is_tested_where_nothing_is_skipped() {
-        assert_eq!(shown(&[], &[], &[]), "--profile test --workspace --no-fail-fast");
-        let features = "--profile test --workspace --features collimate/cuda,collimate/wgpu --no-fail-fast";
-        assert_eq!(shown(&[], &["cuda", "wgpu"], &[]), features);
-    }
-
-    #[test]
-    fn named_packages_replace_the_workspace() {
-        assert_eq!(shown(&["-p", "a", "name"], &[], &[]), "--profile test --no-fail-fast -p a name");
-        assert_eq!(shown(&["name", "--", "-q"], &[], &[]), "--profile test --workspace --no-fail-fast name -- -q");
-    }
-
-    #[test]
-    fn skipped_tests_are_named_to_the_executables() {
-        let skipped = ["--skip", "real_data"];
-        let start = "--profile test --workspace --no-fail-fast";
-        assert_eq!(shown(&[], &[], &skipped), format!("{start} -- --skip real_data"));
-        assert_eq!(shown(&["x", "--", "-q"], &[], &skipped), format!("{start} x -- -q --skip real_data"));
-    }
 
     #[test]
     fn backends_for_gpus_are_linted_under_ci() {
