@@ -6,7 +6,8 @@ use std::hint::black_box;
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use collimate_model::{CausalLm, ComputeDtype, ForwardOptions, HostTensor, ModelConfig, Trainable};
+use collimate_hf::{HostTensor, ModelConfig};
+use collimate_model::{CausalLm, ComputeDtype, ForwardOptions, Trainable};
 use collimate_objective::{GroupScores, evaluate, registry};
 use collimate_objectives as _;
 use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};

@@ -3,20 +3,18 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{ComputeDtype, FusedOps, Gradient, in_dtype, in_float32};
+use collimate_hf::{HfError, HostTensor, LoraConfig, ModelConfig};
 use collimate_text::GroupBatch;
 use rayon::prelude::*;
 
-use crate::config::ModelConfig;
 use crate::dropout::{Dropout, DropoutKey};
 use crate::engine::{Activations, Engine, Gradients, PackInputs};
 use crate::error::ModelError;
 use crate::head::HeadTape;
 use crate::layout::{Layout, ParameterInfo};
 use crate::logprob::Targets;
-use crate::peft::LoraConfig;
 use crate::rope::Rope;
 use crate::routing::{BalanceGradient, RouterLoad};
-use crate::weights::HostTensor;
 
 /// Log-probs of response tokens in nats: by group, response and token.
 pub type TokenLogps = Vec<Vec<Vec<f64>>>;
@@ -120,8 +118,8 @@ impl<B: FusedOps> CausalLm<B> {
         lora: Option<LoraConfig>,
         trainable: Trainable,
         (device, dtype): (B::Device, ComputeDtype),
-        mut read: impl FnMut(&ParameterInfo) -> Result<HostTensor, ModelError>,
-    ) -> Result<Self, ModelError> {
+        mut read: impl FnMut(&ParameterInfo) -> Result<HostTensor, HfError>,
+    ) -> Result<Self, HfError> {
         let layout = Layout::new(&config, lora.as_ref());
         let trainable: Vec<bool> = layout.infos.iter().map(|info| trainable.includes(info)).collect();
         let gradients = vec![None; layout.infos.len()];

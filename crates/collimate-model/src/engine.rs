@@ -15,12 +15,12 @@ use collimate_text::GroupBatch;
 use half::bf16;
 
 use self::feed_forward::FeedForward;
-use crate::config::ModelConfig;
 use crate::dropout::Dropout;
 use crate::layout::{LayerIds, Layout, LinearIds};
 use crate::rope::Rope;
 use crate::routing::{BalanceGradient, Routing};
 use crate::segments::segments;
+use collimate_hf::ModelConfig;
 
 /// What a pass reads besides its input: the parameters and how to read them.
 pub(crate) struct Engine<'a, B: FusedOps> {

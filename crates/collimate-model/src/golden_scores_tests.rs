@@ -2,15 +2,14 @@
 //! `cargo xtask test --backend` names.
 
 use collimate_backend::{BackendJob, ComputeDtype, FusedOps, dispatch};
+use collimate_hf::{Adapter, LoraConfig, ModelConfig, WeightFiles};
 use collimate_oracle::golden_dir;
 use collimate_oracle::tolerances::{LOGPS, SAME_GRADIENTS, TOKEN_LOGPS};
 use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use rstest::rstest;
 use serde_json::Value;
 
-use crate::{
-    Adapter, CausalLm, DropoutKey, ForwardOptions, GenerateOptions, LoraConfig, ModelConfig, Trainable, WeightFiles,
-};
+use crate::{CausalLm, DropoutKey, ForwardOptions, GenerateOptions, Trainable};
 
 /// Does the work on the first device of the backend under test.
 fn on_the_backend<J: BackendJob<Output = ()>>(job: J) {

@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 
 use collimate_backend::ComputeDtype;
-
-use crate::config::ModelConfig;
-use crate::names::{NormNames, ROUTER, expert_names};
-use crate::peft::LoraConfig;
+use collimate_hf::{Block, FeedForward, Gated, HalfNorms, Joint, LinearSpec, LoraConfig, ModelConfig, TensorSpec};
 
 /// One parameter: where it comes from and how it is stored.
 ///
@@ -22,6 +19,8 @@ pub struct ParameterInfo {
     pub transposed: bool,
     /// Whether it belongs to an adapter.
     pub is_adapter: bool,
+    /// Whether it is the weight of a router.
+    pub is_router: bool,
 }
 
 impl ParameterInfo {
@@ -29,8 +28,7 @@ impl ParameterInfo {
     ///
     /// Vectors and adapters are small, and a router picks other experts by less than bfloat16 can tell: float32 always.
     pub fn dtype(&self, compute: ComputeDtype) -> ComputeDtype {
-        let is_router = self.name.strip_suffix(".weight").is_some_and(|name| name.ends_with(ROUTER));
-        if self.is_adapter || is_router || self.file_shape.len() < 2 { ComputeDtype::Float32 } else { compute }
+        if self.is_adapter || self.is_router || self.file_shape.len() < 2 { ComputeDtype::Float32 } else { compute }
     }
 
     /// Shape of the stored matrix.
@@ -163,97 +161,88 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn new(config: &ModelConfig, lora: Option<&LoraConfig>) -> Self {
-        let mut builder = Builder { infos: Vec::new(), by_name: HashMap::new(), linears: 0 };
+        let mut builder = Builder { infos: Vec::new(), by_name: HashMap::new(), linears: 0, lora };
+        // Rows of the embedding and of the output layer belong to tokens and are picked by them.
+        let (embedding, output_layer) = (config.embedding(), config.output_layer());
         for spec in config.tensors() {
-            // Rows of the embedding and of the output layer belong to tokens and are picked by them.
-            let by_token = ["model.embed_tokens.weight", "lm_head.weight"].contains(&spec.name.as_str());
+            let by_token = spec == embedding || Some(&spec) == output_layer.as_ref();
             let transposed = spec.shape.len() == 2 && !by_token;
             builder.push(spec.name, spec.shape, transposed, false);
         }
-        let layers = (0..config.num_hidden_layers).map(|i| builder.layer(config, i, lora)).collect();
+        let per_token = config.experts.map_or(0, |experts| experts.per_token);
+        let layers = (0..config.num_hidden_layers).map(|i| builder.layer(&config.block(i), per_token)).collect();
         Self {
-            embedding: builder.by_name["model.embed_tokens.weight"],
+            embedding: builder.by_name[&embedding.name],
             layers,
-            final_norm: builder.by_name["model.norm.weight"],
-            head: builder.by_name.get("lm_head.weight").copied(),
+            final_norm: builder.by_name[&config.final_norm().name],
+            head: output_layer.map(|spec| builder.by_name[&spec.name]),
             infos: builder.infos,
         }
     }
 }
 
-struct Builder {
+struct Builder<'a> {
     infos: Vec<ParameterInfo>,
     by_name: HashMap<String, usize>,
     linears: usize,
+    lora: Option<&'a LoraConfig>,
 }
 
-impl Builder {
+impl Builder<'_> {
     fn push(&mut self, name: String, file_shape: Vec<usize>, transposed: bool, is_adapter: bool) -> usize {
         self.by_name.insert(name.clone(), self.infos.len());
-        self.infos.push(ParameterInfo { name, file_shape, transposed, is_adapter });
+        self.infos.push(ParameterInfo { name, file_shape, transposed, is_adapter, is_router: false });
         self.infos.len() - 1
     }
 
-    fn layer(&mut self, config: &ModelConfig, i: usize, lora: Option<&LoraConfig>) -> LayerIds {
-        let at = |name: &str| format!("model.layers.{i}.{name}");
-        let names = NormNames::of(config);
-        let norm = |builder: &Self, name: &str| builder.by_name.get(&at(&format!("{name}.weight"))).copied();
-        let [before, after] = names.attention.map(|name| name.and_then(|name| norm(self, name)));
-        let [feed_forward_norm, last] = names.feed_forward.map(|name| name.and_then(|name| norm(self, name)));
-        let [queries, keys] = [config.num_attention_heads, config.num_key_value_heads].map(|n| n * config.head_dim);
-        let qkv = match config.fused_projections {
-            true => JointIds::Fused(self.linear(&at("self_attn.qkv_proj"), lora), [queries, keys, keys]),
-            false => JointIds::Apart(
-                ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(|name| self.linear(&at(name), lora)),
-            ),
-        };
+    fn layer(&mut self, block: &Block, per_token: usize) -> LayerIds {
+        let HalfNorms { before, after } = &block.attention_norms;
         LayerIds {
-            attention_norms: NormIds { before, after },
-            qkv,
-            q_norm: norm(self, "self_attn.q_norm"),
-            k_norm: norm(self, "self_attn.k_norm"),
-            o: self.linear(&at("self_attn.o_proj"), lora),
-            feed_forward_norm,
-            feed_forward: self.feed_forward(config, at, lora, last),
+            attention_norms: NormIds { before: self.norm(before), after: self.norm(after) },
+            qkv: self.joint(&block.qkv),
+            q_norm: self.norm(&block.q_norm),
+            k_norm: self.norm(&block.k_norm),
+            o: self.linear(&block.o),
+            feed_forward_norm: self.norm(&block.feed_forward_norms.before),
+            feed_forward: match &block.feed_forward {
+                FeedForward::Dense(layer) => {
+                    let norm = self.norm(&block.feed_forward_norms.after);
+                    FeedForwardIds::Dense { layer: self.gated(layer), norm }
+                }
+                FeedForward::Experts { router, experts } => {
+                    let router = self.linear(router);
+                    self.infos[router.weight].is_router = true;
+                    let experts = experts.iter().map(|expert| self.gated(expert)).collect();
+                    FeedForwardIds::Experts(ExpertIds { router, experts, per_token })
+                }
+            },
         }
     }
 
-    fn feed_forward(
-        &mut self,
-        config: &ModelConfig,
-        at: impl Fn(&str) -> String,
-        lora: Option<&LoraConfig>,
-        norm: Option<usize>,
-    ) -> FeedForwardIds {
-        if let Some(experts) = config.experts {
-            let router = self.linear(&at(ROUTER), lora);
-            let expert = |number| {
-                let [gate, up, down] = expert_names(number).map(|name| self.linear(&at(&name), lora));
-                GatedIds { gate_up: JointIds::Apart([gate, up]), down }
-            };
-            let (experts, per_token) = ((0..experts.count).map(expert).collect(), experts.per_token);
-            return FeedForwardIds::Experts(ExpertIds { router, experts, per_token });
-        }
-        let gate_up = match config.fused_projections {
-            true => {
-                let inner = config.intermediate_size;
-                JointIds::Fused(self.linear(&at("mlp.gate_up_proj"), lora), [inner, inner])
-            }
-            false => JointIds::Apart(["mlp.gate_proj", "mlp.up_proj"].map(|name| self.linear(&at(name), lora))),
-        };
-        let down = self.linear(&at("mlp.down_proj"), lora);
-        FeedForwardIds::Dense { layer: GatedIds { gate_up, down }, norm }
+    fn norm(&self, spec: &Option<TensorSpec>) -> Option<usize> {
+        spec.as_ref().map(|spec| self.by_name[&spec.name])
     }
 
-    fn linear(&mut self, module: &str, lora: Option<&LoraConfig>) -> LinearIds {
+    fn gated(&mut self, layer: &Gated) -> GatedIds {
+        GatedIds { gate_up: self.joint(&layer.gate_up), down: self.linear(&layer.down) }
+    }
+
+    fn joint<const N: usize>(&mut self, joint: &Joint<N>) -> JointIds<N> {
+        match joint {
+            Joint::Apart(linears) => JointIds::Apart(linears.each_ref().map(|linear| self.linear(linear))),
+            Joint::Fused(linear, widths) => JointIds::Fused(self.linear(linear), *widths),
+        }
+    }
+
+    fn linear(&mut self, linear: &LinearSpec) -> LinearIds {
+        let LinearSpec { module, in_features, out_features, .. } = linear;
         let weight = self.by_name[&format!("{module}.weight")];
         let bias = self.by_name.get(&format!("{module}.bias")).copied();
-        let [inputs, outputs] = self.infos[weight].stored_shape();
-        let lora = lora.filter(|config| config.matches(module)).map(|config| {
+        let lora = self.lora.filter(|config| config.matches(module)).map(|config| {
             let name = |factor: &str| format!("base_model.model.{module}.lora_{factor}.weight");
             LoraIds {
-                a: self.push(name("A"), vec![config.r, inputs], true, true),
-                b: self.push(name("B"), vec![outputs, config.r], true, true),
+                a: self.push(name("A"), vec![config.r, *in_features], true, true),
+                b: self.push(name("B"), vec![*out_features, config.r], true, true),
             }
         });
         let number = self.linears;

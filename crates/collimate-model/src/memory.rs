@@ -1,11 +1,10 @@
 //! How much memory a pass needs, from the shapes of the model.
 
 use collimate_backend::{ComputeDtype, FusedOps};
+use collimate_hf::{LoraConfig, ModelConfig, NormPlacement, QkNorm};
 
 use crate::causal_lm::{CausalLm, Trainable};
-use crate::config::{ModelConfig, NormPlacement, QkNorm};
 use crate::layout::{Layout, ParameterInfo};
-use crate::peft::LoraConfig;
 
 /// Bytes of one float32 number, in which gradients, moments and what a norm or a gate works on are.
 const FLOAT: u64 = 4;
@@ -137,8 +136,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::peft::LoraTargets;
-    use crate::weights::HostTensor;
+    use collimate_hf::{HostTensor, LoraTargets};
 
     const WIDTH: u64 = 16;
     const INNER: u64 = 24;

@@ -12,10 +12,8 @@ use serde_json::json;
 
 use self::decoder::PlainDecoder;
 use crate::causal_lm::floats;
-use crate::config::ModelConfig;
-use crate::{
-    CausalLm, ForwardOptions, GenerateOptions, HostTensor, LoraConfig, LoraTargets, ModelError, RouterLoad, Trainable,
-};
+use crate::{CausalLm, ForwardOptions, GenerateOptions, ModelError, RouterLoad, Trainable};
+use collimate_hf::{HostTensor, LoraConfig, LoraTargets, ModelConfig};
 
 /// A small model of one architecture with random weights; what norms multiply by is near one. `phi3.partial` rotates part of a head.
 fn model(name: &str, lora: bool) -> CausalLm<Flex> {

@@ -1,6 +1,6 @@
 //! Rotary position embeddings in Hugging Face's convention (halves rotated, not interleaved pairs).
 
-use crate::config::{ModelConfig, RopeScaling};
+use collimate_hf::{ModelConfig, RopeScaling};
 
 /// Inverse frequencies of one model, with its scaling applied.
 ///

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use collimate_data::RowWriter;
 use collimate_files::WriteError;
-use collimate_model::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
+use collimate_hf::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
 use collimate_train::{Observer, RunControl, TrainError, load_recipe, train};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

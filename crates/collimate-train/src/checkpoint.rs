@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use collimate_files::{
     StagedFolder, WriteError, read_text, remove_folder, verify_checksums, write_atomically, write_checksums,
 };
-use collimate_model::{ShardSize, StorageDtype};
+use collimate_hf::{ShardSize, StorageDtype};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;

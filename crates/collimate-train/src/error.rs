@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use collimate_backend::BackendError;
 use collimate_data::DataError;
 use collimate_files::{LockError, WriteError};
+use collimate_hf::HfError;
 use collimate_hub::HubError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
@@ -62,7 +63,11 @@ pub enum TrainError {
     #[error(transparent)]
     Report(#[from] ReportError),
 
-    /// The model or adapter cannot be used.
+    /// The files of the model or adapter cannot be used.
+    #[error(transparent)]
+    ModelFiles(#[from] HfError),
+
+    /// The model refuses tokens.
     #[error(transparent)]
     Model(#[from] ModelError),
 

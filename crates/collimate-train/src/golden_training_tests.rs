@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use collimate_model::{LoraConfig, LoraTargets};
+use collimate_hf::{LoraConfig, LoraTargets};
 use collimate_objectives as _;
 use collimate_oracle::golden_dir;
 use collimate_oracle::tolerances::{COURSE, GRAD_NORM, LEARNING_RATE, LOSS};

@@ -6,9 +6,9 @@ mod open;
 use std::path::Path;
 
 use collimate_backend::FusedOps;
+use collimate_hf::{ModelConfig, ShardSize, StorageDtype};
 use collimate_model::{
-    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, ModelConfig, RouterLoad, ShardSize,
-    StorageDtype, Tape, TokenLogps,
+    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, RouterLoad, Tape, TokenLogps,
 };
 use collimate_text::GroupBatch;
 
@@ -136,7 +136,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
     fn summary(&self) -> ModelSummary {
         let sizes: Vec<usize> = self.model.parameters().iter().map(|p| p.file_shape.iter().product()).collect();
         ModelSummary {
-            architecture: self.config().architecture.name().to_owned(),
+            architecture: self.config().family.model_type.to_owned(),
             num_parameters: sizes.iter().sum(),
             num_trainable: self.model.trainable().iter().map(|&i| sizes[i]).sum(),
         }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use collimate_backend::{BackendError, check_dtype};
 use collimate_files::{FolderLock, read_text, recover_folders, remove_leftovers, write_atomically};
-use collimate_model::{LoraConfig, LoraTargets, ModelConfig, StorageDtype, copy_side_files};
+use collimate_hf::{LoraConfig, LoraTargets, ModelConfig, StorageDtype, copy_side_files};
 use collimate_objective::{Needs, registry};
 use collimate_recipe::{DataSources, Recipe};
 use collimate_report::{CardInput, LengthSample, MetricsRow, RunFiles, license_of, render_card, write_report_from};
@@ -256,7 +256,7 @@ fn check_experts(recipe: &Recipe, config: &ModelConfig) -> Result<(), TrainError
     if config.experts.is_some() || recipe.router_aux_loss_coef.is_none_or(|weight| weight == 0.0) {
         return Ok(());
     }
-    let message = format!("is for models whose router picks experts, and {} has none", config.architecture.name());
+    let message = format!("is for models whose router picks experts, and {} has none", config.family.model_type);
     Err(TrainError::RecipeValue { key: "router_aux_loss_coef", message })
 }
 

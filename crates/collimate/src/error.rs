@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use collimate_backend::BackendError;
 use collimate_data::DataError;
 use collimate_files::WriteError;
+use collimate_gguf::GgufError;
+use collimate_hf::HfError;
 use collimate_hub::HubError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
@@ -67,9 +69,13 @@ pub enum CliError {
     #[error(transparent)]
     Text(#[from] TextError),
 
-    /// The model or an adapter cannot be used.
+    /// The model refuses tokens.
     #[error(transparent)]
     Model(#[from] ModelError),
+
+    /// The files of the model or of an adapter cannot be used.
+    #[error(transparent)]
+    ModelFiles(#[from] HfError),
 
     /// The objective, its parameters or its rows cannot be used.
     #[error(transparent)]
@@ -92,12 +98,22 @@ pub enum CliError {
     Train(TrainError),
 }
 
+impl From<GgufError> for CliError {
+    fn from(error: GgufError) -> Self {
+        match error {
+            GgufError::Tokenizer(error) => Self::Text(error),
+            GgufError::Folder(error) => Self::ModelFiles(error),
+        }
+    }
+}
+
 impl From<TrainError> for CliError {
     fn from(error: TrainError) -> Self {
         match error {
             TrainError::Recipe(error) => Self::Recipe(error),
             TrainError::Data(error) => Self::Data(error),
             TrainError::Text(error) => Self::Text(error),
+            TrainError::ModelFiles(error) => Self::ModelFiles(error),
             TrainError::Model(error) => Self::Model(error),
             TrainError::Objective(error) => Self::Objective(error),
             TrainError::Backend(error) => Self::Backend(error),
@@ -147,7 +163,7 @@ impl CliError {
             | Self::Reward(RewardError::Failed { .. })
             | Self::Backend(BackendError::OutOfMemory { .. })
             | Self::Data(DataError::Write(_))
-            | Self::Model(ModelError::Write(_)) => 1,
+            | Self::ModelFiles(HfError::Write(_)) => 1,
             Self::Hub(error) => hub_exit_code(error),
             Self::Report(error) => report_exit_code(error),
             Self::Train(error) => train_exit_code(error),

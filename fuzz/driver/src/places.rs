@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use collimate_hub::{Hub, HubOptions};
-use collimate_model::{
+use collimate_hf::{
     Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, StorageDtype, linear_modules, write_safetensors,
 };
+use collimate_hub::{Hub, HubOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

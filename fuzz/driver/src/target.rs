@@ -5,9 +5,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use collimate_data::{DataError, DataSource, GroupReader, JsonRows, LoadOptions, Message};
-use collimate_model::{
-    Adapter, GgufOptions, GgufType, ModelConfig, ModelError, WeightFiles, export_gguf, linear_modules,
-};
+use collimate_gguf::{GgufOptions, GgufType, export_gguf};
+use collimate_hf::{Adapter, HfError, ModelConfig, WeightFiles, linear_modules};
 use collimate_objective::values::evaluate_rows;
 use collimate_objectives as _;
 use collimate_report::{read_metrics, write_report};
@@ -224,7 +223,7 @@ fn read_rows(rows: Result<GroupReader, DataError>) -> Result<usize, DataError> {
     first_error.map_or(Ok(count), Err)
 }
 
-fn read_weights(files: Result<WeightFiles, ModelError>) -> Result<(), ModelError> {
+fn read_weights(files: Result<WeightFiles, HfError>) -> Result<(), HfError> {
     let files = files?;
     let mut first_error = None;
     for name in files.names() {
@@ -232,7 +231,7 @@ fn read_weights(files: Result<WeightFiles, ModelError>) -> Result<(), ModelError
             first_error.get_or_insert(error);
         }
     }
-    let spec = |name| Some(collimate_model::TensorSpec::new(name, files.shape(name)?));
+    let spec = |name| Some(collimate_hf::TensorSpec::new(name, files.shape(name)?));
     let specs: Vec<_> = files.names().filter_map(spec).collect();
     if let Err(error) = files.check(&specs) {
         first_error.get_or_insert(error);

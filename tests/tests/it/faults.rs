@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::FolderLock;
-use collimate_model::{HostTensor, ModelConfig, ShardSize, StorageDtype, WeightFiles, write_model};
+use collimate_hf::{HostTensor, ModelConfig, ShardSize, StorageDtype, WeightFiles, write_model};
 use rstest::rstest;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use collimate_model::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
+use collimate_hf::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
 use collimate_quickstart::tokenizer::write_tokenizer;
 use rstest::rstest;
 use serde_json::{Value, json};

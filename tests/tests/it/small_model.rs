@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use collimate_model::{
+use collimate_hf::{
     Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, ShardSize, StorageDtype, linear_modules, write_model,
 };
 use collimate_quickstart::tokenizer::write_tokenizer;

@@ -2,10 +2,10 @@
 
 use burn::tensor::Tensor;
 use collimate_backend::{FusedOps, GateActivation};
+use collimate_hf::Activation;
 
 use super::experts::Mixture;
 use super::{Engine, Gradients, Low};
-use crate::config::Activation;
 use crate::layout::{FeedForwardIds, GatedIds, LayerIds};
 
 /// What the way back through a feed-forward layer reads besides its input.

@@ -7,11 +7,11 @@ use burn::tensor::activation::{log_softmax, softmax, tanh};
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
 use collimate_backend::{AttentionPlan, GateActivation, Rotary, plain};
+use collimate_hf::Activation;
 use collimate_text::GroupBatch;
 
 use crate::CausalLm;
 use crate::causal_lm::floats;
-use crate::config::Activation;
 use crate::engine::attention_shape;
 use crate::layout::{ExpertIds, FeedForwardIds, GatedIds, JointIds, LinearIds};
 use crate::logprob::Targets;

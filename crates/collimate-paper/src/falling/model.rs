@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use collimate_model::{ModelConfig, ShardSize, StorageDtype, write_model};
+use collimate_hf::{ModelConfig, ShardSize, StorageDtype, write_model};
 use collimate_quickstart::assets::random_weights;
 use collimate_train::progress::Silent;
 use collimate_train::{RunControl, train};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use blake3::{Hash, Hasher};
 use collimate_files::{open_regular, read_text};
-use collimate_model::WeightFiles;
+use collimate_hf::WeightFiles;
 use serde_json::Value;
 
 use crate::error::TrainError;

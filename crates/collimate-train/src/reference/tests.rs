@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use blake3::Hash;
-use collimate_model::{HostTensor, StorageDtype, write_safetensors};
+use collimate_hf::{HostTensor, StorageDtype, write_safetensors};
 use collimate_text::TokenizedResponse;
 use rstest::rstest;
 use tempfile::TempDir;

@@ -6,11 +6,12 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::FusedOps;
-use collimate_hub::name_of_snapshot;
-use collimate_model::{
-    Adapter, CausalLm, HostTensor, ModelConfig, ModelError, ShardSize, StorageDtype, TensorSpec, WeightFiles,
-    write_model, write_safetensors_of,
+use collimate_hf::{
+    Adapter, HfError, HostTensor, ModelConfig, ShardSize, StorageDtype, TensorSpec, WeightFiles, write_model,
+    write_safetensors_of,
 };
+use collimate_hub::name_of_snapshot;
+use collimate_model::CausalLm;
 
 use crate::error::TrainError;
 use crate::optimizer::AdamW;
@@ -48,7 +49,7 @@ pub(super) fn save_model<B: FusedOps>(
 
 /// Opens what was written and compares it with the parameters, tensor by tensor, bit for bit.
 pub(super) fn check_saved<B: FusedOps>(model: &CausalLm<B>, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
-    let differs = |tensor: &str| ModelError::ReadBack { path: dir.to_owned(), tensor: tensor.to_owned() };
+    let differs = |tensor: &str| HfError::ReadBack { path: dir.to_owned(), tensor: tensor.to_owned() };
     let same = |written: &HostTensor, held: &HostTensor, dtype: StorageDtype| {
         let held = held.data.iter().map(|value| dtype.round(*value).to_bits());
         held.eq(written.data.iter().map(|value| value.to_bits()))

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use collimate_backend::{BackendJob, ComputeDtype, FusedOps, check_dtype, dispatch};
-use collimate_model::{
-    Adapter, CausalLm, HostTensor, LoraConfig, ModelConfig, ModelError, ParameterInfo, Trainable, WeightFiles,
-};
+use collimate_hf::{Adapter, HfError, HostTensor, LoraConfig, ModelConfig, WeightFiles};
+use collimate_model::{CausalLm, ParameterInfo, Trainable};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -106,7 +105,7 @@ struct Open {
 }
 
 impl BackendJob for Open {
-    type Output = Result<Box<dyn Session>, ModelError>;
+    type Output = Result<Box<dyn Session>, HfError>;
 
     fn run<B: FusedOps>(self, device: B::Device) -> Self::Output {
         let Open { config, weights, mut adapter, lora, trainable, dtype, seed, base } = self;

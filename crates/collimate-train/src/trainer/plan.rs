@@ -4,7 +4,8 @@ mod figures;
 mod measure;
 mod rows;
 
-use collimate_model::{LoraConfig, MemoryCosts, ModelConfig, ParameterCounts, Trainable};
+use collimate_hf::{LoraConfig, ModelConfig};
+use collimate_model::{MemoryCosts, ParameterCounts, Trainable};
 use collimate_objective::{Needs, registry};
 use collimate_text::TokenizedGroup;
 
@@ -76,7 +77,7 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     };
     let mut plan = Plan {
         model: PlannedModel {
-            architecture: config.architecture.name(),
+            architecture: config.family.model_type,
             num_parameters: counts.base + counts.adapter,
             num_trained: counts.trained,
         },

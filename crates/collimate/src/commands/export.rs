@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_model::{GgufOptions, GgufType, export_gguf};
+use collimate_gguf::{GgufOptions, GgufType, export_gguf};
 use collimate_train::in_words;
 
 use crate::error::CliError;

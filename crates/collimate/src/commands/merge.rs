@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_model::{MergeOptions, ShardSize, StorageDtype, merge_adapter};
+use collimate_hf::{MergeOptions, ShardSize, StorageDtype, merge_adapter};
 
 use crate::error::CliError;
 use crate::inputs::{adapter_folder, model_folder};

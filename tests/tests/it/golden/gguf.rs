@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use collimate_model::{HostTensor, ModelConfig, WeightFiles};
+use collimate_hf::{HostTensor, ModelConfig, WeightFiles};
 use collimate_oracle::gguf::{Found, GgufFile};
 use rstest::rstest;
 

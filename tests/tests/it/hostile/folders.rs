@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use collimate_model::{Adapter, ModelConfig, ModelError, WeightFiles};
+use collimate_hf::{Adapter, HfError, ModelConfig, WeightFiles};
 use rstest::rstest;
 
 use crate::harness::{Folder, collimate};
@@ -33,7 +33,7 @@ fn arguments_of_a_trainer_beside_the_weights_are_no_weights() {
     assert!(WeightFiles::open(&folder.path("model")).is_ok());
     fs::remove_file(folder.path("model/model.safetensors")).expect("weights");
     let error = WeightFiles::open(&folder.path("model")).expect_err("no weights");
-    assert!(matches!(error, ModelError::NoWeights { .. }), "{error}");
+    assert!(matches!(error, HfError::NoWeights { .. }), "{error}");
 }
 
 #[test]

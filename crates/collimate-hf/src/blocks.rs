@@ -1,0 +1,254 @@
+//! The tensors of a model by their roles, with the names and shapes that its files have.
+
+use crate::config::{HalfNames, JointNames, ModelConfig, QkNorm};
+
+/// A tensor that a model must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name in the files: `model.layers.0.self_attn.q_proj.weight`.
+    pub name: String,
+    /// Its shape; a linear layer's weight is [out, in].
+    pub shape: Vec<usize>,
+}
+
+/// A linear layer of the decoder's blocks: what LoRA can attach to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinearSpec {
+    /// Its name without `.weight`: `model.layers.0.self_attn.q_proj`.
+    pub module: String,
+    /// Width of its input.
+    pub in_features: usize,
+    /// Width of its output.
+    pub out_features: usize,
+    /// Whether it has a bias, \[out\].
+    pub bias: bool,
+}
+
+/// The tensors of one block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Queries, keys and values.
+    pub qkv: Joint<3>,
+    /// The attention's output.
+    pub o: LinearSpec,
+    /// Norm of queries.
+    pub q_norm: Option<TensorSpec>,
+    /// Norm of keys.
+    pub k_norm: Option<TensorSpec>,
+    /// Norms before and after the attention.
+    pub attention_norms: HalfNorms,
+    /// Norms before and after the feed-forward layer.
+    pub feed_forward_norms: HalfNorms,
+    /// The feed-forward layer.
+    pub feed_forward: FeedForward,
+}
+
+/// Linear layers that read the same input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Joint<const N: usize> {
+    /// A matrix for each output.
+    Apart([LinearSpec; N]),
+    /// One matrix that gives all outputs side by side, and their widths.
+    Fused(LinearSpec, [usize; N]),
+}
+
+/// Norms around half a block, where it has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HalfNorms {
+    /// On the input.
+    pub before: Option<TensorSpec>,
+    /// On the output.
+    pub after: Option<TensorSpec>,
+}
+
+/// The second half of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedForward {
+    /// One layer for all tokens.
+    Dense(Gated),
+    /// Layers of which a router picks some for each token.
+    Experts {
+        /// The router.
+        router: LinearSpec,
+        /// Every expert, in order.
+        experts: Vec<Gated>,
+    },
+}
+
+/// A gated feed-forward layer, or one expert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gated {
+    /// Gate and up.
+    pub gate_up: Joint<2>,
+    /// Down.
+    pub down: LinearSpec,
+}
+
+impl TensorSpec {
+    /// A tensor by its name and shape.
+    pub fn new(name: impl Into<String>, shape: &[usize]) -> Self {
+        Self { name: name.into(), shape: shape.to_vec() }
+    }
+
+    /// The number of its values: the product of the shape.
+    pub fn num_elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl LinearSpec {
+    /// Its weight, [out, in], and its bias where it has one.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorSpec> {
+        let weight = TensorSpec::new(format!("{}.weight", self.module), &[self.out_features, self.in_features]);
+        let bias = self.bias.then(|| TensorSpec::new(format!("{}.bias", self.module), &[self.out_features]));
+        [weight].into_iter().chain(bias)
+    }
+}
+
+impl<const N: usize> Joint<N> {
+    /// Its matrices.
+    pub fn linears(&self) -> &[LinearSpec] {
+        match self {
+            Self::Apart(linears) => linears,
+            Self::Fused(linear, _) => std::slice::from_ref(linear),
+        }
+    }
+}
+
+impl Gated {
+    /// Its matrices: gate and up, down.
+    pub fn linears(&self) -> impl Iterator<Item = &LinearSpec> {
+        self.gate_up.linears().iter().chain([&self.down])
+    }
+}
+
+impl Block {
+    /// Its linear layers: those of the attention, then those of the feed-forward layer.
+    pub fn linears(&self) -> Vec<&LinearSpec> {
+        let attention = self.qkv.linears().iter().chain([&self.o]);
+        match &self.feed_forward {
+            FeedForward::Dense(layer) => attention.chain(layer.linears()).collect(),
+            FeedForward::Experts { router, experts } => {
+                attention.chain([router]).chain(experts.iter().flat_map(Gated::linears)).collect()
+            }
+        }
+    }
+
+    /// Its norms, in the order of the files that are written.
+    pub fn norms(&self) -> impl Iterator<Item = &TensorSpec> {
+        let halves = [&self.attention_norms, &self.feed_forward_norms];
+        let halves = halves.into_iter().flat_map(|half| [&half.before, &half.after]);
+        [&self.q_norm, &self.k_norm].into_iter().chain(halves).flatten()
+    }
+}
+
+impl ModelConfig {
+    /// Every tensor that the architecture needs, by its Hugging Face name; without the output layer where it is tied.
+    pub fn tensors(&self) -> Vec<TensorSpec> {
+        let mut specs = vec![self.embedding()];
+        for layer in 0..self.num_hidden_layers {
+            let block = self.block(layer);
+            specs.extend(block.linears().into_iter().flat_map(LinearSpec::tensors));
+            specs.extend(block.norms().cloned());
+        }
+        specs.push(self.final_norm());
+        specs.extend(self.output_layer());
+        specs
+    }
+
+    /// The number of parameters, a tied embedding counted once.
+    pub fn num_parameters(&self) -> usize {
+        self.tensors().iter().map(TensorSpec::num_elements).sum()
+    }
+
+    /// The embedding of tokens, [V, D].
+    pub fn embedding(&self) -> TensorSpec {
+        TensorSpec::new(format!("{}.embed_tokens.weight", self.family.names.root), &[self.vocab_size, self.hidden_size])
+    }
+
+    /// The norm before the output layer.
+    pub fn final_norm(&self) -> TensorSpec {
+        TensorSpec::new(format!("{}.norm.weight", self.family.names.root), &[self.hidden_size])
+    }
+
+    /// The output layer, [V, D]; none where it is the embedding.
+    pub fn output_layer(&self) -> Option<TensorSpec> {
+        let spec = || TensorSpec::new("lm_head.weight", &[self.vocab_size, self.hidden_size]);
+        (!self.tie_word_embeddings).then(spec)
+    }
+
+    /// The tensors of one block.
+    pub fn block(&self, layer: usize) -> Block {
+        let names = &self.family.names;
+        let root = format!("{}.layers.{layer}", names.root);
+        let (width, dim) = (self.hidden_size, self.head_dim);
+        let (queries, keys) = (self.num_attention_heads * dim, self.num_key_value_heads * dim);
+        let bias = self.attention_bias;
+        let norm = |name: &str, len: usize| TensorSpec::new(format!("{root}.{name}.weight"), &[len]);
+        let half = |names: HalfNames| HalfNorms {
+            before: names.before.map(|name| norm(name, width)),
+            after: names.after.map(|name| norm(name, width)),
+        };
+        let (q_len, k_len) = match self.qk_norm {
+            QkNorm::None => (None, None),
+            QkNorm::Head => (Some(dim), Some(dim)),
+            QkNorm::Projection => (Some(queries), Some(keys)),
+        };
+        Block {
+            qkv: joint(&root, names.qkv, width, [(queries, bias.q), (keys, bias.k), (keys, bias.v)]),
+            o: linear(&root, names.o, [queries, width], bias.o),
+            q_norm: q_len.map(|len| norm(names.q_norm, len)),
+            k_norm: k_len.map(|len| norm(names.k_norm, len)),
+            attention_norms: half(names.attention_norms),
+            feed_forward_norms: half(names.feed_forward_norms),
+            feed_forward: self.feed_forward(&root),
+        }
+    }
+
+    fn feed_forward(&self, root: &str) -> FeedForward {
+        let names = &self.family.names;
+        let (width, inner, bias) = (self.hidden_size, self.intermediate_size, self.mlp_bias);
+        let Some(experts) = self.experts else {
+            let gate_up = joint(root, names.gate_up, width, [(inner, bias), (inner, bias)]);
+            return FeedForward::Dense(Gated { gate_up, down: linear(root, names.down, [inner, width], bias) });
+        };
+        let expert = |number: usize| {
+            let part = |name: &str, sizes| linear(root, &format!("{}.{number}.{name}", names.experts), sizes, false);
+            let [gate, up, down] = names.expert;
+            let gate_up = Joint::Apart([part(gate, [width, inner]), part(up, [width, inner])]);
+            Gated { gate_up, down: part(down, [inner, width]) }
+        };
+        FeedForward::Experts {
+            router: linear(root, names.router, [width, experts.count], false),
+            experts: (0..experts.count).map(expert).collect(),
+        }
+    }
+}
+
+/// Every linear layer of the blocks, in the order of the layers; the output layer is not among them.
+pub fn linear_modules(config: &ModelConfig) -> Vec<LinearSpec> {
+    let of_layer = |layer| config.block(layer).linears().into_iter().cloned().collect::<Vec<_>>();
+    (0..config.num_hidden_layers).flat_map(of_layer).collect()
+}
+
+fn linear(root: &str, name: &str, [in_features, out_features]: [usize; 2], bias: bool) -> LinearSpec {
+    LinearSpec { module: format!("{root}.{name}"), in_features, out_features, bias }
+}
+
+/// Linear layers of one input; of each output the width, and whether it has a bias.
+fn joint<const N: usize>(root: &str, names: JointNames<N>, width: usize, outputs: [(usize, bool); N]) -> Joint<N> {
+    match names {
+        JointNames::Apart(names) => {
+            let mut outputs = outputs.into_iter();
+            Joint::Apart(names.map(|name| {
+                let (len, bias) = outputs.next().unwrap_or_default();
+                linear(root, name, [width, len], bias)
+            }))
+        }
+        JointNames::Fused(name) => {
+            let widths = outputs.map(|(len, _)| len);
+            let bias = outputs.iter().any(|(_, bias)| *bias);
+            Joint::Fused(linear(root, name, [width, widths.iter().sum()], bias), widths)
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What tells one family of models from another.
+
+use std::fmt;
+
+use super::{Activation, AttentionBias, ModelConfig, NormPlacement, QkNorm};
+use crate::error::HfError;
+use crate::fields::Fields;
+use crate::rope::{RopeFields, RopeScaling};
+
+/// A family of models, and everything that tells it from others.
+///
+/// Each is written as its difference from another, in a file of `families/`: `Family { qk_norm: QkNorm::Head, ..LLAMA }`.
+/// Whatever a family does not say is therefore said by the one that it builds on.
+#[derive(Clone, Copy)]
+pub struct Family {
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// What it is, in terms of another family.
+    pub summary: &'static str,
+    /// How llama.cpp knows it; none where it does not.
+    pub gguf: Option<GgufFamily>,
+    /// Values of absent fields.
+    pub(crate) defaults: Defaults,
+    /// The field that names the activation, and what it is where the field is absent.
+    pub(crate) activation: (&'static str, Activation),
+    /// Which projections of the attention have a bias.
+    pub(crate) attention_bias: BiasRule,
+    /// Whether `mlp_bias` means anything to it.
+    pub(crate) has_mlp_bias: bool,
+    /// Whether norms multiply by one more than their stored weight.
+    pub(crate) norm_offset: bool,
+    /// Norms on queries and keys.
+    pub(crate) qk_norm: QkNorm,
+    /// Names of its tensors.
+    pub(crate) names: TensorNames,
+    /// Whether `partial_rotary_factor` may leave a part of each head unrotated.
+    pub(crate) partial_rotation: bool,
+    /// Reads the stretching of the rotary frequencies.
+    pub(crate) rope_scaling: fn(RopeFields<'_>) -> Result<RopeScaling, HfError>,
+    /// Reads how far back each layer sees.
+    pub(crate) windows: WindowRule,
+    /// Reads what only this family has, after everything else has been read.
+    pub(crate) read: fn(Fields<'_>, &mut ModelConfig) -> Result<(), HfError>,
+}
+
+/// Reads the window of each of so many layers; the default window is that of [`Defaults`].
+pub(crate) type WindowRule = fn(Fields<'_>, Option<usize>, usize) -> Result<Vec<Option<usize>>, HfError>;
+
+/// Values of fields that `config.json` does not have: those of transformers' configuration class.
+#[derive(Clone, Copy)]
+pub(crate) struct Defaults {
+    pub(crate) vocab_size: usize,
+    pub(crate) hidden_size: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) num_hidden_layers: usize,
+    pub(crate) num_attention_heads: usize,
+    /// None: as many as query heads.
+    pub(crate) num_key_value_heads: Option<usize>,
+    /// None: `hidden_size / num_attention_heads`.
+    pub(crate) head_dim: Option<usize>,
+    pub(crate) max_position_embeddings: usize,
+    pub(crate) rms_norm_eps: f64,
+    pub(crate) rope_theta: f64,
+    pub(crate) sliding_window: Option<usize>,
+    pub(crate) tie_word_embeddings: bool,
+    pub(crate) bos_token_id: Option<u32>,
+    pub(crate) eos_token_id: Option<u32>,
+}
+
+/// How a family decides on biases of the attention.
+#[derive(Clone, Copy)]
+pub(crate) enum BiasRule {
+    /// Always these, whatever the file says.
+    Always(AttentionBias),
+    /// All or none, by the field `attention_bias`.
+    ByField,
+}
+
+/// Names of a family's tensors, without the `.weight` or `.bias` at their end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TensorNames {
+    /// What stands before `embed_tokens`, `layers` and `norm`.
+    pub(crate) root: &'static str,
+    pub(crate) qkv: JointNames<3>,
+    pub(crate) o: &'static str,
+    pub(crate) q_norm: &'static str,
+    pub(crate) k_norm: &'static str,
+    pub(crate) gate_up: JointNames<2>,
+    pub(crate) down: &'static str,
+    pub(crate) router: &'static str,
+    /// What stands before an expert's number.
+    pub(crate) experts: &'static str,
+    /// Gate, up and down after an expert's number.
+    pub(crate) expert: [&'static str; 3],
+    /// Norms before and after the attention.
+    pub(crate) attention_norms: HalfNames,
+    /// Norms before and after the feed-forward layer.
+    pub(crate) feed_forward_norms: HalfNames,
+}
+
+/// Names of projections that read the same input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum JointNames<const N: usize> {
+    /// A matrix for each.
+    Apart([&'static str; N]),
+    /// One matrix for all.
+    Fused(&'static str),
+}
+
+/// Names of the norms around half a block, where it has them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HalfNames {
+    pub(crate) before: Option<&'static str>,
+    pub(crate) after: Option<&'static str>,
+}
+
+impl Family {
+    /// The field of `config.json` that names the activation.
+    pub fn activation_key(&self) -> &'static str {
+        self.activation.0
+    }
+}
+
+impl TensorNames {
+    /// Where the norms of a block stand.
+    pub(crate) fn norm_placement(&self) -> NormPlacement {
+        match (self.attention_norms.before, self.attention_norms.after) {
+            (_, None) => NormPlacement::Before,
+            (None, Some(_)) => NormPlacement::After,
+            (Some(_), Some(_)) => NormPlacement::BeforeAndAfter,
+        }
+    }
+}
+
+/// How llama.cpp knows a family, and what it cannot be told of its models.
+#[derive(Clone, Copy)]
+pub struct GgufFamily {
+    /// llama.cpp's name of the architecture.
+    pub architecture: &'static str,
+    /// Whether it rotates neighbouring numbers of a head instead of its halves.
+    pub interleaved: bool,
+    /// The only activation that it computes.
+    pub activation: Activation,
+    /// Biases of the attention that it reads.
+    pub attention_bias: AttentionBias,
+    /// Whether it reads biases of the feed-forward layer.
+    pub mlp_bias: bool,
+    /// Whether all heads together must be as wide as the hidden states.
+    pub heads_fill_width: bool,
+    /// Whether it computes windows; where it does not, long texts come out otherwise and the export says so.
+    pub windows: bool,
+    /// Whether it reads llama3's stretching of the rotary frequencies.
+    pub llama3_scaling: bool,
+    /// Whether it wants the output layer of a tied model once more.
+    pub repeats_tied_output: bool,
+    /// The number under the root where it scales attention by 1/√n; none where a key of its own says how.
+    pub attention_divisor: Option<fn(&ModelConfig) -> usize>,
+    /// Keys of its own, without the name of the architecture before them.
+    pub keys: fn(&ModelConfig) -> Vec<(&'static str, GgufValue)>,
+    /// What else it would compute otherwise than the model does.
+    pub refusal: fn(&ModelConfig) -> Option<GgufRefusal>,
+}
+
+/// The value of a family's own key.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum GgufValue {
+    /// A whole number.
+    Count(usize),
+    /// A fraction.
+    Number(f64),
+}
+
+/// A field that llama.cpp has no counterpart of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GgufRefusal {
+    /// The field of `config.json`, dotted where nested.
+    pub field: &'static str,
+    /// What llama.cpp does instead, as a clause: `it always squashes`.
+    pub instead: &'static str,
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.model_type == other.model_type
+    }
+}
+
+impl Eq for Family {}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Family").field(&self.model_type).finish()
+    }
+}

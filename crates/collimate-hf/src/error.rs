@@ -1,0 +1,357 @@
+//! Everything that can go wrong with the files of a model or an adapter.
+
+use std::io;
+use std::path::PathBuf;
+
+use collimate_files::WriteError;
+use thiserror::Error;
+
+/// Why a model or an adapter could not be read, checked, written or merged. Every variant names the file, and the field
+/// or tensor where there is one.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HfError {
+    /// A file could not be written; what was there before stays.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+
+    /// A file could not be opened or read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A weight is NaN or infinite.
+    #[error("{}: tensor \"{tensor}\": value {index} is {value}: the file is damaged, or its training diverged", path.display())]
+    WeightNotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The value's index in the tensor, from 0.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+
+    /// A required file is missing.
+    #[error("{}: no such file: {remedy}", path.display())]
+    MissingFile {
+        /// The file looked for.
+        path: PathBuf,
+        /// What the file is for, or what to do about it.
+        remedy: String,
+    },
+
+    /// A folder, a device or a pipe stands where a file should.
+    #[error("{}: it is not a regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// A file is larger than any of its kind needs to be.
+    #[error("{}: it has more than {limit} bytes, which no such file needs", path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+
+    /// A file is not JSON.
+    #[error("{}: not valid JSON: {message}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said, with line and column.
+        message: String,
+    },
+
+    /// A field of a configuration has an invalid value.
+    #[error("{}: field \"{field}\": expected {expected}, found {found}", path.display())]
+    Field {
+        /// The configuration file.
+        path: PathBuf,
+        /// The field, dotted where nested: `rope_scaling.factor`.
+        field: String,
+        /// What is valid there.
+        expected: String,
+        /// The value, as JSON.
+        found: String,
+    },
+
+    /// The configuration asks for something that Collimate does not have.
+    #[error("{}: field \"{field}\": {found} is not supported; {remedy}", path.display())]
+    Unsupported {
+        /// The configuration file.
+        path: PathBuf,
+        /// The field, dotted where nested.
+        field: String,
+        /// The value, as JSON.
+        found: String,
+        /// What is supported, or what to do instead.
+        remedy: String,
+    },
+
+    /// The model belongs to no known family.
+    #[error("{}: architecture \"{found}\" is not supported; supported: {}{hint}", path.display(), supported.join(", "))]
+    UnsupportedArchitecture {
+        /// The configuration file.
+        path: PathBuf,
+        /// The file's `model_type`.
+        found: String,
+        /// Every known `model_type`.
+        supported: Vec<&'static str>,
+        /// A remark on code in the folder, if the configuration names any.
+        hint: &'static str,
+    },
+
+    /// The sizes of a configuration describe a model beyond any address space.
+    #[error("{}: the sizes give a model of more parameters than can be addressed: {sizes}", path.display())]
+    TooLarge {
+        /// The configuration file.
+        path: PathBuf,
+        /// The sizes, by name.
+        sizes: String,
+    },
+
+    /// A folder has no weights.
+    #[error("{}: no weights: expected model.safetensors or model.safetensors.index.json{hint}", path.display())]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+        /// What was found instead, if anything.
+        hint: String,
+    },
+
+    /// A folder has its weights as Python pickles only, and loading those can run code.
+    #[error(
+        "{}: pickled weights are not read, since loading them can run code: convert them to safetensors, \
+         e.g. load them with transformers (an adapter with peft) where you trust them, and call \
+         save_pretrained(folder)",
+        path.display()
+    )]
+    PickledWeights {
+        /// The pickled file.
+        path: PathBuf,
+    },
+
+    /// A folder has both a single file of weights and an index of shards.
+    #[error(
+        "{}: has both model.safetensors and model.safetensors.index.json, which may disagree: remove one",
+        path.display()
+    )]
+    AmbiguousWeights {
+        /// The folder.
+        path: PathBuf,
+    },
+
+    /// A file of weights is truncated, or its header does not describe it.
+    #[error("{}: not a sound safetensors file: {message}", path.display())]
+    BadWeightFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+
+    /// An index lists a shard under something other than a plain file name.
+    #[error("{}: shard \"{shard}\" is not a plain file name ending in .safetensors", index.display())]
+    BadShardName {
+        /// The index file.
+        index: PathBuf,
+        /// The listed name.
+        shard: String,
+    },
+
+    /// An index lists a shard that is not in the folder.
+    #[error("{}: shard \"{shard}\" is missing (it should hold \"{tensor}\"): the download is incomplete", index.display())]
+    MissingShard {
+        /// The index file.
+        index: PathBuf,
+        /// The shard's name.
+        shard: String,
+        /// A tensor that the shard should hold.
+        tensor: String,
+    },
+
+    /// A shard lacks a tensor that the index puts there.
+    #[error("{}: tensor \"{tensor}\" is not in \"{shard}\" where the index puts it", index.display())]
+    NotInShard {
+        /// The index file.
+        index: PathBuf,
+        /// The shard's name.
+        shard: String,
+        /// The tensor.
+        tensor: String,
+    },
+
+    /// A shard holds a tensor that the index does not put there: unlisted, or a second copy.
+    #[error("{}: shard \"{shard}\" holds tensor \"{tensor}\", which the index {says}", index.display())]
+    NotInIndex {
+        /// The index file.
+        index: PathBuf,
+        /// The shard's name.
+        shard: String,
+        /// The tensor.
+        tensor: String,
+        /// What the index does with it instead, as a verb phrase.
+        says: String,
+    },
+
+    /// The weights lack a tensor that the model needs.
+    #[error("{}: missing tensor \"{tensor}\"{}", path.display(), others(*num_missing, "missing"))]
+    MissingTensor {
+        /// The folder or file.
+        path: PathBuf,
+        /// The first missing tensor.
+        tensor: String,
+        /// How many are missing in all.
+        num_missing: usize,
+    },
+
+    /// The weights hold a tensor that the model does not have.
+    #[error("{}: unexpected tensor \"{tensor}\"{}", path.display(), others(*num_unexpected, "unexpected"))]
+    UnexpectedTensor {
+        /// The folder or file.
+        path: PathBuf,
+        /// The first unexpected tensor.
+        tensor: String,
+        /// How many are unexpected in all.
+        num_unexpected: usize,
+    },
+
+    /// A tensor's shape contradicts the configuration.
+    #[error("{}: tensor \"{tensor}\": expected shape {expected:?}, found {found:?}", path.display())]
+    TensorShape {
+        /// The folder or file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The shape that follows from the configuration.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+
+    /// A tensor is stored in an unsupported type.
+    #[error("{}: tensor \"{tensor}\": dtype {found} is not supported; supported: F32, BF16, F16", path.display())]
+    UnsupportedDtype {
+        /// The folder or file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its dtype, as safetensors calls it.
+        found: String,
+    },
+
+    /// A finite value overflows the storage type.
+    #[error("{}: tensor \"{tensor}\": {value} does not fit {dtype}: store it as F32 or BF16", path.display())]
+    ValueTooLarge {
+        /// The file being written.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The value.
+        value: f32,
+        /// The storage type.
+        dtype: String,
+    },
+
+    /// A tensor was handed to the writer twice.
+    #[error("{}: tensor \"{tensor}\" was given twice", path.display())]
+    DuplicateTensor {
+        /// The folder or file being written.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+
+    /// A file to copy is a link that leads out of its folder.
+    #[error("{}: a link out of the folder, which is not copied: put the file itself there, or remove the link", path.display())]
+    LinkOutside {
+        /// The link.
+        path: PathBuf,
+    },
+
+    /// The output folder already holds weights or is one of the inputs, or the output file exists.
+    #[error("{}: will not write here: {reason}", path.display())]
+    OutputTaken {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+
+    /// A tensor of an adapter belongs to no linear module of the model.
+    #[error("{}: \"{key}\" matches no linear module of the model{hint}", path.display())]
+    AdapterKey {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The nearest module, or what kind of tensor it is.
+        hint: String,
+    },
+
+    /// A module has only one of its two adapter matrices.
+    #[error("{}: module \"{module}\" has no {missing}", path.display())]
+    AdapterHalf {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The module.
+        module: String,
+        /// `lora_A` or `lora_B`.
+        missing: &'static str,
+    },
+
+    /// A targeted module has no matrices in the adapter's file.
+    #[error("{}: module \"{module}\" is among the targets and has no tensors{}", path.display(), others(*num_missing, "missing"))]
+    AdapterModuleMissing {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The first such module.
+        module: String,
+        /// How many there are.
+        num_missing: usize,
+    },
+
+    /// A target of an adapter names no linear module of the model.
+    #[error("LoRA target \"{target}\" matches no linear module of the model; there are: {}", known.join(", "))]
+    UnknownTarget {
+        /// The target.
+        target: String,
+        /// The last parts of the names of all linear modules.
+        known: Vec<String>,
+    },
+
+    /// A tensor read back differs from what was written.
+    #[error("{}: tensor \"{tensor}\" read back differs from what was written", path.display())]
+    ReadBack {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+}
+
+impl HfError {
+    /// For `map_err`: attaches a path to an I/O error.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// ` (and 3 others missing)`, or nothing if there is only one.
+fn others(count: usize, what: &str) -> String {
+    match count {
+        0 | 1 => String::new(),
+        2 => format!(" (and 1 other {what})"),
+        n => format!(" (and {} others {what})", n - 1),
+    }
+}

@@ -1,0 +1,36 @@
+//! Feed-forward layers of which a router picks some for each token.
+
+use crate::config::Experts;
+use crate::error::HfError;
+use crate::fields::Fields;
+
+/// Experts of all layers together; more are a typing error, and their list of names would fill the memory.
+const MAX_EXPERTS: usize = 100_000;
+
+/// The field that counts a family's experts, and its values where a file does not have them.
+pub(crate) struct ExpertDefaults {
+    pub(crate) count_key: &'static str,
+    pub(crate) count: usize,
+    pub(crate) per_token: usize,
+    pub(crate) balance_weight: f64,
+}
+
+/// Reads how many experts there are and how they are used. As in transformers, the balance loss counts only where
+/// `output_router_logits` asks for it.
+pub(crate) fn read(fields: Fields<'_>, num_layers: usize, defaults: ExpertDefaults) -> Result<Experts, HfError> {
+    let key = defaults.count_key;
+    let count = fields.size_or(key, defaults.count)?;
+    if count.saturating_mul(num_layers) > MAX_EXPERTS {
+        return Err(fields.wrong(key, &format!("at most {MAX_EXPERTS} in all layers together")));
+    }
+    let per_token = fields.size_or("num_experts_per_tok", defaults.per_token)?;
+    if per_token > count {
+        return Err(fields.wrong("num_experts_per_tok", &format!("at most {key}, {count}")));
+    }
+    let weight = fields.number("router_aux_loss_coef", "a number of at least 0", |x| x >= 0.0)?;
+    let balance_weight = match fields.flag_or("output_router_logits", false)? {
+        true => weight.unwrap_or(defaults.balance_weight),
+        false => 0.0,
+    };
+    Ok(Experts { count, per_token, balance_weight })
+}

@@ -1,0 +1,74 @@
+//! The families of models, a file each.
+//!
+//! A family is everything that tells one architecture from another, said as its difference from a family before it. To add
+//! one, write its file and add its line to the list below.
+
+mod gemma2;
+mod llama;
+mod mistral;
+mod mixtral;
+mod olmo2;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod smollm3;
+
+use crate::config::Family;
+
+/// Every family that is known, in the order in which messages and documentation list them.
+pub static FAMILIES: &[&Family] = &[
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &mixtral::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &gemma2::FAMILY,
+    &phi3::FAMILY,
+    &olmo2::FAMILY,
+    &smollm3::FAMILY,
+];
+
+impl Family {
+    /// The family of a `model_type`, if it is known.
+    pub fn from_model_type(model_type: &str) -> Option<&'static Self> {
+        FAMILIES.iter().copied().find(|family| family.model_type == model_type)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+
+    fn table() -> String {
+        let row = |family: &&Family| {
+            let gguf = family.gguf.map_or_else(String::new, |gguf| format!("`{}`", gguf.architecture));
+            format!("| `{}` | {} | {gguf} |\n", family.model_type, family.summary)
+        };
+        let head = "| `model_type` | what it is | llama.cpp |\n|---|---|---|\n";
+        head.to_owned() + &FAMILIES.iter().map(row).collect::<String>()
+    }
+
+    #[test]
+    fn the_docs_list_every_family() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/models.md");
+        let text = fs::read_to_string(path).expect("docs/models.md is there");
+        let (start, end) = ("<!-- families: start -->\n", "<!-- families: end -->");
+        let (before, rest) = text.split_once(start).expect("a start mark");
+        let (found, after) = rest.split_once(end).expect("an end mark");
+        if std::env::var_os("COLLIMATE_WRITE_DOCS").is_some() {
+            fs::write(path, format!("{before}{start}{}{end}{after}", table())).expect("docs/models.md is written");
+        } else {
+            assert_eq!(found, table(), "run this test with COLLIMATE_WRITE_DOCS=1 and commit docs/models.md");
+        }
+    }
+
+    #[test]
+    fn each_model_type_is_listed_once() {
+        let names: BTreeSet<_> = FAMILIES.iter().map(|family| family.model_type).collect();
+        assert_eq!(names.len(), FAMILIES.len());
+        assert!(FAMILIES.iter().all(|family| Family::from_model_type(family.model_type) == Some(*family)));
+    }
+}

@@ -1,0 +1,192 @@
+//! Typed access to the fields of a JSON object, with errors that name the file and the field.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::error::HfError;
+
+/// The largest size a field may have: larger ones are slips of the pen, and products of two still fit 64 bits.
+const LARGEST_SIZE: u64 = i32::MAX as u64;
+
+/// One object of a configuration file and where it stands in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Fields<'a> {
+    path: &'a Path,
+    prefix: &'a str,
+    object: &'a Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    /// Fields of the file's top level.
+    pub(crate) fn top(path: &'a Path, value: &'a Value) -> Result<Self, HfError> {
+        match value {
+            Value::Object(object) => Ok(Self { path, prefix: "", object }),
+            other => Err(HfError::Field {
+                path: path.to_owned(),
+                field: "(whole file)".to_owned(),
+                expected: "an object".to_owned(),
+                found: shown(other),
+            }),
+        }
+    }
+
+    /// The object in field `key`; none where the field is absent, null or empty.
+    pub(crate) fn object(&self, key: &'a str) -> Result<Option<Fields<'a>>, HfError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(object)) if object.is_empty() => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(Fields { path: self.path, prefix: key, object })),
+            Some(_) => Err(self.wrong(key, "an object or null")),
+        }
+    }
+
+    /// The field's value; none where it is absent or null.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.object.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The first of two fields that is there and not null; the second where neither is.
+    pub(crate) fn first_of(&self, [first, second]: [&'static str; 2]) -> &'static str {
+        if self.get(first).is_some() { first } else { second }
+    }
+
+    /// Whether the field is there and null.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.object.get(key).is_some_and(Value::is_null)
+    }
+
+    /// The names of all fields.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.object.keys().map(String::as_str)
+    }
+
+    /// A whole number of at least 1; none where it is absent or null.
+    pub(crate) fn size(&self, key: &str) -> Result<Option<usize>, HfError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_u64() {
+            Some(size) if (1..=LARGEST_SIZE).contains(&size) => Ok(Some(size as usize)),
+            _ => Err(self.wrong(key, &format!("a whole number from 1 to {LARGEST_SIZE}"))),
+        }
+    }
+
+    /// A size, `default` where the field is absent; null is refused.
+    pub(crate) fn size_or(&self, key: &str, default: usize) -> Result<usize, HfError> {
+        if self.is_null(key) {
+            return Err(self.wrong(key, "a whole number"));
+        }
+        Ok(self.size(key)?.unwrap_or(default))
+    }
+
+    /// A finite number that `accept` accepts; none where it is absent or null.
+    pub(crate) fn number(&self, key: &str, expected: &str, accept: fn(f64) -> bool) -> Result<Option<f64>, HfError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_f64() {
+            Some(number) if number.is_finite() && accept(number) => Ok(Some(number)),
+            _ => Err(self.wrong(key, expected)),
+        }
+    }
+
+    /// A number greater than 0; none where it is absent or null.
+    pub(crate) fn positive(&self, key: &str) -> Result<Option<f64>, HfError> {
+        self.number(key, "a number greater than 0", |x| x > 0.0)
+    }
+
+    /// A whole number, zero included; `default` where it is absent or null.
+    pub(crate) fn count_or(&self, key: &str, default: usize) -> Result<usize, HfError> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
+        count.ok_or_else(|| self.wrong(key, "a whole number"))
+    }
+
+    /// A number that float32 can be multiplied and divided by; none where it is absent or null.
+    pub(crate) fn factor(&self, key: &str) -> Result<Option<f64>, HfError> {
+        self.number(key, "a number from 0.001 to 1000000", |x| (1e-3..=1e6).contains(&x))
+    }
+
+    /// A list of `len` numbers from 0.001 to 1000000; none where it is absent or null.
+    pub(crate) fn factors(&self, key: &str, len: usize) -> Result<Option<Vec<f64>>, HfError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = |value: &Value| value.as_f64().filter(|x| (1e-3..=1e6).contains(x));
+        let numbers: Option<Vec<f64>> = value.as_array().and_then(|list| list.iter().map(number).collect());
+        match numbers {
+            Some(numbers) if numbers.len() == len => Ok(Some(numbers)),
+            _ => Err(self.wrong(key, &format!("a list of {len} numbers from 0.001 to 1000000"))),
+        }
+    }
+
+    /// A flag, `default` where it is absent or null.
+    pub(crate) fn flag_or(&self, key: &str, default: bool) -> Result<bool, HfError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(self.wrong(key, "true or false")),
+        }
+    }
+
+    /// A text; none where it is absent or null.
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>, HfError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(key, "a string")),
+        }
+    }
+
+    /// A list of texts; none where it is absent or null.
+    pub(crate) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, HfError> {
+        let expected = "a list of strings";
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let list = value.as_array().ok_or_else(|| self.wrong(key, expected))?;
+        let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
+        texts.map(Some).ok_or_else(|| self.wrong(key, expected))
+    }
+
+    /// A token id, or a list of them; empty where it is absent or null.
+    pub(crate) fn token_ids(&self, key: &str) -> Result<Vec<u32>, HfError> {
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ids = match self.get(key) {
+            None => Some(Vec::new()),
+            Some(Value::Array(list)) => list.iter().map(id).collect(),
+            Some(value) => id(value).map(|id| vec![id]),
+        };
+        ids.ok_or_else(|| self.wrong(key, "a token id or a list of token ids"))
+    }
+
+    /// The error that field `key` is not as expected.
+    pub(crate) fn wrong(&self, key: &str, expected: &str) -> HfError {
+        HfError::Field {
+            path: self.path.to_owned(),
+            field: self.name(key),
+            expected: expected.to_owned(),
+            found: self.found(key),
+        }
+    }
+
+    /// The error that what field `key` asks for is not supported.
+    pub(crate) fn unsupported(&self, key: &str, remedy: &str) -> HfError {
+        HfError::Unsupported {
+            path: self.path.to_owned(),
+            field: self.name(key),
+            found: self.found(key),
+            remedy: remedy.to_owned(),
+        }
+    }
+
+    fn name(&self, key: &str) -> String {
+        if self.prefix.is_empty() { key.to_owned() } else { format!("{}.{key}", self.prefix) }
+    }
+
+    fn found(&self, key: &str) -> String {
+        self.object.get(key).map_or_else(|| "nothing".to_owned(), shown)
+    }
+}
+
+/// A value as JSON, cut where it is long.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}

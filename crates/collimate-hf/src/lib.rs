@@ -1,0 +1,60 @@
+//! Hugging Face folders: what a model or an adapter is on disk, without computing anything.
+//!
+//! The crate reads and checks `config.json`, knows the names and shapes of every tensor, maps and writes safetensors files,
+//! reads and writes PEFT adapters, and merges an adapter into a model. It must not know of burn, of devices, or of how a
+//! model is computed. Everything downloaded is untrusted: files are bounded in size, names are checked, and nothing in a
+//! folder is ever executed.
+//!
+//! Start with [`ModelConfig`], which says what a decoder is made of; [`Family`], which is everything that tells one
+//! architecture from another; and [`WeightFiles`], the tensors of a folder.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use collimate_hf::ModelConfig;
+//! use serde_json::json;
+//!
+//! # fn main() -> Result<(), collimate_hf::HfError> {
+//! let json = json!({ "model_type": "qwen3", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4 });
+//! let config = ModelConfig::from_json(Path::new("config.json"), json)?;
+//! // Absent fields have transformers' defaults for the family.
+//! assert_eq!((config.family.model_type, config.head_dim, config.vocab_size), ("qwen3", 128, 151_936));
+//! let queries = &config.block(1).linears()[0].module;
+//! assert_eq!(queries, "model.layers.1.self_attn.q_proj");
+//! # Ok(())
+//! # }
+//! ```
+
+mod blocks;
+mod config;
+mod error;
+mod experts;
+mod families;
+mod fields;
+#[cfg(test)]
+mod golden_files_tests;
+mod layers;
+mod limits;
+mod merge_files;
+mod peft;
+mod plain_file;
+mod read;
+mod rope;
+mod shard_size;
+mod shards;
+mod weights;
+mod write_weights;
+
+pub use blocks::{Block, FeedForward, Gated, HalfNorms, Joint, LinearSpec, TensorSpec, linear_modules};
+pub use config::{
+    Activation, AttentionBias, Experts, Family, GgufFamily, GgufRefusal, GgufValue, ModelConfig, NormPlacement, QkNorm,
+};
+pub use error::HfError;
+pub use families::FAMILIES;
+pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter, merged_tensor, side_files};
+pub use peft::{Adapter, LoraConfig, LoraTargets};
+pub use plain_file::read_bounded;
+pub use rope::RopeScaling;
+pub use shard_size::{ShardSize, ShardSizeError};
+pub use weights::{HostTensor, WeightCheck, WeightFiles};
+pub use write_weights::{StorageDtype, write_model, write_safetensors, write_safetensors_of};

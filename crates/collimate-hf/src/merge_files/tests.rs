@@ -1,0 +1,101 @@
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+use crate::peft::{LoraConfig, LoraTargets};
+use crate::write_weights::write_model;
+
+/// A model folder and an adapter folder of rank 1 on q_proj with A = [1, 2, 3, 4], B = [1, 0, -1, 2], scale 2.
+fn folders(root: &Path) -> (PathBuf, PathBuf) {
+    let value = json!({
+        "model_type": "llama", "vocab_size": 8, "hidden_size": 4, "intermediate_size": 6, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "dtype": "float16",
+    });
+    let config = ModelConfig::from_json(Path::new("config.json"), value).unwrap();
+    let ones = |shape: &[usize]| HostTensor::new(shape, vec![1.0; shape.iter().product()]);
+    let tensors = config.tensors().into_iter().map(|spec| (spec.name, ones(&spec.shape)));
+    let (model, adapter) = (root.join("model"), root.join("adapter"));
+    write_model(&model, &config, tensors, StorageDtype::F16, ShardSize::default()).unwrap();
+    fs::write(model.join("tokenizer.json"), "{}").unwrap();
+    let a = HostTensor::new([1, 4], vec![1.0, 2.0, 3.0, 4.0]);
+    let b = HostTensor::new([4, 1], vec![1.0, 0.0, -1.0, 2.0]);
+    let modules = [("model.layers.0.self_attn.q_proj".to_owned(), (a, b))].into();
+    let targets = LoraTargets::Names(vec!["q_proj".to_owned()]);
+    Adapter { config: LoraConfig::new(1, 2.0, targets), modules }.write(&adapter).unwrap();
+    (model, adapter)
+}
+
+#[rstest]
+#[case(None, StorageDtype::F16)]
+#[case(Some(StorageDtype::F32), StorageDtype::F32)]
+fn the_product_is_added_and_the_rest_kept(#[case] asked: Option<StorageDtype>, #[case] dtype: StorageDtype) {
+    let root = tempfile::tempdir().unwrap();
+    let (model, adapter) = folders(root.path());
+    let out = root.path().join("merged");
+    let summary =
+        merge_adapter(&model, &adapter, &out, MergeOptions { dtype: asked, ..MergeOptions::default() }).unwrap();
+    let expected = MergeSummary {
+        num_tensors: 12,
+        num_merged: 1,
+        scale: 2.0,
+        dtype,
+        largest_change: 2.0 * 2.0 * 4.0,
+        copied: vec![out.join("tokenizer.json")],
+    };
+    assert_eq!(summary, expected);
+    let weights = WeightFiles::open(&out).unwrap();
+    let q = weights.read("model.layers.0.self_attn.q_proj.weight").unwrap().data;
+    let row = |b: f32| [1.0, 2.0, 3.0, 4.0].map(|a| 1.0 + 2.0 * b * a);
+    assert_eq!(q, [row(1.0), row(0.0), row(-1.0), row(2.0)].concat());
+    assert_eq!(weights.read("model.layers.0.self_attn.o_proj.weight").unwrap().data, [1.0; 16]);
+    assert_eq!(weights.dtype("lm_head.weight").and_then(StorageDtype::from_stored), Some(dtype));
+}
+
+#[test]
+fn a_merged_model_is_divided_as_asked_and_read_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (model, adapter) = folders(root.path());
+    let out = root.path().join("merged");
+    // float16: the embedding's 8·4 values are 64 bytes, and no other tensor is larger.
+    let options = MergeOptions { max_shard_size: ShardSize::from_bytes(64).unwrap(), ..MergeOptions::default() };
+    merge_adapter(&model, &adapter, &out, options).unwrap();
+    let index: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(out.join("model.safetensors.index.json")).unwrap()).unwrap();
+    let config = ModelConfig::from_dir(&out).unwrap();
+    assert_eq!(index["metadata"]["total_size"], 2 * config.num_parameters());
+    assert_eq!(index["weight_map"].as_object().unwrap().len(), 12);
+    let weights = WeightFiles::open(&out).unwrap();
+    assert!(weights.paths().count() > 5 && !out.join("model.safetensors").exists());
+    for path in weights.paths() {
+        assert!(path.metadata().unwrap().len() < 64 + 1000, "{}", path.display());
+    }
+}
+
+#[rstest]
+#[case("model", "it is the folder of the model or of the adapter")]
+#[case("adapter/../adapter", "it is the folder of the model or of the adapter")]
+#[case("other", "it holds a model's weights already")]
+fn existing_weights_are_never_overwritten(#[case] out: &str, #[case] expected: &str) {
+    let root = tempfile::tempdir().unwrap();
+    let (model, adapter) = folders(root.path());
+    fs::create_dir(root.path().join("other")).unwrap();
+    fs::write(root.path().join("other/model-00001-of-00002.safetensors"), "").unwrap();
+    let before = fs::read(model.join("model.safetensors")).unwrap();
+    let error = merge_adapter(&model, &adapter, &root.path().join(out), MergeOptions::default()).unwrap_err();
+    assert!(matches!(&error, HfError::OutputTaken { reason, .. } if reason == expected), "{error}");
+    assert_eq!(fs::read(model.join("model.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn a_difference_in_what_was_written_is_found() {
+    let root = tempfile::tempdir().unwrap();
+    let (model, adapter) = folders(root.path());
+    let config = ModelConfig::from_dir(&model).unwrap();
+    let adapter = Adapter::read(&adapter, &config).unwrap();
+    let weights = WeightFiles::open(&model).unwrap();
+    // The base model is not the merged one.
+    let error = read_back(&model, &weights, &adapter, StorageDtype::F16).unwrap_err().to_string();
+    assert!(
+        error.ends_with("tensor \"model.layers.0.self_attn.q_proj.weight\" read back differs from what was written")
+    );
+}

@@ -1,0 +1,52 @@
+//! Opens files of models and adapters, but no devices or pipes, and nothing larger than such a file can be.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::HfError;
+
+/// The largest configuration or index, in bytes. The index of a model of 61 layers with 256 experts has some 10 MB.
+pub(crate) const MAX_JSON_BYTES: u64 = 64 << 20;
+
+/// Opens a regular file, following links. Reading a device or a pipe might never end.
+pub(crate) fn open(path: &Path) -> Result<File, HfError> {
+    // Checked before opening, since opening a named pipe waits for its other end.
+    if !fs::metadata(path).map_err(HfError::io(path))?.is_file() {
+        return Err(HfError::NotAFile { path: path.to_owned() });
+    }
+    File::open(path).map_err(HfError::io(path))
+}
+
+/// Reads a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// [`HfError`] if it is not a regular file, is larger, or cannot be read.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, HfError> {
+    let mut bytes = Vec::new();
+    // Not by its metadata: the file may grow while it is read.
+    open(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(HfError::io(path))?;
+    match bytes.len() as u64 > limit {
+        true => Err(HfError::FileTooLarge { path: path.to_owned(), limit }),
+        false => Ok(bytes),
+    }
+}
+
+/// Reads a configuration or an index as JSON.
+pub(crate) fn read_json(path: &Path) -> Result<Value, HfError> {
+    let text = read_bounded(path, MAX_JSON_BYTES)?;
+    serde_json::from_slice(&text).map_err(|error| HfError::Json { path: path.to_owned(), message: error.to_string() })
+}
+
+/// Whether a file of `dir` exists and does not lead out of it. For a snapshot of a download cache, the `blobs` that its
+/// files link to count as inside.
+///
+/// Copying a link to elsewhere would make a private file part of the output, which may be published.
+pub(crate) fn stays_in(dir: &Path, file: &Path) -> bool {
+    let (Ok(dir), Ok(file)) = (dir.canonicalize(), file.canonicalize()) else { return false };
+    let snapshots = dir.parent().filter(|parent| parent.ends_with("snapshots"));
+    let blobs = snapshots.and_then(Path::parent).map(|repository| repository.join("blobs"));
+    file.starts_with(&dir) || blobs.is_some_and(|blobs| file.starts_with(blobs))
+}

@@ -1,0 +1,267 @@
+//! From the fields of `config.json`, in old and new files, to a checked [`ModelConfig`].
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::config::{Activation, AttentionBias, BiasRule, Defaults, Family, JointNames, ModelConfig};
+use crate::error::HfError;
+use crate::families::FAMILIES;
+use crate::fields::Fields;
+use crate::plain_file::read_json;
+use crate::rope::{self, RopeFields, RopeScaling};
+use crate::{limits, shards};
+
+/// More blocks than this are a typing error, and their list of names would fill the memory.
+const MOST_LAYERS: usize = 10_000;
+
+impl ModelConfig {
+    /// Reads `config.json` of a model folder, and the end-of-text tokens of its `generation_config.json` if it has one.
+    ///
+    /// # Errors
+    /// [`HfError`] naming file and field: not JSON, sizes that are zero, absurd or do not fit each other, an
+    /// architecture, activation or rotary type that is not supported.
+    pub fn from_dir(dir: &Path) -> Result<Self, HfError> {
+        let path = dir.join("config.json");
+        if dir.is_file() && shards::is_pickle(dir) {
+            return Err(HfError::PickledWeights { path: dir.to_owned() });
+        }
+        if !path.is_file() {
+            let remedy = "a model folder has a config.json that describes its architecture".to_owned();
+            return Err(HfError::MissingFile { path, remedy });
+        }
+        let mut config = Self::from_json(&path, read_json(&path)?)?;
+        let path = dir.join("generation_config.json");
+        if path.is_file() {
+            let generation = read_json(&path)?;
+            for id in Fields::top(&path, &generation)?.token_ids("eos_token_id")? {
+                if !config.eos_token_ids.contains(&id) {
+                    config.eos_token_ids.push(id);
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    /// Reads the contents of a `config.json`; `path` is for errors only.
+    ///
+    /// An absent field has the value that transformers gives it for the family.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::from_dir`].
+    pub fn from_json(path: &Path, value: Value) -> Result<Self, HfError> {
+        let config = checked(path, &value)?;
+        Ok(Self { raw: value, ..config })
+    }
+
+    /// Whether `config.json` names code in the folder (`auto_map`), as models do that want `trust_remote_code`. No code
+    /// of a folder is ever run: the model is computed as its `model_type` says.
+    pub fn names_code(&self) -> bool {
+        limits::names_code(&self.raw)
+    }
+}
+
+/// The configuration without its source.
+fn checked(path: &Path, raw: &Value) -> Result<ModelConfig, HfError> {
+    let fields = Fields::top(path, raw)?;
+    let family = family(path, fields)?;
+    refuse_variants(fields)?;
+    let defaults = &family.defaults;
+    let num_hidden_layers = fields.size_or("num_hidden_layers", defaults.num_hidden_layers)?;
+    if num_hidden_layers > MOST_LAYERS {
+        return Err(fields.wrong("num_hidden_layers", &format!("at most {MOST_LAYERS}")));
+    }
+    let max_position_embeddings = fields.size_or("max_position_embeddings", defaults.max_position_embeddings)?;
+    let heads = heads(fields, defaults)?;
+    let rotation = rotation(family, fields, max_position_embeddings, heads.width)?;
+    let number = |key, default| Ok::<_, HfError>(fields.positive(key)?.unwrap_or(default));
+    let mut config = ModelConfig {
+        family,
+        vocab_size: fields.size_or("vocab_size", defaults.vocab_size)?,
+        hidden_size: heads.hidden_size,
+        intermediate_size: fields.size_or("intermediate_size", defaults.intermediate_size)?,
+        num_hidden_layers,
+        num_attention_heads: heads.queries,
+        num_key_value_heads: heads.keys,
+        head_dim: heads.width,
+        max_position_embeddings,
+        rms_norm_eps: number("rms_norm_eps", defaults.rms_norm_eps)?,
+        rope_theta: rotation.theta,
+        rope_scaling: rotation.scaling,
+        rotary_dim: rotation.dim,
+        tie_word_embeddings: fields.flag_or("tie_word_embeddings", defaults.tie_word_embeddings)?,
+        hidden_act: activation(family, fields)?,
+        attention_bias: attention_bias(family, fields)?,
+        mlp_bias: family.has_mlp_bias && fields.flag_or("mlp_bias", false)?,
+        attention_scale: 1.0 / (heads.width as f64).sqrt(),
+        attention_softcap: None,
+        logit_softcap: None,
+        embedding_scale: None,
+        norm_placement: family.names.norm_placement(),
+        norm_offset: family.norm_offset,
+        qk_norm: family.qk_norm,
+        fused_projections: matches!(family.names.qkv, JointNames::Fused(_)),
+        experts: None,
+        rotated_layers: vec![true; num_hidden_layers],
+        layer_windows: (family.windows)(fields, defaults.sliding_window, num_hidden_layers)?,
+        eos_token_ids: token_ids(fields, "eos_token_id", defaults.eos_token_id)?,
+        bos_token_id: token_ids(fields, "bos_token_id", defaults.bos_token_id)?.first().copied(),
+        initializer_range: number("initializer_range", 0.02)?,
+        dtype: dtype(fields)?,
+        raw: Value::Null,
+    };
+    (family.read)(fields, &mut config)?;
+    addressable(path, &config)?;
+    Ok(config)
+}
+
+fn family(path: &Path, fields: Fields<'_>) -> Result<&'static Family, HfError> {
+    let supported: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
+    let Some(found) = fields.text("model_type")? else {
+        return Err(fields.wrong("model_type", &format!("one of {}", supported.join(", "))));
+    };
+    Family::from_model_type(found).ok_or_else(|| {
+        let hint = limits::code_hint(fields);
+        HfError::UnsupportedArchitecture { path: path.to_owned(), found: limits::shortened(found), supported, hint }
+    })
+}
+
+/// Refuses what a file of any family may ask for and no family has here.
+fn refuse_variants(fields: Fields<'_>) -> Result<(), HfError> {
+    let classes = fields.texts("architectures")?.unwrap_or_default();
+    if !classes.is_empty() && !classes.iter().any(|class| class.to_lowercase().ends_with("forcausallm")) {
+        return Err(fields.unsupported("architectures", "only language models are (a class that ends in ForCausalLM)"));
+    }
+    if fields.get("quantization_config").is_some() {
+        let remedy = "weights are read as float32, bfloat16 or float16: use the model that was not quantized";
+        return Err(fields.unsupported("quantization_config", remedy));
+    }
+    if fields.flag_or("use_bidirectional_attention", false)? {
+        return Err(fields.unsupported("use_bidirectional_attention", "a token sees itself and those before it"));
+    }
+    Ok(())
+}
+
+/// What a file says of rotation.
+struct Rotation {
+    theta: f64,
+    scaling: RopeScaling,
+    /// Numbers of a head that are rotated.
+    dim: usize,
+}
+
+fn rotation(
+    family: &Family,
+    top: Fields<'_>,
+    max_position_embeddings: usize,
+    head_dim: usize,
+) -> Result<Rotation, HfError> {
+    let inner = rope::inner(top)?;
+    let dim = match family.partial_rotation {
+        true => rope::part_of_head(top, inner, head_dim)?,
+        false => rope::whole_head(top, inner, head_dim)?,
+    };
+    let theta = rope::theta(top, inner, family.defaults.rope_theta)?;
+    let scaling = match inner {
+        Some(inner) => (family.rope_scaling)(RopeFields { inner, top, max_position_embeddings, rotary_dim: dim })?,
+        None => RopeScaling::Default,
+    };
+    Ok(Rotation { theta, scaling, dim })
+}
+
+struct Heads {
+    hidden_size: usize,
+    queries: usize,
+    keys: usize,
+    width: usize,
+}
+
+fn heads(fields: Fields<'_>, defaults: &Defaults) -> Result<Heads, HfError> {
+    let hidden_size = fields.size_or("hidden_size", defaults.hidden_size)?;
+    let queries = fields.size_or("num_attention_heads", defaults.num_attention_heads)?;
+    let keys = match fields.size("num_key_value_heads")? {
+        Some(keys) => keys,
+        None if fields.is_null("num_key_value_heads") => queries,
+        None => defaults.num_key_value_heads.unwrap_or(queries),
+    };
+    if !queries.is_multiple_of(keys) {
+        let expected = format!("a divisor of num_attention_heads, {queries} (a file that is silent means {keys})");
+        return Err(fields.wrong("num_key_value_heads", &expected));
+    }
+    let by_default = defaults.head_dim.filter(|_| !fields.is_null("head_dim"));
+    let width = match fields.size("head_dim")?.or(by_default) {
+        Some(width) => width,
+        None if hidden_size.is_multiple_of(queries) => hidden_size / queries,
+        None => {
+            return Err(fields.wrong("hidden_size", &format!("a multiple of num_attention_heads, {queries}")));
+        }
+    };
+    if !width.is_multiple_of(2) {
+        let expected =
+            format!("an even number, since halves of a head are rotated (hidden_size {hidden_size} / {queries})");
+        return Err(fields.wrong("head_dim", &expected));
+    }
+    Ok(Heads { hidden_size, queries, keys, width })
+}
+
+fn activation(family: &Family, fields: Fields<'_>) -> Result<Activation, HfError> {
+    let (key, default) = family.activation;
+    match fields.text(key)? {
+        None => Ok(default),
+        Some("silu" | "swish") => Ok(Activation::Silu),
+        Some("gelu_pytorch_tanh" | "gelu_new") => Ok(Activation::GeluTanh),
+        Some("gelu") => Ok(Activation::Gelu),
+        Some(_) => Err(fields.unsupported(key, "supported: silu, swish, gelu, gelu_new, gelu_pytorch_tanh")),
+    }
+}
+
+fn attention_bias(family: &Family, fields: Fields<'_>) -> Result<AttentionBias, HfError> {
+    match family.attention_bias {
+        BiasRule::Always(bias) => Ok(bias),
+        BiasRule::ByField if fields.flag_or("attention_bias", false)? => Ok(AttentionBias::ALL),
+        BiasRule::ByField => Ok(AttentionBias::NONE),
+    }
+}
+
+fn token_ids(fields: Fields<'_>, key: &str, default: Option<u32>) -> Result<Vec<u32>, HfError> {
+    let ids = fields.token_ids(key)?;
+    let silent = fields.get(key).is_none() && !fields.is_null(key);
+    Ok(if silent { default.into_iter().collect() } else { ids })
+}
+
+fn dtype(fields: Fields<'_>) -> Result<Option<String>, HfError> {
+    let name = match fields.text("dtype")? {
+        Some(name) => Some(name),
+        None => fields.text("torch_dtype")?,
+    };
+    Ok(name.map(|name| name.trim_start_matches("torch.").to_owned()))
+}
+
+/// Every later product of sizes fits, in bytes of float32.
+fn addressable(path: &Path, config: &ModelConfig) -> Result<(), HfError> {
+    let product = |sizes: &[usize]| {
+        sizes.iter().try_fold(4_usize, |product, size| product.checked_mul(*size)).filter(|n| *n <= isize::MAX as usize)
+    };
+    let fits = || {
+        product(&[config.num_attention_heads, config.head_dim, config.hidden_size])?;
+        product(&[config.hidden_size, config.intermediate_size])?;
+        product(&[config.vocab_size, config.hidden_size])?;
+        let bytes = config.tensors().iter().try_fold(0_usize, |sum, spec| sum.checked_add(product(&spec.shape)?))?;
+        (bytes <= isize::MAX as usize).then_some(())
+    };
+    fits().ok_or_else(|| HfError::TooLarge {
+        path: path.to_owned(),
+        sizes: format!(
+            "vocab_size {}, hidden_size {}, intermediate_size {}, num_hidden_layers {}, num_attention_heads {}, head_dim {}",
+            config.vocab_size,
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            config.head_dim
+        ),
+    })
+}

@@ -1,0 +1,216 @@
+//! Rotary position settings, from the old fields (`rope_theta`, `rope_scaling`) or the new one (`rope_parameters`).
+
+use crate::error::HfError;
+use crate::fields::Fields;
+
+/// How rotary frequencies are stretched beyond the context that a model was first trained on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    /// Frequencies as they are.
+    Default,
+    /// Every position divided by `factor`.
+    Linear {
+        /// How much longer the context is.
+        factor: f64,
+    },
+    /// The base grows with the sequence once that is longer than `original_max_position_embeddings` (NTK-aware).
+    Dynamic {
+        /// How much longer the context is.
+        factor: f64,
+        /// Context from which on the base grows: the model's `max_position_embeddings`, as transformers has it.
+        original_max_position_embeddings: usize,
+    },
+    /// Llama 3.1: low frequencies are divided by `factor`, high ones kept, those between are blended.
+    Llama3 {
+        /// How much longer the context is.
+        factor: f64,
+        /// Wavelengths longer than the original context over this are divided by `factor`.
+        low_freq_factor: f64,
+        /// Wavelengths shorter than the original context over this are kept.
+        high_freq_factor: f64,
+        /// Context of the first training.
+        original_max_position_embeddings: usize,
+    },
+    /// YaRN (arXiv 2309.00071): a ramp between kept and divided frequencies, and a factor on cos and sin.
+    Yarn {
+        /// How much longer the context is.
+        factor: f64,
+        /// Context of the first training.
+        original_max_position_embeddings: usize,
+        /// Rotations over the original context above which a frequency is kept.
+        beta_fast: f64,
+        /// Rotations over the original context below which a frequency is divided.
+        beta_slow: f64,
+        /// Factor on cos and sin; none: from `mscale` and `mscale_all_dim` if both are set, else 0.1 ln(factor) + 1.
+        attention_factor: Option<f64>,
+        /// Weight of the logarithm above the line of the attention factor.
+        mscale: Option<f64>,
+        /// Weight of the logarithm below the line of the attention factor.
+        mscale_all_dim: Option<f64>,
+        /// Whether the ramp's ends are rounded to whole dimensions.
+        truncate: bool,
+    },
+    /// LongRoPE (arXiv 2402.13753): each frequency divided by a factor of its own.
+    ///
+    /// transformers takes other factors for a sequence longer than `original_max_position_embeddings`, so that a prompt's
+    /// numbers depend on the response after it. Such sequences are refused.
+    Long {
+        /// A factor for each frequency, for sequences up to the original context.
+        short_factor: Vec<f64>,
+        /// Context of the first training.
+        original_max_position_embeddings: usize,
+        /// Factor on cos and sin.
+        attention_factor: f64,
+    },
+}
+
+/// The fields that describe a scaling, and what else its values depend on.
+#[derive(Clone, Copy)]
+pub(crate) struct RopeFields<'a> {
+    /// Those of `rope_scaling` or `rope_parameters`.
+    pub(crate) inner: Fields<'a>,
+    /// Those around them.
+    pub(crate) top: Fields<'a>,
+    pub(crate) max_position_embeddings: usize,
+    /// Numbers of a head that are rotated.
+    pub(crate) rotary_dim: usize,
+}
+
+/// The object that describes the rotation: `rope_scaling` where a file has both, as in transformers.
+pub(crate) fn inner(top: Fields<'_>) -> Result<Option<Fields<'_>>, HfError> {
+    match top.object("rope_scaling")? {
+        Some(fields) => Ok(Some(fields)),
+        None => top.object("rope_parameters"),
+    }
+}
+
+/// The base of the frequencies; one inside of the rotation's object counts before one outside.
+pub(crate) fn theta(top: Fields<'_>, inner: Option<Fields<'_>>, default: f64) -> Result<f64, HfError> {
+    let outer = top.positive("rope_theta")?;
+    let inner = inner.map_or(Ok(None), |fields| fields.positive("rope_theta"))?;
+    Ok(inner.or(outer).unwrap_or(default))
+}
+
+const SHARE: &str = "partial_rotary_factor";
+
+/// All numbers of a head; a file that asks for a part of them is refused.
+pub(crate) fn whole_head(top: Fields<'_>, inner: Option<Fields<'_>>, head_dim: usize) -> Result<usize, HfError> {
+    for fields in [Some(top), inner].into_iter().flatten() {
+        match fields.positive(SHARE)? {
+            None | Some(1.0) => {}
+            Some(_) => return Err(fields.unsupported(SHARE, "only 1 is: the whole head is rotated")),
+        }
+    }
+    Ok(head_dim)
+}
+
+/// How many numbers of a head are rotated, by `partial_rotary_factor`.
+pub(crate) fn part_of_head(top: Fields<'_>, inner: Option<Fields<'_>>, head_dim: usize) -> Result<usize, HfError> {
+    let fields = inner.filter(|fields| fields.get(SHARE).is_some()).unwrap_or(top);
+    let Some(share) = fields.positive(SHARE)? else { return Ok(head_dim) };
+    // Cut to a whole number, as Python's int() does.
+    let dim = (head_dim as f64 * share) as usize;
+    if share > 1.0 || dim == 0 || !dim.is_multiple_of(2) {
+        return Err(fields.wrong(SHARE, &format!("a share of the head, {head_dim}, that is an even number")));
+    }
+    Ok(dim)
+}
+
+/// The field that names the kind of scaling, and the kind; none where nothing is scaled.
+pub(crate) fn kind<'a>(fields: Fields<'a>) -> Result<Option<(&'static str, &'a str)>, HfError> {
+    let key = if fields.get("rope_type").is_some() { "rope_type" } else { "type" };
+    if let Some(kind) = fields.text(key)? {
+        return Ok(Some((key, kind)));
+    }
+    let known = ["rope_theta", SHARE, "rope_type", "type"];
+    match fields.keys().find(|key| !known.contains(key)) {
+        None => Ok(None),
+        Some(_) => Err(fields.wrong("rope_type", "a string that says what the other fields are for")),
+    }
+}
+
+/// LongRoPE.
+pub(crate) fn long(rope: RopeFields<'_>) -> Result<RopeScaling, HfError> {
+    let RopeFields { inner: fields, top, max_position_embeddings, rotary_dim } = rope;
+    let key = "original_max_position_embeddings";
+    let original = top.size_or(key, 4096)?;
+    if original < 2 {
+        return Err(top.wrong(key, "at least 2"));
+    }
+    let factors = |key| fields.factors(key, rotary_dim / 2)?.ok_or_else(|| fields.wrong(key, "a list of numbers"));
+    let short_factor = factors("short_factor")?;
+    // Not computed with, but a file without it is not sound.
+    factors("long_factor")?;
+    let factor = fields.number("factor", "a number of at least 1", |x| x >= 1.0)?;
+    let factor = factor.unwrap_or(max_position_embeddings as f64 / original as f64);
+    let by_context = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() };
+    let attention_factor = fields
+        .number("attention_factor", "a number from 0.001 to 1000", |x| (1e-3..=1e3).contains(&x))?
+        .unwrap_or(by_context);
+    Ok(RopeScaling::Long { short_factor, original_max_position_embeddings: original, attention_factor })
+}
+
+/// The scalings that most families share.
+pub(crate) fn scaling(rope: RopeFields<'_>) -> Result<RopeScaling, HfError> {
+    let (fields, max_positions) = (rope.inner, rope.max_position_embeddings);
+    let Some((key, kind)) = kind(fields)? else { return Ok(RopeScaling::Default) };
+    match kind {
+        "default" => Ok(RopeScaling::Default),
+        "linear" => Ok(RopeScaling::Linear { factor: factor(fields)? }),
+        "dynamic" => {
+            Ok(RopeScaling::Dynamic { factor: factor(fields)?, original_max_position_embeddings: max_positions })
+        }
+        "llama3" => llama3(fields, max_positions),
+        "yarn" => yarn(fields, max_positions),
+        _ => Err(fields.unsupported(key, "supported: default, linear, dynamic, llama3, yarn")),
+    }
+}
+
+fn llama3(fields: Fields<'_>, max_positions: usize) -> Result<RopeScaling, HfError> {
+    let low_freq_factor = required(fields, "low_freq_factor", fields.positive("low_freq_factor")?)?;
+    let high_freq_factor = required(fields, "high_freq_factor", fields.positive("high_freq_factor")?)?;
+    if high_freq_factor <= low_freq_factor {
+        return Err(fields.wrong("high_freq_factor", &format!("more than low_freq_factor, {low_freq_factor}")));
+    }
+    Ok(RopeScaling::Llama3 {
+        factor: factor(fields)?,
+        low_freq_factor,
+        high_freq_factor,
+        original_max_position_embeddings: original(fields, max_positions)?,
+    })
+}
+
+fn yarn(fields: Fields<'_>, max_positions: usize) -> Result<RopeScaling, HfError> {
+    let original = original(fields, max_positions)?;
+    let factor = match fields.is_null("factor") {
+        true => max_positions as f64 / original as f64,
+        false => factor(fields)?,
+    };
+    // Zero counts as unset in transformers, for each of these.
+    let number = |key| {
+        let value = fields.number(key, "a number of at least 0", |x| x >= 0.0)?;
+        Ok::<_, HfError>(value.filter(|x| *x != 0.0))
+    };
+    Ok(RopeScaling::Yarn {
+        factor,
+        original_max_position_embeddings: original,
+        beta_fast: number("beta_fast")?.unwrap_or(32.0),
+        beta_slow: number("beta_slow")?.unwrap_or(1.0),
+        attention_factor: fields.positive("attention_factor")?,
+        mscale: number("mscale")?,
+        mscale_all_dim: number("mscale_all_dim")?,
+        truncate: fields.flag_or("truncate", true)?,
+    })
+}
+
+fn original(fields: Fields<'_>, max_positions: usize) -> Result<usize, HfError> {
+    Ok(fields.size("original_max_position_embeddings")?.unwrap_or(max_positions))
+}
+
+fn factor(fields: Fields<'_>) -> Result<f64, HfError> {
+    required(fields, "factor", fields.number("factor", "a number of at least 1", |x| x >= 1.0)?)
+}
+
+fn required(fields: Fields<'_>, key: &str, value: Option<f64>) -> Result<f64, HfError> {
+    value.ok_or_else(|| fields.wrong(key, "a number"))
+}

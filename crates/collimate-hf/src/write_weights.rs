@@ -1,0 +1,298 @@
+//! Writes safetensors files that appear whole or not at all, from tensors in any order, one in memory at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use collimate_files::{AtomicFile, WriteError, write_atomically};
+use half::{bf16, f16};
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
+
+use crate::blocks::TensorSpec;
+use crate::config::ModelConfig;
+use crate::error::HfError;
+use crate::shard_size::ShardSize;
+use crate::shards;
+use crate::weights::HostTensor;
+
+/// The type that weights are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StorageDtype {
+    /// float32.
+    F32,
+    /// bfloat16, rounded to nearest, ties to even.
+    BF16,
+    /// float16, rounded to nearest, ties to even.
+    F16,
+}
+
+impl StorageDtype {
+    /// Bytes of one value.
+    pub fn num_bytes(self) -> usize {
+        if self == Self::F32 { 4 } else { 2 }
+    }
+
+    /// Its name in `config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::BF16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+
+    /// The type with this name in `config.json` and recipes.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::F32, Self::BF16, Self::F16].into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// The counterpart of a safetensors type, if it has one.
+    pub fn from_stored(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F32 => Some(Self::F32),
+            Dtype::BF16 => Some(Self::BF16),
+            Dtype::F16 => Some(Self::F16),
+            _ => None,
+        }
+    }
+
+    /// The value that reading returns after `value` was stored.
+    pub fn round(self, value: f32) -> f32 {
+        match self {
+            Self::F32 => value,
+            Self::BF16 => bf16::from_f32(value).to_f32(),
+            Self::F16 => f16::from_f32(value).to_f32(),
+        }
+    }
+
+    fn header_name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::BF16 => "BF16",
+            Self::F16 => "F16",
+        }
+    }
+
+    fn encode(self, data: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::BF16 => data.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+            Self::F16 => data.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+        }
+    }
+}
+
+/// Writes tensors to one safetensors file, in the given order, with the metadata `{"format": "pt"}`.
+///
+/// The file appears whole or not at all: it is written under a temporary name, synced and renamed.
+///
+/// # Errors
+/// [`HfError`] if the file cannot be written, a name is given twice, or a finite value overflows float16.
+pub fn write_safetensors(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, HostTensor)>,
+    dtype: StorageDtype,
+) -> Result<(), HfError> {
+    let tensors: Vec<_> = tensors.into_iter().collect();
+    let specs: Vec<_> = tensors.iter().map(|(name, tensor)| TensorSpec::new(name, &tensor.shape)).collect();
+    write_safetensors_of(path, &specs, tensors, dtype)
+}
+
+/// Like [`write_safetensors`], with the shapes given first, so that only one tensor needs to be in memory.
+///
+/// # Errors
+/// Those of [`write_safetensors`]; also if a tensor is missing, unexpected or misshapen.
+pub fn write_safetensors_of(
+    path: &Path,
+    specs: &[TensorSpec],
+    tensors: impl IntoIterator<Item = (String, HostTensor)>,
+    dtype: StorageDtype,
+) -> Result<(), HfError> {
+    let mut file = TensorFile::create(path, specs, dtype)?;
+    for (name, tensor) in tensors {
+        file.put(&name, &tensor)?;
+    }
+    file.finish()
+}
+
+/// Writes a model: its weights, with an index if they do not fit into one shard, and then its `config.json`.
+///
+/// Tensors may arrive in any order and are written as they arrive, so that only one needs to be in memory.
+/// `config.json` is the model's own, with the new dtype.
+///
+/// # Errors
+/// [`HfError`] if a tensor is missing, unexpected, given twice or misshapen; if the folder holds weights in other files,
+/// which would mix two models; if a file cannot be written.
+pub fn write_model(
+    dir: &Path,
+    config: &ModelConfig,
+    tensors: impl IntoIterator<Item = (String, HostTensor)>,
+    dtype: StorageDtype,
+    max_shard_size: ShardSize,
+) -> Result<(), HfError> {
+    try_write_model(dir, config, tensors.into_iter().map(Ok), dtype, max_shard_size)
+}
+
+/// Like [`write_model`], with tensors that may fail to be read.
+pub(crate) fn try_write_model(
+    dir: &Path,
+    config: &ModelConfig,
+    tensors: impl Iterator<Item = Result<(String, HostTensor), HfError>>,
+    dtype: StorageDtype,
+    max_shard_size: ShardSize,
+) -> Result<(), HfError> {
+    std::fs::create_dir_all(dir).map_err(WriteError::of(dir))?;
+    let specs = config.tensors();
+    let sizes: Vec<_> = specs.iter().map(|spec| spec.num_elements() * dtype.num_bytes()).collect();
+    let ranges = shards::divide(&sizes, max_shard_size.bytes());
+    let names: Vec<_> = (1..=ranges.len()).map(|number| shards::file_name(number, ranges.len())).collect();
+    no_other_weights(dir, &names)?;
+    let mut files = Vec::new();
+    let mut shard_of = BTreeMap::new();
+    for (number, range) in ranges.into_iter().enumerate() {
+        files.push(TensorFile::create(&dir.join(&names[number]), &specs[range.clone()], dtype)?);
+        shard_of.extend(specs[range].iter().map(|spec| (spec.name.as_str(), number)));
+    }
+    for tensor in tensors {
+        let (name, tensor) = tensor?;
+        let Some(number) = shard_of.get(name.as_str()) else {
+            return Err(HfError::UnexpectedTensor { path: dir.to_owned(), tensor: name, num_unexpected: 1 });
+        };
+        files[*number].put(&name, &tensor)?;
+    }
+    // Nothing is renamed before everything is complete.
+    files.iter().try_for_each(TensorFile::complete)?;
+    files.into_iter().try_for_each(TensorFile::finish)?;
+    if names.len() > 1 {
+        write_index(dir, &specs, &names, &shard_of, sizes.iter().sum())?;
+    }
+    let text = serde_json::to_string_pretty(&config_with_dtype(config, dtype)).unwrap_or_default() + "\n";
+    Ok(write_atomically(&dir.join("config.json"), text.as_bytes())?)
+}
+
+fn write_index(
+    dir: &Path,
+    specs: &[TensorSpec],
+    files: &[String],
+    shard_of: &BTreeMap<&str, usize>,
+    total_size: usize,
+) -> Result<(), HfError> {
+    let total_parameters: usize = specs.iter().map(TensorSpec::num_elements).sum();
+    let weight_map: Map<String, Value> =
+        shard_of.iter().map(|(name, number)| ((*name).to_owned(), json!(files[*number]))).collect();
+    let index = json!({
+        "metadata": { "total_parameters": total_parameters, "total_size": total_size },
+        "weight_map": weight_map,
+    });
+    Ok(write_atomically(&dir.join(shards::INDEX_FILE), format!("{index:#}\n").as_bytes())?)
+}
+
+/// The model's own `config.json` with the new dtype, under whichever of the two keys it uses.
+fn config_with_dtype(config: &ModelConfig, dtype: StorageDtype) -> Value {
+    let mut raw = config.raw.clone();
+    if let Some(object) = raw.as_object_mut() {
+        let key = if object.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+        object.insert(key.to_owned(), json!(dtype.name()));
+    }
+    raw
+}
+
+/// Refuses a folder with weights in files that will not be overwritten: it would hold parts of two models.
+fn no_other_weights(dir: &Path, names: &[String]) -> Result<(), HfError> {
+    for entry in std::fs::read_dir(dir).map_err(HfError::io(dir))? {
+        let name = entry.map_err(HfError::io(dir))?.file_name().to_string_lossy().into_owned();
+        let ours = names.contains(&name) || (name == shards::INDEX_FILE && names.len() > 1);
+        if shards::is_weight_file(&name) && !ours {
+            let reason =
+                format!("it holds \"{name}\", which is not part of this model; remove it or choose another folder");
+            return Err(HfError::OutputTaken { path: dir.to_owned(), reason });
+        }
+    }
+    Ok(())
+}
+
+/// A safetensors file being written: first the header, then each tensor at its offset, in any order.
+struct TensorFile {
+    path: PathBuf,
+    file: AtomicFile,
+    dtype: StorageDtype,
+    /// Shape and offset in the file, by name.
+    slots: BTreeMap<String, (Vec<usize>, u64)>,
+    waiting: BTreeSet<String>,
+}
+
+impl TensorFile {
+    fn create(path: &Path, specs: &[TensorSpec], dtype: StorageDtype) -> Result<Self, HfError> {
+        let mut header = Map::new();
+        header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
+        let mut slots = BTreeMap::new();
+        let mut offset = 0;
+        for spec in specs {
+            let end = offset + spec.num_elements() * dtype.num_bytes();
+            let entry = json!({ "dtype": dtype.header_name(), "shape": spec.shape, "data_offsets": [offset, end] });
+            if header.insert(spec.name.clone(), entry).is_some() {
+                return Err(HfError::DuplicateTensor { path: path.to_owned(), tensor: spec.name.clone() });
+            }
+            slots.insert(spec.name.clone(), (spec.shape.clone(), offset as u64));
+            offset = end;
+        }
+        let mut header = Value::Object(header).to_string().into_bytes();
+        // The format aligns the data to 8 bytes; trailing spaces are valid JSON.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let data_start = 8 + header.len() as u64;
+        slots.values_mut().for_each(|(_, offset)| *offset += data_start);
+        let waiting = slots.keys().cloned().collect();
+        let mut file = AtomicFile::create(path)?;
+        let write = |file: &mut AtomicFile| {
+            file.write_all(&(header.len() as u64).to_le_bytes())?;
+            file.write_all(&header)
+        };
+        write(&mut file).map_err(WriteError::of(path))?;
+        Ok(Self { path: path.to_owned(), file, dtype, slots, waiting })
+    }
+
+    fn put(&mut self, name: &str, tensor: &HostTensor) -> Result<(), HfError> {
+        let path = || self.path.clone();
+        let Some((shape, offset)) = self.slots.get(name) else {
+            return Err(HfError::UnexpectedTensor { path: path(), tensor: name.to_owned(), num_unexpected: 1 });
+        };
+        let fits = *shape == tensor.shape && tensor.data.len() == shape.iter().product::<usize>();
+        if !fits {
+            let found = if *shape == tensor.shape { vec![tensor.data.len()] } else { tensor.shape.clone() };
+            let (tensor, expected) = (name.to_owned(), shape.clone());
+            return Err(HfError::TensorShape { path: path(), tensor, expected, found });
+        }
+        if !self.waiting.remove(name) {
+            return Err(HfError::DuplicateTensor { path: path(), tensor: name.to_owned() });
+        }
+        let too_large = |x: &&f32| x.is_finite() && self.dtype.round(**x).is_infinite();
+        if let Some(value) = tensor.data.iter().find(too_large) {
+            let (tensor, dtype) = (name.to_owned(), self.dtype.name().to_owned());
+            return Err(HfError::ValueTooLarge { path: path(), tensor, value: *value, dtype });
+        }
+        let offset = SeekFrom::Start(*offset);
+        // In chunks, so that a large embedding is never encoded as a whole.
+        let mut write = || {
+            self.file.seek(offset)?;
+            tensor.data.chunks(1 << 20).try_for_each(|block| self.file.write_all(&self.dtype.encode(block)))
+        };
+        Ok(write().map_err(WriteError::of(&self.path))?)
+    }
+
+    fn complete(&self) -> Result<(), HfError> {
+        match self.waiting.first() {
+            None => Ok(()),
+            Some(tensor) => Err(HfError::MissingTensor {
+                path: self.path.clone(),
+                tensor: tensor.clone(),
+                num_missing: self.waiting.len(),
+            }),
+        }
+    }
+
+    fn finish(self) -> Result<(), HfError> {
+        self.complete()?;
+        Ok(self.file.commit()?)
+    }
+}
