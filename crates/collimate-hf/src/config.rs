@@ -117,6 +117,10 @@ pub struct ModelConfig {
     pub logit_softcap: Option<f64>,
     /// Factor on token embeddings where they enter the first block.
     pub embedding_scale: Option<f64>,
+    /// Factor on what attention and feed-forward layer add to the residual stream.
+    pub residual_scale: Option<f64>,
+    /// Factor on logits, before they are squashed.
+    pub logit_scale: Option<f64>,
     /// Where the norms of a block stand.
     pub norm_placement: NormPlacement,
     /// Whether norms multiply by one more than their stored weight.

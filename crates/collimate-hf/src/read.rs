@@ -100,6 +100,8 @@ fn checked(path: &Path, raw: &Value) -> Result<ModelConfig, HfError> {
         attention_softcap: None,
         logit_softcap: None,
         embedding_scale: None,
+        residual_scale: None,
+        logit_scale: None,
         norm_placement: family.names.norm_placement(),
         norm_offset: family.norm_offset,
         qk_norm: family.qk_norm,

@@ -208,17 +208,33 @@ impl<B: FusedOps> Engine<'_, B> {
         onto: &Tensor<B, 2>,
         norm: Option<usize>,
     ) -> (Tensor<B, 2>, Low<B>, Option<Tensor<B, 2>>) {
-        let Some(norm) = norm else {
+        if norm.is_none() && self.config.residual_scale.is_none() {
             let (sum, low) = self.linear(ids, x, Some(onto.clone()));
             return (sum, low, None);
-        };
+        }
         let (out, low) = self.linear(ids, x, None);
-        (B::add(self.norm(&out, norm), onto), low, Some(out))
+        let normed = self.normed(&out, norm);
+        (B::add(self.scaled_residual(normed), onto), low, norm.map(|_| out))
     }
 
-    /// The final norm, [M, D] → [M, D].
+    /// Times the residual factor: what half a block adds on the way forward, its gradient on the way back.
+    fn scaled_residual(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        scaled(rows, self.config.residual_scale)
+    }
+
+    /// The final norm and the factor on logits, which commutes with the output layer. [M, D] → [M, D].
     pub(crate) fn final_norm(&self, x: &Tensor<B, 2>) -> Tensor<B, 2> {
-        self.norm(x, self.layout.final_norm)
+        scaled(self.norm(x, self.layout.final_norm), self.config.logit_scale)
+    }
+
+    /// The gradient of the final norm's input; adds that of its weight.
+    pub(crate) fn final_norm_backward(
+        &self,
+        x: &Tensor<B, 2>,
+        d_out: Tensor<B, 2>,
+        gradients: &mut Gradients<'_, B>,
+    ) -> Tensor<B, 2> {
+        self.norm_backward(x, self.layout.final_norm, scaled(d_out, self.config.logit_scale), gradients)
     }
 
     fn norm(&self, x: &Tensor<B, 2>, weight: usize) -> Tensor<B, 2> {
@@ -238,6 +254,13 @@ impl<B: FusedOps> Engine<'_, B> {
 
     fn attention_shape(&self, layer: usize) -> AttentionShape {
         attention_shape(self.config, layer)
+    }
+}
+
+fn scaled<B: FusedOps>(rows: Tensor<B, 2>, scale: Option<f64>) -> Tensor<B, 2> {
+    match scale {
+        Some(scale) => rows.mul_scalar(scale as f32),
+        None => rows,
     }
 }
 

@@ -86,7 +86,7 @@ impl<B: FusedOps> CausalLm<B> {
                 B::target_logps_backward(&normed, layer, &targets.tokens, &logps, &spread, d_weight)
             }
         };
-        let d_rows = engine.norm_backward(&rows, self.layout.final_norm, d_normed, gradients);
+        let d_rows = engine.final_norm_backward(&rows, d_normed, gradients);
         let zeros = Tensor::zeros([num_rows, self.config.hidden_size], (&self.device, self.dtype.of_tensors()));
         B::add_rows(zeros, &targets.rows, &d_rows)
     }

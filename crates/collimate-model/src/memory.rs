@@ -101,9 +101,11 @@ impl MemoryCosts {
         // A fused product stands beside its parts; of experts one may get every token.
         let fused = if config.fused_projections { (heads + 2 * kv_heads).max(2 * inner) } else { 0 };
         let gathered = if config.experts.is_some() { 2 * inner + 4 * width } else { 0 };
+        // What half a block adds, before and after its factor.
+        let scaled = if config.residual_scale.is_some() { 2 * width } else { 0 };
         // The block at work, beside its activations if it runs again: the gated product and its gradient, gradients of
         // queries, keys, values and of the stream; and at the output layer three times the rows that predict a token.
-        let work = 2 * inner + 2 * heads + 2 * kv_heads + 9 * width + output_norms + fused + gathered;
+        let work = 2 * inner + 2 * heads + 2 * kv_heads + 9 * width + output_norms + fused + gathered + scaled;
         let number = dtype.num_bytes();
         Self {
             weights,

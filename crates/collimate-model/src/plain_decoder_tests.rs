@@ -15,9 +15,10 @@ use crate::causal_lm::floats;
 use crate::{CausalLm, ForwardOptions, GenerateOptions, ModelError, RouterLoad, Trainable};
 use collimate_hf::{HostTensor, LoraConfig, LoraTargets, ModelConfig};
 
-/// A small model of one architecture with random weights; what norms multiply by is near one. `phi3.partial` rotates part of a head.
+/// A small model of one family with random weights; norms multiply by about one. `NAME.partial` rotates part of a head,
+/// and `NAME.scaled` has factors on what half a block adds and on logits.
 fn model(name: &str, lora: bool) -> CausalLm<Flex> {
-    let model_type = name.strip_suffix(".partial").unwrap_or(name);
+    let (model_type, variant) = name.split_once('.').unwrap_or((name, ""));
     let mut config = json!({
         "model_type": model_type, "vocab_size": 97, "hidden_size": 24, "intermediate_size": 40, "head_dim": 8,
         "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
@@ -26,15 +27,22 @@ fn model(name: &str, lora: bool) -> CausalLm<Flex> {
         "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0, "query_pre_attn_scalar": 5,
         "no_rope_layer_interval": 2, "num_local_experts": 3, "num_experts_per_tok": 2,
     });
-    if name != model_type {
+    if variant == "partial" {
         config["partial_rotary_factor"] = json!(0.5);
+    }
+    let mut config = read(config);
+    if variant == "scaled" {
+        (config.residual_scale, config.logit_scale) = (Some(0.4), Some(0.5));
     }
     build(config, lora)
 }
 
+fn read(config: serde_json::Value) -> ModelConfig {
+    ModelConfig::from_json(std::path::Path::new("config.json"), config).expect("a sound config")
+}
+
 /// The model of a configuration.
-fn build(config: serde_json::Value, lora: bool) -> CausalLm<Flex> {
-    let config = ModelConfig::from_json(std::path::Path::new("config.json"), config).expect("a sound config");
+fn build(config: ModelConfig, lora: bool) -> CausalLm<Flex> {
     let is_offset = config.norm_offset;
     let lora = lora.then(|| LoraConfig::new(3, 6.0, LoraTargets::AllLinear));
     let trainable = if lora.is_some() { Trainable::Adapter } else { Trainable::Base };
@@ -63,7 +71,21 @@ fn group(index: usize, prompt: usize, responses: &[usize]) -> TokenizedGroup {
 
 #[rstest]
 fn gradients_are_those_of_automatic_differentiation(
-    #[values("llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "phi3.partial", "olmo2", "gemma2", "mixtral")]
+    #[values(
+        "llama",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+        "phi3",
+        "phi3.partial",
+        "olmo2",
+        "gemma2",
+        "mixtral",
+        "llama.scaled",
+        "olmo2.scaled",
+        "mixtral.scaled"
+    )]
     architecture: &str,
     #[values(false, true)] lora: bool,
     #[values(false, true)] shared: bool,
@@ -190,14 +212,12 @@ fn a_sequence_whose_rotation_would_depend_on_its_length_is_refused(
     #[case] model_type: &str,
     #[case] rope_scaling: serde_json::Value,
 ) {
-    let model = build(
-        json!({
-            "model_type": model_type, "vocab_size": 97, "hidden_size": 32, "intermediate_size": 40,
-            "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 12,
-            "original_max_position_embeddings": 12, "rope_scaling": rope_scaling,
-        }),
-        false,
-    );
+    let config = json!({
+        "model_type": model_type, "vocab_size": 97, "hidden_size": 32, "intermediate_size": 40,
+        "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 12,
+        "original_max_position_embeddings": 12, "rope_scaling": rope_scaling,
+    });
+    let model = build(read(config), false);
     let score = |response| model.score(&GroupBatch::shared(&[group(0, 9, &[1, response])]), true, None);
     assert!(score(3).is_ok());
     assert!(matches!(score(4), Err(ModelError::SequenceTooLong { length: 13, limit: 12 })));

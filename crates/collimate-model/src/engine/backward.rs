@@ -55,9 +55,10 @@ impl<B: FusedOps> Engine<'_, B> {
         let SecondHalf { projected, low_o, middle, feed_forward } = saved;
         let d_middle = self.feed_forward_backward(ids, (&middle, feed_forward), dy, gradients);
         drop(middle);
+        let d_added = self.scaled_residual(d_middle.clone());
         let d_projected = match (&projected, ids.attention_norms.after) {
-            (Some(projected), Some(norm)) => self.norm_backward(projected, norm, d_middle.clone(), gradients),
-            _ => d_middle.clone(),
+            (Some(projected), Some(norm)) => self.norm_backward(projected, norm, d_added, gradients),
+            _ => d_added,
         };
         let d_low = self.linear_gradients(&ids.o, attended, &d_projected, &low_o, gradients);
         let d_attended = self.linear_input_gradient(&ids.o, &d_projected, &d_low, None);

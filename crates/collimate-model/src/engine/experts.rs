@@ -42,7 +42,8 @@ impl<B: FusedOps> Engine<'_, B> {
                     gated.low_down = low_down;
                     // Taken out, so that it has one owner and is added to in place.
                     let sum = std::mem::replace(onto, Tensor::empty([0, 0], &h.device()));
-                    *onto = B::add_rows(sum, rows, &(in_float32(out) * self.weights(&routing, number)));
+                    let added = self.scaled_residual(in_float32(out) * self.weights(&routing, number));
+                    *onto = B::add_rows(sum, rows, &added);
                 }
             }
             experts.push(Some(gated));

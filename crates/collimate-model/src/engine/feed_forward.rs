@@ -84,16 +84,17 @@ impl<B: FusedOps> Engine<'_, B> {
         gradients: &mut Gradients<'_, B>,
     ) -> Tensor<B, 2> {
         let input = || self.normed(middle, ids.feed_forward_norm);
+        let d_added = self.scaled_residual(dy.clone());
         let d_h = match (&ids.feed_forward, saved) {
-            (FeedForwardIds::Dense { layer, norm }, FeedForward::Dense { gated, out }) => match (out, norm) {
-                (Some(out), Some(norm)) => {
-                    let d_out = self.norm_backward(&out, *norm, dy.clone(), gradients);
-                    self.gated_backward(layer, gated, input, &d_out, gradients)
-                }
-                _ => self.gated_backward(layer, gated, input, &dy, gradients),
-            },
+            (FeedForwardIds::Dense { layer, norm }, FeedForward::Dense { gated, out }) => {
+                let d_out = match (out, norm) {
+                    (Some(out), Some(norm)) => self.norm_backward(&out, *norm, d_added, gradients),
+                    _ => d_added,
+                };
+                self.gated_backward(layer, gated, input, &d_out, gradients)
+            }
             (FeedForwardIds::Experts(ids), FeedForward::Experts(mixture)) => {
-                self.mixture_backward(ids, mixture, &input(), &dy, gradients)
+                self.mixture_backward(ids, mixture, &input(), &d_added, gradients)
             }
             _ => unreachable!("a layer's activations are of its own kind"),
         };

@@ -64,6 +64,7 @@ impl<'a> PlainDecoder<'a> {
         let targets = Targets::new(batch);
         let head = self.params[layout.head.unwrap_or(layout.embedding)].clone();
         let logits = self.norm(x.select(0, ints(&targets.rows)), layout.final_norm).matmul(head.transpose());
+        let logits = logits.mul_scalar(config.logit_scale.unwrap_or(1.0));
         let logits = match config.logit_softcap {
             Some(cap) => tanh(logits.div_scalar(cap)).mul_scalar(cap),
             None => logits,
@@ -85,11 +86,15 @@ impl<'a> PlainDecoder<'a> {
             if config.rotated_layers[layer] { plain::rotate(x, &self.rotary, false) } else { x }
         });
         let attended = self.tiles.attention(&attention_shape(config, layer), [q, k, v]);
-        let x = x + self.maybe_norm(self.linear(&ids.o, attended), ids.attention_norms.after);
+        let residual_scale = config.residual_scale.unwrap_or(1.0);
+        let added = self.maybe_norm(self.linear(&ids.o, attended), ids.attention_norms.after);
+        let x = x + added.mul_scalar(residual_scale);
         let h = self.maybe_norm(x.clone(), ids.feed_forward_norm);
         match &ids.feed_forward {
-            FeedForwardIds::Dense { layer, norm } => x + self.maybe_norm(self.gated(layer, h), *norm),
-            FeedForwardIds::Experts(ids) => x + self.experts(ids, h, router_logits),
+            FeedForwardIds::Dense { layer, norm } => {
+                x + self.maybe_norm(self.gated(layer, h), *norm).mul_scalar(residual_scale)
+            }
+            FeedForwardIds::Experts(ids) => x + self.experts(ids, h, router_logits).mul_scalar(residual_scale),
         }
     }
 
