@@ -5,12 +5,12 @@ mod model;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use collimate_report::MetricsRow;
+use anyhow::Result;
+use collimate_report::read_metrics;
 use collimate_train::progress::Silent;
 use collimate_train::{RunControl, train};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::stage::Stages;
 use crate::stats::Estimate;
@@ -181,7 +181,7 @@ pub fn run(stages: &Stages, size: &FallingSize, folder: Option<&Path>) -> Result
         found.base_token_logp.push(about.token_logp);
         for name in OBJECTIVES {
             let curve = stages.value(&format!("falling: {name}, seed {seed}"), &settings, |dir| {
-                let recipe = settings_of(name, size, seed, (&split, &base, dir), stages);
+                let recipe = run_settings(name, seed, size, &RunPaths { split: &split, base: &base, run: dir }, stages);
                 train(&recipe_with(&recipe)?, &mut Silent, &RunControl::default())?;
                 curve(name, size, seed, &dir.join("run/metrics.jsonl"))
             })?;
@@ -191,11 +191,18 @@ pub fn run(stages: &Stages, size: &FallingSize, folder: Option<&Path>) -> Result
     Ok(found)
 }
 
-fn settings_of(
+/// Folders of a run: the split data, the base model's stage, and its own.
+struct RunPaths<'a> {
+    split: &'a Path,
+    base: &'a Path,
+    run: &'a Path,
+}
+
+fn run_settings(
     name: &str,
-    size: &FallingSize,
     seed: u64,
-    (split, base, dir): (&Path, &Path, &Path),
+    size: &FallingSize,
+    paths: &RunPaths<'_>,
     stages: &Stages,
 ) -> Vec<(&'static str, String)> {
     let objective = match name {
@@ -204,10 +211,10 @@ fn settings_of(
     };
     let path = |path: PathBuf| path.display().to_string();
     vec![
-        ("model_name_or_path", path(base.join("model"))),
-        ("data", path(split.join("preference.jsonl"))),
-        ("eval_data", path(split.join("held-out.jsonl"))),
-        ("output_dir", path(dir.join("run"))),
+        ("model_name_or_path", path(paths.base.join("model"))),
+        ("data", path(paths.split.join("preference.jsonl"))),
+        ("eval_data", path(paths.split.join("held-out.jsonl"))),
+        ("output_dir", path(paths.run.join("run"))),
         ("reference_cache", path(stages.reference_cache())),
         ("objective", objective.to_string()),
         ("learning_rate", size.learning_rate.to_string()),
@@ -223,11 +230,8 @@ fn settings_of(
 
 /// Log-ratios from the metrics: all three objectives have the implicit reward βΔ.
 fn curve(name: &str, size: &FallingSize, seed: u64, metrics: &Path) -> Result<Curve> {
-    let text = std::fs::read_to_string(metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
     let mut curve = Curve { objective: name.to_owned(), seed, held_out: Vec::new(), training: Vec::new() };
-    for line in text.lines() {
-        let Value::Object(fields) = serde_json::from_str(line)? else { continue };
-        let row = MetricsRow::from(fields);
+    for row in read_metrics(metrics)? {
         let moment = |prefix: &str, step: f64| -> Option<Moment> {
             let figure = |name: &str| row.get(&format!("{prefix}rewards/{name}"));
             let (chosen, rejected) = (figure("chosen")? / size.beta, figure("rejected")? / size.beta);

@@ -30,13 +30,22 @@ pub enum Feedback {
 }
 
 /// The fits, by objective and feedback.
-const FITS: [(&str, Feedback); 5] = [
-    ("nca", Feedback::Rewards),
-    ("infonca", Feedback::Rewards),
-    ("nca", Feedback::Preference),
-    ("infonca", Feedback::Preference),
-    ("dpo", Feedback::BestAndWorst),
+const FITS: [Fit; 5] = [
+    Fit { objective: "nca", feedback: Feedback::Rewards },
+    Fit { objective: "infonca", feedback: Feedback::Rewards },
+    Fit { objective: "nca", feedback: Feedback::Preference },
+    Fit { objective: "infonca", feedback: Feedback::Preference },
+    Fit { objective: "dpo", feedback: Feedback::BestAndWorst },
 ];
+
+/// An objective and what it is fitted to.
+#[derive(Debug, Clone, Copy)]
+pub struct Fit {
+    /// The objective.
+    pub objective: &'static str,
+    /// The feedback.
+    pub feedback: Feedback,
+}
 
 /// The findings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,7 +87,8 @@ pub fn measure(size: &TheorySize) -> Result<Convergence> {
 ///
 /// # Errors
 /// An objective that refuses its input.
-pub fn curve((name, feedback): (&str, Feedback), k: usize, num_prompts: &[usize], seeds: &[u64]) -> Result<Curve> {
+pub fn curve(fit: Fit, k: usize, num_prompts: &[usize], seeds: &[u64]) -> Result<Curve> {
+    let Fit { objective: name, feedback } = fit;
     let objective = objective(&match feedback {
         Feedback::Rewards => json!({"name": name, "beta": 1.0, "alpha": ALPHA}),
         Feedback::Preference => json!({"name": name, "beta": 1.0, "alpha": 1e-4}),
@@ -137,13 +147,13 @@ fn one(log_probs: &[f64], rng: &mut ChaCha8Rng) -> usize {
 mod tests {
     use super::*;
 
-    fn distance(fit: (&str, Feedback), k: usize, count: usize) -> f64 {
-        curve(fit, k, &[count], &[1, 2, 3]).expect("a curve").points[0].1.mean
+    fn distance(objective: &'static str, feedback: Feedback, k: usize, count: usize) -> f64 {
+        curve(Fit { objective, feedback }, k, &[count], &[1, 2, 3]).expect("a curve").points[0].1.mean
     }
 
     #[test]
     fn preferences_come_nearer_with_the_root_of_the_prompts_and_with_responses() {
-        let fit = ("infonca", Feedback::Preference);
+        let fit = Fit { objective: "infonca", feedback: Feedback::Preference };
         let two = curve(fit, 2, &[300, 3000], &[1, 2, 3, 4]).expect("a curve");
         let eight = curve(fit, 8, &[300, 3000], &[1, 2, 3, 4]).expect("a curve");
         assert!((-0.8..-0.25).contains(&two.slope) && (-0.8..-0.25).contains(&eight.slope), "{two:?} {eight:?}");
@@ -152,12 +162,12 @@ mod tests {
 
     #[test]
     fn rewards_beat_preferences_and_the_best_pair_of_the_same_responses() {
-        let infonca = distance(("infonca", Feedback::Rewards), 8, 1000);
+        let infonca = distance("infonca", Feedback::Rewards, 8, 1000);
         // Every response was seen, and rewards are noiseless.
         assert!(infonca < 1e-6, "{infonca}");
-        let nca = distance(("nca", Feedback::Rewards), 8, 1000);
+        let nca = distance("nca", Feedback::Rewards, 8, 1000);
         let (judged, pair) =
-            (distance(("nca", Feedback::Preference), 8, 1000), distance(("dpo", Feedback::BestAndWorst), 8, 1000));
+            (distance("nca", Feedback::Preference, 8, 1000), distance("dpo", Feedback::BestAndWorst, 8, 1000));
         assert!(nca < judged && 2.0 * nca < pair, "{nca} {judged} {pair}");
     }
 }

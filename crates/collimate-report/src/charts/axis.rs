@@ -8,32 +8,37 @@ pub(super) struct Axis {
     is_log: bool,
     /// Smallest distance between two marks.
     min_step: f64,
-    from: f64,
-    to: f64,
+    span: Span,
+}
+
+/// The positions between which an axis is drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) from: f64,
+    pub(super) to: f64,
 }
 
 /// Stands in for values that have no logarithm.
 const SMALLEST: f64 = 1e-300;
 
 impl Axis {
-    /// An axis over all finite values, drawn between two positions.
-    pub(super) fn linear(values: impl Iterator<Item = f64>, (from, to): (f64, f64)) -> Self {
-        let (low, high) = range(values);
+    /// An axis over all values.
+    pub(super) fn linear(values: impl Iterator<Item = f64>, span: Span) -> Self {
         // A constant line runs through the middle.
-        let (low, high) = widened((low, high), 0.1 * high.abs().max(1e-6));
-        Self { low, high, is_log: false, min_step: 0.0, from, to }
+        let (low, high) = range(values, |value| 0.1 * value.abs().max(1e-6));
+        Self { low, high, is_log: false, min_step: 0.0, span }
     }
 
     /// As [`Self::linear`], by decades.
-    pub(super) fn log(values: impl Iterator<Item = f64>, (from, to): (f64, f64)) -> Self {
-        let (low, high) = range(values.map(|value| value.max(SMALLEST).log10()));
-        let (low, high) = widened((low, high), 0.5 * high.abs().max(1.0));
-        Self { low, high, is_log: true, min_step: 0.0, from, to }
+    pub(super) fn log(values: impl Iterator<Item = f64>, span: Span) -> Self {
+        let logs = values.map(|value| value.max(SMALLEST).log10());
+        let (low, high) = range(logs, |value| 0.5 * value.abs().max(1.0));
+        Self { low, high, is_log: true, min_step: 0.0, span }
     }
 
     /// As [`Self::linear`], with marks at whole numbers only.
-    pub(super) fn whole(values: impl Iterator<Item = f64>, ends: (f64, f64)) -> Self {
-        Self { min_step: 1.0, ..Self::linear(values, ends) }
+    pub(super) fn whole(values: impl Iterator<Item = f64>, span: Span) -> Self {
+        Self { min_step: 1.0, ..Self::linear(values, span) }
     }
 
     /// The axis with room at both ends.
@@ -45,7 +50,8 @@ impl Axis {
     /// The position of a value.
     pub(super) fn position(&self, value: f64) -> f64 {
         let value = if self.is_log { value.max(SMALLEST).log10() } else { value };
-        self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
+        let Span { from, to } = self.span;
+        from + (value - self.low) / (self.high - self.low) * (to - from)
     }
 
     /// Round values within the range.
@@ -63,16 +69,15 @@ impl Axis {
     }
 }
 
-fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
-}
-
-/// The range, `half` to both sides where it is a single value, and [0, 1] where it is empty.
-fn widened((low, high): (f64, f64), half: f64) -> (f64, f64) {
-    match high - low {
-        empty if empty < 0.0 => (0.0, 1.0),
-        width if width < 1e-9 * high.abs().max(1e-9) => (low - half, high + half),
-        _ => (low, high),
+/// The range of the values: widened by `half` on both sides if it is a single value, [0, 1] if there is none.
+fn range(values: impl Iterator<Item = f64>, half: impl Fn(f64) -> f64) -> (f64, f64) {
+    let ends = values.fold(None, |ends: Option<(f64, f64)>, value| {
+        Some(ends.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
+    });
+    match ends {
+        None => (0.0, 1.0),
+        Some((low, high)) if high - low < 1e-9 * high.abs().max(1e-9) => (low - half(high), high + half(high)),
+        Some(ends) => ends,
     }
 }
 
@@ -98,16 +103,17 @@ mod tests {
 
     #[test]
     fn marks_are_round_and_inside() {
-        let axis = Axis::linear([0.0, 64.0].into_iter(), (0.0, 1.0));
+        let axis = Axis::linear([0.0, 64.0].into_iter(), Span { from: 0.0, to: 1.0 });
         assert_eq!(axis.marks(), [0.0, 20.0, 40.0, 60.0]);
-        let decades = Axis::log([100.0, 10_000.0].into_iter(), (0.0, 2.0));
+        let decades = Axis::log([100.0, 10_000.0].into_iter(), Span { from: 0.0, to: 2.0 });
         assert_eq!(decades.marks(), [100.0, 1000.0, 10_000.0]);
         assert_eq!(decades.position(1000.0), 1.0);
     }
 
     #[test]
     fn marks_of_steps_are_whole() {
-        assert_eq!(Axis::whole([1.0, 3.0].into_iter(), (0.0, 1.0)).marks(), [1.0, 2.0, 3.0]);
-        assert_eq!(Axis::whole([5.0].into_iter(), (0.0, 1.0)).marks(), [5.0]);
+        let marks = |values: &[f64]| Axis::whole(values.iter().copied(), Span { from: 0.0, to: 1.0 }).marks();
+        assert_eq!(marks(&[1.0, 3.0]), [1.0, 2.0, 3.0]);
+        assert_eq!(marks(&[5.0]), [5.0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::axis::Axis;
+use super::axis::{Axis, Span};
 use super::svg::escape;
 use crate::numbers::{mark_label, number};
 
@@ -54,12 +54,12 @@ impl Figure {
         };
         let points = || series.iter().flat_map(|series| series.points.iter().copied());
         points().next()?;
-        let across = (LEFT, WIDTH - RIGHT);
+        let across = Span { from: LEFT, to: WIDTH - RIGHT };
         let x = match self.marks {
             Marks::Lines => Axis::whole(points().map(|point| point.0), across),
             Marks::Dots => Axis::linear(points().map(|point| point.0), across).with_margin(),
         };
-        let y = Axis::linear(points().map(|point| point.1), (HEIGHT - BOTTOM, TOP)).with_margin();
+        let y = Axis::linear(points().map(|point| point.1), Span { from: HEIGHT - BOTTOM, to: TOP }).with_margin();
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\"><g class=\"grid\">",
             escape(&self.title)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::axis::Axis;
+use super::axis::{Axis, Span};
 use super::svg::{WIDTH, begin, escape};
 use crate::numbers::mark_label;
 
@@ -72,7 +72,8 @@ impl LineChart {
     pub fn svg(&self) -> String {
         let mut svg = begin(HEIGHT, &self.title);
         let points = || self.lines.iter().flat_map(|line| &line.points);
-        let (across, up) = ((LEFT, WIDTH - RIGHT), (HEIGHT - BOTTOM, TOP));
+        let across = Span { from: LEFT, to: WIDTH - RIGHT };
+        let up = Span { from: HEIGHT - BOTTOM, to: TOP };
         let x = match (self.categories.len(), self.log_x) {
             (0, true) => Axis::log(points().map(|p| p.x), across),
             (0, false) => Axis::linear(points().map(|p| p.x), across),

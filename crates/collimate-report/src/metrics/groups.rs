@@ -53,7 +53,10 @@ pub fn group_metrics(groups: &[GroupOutcome], alpha: Option<f64>) -> MetricsRow 
     row.set("logps/rejected", mean(logps.rejected.iter().copied()));
     logps.set_ranks(&mut row, "logps");
     if groups.iter().any(|group| group.reference_logps.is_some()) {
-        row.set(CHOSEN_LOG_RATIO, mean(groups.iter().zip(&orders).filter_map(chosen_log_ratio)));
+        row.set(
+            CHOSEN_LOG_RATIO,
+            mean(groups.iter().zip(&orders).filter_map(|(group, order)| chosen_log_ratio(group, order))),
+        );
     }
     row.extend(length_metrics(groups, &orders));
     if let Some(alpha) = alpha {
@@ -109,7 +112,7 @@ impl Split {
 }
 
 /// log π − log π_ref of the best-scored response, in nats.
-fn chosen_log_ratio((group, order): (&GroupOutcome, &Vec<usize>)) -> Option<f64> {
+fn chosen_log_ratio(group: &GroupOutcome, order: &[usize]) -> Option<f64> {
     let best = *order.first()?;
     Some(group.policy_logps[best] - group.reference_logps.as_ref()?[best])
 }

@@ -45,9 +45,3 @@ impl MetricsRow {
         Value::Object(self.0.clone()).to_string()
     }
 }
-
-impl From<Map<String, Value>> for MetricsRow {
-    fn from(figures: Map<String, Value>) -> Self {
-        Self(figures)
-    }
-}
