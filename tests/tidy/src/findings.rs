@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use crate::circles::circles;
+use crate::documents::{DeadPath, dead_paths};
 use crate::imports::edges;
 use crate::packages::Package;
 use crate::rules::Contents;
@@ -27,10 +29,11 @@ pub(crate) enum Rule {
     Panics,
     InPlaceWrites,
     Unsafe,
+    DocumentPaths,
 }
 
 impl Rule {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::CrateLines,
         Self::FileLines,
         Self::FunctionLines,
@@ -39,6 +42,7 @@ impl Rule {
         Self::Panics,
         Self::InPlaceWrites,
         Self::Unsafe,
+        Self::DocumentPaths,
     ];
 
     /// Its table in `exceptions.toml`.
@@ -52,6 +56,7 @@ impl Rule {
             Self::Panics => "panics",
             Self::InPlaceWrites => "in-place-writes",
             Self::Unsafe => "unsafe",
+            Self::DocumentPaths => "document-paths",
         }
     }
 }
@@ -73,7 +78,7 @@ impl fmt::Display for Finding {
 }
 
 /// Everything in the checkout that breaks a rule, exceptions included.
-pub(crate) fn find(packages: &[Package]) -> Vec<Finding> {
+pub(crate) fn find(root: &Path, packages: &[Package]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for package in packages {
         let (_, num_lines) = package.num_lines();
@@ -86,6 +91,10 @@ pub(crate) fn find(packages: &[Package]) -> Vec<Finding> {
             tree.files.iter().for_each(|file| findings.extend(in_file(file, package.is_production())));
         }
     }
+    findings.extend(dead_paths(root).into_iter().map(|DeadPath { document, line, path }| {
+        let message = format!("line {line}: {path} does not exist");
+        Finding { rule: Rule::DocumentPaths, subject: document, message }
+    }));
     findings.sort_by(|a, b| (a.rule, &a.subject).cmp(&(b.rule, &b.subject)));
     findings
 }

@@ -1,10 +1,11 @@
 //! Checks the source for what CONTRIBUTING promises, without compiling it: sizes, circles of files, panics, writes in
-//! place and `unsafe`.
+//! place, `unsafe`, and paths in documents.
 //!
 //! Run it by `cargo xtask tidy [PATH…]`; with paths, only findings in files below them are shown. What may break a rule
 //! is listed with its reason in `tests/tidy/exceptions.toml`.
 
 mod circles;
+mod documents;
 mod exceptions;
 mod findings;
 mod imports;
@@ -35,7 +36,7 @@ fn run() -> Result<ExitCode> {
     let paths: Vec<String> = std::env::args().skip(1).map(|path| path.trim_end_matches('/').to_owned()).collect();
     let exceptions = exceptions::read(&manifest.join("exceptions.toml"))?;
     let packages = packages::read(root)?;
-    let found = findings::find(&packages);
+    let found = findings::find(root, &packages);
     let outcome = exceptions.judge(found);
     print!("{}", report::tables(&packages, &paths));
     let failures: Vec<_> =
