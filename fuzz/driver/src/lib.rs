@@ -17,15 +17,18 @@
 //! ```
 
 mod allocation;
+mod answer;
 mod corpus;
 mod mutate;
+mod parsers;
 mod places;
 mod target;
 mod trial;
 
 pub use allocation::{Counting, peak_since, reset_peak};
+pub use answer::Answer;
 pub use corpus::Corpus;
 pub use mutate::Mutator;
 pub use places::Places;
-pub use target::{Answer, Limit, Target};
+pub use target::{Limit, Target};
 pub use trial::{SLOWEST_SECONDS, STACK_BYTES, Trial, fuzz, try_input};

@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::allocation::{held, peak_since, reset_peak};
+use crate::answer::Answer;
 use crate::places::Places;
-use crate::target::{Answer, Target};
+use crate::target::Target;
 
 /// Longest time for an input, in seconds.
 pub const SLOWEST_SECONDS: f64 = 1.0;

@@ -25,3 +25,4 @@ mod rounds;
 mod seeing;
 mod signals;
 mod small_model;
+mod training;

@@ -1,0 +1,20 @@
+//! A parser's answer.
+
+use std::fmt;
+
+/// A parser's answer to an input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The input is sound.
+    Parsed,
+    /// The input is refused with this message.
+    Refused(String),
+}
+
+/// The answer that a result is.
+pub(crate) fn answer<T, E: fmt::Display>(result: Result<T, E>) -> Answer {
+    match result {
+        Ok(_) => Answer::Parsed,
+        Err(error) => Answer::Refused(error.to_string()),
+    }
+}

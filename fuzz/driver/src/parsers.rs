@@ -1,0 +1,150 @@
+//! How the parsers that need more than one call get their inputs.
+
+use std::path::Path;
+
+use collimate_data::{DataError, DataSource, GroupReader, JsonRows, LoadOptions, Message};
+use collimate_gguf::{GgufOptions, GgufType, export_gguf};
+use collimate_hf::{HfError, ModelConfig, TensorSpec, WeightFiles, linear_modules};
+use collimate_report::{read_metrics, write_report};
+use collimate_text::{ChatTemplate, TextTokenizer};
+use collimate_train::read_trainer_state;
+
+use crate::answer::{Answer, answer};
+use crate::places::{Places, model_config};
+
+/// The file that an input stands for: its first line may name it, else it is the first of `files`.
+pub(crate) fn named<'a>(input: &'a [u8], files: &[&'static str]) -> (&'static str, &'a [u8]) {
+    let found = files.iter().find_map(|file| Some((*file, input.strip_prefix(file.as_bytes())?.strip_prefix(b"\n")?)));
+    found.unwrap_or((files[0], input))
+}
+
+/// Reads every row with its layout's rewards, and with one of the conversions.
+pub(crate) fn jsonl(input: &[u8]) -> Answer {
+    const RULES: [&str; 7] = ["rank", "ndcg", "pairs", "plackett_luce", "elo", "aspects", "field:score"];
+    let plain = LoadOptions::default();
+    let rule = RULES[input.len() % RULES.len()];
+    let converted = LoadOptions { reward_from: rule.parse().ok(), skip_unusable: true, ..LoadOptions::default() };
+    let read = |options| {
+        let bytes = std::io::Cursor::new(input.to_vec());
+        answer(read_rows(DataSource::from_reader(bytes, "input.jsonl", &options)))
+    };
+    let [first, _] = [plain, converted].map(read);
+    first
+}
+
+/// Reads every row with a layout, and as it is.
+pub(crate) fn row_file(path: &Path) -> Answer {
+    let rows = JsonRows::open(path).and_then(|rows| rows.map(|row| row.map(|_| ())).collect::<Result<Vec<_>, _>>());
+    match rows {
+        Ok(_) => answer(read_rows(DataSource::open(path, &LoadOptions::default()))),
+        refused => answer(refused),
+    }
+}
+
+fn read_rows(rows: Result<GroupReader, DataError>) -> Result<usize, DataError> {
+    let mut first_error = None;
+    let mut count = 0;
+    for row in &mut rows? {
+        match row {
+            Ok(_) => count += 1,
+            Err(error) => _ = first_error.get_or_insert(error),
+        }
+    }
+    first_error.map_or(Ok(count), Err)
+}
+
+pub(crate) fn read_weights(files: Result<WeightFiles, HfError>) -> Result<(), HfError> {
+    let files = files?;
+    let mut first_error = None;
+    for name in files.names() {
+        if let Err(error) = files.read(name) {
+            first_error.get_or_insert(error);
+        }
+    }
+    let spec = |name| Some(TensorSpec::new(name, files.shape(name)?));
+    let specs: Vec<_> = files.names().filter_map(spec).collect();
+    if let Err(error) = files.check(&specs) {
+        first_error.get_or_insert(error);
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+pub(crate) fn config(places: &Places, input: &[u8]) -> Answer {
+    let (file, bytes) = named(input, &["config.json", "generation_config.json"]);
+    let read = |folder: &Path| {
+        answer(ModelConfig::from_dir(folder).map(|config| {
+            let modules = linear_modules(&config).len();
+            (config.num_parameters(), modules)
+        }))
+    };
+    if file == "config.json" {
+        return places.with("config", file, bytes, read);
+    }
+    let sound = model_config().to_string();
+    places.with("config", file, bytes, |_| places.with("config", "config.json", sound.as_bytes(), read))
+}
+
+pub(crate) fn tokenizer(places: &Places, input: &[u8]) -> Answer {
+    const FILES: [&str; 5] = [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "generation_config.json",
+        "chat_template.jinja",
+    ];
+    let (file, bytes) = named(input, &FILES);
+    places.with("tokenizer", file, bytes, |folder| {
+        answer(TextTokenizer::from_model_dir(folder).and_then(|tokenizer| {
+            let ids = tokenizer.encode("ab a</s> Äß\u{301} 12", true)?;
+            tokenizer.pieces(&ids)?;
+            exported(folder);
+            tokenizer.decode(&[0, 3, u32::MAX, 2], true)
+        }))
+    })
+}
+
+/// Whether the tokenizer can be exported to GGUF, which reads more of it than tokenization does.
+fn exported(folder: &Path) -> bool {
+    let output = folder.join("exported.gguf");
+    let options = GgufOptions { outtype: GgufType::F16, name: None, tokenizer_pre: Some("default".to_owned()) };
+    // A file left behind would be refused the next time.
+    export_gguf(folder, None, &output, &options).is_ok() && std::fs::remove_file(&output).is_ok()
+}
+
+/// Templates are text, so invalid UTF-8 is replaced as a decoder does.
+pub(crate) fn chat_template(places: &Places, input: &[u8]) -> Answer {
+    if let ("tokenizer_config.json", bytes) = named(input, &["chat_template.jinja", "tokenizer_config.json"]) {
+        let template = |folder: &Path| ChatTemplate::from_model_dir(folder);
+        return answer(places.with("config", "tokenizer_config.json", bytes, template));
+    }
+    let tokens = [("bos_token", "<s>"), ("eos_token", "</s>")];
+    let tokens = tokens.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+    let turns = [("system", "Be brief."), ("user", "What is 7 * 8?"), ("assistant", "56"), ("user", "Thanks.\n")];
+    let turns = turns.map(|(role, content)| Message { role: role.to_owned(), content: content.to_owned() });
+    let template = ChatTemplate::new(&String::from_utf8_lossy(input), tokens);
+    answer(template.and_then(|template| template.render(&turns, true)))
+}
+
+pub(crate) fn metrics(places: &Places, input: &[u8]) -> Answer {
+    let (file, bytes) = named(input, &["metrics.jsonl", "results.json", "trainer_state.json", "recipe.yaml"]);
+    places.with("run", file, bytes, |folder| match file {
+        "trainer_state.json" => answer(read_trainer_state(&folder.join(file))),
+        "metrics.jsonl" => answer(read_metrics(&folder.join(file)).and_then(|rows| write_report(folder).map(|_| rows))),
+        _ => answer(write_report(folder)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokenizers_of_the_corpus_are_exported_to_gguf() {
+        let places = Places::new().expect("folders");
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/tokenizer");
+        for name in ["byte-level.json", "fallback.json"] {
+            let bytes = std::fs::read(corpus.join(name)).expect("a seed");
+            assert!(places.with("tokenizer", "tokenizer.json", &bytes, exported), "{name}");
+        }
+    }
+}
