@@ -8,6 +8,7 @@ mod checksums;
 mod error;
 mod lock;
 mod plain;
+mod shard_size;
 mod staged;
 
 pub use atomic::{AtomicFile, write_atomically};
@@ -15,6 +16,7 @@ pub use checksums::{CHECKSUMS_FILE, verify_checksums, write_checksums};
 pub use error::WriteError;
 pub use lock::{FolderLock, LockError};
 pub use plain::{open_regular, read_text};
+pub use shard_size::{ShardSize, ShardSizeError};
 pub use staged::{StagedFolder, recover_folders, remove_folder, remove_leftovers};
 
 use std::fs::File;

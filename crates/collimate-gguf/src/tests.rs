@@ -1,9 +1,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_hf::{
-    Adapter, HfError, HostTensor, LoraConfig, LoraTargets, ModelConfig, ShardSize, StorageDtype, write_model,
-};
+use collimate_files::ShardSize;
+use collimate_hf::{Adapter, HfError, HostTensor, LoraConfig, LoraTargets, ModelConfig, StorageDtype, write_model};
 use collimate_oracle::gguf::{Found, GgufFile};
 use rstest::rstest;
 use serde_json::{Value as Json, json};

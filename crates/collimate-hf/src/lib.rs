@@ -40,7 +40,6 @@ mod peft;
 mod plain_file;
 mod read;
 mod rope;
-mod shard_size;
 mod shards;
 mod weights;
 mod write_weights;
@@ -55,6 +54,5 @@ pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter
 pub use peft::{Adapter, LoraConfig, LoraTargets};
 pub use plain_file::read_bounded;
 pub use rope::RopeScaling;
-pub use shard_size::{ShardSize, ShardSizeError};
 pub use weights::{HostTensor, WeightCheck, WeightFiles};
 pub use write_weights::{StorageDtype, write_model, write_safetensors, write_safetensors_of};

@@ -6,14 +6,13 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_files::{WriteError, write_atomically};
+use collimate_files::{ShardSize, WriteError, write_atomically};
 use rayon::prelude::*;
 
 use crate::config::ModelConfig;
 use crate::error::HfError;
 use crate::peft::Adapter;
 use crate::plain_file::stays_in;
-use crate::shard_size::ShardSize;
 use crate::shards;
 use crate::weights::{HostTensor, WeightFiles};
 use crate::write_weights::{StorageDtype, try_write_model};

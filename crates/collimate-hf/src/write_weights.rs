@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use collimate_files::{AtomicFile, WriteError, write_atomically};
+use collimate_files::{AtomicFile, ShardSize, WriteError, write_atomically};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,6 @@ use serde_json::{Map, Value, json};
 use crate::blocks::TensorSpec;
 use crate::config::ModelConfig;
 use crate::error::HfError;
-use crate::shard_size::ShardSize;
 use crate::shards;
 use crate::weights::HostTensor;
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use collimate_data::RowWriter;
-use collimate_files::WriteError;
-use collimate_hf::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
+use collimate_files::{ShardSize, WriteError};
+use collimate_hf::{HostTensor, ModelConfig, StorageDtype, write_model};
 use collimate_train::{Observer, RunControl, TrainError, load_recipe, train};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

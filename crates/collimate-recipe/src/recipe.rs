@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_hf::ShardSize;
+use collimate_files::ShardSize;
 use serde::Serialize;
 use serde_yaml_ng::Value;
 

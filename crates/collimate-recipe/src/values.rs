@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_hf::ShardSize;
+use collimate_files::ShardSize;
 use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
 

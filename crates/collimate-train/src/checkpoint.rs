@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_files::{
-    StagedFolder, WriteError, read_text, remove_folder, verify_checksums, write_atomically, write_checksums,
+    ShardSize, StagedFolder, WriteError, read_text, remove_folder, verify_checksums, write_atomically, write_checksums,
 };
-use collimate_hf::{ShardSize, StorageDtype};
+use collimate_hf::StorageDtype;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;

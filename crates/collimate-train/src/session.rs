@@ -6,7 +6,8 @@ mod open;
 use std::path::Path;
 
 use collimate_backend::FusedOps;
-use collimate_hf::{ModelConfig, ShardSize, StorageDtype};
+use collimate_files::ShardSize;
+use collimate_hf::{ModelConfig, StorageDtype};
 use collimate_model::{
     CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, RouterLoad, Tape, TokenLogps,
 };

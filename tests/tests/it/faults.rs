@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::FolderLock;
-use collimate_hf::{HostTensor, ModelConfig, ShardSize, StorageDtype, WeightFiles, write_model};
+use collimate_files::ShardSize;
+use collimate_hf::{HostTensor, ModelConfig, StorageDtype, WeightFiles, write_model};
 use rstest::rstest;
 use serde_json::json;
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use collimate_hf::{HostTensor, ModelConfig, ShardSize, StorageDtype, write_model};
+use collimate_files::ShardSize;
+use collimate_hf::{HostTensor, ModelConfig, StorageDtype, write_model};
 use collimate_quickstart::tokenizer::write_tokenizer;
 use rstest::rstest;
 use serde_json::{Value, json};

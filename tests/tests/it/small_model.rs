@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use collimate_files::ShardSize;
 use collimate_hf::{
-    Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, ShardSize, StorageDtype, linear_modules, write_model,
+    Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, StorageDtype, linear_modules, write_model,
 };
 use collimate_quickstart::tokenizer::write_tokenizer;
 use serde_json::{Value, json};

@@ -1,12 +1,12 @@
 use std::fs;
 
+use collimate_files::ShardSize;
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::json;
 
 use super::*;
 use crate::config::ModelConfig;
-use crate::shard_size::ShardSize;
 use crate::write_weights::{StorageDtype, write_model, write_safetensors};
 
 /// Two tensors, a [2, 3] and b [2], and what a model of them expects.

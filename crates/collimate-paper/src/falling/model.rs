@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use collimate_hf::{ModelConfig, ShardSize, StorageDtype, write_model};
+use collimate_files::ShardSize;
+use collimate_hf::{ModelConfig, StorageDtype, write_model};
 use collimate_quickstart::assets::random_weights;
 use collimate_train::progress::Silent;
 use collimate_train::{RunControl, train};

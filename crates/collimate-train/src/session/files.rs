@@ -6,9 +6,9 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::FusedOps;
+use collimate_files::ShardSize;
 use collimate_hf::{
-    Adapter, HfError, HostTensor, ModelConfig, ShardSize, StorageDtype, TensorSpec, WeightFiles, write_model,
-    write_safetensors_of,
+    Adapter, HfError, HostTensor, ModelConfig, StorageDtype, TensorSpec, WeightFiles, write_model, write_safetensors_of,
 };
 use collimate_hub::name_of_snapshot;
 use collimate_model::CausalLm;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use collimate_hf::{MergeOptions, ShardSize, StorageDtype, merge_adapter};
+use collimate_files::ShardSize;
+use collimate_hf::{MergeOptions, StorageDtype, merge_adapter};
 
 use crate::error::CliError;
 use crate::inputs::{adapter_folder, model_folder};

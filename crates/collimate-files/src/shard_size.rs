@@ -31,7 +31,7 @@ impl ShardSize {
     }
 
     /// The size in bytes.
-    pub(crate) fn bytes(self) -> usize {
+    pub fn bytes(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
@@ -106,7 +106,7 @@ mod tests {
     #[case("GB")]
     #[case("nan")]
     #[case("9e99GB")]
-    fn what_is_no_size_is_refused(#[case] text: &str) {
+    fn other_texts_are_refused(#[case] text: &str) {
         let error = text.parse::<ShardSize>().expect_err("no size");
         assert_eq!(error.to_string(), format!("expected a size such as 5GB, 500MB or 2GiB, found \"{text}\""));
     }
