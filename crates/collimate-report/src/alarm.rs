@@ -1,4 +1,4 @@
-//! Warns when the chosen responses lose likelihood: the failure of DPO that NCA was made to prevent.
+//! Warns when the chosen responses lose likelihood, which objectives that only compare responses allow.
 
 use std::collections::VecDeque;
 
@@ -40,7 +40,8 @@ impl ChosenAlarm {
         let step = row.get("step").unwrap_or(f64::NAN);
         Some(format!(
             "the chosen responses lose likelihood: {fall:.1} nats below the reference in the mean of {WINDOW} recorded \
-             steps, at step {step}; nca holds it, a smaller learning rate or a larger beta slows the fall"
+             steps, at step {step}; a smaller learning rate or a larger beta slows the fall, \
+             an objective that fixes each response's likelihood prevents it"
         ))
     }
 

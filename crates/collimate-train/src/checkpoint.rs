@@ -1,5 +1,5 @@
-//! Checkpoints: written beside their place, synced, then renamed, so that one that exists is whole; checksums tell where
-//! the disk lost something afterwards.
+//! Checkpoints. Each is written under a hidden name, synced, then renamed, so that one that exists is complete; checksums
+//! detect what the disk loses afterwards.
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +19,7 @@ use crate::session::Session;
 const STATE_FILE: &str = "trainer_state.json";
 const RECIPE_FILE: &str = "recipe.yaml";
 const PREFIX: &str = "checkpoint-";
-/// The largest state, in bytes; it has ten fields.
+/// The largest state file, in bytes; it has ten fields.
 const MAX_STATE_BYTES: u64 = 1 << 20;
 
 /// Where a run stands, as `trainer_state.json` keeps it.
@@ -31,23 +31,23 @@ pub struct TrainerState {
     pub epoch: f64,
     /// Optimizer steps of the whole run.
     pub max_steps: usize,
-    /// Tokens of all batches so far, a shared prompt counted once.
+    /// Tokens computed so far; a shared prompt counts once.
     pub num_tokens: u64,
     /// Steps that were left out because a figure was not finite.
     pub num_skipped_steps: usize,
-    /// Hash of the recipe's keys that a resumed run must have in common with this one.
+    /// Hash of the recipe's keys that change what is computed.
     pub fingerprint: String,
     /// Hash of the tokens and rewards of training and evaluation data.
     pub data: String,
-    /// Hash of the model, adapter and way of computing of the reference; none where the objective needs none.
+    /// Hash of the reference's model and adapter and of how it is computed; `None` where the objective needs none.
     pub reference: Option<String>,
-    /// Rows of `metrics.jsonl` up to here, those of evaluations included.
+    /// Rows of `metrics.jsonl` so far, evaluations included.
     pub num_rows: usize,
-    /// Written where the run stopped early, not where the recipe asks for a checkpoint: a later one replaces it.
+    /// Written because the run stopped early, not because the recipe asked for it: the next checkpoint replaces it.
     pub interim: bool,
 }
 
-/// A checkpoint that was found sound.
+/// A checkpoint whose checksums were verified.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Checkpoint {
     pub(crate) path: PathBuf,
@@ -55,7 +55,7 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The recipe of its run, resolved.
+    /// The resolved recipe of its run.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -65,8 +65,8 @@ impl Checkpoint {
     }
 }
 
-/// Writes `checkpoint-N` into the run's folder, then removes the oldest ones over the limit. The rows of metrics that it
-/// counts must be on the disk.
+/// Writes `checkpoint-N` into the run's folder, then removes the oldest ones beyond the limit. The metrics rows that it
+/// counts must be on the disk already.
 ///
 /// # Errors
 /// A weight is not finite, or the folder cannot be written; what was there before stays.
@@ -95,10 +95,10 @@ pub(crate) fn save(
     Ok(path)
 }
 
-/// The newest sound checkpoint of a run, if it has one, and what is wrong with newer ones.
+/// The newest sound checkpoint of a run, if it has one, and what is wrong with the newer ones.
 ///
 /// # Errors
-/// The run's folder cannot be read, or it has checkpoints and all of them are damaged.
+/// The run's folder cannot be read, or it has checkpoints and every one is damaged.
 pub(crate) fn newest(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>), TrainError> {
     let mut warnings = Vec::new();
     for (step, path) in checkpoints(run)?.into_iter().rev() {
@@ -127,7 +127,7 @@ pub(crate) fn has_any(run: &Path) -> Result<bool, TrainError> {
     Ok(!checkpoints(run)?.is_empty())
 }
 
-/// A checkpoint's state, once all its files are as they were written.
+/// Verifies a checkpoint's files and reads its state.
 fn read(path: &Path, step: usize) -> Result<TrainerState, String> {
     verify_checksums(path)?;
     let state = read_state(path)?;
@@ -145,10 +145,10 @@ fn read_state(path: &Path) -> Result<TrainerState, String> {
     })
 }
 
-/// Reads a `trainer_state.json`. Public for the tests that give it hostile input.
+/// Reads a `trainer_state.json`. Public for the tests with hostile input.
 ///
 /// # Errors
-/// The file cannot be read, is no such state, or says what no run can say.
+/// The file cannot be read, is not a trainer state, or holds values that no run can have.
 pub fn read_trainer_state(path: &Path) -> Result<TrainerState, TrainError> {
     let damaged = |message: String| TrainError::Checkpoint { path: path.to_owned(), message };
     let text = read_text(path, MAX_STATE_BYTES).map_err(|source| TrainError::io(path, source))?;
@@ -181,9 +181,9 @@ fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-/// Removes what the checkpoint of `step`, which was just written, makes superfluous: interim ones before it, and the
-/// oldest over the limit. Later ones are damaged, or this step would not have been done again; they are not counted, so
-/// that they never push out a sound one.
+/// Removes what the checkpoint of `step`, just written, supersedes: earlier interim ones, and the oldest beyond the limit.
+/// Later checkpoints are damaged, or this step would not have been taken again; they are not counted, so that they never
+/// push out a sound one.
 fn remove_superseded(run: &Path, step: usize, limit: Option<usize>) -> Result<(), WriteError> {
     let all = checkpoints(run).unwrap_or_default();
     let (interim, regular): (Vec<_>, Vec<_>) = all

@@ -1,4 +1,4 @@
-//! Everything that can go wrong in a run.
+//! Errors of a run.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use collimate_report::ReportError;
 use collimate_text::TextError;
 use thiserror::Error;
 
-/// Why a run could not begin, go on or be read back.
+/// Why a run could not start, continue or be read back.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// The recipe cannot be used.
+    /// The recipe is invalid.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
 
@@ -38,15 +38,15 @@ pub enum TrainError {
     #[error(transparent)]
     Data(#[from] DataError),
 
-    /// The tokenizer or the chat template cannot be used, or not on these texts.
+    /// Tokenizer or chat template cannot be used, or not on these texts.
     #[error(transparent)]
     Text(#[from] TextError),
 
-    /// A file of the run could not be written; what was there before stays.
+    /// A file of the run could not be written; an older version of it is intact.
     #[error(transparent)]
     Write(#[from] WriteError),
 
-    /// Another process writes to the output folder.
+    /// Another process is using the output folder.
     #[error(transparent)]
     Locked(#[from] LockError),
 
@@ -55,7 +55,7 @@ pub enum TrainError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 
@@ -71,24 +71,24 @@ pub enum TrainError {
     #[error(transparent)]
     Model(#[from] ModelError),
 
-    /// The objective is not there, or refuses its parameters or numbers.
+    /// There is no such objective, or it rejects its parameters or inputs.
     #[error(transparent)]
     Objective(#[from] ObjectiveError),
 
-    /// The objective refuses one group of the data.
+    /// The objective rejects one group of the data.
     #[error("{place}: {source}")]
     ObjectiveOnGroup {
         /// The data file and the line in it, counted from 1.
         place: String,
-        /// What it refuses.
+        /// Why.
         source: Box<ObjectiveError>,
     },
 
-    /// The backend or device is not there.
+    /// The backend or device is not available.
     #[error(transparent)]
     Backend(#[from] BackendError),
 
-    /// A value of the recipe that another part reads makes no sense.
+    /// A recipe's value does not fit the model, data or device.
     #[error("recipe key \"{key}\": {message}")]
     RecipeValue {
         /// The recipe's key.
@@ -97,7 +97,7 @@ pub enum TrainError {
         message: String,
     },
 
-    /// A response is too long for the memory that the run may use.
+    /// A response does not fit into the memory budget.
     #[error("{place}, response {response}: {tokens} tokens with its prompt need {needed}, memory_budget is {budget}")]
     MemoryBudget {
         /// The data file and the line in it, counted from 1.
@@ -108,48 +108,48 @@ pub enum TrainError {
         tokens: usize,
         /// Memory that the run would need.
         needed: String,
-        /// Memory that it may use.
+        /// Its budget.
         budget: String,
     },
 
-    /// A file has no group that can be trained on.
+    /// A file has no usable group.
     #[error("{}: no usable group: every row is empty or was left out", path.display())]
     NoGroups {
         /// The file.
         path: PathBuf,
     },
 
-    /// A group cannot be trained on once it is tokenized.
+    /// A group is unusable once it is tokenized.
     #[error("{}:{line}: {reason}; set skip_unusable to leave such groups out", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
         /// Line, counted from 1.
         line: usize,
-        /// Why not.
+        /// Why.
         reason: String,
     },
 
-    /// A group has more responses than the objective takes.
+    /// A group has more responses than the objective accepts.
     #[error("{}:{line}: {found} responses, but the objective \"{objective}\" takes at most {limit}", path.display())]
     TooManyResponses {
         /// The file.
         path: PathBuf,
         /// Line, counted from 1.
         line: usize,
-        /// How many the group has.
+        /// Responses of the group.
         found: usize,
-        /// How many the objective takes.
+        /// Most that the objective accepts.
         limit: usize,
-        /// The objective.
+        /// The objective's name.
         objective: String,
     },
 
-    /// All weights are to be trained, but the run starts from an adapter.
+    /// The recipe trains all weights, but starts from an adapter.
     #[error("an adapter is given, but use_peft is off: set use_peft, or merge the adapter first (collimate merge)")]
     AdapterWithFullTraining,
 
-    /// At the first step the policy does not agree with its reference.
+    /// Policy and reference disagree at the first step.
     #[error("step-0 self-check failed: {message}")]
     SelfCheck {
         /// What differs, with the numbers.
@@ -161,9 +161,9 @@ pub enum TrainError {
     NotFinite {
         /// The step, from 1.
         step: usize,
-        /// What is not finite, with the group and the line of the data file.
+        /// What is not finite, with its group, file and line.
         culprit: String,
-        /// What is left of the run.
+        /// What was saved of the run.
         kept: String,
     },
 
@@ -188,7 +188,7 @@ pub enum TrainError {
         saved: String,
     },
 
-    /// All checkpoints are damaged, or the newest is of another run.
+    /// All checkpoints are damaged, or the newest belongs to another run.
     #[error("{}: {message}", path.display())]
     Checkpoint {
         /// The checkpoint or a file in it.
@@ -197,7 +197,7 @@ pub enum TrainError {
         message: String,
     },
 
-    /// The output folder holds a run, and it is not to be resumed.
+    /// The output folder already holds a run, and resuming was not asked for.
     #[error("{}: holds a run already; use --resume to continue it, or another --output", path.display())]
     OutputTaken {
         /// The folder.
@@ -205,7 +205,7 @@ pub enum TrainError {
     },
 }
 
-/// A signal as people know it.
+/// A signal's name.
 fn signal_name(signal: usize) -> String {
     match signal {
         2 => "SIGINT".to_owned(),
@@ -215,7 +215,7 @@ fn signal_name(signal: usize) -> String {
 }
 
 impl TrainError {
-    /// An [`TrainError::Io`] of this path.
+    /// A [`TrainError::Io`] for this path.
     pub fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }

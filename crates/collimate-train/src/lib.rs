@@ -1,9 +1,29 @@
-//! The training loop, optimizer, reference cache, checkpoints, metrics and report.
+//! Trains a model on scored groups: the loop, the optimizer, the reference cache, checkpoints, evaluation and the forecast.
+//!
+//! Start at [`train`], which is a whole run: `src/trainer.rs` reads top to bottom as check, read, open, reference, steps,
+//! finish. A step (`src/trainer/step.rs`) is forward, ask the objective, back, update. Both work on a [`Session`], a model on
+//! some device without tensors or a backend in its type, which [`open_session`] opens. An [`Observer`] receives progress.
+//! [`plan`] forecasts a run by the same code.
+//!
+//! ```no_run
+//! use collimate_objectives as _; // registers the built-in objectives
+//! use collimate_train::{RunControl, load_recipe, progress::Silent, train};
+//!
+//! let settings = [("model_name_or_path", "models/base"), ("data", "rewards.jsonl"), ("objective", "nca")];
+//! let recipe = load_recipe(None, &settings.map(|(key, value)| (key.to_owned(), value.to_owned())))?;
+//! let summary = train(&recipe, &mut Silent, &RunControl::default())?;
+//! println!("{} steps, loss {:?}", summary.num_steps, summary.last.and_then(|row| row.get("loss")));
+//! # Ok::<(), collimate_train::TrainError>(())
+//! ```
+//!
+//! This crate must not know concrete objectives or backends: it asks `collimate_objective::registry` for the former and
+//! `collimate_backend::dispatch` for the latter. No tensor leaves a session.
 
-mod batches;
 mod checkpoint;
+mod control;
+mod dataset;
 pub mod error;
-mod evaluation;
+mod format;
 #[cfg(test)]
 mod golden_training_tests;
 mod load_recipe;
@@ -12,24 +32,23 @@ mod packs;
 mod prepare;
 pub mod progress;
 mod reference;
-mod samples;
+mod scoring;
 pub mod session;
-mod stop;
 mod threads;
 mod trainer;
 
 #[doc(hidden)]
 pub use checkpoint::read_trainer_state;
+pub use control::{RunContext, RunControl, StopFlag};
 pub use error::TrainError;
+pub use format::{format_bytes, format_count};
 pub use load_recipe::{LoadedRecipe, backend_name, compute_dtype, load_recipe, load_recipe_from};
-pub use optimizer::StepOptions;
-pub use packs::in_words;
+pub use optimizer::UpdateOptions;
 pub use prepare::{PreparedData, load_options, prepare};
 pub use progress::Observer;
-pub use session::{ModelSummary, Session, SessionOptions, StepOutcome, Training, open_session};
-pub use stop::{RunControl, StopFlag};
+pub use session::{ModelSummary, Session, SessionOptions, Training, UpdateStats, open_session};
 pub use threads::run_passes_on_the_main_thread;
 pub use trainer::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
-    TrainSummary, grouped, plan, train, train_in, write_documents,
+    TrainSummary, plan, train, train_in, write_documents,
 };

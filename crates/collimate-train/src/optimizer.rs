@@ -3,57 +3,57 @@
 use burn::tensor::Tensor;
 use collimate_backend::{AdamwStep, FusedOps};
 
-/// Settings of one optimizer step.
+/// Settings of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepOptions {
+pub struct UpdateOptions {
     /// Learning rate of this step.
     pub learning_rate: f64,
-    /// Gradients are scaled down to this global norm; 0 leaves them as they are.
+    /// Largest global norm of the gradient; 0 turns clipping off.
     pub max_grad_norm: f64,
-    /// Decay of the mean of gradients.
+    /// Decay of the first moment.
     pub beta1: f64,
-    /// Decay of the mean of squared gradients.
+    /// Decay of the second moment.
     pub beta2: f64,
     /// Added to the root of the second moment, after bias correction.
     pub epsilon: f64,
     /// Decoupled weight decay, on every parameter that is trained.
     pub weight_decay: f64,
-    /// Off, the gradient is measured and forgotten, and nothing changes.
+    /// If off, the gradient is measured and discarded, and no parameter changes.
     pub apply: bool,
 }
 
-/// First and second moments of each trained parameter.
+/// AdamW, with the moments of each trained parameter.
 ///
-/// Update of step t (Loshchilov and Hutter, arXiv 1711.05101, as PyTorch orders it):
+/// The update of step t (Loshchilov and Hutter, arXiv 1711.05101, as PyTorch orders it):
 /// `p ← p (1 − lr·λ)`, `m ← β₁ m + (1 − β₁) g`, `v ← β₂ v + (1 − β₂) g²`,
 /// `p ← p − lr/(1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + ε)`.
 #[derive(Debug)]
 pub struct AdamW<B: FusedOps> {
-    /// Finished updates.
+    /// Updates so far.
     pub step: u64,
-    /// Means of gradients and of squared gradients, by trained parameter.
+    /// First and second moments by parameter; `None` until its first update.
     pub moments: Vec<Option<(Tensor<B, 2>, Tensor<B, 2>)>>,
 }
 
 impl<B: FusedOps> AdamW<B> {
-    /// For so many parameters, all moments zero.
+    /// An optimizer for `num_parameters` parameters, all moments zero.
     pub fn new(num_parameters: usize) -> Self {
         Self { step: 0, moments: vec![None; num_parameters] }
     }
 
-    /// Counts one more update; call it once before the parameters of a step.
+    /// Counts one more update. Call it once per step, before its parameters are updated.
     pub fn begin_step(&mut self) {
         self.step += 1;
     }
 
-    /// The new value of one parameter; its gradient is multiplied by `gradient_scale` first.
+    /// Returns the new value of one parameter. Its gradient is multiplied by `gradient_scale` first.
     pub fn update(
         &mut self,
         index: usize,
         parameter: Tensor<B, 2>,
         gradient: &Tensor<B, 2>,
         gradient_scale: f64,
-        options: &StepOptions,
+        options: &UpdateOptions,
     ) -> Tensor<B, 2> {
         let moments = self.moments[index].take();
         let moments = moments.unwrap_or_else(|| (gradient.zeros_like(), gradient.zeros_like()));
@@ -73,7 +73,7 @@ impl<B: FusedOps> AdamW<B> {
     }
 }
 
-/// Factor that brings a gradient of this norm to the limit, as PyTorch's `clip_grad_norm_` computes it.
+/// Factor that scales a gradient of this norm down to the limit, as PyTorch's `clip_grad_norm_` computes it.
 pub(crate) fn clip_factor(norm: f64, max_grad_norm: f64) -> f64 {
     if max_grad_norm > 0.0 { (max_grad_norm / (norm + 1e-6)).min(1.0) } else { 1.0 }
 }
@@ -84,8 +84,8 @@ mod tests {
 
     use super::*;
 
-    fn options() -> StepOptions {
-        StepOptions {
+    fn options() -> UpdateOptions {
+        UpdateOptions {
             learning_rate: 0.1,
             max_grad_norm: 0.0,
             beta1: 0.9,

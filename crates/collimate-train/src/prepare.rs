@@ -1,4 +1,4 @@
-//! From a recipe to tokenized groups: loading, tokenizing, counting, all before any compute.
+//! Loads and tokenizes a recipe's data, before any compute.
 
 use std::path::{Path, PathBuf};
 
@@ -11,21 +11,21 @@ use collimate_text::{TextError, TextTokenizer, TokenizeOptions, TokenizedGroup, 
 use crate::error::TrainError;
 use crate::progress::Observer;
 
-/// Groups of one file or several, ready to be scored.
+/// Tokenized groups of one or several files.
 #[derive(Debug)]
 pub struct PreparedData {
-    /// The groups in the order of the files and their lines.
+    /// In the order of the files and their lines.
     pub groups: Vec<TokenizedGroup>,
-    /// The files, by the groups' index.
+    /// The files that the groups come from.
     pub files: DataFiles,
-    /// What was found, cut and left out, in lines for people.
+    /// Lines for the log: what was found, truncated and left out.
     pub notes: Vec<String>,
 }
 
 /// Loads and tokenizes a file as the recipe says.
 ///
 /// # Errors
-/// The first row that cannot be used, by file, line and field; a file without usable groups.
+/// A row that cannot be used, by file, line and field; a file without usable groups.
 pub fn prepare(
     recipe: &Recipe,
     path: &Path,
@@ -37,20 +37,20 @@ pub fn prepare(
     rows.tokenize(recipe, tokenizer, min_responses, observer)
 }
 
-/// The groups of files as text.
+/// Groups as text.
 #[derive(Debug)]
 pub(crate) struct DataRows {
-    /// The files' names, for messages.
+    /// Names of the files, for messages.
     name: String,
     groups: Vec<PromptGroup>,
     files: DataFiles,
-    /// What was read, in lines for people.
+    /// Lines for the log: what was read.
     notes: Vec<String>,
     num_skipped: usize,
 }
 
 impl DataRows {
-    /// Reads the training data as the recipe says, its shares, filters and limit; needs no tokenizer.
+    /// Reads training data with the recipe's shares, filters and limit. Needs no tokenizer.
     pub(crate) fn read(
         recipe: &Recipe,
         sources: &DataSources,
@@ -67,7 +67,7 @@ impl DataRows {
         Self::mix(sources, &options, observer)
     }
 
-    /// Reads evaluation data: the shares of its files, without the filters of the training data.
+    /// Reads evaluation data: with the shares of its files, but without the training data's filters.
     pub(crate) fn read_evaluation(
         recipe: &Recipe,
         sources: &DataSources,
@@ -99,7 +99,7 @@ impl DataRows {
         Ok(Self { name: sources.to_string(), groups: mixed.groups, files: mixed.files, notes, num_skipped })
     }
 
-    /// Takes out the share that the recipe holds out; none where it holds out nothing.
+    /// Splits off the share that the recipe holds out; `None` where it holds out nothing.
     ///
     /// # Errors
     /// Nothing would be left on one side.
@@ -117,7 +117,7 @@ impl DataRows {
         Ok(Some(Self { name: self.name.clone(), groups: held_out, files: self.files.clone(), notes, num_skipped: 0 }))
     }
 
-    /// The groups as text.
+    /// The groups.
     pub(crate) fn groups(&self) -> &[PromptGroup] {
         &self.groups
     }
@@ -127,7 +127,7 @@ impl DataRows {
         &self.files
     }
 
-    /// Makes tokens of all groups, on all cores.
+    /// Tokenizes all groups, on all cores.
     pub(crate) fn tokenize(
         self,
         recipe: &Recipe,
@@ -146,7 +146,7 @@ impl DataRows {
         let advance = &mut |num_groups: usize| observer.advance(num_groups as u64);
         let tokenized = tokenize_all_with(&self.groups, tokenizer, &options, advance);
         observer.finish();
-        let (groups, counts) = tokenized.map_err(|error| at_path(&self.files, error))?;
+        let (groups, counts) = tokenized.map_err(|error| with_path(&self.files, error))?;
         if groups.is_empty() {
             return Err(TrainError::NoGroups { path: PathBuf::from(self.name) });
         }
@@ -165,7 +165,7 @@ impl DataRows {
     }
 }
 
-/// A line a file, and what is to be said of all of them.
+/// One line per file, and lines about all of them.
 fn notes_of(mixed: &MixedGroups, options: &MixOptions) -> Vec<String> {
     let mut notes: Vec<String> = mixed.reports.iter().map(ToString::to_string).collect();
     if let Some(limit) = options.max_samples.filter(|_| mixed.num_over_limit > 0) {
@@ -173,14 +173,16 @@ fn notes_of(mixed: &MixedGroups, options: &MixOptions) -> Vec<String> {
     }
     let duplicates = Duplicates::of(&mixed.groups);
     if let Some((repeated, earlier)) = duplicates.first {
-        let place = |at: usize| mixed.files.place(mixed.groups[at].index, mixed.groups[at].line);
-        let (count, first, of) = (duplicates.count, place(repeated), place(earlier));
-        notes.push(format!("  {count} duplicates of an earlier prompt with its responses, the first {first} of {of}"));
+        let location = |i: usize| mixed.files.place(mixed.groups[i].index, mixed.groups[i].line);
+        let (count, repeated, earlier) = (duplicates.count, location(repeated), location(earlier));
+        notes.push(format!(
+            "  {count} duplicates of an earlier prompt with its responses, the first {repeated} of {earlier}"
+        ));
     }
     notes
 }
 
-fn at_path(files: &DataFiles, error: TextError) -> TrainError {
+fn with_path(files: &DataFiles, error: TextError) -> TrainError {
     match error {
         TextError::Unusable { index, line, reason } => {
             TrainError::Unusable { path: files.path(index).to_owned(), line, reason: reason.to_string() }
@@ -189,7 +191,7 @@ fn at_path(files: &DataFiles, error: TextError) -> TrainError {
     }
 }
 
-/// What the recipe says about reading a file of groups.
+/// The recipe's options for reading a file of groups.
 ///
 /// # Errors
 /// A layout, reward rule or normalisation that does not exist.
@@ -218,7 +220,7 @@ pub fn load_options(recipe: &Recipe, min_responses: usize) -> Result<LoadOptions
     })
 }
 
-/// The order in which an epoch visits the groups: a function of seed and epoch alone.
+/// The order in which an epoch visits the groups. Depends on seed and epoch alone.
 pub(crate) fn epoch_order(num_groups: usize, shuffle: bool, seed: u64, epoch: usize) -> Vec<usize> {
     use rand::SeedableRng;
     use rand::seq::SliceRandom;

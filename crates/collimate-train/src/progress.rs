@@ -1,4 +1,4 @@
-//! What a run tells while it runs.
+//! How a run reports its progress.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 use collimate_report::MetricsRow;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::packs::in_words;
+use crate::format::format_bytes;
 
-/// Hears of a run's progress; a terminal, a log, a test.
+/// Receives a run's progress: a terminal, a log, a test.
 pub trait Observer: Send {
-    /// A stage begins: loading, scoring the reference, training. `total` counts what [`Observer::advance`] advances.
+    /// A stage begins: loading, scoring the reference, training. `total` is its number of items, where it is known.
     fn stage(&mut self, name: &str, total: Option<u64>);
-    /// So many more of the stage's items are done.
+    /// `n` more of the stage's items are done.
     fn advance(&mut self, n: u64);
-    /// Something that the user should read.
+    /// A line that the user should read.
     fn note(&mut self, text: &str);
-    /// An optimizer step or an evaluation ended with these figures.
+    /// An optimizer step or an evaluation produced this row.
     fn step(&mut self, row: &MetricsRow);
     /// The last stage ended.
     fn finish(&mut self);
 }
 
-/// Tells nothing.
+/// Reports nothing.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Silent;
 
@@ -34,7 +34,7 @@ impl Observer for Silent {
     fn finish(&mut self) {}
 }
 
-/// The observer for standard error: a bar on a terminal, else plain lines.
+/// The observer for standard error: a bar on a terminal, plain lines elsewhere.
 pub fn stderr_observer() -> Box<dyn Observer> {
     if stderr().is_terminal() { Box::new(BarObserver::new()) } else { Box::new(LineObserver::new(stderr())) }
 }
@@ -46,7 +46,7 @@ pub struct BarObserver {
 }
 
 impl BarObserver {
-    /// A bar that shows once the first stage begins.
+    /// A bar that stays hidden until the first stage begins.
     pub fn new() -> Self {
         Self { bar: ProgressBar::hidden() }
     }
@@ -100,7 +100,7 @@ impl Observer for BarObserver {
     }
 }
 
-/// Plain lines, at most one every two seconds beside notes and the beginning and end of stages.
+/// Plain lines: notes, the beginning and end of stages, and a status at most every two seconds.
 #[derive(Debug)]
 pub struct LineObserver<W> {
     out: W,
@@ -113,7 +113,7 @@ pub struct LineObserver<W> {
 }
 
 impl<W: std::io::Write + Send> LineObserver<W> {
-    /// Writes to `out`; what cannot be written is lost, since progress must not end a run.
+    /// Writes to `out`. Failed writes are ignored, since progress must not end a run.
     pub fn new(out: W) -> Self {
         let now = Instant::now();
         Self { out, stage: String::new(), total: None, done: 0, begun: now, written: now, message: String::new() }
@@ -180,12 +180,12 @@ impl<W: std::io::Write + Send> Observer for LineObserver<W> {
     }
 }
 
-/// What this process holds of the machine's memory, for people; none where the system does not say.
+/// This process's resident memory, for people; `None` where the system does not report it.
 fn memory() -> Option<String> {
-    memory_stats::memory_stats().map(|stats| in_words(stats.physical_mem as u64))
+    memory_stats::memory_stats().map(|stats| format_bytes(stats.physical_mem as u64))
 }
 
-/// Loss and margin in a few words.
+/// Loss, margin and accuracy in a few words.
 fn brief(row: &MetricsRow) -> String {
     let part = |label: &str, names: [&str; 2]| {
         let value = names.iter().find_map(|name| row.get(name))?;
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_tell_of_stages_and_their_last_figures() {
+    fn lines_show_stages_and_their_last_figures() {
         let mut out = Vec::new();
         let mut observer = LineObserver::new(&mut out);
         observer.stage("training", Some(4));

@@ -1,5 +1,5 @@
-//! Log-probs of the reference: numbers, computed before the policy changes or found in a cache, so that no second model
-//! is held.
+//! Log-probs of the reference. They are computed before the policy changes, or found in a cache, so that no second model
+//! has to be in memory.
 
 mod identity;
 mod key;
@@ -12,12 +12,10 @@ use std::path::{Path, PathBuf};
 use collimate_recipe::Recipe;
 use collimate_text::TokenizedGroup;
 
-use crate::batches::score_batch;
+use crate::control::RunContext;
 use crate::error::TrainError;
-use crate::packs::MemoryPlan;
-use crate::progress::Observer;
+use crate::scoring::BatchScorer;
 use crate::session::{Session, SessionOptions, Training, open_session};
-use crate::stop::StopFlag;
 use identity::Identity;
 use key::{KERNEL_VERSION, ResponseKey, Scorer, response_keys};
 use store::LogpStore;
@@ -33,11 +31,11 @@ enum Source {
     Other(PathBuf),
 }
 
-/// The reference of a run, and the log-probs of it that are known.
+/// The reference of a run, and the log-probs of it known so far.
 #[derive(Debug)]
 pub(crate) struct Reference {
     source: Source,
-    /// Which model it is, and with which adapter.
+    /// How to open it.
     options: SessionOptions,
     model: Identity,
     adapter: Option<Identity>,
@@ -46,13 +44,13 @@ pub(crate) struct Reference {
     notes: Vec<String>,
 }
 
-/// Log-probs of some groups: by group and response, in nats.
+/// Log-probs by group and response, in nats.
 type Logps = Vec<Vec<f64>>;
 
-/// Scores one pack of groups.
-type ScorePack<'a> = &'a mut dyn FnMut(&[&TokenizedGroup], &mut dyn Observer) -> Result<Logps, TrainError>;
+/// Scores one micro-batch.
+type Score<'a> = &'a mut dyn FnMut(&[&TokenizedGroup]) -> Result<Logps, TrainError>;
 
-/// BLAKE3 of a model's weights and of the settings that change its numbers, in hexadecimal.
+/// BLAKE3 of a model's weights and of the settings that affect its log-probs, in hexadecimal.
 ///
 /// # Errors
 /// A file of the model cannot be read.
@@ -61,9 +59,7 @@ pub(crate) fn model_hash(folder: &Path) -> Result<String, TrainError> {
 }
 
 impl Reference {
-    /// Hashes the weights of a run's reference and reads what the cache has of it.
-    ///
-    /// Needs files only, no model in memory.
+    /// Hashes the weights of a run's reference and reads the cache. Works on files alone, without a model in memory.
     pub(crate) fn open(recipe: &Recipe, options: &SessionOptions) -> Result<Self, TrainError> {
         let source = match recipe.reference.as_deref() {
             None | Some("start") => Source::Start,
@@ -95,17 +91,17 @@ impl Reference {
         Ok(reference)
     }
 
-    /// As [`model_hash`], where it is of the model in this folder; none where it is of another.
+    /// The [`model_hash`] of `folder`, where the reference is that model.
     pub(crate) fn hash_of(&self, folder: &Path) -> Option<String> {
         (self.model.folder == folder).then(|| self.model.hash.to_hex().to_string())
     }
 
-    /// A hash of everything that its numbers depend on beside the tokens.
+    /// A hash of everything but the tokens that the log-probs depend on.
     pub(crate) fn fingerprint(&self) -> String {
         self.scorer.to_hex()[..16].to_owned()
     }
 
-    /// What it is, with a hash of the weights that it is computed from, and what is wrong with the cache.
+    /// Lines for the log: which model it is, by its hash, and what is wrong with the cache.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -122,73 +118,77 @@ impl Reference {
         }
     }
 
-    /// Log-probs of every response of every group in `packs`, pack after pack, in nats.
+    /// Log-probs of every response of the micro-batches' groups, in their order, in nats.
     ///
-    /// `session` must hold the policy as the run starts from it. Only packs with a response that is not in the cache are
-    /// scored; packs that are those of training make the first implicit rewards exactly zero then.
+    /// `policy` must be as the run starts from it. Only micro-batches with a response that is not in the cache are scored.
+    /// Where they are those of training, policy and reference are equal to the bit, and implicit rewards start at exactly
+    /// zero.
     pub(crate) fn logps(
         &mut self,
-        (session, memory): (&mut dyn Session, &MemoryPlan),
-        packs: &[Vec<&TokenizedGroup>],
-        (stop, observer): (&StopFlag, &mut dyn Observer),
+        policy: &mut BatchScorer<'_>,
+        micro_batches: &[Vec<&TokenizedGroup>],
+        context: &mut RunContext<'_>,
     ) -> Result<Logps, TrainError> {
         let adapters = self.source != Source::Base;
         let other_options = matches!(self.source, Source::Other(_)).then(|| self.options.clone());
+        // Opened only once something is missing in the cache.
         let mut other: Option<Box<dyn Session>> = None;
-        let score = &mut |pack: &[&TokenizedGroup], observer: &mut dyn Observer| {
+        let score = &mut |groups: &[&TokenizedGroup]| {
             if let (Some(options), None) = (&other_options, &other) {
                 other = Some(open_session(options)?);
             }
-            let session = other.as_deref_mut().unwrap_or(&mut *session);
-            let logps = score_batch(session, memory, pack, adapters, None)?;
-            observer.advance(pack.len() as u64);
-            Ok(logps)
+            match other.as_deref_mut() {
+                Some(session) => BatchScorer { session, budget: policy.budget }.score(groups, adapters, None),
+                None => policy.score(groups, adapters, None),
+            }
         };
-        resolve(&mut self.store, &self.scorer, packs, score, (stop, observer))
+        resolve(&mut self.store, &self.scorer, micro_batches, score, context)
     }
 }
 
-/// Looks up every response, scores the packs in which one is missing, and keeps what was scored.
+/// Looks up every response, scores the micro-batches in which one is missing, and keeps what was scored.
 ///
-/// A response has one number however often it is there: the one that was known first. So a run that finds its numbers
-/// in the cache goes as the run did that put them there.
+/// A response that occurs several times has one number, the first that was known. So a run that finds its numbers in the
+/// cache goes like the run that put them there.
 fn resolve(
     store: &mut LogpStore,
     scorer: &blake3::Hash,
-    packs: &[Vec<&TokenizedGroup>],
-    score: ScorePack<'_>,
-    (stop, observer): (&StopFlag, &mut dyn Observer),
+    micro_batches: &[Vec<&TokenizedGroup>],
+    score: Score<'_>,
+    context: &mut RunContext<'_>,
 ) -> Result<Logps, TrainError> {
     let keys: Vec<Vec<Vec<ResponseKey>>> =
-        packs.iter().map(|pack| pack.iter().map(|group| group_keys(scorer, group)).collect()).collect();
+        micro_batches.iter().map(|groups| groups.iter().map(|group| group_keys(scorer, group)).collect()).collect();
     let is_missing = |store: &LogpStore, key: &ResponseKey| store.get(*key).is_none();
     let all = || keys.iter().flatten().flatten();
     if let Some(path) = store.path() {
         let (total, missing) = (all().count(), all().filter(|key| is_missing(store, key)).count());
         let found = total - missing;
-        observer.note(&format!("reference log-probs: {found} of {total} responses from the cache, {}", path.display()));
+        let path = path.display();
+        context.observer.note(&format!("reference log-probs: {found} of {total} responses from the cache, {path}"));
     }
-    let lacks = |store: &LogpStore, pack: &[Vec<ResponseKey>]| pack.iter().flatten().any(|key| is_missing(store, key));
-    let num_groups: usize = keys.iter().filter(|pack| lacks(store, pack)).map(Vec::len).sum();
+    let lacks = |store: &LogpStore, keys: &[Vec<ResponseKey>]| keys.iter().flatten().any(|key| is_missing(store, key));
+    let num_groups: usize = keys.iter().filter(|keys| lacks(store, keys)).map(Vec::len).sum();
     if num_groups > 0 {
-        observer.stage("reference log-probs", Some(num_groups as u64));
-        for (pack, keys) in packs.iter().zip(&keys) {
+        context.observer.stage("reference log-probs", Some(num_groups as u64));
+        for (groups, keys) in micro_batches.iter().zip(&keys) {
             if !lacks(store, keys) {
                 continue;
             }
-            let logps = score(pack, observer)?;
+            let logps = score(groups)?;
+            context.observer.advance(groups.len() as u64);
             let scored = keys.iter().flatten().copied().zip(logps.into_iter().flatten());
             if let Some(note) = store.insert(scored) {
-                observer.note(&note);
+                context.observer.note(&note);
             }
-            if let Some(signal) = stop.requested() {
-                observer.finish();
+            if let Some(signal) = context.stop.requested() {
+                context.observer.finish();
                 let kept = store.path().map_or("nothing is kept", |_| "its log-probs so far are in the cache");
                 let saved = format!("while the reference was scored; {kept}, and no step was taken");
                 return Err(TrainError::Interrupted { signal, saved });
             }
         }
-        observer.finish();
+        context.observer.finish();
     }
     let known = |key: &ResponseKey| store.get(*key).unwrap_or(f64::NAN);
     Ok(keys.iter().flatten().map(|group| group.iter().map(known).collect()).collect())

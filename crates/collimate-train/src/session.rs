@@ -1,4 +1,4 @@
-//! A model on a device as the loop and the command line see it: no tensors, no backend.
+//! A model on a device, without tensors or a backend in its type: what the training loop and the command line work with.
 
 mod files;
 mod open;
@@ -14,27 +14,27 @@ use collimate_model::{
 use collimate_text::GroupBatch;
 
 use crate::error::TrainError;
-use crate::optimizer::{AdamW, StepOptions, clip_factor};
+use crate::optimizer::{AdamW, UpdateOptions, clip_factor};
 
 pub use open::{SessionOptions, Training, open_session};
 
-/// What a model is, for summaries.
+/// Sizes of a model, for summaries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSummary {
     /// `llama`, `mistral`, …
     pub architecture: String,
-    /// All parameters, those of an adapter included.
+    /// All parameters, an adapter's included.
     pub num_parameters: usize,
     /// Parameters that training changes.
     pub num_trainable: usize,
 }
 
-/// What one optimizer step did.
+/// What an update measured and did.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepOutcome {
+pub struct UpdateStats {
     /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Whether parameters were changed: not where the norm is not finite or the options say so.
+    /// Whether the parameters changed. They stay where the norm is not finite or [`UpdateOptions::apply`] is off.
     pub applied: bool,
 }
 
@@ -43,17 +43,17 @@ pub trait Session {
     /// The model's configuration.
     fn config(&self) -> &ModelConfig;
 
-    /// Sizes, for summaries.
+    /// The model's sizes.
     fn summary(&self) -> ModelSummary;
 
-    /// What training it holds in memory.
+    /// What training the model takes of memory.
     fn memory_costs(&self) -> MemoryCosts;
 
-    /// Log-probs of every response token, by group, response and token; `adapters` false leaves an adapter out, and
-    /// `dropout` makes the draws of a training step.
+    /// Log-probs of every response token, by group, response and token, in nats. Without `adapters` the adapter is left
+    /// out; `dropout` draws as a training step does.
     ///
     /// # Errors
-    /// A token that the model does not have.
+    /// A token id beyond the model's vocabulary.
     fn score(
         &mut self,
         batch: &GroupBatch,
@@ -61,32 +61,32 @@ pub trait Session {
         dropout: Option<DropoutKey>,
     ) -> Result<TokenLogps, TrainError>;
 
-    /// A training forward pass; it is kept until [`Session::backward`] brings the coefficients of its responses.
+    /// A training forward pass, kept until [`Session::backward`] supplies the coefficients of its responses.
     ///
     /// # Errors
-    /// A token that the model does not have.
+    /// A token id beyond the model's vocabulary.
     fn forward(&mut self, batch: &GroupBatch, options: ForwardOptions) -> Result<TokenLogps, TrainError>;
 
-    /// How all passes since it was last taken spread their tokens over experts; none where the model has none.
+    /// How all passes since the last call spread their tokens over experts; `None` for a model without experts.
     fn take_router_load(&mut self) -> Option<RouterLoad>;
 
-    /// Adds `weight` times the balance loss of a batch, whose load this is, to what the next [`Session::backward`] goes
-    /// back from; its gradient with respect to that pass.
-    fn balance(&mut self, of_batch: &RouterLoad, weight: f64);
+    /// Adds `weight` times a balance loss to what the next [`Session::backward`] differentiates. `load` is that of the
+    /// whole micro-batch, of which the pass may be a part.
+    fn balance(&mut self, load: &RouterLoad, weight: f64);
 
-    /// Adds the gradient of `Σ c · logp` over the last forward pass's responses; without one it does nothing.
+    /// Accumulates the gradient of `Σ c · logp` over the responses of the last forward pass. Does nothing without one.
     fn backward(&mut self, coefficients: &[Vec<f64>]);
 
-    /// Clips the gradient that was gathered, changes the parameters by it, and forgets it.
-    fn step(&mut self, options: &StepOptions) -> StepOutcome;
+    /// Clips the accumulated gradient, updates the parameters with it, and forgets it.
+    fn update(&mut self, options: &UpdateOptions) -> UpdateStats;
 
-    /// The first trained parameter with a value that is not finite, if there is one.
+    /// Name of the first trained parameter that has a value which is not finite.
     fn nonfinite_parameter(&self) -> Option<String>;
 
-    /// Continuations of prompts, by prompt and sample.
+    /// Token ids of continuations, by prompt and sample. `progress` gets the number of finished ones.
     ///
     /// # Errors
-    /// A token that the model does not have.
+    /// A token id beyond the model's vocabulary.
     fn generate(
         &mut self,
         prompts: &[Vec<u32>],
@@ -94,38 +94,38 @@ pub trait Session {
         progress: &mut (dyn FnMut(usize) + Send),
     ) -> Result<Vec<Vec<Vec<u32>>>, TrainError>;
 
-    /// Writes the adapter, or the whole model where there is none, as Hugging Face and PEFT do.
+    /// Writes the adapter as PEFT does, or else the whole model as transformers does.
     ///
     /// # Errors
     /// The folder cannot be written.
     fn save_model(&self, dir: &Path, dtype: StorageDtype, max_shard_size: ShardSize) -> Result<(), TrainError>;
 
-    /// Loads what [`Session::save_model`] wrote as any model or adapter is loaded, and compares every value.
+    /// Loads what [`Session::save_model`] wrote the way any model or adapter is loaded, and compares every value.
     ///
     /// # Errors
-    /// It cannot be read, or a value differs from what the session holds, rounded to that type.
+    /// It cannot be read, or a value differs from the session's own, rounded to `dtype`.
     fn check_saved(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError>;
 
-    /// Writes what training needs to go on: the optimizer's moments and count, in float32.
+    /// Writes the optimizer's moments and step count, in float32.
     ///
     /// # Errors
     /// The folder cannot be written.
     fn save_optimizer(&self, dir: &Path) -> Result<(), TrainError>;
 
-    /// Reads back what [`Session::save_model`] in float32 and [`Session::save_optimizer`] wrote.
+    /// Restores what [`Session::save_model`] in float32 and [`Session::save_optimizer`] wrote.
     ///
     /// # Errors
-    /// A file is missing or is of another model.
+    /// A file is missing or belongs to another model.
     fn load_checkpoint(&mut self, dir: &Path) -> Result<(), TrainError>;
 }
 
-/// The one implementation, for any burn backend.
+/// The only implementation, generic over burn's backends.
 pub(crate) struct BackendSession<B: FusedOps> {
     model: CausalLm<B>,
     optimizer: AdamW<B>,
     tape: Option<Tape<B>>,
     router_load: Option<RouterLoad>,
-    /// Where the base model came from, for the adapter's configuration.
+    /// The base model's folder, for the adapter's configuration.
     base: String,
 }
 
@@ -169,9 +169,9 @@ impl<B: FusedOps> Session for BackendSession<B> {
         self.router_load.take()
     }
 
-    fn balance(&mut self, of_batch: &RouterLoad, weight: f64) {
+    fn balance(&mut self, load: &RouterLoad, weight: f64) {
         if let Some(tape) = &mut self.tape {
-            tape.balance(of_batch, weight);
+            tape.balance(load, weight);
         }
     }
 
@@ -181,8 +181,8 @@ impl<B: FusedOps> Session for BackendSession<B> {
         }
     }
 
-    fn step(&mut self, options: &StepOptions) -> StepOutcome {
-        B::run_pass(|| self.optimizer_step(options))
+    fn update(&mut self, options: &UpdateOptions) -> UpdateStats {
+        B::run_pass(|| self.update_parameters(options))
     }
 
     fn nonfinite_parameter(&self) -> Option<String> {
@@ -201,7 +201,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
     }
 
     fn save_model(&self, dir: &Path, dtype: StorageDtype, max_shard_size: ShardSize) -> Result<(), TrainError> {
-        files::save_model(&self.model, &self.base, dir, (dtype, max_shard_size))
+        files::save_model(&self.model, &self.base, dir, dtype, max_shard_size)
     }
 
     fn check_saved(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
@@ -227,27 +227,22 @@ impl<B: FusedOps> BackendSession<B> {
         }
     }
 
-    fn optimizer_step(&mut self, options: &StepOptions) -> StepOutcome {
+    fn update_parameters(&mut self, options: &UpdateOptions) -> UpdateStats {
         let trainable = self.model.trainable();
         let gradients: Vec<_> = trainable.iter().map(|&i| self.model.take_gradient(i)).collect();
         let norm = B::sum_of_squares(&gradients.iter().flatten().collect::<Vec<_>>()).sqrt();
         if !norm.is_finite() || !options.apply {
-            return StepOutcome { grad_norm: norm, applied: false };
+            return UpdateStats { grad_norm: norm, applied: false };
         }
         let factor = clip_factor(norm, options.max_grad_norm);
         self.optimizer.begin_step();
         for (&index, gradient) in trainable.iter().zip(gradients) {
             let Some(gradient) = gradient else { continue };
-            // Taken out, so that it has one owner and is changed in place.
+            // Moved out so that it has a single owner: burn then updates it in place.
             let parameter = self.model.take_parameter(index);
             let updated = self.optimizer.update(index, parameter, &gradient, factor, options);
             self.model.set_parameter(index, updated);
         }
-        StepOutcome { grad_norm: norm, applied: true }
+        UpdateStats { grad_norm: norm, applied: true }
     }
-}
-
-/// The draws of LoRA dropout in a step.
-pub(crate) fn dropout_key(seed: u64, step: usize) -> DropoutKey {
-    DropoutKey { seed, step: step as u64 }
 }

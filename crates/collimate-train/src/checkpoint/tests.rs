@@ -61,7 +61,7 @@ fn the_newest_sound_checkpoint_is_found() {
 }
 
 #[test]
-fn a_folder_under_another_name_is_no_checkpoint_of_that_step() {
+fn a_renamed_folder_is_no_checkpoint_of_that_step() {
     let run = tempfile::tempdir().expect("a folder");
     fs::rename(write(run.path(), 3, false), run.path().join("checkpoint-9")).expect("a rename");
     write(run.path(), 2, false);
@@ -69,7 +69,7 @@ fn a_folder_under_another_name_is_no_checkpoint_of_that_step() {
 }
 
 #[test]
-fn the_oldest_go_and_the_one_just_written_stays() {
+fn the_oldest_are_removed_and_the_one_just_written_stays() {
     let run = tempfile::tempdir().expect("a folder");
     for step in [3, 6, 9] {
         write(run.path(), step, false);
@@ -78,13 +78,13 @@ fn the_oldest_go_and_the_one_just_written_stays() {
     assert_eq!(steps(run.path()), [3, 6, 9]);
     remove_superseded(run.path(), 9, Some(2)).expect("a removal");
     assert_eq!(steps(run.path()), [6, 9]);
-    // 9 is damaged, the run went on from 3 and came to 6 again: the limit of one must leave 6.
+    // 9 is damaged, so the run resumed from 3 and reached 6 again: a limit of one must leave 6.
     remove_superseded(run.path(), 6, Some(1)).expect("nothing to do");
     assert_eq!(steps(run.path()), [6, 9]);
 }
 
 #[test]
-fn a_checkpoint_out_of_order_goes_with_the_next_one() {
+fn an_interim_checkpoint_is_removed_with_the_next_one() {
     let run = tempfile::tempdir().expect("a folder");
     for (step, interim) in [(3, false), (4, true), (6, false)] {
         write(run.path(), step, interim);
@@ -99,7 +99,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_file_cut_off_anywhere_makes_the_one_before_count(file in 0usize..3, keep in 0.0f64..1.0) {
+    fn a_file_truncated_anywhere_falls_back_to_the_checkpoint_before(file in 0usize..3, keep in 0.0f64..1.0) {
         let run = tempfile::tempdir().expect("a folder");
         write(run.path(), 3, false);
         let torn = write(run.path(), 6, false);

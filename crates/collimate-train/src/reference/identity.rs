@@ -1,4 +1,7 @@
-//! Hashes of models and adapters by what their folders hold.
+//! Identifies models and adapters by the contents of their folders.
+
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -10,16 +13,16 @@ use serde_json::Value;
 
 use crate::error::TrainError;
 
-/// How much of a file is read and hashed at once.
-const PIECE_BYTES: usize = 16 << 20;
-/// The largest configuration, in bytes, as the model's own reader has it.
+/// How much of a file is read and hashed at a time.
+const CHUNK_BYTES: usize = 16 << 20;
+/// The largest configuration, in bytes; the model's own reader has the same limit.
 const MAX_SETTINGS_BYTES: u64 = 64 << 20;
 
-/// Settings of `config.json` that change no log-prob; all others count.
-const IDLE_MODEL_SETTINGS: &[&str] = &[
+/// Settings of `config.json` that do not affect log-probs; all others count.
+const NEUTRAL_MODEL_SETTINGS: &[&str] = &[
     "_name_or_path",
     "transformers_version",
-    // Values are read as they are stored and computed in the type that the recipe names, whatever is named here.
+    // Values are read as stored and computed in the recipe's type, whatever these say.
     "dtype",
     "torch_dtype",
     "use_cache",
@@ -28,8 +31,8 @@ const IDLE_MODEL_SETTINGS: &[&str] = &[
     "pad_token_id",
 ];
 
-/// Settings of `adapter_config.json` that change no log-prob; all others count.
-const IDLE_ADAPTER_SETTINGS: &[&str] =
+/// Settings of `adapter_config.json` that do not affect log-probs; all others count.
+const NEUTRAL_ADAPTER_SETTINGS: &[&str] =
     &["base_model_name_or_path", "revision", "inference_mode", "task_type", "auto_mapping", "lora_dropout"];
 
 /// A folder and the hash of what it holds.
@@ -40,63 +43,63 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Of a model: the bytes of its weights, and its configuration.
+    /// Hashes a model: the bytes of its weights, and its configuration.
     ///
     /// # Errors
-    /// A file that is missing or cannot be read.
+    /// A file is missing or cannot be read.
     pub(super) fn of_model(folder: &Path) -> Result<Self, TrainError> {
         let files = WeightFiles::open(folder)?;
-        Self::of(folder, files.paths(), "config.json", IDLE_MODEL_SETTINGS)
+        Self::of(folder, files.paths(), "config.json", NEUTRAL_MODEL_SETTINGS)
     }
 
-    /// Of an adapter: the bytes of its matrices, and its settings.
+    /// Hashes an adapter: the bytes of its matrices, and its settings.
     ///
     /// # Errors
-    /// A file that is missing or cannot be read.
+    /// A file is missing or cannot be read.
     pub(super) fn of_adapter(folder: &Path) -> Result<Self, TrainError> {
         let weights = folder.join("adapter_model.safetensors");
-        Self::of(folder, std::iter::once(weights.as_path()), "adapter_config.json", IDLE_ADAPTER_SETTINGS)
+        Self::of(folder, std::iter::once(weights.as_path()), "adapter_config.json", NEUTRAL_ADAPTER_SETTINGS)
     }
 
     fn of<'a>(
         folder: &Path,
         weights: impl Iterator<Item = &'a Path>,
         settings: &str,
-        idle: &[&str],
+        neutral: &[&str],
     ) -> Result<Self, TrainError> {
         let mut hasher = Hasher::new();
         for path in weights {
             let hash = hash_file(path).map_err(|source| TrainError::io(path, source))?;
             hasher.update(hash.as_bytes());
         }
-        hasher.update(canonical_settings(&folder.join(settings), idle)?.as_bytes());
+        hasher.update(canonical_settings(&folder.join(settings), neutral)?.as_bytes());
         Ok(Self { folder: folder.to_owned(), hash: hasher.finalize() })
     }
 
-    /// The folder and the hash's first digits, for people.
+    /// Folder and first digits of the hash, for the log.
     pub(super) fn describe(&self) -> String {
         format!("{} (blake3 {})", self.folder.display(), &self.hash.to_hex()[..12])
     }
 }
 
-/// Read piece by piece, so that the file is never in memory beside the model, and hashed on all cores.
+/// Hashes a file on all cores, chunk by chunk, so that it is never in memory as a whole.
 fn hash_file(path: &Path) -> io::Result<Hash> {
     let (mut file, mut hasher) = (open_regular(path)?, Hasher::new());
-    let mut piece = Vec::with_capacity(PIECE_BYTES);
-    while (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece)? > 0 {
-        hasher.update_rayon(&piece);
-        piece.clear();
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    while (&mut file).take(CHUNK_BYTES as u64).read_to_end(&mut chunk)? > 0 {
+        hasher.update_rayon(&chunk);
+        chunk.clear();
     }
     Ok(hasher.finalize())
 }
 
-/// The settings without those that are idle, with keys in order and without spaces.
-fn canonical_settings(path: &Path, idle: &[&str]) -> Result<String, TrainError> {
+/// The settings that count, as JSON with sorted keys and without spaces.
+fn canonical_settings(path: &Path, neutral: &[&str]) -> Result<String, TrainError> {
     let text = read_text(path, MAX_SETTINGS_BYTES).map_err(|source| TrainError::io(path, source))?;
     let mut settings: Value =
         serde_json::from_str(&text).map_err(|error| TrainError::io(path, io::Error::other(error)))?;
     if let Some(settings) = settings.as_object_mut() {
-        settings.retain(|key, _| !idle.contains(&key.as_str()));
+        settings.retain(|key, _| !neutral.contains(&key.as_str()));
     }
     settings.sort_all_objects();
     Ok(settings.to_string())

@@ -1,28 +1,27 @@
-//! Under which key a log-prob is kept: everything that its number depends on, and nothing else.
+//! Keys of cached log-probs: everything that a log-prob depends on, and nothing else.
 
 use blake3::{Hash, Hasher};
 
 /// Version of the store's files and keys.
 const FORMAT_VERSION: u32 = 1;
 
-/// Version of the arithmetic that log-probs are computed by.
+/// Version of the arithmetic.
 ///
-/// Raise it with every change after which a log-prob differs by more than rounding, so that no number of before is
-/// found again.
+/// Raise it with every change that alters log-probs by more than rounding, so that older ones are not found again.
 pub(super) const KERNEL_VERSION: u32 = 2;
 
-/// What computes log-probs; two that differ in any field never find each other's.
+/// What computed a log-prob. Scorers that differ in any field never share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scorer<'a> {
     /// Hash of the model's weights and configuration.
     pub(super) model: Hash,
     /// Hash of the adapter's matrices and settings.
     pub(super) adapter: Option<Hash>,
-    /// Type that is computed in.
+    /// Name of the type that it computes in.
     pub(super) dtype: &'a str,
     /// Backend's name.
     pub(super) backend: &'a str,
-    /// Whether a prompt is computed once for its responses.
+    /// Whether a prompt is computed once for all its responses.
     pub(super) share_prompt: bool,
     /// [`KERNEL_VERSION`].
     pub(super) kernel_version: u32,
@@ -34,7 +33,7 @@ impl Scorer<'_> {
         let mut hasher = Hasher::new_derive_key("collimate reference log-probs: scorer");
         hasher.update(&FORMAT_VERSION.to_le_bytes()).update(&self.kernel_version.to_le_bytes());
         hasher.update(self.model.as_bytes());
-        // A flag before what may be absent and a length before text, so that no two scorers give the same bytes.
+        // Flags before optional parts and lengths before text, so that no two scorers hash the same bytes.
         hasher.update(&[u8::from(self.adapter.is_some()), u8::from(self.share_prompt)]);
         hasher.update(self.adapter.as_ref().map_or(&[], |adapter| adapter.as_bytes().as_slice()));
         for text in [self.dtype, self.backend] {
@@ -44,11 +43,11 @@ impl Scorer<'_> {
     }
 }
 
-/// One response after its prompt, as a scorer reads it.
+/// Key of one response to one prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ResponseKey(pub(super) [u8; 16]);
 
-/// The keys of responses, [K], to one prompt.
+/// Keys of the responses, \[K\], to one prompt.
 pub(super) fn response_keys<'a>(
     scorer: &Hash,
     prompt_ids: &[u32],
@@ -66,7 +65,7 @@ pub(super) fn response_keys<'a>(
     responses.map(key).collect()
 }
 
-/// The number of ids and then the ids, so that where a prompt ends is part of the key.
+/// Hashes the number of ids before the ids, so that the end of the prompt is part of the key.
 fn update(hasher: &mut Hasher, ids: &[u32]) {
     hasher.update(&(ids.len() as u64).to_le_bytes());
     let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();

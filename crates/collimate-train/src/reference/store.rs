@@ -1,8 +1,8 @@
-//! Log-probs by key, in memory and in a file that later runs read.
+//! Log-probs by key, in memory and in a file for later runs.
 //!
 //! A file belongs to one scorer and is a list of records of 32 bytes: key (16), log-prob in nats (float64, little-endian),
-//! checksum (8, keyed by the scorer). Records are only ever added at the end, under a lock. One that is damaged, cut short
-//! or of another scorer is as if it were not there.
+//! checksum (8, keyed by the scorer). Records are appended under a lock. One that is damaged, truncated or from another
+//! scorer is ignored.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,24 +16,24 @@ use super::key::ResponseKey;
 /// Bytes of a record.
 const RECORD_BYTES: usize = 32;
 
-/// The log-probs of one scorer that are known.
+/// The known log-probs of one scorer.
 #[derive(Debug)]
 pub(super) struct LogpStore {
     scorer: Hash,
     values: HashMap<ResponseKey, f64>,
-    /// Where they are kept; none where they are for this run only.
+    /// The file; `None` for a store that lasts for this run only.
     path: Option<PathBuf>,
 }
 
 impl LogpStore {
-    /// For one run only.
+    /// A store for one run only.
     pub(super) fn in_memory(scorer: Hash) -> Self {
         Self { scorer, values: HashMap::new(), path: None }
     }
 
-    /// What a folder holds of a scorer, and what the user should know about it.
+    /// Opens a scorer's file in `folder`, and returns a note for the user where something is wrong with it.
     ///
-    /// Where the folder cannot be used, the store is for this run only.
+    /// If the folder cannot be used, the store lasts for this run only.
     pub(super) fn open(folder: &Path, scorer: Hash) -> (Self, Option<String>) {
         let path = folder.join(format!("{}.logps", &scorer.to_hex()[..32]));
         let mut store = Self { scorer, values: HashMap::new(), path: Some(path.clone()) };
@@ -44,7 +44,7 @@ impl LogpStore {
         if !damaged {
             return (store, None);
         }
-        // Where it cannot be repaired the damaged records stay, and are passed over again.
+        // If the repair fails, the damaged records stay and are skipped again next time.
         let repaired = store.repair(&path).is_ok();
         let done = if repaired { "removed" } else { "passed over" };
         let note =
@@ -57,14 +57,14 @@ impl LogpStore {
         self.path.as_deref()
     }
 
-    /// A log-prob in nats, where it is known.
+    /// A known log-prob, in nats.
     pub(super) fn get(&self, key: ResponseKey) -> Option<f64> {
         self.values.get(&key).copied()
     }
 
-    /// Keeps log-probs of which none was known; the first of a key holds. The note says, once, that nothing can be written.
+    /// Adds log-probs; the first one of a key stays. Returns a note, once, if the file cannot be written.
     ///
-    /// A number that is not finite is kept for this run only.
+    /// A number that is not finite is never written.
     pub(super) fn insert(&mut self, logps: impl Iterator<Item = (ResponseKey, f64)>) -> Option<String> {
         let mut records = Vec::new();
         for (key, logp) in logps {
@@ -83,12 +83,12 @@ impl LogpStore {
         Some(note)
     }
 
-    /// Reads all sound records; whether there were others.
+    /// Reads all sound records; returns whether any were damaged.
     fn read(&mut self, path: &Path) -> io::Result<bool> {
         let mut bytes = Vec::new();
         match File::open(path) {
             Ok(mut file) => {
-                // Without a lock a record that is just being written may be passed over, nothing worse.
+                // Without the lock we may miss a record that is just being written, nothing worse.
                 let _ = file.lock_shared();
                 file.read_to_end(&mut bytes)?;
             }
@@ -108,7 +108,7 @@ impl LogpStore {
         Ok(damaged)
     }
 
-    /// Moves the sound records together and cuts off the rest; a crash in the middle leaves only more damaged records.
+    /// Moves the sound records together and truncates the rest. A crash in between only leaves more damaged records.
     fn repair(&self, path: &Path) -> io::Result<()> {
         let mut file = OpenOptions::new().read(true).write(true).open(path)?;
         file.lock()?;
@@ -144,7 +144,7 @@ impl LogpStore {
     }
 }
 
-/// Adds whole records behind those of other runs; what a crash left of a record before is overwritten.
+/// Appends whole records behind those of other runs, over a partial record that a crash may have left.
 fn append(path: &Path, records: &[u8]) -> io::Result<()> {
     if records.is_empty() {
         return Ok(());

@@ -1,20 +1,19 @@
-//! What finds a number in the cache, and what must never find it.
+//! Which requests find a number in the cache, and which must not.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
 use blake3::Hash;
-use collimate_hf::{HostTensor, StorageDtype, write_safetensors};
 use collimate_text::TokenizedResponse;
 use rstest::rstest;
 use tempfile::TempDir;
 
 use super::*;
+use crate::control::StopFlag;
 use crate::progress::Silent;
-use crate::stop::StopFlag;
 
-/// A scorer that hashes of one byte stand for.
+/// A scorer with made-up hashes, each of one repeated byte.
 fn scorer(model: u8, adapter: Option<u8>) -> Scorer<'static> {
     let hash = |byte: u8| Hash::from_bytes([byte; 32]);
     Scorer {
@@ -50,29 +49,31 @@ fn made_up_logp(model: f64, prompt_ids: &[u32], response_ids: &[u32]) -> f64 {
     -model - sum(prompt_ids) / 64.0 - sum(response_ids) / 1024.0
 }
 
-/// Resolves packs against the cache in `folder`; the log-probs and how many packs were scored.
-fn run(folder: &Path, scorer: &Scorer<'_>, model: f64, packs: &[Vec<&TokenizedGroup>]) -> (Logps, usize) {
+/// Resolves micro-batches against the cache in `folder`; returns the log-probs and how many micro-batches were scored.
+fn run(folder: &Path, scorer: &Scorer<'_>, model: f64, micro_batches: &[Vec<&TokenizedGroup>]) -> (Logps, usize) {
     let id = scorer.id();
     let (mut store, note) = LogpStore::open(folder, id);
     assert_eq!(note, None);
     let mut num_scored = 0;
-    let score = &mut |pack: &[&TokenizedGroup], _: &mut dyn Observer| {
+    let score = &mut |groups: &[&TokenizedGroup]| {
         num_scored += 1;
         let logps = |g: &&TokenizedGroup| {
             g.responses.iter().map(|r| made_up_logp(model, &g.prompt_ids, &r.ids)).collect::<Vec<f64>>()
         };
-        Ok(pack.iter().map(logps).collect())
+        Ok(groups.iter().map(logps).collect())
     };
-    let logps = resolve(&mut store, &id, packs, score, (&StopFlag::default(), &mut Silent)).expect("log-probs");
+    let (stop, mut silent) = (StopFlag::default(), Silent);
+    let logps = resolve(&mut store, &id, micro_batches, score, &mut RunContext::new(&stop, &mut silent));
+    let logps = logps.expect("log-probs");
     (logps, num_scored)
 }
 
 #[test]
-fn a_subset_in_another_order_and_other_packs_is_found_whole() {
+fn a_subset_in_other_micro_batches_is_found_whole() {
     let folder = TempDir::new().expect("a folder");
     let groups = groups();
-    let packs = vec![vec![&groups[0], &groups[1]], vec![&groups[2], &groups[3]]];
-    let (cold, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &packs);
+    let micro_batches = vec![vec![&groups[0], &groups[1]], vec![&groups[2], &groups[3]]];
+    let (cold, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &micro_batches);
     assert_eq!(num_scored, 2);
     let (warm, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &[vec![&groups[3], &groups[0], &groups[2]]]);
     assert_eq!(num_scored, 0);
@@ -80,14 +81,15 @@ fn a_subset_in_another_order_and_other_packs_is_found_whole() {
 }
 
 #[test]
-fn only_packs_with_something_new_are_scored() {
+fn only_micro_batches_with_something_new_are_scored() {
     let folder = TempDir::new().expect("a folder");
     let groups = groups();
     run(folder.path(), &scorer(1, None), 1.0, &[vec![&groups[0]], vec![&groups[1]]]);
-    let packs = [vec![&groups[0], &groups[1]], vec![&groups[1], &groups[2]], vec![&groups[3]], vec![&groups[3]]];
-    let (logps, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &packs);
-    assert_eq!(num_scored, 2, "the first pack is known, and the last when the one before it was scored");
-    let (cold, _) = run(TempDir::new().expect("a folder").path(), &scorer(1, None), 1.0, &packs);
+    let micro_batches =
+        [vec![&groups[0], &groups[1]], vec![&groups[1], &groups[2]], vec![&groups[3]], vec![&groups[3]]];
+    let (logps, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &micro_batches);
+    assert_eq!(num_scored, 2, "the first is known, and the last once the one before it was scored");
+    let (cold, _) = run(TempDir::new().expect("a folder").path(), &scorer(1, None), 1.0, &micro_batches);
     assert_eq!(logps, cold);
 }
 
@@ -98,16 +100,16 @@ fn only_packs_with_something_new_are_scored() {
 #[case::backend(Scorer { backend: "cuda", ..scorer(1, None) })]
 #[case::prompts(Scorer { share_prompt: false, ..scorer(1, None) })]
 #[case::kernels(Scorer { kernel_version: KERNEL_VERSION + 1, ..scorer(1, None) })]
-fn another_scorer_finds_nothing(#[case] other: Scorer<'static>) {
+fn a_different_scorer_finds_nothing(#[case] other: Scorer<'static>) {
     let folder = TempDir::new().expect("a folder");
     let groups = groups();
-    let packs = [groups.iter().collect::<Vec<_>>()];
-    let (first, _) = run(folder.path(), &scorer(1, None), 1.0, &packs);
-    let (second, num_scored) = run(folder.path(), &other, 2.0, &packs);
+    let micro_batches = [groups.iter().collect::<Vec<_>>()];
+    let (first, _) = run(folder.path(), &scorer(1, None), 1.0, &micro_batches);
+    let (second, num_scored) = run(folder.path(), &other, 2.0, &micro_batches);
     assert_eq!(num_scored, 1);
     assert!(first.iter().flatten().zip(second.iter().flatten()).all(|(a, b)| a - b == 1.0));
 
-    // Not even from a file that was moved to its name: records are of their scorer.
+    // Not even in a file renamed for it: checksums are keyed by the scorer.
     let file = |scorer: &Scorer<'_>| folder.path().join(format!("{}.logps", &scorer.id().to_hex()[..32]));
     fs::copy(file(&scorer(1, None)), file(&other)).expect("a copy");
     let (store, note) = LogpStore::open(folder.path(), other.id());
@@ -130,7 +132,7 @@ fn adapters_differ_from_each_other_and_from_none() {
 #[case::truncated_prompt(&[2, 3], &[4, 5, 6], false)]
 #[case::truncated_response(&[1, 2, 3], &[4, 5], false)]
 #[case::boundary(&[1, 2, 3, 4], &[5, 6], false)]
-fn other_tokens_find_nothing(#[case] prompt: &[u32], #[case] response: &[u32], #[case] found: bool) {
+fn different_tokens_find_nothing(#[case] prompt: &[u32], #[case] response: &[u32], #[case] found: bool) {
     let folder = TempDir::new().expect("a folder");
     let (first, second) = (group(1, &[1, 2, 3], &[&[4, 5, 6]]), group(1, prompt, &[response]));
     run(folder.path(), &scorer(1, None), 1.0, &[vec![&first]]);
@@ -155,7 +157,7 @@ fn filled(folder: &Path) -> (std::path::PathBuf, Vec<u8>) {
 #[case::logp(32 + 20, 1)]
 #[case::checksum(32 * 7 + 31, 1)]
 #[case::every_record(0, 8)]
-fn a_flipped_bit_is_computed_again_and_not_believed(#[case] at: usize, #[case] times: usize) {
+fn a_flipped_bit_is_detected_and_computed_again(#[case] at: usize, #[case] times: usize) {
     let folder = TempDir::new().expect("a folder");
     let (path, sound) = filled(folder.path());
     let mut bytes = sound.clone();
@@ -176,7 +178,7 @@ fn a_flipped_bit_is_computed_again_and_not_believed(#[case] at: usize, #[case] t
 }
 
 #[rstest]
-fn a_torn_tail_is_cut_off(#[values(1, 31, 33)] lost: usize) {
+fn a_torn_tail_is_truncated(#[values(1, 31, 33)] lost: usize) {
     let folder = TempDir::new().expect("a folder");
     let (path, bytes) = filled(folder.path());
     fs::write(&path, &bytes[..bytes.len() - lost]).expect("a file");
@@ -198,7 +200,7 @@ fn a_tail_torn_while_the_store_is_open_is_overwritten() {
 }
 
 #[test]
-fn without_a_folder_to_write_to_the_run_goes_on_with_one_note() {
+fn without_a_writable_folder_the_run_continues_with_one_note() {
     let folder = TempDir::new().expect("a folder");
     let taken = folder.path().join("file");
     fs::write(&taken, "not a folder").expect("a file");
@@ -209,7 +211,7 @@ fn without_a_folder_to_write_to_the_run_goes_on_with_one_note() {
 }
 
 #[test]
-fn a_folder_lost_in_the_middle_of_a_run_is_told_of_once() {
+fn a_folder_lost_during_a_run_is_reported_once() {
     let folder = TempDir::new().expect("a folder");
     let (mut store, _) = LogpStore::open(&folder.path().join("cache"), scorer(1, None).id());
     fs::remove_dir(folder.path().join("cache")).expect("a removed folder");
@@ -220,7 +222,7 @@ fn a_folder_lost_in_the_middle_of_a_run_is_told_of_once() {
 }
 
 #[test]
-fn a_number_that_is_not_finite_is_not_kept() {
+fn a_number_that_is_not_finite_is_not_written() {
     let folder = TempDir::new().expect("a folder");
     let (mut store, _) = LogpStore::open(folder.path(), scorer(1, None).id());
     store.insert([(ResponseKey([1; 16]), f64::NAN), (ResponseKey([2; 16]), -2.0)].into_iter());
@@ -230,7 +232,7 @@ fn a_number_that_is_not_finite_is_not_kept() {
 }
 
 #[test]
-fn writers_at_the_same_time_lose_and_break_nothing() {
+fn concurrent_writers_lose_and_break_nothing() {
     let folder = TempDir::new().expect("a folder");
     let id = scorer(1, None).id();
     let (writers, appends, records) = (4_u8, 50_u8, 3_u8);
@@ -258,46 +260,4 @@ fn many_key(writer: u8, number: u8, i: u8) -> ResponseKey {
     let mut key = [0; 16];
     key[..3].copy_from_slice(&[writer, number, i]);
     ResponseKey(key)
-}
-
-/// A model's or an adapter's folder with one small tensor.
-fn weights(folder: &Path, file: &str, value: f32) {
-    let tensors = [("w".to_owned(), HostTensor::new([2], vec![1.0, value]))];
-    write_safetensors(&folder.join(file), tensors, StorageDtype::F32).expect("weights");
-}
-
-fn model_hash(value: f32, config: &str) -> Hash {
-    let folder = TempDir::new().expect("a folder");
-    weights(folder.path(), "model.safetensors", value);
-    fs::write(folder.path().join("config.json"), config).expect("a file");
-    Identity::of_model(folder.path()).expect("a model").hash
-}
-
-fn adapter_hash(value: f32, config: &str) -> Hash {
-    let folder = TempDir::new().expect("a folder");
-    weights(folder.path(), "adapter_model.safetensors", value);
-    fs::write(folder.path().join("adapter_config.json"), config).expect("a file");
-    Identity::of_adapter(folder.path()).expect("an adapter").hash
-}
-
-#[test]
-fn a_model_is_its_weights_and_what_its_configuration_says_of_numbers() {
-    let model = model_hash(2.0, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5, "torch_dtype": "float32"}"#);
-    let moved = r#"{"torch_dtype": "bfloat16", "transformers_version": "5", "rms_norm_eps": 1e-5, "rope_theta": 1e4}"#;
-    assert_eq!(model, model_hash(2.0, moved));
-    assert_ne!(model, model_hash(2.0, r#"{"rope_theta": 1e5, "rms_norm_eps": 1e-5}"#));
-    assert_ne!(model, model_hash(2.0, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5, "unheard_of": 1}"#));
-    // The next number in float32: one bit of one byte.
-    let other = f32::from_bits(2.0_f32.to_bits() + 1);
-    assert_ne!(model, model_hash(other, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5}"#));
-}
-
-#[test]
-fn an_adapter_is_its_matrices_and_its_scale() {
-    let adapter =
-        adapter_hash(2.0, r#"{"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "base_model_name_or_path": "a"}"#);
-    assert_eq!(adapter, adapter_hash(2.0, r#"{"base_model_name_or_path": "b", "lora_alpha": 16, "r": 8}"#));
-    assert_ne!(adapter, adapter_hash(2.0, r#"{"r": 8, "lora_alpha": 32}"#));
-    assert_ne!(adapter, adapter_hash(2.0, r#"{"r": 8, "lora_alpha": 16, "use_rslora": true}"#));
-    assert_ne!(adapter, adapter_hash(2.5, r#"{"r": 8, "lora_alpha": 16}"#));
 }

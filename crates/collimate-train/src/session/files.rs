@@ -1,4 +1,4 @@
-//! A session's parameters and optimizer on disk.
+//! Writes and restores a session's parameters and optimizer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +24,8 @@ pub(super) fn save_model<B: FusedOps>(
     model: &CausalLm<B>,
     base: &str,
     dir: &Path,
-    (dtype, max_shard_size): (StorageDtype, ShardSize),
+    dtype: StorageDtype,
+    max_shard_size: ShardSize,
 ) -> Result<(), TrainError> {
     let infos = model.parameters();
     if let Some(config) = model.lora() {
@@ -37,7 +38,7 @@ pub(super) fn save_model<B: FusedOps>(
         let pair = |(module, [a, b]): (String, [Option<HostTensor>; 2])| Some((module, (a?, b?)));
         let modules = factors.into_iter().filter_map(pair).collect();
         let mut config = config.clone();
-        // By its name on the hub, as PEFT looks for it, where it came from there.
+        // A model from the hub is recorded by its name there, which is how PEFT finds it.
         let name = name_of_snapshot(Path::new(base)).and_then(|name| Some(name.split_once('@')?.0.to_owned()));
         config.base_model_name_or_path = Some(name.unwrap_or_else(|| base.to_owned()));
         Adapter { config, modules }.write(dir)?;
@@ -47,7 +48,7 @@ pub(super) fn save_model<B: FusedOps>(
     Ok(write_model(dir, model.config(), tensors, dtype, max_shard_size)?)
 }
 
-/// Opens what was written and compares it with the parameters, tensor by tensor, bit for bit.
+/// Reads the files back and compares them with the parameters, tensor by tensor, bit for bit.
 pub(super) fn check_saved<B: FusedOps>(model: &CausalLm<B>, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
     let differs = |tensor: &str| HfError::ReadBack { path: dir.to_owned(), tensor: tensor.to_owned() };
     let same = |written: &HostTensor, held: &HostTensor, dtype: StorageDtype| {
@@ -114,7 +115,7 @@ pub(super) fn save_optimizer<B: FusedOps>(
     let mut specs = vec![TensorSpec::new(STEP, &[1])];
     specs.extend(moments().map(|(name, tensor)| TensorSpec::new(name, &tensor.dims())));
     let step = (STEP.to_owned(), HostTensor { shape: vec![1], data: vec![optimizer.step as f32] });
-    // One tensor at a time: a copy of all moments would be half of what training itself holds.
+    // One tensor at a time: a copy of all moments would take half as much memory as training itself.
     let tensors = std::iter::once(step).chain(moments().map(|(name, tensor)| (name, host(tensor))));
     Ok(write_safetensors_of(&dir.join(OPTIMIZER_FILE), &specs, tensors, StorageDtype::F32)?)
 }

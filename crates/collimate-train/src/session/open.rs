@@ -1,4 +1,4 @@
-//! From a model folder to a session on a device.
+//! Opens a model folder on a device.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,38 +13,39 @@ use crate::error::TrainError;
 use crate::optimizer::AdamW;
 use crate::session::{BackendSession, Session};
 
-/// What will be trained.
+/// What is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Training {
     /// Nothing: scoring and generation.
     Off,
     /// All parameters of the base model.
     Full,
-    /// The adapter given, or a fresh one.
+    /// An adapter: the one given, or a fresh one.
     Lora(LoraConfig),
 }
 
-/// Which model to open, and where.
+/// Which model to open, on which device, and what to train of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionOptions {
     /// Model folder in the Hugging Face layout.
     pub model: PathBuf,
     /// PEFT adapter folder on top of it.
     pub adapter: Option<PathBuf>,
-    /// Backend's name.
+    /// Name of the backend.
     pub backend: String,
     /// Index of the backend's device.
     pub device: usize,
-    /// Type that it computes in.
+    /// Type to compute in.
     pub dtype: ComputeDtype,
-    /// What will be trained; with `Lora` and an adapter, the adapter's own shape holds and the dropout is taken from here.
+    /// What to train. With [`Training::Lora`] and an adapter, rank and layers are the adapter's; only the dropout comes
+    /// from here.
     pub training: Training,
-    /// Seed of a fresh adapter's factors.
+    /// Seed of a fresh adapter.
     pub seed: u64,
 }
 
 impl SessionOptions {
-    /// For scoring and generation on the CPU.
+    /// Options for scoring and generation on the CPU.
     pub fn inference(model: impl Into<PathBuf>, adapter: Option<PathBuf>) -> Self {
         Self {
             model: model.into(),
@@ -58,10 +59,10 @@ impl SessionOptions {
     }
 }
 
-/// Opens a model on a backend's device.
+/// Opens a model.
 ///
 /// # Errors
-/// The backend or device is not there, or does not compute in this type; the model folder or adapter is broken.
+/// The backend or device is missing or cannot compute in this type; the model folder or adapter is broken.
 pub fn open_session(options: &SessionOptions) -> Result<Box<dyn Session>, TrainError> {
     check_dtype(&options.backend, options.device, options.dtype)?;
     let config = ModelConfig::from_dir(&options.model)?;
@@ -123,7 +124,7 @@ impl BackendJob for Open {
     }
 }
 
-/// The module and whether it is the factor A, from `base_model.model.{module}.lora_A.weight`.
+/// Parses `base_model.model.{module}.lora_A.weight` into the module and whether this is the factor A.
 pub(super) fn factor_of(name: &str) -> Option<(&str, bool)> {
     let rest = name.strip_prefix("base_model.model.")?.strip_suffix(".weight")?;
     let split = |end: &str, is_a| rest.strip_suffix(end).map(|module| (module, is_a));
@@ -137,9 +138,9 @@ fn take_factor(modules: &mut AdapterModules, info: &ParameterInfo) -> Option<Hos
     Some(HostTensor { shape: factor.shape.clone(), data: std::mem::take(&mut factor.data) })
 }
 
-/// PEFT's start: A uniform in ±1/√in (Kaiming with a = √5), B zero, so that the adapter changes nothing yet.
+/// PEFT's initialisation: A uniform in ±1/√in (Kaiming with a = √5), B zero, so that the adapter changes nothing yet.
 ///
-/// Each factor's draws depend on the seed and its name only.
+/// The draws depend on the seed and the factor's name only.
 fn fresh_factor(info: &ParameterInfo, seed: u64) -> HostTensor {
     let len = info.file_shape.iter().product();
     let data = match factor_of(&info.name) {

@@ -1,4 +1,4 @@
-//! What a run writes about itself while it goes on: rows of metrics, and checkpoints of where it stands.
+//! What a run writes about itself as it goes: rows of metrics, and checkpoints of where it stands.
 
 use std::path::PathBuf;
 
@@ -10,74 +10,71 @@ use crate::checkpoint::{self, TrainerState};
 use crate::error::TrainError;
 use crate::session::Session;
 
-/// The rows of a run, in its folder.
+/// The files of a run that grow, and a digest of their rows.
 #[derive(Debug)]
 pub(super) struct Record {
     folder: PathBuf,
     pub(super) recipe_yaml: String,
     writer: MetricsWriter,
     events: Option<EventWriter>,
-    pub(super) heard: Heard,
+    pub(super) history: RowHistory,
 }
 
-/// What is remembered of a run's rows, however many they are.
+/// What is remembered of a run's rows, however many there are.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(super) struct RowHistory {
     num_rows: usize,
     alarm: ChosenAlarm,
     /// The first recorded step's figures.
     pub(super) first: Option<MetricsRow>,
-    /// The last step's figures.
+    /// The last recorded step's figures.
     pub(super) last: Option<MetricsRow>,
     /// The first and the last evaluation.
     pub(super) evaluations: Vec<MetricsRow>,
-    /// What the alarm said last.
+    /// The alarm's last warning.
     pub(super) chosen_alarm: Option<String>,
 }
 
 impl Record {
-    /// Of a run that begins.
+    /// Starts the files of a new run.
     pub(super) fn create(recipe: &Recipe, recipe_yaml: String) -> Result<Self, TrainError> {
         let folder = recipe.output_dir.clone();
         let writer = MetricsWriter::create(&folder.join("metrics.jsonl"))?;
         let events = tensorboard::for_run(recipe, &recipe_yaml, 0)?;
-        Ok(Self { folder, recipe_yaml, writer, events, heard: Heard::new(recipe.alarm_chosen_drop) })
+        Ok(Self { folder, recipe_yaml, writer, events, history: RowHistory::new(recipe.alarm_chosen_drop) })
     }
 
-    /// Of a run that goes on after so many steps and rows; a warning where some of them are lost.
+    /// Continues the files of a run from where a checkpoint stands; returns a warning where rows are lost.
     pub(super) fn resume(
         recipe: &Recipe,
         recipe_yaml: String,
-        (step, num_rows): (usize, usize),
+        state: &TrainerState,
     ) -> Result<(Self, Option<String>), TrainError> {
         let folder = recipe.output_dir.clone();
         let path = folder.join("metrics.jsonl");
-        let mut heard = Heard::new(recipe.alarm_chosen_drop);
-        let hear = &mut |row| {
-            heard.hear(row);
-        };
-        let (writer, kept) = MetricsWriter::resume(&path, num_rows, hear)?;
+        let num_rows = state.num_rows;
+        let mut history = RowHistory::new(recipe.alarm_chosen_drop);
+        let (writer, kept) = MetricsWriter::resume(&path, num_rows, &mut |row| {
+            history.add(row);
+        })?;
         let lost = num_rows - kept;
         let warning = (lost > 0).then(|| {
             format!("warning: {}: {lost} of {num_rows} rows are damaged or missing; the run goes on", path.display())
         });
-        let events = tensorboard::for_run(recipe, &recipe_yaml, step + 1)?;
-        Ok((Self { folder, recipe_yaml, writer, events, heard }, warning))
+        let events = tensorboard::for_run(recipe, &recipe_yaml, state.global_step + 1)?;
+        Ok((Self { folder, recipe_yaml, writer, events, history }, warning))
     }
 
-    /// Takes a step's row, and writes it where it is `recorded`; what the alarm has to say of it.
-    pub(super) fn step(&mut self, row: MetricsRow, recorded: bool) -> Result<Option<String>, TrainError> {
-        if !recorded {
-            return Ok(None);
-        }
+    /// Writes a step's row; returns the alarm's warning, if it gives one.
+    pub(super) fn step(&mut self, row: MetricsRow) -> Result<Option<String>, TrainError> {
         self.write(&row)?;
-        Ok(self.heard.hear(row))
+        Ok(self.history.add(row))
     }
 
     /// Writes an evaluation's row.
     pub(super) fn evaluation(&mut self, row: MetricsRow) -> Result<(), TrainError> {
         self.write(&row)?;
-        self.heard.hear(row);
+        self.history.add(row);
         Ok(())
     }
 
@@ -86,46 +83,47 @@ impl Record {
         Ok(self.events.as_mut().map_or(Ok(()), |events| events.row(row))?)
     }
 
-    /// Whether the last evaluation was after so many finished steps.
-    pub(super) fn has_evaluation(&self, step: usize) -> bool {
-        self.heard.evaluations.last().is_some_and(|row| row.get("step") == Some(step as f64))
+    /// Whether the last evaluation was after `finished_steps` steps.
+    pub(super) fn has_evaluation(&self, finished_steps: usize) -> bool {
+        self.history.evaluations.last().is_some_and(|row| row.get("step") == Some(finished_steps as f64))
     }
 
-    /// Writes a checkpoint of where the run stands, and how many rows there are.
+    /// Writes a checkpoint, and removes what it makes superfluous beyond `limit`.
     pub(super) fn save(
         &self,
         session: &dyn Session,
         state: &TrainerState,
         limit: Option<usize>,
     ) -> Result<PathBuf, TrainError> {
+        // The rows that a checkpoint counts must be on the disk before it is.
         self.writer.sync()?;
-        let state = TrainerState { num_rows: self.heard.num_rows, ..state.clone() };
+        let state = TrainerState { num_rows: self.history.num_rows, ..state.clone() };
         checkpoint::save(&self.folder, session, &state, &self.recipe_yaml, limit)
     }
 }
 
-impl Heard {
-    fn new(alarm: f64) -> Self {
-        let alarm = ChosenAlarm::new(alarm);
+impl RowHistory {
+    fn new(alarm_threshold: f64) -> Self {
+        let alarm = ChosenAlarm::new(alarm_threshold);
         Self { num_rows: 0, alarm, first: None, last: None, evaluations: Vec::new(), chosen_alarm: None }
     }
 
-    /// Takes a row; what the alarm has to say of it.
-    fn hear(&mut self, row: MetricsRow) -> Option<String> {
+    /// Takes in a row; returns the alarm's warning, if it gives one.
+    fn add(&mut self, row: MetricsRow) -> Option<String> {
         self.num_rows += 1;
         if row.names().any(|name| name.starts_with("eval_")) {
             self.evaluations.truncate(1);
             self.evaluations.push(row);
             return None;
         }
-        let said = self.alarm.feed(&row);
+        let warning = self.alarm.feed(&row);
         if self.first.is_none() {
             self.first = Some(row.clone());
         }
         self.last = Some(row);
-        if said.is_some() {
-            self.chosen_alarm.clone_from(&said);
+        if warning.is_some() {
+            self.chosen_alarm.clone_from(&warning);
         }
-        said
+        warning
     }
 }

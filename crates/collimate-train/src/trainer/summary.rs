@@ -1,4 +1,4 @@
-//! What a run says of itself before its first step and after its last.
+//! The lines that a run logs before its first step and after its last.
 
 use collimate_data::rewards::{effective_responses, entropy, reward_weights};
 use collimate_objective::{Objective, registry};
@@ -6,28 +6,34 @@ use collimate_recipe::Recipe;
 use collimate_report::MetricsRow;
 use collimate_text::TokenizedGroup;
 
+use super::TrainSummary;
 use super::plan::expected_peak;
 use super::run::Run;
-use super::{TrainSummary, grouped};
 use crate::error::TrainError;
-use crate::packs::in_words;
+use crate::format::{format_bytes, format_count};
 use crate::session::Session;
 
-/// The lines before the first step, beside those of files and reference.
+/// Describes a run before its first step: model, objective, data, steps and memory.
 ///
 /// # Errors
-/// A response that does not fit into memory.
+/// A response does not fit into memory.
 pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session) -> Result<Vec<String>, TrainError> {
     let recipe = run.recipe;
-    let mut lines = vec![model(session, recipe), objective(recipe, run.objective, &run.groups)];
-    lines.push(data("data", &run.groups));
-    lines.extend(run.held_out().map(|groups| data("held out", groups)));
+    let groups = &run.training.groups;
+    let mut lines = vec![model(session, recipe), objective(recipe, run.objective, groups)];
+    lines.push(data("data", groups));
+    lines.extend(run.held_out.as_ref().map(|held_out| data("held out", &held_out.groups)));
     lines.push(steps(run));
-    // An epoch's batches say enough of those of the others.
-    let num_steps = run.step_counts().total_steps.min(run.step_counts().steps_per_epoch);
-    let trained = session.summary().num_trainable as u64;
-    let peak = expected_peak(recipe, &run.groups, num_steps, &run.memory, trained)?;
-    lines.push(format!("{}, about {} at the peak", run.memory.describe(), in_words(peak)));
+    // One epoch is enough: later ones divide the same groups in another order.
+    let num_steps = run.counts.total_steps.min(run.counts.steps_per_epoch);
+    let peak = expected_peak(run, num_steps, session.summary().num_trainable as u64)?;
+    lines.push(format!("{}, about {} at the peak", run.budget.describe(), format_bytes(peak)));
+    if session.config().names_code() {
+        lines.push(format!(
+            "config.json names code of its own (auto_map), which is never run: the model is computed as {}",
+            session.summary().architecture
+        ));
+    }
     Ok(lines)
 }
 
@@ -40,14 +46,14 @@ fn model(session: &dyn Session, recipe: &Recipe) -> String {
     format!(
         "model: {}, {} parameters, {} trained ({:.2} %, {kind}), computed in {}",
         summary.architecture,
-        grouped(summary.num_parameters),
-        grouped(summary.num_trainable),
+        format_count(summary.num_parameters),
+        format_count(summary.num_trainable),
         100.0 * summary.num_trainable as f64 / summary.num_parameters as f64,
         recipe.compute_dtype,
     )
 }
 
-/// The objective with all of its parameters, and how the rewards weigh responses where they do.
+/// The objective with all of its parameters and, where rewards weight the responses, how evenly they do.
 fn objective(recipe: &Recipe, built: &dyn Objective, groups: &[TokenizedGroup]) -> String {
     let spec = &recipe.objective;
     let mut params = registry::find(&spec.name).map(|plugin| plugin.defaults()).unwrap_or_default();
@@ -87,32 +93,32 @@ fn data(what: &str, groups: &[TokenizedGroup]) -> String {
     let ties = groups.iter().filter(|group| group.responses.iter().all(|r| r.reward == group.responses[0].reward));
     format!(
         "{what}: {} prompts, {} responses (K {k}), {} tokens; cut: {} prompts, {} responses; {} prompts with equal rewards",
-        grouped(groups.len()),
-        grouped(responses().count()),
-        grouped(groups.iter().map(TokenizedGroup::num_tokens).sum()),
-        grouped(groups.iter().filter(|group| group.num_prompt_cut > 0).count()),
-        grouped(responses().filter(|response| response.num_cut > 0).count()),
-        grouped(ties.count()),
+        format_count(groups.len()),
+        format_count(responses().count()),
+        format_count(groups.iter().map(TokenizedGroup::num_tokens).sum()),
+        format_count(groups.iter().filter(|group| group.num_prompt_cut > 0).count()),
+        format_count(responses().filter(|response| response.num_cut > 0).count()),
+        format_count(ties.count()),
     )
 }
 
 fn steps(run: &Run<'_>) -> String {
-    let (recipe, plan) = (run.recipe, run.step_counts());
+    let (recipe, counts) = (run.recipe, &run.counts);
     format!(
         "training: {} steps of {} prompts ({:.2} epochs), learning rate {:e} ({} after {} steps of warm-up)",
-        grouped(plan.total_steps),
-        recipe.groups_per_step().min(run.groups.len()),
-        plan.total_steps as f64 / plan.steps_per_epoch as f64,
+        format_count(counts.total_steps),
+        recipe.groups_per_step().min(run.training.groups.len()),
+        counts.total_steps as f64 / counts.steps_per_epoch as f64,
         recipe.learning_rate,
         recipe.lr_scheduler_type.name(),
-        plan.warmup_steps,
+        counts.warmup_steps,
     )
 }
 
 impl TrainSummary {
-    /// What came of the run, in a few lines for people.
+    /// A few lines on what came of the run.
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("{} steps in {:.0} s", grouped(self.num_steps), self.seconds)];
+        let mut lines = vec![format!("{} steps in {:.0} s", format_count(self.num_steps), self.seconds)];
         if let (Some(first), Some(last)) = (&self.first, &self.last) {
             lines.extend(change("training", "", first, last));
         }
@@ -127,7 +133,7 @@ impl TrainSummary {
     }
 }
 
-/// Figures before and after, those that are there.
+/// The figures that are in both rows, before and after.
 fn change(what: &str, prefix: &str, first: &MetricsRow, last: &MetricsRow) -> Option<String> {
     let figures = [
         ("loss", "loss", 1.0, ""),
@@ -136,8 +142,8 @@ fn change(what: &str, prefix: &str, first: &MetricsRow, last: &MetricsRow) -> Op
         ("chosen against the reference", "log_ratios/chosen", 1.0, " nats"),
     ];
     let figure = |(label, name, scale, unit): (&str, &str, f64, &str)| {
-        let of = |row: &MetricsRow| row.get(&format!("{prefix}{name}")).map(|value| value * scale);
-        let (before, after) = (of(first)?, of(last)?);
+        let value = |row: &MetricsRow| row.get(&format!("{prefix}{name}")).map(|value| value * scale);
+        let (before, after) = (value(first)?, value(last)?);
         let decimals = if scale > 1.0 { 1 } else { 4 };
         Some(format!("{label} {before:.decimals$} -> {after:.decimals$}{unit}"))
     };
@@ -152,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_tells_what_changed() {
+    fn the_summary_shows_what_changed() {
         let row = |step: u64, loss: f64, prefix: &str| {
             let mut row = MetricsRow::default();
             row.set_count("step", step);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use collimate_gguf::{GgufOptions, GgufType, export_gguf};
-use collimate_train::in_words;
+use collimate_train::format_bytes;
 
 use crate::error::CliError;
 use crate::inputs::{adapter_folder, model_folder};
@@ -49,7 +49,7 @@ impl Args {
         let options = GgufOptions { outtype, name: self.name, tokenizer_pre: self.tokenizer_pre };
         let summary = export_gguf(&model, adapter.as_deref(), &self.output, &options)?;
         summary.notes.iter().for_each(|note| io.note(format_args!("{note}")));
-        let (architecture, count, size) = (summary.architecture, summary.num_tensors, in_words(summary.num_bytes));
+        let (architecture, count, size) = (summary.architecture, summary.num_tensors, format_bytes(summary.num_bytes));
         io.note(format_args!("{architecture}, {count} tensors, {size}"));
         io.line(format_args!("{}", self.output.display()))
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use collimate_train::{Plan, PlanOptions, PlannedTime, TokenBasis, grouped, in_words};
+use collimate_train::{Plan, PlanOptions, PlannedTime, TokenBasis, format_bytes, format_count};
 use serde_json::json;
 
 use super::recipe_options::RecipeOptions;
@@ -67,7 +67,7 @@ fn in_lines(plan: &Plan) -> String {
         ),
     );
     let memory = &plan.memory;
-    line("memory", format!("{} at most", in_words(memory.peak)));
+    line("memory", format!("{} at most", format_bytes(memory.peak)));
     for (name, bytes) in [
         ("weights", memory.weights),
         ("gradients", memory.gradients),
@@ -75,7 +75,7 @@ fn in_lines(plan: &Plan) -> String {
         ("activations", memory.activations),
         ("overhead", memory.overhead),
     ] {
-        line(&format!("  {name}"), in_words(bytes));
+        line(&format!("  {name}"), format_bytes(bytes));
     }
     line("budget", budget(plan));
     let data = &plan.data;
@@ -84,7 +84,10 @@ fn in_lines(plan: &Plan) -> String {
         TokenBasis::Characters => " (the model has no tokenizer: four characters a token)",
         TokenBasis::Longest => " (no data: one step of prompts and responses of the greatest length)",
     };
-    line("data", format!("{} prompts, {} responses{basis}", grouped(data.num_groups), grouped(data.num_responses)));
+    line(
+        "data",
+        format!("{} prompts, {} responses{basis}", format_count(data.num_groups), format_count(data.num_responses)),
+    );
     line("  tokens", format!("{} of prompts, {} of responses", count(data.prompt_tokens), count(data.response_tokens)));
     line("  cut", format!("{} prompts, {} responses", data.cut_prompts, data.cut_responses));
     line("  longest", format!("{} tokens, prompt and response", data.longest));
@@ -94,12 +97,12 @@ fn in_lines(plan: &Plan) -> String {
 
 fn budget(plan: &Plan) -> String {
     let memory = &plan.memory;
-    let smallest = in_words(memory.smallest_budget);
+    let smallest = format_bytes(memory.smallest_budget);
     match (memory.budget, memory.fits) {
         (None, _) => format!("not bounded; {smallest} would do"),
-        (Some(budget), true) => format!("{}: it fits; {smallest} would do", in_words(budget)),
+        (Some(budget), true) => format!("{}: it fits; {smallest} would do", format_bytes(budget)),
         (Some(budget), false) => {
-            format!("{}: it does NOT fit; at least {smallest} are needed, as shown here", in_words(budget))
+            format!("{}: it does NOT fit; at least {smallest} are needed, as shown here", format_bytes(budget))
         }
     }
 }
@@ -114,9 +117,9 @@ fn steps(plan: &Plan, line: &mut impl FnMut(&str, String)) {
     line("  tokens", format!("{} {}", count(steps.tokens), if steps.total.is_some() { "in all" } else { "a step" }));
     let disk = &plan.disk;
     let kept = disk.num_checkpoints.map(|count| format!(", {count} of them stay")).unwrap_or_default();
-    line("disk", disk.peak.map_or("depends on the steps".to_owned(), |peak| format!("{} at most", in_words(peak))));
-    line("  checkpoint", format!("{}{kept}", in_words(disk.checkpoint)));
-    line("  model", in_words(disk.model));
+    line("disk", disk.peak.map_or("depends on the steps".to_owned(), |peak| format!("{} at most", format_bytes(peak))));
+    line("  checkpoint", format!("{}{kept}", format_bytes(disk.checkpoint)));
+    line("  model", format_bytes(disk.model));
     if let Some(time) = &plan.time {
         self::time(time, line);
     }
@@ -134,7 +137,7 @@ fn time(time: &PlannedTime, line: &mut impl FnMut(&str, String)) {
 }
 
 fn count(number: u64) -> String {
-    grouped(usize::try_from(number).unwrap_or(usize::MAX))
+    format_count(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// Seconds as people read them.

@@ -7,13 +7,13 @@ use serde::Serialize;
 pub struct Plan {
     /// The model.
     pub model: PlannedModel,
-    /// What is held at once.
+    /// What is in memory at once.
     pub memory: PlannedMemory,
-    /// What the data is.
+    /// The data.
     pub data: PlannedData,
     /// Optimizer steps.
     pub steps: PlannedSteps,
-    /// What is written.
+    /// What is written to disk.
     pub disk: PlannedDisk,
     /// How long it takes, where it was measured.
     pub time: Option<PlannedTime>,
@@ -26,7 +26,7 @@ pub struct PlannedModel {
     pub architecture: &'static str,
     /// All parameters, an adapter's included.
     pub num_parameters: u64,
-    /// Those that training changes.
+    /// Parameters that are trained.
     pub num_trained: u64,
 }
 
@@ -35,21 +35,21 @@ pub struct PlannedModel {
 pub struct PlannedMemory {
     /// Parameters, in float32.
     pub weights: u64,
-    /// Gradients of those that are trained.
+    /// Gradients of the trained parameters.
     pub gradients: u64,
     /// AdamW's two moments.
     pub moments: u64,
-    /// Activations of the pack that needs most.
+    /// Activations of the largest pack.
     pub activations: u64,
     /// The program, and the data's tokens.
     pub overhead: u64,
-    /// All of these.
+    /// All of these that are held at the same time.
     pub peak: u64,
-    /// What the run may use (`memory_budget`); none where the device does not say what it has.
+    /// What the run may use (`memory_budget`); `None` where the device does not report its memory.
     pub budget: Option<u64>,
-    /// Whether it can run within the budget.
+    /// Whether the run fits into the budget.
     pub fits: bool,
-    /// The smallest budget that it can run with.
+    /// The smallest budget that the run fits into.
     pub smallest_budget: u64,
 }
 
@@ -59,9 +59,9 @@ pub struct PlannedMemory {
 pub enum TokenBasis {
     /// The data, with the model's tokenizer.
     Tokenizer,
-    /// The data, at four characters a token: the model's folder has no tokenizer.
+    /// The data, at four characters per token: the model's folder has no tokenizer.
     Characters,
-    /// No data: every prompt and response as long as the recipe allows.
+    /// No data: every prompt and response is as long as the recipe allows.
     Longest,
 }
 
@@ -78,9 +78,9 @@ pub struct PlannedData {
     pub prompt_tokens: u64,
     /// Tokens of responses.
     pub response_tokens: u64,
-    /// Prompts that are cut.
+    /// Prompts that are truncated.
     pub cut_prompts: usize,
-    /// Responses that are cut.
+    /// Responses that are truncated.
     pub cut_responses: usize,
     /// Tokens of the longest response with its prompt.
     pub longest: usize,
@@ -89,19 +89,19 @@ pub struct PlannedData {
 /// Steps of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlannedSteps {
-    /// Optimizer steps of the run; none where there is no data and the recipe does not say.
+    /// Optimizer steps of the run; `None` without data to count or a number in the recipe.
     pub total: Option<usize>,
     /// Prompts of a step.
     pub groups_per_step: usize,
-    /// Packs of a step, on average and at most; each goes forward and back on its own.
+    /// Packs of a step on average; each goes forward and back on its own.
     pub packs_per_step: f64,
     /// The most packs of a step.
     pub most_packs: usize,
-    /// Tokens of the pack that needs most memory.
+    /// Tokens of the pack that needs the most memory.
     pub pack_tokens: usize,
-    /// Blocks that keep their activations in that pack; the others run again.
+    /// Blocks of that pack that keep their activations; the others run again.
     pub kept_blocks: usize,
-    /// Tokens of all steps as they are computed; of one step where the number of steps is not known.
+    /// Tokens computed in all steps, or in one where the number of steps is unknown.
     pub tokens: u64,
 }
 
@@ -110,25 +110,25 @@ pub struct PlannedSteps {
 pub struct PlannedDisk {
     /// One checkpoint: what is trained and two moments, in float32.
     pub checkpoint: u64,
-    /// Checkpoints that stay; none where the number of steps is not known.
+    /// Checkpoints that are kept; `None` where the number of steps is unknown.
     pub num_checkpoints: Option<usize>,
     /// The final model or adapter.
     pub model: u64,
-    /// The most that is there at once: one checkpoint is written before an old one goes.
+    /// The most at once: a checkpoint is written before an old one is removed.
     pub peak: Option<u64>,
 }
 
 /// Time of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlannedTime {
-    /// Steps that were computed to find out.
+    /// Steps that were measured.
     pub measured_steps: usize,
-    /// Tokens of training a second.
+    /// Training tokens per second.
     pub tokens_per_second: f64,
     /// A step of the run, on average.
     pub step_seconds: f64,
-    /// Scoring the reference, where nothing of it is in the cache.
+    /// Scoring the reference, with nothing in the cache.
     pub reference_seconds: f64,
-    /// All of it, without reading, evaluation and writing; none where the number of steps is not known.
+    /// The whole run without reading, evaluation and writing; `None` where the number of steps is unknown.
     pub total_seconds: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! The groups of a plan: those of the data, or as long as a recipe allows.
+//! The groups of a plan: those of the data, or else groups as long as the recipe allows.
 
 use std::path::Path;
 
@@ -7,19 +7,18 @@ use collimate_recipe::Recipe;
 use collimate_text::{TextTokenizer, TokenizedGroup, TokenizedResponse};
 
 use super::{PlannedData, TokenBasis};
+use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::prepare::DataRows;
 use crate::progress::Observer;
 
-/// Characters of a token where there is no tokenizer: about what English has.
-const CHARACTERS: usize = 4;
+/// Characters of a token where there is no tokenizer; about right for English.
+const CHARACTERS_PER_TOKEN: usize = 4;
 
-/// Groups whose lengths are known; their token ids only where a tokenizer made them.
-pub(super) struct PaperRows {
+/// Groups of known lengths; their token ids are made up unless a tokenizer made them.
+pub(super) struct PlannedRows {
     pub(super) basis: TokenBasis,
-    pub(super) groups: Vec<TokenizedGroup>,
-    /// Where they come from; none where there is no data.
-    pub(super) files: DataFiles,
+    pub(super) data: DataSet,
 }
 
 /// The groups that a run of this recipe would have.
@@ -29,72 +28,74 @@ pub(super) fn read(
     min_responses: usize,
     num_responses: usize,
     observer: &mut dyn Observer,
-) -> Result<PaperRows, TrainError> {
+) -> Result<PlannedRows, TrainError> {
     let Some(sources) = &recipe.data else {
         let groups = vec![longest(recipe, num_responses.max(min_responses)); recipe.groups_per_step()];
-        return Ok(PaperRows { basis: TokenBasis::Longest, groups, files: DataFiles::default() });
+        return Ok(PlannedRows { basis: TokenBasis::Longest, data: DataSet::new(groups, DataFiles::default()) });
     };
     let mut rows = DataRows::read(recipe, sources, min_responses, observer)?;
     rows.hold_out(recipe)?;
     if model.join("tokenizer.json").is_file() {
         let tokenizer = TextTokenizer::from_model_dir(model)?;
         let prepared = rows.tokenize(recipe, &tokenizer, min_responses, observer)?;
-        return Ok(PaperRows { basis: TokenBasis::Tokenizer, groups: prepared.groups, files: prepared.files });
+        let data = DataSet::new(prepared.groups, prepared.files);
+        return Ok(PlannedRows { basis: TokenBasis::Tokenizer, data });
     }
     let groups = rows.groups().iter().map(|group| by_characters(recipe, group)).collect();
-    Ok(PaperRows { basis: TokenBasis::Characters, groups, files: rows.files().clone() })
+    Ok(PlannedRows { basis: TokenBasis::Characters, data: DataSet::new(groups, rows.files().clone()) })
 }
 
-/// What groups hold in memory.
+/// Bytes that groups hold in memory.
 pub(super) fn bytes(groups: &[TokenizedGroup]) -> u64 {
-    let of_group = |group: &TokenizedGroup| {
+    let group_bytes = |group: &TokenizedGroup| {
         let responses = group.responses.len() * size_of::<TokenizedResponse>();
         size_of::<TokenizedGroup>() + responses + group.num_tokens() * size_of::<u32>()
     };
-    groups.iter().map(of_group).sum::<usize>() as u64
+    groups.iter().map(group_bytes).sum::<usize>() as u64
 }
 
-impl PaperRows {
+impl PlannedRows {
     /// Tokens of the longest response with its prompt.
     pub(super) fn longest(&self) -> usize {
-        let of_group = |group: &TokenizedGroup| {
+        let sequence = |group: &TokenizedGroup| {
             let longest = group.responses.iter().map(|response| response.ids.len()).max();
             group.prompt_ids.len() + longest.unwrap_or(0)
         };
-        self.groups.iter().map(of_group).max().unwrap_or(0)
+        self.data.groups.iter().map(sequence).max().unwrap_or(0)
     }
 
     pub(super) fn describe(&self) -> PlannedData {
-        let responses = || self.groups.iter().flat_map(|group| &group.responses);
+        let groups = &self.data.groups;
+        let responses = || groups.iter().flat_map(|group| &group.responses);
         PlannedData {
             basis: self.basis,
-            num_groups: self.groups.len(),
+            num_groups: groups.len(),
             num_responses: responses().count(),
-            prompt_tokens: self.groups.iter().map(|group| group.prompt_ids.len() as u64).sum(),
+            prompt_tokens: groups.iter().map(|group| group.prompt_ids.len() as u64).sum(),
             response_tokens: responses().map(|response| response.ids.len() as u64).sum(),
-            cut_prompts: self.groups.iter().filter(|group| group.num_prompt_cut > 0).count(),
+            cut_prompts: groups.iter().filter(|group| group.num_prompt_cut > 0).count(),
             cut_responses: responses().filter(|response| response.num_cut > 0).count(),
             longest: self.longest(),
         }
     }
 }
 
-/// A group as long as it may be.
+/// A group as long as the recipe allows.
 fn longest(recipe: &Recipe, num_responses: usize) -> TokenizedGroup {
-    of_lengths(recipe, 0, usize::MAX, &vec![usize::MAX; num_responses])
+    with_lengths(recipe, 0, usize::MAX, &vec![usize::MAX; num_responses])
 }
 
-/// A group by the characters of its text; the end token of each response is one more.
+/// A group with lengths estimated from its text; each response has an end token on top.
 fn by_characters(recipe: &Recipe, group: &PromptGroup) -> TokenizedGroup {
-    let tokens = |characters: usize| characters.div_ceil(CHARACTERS).max(1);
+    let tokens = |characters: usize| characters.div_ceil(CHARACTERS_PER_TOKEN).max(1);
     let responses = group.responses.iter().map(|response| tokens(response.content.chars().count()) + 1);
     let responses: Vec<usize> = responses.collect();
-    let cut = of_lengths(recipe, group.index, tokens(group.prompt.num_chars()), &responses);
+    let cut = with_lengths(recipe, group.index, tokens(group.prompt.num_chars()), &responses);
     TokenizedGroup { line: group.line, ..cut }
 }
 
-/// A group of so many tokens, cut as the recipe cuts.
-fn of_lengths(recipe: &Recipe, index: usize, prompt: usize, responses: &[usize]) -> TokenizedGroup {
+/// A group with these numbers of tokens, truncated as the recipe says.
+fn with_lengths(recipe: &Recipe, index: usize, prompt: usize, responses: &[usize]) -> TokenizedGroup {
     let kept_prompt = prompt.min(recipe.max_prompt_length);
     let room = recipe.max_length - kept_prompt;
     let response = |&length: &usize| {
@@ -127,10 +128,9 @@ mod tests {
             responses: vec![response(8), response(400)],
         };
         let recipe = Recipe { max_length: 20, max_prompt_length: 10, ..Recipe::default() };
-        let rows = PaperRows {
+        let rows = PlannedRows {
             basis: TokenBasis::Characters,
-            groups: vec![by_characters(&recipe, &group)],
-            files: DataFiles::default(),
+            data: DataSet::new(vec![by_characters(&recipe, &group)], DataFiles::default()),
         };
         let found = rows.describe();
         // The prompt is 11 tokens, of which 10 stay; the responses are 2 + 1, and 100 + 1, of which 10 stay.

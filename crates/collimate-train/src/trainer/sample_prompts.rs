@@ -1,35 +1,34 @@
-//! What the model answers to a few prompts before and after training: `samples.json` of a run's folder.
+//! What the model answers to a few prompts before and after training, for the report.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use collimate_data::DataFiles;
 use collimate_model::GenerateOptions;
 use collimate_recipe::Recipe;
 use collimate_report::{Sample, Samples};
 use collimate_text::{TextTokenizer, TokenizedGroup};
 
+use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::progress::Observer;
 use crate::session::Session;
 
 /// The first prompts of held-out or training data, in tokens.
 #[derive(Debug)]
-pub(crate) struct SamplePrompts<'a> {
+pub(super) struct SamplePrompts<'a> {
     tokenizer: &'a TextTokenizer,
     groups: Vec<TokenizedGroup>,
-    places: Vec<String>,
+    /// File and line of each group.
+    locations: Vec<String>,
     options: GenerateOptions,
+    /// The run's folder.
+    folder: PathBuf,
 }
 
 impl<'a> SamplePrompts<'a> {
-    /// The first prompts of `groups`, as many as the recipe asks for.
-    pub(crate) fn new(
-        recipe: &Recipe,
-        tokenizer: &'a TextTokenizer,
-        (groups, files): (&[TokenizedGroup], &DataFiles),
-    ) -> Self {
-        let groups = groups[..recipe.sample_prompts.min(groups.len())].to_vec();
-        // What ends a response of the data, a turn's end say, ends an answer.
+    /// Takes the first prompts of `data`, as many as the recipe asks for.
+    pub(super) fn new(recipe: &Recipe, tokenizer: &'a TextTokenizer, data: &DataSet) -> Self {
+        let groups = data.groups[..recipe.sample_prompts.min(data.groups.len())].to_vec();
+        // An answer ends where the data's responses do, at the end of a turn for example.
         let whole = groups.iter().flat_map(|group| &group.responses).filter(|response| response.num_cut == 0);
         let mut stop_ids: Vec<u32> = whole.filter_map(|response| response.ids.last().copied()).collect();
         stop_ids.push(tokenizer.eos_id());
@@ -42,63 +41,58 @@ impl<'a> SamplePrompts<'a> {
             stop_ids,
             ..GenerateOptions::default()
         };
-        let places = groups.iter().map(|group| files.place(group.index, group.line).to_string()).collect();
-        Self { tokenizer, groups, places, options }
+        let locations = groups.iter().map(|group| data.location(group)).collect();
+        Self { tokenizer, groups, locations, options, folder: recipe.output_dir.clone() }
     }
 
-    /// Answers of the model that training starts from, into the run's folder; a run that goes on keeps those it has.
+    /// Writes the answers of the model that training starts from; a resumed run keeps those it has.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn before(
+    pub(super) fn before(
         &self,
-        out: &Path,
-        (session, resume): (&mut dyn Session, bool),
+        session: &mut dyn Session,
+        resume: bool,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let is_there = || {
-            let samples = Samples::read(out)?;
+            let samples = Samples::read(&self.folder)?;
             Some(samples.prompts.len() == self.groups.len() && samples.max_new_tokens == self.options.max_new_tokens)
         };
         if self.groups.is_empty() || (resume && is_there().unwrap_or(false)) {
             return Ok(());
         }
         let answers = self.answers(session, observer)?;
-        let prompts = self.groups.iter().zip(&self.places).zip(answers).map(|((group, place), before)| {
+        let prompts = self.groups.iter().zip(&self.locations).zip(answers).map(|((group, location), before)| {
             let best = group.responses.iter().rev().max_by(|a, b| a.reward.total_cmp(&b.reward));
             let best = best.map(|response| Ok::<_, TrainError>((self.text(&response.ids, true)?, response.reward)));
             let (best, reward) = best.transpose()?.unwrap_or_default();
             let prompt = self.text(&group.prompt_ids, false)?;
-            Ok(Sample { location: place.clone(), prompt, best, reward, before, after: None })
+            Ok(Sample { location: location.clone(), prompt, best, reward, before, after: None })
         });
         let prompts = prompts.collect::<Result<_, TrainError>>()?;
-        Ok(Samples { max_new_tokens: self.options.max_new_tokens, prompts }.write(out)?)
+        Ok(Samples { max_new_tokens: self.options.max_new_tokens, prompts }.write(&self.folder)?)
     }
 
-    /// Answers of the trained model, beside those from before.
+    /// Adds the answers of the trained model.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn after(
-        &self,
-        out: &Path,
-        session: &mut dyn Session,
-        observer: &mut dyn Observer,
-    ) -> Result<(), TrainError> {
-        let Some(mut samples) = Samples::read(out).filter(|_| !self.groups.is_empty()) else { return Ok(()) };
+    pub(super) fn after(&self, session: &mut dyn Session, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let Some(mut samples) = Samples::read(&self.folder).filter(|_| !self.groups.is_empty()) else { return Ok(()) };
         let answers = self.answers(session, observer)?;
         for (sample, answer) in samples.prompts.iter_mut().zip(answers) {
             sample.after = Some(answer);
         }
-        Ok(samples.write(out)?)
+        Ok(samples.write(&self.folder)?)
     }
 
-    /// One prompt after the other: together their tokens might not fit into memory.
+    /// Answers one prompt at a time: together their tokens might not fit into memory.
     fn answers(&self, session: &mut dyn Session, observer: &mut dyn Observer) -> Result<Vec<String>, TrainError> {
         observer.stage("answering sample prompts", Some(self.groups.len() as u64));
         let mut answers = Vec::with_capacity(self.groups.len());
         for group in &self.groups {
-            // Some rotations are not defined beyond a length, which the data keeps to and an answer might not.
+            // Some rotary embeddings end at a length that the data keeps to but an answer might exceed.
             let limit = session.config().longest_sequence().unwrap_or(usize::MAX);
             let room = limit.saturating_sub(group.prompt_ids.len());
             let options =

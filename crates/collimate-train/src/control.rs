@@ -1,0 +1,57 @@
+//! How a run is controlled from outside: where it begins, how it is stopped, where it reports.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::progress::Observer;
+
+/// A flag that a signal handler sets and a run checks between steps. Clones share the flag.
+#[derive(Debug, Clone, Default)]
+pub struct StopFlag(Arc<AtomicUsize>);
+
+impl StopFlag {
+    /// Asks the run to stop, on behalf of this signal number.
+    pub fn request(&self, signal: usize) {
+        self.0.store(signal, Ordering::SeqCst);
+    }
+
+    /// The number of the signal that asked the run to stop, if one did.
+    pub fn requested(&self) -> Option<usize> {
+        Some(self.0.load(Ordering::SeqCst)).filter(|signal| *signal > 0)
+    }
+
+    /// The shared number itself, for a signal handler to store its signal in.
+    pub fn number(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// How a run begins and how it may end early.
+#[derive(Debug, Clone, Default)]
+pub struct RunControl {
+    /// Continue from the newest sound checkpoint of the output folder.
+    pub resume: bool,
+    /// Checked after every step, and after every micro-batch of scoring the reference and of evaluation.
+    pub stop: StopFlag,
+}
+
+/// The outside world of a run, passed to everything that takes long: who is watching, and whether to stop.
+pub struct RunContext<'a> {
+    /// Checked between steps and between micro-batches.
+    pub stop: &'a StopFlag,
+    /// Gets stages, progress and notes.
+    pub observer: &'a mut dyn Observer,
+}
+
+impl<'a> RunContext<'a> {
+    /// A context that reports to `observer` and ends early when `stop` is set.
+    pub fn new(stop: &'a StopFlag, observer: &'a mut dyn Observer) -> Self {
+        Self { stop, observer }
+    }
+}
+
+impl std::fmt::Debug for RunContext<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunContext").field("stop", self.stop).finish_non_exhaustive()
+    }
+}

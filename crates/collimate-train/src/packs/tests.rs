@@ -1,0 +1,92 @@
+use collimate_data::DataFiles;
+use collimate_text::TokenizedResponse;
+use rstest::rstest;
+
+use super::*;
+
+const COSTS: MemoryCosts =
+    MemoryCosts { weights: 400, resident: 1000, per_token: 10, per_kept_block: 4, num_blocks: 5 };
+
+fn group(line: usize, prompt: usize, lengths: &[usize]) -> TokenizedGroup {
+    let response = |&len: &usize| TokenizedResponse { ids: vec![1; len], reward: 0.0, num_cut: 0 };
+    TokenizedGroup {
+        index: line - 1,
+        line,
+        prompt_ids: vec![1; prompt],
+        num_prompt_cut: 0,
+        responses: lengths.iter().map(response).collect(),
+    }
+}
+
+fn budget(max_tokens: u64, share_prompt: bool) -> PassBudget {
+    let bytes = OVERHEAD + COSTS.resident + COSTS.per_token * max_tokens;
+    let recipe = Recipe { share_prompt, ..Recipe::default() };
+    PassBudget::new(Some(bytes), COSTS, &recipe).expect("a budget")
+}
+
+fn pack(parts: impl IntoIterator<Item = (usize, Range<usize>)>) -> Pack {
+    Pack { parts: parts.into_iter().map(|(group, responses)| PackPart { group, responses }).collect() }
+}
+
+#[rstest]
+// Everything fits: 10 + 4·5 + 10 + 2·5 = 50 tokens.
+#[case(50, true, "0:0..4 1:0..2")]
+// A group stays whole where it fits into a pack of its own.
+#[case(49, true, "0:0..4 | 1:0..2")]
+// Two responses with their prompt are 20 tokens.
+#[case(20, true, "0:0..2 | 0:2..4 | 1:0..2")]
+// With a prompt of its own each response has 15 tokens.
+#[case(30, false, "0:0..2 | 0:2..4 | 1:0..2")]
+#[case(15, false, "0:0..1 | 0:1..2 | 0:2..3 | 0:3..4 | 1:0..1 | 1:1..2")]
+fn packs_are_few_and_fit(#[case] limit: u64, #[case] share: bool, #[case] expected: &str) {
+    let groups = [group(1, 10, &[5; 4]), group(2, 10, &[5; 2])];
+    let packs = budget(limit, share).packs(&[&groups[0], &groups[1]]).expect("packs");
+    let part = |part: &PackPart| format!("{}:{:?}", part.group, part.responses);
+    let pack = |pack: &Pack| pack.parts().iter().map(part).collect::<Vec<_>>().join(" ");
+    assert_eq!(packs.iter().map(pack).collect::<Vec<_>>().join(" | "), expected);
+}
+
+#[rstest]
+#[case(true, 2 * 10 + 4 * 5 + 2 * 5)]
+#[case(false, 6 * (10 + 5))]
+fn a_pack_has_the_tokens_of_its_batch(#[case] share: bool, #[case] tokens: usize) {
+    let groups = [group(1, 10, &[5; 4]), group(2, 10, &[5; 2])];
+    let (budget, groups) = (budget(100, share), [&groups[0], &groups[1]]);
+    let pack = pack([(0, 0..4), (1, 0..2)]);
+    assert_eq!(budget.pack_tokens(&groups, &pack), tokens);
+    assert_eq!(budget.batch(&groups, &pack).num_tokens(), tokens);
+    assert_eq!(budget.pack_bytes(tokens, 2), tokens as u64 * (10 + 4));
+    assert_eq!(budget.pack_bytes(tokens, 0), budget.pack_bytes(tokens, 1));
+}
+
+#[test]
+fn a_response_that_fits_nowhere_is_named() {
+    let data = DataSet::new(vec![group(7, 10, &[5, 6])], DataFiles::one("data.jsonl"));
+    let error = budget(15, true).packs(&[&data.groups[0]]).expect_err("16 tokens").to_string();
+    assert!(error.starts_with("line 7 of the data, response 1: 16 tokens with its prompt"), "{error}");
+    let error = budget(15, true).check(&data).expect_err("16 tokens").to_string();
+    assert!(error.starts_with("data.jsonl:7, response 1: 16 tokens"), "{error}");
+    assert!(budget(16, true).check(&data).is_ok());
+}
+
+#[test]
+fn what_is_left_of_the_budget_keeps_activations() {
+    // 100 tokens leave 100 · 10 bytes, 2 blocks of 100 · 4 and something.
+    assert_eq!(budget(200, true).kept_blocks(100), 2);
+    assert_eq!(budget(100, true).kept_blocks(100), 0);
+    assert_eq!(budget(10_000, true).kept_blocks(100), 5);
+    let unbounded = PassBudget::new(None, COSTS, &Recipe::default()).expect("a budget");
+    assert_eq!(unbounded.kept_blocks(1 << 40), 5);
+}
+
+#[test]
+fn a_budget_below_the_parameters_is_refused() {
+    let error = PassBudget::new(Some(1000), COSTS, &Recipe::default()).expect_err("no room").to_string();
+    assert!(error.contains("memory_budget") && error.contains("too little"), "{error}");
+}
+
+#[test]
+fn values_follow_their_pack() {
+    let values = vec![vec![1, 2, 3], vec![4, 5]];
+    assert_eq!(pack([(0, 1..3), (1, 0..1)]).select(&values), [vec![2, 3], vec![4]]);
+}

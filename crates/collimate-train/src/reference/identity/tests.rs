@@ -1,0 +1,50 @@
+//! What makes two models or adapters the same.
+
+use std::fs;
+
+use collimate_hf::{HostTensor, StorageDtype, write_safetensors};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A model's or an adapter's folder with one small tensor.
+fn weights(folder: &Path, file: &str, value: f32) {
+    let tensors = [("w".to_owned(), HostTensor::new([2], vec![1.0, value]))];
+    write_safetensors(&folder.join(file), tensors, StorageDtype::F32).expect("weights");
+}
+
+fn model_hash(value: f32, config: &str) -> Hash {
+    let folder = TempDir::new().expect("a folder");
+    weights(folder.path(), "model.safetensors", value);
+    fs::write(folder.path().join("config.json"), config).expect("a file");
+    Identity::of_model(folder.path()).expect("a model").hash
+}
+
+fn adapter_hash(value: f32, config: &str) -> Hash {
+    let folder = TempDir::new().expect("a folder");
+    weights(folder.path(), "adapter_model.safetensors", value);
+    fs::write(folder.path().join("adapter_config.json"), config).expect("a file");
+    Identity::of_adapter(folder.path()).expect("an adapter").hash
+}
+
+#[test]
+fn a_model_is_its_weights_and_the_settings_that_affect_numbers() {
+    let model = model_hash(2.0, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5, "torch_dtype": "float32"}"#);
+    let moved = r#"{"torch_dtype": "bfloat16", "transformers_version": "5", "rms_norm_eps": 1e-5, "rope_theta": 1e4}"#;
+    assert_eq!(model, model_hash(2.0, moved));
+    assert_ne!(model, model_hash(2.0, r#"{"rope_theta": 1e5, "rms_norm_eps": 1e-5}"#));
+    assert_ne!(model, model_hash(2.0, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5, "unheard_of": 1}"#));
+    // The next number in float32: one bit of one byte.
+    let other = f32::from_bits(2.0_f32.to_bits() + 1);
+    assert_ne!(model, model_hash(other, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5}"#));
+}
+
+#[test]
+fn an_adapter_is_its_matrices_and_its_scale() {
+    let adapter =
+        adapter_hash(2.0, r#"{"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "base_model_name_or_path": "a"}"#);
+    assert_eq!(adapter, adapter_hash(2.0, r#"{"base_model_name_or_path": "b", "lora_alpha": 16, "r": 8}"#));
+    assert_ne!(adapter, adapter_hash(2.0, r#"{"r": 8, "lora_alpha": 32}"#));
+    assert_ne!(adapter, adapter_hash(2.0, r#"{"r": 8, "lora_alpha": 16, "use_rslora": true}"#));
+    assert_ne!(adapter, adapter_hash(2.5, r#"{"r": 8, "lora_alpha": 16}"#));
+}

@@ -1,0 +1,40 @@
+//! Scoring whole micro-batches without keeping anything for a backward pass.
+
+use collimate_model::{DropoutKey, TokenLogps};
+use collimate_text::TokenizedGroup;
+
+use crate::error::TrainError;
+use crate::packs::PassBudget;
+use crate::session::Session;
+
+/// A model together with the memory that its passes may use.
+pub(crate) struct BatchScorer<'a> {
+    pub(crate) session: &'a mut dyn Session,
+    pub(crate) budget: &'a PassBudget,
+}
+
+impl BatchScorer<'_> {
+    /// Log-probs of every response, by group and response, in nats. `adapters` and `dropout` are those of
+    /// [`Session::score`].
+    pub(crate) fn score(
+        &mut self,
+        groups: &[&TokenizedGroup],
+        adapters: bool,
+        dropout: Option<DropoutKey>,
+    ) -> Result<Vec<Vec<f64>>, TrainError> {
+        let mut logps = vec![Vec::new(); groups.len()];
+        for pack in self.budget.packs(groups)? {
+            let tokens = self.session.score(&self.budget.batch(groups, &pack), adapters, dropout)?;
+            // The parts of a divided group arrive in the order of its responses.
+            for (part, scored) in pack.parts().iter().zip(response_logps(&tokens)) {
+                logps[part.group].extend(scored);
+            }
+        }
+        Ok(logps)
+    }
+}
+
+/// Sums the log-probs of each response's tokens, in nats.
+pub(crate) fn response_logps(tokens: &TokenLogps) -> Vec<Vec<f64>> {
+    tokens.iter().map(|group| group.iter().map(|response| response.iter().sum()).collect()).collect()
+}

@@ -1,0 +1,49 @@
+//! Evaluation on held-out groups, which changes nothing.
+
+use collimate_report::metrics::evaluation_row;
+use collimate_report::{LengthSample, MetricsRow};
+use collimate_text::TokenizedGroup;
+
+use super::run::Run;
+use crate::checkpoint::TrainerState;
+use crate::control::RunContext;
+use crate::dataset::group_outcomes;
+use crate::error::TrainError;
+use crate::scoring::BatchScorer;
+use crate::session::Session;
+
+impl Run<'_> {
+    /// Evaluates the policy where the run stands; returns the row of `eval_` figures. `None` without held-out data, or
+    /// where the run was asked to stop meanwhile.
+    pub(super) fn evaluate(
+        &self,
+        session: &mut dyn Session,
+        state: &TrainerState,
+        context: &mut RunContext<'_>,
+    ) -> Result<Option<MetricsRow>, TrainError> {
+        let Some(held_out) = &self.held_out else { return Ok(None) };
+        let groups: Vec<&TokenizedGroup> = held_out.groups.iter().collect();
+        context.observer.stage("evaluation", Some(groups.len() as u64));
+        let mut scorer = BatchScorer { session, budget: &self.budget };
+        let mut logps = Vec::with_capacity(groups.len());
+        for micro_batch in groups.chunks(self.recipe.per_device_eval_batch_size.max(1)) {
+            logps.extend(scorer.score(micro_batch, true, None)?);
+            context.observer.advance(micro_batch.len() as u64);
+            if context.stop.requested().is_some() {
+                context.observer.finish();
+                return Ok(None);
+            }
+        }
+        let indices: Vec<usize> = (0..groups.len()).collect();
+        let scores = held_out.scores(&indices, logps);
+        let evaluation = held_out.ask(self.objective, &indices, &scores)?;
+        let outcomes = group_outcomes(scores, &evaluation.implicit_rewards);
+        // Written before the row is recorded: a resumed run skips an evaluation that has a row.
+        LengthSample::from_evaluation(state.global_step, &outcomes).write(&self.recipe.output_dir)?;
+        let alpha = self.recipe.objective.alpha();
+        let row = evaluation_row(state.global_step, state.epoch, evaluation.mean_loss(), &outcomes, alpha);
+        context.observer.step(&row);
+        context.observer.finish();
+        Ok(Some(row))
+    }
+}

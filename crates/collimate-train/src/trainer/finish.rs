@@ -1,0 +1,71 @@
+//! What a finished run leaves: the model, its card, and the report.
+
+use std::path::Path;
+
+use collimate_files::read_text;
+use collimate_files::write_atomically;
+use collimate_hf::{ModelConfig, StorageDtype, copy_side_files};
+use collimate_objective::registry;
+use collimate_recipe::Recipe;
+use collimate_report::{CardInput, RunFiles, license_of, render_card, write_report_from};
+
+use super::TrainSummary;
+use crate::error::TrainError;
+use crate::session::Session;
+
+/// The largest card of a base model that is searched for its licence, in bytes.
+const MAX_CARD_BYTES: u64 = 4 << 20;
+
+/// Writes the final model or adapter, reads it back, and writes its documents.
+pub(super) fn finish(
+    recipe: &Recipe,
+    session: &dyn Session,
+    model: &Path,
+    summary: &TrainSummary,
+) -> Result<(), TrainError> {
+    let out = &recipe.output_dir;
+    let dtype = storage_dtype(recipe, session.config());
+    session.save_model(out, dtype, recipe.max_shard_size)?;
+    session.check_saved(out, dtype)?;
+    copy_side_files(model, out)?;
+    write_documents(recipe, summary)
+}
+
+/// Writes the model card and the report of a finished run, from its metrics and its `results.json` if it has one.
+///
+/// # Errors
+/// A file of the run cannot be read or written.
+pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), TrainError> {
+    let out = &recipe.output_dir;
+    let files = RunFiles::read(out)?;
+    let objective = registry::find(&recipe.objective.name)?;
+    let base = recipe.model_name_or_path.as_deref();
+    let license = base.and_then(|base| license_of(&read_text(&base.join("README.md"), MAX_CARD_BYTES).ok()?));
+    let card = render_card(&CardInput {
+        recipe,
+        base: &base.map_or_else(|| "unknown".to_owned(), base_name),
+        summary: objective.summary,
+        paper: objective.paper,
+        base_hash: summary.base_hash.as_deref(),
+        license: license.as_deref(),
+        num_groups: summary.num_groups,
+        num_steps: summary.num_steps,
+        rows: &files.rows,
+        results: files.results.as_ref(),
+    });
+    write_atomically(&out.join("README.md"), card.as_bytes())?;
+    write_report_from(&files, out)?;
+    Ok(())
+}
+
+/// The name of a model: on the hub with its commit where it is in the hub's cache, else its folder's.
+fn base_name(path: &Path) -> String {
+    let folder = || path.file_name().map_or_else(|| path.display().to_string(), |name| name.display().to_string());
+    collimate_hub::name_of_snapshot(path).unwrap_or_else(folder)
+}
+
+/// The type that the final weights are stored in: the recipe's, or else the base model's.
+pub(super) fn storage_dtype(recipe: &Recipe, config: &ModelConfig) -> StorageDtype {
+    let named = recipe.torch_dtype.as_deref().filter(|name| *name != "auto").or(config.dtype.as_deref());
+    named.and_then(StorageDtype::from_name).unwrap_or(StorageDtype::F32)
+}

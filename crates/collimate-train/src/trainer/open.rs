@@ -1,0 +1,124 @@
+//! From files to what a run works on: rows are read and tokenized, the model is opened, the reference is looked up.
+
+use collimate_files::{FolderLock, remove_leftovers};
+use collimate_hf::ModelConfig;
+use collimate_recipe::Recipe;
+use collimate_text::TextTokenizer;
+
+use super::check::Checked;
+use super::run::Run;
+use crate::control::RunContext;
+use crate::dataset::DataSet;
+use crate::error::TrainError;
+use crate::packs::PassBudget;
+use crate::prepare::{DataRows, PreparedData};
+use crate::progress::Observer;
+use crate::reference::Reference;
+use crate::session::{Session, open_session};
+use crate::threads::join;
+
+/// The rows of a run, as text.
+pub(super) struct Rows {
+    training: DataRows,
+    held_out: Option<DataRows>,
+}
+
+/// What a run works on.
+pub(super) struct Opened<'a> {
+    pub(super) run: Run<'a>,
+    pub(super) session: Box<dyn Session>,
+    pub(super) reference: Option<Reference>,
+}
+
+/// Tokens of a run's rows, and its reference.
+struct Prepared {
+    training: PreparedData,
+    held_out: Option<PreparedData>,
+    /// `None` where the objective needs none. Its error waits: where the model cannot be opened either, that comes first.
+    reference: Option<Result<Reference, TrainError>>,
+}
+
+/// Reads the rows to train on and, where there are any, those to evaluate on.
+pub(super) fn read_rows(recipe: &Recipe, checked: &Checked, context: &mut RunContext<'_>) -> Result<Rows, TrainError> {
+    let min_responses = checked.needs.min_responses;
+    let mut training = DataRows::read(recipe, &checked.sources, min_responses, context.observer)?;
+    let held_out = match &recipe.eval_data {
+        Some(sources) => Some(DataRows::read_evaluation(recipe, sources, min_responses, context.observer)?),
+        None => training.hold_out(recipe)?,
+    };
+    Ok(Rows { training, held_out })
+}
+
+/// Tokenizes the rows and opens the model, at the same time; from here on the output folder stays.
+///
+/// # Errors
+/// A row that cannot be used, a model that cannot be opened, a response that does not fit into memory.
+pub(super) fn open<'a>(
+    recipe: &'a Recipe,
+    checked: &'a Checked,
+    rows: Rows,
+    lock: &mut FolderLock,
+    context: &mut RunContext<'_>,
+) -> Result<Opened<'a>, TrainError> {
+    let observer = &mut *context.observer;
+    let (prepared, session) = std::thread::scope(|scope| {
+        let preparation = scope.spawn(move || prepare(recipe, checked, rows, observer));
+        // Opened on this thread: see `run_passes_on_the_main_thread`.
+        let session = open_session(&checked.session);
+        (join(preparation), session)
+    });
+    let Prepared { training, held_out, reference } = prepared?;
+    remove_leftovers(&recipe.output_dir)?;
+    lock.keep_folder();
+    for note in training.notes.iter().chain(held_out.iter().flat_map(|data| &data.notes)) {
+        context.observer.note(note);
+    }
+    let session = session?;
+    check_experts(recipe, session.config())?;
+    let device = collimate_backend::device_memory(&checked.session.backend, checked.session.device)?;
+    let budget = PassBudget::new(recipe.memory_budget.bytes(device), session.memory_costs(), recipe)?;
+    let data_set = |data: PreparedData| DataSet::new(data.groups, data.files);
+    let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set));
+    budget.check(&run.training)?;
+    run.held_out.as_ref().map_or(Ok(()), |held_out| budget.check(held_out))?;
+    Ok(Opened { run, session, reference: reference.transpose()? })
+}
+
+fn prepare(
+    recipe: &Recipe,
+    checked: &Checked,
+    rows: Rows,
+    observer: &mut dyn Observer,
+) -> Result<Prepared, TrainError> {
+    let (tokenizer, needs): (&TextTokenizer, _) = (&checked.tokenizer, &checked.needs);
+    let training = rows.training.tokenize(recipe, tokenizer, needs.min_responses, observer)?;
+    check_responses(recipe, &training, needs.max_responses)?;
+    let held_out = rows.held_out.map(|rows| rows.tokenize(recipe, tokenizer, needs.min_responses, observer));
+    let held_out = held_out.transpose()?;
+    let reference = needs.reference.then(|| Reference::open(recipe, &checked.session));
+    Ok(Prepared { training, held_out, reference })
+}
+
+/// Refuses groups with more responses than the objective takes.
+fn check_responses(recipe: &Recipe, data: &PreparedData, limit: Option<usize>) -> Result<(), TrainError> {
+    let Some(limit) = limit else { return Ok(()) };
+    match data.groups.iter().find(|group| group.responses.len() > limit) {
+        None => Ok(()),
+        Some(group) => Err(TrainError::TooManyResponses {
+            path: data.files.path(group.index).to_owned(),
+            line: group.line,
+            found: group.responses.len(),
+            limit,
+            objective: recipe.objective.name.clone(),
+        }),
+    }
+}
+
+/// Refuses a weight for the balance loss of a router where the model has none.
+fn check_experts(recipe: &Recipe, config: &ModelConfig) -> Result<(), TrainError> {
+    if config.experts.is_some() || recipe.router_aux_loss_coef.is_none_or(|weight| weight == 0.0) {
+        return Ok(());
+    }
+    let message = format!("is for models whose router picks experts, and {} has none", config.family.model_type);
+    Err(TrainError::RecipeValue { key: "router_aux_loss_coef", message })
+}

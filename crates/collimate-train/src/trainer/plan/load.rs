@@ -1,0 +1,90 @@
+//! The packs of a run's steps, and what they hold in memory.
+
+use super::{FLOAT, PROGRAM, PlannedSteps, rows};
+use crate::error::TrainError;
+use crate::trainer::run::Run;
+
+/// What the packs of some steps add up to.
+#[derive(Default)]
+pub(super) struct PackLoad {
+    num_steps: usize,
+    num_packs: usize,
+    most_packs: usize,
+    tokens: u64,
+    /// Bytes of the pack that needs most.
+    pub(super) activations: u64,
+    /// Tokens of that pack.
+    pack_tokens: usize,
+    /// Blocks of that pack whose activations are kept.
+    kept_blocks: usize,
+}
+
+/// Bytes that an open run will hold at its peak, the program and its data included.
+///
+/// # Errors
+/// A response that does not fit.
+pub(in crate::trainer) fn expected_peak(run: &Run<'_>, num_steps: usize, num_trained: u64) -> Result<u64, TrainError> {
+    let load = PackLoad::new(run, num_steps)?;
+    let (gradients, overhead) = (FLOAT * num_trained, PROGRAM + rows::bytes(&run.training.groups));
+    Ok(run.budget.resident() - gradients + overhead + load.step_bytes(gradients))
+}
+
+impl PackLoad {
+    /// Divides the first `num_steps` steps into packs, as the run will.
+    pub(super) fn new(run: &Run<'_>, num_steps: usize) -> Result<Self, TrainError> {
+        let mut load = Self { num_steps, ..Self::default() };
+        let mut step = 0;
+        // By epochs and not by `Run::visits`, which would shuffle once a step.
+        for epoch in 0.. {
+            for visits in run.order(epoch).chunks(run.recipe.groups_per_step().max(1)) {
+                if step == num_steps {
+                    return Ok(load);
+                }
+                load.add_step(run, visits)?;
+                step += 1;
+            }
+        }
+        Ok(load)
+    }
+
+    fn add_step(&mut self, run: &Run<'_>, visits: &[usize]) -> Result<(), TrainError> {
+        let mut num_packs = 0;
+        for micro_batch in run.micro_batches(visits) {
+            for pack in run.budget.packs(&micro_batch.groups)? {
+                num_packs += 1;
+                let tokens = run.budget.pack_tokens(&micro_batch.groups, &pack);
+                self.tokens += tokens as u64;
+                let kept = run.budget.kept_blocks(tokens);
+                let bytes = run.budget.pack_bytes(tokens, kept);
+                if bytes > self.activations {
+                    (self.activations, self.pack_tokens, self.kept_blocks) = (bytes, tokens, kept);
+                }
+            }
+        }
+        self.num_packs += num_packs;
+        self.most_packs = self.most_packs.max(num_packs);
+        Ok(())
+    }
+
+    /// Bytes of a step beyond what is always held. On the way back gradients come as activations go; only from the second
+    /// pack on are there gradients before the pass begins.
+    pub(super) fn step_bytes(&self, gradients: u64) -> u64 {
+        match self.most_packs {
+            0 | 1 => gradients.max(self.activations),
+            _ => gradients + self.activations,
+        }
+    }
+
+    /// The plan's figures of the steps; `total` is the run's number of steps, where it is known.
+    pub(super) fn steps(&self, groups_per_step: usize, total: Option<usize>) -> PlannedSteps {
+        PlannedSteps {
+            total,
+            groups_per_step,
+            packs_per_step: self.num_packs as f64 / self.num_steps.max(1) as f64,
+            most_packs: self.most_packs,
+            pack_tokens: self.pack_tokens,
+            kept_blocks: self.kept_blocks,
+            tokens: self.tokens,
+        }
+    }
+}

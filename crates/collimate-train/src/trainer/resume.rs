@@ -1,0 +1,125 @@
+//! Which checkpoint a run may continue from.
+
+use collimate_files::recover_folders;
+use collimate_recipe::Recipe;
+
+use super::run::Run;
+use crate::checkpoint::{self, Checkpoint};
+use crate::control::RunContext;
+use crate::error::TrainError;
+
+/// Finds the checkpoint to continue from; says so where there is none. Without `resume` the output folder must not hold a
+/// run.
+///
+/// # Errors
+/// The folder holds a run, or its checkpoints are damaged or were written with another recipe.
+pub(super) fn find_checkpoint(
+    recipe: &Recipe,
+    resume: bool,
+    context: &mut RunContext<'_>,
+) -> Result<Option<Checkpoint>, TrainError> {
+    let out = &recipe.output_dir;
+    if !resume {
+        if out.join("metrics.jsonl").exists() || checkpoint::has_any(out)? {
+            return Err(TrainError::OutputTaken { path: out.clone() });
+        }
+        return Ok(None);
+    }
+    recover_folders(out)?;
+    let (found, warnings) = checkpoint::newest(out)?;
+    warnings.iter().for_each(|warning| context.observer.note(&format!("warning: {warning}")));
+    match found {
+        Some(found) if found.state.fingerprint != recipe_fingerprint(recipe) => {
+            let message = format!("is of a run with another recipe{}", differences(&found, recipe)?);
+            Err(TrainError::Checkpoint { path: found.path, message })
+        }
+        Some(found) => Ok(Some(found)),
+        None => {
+            let note = format!("{}: no checkpoint to resume from; starting at step 1", out.display());
+            context.observer.note(&note);
+            Ok(None)
+        }
+    }
+}
+
+/// Checks that a checkpoint belongs to a run on the same data with the same reference.
+///
+/// # Errors
+/// It does not.
+pub(super) fn check_same_run(
+    checkpoint: &Checkpoint,
+    run: &Run<'_>,
+    reference: Option<&str>,
+) -> Result<(), TrainError> {
+    let refuse = |what: &str| {
+        let message = format!("is of a run with {what}; a resumed run needs what it began with");
+        Err(TrainError::Checkpoint { path: checkpoint.path.clone(), message })
+    };
+    if checkpoint.state.data != data_fingerprint(run) {
+        return refuse("other data, or another tokenizer");
+    }
+    if checkpoint.state.reference.as_deref() != reference {
+        return refuse("other weights of the model, adapter or reference");
+    }
+    Ok(())
+}
+
+/// A hash of every key of the recipe that changes what is computed.
+pub(super) fn recipe_fingerprint(recipe: &Recipe) -> String {
+    let yaml = without_neutral_keys(recipe).resolved_yaml().unwrap_or_default();
+    blake3::hash(yaml.as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// A hash of the tokens and rewards of all groups.
+pub(super) fn data_fingerprint(run: &Run<'_>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    run.training.hash_into(&mut hasher, 0);
+    if let Some(held_out) = &run.held_out {
+        held_out.hash_into(&mut hasher, 1);
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// The recipe with defaults for all keys that do not change what is computed: where a run is written, how often it
+/// reports.
+fn without_neutral_keys(recipe: &Recipe) -> Recipe {
+    let neutral = Recipe::default();
+    Recipe {
+        output_dir: neutral.output_dir,
+        logging_steps: neutral.logging_steps,
+        logging_strategy: neutral.logging_strategy,
+        logging_first_step: neutral.logging_first_step,
+        save_strategy: neutral.save_strategy,
+        save_steps: neutral.save_steps,
+        save_total_limit: neutral.save_total_limit,
+        max_shard_size: neutral.max_shard_size,
+        num_threads: neutral.num_threads,
+        reference_cache: neutral.reference_cache,
+        alarm_chosen_drop: neutral.alarm_chosen_drop,
+        sample_prompts: neutral.sample_prompts,
+        sample_max_new_tokens: neutral.sample_max_new_tokens,
+        tensorboard: neutral.tensorboard,
+        ..recipe.clone()
+    }
+}
+
+/// Lists the keys in which a checkpoint's recipe differs, for the error.
+fn differences(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<String, TrainError> {
+    let lines = |yaml: String| yaml.lines().map(str::to_owned).collect::<Vec<_>>();
+    let theirs = lines(checkpoint.recipe_yaml()?);
+    let counted = lines(without_neutral_keys(recipe).resolved_yaml()?);
+    let ours = lines(recipe.resolved_yaml()?);
+    // A neutral key's line is not among the counted ones, unless it has its default value anyway.
+    let differing: Vec<String> = ours
+        .iter()
+        .filter(|line| counted.contains(line) && !theirs.contains(line))
+        .map(|line| {
+            let key = line.split(':').next().unwrap_or_default();
+            let their_line = theirs.iter().find(|line| line.split(':').next() == Some(key));
+            let value = their_line.and_then(|line| line.split_once(':')).map_or("absent", |(_, value)| value.trim());
+            format!("{} (there {value})", line.trim())
+        })
+        .collect();
+    let listed = if differing.is_empty() { String::new() } else { format!(": {}", differing.join(", ")) };
+    Ok(format!("{listed}; resume with the recipe.yaml beside it, or choose another --output"))
+}

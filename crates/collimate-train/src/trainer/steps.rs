@@ -1,0 +1,203 @@
+//! The loop over all steps, from the first one or a checkpoint to the last.
+
+use std::time::Instant;
+
+use collimate_files::write_atomically;
+use collimate_recipe::OnNonfinite;
+use collimate_report::{MetricsRow, StepMetrics};
+
+use super::record::{Record, RowHistory};
+use super::resume::{data_fingerprint, recipe_fingerprint};
+use super::run::Run;
+use super::step::take_step;
+use crate::checkpoint::{Checkpoint, TrainerState};
+use crate::control::RunContext;
+use crate::error::TrainError;
+use crate::session::Session;
+
+/// A run between two steps: the model, where it stands, and what it has recorded.
+struct Steps<'a> {
+    run: &'a Run<'a>,
+    session: &'a mut dyn Session,
+    state: TrainerState,
+    record: Record,
+}
+
+/// Takes all steps that are left, with their evaluations and checkpoints. Returns where the run ended and its rows.
+///
+/// # Errors
+/// A step fails, a file cannot be written, a figure is not finite where the recipe says to stop, or a stop was asked for.
+pub(super) fn take_all_steps(
+    run: &Run<'_>,
+    session: &mut dyn Session,
+    checkpoint: Option<Checkpoint>,
+    reference: Option<String>,
+    context: &mut RunContext<'_>,
+) -> Result<(TrainerState, RowHistory), TrainError> {
+    let mut steps = Steps::begin(run, session, checkpoint, reference, context)?;
+    steps.catch_up(context)?;
+    steps.begin_stage(context);
+    while steps.state.global_step < run.counts.total_steps {
+        steps.stop_if_asked(context)?;
+        steps.take_one(context)?;
+        if steps.evaluate_if_due(context)? {
+            steps.begin_stage(context);
+        }
+        // A stop writes its own checkpoint, which must know that the evaluation is still due.
+        if run.saves_after(steps.state.global_step) && context.stop.requested().is_none() {
+            steps.save()?;
+        }
+    }
+    steps.stop_if_asked(context)?;
+    context.observer.finish();
+    Ok((steps.state, steps.record.history))
+}
+
+impl<'a> Steps<'a> {
+    /// Restores the state of a checkpoint, or begins at step zero.
+    fn begin(
+        run: &'a Run<'a>,
+        session: &'a mut dyn Session,
+        checkpoint: Option<Checkpoint>,
+        reference: Option<String>,
+        context: &mut RunContext<'_>,
+    ) -> Result<Self, TrainError> {
+        let recipe_yaml = run.recipe.resolved_yaml()?;
+        let (record, state) = match checkpoint {
+            Some(Checkpoint { path, state }) => {
+                session.load_checkpoint(&path)?;
+                context.observer.note(&format!("resuming after step {} from {}", state.global_step, path.display()));
+                let (record, warning) = Record::resume(run.recipe, recipe_yaml, &state)?;
+                warning.iter().for_each(|warning| context.observer.note(warning));
+                (record, state)
+            }
+            None => {
+                let state = TrainerState {
+                    global_step: 0,
+                    epoch: 0.0,
+                    max_steps: run.counts.total_steps,
+                    num_tokens: 0,
+                    num_skipped_steps: 0,
+                    fingerprint: recipe_fingerprint(run.recipe),
+                    data: data_fingerprint(run),
+                    reference,
+                    num_rows: 0,
+                    interim: false,
+                };
+                (Record::create(run.recipe, recipe_yaml)?, state)
+            }
+        };
+        write_atomically(&run.recipe.output_dir.join("recipe.yaml"), record.recipe_yaml.as_bytes())?;
+        Ok(Self { run, session, state, record })
+    }
+
+    /// Does what an early stop left undone at the step where the run stands.
+    fn catch_up(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
+        if self.evaluate_if_due(context)? && self.state.global_step > 0 {
+            self.state.interim &= !self.run.saves_after(self.state.global_step);
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    fn begin_stage(&self, context: &mut RunContext<'_>) {
+        let left = self.run.counts.total_steps - self.state.global_step;
+        if left > 0 {
+            let stage = format!("training with {}", self.run.recipe.objective.name);
+            context.observer.stage(&stage, Some(left as u64));
+        }
+    }
+
+    /// Takes one step and records its row.
+    fn take_one(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
+        let begun = Instant::now();
+        let (run, step) = (self.run, self.state.global_step);
+        let outcome = take_step(run, self.session, step)?;
+        if let Some(culprit) = &outcome.culprit {
+            self.skip_or_fail(step, &culprit.describe(&run.training), context)?;
+        }
+        self.state.interim = false;
+        self.state.global_step += 1;
+        self.state.epoch = self.state.global_step as f64 / run.counts.steps_per_epoch as f64;
+        self.state.num_tokens += outcome.num_tokens;
+        let metrics = StepMetrics {
+            step: self.state.global_step,
+            epoch: self.state.epoch,
+            loss: outcome.loss,
+            aux_loss: outcome.aux_loss,
+            grad_norm: outcome.grad_norm,
+            learning_rate: run.learning_rate(step),
+            groups: &outcome.groups,
+            alpha: run.recipe.objective.alpha(),
+            num_tokens: self.state.num_tokens,
+            step_seconds: begun.elapsed().as_secs_f64(),
+        };
+        self.record_step(metrics.row(), context)
+    }
+
+    /// Counts a step whose figures are not finite as skipped, or ends the run, as the recipe says. Weights that are broken
+    /// end it in any case: no later step can mend them.
+    fn skip_or_fail(&mut self, step: usize, culprit: &str, context: &mut RunContext<'_>) -> Result<(), TrainError> {
+        if let Some(parameter) = self.session.nonfinite_parameter() {
+            return Err(TrainError::WeightsNotFinite { step, parameter });
+        }
+        if self.run.recipe.on_nonfinite == OnNonfinite::Stop {
+            context.observer.finish();
+            let kept = self.save_interim()?;
+            return Err(TrainError::NotFinite { step: step + 1, culprit: culprit.to_owned(), kept });
+        }
+        self.state.num_skipped_steps += 1;
+        context.observer.note(&format!("step {}: left out, {culprit}", step + 1));
+        Ok(())
+    }
+
+    /// Reports a step's row, and writes it where the recipe records this step.
+    fn record_step(&mut self, row: MetricsRow, context: &mut RunContext<'_>) -> Result<(), TrainError> {
+        context.observer.step(&row);
+        context.observer.advance(1);
+        if self.run.records_after(self.state.global_step)
+            && let Some(alarm) = self.record.step(row)?
+        {
+            context.observer.note(&format!("warning: {alarm}"));
+        }
+        Ok(())
+    }
+
+    /// Runs a due evaluation; returns whether it ran. Once a stop is asked for it is left to the resumed run.
+    fn evaluate_if_due(&mut self, context: &mut RunContext<'_>) -> Result<bool, TrainError> {
+        let step = self.state.global_step;
+        let is_due = self.run.evaluates_after(step) && !self.record.has_evaluation(step);
+        if !is_due || context.stop.requested().is_some() {
+            return Ok(false);
+        }
+        context.observer.finish();
+        let Some(row) = self.run.evaluate(self.session, &self.state, context)? else { return Ok(false) };
+        self.record.evaluation(row)?;
+        Ok(true)
+    }
+
+    /// Ends the run where a stop was asked for, with a checkpoint of where it stands.
+    fn stop_if_asked(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
+        let Some(signal) = context.stop.requested() else { return Ok(()) };
+        let kept = self.save_interim()?;
+        let out = self.run.recipe.output_dir.display();
+        let saved = format!("after step {}; {kept}; go on with --resume --output {out}", self.state.global_step);
+        Err(TrainError::Interrupted { signal, saved })
+    }
+
+    /// Writes a checkpoint of where the run stands, whether or not one is due; says for the error what was kept.
+    fn save_interim(&mut self) -> Result<String, TrainError> {
+        let step = self.state.global_step;
+        if step == 0 {
+            return Ok("nothing was trained yet".to_owned());
+        }
+        let nothing_is_due = !self.run.evaluates_after(step) || self.record.has_evaluation(step);
+        self.state.interim = !(self.run.saves_after(step) && nothing_is_due);
+        let path = self.save()?;
+        Ok(format!("its state is in {}", path.display()))
+    }
+
+    fn save(&self) -> Result<std::path::PathBuf, TrainError> {
+        self.record.save(&*self.session, &self.state, self.run.recipe.save_total_limit)
+    }
+}
