@@ -2,7 +2,7 @@
 //!
 //! A run that was killed and resumed must end with the bytes of one that was never disturbed. The harness starts the
 //! program as a process, sends it a signal after some time or right after it did something to its folder, resumes it, and
-//! compares what is left. `cargo xtask chaos` and `cargo xtask soak` run it for long ([`chaos`], [`soak`]); the tests of
+//! compares what is left. `cargo xtask chaos` and `cargo xtask soak` run it for long ([`chaos()`], [`soak()`]); the tests of
 //! the command line use a [`Trial`] of their own for a few kills, and [`compare`] for runs that they disturb otherwise.
 //!
 //! It knows the program only from outside: its command line, its folder, its log and its exit code. No crate of
