@@ -113,7 +113,7 @@ pub(crate) fn newest(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>), Tr
         return Ok((None, warnings));
     }
     let message = format!(
-        "every checkpoint is damaged; remove them to begin again, or choose another --output\n  {}",
+        "every checkpoint is damaged; remove them to start over, or choose another --output\n  {}",
         warnings.join("\n  ")
     );
     Err(TrainError::Checkpoint { path: run.to_owned(), message })
@@ -132,7 +132,7 @@ fn read(path: &Path, step: usize) -> Result<TrainerState, String> {
     verify_checksums(path)?;
     let state = read_state(path)?;
     if state.global_step != step {
-        return Err(format!("{STATE_FILE} is of step {}", state.global_step));
+        return Err(format!("{STATE_FILE} belongs to step {}", state.global_step));
     }
     Ok(state)
 }

@@ -59,8 +59,8 @@ impl DataSet {
     ) -> Result<Evaluation, TrainError> {
         evaluate(objective, scores).map_err(|source| match &source {
             ObjectiveError::InvalidGroup { group, .. } => {
-                let place = self.location(&self.groups[indices[*group]]);
-                TrainError::ObjectiveOnGroup { place, source: Box::new(source) }
+                let location = self.location(&self.groups[indices[*group]]);
+                TrainError::ObjectiveOnGroup { location, source: Box::new(source) }
             }
             _ => source.into(),
         })

@@ -76,10 +76,10 @@ pub enum TrainError {
     Objective(#[from] ObjectiveError),
 
     /// The objective rejects one group of the data.
-    #[error("{place}: {source}")]
+    #[error("{location}: {source}")]
     ObjectiveOnGroup {
         /// The data file and the line in it, counted from 1.
-        place: String,
+        location: String,
         /// Why.
         source: Box<ObjectiveError>,
     },
@@ -98,10 +98,12 @@ pub enum TrainError {
     },
 
     /// A response does not fit into the memory budget.
-    #[error("{place}, response {response}: {tokens} tokens with its prompt need {needed}, memory_budget is {budget}")]
+    #[error(
+        "{location}, response {response}: {tokens} tokens with its prompt need {needed}, memory_budget is {budget}"
+    )]
     MemoryBudget {
         /// The data file and the line in it, counted from 1.
-        place: String,
+        location: String,
         /// The response, counted from 0.
         response: usize,
         /// Tokens of prompt and response.
@@ -169,7 +171,7 @@ pub enum TrainError {
 
     /// A trained weight is not a finite number.
     #[error(
-        "after step {step}: the weight {parameter} is not finite: the learning rate is too high; go on from the last \
+        "after step {step}: the weight {parameter} is not finite: the learning rate is too high; continue from the last \
          checkpoint with a lower one"
     )]
     WeightsNotFinite {

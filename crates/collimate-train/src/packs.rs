@@ -193,10 +193,10 @@ impl PassBudget {
         Ok(runs)
     }
 
-    fn too_long(&self, place: String, response: usize, tokens: usize) -> TrainError {
+    fn too_long(&self, location: String, response: usize, tokens: usize) -> TrainError {
         let needed = self.costs.resident + OVERHEAD + tokens as u64 * self.costs.per_token;
         TrainError::MemoryBudget {
-            place,
+            location,
             response,
             tokens,
             needed: format_bytes(needed),

@@ -85,7 +85,7 @@ pub(super) fn load_model<B: FusedOps>(model: &mut CausalLm<B>, dir: &Path) -> Re
             let Some((a, b)) = adapter.modules.get(module) else {
                 return Err(TrainError::Checkpoint {
                     path: dir.to_owned(),
-                    message: format!("has no adapter for {module}: it is of another run"),
+                    message: format!("has no adapter for {module}: it belongs to another run"),
                 });
             };
             model.load(index, if is_a { a.clone() } else { b.clone() });

@@ -30,7 +30,7 @@ pub(super) fn find_checkpoint(
     warnings.iter().for_each(|warning| context.observer.note(&format!("warning: {warning}")));
     match found {
         Some(found) if found.state.fingerprint != recipe_fingerprint(recipe) => {
-            let message = format!("is of a run with another recipe{}", differences(&found, recipe)?);
+            let message = format!("belongs to a run with another recipe{}", differences(&found, recipe)?);
             Err(TrainError::Checkpoint { path: found.path, message })
         }
         Some(found) => Ok(Some(found)),
@@ -52,7 +52,7 @@ pub(super) fn check_same_run(
     reference: Option<&str>,
 ) -> Result<(), TrainError> {
     let refuse = |what: &str| {
-        let message = format!("is of a run with {what}; a resumed run needs what it began with");
+        let message = format!("belongs to a run with {what}; resuming needs what the run began with");
         Err(TrainError::Checkpoint { path: checkpoint.path.clone(), message })
     };
     if checkpoint.state.data != data_fingerprint(run) {

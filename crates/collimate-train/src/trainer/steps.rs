@@ -181,7 +181,7 @@ impl<'a> Steps<'a> {
         let Some(signal) = context.stop.requested() else { return Ok(()) };
         let kept = self.save_interim()?;
         let out = self.run.recipe.output_dir.display();
-        let saved = format!("after step {}; {kept}; go on with --resume --output {out}", self.state.global_step);
+        let saved = format!("after step {}; {kept}; continue with --resume --output {out}", self.state.global_step);
         Err(TrainError::Interrupted { signal, saved })
     }
 

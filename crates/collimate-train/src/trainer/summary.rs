@@ -77,7 +77,7 @@ fn objective(recipe: &Recipe, built: &dyn Objective, groups: &[TokenizedGroup]) 
             weights.iter().map(|weights| figure(weights)).sum::<f64>() / weights.len().max(1) as f64
         };
         line += &format!(
-            "; weights softmax(reward/alpha) have {:.2} nats of entropy, as of {:.1} responses of equal weight",
+            "; weights softmax(reward/alpha) have {:.2} nats of entropy, as much as {:.1} responses of equal weight",
             mean(entropy),
             mean(effective_responses),
         );
