@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use collimate_files::FolderLock;
-use collimate_files::ShardSize;
+use collimate_files::{FolderLock, ShardSize};
 use collimate_hf::{HostTensor, ModelConfig, StorageDtype, WeightFiles, write_model};
 use rstest::rstest;
 use serde_json::json;
