@@ -1,5 +1,5 @@
-//! The base model of the quickstart, and how it is made: supervised training on generated solutions, some of
-//! them with slips and a bad habit, so that rewards have something to repair.
+//! The quickstart's base model and how it is made: supervised training on generated solutions, some of them with slips and
+//! a bad habit, so that rewards have something to repair.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::problems::{Split, corrupt, forget_last_step, problem};
 use crate::tokenizer::write_tokenizer;
 
-/// Files of the base model, as the repository holds them.
+/// The base model's files in the repository.
 const FILES: &[(&str, &[u8])] = &[
     ("config.json", include_bytes!("../assets/quickstart-base/config.json")),
     ("model.safetensors", include_bytes!("../assets/quickstart-base/model.safetensors")),
@@ -34,7 +34,7 @@ pub struct BaseOptions {
     pub batch_size: usize,
     /// Highest learning rate.
     pub learning_rate: f64,
-    /// Share of the solutions that have a slip, in [0, 1].
+    /// Share of the solutions with a slip, in [0, 1].
     pub mistakes: f64,
     /// Share of the three-step problems whose solution stops before the last step, in [0, 1]: a bad habit to unlearn.
     pub habit: f64,
@@ -60,7 +60,7 @@ pub fn write_base(dir: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Makes a base model from nothing in `output`: tokenizer, random weights, supervised training.
+/// Makes a base model from scratch in `output`: tokenizer, random weights, supervised training.
 ///
 /// # Errors
 /// A folder cannot be written, or training fails.
@@ -121,12 +121,12 @@ fn base_config(dir: &Path, vocab_size: usize) -> Result<ModelConfig, TrainError>
     Ok(ModelConfig::from_json(&dir.join("config.json"), config)?)
 }
 
-/// Normal weights of the configuration's deviation, smaller where they add to the residual stream; norms one.
+/// Normal weights with the configuration's `initializer_range`, scaled down where they add to the residual stream; norms are 1.
 pub fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTensor)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
     let mut draw = |deviation: f64| {
-        // Box and Muller's transform of two uniform draws.
+        // The Box-Muller transform of two uniform draws.
         let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
         (deviation * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
     };
@@ -142,7 +142,7 @@ pub fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTenso
     tensors.collect()
 }
 
-/// One solution a problem, in this project's own layout.
+/// Writes one solution per problem, in Collimate's own layout.
 fn write_solutions(path: &Path, options: &BaseOptions) -> Result<(), TrainError> {
     let mut rows = RowWriter::create(path)?;
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x5eed);

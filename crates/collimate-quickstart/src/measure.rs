@@ -1,4 +1,4 @@
-//! How many held-out problems a model solves.
+//! Held-out accuracy.
 
 use collimate_model::GenerateOptions;
 use collimate_text::TextTokenizer;
@@ -8,21 +8,21 @@ use serde::Serialize;
 use crate::problems::Problem;
 use crate::verifier::{is_correct, score};
 
-/// Longest solution, in tokens; a worked solution has 32 at most with its end.
+/// Longest solution in tokens; worked solutions have at most 32, end token included.
 pub const MAX_NEW_TOKENS: usize = 48;
 
-/// Shares of held-out problems, each in [0, 1].
+/// Accuracies on held-out problems, each in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Accuracy {
-    /// Solved with the likeliest tokens.
+    /// Share solved by greedy decoding.
     pub greedy: f64,
-    /// Mean share solved with tokens sampled at temperature 1.
+    /// Mean share solved by sampling at temperature 1.
     pub sampled: f64,
     /// Mean reward of the sampled solutions.
     pub reward: f64,
 }
 
-/// Solves every problem once greedily and `num_samples` times at temperature 1.
+/// Solves every problem once greedily and `num_samples` times by sampling at temperature 1.
 ///
 /// # Errors
 /// The tokenizer or the model refuses a prompt.
@@ -49,7 +49,7 @@ pub fn measure(
     })
 }
 
-/// Solutions as text, by problem and sample; greedy without a seed, at temperature 1 with one.
+/// Solutions as text, by problem and sample: greedy without a seed, sampled at temperature 1 with one.
 ///
 /// # Errors
 /// The tokenizer or the model refuses a prompt.

@@ -1,4 +1,4 @@
-//! `collimate train` with nothing else: sample, score, align, measure.
+//! `collimate train` without arguments: sample, score, align, measure.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,17 +18,17 @@ use crate::measure::{Accuracy, measure, solve};
 use crate::problems::{Problem, Split, distinct_problems};
 use crate::verifier::score;
 
-/// Responses sampled for each problem, K.
+/// Responses sampled per problem, K.
 const NUM_RESPONSES: usize = 8;
-/// Sampled solutions of each held-out problem.
+/// Solutions sampled per held-out problem.
 const NUM_HELD_OUT_SAMPLES: usize = 4;
 
-/// How much the quickstart does.
+/// How many problems the quickstart uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuickstartSize {
-    /// Problems that responses are sampled for and the model is aligned on.
+    /// Problems to sample responses for and train on.
     pub num_problems: usize,
-    /// Held-out problems for the accuracy before and after.
+    /// Held-out problems to measure accuracy on.
     pub num_held_out: usize,
 }
 
@@ -38,10 +38,10 @@ impl Default for QuickstartSize {
     }
 }
 
-/// What the quickstart found.
+/// Results of the quickstart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuickstartSummary {
-    /// Folder of everything it wrote.
+    /// Folder with everything it wrote.
     pub output_dir: PathBuf,
     /// Held-out accuracy of the base model.
     pub before: Accuracy,
@@ -51,10 +51,10 @@ pub struct QuickstartSummary {
     pub seconds: f64,
 }
 
-/// The recipe of the quickstart with the user's settings over it.
+/// The quickstart's recipe, overridden by the user's settings.
 ///
 /// # Errors
-/// A setting that is unknown or has a wrong value.
+/// An unknown setting, or one with a wrong value.
 pub fn recipe(settings: &[(String, String)]) -> Result<Recipe, TrainError> {
     let defaults = [
         ("objective", "nca"),
@@ -67,7 +67,7 @@ pub fn recipe(settings: &[(String, String)]) -> Result<Recipe, TrainError> {
     let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     };
-    // What the user sets wins over `before`; `after` has only what the user did not set.
+    // The user's settings override `before`; `after` holds only keys that the user did not set.
     let with = |before: &[(&str, &str)], after: &[(&str, &str)]| -> Result<Recipe, TrainError> {
         let all = [owned(&defaults), owned(before), settings.to_vec(), owned(after)].concat();
         Ok(load_recipe(None, &all)?)
@@ -88,11 +88,11 @@ pub fn free_folder(objective: &str) -> PathBuf {
     std::iter::once(first.clone()).chain(further).find(|path| !path.exists()).unwrap_or(first)
 }
 
-/// Settings that suit an objective on the quickstart's rewards better than the defaults.
+/// Settings that suit an objective on the quickstart's rewards better than its defaults.
 ///
-/// β = 1 makes the target π_ref · e^{r/α}; with NCA, α = 0.15 puts nearly all weight on right answers and tells half-right
-/// ones from wrong ones still. InfoNCA fixes no absolute level: at NCA's settings one seed of three lost what the base
-/// could do (docs/log.md), so its targets are nearer and its steps smaller.
+/// With β = 1 the target is π_ref · e^{r/α}. For NCA, α = 0.15 puts nearly all weight on right answers and still separates
+/// half-right from wrong ones. InfoNCA fixes no absolute level: with NCA's settings one seed in three lost what the base model
+/// could do (docs/log.md), so its targets are closer and its steps smaller.
 fn own_settings(name: &str) -> &'static [(&'static str, &'static str)] {
     match name {
         "nca" => &[("objective.beta", "1"), ("objective.alpha", "0.15")],
@@ -180,7 +180,7 @@ impl Quickstart {
     }
 }
 
-/// The aligned model: the run's own folder, or its adapter on the base.
+/// Opens a model folder, or an adapter's folder on its base model.
 fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, TrainError> {
     let is_adapter = model.join("adapter_config.json").is_file();
     let options = SessionOptions {
@@ -215,7 +215,7 @@ fn measured(
     Ok(accuracy)
 }
 
-/// Samples K responses of each problem, scores them, and writes the groups as data.
+/// Samples K responses per problem, scores them, and writes the groups as training data.
 fn sample(
     session: &mut dyn Session,
     tokenizer: &TextTokenizer,
@@ -230,7 +230,7 @@ fn sample(
     observer.finish();
     let mut rows = RowWriter::create(path)?;
     for (problem, texts) in problems.iter().zip(&solutions) {
-        // A response that is only an end token cannot be scored; its siblings still can.
+        // A response of nothing but an end token cannot be trained on; its siblings can.
         let texts = texts.iter().filter(|text| !text.trim().is_empty());
         let responses: Vec<_> = texts.map(|t| json!({ "content": t, "reward": score(problem, t) })).collect();
         if responses.len() >= 2 {

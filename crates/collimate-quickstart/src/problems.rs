@@ -1,7 +1,7 @@
 //! Generated word problems of two or three steps of arithmetic.
 //!
-//! A problem's numbers are drawn first, then a wording. Whether it is for training or held out depends on the numbers
-//! alone, so a held-out problem was never trained on in another wording either.
+//! A problem's numbers are drawn first, then its wording. The split depends on the numbers alone, so a held-out problem was
+//! never trained on in other words.
 
 mod slips;
 mod wording;
@@ -18,15 +18,15 @@ pub use slips::{corrupt, forget_last_step};
 /// Largest result of a step.
 pub const MAX_RESULT: i64 = 200;
 
-/// One of so many problems is held out.
+/// One problem in this many is held out.
 const HELD_OUT_ONE_IN: u64 = 8;
 
-/// Which problems are for training and which for measuring. No problem's numbers are in both, whatever the seeds.
+/// Training or held out. No problem's numbers are in both, whatever the seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
-    /// Seven of eight problems.
+    /// Seven problems in eight.
     Train,
-    /// The eighth.
+    /// Every eighth problem.
     HeldOut,
 }
 
@@ -35,14 +35,14 @@ pub enum Split {
 pub enum Op {
     /// Adds the operand.
     Add,
-    /// Takes the operand away; never more than there is.
+    /// Subtracts the operand; the result is never negative.
     Subtract,
     /// Multiplies by the operand.
     Multiply,
 }
 
 impl Op {
-    /// The result of a step; none beyond the range of numbers.
+    /// The result of a step; `None` on overflow.
     pub fn apply(self, left: i64, right: i64) -> Option<i64> {
         match self {
             Self::Add => left.checked_add(right),
@@ -51,7 +51,7 @@ impl Op {
         }
     }
 
-    /// The sign that solutions write: `+`, `-` or `*`.
+    /// The sign in solutions: `+`, `-` or `*`.
     pub fn sign(self) -> char {
         match self {
             Self::Add => '+',
@@ -83,9 +83,9 @@ impl fmt::Display for Equation {
 /// A word problem with its worked solution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The question, ended by a line end.
+    /// The question, ending with a line break.
     pub prompt: String,
-    /// One equation a step, then the answer: `3+4=7. 7*2=14. Answer: 14`.
+    /// One equation per step, then the answer: `3+4=7. 7*2=14. Answer: 14`.
     pub solution: String,
     /// The last step's result.
     pub answer: i64,
@@ -93,12 +93,12 @@ pub struct Problem {
     pub steps: Vec<i64>,
     /// The number that the story starts with.
     pub start: i64,
-    /// What each step does, and with which number.
+    /// Each step's operation and operand.
     pub operations: Vec<(Op, i64)>,
 }
 
 impl Problem {
-    /// The split that the problem belongs to, by its numbers.
+    /// The split, which follows from the numbers.
     pub fn split(&self) -> Split {
         split_of(self.start, &self.operations)
     }
@@ -116,10 +116,10 @@ pub fn problem(seed: u64, index: u64, split: Split) -> Problem {
     }
 }
 
-/// The problems of a seed and split, in order, each with other numbers than those before it.
+/// The problems of a seed and split, in order, without repeated numbers.
 ///
-/// There are 5,780 sets of numbers of two steps and 140,231 of three, one of eight held out; past the last new one the
-/// search does not end, so take far fewer. A quarter of the first 10,000 that [`problem`] draws are repeats.
+/// There are 5,780 sets of numbers for two steps and 140,231 for three, an eighth of them held out. The iterator never ends:
+/// past the last set it searches for ever, so take far fewer. A quarter of the first 10,000 draws of [`problem`] are repeats.
 pub fn distinct_problems(seed: u64, split: Split) -> impl Iterator<Item = Problem> {
     let mut seen = HashSet::new();
     let all = (0..).map(move |index| problem(seed, index, split));
@@ -132,7 +132,7 @@ pub(crate) fn write_solution(equations: &[Equation], answer: i64) -> String {
     format!("{steps}Answer: {answer}")
 }
 
-/// The true equations of a chain of steps; none where a result leaves 0..=[`MAX_RESULT`].
+/// The equations of a chain of steps; `None` if a result leaves 0..=[`MAX_RESULT`].
 fn work_out(start: i64, operations: &[(Op, i64)]) -> Option<Vec<Equation>> {
     let mut left = start;
     let step = |&(op, right): &(Op, i64)| {
@@ -144,8 +144,8 @@ fn work_out(start: i64, operations: &[(Op, i64)]) -> Option<Vec<Equation>> {
     operations.iter().map(step).collect()
 }
 
-/// A start of 2..=12 and two or three steps: add 1..=12, take away up to what is there less one, times 2..=5 while
-/// the number is at most 20.
+/// Draws a start in 2..=12 and two or three steps: add 1..=12, subtract less than the current number, or multiply by 2..=5
+/// while the number is at most 20.
 fn draw_numbers(rng: &mut impl Rng) -> (i64, Vec<(Op, i64)>) {
     let start = rng.random_range(2..=12);
     let num_steps = rng.random_range(2..=3);
@@ -172,7 +172,7 @@ fn write_problem(start: i64, operations: Vec<(Op, i64)>, rng: &mut impl Rng) -> 
     Problem { prompt, solution: write_solution(&equations, answer), answer, steps, start, operations }
 }
 
-/// FNV-1a of the numbers, then mixed: the split must never change, so no hash of the standard library.
+/// FNV-1a of the numbers, then mixed. Not a hash of the standard library: the split must never change.
 fn split_of(start: i64, operations: &[(Op, i64)]) -> Split {
     let numbers = operations.iter().flat_map(|(op, right)| [op.sign() as u64, right.unsigned_abs()]);
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;

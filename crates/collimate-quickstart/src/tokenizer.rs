@@ -24,17 +24,17 @@ pub const START: &str = "<|im_start|>";
 /// End of a turn and of every response (EOS); id 2.
 pub const END: &str = "<|im_end|>";
 
-/// Most tokens of the vocabulary: 3 special, 256 bytes, the rest merges.
+/// Largest vocabulary: 3 special tokens, 256 bytes, the rest merges.
 pub const MAX_VOCAB: usize = 512;
 
-/// What merges stay within: one digit, a word with the space before it, or marks with the space after them, so that
+/// Merges stay within one match: a digit, a word with the space before it, or punctuation with the space after it, so that
 /// `. ` is one token.
 const PIECES: &str = r"\p{N}| ?\p{L}+|[^\p{L}\p{N}]+";
 
 /// Problems that the merges are learned from.
 const NUM_PROBLEMS: u64 = 4000;
 
-/// The usual turns with a role and an end token.
+/// ChatML turns.
 const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] \
                              + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
@@ -42,8 +42,8 @@ type Tokenizer = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, Post
 
 /// Trains the tokenizer on problems of a seed and writes `tokenizer.json` and `tokenizer_config.json` into `dir`.
 ///
-/// Every digit is a token of its own, so that a number is read by its places; any text can be encoded, byte by byte if need
-/// be. Returns the size of the vocabulary, at most [`MAX_VOCAB`]. The same on every machine.
+/// Every digit is its own token, so the model sees a number digit by digit; any text can be encoded, byte by byte if need be.
+/// Returns the size of the vocabulary, at most [`MAX_VOCAB`]. The result is the same on every machine.
 ///
 /// # Errors
 /// [`DataError::Io`] where a file cannot be written, [`DataError::File`] where training fails.

@@ -2,16 +2,16 @@
 
 use crate::problems::{Equation, Op, Problem};
 
-/// Reward of a right answer in the right place.
+/// Credit for the right answer at the end.
 const ANSWER: f64 = 0.6;
-/// Reward of the steps' results.
+/// Credit for the steps' results.
 const STEPS: f64 = 0.2;
-/// Reward of right arithmetic.
+/// Credit for correct arithmetic.
 const ARITHMETIC: f64 = 0.1;
-/// Reward of the form.
+/// Credit for the form.
 const FORM: f64 = 0.1;
 
-/// How good a response is, in [0, 1]; the worked solution has 1, an empty response 0.
+/// Scores a response in [0, 1]; the worked solution gets 1, an empty response 0.
 ///
 /// | part | credit |
 /// |---|---|
@@ -20,8 +20,7 @@ const FORM: f64 = 0.1;
 /// | 0.1 · r/E | r of the response's E equations are right as arithmetic |
 /// | 0.1 | the response is S equations, each followed by `. `, then `Answer: N`, and nothing else |
 ///
-/// A response with the wrong answer has at most 0.4, one with the right answer at least 0.6. White space around the
-/// response does not matter. An equation is `a+b=c`, `a-b=c` or `a*b=c` with whole numbers, without spaces.
+/// A wrong answer scores at most 0.4, a right one at least 0.6. White space around the response does not matter. An equation is `a+b=c`, `a-b=c` or `a*b=c` with whole numbers, without spaces.
 pub fn score(problem: &Problem, response: &str) -> f64 {
     score_answer(&problem.steps, problem.answer, response)
 }

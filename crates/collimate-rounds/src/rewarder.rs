@@ -1,12 +1,12 @@
-//! Rewards from a program of the user's: a line of JSON a response goes in, a score a line comes out.
+//! Rewards from the user's own program: one line of JSON per response goes in, one score per line comes out.
 //!
 //! ```text
-//! words    a command line as words, without a shell
-//! rows     the responses of a file, as the program is asked about them
-//! answer   what the program printed, as a score
-//! process  one process of it: pipes that never wait for each other
-//! worker   a process's share of the rows, and what happens where it fails
-//! job      all of a file by several workers, in its order
+//! words    splits a command line into words, without a shell
+//! rows     the responses of a file, as requests and with their rewards
+//! answer   parses what the program printed
+//! process  one process, with pipes that cannot block each other
+//! worker   a share of the rows, and what to do when a process fails
+//! job      runs several workers over a file, keeping its order
 //! ```
 
 mod answer;
@@ -25,27 +25,27 @@ pub use job::{RewardSummary, Rewarded, reward_rows};
 pub use rows::{RewardRow, read_rows};
 pub use words::ProgramCommand;
 
-/// How rewards are asked for.
+/// How to run a reward program.
 #[derive(Debug, Clone)]
 pub struct RewardOptions {
     /// The program and its arguments.
     pub command: ProgramCommand,
-    /// Processes of the program.
+    /// Processes to run at once.
     pub workers: usize,
-    /// Longest wait for the next answer.
+    /// Longest wait for the next answer; `None` for no limit.
     pub timeout: Option<Duration>,
-    /// What to do where the program gives no score.
+    /// What to do when the program gives no score.
     pub on_failure: OnFailure,
 }
 
-/// What becomes of a response that the program has no score for.
+/// What to do with a response that the program gives no score for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum OnFailure {
-    /// The command ends with the failure as its error.
+    /// Stop with an error.
     Stop,
-    /// The response is left out and counted, and a row with fewer than two others with it.
+    /// Drop the response and count it; a row left with fewer than two responses is dropped too.
     Skip,
-    /// The response gets this reward.
+    /// Give it this reward.
     Reward(f64),
 }
 

@@ -1,13 +1,13 @@
-//! Rounds of sampling, rewards and training, each from where the last one ended.
+//! The loop: sample, reward and train in rounds, each starting from the last round's result.
 //!
 //! ```text
 //! OUTPUT/loop.json      what the loop was started with
-//! OUTPUT/loop.jsonl     a row a finished round
-//! OUTPUT/round-R/       samples, rewards, and the run of training
+//! OUTPUT/loop.jsonl     one row per finished round
+//! OUTPUT/round-R/       samples, rewards and the training run
 //! ```
 //!
-//! A stage that is done has left a file that says so, and is not done again. What is drawn depends on the recipe's seed and
-//! the round's number only.
+//! Every finished stage leaves a file that marks it, and a resumed loop skips it. Samples depend only on the recipe's seed
+//! and the round's number.
 
 mod record;
 mod seeds;
@@ -31,12 +31,12 @@ use record::Record;
 pub use record::{RoundRow, table};
 use stages::Round;
 
-/// What every round's policy is compared with.
+/// The reference model of every round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoundReference {
-    /// What the loop started from.
+    /// The model that the loop started from.
     Start,
-    /// What the round started from: the last round's result.
+    /// The model that the round starts from: the last round's result.
     Previous,
 }
 
@@ -65,7 +65,7 @@ pub struct LoopOptions {
     pub settings: Map<String, Value>,
 }
 
-/// Prompts of a file and their token ids.
+/// The prompts of a file with their token ids.
 struct Prompts {
     rows: Vec<PromptRow>,
     ids: Vec<Vec<u32>>,
@@ -84,11 +84,11 @@ impl Prompts {
     }
 }
 
-/// Runs the rounds that are not done yet; the rows of all.
+/// Runs the rounds that are not finished yet; returns the rows of all rounds.
 ///
 /// # Errors
-/// The folder holds another loop, or is in use; anything that ends sampling, the reward program or training; a stop that was
-/// asked for. What was finished before stays and is not done again.
+/// The folder holds another loop or is in use; sampling, the reward program or training fails; a stop was requested.
+/// Finished stages stay and are not repeated.
 pub fn run_rounds(
     options: &LoopOptions,
     tokenizer: &TextTokenizer,

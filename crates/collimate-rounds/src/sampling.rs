@@ -1,4 +1,4 @@
-//! Prompts of a file, with whatever else their rows hold, and responses to them.
+//! The prompts of a file, with the other fields of their rows, and responses to them.
 
 use std::path::{Path, PathBuf};
 
@@ -22,10 +22,10 @@ pub struct PromptRow {
 }
 
 impl PromptRow {
-    /// The row with these responses, all its other fields before them.
+    /// The row with these responses after its other fields.
     pub fn with_responses(&self, texts: &[String]) -> Value {
         let mut fields = self.fields.clone();
-        // Taken out first, so that the responses stand last wherever the row had some.
+        // Removed first, so that the responses come last even if the row had some.
         fields.shift_remove("responses");
         let responses = texts.iter().map(|text| json!({"content": text})).collect();
         fields.insert("responses".to_owned(), Value::Array(responses));
@@ -33,10 +33,10 @@ impl PromptRow {
     }
 }
 
-/// The prompts of files; `name` is what they are called together.
+/// Reads the prompts of files; `name` stands for the files in messages.
 ///
 /// # Errors
-/// A row that is no object with a prompt; files without prompts.
+/// A row that is not an object with a prompt; no prompts at all.
 pub fn read_prompts(name: &Path, rows: JsonRows) -> Result<Vec<PromptRow>, DataError> {
     let prompts: Vec<PromptRow> = rows.map(|row| PromptRow::of(row?)).collect::<Result<_, DataError>>()?;
     if prompts.is_empty() {
@@ -78,7 +78,7 @@ pub fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u
 /// Token ids of every prompt.
 ///
 /// # Errors
-/// A prompt that the tokenizer refuses, or that is empty; names the line.
+/// A prompt that the tokenizer refuses or that is empty, with its line.
 pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, RoundsError> {
     let encode = |row: &PromptRow| {
         let encoded = encode_prompt(&row.prompt, tokenizer)?;
@@ -91,7 +91,7 @@ pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Resul
     prompts.iter().map(encode).collect()
 }
 
-/// The texts of samples, without special tokens.
+/// Decodes samples, leaving out special tokens.
 ///
 /// # Errors
 /// Ids that the tokenizer cannot decode.

@@ -13,7 +13,7 @@ use crate::io::Io;
 #[derive(Debug, Parser)]
 #[command(name = "collimate", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// Reach no network: take what is named on the Hugging Face Hub from its cache alone
+    /// Use no network: take models and data sets named on the Hugging Face Hub from its cache only
     #[arg(long, global = true)]
     pub(crate) offline: bool,
     #[command(subcommand)]

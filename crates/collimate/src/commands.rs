@@ -1,4 +1,4 @@
-//! One file a verb: its options, help and work together.
+//! One file per verb, with its options, help and code.
 
 pub(crate) mod backends;
 pub(crate) mod completions;

@@ -1,4 +1,4 @@
-//! What a command can fail with, its exit code, and how it is shown.
+//! A command's errors, their exit codes and how they are displayed.
 
 use std::fmt;
 use std::io;
@@ -24,7 +24,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CliError {
-    /// Arguments that cannot be used as they stand.
+    /// The arguments are wrong.
     #[error("{problem}")]
     Usage {
         /// What is wrong.
@@ -33,7 +33,7 @@ pub enum CliError {
         help: Option<String>,
     },
 
-    /// A file that was named cannot be read.
+    /// A file cannot be read.
     #[error("{}: {source}", path.display())]
     Read {
         /// The file.
@@ -42,7 +42,7 @@ pub enum CliError {
         source: io::Error,
     },
 
-    /// A file cannot be written; what was there before stays.
+    /// A file cannot be written; an existing one is unchanged.
     #[error(transparent)]
     Write(#[from] WriteError),
 
@@ -57,7 +57,7 @@ pub enum CliError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
 
-    /// What an argument names on the hub cannot be had.
+    /// Something on the hub cannot be fetched.
     #[error(transparent)]
     Hub(#[from] HubError),
 
@@ -65,7 +65,7 @@ pub enum CliError {
     #[error(transparent)]
     Data(#[from] DataError),
 
-    /// The tokenizer or the chat template cannot be used, or not on these texts.
+    /// The tokenizer or the chat template cannot be used, or not with these texts.
     #[error(transparent)]
     Text(#[from] TextError),
 
@@ -85,7 +85,7 @@ pub enum CliError {
     #[error(transparent)]
     Backend(#[from] BackendError),
 
-    /// A program gives no rewards.
+    /// A reward program failed.
     #[error(transparent)]
     Reward(#[from] RewardError),
 
@@ -93,7 +93,7 @@ pub enum CliError {
     #[error(transparent)]
     Report(#[from] ReportError),
 
-    /// The run failed, or could not begin.
+    /// The run failed or could not start.
     #[error(transparent)]
     Train(TrainError),
 }
@@ -138,7 +138,7 @@ impl From<RoundsError> for CliError {
 }
 
 impl CliError {
-    /// Arguments that cannot be used, without advice.
+    /// An error in the arguments, without a hint.
     pub(crate) fn usage(problem: impl Into<String>) -> Self {
         Self::Usage { problem: problem.into(), help: None }
     }
@@ -155,7 +155,7 @@ impl CliError {
         move |source| Self::Write(failed(source))
     }
 
-    /// 2 for bad arguments or input, 1 for a run that failed, 128 and a signal's number where one stopped it.
+    /// 2 for bad arguments or input, 1 for a failed run, 128 plus the signal's number if one stopped it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Write { .. }
@@ -171,7 +171,7 @@ impl CliError {
         }
     }
 
-    /// The error as it is shown: with its place in the recipe where it has one.
+    /// Renders the error, with its position in the recipe if it has one.
     pub(crate) fn render(&self, terminal: bool, color: bool) -> String {
         let report = Report { error: self, source: self.source_text() };
         if report.source.is_none() {
@@ -184,7 +184,7 @@ impl CliError {
             (true, false) => GraphicalTheme::unicode_nocolor(),
             (false, _) => GraphicalTheme::none(),
         };
-        // Our own word stands first, as in every other error.
+        // As in every other error.
         theme.characters.error = "error:".to_owned();
         let handler =
             GraphicalReportHandler::new_themed(theme).with_links(false).with_wrap_lines(terminal).with_width(110);
@@ -216,7 +216,7 @@ impl CliError {
         }
     }
 
-    /// Where in a recipe the fault is, where it is in one.
+    /// The position of the fault in a recipe, if it is in one.
     fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Recipe(error) => error.origin(),
@@ -235,8 +235,7 @@ impl CliError {
     }
 }
 
-/// What the user gave is at fault for everything but the run itself and its files.
-/// A name that is wrong is bad input; a network or disk that fails is not.
+/// A wrong name is bad input; a failing network or disk is not.
 fn hub_exit_code(error: &HubError) -> u8 {
     match error {
         HubError::Network { .. } | HubError::File { .. } => 1,
@@ -244,7 +243,7 @@ fn hub_exit_code(error: &HubError) -> u8 {
     }
 }
 
-/// A file that is damaged is bad input; one that cannot be read or written is not.
+/// A damaged file is bad input; one that cannot be read or written is not.
 fn report_exit_code(error: &ReportError) -> u8 {
     if matches!(error, ReportError::Metrics { .. }) { 2 } else { 1 }
 }
@@ -266,7 +265,7 @@ fn train_exit_code(error: &TrainError) -> u8 {
     }
 }
 
-/// An error with its place, for the graphical handler.
+/// An error with its position, for the graphical handler.
 #[derive(Debug)]
 struct Report<'a> {
     error: &'a CliError,

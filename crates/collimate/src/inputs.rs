@@ -1,4 +1,4 @@
-//! What arguments name: folders, files and rows, on this machine or on the hub.
+//! Resolves arguments to folders, files and rows, local or on the hub.
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use collimate_hub::{Hub, HubError, HubName, RepoKind, Snapshot};
 use crate::error::CliError;
 use crate::io::Io;
 
-/// The folder of a model: as it stands, or fetched.
+/// The folder of a model, fetched from the hub if it is not local.
 pub(crate) fn model_folder(path: &Path, io: &mut Io<'_>) -> Result<PathBuf, CliError> {
     folder(path, io, Hub::model)
 }
 
-/// The folder of an adapter: as it stands, or fetched.
+/// The folder of an adapter, fetched from the hub if it is not local.
 pub(crate) fn adapter_folder(path: &Path, io: &mut Io<'_>) -> Result<PathBuf, CliError> {
     folder(path, io, Hub::adapter)
 }
@@ -30,7 +30,7 @@ fn folder(
     Ok(snapshot.folder)
 }
 
-/// The files of data that names stand for, in their order: files, folders, patterns, data sets on the hub.
+/// Expands names to data files, in order: files, folders, patterns, data sets on the hub.
 pub(crate) fn files_of(names: &[PathBuf], io: &mut Io<'_>) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for path in names {
@@ -47,8 +47,7 @@ pub(crate) fn files_of(names: &[PathBuf], io: &mut Io<'_>) -> Result<Vec<PathBuf
     Ok(files)
 }
 
-/// The name for messages and the rows of a file, of a folder or pattern of files, or of standard input where it is
-/// called `-`.
+/// Opens the rows of a file, folder or pattern, or of standard input if the path is `-`; also returns the name for messages.
 ///
 /// # Errors
 /// There is no such file, or it cannot be read.

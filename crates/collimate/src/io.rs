@@ -1,4 +1,4 @@
-//! Where a command reads and writes.
+//! A command's streams.
 
 use std::fmt::Arguments;
 use std::io::Write;
@@ -12,41 +12,41 @@ use serde_json::Value;
 use crate::error::CliError;
 use crate::signals::Signals;
 
-/// The streams of a command, and what they can show.
+/// The streams of a command, and what they can display.
 pub struct Io<'a> {
     /// Results.
     pub out: &'a mut (dyn Write + Send),
     /// Progress and errors.
     pub err: &'a mut (dyn Write + Send),
-    /// Whether results may have colours.
+    /// Whether results may be coloured.
     pub out_color: bool,
-    /// Whether errors may have colours.
+    /// Whether errors may be coloured.
     pub err_color: bool,
-    /// Whether errors are read on a terminal.
+    /// Whether errors go to a terminal.
     pub err_terminal: bool,
-    /// What signal handlers set.
+    /// Flags set by signal handlers.
     pub signals: Signals,
-    /// Where names that are no paths are looked for.
+    /// Where to look up names that are not paths.
     pub hub: Hub,
 }
 
 impl Io<'_> {
-    /// A line of results.
+    /// Prints a line of results.
     pub(crate) fn line(&mut self, text: Arguments<'_>) -> Result<(), CliError> {
         writeln!(self.out, "{text}").map_err(|source| CliError::Output { source })
     }
 
-    /// A value as pretty JSON.
+    /// Prints a value as pretty JSON.
     pub(crate) fn json(&mut self, value: &Value) -> Result<(), CliError> {
         self.line(format_args!("{value:#}"))
     }
 
-    /// A line of log.
+    /// Logs a line.
     pub(crate) fn note(&mut self, text: Arguments<'_>) {
         let _ = writeln!(self.err, "{text}");
     }
 
-    /// Shows progress on the stream of errors: a bar on a terminal, else lines.
+    /// Shows progress on standard error: a bar on a terminal, lines elsewhere.
     pub(crate) fn observer(&mut self, quiet: bool) -> Box<dyn Observer + '_> {
         match (quiet, self.err_terminal) {
             (true, _) => Box::new(Silent),
@@ -56,7 +56,7 @@ impl Io<'_> {
     }
 }
 
-/// Where a verb's rows go: a file that appears whole or not at all, or standard output where it is called `-`.
+/// The output of a verb's rows: a file that appears whole or not at all, or standard output if the path is `-`.
 #[derive(Debug)]
 pub(crate) enum Rows {
     File(RowWriter),

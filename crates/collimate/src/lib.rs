@@ -1,6 +1,7 @@
 //! Aligns language models from explicit rewards.
 //!
-//! This crate is the command line. A program with further objectives is two lines:
+//! This crate is the command line: it parses arguments, calls the libraries and prints. Start with `commands`, which has one
+//! file per verb. A program with further objectives is two lines:
 //!
 //! ```no_run
 //! # mod my_objective {}
@@ -24,7 +25,7 @@ use std::panic;
 use std::process::ExitCode;
 
 use clap::Parser;
-// The built-in objectives register themselves once they are linked.
+// Linking the built-in objectives registers them.
 use collimate_objectives as _;
 
 use cli::Cli;
@@ -33,18 +34,18 @@ pub use error::CliError;
 pub use io::Io;
 pub use signals::Signals;
 
-/// Runs the command line of this process and returns its exit code: 0, 1 (a failed run), 2 (bad arguments or
-/// input), or 128 and the number of the signal that stopped it.
+/// Runs this process's command line and returns its exit code: 0, 1 (a failed run), 2 (bad arguments or input), or 128 plus
+/// the number of the signal that stopped it.
 pub fn run() -> ExitCode {
     ExitCode::from(run_process(std::env::args_os()))
 }
 
-/// [`run`] with other arguments than the process was started with: `args` begins with the program's name. Panics are told in
-/// one line and signals are handled for the whole process.
+/// [`run`] with arguments of the caller's; `args` starts with the program's name. Installs handlers for panics and signals for
+/// the whole process.
 pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> u8 {
     collimate_train::run_passes_on_the_main_thread();
     panic::set_hook(Box::new(|info| {
-        // A tokenizer's file that contradicts itself: it will be an error that names the file.
+        // A tokenizer file that contradicts itself; the caller turns this into an error that names the file.
         if collimate_data::catches_panics() {
             return;
         }
@@ -52,9 +53,9 @@ pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>)
         if collimate_backend::reports_panic(what) {
             return;
         }
-        // Reported on one line, whatever RUST_BACKTRACE says; the developers ask for more where they need it.
-        let place = info.location().map(|location| format!(" ({location})")).unwrap_or_default();
-        eprintln!("error: this is a bug of collimate, please report it with the command: {what}{place}");
+        // One line, whatever RUST_BACKTRACE says.
+        let location = info.location().map(|location| format!(" ({location})")).unwrap_or_default();
+        eprintln!("error: this is a bug of collimate, please report it with the command: {what}{location}");
     }));
     let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (mut out, mut err) = (stdout(), stderr());
@@ -71,7 +72,7 @@ pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>)
     panic::catch_unwind(panic::AssertUnwindSafe(|| execute(args, &mut io))).unwrap_or(1)
 }
 
-/// Runs a command line within a program: `args` begins with the program's name. Returns the exit code.
+/// Runs a command line inside another program; `args` starts with the program's name. Returns the exit code.
 pub fn run_from<A: Into<OsString> + Clone>(
     args: impl IntoIterator<Item = A>,
     out: &mut (dyn Write + Send),
@@ -80,7 +81,7 @@ pub fn run_from<A: Into<OsString> + Clone>(
     run_with_hub(args, Hub::new(HubOptions::from_env()), out, err)
 }
 
-/// [`run_from`] with another hub than the environment says.
+/// [`run_from`] with a hub other than the environment's.
 pub fn run_with_hub<A: Into<OsString> + Clone>(
     args: impl IntoIterator<Item = A>,
     hub: Hub,
@@ -101,13 +102,13 @@ fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mu
         io.hub = Hub::new(HubOptions { offline: true, ..io.hub.options().clone() });
     }
     let result = collimate_objective::registry::check().map_err(CliError::from).and_then(|()| {
-        // Whatever computes: a device without memory left is no bug.
+        // A device that runs out of memory is not a bug.
         collimate_backend::guarded(|| cli.command.run(io)).map_err(CliError::from).flatten()
     });
     let _ = io.out.flush();
     match result {
         Ok(()) => 0,
-        // The reader of our output went away, as `head` does; there is nobody left to tell.
+        // The reader of our output is gone, as with `head`.
         Err(CliError::Output { source }) if source.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             let _ = io.err.write_all(error.render(io.err_terminal, io.err_color).as_bytes());
@@ -116,7 +117,7 @@ fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mu
     }
 }
 
-/// Prints what clap has to say: help to stdout, mistakes to stderr.
+/// Prints clap's messages: help to stdout, mistakes to stderr.
 fn report_usage(usage: &clap::Error, io: &mut Io<'_>) -> u8 {
     let text = usage.render();
     let (stream, color): (&mut dyn Write, bool) =

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: a run ends after its step, everything else at once.
+//! SIGINT and SIGTERM: a run stops after its step, everything else at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use collimate_train::StopFlag;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_shutdown, register_usize};
 
-/// What the process's signal handlers set.
+/// The flags that the process's signal handlers set.
 #[derive(Debug, Clone)]
 pub struct Signals {
     stop: StopFlag,
@@ -18,19 +18,19 @@ pub struct Signals {
 }
 
 impl Default for Signals {
-    /// No handlers: signals do what the system does.
+    /// Without handlers: signals have the system's default effect.
     fn default() -> Self {
         Self { stop: StopFlag::default(), at_once: Arc::new(AtomicBool::new(true)) }
     }
 }
 
 impl Signals {
-    /// Puts handlers in place. Outside of [`Signals::after_the_step`] a signal ends the process at once, with 128 and its
-    /// number as exit code; within, the first one asks the run to stop and the second ends the process.
+    /// Installs the handlers. Inside [`Signals::after_the_step`] the first signal asks the run to stop and the second ends the
+    /// process; elsewhere the first one ends it. The exit code is then 128 plus the signal's number.
     pub(crate) fn install() -> Self {
         let signals = Self::default();
         for signal in [SIGINT, SIGTERM] {
-            // Handlers run in this order. One that cannot be put in place leaves the system's own, which ends the process.
+            // Handlers run in this order. If one cannot be installed, the system's default ends the process.
             let shutdown = register_conditional_shutdown(signal, 128 + signal, Arc::clone(&signals.at_once));
             if shutdown.is_ok() {
                 let _ = register(signal, Arc::clone(&signals.at_once));
@@ -40,7 +40,7 @@ impl Signals {
         signals
     }
 
-    /// Runs something that looks at the flag and ends by itself when a signal asked for it.
+    /// Runs code that checks the flag and stops by itself.
     pub(crate) fn after_the_step<T>(&self, run: impl FnOnce(&StopFlag) -> T) -> T {
         self.at_once.store(false, Ordering::SeqCst);
         let ended = AtomicBool::new(false);
@@ -53,7 +53,7 @@ impl Signals {
         result
     }
 
-    /// Says at once that a signal was heard: a step may take long.
+    /// Acknowledges a signal at once, since a step may take long.
     fn announce(&self, ended: &AtomicBool) {
         while !ended.load(Ordering::SeqCst) {
             if self.stop.requested().is_some() {
@@ -65,7 +65,7 @@ impl Signals {
     }
 }
 
-/// Sets its flag when it goes, also in a panic.
+/// Sets its flag when dropped, even by a panic.
 struct OnDrop<'a>(&'a AtomicBool);
 
 impl Drop for OnDrop<'_> {

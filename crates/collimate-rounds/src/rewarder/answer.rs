@@ -1,10 +1,10 @@
-//! What a program printed, as a score.
+//! Parses what a program printed.
 
 use serde_json::{Map, Value};
 
 use super::Failure;
 
-/// A response's reward and what the program said beside it.
+/// A response's reward, with any further scores.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Score {
     pub(super) reward: f64,
@@ -13,16 +13,16 @@ pub(super) struct Score {
 }
 
 impl Score {
-    /// From a line: a number, or an object with `reward`, and `scores` if it has them.
+    /// Parses a line: a number, or an object with `reward` and optionally `scores`.
     ///
-    /// An object may repeat `index` and `response_index`; they must be those that were asked about then.
+    /// An object may repeat `index` and `response_index`, which must then match the request.
     pub(super) fn parse(line: &str, (index, response): (usize, usize)) -> Result<Self, Failure> {
         let no_number = || Failure::of_response("printed no number").printing(line);
         let text = line.trim();
         let value = match serde_json::from_str::<Value>(text) {
             Ok(Value::Object(fields)) => return Self::from_fields(fields, (index, response), line),
             Ok(value) => value.as_f64(),
-            // Forms that JSON does not have: `.5`, `1.`, `+1`.
+            // Forms that JSON lacks: `.5`, `1.`, `+1`.
             Err(_) => text.parse::<f64>().ok(),
         };
         let reward = value.filter(|reward| reward.is_finite()).ok_or_else(no_number)?;
@@ -91,9 +91,9 @@ mod tests {
     #[case(r#"{"reward": 1, "scores": {"form": "good"}}"#, "\"scores\"", false)]
     #[case(r#"{"index": 2, "reward": 1}"#, "\"index\" is not 3", true)]
     #[case(r#"{"response_index": "1", "reward": 1}"#, "\"response_index\" is not 1", true)]
-    fn everything_else_is_not(#[case] line: &str, #[case] what: &str, #[case] hopeless: bool) {
+    fn everything_else_is_not(#[case] line: &str, #[case] what: &str, #[case] unmatched: bool) {
         let failure = Score::parse(line, (3, 1)).expect_err("no score");
         assert!(failure.what.contains(what), "{failure}");
-        assert_eq!((failure.hopeless, failure.printed.as_deref()), (hopeless, Some(line)));
+        assert_eq!((failure.unmatched, failure.printed.as_deref()), (unmatched, Some(line)));
     }
 }

@@ -1,18 +1,18 @@
-//! What goes wrong with a program that gives rewards.
+//! How a reward program can fail.
 
 use std::fmt::Write;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why there are no rewards.
+/// Why a reward program gave no rewards.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RewardError {
     /// The program cannot be started.
     #[error("the reward program `{program}` cannot be started: {source}")]
     Start {
-        /// As it was given.
+        /// The command as given.
         program: String,
         /// What the system said.
         source: std::io::Error,
@@ -25,40 +25,40 @@ pub enum RewardError {
         path: PathBuf,
         /// Line, counted from 1.
         line: usize,
-        /// The response of the row, counted from 0.
+        /// Index of the response in its row, from 0.
         response: usize,
         /// What happened.
         failure: Box<Failure>,
     },
 }
 
-/// What a reward program did in place of giving a score.
+/// What a reward program did instead of giving a score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
-    /// In words, with the program as its subject.
+    /// A sentence without its subject, the program.
     pub what: String,
-    /// What it printed, shortened; none where it printed nothing.
+    /// What it printed, shortened; `None` if nothing.
     pub printed: Option<String>,
-    /// How it ended, as the system says it; none where it still ran.
+    /// Its exit status in the system's words; `None` if it was still running.
     pub status: Option<String>,
     /// The end of its standard error.
     pub stderr: String,
-    /// Whether its answers can no longer be matched to responses, so that none of them may be used.
-    pub hopeless: bool,
+    /// Whether answers can no longer be matched to responses, so that none may be used.
+    pub unmatched: bool,
 }
 
 impl Failure {
-    /// A failure of one response.
+    /// A failure that concerns one response.
     pub(super) fn of_response(what: impl Into<String>) -> Self {
-        Self { what: what.into(), printed: None, status: None, stderr: String::new(), hopeless: false }
+        Self { what: what.into(), printed: None, status: None, stderr: String::new(), unmatched: false }
     }
 
-    /// A failure that says something about all answers.
+    /// A failure that makes all answers unusable.
     pub(super) fn of_all(what: impl Into<String>) -> Self {
-        Self { hopeless: true, ..Self::of_response(what) }
+        Self { unmatched: true, ..Self::of_response(what) }
     }
 
-    /// The same with what was printed.
+    /// Adds what was printed.
     pub(super) fn printing(self, line: &str) -> Self {
         Self { printed: Some(shortened(line)), ..self }
     }
@@ -84,7 +84,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Some 200 characters of a line.
+/// The first 200 characters of a line.
 fn shortened(line: &str) -> String {
     const MOST: usize = 200;
     let mut text: String = line.chars().take(MOST).collect();

@@ -1,4 +1,4 @@
-//! All responses of a file, asked about by several workers.
+//! Scores all responses of a file with several workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,17 +15,17 @@ use super::rows::RewardRow;
 use super::worker::{Report, Worker};
 use super::{Failure, OnFailure, RewardError, RewardOptions};
 
-/// Rows with what is known of their responses.
+/// Rows with the scores of their responses.
 #[derive(Debug)]
 pub struct Rewarded {
     rows: Arc<Vec<RewardRow>>,
-    /// By row and response; none where the response is to be left out.
+    /// By row and response; `None` drops the response.
     scores: Vec<Vec<Option<Score>>>,
     /// Responses that the program gave no score for.
     pub num_failed: usize,
 }
 
-/// Figures of some rewards.
+/// Summary statistics of rewards.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RewardSummary {
     /// Rows, with or without rewards.
@@ -34,19 +34,18 @@ pub struct RewardSummary {
     pub num_responses: usize,
     /// Responses that the program gave no score for.
     pub num_failed: usize,
-    /// Mean over all responses that have a reward; none where none has.
+    /// Mean over all responses with a reward; `None` if there are none.
     pub mean: Option<f64>,
-    /// Mean over rows of the highest reward of a row.
+    /// Mean over rows of the highest reward in a row.
     pub best: Option<f64>,
 }
 
-/// Asks about every response; `None` where a stop was asked for.
+/// Scores every response; returns `None` if a stop was requested.
 ///
-/// RewardRow i belongs to worker i mod N with all its responses, so that what a process is asked does not depend on how fast the
-/// others are.
+/// Row i goes to worker i mod N with all its responses, so the requests of a process do not depend on how fast the others are.
 ///
 /// # Errors
-/// The program does not start; it fails and is to stop then; its answers cannot be matched to responses.
+/// The program does not start; it fails and `on_failure` is `Stop`; its answers cannot be matched to responses.
 pub fn reward_rows(
     rows: Vec<RewardRow>,
     options: &RewardOptions,
@@ -57,7 +56,7 @@ pub fn reward_rows(
     observer.stage("rewards", Some(total as u64));
     let is_over = AtomicBool::new(false);
     let num_workers = options.workers.clamp(1, rows.len());
-    let heard = thread::scope(|scope| {
+    let collected = thread::scope(|scope| {
         let (sender, reports) = channel();
         for number in 0..num_workers {
             let requests = (number..rows.len()).step_by(num_workers);
@@ -67,17 +66,17 @@ pub fn reward_rows(
             scope.spawn(move || worker.run());
         }
         drop(sender);
-        let heard = collect(&rows, &reports, options, (stop, &mut *observer));
+        let collected = collect(&rows, &reports, options, (stop, &mut *observer));
         is_over.store(true, Ordering::SeqCst);
-        heard
+        collected
     });
     observer.finish();
-    Ok(heard?.map(|(scores, num_failed)| Rewarded { rows, scores, num_failed }))
+    Ok(collected?.map(|(scores, num_failed)| Rewarded { rows, scores, num_failed }))
 }
 
 type Scores = Vec<Vec<Option<Score>>>;
 
-/// Hears the workers until all are done.
+/// Collects the workers' reports until all are done.
 fn collect(
     rows: &[RewardRow],
     reports: &Receiver<Report>,
@@ -103,7 +102,7 @@ fn collect(
         scores[index][response] = match (answer, options.on_failure) {
             (Ok(score), _) => Some(score),
             (Err(failure), OnFailure::Stop) => return Err(failed(failure)),
-            (Err(failure), _) if failure.hopeless => return Err(failed(failure)),
+            (Err(failure), _) if failure.unmatched => return Err(failed(failure)),
             (Err(failure), otherwise) => {
                 num_failed += 1;
                 if num_failed == 1 {
@@ -120,8 +119,8 @@ fn collect(
 }
 
 impl Rewarded {
-    /// The rows with their rewards, in the file's order. Responses without one are left out, and those that `keep` does not
-    /// want by their text; a row that loses responses so that fewer than two are left is left out too.
+    /// The rows with their rewards, in the file's order. Drops responses without a reward and those whose text `keep`
+    /// rejects; drops a row that is left with fewer than two responses because of it.
     pub fn rows<'a>(&'a self, keep: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = Value> + 'a {
         self.rows.iter().zip(&self.scores).filter_map(move |(row, scores)| {
             let mut scored = row.clone();
@@ -133,7 +132,7 @@ impl Rewarded {
         })
     }
 
-    /// Its figures.
+    /// Summary statistics.
     pub fn summary(&self) -> RewardSummary {
         let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
         let rewards = |scores: &'_ Vec<Option<Score>>| scores.iter().flatten().map(|score| score.reward).collect();

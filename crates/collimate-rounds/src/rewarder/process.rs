@@ -1,7 +1,7 @@
-//! One process of a reward program. Its input is written, its output and its standard error are read by threads of their
-//! own, so that no full pipe ever stops it or us.
+//! One process of a reward program. Input, output and standard error have a thread each, so that no full pipe blocks the
+//! program or us.
 //!
-//! The threads are not waited for: a program that started others may be gone while they hold its pipes open.
+//! The threads are never joined: a program may exit while processes that it started still hold its pipes open.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdio};
@@ -12,47 +12,47 @@ use std::time::{Duration, Instant};
 
 use super::ProgramCommand;
 
-/// Longest line of output that is read.
+/// Longest line of output.
 const MAX_LINE_BYTES: u64 = 1 << 20;
-/// How much of the standard error is kept.
+/// How much of standard error to keep.
 const TAIL_BYTES: usize = 2048;
-/// Lines of output that wait to be looked at, at most.
+/// Most lines of output to buffer.
 const LINES_AHEAD: usize = 256;
-/// Between looks at what else may have happened.
+/// How often to check for a stop, a timeout or an exit while waiting.
 const POLL: Duration = Duration::from_millis(20);
-/// How long a process that has closed its output may take to end.
+/// How long a process may take to exit after closing its output.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What came of waiting for the next line.
+/// The outcome of waiting for the next line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    /// A line without its end.
+pub(super) enum NextLine {
+    /// A line, without its line break.
     Line(String),
-    /// A line longer than any answer; its beginning.
+    /// The beginning of a line too long to be an answer.
     TooLong(String),
-    /// There will be no further line.
+    /// The output has ended.
     Ended,
-    /// None came in time.
+    /// The timeout passed.
     Late,
-    /// The wait was called off.
-    CalledOff,
+    /// The wait was cancelled.
+    Cancelled,
 }
 
-/// How a process ended, and the last that it said.
+/// How a process ended, and the end of its standard error.
 #[derive(Debug)]
 pub(super) struct Ending {
-    /// None where it had to be killed.
+    /// `None` if we killed it.
     pub(super) status: Option<ExitStatus>,
     pub(super) stderr: String,
 }
 
 impl Ending {
-    /// Whether it ended by itself and called it a success.
+    /// Whether it exited by itself with code 0.
     pub(super) fn is_success(&self) -> bool {
         self.status.is_some_and(|status| status.success())
     }
 
-    /// In words: `exit code 3`, `signal: 9 (SIGKILL)`; none where it was killed by us.
+    /// For messages: `exit code 3`, `signal: 9 (SIGKILL)`; `None` if we killed it.
     pub(super) fn status(&self) -> Option<String> {
         self.status.map(|status| match status.code() {
             Some(code) => format!("exit code {code}"),
@@ -64,15 +64,15 @@ impl Ending {
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    lines: Receiver<Heard>,
+    lines: Receiver<NextLine>,
     stderr: Arc<Mutex<Vec<u8>>>,
     stderr_reader: JoinHandle<()>,
-    /// When it was first found to have ended.
-    gone: Option<Instant>,
+    /// When it was first seen to have exited.
+    exited: Option<Instant>,
 }
 
 impl Process {
-    /// Starts the program and gives it the requests, then the end of its input.
+    /// Starts the program, sends it the requests, then closes its input.
     pub(super) fn start(
         program: &ProgramCommand,
         requests: impl Iterator<Item = String> + Send + 'static,
@@ -80,7 +80,7 @@ impl Process {
         let mut command = program.command();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if std::env::var_os("PYTHONUNBUFFERED").is_none() {
-            // Python holds lines back that go into a pipe, which looks as if it did not answer.
+            // Python buffers output to a pipe, which would look like a program that does not answer.
             command.env("PYTHONUNBUFFERED", "1");
         }
         let mut child = command.spawn()?;
@@ -94,42 +94,42 @@ impl Process {
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let (pipe, tail) = (child.stderr.take(), Arc::clone(&stderr));
         let stderr_reader = thread::spawn(move || pipe.into_iter().for_each(|pipe| keep_tail(pipe, &tail)));
-        Ok(Self { child, lines, stderr, stderr_reader, gone: None })
+        Ok(Self { child, lines, stderr, stderr_reader, exited: None })
     }
 
-    /// Waits for the next line, so long at most, or until `is_called_off` says so.
-    pub(super) fn hear(&mut self, timeout: Option<Duration>, is_called_off: impl Fn() -> bool) -> Heard {
+    /// Waits for the next line until the timeout passes or `is_cancelled` returns true.
+    pub(super) fn next_line(&mut self, timeout: Option<Duration>, is_cancelled: impl Fn() -> bool) -> NextLine {
         let begun = Instant::now();
         loop {
             match self.lines.recv_timeout(POLL) {
-                Ok(heard) => return heard,
-                Err(RecvTimeoutError::Disconnected) => return Heard::Ended,
+                Ok(line) => return line,
+                Err(RecvTimeoutError::Disconnected) => return NextLine::Ended,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if is_called_off() {
-                return Heard::CalledOff;
+            if is_cancelled() {
+                return NextLine::Cancelled;
             }
             if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
-                return Heard::Late;
+                return NextLine::Late;
             }
-            // Another process may hold its output open.
-            if self.gone.is_none() && matches!(self.child.try_wait(), Ok(Some(_))) {
-                self.gone = Some(Instant::now());
+            // The program may have exited while another process holds its output open.
+            if self.exited.is_none() && matches!(self.child.try_wait(), Ok(Some(_))) {
+                self.exited = Some(Instant::now());
             }
-            if self.gone.is_some_and(|gone| gone.elapsed() >= PATIENCE) {
-                return Heard::Ended;
+            if self.exited.is_some_and(|exited| exited.elapsed() >= PATIENCE) {
+                return NextLine::Ended;
             }
         }
     }
 
-    /// The end of its standard error so far.
+    /// The end of standard error so far.
     pub(super) fn stderr(&self) -> String {
         let tail = self.stderr.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let begin = tail.len().saturating_sub(TAIL_BYTES);
         String::from_utf8_lossy(&tail[begin..]).into_owned()
     }
 
-    /// Waits for its end for a while, then kills it.
+    /// Gives the process a moment to exit, then kills it.
     pub(super) fn end(mut self) -> Ending {
         let begun = Instant::now();
         let status = loop {
@@ -142,7 +142,7 @@ impl Process {
         self.ended(status)
     }
 
-    /// Kills it.
+    /// Kills the process.
     pub(super) fn kill(mut self) -> Ending {
         let _ = self.child.kill();
         self.ended(None)
@@ -153,7 +153,7 @@ impl Process {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        // What it said last is on its way.
+        // Its last output may still be in the pipe.
         let begun = Instant::now();
         while !self.stderr_reader.is_finished() && begun.elapsed() < PATIENCE / 10 {
             thread::sleep(Duration::from_millis(1));
@@ -164,13 +164,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Most have ended; one that has not would wait for us for ever.
+        // A process that is still running would wait for input for ever.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Closes the input at the end. A program that reads no further is told by its output.
+/// Writes the requests and closes the input. A program that stops reading is noticed by its output.
 fn write_all(mut stdin: ChildStdin, requests: impl Iterator<Item = String>) {
     for request in requests {
         if stdin.write_all(request.as_bytes()).is_err() {
@@ -179,7 +179,7 @@ fn write_all(mut stdin: ChildStdin, requests: impl Iterator<Item = String>) {
     }
 }
 
-fn read_lines(stdout: ChildStdout, lines: &SyncSender<Heard>) {
+fn read_lines(stdout: ChildStdout, lines: &SyncSender<NextLine>) {
     let mut reader = BufReader::new(stdout);
     loop {
         let mut line = Vec::new();
@@ -191,9 +191,9 @@ fn read_lines(stdout: ChildStdout, lines: &SyncSender<Heard>) {
         let too_long = !whole && line.len() as u64 == MAX_LINE_BYTES;
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\n', '\r']).to_owned();
-        let heard = if too_long { Heard::TooLong(text) } else { Heard::Line(text) };
-        // Nobody listens any more.
-        if lines.send(heard).is_err() || too_long {
+        let next = if too_long { NextLine::TooLong(text) } else { NextLine::Line(text) };
+        // The receiver is gone when the process is.
+        if lines.send(next).is_err() || too_long {
             return;
         }
     }

@@ -1,4 +1,4 @@
-//! The responses of a file, as a program is asked about them and as they are written with their rewards.
+//! The responses of a file: requests to the program, and rows with rewards.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Score;
 
-/// A prompt with its responses and whatever else its row holds.
+/// A prompt with its responses and the other fields of its row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RewardRow {
     /// The file.
@@ -19,10 +19,10 @@ pub struct RewardRow {
     responses: Vec<Map<String, Value>>,
 }
 
-/// The rows of files; `name` is what they are called together.
+/// Reads the rows of files; `name` stands for the files in messages.
 ///
 /// # Errors
-/// A row that is no object with `prompt` and `responses`; files without rows.
+/// A row that is not an object with `prompt` and `responses`; no rows at all.
 pub fn read_rows(name: &Path, rows: JsonRows) -> Result<Vec<RewardRow>, DataError> {
     let rows: Vec<RewardRow> = rows.map(|row| RewardRow::of(row?)).collect::<Result<_, DataError>>()?;
     if rows.is_empty() {
@@ -74,12 +74,12 @@ impl RewardRow {
         self.responses.len()
     }
 
-    /// A response's text.
+    /// The text of a response.
     pub fn content(&self, response: usize) -> &str {
         self.responses[response].get("content").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// What the program is asked about a response: a line of JSON with its end.
+    /// The request for a response: a line of JSON with its line break.
     pub(super) fn request(&self, index: usize, response: usize) -> String {
         let mut request = Map::new();
         request.insert("index".to_owned(), json!(index));
@@ -105,8 +105,7 @@ impl RewardRow {
         }
     }
 
-    /// The row with those of its responses that `keep` wants, by their numbers and text; none where fewer than `fewest`
-    /// are left.
+    /// The row with the responses that `keep` accepts by index and text; `None` if fewer than `fewest` are left.
     pub fn with_responses(&self, fewest: usize, keep: impl Fn(usize, &str) -> bool) -> Option<Value> {
         let kept = (0..self.responses.len()).filter(|&k| keep(k, self.content(k)));
         let kept: Vec<Value> = kept.map(|k| Value::Object(self.responses[k].clone())).collect();
@@ -145,7 +144,7 @@ mod tests {
         r#"{"prompt": "a", "key": 7, "index": "own", "responses": [{"content": "x", "id": 1}, {"content": "y"}]}"#;
 
     #[test]
-    fn a_request_has_the_row_s_other_fields_and_our_numbers() {
+    fn a_request_has_the_rows_other_fields_and_our_indices() {
         let rows = rows(&format!("\n{ROW}\n")).expect("rows");
         assert_eq!(rows[0].line, 2);
         let expected = "{\"index\":4,\"response_index\":1,\"prompt\":\"a\",\"response\":\"y\",\"key\":7}\n";

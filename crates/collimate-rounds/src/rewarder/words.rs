@@ -1,4 +1,4 @@
-//! A command line as words, without a shell.
+//! Splits a command line into words, without a shell.
 
 use std::fmt;
 use std::process::Command;
@@ -6,22 +6,22 @@ use std::process::Command;
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramCommand {
-    /// As it was given.
+    /// The text as given.
     text: String,
     /// The program, then its arguments.
     words: Vec<String>,
 }
 
 impl ProgramCommand {
-    /// From the text of an option; with `shell` the system's shell reads it.
+    /// Parses a command line; with `shell` the system's shell gets the text as it is.
     ///
     /// # Errors
-    /// What is wrong with it, for people.
+    /// An unclosed quote, or no program: a message for the user.
     pub fn new(text: &str, shell: bool) -> Result<Self, String> {
         let words = match shell {
             true if cfg!(windows) => vec!["cmd".to_owned(), "/C".to_owned(), text.to_owned()],
             true => vec!["sh".to_owned(), "-c".to_owned(), text.to_owned()],
-            // There a backslash divides folders.
+            // On Windows a backslash separates folders.
             false => split(text, !cfg!(windows))?,
         };
         if text.trim().is_empty() || words.is_empty() {
@@ -30,7 +30,7 @@ impl ProgramCommand {
         Ok(Self { text: text.to_owned(), words })
     }
 
-    /// The process to be.
+    /// The command to spawn.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]);
@@ -44,11 +44,11 @@ impl fmt::Display for ProgramCommand {
     }
 }
 
-/// Words apart by white space. Quotes keep white space: between single ones all is as it stands; between double ones, and
-/// with `escapes` outside of quotes, a backslash takes the special meaning from the next character.
+/// Splits at white space. Single quotes keep everything between them as it is; between double quotes, and with `escapes`
+/// outside of quotes, a backslash escapes the next character.
 fn split(text: &str, escapes: bool) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
-    // None between words; an empty word is one too, where quotes made it.
+    // `None` between words. Quotes can make an empty word.
     let mut word: Option<String> = None;
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -106,7 +106,7 @@ mod tests {
     #[case(r"a\ b", &["a b"])]
     #[case(r#""a \"b\" \n" 'c \d'"#, &["a \"b\" \\n", r"c \d"])]
     #[case("a '' \"\"", &["a", "", ""])]
-    // What a shell would take as its own is text.
+    // Characters that are special to a shell are plain text.
     #[case("a | b > $HOME *.py", &["a", "|", "b", ">", "$HOME", "*.py"])]
     #[case("", &[])]
     fn words_are_divided_as_a_shell_divides_them(#[case] text: &str, #[case] words: &[&str]) {

@@ -1,4 +1,4 @@
-//! One worker: its share of the responses, and a process for as long as it serves.
+//! One worker: its share of the responses, and one process after another until they are scored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,43 +6,43 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use super::answer::Score;
-use super::process::{Ending, Heard, Process};
+use super::process::{Ending, NextLine, Process};
 use super::rows::RewardRow;
 use super::{Failure, OnFailure, RewardError, RewardOptions};
 
-/// A process that ends or hangs so often before its first answer will not do better.
+/// Failures in a row before the first answer after which a program is given up.
 const MAX_BARREN: usize = 10;
-/// How long a program without a time limit may run on after its last answer.
+/// How long a program without a timeout may keep running after its last answer.
 const LAST_WAIT: Duration = Duration::from_secs(10);
 
-/// What a worker says.
+/// A worker's report.
 pub(super) enum Report {
-    /// Of the row and response with these numbers.
+    /// The answer for a row and a response, by index.
     Answer((usize, usize), Result<Score, Failure>),
-    /// The program does not start.
+    /// The program did not start.
     NotStarted(RewardError),
 }
 
 pub(super) struct Worker<'a> {
     pub(super) options: &'a RewardOptions,
     pub(super) rows: &'a Arc<Vec<RewardRow>>,
-    /// Numbers of row and response, in the file's order.
+    /// Indices of row and response, in the file's order.
     pub(super) requests: Vec<(usize, usize)>,
-    /// Set where nobody wants answers any more.
+    /// Set when no more answers are wanted.
     pub(super) is_over: &'a AtomicBool,
     pub(super) reports: Sender<Report>,
 }
 
-/// What follows a process.
+/// What to do after a process.
 enum Then {
-    /// All is answered, or nobody asks any more.
+    /// Stop: everything is answered, or no more answers are wanted.
     Done,
-    /// Another process answers the rest.
+    /// Start another process for the rest.
     Restart,
 }
 
 impl Worker<'_> {
-    /// Asks about every response. After a process that died or hung, the next one goes on behind the response that it owed.
+    /// Scores every response. When a process dies or hangs, the next one continues after the response that it owed.
     pub(super) fn run(&self) {
         let (mut done, mut barren) = (0, 0);
         while done < self.requests.len() {
@@ -51,13 +51,13 @@ impl Worker<'_> {
                 Ok(process) => process,
                 Err(source) => {
                     let program = self.options.command.to_string();
-                    return self.say(Report::NotStarted(RewardError::Start { program, source }));
+                    return self.send(Report::NotStarted(RewardError::Start { program, source }));
                 }
             };
             if matches!(self.converse(process, &mut done, barren + 1 >= MAX_BARREN), Then::Done) {
                 return;
             }
-            // One is counted for the response that was given up.
+            // `done` also counts the response that the process owed.
             barren = if done > before + 1 { 0 } else { barren + 1 };
         }
     }
@@ -68,31 +68,31 @@ impl Worker<'_> {
         Process::start(&self.options.command, lines)
     }
 
-    /// Hears a process's answers.
+    /// Reads a process's answers.
     fn converse(&self, mut process: Process, done: &mut usize, last_chance: bool) -> Then {
         let begun = *done;
         let is_over = || self.is_over.load(Ordering::SeqCst);
         while *done < self.requests.len() {
             let asked = self.requests[*done];
-            let failure = match process.hear(self.options.timeout, is_over) {
-                Heard::CalledOff => return Then::Done,
-                Heard::Line(line) => {
+            let failure = match process.next_line(self.options.timeout, is_over) {
+                NextLine::Cancelled => return Then::Done,
+                NextLine::Line(line) => {
                     let answer = Score::parse(&line, asked);
                     let answer = answer.map_err(|failure| Failure { stderr: process.stderr(), ..failure });
-                    let hopeless = answer.as_ref().is_err_and(|failure| failure.hopeless);
-                    self.say(Report::Answer(asked, answer));
-                    if hopeless {
+                    let unmatched = answer.as_ref().is_err_and(|failure| failure.unmatched);
+                    self.send(Report::Answer(asked, answer));
+                    if unmatched {
                         return Then::Done;
                     }
                     *done += 1;
                     continue;
                 }
-                Heard::TooLong(line) => {
+                NextLine::TooLong(line) => {
                     let what = "printed a line too long for an answer";
                     ended(Failure::of_all(what).printing(&line), &process.kill())
                 }
-                Heard::Ended => self.end_of_output(&process.end(), *done - begun, self.requests.len() - begun),
-                Heard::Late => {
+                NextLine::Ended => self.end_of_output(&process.end(), *done - begun, self.requests.len() - begun),
+                NextLine::Late => {
                     let seconds = self.options.timeout.unwrap_or_default().as_secs_f64();
                     let what = format!("did not answer within {seconds} s and was killed");
                     ended(Failure::of_response(what), &process.kill())
@@ -100,9 +100,9 @@ impl Worker<'_> {
             };
             let given_up = last_chance && *done == begun;
             let what = if given_up { self.given_up(&failure.what) } else { failure.what };
-            let failure = Failure { what, hopeless: failure.hopeless || given_up, ..failure };
-            let then = if failure.hopeless { Then::Done } else { Then::Restart };
-            self.say(Report::Answer(asked, Err(failure)));
+            let failure = Failure { what, unmatched: failure.unmatched || given_up, ..failure };
+            let then = if failure.unmatched { Then::Done } else { Then::Restart };
+            self.send(Report::Answer(asked, Err(failure)));
             *done += 1;
             return then;
         }
@@ -114,30 +114,30 @@ impl Worker<'_> {
         format!("{what}; that was the {MAX_BARREN}th time in a row without an answer")
     }
 
-    /// The output is at its end, but not the responses.
+    /// The output ended before all responses were answered.
     fn end_of_output(&self, ending: &Ending, answers: usize, asked: usize) -> Failure {
         if ending.is_success() {
-            // Nobody knows which response it passed over, so the answers may be of others than they seem.
+            // It may have skipped any response, so none of its answers can be trusted.
             let what = format!("printed {answers} lines for {asked} responses: it must print one for each");
             return ended(Failure::of_all(what), ending);
         }
         ended(Failure::of_response("ended before it answered"), ending)
     }
 
-    /// All is answered: nothing but the end may follow.
+    /// Everything is answered: only the end of the output may follow.
     fn after_the_last(&self, mut process: Process) {
         let Some(&last) = self.requests.last() else { return };
         let is_over = || self.is_over.load(Ordering::SeqCst);
         let wait = Some(self.options.timeout.unwrap_or(LAST_WAIT));
         let failure = loop {
-            match process.hear(wait, is_over) {
-                Heard::Line(line) if line.trim().is_empty() => {}
-                Heard::Line(line) | Heard::TooLong(line) => {
+            match process.next_line(wait, is_over) {
+                NextLine::Line(line) if line.trim().is_empty() => {}
+                NextLine::Line(line) | NextLine::TooLong(line) => {
                     let what = format!("printed more than {} lines for as many responses", self.requests.len());
                     break ended(Failure::of_all(what).printing(&line), &process.kill());
                 }
-                Heard::Late | Heard::CalledOff => return,
-                Heard::Ended => {
+                NextLine::Late | NextLine::Cancelled => return,
+                NextLine::Ended => {
                     let ending = process.end();
                     if ending.is_success() || ending.status.is_none() || self.options.on_failure != OnFailure::Stop {
                         return;
@@ -146,16 +146,16 @@ impl Worker<'_> {
                 }
             }
         };
-        self.say(Report::Answer(last, Err(failure)));
+        self.send(Report::Answer(last, Err(failure)));
     }
 
-    fn say(&self, report: Report) {
-        // Nobody listens where another worker failed.
+    fn send(&self, report: Report) {
+        // The receiver is gone if another worker failed.
         let _ = self.reports.send(report);
     }
 }
 
-/// The same with how the process ended.
+/// Adds how the process ended.
 fn ended(failure: Failure, ending: &Ending) -> Failure {
     Failure { status: ending.status(), stderr: ending.stderr.clone(), ..failure }
 }

@@ -1,4 +1,4 @@
-//! What a loop was started with, and what its rounds came to.
+//! A loop's settings and the results of its rounds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::error::RoundsError;
 const SETTINGS_FILE: &str = "loop.json";
 const ROWS_FILE: &str = "loop.jsonl";
 
-/// Keys of a recipe that change nothing that is computed.
+/// Keys of a recipe that do not change what is computed.
 const NEUTRAL: [&str; 7] = [
     "output_dir",
     "logging_steps",
@@ -60,7 +60,7 @@ impl RoundRow {
     }
 }
 
-/// The rounds side by side.
+/// The rounds as a table.
 pub fn table(rows: &[RoundRow]) -> String {
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     let count = |value: Option<usize>| value.map_or("-".to_owned(), |value| value.to_string());
@@ -90,10 +90,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Begins a loop in its folder, or finds the one that is there.
+    /// Starts a loop in its folder, or opens the one that is there.
     ///
     /// # Errors
-    /// There is one and it is not to be resumed, or it was started with other settings.
+    /// The folder holds a loop that is not to be resumed, or was started with other settings.
     pub(super) fn open(options: &LoopOptions, hashes: Map<String, Value>) -> Result<Self, RoundsError> {
         let out = &options.recipe.output_dir;
         let (settings, path) = (out.join(SETTINGS_FILE), out.join(ROWS_FILE));
@@ -128,7 +128,7 @@ impl Record {
     }
 }
 
-/// The recipe's keys that decide about the results.
+/// The recipe's keys that the results depend on.
 fn recipe(options: &LoopOptions) -> Result<Value, RoundsError> {
     let yaml = options.recipe.resolved_yaml()?;
     let mut recipe: Map<String, Value> = serde_yaml_ng::from_str(&yaml).map_err(RoundsError::Settings)?;
@@ -136,7 +136,7 @@ fn recipe(options: &LoopOptions) -> Result<Value, RoundsError> {
     Ok(Value::Object(recipe))
 }
 
-/// Every line of a file.
+/// Parses every line of a file.
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>, RoundsError> {
     let text = fs::read_to_string(path).map_err(RoundsError::read(path))?;
     let parse = |(index, line): (usize, &str)| {

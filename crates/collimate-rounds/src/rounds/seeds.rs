@@ -1,4 +1,4 @@
-//! Seeds of what a round draws.
+//! Seeds for a round's random draws.
 
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -8,13 +8,13 @@ use rand_chacha::ChaCha8Rng;
 pub(super) enum Purpose {
     /// The order of the data, dropout, a fresh adapter.
     Training,
-    /// The responses to training prompts, so many calls into them.
+    /// Responses to training prompts, by number of the call.
     Sampling(u32),
-    /// The responses to held-out prompts: the same draws in every round, so that rounds can be compared.
+    /// Responses to held-out prompts: the same draws in every round, so that rounds can be compared.
     Evaluation(u32),
 }
 
-/// A seed that depends on the loop's seed, the round and the purpose only.
+/// A seed that depends only on the loop's seed, the round and the purpose.
 pub(super) fn seed_of(seed: u64, round: usize, purpose: Purpose) -> u64 {
     let (number, round, call) = match purpose {
         Purpose::Training => (0, round, 0),
@@ -23,9 +23,9 @@ pub(super) fn seed_of(seed: u64, round: usize, purpose: Purpose) -> u64 {
     };
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(round as u64 * 3 + number);
-    // A block of sixteen words a call.
+    // Sixteen words per call.
     rng.set_word_pos(u128::from(call) * 16);
-    // Half of the bits: recipes are read by tools that know no larger whole numbers.
+    // 32 bits: some tools that read recipes cannot represent larger integers.
     u64::from(rng.next_u32())
 }
 

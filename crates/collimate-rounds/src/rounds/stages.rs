@@ -1,4 +1,4 @@
-//! The stages of one round. Each leaves a file when it is done, written last and whole.
+//! The stages of one round. Each writes its file last and atomically, which marks it as finished.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ use crate::error::RoundsError;
 use crate::rewarder::{RewardSummary, read_rows, reward_rows};
 use crate::sampling::decode;
 
-/// Sequences that are generated in one call: what a session decodes together.
+/// Sequences generated per call: what a session decodes together.
 const SEQUENCES_A_CALL: usize = 256;
-/// Says that the round's training is finished.
+/// Marks the round's training as finished.
 const TRAINED_FILE: &str = "trained.json";
 
 pub(super) struct Round<'a> {
@@ -32,7 +32,7 @@ pub(super) struct Round<'a> {
     dir: PathBuf,
 }
 
-/// A model, and an adapter on it.
+/// A model, with an adapter or without.
 struct Policy {
     model: PathBuf,
     adapter: Option<PathBuf>,
@@ -55,7 +55,7 @@ impl<'a> Round<'a> {
         Ok(Self { options, tokenizer, number, dir })
     }
 
-    /// Responses of the policy that the round starts from, their rewards, and the data to train on.
+    /// Samples responses from the policy that the round starts from, scores them, and writes the data to train on.
     pub(super) fn sample_and_reward(
         &self,
         prompts: &Prompts,
@@ -74,7 +74,7 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// The mean reward of the policy that the round ends with.
+    /// Measures the mean reward of the policy that the round ends with.
     pub(super) fn evaluate(
         &self,
         prompts: &Prompts,
@@ -87,8 +87,8 @@ impl<'a> Round<'a> {
         Ok(summary.mean)
     }
 
-    /// Samples, then rewards: files `samples.jsonl`, `rewards.jsonl` and `rewards.json` with a prefix, and the data to train
-    /// on under its name if that is wanted.
+    /// Samples and scores: writes `samples.jsonl`, `rewards.jsonl` and `rewards.json` with a prefix, and the data to train
+    /// on if it has a name.
     fn rewards(
         &self,
         (prefix, train): (&str, Option<&str>),
@@ -113,7 +113,7 @@ impl<'a> Round<'a> {
         out.commit()?;
         if let Some(name) = train {
             let mut out = RowWriter::create(&self.dir.join(name))?;
-            // A response that is only an end token cannot be trained on; its siblings still can.
+            // A response of nothing but an end token cannot be trained on; its siblings can.
             rewarded.rows(|text| !text.trim().is_empty()).try_for_each(|row| out.push(&row))?;
             out.commit()?;
         }
@@ -159,13 +159,13 @@ impl<'a> Round<'a> {
         Ok(out.commit()?)
     }
 
-    /// Trains on the round's data, or goes on with that; the number of steps.
+    /// Trains on the round's data, or resumes; returns the number of steps.
     pub(super) fn train(&self, (stop, observer): (&StopFlag, &mut dyn Observer)) -> Result<usize, RoundsError> {
         let mark = self.dir.join(TRAINED_FILE);
         if let Some(Trained { num_steps }) = read_mark(&mark)? {
             return Ok(num_steps);
         }
-        // Written when training begins, before its first checkpoint.
+        // Training writes these before its first checkpoint.
         let resume = self.dir.join("metrics.jsonl").exists() || self.dir.join("recipe.yaml").exists();
         let control = RunControl { resume, stop: stop.clone() };
         let summary = collimate_train::train(&self.recipe(), &mut *observer, &control)?;
@@ -185,7 +185,7 @@ impl<'a> Round<'a> {
             adapter: start.adapter,
             reference: reference(self.options, self.number),
             data: Some(self.dir.join("train.jsonl").into()),
-            // The rounds' data is of our own layout, whatever the recipe says of its own.
+            // Rounds write Collimate's own layout, whatever the recipe says about its data.
             data_layout: None,
             reward_from: None,
             higher_is_better: None,
@@ -205,7 +205,7 @@ fn dir_of(options: &LoopOptions, round: usize) -> PathBuf {
     options.recipe.output_dir.join(format!("round-{round}"))
 }
 
-/// What a round starts from: the recipe's model and adapter, or what the round before it made of them.
+/// The policy that a round starts from: the recipe's model and adapter, or the last round's result.
 fn policy_before(options: &LoopOptions, round: usize) -> Policy {
     let recipe = &options.recipe;
     let model = recipe.model_name_or_path.clone().unwrap_or_default();
@@ -216,7 +216,7 @@ fn policy_before(options: &LoopOptions, round: usize) -> Policy {
     }
 }
 
-/// The key `reference` of a round's recipe.
+/// The value of `reference` in a round's recipe.
 fn reference(options: &LoopOptions, round: usize) -> Option<String> {
     let recipe = &options.recipe;
     match options.reference {

@@ -1,4 +1,4 @@
-//! `collimate backends`: what computes.
+//! `collimate backends`: backends and devices.
 
 use collimate_backend::{BACKENDS, BackendError, BackendInfo, DeviceInfo, devices};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::error::CliError;
 use crate::io::Io;
 
-/// List the compute backends of this build and the devices they find
+/// List the compute backends of this build and their devices
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate backends")]
 pub(crate) struct Args {
@@ -44,7 +44,7 @@ fn found(backend: &BackendInfo) -> Result<Vec<DeviceInfo>, BackendError> {
     if backend.compiled { devices(backend.name) } else { Ok(Vec::new()) }
 }
 
-/// Why a backend has no device, without its name.
+/// Why a backend has no device, without the backend's name.
 fn reason(error: BackendError) -> String {
     match error {
         BackendError::NoDevice { reason, .. } => reason,

@@ -1,4 +1,4 @@
-//! `collimate completions`: completion of the command line in a shell.
+//! `collimate completions`: shell completion.
 
 use clap::CommandFactory;
 use clap_complete::{Shell, generate};
@@ -7,7 +7,7 @@ use crate::cli::Cli;
 use crate::error::CliError;
 use crate::io::Io;
 
-/// Print a script that completes verbs and options in a shell
+/// Print a shell completion script
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate completions bash > ~/.local/share/bash-completion/completions/collimate")]
 pub(crate) struct Args {

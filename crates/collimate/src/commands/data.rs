@@ -1,4 +1,4 @@
-//! `collimate data`: looking at data before anything is trained on it.
+//! `collimate data`: inspect data before training on it.
 
 mod check;
 mod convert;
@@ -10,7 +10,7 @@ use clap::Subcommand;
 use crate::error::CliError;
 use crate::io::Io;
 
-/// Check, show, convert and describe files of rewards and preferences
+/// Check, preview, convert and describe reward and preference data
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate data check rewards.jsonl --model models/base")]
 pub(crate) struct Args {

@@ -1,4 +1,4 @@
-//! Options that say how data is read, and what several verbs do with it.
+//! Options for reading data, shared by several verbs.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,31 +11,31 @@ use crate::error::CliError;
 use crate::inputs::files_of;
 use crate::io::Io;
 
-/// How files of groups are read.
+/// How to read files of groups.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DataOptions {
-    /// Layout of the rows; without it, recognised by their fields
+    /// Layout of the rows [default: recognised by their fields]
     #[arg(long, value_name = "NAME", visible_alias = "from", value_parser = parse::<Layout>)]
     pub(crate) layout: Option<Layout>,
-    /// What rewards are made from: field[:NAME], rank, ndcg, pairs, plackett_luce, elo, aspects[:NAME=WEIGHT,…]
+    /// Where rewards come from: field[:NAME], rank, ndcg, pairs, plackett_luce, elo, aspects[:NAME=WEIGHT,…]
     #[arg(long, value_name = "RULE", value_parser = parse::<RewardFrom>)]
     pub(crate) reward_from: Option<RewardFrom>,
-    /// Whether a higher number in the file is better; without it, as the layout declares
+    /// Whether higher numbers in the file are better [default: as the layout declares]
     #[arg(long, value_name = "true|false")]
     pub(crate) higher_is_better: Option<bool>,
     /// Normalisation of each prompt's rewards: z_score, min_max, clip:LOW,HIGH
     #[arg(long, value_name = "RULE", value_parser = parse::<Normalize>)]
     pub(crate) normalize: Option<Normalize>,
-    /// Drop groups that cannot be used and count them, instead of refusing them
+    /// Drop unusable groups and count them instead of refusing the file
     #[arg(long)]
     pub(crate) skip_unusable: bool,
-    /// Read this many groups at most
+    /// Read at most this many groups
     #[arg(long, value_name = "N")]
     pub(crate) max_samples: Option<usize>,
 }
 
 impl DataOptions {
-    /// Opens files (or folders or patterns of such) whose groups have at least so many responses.
+    /// Opens files, folders or patterns; groups need at least `min_responses` responses.
     pub(crate) fn open(
         &self,
         names: &[PathBuf],
@@ -74,19 +74,19 @@ impl DataOptions {
     }
 }
 
-/// How groups are cut.
+/// How to truncate groups.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct LengthOptions {
-    /// Most tokens of a prompt with one response; without it nothing is cut
+    /// Longest sequence in tokens, prompt and response [default: no limit]
     #[arg(long, value_name = "N")]
     pub(crate) max_length: Option<usize>,
-    /// Most tokens of a prompt; its end is kept
+    /// Longest prompt in tokens; longer ones keep their end
     #[arg(long, value_name = "N")]
     pub(crate) max_prompt_length: Option<usize>,
 }
 
 impl LengthOptions {
-    /// The options of tokenization for groups of at least so many responses.
+    /// Options for tokenizing groups of at least `min_responses` responses.
     pub(crate) fn resolve(&self, data: &DataOptions, min_responses: usize) -> Result<TokenizeOptions, CliError> {
         for (name, value) in [("--max-length", self.max_length), ("--max-prompt-length", self.max_prompt_length)] {
             if value == Some(0) {
@@ -103,7 +103,7 @@ impl LengthOptions {
     }
 }
 
-/// The same error with its file, where a group's error knows only the line.
+/// Adds the file to an error that knows only its line.
 pub(crate) fn in_files(files: &DataFiles, error: TextError) -> CliError {
     match error {
         TextError::Unusable { index, line, reason } => {
@@ -113,12 +113,12 @@ pub(crate) fn in_files(files: &DataFiles, error: TextError) -> CliError {
     }
 }
 
-/// Reads up to `count` further groups.
+/// Reads up to `count` more groups.
 pub(crate) fn take(reader: &mut GroupReader, count: usize) -> Result<Vec<PromptGroup>, DataError> {
     reader.by_ref().take(count).collect()
 }
 
-/// For clap: a value from its text, with the message of its own parser.
+/// A clap value parser that keeps the type's own message.
 pub(crate) fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
 }

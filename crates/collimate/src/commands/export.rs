@@ -1,4 +1,4 @@
-//! `collimate export`: a model for llama.cpp.
+//! `collimate export`: GGUF files for llama.cpp.
 
 use std::path::PathBuf;
 
@@ -9,31 +9,31 @@ use crate::error::CliError;
 use crate::inputs::{adapter_folder, model_folder};
 use crate::io::Io;
 
-/// Write a model as a GGUF file, which llama.cpp and what is built on it load
+/// Write a model as a GGUF file for llama.cpp and programs built on it
 ///
-/// An adapter is put into the weights first. Tokenizer and chat template are in the file; what llama.cpp cannot be told of a
-/// model is refused by name.
+/// An adapter is merged first. The file includes the tokenizer and the chat template. Models with features that llama.cpp
+/// cannot represent are refused, naming the feature.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  collimate export --model models/base --adapter runs/nca --outtype q8_0 --output nca.gguf"
 )]
 pub(crate) struct Args {
-    /// Model folder in the Hugging Face layout, or the name of a model on the hub
+    /// Hugging Face model folder, or a name on the hub
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// PEFT adapter folder on top of it
+    /// PEFT adapter to merge: a folder, or a name on the hub
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// How matrices are stored: f32, f16, bf16, q8_0 or q4_0
+    /// Storage type of matrices: f32, f16, bf16, q8_0 or q4_0
     #[arg(long, value_name = "TYPE", alias = "quantization", default_value = "f16")]
     outtype: String,
     /// File to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Name of the model in the file [default: that of its folder]
+    /// The model's name in the file [default: its folder's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// llama.cpp's name of how text is split before byte-level BPE, where it is not found out: llama-bpe, qwen2, gpt-2, …
+    /// llama.cpp's name for the pre-tokenizer, if it is not recognised: llama-bpe, qwen2, gpt-2, …
     #[arg(long, value_name = "NAME")]
     tokenizer_pre: Option<String>,
 }

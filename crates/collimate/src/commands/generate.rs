@@ -1,4 +1,4 @@
-//! `collimate generate`: continuations of a few prompts.
+//! `collimate generate`: continues a few prompts.
 
 use collimate_data::{Message, Prompt};
 use collimate_rounds::encode_prompt;
@@ -16,18 +16,18 @@ use crate::io::Io;
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelOptions,
-    /// A prompt; may be given several times
+    /// A prompt; may be repeated
     #[arg(long, value_name = "TEXT", required = true)]
     prompt: Vec<String>,
-    /// Give each prompt as a user's message to the model's chat template
+    /// Format each prompt as a user message with the model's chat template
     #[arg(long)]
     chat: bool,
-    /// Divides the logits; 0 takes the likeliest token always
+    /// Sampling temperature; 0 decodes greedily
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f64,
     #[command(flatten)]
     sampling: SamplingOptions,
-    /// Print a row of JSON a prompt, with token ids
+    /// Print one JSON object per prompt, with token ids
     #[arg(long)]
     json: bool,
 }

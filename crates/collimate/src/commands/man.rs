@@ -14,7 +14,7 @@ use crate::io::Io;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate man | man -l -")]
 pub(crate) struct Args {
-    /// Folder to write the pages of all verbs into, as collimate-train.1
+    /// Write the pages of all verbs into this folder, for example collimate-train.1
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -42,7 +42,7 @@ fn page(command: Command) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// A page for the command and each of its verbs that is not hidden.
+/// Writes a page for the command and for each verb that is not hidden.
 fn write_pages(folder: &Path, command: Command) -> Result<(), CliError> {
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
         write_pages(folder, verb.clone())?;

@@ -1,4 +1,4 @@
-//! `collimate merge`: an adapter put into its model.
+//! `collimate merge`: merges an adapter into its model.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::error::CliError;
 use crate::inputs::{adapter_folder, model_folder};
 use crate::io::Io;
 
-/// Put an adapter into its model and write the whole model
+/// Merge an adapter into its model and write the result
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate merge --model models/base --adapter runs/nca --output models/aligned")]
 pub(crate) struct Args {
@@ -22,10 +22,10 @@ pub(crate) struct Args {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Precision to write: float32, bfloat16 or float16; without it, the model's own
+    /// Number type to write: float32, bfloat16 or float16 [default: the model's own]
     #[arg(long, value_name = "NAME")]
     dtype: Option<String>,
-    /// Most bytes of one file of weights; what is more goes to several files with an index
+    /// Largest file of weights; larger models are split into several files with an index
     #[arg(long, value_name = "SIZE", default_value_t)]
     max_shard_size: ShardSize,
 }

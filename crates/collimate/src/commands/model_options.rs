@@ -1,4 +1,4 @@
-//! Options that name a model and how it generates, and what several verbs do with them.
+//! Options for models and generation, shared by several verbs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::error::CliError;
 use crate::inputs::{adapter_folder, model_folder};
 use crate::io::Io;
 
-/// Which model computes, and where.
+/// Which model to use, and where to run it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelOptions {
-    /// Model folder in the Hugging Face layout, or its name on the hub
+    /// Hugging Face model folder, or a name on the hub
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// PEFT adapter on top of the model, a folder or a name on the hub
+    /// PEFT adapter for the model: a folder, or a name on the hub
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
     /// Compute backend (see `collimate backends`)
@@ -28,26 +28,26 @@ pub(crate) struct ModelOptions {
     /// Index of the backend's device
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) device: usize,
-    /// Type that the model computes in
+    /// Number type to compute in
     #[arg(long, value_name = "TYPE", default_value = "float32", value_parser = compute_dtype)]
     pub(crate) compute_dtype: ComputeDtype,
 }
 
-/// A type by its name.
+/// Parses a number type.
 fn compute_dtype(name: &str) -> Result<ComputeDtype, String> {
     let names = ComputeDtype::ALL.map(ComputeDtype::name);
     ComputeDtype::from_name(name).ok_or_else(|| format!("expected one of: {}", names.join(", ")))
 }
 
 impl ModelOptions {
-    /// Puts folders in place of names on the hub.
+    /// Replaces names on the hub with folders.
     pub(crate) fn locate(&mut self, io: &mut Io<'_>) -> Result<(), CliError> {
         self.model = model_folder(&self.model, io)?;
         self.adapter = self.adapter.take().map(|adapter| adapter_folder(&adapter, io)).transpose()?;
         Ok(())
     }
 
-    /// The model on its device, for scoring and generation.
+    /// Loads the model for scoring and generation.
     pub(crate) fn open(&self) -> Result<Box<dyn Session>, CliError> {
         let options = SessionOptions {
             backend: self.backend.clone(),
@@ -67,24 +67,22 @@ impl ModelOptions {
 /// How to generate.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SamplingOptions {
-    /// Most tokens of a response
+    /// Longest response in tokens
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(crate) max_new_tokens: usize,
-    /// Keep the fewest tokens whose probabilities reach this sum
+    /// Sample from the smallest set of tokens with this total probability
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     pub(crate) top_p: f64,
-    /// Keep this many of the likeliest tokens
+    /// Sample from this many of the likeliest tokens
     #[arg(long, value_name = "N")]
     pub(crate) top_k: Option<usize>,
-    /// Seed of the draws
+    /// Random seed
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub(crate) seed: u64,
 }
 
 impl SamplingOptions {
-    /// The options of a session's generation.
-    ///
-    /// A response ends at the tokenizer's EOS and at what the model's `generation_config.json` names.
+    /// Checks the options. A response ends at the tokenizer's EOS or at a token that `generation_config.json` names.
     pub(crate) fn resolve(
         &self,
         temperature: f64,
@@ -113,10 +111,10 @@ impl SamplingOptions {
     }
 }
 
-/// `eos_token_id` of a model's `generation_config.json`, one or several; none where there is no such file.
+/// `eos_token_id` of a model's `generation_config.json`, one or several; empty without such a file.
 fn configured_stops(model: &Path) -> Result<Vec<u32>, CliError> {
     let path = model.join("generation_config.json");
-    // A link to a device would be read without end; how large it is was checked when the model was opened.
+    // Reading a link to a device would never end. The size was checked when the model was opened.
     if !path.is_file() {
         return Ok(Vec::new());
     }

@@ -1,4 +1,4 @@
-//! `collimate objective-values`: losses and gradients of rows, for comparison with other implementations.
+//! `collimate objective-values`: losses and gradients, to compare with other implementations.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,14 @@ use crate::io::Io;
 
 /// Print the loss and gradient of objectives for given log-probs
 ///
-/// Reads rows {"objective", "params", "policy_logps", "reference_logps", "rewards", "lengths"} as a JSON array or one
-/// after another, and prints each with "loss", "mean_loss", "grad_of_mean" and "implicit_rewards" in the form that the file
-/// has.
+/// Reads rows {"objective", "params", "policy_logps", "reference_logps", "rewards", "lengths"}, as a JSON array or one after
+/// another, and prints each with "loss", "mean_loss", "grad_of_mean" and "implicit_rewards" in the same form.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate objective-values rows.json > values.json")]
 pub(crate) struct Args {
     /// File of rows
     file: PathBuf,
-    /// Print a JSON array whichever form the file has
+    /// Print a JSON array whatever form the file has
     #[arg(long)]
     json: bool,
 }

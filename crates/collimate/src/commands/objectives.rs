@@ -1,4 +1,4 @@
-//! `collimate objectives`: what can be trained with.
+//! `collimate objectives`: the registered objectives.
 
 use collimate_objective::registry::{self, ObjectivePlugin};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! `collimate plan`: what a run would take.
+//! `collimate plan`: forecasts a run.
 
 use std::fmt::Write;
 
@@ -9,26 +9,26 @@ use super::recipe_options::RecipeOptions;
 use crate::error::CliError;
 use crate::io::Io;
 
-/// Say what a run would take: memory, tokens, steps, disk and, with --measure, time
+/// Forecast a run's memory, tokens, steps, disk and, with --measure, time
 ///
-/// The model needs no weights: a folder with its config.json is enough. With its tokenizer the data is counted in tokens,
-/// without it at four characters a token, and without data every prompt and response is taken as long as the recipe
-/// allows. Nothing is written.
+/// The model needs no weights; a folder with its config.json is enough. The data is counted in tokens if the tokenizer is there,
+/// else at four characters per token; without data every prompt and response is as long as the recipe allows. Nothing is
+/// written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate plan recipe.yaml --set memory_budget=16GiB --measure")]
 pub(crate) struct Args {
     #[command(flatten)]
     recipe: RecipeOptions,
-    /// File of scored groups to train on
+    /// File of groups to train on
     #[arg(long, value_name = "FILE")]
     data: Option<String>,
-    /// Responses of a prompt where there is no data
+    /// Responses per prompt if there is no data
     #[arg(long, value_name = "K", default_value_t = 4)]
     num_responses: usize,
-    /// Compute up to three steps in memory to tell the time; needs the weights
+    /// Run up to three steps in memory to measure the time; needs the weights
     #[arg(long)]
     measure: bool,
-    /// Print all figures as JSON, sizes in bytes and times in seconds
+    /// Print everything as JSON, sizes in bytes and times in seconds
     #[arg(long)]
     json: bool,
     /// Show no progress
@@ -48,7 +48,7 @@ impl Args {
     }
 }
 
-/// The plan for people.
+/// Formats the plan for people.
 fn in_lines(plan: &Plan) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -140,7 +140,7 @@ fn count(number: u64) -> String {
     format_count(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
-/// Seconds as people read them.
+/// Formats seconds for people.
 fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.1} s"),

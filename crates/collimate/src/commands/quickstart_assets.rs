@@ -1,4 +1,4 @@
-//! `collimate quickstart-assets`: makes the quickstart's base model again.
+//! `collimate quickstart-assets`: remakes the quickstart's base model.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,11 @@ use collimate_quickstart::assets::{BaseOptions, make_base};
 use crate::error::CliError;
 use crate::io::Io;
 
-/// Make the quickstart's base model from nothing: supervised training on generated solutions
+/// Make the quickstart's base model from scratch: supervised training on generated solutions
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate quickstart-assets --output runs/base")]
 pub(crate) struct Args {
-    /// Folder for the model; what training needs besides goes into folders within it
+    /// Folder for the model; intermediate files go into subfolders
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Seed of weights, problems and slips
@@ -20,13 +20,13 @@ pub(crate) struct Args {
     /// Optimizer steps
     #[arg(long, default_value_t = BaseOptions::default().steps)]
     steps: usize,
-    /// Problems in a step
+    /// Problems per step
     #[arg(long, default_value_t = BaseOptions::default().batch_size)]
     batch_size: usize,
-    /// Highest learning rate
+    /// Peak learning rate
     #[arg(long, default_value_t = BaseOptions::default().learning_rate)]
     learning_rate: f64,
-    /// Share of the solutions that have a slip
+    /// Share of the solutions with a slip
     #[arg(long, default_value_t = BaseOptions::default().mistakes)]
     mistakes: f64,
     /// Share of the three-step problems whose solution stops before the last step

@@ -13,18 +13,18 @@ use crate::io::Io;
 
 /// Write the quickstart's base model and problems, to try sample, reward and loop with
 ///
-/// DIR/base is the model. DIR/prompts.jsonl and DIR/held-out.jsonl have a problem a line: "prompt", and for a verifier the
-/// "answer" and the results of the "steps".
+/// DIR/base is the model. DIR/prompts.jsonl and DIR/held-out.jsonl have one problem per line: its "prompt", and for a verifier
+/// the "answer" and the results of the "steps".
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate quickstart-task --output runs/task")]
 pub(crate) struct Args {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Problems to train on
+    /// Number of problems to train on
     #[arg(long, value_name = "N", default_value_t = QuickstartSize::default().num_problems)]
     problems: usize,
-    /// Held-out problems
+    /// Number of held-out problems
     #[arg(long, value_name = "N", default_value_t = QuickstartSize::default().num_held_out)]
     held_out: usize,
     /// Seed of the problems to train on

@@ -1,4 +1,4 @@
-//! `collimate quickstart-verifier`: the quickstart's rewards as a program for `collimate reward`.
+//! `collimate quickstart-verifier`: the quickstart's verifier as a reward program.
 
 use std::io::BufRead;
 
@@ -8,10 +8,10 @@ use serde::Deserialize;
 use crate::error::CliError;
 use crate::io::Io;
 
-/// Print the reward of each response to a word problem: an example of a program for `collimate reward`
+/// Score responses to word problems: an example of a program for `collimate reward`
 ///
-/// Reads lines with "response", "answer" and "steps", as `collimate quickstart-task` writes its prompts and `collimate
-/// reward` passes them on, and prints a number in [0, 1] for each.
+/// Reads lines with "response", "answer" and "steps", the fields that `collimate quickstart-task` writes and `collimate reward`
+/// passes on, and prints a number in [0, 1] for each.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  collimate reward --command 'collimate quickstart-verifier' --data samples.jsonl --output rewards.jsonl"

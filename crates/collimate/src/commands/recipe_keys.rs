@@ -1,4 +1,4 @@
-//! `collimate recipe-keys`: what a recipe may say.
+//! `collimate recipe-keys`: the keys of a recipe.
 
 use collimate_recipe::Recipe;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::error::CliError;
 use crate::io::Io;
 
-/// List the keys of a recipe with their defaults and what they do
+/// List the keys of a recipe, with their defaults and meanings
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate recipe-keys")]
 pub(crate) struct Args {

@@ -1,4 +1,4 @@
-//! `collimate report`: a run's figures on a page, or those of several runs.
+//! `collimate report`: a run's page, or a comparison of several runs.
 
 use std::path::{Path, PathBuf};
 
@@ -7,23 +7,23 @@ use collimate_report::{write_comparison, write_events, write_report};
 use crate::error::CliError;
 use crate::io::Io;
 
-/// Write report.html of a run's folder from its metrics and recipe, or compare several runs
+/// Write a run's report.html from its metrics and recipe, or compare several runs
 ///
-/// Of one run, the page goes into its folder, as at the end of training. Of several, it has the figures of all of them in
-/// each chart, the keys in which their recipes differ, and the last figures beside one another.
+/// The page of one run goes into its folder, as at the end of training. A comparison has all runs in each chart, the keys in
+/// which their recipes differ, and their final metrics side by side.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  collimate report runs/nca\n  collimate report runs/nca runs/dpo --output nca-dpo.html\n  \
                         collimate report runs/nca --tensorboard && tensorboard --logdir runs"
 )]
 pub(crate) struct Args {
-    /// Folder of a run; several are compared
+    /// Folder of a run; several for a comparison
     #[arg(required = true)]
     dirs: Vec<PathBuf>,
-    /// Page that compares several runs
+    /// File for the comparison
     #[arg(long, value_name = "FILE", default_value = "comparison.html")]
     output: PathBuf,
-    /// Write the figures as TensorBoard event files too, into the runs' folders
+    /// Also write TensorBoard event files into the runs' folders
     #[arg(long)]
     tensorboard: bool,
 }

@@ -1,4 +1,4 @@
-//! `collimate reward`: a program of the user's gives each response its reward.
+//! `collimate reward`: the user's program scores each response.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,13 +11,12 @@ use crate::error::CliError;
 use crate::inputs::open_rows;
 use crate::io::{Io, Rows};
 
-/// Let a program give each response its reward
+/// Score responses with a program of your own
 ///
-/// Reads rows with "prompt" and "responses": [{"content": …}] and writes them with a "reward" in each response. The
-/// program is started once a worker. It reads a line of JSON a response from its standard input, {"index",
-/// "response_index", "prompt", "response"} and all other fields of the row, and prints a line for each in the same order:
-/// a number, or {"reward": NUMBER, "scores": {NAME: NUMBER}}. A higher reward is better. When its input ends it has to end
-/// too, with exit code 0.
+/// Reads rows with "prompt" and "responses": [{"content": …}] and writes them with a "reward" in each response. The program
+/// is started once per worker. It reads one line of JSON per response from standard input, {"index", "response_index",
+/// "prompt", "response"} and all other fields of the row, and prints one line for each in the same order: a number, or
+/// {"reward": NUMBER, "scores": {NAME: NUMBER}}. Higher is better. When its input ends it must exit with code 0.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  collimate reward --command 'python3 verify.py --strict' --data samples.jsonl --output rewards.jsonl"
@@ -25,8 +24,7 @@ use crate::io::{Io, Rows};
 pub(crate) struct Args {
     #[command(flatten)]
     program: ProgramOptions,
-    /// File of prompts with responses, one row of JSON a line, or Parquet; a folder or pattern of such; - for
-    /// standard input
+    /// File of prompts with responses, JSON Lines or Parquet; or a folder, a pattern, or - for standard input
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// File to write; - for standard output
@@ -37,24 +35,24 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-/// Which program gives rewards, and how it is dealt with.
+/// Which reward program to run, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ProgramOptions {
-    /// Program and arguments, words apart by spaces; quotes and backslashes keep spaces as in a shell, but no shell runs:
-    /// $NAME, *, | and > are plain text
+    /// Program and arguments, separated by spaces; quotes and backslashes work as in a shell, but no shell runs: $NAME, *, |
+    /// and > are plain text
     #[arg(long, value_name = "'PROGRAM ARGS'")]
     command: String,
-    /// Give the command to the system's shell (sh -c, on Windows cmd /C)
+    /// Run the command with the system's shell (sh -c, on Windows cmd /C)
     #[arg(long)]
     shell: bool,
-    /// Processes at once; row i goes to process i mod N, and the output keeps the file's order
+    /// Processes to run at once; row i goes to process i mod N, and the output keeps the file's order
     #[arg(long, value_name = "N", default_value_t = 1)]
     workers: usize,
-    /// Longest wait for the next answer of a process, its start included; without it, no limit. The program must flush
-    /// each line then
+    /// Longest wait for a process's next answer, including its start [default: no limit]; the program must then flush every
+    /// line
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<f64>,
-    /// Where the program dies, prints no number or is too slow: stop with an error, skip the response, or this reward
+    /// When the program dies, prints no number or is too slow: stop with an error, skip the response, or use this reward
     #[arg(long, value_name = "stop|skip|VALUE", default_value = "stop", value_parser = parse::<OnFailure>,
           allow_negative_numbers = true)]
     on_failure: OnFailure,
@@ -75,7 +73,7 @@ impl ProgramOptions {
         Ok(RewardOptions { command, workers: self.workers, timeout, on_failure: self.on_failure })
     }
 
-    /// What decides about the rewards, for comparing runs.
+    /// The settings that rewards depend on, to compare runs.
     pub(crate) fn text(&self) -> String {
         let shell = if self.shell { " (shell)" } else { "" };
         format!("{}{shell}, on failure {:?}", self.command, self.on_failure)
@@ -90,7 +88,7 @@ impl Args {
         let mut out = Rows::create(&self.output)?;
         let rewarded = {
             let mut observer = io.observer(self.quiet);
-            // Without a handler a signal ends the process, and the program's with it.
+            // Without a handler a signal ends this process, and the program with it.
             reward_rows(rows, &options, (&StopFlag::default(), &mut *observer))?
         };
         let Some(rewarded) = rewarded else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! `collimate loop`: rounds of sampling, rewards and training.
+//! `collimate loop`: sample, reward and train in rounds.
 
 use std::path::PathBuf;
 
@@ -13,11 +13,11 @@ use super::reward::ProgramOptions;
 use crate::error::CliError;
 use crate::io::Io;
 
-/// Sample, reward and train in rounds, each from where the last one ended
+/// Sample, reward and train in rounds, each starting from the last one's result
 ///
-/// Every round draws responses to the prompts with the last round's model or adapter, lets the program give rewards (see
-/// `collimate reward`), and trains on them as the recipe says. A round has a folder OUTPUT/round-R, and its figures are a
-/// row of OUTPUT/loop.jsonl. With --resume what is finished is not done again, and a training that was stopped goes on.
+/// Every round samples responses to the prompts with the last round's model or adapter, has the program score them (see
+/// `collimate reward`), and trains on them as the recipe says. A round's files are in OUTPUT/round-R, its metrics in a row of
+/// OUTPUT/loop.jsonl. --resume skips finished stages and continues an interrupted training run.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  collimate loop recipe.yaml --prompts prompts.jsonl --command './verify --strict' --rounds 3 --num-responses 8 --output runs/loop"
@@ -25,43 +25,43 @@ use crate::io::Io;
 pub(crate) struct Args {
     #[command(flatten)]
     recipe: RecipeOptions,
-    /// File of prompts, one row of JSON a line; further fields go to the program
+    /// File of prompts, one JSON object per line; other fields are passed to the program
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
-    /// Held-out prompts: their mean reward is measured at the start and after every round
+    /// Held-out prompts, whose mean reward is measured at the start and after every round
     #[arg(long, value_name = "FILE")]
     eval_prompts: Option<PathBuf>,
-    /// Rounds; more of them may be asked for with --resume
+    /// Number of rounds; may be raised with --resume
     #[arg(long, value_name = "N", default_value_t = 3)]
     rounds: usize,
-    /// Responses of each prompt in each round
+    /// Responses per prompt and round
     #[arg(long, short = 'n', value_name = "K", default_value_t = 8)]
     num_responses: usize,
-    /// Responses of each held-out prompt
+    /// Responses per held-out prompt
     #[arg(long, value_name = "K", default_value_t = 4)]
     eval_responses: usize,
     #[command(flatten)]
     program: ProgramOptions,
-    /// What a round's policy is compared with: what the loop started from, or what the round started from; without this
-    /// option and `reference` in the recipe, previous
+    /// The reference of a round: the model the loop started from, or the one the round started from [default: the recipe's
+    /// `reference`, or previous]
     #[arg(long, value_name = "start|previous")]
     reference: Option<Reference>,
-    /// Divides the logits
+    /// Sampling temperature
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     temperature: f64,
-    /// Keep the fewest tokens whose probabilities reach this sum
+    /// Sample from the smallest set of tokens with this total probability
     #[arg(long, value_name = "P", default_value_t = 1.0)]
     top_p: f64,
-    /// Keep this many of the likeliest tokens
+    /// Sample from this many of the likeliest tokens
     #[arg(long, value_name = "N")]
     top_k: Option<usize>,
-    /// Most tokens of a response; without it, what the recipe's max_length leaves beside max_prompt_length
+    /// Longest response in tokens [default: the recipe's max_length less its max_prompt_length]
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
     /// Folder of the loop
     #[arg(long, value_name = "DIR")]
     output: Option<String>,
-    /// Go on with the loop in the folder
+    /// Continue the loop in the folder
     #[arg(long)]
     resume: bool,
     /// Show no progress
@@ -72,9 +72,9 @@ pub(crate) struct Args {
 /// Values of `--reference`.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Reference {
-    /// What the loop started from.
+    /// The model that the loop started from.
     Start,
-    /// What the round started from: the last round's result.
+    /// The model that the round starts from: the last round's result.
     Previous,
 }
 

@@ -1,4 +1,4 @@
-//! `collimate sample`: K responses a prompt, to be scored and trained on.
+//! `collimate sample`: draws K responses per prompt.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use crate::io::{Io, Rows};
 
 /// Draw several responses to each prompt of a file
 ///
-/// Reads rows with "prompt" (text or messages) and writes each with "responses": [{"content": …}]; all other fields of a
-/// row stay. `collimate reward` adds a "reward" to each response, and then the file can be trained on.
+/// Reads rows with "prompt" (text or messages) and writes each with "responses": [{"content": …}], keeping all other fields.
+/// `collimate reward` adds a "reward" to each response; then the file can be trained on.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  collimate sample --model models/base --data prompts.jsonl --num-responses 8 --output samples.jsonl"
@@ -20,16 +20,16 @@ use crate::io::{Io, Rows};
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelOptions,
-    /// File of prompts, one row of JSON a line, or Parquet; a folder or pattern of such; - for standard input
+    /// File of prompts, JSON Lines or Parquet; or a folder, a pattern, or - for standard input
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// File to write; - for standard output
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Responses of each prompt
+    /// Responses per prompt
     #[arg(long, short = 'n', value_name = "K", default_value_t = 8)]
     num_responses: usize,
-    /// Divides the logits; 0 takes the likeliest token always
+    /// Sampling temperature; 0 decodes greedily
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     temperature: f64,
     #[command(flatten)]

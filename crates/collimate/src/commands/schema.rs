@@ -1,4 +1,4 @@
-//! `collimate schema`: recipes described for editors.
+//! `collimate schema`: a JSON schema of recipes.
 
 use std::path::PathBuf;
 
@@ -13,11 +13,11 @@ use crate::io::Io;
 
 /// Print a JSON schema of recipes, for editors that complete and check YAML
 ///
-/// A recipe that begins with `# yaml-language-server: $schema=recipe.schema.json` is then checked while it is written.
+/// Editors then check a recipe that starts with `# yaml-language-server: $schema=recipe.schema.json` while you write it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate schema --output recipe.schema.json")]
 pub(crate) struct Args {
-    /// File to write instead of printing
+    /// File to write [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -35,7 +35,7 @@ impl Args {
     }
 }
 
-/// The schema with what this program knows: objectives, layouts, backends.
+/// The schema with this program's objectives, layouts and backends.
 fn schema() -> Value {
     let objectives = registry::all().into_iter().map(|plugin| ObjectiveSchema {
         name: plugin.name.to_owned(),

@@ -1,4 +1,4 @@
-//! `collimate score`: log-probs of responses under a model.
+//! `collimate score`: log-probs of responses.
 
 use std::path::PathBuf;
 
@@ -11,32 +11,32 @@ use super::model_options::ModelOptions;
 use crate::error::CliError;
 use crate::io::Io;
 
-/// Write the log-probs of every response of a file under a model
+/// Write the log-prob of every response under a model
 ///
-/// A row a group: {"index", "responses": [{"logps", "num_tokens"}]}, log-probs in nats summed over the response's
-/// tokens, its end-of-turn or EOS token included.
+/// One row per group: {"index", "responses": [{"logps", "num_tokens"}]}. A log-prob is in nats and summed over the response's
+/// tokens, including its end-of-turn or EOS token.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate score --model models/base --data rewards.jsonl --output logps.jsonl")]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelOptions,
-    /// Files of groups, folders or patterns of such
+    /// Files of groups, folders or patterns
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     data: Vec<PathBuf>,
     /// File to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Write token ids and the log-prob of each token too
+    /// Also write token ids and each token's log-prob
     #[arg(long)]
     tokens: bool,
     #[command(flatten)]
     read: DataOptions,
     #[command(flatten)]
     lengths: LengthOptions,
-    /// Groups computed together
+    /// Groups per forward pass
     #[arg(long, value_name = "N", default_value_t = 4)]
     batch_size: usize,
-    /// Compute each response as a sequence of its own instead of sharing its prompt
+    /// Score each response as a separate sequence instead of sharing the prompt
     #[arg(long)]
     separate: bool,
     /// Show no progress

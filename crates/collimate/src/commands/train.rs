@@ -1,4 +1,4 @@
-//! `collimate train`: the run.
+//! `collimate train`: trains.
 
 use std::path::{Path, PathBuf};
 
@@ -13,35 +13,35 @@ use crate::io::Io;
 
 /// Align a model with an objective
 ///
-/// Options win over the recipe, and --set wins over other options. Without recipe, model and data it runs the built-in
+/// Options override the recipe, and --set overrides other options. Without a recipe, model and data it runs the built-in
 /// quickstart.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate train recipe.yaml --set learning_rate=1e-5 --output runs/nca")]
 pub(crate) struct Args {
-    /// Recipe file; `collimate recipe-keys` lists what it may say
+    /// Recipe file (see `collimate recipe-keys`)
     recipe: Option<PathBuf>,
-    /// Model folder in the Hugging Face layout
+    /// Hugging Face model folder, or a name on the hub
     #[arg(long, value_name = "DIR")]
     model: Option<String>,
-    /// File or folder of scored groups to train on; a recipe may name several
+    /// File or folder of groups to train on; a recipe may name several
     #[arg(long, value_name = "FILE")]
     data: Option<String>,
-    /// File or folder of scored groups to evaluate on
+    /// File or folder of groups to evaluate on
     #[arg(long, value_name = "FILE")]
     eval_data: Option<String>,
-    /// Objective, with its default parameters (see `collimate objectives`)
+    /// Objective with its default parameters (see `collimate objectives`)
     #[arg(long, value_name = "NAME")]
     objective: Option<String>,
-    /// Any key of the recipe; `objective.NAME=VALUE` for an objective's parameter
+    /// Set any key of the recipe; `objective.NAME=VALUE` sets an objective's parameter
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     output: Option<String>,
-    /// Go on from the last checkpoint of the run's folder
+    /// Resume from the last checkpoint in the run's folder
     #[arg(long)]
     resume: bool,
-    /// Drop groups that cannot be used and count them, instead of refusing them
+    /// Drop unusable groups and count them instead of refusing the file
     #[arg(long)]
     skip_unusable: bool,
     /// Compute backend (see `collimate backends`)
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// Show no progress
     #[arg(long)]
     quiet: bool,
-    /// Problems that the quickstart samples responses for
+    /// Number of problems in the quickstart
     #[arg(long, value_name = "N", default_value_t = QuickstartSize::default().num_problems)]
     quickstart_problems: usize,
 }
@@ -65,7 +65,7 @@ impl Args {
             return self.quickstart(io);
         }
         let LoadedRecipe { recipe, notes } = load_recipe_from(recipe_file.as_deref(), &self.overrides(), &io.hub)?;
-        // Before any file of a model is read: a mistyped name costs no time.
+        // Before any model file is read: a mistyped name should fail at once.
         let built = registry::build(&recipe.objective.name, &recipe.objective.params);
         built.map_err(|error| self.in_recipe(error))?;
         recipe.model()?;
@@ -89,7 +89,7 @@ impl Args {
         io.line(format_args!("{}", summary.output_dir.display()))
     }
 
-    /// An objective's error at its place in the recipe, where the recipe has one.
+    /// Adds the position in the recipe to an objective's error, if the recipe names the objective.
     fn in_recipe(&self, error: ObjectiveError) -> CliError {
         let key = match &error {
             ObjectiveError::UnknownObjective { .. } => "name",
@@ -110,7 +110,7 @@ impl Args {
         }
     }
 
-    /// An error about a recipe's value at its place, where it was not given on the command line.
+    /// Adds the position in the recipe to an error about a value, unless the command line set the value.
     fn at_key(&self, error: TrainError) -> CliError {
         let TrainError::RecipeValue { key, message } = error else { return error.into() };
         let overridden = self.overrides().iter().any(|(name, _)| name == key);
@@ -119,7 +119,7 @@ impl Args {
         RecipeError::Value { origin, key: key.to_owned(), problem: message }.into()
     }
 
-    /// The recipe given; to resume, the one that the run wrote into its folder serves too.
+    /// The recipe given, or when resuming the one in the run's folder.
     fn recipe_file(&self) -> Option<PathBuf> {
         let of_run = || {
             let path = Path::new(self.output.as_deref()?).join("recipe.yaml");
@@ -163,7 +163,7 @@ impl Args {
         io.line(format_args!("{}", summary.output_dir.display()))
     }
 
-    /// The options as `key=value`, in the order in which they are applied.
+    /// The options as `key=value`, in the order to apply them.
     fn overrides(&self) -> Vec<(String, String)> {
         let device = self.device.map(|device| device.to_string());
         let skip = self.skip_unusable.then(|| "true".to_owned());

@@ -1,4 +1,4 @@
-//! `collimate data check`: every row read, every error named.
+//! `collimate data check`: reads every row and names every error.
 
 use std::path::PathBuf;
 
@@ -10,17 +10,17 @@ use crate::error::CliError;
 use crate::inputs::model_folder;
 use crate::io::Io;
 
-/// Errors shown before the rest is only counted.
+/// Errors to show; the rest is only counted.
 const MOST_SHOWN: usize = 20;
 
-/// Read every row and name what is wrong with it
+/// Read every row and report what is wrong
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate data check rewards.jsonl --model models/base --max-length 1024")]
 pub(crate) struct Args {
-    /// Files of groups, folders or patterns of such
+    /// Files of groups, folders or patterns
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Model folder: tokenize as training would, and count what is cut
+    /// Model folder; tokenizes as training would, and counts what is truncated
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -84,15 +84,15 @@ impl Args {
     }
 }
 
-/// Files as the user named them.
+/// The files as the user named them.
 pub(super) fn listed(files: &[PathBuf]) -> String {
     files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// The best and the worst response of a group, so that a wrong score direction is seen.
+/// Shows the best and the worst response of a group, so that a wrong score direction is noticed.
 fn show_direction(group: &PromptGroup, io: &mut Io<'_>) -> Result<(), CliError> {
     let by_reward = |a: &&collimate_data::Response, b: &&collimate_data::Response| a.reward.total_cmp(&b.reward);
-    // The first of equals is the best, the last the worst.
+    // Among equals the first is the best and the last the worst.
     let best = group.responses.iter().rev().max_by(by_reward);
     let worst = group.responses.iter().rev().min_by(by_reward);
     for (name, response) in [("best", best), ("worst", worst)] {

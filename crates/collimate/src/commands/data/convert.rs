@@ -1,4 +1,4 @@
-//! `collimate data convert`: from one layout to another.
+//! `collimate data convert`: converts between layouts.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::commands::data_options::{DataOptions, parse};
 use crate::error::CliError;
 use crate::io::Io;
 
-/// Write a file in another layout, with rewards made from what it holds
+/// Convert data to another layout, deriving rewards where needed
 ///
 /// The file appears whole or not at all.
 #[derive(Debug, clap::Args)]
@@ -18,7 +18,7 @@ use crate::io::Io;
     after_help = "Example:\n  collimate data convert nectar.jsonl --reward-from rank --to collimate --output rewards.jsonl"
 )]
 pub(crate) struct Args {
-    /// Files of groups, folders or patterns of such
+    /// Files of groups, folders or patterns
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// File to write
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Layout to write: collimate, preference or ranked_set
     #[arg(long, value_name = "NAME", default_value = "collimate", value_parser = parse::<Layout>)]
     to: Layout,
-    /// Pairs made for the preference layout: best_vs_worst, best_vs_random[:SEED], all_pairs[:MARGIN], best_vs_mean
+    /// Which pairs to write in the preference layout: best_vs_worst, best_vs_random[:SEED], all_pairs[:MARGIN], best_vs_mean
     #[arg(long, value_name = "RULE", default_value = "best_vs_worst", value_parser = parse::<PairRule>)]
     pairs: PairRule,
     #[command(flatten)]

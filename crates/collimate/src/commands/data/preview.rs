@@ -1,4 +1,4 @@
-//! `collimate data preview`: what the model sees, and what is scored.
+//! `collimate data preview`: what the model sees and which tokens are scored.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ use crate::io::Io;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate data preview rewards.jsonl --model models/base --num 2")]
 pub(crate) struct Args {
-    /// Files of groups, folders or patterns of such
+    /// Files of groups, folders or patterns
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Model folder with the tokenizer
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Groups to show
+    /// Number of groups to show
     #[arg(long, value_name = "N", default_value_t = 1)]
     num: usize,
     #[command(flatten)]

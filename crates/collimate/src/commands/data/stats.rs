@@ -1,4 +1,4 @@
-//! `collimate data stats`: what a file holds.
+//! `collimate data stats`: statistics of a data set.
 
 use std::path::PathBuf;
 
@@ -12,20 +12,20 @@ use crate::error::CliError;
 use crate::inputs::model_folder;
 use crate::io::Io;
 
-/// Describe a file: responses, ties, lengths, cuts, length against reward, entropy of the reward weights
+/// Describe data: responses, ties, lengths, truncation, length against reward, entropy of the reward weights
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate data stats rewards.jsonl --model models/base --alpha 0.33")]
 pub(crate) struct Args {
-    /// Files of groups, folders or patterns of such
+    /// Files of groups, folders or patterns
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Model folder: count tokens instead of characters, and what is cut
+    /// Model folder; counts tokens instead of characters, and truncated groups
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Reward temperature α of the weights softmax(reward/α)
+    /// Reward temperature α in the weights softmax(reward/α)
     #[arg(long, value_name = "A", default_value_t = 0.33)]
     alpha: f64,
-    /// Also find the α at which a prompt's weights have this entropy, in nats
+    /// Also find the median α for which a prompt's weights have this entropy, in nats
     #[arg(long, value_name = "NATS")]
     target_entropy: Option<f64>,
     #[command(flatten)]
