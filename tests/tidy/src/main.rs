@@ -31,7 +31,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // At run time, since a target folder may be copied from another checkout.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest = Path::new(&manifest);
     let root = manifest.ancestors().nth(2).context("tidy lies two folders below the workspace")?;
     let paths: Vec<String> = std::env::args().skip(1).map(|path| path.trim_end_matches('/').to_owned()).collect();
     let exceptions = exceptions::read(&manifest.join("exceptions.toml"))?;
