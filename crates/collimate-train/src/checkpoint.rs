@@ -39,7 +39,7 @@ pub struct TrainerState {
     pub fingerprint: String,
     /// Hash of the tokens and rewards of training and evaluation data.
     pub data: String,
-    /// Hash of the reference's model and adapter and of how it is computed; `None` where the objective needs none.
+    /// Hash of the reference's model and adapter and of how it is computed; `None` if the objective needs none.
     pub reference: Option<String>,
     /// Rows of `metrics.jsonl` so far, evaluations included.
     pub num_rows: usize,

@@ -1,4 +1,4 @@
-//! How a run is controlled from outside: where it begins, how it is stopped, where it reports.
+//! How a run is controlled from outside: whether it resumes, how it is stopped, where it reports.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

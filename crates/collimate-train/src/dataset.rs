@@ -12,7 +12,7 @@ use crate::error::TrainError;
 pub(crate) struct DataSet {
     pub(crate) groups: Vec<TokenizedGroup>,
     files: DataFiles,
-    /// By group and response, in nats. Empty for a group that the run never visits; `None` where the objective needs no
+    /// By group and response, in nats. Empty for a group that the run never visits; `None` if the objective needs no
     /// reference.
     pub(crate) reference: Option<Vec<Vec<f64>>>,
 }
@@ -50,7 +50,7 @@ impl DataSet {
     /// Asks the objective about the groups at `indices`.
     ///
     /// # Errors
-    /// The objective refuses the numbers; the error names the file and line of the group at fault.
+    /// The objective rejects the numbers; the error names the file and line of the group at fault.
     pub(crate) fn ask(
         &self,
         objective: &dyn Objective,

@@ -23,14 +23,14 @@ pub enum TrainError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
 
-    /// A model or data set that the recipe names on the hub cannot be had.
+    /// A model or data set on the hub is not available.
     #[error("{origin}: key \"{key}\": {problem}")]
     Hub {
-        /// Where the key was set.
+        /// The line that set the key.
         origin: Origin,
         /// The key.
         key: String,
-        /// What the hub or its cache lacks, and what to do.
+        /// What is missing on the hub or in its cache, and what to do.
         problem: Box<HubError>,
     },
 
@@ -38,7 +38,7 @@ pub enum TrainError {
     #[error(transparent)]
     Data(#[from] DataError),
 
-    /// Tokenizer or chat template cannot be used, or not on these texts.
+    /// The tokenizer or chat template is invalid, or fails on these texts.
     #[error(transparent)]
     Text(#[from] TextError),
 
@@ -67,7 +67,7 @@ pub enum TrainError {
     #[error(transparent)]
     ModelFiles(#[from] HfError),
 
-    /// The model refuses tokens.
+    /// A token is not in the model's vocabulary.
     #[error(transparent)]
     Model(#[from] ModelError),
 
@@ -186,7 +186,7 @@ pub enum TrainError {
     Interrupted {
         /// The signal's number.
         signal: usize,
-        /// Where the run stands, and how it goes on.
+        /// The step, what was saved, and how to continue.
         saved: String,
     },
 

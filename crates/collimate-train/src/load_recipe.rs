@@ -80,7 +80,7 @@ pub fn backend_name(recipe: &Recipe) -> &str {
 
 /// The type that a recipe's model computes in.
 pub fn compute_dtype(recipe: &Recipe) -> ComputeDtype {
-    // Other names are refused when the recipe is parsed.
+    // Parsing rejects other names.
     ComputeDtype::from_name(&recipe.compute_dtype).unwrap_or_default()
 }
 

@@ -99,7 +99,7 @@ impl DataRows {
         Ok(Self { name: sources.to_string(), groups: mixed.groups, files: mixed.files, notes, num_skipped })
     }
 
-    /// Splits off the share that the recipe holds out; `None` where it holds out nothing.
+    /// Splits off the share that the recipe holds out; `None` if it holds out nothing.
     ///
     /// # Errors
     /// Nothing would be left on one side.

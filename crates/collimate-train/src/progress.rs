@@ -10,7 +10,7 @@ use crate::format::format_bytes;
 
 /// Receives a run's progress: a terminal, a log, a test.
 pub trait Observer: Send {
-    /// A stage begins: loading, scoring the reference, training. `total` is its number of items, where it is known.
+    /// A stage begins: loading, scoring the reference, training. `total` is its number of items, if known.
     fn stage(&mut self, name: &str, total: Option<u64>);
     /// `n` more of the stage's items are done.
     fn advance(&mut self, n: u64);
@@ -180,7 +180,7 @@ impl<W: std::io::Write + Send> Observer for LineObserver<W> {
     }
 }
 
-/// This process's resident memory, for people; `None` where the system does not report it.
+/// This process's resident memory, for people; `None` if the system does not report it.
 fn memory() -> Option<String> {
     memory_stats::memory_stats().map(|stats| format_bytes(stats.physical_mem as u64))
 }

@@ -91,7 +91,7 @@ impl Reference {
         Ok(reference)
     }
 
-    /// The [`model_hash`] of `folder`, where the reference is that model.
+    /// The [`model_hash`] of `folder`, if that is the reference's model.
     pub(crate) fn hash_of(&self, folder: &Path) -> Option<String> {
         (self.model.folder == folder).then(|| self.model.hash.to_hex().to_string())
     }

@@ -34,7 +34,7 @@ pub struct ModelSummary {
 pub struct UpdateStats {
     /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Whether the parameters changed. They stay where the norm is not finite or [`UpdateOptions::apply`] is off.
+    /// Whether the parameters changed. They do not if the norm is not finite or [`UpdateOptions::apply`] is off.
     pub applied: bool,
 }
 

@@ -50,7 +50,7 @@ pub struct TrainSummary {
     pub num_steps: usize,
     /// Prompts in the training data.
     pub num_groups: usize,
-    /// BLAKE3 of the base model's weights and settings, in hexadecimal; none where the base could not be read.
+    /// BLAKE3 of the base model's weights and settings, in hexadecimal; `None` if the base could not be read.
     pub base_hash: Option<String>,
     /// The first recorded step's figures.
     pub first: Option<MetricsRow>,

@@ -1,4 +1,4 @@
-//! From the paths and names of a recipe to files and folders that exist.
+//! Resolves the paths and hub names of a recipe to files and folders that exist.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -9,21 +9,21 @@ use collimate_recipe::{DataSources, ParsedRecipe, RecipeError};
 
 use crate::TrainError;
 
-/// Finds what a recipe's paths mean.
+/// Resolves a recipe's paths.
 pub(super) struct Resolver<'a> {
-    /// Folder of the recipe.
+    /// The recipe's folder.
     pub(super) beside: Option<&'a Path>,
-    /// The recipe, which knows where a key was set.
+    /// The recipe, which knows the line that set a key.
     pub(super) parsed: &'a ParsedRecipe,
-    /// Where names that are no paths are looked for.
+    /// Resolves names that are not paths.
     pub(super) hub: &'a Hub,
-    /// What was taken from there, in lines for people.
+    /// Lines for the log: what was fetched from the hub.
     pub(super) notes: RefCell<Vec<String>>,
 }
 
-/// The files of data that a name means, before any of them is fetched.
+/// The data files that a name stands for, before any of them is fetched.
 pub(super) enum Found {
-    /// A file, or those of a pattern.
+    /// A file, or the matches of a pattern.
     Files(Vec<PathBuf>),
     /// The files of a folder.
     Folder(PathBuf, Vec<PathBuf>),
@@ -32,14 +32,14 @@ pub(super) enum Found {
 }
 
 impl Found {
-    /// The files: on the hub, their paths there.
+    /// The files; for the hub, their paths in the repository.
     pub(super) fn files(&self) -> &[PathBuf] {
         match self {
             Self::Files(files) | Self::Folder(_, files) | Self::Hub(_, files) => files,
         }
     }
 
-    /// The name of what may have splits, in messages; none where files are named one by one.
+    /// Name, for messages, of a folder or data set that may have splits; `None` if files are named one by one.
     pub(super) fn with_splits(&self) -> Option<String> {
         match self {
             Self::Files(_) => None,
@@ -50,7 +50,7 @@ impl Found {
 }
 
 impl Resolver<'_> {
-    /// The file or folder that exists: as the path stands, else beside the recipe.
+    /// Finds an existing file or folder: at the path as written, else beside the recipe.
     pub(super) fn path(&self, key: &str, given: &Path) -> Result<PathBuf, TrainError> {
         if given.exists() {
             return Ok(given.to_owned());
@@ -65,12 +65,12 @@ impl Resolver<'_> {
         }
     }
 
-    /// The folder of a model, in place: a path, or the cache's folder of a name on the hub.
+    /// Replaces a model's path or hub name by its folder, for a hub name the one in the cache.
     pub(super) fn model(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), TrainError> {
         self.folder(key, path, Hub::model)
     }
 
-    /// As [`Self::model`], of an adapter.
+    /// As [`Self::model`], for an adapter.
     pub(super) fn adapter(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), TrainError> {
         self.folder(key, path, Hub::adapter)
     }
@@ -93,12 +93,12 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    /// The name on the hub that a path is, where it is one.
+    /// Parses a path as a hub name, if it is one.
     fn name(&self, key: &str, path: &Path, kind: RepoKind) -> Result<Option<HubName>, TrainError> {
         HubName::of_path(path, kind, self.beside).transpose().map_err(|error| self.hub_error(key, error))
     }
 
-    /// The files that a name of data stands for.
+    /// Lists the files that a data path or name stands for.
     pub(super) fn find(&self, key: &str, given: &Path) -> Result<Found, TrainError> {
         if let Some(name) = self.name(key, given, RepoKind::Dataset)? {
             let listed = self.hub.list(&name).and_then(|listing| {
@@ -120,7 +120,7 @@ impl Resolver<'_> {
         Ok(if path.is_dir() { Found::Folder(path, files) } else { Found::Files(files) })
     }
 
-    /// Files of what was found, on this machine: those of the hub are fetched.
+    /// Returns local paths of the files; fetches those on the hub.
     pub(super) fn fetch(&self, key: &str, found: &Found, files: &[PathBuf]) -> Result<Vec<PathBuf>, TrainError> {
         let Found::Hub(place, _) = found else { return Ok(files.to_vec()) };
         let (name, listing) = &**place;
@@ -132,7 +132,7 @@ impl Resolver<'_> {
         files.iter().map(fetch).collect()
     }
 
-    /// Every file of the data, folders and patterns as the files in them.
+    /// Replaces folders, patterns and hub names by their files.
     pub(super) fn sources(&self, key: &str, sources: &mut Option<DataSources>) -> Result<(), TrainError> {
         let Some(given) = sources else { return Ok(()) };
         let mut parts = Vec::new();
@@ -145,12 +145,12 @@ impl Resolver<'_> {
         self.check_sources(key, given)
     }
 
-    /// Weights that are no shares, or a file named twice, are an error at this key.
+    /// Weights that are not shares, or a file named twice; reported at this key.
     pub(super) fn check_sources(&self, key: &str, sources: &DataSources) -> Result<(), TrainError> {
         sources.problem().map_or(Ok(()), |problem| Err(self.problem(key, problem)))
     }
 
-    /// What is wrong with a key's value, at its place.
+    /// An error about a key's value, at the line that set it.
     pub(super) fn problem(&self, key: &str, problem: String) -> TrainError {
         self.parsed.value_error(key, problem).into()
     }

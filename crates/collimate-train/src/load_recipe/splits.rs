@@ -1,4 +1,4 @@
-//! From a mixture of data sets to the files of its splits.
+//! Resolves a mixture of data sets to the files of its splits.
 
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,16 @@ use crate::TrainError;
 
 /// The files of a mixture.
 pub(super) struct MixtureFiles {
-    /// Those to train on.
+    /// Training files.
     pub(super) train: DataSources,
-    /// Those to evaluate on, where the mixture is asked for them and has some.
+    /// Evaluation files, if the recipe wants them and the mixture has some.
     pub(super) test: Option<DataSources>,
 }
 
 /// Finds and fetches the files of a mixture.
 ///
 /// # Errors
-/// A path that does not exist, a folder without the files of a split, or a weight that is no share.
+/// A path that does not exist, a folder without the files of a split, or a weight that is not a share.
 pub(super) fn find_mixture(mixture: &DataMixture, resolver: &Resolver<'_>) -> Result<MixtureFiles, TrainError> {
     let key = mixture.key.as_str();
     let (mut train, mut test) = (Vec::new(), Vec::new());
@@ -32,17 +32,17 @@ pub(super) fn find_mixture(mixture: &DataMixture, resolver: &Resolver<'_>) -> Re
             continue;
         };
         let named = set.split.clone().map(|split| vec![split]).or_else(|| mixture.train_splits.clone());
-        let chosen = match (of_splits(files, named.as_deref().unwrap_or(&["train".to_owned()])), named) {
+        let chosen = match (files_of_splits(files, named.as_deref().unwrap_or(&["train".to_owned()])), named) {
             (chosen, _) if !chosen.is_empty() => chosen,
-            (_, Some(splits)) => return Err(resolver.problem(key, no_split(&name, &splits, files))),
-            // Without a file that is called so, all of them are meant.
+            (_, Some(splits)) => return Err(resolver.problem(key, no_such_split(&name, &splits, files))),
+            // Without a file of that name, the whole folder is the split.
             (_, None) => files.to_vec(),
         };
-        let tests = of_splits(files, mixture.test_splits.as_deref().unwrap_or(&["test".to_owned()]));
+        let tests = files_of_splits(files, mixture.test_splits.as_deref().unwrap_or(&["test".to_owned()]));
         let unused: Vec<PathBuf> = tests.into_iter().filter(|file| !chosen.contains(file)).collect();
         train.extend(resolver.fetch(key, &found, &chosen)?.into_iter().map(part));
         if mixture.wants_test {
-            // Taken whole, whatever the weight, so that results of mixtures compare.
+            // Taken whole, whatever the weight, so that results of different mixtures are comparable.
             test.extend(resolver.fetch(key, &found, &unused)?.into_iter().map(DataPart::whole));
         }
     }
@@ -51,11 +51,11 @@ pub(super) fn find_mixture(mixture: &DataMixture, resolver: &Resolver<'_>) -> Re
     Ok(MixtureFiles { train, test: (!test.is_empty()).then(|| DataSources::new(test)) })
 }
 
-fn of_splits(files: &[PathBuf], splits: &[String]) -> Vec<PathBuf> {
-    files.iter().filter(|file| splits.iter().any(|split| is_of_split(file, split))).cloned().collect()
+fn files_of_splits(files: &[PathBuf], splits: &[String]) -> Vec<PathBuf> {
+    files.iter().filter(|file| splits.iter().any(|split| belongs_to_split(file, split))).cloned().collect()
 }
 
-fn no_split(folder: &str, splits: &[String], files: &[PathBuf]) -> String {
+fn no_such_split(folder: &str, splits: &[String], files: &[PathBuf]) -> String {
     let there: Vec<_> =
         files.iter().take(6).map(|file| file.file_name().unwrap_or_default().display().to_string()).collect();
     let wanted: Vec<_> = splits.iter().map(|split| format!("{split}.jsonl")).collect();
@@ -67,9 +67,9 @@ fn no_split(folder: &str, splits: &[String], files: &[PathBuf]) -> String {
     )
 }
 
-/// Whether a file is of a split: `train_prefs.jsonl`, one of its parts as `train_prefs-00000-of-00002.parquet`, or a file
+/// Whether a file belongs to a split: `train_prefs.jsonl`, one of its parts as `train_prefs-00000-of-00002.parquet`, or a file
 /// in a folder of the split's name, as `default/train/0000.parquet`.
-fn is_of_split(file: &Path, split: &str) -> bool {
+fn belongs_to_split(file: &Path, split: &str) -> bool {
     let stem = data_stem(file).unwrap_or_default();
     let in_folder = || file.parent().and_then(Path::file_name).is_some_and(|folder| folder == split);
     stem.strip_prefix(split).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) || in_folder()
@@ -92,6 +92,6 @@ mod tests {
     #[case("default/test/0000.parquet", "train", false)]
     #[case("train.py", "train", false)]
     fn a_split_is_a_file_or_its_parts(#[case] file: &str, #[case] split: &str, #[case] expected: bool) {
-        assert_eq!(is_of_split(Path::new(file), split), expected);
+        assert_eq!(belongs_to_split(Path::new(file), split), expected);
     }
 }

@@ -52,7 +52,7 @@ impl LogpStore {
         (store, Some(note))
     }
 
-    /// The file, where there is one.
+    /// The file, if there is one.
     pub(super) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }

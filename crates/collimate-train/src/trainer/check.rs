@@ -1,4 +1,4 @@
-//! What can be refused before anything large is read.
+//! Rejects what is wrong before anything large is read.
 
 use std::path::{Path, PathBuf};
 

@@ -13,8 +13,8 @@ use crate::scoring::BatchScorer;
 use crate::session::Session;
 
 impl Run<'_> {
-    /// Evaluates the policy where the run stands; returns the row of `eval_` figures. `None` without held-out data, or
-    /// where the run was asked to stop meanwhile.
+    /// Evaluates the current policy; returns the row of `eval_` figures. `None` without held-out data, or if the run was
+    /// asked to stop meanwhile.
     pub(super) fn evaluate(
         &self,
         session: &mut dyn Session,

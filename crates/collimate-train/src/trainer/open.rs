@@ -34,11 +34,11 @@ pub(super) struct Opened<'a> {
 struct Prepared {
     training: PreparedData,
     held_out: Option<PreparedData>,
-    /// `None` where the objective needs none. Its error waits: where the model cannot be opened either, that comes first.
+    /// `None` if the objective needs none. Its error waits, so that one about opening the model is reported first.
     reference: Option<Result<Reference, TrainError>>,
 }
 
-/// Reads the rows to train on and, where there are any, those to evaluate on.
+/// Reads the rows to train on and those to evaluate on, if any.
 pub(super) fn read_rows(recipe: &Recipe, checked: &Checked, context: &mut RunContext<'_>) -> Result<Rows, TrainError> {
     let min_responses = checked.needs.min_responses;
     let mut training = DataRows::read(recipe, &checked.sources, min_responses, context.observer)?;
@@ -99,7 +99,7 @@ fn prepare(
     Ok(Prepared { training, held_out, reference })
 }
 
-/// Refuses groups with more responses than the objective takes.
+/// Rejects groups with more responses than the objective takes.
 fn check_responses(recipe: &Recipe, data: &PreparedData, limit: Option<usize>) -> Result<(), TrainError> {
     let Some(limit) = limit else { return Ok(()) };
     match data.groups.iter().find(|group| group.responses.len() > limit) {
@@ -114,7 +114,7 @@ fn check_responses(recipe: &Recipe, data: &PreparedData, limit: Option<usize>) -
     }
 }
 
-/// Refuses a weight for the balance loss of a router where the model has none.
+/// Rejects a weight for the balance loss if the model has no router.
 fn check_experts(recipe: &Recipe, config: &ModelConfig) -> Result<(), TrainError> {
     if config.experts.is_some() || recipe.router_aux_loss_coef.is_none_or(|weight| weight == 0.0) {
         return Ok(());

@@ -31,20 +31,20 @@ const FLOAT: u64 = 4;
 /// be known beforehand.
 const PROGRAM: u64 = 40 << 20;
 
-/// What a plan needs to know beside the recipe.
+/// What a plan needs to know besides the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanOptions {
     /// Compute a few steps, in memory alone, to forecast the time.
     pub measure: bool,
-    /// Responses of a prompt where there is no data to count them in.
+    /// Responses per prompt, if there is no data to count them in.
     pub num_responses: usize,
 }
 
-/// Plans a run. Writes nothing, and needs only the model's `config.json`, its tokenizer where the data's tokens are to be
-/// counted, and its weights where time is to be measured.
+/// Plans a run. Writes nothing, and needs only the model's `config.json`, its tokenizer to count the data's tokens, and its
+/// weights to measure the time.
 ///
 /// # Errors
-/// A recipe, configuration, adapter or data that a run would refuse; in measuring, whatever ends a run. A run that does not
+/// A recipe, configuration, adapter or data that a run would reject; when measuring, whatever ends a run. A run that does not
 /// fit into its memory is no error: the plan says so.
 pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer) -> Result<Plan, TrainError> {
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;

@@ -1,4 +1,4 @@
-//! What a run writes about itself as it goes: rows of metrics, and checkpoints of where it stands.
+//! What a run writes about itself as it goes: metrics rows and checkpoints.
 
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ impl Record {
         Ok(Self { folder, recipe_yaml, writer, events, history: RowHistory::new(recipe.alarm_chosen_drop) })
     }
 
-    /// Continues the files of a run from where a checkpoint stands; returns a warning where rows are lost.
+    /// Continues the files of a run from a checkpoint; returns a warning if rows are lost.
     pub(super) fn resume(
         recipe: &Recipe,
         recipe_yaml: String,

@@ -8,7 +8,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::control::RunContext;
 use crate::error::TrainError;
 
-/// Finds the checkpoint to continue from; says so where there is none. Without `resume` the output folder must not hold a
+/// Finds the checkpoint to continue from; notes if there is none. Without `resume` the output folder must not hold a
 /// run.
 ///
 /// # Errors

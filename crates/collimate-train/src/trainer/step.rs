@@ -18,9 +18,9 @@ use crate::session::Session;
 
 /// What one step computed.
 pub(super) struct StepOutcome {
-    /// Mean over the step's groups, plus the weighted balance loss; not a number where there is a culprit.
+    /// Mean over the step's groups, plus the weighted balance loss; NaN if there is a culprit.
     pub(super) loss: f64,
-    /// The balance loss without its weight, where it counts.
+    /// The balance loss without its weight, if it counts.
     pub(super) aux_loss: Option<f64>,
     /// Global norm of the gradient before clipping.
     pub(super) grad_norm: f64,
@@ -62,7 +62,7 @@ struct Balance {
 /// A figure that is not finite is no error: the parameters stay as they are, and the outcome names the culprit.
 ///
 /// # Errors
-/// The objective refuses a group, the self-check of the first step fails, or the model refuses a token.
+/// The objective rejects a group, the first step's self-check fails, or a token is not in the vocabulary.
 pub(super) fn take_step(run: &Run<'_>, session: &mut dyn Session, index: usize) -> Result<StepOutcome, TrainError> {
     let visits = run.visits(index);
     let mut step = Step::new(run, session, index, &visits);
@@ -94,7 +94,7 @@ impl<'a> Step<'a> {
         Self { run, session, index, visits, outcome, coefficients: Vec::new() }
     }
 
-    /// Scores all of the step's groups and asks the objective about them; `None` where a log-prob is not finite.
+    /// Scores all of the step's groups and asks the objective about them; `None` if a log-prob is not finite.
     fn ask_about_all(&mut self) -> Result<Option<Evaluation>, TrainError> {
         let run = self.run;
         let mut logps = Vec::new();
@@ -129,7 +129,7 @@ impl<'a> Step<'a> {
         Ok(Forward { packs, logps, balance })
     }
 
-    /// Asks the objective about a micro-batch, or takes its part of `whole`; `None` where a figure is not finite.
+    /// Asks the objective about a micro-batch, or takes its part of `whole`; `None` if a figure is not finite.
     fn ask(
         &mut self,
         micro_batch: &MicroBatch<'_>,

@@ -15,7 +15,7 @@ use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::session::Session;
 
-/// A run between two steps: the model, where it stands, and what it has recorded.
+/// A run between two steps: the model, the state, and what it has recorded.
 struct Steps<'a> {
     run: &'a Run<'a>,
     session: &'a mut dyn Session,
@@ -23,10 +23,10 @@ struct Steps<'a> {
     record: Record,
 }
 
-/// Takes all steps that are left, with their evaluations and checkpoints. Returns where the run ended and its rows.
+/// Takes all remaining steps, with their evaluations and checkpoints. Returns the final state and a digest of the rows.
 ///
 /// # Errors
-/// A step fails, a file cannot be written, a figure is not finite where the recipe says to stop, or a stop was asked for.
+/// A step fails, a file cannot be written, a figure is not finite and the recipe says to stop, or a stop was requested.
 pub(super) fn take_all_steps(
     run: &Run<'_>,
     session: &mut dyn Session,
@@ -91,7 +91,7 @@ impl<'a> Steps<'a> {
         Ok(Self { run, session, state, record })
     }
 
-    /// Does what an early stop left undone at the step where the run stands.
+    /// Does what an early stop left undone at the current step.
     fn catch_up(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
         if self.evaluate_if_due(context)? && self.state.global_step > 0 {
             self.state.interim &= !self.run.saves_after(self.state.global_step);
@@ -151,7 +151,7 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    /// Reports a step's row, and writes it where the recipe records this step.
+    /// Reports a step's row, and writes it if the recipe records this step.
     fn record_step(&mut self, row: MetricsRow, context: &mut RunContext<'_>) -> Result<(), TrainError> {
         context.observer.step(&row);
         context.observer.advance(1);
@@ -163,7 +163,7 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    /// Runs a due evaluation; returns whether it ran. Once a stop is asked for it is left to the resumed run.
+    /// Runs a due evaluation; returns whether it ran. Once a stop is requested, it is left to the resumed run.
     fn evaluate_if_due(&mut self, context: &mut RunContext<'_>) -> Result<bool, TrainError> {
         let step = self.state.global_step;
         let is_due = self.run.evaluates_after(step) && !self.record.has_evaluation(step);
@@ -176,7 +176,7 @@ impl<'a> Steps<'a> {
         Ok(true)
     }
 
-    /// Ends the run where a stop was asked for, with a checkpoint of where it stands.
+    /// Ends the run if a stop was requested, with a checkpoint of the current state.
     fn stop_if_asked(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
         let Some(signal) = context.stop.requested() else { return Ok(()) };
         let kept = self.save_interim()?;
@@ -185,7 +185,7 @@ impl<'a> Steps<'a> {
         Err(TrainError::Interrupted { signal, saved })
     }
 
-    /// Writes a checkpoint of where the run stands, whether or not one is due; says for the error what was kept.
+    /// Writes a checkpoint of the current state, due or not; returns what was kept, for the error.
     fn save_interim(&mut self) -> Result<String, TrainError> {
         let step = self.state.global_step;
         if step == 0 {

@@ -15,7 +15,7 @@ pub struct Plan {
     pub steps: PlannedSteps,
     /// What is written to disk.
     pub disk: PlannedDisk,
-    /// How long it takes, where it was measured.
+    /// How long it takes, if that was measured.
     pub time: Option<PlannedTime>,
 }
 
@@ -45,7 +45,7 @@ pub struct PlannedMemory {
     pub overhead: u64,
     /// All of these that are held at the same time.
     pub peak: u64,
-    /// What the run may use (`memory_budget`); `None` where the device does not report its memory.
+    /// What the run may use (`memory_budget`); `None` if the device does not report its memory.
     pub budget: Option<u64>,
     /// Whether the run fits into the budget.
     pub fits: bool,
@@ -101,7 +101,7 @@ pub struct PlannedSteps {
     pub pack_tokens: usize,
     /// Blocks of that pack that keep their activations; the others run again.
     pub kept_blocks: usize,
-    /// Tokens computed in all steps, or in one where the number of steps is unknown.
+    /// Tokens computed in all steps, or in one step if their number is unknown.
     pub tokens: u64,
 }
 
@@ -110,7 +110,7 @@ pub struct PlannedSteps {
 pub struct PlannedDisk {
     /// One checkpoint: what is trained and two moments, in float32.
     pub checkpoint: u64,
-    /// Checkpoints that are kept; `None` where the number of steps is unknown.
+    /// Checkpoints that are kept; `None` if the number of steps is unknown.
     pub num_checkpoints: Option<usize>,
     /// The final model or adapter.
     pub model: u64,
@@ -129,6 +129,6 @@ pub struct PlannedTime {
     pub step_seconds: f64,
     /// Scoring the reference, with nothing in the cache.
     pub reference_seconds: f64,
-    /// The whole run without reading, evaluation and writing; `None` where the number of steps is unknown.
+    /// The whole run without reading, evaluation and writing; `None` if the number of steps is unknown.
     pub total_seconds: Option<f64>,
 }

@@ -22,7 +22,7 @@ pub(super) struct PackLoad {
 /// Bytes that an open run will hold at its peak, the program and its data included.
 ///
 /// # Errors
-/// A response that does not fit.
+/// A response does not fit.
 pub(in crate::trainer) fn expected_peak(run: &Run<'_>, num_steps: usize, num_trained: u64) -> Result<u64, TrainError> {
     let load = PackLoad::new(run, num_steps)?;
     let (gradients, overhead) = (FLOAT * num_trained, PROGRAM + rows::bytes(&run.training.groups));
@@ -75,7 +75,7 @@ impl PackLoad {
         }
     }
 
-    /// The plan's figures of the steps; `total` is the run's number of steps, where it is known.
+    /// The plan's figures of the steps; `total` is the run's number of steps, if known.
     pub(super) fn steps(&self, groups_per_step: usize, total: Option<usize>) -> PlannedSteps {
         PlannedSteps {
             total,

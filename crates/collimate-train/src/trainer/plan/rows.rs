@@ -12,7 +12,7 @@ use crate::error::TrainError;
 use crate::prepare::DataRows;
 use crate::progress::Observer;
 
-/// Characters of a token where there is no tokenizer; about right for English.
+/// Characters per token, without a tokenizer; about right for English.
 const CHARACTERS_PER_TOKEN: usize = 4;
 
 /// Groups of known lengths; their token ids are made up unless a tokenizer made them.
