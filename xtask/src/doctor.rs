@@ -31,6 +31,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         ("clippy", program("cargo-clippy", "--version", "rustup component add clippy")),
         ("rustfmt", program("rustfmt", "--version", "rustup component add rustfmt")),
         ("C compiler", program("cc", "--version", "install gcc or clang: Rust links with it")),
+        ("typos", optional("typos", "cargo install typos-cli --locked")),
+        ("cargo-deny", optional("cargo-deny", "cargo install cargo-deny --locked")),
         ("cores", cores()),
         ("memory", enough("free", memory_gib(), MEMORY_GIB, "close programs, or build with --jobs 1")),
         ("disk", enough("free", disk_gib(&workspace.root), DISK_GIB, "make room, or set CARGO_TARGET_DIR")),
@@ -61,6 +63,12 @@ fn program(name: &str, argument: &str, remedy: &str) -> Verdict {
         Some(line) => Verdict::Fine(line),
         None => Verdict::Short("not found".to_owned(), remedy.to_owned()),
     }
+}
+
+/// A program that `cargo xtask check` uses where it is installed.
+fn optional(name: &str, remedy: &str) -> Verdict {
+    let missing = format!("not installed, so `cargo xtask check` does less; {remedy}");
+    Verdict::Fine(first_line(Command::new(name).arg("--version")).unwrap_or(missing))
 }
 
 fn gpu() -> Verdict {
