@@ -2,20 +2,23 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use toml::{Table, Value};
 
 use crate::libtorch::Libtorch;
 use crate::workspace::Workspace;
 
 /// The backend that is always built in.
 const BUILT_IN: &str = "flex";
+/// The feature that lets CubeCL's backends join operations, no backend itself.
+const FUSION: &str = "fusion";
 
 /// Features of the crate `collimate` that compile `backend` in.
 ///
 /// # Errors
 /// No such backend; the message lists those there are.
 pub(crate) fn features(workspace: &Workspace, backend: &str) -> Result<Vec<String>> {
-    let known = feature_names(&workspace.read("crates/collimate/Cargo.toml")?);
+    let known = backend_features(&workspace.read("crates/collimate/Cargo.toml")?)?;
     features_among(&known, backend)
 }
 
@@ -28,7 +31,7 @@ pub(crate) fn features_with(workspace: &Workspace, backend: &str, fusion: bool) 
     if fusion && !is_cubecl(backend) {
         bail!("--fusion joins operations of cuda or wgpu, not of {backend}");
     }
-    features.extend(fusion.then(|| "fusion".to_owned()));
+    features.extend(fusion.then(|| FUSION.to_owned()));
     Ok(features)
 }
 
@@ -39,7 +42,7 @@ pub(crate) fn is_cubecl(backend: &str) -> bool {
 
 /// Backends that this checkout can be built with.
 pub(crate) fn available(workspace: &Workspace) -> Result<Vec<String>> {
-    Ok(backends_among(&feature_names(&workspace.read("crates/collimate/Cargo.toml")?)))
+    Ok(backends_among(&backend_features(&workspace.read("crates/collimate/Cargo.toml")?)?))
 }
 
 /// Sets the environment that building or running with these features needs.
@@ -69,17 +72,20 @@ fn features_among(known: &[String], backend: &str) -> Result<Vec<String>> {
 }
 
 fn backends_among(features: &[String]) -> Vec<String> {
-    let candidates = ["libtorch", "cuda", "wgpu"];
-    let present = candidates.iter().filter(|name| features.iter().any(|feature| feature == *name));
-    std::iter::once(&BUILT_IN).chain(present).map(|name| (*name).to_owned()).collect()
+    let others = features.iter().filter(|name| *name != FUSION).cloned();
+    std::iter::once(BUILT_IN.to_owned()).chain(others).collect()
 }
 
-/// The keys of a manifest's `[features]` table.
-fn feature_names(manifest: &str) -> Vec<String> {
-    let table = manifest.lines().skip_while(|line| line.trim() != "[features]").skip(1);
-    let entries = table.take_while(|line| !line.starts_with('['));
-    let keys = entries.filter(|line| !line.starts_with([' ', '\t', '#'])).filter_map(|line| line.split_once('='));
-    keys.map(|(key, _)| key.trim().trim_matches('"').to_owned()).collect()
+/// The features of a manifest that pass on one of their name to the crate of backends.
+fn backend_features(manifest: &str) -> Result<Vec<String>> {
+    let manifest: Table = manifest.parse().context("crates/collimate/Cargo.toml")?;
+    let features = manifest.get("features").and_then(Value::as_table);
+    let passes_on = |name: &str, enables: &Value| {
+        let wanted = format!("collimate-backend/{name}");
+        enables.as_array().into_iter().flatten().any(|feature| feature.as_str() == Some(&wanted))
+    };
+    let passed = features.into_iter().flatten().filter(|(name, enables)| passes_on(name, enables));
+    Ok(passed.map(|(name, _)| name.clone()).collect())
 }
 
 #[cfg(test)]
@@ -87,11 +93,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_features_table_is_read() {
-        let manifest =
-            "[package]\nname = \"x\"\n[features]\n# why\ndefault = []\ncuda = [\n  \"a=b\",\n]\n[lib]\npath = \"y\"\n";
-        assert_eq!(feature_names(manifest), ["default", "cuda"]);
-        assert_eq!(feature_names("[package]\nname = \"x\"\n"), Vec::<String>::new());
+    fn backends_are_the_features_passed_on_by_their_names() {
+        let manifest = "[package]\nname = \"x\"\n[features]\n# why\ndefault = []\ncuda = [\n  \"collimate-backend/cuda\",\n]\n\
+                        other = [\"a/b\"]\n[lib]\npath = \"y\"\n";
+        assert_eq!(backend_features(manifest).expect("TOML"), ["cuda"]);
+        assert_eq!(backend_features("[package]\nname = \"x\"\n").expect("TOML"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn this_checkout_has_every_backend() {
+        let mut backends = available(&Workspace::locate().expect("a checkout")).expect("a manifest");
+        backends.sort();
+        assert_eq!(backends, ["cuda", "flex", "libtorch", "wgpu"]);
     }
 
     #[test]
@@ -114,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_unknown_backend_is_refused_with_the_known_ones() {
-        let error = features_among(&["default".to_owned(), "cuda".to_owned()], "libtorch").expect_err("no feature");
+        let error = features_among(&["cuda".to_owned(), "fusion".to_owned()], "libtorch").expect_err("no feature");
         assert_eq!(error.to_string(), "no backend \"libtorch\" in this checkout; --backend takes: flex, cuda");
     }
 }
