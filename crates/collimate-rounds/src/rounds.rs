@@ -21,7 +21,7 @@ use collimate_files::{FolderLock, remove_leftovers};
 use collimate_model::GenerateOptions;
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
-use collimate_train::{Observer, StopFlag, TrainError};
+use collimate_train::{RunContext, TrainError};
 use serde_json::{Map, Value};
 
 use crate::error::RoundsError;
@@ -92,7 +92,7 @@ impl Prompts {
 pub fn run_rounds(
     options: &LoopOptions,
     tokenizer: &TextTokenizer,
-    (stop, observer): (&StopFlag, &mut dyn Observer),
+    context: &mut RunContext<'_>,
 ) -> Result<Vec<RoundRow>, RoundsError> {
     let prompts = Prompts::read(&options.prompts, tokenizer)?;
     let held_out = options.eval_prompts.as_deref().map(|path| Prompts::read(path, tokenizer)).transpose()?;
@@ -111,15 +111,15 @@ pub fn run_rounds(
         let round = Round::begin(options, number, tokenizer)?;
         let mut row = RoundRow { round: number, ..RoundRow::default() };
         if number > 0 {
-            observer.note(&format!("round {number} of {}", options.rounds));
-            round.sample_and_reward(&prompts, &mut row, (stop, &mut *observer))?;
-            row.num_steps = Some(round.train((stop, &mut *observer))?);
+            context.observer.note(&format!("round {number} of {}", options.rounds));
+            round.sample_and_reward(&prompts, &mut row, context)?;
+            row.num_steps = Some(round.train(context)?);
         }
         if let Some(held_out) = &held_out {
-            row.eval_mean_reward = round.evaluate(held_out, (stop, &mut *observer))?;
+            row.eval_mean_reward = round.evaluate(held_out, context)?;
         }
         row.seconds = begun.elapsed().as_secs_f64();
-        observer.note(&row.describe());
+        context.observer.note(&row.describe());
         record.add(row)?;
     }
     Ok(record.rows)

@@ -6,11 +6,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use collimate_train::{Observer, StopFlag};
+use collimate_train::RunContext;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::answer::Score;
+use super::answer::{Request, Score};
 use super::rows::RewardRow;
 use super::worker::{Report, Worker};
 use super::{Failure, OnFailure, RewardError, RewardOptions};
@@ -49,28 +49,29 @@ pub struct RewardSummary {
 pub fn reward_rows(
     rows: Vec<RewardRow>,
     options: &RewardOptions,
-    (stop, observer): (&StopFlag, &mut dyn Observer),
+    context: &mut RunContext<'_>,
 ) -> Result<Option<Rewarded>, RewardError> {
     let rows = Arc::new(rows);
     let total: usize = rows.iter().map(RewardRow::num_responses).sum();
-    observer.stage("rewards", Some(total as u64));
+    context.observer.stage("rewards", Some(total as u64));
     let is_over = AtomicBool::new(false);
     let num_workers = options.workers.clamp(1, rows.len());
     let collected = thread::scope(|scope| {
         let (sender, reports) = channel();
         for number in 0..num_workers {
             let requests = (number..rows.len()).step_by(num_workers);
-            let requests = requests.flat_map(|index| (0..rows[index].num_responses()).map(move |k| (index, k)));
+            let requests =
+                requests.flat_map(|row| (0..rows[row].num_responses()).map(move |response| Request { row, response }));
             let (requests, reports) = (requests.collect(), sender.clone());
             let worker = Worker { options, rows: &rows, requests, is_over: &is_over, reports };
             scope.spawn(move || worker.run());
         }
         drop(sender);
-        let collected = collect(&rows, &reports, options, (stop, &mut *observer));
+        let collected = collect(&rows, &reports, options, context);
         is_over.store(true, Ordering::SeqCst);
         collected
     });
-    observer.finish();
+    context.observer.finish();
     Ok(collected?.map(|(scores, num_failed)| Rewarded { rows, scores, num_failed }))
 }
 
@@ -81,32 +82,32 @@ fn collect(
     rows: &[RewardRow],
     reports: &Receiver<Report>,
     options: &RewardOptions,
-    (stop, observer): (&StopFlag, &mut dyn Observer),
+    context: &mut RunContext<'_>,
 ) -> Result<Option<(Scores, usize)>, RewardError> {
     let mut scores: Scores = rows.iter().map(|row| vec![None; row.num_responses()]).collect();
     let mut num_failed = 0;
     loop {
-        if stop.requested().is_some() {
+        if context.stop.requested().is_some() {
             return Ok(None);
         }
-        let ((index, response), answer) = match reports.recv_timeout(Duration::from_millis(50)) {
+        let (Request { row, response }, answer) = match reports.recv_timeout(Duration::from_millis(50)) {
             Ok(Report::Answer(asked, answer)) => (asked, answer),
             Ok(Report::NotStarted(error)) => return Err(error),
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return Ok(Some((scores, num_failed))),
         };
         let failed = |failure: Failure| {
-            let (path, line) = (rows[index].path.clone(), rows[index].line);
+            let (path, line) = (rows[row].path.clone(), rows[row].line);
             RewardError::Failed { path, line, response, failure: Box::new(failure) }
         };
-        scores[index][response] = match (answer, options.on_failure) {
+        scores[row][response] = match (answer, options.on_failure) {
             (Ok(score), _) => Some(score),
             (Err(failure), OnFailure::Stop) => return Err(failed(failure)),
             (Err(failure), _) if failure.unmatched => return Err(failed(failure)),
             (Err(failure), otherwise) => {
                 num_failed += 1;
                 if num_failed == 1 {
-                    observer.note(&format!("warning: {}", failed(failure)));
+                    context.observer.note(&format!("warning: {}", failed(failure)));
                 }
                 match otherwise {
                     OnFailure::Reward(reward) => Some(Score { reward, scores: Map::new() }),
@@ -114,7 +115,7 @@ fn collect(
                 }
             }
         };
-        observer.advance(1);
+        context.observer.advance(1);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use super::answer::Score;
+use super::answer::{Request, Score};
 use super::process::{Ending, NextLine, Process};
 use super::rows::RewardRow;
 use super::{Failure, OnFailure, RewardError, RewardOptions};
@@ -17,8 +17,8 @@ const LAST_WAIT: Duration = Duration::from_secs(10);
 
 /// A worker's report.
 pub(super) enum Report {
-    /// The answer for a row and a response, by index.
-    Answer((usize, usize), Result<Score, Failure>),
+    /// The answer for a response.
+    Answer(Request, Result<Score, Failure>),
     /// The program did not start.
     NotStarted(RewardError),
 }
@@ -26,8 +26,8 @@ pub(super) enum Report {
 pub(super) struct Worker<'a> {
     pub(super) options: &'a RewardOptions,
     pub(super) rows: &'a Arc<Vec<RewardRow>>,
-    /// Indices of row and response, in the file's order.
-    pub(super) requests: Vec<(usize, usize)>,
+    /// Its responses, in the file's order.
+    pub(super) requests: Vec<Request>,
     /// Set when no more answers are wanted.
     pub(super) is_over: &'a AtomicBool,
     pub(super) reports: Sender<Report>,
@@ -64,7 +64,7 @@ impl Worker<'_> {
 
     fn start(&self, done: usize) -> std::io::Result<Process> {
         let (rows, requests) = (Arc::clone(self.rows), self.requests[done..].to_vec());
-        let lines = requests.into_iter().map(move |(index, response)| rows[index].request(index, response));
+        let lines = requests.into_iter().map(move |Request { row, response }| rows[row].request(row, response));
         Process::start(&self.options.command, lines)
     }
 

@@ -9,7 +9,7 @@ use collimate_model::GenerateOptions;
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
 use collimate_train::{
-    Observer, RunControl, SessionOptions, StopFlag, TrainError, Training, backend_name, compute_dtype, open_session,
+    RunContext, RunControl, SessionOptions, StopFlag, TrainError, Training, backend_name, compute_dtype, open_session,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,20 @@ struct Policy {
     adapter: Option<PathBuf>,
 }
 
+/// Samples that a round draws and scores, in files of its folder.
+struct Draw<'a> {
+    /// Prefix of the files' names.
+    prefix: &'a str,
+    /// Name of the file to train on, if one is written.
+    training_data: Option<&'a str>,
+    policy: &'a Policy,
+    prompts: &'a Prompts,
+    /// Responses to each prompt.
+    num_responses: usize,
+    /// Purpose of the seed of each call, by the call's number.
+    purpose: fn(u32) -> Purpose,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Trained {
     num_steps: usize,
@@ -60,14 +74,17 @@ impl<'a> Round<'a> {
         &self,
         prompts: &Prompts,
         row: &mut RoundRow,
-        (stop, observer): (&StopFlag, &mut dyn Observer),
+        context: &mut RunContext<'_>,
     ) -> Result<(), RoundsError> {
-        let summary = self.rewards(
-            ("", Some("train.jsonl")),
-            (&policy_before(self.options, self.number), prompts, self.options.sampling.num_samples),
-            Purpose::Sampling,
-            (stop, observer),
-        )?;
+        let draw = Draw {
+            prefix: "",
+            training_data: Some("train.jsonl"),
+            policy: &policy_before(self.options, self.number),
+            prompts,
+            num_responses: self.options.sampling.num_samples,
+            purpose: Purpose::Sampling,
+        };
+        let summary = self.rewards(&draw, context)?;
         row.num_responses = Some(summary.num_responses);
         row.num_failed = Some(summary.num_failed);
         (row.mean_reward, row.best_reward) = (summary.mean, summary.best);
@@ -75,43 +92,37 @@ impl<'a> Round<'a> {
     }
 
     /// Measures the mean reward of the policy that the round ends with.
-    pub(super) fn evaluate(
-        &self,
-        prompts: &Prompts,
-        (stop, observer): (&StopFlag, &mut dyn Observer),
-    ) -> Result<Option<f64>, RoundsError> {
-        let policy = policy_before(self.options, self.number + 1);
-        let count = self.options.num_eval_responses;
-        let summary =
-            self.rewards(("eval-", None), (&policy, prompts, count), Purpose::Evaluation, (stop, observer))?;
-        Ok(summary.mean)
+    pub(super) fn evaluate(&self, prompts: &Prompts, context: &mut RunContext<'_>) -> Result<Option<f64>, RoundsError> {
+        let draw = Draw {
+            prefix: "eval-",
+            training_data: None,
+            policy: &policy_before(self.options, self.number + 1),
+            prompts,
+            num_responses: self.options.num_eval_responses,
+            purpose: Purpose::Evaluation,
+        };
+        Ok(self.rewards(&draw, context)?.mean)
     }
 
     /// Samples and scores: writes `samples.jsonl`, `rewards.jsonl` and `rewards.json` with a prefix, and the data to train
     /// on if it has a name.
-    fn rewards(
-        &self,
-        (prefix, train): (&str, Option<&str>),
-        (policy, prompts, num_responses): (&Policy, &Prompts, usize),
-        purpose: fn(u32) -> Purpose,
-        (stop, observer): (&StopFlag, &mut dyn Observer),
-    ) -> Result<RewardSummary, RoundsError> {
+    fn rewards(&self, draw: &Draw<'_>, context: &mut RunContext<'_>) -> Result<RewardSummary, RoundsError> {
+        let prefix = draw.prefix;
         let done = self.dir.join(format!("{prefix}rewards.json"));
         if let Some(summary) = read_mark(&done)? {
             return Ok(summary);
         }
         let samples = self.dir.join(format!("{prefix}samples.jsonl"));
         if !samples.exists() {
-            let options = GenerateOptions { num_samples: num_responses, ..self.options.sampling.clone() };
-            self.sample(&samples, (policy, prompts, &options), purpose, (stop, &mut *observer))?;
+            self.sample(&samples, draw, context)?;
         }
         let rows = read_rows(&samples, JsonRows::open(&samples)?)?;
-        let rewarded = reward_rows(rows, &self.options.program, (stop, observer))?;
-        let rewarded = rewarded.ok_or_else(|| self.interrupted("responses were scored", stop))?;
+        let rewarded = reward_rows(rows, &self.options.program, context)?;
+        let rewarded = rewarded.ok_or_else(|| self.interrupted("responses were scored", context.stop))?;
         let mut out = RowWriter::create(&self.dir.join(format!("{prefix}rewards.jsonl")))?;
         rewarded.rows(|_| true).try_for_each(|row| out.push(&row))?;
         out.commit()?;
-        if let Some(name) = train {
+        if let Some(name) = draw.training_data {
             let mut out = RowWriter::create(&self.dir.join(name))?;
             // A response of nothing but an end token cannot be trained on; its siblings can.
             rewarded.rows(|text| !text.trim().is_empty()).try_for_each(|row| out.push(&row))?;
@@ -122,13 +133,8 @@ impl<'a> Round<'a> {
         Ok(summary)
     }
 
-    fn sample(
-        &self,
-        path: &Path,
-        (policy, prompts, options): (&Policy, &Prompts, &GenerateOptions),
-        purpose: fn(u32) -> Purpose,
-        (stop, observer): (&StopFlag, &mut dyn Observer),
-    ) -> Result<(), RoundsError> {
+    fn sample(&self, path: &Path, draw: &Draw<'_>, context: &mut RunContext<'_>) -> Result<(), RoundsError> {
+        let Draw { policy, prompts, num_responses, .. } = *draw;
         let recipe = &self.options.recipe;
         let session = SessionOptions {
             model: policy.model.clone(),
@@ -141,36 +147,37 @@ impl<'a> Round<'a> {
         };
         let mut session = open_session(&session)?;
         let mut out = RowWriter::create(path)?;
-        observer.stage(&format!("sampling {} responses a prompt", options.num_samples), Some(prompts.ids.len() as u64));
-        let size = (SEQUENCES_A_CALL / options.num_samples).max(1);
+        let stage = format!("sampling {num_responses} responses a prompt");
+        context.observer.stage(&stage, Some(prompts.ids.len() as u64));
+        let size = (SEQUENCES_A_CALL / num_responses).max(1);
         for (call, (rows, ids)) in prompts.rows.chunks(size).zip(prompts.ids.chunks(size)).enumerate() {
-            if stop.requested().is_some() {
-                observer.finish();
-                return Err(self.interrupted("responses were sampled", stop));
+            if context.stop.requested().is_some() {
+                context.observer.finish();
+                return Err(self.interrupted("responses were sampled", context.stop));
             }
-            let seed = seed_of(recipe.seed, self.number, purpose(call as u32));
-            let options = GenerateOptions { seed, ..options.clone() };
-            let outputs = session.generate(ids, &options, &mut |count| observer.advance(count as u64))?;
+            let seed = seed_of(recipe.seed, self.number, (draw.purpose)(call as u32));
+            let options = GenerateOptions { seed, num_samples: num_responses, ..self.options.sampling.clone() };
+            let outputs = session.generate(ids, &options, &mut |count| context.observer.advance(count as u64))?;
             for (row, samples) in rows.iter().zip(outputs) {
                 out.push(&row.with_responses(&decode(&samples, self.tokenizer)?))?;
             }
         }
-        observer.finish();
+        context.observer.finish();
         Ok(out.commit()?)
     }
 
     /// Trains on the round's data, or resumes; returns the number of steps.
-    pub(super) fn train(&self, (stop, observer): (&StopFlag, &mut dyn Observer)) -> Result<usize, RoundsError> {
+    pub(super) fn train(&self, context: &mut RunContext<'_>) -> Result<usize, RoundsError> {
         let mark = self.dir.join(TRAINED_FILE);
         if let Some(Trained { num_steps }) = read_mark(&mark)? {
             return Ok(num_steps);
         }
         // Training writes these before its first checkpoint.
         let resume = self.dir.join("metrics.jsonl").exists() || self.dir.join("recipe.yaml").exists();
-        let control = RunControl { resume, stop: stop.clone() };
-        let summary = collimate_train::train(&self.recipe(), &mut *observer, &control)?;
+        let control = RunControl { resume, stop: context.stop.clone() };
+        let summary = collimate_train::train(&self.recipe(), context.observer, &control)?;
         if let Some(alarm) = &summary.chosen_alarm {
-            observer.note(&format!("warning: {alarm}"));
+            context.observer.note(&format!("warning: {alarm}"));
         }
         write_mark(&mark, &Trained { num_steps: summary.num_steps })?;
         Ok(summary.num_steps)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use collimate_rounds::{OnFailure, ProgramCommand, RewardOptions, read_rows, reward_rows};
-use collimate_train::StopFlag;
+use collimate_train::{RunContext, StopFlag};
 
 use super::data_options::parse;
 use crate::error::CliError;
@@ -89,7 +89,8 @@ impl Args {
         let rewarded = {
             let mut observer = io.observer(self.quiet);
             // Without a handler a signal ends this process, and the program with it.
-            reward_rows(rows, &options, (&StopFlag::default(), &mut *observer))?
+            let never = StopFlag::default();
+            reward_rows(rows, &options, &mut RunContext::new(&never, &mut *observer))?
         };
         let Some(rewarded) = rewarded else { return Ok(()) };
         for row in rewarded.rows(|_| true) {

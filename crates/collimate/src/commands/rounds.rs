@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use collimate_objective::registry;
 use collimate_rounds::{LoopOptions, RoundReference, run_rounds, table};
 use collimate_text::TextTokenizer;
+use collimate_train::RunContext;
 use serde_json::{Map, json};
 
 use super::model_options::SamplingOptions;
@@ -93,7 +94,8 @@ impl Args {
         let rows = {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
-            signals.after_the_step(|stop| run_rounds(&options, &tokenizer, (stop, &mut *observer)))?
+            signals
+                .after_the_step(|stop| run_rounds(&options, &tokenizer, &mut RunContext::new(stop, &mut *observer)))?
         };
         io.note(format_args!("{}", table(&rows).trim_end()));
         io.line(format_args!("{}", options.recipe.output_dir.display()))
