@@ -19,6 +19,8 @@ const EXAMPLE: &str = "examples/margin-objective";
 const EXAMPLE_OBJECTIVE: &str = "margin_dpo";
 /// Features of the backends for GPUs.
 const GPU_FEATURES: &str = "collimate/cuda,collimate/wgpu";
+/// The programs in `examples` on the libraries.
+const EXAMPLES: [&str; 2] = ["score_file", "training_loop"];
 /// The objective that is scaffolded to test the scaffold.
 const PROBE: &str = "scaffold_probe";
 
@@ -40,6 +42,7 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
     let name = if is_flex { "tests of the workspace".to_owned() } else { parity::step_name(&options.backend) };
     steps.run(&name, || execute(&mut tests));
     if options.args.is_empty() && is_flex {
+        examples(workspace, &mut steps);
         plugins(workspace, options, profile, &mut steps);
         python_check::step(workspace, options, profile, &mut steps);
         parity::steps(workspace, options.python.as_deref(), profile, skipped, &mut steps);
@@ -82,6 +85,16 @@ fn clippy_arguments(with_gpus: bool) -> Vec<&'static str> {
     }
     all.extend(["--", "-D", "warnings"]);
     all
+}
+
+/// Runs the programs in `examples`, which the tests of the workspace have built.
+fn examples(workspace: &Workspace, steps: &mut Steps) {
+    steps.run("examples", || {
+        EXAMPLES.iter().try_for_each(|name| {
+            let mut run = workspace.cargo_here("run");
+            execute(run.args(["--quiet", "--package", "collimate", "--example", name]))
+        })
+    });
 }
 
 /// The way of a plugin's author: scaffold a crate, test it, link it, run the program with it.
