@@ -70,7 +70,7 @@ pub fn recipe(settings: &[(String, String)]) -> Result<Recipe, TrainError> {
     // The user's settings override `before`; `after` holds only keys that the user did not set.
     let with = |before: &[(&str, &str)], after: &[(&str, &str)]| -> Result<Recipe, TrainError> {
         let all = [owned(&defaults), owned(before), settings.to_vec(), owned(after)].concat();
-        Ok(load_recipe(None, &all)?)
+        load_recipe(None, &all)
     };
     let objective = with(&[], &[])?.objective;
     let own = own_settings(&objective.name);
@@ -192,7 +192,7 @@ fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, TrainError> {
         training: Training::Off,
         seed: 0,
     };
-    Ok(open_session(&options)?)
+    open_session(&options)
 }
 
 fn measured(
