@@ -182,7 +182,24 @@ impl<B: FusedOps> Session for BackendSession<B> {
     }
 
     fn update(&mut self, options: &UpdateOptions) -> UpdateStats {
-        B::run_pass(|| self.update_parameters(options))
+        B::run_pass(|| {
+            let trainable = self.model.trainable();
+            let gradients: Vec<_> = trainable.iter().map(|&i| self.model.take_gradient(i)).collect();
+            let norm = B::sum_of_squares(&gradients.iter().flatten().collect::<Vec<_>>()).sqrt();
+            if !norm.is_finite() || !options.apply {
+                return UpdateStats { grad_norm: norm, applied: false };
+            }
+            let factor = clip_factor(norm, options.max_grad_norm);
+            self.optimizer.begin_step();
+            for (&index, gradient) in trainable.iter().zip(gradients) {
+                let Some(gradient) = gradient else { continue };
+                // Moved out so that it has a single owner: burn then updates it in place.
+                let parameter = self.model.take_parameter(index);
+                let updated = self.optimizer.update(index, parameter, &gradient, factor, options);
+                self.model.set_parameter(index, updated);
+            }
+            UpdateStats { grad_norm: norm, applied: true }
+        })
     }
 
     fn nonfinite_parameter(&self) -> Option<String> {
@@ -225,24 +242,5 @@ impl<B: FusedOps> BackendSession<B> {
             (load @ None, more) => *load = more.cloned(),
             (Some(_), None) => {}
         }
-    }
-
-    fn update_parameters(&mut self, options: &UpdateOptions) -> UpdateStats {
-        let trainable = self.model.trainable();
-        let gradients: Vec<_> = trainable.iter().map(|&i| self.model.take_gradient(i)).collect();
-        let norm = B::sum_of_squares(&gradients.iter().flatten().collect::<Vec<_>>()).sqrt();
-        if !norm.is_finite() || !options.apply {
-            return UpdateStats { grad_norm: norm, applied: false };
-        }
-        let factor = clip_factor(norm, options.max_grad_norm);
-        self.optimizer.begin_step();
-        for (&index, gradient) in trainable.iter().zip(gradients) {
-            let Some(gradient) = gradient else { continue };
-            // Moved out so that it has a single owner: burn then updates it in place.
-            let parameter = self.model.take_parameter(index);
-            let updated = self.optimizer.update(index, parameter, &gradient, factor, options);
-            self.model.set_parameter(index, updated);
-        }
-        UpdateStats { grad_norm: norm, applied: true }
     }
 }
