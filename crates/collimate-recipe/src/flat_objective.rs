@@ -43,7 +43,7 @@ impl FlatObjective {
         parameters.chain(OTHERS.iter().map(|key| (*key, describe(key).to_owned())))
     }
 
-    /// Sets a flat key. The error is what was expected; `None` means that the key is no such key.
+    /// Sets a flat key. The error is what was expected; `None` means that it is another kind of key.
     pub(crate) fn set(&mut self, key: &str, value: &Value) -> Option<Result<(), &'static str>> {
         if let Some((key, parameter)) = PARAMETERS.iter().find(|(name, _)| *name == key) {
             return Some(match f64::from_yaml(value) {

@@ -74,7 +74,7 @@ impl MixtureKeys {
         self.key.as_deref()
     }
 
-    /// Sets a key of a mixture. The error is what was expected; `None` means that the key is no such key.
+    /// Sets a key of a mixture. The error is what was expected; `None` means that it is another kind of key.
     pub(crate) fn set(&mut self, key: &str, value: &Value) -> Option<Result<(), &'static str>> {
         let taken = match key {
             "dataset_mixer" => DataSources::from_yaml(value).map(|sources| self.name(key, whole(&sources))),

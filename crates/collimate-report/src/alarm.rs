@@ -12,13 +12,13 @@ const WINDOW: usize = 10;
 /// Watches how far the mean log-prob of the chosen responses falls below the reference's.
 #[derive(Debug, Clone)]
 pub struct ChosenAlarm {
-    /// Fall in nats that causes the next warning; doubled by each. Infinite where none is wanted.
+    /// Fall in nats that causes the next warning; doubled by each. Infinite if warnings are off.
     next: f64,
     window: VecDeque<f64>,
 }
 
 impl ChosenAlarm {
-    /// Warns at a fall of `threshold` nats, and again each time the fall has doubled; never where the threshold is zero.
+    /// Warns at a fall of `threshold` nats, and again each time the fall has doubled; never if the threshold is zero.
     pub fn new(threshold: f64) -> Self {
         Self { next: if threshold > 0.0 { threshold } else { f64::INFINITY }, window: VecDeque::new() }
     }
@@ -52,7 +52,7 @@ impl ChosenAlarm {
         Self::last_warning(rows, threshold.unwrap_or(Recipe::default().alarm_chosen_drop))
     }
 
-    /// The last warning that the rows of a run give rise to.
+    /// The last warning about these rows.
     pub fn last_warning(rows: &[MetricsRow], threshold: f64) -> Option<String> {
         let mut alarm = Self::new(threshold);
         rows.iter().filter_map(|row| alarm.feed(row)).last()

@@ -23,7 +23,7 @@ pub enum ReportError {
         source: io::Error,
     },
 
-    /// A line is no row of figures.
+    /// A line is not a row of figures.
     #[error("{}:{line}: not a row of metrics: {message}", path.display())]
     Metrics {
         /// The file.

@@ -26,7 +26,7 @@ pub struct LengthSample {
     pub num_tokens: Vec<usize>,
     /// The data's reward of each response.
     pub rewards: Vec<f64>,
-    /// The implicit reward of each response; absent where no model has scored them.
+    /// The implicit reward of each response; absent if no model has scored them.
     pub implicit_rewards: Option<Vec<f64>>,
 }
 

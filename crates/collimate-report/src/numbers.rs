@@ -1,4 +1,4 @@
-//! Numbers as a reader wants them.
+//! Numbers as text.
 
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ fn without_trailing_zeros(text: &str) -> &str {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
-/// A result before and after as text; an absent one is empty. What is no pair is a result after.
+/// The result before and after training as text, empty if absent. A value that is not a pair is the result after.
 pub(crate) fn result_texts(name: &str, result: &Value) -> [String; 2] {
     let (before, after) = match result.as_object() {
         Some(pair) => (pair.get("before"), pair.get("after")),
@@ -43,7 +43,7 @@ pub(crate) fn result_texts(name: &str, result: &Value) -> [String; 2] {
     [before, after].map(|value| value.map(|value| result_text(name, value)).unwrap_or_default())
 }
 
-/// A result as text: in percent where its name says that it is a share.
+/// A result as text: in percent if its name says that it is a share.
 pub(crate) fn result_text(name: &str, value: &Value) -> String {
     match value {
         Value::Number(figure) => {

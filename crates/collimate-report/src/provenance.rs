@@ -70,7 +70,7 @@ pub fn commit(root: &Path) -> String {
     if changed { commit + "+" } else { commit }
 }
 
-/// The number of KiB in a line `name: 1234 kB` of a file below `/proc`; none where the system has no such line.
+/// The number of KiB in a line `name: 1234 kB` of a file below `/proc`; none if the system has no such line.
 pub fn kib_field(file: &str, name: &str) -> Option<u64> {
     field(file, name)?.split_whitespace().next()?.parse().ok()
 }
@@ -81,7 +81,7 @@ fn field(file: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The answer of `nvidia-smi` as CSV without a header; empty where there is no driver.
+/// The answer of `nvidia-smi` as CSV without a header; empty if there is no driver.
 pub fn nvidia_smi(query: &str) -> String {
     let output = Command::new("nvidia-smi").args([query, "--format=csv,noheader"]).output();
     let answered = output.ok().filter(|output| output.status.success());

@@ -22,7 +22,7 @@ pub struct RunFiles {
     pub rows: Vec<MetricsRow>,
     /// Text of `recipe.yaml`.
     pub recipe_yaml: String,
-    /// `results.json`, where there is one.
+    /// `results.json`, if it exists.
     pub results: Option<Value>,
 }
 
@@ -30,7 +30,7 @@ impl RunFiles {
     /// Reads a run's folder.
     ///
     /// # Errors
-    /// [`ReportError::Io`] where a file cannot be read, [`ReportError::Metrics`] where one is damaged.
+    /// [`ReportError::Io`] if a file cannot be read, [`ReportError::Metrics`] if one is damaged.
     pub fn read(run: &Path) -> Result<Self, ReportError> {
         let rows = read_metrics(&run.join("metrics.jsonl"))?;
         let recipe_path = run.join("recipe.yaml");
@@ -41,10 +41,10 @@ impl RunFiles {
     }
 }
 
-/// The `results.json` of a run's folder, where there is one.
+/// The `results.json` of a run's folder, if it exists.
 ///
 /// # Errors
-/// [`ReportError::Io`] where it cannot be read, [`ReportError::Metrics`] where it is not JSON.
+/// [`ReportError::Io`] if it cannot be read, [`ReportError::Metrics`] if it is not JSON.
 pub fn read_results(run: &Path) -> Result<Option<Value>, ReportError> {
     let path = run.join("results.json");
     let text = match read_text(&path, MAX_RESULTS_BYTES) {

@@ -2,7 +2,7 @@
 
 use collimate_data::Correlation;
 
-/// Pearson's correlation; none where one side is constant, there are fewer than two points, or a value is not finite.
+/// Pearson's correlation; none if one side is constant, there are fewer than two points, or a value is not finite.
 pub fn correlation(xs: &[f64], ys: &[f64]) -> Option<f64> {
     let mut pairs = Correlation::default();
     xs.iter().zip(ys).for_each(|(x, y)| pairs.add(*x, *y));

@@ -15,8 +15,8 @@ use crate::tensorboard::EventWriter;
 /// its path.
 ///
 /// # Errors
-/// [`ReportError::Io`] where a file cannot be read, [`ReportError::Write`] where the page cannot be written,
-/// [`ReportError::Metrics`] where a file is damaged.
+/// [`ReportError::Io`] if a file cannot be read, [`ReportError::Write`] if the page cannot be written,
+/// [`ReportError::Metrics`] if a file is damaged.
 pub fn write_report(run: &Path) -> Result<PathBuf, ReportError> {
     write_report_from(&RunFiles::read(run)?, run)
 }
@@ -24,7 +24,7 @@ pub fn write_report(run: &Path) -> Result<PathBuf, ReportError> {
 /// As [`write_report`], of files that are read already.
 ///
 /// # Errors
-/// [`ReportError::Write`] where the page cannot be written.
+/// [`ReportError::Write`] if the page cannot be written.
 pub fn write_report_from(files: &RunFiles, run: &Path) -> Result<PathBuf, ReportError> {
     let (lengths, samples) = (LengthSample::read(run), Samples::read(run));
     let input = ReportInput {
@@ -88,7 +88,7 @@ mod tests {
         for part in ["one", "two", "0.25", "0.125", "objective.name", "nca", "dpo", "lora_r", "<svg"] {
             assert!(page.contains(part), "{part}: {page}");
         }
-        // What is the same in all of them is no difference.
+        // Keys with equal values are not listed.
         assert!(
             !page.contains("<td>seed</td>") && !page.contains("objective.beta") && !page.contains("http"),
             "{page}"

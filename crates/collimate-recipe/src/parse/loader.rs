@@ -134,7 +134,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Sets where another trainer reports to; `None` if the value is no text or list of texts.
+    /// Sets where another trainer reports to; `None` if the value is neither text nor a list of texts.
     fn report_to(&mut self, value: &Value) -> Option<()> {
         let targets: Vec<&str> = match value {
             Value::Null => Vec::new(),

@@ -46,7 +46,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// The figure as HTML; none where no series has a point.
+    /// The figure as HTML; none if no series has a point.
     pub(crate) fn render(&self) -> Option<String> {
         let series: Vec<Series> = match self.marks {
             Marks::Lines => self.series.iter().map(Series::thinned).collect(),

@@ -61,7 +61,7 @@ pub struct LineChart {
     pub log_x: bool,
     /// Whether the vertical axis is logarithmic.
     pub log_y: bool,
-    /// Names of the values 0, 1, 2, … of x, where they are categories.
+    /// Names of the values 0, 1, 2, … of x, if these are categories.
     pub categories: Vec<String>,
     /// Lines.
     pub lines: Vec<Line>,

@@ -24,16 +24,16 @@ impl MetricsWriter {
     /// Starts a new file in place of an old one.
     ///
     /// # Errors
-    /// [`ReportError::Write`] where the file cannot be made.
+    /// [`ReportError::Write`] if the file cannot be made.
     pub fn create(path: &Path) -> Result<Self, ReportError> {
         Self::open(path, OpenOptions::new().write(true).create(true).truncate(true))
     }
 
     /// Continues after the first `num_rows` rows, which stay byte for byte; a resumed run repeats the later ones. Calls
-    /// `on_row` for each kept row and returns their number, which is smaller where the file is damaged or absent.
+    /// `on_row` for each kept row and returns their number, which is smaller if the file is damaged or absent.
     ///
     /// # Errors
-    /// [`ReportError::Io`] where the file cannot be read, [`ReportError::Write`] where it cannot be written.
+    /// [`ReportError::Io`] if the file cannot be read, [`ReportError::Write`] if it cannot be written.
     pub fn resume(
         path: &Path,
         num_rows: usize,
@@ -84,7 +84,7 @@ impl MetricsWriter {
 /// Reads the rows of a `metrics.jsonl`; a last line that a crash cut off is left out.
 ///
 /// # Errors
-/// [`ReportError::Io`] where the file cannot be read, [`ReportError::Metrics`] where a line is no row.
+/// [`ReportError::Io`] if the file cannot be read, [`ReportError::Metrics`] if a line is not a row.
 pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>, ReportError> {
     let text = read_text(path, MAX_METRICS_BYTES).map_err(|source| ReportError::io(path, source))?;
     let lines: Vec<&str> = text.lines().collect();

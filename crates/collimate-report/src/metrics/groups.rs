@@ -28,10 +28,10 @@ pub struct GroupOutcome {
 /// - `chosen` is the best-scored response (the first of equals), `rejected` the mean of all others, and `rank_k` the response
 ///   at position k by falling reward (equals in the file's order), over the prompts that have one.
 /// - `rewards/accuracies` is the share of prompts whose chosen implicit reward exceeds the mean rejected one, among prompts
-///   whose rewards are not all equal; `null` where there are none.
+///   whose rewards are not all equal; `null` if there are none.
 /// - `log_ratios/chosen`, with a reference only, is the mean of log π − log π_ref of the chosen responses in nats, without β.
 /// - `lengths/chosen` and `lengths/rejected` are in tokens. `lengths/correlation` is the mean over prompts of the correlation
-///   of a response's tokens with its implicit reward, `lengths/reward_correlation` that with the data's reward: where the
+///   of a response's tokens with its implicit reward, `lengths/reward_correlation` that with the data's reward: if the
 ///   first outgrows the second, the policy learns length.
 /// - `weights/entropy`, with α only, is the mean entropy of softmax(reward/α) in nats: near 0 the weights are one-hot and the
 ///   sizes of rewards are ignored.

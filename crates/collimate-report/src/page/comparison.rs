@@ -63,7 +63,7 @@ pub(crate) fn render(runs: &[RunFiles]) -> String {
     document(&title, &body)
 }
 
-/// Names of the folders, numbered where two are the same.
+/// Names of the folders, numbered if two are equal.
 fn names(runs: &[RunFiles]) -> Vec<String> {
     let numbered = |(index, run): (usize, &RunFiles)| {
         let earlier = runs[..index].iter().filter(|other| other.title == run.title).count();

@@ -20,7 +20,7 @@ pub(super) fn cells<'a>(tag: &str, texts: impl IntoIterator<Item = &'a str>) -> 
     format!("<tr>{}</tr>", cells.collect::<String>())
 }
 
-/// A table that scrolls where the page is narrow.
+/// A table that scrolls on a narrow page.
 pub(super) fn table(class: &str, rows: &str) -> String {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
     format!("<div class=\"scroll\"><table{class}>{rows}</table></div>")

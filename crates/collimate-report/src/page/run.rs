@@ -78,7 +78,7 @@ pub(super) fn render(input: &ReportInput<'_>) -> String {
     document(input.title, &body)
 }
 
-/// Lengths against the data's rewards and, where a model has scored them, against implicit rewards.
+/// Lengths against the data's rewards and, if a model has scored them, against implicit rewards.
 fn scatter(lengths: &LengthSample) -> Vec<Figure> {
     let tokens: Vec<f64> = lengths.num_tokens.iter().map(|&count| count as f64).collect();
     let figure = |what: &str, values: &[f64]| {

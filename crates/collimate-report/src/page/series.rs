@@ -8,7 +8,7 @@ pub(super) fn line_figure(title: &str, about: &str, series: Vec<Series>) -> Figu
     Figure { title: title.to_owned(), about: about.to_owned(), marks: Marks::Lines, series }
 }
 
-/// The line of one name, or of every rank where the name ends in `*`.
+/// The line of one name, or of every rank if it ends in `*`.
 pub(super) fn series_named(rows: &[MetricsRow], pattern: &str) -> Vec<Series> {
     let names: Vec<String> = match pattern.strip_suffix('*') {
         None => vec![pattern.to_owned()],
