@@ -1,6 +1,6 @@
 //! The verbs of the command line.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
     backends, completions, data, export, generate, man, merge, objective_values, objectives, plan, quickstart_assets,
@@ -67,8 +67,8 @@ impl Command {
             Self::Schema(args) => args.run(io),
             Self::QuickstartTask(args) => args.run(io),
             Self::QuickstartVerifier(args) => args.run(io),
-            Self::Completions(args) => args.run(io),
-            Self::Man(args) => args.run(io),
+            Self::Completions(args) => args.run(Cli::command(), io),
+            Self::Man(args) => args.run(Cli::command(), io),
             Self::QuickstartAssets(args) => args.run(io),
         }
     }

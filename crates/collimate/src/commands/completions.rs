@@ -1,9 +1,8 @@
 //! `collimate completions`: shell completion.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::{Shell, generate};
 
-use crate::cli::Cli;
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -16,9 +15,10 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+    /// Prints the script for this command line.
+    pub(crate) fn run(self, mut command: Command, io: &mut Io<'_>) -> Result<(), CliError> {
         let mut script = Vec::new();
-        generate(self.shell, &mut Cli::command(), "collimate", &mut script);
+        generate(self.shell, &mut command, "collimate", &mut script);
         io.out.write_all(&script).map_err(|source| CliError::Output { source })
     }
 }

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_mangen::Man;
 use collimate_files::write_atomically;
 
-use crate::cli::Cli;
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -20,8 +19,8 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
-        let mut command = Cli::command();
+    /// Prints or writes the pages of this command line.
+    pub(crate) fn run(self, mut command: Command, io: &mut Io<'_>) -> Result<(), CliError> {
         command.build();
         match &self.output {
             None => {
