@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use collimate_data::RowWriter;
-use collimate_files::{ShardSize, WriteError};
+use collimate_files::{ShardSize, WriteError, write_atomically};
 use collimate_hf::{HostTensor, ModelConfig, StorageDtype, write_model};
 use collimate_train::{Observer, RunControl, TrainError, load_recipe, train};
 use rand::{Rng, SeedableRng};
@@ -54,8 +54,7 @@ impl Default for BaseOptions {
 pub fn write_base(dir: &Path) -> Result<(), TrainError> {
     fs::create_dir_all(dir).map_err(WriteError::of(dir))?;
     for (name, bytes) in FILES {
-        let path = dir.join(name);
-        fs::write(&path, bytes).map_err(WriteError::of(&path))?;
+        write_atomically(&dir.join(name), bytes)?;
     }
     Ok(())
 }
