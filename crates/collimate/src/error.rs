@@ -1,5 +1,7 @@
 //! A command's errors, their exit codes and how they are displayed.
 
+mod exit_code;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ use collimate_text::TextError;
 use collimate_train::TrainError;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
+
+use exit_code::{hub_exit_code, report_exit_code, train_exit_code};
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -232,36 +236,6 @@ impl CliError {
             }
             _ => None,
         }
-    }
-}
-
-/// A wrong name is bad input; a failing network or disk is not.
-fn hub_exit_code(error: &HubError) -> u8 {
-    match error {
-        HubError::Network { .. } | HubError::File { .. } => 1,
-        _ => 2,
-    }
-}
-
-/// A damaged file is bad input; one that cannot be read or written is not.
-fn report_exit_code(error: &ReportError) -> u8 {
-    if matches!(error, ReportError::Metrics { .. }) { 2 } else { 1 }
-}
-
-fn train_exit_code(error: &TrainError) -> u8 {
-    match error {
-        TrainError::Io { .. }
-        | TrainError::Write(_)
-        | TrainError::Locked(_)
-        | TrainError::OutputTaken { .. }
-        | TrainError::Checkpoint { .. }
-        | TrainError::SelfCheck { .. }
-        | TrainError::NotFinite { .. }
-        | TrainError::WeightsNotFinite { .. } => 1,
-        TrainError::Hub { problem, .. } => hub_exit_code(problem),
-        TrainError::Report(error) => report_exit_code(error),
-        TrainError::Interrupted { signal, .. } => u8::try_from(128 + signal).unwrap_or(1),
-        _ => 2,
     }
 }
 
