@@ -1,10 +1,12 @@
 //! Log-probs and gradients against PyTorch's, and against each other's ways of computing them, on the backend that
 //! `cargo xtask test --backend` names.
 
+use std::path::PathBuf;
+
 use collimate_backend::{BackendJob, ComputeDtype, FusedOps, dispatch};
 use collimate_hf::{Adapter, LoraConfig, ModelConfig, WeightFiles};
-use collimate_oracle::golden_dir;
 use collimate_oracle::tolerances::{LOGPS, SAME_GRADIENTS, TOKEN_LOGPS};
+use collimate_oracle::{golden_dir, golden_name};
 use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use rstest::rstest;
 use serde_json::Value;
@@ -102,10 +104,10 @@ fn assert_close(found: &[f64], expected: &[f64], relative: f64) {
 
 #[rstest]
 fn log_probs_agree_with_pytorch(
-    #[values("llama", "llama3", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")]
-    name: &str,
+    #[files("../../tests/golden/*/golden.json")] family: PathBuf,
     #[values(true, false)] shared: bool,
 ) {
+    let name = golden_name(&family);
     on_the_backend!(check_log_probs(name: &'a str, shared: bool));
 }
 
@@ -159,10 +161,10 @@ fn assert_same_gradients(a: &[Vec<f32>], b: &[Vec<f32>]) {
 
 #[rstest]
 fn the_shared_prompt_and_recomputed_blocks_change_no_gradient(
-    #[values("llama", "mistral", "qwen2", "qwen3", "llama3", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")]
-    name: &str,
+    #[files("../../tests/golden/*/golden.json")] family: PathBuf,
     #[values(true, false)] adapter: bool,
 ) {
+    let name = golden_name(&family);
     on_the_backend!(check_same_gradients(name: &'a str, adapter: bool));
 }
 
@@ -225,9 +227,10 @@ fn check_finite_differences<B: FusedOps>(device: &B::Device, name: &str) {
 
 #[rstest]
 fn generation_with_a_cache_agrees_with_scoring(
-    #[values("llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")] name: &str,
+    #[files("../../tests/golden/*/golden.json")] family: PathBuf,
     #[values(false, true)] adapter: bool,
 ) {
+    let name = golden_name(&family);
     on_the_backend!(check_generation(name: &'a str, adapter: bool));
 }
 

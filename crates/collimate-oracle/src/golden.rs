@@ -6,7 +6,7 @@
 mod unpack;
 mod weights;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde::Deserialize;
@@ -83,6 +83,16 @@ pub struct ObjectiveRow {
 pub fn golden_dir() -> PathBuf {
     static UNPACKED: OnceLock<PathBuf> = OnceLock::new();
     UNPACKED.get_or_init(|| unpack::unpacked().unwrap_or_else(|error| panic!("golden values: {error}"))).clone()
+}
+
+/// The family, or the run, that a `golden.json` or `case.json` describes: the name of its folder. For tests that rstest
+/// makes of `tests/golden/*/golden.json`, so that a new family needs no change to them.
+///
+/// # Panics
+/// The file is in no folder.
+pub fn golden_name(file: &Path) -> &str {
+    let name = file.parent().and_then(Path::file_name).and_then(std::ffi::OsStr::to_str);
+    name.unwrap_or_else(|| panic!("{}: no folder gives it a name", file.display()))
 }
 
 /// Reads the rows of `objectives.json`.

@@ -12,5 +12,5 @@ mod losses;
 pub mod tolerances;
 
 pub use differences::central_differences;
-pub use golden::{GoldenError, ObjectiveRow, golden_dir, objective_rows};
+pub use golden::{GoldenError, ObjectiveRow, golden_dir, golden_name, objective_rows};
 pub use losses::{LossAndGradient, OracleGroup, dpo, infonca, nca};

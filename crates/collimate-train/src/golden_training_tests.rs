@@ -1,11 +1,11 @@
 //! Whole runs against PyTorch's, step by step.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use collimate_hf::{LoraConfig, LoraTargets};
 use collimate_objectives as _;
-use collimate_oracle::golden_dir;
 use collimate_oracle::tolerances::{COURSE, GRAD_NORM, LEARNING_RATE, LOSS};
+use collimate_oracle::{golden_dir, golden_name};
 use collimate_recipe::{MemoryBudget, Recipe};
 use collimate_report::{MetricsRow, read_metrics};
 use rstest::rstest;
@@ -69,10 +69,11 @@ fn close(found: f64, expected: f64, relative: f64) -> bool {
 
 #[rstest]
 fn every_step_agrees_with_pytorch(
-    #[values("nca_llama_full", "dpo_mistral_lora", "nca_qwen2_lora_accum", "infonca_smollm3_full")] case: &str,
+    #[files("../../tests/golden/*/train/*/case.json")] case: PathBuf,
     #[values("", "gradient_checkpointing", "separate_prompts", "several_packs", "several_separate_packs")]
     variant: &str,
 ) {
+    let case = golden_name(&case);
     let out = tempfile::tempdir().expect("a folder");
     let mut recipe = recipe(case, out.path());
     recipe.gradient_checkpointing = variant == "gradient_checkpointing";

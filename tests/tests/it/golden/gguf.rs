@@ -1,9 +1,11 @@
 //! Models as GGUF files, values compared with the model's own.
 
 use std::fs;
+use std::path::PathBuf;
 
 use collimate_hf::{HostTensor, ModelConfig, WeightFiles};
 use collimate_oracle::gguf::{Found, GgufFile};
+use collimate_oracle::golden_name;
 use rstest::rstest;
 
 use super::{golden, golden_arg};
@@ -15,10 +17,8 @@ fn text<'a>(file: &'a GgufFile, key: &str) -> &'a str {
 }
 
 #[rstest]
-fn every_weight_is_there_as_it_is(
-    #[values("llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3")]
-    model: &str,
-) {
+fn every_weight_is_there_as_it_is(#[files("golden/*/golden.json")] family: PathBuf) {
+    let model = golden_name(&family);
     let folder = Folder::new();
     let dir = folder.path("model");
     folder.copy(&golden(&format!("models/{model}")), "model");

@@ -1,5 +1,8 @@
 //! Merged models of every architecture.
 
+use std::path::PathBuf;
+
+use collimate_oracle::golden_name;
 use collimate_oracle::tolerances::{MERGED, assert_relative};
 use rstest::rstest;
 
@@ -8,10 +11,8 @@ use crate::generation::{PROMPTS, generate};
 use crate::harness::{Folder, succeed};
 
 #[rstest]
-fn a_merged_model_is_its_base_with_the_adapter(
-    #[values("llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3")]
-    model: &str,
-) {
+fn a_merged_model_is_its_base_with_the_adapter(#[files("golden/*/golden.json")] family: PathBuf) {
+    let model = golden_name(&family);
     let folder = Folder::new();
     let (base, adapter) = (golden_arg(&format!("models/{model}")), golden_arg(&format!("adapters/{model}")));
     let merged = folder.arg("merged");

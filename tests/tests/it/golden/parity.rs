@@ -1,8 +1,9 @@
 //! What the command line computes against what PyTorch computed.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use collimate_oracle::golden_name;
 use collimate_oracle::tolerances::{
     BF16_LOGPS, COURSE, FINAL_LOGPS, GRAD_NORM, LEARNING_RATE, LOGPS, LOSS, OBJECTIVE, TOKEN_LOGPS, assert_absolute,
     assert_relative,
@@ -64,10 +65,8 @@ pub(super) fn pairs<'a>(golden: &'a [Vec<Value>], found: &'a [Value]) -> Vec<(&'
 }
 
 #[rstest]
-fn scores_are_those_of_pytorch(
-    #[values("llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3")]
-    model: &str,
-) {
+fn scores_are_those_of_pytorch(#[files("golden/*/golden.json")] family: PathBuf) {
+    let model = golden_name(&family);
     let folder = Folder::new();
     let groups = golden_groups(model);
     let data = write_data(&folder, &groups);
