@@ -4,6 +4,7 @@
 //! one, write its file and add its line to the list below.
 
 mod gemma2;
+mod granite;
 mod llama;
 mod mistral;
 mod mixtral;
@@ -26,6 +27,7 @@ pub static FAMILIES: &[&Family] = &[
     &phi3::FAMILY,
     &olmo2::FAMILY,
     &smollm3::FAMILY,
+    &granite::FAMILY,
 ];
 
 impl Family {
