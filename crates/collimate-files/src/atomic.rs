@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{WriteError, folder_of, hidden, name_of, sync_folder};
 
-/// A file written beside its place, under a hidden name, until it is committed; removed if it never is.
+/// A file that is written under a hidden name and renamed to its path on [`commit`](Self::commit); dropping it
+/// uncommitted deletes it.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,
@@ -16,26 +17,26 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Begins the file that is to be at `path`; its folder must exist.
+    /// Starts writing the file that will appear at `path`; its folder must exist.
     ///
     /// # Errors
-    /// The folder is not there or cannot be written.
+    /// The folder does not exist or is not writable.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
         let temporary = path.with_file_name(hidden(&name_of(path)));
-        // The error names the file that was asked for: the hidden one means nothing to anybody.
+        // The hidden name would mean nothing to the user, so the error names the requested path.
         let file = File::create(&temporary).map_err(WriteError::of(path))?;
         Ok(Self { file, temporary, path: path.to_owned(), committed: false })
     }
 
-    /// The path that it will have.
+    /// The path the file will have once committed.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Syncs the contents, renames the file to its place and syncs the folder.
+    /// Syncs the contents, renames the file to its path and syncs the folder.
     ///
     /// # Errors
-    /// The disk is full, or the place is taken by a folder; the old file stays then.
+    /// The disk is full or a folder occupies the path; an existing file stays as it was.
     pub fn commit(mut self) -> Result<(), WriteError> {
         self.file.sync_all().map_err(WriteError::of(&self.path))?;
         fs::rename(&self.temporary, &self.path).map_err(WriteError::of(&self.path))?;
@@ -63,16 +64,16 @@ impl Seek for AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.committed {
-            // Nothing to tell: the file was never promised.
+            // Best effort: nobody was promised this file, and `remove_leftovers` finds it later.
             let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
-/// Writes a small file whole.
+/// Writes `bytes` to `path` atomically; meant for small files.
 ///
 /// # Errors
-/// It cannot be written; what was there before stays.
+/// The file cannot be written; an existing file stays as it was.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let mut file = AtomicFile::create(path)?;
     file.write_all(bytes).map_err(WriteError::of(path))?;
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_replaces_the_old_one_only_when_it_is_committed() {
+    fn a_file_replaces_the_old_one_only_on_commit() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("file");
         write_atomically(&path, b"old").expect("a file");
@@ -102,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_dropped_leaves_nothing() {
+    fn a_dropped_file_leaves_nothing_behind() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         drop(AtomicFile::create(&folder.path().join("file")).expect("a file"));
         assert!(names(folder.path()).is_empty());
     }
 
     #[test]
-    fn errors_name_the_file_that_was_asked_for() {
+    fn errors_name_the_requested_path() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("missing/file");
         let error = write_atomically(&path, b"").expect_err("no folder");

@@ -1,4 +1,4 @@
-//! Checksums of a folder's files, in a file beside them.
+//! Checksums of a folder's files, kept in `checksums.json` beside them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{WriteError, name_of, write_atomically};
 
-/// The file that lists the others; it is written last.
+/// Lists a folder's other files; written last, so that a folder with it is complete.
 pub const CHECKSUMS_FILE: &str = "checksums.json";
 
-/// Size and BLAKE3 of a file.
+/// Size and BLAKE3 hash of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Checksum {
@@ -20,10 +20,10 @@ struct Checksum {
     blake3: String,
 }
 
-/// Lists every file of a folder with its size and BLAKE3, in `checksums.json`.
+/// Writes `checksums.json` with the size and BLAKE3 hash of every file in the folder.
 ///
 /// # Errors
-/// A file cannot be read, or the list not be written.
+/// A file cannot be read, or `checksums.json` cannot be written.
 pub fn write_checksums(folder: &Path) -> Result<(), WriteError> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder).map_err(WriteError::of(folder))? {
@@ -37,23 +37,23 @@ pub fn write_checksums(folder: &Path) -> Result<(), WriteError> {
     write_atomically(&path, (text + "\n").as_bytes())
 }
 
-/// Compares every file that `checksums.json` lists; files that it does not list are passed over.
+/// Checks every file listed in `checksums.json`; other files are ignored.
 ///
 /// # Errors
-/// What is wrong, for people: no list, a missing file, another size or content.
+/// A message for the user: no `checksums.json`, or a file that is missing or differs in size or content.
 pub fn verify_checksums(folder: &Path) -> Result<(), String> {
     let text = fs::read_to_string(folder.join(CHECKSUMS_FILE)).map_err(|error| format!("{CHECKSUMS_FILE}: {error}"))?;
     let files: BTreeMap<String, Checksum> =
         serde_json::from_str(&text).map_err(|error| format!("{CHECKSUMS_FILE}: {error}"))?;
     for (name, expected) in &files {
-        // Names are of this folder's own files; a list that was tampered with reaches no other.
+        // A tampered list must not make us read files outside the folder.
         if Path::new(name).components().count() != 1 || name.contains(['/', '\\']) || name == ".." {
-            return Err(format!("{CHECKSUMS_FILE}: \"{name}\" is no name of a file in this folder"));
+            return Err(format!("{CHECKSUMS_FILE}: \"{name}\" is not the name of a file in this folder"));
         }
         let path = folder.join(name);
         let found = fs::metadata(&path).map_err(|error| format!("{name}: {error}"))?.len();
         if found != expected.bytes {
-            return Err(format!("{name}: {found} bytes instead of {}", expected.bytes));
+            return Err(format!("{name}: expected {} bytes, found {found}", expected.bytes));
         }
         if checksum(&path).map_err(|error| format!("{name}: {error}"))? != *expected {
             return Err(format!("{name}: its content does not match its checksum"));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn an_untouched_folder_is_sound() {
+    fn an_untouched_folder_passes() {
         let folder = folder();
         assert_eq!(verify_checksums(folder.path()), Ok(()));
         fs::write(folder.path().join("c"), "not listed").expect("a file");
@@ -97,7 +97,7 @@ mod tests {
             let list = format!("{{\"{name}\": {{\"bytes\": 1, \"blake3\": \"\"}}}}");
             fs::write(folder.path().join(CHECKSUMS_FILE), list).expect("a file");
             let error = verify_checksums(folder.path()).expect_err("a path");
-            assert!(error.contains("no name of a file"), "{error}");
+            assert!(error.contains("is not the name of a file"), "{error}");
         }
     }
 
@@ -118,7 +118,7 @@ mod tests {
             let folder = folder();
             let path = folder.path().join(CHECKSUMS_FILE);
             let bytes = fs::read(&path).expect("a list");
-            // Its last byte is a newline, without which the list is whole.
+            // The last byte is a newline; without it the list is still complete.
             let len = ((bytes.len() - 1) as f64 * keep) as usize;
             fs::write(&path, &bytes[..len]).expect("a file");
             prop_assert!(verify_checksums(folder.path()).is_err());

@@ -1,22 +1,22 @@
-//! What can go wrong in writing.
+//! The error of everything that writes.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// A file or folder that could not be written: no space, no permission, a read-only disk. What was there before stays.
+/// A file or folder could not be written (disk full, no permission, read-only). Existing contents are untouched.
 #[derive(Debug, Error)]
 #[error("{}: cannot be written: {source}", path.display())]
 pub struct WriteError {
     /// The file or folder.
     pub path: PathBuf,
-    /// What the system said.
+    /// The operating system's error.
     pub source: io::Error,
 }
 
 impl WriteError {
-    /// For `map_err` of an operation on this path.
+    /// Attaches the path to an I/O error: `fs::rename(&from, &to).map_err(WriteError::of(&to))`.
     pub fn of(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self { path, source }

@@ -1,7 +1,31 @@
-//! Writing so that nothing is lost: files and folders that appear whole or not at all, locks, checksums.
+//! Writes that survive a kill: files and folders that appear complete or not at all, folder locks, checksums.
 //!
-//! Everything is written under a hidden name beside its place, synced, and renamed. A process that is killed leaves at
-//! most hidden leftovers, which [`remove_leftovers`] finds by their names.
+//! Everything is written under a hidden name next to its final path, synced, and renamed. A killed process leaves at
+//! most hidden leftovers, which [`remove_leftovers`] recognises by name.
+//!
+//! Read [`AtomicFile`], [`StagedFolder`] and [`FolderLock`] first. The crate must not know what is in the files.
+//!
+//! ```
+//! use std::io::Write;
+//!
+//! use collimate_files::{AtomicFile, StagedFolder, verify_checksums, write_checksums};
+//!
+//! let around = tempfile::tempdir()?;
+//! let path = around.path().join("metrics.json");
+//! let mut file = AtomicFile::create(&path)?;
+//! file.write_all(b"{}")?;
+//! assert!(!path.exists());
+//! file.commit()?;
+//! assert!(path.exists());
+//!
+//! // A folder whose files are checksummed before anyone can see it.
+//! let staged = StagedFolder::create(&around.path().join("checkpoint-1"))?;
+//! std::fs::write(staged.staging().join("state.json"), "{}")?;
+//! write_checksums(staged.staging())?;
+//! staged.commit()?;
+//! assert_eq!(verify_checksums(&around.path().join("checkpoint-1")), Ok(()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod atomic;
 mod checksums;
@@ -22,20 +46,20 @@ pub use staged::{StagedFolder, recover_folders, remove_folder, remove_leftovers}
 use std::fs::File;
 use std::path::Path;
 
-/// Ending of everything that is not yet, or no longer, in its place.
+/// Suffix of everything that is not yet, or no longer, under its final name.
 const LEFTOVER: &str = ".tmp";
 
-/// A hidden name beside `name` that no other process uses.
+/// A hidden name derived from `name` and the process id, so that no other process uses it.
 fn hidden(name: &str) -> String {
     format!(".{name}.{}{LEFTOVER}", std::process::id())
 }
 
-/// The last part of a path as text.
+/// The last component of a path, as text.
 fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The folder that a path lies in.
+/// The folder containing the path.
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -43,8 +67,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes renames in a folder durable. Folders can be synced on Unix only; elsewhere a rename is as durable as the system
-/// makes it.
+/// Makes renames in a folder durable. Only Unix can sync a folder; elsewhere durability is up to the system.
 fn sync_folder(folder: &Path) -> Result<(), WriteError> {
     if cfg!(unix) {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(WriteError::of(folder))?;

@@ -1,4 +1,4 @@
-//! One process a folder.
+//! Locks that let one process at a time write to a folder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -14,40 +14,40 @@ const LOCK_FILE: &str = ".lock";
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// Another process holds it.
-    #[error("{}: another run is writing here{}; wait for it to end, or choose another folder", path.display(), of(.process))]
+    /// Another process holds the lock.
+    #[error("{}: another run is writing here{}; wait for it to end, or choose another folder", path.display(), in_words(.process))]
     Taken {
         /// The folder.
         path: PathBuf,
-        /// The other process's number, as it wrote it.
+        /// The other process's id, as it wrote it into the lock file.
         process: Option<u32>,
     },
-    /// The folder or its lock file cannot be written.
+    /// The folder or its lock file is not writable.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
 
-fn of(process: &Option<u32>) -> String {
+fn in_words(process: &Option<u32>) -> String {
     process.map(|process| format!(" (process {process})")).unwrap_or_default()
 }
 
-/// A folder that no other process may write to as long as this lives. A process that is killed holds it no longer.
+/// Keeps other processes out of a folder while it lives. The operating system releases the lock of a killed process.
 #[derive(Debug)]
 pub struct FolderLock {
     file: File,
     path: PathBuf,
     folder: PathBuf,
-    /// Whether the folder was made for this lock and nothing was written into it yet.
+    /// The folder was created for this lock and nothing has been written to it yet.
     unused: bool,
 }
 
 impl FolderLock {
-    /// Makes the folder where it is not there, and locks it.
+    /// Locks the folder, creating it if necessary.
     ///
     /// # Errors
-    /// [`LockError::Taken`] where another process holds it, [`LockError::Write`] where it cannot be written.
+    /// [`LockError::Taken`] if another process holds it, [`LockError::Write`] if it is not writable.
     pub fn acquire(folder: &Path) -> Result<Self, LockError> {
-        let made = !folder.exists();
+        let is_new = !folder.exists();
         fs::create_dir_all(folder).map_err(WriteError::of(folder))?;
         let path = folder.join(LOCK_FILE);
         let failed = |source| WriteError::of(folder)(source);
@@ -58,29 +58,29 @@ impl FolderLock {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     let mut text = String::new();
-                    // Who it is helps the user; without the number the message still holds.
+                    // The process id is a courtesy; the message stands without it.
                     let _ = file.read_to_string(&mut text);
                     return Err(LockError::Taken { path: folder.to_owned(), process: text.trim().parse().ok() });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error).into()),
             }
-            // The file may have been removed by its last owner between opening and locking.
+            // Its previous owner may have removed the file between our opening and locking it.
             if !is_at(&file, &path) {
                 continue;
             }
             let number = format!("{}\n", std::process::id());
             file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(failed)?;
             file.write_all(number.as_bytes()).map_err(failed)?;
-            return Ok(Self { file, path, folder: folder.to_owned(), unused: made });
+            return Ok(Self { file, path, folder: folder.to_owned(), unused: is_new });
         }
     }
 
-    /// The folder.
+    /// The locked folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Says that the folder is in use from now on: it stays when the lock goes, even without files.
+    /// Keeps the folder when the lock is dropped, even if it is still empty.
     pub fn keep_folder(&mut self) {
         self.unused = false;
     }
@@ -88,17 +88,18 @@ impl FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // Removed while it is held: who opens it afterwards sees that it is another file. Failing costs a hidden file.
+        // Removed while still locked: anyone who opened it before sees (by `is_at`) that it is no longer the lock file.
+        // Failing to remove it costs a hidden file.
         let _ = fs::remove_file(&self.path);
         let _ = self.file.unlock();
         if self.unused {
-            // A folder that was made for a run that never began, if nothing is in it.
+            // The run never began; succeeds only if the folder is empty.
             let _ = fs::remove_dir(&self.folder);
         }
     }
 }
 
-/// Whether the open file is the one at the path.
+/// Whether the open file is still the one at the path.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -106,7 +107,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((file.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
 }
 
-/// Elsewhere a file that is open cannot be removed.
+/// Other systems do not let an open file be removed.
 #[cfg(not(unix))]
 fn is_at(_file: &File, path: &Path) -> bool {
     path.exists()
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_was_not_used_is_gone_again_and_a_used_one_stays() {
+    fn an_unused_folder_is_removed_again_and_a_used_one_stays() {
         let around = tempfile::tempdir().expect("a temporary folder");
         let folder = around.path().join("run");
         drop(FolderLock::acquire(&folder).expect("a lock"));
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_no_lock() {
+    fn the_lock_file_of_a_killed_process_does_not_lock() {
         let around = tempfile::tempdir().expect("a temporary folder");
         fs::write(around.path().join(LOCK_FILE), "12345\n").expect("a file");
         FolderLock::acquire(around.path()).expect("free");

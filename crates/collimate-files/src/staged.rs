@@ -1,4 +1,4 @@
-//! Folders that appear whole or not at all, and what killed processes leave.
+//! Folders that appear complete or not at all, and clean-up after killed processes.
 
 use std::fs;
 use std::io;
@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::{LEFTOVER, WriteError, folder_of, hidden, name_of, sync_folder};
 
-/// Marks a folder that another one is about to replace.
+/// Marks the old folder while a new one takes its place.
 const REPLACED: &str = ".replaced";
 
-/// A folder filled under a hidden name beside its place until it is committed; removed if it never is.
+/// A folder that is filled under a hidden name and renamed to its path on [`commit`](Self::commit); dropping it
+/// uncommitted deletes it.
 #[derive(Debug)]
 pub struct StagedFolder {
     staging: PathBuf,
@@ -18,10 +19,10 @@ pub struct StagedFolder {
 }
 
 impl StagedFolder {
-    /// Begins the folder that is to be at `path`; the folder around it must exist.
+    /// Starts the folder that will appear at `path`; its parent must exist.
     ///
     /// # Errors
-    /// The folder around it cannot be written.
+    /// The parent is not writable.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
         let staging = path.with_file_name(hidden(&name_of(path)));
         match fs::create_dir(&staging) {
@@ -34,15 +35,15 @@ impl StagedFolder {
         Ok(Self { staging, path: path.to_owned(), committed: false })
     }
 
-    /// Where its files are to be written for now.
+    /// The hidden folder to write the files to.
     pub fn staging(&self) -> &Path {
         &self.staging
     }
 
-    /// Renames the folder to its place, instead of a folder that was there before. Its files must be synced.
+    /// Renames the folder to its path, replacing an existing folder. The caller must have synced its files.
     ///
     /// # Errors
-    /// A rename fails. After a kill between the two renames [`recover_folders`] brings the old folder back.
+    /// A rename fails. [`recover_folders`] restores the old folder after a kill between the two renames.
     pub fn commit(mut self) -> Result<(), WriteError> {
         let failed = WriteError::of;
         sync_folder(&self.staging)?;
@@ -64,48 +65,48 @@ impl StagedFolder {
 impl Drop for StagedFolder {
     fn drop(&mut self) {
         if !self.committed {
-            // Nothing to tell: the folder was never promised.
+            // Best effort: nobody was promised this folder, and `remove_leftovers` finds it later.
             let _ = fs::remove_dir_all(&self.staging);
         }
     }
 }
 
-/// Brings back folders that were about to be replaced when a process was killed: those whose place is empty. Nobody else may
-/// be writing there.
+/// Restores folders in `parent` whose replacement was interrupted by a kill, that is, whose path is empty. No other
+/// process may be writing there.
 ///
 /// # Errors
-/// The folder around them cannot be read, or one of them not be renamed.
-pub fn recover_folders(around: &Path) -> Result<(), WriteError> {
-    if !around.is_dir() {
+/// `parent` cannot be read, or a folder cannot be renamed.
+pub fn recover_folders(parent: &Path) -> Result<(), WriteError> {
+    if !parent.is_dir() {
         return Ok(());
     }
-    for entry in fs::read_dir(around).map_err(WriteError::of(around))? {
-        let path = entry.map_err(WriteError::of(around))?.path();
-        let hidden = name_of(&path);
+    for entry in fs::read_dir(parent).map_err(WriteError::of(parent))? {
+        let replaced = entry.map_err(WriteError::of(parent))?.path();
+        let hidden = name_of(&replaced);
         let inner = hidden.strip_prefix('.').and_then(|name| name.strip_suffix(LEFTOVER));
-        // The process's number stands last.
+        // The name ends in the process id.
         let name = inner.and_then(|name| name.rsplit_once('.')?.0.strip_suffix(REPLACED));
-        let Some(place) = name.map(|name| around.join(name)) else { continue };
-        if !place.exists() {
-            fs::rename(&path, &place).map_err(WriteError::of(&place))?;
+        let Some(path) = name.map(|name| parent.join(name)) else { continue };
+        if !path.exists() {
+            fs::rename(&replaced, &path).map_err(WriteError::of(&path))?;
         }
     }
     Ok(())
 }
 
-/// Removes a folder so that it is never seen with some of its files only: it is renamed to a hidden name first.
+/// Removes a folder without ever showing it half-emptied: it is renamed to a hidden name first.
 ///
 /// # Errors
-/// It cannot be renamed or removed.
+/// The folder cannot be renamed or removed.
 pub fn remove_folder(path: &Path) -> Result<(), WriteError> {
     let old = path.with_file_name(hidden(&format!("{}.removed", name_of(path))));
     fs::rename(path, &old).and_then(|()| fs::remove_dir_all(&old)).map_err(WriteError::of(path))
 }
 
-/// Removes what killed processes left in a folder under hidden names. Nobody else may be writing there.
+/// Removes the hidden leftovers of killed processes from a folder. No other process may be writing there.
 ///
 /// # Errors
-/// The folder cannot be read, or a leftover not removed.
+/// The folder cannot be read, or a leftover cannot be removed.
 pub fn remove_leftovers(folder: &Path) -> Result<(), WriteError> {
     for entry in fs::read_dir(folder).map_err(WriteError::of(folder))? {
         let path = entry.map_err(WriteError::of(folder))?.path();
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_replaces_the_old_one_only_when_it_is_committed() {
+    fn a_folder_replaces_the_old_one_only_on_commit() {
         let around = tempfile::tempdir().expect("a temporary folder");
         let path = around.path().join("folder");
         for content in ["old", "new"] {
@@ -145,11 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_are_removed_and_all_else_stays() {
+    fn leftovers_are_removed_and_everything_else_stays() {
         let around = tempfile::tempdir().expect("a temporary folder");
         let staged = StagedFolder::create(&around.path().join("folder")).expect("a folder");
         fs::write(staged.staging().join("file"), "half").expect("a file");
-        // What a kill leaves: nothing is dropped.
+        // As after a kill: `drop` never runs.
         std::mem::forget(staged);
         for name in [".model.safetensors.1.tmp", "notes.tmp", ".hidden", "model.safetensors"] {
             fs::write(around.path().join(name), "").expect("a file");
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_was_about_to_be_replaced_comes_back() {
+    fn a_folder_whose_replacement_was_interrupted_comes_back() {
         let around = tempfile::tempdir().expect("a temporary folder");
         let path = around.path().join("checkpoint-3");
         fs::create_dir(&path).expect("a folder");
@@ -172,7 +173,7 @@ mod tests {
         fs::rename(&path, &old).expect("a rename");
         recover_folders(around.path()).expect("a folder");
         assert_eq!(text(&path.join("file")).as_deref(), Some("old"));
-        // Killed after the second: the new one is in its place.
+        // Killed after the second: the new folder is already there.
         fs::create_dir(&old).expect("a folder");
         recover_folders(around.path()).expect("a folder");
         assert_eq!(text(&path.join("file")).as_deref(), Some("old"));
