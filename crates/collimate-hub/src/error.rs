@@ -1,17 +1,17 @@
-//! Why something of the hub cannot be had, and what to do.
+//! Why something from the hub is not available, and what to do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::HubName;
 
-/// Why a model or data set of the hub cannot be had.
+/// A model or data set is not available.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HubError {
-    /// The text is no name of the hub.
-    #[error("\"{text}\" is no name of the hub: {problem}")]
+    /// The text is not a valid hub name.
+    #[error("\"{text}\" is not a name on the hub: {problem}")]
     Name {
         /// The text.
         text: String,
@@ -20,29 +20,28 @@ pub enum HubError {
     },
 
     /// There is no such repository, revision or file.
-    #[error("{name}: not found on {endpoint} ({what}); is it spelled right, and does the revision exist?")]
+    #[error("{name}: not found on {endpoint} ({what}); is it spelled correctly, and does the revision exist?")]
     NotFound {
-        /// What was asked for.
+        /// The requested name.
         name: Box<HubName>,
-        /// The hub's address.
+        /// Address of the hub.
         endpoint: String,
-        /// The part that was asked for.
+        /// The file or other part that was not found.
         what: String,
     },
 
-    /// The hub does not let this user have it.
+    /// The hub denies access.
     #[error(
         "{name}: {endpoint} refuses access (status {status}): it is private or gated, or does not exist; accept its \
-         conditions at {endpoint}/{} and give a token of an account that may read it, as HF_TOKEN or by `hf auth \
-         login`{}",
+         conditions at {endpoint}/{} and give a token of an account with access, in HF_TOKEN or by `hf auth login`{}",
         name.page(), tokens(*has_token)
     )]
     Access {
-        /// What was asked for.
+        /// The requested name.
         name: Box<HubName>,
-        /// The hub's address.
+        /// Address of the hub.
         endpoint: String,
-        /// The status of its answer.
+        /// HTTP status of the response.
         status: u16,
         /// Whether a token was sent.
         has_token: bool,
@@ -50,52 +49,62 @@ pub enum HubError {
 
     /// The hub could not be reached.
     #[error(
-        "{name}: {endpoint} cannot be reached: {problem}; with --offline (or HF_HUB_OFFLINE=1, or `offline: true`) what \
-         the cache has is used"
+        "{name}: {endpoint} cannot be reached: {problem}; to use only what is cached, add --offline (or \
+         HF_HUB_OFFLINE=1, or `offline: true`)"
     )]
     Network {
-        /// What was asked for.
+        /// The requested name.
         name: Box<HubName>,
-        /// The hub's address.
+        /// Address of the hub.
         endpoint: String,
         /// What went wrong.
         problem: String,
     },
 
-    /// Something is not in the cache, and the network is not to be used.
+    /// Offline, and the cache does not have it.
     #[error(
-        "{name}: {what} is not in {}, and offline nothing is fetched; run once without --offline (and without \
+        "{name}: {what} is not in {}, and offline nothing is downloaded; run once without --offline (and without \
          HF_HUB_OFFLINE), or name a local file or folder",
         cache.display()
     )]
     Missing {
-        /// What was asked for.
+        /// The requested name.
         name: Box<HubName>,
-        /// The file, or what else is missing.
+        /// The missing file or other part.
         what: String,
         /// Folder of the cache.
         cache: PathBuf,
     },
 
-    /// The repository does not have what is needed.
+    /// The repository lacks what is needed.
     #[error("{name}: {problem}")]
     Unfit {
-        /// What was asked for.
+        /// The requested name.
         name: Box<HubName>,
-        /// What is missing and what to do.
+        /// What is missing, and what to do about it.
         problem: String,
     },
 
-    /// A file could not be stored, or what arrived is not the file.
+    /// A file could not be stored, or arrived damaged.
     #[error("{name}: {file}: {problem}")]
     File {
-        /// What was asked for.
+        /// The requested name.
         name: Box<HubName>,
         /// The file.
         file: String,
         /// What went wrong.
         problem: String,
     },
+}
+
+impl HubError {
+    pub(crate) fn missing(name: &HubName, what: &str, cache: &Path) -> Self {
+        Self::Missing { name: Box::new(name.clone()), what: what.to_owned(), cache: cache.to_owned() }
+    }
+
+    pub(crate) fn unfit(name: &HubName, problem: impl Into<String>) -> Self {
+        Self::Unfit { name: Box::new(name.clone()), problem: problem.into() }
+    }
 }
 
 fn tokens(has_token: bool) -> &'static str {

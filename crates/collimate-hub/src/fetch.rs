@@ -1,4 +1,4 @@
-//! Through `hf-hub` to the hub and its cache.
+//! Listing and downloading through the crate `hf-hub`.
 
 use std::fs;
 use std::io;
@@ -9,13 +9,12 @@ use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use crate::{HubError, HubName, HubOptions, Listing, RepoKind};
 
-/// The files of a repository as the hub lists them.
+/// Asks the hub for a repository's files.
 pub(crate) fn list(options: &HubOptions, name: &HubName) -> Result<Listing, HubError> {
     let repository = open(options, name)?;
     let info = repository.info().map_err(|error| refused(options, name, "the repository", error))?;
     if !is_commit(&info.sha) {
-        let problem = format!("{} answers with no commit", options.endpoint);
-        return Err(HubError::Unfit { name: Box::new(name.clone()), problem });
+        return Err(HubError::unfit(name, format!("{} did not return a commit", options.endpoint)));
     }
     let mut files: Vec<String> =
         info.siblings.into_iter().map(|file| file.rfilename).filter(|file| is_inside(file)).collect();
@@ -23,10 +22,9 @@ pub(crate) fn list(options: &HubOptions, name: &HubName) -> Result<Listing, HubE
     Ok(Listing { commit: info.sha, files })
 }
 
-/// The files of a repository that the cache has.
+/// Lists a repository's cached files.
 pub(crate) fn list_cache(options: &HubOptions, name: &HubName) -> Result<Listing, HubError> {
-    let missing =
-        || HubError::Missing { name: Box::new(name.clone()), what: "it".to_owned(), cache: options.cache.clone() };
+    let missing = || HubError::missing(name, "it", &options.cache);
     let cache = cache(options, name);
     let commit = match is_commit(&name.revision) {
         true => name.revision.clone(),
@@ -48,7 +46,7 @@ pub(crate) fn list_cache(options: &HubOptions, name: &HubName) -> Result<Listing
     Ok(Listing { commit, files })
 }
 
-/// Folders in each other of a repository in the cache.
+/// How deep folders of a cached repository may nest.
 const MAX_DEPTH: usize = 16;
 
 fn files_under(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<String>) -> io::Result<()> {
@@ -65,13 +63,13 @@ fn files_under(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<String
     Ok(())
 }
 
-/// A file of a commit in the cache, where it is there.
+/// The cached path of a file at a commit, if it is there.
 pub(crate) fn cached(options: &HubOptions, name: &HubName, commit: &str, file: &str) -> Option<PathBuf> {
     let path = cache(options, name).pointer_path(commit).join(file);
     (is_inside(file) && path.is_file()).then_some(path)
 }
 
-/// Fetches a file into the cache.
+/// Downloads a file into the cache.
 pub(crate) fn download(options: &HubOptions, name: &HubName, commit: &str, file: &str) -> Result<PathBuf, HubError> {
     let wrong = |problem: String| file_error(name, file, problem);
     let repository = open(options, name)?;
@@ -79,29 +77,29 @@ pub(crate) fn download(options: &HubOptions, name: &HubName, commit: &str, file:
     let metadata = api.metadata(&repository.url(file)).map_err(|error| refused(options, name, file, error))?;
     let is_name = |text: &str| !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\\']);
     if metadata.commit_hash() != commit {
-        return Err(wrong("the repository changed while it was read; start again".to_owned()));
+        return Err(wrong("the repository changed during the download; start again".to_owned()));
     }
     if !is_name(metadata.etag()) {
-        return Err(wrong(format!("{} answers with no sound tag", options.endpoint)));
+        return Err(wrong(format!("{} returned an invalid ETag", options.endpoint)));
     }
     let cache = cache(options, name);
     let (blob, pointer) = (cache.blob_path(metadata.etag()), cache.pointer_path(commit).join(file));
     let is_whole = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() == metadata.size() as u64);
     if is_whole(&blob) {
-        // The same bytes of another commit.
+        // Another commit already brought the same bytes.
         link(&blob, &pointer).and_then(|()| cache.create_ref(commit)).map_err(|error| wrong(error.to_string()))?;
         return Ok(pointer);
     }
     let path = repository.download(file).map_err(|error| refused(options, name, file, error))?;
     if !is_whole(&path) {
-        // Not kept, so that it is fetched again.
+        // Removed, so that the next attempt downloads it again.
         let _ = (fs::remove_file(&path), fs::remove_file(&blob));
-        return Err(wrong(format!("it arrived incomplete, {} bytes are expected; start again", metadata.size())));
+        return Err(wrong(format!("the download is incomplete, expected {} bytes; start again", metadata.size())));
     }
     Ok(path)
 }
 
-/// Makes a file of a commit out of bytes that are there.
+/// Makes cached bytes appear as a file of a commit.
 fn link(blob: &Path, pointer: &Path) -> io::Result<()> {
     let parent = pointer.parent().ok_or_else(|| io::Error::other("no folder"))?;
     fs::create_dir_all(parent)?;
@@ -137,12 +135,12 @@ fn open(options: &HubOptions, name: &HubName) -> Result<ApiRepo, HubError> {
     Ok(api(options, name)?.repo(repo(name)))
 }
 
-/// A commit's hash, and no path.
+/// Whether the text is a commit hash, and so safe as the name of a folder.
 fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a path of a listing stays in its folder.
+/// Whether a listed path stays inside its folder.
 fn is_inside(file: &str) -> bool {
     let parts = Path::new(file).components();
     !file.is_empty()
@@ -154,7 +152,7 @@ fn file_error(name: &HubName, file: &str, problem: String) -> HubError {
     HubError::File { name: Box::new(name.clone()), file: file.to_owned(), problem }
 }
 
-/// What the hub or the way to it says, in terms of what was asked for.
+/// Translates an error of `hf-hub` into one about what the user asked for.
 fn refused(options: &HubOptions, name: &HubName, what: &str, error: ApiError) -> HubError {
     let (name, endpoint) = (Box::new(name.clone()), options.endpoint.clone());
     match error {
@@ -165,18 +163,18 @@ fn refused(options: &HubOptions, name: &HubName, what: &str, error: ApiError) ->
                 HubError::Access { name, endpoint, status, has_token: options.token.is_some() }
             }
             ureq::Error::StatusCode(status) => {
-                HubError::Network { name, endpoint, problem: format!("it answers with status {status}") }
+                HubError::Network { name, endpoint, problem: format!("it returned status {status}") }
             }
             error => HubError::Network { name, endpoint, problem: error.to_string() },
         },
         ApiError::IoError(error) => file_error(&name, what, error.to_string()),
         ApiError::LockAcquisition(path) => {
-            file_error(&name, what, format!("another program is fetching it ({})", path.display()))
+            file_error(&name, what, format!("another program is downloading it ({})", path.display()))
         }
         ApiError::InvalidResume => {
-            let problem = "what was fetched of it before is broken; remove its .part in the cache";
+            let problem = "an earlier partial download is damaged; remove its .part file from the cache";
             file_error(&name, what, problem.to_owned())
         }
-        other => HubError::Network { name, endpoint, problem: format!("its answer is not understood: {other}") },
+        other => HubError::Network { name, endpoint, problem: format!("unexpected response: {other}") },
     }
 }

@@ -1,14 +1,37 @@
-//! Models and data sets by their names on the Hugging Face Hub.
+//! Models and data sets from the Hugging Face Hub, through its local cache.
 //!
 //! ```text
-//! "org/name@revision" → HubName → Listing (commit, files) → files in the cache
+//! "org/name@revision" → HubName → Listing (commit, files) → paths in the cache
 //! ```
 //!
-//! The only crate that reaches the network, and only for what a user names there. Files lie in the cache that Python's
-//! `huggingface_hub` uses, so nothing is fetched twice.
+//! The only crate that uses the network, and only for repositories the user names. It shares the cache of Python's
+//! `huggingface_hub`, so nothing is downloaded twice. It must not know what the files contain, except for the index that
+//! lists a model's shards, and it never fetches pickled weights or code.
 //!
-//! Does not know what is in a file, but for the index that names the shards of a model. Never fetches pickled weights or
-//! code.
+//! Read [`Hub`] and [`HubName`] first.
+//!
+//! ```
+//! use collimate_hub::{HubName, RepoKind};
+//!
+//! let name = HubName::parse("hf://datasets/org/name@v1/data/*.parquet", RepoKind::Dataset).expect("a hub name")?;
+//! assert_eq!((name.id.as_str(), name.revision.as_str()), ("org/name", "v1"));
+//! assert_eq!(name.path.as_deref(), Some("data/*.parquet"));
+//! // What can only be a path is left to the file system.
+//! assert!(HubName::parse("./models/base", RepoKind::Model).is_none());
+//! # Ok::<(), collimate_hub::HubError>(())
+//! ```
+//!
+//! Downloading a model:
+//!
+//! ```no_run
+//! # use collimate_hub::{Hub, HubError, HubName, HubOptions, RepoKind};
+//! # fn main() -> Result<(), HubError> {
+//! let name = HubName::parse("org/name", RepoKind::Model).expect("a hub name")?;
+//! let snapshot = Hub::new(HubOptions::from_env()).model(&name)?;
+//! println!("{} at commit {}", snapshot.folder.display(), snapshot.commit);
+//! # Ok(())
+//! # }
+//! ```
 
 mod error;
 mod fetch;
@@ -28,45 +51,45 @@ pub use name::{HubName, RepoKind, name_of_snapshot};
 pub use options::HubOptions;
 use wanted::Wanted;
 
-/// The files of a repository at one commit.
+/// The files of a repository at a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// Hash of the commit.
     pub commit: String,
-    /// Paths of the files in the repository, in the order of their names.
+    /// Paths within the repository, sorted.
     pub files: Vec<String>,
 }
 
 /// A model or adapter in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The folder of its files.
+    /// The folder that holds its files.
     pub folder: PathBuf,
     /// Hash of the commit.
     pub commit: String,
 }
 
-/// The hub as these options reach it.
+/// Access to the hub, or offline to its cache alone.
 #[derive(Debug, Clone)]
 pub struct Hub {
     options: HubOptions,
 }
 
 impl Hub {
-    /// The hub, or with [`HubOptions::offline`] its cache alone.
+    /// Uses the network unless [`HubOptions::offline`] is set.
     pub fn new(options: HubOptions) -> Self {
         Self { options }
     }
 
-    /// How it is reached.
+    /// The options it was made with.
     pub fn options(&self) -> &HubOptions {
         &self.options
     }
 
-    /// The files of a repository: of the hub, or offline those that the cache has.
+    /// Lists a repository's files; offline, those already in the cache.
     ///
     /// # Errors
-    /// [`HubError`]: no such repository or revision, no access, no network, or nothing in the cache.
+    /// The repository or revision does not exist, access is denied, the network fails, or the cache has nothing.
     pub fn list(&self, name: &HubName) -> Result<Listing, HubError> {
         match self.options.offline {
             true => fetch::list_cache(&self.options, name),
@@ -74,29 +97,30 @@ impl Hub {
         }
     }
 
-    /// A file of a listing, in the cache.
+    /// Returns the cached path of a listed file, downloading it if necessary.
     ///
     /// # Errors
-    /// As [`Hub::list`], and a file that cannot be written or arrives incomplete.
+    /// As [`Hub::list`]; also if the file cannot be written or arrives incomplete.
     pub fn file(&self, name: &HubName, listing: &Listing, file: &str) -> Result<PathBuf, HubError> {
         let listed = listing.files.iter().any(|listed| listed == file);
         let found = fetch::cached(&self.options, name, &listing.commit, file);
         match (found, self.options.offline || !listed) {
             (Some(path), _) => Ok(path),
             (None, false) => fetch::download(&self.options, name, &listing.commit, file),
-            (None, true) => Err(self.missing(name, file)),
+            (None, true) if self.options.offline => Err(HubError::missing(name, file, &self.options.cache)),
+            (None, true) => Err(HubError::unfit(name, format!("it has no file {file}"))),
         }
     }
 
-    /// A model: its configuration, weights in safetensors, tokenizer and chat template.
+    /// Fetches a model: configuration, safetensors, tokenizer and chat templates.
     ///
     /// # Errors
-    /// As [`Hub::file`]; a repository without a configuration or without safetensors.
+    /// As [`Hub::file`]; also if the repository has no configuration or no safetensors.
     pub fn model(&self, name: &HubName) -> Result<Snapshot, HubError> {
         self.snapshot(name, Wanted::Model)
     }
 
-    /// An adapter in the form of PEFT.
+    /// Fetches a PEFT adapter.
     ///
     /// # Errors
     /// As [`Hub::model`].
@@ -104,11 +128,11 @@ impl Hub {
         self.snapshot(name, Wanted::Adapter)
     }
 
-    /// Which files of a data set a name means: those that its path matches (`*`, `?`, `**`, or a folder), else all files
-    /// of rows. `is_rows` tells those by their names.
+    /// The data files a name refers to: those its path matches (`*`, `?`, `**`, or a folder), or all of them if it has
+    /// no path. `is_rows` decides by name what counts as a data file.
     ///
     /// # Errors
-    /// There is none.
+    /// The path is not a valid pattern, or no file matches.
     pub fn data_files(
         &self,
         name: &HubName,
@@ -119,11 +143,7 @@ impl Hub {
         let files: Vec<String> = match &name.path {
             None => rows.cloned().collect(),
             Some(path) => {
-                let unfit = |error: glob::PatternError| HubError::Unfit {
-                    name: Box::new(name.clone()),
-                    problem: error.to_string(),
-                };
-                let pattern = glob::Pattern::new(path).map_err(unfit)?;
+                let pattern = glob::Pattern::new(path).map_err(|error| HubError::unfit(name, error.to_string()))?;
                 let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
                 let folder = format!("{path}/");
                 rows.filter(|file| pattern.matches_with(file, options) || file.starts_with(&folder)).cloned().collect()
@@ -131,49 +151,33 @@ impl Hub {
         };
         match files.is_empty() {
             false => Ok(files),
-            true => Err(HubError::Unfit {
-                name: Box::new(name.clone()),
-                problem: "it has no Parquet or JSON Lines files of this name; what the hub converted is \
-                          hf://datasets/ORG/NAME@refs/convert/parquet"
-                    .to_owned(),
-            }),
+            true => Err(HubError::unfit(
+                name,
+                "it has no Parquet or JSON Lines files of this name; the hub's own conversion is at \
+                 hf://datasets/ORG/NAME@refs/convert/parquet",
+            )),
         }
     }
 
     fn snapshot(&self, name: &HubName, wanted: Wanted) -> Result<Snapshot, HubError> {
         let listing = self.list(name)?;
         let fetch = |file: &str| self.file(name, &listing, file);
+        // Offline, a file that the listing lacks may exist on the hub.
         let incomplete = |problem: String| match self.options.offline {
-            true => {
-                HubError::Missing { name: Box::new(name.clone()), what: problem, cache: self.options.cache.clone() }
-            }
-            false => HubError::Unfit { name: Box::new(name.clone()), problem },
+            true => HubError::missing(name, &problem, &self.options.cache),
+            false => HubError::unfit(name, problem),
         };
         let mut folder = None;
         for file in wanted.files(&listing.files).map_err(incomplete)? {
             let path = fetch(file)?;
             if file == wanted::INDEX {
-                for shard in wanted::shards(&path)
-                    .map_err(|problem| HubError::Unfit { name: Box::new(name.clone()), problem })?
-                {
+                for shard in wanted::shards(&path).map_err(|problem| HubError::unfit(name, problem))? {
                     fetch(&shard)?;
                 }
             }
             folder = folder.or_else(|| path.parent().filter(|_| !file.contains('/')).map(Path::to_owned));
         }
-        let nothing =
-            || HubError::Unfit { name: Box::new(name.clone()), problem: "it has no files that are read".to_owned() };
+        let nothing = || HubError::unfit(name, "it has no files we read");
         Ok(Snapshot { folder: folder.ok_or_else(nothing)?, commit: listing.commit.clone() })
-    }
-
-    fn missing(&self, name: &HubName, what: &str) -> HubError {
-        match self.options.offline {
-            true => HubError::Missing {
-                name: Box::new(name.clone()),
-                what: what.to_owned(),
-                cache: self.options.cache.clone(),
-            },
-            false => HubError::Unfit { name: Box::new(name.clone()), problem: format!("it has no file {what}") },
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::HubError;
 
-/// What a repository holds.
+/// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RepoKind {
     /// A model or an adapter.
@@ -14,28 +14,28 @@ pub enum RepoKind {
     Dataset,
 }
 
-/// A repository on the hub at a revision, and perhaps files of it.
+/// A repository on the hub at a revision, optionally with a path to some of its files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HubName {
-    /// What it holds.
+    /// Model or data set.
     pub kind: RepoKind,
-    /// Its name, `org/name`.
+    /// `org/name`.
     pub id: String,
     /// A branch, a tag or a commit.
     pub revision: String,
-    /// Files in it, as a pattern, where the name says which.
+    /// A pattern of files within a data set; `None` for the whole repository.
     pub path: Option<String>,
 }
 
-/// The scheme of names that say that they are of the hub.
+/// Marks a name as one on the hub.
 const SCHEME: &str = "hf://";
 
 impl HubName {
-    /// Reads a name with the scheme `hf://`, as Python's `HfFileSystem` does (`datasets/` before those of data sets), or a
-    /// bare `org/name` with `@revision` if need be. `None` where the text can only be a path.
+    /// Parses `hf://…` as Python's `HfFileSystem` does (data sets begin with `datasets/`), or a bare `org/name`, optionally
+    /// with `@revision`. Returns `None` for text that can only be a path.
     ///
     /// # Errors
-    /// [`HubError::Name`] for `hf://` with something else behind it.
+    /// [`HubError::Name`] if the text begins with `hf://` but is not a valid name.
     pub fn parse(text: &str, kind: RepoKind) -> Option<Result<Self, HubError>> {
         match text.strip_prefix(SCHEME) {
             Some(rest) => Some(
@@ -46,25 +46,26 @@ impl HubName {
         }
     }
 
-    /// The name that a path of a recipe or command is, where it is one: `hf://`, or `org/name` that is no file or folder
-    /// here, in none that is (`org` beside `beside`), and does not end as a file of rows does.
+    /// Interprets a path from a recipe or the command line: `hf://…`, or an `org/name` that does not exist locally, whose
+    /// `org` is not a local folder either, and that does not look like a file name. `beside` is a further folder to look
+    /// in, that of the recipe.
     ///
     /// # Errors
     /// As [`Self::parse`].
-    pub fn of_path(path: &Path, kind: RepoKind, beside: Option<&Path>) -> Option<Result<Self, HubError>> {
+    pub fn from_path(path: &Path, kind: RepoKind, beside: Option<&Path>) -> Option<Result<Self, HubError>> {
         let text = path.to_str()?;
         if text.starts_with(SCHEME) {
             return Self::parse(text, kind);
         }
         let first = Path::new(text.split('/').next()?);
-        let here = [None, beside].into_iter().any(|folder| match folder {
-            None => path.exists() || first.is_dir(),
-            Some(folder) => folder.join(path).exists() || folder.join(first).is_dir(),
-        });
+        // A misspelled local folder must not become a hub request, so `first` counts as well.
+        let is_local = path.exists()
+            || first.is_dir()
+            || beside.is_some_and(|folder| folder.join(path).exists() || folder.join(first).is_dir());
         let is_file = [".jsonl", ".json", ".parquet", ".gz", ".zst", ".yaml", ".safetensors", ".bin"]
             .iter()
             .any(|ending| text.ends_with(ending));
-        if here || is_file { None } else { Self::parse(text, kind) }
+        if is_local || is_file { None } else { Self::parse(text, kind) }
     }
 
     fn with_scheme(rest: &str, expected: RepoKind) -> Result<Self, &'static str> {
@@ -89,7 +90,7 @@ impl HubName {
             None => ("main".to_owned(), rest.strip_prefix('/').unwrap_or_default()),
         };
         if !is_word(org) || !is_word(name) || !is_revision(&revision) {
-            return Err("expected hf://org/name@revision, of letters, digits, \"-\", \"_\" and \".\"");
+            return Err("expected hf://org/name@revision, made of letters, digits, \"-\", \"_\" and \".\"");
         }
         let path = Some(path.trim_end_matches('/')).filter(|path| !path.is_empty()).map(str::to_owned);
         if kind == RepoKind::Model && path.is_some() {
@@ -105,7 +106,7 @@ impl HubName {
         fits.then(|| Self { kind, id: id.to_owned(), revision: revision.to_owned(), path: None })
     }
 
-    /// The address of its page behind that of the hub.
+    /// Path of its page on the hub.
     pub(crate) fn page(&self) -> String {
         match self.kind {
             RepoKind::Model => self.id.clone(),
@@ -124,7 +125,7 @@ impl fmt::Display for HubName {
     }
 }
 
-/// The name and commit of a folder or file in a cache of the hub, as `org/name@commit`; `None` for other paths.
+/// Recovers `org/name@commit` from a path inside a hub cache; `None` for other paths.
 pub fn name_of_snapshot(path: &Path) -> Option<String> {
     let mut parts = path.components().map(|part| part.as_os_str().to_str());
     let repository = parts.find_map(|part| {
@@ -137,14 +138,14 @@ pub fn name_of_snapshot(path: &Path) -> Option<String> {
     }
 }
 
-/// The revision that a text begins with, and what stands behind it. Those of the hub's own branches have slashes.
+/// Splits a leading revision from the path after it. The hub's own branches contain slashes.
 fn revision(text: &str) -> (String, &str) {
-    let own = ["refs/convert/", "refs/pr/"].into_iter().find(|prefix| text.starts_with(prefix)).map_or(0, str::len);
-    let end = text[own..].find('/').map_or(text.len(), |end| own + end);
+    let prefix = ["refs/convert/", "refs/pr/"].into_iter().find(|prefix| text.starts_with(prefix)).map_or(0, str::len);
+    let end = text[prefix..].find('/').map_or(text.len(), |end| prefix + end);
     (text[..end].replace("%2F", "/"), text[end..].strip_prefix('/').unwrap_or_default())
 }
 
-/// A part of a name: no path, no option, nothing that an address would read otherwise.
+/// Whether the text is safe as a component of a name: not a path, not an option, nothing a URL would interpret.
 fn is_word(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !text.is_empty()
@@ -154,7 +155,7 @@ fn is_word(text: &str) -> bool {
         && !text.contains("..")
 }
 
-/// Branches may have slashes, never a way up.
+/// Branches may contain slashes, but never `..`.
 fn is_revision(text: &str) -> bool {
     text.split('/').all(is_word)
 }
@@ -185,7 +186,7 @@ mod tests {
         Some("default/train/0.parquet")
     )]
     #[case("hf://datasets/org/name@refs%2Fpr%2F3/x", RepoKind::Dataset, "org/name", "refs/pr/3", Some("x"))]
-    fn names_are_read(
+    fn names_are_parsed(
         #[case] text: &str,
         #[case] kind: RepoKind,
         #[case] id: &str,
@@ -207,30 +208,29 @@ mod tests {
     #[case("org/..")]
     #[case("~/name")]
     #[case("org/name@../x")]
-    fn paths_are_no_names(#[case] text: &str) {
+    fn paths_are_not_names(#[case] text: &str) {
         assert!(HubName::parse(text, RepoKind::Model).is_none(), "{text}");
     }
 
     #[test]
-    fn a_path_is_a_name_only_where_nothing_here_is_called_so() {
+    fn a_path_is_a_name_only_if_nothing_local_matches() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("models/base")).unwrap();
-        let of = |text: &str| HubName::of_path(Path::new(text), RepoKind::Model, Some(folder.path())).is_some();
-        assert!(of("org/name") && of("hf://models/bas"));
-        // A slip in the name of a folder that is here is not asked for elsewhere.
-        assert!(!of("models/base") && !of("models/bas") && !of("org/rows.jsonl"));
-        assert!(!of(&format!("{}/x", folder.path().display())));
+        let is_name = |text: &str| HubName::from_path(Path::new(text), RepoKind::Model, Some(folder.path())).is_some();
+        assert!(is_name("org/name") && is_name("hf://models/bas"));
+        assert!(!is_name("models/base") && !is_name("models/bas") && !is_name("org/rows.jsonl"));
+        assert!(!is_name(&format!("{}/x", folder.path().display())));
     }
 
     #[rstest]
     #[case("hf://", "expected hf://org/name")]
     #[case("hf://name", "expected hf://org/name")]
-    #[case("hf://../etc/passwd", "of letters, digits")]
-    #[case("hf://org/name@", "of letters, digits")]
+    #[case("hf://../etc/passwd", "made of letters, digits")]
+    #[case("hf://org/name@", "made of letters, digits")]
     #[case("hf://spaces/org/name", "spaces hold neither")]
     #[case("hf://datasets/org/name", "this is a data set")]
     #[case("hf://org/name/config.json", "a model is a whole repository")]
-    fn what_only_looks_like_a_name_is_an_error(#[case] text: &str, #[case] expected: &str) {
+    fn invalid_names_are_errors(#[case] text: &str, #[case] expected: &str) {
         let error = HubName::parse(text, RepoKind::Model).expect("a scheme").expect_err("no name").to_string();
         assert!(error.contains(expected) && error.contains(text), "{error}");
     }
@@ -240,7 +240,7 @@ mod tests {
     #[case("/c/datasets--org--a--b/snapshots/abc/data/x.parquet", Some("org/a--b@abc"))]
     #[case("/c/models--org--name/blobs/abc", None)]
     #[case("models/base", None)]
-    fn a_folder_of_the_cache_has_the_name_of_its_repository(#[case] path: &str, #[case] expected: Option<&str>) {
+    fn a_cache_path_gives_the_name_of_its_repository(#[case] path: &str, #[case] expected: Option<&str>) {
         assert_eq!(name_of_snapshot(Path::new(path)).as_deref(), expected);
     }
 }

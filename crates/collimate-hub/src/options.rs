@@ -1,32 +1,33 @@
-//! Where the hub is, where its cache is, and who asks.
+//! How to reach the hub: address, cache, token, network.
 
 use std::env;
 use std::fmt;
 use std::path::PathBuf;
 
-/// How the hub is reached.
+/// How to reach the hub.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HubOptions {
-    /// Its address.
+    /// Base URL.
     pub endpoint: String,
-    /// Folder of the cache, the one with `models--…` and `datasets--…`.
+    /// Folder of the cache, the one that contains `models--…` and `datasets--…`.
     pub cache: PathBuf,
-    /// Token of the user, where there is one.
+    /// The user's access token, if any.
     pub token: Option<String>,
-    /// Whether only the cache is read.
+    /// Use the cache only, never the network.
     pub offline: bool,
-    /// Whether a download shows its progress, where the stream of errors is a terminal.
+    /// Show download progress if standard error is a terminal.
     pub progress: bool,
 }
 
 impl HubOptions {
-    /// As `huggingface_hub` has it: `HF_ENDPOINT`; `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`;
-    /// `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `token` beside the cache; `HF_HUB_OFFLINE`.
+    /// Reads the environment as `huggingface_hub` does: `HF_ENDPOINT`; `HF_HUB_CACHE`, else `HF_HOME/hub`, else
+    /// `~/.cache/huggingface/hub`; `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `token` next to the cache;
+    /// `HF_HUB_OFFLINE`.
     pub fn from_env() -> Self {
         Self::from_variables(&|name| env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    /// As [`Self::from_env`], with variables from elsewhere.
+    /// [`Self::from_env`] with the variables passed in, for tests.
     pub(crate) fn from_variables(variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let home = variable("HF_HOME").map(PathBuf::from).unwrap_or_else(|| {
             let caches = variable("XDG_CACHE_HOME").map(PathBuf::from);
@@ -56,7 +57,7 @@ fn is_yes(value: &str) -> bool {
     matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
 }
 
-/// Without the token.
+/// Omits the token, which must not end up in logs.
 impl fmt::Debug for HubOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HubOptions")
@@ -76,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    fn of(variables: &[(&str, &str)]) -> HubOptions {
+    fn from_pairs(variables: &[(&str, &str)]) -> HubOptions {
         let variables: BTreeMap<_, _> = variables.iter().copied().collect();
         HubOptions::from_variables(&|name| variables.get(name).map(|value| (*value).to_owned()))
     }
@@ -87,16 +88,16 @@ mod tests {
     #[case(&[("HOME", "/h"), ("HF_HOME", "/hf")], "/hf/hub")]
     #[case(&[("HOME", "/h"), ("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/c")], "/c")]
     fn the_cache_is_where_python_keeps_it(#[case] variables: &[(&str, &str)], #[case] cache: &str) {
-        assert_eq!(of(variables).cache, PathBuf::from(cache));
+        assert_eq!(from_pairs(variables).cache, PathBuf::from(cache));
     }
 
     #[test]
-    fn a_token_comes_from_a_variable_or_a_file_and_is_not_shown() {
+    fn a_token_comes_from_a_variable_or_a_file_and_is_never_printed() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "hf_file\n").unwrap();
         let home = folder.path().to_str().unwrap();
-        assert_eq!(of(&[("HF_HOME", home)]).token.as_deref(), Some("hf_file"));
-        let options = of(&[("HF_HOME", home), ("HF_TOKEN", " hf_secret ")]);
+        assert_eq!(from_pairs(&[("HF_HOME", home)]).token.as_deref(), Some("hf_file"));
+        let options = from_pairs(&[("HF_HOME", home), ("HF_TOKEN", " hf_secret ")]);
         assert_eq!(options.token.as_deref(), Some("hf_secret"));
         assert!(!format!("{options:?}").contains("hf_"), "{options:?}");
     }
@@ -106,13 +107,13 @@ mod tests {
     #[case("true", true)]
     #[case("0", false)]
     #[case("no", false)]
-    fn offline_is_asked_for_by_a_variable(#[case] value: &str, #[case] expected: bool) {
-        assert_eq!(of(&[("HOME", "/h"), ("HF_HUB_OFFLINE", value)]).offline, expected);
+    fn a_variable_turns_the_network_off(#[case] value: &str, #[case] expected: bool) {
+        assert_eq!(from_pairs(&[("HOME", "/h"), ("HF_HUB_OFFLINE", value)]).offline, expected);
     }
 
     #[test]
-    fn another_address_is_taken_without_its_slash() {
-        assert_eq!(of(&[("HF_ENDPOINT", "http://127.0.0.1:9/")]).endpoint, "http://127.0.0.1:9");
-        assert_eq!(of(&[]).endpoint, "https://huggingface.co");
+    fn an_endpoint_loses_its_trailing_slash() {
+        assert_eq!(from_pairs(&[("HF_ENDPOINT", "http://127.0.0.1:9/")]).endpoint, "http://127.0.0.1:9");
+        assert_eq!(from_pairs(&[]).endpoint, "https://huggingface.co");
     }
 }

@@ -1,6 +1,7 @@
-//! A small hub for tests: one repository a name, on a port of this machine.
+//! A small hub on localhost, for tests.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -9,50 +10,51 @@ use std::thread;
 /// The commit of every repository.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What it serves: contents by `models/org/name` and file.
+/// What the server has.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Repositories {
+    /// Contents by repository (`models/org/name`) and file.
     pub(crate) files: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
-    /// Repositories that only this token may read.
+    /// The token that each gated repository requires.
     pub(crate) gated: BTreeMap<String, String>,
-    /// Files whose bytes end too early.
+    /// Files to truncate in transit.
     pub(crate) cut: Vec<String>,
 }
 
-/// A hub that is running; it ends with the test's process.
+/// A running hub; it ends with the test's process.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) endpoint: String,
-    /// Paths that were asked for.
-    asked: Arc<Mutex<Vec<String>>>,
+    /// Paths of all requests so far.
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     pub(crate) fn start(repositories: Repositories) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (repositories, heard) = (repositories.clone(), Arc::clone(&heard));
-                thread::spawn(move || answer(&repositories, &heard, stream));
+                let (repositories, log) = (repositories.clone(), Arc::clone(&log));
+                thread::spawn(move || answer(&repositories, &log, stream));
             }
         });
-        Self { endpoint, asked }
+        Self { endpoint, requests }
     }
 
-    /// How often a path with this in it was asked for.
+    /// Number of requests whose path contains `part`.
     pub(crate) fn count(&self, part: &str) -> usize {
-        self.asked.lock().unwrap().iter().filter(|path| path.contains(part)).count()
+        self.requests.lock().unwrap().iter().filter(|path| path.contains(part)).count()
     }
 }
 
-fn answer(repositories: &Repositories, heard: &Mutex<Vec<String>>, mut stream: TcpStream) -> Option<()> {
+fn answer(repositories: &Repositories, log: &Mutex<Vec<String>>, mut stream: TcpStream) -> Option<()> {
     let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
     let request = lines.next()?.ok()?;
     let path = request.split(' ').nth(1)?.to_owned();
-    heard.lock().unwrap().push(path.clone());
+    log.lock().unwrap().push(path.clone());
     let (mut range, mut token) = (None, None);
     for line in lines {
         let line = line.ok()?;
@@ -103,10 +105,10 @@ fn respond(repositories: &Repositories, path: &str, range: Option<&str>, token: 
         return ("200 OK", "Content-Type: application/json\r\n".to_owned(), info.to_string().into_bytes());
     };
     let Some(bytes) = files.get(file) else { return nothing(MISSING) };
-    // Equal bytes have equal tags, as hashes of them have.
-    let tag = bytes
-        .iter()
-        .fold(14_695_981_039_346_656_037_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(1_099_511_628_211));
+    // Like the hub's, an ETag is a hash of the bytes.
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    let tag = hasher.finish();
     let (start, end) = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')).map_or(
         (0, bytes.len()),
         |(start, end)| {

@@ -1,4 +1,4 @@
-//! Against a hub on this machine.
+//! Tests against a small hub on localhost.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -99,7 +99,7 @@ fn a_model_is_fetched_once_and_only_what_is_needed() {
 }
 
 #[test]
-fn the_shards_that_an_index_names_are_fetched() {
+fn the_shards_an_index_lists_are_fetched() {
     let (server, _folder, hub) = hub();
     let snapshot = hub.model(&model("org/large")).unwrap();
     for (file, text) in [("model-1.safetensors", "one"), ("additional_chat_templates/tool_use.jinja", "x")] {
@@ -117,7 +117,7 @@ fn an_adapter_is_its_two_files() {
 }
 
 #[test]
-fn offline_the_cache_alone_is_read() {
+fn offline_only_the_cache_is_read() {
     let (server, _folder, hub) = hub();
     let offline = with(&hub, |options| options.offline = true);
     let error = offline.model(&model("org/small")).unwrap_err().to_string();
@@ -136,7 +136,7 @@ fn offline_the_cache_alone_is_read() {
 }
 
 #[test]
-fn data_is_listed_and_fetched_by_file() {
+fn data_files_are_listed_and_fetched_one_by_one() {
     let (_server, _folder, hub) = hub();
     let name = data("org/data");
     let listing = hub.list(&name).unwrap();
@@ -174,18 +174,18 @@ fn a_pattern_that_matches_nothing_is_an_error() {
 #[rstest]
 #[case("org/none", "org/none: not found on http://127.0.0.1:")]
 #[case("org/small@v9", "org/small@v9: not found on http://127.0.0.1:")]
-#[case("org/pickled", "org/pickled: its weights are pickled (pytorch_model.bin), which is not read")]
+#[case("org/pickled", "org/pickled: its weights are pickled (pytorch_model.bin), which we do not read")]
 #[case("org/gated", "refuses access (status 401): it is private or gated, or does not exist")]
 #[case("org/cut", "org/cut: ")]
 #[case("org/adapter", "org/adapter: it is an adapter: name its base as the model")]
-fn what_cannot_be_had_says_why(#[case] name: &str, #[case] expected: &str) {
+fn errors_say_why_a_repository_is_not_available(#[case] name: &str, #[case] expected: &str) {
     let (_server, _folder, hub) = hub();
     let error = hub.model(&model(name)).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }
 
 #[test]
-fn a_token_opens_what_is_gated_and_another_does_not() {
+fn only_the_right_token_opens_a_gated_repository() {
     let (_server, _folder, hub) = hub();
     let wrong = with(&hub, |options| options.token = Some("hf_wrong".to_owned()));
     let error = wrong.model(&model("org/gated")).unwrap_err().to_string();
@@ -196,14 +196,14 @@ fn a_token_opens_what_is_gated_and_another_does_not() {
 }
 
 #[test]
-fn a_file_that_arrives_cut_off_is_not_kept() {
+fn a_truncated_download_is_not_kept() {
     let (_server, folder, hub) = hub();
     assert!(hub.model(&model("org/cut")).is_err());
     assert!(!folder.path().join(format!("hub/models--org--cut/snapshots/{COMMIT}/config.json")).exists());
 }
 
 #[test]
-fn names_of_files_that_leave_their_folder_are_passed_over() {
+fn listed_paths_outside_the_repository_are_ignored() {
     let (server, folder, hub) = hub();
     assert!(hub.model(&model("org/climbs")).is_ok());
     assert_eq!(hub.list(&model("org/climbs")).unwrap().files, ["config.json", "model.safetensors"]);
@@ -212,8 +212,8 @@ fn names_of_files_that_leave_their_folder_are_passed_over() {
 }
 
 #[test]
-fn without_a_network_the_error_names_the_way_without_one() {
-    // A port that nobody listens on any more.
+fn a_network_error_mentions_offline_mode() {
+    // A port on which nobody listens any more.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (_server, _folder, hub) = hub();
     let alone = with(&hub, |options| options.endpoint = format!("http://{port}"));
@@ -222,13 +222,13 @@ fn without_a_network_the_error_names_the_way_without_one() {
 }
 
 #[test]
-fn bytes_that_another_commit_had_are_not_fetched_again() {
+fn bytes_of_another_commit_are_not_downloaded_again() {
     let (server, _folder, hub) = hub();
     let snapshot = hub.model(&model("org/small")).unwrap();
     fs::remove_dir_all(&snapshot.folder).unwrap();
     let before = server.count("model.safetensors");
     assert_eq!(hub.model(&model("org/small")).unwrap(), snapshot);
     assert_eq!(fs::read_to_string(snapshot.folder.join("model.safetensors")).unwrap(), "weights");
-    // Asked what it is, once; not for its bytes.
+    // One request for its metadata, none for its bytes.
     assert_eq!(server.count("model.safetensors"), before + 1);
 }

@@ -1,4 +1,4 @@
-//! Which files of a repository are needed.
+//! Selects the files of a repository to fetch.
 
 use std::fs;
 use std::io::Read;
@@ -6,13 +6,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The index of weights in several files.
+/// Index of sharded weights.
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 const WEIGHTS: &str = "model.safetensors";
-/// The largest index that is read, in bytes.
+/// Size limit of an index, in bytes.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 
-/// Files that describe a model; those that a repository has are fetched.
+/// Files beside the weights, fetched if the repository has them.
 const DESCRIPTIONS: [&str; 13] = [
     "config.json",
     "generation_config.json",
@@ -22,7 +22,7 @@ const DESCRIPTIONS: [&str; 13] = [
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
-    // Not read here, but a merged model is handed on with them.
+    // We do not read these, but copy them along with a merged model.
     "tokenizer.model",
     "spiece.model",
     "vocab.json",
@@ -30,7 +30,7 @@ const DESCRIPTIONS: [&str; 13] = [
     "merges.txt",
 ];
 
-/// What a repository is wanted for.
+/// What to fetch from a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Model,
@@ -38,26 +38,23 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    /// The files to fetch, small ones first; the shards of an index come beside it.
+    /// The files to fetch, small ones first. Shards are not among them: they are read from the index.
     ///
     /// # Errors
-    /// In words: what the repository lacks.
+    /// A message saying what the repository lacks.
     pub(crate) fn files(self, listed: &[String]) -> Result<Vec<&str>, String> {
         let has = |file: &str| listed.iter().any(|listed| listed == file);
-        let needed = match self {
-            Self::Adapter => {
-                return match (has("adapter_config.json"), has("adapter_model.safetensors")) {
-                    (true, true) => Ok(vec!["adapter_config.json", "adapter_model.safetensors"]),
-                    (false, _) => Err("it is no adapter: there is no adapter_config.json".to_owned()),
-                    (true, false) => Err(no_safetensors("adapter_model.safetensors", listed)),
-                };
-            }
-            Self::Model => "config.json",
-        };
-        if !has(needed) {
+        if self == Self::Adapter {
+            return match (has("adapter_config.json"), has("adapter_model.safetensors")) {
+                (true, true) => Ok(vec!["adapter_config.json", "adapter_model.safetensors"]),
+                (false, _) => Err("it is not an adapter: there is no adapter_config.json".to_owned()),
+                (true, false) => Err(no_safetensors("adapter_model.safetensors", listed)),
+            };
+        }
+        if !has("config.json") {
             return Err(match has("adapter_config.json") {
                 true => "it is an adapter: name its base as the model, and this as the adapter".to_owned(),
-                false => "it is no model: there is no config.json".to_owned(),
+                false => "it is not a model: there is no config.json".to_owned(),
             });
         }
         let templates = listed.iter().map(String::as_str).filter(|file| is_template(file));
@@ -71,7 +68,7 @@ impl Wanted {
     }
 }
 
-/// Templates beside the first, in a folder of their own.
+/// Whether the file is one of a model's additional chat templates.
 fn is_template(file: &str) -> bool {
     let name = file.strip_prefix("additional_chat_templates/").and_then(|name| name.strip_suffix(".jinja"));
     name.is_some_and(|name| !name.contains('/'))
@@ -82,17 +79,17 @@ fn no_safetensors(file: &str, listed: &[String]) -> String {
     let pickled = listed.iter().find(|file| endings.iter().any(|ending| file.ends_with(ending)));
     match pickled {
         Some(pickled) => format!(
-            "its weights are pickled ({pickled}), which is not read, since that runs code; convert them to safetensors \
-             (save_pretrained of transformers)"
+            "its weights are pickled ({pickled}), which we do not read, since unpickling runs code; convert them to \
+             safetensors (save_pretrained of transformers)"
         ),
         None => format!("there is no {file}"),
     }
 }
 
-/// The files that an index names.
+/// The shards an index lists.
 ///
 /// # Errors
-/// In words: no sound index, or one that names files elsewhere.
+/// A message: the index is malformed, or lists files outside its folder.
 pub(crate) fn shards(index: &Path) -> Result<Vec<String>, String> {
     let mut text = String::new();
     let file = fs::File::open(index).map_err(|error| format!("{INDEX}: {error}"))?;
@@ -104,7 +101,7 @@ pub(crate) fn shards(index: &Path) -> Result<Vec<String>, String> {
     for shard in map.values() {
         match shard.as_str() {
             Some(name) if is_plain(name) && name.ends_with(".safetensors") => shards.push(name.to_owned()),
-            _ => return Err(format!("{INDEX}: {shard} is no file of safetensors beside it")),
+            _ => return Err(format!("{INDEX}: {shard} is not a safetensors file beside it")),
         }
     }
     shards.sort();
@@ -131,7 +128,7 @@ mod tests {
         "config.json model-1.safetensors model.safetensors.index.json additional_chat_templates/tool_use.jinja",
         "config.json additional_chat_templates/tool_use.jinja model.safetensors.index.json"
     )]
-    fn a_model_is_its_descriptions_and_weights(#[case] listed: &str, #[case] expected: &str) {
+    fn a_model_is_its_description_files_and_weights(#[case] listed: &str, #[case] expected: &str) {
         let listed: Vec<String> = listed.split(' ').map(str::to_owned).collect();
         assert_eq!(Wanted::Model.files(&listed).unwrap().join(" "), expected);
     }
@@ -140,10 +137,14 @@ mod tests {
     #[case(Wanted::Model, "config.json pytorch_model.bin", "its weights are pickled (pytorch_model.bin)")]
     #[case(Wanted::Model, "config.json", "there is no model.safetensors")]
     #[case(Wanted::Model, "adapter_config.json", "it is an adapter")]
-    #[case(Wanted::Model, "README.md", "it is no model")]
-    #[case(Wanted::Adapter, "config.json", "it is no adapter")]
+    #[case(Wanted::Model, "README.md", "it is not a model")]
+    #[case(Wanted::Adapter, "config.json", "it is not an adapter")]
     #[case(Wanted::Adapter, "adapter_config.json adapter_model.bin", "its weights are pickled (adapter_model.bin)")]
-    fn what_is_lacking_is_said(#[case] wanted: Wanted, #[case] listed: &str, #[case] expected: &str) {
+    fn the_message_says_what_the_repository_lacks(
+        #[case] wanted: Wanted,
+        #[case] listed: &str,
+        #[case] expected: &str,
+    ) {
         let listed: Vec<String> = listed.split(' ').map(str::to_owned).collect();
         let problem = wanted.files(&listed).unwrap_err();
         assert!(problem.starts_with(expected), "{problem}");
@@ -154,8 +155,8 @@ mod tests {
         r#"{"weight_map": {"a": "x-2.safetensors", "b": "x-1.safetensors", "c": "x-2.safetensors"}}"#,
         Ok("x-1.safetensors x-2.safetensors")
     )]
-    #[case(r#"{"weight_map": {"a": "../x.safetensors"}}"#, Err("is no file of safetensors beside it"))]
-    #[case(r#"{"weight_map": {"a": "x.bin"}}"#, Err("is no file of safetensors beside it"))]
+    #[case(r#"{"weight_map": {"a": "../x.safetensors"}}"#, Err("is not a safetensors file beside it"))]
+    #[case(r#"{"weight_map": {"a": "x.bin"}}"#, Err("is not a safetensors file beside it"))]
     #[case("{}", Err("\"weight_map\""))]
     fn an_index_names_files_beside_it(#[case] text: &str, #[case] expected: Result<&str, &str>) {
         let folder = tempfile::tempdir().unwrap();
