@@ -1,4 +1,4 @@
-//! Panics of crates that work on what users download, turned into errors.
+//! Turns panics of other crates into errors, for crates that parse what users download.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,12 +7,13 @@ thread_local! {
     static CATCHES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread will be caught and become an error, so that a program's panic hook need not speak.
+/// Whether a panic of this thread will become an error, so that a panic hook should stay silent.
 pub fn catches_panics() -> bool {
     CATCHES.get()
 }
 
-/// The result of work by another crate; its panic as an error. What the work held is dropped, so nothing half done stays.
+/// Runs `work` and returns its result, or its panic message as an error. Everything the work owned is dropped, so no
+/// half-finished state survives.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let outer = CATCHES.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
@@ -28,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_its_message_and_the_flag_is_put_back() {
+    fn a_panic_becomes_its_message_and_the_flag_is_restored() {
         let problem = caught(|| {
             assert!(catches_panics());
             std::panic::resume_unwind(Box::new("index out of bounds".to_owned()))

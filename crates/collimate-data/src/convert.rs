@@ -1,29 +1,29 @@
-//! Groups written in another layout.
+//! Writes groups in another layout.
 
 use std::path::Path;
 
+use collimate_rewards::{Pair, PairRule, pairs};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::rewards::{Pair, PairRule, pairs};
 use crate::{DataError, Layout, Message, Prompt, PromptGroup, Response, RowWriter};
 
-/// What groups are written as.
+/// The layout to write.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ConvertTo {
     /// `prompt`, `responses[].content/.reward/.scores`.
     Collimate,
-    /// `prompt`, `chosen`, `rejected`, `score_chosen`, `score_rejected`: a row a pair.
+    /// `prompt`, `chosen`, `rejected`, `score_chosen`, `score_rejected`: one row per pair.
     Preference(PairRule),
     /// `prompt`, `A0`, `score_A0`, …, best first.
     RankedSet,
 }
 
 impl ConvertTo {
-    /// The target for a layout; pairs are made by `rule`, which matters for preferences only.
+    /// The target for a layout; `rule` forms the pairs of [`Layout::Preference`].
     ///
     /// # Errors
-    /// Where the layout is one that is read but not written.
+    /// The layout can be read but not written.
     pub fn new(layout: Layout, rule: PairRule) -> Result<Self, DataError> {
         match layout {
             Layout::Collimate => Ok(Self::Collimate),
@@ -36,22 +36,21 @@ impl ConvertTo {
     }
 }
 
-/// What a conversion wrote.
+/// Counts of a conversion.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ConvertReport {
     /// Groups read.
     pub num_groups: usize,
     /// Rows written.
     pub num_rows: usize,
-    /// Groups that gave no pair: their rewards are equal, or closer than the margin.
+    /// Groups without a pair: their rewards are equal, or closer than the margin.
     pub num_without_pairs: usize,
 }
 
-/// Writes groups to `path` as JSON Lines. The file appears whole or not at all: rows go to a temporary file in the same
-/// folder, which is synced and renamed at the end.
+/// Writes groups to `path` as JSON Lines, atomically.
 ///
 /// # Errors
-/// The first error of `groups`, or one of writing; then `path` is left as it was.
+/// The first error in `groups`, or a write error; `path` then stays as it was.
 pub fn convert(
     groups: impl IntoIterator<Item = Result<PromptGroup, DataError>>,
     path: impl AsRef<Path>,
@@ -59,7 +58,7 @@ pub fn convert(
 ) -> Result<ConvertReport, DataError> {
     let path = path.as_ref();
     if path.file_name().is_none() {
-        return Err(DataError::File { path: path.to_owned(), problem: "this is no name for a file".to_owned() });
+        return Err(DataError::File { path: path.to_owned(), problem: "this is not the name of a file".to_owned() });
     }
     let mut writer = RowWriter::create(path)?;
     let mut report = ConvertReport::default();
@@ -74,7 +73,7 @@ pub fn convert(
     Ok(report)
 }
 
-/// The rows that a group becomes.
+/// The rows a group becomes.
 fn rows(group: &PromptGroup, to: ConvertTo) -> Vec<Value> {
     match to {
         ConvertTo::Collimate => vec![json!({ "prompt": group.prompt, "responses": group.responses })],
@@ -101,7 +100,7 @@ fn preference(group: &PromptGroup, pair: Pair) -> Value {
     })
 }
 
-/// Best first, as the published set is; whole conversations where the prompt is one.
+/// Best first, like the published set; whole conversations if the prompt is one.
 fn ranked_set(group: &PromptGroup) -> Value {
     let mut responses: Vec<&Response> = group.responses.iter().collect();
     responses.sort_by(|a, b| b.reward.total_cmp(&a.reward));

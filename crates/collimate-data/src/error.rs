@@ -1,4 +1,4 @@
-//! Why data could not be read.
+//! The error of reading and converting data.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,20 +6,20 @@ use std::path::PathBuf;
 use collimate_files::WriteError;
 use thiserror::Error;
 
-/// Why data could not be read or converted. Each names the file, the line and the field where it knows them.
+/// Data could not be read or converted. Names file, line and field where they are known.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// A file could not be written; what was there before stays.
+    /// A file could not be written; an existing file stays as it was.
     #[error(transparent)]
     Write(#[from] WriteError),
 
-    /// The file could not be opened or read.
+    /// A file could not be opened or read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 
@@ -28,52 +28,52 @@ pub enum DataError {
     Json {
         /// The file.
         path: PathBuf,
-        /// Line of the file, counted from 1.
+        /// Line in the file, from 1.
         line: usize,
-        /// Column of the line, counted from 1 in bytes.
+        /// Column in the line, in bytes from 1.
         column: usize,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
 
-    /// A line is longer than a reader is ready to hold in memory.
-    #[error("{}:{line}: the line is longer than {limit_bytes} bytes; the file must be JSON Lines, one object a line", path.display())]
+    /// A line exceeds the limit on what is held in memory.
+    #[error("{}:{line}: the line is longer than {limit_bytes} bytes; the file must be JSON Lines, one object per line", path.display())]
     LineTooLong {
         /// The file.
         path: PathBuf,
-        /// Line of the file, counted from 1.
+        /// Line in the file, from 1.
         line: usize,
-        /// The largest line that is read, in bytes.
+        /// The limit, in bytes.
         limit_bytes: usize,
     },
 
-    /// A field is missing or holds something else than it should.
+    /// A field is missing or has the wrong type or value.
     #[error("{}:{line}: field \"{field}\": expected {expected}, found {found}", path.display())]
     Field {
         /// The file.
         path: PathBuf,
-        /// Line of the file, counted from 1.
+        /// Line in the file, from 1.
         line: usize,
-        /// The field, as `responses[2].reward`.
+        /// The field, such as `responses[2].reward`.
         field: String,
-        /// What should be there.
+        /// What was expected.
         expected: String,
-        /// What is there, shortened.
+        /// What was found, shortened.
         found: String,
     },
 
-    /// A row is well formed but cannot be used as it stands.
+    /// A row cannot be used as it is.
     #[error("{}:{line}: {problem}", path.display())]
     Row {
         /// The file.
         path: PathBuf,
-        /// Line of the file, counted from 1.
+        /// Line in the file, from 1.
         line: usize,
         /// What is wrong and what to do about it.
         problem: String,
     },
 
-    /// The file as a whole is not what a loader reads.
+    /// A file as a whole cannot be read.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file.
@@ -82,7 +82,7 @@ pub enum DataError {
         problem: String,
     },
 
-    /// Options that contradict each other or the data's layout.
+    /// Options contradict each other or the data's layout.
     #[error("{problem}")]
     Options {
         /// What is wrong and what to do about it.

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what the chat template knows.
+    /// The speaker: `system`, `user`, `assistant`, or another role the chat template knows.
     pub role: String,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 
-/// What the responses answer: plain text, or a conversation that the chat template renders.
+/// Plain text, or a conversation for the chat template to render.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Prompt {
@@ -24,7 +24,7 @@ pub enum Prompt {
 }
 
 impl Prompt {
-    /// Length of the text in characters, that of all messages together.
+    /// Number of characters, summed over messages.
     pub fn num_chars(&self) -> usize {
         match self {
             Self::Text(text) => text.chars().count(),
@@ -33,26 +33,26 @@ impl Prompt {
     }
 }
 
-/// One response to a prompt, with its reward (higher is better, always).
+/// A response to a prompt, with its reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Response {
     /// The response's text, without end-of-turn tokens.
     pub content: String,
-    /// Scalar reward; finite; higher is better.
+    /// Reward; finite, higher is better.
     pub reward: f64,
-    /// Further scores by name (ratings of aspects), where the data has them.
+    /// Further scores by name, such as ratings of aspects.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<String, f64>,
 }
 
-/// A prompt and its K scored responses, and where in the file they stand.
+/// A prompt and its K scored responses, with their location.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PromptGroup {
-    /// Position among the rows of all files of the data, counted from 0.
+    /// Position among the rows of all files, from 0.
     pub index: usize,
-    /// Line of the file, counted from 1.
+    /// Line in the file, from 1.
     pub line: usize,
-    /// What is answered.
+    /// The prompt.
     pub prompt: Prompt,
     /// The K responses, in the file's order.
     pub responses: Vec<Response>,

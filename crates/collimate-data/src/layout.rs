@@ -1,4 +1,4 @@
-//! How a row of a file holds a prompt, its responses and what was thought of them.
+//! Layouts: the forms in which a row holds a prompt, its responses and their scores.
 
 mod collimate;
 mod conversation;
@@ -17,16 +17,16 @@ use serde_json::{Map, Value};
 use crate::Prompt;
 use node::{Node, RowError};
 
-/// The layouts of rows that are read, each recognised by its fields.
+/// The supported layouts, recognised by a row's fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
-    /// `prompt`, `responses[].content`, `.reward`, and further numbers under `.scores`: this project's own.
+    /// This project's own: `prompt`, `responses[].content`, `.reward`, and further numbers in `.scores`.
     Collimate,
-    /// `prompt`, `chosen`, `rejected` as text or messages, and perhaps `score_chosen`, `score_rejected` (TRL). The prompt may be
-    /// implicit where both are whole conversations.
+    /// TRL's: `prompt`, `chosen`, `rejected` as text or messages, optionally `score_chosen` and `score_rejected`. The
+    /// prompt may be implicit if both are whole conversations.
     Preference,
-    /// `A0`, `A1`, … with `score_A0`, `score_A1`, …: the published reward set, of any size.
+    /// The published reward set's: `A0`, `A1`, … with `score_A0`, `score_A1`, …, any number of them.
     RankedSet,
     /// `instruction`, `completions[].response` with `overall_score`, `fine-grained_score` or rated `annotations`.
     UltraFeedback,
@@ -36,13 +36,13 @@ pub enum Layout {
     Ranking,
 }
 
-/// Whether a high or a low number is the better one in the file.
+/// Whether high or low numbers are better in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScoreDirection {
-    /// Scores: the highest is best.
+    /// As for scores.
     HigherIsBetter,
-    /// Ranks and losses: the lowest is best.
+    /// As for ranks and losses.
     LowerIsBetter,
 }
 
@@ -56,16 +56,16 @@ impl fmt::Display for ScoreDirection {
 }
 
 impl Layout {
-    /// Every layout, in the order in which they are tried.
+    /// All layouts, in the order they are tried.
     pub const ALL: [Self; 6] =
         [Self::Collimate, Self::RankedSet, Self::Preference, Self::UltraFeedback, Self::Nectar, Self::Ranking];
 
-    /// The layout that a row's fields match, the first of [`Self::ALL`].
+    /// The first of [`Self::ALL`] that matches a row's fields.
     pub fn detect(row: &Map<String, Value>) -> Option<Self> {
         Self::ALL.into_iter().find(|layout| layout.matches(row))
     }
 
-    /// Name in recipes and on the command line.
+    /// Its name in recipes and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Collimate => "collimate",
@@ -77,7 +77,7 @@ impl Layout {
         }
     }
 
-    /// The fields that a row of this layout needs, for messages.
+    /// The fields a row needs, for messages.
     pub fn fields(self) -> &'static str {
         match self {
             Self::Collimate => "prompt, responses[].content, responses[].reward",
@@ -89,7 +89,7 @@ impl Layout {
         }
     }
 
-    /// The direction that this layout declares for its numbers.
+    /// Whether high or low numbers are better. Declared by the layout, never guessed.
     pub fn direction(self) -> ScoreDirection {
         match self {
             Self::Nectar | Self::Ranking => ScoreDirection::LowerIsBetter,
@@ -97,7 +97,7 @@ impl Layout {
         }
     }
 
-    /// Whether this layout's numbers are ranks.
+    /// Whether the numbers are ranks.
     pub fn has_ranks(self) -> bool {
         matches!(self, Self::Nectar | Self::Ranking)
     }
@@ -114,7 +114,7 @@ impl Layout {
         }
     }
 
-    /// Reads one row.
+    /// Parses a row.
     pub(crate) fn parse(self, row: &Value) -> Result<RawGroup, RowError> {
         let row = Node::root(row);
         match self {
@@ -140,32 +140,32 @@ impl FromStr for Layout {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|layout| layout.name() == text).ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.iter().map(|layout| layout.name()).collect();
-            format!("\"{text}\" is no layout; there are {}", names.join(", "))
+            format!("\"{text}\" is not a layout; there are {}", names.join(", "))
         })
     }
 }
 
-/// A row as its layout tells it, before rewards are made.
+/// A parsed row, before its rewards are computed.
 #[derive(Debug, Clone)]
 pub(crate) struct RawGroup {
     pub(crate) prompt: Prompt,
     pub(crate) responses: Vec<RawResponse>,
-    /// Where the numbers come from, as `responses[].reward`; the same for every row of a file.
+    /// Where the numbers come from, such as `responses[].reward`; must be the same for every row of a file.
     pub(crate) signal_name: &'static str,
 }
 
-/// One response as its layout tells it.
+/// A response of a parsed row.
 #[derive(Debug, Clone)]
 pub(crate) struct RawResponse {
     pub(crate) content: String,
     /// Path of the response in its row, for messages.
     pub(crate) field: String,
-    /// The layout's own number: a score, or a rank where [`Layout::has_ranks`].
+    /// The layout's own number: a score, or a rank if [`Layout::has_ranks`].
     pub(crate) signal: Option<f64>,
-    /// Path of that number, present or not.
+    /// Path of that number, whether it exists or not.
     pub(crate) signal_field: String,
-    /// Rated aspects.
+    /// Ratings of aspects, by name.
     pub(crate) aspects: BTreeMap<String, f64>,
-    /// Other numbers of the response by name.
+    /// The response's other numbers, by name.
     pub(crate) others: BTreeMap<String, f64>,
 }

@@ -1,13 +1,13 @@
-//! Groups from a file or several, one row at a time.
+//! Reads groups from files, one row at a time.
 
 mod files;
 mod lines;
 mod list;
-mod make;
 mod options;
 mod packed;
 mod parquet;
 mod reader;
+mod row_rewards;
 mod rows;
 mod strict_json;
 
@@ -18,11 +18,11 @@ use crate::DataError;
 use files::OpenFiles;
 pub use files::{JsonRow, JsonRows, data_files, data_stem, is_pattern};
 pub use lines::MAX_LINE_BYTES;
-pub use options::{LoadCounts, LoadOptions, SkipReason, SourceDescription};
+pub use options::{LoadCounts, LoadOptions, SourceDescription};
 pub use reader::GroupReader;
 use rows::Rows;
 
-/// Opens files of rewards, preferences and rankings.
+/// Opens files with rewards, preferences or rankings.
 ///
 /// ```
 /// use collimate_data::{DataSource, LoadOptions};
@@ -41,25 +41,25 @@ use rows::Rows;
 pub struct DataSource;
 
 impl DataSource {
-    /// Opens a file and recognises its layout from the first row, or from the columns of Parquet. JSON Lines, one JSON
-    /// list, both also compressed with gzip or Zstandard, and Parquet are known by their first bytes.
+    /// Opens a file: JSON Lines or one JSON list, both optionally compressed with gzip or Zstandard, or Parquet. The
+    /// format is recognised by the first bytes, the layout by the first row or by Parquet's columns.
     ///
     /// # Errors
-    /// Where the file cannot be read, is in no such format, has no rows, has no layout that is known, or where the options
-    /// contradict the layout. Errors of rows come from the reader.
+    /// The file cannot be read, is in none of these formats, has no rows or no known layout, or the options contradict the
+    /// layout. Errors in rows are returned by the reader.
     pub fn open(path: impl AsRef<Path>, options: &LoadOptions) -> Result<GroupReader, DataError> {
         Self::open_all(vec![path.as_ref().to_owned()], options)
     }
 
-    /// Opens files of one layout, read one after the other as if they were one; [`data_files`] finds those of a name.
+    /// Opens files that share a layout, to be read as one; [`data_files`] finds the files a name stands for.
     ///
     /// # Errors
-    /// As [`Self::open`], of the first; errors of later files come from the reader.
+    /// As [`Self::open`], for the first file; errors in later files are returned by the reader.
     pub fn open_all(files: Vec<PathBuf>, options: &LoadOptions) -> Result<GroupReader, DataError> {
         GroupReader::start(OpenFiles::open(files)?, options.clone())
     }
 
-    /// Reads rows of text from anything: lines, or one list; `path` is for messages.
+    /// Reads JSON Lines or a JSON list from any reader; `path` is for messages.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -70,6 +70,6 @@ impl DataSource {
     ) -> Result<GroupReader, DataError> {
         let path = path.as_ref().to_owned();
         let rows = Rows::read(reader).map_err(|source| DataError::Io { path: path.clone(), source })?;
-        GroupReader::start(OpenFiles::of(path, rows), options.clone())
+        GroupReader::start(OpenFiles::from_rows(path, rows), options.clone())
     }
 }

@@ -1,6 +1,6 @@
-//! Groups of several files: shares of each, filters, duplicates, and a part held out.
+//! Mixes groups from several files: fractions, filters, duplicates, and a held-out part.
 //!
-//! Every draw is a function of the seed, its purpose and the file's name, so the same recipe gives the same groups.
+//! Every draw depends only on the seed, its purpose and the file's name, so a recipe always selects the same groups.
 
 mod draw;
 mod duplicates;
@@ -8,17 +8,17 @@ mod duplicates;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::{DataError, DataSource, LoadOptions, PromptGroup};
+use crate::{DataError, DataFiles, DataSource, LoadOptions, PromptGroup};
 use draw::draw;
 pub use draw::hold_out;
 pub use duplicates::Duplicates;
 
-/// A file and the share of its groups that is taken.
+/// A file and the fraction of its groups to use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataPart {
     /// The file.
     pub path: PathBuf,
-    /// Share of the file's groups, in [0, 1]; 1 takes all, 0 does not open the file.
+    /// Fraction of the file's groups, in [0, 1]; at 0 the file is not opened.
     pub weight: f64,
 }
 
@@ -29,69 +29,39 @@ impl DataPart {
     }
 }
 
-/// How the groups of several files become one list.
+/// How to mix the groups of several files.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MixOptions {
-    /// How each file is read. Its `max_samples` bounds each file, [`MixOptions::max_samples`] all of them.
+    /// How to read each file. Its `max_samples` applies per file, [`MixOptions::max_samples`] to the total.
     pub load: LoadOptions,
-    /// Smallest difference of the best and the worst reward of a group that is kept.
+    /// Drop groups whose best and worst reward differ by less than this.
     pub min_reward_gap: f64,
-    /// Leave out groups of several responses whose rewards are all equal.
+    /// Drop groups of several responses whose rewards are all equal.
     pub drop_ties: bool,
-    /// Most groups of all files together.
+    /// Maximum number of groups from all files together.
     pub max_samples: Option<usize>,
     /// Seed of every draw.
     pub seed: u64,
 }
 
-/// The files of a list of groups: by [`PromptGroup::index`] each group's file is found again.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DataFiles {
-    /// Each file with the index of its first row, in the order of the indices.
-    starts: Vec<(usize, PathBuf)>,
-}
-
-impl DataFiles {
-    /// The files of groups that all come from one.
-    pub fn one(path: impl Into<PathBuf>) -> Self {
-        Self { starts: vec![(0, path.into())] }
-    }
-
-    /// A further file, whose rows begin at this index.
-    pub(crate) fn push(&mut self, start: usize, path: impl Into<PathBuf>) {
-        self.starts.push((start, path.into()));
-    }
-
-    /// The file of the group with this index.
-    pub fn path(&self, index: usize) -> &Path {
-        let after = self.starts.partition_point(|(start, _)| *start <= index);
-        after.checked_sub(1).map_or(Path::new(""), |at| &self.starts[at].1)
-    }
-
-    /// File and line of a group, as errors say it.
-    pub fn place(&self, index: usize, line: usize) -> String {
-        format!("{}:{line}", self.path(index).display())
-    }
-}
-
-/// What was taken of a file.
+/// What a file contributed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FileReport {
     /// The file.
     pub path: PathBuf,
-    /// Layout and source of the rewards, for people.
+    /// Layout and source of the rewards, in words.
     pub description: String,
-    /// Rows that the loader passed over.
+    /// Rows the loader skipped.
     pub num_skipped: usize,
-    /// Groups left out for `min_reward_gap`.
+    /// Groups dropped by `min_reward_gap`.
     pub num_small_gaps: usize,
-    /// Groups left out for `drop_ties`.
+    /// Groups dropped by `drop_ties`.
     pub num_ties: usize,
-    /// Groups that were left to draw from.
+    /// Groups left to draw from.
     pub num_usable: usize,
-    /// Groups that were taken.
+    /// Groups used.
     pub num_taken: usize,
-    /// The share that was asked for.
+    /// The requested fraction.
     pub weight: f64,
 }
 
@@ -100,41 +70,41 @@ impl fmt::Display for FileReport {
         write!(f, "{}: {}", self.path.display(), self.description)?;
         for (count, why) in [(self.num_small_gaps, "below min_reward_gap"), (self.num_ties, "tied")] {
             if count > 0 {
-                write!(f, "; {count} groups left out: {why}")?;
+                write!(f, "; {count} groups dropped: {why}")?;
             }
         }
         if self.weight < 1.0 {
-            write!(f, "; {} of {} groups taken: weight {}", self.num_taken, self.num_usable, self.weight)?;
+            write!(f, "; {} of {} groups used: weight {}", self.num_taken, self.num_usable, self.weight)?;
         }
         Ok(())
     }
 }
 
-/// Groups of several files in the order of the files, and what became of the rest.
+/// The mixed groups in the order of the files, and an account of the others.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MixedGroups {
-    /// The groups; `index` counts the rows of all files that were read, `line` is that of the group's own file.
+    /// The groups; `index` counts rows across all files read, `line` refers to the group's own file.
     pub groups: Vec<PromptGroup>,
-    /// The files, by the groups' index.
+    /// Finds a group's file by its index.
     pub files: DataFiles,
-    /// What was taken of each file.
+    /// What each file contributed.
     pub reports: Vec<FileReport>,
-    /// Groups that `max_samples` left out.
+    /// Groups dropped by `max_samples`.
     pub num_over_limit: usize,
 }
 
 impl MixedGroups {
-    /// Rows that the loaders passed over.
+    /// Rows the loaders skipped.
     pub fn num_skipped(&self) -> usize {
         self.reports.iter().map(|report| report.num_skipped).sum()
     }
 }
 
-/// Reads files one after the other and takes of each its share; `progress` hears of a file before it is opened (with 0)
-/// and of every group read.
+/// Reads files in order and selects the requested fraction of each. `progress` is called with 0 before a file is opened
+/// and with 1 for every group read.
 ///
 /// # Errors
-/// The first file or row that cannot be used, by file, line and field.
+/// A file or row cannot be used; the error names file, line and field.
 pub fn read_mix(
     parts: &[DataPart],
     options: &MixOptions,
@@ -156,7 +126,7 @@ pub fn read_mix(
     Ok(mixed)
 }
 
-/// Adds a file's share; returns how many rows the file has.
+/// Adds a file's groups to the mix; returns its number of rows.
 fn read_part(
     part: &DataPart,
     options: &MixOptions,
@@ -178,8 +148,8 @@ fn read_part(
     report.num_usable = groups.len();
     if part.weight < 1.0 {
         let name = part.path.file_name().unwrap_or_default().to_string_lossy();
-        let share = (part.weight * groups.len() as f64).round() as usize;
-        let kept = draw(groups.len(), share.max(1), options.seed, &["share", name.as_ref()]);
+        let count = (part.weight * groups.len() as f64).round() as usize;
+        let kept = draw(groups.len(), count.max(1), options.seed, &["share", name.as_ref()]);
         groups = select(groups, &kept);
     }
     report.num_taken = groups.len();
@@ -191,7 +161,7 @@ fn read_part(
 }
 
 impl FileReport {
-    /// Whether the filters let a group through; counts it where they do not.
+    /// Whether a group passes the filters; counts it if not.
     fn passes(&mut self, group: &PromptGroup, options: &MixOptions) -> bool {
         let gap = reward_gap(group);
         let is_tied = options.drop_ties && group.responses.len() > 1 && gap == 0.0;
@@ -202,7 +172,7 @@ impl FileReport {
     }
 }
 
-/// Best reward less the worst.
+/// Best reward minus worst reward.
 fn reward_gap(group: &PromptGroup) -> f64 {
     let rewards = group.responses.iter().map(|response| response.reward);
     let (low, high) =
@@ -210,9 +180,9 @@ fn reward_gap(group: &PromptGroup) -> f64 {
     if high >= low { high - low } else { 0.0 }
 }
 
-/// The groups at these places, in their order; `places` ascend.
-fn select(groups: Vec<PromptGroup>, places: &[usize]) -> Vec<PromptGroup> {
-    let mut places = places.iter().copied().peekable();
-    let kept = groups.into_iter().enumerate().filter(|(at, _)| places.next_if_eq(at).is_some());
+/// The groups at `positions`, which must be sorted.
+fn select(groups: Vec<PromptGroup>, positions: &[usize]) -> Vec<PromptGroup> {
+    let mut positions = positions.iter().copied().peekable();
+    let kept = groups.into_iter().enumerate().filter(|(i, _)| positions.next_if_eq(i).is_some());
     kept.map(|(_, group)| group).collect()
 }

@@ -1,4 +1,4 @@
-//! Rows of JSON in a file that appears whole or not at all.
+//! Writes JSON Lines to a file that appears complete or not at all.
 
 use std::fmt::Display;
 use std::io::{BufWriter, Write};
@@ -6,9 +6,8 @@ use std::path::Path;
 
 use collimate_files::{AtomicFile, WriteError};
 
-/// Writes JSON Lines to a temporary file in the target's folder; [`RowWriter::commit`] renames it into place.
-///
-/// Dropped without a commit, it leaves the target as it was.
+/// Writes JSON Lines to a temporary file in the target's folder; [`RowWriter::commit`] renames it to the target. Dropping it
+/// uncommitted leaves the target as it was.
 #[derive(Debug)]
 pub struct RowWriter {
     file: BufWriter<AtomicFile>,
@@ -16,10 +15,10 @@ pub struct RowWriter {
 }
 
 impl RowWriter {
-    /// Opens the temporary file, so that a folder that cannot be written fails before any work is done.
+    /// Creates the temporary file right away, so that an unwritable folder fails before any work is done.
     ///
     /// # Errors
-    /// The file's folder is missing or cannot be written.
+    /// The file's folder is missing or not writable.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
         Ok(Self { file: BufWriter::new(AtomicFile::create(path)?), num_rows: 0 })
     }

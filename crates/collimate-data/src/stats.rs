@@ -1,4 +1,4 @@
-//! What a data set holds, gathered group by group in constant memory.
+//! Statistics of a data set, gathered group by group in constant memory.
 
 mod correlation;
 mod lengths;
@@ -9,21 +9,21 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::PromptGroup;
-use crate::rewards::{entropy, reward_weights};
+use collimate_rewards::{entropy, reward_weights};
 pub use correlation::Correlation;
 pub use lengths::LengthSummary;
 use lengths::Lengths;
 
-/// Gathers statistics over groups; [`Self::summary`] tells them.
+/// Gathers statistics over groups; [`Self::summary`] returns them.
 ///
-/// Truncated and unusable rows are known to others: fill [`Self::num_prompts_cut`] and the fields beside it.
+/// The caller knows about truncated and unusable rows, and sets [`Self::num_prompts_cut`] and the fields next to it.
 #[derive(Debug, Clone, Default)]
 pub struct DataStats {
     /// Prompts that truncation shortened.
     pub num_prompts_cut: usize,
     /// Responses that truncation shortened.
     pub num_responses_cut: usize,
-    /// Groups of no use by reason, as the loader and the tokenizer name them.
+    /// Unusable groups, by the reasons the loader and the tokenizer give.
     pub unusable: BTreeMap<String, usize>,
     alpha: Option<f64>,
     num_groups: usize,
@@ -43,14 +43,12 @@ pub struct DataStats {
 }
 
 impl DataStats {
-    /// Statistics with the weights softmax(reward / `alpha`), or without weights.
-    ///
-    /// `alpha` is the reward temperature, above 0.
+    /// With a reward temperature `alpha` above 0, also gathers statistics of the weights softmax(reward/α).
     pub fn new(alpha: Option<f64>) -> Self {
         Self { alpha, ..Self::default() }
     }
 
-    /// Counts a group; lengths are in characters.
+    /// Adds a group; lengths are in characters.
     pub fn add(&mut self, group: &PromptGroup) {
         let lengths: Vec<usize> = group.responses.iter().map(|response| response.content.chars().count()).collect();
         self.response_chars.extend(&lengths);
@@ -58,9 +56,9 @@ impl DataStats {
         self.add_rewards(group, &lengths);
     }
 
-    /// Counts a group whose prompt and responses have these numbers of tokens, P and \[K\].
+    /// Adds a group whose prompt and responses have these numbers of tokens, P and \[K\].
     ///
-    /// The correlation of length and reward is then over tokens; use this or [`Self::add`] for all groups alike.
+    /// Lengths then correlate in tokens, so use either this or [`Self::add`] for all groups.
     pub fn add_with_tokens(&mut self, group: &PromptGroup, prompt_tokens: usize, response_tokens: &[usize]) {
         let chars: Vec<usize> = group.responses.iter().map(|response| response.content.chars().count()).collect();
         self.response_chars.extend(&chars);
@@ -99,7 +97,7 @@ impl DataStats {
         }
     }
 
-    /// The statistics so far.
+    /// Statistics of the groups added so far.
     pub fn summary(&self) -> StatsSummary {
         let num_responses = self.num_responses.iter().map(|(k, groups)| k * groups).sum();
         let mean = |sum: f64| (self.alpha.is_some() && self.num_groups > 0).then(|| sum / self.num_groups as f64);
@@ -128,38 +126,38 @@ impl DataStats {
     }
 }
 
-/// The statistics of a data set; `Display` is a table for terminals.
+/// Statistics of a data set; `Display` formats them as a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatsSummary {
-    /// Groups, B.
+    /// Number of groups, B.
     pub num_groups: usize,
-    /// Responses over all groups.
+    /// Number of responses in all groups.
     pub num_responses: usize,
-    /// Groups by their number of responses K.
+    /// Number of groups by K.
     pub groups_by_num_responses: BTreeMap<usize, usize>,
-    /// Groups of two or more whose rewards are all equal: nothing to prefer.
+    /// Groups of several responses whose rewards are all equal, so there is nothing to prefer.
     pub num_all_tied: usize,
-    /// Groups in which several responses share the highest reward, those with all tied included.
+    /// Groups in which several responses share the highest reward, including those with all rewards equal.
     pub num_best_tied: usize,
-    /// Groups by the place of their best response (the first of equals).
+    /// Number of groups by the index of their best response; among ties the first.
     pub best_index: BTreeMap<usize, usize>,
     /// Mean of all rewards.
     pub reward_mean: Option<f64>,
     /// Standard deviation of all rewards.
     pub reward_deviation: Option<f64>,
-    /// Prompt lengths in characters, the text of all messages together.
+    /// Prompt lengths in characters, summed over messages.
     pub prompt_chars: Option<LengthSummary>,
     /// Response lengths in characters.
     pub response_chars: Option<LengthSummary>,
-    /// Prompt lengths in tokens, where they were given.
+    /// Prompt lengths in tokens, if known.
     pub prompt_tokens: Option<LengthSummary>,
-    /// Response lengths in tokens, where they were given.
+    /// Response lengths in tokens, if known.
     pub response_tokens: Option<LengthSummary>,
-    /// Pearson correlation of length and reward over all responses; `None` where either never varies.
+    /// Pearson correlation of length and reward over all responses; `None` if either is constant.
     pub length_reward_correlation: Option<f64>,
-    /// The same of the deviations from each prompt's means: whether longer responses to the same prompt score higher.
+    /// The same within prompts, of deviations from each prompt's mean: do longer responses to a prompt score higher?
     pub length_reward_correlation_within_prompts: Option<f64>,
-    /// Reward temperature of the two numbers below.
+    /// Reward temperature of the next two numbers.
     pub alpha: Option<f64>,
     /// Mean entropy of softmax(reward/α), in nats.
     pub mean_entropy: Option<f64>,
@@ -169,7 +167,7 @@ pub struct StatsSummary {
     pub num_prompts_cut: usize,
     /// Responses that truncation shortened.
     pub num_responses_cut: usize,
-    /// Groups of no use by reason.
+    /// Unusable groups, by reason.
     pub unusable: BTreeMap<String, usize>,
 }
 

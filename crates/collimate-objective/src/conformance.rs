@@ -1,4 +1,4 @@
-//! The laws that every objective obeys, run by a plugin in one line.
+//! The laws every objective must obey, as a one-line test for plugins.
 //!
 //! ```text
 //! #[test]
@@ -7,39 +7,39 @@
 //! }
 //! ```
 //!
-//! The numbers are fixed (no randomness between runs): ragged groups of log-probabilities as language models give
-//! them, rewards without ties, and log-ratios of ±1e4 nats.
+//! The inputs are the same in every run: ragged groups with realistic log-probabilities, rewards without ties, and
+//! log-ratios of ±1e4 nats.
 
 use serde_json::{Map, Value};
 
 use crate::{Evaluation, GroupScores, Objective, ObjectiveError, evaluate, evaluate::evaluate_padded, registry};
 
-/// Relative tolerance of two float64 evaluations that must agree.
+/// Relative tolerance between two float64 evaluations that must agree.
 const EXACT: f64 = 1e-12;
-/// Relative tolerance of a gradient against central differences of step [`STEP`].
+/// Relative tolerance between a gradient and central differences with step [`STEP`].
 const DIFFERENCES: f64 = 1e-6;
 const STEP: f64 = 1e-4;
 
-/// A law that an objective broke.
+/// An objective failed the conformance test.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Failure {
-    /// The registry or the objective refused.
+    /// The objective could not be found, built or evaluated.
     #[error(transparent)]
     Objective(#[from] ObjectiveError),
-    /// A law does not hold.
+    /// The objective violates a law.
     #[error("{law}: {detail}")]
     Law {
-        /// What must hold.
+        /// The law.
         law: &'static str,
-        /// Where it does not, with both numbers.
+        /// Where it is violated, with both numbers.
         detail: String,
     },
 }
 
-/// Checks a registered objective: it is found, is built with its defaults, refuses unknown keys and obeys the laws.
+/// Checks that a registered objective builds with its defaults, refuses unknown parameters and obeys the laws.
 ///
 /// # Errors
-/// The first law that does not hold.
+/// The first violation.
 pub fn check(name: &str) -> Result<(), Failure> {
     let plugin = registry::find(name)?;
     let unknown = Map::from_iter([("no_such_parameter".to_owned(), Value::from(1.0))]);
@@ -51,10 +51,10 @@ pub fn check(name: &str) -> Result<(), Failure> {
     check_objective(plugin.build(&Map::new())?.as_ref())
 }
 
-/// Checks the laws for one objective with its parameters.
+/// Checks the laws for an objective with its parameters set.
 ///
 /// # Errors
-/// The first law that does not hold.
+/// The first violation.
 pub fn check_objective(objective: &dyn Objective) -> Result<(), Failure> {
     let groups = sample_groups(objective, 1);
     needs_are_respected(objective, &groups)?;
@@ -65,7 +65,7 @@ pub fn check_objective(objective: &dyn Objective) -> Result<(), Failure> {
     extreme_inputs_stay_finite(objective)
 }
 
-/// Ragged groups that satisfy what the objective needs; rewards differ within a group.
+/// Ragged groups that satisfy the objective's needs; no rewards tie within a group.
 pub fn sample_groups(objective: &dyn Objective, seed: u64) -> Vec<GroupScores> {
     let needs = objective.needs();
     let least = needs.min_responses.max(1);
@@ -78,7 +78,7 @@ pub fn sample_groups(objective: &dyn Objective, seed: u64) -> Vec<GroupScores> {
             let policy_logps: Vec<f64> = lengths.iter().map(|&n| -(n as f64) * (0.4 + random.unit())).collect();
             let near = |p: &f64| p + 6.0 * (random.unit() - 0.5);
             let reference_logps = Some(policy_logps.iter().map(near).collect());
-            // 3i + shift modulo 3k + 1 is different for each i < k: no ties, and rarely in order.
+            // 3i + shift modulo 3k + 1 differs for each i < k: no ties, and rarely sorted.
             let shift = (random.unit() * k as f64) as usize;
             let reward = |i: usize| ((i * 3 + shift) % (3 * k + 1)) as f64 / k as f64;
             GroupScores { policy_logps, reference_logps, rewards: (0..k).map(reward).collect(), lengths }
@@ -212,20 +212,20 @@ fn agree(law: &'static str, left: &Evaluation, right: &Evaluation) -> Result<(),
     ];
     for (what, left, right) in columns {
         for (row, (a, b)) in left.iter().zip(&right).enumerate() {
-            for (at, (a, b)) in a.iter().zip(b).enumerate() {
-                close(law, &format!("{what} [{row}, {at}]"), *a, *b, EXACT)?;
+            for (column, (a, b)) in a.iter().zip(b).enumerate() {
+                close(law, &format!("{what} [{row}, {column}]"), *a, *b, EXACT)?;
             }
         }
     }
     Ok(())
 }
 
-fn close(law: &'static str, place: &str, expected: f64, found: f64, tolerance: f64) -> Result<(), Failure> {
-    // Written so that NaN fails.
+fn close(law: &'static str, location: &str, expected: f64, found: f64, tolerance: f64) -> Result<(), Failure> {
+    // NaN compares false, and so fails.
     if (expected - found).abs() <= tolerance * expected.abs().max(1.0) {
         return Ok(());
     }
-    broken(law, format!("{place}: expected {expected}, found {found}"))
+    broken(law, format!("{location}: expected {expected}, found {found}"))
 }
 
 fn broken(law: &'static str, detail: String) -> Result<(), Failure> {
@@ -247,7 +247,7 @@ fn shorten(group: &GroupScores, k: usize) -> GroupScores {
     }
 }
 
-/// SplitMix64: enough randomness for fixed test numbers without a dependency.
+/// SplitMix64: fixed test numbers without a dependency for plugins.
 struct SplitMix(u64);
 
 impl SplitMix {

@@ -1,21 +1,21 @@
-//! What can go wrong, with the data to act on.
+//! Errors of finding, building and evaluating objectives.
 
 /// An objective could not be found, built or evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObjectiveError {
-    /// No plugin has this name.
+    /// No objective has this name.
     #[error("no objective is called {name:?}{}", did_you_mean(nearest))]
     UnknownObjective {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// Registered names, nearest first.
+        /// Similar registered names, nearest first.
         nearest: Vec<String>,
     },
-    /// Two plugins were registered under one name.
+    /// Two objectives are registered under one name.
     #[error("two objectives are called {name:?}: one from {first}, one from {second}; rename one of them")]
     DuplicateObjective {
-        /// The name both have.
+        /// The shared name.
         name: String,
         /// Source file and line of one registration.
         first: String,
@@ -27,47 +27,47 @@ pub enum ObjectiveError {
     UnknownParameter {
         /// Name of the objective.
         objective: String,
-        /// The key that was given.
+        /// The unknown key.
         key: String,
-        /// Known keys that look like it, nearest first.
+        /// Similar keys, nearest first.
         nearest: Vec<String>,
         /// All known keys.
         known: Vec<String>,
     },
-    /// A parameter's value is out of its range or of the wrong type.
+    /// A parameter's value is out of range or of the wrong type.
     #[error("objective {objective:?}: parameter {key:?} = {value}: {reason}")]
     InvalidParameter {
         /// Name of the objective.
         objective: String,
-        /// The key of the value.
+        /// The parameter.
         key: String,
         /// The value, as JSON.
         value: String,
         /// What was expected.
         reason: String,
     },
-    /// There is nothing to evaluate.
+    /// The batch has no prompts.
     #[error("a batch needs at least one prompt, found none")]
     EmptyBatch,
-    /// A group's numbers do not fit together or are not finite.
+    /// A group's fields do not match in length, or hold a number that is not finite.
     #[error("group {group}: field {field:?}: {reason}")]
     InvalidGroup {
-        /// Position of the group in the batch, from 0.
+        /// Index of the group in the batch, from 0.
         group: usize,
-        /// The field, with an index where one number is meant: `rewards[2]`.
+        /// The field, with an index if it is about a single number: `rewards[2]`.
         field: String,
         /// What was expected and what was found.
         reason: String,
     },
-    /// The objective cannot work with what it was given, or returned something of the wrong shape.
+    /// The objective cannot handle the batch, or returned a tensor of the wrong shape or dtype.
     #[error("{0}")]
     Unsupported(String),
-    /// The text of a file of rows is not JSON.
+    /// A row is not valid JSON.
     #[error("row {row}: not valid JSON: {reason}")]
     InvalidJson {
         /// Number of the row, from 1.
         row: usize,
-        /// What the parser says, with line and column.
+        /// The parser's message, with line and column.
         reason: String,
     },
     /// A field of a row is missing, of the wrong type or out of range.
@@ -75,14 +75,14 @@ pub enum ObjectiveError {
     InvalidRow {
         /// Number of the row, from 1.
         row: usize,
-        /// The field, with indices where one value is meant: `policy_logps[0][3]`.
+        /// The field, with indices if it is about a single value: `policy_logps[0][3]`.
         field: String,
         /// What was expected and what was found.
         reason: String,
     },
 }
 
-/// Those of `known` that look like `name`, nearest first, at most three.
+/// At most three of `known` that resemble `name`, nearest first.
 pub(crate) fn nearest_names<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let lowered = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> =
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nearest_names_come_first_and_strangers_are_left_out() {
+    fn similar_names_are_listed_nearest_first() {
         let known = ["dpo", "nca", "nca_pair", "infonca"];
         assert_eq!(nearest_names("ncaa", known), ["nca", "nca_pair"]);
         assert_eq!(nearest_names("NCA", known)[0], "nca");

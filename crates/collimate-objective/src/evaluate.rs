@@ -1,22 +1,22 @@
-//! From scores to losses, implicit rewards and the coefficients of the model's backward pass.
+//! Evaluates an objective: from scores to losses, implicit rewards and the coefficients c_k of the model's backward pass.
 
 use burn::tensor::TensorData;
 
 use crate::{FLOAT, GroupScores, Objective, ObjectiveError, ScoredGroups};
 
-/// What an objective says about a batch, as plain numbers, ragged like the input.
+/// An objective's values on a batch, as plain numbers, ragged like the input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// Loss of each prompt in nats, `[B]`.
     pub losses: Vec<f64>,
     /// Implicit reward of each response, B lists of K.
     pub implicit_rewards: Vec<Vec<f64>>,
-    /// c_k = ∂(mean of the losses)/∂ policy log-probability, B lists of K.
+    /// c_k = ∂(mean loss)/∂(policy log-probability of response k), B lists of K.
     pub coefficients: Vec<Vec<f64>>,
 }
 
 impl Evaluation {
-    /// Mean loss over the prompts: what the coefficients are the gradient of.
+    /// Mean loss over the prompts, whose gradient the coefficients are.
     pub fn mean_loss(&self) -> f64 {
         self.losses.iter().sum::<f64>() / self.losses.len() as f64
     }
@@ -25,8 +25,8 @@ impl Evaluation {
 /// Evaluates an objective on a batch: losses, implicit rewards and the gradient of the mean loss.
 ///
 /// # Errors
-/// Groups that are malformed or do not give what the objective needs, named by position and field; an objective that
-/// returns tensors of the wrong shape or dtype.
+/// A group is malformed or lacks what the objective needs (the error names its index and field), or the objective
+/// returns a tensor of the wrong shape or dtype.
 pub fn evaluate(objective: &dyn Objective, groups: &[GroupScores]) -> Result<Evaluation, ObjectiveError> {
     let padded = evaluate_padded(objective, groups, 0)?;
     let ragged = |rows: Vec<Vec<f64>>| {
@@ -43,7 +43,7 @@ pub fn evaluate(objective: &dyn Objective, groups: &[GroupScores]) -> Result<Eva
     })
 }
 
-/// [`evaluate`] with rows as wide as the tensors, `extra` absent responses wider than the widest group.
+/// [`evaluate`] without cutting rows to their K, and with `extra` more columns than the widest group needs.
 pub(crate) fn evaluate_padded(
     objective: &dyn Objective,
     groups: &[GroupScores],
@@ -60,7 +60,7 @@ pub(crate) fn evaluate_padded(
         [num_groups, width],
         output.implicit_rewards.dtype(),
     )?;
-    // The product with zero connects the loss to the leaf even where the objective does not.
+    // Connects the loss to the leaf even if the objective does not, so that backward() has a path.
     let mean = output.loss.clone().mean() + policy.clone().sum() * 0.0;
     let gradients = mean.backward();
     let coefficients = match policy.grad(&gradients) {

@@ -1,25 +1,26 @@
-//! Scored groups: host numbers checked once, then tensors that cannot be wrong.
+//! Scores of a batch of groups: plain numbers, validated once, then tensors.
 
 use burn::tensor::{Bool, Int, TensorData, activation};
 use burn_flex::FlexDevice;
+use collimate_rewards::reward_weights;
 
 use crate::{FLOAT, Needs, ObjectiveBackend, ObjectiveError, Tensor};
 
-/// Most pairs of responses of a batch, B · K², absent ones included. Some objectives hold a number for each, and all are as
-/// wide as the widest group: without a limit a file of some kilobytes could ask for all of the memory. 2,000 responses of
-/// one prompt fit, or 64 of a thousand.
+/// Limit on the pairs of responses in a batch, B · K² with K that of the widest group. Some objectives hold a number for
+/// each pair, so without a limit a file of a few kilobytes could exhaust memory. One prompt with 2,000 responses fits, or
+/// 1,000 prompts with 64.
 const MAX_PAIRS: usize = 1 << 22;
 
-/// The scores of one prompt's K responses, as plain numbers.
+/// Scores of one prompt's K responses.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GroupScores {
     /// Log-probability of each response under the policy, summed over its tokens, in nats, `[K]`.
     pub policy_logps: Vec<f64>,
-    /// The same under the reference, `[K]`; `None` where there is no reference.
+    /// The same under the reference, `[K]`; `None` without a reference.
     pub reference_logps: Option<Vec<f64>>,
-    /// Scalar rewards, higher is better, `[K]`.
+    /// Rewards, higher is better, `[K]`.
     pub rewards: Vec<f64>,
-    /// Tokens of each response, at least one, `[K]`.
+    /// Number of tokens of each response, at least 1, `[K]`.
     pub lengths: Vec<usize>,
 }
 
@@ -29,17 +30,17 @@ impl GroupScores {
         self.policy_logps.len()
     }
 
-    /// Position of the best response: the first of those with the highest reward.
+    /// Index of the best response; among ties the first.
     pub fn best(&self) -> usize {
         (1..self.rewards.len()).fold(0, |best, k| if self.rewards[k] > self.rewards[best] { k } else { best })
     }
 
-    /// Position of the worst response: the last of those with the lowest reward.
+    /// Index of the worst response; among ties the last.
     pub fn worst(&self) -> usize {
         (1..self.rewards.len()).fold(0, |worst, k| if self.rewards[k] <= self.rewards[worst] { k } else { worst })
     }
 
-    /// Positions from the best to the worst; among equal rewards the earlier is the better.
+    /// Indices from best to worst; ties keep their order.
     pub fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.rewards.len()).collect();
         order.sort_by(|&a, &b| self.rewards[b].total_cmp(&self.rewards[a]));
@@ -67,17 +68,17 @@ impl GroupScores {
         for (field, values) in columns.into_iter().chain([("rewards", Some(&self.rewards[..]))]) {
             let Some(values) = values else { continue };
             if values.len() != k {
-                return invalid(field, format!("expected {k} numbers, one a response, found {}", values.len()));
+                return invalid(field, format!("expected {k} numbers, one per response, found {}", values.len()));
             }
-            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-                return invalid(&format!("{field}[{at}]"), format!("expected a finite number, found {}", values[at]));
+            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                return invalid(&format!("{field}[{i}]"), format!("expected a finite number, found {}", values[i]));
             }
         }
         if self.lengths.len() != k {
-            return invalid("lengths", format!("expected {k} numbers, one a response, found {}", self.lengths.len()));
+            return invalid("lengths", format!("expected {k} numbers, one per response, found {}", self.lengths.len()));
         }
-        if let Some(at) = self.lengths.iter().position(|&n| n == 0) {
-            return invalid(&format!("lengths[{at}]"), "expected at least 1 token, found 0".to_owned());
+        if let Some(i) = self.lengths.iter().position(|&n| n == 0) {
+            return invalid(&format!("lengths[{i}]"), "expected at least 1 token, found 0".to_owned());
         }
         Ok(())
     }
@@ -85,14 +86,15 @@ impl GroupScores {
 
 /// A batch of scored groups as float64 tensors, valid by construction.
 ///
-/// Groups may have different K: the tensors are as wide as the widest group, and the entries beyond a group's own K
-/// are absent. Absent entries hold 0 (lengths 1), and the helpers leave them out.
+/// K may differ between groups. The tensors are as wide as the widest group; entries beyond a group's own K are absent.
+/// Absent entries hold 0 (lengths: 1), and all helpers ignore them.
 ///
 /// # Shapes
-/// Everything is `[B, K]` unless said otherwise.
+/// `[B, K]` unless stated otherwise.
 #[derive(Debug, Clone)]
 pub struct ScoredGroups {
     counts: Vec<usize>,
+    host_rewards: Vec<Vec<f64>>,
     policy_logps: Tensor<ObjectiveBackend, 2>,
     reference_logps: Option<Tensor<ObjectiveBackend, 2>>,
     lengths: Tensor<ObjectiveBackend, 2>,
@@ -105,22 +107,21 @@ pub struct ScoredGroups {
 }
 
 impl ScoredGroups {
-    /// Checks the groups against what the objective needs and makes tensors of them.
+    /// Checks the groups against the objective's needs and converts them to tensors.
     ///
-    /// The reference is withheld from objectives that do not ask for it. Gradients are on for the policy's
-    /// log-probabilities only.
+    /// Objectives that do not need a reference do not get one. Only the policy's log-probabilities track gradients.
     ///
     /// # Errors
-    /// No group at all; a group with too few or too many responses, columns of unequal length, a number that is not
-    /// finite, a response without tokens, or without the reference that is needed.
+    /// There is no group; or a group has too few or too many responses, fields of unequal length, a number that is not
+    /// finite, a response without tokens, or lacks a needed reference.
     pub fn new(groups: &[GroupScores], needs: &Needs) -> Result<Self, ObjectiveError> {
         Self::padded(groups, needs, 0)
     }
 
-    /// Like [`ScoredGroups::new`], `extra` absent responses wider than the widest group.
+    /// [`ScoredGroups::new`] with `extra` more columns than the widest group needs.
     pub(crate) fn padded(groups: &[GroupScores], needs: &Needs, extra: usize) -> Result<Self, ObjectiveError> {
         if needs.mismatched_pairs {
-            let reason = "the objective needs mismatched prompt and response pairs, which nothing scores yet";
+            let reason = "the objective needs mismatched prompt-response pairs, which are not supported yet";
             return Err(ObjectiveError::Unsupported(reason.to_owned()));
         }
         for (index, group) in groups.iter().enumerate() {
@@ -132,15 +133,15 @@ impl ScoredGroups {
         let pairs = groups.len().saturating_mul(width).saturating_mul(width);
         if pairs > MAX_PAIRS {
             let reason = format!(
-                "{} prompts with up to {widest} responses: their pairs are more than the {MAX_PAIRS} that are computed at \
-                 once; make fewer rows of one call, or put prompts with many responses apart from the others",
+                "{} prompts with up to {widest} responses have more than {MAX_PAIRS} pairs, the limit of one batch; use \
+                 smaller batches, or separate prompts with many responses from the others",
                 groups.len()
             );
             return Err(ObjectiveError::Unsupported(reason));
         }
-        let rows = |pad: f64, of: &dyn Fn(&GroupScores) -> Vec<f64>| {
+        let rows = |pad: f64, values: &dyn Fn(&GroupScores) -> Vec<f64>| {
             let padded = groups.iter().flat_map(|g| {
-                let mut row = of(g);
+                let mut row = values(g);
                 row.resize(width, pad);
                 row
             });
@@ -162,6 +163,7 @@ impl ScoredGroups {
             order: indices(order.collect(), [groups.len(), width]),
             best: indices(groups.iter().map(GroupScores::best).collect(), [groups.len(), 1]),
             worst: indices(groups.iter().map(GroupScores::worst).collect(), [groups.len(), 1]),
+            host_rewards: groups.iter().map(|group| group.rewards.clone()).collect(),
             counts,
         })
     }
@@ -171,37 +173,37 @@ impl ScoredGroups {
         self.counts.len()
     }
 
-    /// Number of responses of each prompt, `[B]`.
+    /// Number of responses per prompt, `[B]`.
     pub fn counts(&self) -> &[usize] {
         &self.counts
     }
 
-    /// Log-probabilities under the policy, in nats; the only tensor with gradients.
+    /// Log-probabilities under the policy, in nats; the only tensor that tracks gradients.
     pub fn policy_logps(&self) -> Tensor<ObjectiveBackend, 2> {
         self.policy_logps.clone()
     }
 
-    /// Log-probabilities under the reference, where [`Needs::reference`] asked for them.
+    /// Log-probabilities under the reference; `None` unless [`Needs::reference`] is set.
     pub fn reference_logps(&self) -> Option<Tensor<ObjectiveBackend, 2>> {
         self.reference_logps.clone()
     }
 
-    /// Tokens of each response.
+    /// Number of tokens per response.
     pub fn lengths(&self) -> Tensor<ObjectiveBackend, 2> {
         self.lengths.clone()
     }
 
-    /// Scalar rewards, higher is better.
+    /// Rewards, higher is better.
     pub fn rewards(&self) -> Tensor<ObjectiveBackend, 2> {
         self.rewards.clone()
     }
 
-    /// Which responses are there; true = real.
+    /// Mask of responses; true = real, false = padding.
     pub fn present(&self) -> Tensor<ObjectiveBackend, 2, Bool> {
         self.present.clone()
     }
 
-    /// Number of responses of each prompt as floats, `[B]`.
+    /// Number of responses per prompt as floats, `[B]`.
     pub fn num_present(&self) -> Tensor<ObjectiveBackend, 1> {
         self.num_present.clone()
     }
@@ -209,26 +211,28 @@ impl ScoredGroups {
     /// Δ = log π − log π_ref of each response, in nats; 0 where absent.
     ///
     /// # Panics
-    /// If the objective's [`Needs`] deny a reference: a bug of the objective.
+    /// If the objective's [`Needs::reference`] is false: a bug in the objective.
     pub fn log_ratios(&self) -> Tensor<ObjectiveBackend, 2> {
         match self.reference_logps() {
             Some(reference) => self.policy_logps() - reference,
-            None => panic!("an objective used log_ratios() although its needs() say that it has no reference"),
+            None => panic!("an objective called log_ratios(), but its needs() do not include a reference"),
         }
     }
 
-    /// Mean log-probability of a token of each response: log π / n.
+    /// Mean log-probability per token of each response: log π / n.
     pub fn token_logps(&self) -> Tensor<ObjectiveBackend, 2> {
         self.policy_logps() / self.lengths()
     }
 
-    /// softmax(reward / `alpha`) over the present responses; 0 where absent.
-    ///
-    /// The best reward is subtracted first, so that any α > 0 is safe.
+    /// softmax(reward / `alpha`) over the present responses, by [`collimate_rewards::reward_weights`]; 0 where absent.
     pub fn reward_weights(&self, alpha: f64) -> Tensor<ObjectiveBackend, 2> {
-        let rewards = self.rewards().mask_fill(self.absent(), f64::NEG_INFINITY);
-        let best = rewards.clone().max_dim(1);
-        activation::softmax((rewards - best) / alpha, 1)
+        let [num_groups, width] = self.rewards.dims();
+        let weights = self.host_rewards.iter().flat_map(|rewards| {
+            let mut row = reward_weights(rewards, alpha);
+            row.resize(width, 0.0);
+            row
+        });
+        floats(weights.collect(), [num_groups, width])
     }
 
     /// Softmax over the present responses; 0 where absent.
@@ -238,7 +242,7 @@ impl ScoredGroups {
 
     /// Log-softmax over the present responses; 0 where absent.
     pub fn log_softmax(&self, values: Tensor<ObjectiveBackend, 2>) -> Tensor<ObjectiveBackend, 2> {
-        // The −∞ of an absent response would turn into NaN when multiplied by its weight 0.
+        // The −∞ of an absent response times its weight 0 would be NaN.
         activation::log_softmax(values.mask_fill(self.absent(), f64::NEG_INFINITY), 1).mask_fill(self.absent(), 0.0)
     }
 
@@ -252,17 +256,17 @@ impl ScoredGroups {
         self.sum(values) / self.num_present()
     }
 
-    /// The value of each prompt's best response, `[B]`; among equal rewards the first.
+    /// The value of each prompt's best response, `[B]`; among ties the first.
     pub fn best(&self, values: Tensor<ObjectiveBackend, 2>) -> Tensor<ObjectiveBackend, 1> {
         values.gather(1, self.best.clone()).squeeze_dim(1)
     }
 
-    /// The value of each prompt's worst response, `[B]`; among equal rewards the last.
+    /// The value of each prompt's worst response, `[B]`; among ties the last.
     pub fn worst(&self, values: Tensor<ObjectiveBackend, 2>) -> Tensor<ObjectiveBackend, 1> {
         values.gather(1, self.worst.clone()).squeeze_dim(1)
     }
 
-    /// Values from the best to the worst response of each prompt, absent ones last.
+    /// Each prompt's values from best to worst response, absent ones last.
     pub fn sorted_by_reward(&self, values: Tensor<ObjectiveBackend, 2>) -> Tensor<ObjectiveBackend, 2> {
         values.gather(1, self.order.clone())
     }

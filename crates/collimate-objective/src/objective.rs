@@ -1,4 +1,4 @@
-//! The trait that every objective implements.
+//! The trait every objective implements.
 
 use std::fmt::Debug;
 
@@ -6,43 +6,43 @@ use crate::{ObjectiveBackend, ScoredGroups, Tensor};
 
 /// A loss over the log-probabilities of a prompt's K scored responses.
 ///
-/// Implementations are pure: the same groups give the same output, and nothing is kept between calls.
+/// Implementations must be pure: the same groups always give the same output.
 pub trait Objective: Debug + Send + Sync {
-    /// What must be supplied; checked once, before any compute.
+    /// What the objective must be given; checked before anything is computed.
     fn needs(&self) -> Needs {
         Needs::default()
     }
 
-    /// Loss of each prompt and the implicit rewards of its responses.
+    /// Computes each prompt's loss and its responses' implicit rewards.
     ///
     /// # Shapes
-    /// `groups` holds `[B, K]` tensors with absent responses masked; the output is `[B]` and `[B, K]`. Absent responses
-    /// must change nothing: use the masked helpers of [`ScoredGroups`].
+    /// `groups` holds `[B, K]` tensors in which absent responses are masked; the loss is `[B]`, the implicit rewards
+    /// `[B, K]`. Absent responses must not affect the result: use the masked helpers of [`ScoredGroups`].
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput;
 }
 
-/// What an objective must be given.
+/// An objective's requirements, and how its loss depends on the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
-    /// Reference log-probabilities are used; where false they are withheld, so they cannot matter.
+    /// The objective uses reference log-probabilities. If false they are withheld, so they cannot matter.
     pub reference: bool,
-    /// Fewest responses a prompt may have.
+    /// Minimum number of responses per prompt.
     pub min_responses: usize,
-    /// Most responses a prompt may have; `None` for any number.
+    /// Maximum number of responses per prompt; `None` for no limit.
     pub max_responses: Option<usize>,
     /// A prompt's loss depends on the other prompts of the batch (as in AOT or KTO).
     pub couples_batch: bool,
-    /// A part of the loss that depends on the policy is a constant to its gradient (KTO's reference point), so the
-    /// coefficients are not the differences of the loss.
+    /// The loss detaches a term that depends on the policy (KTO's reference point), so finite differences of the loss do
+    /// not match the coefficients.
     pub holds_constant: bool,
-    /// Log-probabilities of responses under another prompt are used (as in CCA or KTO).
+    /// The objective uses log-probabilities of responses to a different prompt (as in CCA or the KTO paper).
     ///
-    /// Nothing scores such pairs yet: an objective that asks for them is refused.
+    /// Not supported yet: an objective that needs them is refused.
     pub mismatched_pairs: bool,
 }
 
 impl Default for Needs {
-    /// A reference, at least two responses, each prompt by itself.
+    /// A reference, at least two responses per prompt, prompts independent.
     fn default() -> Self {
         Self {
             reference: true,
@@ -56,18 +56,18 @@ impl Default for Needs {
 }
 
 impl Needs {
-    /// The default without a reference model.
+    /// The default, but without a reference.
     pub fn without_reference() -> Self {
         Self { reference: false, ..Self::default() }
     }
 }
 
-/// What an objective returns; both tensors float64 and connected to the policy's log-probabilities.
+/// An objective's result; both tensors must be float64 and computed from the policy's log-probabilities.
 #[derive(Debug, Clone)]
 pub struct ObjectiveOutput {
     /// Loss of each prompt in nats, `[B]`.
     pub loss: Tensor<ObjectiveBackend, 1>,
-    /// The reward that the policy implies for each response, `[B, K]`; a log-ratio to the reference times β for
-    /// objectives with a reference. Values of absent responses are ignored.
+    /// The reward the policy implies for each response, `[B, K]`: βΔ for objectives with a reference. Values of absent
+    /// responses are ignored.
     pub implicit_rewards: Tensor<ObjectiveBackend, 2>,
 }

@@ -1,14 +1,14 @@
-//! Types of parameters that are in range by construction, so that an objective never checks again.
+//! Parameter types that are in range by construction.
 
 use serde::{Deserialize, Serialize};
 
-/// A finite number outside a parameter's range; says which range.
+/// A number is outside a parameter's range, or not finite.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("expected {expected}, found {found}")]
 pub struct OutOfRange {
     /// The range, in words.
     pub expected: &'static str,
-    /// The number that was given.
+    /// The rejected number.
     pub found: f64,
 }
 
@@ -25,18 +25,18 @@ macro_rules! bounded {
             /// # Errors
             /// The number is out of range or not finite.
             pub fn new(value: f64) -> Result<Self, OutOfRange> {
-                let inside: fn(f64) -> bool = $inside;
-                if value.is_finite() && inside(value) {
+                let is_inside: fn(f64) -> bool = $inside;
+                if value.is_finite() && is_inside(value) {
                     Ok(Self(value))
                 } else {
                     Err(OutOfRange { expected: $expected, found: value })
                 }
             }
 
-            /// A default of an objective, written in code.
+            /// For defaults written in code.
             ///
             /// # Panics
-            /// The number is out of range: a bug of the objective that names it.
+            /// If the number is out of range: a bug in the objective.
             pub fn constant(value: f64) -> Self {
                 Self::new(value).unwrap_or_else(|error| panic!("{error}"))
             }
@@ -72,11 +72,11 @@ bounded!(
     NonNegative, "a number >= 0", |v| v >= 0.0
 );
 bounded!(
-    /// A share of wrong labels in [0, ½).
+    /// A rate of wrong labels in [0, ½).
     Smoothing, "a number in [0, 0.5)", |v| (0.0..0.5).contains(&v)
 );
 bounded!(
-    /// A share of wrong labels in (0, ½), for losses that take its logarithm.
+    /// A rate of wrong labels in (0, ½), for losses that take its logarithm.
     PositiveSmoothing, "a number in (0, 0.5)", |v| v > 0.0 && v < 0.5
 );
 bounded!(
@@ -103,7 +103,7 @@ mod tests {
     #[case(PositiveSmoothing::new(0.49).is_ok())]
     #[case(UpToOne::new(1.0).is_ok())]
     #[case(UpToOne::new(1.01).is_err())]
-    fn ranges_are_checked_at_their_ends(#[case] holds: bool) {
+    fn ranges_hold_at_their_ends(#[case] holds: bool) {
         assert!(holds);
     }
 }

@@ -1,23 +1,23 @@
-//! Objectives by name: plugins register themselves, recipes find them.
+//! The registry: objectives register themselves under a name, and recipes find them by it.
 //!
-//! Registration happens before `main` (crate `inventory`). A crate of objectives is linked into a program only if
-//! the program names it: `use my_objectives as _;`.
+//! Registration happens before `main` (crate `inventory`). The linker drops a crate of objectives unless the program
+//! mentions it: `use my_objectives as _;`.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{Objective, ObjectiveError, error::nearest_names};
 
-/// What the registry knows about an objective; made by [`register_objective!`](crate::register_objective).
+/// A registered objective; created by [`register_objective!`](crate::register_objective).
 #[derive(Debug)]
 pub struct ObjectivePlugin {
-    /// The name that recipes use.
+    /// Its name in recipes.
     pub name: &'static str,
-    /// One sentence a user would say.
+    /// What it does, in one line.
     pub summary: &'static str,
     /// The loss of a prompt.
     pub formula: &'static str,
-    /// Where it comes from.
+    /// The paper it comes from.
     pub paper: &'static str,
     /// Source file and line of the registration.
     pub location: &'static str,
@@ -25,7 +25,7 @@ pub struct ObjectivePlugin {
     build: Constructor,
 }
 
-/// Builds the objective of a name from a recipe's table.
+/// Builds an objective from a recipe's parameters; the name is for errors.
 type Constructor = fn(&'static str, &Map<String, Value>) -> Result<Box<dyn Objective>, ObjectiveError>;
 
 inventory::collect!(ObjectivePlugin);
@@ -45,15 +45,15 @@ impl ObjectivePlugin {
         Self { name, summary, formula, paper, location, defaults: defaults_of::<T>, build: build_as::<T> }
     }
 
-    /// The parameters with their default values, as a JSON object.
+    /// The parameters and their defaults, as a JSON object.
     pub fn defaults(&self) -> Value {
         (self.defaults)()
     }
 
-    /// Builds the objective from a recipe's table; parameters that are not given have their defaults.
+    /// Builds the objective from a recipe's parameters; missing ones take their defaults.
     ///
     /// # Errors
-    /// A key that the objective does not have, or a value that is out of range or of the wrong type.
+    /// A parameter is unknown, out of range or of the wrong type.
     pub fn build(&self, params: &Map<String, Value>) -> Result<Box<dyn Objective>, ObjectiveError> {
         (self.build)(self.name, params)
     }
@@ -69,7 +69,7 @@ pub fn all() -> Vec<&'static ObjectivePlugin> {
 /// Finds an objective by its exact name.
 ///
 /// # Errors
-/// No objective has this name (the nearest names are listed), or two have it.
+/// No objective has this name (the error suggests the nearest), or two share a name.
 pub fn find(name: &str) -> Result<&'static ObjectivePlugin, ObjectiveError> {
     check()?;
     let plugins = all();
@@ -79,18 +79,18 @@ pub fn find(name: &str) -> Result<&'static ObjectivePlugin, ObjectiveError> {
     })
 }
 
-/// Finds an objective and builds it from a recipe's table.
+/// Finds an objective and builds it from a recipe's parameters.
 ///
 /// # Errors
-/// Those of [`find`] and of [`ObjectivePlugin::build`].
+/// As [`find`] and [`ObjectivePlugin::build`].
 pub fn build(name: &str, params: &Map<String, Value>) -> Result<Box<dyn Objective>, ObjectiveError> {
     find(name)?.build(params)
 }
 
-/// Refuses two plugins of one name; called once at the start of a program.
+/// Checks that no two objectives share a name; call it when a program starts.
 ///
 /// # Errors
-/// The name that two plugins share, and where both are registered.
+/// Two objectives share a name; the error says where both are registered.
 pub fn check() -> Result<(), ObjectiveError> {
     check_names(&all())
 }
@@ -107,8 +107,9 @@ fn check_names(sorted: &[&ObjectivePlugin]) -> Result<(), ObjectiveError> {
 }
 
 fn defaults_of<T: Default + Serialize>() -> Value {
-    // An objective whose own defaults cannot be written as JSON is a bug that every listing would show.
-    serde_json::to_value(T::default()).unwrap_or_else(|error| panic!("the defaults of an objective: {error}"))
+    // Defaults that serde cannot serialize are a bug in the objective.
+    serde_json::to_value(T::default())
+        .unwrap_or_else(|error| panic!("cannot serialize an objective's defaults: {error}"))
 }
 
 fn build_as<T>(name: &'static str, params: &Map<String, Value>) -> Result<Box<dyn Objective>, ObjectiveError>
@@ -117,7 +118,7 @@ where
 {
     let defaults = match defaults_of::<T>() {
         Value::Object(map) => map,
-        _ => Map::new(), // a unit struct has no parameters
+        _ => Map::new(), // unit structs have no parameters
     };
     let mut merged = defaults.clone();
     for (key, value) in params {
@@ -126,8 +127,8 @@ where
         }
         merged.insert(key.clone(), value.clone());
     }
-    let whole = if defaults.is_empty() { serde_json::to_value(T::default()) } else { Ok(Value::Object(merged)) };
-    match whole.and_then(serde_json::from_value::<T>) {
+    let complete = if defaults.is_empty() { serde_json::to_value(T::default()) } else { Ok(Value::Object(merged)) };
+    match complete.and_then(serde_json::from_value::<T>) {
         Ok(objective) => Ok(Box::new(objective)),
         Err(error) => Err(invalid_parameter::<T>(name, params, &defaults, &error.to_string())),
     }
@@ -139,7 +140,7 @@ fn unknown_parameter(name: &str, key: &str, defaults: &Map<String, Value>) -> Ob
     ObjectiveError::UnknownParameter { objective: name.to_owned(), key: key.to_owned(), nearest, known }
 }
 
-/// Names the parameter at fault: the one that fails by itself, with all others at their defaults.
+/// Finds the parameter at fault: the one that fails with all others at their defaults.
 fn invalid_parameter<T: DeserializeOwned>(
     name: &str,
     params: &Map<String, Value>,
@@ -162,11 +163,11 @@ fn invalid_parameter<T: DeserializeOwned>(
     ObjectiveError::InvalidParameter { objective: name.to_owned(), key, value, reason }
 }
 
-/// Registers an objective under a name, in one item.
+/// Registers an objective under a name.
 ///
-/// The type implements [`Objective`](crate::Objective), `Default` (the parameters' defaults) and serde's `Serialize`
-/// and `Deserialize`; its fields are the parameters of a recipe. Parameter types of
-/// [`parameters`](crate::parameters) refuse values out of range.
+/// The type must implement [`Objective`](crate::Objective), `Default` (the parameters' defaults) and serde's `Serialize`
+/// and `Deserialize`; its fields are the parameters recipes may set. The types of [`parameters`](crate::parameters)
+/// reject values out of range.
 ///
 /// ```
 /// use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective, registry, serde};
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_plugins_of_one_name_are_refused_with_both_places() {
+    fn a_duplicate_name_is_refused_with_both_locations() {
         fn never(_: &'static str, _: &Map<String, Value>) -> Result<Box<dyn Objective>, ObjectiveError> {
             Err(ObjectiveError::EmptyBatch)
         }

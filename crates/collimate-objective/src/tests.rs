@@ -1,4 +1,4 @@
-//! Tests of the parts together, on two small plugins.
+//! End-to-end tests on two small plugins.
 
 use rstest::rstest;
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,7 @@ fn ragged() -> Vec<GroupScores> {
 }
 
 #[test]
-fn a_batch_whose_pairs_take_the_memory_is_refused() {
+fn a_batch_with_too_many_pairs_is_refused() {
     let wide = vec![0.0; 1500];
     let mut groups = vec![group(&wide, &wide, &wide)];
     assert!(ScoredGroups::new(&groups, &Needs::default()).is_ok());
@@ -96,7 +96,7 @@ fn a_batch_whose_pairs_take_the_memory_is_refused() {
 }
 
 #[test]
-fn absent_responses_are_left_out_of_every_helper() {
+fn every_helper_ignores_absent_responses() {
     let groups = ScoredGroups::padded(&ragged(), &Needs::default(), 1).expect("valid");
     let ratios = groups.log_ratios();
     assert_eq!(numbers(ratios.clone()), [0.5, 0.0, -1.0, 0.0, -1.0, 1.0, 0.0, 0.0]);
@@ -137,7 +137,7 @@ fn a_sound_objective_passes_the_laws() {
 #[case(Fault::Overflows, "losses and coefficients stay finite at extreme inputs")]
 #[case(Fault::ReadsOrder, "permuting responses permutes the gradient")]
 #[case(Fault::HidesReference, "each prompt counts for itself (or needs() says couples_batch)")]
-fn a_faulty_objective_is_found_out(#[case] fault: Fault, #[case] expected: &str) {
+fn a_faulty_objective_fails_the_laws(#[case] fault: Fault, #[case] expected: &str) {
     match conformance::check_objective(&Faulty(fault)) {
         Err(conformance::Failure::Law { law, .. }) => assert_eq!(law, expected),
         other => panic!("{fault:?} gave {other:?}"),
@@ -151,20 +151,20 @@ fn a_faulty_objective_is_found_out(#[case] fault: Fault, #[case] expected: &str)
 #[case(vec![group(&[-1.0, f64::NAN], &[-1.0, 0.0], &[0.0, 0.0])],
     r#"group 0: field "policy_logps[1]": expected a finite number, found NaN"#)]
 #[case(vec![ragged().remove(0), group(&[-1.0, -1.0], &[-1.0], &[0.0, 0.0])],
-    r#"group 1: field "reference_logps": expected 2 numbers, one a response, found 1"#)]
+    r#"group 1: field "reference_logps": expected 2 numbers, one per response, found 1"#)]
 #[case(vec![group(&[-1.0, -1.0], &[-1.0, 0.0], &[0.0, f64::INFINITY])],
     r#"group 0: field "rewards[1]": expected a finite number, found inf"#)]
 #[case(vec![GroupScores { reference_logps: None, ..ragged().remove(0) }],
     r#"group 0: field "reference_logps": this objective needs a reference, found none"#)]
 #[case(vec![GroupScores { lengths: vec![1, 0, 1], ..ragged().remove(0) }],
     r#"group 0: field "lengths[1]": expected at least 1 token, found 0"#)]
-fn malformed_groups_are_named(#[case] groups: Vec<GroupScores>, #[case] message: &str) {
+fn errors_name_the_malformed_group(#[case] groups: Vec<GroupScores>, #[case] message: &str) {
     let error = evaluate(&Lift::default(), &groups).expect_err("the groups are malformed");
     assert_eq!(error.to_string(), message);
 }
 
 #[test]
-fn plugins_show_their_defaults_and_merge_what_is_given() {
+fn plugins_show_their_defaults_and_merge_given_parameters() {
     let plugin = registry::find("lift").expect("registered above");
     assert_eq!(plugin.defaults(), json!({"beta": 0.5, "margin": 0.0}));
     let built = plugin.build(&Map::from_iter([("margin".to_owned(), json!(2))])).expect("in range");
@@ -175,7 +175,7 @@ fn plugins_show_their_defaults_and_merge_what_is_given() {
 #[case(json!({"beta": "0.1"}), r#"parameter "beta" = "0.1": invalid type: string "0.1", expected f64"#)]
 #[case(json!({"beta": 1.0, "margin": -1.0}), r#"parameter "margin" = -1.0: expected a number >= 0, found -1"#)]
 #[case(json!({"margn": 1.0}), r#"has no parameter "margn"; did you mean margin?"#)]
-fn wrong_parameters_are_named(#[case] params: Value, #[case] message: &str) {
+fn errors_name_the_wrong_parameter(#[case] params: Value, #[case] message: &str) {
     let params = params.as_object().cloned().expect("an object");
     let error = registry::build("lift", &params).expect_err("the parameters are wrong").to_string();
     assert!(error.contains(message), "{error}");
@@ -187,7 +187,7 @@ fn row() -> Value {
 }
 
 #[test]
-fn rows_come_back_with_loss_and_gradient_from_an_array_or_lines() {
+fn rows_gain_loss_and_gradient_from_an_array_or_lines() {
     let found = values::evaluate_rows(&json!([row(), row()]).to_string()).expect("valid rows");
     assert_eq!(found[1]["loss"], json!([0.25])); // h = (0, −½): mean −¼ minus best −½
     assert_eq!(found[1]["grad_of_mean"], json!([[0.25, -0.25]]));
@@ -200,12 +200,12 @@ fn rows_come_back_with_loss_and_gradient_from_an_array_or_lines() {
 #[case("objective", Value::Null, r#"row 2: field "objective": expected a name, found null"#)]
 #[case("params", json!({"beta": -1}), r#"row 2: field "params.beta": objective "lift": parameter "beta" = -1: "#)]
 #[case("policy_logps", json!([[-1.0, "x"]]), r#"row 2: field "policy_logps[0][1]": expected a number, found "x""#)]
-#[case("rewards", json!([[1.0]]), r#"row 2: field "rewards[0]": expected 2 numbers, one a response, found 1"#)]
+#[case("rewards", json!([[1.0]]), r#"row 2: field "rewards[0]": expected 2 numbers, one per response, found 1"#)]
 #[case("rewards", json!([]), r#"row 2: field "rewards": expected 1 lists as in policy_logps, found 0"#)]
 #[case("lengths", json!([[3, 0]]), r#"row 2: field "lengths[0][1]": expected at least 1 token, found 0"#)]
 #[case("lengths", json!([[3, 1.5]]), r#"row 2: field "lengths[0][1]": expected a whole number, found 1.5"#)]
 #[case("reference_logps", Value::Null, r#"row 2: field "reference_logps[0]": this objective needs a reference"#)]
-fn broken_rows_are_named_with_their_field(#[case] field: &str, #[case] value: Value, #[case] message: &str) {
+fn errors_name_the_broken_row_and_field(#[case] field: &str, #[case] value: Value, #[case] message: &str) {
     let mut broken = row();
     broken[field] = value;
     let error = values::evaluate_rows(&format!("{}\n{broken}", row())).expect_err("the row is broken").to_string();
@@ -213,7 +213,7 @@ fn broken_rows_are_named_with_their_field(#[case] field: &str, #[case] value: Va
 }
 
 #[test]
-fn text_that_is_not_json_names_row_and_column() {
+fn errors_name_the_row_and_column_of_invalid_json() {
     let error = values::evaluate_rows(&format!("{}\n{{\"objective\": }}", row())).expect_err("not JSON").to_string();
     assert_eq!(error, "row 2: not valid JSON: expected value at line 2 column 15");
 }

@@ -1,26 +1,27 @@
-//! Values of objectives from a text of rows: what `collimate objective-values` prints.
+//! Evaluates objectives on rows of JSON, for `collimate objective-values`.
 //!
-//! A row is a JSON object:
+//! A row is an object:
 //!
 //! ```json
 //! {"objective": "nca", "params": {"beta": 0.1, "alpha": 0.33}, "policy_logps": [[-9.0, -8.0]],
 //!  "reference_logps": [[-9.5, -7.0]], "rewards": [[1.0, 0.0]], "lengths": [[12, 10]]}
 //! ```
 //!
-//! `params` may be left out, and so may `reference_logps` where the objective needs none. Prompts of a row may have
-//! different numbers of responses.
+//! `params` is optional, as is `reference_logps` if the objective needs no reference. K may differ between the prompts of
+//! a row.
 
 use serde_json::{Map, Value, json};
 
 use crate::{GroupScores, ObjectiveError, evaluate, registry};
 
-/// Evaluates every row of a JSON array of rows, or of rows one after another (JSONL).
+/// Evaluates every row of a JSON array or of JSON Lines.
 ///
-/// Each row comes back as it was, with `loss` (`[B]`), `mean_loss`, `grad_of_mean` (`[B, K]`, the gradient of the mean
-/// loss in `policy_logps`) and `implicit_rewards` (`[B, K]`) set.
+/// Returns each row with four fields added: `loss` (`[B]`), `mean_loss`, `grad_of_mean` (`[B, K]`, the gradient of the
+/// mean loss in `policy_logps`) and `implicit_rewards` (`[B, K]`).
 ///
 /// # Errors
-/// The first row and field at fault: not JSON, a missing field, a wrong type, an unknown objective or parameter.
+/// A row is not JSON, or has a missing or invalid field, an unknown objective or an invalid parameter; the error names
+/// the row and field.
 pub fn evaluate_rows(text: &str) -> Result<Vec<Value>, ObjectiveError> {
     parse(text)?.into_iter().enumerate().map(|(index, row)| evaluate_row(index + 1, row)).collect()
 }
@@ -110,7 +111,7 @@ fn read_matrix<T>(
     lists.iter().enumerate().map(read_list).collect()
 }
 
-/// Turns an error about an objective or a group into one about the row and its field.
+/// Turns an error about an objective or a group into one about a row and its field.
 fn in_row(row: usize, error: ObjectiveError) -> ObjectiveError {
     let field = match &error {
         ObjectiveError::UnknownParameter { key, .. } | ObjectiveError::InvalidParameter { key, .. } => {

@@ -1,4 +1,4 @@
-//! AOT: the distribution of margins over a batch against the reference's.
+//! AOT: the batch's distribution of margins against the reference's.
 
 use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
@@ -8,18 +8,18 @@ use crate::{
     pair::Pair,
 };
 
-/// Makes the policy's margins of a whole step, sorted, larger than the reference's, sorted.
+/// Raises the sorted margins of a step's prompts above the reference's sorted margins.
 ///
-/// With m = log π(w) − log π(l) under the policy and m' the same under the reference:
+/// With m = log π(w) − log π(l) and m' the reference's margin of the same rank within the step:
 ///
-/// `L = −log σ(β(m − m'))`, m' that of the prompt with the same rank among the step's prompts
+/// `L = −log σ(β(m − m'))`
 ///
-/// So the distribution of margins dominates the reference's, rather than each margin its own. The step's prompts are
-/// coupled; with one prompt a step it is [`dpo`](crate::Dpo).
+/// The distribution of margins comes to dominate the reference's, rather than each margin its own counterpart. The prompts
+/// of a step are coupled; with a single prompt this is [`dpo`](crate::Dpo).
 ///
 /// Source: Melnyk et al. 2024, arXiv 2406.05882 (paired).
 ///
-/// TRL's keys: `loss_type: aot` (`aot_pair` in old versions); `beta` as here.
+/// TRL's keys: `loss_type: aot` (`aot_pair` in old versions), `beta`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Aot {
     /// β: scale of the implicit reward.
@@ -40,8 +40,8 @@ impl Objective for Aot {
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let log_ratios = groups.log_ratios();
         let Some(reference) = groups.reference_logps() else { unreachable!("needs() asks for a reference") };
-        let policy = Pair::of(groups, groups.policy_logps()).margin();
-        let reference = Pair::of(groups, reference).margin();
+        let policy = Pair::new(groups, groups.policy_logps()).margin();
+        let reference = Pair::new(groups, reference).margin();
         let difference = policy.clone() - rank_matched(reference, policy);
         let beta = self.beta.get();
         ObjectiveOutput { loss: -log_sigmoid(difference * beta), implicit_rewards: log_ratios * beta }
@@ -51,7 +51,7 @@ impl Objective for Aot {
 register_objective! {
     Aot,
     name: "aot",
-    summary: "The step's margins, sorted, against the reference's, sorted",
-    formula: "−log σ(β(m − m')), m = log π(w)/π(l), m' that of π_ref with the same rank in the step",
+    summary: "The step's sorted margins against the reference's sorted margins",
+    formula: "−log σ(β(m − m')), m = log π(w)/π(l), m' the margin of π_ref of the same rank in the step",
     paper: "arXiv 2406.05882 (AOT, paired)",
 }

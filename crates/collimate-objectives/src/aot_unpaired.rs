@@ -1,4 +1,4 @@
-//! AOT, unpaired: the distribution of the best responses' log-ratios against that of the worst ones'.
+//! AOT, unpaired: the distribution of the best responses' log-ratios against the worst responses'.
 
 use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
@@ -8,16 +8,18 @@ use crate::{
     pair::Pair,
 };
 
-/// Makes the log-ratios of a step's best responses, sorted, larger than those of its worst ones, sorted.
+/// Raises the sorted log-ratios of a step's best responses above those of its worst responses.
 ///
-/// `L = −log σ(β(Δ_w − Δ_l'))`, Δ_l' that of the worst response with the same rank among the step's prompts
+/// With Δ_l' the worst responses' log-ratio of the same rank within the step:
 ///
-/// The best and the worst response of one prompt need not be compared. The step's prompts are coupled; with one prompt a
-/// step it is [`dpo`](crate::Dpo).
+/// `L = −log σ(β(Δ_w − Δ_l'))`
+///
+/// A prompt's best and worst response are not necessarily compared with each other. The prompts of a step are coupled;
+/// with a single prompt this is [`dpo`](crate::Dpo).
 ///
 /// Source: Melnyk et al. 2024, arXiv 2406.05882 (unpaired).
 ///
-/// TRL's keys: `loss_type: aot_unpaired` (`aot` in old versions); `beta` as here.
+/// TRL's keys: `loss_type: aot_unpaired` (`aot` in old versions), `beta`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AotUnpaired {
     /// β: scale of the implicit reward.
@@ -37,7 +39,7 @@ impl Objective for AotUnpaired {
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let log_ratios = groups.log_ratios();
-        let Pair { best, worst } = Pair::of(groups, log_ratios.clone());
+        let Pair { best, worst } = Pair::new(groups, log_ratios.clone());
         let difference = best.clone() - rank_matched(worst, best);
         let beta = self.beta.get();
         ObjectiveOutput { loss: -log_sigmoid(difference * beta), implicit_rewards: log_ratios * beta }
@@ -47,7 +49,7 @@ impl Objective for AotUnpaired {
 register_objective! {
     AotUnpaired,
     name: "aot_unpaired",
-    summary: "The step's best responses, sorted, against its worst ones, sorted",
-    formula: "−log σ(β(Δ_w − Δ_l')), Δ_l' that of the same rank in the step",
+    summary: "The step's best responses against its worst, each sorted by log-ratio",
+    formula: "−log σ(β(Δ_w − Δ_l')), Δ_l' the one of the same rank in the step",
     paper: "arXiv 2406.05882 (AOT, unpaired)",
 }

@@ -1,11 +1,11 @@
-//! APO-zero: anchored preference optimization for responses better than the policy's.
+//! APO-zero: anchored preference optimization for data better than the policy.
 
 use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::sigmoid, pair::Pair};
 
-/// Raises the best response and lowers the worst; for data whose best responses are better than the policy's own.
+/// Raises the best response and lowers the worst. For data whose best responses are better than the policy's own.
 ///
 /// With h = βΔ:
 ///
@@ -13,7 +13,7 @@ use crate::{math::sigmoid, pair::Pair};
 ///
 /// Source: D'Oosterlinck et al. 2024, arXiv 2408.06266, eq. 7.
 ///
-/// TRL's keys: `loss_type: apo_zero`; `beta` as here.
+/// TRL's keys: `loss_type: apo_zero`, `beta`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ApoZero {
     /// β: scale of the implicit reward.
@@ -29,8 +29,8 @@ impl Default for ApoZero {
 impl Objective for ApoZero {
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
-        let Pair { best, worst } = Pair::of(groups, implicit_rewards.clone());
-        // 1 − σ(x) = σ(−x), without the cancellation for large x.
+        let Pair { best, worst } = Pair::new(groups, implicit_rewards.clone());
+        // σ(−x) rather than 1 − σ(x), which cancels at large x.
         let loss = sigmoid(-best) + sigmoid(worst);
         ObjectiveOutput { loss, implicit_rewards }
     }
@@ -39,7 +39,7 @@ impl Objective for ApoZero {
 register_objective! {
     ApoZero,
     name: "apo_zero",
-    summary: "Raise the best, lower the worst (best responses better than the policy)",
+    summary: "Raise the best, lower the worst (for data better than the policy)",
     formula: "1 − σ(h_w) + σ(h_l)",
     paper: "arXiv 2408.06266 (APO-zero)",
 }

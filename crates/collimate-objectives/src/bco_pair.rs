@@ -1,11 +1,11 @@
-//! BCO for pairs: a binary classifier of good and bad responses, without a shift.
+//! BCO for pairs: binary classification of good and bad responses, without a reward shift.
 
 use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::log_sigmoid, pair::Pair};
 
-/// Tells the best response from the reference, and the worst, each by itself.
+/// Classifies the best response as good and the worst as bad, independently of each other.
 ///
 /// With h = βΔ:
 ///
@@ -13,7 +13,7 @@ use crate::{math::log_sigmoid, pair::Pair};
 ///
 /// Source: Jung et al. 2024, arXiv 2404.04656, without the reward shift; `biasedNCA` of the published NCA code.
 ///
-/// TRL's keys: `loss_type: bco_pair` (TRL subtracts a running mean of the implicit rewards; this does not). `beta` as here.
+/// TRL's keys: `loss_type: bco_pair`, `beta`. TRL also subtracts a running mean of the implicit rewards.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BcoPair {
     /// β: scale of the implicit reward.
@@ -29,7 +29,7 @@ impl Default for BcoPair {
 impl Objective for BcoPair {
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
-        let Pair { best, worst } = Pair::of(groups, implicit_rewards.clone());
+        let Pair { best, worst } = Pair::new(groups, implicit_rewards.clone());
         let loss = -log_sigmoid(best) - log_sigmoid(-worst);
         ObjectiveOutput { loss, implicit_rewards }
     }
@@ -38,7 +38,7 @@ impl Objective for BcoPair {
 register_objective! {
     BcoPair,
     name: "bco_pair",
-    summary: "Classify the best as good and the worst as bad, each by itself",
+    summary: "Classify the best as good and the worst as bad, independently",
     formula: "−log σ(h_w) − log σ(−h_l)",
     paper: "arXiv 2404.04656 (BCO)",
 }

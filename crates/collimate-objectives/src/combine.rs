@@ -1,4 +1,4 @@
-//! Several objectives at once, with weights.
+//! A weighted sum of objectives.
 
 use collimate_objective::{
     Needs, NonNegative, Objective, ObjectiveError, ObjectiveOutput, ScoredGroups, register_objective, registry,
@@ -6,15 +6,15 @@ use collimate_objective::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Adds other objectives, each with a weight: for example NCA with a supervised term.
+/// A weighted sum of other objectives, such as NCA with a supervised term.
 ///
 /// `L = Σ_i weight_i · L_i`
 ///
-/// The implicit rewards reported are those of the first term. It needs what its terms need together.
+/// It reports the implicit rewards of the first term, and needs whatever any of its terms needs.
 ///
-/// Parameters: `terms`, a list of tables `{name, weight, …parameters of that objective}`; `weight` is 1 if left out.
+/// Parameters: `terms`, a list of tables `{name, weight, …parameters of that objective}`; `weight` defaults to 1.
 ///
-/// TRL's keys: `loss_type` as a list is the list of names, `loss_weights` the list of weights.
+/// TRL's keys: `loss_type` as a list of names, `loss_weights` as the list of their weights.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(try_from = "Terms", into = "Terms")]
 pub struct Combine {
@@ -22,7 +22,7 @@ pub struct Combine {
     objectives: Vec<Box<dyn Objective>>,
 }
 
-/// How a recipe writes a [`Combine`].
+/// A [`Combine`] as written in a recipe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Terms {
     terms: Vec<Term>,
@@ -33,10 +33,10 @@ struct Terms {
 pub struct Term {
     /// Name of the objective.
     pub name: String,
-    /// Its weight.
+    /// Factor of its loss.
     #[serde(default = "one")]
     pub weight: NonNegative,
-    /// Its parameters; those left out have their defaults.
+    /// Its parameters; missing ones take their defaults.
     #[serde(flatten)]
     pub params: Map<String, Value>,
 }
@@ -45,7 +45,7 @@ impl Combine {
     /// Builds every term.
     ///
     /// # Errors
-    /// No terms; a term whose name or parameters are not known or out of range.
+    /// There are no terms, or a term's name or parameters are unknown or invalid.
     pub fn new(terms: Vec<Term>) -> Result<Self, ObjectiveError> {
         if terms.is_empty() {
             return Err(ObjectiveError::Unsupported("expected at least one term, found none".to_owned()));
@@ -54,7 +54,7 @@ impl Combine {
         Ok(Self { objectives: objectives?, terms })
     }
 
-    /// The terms, as given.
+    /// The terms as given.
     pub fn terms(&self) -> &[Term] {
         &self.terms
     }
@@ -76,16 +76,16 @@ impl From<Combine> for Terms {
 
 impl Clone for Combine {
     fn clone(&self) -> Self {
-        // The same terms were built before.
-        Self::new(self.terms.clone()).unwrap_or_else(|error| panic!("terms that were built once: {error}"))
+        // These terms have been built before.
+        Self::new(self.terms.clone()).unwrap_or_else(|error| panic!("rebuilding valid terms: {error}"))
     }
 }
 
 impl Default for Combine {
-    /// NCA and the supervised term, each with weight 1.
+    /// NCA plus SFT, both with weight 1.
     fn default() -> Self {
         let term = |name: &str| Term { name: name.to_owned(), weight: one(), params: Map::new() };
-        Self::new(vec![term("nca"), term("sft")]).unwrap_or_else(|error| panic!("objectives of this crate: {error}"))
+        Self::new(vec![term("nca"), term("sft")]).unwrap_or_else(|error| panic!("built-in objectives: {error}"))
     }
 }
 

@@ -1,19 +1,19 @@
-//! CPO: DPO without a reference, with a term for the best response's likelihood.
+//! CPO: DPO without a reference, plus the likelihood of the best response.
 
 use collimate_objective::{Needs, NonNegative, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::log_sigmoid, pair::Pair};
 
-/// Prefers the best to the worst response and keeps the best one likely; needs no reference.
+/// Prefers the best response to the worst and keeps it likely. Needs no reference.
 ///
-/// With lp the log-probability and p its mean over tokens:
+/// With lp the log-probability of a response and p its mean per token:
 ///
 /// `L = −log σ(β(lp_w − lp_l)) − sft_weight · p_w`
 ///
 /// Source: Xu et al. 2024, arXiv 2401.08417.
 ///
-/// TRL's keys (CPO trainer): `loss_type: sigmoid`; `beta` as here, `cpo_alpha` is [`sft_weight`](Cpo::sft_weight).
+/// TRL's keys (CPO trainer): `loss_type: sigmoid`, `beta`; `cpo_alpha` is [`sft_weight`](Cpo::sft_weight).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Cpo {
     /// β: scale of the log-probabilities.
@@ -35,7 +35,7 @@ impl Objective for Cpo {
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.policy_logps() * self.beta.get();
-        let margin = Pair::of(groups, implicit_rewards.clone()).margin();
+        let margin = Pair::new(groups, implicit_rewards.clone()).margin();
         let likelihood = groups.best(groups.token_logps());
         let loss = -log_sigmoid(margin) - likelihood * self.sft_weight.get();
         ObjectiveOutput { loss, implicit_rewards }

@@ -1,4 +1,4 @@
-//! DiscoPOP: a loss found by search, a blend of the logistic and the exponential loss.
+//! DiscoPOP: a blend of the logistic and the exponential loss, found by automated search.
 
 use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, UpToOne, register_objective};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::{
     pair::Pair,
 };
 
-/// Blends DPO's loss with an exponential one, by the size of the margin.
+/// Blends DPO's logistic loss with an exponential loss, depending on the margin.
 ///
 /// With d = βδ, δ = Δ_w − Δ_l, m = σ(d/τ):
 ///
@@ -16,12 +16,12 @@ use crate::{
 ///
 /// Source: Lu et al. 2024, arXiv 2406.08414, eq. 5 (the log-ratio modulated loss).
 ///
-/// TRL's keys: `loss_type: discopop`; `beta` as here, `discopop_tau` is [`tau`](DiscoPop::tau).
+/// TRL's keys: `loss_type: discopop`, `beta`; `discopop_tau` is [`tau`](DiscoPop::tau).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DiscoPop {
     /// β: scale of the implicit reward.
     pub beta: Positive,
-    /// τ: width of the blend, in (0, 1]; above 1 the loss would overflow at large negative margins.
+    /// τ: width of the blend, in (0, 1]. Above 1 the loss would overflow at large negative margins.
     pub tau: UpToOne,
 }
 
@@ -33,10 +33,10 @@ impl Default for DiscoPop {
 
 impl Objective for DiscoPop {
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let margin = Pair::of_log_ratios(groups).margin() * self.beta.get();
+        let margin = Pair::from_log_ratios(groups).margin() * self.beta.get();
         let scaled = margin.clone() / self.tau.get();
         let logistic = -log_sigmoid(margin.clone()) * sigmoid(-scaled.clone());
-        // m·e^{−d} as one exponential: apart, e^{−d} overflows where m is 0.
+        // m·e^{−d} as a single exponential: on its own, e^{−d} overflows where m is 0.
         let exponential = (log_sigmoid(scaled) - margin).exp();
         ObjectiveOutput { loss: logistic + exponential, implicit_rewards: groups.log_ratios() * self.beta.get() }
     }
@@ -45,7 +45,7 @@ impl Objective for DiscoPop {
 register_objective! {
     DiscoPop,
     name: "discopop",
-    summary: "A blend of the logistic and the exponential loss, found by search",
+    summary: "A blend of the logistic and the exponential loss, found by automated search",
     formula: "(1−m)(−log σ(βδ)) + m e^{−βδ}, m = σ(βδ/τ)",
     paper: "arXiv 2406.08414 (DiscoPOP)",
 }

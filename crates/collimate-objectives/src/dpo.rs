@@ -1,4 +1,4 @@
-//! DPO: direct preference optimization of the best against the worst response.
+//! DPO: direct preference optimization, best against worst response.
 
 use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, Smoothing, register_objective};
 use serde::{Deserialize, Serialize};
@@ -11,17 +11,17 @@ use crate::{math::log_sigmoid, pair::Pair};
 ///
 /// `L = −(1−ε) log σ(βδ) − ε log σ(−βδ)`
 ///
-/// With more than two responses the best and the worst are taken. Only the difference matters: the likelihood of both
-/// may fall ([`nca`](crate::Nca) and [`nca_pair`](crate::NcaPair) hold it).
+/// Of more than two responses it uses the best and the worst. Only their difference matters, so the likelihood of both may
+/// fall ([`nca`](crate::Nca) and [`nca_pair`](crate::NcaPair) prevent that).
 ///
-/// Source: Rafailov et al. 2023, arXiv 2305.18290, eq. 7; the smoothed form: conservative DPO, Mitchell 2023.
+/// Source: Rafailov et al. 2023, arXiv 2305.18290, eq. 7; label smoothing is conservative DPO, Mitchell 2023.
 ///
-/// TRL's keys: `loss_type: sigmoid`; `beta` and `label_smoothing` as here.
+/// TRL's keys: `loss_type: sigmoid`, `beta`, `label_smoothing`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dpo {
     /// β: scale of the implicit reward.
     pub beta: Positive,
-    /// ε: share of pairs assumed to be labelled the wrong way round, in [0, ½).
+    /// ε: assumed rate of flipped preference labels, in [0, ½).
     pub label_smoothing: Smoothing,
 }
 
@@ -33,7 +33,7 @@ impl Default for Dpo {
 
 impl Objective for Dpo {
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let pair = Pair::of_log_ratios(groups);
+        let pair = Pair::from_log_ratios(groups);
         let margin = pair.margin() * self.beta.get();
         let smoothing = self.label_smoothing.get();
         let loss = -log_sigmoid(margin.clone()) * (1.0 - smoothing) - log_sigmoid(-margin) * smoothing;

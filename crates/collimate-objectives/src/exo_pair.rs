@@ -1,4 +1,4 @@
-//! EXO for pairs: the reverse Kullback–Leibler divergence to a smoothed preference.
+//! EXO for pairs: reverse KL divergence to a smoothed preference.
 
 use collimate_objective::{Objective, ObjectiveOutput, Positive, PositiveSmoothing, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::{
     pair::Pair,
 };
 
-/// Fits the preference that the policy implies to the smoothed label, by the reverse divergence.
+/// Fits the preference the policy implies to the smoothed label, by reverse KL divergence.
 ///
 /// With d = βδ, δ = Δ_w − Δ_l:
 ///
@@ -16,12 +16,12 @@ use crate::{
 ///
 /// Source: Ji et al. 2024, arXiv 2402.00856, eq. 16.
 ///
-/// TRL's keys: `loss_type: exo_pair`; `beta` and `label_smoothing` as here.
+/// TRL's keys: `loss_type: exo_pair`, `beta`, `label_smoothing`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ExoPair {
     /// β: scale of the implicit reward.
     pub beta: Positive,
-    /// ε: probability that the label gives to the worst response, in (0, ½).
+    /// ε: probability the smoothed label gives the worst response, in (0, ½).
     pub label_smoothing: PositiveSmoothing,
 }
 
@@ -33,7 +33,7 @@ impl Default for ExoPair {
 
 impl Objective for ExoPair {
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let margin = Pair::of_log_ratios(groups).margin() * self.beta.get();
+        let margin = Pair::from_log_ratios(groups).margin() * self.beta.get();
         let smoothing = self.label_smoothing.get();
         let right = sigmoid(margin.clone()) * (log_sigmoid(margin.clone()) - (-smoothing).ln_1p());
         let wrong = sigmoid(-margin.clone()) * (log_sigmoid(-margin) - smoothing.ln());
@@ -44,7 +44,7 @@ impl Objective for ExoPair {
 register_objective! {
     ExoPair,
     name: "exo_pair",
-    summary: "Reverse divergence of the implied preference from a smoothed label",
+    summary: "Reverse KL divergence of the implied preference from a smoothed label",
     formula: "KL( σ(±βδ) ‖ (1−ε, ε) )",
     paper: "arXiv 2402.00856 (EXO)",
 }

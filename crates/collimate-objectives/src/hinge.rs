@@ -5,15 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{math::relu, pair::Pair};
 
-/// Pushes the best above the worst response until the margin is 1, then stops.
+/// Pushes the best response above the worst until the margin is 1, then stops.
 ///
 /// With δ = Δ_w − Δ_l:
 ///
 /// `L = max(0, 1 − βδ)`
 ///
-/// Source: Zhao et al. 2023, arXiv 2305.10425 (SLiC-HF), with the log-ratio to a reference as in RSO, arXiv 2309.06657.
+/// Source: Zhao et al. 2023, arXiv 2305.10425 (SLiC-HF); with log-ratios to a reference as in RSO, arXiv
+/// 2309.06657.
 ///
-/// TRL's keys: `loss_type: hinge`; `beta` as here.
+/// TRL's keys: `loss_type: hinge`, `beta`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hinge {
     /// β: scale of the implicit reward.
@@ -28,7 +29,7 @@ impl Default for Hinge {
 
 impl Objective for Hinge {
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let margin = Pair::of_log_ratios(groups).margin() * self.beta.get();
+        let margin = Pair::from_log_ratios(groups).margin() * self.beta.get();
         let loss = relu(-margin + 1.0);
         ObjectiveOutput { loss, implicit_rewards: groups.log_ratios() * self.beta.get() }
     }
@@ -37,7 +38,7 @@ impl Objective for Hinge {
 register_objective! {
     Hinge,
     name: "hinge",
-    summary: "Best against worst until the margin is 1 (SLiC-like)",
+    summary: "Best against worst until the margin is 1 (as in SLiC)",
     formula: "max(0, 1 − βδ)",
     paper: "arXiv 2305.10425 (SLiC-HF), 2309.06657 (RSO)",
 }

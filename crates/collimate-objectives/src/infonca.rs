@@ -3,14 +3,14 @@
 use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
-/// Makes the implicit rewards of a prompt's responses differ as their rewards do.
+/// Matches the softmax of the implicit rewards to the softmax of the rewards.
 ///
 /// With h = βΔ and w = softmax(r/α) over the prompt's K responses:
 ///
 /// `L = −Σ_k w_k · log softmax(h)_k`
 ///
-/// The gradient in h_k is `softmax(h)_k − w_k`; it sums to zero, so only differences are learned and the likelihood of
-/// the best response may fall. With K = 2 and all weight on the better response it is [`dpo`](crate::Dpo).
+/// The gradient in h_k is `softmax(h)_k − w_k`. It sums to zero, so only differences are learned and the likelihood of the
+/// best response may fall. With K = 2 and all weight on the better response this is [`dpo`](crate::Dpo).
 ///
 /// Source: Chen et al. 2024, arXiv 2402.05369, the InfoNCA loss for reward data.
 ///
@@ -21,7 +21,7 @@ pub struct InfoNca {
     pub beta: Positive,
     /// α: reward temperature, in units of the reward.
     ///
-    /// The default 0.33 is for rewards in [0, 1]; state it for others.
+    /// The default 0.33 suits rewards in [0, 1]; set it for others.
     pub alpha: Positive,
 }
 
@@ -43,7 +43,7 @@ impl Objective for InfoNca {
 register_objective! {
     InfoNca,
     name: "infonca",
-    summary: "Make implicit rewards differ as rewards do (K responses; DPO is its K = 2 case)",
+    summary: "Match differences of implicit rewards to those of rewards (K responses; DPO is its K = 2 case)",
     formula: "−Σ_k w_k log softmax(h)_k, w = softmax(r/α)",
     paper: "arXiv 2402.05369 (InfoNCA)",
 }

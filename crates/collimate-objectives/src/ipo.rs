@@ -5,18 +5,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::pair::Pair;
 
-/// Pulls the margin of token-averaged log-ratios to a fixed size instead of pushing it without end.
+/// Pulls the margin between per-token log-ratios to a fixed target instead of increasing it without bound.
 ///
-/// With n the token counts:
+/// With n the number of tokens of a response:
 ///
 /// `L = (Δ_w/n_w − Δ_l/n_l − 1/(2β))²`
 ///
-/// Source: Azar et al. 2023, arXiv 2310.12036, eq. 17; averaged over tokens as in TRL.
+/// Source: Azar et al. 2023, arXiv 2310.12036, eq. 17; log-ratios averaged over tokens as in TRL.
 ///
-/// TRL's keys: `loss_type: ipo`; `beta` as here (the paper's τ).
+/// TRL's keys: `loss_type: ipo`, `beta`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ipo {
-    /// β: the paper's τ; the margin aimed at is 1/(2β) nats a token.
+    /// β: the paper's τ; the target margin is 1/(2β) nats per token.
     pub beta: Positive,
 }
 
@@ -28,7 +28,7 @@ impl Default for Ipo {
 
 impl Objective for Ipo {
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let margin = Pair::of(groups, groups.log_ratios() / groups.lengths()).margin();
+        let margin = Pair::new(groups, groups.log_ratios() / groups.lengths()).margin();
         let loss = (margin - 0.5 / self.beta.get()).square();
         ObjectiveOutput { loss, implicit_rewards: groups.log_ratios() * self.beta.get() }
     }
@@ -37,7 +37,7 @@ impl Objective for Ipo {
 register_objective! {
     Ipo,
     name: "ipo",
-    summary: "Best against worst with a margin of fixed size, averaged over tokens",
+    summary: "Best against worst with a fixed target margin, averaged over tokens",
     formula: "(Δ_w/n_w − Δ_l/n_l − 1/(2β))²",
     paper: "arXiv 2310.12036 (IPO)",
 }

@@ -1,4 +1,4 @@
-//! KTO: desirable and undesirable responses, each against a reference point that the batch gives.
+//! KTO: desirable and undesirable responses, each against a reference point estimated from the batch.
 
 use collimate_objective::{Needs, NonNegative, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
@@ -7,17 +7,17 @@ use crate::{math::sigmoid, pair::Pair};
 
 /// Raises the best response above a reference point and lowers the worst below it, with a saturating value function.
 ///
-/// The best response of a prompt is taken as desirable, the worst as undesirable:
+/// A prompt's best response counts as desirable, its worst as undesirable:
 ///
 /// `L = λ_D(1 − σ(β(Δ_w − z))) + λ_U(1 − σ(β(z − Δ_l)))`, `z = max(0, mean Δ)`
 ///
-/// The mean is over all responses of the optimizer step, so the step's prompts are coupled; no gradient goes through z.
-/// The paper and TRL estimate z from mismatched pairs (a prompt with another prompt's response), which nothing scores
-/// here. With responses that the reference itself wrote both are at most 0 in the mean, and z is 0.
+/// The mean is over all responses of the optimizer step, so its prompts are coupled; no gradient flows through z. The
+/// paper and TRL estimate z from mismatched pairs (a prompt with another prompt's response), which are not scored here.
+/// For responses sampled from the reference both estimates are at most 0 in expectation, so z is 0.
 ///
 /// Source: Ethayarajh et al. 2024, arXiv 2402.01306, eq. 8.
 ///
-/// TRL's keys (KTO trainer): `beta` as here, `desirable_weight` and `undesirable_weight` as here.
+/// TRL's keys (KTO trainer): `beta`, `desirable_weight`, `undesirable_weight`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Kto {
     /// β: scale of the implicit reward.
@@ -45,9 +45,9 @@ impl Objective for Kto {
         let responses = groups.num_present().sum();
         let total = groups.sum(log_ratios.clone()).sum();
         let point = (total / responses).clamp_min(0.0).detach();
-        let Pair { best, worst } = Pair::of(groups, log_ratios.clone());
+        let Pair { best, worst } = Pair::new(groups, log_ratios.clone());
         let beta = self.beta.get();
-        // 1 − σ(x) = σ(−x), without the cancellation for large x.
+        // σ(−x) rather than 1 − σ(x), which cancels at large x.
         let desirable = sigmoid((point.clone() - best) * beta);
         let undesirable = sigmoid((worst - point) * beta);
         let loss = desirable * self.desirable_weight.get() + undesirable * self.undesirable_weight.get();
@@ -58,7 +58,7 @@ impl Objective for Kto {
 register_objective! {
     Kto,
     name: "kto",
-    summary: "Best above and worst below a reference point that the step's responses give",
+    summary: "Best above and worst below a reference point estimated from the step",
     formula: "λ_D(1 − σ(β(Δ_w − z))) + λ_U(1 − σ(β(z − Δ_l))), z = max(0, mean Δ of the step)",
     paper: "arXiv 2402.01306 (KTO)",
 }

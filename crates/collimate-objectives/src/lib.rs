@@ -1,12 +1,33 @@
 //! The built-in alignment objectives, one file each, with their formulas.
 //!
-//! They register themselves by name; a program that names this crate (`use collimate_objectives as _;`, or a call of
-//! [`link`]) finds them with `collimate_objective::registry`. No objective knows another: [`Combine`] builds its terms
-//! through the registry.
+//! They register themselves by name. A program that mentions this crate (`use collimate_objectives as _;`, or a call to
+//! [`link`]) finds them through `collimate_objective::registry`. Read [`Nca`] and [`Dpo`] first. Objectives must not know
+//! each other: even [`Combine`] builds its terms through the registry.
 //!
-//! Legend: B prompts, K responses of a prompt; Δ = log π − log π_ref summed over a response's tokens, in nats;
-//! h = βΔ the implicit reward; w and l the best and the worst response; δ = Δ_w − Δ_l; n tokens of a response; p the
-//! mean log-probability of a token.
+//! Notation: Δ = log π − log π_ref, summed over a response's tokens, in nats; h = βΔ, the implicit reward; w and l, the
+//! best and the worst response; δ = Δ_w − Δ_l; n, a response's number of tokens; p, its mean log-probability per token.
+//!
+//! ```
+//! use std::f64::consts::LN_2;
+//!
+//! use collimate_objective::{GroupScores, evaluate, registry, serde_json::json};
+//!
+//! collimate_objectives::link();
+//! let parameters = json!({"beta": 0.1, "alpha": 0.33});
+//! let nca = registry::build("nca", parameters.as_object().expect("an object"))?;
+//! // One prompt with three responses; the policy still equals the reference.
+//! let group = GroupScores {
+//!     policy_logps: vec![-20.0, -31.0, -25.5],
+//!     reference_logps: Some(vec![-20.0, -31.0, -25.5]),
+//!     rewards: vec![1.0, 0.0, 0.4],
+//!     lengths: vec![12, 18, 15],
+//! };
+//! let evaluation = evaluate(nca.as_ref(), &[group])?;
+//! assert!((evaluation.mean_loss() - 2.0 * LN_2).abs() < 1e-12);
+//! // Gradient descent raises the best response and lowers the worst.
+//! assert!(evaluation.coefficients[0][0] < 0.0 && evaluation.coefficients[0][1] > 0.0);
+//! # Ok::<(), collimate_objective::ObjectiveError>(())
+//! ```
 
 mod aot;
 mod aot_unpaired;
@@ -61,5 +82,5 @@ pub use sft::Sft;
 pub use simpo::SimPo;
 pub use sppo_hard::SppoHard;
 
-/// Keeps the objectives of this crate in a program that uses them only by name.
+/// Does nothing, but a call to it keeps the linker from dropping objectives that are only used by name.
 pub fn link() {}

@@ -1,18 +1,18 @@
-//! LiPO-λ: all pairs of responses, weighted by what their order is worth.
+//! LiPO-λ: all pairs of responses, weighted by the ranking gain at stake.
 
 use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::log_sigmoid, pairwise};
 
-/// Orders all responses by reward, each pair weighted by what swapping it changes of the ranking's gain (NDCG).
+/// Orders all responses by reward, weighting each pair by how much swapping it would change the ranking's NDCG.
 ///
-/// With h = βΔ, gains G = 2^r − 1 and discounts D = ln(1 + rank), the rank being that of h (1 is the highest; of equal h
-/// the better reward, then the earlier response, comes first):
+/// With h = βΔ, gains G = 2^r − 1 and discounts D = ln(1 + rank), where ranks are by h (1 is the highest; ties go to the
+/// higher reward, then the earlier response):
 ///
 /// `L = Σ_{r_i > r_j} Λ_ij log(1 + e^{−(h_i − h_j)})`, `Λ_ij = |G_i − G_j| · |1/D_i − 1/D_j|`
 ///
-/// No gradient goes through the ranks. Gains grow as 2^r: rewards beyond some hundreds overflow.
+/// No gradient flows through the ranks. Gains grow as 2^r, so rewards in the hundreds overflow.
 ///
 /// Source: Liu et al. 2024, arXiv 2402.01878, eq. 9 and 10.
 ///
@@ -48,13 +48,13 @@ impl Objective for LipoLambda {
     }
 }
 
-/// 1/D of each response.
+/// 1/D for each response.
 fn inverse_discounts(heights: &[f64], rewards: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..heights.len()).collect();
     order.sort_by(|&a, &b| heights[b].total_cmp(&heights[a]).then(rewards[b].total_cmp(&rewards[a])));
     let mut inverse = vec![0.0; heights.len()];
-    for (place, index) in order.into_iter().enumerate() {
-        inverse[index] = 1.0 / ((place + 2) as f64).ln();
+    for (position, index) in order.into_iter().enumerate() {
+        inverse[index] = 1.0 / ((position + 2) as f64).ln();
     }
     inverse
 }
@@ -62,7 +62,7 @@ fn inverse_discounts(heights: &[f64], rewards: &[f64]) -> Vec<f64> {
 register_objective! {
     LipoLambda,
     name: "lipo_lambda",
-    summary: "All pairs, weighted by what their order is worth in the ranking (K responses)",
+    summary: "All pairs, weighted by the ranking gain at stake (K responses)",
     formula: "Σ_{r_i>r_j} Λ_ij log(1 + e^{−(h_i − h_j)}), Λ_ij = |G_i − G_j| · |1/D_i − 1/D_j|, G = 2^r − 1, D = ln(1 + rank of h)",
     paper: "arXiv 2402.01878 (LiPO-λ)",
 }

@@ -5,18 +5,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::math::log_sigmoid;
 
-/// Raises the likelihood of responses in proportion to their rewards, on an absolute scale.
+/// Raises the likelihood of each response according to its reward, on an absolute scale.
 ///
 /// With h = βΔ and w = softmax(r/α) over the prompt's K responses:
 ///
 /// `L = −Σ_k w_k · log σ(h_k) − (1/K) Σ_k log σ(−h_k)`
 ///
-/// The gradient in h_k is `−w_k σ(−h_k) + σ(h_k)/K`, and the optimum `h_k = log(K·w_k)`: exactly the responses with
-/// w_k > 1/K rise. At h = 0 the loss is 2 ln 2 for every K.
+/// The gradient in h_k is `−w_k σ(−h_k) + σ(h_k)/K` and the optimum is `h_k = log(K·w_k)`, so exactly the responses with
+/// w_k > 1/K become more likely. At h = 0 the loss is 2 ln 2 for every K.
 ///
 /// Source: Chen et al. 2024, arXiv 2402.05369, the NCA loss for reward data.
 ///
-/// TRL's keys: `beta` is β; for pairs TRL has the special case [`nca_pair`](crate::NcaPair). The published recipe's
+/// TRL's keys: `beta`; for pairs TRL has the special case [`nca_pair`](crate::NcaPair). The published recipe's
 /// `temperature_alpha` is [`alpha`](Nca::alpha).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Nca {
@@ -24,7 +24,7 @@ pub struct Nca {
     pub beta: Positive,
     /// α: reward temperature, in units of the reward. Small values put all weight on the best response.
     ///
-    /// The default 0.33 is for rewards in [0, 1]; state it for others.
+    /// The default 0.33 suits rewards in [0, 1]; set it for others.
     pub alpha: Positive,
 }
 
@@ -47,7 +47,7 @@ impl Objective for Nca {
 register_objective! {
     Nca,
     name: "nca",
-    summary: "Raise responses in proportion to their rewards, with an absolute level (K responses)",
+    summary: "Raise each response according to its reward, on an absolute scale (K responses)",
     formula: "−Σ_k w_k log σ(h_k) − (1/K) Σ_k log σ(−h_k), w = softmax(r/α)",
     paper: "arXiv 2402.05369 (NCA)",
 }

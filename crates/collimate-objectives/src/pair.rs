@@ -1,10 +1,10 @@
-//! The best and the worst response of each prompt, for objectives on pairs.
+//! The best and worst response of each prompt, for pairwise objectives.
 
 use collimate_objective::{ObjectiveBackend, ScoredGroups, Tensor};
 
-/// A value of the best and of the worst response of each prompt.
+/// One value for the best and one for the worst response of each prompt.
 ///
-/// Among equal rewards the earlier response is the better: best = first maximum, worst = last minimum.
+/// Among ties the earlier response is the better: best = first maximum, worst = last minimum.
 ///
 /// # Shapes
 /// Both `[B]`.
@@ -14,14 +14,14 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Takes the pair out of values `[B, K]`.
-    pub(crate) fn of(groups: &ScoredGroups, values: Tensor<ObjectiveBackend, 2>) -> Self {
+    /// Selects the pair from `values`, `[B, K]`.
+    pub(crate) fn new(groups: &ScoredGroups, values: Tensor<ObjectiveBackend, 2>) -> Self {
         Self { best: groups.best(values.clone()), worst: groups.worst(values) }
     }
 
-    /// The pair of log-ratios Δ.
-    pub(crate) fn of_log_ratios(groups: &ScoredGroups) -> Self {
-        Self::of(groups, groups.log_ratios())
+    /// The pair's log-ratios Δ.
+    pub(crate) fn from_log_ratios(groups: &ScoredGroups) -> Self {
+        Self::new(groups, groups.log_ratios())
     }
 
     /// Best minus worst, `[B]`.

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::pairwise;
 
-/// Makes the ranking by reward the likeliest one, the best response first.
+/// Maximises the likelihood of the ranking by reward.
 ///
-/// With h = βΔ and τ the responses from the best to the worst (of equal rewards the earlier is the better):
+/// With h = βΔ and τ the responses from best to worst (among ties the earlier is the better):
 ///
 /// `L = −Σ_k log( e^{h_τ(k)} / Σ_{j≥k} e^{h_τ(j)} )`
 ///
-/// Only the order of the rewards matters, not their size. At h = 0 the loss is ln K!; with two responses it is
-/// [`dpo`](crate::Dpo). A shift of all h changes nothing, so no level is held.
+/// Only the order of the rewards matters, not their size. At h = 0 the loss is ln K!; for two responses it is
+/// [`dpo`](crate::Dpo). Shifting all h by a constant changes nothing, so the absolute level is free.
 ///
 /// Source: Rafailov et al. 2023, arXiv 2305.18290, appendix A.3 (DPO under the Plackett–Luce model).
 ///
@@ -34,16 +34,16 @@ impl Objective for PlackettLuce {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
         let sorted = groups.sorted_by_reward(implicit_rewards.clone());
         let [num_groups, width] = sorted.dims();
-        // [b, k, j] is allowed where j is not yet ranked at place k. An absent place has itself alone, which is ln 1.
+        // [b, k, j] is true if j is still unranked at position k. An absent position has only itself, which adds ln 1 = 0.
         let counts = groups.counts();
-        let left = pairwise::mask([num_groups, width, width], |b, k, j| {
+        let unranked = pairwise::mask([num_groups, width, width], |b, k, j| {
             if k < counts[b] { (k..counts[b]).contains(&j) } else { j == k }
         });
         let values = sorted.clone().unsqueeze_dim::<3>(1).repeat_dim(1, width);
-        let values = values.mask_fill(left.bool_not(), f64::NEG_INFINITY);
+        let values = values.mask_fill(unranked.bool_not(), f64::NEG_INFINITY);
         let highest = values.clone().max_dim(2).detach();
         let total = (values - highest.clone()).exp().sum_dim(2).log() + highest;
-        // Sorted, the present responses are the first ones, as they are unsorted.
+        // Sorting keeps the present responses in front, so `sum` masks the right columns.
         ObjectiveOutput { loss: groups.sum(total.squeeze_dim(2) - sorted), implicit_rewards }
     }
 }
@@ -51,7 +51,7 @@ impl Objective for PlackettLuce {
 register_objective! {
     PlackettLuce,
     name: "plackett_luce",
-    summary: "Likelihood of the whole ranking, relative to the reference (K responses)",
+    summary: "Likelihood of the ranking, relative to the reference (K responses)",
     formula: "−Σ_k log( e^{h_τ(k)} / Σ_{j≥k} e^{h_τ(j)} ), τ = best first",
     paper: "arXiv 2305.18290 (DPO, appendix A.3)",
 }

@@ -1,11 +1,11 @@
-//! Robust DPO: an unbiased loss when some pairs are labelled the wrong way round.
+//! Robust DPO: an unbiased loss under a known rate of flipped labels.
 
 use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, Smoothing, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::log_sigmoid, pair::Pair};
 
-/// DPO corrected for a known share of wrong labels.
+/// DPO, corrected for a known rate of flipped labels.
 ///
 /// With δ = Δ_w − Δ_l:
 ///
@@ -15,12 +15,12 @@ use crate::{math::log_sigmoid, pair::Pair};
 ///
 /// Source: Chowdhury et al. 2024, arXiv 2403.00409.
 ///
-/// TRL's keys: `loss_type: robust`; `beta` and `label_smoothing` as here.
+/// TRL's keys: `loss_type: robust`, `beta`, `label_smoothing`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Robust {
     /// β: scale of the implicit reward.
     pub beta: Positive,
-    /// ε: share of pairs assumed to be labelled the wrong way round, in [0, ½).
+    /// ε: assumed rate of flipped preference labels, in [0, ½).
     pub label_smoothing: Smoothing,
 }
 
@@ -32,7 +32,7 @@ impl Default for Robust {
 
 impl Objective for Robust {
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let margin = Pair::of_log_ratios(groups).margin() * self.beta.get();
+        let margin = Pair::from_log_ratios(groups).margin() * self.beta.get();
         let smoothing = self.label_smoothing.get();
         let kept = -log_sigmoid(margin.clone()) * (1.0 - smoothing);
         let swapped = log_sigmoid(-margin) * smoothing;
@@ -44,7 +44,7 @@ impl Objective for Robust {
 register_objective! {
     Robust,
     name: "robust",
-    summary: "DPO corrected for a known share of wrong labels",
+    summary: "DPO corrected for a known rate of flipped labels",
     formula: "[−(1−ε) log σ(βδ) + ε log σ(−βδ)] / (1−2ε)",
     paper: "arXiv 2403.00409 (robust DPO)",
 }

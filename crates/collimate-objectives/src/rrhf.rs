@@ -1,19 +1,20 @@
-//! RRHF: a ranking by mean log-probability, and the likelihood of the best response.
+//! RRHF: ranking by mean log-probability, plus the likelihood of the best response.
 
 use collimate_objective::{Needs, Objective, ObjectiveOutput, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::relu, pairwise};
 
-/// Orders all responses by reward with a hinge on their mean token log-probabilities; needs no reference.
+/// Orders all responses by reward with a hinge on their mean log-probabilities per token. Needs no reference.
 ///
-/// With p the mean log-probability of a token:
+/// With p the mean log-probability per token:
 ///
 /// `L = Σ_{r_j > r_i} max(0, p_i − p_j) − p_w`
 ///
-/// The order of the rewards matters, not their size; pairs of equal rewards carry nothing.
+/// Only the order of the rewards matters, not their size; pairs with equal rewards do not count.
 ///
-/// Source: Yuan et al. 2023, arXiv 2304.05302, eq. 2 to 4, the likelihood averaged over tokens as in the published code.
+/// Source: Yuan et al. 2023, arXiv 2304.05302, eq. 2 to 4; the likelihood is averaged over tokens as in the published
+/// code.
 ///
 /// TRL's keys: none.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ impl Objective for Rrhf {
 register_objective! {
     Rrhf,
     name: "rrhf",
-    summary: "Order all responses by mean token log-probability, and keep the best likely, no reference",
+    summary: "Order all responses by mean log-probability per token and keep the best likely, without a reference",
     formula: "Σ_{r_j>r_i} max(0, p_i − p_j) − p_w",
     paper: "arXiv 2304.05302 (RRHF)",
 }

@@ -3,16 +3,16 @@
 use collimate_objective::{Needs, Objective, ObjectiveOutput, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
-/// Raises the likelihood of each prompt's best response, and nothing else.
+/// Raises the likelihood of each prompt's best response.
 ///
-/// With p the mean log-probability of a token:
+/// With p the mean log-probability per token:
 ///
 /// `L = −p_w`
 ///
-/// A prompt's tokens are averaged first, so every prompt counts the same whatever its length. It needs no reference
-/// and works from one response on; its implicit reward is p.
+/// Tokens are averaged per response, so every prompt counts equally regardless of length. Needs no reference, and a single
+/// response is enough. The implicit reward is p.
 ///
-/// TRL's keys: none; TRL averages over all tokens of the batch instead.
+/// TRL's keys: none. TRL averages over all tokens of the batch instead.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Sft {}
 

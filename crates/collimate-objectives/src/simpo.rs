@@ -1,24 +1,24 @@
-//! SimPO: mean log-probabilities with a margin, without a reference.
+//! SimPO: mean log-probabilities with a target margin, without a reference.
 
 use collimate_objective::{Needs, NonNegative, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::log_sigmoid, pair::Pair};
 
-/// Makes the best response's mean token log-probability exceed the worst's by a margin; needs no reference.
+/// Raises the best response's mean log-probability per token above the worst's by a margin. Needs no reference.
 ///
-/// With p the mean log-probability of a token:
+/// With p the mean log-probability per token:
 ///
 /// `L = −log σ(β(p_w − p_l) − γ)`
 ///
 /// Source: Meng et al. 2024, arXiv 2405.14734, eq. 6.
 ///
-/// TRL's keys (CPO trainer): `loss_type: simpo`; `beta` as here, `simpo_gamma` is [`gamma`](SimPo::gamma).
+/// TRL's keys (CPO trainer): `loss_type: simpo`, `beta`; `simpo_gamma` is [`gamma`](SimPo::gamma).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SimPo {
     /// β: scale of the mean log-probabilities.
     pub beta: Positive,
-    /// γ: the margin aimed at.
+    /// γ: the target margin.
     pub gamma: NonNegative,
 }
 
@@ -35,7 +35,7 @@ impl Objective for SimPo {
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.token_logps() * self.beta.get();
-        let margin = Pair::of(groups, implicit_rewards.clone()).margin();
+        let margin = Pair::new(groups, implicit_rewards.clone()).margin();
         let loss = -log_sigmoid(margin - self.gamma.get());
         ObjectiveOutput { loss, implicit_rewards }
     }
@@ -44,7 +44,7 @@ impl Objective for SimPo {
 register_objective! {
     SimPo,
     name: "simpo",
-    summary: "Best against worst by mean token log-probability with a margin, no reference",
+    summary: "Best against worst by mean log-probability per token with a margin, without a reference",
     formula: "−log σ(β(p_w − p_l) − γ)",
     paper: "arXiv 2405.14734 (SimPO)",
 }

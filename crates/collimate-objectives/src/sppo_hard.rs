@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::pair::Pair;
 
-/// Pulls the log-ratio of the best response to 1/(2β) and that of the worst to −1/(2β).
+/// Pulls the best response's log-ratio to 1/(2β) and the worst's to −1/(2β).
 ///
 /// `L = (Δ_w − 1/(2β))² + (Δ_l + 1/(2β))²`
 ///
 /// Source: Wu et al. 2024, arXiv 2405.00675, eq. 4.7 with win probabilities 1 and 0.
 ///
-/// TRL's keys: `loss_type: sppo_hard`; `beta` as here.
+/// TRL's keys: `loss_type: sppo_hard`, `beta`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SppoHard {
-    /// β: the paper's 1/η; the log-ratios aimed at are ±1/(2β) nats.
+    /// β: the paper's 1/η; the target log-ratios are ±1/(2β) nats.
     pub beta: Positive,
 }
 
@@ -26,7 +26,7 @@ impl Default for SppoHard {
 
 impl Objective for SppoHard {
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let Pair { best, worst } = Pair::of_log_ratios(groups);
+        let Pair { best, worst } = Pair::from_log_ratios(groups);
         let target = 0.5 / self.beta.get();
         let loss = (best - target).square() + (worst + target).square();
         ObjectiveOutput { loss, implicit_rewards: groups.log_ratios() * self.beta.get() }

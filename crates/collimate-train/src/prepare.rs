@@ -171,7 +171,7 @@ fn notes_of(mixed: &MixedGroups, options: &MixOptions) -> Vec<String> {
     if let Some(limit) = options.max_samples.filter(|_| mixed.num_over_limit > 0) {
         notes.push(format!("  {} groups left out: max_samples {limit}", mixed.num_over_limit));
     }
-    let duplicates = Duplicates::of(&mixed.groups);
+    let duplicates = Duplicates::find(&mixed.groups);
     if let Some((repeated, earlier)) = duplicates.first {
         let location = |i: usize| mixed.files.place(mixed.groups[i].index, mixed.groups[i].line);
         let (count, repeated, earlier) = (duplicates.count, location(repeated), location(earlier));

@@ -47,7 +47,7 @@ fn the_recipe_for_gsm8k_leaves_out_questions_that_say_nothing() {
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     let err = succeed(&args).err;
     let (tied, left) = (432 + 156, 1319 - 432 - 156);
-    assert!(err.contains(&format!("{tied} groups left out: tied")), "{err}");
+    assert!(err.contains(&format!("{tied} groups dropped: tied")), "{err}");
     assert!(err.contains(&format!("  {left} prompts, {} responses", 4 * left)), "{err}");
     let loss = folder.rows("run/metrics.jsonl").iter().find_map(|row| row["loss"].as_f64()).expect("a loss");
     assert!((loss - 2.0 * std::f64::consts::LN_2).abs() < 1e-3, "{loss}");

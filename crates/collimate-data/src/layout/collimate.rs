@@ -16,7 +16,7 @@ pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
 
 fn response(node: &Node) -> Result<RawResponse, RowError> {
     let content = node.require("content", "a string")?.text()?;
-    // Not required here: rewards may be made from `scores`. The loader asks for it where it is used.
+    // Optional here, since rewards may be computed from `scores`. Missing rewards fail when they are needed.
     let signal = node.get("reward").map(|reward| reward.number()).transpose()?;
     let mut aspects = BTreeMap::new();
     if let Some(scores) = node.get("scores").filter(|scores| !scores.value.is_null()) {

@@ -1,19 +1,19 @@
-//! Parting what a row calls a completion into prompt and response.
+//! Splits completions into prompt and response.
 
 use super::node::{Node, RowError};
 use crate::{Message, Prompt};
 
-/// A row's prompt and the response of each of its completions.
+/// A row's prompt and the response from each of its completions.
 pub(super) struct Conversation {
     pub(super) prompt: Prompt,
     pub(super) contents: Vec<String>,
 }
 
-/// Parts completions that are texts, single assistant messages, or whole conversations.
+/// Splits completions that are texts, single assistant messages, or whole conversations.
 ///
-/// - Text needs an explicit `prompt`: where a text's prompt ends is not to be guessed.
-/// - Conversations without a prompt share it: it is their longest common run of messages.
-/// - With an explicit prompt, messages may repeat it at their start or leave it out.
+/// - Texts need an explicit `prompt`, since where a prompt ends in a text would be a guess.
+/// - Without a `prompt`, the prompt of conversations is their longest common prefix of messages.
+/// - With an explicit `prompt`, conversations may repeat it at their start or omit it.
 pub(super) fn split(row: &Node, completions: &[Node]) -> Result<Conversation, RowError> {
     let prompt = row.get("prompt").filter(|node| !node.value.is_null()).map(|node| node.prompt()).transpose()?;
     if completions.iter().all(|node| node.value.is_string()) {
@@ -24,9 +24,9 @@ pub(super) fn split(row: &Node, completions: &[Node]) -> Result<Conversation, Ro
     let mut lists = Vec::with_capacity(completions.len());
     for node in completions {
         if !node.value.is_array() {
-            let all_alike =
-                if node.value.is_string() { "messages, as its siblings" } else { "a string or a list of messages" };
-            return Err(node.error(all_alike));
+            let expected =
+                if node.value.is_string() { "messages, like its siblings" } else { "a string or a list of messages" };
+            return Err(node.error(expected));
         }
         let messages = node.messages()?;
         if messages.is_empty() {
@@ -39,7 +39,7 @@ pub(super) fn split(row: &Node, completions: &[Node]) -> Result<Conversation, Ro
     Ok(Conversation { prompt, contents: responses.collect::<Result<_, _>>()? })
 }
 
-/// The prompt, and how many messages at the start of every list belong to it.
+/// The prompt, and how many leading messages of every list belong to it.
 fn shared_prompt(
     explicit: Option<Prompt>,
     lists: &[Vec<Message>],
@@ -59,8 +59,8 @@ fn shared_prompt(
             let shared = &lists[0][..num_shared];
             if !shared.iter().any(|message| message.content.trim() == text.trim()) {
                 return Err(RowError::Problem(format!(
-                    "\"prompt\" is not among the messages that {} share; make it the list of messages before the \
-                     response, or remove it",
+                    "\"prompt\" is not among the messages that {} have in common; make it the list of messages before \
+                     the response, or remove it",
                     paths(nodes)
                 )));
             }
@@ -76,7 +76,7 @@ fn shared_prompt(
     }
 }
 
-/// How many messages all lists begin with, leaving each at least one.
+/// Number of messages all lists have in common at their start, leaving each at least one.
 fn common_prefix(lists: &[Vec<Message>]) -> usize {
     let shortest = lists.iter().map(Vec::len).min().unwrap_or(0);
     (0..shortest.saturating_sub(1)).take_while(|&i| lists.iter().all(|list| list[i] == lists[0][i])).count()
@@ -94,7 +94,7 @@ fn response(mut messages: Vec<Message>, num_shared: usize, node: &Node) -> Resul
         }),
         _ => Err(RowError::Field {
             field: node.path.clone(),
-            expected: format!("one assistant message after the {num_shared} messages of the prompt"),
+            expected: format!("a single assistant message after the {num_shared} messages of the prompt"),
             found: format!("{rest} messages"),
         }),
     }

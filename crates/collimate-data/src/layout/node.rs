@@ -2,21 +2,20 @@
 
 use serde_json::{Map, Value};
 
-use crate::loader::SkipReason;
-use crate::{Message, Prompt};
+use crate::{Message, Prompt, SkipReason};
 
-/// What is wrong with a row, before the file and line are known.
+/// An error in a row; its file and line are added later.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RowError {
-    /// A field is missing or of the wrong kind.
+    /// A field is missing or of the wrong type.
     Field { field: String, expected: String, found: String },
-    /// The row contradicts itself or its file.
+    /// The row contradicts itself or the rest of its file.
     Problem(String),
-    /// The row is well formed and of no use.
+    /// The row is well-formed but cannot be used.
     Unusable(SkipReason, String),
 }
 
-/// A JSON value and its path in the row, as `responses[2].reward`.
+/// A JSON value and its path in the row, such as `responses[2].reward`.
 #[derive(Debug, Clone)]
 pub(crate) struct Node<'a> {
     pub(crate) value: &'a Value,
@@ -28,7 +27,7 @@ impl<'a> Node<'a> {
         Self { value, path: String::new() }
     }
 
-    /// The field's path as a child of this one.
+    /// Path of a field of this value.
     pub(crate) fn child_path(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
@@ -74,7 +73,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A list of messages with `role` and `content` strings; other keys of a message are passed over.
+    /// A list of messages with the strings `role` and `content`; other keys are ignored.
     pub(crate) fn messages(&self) -> Result<Vec<Message>, RowError> {
         let message = |node: Node| {
             let role = node.require("role", "a string")?.text()?;
@@ -84,7 +83,7 @@ impl<'a> Node<'a> {
         self.items("a list of messages")?.into_iter().map(message).collect()
     }
 
-    /// Text or a list of messages, not empty.
+    /// A text, or a list of at least one message.
     pub(crate) fn prompt(&self) -> Result<Prompt, RowError> {
         match self.value {
             Value::String(text) => Ok(Prompt::Text(text.clone())),
@@ -105,7 +104,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A value as JSON, at most 60 characters of it.
+/// Describes a value in at most 60 characters.
 pub(crate) fn shorten(value: &Value) -> String {
     match value {
         Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
@@ -119,7 +118,7 @@ pub(crate) fn shorten(value: &Value) -> String {
     }
 }
 
-/// At most 60 characters of a text.
+/// The first 60 characters of a text.
 fn cut(text: &str) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -127,7 +126,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// An object's keys in one line, at most 20 of them.
+/// An object's keys on one line, at most 20 of them.
 pub(crate) fn names(fields: &Map<String, Value>) -> String {
     if fields.is_empty() {
         return "no fields".to_owned();

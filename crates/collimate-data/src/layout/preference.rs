@@ -1,11 +1,11 @@
-//! Preference pairs as TRL has them: `{"prompt"?, "chosen", "rejected", "score_chosen"?, "score_rejected"?}`.
+//! TRL's preference pairs: `{"prompt"?, "chosen", "rejected", "score_chosen"?, "score_rejected"?}`.
 
 use std::collections::BTreeMap;
 
 use super::node::{Node, RowError};
 use super::{RawGroup, RawResponse, conversation};
 
-/// Rows without scores count 1 for the chosen and 0 for the rejected response.
+/// In rows without scores the chosen response has reward 1, the rejected one 0.
 pub(super) const UNSCORED: &str = "chosen 1, rejected 0";
 
 pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
@@ -18,7 +18,7 @@ pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
         conversation.contents.into_iter().zip(&completions).zip([("score_chosen", 1.0), ("score_rejected", 0.0)])
     {
         let signal =
-            if scored { row.require(key, "a finite number, as the other response has")?.number()? } else { unscored };
+            if scored { row.require(key, "a finite number, like the other response's")?.number()? } else { unscored };
         responses.push(RawResponse {
             content,
             field: node.path.clone(),

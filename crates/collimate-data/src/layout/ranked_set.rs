@@ -14,11 +14,11 @@ pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
     if completions.is_empty() {
         completions.push(row.require("A0", "a string or a list of messages")?);
     }
-    let beyond = |name: &&String| place(name).is_some_and(|place| place >= completions.len());
+    let beyond = |name: &&String| completion_index(name).is_some_and(|index| index >= completions.len());
     if let Some(name) = fields.keys().find(beyond) {
         return Err(RowError::Field {
             field: format!("A{}", completions.len()),
-            expected: format!("a completion before \"{name}\": they are numbered without gaps"),
+            expected: format!("a completion before \"{name}\": numbers must have no gaps"),
             found: "nothing".to_owned(),
         });
     }
@@ -38,7 +38,7 @@ pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
     Ok(RawGroup { prompt: conversation.prompt, responses, signal_name: "score_A0, score_A1, …" })
 }
 
-/// The number of a name like `A12`.
-fn place(name: &str) -> Option<usize> {
+/// The 12 of `A12`.
+fn completion_index(name: &str) -> Option<usize> {
     name.strip_prefix('A')?.parse().ok()
 }

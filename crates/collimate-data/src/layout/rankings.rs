@@ -1,4 +1,4 @@
-//! Rankings: Nectar's `answers[].answer/.rank` and the plain `completions[].completion/.rank`; rank 1 is best.
+//! Rankings: Nectar's `answers[].answer/.rank`, and the generic `completions[].completion/.rank`; rank 1 is best.
 
 use std::collections::BTreeMap;
 
@@ -50,10 +50,10 @@ fn ranked(node: &Node, text_keys: &[&str], num_responses: usize) -> Result<RawRe
     })
 }
 
-/// The turns of `"\n\nHuman: …\n\nAssistant: …\n\nHuman: …\n\nAssistant: "`; `None` where the text is no such dialogue.
+/// The turns of `"\n\nHuman: …\n\nAssistant: …\n\nHuman: …\n\nAssistant: "`; `None` if the text is not such a dialogue.
 ///
-/// An empty last assistant turn is the place of the answer and is left out. A speaker's name at the start of a paragraph
-/// inside a turn would be taken for a new turn; the format has no way to tell.
+/// An empty last assistant turn awaits the answer and is dropped. A paragraph within a turn that begins with a speaker's
+/// name counts as a new turn, since the format is ambiguous.
 fn dialogue(text: &str) -> Option<Vec<Message>> {
     const SPEAKERS: [(&str, &str); 2] = [("Human:", "user"), ("Assistant:", "assistant")];
     const PARAGRAPH: &str = "\n\n";
@@ -61,18 +61,18 @@ fn dialogue(text: &str) -> Option<Vec<Message>> {
     let text = text.trim_start();
     let (mut name, mut role) = speaker(text).filter(|(name, _)| *name == SPEAKERS[0].0)?;
     let (mut messages, mut start) = (Vec::new(), 0);
-    // Blank lines may overlap, as in three newlines; one pass, since a dialogue may have very many turns.
-    let blanks = text.match_indices('\n').map(|(at, _)| at).filter(|at| text[*at..].starts_with(PARAGRAPH));
-    for at in blanks.chain([text.len()]) {
-        let next = text.get(at + PARAGRAPH.len()..).and_then(speaker);
-        if next.is_none() && at < text.len() {
+    // Paragraph breaks may overlap, as in three newlines. A single pass, since a dialogue may have very many turns.
+    let breaks = text.match_indices('\n').map(|(offset, _)| offset).filter(|&i| text[i..].starts_with(PARAGRAPH));
+    for end in breaks.chain([text.len()]) {
+        let next = text.get(end + PARAGRAPH.len()..).and_then(speaker);
+        if next.is_none() && end < text.len() {
             continue;
         }
-        let content = text[start + name.len()..at].trim().to_owned();
+        let content = text[start + name.len()..end].trim().to_owned();
         messages.push(Message { role: role.to_owned(), content });
         if let Some(next) = next {
             (name, role) = next;
-            start = at + PARAGRAPH.len();
+            start = end + PARAGRAPH.len();
         }
     }
     if messages.last().is_some_and(|last| last.role == "assistant" && last.content.is_empty()) {
@@ -93,9 +93,9 @@ mod tests {
         "\n\nHuman: a\n\nb\n\nAssistant: c\n\nHuman: d\n\nAssistant:",
         &[("user", "a\n\nb"), ("assistant", "c"), ("user", "d")],
     )]
-    #[case::without_the_answers_place("Human: a", &[("user", "a")])]
+    #[case::without_an_open_turn("Human: a", &[("user", "a")])]
     #[case::three_newlines("Human: a\n\n\nAssistant: b\n\n\n\nHuman: c", &[("user", "a"), ("assistant", "b"), ("user", "c")])]
-    #[case::a_speaker_in_a_line("Human: a Human: b\nAssistant: c", &[("user", "a Human: b\nAssistant: c")])]
+    #[case::a_speaker_within_a_line("Human: a Human: b\nAssistant: c", &[("user", "a Human: b\nAssistant: c")])]
     #[case::empty_turns("Human:\n\nHuman:\n\nAssistant:", &[("user", ""), ("user", "")])]
     fn a_dialogue_becomes_messages(#[case] text: &str, #[case] expected: &[(&str, &str)]) {
         let messages = dialogue(text).unwrap();

@@ -13,7 +13,7 @@ const SCORES: [(&str, &str); 2] =
 pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let prompt = row.require("instruction", "a string or a list of messages")?.prompt()?;
     let items = row.require("completions", "a list of completions")?.items("a list of completions")?;
-    // The row's first completion says which score the row has; the others must have it too.
+    // If any completion has the score, all must.
     let has_score = |key: &str| items.iter().any(|node| node.get(key).is_some_and(|score| !score.value.is_null()));
     let score = SCORES.into_iter().find(|(key, _)| has_score(key));
     let responses = items.iter().map(|node| completion(node, score.map(|(key, _)| key))).collect::<Result<_, _>>()?;
@@ -48,7 +48,7 @@ fn completion(node: &Node, score: Option<&str>) -> Result<RawResponse, RowError>
     })
 }
 
-/// A rating as the data has it, a string: `"4"`, or `"N/A"` where the annotator gave none.
+/// A rating, a string in the published data: `"4"`, or `"N/A"` if the annotator gave none.
 fn rating(node: &Node) -> Result<Option<f64>, RowError> {
     let text = match node.value {
         Value::Number(_) => return node.number().map(Some),

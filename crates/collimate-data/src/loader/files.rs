@@ -1,4 +1,4 @@
-//! Several files one after the other, and which files a name stands for.
+//! Which files a name stands for, and reading several as one.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,27 @@ use serde_json::Value;
 use super::rows::Rows;
 use crate::DataError;
 
-/// Endings of files of rows.
+/// Extensions of data files.
 const ENDINGS: [&str; 7] = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".parquet"];
-/// Endings of files that may also be descriptions of others: read where they are named, or alone in a folder.
+/// Extensions that metadata files share: such files are read if named explicitly, or if a folder has no others.
 const OTHER_ENDINGS: [&str; 3] = [".json", ".json.gz", ".json.zst"];
 
-/// The name of a file of rows without its ending; `None` where it ends as no such file does.
+/// The name of a data file without its extension; `None` if the extension is not one of a data file.
 pub fn data_stem(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
     ENDINGS.iter().chain(&OTHER_ENDINGS).find_map(|ending| name.strip_suffix(ending))
 }
 
-/// Whether a name is a pattern and not that of a file: it has `*`, `?` or `[`, and there is no file of that name.
+/// Whether a name is a pattern: it contains `*`, `?` or `[`, and no such file exists.
 pub fn is_pattern(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.contains(['*', '?', '['])) && !path.exists()
 }
 
-/// The files that a name stands for, in the order of their names: the file itself, the files of rows of a folder (of its
-/// folder `data` where it has none), or those that a pattern matches, `**` any folders.
+/// The files a name stands for, sorted: the file itself, the data files in a folder (or in its subfolder `data`), or the
+/// files that match a pattern, in which `**` stands for any folders.
 ///
 /// # Errors
-/// A folder that cannot be read or has no such files, a pattern that is none or matches no file.
+/// A folder cannot be read or has no data files, or a pattern is invalid or matches nothing.
 pub fn data_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     let problem = |problem: String| DataError::File { path: path.to_owned(), problem };
     if is_pattern(path) {
@@ -43,14 +43,15 @@ pub fn data_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if files.is_empty() && path.join("data").is_dir() {
         files = files_in(&path.join("data"))?;
     }
-    let none = || problem(format!("a folder without files of rows ({})", ENDINGS.join(", ")));
+    let none = || problem(format!("the folder has no data files ({})", ENDINGS.join(", ")));
     if files.is_empty() { Err(none()) } else { Ok(files) }
 }
 
 fn matches(pattern: &Path) -> Result<Vec<PathBuf>, String> {
     let options =
         MatchOptions { require_literal_leading_dot: true, require_literal_separator: true, ..MatchOptions::new() };
-    let found = glob_with(&pattern.to_string_lossy(), options).map_err(|error| format!("no pattern: {error}"))?;
+    let found =
+        glob_with(&pattern.to_string_lossy(), options).map_err(|error| format!("not a valid pattern: {error}"))?;
     let mut files = Vec::new();
     for path in found {
         let path = path.map_err(|error| error.to_string())?;
@@ -80,29 +81,29 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(files)
 }
 
-/// The rows of files, one file after the other.
+/// The rows of several files, read one file after the other.
 pub(crate) struct OpenFiles {
     path: PathBuf,
     rows: Rows,
-    later: VecDeque<PathBuf>,
+    unopened: VecDeque<PathBuf>,
     is_at_first_row: bool,
 }
 
 impl OpenFiles {
-    /// Opens the first; the others are opened when it is their turn.
+    /// Opens the first file; the others are opened when their turn comes.
     ///
     /// # Errors
-    /// There is none, or the first cannot be read.
+    /// The list is empty, or the first file cannot be read.
     pub(crate) fn open(files: Vec<PathBuf>) -> Result<Self, DataError> {
-        let mut later = VecDeque::from(files);
-        let nothing = || DataError::Options { problem: "no file of data is named".to_owned() };
-        let path = later.pop_front().ok_or_else(nothing)?;
-        Ok(Self { rows: Rows::open(&path)?, path, later, is_at_first_row: false })
+        let mut unopened = VecDeque::from(files);
+        let nothing = || DataError::Options { problem: "no data file is given".to_owned() };
+        let path = unopened.pop_front().ok_or_else(nothing)?;
+        Ok(Self { rows: Rows::open(&path)?, path, unopened, is_at_first_row: false })
     }
 
-    /// Rows that are open already.
-    pub(crate) fn of(path: PathBuf, rows: Rows) -> Self {
-        Self { path, rows, later: VecDeque::new(), is_at_first_row: false }
+    /// Wraps rows that are already open.
+    pub(crate) fn from_rows(path: PathBuf, rows: Rows) -> Self {
+        Self { path, rows, unopened: VecDeque::new(), is_at_first_row: false }
     }
 
     /// The file of the last row.
@@ -110,12 +111,12 @@ impl OpenFiles {
         &self.path
     }
 
-    /// The last row's place in its file, counted from 1: a line, or a row where there are no lines.
+    /// Number of the last row in its file, from 1: its line, or its position in formats without lines.
     pub(crate) fn number(&self) -> usize {
         self.rows.number()
     }
 
-    /// The columns of the file, where it has such.
+    /// The file's columns, if its format has any.
     pub(crate) fn columns(&self) -> Option<Vec<String>> {
         self.rows.columns()
     }
@@ -125,14 +126,14 @@ impl OpenFiles {
         self.is_at_first_row
     }
 
-    /// The next row; `None` after the last of the last file.
+    /// The next row; `None` after the last row of the last file.
     pub(crate) fn next(&mut self) -> Option<Result<Value, DataError>> {
         self.is_at_first_row = self.rows.number() == 0;
         loop {
             if let Some(row) = self.rows.next(&self.path) {
                 return Some(row);
             }
-            self.path = self.later.pop_front()?;
+            self.path = self.unopened.pop_front()?;
             self.is_at_first_row = true;
             match Rows::open(&self.path) {
                 Ok(rows) => self.rows = rows,
@@ -145,44 +146,44 @@ impl OpenFiles {
     }
 }
 
-/// A row as JSON, and where it stands.
+/// A row as JSON, with its location.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonRow {
     /// The file.
     pub path: PathBuf,
-    /// Line of the file, or where it has no lines its row, counted from 1.
+    /// Line in the file, or position in formats without lines, from 1.
     pub line: usize,
-    /// What stands there.
+    /// The row.
     pub value: Value,
 }
 
-/// The rows of files as they are, for what reads no layout.
+/// Iterates over the rows of files as JSON, whatever their layout.
 pub struct JsonRows(OpenFiles);
 
 impl JsonRows {
-    /// Opens the files that a name stands for; see [`data_files`].
+    /// Opens the files a name stands for; see [`data_files`].
     ///
     /// # Errors
-    /// There is none, or the first cannot be read.
+    /// There are none, or the first cannot be read.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         Self::open_all(data_files(path)?)
     }
 
-    /// Opens files, read one after the other.
+    /// Opens files, to be read one after the other.
     ///
     /// # Errors
-    /// There is none, or the first cannot be read.
+    /// The list is empty, or the first file cannot be read.
     pub fn open_all(files: Vec<PathBuf>) -> Result<Self, DataError> {
         OpenFiles::open(files).map(Self)
     }
 
-    /// Rows of text from anything; `path` is for messages.
+    /// Reads JSON Lines or a JSON list from any reader; `path` is for messages.
     ///
     /// # Errors
-    /// The beginning cannot be read.
+    /// The first bytes cannot be read.
     pub fn from_reader(reader: impl std::io::BufRead + Send + 'static, path: &Path) -> Result<Self, DataError> {
         let rows = Rows::read(reader).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-        Ok(Self(OpenFiles::of(path.to_owned(), rows)))
+        Ok(Self(OpenFiles::from_rows(path.to_owned(), rows)))
     }
 }
 

@@ -1,8 +1,8 @@
-//! Lines of a file, one at a time in one buffer.
+//! Reads lines one at a time into a reused buffer.
 
 use std::io::{self, BufRead};
 
-/// Longest line that is read, in bytes.
+/// Length limit of a row, in bytes.
 pub const MAX_LINE_BYTES: usize = 64 << 20;
 
 /// Why there is no next line.
@@ -12,12 +12,12 @@ pub(crate) enum LineError {
     TooLong,
 }
 
-/// Reads lines that hold something; memory is one buffer of the longest line so far.
+/// Reads lines that are not blank. Memory is one buffer, as long as the longest line so far.
 pub(crate) struct Lines {
     reader: Box<dyn BufRead + Send>,
     buffer: Vec<u8>,
     limit_bytes: usize,
-    /// Line of the file, counted from 1; 0 before the first.
+    /// Number of the current line, from 1; 0 before the first.
     pub(crate) number: usize,
 }
 
@@ -30,7 +30,7 @@ impl Lines {
         self.limit_bytes
     }
 
-    /// The next line with something on it, without its end and a byte order mark; `None` at the end of the file.
+    /// The next line that is not blank, without line ending and byte order mark; `None` at the end of the file.
     pub(crate) fn next(&mut self) -> Option<Result<&[u8], LineError>> {
         loop {
             match self.read() {
@@ -48,7 +48,7 @@ impl Lines {
         line.trim_ascii()
     }
 
-    /// Fills the buffer with one line; false at the end of the file.
+    /// Fills the buffer with a line; returns false at the end of the file.
     fn read(&mut self) -> Result<bool, LineError> {
         self.buffer.clear();
         self.number += 1;
@@ -83,12 +83,12 @@ mod tests {
     use super::*;
 
     fn lines(text: &'static [u8], limit_bytes: usize) -> Lines {
-        // A tiny buffer, so that lines cross its ends.
+        // A tiny buffer, so that lines span several reads.
         Lines::new(Box::new(BufReader::with_capacity(3, text)), limit_bytes)
     }
 
     #[test]
-    fn blank_lines_byte_order_mark_and_carriage_returns_are_passed_over() {
+    fn blank_lines_byte_order_mark_and_carriage_returns_are_ignored() {
         let mut lines = lines(b"\xef\xbb\xbf{1}\r\n\r\n  \n{22} \n{333}", 100);
         let mut found = Vec::new();
         while let Some(line) = lines.next() {
@@ -104,7 +104,7 @@ mod tests {
         assert!(matches!(lines(b"123456\n", 5).next(), Some(Err(LineError::TooLong))));
     }
 
-    /// `total` bytes of lines of 1,000 bytes, made as they are read.
+    /// Generates lines of 1,000 bytes as they are read.
     struct Generated {
         left: usize,
     }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_at_one_line_however_large_the_file() {
+    fn memory_is_one_line_however_large_the_file() {
         let source = Generated { left: 50_000_000 };
         let mut lines = Lines::new(Box::new(BufReader::new(source)), MAX_LINE_BYTES);
         let mut num_lines = 0;

@@ -1,4 +1,4 @@
-//! The elements of one JSON list, one at a time in one buffer.
+//! Reads the elements of a JSON list one at a time into a reused buffer.
 
 use std::io::{self, BufRead};
 
@@ -7,45 +7,45 @@ use std::io::{self, BufRead};
 pub(crate) enum ListError {
     Io(io::Error),
     TooLong,
-    /// What stands there is no list.
+    /// The text is not a well-formed list.
     Broken(&'static str),
 }
 
-/// Finds where the elements of a list begin and end; memory is one buffer of the longest element so far.
+/// Splits a list into its elements without parsing them. Memory is one buffer, as long as the longest element so far.
 pub(crate) struct ListItems {
     reader: Box<dyn BufRead + Send>,
     buffer: Vec<u8>,
     limit_bytes: usize,
     ended: bool,
-    /// Element of the list, counted from 1; 0 before the first.
+    /// Number of the current element, from 1; 0 before the first.
     pub(crate) number: usize,
 }
 
-/// Where in an element a byte stands.
+/// State of the scan through an element.
 #[derive(Default)]
-struct Place {
+struct Scanner {
     depth: usize,
-    in_text: bool,
-    escaped: bool,
+    is_in_string: bool,
+    is_escaped: bool,
 }
 
-impl Place {
-    /// Whether this byte ends the element before it.
+impl Scanner {
+    /// Whether this byte, a comma or bracket, ends the element before it.
     fn ends(&mut self, byte: u8) -> bool {
-        if self.in_text {
+        if self.is_in_string {
             match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' => self.escaped = true,
-                b'"' => self.in_text = false,
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' => self.is_escaped = true,
+                b'"' => self.is_in_string = false,
                 _ => {}
             }
             return false;
         }
         match byte {
             b',' | b']' if self.depth == 0 => return true,
-            b'"' => self.in_text = true,
+            b'"' => self.is_in_string = true,
             b'{' | b'[' => self.depth += 1,
-            // One too many is found when the element is parsed.
+            // Unbalanced brackets are left to the element's parser.
             b'}' | b']' => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
@@ -54,7 +54,7 @@ impl Place {
 }
 
 impl ListItems {
-    /// The elements of what begins with `[`, perhaps after a byte order mark and white space.
+    /// Reads a list that begins with `[`, optionally after a byte order mark and white space.
     pub(crate) fn new(reader: Box<dyn BufRead + Send>, limit_bytes: usize) -> Self {
         Self { reader, buffer: Vec::new(), limit_bytes, ended: false, number: 0 }
     }
@@ -63,7 +63,7 @@ impl ListItems {
         self.limit_bytes
     }
 
-    /// The next element, without white space around it; `None` after the last, or after an error.
+    /// The next element, trimmed; `None` after the last, or after an error.
     pub(crate) fn next(&mut self) -> Option<Result<&[u8], ListError>> {
         if self.ended {
             return None;
@@ -81,7 +81,7 @@ impl ListItems {
         }
     }
 
-    /// Fills the buffer with one element; false after the last.
+    /// Fills the buffer with an element; returns false after the last.
     fn read(&mut self) -> Result<bool, ListError> {
         let is_first = self.number == 0;
         if is_first && self.byte_after_space()? != Some(b'[') {
@@ -93,7 +93,7 @@ impl ListItems {
         let is_empty = self.buffer.trim_ascii().is_empty();
         match (end, is_empty) {
             (b']', true) if is_first => self.check_end().map(|()| false),
-            (_, true) => Err(ListError::Broken("an element is missing beside a comma")),
+            (_, true) => Err(ListError::Broken("an element is missing next to a comma")),
             (b']', false) => {
                 self.check_end()?;
                 self.ended = true;
@@ -105,13 +105,13 @@ impl ListItems {
 
     /// Reads an element; returns the comma or bracket after it.
     fn element(&mut self) -> Result<u8, ListError> {
-        let mut place = Place::default();
+        let mut scanner = Scanner::default();
         loop {
             let available = fill(&mut self.reader)?;
             if available.is_empty() {
-                return Err(ListError::Broken("the list is cut off"));
+                return Err(ListError::Broken("the list is truncated"));
             }
-            let end = available.iter().position(|byte| place.ends(*byte));
+            let end = available.iter().position(|byte| scanner.ends(*byte));
             let part = &available[..end.unwrap_or(available.len())];
             if self.buffer.len() + part.len() > self.limit_bytes {
                 return Err(ListError::TooLong);
@@ -125,7 +125,7 @@ impl ListItems {
         }
     }
 
-    /// The first byte that is no white space and no part of a byte order mark.
+    /// The first byte that is neither white space nor part of a byte order mark.
     fn byte_after_space(&mut self) -> Result<Option<u8>, ListError> {
         loop {
             let available = fill(&mut self.reader)?;
@@ -140,13 +140,13 @@ impl ListItems {
     fn check_end(&mut self) -> Result<(), ListError> {
         match self.byte_after_space()? {
             None => Ok(()),
-            Some(_) => Err(ListError::Broken("something stands after the list")),
+            Some(_) => Err(ListError::Broken("there is text after the list")),
         }
     }
 }
 
 fn fill(reader: &mut Box<dyn BufRead + Send>) -> Result<&[u8], ListError> {
-    // Asked twice, since what the first call lends cannot be given back from a loop.
+    // The borrow checker does not let a loop return what `fill_buf` lends, so it is called again after the loop.
     while let Err(error) = reader.fill_buf() {
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(ListError::Io(error));
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn items(text: &'static str, limit_bytes: usize) -> ListItems {
-        // A tiny buffer, so that elements cross its ends.
+        // A tiny buffer, so that elements span several reads.
         ListItems::new(Box::new(BufReader::with_capacity(3, text.as_bytes())), limit_bytes)
     }
 
@@ -186,12 +186,12 @@ mod tests {
     #[case(" \u{feff}[ ]\n", &[])]
     #[case("[1]", &["1"])]
     #[case("[\n  {\"a\": [1, 2]},\n  {\"b\": \"],\\\"}\"}\n]\n", &["{\"a\": [1, 2]}", "{\"b\": \"],\\\"}\"}"])]
-    #[case("[1, 2", &["1", "broken: the list is cut off"])]
-    #[case("[1,,2]", &["1", "broken: an element is missing beside a comma"])]
-    #[case("[1,]", &["1", "broken: an element is missing beside a comma"])]
-    #[case("[1] 2", &["broken: something stands after the list"])]
+    #[case("[1, 2", &["1", "broken: the list is truncated"])]
+    #[case("[1,,2]", &["1", "broken: an element is missing next to a comma"])]
+    #[case("[1,]", &["1", "broken: an element is missing next to a comma"])]
+    #[case("[1] 2", &["broken: there is text after the list"])]
     #[case("{}", &["broken: expected a list"])]
-    fn elements_are_told_apart(#[case] text: &'static str, #[case] expected: &[&str]) {
+    fn elements_are_separated(#[case] text: &'static str, #[case] expected: &[&str]) {
         assert_eq!(all(text), expected);
     }
 

@@ -1,32 +1,32 @@
-//! What a reader is told, what it tells, and what it counts.
+//! A reader's options, counts and description.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::rewards::{Normalize, RewardFrom};
-use crate::{Layout, ScoreDirection};
+use crate::{Layout, ScoreDirection, SkipReason};
+use collimate_rewards::{Normalize, RewardFrom};
 
-/// How a file is read.
+/// How to read a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadOptions {
-    /// The rows' layout; by default recognised from the first row's fields.
+    /// Layout of the rows; by default recognised from the fields of the first.
     pub layout: Option<Layout>,
-    /// Whether high or low numbers are better; by default what the layout declares.
+    /// Whether high or low numbers are better; by default as the layout declares.
     pub direction: Option<ScoreDirection>,
-    /// What rewards are made from; by default [`RewardFrom::Rank`] for rankings, rated aspects where a row has nothing
-    /// else, and else the layout's own number.
+    /// How to compute rewards; by default [`RewardFrom::Rank`] for rankings, the mean of rated aspects for rows that have
+    /// nothing else, and otherwise the layout's own number.
     pub reward_from: Option<RewardFrom>,
-    /// What is done to a prompt's rewards then.
+    /// How to normalize a prompt's rewards.
     pub normalize: Option<Normalize>,
-    /// Count and pass over rows of no use (see [`SkipReason`]) instead of failing. Malformed rows fail all the same.
+    /// Skip and count unusable rows (see [`SkipReason`]) instead of failing. Malformed rows always fail.
     pub skip_unusable: bool,
-    /// Stop after so many groups.
+    /// Stop after this many groups.
     pub max_samples: Option<usize>,
-    /// Fewest responses that a group must have: 2, or 1 where one response is enough (supervised training).
+    /// Minimum number of responses per group: 2, or 1 if a single response is enough (supervised training).
     pub min_responses: usize,
-    /// Whether a response without a reward is refused; off, it counts as 0, for work that reads no rewards.
+    /// Refuse responses without a reward. If false they get reward 0, for uses that ignore rewards.
     pub needs_rewards: bool,
 }
 
@@ -45,65 +45,40 @@ impl Default for LoadOptions {
     }
 }
 
-/// Why a well-formed row is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SkipReason {
-    /// The prompt holds nothing but white space.
-    EmptyPrompt,
-    /// A response holds nothing but white space.
-    EmptyResponse,
-    /// Fewer responses than asked for.
-    TooFewResponses,
-    /// A response without a rating that its reward needs.
-    NoRating,
-}
-
-impl fmt::Display for SkipReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::EmptyPrompt => "empty prompt",
-            Self::EmptyResponse => "empty response",
-            Self::TooFewResponses => "too few responses",
-            Self::NoRating => "no rating",
-        })
-    }
-}
-
-/// What a reader has seen so far.
+/// Counts of a reader so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LoadCounts {
-    /// Rows read, blank lines aside.
+    /// Rows read, not counting blank lines.
     pub num_rows: usize,
-    /// Groups given out.
+    /// Groups returned.
     pub num_groups: usize,
-    /// Rows that were errors.
+    /// Rows that failed.
     pub num_errors: usize,
-    /// Rows passed over, by reason.
+    /// Rows skipped, by reason.
     pub skipped: BTreeMap<SkipReason, usize>,
-    /// Preference rows whose chosen response has the lower score: the score direction may be wrong.
+    /// Preference rows whose chosen response scores lower: a sign that the score direction is wrong.
     pub num_chosen_scored_lower: usize,
 }
 
 impl LoadCounts {
-    /// Rows passed over for whatever reason.
+    /// Rows skipped for any reason.
     pub fn num_skipped(&self) -> usize {
         self.skipped.values().sum()
     }
 }
 
-/// Where rewards come from, to be shown to the user.
+/// How a file is interpreted, to show to the user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceDescription {
     /// Layout of the rows.
     pub layout: Layout,
-    /// Fields with the numbers, as `responses[].reward`.
+    /// Fields that hold the numbers, such as `responses[].reward`.
     pub reward_source: String,
-    /// Which numbers are better in the file.
+    /// Whether high or low numbers are better in the file.
     pub direction: ScoreDirection,
-    /// What rewards are made from.
+    /// How rewards are computed.
     pub reward_from: RewardFrom,
-    /// What is done to a prompt's rewards then.
+    /// How a prompt's rewards are normalized.
     pub normalize: Option<Normalize>,
 }
 

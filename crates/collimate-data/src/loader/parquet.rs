@@ -1,7 +1,12 @@
-//! Rows of a Parquet file as JSON, in bounded memory.
+//! Reads a Parquet file's rows as JSON, in bounded memory.
 //!
-//! The crate `parquet` decodes pages; what a file claims of itself is checked before it is believed ([`thrift`],
-//! [`pages`]), rows are put together here ([`schema`], [`columns`]), and a panic of the crate is an error.
+//! The crate `parquet` decodes pages. We check what the file claims about itself before the crate allocates for it
+//! ([`thrift`], [`pages`]), and turn its panics into errors.
+//!
+//! We assemble rows ourselves ([`schema`], [`columns`]), because the crate's record reader returns a row only once it is
+//! complete: a list that repeats one dictionary entry of 4 KiB half a million times takes 4,249 bytes in a file and 2 GB
+//! in memory (`fuzz/corpus/row_file/regression-text-bomb.parquet`). It also pairs values of different rows if the columns
+//! of a list disagree in length, so a response would get another response's reward; we refuse such rows.
 
 mod budget;
 mod columns;
@@ -21,13 +26,13 @@ use budget::Budget;
 use columns::Column;
 use schema::Node;
 
-/// The first and the last four bytes of a Parquet file.
+/// The first and last four bytes of a Parquet file.
 pub(super) const MAGIC: &[u8] = b"PAR1";
 
-/// The largest description of a file that is read, in bytes; those of a million columns' chunks have some tens.
+/// Size limit of the footer, in bytes. That of a file with a million column chunks has some tens of megabytes.
 const MAX_FOOTER_BYTES: u64 = 64 << 20;
 
-/// Gives the rows of a file in their order: one page of each column and one row are in memory.
+/// Iterates over a file's rows. One page per column and one row are in memory.
 pub(super) struct ParquetRows {
     file: Arc<File>,
     metadata: ParquetMetaData,
@@ -36,25 +41,25 @@ pub(super) struct ParquetRows {
     next_group: usize,
     columns: Vec<Column>,
     rows_left: u64,
-    /// Row of the file, counted from 1; 0 before the first.
+    /// Number of the current row, from 1; 0 before the first.
     pub(super) number: usize,
 }
 
 impl ParquetRows {
-    /// Reads what the file says of itself.
+    /// Reads the file's metadata.
     ///
     /// # Errors
-    /// In words: it is no sound Parquet file, or has what is not read (encryption, nesting without end).
+    /// A message: the file is damaged, or uses a feature that is not supported, such as encryption or very deep nesting.
     pub(super) fn open(file: File) -> Result<Self, String> {
         let file_bytes = Length::len(&file);
         check_footer(&file, file_bytes)?;
         let (metadata, root) = caught(|| {
             let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).map_err(|error| error.to_string())?;
-            let root = Node::of(metadata.file_metadata().schema_descr())?;
+            let root = Node::from_schema(metadata.file_metadata().schema_descr())?;
             Ok::<_, String>((metadata, root))
         })
         .map_err(contradiction)??;
-        let budget = Budget::of(file_bytes);
+        let budget = Budget::new(file_bytes);
         let counts = metadata.row_groups().iter().map(|group| u64::try_from(group.num_rows()));
         let num_rows = counts.sum::<Result<u64, _>>().map_err(|_| "a negative number of rows".to_owned())?;
         budget.check_rows(num_rows)?;
@@ -67,7 +72,7 @@ impl ParquetRows {
         self.root.field_names()
     }
 
-    /// The next row: an object of the fields that are not null; `None` at the end.
+    /// The next row, an object without the fields that are null; `None` at the end.
     pub(super) fn next(&mut self) -> Option<Result<Value, String>> {
         while self.rows_left == 0 {
             let group = self.metadata.row_groups().get(self.next_group)?;
@@ -100,25 +105,25 @@ impl ParquetRows {
     }
 }
 
-/// What the crate says when it gives up.
+/// Message for a panic in the crate.
 fn contradiction(panic: String) -> String {
     format!("the file contradicts itself ({panic})")
 }
 
-/// Looks through the description of the file before the crate that trusts it does.
+/// Checks the footer before the crate, which trusts it, parses it.
 fn check_footer(file: &File, file_bytes: u64) -> Result<(), String> {
     let bytes = |start: u64, length: usize| file.get_bytes(start, length).map_err(|error| error.to_string());
-    // The magic twice, and the length of what stands before the second.
-    let Some(before) = file_bytes.checked_sub(12) else { return Err("it is cut off".to_owned()) };
+    // Around the contents and the footer: the magic number twice, and the length of the footer.
+    let Some(max_bytes) = file_bytes.checked_sub(12) else { return Err("it is truncated".to_owned()) };
     let end = bytes(file_bytes - 8, 8)?;
     match &end[4..] {
         MAGIC => {}
         b"PARE" => return Err("it is encrypted".to_owned()),
-        _ => return Err("it is cut off: its end is not that of a Parquet file".to_owned()),
+        _ => return Err("it is truncated: it does not end like a Parquet file".to_owned()),
     }
     let length = u32::from_le_bytes([end[0], end[1], end[2], end[3]]);
-    if u64::from(length) > before.min(MAX_FOOTER_BYTES) {
-        return Err(format!("its description should have {length} bytes"));
+    if u64::from(length) > max_bytes.min(MAX_FOOTER_BYTES) {
+        return Err(format!("it claims a footer of {length} bytes"));
     }
     let footer = bytes(file_bytes - 8 - u64::from(length), length as usize)?;
     thrift::check_footer(&footer)

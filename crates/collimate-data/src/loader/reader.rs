@@ -1,4 +1,4 @@
-//! Row by row from lines to groups.
+//! Turns rows into groups, one at a time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,16 +7,16 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::files::OpenFiles;
-use super::{LoadCounts, LoadOptions, SkipReason, SourceDescription, make};
+use super::{LoadCounts, LoadOptions, SourceDescription, row_rewards};
 use crate::layout::RawGroup;
 use crate::layout::node::{RowError, names};
-use crate::rewards::RewardFrom;
-use crate::{DataError, DataFiles, Layout, Prompt, PromptGroup, Response, ScoreDirection};
+use crate::{DataError, DataFiles, Layout, Prompt, PromptGroup, Response, ScoreDirection, SkipReason};
+use collimate_rewards::RewardFrom;
 
-/// Gives the groups of a file, or of several as if they were one, in constant memory: the longest line so far (of
-/// Parquet, a page of each column) and one group.
+/// Iterates over the groups of one or more files in constant memory: one group, and the longest line so far or, for
+/// Parquet, one page per column.
 ///
-/// After an error in a row it goes on with the next, so that all of a file's errors can be listed.
+/// It continues after an error in a row, so that all errors of a file can be listed.
 pub struct GroupReader {
     rows: OpenFiles,
     options: LoadOptions,
@@ -44,7 +44,7 @@ impl GroupReader {
         };
         let row = match reader.next_row() {
             Some(row) => row?,
-            None => return Err(reader.file_error("there are no rows in it")),
+            None => return Err(reader.file_error("it has no rows")),
         };
         if reader.options.layout.is_none() {
             reader.layout = reader.detect(&row)?;
@@ -57,7 +57,7 @@ impl GroupReader {
         Ok(reader)
     }
 
-    /// Layout, source of the rewards and direction, to be shown before anything is done with the data.
+    /// How the file is interpreted, to show before using the data.
     pub fn describe(&self) -> SourceDescription {
         let fallback = if self.layout.has_ranks() { RewardFrom::Rank } else { RewardFrom::Field { name: None } };
         let reward_from = self.reward_from.clone().unwrap_or(fallback);
@@ -70,45 +70,44 @@ impl GroupReader {
         SourceDescription { layout: self.layout, reward_source, direction: self.direction, reward_from, normalize }
     }
 
-    /// What was read and passed over so far.
+    /// Counts so far.
     pub fn counts(&self) -> &LoadCounts {
         &self.counts
     }
 
-    /// The name of the file that is being read, for messages.
+    /// The file being read.
     pub fn path(&self) -> &Path {
         self.rows.path()
     }
 
-    /// The files that were read so far, by the groups' index.
+    /// Finds the file of a group read so far by its index.
     pub fn files(&self) -> &DataFiles {
         &self.files
     }
 
     fn detect(&self, row: &Value) -> Result<Layout, DataError> {
-        // Where the file has columns they are the fields, also of a row in which some are null.
+        // Columns are better evidence than the first row, in which some may be null.
         let columns = self.rows.columns().map(|names| names.into_iter().map(|name| (name, Value::Null)).collect());
         let found = match (columns.as_ref(), row) {
             (Some(fields), _) | (None, Value::Object(fields)) => match Layout::detect(fields) {
                 Some(layout) => return Ok(layout),
                 None => names(fields),
             },
-            _ => "no fields: it is no object".to_owned(),
+            _ => "no fields: it is not an object".to_owned(),
         };
         let layouts: String = Layout::ALL.iter().map(|layout| format!("\n  {layout}: {}", layout.fields())).collect();
         Err(self.row_error(format!("no layout is known for a row with {found}; there are{layouts}")))
     }
 
-    /// Fixes what the options left open, by the first row that can be read.
+    /// Settles what the options leave open by the first well-formed row.
     fn resolve(&mut self, raw: &RawGroup) -> Result<(), DataError> {
         self.signal_name = Some(raw.signal_name);
         let unscored_pairs = self.layout == Layout::Preference && !raw.signal_name.starts_with("score");
         if unscored_pairs && self.direction == ScoreDirection::LowerIsBetter {
             return Err(DataError::Options {
-                problem:
-                    "a score direction was given, but these preference rows have no scores: chosen is better than \
+                problem: "a score direction was set, but these preference rows have no scores: chosen is better than \
                           rejected"
-                        .to_owned(),
+                    .to_owned(),
             });
         }
         if self.reward_from.is_none() {
@@ -134,12 +133,12 @@ impl GroupReader {
                 return Some(Err(error));
             }
         }
-        // A file that could not be opened or read to its end has no row for this.
+        // These errors are about the file, not about a row of it.
         self.counts.num_rows += usize::from(!matches!(row, Err(DataError::Io { .. } | DataError::LineTooLong { .. })));
         Some(row)
     }
 
-    /// A further file must have the layout of the first.
+    /// Checks that a further file has the layout of the first.
     fn check_layout(&self, row: &Value) -> Result<(), DataError> {
         if self.options.layout.is_some() {
             return Ok(());
@@ -172,7 +171,7 @@ impl GroupReader {
         if !self.options.needs_rewards && reward_from == (RewardFrom::Field { name: None }) {
             raw.responses.iter_mut().for_each(|response| _ = response.signal.get_or_insert(0.0));
         }
-        let mut rewards = make::rewards(&raw, self.layout, self.direction, &reward_from)?;
+        let mut rewards = row_rewards::rewards(&raw, self.layout, self.direction, &reward_from)?;
         if self.layout == Layout::Preference && rewards[0] < rewards[1] {
             self.counts.num_chosen_scored_lower += 1;
         }
@@ -197,7 +196,7 @@ impl GroupReader {
             }
             RowErrorOr::Row(RowError::Problem(problem)) => DataError::Row { path, line, problem },
             RowErrorOr::Row(RowError::Unusable(_, problem)) => {
-                DataError::Row { path, line, problem: format!("{problem}; --skip-unusable passes over such rows") }
+                DataError::Row { path, line, problem: format!("{problem}; --skip-unusable skips such rows") }
             }
             RowErrorOr::Data(error) => error,
         }
@@ -245,7 +244,7 @@ impl fmt::Debug for GroupReader {
     }
 }
 
-/// An error of a row, or one that has its file and line already.
+/// An error in a row, or one that already knows its file and line.
 enum RowErrorOr {
     Row(RowError),
     Data(DataError),
@@ -273,7 +272,7 @@ fn check_usable(raw: &RawGroup, min_responses: usize) -> Result<(), RowError> {
     }
     let num_responses = raw.responses.len();
     if num_responses < min_responses.max(1) {
-        let problem = format!("the group has {num_responses} responses, at least {} are needed", min_responses.max(1));
+        let problem = format!("the group has {num_responses} responses, expected at least {}", min_responses.max(1));
         return Err(RowError::Unusable(SkipReason::TooFewResponses, problem));
     }
     Ok(())

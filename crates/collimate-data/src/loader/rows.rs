@@ -1,4 +1,4 @@
-//! Rows of a file as JSON, whatever the file is: lines, one list, Parquet; the first two also compressed.
+//! A file's rows as JSON, whatever its format: JSON Lines or one list, both optionally compressed, or Parquet.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::lines::{LineError, Lines, MAX_LINE_BYTES};
 use super::list::{ListError, ListItems};
-use super::packed::{GZIP, ZSTD, unpacked};
+use super::packed::{GZIP, ZSTD, decompress};
 use super::parquet::ParquetRows;
 use super::strict_json;
 use crate::DataError;
@@ -18,12 +18,12 @@ pub(crate) enum Rows {
     Lines(Lines),
     List(ListItems),
     Parquet(Box<ParquetRows>),
-    /// After an error that nothing comes after; the number of the row where it was.
+    /// A fatal error has occurred, in the row with this number.
     Ended(usize),
 }
 
 impl Rows {
-    /// Opens a file of any of the formats, known by its first bytes.
+    /// Opens a file; its first bytes tell its format.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let io = |source| DataError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
@@ -40,13 +40,13 @@ impl Rows {
         }
         let is_gzip = start.starts_with(GZIP);
         if is_gzip || start.starts_with(ZSTD) {
-            let unpacked = unpacked(reader, is_gzip, metadata.len()).map_err(io)?;
-            return Self::read(unpacked).map_err(io);
+            let decompressed = decompress(reader, is_gzip, metadata.len()).map_err(io)?;
+            return Self::read(decompressed).map_err(io);
         }
         Self::read(reader).map_err(io)
     }
 
-    /// The rows of text: a line each, or the elements of one list.
+    /// Reads text: JSON Lines, or the elements of one list.
     pub(crate) fn read(mut reader: impl BufRead + Send + 'static) -> std::io::Result<Self> {
         let start = reader.fill_buf()?;
         let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
@@ -56,7 +56,7 @@ impl Rows {
         })
     }
 
-    /// The row that was read last, counted from 1: a line of the file, or where it has no lines, a row.
+    /// Number of the last row, from 1: its line, or its position in formats without lines.
     pub(crate) fn number(&self) -> usize {
         match self {
             Self::Lines(lines) => lines.number,
@@ -66,7 +66,7 @@ impl Rows {
         }
     }
 
-    /// The fields that rows may have, where the file says so apart from them.
+    /// The fields rows may have, if the format declares them.
     pub(crate) fn columns(&self) -> Option<Vec<String>> {
         match self {
             Self::Parquet(rows) => Some(rows.columns()),
@@ -93,7 +93,7 @@ impl Rows {
     }
 }
 
-/// A row, and whether nothing can be read after it.
+/// A row, and whether it is the last that can be read.
 type Next = (Result<Value, DataError>, bool);
 
 fn next_line(lines: &mut Lines, path: &Path) -> Option<Next> {
@@ -110,13 +110,13 @@ fn next_line(lines: &mut Lines, path: &Path) -> Option<Next> {
             path: path.to_owned(),
             line: lines.number,
             column: error.column(),
-            message: format!("{}{}", without_place(&error), if error.is_eof() { EACH_ON_ONE_LINE } else { "" }),
+            message: format!("{}{}", without_position(&error), if error.is_eof() { EACH_ON_ONE_LINE } else { "" }),
         },
     });
     Some((row, false))
 }
 
-const EACH_ON_ONE_LINE: &str = "; each object must stand on one line";
+const EACH_ON_ONE_LINE: &str = "; each object must be on a single line";
 
 fn next_item(items: &mut ListItems, path: &Path) -> Option<Next> {
     let row = match items.next()? {
@@ -127,8 +127,8 @@ fn next_item(items: &mut ListItems, path: &Path) -> Option<Next> {
             return Some((Err(row_error(path, items.number, format!("not a valid JSON list: {what}"))), true));
         }
     };
-    // Lines of a list are not counted, so the error has the number of the element alone.
-    let wrong = |error: serde_json::Error| format!("not valid JSON: {}", without_place(&error));
+    // The position within the element would mislead, so the error has only the element's number.
+    let wrong = |error: serde_json::Error| format!("not valid JSON: {}", without_position(&error));
     Some((row.map_err(|error| row_error(path, items.number, wrong(error))), false))
 }
 
@@ -140,17 +140,17 @@ fn row_error(path: &Path, line: usize, problem: String) -> DataError {
     DataError::Row { path: path.to_owned(), line, problem }
 }
 
-/// What the parser says, without line and column of the part that it was given.
-fn without_place(error: &serde_json::Error) -> String {
+/// The parser's message without line and column, which are relative to the part it was given.
+fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]).to_owned()
 }
 
-/// Formats that are met in a stream of text, known by their first bytes.
+/// A hint if the first line of a stream is not text.
 fn binary_format(line: &[u8]) -> Option<&'static str> {
     if line.starts_with(super::parquet::MAGIC) {
-        return Some("this is Parquet, which is read from a file only, not from a stream");
+        return Some("this is Parquet, which can only be read from a file, not from a stream");
     }
     (line.starts_with(GZIP) || line.starts_with(ZSTD))
-        .then_some("this is compressed; a stream must be decompressed before, a file is read as it is")
+        .then_some("this is compressed; decompress the stream first, or name the file, which can be read directly")
 }

@@ -1,11 +1,11 @@
-//! JSON that refuses a key given twice, where a plain parser keeps the last without a word.
+//! JSON parsing that refuses duplicate keys, of which serde_json silently keeps the last.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Parses one line.
+/// Parses a row.
 pub(super) fn parse(line: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice::<Strict>(line).map(|strict| strict.0)
 }
@@ -81,13 +81,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_what_a_plain_parser_parses() {
+    fn agrees_with_serde_json() {
         let text = r#"{"a": [1, -2, 0.5, null, true, "x\u00e9"], "b": {"a": {}}}"#;
         assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
     }
 
     #[test]
-    fn a_key_given_twice_is_refused_at_any_depth() {
+    fn a_duplicate_key_is_refused_at_any_depth() {
         let message = parse(br#"{"a": [{"reward": 1, "reward": 2}]}"#).unwrap_err().to_string();
         assert!(message.contains("the key \"reward\" is given twice"), "{message}");
     }

@@ -1,4 +1,4 @@
-//! Drawing some of many, as a function of seed and purpose alone.
+//! Random draws that depend only on seed and purpose.
 
 use std::collections::HashMap;
 
@@ -8,19 +8,19 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{Prompt, PromptGroup};
 
-/// `count` of the places `0..total`, ascending.
+/// `count` of the positions `0..total`, sorted.
 pub(super) fn draw(total: usize, count: usize, seed: u64, purpose: &[&str]) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..total).collect();
-    places.shuffle(&mut generator(seed, purpose));
-    places.truncate(count);
-    places.sort_unstable();
-    places
+    let mut positions: Vec<usize> = (0..total).collect();
+    positions.shuffle(&mut generator(seed, purpose));
+    positions.truncate(count);
+    positions.sort_unstable();
+    positions
 }
 
-/// Divides groups into those to train on and those to hold out: a `fraction` of them, rounded, at least one.
+/// Splits groups into training and held-out groups: a `fraction` of them is held out, rounded, at least one.
 ///
-/// A prompt's groups stay together, so none is on both sides; the part held out may be larger by that. Both sides keep
-/// their order. Which prompts are drawn depends on the seed and on the prompts' number only.
+/// Groups with the same prompt stay together, so the held-out part may be slightly larger. Both parts keep their order.
+/// Which prompts are held out depends only on the seed and the number of prompts.
 pub fn hold_out(groups: Vec<PromptGroup>, fraction: f64, seed: u64) -> (Vec<PromptGroup>, Vec<PromptGroup>) {
     let wanted = ((fraction * groups.len() as f64).round() as usize).max(1);
     let mut numbers: HashMap<&Prompt, usize> = HashMap::new();
@@ -56,7 +56,7 @@ pub fn hold_out(groups: Vec<PromptGroup>, fraction: f64, seed: u64) -> (Vec<Prom
 fn generator(seed: u64, purpose: &[&str]) -> ChaCha8Rng {
     let mut key = blake3::Hasher::new();
     for word in purpose {
-        // The length keeps ("ab", "c") apart from ("a", "bc").
+        // The length distinguishes ("ab", "c") from ("a", "bc").
         key.update(&(word.len() as u64).to_le_bytes()).update(word.as_bytes());
     }
     key.update(&seed.to_le_bytes());

@@ -1,32 +1,33 @@
-//! Groups that are there twice.
+//! Exact duplicates among groups.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::PromptGroup;
 
-/// Groups with the prompt and the responses of an earlier one, whatever their rewards.
+/// Groups with the same prompt and responses as an earlier one, whatever their rewards.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Duplicates {
-    /// How many groups repeat an earlier one.
+    /// Number of groups that repeat an earlier one.
     pub count: usize,
-    /// Places in the list of the first that does, and of what it repeats.
+    /// Positions of the first such group and of the one it repeats.
     pub first: Option<(usize, usize)>,
 }
 
 impl Duplicates {
     /// Counts exact duplicates: the same prompt with the same responses in the same order.
-    pub fn of(groups: &[PromptGroup]) -> Self {
+    pub fn find(groups: &[PromptGroup]) -> Self {
         let mut seen: HashMap<u64, Vec<usize>> = HashMap::with_capacity(groups.len());
         let mut duplicates = Self::default();
-        for (place, group) in groups.iter().enumerate() {
-            let alike = seen.entry(text_hash(group)).or_default();
-            match alike.iter().find(|&&earlier| same_text(&groups[earlier], group)) {
+        for (position, group) in groups.iter().enumerate() {
+            // Hashes may collide, so the texts are compared as well.
+            let candidates = seen.entry(text_hash(group)).or_default();
+            match candidates.iter().find(|&&earlier| same_text(&groups[earlier], group)) {
                 Some(&earlier) => {
                     duplicates.count += 1;
-                    duplicates.first = duplicates.first.or(Some((place, earlier)));
+                    duplicates.first = duplicates.first.or(Some((position, earlier)));
                 }
-                None => alike.push(place),
+                None => candidates.push(position),
             }
         }
         duplicates
@@ -40,7 +41,6 @@ fn text_hash(group: &PromptGroup) -> u64 {
     hasher.finish()
 }
 
-/// Hashes may agree by chance.
 fn same_text(a: &PromptGroup, b: &PromptGroup) -> bool {
     a.prompt == b.prompt
         && a.responses.len() == b.responses.len()

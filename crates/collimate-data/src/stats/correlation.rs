@@ -1,6 +1,6 @@
-//! Pearson's correlation in one pass.
+//! Pearson correlation in a single pass.
 
-/// Co-moments of pairs (x, y), updated by Welford's method so that large means lose nothing.
+/// Co-moments of pairs (x, y), updated by Welford's method, which stays accurate at large means.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Correlation {
     num: f64,
@@ -12,7 +12,7 @@ pub struct Correlation {
 }
 
 impl Correlation {
-    /// Takes a pair.
+    /// Adds a pair.
     pub fn add(&mut self, x: f64, y: f64) {
         self.num += 1.0;
         let (dx, dy) = (x - self.mean_x, y - self.mean_y);
@@ -23,7 +23,7 @@ impl Correlation {
         self.products += dx * (y - self.mean_y);
     }
 
-    /// Adds another's deviations from its own means, not from the common ones.
+    /// Adds another sample's deviations from its own means rather than the common ones.
     pub(super) fn pool(&mut self, other: &Self) {
         self.num += other.num;
         self.squares_x += other.squares_x;
@@ -31,7 +31,7 @@ impl Correlation {
         self.products += other.products;
     }
 
-    /// The correlation so far; `None` where either side never varied.
+    /// The correlation so far; `None` if either variable is constant.
     pub fn pearson(&self) -> Option<f64> {
         let scale = self.squares_x.sqrt() * self.squares_y.sqrt();
         (scale > 0.0).then(|| self.products / scale)

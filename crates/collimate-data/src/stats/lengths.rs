@@ -1,24 +1,24 @@
-//! Distribution of lengths in bounded memory.
+//! Quantiles of lengths in bounded memory.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// Lengths below this are counted exactly; above, in buckets of at most 1/64 of the length.
+/// Lengths below this are counted exactly, others in buckets whose width is at most 1/64 of the length.
 const EXACT: usize = 128;
 
-/// Smallest, mean, largest and quantiles of lengths. Quantiles above 128 are rounded up by less than 1.6 %.
+/// Summary of a distribution of lengths. Quantiles above 128 are rounded up by less than 1.6 %.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LengthSummary {
     /// Smallest.
     pub min: usize,
     /// Mean.
     pub mean: f64,
-    /// Half are at most so long.
+    /// Median.
     pub p50: usize,
-    /// 95 % are at most so long.
+    /// 95th percentile.
     pub p95: usize,
-    /// 99 % are at most so long.
+    /// 99th percentile.
     pub p99: usize,
     /// Largest.
     pub max: usize,
@@ -30,7 +30,7 @@ pub(super) struct Lengths {
     sum: f64,
     min: usize,
     max: usize,
-    /// Counts by the largest length of a bucket.
+    /// Counts, by the largest length in a bucket.
     buckets: BTreeMap<usize, usize>,
 }
 
@@ -56,8 +56,8 @@ impl Lengths {
         })
     }
 
-    fn quantile(&self, share: f64) -> usize {
-        let wanted = (share * self.num as f64).ceil() as usize;
+    fn quantile(&self, fraction: f64) -> usize {
+        let wanted = (fraction * self.num as f64).ceil() as usize;
         let mut seen = 0;
         for (end, count) in &self.buckets {
             seen += count;
@@ -69,7 +69,7 @@ impl Lengths {
     }
 }
 
-/// The largest length of the bucket that a length falls into: 64 buckets between two powers of two.
+/// The largest length in a length's bucket; there are 64 buckets between powers of two.
 fn bucket_end(length: usize) -> usize {
     if length < EXACT {
         return length;
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_cover_the_share_they_name() {
+    fn quantiles_are_exact_for_short_lengths() {
         let mut lengths = Lengths::default();
         lengths.extend(&(1..=100).collect::<Vec<_>>());
         let summary = lengths.summary().unwrap();

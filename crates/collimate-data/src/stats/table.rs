@@ -1,4 +1,4 @@
-//! The statistics as a table for terminals.
+//! Formats statistics as a table.
 
 use std::collections::BTreeMap;
 use std::fmt;

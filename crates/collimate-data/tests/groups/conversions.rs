@@ -1,8 +1,8 @@
-//! What is written can be read back.
+//! Converted files read back as the same groups.
 
 use crate::common::{fixture, load, rewards};
-use collimate_data::rewards::PairRule;
 use collimate_data::{ConvertTo, DataError, DataSource, Layout, LoadOptions, Prompt, PromptGroup, convert};
+use collimate_rewards::PairRule;
 use rstest::rstest;
 
 fn there_and_back(file: &str, to: ConvertTo) -> Vec<PromptGroup> {
@@ -58,7 +58,7 @@ fn preferences_keep_prompt_and_scores() {
 }
 
 #[test]
-fn all_pairs_give_a_row_each_and_ties_none() {
+fn all_pairs_give_a_row_each_and_ties_give_none() {
     let rule = PairRule::AllPairs { margin: 0.0 };
     // Groups of (1, −0.5) and (3, 0, 3): one pair and two.
     assert_eq!(there_and_back("collimate.jsonl", ConvertTo::Preference(rule)).len(), 1 + 2);

@@ -1,4 +1,4 @@
-//! Compressed files, lists, folders and patterns in place of one file of lines.
+//! Compressed files, lists, folders and patterns instead of a single JSON Lines file.
 
 use std::fs;
 use std::io::Write;
@@ -45,7 +45,7 @@ fn prompts(path: &Path) -> Vec<(usize, String)> {
 #[case::list("rows.json", format!("[\n  {}\n]\n", ROWS.join(",\n  ")).into_bytes())]
 #[case::list_on_a_line("rows.json", format!("[{}]", ROWS.join(",")).into_bytes())]
 #[case::packed_list("rows.json.gz", gzip(format!("[{}]", ROWS.join(", ")).as_bytes()))]
-// Known by what is in it, whatever its name.
+// Recognised by its contents, whatever its name.
 #[case::other_name("rows.txt", zstd(&lines()))]
 fn the_same_rows_are_read(#[case] name: &str, #[case] bytes: Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
@@ -58,23 +58,23 @@ fn the_same_rows_are_read(#[case] name: &str, #[case] bytes: Vec<u8>) {
 #[rstest]
 #[case::gzip(gzip(&lines())[..40].to_vec())]
 #[case::zstd(zstd(&lines())[..40].to_vec())]
-fn a_compressed_file_that_is_cut_off_is_an_error(#[case] bytes: Vec<u8>) {
+fn a_truncated_compressed_file_is_an_error(#[case] bytes: Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows");
     fs::write(&path, bytes).unwrap();
     let rows = DataSource::open(&path, &LoadOptions::default()).and_then(|rows| rows.collect::<Result<Vec<_>, _>>());
     let error = rows.unwrap_err().to_string();
-    assert!(error.contains("rows") && error.contains("its compressed data is broken"), "{error}");
+    assert!(error.contains("rows") && error.contains("its compressed data is damaged"), "{error}");
 }
 
 #[test]
-fn a_small_file_that_unfolds_without_end_is_refused() {
+fn a_decompression_bomb_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bomb.jsonl.zst");
     // 200 MiB of blank lines in some kilobytes.
     fs::write(&path, zstd(&vec![b'\n'; 200 << 20])).unwrap();
     let error = DataSource::open(&path, &LoadOptions::default()).unwrap_err().to_string();
-    assert!(error.contains("unfolds to more than 1000 times its size"), "{error}");
+    assert!(error.contains("decompresses to more than 1000 times its size"), "{error}");
 }
 
 #[rstest]
@@ -85,7 +85,7 @@ fn a_small_file_that_unfolds_without_end_is_refused() {
 #[case("clone", &["clone/data/train.parquet"])]
 #[case("described", &["described/rows.json"])]
 #[case("train-0.jsonl", &["train-0.jsonl"])]
-fn files_are_found_in_the_order_of_their_names(#[case] name: &str, #[case] expected: &[&str]) {
+fn files_are_found_sorted_by_name(#[case] name: &str, #[case] expected: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     for file in [
         "train-10.jsonl",
@@ -112,9 +112,9 @@ fn files_are_found_in_the_order_of_their_names(#[case] name: &str, #[case] expec
 
 #[rstest]
 #[case("none-*.jsonl", "no file matches")]
-#[case("a[", "no pattern: ")]
-#[case("empty", "a folder without files of rows (.jsonl, ")]
-fn names_of_nothing_are_errors(#[case] name: &str, #[case] expected: &str) {
+#[case("a[", "not a valid pattern: ")]
+#[case("empty", "the folder has no data files (.jsonl, ")]
+fn names_without_files_are_errors(#[case] name: &str, #[case] expected: &str) {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("empty")).unwrap();
     let error = data_files(&folder.path().join(name)).unwrap_err().to_string();
@@ -126,12 +126,12 @@ fn names_of_nothing_are_errors(#[case] name: &str, #[case] expected: &str) {
 #[case("a/train.jsonl.gz", Some("train"))]
 #[case("rows.json", Some("rows"))]
 #[case("README.md", None)]
-fn the_stem_of_a_name_is_without_its_endings(#[case] name: &str, #[case] expected: Option<&str>) {
+fn the_stem_has_no_extensions(#[case] name: &str, #[case] expected: Option<&str>) {
     assert_eq!(data_stem(Path::new(name)), expected);
 }
 
 #[test]
-fn several_files_are_one_list_and_errors_name_the_file_with_its_line() {
+fn several_files_are_read_as_one_and_errors_name_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.jsonl"), format!("{}\n\n{}\n", ROWS[0], ROWS[1])).unwrap();
     fs::write(folder.path().join("b.jsonl"), format!("\n{}\n{{\"prompt\": \"x\"}}\n", ROWS[2])).unwrap();
@@ -149,7 +149,7 @@ fn several_files_are_one_list_and_errors_name_the_file_with_its_line() {
 }
 
 #[test]
-fn a_further_file_of_another_layout_is_refused() {
+fn a_further_file_in_another_layout_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.jsonl"), ROWS[0]).unwrap();
     fs::write(folder.path().join("b.jsonl"), r#"{"prompt": "x", "responses": []}"#).unwrap();
@@ -160,7 +160,7 @@ fn a_further_file_of_another_layout_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_missing_among_several_is_an_error_and_the_rest_is_read() {
+fn a_missing_file_is_an_error_and_the_others_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::write(path("a.jsonl"), ROWS[0]).unwrap();
@@ -171,7 +171,7 @@ fn a_file_that_is_missing_among_several_is_an_error_and_the_rest_is_read() {
 }
 
 #[test]
-fn rows_are_given_as_they_are_where_no_layout_is_asked_for() {
+fn json_rows_need_no_layout() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.json");
     fs::write(&path, "[{\"x\": 1},\n {\"y\": [2]}]").unwrap();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::common::{first_error, fixture, load, reader, rewards};
-use collimate_data::rewards::{Normalize, RewardFrom, ndcg_gain};
 use collimate_data::{DataSource, Layout, LoadOptions, Prompt, ScoreDirection};
+use collimate_rewards::{Normalize, RewardFrom, ndcg_gain};
 use rstest::rstest;
 
 fn contents(group: &collimate_data::PromptGroup) -> Vec<&str> {
@@ -219,7 +219,7 @@ fn unusable_rows_are_errors_or_counted() {
                 {\"prompt\": \"a\", \"responses\": [{\"content\": \"c\", \"reward\": 1}, {\"content\": \"b\", \"reward\": 0}]}\n";
     assert_eq!(
         first_error(text, &LoadOptions::default()),
-        "data.jsonl:1: the response \"responses[0]\" is empty; --skip-unusable passes over such rows"
+        "data.jsonl:1: the response \"responses[0]\" is empty; --skip-unusable skips such rows"
     );
     let mut skipping = reader(text, &LoadOptions { skip_unusable: true, ..LoadOptions::default() }).unwrap();
     let groups: Vec<_> = skipping.by_ref().map(Result::unwrap).collect();

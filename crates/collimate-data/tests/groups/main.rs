@@ -8,5 +8,6 @@ mod layouts;
 mod malformed_rows;
 mod mixing;
 mod parquet_files;
+mod parquet_records;
 mod real_data;
 mod shred;

@@ -69,7 +69,7 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
 )]
 #[case::no_responses(
     r#"{"prompt": "a", "responses": []}"#,
-    "data.jsonl:1: the group has 0 responses, at least 2 are needed; --skip-unusable passes over such rows"
+    "data.jsonl:1: the group has 0 responses, expected at least 2; --skip-unusable skips such rows"
 )]
 #[case::key_twice(
     r#"{"prompt": "a", "prompt": "b", "responses": []}"#,
@@ -85,7 +85,7 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
 )]
 #[case::several_lines(
     "{\n\"prompt\": \"a\"}",
-    "data.jsonl:1:1: not valid JSON: EOF while parsing an object; each object must stand on one line"
+    "data.jsonl:1:1: not valid JSON: EOF while parsing an object; each object must be on a single line"
 )]
 #[case::two_objects("{} {}", "data.jsonl:1:4: not valid JSON: trailing characters")]
 #[case::pair_text_without_prompt(
@@ -95,28 +95,28 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
 )]
 #[case::pair_mixed_kinds(
     r#"{"prompt": "a", "chosen": "b", "rejected": [{"role": "assistant", "content": "c"}]}"#,
-    r#"data.jsonl:1: field "chosen": expected messages, as its siblings, found "b""#
+    r#"data.jsonl:1: field "chosen": expected messages, like its siblings, found "b""#
 )]
 #[case::pair_nothing_shared(
     r#"{"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "rejected": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "c"}]}"#,
     "data.jsonl:1: there is no \"prompt\" and \"chosen\", \"rejected\" begin with different messages; add the prompt as a field")]
 #[case::pair_two_turns(
     r#"{"prompt": [{"role": "user", "content": "a"}], "chosen": [{"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}], "rejected": [{"role": "assistant", "content": "d"}]}"#,
-    r#"data.jsonl:1: field "chosen": expected one assistant message after the 0 messages of the prompt, found 2 messages"#)]
+    r#"data.jsonl:1: field "chosen": expected a single assistant message after the 0 messages of the prompt, found 2 messages"#)]
 #[case::pair_wrong_role(
     r#"{"prompt": [{"role": "user", "content": "a"}], "chosen": [{"role": "user", "content": "b"}], "rejected": [{"role": "assistant", "content": "d"}]}"#,
     r#"data.jsonl:1: field "chosen[0].role": expected "assistant", found "user""#)]
 #[case::pair_other_prompt(
     r#"{"prompt": "zzz", "chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "rejected": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "c"}]}"#,
-    "data.jsonl:1: \"prompt\" is not among the messages that \"chosen\", \"rejected\" share; make it the list of messages \
-     before the response, or remove it")]
+    "data.jsonl:1: \"prompt\" is not among the messages that \"chosen\", \"rejected\" have in common; make it the list \
+     of messages before the response, or remove it")]
 #[case::pair_one_score(
     r#"{"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 1}"#,
-    r#"data.jsonl:1: field "score_rejected": expected a finite number, as the other response has, found nothing"#
+    r#"data.jsonl:1: field "score_rejected": expected a finite number, like the other response's, found nothing"#
 )]
 #[case::set_with_a_gap(
     r#"{"prompt": "a", "A0": "b", "A2": "c", "score_A0": 1, "score_A2": 2}"#,
-    r#"data.jsonl:1: field "A1": expected a completion before "A2": they are numbered without gaps, found nothing"#
+    r#"data.jsonl:1: field "A1": expected a completion before "A2": numbers must have no gaps, found nothing"#
 )]
 #[case::set_without_score(
     r#"{"prompt": "a", "A0": "b", "A1": "c", "score_A0": 1}"#,
@@ -138,11 +138,11 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
 )]
 #[case::json_list_on_many_lines(
     "[\n{\"prompt\": \"a\"\n]\n",
-    "data.jsonl:1: not a valid JSON list: the list is cut off"
+    "data.jsonl:1: not a valid JSON list: the list is truncated"
 )]
 #[case::json_list_with_a_broken_row("[{\"prompt\" \"a\"}]", "data.jsonl:1: not valid JSON: expected `:`")]
-#[case::parquet("PAR1\u{15}", "data.jsonl: this is Parquet, which is read from a file only, not from a stream")]
-#[case::empty("\n\n", "data.jsonl: there are no rows in it")]
+#[case::parquet("PAR1\u{15}", "data.jsonl: this is Parquet, which can only be read from a file, not from a stream")]
+#[case::empty("\n\n", "data.jsonl: it has no rows")]
 fn a_broken_row_is_refused_by_name(#[case] text: &str, #[case] expected: &str) {
     assert_eq!(first_error(text, &LoadOptions::default()), expected);
 }
@@ -153,7 +153,7 @@ fn a_broken_row_is_refused_by_name(#[case] text: &str, #[case] expected: &str) {
     "no layout is known for a row with question, answer; there are\n  collimate: prompt, responses[].content"
 )]
 #[case("{}", "no layout is known for a row with no fields; there are")]
-#[case("3", "no layout is known for a row with no fields: it is no object; there are")]
+#[case("3", "no layout is known for a row with no fields: it is not an object; there are")]
 fn an_unknown_layout_lists_what_there_is_and_what_is_needed(#[case] text: &str, #[case] expected: &str) {
     let message = first_error(text, &LoadOptions::default());
     assert!(message.contains(expected), "{message}");
@@ -190,8 +190,8 @@ fn a_field_that_is_asked_for_must_be_there() {
 }
 
 #[test]
-fn rewards_are_fitted_to_so_many_responses_only() {
-    let response = |place: usize| format!(r#"{{"content": "a", "reward": {place}}}"#);
+fn rewards_are_fitted_to_at_most_128_responses() {
+    let response = |reward: usize| format!(r#"{{"content": "a", "reward": {reward}}}"#);
     let row = |count: usize| {
         let responses: Vec<String> = (0..count).map(response).collect();
         format!(r#"{{"prompt": "p", "responses": [{}]}}"#, responses.join(", "))
@@ -201,7 +201,7 @@ fn rewards_are_fitted_to_so_many_responses_only() {
         let group = reader(&row(128), &options).unwrap().next().unwrap().unwrap();
         assert_eq!(group.responses.len(), 128, "{rule}");
         let error = first_error(&row(129), &options);
-        assert!(error.contains("at most 128 of a prompt; there are 129"), "{error}");
+        assert!(error.contains("a prompt may have at most 128; found 129"), "{error}");
     }
     let group = reader(&row(5000), &LoadOptions::default()).unwrap().next().unwrap().unwrap();
     assert_eq!(group.responses.len(), 5000);

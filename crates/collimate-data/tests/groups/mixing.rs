@@ -1,4 +1,4 @@
-//! Groups of several files.
+//! Mixing groups from several files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use rstest::rstest;
 use tempfile::TempDir;
 
-/// A file of `count` groups whose prompts are `NAME 0`, `NAME 1`, …; every fourth has equal rewards, the rest a gap of
-/// their number. A blank line stands before the last row.
+/// Writes `count` groups with prompts `NAME 0`, `NAME 1`, …. Every fourth has equal rewards; the others have a gap equal to
+/// their number. A blank line precedes the last row.
 fn file(folder: &TempDir, name: &str, count: usize) -> PathBuf {
     let row = |i: usize| {
         let low = if i.is_multiple_of(4) { 9.0 } else { 9.0 - i as f64 };
@@ -51,7 +51,7 @@ fn whole_files_follow_each_other_and_keep_their_own_lines() {
 }
 
 #[test]
-fn a_share_is_drawn_by_seed_and_file_alone() {
+fn a_fraction_depends_only_on_seed_and_file() {
     let folder = TempDir::new().unwrap();
     let (a, b) = (file(&folder, "a", 40), file(&folder, "b", 8));
     let of_a = |parts: &[(&Path, f64)], seed| {
@@ -60,7 +60,7 @@ fn a_share_is_drawn_by_seed_and_file_alone() {
     };
     let share = of_a(&[(&a, 0.25), (&b, 1.0)], 42);
     assert_eq!(share.len(), 10);
-    assert_eq!(share, of_a(&[(&b, 0.5), (&a, 0.25)], 42), "what else is in the mix changes nothing");
+    assert_eq!(share, of_a(&[(&b, 0.5), (&a, 0.25)], 42), "the rest of the mix changes nothing");
     assert_ne!(share, of_a(&[(&a, 0.25)], 43));
     let numbers: Vec<usize> = share.iter().map(|prompt| prompt[2..].parse().unwrap()).collect();
     assert!(numbers.is_sorted() && numbers.windows(2).all(|pair| pair[0] != pair[1]), "{numbers:?}");
@@ -70,7 +70,7 @@ fn a_share_is_drawn_by_seed_and_file_alone() {
 #[case(0.0, true, 6, (0, 2))]
 #[case(2.0, false, 5, (3, 0))]
 #[case(3.0, true, 4, (2, 2))]
-fn filters_count_what_they_leave_out(
+fn filters_count_what_they_drop(
     #[case] min_reward_gap: f64,
     #[case] drop_ties: bool,
     #[case] num_left: usize,
@@ -85,7 +85,7 @@ fn filters_count_what_they_leave_out(
 }
 
 #[test]
-fn the_limit_is_over_all_files() {
+fn max_samples_limits_all_files_together() {
     let folder = TempDir::new().unwrap();
     let (a, b) = (file(&folder, "a", 30), file(&folder, "b", 30));
     let mixed = mix(&[(&a, 1.0), (&b, 1.0)], &MixOptions { max_samples: Some(20), ..MixOptions::default() });
@@ -103,7 +103,7 @@ fn a_weight_of_zero_does_not_open_the_file() {
 }
 
 #[test]
-fn an_error_names_the_file_that_it_is_in() {
+fn an_error_names_its_file() {
     let folder = TempDir::new().unwrap();
     let (a, b) = (file(&folder, "a", 2), folder.path().join("b.jsonl"));
     let good = r#"{"prompt": "p", "responses": [{"content": "a", "reward": 1}, {"content": "b", "reward": 0}]}"#;
@@ -129,13 +129,13 @@ fn duplicates_have_the_same_prompt_and_responses_whatever_the_rewards() {
         group(4, "p", &["ab"], 1.0),
         group(5, "q", &["a", "b"], 1.0),
     ];
-    assert_eq!(Duplicates::of(&groups), Duplicates { count: 2, first: Some((3, 0)) });
-    assert_eq!(Duplicates::of(&groups[..3]), Duplicates::default());
+    assert_eq!(Duplicates::find(&groups), Duplicates { count: 2, first: Some((3, 0)) });
+    assert_eq!(Duplicates::find(&groups[..3]), Duplicates::default());
 }
 
 proptest! {
     #[test]
-    fn a_prompt_is_on_one_side_only(
+    fn a_prompt_is_never_on_both_sides(
         numbers in prop::collection::vec(0usize..30, 1..80), fraction in 0.01f64..0.9, seed in 0u64..8,
     ) {
         let groups: Vec<_> =

@@ -1,4 +1,4 @@
-//! Parquet in place of lines: the same rows, the same groups, errors by row and field.
+//! Parquet files: the same rows and groups as JSON Lines, and errors that name row and field.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,14 +25,14 @@ fn first_error(path: &Path) -> String {
     groups(path).expect_err("an error").to_string().replace(&named, "")
 }
 
-/// The rows of a fixture, and what is read of them as lines.
+/// The rows of a fixture, and its groups as read from JSON Lines.
 fn fixture_rows(name: &str) -> (Vec<Value>, Vec<PromptGroup>) {
     let text = fs::read_to_string(fixture(name)).unwrap();
     let rows = text.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).unwrap());
     (rows.collect(), groups(&fixture(name)).unwrap())
 }
 
-/// Groups without the place in the file, which blank lines move.
+/// Clears line numbers, which depend on blank lines.
 fn without_lines(groups: Vec<PromptGroup>) -> Vec<PromptGroup> {
     groups.into_iter().map(|group| PromptGroup { line: 0, ..group }).collect()
 }
@@ -69,7 +69,7 @@ fn schema_of(name: &str) -> String {
 }
 
 #[rstest]
-fn a_layout_reads_the_same_groups_from_columns(
+fn parquet_gives_the_same_groups_as_json_lines(
     #[values(
         "preference_scored.jsonl",
         "preference_text.jsonl",
@@ -101,7 +101,7 @@ const NESTED: &str = "message schema {
     required group pair { optional group words (LIST) { repeated group list { required binary element (UTF8); } } }
 }";
 
-/// Rows that the schema above can hold, with nothing and empty lists in every place.
+/// Rows of the schema above, with nulls and empty lists everywhere.
 fn nested_row() -> impl Strategy<Value = Value> {
     let maybe = |strategy: BoxedStrategy<Value>| prop_oneof![1 => Just(Value::Null), 3 => strategy];
     let list = |strategy: BoxedStrategy<Value>| prop::collection::vec(strategy, 0..4).prop_map(Value::Array).boxed();
@@ -117,7 +117,7 @@ fn nested_row() -> impl Strategy<Value = Value> {
     (rows, bare, words).prop_map(|(row, bare, words)| json!({"row": row, "bare": bare, "pair": {"words": words}}))
 }
 
-/// Fields that are null are not there.
+/// Removes null fields.
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -133,7 +133,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn rows_of_any_nesting_come_back(
+    fn rows_of_any_nesting_round_trip(
         rows in prop::collection::vec(nested_row(), 1..12),
         rows_in_group in 1_usize..6,
         second_version in any::<bool>(),
@@ -143,7 +143,6 @@ proptest! {
         let path = folder.path().join("nested.parquet");
         let version = if second_version { WriterVersion::PARQUET_2_0 } else { WriterVersion::PARQUET_1_0 };
         write_parquet(&path, NESTED, &rows, rows_in_group, |properties| {
-            // The second version's own encoding of text is one that is refused.
             properties.set_writer_version(version).set_data_page_row_count_limit(page_rows).set_write_batch_size(1)
         });
         let found: Vec<Value> = JsonRows::open(&path).unwrap().map(|row| row.unwrap().value).collect();
@@ -158,7 +157,7 @@ proptest! {
 #[case(Compression::ZSTD(ZstdLevel::default()))]
 #[case(Compression::LZ4)]
 #[case(Compression::LZ4_RAW)]
-fn every_codec_is_unpacked(#[case] codec: Compression) {
+fn every_codec_is_decompressed(#[case] codec: Compression) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.parquet");
     let (rows, expected) = fixture_rows("preference_scored.jsonl");
@@ -169,7 +168,7 @@ fn every_codec_is_unpacked(#[case] codec: Compression) {
 #[rstest]
 #[case(Encoding::PLAIN)]
 #[case(Encoding::DELTA_LENGTH_BYTE_ARRAY)]
-fn text_is_read_in_these_encodings(#[case] encoding: Encoding, #[values(false, true)] second_version: bool) {
+fn these_text_encodings_are_supported(#[case] encoding: Encoding, #[values(false, true)] second_version: bool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.parquet");
     let schema =
@@ -184,7 +183,7 @@ fn text_is_read_in_these_encodings(#[case] encoding: Encoding, #[values(false, t
 }
 
 #[test]
-fn an_encoding_that_cannot_be_bounded_is_refused_by_name() {
+fn an_encoding_of_unbounded_size_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.parquet");
     let rows = [json!({"prompt": "a"}), json!({"prompt": "ab"})];
@@ -192,8 +191,7 @@ fn an_encoding_that_cannot_be_bounded_is_refused_by_name() {
         properties.set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BYTE_ARRAY)
     });
     let error = JsonRows::open(&path).unwrap().next().unwrap().unwrap_err().to_string();
-    let expected =
-        "data.parquet:1: column \"prompt\": the encoding DELTA_BYTE_ARRAY is not read; write the file with another";
+    let expected = "data.parquet:1: column \"prompt\": the encoding DELTA_BYTE_ARRAY is not supported; write the file with another";
     assert!(error.ends_with(expected), "{error}");
 }
 
@@ -220,7 +218,7 @@ fn an_error_names_the_row_of_the_file_and_the_field() {
 }
 
 #[test]
-fn a_layout_is_known_by_columns_that_are_null_in_the_first_row() {
+fn columns_that_are_null_in_the_first_row_still_tell_the_layout() {
     let null = json!({"prompt": "a", "chosen": null, "rejected": null});
     let sound = json!({"prompt": "a", "chosen": "b", "rejected": "c"});
     let (_folder, path) = scored(&[null, sound]);
@@ -231,7 +229,7 @@ fn a_layout_is_known_by_columns_that_are_null_in_the_first_row() {
 }
 
 #[test]
-fn columns_of_no_layout_are_listed() {
+fn columns_of_an_unknown_layout_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data.parquet");
     let schema = "message schema { required binary question (UTF8); required int64 answer; }";
@@ -244,17 +242,17 @@ fn columns_of_no_layout_are_listed() {
 }
 
 #[rstest]
-#[case::cut_off(|bytes: &mut Vec<u8>| bytes.truncate(200), "not a readable Parquet file: it is cut off")]
+#[case::cut_off(|bytes: &mut Vec<u8>| bytes.truncate(200), "not a readable Parquet file: it is truncated")]
 #[case::encrypted(
     |bytes: &mut Vec<u8>| { let end = bytes.len(); bytes[end - 4..].copy_from_slice(b"PARE"); },
     "not a readable Parquet file: it is encrypted"
 )]
 #[case::footer_beyond(
     |bytes: &mut Vec<u8>| { let end = bytes.len(); bytes[end - 8..end - 4].copy_from_slice(&[0xff; 4]); },
-    "not a readable Parquet file: its description should have 4294967295 bytes"
+    "not a readable Parquet file: it claims a footer of 4294967295 bytes"
 )]
-#[case::only_magic(|bytes: &mut Vec<u8>| bytes.truncate(4), "not a readable Parquet file: it is cut off")]
-fn a_broken_file_is_refused(#[case] damage: fn(&mut Vec<u8>), #[case] expected: &str) {
+#[case::only_magic(|bytes: &mut Vec<u8>| bytes.truncate(4), "not a readable Parquet file: it is truncated")]
+fn a_damaged_file_is_refused(#[case] damage: fn(&mut Vec<u8>), #[case] expected: &str) {
     let sound = json!({"prompt": "a", "chosen": "b", "rejected": "c"});
     let (_folder, path) = scored(&[sound]);
     let mut bytes = fs::read(&path).unwrap();
@@ -264,9 +262,9 @@ fn a_broken_file_is_refused(#[case] damage: fn(&mut Vec<u8>), #[case] expected: 
     assert!(error.starts_with(&format!("data.parquet: {expected}")), "{error}");
 }
 
-/// Every byte of a small file changed, one at a time: a value or an error, never a panic.
+/// Flips every byte of a small file in turn: the result is a value or an error, never a panic.
 #[test]
-fn a_file_with_any_byte_changed_is_answered() {
+fn a_file_with_any_byte_flipped_does_not_panic() {
     let sound = json!({"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 2.0, "score_rejected": 1.0});
     let (_folder, path) = scored(&[sound.clone(), sound]);
     let bytes = fs::read(&path).unwrap();

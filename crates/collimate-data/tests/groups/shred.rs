@@ -1,4 +1,4 @@
-//! Parquet files made of rows of JSON, for tests: levels by their definition, values by the crate's own writer.
+//! Writes JSON rows as Parquet, for tests: we compute the levels, the crate writes the values.
 
 use std::fs::File;
 use std::path::Path;
@@ -20,7 +20,7 @@ struct Shredded {
     values: Vec<Value>,
 }
 
-/// Writes rows, so many in a group, with the properties that `build` asks for.
+/// Writes rows in groups of `rows_in_group`, with the properties that `build` sets.
 pub(crate) fn write_parquet(
     path: &Path,
     schema: &str,
@@ -50,14 +50,18 @@ pub(crate) fn write_parquet(
     writer.close().expect("a file");
 }
 
-/// As [`write_parquet`], all rows in one group and packed by one codec.
+/// [`write_parquet`] with all rows in one group, compressed with `codec`.
 pub(crate) fn write_packed(path: &Path, schema: &str, rows: &[Value], codec: Compression) {
     write_parquet(path, schema, rows, usize::MAX, |properties| properties.set_compression(codec));
 }
 
 fn write_column(writer: &mut SerializedColumnWriter<'_>, physical: Physical, shredded: &Shredded) {
-    fn write<T: DataType>(writer: &mut SerializedColumnWriter<'_>, shredded: &Shredded, of: impl Fn(&Value) -> T::T) {
-        let values: Vec<T::T> = shredded.values.iter().map(of).collect();
+    fn write<T: DataType>(
+        writer: &mut SerializedColumnWriter<'_>,
+        shredded: &Shredded,
+        convert: impl Fn(&Value) -> T::T,
+    ) {
+        let values: Vec<T::T> = shredded.values.iter().map(convert).collect();
         writer.typed::<T>().write_batch(&values, Some(&shredded.defs), Some(&shredded.reps)).expect("values");
     }
     let whole = |value: &Value| value.as_i64().expect("a whole number");
@@ -97,8 +101,8 @@ fn node(ty: &Type, value: &Value, def: i16, rep: i16, depth: i16, columns: &mut 
         Repetition::REPEATED => match value.as_array().map(Vec::as_slice).unwrap_or_default() {
             [] => nothing(def, rep, columns),
             items => {
-                for (at, item) in items.iter().enumerate() {
-                    inner(ty, item, def + 1, if at == 0 { rep } else { depth + 1 }, depth + 1, columns);
+                for (index, item) in items.iter().enumerate() {
+                    inner(ty, item, def + 1, if index == 0 { rep } else { depth + 1 }, depth + 1, columns);
                 }
             }
         },
@@ -113,11 +117,11 @@ fn inner(ty: &Type, value: &Value, def: i16, rep: i16, depth: i16, columns: &mut
         return;
     }
     if ty.get_basic_info().converted_type() == ConvertedType::LIST {
-        // The frames that the format puts around a list's elements.
+        // The format wraps each element of a list in a group.
         let repeated = &ty.get_fields()[0];
         let items = value.as_array().expect("a list").iter();
-        let framed: Vec<Value> = items.map(|item| json!({repeated.get_fields()[0].name(): item})).collect();
-        return node(repeated, &Value::Array(framed), def, rep, depth, columns);
+        let wrapped: Vec<Value> = items.map(|item| json!({repeated.get_fields()[0].name(): item})).collect();
+        return node(repeated, &Value::Array(wrapped), def, rep, depth, columns);
     }
     fields(ty, value, def, rep, depth, columns);
 }
@@ -125,8 +129,8 @@ fn inner(ty: &Type, value: &Value, def: i16, rep: i16, depth: i16, columns: &mut
 fn fields(ty: &Type, value: &Value, def: i16, rep: i16, depth: i16, columns: &mut [Shredded]) {
     let mut rest = columns;
     for field in ty.get_fields() {
-        let (its, after) = rest.split_at_mut(count_leaves(field));
-        node(field, &value[field.name()], def, rep, depth, its);
+        let (field_columns, after) = rest.split_at_mut(count_leaves(field));
+        node(field, &value[field.name()], def, rep, depth, field_columns);
         rest = after;
     }
 }

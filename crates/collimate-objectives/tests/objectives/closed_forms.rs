@@ -1,11 +1,11 @@
-//! Values known on paper.
+//! Values derived on paper.
 
 use std::f64::consts::LN_2;
 
 use collimate_objective::{GroupScores, serde_json::json};
 use rstest::rstest;
 
-use crate::{EXACT, assert_close, assert_rows, group, rewards_of, run};
+use crate::{EXACT, assert_close, assert_rows, group, rewards_with_softmax, run};
 
 #[rstest]
 fn losses_at_the_reference(#[values(2, 3, 4, 7)] k: usize) {
@@ -25,7 +25,7 @@ fn losses_at_the_reference(#[values(2, 3, 4, 7)] k: usize) {
 #[rstest]
 #[case(2, 0.954771)]
 #[case(4, 0.625503)]
-fn the_lowest_nca_loss_with_all_weight_on_one_response(#[case] k: usize, #[case] expected: f64) {
+fn the_minimum_of_nca_with_all_weight_on_one_response(#[case] k: usize, #[case] expected: f64) {
     let mut rewards = vec![0.0; k];
     rewards[0] = 1.0;
     // h_1 = ln K; the others go to −∞, where −log σ(−h) is 0.
@@ -40,7 +40,7 @@ fn the_lowest_nca_loss_with_all_weight_on_one_response(#[case] k: usize, #[case]
 fn the_optimum_of_nca_is_log_k_w() {
     let weights = [0.5, 0.3, 0.15, 0.05];
     let h: Vec<f64> = weights.iter().map(|w: &f64| (4.0 * w).ln()).collect();
-    let found = run("nca", json!({"beta": 1.0, "alpha": 1.0}), &[group(&h, &rewards_of(&weights))]);
+    let found = run("nca", json!({"beta": 1.0, "alpha": 1.0}), &[group(&h, &rewards_with_softmax(&weights))]);
     assert_close(found.losses[0], 1.256134, 1e-6, "loss");
     found.coefficients[0].iter().for_each(|c| assert_close(*c, 0.0, 1e-12, "gradient"));
 }
@@ -63,7 +63,7 @@ fn nca_with_two_responses_and_one_hot_weights_is_nca_pair() {
 }
 
 #[test]
-fn pairs_are_the_first_maximum_and_the_last_minimum() {
+fn the_pair_is_the_first_maximum_and_the_last_minimum() {
     let tied = group(&[0.0, 0.0, 0.0, 0.0], &[0.2, 0.9, 0.9, 0.2]);
     let coefficients = &run("dpo", json!({}), &[tied]).coefficients[0];
     assert_rows(std::slice::from_ref(coefficients), &[vec![0.0, -0.05, 0.0, 0.05]], EXACT, "dpo");
@@ -72,7 +72,7 @@ fn pairs_are_the_first_maximum_and_the_last_minimum() {
 }
 
 #[test]
-fn sft_takes_a_single_response_without_a_reference() {
+fn sft_accepts_a_single_response_without_a_reference() {
     let single = GroupScores { reference_logps: None, ..group(&[0.0], &[0.0]) };
     let found = run("sft", json!({}), &[single]);
     assert_eq!((found.losses, found.coefficients), (vec![20.0 / 10.0], vec![vec![-1.0 / 10.0]]));
@@ -92,7 +92,7 @@ fn combine_is_the_weighted_sum() {
 }
 
 #[rstest]
-fn a_ranking_costs_ln_k_factorial_at_the_reference_and_nothing_when_it_is_certain(#[values(2, 3, 5)] k: usize) {
+fn plackett_luce_is_ln_k_factorial_at_the_reference_and_zero_when_certain(#[values(2, 3, 5)] k: usize) {
     let rewards: Vec<f64> = (0..k).map(|i| -(i as f64)).collect();
     let ln_factorial: f64 = (1..=k).map(|i| (i as f64).ln()).sum();
     assert_close(
@@ -111,7 +111,7 @@ fn a_ranking_costs_ln_k_factorial_at_the_reference_and_nothing_when_it_is_certai
 }
 
 #[test]
-fn a_ranking_of_two_and_one_prompt_of_aot_are_dpo() {
+fn plackett_luce_of_two_responses_and_aot_of_one_prompt_are_dpo() {
     let one = [group(&[0.4, -1.0], &[1.0, 0.0])];
     let dpo = run("dpo", json!({}), &one);
     for name in ["plackett_luce", "aot", "aot_unpaired"] {
@@ -122,13 +122,13 @@ fn a_ranking_of_two_and_one_prompt_of_aot_are_dpo() {
 }
 
 #[test]
-fn aot_compares_by_rank_in_the_step() {
+fn aot_compares_by_rank_within_the_step() {
     // Margins 1 and 3 under the policy; the reference's are 0 and 0. Unpaired: best 2 and 0, worst 1 and -3.
     let groups = [group(&[2.0, 1.0], &[1.0, 0.0]), group(&[0.0, -3.0], &[1.0, 0.0])];
     let cost = |difference: f64| (1.0 + (-difference).exp()).ln();
     assert_rows(&[run("aot", json!({"beta": 1.0}), &groups).losses], &[vec![cost(1.0), cost(3.0)]], EXACT, "aot");
     let unpaired = run("aot_unpaired", json!({"beta": 1.0}), &groups);
-    // The higher best, 2, meets the higher worst, 1; the lower, 0, meets -3.
+    // The higher best, 2, is matched with the higher worst, 1; the lower best, 0, with -3.
     assert_rows(&[unpaired.losses], &[vec![cost(1.0), cost(3.0)]], EXACT, "aot_unpaired");
     let crossed = [group(&[0.0, 1.0], &[1.0, 0.0]), group(&[2.0, -3.0], &[1.0, 0.0])];
     let unpaired = run("aot_unpaired", json!({"beta": 1.0}), &crossed);
@@ -136,7 +136,7 @@ fn aot_compares_by_rank_in_the_step() {
 }
 
 #[test]
-fn ktos_reference_point_is_the_steps_mean_log_ratio_and_has_no_gradient() {
+fn ktos_reference_point_is_the_mean_log_ratio_of_the_step_and_has_no_gradient() {
     let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
     let slope = |x: f64| sigma(x) * sigma(-x);
     // Mean over the five responses: (2 + 1 + 0 + 4 - 2) / 5 = 1.
@@ -148,13 +148,13 @@ fn ktos_reference_point_is_the_steps_mean_log_ratio_and_has_no_gradient() {
     let first = vec![-2.0 * slope(1.0) / 2.0, 0.0, 0.5 * slope(1.0) / 2.0];
     let second = vec![-2.0 * slope(3.0) / 2.0, 0.5 * slope(3.0) / 2.0];
     assert_rows(&found.coefficients, &[first, second], EXACT, "gradient");
-    // Below zero it is zero.
+    // A negative mean is clamped to zero.
     let lowered = run("kto", json!({"beta": 1.0}), &[group(&[-1.0, -3.0], &[1.0, 0.0])]);
     assert_close(lowered.losses[0], sigma(1.0) + sigma(-3.0), EXACT, "z = 0");
 }
 
 #[test]
-fn lipo_lambda_weighs_pairs_by_gain_and_discount() {
+fn lipo_lambda_weights_pairs_by_gain_and_discount() {
     let (first, second, third) = (1.0 / LN_2, 1.0 / 3f64.ln(), 1.0 / 4f64.ln());
     // Ranks by h: response 1, then 2, then 0. Gains 2^r - 1: 3, 1, 0.
     let found = run("lipo_lambda", json!({"beta": 1.0}), &[group(&[0.0, 2.0, 1.0], &[2.0, 1.0, 0.0])]);
@@ -168,8 +168,8 @@ fn lipo_lambda_weighs_pairs_by_gain_and_discount() {
 }
 
 #[test]
-fn rrhf_counts_wrong_orders_and_the_best_likelihood() {
-    // p = -2 + h/10: -1.8, -2.0, -1.7, the last two of equal rewards.
+fn rrhf_adds_misordered_pairs_and_the_best_likelihood() {
+    // p = -2 + h/10: -1.8, -2.0, -1.7; the last two have equal rewards.
     let found = run("rrhf", json!({}), &[group(&[2.0, 0.0, 3.0], &[1.0, 0.0, 0.0])]);
     assert_close(found.losses[0], 0.1 + 1.8, EXACT, "loss");
     assert_rows(&found.coefficients, &[vec![-0.2, 0.0, 0.1]], EXACT, "gradient");

@@ -1,4 +1,4 @@
-//! PyTorch's numbers.
+//! Comparison with PyTorch.
 
 use collimate_objective::{
     GroupScores,
@@ -10,7 +10,7 @@ use collimate_oracle::objective_rows;
 use crate::{GOLDEN, assert_close, assert_rows, run};
 
 #[test]
-fn losses_and_gradients_are_those_of_pytorch() {
+fn losses_and_gradients_match_pytorch() {
     let rows = objective_rows().expect("the golden file is read");
     let mut covered: Vec<String> = rows.iter().map(|row| row.objective.clone()).collect();
     covered.dedup();
@@ -24,16 +24,16 @@ fn losses_and_gradients_are_those_of_pytorch() {
                 lengths: row.lengths[b].clone(),
             })
             .collect();
-        let place = format!("row {index}, {} {:?}", row.objective, row.params);
+        let location = format!("row {index}, {} {:?}", row.objective, row.params);
         let found = run(&row.objective, Value::Object(row.params), &groups);
-        assert_rows(std::slice::from_ref(&found.losses), &[row.loss], GOLDEN, &place);
-        assert_rows(&found.coefficients, &row.grad_of_mean, GOLDEN, &place);
-        assert_close(found.mean_loss(), row.mean_loss, GOLDEN, &place);
+        assert_rows(std::slice::from_ref(&found.losses), &[row.loss], GOLDEN, &location);
+        assert_rows(&found.coefficients, &row.grad_of_mean, GOLDEN, &location);
+        assert_close(found.mean_loss(), row.mean_loss, GOLDEN, &location);
     }
 }
 
 #[test]
-fn rows_read_as_text_give_pytorchs_numbers_to_an_absolute_1e_10() {
+fn rows_read_as_text_match_pytorch_to_an_absolute_1e_10() {
     let path = collimate_oracle::golden_dir().join("objectives.json");
     let text = std::fs::read_to_string(path).expect("the golden file is read");
     let golden: Vec<Value> = serde_json::from_str(&text).expect("the golden file is JSON");

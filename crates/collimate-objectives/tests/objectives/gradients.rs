@@ -1,4 +1,4 @@
-//! Gradients by other ways: dfdx and finite differences.
+//! Gradients against dfdx and finite differences.
 
 use collimate_objective::{
     conformance, evaluate, registry,
@@ -13,7 +13,7 @@ use crate::{EXACT, assert_rows, group, run};
 #[case("nca")]
 #[case("infonca")]
 #[case("dpo")]
-fn gradients_are_those_of_dfdx(#[case] name: &str) {
+fn gradients_match_dfdx(#[case] name: &str) {
     let objective = registry::build(name, &Map::new()).expect("defaults build");
     let groups = conformance::sample_groups(objective.as_ref(), 7);
     let plain: Vec<OracleGroup> = groups
@@ -35,7 +35,7 @@ fn gradients_are_those_of_dfdx(#[case] name: &str) {
 }
 
 #[test]
-fn nca_gradient_is_that_of_central_differences() {
+fn nca_gradient_matches_central_differences() {
     let (h, rewards) = ([0.3, -1.2, 2.0], [0.1, 0.9, 0.4]);
     let params = json!({"beta": 0.7, "alpha": 0.5});
     let loss = |h: &[f64]| run("nca", params.clone(), &[group(h, &rewards)]).losses[0];

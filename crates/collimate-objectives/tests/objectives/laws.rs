@@ -1,4 +1,4 @@
-//! What holds for every input.
+//! Properties that hold for every input.
 
 use collimate_objective::{
     conformance, registry,
@@ -7,11 +7,11 @@ use collimate_objective::{
 use proptest::prelude::*;
 use rstest::rstest;
 
-use crate::{NAMES, group, run, table};
+use crate::{group, names, run, table};
 
 #[test]
 fn the_laws_hold_for_every_objective() {
-    for name in NAMES {
+    for name in names() {
         if let Err(failure) = conformance::check(name) {
             panic!("{name}: {failure}");
         }
@@ -54,7 +54,7 @@ proptest! {
     }
 
     #[test]
-    fn nca_has_the_gradient_of_the_paper(
+    fn nca_has_the_papers_gradient(
         h in prop::collection::vec(-4.0..4.0f64, 2..7), rewards in prop::collection::vec(0.0..1.0f64, 7),
     ) {
         let rewards = &rewards[..h.len()];
@@ -68,7 +68,7 @@ proptest! {
     }
 
     #[test]
-    fn losses_are_never_below_their_bounds(
+    fn losses_are_finite_and_never_negative(
         h in prop::collection::vec(-100.0..100.0f64, 2..7), rewards in prop::collection::vec(0.0..1.0f64, 7),
     ) {
         let names = ["nca", "infonca", "dpo", "hinge", "ipo", "bco_pair", "apo_zero", "simpo", "nca_pair", "sppo_hard"];

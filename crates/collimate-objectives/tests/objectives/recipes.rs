@@ -1,4 +1,6 @@
-//! Names, parameters and the table in the docs.
+//! Names, parameters and the generated parts of `docs/objectives.md`.
+
+use std::path::Path;
 
 use collimate_objective::{
     ObjectiveError, registry,
@@ -6,15 +8,23 @@ use collimate_objective::{
 };
 use rstest::rstest;
 
-use crate::{NAMES, table};
+use crate::{names, table};
 
+/// A file without its registration, or without its `mod` in `lib.rs`, would go untested.
 #[test]
-fn all_objectives_are_registered_under_names_of_their_own() {
+fn every_source_file_registers_the_objective_of_its_name() {
     registry::check().expect("no two objectives share a name");
-    assert_eq!(registry::all().iter().map(|plugin| plugin.name).collect::<Vec<_>>(), NAMES);
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = std::fs::read_dir(src).expect("the sources").map(|entry| entry.expect("an entry").path());
+    let registers = |path: &Path| std::fs::read_to_string(path).expect("a source").contains("register_objective! {");
+    let stem = |path: &Path| path.file_stem().expect("a name").to_string_lossy().into_owned();
+    let mut expected: Vec<String> = files.filter(|path| registers(path)).map(|path| stem(&path)).collect();
+    expected.sort();
+    assert_eq!(names(), expected);
+    assert!(expected.len() >= 24, "{} objectives", expected.len());
 }
 
-/// The table of `docs/objectives.md`, written from the registry.
+/// The table in `docs/objectives.md`.
 fn table_of_objectives() -> String {
     let mut table =
         "| name | what it does | loss of a prompt | defaults | source |\n|---|---|---|---|---|\n".to_owned();
@@ -28,9 +38,9 @@ fn table_of_objectives() -> String {
     table
 }
 
-/// What the source says of each objective and its parameters: `docs/objectives.md` has no words of its own for them.
+/// The doc comment of each objective and of its parameters, as sections of `docs/objectives.md`.
 fn details_of_objectives() -> String {
-    let section = |name: &&str| {
+    let section = |name: &str| {
         let path = format!("{}/src/{name}.rs", env!("CARGO_MANIFEST_DIR"));
         let source = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let (about, parameters) = documented(&source);
@@ -39,10 +49,10 @@ fn details_of_objectives() -> String {
         let parameters = if listed.is_empty() { listed } else { format!("\nParameters:\n\n{listed}") };
         format!("\n### `{name}`\n\n{about}{parameters}")
     };
-    NAMES.iter().map(section).collect()
+    names().into_iter().map(section).collect()
 }
 
-/// The documentation of a source's public type, and of each of its public fields.
+/// The doc comments of a source's public type and of its public fields.
 fn documented(source: &str) -> (String, Vec<(String, String)>) {
     let (mut doc, mut about, mut parameters) = (Vec::new(), None, Vec::new());
     for line in source.lines().map(str::trim) {
@@ -63,7 +73,7 @@ fn documented(source: &str) -> (String, Vec<(String, String)>) {
     (about.unwrap_or_default(), parameters)
 }
 
-/// A line of documentation whose links to items are their names alone.
+/// Replaces intra-doc links by the linked names.
 fn without_links(line: &str) -> String {
     let mut text = String::new();
     let mut rest = line;
@@ -81,7 +91,7 @@ fn without_links(line: &str) -> String {
     text + rest
 }
 
-/// Puts `expected` between two marks of `docs/objectives.md` where that is asked for, else demands that it is there.
+/// Checks the text between two marks of `docs/objectives.md`, or writes it if COLLIMATE_WRITE_DOCS is set.
 fn check_docs(mark: &str, expected: &str) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/objectives.md");
     let text = std::fs::read_to_string(path).expect("docs/objectives.md is there");
@@ -96,7 +106,7 @@ fn check_docs(mark: &str, expected: &str) {
 }
 
 #[test]
-fn the_docs_are_what_registry_and_source_say() {
+fn the_docs_match_registry_and_source() {
     check_docs("table", &table_of_objectives());
     check_docs("details", &details_of_objectives());
 }
@@ -104,7 +114,7 @@ fn the_docs_are_what_registry_and_source_say() {
 #[rstest]
 #[case("See [`Nca`](crate::Nca) and [`alpha`](Nca::alpha).", "See `Nca` and `alpha`.")]
 #[case("From [`super::Dpo`] on, arrays[i] stay.", "From `super::Dpo` on, arrays[i] stay.")]
-fn links_of_the_source_become_names(#[case] line: &str, #[case] expected: &str) {
+fn intra_doc_links_become_names(#[case] line: &str, #[case] expected: &str) {
     assert_eq!(without_links(line), expected);
 }
 
@@ -118,13 +128,13 @@ fn links_of_the_source_become_names(#[case] line: &str, #[case] expected: &str) 
 #[case("ncaa", json!({}), r#"no objective is called "ncaa"; did you mean nca or nca_pair?"#)]
 #[case("combine", json!({"terms": []}),
     r#"objective "combine": parameter "terms" = []: expected at least one term, found none"#)]
-fn recipes_that_cannot_be_meant_are_refused(#[case] name: &str, #[case] params: Value, #[case] message: &str) {
+fn wrong_recipes_are_refused(#[case] name: &str, #[case] params: Value, #[case] message: &str) {
     let error = registry::build(name, &table(params)).expect_err("the recipe is wrong");
     assert_eq!(error.to_string(), message);
 }
 
 #[test]
-fn a_combination_names_the_term_at_fault() {
+fn combine_names_the_term_at_fault() {
     let terms = json!({"terms": [{"name": "nca"}, {"name": "dpo", "bta": 1.0}]});
     let error = registry::build("combine", &table(terms)).expect_err("bta is not a parameter");
     assert!(

@@ -1,6 +1,6 @@
 //! Means over the prompts of a step or an evaluation.
 
-use collimate_data::rewards::{entropy, reward_weights};
+use collimate_rewards::{entropy, reward_weights};
 
 use super::row::MetricsRow;
 use crate::stats::correlation;

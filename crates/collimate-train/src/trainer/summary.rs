@@ -1,9 +1,9 @@
 //! The lines that a run logs before its first step and after its last.
 
-use collimate_data::rewards::{effective_responses, entropy, reward_weights};
 use collimate_objective::{Objective, registry};
 use collimate_recipe::Recipe;
 use collimate_report::MetricsRow;
+use collimate_rewards::{effective_responses, entropy, reward_weights};
 use collimate_text::TokenizedGroup;
 
 use super::TrainSummary;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use collimate_data::rewards::{Normalize, RewardFrom};
 use collimate_data::{DataError, DataFiles, DataSource, GroupReader, Layout, LoadOptions, PromptGroup, ScoreDirection};
+use collimate_rewards::{Normalize, RewardFrom};
 use collimate_text::{TextError, TokenizeOptions};
 
 use crate::error::CliError;

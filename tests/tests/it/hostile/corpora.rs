@@ -45,7 +45,7 @@ fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
 #[case::text_bomb(Target::RowFile, "regression-text-bomb.parquet", "the row is longer than 67108864 bytes")]
 #[case::deep_schema(Target::RowFile, "regression-deep-schema.parquet", "nest deeper than 32 levels")]
 #[case::gzip_bomb(Target::RowFile, "regression-bomb.jsonl.gz", "line is longer than 67108864 bytes")]
-#[case::zstd_bomb(Target::RowFile, "regression-bomb.jsonl.zst", "unfolds to more than 1000 times its size")]
+#[case::zstd_bomb(Target::RowFile, "regression-bomb.jsonl.zst", "decompresses to more than 1000 times its size")]
 #[case::same_name_twice(
     Target::Safetensors,
     "regression-same-name-twice.safetensors",

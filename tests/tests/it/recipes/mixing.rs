@@ -37,7 +37,7 @@ fn shares_are_said_and_the_same_every_time() {
     let err = succeed(&["train", &recipe, "--output", &folder.arg("first")]).err;
     for said in [
         "a.jsonl: layout ranked_set",
-        "6 of 12 groups taken: weight 0.5",
+        "6 of 12 groups used: weight 0.5",
         "b.jsonl: layout ranked_set",
         "  8 prompts, 32 responses",
         "  2 prompts, 8 responses",
@@ -113,8 +113,8 @@ fn filters_and_duplicates_are_counted() {
     let filters = ["--set", "drop_ties=true", "--set", "min_reward_gap=2", "--set", "max_samples=3"];
     let err = succeed(&[&args[..], &filters, &["--output", &folder.arg("filtered")]].concat()).err;
     for said in [
-        "1 groups left out: below min_reward_gap",
-        "1 groups left out: tied",
+        "1 groups dropped: below min_reward_gap",
+        "1 groups dropped: tied",
         "3 groups left out: max_samples 3",
         "  3 prompts",
     ] {

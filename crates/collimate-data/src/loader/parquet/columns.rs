@@ -1,4 +1,4 @@
-//! Values of one column, row by row.
+//! Reads the values of one column, row by row.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -17,30 +17,32 @@ use super::budget::Budget;
 use super::pages::CheckedPages;
 use super::schema::DISAGREE;
 
-/// A column of a group of rows, and the values of its row.
+/// A column of a row group, holding the values of the current row.
 pub(super) struct Column {
     values: Values,
     name: String,
     converted: ConvertedType,
-    /// Divides numbers that are written as whole ones.
+    /// Decimal digits after the point of numbers that are stored as integers.
     decimal_scale: Option<i32>,
     max_def: i16,
     num_levels: usize,
     defs: Vec<i16>,
     reps: Vec<i16>,
-    /// The level that comes next, and the value.
-    at: usize,
-    value_at: usize,
+    /// Index of the next level.
+    next_level: usize,
+    /// Index of the next value; there are fewer values than levels, since nulls have none.
+    next_value: usize,
+    /// Values of the pages read since the row began; shared with [`CheckedPages`].
     pulled: Arc<AtomicU64>,
 }
 
-/// The columns of a group of rows.
+/// Opens the columns of a row group.
 pub(super) fn open(file: &Arc<File>, group: &RowGroupMetaData, budget: &Arc<Budget>) -> Result<Vec<Column>, String> {
     let num_rows = usize::try_from(group.num_rows()).map_err(|error| error.to_string())?;
     group.columns().iter().map(|chunk| Column::open(file, chunk, num_rows, budget)).collect()
 }
 
-/// A reader of one type, and the values of the row.
+/// A reader for one type, and the values of the current row.
 struct Typed<T: DataType> {
     reader: ColumnReaderImpl<T>,
     row: Vec<T::T>,
@@ -107,8 +109,8 @@ impl Column {
             num_levels: 0,
             defs: Vec::new(),
             reps: Vec::new(),
-            at: 0,
-            value_at: 0,
+            next_level: 0,
+            next_value: 0,
             pulled,
         })
     }
@@ -122,66 +124,66 @@ impl Column {
             typed.row.clear();
             typed.reader.read_records(1, Some(defs), Some(reps), &mut typed.row)
         });
-        // What is on the page beside this row's values counts for the next rows.
+        // The rest of the page belongs to the next rows.
         pulled.store(0, Ordering::Relaxed);
         let (records, _, levels) = read.map_err(|error| in_column(&self.name, plain(&error)))?;
         if records != 1 {
             return Err(in_column(&self.name, "it has fewer rows than the file".to_owned()));
         }
-        (self.num_levels, self.at, self.value_at) = (levels, 0, 0);
+        (self.num_levels, self.next_level, self.next_value) = (levels, 0, 0);
         budget.take_row_values(levels as u64)
     }
 
-    /// Whether the row has no further value.
+    /// Whether all values of the row have been taken.
     pub(super) fn is_at_end(&self) -> bool {
-        self.at == self.num_levels
+        self.next_level == self.num_levels
     }
 
-    /// How much of the way to the next value is there; `None` after the row's last.
+    /// Definition level of the next value; `None` after the row's last.
     pub(super) fn def(&self) -> Option<i16> {
-        match (self.at < self.num_levels, self.max_def) {
+        match (self.next_level < self.num_levels, self.max_def) {
             (false, _) => None,
             (true, 0) => Some(0),
-            (true, _) => self.defs.get(self.at).copied(),
+            (true, _) => self.defs.get(self.next_level).copied(),
         }
     }
 
-    /// Which list the next value goes on; `None` after the row's last.
+    /// Repetition level of the next value; `None` after the row's last.
     pub(super) fn rep(&self) -> Option<i16> {
-        (self.at < self.num_levels).then(|| self.reps.get(self.at).copied().unwrap_or(0))
+        (self.next_level < self.num_levels).then(|| self.reps.get(self.next_level).copied().unwrap_or(0))
     }
 
-    /// The next value, null where there is none at this place.
+    /// Takes the next value; null if its definition level says so.
     pub(super) fn take(&mut self, budget: &Budget) -> Result<Value, String> {
         let def = self.def().ok_or(DISAGREE)?;
-        self.at += 1;
+        self.next_level += 1;
         if def < self.max_def {
             return Ok(Value::Null);
         }
-        let at = self.value_at;
-        self.value_at += 1;
-        self.value(at, budget).map_err(|problem| in_column(&self.name, problem))
+        let index = self.next_value;
+        self.next_value += 1;
+        self.value(index, budget).map_err(|problem| in_column(&self.name, problem))
     }
 
-    fn value(&self, at: usize, budget: &Budget) -> Result<Value, String> {
+    fn value(&self, index: usize, budget: &Budget) -> Result<Value, String> {
         let missing = || DISAGREE.to_owned();
         Ok(match &self.values {
-            Values::Bool(typed) => Value::Bool(*typed.row.get(at).ok_or_else(missing)?),
-            Values::Int32(typed) => self.whole(i64::from(*typed.row.get(at).ok_or_else(missing)?), 32),
-            Values::Int64(typed) => self.whole(*typed.row.get(at).ok_or_else(missing)?, 64),
-            Values::Float(typed) => number(f64::from(*typed.row.get(at).ok_or_else(missing)?)),
-            Values::Double(typed) => number(*typed.row.get(at).ok_or_else(missing)?),
-            Values::Bytes(typed) => self.bytes(typed.row.get(at).ok_or_else(missing)?.data(), budget)?,
+            Values::Bool(typed) => Value::Bool(*typed.row.get(index).ok_or_else(missing)?),
+            Values::Int32(typed) => self.integer(i64::from(*typed.row.get(index).ok_or_else(missing)?), 32),
+            Values::Int64(typed) => self.integer(*typed.row.get(index).ok_or_else(missing)?, 64),
+            Values::Float(typed) => number(f64::from(*typed.row.get(index).ok_or_else(missing)?)),
+            Values::Double(typed) => number(*typed.row.get(index).ok_or_else(missing)?),
+            Values::Bytes(typed) => self.bytes(typed.row.get(index).ok_or_else(missing)?.data(), budget)?,
             Values::Fixed(typed) => match self.decimal_scale {
-                Some(_) => self.bytes(typed.row.get(at).ok_or_else(missing)?.data(), budget)?,
+                Some(_) => self.bytes(typed.row.get(index).ok_or_else(missing)?.data(), budget)?,
                 None => Value::Null,
             },
-            // Moments in a form that nothing reads.
+            // Legacy timestamps, which no layout reads.
             Values::Int96(_) => Value::Null,
         })
     }
 
-    fn whole(&self, value: i64, bits: u32) -> Value {
+    fn integer(&self, value: i64, bits: u32) -> Value {
         match (self.converted, self.decimal_scale) {
             (_, Some(scale)) => decimal(value as f64, scale),
             (ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32, _) if bits == 32 => {
@@ -192,7 +194,7 @@ impl Column {
         }
     }
 
-    /// Text, or a number in big-endian bytes.
+    /// A text, or a decimal in big-endian bytes.
     fn bytes(&self, bytes: &[u8], budget: &Budget) -> Result<Value, String> {
         if let Some(scale) = self.decimal_scale {
             let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { -1 } else { 0 };
@@ -207,15 +209,15 @@ impl Column {
         budget.take_text(bytes.len() as u64)?;
         match (std::str::from_utf8(bytes), self.converted) {
             (Ok(text), _) => Ok(Value::String(text.to_owned())),
-            // Pictures and the like, which no layout reads.
+            // Images and the like, which no layout reads.
             (Err(_), ConvertedType::NONE) => Ok(Value::Null),
             (Err(_), _) => Err("the text is not UTF-8".to_owned()),
         }
     }
 }
 
-/// A number as JSON has it. NaN stands for nothing, as data frames write what is missing; an infinity is shown as text, so
-/// that whoever expects a number says what is there.
+/// A number in JSON. NaN is null, since data frames write it for missing values; an infinity becomes text, so that the
+/// error of whoever expects a number shows it.
 fn number(value: f64) -> Value {
     match Number::from_f64(value) {
         Some(number) => Value::Number(number),
@@ -232,7 +234,7 @@ fn in_column(name: &str, problem: String) -> String {
     format!("column \"{name}\": {problem}")
 }
 
-/// What the crate says, without the name of the kind of error.
+/// The crate's message, without the kind of error.
 fn plain(error: &parquet::errors::ParquetError) -> String {
     match error {
         parquet::errors::ParquetError::General(text) => text.clone(),

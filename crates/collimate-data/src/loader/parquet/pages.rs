@@ -1,4 +1,4 @@
-//! Pages of a column, looked at before they are unpacked and before they are decoded.
+//! A column's pages, checked before they are decompressed and again before they are decoded.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -14,26 +14,29 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use super::budget::{Budget, MAX_DICTIONARY_VALUES, MAX_PAGE_BYTES, MAX_PAGE_VALUES};
 use super::thrift::{PageHead, page_head};
 
-/// Numbers of kinds of pages in their headers.
+/// Page types, as numbered in page headers.
 const DATA_PAGE: i64 = 0;
 const DICTIONARY_PAGE: i64 = 2;
 const DATA_PAGE_V2: i64 = 3;
 
-/// Most values of a column that pages may bring for one row: the row's own, and those of the rows with it on a page.
+/// Limit on the values that the pages of one row bring in per column: the row's own, and those of other rows on a page.
 const MAX_PULLED_VALUES: u64 = 2 * MAX_PAGE_VALUES;
 
-/// The pages of a part of a column, within bounds.
+/// The pages of a column chunk, within limits.
 pub(super) struct CheckedPages {
     inner: SerializedPageReader<File>,
     file: Arc<File>,
     budget: Arc<Budget>,
-    /// Values of the pages that were read since a row began.
+    /// Values of the pages read since the row began.
     pulled: Arc<AtomicU64>,
     physical: Type,
-    max_levels: (i16, i16),
+    max_rep: i16,
+    max_def: i16,
+    /// Offset of the next page's header.
     offset: u64,
+    /// End of the column chunk.
     end: u64,
-    /// Whether the header that comes next was looked at.
+    /// The next header has been checked.
     is_checked: bool,
 }
 
@@ -46,18 +49,18 @@ impl CheckedPages {
         pulled: &Arc<AtomicU64>,
     ) -> std::result::Result<Self, String> {
         if chunk.file_path().is_some() {
-            return Err("a column is in another file, which is not read".to_owned());
+            return Err("a column is in another file, which is not supported".to_owned());
         }
         if let Compression::BROTLI(_) | Compression::LZO = chunk.compression() {
             let codec = match chunk.compression() {
                 Compression::LZO => "lzo",
                 _ => "brotli",
             };
-            return Err(format!("the codec {codec} is not read; write the file with snappy, gzip, zstd, lz4 or none"));
+            return Err(format!("the codec {codec} is not supported; use snappy, gzip, zstd, lz4 or none"));
         }
         let (offset, length) = chunk.byte_range();
         let end = offset.checked_add(length).filter(|end| *end <= Length::len(&**file));
-        let end = end.ok_or_else(|| "it is cut off: a column ends beyond its end".to_owned())?;
+        let end = end.ok_or_else(|| "it is truncated: a column extends beyond its end".to_owned())?;
         let inner = SerializedPageReader::new(Arc::clone(file), chunk, num_rows, None);
         let descr = chunk.column_descr();
         Ok(Self {
@@ -66,14 +69,15 @@ impl CheckedPages {
             budget: Arc::clone(budget),
             pulled: Arc::clone(pulled),
             physical: descr.physical_type(),
-            max_levels: (descr.max_rep_level(), descr.max_def_level()),
+            max_rep: descr.max_rep_level(),
+            max_def: descr.max_def_level(),
             offset,
             end,
             is_checked: false,
         })
     }
 
-    /// Looks at the header of the page that comes next, once.
+    /// Checks the next page's header, once.
     fn check_head(&mut self) -> std::result::Result<(), String> {
         if self.is_checked || self.offset >= self.end {
             return Ok(());
@@ -87,18 +91,19 @@ impl CheckedPages {
     }
 
     fn check_sizes(&self, head: &PageHead) -> std::result::Result<(), String> {
-        let size = |size: i64| u64::try_from(size).map_err(|_| "a page of a negative size".to_owned());
+        let size = |size: i64| u64::try_from(size).map_err(|_| "a page of negative size".to_owned());
         let (unpacked, packed, values) = (size(head.unpacked_bytes)?, size(head.packed_bytes)?, size(head.num_values)?);
         if unpacked.max(packed) > MAX_PAGE_BYTES {
-            return Err(format!("a page of {} bytes, at most {MAX_PAGE_BYTES} are read", unpacked.max(packed)));
+            return Err(format!("a page of {} bytes, the limit is {MAX_PAGE_BYTES}", unpacked.max(packed)));
         }
         if !matches!(head.kind, DATA_PAGE | DICTIONARY_PAGE | DATA_PAGE_V2) {
-            return Err(format!("a page of the kind {}, which is not read", head.kind));
+            return Err(format!("a page of type {}, which is not supported", head.kind));
         }
         let is_dictionary = head.kind == DICTIONARY_PAGE;
-        let most = if is_dictionary { MAX_DICTIONARY_VALUES.min(unpacked.saturating_add(1)) } else { MAX_PAGE_VALUES };
-        if values > most {
-            return Err(format!("a page of {values} values, at most {most} are read of it"));
+        // Each entry of a dictionary takes at least a byte.
+        let limit = if is_dictionary { MAX_DICTIONARY_VALUES.min(unpacked.saturating_add(1)) } else { MAX_PAGE_VALUES };
+        if values > limit {
+            return Err(format!("a page of {values} values, the limit is {limit}"));
         }
         self.budget.take_page(unpacked, values)?;
         let pulled = self.pulled.fetch_add(if is_dictionary { 0 } else { values }, Ordering::Relaxed);
@@ -108,30 +113,31 @@ impl CheckedPages {
         }
     }
 
-    /// Looks at lengths that encodings of text claim, which are believed where they are decoded.
+    /// Checks the number of lengths that a text encoding claims, since the crate's decoder allocates for it.
     fn check_values(&self, page: &Page) -> std::result::Result<(), String> {
         if !page.is_data_page() {
             return Ok(());
         }
         match page.encoding() {
             Encoding::DELTA_BYTE_ARRAY => {
-                Err("the encoding DELTA_BYTE_ARRAY is not read; write the file with another".to_owned())
+                // Its second list of lengths is somewhere inside the page.
+                Err("the encoding DELTA_BYTE_ARRAY is not supported; write the file with another".to_owned())
             }
             Encoding::DELTA_LENGTH_BYTE_ARRAY if self.physical != Type::BYTE_ARRAY => {
-                Err("lengths for values of one length".to_owned())
+                Err("lengths for values of fixed length".to_owned())
             }
-            Encoding::DELTA_LENGTH_BYTE_ARRAY => match self.count_of_lengths(page) {
+            Encoding::DELTA_LENGTH_BYTE_ARRAY => match self.count_lengths(page) {
                 Some(count) if count <= u64::from(page.num_values()) => Ok(()),
                 Some(count) => Err(format!("{count} lengths for {} values", page.num_values())),
-                None => Err("a page is cut off".to_owned()),
+                None => Err("a page is truncated".to_owned()),
             },
             _ => Ok(()),
         }
     }
 
-    /// The third number of the list of lengths that stands first among the values.
-    fn count_of_lengths(&self, page: &Page) -> Option<u64> {
-        let mut rest = self.values_of(page)?;
+    /// The number of lengths: the third number of the list of lengths, with which the values begin.
+    fn count_lengths(&self, page: &Page) -> Option<u64> {
+        let mut rest = self.encoded_values(page)?;
         let mut number = || {
             let mut value = 0_u64;
             for shift in (0..64).step_by(7) {
@@ -149,14 +155,14 @@ impl CheckedPages {
         number()
     }
 
-    /// What stands after the levels of a page.
-    fn values_of<'a>(&self, page: &'a Page) -> Option<&'a [u8]> {
+    /// The part of a page after its levels.
+    fn encoded_values<'a>(&self, page: &'a Page) -> Option<&'a [u8]> {
         match page {
             Page::DataPageV2 { buf, rep_levels_byte_len, def_levels_byte_len, .. } => {
                 buf.get(rep_levels_byte_len.checked_add(*def_levels_byte_len)? as usize..)
             }
             Page::DataPage { buf, num_values, rep_level_encoding, def_level_encoding, .. } => {
-                let levels = [(self.max_levels.0, rep_level_encoding), (self.max_levels.1, def_level_encoding)];
+                let levels = [(self.max_rep, rep_level_encoding), (self.max_def, def_level_encoding)];
                 levels.iter().filter(|(max, _)| *max > 0).try_fold(&buf[..], |rest, (max, encoding)| {
                     let bits = u64::from(16 - max.leading_zeros());
                     let length = match encoding {
@@ -192,7 +198,7 @@ impl PageReader for CheckedPages {
     }
 
     fn skip_next_page(&mut self) -> Result<()> {
-        Err(refused("pages are read one after the other".to_owned()))
+        Err(refused("pages cannot be skipped".to_owned()))
     }
 
     fn at_record_boundary(&mut self) -> Result<bool> {

@@ -1,6 +1,7 @@
-//! From the columns of a row to one JSON value: structs, lists and maps by the levels of their values.
+//! Assembles a row's columns into one JSON value: structs, lists and maps, by definition and repetition levels.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use parquet::basic::{ConvertedType, Repetition};
 use parquet::schema::types::{SchemaDescriptor, Type};
@@ -9,46 +10,47 @@ use serde_json::{Map, Value};
 use super::budget::Budget;
 use super::columns::Column;
 
-/// Said where the columns of a struct or list have different numbers of values.
+/// The error if the columns of a struct or list have different numbers of values.
 pub(super) const DISAGREE: &str = "the columns of the row do not agree";
 
-/// A place in the schema.
+/// A node of the schema.
 #[derive(Debug)]
 pub(super) struct Node {
     name: String,
-    /// The columns under it: the first, and the one after the last.
-    columns: (usize, usize),
+    /// The columns below it.
+    columns: Range<usize>,
     kind: Kind,
 }
 
 #[derive(Debug)]
 enum Kind {
     Column,
-    /// `present`: the level from which the struct is there.
     Struct {
+        /// Definition level from which the struct is present.
         present: i16,
         fields: Vec<Node>,
     },
     List {
-        /// Levels from which the list is there, and from which it has an element.
+        /// Definition level from which the list is present.
         present: i16,
+        /// Definition level from which it has an element.
         filled: i16,
-        /// The level of a value that goes on this list.
+        /// Repetition level of its second and later elements.
         again: i16,
         element: Box<Node>,
     },
-    /// A list of keys with values, which is an object.
+    /// A list of entries, which becomes an object.
     Map(Box<Node>),
 }
 
-/// Levels so far, and the column that comes next.
+/// Builds nodes, assigning columns in order.
 struct Builder {
     next_column: usize,
 }
 
 impl Node {
-    /// The rows of a schema.
-    pub(super) fn of(schema: &SchemaDescriptor) -> Result<Self, String> {
+    /// The root, whose values are rows.
+    pub(super) fn from_schema(schema: &SchemaDescriptor) -> Result<Self, String> {
         let mut builder = Builder { next_column: 0 };
         let root = builder.fields(schema.root_schema(), "", 0, 0)?;
         match builder.next_column == schema.num_columns() && builder.next_column > 0 {
@@ -65,10 +67,10 @@ impl Node {
         }
     }
 
-    /// The value at this place, of the row that the columns hold.
+    /// Takes this node's next value from the columns.
     pub(super) fn read(&self, columns: &mut [Column], budget: &Budget) -> Result<Value, String> {
         match &self.kind {
-            Kind::Column => columns[self.columns.0].take(budget),
+            Kind::Column => columns[self.columns.start].take(budget),
             Kind::Struct { present, .. } if self.def(columns)? < *present => self.pass(columns, budget, Value::Null),
             Kind::Struct { fields, .. } => {
                 budget.take_row_values(1)?;
@@ -88,7 +90,7 @@ impl Node {
             Kind::List { again, element, .. } => {
                 budget.take_row_values(1)?;
                 let mut items = vec![element.read(columns, budget)?];
-                while columns[self.columns.0].rep() == Some(*again) {
+                while columns[self.columns.start].rep() == Some(*again) {
                     items.push(element.read(columns, budget)?);
                 }
                 Ok(Value::Array(items))
@@ -101,12 +103,12 @@ impl Node {
     }
 
     fn def(&self, columns: &[Column]) -> Result<i16, String> {
-        columns[self.columns.0].def().ok_or_else(|| DISAGREE.to_owned())
+        columns[self.columns.start].def().ok_or_else(|| DISAGREE.to_owned())
     }
 
-    /// `value`, past the one level that every column under this place has for it.
+    /// Returns `value`, which is null or empty and takes one null level from every column below.
     fn pass(&self, columns: &mut [Column], budget: &Budget, value: Value) -> Result<Value, String> {
-        for column in &mut columns[self.columns.0..self.columns.1] {
+        for column in &mut columns[self.columns.clone()] {
             match column.take(budget)? {
                 Value::Null => {}
                 _ => return Err(DISAGREE.to_owned()),
@@ -116,7 +118,7 @@ impl Node {
     }
 }
 
-/// Key and value of an entry of a map.
+/// Key and value of a map's entry.
 fn entry(entry: Value) -> Option<(String, Value)> {
     let Value::Object(mut fields) = entry else { return None };
     let key = match fields.shift_remove("key")? {
@@ -131,17 +133,17 @@ impl Builder {
         match ty.get_basic_info().repetition() {
             Repetition::REQUIRED => self.value(ty, def, rep),
             Repetition::OPTIONAL => self.value(ty, def + 1, rep),
-            // A list without a group around it is never null.
+            // A repeated field outside a LIST group: it can be empty, but not null.
             Repetition::REPEATED => self.list(ty.name(), def, rep, |builder| builder.value(ty, def + 1, rep + 1)),
         }
     }
 
-    /// What a type is where it is there.
+    /// The node of a type, apart from its repetition.
     fn value(&mut self, ty: &Type, def: i16, rep: i16) -> Result<Node, String> {
         if ty.is_primitive() {
+            let column = self.next_column;
             self.next_column += 1;
-            let column = self.next_column - 1;
-            return Ok(Node { name: ty.name().to_owned(), columns: (column, column + 1), kind: Kind::Column });
+            return Ok(Node { name: ty.name().to_owned(), columns: column..self.next_column, kind: Kind::Column });
         }
         let repeated = match ty.get_fields() {
             [only] if only.get_basic_info().repetition() == Repetition::REPEATED => Some(only),
@@ -161,20 +163,21 @@ impl Builder {
                     }
                     Ok(entry)
                 })?;
-                Ok(Node { name: list.name.clone(), columns: list.columns, kind: Kind::Map(Box::new(list)) })
+                Ok(Node { name: list.name.clone(), columns: list.columns.clone(), kind: Kind::Map(Box::new(list)) })
             }
             _ => self.fields(ty, ty.name(), def, rep),
         }
     }
 
-    /// The element of a list: what is repeated itself, or the one field of it where that is only a frame.
+    /// The element of a list: the repeated type itself, or its only field if it is just a wrapper. The format's rules for
+    /// files of old writers decide which.
     fn element(&mut self, list: &str, items: &Type, def: i16, rep: i16) -> Result<Node, String> {
-        let is_frame = items.is_group()
+        let is_wrapper = items.is_group()
             && items.get_fields().len() == 1
             && items.name() != "array"
             && items.name() != format!("{list}_tuple");
         match items.is_group().then(|| items.get_fields()) {
-            Some([only]) if is_frame => self.node(only, def, rep),
+            Some([only]) if is_wrapper => self.node(only, def, rep),
             _ => self.value(items, def, rep),
         }
     }
@@ -189,7 +192,7 @@ impl Builder {
         let first = self.next_column;
         let element = Box::new(element(self)?);
         let kind = Kind::List { present: def, filled: def + 1, again: rep + 1, element };
-        Ok(Node { name: name.to_owned(), columns: (first, self.next_column), kind })
+        Ok(Node { name: name.to_owned(), columns: first..self.next_column, kind })
     }
 
     fn fields(&mut self, ty: &Type, name: &str, def: i16, rep: i16) -> Result<Node, String> {
@@ -206,14 +209,14 @@ impl Builder {
             true => Err(format!("the group \"{name}\" has no columns")),
             false => Ok(Node {
                 name: name.to_owned(),
-                columns: (first, self.next_column),
+                columns: first..self.next_column,
                 kind: Kind::Struct { present: def, fields },
             }),
         }
     }
 }
 
-/// Whether a group is a key with a value.
+/// Whether a group is a key and a value.
 fn is_entry(ty: &Type) -> bool {
     ty.is_group() && matches!(ty.get_fields(), [key, _] if key.is_primitive())
 }

@@ -1,35 +1,36 @@
-//! Looking through the descriptions in a Parquet file, which are structs of Thrift's compact protocol.
+//! Scans a Parquet file's footer and page headers, which are structs in Thrift's compact protocol.
 //!
-//! Nothing is kept but what has to be checked: that lengths stay within the input, nesting within bounds, and how large a
-//! page says it is.
+//! Extracts only what has to be checked before the crate `parquet` parses them: that lengths stay within the input, that
+//! nesting is bounded (the crate recurses through the schema and reserves room for the children it claims), and the size a
+//! page claims.
 
 use std::io::Read;
 
-/// Structs and lists in each other: those of a file have some eight.
+/// How deep structs and lists may nest; those of real files nest about eight deep.
 const MAX_NESTING: usize = 24;
-/// Groups of columns in each other.
+/// How deep groups of columns may nest.
 const MAX_SCHEMA_NESTING: usize = 32;
-/// Most columns and groups of a schema.
+/// Limit on the columns and groups of a schema.
 const MAX_SCHEMA_ELEMENTS: u64 = 10_000;
 
-/// What a page says of itself.
+/// What a page header claims.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PageHead {
-    /// Bytes of the header.
+    /// Size of the header.
     pub(super) header_bytes: u64,
-    /// Number of the page's kind.
+    /// The page's type.
     pub(super) kind: i64,
-    /// Bytes after it is unpacked.
+    /// Size after decompression.
     pub(super) unpacked_bytes: i64,
-    /// Bytes in the file, after the header.
+    /// Size in the file, without the header.
     pub(super) packed_bytes: i64,
-    /// Values with those that are null, or words of a dictionary.
+    /// Values including nulls, or entries of a dictionary.
     pub(super) num_values: i64,
 }
 
 /// Reads the header of a page, of at most `limit` bytes.
 pub(super) fn page_head(reader: impl Read, limit: u64) -> Result<PageHead, String> {
-    let mut walk = Walk { reader, left: limit, limit };
+    let mut walk = Walk { reader, remaining: limit };
     let mut head = PageHead::default();
     let mut last = 0;
     while let Some((id, kind)) = walk.field(&mut last)? {
@@ -37,7 +38,7 @@ pub(super) fn page_head(reader: impl Read, limit: u64) -> Result<PageHead, Strin
             (1, I32) => head.kind = walk.zigzag()?,
             (2, I32) => head.unpacked_bytes = walk.zigzag()?,
             (3, I32) => head.packed_bytes = walk.zigzag()?,
-            // The header of a data page, of a dictionary, of a data page of the second version: its count comes first.
+            // The header of a data page, of a dictionary page, and of a version 2 data page. Each begins with its count.
             (5 | 7 | 8, STRUCT) => {
                 let mut last = 0;
                 while let Some((id, kind)) = walk.field(&mut last)? {
@@ -50,14 +51,13 @@ pub(super) fn page_head(reader: impl Read, limit: u64) -> Result<PageHead, Strin
             _ => walk.skip(kind, 1)?,
         }
     }
-    head.header_bytes = walk.limit - walk.left;
+    head.header_bytes = limit - walk.remaining;
     Ok(head)
 }
 
-/// Looks through the description of a file: its lengths, and how deep its schema nests.
+/// Checks a file's footer: that its lengths stay within it, and how deep its schema nests.
 pub(super) fn check_footer(bytes: &[u8]) -> Result<(), String> {
-    let limit = bytes.len() as u64;
-    let mut walk = Walk { reader: bytes, left: limit, limit };
+    let mut walk = Walk { reader: bytes, remaining: bytes.len() as u64 };
     let mut last = 0;
     while let Some((id, kind)) = walk.field(&mut last)? {
         match (id, kind) {
@@ -68,13 +68,13 @@ pub(super) fn check_footer(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// A schema is a list of groups and columns, each group before its children.
+/// Checks the schema, a list of groups and columns in which each group precedes its children.
 fn check_schema<R: Read>(walk: &mut Walk<R>) -> Result<(), String> {
     let (count, kind) = walk.list()?;
     if kind != STRUCT || count > MAX_SCHEMA_ELEMENTS {
-        return Err(format!("a schema of {count} columns and groups, at most {MAX_SCHEMA_ELEMENTS} are read"));
+        return Err(format!("a schema of {count} columns and groups, the limit is {MAX_SCHEMA_ELEMENTS}"));
     }
-    // Children that are still to come, of each group that is open.
+    // Number of children still to come, for each open group.
     let mut open: Vec<i64> = Vec::new();
     for _ in 0..count {
         let (mut last, mut children) = (0, 0);
@@ -90,7 +90,7 @@ fn check_schema<R: Read>(walk: &mut Walk<R>) -> Result<(), String> {
         if children > 0 {
             open.push(children);
         }
-        while open.last().is_some_and(|left| *left <= 0) {
+        while open.last().is_some_and(|remaining| *remaining <= 0) {
             open.pop();
         }
         if open.len() > MAX_SCHEMA_NESTING {
@@ -107,13 +107,12 @@ const STRUCT: u8 = 12;
 struct Walk<R> {
     reader: R,
     /// Bytes that may still be read.
-    left: u64,
-    limit: u64,
+    remaining: u64,
 }
 
 impl<R: Read> Walk<R> {
     fn byte(&mut self) -> Result<u8, String> {
-        self.left = self.left.checked_sub(1).ok_or_else(cut_off)?;
+        self.remaining = self.remaining.checked_sub(1).ok_or_else(truncated)?;
         let mut byte = [0];
         self.reader.read_exact(&mut byte).map_err(|error| error.to_string())?;
         Ok(byte[0])
@@ -128,7 +127,7 @@ impl<R: Read> Walk<R> {
                 return Ok(value);
             }
         }
-        Err("a number without end".to_owned())
+        Err("an endless number".to_owned())
     }
 
     fn zigzag(&mut self) -> Result<i64, String> {
@@ -136,7 +135,7 @@ impl<R: Read> Walk<R> {
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    /// Number and type of the next field; `None` at the end of the struct.
+    /// Id and type of the next field; `None` at the end of the struct.
     fn field(&mut self, last: &mut i64) -> Result<Option<(i64, u8)>, String> {
         let head = self.byte()?;
         if head == 0 {
@@ -149,15 +148,15 @@ impl<R: Read> Walk<R> {
         Ok(Some((*last, head & 0x0f)))
     }
 
-    /// Length and type of a list's elements, each of which takes a byte at least.
+    /// Number and type of a list's elements, each of which takes at least a byte.
     fn list(&mut self) -> Result<(u64, u8), String> {
         let head = self.byte()?;
         let count = match head >> 4 {
             15 => self.varint()?,
             count => u64::from(count),
         };
-        if count > self.left {
-            return Err(cut_off());
+        if count > self.remaining {
+            return Err(truncated());
         }
         Ok((count, head & 0x0f))
     }
@@ -167,7 +166,7 @@ impl<R: Read> Walk<R> {
             return Err(format!("it nests deeper than {MAX_NESTING} levels"));
         }
         match kind {
-            // In a field the type is the value; in a list each element has a byte, see below.
+            // A boolean field's value is its type. Elements of a list take a byte, see `element`.
             1 | 2 => {}
             3 => _ = self.byte()?,
             4..=6 => _ = self.varint()?,
@@ -182,8 +181,8 @@ impl<R: Read> Walk<R> {
             }
             11 => {
                 let count = self.varint()?;
-                if count > self.left {
-                    return Err(cut_off());
+                if count > self.remaining {
+                    return Err(truncated());
                 }
                 let kinds = if count > 0 { self.byte()? } else { 0 };
                 for _ in 0..count {
@@ -211,17 +210,17 @@ impl<R: Read> Walk<R> {
     }
 
     fn bytes(&mut self, count: u64) -> Result<(), String> {
-        self.left = self.left.checked_sub(count).ok_or_else(cut_off)?;
+        self.remaining = self.remaining.checked_sub(count).ok_or_else(truncated)?;
         let copied = std::io::copy(&mut self.reader.by_ref().take(count), &mut std::io::sink());
         match copied.map_err(|error| error.to_string())? == count {
             true => Ok(()),
-            false => Err(cut_off()),
+            false => Err(truncated()),
         }
     }
 }
 
-fn cut_off() -> String {
-    "its description is cut off".to_owned()
+fn truncated() -> String {
+    "its metadata is truncated".to_owned()
 }
 
 #[cfg(test)]
@@ -229,8 +228,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_of_a_page_is_read_in_passing() {
-        // kind 0, 300 bytes unpacked, 20 packed, data page header with 7 values and an encoding, end, end.
+    fn a_page_header_yields_its_sizes() {
+        // Type 0, 300 bytes unpacked, 20 packed, data page header with 7 values and an encoding, end, end.
         let bytes = [0x15, 0x00, 0x15, 0xd8, 0x04, 0x15, 0x28, 0x2c, 0x15, 0x0e, 0x15, 0x00, 0x00, 0x00, 0xff];
         let head = page_head(&bytes[..], 1000).unwrap();
         let expected = PageHead { header_bytes: 14, kind: 0, unpacked_bytes: 300, packed_bytes: 20, num_values: 7 };
@@ -239,17 +238,17 @@ mod tests {
 
     #[test]
     fn a_length_beyond_the_end_is_refused_before_anything_is_read() {
-        // A text of 2^28 - 1 bytes.
-        assert_eq!(page_head(&[0x18, 0xff, 0xff, 0xff, 0x7f][..], 100), Err(cut_off()));
-        // A list of as many.
-        assert_eq!(check_footer(&[0x19, 0xf5, 0xff, 0xff, 0xff, 0x7f]), Err(cut_off()));
+        // A string of 2^28 - 1 bytes.
+        assert_eq!(page_head(&[0x18, 0xff, 0xff, 0xff, 0x7f][..], 100), Err(truncated()));
+        // A list of as many elements.
+        assert_eq!(check_footer(&[0x19, 0xf5, 0xff, 0xff, 0xff, 0x7f]), Err(truncated()));
     }
 
     #[test]
-    fn nesting_is_bounded_in_schemas_and_elsewhere() {
+    fn nesting_is_bounded() {
         let structs = [0x1c; 40];
         assert!(check_footer(&structs).unwrap_err().contains("nests deeper than 24 levels"));
-        // A schema of 40 groups in each other: field 5, one child.
+        // A schema of 40 nested groups: field 5, one child.
         let mut schema = vec![0x29, 0xfc, 40];
         schema.extend([0x55, 0x02, 0x00].repeat(40));
         assert!(check_footer(&schema).unwrap_err().contains("nest deeper than 32 levels"));

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use collimate_data::rewards::PairRule;
 use collimate_data::{ConvertTo, Layout, convert};
+use collimate_rewards::PairRule;
 
 use super::check::listed;
 use crate::commands::data_options::{DataOptions, parse};

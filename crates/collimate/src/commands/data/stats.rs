@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use collimate_data::rewards::alpha_for_entropy;
 use collimate_data::{DataStats, PromptGroup};
+use collimate_rewards::alpha_for_entropy;
 use collimate_text::{TextError, TextTokenizer, TokenizedGroup, tokenize_group};
 use serde_json::json;
 

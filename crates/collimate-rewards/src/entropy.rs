@@ -1,17 +1,19 @@
-//! How decided the weights softmax(reward/α) are, and the α that makes them as decided as asked.
+//! Entropy of the weights softmax(reward/α), and the α that yields a given entropy.
 
 /// The weights of a prompt's responses, `softmax(reward / α)`.
+///
+/// The best reward is subtracted before dividing, so that no α > 0 overflows.
 ///
 /// # Shapes
 /// `rewards` and the result are \[K\]. `alpha` is the reward temperature, above 0.
 pub fn reward_weights(rewards: &[f64], alpha: f64) -> Vec<f64> {
-    let most = rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = rewards.iter().map(|reward| ((reward - most) / alpha).exp()).collect();
+    let best = rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = rewards.iter().map(|reward| ((reward - best) / alpha).exp()).collect();
     let total: f64 = weights.iter().sum();
     weights.iter().map(|weight| weight / total).collect()
 }
 
-/// Entropy of a distribution in nats, `−Σ w ln w`: 0 when one response has all the weight, `ln K` when all are equal.
+/// Entropy in nats, `−Σ w ln w`: 0 if one response has all the weight, `ln K` if all weights are equal.
 pub fn entropy(weights: &[f64]) -> f64 {
     -weights.iter().filter(|weight| **weight > 0.0).map(|weight| weight * weight.ln()).sum::<f64>()
 }
@@ -21,17 +23,17 @@ pub fn effective_responses(weights: &[f64]) -> f64 {
     entropy(weights).exp()
 }
 
-/// The reward temperature α at which softmax(reward/α) has the entropy `target`, in nats; by bisection on ln α.
+/// The reward temperature α at which softmax(reward/α) has the entropy `target`, in nats. Found by bisection on ln α.
 ///
-/// The entropy rises with α from `ln m` (m responses share the highest reward) to `ln K`. `None` where no α reaches
-/// the target: all rewards equal, or a target not strictly between those bounds.
+/// Entropy increases with α from `ln m`, for m responses with the highest reward, to `ln K`. Returns `None` if all rewards
+/// are equal or the target is not strictly between these bounds.
 ///
 /// # Shapes
 /// `rewards` is \[K\].
 pub fn alpha_for_entropy(rewards: &[f64], target: f64) -> Option<f64> {
-    let most = rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let range = most - rewards.iter().copied().fold(f64::INFINITY, f64::min);
-    let num_best = rewards.iter().filter(|reward| **reward == most).count() as f64;
+    let best = rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let range = best - rewards.iter().copied().fold(f64::INFINITY, f64::min);
+    let num_best = rewards.iter().filter(|reward| **reward == best).count() as f64;
     if range.is_nan()
         || range <= 0.0
         || range.is_infinite()
@@ -41,7 +43,7 @@ pub fn alpha_for_entropy(rewards: &[f64], target: f64) -> Option<f64> {
         return None;
     }
     let entropy_at = |log_alpha: f64| entropy(&reward_weights(rewards, log_alpha.exp()));
-    // A first bracket of one range either way, widened until it holds the target.
+    // Start with a bracket around the range of rewards and widen it until it contains the target.
     let (mut low, mut high) = (range.ln() - 1.0, range.ln() + 1.0);
     let mut widenings = 0;
     while entropy_at(low) > target || entropy_at(high) < target {
@@ -92,7 +94,7 @@ mod tests {
     #[case::less_than_the_tie_allows(&[1.0, 1.0, 0.0], 0.5)]
     #[case::one_response(&[1.0], 0.1)]
     #[case::none(&[], 0.1)]
-    fn a_target_that_no_alpha_reaches_is_refused(#[case] rewards: &[f64], #[case] target: f64) {
+    fn an_unreachable_target_gives_none(#[case] rewards: &[f64], #[case] target: f64) {
         assert_eq!(alpha_for_entropy(rewards, target), None);
     }
 
@@ -106,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_entropy_asked_for_is_reached(
+        fn the_target_entropy_is_reached(
             rewards in prop::collection::vec(-10.0..10.0f64, 2..9),
             share in 0.05..0.95f64,
         ) {

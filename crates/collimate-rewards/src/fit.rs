@@ -1,25 +1,26 @@
 //! Maximum-likelihood utilities from comparisons (Bradley–Terry) and rankings (Plackett–Luce).
 //!
-//! Both likelihoods have the form `Σ_i c_i u_i − Σ_s n_s · ln Σ_j a_sj e^{u_j}` with a stage `s` for every choice that
-//! was made, so one Newton solver serves both. It is concave; but where a response wins every comparison, and always
-//! where a ranking has no ties, its maximum lies at infinity. So a Gaussian prior with mean 0 is put on the utilities:
-//! `− (λ/2) Σ u_i²`. Its precision λ is a parameter, [`DEFAULT_PRIOR_PRECISION`] unless given. A smaller λ spreads the
-//! utilities further; the order stays. With λ > 0 the maximum is finite, unique, and its utilities sum to 0.
+//! Both log-likelihoods have the form `Σ_i c_i u_i − Σ_s n_s · ln Σ_j a_sj e^{u_j}`, with a stage `s` for every choice
+//! made, so one Newton solver serves both. It is concave, but its maximum lies at infinity if a response wins every
+//! comparison, and always if a ranking has no ties. A Gaussian prior `− (λ/2) Σ u_i²` on the utilities keeps it finite:
+//! for λ > 0 the maximum is unique and its utilities sum to 0. A smaller precision λ spreads the utilities and keeps
+//! their order.
 
-/// Precision λ of the Gaussian prior on utilities: a standard deviation of `1/√0.1 ≈ 3.2`, weak beside a few comparisons.
+/// Default precision λ of the prior: a standard deviation of `1/√0.1 ≈ 3.2`, weak compared with a few comparisons.
 pub const DEFAULT_PRIOR_PRECISION: f64 = 0.1;
 
-/// A choice among some responses: `num` times, one was taken with probability proportional to its weight times `e^u`.
+/// A choice made `num` times among some responses, each chosen with probability proportional to its weight times `e^u`.
 struct Stage {
     num: f64,
-    /// Responses with their weights, above 0.
+    /// Responses and their weights, all above 0.
     members: Vec<(usize, f64)>,
 }
 
 /// Utilities of the Bradley–Terry model, `P(i beats j) = σ(u_i − u_j)`, by maximum likelihood under the prior.
 ///
-/// `wins[i][j]` counts how often i beat j, a tie as half a win for each; see [`pairwise_wins`] for scores. At the result
-/// `Σ_j wins[i][j] − (wins[i][j] + wins[j][i]) σ(u_i − u_j) = λ u_i` for every i. `prior_precision` λ must be above 0.
+/// `wins[i][j]` counts how often i beat j, with a tie as half a win for each; [`pairwise_wins`] computes it from scores.
+/// The result satisfies `Σ_j wins[i][j] − (wins[i][j] + wins[j][i]) σ(u_i − u_j) = λ u_i` for every i. `prior_precision` λ
+/// must be above 0.
 ///
 /// # Shapes
 /// `wins` is [K, K], the result \[K\].
@@ -38,7 +39,7 @@ pub fn bradley_terry(wins: &[Vec<f64>], prior_precision: f64) -> Vec<f64> {
     maximize(&counts, &stages, prior_precision)
 }
 
-/// Wins between a prompt's responses by their scores: 1 for the higher, ½ each for equal ones.
+/// Wins between a prompt's responses according to their scores: 1 for the higher, ½ each for a tie.
 ///
 /// # Shapes
 /// `scores` (higher is better) is \[K\], the result [K, K] with a zero diagonal.
@@ -54,12 +55,13 @@ pub fn pairwise_wins(scores: &[f64]) -> Vec<Vec<f64>> {
 
 /// Utilities of the Plackett–Luce model of a full ranking, by maximum likelihood under the prior.
 ///
-/// The ranking is made top down, each place taken among those left with probability `e^u / Σ e^u`. Tied responses
-/// take their places in an unknown order; Efron's form averages over it: at the l-th of m tied places (l from 0) the sum
-/// counts each tied response `1 − l/m` times. So tied responses get equal utilities. `prior_precision` λ must be above 0.
+/// The model fills the ranking from the top, choosing each position among the remaining responses with probability
+/// `e^u / Σ e^u`. The order of tied responses is unknown; Efron's approximation averages over it: at the l-th of m tied
+/// positions (l from 0), the sum counts each tied response `1 − l/m` times. Tied responses get equal utilities.
+/// `prior_precision` λ must be above 0.
 ///
 /// # Shapes
-/// `ranks` (1 is best; only their order counts) and the result are \[K\].
+/// `ranks` (1 is best; only their order matters) and the result are \[K\].
 ///
 /// Source: R. L. Plackett, Applied Statistics 24 (1975); ties as B. Efron, JASA 72 (1977).
 pub fn plackett_luce(ranks: &[f64], prior_precision: f64) -> Vec<f64> {
@@ -70,8 +72,8 @@ pub fn plackett_luce(ranks: &[f64], prior_precision: f64) -> Vec<f64> {
     let mut stages = Vec::with_capacity(num_responses);
     for level in levels {
         let num_tied = ranks.iter().filter(|rank| **rank == level).count();
-        for place in 0..num_tied {
-            let tied_weight = 1.0 - place as f64 / num_tied as f64;
+        for position in 0..num_tied {
+            let tied_weight = 1.0 - position as f64 / num_tied as f64;
             let weight = |rank: &f64| match rank.partial_cmp(&level) {
                 Some(std::cmp::Ordering::Less) => 0.0,
                 Some(std::cmp::Ordering::Equal) => tied_weight,
@@ -84,7 +86,7 @@ pub fn plackett_luce(ranks: &[f64], prior_precision: f64) -> Vec<f64> {
     maximize(&vec![1.0; num_responses], &stages, prior_precision)
 }
 
-/// Newton's method with halved steps on the concave objective of the module's head.
+/// Maximizes the log-posterior described at the top of the module by Newton's method with step halving.
 fn maximize(counts: &[f64], stages: &[Stage], prior_precision: f64) -> Vec<f64> {
     let num_responses = counts.len();
     let mut utilities = vec![0.0; num_responses];
@@ -99,7 +101,7 @@ fn maximize(counts: &[f64], stages: &[Stage], prior_precision: f64) -> Vec<f64> 
         loop {
             let moved: Vec<f64> = utilities.iter().zip(&step).map(|(u, delta)| u + scale * delta).collect();
             let moved_value = objective(&moved, counts, stages, prior_precision);
-            // The slack lets the last steps through, whose gain is below rounding.
+            // The slack admits the last steps, whose gain is below rounding error.
             if moved_value >= value - 1e-12 * (1.0 + value.abs()) {
                 (utilities, value) = (moved, moved_value);
                 break;
@@ -116,18 +118,18 @@ fn maximize(counts: &[f64], stages: &[Stage], prior_precision: f64) -> Vec<f64> 
 fn objective(utilities: &[f64], counts: &[f64], stages: &[Stage], prior_precision: f64) -> f64 {
     let linear: f64 = counts.iter().zip(utilities).map(|(count, u)| count * u).sum();
     let squares: f64 = utilities.iter().map(|u| u * u).sum();
-    let most = utilities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let max = utilities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let log_sums: f64 = stages
         .iter()
         .map(|stage| {
-            let sum: f64 = stage.members.iter().map(|(i, weight)| weight * (utilities[*i] - most).exp()).sum();
-            stage.num * (sum.ln() + most)
+            let sum: f64 = stage.members.iter().map(|(i, weight)| weight * (utilities[*i] - max).exp()).sum();
+            stage.num * (sum.ln() + max)
         })
         .sum();
     linear - log_sums - prior_precision / 2.0 * squares
 }
 
-/// Gradient [K] and negated Hessian [K, K], which is positive definite.
+/// Gradient \[K\] and negated Hessian [K, K], which is positive definite.
 fn derivatives(utilities: &[f64], counts: &[f64], stages: &[Stage], prior_precision: f64) -> (Vec<f64>, Vec<Vec<f64>>) {
     let num_responses = counts.len();
     let mut gradient: Vec<f64> = counts.iter().zip(utilities).map(|(count, u)| count - prior_precision * u).collect();
@@ -135,9 +137,9 @@ fn derivatives(utilities: &[f64], counts: &[f64], stages: &[Stage], prior_precis
     for (i, row) in curvature.iter_mut().enumerate() {
         row[i] = prior_precision;
     }
-    let most = utilities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let max = utilities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     for stage in stages {
-        let term = |(i, weight): &(usize, f64)| (*i, weight * (utilities[*i] - most).exp());
+        let term = |(i, weight): &(usize, f64)| (*i, weight * (utilities[*i] - max).exp());
         let terms: Vec<(usize, f64)> = stage.members.iter().map(term).collect();
         let total: f64 = terms.iter().map(|(_, term)| term).sum();
         for &(i, term) in &terms {
@@ -152,7 +154,7 @@ fn derivatives(utilities: &[f64], counts: &[f64], stages: &[Stage], prior_precis
     (gradient, curvature)
 }
 
-/// Solves `matrix · x = right` for a symmetric positive definite matrix by elimination; no pivoting is needed.
+/// Solves `matrix · x = right` by elimination. The matrix is symmetric positive definite, so no pivoting is needed.
 fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
     let size = right.len();
     for pivot in 0..size {

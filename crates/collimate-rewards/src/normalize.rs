@@ -1,11 +1,11 @@
-//! Per-prompt normalisation of rewards.
+//! Normalization of a prompt's rewards.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::rule::parse_arguments;
 
-/// What is done to a prompt's K rewards after they are known.
+/// How to normalize a prompt's K rewards.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Normalize {
     /// [`z_score`].
@@ -14,15 +14,15 @@ pub enum Normalize {
     MinMax,
     /// [`clip`] to `[low, high]`.
     Clip {
-        /// Smallest reward kept.
+        /// Lower limit.
         low: f64,
-        /// Largest reward kept.
+        /// Upper limit.
         high: f64,
     },
 }
 
 impl Normalize {
-    /// Applies it to one prompt's rewards, \[K\].
+    /// Normalizes one prompt's rewards, \[K\].
     pub fn apply(&self, rewards: &[f64]) -> Vec<f64> {
         match *self {
             Self::ZScore => z_score(rewards),
@@ -55,20 +55,18 @@ impl FromStr for Normalize {
                 let bounds: Vec<f64> = bounds.split(',').filter_map(|bound| bound.trim().parse().ok()).collect();
                 match bounds[..] {
                     [low, high] if low <= high => Ok(Self::Clip { low, high }),
-                    _ => Err(format!("\"{text}\": expected clip:LOW,HIGH with LOW at most HIGH, as clip:-1,1")),
+                    _ => Err(format!("\"{text}\": expected clip:LOW,HIGH with LOW at most HIGH, such as clip:-1,1")),
                 }
             }
-            _ => Err(format!("\"{text}\" is no normalisation; there are z_score, min_max and clip:LOW,HIGH")),
+            _ => Err(format!("\"{text}\" is not a normalization; there are z_score, min_max and clip:LOW,HIGH")),
         }
     }
 }
 
-/// Rewards minus their mean, over their standard deviation (of the K values, not of a sample).
-///
-/// Equal rewards become zeros: there is nothing to tell them apart by.
+/// Subtracts the mean and divides by the population standard deviation. Equal rewards become zeros.
 pub fn z_score(rewards: &[f64]) -> Vec<f64> {
     let num_responses = rewards.len() as f64;
-    // Scaled first: squares of large rewards would overflow.
+    // Scale first, since squares of large rewards would overflow.
     let scale = rewards.iter().fold(0.0f64, |most, reward| most.max(reward.abs()));
     if scale == 0.0 || all_equal(rewards) {
         return vec![0.0; rewards.len()];
@@ -82,18 +80,18 @@ pub fn z_score(rewards: &[f64]) -> Vec<f64> {
     deviations.iter().map(|d| d / deviation).collect()
 }
 
-/// Rewards moved and scaled so that the lowest is 0 and the highest 1. Equal rewards become zeros.
+/// Shifts and scales rewards so that the lowest is 0 and the highest 1. Equal rewards become zeros.
 pub fn min_max(rewards: &[f64]) -> Vec<f64> {
     let low = rewards.iter().copied().fold(f64::INFINITY, f64::min);
     let high = rewards.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if rewards.is_empty() || low == high {
         return vec![0.0; rewards.len()];
     }
-    // Halved: the range of two huge rewards of opposite sign would overflow.
+    // Halve first, since the range of two huge rewards of opposite sign would overflow.
     rewards.iter().map(|reward| (reward / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0)).collect()
 }
 
-/// Rewards limited to `[low, high]`; `low` must not be above `high`.
+/// Clips rewards to `[low, high]`; `low` must not exceed `high`.
 pub fn clip(rewards: &[f64], low: f64, high: f64) -> Vec<f64> {
     rewards.iter().map(|reward| reward.max(low).min(high)).collect()
 }
@@ -115,7 +113,7 @@ mod tests {
     #[case(Normalize::MinMax, &[2.0, 6.0, 3.0], &[0.0, 1.0, 1.0 / 4.0])]
     #[case(Normalize::MinMax, &[5.0], &[0.0])]
     #[case(Normalize::Clip { low: -1.0, high: 1.0 }, &[-7.0, 0.5, 7.0], &[-1.0, 0.5, 1.0])]
-    fn normalises_as_documented(#[case] rule: Normalize, #[case] rewards: &[f64], #[case] expected: &[f64]) {
+    fn normalizes_as_documented(#[case] rule: Normalize, #[case] rewards: &[f64], #[case] expected: &[f64]) {
         let result = rule.apply(rewards);
         assert_eq!(result.len(), expected.len());
         assert!(result.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-15), "{result:?}");
@@ -127,7 +125,7 @@ mod tests {
     #[case("clip:2,1", None)]
     #[case("clip", None)]
     #[case("softmax", None)]
-    fn is_read_from_text(#[case] text: &str, #[case] expected: Option<Normalize>) {
+    fn is_parsed_from_text(#[case] text: &str, #[case] expected: Option<Normalize>) {
         assert_eq!(text.parse().ok(), expected);
     }
 
@@ -142,7 +140,7 @@ mod tests {
         }
 
         #[test]
-        fn stay_finite_at_any_size(rewards in prop::collection::vec(prop::num::f64::NORMAL, 1..9)) {
+        fn results_are_finite_at_any_magnitude(rewards in prop::collection::vec(prop::num::f64::NORMAL, 1..9)) {
             prop_assert!(z_score(&rewards).iter().chain(&min_max(&rewards)).all(|v| v.is_finite()));
         }
     }

@@ -1,11 +1,11 @@
-//! Elo ratings: the online relative of Bradley–Terry.
+//! Elo ratings, the online counterpart of Bradley–Terry.
 
-/// How fast ratings move and what a difference of ratings means.
+/// Parameters of Elo ratings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EloOptions {
-    /// Largest move of a rating in one game.
+    /// K-factor: the largest change of a rating in one game.
     pub k: f64,
-    /// Base of the odds: a lead of `scale` means odds of `base` to 1.
+    /// Base of the odds: a lead of `scale` points means odds of `base` to 1.
     pub base: f64,
     /// Rating difference that multiplies the odds by `base`.
     pub scale: f64,
@@ -19,9 +19,9 @@ impl Default for EloOptions {
 
 /// Elo ratings after every pair of a prompt's responses has played once, in the order (0,1), (0,2), … (1,2), ….
 ///
-/// The higher score wins, equal scores draw. Ratings start at 0, so they sum to 0; add a constant for familiar
-/// numbers, objectives do not see it. After few games the ratings are a few points apart at most: choose α to match,
-/// or normalise. Elo is online, so it depends on the order of the games; use Bradley–Terry where that matters.
+/// The higher score wins; equal scores draw. Ratings start at 0 and sum to 0. (A constant offset would not affect any
+/// objective.) After so few games, ratings differ by a few points at most: choose α accordingly, or normalize. Elo depends
+/// on the order of the games; use Bradley–Terry if that matters.
 ///
 /// # Shapes
 /// `scores` (higher is better) and the result are \[K\].
@@ -50,13 +50,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_win_between_equals_moves_half_of_k() {
+    fn a_win_between_equals_moves_ratings_by_half_of_k() {
         assert_eq!(elo(&[7.0, 3.0], &EloOptions::default()), [4.0 * 0.5, -4.0 * 0.5]);
         assert_eq!(elo(&[3.0, 3.0], &EloOptions::default()), [0.0, 0.0]);
     }
 
     #[test]
-    fn a_second_win_against_a_fresh_player_counts_the_lead() {
+    fn a_favourite_gains_less_from_a_win() {
         let ratings = elo(&[3.0, 2.0, 1.0], &EloOptions::default());
         let expected_after_one_win = 1.0 / (1.0 + 10f64.powf(-2.0 / 400.0));
         assert!((ratings[0] - (2.0 + 4.0 * (1.0 - expected_after_one_win))).abs() < 1e-12);

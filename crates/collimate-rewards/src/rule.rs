@@ -1,4 +1,4 @@
-//! The name of a conversion, as a user gives it.
+//! The rule by which rewards are computed, parsed from its name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use super::{DEFAULT_PRIOR_PRECISION, EloOptions};
 
-/// What a loader makes rewards from.
+/// How to compute rewards from a row's numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RewardFrom {
-    /// The number that the layout names its reward, or the one named here (a key of the response or of its `scores`).
+    /// The layout's own number, or another one by name (a key of the response or of its `scores`).
     Field {
-        /// Another field than the layout's own.
+        /// A field other than the layout's own.
         name: Option<String>,
     },
     /// [`linear_rank`](super::linear_rank) of the rank, or of the scores' mean ranks.
@@ -32,7 +32,7 @@ pub enum RewardFrom {
     Elo(EloOptions),
     /// [`aspect_mean`](super::aspect_mean) of the rated aspects, or their weighted sum.
     Aspects {
-        /// Weights by aspect; empty means the plain mean.
+        /// Weights by aspect; empty for the plain mean.
         weights: BTreeMap<String, f64>,
     },
 }
@@ -76,7 +76,7 @@ impl FromStr for RewardFrom {
             ("aspects", None) => Ok(Self::Aspects { weights: BTreeMap::new() }),
             ("aspects", Some(items)) => Ok(Self::Aspects { weights: parse_weights(text, items)? }),
             _ => Err(format!(
-                "\"{text}\" is no source of rewards; there are field[:NAME], rank, ndcg, pairs (the same as \
+                "\"{text}\" is not a source of rewards; there are field[:NAME], rank, ndcg, pairs (the same as \
                  bradley_terry[:PRECISION]), plackett_luce[:PRECISION], elo and aspects[:NAME=WEIGHT,…]"
             )),
         }
@@ -100,7 +100,7 @@ fn parse_precision(text: &str, precision: Option<&str>) -> Result<f64, String> {
 }
 
 fn parse_weights(text: &str, items: &str) -> Result<BTreeMap<String, f64>, String> {
-    let bad = || format!("\"{text}\": expected aspects:NAME=WEIGHT,…, as aspects:helpfulness=1,honesty=0.5");
+    let bad = || format!("\"{text}\": expected aspects:NAME=WEIGHT,…, such as aspects:helpfulness=1,honesty=0.5");
     items
         .split(',')
         .map(|item| {
@@ -127,7 +127,7 @@ mod tests {
     #[case("elo")]
     #[case("aspects")]
     #[case("aspects:helpfulness=1,honesty=0.5")]
-    fn names_are_read_back_as_they_are_written(#[case] text: &str) {
+    fn names_round_trip(#[case] text: &str) {
         assert_eq!(text.parse::<RewardFrom>().unwrap().to_string(), text);
     }
 
@@ -135,7 +135,7 @@ mod tests {
     #[case("bradley_terry:0", "precision must be a number above 0")]
     #[case("aspects:helpfulness", "aspects:NAME=WEIGHT")]
     #[case("votes", "there are field[:NAME], rank")]
-    fn a_wrong_name_says_what_there_is(#[case] text: &str, #[case] expected: &str) {
+    fn an_error_lists_the_alternatives(#[case] text: &str, #[case] expected: &str) {
         let message = text.parse::<RewardFrom>().unwrap_err();
         assert!(message.contains(expected), "{message}");
     }

@@ -1,10 +1,10 @@
 //! Rewards from ranks, and ranks from scores.
 
-/// Linear reward of a rank: `(K − rank) / (K − 1)`, so that the best response gets 1 and the last 0.
+/// Linear reward of a rank, `(K − rank) / (K − 1)`: 1 for the best response, 0 for the last.
 ///
-/// This project's own convention. Rank 1 is best; tied responses may share a rank or have fractional ones. With
-/// ranks from [`mean_ranks`] it equals the share of its siblings that a response beats, ties counting half.
-/// A lone response (K = 1) gets 1.
+/// This is our own convention. Rank 1 is best; tied responses may share a rank or have fractional ranks. With ranks from
+/// [`mean_ranks`], the reward is the fraction of siblings a response beats, ties counting half. A single response (K = 1)
+/// gets 1.
 ///
 /// # Shapes
 /// `ranks` and the result are \[K\].
@@ -16,7 +16,7 @@ pub fn linear_rank(ranks: &[f64]) -> Vec<f64> {
     ranks.iter().map(|rank| (num_responses - rank) / (num_responses - 1.0)).collect()
 }
 
-/// Ranks of scores, 1 for the highest; tied scores share the mean of the ranks that they cover.
+/// Ranks of scores, 1 for the highest; tied scores share the mean of their ranks.
 ///
 /// # Shapes
 /// `scores` (higher is better) and the result are \[K\].
@@ -26,15 +26,15 @@ pub fn mean_ranks(scores: &[f64]) -> Vec<f64> {
     let mut ranks = vec![0.0; scores.len()];
     let mut above = 0;
     for tied in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
-        tied.iter().for_each(|&place| ranks[place] = above as f64 + (tied.len() + 1) as f64 / 2.0);
+        tied.iter().for_each(|&k| ranks[k] = above as f64 + (tied.len() + 1) as f64 / 2.0);
         above += tied.len();
     }
     ranks
 }
 
-/// The gain that NDCG gives to a relevance grade: `2^relevance − 1`.
+/// NDCG's gain of a relevance grade, `2^relevance − 1`, which emphasizes differences at the top.
 ///
-/// It stretches differences at the top. Relevance is higher-is-better; a ranking's relevance is `K − rank`.
+/// Relevance is higher-is-better; for a ranking it is `K − rank`.
 pub fn ndcg_gain(relevance: f64) -> f64 {
     relevance.exp2() - 1.0
 }
@@ -80,7 +80,7 @@ mod tests {
         }
 
         #[test]
-        fn the_reward_of_a_mean_rank_is_the_share_of_siblings_beaten(scores in prop::collection::vec(-3i32..3, 2..9)) {
+        fn the_reward_of_a_mean_rank_is_the_fraction_of_siblings_beaten(scores in prop::collection::vec(-3i32..3, 2..9)) {
             let scores: Vec<f64> = scores.into_iter().map(f64::from).collect();
             let rewards = linear_rank(&mean_ranks(&scores));
             for (i, reward) in rewards.iter().enumerate() {

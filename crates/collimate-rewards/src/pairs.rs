@@ -1,4 +1,4 @@
-//! Pairs of a chosen and a rejected response out of K scored ones.
+//! Pairs of a chosen and a rejected response from K scored ones.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,26 +8,26 @@ use rand_chacha::ChaCha8Rng;
 
 use super::rule::parse_arguments;
 
-/// Which responses of a group become pairs. Equal rewards never form a pair.
+/// Which responses of a group form pairs. Equal rewards never do.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PairRule {
-    /// The best against the worst. Among equal rewards the earlier is the better.
+    /// The best against the worst. Among ties the earlier is the better.
     BestVsWorst,
-    /// The best against one drawn at random from those below it (Zephyr's rule), by (`seed`, index of the group).
+    /// The best against a random worse one (Zephyr's rule); the draw depends on `seed` and the group's index.
     BestVsRandom {
         /// Seed of the draw.
         seed: u64,
     },
-    /// Every two responses whose rewards differ by at least `margin`, and differ.
+    /// All pairs whose rewards differ, by at least `margin`.
     AllPairs {
-        /// Smallest difference of rewards.
+        /// Minimum difference of rewards.
         margin: f64,
     },
-    /// The best against the one whose reward is closest to the mean of all K, from those below the best.
+    /// The best against the worse one whose reward is closest to the mean of all K.
     BestVsMean,
 }
 
-/// Places of a pair's two responses in the group.
+/// Indices of a pair's responses in the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair {
     /// The better response.
@@ -36,9 +36,10 @@ pub struct Pair {
     pub rejected: usize,
 }
 
-/// The pairs of one group by a rule; none where all rewards are equal.
+/// Forms the pairs of a group; none if all rewards are equal.
 ///
-/// `index` is the group's place in the data: with the seed it fixes the random draw, whatever was drawn before.
+/// `index` is the group's position in the data. Together with the seed it determines the random draw, independently of
+/// other groups.
 ///
 /// # Shapes
 /// `rewards` (higher is better) is \[K\].
@@ -57,20 +58,20 @@ pub fn pairs(rewards: &[f64], rule: PairRule, index: usize) -> Vec<Pair> {
             let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
             lowest(&below, |i| (rewards[i] - mean).abs())
         }
-        // Reversed: among the lowest the last is the worst.
+        // Reversed, since among ties the last is the worst.
         _ => lowest(&below.iter().rev().copied().collect::<Vec<_>>(), |i| rewards[i]),
     };
     vec![Pair { chosen, rejected }]
 }
 
-/// Place of the first of the highest rewards; `None` without responses.
+/// Index of the first of the highest rewards; `None` without responses.
 fn best(rewards: &[f64]) -> Option<usize> {
     (0..rewards.len()).reduce(|best, i| if rewards[i] > rewards[best] { i } else { best })
 }
 
-/// The first candidate of the lowest cost; `candidates` must not be empty.
+/// The first candidate with the lowest cost; `candidates` must not be empty.
 fn lowest(candidates: &[usize], cost: impl Fn(usize) -> f64) -> usize {
-    candidates[1..].iter().fold(candidates[0], |least, &i| if cost(i) < cost(least) { i } else { least })
+    candidates[1..].iter().fold(candidates[0], |lowest, &i| if cost(i) < cost(lowest) { i } else { lowest })
 }
 
 fn all_pairs(rewards: &[f64], margin: f64) -> Vec<Pair> {
@@ -85,7 +86,7 @@ fn all_pairs(rewards: &[f64], margin: f64) -> Vec<Pair> {
     pairs
 }
 
-/// A generator of its own for each group, so that skipping or sharding groups changes no other group's draw.
+/// A separate generator for each group, so that skipping or sharding groups does not affect other draws.
 fn group_rng(seed: u64, index: usize) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(index as u64);
@@ -110,7 +111,7 @@ impl FromStr for PairRule {
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
             format!(
-                "\"{text}\" is no pair rule; there are best_vs_worst, best_vs_random[:SEED], all_pairs[:MARGIN] and \
+                "\"{text}\" is not a pair rule; there are best_vs_worst, best_vs_random[:SEED], all_pairs[:MARGIN] and \
                  best_vs_mean"
             )
         };
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_random_draw_depends_on_seed_and_index_alone_and_reaches_everyone() {
+    fn the_random_draw_depends_only_on_seed_and_index_and_reaches_everyone() {
         let rewards = [5.0, 1.0, 2.0, 3.0];
         let draw = |index| pairs(&rewards, PairRule::BestVsRandom { seed: 7 }, index)[0].rejected;
         assert_eq!((0..50).map(draw).collect::<Vec<_>>(), (0..50).map(draw).collect::<Vec<_>>());
@@ -167,7 +168,7 @@ mod tests {
     #[case("all_pairs", Some(PairRule::AllPairs { margin: 0.0 }))]
     #[case("all_pairs:-1", None)]
     #[case("best_vs_worst:1", None)]
-    fn rules_are_read_from_text(#[case] text: &str, #[case] expected: Option<PairRule>) {
+    fn rules_are_parsed_from_text(#[case] text: &str, #[case] expected: Option<PairRule>) {
         assert_eq!(text.parse().ok(), expected);
     }
 

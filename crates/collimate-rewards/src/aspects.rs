@@ -1,8 +1,8 @@
-//! One reward from several rated aspects.
+//! Rewards from ratings of several aspects.
 
 use std::collections::BTreeMap;
 
-/// Mean of the aspects that are rated, as UltraFeedback's overall score; `None` where none is.
+/// Mean of the rated aspects, like UltraFeedback's overall score; `None` if there are none.
 pub fn aspect_mean(ratings: &BTreeMap<String, f64>) -> Option<f64> {
     if ratings.is_empty() {
         return None;
@@ -10,10 +10,10 @@ pub fn aspect_mean(ratings: &BTreeMap<String, f64>) -> Option<f64> {
     Some(ratings.values().sum::<f64>() / ratings.len() as f64)
 }
 
-/// Weighted sum of aspects, `Σ weight · rating`. Ratings without a weight do not count.
+/// Weighted sum of aspects, `Σ weight · rating`. Ratings without a weight are ignored.
 ///
 /// # Errors
-/// The name of a weighted aspect that is not rated: leaving it out would compare different sums.
+/// The name of a weighted aspect without a rating; ignoring it would make sums incomparable.
 pub fn aspect_weighted_sum(ratings: &BTreeMap<String, f64>, weights: &BTreeMap<String, f64>) -> Result<f64, String> {
     weights.iter().try_fold(0.0, |sum, (aspect, weight)| {
         ratings.get(aspect).map(|rating| sum + weight * rating).ok_or_else(|| aspect.clone())
@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_is_over_what_is_rated() {
+    fn the_mean_is_over_rated_aspects() {
         assert_eq!(aspect_mean(&ratings(&[("honesty", 4.0), ("helpfulness", 1.0)])), Some((4.0 + 1.0) / 2.0));
         assert_eq!(aspect_mean(&ratings(&[])), None);
     }

@@ -1,18 +1,17 @@
-//! From a row as its layout tells it to rewards, higher is better.
+//! Computes a row's rewards from the numbers its layout found.
 
 use crate::layout::node::RowError;
 use crate::layout::{RawGroup, RawResponse};
-use crate::loader::SkipReason;
-use crate::rewards::{
+use crate::{Layout, ScoreDirection, SkipReason};
+use collimate_rewards::{
     RewardFrom, aspect_mean, aspect_weighted_sum, bradley_terry, elo, linear_rank, mean_ranks, ndcg_gain,
     pairwise_wins, plackett_luce,
 };
-use crate::{Layout, ScoreDirection};
 
-/// Most responses of a prompt whose rewards are fitted to comparisons: the time grows with the third power.
+/// Limit on the responses of a prompt whose rewards are fitted to comparisons, which takes O(K³) time.
 const MAX_COMPARED_RESPONSES: usize = 128;
 
-/// The rewards of a row, [K], finite and higher is better.
+/// The rewards of a row, [K]; finite, higher is better.
 pub(super) fn rewards(
     raw: &RawGroup,
     layout: Layout,
@@ -24,8 +23,8 @@ pub(super) fn rewards(
         matches!(from, RewardFrom::BradleyTerry { .. } | RewardFrom::PlackettLuce { .. } | RewardFrom::Elo(_));
     if compares && raw.responses.len() > MAX_COMPARED_RESPONSES {
         return Err(RowError::Problem(format!(
-            "rewards by {from} compare every response with every other, at most {MAX_COMPARED_RESPONSES} of a prompt; \
-             there are {}",
+            "rewards by {from} compare every pair of responses, so a prompt may have at most {MAX_COMPARED_RESPONSES}; \
+             found {}",
             raw.responses.len()
         )));
     }
@@ -51,7 +50,7 @@ pub(super) fn rewards(
     };
     match rewards.iter().position(|reward| !reward.is_finite()) {
         Some(k) => Err(RowError::Problem(format!(
-            "the reward made by {from} from \"{}\" is not finite; the number there is too large for it",
+            "the reward computed by {from} from \"{}\" is not finite; the number is too large",
             raw.responses[k].signal_field
         ))),
         None => Ok(rewards),
@@ -65,21 +64,21 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// A number of each response, turned so that higher is better.
+    /// One number per response, negated if lower is better.
     fn each(&self, number: impl Fn(&RawResponse) -> Result<f64, RowError>) -> Result<Vec<f64>, RowError> {
-        let turned = |response| {
+        let oriented = |response| {
             let number = number(response)?;
             Ok(if self.direction == ScoreDirection::LowerIsBetter { -number } else { number })
         };
-        self.raw.responses.iter().map(turned).collect()
+        self.raw.responses.iter().map(oriented).collect()
     }
 
-    /// The layout's numbers; ranks are negated where rank 1 is best.
+    /// The layout's own numbers, higher is better.
     fn scores(&self) -> Result<Vec<f64>, RowError> {
         self.each(|response| response.signal.ok_or_else(|| missing(&response.signal_field)))
     }
 
-    /// Ranks, 1 is best.
+    /// Ranks, 1 being the best.
     fn ranks(&self) -> Result<Vec<f64>, RowError> {
         let scores = self.scores()?;
         if !self.layout.has_ranks() {

@@ -1,0 +1,30 @@
+//! Why a well-formed row is skipped.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Why a well-formed row cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// The prompt is blank.
+    EmptyPrompt,
+    /// A response is blank.
+    EmptyResponse,
+    /// Fewer responses than [`LoadOptions::min_responses`](crate::LoadOptions::min_responses).
+    TooFewResponses,
+    /// A response lacks a rating that its reward needs.
+    NoRating,
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EmptyPrompt => "empty prompt",
+            Self::EmptyResponse => "empty response",
+            Self::TooFewResponses => "too few responses",
+            Self::NoRating => "no rating",
+        })
+    }
+}
