@@ -4,20 +4,15 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::HubName;
+use crate::{HubName, NameError};
 
 /// A model or data set is not available.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HubError {
     /// The text is not a valid hub name.
-    #[error("\"{text}\" is not a name on the hub: {problem}")]
-    Name {
-        /// The text.
-        text: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    #[error(transparent)]
+    Name(#[from] NameError),
 
     /// There is no such repository, revision or file.
     #[error("{name}: not found on {endpoint} ({what}); is it spelled correctly, and does the revision exist?")]

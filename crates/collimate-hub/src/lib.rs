@@ -47,7 +47,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use error::HubError;
-pub use name::{HubName, RepoKind, name_of_snapshot};
+pub use name::{HubName, NameError, RepoKind, name_of_snapshot};
 pub use options::HubOptions;
 use wanted::Wanted;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::HubError;
+use thiserror::Error;
 
 /// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +27,16 @@ pub struct HubName {
     pub path: Option<String>,
 }
 
+/// Text that is not a valid hub name.
+#[derive(Debug, Error)]
+#[error("\"{text}\" is not a name on the hub: {problem}")]
+pub struct NameError {
+    /// The text.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
 /// Marks a name as one on the hub.
 const SCHEME: &str = "hf://";
 
@@ -35,12 +45,12 @@ impl HubName {
     /// with `@revision`. Returns `None` for text that can only be a path.
     ///
     /// # Errors
-    /// [`HubError::Name`] if the text begins with `hf://` but is not a valid name.
-    pub fn parse(text: &str, kind: RepoKind) -> Option<Result<Self, HubError>> {
+    /// The text begins with `hf://` but is not a valid name.
+    pub fn parse(text: &str, kind: RepoKind) -> Option<Result<Self, NameError>> {
         match text.strip_prefix(SCHEME) {
             Some(rest) => Some(
                 Self::with_scheme(rest, kind)
-                    .map_err(|problem| HubError::Name { text: text.to_owned(), problem: problem.to_owned() }),
+                    .map_err(|problem| NameError { text: text.to_owned(), problem: problem.to_owned() }),
             ),
             None => Self::bare(text, kind).map(Ok),
         }
@@ -52,7 +62,7 @@ impl HubName {
     ///
     /// # Errors
     /// As [`Self::parse`].
-    pub fn from_path(path: &Path, kind: RepoKind, beside: Option<&Path>) -> Option<Result<Self, HubError>> {
+    pub fn from_path(path: &Path, kind: RepoKind, beside: Option<&Path>) -> Option<Result<Self, NameError>> {
         let text = path.to_str()?;
         if text.starts_with(SCHEME) {
             return Self::parse(text, kind);

@@ -44,6 +44,7 @@ pub mod conformance;
 mod error;
 mod evaluate;
 mod groups;
+mod needs;
 mod objective;
 pub mod parameters;
 pub mod registry;
@@ -61,7 +62,8 @@ pub use burn::tensor::Tensor;
 pub use error::ObjectiveError;
 pub use evaluate::{Evaluation, evaluate};
 pub use groups::{GroupScores, ScoredGroups};
-pub use objective::{Needs, Objective, ObjectiveOutput};
+pub use needs::Needs;
+pub use objective::{Objective, ObjectiveOutput};
 pub use parameters::{NonNegative, Positive, PositiveSmoothing, Smoothing, UpToOne};
 
 /// Where objectives run: burn's CPU backend with automatic differentiation.

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::{ObjectiveBackend, ScoredGroups, Tensor};
+use crate::{Needs, ObjectiveBackend, ScoredGroups, Tensor};
 
 /// A loss over the log-probabilities of a prompt's K scored responses.
 ///
@@ -19,47 +19,6 @@ pub trait Objective: Debug + Send + Sync {
     /// `groups` holds `[B, K]` tensors in which absent responses are masked; the loss is `[B]`, the implicit rewards
     /// `[B, K]`. Absent responses must not affect the result: use the masked helpers of [`ScoredGroups`].
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput;
-}
-
-/// An objective's requirements, and how its loss depends on the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
-    /// The objective uses reference log-probabilities. If false they are withheld, so they cannot matter.
-    pub reference: bool,
-    /// Minimum number of responses per prompt.
-    pub min_responses: usize,
-    /// Maximum number of responses per prompt; `None` for no limit.
-    pub max_responses: Option<usize>,
-    /// A prompt's loss depends on the other prompts of the batch (as in AOT or KTO).
-    pub couples_batch: bool,
-    /// The loss detaches a term that depends on the policy (KTO's reference point), so finite differences of the loss do
-    /// not match the coefficients.
-    pub holds_constant: bool,
-    /// The objective uses log-probabilities of responses to a different prompt (as in CCA or the KTO paper).
-    ///
-    /// Not supported yet: an objective that needs them is refused.
-    pub mismatched_pairs: bool,
-}
-
-impl Default for Needs {
-    /// A reference, at least two responses per prompt, prompts independent.
-    fn default() -> Self {
-        Self {
-            reference: true,
-            min_responses: 2,
-            max_responses: None,
-            couples_batch: false,
-            holds_constant: false,
-            mismatched_pairs: false,
-        }
-    }
-}
-
-impl Needs {
-    /// The default, but without a reference.
-    pub fn without_reference() -> Self {
-        Self { reference: false, ..Self::default() }
-    }
 }
 
 /// An objective's result; both tensors must be float64 and computed from the policy's log-probabilities.

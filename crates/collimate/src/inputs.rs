@@ -24,7 +24,9 @@ fn folder(
     io: &mut Io<'_>,
     fetch: fn(&Hub, &HubName) -> Result<Snapshot, HubError>,
 ) -> Result<PathBuf, CliError> {
-    let Some(name) = HubName::from_path(path, RepoKind::Model, None).transpose()? else { return Ok(path.to_owned()) };
+    let Some(name) = HubName::from_path(path, RepoKind::Model, None).transpose().map_err(HubError::from)? else {
+        return Ok(path.to_owned());
+    };
     let snapshot = fetch(&io.hub, &name)?;
     io.note(format_args!("{name}: commit {} of the hub", snapshot.commit));
     Ok(snapshot.folder)
@@ -34,7 +36,7 @@ fn folder(
 pub(crate) fn files_of(names: &[PathBuf], io: &mut Io<'_>) -> Result<Vec<PathBuf>, CliError> {
     let mut files = Vec::new();
     for path in names {
-        let Some(name) = HubName::from_path(path, RepoKind::Dataset, None).transpose()? else {
+        let Some(name) = HubName::from_path(path, RepoKind::Dataset, None).transpose().map_err(HubError::from)? else {
             files.extend(data_files(path)?);
             continue;
         };

@@ -100,7 +100,7 @@ impl ParquetRows {
         let row = self.root.read(&mut self.columns, &self.budget)?;
         match self.columns.iter().all(Column::is_at_end) {
             true => Ok(row),
-            false => Err(schema::DISAGREE.to_owned()),
+            false => Err(columns::DISAGREE.to_owned()),
         }
     }
 }

@@ -95,7 +95,7 @@ impl Resolver<'_> {
 
     /// Parses a path as a hub name, if it is one.
     fn name(&self, key: &str, path: &Path, kind: RepoKind) -> Result<Option<HubName>, TrainError> {
-        HubName::from_path(path, kind, self.beside).transpose().map_err(|error| self.hub_error(key, error))
+        HubName::from_path(path, kind, self.beside).transpose().map_err(|error| self.hub_error(key, error.into()))
     }
 
     /// Lists the files that a data path or name stands for.

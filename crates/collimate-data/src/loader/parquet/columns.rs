@@ -15,7 +15,9 @@ use serde_json::{Number, Value};
 
 use super::budget::Budget;
 use super::pages::CheckedPages;
-use super::schema::DISAGREE;
+
+/// The error if the columns of a struct or list have different numbers of values.
+pub(super) const DISAGREE: &str = "the columns of the row do not agree";
 
 /// A column of a row group, holding the values of the current row.
 pub(super) struct Column {

@@ -8,10 +8,7 @@ use parquet::schema::types::{SchemaDescriptor, Type};
 use serde_json::{Map, Value};
 
 use super::budget::Budget;
-use super::columns::Column;
-
-/// The error if the columns of a struct or list have different numbers of values.
-pub(super) const DISAGREE: &str = "the columns of the row do not agree";
+use super::columns::{Column, DISAGREE};
 
 /// A node of the schema.
 #[derive(Debug)]
