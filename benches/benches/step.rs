@@ -7,7 +7,7 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use collimate_hf::{HostTensor, ModelConfig};
-use collimate_model::{CausalLm, ComputeDtype, ForwardOptions, Trainable};
+use collimate_model::{CausalLm, ComputeDtype, ForwardOptions, Placement, Trainable};
 use collimate_objective::{GroupScores, evaluate, registry};
 use collimate_objectives as _;
 use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
@@ -27,7 +27,8 @@ fn model() -> CausalLm<Flex> {
         "max_position_embeddings": 1024, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
     });
     let config = ModelConfig::from_json(Path::new("config.json"), config).expect("a sound config");
-    CausalLm::new(config, None, Trainable::Base, (FlexDevice, ComputeDtype::Float32), |info| {
+    let placement = Placement { device: FlexDevice, dtype: ComputeDtype::Float32 };
+    CausalLm::new(config, None, Trainable::Base, placement, |info| {
         let len: usize = info.file_shape.iter().product();
         let data = (0..len).map(|i| 0.03 * (i as f32 * 0.7).sin()).collect();
         Ok(HostTensor { shape: info.file_shape.clone(), data })

@@ -1,9 +1,9 @@
 //! The kernels on the shapes that a step of the 135M model has.
 
 use collimate_kernels::{
-    AdamwStep, AttentionSaved, AttentionShape, GateActivation, Matrix, Segment, adamw, attention, attention_backward,
-    gated, gated_backward, multiply, rms_norm, rms_norm_backward, rotate, target_logps, target_logps_backward,
-    target_logps_with_gradients,
+    AdamwStep, AttentionSaved, AttentionShape, GateActivation, Matrix, OutputLayer, Segment, adamw, attention,
+    attention_backward, gated, gated_backward, multiply, rms_norm, rms_norm_backward, rotate, target_logps,
+    target_logps_backward, target_logps_with_gradients,
 };
 
 /// N: tokens of a pack of two GSM8K groups with K = 4, about.
@@ -141,6 +141,10 @@ fn attention_ops() -> [Op; 2] {
     [forward, backward]
 }
 
+fn layer(weight: &[f32]) -> OutputLayer<'_> {
+    OutputLayer { weight, width: WIDTH, softcap: None }
+}
+
 fn target_logps_ops() -> [Op; 3] {
     let rows = 8 * RESPONSE;
     let (hidden, weight) = (wave(rows * WIDTH), wave(VOCAB * WIDTH));
@@ -149,7 +153,7 @@ fn target_logps_ops() -> [Op; 3] {
     let product = 2.0 * (rows * WIDTH * VOCAB) as f64;
     let backward = {
         let (hidden, weight, targets) = (hidden.clone(), weight.clone(), targets.clone());
-        let forward = target_logps(&hidden, &weight, WIDTH, &targets, None);
+        let forward = target_logps(&hidden, layer(&weight), &targets);
         let (mut d_hidden, mut d_weight, c) = (vec![0.0; rows * WIDTH], vec![0.0; VOCAB * WIDTH], wave(rows));
         Op {
             name: "target_logps backward",
@@ -159,7 +163,7 @@ fn target_logps_ops() -> [Op; 3] {
             bytes: floats(&[2 * hidden.len(), 3 * weight.len()]),
             run: Box::new(move || {
                 let d_weight = Some(d_weight.as_mut_slice());
-                target_logps_backward(&hidden, &weight, WIDTH, &targets, None, &forward, &c, &mut d_hidden, d_weight);
+                target_logps_backward(&hidden, layer(&weight), &targets, &forward, &c, &mut d_hidden, d_weight);
             }),
         }
     };
@@ -171,7 +175,7 @@ fn target_logps_ops() -> [Op; 3] {
             flops: 2.0 * product,
             bytes: floats(&[2 * hidden.len(), weight.len()]),
             run: Box::new(move || {
-                std::hint::black_box(target_logps_with_gradients(&hidden, &weight, WIDTH, &targets, None));
+                std::hint::black_box(target_logps_with_gradients(&hidden, layer(&weight), &targets));
             }),
         }
     };
@@ -181,7 +185,7 @@ fn target_logps_ops() -> [Op; 3] {
         flops: product,
         bytes: floats(&[hidden.len(), weight.len()]),
         run: Box::new(move || {
-            std::hint::black_box(target_logps(&hidden, &weight, WIDTH, &targets, None));
+            std::hint::black_box(target_logps(&hidden, layer(&weight), &targets));
         }),
     };
     [forward, with_gradients, backward]

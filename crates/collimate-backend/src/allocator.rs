@@ -1,18 +1,18 @@
-//! Memory between steps.
+//! How the C library's allocator treats memory between operations and between steps.
 #![allow(unsafe_code)] // the C library's settings have no safe form
 
-/// Makes glibc keep what tensors free for the next ones.
+/// Makes glibc reuse the memory of freed tensors.
 ///
-/// Activations come and go block by block. By default glibc gives buffers of megabytes back to the system, which clears
-/// every page again when it is asked for the next: a fifth of a training step. Elsewhere nothing is changed.
+/// Activations come and go block by block. By default glibc returns buffers of megabytes to the system, which then has to
+/// clear every page of the next one: a fifth of a training step. Does nothing with other C libraries.
 pub(crate) fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// The largest that glibc takes; beyond it a buffer is mapped by itself and given back when it is freed.
+        /// The largest threshold that glibc accepts; a larger buffer is mapped by itself and unmapped when freed.
         const LARGEST: libc::c_int = 32 << 20;
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
-            // SAFETY: settings of the allocator, which it may take at any time; refused ones change nothing.
+            // SAFETY: allocator settings may change at any time; a refused one has no effect.
             unsafe {
                 libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST);
                 libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
@@ -22,13 +22,13 @@ pub(crate) fn keep_freed_memory() {
     }
 }
 
-/// Gives what tensors have freed back to the system.
+/// Returns freed memory to the system.
 ///
-/// For moments after which other sizes are asked for: packs of unlike lengths would leave holes that add up.
+/// To be called before allocations of other sizes: fragments left by packs of different lengths would accumulate.
 pub fn give_back_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // SAFETY: takes back only what nothing uses, at any time.
+        // SAFETY: releases only free memory and may be called at any time.
         let _ = unsafe { libc::malloc_trim(0) };
     }
 }

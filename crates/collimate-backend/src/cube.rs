@@ -1,11 +1,12 @@
-//! CubeCL's backends, cuda and wgpu: the decoder's operations as kernels, each written once for all devices.
+//! CubeCL's backends, cuda and wgpu: a decoder's operations as kernels, each written once for all devices.
 //!
-//! Products of matrices are burn's own, which tries kernels for a shape and remembers the fastest. All else computes in
-//! float32 and rounds once, to the type of its input. Kernels take a row or a tile per cube and go on to the next one; no
-//! two cubes add to the same number, so the same input gives the same bits.
+//! Matrix products are burn's own, which tries several kernels for a shape and remembers the fastest. Everything else
+//! computes in float32 and rounds once, to the dtype of its input. A cube works on one row or tile at a time; no two cubes
+//! add to the same number, so the same input gives the same bits.
 
 mod attention;
 mod buffers;
+mod chunk;
 #[cfg(all(test, feature = "cuda"))]
 mod compiles;
 mod cubes;
@@ -23,21 +24,19 @@ mod units;
 use burn::tensor::Tensor;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::element::BoolElement;
-use burn_cubecl::tensor::CubeTensor;
-use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, Segment, TargetLogp};
 
 use self::attention::{Blocks, Saved};
+use self::chunk::{Chunk, padded_rows};
 use self::tensors::{Cube, read, write};
+use crate::attention_map::{AttentionMap, AttentionSaved, AttentionShape, Segment};
 use crate::dtype::{in_dtype, in_float32};
-use crate::ops::{AttentionPlan, AttentionSaved, FusedOps, Gradient, OutputLayer, Rotary};
+use crate::operands::{AdamwStep, DropoutRows, GateActivation, Gradient, Moments, OutputLayer, Rotary, TargetLogp};
+use crate::ops::FusedOps;
 use crate::plain;
 
-/// Logits of a chunk: at most this many numbers, so that their memory is bounded whatever the vocabulary.
-const CHUNK_ELEMENTS: usize = 32 << 20;
-
-impl<R: CubeRuntime, BT: BoolElement> AttentionPlan<Cube<R, BT>> for Blocks<R> {
+impl<R: CubeRuntime, BT: BoolElement> AttentionMap<Cube<R, BT>> for Blocks<R> {
     fn new(segments: &[Segment], shape: &AttentionShape, _: &[Option<usize>], device: &R::Device) -> Self {
-        Self::of(segments, shape, device)
+        Self::new(segments, shape, device)
     }
 
     fn attend(
@@ -71,7 +70,7 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
     type Attention = Blocks<R>;
 
     fn pack_rows(rows: usize) -> usize {
-        with_room(rows)
+        padded_rows(rows)
     }
 
     fn add_rows(x: Tensor<Self, 2>, rows: &[u32], values: &Tensor<Self, 2>) -> Tensor<Self, 2> {
@@ -99,8 +98,8 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
     }
 
     fn rotate(x: Tensor<Self, 2>, rotary: &Rotary<Self>, inverse: bool) -> Tensor<Self, 2> {
-        let angles = (read(rotary.cos.clone()), read(rotary.sin.clone()));
-        write(elementwise::rotate(read(x), angles, rotary.head_dim, inverse))
+        let (cos, sin) = (read(rotary.cos.clone()), read(rotary.sin.clone()));
+        write(elementwise::rotate(read(x), cos, sin, rotary.head_dim, inverse))
     }
 
     fn gated(activation: GateActivation, gate: &Tensor<Self, 2>, up: &Tensor<Self, 2>) -> Tensor<Self, 2> {
@@ -124,7 +123,7 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
 
     fn target_logps(hidden: &Tensor<Self, 2>, layer: OutputLayer<'_, Self>, targets: &[u32]) -> Vec<TargetLogp> {
         let reduced = Chunk::all(hidden, layer, targets).map(|chunk| chunk.reduce(chunk.logits()).0);
-        finished(reduced.collect())
+        chunk::logps(reduced.collect())
     }
 
     fn target_logps_with_gradients(
@@ -132,14 +131,14 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
         layer: OutputLayer<'_, Self>,
         targets: &[u32],
     ) -> (Vec<TargetLogp>, Tensor<Self, 2>) {
-        let (mut columns, mut gradients) = (Vec::new(), Vec::new());
+        let (mut sums, mut gradients) = (Vec::new(), Vec::new());
         for chunk in Chunk::all(hidden, layer, targets) {
             let logits = chunk.logits();
-            let (of_rows, reduced) = chunk.reduce(logits.clone());
-            columns.push(of_rows);
-            gradients.push(chunk.d_hidden(chunk.push(logits, reduced, &vec![1.0; chunk.rows])));
+            let (row_sums, reduced) = chunk.reduce(logits.clone());
+            sums.push(row_sums);
+            gradients.push(chunk.d_hidden(chunk.logits_backward(logits, reduced, &vec![1.0; chunk.rows])));
         }
-        (finished(columns), plain::target_logps::joined(gradients, hidden))
+        (chunk::logps(sums), plain::target_logps::concatenated(gradients, hidden))
     }
 
     fn target_logps_backward(
@@ -152,30 +151,28 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
     ) -> Tensor<Self, 2> {
         let mut d_hidden = Vec::new();
         for chunk in Chunk::all(hidden, layer, targets) {
-            let (start, end) = (chunk.start, chunk.start + chunk.rows);
-            let log_sum_exps = forward[start..end].iter().map(|row| row.log_sum_exp as f32);
-            let padded = log_sum_exps.chain(std::iter::repeat(0.0)).take(chunk.targets.len());
-            let reduced: Vec<f32> = padded.flat_map(|log_sum_exp| [0.0, log_sum_exp, 1.0]).collect();
+            let range = chunk.start..chunk.start + chunk.rows;
             let logits = chunk.logits();
-            let reduced = buffers::upload(&logits.client, &logits.device, &reduced);
-            let pushed = chunk.push(logits, reduced, &coefficients[start..end]);
+            let reduced = chunk.reduced_again(&logits, &forward[range.clone()]);
+            let d_logits = chunk.logits_backward(logits, reduced, &coefficients[range]);
             if let Some(gradient) = d_weight.as_deref_mut() {
-                plain::accumulate(gradient, pushed.clone().transpose().matmul(chunk.hidden.clone()));
+                plain::accumulate(gradient, d_logits.clone().transpose().matmul(chunk.hidden.clone()));
             }
-            d_hidden.push(chunk.d_hidden(pushed));
+            d_hidden.push(chunk.d_hidden(d_logits));
         }
-        plain::target_logps::joined(d_hidden, hidden)
+        plain::target_logps::concatenated(d_hidden, hidden)
     }
 
     fn adamw(
         parameter: Tensor<Self, 2>,
         gradient: &Tensor<Self, 2>,
-        (m, v): (Tensor<Self, 2>, Tensor<Self, 2>),
+        moments: Moments<Self>,
         step: &AdamwStep,
-    ) -> (Tensor<Self, 2>, (Tensor<Self, 2>, Tensor<Self, 2>)) {
+    ) -> (Tensor<Self, 2>, Moments<Self>) {
         let gradient = read(in_float32(gradient.clone()));
-        let [parameter, m, v] = elementwise::adamw(read(parameter), gradient, (read(m), read(v)), step).map(write);
-        (parameter, (m, v))
+        let state = [parameter, moments.m, moments.v].map(read);
+        let [parameter, m, v] = elementwise::adamw(state, gradient, step).map(write);
+        (parameter, Moments { m, v })
     }
 
     fn sum_of_squares(tensors: &[&Tensor<Self, 2>]) -> f64 {
@@ -183,71 +180,4 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
         let sums: Vec<_> = sums.collect();
         if sums.is_empty() { 0.0 } else { Tensor::cat(sums, 1).into_data().iter::<f64>().sum() }
     }
-}
-
-/// A number of rows with room up to the next step, a sixteenth of it at most: few shapes for many sizes, so that kernels
-/// are chosen once and memory that was freed fits what comes next.
-fn with_room(rows: usize) -> usize {
-    rows.next_multiple_of((rows.next_power_of_two() / 32).max(16))
-}
-
-/// Rows of hidden states whose logits are made at once, with room.
-struct Chunk<'a, R: CubeRuntime, BT: BoolElement> {
-    layer: OutputLayer<'a, Cube<R, BT>>,
-    /// Which of the targets is the chunk's first, and how many there are.
-    start: usize,
-    rows: usize,
-    /// [room, D], zero behind the rows.
-    hidden: Tensor<Cube<R, BT>, 2>,
-    /// \[room\].
-    targets: Vec<u32>,
-}
-
-impl<'a, R: CubeRuntime, BT: BoolElement> Chunk<'a, R, BT> {
-    /// In chunks of as many rows as [`CHUNK_ELEMENTS`] allows.
-    fn all(
-        hidden: &Tensor<Cube<R, BT>, 2>,
-        layer: OutputLayer<'a, Cube<R, BT>>,
-        targets: &[u32],
-    ) -> impl Iterator<Item = Self> {
-        let step = (CHUNK_ELEMENTS / layer.weight.dims()[0].max(1)).max(1);
-        targets.chunks(step).zip((0..).step_by(step)).map(move |(targets, start)| {
-            let (rows, room) = (targets.len(), with_room(targets.len()).min(step.max(targets.len())));
-            let mut targets = targets.to_vec();
-            targets.resize(room, 0);
-            let own = hidden.clone().narrow(0, start, rows);
-            // Not by burn's `pad`, which fills a tensor of float32 whatever the type.
-            let rest = || Tensor::zeros([room - rows, hidden.dims()[1]], (&hidden.device(), hidden.dtype()));
-            let hidden = if room == rows { own } else { Tensor::cat(vec![own, rest()], 0) };
-            Self { layer, start, rows, hidden, targets }
-        })
-    }
-
-    /// [room, V], in the type of the hidden states, not squashed.
-    fn logits(&self) -> CubeTensor<R> {
-        read(self.hidden.clone().matmul(self.layer.weight.clone().transpose()))
-    }
-
-    /// What [`target_logps::reduce`] gives: of the rows, and with the room.
-    fn reduce(&self, logits: CubeTensor<R>) -> (Tensor<Cube<R, BT>, 2>, CubeTensor<R>) {
-        let reduced = target_logps::reduce(logits, &self.targets, self.layer.softcap);
-        (write::<R, BT, 2>(reduced.clone()).narrow(0, 0, self.rows), reduced)
-    }
-
-    /// Gradients of the logits; what stands in the room gets none.
-    fn push(&self, logits: CubeTensor<R>, reduced: CubeTensor<R>, coefficients: &[f32]) -> Tensor<Cube<R, BT>, 2> {
-        let mut coefficients = coefficients.to_vec();
-        coefficients.resize(self.targets.len(), 0.0);
-        write(target_logps::push(logits, &self.targets, reduced, &coefficients, self.layer.softcap))
-    }
-
-    /// Of the rows.
-    fn d_hidden(&self, pushed: Tensor<Cube<R, BT>, 2>) -> Tensor<Cube<R, BT>, 2> {
-        pushed.matmul(self.layer.weight.clone()).narrow(0, 0, self.rows)
-    }
-}
-
-/// From what [`target_logps::reduce`] gave of each chunk, which are read at once.
-fn finished<R: CubeRuntime, BT: BoolElement>(columns: Vec<Tensor<Cube<R, BT>, 2>>) -> Vec<TargetLogp> {
-    if columns.is_empty() { Vec::new() } else { plain::target_logps::finished(Tensor::cat(columns, 0)) }
 }

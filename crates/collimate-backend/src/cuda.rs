@@ -1,97 +1,96 @@
 //! CubeCL's kernels on NVIDIA GPUs.
 //!
-//! NVIDIA's libraries are loaded at run time, so a build needs none. To run takes the driver, and of the toolkit the
-//! compiler NVRTC and the headers: each kernel is compiled when it is first used.
+//! NVIDIA's libraries are loaded at run time, so a build needs none. Running needs the driver and, because each kernel is
+//! compiled when it is first used, NVRTC and the headers of the CUDA toolkit.
 
 use std::path::{Path, PathBuf};
 
-use burn_cuda::CudaDevice;
+use burn_cuda::{Cuda, CudaDevice};
 use cudarc::driver::CudaContext;
 use cudarc::nvrtc::compile_ptx;
 
+use crate::devices::{FoundDevice, HasDevices};
+use crate::error::{BackendError, check_index};
 use crate::faults::tried;
-use crate::{BackendError, DeviceInfo, check_index};
 
-/// What Linux has where NVIDIA's driver is loaded: the kernel module's version, or the Windows driver under WSL.
+/// Present on Linux if NVIDIA's driver is loaded: the kernel module's version, or the Windows driver under WSL.
 const DRIVER_FILES: [&str; 2] = ["/proc/driver/nvidia/version", "/dev/dxg"];
-/// Where CubeCL looks for a toolkit that `CUDA_PATH` does not name: a file, and the folder that it shows to be one.
+/// Where CubeCL looks for a toolkit without `CUDA_PATH`: a file, and the folder of the toolkit if that file exists.
 const TOOLKITS: [(&str, &str); 3] =
     [("/usr/local/cuda", "/usr/local/cuda"), ("/opt/cuda", "/opt/cuda"), ("/usr/bin/nvcc", "/usr")];
 /// The header that every kernel includes, in the toolkit's folder.
 const HEADER: &str = "include/cuda_runtime.h";
 
-/// The device of an index that [`devices`] lists. Opens nothing: burn does, when the first tensor is made.
-///
-/// # Errors
-/// No driver, no GPU that it serves, or none of this index; no compiler or headers for kernels.
-pub(crate) fn device(index: usize) -> Result<CudaDevice, BackendError> {
-    check_index("cuda", index, count()?)?;
-    check_toolkit()?;
-    Ok(CudaDevice::new(index))
+impl HasDevices for Cuda {
+    const NAME: &'static str = "cuda";
+
+    fn found() -> Result<Vec<FoundDevice>, BackendError> {
+        (0..count()?).map(describe).collect()
+    }
+
+    fn memory(index: usize) -> Result<Option<u64>, BackendError> {
+        check_index(Self::NAME, index, count()?)?;
+        Ok(describe(index)?.memory_bytes)
+    }
+
+    /// Opens nothing: burn does, when the first tensor is made.
+    fn device(index: usize) -> Result<CudaDevice, BackendError> {
+        check_index(Self::NAME, index, count()?)?;
+        check_toolkit()?;
+        Ok(CudaDevice::new(index))
+    }
 }
 
-/// # Errors
-/// No driver, or no GPU that it serves.
-pub(crate) fn devices() -> Result<Vec<DeviceInfo>, BackendError> {
-    (0..count()?).map(describe).collect()
-}
-
-/// One device alone: a context is opened on it, since the driver tells its memory to nobody else, and closed again.
-///
-/// # Errors
-/// No driver, no GPU that it serves, none of this index, or one that gives no context.
-pub(crate) fn describe(index: usize) -> Result<DeviceInfo, BackendError> {
-    check_index("cuda", index, count()?)?;
-    let context = CudaContext::new(index).map_err(|error| none(&format!("device {index}: {error}")))?;
-    Ok(DeviceInfo {
-        index,
+/// Opens a context on the device, which the driver requires before it tells its memory, and closes it again.
+fn describe(index: usize) -> Result<FoundDevice, BackendError> {
+    let context = CudaContext::new(index).map_err(|error| no_device(&format!("device {index}: {error}")))?;
+    Ok(FoundDevice {
         name: context.name().unwrap_or_else(|_| format!("CUDA device {index}")),
         memory_bytes: context.total_mem().ok().map(|bytes| bytes as u64),
-        dtypes: vec!["float32"],
     })
 }
 
-/// How many GPUs the driver serves, without a context on any.
+/// Number of GPUs, without opening a context on any.
 fn count() -> Result<usize, BackendError> {
-    // Asked before the driver's library, whose absence ends the process.
+    // Checked before the driver's library is called, whose absence ends the process.
     if cfg!(target_os = "linux") && !DRIVER_FILES.iter().any(|file| Path::new(file).exists()) {
-        return Err(none("NVIDIA's driver is not loaded; install it, or use --backend flex"));
+        return Err(no_device("NVIDIA's driver is not loaded; install it, or use --backend flex"));
     }
     let Some(count) = tried(CudaContext::device_count) else {
-        return Err(none("NVIDIA's driver has no library here (libcuda); a container gets it with --gpus all"));
+        return Err(no_device("NVIDIA's driver has no library here (libcuda); a container gets it with --gpus all"));
     };
-    let count = count.map_err(|error| none(&format!("the driver says {error}")))?;
+    let count = count.map_err(|error| no_device(&format!("the driver says {error}")))?;
     match usize::try_from(count).unwrap_or(0) {
-        0 => Err(none("the driver serves no GPU; CUDA_VISIBLE_DEVICES may hide it")),
+        0 => Err(no_device("the driver serves no GPU; CUDA_VISIBLE_DEVICES may hide it")),
         count => Ok(count),
     }
 }
 
-/// What CubeCL compiles kernels with. Looked for before there is a model: it would panic in a thread of its own.
+/// Checks for what CubeCL compiles kernels with. It would panic in a thread of its own, after the model is loaded.
 fn check_toolkit() -> Result<(), BackendError> {
     let folder = toolkit();
     if !folder.as_ref().is_some_and(|folder| folder.join(HEADER).is_file()) {
-        let place = folder.unwrap_or_else(|| PathBuf::from(TOOLKITS[0].1)).join(HEADER);
-        return Err(none(&format!(
+        let header = folder.unwrap_or_else(|| PathBuf::from(TOOLKITS[0].1)).join(HEADER);
+        return Err(no_device(&format!(
             "kernels are compiled when they are first used, and {} is not there; install the CUDA toolkit, or let CUDA_PATH \
              name its folder",
-            place.display()
+            header.display()
         )));
     }
     match tried(|| compile_ptx("extern \"C\" __global__ void nothing() {}")) {
         Some(Ok(_)) => Ok(()),
-        Some(Err(error)) => Err(none(&format!("NVRTC compiles nothing: {error}"))),
-        None => Err(none("NVRTC (libnvrtc) is not found; put its folder of the CUDA toolkit on LD_LIBRARY_PATH")),
+        Some(Err(error)) => Err(no_device(&format!("NVRTC compiles nothing: {error}"))),
+        None => Err(no_device("NVRTC (libnvrtc) is not found; put its folder of the CUDA toolkit on LD_LIBRARY_PATH")),
     }
 }
 
-/// The folder where CubeCL will look for headers.
+/// The folder in which CubeCL will look for headers.
 fn toolkit() -> Option<PathBuf> {
     let found = || TOOLKITS.iter().find(|(file, _)| Path::new(file).exists()).map(|(_, folder)| PathBuf::from(folder));
     let windows = || cfg!(windows).then(|| PathBuf::from("C:/Program Files/NVIDIA GPU Computing Toolkit/CUDA"));
     std::env::var_os("CUDA_PATH").map(PathBuf::from).or_else(found).or_else(windows)
 }
 
-fn none(reason: &str) -> BackendError {
-    BackendError::NoDevice { backend: "cuda", reason: reason.to_owned() }
+fn no_device(reason: &str) -> BackendError {
+    BackendError::NoDevice { backend: Cuda::NAME, reason: reason.to_owned() }
 }

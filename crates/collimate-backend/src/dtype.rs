@@ -1,14 +1,15 @@
-//! The types that a model computes in, and tensors from one to the other.
+//! The dtypes that models compute in, and explicit conversions.
 //!
-//! burn's operations want operands of one type, and only libtorch forgives another, so every change of type is written out.
+//! burn promotes nothing: most backends refuse operands of different dtypes and only libtorch converts silently, so every
+//! conversion is written out.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor};
 
-/// The type of a model's matrices and activations.
+/// The dtype of a model's matrices and activations.
 ///
-/// What loses by it stays in float32 whatever is chosen: norms with their statistics, softmax, log-sum-exp, the factors of
-/// adapters, gradients that add up, and the optimizer's moments and master weights.
+/// Whatever would lose by it stays in float32 regardless: norms and their statistics, softmax, log-sum-exp, adapter
+/// factors, accumulated gradients, and the optimizer's moments and master weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ComputeDtype {
     /// 24 significant bits; every backend has it.
@@ -30,12 +31,12 @@ impl ComputeDtype {
         }
     }
 
-    /// The type of a name.
+    /// The dtype with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
 
-    /// Bytes of one number.
+    /// Bytes per element.
     pub fn num_bytes(self) -> u64 {
         match self {
             Self::Float32 => 4,
@@ -43,8 +44,8 @@ impl ComputeDtype {
         }
     }
 
-    /// burn's name of it.
-    pub fn of_tensors(self) -> DType {
+    /// burn's name for it.
+    pub fn burn_dtype(self) -> DType {
         match self {
             Self::Float32 => DType::F32,
             Self::Bfloat16 => DType::BF16,
@@ -52,12 +53,12 @@ impl ComputeDtype {
     }
 }
 
-/// The tensor in this type; itself where it has it already.
+/// Converts a tensor to `dtype`; free if it has it already.
 pub fn in_dtype<B: Backend, const D: usize>(x: Tensor<B, D>, dtype: DType) -> Tensor<B, D> {
     if x.dtype() == dtype { x } else { x.cast(dtype) }
 }
 
-/// The tensor in float32; itself where it is.
+/// Converts a tensor to float32; free if it has it already.
 pub fn in_float32<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     in_dtype(x, DType::F32)
 }

@@ -1,16 +1,16 @@
-//! Memory of a device that runs out: backends panic, and [`guarded`] makes an error of it.
+//! Out-of-memory panics become errors.
 //!
-//! burn's operations return tensors, not results, so a backend has no other way to say it. libtorch panics in the calling
-//! thread; CubeCL's devices have threads of their own, and what these panic with, or note, comes out in the caller later.
+//! burn's operations return tensors, not results, so a backend can only panic when a device's memory runs out. libtorch
+//! panics in the calling thread. CubeCL's devices have threads of their own, whose panics surface in the caller later.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 
-use crate::BackendError;
+use crate::error::BackendError;
 
-/// What the libraries below burn say, in lower case: CUDA and libtorch, libtorch's CPU allocator, CubeCL, wgpu.
+/// How CUDA, libtorch, libtorch's CPU allocator, CubeCL and wgpu say it, in lower case.
 const MARKS: [&str; 7] = [
     "out of memory",
     "out-of-memory",
@@ -20,7 +20,7 @@ const MARKS: [&str; 7] = [
     "can't allocate buffer",
     "not enough memory left",
 ];
-/// Of what a backend says, at most so many characters are repeated.
+/// Characters of a backend's message that the error repeats, at most.
 const SHOWN: usize = 160;
 
 thread_local! {
@@ -28,7 +28,7 @@ thread_local! {
     static TRYING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Guards at work in this process, and what a device's own thread has said meanwhile.
+/// Active guards of this process, and what a device's own thread reported meanwhile.
 static GUARDS: Mutex<Guards> = Mutex::new(Guards { count: 0, said: None });
 
 #[derive(Debug)]
@@ -37,14 +37,14 @@ struct Guards {
     said: Option<String>,
 }
 
-/// The result of work on a backend; an error where it panics because the device's memory ran out. Other panics go on.
+/// Runs work on a backend and turns an out-of-memory panic into an error. Other panics propagate.
 ///
 /// # Errors
 /// The device has no memory left.
 pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, BackendError> {
     let outer = GUARDED.replace(true);
     with_guards(|guards| guards.count += 1);
-    // What the work held is dropped on the way out.
+    // Unwind-safe: whatever the work held is dropped as it unwinds.
     let result = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(outer);
     let said = with_guards(|guards| {
@@ -57,7 +57,7 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, BackendError> {
     })
 }
 
-/// What comes of trying a library that panics where a file of it is missing; none of a panic.
+/// Calls a library that panics if its shared object is missing; `None` if it did.
 #[cfg(feature = "cuda")]
 pub(crate) fn tried<T>(work: impl FnOnce() -> T) -> Option<T> {
     let outer = TRYING.replace(true);
@@ -66,8 +66,9 @@ pub(crate) fn tried<T>(work: impl FnOnce() -> T) -> Option<T> {
     result
 }
 
-/// Whether [`guarded`] will report what a panic says, so that a program's panic hook need not speak; to be asked once for
-/// each panic, in its thread.
+/// Whether [`guarded`] will report this panic, so that the program's panic hook can stay silent.
+///
+/// A panic hook must call it exactly once per panic, in the thread that panicked.
 pub fn reports_panic(message: &str) -> bool {
     if TRYING.get() {
         return true;
@@ -79,7 +80,7 @@ pub fn reports_panic(message: &str) -> bool {
             }
             true
         }
-        // What follows from it in the thread that waits for the device.
+        // The follow-up panic in the thread that waits for the device.
         None if GUARDED.get() => guards.said.is_some(),
         _ => false,
     })
@@ -93,7 +94,7 @@ fn message(panic: &(dyn Any + Send)) -> Option<&str> {
     panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
 }
 
-/// The line of a message that says that memory ran out; a backtrace may stand before and after it.
+/// The line of a message that says memory ran out; a backtrace may surround it.
 fn shortage(message: &str) -> Option<String> {
     let says_so = |line: &&str| {
         let line = line.to_ascii_lowercase();
@@ -118,16 +119,16 @@ mod tests {
         "called `Result::unwrap()` on an `Err` value: The server is in an invalid state\nCaused by:\n  [can't allocate buffer of size: 68719476736\n   0: backtrace"
     )]
     #[case::wgpu("wgpu error: Out of Memory\n")]
-    fn memory_that_runs_out_is_an_error_with_a_remedy(#[case] text: &'static str) {
+    fn running_out_of_memory_is_an_error_with_a_remedy(#[case] text: &'static str) {
         let error = guarded(|| std::panic::resume_unwind(Box::new(text.to_owned()))).map(|()| 0).expect_err("an error");
         let shown = error.to_string();
         assert!(shown.contains("memory_budget"), "{shown}");
         assert!(!shown.contains("backtrace") && !shown.contains('\n'), "{shown}");
     }
 
-    // One test: what a device's thread says is known to the whole process.
+    // One test, because what a device's thread reports is global to the process.
     #[test]
-    fn what_a_devices_own_thread_says_counts_and_another_panic_goes_on() {
+    fn shortage_in_a_device_thread_is_reported_and_other_panics_propagate() {
         assert!(!reports_panic("wgpu error: Out of Memory"), "nobody would report it");
         let error = guarded(|| {
             let device = std::thread::spawn(|| reports_panic("wgpu error: Out of Memory"));

@@ -1,4 +1,4 @@
-//! burn's pure-Rust CPU backend, with Collimate's CPU kernels for what a decoder does.
+//! flex, burn's pure-Rust CPU backend, with a decoder's operations by `collimate-kernels`.
 
 use std::ops::Range;
 
@@ -8,42 +8,41 @@ use collimate_kernels as kernels;
 use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, Segment, TargetLogp};
 
 use crate::allocator;
-use crate::ops::{AttentionPlan, AttentionSaved, Factor, FusedOps, Gradient, OutputLayer, Rotary};
-use crate::{BackendError, DeviceInfo, check_index};
+use crate::attention_map::{AttentionMap, AttentionSaved};
+use crate::devices::{FoundDevice, HasDevices, machine_memory};
+use crate::dtype::ComputeDtype;
+use crate::error::{BackendError, check_index};
+use crate::operands::{Factor, Gradient, Moments, OutputLayer, Rotary};
+use crate::ops::FusedOps;
 
-/// # Errors
-/// There is but one device.
-pub(crate) fn device(index: usize) -> Result<FlexDevice, BackendError> {
-    check_index("flex", index, 1)?;
-    allocator::keep_freed_memory();
-    Ok(FlexDevice)
-}
+impl HasDevices for Flex {
+    const NAME: &'static str = "flex";
 
-pub(crate) fn devices() -> Vec<DeviceInfo> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    vec![DeviceInfo {
-        index: 0,
-        name: format!("CPU, {threads} threads"),
-        memory_bytes: total_memory(),
-        dtypes: vec!["float32"],
-    }]
-}
+    fn found() -> Result<Vec<FoundDevice>, BackendError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(vec![FoundDevice { name: format!("CPU, {threads} threads"), memory_bytes: machine_memory() }])
+    }
 
-/// Physical memory as Linux reports it; `None` elsewhere.
-pub(crate) fn total_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+    fn device(index: usize) -> Result<FlexDevice, BackendError> {
+        check_index(Self::NAME, index, 1)?;
+        allocator::keep_freed_memory();
+        Ok(FlexDevice)
+    }
+
+    // The kernels are float32 only, whatever burn's own operations support.
+    fn computes_in(_: &FlexDevice, dtype: ComputeDtype) -> bool {
+        dtype == ComputeDtype::Float32
+    }
 }
 
 type Matrix = Tensor<Flex, 2>;
 
-/// The tensor's numbers in memory, by rows; copied only where it is a view.
+/// The tensor in contiguous rows, for reading; copied only if it is a view.
 fn rows_of(tensor: &Matrix) -> FlexTensor {
     owned(tensor.clone())
 }
 
-/// The same, for writing: the tensor's own memory where nobody else holds it.
+/// The tensor in contiguous rows, for writing: its own memory if nothing else holds it.
 fn owned(tensor: Matrix) -> FlexTensor {
     let primitive = tensor.into_primitive().tensor();
     let contiguous = primitive.to_contiguous();
@@ -59,35 +58,41 @@ fn wrap(tensor: FlexTensor) -> Matrix {
     Tensor::from_primitive(TensorPrimitive::Float(tensor))
 }
 
-/// Changes a tensor's numbers in place.
+/// Updates a tensor in place.
 fn change(tensor: Matrix, f: impl FnOnce(&mut [f32])) -> Matrix {
     let mut tensor = owned(tensor);
     f(tensor.storage_mut());
     wrap(tensor)
 }
 
-/// Changes the numbers of a gradient in place, from zero where there is none yet.
+/// Updates a gradient in place, starting from zero.
 fn add_to(gradient: &mut Gradient<Flex>, shape: [usize; 2], f: impl FnOnce(&mut [f32])) {
     let held = gradient.take().unwrap_or_else(|| matrix(vec![0.0; shape[0] * shape[1]], shape));
     *gradient = Some(change(held, f));
 }
 
-fn factor<'a>(data: &'a FlexTensor, of: &Factor<'_, Flex>) -> kernels::Matrix<'a> {
-    let [rows, columns] = of.dims();
-    kernels::Matrix { data: data.storage(), rows, columns, transposed: of.transposed }
+/// `factor` as the kernels read it, from `data`, its matrix in contiguous rows.
+fn view<'a>(factor: &Factor<'_, Flex>, data: &'a FlexTensor) -> kernels::Matrix<'a> {
+    let [rows, columns] = factor.dims();
+    kernels::Matrix { data: data.storage(), rows, columns, transposed: factor.transposed }
+}
+
+/// `layer` as the kernels read it, from `weight`, its weight in contiguous rows.
+fn output_layer<'a>(layer: &OutputLayer<'_, Flex>, weight: &'a FlexTensor) -> kernels::OutputLayer<'a> {
+    kernels::OutputLayer { weight: weight.storage(), width: layer.weight.dims()[1], softcap: layer.softcap }
 }
 
 impl FusedOps for Flex {
     type Attention = Segments;
 
-    /// On a thread of rayon's pool: from outside, every operation would wake two threads and wait for both.
+    /// On a thread of rayon's pool: started from outside, every operation would wake two threads and wait for both.
     fn run_pass<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
         rayon::scope(|_| pass())
     }
 
     fn multiply(onto: Option<Matrix>, alpha: f32, a: Factor<'_, Self>, b: Factor<'_, Self>) -> Matrix {
         let (a_data, b_data) = (rows_of(a.matrix), rows_of(b.matrix));
-        let (left, right) = (factor(&a_data, &a), factor(&b_data, &b));
+        let (left, right) = (view(&a, &a_data), view(&b, &b_data));
         match onto {
             Some(onto) => change(onto, |out| kernels::multiply(out, true, alpha, left, right)),
             None => {
@@ -165,8 +170,8 @@ impl FusedOps for Flex {
     }
 
     fn target_logps(hidden: &Matrix, layer: OutputLayer<'_, Self>, targets: &[u32]) -> Vec<TargetLogp> {
-        let (width, hidden, weight) = (hidden.dims()[1], rows_of(hidden), rows_of(layer.weight));
-        kernels::target_logps(hidden.storage(), weight.storage(), width, targets, layer.softcap)
+        let (hidden, weight) = (rows_of(hidden), rows_of(layer.weight));
+        kernels::target_logps(hidden.storage(), output_layer(&layer, &weight), targets)
     }
 
     fn target_logps_with_gradients(
@@ -175,8 +180,8 @@ impl FusedOps for Flex {
         targets: &[u32],
     ) -> (Vec<TargetLogp>, Matrix) {
         let (shape, hidden, weight) = (hidden.dims(), rows_of(hidden), rows_of(layer.weight));
-        let (logps, gradients) =
-            kernels::target_logps_with_gradients(hidden.storage(), weight.storage(), shape[1], targets, layer.softcap);
+        let layer = output_layer(&layer, &weight);
+        let (logps, gradients) = kernels::target_logps_with_gradients(hidden.storage(), layer, targets);
         (logps, matrix(gradients, shape))
     }
 
@@ -188,13 +193,12 @@ impl FusedOps for Flex {
         coefficients: &[f32],
         d_weight: Option<&mut Gradient<Self>>,
     ) -> Matrix {
-        let (shape, weight_shape, cap) = (hidden.dims(), layer.weight.dims(), layer.softcap);
+        let (shape, weight_shape) = (hidden.dims(), layer.weight.dims());
         let (hidden, weight) = (rows_of(hidden), rows_of(layer.weight));
-        let (hidden, weight) = (hidden.storage::<f32>(), weight.storage::<f32>());
+        let (hidden, layer) = (hidden.storage::<f32>(), output_layer(&layer, &weight));
         let mut d_hidden = vec![0.0; shape[0] * shape[1]];
         let mut backward = |d_weight: Option<&mut [f32]>| {
-            let d = &mut d_hidden;
-            kernels::target_logps_backward(hidden, weight, shape[1], targets, cap, forward, coefficients, d, d_weight);
+            kernels::target_logps_backward(hidden, layer, targets, forward, coefficients, &mut d_hidden, d_weight);
         };
         match d_weight {
             Some(gradient) => add_to(gradient, weight_shape, |d| backward(Some(d))),
@@ -206,12 +210,13 @@ impl FusedOps for Flex {
     fn adamw(
         parameter: Matrix,
         gradient: &Matrix,
-        (m, v): (Matrix, Matrix),
+        moments: Moments<Self>,
         step: &AdamwStep,
-    ) -> (Matrix, (Matrix, Matrix)) {
-        let (mut p, mut m, mut v, g) = (owned(parameter), owned(m), owned(v), rows_of(gradient));
+    ) -> (Matrix, Moments<Self>) {
+        let (mut p, g) = (owned(parameter), rows_of(gradient));
+        let (mut m, mut v) = (owned(moments.m), owned(moments.v));
         kernels::adamw(p.storage_mut(), g.storage(), m.storage_mut(), v.storage_mut(), step);
-        (wrap(p), (wrap(m), wrap(v)))
+        (wrap(p), Moments { m: wrap(m), v: wrap(v) })
     }
 
     fn sum_of_squares(tensors: &[&Matrix]) -> f64 {
@@ -219,11 +224,11 @@ impl FusedOps for Flex {
     }
 }
 
-/// The kernels read segments as they are.
+/// The segments themselves, which is what the kernels read.
 #[derive(Debug)]
 pub struct Segments(Vec<Segment>);
 
-impl AttentionPlan<Flex> for Segments {
+impl AttentionMap<Flex> for Segments {
     fn new(segments: &[Segment], _: &AttentionShape, _: &[Option<usize>], _: &FlexDevice) -> Self {
         Self(segments.to_vec())
     }

@@ -1,6 +1,6 @@
-//! PyTorch's library through burn-tch: its own attention, and the plain forms of a decoder's other operations.
+//! PyTorch's library through burn-tch: attention by PyTorch's own kernels, every other operation in its plain form.
 //!
-//! libtorch finds its GPUs itself: they come first, in CUDA's order, and the CPU last.
+//! Devices are the GPUs that libtorch finds, in CUDA's order, and then the CPU.
 
 mod attention;
 
@@ -9,48 +9,43 @@ use std::process::{Command, Stdio};
 use burn_tch::{LibTorch, LibTorchDevice};
 
 use self::attention::Batches;
-use crate::flex::total_memory;
+use crate::devices::{FoundDevice, HasDevices, machine_memory};
+use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
-use crate::{BackendError, DeviceInfo, check_index};
 
 impl FusedOps for LibTorch {
     type Attention = Batches;
+}
+
+impl HasDevices for LibTorch {
+    const NAME: &'static str = "libtorch";
+
+    fn found() -> Result<Vec<FoundDevice>, BackendError> {
+        let num_gpus = num_gpus();
+        let alike = (num_gpus > 0).then(gpus_alike).flatten();
+        let gpus = (0..num_gpus).map(|index| FoundDevice {
+            name: alike.as_ref().map_or_else(|| format!("CUDA device {index}"), |(name, _)| name.clone()),
+            memory_bytes: alike.as_ref().map(|(_, bytes)| *bytes),
+        });
+        let cpu =
+            FoundDevice { name: format!("CPU, {} threads", tch::get_num_threads()), memory_bytes: machine_memory() };
+        Ok(gpus.chain(std::iter::once(cpu)).collect())
+    }
+
+    fn device(index: usize) -> Result<LibTorchDevice, BackendError> {
+        let num_gpus = num_gpus();
+        check_index(Self::NAME, index, num_gpus + 1)?;
+        Ok(if index < num_gpus { LibTorchDevice::Cuda(index) } else { LibTorchDevice::Cpu })
+    }
 }
 
 fn num_gpus() -> usize {
     usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
 }
 
-/// The device of an index that [`devices`] lists.
+/// Name and memory of the machine's GPUs if all are the same model.
 ///
-/// # Errors
-/// There is none of this index.
-pub(crate) fn device(index: usize) -> Result<LibTorchDevice, BackendError> {
-    let num_gpus = num_gpus();
-    check_index("libtorch", index, num_gpus + 1)?;
-    Ok(if index < num_gpus { LibTorchDevice::Cuda(index) } else { LibTorchDevice::Cpu })
-}
-
-pub(crate) fn devices() -> Vec<DeviceInfo> {
-    let num_gpus = num_gpus();
-    let alike = (num_gpus > 0).then(gpus_alike).flatten();
-    let gpus = (0..num_gpus).map(|index| DeviceInfo {
-        index,
-        name: alike.as_ref().map_or_else(|| format!("CUDA device {index}"), |(name, _)| name.clone()),
-        memory_bytes: alike.as_ref().map(|(_, bytes)| *bytes),
-        dtypes: vec!["float32"],
-    });
-    let cpu = DeviceInfo {
-        index: num_gpus,
-        name: format!("CPU, {} threads", tch::get_num_threads()),
-        memory_bytes: total_memory(),
-        dtypes: vec!["float32"],
-    };
-    gpus.chain(std::iter::once(cpu)).collect()
-}
-
-/// Name and memory of the machine's GPUs where they are all the same: libtorch's C interface tells neither, and the
-/// driver's own program has another order.
+/// libtorch's C interface tells neither, and `nvidia-smi` may list the GPUs in another order.
 fn gpus_alike() -> Option<(String, u64)> {
     let mut query = Command::new("nvidia-smi");
     query.args(["--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]);
@@ -58,7 +53,7 @@ fn gpus_alike() -> Option<(String, u64)> {
     common_line(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// From lines of a name and a number of MiB.
+/// Parses lines of "name, MiB"; `None` unless all are the same.
 fn common_line(text: &str) -> Option<(String, u64)> {
     let first = text.lines().next()?;
     let (name, mib) = first.rsplit_once(',')?;
@@ -71,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gpus_of_the_backend_have_a_name_and_memory_where_all_are_the_same() {
+    fn gpus_have_a_name_and_memory_if_all_are_the_same_model() {
         let one = "NVIDIA H100 80GB HBM3, 81559\n";
         let expected = Some(("NVIDIA H100 80GB HBM3".to_owned(), 81_559 << 20));
         assert_eq!(common_line(one), expected);
@@ -81,15 +76,10 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_is_the_backends_last_device() {
-        let devices = devices();
-        let last = devices.last().expect("the CPU");
-        assert_eq!(device(last.index), Ok(LibTorchDevice::Cpu));
-        let expected = BackendError::DeviceOutOfRange {
-            backend: "libtorch".to_owned(),
-            index: devices.len(),
-            count: devices.len(),
-        };
-        assert_eq!(device(devices.len()), Err(expected));
+    fn the_cpu_is_the_last_device() {
+        let count = LibTorch::found().expect("the CPU").len();
+        assert_eq!(LibTorch::device(count - 1), Ok(LibTorchDevice::Cpu));
+        let expected = BackendError::DeviceOutOfRange { backend: "libtorch".to_owned(), index: count, count };
+        assert_eq!(LibTorch::device(count), Err(expected));
     }
 }

@@ -5,8 +5,8 @@ use burn_flex::{Flex, FlexDevice};
 use rstest::rstest;
 
 use crate::{
-    AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient,
-    OutputLayer, Rotary, Segment, plain,
+    AdamwStep, AttentionMap, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient,
+    Moments, OutputLayer, Rotary, Segment, plain,
 };
 
 type Matrix = Tensor<Flex, 2>;
@@ -32,7 +32,7 @@ fn products_of_views_and_transposes(
     let stored = |matrix: &Matrix, transposed: bool| {
         if transposed { matrix.clone().transpose() } else { matrix.clone() }
     };
-    // A stored transpose is a view here; its rows are put in order before they are read.
+    // A stored transpose is a view here, which must be made contiguous before it is read.
     let (left, right) = (stored(&a, a_transposed), stored(&b, b_transposed));
     let factors =
         (Factor { matrix: &left, transposed: a_transposed }, Factor { matrix: &right, transposed: b_transposed });
@@ -43,7 +43,7 @@ fn products_of_views_and_transposes(
 }
 
 #[test]
-fn writing_in_place_leaves_other_holders_alone() {
+fn in_place_operations_leave_other_holders_alone() {
     let x = random(3, 4);
     let held = x.clone();
     let sum = Flex::add(x, &held);
@@ -53,7 +53,7 @@ fn writing_in_place_leaves_other_holders_alone() {
 }
 
 #[test]
-fn columns_are_copied_in_their_order() {
+fn columns_are_copied_in_order() {
     let x = random(5, 24);
     assert_same(&Flex::columns(&x, 6..13), &x.clone().narrow(1, 6, 7), 1e-6);
     let view = random(24, 5).transpose();
@@ -110,7 +110,7 @@ fn attention_over_segments_and_over_tiles(
 ) {
     let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 6, scale: 0.4, window, softcap };
     let segment = |context, rows| Segment { context, rows };
-    // A prompt with two responses, one of another prompt, and a sequence of its own.
+    // A prompt with two responses, another with one, and a sequence by itself.
     let segments = vec![
         segment(0..0, 0..7),
         segment(0..7, 7..9),
@@ -119,14 +119,14 @@ fn attention_over_segments_and_over_tiles(
         segment(15..18, 18..19),
         segment(0..0, 19..30),
     ];
-    let plan = <Flex as FusedOps>::Attention::new(&segments, &shape, &[window], &FlexDevice);
+    let map = <Flex as FusedOps>::Attention::new(&segments, &shape, &[window], &FlexDevice);
     let tiles = plain::Tiles::new(&segments, &shape, &[window], &FlexDevice);
     let (q, k, v, d) = (random(30, 24), random(30, 12), random(30, 12), random(30, 24));
-    let (out, lse) = plan.attend(&shape, &q, &k, &v);
+    let (out, lse) = map.attend(&shape, &q, &k, &v);
     let (expected, _) = tiles.attend(&shape, &q, &k, &v);
     assert_same(&out, &expected, 1e-5);
     let saved = AttentionSaved { q: &q, k: &k, v: &v, out: &out, lse: &lse };
-    let found = plan.attend_backward(&shape, saved, &d);
+    let found = map.attend_backward(&shape, saved, &d);
     let expected = tiles.attend_backward(&shape, saved, &d);
     found.iter().zip(&expected).for_each(|(found, expected)| assert_same(found, expected, 1e-5));
 }
@@ -169,11 +169,12 @@ fn the_optimizer_and_the_norm() {
         decay: 0.99,
     };
     let (p, g, m, v) = (random(6, 50), random(6, 50), random(6, 50), random(6, 50).powf_scalar(2.0));
-    let (new_p, (new_m, new_v)) = Flex::adamw(p.clone(), &g, (m.clone(), v.clone()), &step);
-    let (plain_p, (plain_m, plain_v)) = plain::adamw(p, &g, (m, v), &step);
+    let moments = Moments { m, v };
+    let (new_p, new) = Flex::adamw(p.clone(), &g, moments.clone(), &step);
+    let (plain_p, plain) = plain::adamw(p, &g, moments, &step);
     assert_same(&new_p, &plain_p, 1e-5);
-    assert_same(&new_m, &plain_m, 1e-5);
-    assert_same(&new_v, &plain_v, 1e-5);
+    assert_same(&new.m, &plain.m, 1e-5);
+    assert_same(&new.v, &plain.v, 1e-5);
     let (found, expected) = (Flex::sum_of_squares(&[&g, &new_p]), plain::sum_of_squares(&[&g, &new_p]));
     assert!((found - expected).abs() < 1e-5 * expected, "{found} against {expected}");
 }

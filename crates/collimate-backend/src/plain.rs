@@ -1,9 +1,10 @@
-//! The decoder's operations made of burn's own: what a backend without kernels gets, and the oracle of tests.
+//! The plain form of a decoder's operations, made of burn's: the default for backends without kernels, and the oracle of
+//! the kernels' tests.
 //!
-//! Gradients come from burn's automatic differentiation of the forward form, so they share nothing with kernels.
+//! Gradients come from burn's automatic differentiation of the forward form, so they share nothing with the kernels.
 //!
-//! Products are in the type of their factors, bfloat16 where either is; everything else is computed in float32 and rounded
-//! once, to the type of its input. Of float32 tensors nothing is converted.
+//! Products have the dtype of their factors, bfloat16 if either does. Everything else is computed in float32 and rounded
+//! once, to the dtype of its input; float32 tensors are never converted.
 
 mod attention;
 pub(crate) mod target_logps;
@@ -12,21 +13,14 @@ use burn::backend::Autodiff;
 use burn::tensor::activation::{gelu, sigmoid, tanh};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
-use burn_flex::Flex;
-use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, dropout_mask};
+use collimate_kernels::dropout_mask;
 
+pub use self::attention::Tiles;
+pub use self::target_logps::{target_logps, target_logps_backward};
 use crate::dtype::{in_dtype, in_float32};
-use crate::ops::{Factor, FusedOps, Gradient, Rotary};
-pub use attention::Tiles;
-pub use target_logps::{target_logps, target_logps_backward};
+use crate::operands::{AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, Rotary};
 
-/// flex's tensors with the plain forms alone: what a backend without kernels computes, on any machine. Tests run the model
-/// on it, in bfloat16 too, where flex refuses operands of two types as CubeCL's backends do.
-impl FusedOps for Autodiff<Flex> {
-    type Attention = Tiles<Self>;
-}
-
-/// See [`FusedOps::multiply`].
+/// See [`FusedOps::multiply`](crate::FusedOps::multiply).
 pub fn multiply<B: Backend>(
     onto: Option<Tensor<B, 2>>,
     alpha: f32,
@@ -40,7 +34,7 @@ pub fn multiply<B: Backend>(
     let (a, b) = (read(a), read(b));
     let dtype = if a.dtype() == DType::F32 { b.dtype() } else { a.dtype() };
     let product = in_dtype(a, dtype).matmul(in_dtype(b, dtype));
-    // What is added onto something of another type is added in float32.
+    // Different dtypes are added in float32.
     let product = match &onto {
         Some(onto) if onto.dtype() != dtype => in_float32(product),
         _ => product,
@@ -52,20 +46,20 @@ pub fn multiply<B: Backend>(
     }
 }
 
-/// `x + y` in the type of `x`.
+/// `x + y` in the dtype of `x`.
 pub(crate) fn sum<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
     let dtype = x.dtype();
     if dtype == y.dtype() { x + y } else { in_dtype(in_float32(x) + in_float32(y), dtype) }
 }
 
-/// See [`FusedOps::add_rows`].
+/// See [`FusedOps::add_rows`](crate::FusedOps::add_rows).
 pub fn add_rows<B: Backend>(x: Tensor<B, 2>, rows: &[u32], values: &Tensor<B, 2>) -> Tensor<B, 2> {
     let rows = indices(rows, &x.device());
     let values = in_dtype(values.clone(), x.dtype());
     x.select_assign(0, rows, values, IndexingUpdateOp::Add)
 }
 
-/// See [`FusedOps::rms_norm`].
+/// See [`FusedOps::rms_norm`](crate::FusedOps::rms_norm).
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
     let [rows, width] = x.dims();
     let (n, dtype) = (weight.dims()[1], x.dtype());
@@ -74,7 +68,7 @@ pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, eps: f64) -> 
     in_dtype((x * mean_square.add_scalar(eps).sqrt().recip() * weight).reshape([rows, width]), dtype)
 }
 
-/// See [`FusedOps::rms_norm_backward`].
+/// See [`FusedOps::rms_norm_backward`](crate::FusedOps::rms_norm_backward).
 pub fn rms_norm_backward<B: Backend>(
     x: &Tensor<B, 2>,
     weight: &Tensor<B, 2>,
@@ -89,7 +83,7 @@ pub fn rms_norm_backward<B: Backend>(
     d_x
 }
 
-/// See [`FusedOps::rotate`].
+/// See [`FusedOps::rotate`](crate::FusedOps::rotate).
 pub fn rotate<B: Backend>(x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) -> Tensor<B, 2> {
     let [rows, width] = x.dims();
     let (half, head_dim) = (rotary.cos.dims()[1], rotary.head_dim);
@@ -106,7 +100,7 @@ pub fn rotate<B: Backend>(x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) ->
     in_dtype(Tensor::cat(parts.into_iter().flatten().collect(), 2).reshape([rows, width]), dtype)
 }
 
-/// See [`FusedOps::gated`].
+/// See [`FusedOps::gated`](crate::FusedOps::gated).
 pub fn gated<B: Backend>(activation: GateActivation, gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
     let dtype = gate.dtype();
     let (gate, up) = (in_float32(gate), in_float32(up));
@@ -118,7 +112,7 @@ pub fn gated<B: Backend>(activation: GateActivation, gate: Tensor<B, 2>, up: Ten
     in_dtype(gate * up, dtype)
 }
 
-/// See [`FusedOps::gated_backward`].
+/// See [`FusedOps::gated_backward`](crate::FusedOps::gated_backward).
 pub fn gated_backward<B: Backend>(
     activation: GateActivation,
     gate: Tensor<B, 2>,
@@ -129,7 +123,7 @@ pub fn gated_backward<B: Backend>(
     (d_gate, d_up)
 }
 
-/// See [`FusedOps::dropout`].
+/// See [`FusedOps::dropout`](crate::FusedOps::dropout).
 pub fn dropout<B: Backend>(x: Tensor<B, 2>, rows: &[DropoutRows], probability: f64) -> Tensor<B, 2> {
     let [num_rows, width] = x.dims();
     let mask = dropout_mask(num_rows, width, rows, probability);
@@ -138,22 +132,23 @@ pub fn dropout<B: Backend>(x: Tensor<B, 2>, rows: &[DropoutRows], probability: f
     in_dtype(in_float32(x) * mask, dtype)
 }
 
-/// See [`FusedOps::adamw`].
+/// See [`FusedOps::adamw`](crate::FusedOps::adamw).
 pub fn adamw<B: Backend>(
     parameter: Tensor<B, 2>,
     gradient: &Tensor<B, 2>,
-    (m, v): (Tensor<B, 2>, Tensor<B, 2>),
+    moments: Moments<B>,
     step: &AdamwStep,
-) -> (Tensor<B, 2>, (Tensor<B, 2>, Tensor<B, 2>)) {
+) -> (Tensor<B, 2>, Moments<B>) {
+    let Moments { m, v } = moments;
     let gradient = gradient.clone().mul_scalar(step.gradient_scale);
     let m = m.mul_scalar(step.beta1) + gradient.clone().mul_scalar(1.0 - step.beta1);
     let v = v.mul_scalar(step.beta2) + gradient.clone().mul(gradient).mul_scalar(1.0 - step.beta2);
     let denominator = v.clone().sqrt().div_scalar(step.correction).add_scalar(step.epsilon);
     let parameter = parameter.mul_scalar(step.decay) - (m.clone() / denominator).mul_scalar(step.step_size);
-    (parameter, (m, v))
+    (parameter, Moments { m, v })
 }
 
-/// See [`FusedOps::sum_of_squares`].
+/// See [`FusedOps::sum_of_squares`](crate::FusedOps::sum_of_squares).
 pub fn sum_of_squares<B: Backend>(tensors: &[&Tensor<B, 2>]) -> f64 {
     let by_row = tensors.iter().map(|&x| {
         let x = in_float32(x.clone());
@@ -163,7 +158,7 @@ pub fn sum_of_squares<B: Backend>(tensors: &[&Tensor<B, 2>]) -> f64 {
     if by_row.is_empty() { 0.0 } else { Tensor::cat(by_row, 0).into_data().iter::<f64>().sum() }
 }
 
-/// Gradients of `f`'s inputs, given that of its output, each in the type of its input.
+/// Gradients of `f`'s inputs, given that of its output, each in the dtype of its input.
 fn gradients<B: Backend, const N: usize>(
     inputs: [&Tensor<B, 2>; N],
     d_out: &Tensor<B, 2>,
@@ -175,12 +170,12 @@ fn gradients<B: Backend, const N: usize>(
     tracked.map(|input| input.grad(&grads).unwrap_or_else(|| input.inner().zeros_like()))
 }
 
-/// Adds in float32, in which gradients are held.
-pub(crate) fn accumulate<B: Backend>(held: &mut Gradient<B>, gradient: Tensor<B, 2>) {
-    let gradient = in_float32(gradient);
-    *held = Some(match held.take() {
-        Some(held) => held + gradient,
-        None => gradient,
+/// Adds a term to a gradient, in float32.
+pub(crate) fn accumulate<B: Backend>(gradient: &mut Gradient<B>, term: Tensor<B, 2>) {
+    let term = in_float32(term);
+    *gradient = Some(match gradient.take() {
+        Some(sum) => sum + term,
+        None => term,
     });
 }
 

@@ -1,24 +1,40 @@
 //! CubeCL's kernels through wgpu: Vulkan or Metal.
 
-use burn_wgpu::WgpuDevice;
 use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
+use burn_wgpu::{Wgpu, WgpuDevice};
 use wgpu::{DeviceType, Instance, InstanceDescriptor};
 
-use crate::flex::total_memory;
-use crate::{BackendError, DeviceInfo, check_index};
+use crate::devices::{FoundDevice, HasDevices, machine_memory};
+use crate::error::{BackendError, check_index};
 
-/// An adapter as burn-wgpu names it, and for people.
+impl HasDevices for Wgpu {
+    const NAME: &'static str = "wgpu";
+
+    fn found() -> Result<Vec<FoundDevice>, BackendError> {
+        let describe = |adapter: Adapter| FoundDevice {
+            name: adapter.name,
+            // No graphics interface tells how much of a card's own memory can be used.
+            memory_bytes: if adapter.shares_memory { machine_memory() } else { None },
+        };
+        Ok(adapters()?.into_iter().map(describe).collect())
+    }
+
+    fn device(index: usize) -> Result<WgpuDevice, BackendError> {
+        let mut adapters = adapters()?;
+        check_index(Self::NAME, index, adapters.len())?;
+        Ok(adapters.swap_remove(index).device)
+    }
+}
+
+/// A graphics adapter.
 struct Adapter {
     device: WgpuDevice,
     name: String,
-    /// Whether it computes in the machine's own memory.
+    /// Whether it works in the machine's memory rather than its own.
     shares_memory: bool,
 }
 
-/// The adapters of the graphics interface that burn-wgpu will take; it counts those of a kind.
-///
-/// # Errors
-/// There is none.
+/// The adapters of the graphics interface that burn-wgpu will use. It numbers each kind of adapter separately.
 fn adapters() -> Result<Vec<Adapter>, BackendError> {
     let backends = AutoGraphicsApi::backend().into();
     let descriptor = InstanceDescriptor { backends, ..InstanceDescriptor::new_without_display_handle() };
@@ -45,27 +61,4 @@ fn adapters() -> Result<Vec<Adapter>, BackendError> {
         }
         adapters => Ok(adapters),
     }
-}
-
-/// The device of an index that [`devices`] lists.
-///
-/// # Errors
-/// No graphics driver, or no adapter of this index.
-pub(crate) fn device(index: usize) -> Result<WgpuDevice, BackendError> {
-    let mut adapters = adapters()?;
-    check_index("wgpu", index, adapters.len())?;
-    Ok(adapters.swap_remove(index).device)
-}
-
-/// # Errors
-/// No graphics driver.
-pub(crate) fn devices() -> Result<Vec<DeviceInfo>, BackendError> {
-    let describe = |(index, adapter): (usize, Adapter)| DeviceInfo {
-        index,
-        name: adapter.name,
-        // Of a card's own memory no graphics interface says how much can be used.
-        memory_bytes: if adapter.shares_memory { total_memory() } else { None },
-        dtypes: vec!["float32"],
-    };
-    Ok(adapters()?.into_iter().enumerate().map(describe).collect())
 }

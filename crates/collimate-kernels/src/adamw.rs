@@ -1,32 +1,32 @@
-//! AdamW's update in one pass over memory.
+//! AdamW's update, in one pass over memory.
 
 use rayon::prelude::*;
 
 use crate::simd::dispatch;
 use crate::vector::CHUNK;
 
-/// Numbers of one AdamW update, as PyTorch orders it.
+/// The scalars of an AdamW update, in PyTorch's order of operations.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamwStep {
-    /// Gradients are multiplied by this first: the factor of clipping by global norm.
+    /// Multiplies the gradient first; the factor of clipping by global norm.
     pub gradient_scale: f64,
-    /// Decay of the mean of gradients.
+    /// Decay rate of the first moment, β₁.
     pub beta1: f64,
-    /// Decay of the mean of squared gradients.
+    /// Decay rate of the second moment, β₂.
     pub beta2: f64,
     /// `lr / (1 − β₁ᵗ)`.
     pub step_size: f64,
     /// `√(1 − β₂ᵗ)`.
     pub correction: f64,
-    /// Added to the root of the second moment, after bias correction.
+    /// Added to the root of the second moment after bias correction, ε.
     pub epsilon: f64,
-    /// `1 − lr·λ`, what decay leaves of a parameter.
+    /// `1 − lr·λ`, the factor of weight decay.
     pub decay: f64,
 }
 
 /// `p ← p·decay`, `m ← β₁m + (1−β₁)g`, `v ← β₂v + (1−β₂)g²`, `p ← p − step_size·m / (√v/correction + ε)`, all \[n\].
 pub fn adamw(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamwStep) {
-    assert!(p.len() == g.len() && p.len() == m.len() && p.len() == v.len(), "one size for all");
+    assert!(p.len() == g.len() && p.len() == m.len() && p.len() == v.len(), "operands of one size");
     let (scale, decay) = (step.gradient_scale as f32, step.decay as f32);
     let (beta1, rest1) = (step.beta1 as f32, (1.0 - step.beta1) as f32);
     let (beta2, rest2) = (step.beta2 as f32, (1.0 - step.beta2) as f32);

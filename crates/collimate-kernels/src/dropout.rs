@@ -1,4 +1,4 @@
-//! Dropout whose draws depend on a key and a place and nothing else.
+//! Dropout whose draws depend only on a key and an index.
 
 use std::ops::Range;
 
@@ -11,16 +11,15 @@ use crate::simd::dispatch;
 pub struct DropoutRows {
     /// Rows of the matrix.
     pub rows: Range<usize>,
-    /// Place of the first of them in the stream: rows of a sequence that others stand between keep their draws.
+    /// Index of the first of them in the stream, so that rows gathered from a sequence keep their draws.
     pub first: usize,
-    /// Names the stream: equal keys give equal draws.
+    /// Identifies the stream: equal keys give equal draws.
     pub key: u64,
 }
 
-/// Zeroes each number of `x` [N, width] with the probability and divides the others by what is left of one.
+/// Zeroes each element of `x` [N, width] with the given probability and scales the others by 1 / (1 − probability).
 ///
-/// Rows that are in none of `rows` stay as they are. The draw of a number depends on the key of its rows and its place
-/// in their stream.
+/// Rows outside all streams are left unchanged. An element's draw depends on its stream's key and its index in the stream.
 pub fn dropout(x: &mut [f32], width: usize, rows: &[DropoutRows], probability: f64) {
     for stream in rows {
         let part = &mut x[stream.rows.start * width..stream.rows.end * width];
@@ -34,30 +33,30 @@ pub fn dropout(x: &mut [f32], width: usize, rows: &[DropoutRows], probability: f
     }
 }
 
-/// What [`dropout`] multiplies by, [N, width]: 0, or 1 / (1 − probability).
+/// The factors of [`dropout`], [N, width]: 0 or 1 / (1 − probability).
 pub fn dropout_mask(num_rows: usize, width: usize, rows: &[DropoutRows], probability: f64) -> Vec<f32> {
     let mut mask = vec![1.0; num_rows * width];
     dropout(&mut mask, width, rows, probability);
     mask
 }
 
-/// Numbers that one task draws for.
+/// Elements per task.
 const CHUNK: usize = 1 << 14;
 
 #[inline(always)]
 fn draw(x: &mut [f32], first: u32, key: u64, probability: f64) {
     let scale = (1.0 / (1.0 - probability)) as f32;
-    // A draw is below the threshold with the probability, to 32 bits.
+    // A draw of 32 bits is below the threshold with the given probability.
     let threshold = (probability * 2f64.powi(32)) as u32;
     let (low, high) = (key as u32, (key >> 32) as u32);
     for (i, x) in x.iter_mut().enumerate() {
-        let place = first.wrapping_add(i as u32);
-        let drawn = mix(mix(place.wrapping_mul(0x9e37_79b9).wrapping_add(low)) ^ high);
+        let index = first.wrapping_add(i as u32);
+        let drawn = mix(mix(index.wrapping_mul(0x9e37_79b9).wrapping_add(low)) ^ high);
         *x = if drawn < threshold { 0.0 } else { *x * scale };
     }
 }
 
-/// A bijection of 32 bits in which every bit of the input moves every bit of the output.
+/// A bijection of 32 bits in which every input bit affects every output bit.
 #[inline(always)]
 fn mix(x: u32) -> u32 {
     let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_is_dropped_and_the_expectation_is_kept() {
+    fn the_given_share_is_dropped_and_the_expectation_kept() {
         let mask = mask(7);
         let dropped = mask.iter().filter(|&&m| m == 0.0).count() as f64 / 1e5;
         let mean = mask.iter().map(|&m| f64::from(m)).sum::<f64>() / 1e5;
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_of_other_keys_and_neighbouring_draws_are_independent() {
+    fn streams_and_neighbouring_draws_are_independent() {
         let share = |pairs: &mut dyn Iterator<Item = (f32, f32)>| {
             pairs.filter(|&(a, b)| a == 0.0 && b == 0.0).count() as f64 / 1e5
         };
@@ -103,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn draws_depend_on_the_place_in_their_rows_only() {
+    fn draws_depend_only_on_the_index_in_their_stream() {
         let rows = |rows: Range<usize>, key| DropoutRows { rows, first: 0, key };
         let together = dropout_mask(9, 7, &[rows(0..4, 1), rows(6..9, 2)], 0.5);
         let alone = dropout_mask(3, 7, &[rows(0..3, 2)], 0.5);
         assert_eq!(together[6 * 7..], alone);
-        assert!(together[4 * 7..6 * 7].iter().all(|&m| m == 1.0), "rows without a stream stay");
+        assert!(together[4 * 7..6 * 7].iter().all(|&m| m == 1.0), "rows without a stream are unchanged");
         let last = dropout_mask(1, 7, &[DropoutRows { rows: 0..1, first: 2, key: 2 }], 0.5);
-        assert_eq!(alone[2 * 7..], last, "a row that is gathered keeps its draws");
+        assert_eq!(alone[2 * 7..], last, "a gathered row keeps its draws");
     }
 }

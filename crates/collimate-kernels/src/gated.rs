@@ -5,12 +5,12 @@ use rayon::prelude::*;
 use crate::simd::{dispatch, exp};
 use crate::vector::CHUNK;
 
-/// What is applied to the gate.
+/// The activation applied to the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GateActivation {
     /// `x · σ(x)`.
     Silu,
-    /// `x · Φ(x)`, by the error function.
+    /// `x · Φ(x)`, the exact GELU.
     Gelu,
     /// GELU's tanh approximation.
     GeluTanh,
@@ -35,7 +35,7 @@ pub fn gated_backward(activation: GateActivation, gate: &mut [f32], up: &mut [f3
 }
 
 fn forward(gate: &[f32], up: &[f32], out: &mut [f32], activation: impl Fn(f32) -> (f32, f32) + Sync) {
-    assert!(gate.len() == out.len() && up.len() == out.len(), "one size for all");
+    assert!(gate.len() == out.len() && up.len() == out.len(), "operands of one size");
     out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK)).for_each(|((out, gate), up)| {
         dispatch(
             #[inline(always)]
@@ -49,7 +49,7 @@ fn forward(gate: &[f32], up: &[f32], out: &mut [f32], activation: impl Fn(f32) -
 }
 
 fn backward(gate: &mut [f32], up: &mut [f32], d_out: &[f32], activation: impl Fn(f32) -> (f32, f32) + Sync) {
-    assert!(gate.len() == d_out.len() && up.len() == d_out.len(), "one size for all");
+    assert!(gate.len() == d_out.len() && up.len() == d_out.len(), "operands of one size");
     let inputs = gate.par_chunks_mut(CHUNK).zip(up.par_chunks_mut(CHUNK));
     inputs.zip(d_out.par_chunks(CHUNK)).for_each(|((gate, up), d_out)| {
         dispatch(
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn far_gates_give_nothing_or_themselves() {
+    fn saturated_gates_give_zero_or_themselves() {
         let mut out = vec![0.0; 4];
         gated(GateActivation::Silu, &[-1e4, 1e4, -200.0, 200.0], &[1.0; 4], &mut out);
         assert_eq!([out[1], out[3]], [1e4, 200.0]);

@@ -1,34 +1,34 @@
-//! Matrix products, by the crate `gemm`.
-#![allow(unsafe_code)] // the crate's entry point takes pointers and strides
+//! Matrix products by the crate `gemm`.
+#![allow(unsafe_code)] // its entry point takes pointers and strides
 
 use gemm::Parallelism;
 
-/// A matrix to be read, [rows, columns], stored by rows; `transposed` reads the stored [columns, rows] the other way.
+/// A factor of a product, [rows, columns], or the transpose of a stored [columns, rows].
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
-    /// The stored numbers.
+    /// The elements, row by row.
     pub data: &'a [f32],
-    /// Rows as it is read.
+    /// Rows of the factor.
     pub rows: usize,
-    /// Columns as it is read.
+    /// Columns of the factor.
     pub columns: usize,
-    /// Whether the storage is that of the transpose.
+    /// Whether `data` holds the transpose.
     pub transposed: bool,
 }
 
 impl<'a> Matrix<'a> {
-    /// A matrix stored by rows.
+    /// A matrix stored row by row.
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self { data, rows, columns, transposed: false }
     }
 
-    /// The transpose of a matrix stored by rows as [columns, rows].
+    /// The transpose of a matrix stored row by row as [columns, rows].
     pub fn transpose_of(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self { data, rows, columns, transposed: true }
     }
 }
 
-/// A matrix to be read with strides of its own.
+/// A factor with arbitrary strides.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View<'a> {
     data: &'a [f32],
@@ -39,7 +39,7 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Rows that begin `stride` numbers apart.
+    /// Rows whose starts are `stride` elements apart.
     pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
         Self { data, rows, columns, row_stride: stride, column_stride: 1 }
     }
@@ -54,7 +54,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether every index is inside of the data.
+    /// Whether every index is in bounds.
     fn is_sound(&self) -> bool {
         let empty = self.rows == 0 || self.columns == 0;
         empty || (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride < self.data.len()
@@ -70,25 +70,25 @@ impl<'a> From<Matrix<'a>> for View<'a> {
     }
 }
 
-/// Multiplications below which a product is not worth another thread.
+/// Multiplications up to which a product is not worth another thread.
 const SMALL: usize = 1 << 16;
 
-/// Inner sizes up to this the crate never divides.
+/// Inner size up to which `gemm` never splits a sum.
 const PART: usize = 512;
 
-/// `out = keep·out + alpha · a · b` with keep 1 or 0; `out` is [a.rows, b.columns] by rows. On all of rayon's threads.
+/// `out = alpha · a · b`, added to `out` with `accumulate`, on all of rayon's threads; `out` is [a.rows, b.columns].
 ///
-/// A row of `out` has the same bits whatever other rows `a` has, and whatever the number of threads.
+/// A row of `out` has the same bits whatever the other rows of `a` and whatever the number of threads.
 ///
 /// # Panics
-/// The sizes do not fit each other or the slices.
+/// If the sizes do not fit each other or the slices.
 pub fn multiply(out: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_>, b: Matrix<'_>) {
-    assert_eq!(out.len(), a.rows * b.columns, "the product's size");
+    assert_eq!(out.len(), a.rows * b.columns, "the size of the product");
     let parallel = a.rows * a.columns * b.columns > SMALL;
     product(out, accumulate, alpha, a.into(), b.into(), parallel);
 }
 
-/// [`multiply`] on this thread alone, for use inside of a parallel kernel.
+/// [`multiply`] on the calling thread only, for use inside a parallel kernel.
 pub(crate) fn multiply_here<'a>(
     out: &mut [f32],
     accumulate: bool,
@@ -100,22 +100,22 @@ pub(crate) fn multiply_here<'a>(
 }
 
 fn product(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'_>, parallel: bool) {
-    assert_eq!(a.columns, b.rows, "the inner sizes of a product");
-    assert!(a.is_sound() && b.is_sound(), "a factor's size");
+    assert_eq!(a.columns, b.rows, "the inner sizes of the factors");
+    assert!(a.is_sound() && b.is_sound(), "the size of a factor");
     if a.rows == 0 || b.columns == 0 {
         return;
     }
     if a.rows == 1 {
         return one_row(out, accumulate, alpha, a, b, parallel);
     }
-    assert!(out.len() >= a.rows * b.columns, "the product's size");
+    assert!(out.len() >= a.rows * b.columns, "the size of the product");
     let parallelism = if parallel { Parallelism::Rayon(0) } else { Parallelism::None };
-    // The crate divides the inner size in one way for outputs of at most 64 by 64 and in another for larger ones; parts
-    // that it does not divide further make the sums of a row the same in both.
+    // `gemm` splits the inner size differently for outputs of at most 64 by 64. Passing parts that it does not split makes
+    // the sums of a row the same for every number of rows.
     let inner = a.columns;
     let part = if b.columns <= 64 && inner > PART { inner.div_ceil(inner.div_ceil(PART)) } else { inner.max(1) };
     for start in (0..inner.max(1)).step_by(part) {
-        // SAFETY: the asserts above bound every index that the sizes and strides reach; `out` is borrowed alone.
+        // SAFETY: the asserts above bound every index that sizes and strides reach, and `out` is borrowed exclusively.
         unsafe {
             gemm::gemm(
                 a.rows,
@@ -142,7 +142,7 @@ fn product(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'
     }
 }
 
-/// One row alone would go another way in the crate and sum in another order, so it gets a second of zeros.
+/// A single row padded with a row of zeros: alone it would take another path in `gemm` and sum in another order.
 fn one_row(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'_>, parallel: bool) {
     let columns = b.columns;
     let (mut data, mut rows) = (vec![0.0; 2 * a.columns], vec![0.0; 2 * columns]);

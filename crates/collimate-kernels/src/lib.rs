@@ -1,10 +1,23 @@
-//! The CPU kernels of Collimate: float32 slices in, float32 slices out.
+//! Collimate's CPU kernels: float32 slices in, float32 slices out.
 //!
-//! Forward and backward of what a decoder does, written for speed: vectorised for AVX-512, AVX2 with FMA or NEON as found
-//! at run time (plain code elsewhere) and spread over rayon's threads. Every sum is split in the same way whatever the
-//! number of threads, so results do not depend on it.
+//! The forward and backward operations of a decoder, vectorised for AVX-512, AVX2 with FMA or NEON, whichever the processor
+//! has (plain code elsewhere), and parallel over rayon's threads. Every sum is split the same way whatever the number of
+//! threads, so results do not depend on it. Shapes stand in each function's documentation; a size that does not fit panics,
+//! since it can only be a bug of the caller.
 //!
-//! Knows nothing of tensors, backends, models or objectives.
+//! Read first: [`attention`] with [`Segment`], [`target_logps`] with [`OutputLayer`], and [`multiply`] with [`Matrix`].
+//!
+//! Must not know: tensors, backends, models and objectives.
+//!
+//! ```
+//! use collimate_kernels::{OutputLayer, target_logps};
+//!
+//! // Two tokens, of which the second has the larger logit: 0 and ln 3.
+//! let weight = [0.0, 3f32.ln()];
+//! let layer = OutputLayer { weight: &weight, width: 1, softcap: None };
+//! let logps = target_logps(&[1.0], layer, &[1]);
+//! assert!((logps[0].logp - (3.0f64 / 4.0).ln()).abs() < 1e-6);
+//! ```
 
 mod adamw;
 mod attention;
@@ -26,5 +39,5 @@ pub use gated::{GateActivation, gated, gated_backward};
 pub use gemm::{Matrix, multiply};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotary::rotate;
-pub use target_logps::{TargetLogp, target_logps, target_logps_backward, target_logps_with_gradients};
+pub use target_logps::{OutputLayer, TargetLogp, target_logps, target_logps_backward, target_logps_with_gradients};
 pub use vector::{add_rows, add_scaled, sum_of_squares};

@@ -4,19 +4,19 @@ use rayon::prelude::*;
 
 use crate::simd::{dispatch, sum_map, sum_zip};
 
-/// Numbers of a task, about.
+/// Target number of elements per task.
 const TASK: usize = 1 << 14;
 
-/// Rows of a task, whatever the number of threads.
-fn rows_of_task(width: usize) -> usize {
+/// Rows per task, whatever the number of threads.
+fn rows_per_task(width: usize) -> usize {
     (TASK / width.max(1)).max(1)
 }
 
 /// `out = x / √(mean(x²) + eps) · weight` for each row of `weight.len()` numbers; `x` and `out` are [N, D].
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let width = weight.len();
-    assert!(x.len() == out.len() && x.len().is_multiple_of(width.max(1)), "rows of the weight's length");
-    let task = rows_of_task(width) * width;
+    assert!(x.len() == out.len() && x.len().is_multiple_of(width.max(1)), "rows of the weight's width");
+    let task = rows_per_task(width) * width;
     out.par_chunks_mut(task.max(1)).zip(x.par_chunks(task.max(1))).for_each(|(out, x)| {
         dispatch(
             #[inline(always)]
@@ -32,23 +32,23 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     });
 }
 
-/// Replaces `d` (the gradient of the output, [N, D]) by that of `x`; adds the weight's, \[D\], to `d_weight` if given.
+/// Replaces the gradient of the output, `d` [N, D], by that of `x`, and adds the weight's, \[D\], to `d_weight` if given.
 pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, d: &mut [f32], d_weight: Option<&mut [f32]>) {
     let width = weight.len();
-    assert!(x.len() == d.len() && x.len().is_multiple_of(width.max(1)), "rows of the weight's length");
+    assert!(x.len() == d.len() && x.len().is_multiple_of(width.max(1)), "rows of the weight's width");
     let wants_weight = d_weight.is_some();
-    let task = (rows_of_task(width) * width).max(1);
+    let task = (rows_per_task(width) * width).max(1);
     let parts = d.par_chunks_mut(task).zip(x.par_chunks(task)).map(|(d, x)| {
-        let mut of_weight = vec![0.0; if wants_weight { width } else { 0 }];
+        let mut d_weight = vec![0.0; if wants_weight { width } else { 0 }];
         dispatch(
             #[inline(always)]
             || {
                 for (d, x) in d.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    row_backward(x, weight, eps, d, &mut of_weight);
+                    row_backward(x, weight, eps, d, &mut d_weight);
                 }
             },
         );
-        of_weight
+        d_weight
     });
     let parts: Vec<Vec<f32>> = parts.collect();
     if let Some(d_weight) = d_weight {
@@ -65,9 +65,9 @@ fn inverse_rms(x: &[f32], eps: f32) -> f32 {
 
 /// With x̂ = x·s and g = d·weight: dx = s (g − x̂ · mean(g·x̂)), dweight = d·x̂.
 #[inline(always)]
-fn row_backward(x: &[f32], weight: &[f32], eps: f32, d: &mut [f32], of_weight: &mut [f32]) {
+fn row_backward(x: &[f32], weight: &[f32], eps: f32, d: &mut [f32], d_weight: &mut [f32]) {
     let scale = inverse_rms(x, eps);
-    for ((sum, &x), &d) in of_weight.iter_mut().zip(x).zip(&*d) {
+    for ((sum, &x), &d) in d_weight.iter_mut().zip(x).zip(&*d) {
         *sum += d * (x * scale);
     }
     for (d, &w) in d.iter_mut().zip(weight) {

@@ -4,11 +4,11 @@ use rayon::prelude::*;
 
 use crate::simd::dispatch;
 
-/// Rows of a task.
+/// Rows per task.
 const TASK: usize = 32;
 
-/// Rotates the halves of the first `rotary_dim` numbers of each head: (a, b) → (a cos − b sin, b cos + a sin); `inverse`
-/// by the opposite angle, which is the way back of a gradient. A head's other numbers stay as they are.
+/// Rotates the halves a and b of each head's first `rotary_dim` columns: (a, b) → (a cos − b sin, b cos + a sin). With
+/// `inverse` it rotates by the opposite angle, which is also the backward pass. The other columns stay unchanged.
 ///
 /// `x` is [N, heads · head_dim], `cos` and `sin` [N, rotary_dim / 2].
 pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], head_dim: usize, rotary_dim: usize, inverse: bool) {
@@ -17,8 +17,8 @@ pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], head_dim: usize, rotary_d
     if rows == 0 {
         return;
     }
-    assert!(cos.len() == sin.len() && x.len().is_multiple_of(rows * head_dim), "a row of angles for each row");
-    assert!(rotary_dim <= head_dim, "no more is rotated than a head has");
+    assert!(cos.len() == sin.len() && x.len().is_multiple_of(rows * head_dim), "one row of angles per row");
+    assert!(rotary_dim <= head_dim, "at most a whole head is rotated");
     let width = x.len() / rows;
     let sign = if inverse { -1.0 } else { 1.0 };
     let angles = cos.par_chunks(TASK * half).zip(sin.par_chunks(TASK * half));
@@ -49,7 +49,7 @@ mod tests {
     use crate::testing::{assert_close, numbers};
 
     #[rstest]
-    fn a_rotation_keeps_lengths_and_its_inverse_undoes_it(#[values(10, 6)] rotary_dim: usize) {
+    fn a_rotation_is_the_formula_and_its_inverse_undoes_it(#[values(10, 6)] rotary_dim: usize) {
         let (rows, heads, head_dim) = (70, 3, 10);
         let half = rotary_dim / 2;
         let angles = numbers(rows * half, 1);

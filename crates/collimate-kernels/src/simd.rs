@@ -1,15 +1,14 @@
-//! Vectorised exponentials, and the choice of instructions at run time.
+//! Vectorised exponentials and reductions, and the choice of an instruction set at run time.
 //!
-//! A kernel is written as plain loops over slices, `#[inline(always)]`, and run inside [`dispatch`]; the compiler
-//! vectorises it once for each set of instructions. Sums go over [`LANES`] partial sums, because floating-point additions
-//! are never reordered for us.
+//! A kernel is plain loops over slices, `#[inline(always)]`, called inside [`dispatch`]; the compiler vectorises it once per
+//! instruction set. Reductions use [`LANES`] partial sums, because the compiler must not reorder floating-point additions.
 
 use pulp::{Arch, NullaryFnOnce};
 
 /// Partial sums of a vectorised reduction: one AVX-512 register, two of AVX2, four of NEON.
 pub(crate) const LANES: usize = 16;
 
-/// Runs a kernel with the widest instructions that this machine has; its body must be `#[inline(always)]`.
+/// Runs a kernel with the widest instructions of this machine; its body must be `#[inline(always)]`.
 #[inline]
 pub(crate) fn dispatch<F: FnOnce() -> R, R>(kernel: F) -> R {
     struct Kernel<F>(F);
@@ -27,7 +26,7 @@ pub(crate) fn dispatch<F: FnOnce() -> R, R>(kernel: F) -> R {
 /// eˣ to within 2 units in the last place; zero below -87.3, e⁸⁸·³ from 88.3 on.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Adding 1.5 · 2²³ rounds to an integer and leaves it in the low bits.
+    // Adding 1.5 · 2²³ rounds to an integer, which ends up in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -65,7 +64,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
     if x.abs() < NEAR { near } else { far.copysign(x) }
 }
 
-/// The largest number of a row; the smallest float of all for an empty one.
+/// The largest element of a row; `f32::MIN` if it is empty.
 #[inline(always)]
 pub(crate) fn max(row: &[f32]) -> f32 {
     let mut lanes = [f32::MIN; LANES];
@@ -99,7 +98,7 @@ pub(crate) fn sum_map(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     fold(lanes) + rest.iter().fold(0.0, |sum, &x| sum + f(x))
 }
 
-/// Sum of `f(x, y)` over two rows of one length, over [`LANES`] partial sums.
+/// Sum of `f(x, y)` over two rows of equal length, over [`LANES`] partial sums.
 #[inline(always)]
 pub(crate) fn sum_zip(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -113,7 +112,7 @@ pub(crate) fn sum_zip(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 
     fold(lanes) + rest.fold(0.0, |sum, (&x, &y)| sum + f(x, y))
 }
 
-/// Adds lanes pairwise, always in the same order.
+/// Adds the lanes pairwise, always in the same order.
 #[inline(always)]
 fn fold(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
@@ -131,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exponential_is_that_of_float64_to_two_units() {
+    fn exp_is_within_two_units_in_the_last_place() {
         let xs: Vec<f32> = (-87_000..=88_000).map(|i| i as f32 * 1e-3 + 1.7e-4).collect();
         let found = dispatch(|| xs.iter().map(|&x| exp(x)).collect::<Vec<_>>());
         for (&x, &y) in xs.iter().zip(&found) {
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hyperbolic_tangent_is_that_of_float64_to_four_units() {
+    fn tanh_is_within_four_units_in_the_last_place() {
         let xs: Vec<f32> = (-20_000..=20_000).map(|i| i as f32 * 1e-3 + 1.7e-5).collect();
         let found = dispatch(|| xs.iter().map(|&x| tanh(x)).collect::<Vec<_>>());
         for (&x, &y) in xs.iter().zip(&found) {
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn masked_scores_vanish_and_nothing_overflows_to_infinity() {
+    fn exp_of_masked_scores_is_zero_and_never_infinite() {
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(-3.0e4), 0.0);
         assert_eq!(exp(0.0), 1.0);
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn reductions_take_every_number_once() {
+    fn reductions_take_every_element_once() {
         let row: Vec<f32> = (1..=37).map(|i| i as f32).collect();
         assert_eq!(sum(&row), 37.0 * 38.0 / 2.0);
         assert_eq!(sum_zip(&row, &row, |a, b| a - b), 0.0);

@@ -1,6 +1,6 @@
-//! Log-probs of target tokens from hidden states, without ever holding all logits.
+//! Log-probs of target tokens from hidden states, without ever materialising all logits.
 //!
-//! Logits are made in tiles of [`BLOCK`] rows by [`SLICE`] tokens, reduced at once, and made again on the way back.
+//! Logits are computed in tiles of [`BLOCK`] rows by [`SLICE`] tokens, reduced at once, and recomputed in the backward pass.
 
 mod backward;
 #[cfg(test)]
@@ -14,16 +14,16 @@ pub use self::backward::target_logps_backward;
 use crate::gemm::{Matrix, multiply_here};
 use crate::simd::{dispatch, exp, max, sum_map, tanh};
 
-/// Tokens of a tile: its rows of the weight stay in cache for all rows of hidden states.
+/// Tokens per tile, few enough that their rows of the weight stay in cache for all rows of hidden states.
 const SLICE: usize = 512;
 
-/// Rows of a tile.
+/// Rows per tile.
 const BLOCK: usize = 128;
 
-/// Parts of the vocabulary that gather a gradient of the hidden states each, whatever the number of threads.
+/// Parts of the vocabulary with a partial gradient of the hidden states each, whatever the number of threads.
 const PARTS: usize = 16;
 
-/// Numbers of the hidden states that are worked on at a time, so that partial results stay small.
+/// Elements of the hidden states per panel, so that partial results stay small.
 const PANEL: usize = 1 << 19;
 
 /// The log-prob of one target.
@@ -35,48 +35,42 @@ pub struct TargetLogp {
     pub log_sum_exp: f64,
 }
 
-/// The output layer: weight [V, D], and the softcap of its logits.
-#[derive(Clone, Copy)]
-struct Head<'a> {
-    weight: &'a [f32],
-    width: usize,
-    softcap: Option<f32>,
+/// The output layer: logits are `hidden · weightᵀ`.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputLayer<'a> {
+    /// [V, D].
+    pub weight: &'a [f32],
+    /// D.
+    pub width: usize,
+    /// Squashes logits to `softcap · tanh(logit / softcap)`.
+    pub softcap: Option<f32>,
 }
 
-/// Log-probs of `targets` under `softmax(hidden · weightᵀ)`.
+/// Log-probs of `targets` \[M\] under the softmax of the layer's logits, where `hidden` is [M, D].
 ///
-/// `hidden` is [M, D], `weight` [V, D], `targets` \[M\] below V. `softcap` squashes logits to `c · tanh(logit / c)`.
-/// Memory beside the inputs is bounded whatever M and V.
-pub fn target_logps(
-    hidden: &[f32],
-    weight: &[f32],
-    width: usize,
-    targets: &[u32],
-    softcap: Option<f32>,
-) -> Vec<TargetLogp> {
-    assert_eq!(hidden.len(), targets.len() * width, "a row of hidden states for each target");
-    let head = Head { weight, width, softcap };
+/// Beyond its inputs it takes a bounded amount of memory, whatever M and V.
+pub fn target_logps(hidden: &[f32], layer: OutputLayer<'_>, targets: &[u32]) -> Vec<TargetLogp> {
+    let width = layer.width;
+    assert_eq!(hidden.len(), targets.len() * width, "one row of hidden states per target");
     let panels = hidden.chunks(panel_rows(width) * width).zip(targets.chunks(panel_rows(width)));
-    panels.flat_map(|(hidden, targets)| head.panel_logps(hidden, targets)).collect()
+    panels.flat_map(|(hidden, targets)| layer.panel_logps(hidden, targets)).collect()
 }
 
-/// [`target_logps`], and the gradient of each row's log-prob with respect to that row, [M, D], in one pass.
+/// [`target_logps`], with the gradient of each row's log-prob with respect to that row, [M, D].
 ///
-/// The softmax is carried along as tiles go by, so that no logit is made twice. For a weight that is not trained this is
-/// all that the way back needs: the gradient of `Σ_m c[m] · logp[m]` has the rows `c[m]` times these.
+/// One pass with an online softmax, so that no logit is computed twice. If the weight is not trained, this is all that the
+/// backward pass needs: the rows of the gradient of `Σ_m c[m] · logp[m]` are `c[m]` times these.
 pub fn target_logps_with_gradients(
     hidden: &[f32],
-    weight: &[f32],
-    width: usize,
+    layer: OutputLayer<'_>,
     targets: &[u32],
-    softcap: Option<f32>,
 ) -> (Vec<TargetLogp>, Vec<f32>) {
-    assert_eq!(hidden.len(), targets.len() * width, "a row of hidden states for each target");
-    let head = Head { weight, width, softcap };
+    let width = layer.width;
+    assert_eq!(hidden.len(), targets.len() * width, "one row of hidden states per target");
     let mut gradients = vec![0.0; hidden.len()];
     let rows = panel_rows(width);
     let panels = hidden.chunks(rows * width).zip(targets.chunks(rows)).zip(gradients.chunks_mut(rows * width));
-    let logps = panels.flat_map(|((hidden, targets), out)| head.panel_with_gradients(hidden, targets, out)).collect();
+    let logps = panels.flat_map(|((hidden, targets), out)| layer.panel_with_gradients(hidden, targets, out)).collect();
     (logps, gradients)
 }
 
@@ -84,27 +78,27 @@ fn panel_rows(width: usize) -> usize {
     (PANEL / width.max(1)).max(BLOCK)
 }
 
-/// What a slice of the vocabulary adds to one row.
+/// One row's softmax over one slice of the vocabulary.
 #[derive(Clone, Copy)]
 struct Partial {
     highest: f32,
     /// Σ e^(logit − highest).
     total: f32,
-    /// The target's logit, where the slice holds it.
+    /// The target's logit, if the slice contains it.
     picked: Option<f32>,
 }
 
-/// What a part of the vocabulary adds to all rows of a panel.
+/// A panel's softmax over one part of the vocabulary.
 struct PartSums {
     /// By slice and row.
     slices: Vec<Vec<Partial>>,
-    /// By row, over the part.
+    /// Each row's largest logit over the part.
     highest: Vec<f32>,
-    /// [M, D].
+    /// `Σ e^(logit − highest) · weight`, [M, D].
     sums: Vec<f32>,
 }
 
-impl Head<'_> {
+impl OutputLayer<'_> {
     fn vocab_size(&self) -> usize {
         self.weight.len() / self.width
     }
@@ -122,7 +116,7 @@ impl Head<'_> {
         (0..targets.len()).map(|row| merge(slices.iter().map(|slice| slice[row]))).collect()
     }
 
-    /// Logits of some rows and a slice of the vocabulary, [rows, slice].
+    /// Logits of a block of rows and a slice of the vocabulary, [rows, slice].
     fn logits(&self, hidden: &[f32], slice: &Range<usize>, tile: &mut Vec<f32>) {
         let rows = hidden.len() / self.width;
         tile.resize(rows * slice.len(), 0.0);
@@ -166,8 +160,8 @@ impl Head<'_> {
         let vocab = self.vocab_size();
         let part = self.part_tokens();
         let starts: Vec<usize> = (0..vocab).step_by(part).collect();
-        let of_part = |&start: &usize| self.part_with_gradients(hidden, targets, start..(start + part).min(vocab));
-        let parts: Vec<PartSums> = starts.par_iter().map(of_part).collect();
+        let sums = |&start: &usize| self.part_with_gradients(hidden, targets, start..(start + part).min(vocab));
+        let parts: Vec<PartSums> = starts.par_iter().map(sums).collect();
         let slices = parts.iter().flat_map(|part| &part.slices);
         let logps: Vec<_> = (0..targets.len()).map(|row| merge(slices.clone().map(|slice| slice[row]))).collect();
         gradients.par_chunks_mut(self.width).enumerate().for_each(|(row, out)| {
@@ -184,10 +178,10 @@ impl Head<'_> {
         logps
     }
 
-    /// `Σ e^(logit − highest) · weight` of each row over a part of the vocabulary, `highest` growing as slices go by.
+    /// The sums of a part of the vocabulary, by an online softmax over its slices.
     fn part_with_gradients(&self, hidden: &[f32], targets: &[u32], part: Range<usize>) -> PartSums {
         let width = self.width;
-        let mut found =
+        let mut part_sums =
             PartSums { slices: Vec::new(), highest: vec![f32::MIN; targets.len()], sums: vec![0.0; hidden.len()] };
         let mut tile = Vec::new();
         for start in part.clone().step_by(SLICE) {
@@ -195,21 +189,21 @@ impl Head<'_> {
             let weight = &self.weight[slice.start * width..slice.end * width];
             let mut partials = Vec::with_capacity(targets.len());
             let blocks = hidden.chunks(BLOCK * width).zip(targets.chunks(BLOCK));
-            let carried = found.sums.chunks_mut(BLOCK * width).zip(found.highest.chunks_mut(BLOCK));
-            for ((hidden, targets), (sums, highest)) in blocks.zip(carried) {
-                let of_block = self.reduce_tile(hidden, targets, slice.clone(), &mut tile);
-                self.carry(&of_block, highest, sums, &mut tile);
+            let running = part_sums.sums.chunks_mut(BLOCK * width).zip(part_sums.highest.chunks_mut(BLOCK));
+            for ((hidden, targets), (sums, highest)) in blocks.zip(running) {
+                let block = self.reduce_tile(hidden, targets, slice.clone(), &mut tile);
+                self.rescale(&block, highest, sums, &mut tile);
                 let weights = Matrix::new(&tile, targets.len(), slice.len());
                 multiply_here(sums, true, 1.0, weights, Matrix::new(weight, slice.len(), width));
-                partials.extend(of_block);
+                partials.extend(block);
             }
-            found.slices.push(partials);
+            part_sums.slices.push(partials);
         }
-        found
+        part_sums
     }
 
-    /// Replaces logits by what they weigh beside the highest so far, and brings the sums so far to the same measure.
-    fn carry(&self, partials: &[Partial], highest: &mut [f32], sums: &mut [f32], tile: &mut [f32]) {
+    /// Replaces logits by their weights relative to the new running maximum, and rescales earlier sums to it.
+    fn rescale(&self, partials: &[Partial], highest: &mut [f32], sums: &mut [f32], tile: &mut [f32]) {
         let slice = tile.len() / partials.len().max(1);
         dispatch(
             #[inline(always)]
@@ -237,19 +231,19 @@ impl Head<'_> {
         );
     }
 
-    /// Tokens of a part of the vocabulary: whole slices, so that a token's gradient does not depend on where parts end.
+    /// Tokens per part: whole slices, so that a token's gradient does not depend on where parts end.
     fn part_tokens(&self) -> usize {
         self.vocab_size().div_ceil(SLICE).div_ceil(PARTS).max(1) * SLICE
     }
 
-    /// Derivative of the softcap, from what it gave.
+    /// Derivative of the softcap, given the capped logit.
     #[inline(always)]
     fn slope(&self, logit: f32) -> f32 {
         self.softcap.map_or(1.0, |cap| 1.0 - (logit / cap) * (logit / cap))
     }
 }
 
-/// One row over all slices, always in their order.
+/// Combines one row's slices, always in the same order.
 fn merge(slices: impl Iterator<Item = Partial> + Clone) -> TargetLogp {
     let highest = slices.clone().fold(f32::MIN, |highest, slice| highest.max(slice.highest));
     let mut total = 0.0;

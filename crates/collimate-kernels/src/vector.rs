@@ -1,15 +1,15 @@
-//! Sums over whole tensors.
+//! Vector additions and sums.
 
 use rayon::prelude::*;
 
 use crate::simd::{dispatch, sum_map};
 
-/// Numbers of a task; sums are split there whatever the number of threads.
+/// Elements per task; sums are split there whatever the number of threads.
 pub(crate) const CHUNK: usize = 1 << 14;
 
 /// `y += factor · x`, both \[n\].
 pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
-    assert_eq!(y.len(), x.len(), "both sides of a sum");
+    assert_eq!(y.len(), x.len(), "operands of one size");
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
         dispatch(
             #[inline(always)]
@@ -24,7 +24,7 @@ pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
 
 /// Adds row m of `values` [M, width] to row `rows[m]` of `out` [_, width]; rows may repeat.
 pub fn add_rows(out: &mut [f32], width: usize, rows: &[u32], values: &[f32]) {
-    assert_eq!(values.len(), rows.len() * width, "a row of values for each row");
+    assert_eq!(values.len(), rows.len() * width, "one row of values per row");
     for (&row, values) in rows.iter().zip(values.chunks_exact(width.max(1))) {
         let out = &mut out[row as usize * width..(row as usize + 1) * width];
         out.iter_mut().zip(values).for_each(|(out, &value)| *out += value);

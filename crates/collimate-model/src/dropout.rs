@@ -1,4 +1,4 @@
-//! LoRA dropout whose draws depend on (seed, step, sequence, layer) and nothing else.
+//! LoRA dropout whose draws depend only on (seed, step, sequence, layer).
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use collimate_backend::{DropoutRows, FusedOps};
 use collimate_text::GroupBatch;
 
-/// Which draws to make: the same key gives the same masks, whatever ran before.
+/// Identifies the draws of a step: the same key gives the same masks, whatever ran before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropoutKey {
     /// The run's seed.
@@ -15,10 +15,10 @@ pub struct DropoutKey {
     pub step: u64,
 }
 
-/// Dropout on the inputs of adapters, in training only.
+/// Dropout on adapter inputs, in training only.
 ///
-/// A token's draws belong to its prompt or response, not to its place in a pack: however a batch is divided into packs,
-/// and whether a prompt is shared or repeated, the masks are the same. The K responses of a prompt share its mask.
+/// Draws belong to a prompt or response, not to a position in the pack, so the masks are the same however a batch is divided
+/// into packs and whether a prompt is shared or repeated. The K responses of a prompt share its mask.
 #[derive(Debug, Clone)]
 pub(crate) struct Dropout {
     probability: f64,
@@ -30,7 +30,7 @@ pub(crate) struct Dropout {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Part {
     rows: Range<usize>,
-    /// The group's place in the data.
+    /// The group's index in the data.
     group: u64,
     /// 0 for the prompt, 1 + k for response k.
     sequence: u64,
@@ -52,7 +52,7 @@ impl Dropout {
         Self { probability, key, parts }
     }
 
-    /// Drops numbers of the input of a linear layer, [N, in], or of those of the pack's rows that `gathered` lists.
+    /// Applies dropout to the input of a linear layer, [N, in], whose rows are the pack's or those that `gathered` lists.
     pub(crate) fn apply<B: FusedOps>(&self, x: Tensor<B, 2>, linear: usize, gathered: Option<&[u32]>) -> Tensor<B, 2> {
         let whole = self.parts.iter().map(|part| self.stream(part, linear));
         let rows: Vec<DropoutRows> = match gathered {
@@ -69,15 +69,15 @@ impl Dropout {
     }
 }
 
-/// Where those of a stream's rows stand that were gathered in ascending order, and their places in the stream.
+/// The rows of a stream among rows gathered in ascending order, each with its index in the stream.
 fn gathered_rows(stream: &DropoutRows, gathered: &[u32]) -> Vec<DropoutRows> {
     let from = gathered.partition_point(|&row| (row as usize) < stream.rows.start);
     let to = gathered.partition_point(|&row| (row as usize) < stream.rows.end);
-    let of_row = |place: usize| {
-        let first = gathered[place] as usize - stream.rows.start;
-        DropoutRows { rows: place..place + 1, first, key: stream.key }
+    let one_row = |row: usize| {
+        let first = gathered[row] as usize - stream.rows.start;
+        DropoutRows { rows: row..row + 1, first, key: stream.key }
     };
-    (from..to).map(of_row).collect()
+    (from..to).map(one_row).collect()
 }
 
 /// The step of SplitMix64 (Steele, Lea and Flood 2014).
@@ -94,7 +94,7 @@ mod tests {
     use collimate_text::{TokenizedGroup, TokenizedResponse};
 
     use super::*;
-    use crate::causal_lm::floats;
+    use crate::host::floats;
 
     fn group(index: usize) -> TokenizedGroup {
         let response = |len| TokenizedResponse { ids: vec![1; len], reward: 0.0, num_cut: 0 };
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_step_layer_group_and_response_has_draws_of_its_own() {
+    fn every_step_layer_group_and_response_has_its_own_draws() {
         let batch = GroupBatch::shared([&group(0), &group(1)]);
         let mut all = Vec::new();
         for (step, linear) in [(0, 0), (0, 1), (1, 0), (1, 1)] {

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Why a model could not compute what it was given.
+/// Why a model refuses tokens.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelError {
@@ -11,12 +11,12 @@ pub enum ModelError {
     TokenOutOfRange {
         /// The token id.
         token: u32,
-        /// Number of tokens that the model has.
+        /// Size of the vocabulary.
         vocab_size: usize,
     },
 
-    /// A sequence is so long that the model's rotary scaling would depend on its length: a prompt's numbers would depend
-    /// on the response after it.
+    /// A sequence is so long that the model's rotary scaling would depend on its length, and a prompt's log-probs on the
+    /// response after it.
     #[error(
         "a sequence of {length} tokens is longer than the {limit} up to which the model's rotary scaling (dynamic or \
          longrope) is the same for every sequence: set max_length"
@@ -24,7 +24,7 @@ pub enum ModelError {
     SequenceTooLong {
         /// Tokens of prompt and response.
         length: usize,
-        /// The longest that can be scored.
+        /// The longest sequence that can be scored.
         limit: usize,
     },
 }

@@ -1,21 +1,22 @@
-//! Greedy and sampled generation with a key-value cache; a prompt is computed once for all its samples.
+//! Greedy and sampled generation with a key-value cache. A prompt is computed once for all its samples.
 
 mod cache;
 mod sampling;
 
+use burn::tensor::Tensor;
 use burn::tensor::activation::{softmax, tanh};
-use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{FusedOps, in_dtype, in_float32};
 use collimate_text::GroupBatch;
 
-use self::cache::{Cache, LayerCache};
+use self::cache::Cache;
 pub use self::sampling::GenerateOptions;
 use self::sampling::{Sampler, draw_key};
-use crate::causal_lm::{CausalLm, floats};
+use crate::causal_lm::CausalLm;
 use crate::engine::{Projections, rotary};
 use crate::error::ModelError;
+use crate::host::{floats, int_tensor};
 
-/// Sequences that are decoded together at most.
+/// Sequences decoded together, at most.
 const MAX_SEQUENCES: usize = 256;
 
 /// One sequence being generated.
@@ -29,11 +30,12 @@ struct Sequence {
 impl<B: FusedOps> CausalLm<B> {
     /// Generates `options.num_samples` continuations of each prompt, by prompt and sample.
     ///
-    /// A continuation ends with the stop token that ended it, or has `max_new_tokens` tokens. What is drawn depends on
-    /// the seed and on the numbers of prompt and sample only, not on what else is in the batch.
+    /// A continuation ends with a stop token, or after `max_new_tokens` tokens. Draws depend only on the seed and on the
+    /// indices of prompt and sample, not on the rest of the batch. `progress` gets the number of prompts of each chunk that
+    /// is finished.
     ///
     /// # Errors
-    /// A token outside the vocabulary, or more tokens than rotary frequencies are defined for.
+    /// A token outside the vocabulary, or a sequence longer than rotary frequencies are defined for.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -63,7 +65,7 @@ impl<B: FusedOps> CausalLm<B> {
             .collect();
         let mut done = vec![vec![Vec::new(); options.num_samples]; prompts.len()];
         let sampler = Sampler::new(options);
-        // Prefill gives one row of logits a prompt; its samples share it.
+        // Prefill computes one row of logits per prompt, which its samples share.
         let mut rows: Vec<f32> = floats(logits);
         let vocab = self.config.vocab_size;
         for step in 0..options.max_new_tokens {
@@ -91,11 +93,11 @@ impl<B: FusedOps> CausalLm<B> {
         Ok(done)
     }
 
-    /// Computes the prompts, [B, V] logits of their next tokens, and the cache with a row for each sample.
+    /// Computes the prompts: logits of their next tokens, [B, V], and a cache with a row per sample.
     fn prefill(&self, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<(Tensor<B, 2>, Cache<B>), ModelError> {
         let batch = GroupBatch::prompts(prompts);
         self.check(&batch)?;
-        // The last token that is generated is not computed on.
+        // The last token generated is not fed back.
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         self.check_length(longest.saturating_add(options.max_new_tokens.saturating_sub(1)))?;
         let pack = self.pack(&batch);
@@ -104,46 +106,43 @@ impl<B: FusedOps> CausalLm<B> {
         let mut cache = Cache::new(&lengths, options.num_samples, options.max_new_tokens);
         let mut x = engine.embed(pack.tokens.clone());
         for layer in 0..self.config.num_hidden_layers {
-            let (y, activations) = engine.block(layer, &x, &pack);
+            let (y, activations) = engine.block(layer, x, &pack);
             let Projections { k, v, .. } = activations.projections;
             cache.push_layer(&self.kv_heads(k), &self.kv_heads(v), &batch.spans);
             x = y;
         }
-        let last: Vec<i32> = batch.spans.iter().map(|span| span.end as i32 - 1).collect();
-        let last = Tensor::from_data(TensorData::new(last, [prompts.len()]), &self.device);
-        let hidden = engine.final_norm(&x.select(0, last));
-        Ok((self.logits(&hidden), cache))
+        let last: Vec<u32> = batch.spans.iter().map(|span| span.end as u32 - 1).collect();
+        let hidden = engine.final_norm(&x.select(0, int_tensor(&last, &self.device)));
+        Ok((engine.logits(&hidden), cache))
     }
 
-    /// One token further for every active sequence: [S] tokens to [S, V] logits.
+    /// Decodes one token of every active sequence: tokens, [S], to the logits of the next, [S, V].
     fn decode(&self, tokens: &[u32], cache: &mut Cache<B>) -> Tensor<B, 2> {
         let engine = self.engine(true, None);
-        let count = tokens.len();
-        let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
-        let ids = Tensor::from_data(TensorData::new(ids, [count]), &self.device);
         let rotary = rotary::<B>(&self.rope, &cache.positions(), &self.device);
-        let mut x = engine.embed(ids);
+        let mut x = engine.embed(int_tensor(tokens, &self.device));
         for layer in 0..self.config.num_hidden_layers {
             let p = engine.projections(layer, &x, &rotary);
             let mask = cache.mask(self.config.layer_windows[layer], &self.device);
-            let attended = self.attend_to_cache(p, cache.append(layer), mask);
+            let attended = self.attend_to_cache(layer, p, cache, mask);
             x = engine.after_attention(layer, &x, &attended).0;
         }
         cache.advance();
-        self.logits(&engine.final_norm(&x))
+        engine.logits(&engine.final_norm(&x))
     }
 
-    /// Attention of one query a sequence over its cache, [S, H · head_dim].
+    /// Adds a token to a layer's cache, and attends from it to all of its sequence, [S, H · head_dim].
     fn attend_to_cache(
         &self,
+        layer: usize,
         p: Projections<B>,
-        (layer, at): (&mut LayerCache<B>, usize),
+        cache: &mut Cache<B>,
         mask: Tensor<B, 4>,
     ) -> Tensor<B, 2> {
         let (heads, kv_heads, dim) =
             (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim);
         let count = p.q.dims()[0];
-        let (k, v) = layer.append(self.kv_heads(p.k).unsqueeze_dim(2), self.kv_heads(p.v).unsqueeze_dim(2), at);
+        let (k, v) = cache.append(layer, self.kv_heads(p.k).unsqueeze_dim(2), self.kv_heads(p.v).unsqueeze_dim(2));
         let q = p.q.reshape([count, kv_heads, heads / kv_heads, dim]);
         let scores = in_float32(q.matmul(k.swap_dims(2, 3))).mul_scalar(self.config.attention_scale);
         let scores = match self.config.attention_softcap {

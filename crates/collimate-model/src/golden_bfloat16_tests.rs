@@ -7,8 +7,8 @@ use collimate_backend::ComputeDtype;
 use collimate_text::GroupBatch;
 use rstest::rstest;
 
-use crate::causal_lm::floats;
 use crate::golden_scores_tests::{groups, open_in, rows, sums};
+use crate::host::floats;
 use crate::{CausalLm, DropoutKey, ForwardOptions, GenerateOptions, Trainable};
 
 /// flex has float32 only; by the plain forms its tensors compute in bfloat16 too, and mixed operands are refused.
@@ -144,7 +144,7 @@ fn weights_are_held_once_and_trained_ones_in_float32_too() {
     for index in full.trainable() {
         assert_eq!(full.download(index), exact.download(index), "what is trained is loaded without rounding");
     }
-    let index = full.layout.layers[0].o.weight;
+    let index = full.index.layers[0].o.weight;
     let nudged = full.take_parameter(index).add_scalar(1e-6);
     full.set_parameter(index, nudged.clone());
     assert!(floats(full.parameter(index).clone()) == floats(nudged.clone().cast(DType::BF16)));

@@ -11,7 +11,7 @@ use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use rstest::rstest;
 use serde_json::Value;
 
-use crate::{CausalLm, DropoutKey, ForwardOptions, GenerateOptions, Trainable};
+use crate::{CausalLm, DropoutKey, ForwardOptions, GenerateOptions, Placement, Trainable};
 
 /// Does the work on the first device of the backend under test.
 fn on_the_backend<J: BackendJob<Output = ()>>(job: J) {
@@ -56,7 +56,7 @@ pub(crate) fn open_in<B: FusedOps>(
         Adapter::read(&adapter, &config).expect("a sound adapter")
     });
     let lora = adapter.as_ref().map(|a| LoraConfig { dropout: 0.2, ..a.config.clone() });
-    CausalLm::new(config, lora, trainable, (device.clone(), dtype), |info| {
+    CausalLm::new(config, lora, trainable, Placement { device: device.clone(), dtype }, |info| {
         if !info.is_adapter {
             return weights.read(&info.name);
         }
@@ -148,7 +148,7 @@ fn gradients<B: FusedOps>(
         batch.groups.iter().map(|g| (0..g.len()).map(|k| 0.3 - 0.2 * k as f64).collect()).collect();
     model.backward(tape, &coefficients);
     let trained = model.trainable();
-    trained.iter().map(|&i| crate::causal_lm::floats(model.take_gradient(i).expect("a gradient"))).collect()
+    trained.iter().map(|&i| crate::host::floats(model.take_gradient(i).expect("a gradient"))).collect()
 }
 
 fn assert_same_gradients(a: &[Vec<f32>], b: &[Vec<f32>]) {
@@ -208,7 +208,7 @@ fn check_finite_differences<B: FusedOps>(device: &B::Device, name: &str) {
     for index in model.trainable() {
         // Along the gradient itself: the directional derivative is its norm.
         let gradient = model.take_gradient(index).expect("a gradient");
-        let norm = crate::causal_lm::floats(gradient.clone()).iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
+        let norm = crate::host::floats(gradient.clone()).iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
         let original = model.parameter(index).clone();
         // So far that the change is far above float32's rounding of the log-probs: at a sixteenth of it the embedding of
         // mixtral is 2 to 3 % off by rounding alone.

@@ -1,4 +1,38 @@
-//! Decoder models from Hugging Face folders: log-probs of responses out, coefficients in.
+//! Decoder-only language models, forward and backward.
+//!
+//! A [`CausalLm`] holds a model's parameters on one device. [`CausalLm::score`] gives the log-probs of responses;
+//! [`CausalLm::forward`] gives them with a [`Tape`], and once an objective has turned them into coefficients,
+//! [`CausalLm::backward`] accumulates `Σ_k c_k · ∂ log π(y_k|x)/∂θ`. A prompt is computed once for all its responses. It also
+//! has LoRA adapters with dropout, generation with a key-value cache, and [`MemoryCosts`], what training takes in memory.
+//!
+//! Read first: [`CausalLm`], [`Tape`] and [`ForwardOptions`]; inside, `engine.rs`, the blocks and their backward pass.
+//!
+//! Must not know: data files, losses, optimizers, and the names of architectures, which it asks only as fields of
+//! [`ModelConfig`](collimate_hf::ModelConfig).
+//!
+//! ```
+//! use burn_flex::{Flex, FlexDevice};
+//! use collimate_hf::{HostTensor, ModelConfig};
+//! use collimate_model::{CausalLm, ComputeDtype, Placement, Trainable};
+//! use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
+//!
+//! let config = serde_json::json!({
+//!     "model_type": "llama", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+//!     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4,
+//! });
+//! let config = ModelConfig::from_json("config.json".as_ref(), config)?;
+//! let placement = Placement { device: FlexDevice, dtype: ComputeDtype::Float32 };
+//! let zeros = |info: &collimate_model::ParameterInfo| Ok(HostTensor::zeros(info.file_shape.clone()));
+//! let model = CausalLm::<Flex>::new(config, None, Trainable::Nothing, placement, zeros)?;
+//!
+//! let response = |id| TokenizedResponse { ids: vec![id], reward: 0.0, num_cut: 0 };
+//! let responses = vec![response(5), response(6)];
+//! let group = TokenizedGroup { index: 0, line: 1, prompt_ids: vec![1, 2, 3], num_prompt_cut: 0, responses };
+//! let logps = model.score(&GroupBatch::shared([&group]), true, None)?;
+//! // Weights of zero make all 32 tokens equally likely.
+//! assert!((logps[0][1][0] + 32f64.ln()).abs() < 1e-6);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod causal_lm;
 mod dropout;
@@ -9,21 +43,21 @@ mod generate;
 mod golden_bfloat16_tests;
 #[cfg(test)]
 mod golden_scores_tests;
-mod head;
-mod layout;
-mod logprob;
+mod host;
 mod memory;
+mod parameter_index;
 #[cfg(test)]
 mod plain_decoder_tests;
 mod rope;
 mod routing;
 mod segments;
+mod targets;
 
-pub use causal_lm::{CausalLm, ForwardOptions, Tape, TokenLogps, Trainable};
+pub use causal_lm::{CausalLm, ForwardOptions, Placement, Tape, TokenLogps};
 pub use collimate_backend::ComputeDtype;
 pub use dropout::DropoutKey;
 pub use error::ModelError;
 pub use generate::GenerateOptions;
-pub use layout::ParameterInfo;
 pub use memory::{MemoryCosts, ParameterCounts};
+pub use parameter_index::{ParameterInfo, Trainable};
 pub use routing::RouterLoad;

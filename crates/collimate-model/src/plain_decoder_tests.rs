@@ -11,8 +11,8 @@ use rstest::rstest;
 use serde_json::json;
 
 use self::decoder::PlainDecoder;
-use crate::causal_lm::floats;
-use crate::{CausalLm, ForwardOptions, GenerateOptions, ModelError, RouterLoad, Trainable};
+use crate::host::floats;
+use crate::{CausalLm, ForwardOptions, GenerateOptions, ModelError, Placement, RouterLoad, Trainable};
 use collimate_hf::{HostTensor, LoraConfig, LoraTargets, ModelConfig};
 
 /// A small model of one family with random weights; norms multiply by about one. `NAME.partial` rotates part of a head,
@@ -47,7 +47,8 @@ fn build(config: ModelConfig, lora: bool) -> CausalLm<Flex> {
     let lora = lora.then(|| LoraConfig::new(3, 6.0, LoraTargets::AllLinear));
     let trainable = if lora.is_some() { Trainable::Adapter } else { Trainable::Base };
     let mut rng = ChaCha8Rng::seed_from_u64(11);
-    CausalLm::new(config, lora, trainable, (FlexDevice, ComputeDtype::Float32), |info| {
+    let placement = Placement { device: FlexDevice, dtype: ComputeDtype::Float32 };
+    CausalLm::new(config, lora, trainable, placement, |info| {
         let centre = if info.name.contains("norm") && !is_offset { 1.0 } else { 0.0 };
         let len: usize = info.file_shape.iter().product();
         let data = (0..len).map(|_| centre + rng.random_range(-0.3..0.3f32)).collect();

@@ -1,18 +1,18 @@
-//! Rotary position embeddings in Hugging Face's convention (halves rotated, not interleaved pairs).
+//! Rotary position embeddings in Hugging Face's convention: the two halves of a head are rotated, not interleaved pairs.
 
 use collimate_hf::{ModelConfig, RopeScaling};
 
-/// Inverse frequencies of one model, with its scaling applied.
+/// A model's inverse frequencies, with its scaling applied.
 ///
-/// Computed in float32 in the order of operations of the reference implementation: the angle of position 500 differs by
-/// 3e-5 between float32 and float64, which is more than log-probs may differ.
+/// Computed in float32 in the reference implementation's order of operations: at position 500, float32 and float64 angles
+/// differ by 3e-5, more than the tolerance on log-probs.
 #[derive(Debug, Clone)]
 pub(crate) struct Rope {
-    /// Radians a position, [rotary_dim / 2].
+    /// Radians per position, [rotary_dim / 2].
     inv_freq: Vec<f32>,
-    /// Factor on cosine and sine (the attention temperature of yarn and LongRoPE), 1 otherwise.
+    /// Factor of cosines and sines: the attention temperature of YaRN and LongRoPE, otherwise 1.
     attention_factor: f32,
-    /// Numbers of a head, of which the first are rotated.
+    /// Width of a head, of which the first `rotary_dim` columns are rotated.
     pub(crate) head_dim: usize,
 }
 
@@ -22,25 +22,10 @@ impl Rope {
         let base = config.rope_theta as f32;
         let plain: Vec<f32> = (0..dim / 2).map(|i| 1.0 / base.powf((2 * i) as f32 / dim as f32)).collect();
         let (inv_freq, attention_factor) = match &config.rope_scaling {
-            // Dynamic scaling changes nothing up to the trained length; longer sequences are refused when scored.
+            // Dynamic scaling has no effect up to the trained length; longer sequences are refused when scored.
             RopeScaling::Default | RopeScaling::Dynamic { .. } => (plain, 1.0),
             RopeScaling::Linear { factor } => (plain.iter().map(|f| f / *factor as f32).collect(), 1.0),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
-                let scale = |f: f32| {
-                    let (factor, low, high) = (*factor as f32, *low_freq_factor as f32, *high_freq_factor as f32);
-                    let original = *original_max_position_embeddings as f32;
-                    let wavelength = 2.0 * std::f32::consts::PI / f;
-                    if wavelength > original / low {
-                        f / factor
-                    } else if wavelength < original / high {
-                        f
-                    } else {
-                        let smooth = (original / wavelength - low) / (high - low);
-                        (1.0 - smooth) * f / factor + smooth * f
-                    }
-                };
-                (plain.into_iter().map(scale).collect(), 1.0)
-            }
+            llama3 @ RopeScaling::Llama3 { .. } => (Self::llama3(llama3, plain), 1.0),
             yarn @ RopeScaling::Yarn { .. } => Self::yarn(yarn, plain, dim, config.rope_theta),
             RopeScaling::Long { short_factor, attention_factor, .. } => {
                 let stretch =
@@ -51,7 +36,30 @@ impl Rope {
         Self { inv_freq, attention_factor, head_dim: config.head_dim }
     }
 
-    /// YaRN (arXiv 2309.00071): high frequencies kept, low ones interpolated, a linear ramp between.
+    /// Llama 3: divides low frequencies, keeps high ones, and blends between them.
+    fn llama3(scaling: &RopeScaling, plain: Vec<f32>) -> Vec<f32> {
+        let RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } =
+            scaling
+        else {
+            return plain;
+        };
+        let (factor, low, high) = (*factor as f32, *low_freq_factor as f32, *high_freq_factor as f32);
+        let original = *original_max_position_embeddings as f32;
+        let scale = |f: f32| {
+            let wavelength = 2.0 * std::f32::consts::PI / f;
+            if wavelength > original / low {
+                f / factor
+            } else if wavelength < original / high {
+                f
+            } else {
+                let smooth = (original / wavelength - low) / (high - low);
+                (1.0 - smooth) * f / factor + smooth * f
+            }
+        };
+        plain.into_iter().map(scale).collect()
+    }
+
+    /// YaRN (arXiv 2309.00071): keeps high frequencies, interpolates low ones, with a linear ramp between them.
     fn yarn(scaling: &RopeScaling, plain: Vec<f32>, dim: usize, theta: f64) -> (Vec<f32>, f32) {
         let RopeScaling::Yarn {
             factor,
@@ -90,7 +98,7 @@ impl Rope {
         (plain.into_iter().enumerate().map(blend).collect(), attention_factor as f32)
     }
 
-    /// Cosines and sines of `positions`, each [N, rotary_dim / 2], row by row.
+    /// Cosines and sines of `positions`, each [N, rotary_dim / 2].
     pub(crate) fn tables(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
         let angles = positions.iter().flat_map(|&p| self.inv_freq.iter().map(move |f| p as f32 * f));
         angles.map(|a| (a.cos() * self.attention_factor, a.sin() * self.attention_factor)).unzip()
@@ -106,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn longrope_divides_each_frequency_by_a_factor_of_its_own() {
+    fn longrope_divides_each_frequency_by_its_own_factor() {
         let config = json!({
             "model_type": "phi3", "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1,
             "partial_rotary_factor": 0.5, "max_position_embeddings": 64, "original_max_position_embeddings": 16,

@@ -1,17 +1,19 @@
-//! Which experts a token goes through, and how evenly tokens are spread over them.
+//! The router's choice of experts, and how evenly it spreads tokens over them.
 
-/// The router's choice for every row of a pack.
+use collimate_text::GroupBatch;
+
+/// The router's choice of experts for every row of a pack.
 ///
-/// A row's experts are those of its largest logits, the lower number first among equals, and its weights the softmax over
-/// theirs alone, which is the softmax over all scaled to a sum of one.
+/// A row's experts are those with its largest logits, of equal ones the first, and its weights are the softmax over these
+/// logits only, which is the softmax over all scaled to a sum of one.
 #[derive(Debug, Clone)]
 pub(crate) struct Routing {
     num_experts: usize,
     /// Softmax over all experts, [N, E].
     probabilities: Vec<f32>,
-    /// Weights, [N, E]; zero for an expert that was not picked.
+    /// Weights, [N, E]; zero for experts that were not picked.
     weights: Vec<f32>,
-    /// By expert, the rows that go through it, ascending.
+    /// The rows of each expert, ascending.
     rows: Vec<Vec<u32>>,
 }
 
@@ -40,17 +42,17 @@ impl Routing {
         Self { num_experts, probabilities, weights, rows }
     }
 
-    /// The rows that go through an expert, ascending.
+    /// An expert's rows, ascending.
     pub(crate) fn rows(&self, expert: usize) -> &[u32] {
         &self.rows[expert]
     }
 
-    /// The weights of those rows.
+    /// The weights of an expert's rows.
     pub(crate) fn weights(&self, expert: usize) -> Vec<f32> {
         self.rows[expert].iter().map(|&row| self.weights[row as usize * self.num_experts + expert]).collect()
     }
 
-    /// The gradient of the logits, [N, E], given those of the weights by expert and row.
+    /// The gradient of the logits, [N, E], given that of the weights by expert and row.
     pub(crate) fn backward(&self, d_weights: &[Vec<f32>], balance: Option<&BalanceGradient>) -> Vec<f32> {
         let mut d_logits = vec![0.0; self.weights.len()];
         for (expert, (rows, d_weights)) in self.rows.iter().zip(d_weights).enumerate() {
@@ -65,41 +67,41 @@ impl Routing {
         if let Some(balance) = balance {
             let rows = self.probabilities.chunks_exact(self.num_experts).zip(&balance.counts);
             for (d_logits, (probabilities, &count)) in d_logits.chunks_exact_mut(self.num_experts).zip(rows) {
-                let mut more: Vec<f32> = balance.slopes.iter().map(|slope| count * slope).collect();
-                softmax_backward(&mut more, probabilities);
-                d_logits.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+                let mut d: Vec<f32> = balance.slopes.iter().map(|slope| count * slope).collect();
+                softmax_backward(&mut d, probabilities);
+                d_logits.iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
             }
         }
         d_logits
     }
 }
 
-/// Turns the gradient of a softmax's output into that of its input.
+/// Replaces the gradient of a softmax's output by that of its input.
 fn softmax_backward(d: &mut [f32], probabilities: &[f32]) {
     let mean: f32 = d.iter().zip(probabilities).map(|(d, p)| d * p).sum();
     d.iter_mut().zip(probabilities).for_each(|(d, p)| *d = p * (*d - mean));
 }
 
-/// How the tokens of some packs are spread over experts, all layers together.
+/// How the tokens of one or more packs are spread over experts, over all layers.
 ///
-/// A prompt counts once for each of its responses, as if every response stood alone.
+/// A prompt counts once for each of its responses, as if it were repeated for each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouterLoad {
-    /// By expert, how many tokens picked it.
+    /// Number of tokens that picked each expert.
     picked: Vec<f64>,
-    /// By expert, the sum of its probabilities.
+    /// Sum of each expert's probabilities.
     probabilities: Vec<f64>,
-    /// Tokens times layers.
+    /// Number of tokens times number of layers.
     rows: f64,
 }
 
 impl RouterLoad {
-    pub(crate) fn new(num_experts: usize) -> Self {
+    fn new(num_experts: usize) -> Self {
         Self { picked: vec![0.0; num_experts], probabilities: vec![0.0; num_experts], rows: 0.0 }
     }
 
-    /// Adds one layer of a pack; `counts` says how often each row counts.
-    pub(crate) fn add_layer(&mut self, routing: &Routing, counts: &[f32]) {
+    /// Adds one layer of a pack; `counts` is how often each row counts.
+    fn add_layer(&mut self, routing: &Routing, counts: &[f32]) {
         for (picked, rows) in self.picked.iter_mut().zip(&routing.rows) {
             *picked += rows.iter().map(|&row| f64::from(counts[row as usize])).sum::<f64>();
         }
@@ -111,33 +113,72 @@ impl RouterLoad {
         self.rows += counts.iter().map(|&count| f64::from(count)).sum::<f64>();
     }
 
-    /// Adds what other packs have.
+    /// Adds the load of other packs.
     pub fn add(&mut self, other: &Self) {
         let sums = [(&mut self.picked, &other.picked), (&mut self.probabilities, &other.probabilities)];
-        for (sum, more) in sums {
-            sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        for (sum, terms) in sums {
+            sum.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
         }
         self.rows += other.rows;
     }
 
-    /// The balance loss `E Σ_e f_e P_e`, f_e being the share of tokens that picked expert e and P_e the mean of its
-    /// probability; per_token where all experts are used alike (Switch Transformer, arXiv 2101.03961, equations 4 to 6).
+    /// The balance loss `E Σ_e f_e P_e`, where f_e is the share of tokens that picked expert e and P_e its mean probability
+    /// (Switch Transformer, arXiv 2101.03961, equations 4 to 6). With all experts used equally it is the number of experts
+    /// per token.
     pub fn loss(&self) -> f64 {
         let terms = self.picked.iter().zip(&self.probabilities);
         let sum: f64 = terms.map(|(picked, p)| picked / self.rows * (p / self.rows)).sum();
         self.picked.len() as f64 * sum
     }
 
-    /// The gradient of `weight` times the loss with respect to a token's probabilities, which go through the means P_e
-    /// only; `counts` are a pack's.
-    pub(crate) fn gradient(&self, weight: f64, counts: Vec<f32>) -> BalanceGradient {
+    /// The gradient of `weight` times the loss with respect to a pack's probabilities, which enter only the means P_e;
+    /// `counts` is how often each of the pack's rows counts.
+    fn gradient(&self, weight: f64, counts: Vec<f32>) -> BalanceGradient {
         let factor = weight * self.picked.len() as f64 / self.rows;
         let slopes = self.picked.iter().map(|picked| (factor * picked / self.rows) as f32).collect();
         BalanceGradient { slopes, counts }
     }
 }
 
-/// What the balance loss adds to the gradient of a pack's router probabilities.
+/// The load of one pack, with how often each of its rows counts.
+#[derive(Debug, Clone)]
+pub(crate) struct PackLoad {
+    load: RouterLoad,
+    /// [N].
+    counts: Vec<f32>,
+}
+
+impl PackLoad {
+    /// The empty load of a pack.
+    pub(crate) fn new(batch: &GroupBatch, num_experts: usize) -> Self {
+        let mut counts = vec![0.0; batch.num_tokens()];
+        for response in batch.responses() {
+            for rows in [&response.prompt, &response.tokens] {
+                counts[rows.clone()].iter_mut().for_each(|count| *count += 1.0);
+            }
+        }
+        Self { load: RouterLoad::new(num_experts), counts }
+    }
+
+    pub(crate) fn add_layer(&mut self, routing: &Routing) {
+        self.load.add_layer(routing, &self.counts);
+    }
+
+    pub(crate) fn load(&self) -> &RouterLoad {
+        &self.load
+    }
+
+    pub(crate) fn into_load(self) -> RouterLoad {
+        self.load
+    }
+
+    /// The gradient of `weight` times the balance loss of a whole batch with respect to this pack's probabilities.
+    pub(crate) fn balance_gradient(self, batch: &RouterLoad, weight: f64) -> BalanceGradient {
+        batch.gradient(weight, self.counts)
+    }
+}
+
+/// The gradient of the balance loss with respect to a pack's router probabilities.
 #[derive(Debug, Clone)]
 pub(crate) struct BalanceGradient {
     /// By expert, for a row that counts once.
@@ -157,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_logits_are_picked_and_weigh_one_together() {
+    fn the_largest_logits_are_picked_and_their_weights_sum_to_one() {
         let routing = Routing::new(&LOGITS, 3, 2);
         assert_eq!([routing.rows(0), routing.rows(1), routing.rows(2)], [&[1][..], &[0, 1, 2], &[0, 2]]);
         assert_eq!(routing.weights(0), [0.5]);
@@ -165,7 +206,7 @@ mod tests {
         assert!((f64::from(routing.weights(1)[0]) - first).abs() < 1e-7);
         assert!((f64::from(routing.weights(2)[0]) - (1.0 - first)).abs() < 1e-7);
         let one = Routing::new(&[1.0, 1.0, 1.0], 3, 1);
-        assert_eq!((one.rows(0), one.weights(0)), (&[0][..], vec![1.0]), "the lower number among equals");
+        assert_eq!((one.rows(0), one.weights(0)), (&[0][..], vec![1.0]), "the first of equal logits");
     }
 
     /// `Σ c · weight + w · balance` of logits in float64.
@@ -179,9 +220,9 @@ mod tests {
             let over_all: f64 = logits.iter().map(|&x| exp(x)).sum();
             for e in 0..3 {
                 p[e] += f64::from(counts[row]) * exp(logits[e]) / over_all;
-                if let Some(place) = routing.rows(e).iter().position(|&r| r as usize == row) {
+                if let Some(index) = routing.rows(e).iter().position(|&r| r as usize == row) {
                     picked[e] += f64::from(counts[row]);
-                    sum += f64::from(d_weights[e][place]) * exp(logits[e]) / over_chosen;
+                    sum += f64::from(d_weights[e][index]) * exp(logits[e]) / over_chosen;
                 }
             }
         }
@@ -190,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_those_of_finite_differences() {
+    fn gradients_match_finite_differences() {
         let routing = Routing::new(&LOGITS, 3, 2);
         let d_weights = vec![vec![0.5], vec![-1.0, 2.0, 0.25], vec![1.5, -0.75]];
         let counts = vec![1.0, 4.0, 1.0];
@@ -206,14 +247,14 @@ mod tests {
                 logits[i] += step;
                 objective(&logits, &d_weights, 0.7, &counts)
             };
-            // Small enough to change no choice: the closest logits that compete are apart by more than that.
+            // A step too small to change any choice of experts.
             let expected = (moved(1e-4) - moved(-1e-4)) / 2e-4;
             assert!((f64::from(found) - expected).abs() < 1e-5, "{i}: {found} against {expected}");
         }
     }
 
     #[test]
-    fn the_loss_is_that_of_all_packs_together() {
+    fn the_loss_is_that_of_all_packs_combined() {
         let (first, second) = (Routing::new(&LOGITS[..3], 3, 2), Routing::new(&LOGITS[3..], 3, 2));
         let mut apart = RouterLoad::new(3);
         apart.add_layer(&first, &[2.0]);

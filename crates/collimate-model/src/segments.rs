@@ -1,9 +1,9 @@
-//! Which rows of a batch attend to which.
+//! The attention segments of a batch.
 
 use collimate_backend::Segment;
 use collimate_text::GroupBatch;
 
-/// A segment for each prompt and for each response that answers it; a sequence with a prompt of its own is one segment.
+/// One segment per prompt and per response; a response with a prompt of its own forms one segment with it.
 pub(crate) fn segments(batch: &GroupBatch) -> Vec<Segment> {
     let mut segments = Vec::new();
     let mut responses = batch.responses().peekable();
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_of_its_own_is_one_segment() {
+    fn a_response_with_its_own_prompt_is_one_segment() {
         let separate = GroupBatch::separate([&group(&[2, 4])]);
         assert_eq!(segments(&separate), [segment(0..0, 0..5), segment(0..0, 5..12)]);
         let prompts = GroupBatch::prompts(&[vec![1, 2], vec![3]]);

@@ -1,7 +1,7 @@
 //! AdamW with PyTorch's semantics.
 
 use burn::tensor::Tensor;
-use collimate_backend::{AdamwStep, FusedOps};
+use collimate_backend::{AdamwStep, FusedOps, Moments};
 
 /// Settings of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,8 +31,8 @@ pub struct UpdateOptions {
 pub struct AdamW<B: FusedOps> {
     /// Updates so far.
     pub step: u64,
-    /// First and second moments by parameter; `None` until its first update.
-    pub moments: Vec<Option<(Tensor<B, 2>, Tensor<B, 2>)>>,
+    /// Moments by parameter; `None` until its first update.
+    pub moments: Vec<Option<Moments<B>>>,
 }
 
 impl<B: FusedOps> AdamW<B> {
@@ -55,8 +55,8 @@ impl<B: FusedOps> AdamW<B> {
         gradient_scale: f64,
         options: &UpdateOptions,
     ) -> Tensor<B, 2> {
-        let moments = self.moments[index].take();
-        let moments = moments.unwrap_or_else(|| (gradient.zeros_like(), gradient.zeros_like()));
+        let zeros = || Moments { m: gradient.zeros_like(), v: gradient.zeros_like() };
+        let moments = self.moments[index].take().unwrap_or_else(zeros);
         let steps = self.step as i32;
         let step = AdamwStep {
             gradient_scale,

@@ -1,14 +1,17 @@
-//! Attention over segments in tiles of queries and keys that live in a cube's shared memory: scores are never held.
+//! Attention over segments in tiles of queries and keys in a cube's shared memory: scores never reach global memory.
 //!
-//! A tile of queries has the heads that share a head of keys below each other, so that keys and values are read once for all
-//! of them. A cube of 16 by 16 units computes it; each unit holds every sixteenth row and column of the tile's scores and
-//! of what they mix. No sum is shared between cubes, so results do not depend on the order in which cubes run.
+//! A tile of queries stacks the heads that share a key head, so that keys and values are read once for all of them. A cube
+//! of 16 by 16 units computes it; each unit has every sixteenth row and column of the tile's scores and of the weighted
+//! sums. Cubes share no sum, so results do not depend on the order in which they run.
 
 mod backward;
+mod blocks;
 mod forward;
+mod launch;
 mod matrix;
-mod plan;
+mod sizes;
+mod tables;
 mod tile;
 
-pub(super) use backward::Saved;
-pub(super) use plan::{Blocks, Products};
+pub(super) use blocks::{Blocks, Products};
+pub(super) use launch::Saved;

@@ -1,4 +1,4 @@
-//! Tensors as kernels take them: in order, without strides.
+//! Tensors as kernels take them: contiguous, without strides.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
@@ -9,33 +9,33 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use bytemuck::NoUninit;
 
-/// A tensor's numbers in the order of its rows.
+/// A tensor as a contiguous array.
 pub(super) fn array<R: CubeRuntime>(tensor: CubeTensor<R>) -> ArrayArg<R> {
     into_contiguous(tensor).into_array_arg()
 }
 
-/// Memory for a result beside `like`, not initialised.
+/// Uninitialised memory for a result, on the device of `like`.
 pub(super) fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: impl Into<Shape>, dtype: DType) -> CubeTensor<R> {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
 }
 
-/// The same of float32.
+/// [`empty`] in float32.
 pub(super) fn scalars<R: CubeRuntime>(like: &CubeTensor<R>, shape: impl Into<Shape>) -> CubeTensor<R> {
     empty(like, shape, DType::F32)
 }
 
-/// A tensor that may be changed in place, its numbers in the order of its rows; a copy where others hold it.
+/// A contiguous tensor that may be changed in place; a copy if anything else holds it.
 pub(super) fn owned<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     let tensor = into_contiguous(tensor);
     if tensor.can_mut() { tensor } else { tensor.copy() }
 }
 
-/// Numbers of the host, beside `like`.
+/// Uploads numbers to the device of `like`.
 pub(super) fn numbers<R: CubeRuntime, T: NoUninit>(like: &CubeTensor<R>, values: &[T]) -> ArrayArg<R> {
     upload(&like.client, &like.device, values).into_array_arg()
 }
 
-/// Numbers of four bytes on the device; kernels know which.
+/// Uploads numbers of four bytes; only the kernel knows whether they are u32 or f32.
 pub(super) fn upload<R: CubeRuntime, T: NoUninit>(
     client: &ComputeClient<R>,
     device: &R::Device,

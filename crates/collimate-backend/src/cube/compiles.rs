@@ -1,13 +1,13 @@
-//! Every kernel through NVIDIA's compiler, in float32 and in bfloat16: on a GPU, or where a stub stands for its driver
-//! (`tests/cuda-stub`), which computes nothing.
+//! Compiles every kernel with NVIDIA's compiler, in float32 and in bfloat16: on a GPU, or with the stub of a driver in
+//! `tests/cuda-stub`, which computes nothing.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor};
 use burn_cuda::{Cuda, CudaDevice};
 
 use crate::{
-    AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, FusedOps, GateActivation, OutputLayer,
-    Rotary, Segment,
+    AdamwStep, AttentionMap, AttentionSaved, AttentionShape, DropoutRows, FusedOps, GateActivation, Moments,
+    OutputLayer, Rotary, Segment,
 };
 
 const ROWS: usize = 64;
@@ -21,11 +21,11 @@ fn attention(dtype: DType, head_dim: usize, window: Option<usize>, softcap: Opti
     let shape = AttentionShape { heads: 8, kv_heads: 2, head_dim, scale: 0.1, window, softcap };
     let segments = [Segment { context: 0..0, rows: 0..40 }, Segment { context: 0..40, rows: 40..ROWS }];
     let device = CudaDevice::new(0);
-    let plan = <<Cuda as FusedOps>::Attention as AttentionPlan<Cuda>>::new(&segments, &shape, &[window], &device);
+    let map = <<Cuda as FusedOps>::Attention as AttentionMap<Cuda>>::new(&segments, &shape, &[window], &device);
     let [q, k, v] = [8, 2, 2].map(|heads| ones(ROWS, heads * head_dim, dtype));
-    let (out, lse) = plan.attend(&shape, &q, &k, &v);
+    let (out, lse) = map.attend(&shape, &q, &k, &v);
     let saved = AttentionSaved { q: &q, k: &k, v: &v, out: &out, lse: &lse };
-    let gradients = plan.attend_backward(&shape, saved, &q);
+    let gradients = map.attend_backward(&shape, saved, &q);
     assert!(gradients.iter().all(|gradient| gradient.dtype() == dtype));
 }
 
@@ -45,7 +45,7 @@ fn rows(dtype: DType) {
     Cuda::dropout(x.clone(), &[DropoutRows { rows: 0..3, first: 0, key: 7 }], 0.1);
     Cuda::add_rows(x.clone(), &[1, 2, 1], &ones(3, WIDTH, dtype));
     let weight = ones(1000, WIDTH, dtype);
-    // A number of rows that gets room, which must not change the type.
+    // A number of rows that needs padding, which must not change the dtype.
     let (hidden, targets) = (ones(ROWS - 1, WIDTH, dtype), vec![0; ROWS - 1]);
     for softcap in [None, Some(30.0)] {
         let layer = OutputLayer { weight: &weight, softcap };
@@ -75,6 +75,6 @@ fn every_kernel_compiles() {
         decay: 1.0,
     };
     let [p, g, m, v] = [0; 4].map(|_| ones(8, 8, DType::F32));
-    Cuda::adamw(p, &g, (m, v), &step);
+    Cuda::adamw(p, &g, Moments { m, v }, &step);
     <Cuda>::sync(&CudaDevice::new(0)).expect("kernels that compile");
 }

@@ -1,29 +1,29 @@
-//! What kernels share: how many cubes and units there are, and sums over a cube.
+//! Sizes of launches, and sums over a cube.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-/// Units of a cube at most; every device has as many.
+/// Units per cube, at most; every device has as many.
 pub(super) const UNITS: u32 = 256;
-/// Cubes of a launch at most. A kernel goes on to the next piece of work as long as there is some.
+/// Cubes per launch, at most. A cube takes every so-many-th task, so fewer cubes than tasks are enough.
 const CUBES: u32 = 32_768;
 
-/// Cubes for so many pieces of work.
-pub(super) fn over(pieces: u32) -> CubeCount {
-    CubeCount::new_1d(pieces.clamp(1, CUBES))
+/// Cubes for `tasks` tasks.
+pub(super) fn over(tasks: u32) -> CubeCount {
+    CubeCount::new_1d(tasks.clamp(1, CUBES))
 }
 
-/// Cubes of [`UNITS`] for so many numbers.
+/// Cubes of [`UNITS`] for `count` elements.
 pub(super) fn over_numbers(count: usize) -> CubeCount {
     over(u32::try_from(count.div_ceil(UNITS as usize)).unwrap_or(CUBES))
 }
 
-/// Units for a row of n numbers, a power of two.
+/// Units for a row of n elements, a power of two.
 pub(super) fn units_for(n: u32) -> u32 {
     n.next_power_of_two().clamp(32, UNITS)
 }
 
-/// The sum of all units' values, the same whoever asks; all units of the cube must take part.
+/// The sum of all units' values, which every unit gets; all units of the cube must take part.
 #[cube]
 pub(super) fn sum_in_cube(value: f32, #[comptime] units: u32) -> f32 {
     let mut values = SharedMemory::<f32>::new(units as usize);
@@ -39,7 +39,7 @@ pub(super) fn sum_in_cube(value: f32, #[comptime] units: u32) -> f32 {
         half /= 2;
     }
     let sum = values[0];
-    // Before the memory is used again.
+    // Before the shared memory is used again.
     sync_cube();
     sum
 }

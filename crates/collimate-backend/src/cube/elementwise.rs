@@ -1,4 +1,4 @@
-//! Kernels in which every number is computed by itself: rotation, gates, dropout and AdamW.
+//! Elementwise kernels: rotation, gated activation, dropout and AdamW.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
@@ -13,7 +13,8 @@ use super::math::{exp, normal_cdf};
 /// See [`FusedOps::rotate`](crate::FusedOps::rotate); `cos` and `sin` are [N, rotary_dim / 2].
 pub(super) fn rotate<R: CubeRuntime>(
     x: CubeTensor<R>,
-    (cos, sin): (CubeTensor<R>, CubeTensor<R>),
+    cos: CubeTensor<R>,
+    sin: CubeTensor<R>,
     head_dim: usize,
     inverse: bool,
 ) -> CubeTensor<R> {
@@ -54,11 +55,11 @@ fn rotate_kernel<F: Float>(
 ) {
     let mut i = ABSOLUTE_POS as u32;
     while i < count {
-        let place = i % head_dim;
+        let column = i % head_dim;
         let value = f32::cast_from(x[i as usize]);
-        if place < 2 * half {
-            let first = place < half;
-            let angle = i / width * half + select(first, place, place - half);
+        if column < 2 * half {
+            let first = column < half;
+            let angle = i / width * half + select(first, column, column - half);
             let other = f32::cast_from(x[select(first, i + half, i - half) as usize]);
             let signed = select(first, -other, other);
             let turn = if inverse { -sin[angle as usize] } else { sin[angle as usize] };
@@ -143,12 +144,12 @@ fn gated_backward_kernel<F: Float>(
 ) {
     let mut i = ABSOLUTE_POS as u32;
     while i < count {
-        let place = i as usize;
-        let (value, slope) = activated(f32::cast_from(gate[place]), activation);
-        let d = f32::cast_from(d_out[place]);
-        let of_gate = d * f32::cast_from(up[place]) * slope;
-        gate[place] = F::cast_from(of_gate);
-        up[place] = F::cast_from(d * value);
+        let index = i as usize;
+        let (value, slope) = activated(f32::cast_from(gate[index]), activation);
+        let d = f32::cast_from(d_out[index]);
+        let d_gate = d * f32::cast_from(up[index]) * slope;
+        gate[index] = F::cast_from(d_gate);
+        up[index] = F::cast_from(d * value);
         i += CUBE_COUNT as u32 * UNITS;
     }
 }
@@ -177,18 +178,20 @@ fn activated(x: f32, #[comptime] activation: GateActivation) -> (f32, f32) {
     }
 }
 
+/// Columns of a row's entry in the table of streams: whether it is in a stream, its index there, and the low and high half
+/// of the stream's key.
+const STREAM_COLUMNS: u32 = 4;
+
 /// See [`FusedOps::dropout`](crate::FusedOps::dropout): the draws of [`collimate_kernels::dropout`], made on the device.
 pub(super) fn dropout<R: CubeRuntime>(x: CubeTensor<R>, rows: &[DropoutRows], probability: f64) -> CubeTensor<R> {
     let [num_rows, width] = [x.meta.shape()[0], x.meta.shape()[1]];
-    // Of each row whether it is in a stream, its place there, and the two halves of the stream's key.
-    let mut streams = vec![0u32; 4 * num_rows];
+    let mut streams = vec![[0u32; STREAM_COLUMNS as usize]; num_rows];
     for stream in rows {
         for (i, row) in stream.rows.clone().enumerate() {
-            let entry = [1, (stream.first + i) as u32, stream.key as u32, (stream.key >> 32) as u32];
-            streams[4 * row..4 * (row + 1)].copy_from_slice(&entry);
+            streams[row] = [1, (stream.first + i) as u32, stream.key as u32, (stream.key >> 32) as u32];
         }
     }
-    let streams = numbers(&x, &streams);
+    let streams = numbers(&x, streams.as_flattened());
     let x = owned(x);
     let (client, dtype, count) = (x.client.clone(), x.dtype, x.meta.num_elements());
     dropout_kernel::launch::<R>(
@@ -218,10 +221,10 @@ fn dropout_kernel<F: Float>(
 ) {
     let mut i = ABSOLUTE_POS as u32;
     while i < count {
-        let stream = (i / width * 4) as usize;
+        let stream = (i / width * STREAM_COLUMNS) as usize;
         if streams[stream] == 1 {
-            let place = streams[stream + 1] * width + i % width;
-            let drawn = mix(mix(place * 0x9e37_79b9u32 + streams[stream + 2]) ^ streams[stream + 3]);
+            let index = streams[stream + 1] * width + i % width;
+            let drawn = mix(mix(index * 0x9e37_79b9u32 + streams[stream + 2]) ^ streams[stream + 3]);
             let kept = f32::cast_from(x[i as usize]) * scale;
             x[i as usize] = F::cast_from(select(drawn < threshold, 0.0, kept));
         }
@@ -229,7 +232,7 @@ fn dropout_kernel<F: Float>(
     }
 }
 
-/// As that of [`collimate_kernels::dropout`].
+/// The mixing function of [`collimate_kernels::dropout`].
 #[cube]
 fn mix(x: u32) -> u32 {
     let x = (x ^ (x >> 16)) * 0x7feb_352du32;
@@ -237,15 +240,15 @@ fn mix(x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// See [`FusedOps::adamw`](crate::FusedOps::adamw); all in float32, changed in place where nobody else holds them.
+/// See [`FusedOps::adamw`](crate::FusedOps::adamw). `state` is the parameter and its two moments, in float32, updated in
+/// place if nothing else holds them.
 pub(super) fn adamw<R: CubeRuntime>(
-    parameter: CubeTensor<R>,
+    state: [CubeTensor<R>; 3],
     gradient: CubeTensor<R>,
-    (m, v): (CubeTensor<R>, CubeTensor<R>),
     step: &AdamwStep,
 ) -> [CubeTensor<R>; 3] {
+    let [parameter, m, v] = state.map(owned);
     let (client, count) = (parameter.client.clone(), parameter.meta.num_elements());
-    let [parameter, m, v] = [parameter, m, v].map(owned);
     adamw_kernel::launch::<R>(
         &client,
         over_numbers(count),
@@ -288,13 +291,13 @@ fn adamw_kernel(
 ) {
     let mut i = ABSOLUTE_POS as u32;
     while i < count {
-        let place = i as usize;
-        let g = g[place] * scale;
-        let new_m = beta1 * m[place] + rest1 * g;
-        let new_v = beta2 * v[place] + rest2 * (g * g);
-        m[place] = new_m;
-        v[place] = new_v;
-        p[place] = p[place] * decay - size * (new_m / (new_v.sqrt() / correction + epsilon));
+        let index = i as usize;
+        let g = g[index] * scale;
+        let new_m = beta1 * m[index] + rest1 * g;
+        let new_v = beta2 * v[index] + rest2 * (g * g);
+        m[index] = new_m;
+        v[index] = new_v;
+        p[index] = p[index] * decay - size * (new_m / (new_v.sqrt() / correction + epsilon));
         i += CUBE_COUNT as u32 * UNITS;
     }
 }

@@ -1,5 +1,5 @@
-//! Exponentials of a known precision: drivers' own are within a few units in the last place at best, and graphics
-//! interfaces allow worse.
+//! Exponentials of known precision: those of drivers are within a few units in the last place at best, and graphics APIs
+//! allow worse.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -9,7 +9,7 @@ use cubecl::prelude::*;
 pub(super) fn exp(x: f32) -> f32 {
     let clamped = clamp(x, -87.3, 88.3);
     let n = (clamped * std::f32::consts::LOG2_E).round();
-    // ln 2 in two parts, so that little is lost of what is left.
+    // ln 2 in two parts, so that the remainder keeps its digits.
     let r = fma(n, 2.121_944_4e-4, fma(n, -0.693_359_4, clamped));
     // Minimax polynomial of (eʳ − 1 − r)/r² on ±ln 2 / 2, after Cephes.
     let p = fma(1.987_569_2e-4, r, 1.398_199_9e-3);

@@ -1,4 +1,4 @@
-//! RMSNorm, a cube for a row.
+//! RMSNorm, one cube per row.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
@@ -8,10 +8,10 @@ use cubecl::prelude::*;
 use super::buffers::{array, empty, scalars};
 use super::cubes::{over, sum_in_cube, units_for};
 
-/// Cubes that share the rows on the way back: each has a sum of the weight's gradient of its own.
+/// Cubes of a backward pass with the weight's gradient, each of which sums its own part of it.
 const PARTS: u32 = 256;
 
-/// `x` as rows of n numbers, n being those of `weight`; see [`FusedOps::rms_norm`](crate::FusedOps::rms_norm).
+/// See [`FusedOps::rms_norm`](crate::FusedOps::rms_norm).
 pub(super) fn rms_norm<R: CubeRuntime>(x: CubeTensor<R>, weight: CubeTensor<R>, eps: f32) -> CubeTensor<R> {
     let out = empty(&x, x.meta.shape().clone(), x.dtype);
     let (n, dtype) = (weight.meta.num_elements() as u32, x.dtype);
@@ -33,7 +33,7 @@ pub(super) fn rms_norm<R: CubeRuntime>(x: CubeTensor<R>, weight: CubeTensor<R>, 
     out
 }
 
-/// Gradient of `x`, and parts of the weight's, [PARTS, n], where it is asked for.
+/// Gradient of `x`, and with `with_weight` the parts of the weight's, [at most PARTS, n].
 pub(super) fn rms_norm_backward<R: CubeRuntime>(
     x: CubeTensor<R>,
     weight: CubeTensor<R>,
@@ -124,11 +124,11 @@ fn backward<F: Float>(
         let mut sum = 0.0f32;
         let mut i = UNIT_POS;
         while i < n {
-            let place = (start + i) as usize;
-            let d = f32::cast_from(d_out[place]);
-            let normed = f32::cast_from(x[place]) * scale;
+            let index = (start + i) as usize;
+            let d = f32::cast_from(d_out[index]);
+            let normed = f32::cast_from(x[index]) * scale;
             sum += d * weight[i as usize] * normed;
-            // The unit alone writes this column of this cube's part.
+            // Only this unit writes this column of the cube's part.
             if with_weight {
                 d_weight[(part + i) as usize] += d * normed;
             }
@@ -137,10 +137,10 @@ fn backward<F: Float>(
         let mean = sum_in_cube(sum, units) / n as f32;
         let mut i = UNIT_POS;
         while i < n {
-            let place = (start + i) as usize;
-            let g = f32::cast_from(d_out[place]) * weight[i as usize];
-            let normed = f32::cast_from(x[place]) * scale;
-            d_x[place] = F::cast_from(scale * (g - normed * mean));
+            let index = (start + i) as usize;
+            let g = f32::cast_from(d_out[index]) * weight[i as usize];
+            let normed = f32::cast_from(x[index]) * scale;
+            d_x[index] = F::cast_from(scale * (g - normed * mean));
             i += units;
         }
         row += CUBE_COUNT as u32;

@@ -1,4 +1,4 @@
-//! Rows that are added to others.
+//! Scatter-add of rows.
 
 use std::collections::BTreeMap;
 
@@ -10,30 +10,31 @@ use cubecl::prelude::*;
 use super::buffers::{array, numbers, owned};
 use super::cubes::{UNITS, over};
 
-/// See [`FusedOps::add_rows`](crate::FusedOps::add_rows). A cube has all that is added to one row, in the order given.
+/// See [`FusedOps::add_rows`](crate::FusedOps::add_rows). One cube adds everything for one row, in the order given.
 pub(super) fn add_rows<R: CubeRuntime>(x: CubeTensor<R>, rows: &[u32], values: CubeTensor<R>) -> CubeTensor<R> {
     if rows.is_empty() {
         return x;
     }
     let mut by_row: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     rows.iter().zip(0..).for_each(|(&row, value)| by_row.entry(row).or_default().push(value));
-    // Of each row its number and where its values end; then the values' numbers.
-    let ends = by_row.values().scan(0, |end, values| {
-        *end += values.len() as u32;
-        Some(*end)
+    let mut end = 0;
+    let targets = by_row.iter().map(|(&row, values)| {
+        let start = end;
+        end += values.len() as u32;
+        [row, start, end]
     });
-    let listed: Vec<u32> = by_row.keys().copied().zip(ends).flat_map(|(row, end)| [row, end]).collect();
+    let targets: Vec<[u32; TARGET_COLUMNS as usize]> = targets.collect();
     let order = by_row.values().flatten().copied().collect::<Vec<_>>();
     let width = x.meta.shape()[1] as u32;
     let x = owned(x);
     let (client, dtypes) = (x.client.clone(), [x.dtype.into(), values.dtype.into()]);
-    let (listed, order) = (numbers(&x, &listed), numbers(&x, &order));
+    let (targets, order) = (numbers(&x, targets.as_flattened()), numbers(&x, &order));
     add_rows_kernel::launch::<R>(
         &client,
         over(by_row.len() as u32),
         CubeDim::new_1d(UNITS),
         array(x.clone()),
-        listed,
+        targets,
         order,
         array(values),
         by_row.len() as u32,
@@ -43,32 +44,35 @@ pub(super) fn add_rows<R: CubeRuntime>(x: CubeTensor<R>, rows: &[u32], values: C
     x
 }
 
+/// Columns of the table of rows to add to: the row, and the range of its values in `order`.
+const TARGET_COLUMNS: u32 = 3;
+
 #[cube(launch)]
 fn add_rows_kernel<F: Float, G: Float>(
     x: &mut Array<F>,
-    listed: &Array<u32>,
+    targets: &Array<u32>,
     order: &Array<u32>,
     values: &Array<G>,
     count: u32,
     width: u32,
     #[define(F, G)] _dtypes: [StorageType; 2],
 ) {
-    let mut piece = CUBE_POS as u32;
-    while piece < count {
-        let start = select(piece == 0, 0, listed[(select(piece == 0, 1, piece) * 2 - 1) as usize]);
-        let (row, end) = (listed[(piece * 2) as usize], listed[(piece * 2 + 1) as usize]);
+    let mut task = CUBE_POS as u32;
+    while task < count {
+        let target = (task * TARGET_COLUMNS) as usize;
+        let (row, start, end) = (targets[target], targets[target + 1], targets[target + 2]);
         let mut column = UNIT_POS;
         while column < width {
-            let place = (row * width + column) as usize;
-            let mut sum = f32::cast_from(x[place]);
+            let index = (row * width + column) as usize;
+            let mut sum = f32::cast_from(x[index]);
             let mut i = start;
             while i < end {
                 sum += f32::cast_from(values[(order[i as usize] * width + column) as usize]);
                 i += 1;
             }
-            x[place] = F::cast_from(sum);
+            x[index] = F::cast_from(sum);
             column += UNITS;
         }
-        piece += CUBE_COUNT as u32;
+        task += CUBE_COUNT as u32;
     }
 }

@@ -8,10 +8,10 @@ use cubecl::prelude::*;
 use super::buffers::{array, scalars};
 use super::cubes::{UNITS, sum_in_cube};
 
-/// Sums that a tensor is divided into at most; the host adds them up in float64.
+/// Partial sums per tensor, at most; the host adds them up in float64.
 const PARTS: usize = 256;
 
-/// Sums of parts of `x`, [1, parts], whose number depends on the size of `x` alone.
+/// Partial sums of squares of `x`, [1, parts]; how many depends only on the size of `x`.
 pub(super) fn squares<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let count = x.meta.num_elements();
     let parts = count.div_ceil(16 * UNITS as usize).clamp(1, PARTS);

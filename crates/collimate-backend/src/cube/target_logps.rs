@@ -1,4 +1,4 @@
-//! Log-probs of target tokens from logits that are made in chunks and changed in place into their gradients.
+//! Log-probs of target tokens from a chunk of logits, which are then turned in place into their gradients.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
@@ -12,7 +12,7 @@ use super::math::{exp, tanh};
 /// Below every logit.
 const LOWEST: f32 = -3.0e38;
 
-/// Of each row of `logits` [M, V] the target's logit, the largest, and Σ e^(logit − largest): [M, 3] in float32.
+/// The target's logit, the largest logit and Σ e^(logit − largest) of each row of `logits` [M, V]: [M, 3] in float32.
 pub(super) fn reduce<R: CubeRuntime>(logits: CubeTensor<R>, targets: &[u32], softcap: Option<f32>) -> CubeTensor<R> {
     let [rows, vocab_size] = [logits.meta.shape()[0], logits.meta.shape()[1]];
     let (out, targets) = (scalars(&logits, [rows, 3]), numbers(&logits, targets));
@@ -52,7 +52,7 @@ fn reduce_kernel<F: Float>(
         let mut total = 0.0f32;
         let mut i = UNIT_POS;
         while i < vocab_size {
-            let x = squashed(f32::cast_from(logits[(start + i) as usize]), cap, capped);
+            let x = softcapped(f32::cast_from(logits[(start + i) as usize]), cap, capped);
             let e = exp(-(x - highest).abs());
             total = select(x > highest, total * e + 1.0, total + e);
             highest = max(highest, x);
@@ -61,7 +61,7 @@ fn reduce_kernel<F: Float>(
         let (highest, total) = merged(highest, total);
         if UNIT_POS == 0 {
             let target = (start + targets[row as usize]) as usize;
-            out[(row * 3) as usize] = squashed(f32::cast_from(logits[target]), cap, capped);
+            out[(row * 3) as usize] = softcapped(f32::cast_from(logits[target]), cap, capped);
             out[(row * 3 + 1) as usize] = highest;
             out[(row * 3 + 2) as usize] = total;
         }
@@ -69,7 +69,7 @@ fn reduce_kernel<F: Float>(
     }
 }
 
-/// The largest logit of all units, and Σ e^(logit − largest).
+/// The largest logit over all units, and Σ e^(logit − largest).
 #[cube]
 fn merged(highest: f32, total: f32) -> (f32, f32) {
     let mut largest = SharedMemory::<f32>::new(UNITS as usize);
@@ -92,7 +92,7 @@ fn merged(highest: f32, total: f32) -> (f32, f32) {
         half /= 2;
     }
     let result = (largest[0], totals[0]);
-    // Before the memory is used again.
+    // Before the shared memory is used again.
     sync_cube();
     result
 }
@@ -100,7 +100,7 @@ fn merged(highest: f32, total: f32) -> (f32, f32) {
 /// Turns `logits` [M, V] into the gradients of `Σ_m coefficients[m] · logp[m]` with respect to them, in place.
 ///
 /// `reduced` is what [`reduce`] gave, or [M, 3] with the log-sum-exp in its second column and 1 in its third.
-pub(super) fn push<R: CubeRuntime>(
+pub(super) fn backward<R: CubeRuntime>(
     logits: CubeTensor<R>,
     targets: &[u32],
     reduced: CubeTensor<R>,
@@ -111,7 +111,7 @@ pub(super) fn push<R: CubeRuntime>(
     let (targets, coefficients) = (numbers(&logits, targets), numbers(&logits, coefficients));
     let logits = owned(logits);
     let (client, dtype) = (logits.client.clone(), logits.dtype);
-    push_kernel::launch::<R>(
+    backward_kernel::launch::<R>(
         &client,
         over(rows as u32),
         CubeDim::new_1d(UNITS),
@@ -130,7 +130,7 @@ pub(super) fn push<R: CubeRuntime>(
 
 #[cube(launch)]
 #[expect(clippy::too_many_arguments)] // what a kernel reads
-fn push_kernel<F: Float>(
+fn backward_kernel<F: Float>(
     logits: &mut Array<F>,
     targets: &Array<u32>,
     reduced: &Array<f32>,
@@ -150,11 +150,11 @@ fn push_kernel<F: Float>(
         let c = coefficients[row as usize];
         let mut i = UNIT_POS;
         while i < vocab_size {
-            let x = squashed(f32::cast_from(logits[(start + i) as usize]), cap, capped);
+            let x = softcapped(f32::cast_from(logits[(start + i) as usize]), cap, capped);
             let hot = select(i == target, 1.0f32, 0.0);
-            let pushed = c * (hot - exp(x - highest) / total);
-            let pushed = if capped { pushed * (1.0 - (x / cap) * (x / cap)) } else { pushed };
-            logits[(start + i) as usize] = F::cast_from(pushed);
+            let d = c * (hot - exp(x - highest) / total);
+            let d = if capped { d * (1.0 - (x / cap) * (x / cap)) } else { d };
+            logits[(start + i) as usize] = F::cast_from(d);
             i += UNITS;
         }
         row += CUBE_COUNT as u32;
@@ -162,6 +162,6 @@ fn push_kernel<F: Float>(
 }
 
 #[cube]
-fn squashed(x: f32, cap: f32, #[comptime] capped: bool) -> f32 {
+fn softcapped(x: f32, cap: f32, #[comptime] capped: bool) -> f32 {
     if capped { cap * tanh(x / cap) } else { x }
 }

@@ -1,39 +1,39 @@
-//! burn's tensors as CubeCL's, with fusion and without.
+//! Conversions between burn's tensors and CubeCL's, with fusion and without.
 //!
-//! Fusion holds operations back to join them; reading a tensor runs what it depends on.
+//! Fusion delays operations in order to join them; reading a tensor runs whatever it depends on.
 
 use burn::tensor::{Tensor, TensorPrimitive};
 use burn_cubecl::element::BoolElement;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 
-/// CubeCL's backend of a runtime as burn names it, with its elements of float32 and int32.
+/// burn's CubeCL backend for a runtime, with float32 and int32 elements.
 #[cfg(not(feature = "fusion"))]
 pub(super) type Cube<R, BT> = CubeBackend<R, f32, i32, BT>;
-/// The same with fusion.
+/// burn's CubeCL backend for a runtime, with float32 and int32 elements and fusion.
 #[cfg(feature = "fusion")]
 pub(super) type Cube<R, BT> = burn_fusion::Fusion<CubeBackend<R, f32, i32, BT>>;
 
-/// The tensor for a kernel. What nobody else holds may be changed in place, so one that goes on should be cloned.
+/// The tensor for a kernel, which may change it in place unless something else holds it: clone one that is still needed.
 #[cfg(not(feature = "fusion"))]
 pub(super) fn read<R: CubeRuntime, BT: BoolElement, const D: usize>(tensor: Tensor<Cube<R, BT>, D>) -> CubeTensor<R> {
     tensor.into_primitive().tensor()
 }
 
-/// The tensor of a kernel's result.
+/// A kernel's result as burn's tensor.
 #[cfg(not(feature = "fusion"))]
 pub(super) fn write<R: CubeRuntime, BT: BoolElement, const D: usize>(tensor: CubeTensor<R>) -> Tensor<Cube<R, BT>, D> {
     Tensor::from_primitive(TensorPrimitive::Float(tensor))
 }
 
-/// The tensor for a kernel. What nobody else holds may be changed in place, so one that goes on should be cloned.
+/// The tensor for a kernel, which may change it in place unless something else holds it: clone one that is still needed.
 #[cfg(feature = "fusion")]
 pub(super) fn read<R: CubeRuntime, BT: BoolElement, const D: usize>(tensor: Tensor<Cube<R, BT>, D>) -> CubeTensor<R> {
     let tensor = tensor.into_primitive().tensor();
     tensor.client.clone().resolve_tensor_float::<CubeBackend<R, f32, i32, BT>>(tensor)
 }
 
-/// The tensor of a kernel's result.
+/// A kernel's result as burn's tensor.
 #[cfg(feature = "fusion")]
 pub(super) fn write<R: CubeRuntime, BT: BoolElement, const D: usize>(tensor: CubeTensor<R>) -> Tensor<Cube<R, BT>, D> {
     use burn_fusion::stream::OperationStreams;

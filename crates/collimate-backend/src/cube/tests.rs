@@ -1,4 +1,4 @@
-//! CubeCL's kernels against the plain forms of the same operations on flex, so that no driver is on both sides.
+//! CubeCL's kernels against the plain forms on flex, so that no GPU driver is on both sides.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Distribution, Tensor};
@@ -9,7 +9,7 @@ use rstest::rstest;
 use super::attention::{Blocks, Products, Saved};
 use super::tensors;
 use crate::{
-    AdamwStep, AttentionPlan, AttentionSaved, AttentionShape, DropoutRows, FusedOps, GateActivation, Gradient,
+    AdamwStep, AttentionMap, AttentionSaved, AttentionShape, DropoutRows, FusedOps, GateActivation, Gradient, Moments,
     OutputLayer, Rotary, Segment, plain,
 };
 
@@ -91,7 +91,7 @@ fn rotation_and_gates(
 }
 
 #[test]
-fn dropout_draws_the_numbers_of_the_host() {
+fn dropout_draws_the_same_as_on_the_host() {
     let x = random(7, 30);
     let keys = [5, u64::MAX - 3];
     let rows = [DropoutRows { rows: 0..3, first: 0, key: keys[0] }, DropoutRows { rows: 4..7, first: 2, key: keys[1] }];
@@ -99,7 +99,7 @@ fn dropout_draws_the_numbers_of_the_host() {
 }
 
 #[test]
-fn rows_are_added_to_rows_that_repeat() {
+fn rows_that_repeat_are_added_each_time() {
     let (x, values) = (random(9, 300), random(6, 300));
     let rows = [4, 0, 4, 8, 4, 0];
     let expected = plain::add_rows(x.clone(), &rows, &values);
@@ -110,12 +110,12 @@ fn rows_are_added_to_rows_that_repeat() {
 }
 
 #[test]
-fn room_is_a_sixteenth_at_most() {
+fn padding_is_a_sixteenth_at_most() {
     assert_eq!([0, 1, 16, 17, 512, 513, 1537].map(Cube::pack_rows), [0, 16, 16, 32, 512, 544, 1600]);
     assert!((256..20_000).all(|rows| (rows..=rows + rows / 16).contains(&Cube::pack_rows(rows))));
 }
 
-/// A prompt with three responses, one of another prompt, and sequences of their own, each `times` as long.
+/// A prompt with three responses, another with one, and a sequence by itself, each `times` as long.
 fn segments(times: usize) -> Vec<Segment> {
     let segment = |context: std::ops::Range<usize>, rows: std::ops::Range<usize>| Segment {
         context: context.start * times..context.end * times,
@@ -155,22 +155,22 @@ fn attention_over_segments(
     let [q, d] = [0; 2].map(|_| random(rows, heads * head_dim));
     let [k, v] = [0; 2].map(|_| random(rows, kv_heads * head_dim));
     let tiles = plain::Tiles::<Flex>::new(&segments, &shape, &[window], &FlexDevice);
-    let plan = <<Cube as FusedOps>::Attention as AttentionPlan<Cube>>::new(&segments, &shape, &[window], &device());
+    let map = <<Cube as FusedOps>::Attention as AttentionMap<Cube>>::new(&segments, &shape, &[window], &device());
     let (expected, _) = tiles.attend(&shape, &q, &k, &v);
     let [on_q, on_k, on_v] = [&q, &k, &v].map(there);
-    let (out, lse) = plan.attend(&shape, &on_q, &on_k, &on_v);
+    let (out, lse) = map.attend(&shape, &on_q, &on_k, &on_v);
     assert_same(&out, &expected, 5e-6);
     let empty = random(0, 0);
     let plain = AttentionSaved { q: &q, k: &k, v: &v, out: &expected, lse: &empty };
     let expected = tiles.attend_backward(&shape, plain, &d);
     let saved = AttentionSaved { q: &on_q, k: &on_k, v: &on_v, out: &out, lse: &lse };
-    let found = plan.attend_backward(&shape, saved, &there(&d));
+    let found = map.attend_backward(&shape, saved, &there(&d));
     found.iter().zip(&expected).for_each(|(found, expected)| assert_same(found, expected, 5e-6));
-    let again = plan.attend_backward(&shape, saved, &there(&d));
+    let again = map.attend_backward(&shape, saved, &there(&d));
     found.iter().zip(&again).for_each(|(found, again)| assert_same(found, &here(again), 0.0));
 }
 
-/// The kernels for units that multiply matrices, number by number, which any device can.
+/// The kernels for matrix units, multiplying number by number as any device can.
 #[rstest]
 #[case::short(1, 4, 2, 6, None, None)]
 #[case::long(9, 4, 2, 16, None, None)]
@@ -178,7 +178,7 @@ fn attention_over_segments(
 #[case::wide(3, 2, 1, 64, None, None)]
 #[case::groups_that_do_not_fill_a_tile(5, 7, 1, 12, Some(9), None)]
 #[case::more_heads_than_a_tile(1, 70, 1, 6, None, Some(0.7))]
-fn attention_by_squares(
+fn attention_by_matrices(
     #[case] times: usize,
     #[case] heads: usize,
     #[case] kv_heads: usize,
@@ -191,9 +191,9 @@ fn attention_by_squares(
     let [q, d] = [0; 2].map(|_| random(rows, heads * head_dim));
     let [k, v] = [0; 2].map(|_| random(rows, kv_heads * head_dim));
     let tiles = plain::Tiles::<Flex>::new(&segments, &shape, &[window], &FlexDevice);
-    // Seven tiles of float32 in the shared memory of any device.
-    let blocks = Blocks::of_side(&segments, &shape, 16, &device());
-    let products = Products::OfSquares { units: false };
+    // Seven float32 tiles of this side fit the shared memory of any device.
+    let blocks = Blocks::with_side(&segments, &shape, 16, &device());
+    let products = Products::Matrix { on_units: false };
     let [on_q, on_k, on_v, on_d] = [&q, &k, &v, &d].map(|x| tensors::read(there(x)));
     let (out, lse) = blocks.forward(&shape, products, on_q.clone(), on_k.clone(), on_v.clone());
     let (expected, _) = tiles.attend(&shape, &q, &k, &v);
@@ -247,11 +247,11 @@ fn the_optimizer_and_the_norm() {
     };
     let (p, g, m, v) = (random(6, 50), random(6, 50), random(6, 50), random(6, 50).powf_scalar(2.0));
     let held = there(&p);
-    let (new_p, (new_m, new_v)) = Cube::adamw(held.clone(), &there(&g), (there(&m), there(&v)), &step);
-    let (plain_p, (plain_m, plain_v)) = plain::adamw(p.clone(), &g, (m, v), &step);
+    let (new_p, new) = Cube::adamw(held.clone(), &there(&g), Moments { m: there(&m), v: there(&v) }, &step);
+    let (plain_p, plain) = plain::adamw(p.clone(), &g, Moments { m, v }, &step);
     assert_same(&new_p, &plain_p, 1e-6);
-    assert_same(&new_m, &plain_m, 1e-6);
-    assert_same(&new_v, &plain_v, 1e-6);
+    assert_same(&new.m, &plain.m, 1e-6);
+    assert_same(&new.v, &plain.v, 1e-6);
     assert_same(&held, &p, 0.0);
     let large = random(1000, 77);
     let found = Cube::sum_of_squares(&[&there(&g), &there(&large)]);
@@ -260,7 +260,7 @@ fn the_optimizer_and_the_norm() {
     assert_eq!(Cube::sum_of_squares(&[]), 0.0);
 }
 
-/// A type of sixteen bits that the device computes in, and the relative size of its roundings.
+/// A 16-bit dtype that the device computes in, and its relative rounding error.
 fn sixteen_bits() -> Option<(DType, f32)> {
     let types = [(DType::BF16, 1.0 / 256.0), (DType::F16, 1.0 / 2048.0)];
     let found = types.into_iter().find(|(dtype, _)| Cube::supports_dtype(&device(), *dtype));
@@ -271,9 +271,9 @@ fn sixteen_bits() -> Option<(DType, f32)> {
     found
 }
 
-/// Each operation in sixteen bits rounds its result, and computes in float32 what it computes from.
+/// Operations in sixteen bits compute in float32 and round only their result.
 #[test]
-fn numbers_of_sixteen_bits_are_rounded_once() {
+fn operations_in_sixteen_bits_round_once() {
     let Some((dtype, rounding)) = sixteen_bits() else { return };
     let rounded = |rows, columns| {
         let x = there(&random(rows, columns)).cast(dtype);
@@ -303,7 +303,7 @@ fn numbers_of_sixteen_bits_are_rounded_once() {
 #[test]
 fn log_probs_in_sixteen_bits() {
     let Some((dtype, rounding)) = sixteen_bits() else { return };
-    // A number of rows that gets room.
+    // A number of rows that needs padding.
     let (hidden, weight) = (there(&random(21, 16)).cast(dtype), there(&random(733, 16)).cast(dtype));
     let targets: Vec<u32> = (0..21).map(|i| i * 97 % 733).collect();
     let layer = OutputLayer { weight: &weight, softcap: None };
@@ -323,7 +323,7 @@ fn log_probs_in_sixteen_bits() {
 #[case(None, None)]
 #[case(Some(50), Some(0.7))]
 fn attention_in_sixteen_bits(
-    #[values(false, true)] by_squares: bool,
+    #[values(false, true)] by_matrices: bool,
     #[case] window: Option<usize>,
     #[case] softcap: Option<f32>,
 ) {
@@ -332,10 +332,10 @@ fn attention_in_sixteen_bits(
     let (segments, rows) = (segments(9), 41 * 9);
     let [q, d] = [0; 2].map(|_| there(&random(rows, 128)).cast(dtype));
     let [k, v] = [0; 2].map(|_| there(&random(rows, 64)).cast(dtype));
-    let blocks = Blocks::of_side(&segments, &shape, 32, &device());
-    let products = match by_squares {
-        true => Products::OfSquares { units: blocks.has_units(&shape, dtype) },
-        false => Products::OfNumbers,
+    let blocks = Blocks::with_side(&segments, &shape, 32, &device());
+    let products = match by_matrices {
+        true => Products::Matrix { on_units: blocks.has_units(&shape, dtype) },
+        false => Products::Scalar,
     };
     let [on_q, on_k, on_v, on_d] = [&q, &k, &v, &d].map(|x| tensors::read(x.clone()));
     let (out, lse) = blocks.forward(&shape, products, on_q.clone(), on_k.clone(), on_v.clone());

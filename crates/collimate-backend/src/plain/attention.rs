@@ -1,4 +1,4 @@
-//! Attention over tiles of padded spans, scores materialised and masked.
+//! Attention over padded tiles of spans, with scores materialised and masked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -9,37 +9,38 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use collimate_kernels::{AttentionShape, Segment};
 
 use super::indices;
+use crate::attention_map::{AttentionMap, AttentionSaved};
 use crate::dtype::{in_dtype, in_float32};
-use crate::ops::{AttentionPlan, AttentionSaved};
 
-/// Added to scores that may not be attended to; its exponential is exactly zero in every float type.
+/// Added to the scores of masked keys; its exponential is exactly zero in every dtype.
 const MASKED: f32 = -3.0e4;
 
-/// Numbers of a tile's attention scores at most (64 MiB of float32), unless one span alone has more.
+/// Scores per tile, at most (64 MiB of float32), unless a single span has more.
 const TILE_ELEMENTS: usize = 16 << 20;
 
-/// A pack's segments as batches of spans with masks.
+/// A pack's segments, grouped into spans and the spans into tiles.
 #[derive(Debug, Clone)]
 pub struct Tiles<B: Backend> {
     tiles: Vec<Tile<B>>,
-    /// Where each row of the pack stands in the tiles' rows, [N].
+    /// Index of each of the pack's rows in the concatenated tiles, [N].
     restore: Tensor<B, 1, Int>,
 }
 
-/// Spans whose attention is computed as one batch, the shorter ones padded to the longest.
+/// S spans computed as one batch, padded to the longest.
 #[derive(Debug, Clone)]
 struct Tile<B: Backend> {
     /// Number of spans, S.
     count: usize,
-    /// Rows of the longest span, n.
+    /// Length of the longest span, n.
     len: usize,
-    /// The pack's row for each place of the tile, [S · n].
+    /// The pack's row of each of the tile's, [S · n].
     rows: Tensor<B, 1, Int>,
-    /// Additive masks [S, 1, n, n], by the layers' window.
+    /// Additive masks, [S, 1, n, n], by the layers' window.
     masks: BTreeMap<Option<usize>, Tensor<B, 4>>,
 }
 
 impl<B: Backend> Tiles<B> {
+    /// The same tiles under automatic differentiation.
     fn tracked(&self) -> Tiles<Autodiff<B>> {
         let tile = |tile: &Tile<B>| Tile {
             count: tile.count,
@@ -50,31 +51,31 @@ impl<B: Backend> Tiles<B> {
         Tiles { tiles: self.tiles.iter().map(tile).collect(), restore: Tensor::from_inner(self.restore.clone()) }
     }
 
-    /// Queries, keys and values as in [`AttentionSaved`] to [N, H · head_dim].
+    /// Attention forward from queries, keys and values as in [`AttentionSaved`] to [N, H · head_dim].
     pub fn attention(&self, shape: &AttentionShape, [q, k, v]: [Tensor<B, 2>; 3]) -> Tensor<B, 2> {
-        // Scaled before rows are rearranged: backends run over views several times slower. In bfloat16 it would round once
-        // more, so there the scores are scaled, which are in float32.
+        // Queries are scaled before they are rearranged, because backends are several times slower on views. In bfloat16
+        // that would round once more, so there the float32 scores are scaled.
         let q = if q.dtype() == DType::F32 { q.mul_scalar(shape.scale) } else { q };
         let outputs = self.tiles.iter().map(|tile| attend_in_tile(shape, tile, &q, &k, &v));
         Tensor::cat(outputs.collect(), 0).select(0, self.restore.clone())
     }
 }
 
-impl<B: Backend> AttentionPlan<B> for Tiles<B> {
+impl<B: Backend> AttentionMap<B> for Tiles<B> {
     fn new(segments: &[Segment], shape: &AttentionShape, windows: &[Option<usize>], device: &B::Device) -> Self {
         let divided = divide(&spans(segments), shape.heads);
         let num_rows = segments.iter().map(|segment| segment.rows.end).max().unwrap_or(0);
         let windows: BTreeSet<_> = windows.iter().copied().collect();
         let tiles = divided.iter().map(|spans| {
             let len = spans.iter().map(Range::len).max().unwrap_or(0);
-            let rows: Vec<u32> = spans.iter().flat_map(|span| (0..len).map(|i| place(span, i) as u32)).collect();
+            let rows: Vec<u32> = spans.iter().flat_map(|span| padded_rows(span, len)).collect();
             let masks = windows.iter().map(|&window| {
                 let masks: Vec<f32> = spans.iter().flat_map(|span| span_mask(span, len, segments, window)).collect();
                 (window, Tensor::from_data(TensorData::new(masks, [spans.len(), 1, len, len]), device))
             });
             Tile { count: spans.len(), len, rows: indices(&rows, device), masks: masks.collect() }
         });
-        Self { tiles: tiles.collect(), restore: indices(&restoring(&divided, num_rows), device) }
+        Self { tiles: tiles.collect(), restore: indices(&tile_indices(&divided, num_rows), device) }
     }
 
     fn attend(
@@ -113,7 +114,7 @@ fn attend_in_tile<B: Backend>(
     let rows = |t: &Tensor<B, 2>, heads: usize| {
         t.clone().select(0, tile.rows.clone()).reshape([count, n, heads, dim]).swap_dims(1, 2)
     };
-    // Query heads of one key-value head stand below each other: one product serves the whole group.
+    // Query heads that share a key head are stacked as rows: one product serves the whole group.
     let q = rows(q, heads).reshape([count, kv_heads, group * n, dim]);
     let dtype = q.dtype();
     let scores = in_float32(q.matmul(rows(k, kv_heads).swap_dims(2, 3)).reshape([count, heads, n, n]));
@@ -129,8 +130,8 @@ fn attend_in_tile<B: Backend>(
 
 /// Softmax over the last dimension.
 ///
-/// Not burn's: a backend's own kernel serves the plain backend only, so with it a pass that is differentiated would
-/// differ by 1e-5 nats a response from one that is not.
+/// burn's own would use a backend's kernel without autodiff and not under it, so the two passes would differ by 1e-5 nats
+/// a response.
 fn softmax<B: Backend>(scores: Tensor<B, 4>) -> Tensor<B, 4> {
     let highest = scores.clone().max_dim(3).detach();
     let weights = (scores - highest).exp();
@@ -138,7 +139,7 @@ fn softmax<B: Backend>(scores: Tensor<B, 4>) -> Tensor<B, 4> {
     weights / total
 }
 
-/// Smallest ranges of rows that attend among themselves only.
+/// The smallest ranges of rows that attend only among themselves.
 fn spans(segments: &[Segment]) -> Vec<Range<usize>> {
     let mut extents: Vec<Range<usize>> = segments.iter().map(extent).collect();
     extents.sort_by_key(|range| (range.start, range.end));
@@ -159,7 +160,7 @@ fn extent(segment: &Segment) -> Range<usize> {
     }
 }
 
-/// Spans by length, divided so that padding at most doubles a tile's scores and no tile is too large.
+/// Groups spans of similar length, so that padding at most doubles a tile's scores and no tile is too large.
 fn divide(spans: &[Range<usize>], num_heads: usize) -> Vec<Vec<Range<usize>>> {
     let mut sorted = spans.to_vec();
     sorted.sort_by_key(|span| (std::cmp::Reverse(span.len()), span.start));
@@ -178,27 +179,28 @@ fn divide(spans: &[Range<usize>], num_heads: usize) -> Vec<Vec<Range<usize>>> {
     tiles
 }
 
-/// The row of a span's place; places past its end repeat its first row and are masked.
-fn place(span: &Range<usize>, i: usize) -> usize {
-    if i < span.len() { span.start + i } else { span.start }
+/// The rows of a span, padded to `len` by repeating its first.
+fn padded_rows(span: &Range<usize>, len: usize) -> impl Iterator<Item = u32> + use<> {
+    let span = span.clone();
+    (0..len).map(move |i| if i < span.len() { span.start + i } else { span.start } as u32)
 }
 
-/// Where each of the pack's rows stands in the concatenated tiles, [N].
-fn restoring(tiles: &[Vec<Range<usize>>], num_rows: usize) -> Vec<u32> {
-    let mut places = vec![0; num_rows];
+/// Index of each of the pack's rows in the concatenated tiles, [N].
+fn tile_indices(tiles: &[Vec<Range<usize>>], num_rows: usize) -> Vec<u32> {
+    let mut indices = vec![0; num_rows];
     let mut offset = 0;
     for spans in tiles {
         let len = spans.iter().map(Range::len).max().unwrap_or(0);
         for span in spans {
-            span.clone().enumerate().for_each(|(i, row)| places[row] = (offset + i) as u32);
+            span.clone().enumerate().for_each(|(i, row)| indices[row] = (offset + i) as u32);
             offset += len;
         }
     }
-    places
+    indices
 }
 
-/// A row sees its segment's context, itself and the segment's rows before it, as far as the window reaches; rows past
-/// the span's end see everything, nobody reads them.
+/// The additive mask of a span, [len, len]: a row attends to its segment's context and to the segment's rows up to
+/// itself, within the window. Padding rows attend to everything; their output is ignored.
 fn span_mask(span: &Range<usize>, len: usize, segments: &[Segment], window: Option<usize>) -> Vec<f32> {
     let mut mask = vec![0.0; len * len];
     mask[..span.len() * len].fill(MASKED);

@@ -1,4 +1,4 @@
-//! Log-probs of target tokens in chunks: never the whole logits.
+//! Log-probs of target tokens, in chunks of rows so that the logits are never materialised whole.
 
 use burn::tensor::activation::{softmax, tanh};
 use burn::tensor::backend::Backend;
@@ -7,9 +7,9 @@ use collimate_kernels::TargetLogp;
 
 use super::{accumulate, indices};
 use crate::dtype::{in_dtype, in_float32};
-use crate::ops::{Gradient, OutputLayer};
+use crate::operands::{Gradient, OutputLayer};
 
-/// Logits of a chunk: at most this many numbers (32 MiB of float32).
+/// Logits per chunk, at most (32 MiB of float32).
 const CHUNK_ELEMENTS: usize = 8 << 20;
 
 fn chunks(total: usize, vocab_size: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -17,7 +17,7 @@ fn chunks(total: usize, vocab_size: usize) -> impl Iterator<Item = (usize, usize
     (0..total).step_by(step).map(move |start| (start, (start + step).min(total)))
 }
 
-/// Logits of some rows of hidden states in float32, squashed where the layer does so.
+/// Logits in float32, with the layer's softcap applied.
 fn logits<B: Backend>(hidden: Tensor<B, 2>, layer: OutputLayer<'_, B>) -> Tensor<B, 2> {
     let logits = in_float32(hidden.matmul(layer.weight.clone().transpose()));
     match layer.softcap {
@@ -36,22 +36,26 @@ pub fn target_logps<B: Backend>(hidden: &Tensor<B, 2>, layer: OutputLayer<'_, B>
         let picked = logits.clone().gather(1, tokens.unsqueeze_dim(1));
         let highest = logits.clone().max_dim(1);
         let total = (logits - highest.clone()).exp().sum_dim(1);
-        values.extend(finished(Tensor::cat(vec![picked, highest, total], 1)));
+        values.extend(logps_from_sums(Tensor::cat(vec![picked, highest, total], 1)));
     }
     values
 }
 
-/// From each row's target's logit, its largest logit, and Σ e^(logit − largest), [M, 3].
-pub(crate) fn finished<B: Backend>(columns: Tensor<B, 2>) -> Vec<TargetLogp> {
-    let columns: Vec<f64> = columns.into_data().iter::<f64>().collect();
-    // Finished in float64: rounding each token's log-prob to float32 costs 1e-5 nats over a response, which moves
-    // the coefficients by more than the rest of the forward pass does.
-    let finish = |c: &[f64]| TargetLogp { logp: c[0] - c[1] - c[2].ln(), log_sum_exp: c[1] + c[2].ln() };
-    columns.chunks_exact(3).map(finish).collect()
+/// Log-probs from rows of (target's logit, largest logit, Σ e^(logit − largest)), [M, 3].
+///
+/// In float64: rounding each token's log-prob to float32 costs 1e-5 nats over a response, which moves the coefficients
+/// more than the rest of the forward pass does.
+pub(crate) fn logps_from_sums<B: Backend>(rows: Tensor<B, 2>) -> Vec<TargetLogp> {
+    let numbers: Vec<f64> = rows.into_data().iter::<f64>().collect();
+    let logp = |row: &[f64]| {
+        let log_sum_exp = row[1] + row[2].ln();
+        TargetLogp { logp: row[0] - row[1] - row[2].ln(), log_sum_exp }
+    };
+    numbers.chunks_exact(3).map(logp).collect()
 }
 
-/// Chunks below each other, or zeros in the shape of `like` where there is none.
-pub(crate) fn joined<B: Backend>(chunks: Vec<Tensor<B, 2>>, like: &Tensor<B, 2>) -> Tensor<B, 2> {
+/// Concatenates chunks of rows; zeros in the shape of `like` if there are none.
+pub(crate) fn concatenated<B: Backend>(chunks: Vec<Tensor<B, 2>>, like: &Tensor<B, 2>) -> Tensor<B, 2> {
     if chunks.is_empty() { like.zeros_like() } else { Tensor::cat(chunks, 0) }
 }
 
@@ -64,7 +68,7 @@ pub fn target_logps_backward<B: Backend>(
     coefficients: &[f32],
     mut d_weight: Option<&mut Gradient<B>>,
 ) -> Tensor<B, 2> {
-    debug_assert_eq!(forward.len(), targets.len(), "a forward result for each target");
+    debug_assert_eq!(forward.len(), targets.len(), "one forward result per target");
     let (device, weight) = (hidden.device(), layer.weight);
     let mut d_hidden = Vec::new();
     for (start, end) in chunks(targets.len(), weight.dims()[0]) {
@@ -84,8 +88,7 @@ pub fn target_logps_backward<B: Backend>(
             pushed = pushed * slope;
         }
         if hidden.dtype() != DType::F32 {
-            // With the one-hot part of d logp / d logits = onehot − softmax in it before it is rounded: of a likely
-            // token the two nearly cancel.
+            // Both parts of d logp / d logits = onehot − softmax before rounding: for a likely token they nearly cancel.
             let pushed = in_dtype(pushed.scatter(1, tokens.unsqueeze_dim(1), c, IndexingUpdateOp::Add), hidden.dtype());
             d_hidden.push(pushed.clone().matmul(weight.clone()));
             if let Some(gradient) = d_weight.as_deref_mut() {
@@ -93,7 +96,7 @@ pub fn target_logps_backward<B: Backend>(
             }
             continue;
         }
-        // Here the one-hot part is done by picking rows, so each row has a factor.
+        // The one-hot part as a gather of rows instead of a product.
         let picked = weight.clone().select(0, tokens.clone()) * c.clone();
         d_hidden.push(pushed.clone().matmul(weight.clone()) + picked);
         if let Some(gradient) = d_weight.as_deref_mut() {
@@ -102,5 +105,5 @@ pub fn target_logps_backward<B: Backend>(
             *gradient = held.map(|d| d.select_assign(0, tokens, h * c, IndexingUpdateOp::Add));
         }
     }
-    joined(d_hidden, hidden)
+    concatenated(d_hidden, hidden)
 }

@@ -1,4 +1,4 @@
-//! Attention backward: weights are made again from the saved log-sum-exp, block by block.
+//! Attention backward: weights are recomputed from the saved log-sum-exps, block by block.
 
 use std::ops::Range;
 
@@ -10,8 +10,8 @@ use super::{AttentionSaved, AttentionShape, Segment, Shared, check_segments};
 use crate::gemm::{View, multiply_here};
 use crate::simd::{dispatch, exp, sum_zip};
 
-/// Tasks that the responses of one prompt are divided into at most, whatever the number of threads: each gathers a
-/// gradient of the prompt's keys and values of its own.
+/// Tasks that the responses of one prompt are divided into, at most, whatever the number of threads. Each has its own sum
+/// of the gradients of the prompt's keys and values.
 const PARTS: usize = 8;
 
 /// Gradients of queries, keys and values; all three are overwritten.
@@ -27,61 +27,58 @@ pub fn attention_backward(
     check_segments(segments, saved.lse.len() / shape.heads);
     d_k.fill(0.0);
     d_v.fill(0.0);
-    let outputs = Outputs { d_q: Shared::new(d_q), d_k: Shared::new(d_k), d_v: Shared::new(d_v) };
+    let (d_q, d_k, d_v) = (Shared::new(d_q), Shared::new(d_k), Shared::new(d_v));
+    let pass = Pass { shape, saved, d_out, d_q, d_k, d_v };
     let jobs = jobs(segments);
     let tasks: Vec<_> = jobs.iter().flat_map(|job| (0..shape.kv_heads).map(move |head| (job, head))).collect();
-    let gathered: Vec<KeyGradients> = tasks
+    let context_gradients: Vec<KeyGradients> = tasks
         .par_iter()
         .map_init(Scratch::default, |scratch, &(job, kv_head)| {
-            let mut of_context = KeyGradients::zeros(job.context.len(), shape.head_dim);
+            let mut context = KeyGradients::zeros(job.context.len(), shape.head_dim);
             for segment in job.segments {
-                let mut of_own = KeyGradients::zeros(segment.rows.len(), shape.head_dim);
-                scratch.segment_backward(
-                    shape,
-                    (segment, kv_head),
-                    &saved,
-                    d_out,
-                    &outputs,
-                    [&mut of_context, &mut of_own],
-                );
-                // SAFETY: rows are in one segment, and each task has its own heads.
-                unsafe { of_own.add_to(shape, &segment.rows, kv_head, &outputs) };
+                let own = scratch.segment_backward(&pass, segment, kv_head, &mut context);
+                // SAFETY: a row is in one segment, and each task has its own heads.
+                unsafe { own.add_to(&pass, &segment.rows, kv_head) };
             }
-            of_context
+            context
         })
         .collect();
-    // What responses add to their prompts, in the order of the segments; heads are apart from each other.
+    // The responses' share of their prompts' gradients, in the order of the segments.
     (0..shape.kv_heads).into_par_iter().for_each(|kv_head| {
-        for (&(job, head), gradients) in tasks.iter().zip(&gathered) {
+        for (&(job, head), gradients) in tasks.iter().zip(&context_gradients) {
             if head == kv_head {
                 // SAFETY: only this task writes this head.
-                unsafe { gradients.add_to(shape, &job.context, kv_head, &outputs) };
+                unsafe { gradients.add_to(&pass, &job.context, kv_head) };
             }
         }
     });
 }
 
-/// Segments with one context, worked on one after the other.
+/// The operands of a backward pass.
+#[derive(Clone, Copy)]
+struct Pass<'a> {
+    shape: &'a AttentionShape,
+    saved: AttentionSaved<'a>,
+    d_out: &'a [f32],
+    d_q: Shared,
+    d_k: Shared,
+    d_v: Shared,
+}
+
+/// Consecutive segments with one context.
 struct Job<'a> {
     context: Range<usize>,
     segments: &'a [Segment],
 }
 
-/// Segments that follow each other with the same context, in at most [`PARTS`] parts.
+/// Divides runs of segments with the same context into at most [`PARTS`] jobs.
 fn jobs(segments: &[Segment]) -> Vec<Job<'_>> {
     let runs = segments.chunk_by(|a, b| !a.context.is_empty() && a.context == b.context);
     let parts = runs.flat_map(|run| run.chunks(run.len().div_ceil(PARTS)));
     parts.map(|segments| Job { context: segments[0].context.clone(), segments }).collect()
 }
 
-#[derive(Clone, Copy)]
-struct Outputs {
-    d_q: Shared,
-    d_k: Shared,
-    d_v: Shared,
-}
-
-/// Gradients of one head of some rows' keys and values, [rows, head_dim] each.
+/// Gradients of one head of a range of keys and values, [rows, head_dim] each.
 struct KeyGradients {
     k: Vec<f32>,
     v: Vec<f32>,
@@ -92,21 +89,23 @@ impl KeyGradients {
         Self { k: vec![0.0; rows * dim], v: vec![0.0; rows * dim] }
     }
 
+    /// Adds them to the pass's output.
+    ///
     /// # Safety
-    /// No other task writes these rows of this head.
-    unsafe fn add_to(&self, shape: &AttentionShape, rows: &Range<usize>, kv_head: usize, outputs: &Outputs) {
-        let dim = shape.head_dim;
-        for (from, to) in [(&self.k, outputs.d_k), (&self.v, outputs.d_v)] {
+    /// No other task may access these rows of this head.
+    unsafe fn add_to(&self, pass: &Pass<'_>, rows: &Range<usize>, kv_head: usize) {
+        let (dim, width) = (pass.shape.head_dim, pass.shape.key_width());
+        for (from, to) in [(&self.k, pass.d_k), (&self.v, pass.d_v)] {
             for (row, from) in rows.clone().zip(from.chunks_exact(dim)) {
-                // SAFETY: by this function's own contract.
-                let to = unsafe { to.part(row * shape.key_width() + kv_head * dim, dim) };
+                // SAFETY: by the caller's promise.
+                let to = unsafe { to.part(row * width + kv_head * dim, dim) };
                 to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
             }
         }
     }
 }
 
-/// What a task works on; rows are those of a query block for each query head of the key-value head.
+/// A task's buffers; rows are those of a query block for each query head of the key-value head.
 #[derive(Default)]
 struct Scratch {
     /// Scaled queries, [group · rows, head_dim].
@@ -117,34 +116,38 @@ struct Scratch {
     out: Vec<f32>,
     /// Gradient of the unscaled queries, [group · rows, head_dim].
     d_q: Vec<f32>,
-    /// Log-sum-exp of each row, and Σ d_out · out.
+    /// Log-sum-exp of each row.
     lse: Vec<f32>,
+    /// Σ d_out · out of each row.
     delta: Vec<f32>,
-    /// Weights of a block of keys, and the gradient of the scores, [group · rows, keys].
+    /// Weights of a block of keys, [group · rows, keys].
     weights: Vec<f32>,
+    /// Gradient of the scores, [group · rows, keys].
     d_scores: Vec<f32>,
 }
 
 impl Scratch {
+    /// Writes the gradients of a segment's queries, adds those of its context's keys and values to `context`, and returns
+    /// those of its own.
     fn segment_backward(
         &mut self,
-        shape: &AttentionShape,
-        (segment, kv_head): (&Segment, usize),
-        saved: &AttentionSaved<'_>,
-        d_out: &[f32],
-        outputs: &Outputs,
-        [of_context, of_own]: [&mut KeyGradients; 2],
-    ) {
+        pass: &Pass<'_>,
+        segment: &Segment,
+        kv_head: usize,
+        context: &mut KeyGradients,
+    ) -> KeyGradients {
+        let Pass { shape, saved, .. } = pass;
         let dim = shape.head_dim;
+        let mut own = KeyGradients::zeros(segment.rows.len(), dim);
         for block in shape.query_blocks(segment) {
             let rows = shape.group() * block.own.len();
-            self.load(shape, &block, kv_head, saved, d_out);
+            self.load(pass, &block, kv_head);
             for keys in block.key_blocks(shape.window) {
                 let len = keys.rows.len();
-                self.score(shape, &block, &keys, kv_head, saved);
+                self.score(pass, &block, &keys, kv_head);
                 let (gradients, first) = match keys.position < segment.context.len() {
-                    true => (&mut *of_context, keys.position),
-                    false => (&mut *of_own, keys.position - segment.context.len()),
+                    true => (&mut *context, keys.position),
+                    false => (&mut own, keys.position - segment.context.len()),
                 };
                 let part = first * dim..(first + len) * dim;
                 let weights = View::new(&self.weights, rows, len, len).transpose();
@@ -155,19 +158,15 @@ impl Scratch {
                 let key = shape.head_view(saved.k, &keys.rows, kv_head);
                 multiply_here(&mut self.d_q, true, shape.scale, d_scores, key);
             }
-            // SAFETY: rows of the pack are in one segment and so in one block, and each task has its own heads.
-            unsafe { self.store(shape, &block, kv_head, outputs) };
+            // SAFETY: a row is in one segment and so in one block, and each task has its own heads.
+            unsafe { self.store(pass, &block, kv_head) };
         }
+        own
     }
 
-    fn load(
-        &mut self,
-        shape: &AttentionShape,
-        block: &QueryBlock<'_>,
-        kv_head: usize,
-        saved: &AttentionSaved<'_>,
-        d_out: &[f32],
-    ) {
+    /// Gathers what the pass reads for a block of queries.
+    fn load(&mut self, pass: &Pass<'_>, block: &QueryBlock<'_>, kv_head: usize) {
+        let Pass { shape, saved, d_out, .. } = pass;
         let (rows, dim) = (block.rows(), shape.head_dim);
         gather(shape, saved.q, &rows, kv_head, shape.scale, &mut self.q);
         gather(shape, d_out, &rows, kv_head, 1.0, &mut self.d_out);
@@ -190,15 +189,9 @@ impl Scratch {
         );
     }
 
-    /// Weights of a block of keys and the gradient of its scores.
-    fn score(
-        &mut self,
-        shape: &AttentionShape,
-        block: &QueryBlock<'_>,
-        keys: &KeyBlock,
-        kv_head: usize,
-        saved: &AttentionSaved<'_>,
-    ) {
+    /// Computes the weights of a block of keys and the gradient of its scores.
+    fn score(&mut self, pass: &Pass<'_>, block: &QueryBlock<'_>, keys: &KeyBlock, kv_head: usize) {
+        let Pass { shape, saved, .. } = pass;
         let (dim, len, rows) = (shape.head_dim, keys.rows.len(), self.lse.len());
         self.weights.resize(rows * len, 0.0);
         self.d_scores.resize(rows * len, 0.0);
@@ -228,20 +221,20 @@ impl Scratch {
     /// Writes the gradient of the block's queries.
     ///
     /// # Safety
-    /// No other task writes these rows of these heads.
-    unsafe fn store(&self, shape: &AttentionShape, block: &QueryBlock<'_>, kv_head: usize, outputs: &Outputs) {
-        let dim = shape.head_dim;
+    /// No other task may access these rows of these heads.
+    unsafe fn store(&self, pass: &Pass<'_>, block: &QueryBlock<'_>, kv_head: usize) {
+        let (shape, dim) = (pass.shape, pass.shape.head_dim);
         let mut rows = self.d_q.chunks_exact(dim);
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
             for (row, from) in block.rows().zip(rows.by_ref()) {
-                // SAFETY: by this function's own contract.
-                unsafe { outputs.d_q.part(row * shape.query_width() + head * dim, dim) }.copy_from_slice(from);
+                // SAFETY: by the caller's promise.
+                unsafe { pass.d_q.part(row * shape.query_width() + head * dim, dim) }.copy_from_slice(from);
             }
         }
     }
 }
 
-/// Scores become weights, gradients of weights become gradients of scores: dS = P · (dP − Σ dO·O).
+/// Replaces scores by weights, and gradients of weights by gradients of scores: dS = P · (dP − Σ dO·O).
 #[inline(always)]
 fn row_backward(weights: &mut [f32], d: &mut [f32], lse: f32, delta: f32, softcap: Option<f32>) {
     match softcap {

@@ -1,32 +1,32 @@
-//! How queries and keys are divided into blocks, and what a query sees of a block.
+//! How queries and keys are divided into blocks, and which keys of a block a query sees.
 
 use std::ops::Range;
 
 use super::{AttentionShape, Segment};
 use crate::gemm::View;
 
-/// Rows of a tile of queries, about: rows of the segment times query heads of a key-value head.
+/// Target number of rows of a tile of queries: rows of the segment times query heads per key-value head.
 const TILE_ROWS: usize = 192;
 
-/// Keys of a block.
+/// Keys per block.
 pub(super) const KEYS: usize = 256;
 
-/// Keys that follow each other in the pack.
+/// Consecutive keys.
 #[derive(Debug, Clone)]
 pub(super) struct KeyBlock {
     /// Rows of the pack.
     pub(super) rows: Range<usize>,
-    /// Place of the first in the segment's sequence.
+    /// Position of the first in the segment's sequence.
     pub(super) position: usize,
-    /// Whether these are the segment's own rows, of which a query sees those up to itself.
+    /// Whether they are the segment's own rows, of which a query sees only those up to itself.
     own: bool,
 }
 
-/// Queries of one segment that are worked on together.
+/// Queries of one segment that are computed together.
 #[derive(Debug, Clone)]
 pub(super) struct QueryBlock<'a> {
     pub(super) segment: &'a Segment,
-    /// Places among the segment's own rows.
+    /// Indices into the segment's own rows.
     pub(super) own: Range<usize>,
 }
 
@@ -38,7 +38,7 @@ impl AttentionShape {
         (0..total).step_by(step).map(move |start| QueryBlock { segment, own: start..(start + step).min(total) })
     }
 
-    /// One head of some rows of keys or values, [rows, head_dim].
+    /// One head of a range of rows of keys or values, [rows, head_dim].
     pub(super) fn head_view<'a>(&self, data: &'a [f32], rows: &Range<usize>, kv_head: usize) -> View<'a> {
         let width = self.key_width();
         View::new(&data[rows.start * width + kv_head * self.head_dim..], rows.len(), self.head_dim, width)
@@ -51,12 +51,12 @@ impl QueryBlock<'_> {
         self.segment.rows.start + self.own.start..self.segment.rows.start + self.own.end
     }
 
-    /// Place of the first query in the segment's sequence.
+    /// Position of the first query in the segment's sequence.
     fn position(&self) -> usize {
         self.segment.context.len() + self.own.start
     }
 
-    /// The blocks of keys of which any query sees something: of the context, then of the segment itself.
+    /// The blocks of keys that any of the queries sees: first of the context, then of the segment itself.
     pub(super) fn key_blocks(&self, window: Option<usize>) -> impl Iterator<Item = KeyBlock> + use<> {
         let context = divide(self.segment.context.clone(), 0, false);
         let own = self.segment.rows.start..self.segment.rows.start + self.own.end;
@@ -65,9 +65,9 @@ impl QueryBlock<'_> {
         all.filter(move |block| block.position + block.rows.len() > first)
     }
 
-    /// What the query at `place` of this block sees of a block of keys, as a range of the block.
-    pub(super) fn sees(&self, place: usize, keys: &KeyBlock, window: Option<usize>) -> Range<usize> {
-        let position = self.position() + place;
+    /// The range of a block of keys that the block's query number `index` sees.
+    pub(super) fn sees(&self, index: usize, keys: &KeyBlock, window: Option<usize>) -> Range<usize> {
+        let position = self.position() + index;
         let end =
             if keys.own { keys.rows.len().min((position + 1).saturating_sub(keys.position)) } else { keys.rows.len() };
         let start = window.map_or(0, |window| (position + 1).saturating_sub(window).saturating_sub(keys.position));
@@ -84,7 +84,7 @@ fn divide(rows: Range<usize>, position: usize, own: bool) -> impl Iterator<Item 
     })
 }
 
-/// Copies the rows of a query block for all query heads of one key-value head, head after head, [group · rows, head_dim].
+/// Copies rows for all query heads of one key-value head, head after head, times `factor`: [group · rows, head_dim].
 pub(super) fn gather(
     shape: &AttentionShape,
     from: &[f32],

@@ -27,34 +27,36 @@ pub fn attention(
     let blocks: Vec<QueryBlock<'_>> = segments.iter().flat_map(|segment| shape.query_blocks(segment)).collect();
     let tasks: Vec<_> = blocks.iter().flat_map(|block| (0..shape.kv_heads).map(move |head| (block, head))).collect();
     tasks.par_iter().for_each_init(Scratch::default, |scratch, &(block, kv_head)| {
-        scratch.attend(shape, block, kv_head, (q, k, v));
-        // SAFETY: rows of the pack are in one segment and so in one block, and each task has its own heads.
+        scratch.attend(shape, block, kv_head, Inputs { q, k, v });
+        // SAFETY: a row is in one segment and so in one block, and each task has its own heads.
         unsafe { scratch.store(shape, block, kv_head, out, lse) };
     });
 }
 
-/// What a task works on.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+}
+
+/// A task's buffers.
 #[derive(Default)]
 struct Scratch {
     /// Scaled queries, [group · rows, head_dim].
     q: Vec<f32>,
-    /// Scores and then weights of a block of keys, [group · rows, keys].
+    /// Scores of a block of keys, replaced by weights, [group · rows, keys].
     scores: Vec<f32>,
-    /// Weighted sums of values so far, [group · rows, head_dim].
+    /// Running weighted sums of values, [group · rows, head_dim].
     mixed: Vec<f32>,
-    /// Largest score of each row so far, and Σ e^(score − largest).
+    /// Running maximum of each row's scores, and Σ e^(score − maximum).
     highest: Vec<f32>,
     total: Vec<f32>,
 }
 
 impl Scratch {
-    fn attend(
-        &mut self,
-        shape: &AttentionShape,
-        block: &QueryBlock<'_>,
-        kv_head: usize,
-        (q, k, v): (&[f32], &[f32], &[f32]),
-    ) {
+    fn attend(&mut self, shape: &AttentionShape, block: &QueryBlock<'_>, kv_head: usize, inputs: Inputs<'_>) {
+        let Inputs { q, k, v } = inputs;
         let dim = shape.head_dim;
         gather(shape, q, &block.rows(), kv_head, shape.scale, &mut self.q);
         let rows = shape.group() * block.own.len();
@@ -75,7 +77,7 @@ impl Scratch {
         }
     }
 
-    /// Turns scores into weights e^(score − largest so far), and scales down what was summed before.
+    /// Turns scores into weights e^(score − running maximum), and rescales earlier sums to the new maximum.
     fn weigh(&mut self, shape: &AttentionShape, block: &QueryBlock<'_>, keys: &KeyBlock) {
         let Self { scores, mixed, highest, total, .. } = self;
         dispatch(
@@ -113,14 +115,14 @@ impl Scratch {
     /// Writes the block's rows of this task's heads.
     ///
     /// # Safety
-    /// No other task writes them.
+    /// No other task may access them.
     unsafe fn store(&self, shape: &AttentionShape, block: &QueryBlock<'_>, kv_head: usize, out: Shared, lse: Shared) {
         let dim = shape.head_dim;
         let mut rows = self.mixed.chunks_exact(dim).zip(self.highest.iter().zip(&self.total));
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
             for (row, (mixed, (highest, total))) in block.rows().zip(rows.by_ref()) {
                 let inverse = 1.0 / total;
-                // SAFETY: by this function's own contract.
+                // SAFETY: by the caller's promise.
                 let (to, lse) = unsafe {
                     (out.part(row * shape.query_width() + head * dim, dim), lse.part(row * shape.heads + head, 1))
                 };

@@ -1,14 +1,14 @@
-//! The way back: logits are made again, tile by tile, and pushed into the gradients of hidden states and weight.
+//! Backward: logits are recomputed tile by tile and turned into the gradients of hidden states and weight.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{BLOCK, Head, SLICE, TargetLogp, panel_rows};
+use super::{BLOCK, OutputLayer, SLICE, TargetLogp, panel_rows};
 use crate::gemm::{Matrix, multiply_here};
 use crate::simd::{dispatch, exp};
 
-/// Rows that are gone back through together.
+/// Rows that are computed together.
 struct Panel<'a> {
     hidden: &'a [f32],
     targets: &'a [u32],
@@ -18,61 +18,58 @@ struct Panel<'a> {
 
 /// Gradients of `Σ_m coefficients[m] · logp[m]`.
 ///
-/// `d_hidden` [M, D] is overwritten; the weight's gradient, [V, D], is added to `d_weight` if given. `forward` is what
-/// [`target_logps`](crate::target_logps) returned.
-#[expect(clippy::too_many_arguments)] // each is a plain slice
+/// `d_hidden` [M, D] is overwritten; the weight's gradient, [V, D], is added to `d_weight` if given. `forward` is the
+/// result of [`target_logps`](crate::target_logps).
 pub fn target_logps_backward(
     hidden: &[f32],
-    weight: &[f32],
-    width: usize,
+    layer: OutputLayer<'_>,
     targets: &[u32],
-    softcap: Option<f32>,
     forward: &[TargetLogp],
     coefficients: &[f32],
     d_hidden: &mut [f32],
     mut d_weight: Option<&mut [f32]>,
 ) {
-    assert_eq!(hidden.len(), targets.len() * width, "a row of hidden states for each target");
-    assert!(forward.len() == targets.len() && coefficients.len() == targets.len(), "a coefficient for each target");
-    let head = Head { weight, width, softcap };
+    let width = layer.width;
+    assert_eq!(hidden.len(), targets.len() * width, "one row of hidden states per target");
+    assert!(forward.len() == targets.len() && coefficients.len() == targets.len(), "one coefficient per target");
     let rows = panel_rows(width);
-    for (number, d_hidden) in d_hidden.chunks_mut(rows * width).enumerate() {
-        let range = number * rows..(number * rows + rows).min(targets.len());
+    for (index, d_hidden) in d_hidden.chunks_mut(rows * width).enumerate() {
+        let range = index * rows..(index * rows + rows).min(targets.len());
         let panel = Panel {
             hidden: &hidden[range.start * width..range.end * width],
             targets: &targets[range.clone()],
             forward: &forward[range.clone()],
             coefficients: &coefficients[range],
         };
-        head.panel_backward(&panel, d_hidden, d_weight.as_deref_mut());
+        layer.panel_backward(&panel, d_hidden, d_weight.as_deref_mut());
     }
 }
 
-impl Head<'_> {
+impl OutputLayer<'_> {
     fn panel_backward(&self, panel: &Panel<'_>, d_hidden: &mut [f32], d_weight: Option<&mut [f32]>) {
         let vocab = self.vocab_size();
         let part = self.part_tokens();
         let starts: Vec<usize> = (0..vocab).step_by(part).collect();
-        let of_part = |start: usize, d_weight: Option<&mut [f32]>| {
+        let partial = |start: usize, d_weight: Option<&mut [f32]>| {
             self.part_backward(panel, start..(start + part).min(vocab), d_weight)
         };
-        let gathered: Vec<Vec<f32>> = match d_weight {
+        let partials: Vec<Vec<f32>> = match d_weight {
             Some(d_weight) => {
-                let owned = d_weight.par_chunks_mut(part * self.width);
-                starts.par_iter().zip(owned).map(|(&start, d_weight)| of_part(start, Some(d_weight))).collect()
+                let parts = d_weight.par_chunks_mut(part * self.width);
+                starts.par_iter().zip(parts).map(|(&start, d_weight)| partial(start, Some(d_weight))).collect()
             }
-            None => starts.par_iter().map(|&start| of_part(start, None)).collect(),
+            None => starts.par_iter().map(|&start| partial(start, None)).collect(),
         };
         d_hidden.par_chunks_mut(BLOCK * self.width).enumerate().for_each(|(block, d_hidden)| {
             let first = block * BLOCK * self.width;
             d_hidden.fill(0.0);
-            for part in &gathered {
-                d_hidden.iter_mut().zip(&part[first..]).for_each(|(sum, &part)| *sum += part);
+            for partial in &partials {
+                d_hidden.iter_mut().zip(&partial[first..]).for_each(|(sum, &part)| *sum += part);
             }
         });
     }
 
-    /// The gradient of the hidden states that comes through a part of the vocabulary.
+    /// The partial gradient of the hidden states from one part of the vocabulary.
     fn part_backward(&self, panel: &Panel<'_>, part: Range<usize>, mut d_weight: Option<&mut [f32]>) -> Vec<f32> {
         let width = self.width;
         let mut d_hidden = vec![0.0; panel.hidden.len()];
@@ -85,13 +82,13 @@ impl Head<'_> {
                 let first = block * BLOCK;
                 let hidden = &panel.hidden[first * width..(first + rows) * width];
                 self.logits(hidden, &slice, &mut tile);
-                self.push_back(panel, first, &slice, &mut tile);
-                let pushed = Matrix::new(&tile, rows, slice.len());
-                multiply_here(d_hidden, true, 1.0, pushed, Matrix::new(weight, slice.len(), width));
+                self.logits_backward(panel, first, &slice, &mut tile);
+                let d_logits = Matrix::new(&tile, rows, slice.len());
+                multiply_here(d_hidden, true, 1.0, d_logits, Matrix::new(weight, slice.len(), width));
                 if let Some(d_weight) = d_weight.as_deref_mut() {
                     let own = &mut d_weight[(slice.start - part.start) * width..(slice.end - part.start) * width];
-                    let pushed = Matrix::transpose_of(&tile, slice.len(), rows);
-                    multiply_here(own, true, 1.0, pushed, Matrix::new(hidden, rows, width));
+                    let d_logits = Matrix::transpose_of(&tile, slice.len(), rows);
+                    multiply_here(own, true, 1.0, d_logits, Matrix::new(hidden, rows, width));
                 }
             }
         }
@@ -99,7 +96,7 @@ impl Head<'_> {
     }
 
     /// Replaces logits by their gradients: d logp / d logits = onehot − softmax.
-    fn push_back(&self, panel: &Panel<'_>, first: usize, slice: &Range<usize>, tile: &mut [f32]) {
+    fn logits_backward(&self, panel: &Panel<'_>, first: usize, slice: &Range<usize>, tile: &mut [f32]) {
         dispatch(
             #[inline(always)]
             || {
@@ -107,8 +104,8 @@ impl Head<'_> {
                     let row = first + row;
                     let (lse, c) = (panel.forward[row].log_sum_exp as f32, panel.coefficients[row]);
                     let target = panel.targets[row] as usize;
-                    let own = slice.contains(&target).then(|| target - slice.start);
-                    let slope_there = own.map(|at| self.slope(logits[at]));
+                    let target_column = slice.contains(&target).then(|| target - slice.start);
+                    let target_slope = target_column.map(|column| self.slope(logits[column]));
                     if self.softcap.is_some() {
                         for logit in logits.iter_mut() {
                             *logit = -c * exp(*logit - lse) * self.slope(*logit);
@@ -118,8 +115,8 @@ impl Head<'_> {
                             *logit = -c * exp(*logit - lse);
                         }
                     }
-                    if let (Some(at), Some(slope)) = (own, slope_there) {
-                        logits[at] += c * slope;
+                    if let (Some(column), Some(slope)) = (target_column, target_slope) {
+                        logits[column] += c * slope;
                     }
                 }
             },

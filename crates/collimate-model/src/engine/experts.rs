@@ -1,48 +1,48 @@
-//! Feed-forward layers of which a router picks some for each token, forward and backward.
+//! A mixture of experts, forward and backward.
 //!
-//! The tokens of an expert are one matrix. Experts add to the stream in the order of their numbers, and a token's experts
-//! depend on nothing but its own row, so the bits of a result do not depend on what is in the pack.
+//! The tokens of an expert are gathered into one matrix. Experts add to the residual stream in order, and a token's experts
+//! depend only on its own row, so the bits of a result do not depend on what else is in the pack.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{FusedOps, in_dtype, in_float32};
 
-use super::feed_forward::Gated;
-use super::{Engine, Gradients, Low};
-use crate::causal_lm::floats;
-use crate::layout::{ExpertIds, GatedIds};
+use super::gated::Gated;
+use super::linear::Low;
+use super::{Engine, Gradients};
+use crate::host::{floats, int_tensor};
+use crate::parameter_index::{ExpertIds, GatedIds};
 use crate::routing::Routing;
 
-/// What the way back through a layer of experts reads besides its input.
+/// What the backward pass of a mixture reads besides its input.
 pub(crate) struct Mixture<B: FusedOps> {
     pub(super) routing: Routing,
     low_router: Low<B>,
-    /// By expert; `None` where no token came to it.
+    /// By expert; `None` for those without tokens.
     experts: Vec<Option<Gated<B>>>,
 }
 
 impl<B: FusedOps> Engine<'_, B> {
-    /// Routes the rows of `h` [N, D] and adds what their experts give to `onto`; without it the last products are left
-    /// out.
+    /// Routes the rows of `h` [N, D] and adds their experts' outputs to `onto`; without it, skips the last products.
     pub(super) fn mixture(&self, ids: &ExpertIds, h: &Tensor<B, 2>, mut onto: Option<&mut Tensor<B, 2>>) -> Mixture<B> {
         let (logits, low_router) = self.linear(&ids.router, &in_float32(h.clone()), None);
         let routing = Routing::new(&floats(logits), ids.experts.len(), ids.per_token);
         let mut experts = Vec::with_capacity(ids.experts.len());
-        for (number, expert) in ids.experts.iter().enumerate() {
-            let rows = routing.rows(number);
+        for (id, expert) in ids.experts.iter().enumerate() {
+            let rows = routing.rows(id);
             if rows.is_empty() {
                 experts.push(None);
                 continue;
             }
             let engine = self.on(rows);
-            let (activated, mut gated) = engine.gates(expert, &gathered(h, rows));
+            let (activated, mut gated) = engine.gates(expert, &gather(h, rows));
             match onto.as_deref_mut() {
                 None => gated.low_down = engine.low(&expert.down, &activated),
                 Some(onto) => {
                     let (out, low_down) = engine.linear(&expert.down, &activated, None);
                     gated.low_down = low_down;
-                    // Taken out, so that it has one owner and is added to in place.
+                    // Moved out, so that it has a single owner and is updated in place.
                     let sum = std::mem::replace(onto, Tensor::empty([0, 0], &h.device()));
-                    let added = self.scaled_residual(in_float32(out) * self.weights(&routing, number));
+                    let added = self.scaled_residual(in_float32(out) * self.weights(&routing, id));
                     *onto = B::add_rows(sum, rows, &added);
                 }
             }
@@ -63,16 +63,16 @@ impl<B: FusedOps> Engine<'_, B> {
         let Mixture { routing, low_router, experts } = saved;
         let mut d_h = h.zeros_like();
         let mut d_weights = Vec::with_capacity(experts.len());
-        for (number, (expert, gated)) in ids.experts.iter().zip(experts).enumerate() {
+        for (id, (expert, gated)) in ids.experts.iter().zip(experts).enumerate() {
             let Some(gated) = gated else {
                 d_weights.push(Vec::new());
                 self.begin_gradients(expert, gradients);
                 continue;
             };
-            let rows = routing.rows(number);
-            let weights = self.weights(&routing, number);
-            let io = (&gathered(h, rows), &gathered(dy, rows));
-            let (d_rows, d_weight) = self.on(rows).expert_backward(expert, gated, io, weights, gradients);
+            let rows = routing.rows(id);
+            let weights = self.weights(&routing, id);
+            let (x, dy) = (gather(h, rows), gather(dy, rows));
+            let (d_rows, d_weight) = self.on(rows).expert_backward(expert, gated, &x, &dy, weights, gradients);
             d_h = B::add_rows(d_h, rows, &d_rows);
             d_weights.push(d_weight);
         }
@@ -82,18 +82,19 @@ impl<B: FusedOps> Engine<'_, B> {
         self.linear_input_gradient(&ids.router, &d_logits, &d_low, Some(d_h))
     }
 
-    /// Gradients of an expert's input and of its tokens' weights, given that of the weighted output.
+    /// Gradients of an expert's input `x` and of its tokens' weights, given that of the weighted output.
     fn expert_backward(
         &self,
         ids: &GatedIds,
         saved: Gated<B>,
-        (x, dy): (&Tensor<B, 2>, &Tensor<B, 2>),
+        x: &Tensor<B, 2>,
+        dy: &Tensor<B, 2>,
         weights: Tensor<B, 2>,
         gradients: &mut Gradients<'_, B>,
     ) -> (Tensor<B, 2>, Vec<f32>) {
         let activated = B::gated(self.activation(), &saved.gate, &saved.up);
-        // The weight is a factor of the whole chain, so it may stand at the input of the last product. What comes back
-        // through that product is then the gradient without it, whose product with the input is the weight's own.
+        // The weight scales the expert's output, so it may as well scale the input of the down projection. The gradient that
+        // comes back through that projection is then free of the weight, and its product with the input is the weight's.
         let low = saved.low_down.as_ref().map(|low| weighted(low, &weights));
         let input = weighted(&activated, &weights);
         let d_low = self.linear_gradients(&ids.down, &input, dy, &low, gradients);
@@ -103,36 +104,33 @@ impl<B: FusedOps> Engine<'_, B> {
         (self.gates_backward(ids, saved, || x.clone(), weighted(&d_activated, &weights), gradients), d_weights)
     }
 
-    /// Begins gradients of zero: the optimizer moves an expert on whether or not a token came to it.
+    /// Starts gradients at zero: the optimizer updates an expert even if it had no tokens.
     fn begin_gradients(&self, ids: &GatedIds, gradients: &mut Gradients<'_, B>) {
         for id in ids.parameters() {
-            if let Some(gradient) = gradients.of(id) {
+            if let Some(gradient) = gradients.get(id) {
                 gradient.get_or_insert_with(|| self.zero_gradient(id));
             }
         }
     }
 
-    /// Weights of an expert's tokens, [n, 1].
+    /// The weights of an expert's tokens, [n, 1].
     fn weights(&self, routing: &Routing, expert: usize) -> Tensor<B, 2> {
         let weights = routing.weights(expert);
         let shape = [weights.len(), 1];
-        Tensor::from_data(TensorData::new(weights, shape), &self.params[self.layout.embedding].device())
+        Tensor::from_data(TensorData::new(weights, shape), self.device)
     }
 
-    /// The same engine for some of the pack's rows.
+    /// The same engine on some of the pack's rows.
     fn on<'b>(&'b self, rows: &'b [u32]) -> Engine<'b, B> {
         Engine { rows: Some(rows), ..*self }
     }
 }
 
-/// Rows times their weights, in the type of the rows.
+/// Rows times their weights, in the dtype of the rows.
 fn weighted<B: FusedOps>(rows: &Tensor<B, 2>, weights: &Tensor<B, 2>) -> Tensor<B, 2> {
     in_dtype(in_float32(rows.clone()) * weights.clone(), rows.dtype())
 }
 
-fn gathered<B: FusedOps>(x: &Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 2> {
-    let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
-    let shape = [rows.len()];
-    let rows = Tensor::<B, 1, Int>::from_data(TensorData::new(rows, shape), &x.device());
-    x.clone().select(0, rows)
+fn gather<B: FusedOps>(x: &Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 2> {
+    x.clone().select(0, int_tensor(rows, &x.device()))
 }

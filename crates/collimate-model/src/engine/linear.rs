@@ -1,13 +1,16 @@
-//! Linear layers with their bias and adapter, one by one and several of one input.
+//! Linear layers with bias and adapter: one, or several that read the same input.
 
 use burn::tensor::Tensor;
 use collimate_backend::{Factor, FusedOps, in_dtype, in_float32};
 
-use super::{Engine, Gradients, Low};
-use crate::layout::{JointIds, LinearIds};
+use super::{Engine, Gradients};
+use crate::parameter_index::{JointIds, LinearIds};
+
+/// The output of LoRA's factor A, [N, r], if the layer has an adapter.
+pub(super) type Low<B> = Option<Tensor<B, 2>>;
 
 impl<B: FusedOps> Engine<'_, B> {
-    /// `onto + x W + bias + s (x A) B`, and `x A`, which the way back reads.
+    /// `onto + x W + bias + s (x A) B`, and `x A` for the backward pass.
     pub(super) fn linear(
         &self,
         ids: &LinearIds,
@@ -20,22 +23,22 @@ impl<B: FusedOps> Engine<'_, B> {
             (None, Some(bias)) => Some(bias.repeat_dim(0, x.dims()[0])),
             (onto, None) => onto,
         };
-        let y = B::multiply(onto, 1.0, Factor::of(x), Factor::of(&self.params[ids.weight]));
+        let y = B::multiply(onto, 1.0, Factor::new(x), Factor::new(&self.params[ids.weight]));
         let low = self.low(ids, x);
         let (Some(lora), Some(scale), Some(low)) = (&ids.lora, self.adapter_scale, &low) else {
             return (y, None);
         };
-        let y = B::multiply(Some(y), scale as f32, Factor::of(low), Factor::of(&self.params[lora.b]));
+        let y = B::multiply(Some(y), scale as f32, Factor::new(low), Factor::new(&self.params[lora.b]));
         (y, Some(low.clone()))
     }
 
-    /// `x A` of the layer's adapter, where it has one.
+    /// `x A` of the layer's adapter, if it has one.
     pub(super) fn low(&self, ids: &LinearIds, x: &Tensor<B, 2>) -> Low<B> {
         let lora = ids.lora.as_ref().filter(|_| self.adapter_scale.is_some())?;
-        Some(B::multiply(None, 1.0, Factor::of(&self.dropped(x, ids)), Factor::of(&self.params[lora.a])))
+        Some(B::multiply(None, 1.0, Factor::new(&self.dropped(x, ids)), Factor::new(&self.params[lora.a])))
     }
 
-    /// Adds the gradients of the layer's parameters; the gradient of `low` for [`Engine::linear_input_gradient`].
+    /// Adds the gradients of the layer's parameters; returns that of `low` for [`Engine::linear_input_gradient`].
     pub(super) fn linear_gradients(
         &self,
         ids: &LinearIds,
@@ -44,10 +47,10 @@ impl<B: FusedOps> Engine<'_, B> {
         low: &Low<B>,
         gradients: &mut Gradients<'_, B>,
     ) -> Low<B> {
-        if let Some(gradient) = gradients.of(ids.weight) {
-            B::add_product(gradient, 1.0, Factor::transpose_of(x), Factor::of(dy));
+        if let Some(gradient) = gradients.get(ids.weight) {
+            B::add_product(gradient, 1.0, Factor::transpose_of(x), Factor::new(dy));
         }
-        if let Some(gradient) = ids.bias.and_then(|bias| gradients.of(bias)) {
+        if let Some(gradient) = ids.bias.and_then(|bias| gradients.get(bias)) {
             let sum = in_float32(dy.clone()).sum_dim(0);
             *gradient = Some(match gradient.take() {
                 Some(held) => held + sum,
@@ -56,18 +59,18 @@ impl<B: FusedOps> Engine<'_, B> {
         }
         let (Some(lora), Some(scale), Some(low)) = (&ids.lora, self.adapter_scale, low) else { return None };
         let scale = scale as f32;
-        if let Some(gradient) = gradients.of(lora.b) {
-            B::add_product(gradient, scale, Factor::transpose_of(low), Factor::of(dy));
+        if let Some(gradient) = gradients.get(lora.b) {
+            B::add_product(gradient, scale, Factor::transpose_of(low), Factor::new(dy));
         }
-        let d_low = B::multiply(None, scale, Factor::of(dy), Factor::transpose_of(&self.params[lora.b]));
-        if let Some(gradient) = gradients.of(lora.a) {
+        let d_low = B::multiply(None, scale, Factor::new(dy), Factor::transpose_of(&self.params[lora.b]));
+        if let Some(gradient) = gradients.get(lora.a) {
             let x = self.dropped(x, ids);
-            B::add_product(gradient, 1.0, Factor::transpose_of(&x), Factor::of(&d_low));
+            B::add_product(gradient, 1.0, Factor::transpose_of(&x), Factor::new(&d_low));
         }
         Some(d_low)
     }
 
-    /// `onto` plus the gradient of the layer's input.
+    /// The gradient of the layer's input, added to `onto`.
     pub(super) fn linear_input_gradient(
         &self,
         ids: &LinearIds,
@@ -75,26 +78,26 @@ impl<B: FusedOps> Engine<'_, B> {
         d_low: &Low<B>,
         onto: Option<Tensor<B, 2>>,
     ) -> Tensor<B, 2> {
-        let dx = B::multiply(onto, 1.0, Factor::of(dy), Factor::transpose_of(&self.params[ids.weight]));
+        let dx = B::multiply(onto, 1.0, Factor::new(dy), Factor::transpose_of(&self.params[ids.weight]));
         let (Some(d_low), Some(lora)) = (d_low, &ids.lora) else { return dx };
         let a = Factor::transpose_of(&self.params[lora.a]);
         match self.dropout {
-            None => B::multiply(Some(dx), 1.0, Factor::of(d_low), a),
+            None => B::multiply(Some(dx), 1.0, Factor::new(d_low), a),
             Some(dropout) => {
-                let through = B::multiply(None, 1.0, Factor::of(d_low), a);
-                B::add(dx, &dropout.apply(through, ids.number, self.rows))
+                let d_dropped = B::multiply(None, 1.0, Factor::new(d_low), a);
+                B::add(dx, &dropout.apply(d_dropped, ids.ordinal, self.rows))
             }
         }
     }
 
-    /// Outputs of the linear layers of one input, and what LoRA's factors A give.
+    /// Outputs of linear layers that read the same input, and of LoRA's factors A.
     pub(super) fn joint<const N: usize>(
         &self,
         ids: &JointIds<N>,
         x: &Tensor<B, 2>,
     ) -> ([Tensor<B, 2>; N], Vec<Low<B>>) {
         match ids {
-            JointIds::Apart(linears) => {
+            JointIds::Separate(linears) => {
                 let mut lows = Vec::with_capacity(N);
                 let outputs = linears.each_ref().map(|linear| {
                     let (y, low) = self.linear(linear, x, None);
@@ -115,7 +118,7 @@ impl<B: FusedOps> Engine<'_, B> {
         }
     }
 
-    /// Adds the gradients of the layers' parameters; what [`Engine::joint_input_gradient`] reads.
+    /// Adds the gradients of the layers' parameters; returns what [`Engine::joint_input_gradient`] reads.
     pub(super) fn joint_gradients<const N: usize>(
         &self,
         ids: &JointIds<N>,
@@ -125,14 +128,14 @@ impl<B: FusedOps> Engine<'_, B> {
         gradients: &mut Gradients<'_, B>,
     ) -> Vec<(Tensor<B, 2>, Low<B>)> {
         let d_outputs = match ids {
-            JointIds::Apart(_) => Vec::from(d_outputs),
+            JointIds::Separate(_) => Vec::from(d_outputs),
             JointIds::Fused(..) => vec![Tensor::cat(Vec::from(d_outputs), 1)],
         };
-        let of_layer = |((linear, dy), low)| {
+        let backward = |((linear, dy), low)| {
             let d_low = self.linear_gradients(linear, x, &dy, low, gradients);
             (dy, d_low)
         };
-        ids.linears().iter().zip(d_outputs).zip(lows).map(of_layer).collect()
+        ids.linears().iter().zip(d_outputs).zip(lows).map(backward).collect()
     }
 
     /// The gradient of the layers' input.
@@ -146,12 +149,12 @@ impl<B: FusedOps> Engine<'_, B> {
         for (linear, (dy, d_low)) in ids.linears().iter().zip(d_outputs) {
             sum = Some(self.linear_input_gradient(linear, &dy, &d_low, sum));
         }
-        sum.unwrap_or_else(|| Tensor::zeros([rows, self.config.hidden_size], &self.params[0].device()))
+        sum.unwrap_or_else(|| Tensor::zeros([rows, self.config.hidden_size], self.device))
     }
 
     fn dropped(&self, x: &Tensor<B, 2>, ids: &LinearIds) -> Tensor<B, 2> {
         match self.dropout {
-            Some(dropout) => dropout.apply(x.clone(), ids.number, self.rows),
+            Some(dropout) => dropout.apply(x.clone(), ids.ordinal, self.rows),
             None => x.clone(),
         }
     }

@@ -1,37 +1,32 @@
-//! Keys and values of the tokens so far, a row a sequence.
+//! Keys and values of the tokens so far, one row per sequence.
 
 use std::ops::Range;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
-/// Added to scores that may not be attended to; its exponential is exactly zero in every float type.
+/// Added to the scores of masked slots; its exponential is exactly zero in every dtype.
 const MASKED: f32 = -3.0e4;
 
 /// Keys and values of one layer, [S, H_kv, T, head_dim].
-pub(super) struct LayerCache<B: Backend> {
+struct LayerCache<B: Backend> {
     keys: Option<Tensor<B, 4>>,
     values: Option<Tensor<B, 4>>,
 }
 
-impl<B: Backend> LayerCache<B> {
-    /// Writes [S, H_kv, 1, head_dim] at slot `at`; returns all slots up to and including it.
-    pub(super) fn append(&mut self, k: Tensor<B, 4>, v: Tensor<B, 4>, at: usize) -> (Tensor<B, 4>, Tensor<B, 4>) {
-        (write(&mut self.keys, k, at), write(&mut self.values, v, at))
-    }
-}
-
-/// Assigns in place: the stored tensor is taken out first, so that it has one owner and is not copied.
-fn write<B: Backend>(stored: &mut Option<Tensor<B, 4>>, new: Tensor<B, 4>, at: usize) -> Tensor<B, 4> {
+/// Writes [S, H_kv, 1, head_dim] to a slot; returns all slots up to and including it.
+///
+/// The stored tensor is moved out first, so that it has a single owner and is updated in place.
+fn write<B: Backend>(stored: &mut Option<Tensor<B, 4>>, new: Tensor<B, 4>, slot: usize) -> Tensor<B, 4> {
     let Some(all) = stored.take() else { return new };
     let [count, heads, _, dim] = all.dims();
-    let all = all.slice_assign([0..count, 0..heads, at..at + 1, 0..dim], new);
-    let seen = all.clone().narrow(2, 0, at + 1);
+    let all = all.slice_assign([0..count, 0..heads, slot..slot + 1, 0..dim], new);
+    let seen = all.clone().narrow(2, 0, slot + 1);
     *stored = Some(all);
     seen
 }
 
-/// The caches of all layers. Prompts start at slot 0; generated tokens follow from the longest prompt's end.
+/// The caches of all layers. Prompts begin at slot 0, generated tokens at the end of the longest prompt.
 pub(super) struct Cache<B: Backend> {
     layers: Vec<LayerCache<B>>,
     /// Prompt tokens of each row, [S].
@@ -88,17 +83,24 @@ impl<B: Backend> Cache<B> {
         Tensor::from_data(TensorData::new(mask, [self.prompt_lengths.len(), 1, 1, slots]), device)
     }
 
-    /// The layer's cache and the slot that the next token takes.
-    pub(super) fn append(&mut self, layer: usize) -> (&mut LayerCache<B>, usize) {
-        (&mut self.layers[layer], self.longest + self.generated)
+    /// Adds keys and values of the token being decoded, [S, H_kv, 1, head_dim]; returns those of all tokens so far.
+    pub(super) fn append(
+        &mut self,
+        layer: usize,
+        keys: Tensor<B, 4>,
+        values: Tensor<B, 4>,
+    ) -> (Tensor<B, 4>, Tensor<B, 4>) {
+        let slot = self.longest + self.generated;
+        let layer = &mut self.layers[layer];
+        (write(&mut layer.keys, keys, slot), write(&mut layer.values, values, slot))
     }
 
-    /// The token being decoded is done in every layer.
+    /// Moves on to the next token, once every layer has the current one.
     pub(super) fn advance(&mut self) {
         self.generated += 1;
     }
 
-    /// Keeps these rows only.
+    /// Keeps only these rows.
     pub(super) fn keep(&mut self, rows: &[usize], device: &B::Device) {
         self.prompt_lengths = rows.iter().map(|&row| self.prompt_lengths[row]).collect();
         if rows.is_empty() {

@@ -1,4 +1,4 @@
-//! Drawing a token from logits.
+//! Sampling of a token from logits.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -6,17 +6,17 @@ use rand_chacha::ChaCha8Rng;
 /// How to generate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
-    /// Tokens generated at most for each sample.
+    /// Tokens per sample, at most.
     pub max_new_tokens: usize,
-    /// Samples of each prompt.
+    /// Samples per prompt.
     pub num_samples: usize,
-    /// Divides the logits; 0 takes the likeliest token always.
+    /// Divides the logits; 0 is greedy decoding.
     pub temperature: f64,
-    /// Keeps the fewest tokens whose probabilities reach this sum; 1 keeps all.
+    /// Nucleus sampling: keeps the fewest tokens whose probabilities reach this sum; 1 keeps all.
     pub top_p: f64,
-    /// Keeps this many of the likeliest tokens; `None` keeps all.
+    /// Keeps this many of the most likely tokens; `None` keeps all.
     pub top_k: Option<usize>,
-    /// Seed of the draws.
+    /// Random seed.
     pub seed: u64,
     /// Tokens that end a sample.
     pub stop_ids: Vec<u32>,
@@ -37,7 +37,7 @@ impl Default for GenerateOptions {
     }
 }
 
-/// The key of one draw: seed, prompt, sample and step, so that no draw depends on another.
+/// The key of one draw, from seed, prompt, sample and step, so that no draw depends on another.
 pub(super) fn draw_key(seed: u64, prompt: usize, sample: usize, step: usize) -> [u8; 32] {
     let mut key = [0u8; 32];
     let words = [seed, prompt as u64, sample as u64, step as u64];
@@ -81,7 +81,7 @@ impl Sampler {
         best as u32
     }
 
-    /// Keeps the likeliest `top_k`, then the fewest of them whose share reaches `top_p`.
+    /// Keeps the `top_k` most likely tokens, and then the fewest of them whose share reaches `top_p`.
     fn truncate(&self, candidates: &mut Vec<(usize, f64)>) {
         candidates.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         if let Some(k) = self.top_k {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn temperature_zero_takes_the_first_of_the_likeliest() {
+    fn temperature_zero_takes_the_first_of_the_most_likely() {
         let sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: None };
         assert_eq!(sampler.draw(&[0.0, 3.0, 3.0, -1.0], draw_key(0, 0, 0, 0)), 1);
     }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn top_k_and_top_p_leave_the_tail_out() {
+    fn top_k_and_top_p_cut_the_tail() {
         let logits = [3f32.ln(), 2f32.ln(), 1f32.ln(), -40.0];
         let top_k = Sampler { temperature: 1.0, top_p: 1.0, top_k: Some(2) };
         assert_eq!(share(&top_k, &logits, 2), 0.0);

@@ -1,4 +1,4 @@
-//! A decoder made of burn's operations, for burn's automatic differentiation.
+//! A decoder made of burn's operations alone, for burn's automatic differentiation.
 
 use std::sync::Arc;
 
@@ -6,21 +6,21 @@ use burn::backend::Autodiff;
 use burn::tensor::activation::{log_softmax, softmax, tanh};
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
-use collimate_backend::{AttentionPlan, GateActivation, Rotary, plain};
+use collimate_backend::{AttentionMap, GateActivation, Rotary, plain};
 use collimate_hf::Activation;
 use collimate_text::GroupBatch;
 
 use crate::CausalLm;
-use crate::causal_lm::floats;
 use crate::engine::attention_shape;
-use crate::layout::{ExpertIds, FeedForwardIds, GatedIds, JointIds, LinearIds};
-use crate::logprob::Targets;
+use crate::host::floats;
+use crate::parameter_index::{ExpertIds, FeedForwardIds, GatedIds, JointIds, LinearIds};
 use crate::segments::segments;
+use crate::targets::Targets;
 
 type Tracked = Autodiff<Flex>;
 type Matrix = Tensor<Tracked, 2>;
 
-/// A decoder without anything of the engine's but the parameters and their layout.
+/// A decoder that shares only the parameters and their index with the engine.
 pub(super) struct PlainDecoder<'a> {
     model: &'a CausalLm<Flex>,
     pub(super) params: Arc<Vec<Matrix>>,
@@ -45,15 +45,15 @@ impl<'a> PlainDecoder<'a> {
         }
     }
 
-    /// `Σ c · logp` over all responses, and `balance_weight` times the router's loss of the whole batch.
+    /// `Σ c · logp` over all responses, plus `balance_weight` times the balance loss of the whole batch.
     pub(super) fn objective(
         &self,
         batch: &GroupBatch,
         coefficients: &[Vec<f64>],
         balance_weight: f64,
     ) -> Tensor<Tracked, 1> {
-        let (layout, config) = (&self.model.layout, &self.model.config);
-        let mut x = self.params[layout.embedding].clone().select(0, ints(&batch.tokens));
+        let (index, config) = (&self.model.index, &self.model.config);
+        let mut x = self.params[index.embedding].clone().select(0, ints(&batch.tokens));
         if let Some(scale) = config.embedding_scale {
             x = x.mul_scalar(scale);
         }
@@ -62,8 +62,8 @@ impl<'a> PlainDecoder<'a> {
             x = self.block(layer, x, &mut router_logits);
         }
         let targets = Targets::new(batch);
-        let head = self.params[layout.head.unwrap_or(layout.embedding)].clone();
-        let logits = self.norm(x.select(0, ints(&targets.rows)), layout.final_norm).matmul(head.transpose());
+        let head = self.params[index.head()].clone();
+        let logits = self.norm(x.select(0, ints(&targets.rows)), index.final_norm).matmul(head.transpose());
         let logits = logits.mul_scalar(config.logit_scale.unwrap_or(1.0));
         let logits = match config.logit_softcap {
             Some(cap) => tanh(logits.div_scalar(cap)).mul_scalar(cap),
@@ -77,7 +77,7 @@ impl<'a> PlainDecoder<'a> {
     }
 
     fn block(&self, layer: usize, x: Matrix, router_logits: &mut Vec<(Matrix, Matrix)>) -> Matrix {
-        let ids = &self.model.layout.layers[layer];
+        let ids = &self.model.index.layers[layer];
         let config = &self.model.config;
         let h = self.maybe_norm(x.clone(), ids.attention_norms.before);
         let [q, k, v] = self.joint(&ids.qkv, h);
@@ -108,7 +108,7 @@ impl<'a> PlainDecoder<'a> {
         self.linear(&ids.down, plain::gated(activation, gate, up))
     }
 
-    /// Every expert on every token, those that were not picked with a weight of zero.
+    /// Runs every expert on every token, with weight zero for those that were not picked.
     fn experts(&self, ids: &ExpertIds, h: Matrix, router_logits: &mut Vec<(Matrix, Matrix)>) -> Matrix {
         let logits = self.linear(&ids.router, h.clone());
         let numbers = floats(logits.clone());
@@ -130,7 +130,7 @@ impl<'a> PlainDecoder<'a> {
 
     fn joint<const N: usize>(&self, ids: &JointIds<N>, x: Matrix) -> [Matrix; N] {
         match ids {
-            JointIds::Apart(linears) => linears.each_ref().map(|linear| self.linear(linear, x.clone())),
+            JointIds::Separate(linears) => linears.each_ref().map(|linear| self.linear(linear, x.clone())),
             JointIds::Fused(linear, widths) => {
                 let all = self.linear(linear, x);
                 std::array::from_fn(|i| all.clone().narrow(1, widths[..i].iter().sum(), widths[i]))
@@ -161,7 +161,7 @@ impl<'a> PlainDecoder<'a> {
     }
 }
 
-/// transformers' `load_balancing_loss_func` over router logits and picks of all layers, a row for each response.
+/// transformers' `load_balancing_loss_func` over the router logits and picks of all layers, one sequence per response.
 fn balance(batch: &GroupBatch, layers: Vec<(Matrix, Matrix)>) -> Tensor<Tracked, 1> {
     let sequences = batch.responses().flat_map(|response| response.prompt.clone().chain(response.tokens.clone()));
     let rows: Vec<u32> = sequences.map(|row| row as u32).collect();

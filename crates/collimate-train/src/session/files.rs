@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
-use collimate_backend::FusedOps;
+use collimate_backend::{FusedOps, Moments};
 use collimate_files::ShardSize;
 use collimate_hf::{
     Adapter, HfError, HostTensor, ModelConfig, StorageDtype, TensorSpec, WeightFiles, write_model, write_safetensors_of,
@@ -108,7 +108,7 @@ pub(super) fn save_optimizer<B: FusedOps>(
 ) -> Result<(), TrainError> {
     let moments = || {
         let all = model.parameters().iter().zip(&optimizer.moments);
-        all.filter_map(|(info, moments)| Some((info, moments.as_ref()?))).flat_map(|(info, (m, v))| {
+        all.filter_map(|(info, moments)| Some((info, moments.as_ref()?))).flat_map(|(info, Moments { m, v })| {
             [(format!("{}.exp_avg", info.name), m), (format!("{}.exp_avg_sq", info.name), v)]
         })
     };
@@ -139,7 +139,7 @@ pub(super) fn load_optimizer<B: FusedOps>(
         let like = model.parameter(index);
         let m = device(file.read(&format!("{name}.exp_avg"))?, like);
         let v = device(file.read(&format!("{name}.exp_avg_sq"))?, like);
-        optimizer.moments[index] = Some((m, v));
+        optimizer.moments[index] = Some(Moments { m, v });
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use collimate_backend::{BackendJob, ComputeDtype, FusedOps, check_dtype, dispatch};
 use collimate_hf::{Adapter, HfError, HostTensor, LoraConfig, ModelConfig, WeightFiles};
-use collimate_model::{CausalLm, ParameterInfo, Trainable};
+use collimate_model::{CausalLm, ParameterInfo, Placement, Trainable};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -110,7 +110,7 @@ impl BackendJob for Open {
 
     fn run<B: FusedOps>(self, device: B::Device) -> Self::Output {
         let Open { config, weights, mut adapter, lora, trainable, dtype, seed, base } = self;
-        let model = CausalLm::<B>::new(config, lora, trainable, (device, dtype), |info| {
+        let model = CausalLm::<B>::new(config, lora, trainable, Placement { device, dtype }, |info| {
             if !info.is_adapter {
                 return weights.read(&info.name);
             }

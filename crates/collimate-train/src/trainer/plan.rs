@@ -53,8 +53,8 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let config = ModelConfig::from_dir(dir)?;
     let session = session_options(recipe, dir)?;
     let (lora, trainable) = trained(&session)?;
-    let costs = MemoryCosts::of(&config, lora.as_ref(), trainable, session.dtype);
-    let counts = ParameterCounts::of(&config, lora.as_ref(), trainable);
+    let costs = MemoryCosts::new(&config, lora.as_ref(), trainable, session.dtype);
+    let counts = ParameterCounts::new(&config, lora.as_ref(), trainable);
     let rows = rows::read(recipe, dir, objective.needs().min_responses, options.num_responses, observer)?;
 
     let device = collimate_backend::device_memory(&session.backend, session.device)?;

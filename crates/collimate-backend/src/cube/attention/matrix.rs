@@ -1,11 +1,10 @@
-//! The same attention with the products of a tile on units that multiply matrices of 16 by 16 (tensor cores), for types of
-//! sixteen bits.
+//! Attention with the products of a tile on matrix units (tensor cores), which multiply 16 by 16 in 16-bit dtypes.
 //!
-//! Tiles of queries, keys and values are in shared memory in their own type; scores are in float32, weights are rounded to
-//! the type of the values, and what they mix is summed in float32. A row's log-sum-exp is found in a first pass over the keys,
-//! so that the sums of the second are never rescaled: they stay in the units' own registers.
+//! Tiles of queries, keys and values are in shared memory in their own dtype. Scores are float32, weights are rounded to the
+//! dtype of the values, and weighted sums are float32. A first pass over the keys finds each row's log-sum-exp, so that the
+//! sums of the second pass are never rescaled and stay in registers.
 //!
-//! Where [`Sizes::matrix`] is off, the same kernels multiply number by number, which is how tests run them on any device.
+//! With `Sizes::matrix` off, the same kernels multiply number by number, which is how tests run them on any device.
 
 mod backward;
 mod forward;

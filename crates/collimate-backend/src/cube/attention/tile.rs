@@ -1,42 +1,43 @@
 //! What a cube does with a tile of queries and a tile of keys.
 //!
-//! Unit (x, y) of 16 by 16 holds the rows y + 16a of the tile of queries and the columns x + 16b.
+//! Unit (x, y) of 16 by 16 has the rows y + 16a of the tile of queries and the columns x + 16b.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
 use super::super::math::tanh;
-use super::plan::Sizes;
+use super::sizes::Sizes;
+use super::tables::{QueryBlock, Viewer};
 
-/// Units of a cube.
+/// Units per cube.
 pub(super) const UNITS: u32 = 256;
 
-/// Rows of a pack and heads in a tile of queries.
+/// Rows and heads of a tile of queries.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Queries {
-    /// The first row, how many there are, and the first's place in its sequence.
+    /// The first row, the number of rows, and the first's position in its sequence.
     pub(super) row: u32,
     pub(super) rows: u32,
-    pub(super) place: u32,
-    /// The first head, and how many there are.
+    pub(super) position: u32,
+    /// The first head and the number of heads.
     pub(super) head: u32,
     pub(super) heads: u32,
 }
 
-/// Rows of a pack in a tile of keys, and which of them are seen.
+/// Rows of a tile of keys, and which of them are attended to.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Keys {
     /// The tile's first row.
     pub(super) row: u32,
-    /// Those that are seen, and the first's place in the sequence.
+    /// The range of rows attended to, and the first's position in the sequence.
     pub(super) low: u32,
     pub(super) high: u32,
-    pub(super) place: u32,
-    /// The head of keys.
+    pub(super) position: u32,
+    /// The key head.
     pub(super) head: u32,
 }
 
-/// How scores are made of products.
+/// How products become scores.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) scale: f32,
@@ -44,41 +45,76 @@ pub(super) struct Rules {
     pub(super) window: u32,
 }
 
-/// Whether a tile's row m is a query.
+/// The tile of queries `tile` of a block: which heads it has.
+#[cube]
+pub(super) fn queries_of(block: &QueryBlock, tile: u32, #[comptime] sizes: Sizes) -> Queries {
+    let parts = comptime!(sizes.parts());
+    let skipped = tile % parts * sizes.heads_per_tile;
+    Queries {
+        row: block.row,
+        rows: block.rows,
+        position: block.context_len + block.row - block.segment,
+        head: tile / parts * sizes.group + skipped,
+        heads: min(sizes.heads_per_tile, sizes.group - skipped),
+    }
+}
+
+/// A tile of queries among a viewer's rows, `skipped_rows` from its first, and the heads of one key head, `skipped_heads`
+/// from their first.
+#[cube]
+pub(super) fn viewing_queries(
+    viewer: &Viewer,
+    skipped_rows: u32,
+    head: u32,
+    skipped_heads: u32,
+    #[comptime] sizes: Sizes,
+) -> Queries {
+    Queries {
+        row: viewer.row + skipped_rows,
+        rows: min(comptime!(sizes.queries()), viewer.rows - skipped_rows),
+        position: viewer.position + skipped_rows,
+        head: head * sizes.group + skipped_heads,
+        heads: min(sizes.heads_per_tile, sizes.group - skipped_heads),
+    }
+}
+
+/// Whether row m of a tile is a query, not padding.
 #[cube]
 pub(super) fn is_query(queries: &Queries, m: u32, #[comptime] sizes: Sizes) -> bool {
     let per_head = comptime!(sizes.queries());
     m / per_head < queries.heads && m % per_head < queries.rows
 }
 
-/// Where the row m of a tile of queries has its head, in [N, H · head_dim] for `width` = head_dim.
+/// Index of the head that row m of a tile stands for, in [N, H · width].
 #[cube]
-pub(super) fn query_place(queries: &Queries, m: u32, #[comptime] width: u32, #[comptime] sizes: Sizes) -> u32 {
+pub(super) fn query_index(queries: &Queries, m: u32, #[comptime] width: u32, #[comptime] sizes: Sizes) -> u32 {
     let per_head = comptime!(sizes.queries());
     ((queries.row + m % per_head) * sizes.heads + queries.head + m / per_head) * width
 }
 
+/// Index of row n of a tile of keys, in [N, H_kv · head_dim].
 #[cube]
-pub(super) fn key_place(keys: &Keys, n: u32, #[comptime] sizes: Sizes) -> u32 {
+pub(super) fn key_index(keys: &Keys, n: u32, #[comptime] sizes: Sizes) -> u32 {
     ((keys.row + n) * comptime!(sizes.kv_heads()) + keys.head) * sizes.dim
 }
 
+/// Whether row n of a tile is attended to.
 #[cube]
 pub(super) fn is_key(keys: &Keys, n: u32) -> bool {
     let row = keys.row + n;
     row >= keys.low && row < keys.high
 }
 
-/// Whether the query m sees the key n.
+/// Whether query m attends to key n.
 #[cube]
 pub(super) fn sees(queries: &Queries, keys: &Keys, rules: &Rules, m: u32, n: u32, #[comptime] sizes: Sizes) -> bool {
-    let query = queries.place + m % comptime!(sizes.queries());
-    let key = keys.place + keys.row + n - keys.low;
+    let query = queries.position + m % comptime!(sizes.queries());
+    let key = keys.position + keys.row + n - keys.low;
     let seen = is_key(keys, n) && is_query(queries, m, sizes) && key <= query;
     if sizes.windowed { seen && query - key < rules.window } else { seen }
 }
 
-/// Products of each query's numbers in `left` with each key's in `right`, to `out` [side/16 · side/16].
+/// Dot products of the queries' rows of `left` with the keys' rows of `right`, to `out` [side/16 · side/16].
 #[cube]
 pub(super) fn products<F: Float>(
     left: &Array<F>,
@@ -89,36 +125,36 @@ pub(super) fn products<F: Float>(
     out: &mut Array<f32>,
     #[comptime] sizes: Sizes,
 ) {
-    let of_unit = comptime!(sizes.side / 16);
+    let per_unit = comptime!(sizes.side / 16);
     let pitch = comptime!(sizes.side + 1);
     let (x, y) = (UNIT_POS % 16, UNIT_POS / 16);
     #[unroll]
-    for i in 0..comptime!(of_unit * of_unit) {
+    for i in 0..comptime!(per_unit * per_unit) {
         out[i as usize] = 0.0;
     }
     let mut first = 0u32;
     while first < sizes.dim {
         #[unroll]
-        for i in 0..of_unit {
-            // Sixteen units read a row's numbers one after the other.
+        for i in 0..per_unit {
+            // Sixteen neighbouring units read neighbouring columns.
             let (row, d) = (y + 16 * i, first + x);
-            let is_number = d < sizes.dim;
-            let seen = is_query(queries, row, sizes) && is_number;
-            let place = select(seen, query_place(queries, row, sizes.dim, sizes) + d, 0);
-            stage[(x * pitch + row) as usize] = select(seen, f32::cast_from(left[place as usize]), 0.0);
-            let seen = is_key(keys, row) && is_number;
-            let place = select(seen, key_place(keys, row, sizes) + d, 0);
-            stage[((16 + x) * pitch + row) as usize] = select(seen, f32::cast_from(right[place as usize]), 0.0);
+            let in_head = d < sizes.dim;
+            let real = is_query(queries, row, sizes) && in_head;
+            let index = select(real, query_index(queries, row, sizes.dim, sizes) + d, 0);
+            stage[(x * pitch + row) as usize] = select(real, f32::cast_from(left[index as usize]), 0.0);
+            let real = is_key(keys, row) && in_head;
+            let index = select(real, key_index(keys, row, sizes) + d, 0);
+            stage[((16 + x) * pitch + row) as usize] = select(real, f32::cast_from(right[index as usize]), 0.0);
         }
         sync_cube();
         for d in 0..16u32 {
             #[unroll]
-            for a in 0..of_unit {
+            for a in 0..per_unit {
                 let l = stage[(d * pitch + y + 16 * a) as usize];
                 #[unroll]
-                for b in 0..of_unit {
+                for b in 0..per_unit {
                     let r = stage[((16 + d) * pitch + x + 16 * b) as usize];
-                    out[(a * of_unit + b) as usize] += l * r;
+                    out[(a * per_unit + b) as usize] += l * r;
                 }
             }
         }
@@ -127,21 +163,20 @@ pub(super) fn products<F: Float>(
     }
 }
 
-/// Scores of products: scaled, and squashed where the model does so.
+/// The score of a product: scaled and softcapped.
 #[cube]
 pub(super) fn score(product: f32, rules: &Rules, #[comptime] sizes: Sizes) -> f32 {
     let score = product * rules.scale;
     if sizes.capped { rules.cap * tanh(score / rules.cap) } else { score }
 }
 
-/// The derivative of a score's squashing, given the score.
+/// The derivative of the softcap, given the capped score.
 #[cube]
 pub(super) fn slope(score: f32, rules: &Rules, #[comptime] sizes: Sizes) -> f32 {
     if sizes.capped { 1.0 - (score / rules.cap) * (score / rules.cap) } else { 1.0f32.runtime() }
 }
 
-/// Adds to `out` [side/16, padded_dim/16] each query's weights, a row of `weights` [side, side + 1], times the keys' rows of
-/// `right`.
+/// Adds to `out` [side/16, padded_dim/16] the keys' rows of `right`, weighted by the rows of `weights` [side, side + 1].
 #[cube]
 pub(super) fn mix_keys<F: Float>(
     weights: &SharedMemory<f32>,
@@ -158,9 +193,9 @@ pub(super) fn mix_keys<F: Float>(
         let mut i = UNIT_POS;
         while i < comptime!(staged * padded) {
             let (n, d) = (first + i / padded, i % padded);
-            let seen = is_key(keys, n) && d < sizes.dim;
-            let place = select(seen, key_place(keys, n, sizes) + d, 0);
-            stage[i as usize] = select(seen, f32::cast_from(right[place as usize]), 0.0);
+            let real = is_key(keys, n) && d < sizes.dim;
+            let index = select(real, key_index(keys, n, sizes) + d, 0);
+            stage[i as usize] = select(real, f32::cast_from(right[index as usize]), 0.0);
             i += UNITS;
         }
         sync_cube();
@@ -170,8 +205,8 @@ pub(super) fn mix_keys<F: Float>(
     }
 }
 
-/// Adds to `out` [side/16, padded_dim/16] each key's weights, a column of `weights` [side, side + 1], times the queries'
-/// rows of `right`.
+/// Adds to `out` [side/16, padded_dim/16] the queries' rows of `right`, weighted by the columns of `weights`
+/// [side, side + 1].
 #[cube]
 pub(super) fn mix_queries<F: Float>(
     weights: &SharedMemory<f32>,
@@ -188,9 +223,9 @@ pub(super) fn mix_queries<F: Float>(
         let mut i = UNIT_POS;
         while i < comptime!(staged * padded) {
             let (m, d) = (first + i / padded, i % padded);
-            let seen = is_query(queries, m, sizes) && d < sizes.dim;
-            let place = select(seen, query_place(queries, m, sizes.dim, sizes) + d, 0);
-            stage[i as usize] = select(seen, f32::cast_from(right[place as usize]), 0.0);
+            let real = is_query(queries, m, sizes) && d < sizes.dim;
+            let index = select(real, query_index(queries, m, sizes.dim, sizes) + d, 0);
+            stage[i as usize] = select(real, f32::cast_from(right[index as usize]), 0.0);
             i += UNITS;
         }
         sync_cube();
@@ -200,7 +235,7 @@ pub(super) fn mix_queries<F: Float>(
     }
 }
 
-/// Adds the weights of the staged rows, which are columns of `weights` from `first` on or, transposed, its rows, times these rows.
+/// Adds the staged rows, weighted by the columns of `weights` from `first` on or, transposed, by its rows.
 #[cube]
 fn add_staged(
     weights: &SharedMemory<f32>,
@@ -210,7 +245,7 @@ fn add_staged(
     #[comptime] transposed: bool,
     #[comptime] sizes: Sizes,
 ) {
-    let of_unit = comptime!(sizes.side / 16);
+    let per_unit = comptime!(sizes.side / 16);
     let pitch = comptime!(sizes.side + 1);
     let padded = comptime!(sizes.padded_dim());
     let columns = comptime!(padded / 16);
@@ -220,10 +255,10 @@ fn add_staged(
         for c in 0..columns {
             let r = stage[(i * padded + x + 16 * c) as usize];
             #[unroll]
-            for a in 0..of_unit {
+            for a in 0..per_unit {
                 let row = y + 16 * a;
-                let place = if transposed { (first + i) * pitch + row } else { row * pitch + first + i };
-                out[(a * columns + c) as usize] += weights[place as usize] * r;
+                let index = if transposed { (first + i) * pitch + row } else { row * pitch + first + i };
+                out[(a * columns + c) as usize] += weights[index as usize] * r;
             }
         }
     }

@@ -1,12 +1,13 @@
-//! Attention forward on units that multiply matrices: the log-sum-exp of each row, and then what its weights mix.
+//! Attention forward on matrix units: each row's log-sum-exp first, and then the weighted sums.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
 use super::super::super::math::exp;
-use super::super::forward::{NOTHING, Sequence, block_queries, block_sequence, first_seen, keys_at, next_place};
-use super::super::plan::Sizes;
-use super::super::tile::{Queries, Rules, UNITS, is_query, query_place, score, sees};
+use super::super::forward::{NOTHING, Sequence, first_seen, keys_at, next_position, sequence_of};
+use super::super::sizes::Sizes;
+use super::super::tables::query_block;
+use super::super::tile::{Keys, Queries, Rules, UNITS, is_query, queries_of, query_index, score, sees};
 use super::tile::{mix, products, stage_keys, stage_queries, write_queries, zeros};
 
 #[cube(launch)]
@@ -25,21 +26,21 @@ pub(in super::super) fn matrix_forward_kernel<F: Float>(
     #[comptime] sizes: Sizes,
     #[define(F)] _dtype: StorageType,
 ) {
-    let mut of_queries = SharedMemory::<F>::new(comptime!(sizes.tile_numbers()));
-    let mut of_keys = SharedMemory::<F>::new(comptime!(sizes.tile_numbers()));
-    let mut scores = SharedMemory::<f32>::new(comptime!(sizes.score_numbers()));
-    let mut weights = SharedMemory::<F>::new(comptime!(sizes.weight_numbers()));
-    let mut sums = SharedMemory::<f32>::new(sizes.side as usize);
+    let mut query_tile = SharedMemory::<F>::new(comptime!(sizes.tile_len()));
+    let mut key_tile = SharedMemory::<F>::new(comptime!(sizes.tile_len()));
+    let mut scores = SharedMemory::<f32>::new(comptime!(sizes.score_len()));
+    let mut weights = SharedMemory::<F>::new(comptime!(sizes.weight_len()));
+    let mut lse_tile = SharedMemory::<f32>::new(sizes.side as usize);
     let rules = Rules { scale, cap, window };
-    let tiles = comptime!(sizes.kv_heads() * sizes.parts());
-    let mut piece = CUBE_POS as u32;
-    while piece < num_blocks * tiles {
-        let block = (piece / tiles * 5) as usize;
-        let tile = piece % tiles;
+    let tiles = comptime!(sizes.tiles_per_block());
+    let mut task = CUBE_POS as u32;
+    while task < num_blocks * tiles {
+        let block = query_block(blocks, task / tiles);
+        let tile = task % tiles;
         let head = tile / comptime!(sizes.parts());
-        let queries = block_queries(blocks, block, tile, sizes);
-        let sequence = block_sequence(blocks, block, &queries);
-        stage_queries::<F>(q, &queries, &mut of_queries, sizes);
+        let queries = queries_of(&block, tile, sizes);
+        let sequence = sequence_of(&block, &queries);
+        stage_queries::<F>(q, &queries, &mut query_tile, sizes);
         log_sum_exps::<F>(
             k,
             lse,
@@ -47,43 +48,57 @@ pub(in super::super) fn matrix_forward_kernel<F: Float>(
             &sequence,
             head,
             &rules,
-            &of_queries,
-            &mut of_keys,
+            &query_tile,
+            &mut key_tile,
             &mut scores,
-            &mut sums,
+            &mut lse_tile,
             sizes,
         );
         let mut mixed = zeros(sizes);
-        let mut place = first_seen(&queries, &rules, sizes);
-        while place < sequence.end {
-            let keys = keys_at(place, &sequence, head);
-            stage_keys::<F>(k, &keys, &mut of_keys, sizes);
+        let mut position = first_seen(&queries, &rules, sizes);
+        while position < sequence.end {
+            let keys = keys_at(position, &sequence, head);
+            stage_keys::<F>(k, &keys, &mut key_tile, sizes);
             sync_cube();
-            products::<F>(&of_queries, &of_keys, &mut scores, sizes);
+            products::<F>(&query_tile, &key_tile, &mut scores, sizes);
             sync_cube();
-            stage_keys::<F>(v, &keys, &mut of_keys, sizes);
-            let mut i = UNIT_POS;
-            while i < comptime!(sizes.side * sizes.side) {
-                let (m, n) = (i / sizes.side, i % sizes.side);
-                let product = scores[(m * comptime!(sizes.score_pitch()) + n) as usize];
-                let weight = exp(score(product, &rules, sizes) - sums[m as usize]);
-                let weight = select(sees(&queries, &keys, &rules, m, n, sizes), weight, 0.0);
-                weights[(m * comptime!(sizes.weight_pitch()) + n) as usize] = F::cast_from(weight);
-                i += UNITS;
-            }
+            stage_keys::<F>(v, &keys, &mut key_tile, sizes);
+            weigh::<F>(&scores, &lse_tile, &queries, &keys, &rules, &mut weights, sizes);
             sync_cube();
-            mix::<F>(&weights, &of_keys, &mut mixed, false, sizes);
+            mix::<F>(&weights, &key_tile, &mut mixed, false, sizes);
             sync_cube();
-            place = next_place(place, &sequence, sizes);
+            position = next_position(position, &sequence, sizes);
         }
         write_queries::<F>(&mixed, out, &queries, 1.0, &mut scores, sizes);
-        piece += CUBE_COUNT as u32;
+        task += CUBE_COUNT as u32;
     }
 }
 
-/// The log-sum-exp of each row's scores, to `sums` and `lse`. Units that stand beside each other share a row.
+/// Turns a tile of products into weights, given the rows' log-sum-exps.
 #[cube]
-#[expect(clippy::too_many_arguments)]
+fn weigh<F: Float>(
+    products: &SharedMemory<f32>,
+    lse_tile: &SharedMemory<f32>,
+    queries: &Queries,
+    keys: &Keys,
+    rules: &Rules,
+    weights: &mut SharedMemory<F>,
+    #[comptime] sizes: Sizes,
+) {
+    let mut i = UNIT_POS;
+    while i < comptime!(sizes.side * sizes.side) {
+        let (m, n) = (i / sizes.side, i % sizes.side);
+        let product = products[(m * comptime!(sizes.score_pitch()) + n) as usize];
+        let weight = exp(score(product, rules, sizes) - lse_tile[m as usize]);
+        let weight = select(sees(queries, keys, rules, m, n, sizes), weight, 0.0);
+        weights[(m * comptime!(sizes.weight_pitch()) + n) as usize] = F::cast_from(weight);
+        i += UNITS;
+    }
+}
+
+/// The log-sum-exp of each row's scores, to `lse_tile` and `lse`. Neighbouring units share a row.
+#[cube]
+#[expect(clippy::too_many_arguments)] // the kernel's arrays
 fn log_sum_exps<F: Float>(
     k: &Array<F>,
     lse: &mut Array<f32>,
@@ -91,22 +106,22 @@ fn log_sum_exps<F: Float>(
     sequence: &Sequence,
     head: u32,
     rules: &Rules,
-    of_queries: &SharedMemory<F>,
-    of_keys: &mut SharedMemory<F>,
+    query_tile: &SharedMemory<F>,
+    key_tile: &mut SharedMemory<F>,
     scores: &mut SharedMemory<f32>,
-    sums: &mut SharedMemory<f32>,
+    lse_tile: &mut SharedMemory<f32>,
     #[comptime] sizes: Sizes,
 ) {
-    let sharing = comptime!(UNITS / sizes.side);
-    let (m, part) = (UNIT_POS / sharing, UNIT_POS % sharing);
+    let units_per_row = comptime!(UNITS / sizes.side);
+    let (m, part) = (UNIT_POS / units_per_row, UNIT_POS % units_per_row);
     let mut highest = NOTHING.runtime();
     let mut total = 0.0f32;
-    let mut place = first_seen(queries, rules, sizes);
-    while place < sequence.end {
-        let keys = keys_at(place, sequence, head);
-        stage_keys::<F>(k, &keys, of_keys, sizes);
+    let mut position = first_seen(queries, rules, sizes);
+    while position < sequence.end {
+        let keys = keys_at(position, sequence, head);
+        stage_keys::<F>(k, &keys, key_tile, sizes);
         sync_cube();
-        products::<F>(of_queries, of_keys, scores, sizes);
+        products::<F>(query_tile, key_tile, scores, sizes);
         sync_cube();
         let mut n = part;
         while n < sizes.side {
@@ -116,28 +131,34 @@ fn log_sum_exps<F: Float>(
                 total = select(x > highest, total * e + 1.0, total + e);
                 highest = max(highest, x);
             }
-            n += sharing;
+            n += units_per_row;
         }
         sync_cube();
-        place = next_place(place, sequence, sizes);
+        position = next_position(position, sequence, sizes);
     }
     scores[UNIT_POS as usize] = highest;
     scores[(UNITS + UNIT_POS) as usize] = total;
     sync_cube();
     if part == 0 {
-        let mut largest = NOTHING.runtime();
-        let mut sum = 0.0f32;
-        for i in 0..sharing {
-            largest = max(largest, scores[(UNIT_POS + i) as usize]);
-        }
-        for i in 0..sharing {
-            sum += scores[(UNITS + UNIT_POS + i) as usize] * exp(scores[(UNIT_POS + i) as usize] - largest);
-        }
-        let log_sum_exp = largest + sum.ln();
-        sums[m as usize] = log_sum_exp;
+        let log_sum_exp = merged(scores, units_per_row);
+        lse_tile[m as usize] = log_sum_exp;
         if is_query(queries, m, sizes) {
-            lse[query_place(queries, m, 1u32, sizes) as usize] = log_sum_exp;
+            lse[query_index(queries, m, 1u32, sizes) as usize] = log_sum_exp;
         }
     }
     sync_cube();
+}
+
+/// The log-sum-exp over this unit and the next `count − 1`, from their maxima and, `UNITS` later, their sums.
+#[cube]
+fn merged(parts: &SharedMemory<f32>, #[comptime] count: u32) -> f32 {
+    let mut largest = NOTHING.runtime();
+    let mut sum = 0.0f32;
+    for i in 0..count {
+        largest = max(largest, parts[(UNIT_POS + i) as usize]);
+    }
+    for i in 0..count {
+        sum += parts[(UNITS + UNIT_POS + i) as usize] * exp(parts[(UNIT_POS + i) as usize] - largest);
+    }
+    largest + sum.ln()
 }

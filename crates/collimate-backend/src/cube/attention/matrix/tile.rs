@@ -1,32 +1,32 @@
-//! Tiles in shared memory, and their products.
+//! Tiles in shared memory and their products.
 
 use burn_cubecl::cubecl;
 use cubecl::cmma::{self, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;
 
-use super::super::plan::Sizes;
-use super::super::tile::{Keys, Queries, UNITS, is_key, is_query, key_place, query_place};
+use super::super::sizes::Sizes;
+use super::super::tile::{Keys, Queries, UNITS, is_key, is_query, key_index, query_index};
 
-/// Planes of a cube.
+/// Planes per cube.
 const PLANES: u32 = UNITS / 32;
 
 impl Sizes {
-    /// Numbers of a head with room.
+    /// Width of a head, padded to a multiple of 32.
     pub(super) fn wide(self) -> u32 {
         self.dim.next_multiple_of(32)
     }
 
-    /// From one row of a tile of queries, keys or values to the next; not a multiple of what memory is divided into.
+    /// Stride between the rows of a tile of queries, keys or values, chosen to avoid bank conflicts.
     pub(super) fn pitch(self) -> u32 {
         self.wide() + 8
     }
 
-    /// The same of a tile of scores in float32.
+    /// Stride between the rows of a tile of scores.
     pub(super) fn score_pitch(self) -> u32 {
         self.side + 4
     }
 
-    /// The same of a tile of weights.
+    /// Stride between the rows of a tile of weights.
     pub(super) fn weight_pitch(self) -> u32 {
         self.side + 8
     }
@@ -36,38 +36,38 @@ impl Sizes {
         self.side / 16
     }
 
-    /// Squares of what is mixed that a plane has.
-    fn squares_of_plane(self) -> u32 {
+    /// Squares of the weighted sums per plane.
+    fn squares_per_plane(self) -> u32 {
         (self.squares() * self.wide() / 16).div_ceil(PLANES)
     }
 
-    /// Parts of a side's width that the columns of a head are divided into.
+    /// Chunks of `side` columns that the width of a head takes.
     pub(super) fn chunks(self) -> u32 {
         self.wide().div_ceil(self.side)
     }
 
-    /// Numbers of a tile of queries, keys or values.
-    pub(super) fn tile_numbers(self) -> usize {
+    /// Elements of a tile of queries, keys or values.
+    pub(super) fn tile_len(self) -> usize {
         (self.side * self.pitch()) as usize
     }
 
-    /// Numbers of a tile of scores, two for each unit at least.
-    pub(super) fn score_numbers(self) -> usize {
+    /// Elements of a tile of scores, at least two per unit.
+    pub(super) fn score_len(self) -> usize {
         (self.side * self.score_pitch()).max(2 * UNITS) as usize
     }
 
-    /// Numbers of a tile of weights.
-    pub(super) fn weight_numbers(self) -> usize {
+    /// Elements of a tile of weights.
+    pub(super) fn weight_len(self) -> usize {
         (self.side * self.weight_pitch()) as usize
     }
 
-    /// Bytes of shared memory that the kernel with the most tiles takes, for numbers of so many bytes.
+    /// Bytes of shared memory of the kernel with the most tiles, for elements of `element` bytes.
     pub(in super::super) fn matrix_bytes(self, element: usize) -> usize {
-        element * (4 * self.tile_numbers() + self.weight_numbers()) + 8 * self.score_numbers()
+        element * (4 * self.tile_len() + self.weight_len()) + 8 * self.score_len()
     }
 }
 
-/// Sums of weighted rows, [side, wide] in float32: squares in the planes' registers, or numbers in the units'.
+/// Weighted sums of rows, [side, wide] in float32: squares in the planes' registers, or numbers in the units'.
 #[derive(CubeType)]
 pub(super) struct Mixed {
     squares: Sequence<cmma::Matrix<f32>>,
@@ -79,7 +79,7 @@ pub(super) fn zeros(#[comptime] sizes: Sizes) -> Mixed {
     let mut squares = Sequence::<cmma::Matrix<f32>>::new();
     if sizes.matrix {
         #[unroll]
-        for _ in 0..comptime!(sizes.squares_of_plane()) {
+        for _ in 0..comptime!(sizes.squares_per_plane()) {
             squares.push(cmma::Matrix::<f32>::from_value(
                 MatrixIdent::Accumulator,
                 16usize,
@@ -99,7 +99,7 @@ pub(super) fn zeros(#[comptime] sizes: Sizes) -> Mixed {
     Mixed { squares, numbers }
 }
 
-/// A tile of queries, or of rows that belong to them, [side, pitch]; zero where there is none.
+/// Stages the queries' rows of `x` as a tile, [side, pitch]; padding is zero.
 #[cube]
 pub(super) fn stage_queries<F: Float>(
     x: &Array<F>,
@@ -107,32 +107,43 @@ pub(super) fn stage_queries<F: Float>(
     tile: &mut SharedMemory<F>,
     #[comptime] sizes: Sizes,
 ) {
-    let wide = comptime!(sizes.wide());
     let mut i = UNIT_POS;
-    while i < comptime!(sizes.side * wide) {
-        let (m, d) = (i / wide, i % wide);
-        let seen = is_query(queries, m, sizes) && d < sizes.dim;
-        let place = select(seen, query_place(queries, m, sizes.dim, sizes) + d, 0);
-        tile[(m * comptime!(sizes.pitch()) + d) as usize] = select(seen, x[place as usize], F::new(0.0));
+    while i < comptime!(sizes.side * sizes.wide()) {
+        let m = i / comptime!(sizes.wide());
+        stage::<F>(x, tile, i, is_query(queries, m, sizes), query_index(queries, m, sizes.dim, sizes), sizes);
         i += UNITS;
     }
 }
 
-/// A tile of keys or values, [side, pitch]; zero where there is none.
+/// Stages the keys' rows of `x` as a tile, [side, pitch]; padding is zero.
 #[cube]
 pub(super) fn stage_keys<F: Float>(x: &Array<F>, keys: &Keys, tile: &mut SharedMemory<F>, #[comptime] sizes: Sizes) {
-    let wide = comptime!(sizes.wide());
     let mut i = UNIT_POS;
-    while i < comptime!(sizes.side * wide) {
-        let (n, d) = (i / wide, i % wide);
-        let seen = is_key(keys, n) && d < sizes.dim;
-        let place = select(seen, key_place(keys, n, sizes) + d, 0);
-        tile[(n * comptime!(sizes.pitch()) + d) as usize] = select(seen, x[place as usize], F::new(0.0));
+    while i < comptime!(sizes.side * sizes.wide()) {
+        let n = i / comptime!(sizes.wide());
+        stage::<F>(x, tile, i, is_key(keys, n), key_index(keys, n, sizes), sizes);
         i += UNITS;
     }
 }
 
-/// Products of the rows of `left` with those of `right`, to `out` [side, score_pitch].
+/// Stages element `i` of a tile, [side, wide], from the row of `x` that begins at `start`; zero for padding.
+#[cube]
+fn stage<F: Float>(
+    x: &Array<F>,
+    tile: &mut SharedMemory<F>,
+    i: u32,
+    is_row: bool,
+    start: u32,
+    #[comptime] sizes: Sizes,
+) {
+    let wide = comptime!(sizes.wide());
+    let (row, d) = (i / wide, i % wide);
+    let real = is_row && d < sizes.dim;
+    let index = select(real, start + d, 0);
+    tile[(row * comptime!(sizes.pitch()) + d) as usize] = select(real, x[index as usize], F::new(0.0));
+}
+
+/// Dot products of the rows of `left` with those of `right`, to `out` [side, score_pitch].
 #[cube]
 pub(super) fn products<F: Float>(
     left: &SharedMemory<F>,
@@ -179,7 +190,7 @@ pub(super) fn products<F: Float>(
     }
 }
 
-/// Sixteen rows of sixteen numbers of a tile.
+/// The square of a tile that begins at `start`.
 #[cube]
 fn square_of<F: Float>(
     tile: &SharedMemory<F>,
@@ -201,7 +212,7 @@ fn store(out: &mut SharedMemory<f32>, start: u32, square: &cmma::Matrix<f32>, #[
     cmma::store(&mut part, square, score_pitch, MatrixLayout::RowMajor);
 }
 
-/// Adds `weights` [side, weight_pitch], or their transpose, times the rows of `right` [side, pitch].
+/// Adds `weights` [side, weight_pitch], or their transpose, times `right` [side, pitch].
 #[cube]
 pub(super) fn mix<F: Float>(
     weights: &SharedMemory<F>,
@@ -215,18 +226,17 @@ pub(super) fn mix<F: Float>(
     if sizes.matrix {
         let layout = comptime!(if transposed { MatrixLayout::ColMajor } else { MatrixLayout::RowMajor });
         #[unroll]
-        for i in 0..comptime!(sizes.squares_of_plane()) {
+        for i in 0..comptime!(sizes.squares_per_plane()) {
             let square = UNIT_POS / 32 + comptime!(PLANES * i);
             if square < comptime!(squares * sizes.wide() / 16) {
                 let (row, column) = (square % squares * 16, square / squares * 16);
                 let sum = mixed.squares.index(i as usize);
                 #[unroll]
                 for k in 0..squares {
-                    let (of_row, of_key) = (row, comptime!(16 * k));
-                    let start =
-                        if transposed { of_key * weight_pitch + of_row } else { of_row * weight_pitch + of_key };
+                    let inner = comptime!(16 * k);
+                    let start = if transposed { inner * weight_pitch + row } else { row * weight_pitch + inner };
                     let a = square_of::<F>(weights, start, weight_pitch, MatrixIdent::A, layout);
-                    let start = of_key * pitch + column;
+                    let start = inner * pitch + column;
                     let b = square_of::<F>(right, start, pitch, MatrixIdent::B, MatrixLayout::RowMajor);
                     cmma::execute::<F, F, f32, f32>(&a, &b, sum, sum);
                 }
@@ -242,8 +252,8 @@ pub(super) fn mix<F: Float>(
                 let (m, d) = (y + 16 * a, x + 16 * c);
                 let mut sum = mixed.numbers[(a * columns + c) as usize];
                 for k in 0..sizes.side {
-                    let place = if transposed { k * weight_pitch + m } else { m * weight_pitch + k };
-                    sum += f32::cast_from(weights[place as usize]) * f32::cast_from(right[(k * pitch + d) as usize]);
+                    let index = if transposed { k * weight_pitch + m } else { m * weight_pitch + k };
+                    sum += f32::cast_from(weights[index as usize]) * f32::cast_from(right[(k * pitch + d) as usize]);
                 }
                 mixed.numbers[(a * columns + c) as usize] = sum;
             }
@@ -251,7 +261,7 @@ pub(super) fn mix<F: Float>(
     }
 }
 
-/// A chunk of the columns of what was mixed, to `out` [side, score_pitch].
+/// Stores a chunk of the sums' columns to `out` [side, score_pitch].
 #[cube]
 pub(super) fn unload(mixed: &Mixed, out: &mut SharedMemory<f32>, #[comptime] chunk: u32, #[comptime] sizes: Sizes) {
     let score_pitch = comptime!(sizes.score_pitch());
@@ -259,7 +269,7 @@ pub(super) fn unload(mixed: &Mixed, out: &mut SharedMemory<f32>, #[comptime] chu
     let first = comptime!(chunk * sizes.side);
     if sizes.matrix {
         #[unroll]
-        for i in 0..comptime!(sizes.squares_of_plane()) {
+        for i in 0..comptime!(sizes.squares_per_plane()) {
             let square = UNIT_POS / 32 + comptime!(PLANES * i);
             let (row, column) = (square % squares * 16, square / squares * 16);
             if square < comptime!(squares * sizes.wide() / 16)
@@ -286,7 +296,7 @@ pub(super) fn unload(mixed: &Mixed, out: &mut SharedMemory<f32>, #[comptime] chu
     }
 }
 
-/// Writes what was mixed for a tile of queries to their rows of `out` [N, H · head_dim], times `scale`.
+/// Writes the sums of a tile of queries to their rows of `out` [N, H · head_dim], times `scale`.
 #[cube]
 pub(super) fn write_queries<F: Float>(
     mixed: &Mixed,
@@ -302,25 +312,21 @@ pub(super) fn write_queries<F: Float>(
         sync_cube();
         let mut i = UNIT_POS;
         while i < comptime!(sizes.side * sizes.side) {
-            let (m, column) = (i / sizes.side, i % sizes.side);
-            let d = column + comptime!(chunk * sizes.side);
-            if is_query(queries, m, sizes) && d < sizes.dim {
-                let value = shared[(m * comptime!(sizes.score_pitch()) + column) as usize];
-                out[(query_place(queries, m, sizes.dim, sizes) + d) as usize] = F::cast_from(value * scale);
-            }
+            let m = i / sizes.side;
+            let start = query_index(queries, m, sizes.dim, sizes);
+            write::<F>(shared, out, i, is_query(queries, m, sizes), start, scale, chunk, sizes);
             i += UNITS;
         }
         sync_cube();
     }
 }
 
-/// Writes what was mixed for the first `rows` keys of a tile to their rows of `out` [N, H_kv · head_dim], times `scale`.
+/// Writes the sums of a tile of keys to their rows of `out` [N, H_kv · head_dim], times `scale`.
 #[cube]
 pub(super) fn write_keys<F: Float>(
     mixed: &Mixed,
     out: &mut Array<F>,
     keys: &Keys,
-    rows: u32,
     scale: f32,
     shared: &mut SharedMemory<f32>,
     #[comptime] sizes: Sizes,
@@ -331,14 +337,31 @@ pub(super) fn write_keys<F: Float>(
         sync_cube();
         let mut i = UNIT_POS;
         while i < comptime!(sizes.side * sizes.side) {
-            let (n, column) = (i / sizes.side, i % sizes.side);
-            let d = column + comptime!(chunk * sizes.side);
-            if n < rows && d < sizes.dim {
-                let value = shared[(n * comptime!(sizes.score_pitch()) + column) as usize];
-                out[(key_place(keys, n, sizes) + d) as usize] = F::cast_from(value * scale);
-            }
+            let n = i / sizes.side;
+            write::<F>(shared, out, i, is_key(keys, n), key_index(keys, n, sizes), scale, chunk, sizes);
             i += UNITS;
         }
         sync_cube();
+    }
+}
+
+/// Writes element `i` of a chunk, [side, side], to the row of `out` that begins at `start`, unless it is padding.
+#[cube]
+#[expect(clippy::too_many_arguments)] // a unit's registers
+fn write<F: Float>(
+    shared: &SharedMemory<f32>,
+    out: &mut Array<F>,
+    i: u32,
+    is_row: bool,
+    start: u32,
+    scale: f32,
+    #[comptime] chunk: u32,
+    #[comptime] sizes: Sizes,
+) {
+    let (row, column) = (i / sizes.side, i % sizes.side);
+    let d = column + comptime!(chunk * sizes.side);
+    if is_row && d < sizes.dim {
+        let value = shared[(row * comptime!(sizes.score_pitch()) + column) as usize];
+        out[(start + d) as usize] = F::cast_from(value * scale);
     }
 }

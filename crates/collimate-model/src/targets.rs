@@ -1,21 +1,21 @@
-//! Which positions predict a response's tokens: log-probs are computed there and nowhere else.
+//! The positions that predict response tokens, the only ones whose log-probs are computed.
 
 use collimate_backend::TargetLogp;
 use collimate_text::GroupBatch;
 
-/// Which rows of the hidden states predict which tokens.
+/// The rows of the hidden states that predict response tokens, M in all.
 #[derive(Debug, Clone)]
 pub(crate) struct Targets {
-    /// Rows of the hidden states, [M].
+    /// Their indices, [M].
     pub(crate) rows: Vec<u32>,
-    /// The token that each row should predict, [M].
+    /// The token each of them predicts, [M].
     pub(crate) tokens: Vec<u32>,
-    /// How many of them belong to each response, by group.
+    /// Number of tokens of each response, by group.
     lengths: Vec<Vec<usize>>,
 }
 
 impl Targets {
-    /// A response's first token is predicted by the prompt's last, each further one by the token before it.
+    /// A response's first token is predicted at the prompt's last token, each further one at the token before it.
     pub(crate) fn new(batch: &GroupBatch) -> Self {
         let mut targets = Self { rows: Vec::new(), tokens: Vec::new(), lengths: Vec::new() };
         for group in &batch.groups {
@@ -29,14 +29,14 @@ impl Targets {
         targets
     }
 
-    /// Splits [M] log-probs into groups and responses.
+    /// Splits log-probs [M] by group and response.
     pub(crate) fn nest(&self, values: &[TargetLogp]) -> Vec<Vec<Vec<f64>>> {
         let mut rest = values.iter().map(|value| value.logp);
         let mut take = |n: usize| rest.by_ref().take(n).collect::<Vec<f64>>();
         self.lengths.iter().map(|group| group.iter().map(|&n| take(n)).collect()).collect()
     }
 
-    /// Repeats each response's coefficient for its tokens, [M].
+    /// Repeats each response's coefficient for each of its tokens, [M].
     pub(crate) fn spread(&self, coefficients: &[Vec<f64>]) -> Vec<f32> {
         let lengths = self.lengths.iter().flatten();
         let pairs = coefficients.iter().flatten().zip(lengths);

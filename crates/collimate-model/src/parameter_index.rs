@@ -1,17 +1,17 @@
-//! Which parameter is which: a model is a flat list of matrices, and this says where each stands.
+//! The table of a model's parameters: a flat list of matrices, and the index of each in it.
 
 use std::collections::HashMap;
 
 use collimate_backend::ComputeDtype;
 use collimate_hf::{Block, FeedForward, Gated, HalfNorms, Joint, LinearSpec, LoraConfig, ModelConfig, TensorSpec};
 
-/// One parameter: where it comes from and how it is stored.
+/// One parameter: its name in the file and how it is stored.
 ///
-/// Every parameter is a matrix. Vectors (norms, biases) are [1, n]. Weights of linear layers are stored [in, out], the
-/// transpose of their file's shape, so that products and their gradients run over contiguous rows.
+/// Every parameter is a matrix; vectors (norms, biases) are [1, n]. Weights of linear layers are stored as [in, out], the
+/// transpose of their shape in the file, so that products and their gradients read contiguous rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterInfo {
-    /// Name in the Hugging Face file, or in the PEFT file for adapters.
+    /// Name in the Hugging Face file or, for adapters, in the PEFT file.
     pub name: String,
     /// Shape in that file.
     pub file_shape: Vec<usize>,
@@ -24,9 +24,10 @@ pub struct ParameterInfo {
 }
 
 impl ParameterInfo {
-    /// The type that a pass reads it in, where the model computes in `compute`.
+    /// The dtype in which passes read it, if the model computes in `compute`.
     ///
-    /// Vectors and adapters are small, and a router picks other experts by less than bfloat16 can tell: float32 always.
+    /// Always float32 for vectors and adapters, which are small, and for routers, whose choices would change with bfloat16's
+    /// rounding.
     pub fn dtype(&self, compute: ComputeDtype) -> ComputeDtype {
         if self.is_adapter || self.is_router || self.file_shape.len() < 2 { ComputeDtype::Float32 } else { compute }
     }
@@ -37,6 +38,28 @@ impl ParameterInfo {
             ([rows, columns], true) => [*columns, *rows],
             ([rows, columns], false) => [*rows, *columns],
             (other, _) => [1, other.iter().product()],
+        }
+    }
+}
+
+/// Which parameters training changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trainable {
+    /// None: for scoring and generation.
+    Nothing,
+    /// All of the base model, which has no adapter.
+    Base,
+    /// Only the adapter's factors.
+    Adapter,
+}
+
+impl Trainable {
+    /// Whether training changes a parameter.
+    pub(crate) fn includes(self, info: &ParameterInfo) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Base => !info.is_adapter,
+            Self::Adapter => info.is_adapter,
         }
     }
 }
@@ -52,20 +75,20 @@ pub(crate) struct LinearIds {
     pub(crate) weight: usize,
     pub(crate) bias: Option<usize>,
     pub(crate) lora: Option<LoraIds>,
-    /// Number of this linear layer in the model, for random draws that are its own.
-    pub(crate) number: usize,
+    /// Position among the model's linear layers, which identifies its dropout draws.
+    pub(crate) ordinal: usize,
 }
 
 /// Linear layers that read the same input.
 #[derive(Debug, Clone)]
 pub(crate) enum JointIds<const N: usize> {
-    /// One for each output.
-    Apart([LinearIds; N]),
-    /// One that gives all outputs side by side, and their widths.
+    /// One per output.
+    Separate([LinearIds; N]),
+    /// One whose output columns are all outputs side by side, and their widths.
     Fused(LinearIds, [usize; N]),
 }
 
-/// Norms on the input and on the output of half a block, where it has them.
+/// Norms on the input and the output of half a block, if it has them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NormIds {
     pub(crate) before: Option<usize>,
@@ -81,9 +104,9 @@ pub(crate) struct GatedIds {
 
 #[derive(Debug, Clone)]
 pub(crate) enum FeedForwardIds {
-    /// One for all tokens; its output may be normalised.
+    /// One for all tokens, with an optional norm on its output.
     Dense { layer: GatedIds, norm: Option<usize> },
-    /// Those that the router picks for a token.
+    /// Several, of which the router picks some for each token.
     Experts(ExpertIds),
 }
 
@@ -91,7 +114,7 @@ pub(crate) enum FeedForwardIds {
 pub(crate) struct ExpertIds {
     pub(crate) router: LinearIds,
     pub(crate) experts: Vec<GatedIds>,
-    /// How many a token goes through.
+    /// Experts per token.
     pub(crate) per_token: usize,
 }
 
@@ -102,13 +125,13 @@ pub(crate) struct LayerIds {
     pub(crate) q_norm: Option<usize>,
     pub(crate) k_norm: Option<usize>,
     pub(crate) o: LinearIds,
-    /// On the input of the feed-forward layer.
+    /// Norm on the input of the feed-forward layer.
     pub(crate) feed_forward_norm: Option<usize>,
     pub(crate) feed_forward: FeedForwardIds,
 }
 
 impl LinearIds {
-    /// All its parameters.
+    /// Indices of all its parameters.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = usize> {
         let lora = self.lora.as_ref().map(|lora| [lora.a, lora.b]);
         [Some(self.weight), self.bias].into_iter().flatten().chain(lora.into_iter().flatten())
@@ -116,24 +139,24 @@ impl LinearIds {
 }
 
 impl<const N: usize> JointIds<N> {
-    /// All its linear layers.
+    /// The linear layers.
     pub(crate) fn linears(&self) -> &[LinearIds] {
         match self {
-            Self::Apart(linears) => linears,
+            Self::Separate(linears) => linears,
             Self::Fused(linear, _) => std::slice::from_ref(linear),
         }
     }
 }
 
 impl GatedIds {
-    /// All its parameters.
+    /// Indices of all its parameters.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = usize> {
         self.gate_up.linears().iter().chain([&self.down]).flat_map(LinearIds::parameters)
     }
 }
 
 impl LayerIds {
-    /// All its parameters.
+    /// Indices of all its parameters.
     pub(crate) fn parameters(&self) -> Vec<usize> {
         let NormIds { before, after } = self.attention_norms;
         let norms = [before, after, self.q_norm, self.k_norm, self.feed_forward_norm];
@@ -148,21 +171,26 @@ impl LayerIds {
     }
 }
 
-/// Indices of all parameters of a model.
+/// A model's parameters, and the index of each.
 #[derive(Debug, Clone)]
-pub(crate) struct Layout {
+pub(crate) struct ParameterIndex {
     pub(crate) infos: Vec<ParameterInfo>,
     pub(crate) embedding: usize,
     pub(crate) layers: Vec<LayerIds>,
     pub(crate) final_norm: usize,
-    /// `None` where the embedding is the output layer too.
-    pub(crate) head: Option<usize>,
+    /// `None` if the output layer is the embedding.
+    head: Option<usize>,
 }
 
-impl Layout {
+impl ParameterIndex {
+    /// The weight of the output layer.
+    pub(crate) fn head(&self) -> usize {
+        self.head.unwrap_or(self.embedding)
+    }
+
     pub(crate) fn new(config: &ModelConfig, lora: Option<&LoraConfig>) -> Self {
         let mut builder = Builder { infos: Vec::new(), by_name: HashMap::new(), linears: 0, lora };
-        // Rows of the embedding and of the output layer belong to tokens and are picked by them.
+        // The embedding and the output layer are not transposed, because their rows are picked by token.
         let (embedding, output_layer) = (config.embedding(), config.output_layer());
         for spec in config.tensors() {
             let by_token = spec == embedding || Some(&spec) == output_layer.as_ref();
@@ -229,7 +257,7 @@ impl Builder<'_> {
 
     fn joint<const N: usize>(&mut self, joint: &Joint<N>) -> JointIds<N> {
         match joint {
-            Joint::Apart(linears) => JointIds::Apart(linears.each_ref().map(|linear| self.linear(linear))),
+            Joint::Apart(linears) => JointIds::Separate(linears.each_ref().map(|linear| self.linear(linear))),
             Joint::Fused(linear, widths) => JointIds::Fused(self.linear(linear), *widths),
         }
     }
@@ -245,8 +273,8 @@ impl Builder<'_> {
                 b: self.push(name("B"), vec![*out_features, config.r], true, true),
             }
         });
-        let number = self.linears;
+        let ordinal = self.linears;
         self.linears += 1;
-        LinearIds { weight, bias, lora, number }
+        LinearIds { weight, bias, lora, ordinal }
     }
 }

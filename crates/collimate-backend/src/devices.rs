@@ -1,0 +1,80 @@
+//! What a backend tells about its devices.
+
+use crate::dtype::ComputeDtype;
+use crate::error::{BackendError, check_index};
+use crate::ops::FusedOps;
+
+/// One device of a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// What `--device` takes.
+    pub index: usize,
+    /// Name for people.
+    pub name: String,
+    /// Memory that the device can use, in bytes, where known.
+    pub memory_bytes: Option<u64>,
+    /// Names of the [`ComputeDtype`]s that the device computes in.
+    pub dtypes: Vec<&'static str>,
+}
+
+/// A device as a backend finds it, before its dtypes are asked for.
+#[derive(Debug)]
+pub(crate) struct FoundDevice {
+    /// Name for people.
+    pub(crate) name: String,
+    /// Memory that the device can use, in bytes, where known.
+    pub(crate) memory_bytes: Option<u64>,
+}
+
+/// A backend that lists and opens its devices; what its row of the table needs.
+pub(crate) trait HasDevices: FusedOps {
+    /// The backend's name in the table.
+    const NAME: &'static str;
+
+    /// Its devices, in the order in which `--device` counts them. May take GPU memory for the duration of the call.
+    ///
+    /// # Errors
+    /// It finds none.
+    fn found() -> Result<Vec<FoundDevice>, BackendError>;
+
+    /// One device's memory, without opening the others where the backend can avoid it.
+    ///
+    /// # Errors
+    /// It finds no device, or not this one.
+    fn memory(index: usize) -> Result<Option<u64>, BackendError> {
+        let mut found = Self::found()?;
+        check_index(Self::NAME, index, found.len())?;
+        Ok(found.swap_remove(index).memory_bytes)
+    }
+
+    /// The device of an index, for burn. Opens no other device.
+    ///
+    /// # Errors
+    /// It finds no device, or not this one.
+    fn device(index: usize) -> Result<Self::Device, BackendError>;
+
+    /// Whether models compute in `dtype` on the device.
+    fn computes_in(device: &Self::Device, dtype: ComputeDtype) -> bool {
+        Self::supports_dtype(device, dtype.burn_dtype())
+    }
+}
+
+/// All devices of a backend with their dtypes.
+pub(crate) fn describe<B: HasDevices>() -> Result<Vec<DeviceInfo>, BackendError> {
+    let describe = |(index, found): (usize, FoundDevice)| {
+        // float32 is always there, and a device that cannot be opened says so when a run asks for it.
+        let has = |dtype| {
+            dtype == ComputeDtype::Float32 || B::device(index).is_ok_and(|device| B::computes_in(&device, dtype))
+        };
+        let dtypes = ComputeDtype::ALL.into_iter().filter(|&dtype| has(dtype)).map(ComputeDtype::name).collect();
+        DeviceInfo { index, name: found.name, memory_bytes: found.memory_bytes, dtypes }
+    };
+    Ok(B::found()?.into_iter().enumerate().map(describe).collect())
+}
+
+/// Physical memory of the machine as Linux reports it; `None` elsewhere.
+pub(crate) fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}

@@ -1,0 +1,83 @@
+//! Why a backend or device cannot be used.
+
+/// Why a backend or device cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// No backend has this name.
+    #[error(
+        "unknown backend \"{name}\"{}; this build has: {}",
+        nearest.map(|name| format!(" (did you mean \"{name}\"?)")).unwrap_or_default(),
+        compiled.join(", ")
+    )]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The known backend whose name is close to it.
+        nearest: Option<&'static str>,
+        /// The backends of this build.
+        compiled: Vec<&'static str>,
+    },
+    /// The backend is known but not in this build.
+    #[error(
+        "backend \"{name}\" is not in this build, which has: {}; `cargo xtask train --backend {name}` builds it in, and so \
+         does `cargo build --release --features {name}`",
+        compiled.join(", ")
+    )]
+    NotCompiled {
+        /// The backend asked for.
+        name: &'static str,
+        /// The backends of this build.
+        compiled: Vec<&'static str>,
+    },
+    /// The backend finds no device.
+    #[error("backend \"{backend}\" finds no device: {reason}")]
+    NoDevice {
+        /// The backend asked for.
+        backend: &'static str,
+        /// What is missing, and the remedy.
+        reason: String,
+    },
+    /// The device index is too large.
+    #[error("backend \"{backend}\" has {count} device(s), so there is no device {index}; use --device 0 to {}", count.saturating_sub(1))]
+    DeviceOutOfRange {
+        /// The backend asked for.
+        backend: String,
+        /// The device asked for.
+        index: usize,
+        /// Number of devices.
+        count: usize,
+    },
+    /// The device has no memory left.
+    #[error(
+        "the device is out of memory ({said}): give the run a lower memory_budget, train an adapter (use_peft), or free what \
+         other programs hold there"
+    )]
+    OutOfMemory {
+        /// The backend's message, on one line.
+        said: String,
+    },
+    /// The device does not compute in this dtype.
+    #[error(
+        "backend \"{backend}\" computes in {} on device {index}, not in {dtype}; leave it at float32, or use a backend and \
+         device that `collimate backends` lists with {dtype}",
+        supported.join(", ")
+    )]
+    Dtype {
+        /// The backend asked for.
+        backend: String,
+        /// The device asked for.
+        index: usize,
+        /// The dtype asked for.
+        dtype: &'static str,
+        /// The dtypes the device has.
+        supported: Vec<&'static str>,
+    },
+}
+
+/// Refuses an index that is not below the number of devices.
+pub(crate) fn check_index(backend: &str, index: usize, count: usize) -> Result<(), BackendError> {
+    match index < count {
+        true => Ok(()),
+        false => Err(BackendError::DeviceOutOfRange { backend: backend.to_owned(), index, count }),
+    }
+}

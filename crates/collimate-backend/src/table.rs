@@ -1,0 +1,205 @@
+//! The table of backends, and what is done by a backend's name.
+
+use crate::devices::{self, DeviceInfo, HasDevices};
+use crate::dtype::ComputeDtype;
+use crate::error::{BackendError, check_index};
+use crate::ops::FusedOps;
+
+/// A backend that this version knows of, compiled in or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackendInfo {
+    /// What `--backend` takes.
+    pub name: &'static str,
+    /// One sentence for people.
+    pub summary: &'static str,
+    /// Whether this build contains it.
+    pub compiled: bool,
+}
+
+/// Makes [`BACKENDS`] and [`with_backend`] from rows of name, condition, type and summary.
+macro_rules! backends {
+    ($($name:literal, $condition:meta, $backend:ty, $summary:literal;)*) => {
+        /// Every backend that this version knows of.
+        pub const BACKENDS: &[BackendInfo] =
+            &[$(BackendInfo { name: $name, summary: $summary, compiled: cfg!($condition) }),*];
+
+        /// Turns a backend's name into its type; the only place that does.
+        fn with_backend<V: Visitor>(name: &str, visitor: V) -> Result<V::Output, BackendError> {
+            match name {
+                $(
+                    #[cfg($condition)]
+                    $name => visitor.visit::<$backend>(),
+                )*
+                _ => Err(missing(name)),
+            }
+        }
+    };
+}
+
+backends! {
+    "flex", all(), burn_flex::Flex, "burn's pure-Rust CPU backend, in every build";
+    "libtorch", feature = "libtorch", burn_tch::LibTorch, "PyTorch's library, on CPUs and NVIDIA GPUs";
+    "cuda", feature = "cuda", burn_cuda::Cuda,
+        "CubeCL's kernels on NVIDIA GPUs; needs the driver, and of the CUDA toolkit NVRTC and the headers";
+    "wgpu", feature = "wgpu", burn_wgpu::Wgpu, "CubeCL's kernels through Vulkan or Metal";
+}
+
+/// What is done with a backend once its type is known.
+trait Visitor {
+    type Output;
+
+    fn visit<B: HasDevices>(self) -> Result<Self::Output, BackendError>;
+}
+
+/// Work that runs on whichever backend the user chose.
+pub trait BackendJob {
+    /// What the work returns; must not mention the backend.
+    type Output;
+
+    /// Does the work on `device` of backend `B`.
+    fn run<B: FusedOps>(self, device: B::Device) -> Self::Output;
+}
+
+/// Runs `job` on the backend and device named.
+///
+/// # Errors
+/// The backend is unknown or not compiled in, finds no device, or not this one.
+pub fn dispatch<J: BackendJob>(backend: &str, device: usize, job: J) -> Result<J::Output, BackendError> {
+    struct Run<J>(J, usize);
+
+    impl<J: BackendJob> Visitor for Run<J> {
+        type Output = J::Output;
+
+        fn visit<B: HasDevices>(self) -> Result<J::Output, BackendError> {
+            let Self(job, device) = self;
+            Ok(job.run::<B>(B::device(device)?))
+        }
+    }
+
+    with_backend(backend, Run(job, device))
+}
+
+/// The devices of a backend, in the order in which `--device` counts them.
+///
+/// Queries each of them, which takes some memory of a GPU for the duration of the call; a run that needs one device's
+/// memory asks [`device_memory`].
+///
+/// # Errors
+/// The backend is unknown or not compiled in, or finds no device.
+pub fn devices(backend: &str) -> Result<Vec<DeviceInfo>, BackendError> {
+    struct Describe;
+
+    impl Visitor for Describe {
+        type Output = Vec<DeviceInfo>;
+
+        fn visit<B: HasDevices>(self) -> Result<Vec<DeviceInfo>, BackendError> {
+            devices::describe::<B>()
+        }
+    }
+
+    with_backend(backend, Describe)
+}
+
+/// Memory that a device can use, in bytes, where known.
+///
+/// # Errors
+/// The backend is unknown or not compiled in, finds no device, or not this one.
+pub fn device_memory(backend: &str, device: usize) -> Result<Option<u64>, BackendError> {
+    struct Memory(usize);
+
+    impl Visitor for Memory {
+        type Output = Option<u64>;
+
+        fn visit<B: HasDevices>(self) -> Result<Option<u64>, BackendError> {
+            B::memory(self.0)
+        }
+    }
+
+    with_backend(backend, Memory(device))
+}
+
+/// Checks that a device computes in `dtype`, before anything is loaded there.
+///
+/// # Errors
+/// It does not, or the backend or device is missing.
+pub fn check_dtype(backend: &str, device: usize, dtype: ComputeDtype) -> Result<(), BackendError> {
+    // Every device has float32; whatever else is wrong with it is reported when it is used.
+    if dtype == ComputeDtype::Float32 {
+        return Ok(());
+    }
+    let mut devices = devices(backend)?;
+    check_index(backend, device, devices.len())?;
+    let supported = devices.swap_remove(device).dtypes;
+    match supported.contains(&dtype.name()) {
+        true => Ok(()),
+        false => {
+            Err(BackendError::Dtype { backend: backend.to_owned(), index: device, dtype: dtype.name(), supported })
+        }
+    }
+}
+
+/// Why a backend is not in this build.
+fn missing(name: &str) -> BackendError {
+    let compiled = BACKENDS.iter().filter(|known| known.compiled).map(|known| known.name).collect();
+    match BACKENDS.iter().find(|known| known.name == name) {
+        Some(known) => BackendError::NotCompiled { name: known.name, compiled },
+        None => {
+            let mut names = BACKENDS.iter().map(|known| known.name);
+            let nearest = names.find(|known| strsim::damerau_levenshtein(known, name) <= 2);
+            BackendError::Unknown { name: name.to_owned(), nearest, compiled }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Sum;
+
+    impl BackendJob for Sum {
+        type Output = f32;
+
+        fn run<B: FusedOps>(self, device: B::Device) -> f32 {
+            let x = burn::tensor::Tensor::<B, 1>::from_data([1.0f32, 2.0, 4.0], &device);
+            x.sum().into_data().convert::<f32>().to_vec().expect("one float")[0]
+        }
+    }
+
+    #[test]
+    fn a_job_runs_on_the_backend_named() {
+        assert_eq!(dispatch("flex", 0, Sum), Ok(1.0 + 2.0 + 4.0));
+    }
+
+    #[test]
+    fn unknown_backends_and_devices_are_refused_with_the_remedy() {
+        let unknown = dispatch("flx", 0, Sum).expect_err("no such backend");
+        let expected = "unknown backend \"flx\" (did you mean \"flex\"?); this build has: flex";
+        assert!(unknown.to_string().starts_with(expected), "{unknown}");
+        let device = dispatch("flex", 3, Sum).expect_err("no such device");
+        assert!(device.to_string().contains("no device 3"), "{device}");
+        assert_eq!(device_memory("flex", 3), Err(device));
+    }
+
+    #[test]
+    fn a_type_that_a_backend_does_not_compute_in_is_refused_with_those_that_it_has() {
+        assert_eq!(check_dtype("flex", 0, ComputeDtype::Float32), Ok(()));
+        let error = check_dtype("flex", 0, ComputeDtype::Bfloat16).expect_err("float32 only").to_string();
+        let expected = "backend \"flex\" computes in float32 on device 0, not in bfloat16; leave it at float32, or";
+        assert!(error.starts_with(expected), "{error}");
+        assert!(
+            check_dtype("flex", 3, ComputeDtype::Bfloat16)
+                .is_err_and(|error| error.to_string().contains("no device 3"))
+        );
+    }
+
+    #[test]
+    fn a_known_backend_that_is_not_compiled_in_says_how_to_get_it() {
+        for backend in BACKENDS.iter().filter(|backend| !backend.compiled) {
+            let message = devices(backend.name).expect_err("not compiled in").to_string();
+            assert!(message.contains(&format!("cargo xtask train --backend {}", backend.name)), "{message}");
+        }
+        assert!(devices("flex").is_ok_and(|devices| devices.len() == 1));
+        assert_eq!(device_memory("flex", 0), Ok(devices("flex").expect("the CPU")[0].memory_bytes));
+    }
+}

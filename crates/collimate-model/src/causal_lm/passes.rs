@@ -1,0 +1,141 @@
+//! Forward and backward passes over a pack.
+
+use burn::tensor::Tensor;
+use collimate_backend::{FusedOps, in_float32};
+use collimate_text::GroupBatch;
+
+use super::CausalLm;
+use super::tape::{ForwardOptions, SavedBlock, Tape};
+use crate::dropout::DropoutKey;
+use crate::engine::{Activations, Engine, Gradients, PackInputs};
+use crate::error::ModelError;
+use crate::routing::{PackLoad, RouterLoad};
+use crate::targets::Targets;
+
+/// Log-probs of response tokens in nats, by group, response and token.
+pub type TokenLogps = Vec<Vec<Vec<f64>>>;
+
+impl<B: FusedOps> CausalLm<B> {
+    /// Scores every response of a batch: log-probs of its tokens in nats.
+    ///
+    /// Without `adapters` the adapter is left out, which gives the reference of a LoRA run from the same weights. With a
+    /// dropout key, adapter inputs are dropped as [`CausalLm::forward`] drops them.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, or a position without rotary frequencies.
+    pub fn score(
+        &self,
+        batch: &GroupBatch,
+        adapters: bool,
+        dropout: Option<DropoutKey>,
+    ) -> Result<TokenLogps, ModelError> {
+        self.score_with_load(batch, adapters, dropout).map(|(logps, _)| logps)
+    }
+
+    /// [`CausalLm::score`], with how the pass spread its tokens over experts, if the model has any.
+    ///
+    /// # Errors
+    /// As [`CausalLm::score`].
+    pub fn score_with_load(
+        &self,
+        batch: &GroupBatch,
+        adapters: bool,
+        dropout: Option<DropoutKey>,
+    ) -> Result<(TokenLogps, Option<RouterLoad>), ModelError> {
+        self.check(batch)?;
+        let dropout = self.dropout(dropout, batch);
+        let engine = self.engine(adapters, dropout.as_ref());
+        let pack = self.pack(batch);
+        let mut load = self.new_load(batch);
+        let mut x = engine.embed(pack.tokens.clone());
+        for layer in 0..self.config.num_hidden_layers {
+            let (y, activations) = engine.block(layer, x, &pack);
+            record(&mut load, &activations);
+            x = y;
+        }
+        let targets = Targets::new(batch);
+        let logps = targets.nest(&engine.head_scores(&x, &targets));
+        Ok((logps, load.map(PackLoad::into_load)))
+    }
+
+    /// A forward pass of training: log-probs now, gradients once [`CausalLm::backward`] gets the coefficients.
+    ///
+    /// # Errors
+    /// As [`CausalLm::score`].
+    pub fn forward(&self, batch: &GroupBatch, options: ForwardOptions) -> Result<(TokenLogps, Tape<B>), ModelError> {
+        self.check(batch)?;
+        let dropout = self.dropout(options.dropout, batch);
+        let engine = self.engine(true, dropout.as_ref());
+        let pack = self.pack(batch);
+        let num_blocks = self.config.num_hidden_layers;
+        let mut blocks = Vec::with_capacity(num_blocks);
+        let mut load = self.new_load(batch);
+        let mut x = engine.embed(pack.tokens.clone());
+        for layer in 0..num_blocks {
+            let (y, activations) = engine.block(layer, x, &pack);
+            record(&mut load, &activations);
+            blocks.push(match num_blocks - layer <= options.kept_blocks {
+                true => SavedBlock::Activations(activations),
+                false => SavedBlock::Input(activations.into_input()),
+            });
+            x = y;
+        }
+        let targets = Targets::new(batch);
+        let (logps, head) = engine.head_forward(&x, &targets, self.trainable[self.index.head()]);
+        Ok((targets.nest(&logps), Tape { pack, targets, dropout, blocks, head, load, balance: None }))
+    }
+
+    /// Adds the gradient of `Σ c · logp(response)` over the tape's responses to the gradients held by the model.
+    ///
+    /// `coefficients` are the objective's c_k, by group and response.
+    pub fn backward(&mut self, tape: Tape<B>, coefficients: &[Vec<f64>]) {
+        let Tape { pack, targets, dropout, mut blocks, head, balance, .. } = tape;
+        let mut held = std::mem::take(&mut self.gradients);
+        let mut gradients = Gradients { trainable: &self.trainable, held: &mut held, balance: balance.as_ref() };
+        let engine = self.engine(true, dropout.as_ref());
+        let num_rows = pack.tokens.dims()[0];
+        let dy = engine.head_backward(head, &targets, targets.spread(coefficients), num_rows, &mut gradients);
+        let trains_embedding = self.trainable[self.index.embedding];
+        let first_trained = (0..blocks.len()).find(|&layer| gradients.trains(&self.index.layers[layer]));
+        let lowest = if trains_embedding { 0 } else { first_trained.unwrap_or(blocks.len()) };
+        let mut dy = Some(dy);
+        for layer in (lowest..blocks.len()).rev() {
+            let (Some(saved), Some(dx)) = (blocks.pop(), dy.take()) else { break };
+            let activations = match saved {
+                SavedBlock::Activations(activations) => activations,
+                SavedBlock::Input(x) => engine.activations(layer, x, &pack),
+            };
+            let wants_input = layer > lowest || trains_embedding;
+            dy = engine.block_backward(layer, activations, dx, &pack, wants_input, &mut gradients);
+        }
+        if let Some(dy) = dy {
+            embedding_backward(&engine, &pack, dy, &mut gradients);
+        }
+        self.gradients = held;
+    }
+
+    /// An empty load for a pack, if the model has experts.
+    fn new_load(&self, batch: &GroupBatch) -> Option<PackLoad> {
+        self.config.experts.map(|experts| PackLoad::new(batch, experts.count))
+    }
+}
+
+fn record<B: FusedOps>(load: &mut Option<PackLoad>, activations: &Activations<B>) {
+    if let (Some(load), Some(routing)) = (load, activations.routing()) {
+        load.add_layer(routing);
+    }
+}
+
+/// Adds the gradient of the embedding, if it is trained.
+fn embedding_backward<B: FusedOps>(
+    engine: &Engine<'_, B>,
+    pack: &PackInputs<B>,
+    dy: Tensor<B, 2>,
+    gradients: &mut Gradients<'_, B>,
+) {
+    let id = engine.index.embedding;
+    let Some(gradient) = gradients.get(id) else { return };
+    let dy = engine.scaled_embedding(in_float32(dy));
+    let tokens: Vec<u32> = pack.tokens.clone().into_data().iter::<i64>().map(|token| token as u32).collect();
+    *gradient = Some(B::add_rows(gradient.take().unwrap_or_else(|| engine.zero_gradient(id)), &tokens, &dy));
+}

@@ -1,0 +1,55 @@
+//! A forward pass waiting for its coefficients.
+
+use burn::tensor::Tensor;
+use collimate_backend::FusedOps;
+
+use crate::dropout::{Dropout, DropoutKey};
+use crate::engine::{Activations, HeadTape, PackInputs};
+use crate::routing::{BalanceGradient, PackLoad, RouterLoad};
+use crate::targets::Targets;
+
+/// A forward pass waiting for its coefficients.
+pub struct Tape<B: FusedOps> {
+    pub(super) pack: PackInputs<B>,
+    pub(super) targets: Targets,
+    pub(super) dropout: Option<Dropout>,
+    pub(super) blocks: Vec<SavedBlock<B>>,
+    pub(super) head: HeadTape<B>,
+    pub(super) load: Option<PackLoad>,
+    pub(super) balance: Option<BalanceGradient>,
+}
+
+/// What a forward pass saves of a block.
+pub(super) enum SavedBlock<B: FusedOps> {
+    /// Everything the backward pass reads.
+    Activations(Activations<B>),
+    /// Only the block's input, [N, D]: the backward pass runs the block again.
+    Input(Tensor<B, 2>),
+}
+
+impl<B: FusedOps> Tape<B> {
+    /// How the pass spread its tokens over experts, if the model has any.
+    pub fn router_load(&self) -> Option<&RouterLoad> {
+        self.load.as_ref().map(PackLoad::load)
+    }
+
+    /// Adds to the objective `weight` times the balance loss of the whole batch, given the batch's load.
+    pub fn balance(&mut self, batch: &RouterLoad, weight: f64) {
+        self.balance = self.load.take().map(|load| load.balance_gradient(batch, weight));
+    }
+}
+
+/// How a training forward pass is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwardOptions {
+    /// Number of blocks, counted from the last, whose activations are kept. The others keep only their input and run
+    /// again in the backward pass, with bit-identical results.
+    pub kept_blocks: usize,
+    /// The draws of LoRA dropout; `None` turns dropout off.
+    pub dropout: Option<DropoutKey>,
+}
+
+impl ForwardOptions {
+    /// All activations kept, no dropout.
+    pub const PLAIN: Self = Self { kept_blocks: usize::MAX, dropout: None };
+}

@@ -1,0 +1,26 @@
+//! Where gradients accumulate.
+
+use collimate_backend::{FusedOps, Gradient};
+
+use crate::parameter_index::LayerIds;
+use crate::routing::BalanceGradient;
+
+/// The gradients of a model's parameters, to which a backward pass adds.
+pub(crate) struct Gradients<'a, B: FusedOps> {
+    pub(crate) trainable: &'a [bool],
+    pub(crate) held: &'a mut [Gradient<B>],
+    /// The router's balance loss, if it is part of the objective.
+    pub(crate) balance: Option<&'a BalanceGradient>,
+}
+
+impl<B: FusedOps> Gradients<'_, B> {
+    /// The gradient of a parameter, if it is trained.
+    pub(crate) fn get(&mut self, id: usize) -> Option<&mut Gradient<B>> {
+        self.trainable[id].then(|| &mut self.held[id])
+    }
+
+    /// Whether any of a block's parameters is trained.
+    pub(crate) fn trains(&self, layer: &LayerIds) -> bool {
+        layer.parameters().into_iter().any(|id| self.trainable[id])
+    }
+}
