@@ -18,7 +18,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf import GGUFReader, MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map, quants
 from safetensors import safe_open
 
-INTERLEAVED = {"llama", "smollm3"}
+INTERLEAVED = {"llama", "smollm3", "granite"}
 # llama.cpp's numbers: of a file's type, and of what a token is.
 FILE_TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2}
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -137,6 +137,14 @@ def model_keys(config, architecture):
     if architecture == "gemma2":
         keys["attn_logit_softcapping"] = np.float32(config["attn_logit_softcapping"])
         keys["final_logit_softcapping"] = np.float32(config["final_logit_softcapping"])
+    if architecture == "granite":
+        for key, field in {
+            "attention.scale": "attention_multiplier",
+            "embedding_scale": "embedding_multiplier",
+            "residual_scale": "residual_multiplier",
+            "logit_scale": "logits_scaling",
+        }.items():
+            keys[key] = np.float32(config.get(field, 1.0))
     if config.get("num_local_experts"):
         keys |= {"expert_count": config["num_local_experts"], "expert_used_count": config["num_experts_per_tok"]}
     return {f"{architecture}.{name}": value for name, value in keys.items()}

@@ -1,3 +1,6 @@
+mod refusals;
+mod tokenizers;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -58,16 +61,6 @@ fn exported(settings: Json, outtype: GgufType) -> (GgufSummary, GgufFile) {
     let file = GgufFile::read(&output);
     assert_eq!(summary.num_bytes, file.num_bytes);
     (summary, file)
-}
-
-fn refusal(settings: Json) -> String {
-    let root = tempfile::tempdir().expect("a folder");
-    let output = root.path().join("model.gguf");
-    let dir = folder(root.path(), settings);
-    let error = export_gguf(&dir, None, &output, &options(GgufType::F16)).expect_err("refused");
-    assert!(matches!(error, GgufError::Folder(HfError::Unsupported { .. })), "{error}");
-    assert!(!output.exists());
-    error.to_string()
 }
 
 #[test]
@@ -241,34 +234,6 @@ fn scaled_rotation_has_its_keys(#[case] scaling: Json, #[case] expected: &[(&str
     }
 }
 
-#[rstest]
-#[case(&[("hidden_act", json!("gelu"))], "\"hidden_act\": \"gelu\"")]
-#[case(&[("rope_scaling", json!({"type": "dynamic", "factor": 2.0}))], "\"rope_scaling.rope_type\"")]
-#[case(&[("model_type", json!("qwen3")), ("attention_bias", json!(true)), ("head_dim", json!(16))], "\"attention_bias\": true")]
-#[case(&[("model_type", json!("smollm3")), ("no_rope_layers", json!([1, 0]))], "\"no_rope_layers\": [1,0]")]
-#[case(
-    &[("rope_scaling", json!({"type": "yarn", "factor": 4.0, "attention_factor": 2.0, "original_max_position_embeddings": 32}))],
-    "\"rope_scaling.attention_factor\": 2.0"
-)]
-#[case(
-    &[("rope_scaling", json!({"type": "yarn", "factor": 4.0, "beta_fast": 16.0, "original_max_position_embeddings": 32}))],
-    "\"rope_scaling.beta_fast\": 16.0"
-)]
-#[case(
-    &[("rope_parameters", json!({"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "beta_slow": 2.0,
-        "original_max_position_embeddings": 32}))],
-    "\"rope_scaling.beta_slow\": 2.0"
-)]
-#[case(&[("model_type", json!("qwen2")), ("head_dim", json!(24))], "\"head_dim\": 24")]
-#[case(&[("model_type", json!("phi3")), ("head_dim", json!(24))], "\"head_dim\": 24")]
-#[case(&[("model_type", json!("olmo2")), ("head_dim", json!(24))], "\"head_dim\": 24")]
-fn what_llama_cpp_computes_otherwise_is_refused_by_name(#[case] changes: &[(&str, Json)], #[case] expected: &str) {
-    let mut settings = llama();
-    changes.iter().for_each(|(key, value)| settings[*key] = value.clone());
-    let error = refusal(settings);
-    assert!(error.contains(expected) && error.contains("in llama.cpp's"), "{error}");
-}
-
 #[test]
 fn a_window_that_llama_cpp_lacks_is_noted() {
     let mut settings = llama();
@@ -289,95 +254,4 @@ fn long_factors_are_noted_with_the_context_that_brings_them() {
     assert!(summary.notes[0].contains("longer than 64 tokens"), "{:?}", summary.notes);
     assert_eq!(file.tensors["rope_factors_short.weight"].floats(), [1.5; 8]);
     assert_eq!(file.tensors["rope_factors_long.weight"].floats(), [2.5; 8]);
-}
-
-#[rstest]
-#[case("model.safetensors", "no GGUF file")]
-#[case("tokenizer.json", "no GGUF file")]
-#[case("", "it is a folder")]
-fn nothing_but_a_gguf_file_is_overwritten(#[case] name: &str, #[case] reason: &str) {
-    let root = tempfile::tempdir().expect("a folder");
-    let dir = folder(root.path(), llama());
-    let output = dir.join(name);
-    let before = fs::read(&output).ok();
-    let error = export_gguf(&dir, None, &output, &options(GgufType::F16)).expect_err("refused");
-    assert!(
-        matches!(error, GgufError::Folder(HfError::OutputTaken { .. })) && error.to_string().contains(reason),
-        "{error}"
-    );
-    assert_eq!(fs::read(&output).ok(), before);
-}
-
-/// A BPE that falls back on bytes, with single letters, ids from 256 on, and two added tokens.
-fn fallback_tokenizer(num_bytes: usize) -> Json {
-    let bytes = (0..num_bytes).map(|byte| (format!("<0x{byte:02X}>"), json!(byte)));
-    let letters = [("▁", 256), ("a", 257), ("b", 258), ("ab", 259)].map(|(text, id)| (text.to_owned(), json!(id)));
-    let vocab: serde_json::Map<String, Json> = bytes.chain(letters).collect();
-    let added = |id: u32, content: &str, special: bool| {
-        json!({"id": id, "content": content, "special": special, "single_word": false, "lstrip": false, "rstrip": false,
-               "normalized": false})
-    };
-    json!({
-        "version": "1.0",
-        "added_tokens": [added(260, "</s>", true), added(261, "▁▁", false)],
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-        ]},
-        "model": {"type": "BPE", "vocab": vocab, "merges": [["a", "b"]], "byte_fallback": true, "fuse_unk": true},
-    })
-}
-
-fn folder_with_fallback(root: &Path, num_bytes: usize) -> PathBuf {
-    let mut settings = llama();
-    settings["vocab_size"] = json!(264);
-    settings["eos_token_id"] = json!([260, 262]);
-    let dir = folder(root, settings);
-    fs::write(dir.join("tokenizer.json"), fallback_tokenizer(num_bytes).to_string()).expect("a file");
-    dir
-}
-
-#[test]
-fn added_tokens_are_stored_with_spaces_and_other_ends_have_a_key() {
-    let root = tempfile::tempdir().expect("a folder");
-    let dir = folder_with_fallback(root.path(), 256);
-    let output = root.path().join("m.gguf");
-    export_gguf(&dir, None, &output, &options(GgufType::F16)).expect("a file");
-    let file = GgufFile::read(&output);
-    let Some(Found::Texts(tokens)) = file.entries.get("tokenizer.ggml.tokens") else { panic!("no tokens") };
-    let Some(Found::Kinds(kinds)) = file.entries.get("tokenizer.ggml.token_type") else { panic!("no kinds") };
-    // Normal, control, user defined, unused.
-    assert_eq!(
-        (&tokens[256..262], &kinds[259..263]),
-        (&["▁", "a", "b", "ab", "</s>", "  "].map(str::to_owned)[..], &[1, 3, 4, 5][..])
-    );
-    assert_eq!(file.entries.get("tokenizer.ggml.eos_token_id"), Some(&Found::Count(260)));
-    assert_eq!(file.entries.get("tokenizer.ggml.eot_token_id"), Some(&Found::Count(262)));
-    assert_eq!(file.entries.get("tokenizer.ggml.add_space_prefix"), Some(&Found::Flag(true)));
-}
-
-#[test]
-fn a_byte_without_a_token_is_refused() {
-    let root = tempfile::tempdir().expect("a folder");
-    let dir = folder_with_fallback(root.path(), 255);
-    let error = export_gguf(&dir, None, &root.path().join("m.gguf"), &options(GgufType::F16)).expect_err("refused");
-    assert!(error.to_string().contains("\"model.vocab.<0xFF>\""), "{error}");
-}
-
-#[test]
-fn ends_that_llama_cpp_knows_by_name_need_no_key() {
-    let texts = ["a", "<|im_end|>", "<|endoftext|>", "<stop>", "<halt>"].map(str::to_owned).to_vec();
-    let tokens = tokenizer_file::Tokens { kinds: vec![tokenizer_file::Kind::Control; texts.len()], texts };
-    assert!(tokenizer::other_ends(&tokens, 2, &[2, 1]).next().is_none());
-    assert_eq!(tokenizer::other_ends(&tokens, 1, &[1, 3, 2, 4]).collect::<Vec<_>>(), [3, 4]);
-}
-
-#[test]
-fn a_tokenizer_of_a_larger_model_is_refused() {
-    let root = tempfile::tempdir().expect("a folder");
-    let mut settings = llama();
-    settings["vocab_size"] = json!(10);
-    settings["eos_token_id"] = json!(9);
-    let dir = folder(root.path(), settings);
-    let error = export_gguf(&dir, None, &root.path().join("m.gguf"), &options(GgufType::F16)).expect_err("refused");
-    assert!(error.to_string().contains("expected an id below the model's vocabulary of 10, found 10"), "{error}");
 }

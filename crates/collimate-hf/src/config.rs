@@ -1,4 +1,4 @@
-//! What a decoder is made of: everything that the engine computes by, and nothing that it must look up by a name.
+//! What a decoder is made of, in fields that the engine computes by. It never asks for the family's name.
 
 mod family;
 
@@ -39,43 +39,43 @@ impl AttentionBias {
     pub const ALL: Self = Self { q: true, k: true, v: true, o: true };
 }
 
-/// Where the norms of attention and of the feed-forward layer stand.
+/// Where the norms of attention and feed-forward layer are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormPlacement {
-    /// On their input.
+    /// On the input of each.
     Before,
-    /// On their output, before it is added to the stream.
+    /// On the output of each, before it is added to the residual stream.
     After,
     /// On both.
     BeforeAndAfter,
 }
 
-/// Which queries and keys are normalised (RMSNorm), before they are rotated.
+/// How queries and keys are normalised (RMSNorm) before rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
-    /// None.
+    /// Not at all.
     None,
-    /// Each head by itself.
+    /// Each head on its own.
     Head,
-    /// All heads of a token together.
+    /// All heads of a token as one vector.
     Projection,
 }
 
-/// Feed-forward layers of which each token goes through some.
+/// Experts: feed-forward layers of which a router picks some for each token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Experts {
     /// Number of experts, E.
     pub count: usize,
-    /// How many of them a token goes through, at most E.
+    /// Number of experts per token, at most E.
     pub per_token: usize,
     /// Weight of the router's balance loss in training (`router_aux_loss_coef`); 0 for none.
     pub balance_weight: f64,
 }
 
-/// What a decoder is made of; every size is at least 1 and they fit each other.
+/// The checked configuration of a decoder: every size is at least 1, and sizes fit each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// The family of models that it belongs to: for names in files, and for people. The engine does not ask.
+    /// The family, for names in files and in messages.
     pub family: &'static Family,
     /// Number of tokens, V.
     pub vocab_size: usize,
@@ -91,17 +91,17 @@ pub struct ModelConfig {
     pub num_key_value_heads: usize,
     /// Width of one head; even.
     pub head_dim: usize,
-    /// Longest sequence that the model is made for, in tokens.
+    /// Longest sequence that the model was made for, in tokens.
     pub max_position_embeddings: usize,
     /// Added to the mean square inside every RMSNorm.
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Stretching of the rotary frequencies.
+    /// Scaling of the rotary frequencies.
     pub rope_scaling: RopeScaling,
-    /// How many numbers of a head are rotated, from its first on; even.
+    /// Number of leading components of a head that are rotated; even.
     pub rotary_dim: usize,
-    /// Whether the output embedding is the input embedding.
+    /// Whether the output layer is the embedding.
     pub tie_word_embeddings: bool,
     /// Non-linearity of the feed-forward layer.
     pub hidden_act: Activation,
@@ -109,46 +109,46 @@ pub struct ModelConfig {
     pub attention_bias: AttentionBias,
     /// Whether the feed-forward layer's projections have biases.
     pub mlp_bias: bool,
-    /// What attention scores are multiplied by, most often 1/√head_dim.
+    /// Factor on attention scores, most often 1/√head_dim.
     pub attention_scale: f64,
-    /// c where attention scores are squashed to c · tanh(score / c).
+    /// c, if attention scores are squashed to c · tanh(score / c).
     pub attention_softcap: Option<f64>,
-    /// c where logits are squashed to c · tanh(logit / c).
+    /// c, if logits are squashed to c · tanh(logit / c).
     pub logit_softcap: Option<f64>,
-    /// Factor on token embeddings where they enter the first block.
+    /// Factor on embeddings before the first block.
     pub embedding_scale: Option<f64>,
     /// Factor on what attention and feed-forward layer add to the residual stream.
     pub residual_scale: Option<f64>,
     /// Factor on logits, before they are squashed.
     pub logit_scale: Option<f64>,
-    /// Where the norms of a block stand.
+    /// Where the norms of a block are.
     pub norm_placement: NormPlacement,
-    /// Whether norms multiply by one more than their stored weight.
+    /// Whether norms multiply by 1 + weight.
     pub norm_offset: bool,
     /// Norms on queries and keys.
     pub qk_norm: QkNorm,
     /// Whether queries, keys and values come from one matrix, and gate and up from another.
     pub fused_projections: bool,
-    /// The experts in place of one feed-forward layer.
+    /// Experts in place of a single feed-forward layer.
     pub experts: Option<Experts>,
-    /// For each layer whether queries and keys are rotated.
+    /// For each layer, whether queries and keys are rotated.
     pub rotated_layers: Vec<bool>,
-    /// For each layer how many tokens back it sees, itself included; none: all.
+    /// For each layer, the sliding window in tokens, the token itself included; `None` for full attention.
     pub layer_windows: Vec<Option<usize>>,
-    /// Tokens that end generation: those of `config.json`, then further ones of `generation_config.json`.
+    /// Tokens that end generation: those of `config.json`, then those that only `generation_config.json` has.
     pub eos_token_ids: Vec<u32>,
-    /// Token that begins a text.
+    /// Token at the beginning of a text.
     pub bos_token_id: Option<u32>,
     /// Standard deviation of fresh weights.
     pub initializer_range: f64,
-    /// Type that the weights say to be stored in: `float32`, `bfloat16`, `float16`.
+    /// Storage type by the file's own account: `float32`, `bfloat16`, `float16`.
     pub dtype: Option<String>,
-    /// The file as it was, for writing it again.
+    /// The original `config.json`, to write it again.
     pub raw: Value,
 }
 
 impl ModelConfig {
-    /// Tokens of the longest sequence for which rotary frequencies are defined without a look at its length; none: any.
+    /// Length up to which rotary frequencies do not depend on the length of the sequence; `None` for any.
     pub fn longest_sequence(&self) -> Option<usize> {
         match self.rope_scaling {
             RopeScaling::Dynamic { .. } => Some(self.max_position_embeddings),

@@ -1,10 +1,16 @@
 //! Everything that can go wrong with the files of a model or an adapter.
 
+mod adapter;
+mod shards;
+
 use std::io;
 use std::path::PathBuf;
 
 use collimate_files::WriteError;
 use thiserror::Error;
+
+pub use self::adapter::AdapterError;
+pub use self::shards::ShardError;
 
 /// Why a model or an adapter could not be read, checked, written or merged. Every variant names the file, and the field
 /// or tensor where there is one.
@@ -159,49 +165,9 @@ pub enum HfError {
         message: String,
     },
 
-    /// An index lists a shard under something other than a plain file name.
-    #[error("{}: shard \"{shard}\" is not a plain file name ending in .safetensors", index.display())]
-    BadShardName {
-        /// The index file.
-        index: PathBuf,
-        /// The listed name.
-        shard: String,
-    },
-
-    /// An index lists a shard that is not in the folder.
-    #[error("{}: shard \"{shard}\" is missing (it should hold \"{tensor}\"): the download is incomplete", index.display())]
-    MissingShard {
-        /// The index file.
-        index: PathBuf,
-        /// The shard's name.
-        shard: String,
-        /// A tensor that the shard should hold.
-        tensor: String,
-    },
-
-    /// A shard lacks a tensor that the index puts there.
-    #[error("{}: tensor \"{tensor}\" is not in \"{shard}\" where the index puts it", index.display())]
-    NotInShard {
-        /// The index file.
-        index: PathBuf,
-        /// The shard's name.
-        shard: String,
-        /// The tensor.
-        tensor: String,
-    },
-
-    /// A shard holds a tensor that the index does not put there: unlisted, or a second copy.
-    #[error("{}: shard \"{shard}\" holds tensor \"{tensor}\", which the index {says}", index.display())]
-    NotInIndex {
-        /// The index file.
-        index: PathBuf,
-        /// The shard's name.
-        shard: String,
-        /// The tensor.
-        tensor: String,
-        /// What the index does with it instead, as a verb phrase.
-        says: String,
-    },
+    /// Index and shards of a model do not fit each other.
+    #[error(transparent)]
+    Shards(#[from] ShardError),
 
     /// The weights lack a tensor that the model needs.
     #[error("{}: missing tensor \"{tensor}\"{}", path.display(), others(*num_missing, "missing"))]
@@ -287,47 +253,9 @@ pub enum HfError {
         reason: String,
     },
 
-    /// A tensor of an adapter belongs to no linear module of the model.
-    #[error("{}: \"{key}\" matches no linear module of the model{hint}", path.display())]
-    AdapterKey {
-        /// The adapter's file.
-        path: PathBuf,
-        /// The key.
-        key: String,
-        /// The nearest module, or what kind of tensor it is.
-        hint: String,
-    },
-
-    /// A module has only one of its two adapter matrices.
-    #[error("{}: module \"{module}\" has no {missing}", path.display())]
-    AdapterHalf {
-        /// The adapter's file.
-        path: PathBuf,
-        /// The module.
-        module: String,
-        /// `lora_A` or `lora_B`.
-        missing: &'static str,
-    },
-
-    /// A targeted module has no matrices in the adapter's file.
-    #[error("{}: module \"{module}\" is among the targets and has no tensors{}", path.display(), others(*num_missing, "missing"))]
-    AdapterModuleMissing {
-        /// The adapter's file.
-        path: PathBuf,
-        /// The first such module.
-        module: String,
-        /// How many there are.
-        num_missing: usize,
-    },
-
-    /// A target of an adapter names no linear module of the model.
-    #[error("LoRA target \"{target}\" matches no linear module of the model; there are: {}", known.join(", "))]
-    UnknownTarget {
-        /// The target.
-        target: String,
-        /// The last parts of the names of all linear modules.
-        known: Vec<String>,
-    },
+    /// An adapter does not fit its model.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
 
     /// A tensor read back differs from what was written.
     #[error("{}: tensor \"{tensor}\" read back differs from what was written", path.display())]

@@ -1,4 +1,4 @@
-//! Feed-forward layers of which a router picks some for each token.
+//! Reads the fields of experts.
 
 use crate::config::Experts;
 use crate::error::HfError;
@@ -7,7 +7,7 @@ use crate::fields::Fields;
 /// Experts of all layers together; more are a typing error, and their list of names would fill the memory.
 const MAX_EXPERTS: usize = 100_000;
 
-/// The field that counts a family's experts, and its values where a file does not have them.
+/// The field that counts a family's experts, and the values of absent fields.
 pub(crate) struct ExpertDefaults {
     pub(crate) count_key: &'static str,
     pub(crate) count: usize,
@@ -15,8 +15,8 @@ pub(crate) struct ExpertDefaults {
     pub(crate) balance_weight: f64,
 }
 
-/// Reads how many experts there are and how they are used. As in transformers, the balance loss counts only where
-/// `output_router_logits` asks for it.
+/// Reads the number of experts and how tokens use them. As in transformers, the balance loss is on only with
+/// `output_router_logits`.
 pub(crate) fn read(fields: Fields<'_>, num_layers: usize, defaults: ExpertDefaults) -> Result<Experts, HfError> {
     let key = defaults.count_key;
     let count = fields.size_or(key, defaults.count)?;

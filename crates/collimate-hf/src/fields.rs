@@ -1,4 +1,4 @@
-//! Typed access to the fields of a JSON object, with errors that name the file and the field.
+//! Typed access to the fields of a JSON object, with errors that name file and field.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use crate::error::HfError;
 
-/// The largest size a field may have: larger ones are slips of the pen, and products of two still fit 64 bits.
+/// The largest size of a field. Larger ones are typing errors, and products of two sizes still fit 64 bits.
 const LARGEST_SIZE: u64 = i32::MAX as u64;
 
-/// One object of a configuration file and where it stands in it.
+/// An object of a configuration file, and its path within the file.
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'a> {
     path: &'a Path,
@@ -31,7 +31,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The object in field `key`; none where the field is absent, null or empty.
+    /// The object in a field; `None` if it is absent, null or empty.
     pub(crate) fn object(&self, key: &'a str) -> Result<Option<Fields<'a>>, HfError> {
         match self.get(key) {
             None => Ok(None),
@@ -41,17 +41,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The field's value; none where it is absent or null.
+    /// A field's value; `None` if it is absent or null.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
         self.object.get(key).filter(|value| !value.is_null())
     }
 
-    /// The first of two fields that is there and not null; the second where neither is.
+    /// The first field if it is set, otherwise the second.
     pub(crate) fn first_of(&self, [first, second]: [&'static str; 2]) -> &'static str {
         if self.get(first).is_some() { first } else { second }
     }
 
-    /// Whether the field is there and null.
+    /// Whether a field is null rather than absent.
     pub(crate) fn is_null(&self, key: &str) -> bool {
         self.object.get(key).is_some_and(Value::is_null)
     }
@@ -61,7 +61,7 @@ impl<'a> Fields<'a> {
         self.object.keys().map(String::as_str)
     }
 
-    /// A whole number of at least 1; none where it is absent or null.
+    /// An integer of at least 1; `None` if it is absent or null.
     pub(crate) fn size(&self, key: &str) -> Result<Option<usize>, HfError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_u64() {
@@ -70,7 +70,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A size, `default` where the field is absent; null is refused.
+    /// A size, `default` if the field is absent; null is refused.
     pub(crate) fn size_or(&self, key: &str, default: usize) -> Result<usize, HfError> {
         if self.is_null(key) {
             return Err(self.wrong(key, "a whole number"));
@@ -78,7 +78,7 @@ impl<'a> Fields<'a> {
         Ok(self.size(key)?.unwrap_or(default))
     }
 
-    /// A finite number that `accept` accepts; none where it is absent or null.
+    /// A finite number that `accept` accepts; `None` if it is absent or null.
     pub(crate) fn number(&self, key: &str, expected: &str, accept: fn(f64) -> bool) -> Result<Option<f64>, HfError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_f64() {
@@ -87,24 +87,24 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A number greater than 0; none where it is absent or null.
+    /// A number greater than 0; `None` if it is absent or null.
     pub(crate) fn positive(&self, key: &str) -> Result<Option<f64>, HfError> {
         self.number(key, "a number greater than 0", |x| x > 0.0)
     }
 
-    /// A whole number, zero included; `default` where it is absent or null.
+    /// An integer of at least 0; `default` if it is absent or null.
     pub(crate) fn count_or(&self, key: &str, default: usize) -> Result<usize, HfError> {
         let Some(value) = self.get(key) else { return Ok(default) };
         let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
         count.ok_or_else(|| self.wrong(key, "a whole number"))
     }
 
-    /// A number that float32 can be multiplied and divided by; none where it is absent or null.
+    /// A factor of moderate size, safe to multiply and divide float32 by; `None` if it is absent or null.
     pub(crate) fn factor(&self, key: &str) -> Result<Option<f64>, HfError> {
         self.number(key, "a number from 0.001 to 1000000", |x| (1e-3..=1e6).contains(&x))
     }
 
-    /// A list of `len` numbers from 0.001 to 1000000; none where it is absent or null.
+    /// A list of `len` such factors; `None` if it is absent or null.
     pub(crate) fn factors(&self, key: &str, len: usize) -> Result<Option<Vec<f64>>, HfError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = |value: &Value| value.as_f64().filter(|x| (1e-3..=1e6).contains(x));
@@ -115,7 +115,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A flag, `default` where it is absent or null.
+    /// A flag, `default` if it is absent or null.
     pub(crate) fn flag_or(&self, key: &str, default: bool) -> Result<bool, HfError> {
         match self.get(key) {
             None => Ok(default),
@@ -124,7 +124,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A text; none where it is absent or null.
+    /// A string; `None` if it is absent or null.
     pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>, HfError> {
         match self.get(key) {
             None => Ok(None),
@@ -133,7 +133,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of texts; none where it is absent or null.
+    /// A list of strings; `None` if it is absent or null.
     pub(crate) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, HfError> {
         let expected = "a list of strings";
         let Some(value) = self.get(key) else { return Ok(None) };
@@ -142,7 +142,7 @@ impl<'a> Fields<'a> {
         texts.map(Some).ok_or_else(|| self.wrong(key, expected))
     }
 
-    /// A token id, or a list of them; empty where it is absent or null.
+    /// A token id or a list of them; empty if it is absent or null.
     pub(crate) fn token_ids(&self, key: &str) -> Result<Vec<u32>, HfError> {
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
         let ids = match self.get(key) {
@@ -153,7 +153,7 @@ impl<'a> Fields<'a> {
         ids.ok_or_else(|| self.wrong(key, "a token id or a list of token ids"))
     }
 
-    /// The error that field `key` is not as expected.
+    /// The error for a field with an invalid value.
     pub(crate) fn wrong(&self, key: &str, expected: &str) -> HfError {
         HfError::Field {
             path: self.path.to_owned(),
@@ -163,7 +163,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The error that what field `key` asks for is not supported.
+    /// The error for a field that asks for something unsupported.
     pub(crate) fn unsupported(&self, key: &str, remedy: &str) -> HfError {
         HfError::Unsupported {
             path: self.path.to_owned(),
@@ -182,7 +182,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A value as JSON, cut where it is long.
+/// A value as JSON, truncated.
 fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {

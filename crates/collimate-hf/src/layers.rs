@@ -1,9 +1,9 @@
-//! How far back each layer sees: building blocks for the rules of families.
+//! Sliding windows of layers: building blocks for the families' rules.
 
 use crate::error::HfError;
 use crate::fields::Fields;
 
-/// `sliding_window`, or the default where a file does not have it; null turns windows off.
+/// `sliding_window`, or the default if it is absent; null turns windows off.
 pub(crate) fn window(fields: Fields<'_>, default: Option<usize>) -> Result<Option<usize>, HfError> {
     match fields.size("sliding_window")? {
         None if !fields.is_null("sliding_window") => Ok(default),
@@ -11,7 +11,7 @@ pub(crate) fn window(fields: Fields<'_>, default: Option<usize>) -> Result<Optio
     }
 }
 
-/// The same window, or none, in every layer; `layer_types` may repeat that and say nothing else.
+/// The same window, or none, in every layer. `layer_types` may not contradict that.
 pub(crate) fn uniform(
     fields: Fields<'_>,
     window: Option<usize>,
@@ -24,7 +24,7 @@ pub(crate) fn uniform(
     }
 }
 
-/// The window in those layers that `layer_types` names or, where a file has none, that `is_windowed` picks.
+/// The window in the layers that `layer_types` lists or, without that field, `is_windowed` picks.
 pub(crate) fn by_layer(
     fields: Fields<'_>,
     window: Option<usize>,

@@ -48,7 +48,7 @@ pub use blocks::{Block, FeedForward, Gated, HalfNorms, Joint, LinearSpec, Tensor
 pub use config::{
     Activation, AttentionBias, Experts, Family, GgufFamily, GgufRefusal, GgufValue, ModelConfig, NormPlacement, QkNorm,
 };
-pub use error::HfError;
+pub use error::{AdapterError, HfError, ShardError};
 pub use families::FAMILIES;
 pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter, merged_tensor, side_files};
 pub use peft::{Adapter, LoraConfig, LoraTargets};

@@ -1,18 +1,18 @@
-//! What a configuration may say of code, and how much of its text an error shows.
+//! Untrusted parts of a configuration: code that it names, and long texts in errors.
 
 use serde_json::Value;
 
 use crate::fields::Fields;
 
-/// What is shown of a name, in characters.
+/// Longest name in an error, in characters.
 const SHOWN_CHARACTERS: usize = 80;
 
-/// Whether the configuration names code that loaders of other programs would run.
+/// Whether the configuration names code, which other loaders would run.
 pub(super) fn names_code(config: &Value) -> bool {
     config.get("auto_map").is_some_and(|map| !map.is_null())
 }
 
-/// What to say of an unknown architecture whose folder brings code along.
+/// A remark on an unknown architecture whose folder brings its own code.
 pub(super) fn code_hint(fields: Fields<'_>) -> &'static str {
     match fields.get("auto_map") {
         Some(_) => "; its own code (auto_map, trust_remote_code) is never run",
@@ -20,7 +20,7 @@ pub(super) fn code_hint(fields: Fields<'_>) -> &'static str {
     }
 }
 
-/// A name as an error shows it.
+/// A name, truncated for an error.
 pub(super) fn shortened(name: &str) -> String {
     match name.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}...", &name[..end]),

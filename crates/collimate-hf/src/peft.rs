@@ -15,7 +15,7 @@ use collimate_files::{WriteError, write_atomically};
 pub use self::config::{LoraConfig, LoraTargets};
 use crate::blocks::{LinearSpec, linear_modules};
 use crate::config::ModelConfig;
-use crate::error::HfError;
+use crate::error::{AdapterError, HfError};
 use crate::families::FAMILIES;
 use crate::plain_file::read_json;
 use crate::shards;
@@ -83,7 +83,7 @@ impl Adapter {
         let missing: Vec<_> = targeted.iter().filter(|linear| !present.contains(linear.module.as_str())).collect();
         if let Some(first) = missing.first() {
             let module = first.module.clone();
-            return Err(HfError::AdapterModuleMissing { path, module, num_missing: missing.len() });
+            return Err(AdapterError::ModuleMissing { path, module, num_missing: missing.len() }.into());
         }
         if present.is_empty() {
             // The file has no tensors, because its targets match nothing: name the target.
@@ -94,7 +94,7 @@ impl Adapter {
             if !config.matches(&linear.module) {
                 let key = format!("{PREFIX}{}{A_SUFFIX}", linear.module);
                 let hint = ", for it is not among the adapter's target_modules".to_owned();
-                return Err(HfError::AdapterKey { path, key, hint });
+                return Err(AdapterError::UnknownKey { path, key, hint }.into());
             }
             modules.insert(linear.module.clone(), matrices(&path, &weights, linear, config.r)?);
         }
@@ -151,7 +151,7 @@ fn modules_of_keys<'a>(
         let linear = name.and_then(|name| known.get(name));
         let Some(linear) = linear else {
             let (hint, key) = (hint(key, name, linears), key.chars().take(MAX_HINT_CHARACTERS).collect());
-            return Err(HfError::AdapterKey { path: path.to_owned(), key, hint });
+            return Err(AdapterError::UnknownKey { path: path.to_owned(), key, hint }.into());
         };
         let halves = found.entry(&linear.module).or_default();
         if a.is_some() { halves.0 = true } else { halves.1 = true }
@@ -163,7 +163,7 @@ fn modules_of_keys<'a>(
             _ => "lora_A",
         };
         let module = (*module).to_owned();
-        return Err(HfError::AdapterHalf { path: path.to_owned(), module, missing });
+        return Err(AdapterError::HalfMissing { path: path.to_owned(), module, missing }.into());
     }
     Ok(found.into_keys().collect())
 }

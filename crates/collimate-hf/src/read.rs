@@ -1,4 +1,4 @@
-//! From the fields of `config.json`, in old and new files, to a checked [`ModelConfig`].
+//! Reads `config.json`, in files of old and new transformers, into a checked [`ModelConfig`].
 
 #[cfg(test)]
 mod tests;
@@ -15,15 +15,15 @@ use crate::plain_file::read_json;
 use crate::rope::{self, RopeFields, RopeScaling};
 use crate::{limits, shards};
 
-/// More blocks than this are a typing error, and their list of names would fill the memory.
+/// More blocks are a typing error, and their list of names would fill the memory.
 const MOST_LAYERS: usize = 10_000;
 
 impl ModelConfig {
     /// Reads `config.json` of a model folder, and the end-of-text tokens of its `generation_config.json` if it has one.
     ///
     /// # Errors
-    /// [`HfError`] naming file and field: not JSON, sizes that are zero, absurd or do not fit each other, an
-    /// architecture, activation or rotary type that is not supported.
+    /// [`HfError`] naming file and field: not JSON; sizes that are zero, absurd or do not fit each other; an unsupported
+    /// architecture, activation or rotary scaling.
     pub fn from_dir(dir: &Path) -> Result<Self, HfError> {
         let path = dir.join("config.json");
         if dir.is_file() && shards::is_pickle(dir) {
@@ -48,23 +48,23 @@ impl ModelConfig {
 
     /// Reads the contents of a `config.json`; `path` is for errors only.
     ///
-    /// An absent field has the value that transformers gives it for the family.
+    /// Absent fields have transformers' defaults for the family.
     ///
     /// # Errors
-    /// As [`ModelConfig::from_dir`].
+    /// Those of [`ModelConfig::from_dir`].
     pub fn from_json(path: &Path, value: Value) -> Result<Self, HfError> {
         let config = checked(path, &value)?;
         Ok(Self { raw: value, ..config })
     }
 
-    /// Whether `config.json` names code in the folder (`auto_map`), as models do that want `trust_remote_code`. No code
-    /// of a folder is ever run: the model is computed as its `model_type` says.
+    /// Whether `config.json` names code in the folder (`auto_map`), like models that want `trust_remote_code`. Such code
+    /// never runs: the model is computed as its `model_type` says.
     pub fn names_code(&self) -> bool {
         limits::names_code(&self.raw)
     }
 }
 
-/// The configuration without its source.
+/// The checked configuration, without the original file.
 fn checked(path: &Path, raw: &Value) -> Result<ModelConfig, HfError> {
     let fields = Fields::top(path, raw)?;
     let family = family(path, fields)?;
@@ -131,7 +131,7 @@ fn family(path: &Path, fields: Fields<'_>) -> Result<&'static Family, HfError> {
     })
 }
 
-/// Refuses what a file of any family may ask for and no family has here.
+/// Refuses variants that exist for every family and are not supported for any.
 fn refuse_variants(fields: Fields<'_>) -> Result<(), HfError> {
     let classes = fields.texts("architectures")?.unwrap_or_default();
     if !classes.is_empty() && !classes.iter().any(|class| class.to_lowercase().ends_with("forcausallm")) {
@@ -147,11 +147,11 @@ fn refuse_variants(fields: Fields<'_>) -> Result<(), HfError> {
     Ok(())
 }
 
-/// What a file says of rotation.
+/// The rotation that a file describes.
 struct Rotation {
     theta: f64,
     scaling: RopeScaling,
-    /// Numbers of a head that are rotated.
+    /// Number of components of a head that are rotated.
     dim: usize,
 }
 
@@ -242,7 +242,7 @@ fn dtype(fields: Fields<'_>) -> Result<Option<String>, HfError> {
     Ok(name.map(|name| name.trim_start_matches("torch.").to_owned()))
 }
 
-/// Every later product of sizes fits, in bytes of float32.
+/// Checks that no later product of sizes overflows, in bytes of float32.
 fn addressable(path: &Path, config: &ModelConfig) -> Result<(), HfError> {
     let product = |sizes: &[usize]| {
         sizes.iter().try_fold(4_usize, |product, size| product.checked_mul(*size)).filter(|n| *n <= isize::MAX as usize)

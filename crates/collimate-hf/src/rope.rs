@@ -1,39 +1,39 @@
-//! Rotary position settings, from the old fields (`rope_theta`, `rope_scaling`) or the new one (`rope_parameters`).
+//! Rotary embeddings: reads the old fields (`rope_theta`, `rope_scaling`) and the new one (`rope_parameters`).
 
 use crate::error::HfError;
 use crate::fields::Fields;
 
-/// How rotary frequencies are stretched beyond the context that a model was first trained on.
+/// Scaling of rotary frequencies for contexts longer than those of the first training.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// Frequencies as they are.
+    /// Unscaled.
     Default,
     /// Every position divided by `factor`.
     Linear {
-        /// How much longer the context is.
+        /// Ratio of the contexts.
         factor: f64,
     },
-    /// The base grows with the sequence once that is longer than `original_max_position_embeddings` (NTK-aware).
+    /// The base grows with sequences longer than `original_max_position_embeddings` (NTK-aware).
     Dynamic {
-        /// How much longer the context is.
+        /// Ratio of the contexts.
         factor: f64,
-        /// Context from which on the base grows: the model's `max_position_embeddings`, as transformers has it.
+        /// Length from which the base grows: the model's `max_position_embeddings`, as in transformers.
         original_max_position_embeddings: usize,
     },
-    /// Llama 3.1: low frequencies are divided by `factor`, high ones kept, those between are blended.
+    /// Llama 3.1: low frequencies are divided by `factor`, high ones kept, and those between blended.
     Llama3 {
-        /// How much longer the context is.
+        /// Ratio of the contexts.
         factor: f64,
-        /// Wavelengths longer than the original context over this are divided by `factor`.
+        /// Wavelengths longer than the original context divided by this are scaled.
         low_freq_factor: f64,
-        /// Wavelengths shorter than the original context over this are kept.
+        /// Wavelengths shorter than the original context divided by this are kept.
         high_freq_factor: f64,
         /// Context of the first training.
         original_max_position_embeddings: usize,
     },
     /// YaRN (arXiv 2309.00071): a ramp between kept and divided frequencies, and a factor on cos and sin.
     Yarn {
-        /// How much longer the context is.
+        /// Ratio of the contexts.
         factor: f64,
         /// Context of the first training.
         original_max_position_embeddings: usize,
@@ -41,21 +41,21 @@ pub enum RopeScaling {
         beta_fast: f64,
         /// Rotations over the original context below which a frequency is divided.
         beta_slow: f64,
-        /// Factor on cos and sin; none: from `mscale` and `mscale_all_dim` if both are set, else 0.1 ln(factor) + 1.
+        /// Factor on cos and sin; by default from `mscale` and `mscale_all_dim` if both are set, else 0.1 ln(factor) + 1.
         attention_factor: Option<f64>,
-        /// Weight of the logarithm above the line of the attention factor.
+        /// Weight of the logarithm in the numerator of the attention factor.
         mscale: Option<f64>,
-        /// Weight of the logarithm below the line of the attention factor.
+        /// Weight of the logarithm in its denominator.
         mscale_all_dim: Option<f64>,
         /// Whether the ramp's ends are rounded to whole dimensions.
         truncate: bool,
     },
     /// LongRoPE (arXiv 2402.13753): each frequency divided by a factor of its own.
     ///
-    /// transformers takes other factors for a sequence longer than `original_max_position_embeddings`, so that a prompt's
-    /// numbers depend on the response after it. Such sequences are refused.
+    /// transformers uses other factors for sequences longer than `original_max_position_embeddings`, which would make a
+    /// prompt's hidden states depend on the response after it. Such sequences are refused.
     Long {
-        /// A factor for each frequency, for sequences up to the original context.
+        /// A factor for each frequency, up to the original context.
         short_factor: Vec<f64>,
         /// Context of the first training.
         original_max_position_embeddings: usize,
@@ -64,19 +64,19 @@ pub enum RopeScaling {
     },
 }
 
-/// The fields that describe a scaling, and what else its values depend on.
+/// The fields that describe a scaling, and what its values depend on.
 #[derive(Clone, Copy)]
 pub(crate) struct RopeFields<'a> {
-    /// Those of `rope_scaling` or `rope_parameters`.
+    /// `rope_scaling` or `rope_parameters`.
     pub(crate) inner: Fields<'a>,
-    /// Those around them.
+    /// The file's top level.
     pub(crate) top: Fields<'a>,
     pub(crate) max_position_embeddings: usize,
-    /// Numbers of a head that are rotated.
+    /// Number of components of a head that are rotated.
     pub(crate) rotary_dim: usize,
 }
 
-/// The object that describes the rotation: `rope_scaling` where a file has both, as in transformers.
+/// The object that describes the rotation. If a file has both, `rope_scaling` takes precedence, as in transformers.
 pub(crate) fn inner(top: Fields<'_>) -> Result<Option<Fields<'_>>, HfError> {
     match top.object("rope_scaling")? {
         Some(fields) => Ok(Some(fields)),
@@ -84,7 +84,7 @@ pub(crate) fn inner(top: Fields<'_>) -> Result<Option<Fields<'_>>, HfError> {
     }
 }
 
-/// The base of the frequencies; one inside of the rotation's object counts before one outside.
+/// The base of the frequencies. The rotation's own object takes precedence.
 pub(crate) fn theta(top: Fields<'_>, inner: Option<Fields<'_>>, default: f64) -> Result<f64, HfError> {
     let outer = top.positive("rope_theta")?;
     let inner = inner.map_or(Ok(None), |fields| fields.positive("rope_theta"))?;
@@ -93,7 +93,7 @@ pub(crate) fn theta(top: Fields<'_>, inner: Option<Fields<'_>>, default: f64) ->
 
 const SHARE: &str = "partial_rotary_factor";
 
-/// All numbers of a head; a file that asks for a part of them is refused.
+/// The whole head. Partial rotation is refused.
 pub(crate) fn whole_head(top: Fields<'_>, inner: Option<Fields<'_>>, head_dim: usize) -> Result<usize, HfError> {
     for fields in [Some(top), inner].into_iter().flatten() {
         match fields.positive(SHARE)? {
@@ -104,11 +104,11 @@ pub(crate) fn whole_head(top: Fields<'_>, inner: Option<Fields<'_>>, head_dim: u
     Ok(head_dim)
 }
 
-/// How many numbers of a head are rotated, by `partial_rotary_factor`.
+/// The rotated part of a head, by `partial_rotary_factor`.
 pub(crate) fn part_of_head(top: Fields<'_>, inner: Option<Fields<'_>>, head_dim: usize) -> Result<usize, HfError> {
     let fields = inner.filter(|fields| fields.get(SHARE).is_some()).unwrap_or(top);
     let Some(share) = fields.positive(SHARE)? else { return Ok(head_dim) };
-    // Cut to a whole number, as Python's int() does.
+    // Truncated, like Python's int().
     let dim = (head_dim as f64 * share) as usize;
     if share > 1.0 || dim == 0 || !dim.is_multiple_of(2) {
         return Err(fields.wrong(SHARE, &format!("a share of the head, {head_dim}, that is an even number")));
@@ -116,7 +116,7 @@ pub(crate) fn part_of_head(top: Fields<'_>, inner: Option<Fields<'_>>, head_dim:
     Ok(dim)
 }
 
-/// The field that names the kind of scaling, and the kind; none where nothing is scaled.
+/// The field that names the kind of scaling, and the kind; `None` if nothing is scaled.
 pub(crate) fn kind<'a>(fields: Fields<'a>) -> Result<Option<(&'static str, &'a str)>, HfError> {
     let key = if fields.get("rope_type").is_some() { "rope_type" } else { "type" };
     if let Some(kind) = fields.text(key)? {
@@ -139,7 +139,7 @@ pub(crate) fn long(rope: RopeFields<'_>) -> Result<RopeScaling, HfError> {
     }
     let factors = |key| fields.factors(key, rotary_dim / 2)?.ok_or_else(|| fields.wrong(key, "a list of numbers"));
     let short_factor = factors("short_factor")?;
-    // Not computed with, but a file without it is not sound.
+    // Unused, but a file without it is broken.
     factors("long_factor")?;
     let factor = fields.number("factor", "a number of at least 1", |x| x >= 1.0)?;
     let factor = factor.unwrap_or(max_position_embeddings as f64 / original as f64);
@@ -186,7 +186,7 @@ fn yarn(fields: Fields<'_>, max_positions: usize) -> Result<RopeScaling, HfError
         true => max_positions as f64 / original as f64,
         false => factor(fields)?,
     };
-    // Zero counts as unset in transformers, for each of these.
+    // transformers treats zero as unset for each of these.
     let number = |key| {
         let value = fields.number(key, "a number of at least 0", |x| x >= 0.0)?;
         Ok::<_, HfError>(value.filter(|x| *x != 0.0))

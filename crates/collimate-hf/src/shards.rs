@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::error::HfError;
+use crate::error::{HfError, ShardError};
 use crate::plain_file::read_json;
 
 /// The file of a model that has only one.
@@ -34,11 +34,11 @@ pub(crate) fn read_index(index: &Path) -> Result<BTreeMap<String, String>, HfErr
             return Err(wrong("an object of tensor and file names", shard));
         };
         if !plain_name(shard) {
-            return Err(HfError::BadShardName { index: index.to_owned(), shard: shard.to_owned() });
+            return Err(ShardError::BadShardName { index: index.to_owned(), shard: shard.to_owned() }.into());
         }
         if !index.with_file_name(shard).is_file() {
             let (index, shard, tensor) = (index.to_owned(), shard.to_owned(), tensor.clone());
-            return Err(HfError::MissingShard { index, shard, tensor });
+            return Err(ShardError::MissingShard { index, shard, tensor }.into());
         }
         shards.insert(tensor.clone(), shard.to_owned());
     }

@@ -1,10 +1,10 @@
 //! Weights from a folder of safetensors files, memory-mapped and read tensor by tensor into float32.
 
+mod header;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -13,14 +13,10 @@ use memmap2::Mmap;
 use memmap2::UncheckedAdvice;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use crate::blocks::TensorSpec;
-use crate::error::HfError;
+use crate::error::{HfError, ShardError};
 use crate::{plain_file, shards};
-
-/// The largest header, in bytes: the format's own limit.
-const MAX_HEADER_BYTES: usize = 100_000_000;
 
 /// A float32 tensor in host memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,14 +111,14 @@ impl WeightFiles {
                 };
                 if let Some(says) = says {
                     let (index, shard) = (index.to_owned(), (*shard).clone());
-                    return Err(HfError::NotInIndex { index, shard, tensor, says });
+                    return Err(ShardError::NotInIndex { index, shard, tensor, says }.into());
                 }
                 holders.insert(tensor, number);
             }
         }
         if let Some((tensor, shard)) = weight_map.iter().find(|(tensor, _)| !holders.contains_key(*tensor)) {
             let (index, shard, tensor) = (index.to_owned(), shard.clone(), tensor.clone());
-            return Err(HfError::NotInShard { index, shard, tensor });
+            return Err(ShardError::NotInShard { index, shard, tensor }.into());
         }
         Ok(Self { path: dir.to_owned(), files, holders })
     }
@@ -241,7 +237,7 @@ impl MappedFile {
                 "it is a Git LFS pointer, the weights themselves were not downloaded (git lfs pull)".into()
             ));
         }
-        let (data_start, header) = header(&bytes).map_err(bad)?;
+        let (data_start, header) = header::parse(&bytes).map_err(bad)?;
         Ok(Self { path: path.to_owned(), bytes, data_start, header })
     }
 
@@ -268,59 +264,6 @@ fn finite(path: &Path, tensor: &str, data: &[f32]) -> Result<(), HfError> {
             index,
             value: data[index],
         }),
-    }
-}
-
-/// The offset of the data and the header, once it is known to describe the file.
-fn header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
-    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
-        return Err(format!("{} bytes are too few for a header", bytes.len()));
-    };
-    let length = u64::from_le_bytes(*length);
-    let header = usize::try_from(length).ok().and_then(|length| rest.get(..length));
-    let Some(header) = header else {
-        let found = bytes.len();
-        return Err(format!("its header should have {length} bytes and the whole file has {found}: cut short?"));
-    };
-    if header.len() > MAX_HEADER_BYTES {
-        return Err(format!("its header has {length} bytes, at most {MAX_HEADER_BYTES} are read"));
-    }
-    let once: Result<NamesOnce, _> = serde_json::from_slice(header);
-    once.map_err(|error| format!("header: {error}"))?;
-    let metadata: Metadata = serde_json::from_slice(header).map_err(|error| format!("header: {error}"))?;
-    let (expected, found) = (metadata.data_len(), rest.len() - header.len());
-    if expected != found {
-        let cut = if found < expected { ": cut short?" } else { "" };
-        return Err(format!("its header tells of {expected} bytes of data and there are {found}{cut}"));
-    }
-    Ok((8 + header.len(), metadata))
-}
-
-/// Refuses a header that names a tensor twice; serde_json would silently keep the last one.
-struct NamesOnce;
-
-impl<'de> Deserialize<'de> for NamesOnce {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Self)
-    }
-}
-
-impl<'de> Visitor<'de> for NamesOnce {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of tensors")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut tensors: A) -> Result<Self, A::Error> {
-        let mut names = BTreeSet::new();
-        while let Some(name) = tensors.next_key::<String>()? {
-            let IgnoredAny = tensors.next_value()?;
-            if let Some(name) = names.replace(name) {
-                return Err(A::Error::custom(format!("tensor \"{name}\" is given twice")));
-            }
-        }
-        Ok(self)
     }
 }
 

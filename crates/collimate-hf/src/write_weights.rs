@@ -1,5 +1,8 @@
 //! Writes safetensors files that appear whole or not at all, from tensors in any order, one in memory at a time.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What tells one family of models from another.
+//! Everything that tells one family of models from another.
 
 use std::fmt;
 
@@ -9,25 +9,25 @@ use crate::rope::{RopeFields, RopeScaling};
 
 /// A family of models, and everything that tells it from others.
 ///
-/// Each is written as its difference from another, in a file of `families/`: `Family { qk_norm: QkNorm::Head, ..LLAMA }`.
-/// Whatever a family does not say is therefore said by the one that it builds on.
+/// Each is a file of `families/`, written as its difference from another family:
+/// `Family { qk_norm: QkNorm::Head, ..llama::FAMILY }`.
 #[derive(Clone, Copy)]
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// What it is, in terms of another family.
+    /// A description in terms of another family, for the documentation.
     pub summary: &'static str,
-    /// How llama.cpp knows it; none where it does not.
+    /// Its counterpart in llama.cpp, if there is one.
     pub gguf: Option<GgufFamily>,
     /// Values of absent fields.
     pub(crate) defaults: Defaults,
-    /// The field that names the activation, and what it is where the field is absent.
+    /// The field that names the activation, and the activation if the field is absent.
     pub(crate) activation: (&'static str, Activation),
     /// Which projections of the attention have a bias.
     pub(crate) attention_bias: BiasRule,
-    /// Whether `mlp_bias` means anything to it.
+    /// Whether the family has the field `mlp_bias`.
     pub(crate) has_mlp_bias: bool,
-    /// Whether norms multiply by one more than their stored weight.
+    /// Whether norms multiply by 1 + weight.
     pub(crate) norm_offset: bool,
     /// Norms on queries and keys.
     pub(crate) qk_norm: QkNorm,
@@ -35,18 +35,18 @@ pub struct Family {
     pub(crate) names: TensorNames,
     /// Whether `partial_rotary_factor` may leave a part of each head unrotated.
     pub(crate) partial_rotation: bool,
-    /// Reads the stretching of the rotary frequencies.
+    /// Reads the scaling of the rotary frequencies.
     pub(crate) rope_scaling: fn(RopeFields<'_>) -> Result<RopeScaling, HfError>,
-    /// Reads how far back each layer sees.
+    /// Reads the window of each layer.
     pub(crate) windows: WindowRule,
-    /// Reads what only this family has, after everything else has been read.
+    /// Reads what only this family has, after everything else.
     pub(crate) read: fn(Fields<'_>, &mut ModelConfig) -> Result<(), HfError>,
 }
 
-/// Reads the window of each of so many layers; the default window is that of [`Defaults`].
+/// Reads the window of each layer, given [`Defaults::sliding_window`] and the number of layers.
 pub(crate) type WindowRule = fn(Fields<'_>, Option<usize>, usize) -> Result<Vec<Option<usize>>, HfError>;
 
-/// Values of fields that `config.json` does not have: those of transformers' configuration class.
+/// Values of absent fields: those of transformers' configuration class.
 #[derive(Clone, Copy)]
 pub(crate) struct Defaults {
     pub(crate) vocab_size: usize,
@@ -67,7 +67,7 @@ pub(crate) struct Defaults {
     pub(crate) eos_token_id: Option<u32>,
 }
 
-/// How a family decides on biases of the attention.
+/// How a family decides which projections of the attention have a bias.
 #[derive(Clone, Copy)]
 pub(crate) enum BiasRule {
     /// Always these, whatever the file says.
@@ -76,10 +76,10 @@ pub(crate) enum BiasRule {
     ByField,
 }
 
-/// Names of a family's tensors, without the `.weight` or `.bias` at their end.
+/// Names of a family's tensors, without `.weight` or `.bias`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TensorNames {
-    /// What stands before `embed_tokens`, `layers` and `norm`.
+    /// Prefix of `embed_tokens`, `layers` and `norm`.
     pub(crate) root: &'static str,
     pub(crate) qkv: JointNames<3>,
     pub(crate) o: &'static str,
@@ -88,9 +88,9 @@ pub(crate) struct TensorNames {
     pub(crate) gate_up: JointNames<2>,
     pub(crate) down: &'static str,
     pub(crate) router: &'static str,
-    /// What stands before an expert's number.
+    /// Prefix of an expert's number.
     pub(crate) experts: &'static str,
-    /// Gate, up and down after an expert's number.
+    /// Gate, up and down, after an expert's number.
     pub(crate) expert: [&'static str; 3],
     /// Norms before and after the attention.
     pub(crate) attention_norms: HalfNames,
@@ -107,7 +107,7 @@ pub(crate) enum JointNames<const N: usize> {
     Fused(&'static str),
 }
 
-/// Names of the norms around half a block, where it has them.
+/// Names of the norms around half a block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HalfNames {
     pub(crate) before: Option<&'static str>,
@@ -122,7 +122,7 @@ impl Family {
 }
 
 impl TensorNames {
-    /// Where the norms of a block stand.
+    /// Where the norms of a block are.
     pub(crate) fn norm_placement(&self) -> NormPlacement {
         match (self.attention_norms.before, self.attention_norms.after) {
             (_, None) => NormPlacement::Before,
@@ -132,12 +132,12 @@ impl TensorNames {
     }
 }
 
-/// How llama.cpp knows a family, and what it cannot be told of its models.
+/// A family's counterpart in llama.cpp, and what that lacks.
 #[derive(Clone, Copy)]
 pub struct GgufFamily {
     /// llama.cpp's name of the architecture.
     pub architecture: &'static str,
-    /// Whether it rotates neighbouring numbers of a head instead of its halves.
+    /// Whether it rotates neighbouring components of a head instead of its halves.
     pub interleaved: bool,
     /// The only activation that it computes.
     pub activation: Activation,
@@ -147,26 +147,26 @@ pub struct GgufFamily {
     pub mlp_bias: bool,
     /// Whether all heads together must be as wide as the hidden states.
     pub heads_fill_width: bool,
-    /// Whether it computes windows; where it does not, long texts come out otherwise and the export says so.
+    /// Whether it has windows; if not, long texts come out differently and the export has a note.
     pub windows: bool,
-    /// Whether it reads llama3's stretching of the rotary frequencies.
+    /// Whether it has llama3's scaling of the rotary frequencies.
     pub llama3_scaling: bool,
-    /// Whether it wants the output layer of a tied model once more.
+    /// Whether it wants the output layer of a tied model repeated.
     pub repeats_tied_output: bool,
-    /// The number under the root where it scales attention by 1/√n; none where a key of its own says how.
+    /// n, if it scales attention by 1/√n; `None` if a key has the scale.
     pub attention_divisor: Option<fn(&ModelConfig) -> usize>,
-    /// Keys of its own, without the name of the architecture before them.
+    /// Further keys, without the architecture's name in front.
     pub keys: fn(&ModelConfig) -> Vec<(&'static str, GgufValue)>,
-    /// What else it would compute otherwise than the model does.
+    /// What else it would compute differently.
     pub refusal: fn(&ModelConfig) -> Option<GgufRefusal>,
 }
 
-/// The value of a family's own key.
+/// The value of a further key.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum GgufValue {
-    /// A whole number.
+    /// An integer.
     Count(usize),
-    /// A fraction.
+    /// A floating-point number.
     Number(f64),
 }
 
@@ -175,7 +175,7 @@ pub enum GgufValue {
 pub struct GgufRefusal {
     /// The field of `config.json`, dotted where nested.
     pub field: &'static str,
-    /// What llama.cpp does instead, as a clause: `it always squashes`.
+    /// What llama.cpp does instead: `it always squashes`.
     pub instead: &'static str,
 }
 

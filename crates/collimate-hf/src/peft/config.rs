@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::leaf;
 use crate::blocks::{LinearSpec, linear_modules};
 use crate::config::ModelConfig;
-use crate::error::HfError;
+use crate::error::{AdapterError, HfError};
 use crate::fields::Fields;
 
 /// Maximum number of targets, each of which is compared with every module. The largest dense models have some 900.
@@ -70,7 +70,7 @@ impl LoraConfig {
     /// The targeted linear modules of a model, layer by layer.
     ///
     /// # Errors
-    /// [`HfError::UnknownTarget`] if a target matches no module, or there are no targets.
+    /// [`AdapterError::UnknownTarget`] if a target matches no module, or there are no targets.
     pub fn target_modules(&self, model: &ModelConfig) -> Result<Vec<LinearSpec>, HfError> {
         let linears = linear_modules(model);
         if let LoraTargets::Names(names) = &self.targets {
@@ -79,7 +79,7 @@ impl LoraConfig {
             if let Some(target) = unmatched.or_else(|| names.is_empty().then_some(&none)) {
                 let known: BTreeSet<&str> = linears.iter().map(|linear| leaf(&linear.module)).collect();
                 let known = known.into_iter().map(str::to_owned).collect();
-                return Err(HfError::UnknownTarget { target: target.clone(), known });
+                return Err(AdapterError::UnknownTarget { target: target.clone(), known }.into());
             }
         }
         Ok(linears.into_iter().filter(|linear| self.matches(&linear.module)).collect())

@@ -1,0 +1,54 @@
+//! Adapters that do not fit their model.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::others;
+
+/// Why an adapter does not fit its model.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AdapterError {
+    /// A tensor of an adapter belongs to no linear module of the model.
+    #[error("{}: \"{key}\" matches no linear module of the model{hint}", path.display())]
+    UnknownKey {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The nearest module, or what kind of tensor it is.
+        hint: String,
+    },
+
+    /// A module has only one of its two adapter matrices.
+    #[error("{}: module \"{module}\" has no {missing}", path.display())]
+    HalfMissing {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The module.
+        module: String,
+        /// `lora_A` or `lora_B`.
+        missing: &'static str,
+    },
+
+    /// A targeted module has no matrices in the adapter's file.
+    #[error("{}: module \"{module}\" is among the targets and has no tensors{}", path.display(), others(*num_missing, "missing"))]
+    ModuleMissing {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The first such module.
+        module: String,
+        /// How many there are.
+        num_missing: usize,
+    },
+
+    /// A target of an adapter names no linear module of the model.
+    #[error("LoRA target \"{target}\" matches no linear module of the model; there are: {}", known.join(", "))]
+    UnknownTarget {
+        /// The target.
+        target: String,
+        /// The last parts of the names of all linear modules.
+        known: Vec<String>,
+    },
+}
