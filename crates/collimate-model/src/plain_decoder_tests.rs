@@ -171,7 +171,7 @@ fn log_probs_and_gradients(architecture: &str, lora: bool, batches: &[GroupBatch
     for batch in batches {
         let (found, tape) = model.forward(batch, ForwardOptions::PLAIN).expect("a forward pass");
         logps.extend(found.iter().flatten().map(|tokens| tokens.iter().sum::<f64>()));
-        let of = |responses: &Vec<collimate_text::PackedResponse>| {
+        let of = |responses: &Vec<collimate_text::ResponseSpan>| {
             responses.iter().map(|response| 0.5 - 0.4 * response.number as f64).collect::<Vec<f64>>()
         };
         let coefficients: Vec<Vec<f64>> = batch.groups.iter().map(of).collect();

@@ -1,23 +1,23 @@
-//! Several groups as one list of tokens without padding, the prompt of a group once.
+//! Groups laid out as one list of tokens, without padding.
 
 use std::ops::Range;
 
 use crate::TokenizedGroup;
 
-/// Where one response stands in a [`GroupBatch`].
+/// The tokens of one response in a [`GroupBatch`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackedResponse {
-    /// Tokens of the prompt that it answers, as a range of the batch.
+pub struct ResponseSpan {
+    /// Its prompt's tokens, as a range of the batch.
     pub prompt: Range<usize>,
     /// Its own tokens, as a range of the batch.
     pub tokens: Range<usize>,
-    /// Its number in its group, from 0.
+    /// Index among the responses of its group, from 0.
     pub number: usize,
 }
 
-/// A pack of groups: prompt, then its responses, then the next group; no padding.
+/// Groups as one list of tokens: a prompt, its responses, the next prompt, and so on.
 ///
-/// Each response's positions continue the prompt's, and it may attend to the prompt and to itself only.
+/// The positions of each response continue those of the prompt, and it may attend only to the prompt and to itself.
 ///
 /// # Shapes
 /// `tokens` and `positions` are \[N\], N = Σ over groups of P + Σ R.
@@ -28,25 +28,25 @@ pub struct GroupBatch {
     /// Position of each token in its own sequence (prompt + one response), \[N\].
     pub positions: Vec<u32>,
     /// The responses of each group, B lists of K.
-    pub groups: Vec<Vec<PackedResponse>>,
-    /// Each group's place in the data, \[B\].
+    pub groups: Vec<Vec<ResponseSpan>>,
+    /// Index of each group in the data, \[B\].
     pub indices: Vec<usize>,
     /// The tokens of each group as a range of the batch, \[B\].
     pub spans: Vec<Range<usize>>,
 }
 
 impl GroupBatch {
-    /// Packs groups with the prompt of each stored once.
+    /// Lays out groups with each prompt stored once for its K responses.
     pub fn shared<'a>(groups: impl IntoIterator<Item = &'a TokenizedGroup>) -> Self {
         Self::parts(groups.into_iter().map(|group| (group, 0..group.responses.len())), true)
     }
 
-    /// Packs each response with a copy of its prompt, as K separate sequences: the plain path, for comparison.
+    /// Lays out each response with a copy of its prompt, as K separate sequences: the plain path, for comparison.
     pub fn separate<'a>(groups: impl IntoIterator<Item = &'a TokenizedGroup>) -> Self {
         Self::parts(groups.into_iter().map(|group| (group, 0..group.responses.len())), false)
     }
 
-    /// Packs some responses of each group, given by their range; with the prompt stored once for them, or for each.
+    /// Lays out a range of each group's responses, with the prompt stored once (`share_prompt`) or for each response.
     pub fn parts<'a>(parts: impl IntoIterator<Item = (&'a TokenizedGroup, Range<usize>)>, share_prompt: bool) -> Self {
         let mut batch = Self::empty();
         for (group, numbers) in parts {
@@ -59,7 +59,7 @@ impl GroupBatch {
                     prompt = batch.push(&group.prompt_ids, 0);
                 }
                 let tokens = batch.push(&group.responses[number].ids, group.prompt_ids.len());
-                responses.push(PackedResponse { prompt: prompt.clone(), tokens, number });
+                responses.push(ResponseSpan { prompt: prompt.clone(), tokens, number });
                 if !share_prompt {
                     batch.spans.push(start..batch.tokens.len());
                 }
@@ -73,7 +73,7 @@ impl GroupBatch {
         batch
     }
 
-    /// Packs prompts alone, each its own span with no responses: what generation starts from.
+    /// Lays out prompts without responses, one span each: the start of generation.
     pub fn prompts(prompts: &[Vec<u32>]) -> Self {
         let mut batch = Self::empty();
         for ids in prompts {
@@ -94,7 +94,7 @@ impl GroupBatch {
     }
 
     /// The responses of all groups, group by group.
-    pub fn responses(&self) -> impl Iterator<Item = &PackedResponse> {
+    pub fn responses(&self) -> impl Iterator<Item = &ResponseSpan> {
         self.groups.iter().flatten()
     }
 
@@ -131,7 +131,7 @@ mod tests {
         let batch = GroupBatch::shared([&group()]);
         assert_eq!(batch.tokens, [10, 11, 12, 20, 2, 30, 31, 2]);
         assert_eq!(batch.positions, [0, 1, 2, 3, 4, 3, 4, 5]);
-        assert_eq!(batch.groups[0][1], PackedResponse { prompt: 0..3, tokens: 5..8, number: 1 });
+        assert_eq!(batch.groups[0][1], ResponseSpan { prompt: 0..3, tokens: 5..8, number: 1 });
         assert_eq!(batch.spans, std::slice::from_ref(&(0..8)));
     }
 
@@ -139,7 +139,7 @@ mod tests {
     fn a_part_of_a_group_holds_its_prompt_and_those_responses() {
         let batch = GroupBatch::parts([(&group(), 1..2)], true);
         assert_eq!(batch.tokens, [10, 11, 12, 30, 31, 2]);
-        assert_eq!(batch.groups[0], [PackedResponse { prompt: 0..3, tokens: 3..6, number: 1 }]);
+        assert_eq!(batch.groups[0], [ResponseSpan { prompt: 0..3, tokens: 3..6, number: 1 }]);
         assert_eq!(batch.spans, std::slice::from_ref(&(0..6)));
     }
 
@@ -148,6 +148,6 @@ mod tests {
         let batch = GroupBatch::separate([&group()]);
         assert_eq!(batch.tokens, [10, 11, 12, 20, 2, 10, 11, 12, 30, 31, 2]);
         assert_eq!(batch.spans, [0..5, 5..11]);
-        assert_eq!(batch.groups[0][1], PackedResponse { prompt: 5..8, tokens: 8..11, number: 1 });
+        assert_eq!(batch.groups[0][1], ResponseSpan { prompt: 5..8, tokens: 8..11, number: 1 });
     }
 }

@@ -1,43 +1,62 @@
-//! Chat templates: a conversation as the text that a model was trained on.
+//! Chat templates: Jinja programs that turn a conversation into the text a model was trained on.
 
 mod budget;
 mod builtins;
-mod compile;
+mod cost;
 mod env;
 mod json;
+mod lexer;
 mod operators;
 mod printing;
+mod source;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use chrono::NaiveDateTime;
-use minijinja::machinery::{Vm, make_string_output};
-use minijinja::{AutoEscape, Environment, Value};
+use collimate_data::{Message, caught};
+use minijinja::{Environment, Template, Value};
+use self_cell::self_cell;
 
 use crate::TextError;
 use crate::model_files::{read_json, read_text};
-use collimate_data::Message;
-use collimate_data::caught;
+use crate::special_tokens::SpecialTokens;
 
-/// A template's own messages may be any length; of an error this much is shown, in characters.
+/// The longest error message, in characters; a template's own messages may have any length.
 const MAX_PROBLEM_CHARACTERS: usize = 1000;
 
 /// A model's chat template, compiled.
 ///
-/// Rendered as transformers does it: `trim_blocks` and `lstrip_blocks` on, one newline at the template's end dropped,
-/// no escaping, Python's string and dict methods, `raise_exception`, `strftime_now`, `tojson`, `break` and `continue`,
-/// `{% generation %}` read and ignored. `tools` and `documents` are none. A rendering that loops or grows without
-/// end stops with an error: instructions, data worked on, text printed and nesting are bounded, whatever the template.
+/// Renders like transformers: `trim_blocks` and `lstrip_blocks`, one newline dropped at the end of the template, no
+/// escaping, Python's string and dict methods, `raise_exception`, `strftime_now`, `tojson`, `break` and `continue`;
+/// `{% generation %}` prints nothing. `tools` and `documents` are none.
 ///
-/// Not done: Jinja2 extensions besides those named; other templates (`include`, `import`, `extends`).
+/// Templates are not trusted. Instructions, bytes worked on, bytes printed and nesting are limited, so a rendering that
+/// would loop or grow without end is an error.
+///
+/// Other Jinja2 extensions are not supported, nor are other templates (`include`, `import`, `extends`).
 pub struct ChatTemplate {
-    env: Environment<'static>,
-    code: compile::Compiled,
+    compiled: Compiled,
     source: String,
     special_tokens: BTreeMap<String, String>,
 }
+
+/// What a compiled template borrows from.
+struct Engine {
+    env: Environment<'static>,
+    text: String,
+}
+
+type Borrowed<'a> = Template<'a, 'a>;
+
+self_cell!(
+    struct Compiled {
+        owner: Engine,
+        #[covariant]
+        dependent: Borrowed,
+    }
+);
 
 impl fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,15 +65,15 @@ impl fmt::Debug for ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Compiles a template. `special_tokens` are the variables that name tokens, as `bos_token` → `<s>`.
+    /// Compiles a template. `special_tokens` are variables of the template, as `bos_token` → `<s>`.
     ///
     /// # Errors
-    /// [`TextError::Template`] with the line, where the template cannot be parsed.
+    /// [`TextError::Template`], with the line, if the template cannot be parsed.
     pub fn new(source: &str, special_tokens: BTreeMap<String, String>) -> Result<Self, TextError> {
         Self::at(source, special_tokens, None)
     }
 
-    /// The same template with `strftime_now` fixed to one moment, for results that do not change from day to day.
+    /// Fixes the time that `strftime_now` prints, for results that do not change from day to day.
     ///
     /// # Errors
     /// As [`ChatTemplate::new`].
@@ -62,23 +81,25 @@ impl ChatTemplate {
         Self::at(&self.source, self.special_tokens, Some(now))
     }
 
-    /// The template of a model's folder: `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`, a
-    /// string or a list of `{name, template}` of which `default` is taken, else `chat_template` of `chat_template.json`.
-    /// Those of `additional_chat_templates` are for other ends and not taken. None where the folder has none.
+    /// Reads the template of a model's folder; none if it has none.
+    ///
+    /// That is `chat_template.jinja`, or else `chat_template` of `tokenizer_config.json` or `chat_template.json`: a
+    /// string, or a list of `{name, template}` of which `default` is used. `additional_chat_templates` serve other
+    /// purposes and are ignored.
     ///
     /// # Errors
-    /// A file that cannot be read, a `chat_template` of another kind, or a template that cannot be parsed.
+    /// A file cannot be read, `chat_template` has another type, or the template cannot be parsed.
     pub fn from_model_dir(dir: &Path) -> Result<Option<Self>, TextError> {
-        let tokens = crate::tokenizer::SpecialTokens::from_model_dir(dir)?;
+        let tokens = SpecialTokens::from_model_dir(dir)?;
         let Some(source) = template_source(dir)? else { return Ok(None) };
         Self::new(&source, tokens.texts).map(Some)
     }
 
-    /// The text of a conversation; with `add_generation_prompt`, also the start of the assistant's next turn.
+    /// Renders a conversation; `add_generation_prompt` appends the start of the assistant's next turn.
     ///
     /// # Errors
-    /// [`TextError::Template`] where the template refuses the conversation (`raise_exception`), uses what is not
-    /// there, or goes on without end.
+    /// [`TextError::Template`] if the template rejects the conversation (`raise_exception`), uses an undefined value or
+    /// exceeds a limit.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
         let texts = messages.iter().map(|message| budget::MESSAGE_BYTES + message.role.len() + message.content.len());
         let input_bytes = texts.chain(self.special_tokens.values().map(String::len)).fold(0, usize::saturating_add);
@@ -90,17 +111,10 @@ impl ChatTemplate {
         context.insert("tools", Value::from(()));
         context.insert("documents", Value::from(()));
         context.insert(budget::WORK_VARIABLE, Value::from(work));
-        let code = self.code.borrow_dependent();
-        guarded(|| {
-            let mut text = String::new();
-            let mut out = make_string_output(&mut text);
-            let vm = Vm::new(&self.env);
-            vm.eval(&code.main, Value::from(context), &code.blocks, &mut out, AutoEscape::None)?;
-            Ok(text)
-        })
+        guarded(|| self.compiled.borrow_dependent().render(Value::from(context)))
     }
 
-    /// The template's text, as the model's folder has it.
+    /// The template as written in the model's folder.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -110,17 +124,23 @@ impl ChatTemplate {
         special_tokens: BTreeMap<String, String>,
         now: Option<NaiveDateTime>,
     ) -> Result<Self, TextError> {
-        let code = guarded(|| compile::compile(env::preprocess(source)))?;
-        Ok(Self { env: env::environment(now), code, source: source.to_owned(), special_tokens })
+        let compiled = guarded(|| {
+            // Line ends as Jinja2 reads them.
+            let text = source::paid_source(&source.replace("\r\n", "\n").replace('\r', "\n"))?;
+            Compiled::try_new(Engine { env: env::environment(now), text }, |engine| {
+                engine.env.template_from_named_str("chat_template", &engine.text)
+            })
+        })?;
+        Ok(Self { compiled, source: source.to_owned(), special_tokens })
     }
 }
 
-/// The template's text in a model's folder, if it has one.
+/// The source of a folder's template, if it has one.
 fn template_source(dir: &Path) -> Result<Option<String>, TextError> {
     if let Some(source) = read_text(&dir.join("chat_template.jinja"))? {
         return Ok(Some(source));
     }
-    // The second is what older processors of pictures and text have.
+    // Older processors of images and text have the second.
     for file in ["tokenizer_config.json", "chat_template.json"] {
         let path = dir.join(file);
         let Some(config) = read_json(&path)? else { continue };
@@ -131,7 +151,7 @@ fn template_source(dir: &Path) -> Result<Option<String>, TextError> {
     Ok(None)
 }
 
-/// The template in a file of JSON, if it has one.
+/// The template in a JSON file, if it has one.
 fn source_in(path: &Path, config: &serde_json::Value) -> Result<Option<String>, TextError> {
     let problem = |problem: String| TextError::File { path: path.to_owned(), problem };
     let entries = match &config["chat_template"] {
@@ -155,11 +175,11 @@ fn source_in(path: &Path, config: &serde_json::Value) -> Result<Option<String>, 
     }
 }
 
-/// Work of the template engine; a panic of it is an error like others.
+/// Runs the template engine and turns its panics into errors.
 fn guarded<T>(work: impl FnOnce() -> Result<T, minijinja::Error>) -> Result<T, TextError> {
     match caught(work) {
         Ok(result) => result.map_err(|error| failure(&error)),
-        Err(panic) => Err(TextError::Template { problem: format!("the template engine broke off ({panic})") }),
+        Err(panic) => Err(TextError::Template { problem: format!("the template engine panicked ({panic})") }),
     }
 }
 

@@ -1,24 +1,26 @@
-//! Why text could not become tokens.
+//! Errors between a group's text and its token ids.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::unusable::UnusableReason;
+
 /// Why a tokenizer or chat template could not be read, or could not be applied to a text.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TextError {
-    /// A file of the model's folder could not be opened or read.
+    /// A file of the model's folder could not be read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 
-    /// A file of the model's folder is not JSON.
+    /// A file of the model's folder is not valid JSON.
     #[error("{}:{line}:{column}: not valid JSON: {message}", path.display())]
     Json {
         /// The file.
@@ -27,11 +29,11 @@ pub enum TextError {
         line: usize,
         /// Column of the line, counted from 1 in bytes.
         column: usize,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
 
-    /// A file of the model's folder holds something else than it should.
+    /// A file of the model's folder is missing, or its content cannot be used.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file.
@@ -40,28 +42,28 @@ pub enum TextError {
         problem: String,
     },
 
-    /// A chat template that cannot be parsed, or that refuses or fails on a conversation.
+    /// A chat template cannot be parsed, or it rejects or fails on a conversation.
     #[error("chat template: {problem}")]
     Template {
-        /// What the template engine or the template itself says.
+        /// The message of the template engine, or of the template itself.
         problem: String,
     },
 
-    /// A text that the tokenizer cannot encode, or ids that it cannot decode.
+    /// The tokenizer cannot encode a text or decode ids.
     #[error("tokenizer: {problem}")]
     Encoding {
-        /// What the tokenizer says.
+        /// The tokenizer's message.
         problem: String,
     },
 
-    /// A group that tokenizing leaves without anything to learn from.
+    /// A group leaves nothing to train on once it is tokenized.
     #[error("line {line}: {reason}")]
     Unusable {
-        /// Position of the group in the data, by which [`collimate_data::DataFiles`] knows its file.
+        /// Index of the group in the data; [`collimate_data::DataFiles`] maps it to a file.
         index: usize,
         /// Line of the file, counted from 1.
         line: usize,
-        /// Why.
-        reason: crate::UnusableReason,
+        /// Why it cannot be used.
+        reason: UnusableReason,
     },
 }

@@ -1,10 +1,26 @@
-//! From a prompt and its responses as text to token ids.
+//! From a prompt and its scored responses as text to token ids.
 //!
-//! A model's folder brings a tokenizer and, for chat models, a template. [`TextTokenizer`] reads both, [`tokenize_group`]
-//! turns a [`collimate_data::PromptGroup`] into a [`TokenizedGroup`], and [`GroupBatch`] lays several of those out as one
-//! list of tokens.
+//! A model's folder brings a tokenizer and, for chat models, a Jinja template. [`TextTokenizer`] reads both.
+//! [`tokenize_group`] turns a [`collimate_data::PromptGroup`] into a [`TokenizedGroup`], cut to length, with each response
+//! ending in exactly one end token. [`GroupBatch`] lays out several groups as one list of tokens without padding, the
+//! form in which the model takes them. Start with these three types.
 //!
-//! Knows nothing of the files that hold the data, nor of tensors, devices, models or objectives.
+//! Tokenizers and templates are downloads, and templates are programs: both are read within limits (`SECURITY.md`), and a
+//! rendering that would loop or grow without end is an error.
+//!
+//! This crate does not know how files of data are laid out, nor of tensors, devices, models or objectives.
+//!
+//! ```
+//! use collimate_data::Message;
+//! use collimate_text::ChatTemplate;
+//!
+//! let source = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{{ eos_token }}{% endfor %}\
+//!               {% if add_generation_prompt %}<assistant>{% endif %}";
+//! let template = ChatTemplate::new(source, [("eos_token".to_owned(), "</s>".to_owned())].into())?;
+//! let question = Message { role: "user".to_owned(), content: "What is 7 × 8? ".to_owned() };
+//! assert_eq!(template.render(&[question], true)?, "<user>What is 7 × 8?</s><assistant>");
+//! # Ok::<(), collimate_text::TextError>(())
+//! ```
 
 mod batch;
 mod chat;
@@ -12,13 +28,16 @@ mod error;
 mod group;
 mod model_files;
 mod preview;
+mod special_tokens;
 mod tokenize;
 mod tokenizer;
+mod unusable;
 
-pub use batch::{GroupBatch, PackedResponse};
+pub use batch::{GroupBatch, ResponseSpan};
 pub use chat::ChatTemplate;
 pub use error::TextError;
 pub use group::{TokenizedGroup, TokenizedResponse};
 pub use preview::preview;
-pub use tokenize::{TokenizeCounts, TokenizeOptions, UnusableReason, tokenize_all, tokenize_all_with, tokenize_group};
+pub use tokenize::{TokenizeCounts, TokenizeOptions, tokenize_all, tokenize_all_with, tokenize_group};
 pub use tokenizer::TextTokenizer;
+pub use unusable::UnusableReason;

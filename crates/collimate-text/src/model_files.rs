@@ -1,4 +1,4 @@
-//! Reading the small text files of a model's folder.
+//! Bounded reads of the files in a model's folder.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -6,21 +6,21 @@ use std::path::Path;
 
 use crate::TextError;
 
-/// The largest configuration or template file, in bytes. Published ones have up to some 2 MB.
+/// The largest configuration or template file, in bytes. Published ones stay below 2 MB.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 
-/// The text of a file, or none where there is no such file.
+/// Reads a text file; none if it does not exist.
 pub(crate) fn read_text(path: &Path) -> Result<Option<String>, TextError> {
     let Some(bytes) = read_bytes(path, MAX_TEXT_BYTES)? else { return Ok(None) };
     let not_text = |_| TextError::File { path: path.to_owned(), problem: "not UTF-8 text".to_owned() };
     String::from_utf8(bytes).map(Some).map_err(not_text)
 }
 
-/// The bytes of a regular file (a link to a device would never end) of at most `limit` bytes; none where there is no
-/// such file.
+/// Reads a file of at most `limit` bytes; none if it does not exist. Only regular files are read: a link to a device
+/// would never end.
 pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, TextError> {
     let io = |source| TextError::Io { path: path.to_owned(), source };
-    // Looked at before it is opened: opening a named pipe waits for its other end.
+    // Checked before opening: opening a named pipe blocks until its other end is open.
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() => {}
         Ok(_) => {
@@ -30,7 +30,7 @@ pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Tex
         Err(source) => return Err(io(source)),
     }
     let mut bytes = Vec::new();
-    // The file may grow while it is read.
+    // The file may grow while it is being read.
     File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > limit {
         let problem = format!("it has more than {limit} bytes, which no such file needs");
@@ -39,7 +39,7 @@ pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Tex
     Ok(Some(bytes))
 }
 
-/// The JSON object of a file, or none where there is no such file.
+/// Reads a JSON object; none if the file does not exist.
 pub(crate) fn read_json(path: &Path) -> Result<Option<serde_json::Value>, TextError> {
     let Some(text) = read_text(path)? else { return Ok(None) };
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| TextError::Json {

@@ -1,4 +1,4 @@
-//! What the model sees of a group and what is scored, for the eyes.
+//! A tokenized group as text for the terminal.
 
 use std::fmt::Write as _;
 
@@ -10,14 +10,14 @@ const SHADES: [&str; 2] = ["\x1b[38;5;39m", "\x1b[38;5;75m"];
 const END: &str = "\x1b[1;97;41m";
 const RESET: &str = "\x1b[0m";
 
-/// A group as text: the prompt, then each response with its reward, its scored tokens, EOS and what was cut.
+/// Shows a group: the prompt, then each response with its reward, its scored tokens, its end token and what was cut.
 ///
-/// With `color` the prompt is dim, the scored tokens alternate between two shades, and EOS or the end of turn is white on red;
-/// without, `|` stands between tokens. Control characters of the data are shown as escapes, so that they cannot reach
-/// the terminal; line ends are shown as `↵`.
+/// With `color` the prompt is dim, scored tokens alternate between two shades, and the end token is white on red; without,
+/// tokens are separated by `|`. Control characters are escaped, so that data cannot steer the terminal; a newline is
+/// shown as `↵`.
 ///
 /// # Errors
-/// [`TextError::Encoding`] where the tokenizer cannot decode the ids.
+/// [`TextError::Encoding`] if the tokenizer cannot decode the ids.
 pub fn preview(group: &TokenizedGroup, tokenizer: &TextTokenizer, color: bool) -> Result<String, TextError> {
     let paint = Paint { color };
     let mut out = paint.wrap(BOLD, &format!("line {}", group.line));
@@ -63,7 +63,7 @@ fn cut(count: usize, side: &str) -> String {
     if count == 0 { String::new() } else { format!(", {} cut from its {side}", tokens(count)) }
 }
 
-/// Text without characters that steer a terminal.
+/// Escapes characters that could steer a terminal.
 fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,8 +1,8 @@
-//! What one rendering may use: bytes of values that it makes or looks through, and bytes of text that it prints.
+//! The budget of one rendering: bytes of values that it makes or reads, and bytes of text that it prints.
 //!
-//! The engine counts instructions (`FUEL`), but one instruction may double a text, repeat a list or compare two large
-//! values. So every operation that can grow or walk a value pays for it here, and values nest only so deep: dropping,
-//! comparing and printing them takes a stack frame a level.
+//! The engine limits instructions (`FUEL`), but a single instruction can double a text, repeat a list or compare two
+//! large values. So every operation that can grow or walk a value pays for it here. Nesting is limited as well, since
+//! dropping, comparing and printing a value takes a stack frame a level.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,28 +11,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use minijinja::value::{Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// Bytes that any rendering may work on, whatever the conversation.
+/// Bytes that any rendering may work on, however short the conversation.
 pub(super) const WORK_BYTES: usize = 64 << 20;
-/// Bytes of work for each byte of the conversation: templates look through a message a dozen times.
+/// Further bytes of work for each byte of the conversation: templates read a message a dozen times.
 pub(super) const WORK_PER_BYTE: usize = 256;
-/// The most text that one rendering may print, in bytes, captured text included.
+/// Bytes of text that a rendering may print, including captured text.
 pub(super) const MAX_OUTPUT_BYTES: usize = 64 << 20;
-/// Lists in lists, this deep. Messages of tool calls nest about ten deep.
+/// Levels of nested lists and maps. Messages of tool calls nest about ten deep.
 pub(super) const MAX_NESTING: usize = 64;
-/// What one element of a list counts beside its text: about twice what the engine's value takes, for the time.
+/// Cost of a list element beside its text: about twice the size of the engine's value, to cover its time too.
 pub(super) const NODE_BYTES: usize = 64;
-/// What a message counts beside its text: lists of messages are often made a message longer each time.
+/// Cost of a message beside its text: templates often build lists of messages one by one.
 pub(super) const MESSAGE_BYTES: usize = 1024;
-/// What a byte of text within a list may become where the list is printed: `\u{1f}`.
+/// The most bytes that one byte of text becomes where a list is printed: `\u{1f}`.
 const ESCAPED_BYTES: usize = 6;
-/// What each piece of printed text counts beside its bytes, for the time.
+/// Cost of a piece of printed text beside its bytes, to cover its time.
 const PIECE_BYTES: usize = 8;
 
-/// Variable that carries the work of a rendering; no template can name it.
+/// The variable that holds a rendering's budget of work; no template can name it.
 pub(super) const WORK_VARIABLE: &str = "\u{1}work";
 const TEMP: &str = "\u{1}budget";
 
-/// What is left of a rendering's work and output.
+/// What a rendering may still use.
 #[derive(Debug)]
 pub(super) struct Budget {
     work: AtomicUsize,
@@ -46,8 +46,8 @@ impl Object for Budget {
 }
 
 impl Budget {
-    /// The budget of the rendering that `state` belongs to, shared by its macros.
-    pub(super) fn of(state: &State<'_, '_>) -> Arc<Self> {
+    /// The budget of the rendering that `state` belongs to; macros share it.
+    pub(super) fn from_state(state: &State<'_, '_>) -> Arc<Self> {
         state.get_or_set_temp_object(TEMP, || {
             let work = state.lookup(WORK_VARIABLE).and_then(|value| value.as_usize());
             Self { work: AtomicUsize::new(work.unwrap_or(WORK_BYTES)), output: AtomicUsize::new(MAX_OUTPUT_BYTES) }
@@ -70,7 +70,7 @@ impl Budget {
         take(&self.output, bytes).then_some(()).ok_or_else(problem)
     }
 
-    /// Pays for walking a value and refuses one that nests too deep; `texts` says whether its texts are read as well.
+    /// Pays for walking a value, including its texts if `texts`, and rejects one that nests too deep.
     pub(super) fn walk(&self, value: &Value, texts: bool) -> Result<(), Error> {
         self.walk_at(value, texts, 0)
     }
@@ -93,9 +93,9 @@ impl Budget {
         object.try_iter().into_iter().flatten().try_for_each(|item| self.walk_at(&item, texts, depth + 1))
     }
 
-    /// Pays for a value that an operation gave, as a list in memory where it was one that is made while it is read.
+    /// Pays for the result of an operation, and stores a lazy list in memory.
     ///
-    /// The engine chains such lists lazily, one in another, and would walk and drop a long chain by recursion.
+    /// The engine nests lazy lists in each other, and would walk and drop a long chain of them by recursion.
     pub(super) fn settle(&self, value: Value) -> Result<Value, Error> {
         match value.kind() {
             ValueKind::String => self.charge(value.as_str().map_or(0, str::len))?,
@@ -115,14 +115,14 @@ impl Budget {
         Ok(value)
     }
 
-    /// Pays for the top level of a value: its elements, or the bytes of a text.
+    /// Pays for the elements of a value, or the bytes of a text, without looking into the elements.
     pub(super) fn top(&self, value: &Value) -> Result<(), Error> {
         let count = value.as_str().map(str::len).or_else(|| value.len()).unwrap_or(0);
         self.charge_product(NODE_BYTES, count.saturating_add(1))
     }
 }
 
-/// A text that pays for what is written into it.
+/// A string that pays for what is written to it.
 pub(super) struct PaidText<'a> {
     pub(super) text: String,
     pub(super) budget: &'a Budget,
@@ -136,12 +136,12 @@ impl fmt::Write for PaidText<'_> {
     }
 }
 
-/// Whether a value holds others.
+/// Whether a value is a list or a map.
 pub(super) fn is_container(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map)
 }
 
-/// An operation that the template may not do.
+/// An error for an operation that is not allowed.
 pub(super) fn invalid(problem: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, problem)
 }
@@ -153,7 +153,7 @@ pub(super) fn exhausted() -> Error {
 }
 
 fn take(left: &AtomicUsize, amount: usize) -> bool {
-    // A rendering is on one thread: nothing comes between.
+    // Not a race: a rendering stays on one thread.
     let rest = left.load(Ordering::Relaxed).checked_sub(amount);
     rest.map(|rest| left.store(rest, Ordering::Relaxed)).is_some()
 }

@@ -1,4 +1,4 @@
-//! The Jinja environment of chat templates: what Python's Jinja2 gives them, as far as published templates use it.
+//! The engine's environment: what published templates use of Python's Jinja2.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -6,24 +6,24 @@ use std::sync::LazyLock;
 use chrono::NaiveDateTime;
 use chrono::format::{Item, StrftimeItems};
 use minijinja::value::ValueKind;
-use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 
 use super::budget::Budget;
 use super::{builtins, json, operators, printing};
 
-/// Instructions that one rendering may take, a tenth of a second's; a conversation takes about a hundred a message.
+/// Instructions of one rendering, about a tenth of a second. A conversation takes about a hundred per message.
 const FUEL: u64 = 2_000_000;
-/// Macros within macros cost four each; every call takes some of the thread's stack.
+/// Every level takes some of the thread's stack; a call of a macro counts as four.
 const MAX_RECURSION: usize = 200;
 
-/// An environment as transformers sets it: Python's methods and printing. Blocks are trimmed where it is compiled.
+/// An environment with Python's methods and printing; `now` fixes the time of `strftime_now`.
 pub(super) fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
-    // Made once: it has a hundred functions, and clones share them.
+    // Built once: it holds a hundred functions, which clones share.
     static COMMON: LazyLock<Environment<'static>> = LazyLock::new(common);
     let mut env = COMMON.clone();
     env.add_function("strftime_now", move |state: &State<'_, '_>, format: &str| {
-        // A directive of two characters prints some thirty.
-        Budget::of(state).charge_product(format.len(), 16)?;
+        // A directive of two characters prints about thirty.
+        Budget::from_state(state).charge_product(format.len(), 16)?;
         strftime(now, format)
     });
     env
@@ -34,14 +34,17 @@ fn common() -> Environment<'static> {
     env.set_debug(false);
     env.set_fuel(Some(FUEL));
     env.set_recursion_limit(MAX_RECURSION);
+    env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_formatter(printing::print);
     builtins::register(&mut env);
     operators::register(&mut env);
     env.add_filter("tojson", json::to_json);
     for name in ["string", "pprint"] {
-        env.add_filter(name, |state: &State<'_, '_>, value: &Value| printing::write_str(&Budget::of(state), value));
+        env.add_filter(name, |state: &State<'_, '_>, value: &Value| {
+            printing::write_str(&Budget::from_state(state), value)
+        });
     }
-    // None is none of them in Python, and what is not there is an empty one.
+    // As in Python, None is not iterable, and an undefined value is an empty iterable.
     env.add_test("iterable", |value: &Value| match value.kind() {
         ValueKind::String => true,
         ValueKind::None => false,
@@ -54,32 +57,8 @@ fn common() -> Environment<'static> {
     env
 }
 
-/// Makes `{% generation %}`, which marks the assistant's tokens and prints nothing, a block that minijinja knows, and
-/// line ends those that Jinja2 reads. Whitespace control of the tags stays as it was.
-pub(super) fn preprocess(source: &str) -> String {
-    let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source.as_str();
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        out.push_str(before);
-        // Behind the mark: in `{%}` the two overlap.
-        let Some(end) = tag[2..].find("%}") else { return out + tag };
-        let (tag, after) = tag.split_at(end + 4);
-        let inner = &tag[2..tag.len() - 2];
-        let keyword = inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
-        match keyword {
-            "generation" => out.push_str(&tag.replacen(keyword, "if true", 1)),
-            "endgeneration" => out.push_str(&tag.replacen(keyword, "endif", 1)),
-            _ => out.push_str(tag),
-        }
-        rest = after;
-    }
-    out + rest
-}
-
 fn raise_exception(state: &State<'_, '_>, message: &Value) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, printing::write_str(&Budget::of(state), message)?))
+    Err(Error::new(ErrorKind::InvalidOperation, printing::write_str(&Budget::from_state(state), message)?))
 }
 
 fn strftime(now: Option<NaiveDateTime>, format: &str) -> Result<String, Error> {

@@ -1,4 +1,4 @@
-//! `tojson`, laid out as Python lays JSON out.
+//! `tojson`, formatted like Python's `json.dumps`.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use serde_json::ser::Formatter;
 
 use super::budget::{Budget, exhausted};
 
-/// `tojson` as transformers defines it: Python's `json.dumps` with `ensure_ascii=False`, without Jinja2's HTML escapes.
+/// `tojson` as transformers defines it: `json.dumps` with `ensure_ascii=False`, without Jinja2's HTML escapes.
 pub(super) fn to_json(
     state: &State<'_, '_>,
     value: &Value,
@@ -37,8 +37,8 @@ pub(super) fn to_json(
         _ => (", ".to_owned(), ": ".to_owned()),
     };
     let failed = |error: serde_json::Error| Error::new(ErrorKind::BadSerialization, error.to_string());
-    let budget = Budget::of(state);
-    // Refuses what nests too deep, and pays for the copy beneath.
+    let budget = Budget::from_state(state);
+    // Also pays for the copy below.
     budget.walk(value, true)?;
     let mut json = serde_json::to_value(value).map_err(failed)?;
     if sort_keys {
@@ -51,7 +51,7 @@ pub(super) fn to_json(
     Ok(Value::from(String::from_utf8_lossy(&out.bytes).into_owned()))
 }
 
-/// Bytes that are paid for as they are written.
+/// A buffer that pays for what is written to it.
 struct PaidBytes<'a> {
     bytes: Vec<u8>,
     budget: &'a Budget,
@@ -69,7 +69,7 @@ impl io::Write for PaidBytes<'_> {
     }
 }
 
-/// Python's layout of JSON: `, ` and `: ` on one line, or one item a line.
+/// Python's format: `, ` and `: ` on one line, or one item per line with an indent.
 struct PythonJson {
     indent: Option<String>,
     item: String,

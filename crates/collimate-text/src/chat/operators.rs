@@ -1,40 +1,53 @@
-//! Operators of templates that can grow a value, as Python has them, paid for before they are done.
+//! Operators of templates that can grow or walk a value, as filters that pay before they work; as Python has them.
 
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, State, Value};
 
 use super::budget::{Budget, NODE_BYTES, invalid, is_container};
-use super::compile;
 use super::printing::write_str;
 
-/// Adds the operators that [`compile`] puts into templates.
+pub(super) const ADD: &str = "paid_add";
+pub(super) const MULTIPLY: &str = "paid_multiply";
+pub(super) const CONCATENATE: &str = "paid_concatenate";
+pub(super) const SLICE: &str = "paid_slice";
+/// Returns its value, a new list or map.
+pub(super) const NEW: &str = "paid_new";
+/// Returns its value, which is about to be compared in full.
+pub(super) const READ: &str = "paid_read";
+/// Returns its value, whose element is about to be looked up.
+pub(super) const INDEX: &str = "paid_index";
+/// Returns its value, which a namespace is about to store.
+pub(super) const STORE: &str = "paid_store";
+
+/// Adds the operators that [`super::source`] puts into templates. A template may name them too: they pay either way.
 pub(super) fn register(env: &mut Environment<'static>) {
-    env.add_filter(compile::ADD, add);
-    env.add_filter(compile::MULTIPLY, multiply);
-    env.add_filter(compile::CONCATENATE, concatenate);
-    env.add_filter(compile::SLICE, slice);
-    env.add_filter(compile::MADE, |state: &State<'_, '_>, value: Value| {
-        Budget::of(state).walk(&value, false)?;
+    env.add_filter(ADD, add);
+    env.add_filter(MULTIPLY, multiply);
+    env.add_filter(CONCATENATE, concatenate);
+    env.add_filter(SLICE, slice);
+    env.add_filter(NEW, |state: &State<'_, '_>, value: Value| {
+        Budget::from_state(state).walk(&value, false)?;
         Ok::<_, Error>(value)
     });
-    env.add_filter(compile::READ, |state: &State<'_, '_>, value: Value| {
-        Budget::of(state).walk(&value, true)?;
+    env.add_filter(READ, |state: &State<'_, '_>, value: Value| {
+        Budget::from_state(state).walk(&value, true)?;
         Ok::<_, Error>(value)
     });
-    env.add_filter(compile::INDEXED, |state: &State<'_, '_>, value: Value| {
-        // A character of a text is found by counting from its start.
-        Budget::of(state).charge(value.as_str().map_or(0, str::len))?;
+    env.add_filter(INDEX, |state: &State<'_, '_>, value: Value| {
+        // A character is found by counting from the text's start.
+        Budget::from_state(state).charge(value.as_str().map_or(0, str::len))?;
         Ok::<_, Error>(value)
     });
-    env.add_filter(compile::KEPT, |state: &State<'_, '_>, value: Value| {
-        Budget::of(state).walk(&value, false)?;
-        keepable(&value)?;
+    env.add_filter(STORE, |state: &State<'_, '_>, value: Value| {
+        Budget::from_state(state).walk(&value, false)?;
+        storable(&value)?;
         Ok::<_, Error>(value)
     });
 }
 
-/// Refuses what would let a namespace hold itself: comparing or printing it would not end, and nothing would free it.
-pub(super) fn keepable(value: &Value) -> Result<(), Error> {
+/// Rejects values through which a namespace could hold itself: comparing or printing it would not end, and its memory
+/// would never be freed.
+pub(super) fn storable(value: &Value) -> Result<(), Error> {
     let Some(object) = value.as_object() else { return Ok(()) };
     let name = object.type_name();
     if ["Namespace", "Macro", "Loop", "Closure"].iter().any(|kind| name.ends_with(kind)) {
@@ -43,14 +56,14 @@ pub(super) fn keepable(value: &Value) -> Result<(), Error> {
     if !is_container(value) {
         return Ok(());
     }
-    // How deep and large it may be was checked when it was made.
+    // Its depth and size were checked when it was made.
     if value.kind() == ValueKind::Map {
-        return object.try_iter_pairs().into_iter().flatten().try_for_each(|(_, item)| keepable(&item));
+        return object.try_iter_pairs().into_iter().flatten().try_for_each(|(_, item)| storable(&item));
     }
-    object.try_iter().into_iter().flatten().try_for_each(|item| keepable(&item))
+    object.try_iter().into_iter().flatten().try_for_each(|item| storable(&item))
 }
 
-/// Two numbers, as the engine brings them to one type.
+/// Two numbers as one type, by the engine's rules.
 enum Numbers {
     Whole(i128, i128),
     Floats(f64, f64),
@@ -82,7 +95,7 @@ fn unsupported(operator: &str, a: &Value, b: &Value) -> Error {
 }
 
 fn add(state: &State<'_, '_>, a: &Value, b: &Value) -> Result<Value, Error> {
-    let budget = Budget::of(state);
+    let budget = Budget::from_state(state);
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
         budget.charge(a.len() + b.len())?;
         return Ok(Value::from([a, b].concat()));
@@ -112,7 +125,7 @@ fn multiply(state: &State<'_, '_>, a: &Value, b: &Value) -> Result<Value, Error>
         (Some(times), _) => (b, times),
         _ => return Err(unsupported("*", a, b)),
     };
-    let (budget, times) = (Budget::of(state), usize::try_from(times).unwrap_or(0));
+    let (budget, times) = (Budget::from_state(state), usize::try_from(times).unwrap_or(0));
     if let Some(text) = value.as_str() {
         budget.charge_product(text.len(), times)?;
         return Ok(Value::from(text.repeat(times)));
@@ -126,17 +139,17 @@ fn multiply(state: &State<'_, '_>, a: &Value, b: &Value) -> Result<Value, Error>
     budget.settle(Value::from(repeated))
 }
 
-/// `~`: both sides as text.
+/// `~`: both operands as text.
 fn concatenate(state: &State<'_, '_>, a: &Value, b: &Value) -> Result<Value, Error> {
-    let budget = Budget::of(state);
+    let budget = Budget::from_state(state);
     let mut text = write_str(&budget, a)?;
     text.push_str(&write_str(&budget, b)?);
     Ok(Value::from(text))
 }
 
-/// `value[start:stop:step]`, as Python cuts texts and lists.
+/// `value[start:stop:step]` of a text or list, as in Python.
 fn slice(state: &State<'_, '_>, value: &Value, start: &Value, stop: &Value, step: &Value) -> Result<Value, Error> {
-    let budget = Budget::of(state);
+    let budget = Budget::from_state(state);
     let end = |value: &Value| match value.is_none() {
         true => Ok(None),
         false => value.as_i64().map(Some).ok_or_else(|| invalid("the ends and the step of a slice are whole numbers")),
@@ -148,13 +161,13 @@ fn slice(state: &State<'_, '_>, value: &Value, start: &Value, stop: &Value, step
     budget.top(value)?;
     if let Some(text) = value.as_str() {
         let characters: Vec<char> = text.chars().collect();
-        let cut = places(characters.len(), start, stop, step).map(|place| characters[place]);
+        let cut = indices(characters.len(), start, stop, step).map(|index| characters[index]);
         return Ok(Value::from(cut.collect::<String>()));
     }
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
             let items: Vec<Value> = value.try_iter()?.collect();
-            let cut: Vec<Value> = places(items.len(), start, stop, step).map(|place| items[place].clone()).collect();
+            let cut: Vec<Value> = indices(items.len(), start, stop, step).map(|index| items[index].clone()).collect();
             Ok(Value::from(cut))
         }
         ValueKind::Undefined | ValueKind::None => Ok(Value::from(Vec::<Value>::new())),
@@ -162,8 +175,8 @@ fn slice(state: &State<'_, '_>, value: &Value, start: &Value, stop: &Value, step
     }
 }
 
-/// The places that a slice takes, all below `len`.
-fn places(len: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> impl Iterator<Item = usize> {
+/// The indices that a slice selects, all below `len`.
+fn indices(len: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> impl Iterator<Item = usize> {
     let len = i128::try_from(len).unwrap_or(i128::MAX);
     let (lowest, highest) = if step > 0 { (0, len) } else { (-1, len - 1) };
     let clamped = |end: i64| {
@@ -173,9 +186,9 @@ fn places(len: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> impl 
     let (first, last) = if step > 0 { (lowest, highest) } else { (highest, lowest) };
     let (start, stop) = (start.map_or(first, clamped), stop.map_or(last, clamped));
     let step = i128::from(step);
-    std::iter::successors(Some(start), move |place| Some(place + step))
-        .take_while(move |place| if step > 0 { *place < stop } else { *place > stop })
-        .filter_map(|place| usize::try_from(place).ok())
+    std::iter::successors(Some(start), move |index| Some(index + step))
+        .take_while(move |index| if step > 0 { *index < stop } else { *index > stop })
+        .filter_map(|index| usize::try_from(index).ok())
 }
 
 #[cfg(test)]
@@ -194,17 +207,17 @@ mod tests {
     #[case(Some(99), Some(-99), -3, &[4, 1])]
     #[case(Some(i64::MIN), Some(i64::MAX), i64::MAX, &[0])]
     #[case(None, None, i64::MIN, &[4])]
-    fn a_slice_takes_the_places_that_python_takes(
+    fn a_slice_selects_the_indices_that_python_selects(
         #[case] start: Option<i64>,
         #[case] stop: Option<i64>,
         #[case] step: i64,
         #[case] expected: &[usize],
     ) {
-        assert_eq!(places(5, start, stop, step).collect::<Vec<_>>(), expected);
+        assert_eq!(indices(5, start, stop, step).collect::<Vec<_>>(), expected);
     }
 
     #[test]
-    fn nothing_is_cut_from_nothing() {
-        assert_eq!(places(0, None, None, -1).count() + places(0, Some(-1), Some(1), 1).count(), 0);
+    fn a_slice_of_nothing_is_empty() {
+        assert_eq!(indices(0, None, None, -1).count() + indices(0, Some(-1), Some(1), 1).count(), 0);
     }
 }

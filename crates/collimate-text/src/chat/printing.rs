@@ -1,4 +1,4 @@
-//! Values as Python prints them, paid for while they are written.
+//! Values as Python prints them; every byte is paid for before it is written.
 
 use std::fmt::{self, Write};
 
@@ -7,9 +7,9 @@ use minijinja::{Error, Output, State, Value};
 
 use super::budget::{Budget, MAX_NESTING, PaidText, exhausted};
 
-/// Prints a value into the text that the template gives.
+/// Prints a value to the template's output: the engine's formatter.
 pub(super) fn print(out: &mut Output<'_>, state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
-    let budget = Budget::of(state);
+    let budget = Budget::from_state(state);
     if let Some(text) = value.as_str() {
         budget.print(text.len())?;
         return out.write_str(text).map_err(Error::from);
@@ -19,7 +19,7 @@ pub(super) fn print(out: &mut Output<'_>, state: &State<'_, '_>, value: &Value) 
     out.write_str(&text).map_err(Error::from)
 }
 
-/// `str(value)` of Python; an undefined value prints nothing, as in Jinja2.
+/// Python's `str(value)`; an undefined value prints nothing, as in Jinja2.
 pub(super) fn write_str(budget: &Budget, value: &Value) -> Result<String, Error> {
     let mut out = PaidText { text: String::new(), budget };
     let written = match value.as_str() {
@@ -41,16 +41,16 @@ fn write_repr(out: &mut PaidText<'_>, value: &Value, depth: usize) -> fmt::Resul
         ValueKind::String => quote(out, value.as_str().unwrap_or_default()),
         ValueKind::Seq | ValueKind::Iterable => {
             out.write_str("[")?;
-            for (place, item) in value.try_iter().into_iter().flatten().enumerate() {
-                out.write_str(if place > 0 { ", " } else { "" })?;
+            for (index, item) in value.try_iter().into_iter().flatten().enumerate() {
+                out.write_str(if index > 0 { ", " } else { "" })?;
                 write_repr(out, &item, depth + 1)?;
             }
             out.write_str("]")
         }
         ValueKind::Map => {
             out.write_str("{")?;
-            for (place, key) in value.try_iter().into_iter().flatten().enumerate() {
-                out.write_str(if place > 0 { ", " } else { "" })?;
+            for (index, key) in value.try_iter().into_iter().flatten().enumerate() {
+                out.write_str(if index > 0 { ", " } else { "" })?;
                 write_repr(out, &key, depth + 1)?;
                 out.write_str(": ")?;
                 write_repr(out, &value.get_item(&key).unwrap_or_default(), depth + 1)?;
@@ -61,7 +61,7 @@ fn write_repr(out: &mut PaidText<'_>, value: &Value, depth: usize) -> fmt::Resul
     }
 }
 
-/// A string as Python's `repr` quotes it: single quotes unless only they occur inside.
+/// Quotes a string like Python's `repr`: in single quotes, unless it holds single but no double quotes.
 fn quote(out: &mut PaidText<'_>, text: &str) -> fmt::Result {
     let mark = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.write_char(mark)?;

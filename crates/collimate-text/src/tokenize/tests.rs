@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
+
+use collimate_data::{Message, Response};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::json;
 
 use super::*;
 use crate::tokenizer::tests::{character_dir, id};
-use collimate_data::{Message, Response};
 
 const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}\
                       {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
@@ -144,7 +146,7 @@ fn the_first_bad_row_of_the_file_is_named(#[case] empty: &[usize], #[case] first
 }
 
 #[test]
-fn many_groups_keep_their_order_and_all_are_told_of() {
+fn many_groups_keep_their_order_and_progress_adds_up() {
     let (groups, mut done) = (many(&[7, GROUPS_AT_ONCE]), Vec::new());
     let options = TokenizeOptions { skip_unusable: true, ..TokenizeOptions::default() };
     let (kept, counts) = tokenize_all_with(&groups, &tokenizer(""), &options, &mut |n| done.push(n)).unwrap();

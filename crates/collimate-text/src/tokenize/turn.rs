@@ -1,19 +1,20 @@
-//! Which text a chat template adds for the assistant's turn.
+//! The text that a chat template adds for the assistant's turn.
 
-use crate::{ChatTemplate, TextError, TextTokenizer};
 use collimate_data::Message;
 
-/// Stands for a response's content to see what a template puts after it. Private-use characters: in no real text, and
-/// no template trims them.
+use crate::{ChatTemplate, TextError, TextTokenizer};
+
+/// Rendered in place of a response's content to find what the template writes after it. Private-use characters occur in no
+/// real text, and no template trims them.
 const PROBE: &str = "\u{E0C0}\u{E0C1}\u{E0C0}";
 
-/// A conversation whose next turn is the assistant's.
+/// A conversation that waits for the assistant's turn.
 #[derive(Debug)]
 pub(super) struct Turns<'a> {
     template: &'a ChatTemplate,
     messages: &'a [Message],
     prompt: String,
-    /// What the template writes after the content of the last turn; none where it drops or changes the content.
+    /// What the template writes after the last turn's content; none if it drops or changes the content.
     tail: Option<String>,
 }
 
@@ -25,16 +26,16 @@ impl<'a> Turns<'a> {
         Ok(turns)
     }
 
-    /// The rendering with its generation prompt.
+    /// The rendering that ends in the generation prompt.
     pub(super) fn prompt(&self) -> &str {
         &self.prompt
     }
 
-    /// The text of the assistant's turn after the prompt, through its end-of-turn token, and whether it has one.
+    /// The assistant's turn after the prompt, through its end-of-turn token, and whether it has one.
     ///
-    /// The end-of-turn token is the first special token after the content, so text like it inside the content stays.
-    /// Where the rendering does not continue the prompt (a generation prompt that opens a thinking block, say), the
-    /// turn is the content, trimmed if the template trims it, with what the template writes after it.
+    /// The end-of-turn token is the first special token after the content; the same text inside the content stays. If
+    /// the rendering does not continue the prompt (say, because the generation prompt opens a thinking block), the turn
+    /// is the content, trimmed if the template trims it, followed by what the template writes after it.
     pub(super) fn response(&self, content: &str, tokenizer: &TextTokenizer) -> Result<(String, bool), TextError> {
         let rendered = self.render(content)?;
         let Some(turn) = rendered.strip_prefix(&self.prompt) else {
@@ -56,7 +57,7 @@ impl<'a> Turns<'a> {
     }
 }
 
-/// `turn` cut after the first special token that starts at or after `content_end`, and true; whole where there is none.
+/// Cuts `turn` after the first special token at or behind `content_end`; returns whether there was one.
 fn through_end_token(turn: &str, content_end: usize, tokenizer: &TextTokenizer) -> (String, bool) {
     match tokenizer.end_of_first_special(&turn[content_end..]) {
         Some(end) => (turn[..content_end + end].to_owned(), true),

@@ -1,8 +1,8 @@
-//! Looking through `tokenizer.json` before the crate that reads it does, and keeping its panics in.
+//! Guards the crate `tokenizers` against hostile files: inspects `tokenizer.json` first, and catches panics.
 //!
-//! The crate `tokenizers` trusts its files: it indexes by what they say, unwraps what they leave out, nests as deep as they
-//! do and takes the memory that they ask for. What would overflow the stack or take the memory cannot be caught, so it
-//! is looked for first; a panic is caught and becomes an error.
+//! `tokenizers` trusts its files: it indexes by their numbers, unwraps what they leave out, nests as deep as they do and
+//! allocates what they ask for. A panic can be caught and becomes an error. A stack overflow or a huge allocation cannot,
+//! so the file is inspected for them before it is parsed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,56 +12,57 @@ use tokenizers::Tokenizer;
 
 use collimate_data::caught;
 
-/// The largest `tokenizer.json`, in bytes. The largest published ones have some 35 MB.
+/// The largest `tokenizer.json`, in bytes. Published ones stay below 35 MB.
 pub(super) const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
-/// The longest token or pattern, in bytes: the trie of a Unigram model nests a level a byte and is dropped by recursion.
+/// The longest token or pattern, in bytes: a Unigram model's trie has a level for each byte and is dropped by recursion.
 const MAX_TOKEN_BYTES: usize = 2048;
-/// Objects and lists in each other: a sequence of sequences of splits has some twelve.
+/// Levels of nested objects and lists: a sequence of sequences of splits has about twelve.
 const MAX_NESTING: usize = 24;
-/// How much longer all replacements together may make a text: each may be applied to what the one before gave.
+/// How many times longer all replacements together may make a text; each may work on the result of the one before.
 const MAX_GROWTH: f64 = 64.0;
 
-/// Reads a `tokenizer.json`.
+/// Parses a `tokenizer.json`.
 pub(super) fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
     let (mut growth, mut json) = (1.0, serde_json::Deserializer::from_slice(bytes));
-    let look = Look { field: "(the file)", depth: 0, growth: &mut growth };
-    look.deserialize(&mut json).map_err(|error| error.to_string())?;
-    unbroken(|| Tokenizer::from_bytes(bytes))
+    let inspection = Inspection { field: "(the file)", depth: 0, growth: &mut growth };
+    inspection.deserialize(&mut json).map_err(|error| error.to_string())?;
+    guarded(|| Tokenizer::from_bytes(bytes))
 }
 
-/// The result of work by `tokenizers`, its panics as errors.
-pub(super) fn unbroken<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+/// Runs `tokenizers` and turns its panics into errors.
+pub(super) fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     match caught(work) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(panic) => Err(format!("the tokenizer contradicts itself ({panic})")),
     }
 }
 
-/// Where in the file a value stands, and what was found so far.
-struct Look<'a> {
+/// Visits a value of the file.
+struct Inspection<'a> {
+    /// The field that holds the value.
     field: &'a str,
     depth: usize,
-    /// How much longer all replacements make a text.
+    /// How many times longer the replacements so far make a text.
     growth: &'a mut f64,
 }
 
-/// What the object around a value wants to know of it.
+/// What the enclosing object needs to know of a value.
 #[derive(Clone, Copy)]
-enum Seen {
-    /// A text: its length, and whether it names a normalizer that adds text.
+enum Found {
+    /// A text, its length, and whether it names a normalizer that adds text.
     Text {
         len: usize,
         adds: bool,
     },
-    /// An object: the length of its field `String`.
+    /// An object, and the length of its field `String`.
     Pattern(Option<usize>),
     Other,
 }
 
-impl<'de> DeserializeSeed<'de> for Look<'_> {
-    type Value = Seen;
+impl<'de> DeserializeSeed<'de> for Inspection<'_> {
+    type Value = Found;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
         match self.depth > MAX_NESTING {
             true => Err(self.error(format!("it nests deeper than {MAX_NESTING} levels"))),
             false => deserializer.deserialize_any(self),
@@ -69,34 +70,34 @@ impl<'de> DeserializeSeed<'de> for Look<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Look<'_> {
-    type Value = Seen;
+impl<'de> Visitor<'de> for Inspection<'_> {
+    type Value = Found;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Seen, E> {
-        Ok(Seen::Other)
+    fn visit_unit<E>(self) -> Result<Found, E> {
+        Ok(Found::Other)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Seen, E> {
-        Ok(Seen::Other)
+    fn visit_bool<E>(self, _: bool) -> Result<Found, E> {
+        Ok(Found::Other)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Seen, E> {
-        Ok(Seen::Other)
+    fn visit_i64<E>(self, _: i64) -> Result<Found, E> {
+        Ok(Found::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Seen, E> {
-        Ok(Seen::Other)
+    fn visit_u64<E>(self, _: u64) -> Result<Found, E> {
+        Ok(Found::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Seen, E> {
-        Ok(Seen::Other)
+    fn visit_f64<E>(self, _: f64) -> Result<Found, E> {
+        Ok(Found::Other)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Seen, E> {
+    fn visit_str<E: Error>(self, text: &str) -> Result<Found, E> {
         match self.field {
             "precompiled_charsmap" => charsmap(text).map_err(|problem| self.error(problem))?,
             // A merge names two tokens.
@@ -104,27 +105,27 @@ impl<'de> Visitor<'de> for Look<'_> {
             _ if text.len() > MAX_TOKEN_BYTES => return Err(self.too_long(text)),
             _ => {}
         }
-        Ok(Seen::Text { len: text.len(), adds: matches!(text, "Replace" | "Prepend") })
+        Ok(Found::Text { len: text.len(), adds: matches!(text, "Replace" | "Prepend") })
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Seen, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Found, A::Error> {
         let Self { field, depth, growth } = self;
-        while items.next_element_seed(Look { field, depth: depth + 1, growth })?.is_some() {}
-        Ok(Seen::Other)
+        while items.next_element_seed(Inspection { field, depth: depth + 1, growth })?.is_some() {}
+        Ok(Found::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Seen, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Found, A::Error> {
         let (mut adds, mut added, mut replaced, mut string) = (false, 0, None, None);
         while let Some(name) = fields.next_key::<Cow<'de, str>>()? {
             if name.len() > MAX_TOKEN_BYTES {
                 return Err(self.too_long(&name));
             }
-            let look = Look { field: &name, depth: self.depth + 1, growth: self.growth };
-            match (&*name, fields.next_value_seed(look)?) {
-                ("type", Seen::Text { adds: true, .. }) => adds = true,
-                ("content" | "prepend", Seen::Text { len, .. }) => added = len,
-                ("pattern", Seen::Pattern(len)) => replaced = len,
-                ("String", Seen::Text { len, .. }) => string = Some(len),
+            let inspection = Inspection { field: &name, depth: self.depth + 1, growth: self.growth };
+            match (&*name, fields.next_value_seed(inspection)?) {
+                ("type", Found::Text { adds: true, .. }) => adds = true,
+                ("content" | "prepend", Found::Text { len, .. }) => added = len,
+                ("pattern", Found::Pattern(len)) => replaced = len,
+                ("String", Found::Text { len, .. }) => string = Some(len),
                 _ => {}
             }
         }
@@ -133,12 +134,12 @@ impl<'de> Visitor<'de> for Look<'_> {
         }
         match *self.growth > MAX_GROWTH {
             true => Err(self.error(format!("replacements make a text more than {MAX_GROWTH} times as long"))),
-            false => Ok(Seen::Pattern(string)),
+            false => Ok(Found::Pattern(string)),
         }
     }
 }
 
-impl Look<'_> {
+impl Inspection<'_> {
     fn error<E: Error>(&self, problem: String) -> E {
         E::custom(format!("field \"{}\": {problem}", self.field))
     }
@@ -148,7 +149,7 @@ impl Look<'_> {
     }
 }
 
-/// The first word of the map is the length of its table, which is made before it is read.
+/// Checks the first word of a charsmap: the length of its table, which is allocated before it is read.
 fn charsmap(text: &str) -> Result<(), String> {
     let sextet = |byte: u8| match byte {
         b'A'..=b'Z' => Some(u32::from(byte - b'A')),
@@ -159,10 +160,10 @@ fn charsmap(text: &str) -> Result<(), String> {
         _ => None,
     };
     let start = text.bytes().take(6).map(sextet).collect::<Option<Vec<_>>>().filter(|start| start.len() == 6);
-    // An error of the decoder's, or an empty map: both are found by it.
+    // Not Base64, or empty: the decoder reports that itself.
     let Some(start) = start else { return Ok(()) };
     let bits = start.iter().fold(0_u64, |bits, sextet| bits << 6 | u64::from(*sextet)) >> 4;
-    // 36 bits without the last four are the four bytes of a little-endian number.
+    // The first 32 of these 36 bits are a little-endian number.
     let table = (bits as u32).swap_bytes();
     match table as usize > text.len() {
         true => Err("its table is longer than the map".to_owned()),
@@ -185,13 +186,13 @@ mod tests {
     fn replacements_multiply() {
         let replace =
             |content: &str| format!(r#"{{"type": "Replace", "pattern": {{"String": "a"}}, "content": "{content}"}}"#);
-        let looked = |text: &str| {
+        let growth_from = |text: &str| {
             let (mut growth, mut json) = (1.0, serde_json::Deserializer::from_str(text));
-            let look = Look { field: "", depth: 0, growth: &mut growth };
-            look.deserialize(&mut json).map(|_| growth).map_err(|error| error.to_string())
+            let inspection = Inspection { field: "", depth: 0, growth: &mut growth };
+            inspection.deserialize(&mut json).map(|_| growth).map_err(|error| error.to_string())
         };
-        assert_eq!(looked(&format!("[{0}, {0}]", replace("bbbb"))), Ok(4.0 * 4.0));
-        assert_eq!(looked(&replace("")), Ok(1.0));
-        assert!(looked(&format!("[{0}, {0}]", replace("123456789"))).is_err());
+        assert_eq!(growth_from(&format!("[{0}, {0}]", replace("bbbb"))), Ok(4.0 * 4.0));
+        assert_eq!(growth_from(&replace("")), Ok(1.0));
+        assert!(growth_from(&format!("[{0}, {0}]", replace("123456789"))).is_err());
     }
 }

@@ -1,0 +1,375 @@
+//! Expressions, by the grammar and precedence of the engine.
+
+use minijinja::Error;
+
+use super::super::lexer::{Kind, syntax_error};
+use super::super::operators::{ADD, CONCATENATE, INDEX, MULTIPLY, NEW, READ, SLICE};
+use super::Reader;
+
+/// Expressions within expressions, this deep: each takes some of the thread's stack here and in the engine.
+const MAX_DEPTH: usize = 100;
+
+const OR: u8 = 1;
+const AND: u8 = 2;
+const NOT: u8 = 3;
+const COMPARISON: u8 = 4;
+const SUM: u8 = 5;
+const CONCATENATION: u8 = 6;
+const PRODUCT: u8 = 7;
+const POWER: u8 = 8;
+
+/// What was written of an expression.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A literal, as long as it is written.
+    Constant,
+    /// A filter may follow it directly.
+    Operand,
+    /// A filter would take its last operand only.
+    Operators,
+}
+
+/// An operator between two operands.
+struct Operator {
+    precedence: u8,
+    /// Its tokens: two of `not in`.
+    len: usize,
+    /// The filter that it becomes.
+    filter: Option<&'static str>,
+}
+
+impl Reader<'_, '_> {
+    /// An expression with `if` and `else`.
+    pub(super) fn expression(&mut self) -> Result<Shape, Error> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            let line = self.peek().map_or(self.end_line, |token| token.line);
+            return Err(syntax_error(format!("expressions nest deeper than {MAX_DEPTH} levels"), line));
+        }
+        let mut shape = self.unconditional()?;
+        while self.copy_if("if") {
+            shape = Shape::Operators;
+            self.unconditional()?;
+            if self.copy_if("else") {
+                self.expression()?;
+            }
+        }
+        self.depth -= 1;
+        Ok(shape)
+    }
+
+    /// An expression that an `if` ends.
+    pub(super) fn unconditional(&mut self) -> Result<Shape, Error> {
+        self.operators(OR)
+    }
+
+    /// Operands and the operators between them that bind at least as tightly as `lowest`.
+    fn operators(&mut self, lowest: u8) -> Result<Shape, Error> {
+        let start = self.out.pieces.len();
+        let mut shape = match lowest <= NOT && self.copy_if("not") {
+            true => {
+                while self.copy_if("not") {}
+                self.operators(COMPARISON)?;
+                Shape::Operators
+            }
+            false => self.operand()?,
+        };
+        let mut is_compared = false;
+        while let Some(operator) = self.operator().filter(|operator| operator.precedence >= lowest) {
+            if let Some(filter) = operator.filter {
+                self.skip();
+                self.enclose(start, shape);
+                self.out.push(format!("|{filter}("));
+                self.operators(operator.precedence + 1)?;
+                self.out.push(")");
+                shape = Shape::Operand;
+                continue;
+            }
+            let compares = operator.precedence == COMPARISON;
+            if compares && !is_compared {
+                self.read(start, shape);
+            }
+            is_compared |= compares;
+            (0..operator.len).for_each(|_| self.copy());
+            let right = self.out.pieces.len();
+            let right_shape = self.operators(operator.precedence + 1)?;
+            if compares {
+                self.read(right, right_shape);
+            }
+            shape = Shape::Operators;
+        }
+        Ok(shape)
+    }
+
+    fn operator(&self) -> Option<Operator> {
+        let token = self.peek().filter(|token| token.kind != Kind::Text)?;
+        let (precedence, filter) = match token.text {
+            "or" => (OR, None),
+            "and" => (AND, None),
+            "==" | "!=" | "<" | "<=" | ">" | ">=" | "in" => (COMPARISON, None),
+            "not" if self.is_at(1, "in") => return Some(Operator { precedence: COMPARISON, len: 2, filter: None }),
+            "+" => (SUM, Some(ADD)),
+            "-" => (SUM, None),
+            "~" => (CONCATENATION, Some(CONCATENATE)),
+            "*" => (PRODUCT, Some(MULTIPLY)),
+            // Numbers only.
+            "/" | "//" | "%" => (PRODUCT, None),
+            "**" => (POWER, None),
+            _ => return None,
+        };
+        Some(Operator { precedence, len: 1, filter })
+    }
+
+    /// A value with its sign, its attributes and its filters and tests.
+    fn operand(&mut self) -> Result<Shape, Error> {
+        let start = self.out.pieces.len();
+        let shape = self.value(start)?;
+        let after_value = self.position;
+        loop {
+            if self.copy_if("|") {
+                self.dotted_name()?;
+                if self.is_next("(") {
+                    self.arguments(false)?;
+                }
+            } else if self.copy_if("is") {
+                self.test()?;
+            } else {
+                return Ok(if self.position == after_value { shape } else { Shape::Operand });
+            }
+        }
+    }
+
+    /// What stands behind `is`: a name and one argument, in brackets or not.
+    fn test(&mut self) -> Result<(), Error> {
+        self.copy_if("not");
+        self.dotted_name()?;
+        let Some(next) = self.peek() else { return Ok(()) };
+        let begins_argument = match next.kind {
+            Kind::Name => !["and", "or", "else", "is"].contains(&next.text),
+            Kind::Number | Kind::Text => true,
+            Kind::Mark => ["-", "[", "{"].contains(&next.text),
+        };
+        if next.kind == Kind::Mark && next.text == "(" {
+            self.arguments(false)
+        } else if begins_argument {
+            self.out.push("(");
+            let start = self.out.pieces.len();
+            self.value(start)?;
+            self.out.push(")");
+            Ok(())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A value with its sign and what follows it directly: attributes, elements, slices and calls.
+    fn value(&mut self, start: usize) -> Result<Shape, Error> {
+        let is_negated = self.is_next("-");
+        while self.copy_if("-") {}
+        let mut shape = self.primary()?;
+        if is_negated {
+            shape = Shape::Operand;
+        }
+        // `loop.changed` compares its arguments inside the engine.
+        let mut compares = false;
+        loop {
+            if self.is_next(".") && self.peek_at(1).is_some_and(|token| token.kind == Kind::Number) {
+                self.skip();
+                self.filtered(start, shape, INDEX);
+                self.out.push("[");
+                self.copy();
+                self.out.push("]");
+            } else if self.copy_if(".") {
+                compares = self.name()?.text == "changed";
+            } else if self.is_next("[") {
+                self.subscript(start)?;
+            } else if self.is_next("(") {
+                self.arguments(compares)?;
+            } else {
+                return Ok(shape);
+            }
+            shape = Shape::Operand;
+        }
+    }
+
+    /// `[index]` or `[start:stop:step]` behind a value that was written from `start` on.
+    fn subscript(&mut self, start: usize) -> Result<(), Error> {
+        self.skip();
+        if self.is_next("]") {
+            return Err(self.unexpected("an index"));
+        }
+        let after_value = self.out.pieces.len();
+        self.bound()?;
+        let mut num_bounds = 1;
+        while num_bounds < 3 && self.is_next(":") {
+            self.skip();
+            self.out.push(",");
+            self.bound()?;
+            num_bounds += 1;
+        }
+        if !self.is_next("]") {
+            return Err(self.unexpected("]"));
+        }
+        self.skip();
+        let (opening, closing) = match num_bounds {
+            1 => (format!("|{INDEX})["), "]"),
+            2 => (format!("|{SLICE}("), ",none))"),
+            _ => (format!("|{SLICE}("), "))"),
+        };
+        self.out.pieces.insert(after_value, opening.into());
+        self.out.pieces.insert(start, "(".into());
+        self.out.push(closing);
+        Ok(())
+    }
+
+    /// An index, or a bound of a slice, which may be left out.
+    fn bound(&mut self) -> Result<(), Error> {
+        if self.is_next(":") || self.is_next("]") {
+            self.out.push("none");
+            return Ok(());
+        }
+        self.expression().map(|_| ())
+    }
+
+    fn primary(&mut self) -> Result<Shape, Error> {
+        let start = self.out.pieces.len();
+        let Some(token) = self.peek() else { return Err(self.unexpected("an expression")) };
+        match (token.kind, token.text) {
+            (Kind::Name, name) => {
+                self.copy();
+                let constants = ["true", "True", "false", "False", "none", "None"];
+                return Ok(if constants.contains(&name) { Shape::Constant } else { Shape::Operand });
+            }
+            (Kind::Number, _) => {
+                self.copy();
+                return Ok(Shape::Constant);
+            }
+            // Texts beside each other are one.
+            (Kind::Text, _) => {
+                while self.peek().is_some_and(|token| token.kind == Kind::Text) {
+                    self.copy();
+                }
+                return Ok(Shape::Constant);
+            }
+            (_, "(") => {
+                self.copy();
+                if self.items(")")? == Items::One {
+                    return Ok(Shape::Operand);
+                }
+            }
+            (_, "[") => {
+                self.copy();
+                self.items("]")?;
+            }
+            (_, "{") => {
+                self.copy();
+                self.entries()?;
+            }
+            _ => return Err(self.unexpected("an expression")),
+        }
+        self.filtered(start, Shape::Operand, NEW);
+        Ok(Shape::Operand)
+    }
+
+    /// The elements of a list or tuple, through its closing bracket.
+    fn items(&mut self, close: &'static str) -> Result<Items, Error> {
+        let mut items = Items::One;
+        let mut is_first = true;
+        while !self.copy_if(close) {
+            if !is_first {
+                self.expect(",")?;
+                items = Items::Several;
+                if self.copy_if(close) {
+                    return Ok(items);
+                }
+            }
+            self.expression()?;
+            is_first = false;
+        }
+        Ok(if is_first { Items::Several } else { items })
+    }
+
+    /// The entries of a map, through its closing brace.
+    fn entries(&mut self) -> Result<(), Error> {
+        let mut is_first = true;
+        while !self.copy_if("}") {
+            if !is_first {
+                self.expect(",")?;
+                if self.copy_if("}") {
+                    break;
+                }
+            }
+            let key = self.out.pieces.len();
+            let shape = self.expression()?;
+            self.read(key, shape);
+            self.expect(":")?;
+            self.expression()?;
+            is_first = false;
+        }
+        Ok(())
+    }
+
+    /// The arguments of a call in their brackets; `compares` where the engine compares them.
+    pub(super) fn arguments(&mut self, compares: bool) -> Result<(), Error> {
+        self.expect("(")?;
+        let mut is_first = true;
+        while !self.copy_if(")") {
+            if !is_first {
+                self.expect(",")?;
+                if self.copy_if(")") {
+                    break;
+                }
+            }
+            let is_spread = self.copy_if("**") || self.copy_if("*");
+            if !is_spread && self.peek().is_some_and(|token| token.kind == Kind::Name) && self.is_at(1, "=") {
+                self.copy();
+                self.copy();
+            }
+            let start = self.out.pieces.len();
+            let shape = self.expression()?;
+            if compares {
+                self.read(start, shape);
+            }
+            is_first = false;
+        }
+        Ok(())
+    }
+
+    /// A name of a filter or test.
+    pub(super) fn dotted_name(&mut self) -> Result<(), Error> {
+        self.name()?;
+        while self.copy_if(".") {
+            self.name()?;
+        }
+        Ok(())
+    }
+
+    /// Passes what was written since `start` through a filter.
+    pub(super) fn filtered(&mut self, start: usize, shape: Shape, filter: &str) {
+        self.enclose(start, shape);
+        self.out.pieces.insert(start, "(".into());
+        self.out.push(format!("|{filter})"));
+    }
+
+    /// Pays for an operand whose whole value is read; a literal is as long as it is written.
+    fn read(&mut self, start: usize, shape: Shape) {
+        if shape != Shape::Constant {
+            self.filtered(start, shape, READ);
+        }
+    }
+
+    /// Puts brackets around operators, so that a filter takes all of them.
+    fn enclose(&mut self, start: usize, shape: Shape) {
+        if shape == Shape::Operators {
+            self.out.pieces.insert(start, "(".into());
+            self.out.push(")");
+        }
+    }
+}
+
+/// What brackets hold: `(a)` is `a`, `(a, b)`, `(a,)` and `()` are lists.
+#[derive(PartialEq, Eq)]
+enum Items {
+    One,
+    Several,
+}

@@ -1,0 +1,56 @@
+//! Why a group cannot be trained on.
+
+use thiserror::Error;
+
+/// Why a group cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum UnusableReason {
+    /// The prompt has no tokens, so nothing would predict a response's first token.
+    #[error("the prompt is empty after tokenization")]
+    EmptyPrompt,
+    /// A response is empty, or only white space, or only an end token.
+    #[error("field \"responses[{response}].content\": the response is empty")]
+    EmptyResponse {
+        /// Index among the K responses, from 0.
+        response: usize,
+    },
+    /// The group has fewer responses than the options require.
+    #[error("{found} responses, at least {needed} are needed")]
+    TooFewResponses {
+        /// Responses of the group.
+        found: usize,
+        /// Responses required.
+        needed: usize,
+    },
+    /// The prompt alone fills `max_length`.
+    #[error(
+        "the prompt has {prompt_tokens} tokens, which leaves no room for a response within max_length {max_length}; \
+         raise max_length or lower max_prompt_length"
+    )]
+    NoRoom {
+        /// Tokens of the prompt after truncation.
+        prompt_tokens: usize,
+        /// The limit on prompt and response together.
+        max_length: usize,
+    },
+    /// The chat template rejects the conversation or fails on it.
+    #[error("chat template: {problem}")]
+    Template {
+        /// The template's message.
+        problem: String,
+    },
+}
+
+impl UnusableReason {
+    /// A short name of the reason, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::EmptyPrompt => "empty prompt",
+            Self::EmptyResponse { .. } => "empty response",
+            Self::TooFewResponses { .. } => "too few responses",
+            Self::NoRoom { .. } => "no room for a response",
+            Self::Template { .. } => "refused by the chat template",
+        }
+    }
+}
