@@ -4,6 +4,7 @@
 //! computes in float32 and rounds once, to the dtype of its input. A cube works on one row or tile at a time; no two cubes
 //! add to the same number, so the same input gives the same bits.
 
+mod adamw;
 mod attention;
 mod buffers;
 mod chunk;
@@ -171,7 +172,7 @@ impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
     ) -> (Tensor<Self, 2>, Moments<Self>) {
         let gradient = read(in_float32(gradient.clone()));
         let state = [parameter, moments.m, moments.v].map(read);
-        let [parameter, m, v] = elementwise::adamw(state, gradient, step).map(write);
+        let [parameter, m, v] = adamw::adamw(state, gradient, step).map(write);
         (parameter, Moments { m, v })
     }
 

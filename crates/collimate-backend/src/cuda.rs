@@ -92,5 +92,5 @@ fn toolkit() -> Option<PathBuf> {
 }
 
 fn no_device(reason: &str) -> BackendError {
-    BackendError::NoDevice { backend: Cuda::NAME, reason: reason.to_owned() }
+    BackendError::NoDevice { backend: <Cuda>::NAME, reason: reason.to_owned() }
 }

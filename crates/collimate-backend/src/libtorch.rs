@@ -77,9 +77,9 @@ mod tests {
 
     #[test]
     fn the_cpu_is_the_last_device() {
-        let count = LibTorch::found().expect("the CPU").len();
-        assert_eq!(LibTorch::device(count - 1), Ok(LibTorchDevice::Cpu));
+        let count = <LibTorch>::found().expect("the CPU").len();
+        assert_eq!(<LibTorch>::device(count - 1), Ok(LibTorchDevice::Cpu));
         let expected = BackendError::DeviceOutOfRange { backend: "libtorch".to_owned(), index: count, count };
-        assert_eq!(LibTorch::device(count), Err(expected));
+        assert_eq!(<LibTorch>::device(count), Err(expected));
     }
 }

@@ -8,6 +8,8 @@
 
 mod backward;
 mod forward;
+mod sizes;
+mod staging;
 mod tile;
 
 pub(super) use backward::{matrix_keys_kernel, matrix_queries_kernel};

@@ -8,7 +8,8 @@ use super::super::forward::{first_seen, keys_at, next_position, sequence_of};
 use super::super::sizes::Sizes;
 use super::super::tables::{key_block, query_block, viewer};
 use super::super::tile::{Keys, Queries, Rules, UNITS, queries_of, viewing_queries};
-use super::tile::{mix, products, stage_keys, stage_queries, write_keys, write_queries, zeros};
+use super::staging::{stage_keys, stage_queries};
+use super::tile::{mix, products, write_keys, write_queries, zeros};
 
 #[cube(launch)]
 #[expect(clippy::too_many_arguments)] // what a kernel reads

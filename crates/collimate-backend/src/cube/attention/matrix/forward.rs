@@ -8,7 +8,8 @@ use super::super::forward::{NOTHING, Sequence, first_seen, keys_at, next_positio
 use super::super::sizes::Sizes;
 use super::super::tables::query_block;
 use super::super::tile::{Keys, Queries, Rules, UNITS, is_query, queries_of, query_index, score, sees};
-use super::tile::{mix, products, stage_keys, stage_queries, write_queries, zeros};
+use super::staging::{stage_keys, stage_queries};
+use super::tile::{mix, products, write_queries, zeros};
 
 #[cube(launch)]
 #[expect(clippy::too_many_arguments)] // what a kernel reads

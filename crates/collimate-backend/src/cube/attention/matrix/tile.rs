@@ -6,66 +6,7 @@ use cubecl::prelude::*;
 
 use super::super::sizes::Sizes;
 use super::super::tile::{Keys, Queries, UNITS, is_key, is_query, key_index, query_index};
-
-/// Planes per cube.
-const PLANES: u32 = UNITS / 32;
-
-impl Sizes {
-    /// Width of a head, padded to a multiple of 32.
-    pub(super) fn wide(self) -> u32 {
-        self.dim.next_multiple_of(32)
-    }
-
-    /// Stride between the rows of a tile of queries, keys or values, chosen to avoid bank conflicts.
-    pub(super) fn pitch(self) -> u32 {
-        self.wide() + 8
-    }
-
-    /// Stride between the rows of a tile of scores.
-    pub(super) fn score_pitch(self) -> u32 {
-        self.side + 4
-    }
-
-    /// Stride between the rows of a tile of weights.
-    pub(super) fn weight_pitch(self) -> u32 {
-        self.side + 8
-    }
-
-    /// Squares of 16 by 16 along a side.
-    fn squares(self) -> u32 {
-        self.side / 16
-    }
-
-    /// Squares of the weighted sums per plane.
-    fn squares_per_plane(self) -> u32 {
-        (self.squares() * self.wide() / 16).div_ceil(PLANES)
-    }
-
-    /// Chunks of `side` columns that the width of a head takes.
-    pub(super) fn chunks(self) -> u32 {
-        self.wide().div_ceil(self.side)
-    }
-
-    /// Elements of a tile of queries, keys or values.
-    pub(super) fn tile_len(self) -> usize {
-        (self.side * self.pitch()) as usize
-    }
-
-    /// Elements of a tile of scores, at least two per unit.
-    pub(super) fn score_len(self) -> usize {
-        (self.side * self.score_pitch()).max(2 * UNITS) as usize
-    }
-
-    /// Elements of a tile of weights.
-    pub(super) fn weight_len(self) -> usize {
-        (self.side * self.weight_pitch()) as usize
-    }
-
-    /// Bytes of shared memory of the kernel with the most tiles, for elements of `element` bytes.
-    pub(in super::super) fn matrix_bytes(self, element: usize) -> usize {
-        element * (4 * self.tile_len() + self.weight_len()) + 8 * self.score_len()
-    }
-}
+use super::sizes::PLANES;
 
 /// Weighted sums of rows, [side, wide] in float32: squares in the planes' registers, or numbers in the units'.
 #[derive(CubeType)]
@@ -97,50 +38,6 @@ pub(super) fn zeros(#[comptime] sizes: Sizes) -> Mixed {
         numbers[i as usize] = 0.0;
     }
     Mixed { squares, numbers }
-}
-
-/// Stages the queries' rows of `x` as a tile, [side, pitch]; padding is zero.
-#[cube]
-pub(super) fn stage_queries<F: Float>(
-    x: &Array<F>,
-    queries: &Queries,
-    tile: &mut SharedMemory<F>,
-    #[comptime] sizes: Sizes,
-) {
-    let mut i = UNIT_POS;
-    while i < comptime!(sizes.side * sizes.wide()) {
-        let m = i / comptime!(sizes.wide());
-        stage::<F>(x, tile, i, is_query(queries, m, sizes), query_index(queries, m, sizes.dim, sizes), sizes);
-        i += UNITS;
-    }
-}
-
-/// Stages the keys' rows of `x` as a tile, [side, pitch]; padding is zero.
-#[cube]
-pub(super) fn stage_keys<F: Float>(x: &Array<F>, keys: &Keys, tile: &mut SharedMemory<F>, #[comptime] sizes: Sizes) {
-    let mut i = UNIT_POS;
-    while i < comptime!(sizes.side * sizes.wide()) {
-        let n = i / comptime!(sizes.wide());
-        stage::<F>(x, tile, i, is_key(keys, n), key_index(keys, n, sizes), sizes);
-        i += UNITS;
-    }
-}
-
-/// Stages element `i` of a tile, [side, wide], from the row of `x` that begins at `start`; zero for padding.
-#[cube]
-fn stage<F: Float>(
-    x: &Array<F>,
-    tile: &mut SharedMemory<F>,
-    i: u32,
-    is_row: bool,
-    start: u32,
-    #[comptime] sizes: Sizes,
-) {
-    let wide = comptime!(sizes.wide());
-    let (row, d) = (i / wide, i % wide);
-    let real = is_row && d < sizes.dim;
-    let index = select(real, start + d, 0);
-    tile[(row * comptime!(sizes.pitch()) + d) as usize] = select(real, x[index as usize], F::new(0.0));
 }
 
 /// Dot products of the rows of `left` with those of `right`, to `out` [side, score_pitch].
