@@ -1,7 +1,10 @@
 //! Computing in bfloat16: where the backend has it, against float32 and PyTorch's numbers; where it has not, the refusal.
 
 use std::fs;
+use std::path::PathBuf;
 
+use collimate_oracle::golden_name;
+use collimate_oracle::tolerances::{BF16_LOSS, BF16_MEAN_LOSS, assert_relative, bf16_computed_logps};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -9,7 +12,6 @@ use super::golden_arg;
 use super::parity::{golden_groups, number, pairs, write_data};
 use crate::harness::{Folder, Outcome, backend, collimate, succeed, train};
 use crate::real_data;
-use collimate_oracle::tolerances::{BF16_COMPUTED_LOGPS, BF16_LOSS, BF16_MEAN_LOSS, assert_relative};
 
 /// Runs a command line that computes in bfloat16; none where the backend does not, and then it must have been refused.
 fn compute(args: &[&str]) -> Option<Outcome> {
@@ -29,14 +31,12 @@ fn compute(args: &[&str]) -> Option<Outcome> {
 }
 
 #[rstest]
-fn scores_are_as_near_to_float32_as_pytorchs_own(
-    #[values("llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3")]
-    model: &str,
-) {
+fn scores_are_as_near_to_float32_as_pytorchs_own(#[files("golden/*/golden.json")] family: PathBuf) {
+    let model = golden_name(&family);
     let (folder, groups) = (Folder::new(), golden_groups(model));
     let (data, output) = (write_data(&folder, &groups), folder.arg("scores.jsonl"));
     let (base, adapter) = (golden_arg(&format!("models/{model}")), golden_arg(&format!("adapters/{model}")));
-    let limit = BF16_COMPUTED_LOGPS.iter().find(|(name, _)| *name == model).expect("a tolerance").1;
+    let limit = bf16_computed_logps(model);
     for (key, more) in [("logps", vec![]), ("logps_with_adapter", vec!["--adapter", &adapter])] {
         let args = [
             "score",
