@@ -88,7 +88,7 @@ def adapter_distribution(std_of_b):
     return lambda name, tensor: (0.0, std_of_b if "lora_B" in name else round((3 * tensor.shape[1]) ** -0.5, 4))
 
 
-def list_model(family, name, seed, scratch):
+def list_model(family, seed, scratch):
     config = transformers.AutoConfig.from_pretrained(family / "model")
     made = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     made.save_pretrained(scratch / "made")
@@ -105,9 +105,9 @@ def list_shards(folder, seed, tensors, scratch):
     model.save_pretrained(scratch / "sharded", max_shard_size="100KB")
     index = scratch / "sharded" / "model.safetensors.index.json"
     shutil.copyfile(index, folder / index.name)
-    places = json.loads(index.read_text())["weight_map"]
-    for shard in sorted(set(places.values())):
-        own = {name: tensor for name, tensor in tensors.items() if places[name] == shard}
+    shard_of = json.loads(index.read_text())["weight_map"]
+    for shard in sorted(set(shard_of.values())):
+        own = {name: tensor for name, tensor in tensors.items() if shard_of[name] == shard}
         write_list(folder / f"{shard}.json", seed, "bfloat16", own)
         drawn = scratch / shard
         drawn.write_bytes(golden_models.file_of(json.loads((folder / f"{shard}.json").read_text())))
@@ -127,10 +127,10 @@ def list_adapter(folder, model, seed, std_of_b, scratch):
 
 
 def load(folder, dtype):
-    model, told = transformers.AutoModelForCausalLM.from_pretrained(
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation="eager", experts_implementation="eager", output_loading_info=True
     )
-    assert not any(told[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys")), told
+    assert not any(loading[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys")), loading
     return model.eval()
 
 
@@ -207,15 +207,15 @@ def train(folder, model, case, tokenizer, groups, dtype):
         num_training_steps=case["steps"],
     )
     encoded = [[encode(tokenizer, group["prompt"], r["content"]) for r in group["responses"]] for group in groups]
-    rows, place, accumulation = [], 0, case["gradient_accumulation_steps"]
+    rows, position, accumulation = [], 0, case["gradient_accumulation_steps"]
     for step in range(1, case["steps"] + 1):
         optimizer.zero_grad()
         total, rewards, logps = 0.0, [], []
         for _ in range(accumulation):
             losses = []
             for _ in range(case["batch_groups"]):
-                group = place % len(groups)
-                place += 1
+                group = position % len(groups)
+                position += 1
                 loss, implicit, policy_logps = group_loss(case, policy, reference, groups[group], encoded[group])
                 losses.append(loss)
                 rewards.append(implicit)
@@ -253,11 +253,11 @@ def group_loss(case, policy, reference, group, encoded):
 
 def make_family(name, groups, scratch):
     family, out = GOLDEN / name, scratch / "golden"
-    told = json.loads((family / "golden.json").read_text())
-    seed, dtype = told["seed"], DTYPES[told.get("dtype", "float32")]
+    settings = json.loads((family / "golden.json").read_text())
+    seed, dtype = settings["seed"], DTYPES[settings.get("dtype", "float32")]
     model = out / "models" / name
     runs = sorted(path.parent for path in family.glob("train/*/case.json"))
-    list_model(family, name, seed, scratch)
+    list_model(family, seed, scratch)
     golden_models.unpack_family(name, out)
     list_adapter(family / "adapter", model, seed + 1, 0.05, scratch)
     for i, run in enumerate(runs):

@@ -30,17 +30,17 @@ fn packed() -> PathBuf {
 /// may ask for it at the same time.
 pub(super) fn unpacked() -> Result<PathBuf, GoldenError> {
     let packed = packed();
-    let place = target_folder().join("golden");
-    let folder = place.join(&checksum(&packed)?[..16]);
+    let parent = target_folder().join("golden");
+    let folder = parent.join(&checksum(&packed)?[..16]);
     if folder.is_dir() {
         return Ok(folder);
     }
-    let partial = place.join(format!("partial-{}", std::process::id()));
-    // One of a process that had this id and was killed.
+    let partial = parent.join(format!("partial-{}", std::process::id()));
+    // Left by a killed process that had this id.
     let _ = fs::remove_dir_all(&partial);
     unpack(&packed, &partial)?;
     if let Err(error) = fs::rename(&partial, &folder) {
-        // Another process was faster.
+        // Another process was first.
         let _ = fs::remove_dir_all(&partial);
         if !folder.is_dir() {
             return Err(GoldenError::file(folder)(error));
