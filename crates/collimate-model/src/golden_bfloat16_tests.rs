@@ -1,4 +1,4 @@
-//! The model in bfloat16 against its float32 self and PyTorch's numbers, on flex's tensors by the plain forms.
+//! The model in bfloat16 against itself in float32 and against PyTorch, by the plain forms on flex's tensors.
 
 use burn::backend::Autodiff;
 use burn::tensor::DType;
@@ -11,10 +11,10 @@ use crate::golden_scores_tests::{groups, open_in, rows, sums};
 use crate::host::floats;
 use crate::{CausalLm, DropoutKey, ForwardOptions, GenerateOptions, Trainable};
 
-/// flex has float32 only; by the plain forms its tensors compute in bfloat16 too, and mixed operands are refused.
+/// flex's kernels are float32 only; its plain forms compute in bfloat16 too, and refuse operands of different dtypes.
 type Plain = Autodiff<Flex>;
 
-/// Half the distance of neighbours in bfloat16, relative: the largest error of one rounding.
+/// Half the relative distance between neighbours in bfloat16: the largest error of one rounding.
 const ROUNDING: f64 = 1.0 / 512.0;
 
 /// Log-probs of responses, relative. The largest found: 1.4 roundings, and 3.4 with experts, since a rounding may send a
@@ -52,7 +52,7 @@ fn log_probs_are_those_of_float32_but_for_a_few_roundings(
     }
 }
 
-/// What training computes of some groups: log-probs, and gradients of Σ c·logp.
+/// Log-probs of a batch of groups, and gradients of Σ c·logp.
 fn pass(
     name: &str,
     adapter: bool,
@@ -64,7 +64,7 @@ fn pass(
     let mut model = model(name, adapter, if adapter { Trainable::Adapter } else { Trainable::Base }, dtype);
     let (logps, tape) = model.forward(&batch, options).expect("a forward pass");
     if options.dropout.is_none() {
-        // The reference is scored, the policy goes forward: implicit rewards begin at zero where both have the same bits.
+        // Implicit rewards begin at zero only if scoring (the reference) and forward (the policy) have the same bits.
         assert_eq!(logps, model.score(&batch, true, None).expect("scores"));
     }
     let coefficients: Vec<Vec<f64>> =

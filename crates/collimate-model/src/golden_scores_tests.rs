@@ -1,4 +1,4 @@
-//! Log-probs and gradients against PyTorch's, and against each other's ways of computing them, on the backend that
+//! Log-probs and gradients against PyTorch's, and computed one way against another, on the backend that
 //! `cargo xtask test --backend` names.
 
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use crate::{CausalLm, DropoutKey, ForwardOptions, GenerateOptions, Placement, Trainable};
 
-/// Does the work on the first device of the backend under test.
+/// Runs a job on the first device of the backend under test.
 fn on_the_backend<J: BackendJob<Output = ()>>(job: J) {
     let named = std::env::var("COLLIMATE_TEST_BACKEND").ok().filter(|name| !name.is_empty());
     dispatch(named.as_deref().unwrap_or("flex"), 0, job).expect("a device of the backend");
 }
 
-/// A test's body as a job: a function that is generic over the backend, with its arguments.
+/// Runs a test's body, a function generic over the backend, with its arguments.
 macro_rules! on_the_backend {
     ($body:ident($($argument:ident: $type:ty),*)) => {{
         struct Job<'a> {
@@ -127,10 +127,10 @@ fn check_log_probs<B: FusedOps>(device: &B::Device, name: &str, shared: bool) {
     assert_close(&sums(&adapted.score(&batch, false, None).expect("scores")), &expected("logps"), LOGPS);
 }
 
-/// Every block keeps its activations.
+/// All blocks keep their activations.
 const ALL: usize = usize::MAX;
 
-/// Gradients of Σ c·logp by every way of computing them.
+/// Gradients of Σ c·logp, computed the given way.
 fn gradients<B: FusedOps>(
     device: &B::Device,
     name: &str,
@@ -210,8 +210,8 @@ fn check_finite_differences<B: FusedOps>(device: &B::Device, name: &str) {
         let gradient = model.take_gradient(index).expect("a gradient");
         let norm = crate::host::floats(gradient.clone()).iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt();
         let original = model.parameter(index).clone();
-        // So far that the change is far above float32's rounding of the log-probs: at a sixteenth of it the embedding of
-        // mixtral is 2 to 3 % off by rounding alone.
+        // A step large enough that the change is far above float32's rounding of the log-probs: at a sixteenth of it,
+        // rounding alone makes mixtral's embedding 2 to 3 % off.
         let step = 3.2e-2 / norm.max(1.0);
         let moved = |sign: f64| original.clone() + gradient.clone().mul_scalar(sign * step / norm);
         model.set_parameter(index, moved(1.0));
@@ -241,7 +241,7 @@ fn check_generation<B: FusedOps>(device: &B::Device, name: &str, adapter: bool) 
     let generated = model.generate(&prompts, &options, |_| ()).expect("continuations");
     for (prompt, samples) in prompts.iter().zip(&generated) {
         assert_eq!(samples[0], samples[1], "greedy samples are the same");
-        // The likeliest token at each place, by scoring every token of the vocabulary there without a cache.
+        // Finds the most likely token at a position without a cache, by scoring the whole vocabulary there.
         for at in [0, 5, 11] {
             let mut prefix = prompt.clone();
             prefix.extend(&samples[0][..at]);
@@ -255,7 +255,7 @@ fn check_generation<B: FusedOps>(device: &B::Device, name: &str, adapter: bool) 
             };
             let logps = sums(&model.score(&GroupBatch::shared([&everything]), true, None).expect("scores"));
             let best = logps.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            assert!(best - logps[samples[0][at] as usize] < 1e-4, "token {at} of {name} is not the likeliest");
+            assert!(best - logps[samples[0][at] as usize] < 1e-4, "token {at} of {name} is not the most likely");
         }
     }
 }

@@ -4,6 +4,7 @@ mod decoder;
 
 use burn_flex::{Flex, FlexDevice};
 use collimate_backend::ComputeDtype;
+use collimate_hf::{HostTensor, LoraConfig, LoraTargets, ModelConfig};
 use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -13,10 +14,9 @@ use serde_json::json;
 use self::decoder::PlainDecoder;
 use crate::host::floats;
 use crate::{CausalLm, ForwardOptions, GenerateOptions, ModelError, Placement, RouterLoad, Trainable};
-use collimate_hf::{HostTensor, LoraConfig, LoraTargets, ModelConfig};
 
-/// A small model of one family with random weights; norms multiply by about one. `NAME.partial` rotates part of a head,
-/// and `NAME.scaled` has factors on what half a block adds and on logits.
+/// A small model of one family with random weights and norm weights near one. `NAME.partial` rotates part of a head, and
+/// `NAME.scaled` has a residual scale and a logit scale.
 fn model(name: &str, lora: bool) -> CausalLm<Flex> {
     let (model_type, variant) = name.split_once('.').unwrap_or((name, ""));
     let mut config = json!({
@@ -71,7 +71,7 @@ fn group(index: usize, prompt: usize, responses: &[usize]) -> TokenizedGroup {
 }
 
 #[rstest]
-fn gradients_are_those_of_automatic_differentiation(
+fn gradients_match_automatic_differentiation(
     #[values(
         "llama",
         "mistral",
@@ -114,7 +114,7 @@ fn the_balance_loss_of_experts_is_that_of_the_whole_batch(
     let coefficients = vec![vec![0.5, -1.0, 0.25], vec![-0.75, 2.0]];
     let mut model = model("mixtral", lora);
     let expected = expected_gradients(&model, &whole, &coefficients, WEIGHT);
-    // Two packs, the first with two responses of a group of three: neither knows the other's tokens.
+    // Two packs, the first with two responses of a group of three.
     let packs = [
         (GroupBatch::parts([(&groups[0], 0..2)], shared), vec![vec![0.5, -1.0]]),
         (GroupBatch::parts([(&groups[0], 2..3), (&groups[1], 0..2)], shared), vec![vec![0.25], vec![-0.75, 2.0]]),
@@ -138,7 +138,7 @@ fn the_balance_loss_of_experts_is_that_of_the_whole_batch(
     assert_gradients(&mut model, &expected);
 }
 
-/// The gradients of the parameters that are trained, by automatic differentiation.
+/// The gradients of the trained parameters by automatic differentiation.
 fn expected_gradients(
     model: &CausalLm<Flex>,
     batch: &GroupBatch,
@@ -164,7 +164,7 @@ fn assert_gradients(model: &mut CausalLm<Flex>, expected: &[Vec<f32>]) {
     }
 }
 
-/// Log-probs of all responses, and all gradients, with the pack divided as given.
+/// Log-probs of all responses and all gradients, with the batch divided into the given packs.
 fn log_probs_and_gradients(architecture: &str, lora: bool, batches: &[GroupBatch]) -> (Vec<f64>, Vec<f32>) {
     let mut model = model(architecture, lora);
     let mut logps = Vec::new();
