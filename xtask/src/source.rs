@@ -1,4 +1,4 @@
-//! Checks of the source and its dependencies that compile nothing: spelling, licences and advisories.
+//! Checks of the source and its dependencies that compile nothing: `tidy`, spelling, licences and advisories.
 //!
 //! `typos` and `cargo deny` are programs of their own. Where one is not installed its step is left out, and the summary
 //! says how to install it.
@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::steps::{Steps, execute};
+use crate::tidy;
 use crate::workspace::Workspace;
 
 /// Checks of `cargo deny` that need no network.
@@ -14,6 +15,7 @@ const DENY_OFFLINE: [&str; 3] = ["licenses", "sources", "bans"];
 
 /// Adds the checks to the steps.
 pub(crate) fn steps(workspace: &Workspace, steps: &mut Steps) {
+    steps.run("tidy", || execute(&mut tidy::command(workspace)));
     if is_installed("typos") {
         steps.run("spelling", || execute(Command::new("typos").current_dir(&workspace.root)));
     } else {

@@ -84,19 +84,23 @@ fn stored(name: &str, shape: &[usize], outtype: GgufType) -> GgufType {
 fn names(block: &Block) -> BTreeMap<&str, &'static str> {
     let mut names = BTreeMap::new();
     match &block.qkv {
-        Joint::Apart([q, k, v]) => names.extend([(q, "attn_q"), (k, "attn_k"), (v, "attn_v")].map(named)),
-        Joint::Fused(qkv, _) => names.extend([named((qkv, "attn_qkv"))]),
+        Joint::Apart([q, k, v]) => {
+            names.extend([(q, "attn_q"), (k, "attn_k"), (v, "attn_v")].map(|(linear, name)| named(linear, name)))
+        }
+        Joint::Fused(qkv, _) => names.extend([named(qkv, "attn_qkv")]),
     }
-    names.extend([named((&block.o, "attn_output"))]);
+    names.extend([named(&block.o, "attn_output")]);
     match &block.feed_forward {
-        FeedForward::Experts { router, .. } => names.extend([named((router, "ffn_gate_inp"))]),
+        FeedForward::Experts { router, .. } => names.extend([named(router, "ffn_gate_inp")]),
         FeedForward::Dense(Gated { gate_up, down }) => {
             match gate_up {
-                Joint::Apart([gate, up]) => names.extend([(gate, "ffn_gate"), (up, "ffn_up")].map(named)),
+                Joint::Apart([gate, up]) => {
+                    names.extend([(gate, "ffn_gate"), (up, "ffn_up")].map(|(linear, name)| named(linear, name)))
+                }
                 // Gate first.
-                Joint::Fused(gate_up, _) => names.extend([named((gate_up, "ffn_up"))]),
+                Joint::Fused(gate_up, _) => names.extend([named(gate_up, "ffn_up")]),
             }
-            names.extend([named((down, "ffn_down"))]);
+            names.extend([named(down, "ffn_down")]);
         }
     }
     let norms = [
@@ -112,7 +116,7 @@ fn names(block: &Block) -> BTreeMap<&str, &'static str> {
     names
 }
 
-fn named<'a>((linear, name): (&'a LinearSpec, &'static str)) -> (&'a str, &'static str) {
+fn named<'a>(linear: &'a LinearSpec, name: &'static str) -> (&'a str, &'static str) {
     (&linear.module, name)
 }
 

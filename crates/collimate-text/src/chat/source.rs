@@ -9,6 +9,7 @@
 //! The engine sees only tokens that were written here. Where this reading of a template is not the engine's, the template
 //! fails to compile; no operator can slip through.
 
+mod atoms;
 mod expressions;
 mod statements;
 
@@ -154,7 +155,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         }
     }
 
-    fn expect(&mut self, text: &'static str) -> Result<(), Error> {
+    fn require(&mut self, text: &'static str) -> Result<(), Error> {
         if self.copy_if(text) { Ok(()) } else { Err(self.unexpected(text)) }
     }
 

@@ -5,15 +5,14 @@ use super::*;
 /// Texts as they are, tags as `<…>`.
 fn shown(source: &str) -> String {
     let tokens = |tag: &Tag<'_>| tag.tokens.iter().map(|token| token.text).collect::<Vec<_>>().join(" ");
-    let shown = parts(source)
+    parts(source)
         .unwrap()
         .iter()
         .map(|part| match part {
             Part::Text { text, .. } => (*text).to_owned(),
             Part::Print(tag) | Part::Block(tag) => format!("<{}>", tokens(tag)),
         })
-        .collect::<String>();
-    shown
+        .collect::<String>()
 }
 
 /// What Jinja2 does with `trim_blocks` and `lstrip_blocks`.

@@ -3,7 +3,7 @@
 use minijinja::Error;
 
 use super::super::lexer::{Kind, syntax_error};
-use super::super::operators::{ADD, CONCATENATE, INDEX, MULTIPLY, NEW, READ, SLICE};
+use super::super::operators::{ADD, CONCATENATE, INDEX, MULTIPLY, READ, SLICE};
 use super::Reader;
 
 /// Expressions within expressions, this deep: each takes some of the thread's stack here and in the engine.
@@ -231,110 +231,6 @@ impl Reader<'_, '_> {
         self.expression().map(|_| ())
     }
 
-    fn primary(&mut self) -> Result<Shape, Error> {
-        let start = self.out.pieces.len();
-        let Some(token) = self.peek() else { return Err(self.unexpected("an expression")) };
-        match (token.kind, token.text) {
-            (Kind::Name, name) => {
-                self.copy();
-                let constants = ["true", "True", "false", "False", "none", "None"];
-                return Ok(if constants.contains(&name) { Shape::Constant } else { Shape::Operand });
-            }
-            (Kind::Number, _) => {
-                self.copy();
-                return Ok(Shape::Constant);
-            }
-            // Texts beside each other are one.
-            (Kind::Text, _) => {
-                while self.peek().is_some_and(|token| token.kind == Kind::Text) {
-                    self.copy();
-                }
-                return Ok(Shape::Constant);
-            }
-            (_, "(") => {
-                self.copy();
-                if self.items(")")? == Items::One {
-                    return Ok(Shape::Operand);
-                }
-            }
-            (_, "[") => {
-                self.copy();
-                self.items("]")?;
-            }
-            (_, "{") => {
-                self.copy();
-                self.entries()?;
-            }
-            _ => return Err(self.unexpected("an expression")),
-        }
-        self.filtered(start, Shape::Operand, NEW);
-        Ok(Shape::Operand)
-    }
-
-    /// The elements of a list or tuple, through its closing bracket.
-    fn items(&mut self, close: &'static str) -> Result<Items, Error> {
-        let mut items = Items::One;
-        let mut is_first = true;
-        while !self.copy_if(close) {
-            if !is_first {
-                self.expect(",")?;
-                items = Items::Several;
-                if self.copy_if(close) {
-                    return Ok(items);
-                }
-            }
-            self.expression()?;
-            is_first = false;
-        }
-        Ok(if is_first { Items::Several } else { items })
-    }
-
-    /// The entries of a map, through its closing brace.
-    fn entries(&mut self) -> Result<(), Error> {
-        let mut is_first = true;
-        while !self.copy_if("}") {
-            if !is_first {
-                self.expect(",")?;
-                if self.copy_if("}") {
-                    break;
-                }
-            }
-            let key = self.out.pieces.len();
-            let shape = self.expression()?;
-            self.read(key, shape);
-            self.expect(":")?;
-            self.expression()?;
-            is_first = false;
-        }
-        Ok(())
-    }
-
-    /// The arguments of a call in their brackets; `compares` where the engine compares them.
-    pub(super) fn arguments(&mut self, compares: bool) -> Result<(), Error> {
-        self.expect("(")?;
-        let mut is_first = true;
-        while !self.copy_if(")") {
-            if !is_first {
-                self.expect(",")?;
-                if self.copy_if(")") {
-                    break;
-                }
-            }
-            let is_spread = self.copy_if("**") || self.copy_if("*");
-            if !is_spread && self.peek().is_some_and(|token| token.kind == Kind::Name) && self.is_at(1, "=") {
-                self.copy();
-                self.copy();
-            }
-            let start = self.out.pieces.len();
-            let shape = self.expression()?;
-            if compares {
-                self.read(start, shape);
-            }
-            is_first = false;
-        }
-        Ok(())
-    }
-
     /// A name of a filter or test.
     pub(super) fn dotted_name(&mut self) -> Result<(), Error> {
         self.name()?;
@@ -352,7 +248,7 @@ impl Reader<'_, '_> {
     }
 
     /// Pays for an operand whose whole value is read; a literal is as long as it is written.
-    fn read(&mut self, start: usize, shape: Shape) {
+    pub(super) fn read(&mut self, start: usize, shape: Shape) {
         if shape != Shape::Constant {
             self.filtered(start, shape, READ);
         }
@@ -365,11 +261,4 @@ impl Reader<'_, '_> {
             self.out.push(")");
         }
     }
-}
-
-/// What brackets hold: `(a)` is `a`, `(a, b)`, `(a,)` and `()` are lists.
-#[derive(PartialEq, Eq)]
-enum Items {
-    One,
-    Several,
 }

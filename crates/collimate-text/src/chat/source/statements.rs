@@ -58,7 +58,7 @@ impl Reader<'_, '_> {
 
     fn for_loop(&mut self) -> Result<(), Error> {
         self.target()?;
-        self.expect("in")?;
+        self.require("in")?;
         self.unconditional()?;
         if self.copy_if("if") {
             self.expression()?;
@@ -76,7 +76,7 @@ impl Reader<'_, '_> {
         if self.peek().is_none() {
             return Ok(());
         }
-        self.expect("=")?;
+        self.require("=")?;
         let start = self.out.pieces.len();
         let mut shape = self.expression()?;
         if self.is_next(",") {
@@ -98,15 +98,15 @@ impl Reader<'_, '_> {
         let mut is_first = true;
         while self.peek().is_some() {
             if !is_first {
-                self.expect(",")?;
+                self.require(",")?;
             }
             if self.copy_if("(") {
                 self.target()?;
-                self.expect(")")?;
+                self.require(")")?;
             } else {
                 self.name()?;
             }
-            self.expect("=")?;
+            self.require("=")?;
             self.expression()?;
             is_first = false;
         }
@@ -115,11 +115,11 @@ impl Reader<'_, '_> {
 
     /// The parameters of a macro in their brackets.
     fn parameters(&mut self) -> Result<(), Error> {
-        self.expect("(")?;
+        self.require("(")?;
         let mut is_first = true;
         while !self.copy_if(")") {
             if !is_first {
-                self.expect(",")?;
+                self.require(",")?;
                 if self.copy_if(")") {
                     break;
                 }

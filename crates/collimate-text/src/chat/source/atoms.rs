@@ -1,0 +1,122 @@
+//! The parts of expressions that operators join: names, literals, and what stands in brackets.
+
+use minijinja::Error;
+
+use super::super::lexer::Kind;
+use super::super::operators::NEW;
+use super::Reader;
+use super::expressions::Shape;
+
+/// What brackets hold: `(a)` is `a`, `(a, b)`, `(a,)` and `()` are lists.
+#[derive(PartialEq, Eq)]
+enum Items {
+    One,
+    Several,
+}
+
+impl Reader<'_, '_> {
+    /// A name, a literal, or something in brackets.
+    pub(super) fn primary(&mut self) -> Result<Shape, Error> {
+        let start = self.out.pieces.len();
+        let Some(token) = self.peek() else { return Err(self.unexpected("an expression")) };
+        match (token.kind, token.text) {
+            (Kind::Name, name) => {
+                self.copy();
+                let constants = ["true", "True", "false", "False", "none", "None"];
+                return Ok(if constants.contains(&name) { Shape::Constant } else { Shape::Operand });
+            }
+            (Kind::Number, _) => {
+                self.copy();
+                return Ok(Shape::Constant);
+            }
+            // Texts beside each other are one.
+            (Kind::Text, _) => {
+                while self.peek().is_some_and(|token| token.kind == Kind::Text) {
+                    self.copy();
+                }
+                return Ok(Shape::Constant);
+            }
+            (_, "(") => {
+                self.copy();
+                if self.items(")")? == Items::One {
+                    return Ok(Shape::Operand);
+                }
+            }
+            (_, "[") => {
+                self.copy();
+                self.items("]")?;
+            }
+            (_, "{") => {
+                self.copy();
+                self.entries()?;
+            }
+            _ => return Err(self.unexpected("an expression")),
+        }
+        self.filtered(start, Shape::Operand, NEW);
+        Ok(Shape::Operand)
+    }
+
+    /// The elements of a list or tuple, through its closing bracket.
+    fn items(&mut self, close: &'static str) -> Result<Items, Error> {
+        let mut items = Items::One;
+        let mut is_first = true;
+        while !self.copy_if(close) {
+            if !is_first {
+                self.require(",")?;
+                items = Items::Several;
+                if self.copy_if(close) {
+                    return Ok(items);
+                }
+            }
+            self.expression()?;
+            is_first = false;
+        }
+        Ok(if is_first { Items::Several } else { items })
+    }
+
+    /// The entries of a map, through its closing brace.
+    fn entries(&mut self) -> Result<(), Error> {
+        let mut is_first = true;
+        while !self.copy_if("}") {
+            if !is_first {
+                self.require(",")?;
+                if self.copy_if("}") {
+                    break;
+                }
+            }
+            let key = self.out.pieces.len();
+            let shape = self.expression()?;
+            self.read(key, shape);
+            self.require(":")?;
+            self.expression()?;
+            is_first = false;
+        }
+        Ok(())
+    }
+
+    /// The arguments of a call in their brackets; `compares` where the engine compares them.
+    pub(super) fn arguments(&mut self, compares: bool) -> Result<(), Error> {
+        self.require("(")?;
+        let mut is_first = true;
+        while !self.copy_if(")") {
+            if !is_first {
+                self.require(",")?;
+                if self.copy_if(")") {
+                    break;
+                }
+            }
+            let is_spread = self.copy_if("**") || self.copy_if("*");
+            if !is_spread && self.peek().is_some_and(|token| token.kind == Kind::Name) && self.is_at(1, "=") {
+                self.copy();
+                self.copy();
+            }
+            let start = self.out.pieces.len();
+            let shape = self.expression()?;
+            if compares {
+                self.read(start, shape);
+            }
+            is_first = false;
+        }
+        Ok(())
+    }
+}
