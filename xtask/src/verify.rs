@@ -11,14 +11,12 @@ use crate::profile::Profile;
 use crate::steps::{Steps, execute};
 use crate::test_options::TestOptions;
 use crate::test_run::TestRun;
-use crate::workspace::{Workspace, in_ci, output};
+use crate::workspace::{Workspace, output};
 use crate::{backend, harness, parity, program, python_check, scaffold, source};
 
 /// The plugin that stands in the checkout as an example, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
 const EXAMPLE_OBJECTIVE: &str = "margin_dpo";
-/// Features of the backends for GPUs.
-const GPU_FEATURES: &str = "collimate/cuda,collimate/wgpu";
 /// The programs in `examples` on the libraries.
 const EXAMPLES: [&str; 2] = ["score_file", "training_loop"];
 /// The objective that is scaffolded to test the scaffold.
@@ -72,19 +70,11 @@ fn lints(workspace: &Workspace, steps: &mut Steps) {
         }
         Ok(())
     });
-    // Under CI with the backends for GPUs, which are type-checked nowhere else: one build of the dependencies serves both.
-    let name = if in_ci() { "clippy, with cuda and wgpu" } else { "clippy" };
-    steps.run(name, || execute(workspace.cargo_here("clippy").args(clippy_arguments(in_ci()))));
+    steps.run("clippy", || {
+        let mut clippy = workspace.cargo_here("clippy");
+        execute(clippy.args(["--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
     source::steps(workspace, steps);
-}
-
-fn clippy_arguments(with_gpus: bool) -> Vec<&'static str> {
-    let mut all = vec!["--workspace", "--all-targets"];
-    if with_gpus {
-        all.extend(["--features", GPU_FEATURES]);
-    }
-    all.extend(["--", "-D", "warnings"]);
-    all
 }
 
 /// Runs the programs in `examples`, which the tests of the workspace have built.
@@ -156,22 +146,5 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // What cannot be removed is the system's temporary folder's to clean.
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn backends_for_gpus_are_linted_under_ci() {
-        let workspace = Workspace::locate().expect("a checkout");
-        for feature in GPU_FEATURES.split(',') {
-            let backend = feature.strip_prefix("collimate/").expect("a feature of the program");
-            assert_eq!(backend::features(&workspace, backend).expect("a backend"), [backend]);
-        }
-        assert_eq!(clippy_arguments(false).join(" "), "--workspace --all-targets -- -D warnings");
-        let expected = "--workspace --all-targets --features collimate/cuda,collimate/wgpu -- -D warnings";
-        assert_eq!(clippy_arguments(true).join(" "), expected);
     }
 }
