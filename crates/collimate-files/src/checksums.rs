@@ -103,12 +103,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_torn_or_changed_file_is_found(place in 0usize..100, cut in any::<bool>(), first in any::<bool>()) {
+        fn a_torn_or_changed_file_is_found(offset in 0usize..100, cut in any::<bool>(), first in any::<bool>()) {
             let folder = folder();
             let path = folder.path().join(if first { "a" } else { "b" });
             let mut bytes = fs::read(&path).expect("a file");
-            let place = place % bytes.len();
-            if cut { bytes.truncate(place) } else { bytes[place] ^= 0x10 }
+            let offset = offset % bytes.len();
+            if cut { bytes.truncate(offset) } else { bytes[offset] ^= 0x10 }
             fs::write(&path, bytes).expect("a file");
             prop_assert!(verify_checksums(folder.path()).is_err());
         }

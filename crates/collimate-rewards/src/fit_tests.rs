@@ -8,7 +8,7 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 #[test]
-fn without_much_of_a_prior_two_responses_get_the_log_odds_of_their_wins() {
+fn under_a_weak_prior_two_responses_get_the_log_odds_of_their_wins() {
     let utilities = bradley_terry(&[vec![0.0, 3.0], vec![1.0, 0.0]], 1e-9);
     assert!((utilities[0] - utilities[1] - 3f64.ln()).abs() < 1e-6, "{utilities:?}");
 }
@@ -20,13 +20,13 @@ fn equal_responses_get_zero() {
 }
 
 #[test]
-fn a_single_response_and_none_are_fine() {
+fn one_response_or_none_is_fine() {
     assert_eq!(bradley_terry(&pairwise_wins(&[2.0]), 0.1), [0.0]);
     assert_eq!(plackett_luce(&[], 0.1), [0.0; 0]);
 }
 
 #[test]
-fn one_win_of_two_satisfies_its_own_equation() {
+fn a_single_win_satisfies_its_equation() {
     // 1 − σ(2u) = λu, for Plackett–Luce and Bradley–Terry alike: with K = 2 they are one model.
     let from_pairs = bradley_terry(&pairwise_wins(&[1.0, 0.0]), 0.1);
     let from_ranks = plackett_luce(&[1.0, 2.0], 0.1);
@@ -71,7 +71,7 @@ proptest! {
     }
 
     #[test]
-    fn both_keep_the_order_and_the_ties(scores in scores()) {
+    fn both_preserve_order_and_ties(scores in scores()) {
         let pairs = bradley_terry(&pairwise_wins(&scores), 0.1);
         let ranks = plackett_luce(&mean_ranks(&scores), 0.1);
         for utilities in [pairs, ranks] {

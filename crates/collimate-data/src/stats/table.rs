@@ -13,7 +13,7 @@ impl fmt::Display for StatsSummary {
         line(f, "groups by K", &counts(&self.groups_by_num_responses))?;
         line(f, "all rewards equal", &share(self.num_all_tied))?;
         line(f, "best reward shared", &share(self.num_best_tied))?;
-        line(f, "place of the best", &counts(&self.best_index))?;
+        line(f, "position of the best", &counts(&self.best_index))?;
         if let (Some(mean), Some(deviation)) = (self.reward_mean, self.reward_deviation) {
             line(f, "reward", &format!("mean {mean:.4}, deviation {deviation:.4}"))?;
         }

@@ -21,7 +21,7 @@ fn stats(alpha: Option<f64>, groups: &[&[(usize, f64)]]) -> StatsSummary {
 }
 
 #[test]
-fn groups_ties_and_places_are_counted() {
+fn groups_ties_and_best_responses_are_counted() {
     let summary = stats(None, &[&[(1, 0.0), (2, 1.0)], &[(1, 1.0), (2, 1.0), (3, 0.0)], &[(1, 2.0), (1, 2.0)]]);
     assert_eq!(summary.groups_by_num_responses, BTreeMap::from([(2, 2), (3, 1)]));
     assert_eq!((summary.num_groups, summary.num_responses), (3, 2 + 3 + 2));
@@ -61,7 +61,7 @@ fn entropy_is_the_mean_over_groups() {
 }
 
 #[test]
-fn tokens_take_the_place_of_characters_in_the_correlation() {
+fn the_correlation_uses_tokens_if_given() {
     let mut stats = DataStats::new(None);
     stats.add_with_tokens(&group(&[(9, 0.0), (1, 1.0)]), 7, &[1, 2]);
     let summary = stats.summary();
@@ -71,7 +71,7 @@ fn tokens_take_the_place_of_characters_in_the_correlation() {
 }
 
 #[test]
-fn the_table_shows_everything_in_lines_that_fit_a_terminal() {
+fn the_table_shows_everything_and_fits_a_terminal() {
     let mut stats = DataStats::new(Some(0.5));
     stats.add(&group(&[(10, 0.0), (20, 1.0)]));
     stats.add(&group(&[(10, 1.0), (20, 1.0), (30, 0.0)]));
@@ -83,7 +83,7 @@ fn the_table_shows_everything_in_lines_that_fit_a_terminal() {
     groups by K          2: 1, 3: 1
     all rewards equal    0 (0.0 %)
     best reward shared   1 (50.0 %)
-    place of the best    0: 1, 1: 1
+    position of the best 0: 1, 1: 1
     reward               mean 0.6000, deviation 0.4899
     prompt characters    min 4, mean 4.0, p50 4, p95 4, p99 4, max 4
     response characters  min 10, mean 18.0, p50 20, p95 30, p99 30, max 30
@@ -95,6 +95,6 @@ fn the_table_shows_everything_in_lines_that_fit_a_terminal() {
 }
 
 #[test]
-fn an_empty_data_set_has_a_table_too() {
+fn an_empty_data_set_has_a_table() {
     assert!(stats(Some(1.0), &[]).to_string().contains("groups               0"));
 }

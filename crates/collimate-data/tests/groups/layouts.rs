@@ -20,7 +20,7 @@ fn turns(prompt: &Prompt) -> Vec<(&str, &str)> {
 
 /// The page of documentation has an example row of every layout, under the layout's name.
 #[test]
-fn the_documented_rows_are_of_the_layouts_that_they_stand_under() {
+fn the_documented_rows_match_their_layouts() {
     let page = include_str!("../../../../docs/data.md");
     let mut documented = Vec::new();
     for part in page.split("\n**`").skip(1) {
@@ -76,7 +76,7 @@ fn from(reward_from: &str) -> LoadOptions {
 )]
 #[case("nectar.jsonl", Layout::Nectar, "layout nectar; rewards from answers[].rank (lower is better), by rank")]
 #[case("ranking.jsonl", Layout::Ranking, "layout ranking; rewards from completions[].rank (lower is better), by rank")]
-fn a_layout_is_recognised_and_told(#[case] file: &str, #[case] layout: Layout, #[case] description: &str) {
+fn a_layout_is_recognised_and_described(#[case] file: &str, #[case] layout: Layout, #[case] description: &str) {
     let reader = DataSource::open(fixture(file), &LoadOptions::default()).unwrap();
     assert_eq!(reader.describe().layout, layout);
     assert_eq!(reader.describe().to_string(), description);
@@ -94,13 +94,13 @@ fn our_own_layout_keeps_ragged_groups_and_scores() {
 }
 
 #[test]
-fn preferences_without_scores_count_one_and_zero() {
+fn preferences_without_scores_have_rewards_one_and_zero() {
     let groups = load("preference_text.jsonl", &LoadOptions::default());
     assert_eq!((contents(&groups[0]), rewards(&groups[0])), (vec![" Blue.", " Seven."], vec![1.0, 0.0]));
 }
 
 #[test]
-fn a_text_prompt_that_the_conversations_repeat_becomes_messages() {
+fn a_text_prompt_repeated_by_the_conversations_becomes_messages() {
     let groups = load("preference_scored.jsonl", &LoadOptions::default());
     assert_eq!(turns(&groups[0].prompt), [("user", "Name a colour.")]);
     assert_eq!((contents(&groups[0]), rewards(&groups[0])), (vec!["Blue.", "Seven."], vec![8.5, 2.0]));
@@ -116,7 +116,7 @@ fn a_chosen_response_with_the_lower_score_is_counted() {
 #[rstest]
 #[case("preference_implicit.jsonl", &[("user", "Hi"), ("assistant", "Hello"), ("user", "Name a fruit.")])]
 #[case("preference_messages.jsonl", &[("user", "Name a fruit.")])]
-fn message_prompts_may_be_implicit_or_left_out(#[case] file: &str, #[case] prompt: &[(&str, &str)]) {
+fn message_prompts_may_be_implicit_or_omitted(#[case] file: &str, #[case] prompt: &[(&str, &str)]) {
     let groups = load(file, &LoadOptions::default());
     assert_eq!(turns(&groups[0].prompt), prompt);
     assert_eq!(contents(&groups[0]), ["Apple.", "Iron."]);
@@ -145,12 +145,12 @@ fn the_published_reward_set_may_have_any_number_of_responses() {
 #[case("aspects:helpfulness=2,honesty=0.5", &[2.0 * 5.0 + 0.5 * 4.0, 2.0 * 1.0 + 0.5 * 3.0])]
 #[case("rank", &[1.0, 0.0])]
 #[case("elo", &[2.0, -2.0])]
-fn ultrafeedback_gives_rewards_as_asked(#[case] reward_from: &str, #[case] expected: &[f64]) {
+fn ultrafeedback_supports_several_reward_rules(#[case] reward_from: &str, #[case] expected: &[f64]) {
     assert_eq!(rewards(&load("ultrafeedback.jsonl", &from(reward_from))[0]), expected);
 }
 
 #[test]
-fn aspects_are_the_default_where_a_row_has_nothing_else() {
+fn aspects_are_the_default_if_a_row_has_nothing_else() {
     let group = &load("ultrafeedback_aspects.jsonl", &LoadOptions::default())[0];
     assert_eq!(rewards(group), [5.0, (1.0 + 4.0) / 2.0]);
 }
@@ -194,7 +194,7 @@ fn a_lower_is_better_score_is_negated() {
 }
 
 #[test]
-fn rewards_are_normalised_per_prompt() {
+fn rewards_are_normalized_per_prompt() {
     let options = LoadOptions { normalize: Some(Normalize::MinMax), ..LoadOptions::default() };
     let groups = load("collimate.jsonl", &options);
     assert_eq!((rewards(&groups[0]), rewards(&groups[1])), (vec![1.0, 0.0], vec![1.0, 0.0, 1.0]));
@@ -231,14 +231,14 @@ fn unusable_rows_are_errors_or_counted() {
 }
 
 #[test]
-fn one_response_is_enough_where_that_is_allowed() {
+fn a_single_response_is_enough_if_allowed() {
     let text = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 0}]}"#;
     let options = LoadOptions { min_responses: 1, ..LoadOptions::default() };
     assert_eq!(reader(text, &options).unwrap().map(Result::unwrap).count(), 1);
 }
 
 #[test]
-fn a_missing_reward_counts_as_zero_only_where_no_rewards_are_read() {
+fn a_missing_reward_is_zero_only_if_rewards_are_not_needed() {
     let text = r#"{"prompt": "a", "responses": [{"content": "b"}, {"content": "c", "reward": 2}]}"#;
     let refused = reader(text, &LoadOptions::default()).unwrap().next().unwrap().unwrap_err();
     assert!(refused.to_string().contains("responses[0].reward"), "{refused}");
@@ -248,13 +248,13 @@ fn a_missing_reward_counts_as_zero_only_where_no_rewards_are_read() {
 }
 
 #[test]
-fn reading_stops_after_the_samples_asked_for() {
+fn reading_stops_at_max_samples() {
     let options = LoadOptions { max_samples: Some(1), ..LoadOptions::default() };
     assert_eq!(load("collimate.jsonl", &options).len(), 1);
 }
 
 #[test]
-fn reading_goes_on_after_a_broken_row() {
+fn reading_continues_after_a_broken_row() {
     let good = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 0}, {"content": "c", "reward": 1}]}"#;
     let text = format!("{good}\n{{\"prompt\": 1}}\n{{\n{good}\n");
     let mut reader = reader(&text, &LoadOptions::default()).unwrap();
@@ -264,7 +264,7 @@ fn reading_goes_on_after_a_broken_row() {
 }
 
 #[test]
-fn an_aspect_to_weigh_that_is_not_rated_makes_a_row_unusable() {
+fn a_weighted_aspect_without_a_rating_makes_a_row_unusable() {
     let options = LoadOptions {
         reward_from: Some(RewardFrom::Aspects { weights: BTreeMap::from([("truthfulness".to_owned(), 1.0)]) }),
         ..LoadOptions::default()

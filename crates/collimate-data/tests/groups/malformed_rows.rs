@@ -1,4 +1,4 @@
-//! Every broken row is refused with its file, line and field.
+//! Broken rows are errors that name file, line and field.
 
 use crate::common::{first_error, reader};
 use collimate_data::{DataError, DataSource, Layout, LoadOptions, ScoreDirection};
@@ -154,7 +154,7 @@ fn a_broken_row_is_refused_by_name(#[case] text: &str, #[case] expected: &str) {
 )]
 #[case("{}", "no layout is known for a row with no fields; there are")]
 #[case("3", "no layout is known for a row with no fields: it is not an object; there are")]
-fn an_unknown_layout_lists_what_there_is_and_what_is_needed(#[case] text: &str, #[case] expected: &str) {
+fn an_unknown_layout_lists_the_fields_found_and_needed(#[case] text: &str, #[case] expected: &str) {
     let message = first_error(text, &LoadOptions::default());
     assert!(message.contains(expected), "{message}");
     assert!(message.contains("\n  nectar: prompt, answers[].answer, answers[].rank"), "{message}");
@@ -181,7 +181,7 @@ fn a_later_row_with_other_fields_for_its_rewards_is_refused() {
 }
 
 #[test]
-fn a_field_that_is_asked_for_must_be_there() {
+fn a_requested_field_must_exist() {
     let options = LoadOptions { reward_from: Some("field:quality".parse().unwrap()), ..LoadOptions::default() };
     assert_eq!(
         first_error(OURS, &options),
@@ -231,14 +231,14 @@ fn a_forced_layout_names_the_field_that_is_missing() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_refused() {
+fn bytes_that_are_not_text_are_refused() {
     let bytes = std::io::Cursor::new(b"{\"prompt\": \"\xff\"}".to_vec());
     let error = DataSource::from_reader(bytes, "data.jsonl", &LoadOptions::default()).unwrap_err();
     assert!(error.to_string().contains("not valid JSON: invalid unicode"), "{error}");
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let error = DataSource::open("no/such/file.jsonl", &LoadOptions::default()).unwrap_err().to_string();
     assert!(error.starts_with("no/such/file.jsonl: "), "{error}");
 }
