@@ -100,7 +100,7 @@ fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
 #[case::brackets(Target::Recipe, "regression-brackets.yaml", "more than 64 brackets are open at once")]
 #[case::huge_numbers(Target::Recipe, "regression-huge-numbers.yaml", "must be at most 2147483647")]
 #[case::beyond(Target::Metrics, "regression-beyond-the-end.json", "field \"global_step\": expected at most max_steps")]
-#[case::wide(Target::ObjectiveRows, "regression-wide.json", "put prompts with many responses apart")]
+#[case::wide(Target::ObjectiveRows, "regression-wide.json", "separate prompts with many responses")]
 fn a_hostile_input_is_refused_for_its_reason(#[case] target: Target, #[case] name: &str, #[case] reason: &str) {
     match answer(target, name) {
         Answer::Refused(message) => {
