@@ -19,7 +19,8 @@
 //! let config = ModelConfig::from_json(Path::new("config.json"), json)?;
 //! // Absent fields have transformers' defaults for the family.
 //! assert_eq!((config.family.model_type, config.head_dim, config.vocab_size), ("qwen3", 128, 151_936));
-//! let queries = &config.block(1).linears()[0].module;
+//! let block = config.block(1);
+//! let queries = &block.linears()[0].module;
 //! assert_eq!(queries, "model.layers.1.self_attn.q_proj");
 //! # Ok(())
 //! # }
