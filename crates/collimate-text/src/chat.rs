@@ -28,12 +28,12 @@ const MAX_PROBLEM_CHARACTERS: usize = 1000;
 
 /// A model's chat template, compiled.
 ///
-/// Renders like transformers: `trim_blocks` and `lstrip_blocks`, one newline dropped at the end of the template, no
+/// Renders like transformers: `trim_blocks` and `lstrip_blocks`, one trailing newline of the template dropped, no
 /// escaping, Python's string and dict methods, `raise_exception`, `strftime_now`, `tojson`, `break` and `continue`;
-/// `{% generation %}` prints nothing. `tools` and `documents` are none.
+/// `{% generation %}` prints nothing. `tools` and `documents` are `none`.
 ///
-/// Templates are not trusted. Instructions, bytes worked on, bytes printed and nesting are limited, so a rendering that
-/// would loop or grow without end is an error.
+/// Templates are untrusted. Instructions, bytes processed, bytes printed and nesting are limited, so a rendering that
+/// would loop or grow without bound is an error.
 ///
 /// Other Jinja2 extensions are not supported, nor are other templates (`include`, `import`, `extends`).
 pub struct ChatTemplate {
@@ -42,7 +42,7 @@ pub struct ChatTemplate {
     special_tokens: BTreeMap<String, String>,
 }
 
-/// What a compiled template borrows from.
+/// The environment and source that the compiled template borrows from.
 struct Engine {
     env: Environment<'static>,
     text: String,
@@ -81,14 +81,14 @@ impl ChatTemplate {
         Self::at(&self.source, self.special_tokens, Some(now))
     }
 
-    /// Reads the template of a model's folder; none if it has none.
+    /// Reads the chat template of a model's folder; `None` if it has none.
     ///
     /// That is `chat_template.jinja`, or else `chat_template` of `tokenizer_config.json` or `chat_template.json`: a
     /// string, or a list of `{name, template}` of which `default` is used. `additional_chat_templates` serve other
     /// purposes and are ignored.
     ///
     /// # Errors
-    /// A file cannot be read, `chat_template` has another type, or the template cannot be parsed.
+    /// A file cannot be read, `chat_template` has the wrong type, or the template cannot be parsed.
     pub fn from_model_dir(dir: &Path) -> Result<Option<Self>, TextError> {
         let tokens = SpecialTokens::from_model_dir(dir)?;
         let Some(source) = template_source(dir)? else { return Ok(None) };
@@ -125,7 +125,7 @@ impl ChatTemplate {
         now: Option<NaiveDateTime>,
     ) -> Result<Self, TextError> {
         let compiled = guarded(|| {
-            // Line ends as Jinja2 reads them.
+            // Jinja2 normalizes line endings in the same way.
             let text = source::paid_source(&source.replace("\r\n", "\n").replace('\r', "\n"))?;
             Compiled::try_new(Engine { env: env::environment(now), text }, |engine| {
                 engine.env.template_from_named_str("chat_template", &engine.text)
@@ -140,7 +140,7 @@ fn template_source(dir: &Path) -> Result<Option<String>, TextError> {
     if let Some(source) = read_text(&dir.join("chat_template.jinja"))? {
         return Ok(Some(source));
     }
-    // Older processors of images and text have the second.
+    // Older image-and-text processors have the second.
     for file in ["tokenizer_config.json", "chat_template.json"] {
         let path = dir.join(file);
         let Some(config) = read_json(&path)? else { continue };

@@ -1,4 +1,4 @@
-//! Errors between a group's text and its token ids.
+//! Errors of templates, tokenizers and tokenization.
 
 use std::io;
 use std::path::PathBuf;

@@ -9,15 +9,15 @@ use crate::TextError;
 /// The largest configuration or template file, in bytes. Published ones stay below 2 MB.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 
-/// Reads a text file; none if it does not exist.
+/// Reads a text file; `None` if it does not exist.
 pub(crate) fn read_text(path: &Path) -> Result<Option<String>, TextError> {
     let Some(bytes) = read_bytes(path, MAX_TEXT_BYTES)? else { return Ok(None) };
     let not_text = |_| TextError::File { path: path.to_owned(), problem: "not UTF-8 text".to_owned() };
     String::from_utf8(bytes).map(Some).map_err(not_text)
 }
 
-/// Reads a file of at most `limit` bytes; none if it does not exist. Only regular files are read: a link to a device
-/// would never end.
+/// Reads a file of at most `limit` bytes; `None` if it does not exist. Only regular files are read: reading a device
+/// through a link might never end.
 pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, TextError> {
     let io = |source| TextError::Io { path: path.to_owned(), source };
     // Checked before opening: opening a named pipe blocks until its other end is open.
@@ -39,7 +39,7 @@ pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Tex
     Ok(Some(bytes))
 }
 
-/// Reads a JSON object; none if the file does not exist.
+/// Reads a JSON object; `None` if the file does not exist.
 pub(crate) fn read_json(path: &Path) -> Result<Option<serde_json::Value>, TextError> {
     let Some(text) = read_text(path)? else { return Ok(None) };
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| TextError::Json {

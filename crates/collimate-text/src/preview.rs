@@ -1,4 +1,4 @@
-//! A tokenized group as text for the terminal.
+//! Shows a tokenized group in the terminal.
 
 use std::fmt::Write as _;
 

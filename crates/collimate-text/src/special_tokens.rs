@@ -1,4 +1,4 @@
-//! The special tokens of a model: BOS, EOS, padding and the like, by name.
+//! A model's special tokens: BOS, EOS, padding and the like, by name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(crate) struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// Reads `tokenizer_config.json`, then `special_tokens_map.json` for tokens that the first does not name.
+    /// Reads `tokenizer_config.json`, then `special_tokens_map.json` for tokens missing from the first.
     pub(crate) fn from_model_dir(dir: &Path) -> Result<Self, TextError> {
         let mut special = Self::default();
         for file in ["tokenizer_config.json", "special_tokens_map.json"] {
@@ -63,7 +63,7 @@ impl SpecialTokens {
             let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
             match id.filter(|id| tokenizer.id_to_token(*id).is_some()) {
                 Some(id) => return Ok(Some(id)),
-                // Many folders have a padding id of -1 or beyond the vocabulary; only EOS must be right.
+                // Many folders have a padding id of -1 or beyond the vocabulary; only EOS must be valid.
                 None if field != "eos_token_id" => continue,
                 None => {
                     let problem = format!("field \"{field}\": expected a token id of tokenizer.json, found {value}");

@@ -1,11 +1,11 @@
-//! From a group's text to its token ids.
+//! Turns a group's text into token ids.
 //!
 //! | | prompt | response |
 //! |---|---|---|
 //! | string | encoded with the tokenizer's special tokens | encoded without them, then EOS |
-//! | messages | the template with its generation prompt, encoded without further special tokens | what the template adds for the assistant's turn, through its end-of-turn token; EOS where it has none |
+//! | messages | the template with its generation prompt, encoded without further special tokens | what the template adds for the assistant's turn, up to its end-of-turn token; EOS if it has none |
 //!
-//! Prompt and response are encoded separately. A response ends in exactly one end token, even if its text brings its own.
+//! Prompt and response are encoded separately. A response ends in exactly one end token, even if its text includes one.
 //! Truncation keeps the end of a prompt and the start of a response, which then has no end token.
 
 mod counts;
@@ -21,15 +21,15 @@ use turn::Turns;
 /// Length limits, and what to do with groups that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenizeOptions {
-    /// Most tokens of a prompt and one response together; unlimited if none.
+    /// Maximum tokens of a prompt and one response together; `None` for no limit.
     pub max_length: Option<usize>,
-    /// Most tokens of a prompt; a longer one keeps its end. Unlimited if none.
+    /// Maximum tokens of a prompt; a longer one keeps its end. `None` for no limit.
     pub max_prompt_length: Option<usize>,
-    /// Most tokens of a response with its end token; a longer one keeps its start. Unlimited if none.
+    /// Maximum tokens of a response with its end token; a longer one keeps its start. `None` for no limit.
     pub max_response_length: Option<usize>,
     /// Skip and count unusable groups instead of failing on the first.
     pub skip_unusable: bool,
-    /// Fewest responses of a group: 2 to compare, 1 to score.
+    /// Minimum number of responses per group: 2 to compare, 1 to score.
     pub min_responses: usize,
 }
 
@@ -95,11 +95,11 @@ pub fn tokenize_group(
 /// Groups tokenized in parallel before their results are checked, in order, for the first error.
 const GROUPS_AT_ONCE: usize = 2048;
 
-/// Tokenizes groups on all cores; keeps their order and counts what was cut and skipped.
+/// Tokenizes groups on all cores; keeps their order and counts what was truncated and skipped.
 ///
 /// # Errors
-/// That of the first group, in the order given, that [`tokenize_group`] rejects; with `skip_unusable`, the first that
-/// is not [`TextError::Unusable`].
+/// That of the first group, in input order, that [`tokenize_group`] rejects; with `skip_unusable`, the first that is
+/// not [`TextError::Unusable`].
 pub fn tokenize_all(
     groups: &[PromptGroup],
     tokenizer: &TextTokenizer,

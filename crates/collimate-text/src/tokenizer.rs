@@ -10,7 +10,7 @@ use crate::model_files::read_bytes;
 use crate::special_tokens::SpecialTokens;
 use crate::{ChatTemplate, TextError};
 
-/// A model's tokenizer: text to token ids and back. Threads share one.
+/// A model's tokenizer: text to token ids and back. Can be shared between threads.
 ///
 /// Reads `tokenizer.json`, not SentencePiece or tiktoken files.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct TextTokenizer {
     eos: u32,
     bos: Option<u32>,
     pad: Option<u32>,
-    /// Whether a text begins with BOS; none leaves it to `tokenizer.json`.
+    /// Whether a text begins with BOS; `None` leaves it to `tokenizer.json`.
     adds_bos: Option<bool>,
     special_texts: Vec<String>,
     special_ids: Vec<u32>,
@@ -73,7 +73,7 @@ impl TextTokenizer {
         Ok(Self { tokenizer, chat_template, eos, bos, pad, adds_bos, special_texts, special_ids })
     }
 
-    /// Encodes a text; `add_special_tokens` adds what the tokenizer puts around every text, mostly BOS.
+    /// Encodes a text; `add_special_tokens` adds the tokens that the tokenizer puts around a text, usually BOS.
     ///
     /// The text of a special token becomes that token. `add_bos_token` of `tokenizer_config.json` overrides whether a
     /// text begins with BOS. `add_eos_token` is ignored, since a response follows a prompt.
@@ -98,7 +98,7 @@ impl TextTokenizer {
         guard::guarded(|| self.tokenizer.decode(ids, skip_special)).map_err(|problem| TextError::Encoding { problem })
     }
 
-    /// A token as the vocabulary spells it (`Ġthe`, `▁the`, `<0x0A>`); none beyond the vocabulary.
+    /// A token as spelled in the vocabulary (`Ġthe`, `▁the`, `<0x0A>`); `None` beyond the vocabulary.
     pub fn token_text(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
     }
@@ -136,7 +136,7 @@ impl TextTokenizer {
         self.pad
     }
 
-    /// Number of tokens with the added ones. A model's embedding may have more rows.
+    /// Vocabulary size including added tokens. A model's embedding may have more rows.
     pub fn vocab_size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
     }
@@ -157,10 +157,10 @@ impl TextTokenizer {
         self
     }
 
-    /// Byte offset in `text` behind the first special token.
+    /// Byte offset in `text` after the first special token.
     pub(crate) fn end_of_first_special(&self, text: &str) -> Option<usize> {
         let found = self.special_texts.iter().filter_map(|special| Some((text.find(special.as_str())?, special.len())));
-        // The earliest; of several that start together, the longest.
+        // The earliest; among several at the same offset, the longest.
         found.min_by_key(|(start, len)| (*start, usize::MAX - len)).map(|(start, len)| start + len)
     }
 }

@@ -9,7 +9,7 @@ pub enum UnusableReason {
     /// The prompt has no tokens, so nothing would predict a response's first token.
     #[error("the prompt is empty after tokenization")]
     EmptyPrompt,
-    /// A response is empty, or only white space, or only an end token.
+    /// A response is empty, or only whitespace, or only an end token.
     #[error("field \"responses[{response}].content\": the response is empty")]
     EmptyResponse {
         /// Index among the K responses, from 0.

@@ -1,7 +1,7 @@
-//! Every chat template that trl brings, rendered as transformers renders it.
+//! Renders every chat template that trl ships and compares it with transformers' rendering.
 //!
 //! Templates and expected texts are not in this repository; `tests/python/trl_templates.py` makes the file that this
-//! reads and has the command. Not part of `cargo test` without it: this target is run by its name only.
+//! reads and has the command. Not part of `cargo test`: this target runs only by name.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,12 +30,12 @@ struct Case {
     template: String,
     messages: Vec<Message>,
     add_generation_prompt: bool,
-    /// What transformers renders, or why it does not.
+    /// What transformers renders; if nothing, `error` says why.
     text: Option<String>,
     error: Option<String>,
 }
 
-/// What is different, if anything is.
+/// Describes the difference, if there is one.
 fn difference(case: &Case, renderings: &Renderings) -> Option<String> {
     let now = NaiveDateTime::parse_from_str(&renderings.now, "%Y-%m-%dT%H:%M:%S").unwrap();
     let template = ChatTemplate::new(&case.template, renderings.tokens.clone());

@@ -1,8 +1,8 @@
-//! The budget of one rendering: bytes of values that it makes or reads, and bytes of text that it prints.
+//! The budget of one rendering: bytes of values that it creates or reads, and bytes of text that it prints.
 //!
-//! The engine limits instructions (`FUEL`), but a single instruction can double a text, repeat a list or compare two
+//! The engine limits instructions (`FUEL`), but a single instruction can double a string, repeat a list or compare two
 //! large values. So every operation that can grow or walk a value pays for it here. Nesting is limited as well, since
-//! dropping, comparing and printing a value takes a stack frame a level.
+//! dropping, comparing and printing a value takes one stack frame per level.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use minijinja::value::{Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// Bytes that any rendering may work on, however short the conversation.
+/// Bytes that any rendering may process, however short the conversation.
 pub(super) const WORK_BYTES: usize = 64 << 20;
 /// Further bytes of work for each byte of the conversation: templates read a message a dozen times.
 pub(super) const WORK_PER_BYTE: usize = 256;
-/// Bytes of text that a rendering may print, including captured text.
+/// Bytes of text that a rendering may print, including captured blocks.
 pub(super) const MAX_OUTPUT_BYTES: usize = 64 << 20;
 /// Levels of nested lists and maps. Messages of tool calls nest about ten deep.
 pub(super) const MAX_NESTING: usize = 64;
-/// Cost of a list element beside its text: about twice the size of the engine's value, to cover its time too.
+/// Cost of a list element on top of its text: about twice the size of the engine's value, to cover its time too.
 pub(super) const NODE_BYTES: usize = 64;
-/// Cost of a message beside its text: templates often build lists of messages one by one.
+/// Cost of a message on top of its text: templates often build lists of messages one by one.
 pub(super) const MESSAGE_BYTES: usize = 1024;
-/// The most bytes that one byte of text becomes where a list is printed: `\u{1f}`.
+/// Most bytes that one byte of text expands to when a list is printed: `\u{1f}`.
 const ESCAPED_BYTES: usize = 6;
-/// Cost of a piece of printed text beside its bytes, to cover its time.
+/// Cost of each piece of printed text on top of its bytes, to cover its time.
 const PIECE_BYTES: usize = 8;
 
-/// The variable that holds a rendering's budget of work; no template can name it.
+/// The variable that holds a rendering's work budget; no template can name it.
 pub(super) const WORK_VARIABLE: &str = "\u{1}work";
 const TEMP: &str = "\u{1}budget";
 
@@ -59,7 +59,7 @@ impl Budget {
         take(&self.work, bytes).then_some(()).ok_or_else(exhausted)
     }
 
-    /// Pays for a product of two sizes, which may overflow.
+    /// Pays for a product of two sizes; an overflow exceeds the budget.
     pub(super) fn charge_product(&self, bytes: usize, times: usize) -> Result<(), Error> {
         self.charge(bytes.saturating_mul(times))
     }
@@ -70,7 +70,7 @@ impl Budget {
         take(&self.output, bytes).then_some(()).ok_or_else(problem)
     }
 
-    /// Pays for walking a value, including its texts if `texts`, and rejects one that nests too deep.
+    /// Pays for walking a value, with the bytes of its strings if `texts`, and rejects one nested too deeply.
     pub(super) fn walk(&self, value: &Value, texts: bool) -> Result<(), Error> {
         self.walk_at(value, texts, 0)
     }
@@ -115,7 +115,7 @@ impl Budget {
         Ok(value)
     }
 
-    /// Pays for the elements of a value, or the bytes of a text, without looking into the elements.
+    /// Pays for the elements of a value, or the bytes of a string, without looking into the elements.
     pub(super) fn top(&self, value: &Value) -> Result<(), Error> {
         let count = value.as_str().map(str::len).or_else(|| value.len()).unwrap_or(0);
         self.charge_product(NODE_BYTES, count.saturating_add(1))
@@ -153,7 +153,7 @@ pub(super) fn exhausted() -> Error {
 }
 
 fn take(left: &AtomicUsize, amount: usize) -> bool {
-    // Not a race: a rendering stays on one thread.
+    // A plain load is enough: a rendering stays on one thread.
     let rest = left.load(Ordering::Relaxed).checked_sub(amount);
     rest.map(|rest| left.store(rest, Ordering::Relaxed)).is_some()
 }

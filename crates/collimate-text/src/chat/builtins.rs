@@ -1,7 +1,7 @@
-//! The engine's filters, tests, functions and methods, each behind a gate that pays for it.
+//! The engine's filters, tests, functions and methods, each wrapped in a gate that pays for it.
 //!
-//! Originals are registered under names that no template can write. A gate pays for the arguments, calls the original
-//! and pays for its result.
+//! The originals are registered under names that no template can write. A gate pays for the arguments, calls the
+//! original and pays for its result.
 
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, State, Value, filters, functions, tests as engine_tests};
@@ -13,7 +13,7 @@ use super::printing::write_str;
 
 /// The most elements of a `range`, the engine's own limit.
 const MAX_RANGE: i128 = 100_000;
-/// The most passes over a list that sorting it takes.
+/// Most passes over a list that sorting takes.
 const SORT_PASSES: usize = 24;
 
 macro_rules! gate_filters {
@@ -35,7 +35,7 @@ macro_rules! gate_tests {
     )+ $env.add_test(concat!("\u{1}", stringify!($original)), engine_tests::$original); )+ };
 }
 
-/// Registers a gate for everything that the engine provides.
+/// Registers a gate for everything the engine provides.
 pub(super) fn register(env: &mut Environment<'static>) {
     gate_filters!(env: lower, upper, title, capitalize, replace, length, dictsort, items, reverse, trim, join, split);
     gate_filters!(env: lines, default, round, abs, int, float, attr, first, last, min, max, sort, list, bool, batch);
@@ -46,7 +46,7 @@ pub(super) fn register(env: &mut Environment<'static>) {
     {
         env.add_filter(alias, move |state: &State<'_, '_>, args: Rest<Value>| filter(state, name, original, &args));
     }
-    // Not part of Jinja2, and lazy: each use would nest in the one before.
+    // Not part of Jinja2, and lazy: repeated uses would nest inside each other.
     env.remove_filter("chain");
     env.remove_filter("zip");
     env.remove_global("debug");
@@ -81,13 +81,13 @@ fn filter(state: &State<'_, '_>, name: &str, original: &str, args: &[Value]) -> 
     }
     let result = state.apply_filter(original, &args)?;
     match name {
-        // The result is the argument or a part of it.
+        // The result is the argument or part of it.
         "default" | "first" | "last" | "attr" => Ok(result),
         _ => budget.settle(result),
     }
 }
 
-/// Converts the arguments that the filter itself would convert to text without paying.
+/// Converts to strings, and pays for, the arguments that the filter itself would convert for free.
 fn with_texts(budget: &Budget, name: &str, args: &[Value]) -> Result<Vec<Value>, Error> {
     let is_text = |index: usize| match name {
         "replace" | "split" | "trim" => true,
@@ -100,7 +100,7 @@ fn with_texts(budget: &Budget, name: &str, args: &[Value]) -> Result<Vec<Value>,
             return list_of_texts(budget, value);
         }
         match is_text(index) && value.as_str().is_none() && !value.is_none() && !value.is_undefined() {
-            // The limit on splits stays a number.
+            // `split`'s maximum stays a number.
             true if name == "split" && index == 2 => Ok(value.clone()),
             true => write_str(budget, value).map(Value::from),
             false => Ok(value.clone()),
@@ -109,7 +109,7 @@ fn with_texts(budget: &Budget, name: &str, args: &[Value]) -> Result<Vec<Value>,
     args.iter().enumerate().map(argument).collect()
 }
 
-/// Converts the elements of a list to text; returns anything else unchanged.
+/// Converts the elements of a list to strings; returns anything else unchanged.
 fn list_of_texts(budget: &Budget, list: &Value) -> Result<Value, Error> {
     if !matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
         return Ok(list.clone());
@@ -143,17 +143,17 @@ fn pay_for_filter(budget: &Budget, name: &str, value: &Value, args: &[Value]) ->
         "format" => cost::format(budget, value, args),
         "split" | "lines" => cost::split(budget, value, args),
         "trim" => cost::strip(budget, value, args),
-        // A change of case or an escape turns one character into at most six.
+        // Changing case or escaping turns one character into at most six.
         _ => deep(value, 6),
     }
 }
 
-/// Python's methods of texts and maps.
+/// Python's methods of strings and dicts.
 fn method(state: &State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let budget = Budget::from_state(state);
     let text = value.as_str();
     match (text, name) {
-        // The original does not end on an empty needle.
+        // The original loops forever on an empty needle.
         (Some(text), "count") => {
             let [needle] = args else { return Err(invalid("count takes one text")) };
             let needle = needle.as_str().ok_or_else(|| invalid("count takes one text"))?;
@@ -161,7 +161,7 @@ fn method(state: &State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> R
             return Ok(Value::from(text.matches(needle).count()));
         }
         (Some(_), "replace") => cost::replace(&budget, value, args)?,
-        // The text is the separator.
+        // The string is the separator.
         (Some(_), "join") => {
             let [list] = args else { return Err(invalid("join takes one list")) };
             let list = list_of_texts(&budget, list)?;

@@ -24,14 +24,14 @@ pub(super) fn join(budget: &Budget, list: &Value, separator: Option<&Value>) -> 
 
 pub(super) fn indent(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
     let text = value.as_str().unwrap_or_default();
-    // A positional argument, or a keyword in the last one.
+    // Given as a positional argument or as a keyword, in the last one.
     let named = args.last().filter(|last| last.kind() == ValueKind::Map).and_then(|last| last.get_attr("width").ok());
     let width = args.first().and_then(Value::as_usize).or_else(|| named.and_then(|width| width.as_usize()));
     budget.charge(2 * text.len())?;
     budget.charge_product(width.unwrap_or(4), text.matches('\n').count() + 2)
 }
 
-/// A format may set any width and print each argument any number of times.
+/// A format string may set any width and print each argument any number of times.
 pub(super) fn format(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
     let format = value.as_str().unwrap_or_default();
     budget.charge(format.len())?;
@@ -46,10 +46,10 @@ pub(super) fn format(budget: &Budget, value: &Value, args: &[Value]) -> Result<(
     (0..num_fields).try_for_each(|_| args.iter().try_for_each(|value| budget.walk(value, true)))
 }
 
-/// The sum of a format's widths and precisions, and whether it takes any from its arguments (`*`).
+/// The sum of a format's widths and precisions, and whether any is taken from its arguments (`*`).
 ///
 /// # Errors
-/// One exceeds [`MAX_WIDTH`]. The standard library panics beyond 65,535.
+/// A width exceeds [`MAX_WIDTH`]. The standard library panics beyond 65,535.
 fn widths(format: &str) -> Result<(usize, bool), Error> {
     #[derive(PartialEq)]
     enum State {
@@ -95,7 +95,7 @@ pub(super) fn split(budget: &Budget, value: &Value, args: &[Value]) -> Result<()
     budget.charge_product(NODE_BYTES, parts + 1)
 }
 
-/// Each character at an end is compared with all characters to strip.
+/// Each character at either end is compared with all characters to strip.
 pub(super) fn strip(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
     let characters = args.first().and_then(Value::as_str).map_or(1, str::len);
     budget.charge_product(value.as_str().map_or(0, str::len), characters.max(1))

@@ -13,7 +13,7 @@ use super::{builtins, json, operators, printing};
 
 /// Instructions of one rendering, about a tenth of a second. A conversation takes about a hundred per message.
 const FUEL: u64 = 2_000_000;
-/// Every level takes some of the thread's stack; a call of a macro counts as four.
+/// Every level uses some of the thread's stack; a macro call counts as four.
 const MAX_RECURSION: usize = 200;
 
 /// An environment with Python's methods and printing; `now` fixes the time of `strftime_now`.
@@ -22,7 +22,7 @@ pub(super) fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
     static COMMON: LazyLock<Environment<'static>> = LazyLock::new(common);
     let mut env = COMMON.clone();
     env.add_function("strftime_now", move |state: &State<'_, '_>, format: &str| {
-        // A directive of two characters prints about thirty.
+        // A two-character directive prints about thirty characters.
         Budget::from_state(state).charge_product(format.len(), 16)?;
         strftime(now, format)
     });

@@ -1,16 +1,16 @@
-//! A template's text cut into literal text and tags, with Jinja's whitespace control applied.
+//! Splits a template into literal text and tags, and applies Jinja's whitespace control.
 
 use std::borrow::Cow;
 
 use minijinja::{Error, ErrorKind};
 
-/// Tokens of one tag. Operators of a tag nest in the engine's syntax tree, which it walks and drops by recursion.
+/// Most tokens in one tag. Its operators nest in the engine's syntax tree, which is walked and dropped by recursion.
 const MAX_TAG_TOKENS: usize = 1000;
 
 /// A piece of a template.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
-    /// Text that is printed as it stands.
+    /// Text that is printed verbatim.
     Text { text: &'a str, line: usize },
     /// `{{ … }}`
     Print(Tag<'a>),
@@ -18,7 +18,7 @@ pub(super) enum Part<'a> {
     Block(Tag<'a>),
 }
 
-/// What stands between the delimiters of a tag.
+/// The content of a tag, between its delimiters.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Tag<'a> {
     pub(super) tokens: Vec<Token<'a>>,
@@ -30,7 +30,7 @@ pub(super) struct Tag<'a> {
 pub(super) enum Kind {
     Name,
     Number,
-    /// A quoted text, its quotes and escapes included.
+    /// A string literal, with its quotes and escapes.
     Text,
     /// An operator or punctuation.
     Mark,
@@ -44,10 +44,10 @@ pub(super) struct Token<'a> {
     pub(super) line: usize,
 }
 
-/// Cuts a template as transformers has Jinja2 do it: `trim_blocks`, `lstrip_blocks`, one newline at the end dropped.
+/// Splits a template as transformers configures Jinja2: `trim_blocks`, `lstrip_blocks`, one trailing newline dropped.
 ///
 /// # Errors
-/// A tag or comment that does not end, a character that no tag may hold, or a tag of too many tokens.
+/// A tag or comment is unterminated, a tag has an invalid character, or a tag has too many tokens.
 pub(super) fn parts(source: &str) -> Result<Vec<Part<'_>>, Error> {
     let source = source.strip_suffix('\n').unwrap_or(source);
     let mut lexer = Lexer { source, position: 0, line: 1, parts: Vec::new() };
@@ -55,7 +55,7 @@ pub(super) fn parts(source: &str) -> Result<Vec<Part<'_>>, Error> {
     Ok(lexer.parts)
 }
 
-/// An error of a template's syntax, with its line.
+/// A template syntax error, with its line.
 pub(super) fn syntax_error(problem: impl Into<Cow<'static, str>>, line: usize) -> Error {
     Error::new(ErrorKind::SyntaxError, format!("{} (line {line} of the template)", problem.into()))
 }
@@ -67,14 +67,14 @@ struct Lexer<'a> {
     parts: Vec<Part<'a>>,
 }
 
-/// What a delimiter does to the white space beside it.
+/// How a delimiter trims the whitespace next to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trim {
-    /// `-`: all of it goes.
+    /// `-`: remove all of it.
     All,
-    /// `+`: all of it stays.
+    /// `+`: keep all of it.
     Nothing,
-    /// No mark: what `trim_blocks` and `lstrip_blocks` say.
+    /// No mark: as `trim_blocks` and `lstrip_blocks` say.
     Block,
 }
 
@@ -142,7 +142,7 @@ impl<'a> Lexer<'a> {
         Ok(true)
     }
 
-    /// Adds the text that is kept of the next `len` bytes.
+    /// Advances by `len` bytes and emits `kept`, the part of them that survives trimming.
     fn text(&mut self, kept: &'a str, len: usize) {
         if !kept.is_empty() {
             self.parts.push(Part::Text { text: kept, line: self.line });
@@ -150,7 +150,7 @@ impl<'a> Lexer<'a> {
         self.advance(len);
     }
 
-    /// `lstrip_blocks`: text before a block without the block's indentation, where nothing else stands on its line.
+    /// `lstrip_blocks`: drops a block's indentation from the text before it, if nothing else is on its line.
     fn without_indentation(&self, text: &'a str) -> &'a str {
         let line_start = self.source[..self.position + text.len()].rfind('\n').map_or(0, |index| index + 1);
         let is_indentation = self.source[line_start..self.position + text.len()].chars().all(char::is_whitespace);
@@ -160,7 +160,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Drops the white space after a tag, as its closing delimiter says.
+    /// Skips the whitespace after a tag, as its closing delimiter says.
     fn after(&mut self, trim: Trim, is_block: bool) {
         let rest = self.rest();
         let dropped = match trim {
@@ -179,7 +179,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    /// The text of `{% raw %}`, of which the position is behind the opening delimiter's mark.
+    /// Reads the text of `{% raw %}`; the position is after the opening delimiter's mark.
     fn raw(&mut self, len: usize, trim: Trim) -> Result<(), Error> {
         let unended = syntax_error("a raw block does not end", self.line);
         self.advance(len);
@@ -202,7 +202,7 @@ impl<'a> Lexer<'a> {
         Err(unended)
     }
 
-    /// The tokens of a tag up to `end`, which counts only where no bracket is open.
+    /// Reads the tokens of a tag up to `end`, which only counts outside brackets.
     fn tag(&mut self, end: &str) -> Result<Tag<'a>, Error> {
         let (mut tokens, mut open, line) = (Vec::new(), 0_isize, self.line);
         loop {
@@ -246,7 +246,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// Length of what is left of a tag that holds one word, and how it treats the white space behind it.
+/// Length of the rest of a tag that holds only `word`, and how it trims the whitespace after it.
 fn basic_tag(rest: &str, word: &str) -> Option<(usize, Trim)> {
     let inner = rest.trim_ascii_start().strip_prefix(word)?.trim_ascii_start();
     let trim = Trim::from_mark(inner.bytes().next());
@@ -254,7 +254,7 @@ fn basic_tag(rest: &str, word: &str) -> Option<(usize, Trim)> {
     Some((rest.len() - after.len(), trim))
 }
 
-/// Length of the quoted text that `rest` begins with; none where it does not end.
+/// Length of the string literal at the start of `rest`; `None` if it is unterminated.
 fn quoted(rest: &str) -> Option<usize> {
     let (quote, mut escaped) = (rest.bytes().next()?, false);
     let end = rest.bytes().skip(1).position(|byte| {
@@ -269,7 +269,7 @@ fn name(rest: &str) -> usize {
     rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count()
 }
 
-/// Length of a number: digits of any base, a fraction, an exponent. The engine reads its value, and says what is wrong.
+/// Length of a number: digits in any base, a fraction, an exponent. The engine parses and validates it.
 fn number(rest: &str) -> usize {
     let digits = |from: usize| rest[from..].bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'_').count();
     if rest.len() > 1 && rest.starts_with('0') && b"xXoObB".contains(&rest.as_bytes()[1]) {

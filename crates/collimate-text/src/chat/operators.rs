@@ -1,4 +1,4 @@
-//! Operators of templates that can grow or walk a value, as filters that pay before they work; as Python has them.
+//! Python's operators that can grow or walk a value, as filters that pay before they run.
 
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, State, Value};
@@ -10,16 +10,16 @@ pub(super) const ADD: &str = "paid_add";
 pub(super) const MULTIPLY: &str = "paid_multiply";
 pub(super) const CONCATENATE: &str = "paid_concatenate";
 pub(super) const SLICE: &str = "paid_slice";
-/// Returns its value, a new list or map.
+/// Returns its operand, a new list or map.
 pub(super) const NEW: &str = "paid_new";
-/// Returns its value, which is about to be compared in full.
+/// Returns its operand, which is about to be compared in full.
 pub(super) const READ: &str = "paid_read";
-/// Returns its value, whose element is about to be looked up.
+/// Returns its operand, one of whose elements is about to be looked up.
 pub(super) const INDEX: &str = "paid_index";
-/// Returns its value, which a namespace is about to store.
+/// Returns its operand, which is about to be stored in a namespace.
 pub(super) const STORE: &str = "paid_store";
 
-/// Adds the operators that [`super::source`] puts into templates. A template may name them too: they pay either way.
+/// Adds the operators that [`super::source`] inserts into templates. A template may also name them: they pay either way.
 pub(super) fn register(env: &mut Environment<'static>) {
     env.add_filter(ADD, add);
     env.add_filter(MULTIPLY, multiply);
@@ -34,7 +34,7 @@ pub(super) fn register(env: &mut Environment<'static>) {
         Ok::<_, Error>(value)
     });
     env.add_filter(INDEX, |state: &State<'_, '_>, value: Value| {
-        // A character is found by counting from the text's start.
+        // Indexing a string counts characters from its start.
         Budget::from_state(state).charge(value.as_str().map_or(0, str::len))?;
         Ok::<_, Error>(value)
     });
@@ -45,8 +45,8 @@ pub(super) fn register(env: &mut Environment<'static>) {
     });
 }
 
-/// Rejects values through which a namespace could hold itself: comparing or printing it would not end, and its memory
-/// would never be freed.
+/// Rejects values through which a namespace could contain itself: comparing or printing it would never end, and its
+/// memory would never be freed.
 pub(super) fn storable(value: &Value) -> Result<(), Error> {
     let Some(object) = value.as_object() else { return Ok(()) };
     let name = object.type_name();
@@ -56,14 +56,14 @@ pub(super) fn storable(value: &Value) -> Result<(), Error> {
     if !is_container(value) {
         return Ok(());
     }
-    // Its depth and size were checked when it was made.
+    // Its depth and size were checked when it was created.
     if value.kind() == ValueKind::Map {
         return object.try_iter_pairs().into_iter().flatten().try_for_each(|(_, item)| storable(&item));
     }
     object.try_iter().into_iter().flatten().try_for_each(|item| storable(&item))
 }
 
-/// Two numbers as one type, by the engine's rules.
+/// Two numbers converted to a common type, by the engine's rules.
 enum Numbers {
     Whole(i128, i128),
     Floats(f64, f64),
@@ -139,7 +139,7 @@ fn multiply(state: &State<'_, '_>, a: &Value, b: &Value) -> Result<Value, Error>
     budget.settle(Value::from(repeated))
 }
 
-/// `~`: both operands as text.
+/// `~`: concatenates both operands as strings.
 fn concatenate(state: &State<'_, '_>, a: &Value, b: &Value) -> Result<Value, Error> {
     let budget = Budget::from_state(state);
     let mut text = write_str(&budget, a)?;
@@ -147,7 +147,7 @@ fn concatenate(state: &State<'_, '_>, a: &Value, b: &Value) -> Result<Value, Err
     Ok(Value::from(text))
 }
 
-/// `value[start:stop:step]` of a text or list, as in Python.
+/// `value[start:stop:step]` of a string or list, as in Python.
 fn slice(state: &State<'_, '_>, value: &Value, start: &Value, stop: &Value, step: &Value) -> Result<Value, Error> {
     let budget = Budget::from_state(state);
     let end = |value: &Value| match value.is_none() {

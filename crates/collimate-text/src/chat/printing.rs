@@ -1,4 +1,4 @@
-//! Values as Python prints them; every byte is paid for before it is written.
+//! Prints values as Python does; every byte is paid for before it is written.
 
 use std::fmt::{self, Write};
 

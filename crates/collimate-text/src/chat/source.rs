@@ -1,13 +1,13 @@
-//! From a template to the one that the engine gets, with every operation that can grow or walk a value as a filter.
+//! Rewrites a template before it is compiled: every operation that can grow or walk a value becomes a filter.
 //!
-//! The engine bounds instructions, but evaluates operators itself: `{% set x = x ~ x %}` sixty times over would take all
-//! memory within a hundred instructions, and `'a' * 99999999 ~ …` does so while it is compiled. Nothing public stands
-//! between. So `a + b` becomes `a | paid_add(b)`, which pays before it works ([`super::operators`]), and literal text
-//! becomes `{{ "text" }}`, since only printed values pass the engine's formatter, which counts them, where text is
-//! captured (`{% set x %}…`, macros) as well.
+//! The engine bounds instructions but evaluates operators itself: repeating `{% set x = x ~ x %}` sixty times would
+//! exhaust memory within a hundred instructions, and `'a' * 99999999 ~ …` does so during compilation. The engine has no
+//! public hook for this. So `a + b` becomes `a | paid_add(b)`, which pays before it runs ([`super::operators`]), and
+//! literal text becomes `{{ "text" }}`: in captured blocks (`{% set x %}…`, macros), too, only printed values pass
+//! through the engine's formatter, which counts them.
 //!
-//! The engine sees only tokens that were written here. Where this reading of a template is not the engine's, the template
-//! fails to compile; no operator can slip through.
+//! The engine sees only tokens written here. Where this parser and the engine's disagree, the template fails to
+//! compile; no operator can slip through.
 
 mod atoms;
 mod expressions;
@@ -19,15 +19,15 @@ use minijinja::{Error, ErrorKind};
 
 use super::lexer::{Kind, Part, Tag, Token, parts, syntax_error};
 
-/// The longest template, in bytes. Published ones have up to some 30,000.
+/// Size limit of a template, in bytes. Published ones have up to 30,000 or so.
 const MAX_SOURCE_BYTES: usize = 1 << 20;
-/// `elif` branches of a template: each nests in the one before.
+/// Limit on a template's `elif` branches: each nests in the one before.
 const MAX_ELIFS: usize = 250;
 
-/// A template with the operators of [`super::operators`] in place of the engine's, line by line as it was.
+/// Replaces a template's operators by those of [`super::operators`]; line numbers stay the same.
 ///
 /// # Errors
-/// What Jinja cannot read, what nests too deep, and tags that read other templates.
+/// The template is not valid Jinja, nests too deeply, or has tags that load other templates.
 pub(super) fn paid_source(source: &str) -> Result<String, Error> {
     if source.len() > MAX_SOURCE_BYTES {
         let problem = format!("the template has {} bytes, at most {MAX_SOURCE_BYTES} are read", source.len());
@@ -61,10 +61,10 @@ pub(super) fn paid_source(source: &str) -> Result<String, Error> {
     Ok(out.pieces.concat())
 }
 
-/// The template that is written, in pieces, so that an operand can be wrapped after it was written.
+/// The rewritten template, in pieces, so that an operand can be wrapped after it has been written.
 struct Writer<'a> {
     pieces: Vec<Cow<'a, str>>,
-    /// Line of what is written next, if nothing is skipped.
+    /// Line of the original that the next piece belongs to.
     line: usize,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Writer<'a> {
         self.pieces.push(piece.into());
     }
 
-    /// Begins a line of the original, so that the engine's messages name it.
+    /// Starts a line of the original, so that the engine's messages name it.
     fn go_to(&mut self, line: usize) {
         if line > self.line {
             self.push("\n".repeat(line - self.line));
@@ -95,14 +95,14 @@ impl<'a> Writer<'a> {
 
     fn token(&mut self, token: Token<'a>) {
         self.go_to(token.line);
-        // Apart, so that no two become one.
+        // A separator, so that no two tokens merge.
         self.push(" ");
         self.push(token.text);
         self.line += token.text.matches('\n').count();
     }
 }
 
-/// Reads a tag's tokens and writes them, changed.
+/// Reads a tag's tokens and writes them, rewritten.
 struct Reader<'r, 'a> {
     tokens: &'r [Token<'a>],
     position: usize,
@@ -133,7 +133,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         self.peek_at(offset).is_some_and(|token| token.kind != Kind::Text && token.text == text)
     }
 
-    /// Passes the next token without writing it.
+    /// Skips the next token without writing it.
     fn skip(&mut self) {
         self.position += 1;
     }
@@ -147,7 +147,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         found
     }
 
-    /// Writes the next token as it is.
+    /// Copies the next token unchanged.
     fn copy(&mut self) {
         if let Some(token) = self.peek() {
             self.out.token(token);
@@ -166,7 +166,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         Ok(token)
     }
 
-    /// The tag must end here.
+    /// Requires the tag to end here.
     fn end(&mut self) -> Result<(), Error> {
         match self.peek() {
             None => Ok(()),

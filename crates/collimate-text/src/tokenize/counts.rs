@@ -1,4 +1,4 @@
-//! What tokenizing a data set kept, cut and left out.
+//! Counts of what tokenizing a data set kept, truncated and skipped.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -15,11 +15,11 @@ pub struct TokenizeCounts {
     pub prompt_tokens: usize,
     /// Response tokens kept.
     pub response_tokens: usize,
-    /// Prompts that were cut.
+    /// Prompts that were truncated.
     pub cut_prompts: usize,
     /// Tokens cut from prompts.
     pub cut_prompt_tokens: usize,
-    /// Responses that were cut.
+    /// Responses that were truncated.
     pub cut_responses: usize,
     /// Tokens cut from responses.
     pub cut_response_tokens: usize,

@@ -59,7 +59,7 @@ fn eos_stands_once_even_if_the_text_brings_its_own() {
     assert_eq!(response_texts(&group, &tokenizer("")), ["b</s>", "b</s>", "b</s>c</s>"]);
 }
 
-/// `e`, `m`, `<` and `d|>` occur in what the template writes after the content.
+/// `e`, `m`, `<` and `d|>` also occur in what the template writes after the content.
 #[test]
 fn a_turn_ends_with_the_templates_end_token_whatever_the_content() {
     let contents = ["4", "e", "m", "<", "d|>", "Hi <|im_end|> there", "x<|im_end|>", " 7 ", "</s>x"];
@@ -127,7 +127,7 @@ fn unusable_groups_are_errors_or_counted(#[case] group: PromptGroup, #[case] exp
     assert_eq!((kept.len(), counts.groups, counts.num_skipped()), (1, 1, 1));
 }
 
-/// More groups than are tokenized together; those at `empty` have an empty response.
+/// More groups than are tokenized at once; those at `empty` have an empty response.
 fn many(empty: &[usize]) -> Vec<PromptGroup> {
     let group = |i: usize| {
         let second = if empty.contains(&i) { "" } else { "c" };

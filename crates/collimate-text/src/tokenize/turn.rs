@@ -4,17 +4,17 @@ use collimate_data::Message;
 
 use crate::{ChatTemplate, TextError, TextTokenizer};
 
-/// Rendered in place of a response's content to find what the template writes after it. Private-use characters occur in no
-/// real text, and no template trims them.
+/// Rendered in place of a response's content to find what the template writes after it. Private-use characters do not
+/// occur in real text, and no template trims them.
 const PROBE: &str = "\u{E0C0}\u{E0C1}\u{E0C0}";
 
-/// A conversation that waits for the assistant's turn.
+/// A conversation awaiting the assistant's turn.
 #[derive(Debug)]
 pub(super) struct Turns<'a> {
     template: &'a ChatTemplate,
     messages: &'a [Message],
     prompt: String,
-    /// What the template writes after the last turn's content; none if it drops or changes the content.
+    /// What the template writes after the last turn's content; `None` if it drops or changes the content.
     tail: Option<String>,
 }
 
@@ -26,14 +26,14 @@ impl<'a> Turns<'a> {
         Ok(turns)
     }
 
-    /// The rendering that ends in the generation prompt.
+    /// The rendering up to and including the generation prompt.
     pub(super) fn prompt(&self) -> &str {
         &self.prompt
     }
 
-    /// The assistant's turn after the prompt, through its end-of-turn token, and whether it has one.
+    /// The assistant's turn after the prompt, up to its end-of-turn token, and whether it has one.
     ///
-    /// The end-of-turn token is the first special token after the content; the same text inside the content stays. If
+    /// The end-of-turn token is the first special token after the content; special tokens inside the content stay. If
     /// the rendering does not continue the prompt (say, because the generation prompt opens a thinking block), the turn
     /// is the content, trimmed if the template trims it, followed by what the template writes after it.
     pub(super) fn response(&self, content: &str, tokenizer: &TextTokenizer) -> Result<(String, bool), TextError> {
@@ -57,7 +57,7 @@ impl<'a> Turns<'a> {
     }
 }
 
-/// Cuts `turn` after the first special token at or behind `content_end`; returns whether there was one.
+/// Cuts `turn` after the first special token at or after `content_end`; returns whether there was one.
 fn through_end_token(turn: &str, content_end: usize, tokenizer: &TextTokenizer) -> (String, bool) {
     match tokenizer.end_of_first_special(&turn[content_end..]) {
         Some(end) => (turn[..content_end + end].to_owned(), true),

@@ -1,8 +1,8 @@
-//! Guards the crate `tokenizers` against hostile files: inspects `tokenizer.json` first, and catches panics.
+//! Guards the `tokenizers` crate against hostile files: inspects `tokenizer.json` first, and catches panics.
 //!
-//! `tokenizers` trusts its files: it indexes by their numbers, unwraps what they leave out, nests as deep as they do and
-//! allocates what they ask for. A panic can be caught and becomes an error. A stack overflow or a huge allocation cannot,
-//! so the file is inspected for them before it is parsed.
+//! `tokenizers` trusts its files: it indexes by their numbers, unwraps missing fields, recurses as deep as they nest
+//! and allocates whatever they claim. A panic can be caught and becomes an error. A stack overflow or a huge allocation
+//! cannot, so the file is inspected for those before it is parsed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,11 +14,11 @@ use collimate_data::caught;
 
 /// The largest `tokenizer.json`, in bytes. Published ones stay below 35 MB.
 pub(super) const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
-/// The longest token or pattern, in bytes: a Unigram model's trie has a level for each byte and is dropped by recursion.
+/// The longest token or pattern, in bytes: a Unigram model's trie has a level per byte and is dropped by recursion.
 const MAX_TOKEN_BYTES: usize = 2048;
-/// Levels of nested objects and lists: a sequence of sequences of splits has about twelve.
+/// Limit on nested objects and lists: a sequence of sequences of splits has about twelve levels.
 const MAX_NESTING: usize = 24;
-/// How many times longer all replacements together may make a text; each may work on the result of the one before.
+/// Factor by which all replacements together may lengthen a text; each may apply to the result of the one before.
 const MAX_GROWTH: f64 = 64.0;
 
 /// Parses a `tokenizer.json`.
@@ -37,24 +37,24 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result
     }
 }
 
-/// Visits a value of the file.
+/// A visitor that inspects one value of the file.
 struct Inspection<'a> {
     /// The field that holds the value.
     field: &'a str,
     depth: usize,
-    /// How many times longer the replacements so far make a text.
+    /// Factor by which the replacements so far may lengthen a text.
     growth: &'a mut f64,
 }
 
-/// What the enclosing object needs to know of a value.
+/// What the enclosing object needs to know about a value.
 #[derive(Clone, Copy)]
 enum Found {
-    /// A text, its length, and whether it names a normalizer that adds text.
+    /// A string: its length, and whether it names a normalizer that adds text.
     Text {
         len: usize,
         adds: bool,
     },
-    /// An object, and the length of its field `String`.
+    /// An object: the length of its field `String`.
     Pattern(Option<usize>),
     Other,
 }
@@ -100,7 +100,7 @@ impl<'de> Visitor<'de> for Inspection<'_> {
     fn visit_str<E: Error>(self, text: &str) -> Result<Found, E> {
         match self.field {
             "precompiled_charsmap" => charsmap(text).map_err(|problem| self.error(problem))?,
-            // A merge names two tokens.
+            // A merge consists of two tokens.
             "merges" => {}
             _ if text.len() > MAX_TOKEN_BYTES => return Err(self.too_long(text)),
             _ => {}
@@ -160,7 +160,7 @@ fn charsmap(text: &str) -> Result<(), String> {
         _ => None,
     };
     let start = text.bytes().take(6).map(sextet).collect::<Option<Vec<_>>>().filter(|start| start.len() == 6);
-    // Not Base64, or empty: the decoder reports that itself.
+    // Not Base64, or empty: the decoder itself reports that.
     let Some(start) = start else { return Ok(()) };
     let bits = start.iter().fold(0_u64, |bits, sextet| bits << 6 | u64::from(*sextet)) >> 4;
     // The first 32 of these 36 bits are a little-endian number.

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A tokenizer of one token a character, with a BOS that it adds and two end tokens.
+/// A tokenizer with one token per character, a BOS that it adds and two end tokens.
 pub(crate) fn write_character_tokenizer(dir: &Path) {
     let special = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"];
     let characters = (' '..='~').chain(['\n']).map(String::from);
@@ -50,7 +50,7 @@ pub(crate) fn character_dir(config: serde_json::Value, files: &[(&str, &str)]) -
     dir
 }
 
-/// Id of a character in the character tokenizer.
+/// The id of a character in the character tokenizer.
 pub(crate) fn id(c: char) -> u32 {
     if c == '\n' { 100 } else { 5 + u32::from(c) - u32::from(' ') }
 }
@@ -105,7 +105,7 @@ fn a_folder_without_a_tokenizer_is_named() {
 #[case::not_asked_for(json!({"add_bos_token": false}), &[])]
 #[case::another(json!({"add_bos_token": true, "bos_token": "<|im_start|>"}), &[3])]
 #[case::without_one(json!({"add_bos_token": true, "bos_token": null}), &[])]
-// A prompt that ends would have no response.
+// A prompt must not end in EOS, since the response follows.
 #[case::no_end(json!({"add_bos_token": true, "add_eos_token": true}), &[1])]
 #[case::not_said(json!({"add_bos_token": null, "add_eos_token": true}), &[1])]
 fn a_text_begins_as_the_folder_says(#[case] config: serde_json::Value, #[case] expected: &[u32]) {

@@ -1,4 +1,4 @@
-//! Renderings and token ids against the reference implementation's.
+//! Compares renderings and token ids with the reference implementation's.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +50,7 @@ fn chat_renderings_and_ids_equal_the_reference() {
     }
 }
 
-/// A conversation with its answer, as prompt and response, gives back the whole rendering but for what follows EOS.
+/// Prompt and response of a conversation together give the whole rendering, except for what follows EOS.
 #[test]
 fn a_prompt_and_its_response_are_the_conversation() {
     let cases: Vec<ChatCase> = read("chat.json");

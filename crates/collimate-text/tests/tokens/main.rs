@@ -1,4 +1,4 @@
-//! Chat templates and tokenizers against the reference implementations, in one executable.
+//! Compares chat templates and tokenizers with the reference implementations, in one executable.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod golden_tokens;

@@ -1,6 +1,6 @@
-//! Every kind of model, normaliser and decoder that `tokenizer.json` may have, against what Python's `tokenizers` gives.
+//! Compares every kind of model, normalizer and decoder that `tokenizer.json` may have with Python's `tokenizers`.
 //!
-//! The files are small enough to check by hand: `expected.json` beside them has ids and decoded texts of each.
+//! The files are small enough to check by hand; `expected.json` beside them has the ids and decoded texts of each.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,14 +54,14 @@ fn a_kind_of_tokenizer_gives_the_reference_s_ids(#[case] kind: &str, #[case] eos
         assert_eq!(ids, case.ids, "{:?}", case.text);
         assert_eq!(tokenizer.encode(&case.text, true).unwrap(), case.with_special, "{:?}", case.text);
         assert_eq!(tokenizer.decode(&ids, false).unwrap(), case.decoded, "{:?}", case.text);
-        // Read from left to right, nothing is lost and nothing is said twice; a space that a decoder takes from the start
-        // of a whole text may be there.
+        // The pieces together must be the text, without losses or repetitions; they may keep a space that a decoder
+        // strips from the start of a whole text.
         let pieces = tokenizer.pieces(&ids).unwrap().concat();
         assert_eq!(pieces.trim_start(), case.decoded.trim_start(), "{:?}", case.text);
     }
 }
 
-/// Tokenizers that can write any text give it back.
+/// Tokenizers that can represent any text reproduce it.
 #[rstest]
 #[case("byte_level", "<|end|>")]
 #[case("byte_fallback", "</s>")]
@@ -93,7 +93,7 @@ fn a_response_ends_with_one_end_token(#[case] kind: &str, #[case] eos: &str) {
     }
 }
 
-/// What an added token takes of the white space around it, and whether it counts as special.
+/// How much of the surrounding whitespace an added token absorbs, and whether it counts as special.
 #[test]
 fn added_tokens_take_white_space_and_are_special_as_they_say() {
     let tokenizer = open("byte_level", "<|end|>");

@@ -2,7 +2,7 @@ use rstest::rstest;
 
 use super::*;
 
-/// Texts as they are, tags as `<…>`.
+/// Renders text verbatim and tags as `<…>`.
 fn shown(source: &str) -> String {
     let tokens = |tag: &Tag<'_>| tag.tokens.iter().map(|token| token.text).collect::<Vec<_>>().join(" ");
     parts(source)

@@ -1,4 +1,4 @@
-//! The parts of expressions that operators join: names, literals, and what stands in brackets.
+//! The operands of expressions: names, literals, and anything in brackets.
 
 use minijinja::Error;
 
@@ -7,7 +7,7 @@ use super::super::operators::NEW;
 use super::Reader;
 use super::expressions::Shape;
 
-/// What brackets hold: `(a)` is `a`, `(a, b)`, `(a,)` and `()` are lists.
+/// What parentheses contain: `(a)` is `a`; `(a, b)`, `(a,)` and `()` are lists.
 #[derive(PartialEq, Eq)]
 enum Items {
     One,
@@ -15,7 +15,7 @@ enum Items {
 }
 
 impl Reader<'_, '_> {
-    /// A name, a literal, or something in brackets.
+    /// A name, a literal, or an expression in brackets.
     pub(super) fn primary(&mut self) -> Result<Shape, Error> {
         let start = self.out.pieces.len();
         let Some(token) = self.peek() else { return Err(self.unexpected("an expression")) };
@@ -29,7 +29,7 @@ impl Reader<'_, '_> {
                 self.copy();
                 return Ok(Shape::Constant);
             }
-            // Texts beside each other are one.
+            // Adjacent string literals are concatenated.
             (Kind::Text, _) => {
                 while self.peek().is_some_and(|token| token.kind == Kind::Text) {
                     self.copy();
@@ -56,7 +56,7 @@ impl Reader<'_, '_> {
         Ok(Shape::Operand)
     }
 
-    /// The elements of a list or tuple, through its closing bracket.
+    /// The elements of a list or tuple, up to its closing bracket.
     fn items(&mut self, close: &'static str) -> Result<Items, Error> {
         let mut items = Items::One;
         let mut is_first = true;
@@ -74,7 +74,7 @@ impl Reader<'_, '_> {
         Ok(if is_first { Items::Several } else { items })
     }
 
-    /// The entries of a map, through its closing brace.
+    /// The entries of a map, up to its closing brace.
     fn entries(&mut self) -> Result<(), Error> {
         let mut is_first = true;
         while !self.copy_if("}") {
@@ -94,7 +94,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// The arguments of a call in their brackets; `compares` where the engine compares them.
+    /// The arguments of a call, in parentheses; `compares` if the engine compares them.
     pub(super) fn arguments(&mut self, compares: bool) -> Result<(), Error> {
         self.require("(")?;
         let mut is_first = true;

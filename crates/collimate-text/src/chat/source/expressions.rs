@@ -1,4 +1,4 @@
-//! Expressions, by the grammar and precedence of the engine.
+//! Rewrites expressions, following the engine's grammar and precedence.
 
 use minijinja::Error;
 
@@ -6,7 +6,7 @@ use super::super::lexer::{Kind, syntax_error};
 use super::super::operators::{ADD, CONCATENATE, INDEX, MULTIPLY, READ, SLICE};
 use super::Reader;
 
-/// Expressions within expressions, this deep: each takes some of the thread's stack here and in the engine.
+/// Limit on nested expressions: each level uses stack here and in the engine.
 const MAX_DEPTH: usize = 100;
 
 const OR: u8 = 1;
@@ -18,28 +18,28 @@ const CONCATENATION: u8 = 6;
 const PRODUCT: u8 = 7;
 const POWER: u8 = 8;
 
-/// What was written of an expression.
+/// What kind of expression was written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// A literal, as long as it is written.
+    /// A literal, whose size is bounded by its source.
     Constant,
     /// A filter may follow it directly.
     Operand,
-    /// A filter would take its last operand only.
+    /// A filter would bind to its last operand only.
     Operators,
 }
 
-/// An operator between two operands.
+/// A binary operator.
 struct Operator {
     precedence: u8,
-    /// Its tokens: two of `not in`.
+    /// Number of its tokens: two for `not in`.
     len: usize,
-    /// The filter that it becomes.
+    /// The filter it becomes.
     filter: Option<&'static str>,
 }
 
 impl Reader<'_, '_> {
-    /// An expression with `if` and `else`.
+    /// An expression, optionally with `if` and `else`.
     pub(super) fn expression(&mut self) -> Result<Shape, Error> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -58,7 +58,7 @@ impl Reader<'_, '_> {
         Ok(shape)
     }
 
-    /// An expression that an `if` ends.
+    /// An expression that stops at an `if`.
     pub(super) fn unconditional(&mut self) -> Result<Shape, Error> {
         self.operators(OR)
     }
@@ -112,7 +112,7 @@ impl Reader<'_, '_> {
             "-" => (SUM, None),
             "~" => (CONCATENATION, Some(CONCATENATE)),
             "*" => (PRODUCT, Some(MULTIPLY)),
-            // Numbers only.
+            // Numeric only.
             "/" | "//" | "%" => (PRODUCT, None),
             "**" => (POWER, None),
             _ => return None,
@@ -139,7 +139,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// What stands behind `is`: a name and one argument, in brackets or not.
+    /// What follows `is`: a name and one argument, in parentheses or not.
     fn test(&mut self) -> Result<(), Error> {
         self.copy_if("not");
         self.dotted_name()?;
@@ -162,7 +162,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// A value with its sign and what follows it directly: attributes, elements, slices and calls.
+    /// A value with its sign, followed by attributes, elements, slices and calls.
     fn value(&mut self, start: usize) -> Result<Shape, Error> {
         let is_negated = self.is_next("-");
         while self.copy_if("-") {}
@@ -192,7 +192,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// `[index]` or `[start:stop:step]` behind a value that was written from `start` on.
+    /// `[index]` or `[start:stop:step]` after a value that was written from `start` on.
     fn subscript(&mut self, start: usize) -> Result<(), Error> {
         self.skip();
         if self.is_next("]") {
@@ -222,7 +222,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// An index, or a bound of a slice, which may be left out.
+    /// An index, or a slice bound, which may be omitted.
     fn bound(&mut self) -> Result<(), Error> {
         if self.is_next(":") || self.is_next("]") {
             self.out.push("none");
@@ -231,7 +231,7 @@ impl Reader<'_, '_> {
         self.expression().map(|_| ())
     }
 
-    /// A name of a filter or test.
+    /// The name of a filter or test.
     pub(super) fn dotted_name(&mut self) -> Result<(), Error> {
         self.name()?;
         while self.copy_if(".") {
@@ -240,21 +240,21 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// Passes what was written since `start` through a filter.
+    /// Wraps what has been written since `start` in a filter.
     pub(super) fn filtered(&mut self, start: usize, shape: Shape, filter: &str) {
         self.enclose(start, shape);
         self.out.pieces.insert(start, "(".into());
         self.out.push(format!("|{filter})"));
     }
 
-    /// Pays for an operand whose whole value is read; a literal is as long as it is written.
+    /// Pays for an operand that is read in full; a literal needs no payment.
     pub(super) fn read(&mut self, start: usize, shape: Shape) {
         if shape != Shape::Constant {
             self.filtered(start, shape, READ);
         }
     }
 
-    /// Puts brackets around operators, so that a filter takes all of them.
+    /// Parenthesizes operators, so that a filter applies to all of them.
     fn enclose(&mut self, start: usize, shape: Shape) {
         if shape == Shape::Operators {
             self.out.pieces.insert(start, "(".into());

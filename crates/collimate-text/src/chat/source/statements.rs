@@ -1,4 +1,4 @@
-//! Statements: their expressions changed, the rest as it is.
+//! Rewrites the expressions in statements; the rest is copied.
 
 use minijinja::Error;
 
@@ -8,7 +8,7 @@ use super::Reader;
 use super::expressions::Shape;
 
 impl Reader<'_, '_> {
-    /// What stands in a `{% … %}`. Which statements there are, and how they nest, is the engine's to check.
+    /// The content of a `{% … %}` tag. The engine checks which statements exist and how they nest.
     pub(super) fn statement(&mut self) -> Result<(), Error> {
         let Some(keyword) = self.peek().filter(|token| token.kind == Kind::Name) else {
             return Err(self.unexpected("a statement"));
@@ -40,7 +40,7 @@ impl Reader<'_, '_> {
             }
             "filter" => self.filter_chain(),
             "do" | "autoescape" => self.expression().map(|_| ()),
-            // `else`, `endif`, `break`, `block NAME`: words only.
+            // `else`, `endif`, `break`, `block NAME`: no expressions.
             _ => {
                 while self.peek().is_some() {
                     self.name()?;
@@ -67,7 +67,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// `set name = value`, `set namespace.name = value`, or the start of a block whose text is set.
+    /// `set name = value`, `set namespace.name = value`, or the start of a block whose text is assigned.
     fn set(&mut self) -> Result<(), Error> {
         let is_attribute = self.target()?;
         if self.copy_if("|") {
@@ -113,7 +113,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    /// The parameters of a macro in their brackets.
+    /// The parameters of a macro, in parentheses.
     fn parameters(&mut self) -> Result<(), Error> {
         self.require("(")?;
         let mut is_first = true;
@@ -145,7 +145,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// What is assigned to: names, lists of them, attributes of a namespace. Returns whether it is one attribute.
+    /// An assignment's target: names, lists of names, or a namespace's attribute. Returns whether it is an attribute.
     fn target(&mut self) -> Result<bool, Error> {
         let mut is_attribute = false;
         let mut open = 0_usize;

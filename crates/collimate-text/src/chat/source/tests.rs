@@ -29,7 +29,7 @@ fn operators_become_filters_that_pay(#[case] source: &str, #[case] expected: &st
     assert_eq!(paid_source(source).unwrap(), expected);
 }
 
-/// The engine names lines of what it compiles, and those must be the template's.
+/// The engine reports lines of the rewritten template, which must match the original's.
 #[test]
 fn every_token_stays_on_its_line() {
     let source = "a\n{#\n#}\n{%- if x\n  == 'b\nc' -%}\n\n{{ y }}";
