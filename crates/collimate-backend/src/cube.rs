@@ -1,8 +1,8 @@
-//! CubeCL's backends, cuda and wgpu: a decoder's operations as kernels, each written once for all devices.
+//! CubeCL's backends, cuda and wgpu: the decoder's operations as kernels, each written once for all devices.
 //!
-//! Matrix products are burn's own, which tries several kernels for a shape and remembers the fastest. Everything else
-//! computes in float32 and rounds once, to the dtype of its input. A cube works on one row or tile at a time; no two cubes
-//! add to the same number, so the same input gives the same bits.
+//! Matrix products are burn's own, autotuned per shape. Everything else computes in float32 and rounds once, to the dtype
+//! of its input. A cube works on one row or tile at a time; no two cubes add to the same number, so the same input gives
+//! the same bits.
 
 mod adamw;
 mod attention;

@@ -1,4 +1,4 @@
-//! Turns panics of other crates into errors, for crates that parse what users download.
+//! Turns panics of other crates into errors, for the parsers of downloaded files.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

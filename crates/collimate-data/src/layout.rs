@@ -21,12 +21,12 @@ use node::{Node, RowError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
-    /// This project's own: `prompt`, `responses[].content`, `.reward`, and further numbers in `.scores`.
+    /// This project's layout: `prompt`, `responses[].content`, `.reward`, and further numbers in `.scores`.
     Collimate,
-    /// TRL's: `prompt`, `chosen`, `rejected` as text or messages, optionally `score_chosen` and `score_rejected`. The
-    /// prompt may be implicit if both are whole conversations.
+    /// TRL's layout: `prompt`, `chosen`, `rejected` as text or messages, optionally `score_chosen` and `score_rejected`.
+    /// The prompt may be implicit if both are whole conversations.
     Preference,
-    /// The published reward set's: `A0`, `A1`, … with `score_A0`, `score_A1`, …, any number of them.
+    /// The published reward set's layout: `A0`, `A1`, … with `score_A0`, `score_A1`, …, any number of them.
     RankedSet,
     /// `instruction`, `completions[].response` with `overall_score`, `fine-grained_score` or rated `annotations`.
     UltraFeedback,

@@ -231,7 +231,7 @@ mod tests {
             shrink in 1e-6_f32..1.0,
         ) {
             let values: Vec<f32> = values.into_iter().map(|value| value * shrink).collect();
-            // Half a step from rounding, one at the end without a number, and the scale's own rounding to float16.
+            // Half a step from rounding; one step at the end that has no code; and the scale's own rounding to float16.
             for (kind, steps, per_step) in [(GgufType::Q8_0, 127.0, 0.5_f32), (GgufType::Q4_0, 8.0, 1.0)] {
                 let bytes = kind.encode(&values).expect("in range");
                 for (block, bytes) in values.chunks(32).zip(bytes.chunks(kind.num_bytes(32))) {

@@ -1,4 +1,4 @@
-//! The export, step by step.
+//! The steps of the export.
 
 use std::path::Path;
 
@@ -31,18 +31,18 @@ pub struct GgufSummary {
     pub num_tensors: usize,
     /// Size of the file in bytes.
     pub num_bytes: u64,
-    /// Cases in which llama.cpp will compute something else, and matrices stored in another type than asked for.
+    /// Cases in which llama.cpp will compute something else, and matrices stored in another type than requested.
     pub notes: Vec<String>,
 }
 
-/// Writes a model as a GGUF file, with an adapter merged into its weights if there is one.
+/// Writes a model as a GGUF file, with the adapter, if any, merged into its weights.
 ///
-/// One tensor is in memory at a time, and the file appears whole or not at all. Its first and last tensors are read back
+/// One tensor is in memory at a time, and the file appears complete or not at all. The first and last tensor are read back
 /// and compared.
 ///
 /// # Errors
-/// [`GgufError`] if model, adapter or tokenizer cannot be read or do not fit each other; if llama.cpp has no counterpart of
-/// a setting, which is named; if `output` is a folder or a file that is not GGUF; if the file cannot be written.
+/// [`GgufError`] if the model, adapter or tokenizer cannot be read or do not fit together; if llama.cpp has no counterpart
+/// for a setting, which is named; if `output` is a folder or a file that is not GGUF; if the file cannot be written.
 pub fn export_gguf(
     model_dir: &Path,
     adapter_dir: Option<&Path>,

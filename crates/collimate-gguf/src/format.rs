@@ -14,7 +14,7 @@ pub(crate) struct Entry {
     pub(crate) value: Value,
 }
 
-/// A value of one of the types that models need.
+/// A value of a metadata key, in the types that models need.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Count(u32),
@@ -31,7 +31,7 @@ impl Entry {
         Self { key: key.to_owned(), value }
     }
 
-    /// A size. Checked configurations stay far below 32 bits.
+    /// A size. Sizes in checked configurations stay far below 32 bits.
     pub(crate) fn count(key: &str, count: usize) -> Self {
         Self::new(key, Value::Count(u32::try_from(count).unwrap_or(u32::MAX)))
     }
@@ -53,7 +53,7 @@ impl Entry {
     }
 }
 
-/// Encodes the header, padded to where the tensors begin.
+/// Encodes the header, padded to the start of the tensors.
 pub(crate) fn header(entries: &[Entry], tensors: &[TensorSource]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend(VERSION.to_le_bytes());

@@ -1,14 +1,14 @@
 //! Export to GGUF: one file with a model, its tokenizer and chat template, as llama.cpp loads it.
 //!
-//! An adapter can be merged into the weights on the way. Whatever llama.cpp would compute differently is refused by the field
-//! of `config.json` that asks for it; where only some texts come out differently, the summary has a note. The format is
-//! version 3 of ggml's specification; names of keys and tensors are those of llama.cpp's own `gguf` package, with which the
-//! Python checks read the files.
+//! An adapter can be merged into the weights on the way. Whatever llama.cpp would compute differently is refused, naming
+//! the field of `config.json` that asks for it; where only some texts come out differently, the summary has a note. The
+//! format is version 3 of ggml's specification; keys and tensors are named as in llama.cpp's own `gguf` package, with which
+//! the Python checks read the files.
 //!
-//! The crate must not know of burn, of devices, or of how a model is computed. What llama.cpp has for a family is in that
-//! family's file in `collimate-hf` ([`collimate_hf::GgufFamily`]).
+//! The crate must not know burn, devices, or how a model is computed. What llama.cpp has for a family is in that family's
+//! file in `collimate-hf` ([`collimate_hf::GgufFamily`]).
 //!
-//! [`export_gguf`] is the door, and [`GgufType`] the choice that it asks for.
+//! Start with [`export_gguf`] and [`GgufType`], the storage type to choose.
 //!
 //! ```no_run
 //! use std::path::Path;

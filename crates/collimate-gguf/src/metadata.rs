@@ -1,4 +1,4 @@
-//! The configuration in llama.cpp's keys, and refusals of what llama.cpp has no counterpart of.
+//! Writes the configuration as llama.cpp's keys, and refuses whatever llama.cpp has no counterpart for.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde_json::Value as Json;
 
 use crate::format::{Entry, Value};
 
-/// The ends of YaRN's ramp in llama.cpp, in rotations over the original context; it reads no others from a file.
+/// The ends of YaRN's ramp in llama.cpp, in rotations over the original context; files cannot change them.
 const YARN_BETAS: [f64; 2] = [32.0, 1.0];
 
-/// A model's configuration, its family in llama.cpp, and the file that errors name.
+/// A model's configuration, its family in llama.cpp, and the file to name in errors.
 #[derive(Clone, Copy)]
 pub(crate) struct Model<'a> {
     pub(crate) config: &'a ModelConfig,
@@ -32,12 +32,12 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// llama.cpp's name of the architecture.
+    /// llama.cpp's name for the architecture.
     pub(crate) fn name(&self) -> &'static str {
         self.family.architecture
     }
 
-    /// Refuses models that llama.cpp would compute differently, and notes where only long texts come out differently.
+    /// Refuses models that llama.cpp would compute differently; adds a note if only long texts come out differently.
     pub(crate) fn check(&self, notes: &mut Vec<String>) -> Result<(), HfError> {
         self.check_layers()?;
         self.check_attention()?;
@@ -108,7 +108,7 @@ impl<'a> Model<'a> {
                 Err(self.refused("rope_scaling.beta_slow", "it is 1"))
             }
             RopeScaling::Yarn { factor, attention_factor, mscale, mscale_all_dim, .. } => {
-                // llama.cpp multiplies by this whatever a file says.
+                // llama.cpp multiplies by this whatever the file says.
                 let own = if *factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 };
                 let other = attention_factor.is_some_and(|given| (given - own).abs() > 1e-6);
                 match other || mscale.is_some() || mscale_all_dim.is_some() {
@@ -171,7 +171,7 @@ impl<'a> Model<'a> {
                 original(*original_max_position_embeddings),
                 Entry::number(&key("attn_factor"), *attention_factor),
             ],
-            // That of Llama 3.1 is a tensor.
+            // Llama 3.1's scaling is stored as a tensor.
             _ => Vec::new(),
         }
     }
@@ -197,7 +197,7 @@ impl<'a> Model<'a> {
     /// The error for a field, with what llama.cpp does instead.
     fn refused(&self, field: &str, instead: &str) -> HfError {
         let at = |field: &str| field.split('.').try_fold(&self.config.raw, |value, key| value.get(key));
-        // In newer files the object has another name.
+        // Newer files have the object under another name.
         let newer = || field.strip_prefix("rope_scaling.").and_then(|inner| at(&format!("rope_parameters.{inner}")));
         let value = at(field).or_else(newer);
         HfError::Unsupported {

@@ -1,7 +1,7 @@
-//! Byte-level BPE: its merges, and llama.cpp's name for the split before it.
+//! The keys of byte-level BPE: its merges, and llama.cpp's name for the split before it.
 //!
 //! llama.cpp has the patterns compiled in and selects one by `tokenizer.ggml.pre`. Its own converter recognises a tokenizer
-//! by a hash of the tokens of a test text; this one compares the pattern in `tokenizer.json`.
+//! by a hash of its tokens for a test text; we compare the pattern in `tokenizer.json`.
 
 use collimate_hf::HfError;
 use serde_json::Value as Json;
@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::format::{Entry, Value};
 use crate::tokenizer_file::File;
 
-/// A split's pattern, its `ignore_merges` (`None`: either), and llama.cpp's name.
+/// A split's pattern, its `ignore_merges` (`None` for either), and llama.cpp's name.
 const PATTERNS: [(&str, Option<bool>, &str); 5] = [
     (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -80,12 +80,12 @@ fn name(file: &File<'_>) -> Result<&'static str, HfError> {
 }
 
 fn is_bytes(step: &Json, use_regex: bool) -> bool {
-    // Files without the field are from before it existed, when every ByteLevel step split.
+    // Files without the field predate it; every ByteLevel step split then.
     step["type"] == "ByteLevel" && step["use_regex"].as_bool().unwrap_or(true) == use_regex
 }
 
 fn by_pattern(split: &Json, ignores_merges: bool) -> Option<&'static str> {
-    // The patterns match everything, so keeping the matches and removing what is between them are the same.
+    // The patterns match everything, so isolating the matches and removing what is between them are equivalent.
     let how = (split["behavior"].as_str()?, split["invert"].as_bool().unwrap_or(false));
     let keeps = matches!(how, ("Isolated", false) | ("Removed", true));
     let pattern = split["pattern"]["Regex"].as_str().filter(|_| keeps)?;

@@ -1,8 +1,8 @@
-//! BPE in the manner of SentencePiece, llama.cpp's `llama`: spaces are `▁`, and unknown characters become bytes.
+//! BPE as in SentencePiece, llama.cpp's `llama`: spaces are `▁`, and unknown characters become bytes.
 //!
 //! llama.cpp merges the neighbours whose joined text is the token of highest score, while `tokenizer.json` ranks pairs. A
-//! token's score is therefore minus the rank of the first merge that makes it. Tokenizers converted from SentencePiece list
-//! every pair that makes a token, so both rules agree.
+//! token's score is therefore minus the rank of the first merge that produces it. Tokenizers converted from SentencePiece
+//! list every pair that produces a token, so both rules agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,14 @@ use serde_json::Value as Json;
 use crate::format::{Entry, Value};
 use crate::tokenizer_file::{File, Kind, Tokens, ids};
 
-/// A space inside a token.
+/// A space within a token.
 const SPACE: &str = "▁";
-/// Longer tokens are not searched for unlisted pairs, which takes quadratic time.
+/// Longer tokens are not searched for unlisted pairs, since the search takes quadratic time.
 const MAX_TOKEN_BYTES: usize = 1024;
-/// The score that llama.cpp's converter gives to tokens that take no part in merging.
+/// llama.cpp's converter gives this score to tokens that no merge involves.
 const OUTSIDE: f32 = -1000.0;
 
-/// The keys of such a tokenizer, except for its tokens.
+/// The keys of a SentencePiece tokenizer, except for its tokens.
 pub(crate) fn entries(file: &File<'_>, tokens: &Tokens, notes: &mut Vec<String>) -> Result<Vec<Entry>, HfError> {
     let prefix = prefix(file, notes)?;
     let merges = file.merges()?;
@@ -35,7 +35,7 @@ pub(crate) fn entries(file: &File<'_>, tokens: &Tokens, notes: &mut Vec<String>)
     }
     let scores = tokens.texts.iter().zip(&tokens.kinds).map(|(text, kind)| match (kind, ranks.get(text)) {
         (Kind::Normal, Some(rank)) => -(*rank as f32),
-        // Single characters, which no merge makes.
+        // Single characters, which no merge produces.
         (Kind::Normal, None) => -(merges.len() as f32),
         (Kind::Byte | Kind::Unknown, _) => 0.0,
         (Kind::Control | Kind::UserDefined, _) => OUTSIDE,
@@ -57,7 +57,7 @@ pub(crate) fn entries(file: &File<'_>, tokens: &Tokens, notes: &mut Vec<String>)
     ])
 }
 
-/// Counts pairs of tokens that join to a merged token without being listed as a merge.
+/// Counts pairs of tokens that join to a merged token but are not listed as a merge.
 fn unlisted<'a>(merges: &[[&str; 2]], made: impl Iterator<Item = &'a String>, ids: &BTreeMap<&str, usize>) -> usize {
     let listed: BTreeSet<&[&str; 2]> = merges.iter().collect();
     let made = made.filter(|token| token.len() <= MAX_TOKEN_BYTES);
@@ -66,15 +66,15 @@ fn unlisted<'a>(merges: &[[&str; 2]], made: impl Iterator<Item = &'a String>, id
     pairs.filter(|(left, right)| !listed.contains(&[*left, *right])).count()
 }
 
-/// Where the tokenizer inserts spaces that a text does not have.
+/// Where the tokenizer inserts spaces that are not in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Prefix {
     None,
-    /// Before the text, unless that begins with a special token.
+    /// Before the text, unless it begins with a special token.
     Text,
     /// Also before each part between special tokens, unless the part already begins with a space.
     Missing,
-    /// Before each part, whatever it begins with, like llama.cpp.
+    /// Before each part, whatever it begins with, as llama.cpp does.
     Parts,
 }
 
@@ -110,7 +110,7 @@ fn find_prefix(file: &File<'_>) -> Result<Prefix, HfError> {
                 // Metaspace inserts no second space after one from the normalizer.
                 found = if found == Prefix::None { metaspace_prefix(step) } else { found };
             }
-            // Splits nothing, since the spaces are ▁ by now.
+            // Splits nothing, since spaces are ▁ by now.
             Some("Split") if step["pattern"]["String"] == " " => {}
             _ => return Err(file.refused("pre_tokenizer", step, "llama.cpp splits nothing before such a BPE")),
         }

@@ -1,4 +1,4 @@
-//! One tensor of the file, and the weights that it is made of.
+//! A tensor of the file and the weights it is made of.
 
 use crate::blocks::GgufType;
 

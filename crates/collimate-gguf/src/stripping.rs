@@ -1,6 +1,6 @@
 //! Spaces beside special tokens, which llama.cpp keeps or drops depending on the model's name.
 //!
-//! A tokenizer can drop the spaces after a special token; Phi-3's drop the line break that its template puts there.
+//! A tokenizer can drop the spaces after a special token: Phi-3's drops the line break that its template puts there.
 //! llama.cpp has no key for that. It drops them if the model's name contains `phi-3` or `phi3`.
 
 use serde_json::Value as Json;

@@ -1,4 +1,4 @@
-//! The tensors of a file: llama.cpp's name, shape and type of each, and the weights that it is made of.
+//! The tensors of a file: llama.cpp's name, shape and type for each, and the weights it is made of.
 
 use std::collections::BTreeMap;
 
@@ -67,8 +67,8 @@ fn stacked(layer: usize, experts: &[Gated], outtype: GgufType) -> Vec<TensorSour
     parts.filter_map(stack).collect()
 }
 
-/// The type of a tensor. llama.cpp wants vectors, norms and routers in float32. Embeddings, which every token passes twice,
-/// keep eight bits where matrices have four. Rows that do not divide into blocks are stored in float16.
+/// The type a tensor is stored in. llama.cpp wants vectors, norms and routers in float32. Embeddings keep eight bits where
+/// matrices have four, since every token passes them twice. Rows that do not divide into blocks are stored in float16.
 fn stored(name: &str, shape: &[usize], outtype: GgufType) -> GgufType {
     let whole = shape.len() < 2 || name.ends_with("_norm.weight") || name.ends_with(".ffn_gate_inp.weight");
     let embedding = matches!(name, "token_embd.weight" | "output.weight");
@@ -80,7 +80,7 @@ fn stored(name: &str, shape: &[usize], outtype: GgufType) -> GgufType {
     if wanted.fits(shape.last().copied().unwrap_or(1)) { wanted } else { GgufType::F16 }
 }
 
-/// llama.cpp's names of the modules of a block, but for the experts.
+/// llama.cpp's names for the modules of a block, except for the experts.
 fn names(block: &Block) -> BTreeMap<&str, &'static str> {
     let mut names = BTreeMap::new();
     match &block.qkv {
@@ -125,7 +125,7 @@ fn split(tensor: &str) -> Option<(&str, &str)> {
     tensor.rsplit_once('.')
 }
 
-/// Tensors that no weight corresponds to: divisors of the rotary frequencies.
+/// Tensors computed from the configuration rather than read: the divisors of the rotary frequencies.
 fn computed(model: &Model<'_>) -> Result<Vec<TensorSource>, HfError> {
     let vector = |name: &str, values: Vec<f32>| TensorSource {
         name: format!("{name}.weight"),

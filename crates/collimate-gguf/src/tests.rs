@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 
 use crate::*;
 
-/// Settings of a Llama with two layers, rows of 32 and two heads for one of keys.
+/// The configuration of a Llama with two layers, rows of 32 and two query heads per key head.
 fn llama() -> Json {
     json!({
         "model_type": "llama", "vocab_size": 12, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
@@ -34,7 +34,7 @@ fn bytes_tokenizer() -> Json {
     })
 }
 
-/// A model folder of the settings, whose values count up from −1 in hundredths.
+/// A model folder with this configuration, whose values count up from −1 in hundredths.
 fn folder(root: &Path, settings: Json) -> PathBuf {
     let config = ModelConfig::from_json(Path::new("config.json"), settings).expect("sound settings");
     let value = |place: usize| (place % 201) as f32 / 100.0 - 1.0;
@@ -109,7 +109,7 @@ fn tensors_are_the_models_with_queries_and_keys_in_llamas_order() {
     let embedding = &file.tensors["token_embd.weight"];
     assert_eq!((&embedding.shape[..], embedding.kind), (&[12, 32][..], 0));
     assert!(embedding.floats().into_iter().eq((0..12 * 32).map(value)));
-    // Row 1 of the first head of 16 is what was row 8, row 2 what was row 1.
+    // In the first head of 16 rows, row 1 was row 8, and row 2 was row 1.
     let queries = file.tensors["blk.1.attn_q.weight"].floats();
     let row = |row: usize| (0..32).map(move |column| value(row * 32 + column));
     assert!(queries[32..64].iter().copied().eq(row(8)) && queries[64..96].iter().copied().eq(row(1)));

@@ -1,4 +1,4 @@
-//! The tokenizer and the chat template in llama.cpp's keys, from `tokenizer.json`.
+//! Writes the tokenizer in `tokenizer.json` and the chat template as llama.cpp's keys.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 const KNOWN_ENDS: [&str; 8] =
     ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"];
 
-/// Every key of the tokenizer, and how it treats spaces beside special tokens.
+/// All keys of the tokenizer, and how it treats spaces beside special tokens.
 pub(crate) fn entries(
     model_dir: &Path,
     config: &ModelConfig,
@@ -45,7 +45,7 @@ pub(crate) fn entries(
     Ok((entries, Stripping::from_tokenizer(&json)))
 }
 
-/// End-of-text tokens other than the tokenizer's own that llama.cpp does not recognise by name.
+/// The model's end-of-text tokens, other than the tokenizer's own, that llama.cpp does not recognise by name.
 pub(crate) fn other_ends<'a>(tokens: &'a Tokens, eos: u32, ends: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
     let known = |id: u32| tokens.texts.get(id as usize).is_some_and(|text| KNOWN_ENDS.contains(&text.as_str()));
     ends.iter().copied().filter(move |id| *id != eos && !known(*id))

@@ -7,7 +7,7 @@ use collimate_hf::HfError;
 use collimate_text::TextTokenizer;
 use serde_json::Value as Json;
 
-/// The kind of a token, by llama.cpp's ids.
+/// The kind of a token, numbered as in llama.cpp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Normal = 1,
@@ -31,7 +31,7 @@ pub(crate) struct Tokens {
 }
 
 impl File<'_> {
-    /// The steps of the pre-tokenizer, a sequence's one by one.
+    /// The steps of the pre-tokenizer, with a sequence flattened.
     pub(crate) fn pre_tokenizer_steps(&self) -> impl Iterator<Item = &Json> {
         let pre_tokenizer = &self.json["pre_tokenizer"];
         let list = pre_tokenizer["pretokenizers"].as_array().filter(|_| pre_tokenizer["type"] == "Sequence");
@@ -42,7 +42,7 @@ impl File<'_> {
         steps.iter().filter(|step| !step.is_null())
     }
 
-    /// Whether the tokenizer is a byte-level BPE; if not, it falls back on bytes in the manner of SentencePiece.
+    /// Whether the tokenizer is a byte-level BPE; otherwise it has byte fallback, as in SentencePiece.
     pub(crate) fn is_byte_level(&self) -> Result<bool, HfError> {
         let model = &self.json["model"];
         if model["type"] != "BPE" {
@@ -69,7 +69,7 @@ impl File<'_> {
     pub(crate) fn tokens(&self, tokenizer: &TextTokenizer, vocab_size: usize) -> Result<Tokens, HfError> {
         let mut texts: Vec<String> = (0..vocab_size).map(|id| format!("[PAD{id}]")).collect();
         let mut kinds = vec![Kind::Unused; vocab_size];
-        // Ids come from the tokenizer, which assigns added tokens other ids than the file where those leave a gap.
+        // Ids are taken from the tokenizer: where the file's ids leave a gap, it assigns added tokens other ones.
         let mut put = |text: &str, kind: Kind| {
             let id = tokenizer.token_id(text);
             let index = id.map(|id| id as usize).filter(|id| *id < vocab_size);
@@ -101,7 +101,7 @@ impl File<'_> {
                 kind => kind,
             };
             put(text, kind)?;
-            // llama.cpp searches for it in the raw text, before spaces become ▁.
+            // llama.cpp searches the raw text for it, before spaces become ▁.
             if fallback
                 && kind == Kind::UserDefined
                 && let Some(id) = tokenizer.token_id(text)
@@ -113,7 +113,7 @@ impl File<'_> {
         Ok(Tokens { texts, kinds })
     }
 
-    /// The merges as pairs of tokens; files have them as pairs or as texts with a space between.
+    /// The merges as pairs of tokens; files store pairs, or texts separated by a space.
     pub(crate) fn merges(&self) -> Result<Vec<[&str; 2]>, HfError> {
         let list = self.json["model"]["merges"].as_array().map(Vec::as_slice).unwrap_or_default();
         list.iter()
@@ -151,13 +151,13 @@ impl File<'_> {
     }
 }
 
-/// Whether a token stands for one byte: `<0x0A>`.
+/// Whether a token represents one byte: `<0x0A>`.
 fn is_byte(text: &str) -> bool {
     let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
-/// The id of each text, the lowest if several tokens share it.
+/// The id of each text; the lowest if several tokens share it.
 pub(crate) fn ids(tokens: &Tokens) -> BTreeMap<&str, usize> {
     tokens.texts.iter().enumerate().rev().map(|(id, text)| (text.as_str(), id)).collect()
 }

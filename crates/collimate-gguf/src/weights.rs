@@ -1,8 +1,8 @@
-//! A model's weights, with an adapter in them or without.
+//! A model's weights, with or without an adapter.
 
 use collimate_hf::{Adapter, HfError, HostTensor, WeightFiles, merged_tensor};
 
-/// A model's weights as they go into the file: with the adapter's product added, one tensor at a time.
+/// A model's weights as written to the file, one tensor at a time, with the adapter's product added.
 pub(crate) struct Weights {
     pub(crate) files: WeightFiles,
     pub(crate) adapter: Option<Adapter>,

@@ -1,4 +1,4 @@
-//! Writes the file with one tensor in memory at a time, and reads both of its ends back.
+//! Writes the file with one tensor in memory at a time, then reads both ends back.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -11,7 +11,7 @@ use crate::format::{ALIGNMENT, Entry, MAGIC, header, offsets};
 use crate::source::{Source, TensorSource};
 use crate::weights::Weights;
 
-/// Refuses to replace anything but a GGUF file; it might be the model's own weights.
+/// Refuses to replace anything but a GGUF file: it might be the model's own weights.
 pub(crate) fn refuse_taken(output: &Path) -> Result<(), HfError> {
     let reason = match std::fs::symlink_metadata(output) {
         Err(_) => return Ok(()),
@@ -52,7 +52,7 @@ pub(crate) fn write(
     read_back(output, &header, tensors, weights)
 }
 
-/// Passes the encoded bytes of a tensor on, in order; of a stack of experts, one expert at a time.
+/// Calls back with the encoded bytes of a tensor, in order; for stacked experts, one expert at a time.
 fn each_piece(
     output: &Path,
     tensor: &TensorSource,
@@ -60,7 +60,7 @@ fn each_piece(
     take: &mut dyn FnMut(&[u8]) -> Result<(), HfError>,
 ) -> Result<(), HfError> {
     let mut piece = |values: &[f32]| {
-        // In chunks, so that a large embedding is never encoded as a whole.
+        // In chunks, so that a large embedding is never encoded at once.
         for values in values.chunks(1 << 20) {
             let bytes = tensor.stored.encode(values).map_err(|value| HfError::ValueTooLarge {
                 path: output.to_owned(),
@@ -85,7 +85,7 @@ fn each_piece(
 }
 
 /// Reorders the rows of queries or keys. Hugging Face rotates row i of a head with row i + head_dim / 2, llama.cpp's Llama
-/// rotates neighbours, so those two become neighbours.
+/// rotates adjacent rows, so these two become adjacent.
 fn interleaved(values: &[f32], heads: usize, num_rows: usize) -> Vec<f32> {
     let (width, half) = (values.len() / num_rows, num_rows / heads / 2);
     let rows =
@@ -93,7 +93,7 @@ fn interleaved(values: &[f32], heads: usize, num_rows: usize) -> Vec<f32> {
     rows.flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect()
 }
 
-/// Compares the header, the first and the last tensor with the file; returns its size.
+/// Compares the header and the first and last tensor with the file; returns its size.
 fn read_back(output: &Path, header: &[u8], tensors: &[TensorSource], weights: &Weights) -> Result<u64, HfError> {
     let io = || HfError::io(output);
     let mut file = File::open(output).map_err(io())?;
@@ -124,7 +124,7 @@ mod tests {
         // Two heads of four rows, one column.
         let values: Vec<f32> = (0..8).map(|row| row as f32).collect();
         assert_eq!(interleaved(&values, 2, 8), [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
-        // Two columns stay together.
+        // Both columns of a row stay together.
         let values: Vec<f32> = (0..8).map(|value| value as f32).collect();
         assert_eq!(interleaved(&values, 1, 4), [0.0, 1.0, 4.0, 5.0, 2.0, 3.0, 6.0, 7.0]);
     }

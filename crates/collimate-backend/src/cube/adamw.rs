@@ -1,4 +1,4 @@
-//! AdamW's update.
+//! The AdamW update.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
@@ -10,7 +10,7 @@ use super::buffers::{array, owned};
 use super::cubes::{UNITS, over_numbers};
 
 /// See [`FusedOps::adamw`](crate::FusedOps::adamw). `state` is the parameter and its two moments, in float32, updated in
-/// place if nothing else holds them.
+/// place unless something else holds them.
 pub(super) fn adamw<R: CubeRuntime>(
     state: [CubeTensor<R>; 3],
     gradient: CubeTensor<R>,

@@ -1,4 +1,4 @@
-//! Tensors as kernels take them: contiguous, without strides.
+//! Tensors as kernel arguments: contiguous, without strides.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
@@ -14,7 +14,7 @@ pub(super) fn array<R: CubeRuntime>(tensor: CubeTensor<R>) -> ArrayArg<R> {
     into_contiguous(tensor).into_array_arg()
 }
 
-/// Uninitialised memory for a result, on the device of `like`.
+/// Allocates uninitialised memory for a result, on the device of `like`.
 pub(super) fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: impl Into<Shape>, dtype: DType) -> CubeTensor<R> {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
 }
@@ -24,7 +24,7 @@ pub(super) fn scalars<R: CubeRuntime>(like: &CubeTensor<R>, shape: impl Into<Sha
     empty(like, shape, DType::F32)
 }
 
-/// A contiguous tensor that may be changed in place; a copy if anything else holds it.
+/// A contiguous tensor that may be changed in place; a copy if something else holds it.
 pub(super) fn owned<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     let tensor = into_contiguous(tensor);
     if tensor.can_mut() { tensor } else { tensor.copy() }

@@ -1,4 +1,4 @@
-//! The output layer in chunks of rows, so that logits take bounded memory whatever the vocabulary.
+//! The output layer in chunks of rows, so that logits take bounded memory for any vocabulary.
 
 use burn::tensor::Tensor;
 use burn_cubecl::CubeRuntime;
@@ -14,8 +14,8 @@ use crate::plain;
 /// Logits per chunk, at most.
 const CHUNK_ELEMENTS: usize = 32 << 20;
 
-/// Pads a number of rows by a sixteenth at most, so that many sizes share few shapes: kernels are chosen once, and freed
-/// memory fits the next allocation.
+/// Pads a number of rows by at most a sixteenth, so that few distinct shapes occur: kernels are tuned once per shape, and
+/// freed memory fits the next allocation.
 pub(super) fn padded_rows(rows: usize) -> usize {
     rows.next_multiple_of((rows.next_power_of_two() / 32).max(16))
 }
@@ -64,7 +64,7 @@ impl<'a, R: CubeRuntime, BT: BoolElement> Chunk<'a, R, BT> {
         (write::<R, BT, 2>(reduced.clone()).narrow(0, 0, self.rows), reduced)
     }
 
-    /// What [`target_logps::backward`] needs of a forward pass that has been reduced before, with padding.
+    /// Rebuilds, with padding, what [`target_logps::backward`] needs from a forward pass that has already been reduced.
     pub(super) fn reduced_again(&self, like: &CubeTensor<R>, forward: &[TargetLogp]) -> CubeTensor<R> {
         let log_sum_exps = forward.iter().map(|row| row.log_sum_exp as f32);
         let padded = log_sum_exps.chain(std::iter::repeat(0.0)).take(self.targets.len());
@@ -90,7 +90,7 @@ impl<'a, R: CubeRuntime, BT: BoolElement> Chunk<'a, R, BT> {
     }
 }
 
-/// Log-probs from what [`target_logps::reduce`] gave for each chunk, read back at once.
+/// Log-probs from the results of [`target_logps::reduce`] for each chunk, read back at once.
 pub(super) fn logps<R: CubeRuntime, BT: BoolElement>(chunks: Vec<Tensor<Cube<R, BT>, 2>>) -> Vec<TargetLogp> {
     if chunks.is_empty() { Vec::new() } else { plain::target_logps::logps_from_sums(Tensor::cat(chunks, 0)) }
 }

@@ -1,4 +1,4 @@
-//! Compiles every kernel with NVIDIA's compiler, in float32 and in bfloat16: on a GPU, or with the stub of a driver in
+//! Compiles every kernel with NVIDIA's compiler, in float32 and in bfloat16: on a GPU, or with the stub driver in
 //! `tests/cuda-stub`, which computes nothing.
 
 use burn::tensor::backend::Backend;

@@ -1,11 +1,11 @@
-//! Sizes of launches, and sums over a cube.
+//! Launch sizes, and sums over a cube.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-/// Units per cube, at most; every device has as many.
+/// Maximum units per cube; every device supports as many.
 pub(super) const UNITS: u32 = 256;
-/// Cubes per launch, at most. A cube takes every so-many-th task, so fewer cubes than tasks are enough.
+/// Maximum cubes per launch. Cubes stride over the tasks, so there may be fewer cubes than tasks.
 const CUBES: u32 = 32_768;
 
 /// Cubes for `tasks` tasks.
@@ -39,7 +39,7 @@ pub(super) fn sum_in_cube(value: f32, #[comptime] units: u32) -> f32 {
         half /= 2;
     }
     let sum = values[0];
-    // Before the shared memory is used again.
+    // Wait before the shared memory is reused.
     sync_cube();
     sum
 }

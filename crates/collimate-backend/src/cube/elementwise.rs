@@ -178,7 +178,7 @@ fn activated(x: f32, #[comptime] activation: GateActivation) -> (f32, f32) {
     }
 }
 
-/// Columns of a row's entry in the table of streams: whether it is in a stream, its index there, and the low and high half
+/// Columns of a row in the table of streams: whether it belongs to a stream, its index there, and the low and high half
 /// of the stream's key.
 const STREAM_COLUMNS: u32 = 4;
 

@@ -1,5 +1,5 @@
-//! Exponentials of known precision: those of drivers are within a few units in the last place at best, and graphics APIs
-//! allow worse.
+//! Exponentials of known precision: those of drivers are accurate to a few units in the last place at best, and graphics
+//! APIs allow worse.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -25,7 +25,7 @@ pub(super) fn exp(x: f32) -> f32 {
 /// tanh x to within 4 units in the last place.
 #[cube]
 pub(super) fn tanh(x: f32) -> f32 {
-    // Near zero 1 − 2/(e²ˣ + 1) would lose the digits of x, so there it is a polynomial in x², after Cephes.
+    // Near zero 1 − 2/(e²ˣ + 1) would lose the digits of x, so a polynomial in x² is used there, after Cephes.
     let square = x * x;
     let p = fma(-5.704_988_7e-3, square, 2.063_909e-2);
     let p = fma(p, square, -5.373_971_6e-2);

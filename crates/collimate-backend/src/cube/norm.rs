@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 use super::buffers::{array, empty, scalars};
 use super::cubes::{over, sum_in_cube, units_for};
 
-/// Cubes of a backward pass with the weight's gradient, each of which sums its own part of it.
+/// Cubes of a backward pass with the weight's gradient; each sums its own part.
 const PARTS: u32 = 256;
 
 /// See [`FusedOps::rms_norm`](crate::FusedOps::rms_norm).
@@ -33,7 +33,7 @@ pub(super) fn rms_norm<R: CubeRuntime>(x: CubeTensor<R>, weight: CubeTensor<R>, 
     out
 }
 
-/// Gradient of `x`, and with `with_weight` the parts of the weight's, [at most PARTS, n].
+/// The gradient of `x`, and if `with_weight` the parts of the weight's gradient, [at most PARTS, n].
 pub(super) fn rms_norm_backward<R: CubeRuntime>(
     x: CubeTensor<R>,
     weight: CubeTensor<R>,
@@ -128,7 +128,7 @@ fn backward<F: Float>(
             let d = f32::cast_from(d_out[index]);
             let normed = f32::cast_from(x[index]) * scale;
             sum += d * weight[i as usize] * normed;
-            // Only this unit writes this column of the cube's part.
+            // No other unit writes this column of the cube's part.
             if with_weight {
                 d_weight[(part + i) as usize] += d * normed;
             }

@@ -10,7 +10,7 @@ use cubecl::prelude::*;
 use super::buffers::{array, numbers, owned};
 use super::cubes::{UNITS, over};
 
-/// See [`FusedOps::add_rows`](crate::FusedOps::add_rows). One cube adds everything for one row, in the order given.
+/// See [`FusedOps::add_rows`](crate::FusedOps::add_rows). One cube does all additions to a row, in the order given.
 pub(super) fn add_rows<R: CubeRuntime>(x: CubeTensor<R>, rows: &[u32], values: CubeTensor<R>) -> CubeTensor<R> {
     if rows.is_empty() {
         return x;

@@ -8,10 +8,10 @@ use cubecl::prelude::*;
 use super::buffers::{array, scalars};
 use super::cubes::{UNITS, sum_in_cube};
 
-/// Partial sums per tensor, at most; the host adds them up in float64.
+/// Maximum partial sums per tensor; the host adds them up in float64.
 const PARTS: usize = 256;
 
-/// Partial sums of squares of `x`, [1, parts]; how many depends only on the size of `x`.
+/// Partial sums of squares of `x`, [1, parts]; their number depends only on the size of `x`.
 pub(super) fn squares<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let count = x.meta.num_elements();
     let parts = count.div_ceil(16 * UNITS as usize).clamp(1, PARTS);

@@ -1,4 +1,4 @@
-//! Log-probs of target tokens from a chunk of logits, which are then turned in place into their gradients.
+//! Log-probs of target tokens from a chunk of logits, and their gradients, which overwrite the logits.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::cubecl;
@@ -92,14 +92,14 @@ fn merged(highest: f32, total: f32) -> (f32, f32) {
         half /= 2;
     }
     let result = (largest[0], totals[0]);
-    // Before the shared memory is used again.
+    // Wait before the shared memory is reused.
     sync_cube();
     result
 }
 
 /// Turns `logits` [M, V] into the gradients of `Σ_m coefficients[m] · logp[m]` with respect to them, in place.
 ///
-/// `reduced` is what [`reduce`] gave, or [M, 3] with the log-sum-exp in its second column and 1 in its third.
+/// `reduced` is the result of [`reduce`], or [M, 3] with the log-sum-exp in its second column and 1 in its third.
 pub(super) fn backward<R: CubeRuntime>(
     logits: CubeTensor<R>,
     targets: &[u32],

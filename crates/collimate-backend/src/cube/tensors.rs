@@ -1,6 +1,6 @@
 //! Conversions between burn's tensors and CubeCL's, with fusion and without.
 //!
-//! Fusion delays operations in order to join them; reading a tensor runs whatever it depends on.
+//! Fusion delays operations in order to join them; reading a tensor runs everything it depends on.
 
 use burn::tensor::{Tensor, TensorPrimitive};
 use burn_cubecl::element::BoolElement;
@@ -14,7 +14,8 @@ pub(super) type Cube<R, BT> = CubeBackend<R, f32, i32, BT>;
 #[cfg(feature = "fusion")]
 pub(super) type Cube<R, BT> = burn_fusion::Fusion<CubeBackend<R, f32, i32, BT>>;
 
-/// The tensor for a kernel, which may change it in place unless something else holds it: clone one that is still needed.
+/// The tensor as a kernel argument. The kernel may change it in place unless something else holds it, so clone one that is
+/// needed later.
 #[cfg(not(feature = "fusion"))]
 pub(super) fn read<R: CubeRuntime, BT: BoolElement, const D: usize>(tensor: Tensor<Cube<R, BT>, D>) -> CubeTensor<R> {
     tensor.into_primitive().tensor()
@@ -26,7 +27,8 @@ pub(super) fn write<R: CubeRuntime, BT: BoolElement, const D: usize>(tensor: Cub
     Tensor::from_primitive(TensorPrimitive::Float(tensor))
 }
 
-/// The tensor for a kernel, which may change it in place unless something else holds it: clone one that is still needed.
+/// The tensor as a kernel argument. The kernel may change it in place unless something else holds it, so clone one that is
+/// needed later.
 #[cfg(feature = "fusion")]
 pub(super) fn read<R: CubeRuntime, BT: BoolElement, const D: usize>(tensor: Tensor<Cube<R, BT>, D>) -> CubeTensor<R> {
     let tensor = tensor.into_primitive().tensor();

@@ -1,4 +1,4 @@
-//! CubeCL's kernels against the plain forms on flex, so that no GPU driver is on both sides.
+//! Compares CubeCL's kernels with the plain forms on flex, so that no GPU driver is on both sides.
 
 mod attention;
 
@@ -175,7 +175,7 @@ fn sixteen_bits() -> Option<(DType, f32)> {
     found
 }
 
-/// Operations in sixteen bits compute in float32 and round only their result.
+/// Operations in 16-bit dtypes compute in float32 and round only their result.
 #[test]
 fn operations_in_sixteen_bits_round_once() {
     let Some((dtype, rounding)) = sixteen_bits() else { return };

@@ -1,4 +1,4 @@
-//! Whether a device's matrix units are used: only if they agree with float32.
+//! Decides whether to use a device's matrix units: only if they agree with float32.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,10 +13,10 @@ use super::tensors::{Cube, read, write};
 
 /// Rows of the trial pack, more than a tile has.
 const ROWS: usize = 150;
-/// Largest difference, relative to the largest result: weights are rounded to eight significant bits.
+/// Largest difference relative to the largest result: weights are rounded to eight significant bits.
 const TOLERANCE: f32 = 2e-2;
 
-/// How attention of this shape multiplies on this device. Tried once per process: kernels for units that we have never
+/// How to multiply for attention of this shape on this device. Tried once per process: kernels for units that we have never
 /// run on must agree with the scalar ones before anything is trained with them.
 pub(super) fn products<R: CubeRuntime, BT: BoolElement>(
     blocks: &Blocks<R>,
@@ -36,7 +36,7 @@ pub(super) fn products<R: CubeRuntime, BT: BoolElement>(
     }
 }
 
-/// Whether outputs and gradients are the same either way.
+/// Whether outputs and gradients agree.
 fn agrees<R: CubeRuntime, BT: BoolElement>(shape: &AttentionShape, dtype: DType, device: &R::Device) -> bool {
     let half = ROWS / 2;
     let segments = [

@@ -1,4 +1,4 @@
-//! This project's own layout: `{"prompt", "responses": [{"content", "reward", "scores"?}]}`.
+//! This project's layout: `{"prompt", "responses": [{"content", "reward", "scores"?}]}`.
 
 use std::collections::BTreeMap;
 

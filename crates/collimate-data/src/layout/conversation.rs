@@ -11,8 +11,8 @@ pub(super) struct Conversation {
 
 /// Splits completions that are texts, single assistant messages, or whole conversations.
 ///
-/// - Texts need an explicit `prompt`, since where a prompt ends in a text would be a guess.
-/// - Without a `prompt`, the prompt of conversations is their longest common prefix of messages.
+/// - Plain texts need an explicit `prompt`: where a prompt ends inside a text would be a guess.
+/// - Without a `prompt`, the conversations' longest common prefix of messages is the prompt.
 /// - With an explicit `prompt`, conversations may repeat it at their start or omit it.
 pub(super) fn split(row: &Node, completions: &[Node]) -> Result<Conversation, RowError> {
     let prompt = row.get("prompt").filter(|node| !node.value.is_null()).map(|node| node.prompt()).transpose()?;

@@ -20,7 +20,7 @@ pub fn data_stem(path: &Path) -> Option<&str> {
     ENDINGS.iter().chain(&OTHER_ENDINGS).find_map(|ending| name.strip_suffix(ending))
 }
 
-/// Whether a name is a pattern: it contains `*`, `?` or `[`, and no such file exists.
+/// Whether a path is a glob pattern: it contains `*`, `?` or `[`, and no file has that name.
 pub fn is_pattern(path: &Path) -> bool {
     path.to_str().is_some_and(|text| text.contains(['*', '?', '['])) && !path.exists()
 }
@@ -90,7 +90,7 @@ pub(crate) struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// Opens the first file; the others are opened when their turn comes.
+    /// Opens the first file; each later one is opened when the one before is exhausted.
     ///
     /// # Errors
     /// The list is empty, or the first file cannot be read.

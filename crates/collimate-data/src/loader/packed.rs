@@ -1,19 +1,19 @@
-//! Compressed files, and a limit on what they decompress to.
+//! Compressed files, with a limit on their decompressed size.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-/// What any file may decompress to, in bytes.
+/// Decompressed size that any file may have, in bytes.
 const BASE_BYTES: u64 = 16 << 20;
-/// What a file may decompress to beyond that, per byte. Natural text compresses to a third, generated text to a hundredth.
+/// Further decompressed bytes per byte of the file. Natural text compresses to a third, generated text to a hundredth.
 const PER_BYTE: u64 = 1000;
 
 /// Magic numbers of compressed files.
 pub(super) const GZIP: &[u8] = b"\x1f\x8b";
 pub(super) const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
 
-/// What a file of this length may decompress to.
+/// Limit on the decompressed size of a file of this length.
 pub(super) fn max_bytes(file_bytes: u64) -> u64 {
     BASE_BYTES.saturating_add(file_bytes.saturating_mul(PER_BYTE))
 }
@@ -33,7 +33,7 @@ pub(super) fn decompress(
 
 pub(super) type Decompressed = BufReader<Bounded>;
 
-/// Fails once more bytes arrive than any honest file would decompress to.
+/// A reader that fails once a file decompresses to more than [`max_bytes`] allows.
 pub(super) struct Bounded {
     reader: Box<dyn Read + Send>,
     remaining: u64,

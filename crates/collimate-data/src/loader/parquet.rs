@@ -1,6 +1,6 @@
 //! Reads a Parquet file's rows as JSON, in bounded memory.
 //!
-//! The crate `parquet` decodes pages. We check what the file claims about itself before the crate allocates for it
+//! The crate `parquet` decodes pages. We check the sizes that a file claims before the crate allocates for them
 //! ([`thrift`], [`pages`]), and turn its panics into errors.
 //!
 //! We assemble rows ourselves ([`schema`], [`columns`]), because the crate's record reader returns a row only once it is
@@ -29,7 +29,7 @@ use schema::Node;
 /// The first and last four bytes of a Parquet file.
 pub(super) const MAGIC: &[u8] = b"PAR1";
 
-/// Size limit of the footer, in bytes. That of a file with a million column chunks has some tens of megabytes.
+/// Size limit of the footer, in bytes. A file with a million column chunks has a footer of some tens of megabytes.
 const MAX_FOOTER_BYTES: u64 = 64 << 20;
 
 /// Iterates over a file's rows. One page per column and one row are in memory.

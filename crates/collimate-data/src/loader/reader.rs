@@ -99,7 +99,7 @@ impl GroupReader {
         Err(self.row_error(format!("no layout is known for a row with {found}; there are{layouts}")))
     }
 
-    /// Settles what the options leave open by the first well-formed row.
+    /// Settles the options left open, from the first well-formed row.
     fn resolve(&mut self, raw: &RawGroup) -> Result<(), DataError> {
         self.signal_name = Some(raw.signal_name);
         let unscored_pairs = self.layout == Layout::Preference && !raw.signal_name.starts_with("score");

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{Prompt, PromptGroup};
 
-/// `count` of the positions `0..total`, sorted.
+/// Draws `count` of the positions `0..total`; sorted.
 pub(super) fn draw(total: usize, count: usize, seed: u64, purpose: &[&str]) -> Vec<usize> {
     let mut positions: Vec<usize> = (0..total).collect();
     positions.shuffle(&mut generator(seed, purpose));

@@ -1,4 +1,4 @@
-//! Shared by the tests of the loaders.
+//! Helpers shared by the loaders' tests.
 
 use std::path::PathBuf;
 
@@ -14,12 +14,12 @@ pub(crate) fn load(name: &str, options: &LoadOptions) -> Vec<PromptGroup> {
     DataSource::open(fixture(name), options).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-/// A reader over text, named `data.jsonl` in messages.
+/// A reader over text; messages call it `data.jsonl`.
 pub(crate) fn reader(text: &str, options: &LoadOptions) -> Result<GroupReader, DataError> {
     DataSource::from_reader(std::io::Cursor::new(text.to_owned()), "data.jsonl", options)
 }
 
-/// The first error over text, of opening or of a row.
+/// The first error in a text, from opening it or from a row.
 pub(crate) fn first_error(text: &str, options: &LoadOptions) -> String {
     match reader(text, options) {
         Err(error) => error.to_string(),

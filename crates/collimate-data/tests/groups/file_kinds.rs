@@ -39,13 +39,13 @@ fn prompts(path: &Path) -> Vec<(usize, String)> {
 
 #[rstest]
 #[case::gzip("rows.jsonl.gz", gzip(&lines()))]
-// Two members, as `cat a.gz b.gz` makes them.
+// Two members, as written by `cat a.gz b.gz`.
 #[case::members("rows.jsonl.gz", [gzip(ROWS[0].as_bytes()), gzip(format!("\n{}\n{}", ROWS[1], ROWS[2]).as_bytes())].concat())]
 #[case::zstd("rows.jsonl.zst", zstd(&lines()))]
 #[case::list("rows.json", format!("[\n  {}\n]\n", ROWS.join(",\n  ")).into_bytes())]
 #[case::list_on_a_line("rows.json", format!("[{}]", ROWS.join(",")).into_bytes())]
 #[case::packed_list("rows.json.gz", gzip(format!("[{}]", ROWS.join(", ")).as_bytes()))]
-// Recognised by its contents, whatever its name.
+// Recognised by content, not by name.
 #[case::other_name("rows.txt", zstd(&lines()))]
 fn the_same_rows_are_read(#[case] name: &str, #[case] bytes: Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
@@ -71,7 +71,7 @@ fn a_truncated_compressed_file_is_an_error(#[case] bytes: Vec<u8>) {
 fn a_decompression_bomb_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bomb.jsonl.zst");
-    // 200 MiB of blank lines in some kilobytes.
+    // 200 MiB of blank lines, compressed to a few kilobytes.
     fs::write(&path, zstd(&vec![b'\n'; 200 << 20])).unwrap();
     let error = DataSource::open(&path, &LoadOptions::default()).unwrap_err().to_string();
     assert!(error.contains("decompresses to more than 1000 times its size"), "{error}");

@@ -18,7 +18,7 @@ fn turns(prompt: &Prompt) -> Vec<(&str, &str)> {
     }
 }
 
-/// The page of documentation has an example row of every layout, under the layout's name.
+/// `docs/data.md` has an example row for every layout, under the layout's name.
 #[test]
 fn the_documented_rows_match_their_layouts() {
     let page = include_str!("../../../../docs/data.md");

@@ -1,4 +1,4 @@
-//! From files of rewards, preferences and rankings to groups and back, in one executable.
+//! Reads files of rewards, preferences and rankings as groups and writes them back, in one executable.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

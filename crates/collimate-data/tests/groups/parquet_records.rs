@@ -1,4 +1,4 @@
-//! Why rows are not assembled by the record reader of the crate `parquet`.
+//! Why we do not assemble rows with the `parquet` crate's record reader.
 
 use std::fs::File;
 use std::path::Path;
@@ -38,7 +38,7 @@ fn a_row_whose_columns_disagree_is_refused() {
     assert!(error.ends_with("data.parquet:1: the columns of the row do not agree"), "{error}");
 }
 
-/// If this fails, the crate has learned to refuse such rows, and its record reader deserves another look.
+/// If this fails, the crate now refuses such rows, and its record reader deserves another look.
 #[test]
 fn the_crates_record_reader_gives_a_response_the_reward_of_another_row() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Published data, from the folder beside the repository: its numbers are in the folder's README.
+//! Tests on published data in the folder beside the repository; the expected numbers are from that folder's README.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ fn stats(name: &str, options: &LoadOptions) -> StatsSummary {
 fn model_solutions_with_their_ties() {
     let summary = stats("gsm8k_rewards.jsonl", &LoadOptions::default());
     assert_eq!(summary.groups_by_num_responses, BTreeMap::from([(4, 1319)]));
-    // 432 rows are all wrong, 156 all right.
+    // All responses are wrong in 432 rows and right in 156.
     assert_eq!(summary.num_all_tied, 432 + 156);
     let groups = DataSource::open(shared("gsm8k_rewards.jsonl"), &LoadOptions::default()).unwrap();
     let all_wrong = groups.filter(|group| rewards(group.as_ref().unwrap()).iter().all(|reward| *reward == 0.0)).count();

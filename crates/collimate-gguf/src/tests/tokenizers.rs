@@ -1,8 +1,8 @@
-//! Tokenizers that fall back on bytes, and those that do not fit the model.
+//! Tokenizers with byte fallback, and tokenizers that do not fit the model.
 
 use super::*;
 
-/// A BPE that falls back on bytes, with single letters, ids from 256 on, and two added tokens.
+/// A BPE with byte fallback, single letters with ids from 256, and two added tokens.
 fn fallback_tokenizer(num_bytes: usize) -> Json {
     let bytes = (0..num_bytes).map(|byte| (format!("<0x{byte:02X}>"), json!(byte)));
     let letters = [("▁", 256), ("a", 257), ("b", 258), ("ab", 259)].map(|(text, id)| (text.to_owned(), json!(id)));

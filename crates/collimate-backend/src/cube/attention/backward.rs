@@ -1,5 +1,5 @@
-//! Attention backward: weights are recomputed from each row's log-sum-exp, once for the gradients of the queries and once
-//! for those of keys and values, so that no two cubes add to the same number.
+//! Attention backward: weights are recomputed from each row's log-sum-exp, once for the gradients of queries and once for
+//! those of keys and values, so that no two cubes add to the same number.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -14,7 +14,7 @@ use super::tile::{
     viewing_queries,
 };
 
-/// Σ out · d_out of each row and head, which is the weighted mean of the weights' gradients: [N, H].
+/// Σ out · d_out of each row and head, the weighted mean of the weights' gradients: [N, H].
 #[cube(launch)]
 pub(super) fn dots_kernel<F: Float>(
     out: &Array<F>,
@@ -89,7 +89,7 @@ pub(super) fn queries_kernel<F: Float>(
     }
 }
 
-/// Replaces a unit's products by weights, and the weights' gradients by those of the scores.
+/// Replaces a unit's products by weights, and the gradients of weights by those of scores.
 #[cube]
 #[expect(clippy::too_many_arguments)] // a unit's registers
 fn scores_backward(

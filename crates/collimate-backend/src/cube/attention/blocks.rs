@@ -1,4 +1,4 @@
-//! How a pack's segments are divided between cubes.
+//! Divides a pack's segments between cubes.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
@@ -11,9 +11,9 @@ use super::super::buffers::upload;
 use super::sizes::Sizes;
 use super::tables::{KeyBlock, QueryBlock, Viewer, key_columns, query_columns, viewer_columns};
 
-/// Side of tiles, if the device's shared memory holds them.
+/// Side of the tiles, if the device has enough shared memory.
 const LARGE: u32 = 64;
-/// Side of tiles that every device's shared memory holds.
+/// Side of tiles that fit the shared memory of every device.
 const SMALL: u32 = 32;
 
 /// The side of tiles that fit the device's shared memory.
@@ -23,14 +23,14 @@ fn side<R: CubeRuntime>(client: &ComputeClient<R>) -> u32 {
     if needed(LARGE) <= available { LARGE } else { SMALL }
 }
 
-/// How a cube multiplies the numbers of its tiles.
+/// How a cube multiplies tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in super::super) enum Products {
-    /// In float32, from the units' own registers.
+    /// In float32, from the units' registers.
     Scalar,
     /// In the tensors' dtype, sixteen by sixteen.
     Matrix {
-        /// On the device's matrix units; if not, number by number, for tests on any device.
+        /// On the device's matrix units; otherwise element by element, so that tests run on any device.
         on_units: bool,
     },
 }
@@ -45,12 +45,12 @@ pub struct Blocks<R: CubeRuntime> {
     pub(super) num_keys: u32,
     /// Tiles of keys: a table of [`KeyBlock`]s.
     pub(super) keys: CubeTensor<R>,
-    /// What attends to the tiles of keys: a table of [`Viewer`]s.
+    /// The rows that attend to the tiles of keys: a table of [`Viewer`]s.
     pub(super) viewers: CubeTensor<R>,
 }
 
 impl<R: CubeRuntime> Blocks<R> {
-    /// Whether the device has matrix units for this dtype, and shared memory for their tiles.
+    /// Whether the device has matrix units for this dtype, and enough shared memory for their tiles.
     pub(in super::super) fn has_units(&self, shape: &AttentionShape, dtype: DType) -> bool {
         let properties = self.queries.client.properties();
         let bytes = Sizes::new(shape, self.side).matrix_bytes(dtype.size());
@@ -64,12 +64,12 @@ impl<R: CubeRuntime> Blocks<R> {
             && properties.features.matmul.cmma.contains(&squares)
     }
 
-    /// With the largest tiles that the device holds.
+    /// Uses the largest tiles that fit the device.
     pub(in super::super) fn new(segments: &[Segment], shape: &AttentionShape, device: &R::Device) -> Self {
         Self::with_side(segments, shape, side(&R::client(device)), device)
     }
 
-    /// With tiles of `side` rows.
+    /// Uses tiles of `side` rows.
     pub(in super::super) fn with_side(
         segments: &[Segment],
         shape: &AttentionShape,
@@ -94,13 +94,13 @@ impl<R: CubeRuntime> Blocks<R> {
     }
 }
 
-/// A segment's own rows in tiles: the first row and the number of rows of each.
+/// Divides a segment's own rows into tiles: the first row and the number of rows of each.
 fn tiles(segment: &Segment, rows: u32) -> impl Iterator<Item = (u32, u32)> {
     let (start, end) = (segment.rows.start as u32, segment.rows.end as u32);
     (start..end).step_by(rows as usize).map(move |first| (first, rows.min(end - first)))
 }
 
-/// Tiles of queries, those with the most keys first, so that the last cubes to start are short.
+/// Tiles of queries, those with the most keys first, so that the cubes that start last are short.
 fn query_blocks(segments: &[Segment], rows: u32) -> Vec<QueryBlock> {
     let blocks = segments.iter().flat_map(|segment| {
         let [context, context_len] = [segment.context.start, segment.context.len()].map(|n| n as u32);
@@ -112,7 +112,7 @@ fn query_blocks(segments: &[Segment], rows: u32) -> Vec<QueryBlock> {
     blocks
 }
 
-/// Tiles of keys, those with the most viewers first, and the viewers.
+/// Tiles of keys, those with the most viewers first, and their viewers.
 fn key_blocks(segments: &[Segment], rows: u32) -> (Vec<KeyBlock>, Vec<Viewer>) {
     let mut blocks = Vec::new();
     for segment in segments {
@@ -132,7 +132,7 @@ fn key_blocks(segments: &[Segment], rows: u32) -> (Vec<KeyBlock>, Vec<Viewer>) {
     (keys.collect(), all)
 }
 
-/// How a segment's rows attend to the keys `first..end` of one segment: as their context, or as their own.
+/// How a segment's rows attend to the keys `first..end` of one segment, as their context or as their own rows.
 fn viewer_of(segment: &Segment, first: u32, end: u32) -> Option<Viewer> {
     let [start, stop] = [segment.context.start, segment.context.end].map(|row| row as u32);
     let own = [segment.rows.start, segment.rows.end].map(|row| row as u32);

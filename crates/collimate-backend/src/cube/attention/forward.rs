@@ -8,7 +8,7 @@ use super::sizes::Sizes;
 use super::tables::{QueryBlock, query_block};
 use super::tile::{Keys, Queries, Rules, is_query, mix_keys, products, queries_of, query_index, score, sees};
 
-/// The maximum before any key has been seen.
+/// The running maximum before the first key.
 pub(super) const NOTHING: f32 = -3.0e38;
 
 #[cube(launch)]
@@ -55,7 +55,7 @@ pub(super) fn forward_kernel<F: Float>(
     }
 }
 
-/// What a tile of queries attends to: the context's rows and then its segment's own.
+/// What a tile of queries attends to: the context's rows, then its segment's own.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Sequence {
     /// The context's first row and length.
@@ -83,7 +83,7 @@ pub(super) fn first_seen(queries: &Queries, rules: &Rules, #[comptime] sizes: Si
     }
 }
 
-/// The tile of keys that begins at a position: of the context, or of the segment's own rows.
+/// The tile of keys that begins at a position, either in the context or in the segment's own rows.
 #[cube]
 pub(super) fn keys_at(position: u32, sequence: &Sequence, head: u32) -> Keys {
     let in_context = position < sequence.context_len;
@@ -98,7 +98,7 @@ pub(super) fn keys_at(position: u32, sequence: &Sequence, head: u32) -> Keys {
 #[cube]
 pub(super) fn next_position(position: u32, sequence: &Sequence, #[comptime] sizes: Sizes) -> u32 {
     let next = position + sizes.side;
-    // A tile ends where the context does.
+    // A tile does not cross the end of the context.
     select(position < sequence.context_len, min(next, sequence.context_len), next)
 }
 
@@ -124,7 +124,7 @@ fn attend<F: Float>(
     let mut scores = Array::<f32>::new(comptime!((per_unit * per_unit) as usize));
     let mut mixed = Array::<f32>::new(comptime!((per_unit * columns) as usize));
     let mut highest = Array::<f32>::new(per_unit as usize);
-    // Over this unit's columns only; summed over the row's units at the end.
+    // This unit's columns only; summed over the row's units at the end.
     let mut totals = Array::<f32>::new(per_unit as usize);
     #[unroll]
     for a in 0..per_unit {
@@ -147,11 +147,11 @@ fn attend<F: Float>(
         position = next_position(position, sequence, sizes);
     }
     write_rows::<F>(&highest, &totals, &mixed, queries, stage, out, lse, sizes);
-    // Before the shared memory is used again.
+    // Wait before the shared memory is reused.
     sync_cube();
 }
 
-/// Turns a unit's products into scores, and stages the largest of each of its rows.
+/// Turns a unit's products into scores, and stages the largest of each row.
 #[cube]
 fn mask_scores(
     scores: &mut Array<f32>,

@@ -15,7 +15,7 @@ use super::matrix::{matrix_forward_kernel, matrix_keys_kernel, matrix_queries_ke
 use super::sizes::Sizes;
 use super::tile::UNITS;
 
-/// What the backward pass reads, shapes as in [`AttentionSaved`](crate::AttentionSaved).
+/// Inputs of the backward pass, with shapes as in [`AttentionSaved`](crate::AttentionSaved).
 pub(in super::super) struct Saved<R: CubeRuntime> {
     pub(in super::super) q: CubeTensor<R>,
     pub(in super::super) k: CubeTensor<R>,
@@ -179,12 +179,12 @@ fn dots<R: CubeRuntime>(shape: &AttentionShape, saved: &Saved<R>, d_out: CubeTen
     dots
 }
 
-/// The softcap as kernels take it; unused where there is none.
+/// The softcap as passed to kernels; unused if there is none.
 fn cap(shape: &AttentionShape) -> f32 {
     shape.softcap.unwrap_or(0.0)
 }
 
-/// The window as kernels take it; unused where there is none.
+/// The window as passed to kernels; unused if there is none.
 fn window(shape: &AttentionShape) -> u32 {
     shape.window.map_or(0, |window| window as u32)
 }

@@ -1,10 +1,10 @@
-//! Attention with the products of a tile on matrix units (tensor cores), which multiply 16 by 16 in 16-bit dtypes.
+//! Attention on matrix units (tensor cores), which multiply 16 by 16 tiles in 16-bit dtypes.
 //!
 //! Tiles of queries, keys and values are in shared memory in their own dtype. Scores are float32, weights are rounded to the
 //! dtype of the values, and weighted sums are float32. A first pass over the keys finds each row's log-sum-exp, so that the
 //! sums of the second pass are never rescaled and stay in registers.
 //!
-//! With `Sizes::matrix` off, the same kernels multiply number by number, which is how tests run them on any device.
+//! With `Sizes::matrix` off, the same kernels multiply element by element, so that tests can run them on any device.
 
 mod backward;
 mod forward;

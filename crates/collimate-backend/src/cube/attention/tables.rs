@@ -1,4 +1,4 @@
-//! The tables in which cubes find their work, written by the host and read by the kernels.
+//! Work tables for the cubes, written by the host and read by the kernels.
 //!
 //! Each is an array of rows of `u32`; a row's columns are defined once, by the pair of functions beside its type.
 

@@ -1,6 +1,6 @@
-//! What a cube does with a tile of queries and a tile of keys.
+//! A cube's operations on a tile of queries and a tile of keys.
 //!
-//! Unit (x, y) of 16 by 16 has the rows y + 16a of the tile of queries and the columns x + 16b.
+//! Unit (x, y) of 16 by 16 owns the rows y + 16a of the tile of queries and the columns x + 16b.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -45,7 +45,7 @@ pub(super) struct Rules {
     pub(super) window: u32,
 }
 
-/// The tile of queries `tile` of a block: which heads it has.
+/// Tile `tile` of a block of queries, with the heads it covers.
 #[cube]
 pub(super) fn queries_of(block: &QueryBlock, tile: u32, #[comptime] sizes: Sizes) -> Queries {
     let parts = comptime!(sizes.parts());
@@ -59,8 +59,8 @@ pub(super) fn queries_of(block: &QueryBlock, tile: u32, #[comptime] sizes: Sizes
     }
 }
 
-/// A tile of queries among a viewer's rows, `skipped_rows` from its first, and the heads of one key head, `skipped_heads`
-/// from their first.
+/// A tile of queries within a viewer's rows, `skipped_rows` after the first, for the heads of one key head,
+/// `skipped_heads` after the first.
 #[cube]
 pub(super) fn viewing_queries(
     viewer: &Viewer,
@@ -78,14 +78,14 @@ pub(super) fn viewing_queries(
     }
 }
 
-/// Whether row m of a tile is a query, not padding.
+/// Whether row m of a tile is a query rather than padding.
 #[cube]
 pub(super) fn is_query(queries: &Queries, m: u32, #[comptime] sizes: Sizes) -> bool {
     let per_head = comptime!(sizes.queries());
     m / per_head < queries.heads && m % per_head < queries.rows
 }
 
-/// Index of the head that row m of a tile stands for, in [N, H · width].
+/// Index of row m's head, in [N, H · width].
 #[cube]
 pub(super) fn query_index(queries: &Queries, m: u32, #[comptime] width: u32, #[comptime] sizes: Sizes) -> u32 {
     let per_head = comptime!(sizes.queries());
@@ -163,7 +163,7 @@ pub(super) fn products<F: Float>(
     }
 }
 
-/// The score of a product: scaled and softcapped.
+/// Turns a product into a score: scaled and softcapped.
 #[cube]
 pub(super) fn score(product: f32, rules: &Rules, #[comptime] sizes: Sizes) -> f32 {
     let score = product * rules.scale;

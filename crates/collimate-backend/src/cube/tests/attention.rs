@@ -1,4 +1,4 @@
-//! Attention's kernels, scalar and for matrix units.
+//! The attention kernels, scalar and for matrix units.
 
 use burn_cubecl::tensor::CubeTensor;
 use burn_flex::{Flex, FlexDevice};
@@ -11,7 +11,7 @@ use crate::{AttentionMap, AttentionSaved, AttentionShape, FusedOps, Segment, pla
 
 type Matrix = burn::tensor::Tensor<Flex, 2>;
 
-/// A prompt with three responses, another with one, and a sequence by itself, each `times` as long.
+/// A prompt with three responses, one with a single response, and a sequence on its own, each `times` as long.
 fn segments(times: usize) -> Vec<Segment> {
     let segment = |context: std::ops::Range<usize>, rows: std::ops::Range<usize>| Segment {
         context: context.start * times..context.end * times,
@@ -66,7 +66,7 @@ fn attention_over_segments(
     found.iter().zip(&again).for_each(|(found, again)| assert_same(found, &here(again), 0.0));
 }
 
-/// The kernels for matrix units, multiplying number by number as any device can.
+/// The matrix-unit kernels, multiplying element by element as any device can.
 #[rstest]
 #[case::short(1, 4, 2, 6, None, None)]
 #[case::long(9, 4, 2, 16, None, None)]

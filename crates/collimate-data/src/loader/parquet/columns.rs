@@ -218,8 +218,8 @@ impl Column {
     }
 }
 
-/// A number in JSON. NaN is null, since data frames write it for missing values; an infinity becomes text, so that the
-/// error of whoever expects a number shows it.
+/// A number in JSON. NaN becomes null, since data frames write it for missing values. An infinity becomes text, so that
+/// the error of code that expects a finite number can show it.
 fn number(value: f64) -> Value {
     match Number::from_f64(value) {
         Some(number) => Value::Number(number),

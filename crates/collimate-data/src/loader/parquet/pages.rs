@@ -19,7 +19,7 @@ const DATA_PAGE: i64 = 0;
 const DICTIONARY_PAGE: i64 = 2;
 const DATA_PAGE_V2: i64 = 3;
 
-/// Limit on the values that the pages of one row bring in per column: the row's own, and those of other rows on a page.
+/// Limit on the values that one row reads per column: its own, and those of other rows on its pages.
 const MAX_PULLED_VALUES: u64 = 2 * MAX_PAGE_VALUES;
 
 /// The pages of a column chunk, within limits.

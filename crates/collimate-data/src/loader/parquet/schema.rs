@@ -23,14 +23,14 @@ pub(super) struct Node {
 enum Kind {
     Column,
     Struct {
-        /// Definition level from which the struct is present.
+        /// Lowest definition level at which the struct is present.
         present: i16,
         fields: Vec<Node>,
     },
     List {
-        /// Definition level from which the list is present.
+        /// Lowest definition level at which the list is present.
         present: i16,
-        /// Definition level from which it has an element.
+        /// Lowest definition level at which it has an element.
         filled: i16,
         /// Repetition level of its second and later elements.
         again: i16,
@@ -166,7 +166,7 @@ impl Builder {
         }
     }
 
-    /// The element of a list: the repeated type itself, or its only field if it is just a wrapper. The format's rules for
+    /// The element of a list: the repeated type itself, or its only field if it is a mere wrapper. The format's rules for
     /// files of old writers decide which.
     fn element(&mut self, list: &str, items: &Type, def: i16, rep: i16) -> Result<Node, String> {
         let is_wrapper = items.is_group()

@@ -38,7 +38,7 @@ pub(super) fn page_head(reader: impl Read, limit: u64) -> Result<PageHead, Strin
             (1, I32) => head.kind = walk.zigzag()?,
             (2, I32) => head.unpacked_bytes = walk.zigzag()?,
             (3, I32) => head.packed_bytes = walk.zigzag()?,
-            // The header of a data page, of a dictionary page, and of a version 2 data page. Each begins with its count.
+            // The headers of a data page, a dictionary page and a version 2 data page. Each begins with its count.
             (5 | 7 | 8, STRUCT) => {
                 let mut last = 0;
                 while let Some((id, kind)) = walk.field(&mut last)? {
@@ -238,9 +238,9 @@ mod tests {
 
     #[test]
     fn a_length_beyond_the_end_is_refused_before_anything_is_read() {
-        // A string of 2^28 - 1 bytes.
+        // A string claiming 2^28 - 1 bytes.
         assert_eq!(page_head(&[0x18, 0xff, 0xff, 0xff, 0x7f][..], 100), Err(truncated()));
-        // A list of as many elements.
+        // A list claiming as many elements.
         assert_eq!(check_footer(&[0x19, 0xf5, 0xff, 0xff, 0xff, 0x7f]), Err(truncated()));
     }
 

@@ -1,4 +1,4 @@
-//! Attention backward on matrix units; see the scalar kernels for what is computed.
+//! Attention backward on matrix units; see the scalar kernels for the formulas.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -81,7 +81,7 @@ pub(in super::super) fn matrix_queries_kernel<F: Float>(
 /// Gradients of a tile's scores, rounded to `rounded`; or, with `keep_weights`, the weights to `rounded` and the gradients
 /// to `scores`.
 ///
-/// Each unit has its own elements, here and in [`round_tile`], so nothing needs to be synchronised between the two.
+/// Each unit owns its elements, here and in [`round_tile`], so nothing needs to be synchronised between the two.
 #[cube]
 #[expect(clippy::too_many_arguments)] // the kernel's arrays
 fn scores_backward<F: Float>(

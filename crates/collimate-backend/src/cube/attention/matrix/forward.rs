@@ -1,4 +1,4 @@
-//! Attention forward on matrix units: each row's log-sum-exp first, and then the weighted sums.
+//! Attention forward on matrix units: each row's log-sum-exp first, then the weighted sums.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;

@@ -1,4 +1,4 @@
-//! Sizes of the tiles of the kernels for matrix units.
+//! Tile sizes of the matrix-unit kernels.
 
 use super::super::sizes::Sizes;
 use super::super::tile::UNITS;
@@ -32,12 +32,12 @@ impl Sizes {
         self.side / 16
     }
 
-    /// Squares of the weighted sums per plane.
+    /// Squares of the weighted sums for each plane.
     pub(super) fn squares_per_plane(self) -> u32 {
         (self.squares() * self.wide() / 16).div_ceil(PLANES)
     }
 
-    /// Chunks of `side` columns that the width of a head takes.
+    /// Chunks of `side` columns that cover the width of a head.
     pub(super) fn chunks(self) -> u32 {
         self.wide().div_ceil(self.side)
     }

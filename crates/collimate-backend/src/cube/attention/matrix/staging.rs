@@ -1,4 +1,4 @@
-//! Tiles of queries, keys and values from global to shared memory.
+//! Copies tiles of queries, keys and values from global to shared memory.
 
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
