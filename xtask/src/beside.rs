@@ -9,7 +9,7 @@ pub(crate) const TESTS: &str = "tests on published reward data";
 /// Options of libtest that leave these tests out. Their full names hold `real_data`, and those of no others do.
 const SKIP: [&str; 2] = ["--skip", "real_data"];
 
-/// What to tell libtest: nothing where the data is there.
+/// Options for libtest: none if the data is there.
 pub(crate) fn skipped(data: &Path) -> &'static [&'static str] {
     if data.is_dir() { &[] } else { &SKIP }
 }

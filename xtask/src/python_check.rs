@@ -38,8 +38,8 @@ pub(crate) fn python_check(workspace: &Workspace, options: &PythonCheckOptions, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The checks as a step of `cargo xtask test`. Tests must not need Python, so the step runs where its environment is there
-/// already, and under CI makes it; otherwise the summary says why it did not run.
+/// The checks as a step of `cargo xtask test`. Tests must not need Python, so the step runs only if its environment
+/// exists or, under CI, once it is made; otherwise the summary says why it did not run.
 pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profile, steps: &mut Steps) {
     let made = environment(workspace).is_made(workspace);
     if !(in_ci() || made || options.python.is_some()) {

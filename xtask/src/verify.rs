@@ -14,7 +14,7 @@ use crate::test_run::TestRun;
 use crate::workspace::{Workspace, output};
 use crate::{backend, harness, parity, program, python_check, scaffold, source};
 
-/// The plugin that stands in the checkout as an example, and the objective it registers.
+/// The example plugin in the checkout, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
 const EXAMPLE_OBJECTIVE: &str = "margin_dpo";
 /// The programs in `examples` on the libraries.
@@ -87,7 +87,7 @@ fn examples(workspace: &Workspace, steps: &mut Steps) {
     });
 }
 
-/// The way of a plugin's author: scaffold a crate, test it, link it, run the program with it.
+/// Does what a plugin's author does: scaffold a crate, test it, link it, run the program with it.
 fn plugins(workspace: &Workspace, options: &TestOptions, profile: Profile, steps: &mut Steps) {
     let example = workspace.root.join(EXAMPLE);
     let scratch = Scratch::new();
@@ -144,7 +144,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is the system's temporary folder's to clean.
+        // If this fails, the system cleans its temporary folder.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -191,7 +191,7 @@ fn target_logps_ops() -> [Op; 3] {
     [forward, with_gradients, backward]
 }
 
-/// A kernel that is all about memory: so many operations a number, and floats moved.
+/// A kernel limited by memory: `per_number` operations for each number, and the floats it moves.
 fn plain(name: &'static str, size: &[usize], per_number: f64, moved: &[usize], run: impl FnMut() + 'static) -> Op {
     let numbers = size.iter().product::<usize>() as f64;
     Op { name, shape: format!("{size:?}"), flops: per_number * numbers, bytes: floats(moved), run: Box::new(run) }

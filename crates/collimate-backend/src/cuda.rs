@@ -41,7 +41,7 @@ impl HasDevices for Cuda {
     }
 }
 
-/// Opens a context on the device, which the driver requires before it tells its memory, and closes it again.
+/// Opens a context on the device, which the driver requires before it reports its memory, and closes it again.
 fn describe(index: usize) -> Result<FoundDevice, BackendError> {
     let context = CudaContext::new(index).map_err(|error| no_device(&format!("device {index}: {error}")))?;
     Ok(FoundDevice {

@@ -1,4 +1,4 @@
-//! What a backend tells about its devices.
+//! What a backend reports about its devices.
 
 use crate::dtype::ComputeDtype;
 use crate::error::{BackendError, check_index};

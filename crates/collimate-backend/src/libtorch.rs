@@ -45,7 +45,7 @@ fn num_gpus() -> usize {
 
 /// Name and memory of the machine's GPUs if all are the same model.
 ///
-/// libtorch's C interface tells neither, and `nvidia-smi` may list the GPUs in another order.
+/// libtorch's C interface reports neither, and `nvidia-smi` may list the GPUs in another order.
 fn gpus_alike() -> Option<(String, u64)> {
     let mut query = Command::new("nvidia-smi");
     query.args(["--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]);

@@ -13,7 +13,7 @@ impl HasDevices for Wgpu {
     fn found() -> Result<Vec<FoundDevice>, BackendError> {
         let describe = |adapter: Adapter| FoundDevice {
             name: adapter.name,
-            // No graphics interface tells how much of a card's own memory can be used.
+            // No graphics interface reports how much of a card's own memory can be used.
             memory_bytes: if adapter.shares_memory { machine_memory() } else { None },
         };
         Ok(adapters()?.into_iter().map(describe).collect())

@@ -1,7 +1,7 @@
 //! The families of models, a file each.
 //!
 //! A family is everything that tells one architecture from another, said as its difference from a family before it. To add
-//! one, write its file and add its line to the list below.
+//! one, write its file and add its two lines below: the module, and the entry of the list.
 
 mod gemma2;
 mod granite;

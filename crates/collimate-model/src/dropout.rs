@@ -17,8 +17,8 @@ pub struct DropoutKey {
 
 /// Dropout on adapter inputs, in training only.
 ///
-/// Draws belong to a prompt or response, not to a position in the pack, so the masks are the same however a batch is divided
-/// into packs and whether a prompt is shared or repeated. The K responses of a prompt share its mask.
+/// Draws belong to a prompt or response, not to a position in the pack, so the masks are the same however a micro-batch is
+/// divided into packs and whether a prompt is shared or repeated. The K responses of a prompt share its mask.
 #[derive(Debug, Clone)]
 pub(crate) struct Dropout {
     probability: f64,

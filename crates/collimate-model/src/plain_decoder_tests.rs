@@ -164,7 +164,7 @@ fn assert_gradients(model: &mut CausalLm<Flex>, expected: &[Vec<f32>]) {
     }
 }
 
-/// Log-probs of all responses and all gradients, with the batch divided into the given packs.
+/// Log-probs of all responses and all gradients, with the micro-batch divided into the given packs.
 fn log_probs_and_gradients(architecture: &str, lora: bool, batches: &[GroupBatch]) -> (Vec<f64>, Vec<f32>) {
     let mut model = model(architecture, lora);
     let mut logps = Vec::new();

@@ -172,7 +172,7 @@ impl PackLoad {
         self.load
     }
 
-    /// The gradient of `weight` times the balance loss of a whole batch with respect to this pack's probabilities.
+    /// The gradient of `weight` times a micro-batch's balance loss with respect to this pack's probabilities.
     pub(crate) fn balance_gradient(self, batch: &RouterLoad, weight: f64) -> BalanceGradient {
         batch.gradient(weight, self.counts)
     }

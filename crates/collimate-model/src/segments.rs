@@ -1,4 +1,4 @@
-//! The attention segments of a batch.
+//! The attention segments of a pack.
 
 use collimate_backend::Segment;
 use collimate_text::GroupBatch;

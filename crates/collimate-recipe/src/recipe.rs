@@ -103,8 +103,8 @@ recipe_keys! {
     adam_beta2: f64 = 0.999,
     /// AdamW's epsilon.
     adam_epsilon: f64 = 1e-8,
-    /// Weight of the router's balance loss (transformers' `load_balancing_loss_func`, over all tokens of a batch) for
-    /// mixtures of experts; zero disables it. By default the weight in the model's configuration if that sets
+    /// Weight of the router's balance loss (transformers' `load_balancing_loss_func`, over all tokens of a
+    /// micro-batch) for mixtures of experts; zero disables it. By default the weight in the model's configuration if that sets
     /// `output_router_logits`, else none.
     router_aux_loss_coef: Option<f64> = None,
     /// What to do about a loss or gradient that is not finite: `stop` the run, or `skip` and count the step.

@@ -41,7 +41,7 @@ pub use plan::{
     plan,
 };
 
-/// What came of a finished run.
+/// The outcome of a finished run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainSummary {
     /// Folder with the final model or adapter, metrics, card and report.

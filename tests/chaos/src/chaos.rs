@@ -137,7 +137,7 @@ fn interrupt_all(settings: &Settings<'_>, trials: &[Trial<'_>], results: &mut Re
     Ok(())
 }
 
-/// What was done to a run and what came of it.
+/// What was done to a run, and the outcome.
 fn in_words(run: &Run) -> String {
     let word = if run.differences.is_empty() { "same bytes" } else { "DIFFERENT" };
     let mut text = format!("{word}; killed at {}", phases(&run.kills()));

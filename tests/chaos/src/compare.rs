@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 /// Bytes of a record of the reference cache.
 const RECORD_BYTES: usize = 32;
-/// The files that hold what training came to; a run has one kind of weights.
+/// The files that hold the result of training; a run has one kind of weights.
 const TRAINED: [&str; 3] = ["model.safetensors", "adapter_model.safetensors", "metrics.jsonl"];
 
 /// How the folder `found` differs from `expected`, file by file: the run in `run` and the records in `cache`. Wall-clock

@@ -27,7 +27,7 @@ pub struct Interruption {
     pub seconds: f64,
 }
 
-/// What was done to one run, and what came of it.
+/// What was done to one run, and the outcome.
 #[derive(Debug, Default)]
 pub struct Run {
     /// Processes.

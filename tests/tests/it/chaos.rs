@@ -38,7 +38,7 @@ fn spread(index: usize) -> f64 {
     (0.5 + index as f64 * 0.618_033_988_749_895).fract()
 }
 
-/// Fails where two runs came to other weights or metrics.
+/// Fails if two runs ended with different weights or metrics.
 #[track_caller]
 fn assert_same_training(expected: &Path, found: &Path) {
     assert_eq!(training_differences(expected, found).expect("two runs"), Vec::<String>::new());

@@ -26,7 +26,7 @@ pub(crate) fn tables(packages: &[Package], paths: &[String]) -> String {
     text
 }
 
-/// Whether a subject is one of these folders or files, or stands in one; without any, everything is.
+/// Whether a subject is one of these folders or files, or is inside one; always true without any.
 pub(crate) fn is_below(subject: &str, paths: &[String]) -> bool {
     let below = |path: &String| {
         subject.split(" ↔ ").any(|part| {

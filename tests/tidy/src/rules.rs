@@ -19,7 +19,7 @@ pub(crate) struct Function {
     pub(crate) num_tuples: usize,
 }
 
-/// What one file has that rules speak of. Lines are 1-based.
+/// What the rules check in one file. Lines are 1-based.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) functions: Vec<Function>,

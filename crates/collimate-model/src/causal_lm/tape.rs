@@ -33,7 +33,7 @@ impl<B: FusedOps> Tape<B> {
         self.load.as_ref().map(PackLoad::load)
     }
 
-    /// Adds to the objective `weight` times the balance loss of the whole batch, given the batch's load.
+    /// Adds to the objective `weight` times the balance loss of the whole micro-batch, given its load.
     pub fn balance(&mut self, batch: &RouterLoad, weight: f64) {
         self.balance = self.load.take().map(|load| load.balance_gradient(batch, weight));
     }

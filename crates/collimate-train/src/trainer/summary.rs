@@ -116,7 +116,7 @@ fn steps(run: &Run<'_>) -> String {
 }
 
 impl TrainSummary {
-    /// A few lines on what came of the run.
+    /// The outcome of the run, in a few lines.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("{} steps in {:.0} s", format_count(self.num_steps), self.seconds)];
         if let (Some(first), Some(last)) = (&self.first, &self.last) {
