@@ -1,14 +1,14 @@
-//! How the C library's allocator treats memory between operations and between steps.
+//! Configures how the C library's allocator keeps memory between operations and between steps.
 #![allow(unsafe_code)] // the C library's settings have no safe form
 
 /// Makes glibc reuse the memory of freed tensors.
 ///
-/// Activations come and go block by block. By default glibc returns buffers of megabytes to the system, which then has to
-/// clear every page of the next one: a fifth of a training step. Does nothing with other C libraries.
+/// Activations are allocated and freed block by block. By default glibc returns buffers of megabytes to the system, which
+/// then has to clear every page of the next one: a fifth of a training step. Does nothing with other C libraries.
 pub(crate) fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// The largest threshold that glibc accepts; a larger buffer is mapped by itself and unmapped when freed.
+        /// The largest threshold that glibc accepts; larger buffers are mapped individually and unmapped when freed.
         const LARGEST: libc::c_int = 32 << 20;
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
@@ -24,7 +24,7 @@ pub(crate) fn keep_freed_memory() {
 
 /// Returns freed memory to the system.
 ///
-/// To be called before allocations of other sizes: fragments left by packs of different lengths would accumulate.
+/// Call it before allocations of other sizes: fragments left by packs of different lengths would accumulate.
 pub fn give_back_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

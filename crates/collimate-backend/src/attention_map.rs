@@ -7,7 +7,7 @@ pub use collimate_kernels::{AttentionShape, Segment};
 
 /// What attends to what in a pack, prepared by the backend once for all layers and both passes.
 pub trait AttentionMap<B: Backend>: Sized {
-    /// Prepares `segments`, of whose `rows` every row of the pack is in exactly one.
+    /// Prepares `segments`; every row of the pack is in the `rows` of exactly one.
     ///
     /// `shape` may be any layer's; `windows` lists those of all layers.
     fn new(segments: &[Segment], shape: &AttentionShape, windows: &[Option<usize>], device: &B::Device) -> Self;

@@ -15,7 +15,7 @@ use crate::faults::tried;
 
 /// Present on Linux if NVIDIA's driver is loaded: the kernel module's version, or the Windows driver under WSL.
 const DRIVER_FILES: [&str; 2] = ["/proc/driver/nvidia/version", "/dev/dxg"];
-/// Where CubeCL looks for a toolkit without `CUDA_PATH`: a file, and the folder of the toolkit if that file exists.
+/// Where CubeCL looks for a toolkit if `CUDA_PATH` is unset: a file, and the toolkit's folder if that file exists.
 const TOOLKITS: [(&str, &str); 3] =
     [("/usr/local/cuda", "/usr/local/cuda"), ("/opt/cuda", "/opt/cuda"), ("/usr/bin/nvcc", "/usr")];
 /// The header that every kernel includes, in the toolkit's folder.
@@ -33,7 +33,7 @@ impl HasDevices for Cuda {
         Ok(describe(index)?.memory_bytes)
     }
 
-    /// Opens nothing: burn does, when the first tensor is made.
+    /// Opens nothing; burn does when the first tensor is created.
     fn device(index: usize) -> Result<CudaDevice, BackendError> {
         check_index(Self::NAME, index, count()?)?;
         check_toolkit()?;
@@ -52,7 +52,7 @@ fn describe(index: usize) -> Result<FoundDevice, BackendError> {
 
 /// Number of GPUs, without opening a context on any.
 fn count() -> Result<usize, BackendError> {
-    // Checked before the driver's library is called, whose absence ends the process.
+    // Checked before calling the driver's library, whose absence would end the process.
     if cfg!(target_os = "linux") && !DRIVER_FILES.iter().any(|file| Path::new(file).exists()) {
         return Err(no_device("NVIDIA's driver is not loaded; install it, or use --backend flex"));
     }
@@ -66,7 +66,7 @@ fn count() -> Result<usize, BackendError> {
     }
 }
 
-/// Checks for what CubeCL compiles kernels with. It would panic in a thread of its own, after the model is loaded.
+/// Checks for what CubeCL needs to compile kernels. It would otherwise panic in its own thread, after the model is loaded.
 fn check_toolkit() -> Result<(), BackendError> {
     let folder = toolkit();
     if !folder.as_ref().is_some_and(|folder| folder.join(HEADER).is_file()) {

@@ -7,9 +7,9 @@ use crate::ops::FusedOps;
 /// One device of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// What `--device` takes.
+    /// The index for `--device`.
     pub index: usize,
-    /// Name for people.
+    /// Display name.
     pub name: String,
     /// Memory that the device can use, in bytes, where known.
     pub memory_bytes: Option<u64>,
@@ -17,16 +17,16 @@ pub struct DeviceInfo {
     pub dtypes: Vec<&'static str>,
 }
 
-/// A device as a backend finds it, before its dtypes are asked for.
+/// A device as found by a backend, before its dtypes are queried.
 #[derive(Debug)]
 pub(crate) struct FoundDevice {
-    /// Name for people.
+    /// Display name.
     pub(crate) name: String,
     /// Memory that the device can use, in bytes, where known.
     pub(crate) memory_bytes: Option<u64>,
 }
 
-/// A backend that lists and opens its devices; what its row of the table needs.
+/// A backend that lists and opens its devices, as its row of the table requires.
 pub(crate) trait HasDevices: FusedOps {
     /// The backend's name in the table.
     const NAME: &'static str;
@@ -34,23 +34,23 @@ pub(crate) trait HasDevices: FusedOps {
     /// Its devices, in the order in which `--device` counts them. May take GPU memory for the duration of the call.
     ///
     /// # Errors
-    /// It finds none.
+    /// No device is found.
     fn found() -> Result<Vec<FoundDevice>, BackendError>;
 
-    /// One device's memory, without opening the others where the backend can avoid it.
+    /// One device's memory, without opening the others if the backend can avoid it.
     ///
     /// # Errors
-    /// It finds no device, or not this one.
+    /// No device is found, or not this one.
     fn memory(index: usize) -> Result<Option<u64>, BackendError> {
         let mut found = Self::found()?;
         check_index(Self::NAME, index, found.len())?;
         Ok(found.swap_remove(index).memory_bytes)
     }
 
-    /// The device of an index, for burn. Opens no other device.
+    /// burn's device for an index. Opens no other device.
     ///
     /// # Errors
-    /// It finds no device, or not this one.
+    /// No device is found, or not this one.
     fn device(index: usize) -> Result<Self::Device, BackendError>;
 
     /// Whether models compute in `dtype` on the device.
@@ -62,7 +62,7 @@ pub(crate) trait HasDevices: FusedOps {
 /// All devices of a backend with their dtypes.
 pub(crate) fn describe<B: HasDevices>() -> Result<Vec<DeviceInfo>, BackendError> {
     let describe = |(index, found): (usize, FoundDevice)| {
-        // float32 is always there, and a device that cannot be opened says so when a run asks for it.
+        // float32 is always supported, and a device that cannot be opened reports an error when a run uses it.
         let has = |dtype| {
             dtype == ComputeDtype::Float32 || B::device(index).is_ok_and(|device| B::computes_in(&device, dtype))
         };

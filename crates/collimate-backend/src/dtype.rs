@@ -1,14 +1,14 @@
-//! The dtypes that models compute in, and explicit conversions.
+//! The dtypes models compute in, and explicit conversions.
 //!
-//! burn promotes nothing: most backends refuse operands of different dtypes and only libtorch converts silently, so every
-//! conversion is written out.
+//! burn never promotes dtypes: most backends refuse operands of different dtypes and only libtorch converts silently, so
+//! every conversion is explicit.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor};
 
 /// The dtype of a model's matrices and activations.
 ///
-/// Whatever would lose by it stays in float32 regardless: norms and their statistics, softmax, log-sum-exp, adapter
+/// Whatever would lose precision stays in float32 regardless: norms and their statistics, softmax, log-sum-exp, adapter
 /// factors, accumulated gradients, and the optimizer's moments and master weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ComputeDtype {
@@ -23,7 +23,7 @@ impl ComputeDtype {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Float32, Self::Bfloat16];
 
-    /// As recipes and [`DeviceInfo::dtypes`](crate::DeviceInfo::dtypes) spell it.
+    /// Its name in recipes and in [`DeviceInfo::dtypes`](crate::DeviceInfo::dtypes).
     pub fn name(self) -> &'static str {
         match self {
             Self::Float32 => "float32",
@@ -53,12 +53,12 @@ impl ComputeDtype {
     }
 }
 
-/// Converts a tensor to `dtype`; free if it has it already.
+/// Converts a tensor to `dtype`; free if it already has it.
 pub fn in_dtype<B: Backend, const D: usize>(x: Tensor<B, D>, dtype: DType) -> Tensor<B, D> {
     if x.dtype() == dtype { x } else { x.cast(dtype) }
 }
 
-/// Converts a tensor to float32; free if it has it already.
+/// Converts a tensor to float32; free if it already is.
 pub fn in_float32<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     in_dtype(x, DType::F32)
 }

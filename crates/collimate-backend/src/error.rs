@@ -3,14 +3,14 @@
 /// Why a backend or device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
-    /// No backend has this name.
+    /// There is no backend of this name.
     #[error(
         "unknown backend \"{name}\"{}; this build has: {}",
         nearest.map(|name| format!(" (did you mean \"{name}\"?)")).unwrap_or_default(),
         compiled.join(", ")
     )]
     Unknown {
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// The known backend whose name is close to it.
         nearest: Option<&'static str>,
@@ -24,7 +24,7 @@ pub enum BackendError {
         compiled.join(", ")
     )]
     NotCompiled {
-        /// The backend asked for.
+        /// The requested backend.
         name: &'static str,
         /// The backends of this build.
         compiled: Vec<&'static str>,
@@ -32,7 +32,7 @@ pub enum BackendError {
     /// The backend finds no device.
     #[error("backend \"{backend}\" finds no device: {reason}")]
     NoDevice {
-        /// The backend asked for.
+        /// The requested backend.
         backend: &'static str,
         /// What is missing, and the remedy.
         reason: String,
@@ -40,14 +40,14 @@ pub enum BackendError {
     /// The device index is too large.
     #[error("backend \"{backend}\" has {count} device(s), so there is no device {index}; use --device 0 to {}", count.saturating_sub(1))]
     DeviceOutOfRange {
-        /// The backend asked for.
+        /// The requested backend.
         backend: String,
-        /// The device asked for.
+        /// The requested device.
         index: usize,
         /// Number of devices.
         count: usize,
     },
-    /// The device has no memory left.
+    /// The device is out of memory.
     #[error(
         "the device is out of memory ({said}): give the run a lower memory_budget, train an adapter (use_peft), or free what \
          other programs hold there"
@@ -63,13 +63,13 @@ pub enum BackendError {
         supported.join(", ")
     )]
     Dtype {
-        /// The backend asked for.
+        /// The requested backend.
         backend: String,
-        /// The device asked for.
+        /// The requested device.
         index: usize,
-        /// The dtype asked for.
+        /// The requested dtype.
         dtype: &'static str,
-        /// The dtypes the device has.
+        /// The dtypes that the device supports.
         supported: Vec<&'static str>,
     },
 }

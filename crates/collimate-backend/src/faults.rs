@@ -1,7 +1,7 @@
-//! Out-of-memory panics become errors.
+//! Turns out-of-memory panics into errors.
 //!
-//! burn's operations return tensors, not results, so a backend can only panic when a device's memory runs out. libtorch
-//! panics in the calling thread. CubeCL's devices have threads of their own, whose panics surface in the caller later.
+//! burn's operations return tensors, not results, so a backend can only panic when a device runs out of memory. libtorch
+//! panics in the calling thread. CubeCL's devices have threads of their own, whose panics reach the caller later.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::BackendError;
 
-/// How CUDA, libtorch, libtorch's CPU allocator, CubeCL and wgpu say it, in lower case.
+/// Phrases for it, in lower case, of CUDA, libtorch, libtorch's CPU allocator, CubeCL and wgpu.
 const MARKS: [&str; 7] = [
     "out of memory",
     "out-of-memory",
@@ -20,7 +20,7 @@ const MARKS: [&str; 7] = [
     "can't allocate buffer",
     "not enough memory left",
 ];
-/// Characters of a backend's message that the error repeats, at most.
+/// Maximum number of characters of a backend's message to repeat in the error.
 const SHOWN: usize = 160;
 
 thread_local! {
@@ -28,7 +28,7 @@ thread_local! {
     static TRYING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Active guards of this process, and what a device's own thread reported meanwhile.
+/// Active guards of this process, and what a device's own thread has reported meanwhile.
 static GUARDS: Mutex<Guards> = Mutex::new(Guards { count: 0, said: None });
 
 #[derive(Debug)]
@@ -40,11 +40,11 @@ struct Guards {
 /// Runs work on a backend and turns an out-of-memory panic into an error. Other panics propagate.
 ///
 /// # Errors
-/// The device has no memory left.
+/// The device is out of memory.
 pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, BackendError> {
     let outer = GUARDED.replace(true);
     with_guards(|guards| guards.count += 1);
-    // Unwind-safe: whatever the work held is dropped as it unwinds.
+    // Unwind-safe: whatever the work holds is dropped as it unwinds.
     let result = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(outer);
     let said = with_guards(|guards| {
@@ -94,7 +94,7 @@ fn message(panic: &(dyn Any + Send)) -> Option<&str> {
     panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
 }
 
-/// The line of a message that says memory ran out; a backtrace may surround it.
+/// The line of a message that reports the shortage; a backtrace may surround it.
 fn shortage(message: &str) -> Option<String> {
     let says_so = |line: &&str| {
         let line = line.to_ascii_lowercase();
@@ -126,7 +126,7 @@ mod tests {
         assert!(!shown.contains("backtrace") && !shown.contains('\n'), "{shown}");
     }
 
-    // One test, because what a device's thread reports is global to the process.
+    // A single test, because what a device's thread reports is global to the process.
     #[test]
     fn shortage_in_a_device_thread_is_reported_and_other_panics_propagate() {
         assert!(!reports_panic("wgpu error: Out of Memory"), "nobody would report it");

@@ -1,4 +1,4 @@
-//! flex, burn's pure-Rust CPU backend, with a decoder's operations by `collimate-kernels`.
+//! flex, burn's pure-Rust CPU backend, with the decoder's operations from `collimate-kernels`.
 
 use std::ops::Range;
 
@@ -85,7 +85,7 @@ fn output_layer<'a>(layer: &OutputLayer<'_, Flex>, weight: &'a FlexTensor) -> ke
 impl FusedOps for Flex {
     type Attention = Segments;
 
-    /// On a thread of rayon's pool: started from outside, every operation would wake two threads and wait for both.
+    /// On a thread of rayon's pool: from outside, every operation would wake two threads and wait for both.
     fn run_pass<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
         rayon::scope(|_| pass())
     }
@@ -224,7 +224,7 @@ impl FusedOps for Flex {
     }
 }
 
-/// The segments themselves, which is what the kernels read.
+/// The segments themselves, which the kernels read directly.
 #[derive(Debug)]
 pub struct Segments(Vec<Segment>);
 

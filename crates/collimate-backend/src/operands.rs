@@ -1,4 +1,4 @@
-//! What the decoder's operations take besides plain tensors.
+//! The operands of the decoder's operations besides plain tensors.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};

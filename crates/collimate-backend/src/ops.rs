@@ -1,6 +1,6 @@
-//! The operations that a decoder's forward and backward passes are made of.
+//! The operations that make up a decoder's forward and backward passes.
 //!
-//! The default of each is its plain form ([`crate::plain`]); a backend overrides those for which it has kernels.
+//! Each defaults to its plain form ([`crate::plain`]); a backend overrides those it has kernels for.
 //!
 //! Backward operations are explicit rather than recorded on a tape: a pass knows what it saves and accumulates each
 //! gradient in place, so no graph keeps activations alive.
@@ -37,7 +37,7 @@ pub trait FusedOps: Backend {
 
     /// `onto + alpha · a · b`, [M, N].
     ///
-    /// The result has the dtype of `onto`; without it, that of the factors, the narrower if they differ.
+    /// The result has the dtype of `onto`; without `onto`, that of the factors, the narrower if they differ.
     fn multiply(
         onto: Option<Tensor<Self, 2>>,
         alpha: f32,
@@ -52,12 +52,12 @@ pub trait FusedOps: Backend {
         *gradient = Some(in_float32(Self::multiply(gradient.take(), alpha, a, b)));
     }
 
-    /// `x + y`, of one shape, in the dtype of `x`.
+    /// `x + y`, of equal shape, in the dtype of `x`.
     fn add(x: Tensor<Self, 2>, y: &Tensor<Self, 2>) -> Tensor<Self, 2> {
         plain::sum(x, y.clone())
     }
 
-    /// A range of the columns of `x`, copied where a view would keep all of `x` alive.
+    /// A range of the columns of `x`, copied if a view would keep all of `x` alive.
     fn columns(x: &Tensor<Self, 2>, columns: Range<usize>) -> Tensor<Self, 2> {
         x.clone().narrow(1, columns.start, columns.len())
     }
@@ -94,7 +94,7 @@ pub trait FusedOps: Backend {
         plain::gated(activation, gate.clone(), up.clone())
     }
 
-    /// Gradients of gate and up.
+    /// Gradients of `gate` and `up`.
     fn gated_backward(
         activation: GateActivation,
         gate: Tensor<Self, 2>,
@@ -116,7 +116,7 @@ pub trait FusedOps: Backend {
 
     /// [`FusedOps::target_logps`], with the gradient of each log-prob with respect to its row of `hidden`, [M, D].
     ///
-    /// If the weight is not trained, this is all that the backward pass needs.
+    /// If the weight is not trained, the backward pass needs nothing else.
     fn target_logps_with_gradients(
         hidden: &Tensor<Self, 2>,
         layer: OutputLayer<'_, Self>,

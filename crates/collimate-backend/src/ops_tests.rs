@@ -1,4 +1,4 @@
-//! Flex's kernels against the plain forms of the same operations.
+//! Compares flex's kernels with the plain forms of the same operations.
 
 use burn::tensor::{Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
@@ -110,7 +110,7 @@ fn attention_over_segments_and_over_tiles(
 ) {
     let shape = AttentionShape { heads: 4, kv_heads: 2, head_dim: 6, scale: 0.4, window, softcap };
     let segment = |context, rows| Segment { context, rows };
-    // A prompt with two responses, another with one, and a sequence by itself.
+    // A prompt with two responses, one with a single response, and a sequence on its own.
     let segments = vec![
         segment(0..0, 0..7),
         segment(0..7, 7..9),

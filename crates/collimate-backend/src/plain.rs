@@ -1,5 +1,5 @@
-//! The plain form of a decoder's operations, made of burn's: the default for backends without kernels, and the oracle of
-//! the kernels' tests.
+//! The plain form of a decoder's operations, built from burn's: the default for backends without kernels, and the oracle
+//! of the kernels' tests.
 //!
 //! Gradients come from burn's automatic differentiation of the forward form, so they share nothing with the kernels.
 //!

@@ -1,6 +1,6 @@
-//! A backend with the plain forms alone: flex's tensors under automatic differentiation.
+//! A backend with only the plain forms: flex's tensors under automatic differentiation.
 //!
-//! It computes on any machine what a backend without kernels computes. Tests run the model on it, in bfloat16 too: like
+//! It computes on any machine what a backend without kernels computes. Tests also run the model on it in bfloat16: like
 //! CubeCL's backends, and unlike libtorch, flex refuses operands of different dtypes.
 
 use burn::backend::Autodiff;

@@ -1,16 +1,16 @@
-//! The table of backends, and what is done by a backend's name.
+//! The table of backends, and dispatch by a backend's name.
 
 use crate::devices::{self, DeviceInfo, HasDevices};
 use crate::dtype::ComputeDtype;
 use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
 
-/// A backend that this version knows of, compiled in or not.
+/// A backend known to this version, compiled in or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackendInfo {
-    /// What `--backend` takes.
+    /// The name for `--backend`.
     pub name: &'static str,
-    /// One sentence for people.
+    /// A sentence for help texts.
     pub summary: &'static str,
     /// Whether this build contains it.
     pub compiled: bool,
@@ -19,7 +19,7 @@ pub struct BackendInfo {
 /// Makes [`BACKENDS`] and [`with_backend`] from rows of name, condition, type and summary.
 macro_rules! backends {
     ($($name:literal, $condition:meta, $backend:ty, $summary:literal;)*) => {
-        /// Every backend that this version knows of.
+        /// Every backend known to this version.
         pub const BACKENDS: &[BackendInfo] =
             &[$(BackendInfo { name: $name, summary: $summary, compiled: cfg!($condition) }),*];
 
@@ -44,7 +44,7 @@ backends! {
     "wgpu", feature = "wgpu", burn_wgpu::Wgpu, "CubeCL's kernels through Vulkan or Metal";
 }
 
-/// What is done with a backend once its type is known.
+/// What to do with a backend once its type is known.
 trait Visitor {
     type Output;
 
@@ -56,14 +56,14 @@ pub trait BackendJob {
     /// What the work returns; must not mention the backend.
     type Output;
 
-    /// Does the work on `device` of backend `B`.
+    /// Runs the work on `device` of backend `B`.
     fn run<B: FusedOps>(self, device: B::Device) -> Self::Output;
 }
 
 /// Runs `job` on the backend and device named.
 ///
 /// # Errors
-/// The backend is unknown or not compiled in, finds no device, or not this one.
+/// The backend is unknown or not compiled in, or has no device, or not this one.
 pub fn dispatch<J: BackendJob>(backend: &str, device: usize, job: J) -> Result<J::Output, BackendError> {
     struct Run<J>(J, usize);
 
@@ -81,11 +81,11 @@ pub fn dispatch<J: BackendJob>(backend: &str, device: usize, job: J) -> Result<J
 
 /// The devices of a backend, in the order in which `--device` counts them.
 ///
-/// Queries each of them, which takes some memory of a GPU for the duration of the call; a run that needs one device's
-/// memory asks [`device_memory`].
+/// Queries each of them, which takes some GPU memory for the duration of the call; a run that needs one device's memory
+/// asks [`device_memory`].
 ///
 /// # Errors
-/// The backend is unknown or not compiled in, or finds no device.
+/// The backend is unknown or not compiled in, or has no device.
 pub fn devices(backend: &str) -> Result<Vec<DeviceInfo>, BackendError> {
     struct Describe;
 
@@ -103,7 +103,7 @@ pub fn devices(backend: &str) -> Result<Vec<DeviceInfo>, BackendError> {
 /// Memory that a device can use, in bytes, where known.
 ///
 /// # Errors
-/// The backend is unknown or not compiled in, finds no device, or not this one.
+/// The backend is unknown or not compiled in, or has no device, or not this one.
 pub fn device_memory(backend: &str, device: usize) -> Result<Option<u64>, BackendError> {
     struct Memory(usize);
 
@@ -123,7 +123,7 @@ pub fn device_memory(backend: &str, device: usize) -> Result<Option<u64>, Backen
 /// # Errors
 /// It does not, or the backend or device is missing.
 pub fn check_dtype(backend: &str, device: usize, dtype: ComputeDtype) -> Result<(), BackendError> {
-    // Every device has float32; whatever else is wrong with it is reported when it is used.
+    // Every device supports float32; any other problem with it is reported when it is used.
     if dtype == ComputeDtype::Float32 {
         return Ok(());
     }

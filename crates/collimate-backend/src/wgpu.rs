@@ -30,11 +30,11 @@ impl HasDevices for Wgpu {
 struct Adapter {
     device: WgpuDevice,
     name: String,
-    /// Whether it works in the machine's memory rather than its own.
+    /// Whether it uses the machine's memory rather than its own.
     shares_memory: bool,
 }
 
-/// The adapters of the graphics interface that burn-wgpu will use. It numbers each kind of adapter separately.
+/// The adapters of the graphics API that burn-wgpu will use, which numbers each kind of adapter separately.
 fn adapters() -> Result<Vec<Adapter>, BackendError> {
     let backends = AutoGraphicsApi::backend().into();
     let descriptor = InstanceDescriptor { backends, ..InstanceDescriptor::new_without_display_handle() };

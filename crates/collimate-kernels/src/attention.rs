@@ -1,7 +1,7 @@
-//! Grouped-query attention of prompts and their responses, in blocks, so that scores are never materialised whole.
+//! Grouped-query attention over prompts and their responses, in blocks, so that scores are never all in memory.
 //!
-//! The query heads that share a key-value head are stacked as rows of a tile, so that one product serves all of them. How a
-//! segment is divided into blocks depends only on its own lengths, and so do the bits of its results.
+//! The query heads that share a key-value head are stacked as rows of a tile, so that one product serves all of them. A
+//! segment's division into blocks depends only on its own lengths, and so do the bits of its results.
 #![allow(unsafe_code)] // tasks write disjoint rows and heads of one matrix, which slices cannot express
 
 mod backward;
@@ -84,7 +84,7 @@ fn check_segments(segments: &[Segment], rows: usize) {
     }
 }
 
-/// A matrix of which each task writes its own parts.
+/// A matrix to which tasks write disjoint parts.
 #[derive(Clone, Copy)]
 struct Shared {
     data: *mut f32,

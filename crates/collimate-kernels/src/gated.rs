@@ -64,7 +64,7 @@ fn backward(gate: &mut [f32], up: &mut [f32], d_out: &[f32], activation: impl Fn
     });
 }
 
-/// The activation and its derivative.
+/// The activation's value and derivative.
 #[inline(always)]
 fn silu(x: f32) -> (f32, f32) {
     let sigmoid = 1.0 / (1.0 + exp(-x));

@@ -1,4 +1,4 @@
-//! Matrix products by the crate `gemm`.
+//! Matrix products with the `gemm` crate.
 #![allow(unsafe_code)] // its entry point takes pointers and strides
 
 use gemm::Parallelism;
@@ -39,7 +39,7 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Rows whose starts are `stride` elements apart.
+    /// Rows that start `stride` elements apart.
     pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
         Self { data, rows, columns, row_stride: stride, column_stride: 1 }
     }
@@ -70,7 +70,7 @@ impl<'a> From<Matrix<'a>> for View<'a> {
     }
 }
 
-/// Multiplications up to which a product is not worth another thread.
+/// Number of multiplications up to which a product is not worth another thread.
 const SMALL: usize = 1 << 16;
 
 /// Inner size up to which `gemm` never splits a sum.
@@ -110,8 +110,8 @@ fn product(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'
     }
     assert!(out.len() >= a.rows * b.columns, "the size of the product");
     let parallelism = if parallel { Parallelism::Rayon(0) } else { Parallelism::None };
-    // `gemm` splits the inner size differently for outputs of at most 64 by 64. Passing parts that it does not split makes
-    // the sums of a row the same for every number of rows.
+    // `gemm` splits the inner dimension differently for outputs of at most 64 by 64. Passing parts that it does not split
+    // makes the sums of a row the same for any number of rows.
     let inner = a.columns;
     let part = if b.columns <= 64 && inner > PART { inner.div_ceil(inner.div_ceil(PART)) } else { inner.max(1) };
     for start in (0..inner.max(1)).step_by(part) {
@@ -142,7 +142,7 @@ fn product(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'
     }
 }
 
-/// A single row padded with a row of zeros: alone it would take another path in `gemm` and sum in another order.
+/// A single row padded with a row of zeros: `gemm` would sum a lone row in another order.
 fn one_row(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'_>, parallel: bool) {
     let columns = b.columns;
     let (mut data, mut rows) = (vec![0.0; 2 * a.columns], vec![0.0; 2 * columns]);

@@ -1,9 +1,9 @@
 //! Collimate's CPU kernels: float32 slices in, float32 slices out.
 //!
 //! The forward and backward operations of a decoder, vectorised for AVX-512, AVX2 with FMA or NEON, whichever the processor
-//! has (plain code elsewhere), and parallel over rayon's threads. Every sum is split the same way whatever the number of
-//! threads, so results do not depend on it. Shapes stand in each function's documentation; a size that does not fit panics,
-//! since it can only be a bug of the caller.
+//! has (scalar code elsewhere), and parallel over rayon's threads. Every sum is split the same way for any number of
+//! threads, so results do not depend on it. Each function documents its shapes; a size mismatch panics, since it can only
+//! be a bug in the caller.
 //!
 //! Read first: [`attention`] with [`Segment`], [`target_logps`] with [`OutputLayer`], and [`multiply`] with [`Matrix`].
 //!

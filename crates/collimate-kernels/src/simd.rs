@@ -1,7 +1,8 @@
 //! Vectorised exponentials and reductions, and the choice of an instruction set at run time.
 //!
-//! A kernel is plain loops over slices, `#[inline(always)]`, called inside [`dispatch`]; the compiler vectorises it once per
-//! instruction set. Reductions use [`LANES`] partial sums, because the compiler must not reorder floating-point additions.
+//! A kernel is plain loops over slices, `#[inline(always)]`, called inside [`dispatch`]; the compiler vectorises it
+//! once per instruction set. Reductions use [`LANES`] partial sums, because the compiler may not reorder floating-point
+//! additions.
 
 use pulp::{Arch, NullaryFnOnce};
 
@@ -51,7 +52,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 /// tanh x to within 4 units in the last place.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
-    // Near zero 1 − 2/(e²ˣ + 1) would lose the digits of x, so there it is a polynomial in x², after Cephes.
+    // Near zero 1 − 2/(e²ˣ + 1) would lose the digits of x, so a polynomial in x² is used there, after Cephes.
     const NEAR: f32 = 0.625;
     let square = x * x;
     let p = -5.704_988_7e-3_f32;

@@ -1,6 +1,7 @@
-//! Log-probs of target tokens from hidden states, without ever materialising all logits.
+//! Log-probs of target tokens from hidden states, without ever holding all logits in memory.
 //!
-//! Logits are computed in tiles of [`BLOCK`] rows by [`SLICE`] tokens, reduced at once, and recomputed in the backward pass.
+//! Logits are computed in tiles of [`BLOCK`] rows by [`SLICE`] tokens, reduced at once, and recomputed in the backward
+//! pass.
 
 mod backward;
 #[cfg(test)]
@@ -20,7 +21,7 @@ const SLICE: usize = 512;
 /// Rows per tile.
 const BLOCK: usize = 128;
 
-/// Parts of the vocabulary with a partial gradient of the hidden states each, whatever the number of threads.
+/// Parts of the vocabulary, each with a partial gradient of the hidden states, whatever the number of threads.
 const PARTS: usize = 16;
 
 /// Elements of the hidden states per panel, so that partial results stay small.
@@ -48,7 +49,7 @@ pub struct OutputLayer<'a> {
 
 /// Log-probs of `targets` \[M\] under the softmax of the layer's logits, where `hidden` is [M, D].
 ///
-/// Beyond its inputs it takes a bounded amount of memory, whatever M and V.
+/// Its memory beyond the inputs is bounded for any M and V.
 pub fn target_logps(hidden: &[f32], layer: OutputLayer<'_>, targets: &[u32]) -> Vec<TargetLogp> {
     let width = layer.width;
     assert_eq!(hidden.len(), targets.len() * width, "one row of hidden states per target");
@@ -58,8 +59,8 @@ pub fn target_logps(hidden: &[f32], layer: OutputLayer<'_>, targets: &[u32]) -> 
 
 /// [`target_logps`], with the gradient of each row's log-prob with respect to that row, [M, D].
 ///
-/// One pass with an online softmax, so that no logit is computed twice. If the weight is not trained, this is all that the
-/// backward pass needs: the rows of the gradient of `Σ_m c[m] · logp[m]` are `c[m]` times these.
+/// One pass with an online softmax, so that no logit is computed twice. If the weight is not trained, the backward pass
+/// needs nothing else: the rows of the gradient of `Σ_m c[m] · logp[m]` are `c[m]` times these.
 pub fn target_logps_with_gradients(
     hidden: &[f32],
     layer: OutputLayer<'_>,

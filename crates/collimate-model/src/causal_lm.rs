@@ -18,7 +18,7 @@ use crate::host::{floats, upload};
 use crate::parameter_index::{ParameterIndex, ParameterInfo, Trainable};
 use crate::rope::Rope;
 
-/// Where a model lives and what it computes in.
+/// The device a model is on and the dtype it computes in.
 #[derive(Debug, Clone)]
 pub struct Placement<B: Backend> {
     /// The device of its parameters.
@@ -35,7 +35,7 @@ pub struct Placement<B: Backend> {
 pub struct CausalLm<B: FusedOps> {
     pub(crate) config: ModelConfig,
     pub(crate) index: ParameterIndex,
-    /// The parameters as passes read them.
+    /// The parameters as forward and backward passes read them.
     pub(crate) params: Vec<Tensor<B, 2>>,
     /// float32 values of the trained parameters that passes read in another dtype.
     masters: Vec<Option<Tensor<B, 2>>>,
@@ -50,7 +50,7 @@ pub struct CausalLm<B: FusedOps> {
 impl<B: FusedOps> CausalLm<B> {
     /// Builds a model from host tensors.
     ///
-    /// `read` returns a parameter by its name and in its shape in the file. It is called once for each, so at most one
+    /// `read` returns a parameter by its name and in its shape in the file. It is called once per parameter, so at most one
     /// tensor is in memory twice. In bfloat16, frozen matrices are held in that dtype only; trained ones also have a
     /// float32 master, which the optimizer updates.
     ///
@@ -93,7 +93,7 @@ impl<B: FusedOps> CausalLm<B> {
         self.lora.as_ref()
     }
 
-    /// Describes each parameter, in the order of all other lists.
+    /// Describes each parameter, in the order used everywhere else.
     pub fn parameters(&self) -> &[ParameterInfo] {
         &self.index.infos
     }
@@ -103,7 +103,7 @@ impl<B: FusedOps> CausalLm<B> {
         (0..self.params.len()).filter(|&id| self.trainable[id]).collect()
     }
 
-    /// One parameter as passes read it.
+    /// A parameter as passes read it.
     pub fn parameter(&self, index: usize) -> &Tensor<B, 2> {
         &self.params[index]
     }
@@ -129,7 +129,7 @@ impl<B: FusedOps> CausalLm<B> {
         self.masters[index] = self.trainable[index].then_some(value);
     }
 
-    /// Downloads a parameter in its file's shape; a trained one in float32, any other as passes read it.
+    /// Downloads a parameter in its file's shape: a trained one in float32, any other in the dtype that passes read.
     pub fn download(&self, index: usize) -> HostTensor {
         let info = &self.index.infos[index];
         let stored = self.masters[index].as_ref().unwrap_or(&self.params[index]).clone();
@@ -165,7 +165,7 @@ impl<B: FusedOps> CausalLm<B> {
         PackInputs::new(batch, &self.config, &self.rope, &self.device)
     }
 
-    /// Refuses tokens and positions that the model does not have.
+    /// Rejects tokens outside the vocabulary and positions without rotary frequencies.
     pub(crate) fn check(&self, batch: &GroupBatch) -> Result<(), ModelError> {
         if let Some(&token) = batch.tokens.iter().find(|&&t| t as usize >= self.config.vocab_size) {
             return Err(ModelError::TokenOutOfRange { token, vocab_size: self.config.vocab_size });
@@ -173,7 +173,7 @@ impl<B: FusedOps> CausalLm<B> {
         self.check_length(batch.positions.iter().max().map_or(0, |&p| p as usize + 1))
     }
 
-    /// Refuses a sequence longer than its rotary frequencies are defined for.
+    /// Rejects a sequence longer than its rotary frequencies are defined for.
     pub(crate) fn check_length(&self, length: usize) -> Result<(), ModelError> {
         match self.config.longest_sequence() {
             Some(limit) if length > limit => Err(ModelError::SequenceTooLong { length, limit }),

@@ -80,7 +80,7 @@ fn gathered_rows(stream: &DropoutRows, gathered: &[u32]) -> Vec<DropoutRows> {
     (from..to).map(one_row).collect()
 }
 
-/// The step of SplitMix64 (Steele, Lea and Flood 2014).
+/// One step of SplitMix64 (Steele, Lea and Flood 2014).
 fn scramble(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

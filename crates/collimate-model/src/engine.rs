@@ -1,7 +1,7 @@
-//! The decoder over packed tokens, forward and backward, made of a backend's [`FusedOps`].
+//! The decoder over packed tokens, forward and backward, composed of a backend's [`FusedOps`].
 //!
 //! No autodiff graph is recorded: [`Engine::block`] returns what its backward pass reads, and [`Engine::block_backward`]
-//! accumulates each parameter's gradient. Running a block again gives the same bits, so activations may be kept or
+//! accumulates each parameter's gradient. Recomputing a block gives the same bits, so activations may be kept or
 //! recomputed as memory allows.
 
 mod backward;
@@ -27,7 +27,7 @@ use crate::dropout::Dropout;
 use crate::parameter_index::{LinearIds, ParameterIndex};
 use crate::routing::Routing;
 
-/// What a pass reads besides its input: the parameters, and how to use them.
+/// What a pass reads besides its input: the parameters and options.
 pub(crate) struct Engine<'a, B: FusedOps> {
     pub(crate) config: &'a ModelConfig,
     pub(crate) index: &'a ParameterIndex,
@@ -35,14 +35,14 @@ pub(crate) struct Engine<'a, B: FusedOps> {
     pub(crate) device: &'a B::Device,
     /// The dtype of activations.
     pub(crate) dtype: ComputeDtype,
-    /// α/r of the adapter; `None` leaves adapters out.
+    /// α/r of the adapter; `None` ignores adapters.
     pub(crate) adapter_scale: Option<f64>,
     pub(crate) dropout: Option<&'a Dropout>,
-    /// The pack's rows that it works on; `None` for all.
+    /// The rows of the pack to work on; `None` for all.
     pub(crate) rows: Option<&'a [u32]>,
 }
 
-/// Rotated queries, keys and values of a block, and what their backward pass reads.
+/// A block's rotated queries, keys and values, and what their backward pass reads.
 pub(crate) struct Projections<B: FusedOps> {
     /// [N, H · head_dim].
     pub(crate) q: Tensor<B, 2>,
@@ -55,7 +55,7 @@ pub(crate) struct Projections<B: FusedOps> {
     lows: Vec<Low<B>>,
 }
 
-/// What the backward pass of a block reads.
+/// What a block's backward pass reads.
 pub(crate) struct Activations<B: FusedOps> {
     input: Tensor<B, 2>,
     pub(crate) projections: Projections<B>,
@@ -84,7 +84,7 @@ struct Attended<B: FusedOps> {
     lse: Tensor<B, 2>,
 }
 
-/// What the backward pass reads of a block after attention.
+/// What the backward pass reads from the part of a block after attention.
 pub(crate) struct SecondHalf<B: FusedOps> {
     /// The output projection's result, [N, D], if a norm follows it.
     projected: Option<Tensor<B, 2>>,
@@ -120,7 +120,7 @@ impl<B: FusedOps> Engine<'_, B> {
         }
     }
 
-    /// A gradient of zeros for a parameter.
+    /// A zero gradient for a parameter.
     pub(crate) fn zero_gradient(&self, parameter: usize) -> Tensor<B, 2> {
         Tensor::zeros(self.params[parameter].dims(), (self.device, DType::F32))
     }
@@ -149,7 +149,7 @@ impl<B: FusedOps> Engine<'_, B> {
         (projections, Attended { out, lse })
     }
 
-    /// The first norm, the projections, the norms of queries and keys, and the rotation of a block.
+    /// A block's first norm, projections, norms of queries and keys, and rotation.
     pub(crate) fn projections(&self, layer: usize, x: &Tensor<B, 2>, rotary: &Rotary<B>) -> Projections<B> {
         let ids = &self.index.layers[layer];
         let h = self.normed(x, ids.attention_norms.before);
@@ -162,7 +162,7 @@ impl<B: FusedOps> Engine<'_, B> {
         Projections { q, k, v, unnormed, lows }
     }
 
-    /// Rotates queries or keys if the layer does so; `inverse` for their gradients.
+    /// Rotates queries or keys if the layer does; `inverse` for their gradients.
     fn rotated(&self, layer: usize, x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) -> Tensor<B, 2> {
         if self.config.rotated_layers[layer] { B::rotate(x, rotary, inverse) } else { x }
     }
@@ -180,7 +180,7 @@ impl<B: FusedOps> Engine<'_, B> {
         (y, SecondHalf { projected: added.unnormed, low_o: added.low, middle: added.sum, feed_forward })
     }
 
-    /// Adds a linear layer's output to the residual stream, after its norm and residual scale, if there are any.
+    /// Adds a linear layer's output to the residual stream, after its norm and residual scale, if any.
     fn add_linear(&self, ids: &LinearIds, x: &Tensor<B, 2>, stream: &Tensor<B, 2>, norm: Option<usize>) -> Added<B> {
         if norm.is_none() && self.config.residual_scale.is_none() {
             let (sum, low) = self.linear(ids, x, Some(stream.clone()));
@@ -191,7 +191,7 @@ impl<B: FusedOps> Engine<'_, B> {
         Added { sum: B::add(self.scaled_residual(normed), stream), low, unnormed: norm.map(|_| out) }
     }
 
-    /// Applies the residual scale, to what half a block adds to the stream or to its gradient.
+    /// Applies the residual scale to half a block's contribution to the stream, or to its gradient.
     fn scaled_residual(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
         scaled(rows, self.config.residual_scale)
     }
@@ -205,12 +205,12 @@ impl<B: FusedOps> Engine<'_, B> {
         B::rms_norm(x, &self.norm_weight(weight), self.config.rms_norm_eps)
     }
 
-    /// The norm of `x`, or `x` itself without one.
+    /// The norm of `x`, or `x` itself if there is none.
     fn normed(&self, x: &Tensor<B, 2>, weight: Option<usize>) -> Tensor<B, 2> {
         weight.map_or_else(|| x.clone(), |weight| self.norm(x, weight))
     }
 
-    /// The factors of a norm, [1, n].
+    /// The weight of a norm, [1, n].
     fn norm_weight(&self, weight: usize) -> Tensor<B, 2> {
         let stored = self.params[weight].clone();
         if self.config.norm_offset { stored.add_scalar(1.0) } else { stored }

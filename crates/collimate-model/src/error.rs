@@ -1,8 +1,8 @@
-//! Why a model refuses tokens.
+//! Why a model rejects tokens.
 
 use thiserror::Error;
 
-/// Why a model refuses tokens.
+/// Why a model rejects tokens.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelError {

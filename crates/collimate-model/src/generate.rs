@@ -16,7 +16,7 @@ use crate::engine::{Projections, rotary};
 use crate::error::ModelError;
 use crate::host::{floats, int_tensor};
 
-/// Sequences decoded together, at most.
+/// Maximum number of sequences decoded together.
 const MAX_SEQUENCES: usize = 256;
 
 /// One sequence being generated.
@@ -31,8 +31,8 @@ impl<B: FusedOps> CausalLm<B> {
     /// Generates `options.num_samples` continuations of each prompt, by prompt and sample.
     ///
     /// A continuation ends with a stop token, or after `max_new_tokens` tokens. Draws depend only on the seed and on the
-    /// indices of prompt and sample, not on the rest of the batch. `progress` gets the number of prompts of each chunk that
-    /// is finished.
+    /// indices of prompt and sample, not on the rest of the batch. `progress` is called with the number of prompts in each
+    /// finished chunk.
     ///
     /// # Errors
     /// A token outside the vocabulary, or a sequence longer than rotary frequencies are defined for.
@@ -65,7 +65,7 @@ impl<B: FusedOps> CausalLm<B> {
             .collect();
         let mut done = vec![vec![Vec::new(); options.num_samples]; prompts.len()];
         let sampler = Sampler::new(options);
-        // Prefill computes one row of logits per prompt, which its samples share.
+        // Prefill computes one row of logits per prompt, shared by its samples.
         let mut rows: Vec<f32> = floats(logits);
         let vocab = self.config.vocab_size;
         for step in 0..options.max_new_tokens {
@@ -93,11 +93,11 @@ impl<B: FusedOps> CausalLm<B> {
         Ok(done)
     }
 
-    /// Computes the prompts: logits of their next tokens, [B, V], and a cache with a row per sample.
+    /// Runs the prompts: returns the logits of their next tokens, [B, V], and a cache with a row per sample.
     fn prefill(&self, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<(Tensor<B, 2>, Cache<B>), ModelError> {
         let batch = GroupBatch::prompts(prompts);
         self.check(&batch)?;
-        // The last token generated is not fed back.
+        // The last generated token is never an input.
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         self.check_length(longest.saturating_add(options.max_new_tokens.saturating_sub(1)))?;
         let pack = self.pack(&batch);
@@ -116,7 +116,7 @@ impl<B: FusedOps> CausalLm<B> {
         Ok((engine.logits(&hidden), cache))
     }
 
-    /// Decodes one token of every active sequence: tokens, [S], to the logits of the next, [S, V].
+    /// Decodes one token for every active sequence: tokens, [S], to the logits of the next, [S, V].
     fn decode(&self, tokens: &[u32], cache: &mut Cache<B>) -> Tensor<B, 2> {
         let engine = self.engine(true, None);
         let rotary = rotary::<B>(&self.rope, &cache.positions(), &self.device);
@@ -131,7 +131,7 @@ impl<B: FusedOps> CausalLm<B> {
         engine.logits(&engine.final_norm(&x))
     }
 
-    /// Adds a token to a layer's cache, and attends from it to all of its sequence, [S, H · head_dim].
+    /// Appends a token to a layer's cache and attends from it to its whole sequence, [S, H · head_dim].
     fn attend_to_cache(
         &self,
         layer: usize,

@@ -1,4 +1,4 @@
-//! The model in bfloat16 against itself in float32 and against PyTorch, by the plain forms on flex's tensors.
+//! Compares the model in bfloat16 with itself in float32 and with PyTorch, using the plain forms on flex's tensors.
 
 use burn::backend::Autodiff;
 use burn::tensor::DType;
@@ -11,19 +11,19 @@ use crate::golden_scores_tests::{groups, open_in, rows, sums};
 use crate::host::floats;
 use crate::{CausalLm, DropoutKey, ForwardOptions, GenerateOptions, Trainable};
 
-/// flex's kernels are float32 only; its plain forms compute in bfloat16 too, and refuse operands of different dtypes.
+/// flex's kernels are float32 only; its plain forms also compute in bfloat16, and reject operands of different dtypes.
 type Plain = Autodiff<Flex>;
 
 /// Half the relative distance between neighbours in bfloat16: the largest error of one rounding.
 const ROUNDING: f64 = 1.0 / 512.0;
 
-/// Log-probs of responses, relative. The largest found: 1.4 roundings, and 3.4 with experts, since a rounding may send a
-/// token to another expert; PyTorch's own bfloat16 has 1.6 and 3.4 (`tests/python/bf16_logps.py`).
+/// Tolerance on log-probs of responses, relative. Largest found: 1.4 roundings, and 3.4 with experts, since a rounding may
+/// route a token to another expert; PyTorch's own bfloat16 has 1.6 and 3.4 (`tests/python/bf16_logps.py`).
 fn logps_within(name: &str) -> f64 {
     if name == "mixtral" { 6.0 * ROUNDING } else { 2.0 * ROUNDING }
 }
 
-/// Gradients of all parameters together, relative to their norm. The largest found: 0.098, and with experts 0.22;
+/// Tolerance on gradients of all parameters together, relative to their norm. Largest found: 0.098, and with experts 0.22;
 /// PyTorch's own: 0.12 and 0.28.
 fn gradients_within(name: &str) -> f64 {
     if name == "mixtral" { 0.3 } else { 0.12 }
@@ -64,7 +64,7 @@ fn pass(
     let mut model = model(name, adapter, if adapter { Trainable::Adapter } else { Trainable::Base }, dtype);
     let (logps, tape) = model.forward(&batch, options).expect("a forward pass");
     if options.dropout.is_none() {
-        // Implicit rewards begin at zero only if scoring (the reference) and forward (the policy) have the same bits.
+        // Implicit rewards start at zero only if scoring (the reference) and forward (the policy) have the same bits.
         assert_eq!(logps, model.score(&batch, true, None).expect("scores"));
     }
     let coefficients: Vec<Vec<f64>> =

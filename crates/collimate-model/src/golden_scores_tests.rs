@@ -1,4 +1,4 @@
-//! Log-probs and gradients against PyTorch's, and computed one way against another, on the backend that
+//! Compares log-probs and gradients with PyTorch's, and computed one way with another, on the backend that
 //! `cargo xtask test --backend` names.
 
 use std::path::PathBuf;

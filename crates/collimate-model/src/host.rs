@@ -1,4 +1,4 @@
-//! Tensors to and from host memory.
+//! Transfers tensors to and from host memory.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -28,7 +28,7 @@ pub(crate) fn upload<B: Backend>(info: &ParameterInfo, value: HostTensor, device
     Tensor::from_data(TensorData::new(transpose(&value.data, rows, columns), [rows, columns]), device)
 }
 
-/// Transposes a matrix stored row by row as [columns, rows], in blocks of a cache line, on all threads.
+/// Transposes a row-major [columns, rows] matrix, in blocks of a cache line, on all threads.
 fn transpose(data: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     const BLOCK: usize = 16;
     let mut transposed = vec![0.0; data.len()];

@@ -2,12 +2,13 @@
 //!
 //! A [`CausalLm`] holds a model's parameters on one device. [`CausalLm::score`] gives the log-probs of responses;
 //! [`CausalLm::forward`] gives them with a [`Tape`], and once an objective has turned them into coefficients,
-//! [`CausalLm::backward`] accumulates `Σ_k c_k · ∂ log π(y_k|x)/∂θ`. A prompt is computed once for all its responses. It also
-//! has LoRA adapters with dropout, generation with a key-value cache, and [`MemoryCosts`], what training takes in memory.
+//! [`CausalLm::backward`] accumulates `Σ_k c_k · ∂ log π(y_k|x)/∂θ`. A prompt is computed once for all its responses.
+//! The crate also has LoRA adapters with dropout, generation with a key-value cache, and [`MemoryCosts`], training's
+//! memory use.
 //!
 //! Read first: [`CausalLm`], [`Tape`] and [`ForwardOptions`]; inside, `engine.rs`, the blocks and their backward pass.
 //!
-//! Must not know: data files, losses, optimizers, and the names of architectures, which it asks only as fields of
+//! Must not know: data files, losses, optimizers, and the names of architectures, which it sees only as fields of
 //! [`ModelConfig`](collimate_hf::ModelConfig).
 //!
 //! ```

@@ -9,7 +9,7 @@ use crate::parameter_index::{ParameterIndex, ParameterInfo, Trainable};
 /// Bytes per float32, the dtype of gradients, moments, and the intermediates of norms and gates.
 const FLOAT: u64 = 4;
 
-/// Number of scalars in a model's parameters.
+/// Parameter counts of a model, in scalars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParameterCounts {
     /// In the base model; a tied embedding counts once.
@@ -88,7 +88,7 @@ impl MemoryCosts {
 struct Elements {
     /// In a block's activations.
     kept: u64,
-    /// In the intermediates of the block being computed.
+    /// In the temporaries of the block being computed.
     working: u64,
 }
 
@@ -109,7 +109,7 @@ impl Elements {
             }
         };
         let ranks = lora.map_or(0, |lora| linears * lora.r as u64);
-        // Queries and the output of attention, keys and values, the stream between the halves, gate and up, and outputs
+        // Queries and attention's output, keys and values, the stream between the halves, gate and up, and outputs
         // before their norms.
         let kept = 2 * heads
             + 2 * kv_heads
@@ -120,12 +120,12 @@ impl Elements {
             + router
             + ranks
             + config.num_attention_heads as u64;
-        // A fused product exists beside its parts; a single expert may get every token.
+        // A fused product coexists with its parts; a single expert may get every token.
         let fused = if config.fused_projections { (heads + 2 * kv_heads).max(2 * inner) } else { 0 };
         let gathered = if config.experts.is_some() { 2 * inner + 4 * width } else { 0 };
-        // What half a block adds, before and after its factor.
+        // Half a block's contribution, before and after scaling.
         let scaled = if config.residual_scale.is_some() { 2 * width } else { 0 };
-        // The gated product and its gradient, the gradients of queries, keys, values and of the stream; and at the output
+        // The gated product and its gradient, the gradients of queries, keys, values and of the stream; and in the output
         // layer three copies of the rows that predict a token.
         let working = 2 * inner + 2 * heads + 2 * kv_heads + 9 * width + output_norms + fused + gathered + scaled;
         Self { kept, working }
@@ -133,7 +133,7 @@ impl Elements {
 }
 
 impl<B: FusedOps> CausalLm<B> {
-    /// The memory that training this model needs.
+    /// Memory needed to train this model.
     pub fn memory_costs(&self) -> MemoryCosts {
         let parameters = self.index.infos.iter().zip(self.trainable.iter().copied());
         MemoryCosts::from_parameters(&self.config, self.lora(), self.dtype, parameters)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use collimate_backend::ComputeDtype;
 use collimate_hf::{Block, FeedForward, Gated, HalfNorms, Joint, LinearSpec, LoraConfig, ModelConfig, TensorSpec};
 
-/// One parameter: its name in the file and how it is stored.
+/// A parameter: its name in the file and how it is stored.
 ///
 /// Every parameter is a matrix; vectors (norms, biases) are [1, n]. Weights of linear layers are stored as [in, out], the
 /// transpose of their shape in the file, so that products and their gradients read contiguous rows.
@@ -26,8 +26,8 @@ pub struct ParameterInfo {
 impl ParameterInfo {
     /// The dtype in which passes read it, if the model computes in `compute`.
     ///
-    /// Always float32 for vectors and adapters, which are small, and for routers, whose choices would change with bfloat16's
-    /// rounding.
+    /// Always float32 for vectors and adapters, which are small, and for routers, whose choices would change with
+    /// bfloat16's rounding.
     pub fn dtype(&self, compute: ComputeDtype) -> ComputeDtype {
         if self.is_adapter || self.is_router || self.file_shape.len() < 2 { ComputeDtype::Float32 } else { compute }
     }
@@ -106,7 +106,7 @@ pub(crate) struct GatedIds {
 pub(crate) enum FeedForwardIds {
     /// One for all tokens, with an optional norm on its output.
     Dense { layer: GatedIds, norm: Option<usize> },
-    /// Several, of which the router picks some for each token.
+    /// Several, some of which the router picks for each token.
     Experts(ExpertIds),
 }
 

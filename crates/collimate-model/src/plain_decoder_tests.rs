@@ -1,4 +1,4 @@
-//! The engine's gradients against burn's automatic differentiation of a decoder made of burn's operations.
+//! Compares the engine's gradients with burn's automatic differentiation of a decoder built from burn's operations.
 
 mod decoder;
 
@@ -15,7 +15,7 @@ use self::decoder::PlainDecoder;
 use crate::host::floats;
 use crate::{CausalLm, ForwardOptions, GenerateOptions, ModelError, Placement, RouterLoad, Trainable};
 
-/// A small model of one family with random weights and norm weights near one. `NAME.partial` rotates part of a head, and
+/// A small model of one family with random weights and norm weights near one. `NAME.partial` rotates part of a head;
 /// `NAME.scaled` has a residual scale and a logit scale.
 fn model(name: &str, lora: bool) -> CausalLm<Flex> {
     let (model_type, variant) = name.split_once('.').unwrap_or((name, ""));
@@ -41,7 +41,7 @@ fn read(config: serde_json::Value) -> ModelConfig {
     ModelConfig::from_json(std::path::Path::new("config.json"), config).expect("a sound config")
 }
 
-/// The model of a configuration.
+/// A model with this configuration.
 fn build(config: ModelConfig, lora: bool) -> CausalLm<Flex> {
     let is_offset = config.norm_offset;
     let lora = lora.then(|| LoraConfig::new(3, 6.0, LoraTargets::AllLinear));
@@ -226,7 +226,7 @@ fn a_sequence_whose_rotation_would_depend_on_its_length_is_refused(
         let options = GenerateOptions { max_new_tokens, ..GenerateOptions::default() };
         model.generate(&[vec![1; 9]], &options, |_| ())
     };
-    // The fourth token is the last that twelve tokens predict.
+    // The fourth token is never an input, so twelve positions suffice.
     assert_eq!(generate(4).expect("tokens")[0][0].len(), 4);
     assert!(matches!(generate(5), Err(ModelError::SequenceTooLong { length: 13, limit: 12 })));
 }

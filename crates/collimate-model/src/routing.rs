@@ -4,8 +4,8 @@ use collimate_text::GroupBatch;
 
 /// The router's choice of experts for every row of a pack.
 ///
-/// A row's experts are those with its largest logits, of equal ones the first, and its weights are the softmax over these
-/// logits only, which is the softmax over all scaled to a sum of one.
+/// A row's experts are those with its largest logits (the earlier among equals), and its weights are the softmax over these
+/// logits only, which equals the softmax over all, renormalized.
 #[derive(Debug, Clone)]
 pub(crate) struct Routing {
     num_experts: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Routing {
 }
 
 impl Routing {
-    /// From the router's logits, [N, E].
+    /// Routes rows by the router's logits, [N, E].
     pub(crate) fn new(logits: &[f32], num_experts: usize, per_token: usize) -> Self {
         let mut probabilities = Vec::with_capacity(logits.len());
         let mut weights = vec![0.0; logits.len()];
@@ -84,7 +84,7 @@ fn softmax_backward(d: &mut [f32], probabilities: &[f32]) {
 
 /// How the tokens of one or more packs are spread over experts, over all layers.
 ///
-/// A prompt counts once for each of its responses, as if it were repeated for each.
+/// A prompt counts once per response, as if it were repeated for each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouterLoad {
     /// Number of tokens that picked each expert.
@@ -100,7 +100,7 @@ impl RouterLoad {
         Self { picked: vec![0.0; num_experts], probabilities: vec![0.0; num_experts], rows: 0.0 }
     }
 
-    /// Adds one layer of a pack; `counts` is how often each row counts.
+    /// Adds one layer of a pack; `counts` is each row's multiplicity.
     fn add_layer(&mut self, routing: &Routing, counts: &[f32]) {
         for (picked, rows) in self.picked.iter_mut().zip(&routing.rows) {
             *picked += rows.iter().map(|&row| f64::from(counts[row as usize])).sum::<f64>();
@@ -123,8 +123,8 @@ impl RouterLoad {
     }
 
     /// The balance loss `E Σ_e f_e P_e`, where f_e is the share of tokens that picked expert e and P_e its mean probability
-    /// (Switch Transformer, arXiv 2101.03961, equations 4 to 6). With all experts used equally it is the number of experts
-    /// per token.
+    /// (Switch Transformer, arXiv 2101.03961, equations 4 to 6). It equals the number of experts per token if all experts
+    /// are used equally.
     pub fn loss(&self) -> f64 {
         let terms = self.picked.iter().zip(&self.probabilities);
         let sum: f64 = terms.map(|(picked, p)| picked / self.rows * (p / self.rows)).sum();
@@ -132,7 +132,7 @@ impl RouterLoad {
     }
 
     /// The gradient of `weight` times the loss with respect to a pack's probabilities, which enter only the means P_e;
-    /// `counts` is how often each of the pack's rows counts.
+    /// `counts` is the multiplicity of each of the pack's rows.
     fn gradient(&self, weight: f64, counts: Vec<f32>) -> BalanceGradient {
         let factor = weight * self.picked.len() as f64 / self.rows;
         let slopes = self.picked.iter().map(|picked| (factor * picked / self.rows) as f32).collect();
@@ -140,7 +140,7 @@ impl RouterLoad {
     }
 }
 
-/// The load of one pack, with how often each of its rows counts.
+/// The load of one pack, with the multiplicity of each of its rows.
 #[derive(Debug, Clone)]
 pub(crate) struct PackLoad {
     load: RouterLoad,
@@ -181,9 +181,9 @@ impl PackLoad {
 /// The gradient of the balance loss with respect to a pack's router probabilities.
 #[derive(Debug, Clone)]
 pub(crate) struct BalanceGradient {
-    /// By expert, for a row that counts once.
+    /// By expert, for a row with multiplicity one.
     slopes: Vec<f32>,
-    /// How often each row counts, [N].
+    /// Multiplicity of each row, [N].
     counts: Vec<f32>,
 }
 

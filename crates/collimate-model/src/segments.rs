@@ -3,7 +3,7 @@
 use collimate_backend::Segment;
 use collimate_text::GroupBatch;
 
-/// One segment per prompt and per response; a response with a prompt of its own forms one segment with it.
+/// One segment per prompt and per response; a response with a prompt of its own forms a single segment with it.
 pub(crate) fn segments(batch: &GroupBatch) -> Vec<Segment> {
     let mut segments = Vec::new();
     let mut responses = batch.responses().peekable();

@@ -1,5 +1,5 @@
-//! Checkpoints. Each is written under a hidden name, synced, then renamed, so that one that exists is complete; checksums
-//! detect what the disk loses afterwards.
+//! Checkpoints. Each is written under a hidden name, synced, then renamed, so that an existing one is complete; checksums
+//! detect later disk corruption.
 
 #[cfg(test)]
 mod tests;
@@ -22,10 +22,10 @@ const PREFIX: &str = "checkpoint-";
 /// The largest state file, in bytes; it has ten fields.
 const MAX_STATE_BYTES: u64 = 1 << 20;
 
-/// Where a run stands, as `trainer_state.json` keeps it.
+/// The state of a run, as stored in `trainer_state.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
-    /// Finished optimizer steps.
+    /// Optimizer steps finished.
     pub global_step: usize,
     /// Passes over the data so far.
     pub epoch: f64,
@@ -33,17 +33,17 @@ pub struct TrainerState {
     pub max_steps: usize,
     /// Tokens computed so far; a shared prompt counts once.
     pub num_tokens: u64,
-    /// Steps that were left out because a figure was not finite.
+    /// Steps skipped because a figure was not finite.
     pub num_skipped_steps: usize,
     /// Hash of the recipe's keys that change what is computed.
     pub fingerprint: String,
     /// Hash of the tokens and rewards of training and evaluation data.
     pub data: String,
-    /// Hash of the reference's model and adapter and of how it is computed; `None` if the objective needs none.
+    /// Hash of the reference's model, adapter and computation; `None` if the objective needs none.
     pub reference: Option<String>,
     /// Rows of `metrics.jsonl` so far, evaluations included.
     pub num_rows: usize,
-    /// Written because the run stopped early, not because the recipe asked for it: the next checkpoint replaces it.
+    /// Written because the run stopped early, not because it was due: the next checkpoint replaces it.
     pub interim: bool,
 }
 
@@ -66,10 +66,10 @@ impl Checkpoint {
 }
 
 /// Writes `checkpoint-N` into the run's folder, then removes the oldest ones beyond the limit. The metrics rows that it
-/// counts must be on the disk already.
+/// counts must already be on disk.
 ///
 /// # Errors
-/// A weight is not finite, or the folder cannot be written; what was there before stays.
+/// A weight is not finite, or the folder cannot be written; earlier checkpoints stay.
 pub(crate) fn save(
     run: &Path,
     session: &dyn Session,
@@ -95,10 +95,10 @@ pub(crate) fn save(
     Ok(path)
 }
 
-/// The newest sound checkpoint of a run, if it has one, and what is wrong with the newer ones.
+/// The newest intact checkpoint of a run, if any, and what is wrong with newer ones.
 ///
 /// # Errors
-/// The run's folder cannot be read, or it has checkpoints and every one is damaged.
+/// The run's folder cannot be read, or it has checkpoints and all are damaged.
 pub(crate) fn newest(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>), TrainError> {
     let mut warnings = Vec::new();
     for (step, path) in checkpoints(run)?.into_iter().rev() {
@@ -119,7 +119,7 @@ pub(crate) fn newest(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>), Tr
     Err(TrainError::Checkpoint { path: run.to_owned(), message })
 }
 
-/// Whether a folder holds a checkpoint, sound or not.
+/// Whether a folder holds a checkpoint, intact or not.
 ///
 /// # Errors
 /// The folder cannot be read.
@@ -148,7 +148,7 @@ fn read_state(path: &Path) -> Result<TrainerState, String> {
 /// Reads a `trainer_state.json`. Public for the tests with hostile input.
 ///
 /// # Errors
-/// The file cannot be read, is not a trainer state, or holds values that no run can have.
+/// The file cannot be read, is not a trainer state, or holds values that no run can produce.
 pub fn read_trainer_state(path: &Path) -> Result<TrainerState, TrainError> {
     let damaged = |message: String| TrainError::Checkpoint { path: path.to_owned(), message };
     let text = read_text(path, MAX_STATE_BYTES).map_err(|source| TrainError::io(path, source))?;
@@ -182,8 +182,8 @@ fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
 }
 
 /// Removes what the checkpoint of `step`, just written, supersedes: earlier interim ones, and the oldest beyond the limit.
-/// Later checkpoints are damaged, or this step would not have been taken again; they are not counted, so that they never
-/// push out a sound one.
+/// Later checkpoints must be damaged, or this step would not have been repeated; they do not count towards the limit, so
+/// they never displace an intact one.
 fn remove_superseded(run: &Path, step: usize, limit: Option<usize>) -> Result<(), WriteError> {
     let all = checkpoints(run).unwrap_or_default();
     let (interim, regular): (Vec<_>, Vec<_>) = all

@@ -1,4 +1,4 @@
-//! How a run is controlled from outside: whether it resumes, how it is stopped, where it reports.
+//! Controls a run from outside: whether it resumes, how it is stopped, where it reports.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,17 +10,17 @@ use crate::progress::Observer;
 pub struct StopFlag(Arc<AtomicUsize>);
 
 impl StopFlag {
-    /// Asks the run to stop, on behalf of this signal number.
+    /// Requests a stop on behalf of this signal number.
     pub fn request(&self, signal: usize) {
         self.0.store(signal, Ordering::SeqCst);
     }
 
-    /// The number of the signal that asked the run to stop, if one did.
+    /// The number of the signal that requested a stop, if any.
     pub fn requested(&self) -> Option<usize> {
         Some(self.0.load(Ordering::SeqCst)).filter(|signal| *signal > 0)
     }
 
-    /// The shared number itself, for a signal handler to store its signal in.
+    /// The shared number itself, in which a signal handler stores its signal.
     pub fn number(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.0)
     }
@@ -31,15 +31,15 @@ impl StopFlag {
 pub struct RunControl {
     /// Continue from the newest sound checkpoint of the output folder.
     pub resume: bool,
-    /// Checked after every step, and after every micro-batch of scoring the reference and of evaluation.
+    /// Checked after every step, and after every micro-batch of reference scoring and evaluation.
     pub stop: StopFlag,
 }
 
-/// The outside world of a run, passed to everything that takes long: who is watching, and whether to stop.
+/// What every long operation of a run needs from outside: whom to report to, and whether to stop.
 pub struct RunContext<'a> {
     /// Checked between steps and between micro-batches.
     pub stop: &'a StopFlag,
-    /// Gets stages, progress and notes.
+    /// Receives stages, progress and notes.
     pub observer: &'a mut dyn Observer,
 }
 

@@ -1,4 +1,4 @@
-//! Tokenized groups together with everything that asking the objective about them takes.
+//! Tokenized groups with everything needed to ask the objective about them.
 
 use collimate_data::DataFiles;
 use collimate_objective::{Evaluation, GroupScores, Objective, ObjectiveError, evaluate};
@@ -7,7 +7,7 @@ use collimate_text::TokenizedGroup;
 
 use crate::error::TrainError;
 
-/// Tokenized groups, the files that they come from, and the reference's log-probs of their responses.
+/// Tokenized groups, the files they come from, and the reference's log-probs of their responses.
 #[derive(Debug)]
 pub(crate) struct DataSet {
     pub(crate) groups: Vec<TokenizedGroup>,
@@ -18,7 +18,7 @@ pub(crate) struct DataSet {
 }
 
 impl DataSet {
-    /// Groups that the reference has not scored yet.
+    /// Groups without reference log-probs yet.
     pub(crate) fn new(groups: Vec<TokenizedGroup>, files: DataFiles) -> Self {
         Self { groups, files, reference: None }
     }
@@ -83,7 +83,7 @@ impl DataSet {
     }
 }
 
-/// Joins what went into the objective with the implicit rewards that came out, for the metrics.
+/// Joins the objective's inputs with the implicit rewards it returned, for the metrics.
 pub(crate) fn group_outcomes(scores: Vec<GroupScores>, implicit_rewards: &[Vec<f64>]) -> Vec<GroupOutcome> {
     let outcomes = scores.into_iter().zip(implicit_rewards).map(|(scores, implicit_rewards)| GroupOutcome {
         implicit_rewards: implicit_rewards.clone(),

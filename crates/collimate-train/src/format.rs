@@ -1,4 +1,4 @@
-//! Sizes and counts for people.
+//! Human-readable sizes and counts.
 
 /// A number of bytes: `12.5 MiB`, `3.0 GiB`.
 pub fn format_bytes(bytes: u64) -> String {

@@ -1,4 +1,4 @@
-//! Whole runs against PyTorch's, step by step.
+//! Compares whole runs with PyTorch's, step by step.
 
 use std::path::{Path, PathBuf};
 
@@ -86,7 +86,7 @@ fn every_step_agrees_with_pytorch(
     let text = std::fs::read_to_string(golden_dir().join("train").join(case).join("expected.jsonl")).expect("golden");
     let expected: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a row")).collect();
     assert_eq!(rows.len(), expected.len());
-    // The reference is scored by the same operations in the same packs, so nothing is left to rounding.
+    // The reference is scored by the same operations in the same packs, so the two are bit-identical.
     let rank = |row: &MetricsRow, k: usize| row.get(&format!("rewards/rank_{k}"));
     assert!((0..4).all(|k| rank(&rows[0], k) == Some(0.0)), "implicit rewards do not begin at exactly zero");
     for (row, expected) in rows.iter().zip(&expected) {
@@ -103,7 +103,7 @@ fn every_step_agrees_with_pytorch(
     }
 }
 
-/// Memory for two sequences or so at a time, so that groups are divided.
+/// Memory for about two sequences at a time, so that groups are divided.
 fn tight_budget(recipe: &Recipe) -> MemoryBudget {
     let mut options = SessionOptions::inference(recipe.model_name_or_path.clone().expect("a model"), None);
     options.adapter = recipe.adapter.clone();
@@ -179,7 +179,7 @@ fn a_run_resumed_from_a_checkpoint_ends_with_the_same_bytes(
     assert_eq!(figures(&whole), figures(&broken));
 }
 
-/// Panics after some steps, as a process that is killed does.
+/// Panics after some steps, like a process that is killed.
 struct StopAfter {
     left: Option<usize>,
 }

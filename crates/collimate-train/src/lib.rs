@@ -1,9 +1,9 @@
 //! Trains a model on scored groups: the loop, the optimizer, the reference cache, checkpoints, evaluation and the forecast.
 //!
 //! Start at [`train`], which is a whole run: `src/trainer.rs` reads top to bottom as check, read, open, reference, steps,
-//! finish. A step (`src/trainer/step.rs`) is forward, ask the objective, back, update. Both work on a [`Session`], a model on
-//! some device without tensors or a backend in its type, which [`open_session`] opens. An [`Observer`] receives progress.
-//! [`plan`] forecasts a run by the same code.
+//! finish. A step (`src/trainer/step.rs`) is forward, ask the objective, backward, update. Both work on a [`Session`], a
+//! model on some device without tensors or a backend in its type, which [`open_session`] opens. An [`Observer`] receives
+//! progress. [`plan`] forecasts a run using the same code.
 //!
 //! ```no_run
 //! use collimate_objectives as _; // registers the built-in objectives

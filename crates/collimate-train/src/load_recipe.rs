@@ -1,4 +1,4 @@
-//! From a recipe's text to a recipe whose model and data are files on this machine.
+//! Loads a recipe and resolves its model and data to files on this machine.
 
 mod resolver;
 mod splits;
@@ -21,14 +21,14 @@ use splits::find_mixture;
 pub struct LoadedRecipe {
     /// The recipe. Models and data of the hub are named by their folders and files in the cache.
     pub recipe: Recipe,
-    /// What to tell the user: commits of the hub, and keys of other trainers without effect.
+    /// Messages for the user: commits resolved on the hub, and other trainers' keys that have no effect.
     pub notes: Vec<String>,
 }
 
 /// Reads a recipe from a file, or starts from the defaults, applies `key=value` pairs and finds its files.
 ///
 /// A relative path is looked for in the current folder first, then beside the recipe. `output_dir` is always relative to
-/// the current folder. The hub is reached as the environment says.
+/// the current folder. The environment configures access to the hub.
 ///
 /// # Errors
 /// As [`load_recipe_from`].
@@ -36,7 +36,7 @@ pub fn load_recipe(path: Option<&Path>, overrides: &[(String, String)]) -> Resul
     load_recipe_from(path, overrides, &Hub::new(HubOptions::from_env())).map(|loaded| loaded.recipe)
 }
 
-/// As [`load_recipe`], with names that are no paths looked up on this hub.
+/// Like [`load_recipe`]; names that are not paths are looked up on this hub.
 ///
 /// # Errors
 /// [`TrainError::Recipe`] as [`Recipe::parse`], and for a path that does not exist; [`TrainError::Hub`].
@@ -78,7 +78,7 @@ pub fn backend_name(recipe: &Recipe) -> &str {
     recipe.backend.as_deref().unwrap_or(BACKENDS[0].name)
 }
 
-/// The type that a recipe's model computes in.
+/// The dtype that a recipe's model computes in.
 pub fn compute_dtype(recipe: &Recipe) -> ComputeDtype {
     // Parsing rejects other names.
     ComputeDtype::from_name(&recipe.compute_dtype).unwrap_or_default()

@@ -16,7 +16,7 @@ pub struct UpdateOptions {
     pub beta2: f64,
     /// Added to the root of the second moment, after bias correction.
     pub epsilon: f64,
-    /// Decoupled weight decay, on every parameter that is trained.
+    /// Decoupled weight decay, for every trained parameter.
     pub weight_decay: f64,
     /// If off, the gradient is measured and discarded, and no parameter changes.
     pub apply: bool,
@@ -73,7 +73,7 @@ impl<B: FusedOps> AdamW<B> {
     }
 }
 
-/// Factor that scales a gradient of this norm down to the limit, as PyTorch's `clip_grad_norm_` computes it.
+/// Factor that scales a gradient of this norm down to the limit, as in PyTorch's `clip_grad_norm_`.
 pub(crate) fn clip_factor(norm: f64, max_grad_norm: f64) -> f64 {
     if max_grad_norm > 0.0 { (max_grad_norm / (norm + 1e-6)).min(1.0) } else { 1.0 }
 }

@@ -1,4 +1,4 @@
-//! Dividing micro-batches into packs that fit into memory.
+//! Divides micro-batches into packs that fit into memory.
 
 #[cfg(test)]
 mod tests;
@@ -13,18 +13,18 @@ use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::format::format_bytes;
 
-/// Memory set aside for the program itself, the data, and what allocators leave unused.
+/// Memory reserved for the program itself, the data, and allocator fragmentation.
 pub(crate) const OVERHEAD: u64 = 96 << 20;
 
-/// What of the memory budget passes may use, and how they use it.
+/// The part of the memory budget that passes may use, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PassBudget {
-    /// Bytes for the activations of one pack; `None` without a bound.
+    /// Bytes for the activations of one pack; `None` for no limit.
     activations: Option<u64>,
     budget: Option<u64>,
     costs: MemoryCosts,
     share_prompt: bool,
-    /// Run every block again in backward, however much memory there is.
+    /// Recompute every block in the backward pass, even if memory would suffice.
     recompute: bool,
 }
 
@@ -49,17 +49,17 @@ impl Pack {
         &self.parts
     }
 
-    /// Selects this pack's values from a micro-batch's, which are by group and response.
+    /// Selects this pack's values from a micro-batch's, indexed by group and response.
     pub(crate) fn select<T: Clone>(&self, values: &[Vec<T>]) -> Vec<Vec<T>> {
         self.parts.iter().map(|part| values[part.group][part.responses.clone()].to_vec()).collect()
     }
 }
 
 impl PassBudget {
-    /// `budget` bounds everything that a run holds in memory.
+    /// `budget` limits everything that a run holds in memory.
     ///
     /// # Errors
-    /// The budget does not even hold the parameters with their gradients and moments.
+    /// The budget cannot even hold the parameters with their gradients and moments.
     pub(crate) fn new(budget: Option<u64>, costs: MemoryCosts, recipe: &Recipe) -> Result<Self, TrainError> {
         let held = costs.resident + OVERHEAD;
         let activations = match budget {
@@ -101,7 +101,7 @@ impl PassBudget {
         tokens.and_then(|tokens| usize::try_from(tokens).ok()).unwrap_or(usize::MAX)
     }
 
-    /// Number of blocks that can keep their activations in a pack of `num_tokens` tokens; the others run again.
+    /// Number of blocks whose activations a pack of `num_tokens` tokens can keep; the others are recomputed.
     pub(crate) fn kept_blocks(&self, num_tokens: usize) -> usize {
         if self.recompute {
             return 0;
@@ -115,13 +115,13 @@ impl PassBudget {
 
     /// Bytes that a pack needs beyond what is always held.
     ///
-    /// Blocks run again only once the kept ones are done with, so they add nothing to those.
+    /// Blocks are recomputed only once the kept ones have been used and freed, so they do not add to those.
     pub(crate) fn pack_bytes(&self, num_tokens: usize, kept_blocks: usize) -> u64 {
         let at_once = kept_blocks.saturating_sub(1) as u64;
         num_tokens as u64 * (self.costs.per_token + at_once * self.costs.per_kept_block)
     }
 
-    /// Tokens of a pack as they are computed: a shared prompt counts once.
+    /// Tokens that a pack computes: a shared prompt counts once.
     pub(crate) fn pack_tokens(&self, groups: &[&TokenizedGroup], pack: &Pack) -> usize {
         let tokens = |part: &PackPart| {
             let (prompt, responses) =
@@ -132,10 +132,10 @@ impl PassBudget {
         pack.parts.iter().map(tokens).sum()
     }
 
-    /// Divides a micro-batch, in its order, into as few packs as fit. A group that is too large is divided by responses.
+    /// Divides a micro-batch, in order, into as few packs as fit. A group that is too large is split by responses.
     ///
     /// # Errors
-    /// A single response with its prompt does not fit; names the data's line.
+    /// A single response with its prompt does not fit; the error names the data's line.
     pub(crate) fn packs(&self, groups: &[&TokenizedGroup]) -> Result<Vec<Pack>, TrainError> {
         let limit = self.max_tokens();
         let (mut packs, mut current, mut used) = (Vec::new(), Pack::default(), 0_usize);
@@ -158,7 +158,7 @@ impl PassBudget {
     /// Checks that every response fits together with its prompt.
     ///
     /// # Errors
-    /// One does not; names file and line.
+    /// A response does not fit; the error names file and line.
     pub(crate) fn check(&self, data: &DataSet) -> Result<(), TrainError> {
         let limit = self.max_tokens();
         for group in &data.groups {
@@ -167,7 +167,7 @@ impl PassBudget {
         Ok(())
     }
 
-    /// Divides a group into runs of responses that fit into a pack each, with the tokens of each run.
+    /// Divides a group into consecutive responses that fit into a pack, with the tokens of each part.
     fn divide(
         &self,
         group: &TokenizedGroup,

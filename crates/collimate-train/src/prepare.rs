@@ -1,4 +1,4 @@
-//! Loads and tokenizes a recipe's data, before any compute.
+//! Loads and tokenizes a recipe's data before any compute.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub struct PreparedData {
 /// Loads and tokenizes a file as the recipe says.
 ///
 /// # Errors
-/// A row that cannot be used, by file, line and field; a file without usable groups.
+/// A row cannot be used (the error names file, line and field), or a file has no usable groups.
 pub fn prepare(
     recipe: &Recipe,
     path: &Path,
@@ -50,7 +50,7 @@ pub(crate) struct DataRows {
 }
 
 impl DataRows {
-    /// Reads training data with the recipe's shares, filters and limit. Needs no tokenizer.
+    /// Reads training data with the recipe's fractions, filters and limit. Needs no tokenizer.
     pub(crate) fn read(
         recipe: &Recipe,
         sources: &DataSources,
@@ -67,7 +67,7 @@ impl DataRows {
         Self::mix(sources, &options, observer)
     }
 
-    /// Reads evaluation data: with the shares of its files, but without the training data's filters.
+    /// Reads evaluation data with the fractions of its files, but without the training data's filters.
     pub(crate) fn read_evaluation(
         recipe: &Recipe,
         sources: &DataSources,
@@ -99,10 +99,10 @@ impl DataRows {
         Ok(Self { name: sources.to_string(), groups: mixed.groups, files: mixed.files, notes, num_skipped })
     }
 
-    /// Splits off the share that the recipe holds out; `None` if it holds out nothing.
+    /// Splits off the fraction that the recipe holds out; `None` if it holds out nothing.
     ///
     /// # Errors
-    /// Nothing would be left on one side.
+    /// One side would be empty.
     pub(crate) fn hold_out(&mut self, recipe: &Recipe) -> Result<Option<Self>, TrainError> {
         if recipe.eval_fraction == 0.0 {
             return Ok(None);
@@ -122,7 +122,7 @@ impl DataRows {
         &self.groups
     }
 
-    /// The files that they come from.
+    /// The files they come from.
     pub(crate) fn files(&self) -> &DataFiles {
         &self.files
     }
@@ -165,7 +165,7 @@ impl DataRows {
     }
 }
 
-/// One line per file, and lines about all of them.
+/// One line per file, then lines about all of them.
 fn notes_of(mixed: &MixedGroups, options: &MixOptions) -> Vec<String> {
     let mut notes: Vec<String> = mixed.reports.iter().map(ToString::to_string).collect();
     if let Some(limit) = options.max_samples.filter(|_| mixed.num_over_limit > 0) {
@@ -194,7 +194,7 @@ fn with_path(files: &DataFiles, error: TextError) -> TrainError {
 /// The recipe's options for reading a file of groups.
 ///
 /// # Errors
-/// A layout, reward rule or normalisation that does not exist.
+/// An unknown layout, reward rule or normalization.
 pub fn load_options(recipe: &Recipe, min_responses: usize) -> Result<LoadOptions, TrainError> {
     fn parsed<T: std::str::FromStr>(key: &'static str, text: Option<&String>) -> Result<Option<T>, TrainError>
     where

@@ -1,4 +1,4 @@
-//! How a run reports its progress.
+//! Reports a run's progress.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ pub trait Observer: Send {
     fn stage(&mut self, name: &str, total: Option<u64>);
     /// `n` more of the stage's items are done.
     fn advance(&mut self, n: u64);
-    /// A line that the user should read.
+    /// A message for the user.
     fn note(&mut self, text: &str);
     /// An optimizer step or an evaluation produced this row.
     fn step(&mut self, row: &MetricsRow);
@@ -180,7 +180,7 @@ impl<W: std::io::Write + Send> Observer for LineObserver<W> {
     }
 }
 
-/// This process's resident memory, for people; `None` if the system does not report it.
+/// This process's resident memory, formatted; `None` if the system does not report it.
 fn memory() -> Option<String> {
     memory_stats::memory_stats().map(|stats| format_bytes(stats.physical_mem as u64))
 }

@@ -1,5 +1,5 @@
-//! Log-probs of the reference. They are computed before the policy changes, or found in a cache, so that no second model
-//! has to be in memory.
+//! Log-probs of the reference, computed before the policy changes or found in a cache, so that no second model has to be
+//! in memory.
 
 mod identity;
 mod key;
@@ -31,7 +31,7 @@ enum Source {
     Other(PathBuf),
 }
 
-/// The reference of a run, and the log-probs of it known so far.
+/// A run's reference, and its log-probs known so far.
 #[derive(Debug)]
 pub(crate) struct Reference {
     source: Source,
@@ -50,7 +50,7 @@ type Logps = Vec<Vec<f64>>;
 /// Scores one micro-batch.
 type Score<'a> = &'a mut dyn FnMut(&[&TokenizedGroup]) -> Result<Logps, TrainError>;
 
-/// BLAKE3 of a model's weights and of the settings that affect its log-probs, in hexadecimal.
+/// BLAKE3 hash of a model's weights and of the settings that affect its log-probs, in hexadecimal.
 ///
 /// # Errors
 /// A file of the model cannot be read.
@@ -59,7 +59,7 @@ pub(crate) fn model_hash(folder: &Path) -> Result<String, TrainError> {
 }
 
 impl Reference {
-    /// Hashes the weights of a run's reference and reads the cache. Works on files alone, without a model in memory.
+    /// Hashes the weights of a run's reference and reads the cache. Uses only files; no model is in memory.
     pub(crate) fn open(recipe: &Recipe, options: &SessionOptions) -> Result<Self, TrainError> {
         let source = match recipe.reference.as_deref() {
             None | Some("start") => Source::Start,
@@ -96,12 +96,12 @@ impl Reference {
         (self.model.folder == folder).then(|| self.model.hash.to_hex().to_string())
     }
 
-    /// A hash of everything but the tokens that the log-probs depend on.
+    /// A hash of everything that log-probs depend on except the tokens.
     pub(crate) fn fingerprint(&self) -> String {
         self.scorer.to_hex()[..16].to_owned()
     }
 
-    /// Lines for the log: which model it is, by its hash, and what is wrong with the cache.
+    /// Lines for the log: which model it is, by hash, and what is wrong with the cache.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -120,9 +120,9 @@ impl Reference {
 
     /// Log-probs of every response of the micro-batches' groups, in their order, in nats.
     ///
-    /// `policy` must be as the run starts from it. Only micro-batches with a response that is not in the cache are scored.
-    /// Where they are those of training, policy and reference are equal to the bit, and implicit rewards start at exactly
-    /// zero.
+    /// `policy` must still be in its initial state. Only micro-batches with a response missing from the cache are scored.
+    /// If they are the micro-batches of training, policy and reference agree bit for bit, and implicit rewards start at
+    /// exactly zero.
     pub(crate) fn logps(
         &mut self,
         policy: &mut BatchScorer<'_>,
@@ -131,7 +131,7 @@ impl Reference {
     ) -> Result<Logps, TrainError> {
         let adapters = self.source != Source::Base;
         let other_options = matches!(self.source, Source::Other(_)).then(|| self.options.clone());
-        // Opened only once something is missing in the cache.
+        // Opened only if something is missing from the cache.
         let mut other: Option<Box<dyn Session>> = None;
         let score = &mut |groups: &[&TokenizedGroup]| {
             if let (Some(options), None) = (&other_options, &other) {
@@ -146,10 +146,10 @@ impl Reference {
     }
 }
 
-/// Looks up every response, scores the micro-batches in which one is missing, and keeps what was scored.
+/// Looks up every response, scores the micro-batches with a missing one, and stores the scores.
 ///
-/// A response that occurs several times has one number, the first that was known. So a run that finds its numbers in the
-/// cache goes like the run that put them there.
+/// A response that occurs several times gets one number, the first one known, so that a run that reads the cache
+/// reproduces the run that filled it.
 fn resolve(
     store: &mut LogpStore,
     scorer: &blake3::Hash,

@@ -1,4 +1,4 @@
-//! Scoring whole micro-batches without keeping anything for a backward pass.
+//! Scores whole micro-batches without keeping anything for a backward pass.
 
 use collimate_model::{DropoutKey, TokenLogps};
 use collimate_text::TokenizedGroup;
@@ -7,7 +7,7 @@ use crate::error::TrainError;
 use crate::packs::PassBudget;
 use crate::session::Session;
 
-/// A model together with the memory that its passes may use.
+/// A model and the memory its passes may use.
 pub(crate) struct BatchScorer<'a> {
     pub(crate) session: &'a mut dyn Session,
     pub(crate) budget: &'a PassBudget,

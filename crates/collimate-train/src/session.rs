@@ -23,13 +23,13 @@ pub use open::{SessionOptions, Training, open_session};
 pub struct ModelSummary {
     /// `llama`, `mistral`, …
     pub architecture: String,
-    /// All parameters, an adapter's included.
+    /// All parameters, including an adapter's.
     pub num_parameters: usize,
     /// Parameters that training changes.
     pub num_trainable: usize,
 }
 
-/// What an update measured and did.
+/// What an update measured, and whether it was applied.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UpdateStats {
     /// Global norm of the gradient before clipping.
@@ -46,11 +46,11 @@ pub trait Session {
     /// The model's sizes.
     fn summary(&self) -> ModelSummary;
 
-    /// What training the model takes of memory.
+    /// Memory needed to train the model.
     fn memory_costs(&self) -> MemoryCosts;
 
-    /// Log-probs of every response token, by group, response and token, in nats. Without `adapters` the adapter is left
-    /// out; `dropout` draws as a training step does.
+    /// Log-probs of every response token, by group, response and token, in nats. Without `adapters` the adapter is
+    /// ignored; `dropout` draws as a training step does.
     ///
     /// # Errors
     /// A token id beyond the model's vocabulary.
@@ -67,7 +67,7 @@ pub trait Session {
     /// A token id beyond the model's vocabulary.
     fn forward(&mut self, batch: &GroupBatch, options: ForwardOptions) -> Result<TokenLogps, TrainError>;
 
-    /// How all passes since the last call spread their tokens over experts; `None` for a model without experts.
+    /// Load of the experts over all passes since the last call; `None` for a model without experts.
     fn take_router_load(&mut self) -> Option<RouterLoad>;
 
     /// Adds `weight` times a balance loss to what the next [`Session::backward`] differentiates. `load` is that of the
@@ -77,13 +77,13 @@ pub trait Session {
     /// Accumulates the gradient of `Σ c · logp` over the responses of the last forward pass. Does nothing without one.
     fn backward(&mut self, coefficients: &[Vec<f64>]);
 
-    /// Clips the accumulated gradient, updates the parameters with it, and forgets it.
+    /// Clips the accumulated gradient, updates the parameters with it, and clears it.
     fn update(&mut self, options: &UpdateOptions) -> UpdateStats;
 
-    /// Name of the first trained parameter that has a value which is not finite.
+    /// Name of the first trained parameter with a non-finite value.
     fn nonfinite_parameter(&self) -> Option<String>;
 
-    /// Token ids of continuations, by prompt and sample. `progress` gets the number of finished ones.
+    /// Token ids of continuations, by prompt and sample. `progress` is called with the number of newly finished prompts.
     ///
     /// # Errors
     /// A token id beyond the model's vocabulary.
@@ -100,7 +100,7 @@ pub trait Session {
     /// The folder cannot be written.
     fn save_model(&self, dir: &Path, dtype: StorageDtype, max_shard_size: ShardSize) -> Result<(), TrainError>;
 
-    /// Loads what [`Session::save_model`] wrote the way any model or adapter is loaded, and compares every value.
+    /// Loads what [`Session::save_model`] wrote, like any other model or adapter, and compares every value.
     ///
     /// # Errors
     /// It cannot be read, or a value differs from the session's own, rounded to `dtype`.

@@ -1,4 +1,4 @@
-//! The thread pool, and which thread computes a run's passes.
+//! The thread pool, and which thread runs a run's passes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
@@ -7,11 +7,11 @@ use std::time::Duration;
 /// Whether a run may make its thread one of the pool's.
 static JOINS_THE_POOL: AtomicBool = AtomicBool::new(false);
 
-/// Makes the thread that starts the run one of the pool's. Call it before anything uses the pool, in a program whose main
-/// thread does the run.
+/// Makes the thread that starts the run one of the pool's. Call it before anything uses the pool, in a program that trains
+/// on its main thread.
 ///
-/// All passes then run on that thread. Otherwise each runs on whichever thread takes it, and memory that one thread frees
-/// does not serve the next: allocators cache it per thread.
+/// All passes then run on that thread. Otherwise each runs on whichever thread picks it up, and memory freed by one thread
+/// is not reused by the next: allocators cache it per thread.
 pub fn run_passes_on_the_main_thread() {
     JOINS_THE_POOL.store(true, Ordering::Relaxed);
 }
@@ -29,9 +29,9 @@ pub(crate) fn set_threads(num_threads: usize) {
     let _ = builder.build_global();
 }
 
-/// Waits for a thread that uses the pool; works for the pool meanwhile, where this thread belongs to it.
+/// Waits for a thread that uses the pool; meanwhile works for the pool if this thread belongs to it.
 ///
-/// A panic of that thread continues here.
+/// Resumes a panic of that thread.
 pub(crate) fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
     while !handle.is_finished() {
         match rayon::yield_now() {

@@ -58,19 +58,19 @@ pub struct TrainSummary {
     pub last: Option<MetricsRow>,
     /// Evaluations on held-out data at the start and at the end.
     pub evaluations: Vec<MetricsRow>,
-    /// Steps left out because a figure was not finite.
+    /// Steps skipped because a figure was not finite.
     pub num_skipped_steps: usize,
-    /// The last warning that the chosen responses lose likelihood, if there was one.
+    /// The last warning that the chosen responses lose likelihood, if any.
     pub chosen_alarm: Option<String>,
     /// Wall-clock time.
     pub seconds: f64,
 }
 
-/// Trains as the recipe says, from the start or from the newest sound checkpoint of the output folder.
+/// Trains as the recipe says, from the start or from the newest intact checkpoint of the output folder.
 ///
 /// # Errors
 /// Anything wrong with recipe, data, model or folder before any compute; another run in the folder; a failed self-check;
-/// a figure that is not finite; a device without memory left; a stop that was asked for. What was written before stays.
+/// a non-finite figure; a device out of memory; a requested stop. What was written before stays.
 pub fn train(recipe: &Recipe, observer: &mut dyn Observer, control: &RunControl) -> Result<TrainSummary, TrainError> {
     let mut lock = FolderLock::acquire(&recipe.output_dir)?;
     train_in(&mut lock, recipe, observer, control)
@@ -124,7 +124,7 @@ fn whole_run(
         output_dir: recipe.output_dir.clone(),
         num_steps: state.global_step,
         num_groups: run.training.groups.len(),
-        // A base that is gone by now costs the card its hash, not the run its card.
+        // If the base has disappeared by now, the card lacks its hash but is still written.
         base_hash: base_hash.or_else(|| model_hash(&checked.model).ok()),
         first: history.first,
         last: history.last,

@@ -1,8 +1,8 @@
 //! Attention over segments by libtorch's `scaled_dot_product_attention`, which never materialises scores.
 //!
-//! Segments of similar size form one batch, padded by a quarter at most. Prompts need only the causal mask, which is what
-//! libtorch's fastest kernels take. Query heads that share a key head are stacked as rows, so that keys are not repeated.
-//! The backward pass runs the forward pass again under libtorch's own differentiation, as the plain form does.
+//! Segments of similar size form one batch, padded by at most a quarter. Prompts need only the causal mask, the case
+//! that libtorch's fastest kernels support. Query heads that share a key head are stacked as rows, so that keys are not
+//! repeated. The backward pass repeats the forward pass under libtorch's own differentiation, as the plain form does.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -37,7 +37,7 @@ struct Batch {
     masks: BTreeMap<Option<usize>, Tensor>,
 }
 
-/// What the segments of a batch are padded to.
+/// The sizes that a batch's segments are padded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct PaddedSize {
     /// Context rows, C.
@@ -155,7 +155,7 @@ fn matrix(tensor: Tensor) -> Matrix {
     Matrix::from_primitive(TensorPrimitive::Float(TchTensor::new(tensor)))
 }
 
-/// Pads a length by a quarter at most, so that many lengths share few shapes.
+/// Pads a length by at most a quarter, so that few distinct shapes occur.
 fn padded(length: usize) -> usize {
     length.next_multiple_of((length.next_power_of_two() / 8).max(8))
 }
@@ -167,9 +167,9 @@ fn capped_attention(scale: f64, cap: f64, [q, k, v]: [&Tensor; 3], mask: &Tensor
     scores.softmax(-1, Kind::Float).to_kind(v.kind()).matmul(v)
 }
 
-/// What each query attends to, [S, 1, R, C + R]: the context's rows (`lengths`, [S, 1, 1, 1], says how many are not
-/// padding), itself and its segment's earlier rows, of all these the last `window`. Padding attends to something too, so
-/// that softmax stays finite; its output is ignored.
+/// What each query attends to, [S, 1, R, C + R]: the context's rows without padding (`lengths`, [S, 1, 1, 1]), itself and
+/// its segment's earlier rows, limited to the last `window` of all these. Padding attends to something too, so that softmax
+/// stays finite; its output is ignored.
 fn mask(size: PaddedSize, lengths: &Tensor, window: Option<usize>) -> Tensor {
     let [context, own] = [size.context as i64, size.own as i64];
     let options = (Kind::Int64, lengths.device());
@@ -192,7 +192,7 @@ fn mask(size: PaddedSize, lengths: &Tensor, window: Option<usize>) -> Tensor {
 fn padded_rows(segments: &[&Segment], count: usize, range: impl Fn(&Segment) -> Range<usize>) -> Vec<i64> {
     let rows = segments.iter().flat_map(|segment| {
         let range = range(segment);
-        // An empty range is padded by a row of the segment itself; masks hide it.
+        // An empty range is padded with a row of the segment itself, which masks hide.
         let first = if range.is_empty() { segment.rows.start } else { range.start };
         (0..count).map(move |i| if i < range.len() { range.start + i } else { first } as i64)
     });
@@ -242,7 +242,7 @@ mod tests {
     ) {
         let shape = AttentionShape { heads: 4, kv_heads, head_dim: 6, scale: 0.4, window, softcap };
         let segment = |context, rows| Segment { context, rows };
-        // A prompt with three responses, another with one, and sequences by themselves, some of them of equal length.
+        // A prompt with three responses, one with a single response, and standalone sequences, some of equal length.
         let segments = vec![
             segment(0..0, 0..7),
             segment(0..7, 7..9),

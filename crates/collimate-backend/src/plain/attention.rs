@@ -15,7 +15,7 @@ use crate::dtype::{in_dtype, in_float32};
 /// Added to the scores of masked keys; its exponential is exactly zero in every dtype.
 const MASKED: f32 = -3.0e4;
 
-/// Scores per tile, at most (64 MiB of float32), unless a single span has more.
+/// Maximum scores per tile (64 MiB of float32), unless a single span has more.
 const TILE_ELEMENTS: usize = 16 << 20;
 
 /// A pack's segments, grouped into spans and the spans into tiles.
@@ -53,8 +53,8 @@ impl<B: Backend> Tiles<B> {
 
     /// Attention forward from queries, keys and values as in [`AttentionSaved`] to [N, H · head_dim].
     pub fn attention(&self, shape: &AttentionShape, [q, k, v]: [Tensor<B, 2>; 3]) -> Tensor<B, 2> {
-        // Queries are scaled before they are rearranged, because backends are several times slower on views. In bfloat16
-        // that would round once more, so there the float32 scores are scaled.
+        // Queries are scaled before they are rearranged, because backends are several times slower on views. In
+        // bfloat16 that would round a second time, so the float32 scores are scaled instead.
         let q = if q.dtype() == DType::F32 { q.mul_scalar(shape.scale) } else { q };
         let outputs = self.tiles.iter().map(|tile| attend_in_tile(shape, tile, &q, &k, &v));
         Tensor::cat(outputs.collect(), 0).select(0, self.restore.clone())
@@ -130,8 +130,8 @@ fn attend_in_tile<B: Backend>(
 
 /// Softmax over the last dimension.
 ///
-/// burn's own would use a backend's kernel without autodiff and not under it, so the two passes would differ by 1e-5 nats
-/// a response.
+/// burn's own would use a backend's kernel only without autodiff, so the two passes would differ by 1e-5 nats per
+/// response.
 fn softmax<B: Backend>(scores: Tensor<B, 4>) -> Tensor<B, 4> {
     let highest = scores.clone().max_dim(3).detach();
     let weights = (scores - highest).exp();

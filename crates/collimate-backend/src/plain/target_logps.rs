@@ -1,4 +1,4 @@
-//! Log-probs of target tokens, in chunks of rows so that the logits are never materialised whole.
+//! Log-probs of target tokens, in chunks of rows so that the logits are never all in memory.
 
 use burn::tensor::activation::{softmax, tanh};
 use burn::tensor::backend::Backend;
@@ -9,7 +9,7 @@ use super::{accumulate, indices};
 use crate::dtype::{in_dtype, in_float32};
 use crate::operands::{Gradient, OutputLayer};
 
-/// Logits per chunk, at most (32 MiB of float32).
+/// Maximum logits per chunk (32 MiB of float32).
 const CHUNK_ELEMENTS: usize = 8 << 20;
 
 fn chunks(total: usize, vocab_size: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -43,7 +43,7 @@ pub fn target_logps<B: Backend>(hidden: &Tensor<B, 2>, layer: OutputLayer<'_, B>
 
 /// Log-probs from rows of (target's logit, largest logit, Σ e^(logit − largest)), [M, 3].
 ///
-/// In float64: rounding each token's log-prob to float32 costs 1e-5 nats over a response, which moves the coefficients
+/// In float64: rounding each token's log-prob to float32 costs 1e-5 nats over a response, which changes the coefficients
 /// more than the rest of the forward pass does.
 pub(crate) fn logps_from_sums<B: Backend>(rows: Tensor<B, 2>) -> Vec<TargetLogp> {
     let numbers: Vec<f64> = rows.into_data().iter::<f64>().collect();
@@ -96,7 +96,7 @@ pub fn target_logps_backward<B: Backend>(
             }
             continue;
         }
-        // The one-hot part as a gather of rows instead of a product.
+        // The one-hot part by gathering rows rather than by a product.
         let picked = weight.clone().select(0, tokens.clone()) * c.clone();
         d_hidden.push(pushed.clone().matmul(weight.clone()) + picked);
         if let Some(gradient) = d_weight.as_deref_mut() {

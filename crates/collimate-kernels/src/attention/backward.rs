@@ -10,8 +10,8 @@ use super::{AttentionSaved, AttentionShape, Segment, Shared, check_segments};
 use crate::gemm::{View, multiply_here};
 use crate::simd::{dispatch, exp, sum_zip};
 
-/// Tasks that the responses of one prompt are divided into, at most, whatever the number of threads. Each has its own sum
-/// of the gradients of the prompt's keys and values.
+/// Maximum number of tasks for the responses of one prompt, whatever the number of threads. Each has its own sum of the
+/// gradients of the prompt's keys and values.
 const PARTS: usize = 8;
 
 /// Gradients of queries, keys and values; all three are overwritten.
@@ -43,7 +43,7 @@ pub fn attention_backward(
             context
         })
         .collect();
-    // The responses' share of their prompts' gradients, in the order of the segments.
+    // The responses' contributions to their prompts' gradients, in the order of the segments.
     (0..shape.kv_heads).into_par_iter().for_each(|kv_head| {
         for (&(job, head), gradients) in tasks.iter().zip(&context_gradients) {
             if head == kv_head {

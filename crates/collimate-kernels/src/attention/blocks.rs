@@ -1,4 +1,4 @@
-//! How queries and keys are divided into blocks, and which keys of a block a query sees.
+//! Divides queries and keys into blocks, and determines which keys of a block a query sees.
 
 use std::ops::Range;
 
@@ -56,7 +56,7 @@ impl QueryBlock<'_> {
         self.segment.context.len() + self.own.start
     }
 
-    /// The blocks of keys that any of the queries sees: first of the context, then of the segment itself.
+    /// The blocks of keys that any of the queries sees: first the context's, then the segment's own.
     pub(super) fn key_blocks(&self, window: Option<usize>) -> impl Iterator<Item = KeyBlock> + use<> {
         let context = divide(self.segment.context.clone(), 0, false);
         let own = self.segment.rows.start..self.segment.rows.start + self.own.end;
@@ -65,7 +65,7 @@ impl QueryBlock<'_> {
         all.filter(move |block| block.position + block.rows.len() > first)
     }
 
-    /// The range of a block of keys that the block's query number `index` sees.
+    /// The range of a block of keys that query `index` of this block sees.
     pub(super) fn sees(&self, index: usize, keys: &KeyBlock, window: Option<usize>) -> Range<usize> {
         let position = self.position() + index;
         let end =

@@ -3,7 +3,7 @@ use rstest::rstest;
 use super::*;
 use crate::testing::{assert_close, in_threads, numbers};
 
-/// A pack of groups, each a prompt and the lengths of its responses; without a prompt every response stands alone.
+/// A pack of groups, each a prompt and the lengths of its responses; without a prompt, responses are independent.
 fn pack(groups: &[(usize, &[usize])]) -> (Vec<Segment>, usize) {
     let (mut segments, mut rows) = (Vec::new(), 0);
     let mut take = |len: usize| {
@@ -47,7 +47,7 @@ impl Case {
         [out, lse, d_q, d_k, d_v]
     }
 
-    /// The same in float64, one query and head at a time.
+    /// The same, computed in float64 one query and head at a time.
     fn expected(&self) -> [Vec<f64>; 5] {
         let AttentionShape { heads, kv_heads, head_dim: dim, window, softcap, .. } = self.shape;
         let scale = f64::from(self.shape.scale);

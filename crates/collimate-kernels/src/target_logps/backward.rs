@@ -1,4 +1,4 @@
-//! Backward: logits are recomputed tile by tile and turned into the gradients of hidden states and weight.
+//! The backward pass: recomputes logits tile by tile and turns them into gradients of hidden states and weight.
 
 use std::ops::Range;
 

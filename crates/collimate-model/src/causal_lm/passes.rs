@@ -18,8 +18,8 @@ pub type TokenLogps = Vec<Vec<Vec<f64>>>;
 impl<B: FusedOps> CausalLm<B> {
     /// Scores every response of a batch: log-probs of its tokens in nats.
     ///
-    /// Without `adapters` the adapter is left out, which gives the reference of a LoRA run from the same weights. With a
-    /// dropout key, adapter inputs are dropped as [`CausalLm::forward`] drops them.
+    /// Without `adapters` the adapter is ignored, which gives the reference of a LoRA run from the same weights. With a
+    /// dropout key, adapter inputs are dropped as in [`CausalLm::forward`].
     ///
     /// # Errors
     /// A token outside the vocabulary, or a position without rotary frequencies.
@@ -32,7 +32,7 @@ impl<B: FusedOps> CausalLm<B> {
         self.score_with_load(batch, adapters, dropout).map(|(logps, _)| logps)
     }
 
-    /// [`CausalLm::score`], with how the pass spread its tokens over experts, if the model has any.
+    /// [`CausalLm::score`], with the pass's router load if the model has experts.
     ///
     /// # Errors
     /// As [`CausalLm::score`].

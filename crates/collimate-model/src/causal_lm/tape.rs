@@ -19,7 +19,7 @@ pub struct Tape<B: FusedOps> {
     pub(super) balance: Option<BalanceGradient>,
 }
 
-/// What a forward pass saves of a block.
+/// What a forward pass saves for a block.
 pub(super) enum SavedBlock<B: FusedOps> {
     /// Everything the backward pass reads.
     Activations(Activations<B>),
@@ -28,7 +28,7 @@ pub(super) enum SavedBlock<B: FusedOps> {
 }
 
 impl<B: FusedOps> Tape<B> {
-    /// How the pass spread its tokens over experts, if the model has any.
+    /// The pass's router load: how its tokens are spread over experts, if the model has any.
     pub fn router_load(&self) -> Option<&RouterLoad> {
         self.load.as_ref().map(PackLoad::load)
     }
@@ -39,13 +39,13 @@ impl<B: FusedOps> Tape<B> {
     }
 }
 
-/// How a training forward pass is run.
+/// Options of a training forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForwardOptions {
-    /// Number of blocks, counted from the last, whose activations are kept. The others keep only their input and run
-    /// again in the backward pass, with bit-identical results.
+    /// Number of blocks, counted from the last, whose activations are kept. The others keep only their input and are
+    /// recomputed in the backward pass, bit-identically.
     pub kept_blocks: usize,
-    /// The draws of LoRA dropout; `None` turns dropout off.
+    /// Key of the LoRA dropout draws; `None` turns dropout off.
     pub dropout: Option<DropoutKey>,
 }
 

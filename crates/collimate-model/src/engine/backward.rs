@@ -6,7 +6,7 @@ use collimate_backend::{AttentionMap, AttentionSaved, FusedOps};
 use super::{Activations, Attended, Engine, Gradients, PackInputs, Projections, SecondHalf, attention_shape, scaled};
 
 impl<B: FusedOps> Engine<'_, B> {
-    /// Adds the gradients of a block's parameters, given that of its output; returns that of its input, if wanted.
+    /// Adds the gradients of a block's parameters, given that of its output; returns that of its input if needed.
     pub(crate) fn block_backward(
         &self,
         layer: usize,

@@ -1,7 +1,7 @@
 //! A mixture of experts, forward and backward.
 //!
-//! The tokens of an expert are gathered into one matrix. Experts add to the residual stream in order, and a token's experts
-//! depend only on its own row, so the bits of a result do not depend on what else is in the pack.
+//! The tokens of an expert are gathered into one matrix. Experts are added to the residual stream in order, and a token's
+//! experts depend only on its own row, so a result's bits do not depend on the rest of the pack.
 
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{FusedOps, in_dtype, in_float32};
@@ -13,7 +13,7 @@ use crate::host::{floats, int_tensor};
 use crate::parameter_index::{ExpertIds, GatedIds};
 use crate::routing::Routing;
 
-/// What the backward pass of a mixture reads besides its input.
+/// What a mixture's backward pass reads besides its input.
 pub(crate) struct Mixture<B: FusedOps> {
     pub(super) routing: Routing,
     low_router: Low<B>,
@@ -40,7 +40,7 @@ impl<B: FusedOps> Engine<'_, B> {
                 Some(onto) => {
                     let (out, low_down) = engine.linear(&expert.down, &activated, None);
                     gated.low_down = low_down;
-                    // Moved out, so that it has a single owner and is updated in place.
+                    // Moved out so that it has a single owner and is updated in place.
                     let sum = std::mem::replace(onto, Tensor::empty([0, 0], &h.device()));
                     let added = self.scaled_residual(in_float32(out) * self.weights(&routing, id));
                     *onto = B::add_rows(sum, rows, &added);
@@ -93,8 +93,9 @@ impl<B: FusedOps> Engine<'_, B> {
         gradients: &mut Gradients<'_, B>,
     ) -> (Tensor<B, 2>, Vec<f32>) {
         let activated = B::gated(self.activation(), &saved.gate, &saved.up);
-        // The weight scales the expert's output, so it may as well scale the input of the down projection. The gradient that
-        // comes back through that projection is then free of the weight, and its product with the input is the weight's.
+        // The weight scales the expert's output, so it can equally scale the input of the down projection. The gradient
+        // that comes back through that projection then lacks the weight, and its product with the input is the weight's
+        // gradient.
         let low = saved.low_down.as_ref().map(|low| weighted(low, &weights));
         let input = weighted(&activated, &weights);
         let d_low = self.linear_gradients(&ids.down, &input, dy, &low, gradients);
@@ -104,7 +105,7 @@ impl<B: FusedOps> Engine<'_, B> {
         (self.gates_backward(ids, saved, || x.clone(), weighted(&d_activated, &weights), gradients), d_weights)
     }
 
-    /// Starts gradients at zero: the optimizer updates an expert even if it had no tokens.
+    /// Initializes gradients to zero: the optimizer updates an expert even if it had no tokens.
     fn begin_gradients(&self, ids: &GatedIds, gradients: &mut Gradients<'_, B>) {
         for id in ids.parameters() {
             if let Some(gradient) = gradients.get(id) {
@@ -120,7 +121,7 @@ impl<B: FusedOps> Engine<'_, B> {
         Tensor::from_data(TensorData::new(weights, shape), self.device)
     }
 
-    /// The same engine on some of the pack's rows.
+    /// The same engine restricted to some of the pack's rows.
     fn on<'b>(&'b self, rows: &'b [u32]) -> Engine<'b, B> {
         Engine { rows: Some(rows), ..*self }
     }

@@ -8,7 +8,7 @@ use super::gated::Gated;
 use super::{Engine, Gradients};
 use crate::parameter_index::{FeedForwardIds, LayerIds};
 
-/// What the backward pass of a feed-forward layer reads besides its input.
+/// What a feed-forward layer's backward pass reads besides its input.
 pub(crate) enum FeedForward<B: FusedOps> {
     Dense {
         gated: Gated<B>,
@@ -37,7 +37,7 @@ impl<B: FusedOps> Engine<'_, B> {
         }
     }
 
-    /// Recomputes what the backward pass reads, without the last product where nothing reads it.
+    /// Recomputes what the backward pass reads; skips the last product if nothing reads it.
     pub(super) fn feed_forward_again(&self, ids: &LayerIds, middle: &Tensor<B, 2>) -> FeedForward<B> {
         let h = self.normed(middle, ids.feed_forward_norm);
         match &ids.feed_forward {

@@ -8,7 +8,7 @@ use super::linear::Low;
 use super::{Engine, Gradients};
 use crate::parameter_index::GatedIds;
 
-/// What the backward pass of a gated layer reads besides its input.
+/// What a gated layer's backward pass reads besides its input.
 pub(crate) struct Gated<B: FusedOps> {
     pub(super) gate: Tensor<B, 2>,
     pub(super) up: Tensor<B, 2>,

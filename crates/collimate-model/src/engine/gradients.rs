@@ -1,11 +1,11 @@
-//! Where gradients accumulate.
+//! Accumulates the gradients of parameters.
 
 use collimate_backend::{FusedOps, Gradient};
 
 use crate::parameter_index::LayerIds;
 use crate::routing::BalanceGradient;
 
-/// The gradients of a model's parameters, to which a backward pass adds.
+/// The gradients of a model's parameters; backward passes add to them.
 pub(crate) struct Gradients<'a, B: FusedOps> {
     pub(crate) trainable: &'a [bool],
     pub(crate) held: &'a mut [Gradient<B>],

@@ -8,7 +8,7 @@ use super::{Engine, Gradients};
 use crate::host::int_tensor;
 use crate::targets::Targets;
 
-/// The rows that predict response tokens, [M, D], and what the backward pass of their log-probs reads.
+/// The rows that predict response tokens, [M, D], and what their backward pass reads.
 pub(crate) struct HeadTape<B: FusedOps> {
     rows: Tensor<B, 2>,
     saved: HeadSaved<B>,

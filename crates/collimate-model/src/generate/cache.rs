@@ -45,7 +45,7 @@ impl<B: Backend> Cache<B> {
         Self { layers: Vec::new(), prompt_lengths, num_samples, longest, capacity, generated: 0 }
     }
 
-    /// Adds a layer from packed prompts, [N, H_kv, head_dim].
+    /// Appends a layer from packed prompts, [N, H_kv, head_dim].
     pub(super) fn push_layer(&mut self, k: &Tensor<B, 3>, v: &Tensor<B, 3>, spans: &[Range<usize>]) {
         let rows = |packed: &Tensor<B, 3>| {
             let [_, heads, dim] = packed.dims();
@@ -83,7 +83,7 @@ impl<B: Backend> Cache<B> {
         Tensor::from_data(TensorData::new(mask, [self.prompt_lengths.len(), 1, 1, slots]), device)
     }
 
-    /// Adds keys and values of the token being decoded, [S, H_kv, 1, head_dim]; returns those of all tokens so far.
+    /// Appends keys and values of the token being decoded, [S, H_kv, 1, head_dim]; returns those of all tokens so far.
     pub(super) fn append(
         &mut self,
         layer: usize,
@@ -95,7 +95,7 @@ impl<B: Backend> Cache<B> {
         (write(&mut layer.keys, keys, slot), write(&mut layer.values, values, slot))
     }
 
-    /// Moves on to the next token, once every layer has the current one.
+    /// Advances to the next token, once every layer has the current one.
     pub(super) fn advance(&mut self) {
         self.generated += 1;
     }

@@ -6,13 +6,13 @@ use rand_chacha::ChaCha8Rng;
 /// How to generate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
-    /// Tokens per sample, at most.
+    /// Maximum tokens per sample.
     pub max_new_tokens: usize,
     /// Samples per prompt.
     pub num_samples: usize,
     /// Divides the logits; 0 is greedy decoding.
     pub temperature: f64,
-    /// Nucleus sampling: keeps the fewest tokens whose probabilities reach this sum; 1 keeps all.
+    /// Nucleus sampling: keeps the smallest set of most likely tokens with at least this total probability; 1 keeps all.
     pub top_p: f64,
     /// Keeps this many of the most likely tokens; `None` keeps all.
     pub top_k: Option<usize>,
@@ -81,7 +81,7 @@ impl Sampler {
         best as u32
     }
 
-    /// Keeps the `top_k` most likely tokens, and then the fewest of them whose share reaches `top_p`.
+    /// Keeps the `top_k` most likely tokens, then the fewest of them whose total probability reaches `top_p`.
     fn truncate(&self, candidates: &mut Vec<(usize, f64)>) {
         candidates.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         if let Some(k) = self.top_k {

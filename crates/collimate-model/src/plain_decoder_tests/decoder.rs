@@ -1,4 +1,4 @@
-//! A decoder made of burn's operations alone, for burn's automatic differentiation.
+//! A decoder built from burn's operations alone, for burn's automatic differentiation.
 
 use std::sync::Arc;
 
@@ -108,7 +108,7 @@ impl<'a> PlainDecoder<'a> {
         self.linear(&ids.down, plain::gated(activation, gate, up))
     }
 
-    /// Runs every expert on every token, with weight zero for those that were not picked.
+    /// Runs every expert on every token, with weight zero for experts that were not picked.
     fn experts(&self, ids: &ExpertIds, h: Matrix, router_logits: &mut Vec<(Matrix, Matrix)>) -> Matrix {
         let logits = self.linear(&ids.router, h.clone());
         let numbers = floats(logits.clone());

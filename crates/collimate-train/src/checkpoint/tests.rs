@@ -105,7 +105,7 @@ proptest! {
         let torn = write(run.path(), 6, false);
         let name = ["model.safetensors", STATE_FILE, collimate_files::CHECKSUMS_FILE][file];
         let bytes = fs::read(torn.join(name)).expect("a file");
-        // The list of checksums ends in a newline that it can do without.
+        // The list of checksums ends in a newline that may be missing.
         let len = ((bytes.len() - 1) as f64 * keep) as usize;
         fs::write(torn.join(name), &bytes[..len]).expect("a file");
         prop_assert_eq!(found(run.path()), (Some(3), 1));

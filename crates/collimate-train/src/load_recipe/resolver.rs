@@ -11,9 +11,9 @@ use crate::TrainError;
 
 /// Resolves a recipe's paths.
 pub(super) struct Resolver<'a> {
-    /// The recipe's folder.
+    /// The folder of the recipe.
     pub(super) beside: Option<&'a Path>,
-    /// The recipe, which knows the line that set a key.
+    /// The recipe, which knows the line that set each key.
     pub(super) parsed: &'a ParsedRecipe,
     /// Resolves names that are not paths.
     pub(super) hub: &'a Hub,
@@ -21,7 +21,7 @@ pub(super) struct Resolver<'a> {
     pub(super) notes: RefCell<Vec<String>>,
 }
 
-/// The data files that a name stands for, before any of them is fetched.
+/// The data files behind a path or name, before any is fetched.
 pub(super) enum Found {
     /// A file, or the matches of a pattern.
     Files(Vec<PathBuf>),
@@ -50,7 +50,7 @@ impl Found {
 }
 
 impl Resolver<'_> {
-    /// Finds an existing file or folder: at the path as written, else beside the recipe.
+    /// Finds an existing file or folder: the path as written, else relative to the recipe.
     pub(super) fn path(&self, key: &str, given: &Path) -> Result<PathBuf, TrainError> {
         if given.exists() {
             return Ok(given.to_owned());
@@ -65,7 +65,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Replaces a model's path or hub name by its folder, for a hub name the one in the cache.
+    /// Replaces a model's path or hub name by its folder, which for a hub name is in the cache.
     pub(super) fn model(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), TrainError> {
         self.folder(key, path, Hub::model)
     }
@@ -98,7 +98,7 @@ impl Resolver<'_> {
         HubName::from_path(path, kind, self.beside).transpose().map_err(|error| self.hub_error(key, error.into()))
     }
 
-    /// Lists the files that a data path or name stands for.
+    /// Lists the files behind a data path or name.
     pub(super) fn find(&self, key: &str, given: &Path) -> Result<Found, TrainError> {
         if let Some(name) = self.name(key, given, RepoKind::Dataset)? {
             let listed = self.hub.list(&name).and_then(|listing| {
@@ -145,7 +145,7 @@ impl Resolver<'_> {
         self.check_sources(key, given)
     }
 
-    /// Weights that are not shares, or a file named twice; reported at this key.
+    /// Rejects weights that are not fractions and files named twice; reported at this key.
     pub(super) fn check_sources(&self, key: &str, sources: &DataSources) -> Result<(), TrainError> {
         sources.problem().map_or(Ok(()), |problem| Err(self.problem(key, problem)))
     }

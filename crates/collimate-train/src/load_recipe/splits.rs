@@ -19,7 +19,7 @@ pub(super) struct MixtureFiles {
 /// Finds and fetches the files of a mixture.
 ///
 /// # Errors
-/// A path that does not exist, a folder without the files of a split, or a weight that is not a share.
+/// A path does not exist, a folder lacks the files of a split, or a weight is not a fraction.
 pub(super) fn find_mixture(mixture: &DataMixture, resolver: &Resolver<'_>) -> Result<MixtureFiles, TrainError> {
     let key = mixture.key.as_str();
     let (mut train, mut test) = (Vec::new(), Vec::new());
@@ -35,14 +35,14 @@ pub(super) fn find_mixture(mixture: &DataMixture, resolver: &Resolver<'_>) -> Re
         let chosen = match (files_of_splits(files, named.as_deref().unwrap_or(&["train".to_owned()])), named) {
             (chosen, _) if !chosen.is_empty() => chosen,
             (_, Some(splits)) => return Err(resolver.problem(key, no_such_split(&name, &splits, files))),
-            // Without a file of that name, the whole folder is the split.
+            // If no file has the split's name, the whole folder is the split.
             (_, None) => files.to_vec(),
         };
         let tests = files_of_splits(files, mixture.test_splits.as_deref().unwrap_or(&["test".to_owned()]));
         let unused: Vec<PathBuf> = tests.into_iter().filter(|file| !chosen.contains(file)).collect();
         train.extend(resolver.fetch(key, &found, &chosen)?.into_iter().map(part));
         if mixture.wants_test {
-            // Taken whole, whatever the weight, so that results of different mixtures are comparable.
+            // Used in full, whatever the weight, so that results of different mixtures are comparable.
             test.extend(resolver.fetch(key, &found, &unused)?.into_iter().map(DataPart::whole));
         }
     }
@@ -67,8 +67,8 @@ fn no_such_split(folder: &str, splits: &[String], files: &[PathBuf]) -> String {
     )
 }
 
-/// Whether a file belongs to a split: `train_prefs.jsonl`, one of its parts as `train_prefs-00000-of-00002.parquet`, or a file
-/// in a folder of the split's name, as `default/train/0000.parquet`.
+/// Whether a file belongs to a split: `train_prefs.jsonl`, one of its parts such as `train_prefs-00000-of-00002.parquet`,
+/// or a file in a folder named after the split, such as `default/train/0000.parquet`.
 fn belongs_to_split(file: &Path, split: &str) -> bool {
     let stem = data_stem(file).unwrap_or_default();
     let in_folder = || file.parent().and_then(Path::file_name).is_some_and(|folder| folder == split);

@@ -1,4 +1,4 @@
-//! Where the paths and names of a recipe lead.
+//! Resolves the paths and names of recipes.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A folder with a recipe and the files named, each of one row.
+/// A folder with a recipe and the named files, one row each.
 fn folder(recipe: &str, files: &[&str]) -> TempDir {
     let folder = TempDir::new().expect("a temporary folder");
     for file in files {
@@ -30,7 +30,7 @@ fn load(folder: &TempDir, overrides: &[(&str, &str)]) -> Result<LoadedRecipe, Tr
     load_recipe_from(Some(&folder.path().join("r.yaml")), &overrides, &Hub::new(options))
 }
 
-/// The error's text after the recipe's place.
+/// The error's text after its location in the recipe.
 fn error(recipe: &str, files: &[&str]) -> String {
     let message = load(&folder(recipe, files), &[]).expect_err("a broken recipe").to_string();
     message.split_once("r.yaml:").map(|(_, rest)| rest.to_owned()).unwrap_or(message)
@@ -109,7 +109,7 @@ fn data_of_other_trainers(#[case] recipe: &str, #[case] train: &[(&str, f64)], #
         |files: &[(&str, f64)]| files.iter().map(|(file, weight)| ((*file).to_owned(), *weight)).collect::<Vec<_>>();
     assert_eq!(files(&folder, loaded.data.as_ref()), owned(train));
     assert_eq!(files(&folder, loaded.eval_data.as_ref()), owned(test));
-    // What a run writes into its folder names the same files.
+    // The recipe that a run writes into its folder names the same files.
     fs::write(folder.path().join("r.yaml"), loaded.resolved_yaml().expect("YAML")).expect("a file");
     assert_eq!(load(&folder, &[]).expect("a recipe").recipe, loaded);
 }
@@ -130,7 +130,7 @@ fn a_split_that_a_folder_does_not_have_is_named_with_what_it_has() {
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A cache of the hub with a data set and a model, as Python leaves it.
+/// A hub cache with a data set and a model, as Python's hub client leaves it.
 fn hub_folder(recipe: &str) -> TempDir {
     let files = [
         "datasets--org--data/COMMIT/data/train_prefs-00000-of-00001.parquet",

@@ -31,7 +31,7 @@ fn pack(parts: impl IntoIterator<Item = (usize, Range<usize>)>) -> Pack {
 #[rstest]
 // Everything fits: 10 + 4·5 + 10 + 2·5 = 50 tokens.
 #[case(50, true, "0:0..4 1:0..2")]
-// A group stays whole if it fits into a pack of its own.
+// A group that fits into a pack on its own is not split.
 #[case(49, true, "0:0..4 | 1:0..2")]
 // Two responses with their prompt are 20 tokens.
 #[case(20, true, "0:0..2 | 0:2..4 | 1:0..2")]

@@ -13,16 +13,16 @@ use serde_json::Value;
 
 use crate::error::TrainError;
 
-/// How much of a file is read and hashed at a time.
+/// Bytes of a file to read and hash at a time.
 const CHUNK_BYTES: usize = 16 << 20;
 /// The largest configuration, in bytes; the model's own reader has the same limit.
 const MAX_SETTINGS_BYTES: u64 = 64 << 20;
 
-/// Settings of `config.json` that do not affect log-probs; all others count.
+/// Settings of `config.json` that do not affect log-probs; all others are hashed.
 const NEUTRAL_MODEL_SETTINGS: &[&str] = &[
     "_name_or_path",
     "transformers_version",
-    // Values are read as stored and computed in the recipe's type, whatever these say.
+    // Values are read as stored and computed in the recipe's dtype, whatever these say.
     "dtype",
     "torch_dtype",
     "use_cache",
@@ -31,11 +31,11 @@ const NEUTRAL_MODEL_SETTINGS: &[&str] = &[
     "pad_token_id",
 ];
 
-/// Settings of `adapter_config.json` that do not affect log-probs; all others count.
+/// Settings of `adapter_config.json` that do not affect log-probs; all others are hashed.
 const NEUTRAL_ADAPTER_SETTINGS: &[&str] =
     &["base_model_name_or_path", "revision", "inference_mode", "task_type", "auto_mapping", "lora_dropout"];
 
-/// A folder and the hash of what it holds.
+/// A folder and the hash of its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) folder: PathBuf,
@@ -82,7 +82,7 @@ impl Identity {
     }
 }
 
-/// Hashes a file on all cores, chunk by chunk, so that it is never in memory as a whole.
+/// Hashes a file on all cores, chunk by chunk, so that it is never in memory at once.
 fn hash_file(path: &Path) -> io::Result<Hash> {
     let (mut file, mut hasher) = (open_regular(path)?, Hasher::new());
     let mut chunk = Vec::with_capacity(CHUNK_BYTES);
@@ -93,7 +93,7 @@ fn hash_file(path: &Path) -> io::Result<Hash> {
     Ok(hasher.finalize())
 }
 
-/// The settings that count, as JSON with sorted keys and without spaces.
+/// The settings that affect log-probs, as JSON with sorted keys and without spaces.
 fn canonical_settings(path: &Path, neutral: &[&str]) -> Result<String, TrainError> {
     let text = read_text(path, MAX_SETTINGS_BYTES).map_err(|source| TrainError::io(path, source))?;
     let mut settings: Value =

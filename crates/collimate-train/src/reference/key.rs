@@ -7,17 +7,17 @@ const FORMAT_VERSION: u32 = 1;
 
 /// Version of the arithmetic.
 ///
-/// Raise it with every change that alters log-probs by more than rounding, so that older ones are not found again.
+/// Increment it with every change that alters log-probs by more than rounding, so that older ones are not reused.
 pub(super) const KERNEL_VERSION: u32 = 2;
 
-/// What computed a log-prob. Scorers that differ in any field never share one.
+/// Identifies how a log-prob was computed. Scorers that differ in any field share no log-probs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scorer<'a> {
     /// Hash of the model's weights and configuration.
     pub(super) model: Hash,
     /// Hash of the adapter's matrices and settings.
     pub(super) adapter: Option<Hash>,
-    /// Name of the type that it computes in.
+    /// Name of the dtype it computes in.
     pub(super) dtype: &'a str,
     /// Backend's name.
     pub(super) backend: &'a str,
@@ -33,7 +33,7 @@ impl Scorer<'_> {
         let mut hasher = Hasher::new_derive_key("collimate reference log-probs: scorer");
         hasher.update(&FORMAT_VERSION.to_le_bytes()).update(&self.kernel_version.to_le_bytes());
         hasher.update(self.model.as_bytes());
-        // Flags before optional parts and lengths before text, so that no two scorers hash the same bytes.
+        // Flags precede optional parts and lengths precede text, so that no two scorers hash the same bytes.
         hasher.update(&[u8::from(self.adapter.is_some()), u8::from(self.share_prompt)]);
         hasher.update(self.adapter.as_ref().map_or(&[], |adapter| adapter.as_bytes().as_slice()));
         for text in [self.dtype, self.backend] {
@@ -43,7 +43,7 @@ impl Scorer<'_> {
     }
 }
 
-/// Key of one response to one prompt.
+/// Key of a response to a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ResponseKey(pub(super) [u8; 16]);
 
@@ -65,7 +65,7 @@ pub(super) fn response_keys<'a>(
     responses.map(key).collect()
 }
 
-/// Hashes the number of ids before the ids, so that the end of the prompt is part of the key.
+/// Hashes the number of ids before the ids, so that the prompt's length is part of the key.
 fn update(hasher: &mut Hasher, ids: &[u32]) {
     hasher.update(&(ids.len() as u64).to_le_bytes());
     let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();

@@ -1,8 +1,8 @@
-//! Log-probs by key, in memory and in a file for later runs.
+//! Log-probs by key, in memory and in a file that later runs reuse.
 //!
 //! A file belongs to one scorer and is a list of records of 32 bytes: key (16), log-prob in nats (float64, little-endian),
-//! checksum (8, keyed by the scorer). Records are appended under a lock. One that is damaged, truncated or from another
-//! scorer is ignored.
+//! checksum (8, keyed by the scorer). Records are appended under a lock. A damaged or truncated record, or one of another
+//! scorer, is ignored.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -31,7 +31,7 @@ impl LogpStore {
         Self { scorer, values: HashMap::new(), path: None }
     }
 
-    /// Opens a scorer's file in `folder`, and returns a note for the user where something is wrong with it.
+    /// Opens a scorer's file in `folder`, and returns a note for the user if something is wrong with it.
     ///
     /// If the folder cannot be used, the store lasts for this run only.
     pub(super) fn open(folder: &Path, scorer: Hash) -> (Self, Option<String>) {
@@ -62,9 +62,9 @@ impl LogpStore {
         self.values.get(&key).copied()
     }
 
-    /// Adds log-probs; the first one of a key stays. Returns a note, once, if the file cannot be written.
+    /// Adds log-probs; an existing one is not replaced. Returns a note, once, if the file cannot be written.
     ///
-    /// A number that is not finite is never written.
+    /// Non-finite numbers are never written.
     pub(super) fn insert(&mut self, logps: impl Iterator<Item = (ResponseKey, f64)>) -> Option<String> {
         let mut records = Vec::new();
         for (key, logp) in logps {
@@ -83,12 +83,12 @@ impl LogpStore {
         Some(note)
     }
 
-    /// Reads all sound records; returns whether any were damaged.
+    /// Reads all intact records; returns whether any were damaged.
     fn read(&mut self, path: &Path) -> io::Result<bool> {
         let mut bytes = Vec::new();
         match File::open(path) {
             Ok(mut file) => {
-                // Without the lock we may miss a record that is just being written, nothing worse.
+                // Without the lock we may at worst miss a record that is being written.
                 let _ = file.lock_shared();
                 file.read_to_end(&mut bytes)?;
             }
@@ -108,7 +108,7 @@ impl LogpStore {
         Ok(damaged)
     }
 
-    /// Moves the sound records together and truncates the rest. A crash in between only leaves more damaged records.
+    /// Compacts the intact records and truncates the rest. A crash in between only leaves more damaged records.
     fn repair(&self, path: &Path) -> io::Result<()> {
         let mut file = OpenOptions::new().read(true).write(true).open(path)?;
         file.lock()?;
@@ -144,7 +144,7 @@ impl LogpStore {
     }
 }
 
-/// Appends whole records behind those of other runs, over a partial record that a crash may have left.
+/// Appends whole records after those of other runs, overwriting a partial record that a crash may have left.
 fn append(path: &Path, records: &[u8]) -> io::Result<()> {
     if records.is_empty() {
         return Ok(());

@@ -13,7 +13,7 @@ use super::*;
 use crate::control::StopFlag;
 use crate::progress::Silent;
 
-/// A scorer with made-up hashes, each of one repeated byte.
+/// A scorer with fake hashes, each one repeated byte.
 fn scorer(model: u8, adapter: Option<u8>) -> Scorer<'static> {
     let hash = |byte: u8| Hash::from_bytes([byte; 32]);
     Scorer {
@@ -109,7 +109,7 @@ fn a_different_scorer_finds_nothing(#[case] other: Scorer<'static>) {
     assert_eq!(num_scored, 1);
     assert!(first.iter().flatten().zip(second.iter().flatten()).all(|(a, b)| a - b == 1.0));
 
-    // Not even in a file renamed for it: checksums are keyed by the scorer.
+    // Not even in a renamed file: checksums are keyed by the scorer.
     let file = |scorer: &Scorer<'_>| folder.path().join(format!("{}.logps", &scorer.id().to_hex()[..32]));
     fs::copy(file(&scorer(1, None)), file(&other)).expect("a copy");
     let (store, note) = LogpStore::open(folder.path(), other.id());
@@ -140,7 +140,7 @@ fn different_tokens_find_nothing(#[case] prompt: &[u32], #[case] response: &[u32
     assert_eq!(num_scored == 0, found);
 }
 
-/// Bytes of the one file of a cache after all groups were scored into it.
+/// Bytes of a cache's only file after all groups have been scored into it.
 fn filled(folder: &Path) -> (std::path::PathBuf, Vec<u8>) {
     let groups = groups();
     run(folder, &scorer(1, None), 1.0, &[groups.iter().collect()]);
@@ -172,7 +172,7 @@ fn a_flipped_bit_is_detected_and_computed_again(#[case] at: usize, #[case] times
     let (logps, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &[groups.iter().collect()]);
     assert_eq!(num_scored, 1);
     assert_eq!(logps[3][1], made_up_logp(1.0, &[3, 7, 8], &[23, 21, 2]));
-    // Whole again, in some order.
+    // Complete again, in some order.
     let records = |bytes: &[u8]| bytes.chunks(32).map(<[u8]>::to_vec).collect::<HashSet<_>>();
     assert_eq!(records(&fs::read(&path).expect("a file")), records(&sound));
 }

@@ -38,7 +38,7 @@ pub(super) fn save_model<B: FusedOps>(
         let pair = |(module, [a, b]): (String, [Option<HostTensor>; 2])| Some((module, (a?, b?)));
         let modules = factors.into_iter().filter_map(pair).collect();
         let mut config = config.clone();
-        // A model from the hub is recorded by its name there, which is how PEFT finds it.
+        // A model from the hub is recorded by its name there, so that PEFT finds it.
         let name = name_of_snapshot(Path::new(base)).and_then(|name| Some(name.split_once('@')?.0.to_owned()));
         config.base_model_name_or_path = Some(name.unwrap_or_else(|| base.to_owned()));
         Adapter { config, modules }.write(dir)?;

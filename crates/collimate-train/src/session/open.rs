@@ -24,7 +24,7 @@ pub enum Training {
     Lora(LoraConfig),
 }
 
-/// Which model to open, on which device, and what to train of it.
+/// Which model to open, on which device, and which part of it to train.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionOptions {
     /// Model folder in the Hugging Face layout.
@@ -35,9 +35,9 @@ pub struct SessionOptions {
     pub backend: String,
     /// Index of the backend's device.
     pub device: usize,
-    /// Type to compute in.
+    /// Dtype to compute in.
     pub dtype: ComputeDtype,
-    /// What to train. With [`Training::Lora`] and an adapter, rank and layers are the adapter's; only the dropout comes
+    /// What to train. With [`Training::Lora`] and an adapter, rank and layers are the adapter's; only the dropout is taken
     /// from here.
     pub training: Training,
     /// Seed of a fresh adapter.
@@ -62,7 +62,7 @@ impl SessionOptions {
 /// Opens a model.
 ///
 /// # Errors
-/// The backend or device is missing or cannot compute in this type; the model folder or adapter is broken.
+/// The backend or device is missing or cannot compute in this dtype, or the model folder or adapter is broken.
 pub fn open_session(options: &SessionOptions) -> Result<Box<dyn Session>, TrainError> {
     check_dtype(&options.backend, options.device, options.dtype)?;
     let config = ModelConfig::from_dir(&options.model)?;

@@ -1,4 +1,4 @@
-//! Rejects what is wrong before anything large is read.
+//! Validates a run before anything large is read.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::load_recipe::{backend_name, compute_dtype};
 use crate::session::{SessionOptions, Training};
 use crate::threads::set_threads;
 
-/// A recipe whose parts exist and fit together.
+/// A recipe whose parts exist and are compatible.
 pub(super) struct Checked {
     pub(super) objective: Box<dyn Objective>,
     pub(super) needs: Needs,
@@ -29,7 +29,7 @@ pub(super) struct Checked {
 /// Checks objective, model folder, tokenizer and output folder, and finds the checkpoint to continue from.
 ///
 /// # Errors
-/// What is missing, unknown, or cannot go together.
+/// Something is missing, unknown or incompatible.
 pub(super) fn check(
     recipe: &Recipe,
     resume: bool,
@@ -46,10 +46,10 @@ pub(super) fn check(
     Ok((Checked { objective, needs, model, sources, tokenizer, session }, checkpoint))
 }
 
-/// How the recipe's model is opened for training.
+/// Options for opening the recipe's model for training.
 ///
 /// # Errors
-/// The device cannot compute in this type, or the model lacks a layer that should get an adapter.
+/// The device cannot compute in this dtype, or the model lacks a layer that should get an adapter.
 pub(super) fn session_options(recipe: &Recipe, model: &Path) -> Result<SessionOptions, TrainError> {
     let (backend, dtype) = (backend_name(recipe), compute_dtype(recipe));
     check_dtype(backend, recipe.device, dtype).map_err(|error| match error {
@@ -74,7 +74,7 @@ fn lora_config(recipe: &Recipe, model: &Path) -> Result<LoraConfig, TrainError> 
     };
     let mut config = LoraConfig::new(recipe.lora_r, recipe.lora_alpha, targets);
     config.dropout = recipe.lora_dropout;
-    // Fails on a name that the model does not have.
+    // Rejects names that the model does not have.
     config.target_modules(&ModelConfig::from_dir(model)?)?;
     Ok(config)
 }

@@ -1,4 +1,4 @@
-//! Evaluation on held-out groups, which changes nothing.
+//! Evaluates held-out groups without changing the model.
 
 use collimate_report::metrics::evaluation_row;
 use collimate_report::{LengthSample, MetricsRow};
@@ -13,8 +13,8 @@ use crate::scoring::BatchScorer;
 use crate::session::Session;
 
 impl Run<'_> {
-    /// Evaluates the current policy; returns the row of `eval_` figures. `None` without held-out data, or if the run was
-    /// asked to stop meanwhile.
+    /// Evaluates the current policy; returns the row of `eval_` figures. `None` without held-out data, or if a stop was
+    /// requested meanwhile.
     pub(super) fn evaluate(
         &self,
         session: &mut dyn Session,

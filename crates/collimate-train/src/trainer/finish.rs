@@ -1,4 +1,4 @@
-//! What a finished run leaves: the model, its card, and the report.
+//! Writes a finished run's model, its card, and the report.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::TrainSummary;
 use crate::error::TrainError;
 use crate::session::Session;
 
-/// The largest card of a base model that is searched for its licence, in bytes.
+/// Size limit of a base model's card that is searched for its licence, in bytes.
 const MAX_CARD_BYTES: u64 = 4 << 20;
 
 /// Writes the final model or adapter, reads it back, and writes its documents.
@@ -64,7 +64,7 @@ fn base_name(path: &Path) -> String {
     collimate_hub::name_of_snapshot(path).unwrap_or_else(folder)
 }
 
-/// The type that the final weights are stored in: the recipe's, or else the base model's.
+/// The dtype of the final weights: the recipe's, or else the base model's.
 pub(super) fn storage_dtype(recipe: &Recipe, config: &ModelConfig) -> StorageDtype {
     let named = recipe.torch_dtype.as_deref().filter(|name| *name != "auto").or(config.dtype.as_deref());
     named.and_then(StorageDtype::from_name).unwrap_or(StorageDtype::F32)

@@ -1,4 +1,4 @@
-//! Finding the group whose figures are not finite numbers.
+//! Finds the group whose figures are not finite.
 
 use collimate_objective::{Evaluation, GroupScores};
 
@@ -7,9 +7,9 @@ use crate::dataset::DataSet;
 /// A figure that is not finite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Culprit {
-    /// Index among the run's groups; `None` where no single group is at fault.
+    /// Index among the run's groups; `None` if no single group is at fault.
     pub(super) group: Option<usize>,
-    /// The figure, for people.
+    /// Description of the figure.
     pub(super) figure: String,
 }
 

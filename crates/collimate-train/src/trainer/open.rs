@@ -1,4 +1,4 @@
-//! From files to what a run works on: rows are read and tokenized, the model is opened, the reference is looked up.
+//! Prepares a run: reads and tokenizes rows, opens the model, looks up the reference.
 
 use collimate_files::{FolderLock, remove_leftovers};
 use collimate_hf::ModelConfig;
@@ -23,7 +23,7 @@ pub(super) struct Rows {
     held_out: Option<DataRows>,
 }
 
-/// What a run works on.
+/// Everything a run works on.
 pub(super) struct Opened<'a> {
     pub(super) run: Run<'a>,
     pub(super) session: Box<dyn Session>,
@@ -34,7 +34,8 @@ pub(super) struct Opened<'a> {
 struct Prepared {
     training: PreparedData,
     held_out: Option<PreparedData>,
-    /// `None` if the objective needs none. Its error waits, so that one about opening the model is reported first.
+    /// `None` if the objective needs none. An error is kept until later, so that one about opening the model is reported
+    /// first.
     reference: Option<Result<Reference, TrainError>>,
 }
 
@@ -49,10 +50,10 @@ pub(super) fn read_rows(recipe: &Recipe, checked: &Checked, context: &mut RunCon
     Ok(Rows { training, held_out })
 }
 
-/// Tokenizes the rows and opens the model, at the same time; from here on the output folder stays.
+/// Tokenizes the rows and opens the model concurrently; from here on the output folder is kept.
 ///
 /// # Errors
-/// A row that cannot be used, a model that cannot be opened, a response that does not fit into memory.
+/// A row cannot be used, the model cannot be opened, or a response does not fit into memory.
 pub(super) fn open<'a>(
     recipe: &'a Recipe,
     checked: &'a Checked,
@@ -99,7 +100,7 @@ fn prepare(
     Ok(Prepared { training, held_out, reference })
 }
 
-/// Rejects groups with more responses than the objective takes.
+/// Rejects groups with more responses than the objective accepts.
 fn check_responses(recipe: &Recipe, data: &PreparedData, limit: Option<usize>) -> Result<(), TrainError> {
     let Some(limit) = limit else { return Ok(()) };
     match data.groups.iter().find(|group| group.responses.len() > limit) {
@@ -114,7 +115,7 @@ fn check_responses(recipe: &Recipe, data: &PreparedData, limit: Option<usize>) -
     }
 }
 
-/// Rejects a weight for the balance loss if the model has no router.
+/// Rejects a balance-loss weight if the model has no router.
 fn check_experts(recipe: &Recipe, config: &ModelConfig) -> Result<(), TrainError> {
     if config.experts.is_some() || recipe.router_aux_loss_coef.is_none_or(|weight| weight == 0.0) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What a run would take, forecast by the code of the run itself: memory, tokens, steps, disk and, if measured, time.
+//! Forecasts a run with the run's own code: memory, tokens, steps, disk and, if measured, time.
 
 mod figures;
 mod load;
@@ -27,14 +27,14 @@ use crate::threads::set_threads;
 
 /// Bytes of one float32 number.
 const FLOAT: u64 = 4;
-/// What the program, its tokenizer and its threads hold. Less than the budget's [`OVERHEAD`], which also covers what cannot
-/// be known beforehand.
+/// Memory of the program, its tokenizer and its threads. Less than the budget's [`OVERHEAD`], which also covers what cannot
+/// be predicted.
 const PROGRAM: u64 = 40 << 20;
 
 /// What a plan needs to know besides the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanOptions {
-    /// Compute a few steps, in memory alone, to forecast the time.
+    /// Run a few steps, in memory only, to forecast the time.
     pub measure: bool,
     /// Responses per prompt, if there is no data to count them in.
     pub num_responses: usize,
@@ -44,8 +44,8 @@ pub struct PlanOptions {
 /// weights to measure the time.
 ///
 /// # Errors
-/// A recipe, configuration, adapter or data that a run would reject; when measuring, whatever ends a run. A run that does not
-/// fit into its memory is no error: the plan says so.
+/// A recipe, configuration, adapter or data that a run would reject; when measuring, any error of a run. A run that
+/// does not fit into memory is no error: the plan says so.
 pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer) -> Result<Plan, TrainError> {
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
     set_threads(recipe.num_threads);
@@ -95,7 +95,7 @@ fn check_fits(memory: &PlannedMemory) -> Result<(), TrainError> {
     Err(TrainError::RecipeValue { key: "memory_budget", message })
 }
 
-/// The adapter that is trained, if one is, and what training changes.
+/// The adapter that is trained, if any, and what training changes.
 fn trained(session: &SessionOptions) -> Result<(Option<LoraConfig>, Trainable), TrainError> {
     Ok(match (&session.training, &session.adapter) {
         (Training::Lora(_), Some(adapter)) => (Some(LoraConfig::from_dir(adapter)?), Trainable::Adapter),
@@ -105,7 +105,7 @@ fn trained(session: &SessionOptions) -> Result<(Option<LoraConfig>, Trainable), 
     })
 }
 
-/// What is held at the peak, the budget aside.
+/// Memory held at the peak, regardless of the budget.
 fn memory(run: &Run<'_>, load: &PackLoad, costs: &MemoryCosts, num_trained: u64) -> PlannedMemory {
     let gradients = FLOAT * num_trained;
     let overhead = PROGRAM + rows::bytes(&run.training.groups);
@@ -124,7 +124,7 @@ fn memory(run: &Run<'_>, load: &PackLoad, costs: &MemoryCosts, num_trained: u64)
 
 fn disk(recipe: &Recipe, config: &ModelConfig, counts: &ParameterCounts, steps: Option<&StepCounts>) -> PlannedDisk {
     let checkpoint = 3 * FLOAT * counts.trained;
-    // An adapter is written in float32, as it was trained.
+    // Adapters are trained and written in float32.
     let model = match recipe.use_peft {
         true => FLOAT * counts.adapter,
         false => storage_dtype(recipe, config).num_bytes() as u64 * counts.base,

@@ -1,4 +1,4 @@
-//! What a run writes about itself as it goes: metrics rows and checkpoints.
+//! Records a run as it goes: metrics rows and checkpoints.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::checkpoint::{self, TrainerState};
 use crate::error::TrainError;
 use crate::session::Session;
 
-/// The files of a run that grow, and a digest of their rows.
+/// The growing files of a run, and a digest of their rows.
 #[derive(Debug)]
 pub(super) struct Record {
     folder: PathBuf,
@@ -20,7 +20,7 @@ pub(super) struct Record {
     pub(super) history: RowHistory,
 }
 
-/// What is remembered of a run's rows, however many there are.
+/// The digest of a run's rows, of constant size.
 #[derive(Debug)]
 pub(super) struct RowHistory {
     num_rows: usize,
@@ -65,7 +65,7 @@ impl Record {
         Ok((Self { folder, recipe_yaml, writer, events, history }, warning))
     }
 
-    /// Writes a step's row; returns the alarm's warning, if it gives one.
+    /// Writes a step's row; returns the alarm's warning, if any.
     pub(super) fn step(&mut self, row: MetricsRow) -> Result<Option<String>, TrainError> {
         self.write(&row)?;
         Ok(self.history.add(row))
@@ -88,14 +88,14 @@ impl Record {
         self.history.evaluations.last().is_some_and(|row| row.get("step") == Some(finished_steps as f64))
     }
 
-    /// Writes a checkpoint, and removes what it makes superfluous beyond `limit`.
+    /// Writes a checkpoint, and removes those it supersedes beyond `limit`.
     pub(super) fn save(
         &self,
         session: &dyn Session,
         state: &TrainerState,
         limit: Option<usize>,
     ) -> Result<PathBuf, TrainError> {
-        // The rows that a checkpoint counts must be on the disk before it is.
+        // The rows that a checkpoint counts must reach the disk before it does.
         self.writer.sync()?;
         let state = TrainerState { num_rows: self.history.num_rows, ..state.clone() };
         checkpoint::save(&self.folder, session, &state, &self.recipe_yaml, limit)
@@ -108,7 +108,7 @@ impl RowHistory {
         Self { num_rows: 0, alarm, first: None, last: None, evaluations: Vec::new(), chosen_alarm: None }
     }
 
-    /// Takes in a row; returns the alarm's warning, if it gives one.
+    /// Adds a row; returns the alarm's warning, if any.
     fn add(&mut self, row: MetricsRow) -> Option<String> {
         self.num_rows += 1;
         if row.names().any(|name| name.starts_with("eval_")) {

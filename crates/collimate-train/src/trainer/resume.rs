@@ -1,4 +1,4 @@
-//! Which checkpoint a run may continue from.
+//! Decides which checkpoint a run may continue from.
 
 use collimate_files::recover_folders;
 use collimate_recipe::Recipe;
@@ -45,7 +45,7 @@ pub(super) fn find_checkpoint(
 /// Checks that a checkpoint belongs to a run on the same data with the same reference.
 ///
 /// # Errors
-/// It does not.
+/// It belongs to another run.
 pub(super) fn check_same_run(
     checkpoint: &Checkpoint,
     run: &Run<'_>,
@@ -64,7 +64,7 @@ pub(super) fn check_same_run(
     Ok(())
 }
 
-/// A hash of every key of the recipe that changes what is computed.
+/// A hash of every recipe key that affects the computation.
 pub(super) fn recipe_fingerprint(recipe: &Recipe) -> String {
     let yaml = without_neutral_keys(recipe).resolved_yaml().unwrap_or_default();
     blake3::hash(yaml.as_bytes()).to_hex()[..16].to_owned()
@@ -80,8 +80,8 @@ pub(super) fn data_fingerprint(run: &Run<'_>) -> String {
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
-/// The recipe with defaults for all keys that do not change what is computed: where a run is written, how often it
-/// reports.
+/// The recipe with defaults for all keys that do not affect the computation, such as where a run is written and how often
+/// it reports.
 fn without_neutral_keys(recipe: &Recipe) -> Recipe {
     let neutral = Recipe::default();
     Recipe {
@@ -109,7 +109,7 @@ fn differences(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<String, Train
     let theirs = lines(checkpoint.recipe_yaml()?);
     let counted = lines(without_neutral_keys(recipe).resolved_yaml()?);
     let ours = lines(recipe.resolved_yaml()?);
-    // A neutral key's line is not among the counted ones, unless it has its default value anyway.
+    // A neutral key's line is counted only if it has its default value anyway.
     let differing: Vec<String> = ours
         .iter()
         .filter(|line| counted.contains(line) && !theirs.contains(line))

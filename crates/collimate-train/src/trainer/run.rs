@@ -1,4 +1,4 @@
-//! What a run consists of, and which groups each of its steps visits.
+//! The parts of a run, and which groups each of its steps visits.
 
 use collimate_model::DropoutKey;
 use collimate_objective::Objective;
@@ -14,7 +14,7 @@ use crate::reference::Reference;
 use crate::scoring::BatchScorer;
 use crate::session::Session;
 
-/// Everything that a run reads and, once the reference is scored, never changes.
+/// Everything a run reads; constant once the reference is scored.
 pub(super) struct Run<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) objective: &'a dyn Objective,
@@ -25,9 +25,9 @@ pub(super) struct Run<'a> {
     schedule: Schedule,
 }
 
-/// Groups that go forward and back together where memory allows.
+/// Groups with a common forward and backward pass where memory allows.
 pub(super) struct MicroBatch<'a> {
-    /// Number of the step's groups before the first of these.
+    /// Index of the first of these groups within the step.
     pub(super) offset: usize,
     /// Indices of the groups in the training data.
     pub(super) indices: &'a [usize],
@@ -47,7 +47,7 @@ impl<'a> Run<'a> {
         Self { recipe, objective, budget, training, held_out, counts, schedule }
     }
 
-    /// The data that sample prompts are drawn from: held out, or else the training data.
+    /// The data to draw sample prompts from: held-out, or else the training data.
     pub(super) fn shown(&self) -> &DataSet {
         self.held_out.as_ref().unwrap_or(&self.training)
     }
@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
         self.schedule.lr(step)
     }
 
-    /// Key of a step's dropout draws; `None` where nothing is dropped.
+    /// Key of a step's dropout draws; `None` without dropout.
     pub(super) fn dropout(&self, step: usize) -> Option<DropoutKey> {
         let with_dropout = self.recipe.use_peft && self.recipe.lora_dropout > 0.0;
         with_dropout.then_some(DropoutKey { seed: self.recipe.seed, step: step as u64 })
@@ -91,12 +91,12 @@ impl<'a> Run<'a> {
         self.held_out.is_some() && (at_an_end || self.recipe.evaluates_after(finished_steps, &self.counts))
     }
 
-    /// Whether the recipe asks for a checkpoint after `finished_steps` steps.
+    /// Whether a checkpoint is due after `finished_steps` steps.
     pub(super) fn saves_after(&self, finished_steps: usize) -> bool {
         finished_steps == self.counts.total_steps || self.recipe.saves_after(finished_steps, &self.counts)
     }
 
-    /// Whether the row of the step that was just finished goes to the metrics.
+    /// Whether the step that was just finished is recorded in the metrics.
     pub(super) fn records_after(&self, finished_steps: usize) -> bool {
         finished_steps == self.counts.total_steps || self.recipe.logs_after(finished_steps, &self.counts)
     }
@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
         let logps = reference.logps(scorer, &groups, context)?;
         let mut by_group = vec![Vec::new(); self.training.groups.len()];
         for (&index, logps) in micro_batches.iter().flatten().zip(logps) {
-            // A group may come again in a later micro-batch; its first number counts.
+            // A group may recur in a later micro-batch; its first number counts.
             if by_group[index].is_empty() {
                 by_group[index] = logps;
             }
@@ -131,7 +131,7 @@ impl<'a> Run<'a> {
 
     /// The run's micro-batches, in order, that visit some group for the first time.
     ///
-    /// The reference is scored in the micro-batches of training, so that its numbers are the policy's to the bit.
+    /// Scored in the micro-batches of training, so that the reference's numbers equal the policy's bit for bit.
     fn first_visits(&self) -> Vec<Vec<usize>> {
         let mut seen = vec![false; self.training.groups.len()];
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! What the model answers to a few prompts before and after training, for the report.
+//! The model's answers to a few prompts before and after training, for the report.
 
 use std::path::PathBuf;
 
@@ -25,10 +25,10 @@ pub(super) struct SamplePrompts<'a> {
 }
 
 impl<'a> SamplePrompts<'a> {
-    /// Takes the first prompts of `data`, as many as the recipe asks for.
+    /// Takes as many of the first prompts of `data` as the recipe asks for.
     pub(super) fn new(recipe: &Recipe, tokenizer: &'a TextTokenizer, data: &DataSet) -> Self {
         let groups = data.groups[..recipe.sample_prompts.min(data.groups.len())].to_vec();
-        // An answer ends where the data's responses do, at the end of a turn for example.
+        // An answer ends like the data's responses, at the end of a turn for example.
         let whole = groups.iter().flat_map(|group| &group.responses).filter(|response| response.num_cut == 0);
         let mut stop_ids: Vec<u32> = whole.filter_map(|response| response.ids.last().copied()).collect();
         stop_ids.push(tokenizer.eos_id());
@@ -45,7 +45,7 @@ impl<'a> SamplePrompts<'a> {
         Self { tokenizer, groups, locations, options, folder: recipe.output_dir.clone() }
     }
 
-    /// Writes the answers of the model that training starts from; a resumed run keeps those it has.
+    /// Writes the answers of the initial model; a resumed run keeps existing ones.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -92,7 +92,7 @@ impl<'a> SamplePrompts<'a> {
         observer.stage("answering sample prompts", Some(self.groups.len() as u64));
         let mut answers = Vec::with_capacity(self.groups.len());
         for group in &self.groups {
-            // Some rotary embeddings end at a length that the data keeps to but an answer might exceed.
+            // Some rotary embeddings are undefined beyond a length that an answer, unlike the data, might exceed.
             let limit = session.config().longest_sequence().unwrap_or(usize::MAX);
             let room = limit.saturating_sub(group.prompt_ids.len());
             let options =

@@ -1,4 +1,4 @@
-//! The first step checks itself: before anything has changed, log-ratios are zero and the loss is known.
+//! Checks the first step: before anything has changed, log-ratios are zero and the loss is known.
 
 use collimate_objective::{Evaluation, GroupScores};
 
@@ -7,13 +7,13 @@ use crate::error::TrainError;
 
 /// Nats by which policy and reference may differ before the first step, per response.
 ///
-/// The same kernels compute both; other packs change float32 sums by some 1e-6 of their size.
+/// The same kernels compute both; dividing into other packs changes float32 sums by a relative 1e-6 or so.
 const LOGP_TOLERANCE: f64 = 1e-3;
 
-/// Compares policy with reference, and the loss with that at zero log-ratios, where both must agree.
+/// Compares policy with reference, and the loss with its value at zero log-ratios, if the two must agree.
 ///
 /// # Errors
-/// They do not; names the group and the numbers.
+/// They do not agree; the error names the group and the numbers.
 pub(super) fn self_check(
     run: &Run<'_>,
     indices: &[usize],
@@ -24,7 +24,7 @@ pub(super) fn self_check(
         return Ok(());
     }
     check_logps(run, indices, scores)?;
-    // A coupled loss is one of the whole step, which a micro-batch alone cannot reproduce.
+    // A coupled loss belongs to the whole step, so a micro-batch alone cannot reproduce it.
     match run.objective.needs().couples_batch {
         true => Ok(()),
         false => check_losses(run, indices, scores, evaluation),
@@ -44,7 +44,7 @@ fn check_logps(run: &Run<'_>, indices: &[usize], scores: &[GroupScores]) -> Resu
         let reference = scores.reference_logps.iter().flatten();
         for (k, (policy, reference)) in scores.policy_logps.iter().zip(reference).enumerate() {
             let agrees = (policy - reference).abs() <= LOGP_TOLERANCE.max(1e-5 * reference.abs());
-            // NaN compares as false, so it never agrees.
+            // Comparisons with NaN are false, so NaN never agrees.
             if !agrees {
                 let location = run.training.location(&run.training.groups[index]);
                 let message = format!(

@@ -1,4 +1,4 @@
-//! One optimizer step: forward, ask the objective, back, update.
+//! One optimizer step: forward, ask the objective, backward, update.
 
 use collimate_backend::give_back_memory;
 use collimate_model::{ForwardOptions, RouterLoad, TokenLogps};
@@ -16,11 +16,11 @@ use crate::packs::Pack;
 use crate::scoring::{BatchScorer, response_logps};
 use crate::session::Session;
 
-/// What one step computed.
+/// The outcome of one step.
 pub(super) struct StepOutcome {
     /// Mean over the step's groups, plus the weighted balance loss; NaN if there is a culprit.
     pub(super) loss: f64,
-    /// The balance loss without its weight, if it counts.
+    /// The balance loss without its weight, if it is part of the loss.
     pub(super) aux_loss: Option<f64>,
     /// Global norm of the gradient before clipping.
     pub(super) grad_norm: f64,
@@ -30,7 +30,7 @@ pub(super) struct StepOutcome {
     pub(super) num_tokens: u64,
 }
 
-/// A step that is under way.
+/// A step in progress.
 struct Step<'a> {
     run: &'a Run<'a>,
     session: &'a mut dyn Session,
@@ -39,11 +39,11 @@ struct Step<'a> {
     /// Indices of the step's groups.
     visits: &'a [usize],
     outcome: StepOutcome,
-    /// The c_k of the groups so far.
+    /// The coefficients c_k of the groups so far.
     coefficients: Vec<Vec<f64>>,
 }
 
-/// What a forward pass leaves for the way back.
+/// The state between forward and backward pass.
 struct Forward {
     packs: Vec<Pack>,
     /// The policy's log-probs, by group and response, in nats.
@@ -51,7 +51,7 @@ struct Forward {
     balance: Option<Balance>,
 }
 
-/// The balance loss of a micro-batch whose experts a router picked.
+/// The balance loss of a micro-batch in a mixture of experts.
 struct Balance {
     load: RouterLoad,
     weight: f64,
@@ -59,7 +59,7 @@ struct Balance {
 
 /// Takes one step, counted from 0.
 ///
-/// A figure that is not finite is no error: the parameters stay as they are, and the outcome names the culprit.
+/// A non-finite figure is no error: the parameters stay unchanged, and the outcome names the culprit.
 ///
 /// # Errors
 /// The objective rejects a group, the first step's self-check fails, or a token is not in the vocabulary.
@@ -109,12 +109,12 @@ impl<'a> Step<'a> {
         run.training.ask(run.objective, self.visits, &scores).map(Some)
     }
 
-    /// The policy's log-probs of a micro-batch. One that fits into a single pack is kept for the way back; otherwise only
-    /// the numbers are kept, and each pack goes forward again.
+    /// The policy's log-probs of a micro-batch. If it fits into a single pack, the forward pass is kept for backward;
+    /// otherwise only the log-probs are kept, and each pack's forward pass is repeated.
     fn forward(&mut self, micro_batch: &MicroBatch<'_>) -> Result<Forward, TrainError> {
         let groups = &micro_batch.groups;
         let packs = self.run.budget.packs(groups)?;
-        // Forgets what earlier passes of this step routed.
+        // Discards the load of earlier passes in this step.
         self.session.take_router_load();
         let logps = match packs.as_slice() {
             [pack] => response_logps(&self.forward_pack(groups, pack)?),
@@ -124,7 +124,7 @@ impl<'a> Step<'a> {
                 logps
             }
         };
-        // By now every token has been routed exactly once, so the load that the balance loss divides by is known.
+        // By now every token has been routed exactly once, so the load that the balance loss divides by is complete.
         let balance = self.balance(self.share(micro_batch));
         Ok(Forward { packs, logps, balance })
     }
@@ -142,7 +142,7 @@ impl<'a> Step<'a> {
             self.give_up(culprit);
             return Ok(None);
         }
-        // The objective differentiates the mean over the groups that it sees; the step needs the mean over all of its own.
+        // The objective differentiates the mean over the groups it sees; the step needs the mean over all its groups.
         let (evaluation, factor) = match whole {
             Some(whole) => (slice(whole, micro_batch.offset, indices.len()), 1.0),
             None => (run.training.ask(run.objective, indices, &scores)?, self.share(micro_batch)),
@@ -186,7 +186,7 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Changes the parameters by the gradients, unless a figure of the step is not finite.
+    /// Updates the parameters, unless a figure of the step is not finite.
     fn update(&mut self) -> Result<(), TrainError> {
         let options = self.update_options(self.run.learning_rate(self.index), self.outcome.loss.is_finite());
         let stats = self.session.update(&options);
@@ -197,20 +197,20 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// A training forward pass, which keeps as many activations as the memory allows.
+    /// A training forward pass that keeps as many activations as memory allows.
     fn forward_pack(&mut self, groups: &[&TokenizedGroup], pack: &Pack) -> Result<TokenLogps, TrainError> {
         let batch = self.run.budget.batch(groups, pack);
         let kept_blocks = self.run.budget.kept_blocks(batch.num_tokens());
         self.session.forward(&batch, ForwardOptions { kept_blocks, dropout: self.run.dropout(self.index) })
     }
 
-    /// Log-probs of a training forward pass of which nothing else is kept.
+    /// Log-probs of a training forward pass whose activations are discarded.
     fn score(&mut self, groups: &[&TokenizedGroup]) -> Result<Vec<Vec<f64>>, TrainError> {
         let mut scorer = BatchScorer { session: &mut *self.session, budget: &self.run.budget };
         scorer.score(groups, true, self.run.dropout(self.index))
     }
 
-    /// Adds the balance loss of the micro-batch that was just routed, whose `share` of the step's groups is given.
+    /// Adds the balance loss of the micro-batch just routed; `share` is its fraction of the step's groups.
     fn balance(&mut self, share: f64) -> Option<Balance> {
         let load = self.session.take_router_load()?;
         let configured = self.session.config().experts.map_or(0.0, |experts| experts.balance_weight);
@@ -224,18 +224,18 @@ impl<'a> Step<'a> {
         Some(Balance { load, weight: weight * share })
     }
 
-    /// The part of the step's groups that a micro-batch has.
+    /// A micro-batch's fraction of the step's groups.
     fn share(&self, micro_batch: &MicroBatch<'_>) -> f64 {
         micro_batch.groups.len() as f64 / self.visits.len() as f64
     }
 
-    /// Leaves the parameters as they are.
+    /// Records the culprit and leaves the parameters unchanged.
     fn give_up(&mut self, culprit: Culprit) {
         self.outcome.loss = f64::NAN;
         self.outcome.culprit = Some(culprit);
     }
 
-    /// Computes each group's gradient again, alone, to find the first that is not finite.
+    /// Recomputes each group's gradient on its own to find the first that is not finite.
     fn find_broken_gradient(&mut self) -> Result<Culprit, TrainError> {
         let coefficients = std::mem::take(&mut self.coefficients);
         for (&index, coefficients) in self.visits.iter().zip(coefficients) {
@@ -246,7 +246,7 @@ impl<'a> Step<'a> {
             }
             let options = self.update_options(0.0, false);
             let stats = self.session.update(&options);
-            // The next step must not find the load of these passes.
+            // The next step must not see the load of these passes.
             self.session.take_router_load();
             if !stats.grad_norm.is_finite() {
                 return Ok(Culprit { group: Some(index), figure: "the gradient".to_owned() });

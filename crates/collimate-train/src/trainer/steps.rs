@@ -15,7 +15,7 @@ use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::session::Session;
 
-/// A run between two steps: the model, the state, and what it has recorded.
+/// A run between two steps: the model, the state, and the records so far.
 struct Steps<'a> {
     run: &'a Run<'a>,
     session: &'a mut dyn Session,
@@ -43,7 +43,7 @@ pub(super) fn take_all_steps(
         if steps.evaluate_if_due(context)? {
             steps.begin_stage(context);
         }
-        // A stop writes its own checkpoint, which must know that the evaluation is still due.
+        // A stop writes its own checkpoint, which must record that the evaluation is still due.
         if run.saves_after(steps.state.global_step) && context.stop.requested().is_none() {
             steps.save()?;
         }
@@ -91,7 +91,7 @@ impl<'a> Steps<'a> {
         Ok(Self { run, session, state, record })
     }
 
-    /// Does what an early stop left undone at the current step.
+    /// Catches up on what an early stop left undone at the current step.
     fn catch_up(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
         if self.evaluate_if_due(context)? && self.state.global_step > 0 {
             self.state.interim &= !self.run.saves_after(self.state.global_step);
@@ -135,8 +135,8 @@ impl<'a> Steps<'a> {
         self.record_step(metrics.row(), context)
     }
 
-    /// Counts a step whose figures are not finite as skipped, or ends the run, as the recipe says. Weights that are broken
-    /// end it in any case: no later step can mend them.
+    /// Counts a step with non-finite figures as skipped, or ends the run, as the recipe says. Broken weights always end it,
+    /// since no later step can repair them.
     fn skip_or_fail(&mut self, step: usize, culprit: &str, context: &mut RunContext<'_>) -> Result<(), TrainError> {
         if let Some(parameter) = self.session.nonfinite_parameter() {
             return Err(TrainError::WeightsNotFinite { step, parameter });
@@ -185,7 +185,7 @@ impl<'a> Steps<'a> {
         Err(TrainError::Interrupted { signal, saved })
     }
 
-    /// Writes a checkpoint of the current state, due or not; returns what was kept, for the error.
+    /// Writes a checkpoint of the current state, due or not; returns a description of what was saved, for the error.
     fn save_interim(&mut self) -> Result<String, TrainError> {
         let step = self.state.global_step;
         if step == 0 {

@@ -1,4 +1,4 @@
-//! The lines that a run logs before its first step and after its last.
+//! The lines logged before a run's first step and after its last.
 
 use collimate_objective::{Objective, registry};
 use collimate_recipe::Recipe;
@@ -24,7 +24,7 @@ pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session) -> Result<Vec<St
     lines.push(data("data", groups));
     lines.extend(run.held_out.as_ref().map(|held_out| data("held out", &held_out.groups)));
     lines.push(steps(run));
-    // One epoch is enough: later ones divide the same groups in another order.
+    // One epoch is representative: later ones divide the same groups in another order.
     let num_steps = run.counts.total_steps.min(run.counts.steps_per_epoch);
     let peak = expected_peak(run, num_steps, session.summary().num_trainable as u64)?;
     lines.push(format!("{}, about {} at the peak", run.budget.describe(), format_bytes(peak)));
@@ -53,7 +53,7 @@ fn model(session: &dyn Session, recipe: &Recipe) -> String {
     )
 }
 
-/// The objective with all of its parameters and, where rewards weight the responses, how evenly they do.
+/// The objective with all its parameters and, if rewards weight the responses, how even the weights are.
 fn objective(recipe: &Recipe, built: &dyn Objective, groups: &[TokenizedGroup]) -> String {
     let spec = &recipe.objective;
     let mut params = registry::find(&spec.name).map(|plugin| plugin.defaults()).unwrap_or_default();
@@ -133,7 +133,7 @@ impl TrainSummary {
     }
 }
 
-/// The figures that are in both rows, before and after.
+/// Formats the figures present in both rows, before and after.
 fn change(what: &str, prefix: &str, first: &MetricsRow, last: &MetricsRow) -> Option<String> {
     let figures = [
         ("loss", "loss", 1.0, ""),

@@ -1,4 +1,4 @@
-//! What makes two models or adapters the same.
+//! When two models or adapters count as the same.
 
 use std::fs;
 
@@ -34,7 +34,7 @@ fn a_model_is_its_weights_and_the_settings_that_affect_numbers() {
     assert_eq!(model, model_hash(2.0, moved));
     assert_ne!(model, model_hash(2.0, r#"{"rope_theta": 1e5, "rms_norm_eps": 1e-5}"#));
     assert_ne!(model, model_hash(2.0, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5, "unheard_of": 1}"#));
-    // The next number in float32: one bit of one byte.
+    // The next float32 number differs in one bit of one byte.
     let other = f32::from_bits(2.0_f32.to_bits() + 1);
     assert_ne!(model, model_hash(other, r#"{"rope_theta": 1e4, "rms_norm_eps": 1e-5}"#));
 }

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-/// What a run would take. Sizes are in bytes, times in seconds.
+/// The forecast of a run. Sizes are in bytes, times in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     /// The model.
     pub model: PlannedModel,
-    /// What is in memory at once.
+    /// Memory held at once.
     pub memory: PlannedMemory,
     /// The data.
     pub data: PlannedData,
@@ -15,7 +15,7 @@ pub struct Plan {
     pub steps: PlannedSteps,
     /// What is written to disk.
     pub disk: PlannedDisk,
-    /// How long it takes, if that was measured.
+    /// Time, if it was measured.
     pub time: Option<PlannedTime>,
 }
 
@@ -43,7 +43,7 @@ pub struct PlannedMemory {
     pub activations: u64,
     /// The program, and the data's tokens.
     pub overhead: u64,
-    /// All of these that are held at the same time.
+    /// The largest sum of these that is held at one time.
     pub peak: u64,
     /// What the run may use (`memory_budget`); `None` if the device does not report its memory.
     pub budget: Option<u64>,
@@ -93,13 +93,13 @@ pub struct PlannedSteps {
     pub total: Option<usize>,
     /// Prompts of a step.
     pub groups_per_step: usize,
-    /// Packs of a step on average; each goes forward and back on its own.
+    /// Packs per step on average; each has a forward and a backward pass of its own.
     pub packs_per_step: f64,
-    /// The most packs of a step.
+    /// Most packs in a step.
     pub most_packs: usize,
     /// Tokens of the pack that needs the most memory.
     pub pack_tokens: usize,
-    /// Blocks of that pack that keep their activations; the others run again.
+    /// Blocks of that pack that keep their activations; the others are recomputed.
     pub kept_blocks: usize,
     /// Tokens computed in all steps, or in one step if their number is unknown.
     pub tokens: u64,
@@ -108,13 +108,13 @@ pub struct PlannedSteps {
 /// Disk of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedDisk {
-    /// One checkpoint: what is trained and two moments, in float32.
+    /// One checkpoint: trained parameters and two moments, in float32.
     pub checkpoint: u64,
     /// Checkpoints that are kept; `None` if the number of steps is unknown.
     pub num_checkpoints: Option<usize>,
     /// The final model or adapter.
     pub model: u64,
-    /// The most at once: a checkpoint is written before an old one is removed.
+    /// Most bytes at once: a checkpoint is written before an old one is removed.
     pub peak: Option<u64>,
 }
 
@@ -125,10 +125,10 @@ pub struct PlannedTime {
     pub measured_steps: usize,
     /// Training tokens per second.
     pub tokens_per_second: f64,
-    /// A step of the run, on average.
+    /// Average step of the run.
     pub step_seconds: f64,
     /// Scoring the reference, with nothing in the cache.
     pub reference_seconds: f64,
-    /// The whole run without reading, evaluation and writing; `None` if the number of steps is unknown.
+    /// The whole run except reading, evaluation and writing; `None` if the number of steps is unknown.
     pub total_seconds: Option<f64>,
 }

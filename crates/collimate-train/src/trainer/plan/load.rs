@@ -1,17 +1,17 @@
-//! The packs of a run's steps, and what they hold in memory.
+//! The packs of a run's steps, and the memory they need.
 
 use super::{FLOAT, PROGRAM, PlannedSteps, rows};
 use crate::error::TrainError;
 use crate::trainer::run::Run;
 
-/// What the packs of some steps add up to.
+/// Totals over the packs of some steps.
 #[derive(Default)]
 pub(super) struct PackLoad {
     num_steps: usize,
     num_packs: usize,
     most_packs: usize,
     tokens: u64,
-    /// Bytes of the pack that needs most.
+    /// Bytes of the pack that needs the most memory.
     pub(super) activations: u64,
     /// Tokens of that pack.
     pack_tokens: usize,
@@ -19,7 +19,7 @@ pub(super) struct PackLoad {
     kept_blocks: usize,
 }
 
-/// Bytes that an open run will hold at its peak, the program and its data included.
+/// Bytes that an open run will hold at its peak, including the program and its data.
 ///
 /// # Errors
 /// A response does not fit.
@@ -30,11 +30,11 @@ pub(in crate::trainer) fn expected_peak(run: &Run<'_>, num_steps: usize, num_tra
 }
 
 impl PackLoad {
-    /// Divides the first `num_steps` steps into packs, as the run will.
+    /// Divides the first `num_steps` steps into packs as the run will.
     pub(super) fn new(run: &Run<'_>, num_steps: usize) -> Result<Self, TrainError> {
         let mut load = Self { num_steps, ..Self::default() };
         let mut step = 0;
-        // By epochs and not by `Run::visits`, which would shuffle once a step.
+        // By epoch rather than by `Run::visits`, which would shuffle once per step.
         for epoch in 0.. {
             for visits in run.order(epoch).chunks(run.recipe.groups_per_step().max(1)) {
                 if step == num_steps {
@@ -66,8 +66,8 @@ impl PackLoad {
         Ok(())
     }
 
-    /// Bytes of a step beyond what is always held. On the way back gradients come as activations go; only from the second
-    /// pack on are there gradients before the pass begins.
+    /// Bytes of a step beyond what is always held. During the backward pass gradients replace activations; only from the
+    /// second pack on do gradients exist before the pass begins.
     pub(super) fn step_bytes(&self, gradients: u64) -> u64 {
         match self.most_packs {
             0 | 1 => gradients.max(self.activations),

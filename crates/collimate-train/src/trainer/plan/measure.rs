@@ -1,4 +1,4 @@
-//! Times a few steps in memory, to forecast how long the whole run takes.
+//! Times a few steps in memory, to forecast the time of the whole run.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -14,10 +14,10 @@ use crate::session::{SessionOptions, open_session};
 use crate::trainer::run::Run;
 use crate::trainer::step::take_step;
 
-/// Steps that are computed at most. The first is not timed if there are others: it touches memory for the first time.
+/// Maximum number of steps to run. The first is not timed if there are others: it touches memory for the first time.
 const NUM_STEPS: usize = 3;
 
-/// Scores the reference and takes the first steps, and forgets them.
+/// Scores the reference and takes the first steps, then discards them.
 pub(super) fn time(
     planned: Run<'_>,
     options: &SessionOptions,
@@ -59,7 +59,7 @@ pub(super) fn time(
     Ok(PlannedTime { measured_steps: num_steps, tokens_per_second, step_seconds, reference_seconds, total_seconds })
 }
 
-/// Tokens that the whole run's reference scores, over those that were scored for the first steps.
+/// Ratio of the tokens that the reference scores in the whole run to those it scored for the first steps.
 fn reference_share(run: &Run<'_>, num_steps: usize, steps: &PlannedSteps) -> f64 {
     let groups = &run.training.groups;
     let visited: BTreeSet<usize> = (0..num_steps).flat_map(|step| run.visits(step)).collect();

@@ -1,4 +1,4 @@
-//! The groups of a plan: those of the data, or else groups as long as the recipe allows.
+//! The groups of a plan: the data's, or else groups as long as the recipe allows.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::progress::Observer;
 /// Characters per token, without a tokenizer; about right for English.
 const CHARACTERS_PER_TOKEN: usize = 4;
 
-/// Groups of known lengths; their token ids are made up unless a tokenizer made them.
+/// Groups of known lengths; their token ids are placeholders unless a tokenizer made them.
 pub(super) struct PlannedRows {
     pub(super) basis: TokenBasis,
     pub(super) data: DataSet,
@@ -45,7 +45,7 @@ pub(super) fn read(
     Ok(PlannedRows { basis: TokenBasis::Characters, data: DataSet::new(groups, rows.files().clone()) })
 }
 
-/// Bytes that groups hold in memory.
+/// Bytes of memory that groups take.
 pub(super) fn bytes(groups: &[TokenizedGroup]) -> u64 {
     let group_bytes = |group: &TokenizedGroup| {
         let responses = group.responses.len() * size_of::<TokenizedResponse>();
@@ -85,7 +85,7 @@ fn longest(recipe: &Recipe, num_responses: usize) -> TokenizedGroup {
     with_lengths(recipe, 0, usize::MAX, &vec![usize::MAX; num_responses])
 }
 
-/// A group with lengths estimated from its text; each response has an end token on top.
+/// A group with lengths estimated from its text; each response has an end token in addition.
 fn by_characters(recipe: &Recipe, group: &PromptGroup) -> TokenizedGroup {
     let tokens = |characters: usize| characters.div_ceil(CHARACTERS_PER_TOKEN).max(1);
     let responses = group.responses.iter().map(|response| tokens(response.content.chars().count()) + 1);
