@@ -1,4 +1,4 @@
-//! A measurement: entrants that take their steps in turns.
+//! A measurement: entrants take their steps in turns.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ use crate::result::{EntrantResult, OURS, PEER, WorkResult};
 use crate::rows::{self, Place, Prepared};
 use crate::work::{Shape, Task, Work};
 
-/// How works are measured.
+/// How to measure works.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The checkout.
@@ -25,7 +25,7 @@ pub struct Settings {
     pub data: PathBuf,
     /// The program of our side.
     pub ours: PathBuf,
-    /// Python with PyTorch, or none to run ours alone.
+    /// Python with PyTorch; `None` to run ours alone.
     pub python: Option<PathBuf>,
     /// Measured steps.
     pub num_steps: usize,
@@ -39,11 +39,11 @@ pub struct Settings {
 const LOSS_TOLERANCE: f64 = 1e-3;
 /// The same for the gradient norm.
 const NORM_TOLERANCE: f64 = 1e-2;
-/// The same in bfloat16, whose 8 bits the sides round in different places: losses, norms.
+/// The same in bfloat16, whose 8 bits the two sides round at different points: losses, norms.
 const BF16_TOLERANCES: [f64; 2] = [5e-3, 5e-2];
-/// Share of a step's time that other programs may use before it is reported.
+/// Fraction of a step's time that other programs may use before it is reported.
 const DISTURBANCE: f64 = 0.1;
-/// Pause between entrants: the previous one's threads still spin for some milliseconds.
+/// Pause between entrants: the previous one's threads keep spinning for some milliseconds.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait for other programs before a step.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -177,7 +177,7 @@ fn agree(ours: &Step, peer: &Step, [of_loss, of_norm]: [f64; 2]) -> Result<()> {
     let figures =
         [("losses", ours.loss, peer.loss, of_loss), ("gradient norms", ours.grad_norm, peer.grad_norm, of_norm)];
     for (what, ours, peer, tolerance) in figures {
-        // NaN agrees with nothing.
+        // NaN never agrees.
         let agrees = (ours - peer).abs() <= tolerance * peer.abs();
         if !agrees {
             bail!("the {what} differ, so the work is not the same: {OURS} {ours}, {PEER} {peer}");

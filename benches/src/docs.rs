@@ -1,4 +1,4 @@
-//! Tables and charts of what was measured.
+//! Tables and charts of the results.
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,7 @@ pub fn tables(results: &[WorkResult]) -> String {
     text
 }
 
-/// The shape, and backend and type where they are not the embedded ones.
+/// The shape, and backend and dtype unless they are the defaults.
 fn model(result: &WorkResult) -> String {
     match (result.backend.as_str(), result.dtype.as_str()) {
         ("flex", "float32") => result.shape.clone(),
@@ -107,7 +107,7 @@ pub fn write(root: &Path, results: &[WorkResult]) -> Result<()> {
     fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))
 }
 
-/// The page with another text between its marks.
+/// The page with a new section between its marks.
 fn replaced(page: &str, section: &str) -> Option<String> {
     let begin = page.find(BEGIN)? + BEGIN.len();
     let end = begin + page[begin..].find(END)?;
@@ -167,7 +167,7 @@ fn memory_chart(results: &[WorkResult]) -> String {
     BarChart { title: "Peak memory".to_owned(), bars: bars.collect() }.svg()
 }
 
-/// A bar, in colour where it is ours.
+/// A bar, in colour if it is ours.
 fn bar(name: String, value: f64, label: String) -> Bar {
     let highlighted = !name.ends_with(PEER);
     Bar { name, value, label, highlighted }

@@ -1,6 +1,6 @@
-//! Medians and how numbers are written.
+//! Medians, and formatting of numbers.
 
-/// The median; not a number of nothing.
+/// The median; NaN for an empty slice.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -17,12 +17,12 @@ pub fn range(values: &[f64]) -> (f64, f64) {
     (fold(f64::INFINITY, f64::min), fold(f64::NEG_INFINITY, f64::max))
 }
 
-/// Bytes as GB with a digit or two.
+/// Bytes as GB with one or two digits.
 pub fn gigabytes(bytes: u64) -> String {
     format!("{:.2} GB", bytes as f64 / 1e9)
 }
 
-/// A table for people and for Markdown: columns as wide as they need to be, the first to the left.
+/// A table that is readable as text and as Markdown: columns as wide as needed, the first one left-aligned.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());

@@ -1,4 +1,4 @@
-//! Time and memory of processes, as the system counts them.
+//! Time and memory of processes, as reported by the system.
 
 use std::fs;
 use std::thread::sleep;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use collimate_report::provenance::{kib_field, nvidia_smi};
 
-/// GPU memory of a process, including what its allocator keeps; none if there is none or the driver does not report it.
+/// GPU memory of a process, including its allocator's cache; `None` without a GPU or if the driver does not report it.
 pub fn gpu_bytes(process: u32) -> Option<u64> {
     of_process(&nvidia_smi("--query-compute-apps=pid,used_memory"), process)
 }
@@ -21,15 +21,15 @@ fn of_process(answer: &str, process: u32) -> Option<u64> {
     mebibytes.reduce(|sum, one| sum + one).map(|mebibytes| mebibytes << 20)
 }
 
-/// Peak resident memory of a process, mapped files included; none if the system does not report it.
+/// Peak resident memory of a process, mapped files included; `None` if the system does not report it.
 pub fn peak_bytes(process: u32) -> Option<u64> {
     Some(kib_field(&format!("/proc/{process}/status"), "VmHWM")? << 10)
 }
 
 /// Touches most of the free memory and returns it.
 ///
-/// A virtual machine may get its memory only as it is touched. The first program to need much would then wait for it and seem
-/// slower than it is. Does nothing if the system does not report free memory.
+/// A virtual machine may get its memory only as it is touched. The first program to need much would then wait for it and
+/// appear slower than it is. Does nothing if the system does not report free memory.
 pub fn touch_memory() {
     const BLOCK: usize = 64 << 20;
     const PAGE: usize = 4096;
@@ -51,7 +51,7 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// Readings up to now; none if the system does not report them.
+    /// Reads the current values; `None` if the system does not report them.
     pub fn of(process: u32) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let own: f64 = ticks(status.rsplit_once(')')?.1).skip(11).take(2).sum();
@@ -65,7 +65,7 @@ impl CpuTime {
     }
 }
 
-/// Number of busy cores, averaged over a time span from now; none if the system does not report it.
+/// Number of busy cores, averaged over a time span from now; 0 if the system does not report it.
 pub fn num_busy(span: Duration) -> f64 {
     let before = busy_seconds();
     sleep(span);
@@ -73,7 +73,7 @@ pub fn num_busy(span: Duration) -> f64 {
     busy.unwrap_or(0.0) / span.as_secs_f64()
 }
 
-/// CPU seconds of the machine since it started; Linux reports hundredths.
+/// CPU seconds of the machine since boot; Linux reports hundredths.
 fn busy_seconds() -> Option<f64> {
     let machine = fs::read_to_string("/proc/stat").ok()?;
     Some(ticks(machine.lines().next()?).skip(1).take(3).sum::<f64>() / 100.0)

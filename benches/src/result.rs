@@ -41,7 +41,7 @@ pub struct WorkResult {
     /// FLOPs of a step per token, policy and reference once each.
     #[serde(default)]
     pub flops_per_token: f64,
-    /// Warm-up steps, which no figure counts.
+    /// Warm-up steps, which are excluded from all figures.
     pub num_warmup: usize,
     /// Prompts per step.
     pub groups_per_step: usize,
@@ -139,7 +139,7 @@ impl WorkResult {
         self
     }
 
-    /// Largest share of a core that other programs used during a measured step or its reference; none if unknown.
+    /// Largest fraction of a core that other programs used during a measured step or its reference; `None` if unknown.
     pub fn disturbance(&self) -> Option<f64> {
         let steps = self.entrants.iter().flat_map(|entrant| entrant.steps.iter().skip(self.num_warmup));
         let steps = steps.map(|step| (step.other_cpu_seconds, step.seconds));
@@ -150,7 +150,8 @@ impl WorkResult {
         steps.chain(scoring).filter_map(|(others, seconds)| Some(others? / seconds)).reduce(f64::max)
     }
 
-    /// Share of the device's peak that an entrant's steps reach, padding counted as work; none if the peak is unknown.
+    /// Fraction of the device's peak that an entrant's steps reach, counting padding as work; `None` if the peak is
+    /// unknown.
     pub fn fraction_of_peak(&self, entrant: &EntrantResult) -> Option<f64> {
         let peak = self.machine.peak_flops().filter(|_| self.backend != "flex" && self.flops_per_token > 0.0)?;
         let cold = entrant.cold();
@@ -179,7 +180,7 @@ impl WorkResult {
         })
     }
 
-    /// The other's time over ours for each measured step. Steps differ in tokens, so they are compared in pairs.
+    /// The other's time divided by ours, for each measured step. Steps differ in tokens, so they are compared pairwise.
     fn step_ratios(&self, ours: &[f64], other: &[f64]) -> Vec<f64> {
         ours.iter().zip(other).skip(self.num_warmup).map(|(ours, other)| other / ours).collect()
     }

@@ -1,4 +1,4 @@
-//! The kernels on the shapes that a step of the 135M model has.
+//! The kernels at the shapes of a step of the 135M model.
 
 use collimate_kernels::{
     AdamwStep, AttentionSaved, AttentionShape, GateActivation, Matrix, OutputLayer, Segment, adamw, attention,
@@ -6,7 +6,7 @@ use collimate_kernels::{
     target_logps_backward, target_logps_with_gradients,
 };
 
-/// N: tokens of a pack of two GSM8K groups with K = 4, about.
+/// N: tokens of a pack of about two GSM8K groups with K = 4.
 const TOKENS: usize = 1024;
 /// Prompt tokens of one group.
 const PROMPT: usize = 112;
@@ -23,9 +23,9 @@ const HEAD_DIM: usize = 64;
 pub(crate) struct Op {
     pub(crate) name: &'static str,
     pub(crate) shape: String,
-    /// Additions and multiplications of what is asked for; what is computed twice counts once.
+    /// Additions and multiplications that the result needs; recomputation does not count.
     pub(crate) flops: f64,
-    /// Bytes of all inputs and outputs, each once.
+    /// Bytes of all inputs and outputs, each counted once.
     pub(crate) bytes: f64,
     pub(crate) run: Box<dyn FnMut()>,
 }
@@ -122,7 +122,7 @@ fn attention_ops() -> [Op; 2] {
         Op {
             name: "attention backward",
             shape: name.clone(),
-            // Scores again, and four products of gradients.
+            // Scores are recomputed, plus four products for gradients.
             flops: 5.0 * per_product,
             bytes: floats(&[4 * of_q, 4 * of_k, lse.len()]),
             run: Box::new(move || {
@@ -158,7 +158,7 @@ fn target_logps_ops() -> [Op; 3] {
         Op {
             name: "target_logps backward",
             shape: shape.clone(),
-            // Logits again, and the gradients of both factors.
+            // Logits are recomputed, plus the gradients of both factors.
             flops: 3.0 * product,
             bytes: floats(&[2 * hidden.len(), 3 * weight.len()]),
             run: Box::new(move || {
@@ -191,7 +191,7 @@ fn target_logps_ops() -> [Op; 3] {
     [forward, with_gradients, backward]
 }
 
-/// A kernel limited by memory: `per_number` operations for each number, and the floats it moves.
+/// A memory-bound kernel: `per_number` operations for each number, and the floats it moves.
 fn plain(name: &'static str, size: &[usize], per_number: f64, moved: &[usize], run: impl FnMut() + 'static) -> Op {
     let numbers = size.iter().product::<usize>() as f64;
     Op { name, shape: format!("{size:?}"), flops: per_number * numbers, bytes: floats(moved), run: Box::new(run) }

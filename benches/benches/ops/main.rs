@@ -1,6 +1,6 @@
-//! The kernels: GFLOP/s and GB/s, and what part of the machine's measured peak that is.
+//! Kernel benchmarks: GFLOP/s and GB/s, and their fraction of the machine's measured peak.
 //!
-//! `cargo bench -p collimate-benches --bench ops -- [NAME] [--json FILE]` runs those whose name holds NAME.
+//! `cargo bench -p collimate-benches --bench ops -- [NAME] [--json FILE]` runs those whose name contains NAME.
 
 mod kernels;
 mod peak;
@@ -14,7 +14,7 @@ use kernels::Op;
 use peak::Peak;
 use serde_json::{Value, json};
 
-/// Runs of a kernel that count.
+/// Measured runs of each kernel.
 const NUM_RUNS: usize = 7;
 
 fn main() -> ExitCode {

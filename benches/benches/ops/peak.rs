@@ -1,4 +1,4 @@
-//! What the machine can do at most, as measured here and now.
+//! The machine's peak performance, measured now.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Fused multiply-adds and memory traffic on all threads.
+/// Throughput of fused multiply-adds and of memory, on all threads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peak {
     /// 10⁹ float32 additions and multiplications a second.
@@ -15,7 +15,7 @@ pub(crate) struct Peak {
     pub(crate) gbps: f64,
 }
 
-/// Takes about two seconds.
+/// Measures for about two seconds.
 pub(crate) fn measure() -> Peak {
     let best = |measure: fn() -> f64| (0..3).map(|_| measure()).fold(0.0, f64::max);
     Peak { gflops: best(gflops), gbps: best(gbps) }
@@ -31,7 +31,7 @@ fn gflops() -> f64 {
     (2 * CHAINS * ROUNDS * lanes) as f64 / begun.elapsed().as_secs_f64() / 1e9
 }
 
-/// Multiplies and adds without end; gives the numbers in a register.
+/// Multiplies and adds repeatedly in registers; returns the number of lanes in a register.
 struct Chains;
 
 impl WithSimd for Chains {
@@ -51,7 +51,7 @@ impl WithSimd for Chains {
     }
 }
 
-/// `a += s·b` over more than any cache holds: two reads and a write each; the best of some passes.
+/// `a += s·b` over arrays larger than any cache: two reads and a write per number; the best of several passes.
 fn gbps() -> f64 {
     const LEN: usize = 32 << 20;
     const TASK: usize = 1 << 15;

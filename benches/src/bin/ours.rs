@@ -1,7 +1,7 @@
 //! Our side of a benchmark: trains from a recipe, one step per `step` on standard input.
 //!
-//! Prints one line of JSON once loaded (with the seconds that scoring the reference took, by step), one per step, and one at
-//! `quit`, which ends the process before anything is saved.
+//! Prints one line of JSON once loaded (with the seconds of reference scoring, by step), one per step, and one at `quit`,
+//! which ends the process before anything is saved.
 
 use std::io::{BufRead, Write, stdin, stdout};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-// Registers the objectives, and links what the program links.
+// Registers the objectives, and links the same crates as the program.
 use collimate as _;
 use collimate_benches::machine::peak_bytes;
 use collimate_report::MetricsRow;
@@ -38,7 +38,7 @@ fn run() -> Result<()> {
 /// Blocks training between steps until the next one is requested.
 struct Stepper {
     began: Instant,
-    /// The last step's command, or the last pack of the reference.
+    /// Time of the last step's command, or of the last pack of the reference.
     since: Instant,
     reference_seconds: Vec<f64>,
     in_reference: bool,
@@ -57,7 +57,7 @@ impl Stepper {
         seconds
     }
 
-    /// Answers, and waits for the next command.
+    /// Writes an answer and waits for the next command.
     fn answer(&mut self, line: &Value) {
         say(line);
         let mut command = String::new();

@@ -7,7 +7,7 @@ use std::cell::Cell;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counting;
 
-/// Larger allocations fail, which ends the program; otherwise they could take the machine down.
+/// Larger allocations fail, which ends the program; otherwise they could exhaust the machine.
 const LARGEST_ALLOCATION: usize = 6 << 30;
 
 thread_local! {

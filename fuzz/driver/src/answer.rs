@@ -11,7 +11,7 @@ pub enum Answer {
     Refused(String),
 }
 
-/// The answer that a result is.
+/// Converts a result to an answer.
 pub(crate) fn answer<T, E: fmt::Display>(result: Result<T, E>) -> Answer {
     match result {
         Ok(_) => Answer::Parsed,

@@ -1,4 +1,4 @@
-//! The inputs that mutation starts from, and words that a parser knows.
+//! The inputs that mutation starts from, and a dictionary of words that parsers know.
 
 use std::fs;
 use std::io;

@@ -1,11 +1,11 @@
-//! Hostile input: one function per parser of downloaded files, and what it takes to try many inputs.
+//! Hostile input: one function per parser of downloaded files, and the means to try many inputs.
 //!
-//! The fuzz targets (`fuzz/`), the tests of the workspace and the driver of long runs (`cargo xtask fuzz`) share it, so all
-//! three check the same: every input is answered with a value or an error, within a second, and within memory that the
-//! input's size bounds.
+//! The fuzz targets (`fuzz/`), the workspace's tests and the driver of long runs (`cargo xtask fuzz`) share it, so all
+//! three check the same: every input is answered with a value or an error, within a second, and within memory bounded
+//! by the input's size.
 //!
-//! Read [`Target`] first (the parsers and their limits), then [`try_input`], which tries one input and reports what is wrong
-//! in a [`Trial`].
+//! Read [`Target`] first (the parsers and their limits), then [`try_input`], which tries one input and reports what is
+//! wrong in a [`Trial`].
 //!
 //! ```
 //! use collimate_hostile::{Places, Target, try_input};

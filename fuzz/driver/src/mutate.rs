@@ -5,7 +5,7 @@ use crate::corpus::Corpus;
 /// Longest input, in bytes.
 const LONGEST: usize = 64 << 10;
 
-/// Numbers at the limits of what parsers count with.
+/// Numbers at the limits of the integer types that parsers use.
 const NUMBERS: [&str; 22] = [
     "0",
     "-0",
@@ -89,7 +89,7 @@ impl<'a> Mutator<'a> {
         (self.random() % end.max(1) as u64) as usize
     }
 
-    /// An input of the corpus; past findings rarely, since most take a parser to its limits.
+    /// An input from the corpus; rarely a past finding, since most of those take a parser to its limits.
     fn any(&mut self) -> &'a [u8] {
         let (findings, plain): (Vec<_>, Vec<_>) =
             self.corpus.inputs.iter().partition(|(name, _)| name.starts_with("regression"));
@@ -170,7 +170,7 @@ impl<'a> Mutator<'a> {
         self.replace(input, |byte| !matches!(byte, b',' | b':' | b'{' | b'}' | b'[' | b']' | b'\n' | b' '), value);
     }
 
-    /// Replaces the text between two quotes by that between two others.
+    /// Replaces one quoted string by another.
     fn replace_string(&mut self, input: &mut Vec<u8>) {
         let other = self.any();
         let from = self.run(other.len());
@@ -182,7 +182,7 @@ impl<'a> Mutator<'a> {
         }
     }
 
-    /// Replaces the first range of such bytes after a random position by `text`.
+    /// Replaces the first run of bytes that `belongs` accepts, after a random position, by `text`.
     fn replace(&mut self, input: &mut Vec<u8>, belongs: fn(&u8) -> bool, text: &str) {
         let from = self.below(input.len());
         let Some(start) = (from..input.len()).find(|at| belongs(&input[*at])) else { return };
@@ -190,7 +190,7 @@ impl<'a> Mutator<'a> {
         input.splice(start..end, text.bytes());
     }
 
-    /// Joins the start of this input with the end of another.
+    /// Joins the start of this input to the end of another.
     fn cross(&mut self, input: &mut Vec<u8>) {
         let other = self.any();
         let (start, end) = (self.below(input.len() + 1), self.below(other.len() + 1));
@@ -198,7 +198,7 @@ impl<'a> Mutator<'a> {
         input.extend_from_slice(&other[end..]);
     }
 
-    /// Puts brackets around a range, perhaps very many.
+    /// Wraps a range in brackets, perhaps very many.
     fn nest(&mut self, input: &mut Vec<u8>) {
         const PAIRS: [(&str, &str); 7] = [
             ("[", "]"),
@@ -223,7 +223,7 @@ impl<'a> Mutator<'a> {
         *input = lines.join(&b'\n');
     }
 
-    /// Overwrites a little-endian number, as headers have them.
+    /// Overwrites a little-endian number, as found in headers.
     fn binary_number(&mut self, input: &mut [u8]) {
         let at = if self.below(2) == 0 { 0 } else { self.below(input.len()) };
         let number = match self.below(5) {
@@ -249,7 +249,7 @@ impl<'a> Mutator<'a> {
     }
 }
 
-/// Corrects the header length of a weight file, at which most changed inputs would fail otherwise.
+/// Repairs the header length of a weight file; otherwise most mutated inputs would fail on it.
 fn repair_header(input: &mut [u8]) {
     let start = input.windows(9).take(64).position(|part| part[8] == b'{' && part[4..8] == [0; 4]);
     let Some(start) = start else { return };

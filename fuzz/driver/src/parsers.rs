@@ -1,4 +1,4 @@
-//! How the parsers that need more than one call get their inputs.
+//! Feeds the parsers that need more than one call.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use collimate_train::read_trainer_state;
 use crate::answer::{Answer, answer};
 use crate::places::{Places, model_config};
 
-/// The file that an input stands for: its first line may name it, else it is the first of `files`.
+/// The file that an input replaces: its first line may name one, otherwise the first of `files`.
 pub(crate) fn named<'a>(input: &'a [u8], files: &[&'static str]) -> (&'static str, &'a [u8]) {
     let found = files.iter().find_map(|file| Some((*file, input.strip_prefix(file.as_bytes())?.strip_prefix(b"\n")?)));
     found.unwrap_or((files[0], input))
 }
 
-/// Reads every row with its layout's rewards, and with one of the conversions.
+/// Reads every row with its layout's rewards, and converts them once.
 pub(crate) fn jsonl(input: &[u8]) -> Answer {
     const RULES: [&str; 7] = ["rank", "ndcg", "pairs", "plackett_luce", "elo", "aspects", "field:score"];
     let plain = LoadOptions::default();
@@ -32,7 +32,7 @@ pub(crate) fn jsonl(input: &[u8]) -> Answer {
     first
 }
 
-/// Reads every row with a layout, and as it is.
+/// Reads every row with a layout, and as raw JSON.
 pub(crate) fn row_file(path: &Path) -> Answer {
     let rows = JsonRows::open(path).and_then(|rows| rows.map(|row| row.map(|_| ())).collect::<Result<Vec<_>, _>>());
     match rows {
@@ -107,7 +107,7 @@ pub(crate) fn tokenizer(places: &Places, input: &[u8]) -> Answer {
 fn exported(folder: &Path) -> bool {
     let output = folder.join("exported.gguf");
     let options = GgufOptions { outtype: GgufType::F16, name: None, tokenizer_pre: Some("default".to_owned()) };
-    // A file left behind would be refused the next time.
+    // A leftover file would be refused the next time.
     export_gguf(folder, None, &output, &options).is_ok() && std::fs::remove_file(&output).is_ok()
 }
 

@@ -37,13 +37,13 @@ pub(crate) fn tokenizer() -> Value {
     })
 }
 
-/// Sound folders, in which an input replaces one file. Removed on drop.
+/// Valid folders in which an input replaces one file. Removed on drop.
 #[derive(Debug)]
 pub struct Places {
     root: TempDir,
     /// The model that adapters belong to.
     pub(crate) model: ModelConfig,
-    /// An offline hub with an empty cache, whatever a recipe names.
+    /// An offline hub with an empty cache, for whatever a recipe names.
     pub(crate) hub: Hub,
 }
 
@@ -85,7 +85,7 @@ impl Places {
         let folder = self.folder(folder);
         let path = folder.join(file);
         let before = fs::read(&path).ok();
-        // A file that cannot be written is missing to the parser, which is fine.
+        // If the file cannot be written, the parser finds none, which is fine.
         let _ = fs::write(&path, bytes);
         let result = read(&folder);
         let _ = match before {
@@ -104,7 +104,7 @@ impl Places {
         Ok(())
     }
 
-    /// Weights beside the tokenizer, for what needs both.
+    /// Weights beside the tokenizer, for targets that need both.
     fn write_model(&self) -> io::Result<()> {
         let folder = self.folder("tokenizer");
         let mut config = model_config();

@@ -95,24 +95,24 @@ impl Target {
         let limit = |base_mib: usize, per_byte| Limit { base_bytes: base_mib << 20, per_byte };
         match self {
             Self::Jsonl => limit(1, 256),
-            // Pages of 128 MiB and 8 million values, unpacked and decoded, and a line while its buffer doubles.
+            // Pages of 128 MiB and 8 million values, decompressed and decoded, and a line while its buffer doubles.
             Self::RowFile => limit(512, 3000),
             Self::Safetensors | Self::WeightIndex | Self::Metrics => limit(1, 64),
             // The names of ten thousand layers' tensors.
             Self::Config => limit(24, 64),
             Self::Adapter => limit(1, 64),
-            // Events of a YAML reader, some 300 bytes each.
+            // Events of a YAML reader, 300 bytes or so each.
             Self::Recipe => limit(2, 512),
-            // Tables that its regular expressions are compiled to.
+            // The tables that its regular expressions compile to.
             Self::Tokenizer => limit(64, 512),
             // Work and output of a rendering.
             Self::ChatTemplate => limit(256, 512),
-            // Tensors of the largest batch that objectives take.
+            // The tensors of the largest batch that objectives accept.
             Self::ObjectiveRows => limit(512, 256),
         }
     }
 
-    /// Feeds an input to the parser, and the result to the code that uses it.
+    /// Feeds an input to the parser, and its result to the code that uses it.
     pub fn run(self, places: &Places, input: &[u8]) -> Answer {
         match self {
             Self::Jsonl => jsonl(input),

@@ -42,7 +42,7 @@ impl Trial {
     }
 }
 
-/// Feeds one input to a parser on behalf of a fuzzer, which sees panics, time and memory itself.
+/// Feeds one input to a parser on behalf of a fuzzer, which itself detects panics and measures time and memory.
 ///
 /// # Panics
 /// The parser panics, or its folders cannot be created.

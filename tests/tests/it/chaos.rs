@@ -1,4 +1,4 @@
-//! Runs that are killed, resumed from any checkpoint, given other threads or half of a cache: always the same bytes.
+//! Runs that are killed, resumed from any checkpoint, given other threads or a partial cache must end with the same bytes.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::harness::{Folder, Outcome, succeed, train};
 use crate::process::{self, Process};
 use crate::small_model::{model, model_arg};
 
-/// Settings of every run here: three epochs of four steps, each with a short last one.
+/// Settings of every run here: three epochs of four steps, each epoch with a short last step.
 const COMMON: [&str; 5] = [
     "per_device_train_batch_size=2",
     "gradient_accumulation_steps=2",
@@ -23,7 +23,7 @@ const FULL: &[&str] = &["save_steps=2", "save_total_limit=2", "eval_steps=4"];
 const ADAPTER: &[&str] =
     &["use_peft=true", "lora_r=4", "lora_dropout=0.1", "gradient_checkpointing=true", "save_steps=1", "eval_steps=0"];
 
-/// The command line of a run into `run` of the folder that it is started in.
+/// The command line of a run into the subfolder `run` of its working folder.
 fn command(folder: &Folder, settings: &[&str]) -> Vec<String> {
     let (data, eval) =
         (folder.write("data.jsonl", rows(1, "train", 14)), folder.write("eval.jsonl", rows(1, "held-out", 4)));
@@ -33,7 +33,7 @@ fn command(folder: &Folder, settings: &[&str]) -> Vec<String> {
     train(model_arg(), &data, "run", &all).into_iter().map(str::to_owned).collect()
 }
 
-/// Numbers between 0 and 1 that fill the interval evenly, however many are taken.
+/// Numbers that fill the interval from 0 to 1 evenly, for any count.
 fn spread(index: usize) -> f64 {
     (0.5 + index as f64 * 0.618_033_988_749_895).fract()
 }
@@ -44,10 +44,10 @@ fn assert_same_training(expected: &Path, found: &Path) {
     assert_eq!(training_differences(expected, found).expect("two runs"), Vec::<String>::new());
 }
 
-/// Kills that must hit, for each of the workloads.
+/// Kills that must hit in each workload.
 const NUM_KILLS: usize = 8;
 
-/// Runs of [`FULL`] and [`ADAPTER`] for the harness.
+/// [`FULL`] and [`ADAPTER`] as workloads of the harness.
 const WORKLOADS: [Workload; 2] = [
     Workload {
         name: "full",
@@ -175,7 +175,7 @@ fn half_of_a_reference_cache_is_as_good_as_none() {
     let path =
         fs::read_dir(folder.path("cache-whole")).expect("a cache").next().expect("a file").expect("a file").path();
     let (name, records) = (path.file_name().expect("a name").display().to_string(), fs::read(&path).expect("records"));
-    // A record a response, of 32 bytes; cut anywhere, and with a byte changed anywhere.
+    // One record of 32 bytes per response; truncated anywhere, or with a byte changed anywhere.
     for i in 0..4 {
         let cut = (spread(2 * i) * records.len() as f64) as usize;
         let mut damaged = records[..cut].to_vec();

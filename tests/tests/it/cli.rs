@@ -1,4 +1,4 @@
-//! What each verb writes and returns.
+//! What each command writes and returns.
 
 use collimate_train::load_recipe;
 use rstest::rstest;

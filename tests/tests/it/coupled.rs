@@ -1,4 +1,4 @@
-//! Objectives that see a whole optimizer step.
+//! Objectives that depend on a whole optimizer step.
 
 use collimate_oracle::tolerances::{COURSE, assert_relative};
 use collimate_report::read_metrics;

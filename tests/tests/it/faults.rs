@@ -1,4 +1,4 @@
-//! Broken disks, folders and numbers: a clear error, exit code 1, and nothing lost that was there before.
+//! Broken disks, folders and numbers: a clear error, exit code 1, and nothing lost.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn data(folder: &Folder) -> String {
 
 const SETTINGS: [&str; 4] = ["max_steps=6", "save_steps=2", "per_device_train_batch_size=2", "learning_rate=1e-3"];
 
-/// A run of six steps; `more` are further settings.
+/// A run of six steps; `more` has further settings.
 fn run(folder: &Folder, name: &str, more: &[&str], resume: bool) -> Outcome {
     let (data, output) = (data(folder), folder.arg(name));
     let settings: Vec<&str> = SETTINGS.iter().chain(more).copied().collect();
@@ -107,7 +107,7 @@ fn a_folder_of_another_run_is_refused() {
     let mut args = train(model_arg(), &path, &output, &SETTINGS);
     args.push("--resume");
     failed(&collimate(&args), &["checkpoint-6", "another recipe", "more.jsonl"]);
-    // The same file name, other rows.
+    // The same file name with other rows.
     fs::copy(&path, folder.path("data.jsonl")).expect("a copy");
     let path = folder.arg("data.jsonl");
     let mut args = train(model_arg(), &path, &output, &SETTINGS);

@@ -29,12 +29,12 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// The same as text, for arguments.
+    /// The same as a string, for arguments.
     pub(crate) fn arg(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
-    /// Writes a file and gives its path as text.
+    /// Writes a file and returns its path as a string.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
@@ -71,7 +71,7 @@ pub(crate) fn collimate<S: AsRef<str>>(args: &[S]) -> Outcome {
     collimate_with_cache(args, Path::new("no-such-cache"))
 }
 
-/// As [`collimate`], with this cache of the hub.
+/// Like [`collimate`], with this hub cache.
 pub(crate) fn collimate_with_cache<S: AsRef<str>>(args: &[S], cache: &Path) -> Outcome {
     let own_cache = args.iter().any(|arg| arg.as_ref().starts_with("reference_cache="));
     let trains = args.first().is_some_and(|verb| verb.as_ref() == "train");
@@ -91,7 +91,7 @@ pub(crate) fn backend() -> String {
     std::env::var("COLLIMATE_TEST_BACKEND").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "flex".to_owned())
 }
 
-/// The option by which a verb computes on it.
+/// The option that makes a command compute on it.
 fn backend_option(verb: &str) -> Vec<String> {
     let computes = matches!(verb, "train" | "score" | "sample" | "generate") && backend() != "flex";
     if computes { vec!["--backend".to_owned(), backend()] } else { Vec::new() }

@@ -1,6 +1,6 @@
 //! Hostile input for every parser of downloaded files: the committed corpora, and inputs derived from them.
 //!
-//! `cargo xtask fuzz` tries a million inputs per parser; these are the same checks on a few, in every test run.
+//! `cargo xtask fuzz` tries a million inputs per parser; every test run makes the same checks on a few.
 
 mod corpora;
 mod folders;

@@ -1,4 +1,4 @@
-//! What `memory_budget` may change, and what not.
+//! What `memory_budget` may change, and what it may not.
 
 use std::fs;
 

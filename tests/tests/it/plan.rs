@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::harness::{Folder, collimate, succeed, train};
 use crate::small_model::model_arg;
 
-/// Prompts with four responses each of some 90 to 150 tokens.
+/// Prompts with four responses each, of 90 to 150 tokens or so.
 fn data(folder: &Folder, num_rows: usize) -> String {
     let response = |i: usize, k: usize| {
         let content = format!("{}+{k}={}. ", i + 3, i + 3 + k).repeat(14 + (i + 3 * k) % 8);
@@ -37,7 +37,7 @@ fn number(plan: &Value, part: &str, name: &str) -> u64 {
     plan[part][name].as_u64().unwrap_or_else(|| panic!("{part}.{name} in {plan}"))
 }
 
-/// A llama with the quickstart's tokenizer: width, inner width, blocks.
+/// A llama with the quickstart's tokenizer and these sizes: width, inner width, blocks.
 fn write_shape(dir: &Path, (width, inner, blocks): (usize, usize, usize)) {
     fs::create_dir_all(dir).expect("a folder");
     write_tokenizer(dir, 0).expect("a tokenizer");
@@ -115,7 +115,7 @@ fn a_run_has_the_steps_the_tokens_and_the_files_of_its_plan(#[case] settings: &[
         let of_ending = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "safetensors"));
         of_ending.map(|entry| entry.metadata().expect("a size").len()).sum::<u64>() as f64
     };
-    // The files' headers come on top.
+    // The files' headers are not planned.
     let close = |planned: u64, found: f64| (0.0..16_384.0).contains(&(found - planned as f64));
     assert!(close(number(&plan, "disk", "checkpoint"), size("run/checkpoint-6")), "{plan}");
     assert!(close(number(&plan, "disk", "model"), size("run")), "{plan}");

@@ -1,4 +1,4 @@
-//! The program as a process: this test executable, started again.
+//! The program as a process of its own: this test executable, started again.
 
 use std::env;
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Environment variable with the arguments, as JSON, of a process that runs the program.
 const ARGUMENTS: &str = "COLLIMATE_TEST_ARGUMENTS";
-/// The test below, in which such a process begins.
+/// The test below, where such a process starts.
 const ENTRY: &str = "process::the_program_is_a_process_of_its_own";
 
 /// A process, killed on drop.
@@ -26,10 +26,10 @@ impl Process {
         Self::spawn(command(arguments), folder)
     }
 
-    /// The same with no file longer than `num_bytes`, as under a quota.
+    /// The same with a limit on the length of files, as under a quota.
     #[cfg(unix)]
     pub(crate) fn start_with_short_files(folder: &Path, arguments: &[String], num_bytes: u64) -> Self {
-        // The shell counts in blocks of 512 bytes. Without the trap a signal would end the process.
+        // The shell counts blocks of 512 bytes. Without the trap a signal would end the process.
         let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", num_bytes / 512);
         let inner = command(arguments);
         let mut command = Command::new("sh");
@@ -48,7 +48,7 @@ impl Process {
         Self { child, begun, log }
     }
 
-    /// Sends it a signal by name, as `TERM`.
+    /// Sends a signal by name, such as `TERM`.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
         let number = self.child.id().to_string();
@@ -61,7 +61,7 @@ impl Process {
         String::from_utf8_lossy(&fs::read(&self.log).expect("a log")).into_owned()
     }
 
-    /// Waits until `holds` accepts its output; it must not end before.
+    /// Waits until `holds` accepts its output; fails if it ends before.
     pub(crate) fn wait_until(&mut self, holds: impl Fn(&str) -> bool) {
         while !holds(&self.log()) {
             assert!(self.child.try_wait().expect("a process").is_none(), "it ended before: {}", self.log());
@@ -70,19 +70,19 @@ impl Process {
         }
     }
 
-    /// Waits for its end; its exit code and output.
+    /// Waits for it to end; returns its exit code and output.
     pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().expect("an end");
         (status.code(), String::from_utf8_lossy(&fs::read(&self.log).expect("a log")).into_owned())
     }
 
-    /// Waits until it succeeds; its peak resident memory, mapped files included.
+    /// Waits for it to succeed; returns its peak resident memory, mapped files included.
     #[cfg(target_os = "linux")]
     pub(crate) fn peak_bytes(mut self) -> u64 {
         let status = format!("/proc/{}/status", self.child.id());
         let mut peak = 0;
         while self.child.try_wait().expect("a process").is_none() {
-            // The figure only grows, until the process is gone.
+            // The value only grows until the process is gone.
             let text = fs::read_to_string(&status).unwrap_or_default();
             let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
@@ -93,7 +93,7 @@ impl Process {
         peak
     }
 
-    /// Waits until it succeeds.
+    /// Waits for it to succeed.
     pub(crate) fn succeed(self) {
         let (code, log) = self.wait();
         assert_eq!(code, Some(0), "{log}");
@@ -102,13 +102,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Usually it has ended already.
+        // It has usually ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A shell script that runs the program with these arguments and prints its output without that of the test runner.
+/// A shell script that runs the program with these arguments and prints its output without the test runner's.
 #[cfg(unix)]
 pub(crate) fn script(arguments: &[&str]) -> String {
     let executable = env::current_exe().expect("this executable");

@@ -1,4 +1,4 @@
-//! The quickstart, in small.
+//! A small version of the quickstart.
 
 use collimate_quickstart::pipeline::{self, QuickstartSize};
 use collimate_train::StopFlag;

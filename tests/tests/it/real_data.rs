@@ -14,7 +14,7 @@ pub(crate) fn file(name: &str) -> String {
     path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display())).display().to_string()
 }
 
-/// Number of groups, of responses each, and of groups with equal rewards.
+/// Numbers of groups, of responses per group, and of groups with equal rewards.
 #[rstest]
 #[case("gsm8k_rewards.jsonl", 1319, 4, Some(432 + 156))]
 #[case("topical_chat_rewards.jsonl", 60, 6, None)]
@@ -37,7 +37,7 @@ fn files_are_checked_and_described(
     assert!(entropy > 0.0 && entropy < (num_responses as f64).ln(), "{entropy}");
 }
 
-/// One step of the recipe for these rewards, on the small model.
+/// One step of the recipe for these rewards, with the small model.
 #[test]
 fn the_recipe_for_gsm8k_leaves_out_questions_that_say_nothing() {
     let (folder, data) = (Folder::new(), file("gsm8k_rewards.jsonl"));

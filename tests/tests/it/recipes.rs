@@ -1,4 +1,4 @@
-//! Recipes of other trainers, several files as data, and the schema of recipes.
+//! Recipes of other trainers, several data files, and the schema of recipes.
 
 mod mixing;
 mod schema;

@@ -1,4 +1,4 @@
-//! Which runs reuse the reference's log-probs of earlier runs.
+//! Which runs reuse the reference log-probs of earlier runs.
 
 use std::fs;
 
@@ -127,7 +127,7 @@ fn a_response_that_is_cut_is_another_one() {
     let folder = Folder::new();
     let cache = folder.arg("cache");
     run(&folder, "first", &[2, 3], model_arg(), &cache, &[]);
-    // Room for everything but the one long response per prompt.
+    // Enough for everything but the one long response per prompt.
     let second = run(&folder, "second", &[2, 3], model_arg(), &cache, &["max_length=40", "max_prompt_length=36"]);
     assert!(second.err.contains("cut: 0 prompts, 2 responses"), "{}", second.err);
     assert_eq!(found(&second), (4, 6));

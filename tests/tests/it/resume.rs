@@ -42,7 +42,7 @@ fn a_resumed_run_ends_with_the_same_bytes(#[case] settings: &[&str], #[case] wei
     let (whole, broken) = (folder.arg("whole"), folder.arg("broken"));
     succeed(&train(model, &data, &whole, &all));
 
-    // What a process killed while writing its sixth row leaves behind.
+    // The state that a process killed while writing its sixth row leaves behind.
     folder.copy(&folder.path("whole/checkpoint-3"), "broken/checkpoint-3");
     let metrics = folder.read("whole/metrics.jsonl");
     let end = metrics.match_indices('\n').nth(4).expect("five rows").0;

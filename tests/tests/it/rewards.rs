@@ -1,4 +1,4 @@
-//! `collimate reward`: programs that score responses, and programs that fail to.
+//! `collimate reward`: programs that score responses, and programs that fail.
 #![cfg(unix)]
 
 mod failures;
@@ -32,7 +32,7 @@ fn rewards(folder: &Folder) -> Vec<f64> {
     responses.map(|response| response["reward"].as_f64().expect("a reward")).collect()
 }
 
-/// What a failed run left in the folder beside the test's own files.
+/// Checks that a failed run left nothing in the folder besides the test's own files.
 fn check_nothing_written(folder: &Folder) {
     let names = std::fs::read_dir(folder.path("")).expect("the folder").flatten();
     let mut names: Vec<String> = names.map(|entry| entry.file_name().display().to_string()).collect();

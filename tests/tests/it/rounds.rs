@@ -101,7 +101,7 @@ fn a_loop_that_was_stopped_ends_as_if_it_had_not_been() {
     assert_eq!(code, Some(143), "{log}");
     assert!(log.contains("stopped by SIGTERM after step ") && log.contains("--resume"), "{log}");
 
-    // As a kill between training and its completion marker leaves it.
+    // The state after a kill between training and its completion marker.
     let resumed = and(args, &["--resume"]);
     Process::start(&here, &resumed).succeed();
     fs::remove_file(here.join("loop/round-2/trained.json")).expect("a mark");
@@ -119,7 +119,7 @@ fn a_loop_that_was_stopped_ends_as_if_it_had_not_been() {
 fn a_signal_stops_a_loop_while_a_program_thinks() {
     let folder = Folder::new();
     let args = command(&folder, "loop", "1", &[]);
-    // It answers a few prompts, then hangs.
+    // Answers a few prompts, then hangs.
     folder.write("program.sh", "read -r a; echo 1; read -r b; echo 1; exec sleep 60");
     let here = folder.path("here");
     let mut process = Process::start(&here, &args);

@@ -1,4 +1,4 @@
-//! What a run reports: summary, answers before and after, TensorBoard's files, and pages of one run and of several.
+//! What a run reports: summary, answers before and after, TensorBoard files, and pages of one or several runs.
 
 use std::fs;
 

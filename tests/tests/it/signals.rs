@@ -74,7 +74,7 @@ fn a_signal_finishes_the_step_and_saves(#[case] signal: &str, #[case] code: i32,
 #[test]
 fn a_second_signal_stops_at_once() {
     let folder = Folder::new();
-    // One very long step, so that it does not end between the signals, and no reference before it.
+    // One very long step, so that it does not end between the signals, without a reference pass before it.
     let settings = ["gradient_accumulation_steps=100000", "objective=sft"];
     let arguments = command_of(&folder, 6000, 1, &settings);
     let here = folder.path("here");
@@ -90,7 +90,7 @@ fn a_second_signal_stops_at_once() {
 #[rstest]
 fn before_training_a_signal_stops_at_once(#[values("INT", "TERM")] signal: &str) {
     let folder = Folder::new();
-    // Nobody writes to this pipe, so the program waits for rows.
+    // Nothing is written to this pipe, so the program waits for rows.
     let pipe = folder.arg("rows");
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("the program mkfifo").success());
     let arguments = ["data", "check", &pipe].map(str::to_owned);
@@ -103,7 +103,7 @@ fn before_training_a_signal_stops_at_once(#[values("INT", "TERM")] signal: &str)
     drop(writer);
 }
 
-/// A run with only its first checkpoint.
+/// A run that stopped after its first checkpoint.
 fn begun(folder: &Folder) -> (Vec<String>, std::path::PathBuf) {
     let arguments = command(folder, 6, &["save_steps=2"]);
     Process::start(&folder.path("whole"), &arguments).succeed();
@@ -113,7 +113,7 @@ fn begun(folder: &Folder) -> (Vec<String>, std::path::PathBuf) {
     (arguments, here)
 }
 
-/// Checks what must hold after a full disk: the error, the earlier checkpoint, and the same bytes once there is room.
+/// Checks the state after a full disk: the error, the earlier checkpoint, and the same bytes once there is space.
 fn check_full(folder: &Folder, arguments: &[String], here: &Path, ended: (Option<i32>, String)) {
     let (code, log) = ended;
     assert_eq!(code, Some(1), "{log}");

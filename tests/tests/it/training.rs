@@ -1,4 +1,4 @@
-//! What short runs of `train` write.
+//! The files that short runs of `train` write.
 
 use collimate_train::load_recipe;
 use rstest::rstest;

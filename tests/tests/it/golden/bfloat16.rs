@@ -1,4 +1,4 @@
-//! Computing in bfloat16: where the backend has it, against float32 and PyTorch's numbers; where it has not, the refusal.
+//! Computing in bfloat16: compared with float32 and PyTorch if the backend supports it; otherwise the refusal is checked.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::parity::{golden_groups, number, pairs, write_data};
 use crate::harness::{Folder, Outcome, backend, collimate, succeed, train};
 use crate::real_data;
 
-/// Runs a command line that computes in bfloat16; none where the backend does not, and then it must have been refused.
+/// Runs a command that computes in bfloat16; `None` if the backend does not support it, after checking the refusal.
 fn compute(args: &[&str]) -> Option<Outcome> {
     let outcome = collimate(args);
     let devices = collimate_backend::devices(&backend()).expect("the backend of the tests");
@@ -23,7 +23,7 @@ fn compute(args: &[&str]) -> Option<Outcome> {
     }
     let reason = format!("\"{}\" computes in float32 on device 0, not in bfloat16", backend());
     assert_eq!(outcome.code, 2, "{}", outcome.err);
-    // The message is wrapped to the width of a terminal.
+    // The message is wrapped to the terminal's width.
     let said = outcome.err.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
     assert!(said.contains(&reason) && said.contains("leave it at float32"), "{}", outcome.err);
     assert_eq!(said.contains("compute_dtype"), args[0] == "train", "{}", outcome.err);
@@ -64,7 +64,7 @@ fn scores_are_as_near_to_float32_as_pytorchs_own(#[files("golden/*/golden.json")
     }
 }
 
-/// The settings of a run on real data, as `fifty_steps_on_real_data` has them.
+/// The settings of `fifty_steps_on_real_data`.
 fn settings(case: &str) -> (String, String, Vec<&'static str>) {
     let (model, data, own) = match case {
         "adapter" => ("qwen2", "gsm8k_rewards.jsonl", ["use_peft=true", "learning_rate=5e-4"].as_slice()),
@@ -131,7 +131,7 @@ fn a_resumed_run_on_real_data_ends_with_the_same_bytes(#[case] case: &str, #[cas
     let figures = |run: &str| losses(&folder.rows(&format!("{run}/metrics.jsonl")));
     assert_eq!(figures("whole")[3..], figures("broken")[figures("broken").len() - 4..]);
 
-    // In another type it is another run.
+    // A run in another dtype counts as another run.
     let settings = [&settings[..settings.len() - 1], &["compute_dtype=float32"]].concat();
     let mut other = train(&model, &data, &broken, &settings);
     other.push("--resume");

@@ -1,4 +1,4 @@
-//! Models as GGUF files, values compared with the model's own.
+//! Models as GGUF files, with values compared to the model's own.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ fn every_weight_is_there_as_it_is(#[files("golden/*/golden.json")] family: PathB
     let dir = folder.path("model");
     folder.copy(&golden(&format!("models/{model}")), "model");
     if model == "smollm3" {
-        // llama.cpp leaves every fourth layer unrotated, and the tiny model every second: it is refused as it is.
+        // llama.cpp leaves every fourth layer unrotated, the tiny model every second one, so it is refused as it is.
         let config = folder.read("model/config.json");
         let refused = collimate(&["export", "--model", &folder.arg("model"), "--output", &folder.arg("model.gguf")]);
         assert!(refused.code == 2 && refused.err.contains("no_rope_layers"), "{}", refused.err);
@@ -50,7 +50,7 @@ fn every_weight_is_there_as_it_is(#[files("golden/*/golden.json")] family: PathB
     let found = &file.tensors["token_embd.weight"];
     assert_eq!((found.kind, found.shape.as_slice()), (0, &[config.vocab_size, config.hidden_size][..]));
     assert_eq!(found.floats(), embeddings.data);
-    // The sum over all tensors is that of the weights: rows change their order, experts are stacked, nothing is lost.
+    // The sum over all tensors equals that of the weights: rows are reordered and experts stacked, but nothing is lost.
     let sum = |tensor: &HostTensor| tensor.data.iter().map(|value| f64::from(*value)).sum::<f64>();
     let expected: f64 = config.tensors().iter().map(|spec| sum(&weights.read(&spec.name).expect("a weight"))).sum();
     let doubled = config.tie_word_embeddings && model == "olmo2";

@@ -1,4 +1,4 @@
-//! What the command line computes against what PyTorch computed.
+//! Compares the command line's results with PyTorch's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub(super) fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("expected a number, found {value}"))
 }
 
-/// The same groups as a file of data; rewards by position, as scoring does not look at them.
+/// The same groups as a data file; rewards by position, since scoring ignores them.
 pub(super) fn write_data(folder: &Folder, groups: &[Vec<Value>]) -> String {
     let response = |(k, row): (usize, &Value)| json!({"content": row["response"], "reward": k});
     let row = |rows: &Vec<Value>| {
@@ -44,7 +44,7 @@ pub(super) fn write_data(folder: &Folder, groups: &[Vec<Value>]) -> String {
     folder.write("data.jsonl", groups.iter().map(row).collect::<String>())
 }
 
-/// What `score` writes of a file under a model.
+/// The output of `score` for a file under a model.
 fn score(folder: &Folder, data: &str, model: &[&str]) -> Vec<Value> {
     let output = folder.arg("scores.jsonl");
     let args = ["score", "--data", data, "--output", &output, "--tokens", "--quiet"];
@@ -209,7 +209,7 @@ impl Case {
         args
     }
 
-    /// Runs it and compares every step and the model at its end.
+    /// Runs it and compares every step and the final model.
     fn check(&self) {
         let outcome = collimate(&self.command());
         assert_eq!(outcome.code, 0, "{}: {}", self.name, outcome.err);
@@ -242,7 +242,7 @@ impl Case {
         }
     }
 
-    /// Means over a step's groups of what their responses have, best reward first.
+    /// Means over a step's groups of a field of their responses, best reward first.
     fn means_by_rank(&self, expected: &Value, field: &str) -> Vec<f64> {
         let data = fs::read_to_string(self.file("data.jsonl")).expect("the golden data");
         let data: Vec<Value> = data.lines().map(|line| serde_json::from_str(line).expect("a row")).collect();
@@ -260,7 +260,7 @@ impl Case {
         means
     }
 
-    /// The model or adapter that the run left, loaded again.
+    /// The final model or adapter of the run, loaded again.
     fn check_final(&self) {
         let run = self.folder.arg("run");
         let base = self.model();

@@ -12,10 +12,10 @@ use crate::real_data;
 
 const STEPS: usize = 50;
 
-/// Loss of NCA where policy and reference are the same, for every K and all rewards.
+/// NCA's loss if policy and reference are the same, for every K and all rewards.
 const NCA_AT_START: f64 = 2.0 * std::f64::consts::LN_2;
 
-/// What the rows of every run have, beside a series of rewards and log-probs for each rank.
+/// The figures in the rows of every run, besides the series of rewards and log-probs by rank.
 const FIGURES: [&str; 13] = [
     "step",
     "epoch",
@@ -86,12 +86,12 @@ fn check_metrics(rows: &[Value], num_responses: usize) {
         assert_eq!(row["step"], step);
         let ranks = (0..num_responses).flat_map(|k| [format!("rewards/rank_{k}"), format!("logps/rank_{k}")]);
         for name in FIGURES.iter().map(ToString::to_string).chain(ranks) {
-            // Where all prompts of a step are tied there is nothing to be accurate about.
+            // If all prompts of a step are tied, accuracy is undefined.
             assert!(row[&name].is_number() || name == "rewards/accuracies" && row[&name].is_null(), "{name} in {row}");
         }
     }
     assert_absolute(figure(&rows[0], "loss"), NCA_AT_START, FIRST_LOSS, "loss of the first step");
-    // A model of random weights learns nothing from rows that it sees once, but it must not run away either.
+    // A model with random weights learns nothing from rows it sees once, but it must not diverge either.
     assert_relative(mean(rows, "loss"), NCA_AT_START, 0.1, "mean loss");
     assert!(figure(&rows[STEPS - 1], "rewards/chosen").abs() > 1e-3, "the policy must have moved");
 }
@@ -102,7 +102,7 @@ fn check_metrics(rows: &[Value], num_responses: usize) {
 fn the_loss_falls_on_rows_of_real_data_seen_again(#[case] settings: &[&str]) {
     let folder = Folder::new();
     let all = fs::read_to_string(real_data::file("gsm8k_rewards.jsonl")).expect("the data");
-    // Where some responses are right and some wrong there is something to learn.
+    // Only rows with both right and wrong responses have something to learn from.
     let rows: Vec<&str> =
         all.lines().filter(|row| row.contains("reward\": 0.0") && row.contains("reward\": 1.0")).collect();
     let data = folder.write("rows.jsonl", rows[..6].join("\n"));

@@ -58,7 +58,7 @@ fn a_mix_that_is_resumed_ends_with_the_same_bytes() {
     for name in ["checkpoint-2", "checkpoint-4"] {
         folder.copy(&folder.path(&format!("whole/{name}")), &format!("broken/{name}"));
     }
-    // As a run killed after its last checkpoint leaves them: later rows are computed again.
+    // The state that a run killed after its last checkpoint leaves: later rows are computed again.
     for name in ["recipe.yaml", "metrics.jsonl"] {
         fs::copy(folder.path("whole").join(name), folder.path("broken").join(name)).expect("a file of the run");
     }

@@ -1,4 +1,4 @@
-//! The schema of recipes: sound recipes satisfy it, wrong ones don't.
+//! The schema of recipes: valid recipes satisfy it, invalid ones do not.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Reward programs that die, print nonsense, too little or too much, or are too slow.
+//! Reward programs that die, print garbage, too little or too much, or are too slow.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use rstest::rstest;
 use super::{check_nothing_written, reward, rewards};
 use crate::harness::{Folder, collimate};
 
-/// Answers `1`, but does something else for response 1 of row 1.
+/// Answers `1`, except for response 1 of row 1.
 fn but(otherwise: &str) -> String {
     format!("while read -r line; do case \"$line\" in *'row 1 response 1'*) {otherwise};; *) echo 1;; esac; done")
 }
@@ -43,7 +43,7 @@ fn others_keep_their_rewards_where_one_is_skipped_or_given(#[case] otherwise: &s
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     assert_eq!(rewards(&folder), [1.0, 1.0, 1.0, -2.5, 1.0, 1.0]);
     assert!(outcome.err.contains("failed for 1 responses; 0 rows left out"), "{}", outcome.err);
-    // That would leave the row one response.
+    // This would leave the row with one response.
     let outcome = reward(&folder, &script, &["--timeout", "1", "--on-failure", "skip", "--workers", "2"]);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     assert_eq!(rewards(&folder), [1.0; 4]);

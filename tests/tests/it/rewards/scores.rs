@@ -1,4 +1,4 @@
-//! The requests a reward program gets, and what its answers become.
+//! The requests to a reward program, and what its answers become.
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ fn a_program_is_asked_with_all_fields_of_a_row_and_its_scores_are_kept() {
 
 #[test]
 fn full_pipes_stop_nobody() {
-    // More than a pipe holds goes in before the first line comes out, and more than that on standard error.
+    // More than a pipe's buffer is written before the first line is read, and more than that to standard error.
     let folder = Folder::new();
     let text = "x".repeat(20_000);
     let row = json!({"prompt": "p", "responses": [{"content": text}, {"content": text}]}).to_string() + "\n";
