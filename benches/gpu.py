@@ -52,7 +52,7 @@ class Measurement:
         return self.options.minutes * 60 - (time.monotonic() - self.began)
 
     def program(self, name, *arguments, limit=None, fused=False):
-        """Runs a program; its standard output. What it says on standard error goes to a file."""
+        """Runs a program and returns its standard output; standard error goes to a file."""
         folder = self.options.fused if fused else self.options.programs
         command = [str(folder.resolve() / name), *map(str, arguments)]
         with open(self.out / "stderr.txt", "a") as log:
@@ -66,7 +66,7 @@ class Measurement:
         return done.stdout
 
     def stage(self, name, work):
-        """Does a stage and writes what came of it at once."""
+        """Runs a stage and writes its result at once."""
         began = time.monotonic()
         if self.left() < 5:
             row = {"stage": name, "verdict": "NOT RUN", "detail": "no time was left"}

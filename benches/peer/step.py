@@ -69,7 +69,7 @@ def nca_loss(policy, reference, rewards):
 
 
 def step(model, reference_pass, optimizer, groups):
-    """One optimizer step; returns what is told of it."""
+    """One optimizer step; returns its figures."""
     counts = [len(group["responses"]) for group in groups]
     batch = padded(groups)
     with torch.no_grad(), reference_pass() as reference:

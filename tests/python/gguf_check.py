@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Reads GGUF files with llama.cpp's own Python package and compares them with the model that they were made of.
+"""Reads GGUF files with llama.cpp's own Python package and compares them with the model that they were made from.
 
     gguf_check.py TYPE FILE.gguf MODEL_DIR [TYPE FILE.gguf MODEL_DIR ...]
 
 Checked are all keys against config.json, generation_config.json and the tokenizer's files, every tensor's type against the
 TYPE that was asked for (f32, f16, bf16, q8_0, q4_0), its values against the safetensors, those of rotation against the
-configuration, and the bytes of quantised tensors against the package's own quantisation. A key that nothing is known of is
-a difference too. One line a file; the exit code is 1 where anything differs. Needs: gguf, numpy, safetensors.
+configuration, and the bytes of quantised tensors against the package's own quantisation. An unknown key
+counts as a difference. Prints one line per file; the exit code is 1 if anything differs. Needs: gguf, numpy, safetensors.
 """
 
 import json

@@ -2,7 +2,7 @@
 
     python tests/python/golden_texts.py gsm8k_model_solutions.jsonl
 
-The file has a line a question: `question`, `ground_truth`, and for each of four models `solution` and `is_correct`.
+The file has one line per question: `question`, `ground_truth`, and for each of four models `solution` and `is_correct`.
 """
 
 import json

@@ -21,8 +21,8 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 import xllamacpp  # noqa: E402
 
-# The largest difference of any next token's log-prob, in nats, by what matrices are stored in, with what was found for the
-# ten tiny models, whose weights are random and large: errors are larger than those of a trained model.
+# The largest difference of any next token's log-prob, in nats, by the type of the matrices, with what was found for the
+# golden models, whose weights are random and large: errors are larger than those of a trained model.
 LIMITS = {
     # Found: 2.3e-5.
     "F32": 1e-4,
@@ -104,7 +104,7 @@ class Reference:
 
 
 def differences(path, reference, limit):
-    """What differs, in lines, and the largest difference of a log-prob."""
+    """The differences, as lines, and the largest difference of a log-prob."""
     served, tokenizer, problems = Served(path), reference.tokenizer, []
     for text in TEXTS:
         expected, found = tokenizer(text).input_ids, served.ids(text)

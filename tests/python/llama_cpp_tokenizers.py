@@ -3,7 +3,7 @@
 
     llama_cpp_tokenizers.py COLLIMATE FOLDER
 
-One line a tokenizer; the exit code is 1 where anything differs. Needs: xllamacpp, torch, transformers, tokenizers.
+Prints one line per tokenizer; the exit code is 1 if anything differs. Needs: xllamacpp, torch, transformers, tokenizers.
 """
 
 import json
@@ -28,7 +28,7 @@ _UPPER = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}
 _SHORT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = _SHORT + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# Splits of published models before byte-level BPE, by llama.cpp's names, and whether whole words pass the merges by.
+# Splits of published models before byte-level BPE, by llama.cpp's names, and whether whole words bypass the merges.
 PATTERNS = {
     "llama-bpe": (_WORDS % "{1,3}", True),
     "dbrx": (_WORDS % "{1,3}", False),
@@ -57,7 +57,7 @@ TEXTS = (
 
 
 def texts():
-    """What is compared: the texts above, and sixty of random characters."""
+    """The texts to compare: those above, and sixty of random characters."""
     draw = random.Random(0)
     alphabet = "abcXYZ  \n\t'1234.,!é東🙂_-/\u00a0Ωßд"
     return [*TEXTS, *("".join(draw.choices(alphabet, k=draw.randint(1, 40))) for _ in range(60))]

@@ -15,7 +15,7 @@ and this script writes the rest:
 
   *.safetensors.json                 lists of tensors, from which weights are drawn (golden_models.py)
   logps.json                         token ids and log-probs of responses, without and with the adapter
-  train/RUN/expected.jsonl           a row a step; final.json has log-probs after the last one
+  train/RUN/expected.jsonl           one row per step; final.json has log-probs after the last one
   train/RUN/expected_f32.jsonl       the run in float32 beside one in float64: how far rounding alone takes it
   SHA256SUMS                         checksums of the folder, for `sha256sum -c` and a test
 """
@@ -61,7 +61,7 @@ def read_lines(path):
 
 
 def write_list(path, seed, dtype, tensors):
-    """Writes a list of tensors, one a line: name, shape, mean and standard deviation."""
+    """Writes a list of tensors, one per line: name, shape, mean and standard deviation."""
     listed = {"seed": seed, "dtype": dtype, "tensors": tensors}
     digest = hashlib.sha256(golden_models.file_of(listed)).hexdigest()
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(tensor)}" for name, tensor in tensors.items())

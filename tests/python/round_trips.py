@@ -23,12 +23,12 @@ import rows  # noqa: E402
 from program import Program  # noqa: E402
 from reference import Different  # noqa: E402
 
-# As LOGPS in tests/tests/it/tolerances.rs: log-probs summed over a response, in float32 on both sides, relative. It holds
-# for weights stored in bfloat16 too, which both sides read as they are.
+# As LOGPS in crates/collimate-oracle/src/tolerances.rs: log-probs summed over a response, in float32 on both sides, relative.
+# It holds for weights stored in bfloat16 too, which both sides read as they are.
 LOGPS = 1e-5
 # Merged weights, absolute: a few roundings of numbers up to 2 in float32.
 WEIGHTS = 1e-6
-# What training and adapters must change log-probs by, relative: less, and a file that is not read would go unseen.
+# By how much training and adapters must change log-probs, relative. With less, a file that is not read would go unnoticed.
 CHANGE = 100 * LOGPS
 # Small enough that a tiny model is divided.
 SHARD = "100KB"
@@ -77,7 +77,7 @@ class Family:
         return self.program.score(self.data, self.folder / "scores.jsonl", model, adapter)
 
     def agrees(self, model, folder, adapter=None):
-        """The model's log-probs are those that Collimate gives for the folder, and not the base model's."""
+        """The model's log-probs equal Collimate's for the folder, and differ from the base model's."""
         scored = self.score(folder, adapter)
         expected, found = _flat(scored), reference.logps(model, scored)
         if _apart(expected, self.base_logps) < CHANGE:
@@ -188,7 +188,7 @@ class Family:
 
 
 def _check(script, *arguments):
-    """Runs a check in a process of its own, which a crash of llama.cpp would end, and gives what it printed."""
+    """Runs a check in a process of its own, since llama.cpp may crash, and returns its output."""
     command = [sys.executable, HERE / script, *arguments]
     check = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if check.returncode != 0:
@@ -201,7 +201,7 @@ def _flat(scored):
 
 
 def _apart(found, expected):
-    """The largest relative difference; not a number if one of them is none."""
+    """The largest relative difference; NaN if any is NaN."""
     return max((abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True)), key=lambda x: (x != x, x))
 
 
@@ -213,7 +213,7 @@ def _shards(folder):
 
 
 def _stored(folder):
-    """What all of the folder's weights are stored in, as its configuration says too."""
+    """The dtype of the folder's weights, which its configuration must name too."""
     kinds = reference.stored_dtypes(folder)
     if kinds != {"bfloat16"}:
         raise Different(f"{folder.name} holds {sorted(kinds)}")
@@ -279,7 +279,7 @@ def base_model(name, models, folder):
 
 
 def passes(name, what, check):
-    """Runs a check and prints its line; whatever goes wrong in it is its failure."""
+    """Runs a check and prints its line; any exception counts as its failure."""
     try:
         verdict, detail = "ok", check()
     except Exception as error:

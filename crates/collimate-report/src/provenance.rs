@@ -34,7 +34,7 @@ impl Machine {
         }
     }
 
-    /// Peak floating-point operations a second of the first GPU, in dense bfloat16; none for a GPU that is not listed here.
+    /// Peak floating-point operations per second of the first GPU, in dense bfloat16; none for a GPU that is not listed here.
     pub fn peak_flops(&self) -> Option<f64> {
         let name = self.gpus.first()?;
         PEAK_TERAFLOPS.iter().find(|(part, _)| name.contains(part)).map(|(_, teraflops)| teraflops * 1e12)

@@ -20,7 +20,7 @@ use collimate_objective::{
 pub struct MarginDpo {
     /// β: scale of the implicit reward.
     pub beta: Positive,
-    /// γ: margin a unit of reward.
+    /// γ: margin per unit of reward.
     pub gamma: NonNegative,
 }
 

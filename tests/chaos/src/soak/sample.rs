@@ -24,7 +24,7 @@ pub(crate) struct Sample {
     /// Threads.
     #[serde(rename = "threads")]
     pub(crate) num_threads: usize,
-    /// Size of `metrics.jsonl`, which grows by a row a step.
+    /// Size of `metrics.jsonl`, which grows by a row per step.
     pub(crate) metrics_bytes: u64,
     /// Step of the newest checkpoint.
     pub(crate) step: usize,
