@@ -1,4 +1,4 @@
-//! The tensors of a model by their roles, with the names and shapes that its files have.
+//! The tensors of a model by role, with the names and shapes they have in its files.
 
 use crate::config::{HalfNames, JointNames, ModelConfig, QkNorm};
 
@@ -11,7 +11,7 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
-/// A linear layer of the decoder's blocks: what LoRA can attach to.
+/// A linear layer of the decoder's blocks, to which LoRA can attach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinearSpec {
     /// Its name without `.weight`: `model.layers.0.self_attn.q_proj`.
@@ -48,11 +48,11 @@ pub struct Block {
 pub enum Joint<const N: usize> {
     /// A matrix for each output.
     Apart([LinearSpec; N]),
-    /// One matrix that gives all outputs side by side, and their widths.
+    /// One matrix that computes all outputs side by side, and their widths.
     Fused(LinearSpec, [usize; N]),
 }
 
-/// Norms around half a block, where it has them.
+/// Norms around half a block, if there are any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HalfNorms {
     /// On the input.
@@ -66,7 +66,7 @@ pub struct HalfNorms {
 pub enum FeedForward {
     /// One layer for all tokens.
     Dense(Gated),
-    /// Layers of which a router picks some for each token.
+    /// Layers some of which a router picks for each token.
     Experts {
         /// The router.
         router: LinearSpec,
@@ -85,19 +85,19 @@ pub struct Gated {
 }
 
 impl TensorSpec {
-    /// A tensor by its name and shape.
+    /// A tensor with this name and shape.
     pub fn new(name: impl Into<String>, shape: &[usize]) -> Self {
         Self { name: name.into(), shape: shape.to_vec() }
     }
 
-    /// The number of its values: the product of the shape.
+    /// The number of elements: the product of the shape.
     pub fn num_elements(&self) -> usize {
         self.shape.iter().product()
     }
 }
 
 impl LinearSpec {
-    /// Its weight, [out, in], and its bias where it has one.
+    /// Its weight, [out, in], and its bias, if it has one.
     pub fn tensors(&self) -> impl Iterator<Item = TensorSpec> {
         let weight = TensorSpec::new(format!("{}.weight", self.module), &[self.out_features, self.in_features]);
         let bias = self.bias.then(|| TensorSpec::new(format!("{}.bias", self.module), &[self.out_features]));
@@ -134,7 +134,7 @@ impl Block {
         }
     }
 
-    /// Its norms, in the order of the files that are written.
+    /// Its norms, in the order in which they are written to files.
     pub fn norms(&self) -> impl Iterator<Item = &TensorSpec> {
         let halves = [&self.attention_norms, &self.feed_forward_norms];
         let halves = halves.into_iter().flat_map(|half| [&half.before, &half.after]);
@@ -143,7 +143,7 @@ impl Block {
 }
 
 impl ModelConfig {
-    /// Every tensor that the architecture needs, by its Hugging Face name; without the output layer where it is tied.
+    /// Every tensor that the architecture needs, by its Hugging Face name; without the output layer if it is tied.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let mut specs = vec![self.embedding()];
         for layer in 0..self.num_hidden_layers {
@@ -171,7 +171,7 @@ impl ModelConfig {
         TensorSpec::new(format!("{}.norm.weight", self.family.names.root), &[self.hidden_size])
     }
 
-    /// The output layer, [V, D]; none where it is the embedding.
+    /// The output layer, [V, D]; `None` if it is the embedding.
     pub fn output_layer(&self) -> Option<TensorSpec> {
         let spec = || TensorSpec::new("lm_head.weight", &[self.vocab_size, self.hidden_size]);
         (!self.tie_word_embeddings).then(spec)
@@ -225,7 +225,7 @@ impl ModelConfig {
     }
 }
 
-/// Every linear layer of the blocks, in the order of the layers; the output layer is not among them.
+/// Every linear layer of the blocks, layer by layer; the output layer is excluded.
 pub fn linear_modules(config: &ModelConfig) -> Vec<LinearSpec> {
     let of_layer = |layer| config.block(layer).linears().into_iter().cloned().collect::<Vec<_>>();
     (0..config.num_hidden_layers).flat_map(of_layer).collect()
@@ -235,7 +235,7 @@ fn linear(root: &str, name: &str, [in_features, out_features]: [usize; 2], bias:
     LinearSpec { module: format!("{root}.{name}"), in_features, out_features, bias }
 }
 
-/// Linear layers of one input; of each output the width, and whether it has a bias.
+/// Linear layers that read the same input; for each output the width, and whether it has a bias.
 fn joint<const N: usize>(root: &str, names: JointNames<N>, width: usize, outputs: [(usize, bool); N]) -> Joint<N> {
     match names {
         JointNames::Apart(names) => {

@@ -1,4 +1,4 @@
-//! What a decoder is made of, in fields that the engine computes by. It never asks for the family's name.
+//! A decoder's configuration, in the fields that the engine computes with. The engine never asks for the family's name.
 
 mod family;
 
@@ -39,7 +39,7 @@ impl AttentionBias {
     pub const ALL: Self = Self { q: true, k: true, v: true, o: true };
 }
 
-/// Where the norms of attention and feed-forward layer are.
+/// Where the norms of attention and feed-forward layers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormPlacement {
     /// On the input of each.
@@ -61,7 +61,7 @@ pub enum QkNorm {
     Projection,
 }
 
-/// Experts: feed-forward layers of which a router picks some for each token.
+/// A mixture of experts: feed-forward layers some of which a router picks for each token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Experts {
     /// Number of experts, E.
@@ -72,7 +72,7 @@ pub struct Experts {
     pub balance_weight: f64,
 }
 
-/// The checked configuration of a decoder: every size is at least 1, and sizes fit each other.
+/// The checked configuration of a decoder: every size is at least 1, and sizes are consistent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
     /// The family, for names in files and in messages.
@@ -91,7 +91,7 @@ pub struct ModelConfig {
     pub num_key_value_heads: usize,
     /// Width of one head; even.
     pub head_dim: usize,
-    /// Longest sequence that the model was made for, in tokens.
+    /// Longest sequence that the model was trained for, in tokens.
     pub max_position_embeddings: usize,
     /// Added to the mean square inside every RMSNorm.
     pub rms_norm_eps: f64,
@@ -109,7 +109,7 @@ pub struct ModelConfig {
     pub attention_bias: AttentionBias,
     /// Whether the feed-forward layer's projections have biases.
     pub mlp_bias: bool,
-    /// Factor on attention scores, most often 1/√head_dim.
+    /// Factor on attention scores, usually 1/√head_dim.
     pub attention_scale: f64,
     /// c, if attention scores are squashed to c · tanh(score / c).
     pub attention_softcap: Option<f64>,
@@ -117,7 +117,7 @@ pub struct ModelConfig {
     pub logit_softcap: Option<f64>,
     /// Factor on embeddings before the first block.
     pub embedding_scale: Option<f64>,
-    /// Factor on what attention and feed-forward layer add to the residual stream.
+    /// Factor on the outputs of attention and feed-forward layers that are added to the residual stream.
     pub residual_scale: Option<f64>,
     /// Factor on logits, before they are squashed.
     pub logit_scale: Option<f64>,
@@ -141,9 +141,9 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// Standard deviation of fresh weights.
     pub initializer_range: f64,
-    /// Storage type by the file's own account: `float32`, `bfloat16`, `float16`.
+    /// Storage dtype stated by the file: `float32`, `bfloat16`, `float16`.
     pub dtype: Option<String>,
-    /// The original `config.json`, to write it again.
+    /// The original `config.json`, for writing it again.
     pub raw: Value,
 }
 

@@ -52,7 +52,7 @@ pub enum HfError {
         remedy: String,
     },
 
-    /// A folder, a device or a pipe stands where a file should.
+    /// A folder, a device or a pipe where a file was expected.
     #[error("{}: it is not a regular file", path.display())]
     NotAFile {
         /// The path.
@@ -73,7 +73,7 @@ pub enum HfError {
     Json {
         /// The file.
         path: PathBuf,
-        /// What the parser said, with line and column.
+        /// The parser's message, with line and column.
         message: String,
     },
 
@@ -84,13 +84,13 @@ pub enum HfError {
         path: PathBuf,
         /// The field, dotted where nested: `rope_scaling.factor`.
         field: String,
-        /// What is valid there.
+        /// What would be valid.
         expected: String,
         /// The value, as JSON.
         found: String,
     },
 
-    /// The configuration asks for something that Collimate does not have.
+    /// The configuration asks for something that Collimate does not support.
     #[error("{}: field \"{field}\": {found} is not supported; {remedy}", path.display())]
     Unsupported {
         /// The configuration file.
@@ -112,7 +112,7 @@ pub enum HfError {
         found: String,
         /// Every known `model_type`.
         supported: Vec<&'static str>,
-        /// A remark on code in the folder, if the configuration names any.
+        /// A note about code in the folder, if the configuration names any.
         hint: &'static str,
     },
 
@@ -134,7 +134,7 @@ pub enum HfError {
         hint: String,
     },
 
-    /// A folder has its weights as Python pickles only, and loading those can run code.
+    /// A folder has only pickled weights, and loading those can run code.
     #[error(
         "{}: pickled weights are not read, since loading them can run code: convert them to safetensors, \
          e.g. load them with transformers (an adapter with peft) where you trust them, and call \
@@ -156,7 +156,7 @@ pub enum HfError {
         path: PathBuf,
     },
 
-    /// A file of weights is truncated, or its header does not describe it.
+    /// A weights file is truncated, or its header does not describe it.
     #[error("{}: not a sound safetensors file: {message}", path.display())]
     BadWeightFile {
         /// The file.
@@ -165,7 +165,7 @@ pub enum HfError {
         message: String,
     },
 
-    /// Index and shards of a model do not fit each other.
+    /// Index and shards of a model are inconsistent.
     #[error(transparent)]
     Shards(#[from] ShardError),
 

@@ -4,10 +4,10 @@ use crate::config::Experts;
 use crate::error::HfError;
 use crate::fields::Fields;
 
-/// Experts of all layers together; more are a typing error, and their list of names would fill the memory.
+/// Limit on the experts of all layers together: more are a typing error, and their list of names would exhaust memory.
 const MAX_EXPERTS: usize = 100_000;
 
-/// The field that counts a family's experts, and the values of absent fields.
+/// The field with a family's number of experts, and the values of absent fields.
 pub(crate) struct ExpertDefaults {
     pub(crate) count_key: &'static str,
     pub(crate) count: usize,

@@ -1,7 +1,7 @@
-//! The families of models, a file each.
+//! The families of models, one file each.
 //!
-//! A family is everything that tells one architecture from another, said as its difference from a family before it. To add
-//! one, write its file and add its two lines below: the module, and the entry of the list.
+//! A family is everything that distinguishes one architecture from another, written as its difference from an earlier one.
+//! To add one, write its file and add its two lines below: the module, and the entry in the list.
 
 mod gemma2;
 mod granite;
@@ -16,7 +16,7 @@ mod smollm3;
 
 use crate::config::Family;
 
-/// Every family that is known, in the order in which messages and documentation list them.
+/// Every known family, in the order in which messages and documentation list them.
 pub static FAMILIES: &[&Family] = &[
     &llama::FAMILY,
     &mistral::FAMILY,
@@ -31,7 +31,7 @@ pub static FAMILIES: &[&Family] = &[
 ];
 
 impl Family {
-    /// The family of a `model_type`, if it is known.
+    /// The family of a `model_type`, if known.
     pub fn from_model_type(model_type: &str) -> Option<&'static Self> {
         FAMILIES.iter().copied().find(|family| family.model_type == model_type)
     }

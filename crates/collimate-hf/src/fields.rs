@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::error::HfError;
 
-/// The largest size of a field. Larger ones are typing errors, and products of two sizes still fit 64 bits.
+/// The largest size of a field. Larger ones are typing errors; products of two sizes fit 64 bits.
 const LARGEST_SIZE: u64 = i32::MAX as u64;
 
 /// An object of a configuration file, and its path within the file.
@@ -70,7 +70,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A size, `default` if the field is absent; null is refused.
+    /// A size; `default` if the field is absent. Null is rejected.
     pub(crate) fn size_or(&self, key: &str, default: usize) -> Result<usize, HfError> {
         if self.is_null(key) {
             return Err(self.wrong(key, "a whole number"));
@@ -99,7 +99,7 @@ impl<'a> Fields<'a> {
         count.ok_or_else(|| self.wrong(key, "a whole number"))
     }
 
-    /// A factor of moderate size, safe to multiply and divide float32 by; `None` if it is absent or null.
+    /// A moderate factor, safe for multiplication and division in float32; `None` if it is absent or null.
     pub(crate) fn factor(&self, key: &str) -> Result<Option<f64>, HfError> {
         self.number(key, "a number from 0.001 to 1000000", |x| (1e-3..=1e6).contains(&x))
     }

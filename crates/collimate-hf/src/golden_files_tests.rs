@@ -1,4 +1,4 @@
-//! The golden model folders and adapters, written by transformers and PEFT, are read and hold what they should.
+//! Reads the golden model folders and adapters, written by transformers and PEFT, and checks their contents.
 
 use std::path::PathBuf;
 
@@ -107,7 +107,7 @@ fn what_only_some_architectures_have_is_read() {
 }
 
 /// Linear layers of a block that its golden adapter changes: four of attention and three of the feed-forward layer; two
-/// and two where they are fused, and none of the experts.
+/// and two if they are fused; none of the experts.
 fn modules_of_layer(name: &str) -> usize {
     if matches!(name, "phi3" | "mixtral") { 4 } else { 7 }
 }

@@ -1,12 +1,12 @@
-//! Hugging Face folders: what a model or an adapter is on disk, without computing anything.
+//! Hugging Face folders: a model or an adapter on disk, without computing anything.
 //!
 //! The crate reads and checks `config.json`, knows the names and shapes of every tensor, maps and writes safetensors files,
-//! reads and writes PEFT adapters, and merges an adapter into a model. It must not know of burn, of devices, or of how a
-//! model is computed. Everything downloaded is untrusted: files are bounded in size, names are checked, and nothing in a
-//! folder is ever executed.
+//! reads and writes PEFT adapters, and merges an adapter into a model. It must not know burn, devices, or how a model is
+//! computed. Everything downloaded is untrusted: files are bounded in size, names are checked, and nothing in a folder is
+//! ever executed.
 //!
-//! Start with [`ModelConfig`], which says what a decoder is made of; [`Family`], which is everything that tells one
-//! architecture from another; and [`WeightFiles`], the tensors of a folder.
+//! Start with [`ModelConfig`], the configuration of a decoder; [`Family`], everything that distinguishes one architecture
+//! from another; and [`WeightFiles`], the tensors of a folder.
 //!
 //! ```
 //! use std::path::Path;

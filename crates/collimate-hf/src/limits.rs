@@ -1,4 +1,4 @@
-//! Untrusted parts of a configuration: code that it names, and long texts in errors.
+//! Untrusted parts of a configuration: references to code, and long texts in errors.
 
 use serde_json::Value;
 
@@ -7,12 +7,12 @@ use crate::fields::Fields;
 /// Longest name in an error, in characters.
 const SHOWN_CHARACTERS: usize = 80;
 
-/// Whether the configuration names code, which other loaders would run.
+/// Whether the configuration refers to code, which other loaders would run.
 pub(super) fn names_code(config: &Value) -> bool {
     config.get("auto_map").is_some_and(|map| !map.is_null())
 }
 
-/// A remark on an unknown architecture whose folder brings its own code.
+/// A note on an unknown architecture whose folder contains its own code.
 pub(super) fn code_hint(fields: Fields<'_>) -> &'static str {
     match fields.get("auto_map") {
         Some(_) => "; its own code (auto_map, trust_remote_code) is never run",

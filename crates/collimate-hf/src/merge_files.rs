@@ -17,7 +17,7 @@ use crate::shards;
 use crate::weights::{HostTensor, WeightFiles};
 use crate::write_weights::{StorageDtype, try_write_model};
 
-/// Files that a merged model takes over from its base.
+/// Files that a merged model inherits from its base.
 const SIDE_FILES: [&str; 10] = [
     "generation_config.json",
     "tokenizer.json",
@@ -40,7 +40,7 @@ pub struct MergeOptions {
     pub max_shard_size: ShardSize,
 }
 
-/// What [`merge_adapter`] did.
+/// The result of [`merge_adapter`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergeSummary {
     /// Tensors written.
@@ -63,7 +63,7 @@ pub struct MergeSummary {
 /// read back and compared. One tensor is in memory at a time.
 ///
 /// # Errors
-/// [`HfError`] if model or adapter cannot be read or do not fit each other; if `output_dir` is one of their folders,
+/// [`HfError`] if model or adapter cannot be read or do not fit together; if `output_dir` is one of their folders,
 /// already holds weights or cannot be written.
 pub fn merge_adapter(
     model_dir: &Path,
@@ -103,7 +103,7 @@ pub fn merge_adapter(
     })
 }
 
-/// Copies tokenizer files, chat template and `generation_config.json` of a model folder, as far as they exist.
+/// Copies tokenizer files, chat template and `generation_config.json` of a model folder, if they exist.
 ///
 /// # Errors
 /// [`HfError::Io`] or [`HfError::Write`] naming the file that could not be copied; [`HfError::LinkOutside`] if one links
@@ -120,7 +120,7 @@ pub fn copy_side_files(from: &Path, to: &Path) -> Result<Vec<PathBuf>, HfError> 
     Ok(copied)
 }
 
-/// Tokenizer files, chat template and `generation_config.json` of a folder, as far as they exist.
+/// Tokenizer files, chat template and `generation_config.json` of a folder, if they exist.
 ///
 /// # Errors
 /// [`HfError::LinkOutside`] naming the first that links out of the folder.

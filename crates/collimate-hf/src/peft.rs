@@ -28,7 +28,7 @@ pub(crate) const CONFIG_FILE: &str = "adapter_config.json";
 const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 /// PEFT's prefix of module names.
 const PREFIX: &str = "base_model.model.";
-/// Longer names are cut in errors and get no suggestion, whose cost grows with their length.
+/// Longer names are truncated in errors and get no suggestion, whose cost grows with their length.
 const MAX_HINT_CHARACTERS: usize = 200;
 /// Number of modules to search for a suggestion: those of the first fifty layers.
 const MAX_HINT_MODULES: usize = 350;
@@ -86,7 +86,7 @@ impl Adapter {
             return Err(AdapterError::ModuleMissing { path, module, num_missing: missing.len() }.into());
         }
         if present.is_empty() {
-            // The file has no tensors, because its targets match nothing: name the target.
+            // The file has no tensors because the targets match nothing: name the target.
             config.target_modules(model)?;
         }
         let mut modules = BTreeMap::new();
@@ -112,8 +112,8 @@ impl Adapter {
         });
         write_safetensors(&dir.join(WEIGHTS_FILE), tensors, StorageDtype::F32)?;
         let leaves: BTreeSet<&str> = self.modules.keys().map(|module| leaf(module)).collect();
-        // PEFT refuses an adapter with dropout on the bare parameters that transformers 5 makes of experts and routers.
-        // Dropout is training's only, which takes it from the recipe.
+        // PEFT refuses an adapter with dropout on the bare parameters that transformers 5 uses for experts and routers.
+        // Dropout only matters in training, which takes it from the recipe.
         let dropout = if self.modules.keys().any(|module| is_bare(module)) { 0.0 } else { self.config.dropout };
         let json = self.config.to_json(&leaves.into_iter().collect::<Vec<_>>(), dropout);
         Ok(write_atomically(&dir.join(CONFIG_FILE), format!("{json:#}\n").as_bytes())?)

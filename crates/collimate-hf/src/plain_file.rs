@@ -1,4 +1,4 @@
-//! Opens files of models and adapters, but no devices or pipes, and nothing larger than such a file can be.
+//! Opens the files of models and adapters, but no devices or pipes, and nothing implausibly large.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::HfError;
 
-/// The largest configuration or index, in bytes. The index of a model of 61 layers with 256 experts has some 10 MB.
+/// Size limit of a configuration or index, in bytes. The index of a model of 61 layers with 256 experts has some 10 MB.
 pub(crate) const MAX_JSON_BYTES: u64 = 64 << 20;
 
 /// Opens a regular file, following links. Reading a device or a pipe might never end.
@@ -26,7 +26,7 @@ pub(crate) fn open(path: &Path) -> Result<File, HfError> {
 /// [`HfError`] if it is not a regular file, is larger, or cannot be read.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, HfError> {
     let mut bytes = Vec::new();
-    // Not by its metadata: the file may grow while it is read.
+    // Not checked by metadata: the file may grow while it is read.
     open(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(HfError::io(path))?;
     match bytes.len() as u64 > limit {
         true => Err(HfError::FileTooLarge { path: path.to_owned(), limit }),
@@ -43,7 +43,7 @@ pub(crate) fn read_json(path: &Path) -> Result<Value, HfError> {
 /// Whether a file of `dir` exists and does not lead out of it. For a snapshot of a download cache, the `blobs` that its
 /// files link to count as inside.
 ///
-/// Copying a link to elsewhere would make a private file part of the output, which may be published.
+/// Copying a link to elsewhere would put a private file into the output, which may be published.
 pub(crate) fn stays_in(dir: &Path, file: &Path) -> bool {
     let (Ok(dir), Ok(file)) = (dir.canonicalize(), file.canonicalize()) else { return false };
     let snapshots = dir.parent().filter(|parent| parent.ends_with("snapshots"));

@@ -15,14 +15,14 @@ use crate::plain_file::read_json;
 use crate::rope::{self, RopeFields, RopeScaling};
 use crate::{limits, shards};
 
-/// More blocks are a typing error, and their list of names would fill the memory.
+/// More blocks are a typing error, and their list of names would exhaust memory.
 const MOST_LAYERS: usize = 10_000;
 
 impl ModelConfig {
     /// Reads `config.json` of a model folder, and the end-of-text tokens of its `generation_config.json` if it has one.
     ///
     /// # Errors
-    /// [`HfError`] naming file and field: not JSON; sizes that are zero, absurd or do not fit each other; an unsupported
+    /// [`HfError`] naming file and field: not JSON; sizes that are zero, absurd or inconsistent; an unsupported
     /// architecture, activation or rotary scaling.
     pub fn from_dir(dir: &Path) -> Result<Self, HfError> {
         let path = dir.join("config.json");
@@ -57,8 +57,8 @@ impl ModelConfig {
         Ok(Self { raw: value, ..config })
     }
 
-    /// Whether `config.json` names code in the folder (`auto_map`), like models that want `trust_remote_code`. Such code
-    /// never runs: the model is computed as its `model_type` says.
+    /// Whether `config.json` refers to code in the folder (`auto_map`), like models that need `trust_remote_code`. Such
+    /// code never runs: the model is computed according to its `model_type`.
     pub fn names_code(&self) -> bool {
         limits::names_code(&self.raw)
     }
@@ -131,7 +131,7 @@ fn family(path: &Path, fields: Fields<'_>) -> Result<&'static Family, HfError> {
     })
 }
 
-/// Refuses variants that exist for every family and are not supported for any.
+/// Rejects variants that exist for every family and are supported for none.
 fn refuse_variants(fields: Fields<'_>) -> Result<(), HfError> {
     let classes = fields.texts("architectures")?.unwrap_or_default();
     if !classes.is_empty() && !classes.iter().any(|class| class.to_lowercase().ends_with("forcausallm")) {
@@ -147,7 +147,7 @@ fn refuse_variants(fields: Fields<'_>) -> Result<(), HfError> {
     Ok(())
 }
 
-/// The rotation that a file describes.
+/// The rotation described by a file.
 struct Rotation {
     theta: f64,
     scaling: RopeScaling,

@@ -3,7 +3,7 @@
 use crate::error::HfError;
 use crate::fields::Fields;
 
-/// Scaling of rotary frequencies for contexts longer than those of the first training.
+/// Scaling of rotary frequencies for contexts longer than in pretraining.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// Unscaled.
@@ -28,14 +28,14 @@ pub enum RopeScaling {
         low_freq_factor: f64,
         /// Wavelengths shorter than the original context divided by this are kept.
         high_freq_factor: f64,
-        /// Context of the first training.
+        /// Context length of pretraining.
         original_max_position_embeddings: usize,
     },
     /// YaRN (arXiv 2309.00071): a ramp between kept and divided frequencies, and a factor on cos and sin.
     Yarn {
         /// Ratio of the contexts.
         factor: f64,
-        /// Context of the first training.
+        /// Context length of pretraining.
         original_max_position_embeddings: usize,
         /// Rotations over the original context above which a frequency is kept.
         beta_fast: f64,
@@ -50,14 +50,14 @@ pub enum RopeScaling {
         /// Whether the ramp's ends are rounded to whole dimensions.
         truncate: bool,
     },
-    /// LongRoPE (arXiv 2402.13753): each frequency divided by a factor of its own.
+    /// LongRoPE (arXiv 2402.13753): divides each frequency by its own factor.
     ///
     /// transformers uses other factors for sequences longer than `original_max_position_embeddings`, which would make a
     /// prompt's hidden states depend on the response after it. Such sequences are refused.
     Long {
         /// A factor for each frequency, up to the original context.
         short_factor: Vec<f64>,
-        /// Context of the first training.
+        /// Context length of pretraining.
         original_max_position_embeddings: usize,
         /// Factor on cos and sin.
         attention_factor: f64,

@@ -1,4 +1,4 @@
-//! The files of a model's weights: their names, the index of shards, and how tensors are divided among shards.
+//! The weight files of a model: their names, the index of shards, and how tensors are divided among shards.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,7 @@ pub(crate) fn read_index(index: &Path) -> Result<BTreeMap<String, String>, HfErr
     Ok(shards)
 }
 
-/// Whether a name has no folder in it, on any operating system.
+/// Whether a name is a plain file name, without folders, on any operating system.
 fn plain_name(name: &str) -> bool {
     name.ends_with(".safetensors") && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0'])
 }

@@ -162,7 +162,7 @@ impl WeightFiles {
     /// that only the tensor stays in memory.
     ///
     /// # Errors
-    /// [`HfError`] if there is no such tensor, its type is none of F32, BF16 and F16, or a value is not finite.
+    /// [`HfError`] if the tensor does not exist, its dtype is not F32, BF16 or F16, or a value is not finite.
     pub fn read(&self, name: &str) -> Result<HostTensor, HfError> {
         let (file, info) = self.info(name)?;
         self.readable(name, info.dtype)?;
@@ -178,12 +178,12 @@ impl WeightFiles {
         Ok(HostTensor { shape: info.shape.clone(), data })
     }
 
-    /// The type that a tensor is stored in, if there is such a tensor.
+    /// The stored dtype of a tensor; `None` if it does not exist.
     pub fn dtype(&self, name: &str) -> Option<Dtype> {
         self.info(name).ok().map(|(_, info)| info.dtype)
     }
 
-    /// The shape of a tensor, if there is such a tensor.
+    /// The shape of a tensor; `None` if it does not exist.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.info(name).ok().map(|(_, info)| info.shape.as_slice())
     }
@@ -254,7 +254,7 @@ impl MappedFile {
     }
 }
 
-/// Refuses NaN and infinite weights, which would spread to everything computed from them.
+/// Rejects NaN and infinite weights, which would spread to everything computed from them.
 fn finite(path: &Path, tensor: &str, data: &[f32]) -> Result<(), HfError> {
     match data.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
@@ -267,7 +267,7 @@ fn finite(path: &Path, tensor: &str, data: &[f32]) -> Result<(), HfError> {
     }
 }
 
-/// Tensors that files may hold beyond those of the model.
+/// Tensors that files may contain beyond those of the model.
 fn tolerated(name: &str) -> bool {
     name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq")
 }

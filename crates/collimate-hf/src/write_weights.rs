@@ -1,4 +1,4 @@
-//! Writes safetensors files that appear whole or not at all, from tensors in any order, one in memory at a time.
+//! Writes safetensors files that appear complete or not at all, from tensors in any order, one in memory at a time.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ use crate::error::HfError;
 use crate::shards;
 use crate::weights::HostTensor;
 
-/// The type that weights are stored in.
+/// The dtype in which weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StorageDtype {
     /// float32.
@@ -44,12 +44,12 @@ impl StorageDtype {
         }
     }
 
-    /// The type with this name in `config.json` and recipes.
+    /// The dtype with this name in `config.json` and recipes.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::F32, Self::BF16, Self::F16].into_iter().find(|dtype| dtype.name() == name)
     }
 
-    /// The counterpart of a safetensors type, if it has one.
+    /// The counterpart of a safetensors dtype, if any.
     pub fn from_stored(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::F32 => Some(Self::F32),
@@ -59,7 +59,7 @@ impl StorageDtype {
         }
     }
 
-    /// The value that reading returns after `value` was stored.
+    /// The value read back after storing `value`.
     pub fn round(self, value: f32) -> f32 {
         match self {
             Self::F32 => value,
@@ -87,7 +87,7 @@ impl StorageDtype {
 
 /// Writes tensors to one safetensors file, in the given order, with the metadata `{"format": "pt"}`.
 ///
-/// The file appears whole or not at all: it is written under a temporary name, synced and renamed.
+/// The file appears complete or not at all: it is written under a temporary name, synced and renamed.
 ///
 /// # Errors
 /// [`HfError`] if the file cannot be written, a name is given twice, or a finite value overflows float16.
@@ -200,7 +200,7 @@ fn config_with_dtype(config: &ModelConfig, dtype: StorageDtype) -> Value {
     raw
 }
 
-/// Refuses a folder with weights in files that will not be overwritten: it would hold parts of two models.
+/// Rejects a folder with weights in files that will not be overwritten: it would hold parts of two models.
 fn no_other_weights(dir: &Path, names: &[String]) -> Result<(), HfError> {
     for entry in std::fs::read_dir(dir).map_err(HfError::io(dir))? {
         let name = entry.map_err(HfError::io(dir))?.file_name().to_string_lossy().into_owned();
@@ -274,7 +274,7 @@ impl TensorFile {
             return Err(HfError::ValueTooLarge { path: path(), tensor, value: *value, dtype });
         }
         let offset = SeekFrom::Start(*offset);
-        // In chunks, so that a large embedding is never encoded as a whole.
+        // In chunks, so that a large embedding is never encoded at once.
         let mut write = || {
             self.file.seek(offset)?;
             tensor.data.chunks(1 << 20).try_for_each(|block| self.file.write_all(&self.dtype.encode(block)))

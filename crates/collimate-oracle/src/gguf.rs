@@ -1,25 +1,25 @@
-//! A reader of GGUF files by the specification alone. It panics at what it does not expect, as a test should.
+//! A GGUF reader written from the specification alone. It panics on anything unexpected, as a test should.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// A value of a key, of those types that models have.
+/// A value of a key, in the types that models use.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
-    /// A number without sign.
+    /// An unsigned integer.
     Count(u32),
     /// A float.
     Number(f32),
-    /// Yes or no.
+    /// A boolean.
     Flag(bool),
-    /// A text.
+    /// A string.
     Text(String),
-    /// A list of texts.
+    /// A list of strings.
     Texts(Vec<String>),
     /// A list of floats.
     Numbers(Vec<f32>),
-    /// A list of numbers with sign.
+    /// A list of signed integers.
     Kinds(Vec<i32>),
 }
 
@@ -28,9 +28,9 @@ pub enum Found {
 pub struct FoundTensor {
     /// Slowest dimension first.
     pub shape: Vec<usize>,
-    /// ggml's number of its type.
+    /// ggml's id of its type.
     pub kind: u32,
-    /// Where it begins, from the end of the head.
+    /// Its offset from the end of the header.
     pub place: usize,
     bytes: Vec<u8>,
 }
@@ -49,7 +49,7 @@ pub struct GgufFile {
 impl FoundTensor {
     /// Its values, which must be stored in float32.
     ///
-    /// # Panics
+    /// They are stored in another type.
     /// They are not.
     pub fn floats(&self) -> Vec<f32> {
         assert_eq!(self.kind, 0, "float32");
@@ -102,10 +102,10 @@ impl Cursor<'_> {
 }
 
 impl GgufFile {
-    /// Reads a file whole.
+    /// Reads a whole file.
     ///
     /// # Panics
-    /// It is not there, or not as the specification has it.
+    /// The file does not exist, or violates the specification.
     pub fn read(path: &Path) -> Self {
         let all = fs::read(path).expect("a file");
         let mut cursor = Cursor(&all);

@@ -1,7 +1,7 @@
-//! The golden values of `tests/golden`: what PyTorch, transformers and PEFT computed.
+//! The golden values of `tests/golden`, computed by PyTorch, transformers and PEFT.
 //!
-//! The repository holds numbers, configurations and seeds. [`golden_dir`] draws the weights and puts everything where
-//! models, adapters and runs are looked for.
+//! The repository holds numbers, configurations and seeds. [`golden_dir`] draws the weights and puts everything where tests
+//! look for models, adapters and runs.
 
 mod unpack;
 mod weights;
@@ -31,12 +31,12 @@ pub enum GoldenError {
         /// The parser's error.
         source: serde_json::Error,
     },
-    /// Drawn weights are not those that PyTorch computed with.
+    /// Drawn weights differ from those that PyTorch computed with.
     #[error("{path}: the weights drawn from it have SHA-256 {found}, expected {expected}")]
     Weights {
         /// The list of tensors.
         path: PathBuf,
-        /// Checksum of the file as it was drawn here.
+        /// Checksum of the file drawn here.
         found: String,
         /// Checksum in the list.
         expected: String,
@@ -85,11 +85,11 @@ pub fn golden_dir() -> PathBuf {
     UNPACKED.get_or_init(|| unpack::unpacked().unwrap_or_else(|error| panic!("golden values: {error}"))).clone()
 }
 
-/// The family, or the run, that a `golden.json` or `case.json` describes: the name of its folder. For tests that rstest
-/// makes of `tests/golden/*/golden.json`, so that a new family needs no change to them.
+/// The family or run that a `golden.json` or `case.json` describes: the name of its folder. For tests that rstest generates
+/// from `tests/golden/*/golden.json`, so that a new family needs no change to them.
 ///
 /// # Panics
-/// The file is in no folder.
+/// The path has no folder.
 pub fn golden_name(file: &Path) -> &str {
     let name = file.parent().and_then(Path::file_name).and_then(std::ffi::OsStr::to_str);
     name.unwrap_or_else(|| panic!("{}: no folder gives it a name", file.display()))
@@ -98,7 +98,7 @@ pub fn golden_name(file: &Path) -> &str {
 /// Reads the rows of `objectives.json`.
 ///
 /// # Errors
-/// The file is missing, or does not hold such rows.
+/// The file is missing or malformed.
 pub fn objective_rows() -> Result<Vec<ObjectiveRow>, GoldenError> {
     let path = golden_dir().join("objectives.json");
     let text = std::fs::read_to_string(&path).map_err(GoldenError::file(&path))?;

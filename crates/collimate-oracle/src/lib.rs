@@ -1,7 +1,7 @@
 //! Independent gradients (dfdx, finite differences), golden files, tolerances and a reader of GGUF files, for tests only.
 //!
 //! Shares no code with what it checks: formulas are written again, on another tensor library, group by group and in
-//! the plainest form. It is accurate for moderate log-ratios (|h| below about 30), not at extremes.
+//! the simplest form. It is accurate for moderate log-ratios (|h| below about 30), not at extremes.
 //!
 //! Legend: B prompts (groups), K responses of a prompt.
 

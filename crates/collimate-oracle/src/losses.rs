@@ -13,7 +13,7 @@ pub struct OracleGroup {
     pub rewards: Vec<f64>,
 }
 
-/// What an objective should give.
+/// The expected results of an objective.
 #[derive(Debug, Clone)]
 pub struct LossAndGradient {
     /// Loss of each group, `[B]`.

@@ -1,14 +1,13 @@
-//! How near numbers must be to others, by the precision that computed them: one list for every backend, so that none
-//! passes by a measure of its own.
+//! Tolerances, by the precision of the computation: one list for every backend, so that none passes by its own standard.
 
-/// Log-probs summed over a response, in float32 as PyTorch's, relative.
+/// Log-probs summed over a response, in float32 like PyTorch's, relative.
 pub const LOGPS: f64 = 1e-5;
-/// Log-prob of one token, in float32 as PyTorch's, relative: less is averaged out than in a sum.
+/// Log-prob of one token, in float32 like PyTorch's, relative: errors average out less than in a sum.
 pub const TOKEN_LOGPS: f64 = 1e-4;
-/// Gradients of one model by two ways, responses of a prompt together or apart, blocks kept or run again: the norm of the
-/// difference, of the gradient's.
+/// Gradients of one model computed in two ways, such as responses of a prompt together or apart, or blocks kept or
+/// recomputed: the norm of the difference, relative to the gradient's.
 pub const SAME_GRADIENTS: f64 = 1e-5;
-/// Log-probs of one model by two ways, an adapter beside its weight or within it, relative.
+/// Log-probs of one model computed in two ways, with an adapter beside its weight or merged into it, relative.
 pub const MERGED: f64 = 1e-5;
 /// Losses and gradients of objectives, in float64, absolute.
 pub const OBJECTIVE: f64 = 1e-10;
@@ -16,9 +15,9 @@ pub const OBJECTIVE: f64 = 1e-10;
 pub const LOSS: f64 = 1e-4;
 /// Gradient norms, relative.
 pub const GRAD_NORM: f64 = 1e-3;
-/// Learning rates, absolute: no model is in them.
+/// Learning rates, absolute: they involve no model.
 pub const LEARNING_RATE: f64 = 1e-9;
-/// Implicit rewards and log-probs in the course of training, relative, and absolute below 1.
+/// Implicit rewards and log-probs during training, relative, and absolute below 1.
 pub const COURSE: f64 = 1e-3;
 /// Log-probs after training, relative.
 pub const FINAL_LOGPS: f64 = 1e-3;
@@ -58,20 +57,20 @@ pub const BF16_LOSS: f64 = 5e-2;
 /// order of sums, which differs with the batch.
 pub const FIRST_LOSS: f64 = 1e-6;
 
-/// Both numbers are equal but for this part of the expected one.
+/// Asserts that two numbers are equal up to this fraction of the expected one.
 ///
 /// # Panics
-/// They are further apart; says what they are.
+/// They differ by more; the message has both.
 #[track_caller]
 pub fn assert_relative(found: f64, expected: f64, tolerance: f64, what: &str) {
     let limit = tolerance * expected.abs();
     assert!((found - expected).abs() <= limit, "{what}: {found} against {expected}, more than {tolerance} of it apart");
 }
 
-/// Both numbers are equal but for this much.
+/// Asserts that two numbers are equal up to this difference.
 ///
 /// # Panics
-/// They are further apart; says what they are.
+/// They differ by more; the message has both.
 #[track_caller]
 pub fn assert_absolute(found: f64, expected: f64, tolerance: f64, what: &str) {
     assert!((found - expected).abs() <= tolerance, "{what}: {found} against {expected}, more than {tolerance} apart");

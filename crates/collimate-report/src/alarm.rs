@@ -1,4 +1,4 @@
-//! Warns when the chosen responses lose likelihood, which objectives that only compare responses allow.
+//! Warns if the chosen responses lose likelihood, which purely comparative objectives permit.
 
 use std::collections::VecDeque;
 
@@ -6,13 +6,13 @@ use collimate_recipe::Recipe;
 
 use crate::metrics::{CHOSEN_LOG_RATIO, MetricsRow};
 
-/// Recorded steps that the mean is taken over: one bad step is no trend.
+/// Recorded steps to average over, since one bad step is no trend.
 const WINDOW: usize = 10;
 
-/// Watches how far the mean log-prob of the chosen responses falls below the reference's.
+/// Tracks how far the mean log-prob of the chosen responses falls below the reference's.
 #[derive(Debug, Clone)]
 pub struct ChosenAlarm {
-    /// Fall in nats that causes the next warning; doubled by each. Infinite if warnings are off.
+    /// Fall in nats that triggers the next warning; doubled each time. Infinite if warnings are off.
     next: f64,
     window: VecDeque<f64>,
 }

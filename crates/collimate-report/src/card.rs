@@ -16,7 +16,7 @@ use crate::metrics::MetricsRow;
 /// The exact version of burn that the workspace pins.
 const BURN_VERSION: &str = "0.21.0";
 
-/// What a model card is made of.
+/// The contents of a model card.
 #[derive(Debug, Clone, Copy)]
 pub struct CardInput<'a> {
     /// The recipe of the run.
@@ -42,7 +42,7 @@ pub struct CardInput<'a> {
 }
 
 impl CardInput<'_> {
-    /// The base without its commit on the hub, as other programs name it.
+    /// The base without its commit on the hub, which is how other programs name it.
     fn base_name(&self) -> &str {
         self.base.split('@').next().unwrap_or(self.base)
     }
@@ -51,7 +51,7 @@ impl CardInput<'_> {
         last_name(&self.recipe.output_dir)
     }
 
-    /// The first and last value of a figure; none if no row has it.
+    /// The first and last value of a figure; `None` if no row has it.
     fn ends(&self, figure: &str) -> Option<(f64, f64)> {
         let mut values = self.rows.iter().filter_map(|row| row.get(figure));
         let first = values.next()?;

@@ -1,4 +1,4 @@
-//! Lengths of responses beside their rewards: `lengths.json` of a run's folder, for the report's scatter plots.
+//! Lengths of responses with their rewards: `lengths.json` in a run's folder, for the report's scatter plots.
 
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use crate::metrics::GroupOutcome;
 /// Name of the file in a run's folder.
 const LENGTHS_FILE: &str = "lengths.json";
 
-/// The largest such file, in bytes.
+/// Size limit of the file, in bytes.
 const MAX_LENGTHS_BYTES: u64 = 4 << 20;
 
-/// Most responses that are kept, spread evenly over the data.
+/// Maximum number of responses to keep, spread evenly over the data.
 const MAX_RESPONSES: usize = 1000;
 
 /// Lengths and rewards of a sample of responses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LengthSample {
-    /// Which responses, in words.
+    /// Which responses, described in words.
     #[serde(rename = "of")]
     pub source: String,
     /// Tokens of each response, its end token included.
@@ -57,13 +57,13 @@ impl LengthSample {
         write_atomically(&run.join(LENGTHS_FILE), text.as_bytes())
     }
 
-    /// Reads the sample of a run's folder; a missing or damaged file is none, since it only illustrates.
+    /// Reads the sample of a run's folder; `None` if the file is missing or damaged, since it is only an illustration.
     pub fn read(run: &Path) -> Option<Self> {
         serde_json::from_str(&read_text(&run.join(LENGTHS_FILE), MAX_LENGTHS_BYTES).ok()?).ok()
     }
 }
 
-/// Every n-th item, so that at most [`MAX_RESPONSES`] are left.
+/// Every n-th item, so that at most [`MAX_RESPONSES`] remain.
 fn thin<T>(items: impl Iterator<Item = T> + Clone) -> impl Iterator<Item = T> {
     let stride = items.clone().count().div_ceil(MAX_RESPONSES).max(1);
     items.step_by(stride)

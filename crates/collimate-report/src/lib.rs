@@ -1,4 +1,4 @@
-//! What a run leaves for people to read: metrics, report, comparison, model card, TensorBoard events.
+//! The documents of a run: metrics, report, comparison, model card, TensorBoard events.
 //!
 //! A run's folder holds `metrics.jsonl` (one [`MetricsRow`] per line), `recipe.yaml`, and perhaps `results.json`,
 //! `lengths.json` and `samples.json`. Everything here is a function of those files, so a report can be made again later,

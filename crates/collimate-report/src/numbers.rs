@@ -1,4 +1,4 @@
-//! Numbers as text.
+//! Formats numbers.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// The label of a mark on an axis: as short as it can be, with a typographic minus.
+/// The label of a tick: as short as possible, with a typographic minus.
 pub(crate) fn mark_label(value: f64) -> String {
     let size = value.abs();
     let text = match size {
@@ -43,7 +43,7 @@ pub(crate) fn result_texts(name: &str, result: &Value) -> [String; 2] {
     [before, after].map(|value| value.map(|value| result_text(name, value)).unwrap_or_default())
 }
 
-/// A result as text: in percent if its name says that it is a share.
+/// A result as text: in percent if its name says that it is a fraction.
 pub(crate) fn result_text(name: &str, value: &Value) -> String {
     match value {
         Value::Number(figure) => {

@@ -41,7 +41,7 @@ impl Machine {
     }
 }
 
-/// Parts of GPU names, the longer first, with their peak in dense bfloat16 by NVIDIA's data sheets.
+/// Substrings of GPU names, longer ones first, with their peak in dense bfloat16 from NVIDIA's data sheets.
 const PEAK_TERAFLOPS: [(&str, f64); 9] = [
     ("H100 PCIe", 756.0),
     ("H100 NVL", 835.0),
@@ -54,7 +54,7 @@ const PEAK_TERAFLOPS: [(&str, f64); 9] = [
     ("RTX 4090", 165.0),
 ];
 
-/// NVIDIA GPUs with memory and driver; none without a driver.
+/// NVIDIA GPUs with memory and driver; empty without a driver.
 pub fn gpus() -> Vec<String> {
     nvidia_smi("--query-gpu=name,memory.total,driver_version").lines().map(str::to_owned).collect()
 }
@@ -70,7 +70,7 @@ pub fn commit(root: &Path) -> String {
     if changed { commit + "+" } else { commit }
 }
 
-/// The number of KiB in a line `name: 1234 kB` of a file below `/proc`; none if the system has no such line.
+/// The number of KiB in a line `name: 1234 kB` of a file below `/proc`; `None` if the system has no such line.
 pub fn kib_field(file: &str, name: &str) -> Option<u64> {
     field(file, name)?.split_whitespace().next()?.parse().ok()
 }
@@ -81,7 +81,7 @@ fn field(file: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The answer of `nvidia-smi` as CSV without a header; empty if there is no driver.
+/// The output of `nvidia-smi` as CSV without a header; empty if there is no driver.
 pub fn nvidia_smi(query: &str) -> String {
     let output = Command::new("nvidia-smi").args([query, "--format=csv,noheader"]).output();
     let answered = output.ok().filter(|output| output.status.success());

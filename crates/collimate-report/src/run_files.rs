@@ -1,4 +1,4 @@
-//! The files in a run's folder that pages and cards are made of.
+//! The files in a run's folder from which pages and cards are made.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::metrics::{MetricsRow, read_metrics};
 /// The largest `results.json`, in bytes; it has a few figures.
 const MAX_RESULTS_BYTES: u64 = 4 << 20;
 
-/// What a run's folder holds for its report.
+/// The contents of a run's folder that the report needs.
 #[derive(Debug, Clone)]
 pub struct RunFiles {
     /// Name of the folder.

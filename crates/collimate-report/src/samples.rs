@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Name of the file in a run's folder.
 const SAMPLES_FILE: &str = "samples.json";
 
-/// The largest such file, in bytes.
+/// Size limit of the file, in bytes.
 const MAX_SAMPLES_BYTES: u64 = 16 << 20;
 
 /// One prompt with the model's greedy answers.
@@ -32,14 +32,14 @@ pub struct Sample {
 /// The samples of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Samples {
-    /// Most tokens of an answer.
+    /// Maximum tokens per answer.
     pub max_new_tokens: usize,
     /// The prompts, in the data's order.
     pub prompts: Vec<Sample>,
 }
 
 impl Samples {
-    /// Reads the samples of a run's folder; a missing or damaged file is none, since it only illustrates.
+    /// Reads the samples of a run's folder; `None` if the file is missing or damaged, since it is only an illustration.
     pub fn read(run: &Path) -> Option<Self> {
         serde_json::from_str(&read_text(&run.join(SAMPLES_FILE), MAX_SAMPLES_BYTES).ok()?).ok()
     }

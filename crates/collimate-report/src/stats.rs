@@ -1,15 +1,15 @@
-//! Two statistics of points: correlation and slope.
+//! Correlation and slope of points.
 
 use collimate_data::Correlation;
 
-/// Pearson's correlation; none if one side is constant, there are fewer than two points, or a value is not finite.
+/// Pearson's correlation; `None` if either side is constant, there are fewer than two points, or a value is not finite.
 pub fn correlation(xs: &[f64], ys: &[f64]) -> Option<f64> {
     let mut pairs = Correlation::default();
     xs.iter().zip(ys).for_each(|(x, y)| pairs.add(*x, *y));
     pairs.pearson().filter(|correlation| correlation.is_finite())
 }
 
-/// Slope of the least-squares line through the points; not a number for fewer than two.
+/// Slope of the least-squares line through the points; NaN for fewer than two.
 pub fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));

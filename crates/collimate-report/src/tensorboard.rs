@@ -1,8 +1,8 @@
 //! TensorBoard event files: a copy of the metrics that TensorBoard reads without a converter.
 //!
 //! A record is a length, its checksum, the bytes of an `Event` message and their checksum, as defined by TensorFlow's
-//! `record_writer.h`, `event.proto` and `summary.proto`. Only scalars and texts are encoded: the crates that cover the whole
-//! format bring a protobuf compiler, and none of them had a release in the last two years.
+//! `record_writer.h`, `event.proto` and `summary.proto`. Only scalars and texts are encoded: the crates for the whole
+//! format need a protobuf compiler, and none of them had a release in the last two years.
 
 mod event;
 
@@ -28,8 +28,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Starts a file beside those of earlier processes. TensorBoard drops what those hold from `next_step` on, since a resumed
-    /// run repeats the steps after its checkpoint.
+    /// Starts a file beside those of earlier processes. TensorBoard drops what those hold from `next_step` on, since a
+    /// resumed run repeats the steps after its checkpoint.
     ///
     /// # Errors
     /// [`ReportError::Write`] if the file cannot be created.
@@ -107,7 +107,7 @@ pub fn for_run(recipe: &Recipe, yaml: &str, next_step: usize) -> Result<Option<E
     Ok(Some(writer))
 }
 
-/// CRC-32C masked as the format requires, so that checksums of data with checksums stay sound.
+/// CRC-32C masked as the format requires, so that checksums over data that contains checksums stay reliable.
 fn masked_crc(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(records.len(), 4);
         let holds = |record: &[u8], text: &str| record.windows(text.len()).any(|window| window == text.as_bytes());
         assert!(holds(&records[0], "brain.Event:2"));
-        // Figures that are not finite are none.
+        // Non-finite figures are not written.
         assert!(holds(&records[2], "train/loss") && !holds(&records[2], "eval/loss"));
         assert!(holds(&records[2], std::str::from_utf8(&0.5f32.to_le_bytes()[..3]).expect("zeros")));
         assert!(holds(&records[3], "    seed: 1"));

@@ -1,4 +1,4 @@
-//! From a run's folder to a report, a comparison or TensorBoard events.
+//! Creates a report, a comparison or TensorBoard events from a run's folder.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ pub fn write_report(run: &Path) -> Result<PathBuf, ReportError> {
     write_report_from(&RunFiles::read(run)?, run)
 }
 
-/// As [`write_report`], of files that are read already.
+/// Like [`write_report`], from files that have been read already.
 ///
 /// # Errors
 /// [`ReportError::Write`] if the page cannot be written.

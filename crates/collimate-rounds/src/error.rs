@@ -1,4 +1,4 @@
-//! What can stop a loop.
+//! Errors of a loop.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::rewarder::RewardError;
 
-/// Why a loop could not start or go on; the rounds finished before it stay.
+/// Why a loop could not start or continue; finished rounds are kept.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RoundsError {

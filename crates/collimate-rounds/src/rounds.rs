@@ -40,7 +40,7 @@ pub enum RoundReference {
     Previous,
 }
 
-/// What a loop does.
+/// The settings of a loop.
 #[derive(Debug)]
 pub struct LoopOptions {
     /// The recipe of every round; its folder is the loop's.
@@ -57,11 +57,11 @@ pub struct LoopOptions {
     pub num_eval_responses: usize,
     /// The program that gives rewards.
     pub program: RewardOptions,
-    /// What the policy is compared with; `None` leaves it to the recipe, which defaults to the previous round.
+    /// What to compare the policy with; `None` leaves it to the recipe, which defaults to the previous round.
     pub reference: Option<RoundReference>,
     /// Whether to continue the loop in the folder.
     pub resume: bool,
-    /// Further settings that the results depend on, by name; resuming with others is refused.
+    /// Further settings that affect the results, by name; resuming with different ones is refused.
     pub settings: Map<String, Value>,
 }
 

@@ -1,4 +1,4 @@
-//! The prompts of a file, with the other fields of their rows, and responses to them.
+//! Reads prompts with the other fields of their rows, and adds responses to them.
 
 use std::path::{Path, PathBuf};
 
@@ -33,10 +33,10 @@ impl PromptRow {
     }
 }
 
-/// Reads the prompts of files; `name` stands for the files in messages.
+/// Reads the prompts of files; messages refer to the files as `name`.
 ///
 /// # Errors
-/// A row that is not an object with a prompt; no prompts at all.
+/// A row that is not an object with a prompt, or no prompts at all.
 pub fn read_prompts(name: &Path, rows: JsonRows) -> Result<Vec<PromptRow>, DataError> {
     let prompts: Vec<PromptRow> = rows.map(|row| PromptRow::of(row?)).collect::<Result<_, DataError>>()?;
     if prompts.is_empty() {
@@ -64,7 +64,7 @@ impl PromptRow {
 /// Token ids of a prompt, as training encodes it.
 ///
 /// # Errors
-/// Messages for a model without a chat template; a template or tokenizer that refuses the prompt.
+/// Messages for a model without a chat template, or a prompt that the template or tokenizer rejects.
 pub fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
     match prompt {
         Prompt::Text(text) => tokenizer.encode(text, true),
@@ -78,7 +78,7 @@ pub fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u
 /// Token ids of every prompt.
 ///
 /// # Errors
-/// A prompt that the tokenizer refuses or that is empty, with its line.
+/// A prompt that the tokenizer rejects or that is empty; the error names its line.
 pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, RoundsError> {
     let encode = |row: &PromptRow| {
         let encoded = encode_prompt(&row.prompt, tokenizer)?;
@@ -91,7 +91,7 @@ pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Resul
     prompts.iter().map(encode).collect()
 }
 
-/// Decodes samples, leaving out special tokens.
+/// Decodes samples without special tokens.
 ///
 /// # Errors
 /// Ids that the tokenizer cannot decode.

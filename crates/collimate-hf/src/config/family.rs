@@ -1,4 +1,4 @@
-//! Everything that tells one family of models from another.
+//! Everything that distinguishes one family of models from another.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use crate::error::HfError;
 use crate::fields::Fields;
 use crate::rope::{RopeFields, RopeScaling};
 
-/// A family of models, and everything that tells it from others.
+/// A family of models, and everything that distinguishes it from others.
 ///
-/// Each is a file of `families/`, written as its difference from another family:
+/// Each is a file in `families/`, written as a difference from another family:
 /// `Family { qk_norm: QkNorm::Head, ..llama::FAMILY }`.
 #[derive(Clone, Copy)]
 pub struct Family {
@@ -17,7 +17,7 @@ pub struct Family {
     pub model_type: &'static str,
     /// A description in terms of another family, for the documentation.
     pub summary: &'static str,
-    /// Its counterpart in llama.cpp, if there is one.
+    /// Its counterpart in llama.cpp, if any.
     pub gguf: Option<GgufFamily>,
     /// Values of absent fields.
     pub(crate) defaults: Defaults,
@@ -39,7 +39,7 @@ pub struct Family {
     pub(crate) rope_scaling: fn(RopeFields<'_>) -> Result<RopeScaling, HfError>,
     /// Reads the window of each layer.
     pub(crate) windows: WindowRule,
-    /// Reads what only this family has, after everything else.
+    /// Reads the fields that only this family has, after everything else.
     pub(crate) read: fn(Fields<'_>, &mut ModelConfig) -> Result<(), HfError>,
 }
 
@@ -147,17 +147,17 @@ pub struct GgufFamily {
     pub mlp_bias: bool,
     /// Whether all heads together must be as wide as the hidden states.
     pub heads_fill_width: bool,
-    /// Whether it has windows; if not, long texts come out differently and the export has a note.
+    /// Whether it supports windows; if not, long texts come out differently and the export has a note.
     pub windows: bool,
-    /// Whether it has llama3's scaling of the rotary frequencies.
+    /// Whether it supports llama3's scaling of the rotary frequencies.
     pub llama3_scaling: bool,
-    /// Whether it wants the output layer of a tied model repeated.
+    /// Whether it needs the output layer of a tied model repeated.
     pub repeats_tied_output: bool,
     /// n, if it scales attention by 1/√n; `None` if a key has the scale.
     pub attention_divisor: Option<fn(&ModelConfig) -> usize>,
-    /// Further keys, without the architecture's name in front.
+    /// Further keys, without the architecture's prefix.
     pub keys: fn(&ModelConfig) -> Vec<(&'static str, GgufValue)>,
-    /// What else it would compute differently.
+    /// Anything else that it would compute differently.
     pub refusal: fn(&ModelConfig) -> Option<GgufRefusal>,
 }
 
@@ -170,7 +170,7 @@ pub enum GgufValue {
     Number(f64),
 }
 
-/// A field that llama.cpp has no counterpart of.
+/// A field that llama.cpp has no counterpart for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GgufRefusal {
     /// The field of `config.json`, dotted where nested.

@@ -1,4 +1,4 @@
-//! Adapters that do not fit their model.
+//! Errors of adapters that do not fit their model.
 
 use std::path::PathBuf;
 

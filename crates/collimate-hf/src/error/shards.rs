@@ -1,4 +1,4 @@
-//! Shards that do not fit their index.
+//! Errors of shards that do not fit their index.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Gemma 2: Llama with norms around attention and feed-forward layer, squashed scores and logits, scaled embeddings, and a
-//! window over every other layer.
+//! Gemma 2: Llama with norms around attention and feed-forward layers, softcapped scores and logits, scaled embeddings, and
+//! a window in every other layer.
 
 use super::llama;
 use crate::config::{Activation, Defaults, Family, GgufFamily, GgufRefusal, HalfNames, ModelConfig, TensorNames};
@@ -55,7 +55,7 @@ pub(super) const FAMILY: Family = Family {
     ..llama::FAMILY
 };
 
-/// Every other layer has a window, the first one too.
+/// Every other layer has a window, starting with the first.
 fn windows(fields: Fields<'_>, default: Option<usize>, num_layers: usize) -> Result<Vec<Option<usize>>, HfError> {
     let window = layers::window(fields, default)?;
     if window.is_none() && fields.get("layer_types").is_none() {
@@ -72,7 +72,7 @@ fn read(fields: Fields<'_>, config: &mut ModelConfig) -> Result<(), HfError> {
     Ok(())
 }
 
-/// Null turns squashing off; an absent field does not.
+/// Null turns softcapping off; an absent field does not.
 fn softcap(fields: Fields<'_>, key: &str, default: f64) -> Result<Option<f64>, HfError> {
     if fields.is_null(key) { Ok(None) } else { Ok(Some(fields.factor(key)?.unwrap_or(default))) }
 }

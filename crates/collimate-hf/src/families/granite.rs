@@ -1,4 +1,4 @@
-//! Granite 3: Llama with factors on embeddings, attention scores, what half a block adds, and logits.
+//! Granite 3: Llama with factors on embeddings, attention scores, the residual branches, and logits.
 
 use super::llama;
 use crate::config::{Family, GgufFamily, GgufValue, ModelConfig};

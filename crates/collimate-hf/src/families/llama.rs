@@ -1,4 +1,4 @@
-//! Llama 1 to 3, and the many models of its form: the family that all others differ from.
+//! Llama 1 to 3, and the many models of the same form: the family that all others are based on.
 
 use crate::config::{
     Activation, AttentionBias, BiasRule, Defaults, Family, GgufFamily, HalfNames, JointNames, QkNorm, TensorNames,
@@ -54,7 +54,7 @@ pub(super) const NAMES: TensorNames = TensorNames {
     feed_forward_norms: HalfNames { before: Some("post_attention_layernorm"), after: None },
 };
 
-/// llama.cpp's `llama`, which computes Mistral and Mixtral too.
+/// llama.cpp's `llama`, which also computes Mistral and Mixtral.
 pub(super) const GGUF: GgufFamily = GgufFamily {
     architecture: "llama",
     interleaved: true,
@@ -70,7 +70,7 @@ pub(super) const GGUF: GgufFamily = GgufFamily {
     refusal: |_| None,
 };
 
-/// What llama.cpp's other architectures have in common: halves of a head rotated as here, no biases, no llama3 scaling.
+/// What llama.cpp's other architectures have in common: a head's halves rotated as here, no biases, no llama3 scaling.
 pub(super) const PLAIN_GGUF: GgufFamily = GgufFamily {
     interleaved: false,
     attention_bias: AttentionBias::NONE,

@@ -1,4 +1,4 @@
-//! Mistral: Llama with a sliding window over every layer, and without biases.
+//! Mistral: Llama with a sliding window in every layer, and without biases.
 
 use super::llama;
 use crate::config::{AttentionBias, BiasRule, Defaults, Family};

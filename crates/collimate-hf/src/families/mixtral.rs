@@ -1,4 +1,4 @@
-//! Mixtral: Mistral with several feed-forward layers, of which a router picks some for each token.
+//! Mixtral: Mistral with several feed-forward layers, some of which a router picks for each token.
 
 use super::{llama, mistral};
 use crate::config::{Defaults, Family, TensorNames};

@@ -1,4 +1,4 @@
-//! OLMo 2: Llama with norms after attention and feed-forward layer instead of before, and norms on whole queries and keys.
+//! OLMo 2: Llama with norms after attention and feed-forward layers instead of before, and norms on whole queries and keys.
 
 use super::llama;
 use crate::config::{Defaults, Family, GgufFamily, HalfNames, QkNorm, TensorNames};

@@ -1,4 +1,4 @@
-//! Phi-3, Phi-3.5 and Phi-4: Mistral with fused projections, heads that may be rotated in part, and LongRoPE.
+//! Phi-3, Phi-3.5 and Phi-4: Mistral with fused projections, optionally partial rotation, and LongRoPE.
 
 use super::{llama, mistral};
 use crate::config::{Defaults, Family, GgufFamily, GgufValue, JointNames, TensorNames};
@@ -11,7 +11,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: Some(GgufFamily {
         architecture: "phi3",
         heads_fill_width: true,
-        // 0 tells a model without a window from files written before llama.cpp asked for one.
+        // 0 distinguishes a model without a window from files written before llama.cpp required the key.
         keys: |config| match config.layer_windows.iter().flatten().next() {
             None => vec![("attention.sliding_window", GgufValue::Count(0))],
             Some(_) => Vec::new(),
@@ -37,7 +37,7 @@ pub(super) const FAMILY: Family = Family {
     ..mistral::FAMILY
 };
 
-/// LongRoPE or nothing. Early files call it `su` or `yarn`.
+/// LongRoPE or none. Early files call it `su` or `yarn`.
 fn rope_scaling(fields: RopeFields<'_>) -> Result<RopeScaling, HfError> {
     match rope::kind(fields.inner)? {
         None | Some((_, "default")) => Ok(RopeScaling::Default),

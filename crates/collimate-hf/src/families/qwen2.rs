@@ -1,5 +1,4 @@
-//! Qwen 2 and 2.5: Llama with biases on queries, keys and values, and windows over the last layers where a file asks for
-//! them.
+//! Qwen 2 and 2.5: Llama with biases on queries, keys and values, and windows in the last layers if a file asks for them.
 
 use super::llama;
 use crate::config::{AttentionBias, BiasRule, Defaults, Family, GgufFamily};

@@ -1,4 +1,4 @@
-//! Qwen 3: Qwen 2 with a norm on each head's queries and keys in place of the biases.
+//! Qwen 3: Qwen 2 with a norm on each head's queries and keys instead of biases.
 
 use super::{llama, qwen2};
 use crate::config::{BiasRule, Defaults, Family, GgufFamily, QkNorm};

@@ -6,7 +6,7 @@ use crate::error::HfError;
 use crate::fields::Fields;
 use crate::layers;
 
-/// llama.cpp leaves every fourth layer without rotation, whatever a file says.
+/// llama.cpp leaves every fourth layer unrotated, whatever a file says.
 const GGUF_INTERVAL: usize = 4;
 
 pub(super) const FAMILY: Family = Family {
@@ -34,7 +34,7 @@ pub(super) const FAMILY: Family = Family {
     ..llama::FAMILY
 };
 
-/// By `no_rope_layers` (0 for a layer that does not rotate) or, where that is absent, by `no_rope_layer_interval`.
+/// By `no_rope_layers` (0 for a layer that does not rotate) or, if absent, by `no_rope_layer_interval`.
 fn rotated_layers(fields: Fields<'_>, num_layers: usize) -> Result<Vec<bool>, HfError> {
     let key = "no_rope_layers";
     let interval = fields.size_or("no_rope_layer_interval", 4)?;

@@ -11,7 +11,7 @@ use crate::config::ModelConfig;
 use crate::error::{AdapterError, HfError};
 use crate::fields::Fields;
 
-/// Maximum number of targets, each of which is compared with every module. The largest dense models have some 900.
+/// Maximum number of targets, each of which is compared with every module. The largest dense models have 900 or so.
 const MAX_TARGETS: usize = 2000;
 
 /// The linear modules that an adapter changes.
@@ -113,7 +113,7 @@ impl LoraConfig {
             LoraTargets::AllLinear => leaves.iter().map(|leaf| (*leaf).to_owned()).collect(),
             LoraTargets::Names(names) => names.clone(),
         };
-        // Some readers take whole numbers only.
+        // Some readers accept only whole numbers.
         let alpha =
             if self.alpha.fract() == 0.0 && self.alpha < 1e15 { json!(self.alpha as u64) } else { json!(self.alpha) };
         json!({
@@ -135,7 +135,7 @@ impl LoraConfig {
     }
 }
 
-/// Settings that change what is computed unless they are absent, null, false or empty.
+/// Settings that change the computation unless they are absent, null, false or empty.
 const VARIANTS: [(&str, &str); 18] = [
     ("use_dora", "train the adapter without DoRA"),
     ("rank_pattern", "every module must have the same rank r"),
@@ -212,7 +212,7 @@ fn targets(fields: Fields<'_>) -> Result<LoraTargets, HfError> {
     Ok(LoraTargets::Names(names))
 }
 
-/// The names that a pattern of the form `.*\.PATH\.(A|B)` stands for, as PEFT matches it (whole names).
+/// The names that a pattern of the form `.*\.PATH\.(A|B)` matches, as PEFT matches it (whole names).
 fn names_of_pattern(pattern: &str) -> Option<Vec<String>> {
     let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
     let pattern = pattern.strip_suffix('$').unwrap_or(pattern).strip_prefix(r".*\.")?;

@@ -15,7 +15,7 @@ fn names(names: &[&str]) -> LoraTargets {
     LoraTargets::Names(names.iter().map(|name| (*name).to_owned()).collect())
 }
 
-/// An adapter of rank 2 with values that tell its matrices apart.
+/// An adapter of rank 2 with values that distinguish its matrices.
 fn adapter(targets: LoraTargets) -> Adapter {
     let mut config = LoraConfig::new(2, 3.5, targets);
     config.dropout = 0.05;

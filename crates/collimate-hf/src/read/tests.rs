@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::blocks::TensorSpec;
 
-/// A small sound configuration with `changes` laid over it; null in `remove` style is written as JSON null.
+/// A small valid configuration, overridden by `changes`; null is kept as JSON null.
 fn with(changes: Value) -> Value {
     let mut value = json!({
         "model_type": "llama", "vocab_size": 32, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,

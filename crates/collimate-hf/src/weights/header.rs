@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor
 /// The largest header, in bytes: the format's own limit.
 const MAX_HEADER_BYTES: usize = 100_000_000;
 
-/// The offset of the data and the header, once it is known to describe the file.
+/// The data's offset and the header, after checking that the header describes the file.
 pub(super) fn parse(bytes: &[u8]) -> Result<(usize, Metadata), String> {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(format!("{} bytes are too few for a header", bytes.len()));
@@ -34,7 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(usize, Metadata), String> {
     Ok((8 + header.len(), metadata))
 }
 
-/// Refuses a header that names a tensor twice; serde_json would silently keep the last one.
+/// Rejects a header that names a tensor twice; serde_json would silently keep the last one.
 struct NamesOnce;
 
 impl<'de> Deserialize<'de> for NamesOnce {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::write_weights::{StorageDtype, write_safetensors};
 
-/// Two tensors, a [2, 3] and b [2], and what a model of them expects.
+/// Two tensors, a [2, 3] and b [2], and the tensors that their model expects.
 fn small() -> (Vec<(String, HostTensor)>, Vec<TensorSpec>) {
     let a = HostTensor::new([2, 3], vec![1.0, -2.0, 0.5, 4.0, 0.0, -0.25]);
     let b = HostTensor::new([2], vec![8.0, -16.0]);
@@ -15,7 +15,7 @@ fn small() -> (Vec<(String, HostTensor)>, Vec<TensorSpec>) {
     (vec![("a".to_owned(), a), ("b".to_owned(), b)], specs)
 }
 
-/// A safetensors file of this header and this many zero bytes.
+/// A safetensors file with this header and this many zero bytes.
 fn raw(header: &str, num_bytes: usize) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.as_bytes());
@@ -49,7 +49,7 @@ fn what_is_written_is_read_again(#[case] dtype: StorageDtype) {
     assert_eq!(names, ["model.safetensors"], "no temporary file is left");
 }
 
-/// Kilobytes of a mapped file that are in memory, by the kernel's account.
+/// Kilobytes of a mapped file that are in memory, according to the kernel.
 #[cfg(target_os = "linux")]
 fn resident_kilobytes(path: &Path) -> usize {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap();
@@ -63,7 +63,7 @@ fn resident_kilobytes(path: &Path) -> usize {
 fn what_was_read_leaves_memory_and_can_be_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.safetensors");
-    // Not at the borders of pages; 4 MiB and some.
+    // Not aligned to pages; slightly more than 4 MiB.
     let large = HostTensor::new([1 << 20, 1], (0..1 << 20).map(|i| i as f32).collect());
     let tensors = vec![("a".to_owned(), HostTensor::new([3], vec![1.0, 2.0, 3.0])), ("b".to_owned(), large)];
     write_safetensors(&path, tensors.clone(), StorageDtype::F32).unwrap();

@@ -1,4 +1,4 @@
-//! Unpacks `tests/golden` into folders that models and runs are read from.
+//! Unpacks `tests/golden` into folders from which models and runs are read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 use super::GoldenError;
 use super::weights::TensorList;
 
-/// Ends the name of a file that lists tensors; without `.json` it is that of the file to draw.
+/// Suffix of files that list tensors; without `.json` it is the suffix of the file to draw.
 const LIST: &str = ".safetensors.json";
-/// Where parts of a family go: its folder, and the folder and the end of the name that it gets.
+/// Where the parts of a family go: its folder, and the target folder and suffix.
 const PARTS: [(&str, &str, &str); 3] =
     [("model", "models", ""), ("sharded", "models", ".sharded"), ("adapter", "adapters", "")];
 
@@ -21,13 +21,13 @@ struct Family {
     tokenizer: String,
 }
 
-/// Golden values as they are in the repository.
+/// The golden values in the repository.
 fn packed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }
 
-/// The unpacked folder. It is named by the contents of the packed one, and appears whole or not at all, so that processes
-/// may ask for it at the same time.
+/// The unpacked folder. It is named by a hash of the packed one, and appears complete or not at all, so that processes may
+/// request it concurrently.
 pub(super) fn unpacked() -> Result<PathBuf, GoldenError> {
     let packed = packed();
     let parent = target_folder().join("golden");
@@ -36,11 +36,11 @@ pub(super) fn unpacked() -> Result<PathBuf, GoldenError> {
         return Ok(folder);
     }
     let partial = parent.join(format!("partial-{}", std::process::id()));
-    // Left by a killed process that had this id.
+    // Left by a killed process with the same id.
     let _ = fs::remove_dir_all(&partial);
     unpack(&packed, &partial)?;
     if let Err(error) = fs::rename(&partial, &folder) {
-        // Another process was first.
+        // Another process was faster.
         let _ = fs::remove_dir_all(&partial);
         if !folder.is_dir() {
             return Err(GoldenError::file(folder)(error));
@@ -142,7 +142,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, GoldenError> {
     Ok(files)
 }
 
-/// What is in a folder, sorted.
+/// The contents of a folder, sorted.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, GoldenError> {
     let read = fs::read_dir(folder).map_err(GoldenError::file(folder))?;
     let entries: Result<Vec<PathBuf>, _> = read.map(|entry| entry.map(|entry| entry.path())).collect();

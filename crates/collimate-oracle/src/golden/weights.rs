@@ -1,4 +1,4 @@
-//! Weights drawn from a seed, to the bit as `tests/python/golden_models.py` draws them for PyTorch.
+//! Weights drawn from a seed, bit-identical to those that `tests/python/golden_models.py` draws for PyTorch.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 /// Increment of SplitMix64.
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// `NAME.safetensors.json`: what a safetensors file holds.
+/// `NAME.safetensors.json`: the contents of a safetensors file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TensorList {
@@ -61,8 +61,8 @@ fn mix(z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Elements of the tensor of this name: close to a normal distribution, by integers and two roundings, so that every
-/// machine and language has the same bits.
+/// Elements of the tensor with this name: approximately normal, by integer arithmetic and two roundings, so that every
+/// machine and language gets the same bits.
 fn draw(seed: u64, name: &str, count: usize, mean: f64, std: f64) -> impl Iterator<Item = f32> {
     let start = mix(seed.wrapping_add(GAMMA));
     let key = name.bytes().fold(start, |key, byte| mix((key ^ u64::from(byte)).wrapping_add(GAMMA)));

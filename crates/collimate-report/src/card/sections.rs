@@ -1,4 +1,4 @@
-//! The text of a card, one function a section.
+//! The text of a card, one function per section.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! One direction of a chart: its range, its scale and its marks.
+//! An axis of a chart: range, scale and ticks.
 
 /// Maps values to positions in the drawing.
 #[derive(Debug, Clone)]
@@ -6,7 +6,7 @@ pub(super) struct Axis {
     low: f64,
     high: f64,
     is_log: bool,
-    /// Smallest distance between two marks.
+    /// Minimum distance between two ticks.
     min_step: f64,
     span: Span,
 }
@@ -18,7 +18,7 @@ pub(super) struct Span {
     pub(super) to: f64,
 }
 
-/// Stands in for values that have no logarithm.
+/// Replaces values that have no logarithm.
 const SMALLEST: f64 = 1e-300;
 
 impl Axis {
@@ -29,19 +29,19 @@ impl Axis {
         Self { low, high, is_log: false, min_step: 0.0, span }
     }
 
-    /// As [`Self::linear`], by decades.
+    /// Like [`Self::linear`], on a logarithmic scale.
     pub(super) fn log(values: impl Iterator<Item = f64>, span: Span) -> Self {
         let logs = values.map(|value| value.max(SMALLEST).log10());
         let (low, high) = range(logs, |value| 0.5 * value.abs().max(1.0));
         Self { low, high, is_log: true, min_step: 0.0, span }
     }
 
-    /// As [`Self::linear`], with marks at whole numbers only.
+    /// Like [`Self::linear`], with ticks at whole numbers only.
     pub(super) fn whole(values: impl Iterator<Item = f64>, span: Span) -> Self {
         Self { min_step: 1.0, ..Self::linear(values, span) }
     }
 
-    /// The axis with room at both ends.
+    /// The axis with a margin at both ends.
     pub(super) fn with_margin(self) -> Self {
         let margin = 0.06 * (self.high - self.low);
         Self { low: self.low - margin, high: self.high + margin, ..self }
@@ -54,7 +54,7 @@ impl Axis {
         from + (value - self.low) / (self.high - self.low) * (to - from)
     }
 
-    /// Round values within the range.
+    /// Round values within the range, for ticks.
     pub(super) fn marks(&self) -> Vec<f64> {
         if self.is_log {
             let decades = (self.low.floor() as i32)..=(self.high.ceil() as i32);
@@ -81,7 +81,7 @@ fn range(values: impl Iterator<Item = f64>, half: impl Fn(f64) -> f64) -> (f64, 
     }
 }
 
-/// The next of 1, 2 or 5 times a power of ten.
+/// Rounds up to 1, 2 or 5 times a power of ten.
 fn round_up(value: f64) -> f64 {
     let power = 10f64.powf(value.log10().floor());
     [1.0, 2.0, 5.0].into_iter().map(|digit| digit * power).find(|step| *step >= value).unwrap_or(10.0 * power)

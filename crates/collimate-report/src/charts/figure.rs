@@ -13,7 +13,7 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 26.0;
 
-/// Most points of a line; more are averaged over runs of equal length.
+/// Maximum points per line; more are averaged over runs of equal length.
 const MAX_POINTS: usize = 400;
 
 /// Number of colours in the style sheet.
@@ -23,7 +23,7 @@ const COLOURS: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     pub(crate) name: String,
-    /// Pairs (x, y), all finite; lines by rising x.
+    /// Pairs (x, y), all finite; in lines by increasing x.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// The figure as HTML; none if no series has a point.
+    /// The figure as HTML; `None` if no series has a point.
     pub(crate) fn render(&self) -> Option<String> {
         let series: Vec<Series> = match self.marks {
             Marks::Lines => self.series.iter().map(Series::thinned).collect(),

@@ -9,7 +9,7 @@ const TOP: f64 = 40.0;
 const CELL_HEIGHT: f64 = 34.0;
 const FOOT: f64 = 50.0;
 
-/// Shares in [0, 1] by row and column, shown in percent and shaded by where they lie between the lowest and the highest.
+/// Fractions in [0, 1] by row and column, shown in percent and shaded between the lowest and the highest.
 #[derive(Debug, Clone)]
 pub struct HeatMap {
     /// Heading.

@@ -12,7 +12,7 @@ const TOP: f64 = 34.0;
 const BOTTOM: f64 = 46.0;
 /// Room for the legend on the right.
 const RIGHT: f64 = 168.0;
-/// Lines with more points have no dots, and a band instead of error bars.
+/// Lines with more points are drawn without dots, and with a band instead of error bars.
 const MOST_DOTS: usize = 24;
 
 /// A point with its error, as a standard error.
@@ -37,7 +37,7 @@ pub struct Line {
     pub dashed: bool,
     /// Whether only dots are drawn.
     pub dots_only: bool,
-    /// Points by rising x.
+    /// Points by increasing x.
     pub points: Vec<Point>,
 }
 

@@ -1,4 +1,4 @@
-//! What SVG files of charts share: frame, colours and text.
+//! Parts that charts' SVG files share: frame, colours and text.
 
 /// Width of every figure.
 pub(super) const WIDTH: f64 = 640.0;

@@ -1,4 +1,4 @@
-//! Writing and reading `metrics.jsonl`.
+//! Writes and reads `metrics.jsonl`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -9,11 +9,11 @@ use collimate_files::{AtomicFile, WriteError, read_text};
 use super::row::MetricsRow;
 use crate::error::ReportError;
 
-/// The largest `metrics.jsonl`, in bytes: room for a million rows.
+/// Size limit of `metrics.jsonl`, in bytes: enough for a million rows.
 const MAX_METRICS_BYTES: u64 = 1 << 30;
 
-/// Appends rows to `metrics.jsonl` in place, so that each is in the file as soon as it is written; [`read_metrics`] leaves
-/// out a last line that a crash cut off.
+/// Appends rows to `metrics.jsonl` in place, so that each is in the file as soon as it is written; [`read_metrics`] ignores
+/// a last line truncated by a crash.
 #[derive(Debug)]
 pub struct MetricsWriter {
     file: File,
@@ -21,10 +21,10 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Starts a new file in place of an old one.
+    /// Starts a new file, replacing an old one.
     ///
     /// # Errors
-    /// [`ReportError::Write`] if the file cannot be made.
+    /// [`ReportError::Write`] if the file cannot be created.
     pub fn create(path: &Path) -> Result<Self, ReportError> {
         Self::open(path, OpenOptions::new().write(true).create(true).truncate(true))
     }
@@ -81,7 +81,7 @@ impl MetricsWriter {
     }
 }
 
-/// Reads the rows of a `metrics.jsonl`; a last line that a crash cut off is left out.
+/// Reads the rows of a `metrics.jsonl`; a last line truncated by a crash is ignored.
 ///
 /// # Errors
 /// [`ReportError::Io`] if the file cannot be read, [`ReportError::Metrics`] if a line is not a row.
@@ -113,7 +113,7 @@ mod tests {
         for (text, kept) in [
             (&b"{\"step\": 1}\n{\"ste\0\0\n{\"step\": 3}\n"[..], 1),
             (b"{\"step\": 1}\n{\"step\": 2}\n{\"step\": ", 2),
-            // Whole but for its newline, which it gets.
+            // Complete except for its newline, which is added.
             (b"{\"step\": 1}\n{\"step\": 2}\n{\"step\": 3}", 3),
             (b"", 0),
         ] {

@@ -8,7 +8,7 @@ use crate::stats::correlation;
 /// Log-ratio of policy and reference on the best-scored responses, in nats: the figure that the alarm watches.
 pub const CHOSEN_LOG_RATIO: &str = "log_ratios/chosen";
 
-/// What was computed for the K responses of one prompt, in the data's order.
+/// The results for the K responses of one prompt, in the data's order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupOutcome {
     /// Implicit rewards by the objective, \[K\].
@@ -117,7 +117,7 @@ fn chosen_log_ratio(group: &GroupOutcome, order: &[usize]) -> Option<f64> {
     Some(group.policy_logps[best] - group.reference_logps.as_ref()?[best])
 }
 
-/// Indices by falling value, ties in order.
+/// Indices by decreasing value, ties in order.
 fn descending(values: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));

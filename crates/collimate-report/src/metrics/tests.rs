@@ -1,4 +1,4 @@
-//! The figures of a step, with their expected values as arithmetic.
+//! The figures of a step, with expected values written as arithmetic.
 
 use std::f64::consts::LN_2;
 
@@ -35,7 +35,7 @@ fn lengths_of_chosen_and_rejected_and_how_they_go_with_rewards() {
     let row = group_metrics(&[with(&[30, 20, 10]), with(&[9, 9, 9])], None);
     assert_eq!(row.get("lengths/chosen"), Some((20.0 + 9.0) / 2.0));
     assert_eq!(row.get("lengths/rejected"), Some(((30.0 + 10.0) / 2.0 + 9.0) / 2.0));
-    // Where all are of one length there is nothing to go with; the middle one being best says nothing about length.
+    // At equal lengths the correlation is undefined; if the middle one is best it is zero.
     assert!((row.get("lengths/correlation").expect("a figure") - 1.0).abs() < 1e-12);
     assert!(row.get("lengths/reward_correlation").expect("a figure").abs() < 1e-12);
 }

@@ -1,4 +1,4 @@
-//! The `Event` messages that a run needs, in protobuf's encoding.
+//! The `Event` messages of a run, in protobuf's encoding.
 //!
 //! Field numbers are those of `event.proto`, `summary.proto` and `tensor.proto`.
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Failure;
 
-/// The response that a program is asked about, by index.
+/// The index of the response that a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) row: usize,

@@ -1,4 +1,4 @@
-//! How a reward program can fail.
+//! Failures of a reward program.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub enum RewardError {
 /// What a reward program did instead of giving a score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
-    /// A sentence without its subject, the program.
+    /// What happened, as a sentence whose subject is the program.
     pub what: String,
     /// What it printed, shortened; `None` if nothing.
     pub printed: Option<String>,

@@ -1,5 +1,5 @@
-//! One process of a reward program. Input, output and standard error have a thread each, so that no full pipe blocks the
-//! program or us.
+//! One process of a reward program. Input, output and standard error each have a thread, so that a full pipe blocks
+//! neither the program nor us.
 //!
 //! The threads are never joined: a program may exit while processes that it started still hold its pipes open.
 
@@ -16,7 +16,7 @@ use super::ProgramCommand;
 const MAX_LINE_BYTES: u64 = 1 << 20;
 /// How much of standard error to keep.
 const TAIL_BYTES: usize = 2048;
-/// Most lines of output to buffer.
+/// Maximum lines of output to buffer.
 const LINES_AHEAD: usize = 256;
 /// How often to check for a stop, a timeout or an exit while waiting.
 const POLL: Duration = Duration::from_millis(20);
@@ -47,7 +47,7 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Whether it exited by itself with code 0.
+    /// Whether it exited on its own with code 0.
     pub(super) fn is_success(&self) -> bool {
         self.status.is_some_and(|status| status.success())
     }
@@ -164,13 +164,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A process that is still running would wait for input for ever.
+        // A process that is still running would wait for input forever.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Writes the requests and closes the input. A program that stops reading is noticed by its output.
+/// Writes the requests and closes the input. If the program stops reading, its output shows it.
 fn write_all(mut stdin: ChildStdin, requests: impl Iterator<Item = String>) {
     for request in requests {
         if stdin.write_all(request.as_bytes()).is_err() {
@@ -192,7 +192,7 @@ fn read_lines(stdout: ChildStdout, lines: &SyncSender<NextLine>) {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\n', '\r']).to_owned();
         let next = if too_long { NextLine::TooLong(text) } else { NextLine::Line(text) };
-        // The receiver is gone when the process is.
+        // Fails if the process has been dropped.
         if lines.send(next).is_err() || too_long {
             return;
         }

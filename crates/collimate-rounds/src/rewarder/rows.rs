@@ -19,10 +19,10 @@ pub struct RewardRow {
     responses: Vec<Map<String, Value>>,
 }
 
-/// Reads the rows of files; `name` stands for the files in messages.
+/// Reads the rows of files; messages refer to them as `name`.
 ///
 /// # Errors
-/// A row that is not an object with `prompt` and `responses`; no rows at all.
+/// A row that is not an object with `prompt` and `responses`, or no rows at all.
 pub fn read_rows(name: &Path, rows: JsonRows) -> Result<Vec<RewardRow>, DataError> {
     let rows: Vec<RewardRow> = rows.map(|row| RewardRow::of(row?)).collect::<Result<_, DataError>>()?;
     if rows.is_empty() {
@@ -105,7 +105,7 @@ impl RewardRow {
         }
     }
 
-    /// The row with the responses that `keep` accepts by index and text; `None` if fewer than `fewest` are left.
+    /// The row with the responses that `keep` accepts by index and text; `None` if fewer than `fewest` remain.
     pub fn with_responses(&self, fewest: usize, keep: impl Fn(usize, &str) -> bool) -> Option<Value> {
         let kept = (0..self.responses.len()).filter(|&k| keep(k, self.content(k)));
         let kept: Vec<Value> = kept.map(|k| Value::Object(self.responses[k].clone())).collect();

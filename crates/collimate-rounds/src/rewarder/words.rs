@@ -13,7 +13,7 @@ pub struct ProgramCommand {
 }
 
 impl ProgramCommand {
-    /// Parses a command line; with `shell` the system's shell gets the text as it is.
+    /// Parses a command line; with `shell`, the text is passed to the system's shell unchanged.
     ///
     /// # Errors
     /// An unclosed quote, or no program: a message for the user.
@@ -44,8 +44,8 @@ impl fmt::Display for ProgramCommand {
     }
 }
 
-/// Splits at white space. Single quotes keep everything between them as it is; between double quotes, and with `escapes`
-/// outside of quotes, a backslash escapes the next character.
+/// Splits at whitespace. Single quotes keep everything between them verbatim; between double quotes, and with `escapes`
+/// outside quotes, a backslash escapes the next character.
 fn split(text: &str, escapes: bool) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     // `None` between words. Quotes can make an empty word.

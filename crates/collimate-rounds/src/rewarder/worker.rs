@@ -1,4 +1,4 @@
-//! One worker: its share of the responses, and one process after another until they are scored.
+//! One worker: scores its share of the responses, restarting the process as often as necessary.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use super::process::{Ending, NextLine, Process};
 use super::rows::RewardRow;
 use super::{Failure, OnFailure, RewardError, RewardOptions};
 
-/// Failures in a row before the first answer after which a program is given up.
+/// Consecutive failures without an answer after which a program is abandoned.
 const MAX_BARREN: usize = 10;
 /// How long a program without a timeout may keep running after its last answer.
 const LAST_WAIT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ enum Then {
 }
 
 impl Worker<'_> {
-    /// Scores every response. When a process dies or hangs, the next one continues after the response that it owed.
+    /// Scores every response. If a process dies or hangs, the next one continues after the response that was pending.
     pub(super) fn run(&self) {
         let (mut done, mut barren) = (0, 0);
         while done < self.requests.len() {
@@ -57,7 +57,7 @@ impl Worker<'_> {
             if matches!(self.converse(process, &mut done, barren + 1 >= MAX_BARREN), Then::Done) {
                 return;
             }
-            // `done` also counts the response that the process owed.
+            // `done` also counts the pending response.
             barren = if done > before + 1 { 0 } else { barren + 1 };
         }
     }

@@ -14,7 +14,7 @@ use crate::error::RoundsError;
 const SETTINGS_FILE: &str = "loop.json";
 const ROWS_FILE: &str = "loop.jsonl";
 
-/// Keys of a recipe that do not change what is computed.
+/// Recipe keys that do not affect the computation.
 const NEUTRAL: [&str; 7] = [
     "output_dir",
     "logging_steps",
@@ -82,7 +82,7 @@ pub fn table(rows: &[RoundRow]) -> String {
     text
 }
 
-/// The rows of a loop, on the disk as soon as a round is finished.
+/// The rows of a loop, written to disk as soon as a round is finished.
 #[derive(Debug)]
 pub(super) struct Record {
     path: PathBuf,
@@ -90,10 +90,10 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Starts a loop in its folder, or opens the one that is there.
+    /// Starts a loop in its folder, or opens the existing one.
     ///
     /// # Errors
-    /// The folder holds a loop that is not to be resumed, or was started with other settings.
+    /// The folder holds a loop that is not to be resumed, or that was started with other settings.
     pub(super) fn open(options: &LoopOptions, hashes: Map<String, Value>) -> Result<Self, RoundsError> {
         let out = &options.recipe.output_dir;
         let (settings, path) = (out.join(SETTINGS_FILE), out.join(ROWS_FILE));
@@ -109,7 +109,7 @@ impl Record {
             let rows = if path.exists() { read(&path)? } else { Vec::new() };
             return Ok(Self { path, rows });
         }
-        // A run of `collimate train` in the same folder would be mixed up with the rounds.
+        // A run of `collimate train` in the same folder would get mixed up with the rounds.
         if out.join("metrics.jsonl").exists() {
             return Err(TrainError::OutputTaken { path: out.clone() }.into());
         }
@@ -128,7 +128,7 @@ impl Record {
     }
 }
 
-/// The recipe's keys that the results depend on.
+/// The recipe's keys that affect the results.
 fn recipe(options: &LoopOptions) -> Result<Value, RoundsError> {
     let yaml = options.recipe.resolved_yaml()?;
     let mut recipe: Map<String, Value> = serde_yaml_ng::from_str(&yaml).map_err(RoundsError::Settings)?;

@@ -20,7 +20,7 @@ use crate::error::RoundsError;
 use crate::rewarder::{RewardSummary, read_rows, reward_rows};
 use crate::sampling::decode;
 
-/// Sequences generated per call: what a session decodes together.
+/// Sequences to generate per call: as many as a session decodes together.
 const SEQUENCES_A_CALL: usize = 256;
 /// Marks the round's training as finished.
 const TRAINED_FILE: &str = "trained.json";
@@ -48,7 +48,7 @@ struct Draw<'a> {
     prompts: &'a Prompts,
     /// Responses to each prompt.
     num_responses: usize,
-    /// Purpose of the seed of each call, by the call's number.
+    /// Purpose of each call's seed, by the call's number.
     purpose: fn(u32) -> Purpose,
 }
 
@@ -69,7 +69,7 @@ impl<'a> Round<'a> {
         Ok(Self { options, tokenizer, number, dir })
     }
 
-    /// Samples responses from the policy that the round starts from, scores them, and writes the data to train on.
+    /// Samples responses from the round's initial policy, scores them, and writes the training data.
     pub(super) fn sample_and_reward(
         &self,
         prompts: &Prompts,
@@ -91,7 +91,7 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Measures the mean reward of the policy that the round ends with.
+    /// Measures the mean reward of the round's final policy.
     pub(super) fn evaluate(&self, prompts: &Prompts, context: &mut RunContext<'_>) -> Result<Option<f64>, RoundsError> {
         let draw = Draw {
             prefix: "eval-",
@@ -124,7 +124,7 @@ impl<'a> Round<'a> {
         out.commit()?;
         if let Some(name) = draw.training_data {
             let mut out = RowWriter::create(&self.dir.join(name))?;
-            // A response of nothing but an end token cannot be trained on; its siblings can.
+            // A response with only an end token cannot be trained on; its siblings can.
             rewarded.rows(|text| !text.trim().is_empty()).try_for_each(|row| out.push(&row))?;
             out.commit()?;
         }
@@ -172,7 +172,7 @@ impl<'a> Round<'a> {
         if let Some(Trained { num_steps }) = read_mark(&mark)? {
             return Ok(num_steps);
         }
-        // Training writes these before its first checkpoint.
+        // Training writes these files before its first checkpoint.
         let resume = self.dir.join("metrics.jsonl").exists() || self.dir.join("recipe.yaml").exists();
         let control = RunControl { resume, stop: context.stop.clone() };
         let summary = collimate_train::train(&self.recipe(), context.observer, &control)?;
@@ -212,7 +212,7 @@ fn dir_of(options: &LoopOptions, round: usize) -> PathBuf {
     options.recipe.output_dir.join(format!("round-{round}"))
 }
 
-/// The policy that a round starts from: the recipe's model and adapter, or the last round's result.
+/// The initial policy of a round: the recipe's model and adapter, or the last round's result.
 fn policy_before(options: &LoopOptions, round: usize) -> Policy {
     let recipe = &options.recipe;
     let model = recipe.model_name_or_path.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What only some architectures have.
+//! Fields that only some architectures have.
 
 use rstest::rstest;
 use serde_json::{Value, json};
