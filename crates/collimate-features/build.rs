@@ -1,3 +1,3 @@
-//! No work: this script is here so that build dependencies choose the same features in every build.
+//! Does nothing; with a build script, build dependencies choose the same features in every build.
 
 fn main() {}

@@ -1,4 +1,4 @@
-//! The cargo features of backends, and what it takes to build and run them.
+//! The cargo features of backends, and what building and running them requires.
 
 use std::process::Command;
 
@@ -10,13 +10,13 @@ use crate::workspace::Workspace;
 
 /// The backend that is always built in.
 const BUILT_IN: &str = "flex";
-/// The feature that lets CubeCL's backends join operations, no backend itself.
+/// The feature that lets CubeCL's backends fuse operations; not a backend itself.
 const FUSION: &str = "fusion";
 
 /// Features of the crate `collimate` that compile `backend` in.
 ///
 /// # Errors
-/// No such backend; the message lists those there are.
+/// There is no such backend; the message lists the existing ones.
 pub(crate) fn features(workspace: &Workspace, backend: &str) -> Result<Vec<String>> {
     let known = backend_features(&workspace.read("crates/collimate/Cargo.toml")?)?;
     features_among(&known, backend)
@@ -76,7 +76,7 @@ fn backends_among(features: &[String]) -> Vec<String> {
     std::iter::once(BUILT_IN.to_owned()).chain(others).collect()
 }
 
-/// The features of a manifest that pass on one of their name to the crate of backends.
+/// The features in a manifest that forward to a feature of the same name in the backend crate.
 fn backend_features(manifest: &str) -> Result<Vec<String>> {
     let manifest: Table = manifest.parse().context("crates/collimate/Cargo.toml")?;
     let features = manifest.get("features").and_then(Value::as_table);

@@ -1,12 +1,12 @@
-//! Published data, the only thing that tests read from beside the checkout: where it is, and what leaves its tests out.
+//! Published data, the only thing that tests read from outside the checkout: its location, and how to skip its tests.
 
 use std::path::{Path, PathBuf};
 
-/// Its folder, from the one that holds the checkout.
+/// Its folder, relative to the parent of the checkout.
 pub(crate) const DATA: &str = "shared/data";
-/// The tests that read it, for people.
+/// A description of the tests that read it.
 pub(crate) const TESTS: &str = "tests on published reward data";
-/// Options of libtest that leave these tests out. Their full names hold `real_data`, and those of no others do.
+/// Options of libtest that skip these tests. Only their full names contain `real_data`.
 const SKIP: [&str; 2] = ["--skip", "real_data"];
 
 /// Options for libtest: none if the data is there.

@@ -1,4 +1,4 @@
-//! Arguments for collimate, and the few among them that decide how it is built.
+//! Arguments for collimate, including the few that decide how it is built.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::profile::Profile;
 
-/// The arguments of `cargo xtask train` and `run`, split.
+/// The arguments of `cargo xtask train` and `run`, split up.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forwarded {
     /// Plugin crates to link, in order.
@@ -21,7 +21,7 @@ pub(crate) struct Forwarded {
 }
 
 impl Forwarded {
-    /// Takes out `--plugin` and `--profile`, and finds the backend: `--backend`, `--set backend=`, or the recipe's
+    /// Extracts `--plugin` and `--profile`, and finds the backend: `--backend`, `--set backend=`, or the recipe's
     /// `backend:`, in this order.
     pub(crate) fn parse(args: Vec<OsString>) -> Result<Self> {
         let mut split = Self::default();

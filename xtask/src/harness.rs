@@ -1,7 +1,7 @@
 //! The two-line program that links plugins into collimate.
 //!
-//! It is a crate under `target/plugins`, a workspace of its own. With this workspace's lock file and profiles, it reuses
-//! everything from the registry that the shared target folder has.
+//! It is a crate under `target/plugins`, in a workspace of its own. Since it has this workspace's lock file and
+//! profiles, it reuses all registry crates in the shared target folder.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -45,8 +45,8 @@ pub(crate) fn write(workspace: &Workspace, plugins: &[PathBuf], features: &[Stri
     Ok(Harness { manifest: folder.join("Cargo.toml"), binary })
 }
 
-/// Copies the workspace's lock file to a crate outside it, unless this one was copied before. Cargo drops the entries that
-/// the crate doesn't need and adds the others.
+/// Copies the workspace's lock file to a crate outside it, unless this one was copied before. Cargo drops entries that the
+/// crate doesn't need and adds missing ones.
 pub(crate) fn share_lock(workspace: &Workspace, folder: &Path) -> Result<()> {
     let lock = workspace.read("Cargo.lock")?;
     let stamps = workspace.target.join("plugins");
@@ -73,14 +73,14 @@ fn binary_name(plugins: &[Plugin], features: &[String]) -> String {
     format!("collimate-{}", hash(parts.iter().map(String::as_str)))
 }
 
-/// A short name for these parts. A toolchain that hashes differently builds the program once more, no harm done.
+/// A short name for these parts. A toolchain that hashes differently merely builds the program once more.
 fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hasher = DefaultHasher::new();
     parts.into_iter().for_each(|part| part.hash(&mut hasher));
     format!("{:016x}", hasher.finish())
 }
 
-/// The program's Cargo.toml: a workspace of its own, whatever lies above it.
+/// The program's Cargo.toml: a workspace of its own, whatever contains it.
 fn manifest_text(
     binary: &str,
     collimate: &Path,
@@ -110,7 +110,7 @@ fn main_text(num_plugins: usize) -> String {
     format!("{uses}\nfn main() -> std::process::ExitCode {{\n    collimate::run()\n}}\n")
 }
 
-/// Writes a file unless it has this text already, since cargo goes by modification times.
+/// Writes a file unless it already has this text, since cargo goes by modification times.
 pub(crate) fn write_changed(path: &Path, text: &str) -> Result<()> {
     if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());

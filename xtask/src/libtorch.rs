@@ -24,20 +24,20 @@ pub(crate) struct LibtorchOptions {
     index_url: Option<String>,
 }
 
-/// Where libtorch is.
+/// The location of libtorch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Libtorch {
-    /// The Python it belongs to; none if `LIBTORCH` names a folder.
+    /// The Python it belongs to; `None` if `LIBTORCH` names a folder.
     python: Option<PathBuf>,
     /// Folder of the shared libraries.
     libraries: PathBuf,
 }
 
 impl Libtorch {
-    /// Finds the one that `LIBTORCH` names or `cargo xtask libtorch` set up.
+    /// Finds the one named by `LIBTORCH` or set up by `cargo xtask libtorch`.
     ///
     /// # Errors
-    /// There is none; the message says how to get it.
+    /// There is none; the message says how to install it.
     pub(crate) fn find(workspace: &Workspace) -> Result<Self> {
         if let Some(folder) = std::env::var_os("LIBTORCH").filter(|folder| !folder.is_empty()) {
             return Ok(Self { python: None, libraries: Path::new(&folder).join("lib") });
@@ -52,7 +52,7 @@ impl Libtorch {
         }
     }
 
-    /// Takes that of a Python's torch, and remembers it for [`Libtorch::find`].
+    /// Uses a Python's torch, and remembers it for [`Libtorch::find`].
     ///
     /// # Errors
     /// It has no torch, or another version than the bindings require.
@@ -74,7 +74,7 @@ impl Libtorch {
         Ok(Self { python: Some(python.to_owned()), libraries: PathBuf::from(libraries) })
     }
 
-    /// Sets the environment in which a build and its programs find it.
+    /// Sets the environment so that a build and its programs find it.
     pub(crate) fn prepare<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         if let Some(folder) = self.python.as_deref().and_then(Path::parent) {
             command.env("LIBTORCH_USE_PYTORCH", "1").env("PATH", before("PATH", folder));

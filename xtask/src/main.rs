@@ -1,6 +1,6 @@
 //! `cargo xtask`: builds, tests, checks, benchmarks and scaffolding.
 //!
-//! Depends on no crate of ours, so it starts in a second and works even if they don't compile.
+//! Depends on none of our crates, so it starts in a second and works even if they don't compile.
 
 mod backend;
 mod bench;

@@ -1,6 +1,5 @@
-//! Tests on other backends than flex: the comparisons with PyTorch run on libtorch's CPU, the kernels for GPUs on a Vulkan
-//! driver, and the backends that have them are type-checked. The comparisons on a Vulkan driver in software would take too
-//! long.
+//! Tests on backends other than flex: comparisons with PyTorch run on libtorch's CPU, GPU kernels on a Vulkan driver, and
+//! backends with GPU kernels are type-checked. Comparisons with PyTorch on a software Vulkan driver would take too long.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,7 +24,7 @@ const CHECKED: &str = "cuda,wgpu";
 /// Where Vulkan's loader looks for drivers on Linux.
 const GRAPHICS_DRIVERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
 
-/// Arguments of `cargo test` for a backend that is not flex; all else is the same code on flex.
+/// Arguments of `cargo test` for a backend other than flex; everything else is the same code as on flex.
 pub(crate) fn suite() -> Vec<OsString> {
     let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
     packages.chain(["--"]).chain(NAMES).map(OsString::from).collect()
@@ -36,7 +35,7 @@ pub(crate) fn step_name(backend: &str) -> String {
     format!("parity on {backend}")
 }
 
-/// The other backends. Only under CI: each builds everything that depends on burn once more.
+/// The other backends. Only in CI, since each rebuilds everything that depends on burn.
 pub(crate) fn steps(
     workspace: &Workspace,
     named: Option<&Path>,
@@ -78,7 +77,7 @@ fn holds_a_driver(folder: &Path) -> bool {
     entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
 }
 
-/// Uses the installed libtorch, or else that of the round trips' Python environment, which has the version of the bindings.
+/// Uses the installed libtorch, or else that of the round trips' Python environment, which has the bindings' version.
 fn set_libtorch_up(workspace: &Workspace, named: Option<&Path>) -> Result<(), String> {
     if Libtorch::find(workspace).is_ok() {
         return Ok(());

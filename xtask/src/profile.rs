@@ -1,4 +1,4 @@
-//! How the program is built.
+//! Build profiles.
 
 use std::str::FromStr;
 

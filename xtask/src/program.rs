@@ -1,4 +1,4 @@
-//! Building collimate, with plugins or without, and running it.
+//! Builds collimate, with or without plugins, and runs it.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};

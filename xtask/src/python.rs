@@ -25,10 +25,10 @@ impl Environment {
         wanted.is_some() && std::fs::read_to_string(self.installed()).ok() == wanted && self.program().is_file()
     }
 
-    /// The Python named, or else the environment's, which is created if needed.
+    /// The Python named in the options, or else the environment's, which is created if needed.
     ///
     /// # Errors
-    /// No Python 3 with venv, or packages that cannot be installed.
+    /// There is no Python 3 with venv, or packages cannot be installed.
     pub(crate) fn python(&self, workspace: &Workspace, named: Option<&Path>) -> Result<PathBuf> {
         if let Some(named) = named {
             return Ok(named.to_owned());
@@ -61,7 +61,7 @@ impl Environment {
 /// Creates a virtual environment, installs packages by pip's arguments, and returns its Python.
 ///
 /// # Errors
-/// No Python 3 with venv, or packages that cannot be installed.
+/// There is no Python 3 with venv, or packages cannot be installed.
 pub(crate) fn install<'a>(folder: &Path, packages: impl IntoIterator<Item = &'a OsStr>) -> Result<PathBuf> {
     eprintln!("Making a Python environment with PyTorch in {}; this takes minutes.", folder.display());
     execute(Command::new("python3").args(["-m", "venv"]).arg(folder))
@@ -70,7 +70,7 @@ pub(crate) fn install<'a>(folder: &Path, packages: impl IntoIterator<Item = &'a 
     if !program.is_file() {
         bail!("{} is not there; remove {} to make it again", program.display(), folder.display());
     }
-    // Few of thousands of modules are ever imported; Python compiles those on import.
+    // Only a few of thousands of modules are ever imported; Python compiles those on import.
     let mut pip = Command::new(&program);
     execute(pip.args(["-m", "pip", "install", "--quiet", "--no-compile"]).args(packages))?;
     Ok(program)

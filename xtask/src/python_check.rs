@@ -38,8 +38,8 @@ pub(crate) fn python_check(workspace: &Workspace, options: &PythonCheckOptions, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The checks as a step of `cargo xtask test`. Tests must not need Python, so the step runs only if its environment
-/// exists or, under CI, once it is made; otherwise the summary says why it did not run.
+/// The checks as a step of `cargo xtask test`. Tests must not require Python, so the step runs only if its environment
+/// exists or, in CI, once it has been created; otherwise the summary says why it was skipped.
 pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profile, steps: &mut Steps) {
     let made = environment(workspace).is_made(workspace);
     if !(in_ci() || made || options.python.is_some()) {
@@ -48,7 +48,7 @@ pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profil
         return;
     }
     if let Err(error) = environment(workspace).python(workspace, options.python.as_deref()) {
-        // An unreachable index or a full disk is no fault of the code.
+        // An unreachable index or a full disk is not the code's fault.
         return steps.leave_out(STEP, format!("no Python environment can be made: {error:#}"));
     }
     let own = PythonCheckOptions { python: options.python.clone(), ..PythonCheckOptions::default() };
@@ -56,7 +56,7 @@ pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profil
     steps.run(STEP, || check(workspace, &own, &forwarded, profile));
 }
 
-/// The environment's Python, if it was made.
+/// The environment's Python, if the environment exists.
 pub(crate) fn made_python(workspace: &Workspace) -> Option<PathBuf> {
     let environment = environment(workspace);
     environment.is_made(workspace).then(|| environment.python(workspace, None).ok()).flatten()

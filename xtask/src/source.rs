@@ -1,7 +1,7 @@
 //! Checks of the source and its dependencies that compile nothing: `tidy`, spelling, licences and advisories.
 //!
-//! `typos` and `cargo deny` are programs of their own. Where one is not installed its step is left out, and the summary
-//! says how to install it.
+//! `typos` and `cargo deny` are separate programs. If one is not installed its step is skipped, and the summary says how to
+//! install it.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -44,7 +44,7 @@ fn deny(workspace: &Workspace, options: &[&str]) -> Command {
     command
 }
 
-/// The check of advisories, with the newest database or, offline, the last one; none without either.
+/// The check of advisories, with the newest database or, offline, the last one; `None` without either.
 fn advisories(workspace: &Workspace) -> Option<Command> {
     let mut fetch = Command::new("cargo");
     fetch.args(["deny", "--manifest-path"]).arg(workspace.manifest()).args(["fetch", "db"]);
@@ -58,7 +58,7 @@ fn advisories(workspace: &Workspace) -> Option<Command> {
     Some(command)
 }
 
-/// Whether a database of advisories is on this machine.
+/// Whether this machine has a database of advisories.
 fn was_fetched() -> bool {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     let databases = home.and_then(|home| std::fs::read_dir(home.join("advisory-dbs")).ok());

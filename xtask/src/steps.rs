@@ -1,4 +1,4 @@
-//! Named steps that run one after another, whether or not one fails, and their summary.
+//! Named steps that run in sequence, even after a failure, and their summary.
 
 use std::io::Write;
 use std::path::Path;
@@ -112,7 +112,7 @@ fn append(file: &Path, text: &str) -> Result<()> {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// It cannot be started, or it fails; the message is the command to repeat.
+/// It cannot be started, or it fails; the message has the command for repeating it.
 pub(crate) fn execute(command: &mut Command) -> Result<()> {
     eprintln!("    {}", words(command));
     let status = command.status().with_context(|| format!("cannot start {}", words(command)))?;

@@ -9,19 +9,19 @@ use crate::backend;
 use crate::profile::Profile;
 use crate::workspace::Workspace;
 
-/// Variable that tells tests which backend to compute on.
+/// Variable that tells tests which backend to use.
 const TEST_BACKEND: &str = "COLLIMATE_TEST_BACKEND";
 
 /// Tests on one backend.
 #[derive(Debug)]
 pub(crate) struct TestRun<'a> {
     pub(crate) backend: &'a str,
-    /// Whether burn joins operations.
+    /// Whether burn fuses operations.
     pub(crate) fusion: bool,
     /// Arguments of `cargo test`.
     pub(crate) args: &'a [OsString],
     pub(crate) profile: Profile,
-    /// Options of libtest that leave tests out.
+    /// Options of libtest that skip tests.
     pub(crate) skipped: &'a [&'a str],
 }
 
@@ -29,7 +29,7 @@ impl TestRun<'_> {
     /// The command that builds and runs them.
     ///
     /// # Errors
-    /// What the backend needs to be built is not there; says how to get it.
+    /// A prerequisite of the backend is missing; the message says how to install it.
     pub(crate) fn command(&self, workspace: &Workspace) -> Result<Command> {
         let features = backend::features_with(workspace, self.backend, self.fusion)?;
         let mut tests = workspace.cargo_here("test");
@@ -47,8 +47,8 @@ impl TestRun<'_> {
 pub(crate) fn for_cubecl(tests: &mut Command) {
     // Autotuning tries kernels that the device cannot run, and resolving a backtrace for each error is slow.
     tests.env("RUST_BACKTRACE", "0");
-    // While one thread tunes a shape, another would get the first kernel that runs, and so other bits than later. A real
-    // run computes on one thread.
+    // While one thread tunes a shape, another would use the first kernel that runs, and so get other bits than later. A
+    // real run computes on one thread.
     tests.env("RUST_TEST_THREADS", "1");
 }
 
@@ -63,7 +63,7 @@ fn test_arguments(args: &[OsString], features: &[String], profile: Profile, skip
     all.push("--no-fail-fast");
     let mut all: Vec<OsString> = all.into_iter().map(OsString::from).chain(args.iter().cloned()).collect();
     if !skipped.is_empty() {
-        // What follows `--` is for the test executables.
+        // Arguments after `--` are for the test executables.
         all.extend((!args.iter().any(|argument| argument == "--")).then(|| "--".into()));
         all.extend(skipped.iter().map(OsString::from));
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: what CONTRIBUTING promises of the source, checked by a program that compiles none of it.
+//! `cargo xtask tidy`: checks what CONTRIBUTING promises about the source, without compiling it.
 
 use std::process::{Command, ExitCode};
 
@@ -6,14 +6,14 @@ use anyhow::{Context, Result};
 
 use crate::workspace::{Workspace, words};
 
-/// Checks the source; findings below `paths` are shown, or all.
+/// Checks the source; shows findings below `paths`, or all.
 pub(crate) fn tidy(workspace: &Workspace, paths: &[String]) -> Result<ExitCode> {
     let mut command = command(workspace);
     let status = command.args(paths).status().with_context(|| format!("cannot start {}", words(&command)))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The command that checks everything; it fails where a rule is broken.
+/// The command that checks everything; it fails if a rule is broken.
 pub(crate) fn command(workspace: &Workspace) -> Command {
     let mut command = workspace.cargo_here("run");
     command.args(["--quiet", "--package", "collimate-tidy", "--"]).current_dir(&workspace.root);

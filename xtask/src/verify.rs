@@ -17,14 +17,14 @@ use crate::{backend, harness, parity, program, python_check, scaffold, source};
 /// The example plugin in the checkout, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
 const EXAMPLE_OBJECTIVE: &str = "margin_dpo";
-/// The programs in `examples` on the libraries.
+/// The programs in `examples` that use the libraries.
 const EXAMPLES: [&str; 2] = ["score_file", "training_loop"];
 /// The objective that is scaffolded to test the scaffold.
 const PROBE: &str = "scaffold_probe";
 
 /// Tests what CI tests, or only the tests that the arguments name.
 ///
-/// Without the published data beside the checkout its tests are left out, and the summary says so.
+/// Without the published data beside the checkout, its tests are skipped, and the summary says so.
 pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profile) -> Result<ExitCode> {
     let data = beside::data(&workspace.root);
     let skipped = beside::skipped(&data);
@@ -87,7 +87,7 @@ fn examples(workspace: &Workspace, steps: &mut Steps) {
     });
 }
 
-/// Does what a plugin's author does: scaffold a crate, test it, link it, run the program with it.
+/// Does what a plugin's author does: scaffolds a crate, tests it, links it, and runs the program with it.
 fn plugins(workspace: &Workspace, options: &TestOptions, profile: Profile, steps: &mut Steps) {
     let example = workspace.root.join(EXAMPLE);
     let scratch = Scratch::new();
@@ -132,7 +132,7 @@ fn use_objective(program: &Path, name: &str, scratch: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A folder for this run, removed at its end.
+/// A folder for this run, removed when dropped.
 #[derive(Debug)]
 struct Scratch(PathBuf);
 

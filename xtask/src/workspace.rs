@@ -1,4 +1,4 @@
-//! Paths of the checkout, and commands for cargo.
+//! Paths of the checkout, and cargo commands.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ impl Workspace {
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// A table with the workspace's `profile` alone: builds that have it too share the workspace's dependencies.
+    /// A table with only the workspace's `profile`: builds that include it share the workspace's dependencies.
     pub(crate) fn profiles(&self) -> Result<Table> {
         profiles_of(&self.read("Cargo.toml")?)
     }
@@ -69,7 +69,7 @@ impl Workspace {
 /// The name of the package in `folder`.
 ///
 /// # Errors
-/// No Cargo.toml, or one that cargo refuses (its message is passed on).
+/// There is no Cargo.toml, or cargo rejects it (its message is passed on).
 pub(crate) fn package_name(folder: &Path) -> Result<String> {
     let manifest = folder.join("Cargo.toml");
     if !manifest.is_file() {
@@ -92,14 +92,14 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A command as a user would type it.
+/// Formats a command as a user would type it.
 pub(crate) fn words(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_stem().unwrap_or(command.get_program());
     let parts = std::iter::once(program).chain(command.get_args());
     parts.map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether this runs under continuous integration.
+/// Whether this runs in continuous integration.
 pub(crate) fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Files that appear complete or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -64,7 +64,7 @@ impl Seek for AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.committed {
-            // Best effort: nobody was promised this file, and `remove_leftovers` finds it later.
+            // Best effort: this file was never promised, and `remove_leftovers` finds it later.
             let _ = fs::remove_file(&self.temporary);
         }
     }

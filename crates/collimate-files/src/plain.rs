@@ -1,4 +1,4 @@
-//! Reading the small text files that a run leaves behind.
+//! Reads the small text files that a run leaves behind.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -7,7 +7,7 @@ use std::path::Path;
 /// Opens a regular file; a link to one is followed.
 ///
 /// # Errors
-/// Any error of opening it, and a path that is no regular file.
+/// Opening it fails, or the path is not a regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     // Checked before opening: opening a named pipe blocks until its other end is opened.
     match fs::metadata(path)?.is_file() {
@@ -19,7 +19,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// Reads a regular file of at most `limit` bytes as text.
 ///
 /// # Errors
-/// Any error of reading it; also a path that is no regular file, a file that is larger, and text that is not UTF-8.
+/// Reading it fails, the path is not a regular file, the file is larger, or its text is not UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let mut text = String::new();
     // The length is taken from what was read, since the file may grow meanwhile.

@@ -65,7 +65,7 @@ impl StagedFolder {
 impl Drop for StagedFolder {
     fn drop(&mut self) {
         if !self.committed {
-            // Best effort: nobody was promised this folder, and `remove_leftovers` finds it later.
+            // Best effort: this folder was never promised, and `remove_leftovers` finds it later.
             let _ = fs::remove_dir_all(&self.staging);
         }
     }

@@ -14,7 +14,7 @@ pub enum HubError {
     #[error(transparent)]
     Name(#[from] NameError),
 
-    /// There is no such repository, revision or file.
+    /// The repository, revision or file does not exist.
     #[error("{name}: not found on {endpoint} ({what}); is it spelled correctly, and does the revision exist?")]
     NotFound {
         /// The requested name.

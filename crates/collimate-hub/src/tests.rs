@@ -213,7 +213,7 @@ fn listed_paths_outside_the_repository_are_ignored() {
 
 #[test]
 fn a_network_error_mentions_offline_mode() {
-    // A port on which nobody listens any more.
+    // A port that is no longer listened on.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (_server, _folder, hub) = hub();
     let alone = with(&hub, |options| options.endpoint = format!("http://{port}"));

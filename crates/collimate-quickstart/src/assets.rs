@@ -23,7 +23,7 @@ const FILES: &[(&str, &[u8])] = &[
     ("tokenizer_config.json", include_bytes!("../assets/quickstart-base/tokenizer_config.json")),
 ];
 
-/// How the base model is made.
+/// Options for making the base model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BaseOptions {
     /// Seed of weights, problems and slips.
@@ -41,7 +41,7 @@ pub struct BaseOptions {
 }
 
 impl Default for BaseOptions {
-    /// What the committed weights were made with.
+    /// The options of the committed weights.
     fn default() -> Self {
         Self { seed: 1, steps: 700, batch_size: 64, learning_rate: 3e-3, mistakes: 0.2, habit: 0.55 }
     }
@@ -120,7 +120,8 @@ fn base_config(dir: &Path, vocab_size: usize) -> Result<ModelConfig, TrainError>
     Ok(ModelConfig::from_json(&dir.join("config.json"), config)?)
 }
 
-/// Normal weights with the configuration's `initializer_range`, scaled down where they add to the residual stream; norms are 1.
+/// Normal weights with the configuration's `initializer_range`, scaled down where they add to the residual stream;
+/// norms are 1.
 pub fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTensor)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
@@ -141,7 +142,7 @@ pub fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTenso
     tensors.collect()
 }
 
-/// Writes one solution per problem, in Collimate's own layout.
+/// Writes one solution per problem, in Collimate's layout.
 fn write_solutions(path: &Path, options: &BaseOptions) -> Result<(), TrainError> {
     let mut rows = RowWriter::create(path)?;
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x5eed);

@@ -1,7 +1,7 @@
 //! The built-in task: word problems of two or three steps of arithmetic, with a verifier that gives partial credit.
 //!
 //! ```text
-//! problems   what is asked, its worked solution, and solutions with a slip
+//! problems   questions, their worked solutions, and solutions with a slip
 //! tokenizer  a small byte-level BPE trained on them
 //! verifier   a reward in [0, 1] for any response
 //! assets     the base model in the repository, and how it is made
@@ -9,8 +9,8 @@
 //! pipeline   sample, score, align, measure
 //! ```
 //!
-//! Start with [`pipeline::run`]. Everything is generated: nothing is downloaded and no text is stored. Knows nothing of
-//! the command line.
+//! Start with [`pipeline::run`]. Everything is generated: nothing is downloaded and no text is stored. The crate must not
+//! know the command line.
 //!
 //! ```
 //! use collimate_quickstart::problems::{Split, distinct_problems};

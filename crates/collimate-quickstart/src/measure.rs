@@ -25,7 +25,7 @@ pub struct Accuracy {
 /// Solves every problem once greedily and `num_samples` times by sampling at temperature 1.
 ///
 /// # Errors
-/// The tokenizer or the model refuses a prompt.
+/// The tokenizer or the model rejects a prompt.
 pub fn measure(
     session: &mut dyn Session,
     tokenizer: &TextTokenizer,
@@ -52,7 +52,7 @@ pub fn measure(
 /// Solutions as text, by problem and sample: greedy without a seed, sampled at temperature 1 with one.
 ///
 /// # Errors
-/// The tokenizer or the model refuses a prompt.
+/// The tokenizer or the model rejects a prompt.
 pub fn solve(
     session: &mut dyn Session,
     tokenizer: &TextTokenizer,

@@ -54,7 +54,7 @@ pub struct QuickstartSummary {
 /// The quickstart's recipe, overridden by the user's settings.
 ///
 /// # Errors
-/// An unknown setting, or one with a wrong value.
+/// An unknown setting, or an invalid value.
 pub fn recipe(settings: &[(String, String)]) -> Result<Recipe, TrainError> {
     let defaults = [
         ("objective", "nca"),
@@ -90,9 +90,9 @@ pub fn free_folder(objective: &str) -> PathBuf {
 
 /// Settings that suit an objective on the quickstart's rewards better than its defaults.
 ///
-/// With β = 1 the target is π_ref · e^{r/α}. For NCA, α = 0.15 puts nearly all weight on right answers and still separates
-/// half-right from wrong ones. InfoNCA fixes no absolute level: with NCA's settings one seed in three lost what the base model
-/// could do (docs/log.md), so its targets are closer and its steps smaller.
+/// With β = 1 the target is π_ref · e^{r/α}. For NCA, α = 0.15 puts nearly all weight on right answers and still
+/// separates half-right from wrong ones. InfoNCA fixes no absolute level: with NCA's settings one seed in three lost
+/// what the base model could do (docs/log.md), so its targets are closer and its steps smaller.
 fn own_settings(name: &str) -> &'static [(&'static str, &'static str)] {
     match name {
         "nca" => &[("objective.beta", "1"), ("objective.alpha", "0.15")],
@@ -117,7 +117,7 @@ pub fn run(
     quickstart.finish(&trained, observer)
 }
 
-/// A quickstart under way, in three phases, so that a caller can handle signals in each as it likes.
+/// A quickstart in progress, in three phases, so that a caller can handle signals differently in each.
 #[derive(Debug)]
 pub struct Quickstart {
     begun: Instant,
@@ -230,7 +230,7 @@ fn sample(
     observer.finish();
     let mut rows = RowWriter::create(path)?;
     for (problem, texts) in problems.iter().zip(&solutions) {
-        // A response of nothing but an end token cannot be trained on; its siblings can.
+        // A response with only an end token cannot be trained on; its siblings can.
         let texts = texts.iter().filter(|text| !text.trim().is_empty());
         let responses: Vec<_> = texts.map(|t| json!({ "content": t, "reward": score(problem, t) })).collect();
         if responses.len() >= 2 {

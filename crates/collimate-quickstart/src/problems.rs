@@ -30,7 +30,7 @@ pub enum Split {
     HeldOut,
 }
 
-/// What a step does to the number so far.
+/// The operation of a step on the current number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Op {
     /// Adds the operand.
@@ -118,8 +118,9 @@ pub fn problem(seed: u64, index: u64, split: Split) -> Problem {
 
 /// The problems of a seed and split, in order, without repeated numbers.
 ///
-/// There are 5,780 sets of numbers for two steps and 140,231 for three, an eighth of them held out. The iterator never ends:
-/// past the last set it searches for ever, so take far fewer. A quarter of the first 10,000 draws of [`problem`] are repeats.
+/// There are 5,780 sets of numbers for two steps and 140,231 for three, an eighth of them held out. The iterator never
+/// ends: past the last set it searches forever, so take far fewer. A quarter of the first 10,000 draws of [`problem`]
+/// are repeats.
 pub fn distinct_problems(seed: u64, split: Split) -> impl Iterator<Item = Problem> {
     let mut seen = HashSet::new();
     let all = (0..).map(move |index| problem(seed, index, split));

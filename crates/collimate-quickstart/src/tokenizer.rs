@@ -31,7 +31,7 @@ pub const MAX_VOCAB: usize = 512;
 /// `. ` is one token.
 const PIECES: &str = r"\p{N}| ?\p{L}+|[^\p{L}\p{N}]+";
 
-/// Problems that the merges are learned from.
+/// Number of problems to learn the merges from.
 const NUM_PROBLEMS: u64 = 4000;
 
 /// ChatML turns.
@@ -42,11 +42,11 @@ type Tokenizer = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, Post
 
 /// Trains the tokenizer on problems of a seed and writes `tokenizer.json` and `tokenizer_config.json` into `dir`.
 ///
-/// Every digit is its own token, so the model sees a number digit by digit; any text can be encoded, byte by byte if need be.
-/// Returns the size of the vocabulary, at most [`MAX_VOCAB`]. The result is the same on every machine.
+/// Every digit is its own token, so the model sees a number digit by digit; any text can be encoded, byte by byte if
+/// need be. Returns the size of the vocabulary, at most [`MAX_VOCAB`]. The result is the same on every machine.
 ///
 /// # Errors
-/// [`DataError::Io`] where a file cannot be written, [`DataError::File`] where training fails.
+/// [`DataError::Io`] if a file cannot be written, [`DataError::File`] if training fails.
 pub fn write_tokenizer(dir: &Path, seed: u64) -> Result<usize, DataError> {
     let path = dir.join("tokenizer.json");
     let failed = |error: tokenizers::Error| DataError::File { path: path.clone(), problem: error.to_string() };

@@ -20,7 +20,8 @@ const FORM: f64 = 0.1;
 /// | 0.1 · r/E | r of the response's E equations are right as arithmetic |
 /// | 0.1 | the response is S equations, each followed by `. `, then `Answer: N`, and nothing else |
 ///
-/// A wrong answer scores at most 0.4, a right one at least 0.6. White space around the response does not matter. An equation is `a+b=c`, `a-b=c` or `a*b=c` with whole numbers, without spaces.
+/// A wrong answer scores at most 0.4, a right one at least 0.6. White space around the response does not matter. An
+/// equation is `a+b=c`, `a-b=c` or `a*b=c` with whole numbers, without spaces.
 pub fn score(problem: &Problem, response: &str) -> f64 {
     score_answer(&problem.steps, problem.answer, response)
 }
@@ -34,7 +35,7 @@ pub fn score_answer(steps: &[i64], answer: i64, response: &str) -> f64 {
     let arithmetic = fraction(right, parsed.equations.len());
     let formed = parsed.clean && parsed.answer.is_some() && parsed.equations.len() == steps.len();
     let form = if formed { FORM } else { 0.0 };
-    // Summed in tenths of exact parts would still round: the clamp keeps the full score at 1.
+    // Even sums of exact tenths would round: the clamp keeps the full score at 1.
     (answered + STEPS * found + ARITHMETIC * arithmetic + form).clamp(0.0, 1.0)
 }
 
@@ -43,7 +44,7 @@ pub fn is_correct(problem: &Problem, response: &str) -> bool {
     Parsed::new(response).answer == Some(problem.answer)
 }
 
-/// What a response says.
+/// The content of a response.
 struct Parsed {
     equations: Vec<Equation>,
     answer: Option<i64>,
@@ -87,7 +88,7 @@ fn whole_number(text: &str) -> Option<i64> {
     if plain && (1..=9).contains(&digits.len()) { text.parse().ok() } else { None }
 }
 
-/// The longest run of the expected results that occurs in the equations' results in order, with gaps allowed in both.
+/// Length of the longest sequence of expected results that occurs in the equations' results in order, with gaps in both.
 fn steps_found(expected: &[i64], equations: &[Equation]) -> usize {
     // best[i]: matches within the first i expected results and the equations seen so far.
     let mut best = vec![0; expected.len() + 1];

@@ -21,7 +21,7 @@ pub enum ReferenceCache {
 }
 
 impl ReferenceCache {
-    /// The folder; none if the cache is off or the user has no cache folder.
+    /// The folder; `None` if the cache is off or the user has no cache folder.
     ///
     /// The user's cache folder is `XDG_CACHE_HOME`, else `.cache` in `HOME`, else (on Windows) `LOCALAPPDATA`.
     pub fn folder(&self) -> Option<PathBuf> {
@@ -54,7 +54,7 @@ impl Serialize for ReferenceCache {
 impl KeyType for ReferenceCache {
     const EXPECTED: &'static str = "auto, false or a folder";
     fn from_yaml(value: &Value) -> Option<Self> {
-        // YAML 1.1 readers take a bare `off` for false and `on` for true.
+        // YAML 1.1 readers parse a bare `off` as false and `on` as true.
         match (value.as_str(), value.as_bool()) {
             (Some("auto" | "on"), _) | (_, Some(true)) => Some(Self::Auto),
             (Some("off"), _) | (_, Some(false)) => Some(Self::Off),

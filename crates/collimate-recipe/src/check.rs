@@ -1,4 +1,4 @@
-//! Ranges of a recipe's values, and contradictions between them.
+//! Checks the ranges of a recipe's values, and contradictions between them.
 
 use crate::error::{Origin, RecipeError};
 use crate::limits::{MAX_COUNT, MAX_THREADS};
@@ -102,7 +102,7 @@ impl Recipe {
     }
 }
 
-/// Makes the error of a condition that does not hold.
+/// Creates the error for a violated condition.
 struct Check<'a> {
     origin: &'a dyn Fn(&str) -> Origin,
 }

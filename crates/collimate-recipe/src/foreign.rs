@@ -1,4 +1,4 @@
-//! Keys of TRL, transformers and the alignment handbook that a recipe has no use for.
+//! Keys of TRL, transformers and the alignment handbook that recipes here do not need.
 //!
 //! They are known by name, so that their recipes load as they are, and sorted by whether leaving them out would change the
 //! result.
@@ -43,7 +43,7 @@ fn without_effect() -> impl Iterator<Item = &'static str> {
 /// A key that could change the result.
 struct Meaningful {
     name: &'static str,
-    /// Values that ask for nothing, beside those that are empty, false or zero.
+    /// Values without effect, besides empty, false and zero.
     neutral: &'static [&'static str],
     /// What is done instead, or why the key is refused.
     remark: &'static str,
@@ -57,7 +57,7 @@ const fn key_unless(name: &'static str, neutral: &'static [&'static str], remark
     Meaningful { name, neutral, remark }
 }
 
-/// Keys whose wish is met in another way.
+/// Keys whose purpose is served in another way.
 const INSTEAD: &[Meaningful] = &[
     key("assistant_only_loss", "the last turn is scored"),
     key("auto_insert_empty_system_msg", "no system message is added"),
@@ -81,7 +81,7 @@ const INSTEAD: &[Meaningful] = &[
     key_unless("truncation_mode", &["keep_end"], "prompts keep their end"),
 ];
 
-/// Keys that nothing here stands for: the user has to decide.
+/// Keys without any counterpart here: the user has to decide.
 const REFUSED: &[Meaningful] = &[
     key("adafactor", "only AdamW is supported"),
     key_unless("f_divergence_type", &["reverse_kl"], "only reverse_kl is supported"),
@@ -115,7 +115,7 @@ const OPTIMIZERS: &[&str] = &[
     "paged_adamw",
 ];
 
-/// Its names for AdamW with smaller moments.
+/// transformers' names for AdamW with smaller moments.
 const SMALL_STATES: &[&str] =
     &["adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "adamw_torch_4bit", "adamw_torch_8bit"];
 

@@ -41,7 +41,7 @@ macro_rules! recipe_keys {
                 schema: <$type as KeyType>::schema,
             }, )+ ];
 
-            /// Sets a key. The error is what was expected; `None` means that there is no such key.
+            /// Sets a key. The error is what was expected; `None` means that the key does not exist.
             pub(crate) fn set_key(&mut self, key: &str, value: &Value) -> Option<Result<(), &'static str>> {
                 match key {
                     $( stringify!($key) => Some(match <$type as KeyType>::from_yaml(value) {

@@ -1,8 +1,8 @@
-//! Recipes: what YAML may say about a training run, the defaults, and what they add up to.
+//! Recipes: the YAML description of a training run, its defaults, and what follows from it.
 //!
-//! Start at [`Recipe`], whose keys, types, defaults and documentation stand in one table. [`Recipe::parse`] reads a file and
-//! `key=value` pairs into a [`ParsedRecipe`]: every key typed, checked against its range and traced to the line that set it.
-//! [`RecipeError`] points at that line.
+//! Start at [`Recipe`], whose keys, types, defaults and documentation are in one table. [`Recipe::parse`] reads a file
+//! and `key=value` pairs into a [`ParsedRecipe`]: every key typed, checked against its range and traced to the line
+//! that set it. [`RecipeError`] points at that line.
 //!
 //! Keys have TRL's names where TRL has them. Keys of other trainers that mean nothing here are known by name, so that
 //! their recipes load as they are.

@@ -23,7 +23,7 @@ impl ObjectiveSpec {
         Self { name: name.to_owned(), params: Map::new() }
     }
 
-    /// The reward temperature α, given or the objective's default; none if the objective has none.
+    /// The reward temperature α, given or the objective's default; `None` if the objective has none.
     pub fn alpha(&self) -> Option<f64> {
         let default = || registry::find(&self.name).ok()?.defaults().get("alpha").and_then(Json::as_f64);
         self.number("alpha").or_else(default)

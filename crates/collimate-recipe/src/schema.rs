@@ -48,7 +48,7 @@ impl Recipe {
     }
 }
 
-/// The schema of a key outside the table: an alias has that of its key, and others allow what their trainers allow.
+/// The schema of a key outside the table: an alias has its key's, others accept what their trainers accept.
 fn other(name: &str, doc: &str, properties: &Map<String, Json>) -> Json {
     let same = doc.strip_prefix("Alias of `").and_then(|rest| rest.split('`').next());
     let mut schema = match name {

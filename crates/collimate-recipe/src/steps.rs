@@ -1,4 +1,4 @@
-//! How many steps a run takes, and after which of them it logs, evaluates and saves.
+//! Counts the steps of a run, and determines after which of them it logs, evaluates and saves.
 
 use crate::recipe::Recipe;
 use crate::schedule::Schedule;

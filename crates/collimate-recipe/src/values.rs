@@ -8,11 +8,11 @@ use serde_yaml_ng::Value;
 
 use crate::schedule::ScheduleKind;
 
-/// The type of a key's value.
+/// The type of a recipe key's value.
 pub(crate) trait KeyType: Sized {
     /// What a value must be, as errors put it.
     const EXPECTED: &'static str;
-    /// Reads a value; `None` if it is something else.
+    /// Reads a value; `None` if it has another type.
     fn from_yaml(value: &Value) -> Option<Self>;
     /// The JSON schema of values; by default anything.
     fn schema() -> Json {

@@ -49,10 +49,11 @@ pub(crate) fn files_of(names: &[PathBuf], io: &mut Io<'_>) -> Result<Vec<PathBuf
     Ok(files)
 }
 
-/// Opens the rows of a file, folder or pattern, or of standard input if the path is `-`; also returns the name for messages.
+/// Opens the rows of a file, folder or pattern, or of standard input if the path is `-`; also returns the name for
+/// messages.
 ///
 /// # Errors
-/// There is no such file, or it cannot be read.
+/// The file does not exist or cannot be read.
 pub(crate) fn open_rows(path: &Path, io: &mut Io<'_>) -> Result<(PathBuf, JsonRows), CliError> {
     if path == Path::new("-") {
         let name = PathBuf::from("standard input");

@@ -56,11 +56,11 @@ impl Io<'_> {
     }
 }
 
-/// The output of a verb's rows: a file that appears whole or not at all, or standard output if the path is `-`.
+/// The output of a command's rows: a file that appears complete or not at all, or standard output if the path is `-`.
 #[derive(Debug)]
 pub(crate) enum Rows {
     File(RowWriter),
-    /// Kept until the end, so that a failed verb prints no rows.
+    /// Buffered until the end, so that a failed command prints no rows.
     StandardOutput {
         text: String,
         num_rows: usize,

@@ -1,7 +1,7 @@
 //! Aligns language models from explicit rewards.
 //!
-//! This crate is the command line: it parses arguments, calls the libraries and prints. Start with `commands`, which has one
-//! file per verb. A program with further objectives is two lines:
+//! This crate is the command line: it parses arguments, calls the libraries and prints. Start with `commands`, which
+//! has one file per verb. A program with further objectives is two lines:
 //!
 //! ```no_run
 //! # mod my_objective {}
@@ -40,12 +40,12 @@ pub fn run() -> ExitCode {
     ExitCode::from(run_process(std::env::args_os()))
 }
 
-/// [`run`] with arguments of the caller's; `args` starts with the program's name. Installs handlers for panics and signals for
+/// [`run`] with the caller's arguments; `args` starts with the program's name. Installs handlers for panics and signals for
 /// the whole process.
 pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>) -> u8 {
     collimate_train::run_passes_on_the_main_thread();
     panic::set_hook(Box::new(|info| {
-        // A tokenizer file that contradicts itself; the caller turns this into an error that names the file.
+        // A malformed tokenizer file; the caller turns the panic into an error that names the file.
         if collimate_data::catches_panics() {
             return;
         }

@@ -25,8 +25,8 @@ impl Default for Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. Inside [`Signals::after_the_step`] the first signal asks the run to stop and the second ends the
-    /// process; elsewhere the first one ends it. The exit code is then 128 plus the signal's number.
+    /// Installs the handlers. Inside [`Signals::after_the_step`] the first signal asks the run to stop and the second
+    /// ends the process; elsewhere the first one ends it. The exit code is then 128 plus the signal's number.
     pub(crate) fn install() -> Self {
         let signals = Self::default();
         for signal in [SIGINT, SIGTERM] {
@@ -40,7 +40,7 @@ impl Signals {
         signals
     }
 
-    /// Runs code that checks the flag and stops by itself.
+    /// Runs code that checks the flag and stops on its own.
     pub(crate) fn after_the_step<T>(&self, run: impl FnOnce(&StopFlag) -> T) -> T {
         self.at_once.store(false, Ordering::SeqCst);
         let ended = AtomicBool::new(false);
@@ -53,7 +53,7 @@ impl Signals {
         result
     }
 
-    /// Acknowledges a signal at once, since a step may take long.
+    /// Acknowledges a signal immediately, since a step may take long.
     fn announce(&self, ended: &AtomicBool) {
         while !ended.load(Ordering::SeqCst) {
             if self.stop.requested().is_some() {

@@ -1,4 +1,4 @@
-//! Whether two runs left the same bytes.
+//! Compares the bytes that two runs left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,14 +8,14 @@ use anyhow::{Context, Result, bail};
 
 /// Bytes of a record of the reference cache.
 const RECORD_BYTES: usize = 32;
-/// The files that hold the result of training; a run has one kind of weights.
+/// The files with the result of training; a run has one kind of weights.
 const TRAINED: [&str; 3] = ["model.safetensors", "adapter_model.safetensors", "metrics.jsonl"];
 
 /// How the folder `found` differs from `expected`, file by file: the run in `run` and the records in `cache`. Wall-clock
 /// times are ignored.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// A file cannot be read.
 pub fn differences(expected: &Path, found: &Path) -> Result<Vec<String>> {
     let mut differences = unlike_files(&contents(&expected.join("run"))?, &contents(&found.join("run"))?);
     differences.extend(unlike_caches(&expected.join("cache"), &found.join("cache"))?);
@@ -25,7 +25,7 @@ pub fn differences(expected: &Path, found: &Path) -> Result<Vec<String>> {
 /// How two runs' weights and metrics differ, whatever else their folders hold. Wall-clock times are ignored.
 ///
 /// # Errors
-/// A file that cannot be read, or a run without weights or metrics.
+/// A file cannot be read, or a run has no weights or metrics.
 pub fn training_differences(expected: &Path, found: &Path) -> Result<Vec<String>> {
     let trained = |run: &Path| -> Result<Contents> {
         let mut files = contents(run)?;
@@ -82,7 +82,7 @@ fn unlike_files(expected: &Contents, found: &Contents) -> Vec<String> {
     missing.chain(left).chain(unlike).collect()
 }
 
-/// Where two files begin to differ: the line of text, the byte of anything else.
+/// Where two files begin to differ: the line of a text, the byte of anything else.
 fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
     let at = ours.iter().zip(theirs).position(|(a, b)| a != b).unwrap_or_else(|| ours.len().min(theirs.len()));
     let (Ok(ours_text), Ok(theirs_text)) = (std::str::from_utf8(ours), std::str::from_utf8(theirs)) else {
@@ -106,7 +106,7 @@ fn without_times(name: &str, bytes: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// Cut from the text: parsing the row and writing it again would hide differences of form.
+/// Removed textually: parsing and rewriting the row would hide differences of form.
 fn without_step_seconds(row: &str) -> String {
     let Some(start) = row.find(",\"step_seconds\":") else { return row.to_owned() };
     let end = row[start + 1..].find([',', '}']).map_or(row.len(), |end| start + 1 + end);

@@ -1,10 +1,10 @@
-//! The state of a run, seen from outside by its folder.
+//! The state of a run, observed from its folder.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// What is in a run's folder, as far as it tells the run's progress.
+/// The contents of a run's folder that show its progress.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     /// Whether the folder exists.
@@ -22,7 +22,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Looks into `folder/run` and `folder/cache`; entries that disappear meanwhile are ignored.
+    /// Inspects `folder/run` and `folder/cache`; entries that disappear meanwhile are ignored.
     pub(crate) fn of(folder: &Path) -> Self {
         let run = folder.join("run");
         let mut snapshot = Self { exists: run.is_dir(), ..Self::default() };

@@ -1,12 +1,11 @@
 //! Kills runs at random moments and resumes them, and watches long runs for growth.
 //!
-//! A run that was killed and resumed must end with the bytes of one that was never disturbed. The harness starts the
-//! program as a process, sends it a signal after some time or right after it did something to its folder, resumes it, and
-//! compares what is left. `cargo xtask chaos` and `cargo xtask soak` run it for long ([`chaos()`], [`soak()`]); the tests of
-//! the command line use a [`Trial`] of their own for a few kills, and [`compare`] for runs that they disturb otherwise.
+//! A run that was killed and resumed must end with the same bytes as an undisturbed one. The harness starts the program
+//! as a process, sends it a signal after some time or right after a change to its folder, resumes it, and compares the
+//! results. `cargo xtask chaos` and `cargo xtask soak` run it for long ([`chaos()`], [`soak()`]); the tests of the
+//! command line use a [`Trial`] of their own for a few kills, and [`compare`] for runs that they disturb in other ways.
 //!
-//! It knows the program only from outside: its command line, its folder, its log and its exit code. No crate of
-//! Collimate is linked.
+//! It sees the program only from outside: its command line, folder, log and exit code. It links no crate of Collimate.
 //!
 //! Read [`Trial`] first, then [`Workload`] (what a run does) and [`Trigger`] (when it is interrupted).
 //!

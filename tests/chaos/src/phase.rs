@@ -1,8 +1,8 @@
-//! What a process was doing, from its log and folder.
+//! What a process was doing, inferred from its log and folder.
 
 use crate::folder::Snapshot;
 
-/// What a process of a run does at one time.
+/// The phase of a run's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Reading, tokenizing, loading, up to the first computation.
@@ -23,7 +23,7 @@ pub enum Phase {
 pub(crate) const PHASES: [Phase; 6] =
     [Phase::StartUp, Phase::Reference, Phase::Evaluation, Phase::Steps, Phase::Checkpoint, Phase::Export];
 
-/// Starts of the log lines that open a stage.
+/// Prefixes of the log lines that start a stage.
 const STAGES: [(&str, Phase); 5] = [
     ("reading ", Phase::StartUp),
     ("tokenizing ", Phase::StartUp),
@@ -45,7 +45,7 @@ impl Phase {
         }
     }
 
-    /// The phase in which a process stopped, from its log and its folder at its start and end.
+    /// The phase in which a process stopped, from its log and its folder at start and end.
     pub(crate) fn of(log: &str, before: &Snapshot, after: &Snapshot, last_step: usize) -> Self {
         if after.staging.difference(&before.staging).next().is_some() {
             return Self::Checkpoint;

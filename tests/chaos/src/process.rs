@@ -1,4 +1,4 @@
-//! Starting the program and interrupting it.
+//! Starts the program and interrupts it.
 
 use std::fmt;
 use std::fs::File;
@@ -12,12 +12,12 @@ use crate::folder::Snapshot;
 use crate::signal::{End, Signal};
 use crate::trigger::{Trigger, Watch};
 
-/// A process of a short run that lives longer than this hangs.
+/// A process of a short run that lives longer than this is considered hung.
 const LONGEST_LIFE: Duration = Duration::from_secs(300);
 /// Lines of the log that an error quotes.
 const NUM_LAST_LINES: usize = 12;
 
-/// Makes the command that runs the program with the arguments given.
+/// Creates the command that runs the program with the given arguments.
 type MakeCommand = dyn Fn(&[String]) -> Command;
 
 /// The program under test.
@@ -34,7 +34,7 @@ impl Program {
         })
     }
 
-    /// A program that `command` starts with the arguments given.
+    /// A program that `command` starts with the given arguments.
     pub fn new(command: impl Fn(&[String]) -> Command + 'static) -> Self {
         Self(Box::new(command))
     }
@@ -93,7 +93,7 @@ impl Start<'_> {
         command.spawn().with_context(|| format!("cannot start {:?}", self.program))
     }
 
-    /// Runs the process to its end, sending it the signal when its trigger is due.
+    /// Runs the process until it ends, sending the signal when its trigger is due.
     ///
     /// # Errors
     /// It cannot be started or interrupted, or does not end.
@@ -107,7 +107,7 @@ impl Start<'_> {
                 break status;
             }
             let elapsed = begun.elapsed();
-            // A long gap means that this process was suspended too, as by a terminal.
+            // A long gap means that this process was suspended too, for example by a terminal.
             awake += (elapsed - last).min(Duration::from_secs(1));
             last = elapsed;
             if awake > LONGEST_LIFE {
@@ -125,7 +125,7 @@ impl Start<'_> {
         Ok(Ended { end: status.into(), time, log: self.read_log(), before, after })
     }
 
-    /// Kills a process that does not end, and says what its threads wait for.
+    /// Kills a process that does not end, and reports what its threads wait for.
     fn hangs(&self, child: &mut Child) -> anyhow::Error {
         let threads = thread_states(child.id());
         let _ = child.kill().and_then(|()| child.wait());

@@ -1,12 +1,12 @@
-//! The random numbers of a purpose: the same on every machine and for every version.
+//! Random numbers by purpose: the same on every machine and in every version.
 
 use rand::SeedableRng;
 pub(crate) use rand_chacha::ChaCha8Rng as Random;
 
-/// Bytes of the generator's seed that a purpose fills.
+/// Bytes of the generator's seed that the purpose fills.
 const PURPOSE_BYTES: usize = 24;
 
-/// The generator of a seed and a purpose, so that two purposes of one seed have nothing in common.
+/// The generator for a seed and a purpose; different purposes of one seed are independent.
 pub(crate) fn random(seed: u64, purpose: &str) -> Random {
     let mut bytes = [0; 8 + PURPOSE_BYTES];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

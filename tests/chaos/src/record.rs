@@ -1,4 +1,4 @@
-//! What was done to a run.
+//! A record of the interruptions of a run.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct Interruption {
     pub signal: Signal,
     /// When it was sent.
     pub trigger: Trigger,
-    /// Where it hit.
+    /// The phase that it hit.
     pub phase: Phase,
     /// Threads of the process.
     pub threads: usize,
@@ -27,7 +27,7 @@ pub struct Interruption {
     pub seconds: f64,
 }
 
-/// What was done to one run, and the outcome.
+/// The interruptions of one run, and the outcome.
 #[derive(Debug, Default)]
 pub struct Run {
     /// Processes.

@@ -1,4 +1,4 @@
-//! Results of all runs, as a table and as JSON.
+//! The results of all runs, as a table and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,20 +9,20 @@ use serde_json::{Map, Value, json};
 use crate::phase::{PHASES, Phase};
 use crate::record::{Interruption, Run};
 
-/// What was done to one workload.
+/// The results of one workload.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
     /// The workload's name.
     pub(crate) workload: &'static str,
-    /// Runs that came to their end and were compared.
+    /// Runs that finished and were compared.
     pub(crate) runs: usize,
     /// Processes.
     pub(crate) starts: usize,
-    /// Kills that hit a living process, by where they hit it.
+    /// Kills that hit a living process, by phase.
     pub(crate) kills: BTreeMap<Phase, usize>,
-    /// Signals that asked a living process to end, by where it was.
+    /// Signals that asked a living process to end, by phase.
     pub(crate) signals: BTreeMap<Phase, usize>,
-    /// Where runs differ from the one that was left alone.
+    /// Differences from the undisturbed run.
     pub(crate) differences: Vec<String>,
 }
 
@@ -57,9 +57,9 @@ pub(crate) struct Results {
     pub(crate) seconds: f64,
     /// Workload by workload.
     pub(crate) tallies: Vec<Tally>,
-    /// In their order.
+    /// In chronological order.
     pub(crate) interruptions: Vec<Interruption>,
-    /// What was not done, and why.
+    /// What was skipped, and why.
     pub(crate) left_out: Vec<String>,
 }
 
@@ -131,7 +131,7 @@ fn count(counts: &BTreeMap<Phase, usize>, phase: Phase) -> usize {
     counts.get(&phase).copied().unwrap_or(0)
 }
 
-/// Counts by phase in a few words: `steps 3, export 1`.
+/// Formats counts by phase: `steps 3, export 1`.
 pub(crate) fn phases(counts: &BTreeMap<Phase, usize>) -> String {
     let parts: Vec<String> = counts.iter().map(|(phase, count)| format!("{} {count}", phase.name())).collect();
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }

@@ -1,4 +1,4 @@
-//! The signals that interrupt a process, and how it must answer them.
+//! The signals that interrupt a process, and how it must react.
 
 use std::process::{Child, Command, ExitStatus};
 
@@ -12,19 +12,19 @@ use crate::random::Random;
 /// How a process is interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGKILL: the process ends where it is.
+    /// SIGKILL: the process ends immediately.
     Kill,
     /// SIGTERM: it finishes its step, saves and ends with 143.
     Terminate,
     /// SIGINT: the same with 130.
     Interrupt,
-    /// SIGINT twice: it ends at once.
+    /// SIGINT twice: it ends immediately.
     InterruptTwice,
 }
 
 /// The signals that a process can handle.
 const POLITE: [Signal; 3] = [Signal::Terminate, Signal::Interrupt, Signal::InterruptTwice];
-/// Share of the interruptions that are not kills.
+/// Fraction of the interruptions that are not kills.
 const POLITE_SHARE: f64 = 0.2;
 
 /// How a process ended.
@@ -48,7 +48,7 @@ pub(crate) enum Verdict {
 }
 
 impl Signal {
-    /// A kill, or if `polite` now and then a signal that the process handles.
+    /// A kill or, if `polite`, now and then a signal that the process handles.
     pub(crate) fn draw(random: &mut Random, polite: bool) -> Self {
         if polite && random.random_bool(POLITE_SHARE) {
             POLITE.choose(random).copied().unwrap_or(Self::Terminate)
@@ -73,7 +73,7 @@ impl Signal {
     /// The signal cannot be sent.
     pub(crate) fn send_to(self, child: &mut Child) -> Result<()> {
         match self {
-            // Killing fails if the process has just ended by itself.
+            // Killing fails if the process has just ended on its own.
             Self::Kill => child.kill().or_else(|error| child.try_wait()?.map(|_| ()).ok_or(error)).context("kill"),
             Self::Terminate => send("TERM", child.id()),
             Self::Interrupt => send("INT", child.id()),
@@ -97,7 +97,7 @@ impl Signal {
             End { code: Some(found), .. } if code == Some(found) => {
                 Ok(if self == Self::InterruptTwice { Verdict::Ended } else { Verdict::Stopped })
             }
-            // Before the run begins there is nothing to save, and a second signal ends the process at once.
+            // Before the run begins there is nothing to save, and a second signal ends the process immediately.
             End { signal: Some(found), .. }
                 if found == signal && (phase == Phase::StartUp || self == Self::InterruptTwice) =>
             {
@@ -128,7 +128,7 @@ impl From<ExitStatus> for End {
     }
 }
 
-/// Sends a signal with the shell's own `kill`: the system call would need `unsafe`.
+/// Sends a signal with the shell's `kill`, since the system call would need `unsafe`.
 fn send(signal: &str, id: u32) -> Result<()> {
     let status = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &id.to_string()]).status();
     let status = status.context("cannot start sh")?;

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: a long run must take no more memory, handles and files at its end than at its beginning.
+//! `cargo xtask soak`: a long run must not use more memory, handles and files at its end than at its beginning.
 
 mod sample;
 mod trend;
@@ -39,7 +39,7 @@ pub struct SoakOptions {
     pub max_growth: f64,
 }
 
-/// Settings that make a short workload a long one; they override its own.
+/// Settings that turn a short workload into a long one; they override its own.
 const LONG: &[&str] = &[
     "max_steps=1000000000",
     "lr_scheduler_type=constant",
@@ -49,13 +49,13 @@ const LONG: &[&str] = &[
     "save_steps=100",
     "save_total_limit=2",
 ];
-/// Time that a process has for its last checkpoint after SIGTERM.
+/// Time limit for a process's last checkpoint after SIGTERM.
 const LONGEST_STOP: Duration = Duration::from_secs(60);
 
 /// Runs a workload in `out` for some minutes, samples its process, and writes `soak.json` there.
 ///
 /// # Errors
-/// Something grows beyond its bound, or the run ends by itself.
+/// Something grows beyond its bound, or the run ends on its own.
 pub fn soak(program: &Program, model: &Path, out: &Path, options: &SoakOptions) -> Result<()> {
     if !cfg!(target_os = "linux") {
         bail!("the process is read from /proc, which only Linux has; this is {}", std::env::consts::OS);
@@ -83,7 +83,7 @@ pub fn soak(program: &Program, model: &Path, out: &Path, options: &SoakOptions) 
     Ok(())
 }
 
-/// The command line of the workload as a long one.
+/// The command line of the long version of the workload.
 fn arguments(program: &Program, model: &Path, folder: &Path, options: &SoakOptions) -> Result<Vec<String>> {
     let workloads = Workload::named(std::slice::from_ref(&options.work))?;
     let Some((workload, objective)) = with_objectives(program, workloads, &mut Vec::new())?.pop() else {
@@ -95,7 +95,7 @@ fn arguments(program: &Program, model: &Path, folder: &Path, options: &SoakOptio
     Ok(Ready::new(workload, objective, model, folder)?.arguments(&more))
 }
 
-/// Samples the process until its time is over; an early end is returned too.
+/// Samples the process until its time is over; also returns an early end.
 fn watch(child: &mut Child, folder: &Path, options: &SoakOptions) -> Result<(Vec<Sample>, Option<End>)> {
     let begun = Instant::now();
     let every = Duration::from_secs_f64(options.every.max(0.1));

@@ -1,4 +1,4 @@
-//! A workload's undisturbed run, and runs of it that are interrupted and must end the same.
+//! A workload's undisturbed run, and interrupted runs that must end the same.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,23 +18,23 @@ use crate::signal::{Signal, Verdict};
 use crate::trigger::{Event, Trigger};
 use crate::workload::{Ready, short_resume};
 
-/// A run that was interrupted this often is left alone, so that it ends.
+/// After this many interruptions a run is left alone, so that it ends.
 const MOST_INTERRUPTIONS: usize = 30;
-/// Sizes of the thread pool; none changes a sum.
+/// Sizes of the thread pool; none affects the results.
 const THREADS: [usize; 3] = [1, 2, 4];
 
-/// A workload and what it must end with.
+/// A workload and its expected result.
 #[derive(Debug)]
 pub struct Trial<'a> {
     program: &'a Program,
     ready: Ready,
     root: PathBuf,
-    /// Time of the undisturbed run.
+    /// Duration of the undisturbed run.
     whole: Duration,
     last_step: usize,
 }
 
-/// How a run is disturbed.
+/// The disturbances of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Disturbance {
     /// Seed of every draw.
@@ -59,7 +59,7 @@ impl<'a> Trial<'a> {
     /// Runs the workload twice undisturbed below `root`, with different numbers of threads, and compares the two.
     ///
     /// # Errors
-    /// A run that fails, or two that differ.
+    /// A run fails, or the two differ.
     pub fn begin(program: &'a Program, ready: Ready, root: &Path) -> Result<Self> {
         let mut trial = Self { program, ready, root: root.to_owned(), whole: Duration::ZERO, last_step: 0 };
         let (expected, control) = (root.join("expected"), root.join("control"));
@@ -104,11 +104,11 @@ impl<'a> Trial<'a> {
         Ok(start.end.signal != Some(15))
     }
 
-    /// One run: interrupted, resumed until it ends, and compared with the undisturbed one. `run` is kept up to date, so that
-    /// it is right even after an error.
+    /// One run: interrupted, resumed until it ends, and compared with the undisturbed one. `run` is updated as it goes,
+    /// so that it is correct even after an error.
     ///
     /// # Errors
-    /// A process that fails, or does not end as a signal demands.
+    /// A process fails, or does not end as a signal demands.
     pub fn attempt(&self, disturbance: Disturbance, run: &mut Run) -> Result<()> {
         let Disturbance { seed, number, most_kills, signals } = disturbance;
         let folder = self.folder(number);
@@ -182,9 +182,9 @@ fn create_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
-/// A run that was asked to end must have saved the last step that it recorded.
+/// A run that was asked to end must have saved the last step it recorded.
 fn check_saved(folder: &Path, ended: &Ended) -> Result<()> {
-    // Until it trains, the rows are those of an earlier process, which may have been killed after its last checkpoint.
+    // Before it trains, the rows are those of an earlier process, which may have been killed after its last checkpoint.
     if !ended.log.contains("training with ") {
         return Ok(());
     }

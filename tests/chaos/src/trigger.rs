@@ -1,4 +1,4 @@
-//! When a process is interrupted: after some time, or right after it changed its folder.
+//! When to interrupt a process: after some time, or right after a change to its folder.
 
 use std::fmt;
 use std::time::Duration;
@@ -30,11 +30,11 @@ const EVENTS: [Event; 6] =
     [Event::Folder, Event::Cache, Event::Metrics, Event::Staging, Event::Checkpoint, Event::Temporary];
 
 impl Event {
-    /// The events that a run can still bring about, given what its folder shows.
+    /// The events that can still occur in a run, given the state of its folder.
     pub(crate) fn ahead(has_cache: bool, now: &Snapshot) -> Vec<Self> {
         let is_ahead = |event: &Self| match event {
             Self::Folder => !now.exists,
-            // A run with a checkpoint has filled its cache.
+            // A run with a checkpoint has already filled its cache.
             Self::Cache => has_cache && now.checkpoints.is_empty(),
             _ => true,
         };
@@ -83,9 +83,9 @@ pub enum Trigger {
 /// Longest delay after an event, in seconds: enough to write some checkpoints.
 const LONGEST_DELAY: f64 = 0.025;
 
-/// Share of the draws that are spread evenly over a whole run.
+/// Fraction of the draws that are spread evenly over a whole run.
 const ANY_TIME: f64 = 0.35;
-/// Share of the draws that fall into its first tenth: starting, loading, scoring.
+/// Fraction of the draws in its first tenth: starting, loading, scoring.
 const EARLY: f64 = 0.15;
 
 impl Trigger {
@@ -96,12 +96,12 @@ impl Trigger {
             return Self::After(whole.mul_f64(random.random()));
         }
         if kind < ANY_TIME + EARLY {
-            // Squared: the program starts within a small part of that.
+            // Squared, since the program starts within a small part of that.
             return Self::After(whole.mul_f64(0.1 * random.random::<f64>().powi(2)));
         }
         let Some(&event) = events.choose(random) else { return Self::After(whole) };
         let times = if event == Event::Folder { 1 } else { random.random_range(1..5) };
-        // Squared: most interrupt what has just begun.
+        // Squared, so that most interrupt what has just begun.
         let delay = Duration::from_secs_f64(LONGEST_DELAY * random.random::<f64>().powi(2));
         Self::On { event, times, delay }
     }

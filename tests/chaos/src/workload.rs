@@ -1,4 +1,4 @@
-//! What the runs do: each is short, and together they cover all of what a run does.
+//! The workloads: each is short, and together they cover everything that a run does.
 
 use std::path::{Path, PathBuf};
 
@@ -14,17 +14,17 @@ pub struct Workload {
     pub name: &'static str,
     /// What it covers.
     pub about: &'static str,
-    /// Objectives; the first that the program has is trained.
+    /// Candidate objectives; the first one that the program has is used.
     pub objectives: &'static [&'static str],
     /// Keys of the recipe.
     pub settings: &'static [&'static str],
     /// Prompts to train on.
     pub num_prompts: usize,
-    /// Held-out prompts, of runs that evaluate.
+    /// Held-out prompts, for runs that evaluate.
     pub num_held_out: usize,
 }
 
-/// Settings of all runs. The model has 256 positions; the user's reference cache is left alone.
+/// Settings of all runs. The model has 256 positions; the user's reference cache is not touched.
 const COMMON: &[&str] =
     &["max_length=256", "max_prompt_length=128", "learning_rate=1e-3", "reference_cache=false", "seed=7"];
 
@@ -153,7 +153,7 @@ fn all_names() -> String {
 /// Each workload with an objective that the program has; those without one are reported and added to `left_out`.
 ///
 /// # Errors
-/// The program does not list its objectives.
+/// The program fails to list its objectives.
 pub(crate) fn with_objectives(
     program: &Program,
     workloads: Vec<Workload>,
@@ -176,7 +176,7 @@ pub(crate) fn with_objectives(
     Ok(chosen)
 }
 
-/// A workload with its files, ready to be started in any folder.
+/// A workload with its files, which can be started in any folder.
 #[derive(Debug, Clone)]
 pub struct Ready {
     pub(crate) workload: Workload,
@@ -191,7 +191,7 @@ impl Ready {
     /// `folder` must be absolute paths.
     ///
     /// # Errors
-    /// `model` is no model's folder, or a file cannot be written.
+    /// `model` is not a model's folder, or a file cannot be written.
     pub fn new(workload: Workload, objective: &'static str, model: &Path, folder: &Path) -> Result<Self> {
         if !model.join("config.json").is_file() {
             bail!("{} is not a model folder", model.display());

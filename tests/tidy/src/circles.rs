@@ -1,10 +1,10 @@
-//! Circles in the uses between files: strongly connected components.
+//! Import cycles between files: strongly connected components.
 
 use std::collections::BTreeSet;
 
 use crate::imports::Edges;
 
-/// Every circle, as the files in it. A file that uses only itself is none.
+/// Every cycle, as the files in it. A file that uses only itself is not a cycle.
 pub(crate) fn circles(num_files: usize, edges: &Edges) -> Vec<Vec<usize>> {
     let reaches: Vec<BTreeSet<usize>> = (0..num_files).map(|start| reachable(start, edges)).collect();
     let mut seen = BTreeSet::new();
@@ -19,7 +19,7 @@ pub(crate) fn circles(num_files: usize, edges: &Edges) -> Vec<Vec<usize>> {
     circles
 }
 
-/// All files that can be reached from one in at least one step.
+/// All files reachable from one in at least one step.
 fn reachable(start: usize, edges: &Edges) -> BTreeSet<usize> {
     let mut reached = BTreeSet::new();
     let mut next = vec![start];

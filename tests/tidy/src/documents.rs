@@ -1,16 +1,16 @@
-//! Paths that the documents name must exist.
+//! Checks that paths named in documents exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Documents that tell what was, not what is.
+/// Documents about the past, whose paths may be gone.
 const HISTORY: [&str; 2] = ["CHANGELOG.md", "docs/log.md"];
 /// Folders of documents, from the root.
 const FOLDERS: [&str; 6] = ["", "docs", "docs/decisions", "crates", "configs", "tests"];
-/// How a path of the checkout begins.
+/// Prefixes of paths in the checkout.
 const STARTS: [&str; 8] = ["crates/", "tests/", "fuzz/", "xtask/", "docs/", "benches/", "configs/", "examples/"];
 
-/// A path in a document that leads nowhere.
+/// A path in a document that does not exist.
 #[derive(Debug)]
 pub(crate) struct DeadPath {
     pub(crate) document: String,
@@ -45,7 +45,7 @@ fn documents(root: &Path) -> Vec<String> {
     names
 }
 
-/// The paths between backticks of a line, without those that stand for several files.
+/// The paths in backticks on a line, except patterns for several files.
 fn named_paths(line: &str) -> impl Iterator<Item = &str> {
     let quoted = line.split('`').skip(1).step_by(2);
     let words = quoted.filter(|text| !text.contains(' ')).map(|text| text.trim_end_matches('/'));

@@ -1,4 +1,4 @@
-//! `exceptions.toml`: what may break a rule, and why.
+//! `exceptions.toml`: permitted violations, with reasons.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,23 +7,23 @@ use anyhow::{Context, Result, bail};
 
 use crate::findings::{Finding, Rule};
 
-/// From a rule's name to its subjects and their reasons.
+/// The subjects of each rule's exceptions, with their reasons.
 #[derive(Debug)]
 pub(crate) struct Exceptions(BTreeMap<String, BTreeMap<String, String>>);
 
-/// What is left when the exceptions are taken away.
+/// The result of subtracting the exceptions.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) failures: Vec<Finding>,
     pub(crate) num_excepted: usize,
-    /// Exceptions that nothing needs any more.
+    /// Exceptions that are no longer needed.
     pub(crate) stale: Vec<String>,
 }
 
 /// Reads the list.
 ///
 /// # Errors
-/// It cannot be read, is no such TOML, or names a rule that does not exist.
+/// It cannot be read, is malformed, or names an unknown rule.
 pub(crate) fn read(path: &Path) -> Result<Exceptions> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let exceptions: BTreeMap<String, BTreeMap<String, String>> =
@@ -40,7 +40,7 @@ pub(crate) fn read(path: &Path) -> Result<Exceptions> {
 }
 
 impl Exceptions {
-    /// Takes away what is excepted.
+    /// Subtracts the exceptions.
     pub(crate) fn judge(&self, findings: Vec<Finding>) -> Outcome {
         let is_excepted = |finding: &Finding| {
             self.0.get(finding.rule.name()).is_some_and(|subjects| subjects.contains_key(&finding.subject))

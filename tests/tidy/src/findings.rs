@@ -11,14 +11,14 @@ use crate::packages::Package;
 use crate::rules::Contents;
 use crate::source::{SourceFile, Tree};
 
-/// Lines that a file may have.
+/// Maximum lines of a file.
 pub(crate) const MOST_FILE_LINES: usize = 300;
-/// Lines that a function may have.
+/// Maximum lines of a function.
 pub(crate) const MOST_FUNCTION_LINES: usize = 60;
-/// Lines that the `src` of a crate may have.
+/// Maximum lines of a crate's `src`.
 pub(crate) const MOST_CRATE_LINES: usize = 7000;
 
-/// A rule, and with it a table of `exceptions.toml`.
+/// A rule, which has a table in `exceptions.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rule {
     CrateLines,
@@ -61,13 +61,13 @@ impl Rule {
     }
 }
 
-/// Where a rule is broken.
+/// A violation of a rule.
 #[derive(Debug, Clone)]
 pub(crate) struct Finding {
     pub(crate) rule: Rule,
     /// What an exception names: a folder, a file, or `file::function`.
     pub(crate) subject: String,
-    /// What was found.
+    /// Description of the violation.
     pub(crate) message: String,
 }
 
@@ -77,7 +77,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything in the checkout that breaks a rule, exceptions included.
+/// All violations in the checkout, including excepted ones.
 pub(crate) fn find(root: &Path, packages: &[Package]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for package in packages {

@@ -1,4 +1,5 @@
-//! Which module uses which: every path is followed, through re-exports, to the module that defines its last name.
+//! Determines which module uses which: every path is followed, through re-exports, to the module that defines its last
+//! name.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -9,13 +10,13 @@ use syn::{Item, UseTree};
 use crate::source::{Module, Tree};
 use crate::syntax::is_test_only;
 
-/// From a file to the files that it uses, with the paths by which it does.
+/// For each file the files it uses, with the paths it uses them by.
 pub(crate) type Edges = BTreeMap<(usize, usize), BTreeSet<String>>;
 
-/// Follows a re-export of a re-export so far, and then gives up.
+/// Maximum length of a chain of re-exports to follow.
 const MOST_HOPS: usize = 16;
 
-/// All uses between files of a tree that stand neither above nor below each other. Tests are left out.
+/// All uses between files of a tree, except between parents and descendants. Tests are excluded.
 pub(crate) fn edges(tree: &Tree) -> Edges {
     let names: Vec<Names> = tree.modules.iter().map(Names::of).collect();
     let resolver = Resolver { tree, names: &names };
@@ -146,7 +147,7 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    /// The module that defines what a path written in `module` leads to; none for another crate's.
+    /// The module that defines the target of a path written in `module`; `None` for another crate's.
     fn resolve(&self, module: usize, path: &[String], hops: usize) -> Option<usize> {
         let (first, rest) = path.split_first()?;
         match first.as_str() {
@@ -157,7 +158,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// Follows a path inside a module; what a macro defines there is taken to be its own.
+    /// Follows a path inside a module; names defined by a macro are assumed to be the module's own.
     fn walk(&self, module: usize, path: &[String], hops: usize) -> Option<usize> {
         let Some((first, rest)) = path.split_first() else { return Some(module) };
         if first == "super" {

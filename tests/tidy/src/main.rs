@@ -1,8 +1,8 @@
-//! Checks the source for what CONTRIBUTING promises, without compiling it: sizes, circles of files, panics, writes in
+//! Checks what CONTRIBUTING promises about the source, without compiling it: sizes, circles of files, panics, writes in
 //! place, `unsafe`, and paths in documents.
 //!
-//! Run it by `cargo xtask tidy [PATH…]`; with paths, only findings in files below them are shown. What may break a rule
-//! is listed with its reason in `tests/tidy/exceptions.toml`.
+//! Run it with `cargo xtask tidy [PATH…]`; with paths, only findings in files below them are shown. Permitted violations
+//! are listed with reasons in `tests/tidy/exceptions.toml`.
 
 mod circles;
 mod documents;
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode> {
-    // At run time, since a target folder may be copied from another checkout.
+    // Read at run time, since a target folder may be copied from another checkout.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let manifest = Path::new(&manifest);
     let root = manifest.ancestors().nth(2).context("tidy lies two folders below the workspace")?;

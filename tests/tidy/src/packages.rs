@@ -16,13 +16,13 @@ pub(crate) struct Package {
 }
 
 impl Package {
-    /// Whether users get it: only these are held to the rules on library code.
+    /// Whether users get it: only then do the rules on library code apply.
     pub(crate) fn is_production(&self) -> bool {
         self.folder.starts_with("crates/")
             && !["oracle", "paper", "features"].iter().any(|name| self.folder.ends_with(name))
     }
 
-    /// Lines of its `src`, with and without what only tests compile.
+    /// Lines of its `src`, with and without code that only tests compile.
     pub(crate) fn num_lines(&self) -> (usize, usize) {
         let files = || self.trees.iter().flat_map(|tree| &tree.files).filter(|file| file.path.contains("/src/"));
         let tests: usize = files().map(|file| file.num_test_lines()).sum();
@@ -31,13 +31,13 @@ impl Package {
     }
 }
 
-/// Folders that hold packages, or are one.
+/// Folders that are packages or contain them.
 const PLACES: [&str; 6] = ["crates", "tests", "benches", "xtask", "fuzz", "examples"];
 
 /// Reads every package of the checkout at `root`.
 ///
 /// # Errors
-/// A file that cannot be read or is no Rust.
+/// A file cannot be read or is not valid Rust.
 pub(crate) fn read(root: &Path) -> Result<Vec<Package>> {
     let mut packages = Vec::new();
     for place in PLACES {
@@ -79,7 +79,7 @@ fn targets(folder: &Path) -> Vec<PathBuf> {
     targets
 }
 
-/// A folder's entries by name; none where it does not exist.
+/// A folder's entries by name; empty if it does not exist.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::findings::longest_functions;
 use crate::packages::Package;
 
-/// Functions that are shown.
+/// Number of functions to show.
 const NUM_LONGEST: usize = 10;
 
 /// Lines of the crates and the longest functions.

@@ -1,4 +1,4 @@
-//! The rules on what stands in one file.
+//! The rules that apply to a single file.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
@@ -54,7 +54,7 @@ impl Contents {
         };
         let num_tuples = match self.test_depth {
             0 => signature.inputs.iter().filter(|argument| is_tuple(argument)).count(),
-            // A case of a table may well be a tuple.
+            // A case in a table may well be a tuple.
             _ => 0,
         };
         self.functions.push(Function { name, line: start, num_lines: end + 1 - start, num_tuples });
@@ -101,7 +101,7 @@ impl Contents {
     }
 }
 
-/// The last two names of a path by which a file is written in place.
+/// The last two path segments of calls that write a file in place.
 const WRITES: [[&str; 2]; 4] = [["File", "create"], ["File", "create_new"], ["fs", "write"], ["OpenOptions", "new"]];
 
 impl Visit<'_> for Contents {

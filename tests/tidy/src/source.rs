@@ -20,7 +20,7 @@ pub(crate) struct SourceFile {
 }
 
 impl SourceFile {
-    /// Lines that only tests compile: all of a test file, the `#[cfg(test)]` items of another.
+    /// Lines that only tests compile: all of a test file, otherwise its `#[cfg(test)]` items.
     pub(crate) fn num_test_lines(&self) -> usize {
         if self.is_test {
             return self.num_lines;
@@ -50,7 +50,7 @@ pub(crate) struct Tree {
 /// Reads a target from its root file.
 ///
 /// # Errors
-/// A file that is missing, cannot be read or is no Rust.
+/// A file is missing, cannot be read or is not valid Rust.
 pub(crate) fn read_tree(workspace: &Path, package: &Path, target: &Path) -> Result<Tree> {
     let mut tree = Tree::default();
     let folder = target.parent().unwrap_or(workspace).to_owned();
@@ -59,7 +59,7 @@ pub(crate) fn read_tree(workspace: &Path, package: &Path, target: &Path) -> Resu
     Ok(tree)
 }
 
-/// Where a module stands: the folder in which its children's files are, and its parent.
+/// A module's location: the folder of its children's files, and its parent.
 struct Place {
     folder: PathBuf,
     parent: Option<usize>,
@@ -113,7 +113,7 @@ impl Tree {
         Ok(index)
     }
 
-    /// Whether one module is the other, or stands above or below it.
+    /// Whether the modules are equal or one is an ancestor of the other.
     pub(crate) fn are_related(&self, one: usize, other: usize) -> bool {
         self.is_above(one, other) || self.is_above(other, one)
     }

@@ -1,4 +1,4 @@
-//! Small questions about syntax.
+//! Helpers for syntax trees.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
@@ -9,7 +9,7 @@ pub(crate) fn is_test_only(item: &Item) -> bool {
     attributes(item).iter().any(is_test_attribute)
 }
 
-/// Whether an attribute leaves its item to tests.
+/// Whether an attribute restricts its item to tests.
 pub(crate) fn is_test_attribute(attribute: &Attribute) -> bool {
     if attribute.path().segments.last().is_some_and(|last| last.ident == "test" || last.ident == "rstest") {
         return true;

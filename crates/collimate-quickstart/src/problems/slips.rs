@@ -1,13 +1,13 @@
-//! Solutions with one slip: what a model has to unlearn.
+//! Solutions with one slip, for a model to unlearn.
 
 use rand::Rng;
 
 use super::{Equation, MAX_RESULT, Op, Problem, work_out, write_solution};
 
-/// How often a slip is drawn that happens to give the right answer, or impossible numbers, before a plain one is made.
+/// Maximum attempts at drawing a slip, since some give the right answer or impossible numbers; then a plain one is made.
 const ATTEMPTS: usize = 20;
 
-/// A solution in the right format with one slip and a wrong answer, as somebody might make it.
+/// A solution in the right format with one slip and a wrong answer, as a person might make it.
 ///
 /// The slip is one of four, its consequences carried through the later steps: another operation than the story's,
 /// a wrong result (off by 1, 2 or 10), a step left out, or a number copied wrongly (off by 1). No result leaves
@@ -27,7 +27,7 @@ pub fn corrupt(problem: &Problem, rng: &mut impl Rng) -> String {
     write_solution(&equations, answer)
 }
 
-/// A bad habit rather than a slip: stops before the last step of a problem of three. None for shorter ones.
+/// A bad habit rather than a slip: stops before the last step of a three-step problem. `None` for shorter ones.
 pub fn forget_last_step(problem: &Problem) -> Option<String> {
     let (_, operations) = problem.operations.split_last().filter(|(_, rest)| rest.len() >= 2)?;
     let equations = work_out(problem.start, operations)?;
@@ -68,7 +68,7 @@ fn other_operation(op: Op, rng: &mut impl Rng) -> Op {
     others[rng.random_range(0..2)]
 }
 
-/// Step `at` gives `by` more than it should; the later steps go on from there, rightly.
+/// Adds `by` to the result of step `at`; the later steps continue correctly from there.
 fn wrong_result(problem: &Problem, at: usize, by: i64) -> Option<Vec<Equation>> {
     let mut equations = work_out(problem.start, &problem.operations[..=at])?;
     let last = equations.last_mut()?;

@@ -61,7 +61,7 @@ fn the_story_names_every_number_in_order() {
     }
 }
 
-/// Each operation and each number of steps is common: no part of the task is missing.
+/// Each operation and each number of steps is common, so no part of the task is missing.
 #[test]
 fn all_operations_and_lengths_occur_often() {
     let mut counts: HashMap<String, usize> = HashMap::new();
@@ -96,7 +96,7 @@ fn a_corrupted_solution_is_wrong_but_well_formed() {
         assert!(!slipped.contains("=-"), "{slipped}");
         total += score(&problem, &slipped);
     }
-    // Partial credit: neither nothing nor close to that of a right answer.
+    // Partial credit: more than nothing, but far from that of a right answer.
     assert!((0.1..0.35).contains(&(total / 2000.0)), "{}", total / 2000.0);
 }
 

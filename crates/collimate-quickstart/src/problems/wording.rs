@@ -25,7 +25,7 @@ const THINGS: [&str; 12] =
 
 const PLACES: [&str; 6] = ["bag", "box", "jar", "room", "shop", "van"];
 
-/// A story in one of two frames: what somebody has, or what is in a place.
+/// A story in one of two frames: what a person has, or what a location contains.
 pub(super) fn tell(start: i64, operations: &[(Op, i64)], rng: &mut impl Rng) -> String {
     let thing = pick(&THINGS, rng);
     if rng.random_range(0..3) == 0 {
@@ -61,6 +61,6 @@ fn place_step(op: Op, right: i64, rng: &mut impl Rng) -> String {
 }
 
 fn pick<T: Copy>(items: &[T], rng: &mut impl Rng) -> T {
-    // The lists are constants and not empty.
+    // The lists are non-empty constants.
     items.choose(rng).copied().unwrap_or(items[0])
 }

@@ -1,4 +1,4 @@
-//! Setting keys one by one: a file's, then the command line's.
+//! Sets keys one by one: a file's, then the command line's.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ impl Loader {
             return Ok(());
         }
         match self.set(key, &value, origin.clone()) {
-            // YAML reads a folder called 2024 as a number.
+            // YAML reads a folder named 2024 as a number.
             Err(RecipeError::Type { .. }) => self.set(key, &Value::String(text.to_owned()), origin)?,
             result => result?,
         }
@@ -160,7 +160,7 @@ impl Loader {
         })
     }
 
-    /// Settles what depends on several keys, and checks everything.
+    /// Resolves what depends on several keys, and checks everything.
     pub(super) fn finish(mut self) -> Result<ParsedRecipe, RecipeError> {
         // A run that starts from an adapter trains it, unless the recipe says otherwise.
         self.recipe.use_peft |= self.recipe.adapter.is_some() && !self.origins.contains_key("use_peft");

@@ -1,11 +1,11 @@
-//! Keys that a recipe may have beside those of the table.
+//! Keys that a recipe may have besides those of the table.
 
 use crate::flat_objective::FlatObjective;
 use crate::foreign;
 use crate::mixture::MixtureKeys;
 use crate::recipe::Recipe;
 
-/// Other names of keys, each with the key that it stands for.
+/// Aliases of keys, each with the key that it stands for.
 pub(super) const ALIASES: &[(&str, &str)] = &[
     ("dtype", "torch_dtype"),
     ("evaluation_strategy", "eval_strategy"),

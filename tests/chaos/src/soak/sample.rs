@@ -1,4 +1,4 @@
-//! What a process holds at one moment.
+//! The resources of a process at one moment.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::folder::{is_staging, is_temporary};
 
-/// One look at a process and its folder.
+/// One observation of a process and its folder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Sample {
     /// Minutes since the start.
@@ -36,7 +36,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Looks at a process that runs in `folder`.
+    /// Observes a process that runs in `folder`.
     ///
     /// # Errors
     /// `/proc` cannot be read.
@@ -64,7 +64,7 @@ impl Sample {
         })
     }
 
-    /// Looks at the folder only.
+    /// Observes only the folder.
     pub(crate) fn of_folder(folder: &Path) -> Self {
         let mut sample = Self::default();
         sample.look_into(&folder.join("run"), true);

@@ -1,4 +1,4 @@
-//! Whether the samples of a long run show growth.
+//! Determines whether the samples of a long run show growth.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use crate::soak::sample::Sample;
 
 /// Growth that allocators and the first batches explain, however long the run.
 const NOISE_KIB: f64 = 4096.0;
-/// Handles that are open only briefly: a checkpoint's file, a folder being synced.
+/// Handles that are open only briefly, such as a checkpoint's file or a folder being synced.
 const PASSING_HANDLES: usize = 3;
 
-/// What a run is allowed.
+/// The limits of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     /// Growth of resident memory, in KiB a minute.
@@ -36,15 +36,15 @@ pub(crate) struct Summary {
     peak_kib: u64,
     /// Most handles in the first and the last quarter after warm-up, and overall.
     handles: [usize; 3],
-    /// Fewest temporary files in the last quarter; any means that some are left over.
+    /// Fewest temporary files in the last quarter; more than zero means leftovers.
     temporaries: usize,
-    /// Temporary files after the process had ended.
+    /// Temporary files after the process has ended.
     temporaries_after: usize,
     end: End,
 }
 
 impl Summary {
-    /// Sums up the samples of a run, its folder after its end, and how it ended.
+    /// Summarizes the samples of a run, its folder after its end, and how it ended.
     pub(crate) fn new(samples: &[Sample], after: &Sample, end: End) -> Self {
         let warm = after_warm_up(samples);
         let quarter = warm.len().div_ceil(4);
@@ -64,7 +64,7 @@ impl Summary {
         }
     }
 
-    /// Everything that grew beyond the bounds or was left over.
+    /// Everything that grew beyond its bound or was left over.
     pub(crate) fn failures(&self, bounds: &Bounds) -> Vec<String> {
         let mut failures = Vec::new();
         if self.slope_kib * self.span > (bounds.growth_kib * self.span).max(NOISE_KIB) {
@@ -143,7 +143,7 @@ impl Summary {
     }
 }
 
-/// Leaves out the first fifth, at most five minutes, in which batches, evaluation and checkpoints set the level.
+/// Skips the first fifth, at most five minutes, in which batches, evaluation and checkpoints set the level.
 fn after_warm_up(samples: &[Sample]) -> &[Sample] {
     let whole = samples.last().map_or(0.0, |sample| sample.minutes);
     let warm_up = (whole / 5.0).min(5.0);
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn fluctuation_is_no_growth() {
         assert_eq!(failures(&hour(|_, _| {})), Vec::<String>::new());
-        // Large at first, and then no more.
+        // Large at first, constant afterwards.
         assert_eq!(
             failures(&hour(|minute, sample| sample.rss_kib += if minute > 4 { 50_000 } else { 0 })),
             Vec::<String>::new()
