@@ -9,7 +9,7 @@ pub(crate) const TESTS: &str = "tests on published reward data";
 /// Options of libtest that skip these tests. Only their full names contain `real_data`.
 const SKIP: [&str; 2] = ["--skip", "real_data"];
 
-/// Options for libtest: none if the data is there.
+/// Options for libtest; empty if the data is available.
 pub(crate) fn skipped(data: &Path) -> &'static [&'static str] {
     if data.is_dir() { &[] } else { &SKIP }
 }

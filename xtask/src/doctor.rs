@@ -65,7 +65,7 @@ fn program(name: &str, argument: &str, remedy: &str) -> Verdict {
     }
 }
 
-/// A program that `cargo xtask check` uses where it is installed.
+/// A program that `cargo xtask check` uses if it is installed.
 fn optional(name: &str, remedy: &str) -> Verdict {
     let missing = format!("not installed, so `cargo xtask check` does less; {remedy}");
     Verdict::Fine(first_line(Command::new(name).arg("--version")).unwrap_or(missing))

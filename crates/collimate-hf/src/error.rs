@@ -13,7 +13,7 @@ pub use self::adapter::AdapterError;
 pub use self::shards::ShardError;
 
 /// Why a model or an adapter could not be read, checked, written or merged. Every variant names the file, and the field
-/// or tensor where there is one.
+/// or tensor, if there is one.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HfError {
@@ -26,7 +26,7 @@ pub enum HfError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 

@@ -22,7 +22,7 @@ pub enum ObjectiveError {
         /// Source file and line of the other.
         second: String,
     },
-    /// The objective has no such parameter.
+    /// The objective does not have this parameter.
     #[error("objective {objective:?} has no parameter {key:?}{}; it has {}", did_you_mean(nearest), known_list(known))]
     UnknownParameter {
         /// Name of the objective.

@@ -53,8 +53,8 @@ pub const BF16_MEAN_LOSS: f64 = 1e-2;
 /// The same of one step of two prompts: of a model of random weights a log-prob is off by so much that single losses differ
 /// by up to 2.7e-2.
 pub const BF16_LOSS: f64 = 5e-2;
-/// Loss of the first step against its closed form, absolute: policy and reference are the same but for float32's
-/// order of sums, which differs with the batch.
+/// Loss of the first step against its closed form, absolute: policy and reference are equal up to float32's order of
+/// summation, which differs with the batch.
 pub const FIRST_LOSS: f64 = 1e-6;
 
 /// Asserts that two numbers are equal up to this fraction of the expected one.

@@ -1,4 +1,4 @@
-//! What is wrong with a recipe, and where.
+//! Errors of recipes, with their locations.
 
 use std::fmt;
 use std::io;
@@ -53,23 +53,23 @@ pub enum RecipeError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 
     /// The file is not YAML, or not a mapping of keys.
     #[error("{origin}: not a recipe: {message}")]
     Syntax {
-        /// Where.
+        /// Its location.
         origin: Origin,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
 
     /// No key has this name.
     #[error("{origin}: unknown key \"{key}\"{}", hint(nearest))]
     UnknownKey {
-        /// Where.
+        /// Its location.
         origin: Origin,
         /// The key as written.
         key: String,
@@ -80,24 +80,24 @@ pub enum RecipeError {
     /// A value has the wrong type.
     #[error("{origin}: key \"{key}\": expected {expected}, found {found}")]
     Type {
-        /// Where.
+        /// Its location.
         origin: Origin,
         /// The key.
         key: String,
-        /// What should be there.
+        /// What was expected.
         expected: String,
-        /// What is there.
+        /// What was found.
         found: String,
     },
 
     /// A value is out of range, or contradicts another.
     #[error("{origin}: key \"{key}\": {problem}")]
     Value {
-        /// Where.
+        /// Its location.
         origin: Origin,
         /// The key.
         key: String,
-        /// What is wrong and what would be right.
+        /// What is wrong, and what would be valid.
         problem: String,
     },
 
@@ -115,26 +115,26 @@ pub enum RecipeError {
     /// A file or folder does not exist.
     #[error("{origin}: key \"{key}\": {} does not exist{}", path.display(), tried(also))]
     NoSuchPath {
-        /// Where.
+        /// Its location.
         origin: Origin,
         /// The key.
         key: String,
         /// The path as given.
         path: PathBuf,
-        /// The path beside the recipe, which was tried as well.
+        /// The path relative to the recipe, which was also tried.
         also: Option<PathBuf>,
     },
 
     /// The resolved recipe cannot be written as YAML.
     #[error("the recipe cannot be written as YAML: {message}")]
     Write {
-        /// What the writer said.
+        /// The serializer's message.
         message: String,
     },
 }
 
 impl RecipeError {
-    /// Where the error is, if it is in one place.
+    /// The error's location, if it has one.
     pub fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Syntax { origin, .. }

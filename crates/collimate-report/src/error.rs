@@ -19,7 +19,7 @@ pub enum ReportError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 
@@ -30,7 +30,7 @@ pub enum ReportError {
         path: PathBuf,
         /// Line, counted from 1.
         line: usize,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
 }

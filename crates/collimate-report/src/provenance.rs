@@ -1,4 +1,4 @@
-//! Where published figures come from: the machine and the commit. For pages of documentation, not for a run's report.
+//! The origin of published figures: the machine and the commit. For pages of documentation, not for a run's report.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,8 @@ impl Machine {
         }
     }
 
-    /// Peak floating-point operations per second of the first GPU, in dense bfloat16; none for a GPU that is not listed here.
+    /// Peak floating-point operations per second of the first GPU, in dense bfloat16; none for a GPU that is not listed
+    /// here.
     pub fn peak_flops(&self) -> Option<f64> {
         let name = self.gpus.first()?;
         PEAK_TERAFLOPS.iter().find(|(part, _)| name.contains(part)).map(|(_, teraflops)| teraflops * 1e12)

@@ -71,7 +71,7 @@ pub enum TrainError {
     #[error(transparent)]
     Model(#[from] ModelError),
 
-    /// There is no such objective, or it rejects its parameters or inputs.
+    /// The objective does not exist, or rejects its parameters or inputs.
     #[error(transparent)]
     Objective(#[from] ObjectiveError),
 

@@ -42,7 +42,7 @@ pub enum CliError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 
@@ -53,7 +53,7 @@ pub enum CliError {
     /// Standard output cannot be written.
     #[error("standard output: {source}")]
     Output {
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 
@@ -220,7 +220,7 @@ impl CliError {
         }
     }
 
-    /// The position of the fault in a recipe, if it is in one.
+    /// The location of the fault in a recipe, if any.
     fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Recipe(error) => error.origin(),

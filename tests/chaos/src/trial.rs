@@ -95,7 +95,7 @@ impl<'a> Trial<'a> {
         std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
     }
 
-    /// Whether the program exits by itself when SIGTERM reaches it during training.
+    /// Whether the program exits on its own when SIGTERM reaches it during training.
     pub(crate) fn handles_signals(&self) -> Result<bool> {
         let folder = self.root.join("probe");
         create_folder(&folder)?;

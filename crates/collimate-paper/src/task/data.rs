@@ -76,7 +76,7 @@ pub(super) fn select(from: &Path, selection: Selection, seed: u64, to: &Path) ->
     write_rows(to, rows.collect::<Vec<_>>())
 }
 
-/// Indices of the responses that a method sees; none if it does not see the problem.
+/// Indices of the responses that a method sees; `None` if it does not see the problem.
 fn choose(responses: &[Value], selection: Selection, rng: &mut ChaCha8Rng) -> Option<Vec<usize>> {
     let rewards: Vec<f64> = responses.iter().filter_map(|response| response["reward"].as_f64()).collect();
     let best = (0..rewards.len()).reduce(|best, k| if rewards[k] > rewards[best] { k } else { best })?;

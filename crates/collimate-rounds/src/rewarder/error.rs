@@ -14,7 +14,7 @@ pub enum RewardError {
     Start {
         /// The command as given.
         program: String,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
 

@@ -33,7 +33,7 @@ pub(crate) struct ModelOptions {
     pub(crate) compute_dtype: ComputeDtype,
 }
 
-/// Parses a number type.
+/// Parses a dtype.
 fn compute_dtype(name: &str) -> Result<ComputeDtype, String> {
     let names = ComputeDtype::ALL.map(ComputeDtype::name);
     ComputeDtype::from_name(name).ok_or_else(|| format!("expected one of: {}", names.join(", ")))
@@ -82,7 +82,7 @@ pub(crate) struct SamplingOptions {
 }
 
 impl SamplingOptions {
-    /// Checks the options. A response ends at the tokenizer's EOS or at a token that `generation_config.json` names.
+    /// Checks the options. A response ends at the tokenizer's EOS or at a token listed in `generation_config.json`.
     pub(crate) fn resolve(
         &self,
         temperature: f64,
@@ -111,7 +111,7 @@ impl SamplingOptions {
     }
 }
 
-/// `eos_token_id` of a model's `generation_config.json`, one or several; empty without such a file.
+/// `eos_token_id` of a model's `generation_config.json`, one or several; empty if there is no such file.
 fn configured_stops(model: &Path) -> Result<Vec<u32>, CliError> {
     let path = model.join("generation_config.json");
     // Reading a link to a device would never end. The size was checked when the model was opened.

@@ -48,7 +48,7 @@ impl Args {
     }
 }
 
-/// Formats the plan for people.
+/// Formats the plan as text.
 fn in_lines(plan: &Plan) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -140,7 +140,7 @@ fn count(number: u64) -> String {
     format_count(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
-/// Formats seconds for people.
+/// Formats a duration in a suitable unit.
 fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.1} s"),

@@ -10,7 +10,7 @@ use crate::error::CliError;
 use crate::inputs::model_folder;
 use crate::io::Io;
 
-/// Errors to show; the rest is only counted.
+/// Maximum number of errors to show; the rest are only counted.
 const MOST_SHOWN: usize = 20;
 
 /// Read every row and report what is wrong
@@ -92,7 +92,7 @@ pub(super) fn listed(files: &[PathBuf]) -> String {
 /// Shows the best and the worst response of a group, so that a wrong score direction is noticed.
 fn show_direction(group: &PromptGroup, io: &mut Io<'_>) -> Result<(), CliError> {
     let by_reward = |a: &&collimate_data::Response, b: &&collimate_data::Response| a.reward.total_cmp(&b.reward);
-    // Among equals the first is the best and the last the worst.
+    // Among ties the first is the best and the last the worst.
     let best = group.responses.iter().rev().max_by(by_reward);
     let worst = group.responses.iter().rev().min_by(by_reward);
     for (name, response) in [("best", best), ("worst", worst)] {
