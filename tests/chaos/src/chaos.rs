@@ -117,7 +117,7 @@ fn interrupt_all(settings: &Settings<'_>, trials: &[Trial<'_>], results: &mut Re
             break;
         }
         let (trial, number) = (&trials[turn % trials.len()], 1 + turn / trials.len());
-        let disturbance = Disturbance { seed: options.seed, number, most_kills, signals };
+        let disturbance = Disturbance { seed: options.seed, number, most_kills, signals, at_checkpoints: false };
         let mut run = Run::default();
         let outcome = trial.attempt(disturbance, &mut run);
         // What was done before a failure counts.

@@ -11,15 +11,28 @@ const RECORD_BYTES: usize = 32;
 /// The files with the result of training; a run has one kind of weights.
 const TRAINED: [&str; 3] = ["model.safetensors", "adapter_model.safetensors", "metrics.jsonl"];
 
-/// How the folder `found` differs from `expected`, file by file: the run in `run` and the records in `cache`. Wall-clock
-/// times are ignored.
+/// How the folder `found` differs from `expected`, file by file: the run in `run`, the records in `cache`, and whatever
+/// else lies beside them but logs. Wall-clock times are ignored.
 ///
 /// # Errors
 /// A file cannot be read.
 pub fn differences(expected: &Path, found: &Path) -> Result<Vec<String>> {
     let mut differences = unlike_files(&contents(&expected.join("run"))?, &contents(&found.join("run"))?);
     differences.extend(unlike_caches(&expected.join("cache"), &found.join("cache"))?);
+    let names = beside(expected)?;
+    differences.extend(beside(found)?.difference(&names).map(|name| format!("{name} was left behind")));
     Ok(differences)
+}
+
+/// Names of the entries of a folder, without those of logs.
+fn beside(folder: &Path) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let name = entry.with_context(|| format!("cannot read {}", folder.display()))?.file_name();
+        names.insert(name.display().to_string());
+    }
+    names.retain(|name| !name.starts_with("log"));
+    Ok(names)
 }
 
 /// How two runs' weights and metrics differ, whatever else their folders hold. Wall-clock times are ignored.

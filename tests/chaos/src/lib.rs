@@ -19,7 +19,7 @@
 //! let ready = Ready::new(WORKLOADS[0], "nca", Path::new("models/tiny"), folder)?;
 //! let trial = Trial::begin(&program, ready, folder)?;
 //! let mut run = Run::default();
-//! trial.attempt(Disturbance { seed: 1, number: 1, most_kills: 8, signals: false }, &mut run)?;
+//! trial.attempt(Disturbance { seed: 1, number: 1, most_kills: 8, signals: false, at_checkpoints: true }, &mut run)?;
 //! assert!(run.differences.is_empty(), "{:?}", run.differences);
 //! # anyhow::Ok(())
 //! ```

@@ -45,6 +45,8 @@ pub struct Disturbance {
     pub most_kills: usize,
     /// Whether some interruptions are SIGTERM or SIGINT.
     pub signals: bool,
+    /// Whether every second process is interrupted as soon as it begins a checkpoint.
+    pub at_checkpoints: bool,
 }
 
 /// The interruption drawn for one process.
@@ -110,13 +112,16 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// A process fails, or does not end as a signal demands.
     pub fn attempt(&self, disturbance: Disturbance, run: &mut Run) -> Result<()> {
-        let Disturbance { seed, number, most_kills, signals } = disturbance;
+        let Disturbance { seed, number, most_kills, signals, at_checkpoints } = disturbance;
         let folder = self.folder(number);
         create_folder(&folder)?;
         let mut random = random(seed, &format!("{} {number}", self.name()));
         loop {
             run.starts += 1;
-            let draw = self.draw(run.starts, &folder, signals, &mut random);
+            let mut draw = self.draw(run.starts, &folder, signals, &mut random);
+            if at_checkpoints && run.starts.is_multiple_of(2) {
+                draw.trigger = Trigger::On { event: Event::Staging, times: 1, delay: Duration::ZERO };
+            }
             let left_alone = run.num_kills() >= most_kills || run.interruptions.len() >= MOST_INTERRUPTIONS;
             let start = self.start(&folder, &draw.arguments, run.starts, draw.threads);
             let ended = start.run((!left_alone).then_some((draw.trigger, draw.signal)))?;

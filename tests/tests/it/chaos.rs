@@ -96,7 +96,8 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(#[case] workloa
     let (mut kills, mut starts) = (0, 0);
     for number in 1.. {
         let mut run = Run::default();
-        let disturbance = Disturbance { seed: 1, number, most_kills: NUM_KILLS - kills, signals: false };
+        let disturbance =
+            Disturbance { seed: 1, number, most_kills: NUM_KILLS - kills, signals: false, at_checkpoints: true };
         trial.attempt(disturbance, &mut run).unwrap_or_else(|error| panic!("{error:#}"));
         assert_eq!(run.differences, Vec::<String>::new(), "{:?}", run.interruptions);
         kills += run.num_kills();
