@@ -15,7 +15,9 @@
 //! use serde_json::json;
 //!
 //! # fn main() -> Result<(), collimate_hf::HfError> {
-//! let json = json!({ "model_type": "qwen3", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4 });
+//! let json = json!({
+//!     "model_type": "qwen3", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2
+//! });
 //! let config = ModelConfig::from_json(Path::new("config.json"), json)?;
 //! // Absent fields have transformers' defaults for the family.
 //! assert_eq!((config.family.model_type, config.head_dim, config.vocab_size), ("qwen3", 128, 151_936));
