@@ -6,6 +6,7 @@ pub(crate) mod node;
 mod preference;
 mod ranked_set;
 mod rankings;
+mod spec;
 mod ultrafeedback;
 
 use std::collections::BTreeMap;
@@ -16,24 +17,44 @@ use serde_json::{Map, Value};
 
 use crate::Prompt;
 use node::{Node, RowError};
+use spec::{LayoutSpec, Numbers};
 
-/// The supported layouts, recognised by a row's fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Layout {
+/// Declares [`Layout`]: a line for each, in the order in which they are tried.
+macro_rules! layouts {
+    ($($(#[$doc:meta])* $name:ident => $spec:path,)*) => {
+        /// The supported layouts, recognised by a row's fields.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Layout {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Layout {
+            /// All layouts, in the order they are tried.
+            pub const ALL: [Self; [$(stringify!($name)),*].len()] = [$(Self::$name),*];
+
+            fn spec(self) -> &'static LayoutSpec {
+                match self {
+                    $(Self::$name => &$spec,)*
+                }
+            }
+        }
+    };
+}
+
+layouts! {
     /// This project's layout: `prompt`, `responses[].content`, `.reward`, and further numbers in `.scores`.
-    Collimate,
+    Collimate => collimate::SPEC,
+    /// The published reward set's layout: `A0`, `A1`, … with `score_A0`, `score_A1`, …, any number of them.
+    RankedSet => ranked_set::SPEC,
     /// TRL's layout: `prompt`, `chosen`, `rejected` as text or messages, optionally `score_chosen` and `score_rejected`.
     /// The prompt may be implicit if both are whole conversations.
-    Preference,
-    /// The published reward set's layout: `A0`, `A1`, … with `score_A0`, `score_A1`, …, any number of them.
-    RankedSet,
+    Preference => preference::SPEC,
     /// `instruction`, `completions[].response` with `overall_score`, `fine-grained_score` or rated `annotations`.
-    UltraFeedback,
+    UltraFeedback => ultrafeedback::SPEC,
     /// `prompt`, `answers[].answer`, `.rank`; rank 1 is best.
-    Nectar,
+    Nectar => rankings::NECTAR,
     /// `context` or `prompt`, `completions[].completion` (or `response`, `content`, `text`), `.rank`; rank 1 is best.
-    Ranking,
+    Ranking => rankings::RANKING,
 }
 
 /// Whether high or low numbers are better in a file.
@@ -56,75 +77,40 @@ impl fmt::Display for ScoreDirection {
 }
 
 impl Layout {
-    /// All layouts, in the order they are tried.
-    pub const ALL: [Self; 6] =
-        [Self::Collimate, Self::RankedSet, Self::Preference, Self::UltraFeedback, Self::Nectar, Self::Ranking];
-
     /// The first of [`Self::ALL`] that matches a row's fields.
     pub fn detect(row: &Map<String, Value>) -> Option<Self> {
-        Self::ALL.into_iter().find(|layout| layout.matches(row))
+        Self::ALL.into_iter().find(|layout| (layout.spec().matches)(row))
     }
 
     /// Its name in recipes and on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Collimate => "collimate",
-            Self::Preference => "preference",
-            Self::RankedSet => "ranked_set",
-            Self::UltraFeedback => "ultrafeedback",
-            Self::Nectar => "nectar",
-            Self::Ranking => "ranking",
-        }
+        self.spec().name
     }
 
     /// The fields a row needs, for messages.
     pub fn fields(self) -> &'static str {
-        match self {
-            Self::Collimate => "prompt, responses[].content, responses[].reward",
-            Self::Preference => "prompt (or implicit in conversations), chosen, rejected",
-            Self::RankedSet => "A0, A1, … and score_A0, score_A1, …",
-            Self::UltraFeedback => "instruction, completions[].response, completions[].overall_score",
-            Self::Nectar => "prompt, answers[].answer, answers[].rank",
-            Self::Ranking => "context or prompt, completions[].completion, completions[].rank",
-        }
+        self.spec().fields
     }
 
     /// Whether high or low numbers are better. Declared by the layout, never guessed.
     pub fn direction(self) -> ScoreDirection {
-        match self {
-            Self::Nectar | Self::Ranking => ScoreDirection::LowerIsBetter,
-            _ => ScoreDirection::HigherIsBetter,
-        }
+        self.spec().numbers.direction()
     }
 
     /// Whether the numbers are ranks.
     pub fn has_ranks(self) -> bool {
-        matches!(self, Self::Nectar | Self::Ranking)
+        self.spec().numbers == Numbers::Ranks
     }
 
-    fn matches(self, row: &Map<String, Value>) -> bool {
-        let has = |key: &str| row.contains_key(key);
-        match self {
-            Self::Collimate => has("responses"),
-            Self::Preference => has("chosen") && has("rejected"),
-            Self::RankedSet => has("A0") && has("score_A0"),
-            Self::UltraFeedback => has("instruction") && has("completions"),
-            Self::Nectar => has("prompt") && has("answers"),
-            Self::Ranking => (has("prompt") || has("context")) && has("completions"),
-        }
+    /// What of a row becomes prompt, responses and rewards: a row of the documentation's table.
+    pub fn table_row(self) -> [&'static str; 4] {
+        let spec = self.spec();
+        [spec.name, spec.prompt, spec.responses, spec.rewards]
     }
 
     /// Parses a row.
     pub(crate) fn parse(self, row: &Value) -> Result<RawGroup, RowError> {
-        let row = Node::root(row);
-        match self {
-            Self::Collimate => collimate::parse(&row),
-            Self::Preference => preference::parse(&row),
-            Self::RankedSet => ranked_set::parse(&row),
-            Self::UltraFeedback => ultrafeedback::parse(&row),
-            Self::Nectar => rankings::parse_nectar(&row),
-            Self::Ranking => rankings::parse_ranking(&row),
-        }
+        (self.spec().parse)(&Node::root(row))
     }
 }
 

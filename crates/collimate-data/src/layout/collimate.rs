@@ -5,9 +5,21 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::node::{Node, RowError};
+use super::spec::{LayoutSpec, Numbers};
 use super::{RawGroup, RawResponse};
 
-pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
+pub(super) static SPEC: LayoutSpec = LayoutSpec {
+    name: "collimate",
+    fields: "prompt, responses[].content, responses[].reward",
+    prompt: "`prompt`",
+    responses: "`responses[].content`",
+    rewards: "`responses[].reward`",
+    numbers: Numbers::Scores,
+    matches: |row| row.contains_key("responses"),
+    parse: parse,
+};
+
+fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let prompt = row.require("prompt", "a string or a list of messages")?.prompt()?;
     let items = row.require("responses", "a list of responses")?.items("a list of responses")?;
     let responses = items.iter().map(response).collect::<Result<_, _>>()?;

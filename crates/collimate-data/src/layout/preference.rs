@@ -3,12 +3,24 @@
 use std::collections::BTreeMap;
 
 use super::node::{Node, RowError};
+use super::spec::{LayoutSpec, Numbers, has};
 use super::{RawGroup, RawResponse, conversation};
 
 /// In rows without scores the chosen response has reward 1, the rejected one 0.
 pub(super) const UNSCORED: &str = "chosen 1, rejected 0";
 
-pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
+pub(super) static SPEC: LayoutSpec = LayoutSpec {
+    name: "preference",
+    fields: "prompt (or implicit in conversations), chosen, rejected",
+    prompt: "`prompt`, or the messages that both begin with",
+    responses: "`chosen`, `rejected`",
+    rewards: "`score_chosen`, `score_rejected`, else 1 and 0",
+    numbers: Numbers::Scores,
+    matches: |row| has(row, &["chosen", "rejected"]),
+    parse: parse,
+};
+
+fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let expected = "a string or a list of messages";
     let completions = [row.require("chosen", expected)?, row.require("rejected", expected)?];
     let conversation = conversation::split(row, &completions)?;

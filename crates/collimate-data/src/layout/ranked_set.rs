@@ -3,9 +3,21 @@
 use std::collections::BTreeMap;
 
 use super::node::{Node, RowError};
+use super::spec::{LayoutSpec, Numbers, has};
 use super::{RawGroup, RawResponse, conversation};
 
-pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
+pub(super) static SPEC: LayoutSpec = LayoutSpec {
+    name: "ranked_set",
+    fields: "A0, A1, … and score_A0, score_A1, …",
+    prompt: "`prompt`, or the messages that all begin with",
+    responses: "`A0`, `A1`, …",
+    rewards: "`score_A0`, `score_A1`, …",
+    numbers: Numbers::Scores,
+    matches: |row| has(row, &["A0", "score_A0"]),
+    parse: parse,
+};
+
+fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let fields = row.object()?;
     let mut completions = Vec::new();
     while let Some(node) = row.get(&format!("A{}", completions.len())) {

@@ -3,12 +3,35 @@
 use std::collections::BTreeMap;
 
 use super::node::{Node, RowError};
+use super::spec::{LayoutSpec, Numbers, has, has_any};
 use super::{RawGroup, RawResponse};
 use crate::{Message, Prompt};
 
 const TEXT_KEYS: [&str; 4] = ["completion", "response", "content", "text"];
 
-pub(super) fn parse_nectar(row: &Node) -> Result<RawGroup, RowError> {
+pub(super) static NECTAR: LayoutSpec = LayoutSpec {
+    name: "nectar",
+    fields: "prompt, answers[].answer, answers[].rank",
+    prompt: "`prompt`; `\\n\\nHuman: …` becomes messages",
+    responses: "`answers[].answer`",
+    rewards: "`answers[].rank`, 1 being the best",
+    numbers: Numbers::Ranks,
+    matches: |row| has(row, &["prompt", "answers"]),
+    parse: parse_nectar,
+};
+
+pub(super) static RANKING: LayoutSpec = LayoutSpec {
+    name: "ranking",
+    fields: "context or prompt, completions[].completion, completions[].rank",
+    prompt: "`context` or `prompt`",
+    responses: "`completions[].completion`, `.response`, `.content` or `.text`",
+    rewards: "`completions[].rank`, 1 being the best",
+    numbers: Numbers::Ranks,
+    matches: |row| has_any(row, &["prompt", "context"]) && has(row, &["completions"]),
+    parse: parse_ranking,
+};
+
+fn parse_nectar(row: &Node) -> Result<RawGroup, RowError> {
     let prompt = match row.require("prompt", "a string or a list of messages")?.prompt()? {
         Prompt::Text(text) => dialogue(&text).map_or(Prompt::Text(text), Prompt::Messages),
         messages => messages,
@@ -19,7 +42,7 @@ pub(super) fn parse_nectar(row: &Node) -> Result<RawGroup, RowError> {
     Ok(RawGroup { prompt, responses, signal_name: "answers[].rank" })
 }
 
-pub(super) fn parse_ranking(row: &Node) -> Result<RawGroup, RowError> {
+fn parse_ranking(row: &Node) -> Result<RawGroup, RowError> {
     let prompt = match row.get("context") {
         Some(context) => context.prompt()?,
         None => row.require("prompt", "a string or a list of messages (or \"context\")")?.prompt()?,

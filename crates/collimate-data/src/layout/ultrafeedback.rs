@@ -5,12 +5,24 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::node::{Node, RowError};
+use super::spec::{LayoutSpec, Numbers, has};
 use super::{RawGroup, RawResponse};
 
 const SCORES: [(&str, &str); 2] =
     [("overall_score", "completions[].overall_score"), ("fine-grained_score", "completions[].fine-grained_score")];
 
-pub(super) fn parse(row: &Node) -> Result<RawGroup, RowError> {
+pub(super) static SPEC: LayoutSpec = LayoutSpec {
+    name: "ultrafeedback",
+    fields: "instruction, completions[].response, completions[].overall_score",
+    prompt: "`instruction`",
+    responses: "`completions[].response`",
+    rewards: "`.overall_score`, else `.fine-grained_score`, else the mean of `.annotations`",
+    numbers: Numbers::Scores,
+    matches: |row| has(row, &["instruction", "completions"]),
+    parse: parse,
+};
+
+fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let prompt = row.require("instruction", "a string or a list of messages")?.prompt()?;
     let items = row.require("completions", "a list of completions")?.items("a list of completions")?;
     // If any completion has the score, all must.
