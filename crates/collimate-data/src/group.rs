@@ -41,7 +41,7 @@ impl Prompt {
 }
 
 /// A response to a prompt, with its reward.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Response {
     /// The response's text, without end-of-turn tokens.
     pub content: String,
@@ -50,6 +50,9 @@ pub struct Response {
     /// Further scores by name, such as ratings of aspects.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<String, f64>,
+    /// The tokens that a model drew, with those that ended it, if the response was sampled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_ids: Option<Vec<u32>>,
 }
 
 /// A prompt and its K scored responses, with their location.

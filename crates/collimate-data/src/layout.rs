@@ -141,7 +141,7 @@ pub(crate) struct RawGroup {
 }
 
 /// A response of a parsed row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RawResponse {
     pub(crate) content: String,
     /// Path of the response in its row, for messages.
@@ -154,4 +154,6 @@ pub(crate) struct RawResponse {
     pub(crate) aspects: BTreeMap<String, f64>,
     /// The response's other numbers, by name.
     pub(crate) others: BTreeMap<String, f64>,
+    /// The tokens that were sampled, if the row has them.
+    pub(crate) token_ids: Option<Vec<u32>>,
 }

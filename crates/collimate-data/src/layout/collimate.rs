@@ -1,4 +1,4 @@
-//! This project's layout: `{"prompt", "responses": [{"content", "reward", "scores"?}]}`.
+//! This project's layout: `{"prompt", "responses": [{"content", "reward", "scores"?, "token_ids"?}]}`.
 
 use std::collections::BTreeMap;
 
@@ -47,5 +47,14 @@ fn response(node: &Node) -> Result<RawResponse, RowError> {
         signal_field: node.child_path("reward"),
         aspects,
         others: others.collect(),
+        token_ids: token_ids(node)?,
     })
+}
+
+/// The tokens of a response that `collimate sample` drew.
+fn token_ids(node: &Node) -> Result<Option<Vec<u32>>, RowError> {
+    let Some(ids) = node.get("token_ids").filter(|ids| !ids.value.is_null()) else { return Ok(None) };
+    let id =
+        |item: &Node| item.value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| item.error("a token id"));
+    ids.items("a list of token ids")?.iter().map(id).collect::<Result<_, _>>().map(Some)
 }

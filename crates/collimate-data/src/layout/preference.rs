@@ -1,7 +1,5 @@
 //! TRL's preference pairs: `{"prompt"?, "chosen", "rejected", "score_chosen"?, "score_rejected"?}`.
 
-use std::collections::BTreeMap;
-
 use super::node::{Node, RowError};
 use super::spec::{LayoutSpec, Numbers, has};
 use super::{RawGroup, RawResponse, conversation};
@@ -36,8 +34,7 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
             field: node.path.clone(),
             signal: Some(signal),
             signal_field: key.to_owned(),
-            aspects: BTreeMap::new(),
-            others: BTreeMap::new(),
+            ..RawResponse::default()
         });
     }
     let signal_name = if scored { "score_chosen, score_rejected" } else { UNSCORED };

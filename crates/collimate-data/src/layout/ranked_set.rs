@@ -1,7 +1,5 @@
 //! The published reward set: `{"prompt"?, "A0", "score_A0", "A1", "score_A1", …}`, any number of them.
 
-use std::collections::BTreeMap;
-
 use super::node::{Node, RowError};
 use super::spec::{LayoutSpec, Numbers, has};
 use super::{RawGroup, RawResponse, conversation};
@@ -43,8 +41,7 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
             field: node.path.clone(),
             signal: Some(score.number()?),
             signal_field: score.path,
-            aspects: BTreeMap::new(),
-            others: BTreeMap::new(),
+            ..RawResponse::default()
         });
     }
     Ok(RawGroup { prompt: conversation.prompt, responses, signal_name: "score_A0, score_A1, …" })

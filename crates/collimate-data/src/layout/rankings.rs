@@ -68,8 +68,8 @@ fn ranked(node: &Node, text_keys: &[&str], num_responses: usize) -> Result<RawRe
         field: node.path.clone(),
         signal: Some(rank),
         signal_field: rank_node.path,
-        aspects: BTreeMap::new(),
         others: BTreeMap::from([("rank".to_owned(), rank)]),
+        ..RawResponse::default()
     })
 }
 

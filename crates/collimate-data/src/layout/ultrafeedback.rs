@@ -57,6 +57,7 @@ fn completion(node: &Node, score: Option<&str>) -> Result<RawResponse, RowError>
         signal_field: node.child_path(score.unwrap_or("overall_score")),
         aspects,
         others,
+        ..RawResponse::default()
     })
 }
 

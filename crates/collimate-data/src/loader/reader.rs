@@ -179,7 +179,12 @@ impl GroupReader {
             rewards = normalize.apply(&rewards);
         }
         let responses = raw.responses.into_iter().zip(rewards);
-        let responses = responses.map(|(raw, reward)| Response { content: raw.content, reward, scores: raw.aspects });
+        let responses = responses.map(|(raw, reward)| Response {
+            content: raw.content,
+            reward,
+            scores: raw.aspects,
+            token_ids: raw.token_ids,
+        });
         Ok(PromptGroup {
             index: self.counts.num_rows - 1,
             line: self.rows.number(),

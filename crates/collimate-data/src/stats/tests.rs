@@ -5,7 +5,7 @@ use crate::{Prompt, Response};
 
 fn group(responses: &[(usize, f64)]) -> PromptGroup {
     let response =
-        |&(length, reward): &(usize, f64)| Response { content: "é".repeat(length), reward, scores: BTreeMap::new() };
+        |&(length, reward): &(usize, f64)| Response { content: "é".repeat(length), reward, ..Response::default() };
     PromptGroup {
         index: 0,
         line: 1,

@@ -1,6 +1,6 @@
 //! Converted files read back as the same groups.
 
-use crate::common::{fixture, load, rewards};
+use crate::common::{fixture, load, reader, rewards};
 use collimate_data::{ConvertTo, DataError, DataSource, Layout, LoadOptions, Prompt, PromptGroup, convert};
 use collimate_rewards::PairRule;
 use rstest::rstest;
@@ -27,6 +27,19 @@ fn there_and_back(file: &str, to: ConvertTo) -> Vec<PromptGroup> {
 #[case("ranking.jsonl")]
 fn our_own_layout_keeps_everything(#[case] file: &str) {
     assert_eq!(there_and_back(file, ConvertTo::Collimate), load(file, &LoadOptions::default()));
+}
+
+#[test]
+fn our_own_layout_keeps_the_tokens_that_were_sampled() {
+    let row = r#"{"prompt": "a", "responses": [
+        {"content": "b", "reward": 1, "token_ids": [4, 0]}, {"content": "c", "reward": 0, "token_ids": null}]}"#;
+    let groups = reader(&row.replace('\n', ""), &LoadOptions::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.jsonl");
+    convert(groups, &path, ConvertTo::Collimate).unwrap();
+    let mut back = DataSource::open(&path, &LoadOptions::default()).unwrap();
+    let ids: Vec<_> = back.next().unwrap().unwrap().responses.into_iter().map(|response| response.token_ids).collect();
+    assert_eq!(ids, [Some(vec![4, 0]), None]);
 }
 
 #[rstest]

@@ -67,6 +67,10 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
     r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1, "scores": {"x": "y"}}]}"#,
     r#"data.jsonl:1: field "responses[0].scores.x": expected a finite number, found "y""#
 )]
+#[case::token_ids_that_are_none(
+    r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1, "token_ids": [4, -1]}]}"#,
+    r#"data.jsonl:1: field "responses[0].token_ids[1]": expected a token id, found -1"#
+)]
 #[case::no_responses(
     r#"{"prompt": "a", "responses": []}"#,
     "data.jsonl:1: the group has 0 responses, expected at least 2; --skip-unusable skips such rows"

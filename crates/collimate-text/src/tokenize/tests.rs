@@ -20,7 +20,7 @@ fn group(prompt: Prompt, contents: &[&str]) -> PromptGroup {
     let response = |(k, content): (usize, &&str)| Response {
         content: content.to_string(),
         reward: k as f64,
-        scores: BTreeMap::new(),
+        ..Response::default()
     };
     PromptGroup { index: 4, line: 7, prompt, responses: contents.iter().enumerate().map(response).collect() }
 }

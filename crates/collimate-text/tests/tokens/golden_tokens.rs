@@ -1,7 +1,5 @@
 //! Compares renderings and token ids with the reference implementation's.
 
-use std::collections::BTreeMap;
-
 use collimate_data::{Message, Prompt, PromptGroup, Response};
 use collimate_oracle::golden_dir;
 use collimate_text::{ChatTemplate, TextTokenizer, TokenizeOptions, tokenize_group};
@@ -59,7 +57,7 @@ fn a_prompt_and_its_response_are_the_conversation() {
         let template = case.template(&tokenizer);
         let tokenizer = tokenizer.with_chat_template(template);
         let (answer, prompt) = case.messages.split_last().unwrap();
-        let response = Response { content: answer.content.clone(), reward: 0.0, scores: BTreeMap::new() };
+        let response = Response { content: answer.content.clone(), ..Response::default() };
         let prompt = Prompt::Messages(prompt.to_vec());
         let group = PromptGroup { index: 0, line: 1, prompt, responses: vec![response] };
         let options = TokenizeOptions { min_responses: 1, ..TokenizeOptions::default() };
@@ -96,7 +94,7 @@ fn prompt_and_response_ids_equal_the_reference(#[case] model: &str) {
     let rows: Vec<LogpsRow> = read(&format!("logps/{model}.json"));
     assert!(!rows.is_empty());
     for (i, row) in rows.iter().enumerate() {
-        let response = Response { content: row.response.clone(), reward: 0.0, scores: BTreeMap::new() };
+        let response = Response { content: row.response.clone(), ..Response::default() };
         let prompt = Prompt::Text(row.prompt.clone());
         let group = PromptGroup { index: i, line: i + 1, prompt, responses: vec![response] };
         let options = TokenizeOptions { min_responses: 1, ..TokenizeOptions::default() };

@@ -119,8 +119,7 @@ mod tests {
 
     #[test]
     fn characters_stand_for_tokens_and_are_cut_as_tokens_are() {
-        let response =
-            |length: usize| Response { content: "x".repeat(length), reward: 0.0, scores: Default::default() };
+        let response = |length: usize| Response { content: "x".repeat(length), ..Response::default() };
         let group = PromptGroup {
             index: 2,
             line: 5,
