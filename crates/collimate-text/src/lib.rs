@@ -17,7 +17,7 @@
 //! let source = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{{ eos_token }}{% endfor %}\
 //!               {% if add_generation_prompt %}<assistant>{% endif %}";
 //! let template = ChatTemplate::new(source, [("eos_token".to_owned(), "</s>".to_owned())].into())?;
-//! let question = Message { role: "user".to_owned(), content: "What is 7 × 8? ".to_owned() };
+//! let question = Message::new("user", "What is 7 × 8? ");
 //! assert_eq!(template.render(&[question], true)?, "<user>What is 7 × 8?</s><assistant>");
 //! # Ok::<(), collimate_text::TextError>(())
 //! ```
@@ -34,7 +34,7 @@ mod tokenizer;
 mod unusable;
 
 pub use batch::{GroupBatch, ResponseSpan};
-pub use chat::ChatTemplate;
+pub use chat::{ChatDefaults, ChatTemplate};
 pub use error::TextError;
 pub use group::{TokenizedGroup, TokenizedResponse};
 pub use preview::preview;

@@ -11,7 +11,7 @@
 mod counts;
 mod turn;
 
-use collimate_data::{Prompt, PromptGroup};
+use collimate_data::{Prompt, PromptGroup, Response};
 use rayon::prelude::*;
 
 use crate::{TextError, TextTokenizer, TokenizedGroup, TokenizedResponse, UnusableReason};
@@ -60,7 +60,7 @@ pub fn tokenize_group(
         let needed = options.min_responses.max(1);
         return Err(unusable(UnusableReason::TooFewResponses { found: group.responses.len(), needed }));
     }
-    if let Some(response) = group.responses.iter().position(|response| response.content.trim().is_empty()) {
+    if let Some(response) = group.responses.iter().position(Response::is_blank) {
         return Err(unusable(UnusableReason::EmptyResponse { response }));
     }
     let (mut prompt_ids, responses) = encode_group(group, tokenizer).map_err(|error| match error {
@@ -152,10 +152,12 @@ fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer) -> Result<(Vec<u
                           \"chat_template\" in tokenizer_config.json"
                     .to_owned(),
             })?;
-            let turns = Turns::new(template, messages)?;
-            let responses = contents
-                .map(|content| {
-                    let (turn, ended) = turns.response(content, tokenizer)?;
+            let turns = Turns::new(template, messages, &group.chat)?;
+            let responses = group
+                .responses
+                .iter()
+                .map(|response| {
+                    let (turn, ended) = turns.response(response, tokenizer)?;
                     encode_response(&turn, ended, tokenizer)
                 })
                 .collect::<Result<_, _>>()?;

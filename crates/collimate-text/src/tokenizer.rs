@@ -157,6 +157,13 @@ impl TextTokenizer {
         self
     }
 
+    /// Byte offset in `text` of the special token that ends it but for white space; its length if there is none.
+    pub(crate) fn start_of_last_special(&self, text: &str) -> usize {
+        let trimmed = text.trim_end();
+        let ends = self.special_texts.iter().filter(|special| trimmed.ends_with(special.as_str()));
+        ends.map(|special| trimmed.len() - special.len()).min().unwrap_or(text.len())
+    }
+
     /// Byte offset in `text` after the first special token.
     pub(crate) fn end_of_first_special(&self, text: &str) -> Option<usize> {
         let found = self.special_texts.iter().filter_map(|special| Some((text.find(special.as_str())?, special.len())));

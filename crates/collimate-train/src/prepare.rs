@@ -167,7 +167,11 @@ impl DataRows {
 
 /// One line per file, then lines about all of them.
 fn notes_of(mixed: &MixedGroups, options: &MixOptions) -> Vec<String> {
-    let mut notes: Vec<String> = mixed.reports.iter().map(ToString::to_string).collect();
+    let mut notes = Vec::new();
+    for report in &mixed.reports {
+        notes.push(report.to_string());
+        notes.extend(report.labels.lines(options.load.label_conflicts).into_iter().map(|line| format!("  {line}")));
+    }
     if let Some(limit) = options.max_samples.filter(|_| mixed.num_over_limit > 0) {
         notes.push(format!("  {} groups left out: max_samples {limit}", mixed.num_over_limit));
     }
@@ -216,6 +220,8 @@ pub fn load_options(recipe: &Recipe, min_responses: usize) -> Result<LoadOptions
         skip_unusable: recipe.skip_unusable,
         max_samples: None,
         min_responses,
+        label_conflicts: recipe.label_conflicts,
+        ignore_fields: recipe.ignore_fields.get().to_vec(),
         needs_rewards: true,
     })
 }

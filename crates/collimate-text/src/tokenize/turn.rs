@@ -1,6 +1,6 @@
 //! The text that a chat template adds for the assistant's turn.
 
-use collimate_data::Message;
+use collimate_data::{ChatInputs, Message, Response};
 
 use crate::{ChatTemplate, TextError, TextTokenizer};
 
@@ -13,16 +13,22 @@ const PROBE: &str = "\u{E0C0}\u{E0C1}\u{E0C0}";
 pub(super) struct Turns<'a> {
     template: &'a ChatTemplate,
     messages: &'a [Message],
+    inputs: &'a ChatInputs,
     prompt: String,
     /// What the template writes after the last turn's content; `None` if it drops or changes the content.
     tail: Option<String>,
 }
 
 impl<'a> Turns<'a> {
-    pub(super) fn new(template: &'a ChatTemplate, messages: &'a [Message]) -> Result<Self, TextError> {
-        let prompt = template.render(messages, true)?;
-        let mut turns = Self { template, messages, prompt, tail: None };
-        turns.tail = turns.render(PROBE)?.rsplit_once(PROBE).map(|(_, tail)| tail.to_owned());
+    pub(super) fn new(
+        template: &'a ChatTemplate,
+        messages: &'a [Message],
+        inputs: &'a ChatInputs,
+    ) -> Result<Self, TextError> {
+        let prompt = template.render_with(messages, inputs, true)?;
+        let mut turns = Self { template, messages, inputs, prompt, tail: None };
+        turns.tail =
+            turns.render(Message::new("assistant", PROBE))?.rsplit_once(PROBE).map(|(_, tail)| tail.to_owned());
         Ok(turns)
     }
 
@@ -36,24 +42,33 @@ impl<'a> Turns<'a> {
     /// The end-of-turn token is the first special token after the content; special tokens inside the content stay. If
     /// the rendering does not continue the prompt (say, because the generation prompt opens a thinking block), the turn
     /// is the content, trimmed if the template trims it, followed by what the template writes after it.
-    pub(super) fn response(&self, content: &str, tokenizer: &TextTokenizer) -> Result<(String, bool), TextError> {
-        let rendered = self.render(content)?;
+    pub(super) fn response(&self, response: &Response, tokenizer: &TextTokenizer) -> Result<(String, bool), TextError> {
+        let content = response.content.as_str();
+        let rendered = self.render(response.message())?;
         let Some(turn) = rendered.strip_prefix(&self.prompt) else {
+            // Only the content's place is known then, not that of calls or reasoning.
+            if let Some(name) = response.fields.keys().next() {
+                let problem = format!(
+                    "the text of the conversation does not continue the prompt's, so \"{name}\" of the response has no place"
+                );
+                return Err(TextError::Template { problem });
+            }
             let content = if rendered.contains(content) { content } else { content.trim() };
             let turn = format!("{content}{}", self.tail.as_deref().unwrap_or_default());
             return Ok(through_end_token(&turn, content.len(), tokenizer));
         };
         let content_end = match &self.tail {
             Some(tail) if turn.ends_with(tail.as_str()) => turn.len() - tail.len(),
+            // Calls may end in another way than text does.
+            _ if !response.fields.is_empty() => tokenizer.start_of_last_special(turn),
             _ => turn.rfind(content.trim()).map_or(0, |start| start + content.trim().len()),
         };
         Ok(through_end_token(turn, content_end, tokenizer))
     }
 
-    fn render(&self, content: &str) -> Result<String, TextError> {
-        let answer = Message { role: "assistant".to_owned(), content: content.to_owned() };
+    fn render(&self, answer: Message) -> Result<String, TextError> {
         let messages: Vec<Message> = self.messages.iter().cloned().chain([answer]).collect();
-        self.template.render(&messages, false)
+        self.template.render_with(&messages, self.inputs, false)
     }
 }
 

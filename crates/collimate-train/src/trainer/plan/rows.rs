@@ -125,6 +125,7 @@ mod tests {
             line: 5,
             prompt: Prompt::Text("p".repeat(41)),
             responses: vec![response(8), response(400)],
+            ..PromptGroup::default()
         };
         let recipe = Recipe { max_length: 20, max_prompt_length: 10, ..Recipe::default() };
         let rows = PlannedRows {
