@@ -22,8 +22,7 @@ fn group(prompt: Prompt, contents: &[&str]) -> PromptGroup {
         reward: k as f64,
         ..Response::default()
     };
-    let responses = contents.iter().enumerate().map(response).collect();
-    PromptGroup { index: 4, line: 7, prompt, responses, ..PromptGroup::default() }
+    PromptGroup { index: 4, line: 7, prompt, responses: contents.iter().enumerate().map(response).collect() }
 }
 
 fn text(prompt: &str, contents: &[&str]) -> PromptGroup {
@@ -31,7 +30,7 @@ fn text(prompt: &str, contents: &[&str]) -> PromptGroup {
 }
 
 fn chat(contents: &[&str]) -> PromptGroup {
-    let user = Message::new("user", "Q");
+    let user = Message { role: "user".to_owned(), content: "Q".to_owned() };
     group(Prompt::Messages(vec![user]), contents)
 }
 
@@ -83,6 +82,50 @@ const OPENS_THOUGHT: &str = "{% for m in messages %}{{ m.role + ':' + m.content 
                              {% if add_generation_prompt %}{{ 'assistant:<think>\n' }}{% endif %}";
 const EMPTY_THOUGHT: &str = "{% for m in messages %}{{ m.role + ':' }}{% if m.role == 'assistant' %}<think></think>{% endif %}\
                              {{ m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
+
+/// As DeepSeek's distills: the generation prompt opens a thought, and a conversation's thoughts are dropped.
+const DROPS_THOUGHTS: &str = "{% for m in messages %}{% if m.role == 'user' %}{{ '[U]' + m.content }}{% else %}\
+    {{ '[A]' + m.content.split('</think>')[-1] + eos_token }}{% endif %}{% endfor %}\
+    {% if add_generation_prompt %}{{ '[A]<think>\n' }}{% endif %}";
+/// The same, but the generation prompt opens nothing.
+const DROPS_THEM_ONLY: &str = "{% for m in messages %}{% if m.role == 'user' %}{{ '[U]' + m.content + '[A]' }}{% else %}\
+    {{ m.content.split('</think>')[-1] + eos_token }}{% endif %}{% endfor %}";
+/// As Qwen3: thoughts of the last turn are written anew, and there is always one.
+const REWRITES_THOUGHTS: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}\
+    {% set parts = m.content.split('</think>') %}{% set thought = parts[0].split('<think>')[-1] if parts | length > 1 else '' %}\
+    {{ '<think>\n' + thought.strip('\n') + '\n</think>\n\n' + parts[-1].lstrip('\n') }}{% else %}{{ m.content }}{% endif %}\
+    {{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}";
+
+/// A response's thought stands once, whatever the template does with thoughts and whether the prompt opens it.
+#[rstest]
+#[case::opened("opened", DROPS_THOUGHTS.to_owned(), "[A]<think>\n", ["so\n</think>\n\n4</s>", "so</think>4</s>", "so</think>4</s>", "4</s>"])]
+#[case::opened_and_kept("kept", OPENS_THOUGHT.to_owned(), "assistant:<think>\n", ["so\n</think>\n\n4</s>", "so</think>4</s>", "so</think>4</s>", "4</s>"])]
+#[case::dropped("dropped", DROPS_THEM_ONLY.to_owned(), "[A]", ["<think>\nso\n</think>\n\n4</s>", "<think>so</think>4</s>", "so</think>4</s>", "4</s>"])]
+#[case::rewritten("rewritten", format!("{REWRITES_THOUGHTS}{{% endif %}}"), "<|im_start|>assistant\n", ["<think>\nso\n</think>\n\n4<|im_end|>", "<think>\nso\n</think>\n\n4<|im_end|>", "<think>\nso\n</think>\n\n4<|im_end|>", "<think>\n\n</think>\n\n4<|im_end|>"])]
+#[case::rewritten_and_opened("open", format!("{REWRITES_THOUGHTS}{{{{ '<think>\n' }}}}{{% endif %}}"), "<|im_start|>assistant\n<think>\n", ["so\n</think>\n\n4<|im_end|>", "so\n</think>\n\n4<|im_end|>", "so\n</think>\n\n4<|im_end|>", "\n</think>\n\n4<|im_end|>"])]
+fn a_thought_stands_once(
+    #[case] what: &str,
+    #[case] template: String,
+    #[case] end_of_prompt: &str,
+    #[case] expected: [&str; 4],
+) {
+    let tokenizer = tokenizer(&template);
+    let group = chat(&["<think>\nso\n</think>\n\n4", "<think>so</think>4", "so</think>4", "4"]);
+    assert_eq!(response_texts(&group, &tokenizer), expected, "{what}");
+    let prompt = tokenize_group(&group, &tokenizer, &TokenizeOptions::default()).unwrap().prompt_ids;
+    let prompt = tokenizer.decode(&prompt, false).unwrap();
+    assert!(prompt.ends_with(end_of_prompt), "{what}: {prompt:?}");
+}
+
+#[test]
+fn a_thought_after_a_finished_one_is_refused() {
+    let template = format!("{REWRITES_THOUGHTS}{{{{ '<think>\n\n</think>\n\n' }}}}{{% endif %}}");
+    let tokenizer = tokenizer(&template);
+    assert_eq!(response_texts(&chat(&["4", "5"]), &tokenizer), ["4<|im_end|>", "5<|im_end|>"]);
+    let error = tokenize_group(&chat(&["4", "<think>so</think>4"]), &tokenizer, &TokenizeOptions::default());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("the generation prompt ends with a thought"), "{error}");
+}
 
 #[rstest]
 #[case::chatml(CHATML, "4<|im_end|>")]

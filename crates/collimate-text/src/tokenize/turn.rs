@@ -1,6 +1,6 @@
 //! The text that a chat template adds for the assistant's turn.
 
-use collimate_data::{ChatInputs, Message, Response};
+use collimate_data::Message;
 
 use crate::{ChatTemplate, TextError, TextTokenizer};
 
@@ -8,27 +8,29 @@ use crate::{ChatTemplate, TextError, TextTokenizer};
 /// occur in real text, and no template trims them.
 const PROBE: &str = "\u{E0C0}\u{E0C1}\u{E0C0}";
 
+/// The end of a thought that a response begins with, by the name that templates look for.
+const THOUGHT: [&str; 2] = ["<think>", "</think>"];
+
 /// A conversation awaiting the assistant's turn.
 #[derive(Debug)]
 pub(super) struct Turns<'a> {
     template: &'a ChatTemplate,
     messages: &'a [Message],
-    inputs: &'a ChatInputs,
     prompt: String,
+    /// What the generation prompt has and a whole conversation has not: it may open a thought, as `<think>\n`.
+    opened: String,
     /// What the template writes after the last turn's content; `None` if it drops or changes the content.
     tail: Option<String>,
 }
 
 impl<'a> Turns<'a> {
-    pub(super) fn new(
-        template: &'a ChatTemplate,
-        messages: &'a [Message],
-        inputs: &'a ChatInputs,
-    ) -> Result<Self, TextError> {
-        let prompt = template.render_with(messages, inputs, true)?;
-        let mut turns = Self { template, messages, inputs, prompt, tail: None };
-        turns.tail =
-            turns.render(Message::new("assistant", PROBE))?.rsplit_once(PROBE).map(|(_, tail)| tail.to_owned());
+    pub(super) fn new(template: &'a ChatTemplate, messages: &'a [Message]) -> Result<Self, TextError> {
+        let prompt = template.render(messages, true)?;
+        let mut turns = Self { template, messages, prompt, opened: String::new(), tail: None };
+        let rendered = turns.render(PROBE)?;
+        turns.tail = rendered.rsplit_once(PROBE).map(|(_, tail)| tail.to_owned());
+        let common = turns.prompt.char_indices().zip(rendered.chars()).find(|((_, ours), theirs)| ours != theirs);
+        turns.opened = common.map_or_else(String::new, |((start, _), _)| turns.prompt[start..].to_owned());
         Ok(turns)
     }
 
@@ -40,36 +42,57 @@ impl<'a> Turns<'a> {
     /// The assistant's turn after the prompt, up to its end-of-turn token, and whether it has one.
     ///
     /// The end-of-turn token is the first special token after the content; special tokens inside the content stay. If
-    /// the rendering does not continue the prompt (say, because the generation prompt opens a thinking block), the turn
-    /// is the content, trimmed if the template trims it, followed by what the template writes after it.
-    pub(super) fn response(&self, response: &Response, tokenizer: &TextTokenizer) -> Result<(String, bool), TextError> {
-        let content = response.content.as_str();
-        let rendered = self.render(response.message())?;
-        let Some(turn) = rendered.strip_prefix(&self.prompt) else {
-            // Only the content's place is known then, not that of calls or reasoning.
-            if let Some(name) = response.fields.keys().next() {
-                let problem = format!(
-                    "the text of the conversation does not continue the prompt's, so \"{name}\" of the response has no place"
-                );
-                return Err(TextError::Template { problem });
-            }
-            let content = if rendered.contains(content) { content } else { content.trim() };
+    /// the rendering does not continue the prompt (say, because the generation prompt opens a thought), or lacks the
+    /// content's thought (as templates drop those of past turns), the turn is the content, trimmed if the template trims
+    /// it, followed by what the template writes after it. What the prompt has opened stands there once: it is not repeated
+    /// for content that begins with it.
+    ///
+    /// # Errors
+    /// The content has a thought, and the generation prompt has closed one.
+    pub(super) fn response(&self, content: &str, tokenizer: &TextTokenizer) -> Result<(String, bool), TextError> {
+        let rendered = self.render(content)?;
+        let Some(turn) = rendered.strip_prefix(&self.prompt).filter(|turn| has_thought_of(turn, content)) else {
+            let content = self.continued(if rendered.contains(content) { content } else { content.trim() })?;
             let turn = format!("{content}{}", self.tail.as_deref().unwrap_or_default());
             return Ok(through_end_token(&turn, content.len(), tokenizer));
         };
         let content_end = match &self.tail {
             Some(tail) if turn.ends_with(tail.as_str()) => turn.len() - tail.len(),
-            // Calls may end in another way than text does.
-            _ if !response.fields.is_empty() => tokenizer.start_of_last_special(turn),
             _ => turn.rfind(content.trim()).map_or(0, |start| start + content.trim().len()),
         };
         Ok(through_end_token(turn, content_end, tokenizer))
     }
 
-    fn render(&self, answer: Message) -> Result<String, TextError> {
-        let messages: Vec<Message> = self.messages.iter().cloned().chain([answer]).collect();
-        self.template.render_with(&messages, self.inputs, false)
+    /// The content without what the prompt has opened already.
+    fn continued<'c>(&self, content: &'c str) -> Result<&'c str, TextError> {
+        let [start, end] = THOUGHT;
+        let closes = self.prompt.rfind(start).is_some_and(|at| self.prompt[at..].trim_end().ends_with(end));
+        if closes && content.trim_start().starts_with(start) {
+            return Err(TextError::Template {
+                problem: format!(
+                    "the generation prompt ends with a thought ({start}…{end}), and the response has another"
+                ),
+            });
+        }
+        if self.opened.trim().is_empty() {
+            return Ok(content);
+        }
+        let whole = content.strip_prefix(&self.opened);
+        Ok(whole.or_else(|| content.trim_start().strip_prefix(self.opened.trim())).unwrap_or(content))
     }
+
+    fn render(&self, content: &str) -> Result<String, TextError> {
+        let answer = Message { role: "assistant".to_owned(), content: content.to_owned() };
+        let messages: Vec<Message> = self.messages.iter().cloned().chain([answer]).collect();
+        self.template.render(&messages, false)
+    }
+}
+
+/// Whether a turn has the thought that the content begins with, if it does. Templates rewrite the white space around it.
+fn has_thought_of(turn: &str, content: &str) -> bool {
+    let [start, end] = THOUGHT;
+    let thought = content.split_once(end).map(|(thought, _)| thought.trim_start().trim_start_matches(start).trim());
+    thought.is_none_or(|thought| turn.contains(thought))
 }
 
 /// Cuts `turn` after the first special token at or after `content_end`; returns whether there was one.
