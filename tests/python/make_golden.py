@@ -39,7 +39,7 @@ from golden_objectives import OBJECTIVES, objective_vectors
 
 # Whether the ids of a response continue those of its prompt. Without it the response is tokenized by itself, which puts a
 # space before it where the tokenizer puts one before a text.
-CONTINUES_PROMPT = False
+CONTINUES_PROMPT = True
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 NUM_GROUPS_SCORED = 3
 NUM_GROUPS_AT_THE_END = 4

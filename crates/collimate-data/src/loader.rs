@@ -1,7 +1,6 @@
 //! Reads groups from files, one row at a time.
 
 mod files;
-mod labels;
 mod lines;
 mod list;
 mod options;
@@ -18,7 +17,6 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use files::OpenFiles;
 pub use files::{JsonRow, JsonRows, data_files, data_stem, is_pattern};
-pub use labels::{LabelConflicts, LabelCounts};
 pub use lines::MAX_LINE_BYTES;
 pub use options::{LoadCounts, LoadOptions, SourceDescription};
 pub use reader::GroupReader;

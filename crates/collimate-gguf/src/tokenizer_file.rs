@@ -93,10 +93,11 @@ impl File<'_> {
             put(text, kind_of(text))?;
         }
         let mut spaced = Vec::new();
-        for token in self.json["added_tokens"].as_array().into_iter().flatten() {
-            let text = token["content"].as_str().unwrap_or_default();
+        // Those of every file that adds tokens. One without an embedding, as a padding token may be, is of no use.
+        let added = tokenizer.added_tokens().into_iter().filter(|(id, ..)| (*id as usize) < vocab_size);
+        for (_, text, is_special) in added {
             let kind = match kind_of(text) {
-                Kind::Normal if token["special"] == true => Kind::Control,
+                Kind::Normal if is_special => Kind::Control,
                 Kind::Normal => Kind::UserDefined,
                 kind => kind,
             };

@@ -36,7 +36,7 @@ const BF16_ROUNDING: f64 = 1.0 / 512.0;
 /// and one or two roundings of the whole are left. With experts a rounding may send a token to another one, which changes
 /// it by up to 4 nats. PyTorch's own bfloat16 is off by at most, in roundings (`tests/python/bf16_logps.py`):
 ///
-/// llama 0.8; llama3 0.7; mistral 1.0; mixtral 4.2; qwen2 1.2; qwen3 0.5; gemma2 0.3; phi3 1.2; olmo2 0.3; smollm3 1.0;
+/// llama 1.1; llama3 0.7; mistral 1.2; mixtral 3.6; qwen2 1.2; qwen3 0.5; gemma2 0.3; phi3 1.2; olmo2 0.3; smollm3 1.0;
 /// granite 0.7.
 ///
 /// `COLLIMATE_TEST_BACKEND=libtorch cargo test -p collimate-tests --features collimate/libtorch bfloat16 -- --nocapture`

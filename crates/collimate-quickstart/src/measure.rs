@@ -1,7 +1,8 @@
 //! Held-out accuracy.
 
+use collimate_data::Prompt;
 use collimate_model::GenerateOptions;
-use collimate_text::TextTokenizer;
+use collimate_text::{TextTokenizer, encode_prompt};
 use collimate_train::{Session, TrainError};
 use serde::Serialize;
 
@@ -61,7 +62,8 @@ pub fn solve(
     seed: Option<u64>,
     progress: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Vec<Vec<String>>, TrainError> {
-    let prompts = problems.iter().map(|p| tokenizer.encode(&p.prompt, true)).collect::<Result<Vec<_>, _>>()?;
+    let prompts = problems.iter().map(|problem| encode_prompt(&Prompt::Text(problem.prompt.clone()), tokenizer));
+    let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
     let options = GenerateOptions {
         max_new_tokens: MAX_NEW_TOKENS,
         num_samples,

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use collimate_data::{ChatInputs, DataError, JsonRow, JsonRows, Prompt};
+use collimate_data::{DataError, JsonRow, JsonRows, Prompt};
+pub use collimate_text::encode_prompt;
 use collimate_text::{TextError, TextTokenizer};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::RoundsError;
@@ -17,8 +19,6 @@ pub struct PromptRow {
     pub line: usize,
     /// The prompt.
     pub prompt: Prompt,
-    /// What the chat template is given besides the prompt's messages.
-    pub chat: ChatInputs,
     fields: Map<String, Value>,
 }
 
@@ -48,27 +48,17 @@ pub fn read_prompts(name: &Path, rows: JsonRows) -> Result<Vec<PromptRow>, DataE
 
 impl PromptRow {
     fn of(row: JsonRow) -> Result<Self, DataError> {
-        let (prompt, chat) = row.prompt()?;
         let JsonRow { path, line, value } = row;
-        let Value::Object(fields) = value else {
-            let problem = "expected an object with \"prompt\", text or messages".to_owned();
-            return Err(DataError::Row { path, line, problem });
+        let wrong = |path, found: String| {
+            let problem = format!("expected an object with \"prompt\", text or messages: {found}");
+            DataError::Row { path, line, problem }
         };
-        Ok(Self { path, line, prompt, chat, fields })
-    }
-}
-
-/// Token ids of a prompt, as training encodes it.
-///
-/// # Errors
-/// Messages for a model without a chat template, or a prompt that the template or tokenizer rejects.
-pub fn encode_prompt(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
-    match prompt {
-        Prompt::Text(text) => tokenizer.encode(text, true),
-        Prompt::Messages(messages) => match tokenizer.chat_template() {
-            Some(template) => tokenizer.encode(&template.render_with(messages, chat, true)?, false),
-            None => Err(TextError::Template { problem: "the model has none, so the prompt must be text".to_owned() }),
-        },
+        let Value::Object(fields) = value else { return Err(wrong(path, "it is no object".to_owned())) };
+        let Some(prompt) = fields.get("prompt") else { return Err(wrong(path, "missing field `prompt`".to_owned())) };
+        match Prompt::deserialize(prompt) {
+            Ok(prompt) => Ok(Self { path, line, prompt, fields }),
+            Err(error) => Err(wrong(path, error.to_string())),
+        }
     }
 }
 
@@ -78,7 +68,7 @@ pub fn encode_prompt(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokeniz
 /// A prompt that the tokenizer rejects or that is empty; the error names its line.
 pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, RoundsError> {
     let encode = |row: &PromptRow| {
-        let encoded = encode_prompt(&row.prompt, &row.chat, tokenizer)?;
+        let encoded = encode_prompt(&row.prompt, tokenizer)?;
         if encoded.is_empty() {
             let problem = "the prompt is empty after tokenization".to_owned();
             return Err(DataError::Row { path: row.path.clone(), line: row.line, problem }.into());

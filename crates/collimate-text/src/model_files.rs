@@ -53,3 +53,30 @@ pub(crate) fn read_json(path: &Path) -> Result<Option<serde_json::Value>, TextEr
     }
     Ok(Some(value))
 }
+
+/// What a model's `config.json` says about the tokens it takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ModelLimits {
+    /// Rows of the embedding.
+    pub(crate) num_embeddings: Option<usize>,
+    /// Tokens of the longest sequence that the model was made for.
+    pub(crate) max_positions: Option<usize>,
+}
+
+impl ModelLimits {
+    /// Reads a model's folder. A `config.json` that is missing or broken says nothing here: what loads the model reports
+    /// it.
+    pub(crate) fn from_model_dir(dir: &Path) -> Self {
+        let Ok(Some(config)) = read_json(&dir.join("config.json")) else { return Self::default() };
+        let field = |name: &str| config.get(name).or_else(|| config.get("text_config")?.get(name));
+        let size = |value: &serde_json::Value| value.as_u64().and_then(|size| usize::try_from(size).ok());
+        let scaling = field("rope_scaling").or_else(|| field("rope_parameters"));
+        let max_positions = field("max_position_embeddings").and_then(size).map(|positions| {
+            let original = scaling.and_then(|scaling| size(scaling.get("original_max_position_embeddings")?));
+            let factor = scaling.and_then(|scaling| scaling.get("factor")?.as_f64()).unwrap_or(1.0);
+            // Some configurations give the length before scaling, others the length after it.
+            positions.max((original.unwrap_or(positions) as f64 * factor) as usize)
+        });
+        Self { num_embeddings: field("vocab_size").and_then(size), max_positions }
+    }
+}

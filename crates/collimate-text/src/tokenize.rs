@@ -2,19 +2,25 @@
 //!
 //! | | prompt | response |
 //! |---|---|---|
-//! | string | encoded with the tokenizer's special tokens | encoded without them, then EOS |
+//! | string | encoded with the tokenizer's special tokens | its continuation, then EOS |
 //! | messages | the template with its generation prompt, encoded without further special tokens | what the template adds for the assistant's turn, up to its end-of-turn token; EOS if it has none |
 //!
-//! Prompt and response are encoded separately. A response ends in exactly one end token, even if its text includes one.
-//! Truncation keeps the end of a prompt and the start of a response, which then has no end token.
+//! A response is encoded as a continuation of its prompt ([`crate::continuation`]). It ends in exactly one end token, even
+//! if its text includes one. Truncation keeps the end of a prompt and the start of a response, which then has no end token.
 
+mod checks;
 mod counts;
 mod turn;
 
-use collimate_data::{Prompt, PromptGroup, Response};
+use std::borrow::Cow;
+
+use collimate_data::{Prompt, PromptGroup};
 use rayon::prelude::*;
 
+use crate::continuation::Opening;
 use crate::{TextError, TextTokenizer, TokenizedGroup, TokenizedResponse, UnusableReason};
+use checks::{Checker, check_model};
+pub use checks::{Found, TextChecks};
 pub use counts::TokenizeCounts;
 use turn::Turns;
 
@@ -55,20 +61,33 @@ pub fn tokenize_group(
     tokenizer: &TextTokenizer,
     options: &TokenizeOptions,
 ) -> Result<TokenizedGroup, TextError> {
+    tokenize_checked(group, tokenizer, options).map(|(tokenized, _)| tokenized)
+}
+
+/// Like [`tokenize_group`]; also says whether the ids give the group's texts.
+///
+/// # Errors
+/// As [`tokenize_group`].
+pub fn tokenize_checked(
+    group: &PromptGroup,
+    tokenizer: &TextTokenizer,
+    options: &TokenizeOptions,
+) -> Result<(TokenizedGroup, TextChecks), TextError> {
     let unusable = |reason| TextError::Unusable { index: group.index, line: group.line, reason };
     if group.responses.len() < options.min_responses.max(1) {
         let needed = options.min_responses.max(1);
         return Err(unusable(UnusableReason::TooFewResponses { found: group.responses.len(), needed }));
     }
-    if let Some(response) = group.responses.iter().position(Response::is_blank) {
+    if let Some(response) = group.responses.iter().position(|response| response.content.trim().is_empty()) {
         return Err(unusable(UnusableReason::EmptyResponse { response }));
     }
-    let (mut prompt_ids, responses) = encode_group(group, tokenizer).map_err(|error| match error {
-        TextError::Template { problem } if tokenizer.chat_template().is_some() => {
-            unusable(UnusableReason::Template { problem })
-        }
-        error => error,
-    })?;
+    let Encoded { mut prompt_ids, responses, mut checks } =
+        encode_group(group, tokenizer).map_err(|error| match error {
+            TextError::Template { problem } if tokenizer.chat_template().is_some() => {
+                unusable(UnusableReason::Template { problem })
+            }
+            error => error,
+        })?;
     if prompt_ids.is_empty() {
         return Err(unusable(UnusableReason::EmptyPrompt));
     }
@@ -89,7 +108,15 @@ pub fn tokenize_group(
         ids.truncate(budget);
         tokenized.push(TokenizedResponse { ids, reward: response.reward, num_cut });
     }
-    Ok(TokenizedGroup { index: group.index, line: group.line, prompt_ids, num_prompt_cut, responses: tokenized })
+    let all = std::iter::once(&prompt_ids).chain(tokenized.iter().map(|response| &response.ids));
+    if let Some((token, num_embeddings)) = all.filter_map(|ids| tokenizer.without_embedding(ids)).next() {
+        let text = tokenizer.token_text(token).unwrap_or_default();
+        return Err(unusable(UnusableReason::NoEmbedding { token, text, num_embeddings }));
+    }
+    let (index, line) = (group.index, group.line);
+    let tokenized = TokenizedGroup { index, line, prompt_ids, num_prompt_cut, responses: tokenized };
+    check_model(&tokenized, tokenizer, &mut checks);
+    Ok((tokenized, checks))
 }
 
 /// Groups tokenized in parallel before their results are checked, in order, for the first error.
@@ -121,11 +148,11 @@ pub fn tokenize_all_with(
     let mut counts = TokenizeCounts::default();
     let mut kept = Vec::with_capacity(groups.len());
     for chunk in groups.chunks(GROUPS_AT_ONCE) {
-        let results: Vec<_> = chunk.par_iter().map(|group| tokenize_group(group, tokenizer, options)).collect();
+        let results: Vec<_> = chunk.par_iter().map(|group| tokenize_checked(group, tokenizer, options)).collect();
         for result in results {
             match result {
-                Ok(group) => {
-                    counts.keep(&group);
+                Ok((group, checks)) => {
+                    counts.keep(&group, checks);
                     kept.push(group);
                 }
                 Err(TextError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
@@ -137,43 +164,74 @@ pub fn tokenize_all_with(
     Ok((kept, counts))
 }
 
-/// Ids of the prompt and of each response, with end tokens, before truncation.
-fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer) -> Result<(Vec<u32>, Vec<Vec<u32>>), TextError> {
+/// Ids of a group before truncation.
+struct Encoded {
+    prompt_ids: Vec<u32>,
+    /// With end tokens.
+    responses: Vec<Vec<u32>>,
+    checks: TextChecks,
+}
+
+/// The texts that a group's ids are made of.
+struct Texts<'a> {
+    prompt: Cow<'a, str>,
+    /// Whether the tokenizer puts its special tokens before the prompt.
+    adds_special: bool,
+    /// What continues the prompt, and whether its last token is the response's end.
+    responses: Vec<(Cow<'a, str>, bool)>,
+}
+
+fn texts<'a>(group: &'a PromptGroup, tokenizer: &TextTokenizer) -> Result<Texts<'a>, TextError> {
     let contents = group.responses.iter().map(|response| response.content.as_str());
     match &group.prompt {
-        Prompt::Text(text) => {
-            let responses =
-                contents.map(|content| encode_response(content, false, tokenizer)).collect::<Result<_, _>>()?;
-            Ok((tokenizer.encode(text, true)?, responses))
-        }
+        Prompt::Text(text) => Ok(Texts {
+            prompt: Cow::Borrowed(text),
+            adds_special: true,
+            responses: contents.map(|content| (Cow::Borrowed(content), false)).collect(),
+        }),
         Prompt::Messages(messages) => {
             let template = tokenizer.chat_template().ok_or_else(|| TextError::Template {
                 problem: "the prompt is a list of messages, but the model's folder has no chat_template.jinja and no \
                           \"chat_template\" in tokenizer_config.json"
                     .to_owned(),
             })?;
-            let turns = Turns::new(template, messages, &group.chat)?;
-            let responses = group
-                .responses
-                .iter()
-                .map(|response| {
-                    let (turn, ended) = turns.response(response, tokenizer)?;
-                    encode_response(&turn, ended, tokenizer)
-                })
-                .collect::<Result<_, _>>()?;
-            Ok((tokenizer.encode(turns.prompt(), false)?, responses))
+            let turns = Turns::new(template, messages)?;
+            let response = |content| turns.response(content, tokenizer).map(|(turn, ended)| (Cow::Owned(turn), ended));
+            let responses = contents.map(response).collect::<Result<_, _>>()?;
+            Ok(Texts { prompt: Cow::Owned(turns.prompt().to_owned()), adds_special: false, responses })
         }
     }
 }
 
+fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer) -> Result<Encoded, TextError> {
+    let texts = texts(group, tokenizer)?;
+    let opening = Opening::new(tokenizer, &texts.prompt, texts.adds_special)?;
+    let place = (group.index, group.line);
+    let checks = TextChecks::default();
+    let mut checker = Checker { tokenizer, opening: &opening, prompt: &texts.prompt, place, checks };
+    checker.prompt()?;
+    let mut responses = Vec::with_capacity(texts.responses.len());
+    for (text, ended) in &texts.responses {
+        responses.push(encode_response(text, *ended, &mut checker)?);
+    }
+    let checks = checker.checks;
+    Ok(Encoded { prompt_ids: opening.ids().to_vec(), responses, checks })
+}
+
 /// Ids of a response that end in exactly one end token: the text's last token if `ended`, otherwise EOS.
-fn encode_response(text: &str, ended: bool, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
-    let mut ids = tokenizer.encode(text, false)?;
+fn encode_response(text: &str, ended: bool, checker: &mut Checker<'_>) -> Result<Vec<u32>, TextError> {
+    let tokenizer = checker.tokenizer;
+    let continuation = checker.opening.continuation(text)?;
+    let mut ids = continuation.ids.clone();
     let end = ids.last().copied().filter(|_| ended).unwrap_or(tokenizer.eos_id());
+    let end_text = tokenizer.token_text(end).unwrap_or_default();
+    let mut without_end = text;
     while ids.last() == Some(&end) {
         ids.pop();
+        without_end = without_end.strip_suffix(end_text.as_str()).unwrap_or(without_end);
     }
     ids.push(end);
+    checker.response(text, &continuation, &ids, &format!("{without_end}{end_text}"))?;
     Ok(ids)
 }
 

@@ -1,18 +1,24 @@
 //! A model's tokenizer with its special tokens and its chat template.
 
 mod guard;
+mod named;
+mod reading;
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Encoding, Tokenizer};
 
-use crate::model_files::read_bytes;
+use crate::model_files::{ModelLimits, read_bytes};
 use crate::special_tokens::SpecialTokens;
 use crate::{ChatTemplate, TextError};
+use named::{Named, specials};
+pub(crate) use reading::Before;
+use reading::InsertedSpaces;
 
 /// A model's tokenizer: text to token ids and back. Can be shared between threads.
 ///
-/// Reads `tokenizer.json`, not SentencePiece or tiktoken files.
+/// Reads `tokenizer.json`, not SentencePiece or tiktoken files, and the tokens that other files add to it.
 #[derive(Debug)]
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
@@ -20,21 +26,27 @@ pub struct TextTokenizer {
     eos: u32,
     bos: Option<u32>,
     pad: Option<u32>,
-    /// Whether a text begins with BOS; `None` leaves it to `tokenizer.json`.
-    adds_bos: Option<bool>,
+    /// Every token that is looked for in a text before the tokenizer's model sees the rest, by id.
+    added: HashMap<u32, AddedToken>,
     special_texts: Vec<String>,
     special_ids: Vec<u32>,
+    limits: ModelLimits,
+    spaces: InsertedSpaces,
+    misplaced: Option<String>,
 }
 
 impl TextTokenizer {
     /// Reads the tokenizer, its special tokens and its chat template from a model's folder.
     ///
-    /// EOS, BOS and padding come from `tokenizer_config.json` and `special_tokens_map.json` by text, or else from
-    /// `generation_config.json` and `config.json` by id. Truncation and padding stored in `tokenizer.json` are ignored.
+    /// Tokens are those of `tokenizer.json` with what `tokenizer_config.json` (`added_tokens_decoder`, names as
+    /// `pad_token`, `extra_special_tokens`), `special_tokens_map.json` and `added_tokens.json` add, with the precedence of
+    /// transformers 5. EOS, BOS and padding have their names there, or else their ids in `generation_config.json` or
+    /// `config.json`. Truncation and padding stored in `tokenizer.json` are ignored, and so are `add_bos_token` and
+    /// `add_eos_token`, as in transformers 5.
     ///
     /// # Errors
-    /// `tokenizer.json` is missing or unreadable, there is no EOS, or a special token is not in the vocabulary; each
-    /// error names the file and the field.
+    /// `tokenizer.json` is missing or unreadable, there is no EOS, or the model has no embedding for it; each error names
+    /// the file and the field.
     pub fn from_model_dir(dir: &Path) -> Result<Self, TextError> {
         let path = dir.join("tokenizer.json");
         let file_error = |problem: String| TextError::File { path: path.clone(), problem };
@@ -48,46 +60,61 @@ impl TextTokenizer {
         tokenizer.with_padding(None);
 
         let special = SpecialTokens::from_model_dir(dir)?;
-        let eos = special.id(&tokenizer, "eos_token", dir)?.ok_or_else(|| TextError::File {
-            path: dir.to_owned(),
-            problem: "no end-of-sequence token: expected \"eos_token\" in tokenizer_config.json or \
-                      special_tokens_map.json, or \"eos_token_id\" in generation_config.json or config.json"
-                .to_owned(),
-        })?;
-        let bos = special.id(&tokenizer, "bos_token", dir)?;
-        let pad = special.id(&tokenizer, "pad_token", dir)?;
-        let adds_bos = special.adds_bos.map(|adds| adds && bos.is_some());
-        let chat_template = ChatTemplate::from_model_dir(dir)?;
+        let limits = ModelLimits::from_model_dir(dir);
+        let to_add = special.to_add(tokenizer.get_added_tokens_decoder());
+        let is_known = |text: &str| tokenizer.token_to_id(text).is_some() || special.gives_an_id(text);
+        let unknown = |field| special.text(field).is_some_and(|text| !is_known(text));
+        let [is_new_eos, is_new_bos, is_new_pad] = ["eos_token", "bos_token", "pad_token"].map(unknown);
+        guard::guarded(|| Ok(tokenizer.add_tokens(&to_add))).map_err(file_error)?;
+        tokenizer.set_encode_special_tokens(special.splits_special);
 
-        let mut added: Vec<(u32, String)> = tokenizer
-            .get_added_tokens_decoder()
-            .into_iter()
-            .filter(|(id, token)| (token.special || *id == eos) && !token.content.is_empty())
-            .map(|(id, token)| (id, token.content))
-            .collect();
-        if !added.iter().any(|(id, _)| *id == eos) {
-            added.extend(tokenizer.id_to_token(eos).map(|text| (eos, text)));
-        }
-        added.sort();
-        let (special_ids, special_texts) = added.into_iter().unzip();
-        Ok(Self { tokenizer, chat_template, eos, bos, pad, adds_bos, special_texts, special_ids })
+        let named = Named { special: &special, tokenizer: &tokenizer, limits, dir };
+        let eos = named.eos(is_new_eos)?;
+        let (bos, pad) = (named.id("bos_token", is_new_bos)?, named.id("pad_token", is_new_pad)?);
+        let added: HashMap<u32, AddedToken> = tokenizer.get_added_tokens_decoder().into_iter().collect();
+        let (special_ids, special_texts) = specials(&tokenizer, &added, eos, special.splits_special);
+        let chat_template = ChatTemplate::from_model_dir(dir)?;
+        let (spaces, misplaced) = (InsertedSpaces::default(), special.misplaced(&tokenizer));
+        let opened = Self {
+            tokenizer,
+            chat_template,
+            eos,
+            bos,
+            pad,
+            added,
+            special_texts,
+            special_ids,
+            limits,
+            spaces,
+            misplaced,
+        };
+        Ok(Self { spaces: opened.inserted_spaces(), ..opened })
     }
 
-    /// Encodes a text; `add_special_tokens` adds the tokens that the tokenizer puts around a text, usually BOS.
+    /// Encodes a text; `add_special_tokens` adds the tokens that `tokenizer.json` puts around a text, usually BOS.
     ///
-    /// The text of a special token becomes that token. `add_bos_token` of `tokenizer_config.json` overrides whether a
-    /// text begins with BOS. `add_eos_token` is ignored, since a response follows a prompt.
+    /// The text of a special token becomes that token.
     ///
     /// # Errors
     /// [`TextError::Encoding`] if the tokenizer cannot represent the text.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
-        let is_own = add_special_tokens && self.adds_bos.is_none();
-        let encoded = guard::guarded(|| Ok(self.tokenizer.encode_fast(text, is_own)?.get_ids().to_vec()));
-        let mut ids = encoded.map_err(|problem| TextError::Encoding { problem })?;
-        if let (true, Some(true), Some(bos)) = (add_special_tokens, self.adds_bos, self.bos) {
-            ids.insert(0, bos);
-        }
-        Ok(ids)
+        Ok(self.encoding(text, add_special_tokens)?.get_ids().to_vec())
+    }
+
+    /// Encodes a text that another one follows, without the tokens that end a text; also how many tokens the tokenizer
+    /// puts before it.
+    pub(crate) fn encode_start(&self, text: &str, add_special_tokens: bool) -> Result<(Vec<u32>, usize), TextError> {
+        let encoding = self.encoding(text, add_special_tokens)?;
+        let is_put = |mask: &&u32| **mask == 1;
+        let marks = encoding.get_special_tokens_mask();
+        let before = marks.iter().take_while(is_put).count();
+        let after = marks[before..].iter().rev().take_while(is_put).count();
+        Ok((encoding.get_ids()[..marks.len() - after].to_vec(), before))
+    }
+
+    fn encoding(&self, text: &str, add_special_tokens: bool) -> Result<Encoding, TextError> {
+        guard::guarded(|| self.tokenizer.encode_fast(text, add_special_tokens))
+            .map_err(|problem| TextError::Encoding { problem })
     }
 
     /// Decodes token ids, without special tokens if `skip_special`.
@@ -136,6 +163,15 @@ impl TextTokenizer {
         self.pad
     }
 
+    /// The tokens that are looked for in a text before the tokenizer's model sees the rest, from whichever file: id, text
+    /// and whether they are special. Sorted by id.
+    pub fn added_tokens(&self) -> Vec<(u32, &str, bool)> {
+        let mut added: Vec<_> =
+            self.added.iter().map(|(id, token)| (*id, token.content.as_str(), token.special)).collect();
+        added.sort_unstable();
+        added
+    }
+
     /// Vocabulary size including added tokens. A model's embedding may have more rows.
     pub fn vocab_size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
@@ -157,11 +193,30 @@ impl TextTokenizer {
         self
     }
 
-    /// Byte offset in `text` of the special token that ends it but for white space; its length if there is none.
-    pub(crate) fn start_of_last_special(&self, text: &str) -> usize {
-        let trimmed = text.trim_end();
-        let ends = self.special_texts.iter().filter(|special| trimmed.ends_with(special.as_str()));
-        ends.map(|special| trimmed.len() - special.len()).min().unwrap_or(text.len())
+    /// Whether a token is looked for in a text before the tokenizer's model sees the rest.
+    pub(crate) fn is_added(&self, id: u32) -> bool {
+        self.added.contains_key(&id)
+    }
+
+    /// The text of such a token.
+    pub(crate) fn added_text(&self, id: u32) -> Option<&str> {
+        self.added.get(&id).map(|token| token.content.as_str())
+    }
+
+    /// The first of these tokens that the model has no embedding for, with the number of embeddings.
+    pub(crate) fn without_embedding(&self, ids: &[u32]) -> Option<(u32, usize)> {
+        let rows = self.limits.num_embeddings?;
+        ids.iter().find(|id| **id as usize >= rows).map(|id| (*id, rows))
+    }
+
+    /// Added tokens that have other ids than the files say, described.
+    pub(crate) fn misplaced(&self) -> Option<&str> {
+        self.misplaced.as_deref()
+    }
+
+    /// Tokens of the longest sequence that the model was made for, if `config.json` says.
+    pub(crate) fn max_positions(&self) -> Option<usize> {
+        self.limits.max_positions
     }
 
     /// Byte offset in `text` after the first special token.

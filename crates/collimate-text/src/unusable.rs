@@ -34,6 +34,18 @@ pub enum UnusableReason {
         /// The limit on prompt and response together.
         max_length: usize,
     },
+    /// A token of the prompt or of a response has no row in the model's embedding.
+    #[error(
+        "the model has no embedding for the token {text:?} ({token}): config.json says vocab_size {num_embeddings}"
+    )]
+    NoEmbedding {
+        /// Its id.
+        token: u32,
+        /// Its text.
+        text: String,
+        /// Rows of the embedding.
+        num_embeddings: usize,
+    },
     /// The chat template rejects the conversation or fails on it.
     #[error("chat template: {problem}")]
     Template {
@@ -49,6 +61,7 @@ impl UnusableReason {
             Self::EmptyPrompt => "empty prompt",
             Self::EmptyResponse { .. } => "empty response",
             Self::TooFewResponses { .. } => "too few responses",
+            Self::NoEmbedding { .. } => "a token without an embedding",
             Self::NoRoom { .. } => "no room for a response",
             Self::Template { .. } => "refused by the chat template",
         }

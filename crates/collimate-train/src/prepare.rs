@@ -161,17 +161,15 @@ impl DataRows {
             counts.cut_prompts,
             counts.cut_responses,
         ));
+        notes.push(format!("  {}", counts.texts.summary()));
+        notes.extend(counts.texts.warnings(&|index, line| self.files.place(index, line)));
         Ok(PreparedData { groups, files: self.files, notes })
     }
 }
 
 /// One line per file, then lines about all of them.
 fn notes_of(mixed: &MixedGroups, options: &MixOptions) -> Vec<String> {
-    let mut notes = Vec::new();
-    for report in &mixed.reports {
-        notes.push(report.to_string());
-        notes.extend(report.labels.lines(options.load.label_conflicts).into_iter().map(|line| format!("  {line}")));
-    }
+    let mut notes: Vec<String> = mixed.reports.iter().map(ToString::to_string).collect();
     if let Some(limit) = options.max_samples.filter(|_| mixed.num_over_limit > 0) {
         notes.push(format!("  {} groups left out: max_samples {limit}", mixed.num_over_limit));
     }
@@ -220,8 +218,6 @@ pub fn load_options(recipe: &Recipe, min_responses: usize) -> Result<LoadOptions
         skip_unusable: recipe.skip_unusable,
         max_samples: None,
         min_responses,
-        label_conflicts: recipe.label_conflicts,
-        ignore_fields: recipe.ignore_fields.get().to_vec(),
         needs_rewards: true,
     })
 }

@@ -7,8 +7,7 @@ use glob::{MatchOptions, glob_with};
 use serde_json::Value;
 
 use super::rows::Rows;
-use crate::layout::prompt_of;
-use crate::{ChatInputs, DataError, Prompt};
+use crate::DataError;
 
 /// Extensions of data files.
 const ENDINGS: [&str; 7] = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".parquet"];
@@ -156,17 +155,6 @@ pub struct JsonRow {
     pub line: usize,
     /// The row.
     pub value: Value,
-}
-
-impl JsonRow {
-    /// The row's prompt, and what its chat template is given besides: tools, further variables, a system prompt.
-    ///
-    /// # Errors
-    /// There is no prompt, or the row has a column that would change its meaning and cannot be used; the error names file,
-    /// line and field.
-    pub fn prompt(&self) -> Result<(Prompt, ChatInputs), DataError> {
-        prompt_of(&self.value).map_err(|error| error.at(&self.path, self.line))
-    }
 }
 
 /// Iterates over the rows of files as JSON, whatever their layout.

@@ -59,9 +59,9 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
     r#"{"prompt": [{"role": "user"}], "responses": []}"#,
     r#"data.jsonl:1: field "prompt[0].content": expected a string, found nothing"#
 )]
-#[case::part_without_text(
+#[case::content_in_parts(
     r#"{"prompt": [{"role": "user", "content": [{"type": "text"}]}], "responses": []}"#,
-    r#"data.jsonl:1: field "prompt[0].content[0].text": expected a string, found nothing"#
+    r#"data.jsonl:1: field "prompt[0].content": expected a string, found a list of 1"#
 )]
 #[case::score_text(
     r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1, "scores": {"x": "y"}}]}"#,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::{TokenizedGroup, UnusableReason};
+use crate::{TextChecks, TokenizedGroup, UnusableReason};
 
 /// Counts of tokens and groups that tokenization kept, cut and skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,13 +27,16 @@ pub struct TokenizeCounts {
     pub identical_responses: usize,
     /// Groups whose responses all have the same tokens: comparing them teaches nothing.
     pub identical_groups: usize,
+    /// Whether ids say what the texts say.
+    pub texts: TextChecks,
     /// Groups skipped, by [`UnusableReason::kind`].
     pub skipped: BTreeMap<&'static str, usize>,
 }
 
 impl TokenizeCounts {
     /// Counts a group that is kept.
-    pub fn keep(&mut self, group: &TokenizedGroup) {
+    pub fn keep(&mut self, group: &TokenizedGroup, checks: TextChecks) {
+        self.texts.merge(checks);
         self.groups += 1;
         self.responses += group.responses.len();
         self.prompt_tokens += group.prompt_ids.len();

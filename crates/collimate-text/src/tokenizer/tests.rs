@@ -39,6 +39,14 @@ pub(crate) fn write_character_tokenizer(dir: &Path) {
     std::fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
 }
 
+/// Changes a folder's `tokenizer.json`.
+pub(crate) fn change_tokenizer(dir: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let path = dir.join("tokenizer.json");
+    let mut tokenizer = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut tokenizer);
+    std::fs::write(path, tokenizer.to_string()).unwrap();
+}
+
 /// The character tokenizer with a `tokenizer_config.json` and further files.
 pub(crate) fn character_dir(config: serde_json::Value, files: &[(&str, &str)]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -75,7 +83,9 @@ fn encodes_with_and_without_special_tokens_and_ignores_stored_truncation() {
 #[case::text(json!({"eos_token": "</s>"}), &[], 2)]
 #[case::object(json!({"eos_token": {"content": "<|im_end|>", "special": true}}), &[], 4)]
 #[case::map(json!({}), &[("special_tokens_map.json", r#"{"eos_token": "<|im_end|>"}"#)], 4)]
-#[case::config_first(json!({"eos_token": "</s>"}), &[("special_tokens_map.json", r#"{"eos_token": "<|im_end|>"}"#)], 2)]
+#[case::map_first(json!({"eos_token": "</s>"}), &[("special_tokens_map.json", r#"{"eos_token": "<|im_end|>"}"#)], 4)]
+#[case::config_with_decoder(json!({"eos_token": "</s>", "added_tokens_decoder": {}}), &[("special_tokens_map.json", r#"{"eos_token": "<|im_end|>"}"#)], 2)]
+#[case::only_in_the_map(json!({"added_tokens_decoder": {}}), &[("special_tokens_map.json", r#"{"eos_token": "<|im_end|>"}"#)], 4)]
 #[case::generation_list(json!({"eos_token": null}), &[("generation_config.json", r#"{"eos_token_id": [4, 2]}"#)], 4)]
 #[case::model_config(json!({}), &[("config.json", r#"{"eos_token_id": 2}"#)], 2)]
 fn finds_eos(#[case] config: serde_json::Value, #[case] files: &[(&str, &str)], #[case] expected: u32) {
@@ -99,21 +109,100 @@ fn a_folder_without_a_tokenizer_is_named() {
     assert!(error.contains("tokenizer.json: no such file"), "{error}");
 }
 
+/// transformers 5 ignores both where there is a `tokenizer.json`.
 #[rstest]
-#[case::as_the_tokenizer_says(json!({}), &[1])]
-#[case::asked_for(json!({"add_bos_token": true}), &[1])]
-#[case::not_asked_for(json!({"add_bos_token": false}), &[])]
-#[case::another(json!({"add_bos_token": true, "bos_token": "<|im_start|>"}), &[3])]
-#[case::without_one(json!({"add_bos_token": true, "bos_token": null}), &[])]
-// A prompt must not end in EOS, since the response follows.
-#[case::no_end(json!({"add_bos_token": true, "add_eos_token": true}), &[1])]
-#[case::not_said(json!({"add_bos_token": null, "add_eos_token": true}), &[1])]
-fn a_text_begins_as_the_folder_says(#[case] config: serde_json::Value, #[case] expected: &[u32]) {
+#[case::nothing_said(json!({}))]
+#[case::asked_for(json!({"add_bos_token": true}))]
+#[case::not_asked_for(json!({"add_bos_token": false}))]
+#[case::another(json!({"add_bos_token": true, "bos_token": "<|im_start|>"}))]
+#[case::without_one(json!({"add_bos_token": true, "bos_token": null}))]
+#[case::an_end(json!({"add_bos_token": false, "add_eos_token": true}))]
+fn a_text_begins_as_tokenizer_json_says(#[case] config: serde_json::Value, #[values(true, false)] puts_bos: bool) {
     let mut whole = json!({"eos_token": "</s>", "bos_token": "<s>"});
     whole.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
-    let tokenizer = load(&character_dir(whole, &[])).unwrap();
-    assert_eq!(tokenizer.encode("a", true).unwrap(), [expected, &[id('a')]].concat());
+    let dir = character_dir(whole, &[]);
+    if !puts_bos {
+        change_tokenizer(dir.path(), |tokenizer| tokenizer["post_processor"] = json!(null));
+    }
+    let tokenizer = load(&dir).unwrap();
+    assert_eq!(tokenizer.encode("a", true).unwrap(), if puts_bos { vec![1, id('a')] } else { vec![id('a')] });
     assert_eq!(tokenizer.encode("a", false).unwrap(), [id('a')]);
+}
+
+/// A prompt must not end in EOS, since the response follows.
+#[test]
+fn a_prompt_has_no_end_even_if_the_tokenizer_ends_texts() {
+    let dir = character_dir(json!({"eos_token": "</s>"}), &[]);
+    change_tokenizer(dir.path(), |tokenizer| {
+        let end = json!({"SpecialToken": {"id": "</s>", "type_id": 0}});
+        tokenizer["post_processor"]["single"].as_array_mut().unwrap().push(end);
+        tokenizer["post_processor"]["special_tokens"]["</s>"] = json!({"id": "</s>", "ids": [2], "tokens": ["</s>"]});
+    });
+    let tokenizer = load(&dir).unwrap();
+    assert_eq!(tokenizer.encode("a", true).unwrap(), [1, id('a'), 2]);
+    assert_eq!(tokenizer.encode_start("a", true).unwrap(), (vec![1, id('a')], 1));
+    // What the text itself brings stays.
+    assert_eq!(tokenizer.encode_start("a</s>", true).unwrap(), (vec![1, id('a'), 2], 1));
+}
+
+/// A token beyond the embedding is an error only where it is used.
+#[rstest]
+#[case::padding("pad_token", None)]
+#[case::beginning("bos_token", None)]
+#[case::unknown("unk_token", None)]
+#[case::own("image_token", None)]
+#[case::end(
+    "eos_token",
+    Some(
+        "field \"eos_token\": the token \"<far>\" is not in the vocabulary of tokenizer.json, nor has the model an embedding for it (101)"
+    )
+)]
+fn a_named_token_may_lie_beyond_the_embedding(#[case] name: &str, #[case] problem: Option<&str>) {
+    let mut config = json!({"eos_token": "</s>"});
+    config[name] = json!("<far>");
+    let loaded = load(&character_dir(config.clone(), &[("config.json", r#"{"vocab_size": 101}"#)]));
+    match problem {
+        Some(problem) => assert!(loaded.as_ref().unwrap_err().contains(problem), "{loaded:?}"),
+        None => {
+            let tokenizer = loaded.unwrap();
+            assert_eq!((tokenizer.pad_id(), tokenizer.bos_id(), tokenizer.eos_id()), (None, None, 2));
+            let ids = tokenizer.encode("a<far>", false).unwrap();
+            assert_eq!((ids.clone(), tokenizer.without_embedding(&ids)), (vec![id('a'), 101], Some((101, 101))));
+        }
+    }
+    // With a row for it, the token is like any other.
+    let enough = load(&character_dir(config, &[("config.json", r#"{"text_config": {"vocab_size": 102}}"#)])).unwrap();
+    assert_eq!(enough.encode("a<far>", false).unwrap(), [id('a'), 101]);
+    assert_eq!(enough.eos_id(), if name == "eos_token" { 101 } else { 2 });
+    assert_eq!(enough.pad_id(), (name == "pad_token").then_some(101));
+}
+
+#[rstest]
+#[case::plain(r#"{"max_position_embeddings": 64}"#, Some(64))]
+#[case::inner(r#"{"text_config": {"max_position_embeddings": 64}}"#, Some(64))]
+#[case::stretched(r#"{"max_position_embeddings": 64, "rope_scaling": {"type": "linear", "factor": 4.0}}"#, Some(256))]
+#[case::stretched_before(
+    r#"{"max_position_embeddings": 64, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}}"#,
+    Some(64)
+)]
+#[case::nothing("{}", None)]
+#[case::broken("{", None)]
+fn a_model_s_positions_are_known(#[case] config: &str, #[case] expected: Option<usize>) {
+    let dir = character_dir(json!({"eos_token": "</s>"}), &[("config.json", config)]);
+    assert_eq!(load(&dir).unwrap().max_positions(), expected);
+}
+
+#[rstest]
+#[case::decoder("tokenizer_config.json", json!({"eos_token": "</s>", "added_tokens_decoder": {"x": {"content": "a"}}}), "tokenizer_config.json: field \"added_tokens_decoder.x\": expected a token id as name")]
+#[case::token("tokenizer_config.json", json!({"eos_token": "</s>", "added_tokens_decoder": {"7": "a"}}), "field \"added_tokens_decoder.7\": expected an object with \"content\"")]
+#[case::extra("tokenizer_config.json", json!({"eos_token": "</s>", "extra_special_tokens": 3}), "field \"extra_special_tokens\": expected a list or an object of tokens")]
+#[case::map("special_tokens_map.json", json!({"pad_token": 3}), "special_tokens_map.json: field \"pad_token\": expected a string or an object")]
+#[case::added("added_tokens.json", json!({"<note>": "x"}), "added_tokens.json: field \"<note>\": expected a token id")]
+#[case::long("tokenizer_config.json", json!({"eos_token": "</s>", "pad_token": "a".repeat(2049)}), "field \"pad_token\": a token of 2049 bytes")]
+fn a_malformed_token_is_named(#[case] file: &str, #[case] content: serde_json::Value, #[case] expected: &str) {
+    let dir = character_dir(json!({"eos_token": "</s>"}), &[(file, &content.to_string())]);
+    let error = load(&dir).unwrap_err();
+    assert!(error.contains(expected), "{error}");
 }
 
 #[rstest]

@@ -73,7 +73,6 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
             architecture: config.family.model_type,
             num_parameters: counts.base + counts.adapter,
             num_trained: counts.trained,
-            operations_per_token: config.operations_per_token(),
         },
         memory: PlannedMemory { budget: bytes, fits, smallest_budget, ..memory(&run, &load, &costs, counts.trained) },
         data,

@@ -66,7 +66,6 @@ fn in_lines(plan: &Plan) -> String {
             count(model.num_trained)
         ),
     );
-    line("  forward", format!("{:.3} GFLOP a token", model.operations_per_token as f64 / 1e9));
     let memory = &plan.memory;
     line("memory", format!("{} at most", format_bytes(memory.peak)));
     for (name, bytes) in [

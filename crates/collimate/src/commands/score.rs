@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use collimate_data::RowWriter;
-use collimate_text::{GroupBatch, TokenizedGroup, tokenize_all};
+use collimate_text::{GroupBatch, TextChecks, TokenizedGroup, tokenize_all};
 use serde_json::{Value, json};
 
 use super::data_options::{DataOptions, LengthOptions, in_files, take};
@@ -56,6 +56,7 @@ impl Args {
         let mut session = self.model.open()?;
         let mut out = RowWriter::create(&self.output)?;
         let mut num_skipped = 0;
+        let mut checks = TextChecks::default();
         {
             let mut observer = io.observer(self.quiet);
             observer.stage("scoring", None);
@@ -67,6 +68,7 @@ impl Args {
                 let (tokenized, counts) =
                     tokenize_all(&groups, &tokenizer, &options).map_err(|error| in_files(reader.files(), error))?;
                 num_skipped += counts.num_skipped();
+                checks.merge(counts.texts);
                 let batch =
                     if self.separate { GroupBatch::separate(&tokenized) } else { GroupBatch::shared(&tokenized) };
                 let logps = session.score(&batch, true, None)?;
@@ -76,6 +78,9 @@ impl Args {
                 observer.advance(groups.len() as u64);
             }
             observer.finish();
+        }
+        for warning in checks.warnings(&|index, line| reader.files().place(index, line)) {
+            io.note(format_args!("{warning}"));
         }
         let num_skipped = num_skipped + reader.counts().num_skipped();
         if num_skipped > 0 {

@@ -38,6 +38,7 @@ pub(super) fn read(
     if model.join("tokenizer.json").is_file() {
         let tokenizer = TextTokenizer::from_model_dir(model)?;
         let prepared = rows.tokenize(recipe, &tokenizer, min_responses, observer)?;
+        prepared.notes.iter().filter(|note| note.starts_with("warning: ")).for_each(|note| observer.note(note));
         let data = DataSet::new(prepared.groups, prepared.files);
         return Ok(PlannedRows { basis: TokenBasis::Tokenizer, data });
     }
@@ -125,7 +126,6 @@ mod tests {
             line: 5,
             prompt: Prompt::Text("p".repeat(41)),
             responses: vec![response(8), response(400)],
-            ..PromptGroup::default()
         };
         let recipe = Recipe { max_length: 20, max_prompt_length: 10, ..Recipe::default() };
         let rows = PlannedRows {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use collimate_data::PromptGroup;
-use collimate_text::{TextError, TextTokenizer, TokenizeCounts, tokenize_group};
+use collimate_data::{DataFiles, PromptGroup};
+use collimate_text::{TextChecks, TextError, TextTokenizer, TokenizeCounts, tokenize_checked};
 
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
 use crate::error::CliError;
@@ -41,8 +41,8 @@ impl Args {
         while let Some(group) = reader.next() {
             let checked = group.map_err(CliError::from).and_then(|group| {
                 if let Some(tokenizer) = &tokenizer {
-                    match tokenize_group(&group, tokenizer, &options) {
-                        Ok(tokenized) => counts.keep(&tokenized),
+                    match tokenize_checked(&group, tokenizer, &options) {
+                        Ok((tokenized, checks)) => counts.keep(&tokenized, checks),
                         Err(TextError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
                         Err(error) => return Err(in_files(reader.files(), error)),
                     }
@@ -68,11 +68,15 @@ impl Args {
         for (reason, count) in &read.skipped {
             io.line(format_args!("skipped: {count} × {reason}"))?;
         }
-        for line in read.labels.lines(self.read.label_conflicts) {
-            io.line(format_args!("{line}"))?;
+        if read.num_chosen_scored_lower > 0 {
+            io.line(format_args!(
+                "warning: in {} rows the chosen response has the lower score; is the direction right?",
+                read.num_chosen_scored_lower
+            ))?;
         }
         if tokenizer.is_some() {
             show_tokens(&counts, io)?;
+            show_texts(&counts.texts, reader.files(), io)?;
         }
         match num_errors {
             0 => Ok(()),
@@ -99,6 +103,13 @@ fn show_direction(group: &PromptGroup, io: &mut Io<'_>) -> Result<(), CliError> 
         }
     }
     Ok(())
+}
+
+/// Shows whether the tokens say what the texts say.
+pub(super) fn show_texts(checks: &TextChecks, files: &DataFiles, io: &mut Io<'_>) -> Result<(), CliError> {
+    io.line(format_args!("{}", checks.summary()))?;
+    let warnings = checks.warnings(&|index, line| files.place(index, line));
+    warnings.iter().try_for_each(|warning| io.line(format_args!("{warning}")))
 }
 
 fn show_tokens(counts: &TokenizeCounts, io: &mut Io<'_>) -> Result<(), CliError> {

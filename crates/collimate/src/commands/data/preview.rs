@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use collimate_text::{TextTokenizer, preview, tokenize_group};
+use collimate_text::{TextChecks, TextTokenizer, preview, tokenize_checked};
 
+use super::check::show_texts;
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files, take};
 use crate::error::CliError;
 use crate::inputs::model_folder;
@@ -35,12 +36,15 @@ impl Args {
         let mut reader = self.read.open(&self.files, 1, io)?;
         let groups = take(&mut reader, self.num)?;
         io.line(format_args!("{}", reader.describe()))?;
+        let mut checks = TextChecks::default();
         for group in &groups {
-            let tokenized =
-                tokenize_group(group, &tokenizer, &options).map_err(|error| in_files(reader.files(), error))?;
+            let (tokenized, checked) =
+                tokenize_checked(group, &tokenizer, &options).map_err(|error| in_files(reader.files(), error))?;
+            checks.merge(checked);
             let shown = preview(&tokenized, &tokenizer, io.out_color)?;
             io.line(format_args!("\n{}", shown.trim_end()))?;
         }
-        Ok(())
+        io.line(format_args!(""))?;
+        show_texts(&checks, reader.files(), io)
     }
 }

@@ -1,0 +1,116 @@
+//! How a text that continues another one is encoded: the only place that decides it.
+//!
+//! Whoever samples draws tokens one after the other, so a response's ids are those that follow the prompt's when both are
+//! encoded as one text. Encoded by itself it would get what a tokenizer puts before a text: a space, with those made from
+//! SentencePiece.
+
+use collimate_data::Prompt;
+
+use crate::tokenizer::Before;
+use crate::{TextError, TextTokenizer};
+
+/// Texts whose end is certain to be the end of a token, tried in this order where the prompt's end is not.
+const BOUNDARIES: [&str; 5] = ["\n", ":", "0", "a", "\u{1}"];
+
+/// Token ids of a prompt, as training encodes it: what comes before a response.
+///
+/// # Errors
+/// Messages for a model without a chat template, or a prompt that the template or tokenizer rejects.
+pub fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
+    match prompt {
+        Prompt::Text(text) => Ok(tokenizer.encode_start(text, true)?.0),
+        Prompt::Messages(messages) => match tokenizer.chat_template() {
+            Some(template) => Ok(tokenizer.encode_start(&template.render(messages, true)?, false)?.0),
+            None => Err(TextError::Template { problem: "the model has none, so the prompt must be text".to_owned() }),
+        },
+    }
+}
+
+/// The ids of a text that continues another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Continuation {
+    pub(crate) ids: Vec<u32>,
+    /// Whether they follow the ids of the text before when both are encoded as one text. Otherwise a token would reach
+    /// across the boundary, and these ids continue another text that ends with a token.
+    pub(crate) joins: bool,
+}
+
+/// A prompt that responses continue, encoded.
+#[derive(Debug)]
+pub(crate) struct Opening<'a> {
+    tokenizer: &'a TextTokenizer,
+    text: &'a str,
+    /// With what the tokenizer puts before a text.
+    ids: Vec<u32>,
+    /// How many of `ids` that is.
+    num_before: usize,
+    adds_special: bool,
+    /// The end of `text` that a response is encoded with, and its ids: tokens do not reach across an added token.
+    context: (&'a str, Vec<u32>),
+}
+
+impl<'a> Opening<'a> {
+    /// `adds_special` says that the tokenizer puts its special tokens before this text, which no template has rendered.
+    pub(crate) fn new(tokenizer: &'a TextTokenizer, text: &'a str, adds_special: bool) -> Result<Self, TextError> {
+        let (ids, num_before) = tokenizer.encode_start(text, adds_special)?;
+        let context = context(tokenizer, text, &ids[num_before..])?;
+        Ok(Self { tokenizer, text, ids, num_before, adds_special, context })
+    }
+
+    /// The prompt's ids.
+    pub(crate) fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// What stands before a response.
+    pub(crate) fn end(&self) -> Before {
+        self.ids.last().map_or(Before::Nothing, |id| Before::Token(*id))
+    }
+
+    /// Where the prompt's ids, decoded, are not its text.
+    pub(crate) fn difference(&self) -> Result<Option<usize>, TextError> {
+        self.tokenizer.difference(Before::Nothing, &self.ids[self.num_before..], self.text)
+    }
+
+    /// Encodes a text as the prompt's continuation.
+    pub(crate) fn continuation(&self, text: &str) -> Result<Continuation, TextError> {
+        let (context, ids) = &self.context;
+        if let Some(ids) = following(self.tokenizer, context, ids, text)? {
+            return Ok(Continuation { ids, joins: true });
+        }
+        for boundary in BOUNDARIES {
+            let ids = self.tokenizer.encode(boundary, false)?;
+            if let Some(ids) = following(self.tokenizer, boundary, &ids, text)? {
+                return Ok(Continuation { ids, joins: false });
+            }
+        }
+        Ok(Continuation { ids: self.tokenizer.encode(text, false)?, joins: false })
+    }
+
+    /// Whether prompt and text, encoded as one text, begin with the prompt's ids and `ids`.
+    pub(crate) fn is_joint(&self, text: &str, ids: &[u32]) -> Result<bool, TextError> {
+        let (joint, _) = self.tokenizer.encode_start(&format!("{}{text}", self.text), self.adds_special)?;
+        Ok(joint.strip_prefix(self.ids.as_slice()) == Some(ids))
+    }
+}
+
+/// The ids after `before_ids` when `before` and `text` are encoded as one; `None` if a token reaches across.
+fn following(
+    tokenizer: &TextTokenizer,
+    before: &str,
+    before_ids: &[u32],
+    text: &str,
+) -> Result<Option<Vec<u32>>, TextError> {
+    let joint = tokenizer.encode(&format!("{before}{text}"), false)?;
+    Ok(joint.strip_prefix(before_ids).map(<[u32]>::to_vec))
+}
+
+/// The text from its last added token on, with its ids; all of it if there is none.
+fn context<'a>(tokenizer: &TextTokenizer, text: &'a str, ids: &[u32]) -> Result<(&'a str, Vec<u32>), TextError> {
+    let whole = (text, ids.to_vec());
+    let Some(index) = ids.iter().rposition(|id| tokenizer.is_added(*id)) else { return Ok(whole) };
+    let start = tokenizer.added_text(ids[index]).and_then(|token| text.rfind(token));
+    let Some(end) = start.map(|start| &text[start..]) else { return Ok(whole) };
+    // The same text may stand there without being the token.
+    Ok(if tokenizer.encode(end, false)? == ids[index..] { (end, ids[index..].to_vec()) } else { whole })
+}
