@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use collimate as _;
 use collimate_benches::machine::peak_bytes;
 use collimate_report::MetricsRow;
+use collimate_train::progress::StepPosition;
 use collimate_train::{Observer, RunControl, load_recipe, train};
 use serde_json::{Value, json};
 
@@ -84,7 +85,11 @@ impl Observer for Stepper {
     fn stage(&mut self, name: &str, _total: Option<u64>) {
         self.in_reference = name.starts_with("reference");
         self.since = Instant::now();
-        if name.starts_with("training") {
+    }
+
+    fn position(&mut self, _name: &str, position: &StepPosition) {
+        if position.done == 0 {
+            self.since = Instant::now();
             let seconds = self.began.elapsed().as_secs_f64();
             let reference = std::mem::take(&mut self.reference_seconds);
             self.answer(&json!({"ready_seconds": seconds, "reference_seconds": reference}));

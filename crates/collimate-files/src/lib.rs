@@ -33,6 +33,7 @@ mod error;
 mod lock;
 mod plain;
 mod shard_size;
+mod space;
 mod staged;
 
 pub use atomic::{AtomicFile, write_atomically};
@@ -41,6 +42,7 @@ pub use error::WriteError;
 pub use lock::{FolderLock, LockError};
 pub use plain::{open_regular, read_text};
 pub use shard_size::{ShardSize, ShardSizeError};
+pub use space::{folder_bytes, free_space};
 pub use staged::{StagedFolder, recover_folders, remove_folder, remove_leftovers};
 
 use std::fs::File;

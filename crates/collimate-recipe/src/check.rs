@@ -22,6 +22,7 @@ impl Recipe {
             ("alarm_chosen_drop", self.alarm_chosen_drop),
             ("router_aux_loss_coef", self.router_aux_loss_coef.unwrap_or(0.0)),
             ("min_reward_gap", self.min_reward_gap),
+            ("save_minutes", self.save_minutes),
         ] {
             check.that(value >= 0.0, key, || format!("must be at least 0, is {value}"))?;
         }

@@ -148,6 +148,9 @@ recipe_keys! {
     save_strategy: IntervalStrategy = IntervalStrategy::Steps,
     /// Steps between checkpoints; zero means only at the end.
     save_steps: usize = 0,
+    /// Minutes after which a checkpoint is written if no other was; the next one replaces it. Zero turns it off. Results do
+    /// not depend on it.
+    save_minutes: f64 = 15.0,
     /// Maximum number of checkpoints to keep; the oldest is deleted first.
     save_total_limit: Option<usize> = None,
     /// Number of prompts that the model answers before and after training, for the report: the first of the held-out data,
@@ -160,6 +163,8 @@ recipe_keys! {
     /// Maximum size of one weights file of the final model, such as `5GB` or `500MB`; larger models are split into several
     /// files with an index.
     max_shard_size: ShardSize = ShardSize::default(),
+    /// File to which every line of the log is appended with its time; `--log-file` does the same.
+    log_file: Option<PathBuf> = None,
     /// Folder of the run.
     output_dir: PathBuf = PathBuf::from("collimate-run"),
     /// Compute backend; by default the first that is compiled in.

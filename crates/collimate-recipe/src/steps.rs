@@ -1,5 +1,7 @@
 //! Counts the steps of a run, and determines after which of them it logs, evaluates and saves.
 
+use std::time::Duration;
+
 use crate::recipe::Recipe;
 use crate::schedule::Schedule;
 
@@ -47,6 +49,11 @@ impl Recipe {
     /// Whether to write a checkpoint after `finished_steps`, not counting the one at the end.
     pub fn saves_after(&self, finished_steps: usize, counts: &StepCounts) -> bool {
         self.save_strategy.is_due(finished_steps, self.save_steps, counts.steps_per_epoch)
+    }
+
+    /// Time between checkpoints that are written whatever the step; `None` if there are none.
+    pub fn save_interval(&self) -> Option<Duration> {
+        Duration::try_from_secs_f64(60.0 * self.save_minutes).ok().filter(|interval| !interval.is_zero())
     }
 
     /// Whether to record the figures of the step that just finished; the last step's always are.

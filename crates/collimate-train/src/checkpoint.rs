@@ -127,6 +127,11 @@ pub(crate) fn has_any(run: &Path) -> Result<bool, TrainError> {
     Ok(!checkpoints(run)?.is_empty())
 }
 
+/// The folders of all checkpoints of a run; none if it cannot be read.
+pub(crate) fn all(run: &Path) -> Vec<PathBuf> {
+    checkpoints(run).unwrap_or_default().into_iter().map(|(_, path)| path).collect()
+}
+
 /// Verifies a checkpoint's files and reads its state.
 fn read(path: &Path, step: usize) -> Result<TrainerState, String> {
     verify_checksums(path)?;

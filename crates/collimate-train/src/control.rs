@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::progress::Observer;
+use collimate_progress::Observer;
 
 /// A flag that a signal handler sets and a run checks between steps. Clones share the flag.
 #[derive(Debug, Clone, Default)]

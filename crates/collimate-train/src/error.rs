@@ -99,7 +99,7 @@ pub enum TrainError {
 
     /// A response does not fit into the memory budget.
     #[error(
-        "{location}, response {response}: {tokens} tokens with its prompt need {needed}, memory_budget is {budget}"
+        "{location}, response {response}: {tokens} tokens with its prompt need {needed}, memory_budget is {budget}; {remedy}"
     )]
     MemoryBudget {
         /// The data file and the line in it, counted from 1.
@@ -112,6 +112,21 @@ pub enum TrainError {
         needed: String,
         /// Its budget.
         budget: String,
+        /// What needs less.
+        remedy: String,
+    },
+
+    /// The disk has no room for what the run will write.
+    #[error("{}: {free} are free, and the run needs up to {needed}; {remedy}", path.display())]
+    DiskSpace {
+        /// The run's folder.
+        path: PathBuf,
+        /// What it needs, by its parts.
+        needed: String,
+        /// What is free there.
+        free: String,
+        /// What helps.
+        remedy: String,
     },
 
     /// A file has no usable group.
@@ -196,6 +211,15 @@ pub enum TrainError {
         /// The checkpoint or a file in it.
         path: PathBuf,
         /// What is wrong.
+        message: String,
+    },
+
+    /// A resumed run has already done more steps than the recipe gives it.
+    #[error("{}: {message}", path.display())]
+    TooFewSteps {
+        /// The newest checkpoint.
+        path: PathBuf,
+        /// The numbers, and what to do.
         message: String,
     },
 

@@ -12,8 +12,8 @@ use rstest::rstest;
 use serde_json::Value;
 
 use crate::packs::OVERHEAD;
-use crate::progress::Silent;
 use crate::{RunControl, SessionOptions, Training, load_recipe, open_session, train};
+use collimate_progress::Silent;
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).expect("a golden file")).expect("JSON")

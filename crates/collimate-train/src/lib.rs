@@ -23,14 +23,12 @@ mod checkpoint;
 mod control;
 mod dataset;
 pub mod error;
-mod format;
 #[cfg(test)]
 mod golden_training_tests;
 mod load_recipe;
 pub mod optimizer;
 mod packs;
 mod prepare;
-pub mod progress;
 mod reference;
 mod scoring;
 pub mod session;
@@ -39,16 +37,15 @@ mod trainer;
 
 #[doc(hidden)]
 pub use checkpoint::read_trainer_state;
+pub use collimate_progress::{self as progress, Observer, format_bytes, format_count, format_seconds};
 pub use control::{RunContext, RunControl, StopFlag};
 pub use error::TrainError;
-pub use format::{format_bytes, format_count};
 pub use load_recipe::{LoadedRecipe, backend_name, compute_dtype, load_recipe, load_recipe_from};
 pub use optimizer::UpdateOptions;
 pub use prepare::{PreparedData, load_options, prepare};
-pub use progress::Observer;
-pub use session::{ModelSummary, Session, SessionOptions, Training, UpdateStats, open_session};
+pub use session::{ModelSummary, Session, SessionOptions, Training, UpdateStats, check_session, open_session};
 pub use threads::run_passes_on_the_main_thread;
 pub use trainer::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
-    TrainSummary, plan, train, train_in, write_documents,
+    TrainSummary, check_recipe, plan, train, train_in, write_documents,
 };

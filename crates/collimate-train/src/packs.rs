@@ -6,12 +6,12 @@ mod tests;
 use std::ops::Range;
 
 use collimate_model::MemoryCosts;
+use collimate_progress::format_bytes;
 use collimate_recipe::Recipe;
 use collimate_text::{GroupBatch, TokenizedGroup};
 
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-use crate::format::format_bytes;
 
 /// Memory reserved for the program itself, the data, and allocator fragmentation.
 pub(crate) const OVERHEAD: u64 = 96 << 20;
@@ -26,6 +26,8 @@ pub(crate) struct PassBudget {
     share_prompt: bool,
     /// Recompute every block in the backward pass, even if memory would suffice.
     recompute: bool,
+    /// Whether an adapter is trained, for what an error advises.
+    trains_adapter: bool,
 }
 
 /// The part of a micro-batch that goes through the model at once.
@@ -55,6 +57,12 @@ impl Pack {
     }
 }
 
+/// What to do if the least that a run holds is too much.
+fn remedy(trains_adapter: bool, larger: &str) -> String {
+    let adapter = if trains_adapter { "" } else { ", or an adapter instead of all weights (use_peft: true)" };
+    format!("use {larger}{adapter}. Blocks are recomputed already, as with gradient_checkpointing")
+}
+
 impl PassBudget {
     /// `budget` limits everything that a run holds in memory.
     ///
@@ -65,16 +73,23 @@ impl PassBudget {
         let activations = match budget {
             Some(budget) if budget <= held => {
                 let message = format!(
-                    "{} is too little: parameters, gradients and optimizer alone need {}",
+                    "{} is too little: parameters, gradients and optimizer alone need {}; {}",
                     format_bytes(budget),
-                    format_bytes(held)
+                    format_bytes(held),
+                    remedy(recipe.use_peft, "a larger memory_budget")
                 );
                 return Err(TrainError::RecipeValue { key: "memory_budget", message });
             }
             budget => budget.map(|budget| budget - held),
         };
-        let (share_prompt, recompute) = (recipe.share_prompt, recipe.gradient_checkpointing);
-        Ok(Self { activations, budget, costs, share_prompt, recompute })
+        Ok(Self {
+            activations,
+            budget,
+            costs,
+            share_prompt: recipe.share_prompt,
+            recompute: recipe.gradient_checkpointing,
+            trains_adapter: recipe.use_peft,
+        })
     }
 
     /// One line for the log: what is held, and how large a pack may be.
@@ -201,6 +216,7 @@ impl PassBudget {
             tokens,
             needed: format_bytes(needed),
             budget: format_bytes(self.budget.unwrap_or(u64::MAX)),
+            remedy: remedy(self.trains_adapter, "a larger memory_budget or a smaller max_length"),
         }
     }
 

@@ -9,7 +9,7 @@ use collimate_recipe::{DataSources, Recipe};
 use collimate_text::{TextError, TextTokenizer, TokenizeOptions, TokenizedGroup, tokenize_all_with};
 
 use crate::error::TrainError;
-use crate::progress::Observer;
+use collimate_progress::Observer;
 
 /// Tokenized groups of one or several files.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use collimate_text::GroupBatch;
 use crate::error::TrainError;
 use crate::optimizer::{AdamW, UpdateOptions, clip_factor};
 
-pub use open::{SessionOptions, Training, open_session};
+pub use open::{SessionOptions, Training, check_session, open_session};
 
 /// Sizes of a model, for summaries.
 #[derive(Debug, Clone, PartialEq, Eq)]

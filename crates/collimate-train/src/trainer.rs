@@ -1,10 +1,13 @@
 //! A whole run: check, read, open, score the reference, take the steps, write what is left.
 
 mod check;
+mod disk;
 mod evaluate;
 mod finish;
 mod nonfinite;
 mod open;
+mod outline;
+mod pace;
 mod plan;
 mod record;
 mod resume;
@@ -25,16 +28,17 @@ use collimate_text::TokenizedGroup;
 
 use crate::control::{RunContext, RunControl};
 use crate::error::TrainError;
-use crate::progress::Observer;
 use crate::reference::{Reference, model_hash};
 use check::check;
+use collimate_progress::Observer;
 use finish::finish;
 use open::{Opened, open, read_rows};
 use resume::check_same_run;
 use sample_prompts::SamplePrompts;
-use steps::take_all_steps;
+use steps::{Start, take_all_steps};
 use summary::start_lines;
 
+pub use check::check_recipe;
 pub use finish::write_documents;
 pub use plan::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
@@ -104,7 +108,8 @@ fn whole_run(
     let fingerprint = reference.as_ref().map(Reference::fingerprint);
     let base_hash = reference.as_ref().and_then(|reference| reference.hash_of(&checked.model));
     if let Some(checkpoint) = &checkpoint {
-        check_same_run(checkpoint, &run, fingerprint.as_deref())?;
+        let note = check_same_run(checkpoint, &run, fingerprint.as_deref())?;
+        note.iter().for_each(|note| context.observer.note(note));
     }
     start_lines(&run, session.as_ref())?.iter().for_each(|line| context.observer.note(line));
     let samples = SamplePrompts::new(recipe, &checked.tokenizer, run.shown());
@@ -116,8 +121,10 @@ fn whole_run(
         run.score_reference(&mut reference, session.as_mut(), context)?;
     }
 
+    let answering = Instant::now();
     samples.before(session.as_mut(), resume, context.observer)?;
-    let (state, history) = take_all_steps(&run, session.as_mut(), checkpoint, fingerprint, context)?;
+    let start = Start { checkpoint, reference: fingerprint, samples: answering.elapsed() };
+    let (state, history) = take_all_steps(&run, session.as_mut(), start, context)?;
     samples.after(session.as_mut(), context.observer)?;
 
     let summary = TrainSummary {

@@ -1,5 +1,7 @@
 //! The verbs of the command line.
 
+use std::path::PathBuf;
+
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
@@ -16,6 +18,9 @@ pub(crate) struct Cli {
     /// Use no network: take models and data sets named on the Hugging Face Hub from its cache only
     #[arg(long, global = true)]
     pub(crate) offline: bool,
+    /// Append every line of the log to this file too, with its time
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

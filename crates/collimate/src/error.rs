@@ -14,6 +14,7 @@ use collimate_hf::HfError;
 use collimate_hub::HubError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
+use collimate_progress::terminal_width;
 use collimate_recipe::{Origin, RecipeError};
 use collimate_report::ReportError;
 use collimate_rounds::{RewardError, RoundsError};
@@ -190,8 +191,9 @@ impl CliError {
         };
         // As in every other error.
         theme.characters.error = "error:".to_owned();
+        let width = if terminal { terminal_width().min(110) } else { 110 };
         let handler =
-            GraphicalReportHandler::new_themed(theme).with_links(false).with_wrap_lines(terminal).with_width(110);
+            GraphicalReportHandler::new_themed(theme).with_links(false).with_wrap_lines(terminal).with_width(width);
         let mut text = String::new();
         match handler.render_report(&mut text, &report) {
             Ok(()) => text.trim_start_matches(['\n', ' ']).to_owned(),

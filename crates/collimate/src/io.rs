@@ -3,10 +3,11 @@
 use std::fmt::Arguments;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use collimate_data::RowWriter;
 use collimate_hub::Hub;
-use collimate_train::progress::{BarObserver, LineObserver, Observer, Silent};
+use collimate_progress::{BarObserver, Both, LineObserver, LogFile, Observer, Silent, terminal_width, wrap};
 use serde_json::Value;
 
 use crate::error::CliError;
@@ -28,11 +29,19 @@ pub struct Io<'a> {
     pub signals: Signals,
     /// Where to look up names that are not paths.
     pub hub: Hub,
+    /// Gets every line too.
+    pub log: Option<LogFile>,
 }
+
+/// How often a log file gets a status of a stage.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Io<'_> {
     /// Prints a line of results.
     pub(crate) fn line(&mut self, text: Arguments<'_>) -> Result<(), CliError> {
+        if let Some(log) = &mut self.log {
+            log.lines(&text.to_string());
+        }
         writeln!(self.out, "{text}").map_err(|source| CliError::Output { source })
     }
 
@@ -41,17 +50,45 @@ impl Io<'_> {
         self.line(format_args!("{value:#}"))
     }
 
-    /// Logs a line.
+    /// Logs a line; a terminal's is broken between words.
     pub(crate) fn note(&mut self, text: Arguments<'_>) {
-        let _ = writeln!(self.err, "{text}");
+        self.error_text(&text.to_string());
     }
 
-    /// Shows progress on standard error: a bar on a terminal, lines elsewhere.
+    /// Writes text to standard error and to the log file.
+    pub(crate) fn error_text(&mut self, text: &str) {
+        if let Some(log) = &mut self.log {
+            log.lines(text);
+        }
+        let text = text.trim_end_matches('\n');
+        let _ = match self.err_terminal {
+            true => writeln!(self.err, "{}", wrap(text, terminal_width())),
+            false => writeln!(self.err, "{text}"),
+        };
+    }
+
+    /// Appends all further lines to this file, unless another was named on the command line.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn log_to(&mut self, path: Option<&Path>) -> Result<(), CliError> {
+        if let (None, Some(path)) = (&self.log, path) {
+            self.log = Some(LogFile::open(path)?);
+        }
+        Ok(())
+    }
+
+    /// Shows progress on standard error: a bar on a terminal, lines elsewhere; in the log file in any case.
     pub(crate) fn observer(&mut self, quiet: bool) -> Box<dyn Observer + '_> {
-        match (quiet, self.err_terminal) {
+        let log = self.log.clone().map(|log| LineObserver::new(log).with_interval(LOG_INTERVAL));
+        let shown: Box<dyn Observer + '_> = match (quiet, self.err_terminal) {
             (true, _) => Box::new(Silent),
             (false, true) => Box::new(BarObserver::new()),
             (false, false) => Box::new(LineObserver::new(&mut *self.err)),
+        };
+        match log {
+            Some(log) => Box::new(Both(shown, Box::new(log))),
+            None => shown,
         }
     }
 }

@@ -68,6 +68,7 @@ pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>)
         err_terminal,
         signals: Signals::install(),
         hub: Hub::new(HubOptions::from_env()),
+        log: None,
     };
     panic::catch_unwind(panic::AssertUnwindSafe(|| execute(args, &mut io))).unwrap_or(1)
 }
@@ -89,7 +90,7 @@ pub fn run_with_hub<A: Into<OsString> + Clone>(
     err: &mut (dyn Write + Send),
 ) -> i32 {
     let signals = Signals::default();
-    let mut io = Io { out, err, out_color: false, err_color: false, err_terminal: false, signals, hub };
+    let mut io = Io { out, err, out_color: false, err_color: false, err_terminal: false, signals, hub, log: None };
     i32::from(execute(args, &mut io))
 }
 
@@ -101,7 +102,8 @@ fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mu
     if cli.offline {
         io.hub = Hub::new(HubOptions { offline: true, ..io.hub.options().clone() });
     }
-    let result = collimate_objective::registry::check().map_err(CliError::from).and_then(|()| {
+    let log = io.log_to(cli.log_file.as_deref());
+    let result = log.and_then(|()| Ok(collimate_objective::registry::check()?)).and_then(|()| {
         // A device that runs out of memory is not a bug.
         collimate_backend::guarded(|| cli.command.run(io)).map_err(CliError::from).flatten()
     });
@@ -111,7 +113,8 @@ fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mu
         // The reader of our output is gone, as with `head`.
         Err(CliError::Output { source }) if source.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
-            let _ = io.err.write_all(error.render(io.err_terminal, io.err_color).as_bytes());
+            let text = error.render(io.err_terminal, io.err_color);
+            io.error_text(&text);
             error.exit_code()
         }
     }

@@ -177,3 +177,22 @@ fn a_plan_of_what_a_run_would_refuse_is_refused() {
     assert_eq!(outcome.code, 2, "{}", outcome.err);
     assert!(outcome.err.contains("nothing to measure"), "{}", outcome.err);
 }
+
+#[rstest]
+#[case::fits("1GiB", true)]
+#[case::does_not_fit("8MiB", false)]
+fn a_plan_gives_one_figure_of_memory(#[case] budget: &str, #[case] fits: bool) {
+    let folder = Folder::new();
+    let data = data(&folder, 4);
+    let budget = format!("memory_budget={budget}");
+    let json = plan(model_arg(), &data, &[], &[&budget]);
+    let text = succeed(&["plan", "--model", model_arg(), "--data", &data, "--quiet", "--set", &budget]).out;
+    let figure = |name: &str| format!("{:.1} MiB", number(&json, "memory", name) as f64 / f64::from(1 << 20));
+    let (peak, smallest) = (figure("peak"), figure("smallest_budget"));
+    let (shown, hidden) = if fits { (peak, smallest) } else { (smallest, peak) };
+    assert!(text.contains(&format!("memory        {shown} at ")) && !text.contains(&hidden), "{text}");
+    assert_eq!(text.contains("it fits"), fits, "{text}");
+    assert_eq!(text.contains("does NOT fit"), !fits, "{text}");
+    let free = number(&json, "disk", "free");
+    assert!(free > 0 && text.contains(" are free"), "{text}");
+}

@@ -5,7 +5,7 @@ use std::fs;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, succeed, train};
+use crate::harness::{Folder, collimate, succeed, train};
 use crate::small_model::model_arg;
 
 /// The metrics of a run without its wall-clock times.
@@ -55,4 +55,95 @@ fn a_resumed_run_ends_with_the_same_bytes(#[case] settings: &[&str], #[case] wei
     assert_eq!(timeless(&folder, "whole"), timeless(&folder, "broken"));
     let bytes = |run: &str| fs::read(folder.path(run).join(weights)).expect("the trained weights");
     assert!(bytes("whole") == bytes("broken"), "{weights} differs");
+}
+
+#[rstest]
+#[case::all_weights(&[], "model_name_or_path")]
+#[case::adapter(&["use_peft=true", "lora_r=4"], "adapter")]
+fn a_finished_run_goes_on_with_more_steps(#[case] settings: &[&str], #[case] start: &str) {
+    let folder = Folder::new();
+    let (data, model, output) = (groups(&folder), model_arg(), folder.arg("run"));
+    let with = |steps: &str| {
+        let all = [settings, &["per_device_train_batch_size=2", "learning_rate=1e-3", steps]].concat();
+        succeed(&train(model, &data, &folder.arg(steps), &all));
+        folder.rows(&format!("{steps}/metrics.jsonl"))
+    };
+    let (short, long) = (with("max_steps=4"), with("max_steps=7"));
+    let all = [settings, &["per_device_train_batch_size=2", "learning_rate=1e-3", "max_steps=4"]].concat();
+    succeed(&train(model, &data, &output, &all));
+    let resume = |more: &[&str]| {
+        let args = [&["train", "--resume", "--output", &output], more].concat();
+        collimate(&args)
+    };
+
+    let outcome = resume(&["--set", "max_steps=7"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let said = "max_steps gives the run 7 steps, before it was 4: the learning rate goes on as if it had always been 7";
+    assert!(outcome.err.contains(said), "{}", outcome.err);
+    assert!(outcome.err.contains("training with nca (7, 4 done)"), "{}", outcome.err);
+    let rates = |rows: &[Value]| rows.iter().map(|row| row["learning_rate"].as_f64()).collect::<Vec<_>>();
+    let rows = folder.rows("run/metrics.jsonl");
+    assert_eq!(rates(&rows[..4]), rates(&short));
+    assert_eq!(rates(&rows[4..]), rates(&long)[4..]);
+    assert!(folder.path("run/checkpoint-7").is_dir() && folder.path("run/checkpoint-4").is_dir());
+
+    // The folder's recipe is now that of seven steps.
+    let finished = resume(&[]);
+    assert_eq!(finished.code, 0, "{}", finished.err);
+    for part in ["the run is finished after 7 steps", "raise max_steps", &format!("set {start} to {output}")] {
+        assert!(finished.err.contains(part), "{part:?} is not in {}", finished.err);
+    }
+    assert_eq!(folder.rows("run/metrics.jsonl"), rows);
+
+    let fewer = resume(&["--set", "max_steps=5"]);
+    assert_eq!(fewer.code, 2, "{}", fewer.err);
+    assert!(fewer.err.contains("the run has done 7 steps, and max_steps gives it 5"), "{}", fewer.err);
+    assert!(fewer.err.contains(&format!("set {start} to {output}")), "{}", fewer.err);
+    let other = resume(&["--set", "max_steps=9", "--set", "learning_rate=1e-2"]);
+    assert_eq!(other.code, 1, "{}", other.err);
+    assert!(other.err.contains("another recipe: learning_rate: 0.01 (there 0.001);"), "{}", other.err);
+    assert_eq!(folder.rows("run/metrics.jsonl"), rows);
+}
+
+#[test]
+fn the_time_of_a_checkpoint_changes_nothing_else() {
+    let folder = Folder::new();
+    let (data, model) = (groups(&folder), model_arg());
+    for (name, minutes) in [("never", "save_minutes=0"), ("always", "save_minutes=0.000001")] {
+        let settings =
+            ["max_steps=7", "save_steps=3", "save_total_limit=2", "eval_fraction=0.3", "eval_steps=2", minutes];
+        succeed(&train(model, &data, &folder.arg(name), &settings));
+    }
+    assert_eq!(timeless(&folder, "never"), timeless(&folder, "always"));
+    let names = |run: &str| {
+        let entries = fs::read_dir(folder.path(run)).expect("a folder").flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().display().to_string()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("never"), names("always"));
+    assert!(names("always").contains(&"checkpoint-6".to_owned()), "{:?}", names("always"));
+    for file in
+        ["model.safetensors", "samples.json", "checkpoint-6/optimizer.safetensors", "checkpoint-7/model.safetensors"]
+    {
+        let bytes = |run: &str| fs::read(folder.path(run).join(file)).expect("a file");
+        assert!(bytes("never") == bytes("always"), "{file} differs");
+    }
+}
+
+#[rstest]
+#[case::no_folder("none", "it does not exist")]
+#[case::no_run("empty", "it has no recipe.yaml")]
+fn a_folder_without_a_run_is_not_resumed(#[case] name: &str, #[case] why: &str) {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("empty")).expect("a folder");
+    let output = folder.arg(name);
+    for named in [vec!["--output", &output], vec!["--set", &format!("output_dir={output}")]] {
+        let outcome = collimate(&[&["train", "--resume"], named.as_slice()].concat());
+        assert_eq!(outcome.code, 2, "{}", outcome.err);
+        let expected = format!("{output}: there is no run in that folder to resume: {why}");
+        assert!(outcome.err.contains(&expected), "{}", outcome.err);
+    }
+    let outcome = collimate(&["train", "--resume"]);
+    assert!(outcome.err.contains("give it with --output"), "{}", outcome.err);
 }

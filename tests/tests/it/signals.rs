@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -139,45 +140,104 @@ fn a_quota_leaves_the_last_good_state() {
     check_full(&folder, &arguments, &here, ended);
 }
 
-/// Mounting needs root; without it only the quota above is tested.
-#[test]
-fn a_full_disk_leaves_the_last_good_state() {
-    let folder = Folder::new();
-    let (arguments, here) = begun(&folder);
+/// Mounts a disk of this size; `None` if this user must not. Without it only the quota above is tested.
+fn small_disk(at: &Path, num_bytes: u64) -> Option<Mounted<'_>> {
     let user = Command::new("id").arg("-u").output().expect("the program id").stdout;
     if !cfg!(target_os = "linux") || user != b"0\n" {
         eprintln!("not run: only the superuser can mount a small disk");
-        return;
+        return None;
     }
-    let (run, aside) = (here.join("run"), here.join("aside"));
-    fs::rename(&run, &aside).expect("a rename");
-    fs::create_dir(&run).expect("a folder");
-    let checkpoint = fs::read_dir(aside.join("checkpoint-2")).expect("a folder").flatten();
-    let used: u64 = checkpoint.map(|entry| entry.metadata().expect("a file").len().next_multiple_of(4096)).sum();
-    // Room for the first checkpoint and half of another.
-    let mount = |options: &str| {
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", options, "none"]).arg(&run).status().expect("the program mount").success()
-    };
-    if !mount(&format!("size={}", used + used / 2 + 65536)) {
+    fs::create_dir_all(at).expect("a folder");
+    let mut command = Command::new("mount");
+    command.args(["-t", "tmpfs", "-o", &format!("size={num_bytes}"), "none"]).arg(at);
+    if !command.status().expect("the program mount").success() {
         eprintln!("not run: this superuser must not mount");
-        fs::remove_dir(&run).expect("a folder");
-        return;
+        return None;
     }
-    let ended = {
-        let _mounted = Mounted(&run);
-        let copied = Command::new("cp").arg("-r").arg(aside.join(".")).arg(&run).status().expect("the program cp");
-        assert!(copied.success());
-        let ended = Process::start(&here, &resumed(&arguments)).wait();
-        fs::remove_dir_all(&aside).expect("a folder");
-        let copied = Command::new("cp").arg("-r").arg(&run).arg(&aside).status().expect("the program cp");
-        assert!(copied.success());
-        ended
-    };
-    assert!(ended.1.contains("No space left on device"), "{}", ended.1);
-    fs::remove_dir(&run).expect("an empty folder");
-    fs::rename(&aside, &run).expect("a rename");
-    check_full(&folder, &arguments, &here, ended);
+    Some(Mounted(at))
+}
+
+/// Bytes that a folder's files take on a disk.
+fn bytes_on_disk(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    entries.map(|entry| entry.metadata().expect("a file").len().next_multiple_of(4096)).sum()
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_refused_before_the_first_step() {
+    let folder = Folder::new();
+    let (arguments, here) = begun(&folder);
+    let checkpoint = bytes_on_disk(&folder.path("whole/run/checkpoint-2"));
+    fs::rename(here.join("run"), here.join("aside")).expect("a rename");
+    let run = here.join("run");
+    // Three checkpoints and the model do not fit; one and the model would.
+    let Some(mounted) = small_disk(&run, 2 * checkpoint + (1 << 20)) else { return };
+    let (code, log) = Process::start(&here, &arguments).wait();
+    drop(mounted);
+    assert_eq!(code, Some(1), "{log}");
+    for part in ["MiB are free, and the run needs up to ", "4 checkpoints of ", "save_total_limit: 1", "use_peft: true"]
+    {
+        assert!(log.contains(part), "{part:?} is not in {log}");
+    }
+    assert!(!log.contains("training with") && !log.contains("reference log-probs ("), "{log}");
+}
+
+#[test]
+fn a_disk_that_fills_up_leaves_the_last_good_state() {
+    let folder = Folder::new();
+    let arguments = command(&folder, 200, &["save_steps=2", "save_total_limit=2", "sample_prompts=0"]);
+    Process::start(&folder.path("whole"), &arguments).succeed();
+    let here = folder.path("here");
+    let run = here.join("run");
+    let room = 5 * bytes_on_disk(&folder.path("whole/run/checkpoint-200")) + (4 << 20);
+    let Some(mounted) = small_disk(&run, room) else { return };
+    let mut process = Process::start(&here, &arguments);
+    process.wait_until(|_| num_rows(&here) >= 5);
+    // Another program takes the rest.
+    let mut others = fs::File::create(run.join("others")).expect("a file");
+    while others.write_all(&[0; 4096]).is_ok() {}
+    let (code, log) = process.wait();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("cannot be written: ") && log.contains("No space left on device"), "{log}");
+    fs::remove_file(run.join("others")).expect("a file");
+    Process::start(&here, &resumed(&arguments)).succeed();
+    for file in ["run/model.safetensors", "run/checkpoint-200/optimizer.safetensors"] {
+        assert!(bytes(&folder.path("whole").join(file)) == bytes(&here.join(file)), "{file} differs");
+    }
+    drop(mounted);
+}
+
+/// Names of a run's checkpoints, in order.
+fn checkpoints(run: &Path) -> Vec<String> {
+    let names = fs::read_dir(run).into_iter().flatten().flatten().map(|entry| entry.file_name().display().to_string());
+    let mut names: Vec<String> = names.filter(|name| name.starts_with("checkpoint-")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_killed_run_resumes_from_its_last_checkpoint_by_time() {
+    let folder = Folder::new();
+    let whole = command(&folder, 300, &["save_minutes=0"]);
+    Process::start(&folder.path("whole"), &whole).succeed();
+    // After every step.
+    let arguments = command(&folder, 300, &["save_minutes=0.000001"]);
+    let here = folder.path("here");
+    let mut process = Process::start(&here, &arguments);
+    process.wait_until(|_| num_rows(&here) >= 5);
+    process.signal("KILL");
+    process.wait();
+    let left = checkpoints(&here.join("run"));
+    assert!(!left.is_empty() && left.len() <= 2 && !left.contains(&"checkpoint-300".to_owned()), "{left:?}");
+    let (code, log) = Process::start(&here, &resumed(&arguments)).wait();
+    assert!(code == Some(0) && log.contains("resuming after step "), "{log}");
+    for file in ["run/model.safetensors", "run/checkpoint-300/optimizer.safetensors", "run/samples.json"] {
+        assert!(bytes(&folder.path("whole").join(file)) == bytes(&here.join(file)), "{file} differs");
+    }
+    assert_eq!(checkpoints(&folder.path("whole/run")), ["checkpoint-300"]);
+    assert_eq!(checkpoints(&here.join("run")), ["checkpoint-300"], "each replaced the one before it");
+    let rows = |folder: &Path| fs::read_to_string(folder.join("run/metrics.jsonl")).expect("rows").lines().count();
+    assert_eq!(rows(&here), rows(&folder.path("whole")));
 }
 
 /// Unmounts the small disk on drop.

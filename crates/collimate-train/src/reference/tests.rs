@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::control::StopFlag;
-use crate::progress::Silent;
+use collimate_progress::Silent;
 
 /// A scorer with fake hashes, each one repeated byte.
 fn scorer(model: u8, adapter: Option<u8>) -> Scorer<'static> {

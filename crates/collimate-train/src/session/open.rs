@@ -64,32 +64,47 @@ impl SessionOptions {
 /// # Errors
 /// The backend or device is missing or cannot compute in this dtype, or the model folder or adapter is broken.
 pub fn open_session(options: &SessionOptions) -> Result<Box<dyn Session>, TrainError> {
-    check_dtype(&options.backend, options.device, options.dtype)?;
-    let config = ModelConfig::from_dir(&options.model)?;
-    let weights = WeightFiles::open(&options.model)?;
-    weights.check(&config.tensors())?;
-    let adapter = options.adapter.as_deref().map(|dir| Adapter::read(dir, &config)).transpose()?;
-    let (lora, trainable) = match (&options.training, &adapter) {
-        (Training::Lora(wanted), Some(adapter)) => {
-            let config = LoraConfig { dropout: wanted.dropout, ..adapter.config.clone() };
-            (Some(config), Trainable::Adapter)
-        }
-        (Training::Lora(wanted), None) => (Some(wanted.clone()), Trainable::Adapter),
-        (Training::Off, adapter) => (adapter.as_ref().map(|a| a.config.clone()), Trainable::Nothing),
-        (Training::Full, None) => (None, Trainable::Base),
-        (Training::Full, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
-    };
-    let job = Open {
-        config,
-        weights,
-        adapter: adapter.map(|a| a.modules),
-        lora,
-        trainable,
-        dtype: options.dtype,
-        seed: options.seed,
-        base: options.model.to_string_lossy().into_owned(),
-    };
+    let job = Open::check(options)?;
     Ok(dispatch(&options.backend, options.device, job)??)
+}
+
+/// Checks what [`open_session`] will need without reading weights: backend and device, configuration, the headers of the
+/// weights, the adapter. Cheap, so it comes before anything that takes time.
+///
+/// # Errors
+/// As [`open_session`], except for weights that are not finite.
+pub fn check_session(options: &SessionOptions) -> Result<(), TrainError> {
+    Open::check(options).map(drop)
+}
+
+impl Open {
+    fn check(options: &SessionOptions) -> Result<Self, TrainError> {
+        check_dtype(&options.backend, options.device, options.dtype)?;
+        let config = ModelConfig::from_dir(&options.model)?;
+        let weights = WeightFiles::open(&options.model)?;
+        weights.check(&config.tensors())?;
+        let adapter = options.adapter.as_deref().map(|dir| Adapter::read(dir, &config)).transpose()?;
+        let (lora, trainable) = match (&options.training, &adapter) {
+            (Training::Lora(wanted), Some(adapter)) => {
+                let config = LoraConfig { dropout: wanted.dropout, ..adapter.config.clone() };
+                (Some(config), Trainable::Adapter)
+            }
+            (Training::Lora(wanted), None) => (Some(wanted.clone()), Trainable::Adapter),
+            (Training::Off, adapter) => (adapter.as_ref().map(|a| a.config.clone()), Trainable::Nothing),
+            (Training::Full, None) => (None, Trainable::Base),
+            (Training::Full, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
+        };
+        Ok(Self {
+            config,
+            weights,
+            adapter: adapter.map(|a| a.modules),
+            lora,
+            trainable,
+            dtype: options.dtype,
+            seed: options.seed,
+            base: options.model.to_string_lossy().into_owned(),
+        })
+    }
 }
 
 type AdapterModules = BTreeMap<String, (HostTensor, HostTensor)>;

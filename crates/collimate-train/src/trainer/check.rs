@@ -1,19 +1,34 @@
 //! Validates a run before anything large is read.
+//!
+//! What is cheap comes first. The order of `train`, with the same functions in the same order for `plan` (without weights
+//! unless it measures) and for each round of `loop`:
+//!
+//! 1. objective and its parameters
+//! 2. backend, device and dtype; `config.json`; layers that get an adapter
+//! 3. headers of the weights, adapter
+//! 4. memory budget and disk, as far as the configuration tells
+//! 5. checkpoints in the output folder
+//! 6. tokenizer
+//! 7. rows of the data (`read_rows`), then their tokens, while the weights are read (`open`)
+//! 8. memory and disk again, now with the data's lengths and steps
 
 use std::path::{Path, PathBuf};
 
 use collimate_backend::{BackendError, check_dtype};
 use collimate_hf::{LoraConfig, LoraTargets, ModelConfig};
 use collimate_objective::{Needs, Objective, registry};
-use collimate_recipe::{DataSources, Recipe};
+use collimate_recipe::{DataSources, Recipe, StepCounts};
 use collimate_text::TextTokenizer;
 
+use super::outline::Outline;
+use super::plan::PlannedDisk;
 use super::resume::find_checkpoint;
 use crate::checkpoint::Checkpoint;
 use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::load_recipe::{backend_name, compute_dtype};
-use crate::session::{SessionOptions, Training};
+use crate::packs::PassBudget;
+use crate::session::{SessionOptions, Training, check_session};
 use crate::threads::set_threads;
 
 /// A recipe whose parts exist and are compatible.
@@ -24,6 +39,7 @@ pub(super) struct Checked {
     pub(super) sources: DataSources,
     pub(super) tokenizer: TextTokenizer,
     pub(super) session: SessionOptions,
+    pub(super) outline: Outline,
 }
 
 /// Checks objective, model folder, tokenizer and output folder, and finds the checkpoint to continue from.
@@ -39,11 +55,32 @@ pub(super) fn check(
     let model = recipe.model_name_or_path.clone().ok_or_else(|| missing("model_name_or_path"))?;
     let sources = recipe.data.clone().ok_or_else(|| missing("data"))?;
     set_threads(recipe.num_threads);
-    let tokenizer = TextTokenizer::from_model_dir(&model)?;
     let session = session_options(recipe, &model)?;
+    let outline = check_model(recipe, &session)?;
     let checkpoint = find_checkpoint(recipe, resume, context)?;
+    let tokenizer = TextTokenizer::from_model_dir(&model)?;
     let needs = objective.needs();
-    Ok((Checked { objective, needs, model, sources, tokenizer, session }, checkpoint))
+    Ok((Checked { objective, needs, model, sources, tokenizer, session, outline }, checkpoint))
+}
+
+/// Checks what a recipe asks of model, device, memory and disk, as far as that needs no data.
+///
+/// # Errors
+/// Something is missing, unknown, incompatible or too small.
+pub fn check_recipe(recipe: &Recipe) -> Result<(), TrainError> {
+    registry::build(&recipe.objective.name, &recipe.objective.params)?;
+    let model = recipe.model()?;
+    check_model(recipe, &session_options(recipe, model)?).map(drop)
+}
+
+fn check_model(recipe: &Recipe, session: &SessionOptions) -> Result<Outline, TrainError> {
+    check_session(session)?;
+    let outline = Outline::read(session)?;
+    PassBudget::new(recipe.memory_budget.bytes(outline.device_memory), outline.costs, recipe)?;
+    // The least that any run writes: one checkpoint and the model.
+    let one_step = StepCounts { steps_per_epoch: 1, total_steps: 1, warmup_steps: 0 };
+    PlannedDisk::of(recipe, &outline, Some(&one_step)).check(recipe)?;
+    Ok(outline)
 }
 
 /// Options for opening the recipe's model for training.

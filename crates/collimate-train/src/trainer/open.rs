@@ -2,17 +2,18 @@
 
 use collimate_files::{FolderLock, remove_leftovers};
 use collimate_hf::ModelConfig;
+use collimate_progress::Observer;
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
 
 use super::check::Checked;
+use super::plan::PlannedDisk;
 use super::run::Run;
 use crate::control::RunContext;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::packs::PassBudget;
 use crate::prepare::{DataRows, PreparedData};
-use crate::progress::Observer;
 use crate::reference::Reference;
 use crate::session::{Session, open_session};
 use crate::threads::join;
@@ -76,12 +77,13 @@ pub(super) fn open<'a>(
     }
     let session = session?;
     check_experts(recipe, session.config())?;
-    let device = collimate_backend::device_memory(&checked.session.backend, checked.session.device)?;
-    let budget = PassBudget::new(recipe.memory_budget.bytes(device), session.memory_costs(), recipe)?;
+    let bytes = recipe.memory_budget.bytes(checked.outline.device_memory);
+    let budget = PassBudget::new(bytes, session.memory_costs(), recipe)?;
     let data_set = |data: PreparedData| DataSet::new(data.groups, data.files);
     let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set));
     budget.check(&run.training)?;
     run.held_out.as_ref().map_or(Ok(()), |held_out| budget.check(held_out))?;
+    PlannedDisk::of(recipe, &checked.outline, Some(&run.counts)).check(recipe)?;
     Ok(Opened { run, session, reference: reference.transpose()? })
 }
 

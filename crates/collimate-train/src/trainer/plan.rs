@@ -5,10 +5,10 @@ mod load;
 mod measure;
 mod rows;
 
-use collimate_hf::{LoraConfig, ModelConfig};
-use collimate_model::{MemoryCosts, ParameterCounts, Trainable};
+use collimate_model::MemoryCosts;
 use collimate_objective::registry;
-use collimate_recipe::{Recipe, StepCounts};
+use collimate_progress::Observer;
+use collimate_recipe::Recipe;
 
 pub use self::figures::{
     Plan, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
@@ -17,16 +17,15 @@ pub(super) use self::load::expected_peak;
 
 use self::load::PackLoad;
 use super::check::session_options;
-use super::finish::storage_dtype;
+use super::outline::Outline;
 use super::run::Run;
 use crate::error::TrainError;
 use crate::packs::{OVERHEAD, PassBudget};
-use crate::progress::Observer;
-use crate::session::{SessionOptions, Training};
+use crate::session::check_session;
 use crate::threads::set_threads;
 
 /// Bytes of one float32 number.
-const FLOAT: u64 = 4;
+pub(super) const FLOAT: u64 = 4;
 /// Memory of the program, its tokenizer and its threads. Less than the budget's [`OVERHEAD`], which also covers what cannot
 /// be predicted.
 const PROGRAM: u64 = 40 << 20;
@@ -50,18 +49,18 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
     set_threads(recipe.num_threads);
     let dir = recipe.model()?;
-    let config = ModelConfig::from_dir(dir)?;
     let session = session_options(recipe, dir)?;
-    let (lora, trainable) = trained(&session)?;
-    let costs = MemoryCosts::new(&config, lora.as_ref(), trainable, session.dtype);
-    let counts = ParameterCounts::new(&config, lora.as_ref(), trainable);
+    let outline = Outline::read(&session)?;
+    if options.measure {
+        check_session(&session)?;
+    }
+    let (costs, counts) = (&outline.costs, &outline.counts);
     let rows = rows::read(recipe, dir, objective.needs().min_responses, options.num_responses, observer)?;
 
-    let device = collimate_backend::device_memory(&session.backend, session.device)?;
-    let bytes = recipe.memory_budget.bytes(device);
+    let bytes = recipe.memory_budget.bytes(outline.device_memory);
     let smallest_budget = OVERHEAD + costs.resident + rows.longest() as u64 * costs.per_token;
     let fits = bytes.is_none_or(|bytes| bytes >= smallest_budget);
-    let budget = PassBudget::new(if fits { bytes } else { Some(smallest_budget) }, costs, recipe)?;
+    let budget = PassBudget::new(if fits { bytes } else { Some(smallest_budget) }, *costs, recipe)?;
 
     let is_known = rows.basis != TokenBasis::Longest || recipe.max_steps > 0;
     let data = rows.describe();
@@ -70,14 +69,14 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let load = PackLoad::new(&run, total_steps.unwrap_or(1))?;
     let mut plan = Plan {
         model: PlannedModel {
-            architecture: config.family.model_type,
+            architecture: outline.config.family.model_type,
             num_parameters: counts.base + counts.adapter,
             num_trained: counts.trained,
         },
-        memory: PlannedMemory { budget: bytes, fits, smallest_budget, ..memory(&run, &load, &costs, counts.trained) },
+        memory: PlannedMemory { budget: bytes, fits, smallest_budget, ..memory(&run, &load, costs, counts.trained) },
         data,
         steps: load.steps(recipe.groups_per_step(), total_steps),
-        disk: disk(recipe, &config, &counts, is_known.then_some(&run.counts)),
+        disk: PlannedDisk::of(recipe, &outline, is_known.then_some(&run.counts)),
         time: None,
     };
     if options.measure {
@@ -95,16 +94,6 @@ fn check_fits(memory: &PlannedMemory) -> Result<(), TrainError> {
     Err(TrainError::RecipeValue { key: "memory_budget", message })
 }
 
-/// The adapter that is trained, if any, and what training changes.
-fn trained(session: &SessionOptions) -> Result<(Option<LoraConfig>, Trainable), TrainError> {
-    Ok(match (&session.training, &session.adapter) {
-        (Training::Lora(_), Some(adapter)) => (Some(LoraConfig::from_dir(adapter)?), Trainable::Adapter),
-        (Training::Lora(config), None) => (Some(config.clone()), Trainable::Adapter),
-        (_, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
-        _ => (None, Trainable::Base),
-    })
-}
-
 /// Memory held at the peak, regardless of the budget.
 fn memory(run: &Run<'_>, load: &PackLoad, costs: &MemoryCosts, num_trained: u64) -> PlannedMemory {
     let gradients = FLOAT * num_trained;
@@ -120,21 +109,4 @@ fn memory(run: &Run<'_>, load: &PackLoad, costs: &MemoryCosts, num_trained: u64)
         fits: true,
         smallest_budget: 0,
     }
-}
-
-fn disk(recipe: &Recipe, config: &ModelConfig, counts: &ParameterCounts, steps: Option<&StepCounts>) -> PlannedDisk {
-    let checkpoint = 3 * FLOAT * counts.trained;
-    // Adapters are trained and written in float32.
-    let model = match recipe.use_peft {
-        true => FLOAT * counts.adapter,
-        false => storage_dtype(recipe, config).num_bytes() as u64 * counts.base,
-    };
-    let kept = steps.map(|steps| {
-        let at_the_end = usize::from(!recipe.saves_after(steps.total_steps, steps));
-        let regular = (1..=steps.total_steps).filter(|&step| recipe.saves_after(step, steps)).count();
-        let all = regular + at_the_end;
-        (all, all.min(recipe.save_total_limit.unwrap_or(all)))
-    });
-    let peak = kept.map(|(all, kept)| model + checkpoint * (kept + usize::from(all > kept)) as u64);
-    PlannedDisk { checkpoint, num_checkpoints: kept.map(|(_, kept)| kept), model, peak }
 }

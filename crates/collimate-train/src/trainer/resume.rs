@@ -42,15 +42,16 @@ pub(super) fn find_checkpoint(
     }
 }
 
-/// Checks that a checkpoint belongs to a run on the same data with the same reference.
+/// Checks that a checkpoint belongs to a run on the same data with the same reference, and has steps left. Returns what to
+/// say about the number of steps, if it differs from the checkpoint's or none is left.
 ///
 /// # Errors
-/// It belongs to another run.
+/// It belongs to another run, or to one that has already done more steps.
 pub(super) fn check_same_run(
     checkpoint: &Checkpoint,
     run: &Run<'_>,
     reference: Option<&str>,
-) -> Result<(), TrainError> {
+) -> Result<Option<String>, TrainError> {
     let refuse = |what: &str| {
         let message = format!("belongs to a run with {what}; resuming needs what the run began with");
         Err(TrainError::Checkpoint { path: checkpoint.path.clone(), message })
@@ -61,7 +62,37 @@ pub(super) fn check_same_run(
     if checkpoint.state.reference.as_deref() != reference {
         return refuse("other weights of the model, adapter or reference");
     }
-    Ok(())
+    steps_left(checkpoint, run)
+}
+
+/// What to say about the steps that are left.
+fn steps_left(checkpoint: &Checkpoint, run: &Run<'_>) -> Result<Option<String>, TrainError> {
+    let (done, before, now) = (checkpoint.state.global_step, checkpoint.state.max_steps, run.counts.total_steps);
+    let key = if run.recipe.max_steps > 0 { "max_steps" } else { "num_train_epochs" };
+    let result = if run.recipe.use_peft { "adapter" } else { "model_name_or_path" };
+    let out = run.recipe.output_dir.display();
+    let another = format!("to start another run from its result, set {result} to {out} and another output_dir");
+    if done > now {
+        let message = format!(
+            "the run has done {done} steps, and {key} gives it {now}: give it more to go on with it (--set {key}=…); \
+             {another}"
+        );
+        return Err(TrainError::TooFewSteps { path: checkpoint.path.clone(), message });
+    }
+    if done == now {
+        let what = format!("the run is finished after {done} steps, so nothing is trained");
+        return Ok(Some(format!("{what}: to go on with it, raise {key} (--set {key}=…); {another}")));
+    }
+    let last = Recipe { max_steps: before as i64, ..run.recipe.clone() };
+    let last = last.schedule(&last.step_counts(run.training.groups.len())).lr(done.saturating_sub(1));
+    let next = run.learning_rate(done);
+    Ok((before != now).then(|| {
+        format!(
+            "{key} gives the run {now} steps, before it was {before}: the learning rate goes on as if it had always been \
+             {now}, with {next:.3e} in step {} (the step before had {last:.3e})",
+            done + 1
+        )
+    }))
 }
 
 /// A hash of every recipe key that affects the computation.
@@ -92,7 +123,12 @@ fn without_neutral_keys(recipe: &Recipe) -> Recipe {
         save_strategy: neutral.save_strategy,
         save_steps: neutral.save_steps,
         save_total_limit: neutral.save_total_limit,
+        save_minutes: neutral.save_minutes,
         max_shard_size: neutral.max_shard_size,
+        log_file: neutral.log_file,
+        // More steps extend a run.
+        max_steps: neutral.max_steps,
+        num_train_epochs: neutral.num_train_epochs,
         num_threads: neutral.num_threads,
         reference_cache: neutral.reference_cache,
         alarm_chosen_drop: neutral.alarm_chosen_drop,

@@ -9,8 +9,8 @@ use collimate_text::{TextTokenizer, TokenizedGroup};
 
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-use crate::progress::Observer;
 use crate::session::Session;
+use collimate_progress::Observer;
 
 /// The first prompts of held-out or training data, in tokens.
 #[derive(Debug)]

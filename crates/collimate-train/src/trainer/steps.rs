@@ -1,11 +1,13 @@
 //! The loop over all steps, from the first one or a checkpoint to the last.
 
-use std::time::Instant;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use collimate_files::write_atomically;
 use collimate_recipe::OnNonfinite;
 use collimate_report::{MetricsRow, StepMetrics};
 
+use super::pace::Pace;
 use super::record::{Record, RowHistory};
 use super::resume::{data_fingerprint, recipe_fingerprint};
 use super::run::Run;
@@ -15,12 +17,23 @@ use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::session::Session;
 
+/// What a run's first step needs to know of what came before it.
+pub(super) struct Start {
+    /// Where an earlier process got to.
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// Hash of the reference; `None` if the objective needs none.
+    pub(super) reference: Option<String>,
+    /// How long the sample answers took.
+    pub(super) samples: Duration,
+}
+
 /// A run between two steps: the model, the state, and the records so far.
 struct Steps<'a> {
     run: &'a Run<'a>,
     session: &'a mut dyn Session,
     state: TrainerState,
     record: Record,
+    pace: Pace,
 }
 
 /// Takes all remaining steps, with their evaluations and checkpoints. Returns the final state and a digest of the rows.
@@ -30,23 +43,20 @@ struct Steps<'a> {
 pub(super) fn take_all_steps(
     run: &Run<'_>,
     session: &mut dyn Session,
-    checkpoint: Option<Checkpoint>,
-    reference: Option<String>,
+    start: Start,
     context: &mut RunContext<'_>,
 ) -> Result<(TrainerState, RowHistory), TrainError> {
-    let mut steps = Steps::begin(run, session, checkpoint, reference, context)?;
+    let mut steps = Steps::begin(run, session, start, context)?;
+    if steps.state.global_step < run.counts.total_steps {
+        steps.show(context);
+    }
     steps.catch_up(context)?;
-    steps.begin_stage(context);
     while steps.state.global_step < run.counts.total_steps {
         steps.stop_if_asked(context)?;
         steps.take_one(context)?;
-        if steps.evaluate_if_due(context)? {
-            steps.begin_stage(context);
-        }
-        // A stop writes its own checkpoint, which must record that the evaluation is still due.
-        if run.saves_after(steps.state.global_step) && context.stop.requested().is_none() {
-            steps.save()?;
-        }
+        steps.evaluate_if_due(context)?;
+        steps.save_if_due(context)?;
+        steps.show(context);
     }
     steps.stop_if_asked(context)?;
     context.observer.finish();
@@ -58,17 +68,18 @@ impl<'a> Steps<'a> {
     fn begin(
         run: &'a Run<'a>,
         session: &'a mut dyn Session,
-        checkpoint: Option<Checkpoint>,
-        reference: Option<String>,
+        start: Start,
         context: &mut RunContext<'_>,
     ) -> Result<Self, TrainError> {
+        let pace = Pace::new(run, start.samples);
         let recipe_yaml = run.recipe.resolved_yaml()?;
-        let (record, state) = match checkpoint {
-            Some(Checkpoint { path, state }) => {
+        let (record, state) = match start.checkpoint {
+            Some(Checkpoint { path, mut state }) => {
                 session.load_checkpoint(&path)?;
                 context.observer.note(&format!("resuming after step {} from {}", state.global_step, path.display()));
                 let (record, warning) = Record::resume(run.recipe, recipe_yaml, &state)?;
                 warning.iter().for_each(|warning| context.observer.note(warning));
+                state.max_steps = run.counts.total_steps;
                 (record, state)
             }
             None => {
@@ -80,7 +91,7 @@ impl<'a> Steps<'a> {
                     num_skipped_steps: 0,
                     fingerprint: recipe_fingerprint(run.recipe),
                     data: data_fingerprint(run),
-                    reference,
+                    reference: start.reference,
                     num_rows: 0,
                     interim: false,
                 };
@@ -88,7 +99,7 @@ impl<'a> Steps<'a> {
             }
         };
         write_atomically(&run.recipe.output_dir.join("recipe.yaml"), record.recipe_yaml.as_bytes())?;
-        Ok(Self { run, session, state, record })
+        Ok(Self { run, session, state, record, pace })
     }
 
     /// Catches up on what an early stop left undone at the current step.
@@ -100,12 +111,10 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    fn begin_stage(&self, context: &mut RunContext<'_>) {
-        let left = self.run.counts.total_steps - self.state.global_step;
-        if left > 0 {
-            let stage = format!("training with {}", self.run.recipe.objective.name);
-            context.observer.stage(&stage, Some(left as u64));
-        }
+    /// Shows how far the run is.
+    fn show(&self, context: &mut RunContext<'_>) {
+        let stage = format!("training with {}", self.run.recipe.objective.name);
+        context.observer.position(&stage, &self.pace.position(self.state.global_step));
     }
 
     /// Takes one step and records its row.
@@ -120,6 +129,8 @@ impl<'a> Steps<'a> {
         self.state.global_step += 1;
         self.state.epoch = self.state.global_step as f64 / run.counts.steps_per_epoch as f64;
         self.state.num_tokens += outcome.num_tokens;
+        let step_seconds = begun.elapsed().as_secs_f64();
+        self.pace.step(step_seconds, outcome.num_tokens);
         let metrics = StepMetrics {
             step: self.state.global_step,
             epoch: self.state.epoch,
@@ -130,7 +141,7 @@ impl<'a> Steps<'a> {
             groups: &outcome.groups,
             alpha: run.recipe.objective.alpha(),
             num_tokens: self.state.num_tokens,
-            step_seconds: begun.elapsed().as_secs_f64(),
+            step_seconds,
         };
         self.record_step(metrics.row(), context)
     }
@@ -154,7 +165,6 @@ impl<'a> Steps<'a> {
     /// Reports a step's row, and writes it if the recipe records this step.
     fn record_step(&mut self, row: MetricsRow, context: &mut RunContext<'_>) -> Result<(), TrainError> {
         context.observer.step(&row);
-        context.observer.advance(1);
         if self.run.records_after(self.state.global_step)
             && let Some(alarm) = self.record.step(row)?
         {
@@ -170,8 +180,9 @@ impl<'a> Steps<'a> {
         if !is_due || context.stop.requested().is_some() {
             return Ok(false);
         }
-        context.observer.finish();
+        let begun = Instant::now();
         let Some(row) = self.run.evaluate(self.session, &self.state, context)? else { return Ok(false) };
+        self.pace.evaluated(begun);
         self.record.evaluation(row)?;
         Ok(true)
     }
@@ -197,7 +208,23 @@ impl<'a> Steps<'a> {
         Ok(format!("its state is in {}", path.display()))
     }
 
-    fn save(&self) -> Result<std::path::PathBuf, TrainError> {
-        self.record.save(&*self.session, &self.state, self.run.recipe.save_total_limit)
+    /// Writes a checkpoint if one is due, by its step or by the time since the last. A stop writes its own, which must
+    /// record that the evaluation is still due.
+    fn save_if_due(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
+        let by_step = self.run.saves_after(self.state.global_step);
+        if context.stop.requested().is_some() || !(by_step || self.pace.is_checkpoint_due()) {
+            return Ok(());
+        }
+        // The next checkpoint replaces one that is due by time only: what a run leaves does not depend on its speed.
+        self.state.interim = !by_step;
+        self.save()?;
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<PathBuf, TrainError> {
+        let begun = Instant::now();
+        let path = self.record.save(&*self.session, &self.state, self.run.recipe.save_total_limit)?;
+        self.pace.saved(begun);
+        Ok(path)
     }
 }

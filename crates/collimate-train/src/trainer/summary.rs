@@ -10,8 +10,8 @@ use super::TrainSummary;
 use super::plan::expected_peak;
 use super::run::Run;
 use crate::error::TrainError;
-use crate::format::{format_bytes, format_count};
 use crate::session::Session;
+use collimate_progress::{format_bytes, format_count};
 
 /// Describes a run before its first step: model, objective, data, steps and memory.
 ///

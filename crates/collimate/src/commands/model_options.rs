@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use collimate_backend::ComputeDtype;
 use collimate_model::GenerateOptions;
 use collimate_text::TextTokenizer;
-use collimate_train::session::{Session, SessionOptions, open_session};
+use collimate_train::session::{Session, SessionOptions, check_session, open_session};
 use serde_json::Value;
 
 use crate::error::CliError;
@@ -47,15 +47,23 @@ impl ModelOptions {
         Ok(())
     }
 
+    /// Checks what loading the model needs, without reading weights: cheap, so it comes before data is read.
+    pub(crate) fn check(&self) -> Result<(), CliError> {
+        Ok(check_session(&self.session_options())?)
+    }
+
     /// Loads the model for scoring and generation.
     pub(crate) fn open(&self) -> Result<Box<dyn Session>, CliError> {
-        let options = SessionOptions {
+        Ok(open_session(&self.session_options())?)
+    }
+
+    fn session_options(&self) -> SessionOptions {
+        SessionOptions {
             backend: self.backend.clone(),
             device: self.device,
             dtype: self.compute_dtype,
             ..SessionOptions::inference(&self.model, self.adapter.clone())
-        };
-        Ok(open_session(&options)?)
+        }
     }
 
     /// The model's tokenizer with its chat template.

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use collimate_train::{Plan, PlanOptions, PlannedTime, TokenBasis, format_bytes, format_count};
+use collimate_train::{
+    Plan, PlanOptions, PlannedDisk, PlannedTime, TokenBasis, format_bytes, format_count, format_seconds,
+};
 use serde_json::json;
 
 use super::recipe_options::RecipeOptions;
@@ -67,7 +69,14 @@ fn in_lines(plan: &Plan) -> String {
         ),
     );
     let memory = &plan.memory;
-    line("memory", format!("{} at most", format_bytes(memory.peak)));
+    // One figure: what the run will hold, or if that is too much, what it needs.
+    line(
+        "memory",
+        match memory.fits {
+            true => format!("{} at most", format_bytes(memory.peak)),
+            false => format!("{} at least, of which", format_bytes(memory.smallest_budget)),
+        },
+    );
     for (name, bytes) in [
         ("weights", memory.weights),
         ("gradients", memory.gradients),
@@ -97,13 +106,10 @@ fn in_lines(plan: &Plan) -> String {
 
 fn budget(plan: &Plan) -> String {
     let memory = &plan.memory;
-    let smallest = format_bytes(memory.smallest_budget);
     match (memory.budget, memory.fits) {
-        (None, _) => format!("not bounded; {smallest} would do"),
-        (Some(budget), true) => format!("{}: it fits; {smallest} would do", format_bytes(budget)),
-        (Some(budget), false) => {
-            format!("{}: it does NOT fit; at least {smallest} are needed, as shown here", format_bytes(budget))
-        }
+        (None, _) => "not bounded".to_owned(),
+        (Some(budget), true) => format!("{}: it fits", format_bytes(budget)),
+        (Some(budget), false) => format!("{}: it does NOT fit", format_bytes(budget)),
     }
 }
 
@@ -117,35 +123,40 @@ fn steps(plan: &Plan, line: &mut impl FnMut(&str, String)) {
     line("  tokens", format!("{} {}", count(steps.tokens), if steps.total.is_some() { "in all" } else { "a step" }));
     let disk = &plan.disk;
     let kept = disk.num_checkpoints.map(|count| format!(", {count} of them stay")).unwrap_or_default();
-    line("disk", disk.peak.map_or("depends on the steps".to_owned(), |peak| format!("{} at most", format_bytes(peak))));
-    line("  checkpoint", format!("{}{kept}", format_bytes(disk.checkpoint)));
+    let most = disk.most_checkpoints.map(|most| format!(", at most {most} at once")).unwrap_or_default();
+    line("disk", self::disk(disk));
+    line("  checkpoint", format!("{}{kept}{most}", format_bytes(disk.checkpoint)));
     line("  model", format_bytes(disk.model));
+    line("  metrics", format_bytes(disk.metrics));
     if let Some(time) = &plan.time {
         self::time(time, line);
     }
 }
 
+fn disk(disk: &PlannedDisk) -> String {
+    let needed = disk.peak.map_or("depends on the steps".to_owned(), |peak| format!("{} at most", format_bytes(peak)));
+    match (disk.free.map(format_bytes), disk.fits()) {
+        (None, _) => needed,
+        (Some(free), true) => format!("{needed}; {free} are free"),
+        (Some(free), false) => format!("{needed}: it does NOT fit, {free} are free"),
+    }
+}
+
 fn time(time: &PlannedTime, line: &mut impl FnMut(&str, String)) {
-    let total = time.total_seconds.map_or("depends on the steps".to_owned(), duration);
+    let total = time.total_seconds.map_or("depends on the steps".to_owned(), format_seconds);
     line("time", format!("{total}, without reading, evaluation and writing"));
-    line("  reference", format!("{}, less where it is cached", duration(time.reference_seconds)));
+    line("  reference", format!("{}, less where it is cached", format_seconds(time.reference_seconds)));
     let speed = time.tokens_per_second;
     line(
         "  step",
-        format!("{} ({speed:.0} tokens a second, {} steps measured)", duration(time.step_seconds), time.measured_steps),
+        format!(
+            "{} ({speed:.0} tokens a second, {} steps measured)",
+            format_seconds(time.step_seconds),
+            time.measured_steps
+        ),
     );
 }
 
 fn count(number: u64) -> String {
     format_count(usize::try_from(number).unwrap_or(usize::MAX))
-}
-
-/// Formats a duration in a suitable unit.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 120.0 => format!("{s:.1} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.1} h", s / 3600.0),
-        s => format!("{:.1} days", s / 86_400.0),
-    }
 }

@@ -83,9 +83,9 @@ impl ProgramOptions {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let options = self.program.resolve()?;
+        let mut out = Rows::create(&self.output)?;
         let (name, rows) = open_rows(&self.data, io)?;
         let rows = read_rows(&name, rows)?;
-        let mut out = Rows::create(&self.output)?;
         let rewarded = {
             let mut observer = io.observer(self.quiet);
             // Without a handler a signal ends this process, and the program with it.

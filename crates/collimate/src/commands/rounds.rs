@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use collimate_objective::registry;
 use collimate_rounds::{LoopOptions, RoundReference, run_rounds, table};
 use collimate_text::TextTokenizer;
 use collimate_train::RunContext;
@@ -103,7 +102,7 @@ impl Args {
 
     fn resolve(&self, io: &mut Io<'_>) -> Result<(LoopOptions, TextTokenizer), CliError> {
         let recipe = self.recipe.load(&[("output_dir", &self.output)], io)?;
-        registry::build(&recipe.objective.name, &recipe.objective.params)?;
+        io.log_to(recipe.log_file.as_deref())?;
         for (name, value) in [
             ("--rounds", self.rounds),
             ("--num-responses", self.num_responses),
@@ -116,6 +115,8 @@ impl Args {
         if self.reference.is_some() && recipe.reference.is_some() {
             return Err(CliError::usage("--reference is given, and the recipe has a reference too: leave one out"));
         }
+        let program = self.program.resolve()?;
+        collimate_train::check_recipe(&recipe).map_err(|error| self.recipe.at_key(error))?;
         let model = recipe.model()?.to_owned();
         let tokenizer = TextTokenizer::from_model_dir(&model)?;
         let sampling = SamplingOptions {
@@ -141,7 +142,7 @@ impl Args {
             rounds: self.rounds,
             sampling,
             num_eval_responses: self.eval_responses,
-            program: self.program.resolve()?,
+            program,
             reference: self.reference.map(RoundReference::from),
             resume: self.resume,
             settings: settings.as_object().cloned().unwrap_or_else(Map::new),

@@ -45,13 +45,14 @@ impl Args {
             return Err(CliError::usage("--num-responses must be at least 1"));
         }
         self.model.locate(io)?;
+        self.model.check()?;
+        let mut out = Rows::create(&self.output)?;
         let tokenizer = self.model.tokenizer()?;
         let options = self.sampling.resolve(self.temperature, self.num_responses, &self.model.model, &tokenizer)?;
         let (name, rows) = open_rows(&self.data, io)?;
         let prompts = read_prompts(&name, rows)?;
         let ids = encode_prompts(&prompts, &tokenizer)?;
         let mut session = self.model.open()?;
-        let mut out = Rows::create(&self.output)?;
         let outputs = {
             let mut observer = io.observer(self.quiet);
             observer.stage("sampling", Some(ids.len() as u64));

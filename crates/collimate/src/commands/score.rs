@@ -50,11 +50,12 @@ impl Args {
             return Err(CliError::usage("--batch-size must be at least 1"));
         }
         self.model.locate(io)?;
+        self.model.check()?;
         let options = self.lengths.resolve(&self.read, 1)?;
+        let mut out = RowWriter::create(&self.output)?;
         let mut reader = self.read.open_unrewarded(&self.data, io)?;
         let tokenizer = self.model.tokenizer()?;
         let mut session = self.model.open()?;
-        let mut out = RowWriter::create(&self.output)?;
         let mut num_skipped = 0;
         let mut checks = TextChecks::default();
         {

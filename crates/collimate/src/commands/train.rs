@@ -62,7 +62,7 @@ impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let recipe_file = self.recipe_file();
         if recipe_file.is_none() && self.is_quickstart() {
-            return self.quickstart(io);
+            return if self.resume { Err(self.nothing_to_resume()) } else { self.quickstart(io) };
         }
         let LoadedRecipe { recipe, notes } = load_recipe_from(recipe_file.as_deref(), &self.overrides(), &io.hub)?;
         // Before any model file is read: a mistyped name should fail at once.
@@ -70,6 +70,7 @@ impl Args {
         built.map_err(|error| self.in_recipe(error))?;
         recipe.model()?;
         recipe.data_sources()?;
+        io.log_to(recipe.log_file.as_deref())?;
         if !self.quiet {
             notes.iter().for_each(|note| io.note(format_args!("{note}")));
         }
@@ -82,9 +83,6 @@ impl Args {
             });
             result.map_err(|error| self.at_key(error))?
         };
-        if let Some(alarm) = &summary.chosen_alarm {
-            io.note(format_args!("warning: {alarm}"));
-        }
         summary.lines().iter().for_each(|line| io.note(format_args!("{line}")));
         io.line(format_args!("{}", summary.output_dir.display()))
     }
@@ -122,10 +120,28 @@ impl Args {
     /// The recipe given, or when resuming the one in the run's folder.
     fn recipe_file(&self) -> Option<PathBuf> {
         let of_run = || {
-            let path = Path::new(self.output.as_deref()?).join("recipe.yaml");
+            let path = Path::new(self.output()?).join("recipe.yaml");
             (self.resume && path.is_file()).then_some(path)
         };
         self.recipe.clone().or_else(of_run)
+    }
+
+    /// The folder that the options name.
+    fn output(&self) -> Option<&str> {
+        let set = self.set.iter().rev().find(|(key, _)| key == "output_dir").map(|(_, folder)| folder.as_str());
+        set.or(self.output.as_deref())
+    }
+
+    /// The error for `--resume` without a recipe, model and data, if the folder has no recipe either.
+    fn nothing_to_resume(&self) -> CliError {
+        let Some(folder) = self.output() else {
+            let problem = "--resume needs the run's folder: give it with --output".to_owned();
+            return CliError::Usage { problem, help: None };
+        };
+        let what = if Path::new(folder).is_dir() { "it has no recipe.yaml" } else { "it does not exist" };
+        let problem = format!("{folder}: there is no run in that folder to resume: {what}");
+        let help = "give the run's folder with --output, or its recipe, or model and data".to_owned();
+        CliError::Usage { problem, help: Some(help) }
     }
 
     fn is_quickstart(&self) -> bool {
@@ -139,10 +155,6 @@ impl Args {
             recipe.output_dir = pipeline::free_folder(&recipe.objective.name);
         }
         registry::build(&recipe.objective.name, &recipe.objective.params)?;
-        if self.resume {
-            let problem = "the quickstart is not resumed: give the folder of the run with --output".to_owned();
-            return Err(CliError::Usage { problem, help: None });
-        }
         let summary = {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);

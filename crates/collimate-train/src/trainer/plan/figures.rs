@@ -112,10 +112,16 @@ pub struct PlannedDisk {
     pub checkpoint: u64,
     /// Checkpoints that are kept; `None` if the number of steps is unknown.
     pub num_checkpoints: Option<usize>,
+    /// Most checkpoints at once: one is written before an old one is removed.
+    pub most_checkpoints: Option<usize>,
     /// The final model or adapter.
     pub model: u64,
-    /// Most bytes at once: a checkpoint is written before an old one is removed.
+    /// Metrics, report and card, about.
+    pub metrics: u64,
+    /// Most bytes at once.
     pub peak: Option<u64>,
+    /// Bytes that are free where the run will write; `None` if the system does not say.
+    pub free: Option<u64>,
 }
 
 /// Time of a plan.

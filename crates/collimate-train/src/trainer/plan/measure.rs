@@ -8,11 +8,11 @@ use collimate_recipe::{Recipe, ReferenceCache};
 use super::{PlannedSteps, PlannedTime};
 use crate::control::{RunContext, StopFlag};
 use crate::error::TrainError;
-use crate::progress::Observer;
 use crate::reference::Reference;
 use crate::session::{SessionOptions, open_session};
 use crate::trainer::run::Run;
 use crate::trainer::step::take_step;
+use collimate_progress::Observer;
 
 /// Maximum number of steps to run. The first is not timed if there are others: it touches memory for the first time.
 const NUM_STEPS: usize = 3;

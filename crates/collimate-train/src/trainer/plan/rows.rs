@@ -10,7 +10,7 @@ use super::{PlannedData, TokenBasis};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::prepare::DataRows;
-use crate::progress::Observer;
+use collimate_progress::Observer;
 
 /// Characters per token, without a tokenizer; about right for English.
 const CHARACTERS_PER_TOKEN: usize = 4;
