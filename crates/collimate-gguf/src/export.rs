@@ -52,12 +52,13 @@ pub fn export_gguf(
     write::refuse_taken(output)?;
     // Tokenizer and template become part of the file, so a link out of the folder would publish a private file.
     side_files(model_dir)?;
-    let config = ModelConfig::from_dir(model_dir)?;
+    let base = ModelConfig::from_dir(model_dir)?;
     let files = WeightFiles::open(model_dir)?;
-    files.check(&config.tensors())?;
-    let adapter = adapter_dir.map(|dir| Adapter::read(dir, &config)).transpose()?;
-    let weights = Weights { files, adapter };
-    let mut notes = Vec::new();
+    let checked = files.check(&base.tensors())?;
+    let adapter = adapter_dir.map(|dir| Adapter::read(dir, &base)).transpose()?;
+    let config = adapter.as_ref().map_or_else(|| base.clone(), |adapter| adapter.merged_config(&base));
+    let mut notes = [base.notes.clone(), checked.notes].concat();
+    let weights = Weights { files, config: base, adapter };
     let path = model_dir.join("config.json");
     let model = metadata::Model::new(&config, &path)?;
     model.check(&mut notes)?;

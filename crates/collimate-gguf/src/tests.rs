@@ -155,10 +155,10 @@ fn an_adapter_is_in_the_weights() {
     let dir = folder(root.path(), llama());
     let a = HostTensor::new([1, 32], vec![0.5; 32]);
     let b = HostTensor::new([16, 1], (0..16).map(|row| row as f32).collect());
-    let modules = [("model.layers.1.self_attn.v_proj".to_owned(), (a, b))].into();
+    let modules = [("model.layers.1.self_attn.v_proj".to_owned(), (a, b))];
     let adapter = root.path().join("adapter");
     let targets = LoraTargets::Names(vec!["layers.1.self_attn.v_proj".to_owned()]);
-    Adapter { config: LoraConfig::new(1, 2.0, targets), modules }.write(&adapter).expect("an adapter");
+    Adapter::of_factors(LoraConfig::new(1, 2.0, targets), modules).write(&adapter).expect("an adapter");
     let output = root.path().join("model.gguf");
     export_gguf(&dir, Some(&adapter), &output, &options(GgufType::F32)).expect("a file");
     let file = GgufFile::read(&output);

@@ -173,8 +173,12 @@ impl ModelConfig {
 
     /// The output layer, [V, D]; `None` if it is the embedding.
     pub fn output_layer(&self) -> Option<TensorSpec> {
-        let spec = || TensorSpec::new("lm_head.weight", &[self.vocab_size, self.hidden_size]);
-        (!self.tie_word_embeddings).then(spec)
+        (!self.tie_word_embeddings).then(|| self.head())
+    }
+
+    /// The tensor that an output layer of its own has, or would have if it were not the embedding.
+    pub fn head(&self) -> TensorSpec {
+        TensorSpec::new("lm_head.weight", &[self.vocab_size, self.hidden_size])
     }
 
     /// The tensors of one block.

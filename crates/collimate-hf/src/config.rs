@@ -145,6 +145,8 @@ pub struct ModelConfig {
     pub dtype: Option<String>,
     /// The original `config.json`, for writing it again.
     pub raw: Value,
+    /// What was decided against the file's word, for the user.
+    pub notes: Vec<String>,
 }
 
 impl ModelConfig {
@@ -154,6 +156,26 @@ impl ModelConfig {
             RopeScaling::Dynamic { .. } => Some(self.max_position_embeddings),
             RopeScaling::Long { original_max_position_embeddings, .. } => Some(original_max_position_embeddings),
             _ => None,
+        }
+    }
+
+    /// The same model with another number of tokens.
+    pub fn with_vocab_size(&self, vocab_size: usize) -> Self {
+        let mut config = Self { vocab_size, ..self.clone() };
+        config.set_raw("vocab_size", vocab_size.into());
+        config
+    }
+
+    /// The same model with an output layer of its own.
+    pub fn untied(&self) -> Self {
+        let mut config = Self { tie_word_embeddings: false, ..self.clone() };
+        config.set_raw("tie_word_embeddings", false.into());
+        config
+    }
+
+    fn set_raw(&mut self, key: &str, value: Value) {
+        if let Some(object) = self.raw.as_object_mut() {
+            object.insert(key.to_owned(), value);
         }
     }
 }

@@ -146,16 +146,6 @@ pub enum HfError {
         path: PathBuf,
     },
 
-    /// A folder has both a single file of weights and an index of shards.
-    #[error(
-        "{}: has both model.safetensors and model.safetensors.index.json, which may disagree: remove one",
-        path.display()
-    )]
-    AmbiguousWeights {
-        /// The folder.
-        path: PathBuf,
-    },
-
     /// A weights file is truncated, or its header does not describe it.
     #[error("{}: not a sound safetensors file: {message}", path.display())]
     BadWeightFile {
@@ -238,7 +228,11 @@ pub enum HfError {
     },
 
     /// A file to copy is a link that leads out of its folder.
-    #[error("{}: a link out of the folder, which is not copied: put the file itself there, or remove the link", path.display())]
+    #[error(
+        "{}: a link out of the folder to a file of another name and place than the model's, which is not copied: put the \
+         file itself there, or remove the link",
+        path.display()
+    )]
     LinkOutside {
         /// The link.
         path: PathBuf,

@@ -53,9 +53,12 @@ pub use config::{
 };
 pub use error::{AdapterError, HfError, ShardError};
 pub use families::FAMILIES;
-pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter, merged_tensor, side_files};
-pub use peft::{Adapter, LoraConfig, LoraTargets};
+pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter, side_files};
+pub use peft::{
+    Adapter, AdapterPart, ByPattern, LayerChoice, LoraConfig, LoraTargets, ModuleNames, ModulePattern, merged_tensor,
+    row_lengths,
+};
 pub use plain_file::read_bounded;
 pub use rope::RopeScaling;
 pub use weights::{HostTensor, WeightCheck, WeightFiles};
-pub use write_weights::{StorageDtype, write_model, write_safetensors, write_safetensors_of};
+pub use write_weights::{StorageDtype, check_output, write_model, write_safetensors, write_safetensors_of};

@@ -7,14 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_files::{ShardSize, WriteError, write_atomically};
-use rayon::prelude::*;
 
 use crate::config::ModelConfig;
 use crate::error::HfError;
-use crate::peft::Adapter;
-use crate::plain_file::stays_in;
+use crate::peft::{Adapter, merged_tensor};
+use crate::plain_file::{self, is_of_model};
 use crate::shards;
-use crate::weights::{HostTensor, WeightFiles};
+use crate::weights::WeightFiles;
 use crate::write_weights::{StorageDtype, try_write_model};
 
 /// Files that a merged model inherits from its base.
@@ -55,6 +54,8 @@ pub struct MergeSummary {
     pub largest_change: f32,
     /// Files copied from the base model.
     pub copied: Vec<PathBuf>,
+    /// What was passed over or decided about the base model's files.
+    pub notes: Vec<String>,
 }
 
 /// Writes the model with the adapter merged into its weights: `W + s · B A`, computed in float32.
@@ -73,33 +74,36 @@ pub fn merge_adapter(
 ) -> Result<MergeSummary, HfError> {
     let config = ModelConfig::from_dir(model_dir)?;
     let weights = WeightFiles::open(model_dir)?;
-    let specs = config.tensors();
-    weights.check(&specs)?;
+    let base_specs = config.tensors();
+    let checked = weights.check(&base_specs)?;
     let adapter = Adapter::read(adapter_dir, &config)?;
+    let merged = adapter.merged_config(&config);
+    let specs = merged.tensors();
     output_is_free(output_dir, [model_dir, adapter_dir])?;
     // A link out of the folder must be refused before anything is written.
     side_files(model_dir)?;
     let dtype = options.dtype.unwrap_or_else(|| {
         let stored = |name: &str| weights.dtype(name).and_then(StorageDtype::from_stored);
-        let first = stored(&specs[0].name).unwrap_or(StorageDtype::F32);
-        if specs.iter().all(|spec| stored(&spec.name) == Some(first)) { first } else { StorageDtype::F32 }
+        let first = stored(&base_specs[0].name).unwrap_or(StorageDtype::F32);
+        if base_specs.iter().all(|spec| stored(&spec.name) == Some(first)) { first } else { StorageDtype::F32 }
     });
     let mut largest_change = 0.0_f32;
     let tensors = specs.iter().map(|spec| {
-        let (tensor, change) = merged_tensor(&weights, &adapter, &spec.name)?;
+        let (tensor, change) = merged_tensor(&weights, &adapter, &config, &spec.name)?;
         largest_change = largest_change.max(change);
         Ok((spec.name.clone(), tensor))
     });
-    try_write_model(output_dir, &config, tensors, dtype, options.max_shard_size)?;
+    try_write_model(output_dir, &merged, tensors, dtype, options.max_shard_size)?;
     let copied = copy_side_files(model_dir, output_dir)?;
-    read_back(output_dir, &weights, &adapter, dtype)?;
+    read_back(output_dir, &Source { weights: &weights, adapter: &adapter, model: &config }, dtype)?;
     Ok(MergeSummary {
         num_tensors: specs.len(),
-        num_merged: adapter.modules.len(),
+        num_merged: adapter.changed_tensors(&config).len(),
         scale: adapter.config.scale(),
         dtype,
         largest_change,
         copied,
+        notes: [config.notes.clone(), checked.notes].concat(),
     })
 }
 
@@ -107,7 +111,7 @@ pub fn merge_adapter(
 ///
 /// # Errors
 /// [`HfError::Io`] or [`HfError::Write`] naming the file that could not be copied; [`HfError::LinkOutside`] if one links
-/// out of the folder, since the copy would then contain a private file.
+/// to a file that is not the model's, since the copy would then contain a private file.
 pub fn copy_side_files(from: &Path, to: &Path) -> Result<Vec<PathBuf>, HfError> {
     let sources = side_files(from)?;
     fs::create_dir_all(to).map_err(WriteError::of(to))?;
@@ -120,49 +124,19 @@ pub fn copy_side_files(from: &Path, to: &Path) -> Result<Vec<PathBuf>, HfError> 
     Ok(copied)
 }
 
-/// Tokenizer files, chat template and `generation_config.json` of a folder, if they exist.
+/// Tokenizer files, chat template and `generation_config.json` of a folder, if they exist; each can be read.
 ///
 /// # Errors
-/// [`HfError::LinkOutside`] naming the first that links out of the folder.
+/// [`HfError::LinkOutside`] naming the first that links to a file that is not the model's; [`HfError::Io`] naming the first
+/// that cannot be opened.
 pub fn side_files(from: &Path) -> Result<Vec<(&'static str, PathBuf)>, HfError> {
     let files = SIDE_FILES.into_iter().map(|name| (name, from.join(name))).filter(|(_, source)| source.is_file());
     let files: Vec<_> = files.collect();
-    match files.iter().find(|(_, source)| !stays_in(from, source)) {
-        Some((_, outside)) => Err(HfError::LinkOutside { path: outside.clone() }),
-        None => Ok(files),
+    if let Some((_, outside)) = files.iter().find(|(_, source)| !is_of_model(from, source)) {
+        return Err(HfError::LinkOutside { path: outside.clone() });
     }
-}
-
-/// Reads one tensor of the merged model; also returns the largest absolute change in it.
-///
-/// # Errors
-/// Those of [`WeightFiles::read`].
-pub fn merged_tensor(weights: &WeightFiles, adapter: &Adapter, name: &str) -> Result<(HostTensor, f32), HfError> {
-    let mut tensor = weights.read(name)?;
-    let module = name.strip_suffix(".weight").and_then(|module| adapter.modules.get(module));
-    let change = module.map_or(0.0, |(a, b)| add_product(&mut tensor, a, b, adapter.config.scale() as f32));
-    Ok((tensor, change))
-}
-
-/// `weight += scale · B A`; returns the largest absolute change.
-///
-/// # Shapes
-/// weight [out, in], A [r, in], B [out, r].
-fn add_product(weight: &mut HostTensor, a: &HostTensor, b: &HostTensor, scale: f32) -> f32 {
-    let (r, width) = (a.shape[0], a.shape[1]);
-    let rows = weight.data.par_chunks_mut(width).zip(b.data.par_chunks(r));
-    let changes = rows.map(|(row, b_row)| {
-        let mut change = vec![0.0_f32; width];
-        for (factor, a_row) in b_row.iter().zip(a.data.chunks_exact(width)) {
-            change.iter_mut().zip(a_row).for_each(|(sum, x)| *sum += factor * x);
-        }
-        row.iter_mut().zip(change).fold(0.0_f32, |largest, (weight, change)| {
-            let change = scale * change;
-            *weight += change;
-            largest.max(change.abs())
-        })
-    });
-    changes.reduce(|| 0.0, f32::max)
+    files.iter().try_for_each(|(_, source)| plain_file::open(source).map(drop))?;
+    Ok(files)
 }
 
 fn output_is_free(output: &Path, sources: [&Path; 2]) -> Result<(), HfError> {
@@ -177,16 +151,23 @@ fn output_is_free(output: &Path, sources: [&Path; 2]) -> Result<(), HfError> {
     Ok(())
 }
 
+/// What a merged model is made of.
+struct Source<'a> {
+    weights: &'a WeightFiles,
+    adapter: &'a Adapter,
+    model: &'a ModelConfig,
+}
+
 /// Opens the written model like any other, and compares its first and last changed tensor.
-fn read_back(output: &Path, weights: &WeightFiles, adapter: &Adapter, dtype: StorageDtype) -> Result<(), HfError> {
+fn read_back(output: &Path, source: &Source<'_>, dtype: StorageDtype) -> Result<(), HfError> {
     let written = WeightFiles::open(output)?;
     written.check(&ModelConfig::from_dir(output)?.tensors())?;
-    let changed = [adapter.modules.keys().next(), adapter.modules.keys().next_back()];
-    for module in changed.into_iter().flatten() {
-        let tensor = format!("{module}.weight");
-        let expected = merged_tensor(weights, adapter, &tensor)?.0.data.into_iter().map(|x| dtype.round(x).to_bits());
-        if !expected.eq(written.read(&tensor)?.data.into_iter().map(f32::to_bits)) {
-            return Err(HfError::ReadBack { path: output.to_owned(), tensor });
+    let changed = source.adapter.changed_tensors(source.model);
+    for tensor in [changed.first(), changed.last()].into_iter().flatten() {
+        let expected = merged_tensor(source.weights, source.adapter, source.model, tensor)?.0.data;
+        let expected = expected.into_iter().map(|x| dtype.round(x).to_bits());
+        if !expected.eq(written.read(tensor)?.data.into_iter().map(f32::to_bits)) {
+            return Err(HfError::ReadBack { path: output.to_owned(), tensor: tensor.clone() });
         }
     }
     Ok(())

@@ -40,13 +40,14 @@ pub(crate) fn read_json(path: &Path) -> Result<Value, HfError> {
     serde_json::from_slice(&text).map_err(|error| HfError::Json { path: path.to_owned(), message: error.to_string() })
 }
 
-/// Whether a file of `dir` exists and does not lead out of it. For a snapshot of a download cache, the `blobs` that its
-/// files link to count as inside.
+/// Whether a file of a model's folder is the model's own, so that its bytes may be copied: it is in the folder, or links to
+/// a file beside the one that `config.json` links to, or to one of the same name. Folders of links have the first of these
+/// (a download cache's `blobs`), and folders that share a tokenizer the second.
 ///
-/// Copying a link to elsewhere would put a private file into the output, which may be published.
-pub(crate) fn stays_in(dir: &Path, file: &Path) -> bool {
-    let (Ok(dir), Ok(file)) = (dir.canonicalize(), file.canonicalize()) else { return false };
-    let snapshots = dir.parent().filter(|parent| parent.ends_with("snapshots"));
-    let blobs = snapshots.and_then(Path::parent).map(|repository| repository.join("blobs"));
-    file.starts_with(&dir) || blobs.is_some_and(|blobs| file.starts_with(blobs))
+/// Copying any other link would put a private file into the output, which may be published.
+pub(crate) fn is_of_model(dir: &Path, file: &Path) -> bool {
+    let (Ok(dir), Ok(target)) = (dir.canonicalize(), file.canonicalize()) else { return false };
+    let store = dir.join("config.json").canonicalize().ok();
+    let is_beside = store.as_deref().and_then(Path::parent).is_some_and(|store| target.starts_with(store));
+    target.starts_with(&dir) || is_beside || target.file_name() == file.file_name()
 }

@@ -13,6 +13,7 @@ use crate::families::FAMILIES;
 use crate::fields::Fields;
 use crate::plain_file::read_json;
 use crate::rope::{self, RopeFields, RopeScaling};
+use crate::weights::WeightFiles;
 use crate::{limits, shards};
 
 /// More blocks are a typing error, and their list of names would exhaust memory.
@@ -43,7 +44,7 @@ impl ModelConfig {
                 }
             }
         }
-        Ok(config)
+        Ok(with_stored_head(dir, config))
     }
 
     /// Reads the contents of a `config.json`; `path` is for errors only.
@@ -62,6 +63,27 @@ impl ModelConfig {
     pub fn names_code(&self) -> bool {
         limits::names_code(&self.raw)
     }
+}
+
+/// The configuration, with an output layer of its own if the weights hold one that is not the embedding. transformers does
+/// the same, whatever `tie_word_embeddings` says.
+fn with_stored_head(dir: &Path, config: ModelConfig) -> ModelConfig {
+    if !config.tie_word_embeddings {
+        return config;
+    }
+    // Weights that cannot be opened are reported by whoever reads them.
+    let weights = WeightFiles::open(dir).ok();
+    let equal = weights.and_then(|weights| weights.are_equal(&config.head().name, &config.embedding().name));
+    if equal != Some(false) {
+        return config;
+    }
+    let mut config = config.untied();
+    config.notes.push(format!(
+        "{}: tie_word_embeddings is true, but the weights have an lm_head.weight that is not the embedding: it is the \
+         output layer, as in transformers",
+        dir.join("config.json").display()
+    ));
+    config
 }
 
 /// The checked configuration, without the original file.
@@ -114,6 +136,7 @@ fn checked(path: &Path, raw: &Value) -> Result<ModelConfig, HfError> {
         initializer_range: number("initializer_range", 0.02)?,
         dtype: dtype(fields)?,
         raw: Value::Null,
+        notes: Vec::new(),
     };
     (family.read)(fields, &mut config)?;
     addressable(path, &config)?;

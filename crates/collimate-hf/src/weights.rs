@@ -1,6 +1,8 @@
 //! Weights from a folder of safetensors files, memory-mapped and read tensor by tensor into float32.
 
 mod header;
+mod mapped;
+mod names;
 #[cfg(test)]
 mod tests;
 
@@ -8,15 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use memmap2::Mmap;
-#[cfg(unix)]
-use memmap2::UncheckedAdvice;
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::TensorInfo;
 
+use self::mapped::MappedFile;
 use crate::blocks::TensorSpec;
 use crate::error::{HfError, ShardError};
-use crate::{plain_file, shards};
+use crate::shards;
 
 /// A float32 tensor in host memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,12 +44,14 @@ impl HostTensor {
 }
 
 /// What [`WeightFiles::check`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WeightCheck {
     /// Tensors that the model needs; all are present.
     pub num_tensors: usize,
-    /// Tensors that were ignored: rotary buffers of old files, the output layer of a tied model.
+    /// Tensors that were ignored: buffers of old files, heads beside the output layer, the output layer of a tied model.
     pub num_ignored: usize,
+    /// What was passed over, for the user.
+    pub notes: Vec<String>,
 }
 
 /// The weights of a folder: one file, or shards with an index. Files are memory-mapped; tensors are read on demand.
@@ -57,33 +59,58 @@ pub struct WeightCheck {
 pub struct WeightFiles {
     path: PathBuf,
     files: Vec<MappedFile>,
-    /// The file that holds each tensor, by its index in `files`.
-    holders: BTreeMap<String, usize>,
+    holders: BTreeMap<String, Holder>,
+    /// What was passed over when the files were opened.
+    notes: Vec<String>,
 }
 
+/// Where a tensor is.
 #[derive(Debug)]
-struct MappedFile {
-    path: PathBuf,
-    bytes: Mmap,
-    data_start: usize,
-    header: Metadata,
+struct Holder {
+    /// The file, by its index.
+    file: usize,
+    /// The tensor's name in the file.
+    stored: String,
 }
 
 impl WeightFiles {
     /// Maps the weights of a model folder and checks that files, headers and index agree.
     ///
+    /// A single file is taken before an index, as transformers does. Names lose the prefixes of wrappers (`module.`,
+    /// `_orig_mod.`, `base_model.model.`) and get `model.` where a file leaves it out.
+    ///
     /// # Errors
-    /// [`HfError`] if there are no weights, only pickled ones, or both a single file and an index; if a file is truncated
-    /// or its header does not describe it; if index and shards disagree.
+    /// [`HfError`] if there are no weights, or only pickled ones; if a file is truncated or its header does not describe it;
+    /// if index and shards disagree.
     pub fn open(dir: &Path) -> Result<Self, HfError> {
         let index = dir.join(shards::INDEX_FILE);
         let single = dir.join(shards::SINGLE_FILE);
-        match (single.is_file(), index.is_file()) {
-            (true, true) => Err(HfError::AmbiguousWeights { path: dir.to_owned() }),
-            (true, false) => Ok(Self { path: dir.to_owned(), ..Self::open_file(&single)? }),
-            (false, true) => Self::open_shards(dir, &index),
-            (false, false) => Err(shards::no_weights(dir)),
+        let mut weights = match (single.is_file(), index.is_file()) {
+            (true, _) => Self::open_file(&single)?,
+            (false, true) => Self::open_shards(dir, &index)?,
+            (false, false) => return Err(shards::no_weights(dir)),
+        };
+        dir.clone_into(&mut weights.path);
+        if single.is_file() && index.is_file() {
+            let (dir, single, index) = (dir.display(), shards::SINGLE_FILE, shards::INDEX_FILE);
+            weights.notes.push(format!("{dir}: {single} is read, {index} beside it is passed over"));
         }
+        weights.rename()?;
+        Ok(weights)
+    }
+
+    /// Gives tensors the names that transformers saves them under.
+    fn rename(&mut self) -> Result<(), HfError> {
+        let names: Vec<&str> = self.holders.keys().map(String::as_str).collect();
+        let Some(renamed) = names::plain_names(&names) else { return Ok(()) };
+        let mut holders = BTreeMap::new();
+        for (name, (_, holder)) in renamed.into_iter().zip(std::mem::take(&mut self.holders)) {
+            if holders.insert(name.clone(), holder).is_some() {
+                return Err(HfError::DuplicateTensor { path: self.path.clone(), tensor: name });
+            }
+        }
+        self.holders = holders;
+        Ok(())
     }
 
     /// Maps one safetensors file.
@@ -92,8 +119,9 @@ impl WeightFiles {
     /// [`HfError`] if the file cannot be opened, is truncated or its header does not describe it.
     pub fn open_file(path: &Path) -> Result<Self, HfError> {
         let file = MappedFile::open(path)?;
-        let holders = file.header.offset_keys().into_iter().map(|name| (name, 0)).collect();
-        Ok(Self { path: path.to_owned(), files: vec![file], holders })
+        let holder = |name: String| (name.clone(), Holder { file: 0, stored: name });
+        let holders = file.header.offset_keys().into_iter().map(holder).collect();
+        Ok(Self { path: path.to_owned(), files: vec![file], holders, notes: Vec::new() })
     }
 
     fn open_shards(dir: &Path, index: &Path) -> Result<Self, HfError> {
@@ -113,20 +141,20 @@ impl WeightFiles {
                     let (index, shard) = (index.to_owned(), (*shard).clone());
                     return Err(ShardError::NotInIndex { index, shard, tensor, says }.into());
                 }
-                holders.insert(tensor, number);
+                holders.insert(tensor.clone(), Holder { file: number, stored: tensor });
             }
         }
         if let Some((tensor, shard)) = weight_map.iter().find(|(tensor, _)| !holders.contains_key(*tensor)) {
             let (index, shard, tensor) = (index.to_owned(), shard.clone(), tensor.clone());
             return Err(ShardError::NotInShard { index, shard, tensor }.into());
         }
-        Ok(Self { path: dir.to_owned(), files, holders })
+        Ok(Self { path: dir.to_owned(), files, holders, notes: Vec::new() })
     }
 
     /// Checks that the files hold exactly the `expected` tensors, in the right shapes and in supported types.
     ///
-    /// Rotary buffers of old files (`….rotary_emb.inv_freq`) and the redundant `lm_head.weight` of a tied model are
-    /// ignored and counted; the latter's values are not compared with the embedding.
+    /// Buffers of old files (`….rotary_emb.inv_freq`), heads beside the output layer (`v_head.…`) and the redundant
+    /// `lm_head.weight` of a tied model are ignored and counted; heads and unusual buffers are named in a note.
     ///
     /// # Errors
     /// [`HfError`] naming the first missing, misshapen, unreadable or unexpected tensor.
@@ -150,12 +178,35 @@ impl WeightFiles {
         }
         let known: BTreeSet<&str> = expected.iter().map(|spec| spec.name.as_str()).collect();
         let extra: Vec<&str> = self.names().filter(|name| !known.contains(name)).collect();
-        let unexpected: Vec<&str> = extra.iter().copied().filter(|name| !tolerated(name)).collect();
+        let (passed_over, unexpected): (Vec<&str>, Vec<&str>) =
+            extra.iter().copied().partition(|name| names::is_passed_over(name, &known));
         if let Some(first) = unexpected.first() {
             let (path, tensor) = (self.path.clone(), (*first).to_owned());
             return Err(HfError::UnexpectedTensor { path, tensor, num_unexpected: unexpected.len() });
         }
-        Ok(WeightCheck { num_tensors: expected.len(), num_ignored: extra.len() })
+        let mut notes = self.notes.clone();
+        notes.extend(names::passed_over_note(&self.path, &passed_over));
+        Ok(WeightCheck { num_tensors: expected.len(), num_ignored: extra.len(), notes })
+    }
+
+    /// Whether two tensors hold the same numbers; `None` if one of them is not there or cannot be read.
+    pub(crate) fn are_equal(&self, first: &str, second: &str) -> Option<bool> {
+        let ((one_file, one), (other_file, other)) = (self.info(first).ok()?, self.info(second).ok()?);
+        if one.shape != other.shape {
+            return Some(false);
+        }
+        if one.dtype != other.dtype {
+            return Some(self.read(first).ok()? == self.read(second).ok()?);
+        }
+        let bytes = |file: &'_ MappedFile, info: &TensorInfo| {
+            let (start, end) = info.data_offsets;
+            (file.data_start + start, file.data_start + end)
+        };
+        let ((a, b), (c, d)) = (bytes(one_file, one), bytes(other_file, other));
+        let equal = one_file.bytes[a..b] == other_file.bytes[c..d];
+        one_file.release(one.data_offsets.0, one.data_offsets.1);
+        other_file.release(other.data_offsets.0, other.data_offsets.1);
+        Some(equal)
     }
 
     /// Reads one tensor; bfloat16 and float16 become float32 without loss. Its mapped pages are dropped afterwards, so
@@ -204,12 +255,10 @@ impl WeightFiles {
     }
 
     fn info(&self, name: &str) -> Result<(&MappedFile, &TensorInfo), HfError> {
-        let file = self.holders.get(name).map(|number| &self.files[*number]);
-        file.and_then(|file| Some((file, file.header.info(name)?))).ok_or_else(|| HfError::MissingTensor {
-            path: self.path.clone(),
-            tensor: name.to_owned(),
-            num_missing: 1,
-        })
+        let holder = self.holders.get(name).map(|holder| (&self.files[holder.file], holder.stored.as_str()));
+        holder
+            .and_then(|(file, stored)| Some((file, file.header.info(stored)?)))
+            .ok_or_else(|| HfError::MissingTensor { path: self.path.clone(), tensor: name.to_owned(), num_missing: 1 })
     }
 
     fn readable(&self, name: &str, dtype: Dtype) -> Result<(), HfError> {
@@ -224,36 +273,6 @@ impl WeightFiles {
     }
 }
 
-impl MappedFile {
-    fn open(path: &Path) -> Result<Self, HfError> {
-        let file = plain_file::open(path)?;
-        // SAFETY: the mapping is read-only. Its bytes change only if another process writes to the file in place;
-        // Collimate itself writes new files and renames them, which leaves mapped ones unchanged.
-        #[allow(unsafe_code)]
-        let bytes = unsafe { Mmap::map(&file) }.map_err(HfError::io(path))?;
-        let bad = |message: String| HfError::BadWeightFile { path: path.to_owned(), message };
-        if bytes.starts_with(b"version https://git-lfs") {
-            return Err(bad(
-                "it is a Git LFS pointer, the weights themselves were not downloaded (git lfs pull)".into()
-            ));
-        }
-        let (data_start, header) = header::parse(&bytes).map_err(bad)?;
-        Ok(Self { path: path.to_owned(), bytes, data_start, header })
-    }
-
-    /// Drops mapped pages of the data; later reads fault them back in from the file.
-    fn release(&self, start: usize, end: usize) {
-        // SAFETY: the mapping is read-only and backed by a file, so dropped pages come back with the file's bytes.
-        #[cfg(unix)]
-        #[allow(unsafe_code)]
-        let _ = unsafe {
-            self.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, self.data_start + start, end - start)
-        };
-        #[cfg(not(unix))]
-        let _ = (start, end);
-    }
-}
-
 /// Rejects NaN and infinite weights, which would spread to everything computed from them.
 fn finite(path: &Path, tensor: &str, data: &[f32]) -> Result<(), HfError> {
     match data.iter().position(|value| !value.is_finite()) {
@@ -265,9 +284,4 @@ fn finite(path: &Path, tensor: &str, data: &[f32]) -> Result<(), HfError> {
             value: data[index],
         }),
     }
-}
-
-/// Tensors that files may contain beyond those of the model.
-fn tolerated(name: &str) -> bool {
-    name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq")
 }

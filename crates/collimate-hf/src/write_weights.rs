@@ -1,17 +1,18 @@
 //! Writes safetensors files that appear complete or not at all, from tensors in any order, one in memory at a time.
 
+mod tensor_file;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use collimate_files::{AtomicFile, ShardSize, WriteError, write_atomically};
+use collimate_files::{ShardSize, WriteError, write_atomically};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
+use self::tensor_file::TensorFile;
 use crate::blocks::TensorSpec;
 use crate::config::ModelConfig;
 use crate::error::HfError;
@@ -173,6 +174,30 @@ pub(crate) fn try_write_model(
     Ok(write_atomically(&dir.join("config.json"), text.as_bytes())?)
 }
 
+/// Checks that [`write_model`] can write there, before there is anything to write.
+///
+/// # Errors
+/// The folder holds weights that are not overwritten, or another folder is where a file should be.
+pub fn check_output(
+    dir: &Path,
+    config: &ModelConfig,
+    dtype: StorageDtype,
+    max_shard_size: ShardSize,
+) -> Result<(), HfError> {
+    if !dir.is_dir() {
+        return Ok(());
+    }
+    let sizes: Vec<_> = config.tensors().iter().map(|spec| spec.num_elements() * dtype.num_bytes()).collect();
+    let count = shards::divide(&sizes, max_shard_size.bytes()).len();
+    let names: Vec<_> = (1..=count).map(|number| shards::file_name(number, count)).collect();
+    no_other_weights(dir, &names)?;
+    let taken = names.iter().map(|name| dir.join(name)).find(|path| path.is_dir());
+    match taken {
+        Some(path) => Err(HfError::NotAFile { path }),
+        None => Ok(()),
+    }
+}
+
 fn write_index(
     dir: &Path,
     specs: &[TensorSpec],
@@ -212,89 +237,4 @@ fn no_other_weights(dir: &Path, names: &[String]) -> Result<(), HfError> {
         }
     }
     Ok(())
-}
-
-/// A safetensors file being written: first the header, then each tensor at its offset, in any order.
-struct TensorFile {
-    path: PathBuf,
-    file: AtomicFile,
-    dtype: StorageDtype,
-    /// Shape and offset in the file, by name.
-    slots: BTreeMap<String, (Vec<usize>, u64)>,
-    waiting: BTreeSet<String>,
-}
-
-impl TensorFile {
-    fn create(path: &Path, specs: &[TensorSpec], dtype: StorageDtype) -> Result<Self, HfError> {
-        let mut header = Map::new();
-        header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
-        let mut slots = BTreeMap::new();
-        let mut offset = 0;
-        for spec in specs {
-            let end = offset + spec.num_elements() * dtype.num_bytes();
-            let entry = json!({ "dtype": dtype.header_name(), "shape": spec.shape, "data_offsets": [offset, end] });
-            if header.insert(spec.name.clone(), entry).is_some() {
-                return Err(HfError::DuplicateTensor { path: path.to_owned(), tensor: spec.name.clone() });
-            }
-            slots.insert(spec.name.clone(), (spec.shape.clone(), offset as u64));
-            offset = end;
-        }
-        let mut header = Value::Object(header).to_string().into_bytes();
-        // The format aligns the data to 8 bytes; trailing spaces are valid JSON.
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let data_start = 8 + header.len() as u64;
-        slots.values_mut().for_each(|(_, offset)| *offset += data_start);
-        let waiting = slots.keys().cloned().collect();
-        let mut file = AtomicFile::create(path)?;
-        let write = |file: &mut AtomicFile| {
-            file.write_all(&(header.len() as u64).to_le_bytes())?;
-            file.write_all(&header)
-        };
-        write(&mut file).map_err(WriteError::of(path))?;
-        Ok(Self { path: path.to_owned(), file, dtype, slots, waiting })
-    }
-
-    fn put(&mut self, name: &str, tensor: &HostTensor) -> Result<(), HfError> {
-        let path = || self.path.clone();
-        let Some((shape, offset)) = self.slots.get(name) else {
-            return Err(HfError::UnexpectedTensor { path: path(), tensor: name.to_owned(), num_unexpected: 1 });
-        };
-        let fits = *shape == tensor.shape && tensor.data.len() == shape.iter().product::<usize>();
-        if !fits {
-            let found = if *shape == tensor.shape { vec![tensor.data.len()] } else { tensor.shape.clone() };
-            let (tensor, expected) = (name.to_owned(), shape.clone());
-            return Err(HfError::TensorShape { path: path(), tensor, expected, found });
-        }
-        if !self.waiting.remove(name) {
-            return Err(HfError::DuplicateTensor { path: path(), tensor: name.to_owned() });
-        }
-        let too_large = |x: &&f32| x.is_finite() && self.dtype.round(**x).is_infinite();
-        if let Some(value) = tensor.data.iter().find(too_large) {
-            let (tensor, dtype) = (name.to_owned(), self.dtype.name().to_owned());
-            return Err(HfError::ValueTooLarge { path: path(), tensor, value: *value, dtype });
-        }
-        let offset = SeekFrom::Start(*offset);
-        // In chunks, so that a large embedding is never encoded at once.
-        let mut write = || {
-            self.file.seek(offset)?;
-            tensor.data.chunks(1 << 20).try_for_each(|block| self.file.write_all(&self.dtype.encode(block)))
-        };
-        Ok(write().map_err(WriteError::of(&self.path))?)
-    }
-
-    fn complete(&self) -> Result<(), HfError> {
-        match self.waiting.first() {
-            None => Ok(()),
-            Some(tensor) => Err(HfError::MissingTensor {
-                path: self.path.clone(),
-                tensor: tensor.clone(),
-                num_missing: self.waiting.len(),
-            }),
-        }
-    }
-
-    fn finish(self) -> Result<(), HfError> {
-        self.complete()?;
-        Ok(self.file.commit()?)
-    }
 }

@@ -151,11 +151,10 @@ impl<B: FusedOps> CausalLm<B> {
     pub(crate) fn engine<'a>(&'a self, adapters: bool, dropout: Option<&'a Dropout>) -> Engine<'a, B> {
         Engine {
             config: &self.config,
-            index: &self.index,
+            index: if adapters { &self.index.adapted } else { &self.index.base },
             params: &self.params,
             device: &self.device,
             dtype: self.dtype,
-            adapter_scale: self.lora.as_ref().filter(|_| adapters).map(LoraConfig::scale),
             dropout,
             rows: None,
         }

@@ -5,6 +5,8 @@
 //! recomputed as memory allows.
 
 mod backward;
+mod dora;
+mod embedding;
 mod experts;
 mod feed_forward;
 mod gated;
@@ -13,10 +15,9 @@ mod head;
 mod linear;
 mod pack;
 
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{DType, Tensor};
 use collimate_backend::{AttentionMap, ComputeDtype, FusedOps, Rotary};
 use collimate_hf::ModelConfig;
-use half::bf16;
 
 use self::feed_forward::FeedForward;
 pub(crate) use self::gradients::Gradients;
@@ -24,19 +25,18 @@ pub(crate) use self::head::HeadTape;
 use self::linear::Low;
 pub(crate) use self::pack::{PackInputs, attention_shape, rotary};
 use crate::dropout::Dropout;
-use crate::parameter_index::{LinearIds, ParameterIndex};
+use crate::parameter_index::{LinearIds, ModelIds};
 use crate::routing::Routing;
 
 /// What a pass reads besides its input: the parameters and options.
 pub(crate) struct Engine<'a, B: FusedOps> {
     pub(crate) config: &'a ModelConfig,
-    pub(crate) index: &'a ParameterIndex,
+    /// The parameters to read: with the adapter's or without.
+    pub(crate) index: &'a ModelIds,
     pub(crate) params: &'a [Tensor<B, 2>],
     pub(crate) device: &'a B::Device,
     /// The dtype of activations.
     pub(crate) dtype: ComputeDtype,
-    /// α/r of the adapter; `None` ignores adapters.
-    pub(crate) adapter_scale: Option<f64>,
     pub(crate) dropout: Option<&'a Dropout>,
     /// The rows of the pack to work on; `None` for all.
     pub(crate) rows: Option<&'a [u32]>,
@@ -103,23 +103,6 @@ struct Added<B: FusedOps> {
 }
 
 impl<B: FusedOps> Engine<'_, B> {
-    /// Token embeddings, [N] → [N, D].
-    pub(crate) fn embed(&self, tokens: Tensor<B, 1, Int>) -> Tensor<B, 2> {
-        let rows = self.params[self.index.embedding].clone().select(0, tokens);
-        self.scaled_embedding(rows)
-    }
-
-    /// Applies the embedding scale, to embeddings or to their gradients.
-    ///
-    /// Rounded to the dtype of the computation, as reference implementations do.
-    pub(crate) fn scaled_embedding(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        match self.config.embedding_scale {
-            Some(scale) if self.dtype == ComputeDtype::Bfloat16 => rows.mul_scalar(bf16::from_f64(scale).to_f32()),
-            Some(scale) => rows.mul_scalar(scale as f32),
-            None => rows,
-        }
-    }
-
     /// A zero gradient for a parameter.
     pub(crate) fn zero_gradient(&self, parameter: usize) -> Tensor<B, 2> {
         Tensor::zeros(self.params[parameter].dims(), (self.device, DType::F32))

@@ -144,7 +144,7 @@ fn weights_are_held_once_and_trained_ones_in_float32_too() {
     for index in full.trainable() {
         assert_eq!(full.download(index), exact.download(index), "what is trained is loaded without rounding");
     }
-    let index = full.index.layers[0].o.weight;
+    let index = full.index.adapted.layers[0].o.weight;
     let nudged = full.take_parameter(index).add_scalar(1e-6);
     full.set_parameter(index, nudged.clone());
     assert!(floats(full.parameter(index).clone()) == floats(nudged.clone().cast(DType::BF16)));

@@ -60,9 +60,7 @@ pub(crate) fn open_in<B: FusedOps>(
         if !info.is_adapter {
             return weights.read(&info.name);
         }
-        let module = info.name["base_model.model.".len()..].split(".lora_").next().expect("a module");
-        let (a, b) = &adapter.as_mut().expect("an adapter").modules[module];
-        Ok(if info.name.contains("lora_A") { a.clone() } else { b.clone() })
+        Ok(adapter.as_mut().expect("an adapter").tensors[&info.name].clone())
     })
     .expect("a model")
 }

@@ -40,7 +40,7 @@ impl ParameterCounts {
 pub struct MemoryCosts {
     /// Parameters, including the float32 masters of trained ones that passes read in another dtype.
     pub weights: u64,
-    /// `weights`, and the gradient and AdamW moments of trained parameters.
+    /// `weights`, the gradient and AdamW moments of trained parameters, and weights that an adapter makes a pass compute.
     pub resident: u64,
     /// Per token of a pack: the input of every block, and the intermediates of the block being computed.
     pub per_token: u64,
@@ -76,12 +76,28 @@ impl MemoryCosts {
         let stream = config.num_hidden_layers as u64 * config.hidden_size as u64;
         Self {
             weights,
-            resident: weights + FLOAT * 3 * trained,
+            resident: weights + FLOAT * 3 * trained + adapted_weights(config, lora, dtype),
             per_token: dtype.num_bytes() * (stream + kept) + FLOAT * working,
             per_kept_block: dtype.num_bytes() * kept,
             num_blocks: config.num_hidden_layers,
         }
     }
+}
+
+/// Bytes of the weights that an adapter makes a pass compute: an output layer with its matrices and their gradient, and the
+/// sum whose rows DoRA measures.
+fn adapted_weights(config: &ModelConfig, lora: Option<&LoraConfig>, dtype: ComputeDtype) -> u64 {
+    let Some(lora) = lora else { return 0 };
+    let head = match lora.matches("lm_head") {
+        true => {
+            let size = (config.vocab_size * (config.hidden_size + lora.rank_of("lm_head"))) as u64;
+            size * (dtype.num_bytes() + FLOAT)
+        }
+        false => 0,
+    };
+    let targets = lora.target_modules(config).unwrap_or_default();
+    let largest = targets.iter().map(|linear| (linear.in_features * linear.out_features) as u64).max().unwrap_or(0);
+    head + if lora.use_dora { 3 * FLOAT * largest } else { 0 }
 }
 
 /// Numbers of elements per token of a pack.
@@ -108,7 +124,7 @@ impl Elements {
                 (picked * 2 * inner, 2 * experts.count as u64 + picked, 5 + 3 * picked)
             }
         };
-        let ranks = lora.map_or(0, |lora| linears * lora.r as u64);
+        let ranks = lora.map_or(0, |lora| linears * lora.largest_rank() as u64);
         // Queries and attention's output, keys and values, the stream between the halves, gate and up, and outputs
         // before their norms.
         let kept = 2 * heads

@@ -1,9 +1,11 @@
 //! The table of a model's parameters: a flat list of matrices, and the index of each in it.
 
-use std::collections::HashMap;
+mod builder;
 
 use collimate_backend::ComputeDtype;
-use collimate_hf::{Block, FeedForward, Gated, HalfNorms, Joint, LinearSpec, LoraConfig, ModelConfig, TensorSpec};
+use collimate_hf::{AdapterPart, LoraConfig, ModelConfig};
+
+use self::builder::Builder;
 
 /// A parameter: its name in the file and how it is stored.
 ///
@@ -17,7 +19,7 @@ pub struct ParameterInfo {
     pub file_shape: Vec<usize>,
     /// Whether the stored matrix is the transpose of the file's.
     pub transposed: bool,
-    /// Whether it belongs to an adapter.
+    /// Whether it belongs to an adapter: a matrix of it, or a trained copy of a whole tensor.
     pub is_adapter: bool,
     /// Whether it is the weight of a router.
     pub is_router: bool,
@@ -26,10 +28,19 @@ pub struct ParameterInfo {
 impl ParameterInfo {
     /// The dtype in which passes read it, if the model computes in `compute`.
     ///
-    /// Always float32 for vectors and adapters, which are small, and for routers, whose choices would change with
-    /// bfloat16's rounding.
+    /// Always float32 for vectors and an adapter's matrices, which are small, and for routers, whose choices would change
+    /// with bfloat16's rounding.
     pub fn dtype(&self, compute: ComputeDtype) -> ComputeDtype {
-        if self.is_adapter || self.is_router || self.file_shape.len() < 2 { ComputeDtype::Float32 } else { compute }
+        let is_matrix = self.is_adapter && self.copy_of().is_none();
+        if is_matrix || self.is_router || self.file_shape.len() < 2 { ComputeDtype::Float32 } else { compute }
+    }
+
+    /// The tensor of the base model that this is a trained copy of, if it is one.
+    pub fn copy_of(&self) -> Option<&str> {
+        match AdapterPart::of(&self.name) {
+            Some((tensor, AdapterPart::Copy)) if self.is_adapter => Some(tensor),
+            _ => None,
+        }
     }
 
     /// Shape of the stored matrix.
@@ -68,6 +79,17 @@ impl Trainable {
 pub(crate) struct LoraIds {
     pub(crate) a: usize,
     pub(crate) b: usize,
+    /// DoRA's length of each row of the weight.
+    pub(crate) magnitude: Option<usize>,
+    /// The factor s of `s · B A`.
+    pub(crate) scale: f32,
+}
+
+impl LoraIds {
+    /// Indices of its parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = usize> {
+        [self.a, self.b].into_iter().chain(self.magnitude)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -133,8 +155,8 @@ pub(crate) struct LayerIds {
 impl LinearIds {
     /// Indices of all its parameters.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = usize> {
-        let lora = self.lora.as_ref().map(|lora| [lora.a, lora.b]);
-        [Some(self.weight), self.bias].into_iter().flatten().chain(lora.into_iter().flatten())
+        let lora = self.lora.iter().flat_map(LoraIds::parameters);
+        [Some(self.weight), self.bias].into_iter().flatten().chain(lora)
     }
 }
 
@@ -171,110 +193,46 @@ impl LayerIds {
     }
 }
 
-/// A model's parameters, and the index of each.
+/// The parameters that a pass reads, by their places in the model.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelIds {
+    pub(crate) embedding: usize,
+    /// Matrices of the embedding, stored as [V, r] and [r, D].
+    pub(crate) embedding_lora: Option<LoraIds>,
+    pub(crate) layers: Vec<LayerIds>,
+    pub(crate) final_norm: usize,
+    /// The output layer; if it is the embedding, that parameter. Its matrices are stored as [D, r] and [V, r].
+    pub(crate) head: LinearIds,
+}
+
+impl ModelIds {
+    /// Indices of the parameters that embed tokens.
+    pub(crate) fn embedding_parameters(&self) -> impl Iterator<Item = usize> {
+        [self.embedding].into_iter().chain(self.embedding_lora.iter().flat_map(LoraIds::parameters))
+    }
+}
+
+/// A model's parameters, and the indices of those that a pass reads.
 #[derive(Debug, Clone)]
 pub(crate) struct ParameterIndex {
     pub(crate) infos: Vec<ParameterInfo>,
-    pub(crate) embedding: usize,
-    pub(crate) layers: Vec<LayerIds>,
-    pub(crate) final_norm: usize,
-    /// `None` if the output layer is the embedding.
-    head: Option<usize>,
+    /// Without the adapter.
+    pub(crate) base: ModelIds,
+    /// With the adapter, if there is one: its matrices, and its copies in place of what they are copies of.
+    pub(crate) adapted: ModelIds,
 }
 
 impl ParameterIndex {
-    /// The weight of the output layer.
-    pub(crate) fn head(&self) -> usize {
-        self.head.unwrap_or(self.embedding)
-    }
-
     pub(crate) fn new(config: &ModelConfig, lora: Option<&LoraConfig>) -> Self {
-        let mut builder = Builder { infos: Vec::new(), by_name: HashMap::new(), linears: 0, lora };
-        // The embedding and the output layer are not transposed, because their rows are picked by token.
-        let (embedding, output_layer) = (config.embedding(), config.output_layer());
-        for spec in config.tensors() {
-            let by_token = spec == embedding || Some(&spec) == output_layer.as_ref();
-            let transposed = spec.shape.len() == 2 && !by_token;
-            builder.push(spec.name, spec.shape, transposed, false);
-        }
-        let per_token = config.experts.map_or(0, |experts| experts.per_token);
-        let layers = (0..config.num_hidden_layers).map(|i| builder.layer(&config.block(i), per_token)).collect();
-        Self {
-            embedding: builder.by_name[&embedding.name],
-            layers,
-            final_norm: builder.by_name[&config.final_norm().name],
-            head: output_layer.map(|spec| builder.by_name[&spec.name]),
-            infos: builder.infos,
-        }
-    }
-}
-
-struct Builder<'a> {
-    infos: Vec<ParameterInfo>,
-    by_name: HashMap<String, usize>,
-    linears: usize,
-    lora: Option<&'a LoraConfig>,
-}
-
-impl Builder<'_> {
-    fn push(&mut self, name: String, file_shape: Vec<usize>, transposed: bool, is_adapter: bool) -> usize {
-        self.by_name.insert(name.clone(), self.infos.len());
-        self.infos.push(ParameterInfo { name, file_shape, transposed, is_adapter, is_router: false });
-        self.infos.len() - 1
-    }
-
-    fn layer(&mut self, block: &Block, per_token: usize) -> LayerIds {
-        let HalfNorms { before, after } = &block.attention_norms;
-        LayerIds {
-            attention_norms: NormIds { before: self.norm(before), after: self.norm(after) },
-            qkv: self.joint(&block.qkv),
-            q_norm: self.norm(&block.q_norm),
-            k_norm: self.norm(&block.k_norm),
-            o: self.linear(&block.o),
-            feed_forward_norm: self.norm(&block.feed_forward_norms.before),
-            feed_forward: match &block.feed_forward {
-                FeedForward::Dense(layer) => {
-                    let norm = self.norm(&block.feed_forward_norms.after);
-                    FeedForwardIds::Dense { layer: self.gated(layer), norm }
-                }
-                FeedForward::Experts { router, experts } => {
-                    let router = self.linear(router);
-                    self.infos[router.weight].is_router = true;
-                    let experts = experts.iter().map(|expert| self.gated(expert)).collect();
-                    FeedForwardIds::Experts(ExpertIds { router, experts, per_token })
-                }
-            },
-        }
-    }
-
-    fn norm(&self, spec: &Option<TensorSpec>) -> Option<usize> {
-        spec.as_ref().map(|spec| self.by_name[&spec.name])
-    }
-
-    fn gated(&mut self, layer: &Gated) -> GatedIds {
-        GatedIds { gate_up: self.joint(&layer.gate_up), down: self.linear(&layer.down) }
-    }
-
-    fn joint<const N: usize>(&mut self, joint: &Joint<N>) -> JointIds<N> {
-        match joint {
-            Joint::Apart(linears) => JointIds::Separate(linears.each_ref().map(|linear| self.linear(linear))),
-            Joint::Fused(linear, widths) => JointIds::Fused(self.linear(linear), *widths),
-        }
-    }
-
-    fn linear(&mut self, linear: &LinearSpec) -> LinearIds {
-        let LinearSpec { module, in_features, out_features, .. } = linear;
-        let weight = self.by_name[&format!("{module}.weight")];
-        let bias = self.by_name.get(&format!("{module}.bias")).copied();
-        let lora = self.lora.filter(|config| config.matches(module)).map(|config| {
-            let name = |factor: &str| format!("base_model.model.{module}.lora_{factor}.weight");
-            LoraIds {
-                a: self.push(name("A"), vec![config.r, *in_features], true, true),
-                b: self.push(name("B"), vec![*out_features, config.r], true, true),
+        let mut builder = Builder::new(config);
+        let base = builder.model(config);
+        let adapted = match lora {
+            None => base.clone(),
+            Some(lora) => {
+                builder.attach(config, lora);
+                builder.model(config)
             }
-        });
-        let ordinal = self.linears;
-        self.linears += 1;
-        LinearIds { weight, bias, lora, ordinal }
+        };
+        Self { infos: builder.infos, base, adapted }
     }
 }

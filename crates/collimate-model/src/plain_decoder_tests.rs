@@ -1,5 +1,6 @@
 //! Compares the engine's gradients with burn's automatic differentiation of a decoder built from burn's operations.
 
+mod adapters;
 mod decoder;
 
 use burn_flex::{Flex, FlexDevice};
@@ -18,6 +19,10 @@ use crate::{CausalLm, ForwardOptions, GenerateOptions, ModelError, Placement, Ro
 /// A small model of one family with random weights and norm weights near one. `NAME.partial` rotates part of a head;
 /// `NAME.scaled` has a residual scale and a logit scale.
 fn model(name: &str, lora: bool) -> CausalLm<Flex> {
+    build(config(name), lora)
+}
+
+fn config(name: &str) -> ModelConfig {
     let (model_type, variant) = name.split_once('.').unwrap_or((name, ""));
     let mut config = json!({
         "model_type": model_type, "vocab_size": 97, "hidden_size": 24, "intermediate_size": 40, "head_dim": 8,
@@ -34,7 +39,7 @@ fn model(name: &str, lora: bool) -> CausalLm<Flex> {
     if variant == "scaled" {
         (config.residual_scale, config.logit_scale) = (Some(0.4), Some(0.5));
     }
-    build(config, lora)
+    config
 }
 
 fn read(config: serde_json::Value) -> ModelConfig {
@@ -43,8 +48,12 @@ fn read(config: serde_json::Value) -> ModelConfig {
 
 /// A model with this configuration.
 fn build(config: ModelConfig, lora: bool) -> CausalLm<Flex> {
+    adapted(config, lora.then(|| LoraConfig::new(3, 6.0, LoraTargets::AllLinear)))
+}
+
+/// A model with this configuration and this adapter.
+fn adapted(config: ModelConfig, lora: Option<LoraConfig>) -> CausalLm<Flex> {
     let is_offset = config.norm_offset;
-    let lora = lora.then(|| LoraConfig::new(3, 6.0, LoraTargets::AllLinear));
     let trainable = if lora.is_some() { Trainable::Adapter } else { Trainable::Base };
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let placement = Placement { device: FlexDevice, dtype: ComputeDtype::Float32 };

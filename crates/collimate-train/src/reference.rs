@@ -9,6 +9,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use collimate_hf::{Adapter, ModelConfig};
 use collimate_recipe::Recipe;
 use collimate_text::TokenizedGroup;
 
@@ -66,6 +67,7 @@ impl Reference {
             Some("base") => Source::Base,
             Some(folder) => Source::Other(folder.into()),
         };
+        let start_adapter = options.adapter.clone();
         let options = match &source {
             Source::Start => options.clone(),
             Source::Base => SessionOptions { adapter: None, ..options.clone() },
@@ -73,9 +75,13 @@ impl Reference {
         };
         let model = Identity::of_model(&options.model)?;
         let adapter = options.adapter.as_deref().map(Identity::of_adapter).transpose()?;
+        let base = match (&source, &start_adapter) {
+            (Source::Base, Some(dir)) => base_identity(&options.model, dir)?,
+            _ => None,
+        };
         let scorer = Scorer {
             model: model.hash,
-            adapter: adapter.as_ref().map(|adapter| adapter.hash),
+            adapter: adapter.as_ref().or(base.as_ref()).map(|adapter| adapter.hash),
             dtype: options.dtype.name(),
             backend: &options.backend,
             share_prompt: recipe.share_prompt,
@@ -206,4 +212,10 @@ fn other_options(folder: &Path, options: &SessionOptions) -> SessionOptions {
         training: Training::Off,
         ..options.clone()
     }
+}
+
+/// The identity of an adapter whose file replaces tensors of its base model, on which the reference then depends.
+fn base_identity(model: &Path, adapter: &Path) -> Result<Option<Identity>, TrainError> {
+    let read = Adapter::read(adapter, &ModelConfig::from_dir(model)?)?;
+    if read.base.is_empty() { Ok(None) } else { Identity::of_adapter(adapter).map(Some) }
 }

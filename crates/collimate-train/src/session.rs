@@ -5,9 +5,10 @@ mod open;
 
 use std::path::Path;
 
+use burn::tensor::Tensor;
 use collimate_backend::FusedOps;
 use collimate_files::ShardSize;
-use collimate_hf::{ModelConfig, StorageDtype};
+use collimate_hf::{AdapterError, HfError, ModelConfig, StorageDtype};
 use collimate_model::{
     CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, RouterLoad, Tape, TokenLogps,
 };
@@ -42,6 +43,9 @@ pub struct UpdateStats {
 pub trait Session {
     /// The model's configuration.
     fn config(&self) -> &ModelConfig;
+
+    /// What was passed over or decided about the model's files, for the user.
+    fn notes(&self) -> &[String];
 
     /// The model's sizes.
     fn summary(&self) -> ModelSummary;
@@ -79,6 +83,13 @@ pub trait Session {
 
     /// Clips the accumulated gradient, updates the parameters with it, and clears it.
     fn update(&mut self, options: &UpdateOptions) -> UpdateStats;
+
+    /// Rounds every trained parameter to a storage dtype until [`Session::restore`]. The optimizer's moments are dropped to
+    /// make room. Returns whether every value fits; nothing changes if one does not.
+    fn round(&mut self, dtype: StorageDtype) -> bool;
+
+    /// Brings back the parameters as they were before [`Session::round`].
+    fn restore(&mut self);
 
     /// Name of the first trained parameter with a non-finite value.
     fn nonfinite_parameter(&self) -> Option<String>;
@@ -125,13 +136,29 @@ pub(crate) struct BackendSession<B: FusedOps> {
     optimizer: AdamW<B>,
     tape: Option<Tape<B>>,
     router_load: Option<RouterLoad>,
-    /// The base model's folder, for the adapter's configuration.
-    base: String,
+    base: BaseModel,
+    notes: Vec<String>,
+    /// Parameters as they were before [`Session::round`].
+    unrounded: Vec<(usize, Tensor<B, 2>)>,
+}
+
+/// The model that an adapter belongs to.
+pub(crate) struct BaseModel {
+    /// Its folder, for the adapter's configuration.
+    name: String,
+    /// Its tensors that the adapter's file replaces, and which are saved with the adapter again.
+    replaced: Vec<String>,
+    /// Whether that file lacks rows of its embeddings, so that nothing can be computed without the adapter.
+    lacks_rows: bool,
 }
 
 impl<B: FusedOps> Session for BackendSession<B> {
     fn config(&self) -> &ModelConfig {
         self.model.config()
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn summary(&self) -> ModelSummary {
@@ -153,6 +180,9 @@ impl<B: FusedOps> Session for BackendSession<B> {
         adapters: bool,
         dropout: Option<DropoutKey>,
     ) -> Result<TokenLogps, TrainError> {
+        if !adapters && self.base.lacks_rows {
+            return Err(HfError::from(AdapterError::LacksBaseRows).into());
+        }
         let (logps, load) = B::run_pass(|| self.model.score_with_load(batch, adapters, dropout))?;
         self.add_load(load.as_ref());
         Ok(logps)
@@ -200,6 +230,28 @@ impl<B: FusedOps> Session for BackendSession<B> {
             }
             UpdateStats { grad_norm: norm, applied: true }
         })
+    }
+
+    fn round(&mut self, dtype: StorageDtype) -> bool {
+        let trainable = self.model.trainable();
+        let fits = |value: &f32| dtype.round(*value).is_finite() || !value.is_finite();
+        if !trainable.iter().all(|&index| self.model.download(index).data.iter().all(fits)) {
+            return false;
+        }
+        self.optimizer = AdamW::new(self.model.parameters().len());
+        for index in trainable {
+            let mut rounded = self.model.download(index);
+            self.unrounded.push((index, self.model.take_parameter(index)));
+            rounded.data.iter_mut().for_each(|value| *value = dtype.round(*value));
+            self.model.load(index, rounded);
+        }
+        true
+    }
+
+    fn restore(&mut self) {
+        for (index, value) in self.unrounded.drain(..) {
+            self.model.set_parameter(index, value);
+        }
     }
 
     fn nonfinite_parameter(&self) -> Option<String> {

@@ -11,8 +11,10 @@ mod pace;
 mod plan;
 mod record;
 mod resume;
+mod rounding;
 mod run;
 mod sample_prompts;
+mod saving;
 mod self_check;
 mod step;
 mod steps;
@@ -34,6 +36,7 @@ use collimate_progress::Observer;
 use finish::finish;
 use open::{Opened, open, read_rows};
 use resume::check_same_run;
+use rounding::RoundingProbe;
 use sample_prompts::SamplePrompts;
 use steps::{Start, take_all_steps};
 use summary::start_lines;
@@ -44,6 +47,7 @@ pub use plan::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
     plan,
 };
+pub use rounding::Rounding;
 
 /// The outcome of a finished run.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +68,8 @@ pub struct TrainSummary {
     pub evaluations: Vec<MetricsRow>,
     /// Steps skipped because a figure was not finite.
     pub num_skipped_steps: usize,
+    /// What rounding the weights to their storage dtype takes of what was learned; `None` if they are not rounded.
+    pub rounding: Option<Rounding>,
     /// The last warning that the chosen responses lose likelihood, if any.
     pub chosen_alarm: Option<String>,
     /// Wall-clock time.
@@ -111,6 +117,7 @@ fn whole_run(
         let note = check_same_run(checkpoint, &run, fingerprint.as_deref())?;
         note.iter().for_each(|note| context.observer.note(note));
     }
+    session.notes().iter().for_each(|note| context.observer.note(&format!("warning: {note}")));
     start_lines(&run, session.as_ref())?.iter().for_each(|line| context.observer.note(line));
     let samples = SamplePrompts::new(recipe, &checked.tokenizer, run.shown());
     if run.held_out.is_none() {
@@ -123,9 +130,11 @@ fn whole_run(
 
     let answering = Instant::now();
     samples.before(session.as_mut(), resume, context.observer)?;
+    let probe = RoundingProbe::before(&run, session.as_mut())?;
     let start = Start { checkpoint, reference: fingerprint, samples: answering.elapsed() };
     let (state, history) = take_all_steps(&run, session.as_mut(), start, context)?;
     samples.after(session.as_mut(), context.observer)?;
+    let rounding = probe.map(|probe| probe.after(&run, session.as_mut())).transpose()?;
 
     let summary = TrainSummary {
         output_dir: recipe.output_dir.clone(),
@@ -137,6 +146,7 @@ fn whole_run(
         last: history.last,
         evaluations: history.evaluations,
         num_skipped_steps: state.num_skipped_steps,
+        rounding,
         chosen_alarm: history.chosen_alarm,
         seconds: begun.elapsed().as_secs_f64(),
     };

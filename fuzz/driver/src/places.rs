@@ -124,7 +124,7 @@ impl Places {
             let (a, b) = ([2, linear.in_features], [linear.out_features, 2]);
             (linear.module, (HostTensor::zeros(a), HostTensor::zeros(b)))
         });
-        let modules = modules.collect();
-        Adapter { config, modules }.write(&self.folder("adapter")).map_err(io::Error::other)
+        let modules: Vec<_> = modules.collect();
+        Adapter::of_factors(config, modules).write(&self.folder("adapter")).map_err(io::Error::other)
     }
 }

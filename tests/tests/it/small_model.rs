@@ -104,7 +104,7 @@ fn write_adapter(dir: &Path, model: &ModelConfig) {
         (linear.module, (a, b))
     });
     let config = LoraConfig::new(RANK, 2.0 * RANK as f64, LoraTargets::AllLinear);
-    Adapter { config, modules: modules.collect() }.write(dir).expect("an adapter");
+    Adapter::of_factors(config, modules).write(dir).expect("an adapter");
 }
 
 /// Uniform numbers of mean 0 and deviation 1, by SplitMix64 (Steele, Lea and Flood 2014).

@@ -51,4 +51,27 @@ pub enum AdapterError {
         /// The last parts of the names of all linear modules.
         known: Vec<String>,
     },
+
+    /// A setting of an adapter matches nothing in the model.
+    #[error("LoRA setting {setting}: \"{name}\" matches nothing in the model")]
+    MatchesNothing {
+        /// The setting, by PEFT's name.
+        setting: &'static str,
+        /// What matches nothing.
+        name: String,
+    },
+
+    /// An adapter for a resized vocabulary whose file lacks the new rows of the base model.
+    #[error(
+        "the adapter's vocabulary was resized, and its file lacks the base model's own rows for the new tokens: nothing can \
+         be computed without the adapter (reference: base); leave reference out, or resize the base model first"
+    )]
+    LacksBaseRows,
+
+    /// Settings of an adapter that do not go together.
+    #[error("LoRA settings that are not supported together: {what}")]
+    NotTogether {
+        /// The settings.
+        what: &'static str,
+    },
 }

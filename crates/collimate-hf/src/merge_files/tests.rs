@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::peft::{LoraConfig, LoraTargets};
+use crate::weights::HostTensor;
 use crate::write_weights::write_model;
 
 /// A model folder and an adapter folder of rank 1 on q_proj with A = [1, 2, 3, 4], B = [1, 0, -1, 2], scale 2.
@@ -19,9 +20,9 @@ fn folders(root: &Path) -> (PathBuf, PathBuf) {
     fs::write(model.join("tokenizer.json"), "{}").unwrap();
     let a = HostTensor::new([1, 4], vec![1.0, 2.0, 3.0, 4.0]);
     let b = HostTensor::new([4, 1], vec![1.0, 0.0, -1.0, 2.0]);
-    let modules = [("model.layers.0.self_attn.q_proj".to_owned(), (a, b))].into();
+    let modules = [("model.layers.0.self_attn.q_proj".to_owned(), (a, b))];
     let targets = LoraTargets::Names(vec!["q_proj".to_owned()]);
-    Adapter { config: LoraConfig::new(1, 2.0, targets), modules }.write(&adapter).unwrap();
+    Adapter::of_factors(LoraConfig::new(1, 2.0, targets), modules).write(&adapter).unwrap();
     (model, adapter)
 }
 
@@ -41,6 +42,7 @@ fn the_product_is_added_and_the_rest_kept(#[case] asked: Option<StorageDtype>, #
         dtype,
         largest_change: 2.0 * 2.0 * 4.0,
         copied: vec![out.join("tokenizer.json")],
+        notes: Vec::new(),
     };
     assert_eq!(summary, expected);
     let weights = WeightFiles::open(&out).unwrap();
@@ -94,7 +96,8 @@ fn a_difference_in_what_was_written_is_found() {
     let adapter = Adapter::read(&adapter, &config).unwrap();
     let weights = WeightFiles::open(&model).unwrap();
     // The base model is not the merged one.
-    let error = read_back(&model, &weights, &adapter, StorageDtype::F16).unwrap_err().to_string();
+    let source = Source { weights: &weights, adapter: &adapter, model: &config };
+    let error = read_back(&model, &source, StorageDtype::F16).unwrap_err().to_string();
     assert!(
         error.ends_with("tensor \"model.layers.0.self_attn.q_proj.weight\" read back differs from what was written")
     );

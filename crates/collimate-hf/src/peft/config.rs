@@ -1,34 +1,32 @@
-//! The settings of a LoRA adapter, read from and written to PEFT's `adapter_config.json`.
+//! The settings of a LoRA adapter: which modules it changes, and how.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-
-use serde_json::{Value, json};
 
 use super::leaf;
-use crate::blocks::{LinearSpec, linear_modules};
+use super::matching::{ByPattern, LayerChoice, ModuleNames, ModulePattern, ends_in};
+use super::names::AdapterPart;
+use crate::blocks::{LinearSpec, TensorSpec, linear_modules};
 use crate::config::ModelConfig;
 use crate::error::{AdapterError, HfError};
-use crate::fields::Fields;
 
-/// Maximum number of targets, each of which is compared with every module. The largest dense models have 900 or so.
-const MAX_TARGETS: usize = 2000;
-
-/// The linear modules that an adapter changes.
+/// The modules that an adapter changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoraTargets {
     /// Every linear module of the blocks, but not the output layer. PEFT's `all-linear`.
     AllLinear,
     /// Modules whose full name, or a part of it after a dot up to its end, is listed: `q_proj`, `self_attn.q_proj`.
     Names(Vec<String>),
+    /// Modules whose full name the pattern matches.
+    Pattern(ModulePattern),
 }
 
 impl LoraTargets {
-    /// Whether a module is among them.
+    /// Whether a module is among them. `lm_head` is one that `AllLinear` leaves out.
     pub fn matches(&self, module: &str) -> bool {
         match self {
-            Self::AllLinear => true,
+            Self::AllLinear => !matches!(leaf(module), "lm_head" | "embed_tokens"),
             Self::Names(names) => names.iter().any(|name| ends_in(module, name)),
+            Self::Pattern(pattern) => pattern.matches(module),
         }
     }
 }
@@ -44,8 +42,21 @@ pub struct LoraConfig {
     pub dropout: f64,
     /// Modules to change (`lora_target_modules`).
     pub targets: LoraTargets,
+    /// Modules to leave as they are though they are targets.
+    pub exclude: Option<ModuleNames>,
+    /// The layers whose modules are changed; all by default. Modules that are targeted by their full name are changed in
+    /// any case, as in PEFT.
+    pub layers: Option<LayerChoice>,
+    /// Ranks of modules that differ from `r`.
+    pub rank_pattern: ByPattern<usize>,
+    /// Numerators of modules that differ from `alpha`.
+    pub alpha_pattern: ByPattern<f64>,
     /// Whether the scale is alpha/√r instead of alpha/r (rsLoRA, arXiv 2312.03732).
     pub use_rslora: bool,
+    /// Whether the length of each row of a changed weight is a parameter of its own (DoRA, arXiv 2402.09353).
+    pub use_dora: bool,
+    /// Modules that are trained whole, as copies: `lm_head`.
+    pub modules_to_save: Vec<String>,
     /// The base model, by the name that the adapter's author gave it.
     pub base_model_name_or_path: Option<String>,
 }
@@ -53,184 +64,214 @@ pub struct LoraConfig {
 impl LoraConfig {
     /// Settings without dropout, scaled by alpha/r.
     pub fn new(r: usize, alpha: f64, targets: LoraTargets) -> Self {
-        Self { r, alpha, dropout: 0.0, targets, use_rslora: false, base_model_name_or_path: None }
-    }
-
-    /// The factor s of `s · B A`: alpha/r, or alpha/√r with `use_rslora`.
-    pub fn scale(&self) -> f64 {
-        let r = self.r as f64;
-        self.alpha / if self.use_rslora { r.sqrt() } else { r }
-    }
-
-    /// Whether a linear module is targeted: `model.layers.0.self_attn.q_proj`.
-    pub fn matches(&self, module: &str) -> bool {
-        self.targets.matches(module)
-    }
-
-    /// The targeted linear modules of a model, layer by layer.
-    ///
-    /// # Errors
-    /// [`AdapterError::UnknownTarget`] if a target matches no module, or there are no targets.
-    pub fn target_modules(&self, model: &ModelConfig) -> Result<Vec<LinearSpec>, HfError> {
-        let linears = linear_modules(model);
-        if let LoraTargets::Names(names) = &self.targets {
-            let unmatched = names.iter().find(|name| !linears.iter().any(|linear| ends_in(&linear.module, name)));
-            let none = String::new();
-            if let Some(target) = unmatched.or_else(|| names.is_empty().then_some(&none)) {
-                let known: BTreeSet<&str> = linears.iter().map(|linear| leaf(&linear.module)).collect();
-                let known = known.into_iter().map(str::to_owned).collect();
-                return Err(AdapterError::UnknownTarget { target: target.clone(), known }.into());
-            }
-        }
-        Ok(linears.into_iter().filter(|linear| self.matches(&linear.module)).collect())
-    }
-
-    /// Reads the contents of an `adapter_config.json`; `path` is for errors only.
-    ///
-    /// # Errors
-    /// [`HfError`] naming the setting: not LoRA, a variant that computes something else (DoRA, rank patterns, modules saved
-    /// whole, trained biases, …), or an invalid value.
-    pub fn from_json(path: &Path, value: &Value) -> Result<Self, HfError> {
-        let fields = Fields::top(path, value)?;
-        plain_lora(fields)?;
-        let r = fields.size("r")?.ok_or_else(|| fields.wrong("r", "the rank, a whole number"))?;
-        let alpha = fields.positive("lora_alpha")?.ok_or_else(|| fields.wrong("lora_alpha", "a number"))?;
-        let dropout =
-            fields.number("lora_dropout", "a number from 0 up to, not including, 1", |x| (0.0..1.0).contains(&x))?;
-        Ok(Self {
+        Self {
             r,
             alpha,
-            dropout: dropout.unwrap_or(0.0),
-            targets: targets(fields)?,
-            use_rslora: fields.flag_or("use_rslora", false)?,
-            base_model_name_or_path: fields.text("base_model_name_or_path")?.map(str::to_owned),
-        })
-    }
-
-    /// The contents of `adapter_config.json`. `all-linear` is saved as the last parts of the modules' names, as PEFT does.
-    pub(super) fn to_json(&self, leaves: &[&str], dropout: f64) -> Value {
-        let targets = match &self.targets {
-            LoraTargets::AllLinear => leaves.iter().map(|leaf| (*leaf).to_owned()).collect(),
-            LoraTargets::Names(names) => names.clone(),
-        };
-        // Some readers accept only whole numbers.
-        let alpha =
-            if self.alpha.fract() == 0.0 && self.alpha < 1e15 { json!(self.alpha as u64) } else { json!(self.alpha) };
-        json!({
-            "base_model_name_or_path": self.base_model_name_or_path,
-            "bias": "none",
-            "fan_in_fan_out": false,
-            "inference_mode": true,
-            "init_lora_weights": true,
-            "lora_alpha": alpha,
-            "lora_dropout": dropout,
-            "modules_to_save": null,
-            "peft_type": "LORA",
-            "r": self.r,
-            "target_modules": targets,
-            "task_type": "CAUSAL_LM",
-            "use_dora": false,
-            "use_rslora": self.use_rslora,
-        })
-    }
-}
-
-/// Settings that change the computation unless they are absent, null, false or empty.
-const VARIANTS: [(&str, &str); 18] = [
-    ("use_dora", "train the adapter without DoRA"),
-    ("rank_pattern", "every module must have the same rank r"),
-    ("alpha_pattern", "every module must have the same lora_alpha"),
-    ("modules_to_save", "whole modules beside the matrices are not read: merge the adapter with PEFT"),
-    ("layers_to_transform", "name the layers in target_modules instead: \"layers.0.self_attn.q_proj\""),
-    ("layers_pattern", "name the layers in target_modules instead"),
-    ("exclude_modules", "leave the modules out of target_modules instead"),
-    ("layer_replication", "merge the adapter with PEFT"),
-    ("fan_in_fan_out", "weights are stored as [out, in] in every architecture here"),
-    ("lora_bias", "train the adapter without biases on its matrices"),
-    ("target_parameters", "name modules in target_modules"),
-    ("trainable_token_indices", "merge the adapter with PEFT"),
-    ("alora_invocation_tokens", "an adapter here is always on"),
-    ("use_qalora", "train the adapter as plain LoRA"),
-    ("use_bdlora", "train the adapter as plain LoRA"),
-    ("arrow_config", "train the adapter as plain LoRA"),
-    ("kasa_config", "train the adapter as plain LoRA"),
-    ("monteclora_config", "train the adapter as plain LoRA"),
-];
-
-/// First values of `init_lora_weights` that also change the base model's weights.
-const BASE_CHANGING: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
-
-fn plain_lora(fields: Fields<'_>) -> Result<(), HfError> {
-    match fields.text("peft_type")? {
-        Some("LORA") => {}
-        Some(_) => return Err(fields.unsupported("peft_type", "supported: LORA")),
-        None => return Err(fields.wrong("peft_type", "\"LORA\"")),
-    }
-    if !matches!(fields.text("task_type")?, None | Some("CAUSAL_LM")) {
-        return Err(fields.unsupported("task_type", "supported: CAUSAL_LM"));
-    }
-    if !matches!(fields.text("bias")?, None | Some("none")) {
-        return Err(fields.unsupported("bias", "supported: none"));
-    }
-    let first = fields.get("init_lora_weights").and_then(Value::as_str).unwrap_or("");
-    if BASE_CHANGING.iter().any(|name| first.to_lowercase().starts_with(name)) {
-        let remedy = "it changes the base model too: convert the adapter to plain LoRA with PEFT";
-        return Err(fields.unsupported("init_lora_weights", remedy));
-    }
-    for (key, remedy) in VARIANTS {
-        if fields.get(key).is_some_and(is_set) {
-            return Err(fields.unsupported(key, remedy));
+            dropout: 0.0,
+            targets,
+            exclude: None,
+            layers: None,
+            rank_pattern: ByPattern::default(),
+            alpha_pattern: ByPattern::default(),
+            use_rslora: false,
+            use_dora: false,
+            modules_to_save: Vec::new(),
+            base_model_name_or_path: None,
         }
     }
-    Ok(())
-}
 
-fn is_set(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(object) => !object.is_empty(),
-        _ => true,
+    /// The factor s of `s · B A` where no pattern says otherwise: alpha/r, or alpha/√r with `use_rslora`.
+    pub fn scale(&self) -> f64 {
+        self.scale_from(self.r, self.alpha)
+    }
+
+    /// The factor s of a module.
+    pub fn scale_of(&self, module: &str) -> f64 {
+        self.scale_from(self.rank_of(module), self.alpha_pattern.get(module).unwrap_or(self.alpha))
+    }
+
+    /// The rank of a module's matrices.
+    pub fn rank_of(&self, module: &str) -> usize {
+        self.rank_pattern.get(module).unwrap_or(self.r)
+    }
+
+    fn scale_from(&self, r: usize, alpha: f64) -> f64 {
+        let r = r as f64;
+        alpha / if self.use_rslora { r.sqrt() } else { r }
+    }
+
+    /// The largest rank of any module.
+    pub fn largest_rank(&self) -> usize {
+        self.rank_pattern.0.iter().map(|(_, r)| *r).fold(self.r, usize::max)
+    }
+
+    /// Whether a module gets matrices: `model.layers.0.self_attn.q_proj`.
+    pub fn matches(&self, module: &str) -> bool {
+        if self.exclude.as_ref().is_some_and(|excluded| excluded.matches(module)) || self.is_saved(module) {
+            return false;
+        }
+        let is_whole_name = matches!(&self.targets, LoraTargets::Names(names) if names.iter().any(|n| n == module));
+        let by_layer = !is_whole_name && !matches!(self.targets, LoraTargets::Pattern(_));
+        self.targets.matches(module) && self.layers.as_ref().is_none_or(|layers| !by_layer || layers.contains(module))
+    }
+
+    /// Whether every pattern that says which modules are changed is understood.
+    pub(super) fn is_understood(&self) -> bool {
+        let excluded = match &self.exclude {
+            Some(ModuleNames::Pattern(pattern)) => pattern.is_understood(),
+            _ => true,
+        };
+        let targeted = !matches!(&self.targets, LoraTargets::Pattern(pattern) if !pattern.is_understood());
+        let mut before = self.layers.iter().flat_map(|layers| &layers.before);
+        excluded && targeted && before.all(ModulePattern::is_understood)
+    }
+
+    /// Whether a module, or one that it is a part of, is trained whole. PEFT compares ends of names, without a dot.
+    pub(super) fn is_saved(&self, module: &str) -> bool {
+        let ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
+        let mut wholes = ends.map(|end| &module[..end]);
+        wholes.any(|whole| self.modules_to_save.iter().any(|name| whole.ends_with(name.as_str())))
+    }
+
+    /// The modules of a model that get matrices, layer by layer, then the output layer; not the embedding.
+    ///
+    /// # Errors
+    /// [`AdapterError`] if a target, an exception, a pattern or a module to save matches nothing, or a combination is not
+    /// supported.
+    pub fn target_modules(&self, model: &ModelConfig) -> Result<Vec<LinearSpec>, HfError> {
+        let all = adaptable_modules(model);
+        let known = || all.iter().map(|linear| leaf(&linear.module).to_owned()).collect::<BTreeSet<_>>();
+        let unmatched = |target: &str| {
+            let known = known().into_iter().filter(|name| name != "lm_head" && name != "embed_tokens").collect();
+            AdapterError::UnknownTarget { target: target.to_owned(), known }
+        };
+        match &self.targets {
+            LoraTargets::AllLinear => {}
+            LoraTargets::Names(names) => {
+                let missing = names.iter().find(|name| !all.iter().any(|linear| ends_in(&linear.module, name)));
+                let none = String::new();
+                if let Some(target) = missing.or_else(|| names.is_empty().then_some(&none)) {
+                    return Err(unmatched(target).into());
+                }
+            }
+            LoraTargets::Pattern(pattern) => {
+                if !all.iter().any(|linear| pattern.matches(&linear.module)) {
+                    return Err(unmatched(pattern.text()).into());
+                }
+            }
+        }
+        self.check_other_names(model, &all)?;
+        let embedding = embedding_module(model);
+        Ok(all.into_iter().filter(|linear| linear.module != embedding && self.matches(&linear.module)).collect())
+    }
+
+    /// Whether the embedding gets matrices.
+    pub fn targets_embedding(&self, model: &ModelConfig) -> bool {
+        self.matches(&embedding_module(model))
+    }
+
+    /// Checks every setting beside the targets against a model.
+    fn check_other_names(&self, model: &ModelConfig, all: &[LinearSpec]) -> Result<(), HfError> {
+        let nothing = |setting: &'static str, name: &str| {
+            Err(AdapterError::MatchesNothing { setting, name: name.to_owned() }.into())
+        };
+        let targeted: Vec<_> = all.iter().filter(|linear| self.matches(&linear.module)).collect();
+        if let Some(excluded) = &self.exclude
+            && !all.iter().any(|linear| excluded.matches(&linear.module))
+        {
+            return nothing("exclude_modules", &excluded.to_string());
+        }
+        if let Some(layer) =
+            self.layers.iter().flat_map(|choice| &choice.layers).find(|n| **n >= model.num_hidden_layers)
+        {
+            return nothing("layers_to_transform", &layer.to_string());
+        }
+        if targeted.is_empty() {
+            return nothing(
+                "target_modules",
+                "what exclude_modules, layers_to_transform and modules_to_save leave of it",
+            );
+        }
+        let ranks = self.rank_pattern.0.iter().map(|(pattern, _)| ("rank_pattern", pattern));
+        let alphas = self.alpha_pattern.0.iter().map(|(pattern, _)| ("alpha_pattern", pattern));
+        for (setting, pattern) in ranks.chain(alphas) {
+            if !targeted.iter().any(|linear| pattern.matches(&linear.module)) {
+                return nothing(setting, pattern.text());
+            }
+        }
+        let tensors = all_tensors(model);
+        for name in &self.modules_to_save {
+            let one = Self { modules_to_save: vec![name.clone()], ..self.clone() };
+            if !tensors.iter().any(|spec| one.is_saved(module_of(&spec.name))) {
+                return nothing("modules_to_save", name);
+            }
+        }
+        let refused = |what: &'static str| Err(AdapterError::NotTogether { what }.into());
+        let head = self.matches("lm_head");
+        match self.use_dora {
+            true if self.targets_embedding(model) => refused("use_dora and embed_tokens among the target modules"),
+            true if head && self.dropout > 0.0 => {
+                refused("use_dora, lm_head among the target modules and a lora_dropout above 0")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The tensors that are trained whole, with their names in the model.
+    pub fn copies(&self, model: &ModelConfig) -> Vec<TensorSpec> {
+        if self.modules_to_save.is_empty() {
+            return Vec::new();
+        }
+        all_tensors(model).into_iter().filter(|spec| self.is_saved(module_of(&spec.name))).collect()
+    }
+
+    /// Every tensor of an adapter with these settings, by its name in PEFT's file.
+    pub fn tensors(&self, model: &ModelConfig) -> Vec<TensorSpec> {
+        let mut specs = Vec::new();
+        for linear in adaptable_modules(model).into_iter().filter(|linear| self.matches(&linear.module)) {
+            let LinearSpec { module, in_features, out_features, .. } = &linear;
+            let r = self.rank_of(module);
+            let (a, b) = match *module == embedding_module(model) {
+                true => (AdapterPart::EmbeddingA, AdapterPart::EmbeddingB),
+                false => (AdapterPart::A, AdapterPart::B),
+            };
+            specs.push(TensorSpec::new(a.name(module), &[r, *in_features]));
+            specs.push(TensorSpec::new(b.name(module), &[*out_features, r]));
+            if self.use_dora {
+                specs.push(TensorSpec::new(AdapterPart::Magnitude.name(module), &[*out_features]));
+            }
+        }
+        let copies = self.copies(model).into_iter();
+        specs.extend(copies.map(|spec| TensorSpec::new(AdapterPart::Copy.name(&spec.name), &spec.shape)));
+        specs
     }
 }
 
-fn targets(fields: Fields<'_>) -> Result<LoraTargets, HfError> {
-    let key = "target_modules";
-    let names = match fields.get(key) {
-        Some(Value::String(text)) if text == "all-linear" => return Ok(LoraTargets::AllLinear),
-        Some(Value::String(pattern)) => names_of_pattern(pattern).ok_or_else(|| {
-            fields.unsupported(key, "of patterns only \".*\\.(q_proj|v_proj)\" is: list the modules' names instead")
-        })?,
-        _ => fields.texts(key)?.unwrap_or_default().into_iter().map(str::to_owned).collect(),
-    };
-    if names.len() > MAX_TARGETS {
-        return Err(fields.wrong(key, &format!("at most {MAX_TARGETS} names")));
-    }
-    if names.is_empty() || names.iter().any(String::is_empty) {
-        return Err(fields.wrong(key, "\"all-linear\" or a list of modules' names"));
-    }
-    Ok(LoraTargets::Names(names))
+/// The modules that can get matrices: the linear layers of the blocks, the output layer, and the embedding as a layer
+/// from V to D.
+pub(super) fn adaptable_modules(model: &ModelConfig) -> Vec<LinearSpec> {
+    let (vocab, width) = (model.vocab_size, model.hidden_size);
+    let outer =
+        |module: String, in_features, out_features| LinearSpec { module, in_features, out_features, bias: false };
+    let outer = [outer("lm_head".to_owned(), width, vocab), outer(embedding_module(model), vocab, width)];
+    linear_modules(model).into_iter().chain(outer).collect()
 }
 
-/// The names that a pattern of the form `.*\.PATH\.(A|B)` matches, as PEFT matches it (whole names).
-fn names_of_pattern(pattern: &str) -> Option<Vec<String>> {
-    let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
-    let pattern = pattern.strip_suffix('$').unwrap_or(pattern).strip_prefix(r".*\.")?;
-    let (head, names) = match pattern.strip_suffix(')') {
-        Some(rest) => rest.split_once('(')?,
-        None => ("", pattern),
-    };
-    let head = head.replace(r"\.", "\0");
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !head.split('\0').all(plain) || !(head.is_empty() || head.ends_with('\0')) {
-        return None;
-    }
-    let head = head.replace('\0', ".");
-    let names = names.strip_prefix("?:").unwrap_or(names);
-    names.split('|').map(|name| (plain(name) && !name.is_empty()).then(|| format!("{head}{name}"))).collect()
+/// The embedding's module.
+pub(super) fn embedding_module(model: &ModelConfig) -> String {
+    module_of(&model.embedding().name).to_owned()
 }
 
-/// Whether `module` is `name` or ends in a dot and `name`.
-fn ends_in(module: &str, name: &str) -> bool {
-    module.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+/// Every tensor of a model; the output layer too if it is tied to the embedding.
+pub(super) fn all_tensors(model: &ModelConfig) -> Vec<TensorSpec> {
+    let mut specs = model.tensors();
+    if model.output_layer().is_none() {
+        specs.push(model.head());
+    }
+    specs
+}
+
+/// The module of a tensor.
+pub(super) fn module_of(tensor: &str) -> &str {
+    tensor.rsplit_once('.').map_or(tensor, |(module, _)| module)
 }

@@ -1,7 +1,10 @@
+mod settings;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::weights::WeightFiles;
 
 fn model() -> ModelConfig {
     let value = json!({
@@ -27,7 +30,7 @@ fn adapter(targets: LoraTargets) -> Adapter {
         let start = number as f32 * 0.1;
         (linear.module, (ramp([2, linear.in_features], start), ramp([linear.out_features, 2], -start)))
     });
-    Adapter { modules: modules.collect(), config }
+    Adapter::of_factors(config.clone(), modules.collect::<Vec<_>>())
 }
 
 /// Writes an adapter on q_proj and v_proj after changing its settings and tensors, and reads it.
@@ -55,7 +58,7 @@ fn read_changed(change: Value, spoil: fn(&mut Vec<(String, HostTensor)>)) -> Res
 fn writing_and_reading_is_the_identity(#[case] targets: LoraTargets, #[case] num_modules: usize) {
     let dir = tempfile::tempdir().unwrap();
     let adapter = adapter(targets);
-    assert_eq!(adapter.modules.len(), num_modules);
+    assert_eq!(adapter.modules().len(), num_modules);
     adapter.write(dir.path()).unwrap();
     assert_eq!(Adapter::read(dir.path(), &model()).unwrap(), adapter);
 }
@@ -66,7 +69,7 @@ fn all_linear_is_written_as_names() {
     let adapter = adapter(LoraTargets::AllLinear);
     adapter.write(dir.path()).unwrap();
     let read = Adapter::read(dir.path(), &model()).unwrap();
-    assert_eq!(read.modules, adapter.modules);
+    assert_eq!(read.tensors, adapter.tensors);
     let seven = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"];
     assert_eq!(read.config.targets, names(&seven));
     let per_layer = (4 + 4) + (4 + 2) + (4 + 2) + (4 + 4) + 3 * (4 + 6);
@@ -121,9 +124,8 @@ fn names_match_whole_or_after_a_dot(#[case] targets: LoraTargets, #[case] module
 
 #[rstest]
 #[case(json!("all-linear"), LoraTargets::AllLinear)]
-#[case(json!(r".*\.(q_proj|v_proj)$"), names(&["q_proj", "v_proj"]))]
-#[case(json!(r"^.*\.self_attn\.(?:q_proj|v_proj)"), names(&["self_attn.q_proj", "self_attn.v_proj"]))]
-#[case(json!(r".*\.q_proj"), names(&["q_proj"]))]
+#[case(json!(r".*\.(q_proj|v_proj)"), LoraTargets::Pattern(ModulePattern::new(r".*\.(q_proj|v_proj)")))]
+#[case(json!(["q_proj", "v_proj"]), names(&["q_proj", "v_proj"]))]
 fn targets_of_every_form(#[case] targets: Value, #[case] expected: LoraTargets) {
     let settings = json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": targets });
     let config = LoraConfig::from_json(Path::new("adapter_config.json"), &settings).unwrap();
@@ -148,21 +150,27 @@ fn unknown_and_empty_targets_of_a_new_adapter_are_refused() {
 #[case(json!({ "lora_alpha": null }), "field \"lora_alpha\"")]
 #[case(json!({ "lora_dropout": 1.0 }), "field \"lora_dropout\"")]
 #[case(json!({ "bias": "all" }), "field \"bias\": \"all\" is not supported; supported: none")]
-#[case(json!({ "use_dora": true }), "field \"use_dora\": true is not supported")]
-#[case(json!({ "rank_pattern": { "q_proj": 8 } }), "field \"rank_pattern\"")]
-#[case(json!({ "alpha_pattern": { "q_proj": 8 } }), "field \"alpha_pattern\"")]
-#[case(json!({ "modules_to_save": ["lm_head"] }), "field \"modules_to_save\": [\"lm_head\"] is not supported")]
-#[case(json!({ "layers_to_transform": [0] }), "field \"layers_to_transform\"")]
+#[case(json!({ "use_dora": true }), "module \"model.layers.0.self_attn.q_proj\" has no lora_magnitude_vector")]
+#[case(json!({ "use_dora": 1 }), "field \"use_dora\"")]
+#[case(json!({ "rank_pattern": { "q_proj": 8 } }), "expected shape [8, 4], found [2, 4]")]
+#[case(json!({ "rank_pattern": { "q_proj": 0 } }), "field \"rank_pattern\": expected an object of patterns and ranks")]
+#[case(json!({ "alpha_pattern": { "q_proj": -1 } }), "field \"alpha_pattern\": expected an object of patterns and numbers")]
+#[case(json!({ "alpha_pattern": { "(q_proj": 8 } }), "the pattern \"(q_proj\" is not understood")]
+#[case(json!({ "modules_to_save": ["lm_head"] }), "module \"lm_head.weight\" is among the targets and has no tensors")]
+#[case(json!({ "layers_to_transform": [0] }), "for it is not among the adapter's target_modules")]
+#[case(json!({ "layers_to_transform": "0" }), "field \"layers_to_transform\": expected a layer's number")]
+#[case(json!({ "exclude_modules": ["v_proj"] }), "for it is not among the adapter's target_modules")]
+#[case(json!({ "trainable_token_indices": [1] }), "field \"trainable_token_indices\"")]
 #[case(json!({ "init_lora_weights": "pissa_niter_4" }), "field \"init_lora_weights\"")]
-#[case(json!({ "target_modules": [] }), "field \"target_modules\": expected \"all-linear\" or a list")]
+#[case(json!({ "target_modules": [] }), "field \"target_modules\": expected \"all-linear\", a pattern or a list")]
 #[case(json!({ "target_modules": null }), "field \"target_modules\"")]
 #[case(json!({ "target_modules": [1] }), "field \"target_modules\": expected a list of strings")]
-#[case(json!({ "target_modules": "(?!x).*q_proj" }), "list the modules' names instead")]
-#[case(json!({ "target_modules": "q_proj" }), "list the modules' names instead")]
+#[case(json!({ "target_modules": "(?!x).*q_proj" }), "for it is not among the adapter's target_modules")]
+#[case(json!({ "target_modules": "q_proj" }), "for it is not among the adapter's target_modules")]
 #[case(json!({ "target_modules": ["q_proj", "v_proj", "k_proj"] }), "module \"model.layers.0.self_attn.k_proj\" is among the targets and has no tensors (and 1 other missing)")]
 #[case(json!({ "target_modules": ["q_proj"] }), "for it is not among the adapter's target_modules")]
 #[case(json!({ "r": 4 }), "expected shape [4, 4], found [2, 4]")]
-fn settings_that_are_not_plain_lora_of_this_file_are_refused(#[case] change: Value, #[case] expected: &str) {
+fn settings_that_are_not_those_of_this_file_are_refused(#[case] change: Value, #[case] expected: &str) {
     let error = read_changed(change, |_| ()).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }
@@ -171,9 +179,9 @@ fn settings_that_are_not_plain_lora_of_this_file_are_refused(#[case] change: Val
 #[case(|tensors: &mut Vec<(String, HostTensor)>| drop(tensors.remove(0)), "module \"model.layers.0.self_attn.q_proj\" has no lora_A")]
 #[case(|tensors: &mut Vec<(String, HostTensor)>| drop(tensors.remove(1)), "module \"model.layers.0.self_attn.q_proj\" has no lora_B")]
 #[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = tensors[0].0.replace("q_proj", "q_prj"), "the nearest is \"model.layers.0.self_attn.q_proj\"")]
-#[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = "base_model.model.lm_head.weight".into(), "modules_to_save, resized embeddings")]
+#[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = "base_model.model.model.norm.weight".into(), "only those of modules_to_save and resized embeddings are read")]
 #[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = tensors[0].0.replace("lora_A.weight", "lora_A.default.weight"), "keys read \"base_model.model.MODULE.lora_A.weight\"")]
-#[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = tensors[0].0.replace("lora_A.weight", "lora_magnitude_vector"), "DoRA is not supported")]
+#[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = tensors[0].0.replace("lora_A.weight", "lora_magnitude_vector"), "has no lora_A")]
 #[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[1].1 = HostTensor::zeros([2, 4]), "expected shape [4, 2], found [2, 4]")]
 fn tensors_that_do_not_fit_the_model_are_refused(
     #[case] spoil: fn(&mut Vec<(String, HostTensor)>),

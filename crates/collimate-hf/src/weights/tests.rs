@@ -38,7 +38,7 @@ fn what_is_written_is_read_again(#[case] dtype: StorageDtype) {
     let (tensors, specs) = small();
     write_safetensors(&dir.path().join("model.safetensors"), tensors.clone(), dtype).unwrap();
     let weights = WeightFiles::open(dir.path()).unwrap();
-    assert_eq!(weights.check(&specs).unwrap(), WeightCheck { num_tensors: 2, num_ignored: 0 });
+    assert_eq!(weights.check(&specs).unwrap(), WeightCheck { num_tensors: 2, ..WeightCheck::default() });
     assert_eq!(weights.names().collect::<Vec<_>>(), ["a", "b"]);
     for (name, tensor) in &tensors {
         assert_eq!(&weights.read(name).unwrap(), tensor, "all values are exact in every type");
@@ -172,9 +172,39 @@ fn rotary_buffers_and_the_head_of_a_tied_model_are_passed_over_and_counted() {
     }
     write_safetensors(&dir.path().join("model.safetensors"), tensors, StorageDtype::F32).unwrap();
     let weights = WeightFiles::open(dir.path()).unwrap();
-    assert_eq!(weights.check(&specs).unwrap(), WeightCheck { num_tensors: 2, num_ignored: 2 });
+    assert_eq!(weights.check(&specs).unwrap(), WeightCheck { num_tensors: 2, num_ignored: 2, notes: Vec::new() });
     specs.push(TensorSpec::new("lm_head.weight", &[1]));
-    assert_eq!(weights.check(&specs).unwrap(), WeightCheck { num_tensors: 3, num_ignored: 1 });
+    assert_eq!(weights.check(&specs).unwrap(), WeightCheck { num_tensors: 3, num_ignored: 1, notes: Vec::new() });
+}
+
+#[test]
+fn heads_and_buffers_are_passed_over_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tensors = vec![("model.norm.weight".to_owned(), HostTensor::zeros([2]))];
+    for name in ["model.layers.0.self_attn.masked_bias", "v_head.summary.weight"] {
+        tensors.push((name.to_owned(), HostTensor::zeros([1])));
+    }
+    write_safetensors(&dir.path().join("model.safetensors"), tensors, StorageDtype::F32).unwrap();
+    let weights = WeightFiles::open(dir.path()).unwrap();
+    let check = weights.check(&[TensorSpec::new("model.norm.weight", &[2])]).unwrap();
+    assert_eq!((check.num_tensors, check.num_ignored, check.notes.len()), (1, 2, 1));
+    let named = "model.layers.0.self_attn.masked_bias, v_head.summary.weight";
+    assert!(check.notes[0].ends_with(named), "{}", check.notes[0]);
+}
+
+#[test]
+fn a_single_file_is_taken_before_an_index_and_prefixes_are_put_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensor = |value: f32| [("module.embed_tokens.weight".to_owned(), HostTensor::new([1, 1], vec![value]))];
+    write_safetensors(&dir.path().join("model.safetensors"), tensor(1.0), StorageDtype::F32).unwrap();
+    let shard = "model-00001-of-00001.safetensors";
+    write_safetensors(&dir.path().join(shard), tensor(2.0), StorageDtype::F32).unwrap();
+    let index = json!({ "weight_map": { "module.embed_tokens.weight": shard } });
+    fs::write(dir.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+    let weights = WeightFiles::open(dir.path()).unwrap();
+    assert_eq!(weights.read("model.embed_tokens.weight").unwrap().data, [1.0]);
+    let check = weights.check(&[TensorSpec::new("model.embed_tokens.weight", &[1, 1])]).unwrap();
+    assert!(check.notes[0].contains("model.safetensors is read"), "{:?}", check.notes);
 }
 
 #[test]
@@ -191,7 +221,6 @@ fn other_types_are_refused() {
 #[case(&["pytorch_model.bin.index.json"], "save_pretrained(folder)")]
 #[case(&["adapter_model.safetensors"], "; this is an adapter: give its base model")]
 #[case(&["model-00001-of-00002.safetensors"], "; there are shards without their index")]
-#[case(&["model.safetensors", "model.safetensors.index.json"], "which may disagree: remove one")]
 fn a_folder_without_readable_weights_says_what_to_do(#[case] files: &[&str], #[case] expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     files.iter().for_each(|file| fs::write(dir.path().join(file), "{}").unwrap());

@@ -1,13 +1,12 @@
 //! Forward and backward passes over a pack.
 
-use burn::tensor::Tensor;
-use collimate_backend::{FusedOps, in_float32};
+use collimate_backend::FusedOps;
 use collimate_text::GroupBatch;
 
 use super::CausalLm;
 use super::tape::{ForwardOptions, SavedBlock, Tape};
 use crate::dropout::DropoutKey;
-use crate::engine::{Activations, Engine, Gradients, PackInputs};
+use crate::engine::{Activations, Gradients};
 use crate::error::ModelError;
 use crate::routing::{PackLoad, RouterLoad};
 use crate::targets::Targets;
@@ -81,7 +80,7 @@ impl<B: FusedOps> CausalLm<B> {
             x = y;
         }
         let targets = Targets::new(batch);
-        let (logps, head) = engine.head_forward(&x, &targets, self.trainable[self.index.head()]);
+        let (logps, head) = engine.head_forward(&x, &targets, self.trainable[self.index.adapted.head.weight]);
         Ok((targets.nest(&logps), Tape { pack, targets, dropout, blocks, head, load, balance: None }))
     }
 
@@ -95,8 +94,9 @@ impl<B: FusedOps> CausalLm<B> {
         let engine = self.engine(true, dropout.as_ref());
         let num_rows = pack.tokens.dims()[0];
         let dy = engine.head_backward(head, &targets, targets.spread(coefficients), num_rows, &mut gradients);
-        let trains_embedding = self.trainable[self.index.embedding];
-        let first_trained = (0..blocks.len()).find(|&layer| gradients.trains(&self.index.layers[layer]));
+        let ids = &self.index.adapted;
+        let trains_embedding = ids.embedding_parameters().any(|id| self.trainable[id]);
+        let first_trained = (0..blocks.len()).find(|&layer| gradients.trains(&ids.layers[layer]));
         let lowest = if trains_embedding { 0 } else { first_trained.unwrap_or(blocks.len()) };
         let mut dy = Some(dy);
         for layer in (lowest..blocks.len()).rev() {
@@ -109,7 +109,7 @@ impl<B: FusedOps> CausalLm<B> {
             dy = engine.block_backward(layer, activations, dx, &pack, wants_input, &mut gradients);
         }
         if let Some(dy) = dy {
-            embedding_backward(&engine, &pack, dy, &mut gradients);
+            engine.embedding_backward(&pack, dy, &mut gradients);
         }
         self.gradients = held;
     }
@@ -124,18 +124,4 @@ fn record<B: FusedOps>(load: &mut Option<PackLoad>, activations: &Activations<B>
     if let (Some(load), Some(routing)) = (load, activations.routing()) {
         load.add_layer(routing);
     }
-}
-
-/// Adds the gradient of the embedding, if it is trained.
-fn embedding_backward<B: FusedOps>(
-    engine: &Engine<'_, B>,
-    pack: &PackInputs<B>,
-    dy: Tensor<B, 2>,
-    gradients: &mut Gradients<'_, B>,
-) {
-    let id = engine.index.embedding;
-    let Some(gradient) = gradients.get(id) else { return };
-    let dy = engine.scaled_embedding(in_float32(dy));
-    let tokens: Vec<u32> = pack.tokens.clone().into_data().iter::<i64>().map(|token| token as u32).collect();
-    *gradient = Some(B::add_rows(gradient.take().unwrap_or_else(|| engine.zero_gradient(id)), &tokens, &dy));
 }

@@ -23,18 +23,28 @@ impl<B: FusedOps> Engine<'_, B> {
             (None, Some(bias)) => Some(bias.repeat_dim(0, x.dims()[0])),
             (onto, None) => onto,
         };
-        let y = B::multiply(onto, 1.0, Factor::new(x), Factor::new(&self.params[ids.weight]));
         let low = self.low(ids, x);
-        let (Some(lora), Some(scale), Some(low)) = (&ids.lora, self.adapter_scale, &low) else {
+        if let (Some(lora), Some(low)) = (&ids.lora, &low)
+            && let Some(magnitude) = lora.magnitude
+        {
+            let y = self.dora(ids, lora, magnitude, x, low);
+            let y = match onto {
+                Some(onto) => B::add(onto, &y),
+                None => y,
+            };
+            return (y, Some(low.clone()));
+        }
+        let y = B::multiply(onto, 1.0, Factor::new(x), Factor::new(&self.params[ids.weight]));
+        let (Some(lora), Some(low)) = (&ids.lora, &low) else {
             return (y, None);
         };
-        let y = B::multiply(Some(y), scale as f32, Factor::new(low), Factor::new(&self.params[lora.b]));
+        let y = B::multiply(Some(y), lora.scale, Factor::new(low), Factor::new(&self.params[lora.b]));
         (y, Some(low.clone()))
     }
 
     /// `x A` of the layer's adapter, if it has one.
     pub(super) fn low(&self, ids: &LinearIds, x: &Tensor<B, 2>) -> Low<B> {
-        let lora = ids.lora.as_ref().filter(|_| self.adapter_scale.is_some())?;
+        let lora = ids.lora.as_ref()?;
         Some(B::multiply(None, 1.0, Factor::new(&self.dropped(x, ids)), Factor::new(&self.params[lora.a])))
     }
 
@@ -57,12 +67,12 @@ impl<B: FusedOps> Engine<'_, B> {
                 None => sum,
             });
         }
-        let (Some(lora), Some(scale), Some(low)) = (&ids.lora, self.adapter_scale, low) else { return None };
-        let scale = scale as f32;
+        let (Some(lora), Some(low)) = (&ids.lora, low) else { return None };
+        let dy = &self.dora_backward(ids, lora, (x, low), dy, gradients);
         if let Some(gradient) = gradients.get(lora.b) {
-            B::add_product(gradient, scale, Factor::transpose_of(low), Factor::new(dy));
+            B::add_product(gradient, lora.scale, Factor::transpose_of(low), Factor::new(dy));
         }
-        let d_low = B::multiply(None, scale, Factor::new(dy), Factor::transpose_of(&self.params[lora.b]));
+        let d_low = B::multiply(None, lora.scale, Factor::new(dy), Factor::transpose_of(&self.params[lora.b]));
         if let Some(gradient) = gradients.get(lora.a) {
             let x = self.dropped(x, ids);
             B::add_product(gradient, 1.0, Factor::transpose_of(&x), Factor::new(&d_low));
@@ -78,6 +88,11 @@ impl<B: FusedOps> Engine<'_, B> {
         d_low: &Low<B>,
         onto: Option<Tensor<B, 2>>,
     ) -> Tensor<B, 2> {
+        if let (Some(d_low), Some(lora)) = (d_low, &ids.lora)
+            && let Some(magnitude) = lora.magnitude
+        {
+            return self.dora_input_gradient(ids, (lora, magnitude), dy, d_low, onto);
+        }
         let dx = B::multiply(onto, 1.0, Factor::new(dy), Factor::transpose_of(&self.params[ids.weight]));
         let (Some(d_low), Some(lora)) = (d_low, &ids.lora) else { return dx };
         let a = Factor::transpose_of(&self.params[lora.a]);
@@ -152,7 +167,8 @@ impl<B: FusedOps> Engine<'_, B> {
         sum.unwrap_or_else(|| Tensor::zeros([rows, self.config.hidden_size], self.device))
     }
 
-    fn dropped(&self, x: &Tensor<B, 2>, ids: &LinearIds) -> Tensor<B, 2> {
+    /// The input of A.
+    pub(super) fn dropped(&self, x: &Tensor<B, 2>, ids: &LinearIds) -> Tensor<B, 2> {
         match self.dropout {
             Some(dropout) => dropout.apply(x.clone(), ids.ordinal, self.rows),
             None => x.clone(),

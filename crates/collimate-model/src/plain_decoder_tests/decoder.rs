@@ -52,8 +52,12 @@ impl<'a> PlainDecoder<'a> {
         coefficients: &[Vec<f64>],
         balance_weight: f64,
     ) -> Tensor<Tracked, 1> {
-        let (index, config) = (&self.model.index, &self.model.config);
+        let (index, config) = (&self.model.index.adapted, &self.model.config);
         let mut x = self.params[index.embedding].clone().select(0, ints(&batch.tokens));
+        if let Some(lora) = &index.embedding_lora {
+            let low = self.params[lora.a].clone().select(0, ints(&batch.tokens));
+            x = x + low.matmul(self.params[lora.b].clone()).mul_scalar(lora.scale);
+        }
         if let Some(scale) = config.embedding_scale {
             x = x.mul_scalar(scale);
         }
@@ -62,8 +66,17 @@ impl<'a> PlainDecoder<'a> {
             x = self.block(layer, x, &mut router_logits);
         }
         let targets = Targets::new(batch);
-        let head = self.params[index.head()].clone();
-        let logits = self.norm(x.select(0, ints(&targets.rows)), index.final_norm).matmul(head.transpose());
+        let normed = self.norm(x.select(0, ints(&targets.rows)), index.final_norm);
+        let mut weight = self.params[index.head.weight].clone();
+        if let Some(lora) = &index.head.lora {
+            let product = self.params[lora.b].clone().matmul(self.params[lora.a].clone().transpose());
+            weight = weight + product.mul_scalar(lora.scale);
+            if let Some(magnitude) = lora.magnitude {
+                let norms = weight.clone().powi_scalar(2).sum_dim(1).sqrt().detach();
+                weight = weight * (self.params[magnitude].clone().transpose() / norms);
+            }
+        }
+        let logits = normed.matmul(weight.transpose());
         let logits = logits.mul_scalar(config.logit_scale.unwrap_or(1.0));
         let logits = match config.logit_softcap {
             Some(cap) => tanh(logits.div_scalar(cap)).mul_scalar(cap),
@@ -77,7 +90,7 @@ impl<'a> PlainDecoder<'a> {
     }
 
     fn block(&self, layer: usize, x: Matrix, router_logits: &mut Vec<(Matrix, Matrix)>) -> Matrix {
-        let ids = &self.model.index.layers[layer];
+        let ids = &self.model.index.adapted.layers[layer];
         let config = &self.model.config;
         let h = self.maybe_norm(x.clone(), ids.attention_norms.before);
         let [q, k, v] = self.joint(&ids.qkv, h);
@@ -139,15 +152,20 @@ impl<'a> PlainDecoder<'a> {
     }
 
     fn linear(&self, ids: &LinearIds, x: Matrix) -> Matrix {
-        let mut y = x.clone().matmul(self.params[ids.weight].clone());
-        if let Some(bias) = ids.bias {
-            y = y + self.params[bias].clone();
+        let mut weight = self.params[ids.weight].clone();
+        if let Some(lora) = &ids.lora {
+            let product = self.params[lora.a].clone().matmul(self.params[lora.b].clone());
+            weight = weight + product.mul_scalar(lora.scale);
+            if let Some(magnitude) = lora.magnitude {
+                let norms = weight.clone().powi_scalar(2).sum_dim(0).sqrt().detach();
+                weight = weight * (self.params[magnitude].clone() / norms);
+            }
         }
-        if let (Some(lora), Some(config)) = (&ids.lora, self.model.lora()) {
-            let low = x.matmul(self.params[lora.a].clone());
-            y = y + low.matmul(self.params[lora.b].clone()).mul_scalar(config.scale());
+        let y = x.matmul(weight);
+        match ids.bias {
+            Some(bias) => y + self.params[bias].clone(),
+            None => y,
         }
-        y
     }
 
     fn norm(&self, x: Matrix, weight: usize) -> Matrix {

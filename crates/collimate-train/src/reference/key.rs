@@ -8,7 +8,7 @@ const FORMAT_VERSION: u32 = 1;
 /// Version of the arithmetic.
 ///
 /// Increment it with every change that alters log-probs by more than rounding, so that older ones are not reused.
-pub(super) const KERNEL_VERSION: u32 = 2;
+pub(super) const KERNEL_VERSION: u32 = 3;
 
 /// Identifies how a log-prob was computed. Scorers that differ in any field share no log-probs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! Writes and restores a session's parameters and optimizer.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
@@ -11,37 +10,36 @@ use collimate_hf::{
     Adapter, HfError, HostTensor, ModelConfig, StorageDtype, TensorSpec, WeightFiles, write_model, write_safetensors_of,
 };
 use collimate_hub::name_of_snapshot;
-use collimate_model::CausalLm;
+use collimate_model::{CausalLm, ParameterInfo};
 
 use crate::error::TrainError;
 use crate::optimizer::AdamW;
-use crate::session::open::factor_of;
+use crate::session::BaseModel;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STEP: &str = "step";
 
 pub(super) fn save_model<B: FusedOps>(
     model: &CausalLm<B>,
-    base: &str,
+    base: &BaseModel,
     dir: &Path,
     dtype: StorageDtype,
     max_shard_size: ShardSize,
 ) -> Result<(), TrainError> {
     let infos = model.parameters();
     if let Some(config) = model.lora() {
-        let mut factors = BTreeMap::<String, [Option<HostTensor>; 2]>::new();
-        for (index, info) in infos.iter().enumerate().filter(|(_, info)| info.is_adapter) {
-            if let Some((module, is_a)) = factor_of(&info.name) {
-                factors.entry(module.to_owned()).or_default()[usize::from(!is_a)] = Some(model.download(index));
-            }
-        }
-        let pair = |(module, [a, b]): (String, [Option<HostTensor>; 2])| Some((module, (a?, b?)));
-        let modules = factors.into_iter().filter_map(pair).collect();
         let mut config = config.clone();
         // A model from the hub is recorded by its name there, so that PEFT finds it.
-        let name = name_of_snapshot(Path::new(base)).and_then(|name| Some(name.split_once('@')?.0.to_owned()));
-        config.base_model_name_or_path = Some(name.unwrap_or_else(|| base.to_owned()));
-        Adapter { config, modules }.write(dir)?;
+        let hub = name_of_snapshot(Path::new(&base.name));
+        let name = hub.and_then(|name| Some(name.split_once('@')?.0.to_owned()));
+        config.base_model_name_or_path = Some(name.unwrap_or_else(|| base.name.clone()));
+        let named = |wanted: &dyn Fn(&ParameterInfo) -> bool| {
+            let wanted = infos.iter().enumerate().filter(|(_, info)| wanted(info));
+            wanted.map(|(index, info)| (info.name.clone(), model.download(index))).collect()
+        };
+        let tensors = named(&|info| info.is_adapter);
+        let replaced = named(&|info| base.replaced.contains(&info.name));
+        Adapter { config, tensors, base: replaced, lacks_base_rows: base.lacks_rows }.write(dir)?;
         return Ok(());
     }
     let tensors = infos.iter().enumerate().map(|(index, info)| (info.name.clone(), model.download(index)));
@@ -58,8 +56,7 @@ pub(super) fn check_saved<B: FusedOps>(model: &CausalLm<B>, dir: &Path, dtype: S
     if model.lora().is_some() {
         let adapter = Adapter::read(dir, model.config())?;
         for (index, info) in model.parameters().iter().enumerate().filter(|(_, info)| info.is_adapter) {
-            let Some((module, is_a)) = factor_of(&info.name) else { continue };
-            let written = adapter.modules.get(module).map(|(a, b)| if is_a { a } else { b });
+            let written = adapter.tensors.get(&info.name);
             if !written.is_some_and(|written| same(written, &model.download(index), StorageDtype::F32)) {
                 return Err(differs(&info.name).into());
             }
@@ -78,17 +75,19 @@ pub(super) fn check_saved<B: FusedOps>(model: &CausalLm<B>, dir: &Path, dtype: S
 
 pub(super) fn load_model<B: FusedOps>(model: &mut CausalLm<B>, dir: &Path) -> Result<(), TrainError> {
     if model.lora().is_some() {
-        let adapter = Adapter::read(dir, model.config())?;
+        let mut adapter = Adapter::read(dir, model.config())?;
         for index in 0..model.parameters().len() {
-            let name = model.parameters()[index].name.clone();
-            let Some((module, is_a)) = factor_of(&name) else { continue };
-            let Some((a, b)) = adapter.modules.get(module) else {
+            let info = &model.parameters()[index];
+            if !info.is_adapter {
+                continue;
+            }
+            let Some(tensor) = adapter.tensors.remove(&info.name) else {
                 return Err(TrainError::Checkpoint {
                     path: dir.to_owned(),
-                    message: format!("has no adapter for {module}: it belongs to another run"),
+                    message: format!("has no {}: it belongs to another run", info.name),
                 });
             };
-            model.load(index, if is_a { a.clone() } else { b.clone() });
+            model.load(index, tensor);
         }
         return Ok(());
     }

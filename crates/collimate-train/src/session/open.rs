@@ -1,17 +1,16 @@
 //! Opens a model folder on a device.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use collimate_backend::{BackendJob, ComputeDtype, FusedOps, check_dtype, dispatch};
-use collimate_hf::{Adapter, HfError, HostTensor, LoraConfig, ModelConfig, WeightFiles};
+use collimate_hf::{Adapter, AdapterPart, HfError, HostTensor, LoraConfig, ModelConfig, WeightFiles, row_lengths};
 use collimate_model::{CausalLm, ParameterInfo, Placement, Trainable};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::TrainError;
 use crate::optimizer::AdamW;
-use crate::session::{BackendSession, Session};
+use crate::session::{BackendSession, BaseModel, Session};
 
 /// What is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +81,7 @@ impl Open {
         check_dtype(&options.backend, options.device, options.dtype)?;
         let config = ModelConfig::from_dir(&options.model)?;
         let weights = WeightFiles::open(&options.model)?;
-        weights.check(&config.tensors())?;
+        let checked = weights.check(&config.tensors())?;
         let adapter = options.adapter.as_deref().map(|dir| Adapter::read(dir, &config)).transpose()?;
         let (lora, trainable) = match (&options.training, &adapter) {
             (Training::Lora(wanted), Some(adapter)) => {
@@ -94,79 +93,120 @@ impl Open {
             (Training::Full, None) => (None, Trainable::Base),
             (Training::Full, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
         };
+        let notes = [config.notes.clone(), checked.notes].concat();
         Ok(Self {
-            config,
-            weights,
-            adapter: adapter.map(|a| a.modules),
+            config: adapter.as_ref().map_or_else(|| config.clone(), |adapter| adapter.model_config(&config)),
+            files: Files { weights, adapter },
             lora,
             trainable,
             dtype: options.dtype,
             seed: options.seed,
             base: options.model.to_string_lossy().into_owned(),
+            notes,
         })
     }
 }
 
-type AdapterModules = BTreeMap<String, (HostTensor, HostTensor)>;
-
 struct Open {
     config: ModelConfig,
-    weights: WeightFiles,
-    adapter: Option<AdapterModules>,
+    files: Files,
     lora: Option<LoraConfig>,
     trainable: Trainable,
     dtype: ComputeDtype,
     seed: u64,
     base: String,
+    notes: Vec<String>,
 }
 
 impl BackendJob for Open {
     type Output = Result<Box<dyn Session>, HfError>;
 
     fn run<B: FusedOps>(self, device: B::Device) -> Self::Output {
-        let Open { config, weights, mut adapter, lora, trainable, dtype, seed, base } = self;
-        let model = CausalLm::<B>::new(config, lora, trainable, Placement { device, dtype }, |info| {
+        let Open { config, mut files, lora, trainable, dtype, seed, base, notes } = self;
+        let base = BaseModel {
+            name: base,
+            replaced: files.adapter.iter().flat_map(|adapter| adapter.base.keys().cloned()).collect(),
+            lacks_rows: files.adapter.as_ref().is_some_and(|adapter| adapter.lacks_base_rows),
+        };
+        let model = CausalLm::<B>::new(config.clone(), lora, trainable, Placement { device, dtype }, |info| {
             if !info.is_adapter {
-                return weights.read(&info.name);
+                return files.base(&info.name);
             }
-            Ok(match &mut adapter {
-                Some(modules) => take_factor(modules, info).unwrap_or_else(|| fresh_factor(info, seed)),
-                None => fresh_factor(info, seed),
-            })
+            match files.own(&info.name) {
+                Some(tensor) => Ok(tensor),
+                None => files.fresh(info, &config, seed),
+            }
         })?;
         let optimizer = AdamW::new(model.parameters().len());
-        Ok(Box::new(BackendSession { model, optimizer, tape: None, router_load: None, base }))
+        Ok(Box::new(BackendSession {
+            model,
+            optimizer,
+            tape: None,
+            router_load: None,
+            base,
+            notes,
+            unrounded: Vec::new(),
+        }))
     }
 }
 
-/// Parses `base_model.model.{module}.lora_A.weight` into the module and whether this is the factor A.
-pub(super) fn factor_of(name: &str) -> Option<(&str, bool)> {
-    let rest = name.strip_prefix("base_model.model.")?.strip_suffix(".weight")?;
-    let split = |end: &str, is_a| rest.strip_suffix(end).map(|module| (module, is_a));
-    split(".lora_A", true).or_else(|| split(".lora_B", false))
+/// Where a model's parameters come from.
+struct Files {
+    weights: WeightFiles,
+    adapter: Option<Adapter>,
 }
 
-fn take_factor(modules: &mut AdapterModules, info: &ParameterInfo) -> Option<HostTensor> {
-    let (module, is_a) = factor_of(&info.name)?;
-    let (a, b) = modules.get_mut(module)?;
-    let factor = if is_a { a } else { b };
-    Some(HostTensor { shape: factor.shape.clone(), data: std::mem::take(&mut factor.data) })
-}
-
-/// PEFT's initialisation: A uniform in ±1/√in (Kaiming with a = √5), B zero, so that the adapter changes nothing yet.
-///
-/// The draws depend on the seed and the factor's name only.
-fn fresh_factor(info: &ParameterInfo, seed: u64) -> HostTensor {
-    let len = info.file_shape.iter().product();
-    let data = match factor_of(&info.name) {
-        Some((_, true)) => {
-            let bound = 1.0 / (info.file_shape[1] as f32).sqrt();
-            let mut key = blake3::Hasher::new();
-            key.update(b"lora_init").update(&seed.to_le_bytes()).update(info.name.as_bytes());
-            let mut rng = ChaCha8Rng::from_seed(*key.finalize().as_bytes());
-            (0..len).map(|_| rng.random_range(-bound..bound)).collect()
+impl Files {
+    /// A tensor of the base model; an adapter may have another one for it.
+    fn base(&self, name: &str) -> Result<HostTensor, HfError> {
+        match self.adapter.as_ref().and_then(|adapter| adapter.base.get(name)) {
+            Some(tensor) => Ok(tensor.clone()),
+            None => self.weights.read(name),
         }
-        _ => vec![0.0; len],
-    };
-    HostTensor { shape: info.file_shape.clone(), data }
+    }
+
+    /// Takes a tensor of the adapter's file.
+    fn own(&mut self, name: &str) -> Option<HostTensor> {
+        self.adapter.as_mut()?.tensors.remove(name)
+    }
+
+    /// PEFT's initialisation, so that the adapter changes nothing yet: A uniform in ±1/√in (Kaiming with a = √5) and B zero;
+    /// for the embedding A zero and B standard normal; DoRA's magnitudes and copies as the base model is.
+    ///
+    /// The draws depend on the seed and the tensor's name only.
+    fn fresh(&self, info: &ParameterInfo, config: &ModelConfig, seed: u64) -> Result<HostTensor, HfError> {
+        let shape = info.file_shape.clone();
+        let base = |tensor: &str| match config.output_layer() {
+            None if tensor == config.head().name => self.base(&config.embedding().name),
+            _ => self.base(tensor),
+        };
+        Ok(match AdapterPart::of(&info.name) {
+            Some((_, AdapterPart::A)) => {
+                let bound = 1.0 / (shape[1] as f32).sqrt();
+                let mut rng = draws(&info.name, seed);
+                let data = (0..shape.iter().product()).map(|_| rng.random_range(-bound..bound)).collect();
+                HostTensor { shape, data }
+            }
+            Some((_, AdapterPart::EmbeddingB)) => {
+                let mut rng = draws(&info.name, seed);
+                let data = (0..shape.iter().product()).map(|_| normal(&mut rng)).collect();
+                HostTensor { shape, data }
+            }
+            Some((module, AdapterPart::Magnitude)) => row_lengths(&base(&format!("{module}.weight"))?),
+            Some((tensor, AdapterPart::Copy)) => base(tensor)?,
+            _ => HostTensor::zeros(shape),
+        })
+    }
+}
+
+fn draws(name: &str, seed: u64) -> ChaCha8Rng {
+    let mut key = blake3::Hasher::new();
+    key.update(b"lora_init").update(&seed.to_le_bytes()).update(name.as_bytes());
+    ChaCha8Rng::from_seed(*key.finalize().as_bytes())
+}
+
+/// A standard normal number, by Box and Muller.
+fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    let (u, v): (f64, f64) = (rng.random_range(f64::MIN_POSITIVE..1.0), rng.random_range(0.0..1.0));
+    ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
 }

@@ -23,6 +23,7 @@ use collimate_text::TextTokenizer;
 use super::outline::Outline;
 use super::plan::PlannedDisk;
 use super::resume::find_checkpoint;
+use super::saving::check_saving;
 use crate::checkpoint::Checkpoint;
 use crate::control::RunContext;
 use crate::error::TrainError;
@@ -75,6 +76,7 @@ pub fn check_recipe(recipe: &Recipe) -> Result<(), TrainError> {
 
 fn check_model(recipe: &Recipe, session: &SessionOptions) -> Result<Outline, TrainError> {
     check_session(session)?;
+    check_saving(recipe, &session.model)?;
     let outline = Outline::read(session)?;
     PassBudget::new(recipe.memory_budget.bytes(outline.device_memory), outline.costs, recipe)?;
     // The least that any run writes: one checkpoint and the model.

@@ -10,6 +10,7 @@ use collimate_recipe::Recipe;
 use collimate_report::{CardInput, RunFiles, license_of, render_card, write_report_from};
 
 use super::TrainSummary;
+use super::rounding::Rounding;
 use crate::error::TrainError;
 use crate::session::Session;
 
@@ -24,7 +25,7 @@ pub(super) fn finish(
     summary: &TrainSummary,
 ) -> Result<(), TrainError> {
     let out = &recipe.output_dir;
-    let dtype = storage_dtype(recipe, session.config());
+    let dtype = summary.rounding.as_ref().map_or_else(|| storage_dtype(recipe, session.config()), Rounding::saved_in);
     session.save_model(out, dtype, recipe.max_shard_size)?;
     session.check_saved(out, dtype)?;
     copy_side_files(model, out)?;
@@ -64,7 +65,13 @@ fn base_name(path: &Path) -> String {
     collimate_hub::name_of_snapshot(path).unwrap_or_else(folder)
 }
 
-/// The dtype of the final weights: the recipe's, or else the base model's.
+/// Whether the recipe says which dtype the final weights have.
+pub(super) fn dtype_is_named(recipe: &Recipe) -> bool {
+    recipe.torch_dtype.as_deref().is_some_and(|name| name != "auto")
+}
+
+/// The dtype of the final weights: the recipe's, or else the base model's. If rounding to the latter would take much of what
+/// was learned, float32 takes its place ([`Rounding`]).
 pub(super) fn storage_dtype(recipe: &Recipe, config: &ModelConfig) -> StorageDtype {
     let named = recipe.torch_dtype.as_deref().filter(|name| *name != "auto").or(config.dtype.as_deref());
     named.and_then(StorageDtype::from_name).unwrap_or(StorageDtype::F32)

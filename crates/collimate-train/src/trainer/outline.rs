@@ -1,6 +1,6 @@
 //! What a model's configuration alone says about training it.
 
-use collimate_hf::{LoraConfig, ModelConfig};
+use collimate_hf::{Adapter, LoraConfig, ModelConfig};
 use collimate_model::{MemoryCosts, ParameterCounts, Trainable};
 
 use crate::error::TrainError;
@@ -21,8 +21,7 @@ impl Outline {
     /// # Errors
     /// A configuration cannot be used, or an adapter is given and all weights are trained.
     pub(super) fn read(session: &SessionOptions) -> Result<Self, TrainError> {
-        let config = ModelConfig::from_dir(&session.model)?;
-        let (lora, trainable) = trained(session)?;
+        let (config, lora, trainable) = trained(session)?;
         Ok(Self {
             costs: MemoryCosts::new(&config, lora.as_ref(), trainable, session.dtype),
             counts: ParameterCounts::new(&config, lora.as_ref(), trainable),
@@ -32,12 +31,16 @@ impl Outline {
     }
 }
 
-/// The adapter that is trained, if any, and what training changes.
-fn trained(session: &SessionOptions) -> Result<(Option<LoraConfig>, Trainable), TrainError> {
+/// The model, the adapter that is trained, if any, and what training changes.
+fn trained(session: &SessionOptions) -> Result<(ModelConfig, Option<LoraConfig>, Trainable), TrainError> {
+    let config = ModelConfig::from_dir(&session.model)?;
     Ok(match (&session.training, &session.adapter) {
-        (Training::Lora(_), Some(adapter)) => (Some(LoraConfig::from_dir(adapter)?), Trainable::Adapter),
-        (Training::Lora(config), None) => (Some(config.clone()), Trainable::Adapter),
+        (Training::Lora(_), Some(adapter)) => {
+            let adapter = Adapter::read(adapter, &config)?;
+            (adapter.model_config(&config), Some(adapter.config), Trainable::Adapter)
+        }
+        (Training::Lora(lora), None) => (config, Some(lora.clone()), Trainable::Adapter),
         (_, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
-        _ => (None, Trainable::Base),
+        _ => (config, None, Trainable::Base),
     })
 }

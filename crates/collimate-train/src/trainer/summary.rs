@@ -8,6 +8,7 @@ use collimate_text::TokenizedGroup;
 
 use super::TrainSummary;
 use super::plan::expected_peak;
+use super::rounding::Rounding;
 use super::run::Run;
 use crate::error::TrainError;
 use crate::session::Session;
@@ -128,6 +129,7 @@ impl TrainSummary {
         if self.num_skipped_steps > 0 {
             lines.push(format!("{} steps were left out: a figure was not finite", self.num_skipped_steps));
         }
+        lines.extend(self.rounding.as_ref().map(Rounding::line));
         lines.push(format!("report: {}", self.output_dir.join("report.html").display()));
         lines
     }
@@ -175,6 +177,7 @@ mod tests {
             last: Some(row(1200, 0.5, "")),
             evaluations: vec![row(0, 1.0, "eval_"), row(1200, 0.25, "eval_")],
             num_skipped_steps: 0,
+            rounding: None,
             chosen_alarm: None,
             seconds: 61.4,
         };

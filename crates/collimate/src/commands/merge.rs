@@ -40,7 +40,8 @@ impl Args {
         let dtype = self.dtype.as_ref().map(parse).transpose()?;
         let options = MergeOptions { dtype, max_shard_size: self.max_shard_size };
         let (model, adapter) = (model_folder(&self.model, io)?, adapter_folder(&self.adapter, io)?);
-        merge_adapter(&model, &adapter, &self.output, options)?;
+        let summary = merge_adapter(&model, &adapter, &self.output, options)?;
+        summary.notes.iter().for_each(|note| io.note(format_args!("warning: {note}")));
         io.line(format_args!("{}", self.output.display()))
     }
 }

@@ -52,9 +52,11 @@ impl ModelOptions {
         Ok(check_session(&self.session_options())?)
     }
 
-    /// Loads the model for scoring and generation.
-    pub(crate) fn open(&self) -> Result<Box<dyn Session>, CliError> {
-        Ok(open_session(&self.session_options())?)
+    /// Loads the model for scoring and generation, and logs what was passed over in its files.
+    pub(crate) fn open(&self, io: &mut Io<'_>) -> Result<Box<dyn Session>, CliError> {
+        let session = open_session(&self.session_options())?;
+        session.notes().iter().for_each(|note| io.note(format_args!("warning: {note}")));
+        Ok(session)
     }
 
     fn session_options(&self) -> SessionOptions {

@@ -52,7 +52,7 @@ impl Args {
         let (name, rows) = open_rows(&self.data, io)?;
         let prompts = read_prompts(&name, rows)?;
         let ids = encode_prompts(&prompts, &tokenizer)?;
-        let mut session = self.model.open()?;
+        let mut session = self.model.open(io)?;
         let outputs = {
             let mut observer = io.observer(self.quiet);
             observer.stage("sampling", Some(ids.len() as u64));

@@ -55,7 +55,7 @@ impl Args {
         let mut out = RowWriter::create(&self.output)?;
         let mut reader = self.read.open_unrewarded(&self.data, io)?;
         let tokenizer = self.model.tokenizer()?;
-        let mut session = self.model.open()?;
+        let mut session = self.model.open(io)?;
         let mut num_skipped = 0;
         let mut checks = TextChecks::default();
         {

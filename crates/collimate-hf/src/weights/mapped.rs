@@ -1,0 +1,51 @@
+//! A memory-mapped safetensors file.
+
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
+use safetensors::tensor::Metadata;
+
+use super::header;
+use crate::error::HfError;
+use crate::plain_file;
+
+/// A file, and where in it the data begins.
+#[derive(Debug)]
+pub(super) struct MappedFile {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Mmap,
+    pub(super) data_start: usize,
+    pub(super) header: Metadata,
+}
+
+impl MappedFile {
+    pub(super) fn open(path: &Path) -> Result<Self, HfError> {
+        let file = plain_file::open(path)?;
+        // SAFETY: the mapping is read-only. Its bytes change only if another process writes to the file in place;
+        // Collimate itself writes new files and renames them, which leaves mapped ones unchanged.
+        #[allow(unsafe_code)]
+        let bytes = unsafe { Mmap::map(&file) }.map_err(HfError::io(path))?;
+        let bad = |message: String| HfError::BadWeightFile { path: path.to_owned(), message };
+        if bytes.starts_with(b"version https://git-lfs") {
+            return Err(bad(
+                "it is a Git LFS pointer, the weights themselves were not downloaded (git lfs pull)".into()
+            ));
+        }
+        let (data_start, header) = header::parse(&bytes).map_err(bad)?;
+        Ok(Self { path: path.to_owned(), bytes, data_start, header })
+    }
+
+    /// Drops mapped pages of the data; later reads fault them back in from the file.
+    pub(super) fn release(&self, start: usize, end: usize) {
+        // SAFETY: the mapping is read-only and backed by a file, so dropped pages come back with the file's bytes.
+        #[cfg(unix)]
+        #[allow(unsafe_code)]
+        let _ = unsafe {
+            self.bytes.unchecked_advise_range(UncheckedAdvice::DontNeed, self.data_start + start, end - start)
+        };
+        #[cfg(not(unix))]
+        let _ = (start, end);
+    }
+}

@@ -1,0 +1,118 @@
+//! The names of tensors in files that other programs wrote.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Parts of names that wrappers of modules leave.
+const WRAPPERS: [&str; 4] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module."];
+/// Prefixes of whole models.
+const PREFIXES: [&str; 2] = ["module.", "base_model.model."];
+/// Most names in a note.
+const NAMES_SHOWN: usize = 6;
+
+/// The names that transformers saves tensors under, in the same order; `None` if they are these already.
+pub(super) fn plain_names(names: &[&str]) -> Option<Vec<String>> {
+    let mut renamed: Vec<String> = names.iter().map(|name| without_wrappers(name)).collect();
+    let is_there = |renamed: &[String], name: &str| renamed.iter().any(|known| known == name);
+    if is_there(&renamed, "model.model.embed_tokens.weight") {
+        let is_inner = |rest: &&str| rest.starts_with("model.") || rest.starts_with("lm_head.");
+        for name in &mut renamed {
+            if let Some(rest) = name.strip_prefix("model.").filter(is_inner) {
+                *name = rest.to_owned();
+            }
+        }
+    }
+    if is_there(&renamed, "embed_tokens.weight") && !is_there(&renamed, "model.embed_tokens.weight") {
+        for name in &mut renamed {
+            if matches!(name.split('.').next(), Some("embed_tokens" | "layers" | "norm")) {
+                name.insert_str(0, "model.");
+            }
+        }
+    }
+    let changed = renamed.iter().zip(names).any(|(new, old)| new != old);
+    changed.then_some(renamed)
+}
+
+fn without_wrappers(name: &str) -> String {
+    let mut name = WRAPPERS.iter().fold(name.to_owned(), |name, wrapper| name.replace(wrapper, ""));
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
+        name = rest.to_owned();
+    }
+    name
+}
+
+/// Whether a tensor that the model does not have changes nothing about it: the output layer of a tied model, a head
+/// beside the decoder, a buffer.
+pub(super) fn is_passed_over(name: &str, known: &BTreeSet<&str>) -> bool {
+    if name == "lm_head.weight" {
+        return true;
+    }
+    let top = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    let is_beside = known.iter().all(|known| top(known) != top(name)) && top(name) != "lm_head" && name.contains('.');
+    let buffers = [".masked_bias", ".attn.bias", ".self_attn.bias", ".attention.bias", ".position_ids"];
+    is_beside || name.contains(".rotary_emb.") || buffers.iter().any(|ending| name.ends_with(ending))
+}
+
+/// A note on what was passed over, except for what so many files hold that it says nothing.
+pub(super) fn passed_over_note(path: &Path, names: &[&str]) -> Option<String> {
+    let usual = |name: &str| name == "lm_head.weight" || name.ends_with(".rotary_emb.inv_freq");
+    let unusual: Vec<&str> = names.iter().copied().filter(|name| !usual(name)).collect();
+    let shown: Vec<String> = unusual.iter().take(NAMES_SHOWN).map(|name| name.chars().take(80).collect()).collect();
+    let more = match unusual.len().saturating_sub(NAMES_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let (path, shown) = (path.display(), shown.join(", "));
+    (!unusual.is_empty()).then(|| format!("{path}: passed over, for the model does not compute with it: {shown}{more}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const PLAIN: [&str; 4] =
+        ["lm_head.weight", "model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "model.norm.weight"];
+
+    #[rstest]
+    #[case(&["embed_tokens.weight", "layers.0.mlp.up_proj.weight", "lm_head.weight", "norm.weight"])]
+    #[case(&["module.lm_head.weight", "module.model.embed_tokens.weight", "module.model.layers.0.mlp.up_proj.weight", "module.model.norm.weight"])]
+    #[case(&["_orig_mod.lm_head.weight", "_orig_mod.model.embed_tokens.weight", "_orig_mod.model.layers.0._orig_mod.mlp.up_proj.weight", "_orig_mod.model.norm.weight"])]
+    #[case(&["base_model.model.lm_head.weight", "base_model.model.model.embed_tokens.weight", "base_model.model.model.layers.0.mlp.up_proj.weight", "base_model.model.model.norm.weight"])]
+    #[case(&["model.lm_head.weight", "model.model.embed_tokens.weight", "model.model.layers.0.mlp.up_proj.weight", "model.model.norm.weight"])]
+    fn prefixes_are_put_right(#[case] names: &[&str]) {
+        let mut plain = plain_names(names).expect("other names");
+        plain.sort();
+        assert_eq!(plain, PLAIN);
+    }
+
+    #[test]
+    fn plain_names_stay() {
+        assert_eq!(plain_names(&PLAIN), None);
+    }
+
+    #[rstest]
+    #[case("v_head.summary.weight", true)]
+    #[case("score.weight", true)]
+    #[case("model.layers.0.self_attn.masked_bias", true)]
+    #[case("model.layers.0.self_attn.rotary_emb.cos_cached", true)]
+    #[case("lm_head.weight", true)]
+    #[case("lm_head.bias", false)]
+    #[case("model.layers.0.self_attn.q_proj.bias", false)]
+    #[case("model.layers.0.self_attn.q_proj.lora_A.weight", false)]
+    fn only_what_the_model_does_not_compute_with_is_passed_over(#[case] name: &str, #[case] expected: bool) {
+        let known = BTreeSet::from(["model.embed_tokens.weight", "model.norm.weight"]);
+        assert_eq!(is_passed_over(name, &known), expected);
+    }
+
+    #[test]
+    fn the_note_names_what_was_passed_over() {
+        let note = passed_over_note(Path::new("m"), &["lm_head.weight", "score.weight", "v_head.bias"]);
+        assert_eq!(
+            note.as_deref(),
+            Some("m: passed over, for the model does not compute with it: score.weight, v_head.bias")
+        );
+        assert_eq!(passed_over_note(Path::new("m"), &["model.rotary_emb.inv_freq"]), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! Token embeddings, with an adapter's matrices, and their backward pass.
+
+use burn::tensor::{Int, Tensor};
+use collimate_backend::{ComputeDtype, Factor, FusedOps, in_dtype, in_float32};
+use half::bf16;
+
+use super::{Engine, Gradients, PackInputs};
+
+impl<B: FusedOps> Engine<'_, B> {
+    /// Token embeddings, [N] → [N, D].
+    pub(crate) fn embed(&self, tokens: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+        let rows = self.params[self.index.embedding].clone().select(0, tokens.clone());
+        let Some(lora) = &self.index.embedding_lora else { return self.scaled_embedding(rows) };
+        let low = self.params[lora.a].clone().select(0, tokens);
+        let b = Factor::new(&self.params[lora.b]);
+        self.scaled_embedding(B::multiply(Some(rows), lora.scale, Factor::new(&low), b))
+    }
+
+    /// Applies the embedding scale, to embeddings or to their gradients.
+    ///
+    /// Rounded to the dtype of the computation, as reference implementations do.
+    fn scaled_embedding(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        match self.config.embedding_scale {
+            Some(scale) if self.dtype == ComputeDtype::Bfloat16 => rows.mul_scalar(bf16::from_f64(scale).to_f32()),
+            Some(scale) => rows.mul_scalar(scale as f32),
+            None => rows,
+        }
+    }
+
+    /// Adds the gradients of what embeds tokens, where it is trained, given that of the embeddings.
+    pub(crate) fn embedding_backward(&self, pack: &PackInputs<B>, dy: Tensor<B, 2>, gradients: &mut Gradients<'_, B>) {
+        let dy = self.scaled_embedding(in_float32(dy));
+        let tokens: Vec<u32> = pack.tokens.clone().into_data().iter::<i64>().map(|token| token as u32).collect();
+        let id = self.index.embedding;
+        if let Some(gradient) = gradients.get(id) {
+            *gradient = Some(B::add_rows(gradient.take().unwrap_or_else(|| self.zero_gradient(id)), &tokens, &dy));
+        }
+        let Some(lora) = &self.index.embedding_lora else { return };
+        if let Some(gradient) = gradients.get(lora.b) {
+            let low = self.params[lora.a].clone().select(0, pack.tokens.clone());
+            B::add_product(gradient, lora.scale, Factor::transpose_of(&low), Factor::new(&dy));
+        }
+        if let Some(gradient) = gradients.get(lora.a) {
+            let b = Factor::transpose_of(&self.params[lora.b]);
+            let d_low = in_dtype(B::multiply(None, lora.scale, Factor::new(&dy), b), dy.dtype());
+            let held = gradient.take().unwrap_or_else(|| self.zero_gradient(lora.a));
+            *gradient = Some(B::add_rows(held, &tokens, &d_low));
+        }
+    }
+}
