@@ -99,7 +99,7 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  cargo xtask python-check\n  cargo xtask python-check --only llama,phi3\n  \
         cargo xtask python-check --python ~/venv/bin/python --models models")]
     PythonCheck(PythonCheckOptions),
-    /// Measure what the NCA paper claims, and write docs/paper; a run that was stopped goes on.
+    /// Measure what the NCA paper claims, and write docs/paper; continuing a run that was stopped.
     #[command(after_help = "Examples:\n  cargo xtask paper\n  cargo xtask paper --only theory,falling\n  \
         cargo xtask paper --quick")]
     Paper(PaperOptions),

@@ -6,7 +6,7 @@ use collimate_rewards::{Pair, PairRule, pairs};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{DataError, Layout, Message, Prompt, PromptGroup, Response, RowWriter};
+use crate::{DataError, Layout, Prompt, PromptGroup, Response, RowWriter};
 
 /// The layout to write.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,52 +75,90 @@ pub fn convert(
 
 /// The rows a group becomes.
 fn rows(group: &PromptGroup, to: ConvertTo) -> Vec<Value> {
-    match to {
-        ConvertTo::Collimate => vec![json!({ "prompt": group.prompt, "responses": group.responses })],
+    let rows = match to {
+        ConvertTo::Collimate => vec![collimate(group)],
         ConvertTo::RankedSet => vec![ranked_set(group)],
-        ConvertTo::Preference(rule) => {
-            let rewards: Vec<f64> = group.responses.iter().map(|response| response.reward).collect();
-            pairs(&rewards, rule, group.index).into_iter().map(|pair| preference(group, pair)).collect()
+        ConvertTo::Preference(rule) => pairs_of(group, rule).into_iter().map(|pair| preference(group, pair)).collect(),
+    };
+    rows.into_iter().map(|row| Value::Object(with_chat_inputs(row, group))).collect()
+}
+
+/// The pairs of a group. If its scores are equal and a label names the better response, the label makes the pair.
+fn pairs_of(group: &PromptGroup, rule: PairRule) -> Vec<Pair> {
+    let rewards: Vec<f64> = group.responses.iter().map(|response| response.reward).collect();
+    let needs_a_gap = matches!(rule, PairRule::AllPairs { margin } if margin > 0.0);
+    let is_tied = rewards.len() > 1 && rewards.iter().all(|reward| *reward == rewards[0]) && !needs_a_gap;
+    match group.chosen.filter(|_| is_tied) {
+        // The last of the others, as for any objective that takes the worst of equal responses.
+        Some(chosen) => {
+            (0..rewards.len()).rfind(|k| *k != chosen).map(|rejected| Pair { chosen, rejected }).into_iter().collect()
         }
+        None => pairs(&rewards, rule, group.index),
     }
 }
 
-fn preference(group: &PromptGroup, pair: Pair) -> Value {
+/// The row with what its chat template is given besides the messages.
+fn with_chat_inputs(mut row: Map<String, Value>, group: &PromptGroup) -> Map<String, Value> {
+    if let Some(tools) = &group.chat.tools {
+        row.insert("tools".to_owned(), json!(tools));
+    }
+    if !group.chat.kwargs.is_empty() {
+        row.insert("chat_template_kwargs".to_owned(), json!(group.chat.kwargs));
+    }
+    row
+}
+
+fn collimate(group: &PromptGroup) -> Map<String, Value> {
+    let responses: Vec<Value> = group.responses.iter().map(|response| response.to_json().into()).collect();
+    let mut row = Map::new();
+    row.insert("prompt".to_owned(), json!(group.prompt));
+    row.insert("responses".to_owned(), responses.into());
+    insert_label(&mut row, group, group.chosen);
+    row
+}
+
+/// Names the chosen response, by its index in the row, where the rewards do not.
+fn insert_label(row: &mut Map<String, Value>, group: &PromptGroup, index: Option<usize>) {
+    let Some((chosen, index)) = group.chosen.zip(index) else { return };
+    let best = group.responses[chosen].reward;
+    if group.responses.iter().filter(|response| response.reward >= best).count() > 1 {
+        row.insert("chosen".to_owned(), json!(index));
+    }
+}
+
+fn preference(group: &PromptGroup, pair: Pair) -> Map<String, Value> {
     let (chosen, rejected) = (&group.responses[pair.chosen], &group.responses[pair.rejected]);
     let completion = |response: &Response| match group.prompt {
         Prompt::Text(_) => json!(response.content),
-        Prompt::Messages(_) => json!([assistant(response)]),
+        Prompt::Messages(_) => json!([response.message()]),
     };
-    json!({
-        "prompt": group.prompt,
-        "chosen": completion(chosen),
-        "rejected": completion(rejected),
-        "score_chosen": chosen.reward,
-        "score_rejected": rejected.reward,
-    })
+    let mut row = Map::new();
+    row.insert("prompt".to_owned(), json!(group.prompt));
+    row.insert("chosen".to_owned(), completion(chosen));
+    row.insert("rejected".to_owned(), completion(rejected));
+    row.insert("score_chosen".to_owned(), json!(chosen.reward));
+    row.insert("score_rejected".to_owned(), json!(rejected.reward));
+    row
 }
 
 /// Best first, like the published set; whole conversations if the prompt is one.
-fn ranked_set(group: &PromptGroup) -> Value {
-    let mut responses: Vec<&Response> = group.responses.iter().collect();
-    responses.sort_by(|a, b| b.reward.total_cmp(&a.reward));
+fn ranked_set(group: &PromptGroup) -> Map<String, Value> {
+    let mut order: Vec<usize> = (0..group.responses.len()).collect();
+    order.sort_by(|&a, &b| group.responses[b].reward.total_cmp(&group.responses[a].reward));
     let mut row = Map::new();
     row.insert("prompt".to_owned(), json!(group.prompt));
-    for (k, response) in responses.into_iter().enumerate() {
+    for (k, response) in order.iter().map(|&index| &group.responses[index]).enumerate() {
         let completion = match &group.prompt {
             Prompt::Text(_) => json!(response.content),
             Prompt::Messages(prompt) => {
                 let mut messages = prompt.clone();
-                messages.push(assistant(response));
+                messages.push(response.message());
                 json!(messages)
             }
         };
         row.insert(format!("A{k}"), completion);
         row.insert(format!("score_A{k}"), json!(response.reward));
     }
-    Value::Object(row)
-}
-
-fn assistant(response: &Response) -> Message {
-    Message { role: "assistant".to_owned(), content: response.content.clone() }
+    insert_label(&mut row, group, order.iter().position(|&index| Some(index) == group.chosen));
+    row
 }

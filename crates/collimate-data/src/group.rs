@@ -3,22 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Message {
-    /// The speaker: `system`, `user`, `assistant`, or another role the chat template knows.
-    pub role: String,
-    /// The text.
-    pub content: String,
-}
-
-impl Message {
-    /// A message of text.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
-}
+use crate::Message;
+use crate::message::is_blank;
 
 /// Plain text, or a conversation for the chat template to render.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +16,12 @@ pub enum Prompt {
     Text(String),
     /// A conversation, rendered by the chat template with its generation prompt.
     Messages(Vec<Message>),
+}
+
+impl Default for Prompt {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
 }
 
 impl Prompt {
@@ -40,23 +34,62 @@ impl Prompt {
     }
 }
 
+/// What a chat template is given besides the messages of a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct ChatInputs {
+    /// The tools that the assistant may call, as JSON schemas.
+    pub tools: Option<Vec<Value>>,
+    /// Further variables by name, such as `enable_thinking`: the row's `chat_template_kwargs`.
+    pub kwargs: Map<String, Value>,
+}
+
 /// A response to a prompt, with its reward.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Response {
     /// The response's text, without end-of-turn tokens.
     pub content: String,
     /// Reward; finite, higher is better.
     pub reward: f64,
     /// Further scores by name, such as ratings of aspects.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<String, f64>,
     /// The tokens that a model drew, with those that ended it, if the response was sampled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_ids: Option<Vec<u32>>,
+    /// What else the assistant's turn has, as [`Message::fields`].
+    pub fields: Map<String, Value>,
+}
+
+impl Response {
+    /// The assistant's turn.
+    pub fn message(&self) -> Message {
+        Message { role: "assistant".to_owned(), content: self.content.clone(), fields: self.fields.clone() }
+    }
+
+    /// The response as a row of this project's layout holds it: with `content` if it is only text, else with `message`.
+    pub(crate) fn to_json(&self) -> Map<String, Value> {
+        let mut json = Map::new();
+        match self.fields.is_empty() {
+            true => json.insert("content".to_owned(), self.content.as_str().into()),
+            false => json.insert("message".to_owned(), self.message().to_json().into()),
+        };
+        json.insert("reward".to_owned(), self.reward.into());
+        if !self.scores.is_empty() {
+            let scores = self.scores.iter().map(|(name, score)| (name.clone(), Value::from(*score)));
+            json.insert("scores".to_owned(), Value::Object(scores.collect()));
+        }
+        if let Some(ids) = &self.token_ids {
+            json.insert("token_ids".to_owned(), ids.as_slice().into());
+        }
+        json
+    }
+
+    /// Whether it says nothing: no text, and no call or reasoning instead.
+    pub fn is_blank(&self) -> bool {
+        is_blank(&self.content, &self.fields)
+    }
 }
 
 /// A prompt and its K scored responses, with their location.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PromptGroup {
     /// Position among the rows of all files, from 0.
     pub index: usize,
@@ -64,6 +97,11 @@ pub struct PromptGroup {
     pub line: usize,
     /// The prompt.
     pub prompt: Prompt,
-    /// The K responses, in the file's order.
+    /// The K responses, in the file's order; of those that share the highest reward, the one that a label names is the
+    /// first.
     pub responses: Vec<Response>,
+    /// What the chat template is given besides the prompt's messages.
+    pub chat: ChatInputs,
+    /// Index of the response that the row labels the best one, if it does.
+    pub chosen: Option<usize>,
 }

@@ -1,6 +1,7 @@
 //! Layouts: the forms in which a row holds a prompt, its responses and their scores.
 
 mod collimate;
+mod columns;
 mod conversation;
 pub(crate) mod node;
 mod preference;
@@ -15,8 +16,9 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use crate::Prompt;
+use crate::{ChatInputs, Prompt};
 use node::{Node, RowError};
+pub(crate) use preference::UNSCORED;
 use spec::{LayoutSpec, Numbers};
 
 /// Declares [`Layout`]: a line for each, in the order in which they are tried.
@@ -108,9 +110,17 @@ impl Layout {
         [spec.name, spec.prompt, spec.responses, spec.rewards]
     }
 
+    /// Whether a layout reads this column, which others refuse.
+    fn reads(self, _column: &str) -> bool {
+        false
+    }
+
     /// Parses a row.
     pub(crate) fn parse(self, row: &Value) -> Result<RawGroup, RowError> {
-        (self.spec().parse)(&Node::root(row))
+        let row = Node::root(row);
+        let mut raw = (self.spec().parse)(&row)?;
+        columns::add(&mut raw, &row, self)?;
+        Ok(raw)
     }
 }
 
@@ -131,19 +141,34 @@ impl FromStr for Layout {
     }
 }
 
+/// The prompt of a row that needs no responses, and what its chat template is given besides.
+pub(crate) fn prompt_of(row: &Value) -> Result<(Prompt, ChatInputs), RowError> {
+    let row = Node::root(row);
+    let prompt = row.require("prompt", "a string or a list of messages")?.prompt()?;
+    let mut raw = RawGroup { prompt, ..RawGroup::default() };
+    columns::add_inputs(&mut raw, &row, Layout::Collimate)?;
+    Ok((raw.prompt, raw.chat))
+}
+
 /// A parsed row, before its rewards are computed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RawGroup {
     pub(crate) prompt: Prompt,
     pub(crate) responses: Vec<RawResponse>,
     /// Where the numbers come from, such as `responses[].reward`; must be the same for every row of a file.
     pub(crate) signal_name: &'static str,
+    /// Index of the response that the row labels the best, if it does.
+    pub(crate) chosen: Option<usize>,
+    /// What the chat template is given besides the messages; read for every layout alike.
+    pub(crate) chat: ChatInputs,
 }
 
 /// A response of a parsed row.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RawResponse {
     pub(crate) content: String,
+    /// What else the assistant's turn has, as [`crate::Message::fields`].
+    pub(crate) fields: Map<String, Value>,
     /// Path of the response in its row, for messages.
     pub(crate) field: String,
     /// The layout's own number: a score, or a rank if [`Layout::has_ranks`].

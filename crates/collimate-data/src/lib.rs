@@ -35,6 +35,7 @@ mod file_index;
 mod group;
 mod layout;
 mod loader;
+mod message;
 mod mix;
 mod row_writer;
 mod skip_reason;
@@ -45,12 +46,13 @@ pub use caught::{catches_panics, caught};
 pub use convert::{ConvertReport, ConvertTo, convert};
 pub use error::DataError;
 pub use file_index::DataFiles;
-pub use group::{Message, Prompt, PromptGroup, Response};
+pub use group::{ChatInputs, Prompt, PromptGroup, Response};
 pub use layout::{Layout, ScoreDirection};
 pub use loader::{
-    DataSource, GroupReader, JsonRow, JsonRows, LoadCounts, LoadOptions, MAX_LINE_BYTES, SourceDescription, data_files,
-    data_stem, is_pattern,
+    DataSource, GroupReader, JsonRow, JsonRows, LabelConflicts, LabelCounts, LoadCounts, LoadOptions, MAX_LINE_BYTES,
+    SourceDescription, data_files, data_stem, is_pattern,
 };
+pub use message::{Message, MessageProblem};
 pub use mix::{DataPart, Duplicates, FileReport, MixOptions, MixedGroups, hold_out, read_mix};
 pub use row_writer::RowWriter;
 pub use skip_reason::SkipReason;

@@ -1,6 +1,7 @@
 //! Reads groups from files, one row at a time.
 
 mod files;
+mod labels;
 mod lines;
 mod list;
 mod options;
@@ -10,6 +11,7 @@ mod reader;
 mod row_rewards;
 mod rows;
 mod strict_json;
+mod usable;
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use files::OpenFiles;
 pub use files::{JsonRow, JsonRows, data_files, data_stem, is_pattern};
+pub use labels::{LabelConflicts, LabelCounts};
 pub use lines::MAX_LINE_BYTES;
 pub use options::{LoadCounts, LoadOptions, SourceDescription};
 pub use reader::GroupReader;

@@ -8,7 +8,7 @@ mod duplicates;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::{DataError, DataFiles, DataSource, LoadOptions, PromptGroup};
+use crate::{DataError, DataFiles, DataSource, LabelCounts, LoadOptions, PromptGroup};
 use draw::draw;
 pub use draw::hold_out;
 pub use duplicates::Duplicates;
@@ -63,6 +63,8 @@ pub struct FileReport {
     pub num_taken: usize,
     /// The requested fraction.
     pub weight: f64,
+    /// How often labels and scores disagree.
+    pub labels: LabelCounts,
 }
 
 impl fmt::Display for FileReport {
@@ -155,6 +157,7 @@ fn read_part(
     report.num_taken = groups.len();
     report.description = reader.describe().to_string();
     report.num_skipped = reader.counts().num_skipped();
+    report.labels = reader.counts().labels.clone();
     mixed.reports.push(report);
     mixed.groups.append(&mut groups);
     Ok(reader.counts().num_rows)

@@ -16,6 +16,8 @@ pub enum SkipReason {
     TooFewResponses,
     /// A response lacks a rating that its reward needs.
     NoRating,
+    /// The scores contradict the label, and such rows are dropped.
+    ContradictedLabel,
 }
 
 impl fmt::Display for SkipReason {
@@ -25,6 +27,7 @@ impl fmt::Display for SkipReason {
             Self::EmptyResponse => "empty response",
             Self::TooFewResponses => "too few responses",
             Self::NoRating => "no rating",
+            Self::ContradictedLabel => "scores that contradict the label",
         })
     }
 }

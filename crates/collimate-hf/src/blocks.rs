@@ -161,6 +161,24 @@ impl ModelConfig {
         self.tensors().iter().map(TensorSpec::num_elements).sum()
     }
 
+    /// Multiplications and additions of one token's forward pass through all linear layers and the output layer, of the
+    /// experts only those that a token is routed to. Attention between tokens comes on top and grows with the context.
+    pub fn operations_per_token(&self) -> u64 {
+        let size = |linear: &LinearSpec| (linear.in_features * linear.out_features) as u64;
+        let blocks = (0..self.num_hidden_layers).map(|layer| {
+            let block = self.block(layer);
+            let all: u64 = block.linears().into_iter().map(size).sum();
+            let idle = match (&block.feed_forward, &self.experts) {
+                (FeedForward::Experts { experts, .. }, Some(routing)) => {
+                    &experts[routing.per_token.min(experts.len())..]
+                }
+                _ => &[],
+            };
+            all - idle.iter().flat_map(Gated::linears).map(size).sum::<u64>()
+        });
+        2 * (blocks.sum::<u64>() + (self.vocab_size * self.hidden_size) as u64)
+    }
+
     /// The embedding of tokens, [V, D].
     pub fn embedding(&self) -> TensorSpec {
         TensorSpec::new(format!("{}.embed_tokens.weight", self.family.names.root), &[self.vocab_size, self.hidden_size])

@@ -26,6 +26,7 @@ fn golden(part: &str) -> PathBuf {
 #[case("olmo2", "olmo2", false, 149_824 + 2 * (64 + 32))]
 #[case("gemma2", "gemma2", true, 149_824 - 640 * 64 + 2 * 2 * 64)]
 #[case("mixtral", "mixtral", false, 149_824 + 2 * (3 * 3 * 112 * 64 + 4 * 64))]
+#[case("granite", "granite", true, 640 * 64 + 4 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 112 + 2 * 64) + 64)]
 fn model_folders_pass_the_strict_check(
     #[case] name: &str,
     #[case] model_type: &str,
@@ -49,6 +50,17 @@ fn model_folders_pass_the_strict_check(
         assert_eq!(tensor.data.len(), spec.num_elements());
         assert!(tensor.data.iter().all(|x| x.is_finite()), "{}", spec.name);
     }
+}
+
+/// Golden models have width 64, two layers, and a vocabulary of 640.
+#[rstest]
+#[case("llama", 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 112))]
+#[case("qwen2", 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 112))]
+#[case("phi3", 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 112))]
+#[case("mixtral", 2 * (2 * 64 * 64 + 2 * 32 * 64 + 2 * 3 * 64 * 112 + 4 * 64))]
+fn operations_are_those_of_a_tokens_matrices(#[case] name: &str, #[case] weights: u64) {
+    let config = ModelConfig::from_dir(&golden("models").join(name)).unwrap();
+    assert_eq!(config.operations_per_token(), 2 * (weights + 640 * 64));
 }
 
 #[test]

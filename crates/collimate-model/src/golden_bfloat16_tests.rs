@@ -35,7 +35,9 @@ fn model(name: &str, adapter: bool, trainable: Trainable, dtype: ComputeDtype) -
 
 #[rstest]
 fn log_probs_are_those_of_float32_but_for_a_few_roundings(
-    #[values("llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3")]
+    #[values(
+        "llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3", "granite"
+    )]
     name: &str,
 ) {
     let rows = rows(name);

@@ -1,6 +1,6 @@
 //! Held-out accuracy.
 
-use collimate_data::Prompt;
+use collimate_data::{ChatInputs, Prompt};
 use collimate_model::GenerateOptions;
 use collimate_text::{TextTokenizer, encode_prompt};
 use collimate_train::{Session, TrainError};
@@ -62,7 +62,9 @@ pub fn solve(
     seed: Option<u64>,
     progress: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Vec<Vec<String>>, TrainError> {
-    let prompts = problems.iter().map(|problem| encode_prompt(&Prompt::Text(problem.prompt.clone()), tokenizer));
+    let prompts = problems
+        .iter()
+        .map(|problem| encode_prompt(&Prompt::Text(problem.prompt.clone()), &ChatInputs::default(), tokenizer));
     let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
     let options = GenerateOptions {
         max_new_tokens: MAX_NEW_TOKENS,

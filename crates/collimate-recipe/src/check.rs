@@ -86,6 +86,9 @@ impl Recipe {
         check.that(self.eval_fraction == 0.0 || self.eval_data.is_none(), "eval_fraction", || {
             "nothing is held out where eval_data is given; leave one out".to_owned()
         })?;
+        check.that(self.chat_template.is_none() || self.chat_template_path.is_none(), "chat_template", || {
+            "is given beside chat_template_path; leave one out".to_owned()
+        })?;
         check.that(self.max_length > self.max_prompt_length, "max_length", || {
             let (prompt, all) = (self.max_prompt_length, self.max_length);
             format!("must leave room for a response beyond max_prompt_length ({prompt}), is {all}")

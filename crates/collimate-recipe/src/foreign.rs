@@ -61,7 +61,6 @@ const fn key_unless(name: &'static str, neutral: &'static [&'static str], remark
 const INSTEAD: &[Meaningful] = &[
     key("assistant_only_loss", "the last turn is scored"),
     key("auto_insert_empty_system_msg", "no system message is added"),
-    key("chat_template", "the template in the model's folder is used"),
     key_unless("completion_only_loss", &["true"], "only responses are scored"),
     key("data_seed", "seed determines the order of the data"),
     key("dataloader_drop_last", "the last, smaller step of an epoch is taken"),
@@ -75,7 +74,6 @@ const INSTEAD: &[Meaningful] = &[
     key("packing", "prompts are computed together without padding and do not attend to each other"),
     key("parallelism_config", "a run uses one device"),
     key("resume_from_checkpoint", "--resume continues from the last checkpoint"),
-    key("system_prompt", "no system message is added"),
     key("tokenizer_name_or_path", "the tokenizer in the model's folder is used"),
     key("tokenizer_name", "the tokenizer in the model's folder is used"),
     key_unless("truncation_mode", &["keep_end"], "prompts keep their end"),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use collimate_data::LabelConflicts;
 use collimate_files::ShardSize;
 use serde::Serialize;
 use serde_yaml_ng::Value;
@@ -11,6 +12,7 @@ use crate::error::RecipeError;
 use crate::keys::{RecipeKey, recipe_keys};
 use crate::memory_budget::MemoryBudget;
 use crate::objective::ObjectiveSpec;
+use crate::rows::{FieldNames, TemplateVariables};
 use crate::schedule::ScheduleKind;
 use crate::sources::DataSources;
 use crate::strategy::{IntervalStrategy, OnNonfinite};
@@ -59,6 +61,25 @@ recipe_keys! {
     higher_is_better: Option<bool> = None,
     /// Normalisation of the rewards of each prompt.
     normalize: Option<String> = None,
+    /// What decides where a row's label (`chosen`) contradicts its scores: `label` (the score of the response that it
+    /// names and the highest are exchanged, for objectives that read rewards), `scores` (the label is ignored), or `drop`
+    /// (such rows are left out). Such rows are counted in the log.
+    label_conflicts: LabelConflicts = LabelConflicts::Label,
+    /// Fields to ignore wherever rows, their messages or their responses have them. For fields that are refused because
+    /// they would change the meaning of a row, such as `margin`.
+    ignore_fields: FieldNames = FieldNames::default(),
+    /// Chat template, as Jinja, instead of the model's; it is saved with the result.
+    chat_template: Option<String> = None,
+    /// Where to take the chat template from: a Jinja file (`.jinja`, `.j2`), or a folder of a model or tokenizer, whose
+    /// end-of-sequence token then ends responses too. It is saved with the result.
+    chat_template_path: Option<PathBuf> = None,
+    /// Variables of the chat template, such as `{enable_thinking: false}`; those of a row win.
+    chat_template_kwargs: TemplateVariables = TemplateVariables::default(),
+    /// System prompt of conversations that have no system turn.
+    system_prompt: Option<String> = None,
+    /// Token that ends a turn or sequence, instead of the model's; it must be in the vocabulary and is saved with the
+    /// result.
+    eos_token: Option<String> = None,
     /// Drop and count unusable groups instead of refusing the data.
     skip_unusable: bool = false,
     /// Maximum number of tokens of a prompt with one response.

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use collimate_data::{DataError, JsonRow, JsonRows, Prompt};
+use collimate_data::{ChatInputs, DataError, JsonRow, JsonRows, Prompt};
 pub use collimate_text::encode_prompt;
 use collimate_text::{TextError, TextTokenizer};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::RoundsError;
@@ -19,6 +18,8 @@ pub struct PromptRow {
     pub line: usize,
     /// The prompt.
     pub prompt: Prompt,
+    /// What the chat template is given besides the prompt's messages.
+    pub chat: ChatInputs,
     fields: Map<String, Value>,
 }
 
@@ -48,17 +49,13 @@ pub fn read_prompts(name: &Path, rows: JsonRows) -> Result<Vec<PromptRow>, DataE
 
 impl PromptRow {
     fn of(row: JsonRow) -> Result<Self, DataError> {
+        let (prompt, chat) = row.prompt()?;
         let JsonRow { path, line, value } = row;
-        let wrong = |path, found: String| {
-            let problem = format!("expected an object with \"prompt\", text or messages: {found}");
-            DataError::Row { path, line, problem }
+        let Value::Object(fields) = value else {
+            let problem = "expected an object with \"prompt\", text or messages".to_owned();
+            return Err(DataError::Row { path, line, problem });
         };
-        let Value::Object(fields) = value else { return Err(wrong(path, "it is no object".to_owned())) };
-        let Some(prompt) = fields.get("prompt") else { return Err(wrong(path, "missing field `prompt`".to_owned())) };
-        match Prompt::deserialize(prompt) {
-            Ok(prompt) => Ok(Self { path, line, prompt, fields }),
-            Err(error) => Err(wrong(path, error.to_string())),
-        }
+        Ok(Self { path, line, prompt, chat, fields })
     }
 }
 
@@ -68,7 +65,7 @@ impl PromptRow {
 /// A prompt that the tokenizer rejects or that is empty; the error names its line.
 pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, RoundsError> {
     let encode = |row: &PromptRow| {
-        let encoded = encode_prompt(&row.prompt, tokenizer)?;
+        let encoded = encode_prompt(&row.prompt, &row.chat, tokenizer)?;
         if encoded.is_empty() {
             let problem = "the prompt is empty after tokenization".to_owned();
             return Err(DataError::Row { path: row.path.clone(), line: row.line, problem }.into());

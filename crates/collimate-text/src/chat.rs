@@ -4,6 +4,7 @@ mod budget;
 mod builtins;
 mod cost;
 mod env;
+mod inputs;
 mod json;
 mod lexer;
 mod operators;
@@ -15,13 +16,15 @@ use std::fmt;
 use std::path::Path;
 
 use chrono::NaiveDateTime;
-use collimate_data::{Message, caught};
+use collimate_data::{ChatInputs, Message, caught};
 use minijinja::{Environment, Template, Value};
 use self_cell::self_cell;
 
 use crate::TextError;
 use crate::model_files::{read_json, read_text};
 use crate::special_tokens::SpecialTokens;
+pub use inputs::ChatDefaults;
+use inputs::{Variables, wishes, without};
 
 /// The longest error message, in characters; a template's own messages may have any length.
 const MAX_PROBLEM_CHARACTERS: usize = 1000;
@@ -30,7 +33,8 @@ const MAX_PROBLEM_CHARACTERS: usize = 1000;
 ///
 /// Renders like transformers: `trim_blocks` and `lstrip_blocks`, one trailing newline of the template dropped, no
 /// escaping, Python's string and dict methods, `raise_exception`, `strftime_now`, `tojson`, `break` and `continue`;
-/// `{% generation %}` prints nothing. `tools` and `documents` are `none`.
+/// `{% generation %}` prints nothing. Messages have no null fields, and their reasoning is known under every name that
+/// transformers gives it.
 ///
 /// Templates are untrusted. Instructions, bytes processed, bytes printed and nesting are limited, so a rendering that
 /// would loop or grow without bound is an error.
@@ -40,6 +44,9 @@ pub struct ChatTemplate {
     compiled: Compiled,
     source: String,
     special_tokens: BTreeMap<String, String>,
+    /// The template for conversations with tools, if the model has one of its own for them.
+    with_tools: Option<Box<ChatTemplate>>,
+    defaults: ChatDefaults,
 }
 
 /// The environment and source that the compiled template borrows from.
@@ -84,34 +91,84 @@ impl ChatTemplate {
     /// Reads the chat template of a model's folder; `None` if it has none.
     ///
     /// That is `chat_template.jinja`, or else `chat_template` of `tokenizer_config.json` or `chat_template.json`: a
-    /// string, or a list of `{name, template}` of which `default` is used. `additional_chat_templates` serve other
-    /// purposes and are ignored.
+    /// string, or a list of `{name, template}` of which `default` is used. Conversations with tools use the one called
+    /// `tool_use`, in that list or in `additional_chat_templates`, if there is one.
     ///
     /// # Errors
-    /// A file cannot be read, `chat_template` has the wrong type, or the template cannot be parsed.
+    /// A file cannot be read, `chat_template` has the wrong type, or a template cannot be parsed.
     pub fn from_model_dir(dir: &Path) -> Result<Option<Self>, TextError> {
         let tokens = SpecialTokens::from_model_dir(dir)?;
-        let Some(source) = template_source(dir)? else { return Ok(None) };
-        Self::new(&source, tokens.texts).map(Some)
+        let Some(sources) = template_sources(dir)? else { return Ok(None) };
+        let mut template = Self::new(&sources.default, tokens.texts.clone())?;
+        template.with_tools =
+            sources.tool_use.map(|source| Self::new(&source, tokens.texts)).transpose()?.map(Box::new);
+        Ok(Some(template))
+    }
+
+    /// Sets the system prompt and variables of conversations that have none of their own.
+    pub fn with_defaults(mut self, defaults: ChatDefaults) -> Self {
+        self.defaults = defaults;
+        self
     }
 
     /// Renders a conversation; `add_generation_prompt` appends the start of the assistant's next turn.
     ///
     /// # Errors
-    /// [`TextError::Template`] if the template rejects the conversation (`raise_exception`), uses an undefined value or
-    /// exceeds a limit.
+    /// [`TextError::Template`] if the template rejects the conversation (`raise_exception`), uses an undefined value,
+    /// exceeds a limit, or leaves out calls or reasoning of a message.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
-        let texts = messages.iter().map(|message| budget::MESSAGE_BYTES + message.role.len() + message.content.len());
-        let input_bytes = texts.chain(self.special_tokens.values().map(String::len)).fold(0, usize::saturating_add);
-        let work = budget::WORK_BYTES.saturating_add(input_bytes.saturating_mul(budget::WORK_PER_BYTE));
-        let mut context: BTreeMap<&str, Value> = BTreeMap::new();
-        context.extend(self.special_tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str()))));
-        context.insert("messages", Value::from_serialize(messages));
-        context.insert("add_generation_prompt", Value::from(add_generation_prompt));
-        context.insert("tools", Value::from(()));
-        context.insert("documents", Value::from(()));
-        context.insert(budget::WORK_VARIABLE, Value::from(work));
+        self.render_with(messages, &ChatInputs::default(), add_generation_prompt)
+    }
+
+    /// [`ChatTemplate::render`] with tools and further variables.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`]; also if the template leaves out the tools.
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        inputs: &ChatInputs,
+        add_generation_prompt: bool,
+    ) -> Result<String, TextError> {
+        let template = self.with_tools.as_deref().filter(|_| inputs.tools.is_some()).unwrap_or(self);
+        let messages = self.defaults.with_system(messages);
+        let render = |messages: &[Message], inputs: &ChatInputs| {
+            template.render_plain(messages, inputs, &self.defaults, add_generation_prompt)
+        };
+        let text = render(&messages, inputs)?;
+        for (name, marks) in wishes(&messages, inputs) {
+            // A template may read a field without naming it, by printing whole messages.
+            if !marks.iter().any(|mark| template.source.contains(mark)) {
+                let (messages, inputs) = without(&messages, inputs, name);
+                if render(&messages, &inputs).is_ok_and(|other| other == text) {
+                    let problem = format!("it leaves out \"{name}\", which the conversation has");
+                    return Err(TextError::Template { problem });
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    fn render_plain(
+        &self,
+        messages: &[Message],
+        inputs: &ChatInputs,
+        defaults: &ChatDefaults,
+        add_generation_prompt: bool,
+    ) -> Result<String, TextError> {
+        let Variables { mut context, num_bytes } = Variables::new(messages, inputs, defaults, &self.special_tokens);
+        let work = budget::WORK_BYTES.saturating_add(num_bytes.saturating_mul(budget::WORK_PER_BYTE));
+        // Last, so that no variable of a row replaces them.
+        context.insert("add_generation_prompt".to_owned(), Value::from(add_generation_prompt));
+        context.insert(budget::WORK_VARIABLE.to_owned(), Value::from(work));
         guarded(|| self.compiled.borrow_dependent().render(Value::from(context)))
+    }
+
+    /// Changes the template's variable `eos_token`.
+    pub(crate) fn with_eos_token(mut self, text: &str) -> Self {
+        self.special_tokens.insert("eos_token".to_owned(), text.to_owned());
+        self.with_tools = self.with_tools.map(|template| Box::new(template.with_eos_token(text)));
+        self
     }
 
     /// The template as written in the model's folder.
@@ -131,32 +188,40 @@ impl ChatTemplate {
                 engine.env.template_from_named_str("chat_template", &engine.text)
             })
         })?;
-        Ok(Self { compiled, source: source.to_owned(), special_tokens })
+        let defaults = ChatDefaults::default();
+        Ok(Self { compiled, source: source.to_owned(), special_tokens, with_tools: None, defaults })
     }
 }
 
-/// The source of a folder's template, if it has one.
-fn template_source(dir: &Path) -> Result<Option<String>, TextError> {
-    if let Some(source) = read_text(&dir.join("chat_template.jinja"))? {
-        return Ok(Some(source));
+/// The sources of a folder's templates.
+struct Sources {
+    default: String,
+    tool_use: Option<String>,
+}
+
+/// The sources of a folder's templates, if it has any.
+fn template_sources(dir: &Path) -> Result<Option<Sources>, TextError> {
+    if let Some(default) = read_text(&dir.join("chat_template.jinja"))? {
+        let tool_use = read_text(&dir.join("additional_chat_templates").join("tool_use.jinja"))?;
+        return Ok(Some(Sources { default, tool_use }));
     }
     // Older image-and-text processors have the second.
     for file in ["tokenizer_config.json", "chat_template.json"] {
         let path = dir.join(file);
         let Some(config) = read_json(&path)? else { continue };
-        if let Some(source) = source_in(&path, &config)? {
-            return Ok(Some(source));
+        if let Some(sources) = sources_in(&path, &config)? {
+            return Ok(Some(sources));
         }
     }
     Ok(None)
 }
 
-/// The template in a JSON file, if it has one.
-fn source_in(path: &Path, config: &serde_json::Value) -> Result<Option<String>, TextError> {
+/// The templates in a JSON file, if it has any.
+fn sources_in(path: &Path, config: &serde_json::Value) -> Result<Option<Sources>, TextError> {
     let problem = |problem: String| TextError::File { path: path.to_owned(), problem };
     let entries = match &config["chat_template"] {
         serde_json::Value::Null => return Ok(None),
-        serde_json::Value::String(source) => return Ok(Some(source.clone())),
+        serde_json::Value::String(source) => return Ok(Some(Sources { default: source.clone(), tool_use: None })),
         serde_json::Value::Array(entries) => entries,
         _ => {
             let text = "field \"chat_template\": expected a string or a list of objects with name and template";
@@ -165,8 +230,10 @@ fn source_in(path: &Path, config: &serde_json::Value) -> Result<Option<String>, 
     };
     let named: Vec<(&str, &str)> =
         entries.iter().filter_map(|entry| Some((entry["name"].as_str()?, entry["template"].as_str()?))).collect();
-    match named.iter().find(|(name, _)| *name == "default").or(named.first().filter(|_| named.len() == 1)) {
-        Some((_, source)) => Ok(Some((*source).to_owned())),
+    let find = |wanted: &str| named.iter().find(|(name, _)| *name == wanted).map(|(_, source)| (*source).to_owned());
+    let only = named.first().filter(|_| named.len() == 1).map(|(_, source)| (*source).to_owned());
+    match find("default").or(only) {
+        Some(default) => Ok(Some(Sources { default, tool_use: find("tool_use") })),
         None => {
             let names: Vec<_> = named.iter().map(|(name, _)| *name).collect();
             let found = if names.is_empty() { "none".to_owned() } else { names.join(", ") };

@@ -4,7 +4,7 @@
 //! encoded as one text. Encoded by itself it would get what a tokenizer puts before a text: a space, with those made from
 //! SentencePiece.
 
-use collimate_data::Prompt;
+use collimate_data::{ChatInputs, Prompt};
 
 use crate::tokenizer::Before;
 use crate::{TextError, TextTokenizer};
@@ -12,15 +12,15 @@ use crate::{TextError, TextTokenizer};
 /// Texts whose end is certain to be the end of a token, tried in this order where the prompt's end is not.
 const BOUNDARIES: [&str; 5] = ["\n", ":", "0", "a", "\u{1}"];
 
-/// Token ids of a prompt, as training encodes it: what comes before a response.
+/// Token ids of a prompt, as training encodes it: what comes before a response. `chat` is for the chat template.
 ///
 /// # Errors
 /// Messages for a model without a chat template, or a prompt that the template or tokenizer rejects.
-pub fn encode_prompt(prompt: &Prompt, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
+pub fn encode_prompt(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
     match prompt {
         Prompt::Text(text) => Ok(tokenizer.encode_start(text, true)?.0),
         Prompt::Messages(messages) => match tokenizer.chat_template() {
-            Some(template) => Ok(tokenizer.encode_start(&template.render(messages, true)?, false)?.0),
+            Some(template) => Ok(tokenizer.encode_start(&template.render_with(messages, chat, true)?, false)?.0),
             None => Err(TextError::Template { problem: "the model has none, so the prompt must be text".to_owned() }),
         },
     }

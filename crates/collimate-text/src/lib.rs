@@ -17,12 +17,13 @@
 //! let source = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{{ eos_token }}{% endfor %}\
 //!               {% if add_generation_prompt %}<assistant>{% endif %}";
 //! let template = ChatTemplate::new(source, [("eos_token".to_owned(), "</s>".to_owned())].into())?;
-//! let question = Message { role: "user".to_owned(), content: "What is 7 × 8? ".to_owned() };
+//! let question = Message::new("user", "What is 7 × 8? ");
 //! assert_eq!(template.render(&[question], true)?, "<user>What is 7 × 8?</s><assistant>");
 //! # Ok::<(), collimate_text::TextError>(())
 //! ```
 
 mod batch;
+mod changes;
 mod chat;
 mod continuation;
 mod error;
@@ -35,11 +36,12 @@ mod tokenizer;
 mod unusable;
 
 pub use batch::{GroupBatch, ResponseSpan};
-pub use chat::ChatTemplate;
+pub use changes::TokenizerChanges;
+pub use chat::{ChatDefaults, ChatTemplate};
 pub use continuation::encode_prompt;
 pub use error::TextError;
 pub use group::{TokenizedGroup, TokenizedResponse};
-pub use preview::preview;
+pub use preview::{preview, text_prompt_note};
 pub use tokenize::{
     Found, TextChecks, TokenizeCounts, TokenizeOptions, tokenize_all, tokenize_all_with, tokenize_checked,
     tokenize_group,

@@ -10,6 +10,18 @@ const SHADES: [&str; 2] = ["\x1b[38;5;39m", "\x1b[38;5;75m"];
 const END: &str = "\x1b[1;97;41m";
 const RESET: &str = "\x1b[0m";
 
+/// What to tell the user if prompts of a model with a chat template are text.
+pub fn text_prompt_note(count: usize) -> String {
+    let prompts = match count {
+        1 => "1 prompt is text and encoded as it stands".to_owned(),
+        _ => format!("{count} prompts are text and encoded as they stand"),
+    };
+    format!(
+        "{prompts}, without the model's chat template; a list of messages would be \
+         rendered by it"
+    )
+}
+
 /// Shows a group: the prompt, then each response with its reward, its scored tokens, its end token and what was cut.
 ///
 /// With `color` the prompt is dim, scored tokens alternate between two shades, and the end token is white on red; without,

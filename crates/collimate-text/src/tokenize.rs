@@ -14,7 +14,7 @@ mod turn;
 
 use std::borrow::Cow;
 
-use collimate_data::{Prompt, PromptGroup};
+use collimate_data::{Prompt, PromptGroup, Response};
 use rayon::prelude::*;
 
 use crate::continuation::Opening;
@@ -78,7 +78,7 @@ pub fn tokenize_checked(
         let needed = options.min_responses.max(1);
         return Err(unusable(UnusableReason::TooFewResponses { found: group.responses.len(), needed }));
     }
-    if let Some(response) = group.responses.iter().position(|response| response.content.trim().is_empty()) {
+    if let Some(response) = group.responses.iter().position(Response::is_blank) {
         return Err(unusable(UnusableReason::EmptyResponse { response }));
     }
     let Encoded { mut prompt_ids, responses, mut checks } =
@@ -195,9 +195,10 @@ fn texts<'a>(group: &'a PromptGroup, tokenizer: &TextTokenizer) -> Result<Texts<
                           \"chat_template\" in tokenizer_config.json"
                     .to_owned(),
             })?;
-            let turns = Turns::new(template, messages)?;
-            let response = |content| turns.response(content, tokenizer).map(|(turn, ended)| (Cow::Owned(turn), ended));
-            let responses = contents.map(response).collect::<Result<_, _>>()?;
+            let turns = Turns::new(template, messages, &group.chat)?;
+            let response =
+                |response| turns.response(response, tokenizer).map(|(turn, ended)| (Cow::Owned(turn), ended));
+            let responses = group.responses.iter().map(response).collect::<Result<_, _>>()?;
             Ok(Texts { prompt: Cow::Owned(turns.prompt().to_owned()), adds_special: false, responses })
         }
     }
@@ -235,5 +236,7 @@ fn encode_response(text: &str, ended: bool, checker: &mut Checker<'_>) -> Result
     Ok(ids)
 }
 
+#[cfg(test)]
+mod rows_tests;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use tokenizers::{AddedToken, Encoding, Tokenizer};
 
 use crate::model_files::{ModelLimits, read_bytes};
 use crate::special_tokens::SpecialTokens;
-use crate::{ChatTemplate, TextError};
+use crate::{ChatDefaults, ChatTemplate, TextError};
 use named::{Named, specials};
 pub(crate) use reading::Before;
 use reading::InsertedSpaces;
@@ -187,10 +187,41 @@ impl TextTokenizer {
         self.chat_template.as_ref()
     }
 
+    /// Makes another token EOS, as `eos_token` of a recipe does; the chat template sees it too.
+    ///
+    /// # Errors
+    /// [`TextError::Encoding`] if the tokenizer has no such token.
+    pub fn with_eos_token(mut self, text: &str) -> Result<Self, TextError> {
+        let problem = || format!("eos_token: {text:?} is not a token of tokenizer.json");
+        self.eos = self.token_id(text).ok_or_else(|| TextError::Encoding { problem: problem() })?;
+        self.chat_template = self.chat_template.map(|template| template.with_eos_token(text));
+        Ok(self)
+    }
+
+    /// Sets what the chat template is given where a conversation gives nothing.
+    pub(crate) fn with_chat_defaults(mut self, defaults: ChatDefaults) -> Self {
+        self.chat_template = self.chat_template.map(|template| template.with_defaults(defaults));
+        self
+    }
+
+    /// The texts of tokens that were added to the vocabulary.
+    pub(crate) fn added_texts(&self) -> Vec<String> {
+        let mut added: Vec<_> = self.tokenizer.get_added_tokens_decoder().into_iter().collect();
+        added.sort_by_key(|(id, _)| *id);
+        added.into_iter().map(|(_, token)| token.content).collect()
+    }
+
     /// Replaces the chat template.
     pub fn with_chat_template(mut self, template: ChatTemplate) -> Self {
         self.chat_template = Some(template);
         self
+    }
+
+    /// Byte offset in `text` of the special token that ends it but for white space; its length if there is none.
+    pub(crate) fn start_of_last_special(&self, text: &str) -> usize {
+        let trimmed = text.trim_end();
+        let ends = self.special_texts.iter().filter(|special| trimmed.ends_with(special.as_str()));
+        ends.map(|special| trimmed.len() - special.len()).min().unwrap_or(text.len())
     }
 
     /// Whether a token is looked for in a text before the tokenizer's model sees the rest.

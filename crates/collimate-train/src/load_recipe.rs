@@ -59,6 +59,7 @@ pub fn load_recipe_from(
     };
     resolver.model("model_name_or_path", &mut recipe.model_name_or_path)?;
     resolver.adapter("adapter", &mut recipe.adapter)?;
+    resolver.chat_template("chat_template_path", &mut recipe.chat_template_path)?;
     resolver.sources("data", &mut recipe.data)?;
     resolver.sources("eval_data", &mut recipe.eval_data)?;
     if let Some(mixture) = &parsed.mixture {

@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use collimate_data::{
-    DataFiles, Duplicates, LoadOptions, MixOptions, MixedGroups, PromptGroup, ScoreDirection, hold_out, read_mix,
+    DataFiles, Duplicates, LoadOptions, MixOptions, MixedGroups, Prompt, PromptGroup, ScoreDirection, hold_out,
+    read_mix,
 };
 use collimate_recipe::{DataSources, Recipe};
-use collimate_text::{TextError, TextTokenizer, TokenizeOptions, TokenizedGroup, tokenize_all_with};
+use collimate_text::{
+    ChatDefaults, TextError, TextTokenizer, TokenizeOptions, TokenizedGroup, TokenizerChanges, text_prompt_note,
+    tokenize_all_with,
+};
 
 use crate::error::TrainError;
 use collimate_progress::Observer;
@@ -35,6 +39,19 @@ pub fn prepare(
 ) -> Result<PreparedData, TrainError> {
     let rows = DataRows::read(recipe, &path.to_owned().into(), min_responses, observer)?;
     rows.tokenize(recipe, tokenizer, min_responses, observer)
+}
+
+/// What the recipe changes about the model's tokenizer.
+pub fn tokenizer_changes(recipe: &Recipe) -> TokenizerChanges {
+    TokenizerChanges {
+        chat_template: recipe.chat_template.clone(),
+        chat_template_path: recipe.chat_template_path.clone(),
+        eos_token: recipe.eos_token.clone(),
+        defaults: ChatDefaults {
+            system_prompt: recipe.system_prompt.clone(),
+            kwargs: recipe.chat_template_kwargs.get().clone(),
+        },
+    }
 }
 
 /// Groups as text.
@@ -142,6 +159,7 @@ impl DataRows {
             skip_unusable: recipe.skip_unusable,
             min_responses,
         };
+        let text_prompts = self.text_prompts(recipe, tokenizer)?;
         observer.stage(&format!("tokenizing {}", self.name), Some(self.groups.len() as u64));
         let advance = &mut |num_groups: usize| observer.advance(num_groups as u64);
         let tokenized = tokenize_all_with(&self.groups, tokenizer, &options, advance);
@@ -161,15 +179,36 @@ impl DataRows {
             counts.cut_prompts,
             counts.cut_responses,
         ));
+        notes.extend(text_prompts);
         notes.push(format!("  {}", counts.texts.summary()));
         notes.extend(counts.texts.warnings(&|index, line| self.files.place(index, line)));
         Ok(PreparedData { groups, files: self.files, notes })
+    }
+
+    /// A line about prompts that are text although the model has a chat template, if there are any.
+    ///
+    /// # Errors
+    /// The recipe has a system prompt, which only a conversation can begin with.
+    fn text_prompts(&self, recipe: &Recipe, tokenizer: &TextTokenizer) -> Result<Option<String>, TrainError> {
+        let is_text = |group: &&PromptGroup| matches!(group.prompt, Prompt::Text(_));
+        let Some(first) = self.groups.iter().find(is_text) else { return Ok(None) };
+        if recipe.system_prompt.is_some() {
+            let place = self.files.place(first.index, first.line);
+            let message = format!("is for conversations, but the prompt of {place} is text");
+            return Err(TrainError::RecipeValue { key: "system_prompt", message });
+        }
+        let count = self.groups.iter().filter(is_text).count();
+        Ok(tokenizer.chat_template().map(|_| format!("  {}", text_prompt_note(count))))
     }
 }
 
 /// One line per file, then lines about all of them.
 fn notes_of(mixed: &MixedGroups, options: &MixOptions) -> Vec<String> {
-    let mut notes: Vec<String> = mixed.reports.iter().map(ToString::to_string).collect();
+    let mut notes = Vec::new();
+    for report in &mixed.reports {
+        notes.push(report.to_string());
+        notes.extend(report.labels.lines(options.load.label_conflicts).into_iter().map(|line| format!("  {line}")));
+    }
     if let Some(limit) = options.max_samples.filter(|_| mixed.num_over_limit > 0) {
         notes.push(format!("  {} groups left out: max_samples {limit}", mixed.num_over_limit));
     }
@@ -218,6 +257,8 @@ pub fn load_options(recipe: &Recipe, min_responses: usize) -> Result<LoadOptions
         skip_unusable: recipe.skip_unusable,
         max_samples: None,
         min_responses,
+        label_conflicts: recipe.label_conflicts,
+        ignore_fields: recipe.ignore_fields.get().to_vec(),
         needs_rewards: true,
     })
 }

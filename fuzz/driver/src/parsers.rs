@@ -120,7 +120,7 @@ pub(crate) fn chat_template(places: &Places, input: &[u8]) -> Answer {
     let tokens = [("bos_token", "<s>"), ("eos_token", "</s>")];
     let tokens = tokens.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
     let turns = [("system", "Be brief."), ("user", "What is 7 * 8?"), ("assistant", "56"), ("user", "Thanks.\n")];
-    let turns = turns.map(|(role, content)| Message { role: role.to_owned(), content: content.to_owned() });
+    let turns = turns.map(|(role, content)| Message::new(role, content));
     let template = ChatTemplate::new(&String::from_utf8_lossy(input), tokens);
     answer(template.and_then(|template| template.render(&turns, true)))
 }

@@ -33,7 +33,7 @@ pub struct ChaosOptions {
     /// Keep the folders of all runs, not only of those that differ.
     #[arg(long)]
     pub keep: bool,
-    /// Go on after a difference, to see whether there are others.
+    /// Continue after a difference, to see whether there are others.
     #[arg(long)]
     pub keep_going: bool,
 }

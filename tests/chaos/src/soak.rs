@@ -22,7 +22,7 @@ use trend::{Bounds, Summary};
     after_help = "Examples:\n  cargo xtask soak --minutes 60\n  cargo xtask soak --minutes 10 --work lora --threads 2"
 )]
 pub struct SoakOptions {
-    /// How long the run goes on.
+    /// How long to run, in minutes.
     #[arg(long, value_name = "M", default_value_t = 60.0)]
     pub minutes: f64,
     /// Workload to run: full, lora, cache, saves or coupled.

@@ -12,6 +12,7 @@ mod golden;
 mod harness;
 mod hostile;
 mod hub;
+mod labels;
 mod log_file;
 mod malformed;
 mod memory;

@@ -138,6 +138,8 @@ fn a_model_of_seventy_billion_parameters_is_planned_on_paper() {
     let parameters = 2 * 32000 * 8192 + 8192 + 80 * (2 * 8192 * 8192 + 2 * 8192 * 1024 + 3 * 8192 * 28672 + 2 * 8192);
     let adapter = 80 * 16 * (2 * (8192 + 8192) + 2 * (8192 + 1024) + 3 * (8192 + 28672));
     assert_eq!(number(&plan, "model", "num_parameters"), parameters + adapter);
+    let products = 32000 * 8192 + 80 * (2 * 8192 * 8192 + 2 * 8192 * 1024 + 3 * 8192 * 28672);
+    assert_eq!(number(&plan, "model", "operations_per_token"), 2 * products);
     assert_eq!(number(&plan, "memory", "moments"), 8 * adapter);
     assert_eq!(plan["memory"]["fits"], false);
     assert!(number(&plan, "memory", "smallest_budget") > 4 * parameters);

@@ -127,7 +127,7 @@ fn a_signal_stops_a_loop_while_a_program_thinks() {
     process.signal("INT");
     let (code, log) = process.wait();
     assert_eq!(code, Some(130), "{log}");
-    assert!(log.contains("stopped by SIGINT while responses were scored in round 0; --resume goes on"), "{log}");
+    assert!(log.contains("stopped by SIGINT while responses were scored in round 0; --resume continues it"), "{log}");
     let names = fs::read_dir(here.join("loop/round-0")).expect("a folder").flatten();
     let names: Vec<String> = names.map(|entry| entry.file_name().display().to_string()).collect();
     assert_eq!(names, ["eval-samples.jsonl"]);

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 /// Documents about the past, whose paths may be gone.
 const HISTORY: [&str; 2] = ["CHANGELOG.md", "docs/log.md"];
 /// Folders of documents, from the root.
-const FOLDERS: [&str; 6] = ["", "docs", "docs/decisions", "crates", "configs", "tests"];
+const FOLDERS: [&str; 9] =
+    ["", "docs", "docs/decisions", "crates", "configs", "tests", "tests/golden", "examples", "fuzz"];
 /// Prefixes of paths in the checkout.
 const STARTS: [&str; 8] = ["crates/", "tests/", "fuzz/", "xtask/", "docs/", "benches/", "configs/", "examples/"];
 

@@ -1,4 +1,4 @@
-//! This project's layout: `{"prompt", "responses": [{"content", "reward", "scores"?, "token_ids"?}]}`.
+//! This project's layout: `{"prompt", "responses": [{"content" or "message", "reward", "scores"?, "token_ids"?}]}`.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::node::{Node, RowError};
 use super::spec::{LayoutSpec, Numbers};
 use super::{RawGroup, RawResponse};
+use crate::Message;
 
 pub(super) static SPEC: LayoutSpec = LayoutSpec {
     name: "collimate",
@@ -23,11 +24,14 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let prompt = row.require("prompt", "a string or a list of messages")?.prompt()?;
     let items = row.require("responses", "a list of responses")?.items("a list of responses")?;
     let responses = items.iter().map(response).collect::<Result<_, _>>()?;
-    Ok(RawGroup { prompt, responses, signal_name: "responses[].reward" })
+    Ok(RawGroup { prompt, responses, signal_name: "responses[].reward", ..RawGroup::default() })
 }
 
 fn response(node: &Node) -> Result<RawResponse, RowError> {
-    let content = node.require("content", "a string")?.text()?;
+    let reply = match node.get("message").filter(|message| message.value.is_object()) {
+        Some(message) => assistant(&message)?,
+        None => node.reply(&["content"])?,
+    };
     // Optional here, since rewards may be computed from `scores`. Missing rewards fail when they are needed.
     let signal = node.get("reward").map(|reward| reward.number()).transpose()?;
     let mut aspects = BTreeMap::new();
@@ -41,7 +45,8 @@ fn response(node: &Node) -> Result<RawResponse, RowError> {
     let numbers = node.object()?.iter();
     let others = numbers.filter_map(|(name, value): (_, &Value)| value.as_f64().map(|number| (name.clone(), number)));
     Ok(RawResponse {
-        content,
+        content: reply.content,
+        fields: reply.fields,
         field: node.path.clone(),
         signal,
         signal_field: node.child_path("reward"),
@@ -57,4 +62,17 @@ fn token_ids(node: &Node) -> Result<Option<Vec<u32>>, RowError> {
     let id =
         |item: &Node| item.value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| item.error("a token id"));
     ids.items("a list of token ids")?.iter().map(id).collect::<Result<_, _>>().map(Some)
+}
+
+/// A whole message, which must be the assistant's.
+fn assistant(node: &Node) -> Result<Message, RowError> {
+    let message = node.message()?;
+    match message.role.as_str() {
+        "assistant" => Ok(message),
+        role => Err(RowError::Field {
+            field: node.child_path("role"),
+            expected: "\"assistant\"".to_owned(),
+            found: format!("\"{role}\""),
+        }),
+    }
 }

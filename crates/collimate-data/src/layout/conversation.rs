@@ -3,10 +3,10 @@
 use super::node::{Node, RowError};
 use crate::{Message, Prompt};
 
-/// A row's prompt and the response from each of its completions.
+/// A row's prompt and the assistant's reply in each of its completions.
 pub(super) struct Conversation {
     pub(super) prompt: Prompt,
-    pub(super) contents: Vec<String>,
+    pub(super) replies: Vec<Message>,
 }
 
 /// Splits completions that are texts, single assistant messages, or whole conversations.
@@ -18,8 +18,9 @@ pub(super) fn split(row: &Node, completions: &[Node]) -> Result<Conversation, Ro
     let prompt = row.get("prompt").filter(|node| !node.value.is_null()).map(|node| node.prompt()).transpose()?;
     if completions.iter().all(|node| node.value.is_string()) {
         let Some(prompt) = prompt else { return Err(text_without_prompt(completions)) };
-        let contents = completions.iter().map(Node::text).collect::<Result<_, _>>()?;
-        return Ok(Conversation { prompt, contents });
+        let reply = |node: &Node| Ok(Message::new("assistant", node.text()?));
+        let replies = completions.iter().map(reply).collect::<Result<_, RowError>>()?;
+        return Ok(Conversation { prompt, replies });
     }
     let mut lists = Vec::with_capacity(completions.len());
     for node in completions {
@@ -35,8 +36,8 @@ pub(super) fn split(row: &Node, completions: &[Node]) -> Result<Conversation, Ro
         lists.push(messages);
     }
     let (prompt, num_shared) = shared_prompt(prompt, &lists, completions)?;
-    let responses = lists.into_iter().zip(completions).map(|(messages, node)| response(messages, num_shared, node));
-    Ok(Conversation { prompt, contents: responses.collect::<Result<_, _>>()? })
+    let replies = lists.into_iter().zip(completions).map(|(messages, node)| reply(messages, num_shared, node));
+    Ok(Conversation { prompt, replies: replies.collect::<Result<_, _>>()? })
 }
 
 /// The prompt, and how many leading messages of every list belong to it.
@@ -52,7 +53,7 @@ fn shared_prompt(
             Ok((Prompt::Messages(prompt), num_shared))
         }
         Some(Prompt::Text(text)) if lists.iter().all(|messages| messages.len() == 1) => {
-            Ok((Prompt::Messages(vec![Message { role: "user".to_owned(), content: text }]), 0))
+            Ok((Prompt::Messages(vec![Message::new("user", text)]), 0))
         }
         Some(Prompt::Text(text)) => {
             let num_shared = common_prefix(lists);
@@ -82,11 +83,11 @@ fn common_prefix(lists: &[Vec<Message>]) -> usize {
     (0..shortest.saturating_sub(1)).take_while(|&i| lists.iter().all(|list| list[i] == lists[0][i])).count()
 }
 
-fn response(mut messages: Vec<Message>, num_shared: usize, node: &Node) -> Result<String, RowError> {
+fn reply(mut messages: Vec<Message>, num_shared: usize, node: &Node) -> Result<Message, RowError> {
     let rest = messages.len() - num_shared;
     let last = messages.pop();
     match last {
-        Some(message) if rest == 1 && message.role == "assistant" => Ok(message.content),
+        Some(message) if rest == 1 && message.role == "assistant" => Ok(message),
         Some(message) if rest == 1 => Err(RowError::Field {
             field: format!("{}[{num_shared}].role", node.path),
             expected: "\"assistant\"".to_owned(),

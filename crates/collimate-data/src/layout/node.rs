@@ -1,8 +1,11 @@
 //! A JSON value that knows its path in the row.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
-use crate::{Message, Prompt, SkipReason};
+use crate::message::SPEAKING_FIELDS;
+use crate::{DataError, Message, MessageProblem, Prompt, SkipReason};
 
 /// An error in a row; its file and line are added later.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +16,20 @@ pub(crate) enum RowError {
     Problem(String),
     /// The row is well-formed but cannot be used.
     Unusable(SkipReason, String),
+}
+
+impl RowError {
+    /// The error with its file and line.
+    pub(crate) fn at(self, path: &Path, line: usize) -> DataError {
+        let path = path.to_owned();
+        match self {
+            Self::Field { field, expected, found } => DataError::Field { path, line, field, expected, found },
+            Self::Problem(problem) => DataError::Row { path, line, problem },
+            Self::Unusable(_, problem) => {
+                DataError::Row { path, line, problem: format!("{problem}; --skip-unusable skips such rows") }
+            }
+        }
+    }
 }
 
 /// A JSON value and its path in the row, such as `responses[2].reward`.
@@ -73,14 +90,37 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A list of messages with the strings `role` and `content`; other keys are ignored.
+    /// A message: `role`, `content`, and what else the chat template may read.
+    pub(crate) fn message(&self) -> Result<Message, RowError> {
+        Message::try_from(self.object()?.clone()).map_err(|MessageProblem { field, expected, found }| RowError::Field {
+            field: self.child_path(&field),
+            expected,
+            found: found.as_ref().map_or_else(|| "nothing".to_owned(), shorten),
+        })
+    }
+
+    /// An assistant's turn whose text is in a field with one of these names, the first by default; calls and reasoning
+    /// may stand beside it.
+    pub(crate) fn reply(&self, text_names: &[&str]) -> Result<Message, RowError> {
+        let fields = self.object()?;
+        let name = text_names.iter().find(|name| fields.contains_key(**name)).unwrap_or(&text_names[0]);
+        let mut message = Map::new();
+        message.insert("role".to_owned(), Value::from("assistant"));
+        let own = [("content", *name)].into_iter().chain(SPEAKING_FIELDS.map(|name| (name, name)));
+        message.extend(own.filter_map(|(key, name)| Some((key.to_owned(), fields.get(name)?.clone()))));
+        Node { value: &Value::Object(message), path: self.path.clone() }.message().map_err(|error| match error {
+            // Names the text as the row does.
+            RowError::Field { field, expected, found } => {
+                let field = field.replacen(&self.child_path("content"), &self.child_path(name), 1);
+                RowError::Field { field, expected, found }
+            }
+            other => other,
+        })
+    }
+
+    /// A list of messages.
     pub(crate) fn messages(&self) -> Result<Vec<Message>, RowError> {
-        let message = |node: Node| {
-            let role = node.require("role", "a string")?.text()?;
-            let content = node.require("content", "a string")?.text()?;
-            Ok(Message { role, content })
-        };
-        self.items("a list of messages")?.into_iter().map(message).collect()
+        self.items("a list of messages")?.iter().map(Node::message).collect()
     }
 
     /// A text, or a list of at least one message.

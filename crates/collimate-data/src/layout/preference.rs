@@ -1,11 +1,26 @@
 //! TRL's preference pairs: `{"prompt"?, "chosen", "rejected", "score_chosen"?, "score_rejected"?}`.
 
+use serde_json::Value;
+
 use super::node::{Node, RowError};
 use super::spec::{LayoutSpec, Numbers, has};
 use super::{RawGroup, RawResponse, conversation};
+use crate::Message;
 
 /// In rows without scores the chosen response has reward 1, the rejected one 0.
-pub(super) const UNSCORED: &str = "chosen 1, rejected 0";
+pub(crate) const UNSCORED: &str = "chosen 1, rejected 0";
+
+/// Columns of scores, of which a row has one pair at most.
+const SCORES: [[&str; 3]; 4] = [
+    ["score_chosen", "score_rejected", "score_chosen, score_rejected"],
+    ["chosen_score", "rejected_score", "chosen_score, rejected_score"],
+    ["reward_chosen", "reward_rejected", "reward_chosen, reward_rejected"],
+    ["chosen_reward", "rejected_reward", "chosen_reward, rejected_reward"],
+];
+/// Scores within the responses' messages.
+const SCORES_IN_MESSAGES: [(&str, &str); 2] =
+    [("score", "chosen[].score, rejected[].score"), ("reward", "chosen[].reward, rejected[].reward")];
+const EXPECTED_SCORE: &str = "a finite number, like the other response's";
 
 pub(super) static SPEC: LayoutSpec = LayoutSpec {
     name: "preference",
@@ -22,21 +37,42 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let expected = "a string or a list of messages";
     let completions = [row.require("chosen", expected)?, row.require("rejected", expected)?];
     let conversation = conversation::split(row, &completions)?;
-    let scored = ["score_chosen", "score_rejected"].iter().any(|key| row.get(key).is_some_and(|n| !n.value.is_null()));
-    let mut responses = Vec::with_capacity(2);
-    for ((content, node), (key, unscored)) in
-        conversation.contents.into_iter().zip(&completions).zip([("score_chosen", 1.0), ("score_rejected", 0.0)])
-    {
-        let signal =
-            if scored { row.require(key, "a finite number, like the other response's")?.number()? } else { unscored };
-        responses.push(RawResponse {
-            content,
+    let (scores, signal_name) = scores(row, &conversation.replies, &completions)?;
+    let responses = conversation.replies.into_iter().zip(&completions).zip(scores).map(|((reply, node), score)| {
+        let (signal, signal_field) = score;
+        RawResponse {
+            content: reply.content,
+            fields: reply.fields,
             field: node.path.clone(),
             signal: Some(signal),
-            signal_field: key.to_owned(),
+            signal_field,
             ..RawResponse::default()
-        });
+        }
+    });
+    let responses = responses.collect();
+    Ok(RawGroup { prompt: conversation.prompt, responses, signal_name, chosen: Some(0), ..RawGroup::default() })
+}
+
+/// The scores of chosen and rejected with their fields, and where they come from.
+type Scores = ([(f64, String); 2], &'static str);
+
+fn scores(row: &Node, replies: &[Message], completions: &[Node; 2]) -> Result<Scores, RowError> {
+    let has = |key: &&str| row.get(key).is_some_and(|node| !node.value.is_null());
+    if let Some([chosen, rejected, name]) = SCORES.iter().find(|[chosen, rejected, _]| has(chosen) || has(rejected)) {
+        let score = |key: &str| Ok((row.require(key, EXPECTED_SCORE)?.number()?, key.to_owned()));
+        return Ok(([score(chosen)?, score(rejected)?], name));
     }
-    let signal_name = if scored { "score_chosen, score_rejected" } else { UNSCORED };
-    Ok(RawGroup { prompt: conversation.prompt, responses, signal_name })
+    let is_given = |value: &Value| value.is_number();
+    let in_messages =
+        |(key, _): &&(&str, &str)| replies.iter().any(|reply| reply.fields.get(*key).is_some_and(is_given));
+    if let (Some((key, name)), [chosen, rejected]) = (SCORES_IN_MESSAGES.iter().find(in_messages), replies) {
+        let score = |reply: &Message, node: &Node| {
+            let path = format!("{}[].{key}", node.path);
+            let value = reply.fields.get(*key).unwrap_or(&Value::Null);
+            Ok((Node { value, path: path.clone() }.number()?, path))
+        };
+        return Ok(([score(chosen, &completions[0])?, score(rejected, &completions[1])?], name));
+    }
+    let field = |key: &str| key.to_owned();
+    Ok(([(1.0, field("score_chosen")), (0.0, field("score_rejected"))], UNSCORED))
 }

@@ -34,17 +34,19 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
     }
     let conversation = conversation::split(row, &completions)?;
     let mut responses = Vec::with_capacity(completions.len());
-    for (content, node) in conversation.contents.into_iter().zip(&completions) {
+    for (reply, node) in conversation.replies.into_iter().zip(&completions) {
         let score = row.require(&format!("score_{}", node.path), "a finite number")?;
         responses.push(RawResponse {
-            content,
+            content: reply.content,
+            fields: reply.fields,
             field: node.path.clone(),
             signal: Some(score.number()?),
             signal_field: score.path,
             ..RawResponse::default()
         });
     }
-    Ok(RawGroup { prompt: conversation.prompt, responses, signal_name: "score_A0, score_A1, …" })
+    let signal_name = "score_A0, score_A1, …";
+    Ok(RawGroup { prompt: conversation.prompt, responses, signal_name, ..RawGroup::default() })
 }
 
 /// The 12 of `A12`.

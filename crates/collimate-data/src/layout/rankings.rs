@@ -39,7 +39,7 @@ fn parse_nectar(row: &Node) -> Result<RawGroup, RowError> {
     let answers = row.require("answers", "a list of answers")?.items("a list of answers")?;
     let num_answers = answers.len();
     let responses = answers.iter().map(|node| ranked(node, &["answer"], num_answers)).collect::<Result<_, _>>()?;
-    Ok(RawGroup { prompt, responses, signal_name: "answers[].rank" })
+    Ok(RawGroup { prompt, responses, signal_name: "answers[].rank", ..RawGroup::default() })
 }
 
 fn parse_ranking(row: &Node) -> Result<RawGroup, RowError> {
@@ -50,21 +50,19 @@ fn parse_ranking(row: &Node) -> Result<RawGroup, RowError> {
     let items = row.require("completions", "a list of completions")?.items("a list of completions")?;
     let num_items = items.len();
     let responses = items.iter().map(|node| ranked(node, &TEXT_KEYS, num_items)).collect::<Result<_, _>>()?;
-    Ok(RawGroup { prompt, responses, signal_name: "completions[].rank" })
+    Ok(RawGroup { prompt, responses, signal_name: "completions[].rank", ..RawGroup::default() })
 }
 
 fn ranked(node: &Node, text_keys: &[&str], num_responses: usize) -> Result<RawResponse, RowError> {
-    let text = match text_keys.iter().find_map(|key| node.get(key)) {
-        Some(text) => text,
-        None => node.require(text_keys[0], "a string")?,
-    };
+    let reply = node.reply(text_keys)?;
     let rank_node = node.require("rank", "a rank")?;
     let rank = rank_node.number()?;
     if !(1.0..=num_responses as f64).contains(&rank) {
         return Err(rank_node.error(&format!("a rank from 1 to {num_responses}, the number of responses")));
     }
     Ok(RawResponse {
-        content: text.text()?,
+        content: reply.content,
+        fields: reply.fields,
         field: node.path.clone(),
         signal: Some(rank),
         signal_field: rank_node.path,
@@ -92,7 +90,7 @@ fn dialogue(text: &str) -> Option<Vec<Message>> {
             continue;
         }
         let content = text[start + name.len()..end].trim().to_owned();
-        messages.push(Message { role: role.to_owned(), content });
+        messages.push(Message::new(role, content));
         if let Some(next) = next {
             (name, role) = next;
             start = end + PARAGRAPH.len();

@@ -30,11 +30,11 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let score = SCORES.into_iter().find(|(key, _)| has_score(key));
     let responses = items.iter().map(|node| completion(node, score.map(|(key, _)| key))).collect::<Result<_, _>>()?;
     let signal_name = score.map_or("completions[].annotations", |(_, name)| name);
-    Ok(RawGroup { prompt, responses, signal_name })
+    Ok(RawGroup { prompt, responses, signal_name, ..RawGroup::default() })
 }
 
 fn completion(node: &Node, score: Option<&str>) -> Result<RawResponse, RowError> {
-    let content = node.require("response", "a string")?.text()?;
+    let reply = node.reply(&["response"])?;
     let mut others = BTreeMap::new();
     for (key, _) in SCORES {
         if let Some(number) = node.optional_number(key)? {
@@ -51,7 +51,8 @@ fn completion(node: &Node, score: Option<&str>) -> Result<RawResponse, RowError>
         }
     }
     Ok(RawResponse {
-        content,
+        content: reply.content,
+        fields: reply.fields,
         field: node.path.clone(),
         signal: score.and_then(|key| others.get(key).copied()),
         signal_field: node.child_path(score.unwrap_or("overall_score")),

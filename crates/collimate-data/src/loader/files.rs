@@ -7,7 +7,8 @@ use glob::{MatchOptions, glob_with};
 use serde_json::Value;
 
 use super::rows::Rows;
-use crate::DataError;
+use crate::layout::prompt_of;
+use crate::{ChatInputs, DataError, Prompt};
 
 /// Extensions of data files.
 const ENDINGS: [&str; 7] = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst", ".parquet"];
@@ -155,6 +156,17 @@ pub struct JsonRow {
     pub line: usize,
     /// The row.
     pub value: Value,
+}
+
+impl JsonRow {
+    /// The row's prompt, and what its chat template is given besides: tools, further variables, a system prompt.
+    ///
+    /// # Errors
+    /// There is no prompt, or the row has a column that would change its meaning and cannot be used; the error names file,
+    /// line and field.
+    pub fn prompt(&self) -> Result<(Prompt, ChatInputs), DataError> {
+        prompt_of(&self.value).map_err(|error| error.at(&self.path, self.line))
+    }
 }
 
 /// Iterates over the rows of files as JSON, whatever their layout.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::labels::{LabelConflicts, LabelCounts};
 use crate::{Layout, ScoreDirection, SkipReason};
 use collimate_rewards::{Normalize, RewardFrom};
 
@@ -26,6 +27,10 @@ pub struct LoadOptions {
     pub max_samples: Option<usize>,
     /// Minimum number of responses per group: 2, or 1 if a single response is enough (supervised training).
     pub min_responses: usize,
+    /// What decides where a row's label contradicts its scores.
+    pub label_conflicts: LabelConflicts,
+    /// Fields that are ignored wherever a row, its messages or its responses have them.
+    pub ignore_fields: Vec<String>,
     /// Refuse responses without a reward. If false they get reward 0, for uses that ignore rewards.
     pub needs_rewards: bool,
 }
@@ -40,6 +45,8 @@ impl Default for LoadOptions {
             skip_unusable: false,
             max_samples: None,
             min_responses: 2,
+            label_conflicts: LabelConflicts::Label,
+            ignore_fields: Vec::new(),
             needs_rewards: true,
         }
     }
@@ -56,8 +63,8 @@ pub struct LoadCounts {
     pub num_errors: usize,
     /// Rows skipped, by reason.
     pub skipped: BTreeMap<SkipReason, usize>,
-    /// Preference rows whose chosen response scores lower: a sign that the score direction is wrong.
-    pub num_chosen_scored_lower: usize,
+    /// How often a row's label and its scores disagree. A score direction that is wrong shows here.
+    pub labels: LabelCounts,
 }
 
 impl LoadCounts {

@@ -7,10 +7,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::files::OpenFiles;
+use super::labels::{self, LabelConflicts, Standing};
+use super::usable::{check_usable, forget};
 use super::{LoadCounts, LoadOptions, SourceDescription, row_rewards};
-use crate::layout::RawGroup;
 use crate::layout::node::{RowError, names};
-use crate::{DataError, DataFiles, Layout, Prompt, PromptGroup, Response, ScoreDirection, SkipReason};
+use crate::layout::{RawGroup, RawResponse, UNSCORED};
+use crate::{DataError, DataFiles, Layout, PromptGroup, Response, ScoreDirection, SkipReason};
 use collimate_rewards::RewardFrom;
 
 /// Iterates over the groups of one or more files in constant memory: one group, and the longest line so far or, for
@@ -102,7 +104,7 @@ impl GroupReader {
     /// Settles the options left open, from the first well-formed row.
     fn resolve(&mut self, raw: &RawGroup) -> Result<(), DataError> {
         self.signal_name = Some(raw.signal_name);
-        let unscored_pairs = self.layout == Layout::Preference && !raw.signal_name.starts_with("score");
+        let unscored_pairs = self.layout == Layout::Preference && raw.signal_name == UNSCORED;
         if unscored_pairs && self.direction == ScoreDirection::LowerIsBetter {
             return Err(DataError::Options {
                 problem: "a score direction was set, but these preference rows have no scores: chosen is better than \
@@ -123,7 +125,10 @@ impl GroupReader {
 
     /// The next row as JSON; `None` at the end.
     fn next_row(&mut self) -> Option<Result<Value, DataError>> {
-        let row = self.rows.next()?;
+        let mut row = self.rows.next()?;
+        if let Ok(row) = &mut row {
+            self.options.ignore_fields.iter().for_each(|name| forget(row, name));
+        }
         if self.rows.is_at_first_row() && self.counts.num_rows > 0 {
             self.files.push(self.counts.num_rows, self.rows.path());
             if let Ok(row) = &row
@@ -168,41 +173,49 @@ impl GroupReader {
             .into());
         }
         check_usable(&raw, self.options.min_responses)?;
+        let has_scores = raw.responses.iter().all(|response| response.signal.is_some()) || !uses_signal;
         if !self.options.needs_rewards && reward_from == (RewardFrom::Field { name: None }) {
             raw.responses.iter_mut().for_each(|response| _ = response.signal.get_or_insert(0.0));
         }
         let mut rewards = row_rewards::rewards(&raw, self.layout, self.direction, &reward_from)?;
-        if self.layout == Layout::Preference && rewards[0] < rewards[1] {
-            self.counts.num_chosen_scored_lower += 1;
+        if has_scores {
+            self.settle_label(&mut raw, &mut rewards)?;
         }
         if let Some(normalize) = self.options.normalize {
             rewards = normalize.apply(&rewards);
         }
         let responses = raw.responses.into_iter().zip(rewards);
-        let responses = responses.map(|(raw, reward)| Response {
-            content: raw.content,
-            reward,
-            scores: raw.aspects,
-            token_ids: raw.token_ids,
+        let responses = responses.map(|(raw, reward)| {
+            let RawResponse { content, fields, aspects, token_ids, .. } = raw;
+            Response { content, reward, scores: aspects, token_ids, fields }
         });
         Ok(PromptGroup {
             index: self.counts.num_rows - 1,
             line: self.rows.number(),
             prompt: raw.prompt,
             responses: responses.collect(),
+            chat: raw.chat,
+            chosen: raw.chosen,
         })
     }
 
+    /// Compares a row's label, if it has one, with its scores, and lets one of them decide.
+    fn settle_label(&mut self, raw: &mut RawGroup, scores: &mut [f64]) -> Result<(), RowError> {
+        let Some(chosen) = raw.chosen else { return Ok(()) };
+        let (standing, conflicts) = (Standing::of(scores, chosen), self.options.label_conflicts);
+        let (files, index, line) = (&self.files, self.counts.num_rows - 1, self.rows.number());
+        self.counts.labels.add(standing, || files.place(index, line));
+        if standing == Standing::Contradicted && conflicts == LabelConflicts::Drop {
+            let problem = "the scores contradict the label".to_owned();
+            return Err(RowError::Unusable(SkipReason::ContradictedLabel, problem));
+        }
+        labels::settle(raw, scores, conflicts);
+        Ok(())
+    }
+
     fn data_error(&self, error: RowErrorOr) -> DataError {
-        let (path, line) = (self.path().to_owned(), self.rows.number());
         match error {
-            RowErrorOr::Row(RowError::Field { field, expected, found }) => {
-                DataError::Field { path, line, field, expected, found }
-            }
-            RowErrorOr::Row(RowError::Problem(problem)) => DataError::Row { path, line, problem },
-            RowErrorOr::Row(RowError::Unusable(_, problem)) => {
-                DataError::Row { path, line, problem: format!("{problem}; --skip-unusable skips such rows") }
-            }
+            RowErrorOr::Row(error) => error.at(self.path(), self.rows.number()),
             RowErrorOr::Data(error) => error,
         }
     }
@@ -230,7 +243,10 @@ impl Iterator for GroupReader {
                     self.counts.num_groups += 1;
                     return Some(Ok(group));
                 }
-                Err(RowErrorOr::Row(RowError::Unusable(reason, _))) if self.options.skip_unusable => {
+                // Rows that contradict their label reach here only if they are to be dropped.
+                Err(RowErrorOr::Row(RowError::Unusable(reason, _)))
+                    if self.options.skip_unusable || reason == SkipReason::ContradictedLabel =>
+                {
                     *self.counts.skipped.entry(reason).or_default() += 1;
                 }
                 Err(error) => {
@@ -259,26 +275,4 @@ impl From<RowError> for RowErrorOr {
     fn from(error: RowError) -> Self {
         Self::Row(error)
     }
-}
-
-fn check_usable(raw: &RawGroup, min_responses: usize) -> Result<(), RowError> {
-    let empty_prompt = match &raw.prompt {
-        Prompt::Text(text) => text.trim().is_empty(),
-        Prompt::Messages(messages) => messages.iter().all(|message| message.content.trim().is_empty()),
-    };
-    if empty_prompt {
-        return Err(RowError::Unusable(SkipReason::EmptyPrompt, "the prompt is empty".to_owned()));
-    }
-    if let Some(response) = raw.responses.iter().find(|response| response.content.trim().is_empty()) {
-        return Err(RowError::Unusable(
-            SkipReason::EmptyResponse,
-            format!("the response \"{}\" is empty", response.field),
-        ));
-    }
-    let num_responses = raw.responses.len();
-    if num_responses < min_responses.max(1) {
-        let problem = format!("the group has {num_responses} responses, expected at least {}", min_responses.max(1));
-        return Err(RowError::Unusable(SkipReason::TooFewResponses, problem));
-    }
-    Ok(())
 }

@@ -37,12 +37,13 @@ impl Duplicates {
 fn text_hash(group: &PromptGroup) -> u64 {
     let mut hasher = DefaultHasher::new();
     group.prompt.hash(&mut hasher);
-    group.responses.iter().for_each(|response| response.content.hash(&mut hasher));
+    group.chat.hash(&mut hasher);
+    group.responses.iter().for_each(|response| (&response.content, &response.fields).hash(&mut hasher));
     hasher.finish()
 }
 
 fn same_text(a: &PromptGroup, b: &PromptGroup) -> bool {
-    a.prompt == b.prompt
+    (&a.prompt, &a.chat) == (&b.prompt, &b.chat)
         && a.responses.len() == b.responses.len()
-        && a.responses.iter().zip(&b.responses).all(|(a, b)| a.content == b.content)
+        && a.responses.iter().zip(&b.responses).all(|(a, b)| (&a.content, &a.fields) == (&b.content, &b.fields))
 }

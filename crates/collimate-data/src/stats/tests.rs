@@ -11,6 +11,7 @@ fn group(responses: &[(usize, f64)]) -> PromptGroup {
         line: 1,
         prompt: Prompt::Text("four".to_owned()),
         responses: responses.iter().map(response).collect(),
+        ..PromptGroup::default()
     }
 }
 

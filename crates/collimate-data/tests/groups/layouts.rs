@@ -110,7 +110,7 @@ fn a_text_prompt_repeated_by_the_conversations_becomes_messages() {
 fn a_chosen_response_with_the_lower_score_is_counted() {
     let mut reader = DataSource::open(fixture("preference_scored.jsonl"), &LoadOptions::default()).unwrap();
     assert_eq!(reader.by_ref().count(), 2);
-    assert_eq!(reader.counts().num_chosen_scored_lower, 1);
+    assert_eq!(reader.counts().labels.num_contradicted, 1);
 }
 
 #[rstest]

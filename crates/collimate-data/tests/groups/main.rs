@@ -1,9 +1,11 @@
 //! Reads files of rewards, preferences and rankings as groups and writes them back, in one executable.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod columns;
 mod common;
 mod conversions;
 mod file_kinds;
+mod labels;
 mod layouts;
 mod malformed_rows;
 mod mixing;

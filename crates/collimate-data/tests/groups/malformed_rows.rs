@@ -59,9 +59,9 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
     r#"{"prompt": [{"role": "user"}], "responses": []}"#,
     r#"data.jsonl:1: field "prompt[0].content": expected a string, found nothing"#
 )]
-#[case::content_in_parts(
+#[case::part_without_text(
     r#"{"prompt": [{"role": "user", "content": [{"type": "text"}]}], "responses": []}"#,
-    r#"data.jsonl:1: field "prompt[0].content": expected a string, found a list of 1"#
+    r#"data.jsonl:1: field "prompt[0].content[0].text": expected a string, found nothing"#
 )]
 #[case::score_text(
     r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1, "scores": {"x": "y"}}]}"#,

@@ -116,7 +116,7 @@ fn an_error_names_its_file() {
 fn group(index: usize, prompt: &str, contents: &[&str], reward: f64) -> PromptGroup {
     let response = |content: &&str| Response { content: (*content).to_owned(), reward, ..Response::default() };
     let responses = contents.iter().map(response).collect();
-    PromptGroup { index, line: index + 1, prompt: Prompt::Text(prompt.to_owned()), responses }
+    PromptGroup { index, line: index + 1, prompt: Prompt::Text(prompt.to_owned()), responses, ..PromptGroup::default() }
 }
 
 #[test]

@@ -93,6 +93,8 @@ impl RewardRow {
     }
 
     pub(super) fn set_score(&mut self, response: usize, score: Score) {
+        // A label that was there for want of a better score must not contradict the new one.
+        self.fields.shift_remove("chosen");
         let fields = &mut self.responses[response];
         fields.insert("reward".to_owned(), json!(score.reward));
         if !score.scores.is_empty() {

@@ -203,7 +203,7 @@ impl<'a> Round<'a> {
     }
 
     fn interrupted(&self, what: &str, stop: &StopFlag) -> RoundsError {
-        let saved = format!("while {what} in round {}; --resume goes on with it", self.number);
+        let saved = format!("while {what} in round {}; --resume continues it", self.number);
         TrainError::Interrupted { signal: stop.requested().unwrap_or(0), saved }.into()
     }
 }

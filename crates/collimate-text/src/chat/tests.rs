@@ -4,7 +4,7 @@ use rstest::rstest;
 use super::*;
 
 fn conversation(turns: &[(&str, &str)]) -> Vec<Message> {
-    turns.iter().map(|(role, content)| Message { role: (*role).to_owned(), content: (*content).to_owned() }).collect()
+    turns.iter().map(|(role, content)| Message::new(*role, *content)).collect()
 }
 
 fn template(source: &str) -> ChatTemplate {

@@ -22,7 +22,8 @@ fn group(prompt: Prompt, contents: &[&str]) -> PromptGroup {
         reward: k as f64,
         ..Response::default()
     };
-    PromptGroup { index: 4, line: 7, prompt, responses: contents.iter().enumerate().map(response).collect() }
+    let responses = contents.iter().enumerate().map(response).collect();
+    PromptGroup { index: 4, line: 7, prompt, responses, ..PromptGroup::default() }
 }
 
 fn text(prompt: &str, contents: &[&str]) -> PromptGroup {
@@ -30,7 +31,7 @@ fn text(prompt: &str, contents: &[&str]) -> PromptGroup {
 }
 
 fn chat(contents: &[&str]) -> PromptGroup {
-    let user = Message { role: "user".to_owned(), content: "Q".to_owned() };
+    let user = Message::new("user", "Q");
     group(Prompt::Messages(vec![user]), contents)
 }
 

@@ -1,6 +1,6 @@
 //! The text that a chat template adds for the assistant's turn.
 
-use collimate_data::Message;
+use collimate_data::{ChatInputs, Message, Response};
 
 use crate::{ChatTemplate, TextError, TextTokenizer};
 
@@ -16,6 +16,7 @@ const THOUGHT: [&str; 2] = ["<think>", "</think>"];
 pub(super) struct Turns<'a> {
     template: &'a ChatTemplate,
     messages: &'a [Message],
+    inputs: &'a ChatInputs,
     prompt: String,
     /// What the generation prompt has and a whole conversation has not: it may open a thought, as `<think>\n`.
     opened: String,
@@ -24,10 +25,14 @@ pub(super) struct Turns<'a> {
 }
 
 impl<'a> Turns<'a> {
-    pub(super) fn new(template: &'a ChatTemplate, messages: &'a [Message]) -> Result<Self, TextError> {
-        let prompt = template.render(messages, true)?;
-        let mut turns = Self { template, messages, prompt, opened: String::new(), tail: None };
-        let rendered = turns.render(PROBE)?;
+    pub(super) fn new(
+        template: &'a ChatTemplate,
+        messages: &'a [Message],
+        inputs: &'a ChatInputs,
+    ) -> Result<Self, TextError> {
+        let prompt = template.render_with(messages, inputs, true)?;
+        let mut turns = Self { template, messages, inputs, prompt, opened: String::new(), tail: None };
+        let rendered = turns.render(Message::new("assistant", PROBE))?;
         turns.tail = rendered.rsplit_once(PROBE).map(|(_, tail)| tail.to_owned());
         let common = turns.prompt.char_indices().zip(rendered.chars()).find(|((_, ours), theirs)| ours != theirs);
         turns.opened = common.map_or_else(String::new, |((start, _), _)| turns.prompt[start..].to_owned());
@@ -48,16 +53,26 @@ impl<'a> Turns<'a> {
     /// for content that begins with it.
     ///
     /// # Errors
-    /// The content has a thought, and the generation prompt has closed one.
-    pub(super) fn response(&self, content: &str, tokenizer: &TextTokenizer) -> Result<(String, bool), TextError> {
-        let rendered = self.render(content)?;
+    /// The content has a thought, and the generation prompt has closed one; or calls or reasoning have no place after it.
+    pub(super) fn response(&self, response: &Response, tokenizer: &TextTokenizer) -> Result<(String, bool), TextError> {
+        let content = response.content.as_str();
+        let rendered = self.render(response.message())?;
         let Some(turn) = rendered.strip_prefix(&self.prompt).filter(|turn| has_thought_of(turn, content)) else {
+            // Only the content's place is known then, not that of calls or reasoning.
+            if let Some(name) = response.fields.keys().next() {
+                let problem = format!(
+                    "the text of the conversation does not continue the prompt's, so \"{name}\" of the response has no place"
+                );
+                return Err(TextError::Template { problem });
+            }
             let content = self.continued(if rendered.contains(content) { content } else { content.trim() })?;
             let turn = format!("{content}{}", self.tail.as_deref().unwrap_or_default());
             return Ok(through_end_token(&turn, content.len(), tokenizer));
         };
         let content_end = match &self.tail {
             Some(tail) if turn.ends_with(tail.as_str()) => turn.len() - tail.len(),
+            // Calls may end in another way than text does.
+            _ if !response.fields.is_empty() => tokenizer.start_of_last_special(turn),
             _ => turn.rfind(content.trim()).map_or(0, |start| start + content.trim().len()),
         };
         Ok(through_end_token(turn, content_end, tokenizer))
@@ -81,10 +96,9 @@ impl<'a> Turns<'a> {
         Ok(whole.or_else(|| content.trim_start().strip_prefix(self.opened.trim())).unwrap_or(content))
     }
 
-    fn render(&self, content: &str) -> Result<String, TextError> {
-        let answer = Message { role: "assistant".to_owned(), content: content.to_owned() };
+    fn render(&self, answer: Message) -> Result<String, TextError> {
         let messages: Vec<Message> = self.messages.iter().cloned().chain([answer]).collect();
-        self.template.render(&messages, false)
+        self.template.render_with(&messages, self.inputs, false)
     }
 }
 

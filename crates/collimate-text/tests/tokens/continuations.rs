@@ -67,7 +67,13 @@ impl Variant {
 
 fn group(prompt: Prompt, responses: &[String]) -> PromptGroup {
     let response = |content: &String| Response { content: content.clone(), ..Response::default() };
-    PromptGroup { index: 0, line: 1, prompt, responses: responses.iter().map(response).collect() }
+    PromptGroup {
+        index: 0,
+        line: 1,
+        prompt,
+        responses: responses.iter().map(response).collect(),
+        ..PromptGroup::default()
+    }
 }
 
 /// Compares a group with transformers, and checks that nothing is wrong with its texts.

@@ -59,7 +59,7 @@ fn a_prompt_and_its_response_are_the_conversation() {
         let (answer, prompt) = case.messages.split_last().unwrap();
         let response = Response { content: answer.content.clone(), ..Response::default() };
         let prompt = Prompt::Messages(prompt.to_vec());
-        let group = PromptGroup { index: 0, line: 1, prompt, responses: vec![response] };
+        let group = PromptGroup { index: 0, line: 1, prompt, responses: vec![response], ..PromptGroup::default() };
         let options = TokenizeOptions { min_responses: 1, ..TokenizeOptions::default() };
         let group = tokenize_group(&group, &tokenizer, &options).unwrap();
         let ids = [group.prompt_ids, group.responses[0].ids.clone()].concat();
@@ -96,7 +96,7 @@ fn prompt_and_response_ids_equal_the_reference(#[case] model: &str) {
     for (i, row) in rows.iter().enumerate() {
         let response = Response { content: row.response.clone(), ..Response::default() };
         let prompt = Prompt::Text(row.prompt.clone());
-        let group = PromptGroup { index: i, line: i + 1, prompt, responses: vec![response] };
+        let group = PromptGroup { index: i, line: i + 1, prompt, responses: vec![response], ..PromptGroup::default() };
         let options = TokenizeOptions { min_responses: 1, ..TokenizeOptions::default() };
         let group = tokenize_group(&group, &tokenizer, &options).unwrap();
         assert_eq!(group.prompt_ids, row.prompt_ids, "row {i}");

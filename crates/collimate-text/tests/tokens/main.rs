@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod added_tokens;
+mod chat_inputs;
 mod continuations;
 mod golden_tokens;
 mod tokenizer_kinds;

@@ -85,7 +85,13 @@ fn a_response_ends_with_one_end_token(#[case] kind: &str, #[case] eos: &str) {
     let tokenizer = open(kind, eos);
     let response = |content: &str| Response { content: content.to_owned(), reward: 1.0, ..Response::default() };
     let responses = vec![response("world"), response(&format!("hello {eos}"))];
-    let group = PromptGroup { index: 0, line: 1, prompt: Prompt::Text("hello".to_owned()), responses };
+    let group = PromptGroup {
+        index: 0,
+        line: 1,
+        prompt: Prompt::Text("hello".to_owned()),
+        responses,
+        ..PromptGroup::default()
+    };
     let group = tokenize_group(&group, &tokenizer, &TokenizeOptions::default()).unwrap();
     for response in &group.responses {
         assert_eq!(response.ids.last(), Some(&tokenizer.eos_id()));

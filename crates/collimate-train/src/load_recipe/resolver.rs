@@ -9,6 +9,17 @@ use collimate_recipe::{DataSources, ParsedRecipe, RecipeError};
 
 use crate::TrainError;
 
+/// Files of a tokenizer with its chat template.
+const TEMPLATE_FILES: [&str; 7] = [
+    "chat_template.jinja",
+    "chat_template.json",
+    "config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
+
 /// Resolves a recipe's paths.
 pub(super) struct Resolver<'a> {
     /// The folder of the recipe.
@@ -90,6 +101,30 @@ impl Resolver<'_> {
             }
             None => self.path(key, given)?,
         };
+        Ok(())
+    }
+
+    /// Replaces the path or hub name of a chat template by its file or folder; of a model on the hub only the files of
+    /// its tokenizer are fetched.
+    pub(super) fn chat_template(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), TrainError> {
+        let Some(given) = path else { return Ok(()) };
+        let Some(name) = self.name(key, given, RepoKind::Model)? else {
+            *given = self.path(key, given)?;
+            return Ok(());
+        };
+        let error = |error| self.hub_error(key, error);
+        let listing = self.hub.list(&name).map_err(error)?;
+        self.note(&name, &listing.commit);
+        let wanted = |file: &&String| TEMPLATE_FILES.contains(&file.as_str());
+        let files: Vec<PathBuf> = listing
+            .files
+            .iter()
+            .filter(wanted)
+            .map(|file| self.hub.file(&name, &listing, file))
+            .collect::<Result<_, _>>()
+            .map_err(error)?;
+        let folder = files.first().and_then(|file| file.parent());
+        *given = folder.ok_or_else(|| self.problem(key, format!("{name} has no chat template")))?.to_owned();
         Ok(())
     }
 

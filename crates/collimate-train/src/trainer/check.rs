@@ -29,6 +29,7 @@ use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::load_recipe::{backend_name, compute_dtype};
 use crate::packs::PassBudget;
+use crate::prepare::tokenizer_changes;
 use crate::session::{SessionOptions, Training, check_session};
 use crate::threads::set_threads;
 
@@ -59,7 +60,7 @@ pub(super) fn check(
     let session = session_options(recipe, &model)?;
     let outline = check_model(recipe, &session)?;
     let checkpoint = find_checkpoint(recipe, resume, context)?;
-    let tokenizer = TextTokenizer::from_model_dir(&model)?;
+    let tokenizer = tokenizer_changes(recipe).open(&model)?;
     let needs = objective.needs();
     Ok((Checked { objective, needs, model, sources, tokenizer, session, outline }, checkpoint))
 }

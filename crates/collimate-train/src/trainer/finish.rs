@@ -12,6 +12,7 @@ use collimate_report::{CardInput, RunFiles, license_of, render_card, write_repor
 use super::TrainSummary;
 use super::rounding::Rounding;
 use crate::error::TrainError;
+use crate::prepare::tokenizer_changes;
 use crate::session::Session;
 
 /// Size limit of a base model's card that is searched for its licence, in bytes.
@@ -29,6 +30,9 @@ pub(super) fn finish(
     session.save_model(out, dtype, recipe.max_shard_size)?;
     session.check_saved(out, dtype)?;
     copy_side_files(model, out)?;
+    for (name, text) in tokenizer_changes(recipe).files(out)? {
+        write_atomically(&out.join(name), text.as_bytes())?;
+    }
     write_documents(recipe, summary)
 }
 

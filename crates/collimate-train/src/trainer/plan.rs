@@ -72,6 +72,7 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
             architecture: outline.config.family.model_type,
             num_parameters: counts.base + counts.adapter,
             num_trained: counts.trained,
+            operations_per_token: outline.config.operations_per_token(),
         },
         memory: PlannedMemory { budget: bytes, fits, smallest_budget, ..memory(&run, &load, costs, counts.trained) },
         data,

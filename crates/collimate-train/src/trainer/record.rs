@@ -59,7 +59,7 @@ impl Record {
         })?;
         let lost = num_rows - kept;
         let warning = (lost > 0).then(|| {
-            format!("warning: {}: {lost} of {num_rows} rows are damaged or missing; the run goes on", path.display())
+            format!("warning: {}: {lost} of {num_rows} rows are damaged or missing; the run continues", path.display())
         });
         let events = tensorboard::for_run(recipe, &recipe_yaml, state.global_step + 1)?;
         Ok((Self { folder, recipe_yaml, writer, events, history }, warning))

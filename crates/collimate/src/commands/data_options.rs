@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use collimate_data::{DataError, DataFiles, DataSource, GroupReader, Layout, LoadOptions, PromptGroup, ScoreDirection};
+use collimate_data::{
+    DataError, DataFiles, DataSource, GroupReader, LabelConflicts, Layout, LoadOptions, PromptGroup, ScoreDirection,
+};
 use collimate_rewards::{Normalize, RewardFrom};
 use collimate_text::{TextError, TokenizeOptions};
 
@@ -26,6 +28,12 @@ pub(crate) struct DataOptions {
     /// Normalisation of each prompt's rewards: z_score, min_max, clip:LOW,HIGH
     #[arg(long, value_name = "RULE", value_parser = parse::<Normalize>)]
     pub(crate) normalize: Option<Normalize>,
+    /// What decides where a label contradicts the scores: label (scores are exchanged), scores, or drop (rows are left out)
+    #[arg(long, value_name = "WHAT", default_value_t, value_parser = parse::<LabelConflicts>)]
+    pub(crate) label_conflicts: LabelConflicts,
+    /// Ignore a field of rows, messages and responses; may be repeated
+    #[arg(long = "ignore-field", value_name = "NAME")]
+    pub(crate) ignore_fields: Vec<String>,
     /// Drop unusable groups and count them instead of refusing the file
     #[arg(long)]
     pub(crate) skip_unusable: bool,
@@ -68,6 +76,8 @@ impl DataOptions {
             skip_unusable: self.skip_unusable,
             max_samples: self.max_samples,
             min_responses,
+            label_conflicts: self.label_conflicts,
+            ignore_fields: self.ignore_fields.clone(),
             needs_rewards,
         };
         Ok(DataSource::open_all(files, &options)?)

@@ -1,6 +1,6 @@
 //! `collimate generate`: continues a few prompts.
 
-use collimate_data::{Message, Prompt};
+use collimate_data::{ChatInputs, Message, Prompt};
 use collimate_rounds::encode_prompt;
 use serde_json::json;
 
@@ -37,7 +37,10 @@ impl Args {
         self.model.locate(io)?;
         let tokenizer = self.model.tokenizer()?;
         let options = self.sampling.resolve(self.temperature, 1, &self.model.model, &tokenizer)?;
-        let prompts = self.prompt.iter().map(|text| encode_prompt(&as_prompt(text, self.chat), &tokenizer));
+        let prompts = self
+            .prompt
+            .iter()
+            .map(|text| encode_prompt(&as_prompt(text, self.chat), &ChatInputs::default(), &tokenizer));
         let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
         if let Some(empty) = prompts.iter().position(Vec::is_empty) {
             return Err(CliError::usage(format!("prompt {} is empty", empty + 1)));
@@ -58,9 +61,5 @@ impl Args {
 }
 
 fn as_prompt(text: &str, chat: bool) -> Prompt {
-    if chat {
-        Prompt::Messages(vec![Message { role: "user".to_owned(), content: text.to_owned() }])
-    } else {
-        Prompt::Text(text.to_owned())
-    }
+    if chat { Prompt::Messages(vec![Message::new("user", text)]) } else { Prompt::Text(text.to_owned()) }
 }

@@ -68,6 +68,7 @@ fn in_lines(plan: &Plan) -> String {
             count(model.num_trained)
         ),
     );
+    line("  forward", format!("{:.3} GFLOP a token", model.operations_per_token as f64 / 1e9));
     let memory = &plan.memory;
     // One figure: what the run will hold, or if that is too much, what it needs.
     line(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use collimate_rounds::{LoopOptions, RoundReference, run_rounds, table};
 use collimate_text::TextTokenizer;
-use collimate_train::RunContext;
+use collimate_train::{RunContext, tokenizer_changes};
 use serde_json::{Map, json};
 
 use super::model_options::SamplingOptions;
@@ -118,7 +118,7 @@ impl Args {
         let program = self.program.resolve()?;
         collimate_train::check_recipe(&recipe).map_err(|error| self.recipe.at_key(error))?;
         let model = recipe.model()?.to_owned();
-        let tokenizer = TextTokenizer::from_model_dir(&model)?;
+        let tokenizer = tokenizer_changes(&recipe).open(&model)?;
         let sampling = SamplingOptions {
             max_new_tokens: self.max_new_tokens.unwrap_or(recipe.max_length - recipe.max_prompt_length),
             top_p: self.top_p,

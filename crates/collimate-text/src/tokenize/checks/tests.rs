@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use collimate_data::{Prompt, PromptGroup, Response};
 use serde_json::json;
 
@@ -18,14 +16,15 @@ fn tokenizer() -> TextTokenizer {
 }
 
 fn group(index: usize, prompt: &str, contents: &[&str]) -> PromptGroup {
-    let response = |content: &&str| Response {
-        content: content.to_string(),
-        reward: 0.0,
-        scores: BTreeMap::new(),
-        token_ids: None,
-    };
+    let response = |content: &&str| Response { content: (*content).to_owned(), ..Response::default() };
     let prompt = Prompt::Text(prompt.to_owned());
-    PromptGroup { index, line: index + 1, prompt, responses: contents.iter().map(response).collect() }
+    PromptGroup {
+        index,
+        line: index + 1,
+        prompt,
+        responses: contents.iter().map(response).collect(),
+        ..PromptGroup::default()
+    }
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub struct PlannedModel {
     pub num_parameters: u64,
     /// Parameters that are trained.
     pub num_trained: u64,
+    /// Multiplications and additions of one token's forward pass, without attention between tokens; the backward pass
+    /// takes twice as many, less where parameters are frozen.
+    pub operations_per_token: u64,
 }
 
 /// Memory of a plan.

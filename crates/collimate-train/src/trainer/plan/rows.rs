@@ -4,12 +4,12 @@ use std::path::Path;
 
 use collimate_data::{DataFiles, PromptGroup};
 use collimate_recipe::Recipe;
-use collimate_text::{TextTokenizer, TokenizedGroup, TokenizedResponse};
+use collimate_text::{TokenizedGroup, TokenizedResponse};
 
 use super::{PlannedData, TokenBasis};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-use crate::prepare::DataRows;
+use crate::prepare::{DataRows, tokenizer_changes};
 use collimate_progress::Observer;
 
 /// Characters per token, without a tokenizer; about right for English.
@@ -36,7 +36,7 @@ pub(super) fn read(
     let mut rows = DataRows::read(recipe, sources, min_responses, observer)?;
     rows.hold_out(recipe)?;
     if model.join("tokenizer.json").is_file() {
-        let tokenizer = TextTokenizer::from_model_dir(model)?;
+        let tokenizer = tokenizer_changes(recipe).open(model)?;
         let prepared = rows.tokenize(recipe, &tokenizer, min_responses, observer)?;
         prepared.notes.iter().filter(|note| note.starts_with("warning: ")).for_each(|note| observer.note(note));
         let data = DataSet::new(prepared.groups, prepared.files);
@@ -126,6 +126,7 @@ mod tests {
             line: 5,
             prompt: Prompt::Text("p".repeat(41)),
             responses: vec![response(8), response(400)],
+            ..PromptGroup::default()
         };
         let recipe = Recipe { max_length: 20, max_prompt_length: 10, ..Recipe::default() };
         let rows = PlannedRows {

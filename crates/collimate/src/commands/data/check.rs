@@ -68,11 +68,8 @@ impl Args {
         for (reason, count) in &read.skipped {
             io.line(format_args!("skipped: {count} × {reason}"))?;
         }
-        if read.num_chosen_scored_lower > 0 {
-            io.line(format_args!(
-                "warning: in {} rows the chosen response has the lower score; is the direction right?",
-                read.num_chosen_scored_lower
-            ))?;
+        for line in read.labels.lines(self.read.label_conflicts) {
+            io.line(format_args!("{line}"))?;
         }
         if tokenizer.is_some() {
             show_tokens(&counts, io)?;

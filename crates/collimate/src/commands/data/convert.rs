@@ -40,6 +40,9 @@ impl Args {
         let mut reader = self.read.open(&self.files, 2, io)?;
         let report = convert(reader.by_ref(), &self.output, to)?;
         io.note(format_args!("{}: {}", listed(&self.files), reader.describe()));
+        for line in reader.counts().labels.lines(self.read.label_conflicts) {
+            io.note(format_args!("{line}"));
+        }
         let num_skipped = reader.counts().num_skipped();
         if num_skipped > 0 {
             io.note(format_args!("{num_skipped} rows cannot be used and were skipped"));

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use collimate_text::{TextChecks, TextTokenizer, preview, tokenize_checked};
+use collimate_data::{Prompt, PromptGroup};
+use collimate_text::{TextChecks, TextTokenizer, preview, text_prompt_note, tokenize_checked};
 
 use super::check::show_texts;
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files, take};
@@ -36,6 +37,11 @@ impl Args {
         let mut reader = self.read.open(&self.files, 1, io)?;
         let groups = take(&mut reader, self.num)?;
         io.line(format_args!("{}", reader.describe()))?;
+        let is_text = |group: &&PromptGroup| matches!(group.prompt, Prompt::Text(_));
+        let num_texts = groups.iter().filter(is_text).count();
+        if num_texts > 0 && tokenizer.chat_template().is_some() {
+            io.line(format_args!("{}", text_prompt_note(num_texts)))?;
+        }
         let mut checks = TextChecks::default();
         for group in &groups {
             let (tokenized, checked) =
