@@ -38,6 +38,11 @@ const PATTERNS: [(&str, Option<bool>, &str); 5] = [
     ),
 ];
 
+/// Most steps that an error names.
+const MOST_STEPS: usize = 4;
+/// Most characters of a pattern in an error.
+const MOST_CHARACTERS: usize = 40;
+
 /// The keys of a byte-level BPE, except for its tokens.
 pub(crate) fn entries(file: &File<'_>, named: Option<&str>, notes: &mut Vec<String>) -> Result<Vec<Entry>, HfError> {
     let normalizer = &file.json["normalizer"];
@@ -75,8 +80,47 @@ fn name(file: &File<'_>) -> Result<&'static str, HfError> {
     found.ok_or_else(|| {
         let remedy =
             "llama.cpp is not known to have this split; if it has one by now, pass its name as --tokenizer-pre";
-        file.refused("pre_tokenizer", &file.json["pre_tokenizer"], remedy)
+        HfError::Unsupported {
+            path: file.path.to_owned(),
+            field: "pre_tokenizer".to_owned(),
+            found: describe(&all),
+            remedy: remedy.to_owned(),
+        }
     })
+}
+
+/// The steps of a pre-tokenizer in a few words: the whole can be pages of JSON.
+fn describe(steps: &[&Json]) -> String {
+    let step = |step: &&Json| {
+        let name = step["type"].as_str().unwrap_or("a step without a type").to_owned();
+        let details = [
+            step["pattern"]["Regex"]
+                .as_str()
+                .or(step["pattern"]["String"].as_str())
+                .map(|text| format!("by {}", short(text))),
+            step["behavior"].as_str().map(|how| how.to_owned()),
+            (step["invert"] == true).then(|| "inverted".to_owned()),
+            (step["add_prefix_space"] == true).then(|| "add_prefix_space".to_owned()),
+        ];
+        let details: Vec<String> = details.into_iter().flatten().collect();
+        if details.is_empty() { name } else { format!("{name} ({})", details.join(", ")) }
+    };
+    let shown: Vec<String> = steps.iter().take(MOST_STEPS).map(step).collect();
+    let more = steps.len().saturating_sub(MOST_STEPS);
+    match (shown.is_empty(), more) {
+        (true, _) => "none".to_owned(),
+        (false, 0) => shown.join(", then "),
+        (false, more) => format!("{}, and {more} more steps", shown.join(", then ")),
+    }
+}
+
+/// A pattern, shortened.
+fn short(pattern: &str) -> String {
+    let mut shown: String = pattern.chars().take(MOST_CHARACTERS).collect();
+    if shown.len() < pattern.len() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
 }
 
 fn is_bytes(step: &Json, use_regex: bool) -> bool {
@@ -127,6 +171,21 @@ mod tests {
     #[case(split(PATTERNS[3].0, "Isolated", false), true, "tekken")]
     fn splits_have_llama_cpps_names(#[case] json: Json, #[case] ignore_merges: bool, #[case] expected: &str) {
         assert_eq!(named(json, ignore_merges).expect("a known split"), expected);
+    }
+
+    #[rstest]
+    #[case(json!(null), "none")]
+    #[case(split(r"\s+", "Isolated", false), "Split (by `\\s+`, Isolated), then ByteLevel")]
+    #[case(split(&"a".repeat(60), "Removed", true), &format!("Split (by `{}…`, Removed, inverted), then ByteLevel", "a".repeat(40)))]
+    #[case(json!({"type": "ByteLevel", "add_prefix_space": true}), "ByteLevel (add_prefix_space)")]
+    #[case(
+        json!({"type": "Sequence", "pretokenizers": (0..6).map(|_| json!({"type": "Punctuation"})).collect::<Vec<_>>()}),
+        "Punctuation, then Punctuation, then Punctuation, then Punctuation, and 2 more steps"
+    )]
+    fn an_odd_split_is_named_in_short(#[case] json: Json, #[case] expected: &str) {
+        let error = named(json, false).expect_err("unknown").to_string();
+        assert!(error.contains(&format!(": {expected} ")) && error.contains("--tokenizer-pre"), "{error}");
+        assert!(!error.contains(['{', '}']), "{error}");
     }
 
     #[rstest]

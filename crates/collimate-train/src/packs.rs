@@ -6,7 +6,7 @@ mod tests;
 use std::ops::Range;
 
 use collimate_model::MemoryCosts;
-use collimate_progress::format_bytes;
+use collimate_progress::{format_bytes, format_count};
 use collimate_recipe::Recipe;
 use collimate_text::{GroupBatch, TokenizedGroup};
 
@@ -98,7 +98,7 @@ impl PassBudget {
         match self.budget {
             Some(budget) => format!(
                 "memory: {held} for parameters and optimizer; packs of up to {} tokens fit into {}",
-                self.max_tokens(),
+                format_count(self.max_tokens()),
                 format_bytes(budget)
             ),
             None => format!("memory: {held} for parameters and optimizer; packs are not bounded"),

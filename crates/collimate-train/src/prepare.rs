@@ -170,15 +170,10 @@ impl DataRows {
         }
         let skipped = self.num_skipped + counts.num_skipped();
         let mut notes = self.notes;
-        notes.push(format!(
-            "  {} prompts, {} responses, {} prompt and {} response tokens; cut: {} prompts, {} responses; left out: {skipped}",
-            counts.groups,
-            counts.responses,
-            counts.prompt_tokens,
-            counts.response_tokens,
-            counts.cut_prompts,
-            counts.cut_responses,
-        ));
+        // The rest is in the lines before the first step.
+        if skipped > 0 {
+            notes.push(format!("  {skipped} groups left out as unusable"));
+        }
         notes.extend(text_prompts);
         notes.push(format!("  {}", counts.texts.summary()));
         notes.extend(counts.texts.warnings(&|index, line| self.files.place(index, line)));

@@ -34,7 +34,7 @@ fn fits(outcome: &Outcome) -> usize {
     let line = outcome.err.lines().find(|line| line.starts_with("memory: ")).expect("a line about memory");
     let words: Vec<&str> = line.split(' ').collect();
     let at = words.iter().position(|word| *word == "tokens").expect("a number of tokens");
-    words[at - 1].parse().expect("a number")
+    words[at - 1].replace(',', "").parse().expect("a number")
 }
 
 #[rstest]

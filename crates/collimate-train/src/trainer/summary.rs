@@ -93,10 +93,12 @@ fn data(what: &str, groups: &[TokenizedGroup]) -> String {
     let k = if least == most { most.to_string() } else { format!("{least} to {most}") };
     let ties = groups.iter().filter(|group| group.responses.iter().all(|r| r.reward == group.responses[0].reward));
     format!(
-        "{what}: {} prompts, {} responses (K {k}), {} tokens; cut: {} prompts, {} responses; {} prompts with equal rewards",
+        "{what}: {} prompts, {} responses (K {k}), {} prompt and {} response tokens; cut: {} prompts, {} responses; {} prompts \
+         with equal rewards",
         format_count(groups.len()),
         format_count(responses().count()),
-        format_count(groups.iter().map(TokenizedGroup::num_tokens).sum()),
+        format_count(groups.iter().map(|group| group.prompt_ids.len()).sum()),
+        format_count(responses().map(|response| response.ids.len()).sum()),
         format_count(groups.iter().filter(|group| group.num_prompt_cut > 0).count()),
         format_count(responses().filter(|response| response.num_cut > 0).count()),
         format_count(ties.count()),
@@ -208,7 +210,7 @@ mod tests {
         ];
         assert_eq!(
             data("data", &groups),
-            "data: 2 prompts, 5 responses (K 2 to 3), 23 tokens; cut: 2 prompts, 1 responses; 1 prompts with equal rewards"
+            "data: 2 prompts, 5 responses (K 2 to 3), 8 prompt and 15 response tokens; cut: 2 prompts, 1 responses; 1 prompts with equal rewards"
         );
     }
 }
