@@ -87,10 +87,11 @@ impl View {
         format!("{}: {}{}", self.name, parts.concat().join(", "), self.figures())
     }
 
-    /// The line for a stage that ended after `took`.
+    /// The line for what ended after `took`. An evaluation's figures matter more than its speed.
     pub(crate) fn ended(&self, took: &str) -> String {
-        let parts = [vec![format!("{} in {took}", self.position())], self.rates.clone(), self.memory()];
-        format!("{}: {}{}", self.name, parts.concat().join(", "), self.figures())
+        let rates = if self.figures.is_empty() { self.rates.clone() } else { Vec::new() };
+        let parts = [vec![format!("{} in {took}", self.position())], rates].concat();
+        format!("{}: {}{}", self.name, parts.join(", "), self.figures())
     }
 
     fn position(&self) -> String {
@@ -218,7 +219,11 @@ mod tests {
         let expected = "training with nca: 12/120, 3.21 steps/s, 1.23k tokens/s, 4 min left, 1.2 GiB  loss 1.3847  \
                         margin 0.0053  acc 1.0000";
         assert_eq!(line, expected);
+        assert_eq!(
+            training().ended("9.0 s"),
+            "training with nca: 12/120 in 9.0 s  loss 1.3847  margin 0.0053  acc 1.0000"
+        );
         let ended = View { figures: Vec::new(), ..training() }.ended("9.0 s");
-        assert_eq!(ended, "training with nca: 12/120 in 9.0 s, 3.21 steps/s, 1.23k tokens/s, 1.2 GiB");
+        assert_eq!(ended, "training with nca: 12/120 in 9.0 s, 3.21 steps/s, 1.23k tokens/s");
     }
 }

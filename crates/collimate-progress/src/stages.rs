@@ -95,7 +95,8 @@ impl Stages {
             }
             (None, Some(_)) => {
                 let steps = self.steps.take()?;
-                (steps.view(), steps.begun.elapsed())
+                // The end of the run has a line about its figures.
+                (View { figures: Vec::new(), ..steps.view() }, steps.begun.elapsed())
             }
             (None, None) => return None,
         };
@@ -186,12 +187,11 @@ mod tests {
         let shown = stages.view().expect("the stage");
         assert_eq!((shown.name.as_str(), shown.done, shown.total), ("evaluation", 13, Some(13)));
         let ended = stages.finish().expect("a line");
-        assert!(ended.starts_with("evaluation after step 50: 13/13 in 0.0 s, "), "{ended}");
-        assert!(ended.ends_with("  loss 0.2500"), "{ended}");
+        assert_eq!(ended, "evaluation after step 50: 13/13 in 0.0 s  loss 0.2500");
         let shown = stages.view().expect("the steps");
         assert_eq!((shown.done, shown.total, shown.figures), (50, Some(120), vec!["loss 0.5000".to_owned()]));
         assert_eq!(shown.rates, ["2.00 steps/s"]);
-        assert!(stages.finish().expect("a line").starts_with("training with nca: 50/120 in "));
+        assert_eq!(stages.finish().expect("a line"), "training with nca: 50/120 in 0.0 s, 2.00 steps/s");
         assert!(stages.is_idle() && stages.finish().is_none());
     }
 }

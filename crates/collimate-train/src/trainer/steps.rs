@@ -54,9 +54,9 @@ pub(super) fn take_all_steps(
     while steps.state.global_step < run.counts.total_steps {
         steps.stop_if_asked(context)?;
         steps.take_one(context)?;
+        steps.show(context);
         steps.evaluate_if_due(context)?;
         steps.save_if_due(context)?;
-        steps.show(context);
     }
     steps.stop_if_asked(context)?;
     context.observer.finish();
