@@ -30,6 +30,7 @@
 
 mod blocks;
 mod config;
+mod ends;
 mod error;
 mod experts;
 mod families;
@@ -51,12 +52,13 @@ pub use blocks::{Block, FeedForward, Gated, HalfNorms, Joint, LinearSpec, Tensor
 pub use config::{
     Activation, AttentionBias, Experts, Family, GgufFamily, GgufRefusal, GgufValue, ModelConfig, NormPlacement, QkNorm,
 };
+pub use ends::name_ends;
 pub use error::{AdapterError, HfError, ShardError};
 pub use families::FAMILIES;
 pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter, side_files};
 pub use peft::{
     Adapter, AdapterPart, ByPattern, LayerChoice, LoraConfig, LoraTargets, ModuleNames, ModulePattern, merged_tensor,
-    peft_default_targets, row_lengths,
+    row_lengths,
 };
 pub use plain_file::read_bounded;
 pub use rope::RopeScaling;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use collimate_files::{ShardSize, WriteError, write_atomically};
 
 use crate::config::ModelConfig;
+use crate::ends::{name_ends, named_ends};
 use crate::error::HfError;
 use crate::peft::{Adapter, merged_tensor};
 use crate::plain_file::{self, is_of_model};
@@ -60,7 +61,8 @@ pub struct MergeSummary {
 
 /// Writes the model with the adapter merged into its weights: `W + s · B A`, computed in float32.
 ///
-/// Tokenizer files and `generation_config.json` are copied from the base model. The first and the last changed tensor are
+/// Tokenizer files and `generation_config.json` are copied from the base model; the ends of turns that the adapter's
+/// `generation_config.json` names are added to it. The first and the last changed tensor are
 /// read back and compared. One tensor is in memory at a time.
 ///
 /// # Errors
@@ -95,6 +97,7 @@ pub fn merge_adapter(
     });
     try_write_model(output_dir, &merged, tensors, dtype, options.max_shard_size)?;
     let copied = copy_side_files(model_dir, output_dir)?;
+    name_ends(output_dir, model_dir, &named_ends(adapter_dir)?)?;
     read_back(output_dir, &Source { weights: &weights, adapter: &adapter, model: &config }, dtype)?;
     Ok(MergeSummary {
         num_tensors: specs.len(),

@@ -3,13 +3,15 @@
 mod cache;
 mod sampling;
 
+use std::time::Instant;
+
 use burn::tensor::Tensor;
 use burn::tensor::activation::{softmax, tanh};
 use collimate_backend::{FusedOps, in_dtype, in_float32};
 use collimate_text::GroupBatch;
 
 use self::cache::Cache;
-pub use self::sampling::GenerateOptions;
+pub use self::sampling::{GenerateOptions, TimeLimit};
 use self::sampling::{Sampler, draw_key};
 use crate::causal_lm::CausalLm;
 use crate::engine::{Projections, rotary};
@@ -30,8 +32,9 @@ struct Sequence {
 impl<B: FusedOps> CausalLm<B> {
     /// Generates `options.num_samples` continuations of each prompt, by prompt and sample.
     ///
-    /// A continuation ends with a stop token, or after `max_new_tokens` tokens. Draws depend only on the seed and on the
-    /// indices of prompt and sample, not on the rest of the batch. `progress` is called with the number of prompts in each
+    /// A continuation ends where `options.ends` says, with the tokens that say so, or after `max_new_tokens` tokens, or
+    /// when the time is over. Draws depend only on the seed and on the indices of prompt and sample, not on the rest of
+    /// the batch. `progress` is called with the number of prompts in each
     /// finished chunk.
     ///
     /// # Errors
@@ -58,6 +61,7 @@ impl<B: FusedOps> CausalLm<B> {
         options: &GenerateOptions,
         first_prompt: usize,
     ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
+        let begun = Instant::now();
         let (logits, mut cache) = self.prefill(prompts, options)?;
         let mut active: Vec<Sequence> = (0..prompts.len())
             .flat_map(|prompt| (0..options.num_samples).map(move |sample| (prompt, sample)))
@@ -67,6 +71,7 @@ impl<B: FusedOps> CausalLm<B> {
         let sampler = Sampler::new(options);
         // Prefill computes one row of logits per prompt, shared by its samples.
         let mut rows: Vec<f32> = floats(logits);
+        let deadline = options.time_limit.map(|limit| Instant::now() + limit.after(begun.elapsed()));
         let vocab = self.config.vocab_size;
         for step in 0..options.max_new_tokens {
             for (row, sequence) in active.iter_mut().enumerate() {
@@ -74,7 +79,7 @@ impl<B: FusedOps> CausalLm<B> {
                 let key = draw_key(options.seed, first_prompt + sequence.prompt, sequence.sample, step);
                 let token = sampler.draw(&rows[row * vocab..(row + 1) * vocab], key);
                 sequence.ids.push(token);
-                sequence.finished = options.stop_ids.contains(&token);
+                sequence.finished = options.ends.is_reached(&sequence.ids);
             }
             if active.iter().any(|s| s.finished) {
                 let kept: Vec<usize> = (0..active.len()).filter(|&i| !active[i].finished).collect();
@@ -83,7 +88,8 @@ impl<B: FusedOps> CausalLm<B> {
                 active = rest;
                 store(finished, &mut done);
             }
-            if active.is_empty() || step + 1 == options.max_new_tokens {
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if active.is_empty() || step + 1 == options.max_new_tokens || is_late {
                 break;
             }
             let last: Vec<u32> = active.iter().map(|s| s.ids[s.ids.len() - 1]).collect();

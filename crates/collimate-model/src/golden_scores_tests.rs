@@ -7,7 +7,7 @@ use collimate_backend::{BackendJob, ComputeDtype, FusedOps, dispatch};
 use collimate_hf::{Adapter, LoraConfig, ModelConfig, WeightFiles};
 use collimate_oracle::tolerances::{LOGPS, SAME_GRADIENTS, TOKEN_LOGPS};
 use collimate_oracle::{golden_dir, golden_name};
-use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
+use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse, TurnEnds};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -271,7 +271,7 @@ fn check_samples<B: FusedOps>(device: &B::Device) {
         num_samples: 3,
         temperature: 1.0,
         seed: 5,
-        stop_ids: (0..200).collect(),
+        ends: TurnEnds::of_ids((0..200).collect()),
         ..GenerateOptions::default()
     };
     let all = model.generate(&prompts, &options, |_| ()).expect("continuations");

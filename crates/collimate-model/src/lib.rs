@@ -58,7 +58,7 @@ pub use causal_lm::{CausalLm, ForwardOptions, Placement, Tape, TokenLogps};
 pub use collimate_backend::ComputeDtype;
 pub use dropout::DropoutKey;
 pub use error::ModelError;
-pub use generate::GenerateOptions;
+pub use generate::{GenerateOptions, TimeLimit};
 pub use memory::{MemoryCosts, ParameterCounts};
 pub use parameter_index::{ParameterInfo, Trainable};
 pub use routing::RouterLoad;

@@ -71,10 +71,10 @@ pub fn solve(
         num_samples,
         temperature: if seed.is_some() { 1.0 } else { 0.0 },
         seed: seed.unwrap_or(0),
-        stop_ids: vec![tokenizer.eos_id()],
+        ends: tokenizer.turn_ends().clone(),
         ..GenerateOptions::default()
     };
     let ids = session.generate(&prompts, &options, progress)?;
-    let text = |ids: &Vec<u32>| Ok(tokenizer.decode(ids, true)?);
+    let text = |ids: &Vec<u32>| Ok(tokenizer.answer(ids)?);
     ids.iter().map(|samples| samples.iter().map(text).collect()).collect()
 }

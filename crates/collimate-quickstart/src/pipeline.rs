@@ -191,6 +191,7 @@ fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, TrainError> {
         dtype: compute_dtype(recipe),
         training: Training::Off,
         seed: 0,
+        ends: Vec::new(),
     };
     open_session(&options)
 }

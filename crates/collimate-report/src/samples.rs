@@ -12,7 +12,7 @@ const SAMPLES_FILE: &str = "samples.json";
 const MAX_SAMPLES_BYTES: u64 = 16 << 20;
 
 /// One prompt with the model's greedy answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// File and line of the prompt.
     #[serde(rename = "place")]
@@ -27,6 +27,16 @@ pub struct Sample {
     pub before: String,
     /// The answer of the trained model; absent until training has ended.
     pub after: Option<String>,
+    /// Whether the answer before training was cut to save time.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub before_cut: bool,
+    /// Whether the answer after training was cut to save time.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub after_cut: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// The samples of a run.

@@ -31,4 +31,4 @@ pub use rewarder::{
     reward_rows,
 };
 pub use rounds::{LoopOptions, RoundReference, RoundRow, run_rounds, table};
-pub use sampling::{PromptRow, decode, encode_prompt, encode_prompts, read_prompts};
+pub use sampling::{PromptRow, SampledResponse, decode, encode_prompt, encode_prompts, read_prompts};

@@ -23,13 +23,23 @@ pub struct PromptRow {
     fields: Map<String, Value>,
 }
 
+/// A response that a model drew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SampledResponse {
+    /// Its text, without the end of the turn and without special tokens.
+    pub content: String,
+    /// The tokens that were drawn, with those that ended it.
+    pub token_ids: Vec<u32>,
+}
+
 impl PromptRow {
     /// The row with these responses after its other fields.
-    pub fn with_responses(&self, texts: &[String]) -> Value {
+    pub fn with_responses(&self, samples: Vec<SampledResponse>) -> Value {
         let mut fields = self.fields.clone();
         // Removed first, so that the responses come last even if the row had some.
         fields.shift_remove("responses");
-        let responses = texts.iter().map(|text| json!({"content": text})).collect();
+        let response = |sample: SampledResponse| json!({"content": sample.content, "token_ids": sample.token_ids});
+        let responses = samples.into_iter().map(response).collect();
         fields.insert("responses".to_owned(), Value::Array(responses));
         Value::Object(fields)
     }
@@ -75,12 +85,15 @@ pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Resul
     prompts.iter().map(encode).collect()
 }
 
-/// Decodes samples without special tokens.
+/// The texts of samples, with their tokens.
 ///
 /// # Errors
 /// Ids that the tokenizer cannot decode.
-pub fn decode(samples: &[Vec<u32>], tokenizer: &TextTokenizer) -> Result<Vec<String>, TextError> {
-    samples.iter().map(|ids| tokenizer.decode(ids, true)).collect()
+pub fn decode(samples: Vec<Vec<u32>>, tokenizer: &TextTokenizer) -> Result<Vec<SampledResponse>, TextError> {
+    samples
+        .into_iter()
+        .map(|token_ids| Ok(SampledResponse { content: tokenizer.answer(&token_ids)?, token_ids }))
+        .collect()
 }
 
 #[cfg(test)]
@@ -94,8 +107,9 @@ mod tests {
         let rows = JsonRows::from_reader(text.as_bytes(), name).expect("rows");
         let rows = read_prompts(name, rows).expect("a prompt");
         assert_eq!(rows[0].line, 2);
-        let written = rows[0].with_responses(&["x".to_owned(), String::new()]).to_string();
-        let expected = r#"{"id":7,"prompt":"a","answer":[1,2],"responses":[{"content":"x"},{"content":""}]}"#;
-        assert_eq!(written, expected);
+        let sample = |content: &str, token_ids| SampledResponse { content: content.to_owned(), token_ids };
+        let written = rows[0].with_responses(vec![sample("x", vec![8, 2]), sample("", vec![2])]).to_string();
+        let responses = r#"[{"content":"x","token_ids":[8,2]},{"content":"","token_ids":[2]}]"#;
+        assert_eq!(written, format!(r#"{{"id":7,"prompt":"a","answer":[1,2],"responses":{responses}}}"#));
     }
 }

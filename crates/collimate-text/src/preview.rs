@@ -58,7 +58,8 @@ impl Paint {
         let pieces = tokenizer.pieces(ids)?;
         let painted = ids.iter().zip(&pieces).enumerate().map(|(i, (id, piece))| {
             let last = i + 1 == ids.len();
-            let ends = *id == tokenizer.eos_id() || (last && tokenizer.is_special(*id));
+            let ends = *id == tokenizer.eos_id()
+                || (last && (tokenizer.is_special(*id) || tokenizer.turn_ends().ids().contains(id)));
             let style = if ends { END } else { SHADES[i % 2] };
             self.wrap(style, &visible(piece))
         });

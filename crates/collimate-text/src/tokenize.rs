@@ -7,9 +7,12 @@
 //!
 //! A response is encoded as a continuation of its prompt ([`crate::continuation`]). It ends in exactly one end token, even
 //! if its text includes one. Truncation keeps the end of a prompt and the start of a response, which then has no end token.
+//! A response with `token_ids` that decode to its text has been sampled: it is these tokens, and has an end only if the
+//! sample had one.
 
 mod checks;
 mod counts;
+mod sampled;
 mod turn;
 
 use std::borrow::Cow;
@@ -22,6 +25,7 @@ use crate::{TextError, TextTokenizer, TokenizedGroup, TokenizedResponse, Unusabl
 use checks::{Checker, check_model};
 pub use checks::{Found, TextChecks};
 pub use counts::TokenizeCounts;
+use sampled::Sampled;
 use turn::Turns;
 
 /// Length limits, and what to do with groups that cannot be used.
@@ -35,8 +39,6 @@ pub struct TokenizeOptions {
     pub max_response_length: Option<usize>,
     /// Skip and count unusable groups instead of failing on the first.
     pub skip_unusable: bool,
-    /// Skip and count groups whose prompt leaves no room for a response.
-    pub skip_long_prompts: bool,
     /// Minimum number of responses per group: 2 to compare, 1 to score.
     pub min_responses: usize,
 }
@@ -48,16 +50,8 @@ impl Default for TokenizeOptions {
             max_prompt_length: None,
             max_response_length: None,
             skip_unusable: false,
-            skip_long_prompts: false,
             min_responses: 2,
         }
-    }
-}
-
-impl TokenizeOptions {
-    /// Whether a group that is unusable for this reason is skipped.
-    fn skips(&self, reason: &UnusableReason) -> bool {
-        self.skip_unusable || (self.skip_long_prompts && matches!(reason, UnusableReason::NoRoom { .. }))
     }
 }
 
@@ -111,7 +105,7 @@ pub fn tokenize_checked(
     let budget = budget.min(options.max_response_length.unwrap_or(usize::MAX).max(1));
     let mut tokenized = Vec::with_capacity(responses.len());
     for (k, (mut ids, response)) in responses.into_iter().zip(&group.responses).enumerate() {
-        if ids.len() < 2 {
+        if ids.len() < 2 && response.token_ids.as_ref() != Some(&ids) {
             return Err(unusable(UnusableReason::EmptyResponse { response: k }));
         }
         let num_cut = ids.len().saturating_sub(budget);
@@ -165,7 +159,7 @@ pub fn tokenize_all_with(
                     counts.keep(&group, checks);
                     kept.push(group);
                 }
-                Err(TextError::Unusable { reason, .. }) if options.skips(&reason) => counts.skip(&reason),
+                Err(TextError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
                 Err(error) => return Err(error),
             }
         }
@@ -191,7 +185,11 @@ struct Texts<'a> {
     responses: Vec<(Cow<'a, str>, bool)>,
 }
 
-fn texts<'a>(group: &'a PromptGroup, tokenizer: &TextTokenizer) -> Result<Texts<'a>, TextError> {
+fn texts<'a>(
+    group: &'a PromptGroup,
+    sampled: &[Sampled<'_>],
+    tokenizer: &TextTokenizer,
+) -> Result<Texts<'a>, TextError> {
     let contents = group.responses.iter().map(|response| response.content.as_str());
     match &group.prompt {
         Prompt::Text(text) => Ok(Texts {
@@ -206,24 +204,32 @@ fn texts<'a>(group: &'a PromptGroup, tokenizer: &TextTokenizer) -> Result<Texts<
                     .to_owned(),
             })?;
             let turns = Turns::new(template, messages, &group.chat)?;
-            let response =
-                |response| turns.response(response, tokenizer).map(|(turn, ended)| (Cow::Owned(turn), ended));
-            let responses = group.responses.iter().map(response).collect::<Result<_, _>>()?;
+            // A template may refuse what was sampled, or write it differently.
+            let response = |(response, sampled): (&'a Response, &Sampled<'_>)| match sampled {
+                Sampled::Own(_) => Ok((Cow::Borrowed(response.content.as_str()), true)),
+                _ => turns.response(response, tokenizer).map(|(turn, ended)| (Cow::Owned(turn), ended)),
+            };
+            let responses = group.responses.iter().zip(sampled).map(response).collect::<Result<_, _>>()?;
             Ok(Texts { prompt: Cow::Owned(turns.prompt().to_owned()), adds_special: false, responses })
         }
     }
 }
 
 fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer) -> Result<Encoded, TextError> {
-    let texts = texts(group, tokenizer)?;
+    let sampled = group.responses.iter().map(|response| Sampled::of(response, tokenizer));
+    let sampled = sampled.collect::<Result<Vec<_>, _>>()?;
+    let texts = texts(group, &sampled, tokenizer)?;
     let opening = Opening::new(tokenizer, &texts.prompt, texts.adds_special)?;
     let place = (group.index, group.line);
     let checks = TextChecks::default();
     let mut checker = Checker { tokenizer, opening: &opening, prompt: &texts.prompt, place, checks };
     checker.prompt()?;
     let mut responses = Vec::with_capacity(texts.responses.len());
-    for (text, ended) in &texts.responses {
-        responses.push(encode_response(text, *ended, &mut checker)?);
+    for (((text, ended), response), sampled) in texts.responses.iter().zip(&group.responses).zip(&sampled) {
+        responses.push(match sampled.ids(&response.content, place, &mut checker.checks) {
+            Some(ids) => ids.to_vec(),
+            None => encode_response(text, *ended, &mut checker)?,
+        });
     }
     let checks = checker.checks;
     Ok(Encoded { prompt_ids: opening.ids().to_vec(), responses, checks })

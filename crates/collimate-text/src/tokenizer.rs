@@ -1,17 +1,22 @@
 //! A model's tokenizer with its special tokens and its chat template.
 
+mod ends;
 mod guard;
 mod named;
 mod reading;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokenizers::{AddedToken, Encoding, Tokenizer};
 
 use crate::model_files::{ModelLimits, read_bytes};
 use crate::special_tokens::SpecialTokens;
 use crate::{ChatDefaults, ChatTemplate, TextError};
+pub(crate) use ends::PROBE;
+pub use ends::TurnEnds;
+use ends::listed_ends;
 use named::{Named, specials};
 pub(crate) use reading::Before;
 use reading::InsertedSpaces;
@@ -21,7 +26,7 @@ use reading::InsertedSpaces;
 /// Reads `tokenizer.json`, not SentencePiece or tiktoken files, and the tokens that other files add to it.
 #[derive(Debug)]
 pub struct TextTokenizer {
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     chat_template: Option<ChatTemplate>,
     eos: u32,
     bos: Option<u32>,
@@ -33,6 +38,7 @@ pub struct TextTokenizer {
     limits: ModelLimits,
     spaces: InsertedSpaces,
     misplaced: Option<String>,
+    ends: TurnEnds,
 }
 
 impl TextTokenizer {
@@ -76,7 +82,7 @@ impl TextTokenizer {
         let chat_template = ChatTemplate::from_model_dir(dir)?;
         let (spaces, misplaced) = (InsertedSpaces::default(), special.misplaced(&tokenizer));
         let opened = Self {
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
             chat_template,
             eos,
             bos,
@@ -87,8 +93,10 @@ impl TextTokenizer {
             limits,
             spaces,
             misplaced,
+            ends: TurnEnds::default(),
         };
-        Ok(Self { spaces: opened.inserted_spaces(), ..opened })
+        let opened = Self { spaces: opened.inserted_spaces(), ..opened };
+        Ok(opened.with_ends(listed_ends(dir)?))
     }
 
     /// Encodes a text; `add_special_tokens` adds the tokens that `tokenizer.json` puts around a text, usually BOS.
@@ -148,7 +156,7 @@ impl TextTokenizer {
         pieces.map_err(|problem| TextError::Encoding { problem })
     }
 
-    /// The token that ends a response.
+    /// EOS: the token that ends a text. [`TextTokenizer::turn_ends`] has what ends a turn.
     pub fn eos_id(&self) -> u32 {
         self.eos
     }
@@ -187,21 +195,11 @@ impl TextTokenizer {
         self.chat_template.as_ref()
     }
 
-    /// Makes another token EOS, as `eos_token` of a recipe does; the chat template sees it too.
-    ///
-    /// # Errors
-    /// [`TextError::Encoding`] if the tokenizer has no such token.
-    pub fn with_eos_token(mut self, text: &str) -> Result<Self, TextError> {
-        let problem = || format!("eos_token: {text:?} is not a token of tokenizer.json");
-        self.eos = self.token_id(text).ok_or_else(|| TextError::Encoding { problem: problem() })?;
-        self.chat_template = self.chat_template.map(|template| template.with_eos_token(text));
-        Ok(self)
-    }
-
     /// Sets what the chat template is given where a conversation gives nothing.
     pub(crate) fn with_chat_defaults(mut self, defaults: ChatDefaults) -> Self {
         self.chat_template = self.chat_template.map(|template| template.with_defaults(defaults));
-        self
+        let listed = std::mem::take(&mut self.ends.listed);
+        self.with_ends(listed)
     }
 
     /// The texts of tokens that were added to the vocabulary.
@@ -214,7 +212,8 @@ impl TextTokenizer {
     /// Replaces the chat template.
     pub fn with_chat_template(mut self, template: ChatTemplate) -> Self {
         self.chat_template = Some(template);
-        self
+        let listed = std::mem::take(&mut self.ends.listed);
+        self.with_ends(listed)
     }
 
     /// Byte offset in `text` of the special token that ends it but for white space; its length if there is none.
@@ -248,13 +247,6 @@ impl TextTokenizer {
     /// Tokens of the longest sequence that the model was made for, if `config.json` says.
     pub(crate) fn max_positions(&self) -> Option<usize> {
         self.limits.max_positions
-    }
-
-    /// Byte offset in `text` after the first special token.
-    pub(crate) fn end_of_first_special(&self, text: &str) -> Option<usize> {
-        let found = self.special_texts.iter().filter_map(|special| Some((text.find(special.as_str())?, special.len())));
-        // The earliest; among several at the same offset, the longest.
-        found.min_by_key(|(start, len)| (*start, usize::MAX - len)).map(|(start, len)| start + len)
     }
 }
 

@@ -105,7 +105,7 @@ pub trait Session {
         progress: &mut (dyn FnMut(usize) + Send),
     ) -> Result<Vec<Vec<Vec<u32>>>, TrainError>;
 
-    /// Writes the adapter as PEFT does, or else the whole model as transformers does.
+    /// Writes the adapter as PEFT does, or else the whole model as transformers does, with the tokens that end a turn.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -146,6 +146,8 @@ pub(crate) struct BackendSession<B: FusedOps> {
 pub(crate) struct BaseModel {
     /// Its folder, for the adapter's configuration.
     name: String,
+    /// Tokens that end a turn, for the files of what is saved.
+    ends: Vec<u32>,
     /// Its tensors that the adapter's file replaces, and which are saved with the adapter again.
     replaced: Vec<String>,
     /// Whether that file lacks rows of its embeddings, so that nothing can be computed without the adapter.
@@ -225,8 +227,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
                 let Some(gradient) = gradient else { continue };
                 // Moved out so that it has a single owner: burn then updates it in place.
                 let parameter = self.model.take_parameter(index);
-                let options = options.of(&self.model.parameters()[index].name);
-                let updated = self.optimizer.update(index, parameter, &gradient, factor, &options);
+                let updated = self.optimizer.update(index, parameter, &gradient, factor, options);
                 self.model.set_parameter(index, updated);
             }
             UpdateStats { grad_norm: norm, applied: true }

@@ -72,8 +72,10 @@ pub struct TrainSummary {
     pub rounding: Option<Rounding>,
     /// The last warning that the chosen responses lose likelihood, if any.
     pub chosen_alarm: Option<String>,
-    /// Wall-clock time.
+    /// Wall-clock time without that of sample answers.
     pub seconds: f64,
+    /// Time of the sample answers.
+    pub sample_seconds: f64,
 }
 
 /// Trains as the recipe says, from the start or from the newest intact checkpoint of the output folder.
@@ -119,7 +121,7 @@ fn whole_run(
     }
     session.notes().iter().for_each(|note| context.observer.note(&format!("warning: {note}")));
     start_lines(&run, session.as_ref())?.iter().for_each(|line| context.observer.note(line));
-    let samples = SamplePrompts::new(recipe, &checked.tokenizer, run.shown());
+    let mut samples = SamplePrompts::new(&run, &checked.tokenizer);
     if run.held_out.is_none() {
         length_sample(&run.training.groups).write(&recipe.output_dir)?;
     }
@@ -132,8 +134,9 @@ fn whole_run(
     samples.before(session.as_mut(), resume, context.observer)?;
     let probe = RoundingProbe::before(&run, session.as_mut())?;
     let start = Start { checkpoint, reference: fingerprint, samples: answering.elapsed() };
+    let training = Instant::now();
     let (state, history) = take_all_steps(&run, session.as_mut(), start, context)?;
-    samples.after(session.as_mut(), context.observer)?;
+    samples.after(training.elapsed(), session.as_mut(), context.observer)?;
     let rounding = probe.map(|probe| probe.after(&run, session.as_mut())).transpose()?;
 
     let summary = TrainSummary {
@@ -148,7 +151,8 @@ fn whole_run(
         num_skipped_steps: state.num_skipped_steps,
         rounding,
         chosen_alarm: history.chosen_alarm,
-        seconds: begun.elapsed().as_secs_f64(),
+        seconds: begun.elapsed().as_secs_f64() - samples.seconds(),
+        sample_seconds: samples.seconds(),
     };
     finish(recipe, session.as_ref(), &checked.model, &summary)?;
     Ok(summary)

@@ -29,3 +29,4 @@ mod seeing;
 mod signals;
 mod small_model;
 mod training;
+mod turns;

@@ -20,8 +20,11 @@ fn command(folder: &Folder, output: &str, rounds: &str, settings: &[&str]) -> Ve
     let mut args = vec!["loop", "--model", model_arg(), "--prompts", &prompts, "--eval-prompts", &held_out];
     args.extend(["--command", &program, "--rounds", rounds, "--num-responses", "3", "--eval-responses", "2"]);
     args.extend(["--max-new-tokens", "6", "--output", output, "--objective", "nca"]);
-    let settings =
-        [&["reference_cache=false", "per_device_train_batch_size=2", "learning_rate=1e-3"], settings].concat();
+    let settings = [
+        &["reference_cache=false", "per_device_train_batch_size=2", "learning_rate=1e-3", "sample_time_share=1"],
+        settings,
+    ]
+    .concat();
     args.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     args.into_iter().map(str::to_owned).collect()
 }

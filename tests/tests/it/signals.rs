@@ -22,7 +22,13 @@ fn command_of(folder: &Folder, num_prompts: usize, steps: usize, settings: &[&st
     };
     let data = folder.write("data.jsonl", (2..2 + num_prompts).map(row).collect::<String>());
     let steps = format!("max_steps={steps}");
-    let mut all = vec![&*steps, "per_device_train_batch_size=2", "learning_rate=1e-3", "reference_cache=false"];
+    let mut all = vec![
+        &*steps,
+        "per_device_train_batch_size=2",
+        "learning_rate=1e-3",
+        "reference_cache=false",
+        "sample_time_share=1",
+    ];
     all.extend(settings);
     train(model_arg(), &data, "run", &all).into_iter().map(str::to_owned).collect()
 }

@@ -1,5 +1,8 @@
 //! Sampling of a token from logits.
 
+use std::time::Duration;
+
+use collimate_text::TurnEnds;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -18,8 +21,28 @@ pub struct GenerateOptions {
     pub top_k: Option<usize>,
     /// Random seed.
     pub seed: u64,
-    /// Tokens that end a sample.
-    pub stop_ids: Vec<u32>,
+    /// What ends a sample.
+    pub ends: TurnEnds,
+    /// Longest time that decoding may take; samples that are not complete by then are cut. `None` for no limit.
+    pub time_limit: Option<TimeLimit>,
+}
+
+/// A limit on the time that decoding takes once the prompts are computed, for up to 256 sequences at a time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TimeLimit {
+    /// Time that is granted in any case.
+    pub at_least: Duration,
+    /// As many times the time that computing the prompts took are granted.
+    pub times_prompts: f64,
+}
+
+impl TimeLimit {
+    /// The time for decoding after prompts that took this long.
+    pub(super) fn after(&self, prompts: Duration) -> Duration {
+        // A day is no limit, and longer times might overflow.
+        let relative = (prompts.as_secs_f64() * self.times_prompts).clamp(0.0, 86_400.0);
+        self.at_least.max(Duration::from_secs_f64(relative))
+    }
 }
 
 impl Default for GenerateOptions {
@@ -32,7 +55,8 @@ impl Default for GenerateOptions {
             top_p: 1.0,
             top_k: None,
             seed: 0,
-            stop_ids: Vec::new(),
+            ends: TurnEnds::default(),
+            time_limit: None,
         }
     }
 }
@@ -115,6 +139,15 @@ mod tests {
         let draws = 20_000;
         let hits = (0..draws).filter(|&i| sampler.draw(logits, draw_key(7, i, 0, 0)) == token).count();
         hits as f64 / draws as f64
+    }
+
+    #[test]
+    fn time_grows_with_that_of_the_prompts() {
+        let limit = TimeLimit { at_least: Duration::from_secs(1), times_prompts: 4.0 };
+        assert_eq!(limit.after(Duration::from_millis(200)), Duration::from_secs(1));
+        assert_eq!(limit.after(Duration::from_millis(500)), Duration::from_secs(2));
+        let endless = TimeLimit { times_prompts: f64::INFINITY, ..limit };
+        assert_eq!(endless.after(Duration::from_secs(1)), Duration::from_secs(86_400));
     }
 
     #[test]

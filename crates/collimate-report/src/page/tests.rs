@@ -35,6 +35,8 @@ fn html(rows: &[MetricsRow]) -> String {
         reward: 1.0,
         before: "No".to_owned(),
         after: Some(String::new()),
+        before_cut: true,
+        after_cut: false,
     };
     let samples = Samples { max_new_tokens: 64, prompts: vec![sample] };
     render_report(&ReportInput {

@@ -144,6 +144,7 @@ impl<'a> Round<'a> {
             dtype: compute_dtype(recipe),
             training: Training::Off,
             seed: 0,
+            ends: Vec::new(),
         };
         let mut session = open_session(&session)?;
         let mut out = RowWriter::create(path)?;
@@ -159,7 +160,7 @@ impl<'a> Round<'a> {
             let options = GenerateOptions { seed, num_samples: num_responses, ..self.options.sampling.clone() };
             let outputs = session.generate(ids, &options, &mut |count| context.observer.advance(count as u64))?;
             for (row, samples) in rows.iter().zip(outputs) {
-                out.push(&row.with_responses(&decode(&samples, self.tokenizer)?))?;
+                out.push(&row.with_responses(decode(samples, self.tokenizer)?))?;
             }
         }
         context.observer.finish();

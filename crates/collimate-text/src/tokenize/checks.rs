@@ -30,6 +30,10 @@ pub struct TextChecks {
     pub compared: usize,
     /// Those of them whose ids are the same either way.
     pub joint: usize,
+    /// Responses that are the tokens that a model sampled: those of their `token_ids`.
+    pub sampled: usize,
+    /// Responses with `token_ids` that are not what their text says with this tokenizer; the text was encoded.
+    pub foreign: Found,
     /// Responses that end beyond the positions that the model was made for.
     pub too_long: Found,
     /// Added tokens that have other ids than the model's files say.
@@ -39,7 +43,7 @@ pub struct TextChecks {
 }
 
 impl Found {
-    fn add(&mut self, place: (usize, usize), example: impl FnOnce() -> String) {
+    pub(super) fn add(&mut self, place: (usize, usize), example: impl FnOnce() -> String) {
         self.count += 1;
         self.first.get_or_insert_with(|| (place.0, place.1, example()));
     }
@@ -58,6 +62,8 @@ impl TextChecks {
         self.across.merge(other.across);
         self.compared += other.compared;
         self.joint += other.joint;
+        self.sampled += other.sampled;
+        self.foreign.merge(other.foreign);
         self.too_long.merge(other.too_long);
         self.misplaced = self.misplaced.take().or(other.misplaced);
         self.max_positions = self.max_positions.or(other.max_positions);
@@ -73,7 +79,11 @@ impl TextChecks {
                 self.joint
             ),
         };
-        format!("tokens decoded give the text of {same} of {all} prompts and responses{one}")
+        let sampled = match self.sampled {
+            0 => String::new(),
+            sampled => format!("; {sampled} responses are the tokens that were sampled (token_ids)"),
+        };
+        format!("tokens decoded give the text of {same} of {all} prompts and responses{one}{sampled}")
     }
 
     /// What the user should know of; `place` names a group by its index and line.
@@ -89,6 +99,11 @@ impl TextChecks {
                 &self.across,
                 "responses cannot continue their prompt's tokens, as a token would reach across the boundary",
                 "; a space between the two belongs to the response",
+            ),
+            warning(
+                &self.foreign,
+                "responses have token_ids that are not what their text says with this tokenizer",
+                "; their text was encoded",
             ),
             warning(
                 &self.too_long,

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::*;
 use crate::tokenizer::tests::{character_dir, id};
 
-const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}\
+pub(super) const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}\
                       {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-fn tokenizer(template: &str) -> TextTokenizer {
+pub(super) fn tokenizer(template: &str) -> TextTokenizer {
     let config = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template});
     TextTokenizer::from_model_dir(character_dir(config, &[]).path()).unwrap()
 }
@@ -30,12 +30,12 @@ fn text(prompt: &str, contents: &[&str]) -> PromptGroup {
     group(Prompt::Text(prompt.to_owned()), contents)
 }
 
-fn chat(contents: &[&str]) -> PromptGroup {
+pub(super) fn chat(contents: &[&str]) -> PromptGroup {
     let user = Message::new("user", "Q");
     group(Prompt::Messages(vec![user]), contents)
 }
 
-fn ids(text: &str) -> Vec<u32> {
+pub(super) fn ids(text: &str) -> Vec<u32> {
     text.chars().map(id).collect()
 }
 

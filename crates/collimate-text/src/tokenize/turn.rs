@@ -2,11 +2,8 @@
 
 use collimate_data::{ChatInputs, Message, Response};
 
+use crate::tokenizer::PROBE;
 use crate::{ChatTemplate, TextError, TextTokenizer};
-
-/// Rendered in place of a response's content to find what the template writes after it. Private-use characters do not
-/// occur in real text, and no template trims them.
-const PROBE: &str = "\u{E0C0}\u{E0C1}\u{E0C0}";
 
 /// The end of a thought that a response begins with, by the name that templates look for.
 const THOUGHT: [&str; 2] = ["<think>", "</think>"];
@@ -46,7 +43,7 @@ impl<'a> Turns<'a> {
 
     /// The assistant's turn after the prompt, up to its end-of-turn token, and whether it has one.
     ///
-    /// The end-of-turn token is the first special token after the content; special tokens inside the content stay. If
+    /// The end-of-turn token is the first after the content that can end a turn; such tokens inside the content stay. If
     /// the rendering does not continue the prompt (say, because the generation prompt opens a thought), or lacks the
     /// content's thought (as templates drop those of past turns), the turn is the content, trimmed if the template trims
     /// it, followed by what the template writes after it. What the prompt has opened stands there once: it is not repeated
@@ -109,10 +106,10 @@ fn has_thought_of(turn: &str, content: &str) -> bool {
     thought.is_none_or(|thought| turn.contains(thought))
 }
 
-/// Cuts `turn` after the first special token at or after `content_end`; returns whether there was one.
+/// Cuts `turn` after the first token that can end it at or after `content_end`; returns whether there was one.
 fn through_end_token(turn: &str, content_end: usize, tokenizer: &TextTokenizer) -> (String, bool) {
-    match tokenizer.end_of_first_special(&turn[content_end..]) {
-        Some(end) => (turn[..content_end + end].to_owned(), true),
+    match tokenizer.first_end(&turn[content_end..]) {
+        Some(end) => (turn[..content_end + end.end].to_owned(), true),
         None => (turn.to_owned(), false),
     }
 }

@@ -7,7 +7,8 @@ use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{FusedOps, Moments};
 use collimate_files::ShardSize;
 use collimate_hf::{
-    Adapter, HfError, HostTensor, ModelConfig, StorageDtype, TensorSpec, WeightFiles, write_model, write_safetensors_of,
+    Adapter, HfError, HostTensor, ModelConfig, StorageDtype, TensorSpec, WeightFiles, name_ends, write_model,
+    write_safetensors_of,
 };
 use collimate_hub::name_of_snapshot;
 use collimate_model::{CausalLm, ParameterInfo};
@@ -40,10 +41,11 @@ pub(super) fn save_model<B: FusedOps>(
         let tensors = named(&|info| info.is_adapter);
         let replaced = named(&|info| base.replaced.contains(&info.name));
         Adapter { config, tensors, base: replaced, lacks_base_rows: base.lacks_rows }.write(dir)?;
-        return Ok(());
+    } else {
+        let tensors = infos.iter().enumerate().map(|(index, info)| (info.name.clone(), model.download(index)));
+        write_model(dir, model.config(), tensors, dtype, max_shard_size)?;
     }
-    let tensors = infos.iter().enumerate().map(|(index, info)| (info.name.clone(), model.download(index)));
-    Ok(write_model(dir, model.config(), tensors, dtype, max_shard_size)?)
+    Ok(name_ends(dir, Path::new(&base.name), &base.ends)?)
 }
 
 /// Reads the files back and compares them with the parameters, tensor by tensor, bit for bit.

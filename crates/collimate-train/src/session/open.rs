@@ -41,6 +41,8 @@ pub struct SessionOptions {
     pub training: Training,
     /// Seed of a fresh adapter.
     pub seed: u64,
+    /// Tokens that end a turn, for the files of what is saved.
+    pub ends: Vec<u32>,
 }
 
 impl SessionOptions {
@@ -54,6 +56,7 @@ impl SessionOptions {
             dtype: ComputeDtype::Float32,
             training: Training::Off,
             seed: 0,
+            ends: Vec::new(),
         }
     }
 }
@@ -103,6 +106,7 @@ impl Open {
             seed: options.seed,
             base: options.model.to_string_lossy().into_owned(),
             notes,
+            ends: options.ends.clone(),
         })
     }
 }
@@ -116,15 +120,17 @@ struct Open {
     seed: u64,
     base: String,
     notes: Vec<String>,
+    ends: Vec<u32>,
 }
 
 impl BackendJob for Open {
     type Output = Result<Box<dyn Session>, HfError>;
 
     fn run<B: FusedOps>(self, device: B::Device) -> Self::Output {
-        let Open { config, mut files, lora, trainable, dtype, seed, base, notes } = self;
+        let Open { config, mut files, lora, trainable, dtype, seed, base, ends, notes } = self;
         let base = BaseModel {
             name: base,
+            ends,
             replaced: files.adapter.iter().flat_map(|adapter| adapter.base.keys().cloned()).collect(),
             lacks_rows: files.adapter.as_ref().is_some_and(|adapter| adapter.lacks_base_rows),
         };

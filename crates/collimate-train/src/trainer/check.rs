@@ -15,11 +15,10 @@
 use std::path::{Path, PathBuf};
 
 use collimate_backend::{BackendError, check_dtype};
-use collimate_hf::{LoraConfig, LoraTargets, ModelConfig, peft_default_targets};
+use collimate_hf::{LoraConfig, LoraTargets, ModelConfig};
 use collimate_objective::{Needs, Objective, registry};
-use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
+use collimate_recipe::{DataSources, Recipe, StepCounts};
 use collimate_text::TextTokenizer;
-use serde_json::json;
 
 use super::outline::Outline;
 use super::plan::PlannedDisk;
@@ -62,6 +61,7 @@ pub(super) fn check(
     let outline = check_model(recipe, &session)?;
     let checkpoint = find_checkpoint(recipe, resume, context)?;
     let tokenizer = tokenizer_changes(recipe).open(&model)?;
+    let session = SessionOptions { ends: tokenizer.turn_ends().ids().to_vec(), ..session };
     let needs = objective.needs();
     Ok((Checked { objective, needs, model, sources, tokenizer, session, outline }, checkpoint))
 }
@@ -105,48 +105,20 @@ pub(super) fn session_options(recipe: &Recipe, model: &Path) -> Result<SessionOp
         dtype,
         training: if recipe.use_peft { Training::Lora(lora_config(recipe, model)?) } else { Training::Full },
         seed: recipe.seed,
+        ends: Vec::new(),
     })
 }
 
 fn lora_config(recipe: &Recipe, model: &Path) -> Result<LoraConfig, TrainError> {
-    let architecture = ModelConfig::from_dir(model)?;
-    let targets = lora_targets(recipe, &architecture)?;
+    let targets = match recipe.lora_target_modules.is_all_linear() {
+        true => LoraTargets::AllLinear,
+        false => LoraTargets::Names(recipe.lora_target_modules.names().to_vec()),
+    };
     let mut config = LoraConfig::new(recipe.lora_r, recipe.lora_alpha, targets);
     config.dropout = recipe.lora_dropout;
     // Rejects names that the model does not have.
-    config.target_modules(&architecture)?;
+    config.target_modules(&ModelConfig::from_dir(model)?)?;
     Ok(config)
-}
-
-fn lora_targets(recipe: &Recipe, model: &ModelConfig) -> Result<LoraTargets, TrainError> {
-    let refused = |message| TrainError::RecipeValue { key: "lora_target_modules", message };
-    match &recipe.lora_target_modules {
-        TargetModules::AllLinear => Ok(LoraTargets::AllLinear),
-        TargetModules::Names(names) => Ok(LoraTargets::Names(names.clone())),
-        TargetModules::Pattern(pattern) => {
-            // As PEFT's own file would say it.
-            let settings = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": pattern});
-            let read = LoraConfig::from_json(Path::new("recipe"), &settings);
-            read.map(|config| config.targets).map_err(|error| refused(error.to_string()))
-        }
-        TargetModules::PeftDefault => {
-            let model_type = model.family.model_type;
-            let names = peft_default_targets(model_type).ok_or_else(|| {
-                refused(format!("PEFT has no default for {model_type}: name the layers, or write all-linear"))
-            })?;
-            Ok(LoraTargets::Names(names.iter().map(|name| (*name).to_owned()).collect()))
-        }
-    }
-}
-
-/// Rejects a run none of whose prompts fill a micro-batch, if only full ones count.
-pub(super) fn check_drop_last(recipe: &Recipe, num_groups: usize) -> Result<(), TrainError> {
-    if num_groups == 0 || recipe.groups_per_epoch(num_groups) > 0 {
-        return Ok(());
-    }
-    let size = recipe.per_device_train_batch_size;
-    let message = format!("leaves nothing to train on: {num_groups} prompts do not fill a micro-batch of {size}");
-    Err(TrainError::RecipeValue { key: "dataloader_drop_last", message })
 }
 
 fn missing(key: &'static str) -> TrainError {

@@ -27,12 +27,14 @@ pub(super) fn finish(
 ) -> Result<(), TrainError> {
     let out = &recipe.output_dir;
     let dtype = summary.rounding.as_ref().map_or_else(|| storage_dtype(recipe, session.config()), Rounding::saved_in);
-    session.save_model(out, dtype, recipe.max_shard_size)?;
-    session.check_saved(out, dtype)?;
+    // Before the model, which adds the ends of turns to what its `generation_config.json` names.
     copy_side_files(model, out)?;
     for (name, text) in tokenizer_changes(recipe).files(out)? {
         write_atomically(&out.join(name), text.as_bytes())?;
     }
+    session.save_model(out, dtype, recipe.max_shard_size)?;
+    session.check_saved(out, dtype)?;
+
     write_documents(recipe, summary)
 }
 

@@ -134,6 +134,7 @@ fn without_neutral_keys(recipe: &Recipe) -> Recipe {
         alarm_chosen_drop: neutral.alarm_chosen_drop,
         sample_prompts: neutral.sample_prompts,
         sample_max_new_tokens: neutral.sample_max_new_tokens,
+        sample_time_share: neutral.sample_time_share,
         tensorboard: neutral.tensorboard,
         ..recipe.clone()
     }

@@ -121,7 +121,11 @@ fn steps(run: &Run<'_>) -> String {
 impl TrainSummary {
     /// The outcome of the run, in a few lines.
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("{} steps in {:.0} s", format_count(self.num_steps), self.seconds)];
+        let samples = match self.sample_seconds {
+            0.0 => String::new(),
+            seconds => format!(", sample answers {seconds:.1} s"),
+        };
+        let mut lines = vec![format!("{} steps in {:.0} s{samples}", format_count(self.num_steps), self.seconds)];
         if let (Some(first), Some(last)) = (&self.first, &self.last) {
             lines.extend(change("training", "", first, last));
         }
@@ -182,11 +186,12 @@ mod tests {
             rounding: None,
             chosen_alarm: None,
             seconds: 61.4,
+            sample_seconds: 2.04,
         };
         assert_eq!(
             summary.lines(),
             [
-                "1,200 steps in 61 s",
+                "1,200 steps in 61 s, sample answers 2.0 s",
                 "training, first to last: loss 1.0000 -> 0.5000, accuracy 50.0 -> 25.0 %",
                 "held out, first to last: loss 1.0000 -> 0.2500, accuracy 50.0 -> 12.5 %",
                 "report: runs/a/report.html",

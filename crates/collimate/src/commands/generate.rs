@@ -36,7 +36,7 @@ impl Args {
     pub(crate) fn run(mut self, io: &mut Io<'_>) -> Result<(), CliError> {
         self.model.locate(io)?;
         let tokenizer = self.model.tokenizer()?;
-        let options = self.sampling.resolve(self.temperature, 1, &self.model.model, &tokenizer)?;
+        let options = self.sampling.resolve(self.temperature, 1, &tokenizer)?;
         let prompts = self
             .prompt
             .iter()
@@ -48,7 +48,7 @@ impl Args {
         let outputs = self.model.open(io)?.generate(&prompts, &options, &mut |_| {})?;
         for ((text, prompt_ids), samples) in self.prompt.iter().zip(&prompts).zip(outputs) {
             let ids = samples.into_iter().next().unwrap_or_default();
-            let response = tokenizer.decode(&ids, true)?;
+            let response = tokenizer.answer(&ids)?;
             if self.json {
                 let row = json!({"prompt": text, "response": response, "prompt_ids": prompt_ids, "response_ids": ids});
                 io.line(format_args!("{row}"))?;

@@ -1,13 +1,11 @@
 //! Options for models and generation, shared by several verbs.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use collimate_backend::ComputeDtype;
 use collimate_model::GenerateOptions;
 use collimate_text::TextTokenizer;
 use collimate_train::session::{Session, SessionOptions, check_session, open_session};
-use serde_json::Value;
 
 use crate::error::CliError;
 use crate::inputs::{adapter_folder, model_folder};
@@ -92,12 +90,11 @@ pub(crate) struct SamplingOptions {
 }
 
 impl SamplingOptions {
-    /// Checks the options. A response ends at the tokenizer's EOS or at a token listed in `generation_config.json`.
+    /// Checks the options. A response ends where the tokenizer says that a turn does.
     pub(crate) fn resolve(
         &self,
         temperature: f64,
         num_samples: usize,
-        model: &Path,
         tokenizer: &TextTokenizer,
     ) -> Result<GenerateOptions, CliError> {
         let positive = |name: &str, holds: bool| {
@@ -107,8 +104,6 @@ impl SamplingOptions {
         positive("--top-p", self.top_p > 0.0 && self.top_p <= 1.0)?;
         positive("--top-k", self.top_k != Some(0))?;
         positive("--temperature", temperature >= 0.0 && temperature.is_finite())?;
-        let mut stop_ids = configured_stops(model)?;
-        stop_ids.push(tokenizer.eos_id());
         Ok(GenerateOptions {
             max_new_tokens: self.max_new_tokens,
             num_samples,
@@ -116,32 +111,8 @@ impl SamplingOptions {
             top_p: self.top_p,
             top_k: self.top_k,
             seed: self.seed,
-            stop_ids,
+            ends: tokenizer.turn_ends().clone(),
+            time_limit: None,
         })
     }
-}
-
-/// `eos_token_id` of a model's `generation_config.json`, one or several; empty if there is no such file.
-fn configured_stops(model: &Path) -> Result<Vec<u32>, CliError> {
-    let path = model.join("generation_config.json");
-    // Reading a link to a device would never end. The size was checked when the model was opened.
-    if !path.is_file() {
-        return Ok(Vec::new());
-    }
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(CliError::Read { path, source }),
-    };
-    let config: Value = serde_json::from_str(&text)
-        .map_err(|error| CliError::usage(format!("{}: not valid JSON: {error}", path.display())))?;
-    let ids = match &config["eos_token_id"] {
-        Value::Array(ids) => ids.iter().collect(),
-        Value::Null => Vec::new(),
-        id => vec![id],
-    };
-    let wrong = |id: &Value| {
-        CliError::usage(format!("{}: field \"eos_token_id\": expected a token id, found {id}", path.display()))
-    };
-    ids.into_iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| wrong(id))).collect()
 }

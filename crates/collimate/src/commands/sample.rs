@@ -11,7 +11,9 @@ use crate::io::{Io, Rows};
 
 /// Draw several responses to each prompt of a file
 ///
-/// Reads rows with "prompt" (text or messages) and writes each with "responses": [{"content": …}], keeping all other fields.
+/// Reads rows with "prompt" (text or messages) and writes each with "responses": [{"content", "token_ids"}], keeping all other
+/// fields. An answer ends where the chat template or an EOS ends it; "token_ids" are the tokens that were drawn, which
+/// training then uses.
 /// `collimate reward` adds a "reward" to each response; then the file can be trained on.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -48,7 +50,7 @@ impl Args {
         self.model.check()?;
         let mut out = Rows::create(&self.output)?;
         let tokenizer = self.model.tokenizer()?;
-        let options = self.sampling.resolve(self.temperature, self.num_responses, &self.model.model, &tokenizer)?;
+        let options = self.sampling.resolve(self.temperature, self.num_responses, &tokenizer)?;
         let (name, rows) = open_rows(&self.data, io)?;
         let prompts = read_prompts(&name, rows)?;
         let ids = encode_prompts(&prompts, &tokenizer)?;
@@ -61,7 +63,7 @@ impl Args {
             outputs
         };
         for (row, samples) in prompts.iter().zip(outputs) {
-            out.push(&row.with_responses(&decode(&samples, &tokenizer)?))?;
+            out.push(&row.with_responses(decode(samples, &tokenizer)?))?;
         }
         out.commit(io)
     }

@@ -84,6 +84,9 @@ impl Args {
             io.note(format_args!("{warning}"));
         }
         let num_skipped = num_skipped + reader.counts().num_skipped();
+        if checks.sampled > 0 {
+            io.note(format_args!("{}", checks.summary()));
+        }
         if num_skipped > 0 {
             io.note(format_args!("{num_skipped} groups cannot be used and were skipped"));
         }
