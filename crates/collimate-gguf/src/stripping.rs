@@ -3,7 +3,7 @@
 //! A tokenizer can drop the spaces after a special token: Phi-3's drops the line break that its template puts there.
 //! llama.cpp has no key for that. It drops them if the model's name contains `phi-3` or `phi3`.
 
-use serde_json::Value as Json;
+use collimate_text::ListedToken;
 
 /// The parts of names that llama.cpp looks for.
 const STRIPPED: [&str; 2] = ["phi-3", "phi3"];
@@ -18,11 +18,13 @@ pub(crate) struct Stripping {
 }
 
 impl Stripping {
-    /// Reads the added tokens of a `tokenizer.json`.
-    pub(crate) fn from_tokenizer(json: &Json) -> Self {
-        let special = || json["added_tokens"].as_array().into_iter().flatten().filter(|token| token["special"] == true);
-        let any = |field: &str| special().any(|token| token[field] == true);
-        Self { after: any("rstrip"), before: any("lstrip") }
+    /// Looks at the tokens that a tokenizer adds.
+    pub(crate) fn of(added: &[ListedToken<'_>]) -> Self {
+        let special = || added.iter().filter(|token| token.is_special);
+        Self {
+            after: special().any(|token| token.takes_space_after),
+            before: special().any(|token| token.takes_space_before),
+        }
     }
 
     /// Alters a name so that llama.cpp treats spaces as the tokenizer does.
@@ -66,7 +68,6 @@ fn is_stripped(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
 
     use super::*;
 
@@ -89,9 +90,14 @@ mod tests {
 
     #[test]
     fn only_special_tokens_count() {
-        let token =
-            |special: bool, rstrip: bool, lstrip: bool| json!({"special": special, "rstrip": rstrip, "lstrip": lstrip});
-        let of = |tokens: [Json; 2]| Stripping::from_tokenizer(&json!({"added_tokens": tokens}));
+        let token = |is_special, takes_space_after, takes_space_before| ListedToken {
+            id: 0,
+            text: "",
+            is_special,
+            takes_space_before,
+            takes_space_after,
+        };
+        let of = |tokens: [ListedToken<'_>; 2]| Stripping::of(&tokens);
         let none = of([token(true, false, false), token(false, true, true)]);
         assert_eq!(none, Stripping { after: false, before: false });
         let both = of([token(true, true, false), token(true, false, true)]);

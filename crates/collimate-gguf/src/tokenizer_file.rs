@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use collimate_hf::HfError;
-use collimate_text::TextTokenizer;
+use collimate_text::{ListedToken, TextTokenizer};
 use serde_json::Value as Json;
 
 /// The kind of a token, numbered as in llama.cpp.
@@ -94,8 +94,8 @@ impl File<'_> {
         }
         let mut spaced = Vec::new();
         // Those of every file that adds tokens. One without an embedding, as a padding token may be, is of no use.
-        let added = tokenizer.added_tokens().into_iter().filter(|(id, ..)| (*id as usize) < vocab_size);
-        for (_, text, is_special) in added {
+        let added = tokenizer.added_tokens();
+        for ListedToken { text, is_special, .. } in added.into_iter().filter(|token| (token.id as usize) < vocab_size) {
             let kind = match kind_of(text) {
                 Kind::Normal if is_special => Kind::Control,
                 Kind::Normal => Kind::UserDefined,

@@ -46,5 +46,5 @@ pub use tokenize::{
     Found, TextChecks, TokenizeCounts, TokenizeOptions, tokenize_all, tokenize_all_with, tokenize_checked,
     tokenize_group,
 };
-pub use tokenizer::{TextTokenizer, TurnEnds};
+pub use tokenizer::{ListedToken, TextTokenizer, TurnEnds};
 pub use unusable::UnusableReason;

@@ -41,6 +41,21 @@ pub struct TextTokenizer {
     ends: TurnEnds,
 }
 
+/// A token that is looked for in a text before the tokenizer's model sees the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedToken<'a> {
+    /// Its id.
+    pub id: u32,
+    /// Its text.
+    pub text: &'a str,
+    /// Whether it is special, such as BOS, EOS or an end of turn.
+    pub is_special: bool,
+    /// Whether white space before it belongs to it.
+    pub takes_space_before: bool,
+    /// Whether white space after it belongs to it.
+    pub takes_space_after: bool,
+}
+
 impl TextTokenizer {
     /// Reads the tokenizer, its special tokens and its chat template from a model's folder.
     ///
@@ -171,13 +186,18 @@ impl TextTokenizer {
         self.pad
     }
 
-    /// The tokens that are looked for in a text before the tokenizer's model sees the rest, from whichever file: id, text
-    /// and whether they are special. Sorted by id.
-    pub fn added_tokens(&self) -> Vec<(u32, &str, bool)> {
-        let mut added: Vec<_> =
-            self.added.iter().map(|(id, token)| (*id, token.content.as_str(), token.special)).collect();
-        added.sort_unstable();
-        added
+    /// The tokens that `tokenizer.json` or another file adds, sorted by id.
+    pub fn added_tokens(&self) -> Vec<ListedToken<'_>> {
+        let listed = self.added.iter().map(|(id, token)| ListedToken {
+            id: *id,
+            text: &token.content,
+            is_special: token.special,
+            takes_space_before: token.lstrip,
+            takes_space_after: token.rstrip,
+        });
+        let mut listed: Vec<_> = listed.collect();
+        listed.sort_unstable_by_key(|token| token.id);
+        listed
     }
 
     /// Vocabulary size including added tokens. A model's embedding may have more rows.

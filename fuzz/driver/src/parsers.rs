@@ -85,10 +85,11 @@ pub(crate) fn config(places: &Places, input: &[u8]) -> Answer {
 }
 
 pub(crate) fn tokenizer(places: &Places, input: &[u8]) -> Answer {
-    const FILES: [&str; 5] = [
+    const FILES: [&str; 6] = [
         "tokenizer.json",
         "tokenizer_config.json",
         "special_tokens_map.json",
+        "added_tokens.json",
         "generation_config.json",
         "chat_template.jinja",
     ];

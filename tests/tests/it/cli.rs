@@ -108,11 +108,15 @@ fn data_is_checked_described_and_previewed() {
     let (data, model) = (groups(&folder, 4), model_arg());
     let check = succeed(&["data", "check", &data, "--model", model]).out;
     assert!(check.contains("4 rows, 4 groups, 0 errors") && check.contains("best (reward 1): four"), "{check}");
+    // Four prompts with three responses each.
+    let texts = "tokens decoded give the text of 16 of 16 prompts and responses; 12 of 12 responses compared";
+    assert!(check.contains(texts) && !check.contains("warning"), "{check}");
     let stats: Value =
         serde_json::from_str(&succeed(&["data", "stats", &data, "--alpha", "1", "--json"]).out).expect("JSON");
     assert_eq!((&stats["num_groups"], &stats["num_responses"]), (&json!(4), &json!(12)));
     let preview = succeed(&["data", "preview", &data, "--model", model]).out;
     assert!(preview.contains("[2] reward 0") && !preview.contains('\u{1b}'), "{preview}");
+    assert!(preview.contains("tokens decoded give the text of 4 of 4 prompts and responses"), "{preview}");
 }
 
 #[test]

@@ -69,9 +69,42 @@ fn ends_that_llama_cpp_knows_by_name_need_no_key() {
 fn a_tokenizer_of_a_larger_model_is_refused() {
     let root = tempfile::tempdir().expect("a folder");
     let mut settings = llama();
-    settings["vocab_size"] = json!(10);
-    settings["eos_token_id"] = json!(9);
+    settings["vocab_size"] = json!(9);
+    settings["eos_token_id"] = json!(8);
     let dir = folder(root.path(), settings);
-    let error = export_gguf(&dir, None, &root.path().join("m.gguf"), &options(GgufType::F16)).expect_err("refused");
-    assert!(error.to_string().contains("expected an id below the model's vocabulary of 10, found 10"), "{error}");
+    let refusal =
+        || export_gguf(&dir, None, &root.path().join("m.gguf"), &options(GgufType::F16)).expect_err("refused");
+    let error = refusal().to_string();
+    assert!(
+        error.contains("\"</s>\" cannot end a response: the model has no embedding for it (vocab_size 9)"),
+        "{error}"
+    );
+    fs::write(dir.join("tokenizer_config.json"), r#"{"eos_token": "i"}"#).expect("a file");
+    let error = refusal().to_string();
+    assert!(error.contains("expected an id below the model's vocabulary of 9, found 9"), "{error}");
+}
+
+/// The tokens of a file are those that the model was trained with, whichever file adds them.
+#[test]
+fn tokens_that_other_files_add_are_stored() {
+    let root = tempfile::tempdir().expect("a folder");
+    let mut settings = llama();
+    settings["vocab_size"] = json!(14);
+    let dir = folder(root.path(), settings);
+    let token = |content: &str, special: bool| json!({"content": content, "special": special, "normalized": false});
+    let decoder = json!({"11": token("<note>", true), "12": token("<mark>", false)});
+    let config = json!({"eos_token": "</s>", "pad_token": "<pad>", "added_tokens_decoder": decoder,
+                        "extra_special_tokens": ["<last>"]});
+    fs::write(dir.join("tokenizer_config.json"), config.to_string()).expect("a file");
+    let output = root.path().join("m.gguf");
+    export_gguf(&dir, None, &output, &options(GgufType::F16)).expect("a file");
+    let file = GgufFile::read(&output);
+    let Some(Found::Texts(tokens)) = file.entries.get("tokenizer.ggml.tokens") else { panic!("no tokens") };
+    let Some(Found::Kinds(kinds)) = file.entries.get("tokenizer.ggml.token_type") else { panic!("no kinds") };
+    // Control, control, user defined, control: <pad> has the id 13, and <last> has 14.
+    assert_eq!(
+        (&tokens[10..], &kinds[10..]),
+        (&["</s>", "<note>", "<mark>", "<pad>"].map(str::to_owned)[..], &[3, 3, 4, 3][..])
+    );
+    assert_eq!(file.entries.get("tokenizer.ggml.padding_token_id"), Some(&Found::Count(13)));
 }

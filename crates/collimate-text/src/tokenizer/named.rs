@@ -31,16 +31,16 @@ impl Named<'_> {
                     .to_owned(),
             });
         };
-        let id = self.tokenizer.token_to_id(text).filter(|id| self.has_embedding(*id, is_new));
-        id.ok_or_else(|| {
+        let id = self.tokenizer.token_to_id(text);
+        id.filter(|id| self.has_embedding(*id, is_new)).ok_or_else(|| {
             let rows =
-                self.limits.num_embeddings.map(|rows| format!(", nor has the model an embedding for it ({rows})"));
-            let rows = rows.unwrap_or_default();
+                self.limits.num_embeddings.map(|rows| format!("the model has no embedding for it (vocab_size {rows})"));
+            let reasons =
+                is_new.then(|| "it is not in the vocabulary of tokenizer.json".to_owned()).into_iter().chain(rows);
+            let reasons = reasons.collect::<Vec<_>>().join(", and ");
             TextError::File {
                 path: self.dir.join("tokenizer_config.json"),
-                problem: format!(
-                    "field \"eos_token\": the token {text:?} is not in the vocabulary of tokenizer.json{rows}"
-                ),
+                problem: format!("field \"eos_token\": the token {text:?} cannot end a response: {reasons}"),
             }
         })
     }

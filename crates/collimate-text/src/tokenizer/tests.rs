@@ -94,7 +94,7 @@ fn finds_eos(#[case] config: serde_json::Value, #[case] files: &[(&str, &str)], 
 
 #[rstest]
 #[case::none(json!({}), &[], "no end-of-sequence token: expected \"eos_token\" in tokenizer_config.json")]
-#[case::unknown(json!({"eos_token": "<nope>"}), &[], "tokenizer_config.json: field \"eos_token\": the token \"<nope>\" is not in the vocabulary")]
+#[case::unknown(json!({"eos_token": "<nope>"}), &[], "tokenizer_config.json: field \"eos_token\": the token \"<nope>\" cannot end a response: it is not in the vocabulary of tokenizer.json")]
 #[case::beyond(json!({}), &[("config.json", r#"{"eos_token_id": 5000}"#)], "config.json: field \"eos_token_id\": expected a token id of tokenizer.json, found 5000")]
 #[case::kind(json!({}), &[("config.json", r#"{"eos_token_id": "x"}"#)], "expected a token id of tokenizer.json, found \"x\"")]
 #[case::broken(json!({}), &[("tokenizer.json", "{}")], "tokenizer.json: not a readable tokenizer")]
@@ -154,7 +154,7 @@ fn a_prompt_has_no_end_even_if_the_tokenizer_ends_texts() {
 #[case::end(
     "eos_token",
     Some(
-        "field \"eos_token\": the token \"<far>\" is not in the vocabulary of tokenizer.json, nor has the model an embedding for it (101)"
+        "field \"eos_token\": the token \"<far>\" cannot end a response: it is not in the vocabulary of tokenizer.json, and the model has no embedding for it (vocab_size 101)"
     )
 )]
 fn a_named_token_may_lie_beyond_the_embedding(#[case] name: &str, #[case] problem: Option<&str>) {
