@@ -12,6 +12,11 @@ use crate::{TextError, TextTokenizer};
 /// Texts whose end is certain to be the end of a token, tried in this order where the prompt's end is not.
 const BOUNDARIES: [&str; 5] = ["\n", ":", "0", "a", "\u{1}"];
 
+/// Bytes of a prompt's end beyond which only half of them are encoded again with each response.
+const LONG_CONTEXT: usize = 2048;
+/// Tokens at the end of a prompt that must be the same when only its last words are encoded.
+const SAME_TOKENS: usize = 32;
+
 /// Token ids of a prompt, as training encodes it: what comes before a response. `chat` is for the chat template.
 ///
 /// # Errors
@@ -105,12 +110,27 @@ fn following(
     Ok(joint.strip_prefix(before_ids).map(<[u32]>::to_vec))
 }
 
-/// The text from its last added token on, with its ids; all of it if there is none.
+/// The end of a text that decides how it is continued, with its ids: from its last added token on, and of a long text only
+/// the last words.
 fn context<'a>(tokenizer: &TextTokenizer, text: &'a str, ids: &[u32]) -> Result<(&'a str, Vec<u32>), TextError> {
-    let whole = (text, ids.to_vec());
-    let Some(index) = ids.iter().rposition(|id| tokenizer.is_added(*id)) else { return Ok(whole) };
-    let start = tokenizer.added_text(ids[index]).and_then(|token| text.rfind(token));
-    let Some(end) = start.map(|start| &text[start..]) else { return Ok(whole) };
-    // The same text may stand there without being the token.
-    Ok(if tokenizer.encode(end, false)? == ids[index..] { (end, ids[index..].to_vec()) } else { whole })
+    let (mut end, mut end_ids) = (text, ids.to_vec());
+    let added = ids.iter().rposition(|id| tokenizer.is_added(*id));
+    let token = added.and_then(|index| Some((index, tokenizer.added_text(ids[index])?)));
+    if let Some((index, start)) = token.and_then(|(index, token)| Some((index, text.rfind(token)?))) {
+        // The same text may stand there without being the token.
+        if tokenizer.encode(&text[start..], false)? == ids[index..] {
+            (end, end_ids) = (&text[start..], ids[index..].to_vec());
+        }
+    }
+    if end.len() > LONG_CONTEXT {
+        let start = end.ceil_char_boundary(end.len() - LONG_CONTEXT / 2);
+        let words = end[start..].find(char::is_whitespace).map_or(end, |at| &end[start + at..]);
+        let words_ids = tokenizer.encode(words, false)?;
+        // Where they begin, they may have other tokens than in the whole text.
+        let same = words_ids.iter().rev().zip(end_ids.iter().rev()).take_while(|(one, other)| one == other).count();
+        if same >= SAME_TOKENS {
+            (end, end_ids) = (words, words_ids);
+        }
+    }
+    Ok((end, end_ids))
 }

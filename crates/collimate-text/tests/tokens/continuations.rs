@@ -143,6 +143,30 @@ fn no_space_is_put_before_a_response() {
     }
 }
 
+/// Of a long prompt only the end is encoded again with each response, which changes nothing.
+#[test]
+fn a_long_prompt_is_continued_like_a_short_one() {
+    let story = "Anna has 12 apples, gives 7 away and größere zurück.\nHow many\tare left?  ".repeat(60);
+    for variant in &fixture().variants {
+        let tokenizer = variant.open("");
+        for end in ["7 + 5 =", "Answer:", "Answer: ", "a"] {
+            let prompt = format!("{story}{end}");
+            let responses = [" 12", "12", "\nso", "pple"].map(str::to_owned);
+            let options = TokenizeOptions { min_responses: 1, ..TokenizeOptions::default() };
+            let (group, checks) =
+                tokenize_checked(&group(Prompt::Text(prompt.clone()), &responses), &tokenizer, &options).unwrap();
+            assert_eq!((checks.joint, checks.different.count), (checks.compared, 0), "{}, {end:?}", variant.name);
+            for (response, text) in group.responses.iter().zip(&responses) {
+                let joint = tokenizer.encode(&format!("{prompt}{text}"), true).unwrap();
+                let joins = joint.starts_with(&group.prompt_ids);
+                let same =
+                    joint.strip_prefix(group.prompt_ids.as_slice()) == Some(&response.ids[..response.ids.len() - 1]);
+                assert_eq!(joins, same, "{}, {end:?} and {text:?}", variant.name);
+            }
+        }
+    }
+}
+
 /// Sampled tokens become text that the same tokens are made of.
 #[test]
 fn a_continuation_comes_back() {
