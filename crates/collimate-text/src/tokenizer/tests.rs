@@ -186,7 +186,6 @@ fn a_named_token_may_lie_beyond_the_embedding(#[case] name: &str, #[case] proble
     Some(64)
 )]
 #[case::nothing("{}", None)]
-#[case::broken("{", None)]
 fn a_model_s_positions_are_known(#[case] config: &str, #[case] expected: Option<usize>) {
     let dir = character_dir(json!({"eos_token": "</s>"}), &[("config.json", config)]);
     assert_eq!(load(&dir).unwrap().max_positions(), expected);

@@ -34,7 +34,7 @@ fn what_was_found_is_counted_and_said() {
         // Together `ab` would be one token.
         group(1, "xa", &["b", "c"]),
         // No token says ü.
-        group(2, "xü", &["y", "ü"]),
+        group(2, "xü", &["y", "yü"]),
         // BOS, `x`, four characters and EOS.
         group(3, "x", &["yyyy", "yyy"]),
     ];
