@@ -165,7 +165,8 @@ recipe_keys! {
     eval_strategy: IntervalStrategy = IntervalStrategy::Steps,
     /// Steps between evaluations; zero means only at the start and the end.
     eval_steps: usize = 0,
-    /// When to write a checkpoint: `no`, `steps` or `epoch`; one is always written at the end.
+    /// When to write a checkpoint, besides those of `save_minutes`: `no`, `steps` or `epoch`; one is always written at the
+    /// end.
     save_strategy: IntervalStrategy = IntervalStrategy::Steps,
     /// Steps between checkpoints; zero means only at the end.
     save_steps: usize = 0,

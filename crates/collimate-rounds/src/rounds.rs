@@ -94,10 +94,10 @@ pub fn run_rounds(
     tokenizer: &TextTokenizer,
     context: &mut RunContext<'_>,
 ) -> Result<Vec<RoundRow>, RoundsError> {
-    let prompts = Prompts::read(&options.prompts, tokenizer)?;
-    let held_out = options.eval_prompts.as_deref().map(|path| Prompts::read(path, tokenizer)).transpose()?;
     let out = &options.recipe.output_dir;
     let mut lock = FolderLock::acquire(out).map_err(TrainError::from)?;
+    let prompts = Prompts::read(&options.prompts, tokenizer)?;
+    let held_out = options.eval_prompts.as_deref().map(|path| Prompts::read(path, tokenizer)).transpose()?;
     let hashes = [("prompts", Some(&prompts)), ("eval_prompts", held_out.as_ref())];
     let hashes = hashes.map(|(name, prompts)| (name.to_owned(), prompts.map(|prompts| prompts.hash.clone()).into()));
     let mut record = Record::open(options, hashes.into_iter().collect())?;

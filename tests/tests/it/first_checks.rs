@@ -88,3 +88,17 @@ fn an_output_that_cannot_be_written_is_found_before_the_data_is_read(
     assert_eq!(outcome.code, 1, "{}", outcome.err);
     assert!(outcome.err.contains("cannot be written") && !outcome.err.contains("data.jsonl:1"), "{}", outcome.err);
 }
+
+#[rstest]
+fn a_reward_program_that_is_not_there_is_found_before_the_data_is_read(#[values("reward", "loop")] verb: &str) {
+    let folder = Folder::new();
+    let data = folder.write("data.jsonl", "this is no row\n");
+    let output = folder.arg("out");
+    let args = match verb {
+        "reward" => vec!["reward", "--command", "no-such-program-here -x", "--data", &data, "--output", &output],
+        _ => vec!["loop", "--model", model_arg(), "--prompts", &data, "--command", "./none", "--output", &output],
+    };
+    let outcome = collimate(&args);
+    refused(&outcome, "cannot be started");
+    assert!(outcome.err.contains("put its folder on PATH"), "{}", outcome.err);
+}

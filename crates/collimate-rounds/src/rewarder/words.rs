@@ -1,7 +1,13 @@
 //! Splits a command line into words, without a shell.
 
 use std::fmt;
+use std::path::Path;
 use std::process::Command;
+
+use super::error::RewardError;
+
+/// POSIX's ENOENT, to say the same as the system does when it cannot start a program.
+const NO_SUCH_FILE: i32 = 2;
 
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +34,28 @@ impl ProgramCommand {
             return Err("names no program".to_owned());
         }
         Ok(Self { text: text.to_owned(), words })
+    }
+
+    /// Checks that the program is there, before anything is read for it.
+    ///
+    /// # Errors
+    /// [`RewardError::Start`] if no such file is there or on the path.
+    pub fn check(&self) -> Result<(), RewardError> {
+        let program = Path::new(&self.words[0]);
+        let is_there = match program.components().count() {
+            // Windows adds extensions of its own.
+            _ if cfg!(windows) => true,
+            1 => std::env::var_os("PATH")
+                .is_none_or(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file())),
+            _ => program.is_file(),
+        };
+        match is_there {
+            true => Ok(()),
+            false => Err(RewardError::Start {
+                program: self.text.clone(),
+                source: std::io::Error::from_raw_os_error(NO_SUCH_FILE),
+            }),
+        }
     }
 
     /// The command to spawn.

@@ -62,6 +62,7 @@ impl ProgramOptions {
     pub(crate) fn resolve(&self) -> Result<RewardOptions, CliError> {
         let command = ProgramCommand::new(&self.command, self.shell);
         let command = command.map_err(|problem| CliError::usage(format!("--command {problem}")))?;
+        command.check()?;
         if self.workers == 0 {
             return Err(CliError::usage("--workers must be at least 1"));
         }

@@ -155,6 +155,7 @@ impl Args {
             recipe.output_dir = pipeline::free_folder(&recipe.objective.name);
         }
         registry::build(&recipe.objective.name, &recipe.objective.params)?;
+        io.log_to(recipe.log_file.as_deref())?;
         let summary = {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
