@@ -4,6 +4,7 @@
 //! stages    what is under way: a stage, and the steps that it interrupts
 //! draw      one line of it, as a function of the state and the width
 //! forecast  the time that is left, from what each kind of work took so far
+//! pace      a run's speed, what it has left to do, and when a checkpoint is due
 //! bar       draws the line on a terminal
 //! lines     writes it where nothing can be redrawn
 //! log_file  writes lines with their time to a file
@@ -31,6 +32,7 @@ mod forecast;
 mod format;
 mod lines;
 mod log_file;
+mod pace;
 mod stages;
 mod wrap;
 
@@ -41,6 +43,7 @@ pub use forecast::{Forecast, Work};
 pub use format::{format_bytes, format_count, format_seconds};
 pub use lines::LineObserver;
 pub use log_file::LogFile;
+pub use pace::{Agenda, Pace};
 pub use wrap::{terminal_width, wrap};
 
 /// Receives a run's progress: a terminal, a log, a test.

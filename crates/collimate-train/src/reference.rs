@@ -2,13 +2,12 @@
 //! in memory.
 
 mod identity;
-mod key;
-mod store;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
+use collimate_cache::{KERNEL_VERSION, LogpStore, ResponseKey, Scorer, response_keys};
 use collimate_hf::{Adapter, ModelConfig};
 use collimate_recipe::Recipe;
 use collimate_text::TokenizedGroup;
@@ -18,8 +17,6 @@ use crate::error::TrainError;
 use crate::scoring::BatchScorer;
 use crate::session::{Session, SessionOptions, Training, open_session};
 use identity::Identity;
-use key::{KERNEL_VERSION, ResponseKey, Scorer, response_keys};
-use store::LogpStore;
 
 /// What the policy is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]

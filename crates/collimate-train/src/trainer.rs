@@ -7,7 +7,6 @@ mod finish;
 mod nonfinite;
 mod open;
 mod outline;
-mod pace;
 mod plan;
 mod record;
 mod resume;

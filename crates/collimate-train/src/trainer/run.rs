@@ -2,6 +2,7 @@
 
 use collimate_model::DropoutKey;
 use collimate_objective::Objective;
+use collimate_progress::Agenda;
 use collimate_recipe::{Recipe, Schedule, StepCounts};
 use collimate_text::TokenizedGroup;
 
@@ -94,6 +95,18 @@ impl<'a> Run<'a> {
     /// Whether a checkpoint is due after `finished_steps` steps.
     pub(super) fn saves_after(&self, finished_steps: usize) -> bool {
         finished_steps == self.counts.total_steps || self.recipe.saves_after(finished_steps, &self.counts)
+    }
+
+    /// What the run does after which steps.
+    pub(super) fn agenda(&self) -> Agenda {
+        let total_steps = self.counts.total_steps;
+        let steps_where = |is_due: &dyn Fn(usize) -> bool| (1..=total_steps).filter(|&step| is_due(step)).collect();
+        Agenda {
+            total_steps,
+            evaluations: steps_where(&|step| self.evaluates_after(step)),
+            checkpoints: steps_where(&|step| self.saves_after(step)),
+            interval: self.recipe.save_interval(),
+        }
     }
 
     /// Whether the step that was just finished is recorded in the metrics.

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use collimate_files::write_atomically;
+use collimate_progress::Pace;
 use collimate_recipe::OnNonfinite;
 use collimate_report::{MetricsRow, StepMetrics};
 
-use super::pace::Pace;
 use super::record::{Record, RowHistory};
 use super::resume::{data_fingerprint, recipe_fingerprint};
 use super::run::Run;
@@ -71,7 +71,7 @@ impl<'a> Steps<'a> {
         start: Start,
         context: &mut RunContext<'_>,
     ) -> Result<Self, TrainError> {
-        let pace = Pace::new(run, start.samples);
+        let pace = Pace::new(run.agenda(), start.samples);
         let recipe_yaml = run.recipe.resolved_yaml()?;
         let (record, state) = match start.checkpoint {
             Some(Checkpoint { path, mut state }) => {

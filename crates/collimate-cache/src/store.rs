@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 
 use blake3::Hash;
 
-use super::key::ResponseKey;
+use crate::key::ResponseKey;
 
 /// Bytes of a record.
 const RECORD_BYTES: usize = 32;
 
 /// The known log-probs of one scorer.
 #[derive(Debug)]
-pub(super) struct LogpStore {
+pub struct LogpStore {
     scorer: Hash,
     values: HashMap<ResponseKey, f64>,
     /// The file; `None` for a store that lasts for this run only.
@@ -27,14 +27,14 @@ pub(super) struct LogpStore {
 
 impl LogpStore {
     /// A store for one run only.
-    pub(super) fn in_memory(scorer: Hash) -> Self {
+    pub fn in_memory(scorer: Hash) -> Self {
         Self { scorer, values: HashMap::new(), path: None }
     }
 
     /// Opens a scorer's file in `folder`, and returns a note for the user if something is wrong with it.
     ///
     /// If the folder cannot be used, the store lasts for this run only.
-    pub(super) fn open(folder: &Path, scorer: Hash) -> (Self, Option<String>) {
+    pub fn open(folder: &Path, scorer: Hash) -> (Self, Option<String>) {
         let path = folder.join(format!("{}.logps", &scorer.to_hex()[..32]));
         let mut store = Self { scorer, values: HashMap::new(), path: Some(path.clone()) };
         let damaged = match fs::create_dir_all(folder).and_then(|()| store.read(&path)) {
@@ -53,19 +53,19 @@ impl LogpStore {
     }
 
     /// The file, if there is one.
-    pub(super) fn path(&self) -> Option<&Path> {
+    pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
     /// A known log-prob, in nats.
-    pub(super) fn get(&self, key: ResponseKey) -> Option<f64> {
+    pub fn get(&self, key: ResponseKey) -> Option<f64> {
         self.values.get(&key).copied()
     }
 
     /// Adds log-probs; an existing one is not replaced. Returns a note, once, if the file cannot be written.
     ///
     /// Non-finite numbers are never written.
-    pub(super) fn insert(&mut self, logps: impl Iterator<Item = (ResponseKey, f64)>) -> Option<String> {
+    pub fn insert(&mut self, logps: impl Iterator<Item = (ResponseKey, f64)>) -> Option<String> {
         let mut records = Vec::new();
         for (key, logp) in logps {
             if self.values.contains_key(&key) {

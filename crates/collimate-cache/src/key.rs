@@ -8,28 +8,28 @@ const FORMAT_VERSION: u32 = 1;
 /// Version of the arithmetic.
 ///
 /// Increment it with every change that alters log-probs by more than rounding, so that older ones are not reused.
-pub(super) const KERNEL_VERSION: u32 = 3;
+pub const KERNEL_VERSION: u32 = 3;
 
 /// Identifies how a log-prob was computed. Scorers that differ in any field share no log-probs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Scorer<'a> {
+pub struct Scorer<'a> {
     /// Hash of the model's weights and configuration.
-    pub(super) model: Hash,
+    pub model: Hash,
     /// Hash of the adapter's matrices and settings.
-    pub(super) adapter: Option<Hash>,
+    pub adapter: Option<Hash>,
     /// Name of the dtype it computes in.
-    pub(super) dtype: &'a str,
+    pub dtype: &'a str,
     /// Backend's name.
-    pub(super) backend: &'a str,
+    pub backend: &'a str,
     /// Whether a prompt is computed once for all its responses.
-    pub(super) share_prompt: bool,
+    pub share_prompt: bool,
     /// [`KERNEL_VERSION`].
-    pub(super) kernel_version: u32,
+    pub kernel_version: u32,
 }
 
 impl Scorer<'_> {
     /// A hash of all fields.
-    pub(super) fn id(&self) -> Hash {
+    pub fn id(&self) -> Hash {
         let mut hasher = Hasher::new_derive_key("collimate reference log-probs: scorer");
         hasher.update(&FORMAT_VERSION.to_le_bytes()).update(&self.kernel_version.to_le_bytes());
         hasher.update(self.model.as_bytes());
@@ -45,10 +45,16 @@ impl Scorer<'_> {
 
 /// Key of a response to a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ResponseKey(pub(super) [u8; 16]);
+pub struct ResponseKey(pub(crate) [u8; 16]);
+
+impl From<[u8; 16]> for ResponseKey {
+    fn from(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
 
 /// Keys of the responses, \[K\], to one prompt.
-pub(super) fn response_keys<'a>(
+pub fn response_keys<'a>(
     scorer: &Hash,
     prompt_ids: &[u32],
     responses: impl Iterator<Item = &'a [u32]>,
