@@ -100,6 +100,8 @@ def unpack_family(name, target):
             unpack_folder(source / part, folder)
             if part != "adapter":
                 shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    for adapter in sorted(source.glob("adapters/*")):
+        unpack_folder(adapter, target / "adapters" / f"{name}.{adapter.name}")
     for run in sorted(source.glob("train/*")):
         unpack_folder(run, target / "train" / run.name)
         shutil.copyfile(GOLDEN / "data.jsonl", target / "train" / run.name / "data.jsonl")

@@ -7,6 +7,7 @@ A family is a folder of tests/golden. Written by hand are its inputs:
   golden.json                        the tokenizer, the seed of its weights, and "dtype": the precision of PyTorch's values
   model/                             a Hugging Face folder without weights and tokenizer.json
   adapter/adapter_config.json        a LoRA adapter without weights
+  adapters/KIND/adapter_config.json  others, with case.json where the vocabulary is resized
   sharded/config.json                if the model is to be there as bfloat16 shards too
   train/RUN/case.json                hyper-parameters of a run
   train/RUN/initial_adapter/adapter_config.json    where the run trains an adapter
@@ -121,6 +122,59 @@ def list_adapter(folder, model, seed, std_of_b, scratch):
     made.save_pretrained(scratch / "adapter")
     file = scratch / "adapter" / "adapter_model.safetensors"
     write_list(folder / f"adapter_model{LIST}", seed, "float32", tensors_of(file, adapter_distribution(std_of_b)))
+
+
+def other_distribution(model):
+    """For adapters of every kind: magnitudes about as long as the rows they are for, copies as the model's tensors."""
+    matrix, whole = adapter_distribution(0.05), model_distribution(model.config.initializer_range)
+    length = model.config.initializer_range * model.config.hidden_size**0.5
+
+    def distribution(name, tensor):
+        if "lora_magnitude_vector" in name:
+            return round(length, 4), round(length / 5, 4)
+        if "lora_embedding" in name:
+            return 0.0, 0.1
+        return matrix(name, tensor) if "lora_" in name else whole(name, tensor)
+
+    return distribution
+
+
+def list_other_adapter(folder, model, seed, scratch):
+    """An adapter of another kind; `case.json` may resize the vocabulary first."""
+    base = resized(load(model, torch.float32), folder)
+    made = peft.get_peft_model(base, peft.PeftConfig.from_pretrained(folder))
+    shutil.rmtree(scratch / "adapter", ignore_errors=True)
+    made.save_pretrained(scratch / "adapter", save_embedding_layers=(folder / "case.json").is_file() or "auto")
+    tensors = tensors_of(scratch / "adapter" / "adapter_model.safetensors", other_distribution(made))
+    write_list(folder / f"adapter_model{LIST}", seed, "float32", tensors)
+
+
+def resized(model, folder):
+    case = folder / "case.json"
+    if case.is_file():
+        model.resize_token_embeddings(json.loads(case.read_text())["vocab_size"], mean_resizing=False)
+    return model
+
+
+def adapter_values(model, folder, rows, dtype):
+    """Log-probs of all responses, and of each trained tensor's gradient of `sum(c * logp)` its length and a projection."""
+    changed = adapted(resized(load(model, dtype), folder), folder, dtype, trainable=True).eval()
+    logps, seen = [], {}
+    objective = 0.0
+    for row in rows:
+        number = seen[row["prompt"]] = seen.get(row["prompt"], -1) + 1
+        logp = token_logps(changed, row["prompt_ids"], row["response_ids"]).sum()
+        objective = objective + (0.3 - 0.2 * number) * logp
+        logps.append(logp.item())
+    objective.backward()
+    gradients = {}
+    for name, parameter in changed.named_parameters():
+        if parameter.requires_grad:
+            gradient = parameter.grad.double().flatten()
+            wave = torch.sin(torch.arange(1, len(gradient) + 1, dtype=torch.float64))
+            name = name.replace(".default", "").replace(".modules_to_save", "")
+            gradients[name] = [gradient.norm().item(), (gradient * wave).sum().item()]
+    return {"logps": logps, "gradients": gradients}
 
 
 # --- models, tokens, log-probs ----------------------------------------------------------------------------------------
@@ -263,11 +317,17 @@ def make_family(name, groups, scratch):
     for i, run in enumerate(runs):
         if json.loads((run / "case.json").read_text())["lora"]:
             list_adapter(run / "initial_adapter", model, seed + 2 + i, 0.0, scratch)
+    others = sorted(path.parent for path in family.glob("adapters/*/adapter_config.json"))
+    for i, folder in enumerate(others):
+        list_other_adapter(folder, model, 1000 * seed + i, scratch)
     golden_models.unpack_family(name, out)
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(model)
     with_adapter = adapted(load(model, dtype), out / "adapters" / name, dtype).eval()
     rows = score_rows(load(model, dtype), with_adapter, tokenizer, groups[:NUM_GROUPS_SCORED])
     write_json(family / "logps.json", rows)
+    for folder in others:
+        values = adapter_values(model, out / "adapters" / f"{name}.{folder.name}", rows, dtype)
+        write_json(folder / "expected.json", values, indent=1)
     line = f"{name}: {rows[0]['logps']:.6f}, with the adapter {rows[0]['logps_with_adapter']:.6f}"
     for run in runs:
         case, folder = json.loads((run / "case.json").read_text()), out / "train" / run.name

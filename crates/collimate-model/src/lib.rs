@@ -41,6 +41,8 @@ mod engine;
 mod error;
 mod generate;
 #[cfg(test)]
+mod golden_adapter_tests;
+#[cfg(test)]
 mod golden_bfloat16_tests;
 #[cfg(test)]
 mod golden_scores_tests;

@@ -75,8 +75,8 @@ pub struct ObjectiveRow {
 
 /// A folder with all golden models and values, unpacked into the target folder by whichever test needs it first.
 ///
-/// `models/NAME` and `adapters/NAME` are Hugging Face and PEFT folders, `logps/NAME.json` their log-probs, `train/RUN`
-/// the runs; `chat.json` and `objectives.json` belong to no model.
+/// `models/NAME` and `adapters/NAME` are Hugging Face and PEFT folders, `logps/NAME.json` their log-probs, `adapters/NAME.KIND`
+/// other adapters, each with PEFT's values in `expected.json`, `train/RUN` the runs; `chat.json` and `objectives.json` belong to no model.
 ///
 /// # Panics
 /// `tests/golden` is damaged, or the target folder cannot be written.

@@ -25,6 +25,7 @@ mod reference_cache;
 mod resume;
 mod rewards;
 mod rounds;
+mod saved;
 mod seeing;
 mod signals;
 mod small_model;

@@ -208,6 +208,9 @@ impl LoraConfig {
         }
         let refused = |what: &'static str| Err(AdapterError::NotTogether { what }.into());
         let head = self.matches("lm_head");
+        if self.layers.is_some() && matches!(self.targets, LoraTargets::Pattern(_)) {
+            return refused("layers_to_transform and a pattern as target_modules");
+        }
         match self.use_dora {
             true if self.targets_embedding(model) => refused("use_dora and embed_tokens among the target modules"),
             true if head && self.dropout > 0.0 => {

@@ -39,7 +39,7 @@ impl ModulePattern {
     }
 
     /// A pattern before the number of a layer: `layers`.
-    pub(super) fn before_number(text: &str) -> Self {
+    pub fn before_number(text: &str) -> Self {
         Self::wrapped(text, &format!(r"\A(?:|.*?\.){text}\.(?P<idx>\d+)\."))
     }
 
@@ -122,6 +122,11 @@ impl<T: Copy> ByPattern<T> {
             if pattern.is_understood() { Ok((pattern, value)) } else { Err(text) }
         });
         compiled.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The patterns and their values, in order.
+    pub fn values(&self) -> Vec<(String, T)> {
+        self.0.iter().map(|(pattern, value)| (pattern.text().to_owned(), *value)).collect()
     }
 
     /// Whether there are none.

@@ -81,6 +81,10 @@ fn unpack_family(family: &Path, name: &str, out: &Path) -> Result<(), GoldenErro
             }
         }
     }
+    let others = family.join("adapters");
+    for adapter in if others.is_dir() { entries(&others)? } else { Vec::new() } {
+        unpack_folder(&adapter, &out.join("adapters").join(format!("{name}.{}", name_of(&adapter))))?;
+    }
     let runs = family.join("train");
     for run in if runs.is_dir() { entries(&runs)? } else { Vec::new() } {
         let to = out.join("train").join(name_of(&run));

@@ -1,0 +1,91 @@
+//! An adapter that a run starts from: its settings are the recipe's, unless the recipe says otherwise, which is an error.
+
+use std::path::Path;
+
+use collimate_hf::{LoraConfig, LoraTargets, ModuleNames, ModulePattern};
+use collimate_recipe::{ExcludedModules, LayerList, ModuleList, ParsedRecipe, PatternValues, Recipe, TargetModules};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::TrainError;
+
+/// Takes an adapter's settings over into the recipe that starts from it.
+///
+/// # Errors
+/// The adapter's settings cannot be read, or a key of the recipe says something else; the error names both.
+pub(super) fn adopt(parsed: &ParsedRecipe, recipe: &mut Recipe) -> Result<(), TrainError> {
+    let Some(folder) = recipe.adapter.clone() else { return Ok(()) };
+    let adapter = LoraConfig::from_dir(&folder)?;
+    let r = adapter.r as f64;
+    let mut keys = Keys { parsed, folder: &folder };
+    keys.take("lora_r", &mut recipe.lora_r, adapter.r)?;
+    // `use_rslora` is a factor on alpha here.
+    keys.take("lora_alpha", &mut recipe.lora_alpha, adapter.scale() * r)?;
+    let targets = match &adapter.targets {
+        LoraTargets::AllLinear => TargetModules::AllLinear,
+        LoraTargets::Names(names) => TargetModules::Names(names.clone()),
+        LoraTargets::Pattern(pattern) => TargetModules::Pattern(pattern.text().to_owned()),
+    };
+    // PEFT spells all-linear out, so both may mean the same; what is trained is what the file has.
+    if recipe.lora_target_modules != TargetModules::AllLinear || !keys.is_set("lora_target_modules") {
+        keys.take("lora_target_modules", &mut recipe.lora_target_modules, targets)?;
+    }
+    let excluded = match &adapter.exclude {
+        None => ExcludedModules::none(),
+        Some(ModuleNames::Names(names)) => ExcludedModules::Names(names.clone()),
+        Some(ModuleNames::Pattern(pattern)) => ExcludedModules::Pattern(pattern.text().to_owned()),
+    };
+    keys.take("lora_exclude_modules", &mut recipe.lora_exclude_modules, excluded)?;
+    let layers = adapter.layers.as_ref();
+    let numbers = LayerList(layers.map(|layers| layers.layers.clone()).unwrap_or_default());
+    keys.take("lora_layers_to_transform", &mut recipe.lora_layers_to_transform, numbers)?;
+    let texts = |patterns: &[ModulePattern]| patterns.iter().map(|pattern| pattern.text().to_owned()).collect();
+    let before = ModuleList(layers.map(|layers| texts(&layers.before)).unwrap_or_default());
+    keys.take("lora_layers_pattern", &mut recipe.lora_layers_pattern, before)?;
+    keys.take("lora_rank_pattern", &mut recipe.lora_rank_pattern, PatternValues(adapter.rank_pattern.values()))?;
+    keys.take("lora_alpha_pattern", &mut recipe.lora_alpha_pattern, PatternValues(adapter.alpha_pattern.values()))?;
+    keys.take("use_dora", &mut recipe.use_dora, adapter.use_dora)?;
+    let saved = ModuleList(adapter.modules_to_save.clone());
+    keys.take("lora_modules_to_save", &mut recipe.lora_modules_to_save, saved)
+}
+
+struct Keys<'a> {
+    parsed: &'a ParsedRecipe,
+    folder: &'a Path,
+}
+
+impl Keys<'_> {
+    fn is_set(&self, key: &str) -> bool {
+        self.parsed.is_set(key)
+    }
+
+    /// Sets a key of the recipe to the adapter's value; an error if the recipe has set another one.
+    fn take<T: PartialEq + Serialize>(&mut self, key: &str, value: &mut T, adapters: T) -> Result<(), TrainError> {
+        if self.is_set(key) && *value != adapters && !same_set(&shown(value), &shown(&adapters)) {
+            let problem = format!(
+                "is {}, but {} has {}: a run that starts from an adapter trains it as it is; leave the key out, or start \
+                 without the adapter",
+                shown(value),
+                self.folder.join("adapter_config.json").display(),
+                shown(&adapters),
+            );
+            return Err(self.parsed.value_error(key, problem).into());
+        }
+        *value = adapters;
+        Ok(())
+    }
+}
+
+fn shown(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// Whether two lists have the same items; the order of names means nothing.
+fn same_set(one: &Value, other: &Value) -> bool {
+    let sorted = |value: &Value| {
+        let mut items: Vec<String> = value.as_array()?.iter().map(Value::to_string).collect();
+        items.sort();
+        Some(items)
+    };
+    sorted(one).is_some_and(|one| Some(one) == sorted(other))
+}
