@@ -30,6 +30,7 @@ impl Recipe {
             ("num_train_epochs", self.num_train_epochs),
             ("adam_epsilon", self.adam_epsilon),
             ("lora_alpha", self.lora_alpha),
+            ("lora_alpha_pattern", self.lora_alpha_pattern.0.iter().map(|(_, alpha)| *alpha).fold(1.0, f64::min)),
         ] {
             check.that(value > 0.0, key, || format!("must be above 0, is {value}"))?;
         }
@@ -53,6 +54,7 @@ impl Recipe {
             ("per_device_eval_batch_size", self.per_device_eval_batch_size),
             ("gradient_accumulation_steps", self.gradient_accumulation_steps),
             ("lora_r", self.lora_r),
+            ("lora_rank_pattern", self.lora_rank_pattern.0.iter().map(|(_, r)| *r).min().unwrap_or(1)),
             ("max_prompt_length", self.max_prompt_length),
             ("logging_steps", self.logging_steps),
             ("save_total_limit", self.save_total_limit.unwrap_or(1)),
@@ -70,6 +72,7 @@ impl Recipe {
             ("per_device_eval_batch_size", self.per_device_eval_batch_size, MAX_COUNT),
             ("gradient_accumulation_steps", self.gradient_accumulation_steps, MAX_COUNT),
             ("lora_r", self.lora_r, MAX_COUNT),
+            ("lora_rank_pattern", self.lora_rank_pattern.0.iter().map(|(_, r)| *r).max().unwrap_or(1), MAX_COUNT),
             ("num_threads", self.num_threads, MAX_THREADS),
         ] {
             check.that(value <= most, key, || format!("must be at most {most}, is {value}"))?;
@@ -84,6 +87,11 @@ impl Recipe {
     }
 
     fn check_contradictions(&self, check: &Check<'_>) -> Result<(), RecipeError> {
+        check.that(
+            self.lora_layers_pattern.0.is_empty() || !self.lora_layers_to_transform.0.is_empty(),
+            "lora_layers_pattern",
+            || "is for the layers of lora_layers_to_transform, which names none".to_owned(),
+        )?;
         check.that(self.eval_fraction == 0.0 || self.eval_data.is_none(), "eval_fraction", || {
             "nothing is held out where eval_data is given; leave one out".to_owned()
         })?;

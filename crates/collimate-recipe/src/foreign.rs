@@ -84,10 +84,6 @@ const REFUSED: &[Meaningful] = &[
     key("adafactor", "only AdamW is supported"),
     key_unless("f_divergence_type", &["reverse_kl"], "only reverse_kl is supported"),
     key_unless("ld_alpha", &["1", "1.0"], "length-desensitised log-probs are not supported"),
-    key(
-        "lora_modules_to_save",
-        "an adapter trains nothing but its own matrices; leave the key out, or set use_peft: false",
-    ),
     key("lr_scheduler_kwargs", "schedules have no parameters beyond warmup_ratio and warmup_steps"),
     key("neftune_noise_alpha", "noise on embeddings is not supported"),
     key("optim_args", "AdamW is set by adam_beta1, adam_beta2, adam_epsilon and weight_decay"),
@@ -95,7 +91,6 @@ const REFUSED: &[Meaningful] = &[
     key("lora_target_parameters", "adapters are for linear layers: lora_target_modules"),
     key("reference_free", "choose an objective without a reference: simpo, cpo or orpo"),
     key("sync_ref_model", "the reference does not change during a run"),
-    key("use_dora", "DoRA is not supported; LoRA is"),
     key("use_weighting", "WPO's weights are not supported"),
 ];
 
@@ -221,7 +216,7 @@ mod tests {
     #[case("truncation_mode: keep_end", Some(Ok(())), &[])]
     #[case("f_divergence_type: reverse_kl", Some(Ok(())), &[])]
     #[case("neftune_noise_alpha: null", Some(Ok(())), &[])]
-    #[case("use_dora: true", Some(Err("true would change the result: DoRA is not supported; LoRA is")), &[])]
+    #[case("adafactor: true", Some(Err("true would change the result: only AdamW is supported")), &[])]
     #[case("learning_rat: 1", None, &[])]
     fn keys_are_told_apart(#[case] yaml: &str, #[case] expected: Option<Result<(), &str>>, #[case] lines: &[&str]) {
         let document: serde_yaml_ng::Mapping = serde_yaml_ng::from_str(yaml).expect("YAML");

@@ -124,7 +124,8 @@ impl<T: KeyType> KeyType for PatternValues<T> {
         match value {
             Value::Null => Some(Self(Vec::new())),
             Value::Mapping(entries) => {
-                let pair = |(pattern, value): (&Value, &Value)| Some((pattern.as_str()?.to_owned(), T::from_yaml(value)?));
+                let pair =
+                    |(pattern, value): (&Value, &Value)| Some((pattern.as_str()?.to_owned(), T::from_yaml(value)?));
                 entries.iter().map(pair).collect::<Option<_>>().map(Self)
             }
             _ => None,

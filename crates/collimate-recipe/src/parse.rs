@@ -37,6 +37,11 @@ impl ParsedRecipe {
         self.origins.get(key).cloned().unwrap_or(Origin::Unnamed)
     }
 
+    /// Whether the recipe or an argument set a key.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.origins.contains_key(key)
+    }
+
     /// An error about the value of a key, with its origin.
     pub fn value_error(&self, key: &str, problem: String) -> RecipeError {
         RecipeError::Value { origin: self.origin(key), key: key.to_owned(), problem }

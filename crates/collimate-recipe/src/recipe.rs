@@ -10,6 +10,7 @@ use serde_yaml_ng::Value;
 use crate::cache::ReferenceCache;
 use crate::error::RecipeError;
 use crate::keys::{RecipeKey, recipe_keys};
+use crate::lora_keys::{ExcludedModules, LayerList, ModuleList, PatternValues};
 use crate::memory_budget::MemoryBudget;
 use crate::objective::ObjectiveSpec;
 use crate::rows::{FieldNames, TemplateVariables};
@@ -26,8 +27,9 @@ recipe_keys! {
     /// Model to train: a folder in the Hugging Face layout, or a name on the hub, as `org/name`, `org/name@revision` or
     /// `hf://org/name`.
     model_name_or_path: Option<PathBuf> = None,
-    /// Type in which the trained weights are saved: `float32`, `bfloat16`, `float16`, or `auto` (that of the base model).
-    /// Computation has a key of its own, `compute_dtype`. Alias: `dtype`.
+    /// Type in which the trained weights are saved: `float32`, `bfloat16`, `float16`, or `auto`: that of the base model, or
+    /// float32 if rounding to it would take much of what was learned. Computation has a key of its own, `compute_dtype`.
+    /// Alias: `dtype`.
     torch_dtype: Option<String> = None,
     /// Type in which the model computes: `float32`, or `bfloat16` for weights and activations if the backend supports it
     /// (`collimate backends`). Norms, softmax, log-probs, adapters, gradients, moments and trained weights stay in float32.
@@ -143,6 +145,20 @@ recipe_keys! {
     lora_dropout: f64 = 0.05,
     /// Linear layers that get an adapter: a list of names, or `all-linear`.
     lora_target_modules: TargetModules = TargetModules::all_linear(),
+    /// Linear layers that get no adapter though they are targets: a list of names, or a regular expression of whole names.
+    lora_exclude_modules: ExcludedModules = ExcludedModules::none(),
+    /// Numbers of the layers whose targets get an adapter; all by default. Targets given by their whole name get one anyway.
+    lora_layers_to_transform: LayerList = LayerList::default(),
+    /// What stands before a layer's number in the names of its modules, if it is not one name: a list of patterns.
+    lora_layers_pattern: ModuleList = ModuleList::default(),
+    /// Ranks of targets that differ from `lora_r`, by pattern: the whole name, or what follows a dot in it.
+    lora_rank_pattern: PatternValues<usize> = PatternValues::default(),
+    /// Scales of targets that differ from `lora_alpha`, by pattern.
+    lora_alpha_pattern: PatternValues<f64> = PatternValues::default(),
+    /// Train the length of each row of an adapted weight beside its direction (DoRA), as PEFT does.
+    use_dora: bool = false,
+    /// Modules that are trained whole beside the adapter and saved with it: `lm_head`, `embed_tokens`.
+    lora_modules_to_save: ModuleList = ModuleList::default(),
     /// Compute each prompt once for all its responses. If false, each response is a sequence of its own.
     share_prompt: bool = true,
     /// For TRL's recipes; both values mean the same. The reference's log-probs are always computed before the first step,

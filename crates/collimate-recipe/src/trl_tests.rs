@@ -94,7 +94,7 @@ fn keys_without_effect_are_listed_once() {
 
 #[rstest]
 #[case("seed: 1\nreport_two: x\n", "2:1: unknown key \"report_two\"; did you mean \"report_to\"?")]
-#[case("use_dora: true\n", "1:1: key \"use_dora\": true would change the result: DoRA is not supported; LoRA is")]
+#[case("adafactor: true\n", "1:1: key \"adafactor\": true would change the result: only AdamW is supported")]
 #[case(
     "optim: adamw_toch\n",
     "1:1: key \"optim\": \"adamw_toch\" is not a form of AdamW; did you mean \"adamw_torch\"?"

@@ -2,6 +2,7 @@
 
 mod resolver;
 mod splits;
+mod start_adapter;
 #[cfg(test)]
 mod tests;
 
@@ -59,6 +60,7 @@ pub fn load_recipe_from(
     };
     resolver.model("model_name_or_path", &mut recipe.model_name_or_path)?;
     resolver.adapter("adapter", &mut recipe.adapter)?;
+    start_adapter::adopt(&parsed, &mut recipe)?;
     resolver.chat_template("chat_template_path", &mut recipe.chat_template_path)?;
     resolver.sources("data", &mut recipe.data)?;
     resolver.sources("eval_data", &mut recipe.eval_data)?;

@@ -4,6 +4,7 @@ mod check;
 mod disk;
 mod evaluate;
 mod finish;
+mod lora;
 mod nonfinite;
 mod open;
 mod outline;

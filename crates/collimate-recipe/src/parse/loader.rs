@@ -160,11 +160,22 @@ impl Loader {
         })
     }
 
+    /// rsLoRA divides alpha by the root of each module's own rank, which a factor on `lora_alpha` does not.
+    fn refuse_patterns_with_rslora(&self) -> Result<(), RecipeError> {
+        if self.recipe.lora_rank_pattern.0.is_empty() && self.recipe.lora_alpha_pattern.0.is_empty() {
+            return Ok(());
+        }
+        let (key, problem) =
+            ("use_rslora".to_owned(), "is not supported with lora_rank_pattern or lora_alpha_pattern".to_owned());
+        Err(RecipeError::Value { origin: self.origin(&key), key, problem })
+    }
+
     /// Resolves what depends on several keys, and checks everything.
     pub(super) fn finish(mut self) -> Result<ParsedRecipe, RecipeError> {
         // A run that starts from an adapter trains it, unless the recipe says otherwise.
         self.recipe.use_peft |= self.recipe.adapter.is_some() && !self.origins.contains_key("use_peft");
         if self.use_rslora {
+            self.refuse_patterns_with_rslora()?;
             self.recipe.lora_alpha *= (self.recipe.lora_r as f64).sqrt();
             self.notes.instead("use_rslora", "lora_alpha is multiplied by the square root of lora_r");
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use collimate_hf::{LoraConfig, LoraTargets, ModuleNames, ModulePattern};
-use collimate_recipe::{ExcludedModules, LayerList, ModuleList, ParsedRecipe, PatternValues, Recipe, TargetModules};
+use collimate_recipe::{ExcludedModules, LayerList, ModuleList, ParsedRecipe, PatternValues, Recipe};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -17,18 +17,22 @@ pub(super) fn adopt(parsed: &ParsedRecipe, recipe: &mut Recipe) -> Result<(), Tr
     let Some(folder) = recipe.adapter.clone() else { return Ok(()) };
     let adapter = LoraConfig::from_dir(&folder)?;
     let r = adapter.r as f64;
-    let mut keys = Keys { parsed, folder: &folder };
+    let keys = Keys { parsed, folder: &folder };
     keys.take("lora_r", &mut recipe.lora_r, adapter.r)?;
     // `use_rslora` is a factor on alpha here.
-    keys.take("lora_alpha", &mut recipe.lora_alpha, adapter.scale() * r)?;
+    let alpha = adapter.scale() * r;
+    let is_same = (recipe.lora_alpha - alpha).abs() <= 1e-9 * alpha;
+    keys.take("lora_alpha", &mut recipe.lora_alpha, alpha)
+        .or_else(|error| if is_same { Ok(()) } else { Err(error) })?;
     let targets = match &adapter.targets {
-        LoraTargets::AllLinear => TargetModules::AllLinear,
-        LoraTargets::Names(names) => TargetModules::Names(names.clone()),
-        LoraTargets::Pattern(pattern) => TargetModules::Pattern(pattern.text().to_owned()),
+        LoraTargets::AllLinear => "all-linear".into(),
+        LoraTargets::Names(names) => names.clone().into(),
+        LoraTargets::Pattern(pattern) => pattern.text().into(),
     };
-    // PEFT spells all-linear out, so both may mean the same; what is trained is what the file has.
-    if recipe.lora_target_modules != TargetModules::AllLinear || !keys.is_set("lora_target_modules") {
-        keys.take("lora_target_modules", &mut recipe.lora_target_modules, targets)?;
+    // PEFT spells all-linear out, so that may mean the same; what is trained is what the file has.
+    let named = shown(&recipe.lora_target_modules);
+    if named != "all-linear" {
+        keys.compare("lora_target_modules", &named, &targets)?;
     }
     let excluded = match &adapter.exclude {
         None => ExcludedModules::none(),
@@ -55,24 +59,27 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    fn is_set(&self, key: &str) -> bool {
-        self.parsed.is_set(key)
+    /// Sets a key of the recipe to the adapter's value; an error if the recipe has set another one.
+    fn take<T: PartialEq + Serialize>(&self, key: &str, value: &mut T, of_adapter: T) -> Result<(), TrainError> {
+        if *value != of_adapter {
+            self.compare(key, &shown(value), &shown(&of_adapter))?;
+        }
+        *value = of_adapter;
+        Ok(())
     }
 
-    /// Sets a key of the recipe to the adapter's value; an error if the recipe has set another one.
-    fn take<T: PartialEq + Serialize>(&mut self, key: &str, value: &mut T, adapters: T) -> Result<(), TrainError> {
-        if self.is_set(key) && *value != adapters && !same_set(&shown(value), &shown(&adapters)) {
-            let problem = format!(
-                "is {}, but {} has {}: a run that starts from an adapter trains it as it is; leave the key out, or start \
-                 without the adapter",
-                shown(value),
-                self.folder.join("adapter_config.json").display(),
-                shown(&adapters),
-            );
-            return Err(self.parsed.value_error(key, problem).into());
+    /// Rejects a key that the recipe has set to another value than the adapter's.
+    fn compare(&self, key: &str, value: &Value, of_adapter: &Value) -> Result<(), TrainError> {
+        if !self.parsed.is_set(key) || value == of_adapter || same_set(value, of_adapter) {
+            return Ok(());
         }
-        *value = adapters;
-        Ok(())
+        let settings = self.folder.join("adapter_config.json");
+        let problem = format!(
+            "is {value}, but {} has {of_adapter}: a run that starts from an adapter trains it as it is; leave the key out, \
+             or start without the adapter",
+            settings.display(),
+        );
+        Err(self.parsed.value_error(key, problem).into())
     }
 }
 

@@ -20,6 +20,7 @@ use collimate_objective::{Needs, Objective, registry};
 use collimate_recipe::{DataSources, Recipe, StepCounts};
 use collimate_text::TextTokenizer;
 
+use super::lora::add_settings;
 use super::outline::Outline;
 use super::plan::PlannedDisk;
 use super::resume::find_checkpoint;
@@ -115,7 +116,11 @@ fn lora_config(recipe: &Recipe, model: &Path) -> Result<LoraConfig, TrainError> 
         false => LoraTargets::Names(recipe.lora_target_modules.names().to_vec()),
     };
     let mut config = LoraConfig::new(recipe.lora_r, recipe.lora_alpha, targets);
-    config.dropout = recipe.lora_dropout;
+    add_settings(recipe, &mut config)?;
+    if recipe.adapter.is_some() {
+        // The adapter has its own modules, which are checked when it is read.
+        return Ok(config);
+    }
     // Rejects names that the model does not have.
     config.target_modules(&ModelConfig::from_dir(model)?)?;
     Ok(config)

@@ -10,7 +10,7 @@ use crate::small_model::{adapter_arg, model_arg};
 const RECIPES: &[(&str, &str)] = &[
     ("unknown key", "learning_rat: 1e-5\n"),
     ("unknown key, nothing near", "zzz: 1\n"),
-    ("a key that is not supported", "use_dora: true\n"),
+    ("a key that is not supported", "adafactor: true\n"),
     ("another optimizer", "optim: adafactor\n"),
     ("an optimizer that is misspelled", "optim: adamw_toch\n"),
     ("a loss that is misspelled", "loss_type: nca_pairs\n"),
