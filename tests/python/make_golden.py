@@ -172,7 +172,7 @@ def adapter_values(model, folder, rows, dtype):
         if parameter.requires_grad:
             gradient = parameter.grad.double().flatten()
             wave = torch.sin(torch.arange(1, len(gradient) + 1, dtype=torch.float64))
-            name = name.replace(".default", "").replace(".modules_to_save", "")
+            name = name.replace(".default", "").replace(".modules_to_save", "").replace("_vector.weight", "_vector")
             gradients[name] = [gradient.norm().item(), (gradient * wave).sum().item()]
     return {"logps": logps, "gradients": gradients}
 
