@@ -1,8 +1,8 @@
 //! Properties that hold for every input.
 
 use collimate_objective::{
-    conformance, registry,
-    serde_json::{Value, json},
+    conformance, holds_likelihood, registry,
+    serde_json::{Map, Value, json},
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -77,4 +77,17 @@ proptest! {
             prop_assert!(loss.is_finite() && loss >= 0.0, "{name}: {loss}");
         }
     }
+}
+
+#[test]
+fn only_objectives_with_an_absolute_scale_hold_the_likelihood() {
+    let holding: Vec<&str> = names()
+        .into_iter()
+        .filter(|name| holds_likelihood(registry::build(name, &Map::new()).expect("the objective builds").as_ref()))
+        .collect();
+    let expected = ["bco_pair", "combine", "cpo", "nca", "nca_pair", "orpo", "rrhf", "sft", "sppo_hard"];
+    assert_eq!(holding, expected);
+    let sum = |terms: Value| registry::build("combine", &table(json!({"terms": terms}))).expect("the objective builds");
+    assert!(!holds_likelihood(sum(json!([{"name": "dpo"}, {"name": "infonca"}])).as_ref()));
+    assert!(holds_likelihood(sum(json!([{"name": "dpo"}, {"name": "sft", "weight": 0.01}])).as_ref()));
 }
