@@ -44,6 +44,7 @@ pub use format::{format_bytes, format_count, format_seconds};
 pub use lines::LineObserver;
 pub use log_file::LogFile;
 pub use pace::{Agenda, Pace};
+pub use stages::resident_bytes;
 pub use wrap::{terminal_width, wrap};
 
 /// Receives a run's progress: a terminal, a log, a test.

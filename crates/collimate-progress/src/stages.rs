@@ -145,9 +145,13 @@ impl Steps {
     }
 }
 
-/// This process's resident memory; `None` if the system does not report it.
+/// This process's resident memory in bytes; `None` if the system does not report it.
+pub fn resident_bytes() -> Option<u64> {
+    memory_stats::memory_stats().map(|stats| stats.physical_mem as u64)
+}
+
 fn memory() -> Option<String> {
-    memory_stats::memory_stats().map(|stats| format_bytes(stats.physical_mem as u64))
+    resident_bytes().map(format_bytes)
 }
 
 /// Loss, margin and accuracy in a few words.

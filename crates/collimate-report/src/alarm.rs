@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use collimate_recipe::Recipe;
-
 use crate::metrics::{CHOSEN_LOG_RATIO, MetricsRow};
+use crate::verdict::RunFacts;
 
 /// Recorded steps to average over, since one bad step is no trend.
 const WINDOW: usize = 10;
@@ -15,12 +14,15 @@ pub struct ChosenAlarm {
     /// Fall in nats that triggers the next warning; doubled each time. Infinite if warnings are off.
     next: f64,
     window: VecDeque<f64>,
+    advice: String,
 }
 
 impl ChosenAlarm {
-    /// Warns at a fall of `threshold` nats, and again each time the fall has doubled; never if the threshold is zero.
-    pub fn new(threshold: f64) -> Self {
-        Self { next: if threshold > 0.0 { threshold } else { f64::INFINITY }, window: VecDeque::new() }
+    /// Warns at the fall that the facts name, and again each time the fall has doubled; never if it is zero.
+    pub fn new(facts: &RunFacts) -> Self {
+        let threshold = facts.alarm_chosen_drop;
+        let next = if threshold > 0.0 { threshold } else { f64::INFINITY };
+        Self { next, window: VecDeque::new(), advice: advice(facts) }
     }
 
     /// Feeds one row; returns a warning when the threshold is crossed.
@@ -40,23 +42,29 @@ impl ChosenAlarm {
         let step = row.get("step").unwrap_or(f64::NAN);
         Some(format!(
             "the chosen responses lose likelihood: {fall:.1} nats below the reference in the mean of {WINDOW} recorded \
-             steps, at step {step}; a smaller learning rate or a larger beta slows the fall, \
-             an objective that fixes each response's likelihood prevents it"
+             steps, at step {step}; {}",
+            self.advice
         ))
     }
 
-    /// The last warning of a run, by the threshold in its recipe.
-    pub fn last_warning_of_run(rows: &[MetricsRow], recipe_yaml: &str) -> Option<String> {
-        let recipe: serde_yaml_ng::Value = serde_yaml_ng::from_str(recipe_yaml).ok()?;
-        let threshold = recipe.get("alarm_chosen_drop").and_then(serde_yaml_ng::Value::as_f64);
-        Self::last_warning(rows, threshold.unwrap_or(Recipe::default().alarm_chosen_drop))
-    }
-
     /// The last warning about these rows.
-    pub fn last_warning(rows: &[MetricsRow], threshold: f64) -> Option<String> {
-        let mut alarm = Self::new(threshold);
+    pub fn last_warning(rows: &[MetricsRow], facts: &RunFacts) -> Option<String> {
+        let mut alarm = Self::new(facts);
         rows.iter().filter_map(|row| alarm.feed(row)).last()
     }
+}
+
+/// What slows or prevents the fall. Who uses an objective that holds the likelihood is not advised to use one.
+fn advice(facts: &RunFacts) -> String {
+    let slower = std::iter::once(facts.lower_rate()).chain(facts.larger_beta());
+    let mut remedies: Vec<String> = slower.collect();
+    if facts.holds_likelihood == Some(false) {
+        remedies.push(
+            "an objective that holds each response's likelihood (`collimate objectives`), or `sft` in the sum"
+                .to_owned(),
+        );
+    }
+    format!("to try: {}", remedies.join("; "))
 }
 
 #[cfg(test)]
@@ -73,9 +81,13 @@ mod tests {
         values.into_iter().enumerate().map(row).collect()
     }
 
+    fn facts(alarm_chosen_drop: f64) -> RunFacts {
+        RunFacts { alarm_chosen_drop, ..RunFacts::of("objective: {name: dpo, beta: 0.1}\n", None) }
+    }
+
     #[test]
     fn it_warns_at_the_threshold_and_again_at_twice_as_much() {
-        let mut alarm = ChosenAlarm::new(3.0);
+        let mut alarm = ChosenAlarm::new(&facts(3.0));
         let falling = rows((0..40).map(|step| -0.5 * step as f64));
         let warnings: Vec<_> = falling.iter().filter_map(|row| alarm.feed(row)).collect();
         // The mean of ten steps trails by 4.5 of them: 3, 6 and 12 nats at steps 11.5, 17.5 and 29.5.
@@ -86,9 +98,26 @@ mod tests {
 
     #[test]
     fn it_is_silent_without_a_fall_a_threshold_or_a_reference() {
-        assert_eq!(ChosenAlarm::last_warning(&rows([1.0; 30]), 3.0), None);
-        assert_eq!(ChosenAlarm::last_warning(&rows([-100.0; 30]), 0.0), None);
-        assert_eq!(ChosenAlarm::last_warning(&vec![MetricsRow::default(); 30], 3.0), None);
-        assert_eq!(ChosenAlarm::last_warning(&rows((0..30).map(|i| if i == 15 { -20.0 } else { 0.0 })), 3.0), None);
+        assert_eq!(ChosenAlarm::last_warning(&rows([1.0; 30]), &facts(3.0)), None);
+        assert_eq!(ChosenAlarm::last_warning(&rows([-100.0; 30]), &facts(0.0)), None);
+        assert_eq!(ChosenAlarm::last_warning(&vec![MetricsRow::default(); 30], &facts(3.0)), None);
+        assert_eq!(
+            ChosenAlarm::last_warning(&rows((0..30).map(|i| if i == 15 { -20.0 } else { 0.0 })), &facts(3.0)),
+            None
+        );
+    }
+
+    #[test]
+    fn its_advice_suits_the_objective() {
+        let falling = rows((0..40).map(|step| -0.5 * step as f64));
+        let warning = |holds_likelihood| {
+            let facts = RunFacts { holds_likelihood: Some(holds_likelihood), ..facts(3.0) };
+            ChosenAlarm::last_warning(&falling, &facts).expect("a warning")
+        };
+        assert!(warning(false).contains("holds each response's likelihood"), "{}", warning(false));
+        assert!(!warning(true).contains("holds each") && warning(true).contains("beta (now 0.1)"), "{}", warning(true));
+        let without_beta = RunFacts { beta: None, ..facts(3.0) };
+        let warning = ChosenAlarm::last_warning(&falling, &without_beta).expect("a warning");
+        assert!(warning.ends_with("to try: a lower learning_rate (now 5e-6)"), "{warning}");
     }
 }

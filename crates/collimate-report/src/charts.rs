@@ -8,13 +8,15 @@ mod bar_chart;
 mod figure;
 mod heat_map;
 mod line_chart;
+mod series;
 mod svg;
 
 pub use bar_chart::{Bar, BarChart};
-pub(crate) use figure::{Figure, Marks, Series};
+pub(crate) use figure::{Figure, Marks};
 pub use heat_map::HeatMap;
 pub use line_chart::{Line, LineChart, Point};
-pub(crate) use svg::escape;
+pub(crate) use series::Series;
+pub(crate) use svg::{colour_rules, escape};
 
 #[cfg(test)]
 mod tests {

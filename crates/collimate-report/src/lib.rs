@@ -1,7 +1,7 @@
 //! The documents of a run: metrics, report, comparison, model card, TensorBoard events.
 //!
-//! A run's folder holds `metrics.jsonl` (one [`MetricsRow`] per line), `recipe.yaml`, and perhaps `results.json`,
-//! `lengths.json` and `samples.json`. Everything here is a function of those files, so a report can be made again later,
+//! A run's folder holds `metrics.jsonl` (one [`MetricsRow`] per line), `recipe.yaml`, and perhaps `run.json`,
+//! `results.json`, `lengths.json` and `samples.json`. Everything here is a function of those files, so a report can be made again later,
 //! elsewhere. Start at [`write_report`] and [`MetricsRow`]; [`charts`] draws for pages and for documentation.
 //!
 //! ```
@@ -14,6 +14,7 @@
 //!     rows: &[row],
 //!     recipe_yaml: "learning_rate: 1e-5\n",
 //!     results: None,
+//!     info: None,
 //!     lengths: None,
 //!     samples: None,
 //! };
@@ -27,23 +28,30 @@ pub mod card;
 pub mod charts;
 mod error;
 mod lengths;
+mod live_page;
 pub mod metrics;
 mod numbers;
 mod page;
 pub mod provenance;
 mod run_files;
+mod run_info;
 mod samples;
 pub mod stats;
 pub mod tensorboard;
+pub mod trackers;
+mod verdict;
 mod write;
 
 pub use alarm::ChosenAlarm;
 pub use card::{CardInput, license_of, render_card};
 pub use error::ReportError;
 pub use lengths::LengthSample;
+pub use live_page::LivePage;
 pub use metrics::{GroupOutcome, MetricsRow, MetricsWriter, StepMetrics, read_metrics};
 pub use page::{ReportInput, render_report};
 pub use run_files::{RunFiles, read_results};
+pub use run_info::{RunInfo, utc_now};
 pub use samples::{Sample, Samples};
 pub use tensorboard::EventWriter;
+pub use verdict::{Judge, RunFacts, Verdict};
 pub use write::{write_comparison, write_events, write_report, write_report_from};

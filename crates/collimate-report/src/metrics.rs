@@ -10,4 +10,4 @@ mod tests;
 pub use file::{MetricsWriter, read_metrics};
 pub use groups::{CHOSEN_LOG_RATIO, GroupOutcome, group_metrics};
 pub use row::MetricsRow;
-pub use step::{StepMetrics, evaluation_row};
+pub use step::{CLOCKED, StepMetrics, evaluation_row};

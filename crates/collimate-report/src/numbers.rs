@@ -15,6 +15,41 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
+/// A number as a recipe would have it: `5e-6`, `0.1`.
+pub(crate) fn short(value: f64) -> String {
+    let size = value.abs();
+    if size == 0.0 || (1e-2..1e6).contains(&size) { format!("{value}") } else { format!("{value:e}") }
+}
+
+/// A count with its noun.
+pub(crate) fn plural(count: usize, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
+}
+
+/// A count with commas between thousands.
+pub(crate) fn thousands(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A duration to two units: `1 h 02 min`, `3 min 05 s`, `4.2 s`.
+pub(crate) fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        0..60 => format!("{} s", number(seconds.max(0.0))),
+        60..3_600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        3_600..86_400 => format!("{} h {:02} min", whole / 3_600, whole / 60 % 60),
+        _ => format!("{} d {:02} h", whole / 86_400, whole / 3_600 % 24),
+    }
+}
+
 /// The label of a tick: as short as possible, with a typographic minus.
 pub(crate) fn mark_label(value: f64) -> String {
     let size = value.abs();
@@ -70,6 +105,15 @@ mod tests {
     #[case(5e-6, "5.00e-6")]
     fn numbers_are_short(#[case] value: f64, #[case] expected: &str) {
         assert_eq!(number(value), expected);
+    }
+
+    #[test]
+    fn counts_and_durations_are_legible() {
+        assert_eq!([7, 1_234, 1_234_567].map(thousands), ["7", "1,234", "1,234,567"]);
+        assert_eq!((plural(1, "step"), plural(0, "step")), ("1 step".to_owned(), "0 steps".to_owned()));
+        let durations = [0.25, 59.4, 59.7, 185.0, 3_725.0, 90_000.0].map(duration);
+        assert_eq!(durations, ["0.25 s", "59.4 s", "1 min 00 s", "3 min 05 s", "1 h 02 min", "1 d 01 h"]);
+        assert_eq!([5e-6, 0.1, 1e-3, 2.0].map(short), ["5e-6", "0.1", "1e-3", "2"]);
     }
 
     #[rstest]

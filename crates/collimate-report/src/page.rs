@@ -1,17 +1,22 @@
-//! HTML pages: a run on one page, and several runs compared. A page is one file without scripts and fetches nothing.
+//! HTML pages: a run on one page, and several runs compared. A page is one file that fetches nothing.
 
 mod answers;
+mod clock;
 pub(crate) mod comparison;
+mod head;
 mod html;
+mod names;
 mod run;
 mod series;
 #[cfg(test)]
 mod tests;
+mod throughput;
 
 use serde_json::Value;
 
 use crate::lengths::LengthSample;
 use crate::metrics::MetricsRow;
+use crate::run_info::RunInfo;
 use crate::samples::Samples;
 
 /// What the page of a run shows.
@@ -25,6 +30,8 @@ pub struct ReportInput<'a> {
     pub recipe_yaml: &'a str,
     /// Results beyond the metrics: an object whose entries are figures or `{"before", "after"}`.
     pub results: Option<&'a Value>,
+    /// What the run is, if its folder says.
+    pub info: Option<&'a RunInfo>,
     /// Lengths and rewards of a sample of responses.
     pub lengths: Option<&'a LengthSample>,
     /// Answers before and after training.

@@ -8,7 +8,10 @@ use collimate_recipe::MAX_RECIPE_BYTES;
 use serde_json::Value;
 
 use crate::error::ReportError;
+use crate::lengths::LengthSample;
 use crate::metrics::{MetricsRow, read_metrics};
+use crate::run_info::RunInfo;
+use crate::samples::Samples;
 
 /// The largest `results.json`, in bytes; it has a few figures.
 const MAX_RESULTS_BYTES: u64 = 4 << 20;
@@ -24,6 +27,12 @@ pub struct RunFiles {
     pub recipe_yaml: String,
     /// `results.json`, if it exists.
     pub results: Option<Value>,
+    /// `run.json`, if it exists.
+    pub info: Option<RunInfo>,
+    /// `lengths.json`, if it exists.
+    pub lengths: Option<LengthSample>,
+    /// `samples.json`, if it exists.
+    pub samples: Option<Samples>,
 }
 
 impl RunFiles {
@@ -37,7 +46,15 @@ impl RunFiles {
         let recipe_yaml =
             read_text(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| ReportError::io(&recipe_path, source))?;
         let title = run.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.display().to_string()));
-        Ok(Self { title: title.unwrap_or_else(|| "run".to_owned()), rows, recipe_yaml, results: read_results(run)? })
+        Ok(Self {
+            title: title.unwrap_or_else(|| "run".to_owned()),
+            rows,
+            recipe_yaml,
+            results: read_results(run)?,
+            info: RunInfo::read(run),
+            lengths: LengthSample::read(run),
+            samples: Samples::read(run),
+        })
     }
 }
 

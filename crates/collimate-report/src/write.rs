@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use collimate_files::write_atomically;
 
 use crate::error::ReportError;
-use crate::lengths::LengthSample;
 use crate::page::{ReportInput, comparison, render_report};
 use crate::run_files::RunFiles;
-use crate::samples::Samples;
 use crate::tensorboard::EventWriter;
 
 /// Writes `report.html` of a run's folder from its `metrics.jsonl`, `recipe.yaml` and whatever else is there, and returns
@@ -26,14 +24,14 @@ pub fn write_report(run: &Path) -> Result<PathBuf, ReportError> {
 /// # Errors
 /// [`ReportError::Write`] if the page cannot be written.
 pub fn write_report_from(files: &RunFiles, run: &Path) -> Result<PathBuf, ReportError> {
-    let (lengths, samples) = (LengthSample::read(run), Samples::read(run));
     let input = ReportInput {
         title: &files.title,
         rows: &files.rows,
         recipe_yaml: &files.recipe_yaml,
         results: files.results.as_ref(),
-        lengths: lengths.as_ref(),
-        samples: samples.as_ref(),
+        info: files.info.as_ref(),
+        lengths: files.lengths.as_ref(),
+        samples: files.samples.as_ref(),
     };
     let path = run.join("report.html");
     write_atomically(&path, render_report(&input).as_bytes())?;
@@ -90,7 +88,10 @@ mod tests {
         }
         // Keys with equal values are not listed.
         assert!(
-            !page.contains("<td>seed</td>") && !page.contains("objective.beta") && !page.contains("http"),
+            !page.contains("<td>seed</td>")
+                && !page.contains("objective.beta")
+                && !page.contains("http:")
+                && !page.contains("https:"),
             "{page}"
         );
         write_events(&runs[0]).expect("an event file");

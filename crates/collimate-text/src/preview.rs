@@ -55,7 +55,7 @@ impl Paint {
     }
 
     fn tokens(&self, ids: &[u32], tokenizer: &TextTokenizer) -> Result<String, TextError> {
-        let pieces = tokenizer.continuation_pieces(ids)?;
+        let pieces = tokenizer.pieces(ids)?;
         let painted = ids.iter().zip(&pieces).enumerate().map(|(i, (id, piece))| {
             let last = i + 1 == ids.len();
             let ends = *id == tokenizer.eos_id()

@@ -227,8 +227,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
                 let Some(gradient) = gradient else { continue };
                 // Moved out so that it has a single owner: burn then updates it in place.
                 let parameter = self.model.take_parameter(index);
-                let options = options.of(&self.model.parameters()[index].name);
-                let updated = self.optimizer.update(index, parameter, &gradient, factor, &options);
+                let updated = self.optimizer.update(index, parameter, &gradient, factor, options);
                 self.model.set_parameter(index, updated);
             }
             UpdateStats { grad_norm: norm, applied: true }

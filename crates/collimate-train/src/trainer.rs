@@ -8,6 +8,7 @@ mod lora;
 mod nonfinite;
 mod open;
 mod outline;
+mod page;
 mod plan;
 mod record;
 mod resume;
@@ -38,7 +39,7 @@ use open::{Opened, open, read_rows};
 use resume::check_same_run;
 use rounding::RoundingProbe;
 use sample_prompts::SamplePrompts;
-use steps::{Start, take_all_steps};
+use steps::{Finished, Start, take_all_steps};
 use summary::start_lines;
 
 pub use check::check_recipe;
@@ -72,6 +73,8 @@ pub struct TrainSummary {
     pub rounding: Option<Rounding>,
     /// The last warning that the chosen responses lose likelihood, if any.
     pub chosen_alarm: Option<String>,
+    /// What went wrong with the training, and what might help: it learned nothing, or did harm.
+    pub verdict: Option<String>,
     /// Wall-clock time without that of sample answers.
     pub seconds: f64,
     /// Time of the sample answers.
@@ -133,11 +136,13 @@ fn whole_run(
     let answering = Instant::now();
     samples.before(session.as_mut(), resume, context.observer)?;
     let probe = RoundingProbe::before(&run, session.as_mut())?;
-    let start = Start { checkpoint, reference: fingerprint, samples: answering.elapsed() };
+    let start = Start { checkpoint, reference: fingerprint, begun, samples: answering.elapsed() };
     let training = Instant::now();
-    let (state, history) = take_all_steps(&run, session.as_mut(), start, context)?;
+    let finished = take_all_steps(&run, session.as_mut(), start, context)?;
+    let Finished { state, history, mut page, verdict } = finished;
     samples.after(training.elapsed(), session.as_mut(), context.observer)?;
     let rounding = probe.map(|probe| probe.after(&run, session.as_mut())).transpose()?;
+    page.write_info()?;
 
     let summary = TrainSummary {
         output_dir: recipe.output_dir.clone(),
@@ -151,6 +156,7 @@ fn whole_run(
         num_skipped_steps: state.num_skipped_steps,
         rounding,
         chosen_alarm: history.chosen_alarm,
+        verdict,
         seconds: begun.elapsed().as_secs_f64() - samples.seconds(),
         sample_seconds: samples.seconds(),
     };

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 
 /// Bytes of a record of the reference cache.
 const RECORD_BYTES: usize = 32;
+/// Figures of a row that differ between runs with the same result.
+const CLOCKED: [&str; 2] = ["step_seconds", "memory_bytes"];
 /// The files with the result of training; a run has one kind of weights.
 const TRAINED: [&str; 3] = ["model.safetensors", "adapter_model.safetensors", "metrics.jsonl"];
 
@@ -106,11 +108,12 @@ fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
     format!("line {} differs\n      expected {}\n      found    {}", line + 1, nth(ours_text), nth(theirs_text))
 }
 
-/// A file's content without wall-clock times.
+/// A file's content without wall-clock times and measured memory.
 fn without_times(name: &str, bytes: Vec<u8>) -> Vec<u8> {
     let cut: fn(&str) -> String = match name.rsplit(['/', '\\']).next() {
-        Some("metrics.jsonl") => |text: &str| text.lines().map(|line| without_step_seconds(line) + "\n").collect(),
-        Some("report.html") => without_seconds_in_steps,
+        Some("metrics.jsonl") => |text: &str| text.lines().map(|line| without_clock(line) + "\n").collect(),
+        Some("report.html") => without_marked,
+        Some("run.json") => |text: &str| text.lines().filter(|line| !is_clock(line)).collect::<Vec<_>>().join("\n"),
         _ => return bytes,
     };
     match String::from_utf8(bytes) {
@@ -120,16 +123,24 @@ fn without_times(name: &str, bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// Removed textually: parsing and rewriting the row would hide differences of form.
-fn without_step_seconds(row: &str) -> String {
-    let Some(start) = row.find(",\"step_seconds\":") else { return row.to_owned() };
-    let end = row[start + 1..].find([',', '}']).map_or(row.len(), |end| start + 1 + end);
-    format!("{}{}", &row[..start], &row[end..])
+fn without_clock(row: &str) -> String {
+    CLOCKED.iter().fold(row.to_owned(), |row, name| {
+        let Some(start) = row.find(&format!(",\"{name}\":")) else { return row };
+        let end = row[start + 1..].find([',', '}']).map_or(row.len(), |end| start + 1 + end);
+        format!("{}{}", &row[..start], &row[end..])
+    })
 }
 
-fn without_seconds_in_steps(page: &str) -> String {
-    let Some(end) = page.find(" s in steps") else { return page.to_owned() };
-    let start = page[..end].rfind(", ").unwrap_or(end);
-    format!("{}{}", &page[..start], &page[end..])
+/// A page without what it marks as times and memory.
+fn without_marked(page: &str) -> String {
+    let mut pieces = page.split("<!--clock-->");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |all, piece| all + piece.split_once("<!--/clock-->").map_or(piece, |(_, rest)| rest))
+}
+
+/// Whether a line of `run.json` has a date or a time.
+fn is_clock(line: &str) -> bool {
+    ["\"started\":", "\"seconds\":"].iter().any(|key| line.trim_start().starts_with(key))
 }
 
 /// Caches may hold their records in any order.
@@ -179,13 +190,16 @@ mod tests {
 
     #[test]
     fn only_times_are_taken_out() {
-        let row = "{\"step\":1,\"loss\":0.5,\"step_seconds\":0.01}\n{\"step\":1,\"eval_loss\":0.5}\n";
+        let row =
+            "{\"step\":1,\"loss\":0.5,\"step_seconds\":0.01,\"memory_bytes\":7}\n{\"step\":1,\"eval_loss\":0.5}\n";
         let expected = "{\"step\":1,\"loss\":0.5}\n{\"step\":1,\"eval_loss\":0.5}\n";
         assert_eq!(without_times("metrics.jsonl", row.into()), expected.as_bytes());
-        assert_eq!(without_step_seconds("{\"a\":1,\"step_seconds\":2e-3,\"b\":3}"), "{\"a\":1,\"b\":3}");
-        let page = "<p>9 steps recorded, 1.5 s in steps, 70 tokens.</p>";
-        let expected = "<p>9 steps recorded s in steps, 70 tokens.</p>";
+        assert_eq!(without_clock("{\"a\":1,\"step_seconds\":2e-3,\"b\":3}"), "{\"a\":1,\"b\":3}");
+        let page = "<p>9 steps<!--clock-->, 1.5 s<!--/clock-->, 70 tokens</p><!--clock--><svg/><!--/clock--><p>";
+        let expected = "<p>9 steps, 70 tokens</p><p>";
         assert_eq!(without_times("report.html", page.into()), expected.as_bytes());
+        let info = "{\n  \"started\": \"2026\",\n  \"seconds\": 1.5,\n  \"model\": \"m\"\n}\n";
+        assert_eq!(without_times("run.json", info.into()), b"{\n  \"model\": \"m\"\n}");
         assert_eq!(without_times("recipe.yaml", row.into()), row.as_bytes());
     }
 

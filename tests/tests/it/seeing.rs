@@ -129,3 +129,61 @@ fn several_runs_are_compared_on_one_page() {
     assert_eq!(missing.code, 2);
     assert!(missing.err.contains("none holds no metrics.jsonl"), "{}", missing.err);
 }
+
+#[test]
+fn a_run_that_learns_nothing_says_so_before_and_after_in_log_and_report() {
+    let folder = Folder::new();
+    // Twelve steps at the rate that the README's recipe once had.
+    let err = run(&folder, "run", &["use_peft=true", "learning_rate=5e-6", "max_steps=12"]);
+    assert!(err.contains("warning: learning_rate 5e-6 is low for an adapter in 12 steps"), "{err}");
+    let finding = "the run learned nothing: the held-out loss went from 1.3863 to 1.386";
+    assert!(err.contains(&format!("warning: {finding}")), "{err}");
+    assert!(err.contains("to try: learning_rate 1e-4 instead of 5e-6"), "{err}");
+    let report = folder.read("run/report.html");
+    assert!(report.contains(finding) && report.contains("<li>learning_rate 1e-4 instead of 5e-6"), "{report}");
+}
+
+#[test]
+fn a_run_that_does_harm_says_so_in_log_and_report() {
+    let folder = Folder::new();
+    let err = run(&folder, "run", &["learning_rate=0.1", "max_steps=30"]);
+    let losses = folder.rows("run/metrics.jsonl").into_iter().filter_map(|row| row["eval_loss"].as_f64());
+    let (first, last) = (losses.clone().next().expect("a loss"), losses.last().expect("a loss"));
+    assert!(last > 1.01 * first, "the test's run does no harm: {first} {last}");
+    assert!(err.contains("warning: the run did harm: the held-out loss rose from 1.3863 to "), "{err}");
+    assert!(err.contains("a lower learning_rate (now 0.1)") && err.contains("a larger beta (now 0.1)"), "{err}");
+    assert!(folder.read("run/report.html").contains("the run did harm"));
+}
+
+#[test]
+fn a_report_says_what_was_trained_on_what_and_when() {
+    let folder = Folder::new();
+    run(&folder, "run", &["use_peft=true", "lora_r=4"]);
+    let info: Value = serde_json::from_str(&folder.read("run/run.json")).expect("JSON");
+    assert_eq!((&info["objective"], &info["parameters"]), (&json!("nca"), &json!({"beta": 0.1, "alpha": 0.33})));
+    assert_eq!((&info["num_prompts"], &info["num_held_out"], &info["total_steps"]), (&json!(6), &json!(6), &json!(4)));
+    assert_eq!((&info["trained"], &info["holds_likelihood"]), (&json!("LoRA r 4"), &json!(true)));
+    assert!(info["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{info}");
+    let report = folder.read("run/report.html");
+    let date = info["started"].as_str().expect("a date").replace('T', " ").replace('Z', " UTC");
+    for part in ["train.jsonl: 6 prompts, 18 responses; 6 prompts held out", "flex: CPU", "LoRA r 4", date.as_str()] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    for part in ["data-name=\"held out\"", "<h3>Throughput", "<h3>Memory", "tokens/s", ">step</text>"] {
+        assert!(report.contains(part), "{part}");
+    }
+    assert!(folder.rows("run/metrics.jsonl").iter().any(|row| row["memory_bytes"].as_u64() > Some(1 << 20)));
+}
+
+#[test]
+fn a_comparison_shows_answers_side_by_side_and_lengths_on_a_logarithmic_axis() {
+    let folder = Folder::new();
+    run(&folder, "short", &[]);
+    run(&folder, "long", &["max_steps=12"]);
+    let page = folder.arg("both.html");
+    succeed(&["report", &folder.arg("short"), &folder.arg("long"), "--output", &page]);
+    let html = folder.read("both.html");
+    for part in ["short, after training", "long, after training", "step (logarithmic)", "best in the data, reward 1"] {
+        assert!(html.contains(part), "{part}");
+    }
+}

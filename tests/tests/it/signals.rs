@@ -69,6 +69,8 @@ fn a_signal_finishes_the_step_and_saves(#[case] signal: &str, #[case] code: i32,
         assert!(log.contains(part), "{part:?} is not in {log}");
     }
     assert!(rows < 400, "the signal came too late");
+    let page = fs::read_to_string(stopped.join("run/report.html")).expect("a report of what was done");
+    assert!(page.contains(&format!("<strong>{rows} of 400</strong>: not finished")), "{page}");
 
     Process::start(&stopped, &resumed(&arguments)).succeed();
     for file in ["run/model.safetensors", "run/checkpoint-400/optimizer.safetensors"] {

@@ -5,10 +5,30 @@
 pub(super) struct Axis {
     low: f64,
     high: f64,
-    is_log: bool,
+    scale: Scale,
     /// Minimum distance between two ticks.
     min_step: f64,
     span: Span,
+}
+
+/// How values are spaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    Linear,
+    /// By the logarithm.
+    Log,
+    /// By the logarithm of one more than the value, for counts that begin at zero.
+    LogFromZero,
+}
+
+impl Scale {
+    fn place(self, value: f64) -> f64 {
+        match self {
+            Self::Linear => value,
+            Self::Log => value.max(SMALLEST).log10(),
+            Self::LogFromZero => value.max(0.0).ln_1p() / std::f64::consts::LN_10,
+        }
+    }
 }
 
 /// The positions between which an axis is drawn.
@@ -26,14 +46,20 @@ impl Axis {
     pub(super) fn linear(values: impl Iterator<Item = f64>, span: Span) -> Self {
         // A constant line runs through the middle.
         let (low, high) = range(values, |value| 0.1 * value.abs().max(1e-6));
-        Self { low, high, is_log: false, min_step: 0.0, span }
+        Self { low, high, scale: Scale::Linear, min_step: 0.0, span }
     }
 
     /// Like [`Self::linear`], on a logarithmic scale.
     pub(super) fn log(values: impl Iterator<Item = f64>, span: Span) -> Self {
-        let logs = values.map(|value| value.max(SMALLEST).log10());
+        let logs = values.map(|value| Scale::Log.place(value));
         let (low, high) = range(logs, |value| 0.5 * value.abs().max(1.0));
-        Self { low, high, is_log: true, min_step: 0.0, span }
+        Self { low, high, scale: Scale::Log, min_step: 0.0, span }
+    }
+
+    /// Like [`Self::whole`], on a logarithmic scale that has room for zero.
+    pub(super) fn log_from_zero(values: impl Iterator<Item = f64>, span: Span) -> Self {
+        let (low, high) = range(values.map(|value| Scale::LogFromZero.place(value)), |_| 0.1);
+        Self { low, high, scale: Scale::LogFromZero, min_step: 1.0, span }
     }
 
     /// Like [`Self::linear`], with ticks at whole numbers only.
@@ -49,19 +75,22 @@ impl Axis {
 
     /// The position of a value.
     pub(super) fn position(&self, value: f64) -> f64 {
-        let value = if self.is_log { value.max(SMALLEST).log10() } else { value };
         let Span { from, to } = self.span;
-        from + (value - self.low) / (self.high - self.low) * (to - from)
+        from + (self.scale.place(value) - self.low) / (self.high - self.low) * (to - from)
     }
 
     /// Round values within the range, for ticks.
     pub(super) fn marks(&self) -> Vec<f64> {
-        if self.is_log {
+        if self.scale != Scale::Linear {
             let decades = (self.low.floor() as i32)..=(self.high.ceil() as i32);
             let digits: &[f64] = if self.high - self.low < 1.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
             let all = decades.flat_map(|power| digits.iter().map(move |digit| digit * 10f64.powi(power)));
-            let inside = |value: &f64| (self.low - 1e-9..=self.high + 1e-9).contains(&value.log10());
-            return all.filter(inside).collect();
+            let zero = (self.scale == Scale::LogFromZero).then_some(0.0);
+            let inside = |value: &f64| {
+                let is_whole = *value == 0.0 || *value >= self.min_step;
+                is_whole && (self.low - 1e-9..=self.high + 1e-9).contains(&self.scale.place(*value))
+            };
+            return zero.into_iter().chain(all).filter(inside).collect();
         }
         let step = round_up((self.high - self.low) / 6.0).max(self.min_step);
         let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
@@ -108,6 +137,15 @@ mod tests {
         let decades = Axis::log([100.0, 10_000.0].into_iter(), Span { from: 0.0, to: 2.0 });
         assert_eq!(decades.marks(), [100.0, 1000.0, 10_000.0]);
         assert_eq!(decades.position(1000.0), 1.0);
+    }
+
+    #[test]
+    fn a_logarithmic_axis_of_steps_has_a_place_for_zero() {
+        let axis = Axis::log_from_zero([0.0, 999.0].into_iter(), Span { from: 0.0, to: 3.0 });
+        assert_eq!(axis.marks(), [0.0, 1.0, 10.0, 100.0]);
+        assert_eq!((axis.position(0.0), axis.position(9.0)), (0.0, 1.0));
+        let close = Axis::log_from_zero([3.0, 8.0].into_iter(), Span { from: 0.0, to: 1.0 });
+        assert_eq!(close.marks(), [5.0]);
     }
 
     #[test]

@@ -1,37 +1,27 @@
-//! The report's figures: HTML with inline SVG, styled by the page.
+//! The report's figures: HTML with inline SVG, styled by the page. Their data stands beside the drawing, for the page's script
+//! to show under the pointer.
 
 use std::fmt::Write;
 
 use super::axis::{Axis, Span};
+use super::series::Series;
 use super::svg::escape;
 use crate::numbers::{mark_label, number};
 
 const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 240.0;
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = 12.0;
+const HEIGHT: f64 = 270.0;
+const LEFT: f64 = 76.0;
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 10.0;
-const BOTTOM: f64 = 26.0;
-
-/// Maximum points per line; more are averaged over runs of equal length.
-const MAX_POINTS: usize = 400;
-
-/// Number of colours in the style sheet.
-const COLOURS: usize = 8;
-
-/// One line or cloud of dots.
-#[derive(Debug, Clone)]
-pub(crate) struct Series {
-    pub(crate) name: String,
-    /// Pairs (x, y), all finite; in lines by increasing x.
-    pub(crate) points: Vec<(f64, f64)>,
-}
+const BOTTOM: f64 = 48.0;
 
 /// How a figure draws its series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Marks {
     /// A line over steps.
     Lines,
+    /// A line over steps, on a logarithmic axis: short and long runs are both legible.
+    LinesOverLogSteps,
     /// A dot for each pair.
     Dots,
 }
@@ -41,6 +31,8 @@ pub(crate) enum Marks {
 pub(crate) struct Figure {
     pub(crate) title: String,
     pub(crate) about: String,
+    /// Labels of the horizontal and the vertical axis.
+    pub(crate) axes: [String; 2],
     pub(crate) marks: Marks,
     pub(crate) series: Vec<Series>,
 }
@@ -48,103 +40,82 @@ pub(crate) struct Figure {
 impl Figure {
     /// The figure as HTML; `None` if no series has a point.
     pub(crate) fn render(&self) -> Option<String> {
-        let series: Vec<Series> = match self.marks {
-            Marks::Lines => self.series.iter().map(Series::thinned).collect(),
-            Marks::Dots => self.series.clone(),
+        let is_lines = self.marks != Marks::Dots;
+        let series: Vec<Series> = match is_lines {
+            true => self.series.iter().map(Series::thinned).collect(),
+            false => self.series.clone(),
         };
-        let points = || series.iter().flat_map(|series| series.points.iter().copied());
+        let points = || series.iter().flat_map(Series::all_points);
         points().next()?;
         let across = Span { from: LEFT, to: WIDTH - RIGHT };
+        // Before points were averaged, so that the axis reaches the first and the last step.
+        let xs = self.series.iter().flat_map(Series::all_points).map(|point| point.0);
         let x = match self.marks {
-            Marks::Lines => Axis::whole(points().map(|point| point.0), across),
-            Marks::Dots => Axis::linear(points().map(|point| point.0), across).with_margin(),
+            Marks::Lines => Axis::whole(xs, across),
+            Marks::LinesOverLogSteps => Axis::log_from_zero(xs, across),
+            Marks::Dots => Axis::linear(xs, across).with_margin(),
         };
         let y = Axis::linear(points().map(|point| point.1), Span { from: HEIGHT - BOTTOM, to: TOP }).with_margin();
-        let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\"><g class=\"grid\">",
-            escape(&self.title)
-        );
-        write_rows(&mut svg, &y);
-        write_columns(&mut svg, &x);
-        svg.push_str("</g>");
-        for (index, series) in series.iter().enumerate() {
-            match self.marks {
-                Marks::Lines => series.write_line(&mut svg, index, &x, &y),
-                Marks::Dots => series.write_dots(&mut svg, index, &x, &y),
+        let mut svg =
+            format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">", escape(&self.title));
+        self.write_axes(&mut svg, &x, &y);
+        for series in &series {
+            match is_lines {
+                true => series.write_lines(&mut svg, &x, &y),
+                false => series.write_dots(&mut svg, &x, &y),
             }
         }
-        svg.push_str("</svg>");
+        let _ = write!(svg, "<line class=\"rule\" y1=\"{TOP}\" y2=\"{}\"/></svg>", HEIGHT - BOTTOM);
         Some(format!(
-            "<figure><h3>{}</h3><p class=\"about\">{}</p>{svg}<figcaption>{}</figcaption></figure>",
+            "<figure data-x=\"{}\"><h3>{}</h3><p class=\"about\">{}</p>{svg}<figcaption>{}</figcaption></figure>",
+            escape(&self.axes[0]),
             escape(&self.title),
             escape(&self.about),
-            legend(&self.series, self.marks)
+            self.legend(is_lines)
         ))
     }
-}
 
-impl Series {
-    /// The line with at most [`MAX_POINTS`] points.
-    fn thinned(&self) -> Self {
-        let run = self.points.len().div_ceil(MAX_POINTS).max(1);
-        let average = |points: &[(f64, f64)]| {
-            let count = points.len() as f64;
-            (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count)
-        };
-        Self { name: self.name.clone(), points: self.points.chunks(run).map(average).collect() }
-    }
-
-    fn write_dots(&self, svg: &mut String, index: usize, x: &Axis, y: &Axis) {
-        let _ = write!(svg, "<g class=\"dots s{}\">", index % COLOURS);
-        for &(across, up) in &self.points {
-            let (cx, cy) = (x.position(across), y.position(up));
-            let _ = write!(svg, "<circle cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"2.5\"/>");
+    fn write_axes(&self, svg: &mut String, x: &Axis, y: &Axis) {
+        let (right, floor) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        svg.push_str("<g class=\"grid\">");
+        for value in y.marks() {
+            let at = y.position(value);
+            let _ = write!(svg, "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>");
+            let label = mark_label(value);
+            let _ = write!(svg, "<text x=\"{}\" y=\"{:.1}\" class=\"end\">{label}</text>", LEFT - 7.0, at + 4.0);
         }
-        svg.push_str("</g>");
-    }
-
-    fn write_line(&self, svg: &mut String, index: usize, x: &Axis, y: &Axis) {
-        let position = |&(step, figure): &(f64, f64)| (x.position(step), y.position(figure));
-        let class = index % COLOURS;
-        if let [only] = self.points.as_slice() {
-            let (cx, cy) = position(only);
-            let _ = write!(svg, "<circle class=\"dot s{class}\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3\"/>");
-            return;
+        let _ = write!(svg, "<line class=\"floor\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{floor}\" y2=\"{floor}\"/>");
+        for value in x.marks() {
+            let (at, label) = (x.position(value), mark_label(value));
+            let _ = write!(
+                svg,
+                "<line class=\"floor\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{floor}\" y2=\"{}\"/>",
+                floor + 4.0
+            );
+            let _ = write!(svg, "<text x=\"{at:.1}\" y=\"{}\" class=\"middle\">{label}</text>", floor + 18.0);
         }
-        let _ = write!(svg, "<polyline class=\"line s{class}\" points=\"");
-        for point in &self.points {
-            let (px, py) = position(point);
-            let _ = write!(svg, "{px:.1},{py:.1} ");
+        let _ = write!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{}\" class=\"middle axis\">{}</text>\
+             <text transform=\"translate(15 {:.1}) rotate(-90)\" class=\"middle axis\">{}</text></g>",
+            (LEFT + right) / 2.0,
+            HEIGHT - 9.0,
+            escape(&self.axes[0]),
+            (TOP + floor) / 2.0,
+            escape(&self.axes[1])
+        );
+    }
+
+    /// The legend; lines are named with their last value.
+    fn legend(&self, is_lines: bool) -> String {
+        let mut html = String::new();
+        for series in &self.series {
+            let Some(last) = series.smooth_points().last().copied() else { continue };
+            let (class, name) = (series.classes(), escape(&series.name));
+            let last = if is_lines { format!(" <b>{}</b>", number(last.1)) } else { String::new() };
+            let _ = write!(html, "<span class=\"{class}\"><i class=\"key\"></i><span>{name}{last}</span></span> ");
         }
-        let _ = write!(svg, "\"><title>{}</title></polyline>", escape(&self.name));
-    }
-}
-
-/// The legend; lines are named with their last value.
-fn legend(series: &[Series], marks: Marks) -> String {
-    let mut html = String::new();
-    for (index, series) in series.iter().enumerate() {
-        let Some(last) = series.points.last() else { continue };
-        let (class, name) = (index % COLOURS, escape(&series.name));
-        let last = if marks == Marks::Lines { format!(" <b>{}</b>", number(last.1)) } else { String::new() };
-        let _ = write!(html, "<span><i class=\"key s{class}\"></i>{name}{last}</span> ");
-    }
-    html
-}
-
-fn write_rows(svg: &mut String, axis: &Axis) {
-    let (left, right) = (LEFT - 6.0, WIDTH - RIGHT);
-    for value in axis.marks() {
-        let y = axis.position(value);
-        let _ = write!(svg, "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
-        let _ = write!(svg, "<text x=\"{left}\" y=\"{:.1}\" class=\"end\">{}</text>", y + 4.0, mark_label(value));
-    }
-}
-
-fn write_columns(svg: &mut String, axis: &Axis) {
-    for value in axis.marks() {
-        let (x, y) = (axis.position(value), HEIGHT - 6.0);
-        let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{y}\" class=\"middle\">{}</text>", mark_label(value));
+        html
     }
 }
 
@@ -152,12 +123,15 @@ fn write_columns(svg: &mut String, axis: &Axis) {
 mod tests {
     use super::*;
 
+    fn figure(marks: Marks, series: Vec<Series>) -> String {
+        let axes = ["step".to_owned(), "nats".to_owned()];
+        Figure { title: "t".to_owned(), about: "a".to_owned(), axes, marks, series }.render().expect("a figure")
+    }
+
     #[test]
     fn every_dot_is_drawn_inside_the_figure() {
         let points: Vec<_> = (0..900).map(|i| (f64::from(i % 30) * 1e3, f64::from(i / 30) - 10.0)).collect();
-        let series = vec![Series { name: "n".to_owned(), points }];
-        let figure = Figure { title: "t".to_owned(), about: "a".to_owned(), marks: Marks::Dots, series };
-        let html = figure.render().expect("a figure");
+        let html = figure(Marks::Dots, vec![Series::new("n", 0, points)]);
         assert_eq!(html.matches("<circle").count(), 900);
         let positions =
             html.split("cx=\"").skip(1).map(|rest| rest.split('"').next().and_then(|x| x.parse::<f64>().ok()));
@@ -167,10 +141,21 @@ mod tests {
     #[test]
     fn constant_and_single_points_are_drawn() {
         for points in [vec![(1.0, 0.0), (2.0, 0.0)], vec![(1.0, -5.0)]] {
-            let series = vec![Series { name: "n".to_owned(), points }];
-            let figure = Figure { title: "t".to_owned(), about: "a".to_owned(), marks: Marks::Lines, series };
-            let html = figure.render().expect("a figure");
-            assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
+            for marks in [Marks::Lines, Marks::LinesOverLogSteps] {
+                let html = figure(marks, vec![Series::new("n", 0, points.clone())]);
+                assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
+            }
         }
+    }
+
+    #[test]
+    fn axes_are_named_and_smoothed_lines_have_their_raw_one_behind() {
+        let noisy: Vec<_> = (1..=100).map(|i| (f64::from(i), f64::from(i % 2))).collect();
+        let html = figure(Marks::Lines, vec![Series::new("n", 0, noisy.clone()).smoothed()]);
+        assert!(html.contains(">step</text>") && html.contains(">nats</text>"), "{html}");
+        let (raw, line) =
+            (html.find("class=\"raw\"").expect("a raw line"), html.find("class=\"line\"").expect("a line"));
+        assert!(raw < line, "{html}");
+        assert!(!figure(Marks::Lines, vec![Series::new("n", 0, noisy)]).contains("class=\"raw\""));
     }
 }

@@ -15,17 +15,27 @@ pub(super) fn begin(height: f64, title: &str) -> String {
     )
 }
 
-/// Colours of lines on a light and on a dark background.
+/// Colours of lines on a light and on a dark background. The first four differ in lightness or hue under every kind of
+/// colour blindness (simulated after Machado et al. 2009); the report's pages draw later ones dashed too.
 const COLOURS: [(&str, &str); 8] = [
-    ("#0969da", "#58a6ff"),
-    ("#cf222e", "#ff7b72"),
-    ("#1a7f37", "#3fb950"),
-    ("#9a6700", "#d29922"),
-    ("#8250df", "#bc8cff"),
-    ("#1b7c83", "#39c5cf"),
-    ("#bf3989", "#f778ba"),
-    ("#57606a", "#8b949e"),
+    ("#0b63ad", "#4da3ee"),
+    ("#d9600a", "#ff9142"),
+    ("#00977a", "#2fd0ab"),
+    ("#33363b", "#eceff4"),
+    ("#c0559b", "#f28ac9"),
+    ("#4bb0e6", "#a6d8ff"),
+    ("#8a6c00", "#d9b62f"),
+    ("#8f6fe6", "#b39dff"),
 ];
+
+/// Style rules that give the classes `s0`, `s1`, … their colours, on light and dark pages.
+pub(crate) fn colour_rules() -> String {
+    let rules = |colour: fn(&(&'static str, &'static str)) -> &'static str| {
+        let rule = |(class, pair)| format!(".s{class}{{color:{}}}", colour(pair));
+        COLOURS.iter().enumerate().map(rule).collect::<String>()
+    };
+    format!("{}@media (prefers-color-scheme:dark){{{}}}", rules(|pair| pair.0), rules(|pair| pair.1))
+}
 
 fn style() -> String {
     let rules = |colour: fn(&(&'static str, &'static str)) -> &'static str| {

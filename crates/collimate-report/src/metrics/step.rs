@@ -3,6 +3,9 @@
 use super::groups::{GroupOutcome, group_metrics};
 use super::row::MetricsRow;
 
+/// Figures that another run of the same recipe does not repeat: time and memory.
+pub const CLOCKED: [&str; 2] = ["step_seconds", "memory_bytes"];
+
 /// The figures of one optimizer step.
 #[derive(Debug, Clone)]
 pub struct StepMetrics<'a> {
@@ -26,6 +29,8 @@ pub struct StepMetrics<'a> {
     pub num_tokens: u64,
     /// Wall-clock seconds of the step.
     pub step_seconds: f64,
+    /// Resident memory of the process after the step, if the system reports it.
+    pub memory_bytes: Option<u64>,
 }
 
 impl StepMetrics<'_> {
@@ -43,6 +48,9 @@ impl StepMetrics<'_> {
         row.extend(group_metrics(self.groups, self.alpha));
         row.set_count("num_tokens", self.num_tokens);
         row.set("step_seconds", self.step_seconds);
+        if let Some(bytes) = self.memory_bytes {
+            row.set_count("memory_bytes", bytes);
+        }
         row
     }
 }

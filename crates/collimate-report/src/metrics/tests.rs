@@ -83,13 +83,14 @@ fn names_and_order_of_a_row() {
         alpha: None,
         num_tokens: 7,
         step_seconds: 0.1,
+        memory_bytes: Some(1 << 20),
     };
     let row = step.row();
     let names: Vec<&str> = row.names().collect();
     let expected = "step epoch loss grad_norm learning_rate rewards/chosen rewards/rejected rewards/accuracies \
                     rewards/margins rewards/rank_0 rewards/rank_1 logps/chosen logps/rejected logps/rank_0 \
                     logps/rank_1 lengths/chosen lengths/rejected lengths/correlation \
-                    lengths/reward_correlation num_tokens step_seconds";
+                    lengths/reward_correlation num_tokens step_seconds memory_bytes";
     assert_eq!(names.join(" "), expected);
     assert_eq!(evaluation_row(1, 0.5, 0.1, &groups, None).get("eval_loss"), Some(0.1));
 }

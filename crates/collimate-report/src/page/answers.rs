@@ -1,4 +1,4 @@
-//! Answers before and after training.
+//! Answers before and after training, of one run or of several.
 
 use crate::charts::escape;
 use crate::numbers::number;
@@ -6,23 +6,57 @@ use crate::samples::{Sample, Samples};
 
 /// The answers to the sample prompts, side by side.
 pub(super) fn answers(samples: &Samples) -> String {
-    let text = |label: &str, text: &str| {
-        let text = if text.is_empty() { "<span class=\"about\">(nothing)</span>".to_owned() } else { escape(text) };
-        format!("<div><h4>{label}</h4><p class=\"text\">{text}</p></div>")
-    };
     let sample = |sample: &Sample| {
+        let before = text("before training", &sample.before);
         let after = sample.after.as_ref().map(|after| text("after training", after)).unwrap_or_default();
-        format!(
-            "<article><p class=\"about\">{}</p>{}<div class=\"answers\">{}{after}{}</div></article>",
-            escape(&sample.location),
-            text("prompt", &sample.prompt),
-            text("before training", &sample.before),
-            text(&format!("best in the data, reward {}", number(sample.reward)), &sample.best),
-        )
+        article(sample, &format!("{before}{after}"))
     };
     let samples_html: String = samples.prompts.iter().map(sample).collect();
+    format!("<h2>Answers before and after</h2>{}{samples_html}", decoding(samples))
+}
+
+/// The answers of several runs to the prompts that they share, side by side; empty if no prompt is shared. `runs` has a
+/// name and samples for each run that has samples.
+pub(super) fn compared(runs: &[(&str, &Samples)]) -> String {
+    let Some(((first_name, first), others)) = runs.split_first() else { return String::new() };
+    let article_of = |sample: &Sample| {
+        let found = others.iter().filter_map(|(name, samples)| {
+            Some((*name, samples.prompts.iter().find(|other| other.prompt == sample.prompt)?))
+        });
+        let all: Vec<(&str, &Sample)> = std::iter::once((*first_name, sample)).chain(found).collect();
+        if all.len() < 2 {
+            return None;
+        }
+        let same_start = all.iter().all(|(_, other)| other.before == sample.before);
+        let mut html = if same_start { text("before training", &sample.before) } else { String::new() };
+        for (name, sample) in all {
+            if !same_start {
+                html += &text(&format!("{name}, before training"), &sample.before);
+            }
+            html +=
+                &sample.after.as_ref().map(|after| text(&format!("{name}, after training"), after)).unwrap_or_default();
+        }
+        Some(article(sample, &html))
+    };
+    let shared: String = first.prompts.iter().filter_map(article_of).collect();
+    if shared.is_empty() { String::new() } else { format!("<h2>Answers</h2>{}{shared}", decoding(first)) }
+}
+
+fn decoding(samples: &Samples) -> String {
+    format!("<p class=\"about\">Decoded greedily, up to {} tokens.</p>", samples.max_new_tokens)
+}
+
+/// A prompt, the answers to it, and the best response of the data.
+fn article(sample: &Sample, answers: &str) -> String {
+    let best = text(&format!("best in the data, reward {}", number(sample.reward)), &sample.best);
     format!(
-        "<h2>Answers before and after</h2><p class=\"about\">Decoded greedily, up to {} tokens.</p>{samples_html}",
-        samples.max_new_tokens
+        "<article><p class=\"about\">{}</p>{}<div class=\"answers\">{answers}{best}</div></article>",
+        escape(&sample.location),
+        text("prompt", &sample.prompt),
     )
+}
+
+fn text(label: &str, text: &str) -> String {
+    let text = if text.is_empty() { "<span class=\"about\">(nothing)</span>".to_owned() } else { escape(text) };
+    format!("<div><h4>{}</h4><p class=\"text\">{text}</p></div>", escape(label))
 }

@@ -1,36 +1,43 @@
-//! The page that compares runs: last figures, recipe keys that differ, and charts of the same figures.
+//! The page that compares runs: last figures, recipe keys that differ, charts of the same figures, and answers.
 
 use serde_yaml_ng::Value;
 
-use super::html::{cells, document, table};
-use super::series::{line_figure, series_named};
-use crate::charts::{Series, escape};
+use super::answers::compared;
+use super::clock::clock;
+use super::head::{facts, times};
+use super::html::{begin_charts, cells, document, table};
+use super::names::value;
+use super::series::{line_figure, points};
+use super::throughput::{memory, speed};
+use crate::charts::{Figure, Marks, Series, escape};
 use crate::metrics::MetricsRow;
-use crate::numbers::{number, result_text};
+use crate::numbers::result_text;
 use crate::run_files::RunFiles;
+use crate::samples::Samples;
+use crate::verdict::{Judge, RunFacts};
 
-/// Heading, explanation and figure of each chart; each run is a line.
-const CHARTS: &[(&str, &str, &str)] = &[
-    ("Loss", "Mean over the prompts of a step. Losses of different objectives cannot be compared.", "loss"),
-    ("Loss on held-out data", "By the training objective.", "eval_loss"),
-    (
-        "Accuracy",
-        "Share of prompts whose best response has a higher implicit reward than the mean of the rest.",
-        "rewards/accuracies",
-    ),
-    ("Accuracy on held-out data", "The same, on held-out prompts.", "eval_rewards/accuracies"),
-    ("Margin", "Chosen minus rejected implicit reward.", "rewards/margins"),
-    ("Margin on held-out data", "The same, on held-out prompts.", "eval_rewards/margins"),
-    ("Chosen against the reference", "Log-ratio of the chosen responses, in nats.", "log_ratios/chosen"),
-    ("Chosen on held-out data", "The same, on held-out prompts.", "eval_log_ratios/chosen"),
+/// Heading, explanation, unit and figure of each chart; each run is a line.
+const CHARTS: &[(&str, &str, &str, &str)] = &[
+    ("Loss on held-out data", "Losses of different objectives cannot be compared.", "loss", "eval_loss"),
+    ("Accuracy on held-out data", ACCURACY, "share of prompts", "eval_rewards/accuracies"),
+    ("Margin on held-out data", "Chosen minus rejected implicit reward.", "implicit reward", "eval_rewards/margins"),
+    ("Chosen on held-out data", CHOSEN, "nats", "eval_log_ratios/chosen"),
+    ("Loss", "Mean over the prompts of a step. Losses of different objectives cannot be compared.", "loss", "loss"),
+    ("Accuracy", ACCURACY, "share of prompts", "rewards/accuracies"),
+    ("Margin", "Chosen minus rejected implicit reward.", "implicit reward", "rewards/margins"),
+    ("Chosen against the reference", CHOSEN, "nats", "log_ratios/chosen"),
     (
         "Length and implicit reward",
         "Correlation of a response's length with its implicit reward.",
+        "correlation",
         "lengths/correlation",
     ),
-    ("Gradient norm", "Before clipping.", "grad_norm"),
-    ("Learning rate", "Of each step.", "learning_rate"),
+    ("Gradient norm", "Before clipping.", "norm", "grad_norm"),
+    ("Learning rate", "Of each step.", "rate", "learning_rate"),
 ];
+
+const ACCURACY: &str = "Share of prompts whose best response has a higher implicit reward than the mean of the rest.";
+const CHOSEN: &str = "Log-ratio of the chosen responses.";
 
 /// Figures of the table, from each run's last step and evaluation.
 const FIGURES: &[&str] = &[
@@ -45,22 +52,86 @@ const FIGURES: &[&str] = &[
     "eval_log_ratios/chosen",
 ];
 
+/// Runs are drawn over a logarithmic axis if the longest has more than this many times the steps of the shortest.
+const MUCH_LONGER: f64 = 2.0;
+
 pub(crate) fn render(runs: &[RunFiles]) -> String {
     let names = names(runs);
     let title = names.join(", ");
     let mut body = format!("<h1>{}</h1>", escape(&title));
+    body.push_str(&comparison_table("run", &names, &described(runs)));
+    let timed = comparison_table("run", &names, &timed(runs));
+    if !timed.is_empty() {
+        body.push_str(&clock(&timed));
+    }
+    body.push_str(&warnings(runs, &names));
     body.push_str(&comparison_table("last figure", &names, &figures(runs)));
     body.push_str(&comparison_table("recipe", &names, &differing_keys(runs)));
-    body.push_str("<div class=\"charts\">");
-    for (title, about, figure) in CHARTS {
-        let series = runs.iter().zip(&names).filter_map(|(run, name)| {
-            let line = series_named(&run.rows, figure).into_iter().next()?;
-            Some(Series { name: name.clone(), ..line })
+    body.push_str(&begin_charts());
+    let marks = marks(runs);
+    let each = |line: &dyn Fn(&RunFiles, &str, usize) -> Series| {
+        let line = |(index, (run, name)): (usize, (&RunFiles, &String))| line(run, name, index);
+        runs.iter().zip(&names).enumerate().map(line).collect::<Vec<Series>>()
+    };
+    for &(title, about, unit, figure) in CHARTS {
+        let series = each(&|run, name, colour| {
+            let series = Series::new(name, colour, points(&run.rows, figure));
+            if figure.starts_with("eval_") || figure == "learning_rate" { series } else { series.smoothed() }
         });
-        body.extend(line_figure(title, about, series.collect()).render());
+        body.extend(line_figure(title, about, unit, marks, series).render());
+    }
+    let speeds = each(&|run, name, colour| speed(&run.rows, name, colour));
+    let memories = each(&|run, name, colour| memory(&run.rows, name, colour));
+    for figure in [
+        line_figure("Throughput", "Tokens of a step by its time.", "tokens/s", marks, speeds),
+        line_figure("Memory", "Of the process; a GPU's own memory is not in it.", "MiB", marks, memories),
+    ] {
+        body.extend(Figure::render(&figure).map(|html| clock(&html)));
     }
     body.push_str("</div>");
+    let samples = names.iter().zip(runs).filter_map(|(name, run)| Some((name.as_str(), run.samples.as_ref()?)));
+    body.push_str(&compared(&samples.collect::<Vec<(&str, &Samples)>>()));
     document(&title, &body)
+}
+
+/// Linear steps for runs of similar length, else logarithmic ones.
+fn marks(runs: &[RunFiles]) -> Marks {
+    let last = |run: &RunFiles| run.rows.iter().rev().find_map(|row| row.get("step")).filter(|step| *step > 0.0);
+    let lengths: Vec<f64> = runs.iter().filter_map(last).collect();
+    let (least, most) = lengths.iter().fold((f64::INFINITY, 0.0f64), |(l, m), &x| (l.min(x), m.max(x)));
+    if most > MUCH_LONGER * least { Marks::LinesOverLogSteps } else { Marks::Lines }
+}
+
+/// Model, objective, data and device of each run that says.
+fn described(runs: &[RunFiles]) -> Rows {
+    let known: Vec<_> = runs.iter().map(|run| run.info.as_ref().map(facts)).collect();
+    let Some(first) = known.iter().flatten().next() else { return Rows::new() };
+    let row = |(index, (name, _)): (usize, &(&str, String))| {
+        let value = |facts: &Option<[(&str, String); 4]>| facts.as_ref().map(|facts| facts[index].1.clone());
+        ((*name).to_owned(), known.iter().map(|facts| value(facts).unwrap_or_default()).collect())
+    };
+    first.iter().enumerate().map(row).collect()
+}
+
+/// Date and time of each run that says.
+fn timed(runs: &[RunFiles]) -> Rows {
+    let known: Vec<_> = runs.iter().map(|run| run.info.as_ref().map(times)).collect();
+    let Some(first) = known.iter().flatten().next() else { return Rows::new() };
+    let row = |(index, (name, _)): (usize, &(&str, String))| {
+        let value = |times: &Option<[(&str, String); 2]>| times.as_ref().map(|times| times[index].1.clone());
+        ((*name).to_owned(), known.iter().map(|times| value(times).unwrap_or_default()).collect())
+    };
+    first.iter().enumerate().map(row).collect()
+}
+
+/// What went wrong with each run, as its own page says.
+fn warnings(runs: &[RunFiles], names: &[String]) -> String {
+    let warning = |(run, name): (&RunFiles, &String)| {
+        let facts = RunFacts::of(&run.recipe_yaml, run.info.as_ref());
+        let verdict = Judge::of(&run.rows).verdict(&facts)?.to_string();
+        Some(format!("<p class=\"alarm\"><strong>{}</strong>: {}.</p>", escape(name), escape(&verdict)))
+    };
+    runs.iter().zip(names).filter_map(warning).collect()
 }
 
 /// Names of the folders, numbered if two are equal.
@@ -76,8 +147,9 @@ fn names(runs: &[RunFiles]) -> Vec<String> {
 type Rows = Vec<(String, Vec<String>)>;
 
 fn figures(runs: &[RunFiles]) -> Rows {
-    let last =
-        |run: &RunFiles, name: &str| run.rows.iter().rev().find_map(|row: &MetricsRow| row.get(name)).map(number);
+    let last = |run: &RunFiles, name: &str| {
+        run.rows.iter().rev().find_map(|row: &MetricsRow| row.get(name)).map(|last| value(name, last))
+    };
     let figure = |name: &&str| {
         let values: Vec<_> = runs.iter().map(|run| last(run, name)).collect();
         let is_known = values.iter().any(Option::is_some);
@@ -155,5 +227,5 @@ fn comparison_table(corner: &str, names: &[String], rows: &Rows) -> String {
     for (name, values) in rows {
         html += &cells("td", texts(name.clone(), values).iter().map(String::as_str));
     }
-    table("", &html)
+    table("runs", &html)
 }

@@ -1,17 +1,30 @@
 //! The frame of a page and its tables.
 
-use crate::charts::escape;
+use crate::charts::{colour_rules, escape};
 
 const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("hover.js");
+
+/// What a page may do: show its own style and run its own script. It fetches nothing.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
 /// A page with this title and body.
 pub(super) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>\n",
-        escape(title)
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\
+         <title>{}</title><style>{STYLE}{}</style></head><body><main>{body}</main><script>{SCRIPT}</script></body></html>\n",
+        escape(title),
+        colour_rules()
     )
+}
+
+/// Begins a page's charts, with how to read them.
+pub(super) fn begin_charts() -> String {
+    "<p class=\"about reading\">Pale lines are single steps, bold ones the mean of neighbouring steps; dots are evaluations. Point at \
+     a chart to read its values.</p><div class=\"charts\">"
+        .to_owned()
 }
 
 /// A table row of header or data cells; the texts are escaped.

@@ -1,4 +1,4 @@
-//! The page of one run: results, figures, charts, answers and recipe.
+//! The page of one run: head, results, figures, charts, answers and recipe.
 
 use std::fmt::Write;
 
@@ -6,68 +6,115 @@ use serde_json::Value;
 
 use super::ReportInput;
 use super::answers::answers;
-use super::html::{cells, document, table};
-use super::series::{line_figure, series_named};
+use super::clock::clock;
+use super::head::head;
+use super::html::{begin_charts, cells, document, table};
+use super::names::{FIGURES, value};
+use super::series::{line_figure, num_ranks, points};
+use super::throughput::{memory, speed};
 use crate::alarm::ChosenAlarm;
 use crate::charts::{Figure, Marks, Series, escape};
 use crate::lengths::LengthSample;
 use crate::metrics::MetricsRow;
 use crate::numbers::{number, result_texts};
 use crate::stats::correlation;
+use crate::verdict::{Judge, RunFacts};
 
-/// Heading, explanation and figures of each chart; `*` stands for every rank.
-const CHARTS: &[(&str, &str, &[&str])] = &[
-    ("Loss", "Mean over the prompts of a step.", &["loss", "eval_loss"]),
-    (
-        "Implicit rewards by rank",
-        "β times the log-ratio of policy and reference; rank 0 is the best-scored response.",
-        &["rewards/rank_*"],
-    ),
-    (
-        "Log-probs of chosen and rejected",
-        "In nats. If chosen responses become less likely, look closer.",
-        &["logps/chosen", "logps/rejected"],
-    ),
-    (
-        "Chosen against the reference",
-        "Log-ratio of the chosen responses, in nats. Below zero they are less likely than under the reference.",
-        &["log_ratios/chosen", "eval_log_ratios/chosen"],
-    ),
-    (
-        "Accuracy of implicit rewards",
-        "Share of prompts whose best response has a higher implicit reward than the mean of the rest.",
-        &["rewards/accuracies", "eval_rewards/accuracies"],
-    ),
-    ("Margin", "Chosen minus rejected implicit reward.", &["rewards/margins", "eval_rewards/margins"]),
-    (
-        "Length and reward",
-        "Correlation of a response's length with its implicit reward and with the data's reward. If the first is higher, the \
-         policy learns length.",
-        &["lengths/correlation", "lengths/reward_correlation", "eval_lengths/correlation"],
-    ),
-    ("Length", "Tokens of the chosen and the rejected responses.", &["lengths/chosen", "lengths/rejected"]),
-    ("Gradient norm", "Before clipping.", &["grad_norm"]),
-    ("Learning rate", "Of each step.", &["learning_rate"]),
-    (
-        "Entropy of the reward weights",
-        "Of softmax(reward/α), in nats. Near 0 only the best response counts.",
-        &["weights/entropy"],
-    ),
+/// A chart of figures over steps.
+struct Chart {
+    title: &'static str,
+    about: &'static str,
+    unit: &'static str,
+    /// Each line's figure and its name in the legend.
+    lines: &'static [(&'static str, &'static str)],
+}
+
+const TRAINING: &str = "training";
+const HELD_OUT: &str = "held out";
+
+const CHARTS: [Chart; 9] = [
+    Chart {
+        title: "Loss",
+        about: "Mean over prompts. Training steps differ in their prompts, so the held-out line is the one to trust.",
+        unit: "loss",
+        lines: &[("loss", TRAINING), ("eval_loss", HELD_OUT)],
+    },
+    Chart {
+        title: "Accuracy of implicit rewards",
+        about: "Share of prompts whose best response has a higher implicit reward than the mean of the rest.",
+        unit: "share of prompts",
+        lines: &[("rewards/accuracies", TRAINING), ("eval_rewards/accuracies", HELD_OUT)],
+    },
+    Chart {
+        title: "Margin",
+        about: "Chosen minus rejected implicit reward.",
+        unit: "implicit reward",
+        lines: &[("rewards/margins", TRAINING), ("eval_rewards/margins", HELD_OUT)],
+    },
+    Chart {
+        title: "Chosen against the reference",
+        about: "Log-ratio of the chosen responses. Below zero they are less likely than under the reference.",
+        unit: "nats",
+        lines: &[("log_ratios/chosen", TRAINING), ("eval_log_ratios/chosen", HELD_OUT)],
+    },
+    Chart {
+        title: "Log-probs of chosen and rejected",
+        about: "They vary with the prompts of a step.",
+        unit: "nats",
+        lines: &[("logps/chosen", "chosen"), ("logps/rejected", "rejected")],
+    },
+    Chart {
+        title: "Length and reward",
+        about: "Correlation of a response's length with its implicit reward and with the data's reward. If the first is \
+                higher, the policy learns length.",
+        unit: "correlation",
+        lines: &[
+            ("lengths/correlation", "implicit reward, training"),
+            ("lengths/reward_correlation", "data's reward"),
+            ("eval_lengths/correlation", "implicit reward, held out"),
+        ],
+    },
+    Chart {
+        title: "Length",
+        about: "Of the chosen and the rejected responses.",
+        unit: "tokens",
+        lines: &[("lengths/chosen", "chosen"), ("lengths/rejected", "rejected")],
+    },
+    Chart { title: "Gradient norm", about: "Before clipping.", unit: "norm", lines: &[("grad_norm", "gradient")] },
+    Chart {
+        title: "Entropy of the reward weights",
+        about: "Of softmax(reward/α). Near 0 only the best response counts.",
+        unit: "nats",
+        lines: &[("weights/entropy", "weights")],
+    },
 ];
 
 pub(super) fn render(input: &ReportInput<'_>) -> String {
-    let mut body = format!("<h1>{}</h1>", escape(input.title));
+    let rows = input.rows;
+    let mut body = format!("<h1>{}</h1>{}", escape(input.title), head(input.info, rows));
+    body.push_str(&warnings(input));
     if let Some(results) = input.results {
         body.push_str(&results_table(results));
     }
-    if let Some(warning) = ChosenAlarm::last_warning_of_run(input.rows, input.recipe_yaml) {
-        let _ = write!(body, "<p class=\"alarm\" role=\"alert\"><strong>Warning</strong>: {}.</p>", escape(&warning));
-    }
-    body.push_str(&summary(input.rows));
-    body.push_str("<div class=\"charts\">");
-    for (title, about, patterns) in CHARTS {
-        let series = patterns.iter().flat_map(|pattern| series_named(input.rows, pattern)).collect();
-        body.extend(line_figure(title, about, series).render());
+    body.push_str(&figures_table(rows));
+    body.push_str(&begin_charts());
+    let rendered = |chart: &Chart| chart.figure(rows).render();
+    body.extend(CHARTS[..2].iter().filter_map(rendered));
+    body.extend(by_rank(rows).render());
+    body.extend(CHARTS[2..].iter().filter_map(rendered));
+    let rate = vec![Series::new("learning rate", 0, points(rows, "learning_rate"))];
+    body.extend(line_figure("Learning rate", "Of each step.", "rate", Marks::Lines, rate).render());
+    for (title, about, unit, series) in [
+        (
+            "Throughput",
+            "Tokens of a step by its time; a shared prompt counts once.",
+            "tokens/s",
+            speed(rows, "tokens/s", 0),
+        ),
+        ("Memory", "Of the process; a GPU's own memory is not in it.", "MiB", memory(rows, "resident", 0)),
+    ] {
+        let figure = line_figure(title, about, unit, Marks::Lines, vec![series]).render();
+        body.extend(figure.map(|figure| clock(&figure)));
     }
     body.extend(input.lengths.into_iter().flat_map(scatter).filter_map(|figure| figure.render()));
     body.push_str("</div>");
@@ -78,19 +125,58 @@ pub(super) fn render(input: &ReportInput<'_>) -> String {
     document(input.title, &body)
 }
 
+impl Chart {
+    fn figure(&self, rows: &[MetricsRow]) -> Figure {
+        let line = |(colour, (figure, name)): (usize, &(&str, &str))| {
+            let series = Series::new(name, colour, points(rows, figure));
+            // Evaluations have the same prompts each time: there is no noise to smooth.
+            if figure.starts_with("eval_") { series } else { series.smoothed() }
+        };
+        let series = self.lines.iter().enumerate().map(line).collect();
+        line_figure(self.title, self.about, self.unit, Marks::Lines, series)
+    }
+}
+
+fn by_rank(rows: &[MetricsRow]) -> Figure {
+    let line = |rank: usize| {
+        let name = if rank == 0 { "rank 0, the best".to_owned() } else { format!("rank {rank}") };
+        Series::new(&name, rank, points(rows, &format!("rewards/rank_{rank}"))).smoothed()
+    };
+    let series = (0..num_ranks(rows, "rewards/rank_")).map(line).collect();
+    let about = "β times the log-ratio of policy and reference; ranks are by the data's reward.";
+    line_figure("Implicit rewards by rank", about, "implicit reward", Marks::Lines, series)
+}
+
+/// What went wrong, as the log says it too.
+fn warnings(input: &ReportInput<'_>) -> String {
+    let facts = RunFacts::of(input.recipe_yaml, input.info);
+    let mut html = String::new();
+    if let Some(verdict) = Judge::of(input.rows).verdict(&facts) {
+        let remedies: String = verdict.remedies.iter().map(|text| format!("<li>{}</li>", escape(text))).collect();
+        let finding = escape(&verdict.finding);
+        let _ = write!(
+            html,
+            "<div class=\"alarm\" role=\"alert\"><strong>Warning</strong>: {finding}. To try:<ul>{remedies}</ul></div>"
+        );
+    }
+    if let Some(warning) = ChosenAlarm::last_warning(input.rows, &facts) {
+        let _ = write!(html, "<p class=\"alarm\" role=\"alert\"><strong>Warning</strong>: {}.</p>", escape(&warning));
+    }
+    html
+}
+
 /// Lengths against the data's rewards and, if a model has scored them, against implicit rewards.
 fn scatter(lengths: &LengthSample) -> Vec<Figure> {
     let tokens: Vec<f64> = lengths.num_tokens.iter().map(|&count| count as f64).collect();
     let figure = |what: &str, values: &[f64]| {
         let found = correlation(&tokens, values).map_or("none".to_owned(), number);
+        let points = tokens.iter().copied().zip(values.iter().copied()).collect();
         Figure {
             title: format!("Length against {what}"),
-            about: format!("Tokens across, {what} up: {}. Correlation {found}.", lengths.source),
+            about: format!("{}. Correlation {found}.", lengths.source),
+            axes: ["tokens".to_owned(), what.to_owned()],
             marks: Marks::Dots,
-            series: vec![Series {
-                name: what.to_owned(),
-                points: tokens.iter().copied().zip(values.iter().copied()).collect(),
-            }],
+            series: vec![Series::new(what, 0, points)],
         }
     };
     let of_data = figure("reward", &lengths.rewards);
@@ -98,28 +184,35 @@ fn scatter(lengths: &LengthSample) -> Vec<Figure> {
     std::iter::once(of_data).chain(implicit).collect()
 }
 
-/// Figures of the first and last step.
-fn summary(rows: &[MetricsRow]) -> String {
-    let steps: Vec<&MetricsRow> = rows.iter().filter(|row| row.get("loss").is_some()).collect();
-    let (Some(first), Some(last)) = (steps.first(), steps.last()) else {
-        return "<p>No step was recorded.</p>".to_owned();
+/// Figures of the first and last step and evaluation.
+fn figures_table(rows: &[MetricsRow]) -> String {
+    let ends = |name: &str| {
+        let mut values = rows.iter().filter_map(|row| row.get(name));
+        let first = values.next()?;
+        Some((first, values.next_back().unwrap_or(first)))
     };
-    let seconds: f64 = steps.iter().filter_map(|row| row.get("step_seconds")).sum();
-    let mut html = format!("<p>{} steps recorded", steps.len());
-    if seconds > 0.0 {
-        let _ = write!(html, ", {} s in steps", number(seconds));
-    }
-    if let Some(tokens) = last.get("num_tokens") {
-        let _ = write!(html, ", {tokens:.0} tokens");
-    }
-    let mut figures = cells("th", ["figure", "first step", "last step"]);
-    let names = ["loss", "rewards/chosen", "rewards/rejected", "rewards/accuracies", "logps/chosen", "logps/rejected"];
-    for name in names {
-        if let (Some(first), Some(last)) = (first.get(name), last.get(name)) {
-            figures += &cells("td", [name, &number(first), &number(last)]);
+    let is_evaluated = rows.iter().any(|row| row.get("eval_loss").is_some());
+    let mut html = match is_evaluated {
+        true => "<tr><th></th><th colspan=\"2\">training</th><th colspan=\"2\">held out</th></tr>".to_owned(),
+        false => String::new(),
+    };
+    let heads = ["figure", "first step", "last step", "first", "last"];
+    html += &cells("th", heads.into_iter().take(if is_evaluated { 5 } else { 3 }));
+    let mut found_any = false;
+    for (name, label) in FIGURES {
+        let (training, held_out) = (ends(name), ends(&format!("eval_{name}")));
+        if training.is_none() && held_out.is_none() {
+            continue;
         }
+        found_any = true;
+        let text = |end: Option<f64>| end.map(|end| value(name, end)).unwrap_or_default();
+        let mut texts = vec![text(training.map(|ends| ends.0)), text(training.map(|ends| ends.1))];
+        if is_evaluated {
+            texts.extend([text(held_out.map(|ends| ends.0)), text(held_out.map(|ends| ends.1))]);
+        }
+        html += &cells("td", std::iter::once(label).chain(texts.iter().map(String::as_str)));
     }
-    format!("{html}.</p>{}", table("", &figures))
+    if found_any { table("figures", &html) } else { String::new() }
 }
 
 /// The results as a table.

@@ -20,6 +20,27 @@ fn rows(num_steps: u64) -> Vec<MetricsRow> {
     (1..=num_steps).map(row).collect()
 }
 
+fn info() -> RunInfo {
+    RunInfo {
+        started: "2026-11-29T14:05:00Z".to_owned(),
+        seconds: 185.0,
+        model: "org/small".to_owned(),
+        architecture: "llama".to_owned(),
+        num_parameters: 2_000_000,
+        num_trainable: 20_000,
+        trained: "LoRA r 16".to_owned(),
+        device: "flex, a <CPU>".to_owned(),
+        objective: "nca".to_owned(),
+        parameters: json!({"beta": 0.1}).as_object().cloned().unwrap_or_default(),
+        data: "rewards.jsonl".to_owned(),
+        num_prompts: 40,
+        num_responses: 120,
+        num_held_out: 8,
+        total_steps: 30,
+        ..RunInfo::default()
+    }
+}
+
 fn html(rows: &[MetricsRow]) -> String {
     let results = json!({"accuracy": {"before": 0.125, "after": 0.5}});
     let lengths = LengthSample {
@@ -44,6 +65,7 @@ fn html(rows: &[MetricsRow]) -> String {
         rows,
         recipe_yaml: "seed: 1\n",
         results: Some(&results),
+        info: Some(&info()),
         lengths: Some(&lengths),
         samples: Some(&samples),
     })
@@ -56,18 +78,80 @@ fn a_page_shows_charts_results_and_recipe_and_fetches_nothing() {
     for part in illustrations {
         assert!(page.contains(part), "{part}");
     }
-    for part in ["a &lt;run&gt;", "rank_2", "<svg", "12.5%", "50.0%", "seed: 1", "prefers-color-scheme"] {
+    for part in ["a &lt;run&gt;", "rank 2", "<svg", "12.5%", "50.0%", "seed: 1", "prefers-color-scheme"] {
         assert!(page.contains(part), "{part}");
     }
-    assert!(!page.contains("NaN") && !page.contains("http") && !page.contains("<script"), "{page}");
+    let fetched = ["NaN", "http:", "https:", "src=", "href=", "url(", "import"];
+    assert!(fetched.iter().all(|part| !page.contains(part)), "{page}");
 }
 
 #[test]
 fn a_long_run_makes_a_page_of_bounded_size() {
-    assert!(html(&rows(50_000)).len() < 200_000);
+    assert!(html(&rows(50_000)).len() < 300_000);
 }
 
 #[test]
 fn a_run_without_steps_still_has_a_page() {
     assert!(html(&[]).contains("No step was recorded"));
+}
+
+#[test]
+fn the_head_says_what_was_trained_on_what_where_and_when() {
+    let page = html(&rows(20));
+    for part in [
+        "org/small: llama, 2,000,000 parameters, 20,000 trained (LoRA r 16, 1 %)",
+        "nca (beta 0.1)",
+        "rewards.jsonl: 40 prompts, 120 responses; 8 prompts held out",
+        "flex, a &lt;CPU&gt;",
+        "2026-11-29 14:05:00 UTC",
+        "3 min 05 s",
+        "<strong>20 of 30</strong>: not finished",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!html(&rows(30)).contains("not finished"));
+}
+
+#[test]
+fn held_out_figures_stand_beside_those_of_training() {
+    let mut rows = rows(30);
+    for (step, loss) in [(0, 1.5), (30, 1.25)] {
+        let mut row = MetricsRow::default();
+        row.set_count("step", step);
+        row.set("eval_loss", loss);
+        row.set("eval_rewards/accuracies", loss / 2.0);
+        rows.push(row);
+    }
+    let page = html(&rows);
+    let loss = "<td>loss</td><td>1</td><td>0.03333</td><td>1.5</td><td>1.25</td>";
+    let accuracy = "<td>accuracy</td><td></td><td></td><td>75.0 %</td><td>62.5 %</td>";
+    assert!(page.contains(loss) && page.contains(accuracy), "{page}");
+    assert!(page.contains("data-name=\"held out\"") && page.contains("class=\"raw\""), "{page}");
+}
+
+#[test]
+fn what_went_wrong_stands_at_the_top() {
+    let mut flat = rows(30);
+    flat.iter_mut().for_each(|row| row.set("loss", 1.3863));
+    let page = html(&flat);
+    assert!(page.contains("<strong>Warning</strong>: the run learned nothing"), "{page}");
+    assert!(!html(&rows(30)).contains("role=\"alert\""));
+}
+
+#[test]
+fn only_times_and_memory_stand_between_the_marks_of_the_clock() {
+    let mut rows = rows(4);
+    for row in &mut rows {
+        row.set_count("num_tokens", 100);
+        row.set("step_seconds", 0.5);
+        row.set_count("memory_bytes", 3 << 20);
+    }
+    let page = html(&rows);
+    let mut rest = page.split("<!--clock-->");
+    let before = rest.next().unwrap_or_default().to_owned();
+    let outside =
+        rest.filter_map(|part| Some(part.split_once("<!--/clock-->")?.1)).fold(before, |all, part| all + part);
+    for part in ["UTC", "3 min 05 s", "0.5 s a step", "Throughput", "<h3>Memory"] {
+        assert!(page.contains(part) && !outside.contains(part), "{part}");
+    }
 }

@@ -177,8 +177,8 @@ impl<'a> Round<'a> {
         let resume = self.dir.join("metrics.jsonl").exists() || self.dir.join("recipe.yaml").exists();
         let control = RunControl { resume, stop: context.stop.clone() };
         let summary = collimate_train::train(&self.recipe(), context.observer, &control)?;
-        if let Some(alarm) = &summary.chosen_alarm {
-            context.observer.note(&format!("warning: {alarm}"));
+        if let Some(verdict) = &summary.verdict {
+            context.observer.note(&format!("warning: {verdict}"));
         }
         write_mark(&mark, &Trained { num_steps: summary.num_steps })?;
         Ok(summary.num_steps)

@@ -37,14 +37,6 @@ impl TextTokenizer {
         }
     }
 
-    /// Like [`TextTokenizer::pieces`], for ids that stand in the middle of a text: a space at their start stays.
-    ///
-    /// # Errors
-    /// [`TextError::Encoding`] if the tokenizer's decoder fails.
-    pub(crate) fn continuation_pieces(&self, ids: &[u32]) -> Result<Vec<String>, TextError> {
-        Ok(self.pieces(&[&[self.eos_id()], ids].concat())?.split_off(1))
-    }
-
     /// Where a text differs from what the ids say, in bytes; `None` if it does not.
     ///
     /// What the tokenizer does to every text is no difference: a space that it puts before a text or after an added token,

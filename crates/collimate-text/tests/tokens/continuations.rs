@@ -7,7 +7,7 @@ use std::fs;
 
 use collimate_data::{Message, Prompt, PromptGroup, Response};
 use collimate_oracle::golden_dir;
-use collimate_text::{TextTokenizer, TokenizeOptions, preview, tokenize_all, tokenize_checked};
+use collimate_text::{TextTokenizer, TokenizeOptions, tokenize_all, tokenize_checked};
 use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -140,21 +140,6 @@ fn no_space_is_put_before_a_response() {
         };
         assert_eq!(texts(Prompt::Messages(fixture.chats[0].clone()), "It is 12."), expected, "{name}");
         assert_eq!(texts(Prompt::Text("7 + 5 =".to_owned()), "12"), ["1", "2", "</s>"], "{name}");
-    }
-}
-
-/// A preview shows the space that the template puts before an answer, and no other.
-#[test]
-fn a_preview_shows_what_a_response_begins_with() {
-    let fixture = fixture();
-    let variant = fixture.variants.iter().find(|variant| variant.name == "prepend_normalizer").unwrap();
-    for (template, expected) in [("inst", "\n I|t| is| 12|.|</s>\n"), ("zephyr", "\nI|t| is| 12|.|</s>\n")] {
-        let tokenizer = variant.open(&fixture.templates[template]);
-        let group = group(Prompt::Messages(fixture.chats[0].clone()), &["It is 12.".to_owned()]);
-        let options = TokenizeOptions { min_responses: 1, ..TokenizeOptions::default() };
-        let (group, _) = tokenize_checked(&group, &tokenizer, &options).unwrap();
-        let shown = preview(&group, &tokenizer, false).unwrap();
-        assert!(shown.ends_with(expected), "{shown:?}");
     }
 }
 

@@ -66,7 +66,7 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
 }
 
 /// The name of a model: its name on the hub with the commit if it is in the hub's cache, else its folder's name.
-fn base_name(path: &Path) -> String {
+pub(super) fn base_name(path: &Path) -> String {
     let folder = || path.file_name().map_or_else(|| path.display().to_string(), |name| name.display().to_string());
     collimate_hub::name_of_snapshot(path).unwrap_or_else(folder)
 }

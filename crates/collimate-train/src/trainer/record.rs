@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use collimate_recipe::Recipe;
 use collimate_report::tensorboard::{self, EventWriter};
-use collimate_report::{ChosenAlarm, MetricsRow, MetricsWriter};
+use collimate_report::trackers::{self, TrackedRun, Tracker};
+use collimate_report::{ChosenAlarm, Judge, MetricsRow, MetricsWriter, RunFacts};
 
 use crate::checkpoint::{self, TrainerState};
 use crate::error::TrainError;
@@ -17,6 +18,7 @@ pub(super) struct Record {
     pub(super) recipe_yaml: String,
     writer: MetricsWriter,
     events: Option<EventWriter>,
+    trackers: Vec<Tracker>,
     pub(super) history: RowHistory,
 }
 
@@ -25,6 +27,7 @@ pub(super) struct Record {
 pub(super) struct RowHistory {
     num_rows: usize,
     alarm: ChosenAlarm,
+    pub(super) judge: Judge,
     /// The first recorded step's figures.
     pub(super) first: Option<MetricsRow>,
     /// The last recorded step's figures.
@@ -37,23 +40,24 @@ pub(super) struct RowHistory {
 
 impl Record {
     /// Starts the files of a new run.
-    pub(super) fn create(recipe: &Recipe, recipe_yaml: String) -> Result<Self, TrainError> {
+    pub(super) fn create(recipe: &Recipe, recipe_yaml: String, facts: &RunFacts) -> Result<Self, TrainError> {
         let folder = recipe.output_dir.clone();
         let writer = MetricsWriter::create(&folder.join("metrics.jsonl"))?;
         let events = tensorboard::for_run(recipe, &recipe_yaml, 0)?;
-        Ok(Self { folder, recipe_yaml, writer, events, history: RowHistory::new(recipe.alarm_chosen_drop) })
+        Ok(Self { folder, recipe_yaml, writer, events, trackers: Vec::new(), history: RowHistory::new(facts) })
     }
 
     /// Continues the files of a run from a checkpoint; returns a warning if rows are lost.
     pub(super) fn resume(
         recipe: &Recipe,
         recipe_yaml: String,
+        facts: &RunFacts,
         state: &TrainerState,
     ) -> Result<(Self, Option<String>), TrainError> {
         let folder = recipe.output_dir.clone();
         let path = folder.join("metrics.jsonl");
         let num_rows = state.num_rows;
-        let mut history = RowHistory::new(recipe.alarm_chosen_drop);
+        let mut history = RowHistory::new(facts);
         let (writer, kept) = MetricsWriter::resume(&path, num_rows, &mut |row| {
             history.add(row);
         })?;
@@ -62,7 +66,14 @@ impl Record {
             format!("warning: {}: {lost} of {num_rows} rows are damaged or missing; the run continues", path.display())
         });
         let events = tensorboard::for_run(recipe, &recipe_yaml, state.global_step + 1)?;
-        Ok((Self { folder, recipe_yaml, writer, events, history }, warning))
+        Ok((Self { folder, recipe_yaml, writer, events, trackers: Vec::new(), history }, warning))
+    }
+
+    /// Starts the trackers that the recipe names; returns why some do not start.
+    pub(super) fn track(&mut self, recipe: &Recipe, run: TrackedRun<'_>) -> Vec<String> {
+        let (trackers, problems) = trackers::start(recipe.trackers.names(), run);
+        self.trackers = trackers;
+        problems
     }
 
     /// Writes a step's row; returns the alarm's warning, if any.
@@ -80,6 +91,7 @@ impl Record {
 
     fn write(&mut self, row: &MetricsRow) -> Result<(), TrainError> {
         self.writer.write(row)?;
+        self.trackers.iter_mut().for_each(|tracker| tracker.row(row));
         Ok(self.events.as_mut().map_or(Ok(()), |events| events.row(row))?)
     }
 
@@ -103,14 +115,15 @@ impl Record {
 }
 
 impl RowHistory {
-    fn new(alarm_threshold: f64) -> Self {
-        let alarm = ChosenAlarm::new(alarm_threshold);
-        Self { num_rows: 0, alarm, first: None, last: None, evaluations: Vec::new(), chosen_alarm: None }
+    fn new(facts: &RunFacts) -> Self {
+        let (alarm, judge) = (ChosenAlarm::new(facts), Judge::default());
+        Self { num_rows: 0, alarm, judge, first: None, last: None, evaluations: Vec::new(), chosen_alarm: None }
     }
 
     /// Adds a row; returns the alarm's warning, if any.
     fn add(&mut self, row: MetricsRow) -> Option<String> {
         self.num_rows += 1;
+        self.judge.feed(&row);
         if row.names().any(|name| name.starts_with("eval_")) {
             self.evaluations.truncate(1);
             self.evaluations.push(row);

@@ -136,6 +136,7 @@ fn without_neutral_keys(recipe: &Recipe) -> Recipe {
         sample_max_new_tokens: neutral.sample_max_new_tokens,
         sample_time_share: neutral.sample_time_share,
         tensorboard: neutral.tensorboard,
+        trackers: neutral.trackers,
         ..recipe.clone()
     }
 }

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use collimate_files::write_atomically;
-use collimate_progress::Pace;
+use collimate_progress::{Pace, resident_bytes};
 use collimate_recipe::OnNonfinite;
-use collimate_report::{MetricsRow, StepMetrics};
+use collimate_report::trackers::TrackedRun;
+use collimate_report::{LivePage, MetricsRow, StepMetrics};
 
+use super::page::describe;
 use super::record::{Record, RowHistory};
 use super::resume::{data_fingerprint, recipe_fingerprint};
 use super::run::Run;
@@ -23,6 +25,8 @@ pub(super) struct Start {
     pub(super) checkpoint: Option<Checkpoint>,
     /// Hash of the reference; `None` if the objective needs none.
     pub(super) reference: Option<String>,
+    /// When the process began with the run.
+    pub(super) begun: Instant,
     /// How long the sample answers took.
     pub(super) samples: Duration,
 }
@@ -34,9 +38,19 @@ struct Steps<'a> {
     state: TrainerState,
     record: Record,
     pace: Pace,
+    page: LivePage,
 }
 
-/// Takes all remaining steps, with their evaluations and checkpoints. Returns the final state and a digest of the rows.
+/// A run after its last step.
+pub(super) struct Finished {
+    pub(super) state: TrainerState,
+    pub(super) history: RowHistory,
+    pub(super) page: LivePage,
+    /// What went wrong with the training, if anything did.
+    pub(super) verdict: Option<String>,
+}
+
+/// Takes all remaining steps, with their evaluations and checkpoints, and keeps the run's page up to date.
 ///
 /// # Errors
 /// A step fails, a file cannot be written, a figure is not finite and the recipe says to stop, or a stop was requested.
@@ -45,22 +59,17 @@ pub(super) fn take_all_steps(
     session: &mut dyn Session,
     start: Start,
     context: &mut RunContext<'_>,
-) -> Result<(TrainerState, RowHistory), TrainError> {
+) -> Result<Finished, TrainError> {
     let mut steps = Steps::begin(run, session, start, context)?;
-    if steps.state.global_step < run.counts.total_steps {
-        steps.show(context);
+    let taken = steps.take_all(context);
+    if taken.is_err() {
+        // The page of a run that stops here says how far it came.
+        steps.page.refresh().iter().for_each(|warning| context.observer.note(warning));
     }
-    steps.catch_up(context)?;
-    while steps.state.global_step < run.counts.total_steps {
-        steps.stop_if_asked(context)?;
-        steps.take_one(context)?;
-        steps.show(context);
-        steps.evaluate_if_due(context)?;
-        steps.save_if_due(context)?;
-    }
-    steps.stop_if_asked(context)?;
-    context.observer.finish();
-    Ok((steps.state, steps.record.history))
+    taken?;
+    let Steps { state, record, page, .. } = steps;
+    let verdict = record.history.judge.verdict(&page.facts(&record.recipe_yaml));
+    Ok(Finished { state, history: record.history, page, verdict: verdict.map(|verdict| verdict.to_string()) })
 }
 
 impl<'a> Steps<'a> {
@@ -73,11 +82,18 @@ impl<'a> Steps<'a> {
     ) -> Result<Self, TrainError> {
         let pace = Pace::new(run.agenda(), start.samples);
         let recipe_yaml = run.recipe.resolved_yaml()?;
-        let (record, state) = match start.checkpoint {
+        let page = LivePage::begin(
+            run.recipe.output_dir.clone(),
+            describe(run, session),
+            start.begun,
+            start.checkpoint.is_some(),
+        )?;
+        let facts = page.facts(&recipe_yaml);
+        let (mut record, state) = match start.checkpoint {
             Some(Checkpoint { path, mut state }) => {
                 session.load_checkpoint(&path)?;
                 context.observer.note(&format!("resuming after step {} from {}", state.global_step, path.display()));
-                let (record, warning) = Record::resume(run.recipe, recipe_yaml, &state)?;
+                let (record, warning) = Record::resume(run.recipe, recipe_yaml, &facts, &state)?;
                 warning.iter().for_each(|warning| context.observer.note(warning));
                 state.max_steps = run.counts.total_steps;
                 (record, state)
@@ -95,11 +111,36 @@ impl<'a> Steps<'a> {
                     num_rows: 0,
                     interim: false,
                 };
-                (Record::create(run.recipe, recipe_yaml)?, state)
+                (Record::create(run.recipe, recipe_yaml, &facts)?, state)
             }
         };
         write_atomically(&run.recipe.output_dir.join("recipe.yaml"), record.recipe_yaml.as_bytes())?;
-        Ok(Self { run, session, state, record, pace })
+        let (name, id) = page.names();
+        let tracked = TrackedRun { name: &name, id: &id, recipe_yaml: &record.recipe_yaml.clone() };
+        record
+            .track(run.recipe, tracked)
+            .iter()
+            .for_each(|problem| context.observer.note(&format!("warning: {problem}")));
+        Ok(Self { run, session, state, record, pace, page })
+    }
+
+    fn take_all(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
+        if self.state.global_step < self.run.counts.total_steps {
+            self.show(context);
+        }
+        self.catch_up(context)?;
+        while self.state.global_step < self.run.counts.total_steps {
+            self.stop_if_asked(context)?;
+            self.take_one(context)?;
+            self.show(context);
+            let evaluated = self.evaluate_if_due(context)?;
+            let saved = self.save_if_due(context)?;
+            let warning = self.page.refresh_if_due(evaluated || saved);
+            warning.iter().for_each(|warning| context.observer.note(warning));
+        }
+        self.stop_if_asked(context)?;
+        context.observer.finish();
+        Ok(())
     }
 
     /// Catches up on what an early stop left undone at the current step.
@@ -142,6 +183,7 @@ impl<'a> Steps<'a> {
             alpha: run.recipe.objective.alpha(),
             num_tokens: self.state.num_tokens,
             step_seconds,
+            memory_bytes: resident_bytes(),
         };
         self.record_step(metrics.row(), context)
     }
@@ -208,17 +250,17 @@ impl<'a> Steps<'a> {
         Ok(format!("its state is in {}", path.display()))
     }
 
-    /// Writes a checkpoint if one is due, by its step or by the time since the last. A stop writes its own, which must
+    /// Writes a checkpoint if one is due, by its step or by the time since the last; returns whether one was. A stop writes its own, which must
     /// record that the evaluation is still due.
-    fn save_if_due(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
+    fn save_if_due(&mut self, context: &mut RunContext<'_>) -> Result<bool, TrainError> {
         let by_step = self.run.saves_after(self.state.global_step);
         if context.stop.requested().is_some() || !(by_step || self.pace.is_checkpoint_due()) {
-            return Ok(());
+            return Ok(false);
         }
         // The next checkpoint replaces one that is due by time only: what a run leaves does not depend on its speed.
         self.state.interim = !by_step;
         self.save()?;
-        Ok(())
+        Ok(true)
     }
 
     fn save(&mut self) -> Result<PathBuf, TrainError> {

@@ -2,7 +2,7 @@
 
 use collimate_objective::{Objective, registry};
 use collimate_recipe::Recipe;
-use collimate_report::MetricsRow;
+use collimate_report::{MetricsRow, RunFacts};
 use collimate_rewards::{effective_responses, entropy, reward_weights};
 use collimate_text::TokenizedGroup;
 
@@ -27,6 +27,8 @@ pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session) -> Result<Vec<St
     lines.push(steps(run));
     // One epoch is representative: later ones divide the same groups in another order.
     let num_steps = run.counts.total_steps.min(run.counts.steps_per_epoch);
+    let facts = RunFacts::of(&recipe.resolved_yaml()?, None);
+    lines.extend(facts.low_rate(run.counts.total_steps).map(|warning| format!("warning: {warning}")));
     let peak = expected_peak(run, num_steps, session.summary().num_trainable as u64)?;
     lines.push(format!("{}, about {} at the peak", run.budget.describe(), format_bytes(peak)));
     if session.config().names_code() {
@@ -136,6 +138,7 @@ impl TrainSummary {
             lines.push(format!("{} steps were left out: a figure was not finite", self.num_skipped_steps));
         }
         lines.extend(self.rounding.as_ref().map(Rounding::line));
+        lines.extend(self.verdict.iter().map(|verdict| format!("warning: {verdict}")));
         lines.push(format!("report: {}", self.output_dir.join("report.html").display()));
         lines
     }
@@ -185,6 +188,7 @@ mod tests {
             num_skipped_steps: 0,
             rounding: None,
             chosen_alarm: None,
+            verdict: None,
             seconds: 61.4,
             sample_seconds: 2.04,
         };

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use collimate_train::{
-    Plan, PlanOptions, PlannedDisk, PlannedMemory, PlannedTime, TokenBasis, format_bytes, format_count, format_seconds,
+    Plan, PlanOptions, PlannedDisk, PlannedTime, TokenBasis, format_bytes, format_count, format_seconds,
 };
 use serde_json::json;
 
@@ -83,7 +83,7 @@ fn in_lines(plan: &Plan) -> String {
         ("gradients", memory.gradients),
         ("moments", memory.moments),
         ("activations", memory.activations),
-        ("overhead", overhead(memory)),
+        ("overhead", memory.overhead),
     ] {
         line(&format!("  {name}"), format_bytes(bytes));
     }
@@ -103,12 +103,6 @@ fn in_lines(plan: &Plan) -> String {
     line("  longest", format!("{} tokens, prompt and response", data.longest));
     steps(plan, &mut line);
     text
-}
-
-/// The program and its data; beside the least that a budget must be, also what it reserves for what cannot be predicted.
-fn overhead(memory: &PlannedMemory) -> u64 {
-    let parts = memory.weights + memory.gradients + memory.moments + memory.activations;
-    if memory.fits { memory.overhead } else { memory.smallest_budget.saturating_sub(parts) }
 }
 
 fn budget(plan: &Plan) -> String {

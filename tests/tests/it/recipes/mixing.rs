@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use collimate_report::metrics::CLOCKED;
 use rstest::rstest;
 use serde_json::Value;
 
@@ -9,11 +10,11 @@ use super::ranked_set;
 use crate::harness::{Folder, collimate, succeed};
 use crate::small_model::model_arg;
 
-/// The metrics of a run without its wall-clock times.
+/// The metrics of a run without time and memory.
 fn timeless(folder: &Folder, run: &str) -> Vec<Value> {
     let mut rows = folder.rows(&format!("{run}/metrics.jsonl"));
     for row in &mut rows {
-        row.as_object_mut().expect("a row").shift_remove("step_seconds");
+        CLOCKED.iter().for_each(|name| drop(row.as_object_mut().expect("a row").shift_remove(*name)));
     }
     rows
 }
