@@ -91,7 +91,10 @@ fn compare(tokenizer: &TextTokenizer, prompt: Prompt, responses: &[String], expe
             }
         }
     }
-    assert_eq!(checks.different.count, 0, "{what}: {:?}", checks.different);
+    // Tokenizers made from SentencePiece write a space as ▁, so they take a ▁ for one.
+    let has_bytes = tokenizer.token_id("Ġ").is_some();
+    let num_lossy = responses.iter().filter(|response| !has_bytes && response.contains('▁')).count();
+    assert_eq!(checks.different.count, num_lossy, "{what}: {:?}", checks.different);
     assert_eq!(checks.across.count, expected.across.len(), "{what}: {:?}", checks.across);
     assert_eq!((checks.compared, checks.joint), (responses.len() - checks.across.count, checks.compared), "{what}");
 }
