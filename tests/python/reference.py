@@ -41,13 +41,17 @@ def load_adapter(base, adapter):
     return model.eval()
 
 
-def make_adapter(base, folder, targets):
-    """Writes an adapter with random A and B, scaled as rank-stabilised LoRA."""
+def make_adapter(base, folder, target_modules, **settings):
+    """Writes an adapter with random A and B, scaled as rank-stabilised LoRA; magnitudes and copies a little off."""
     torch.manual_seed(1)
-    config = peft.LoraConfig(
-        r=3, lora_alpha=5, use_rslora=True, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM"
-    )
-    peft.get_peft_model(load(base), config).save_pretrained(folder)
+    settings = {"use_rslora": True, "target_modules": target_modules} | settings
+    config = peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights=False, task_type="CAUSAL_LM", **settings)
+    model = peft.get_peft_model(load(base), config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "magnitude" in name or ("modules_to_save" in name and parameter.requires_grad):
+                parameter.mul_(1 + 0.05 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
 
 
 def logps(model, scored):

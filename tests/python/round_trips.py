@@ -57,12 +57,31 @@ class Family:
     def merged(self):
         return self.merge(self.adapter, "merged", "--max-shard-size", SHARD)
 
+    @property
+    def targets(self):
+        linear = {"phi3": ["qkv_proj", "down_proj"], "mixtral": ["q_proj", "v_proj", "o_proj"]}
+        return linear.get(self.name, ["q_proj", "v_proj", "up_proj", "down_proj"])
+
     @functools.cached_property
     def peft_adapter(self):
-        linear = {"phi3": ["qkv_proj", "down_proj"], "mixtral": ["q_proj", "v_proj", "o_proj"]}
-        targets = linear.get(self.name, ["q_proj", "v_proj", "up_proj", "down_proj"])
-        reference.make_adapter(self.base, self.folder / "peft", targets)
+        reference.make_adapter(self.base, self.folder / "peft", self.targets)
         return self.folder / "peft"
+
+    def other_adapters(self):
+        """Settings of adapters of other kinds, by PEFT's names."""
+        first, *_, last = self.targets
+        return {
+            "dora": {"target_modules": self.targets, "use_dora": True},
+            "patterns": {
+                "target_modules": self.targets,
+                "exclude_modules": rf".*\.0\..*\.{last}",
+                "rank_pattern": {rf"layers\.0\.\w+\.{first}": 2},
+                "alpha_pattern": {first: 7},
+            },
+            "layers": {"target_modules": self.targets, "layers_to_transform": [1], "layers_pattern": ["layers"]},
+            "head": {"target_modules": [first, "lm_head"]},
+            "copies": {"target_modules": [first], "modules_to_save": ["lm_head", "embed_tokens"]},
+        }
 
     @functools.cached_property
     def full(self):
@@ -122,6 +141,29 @@ class Family:
         if _apart(after, before) < CHANGE:
             raise Different("training changed nothing")
         return self.agrees(reference.load_adapter(self.base, trained), self.base, trained)
+
+    def other_adapters_in_peft(self):
+        """Adapters of other kinds, trained here."""
+        for kind, settings in self.other_adapters().items():
+            names = {"use_dora": "use_dora"}
+            keys = {names.get(name, f"lora_{name}"): json.dumps(value) for name, value in settings.items()}
+            folder = self.folder / f"other_{kind}"
+            # The scale of embeddings and heads is not that of the other matrices.
+            self.program.train(self.base, self.data, folder, use_peft="true", lora_r=4, lora_dropout=0, **keys)
+            self.agrees(reference.load_adapter(self.base, folder), self.base, folder)
+        return ", ".join(self.other_adapters())
+
+    def pefts_other_adapters(self):
+        """Adapters of other kinds, made by PEFT: scored, merged, and trained on."""
+        for kind, settings in self.other_adapters().items():
+            folder = self.folder / f"peft_{kind}"
+            reference.make_adapter(self.base, folder, **settings)
+            self.agrees(reference.load_adapter(self.base, folder), self.base, folder)
+            merged = self.merge(folder, f"peft_merged_{kind}")
+            self.agrees(reference.load(merged), merged)
+            trained = self.program.train(self.base, self.data, self.folder / f"trained_{kind}", adapter=folder)
+            self.agrees(reference.load_adapter(self.base, trained), self.base, trained)
+        return ", ".join(self.other_adapters())
 
     def same_weights(self, adapter, merged):
         apart = reference.weights_apart(reference.load_adapter(self.base, adapter).merge_and_unload(), merged)
@@ -183,6 +225,8 @@ class Family:
             "adapter made by PEFT, here": self.pefts_adapter_scored,
             "adapter made by PEFT, merged by both": self.pefts_adapter_merged,
             "adapter made by PEFT, trained on here, in PEFT": self.pefts_adapter_trained_on,
+            "other adapters trained here, in PEFT": self.other_adapters_in_peft,
+            "other adapters made by PEFT, here, merged and trained on": self.pefts_other_adapters,
             "tokenizer and chat template, in transformers": self.token_ids,
         }
 

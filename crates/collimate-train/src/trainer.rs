@@ -19,6 +19,7 @@ mod saving;
 mod self_check;
 mod step;
 mod steps;
+mod storage;
 mod summary;
 
 use std::path::PathBuf;

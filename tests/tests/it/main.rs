@@ -29,5 +29,6 @@ mod saved;
 mod seeing;
 mod signals;
 mod small_model;
+mod start_adapter;
 mod training;
 mod turns;

@@ -78,7 +78,8 @@ impl<B: FusedOps> Engine<'_, B> {
         &self,
         ids: &LinearIds,
         lora: &LoraIds,
-        (x, low): (&Tensor<B, 2>, &Tensor<B, 2>),
+        x: &Tensor<B, 2>,
+        low: &Tensor<B, 2>,
         dy: &Tensor<B, 2>,
         gradients: &mut Gradients<'_, B>,
     ) -> Tensor<B, 2> {
@@ -100,7 +101,8 @@ impl<B: FusedOps> Engine<'_, B> {
     pub(super) fn dora_input_gradient(
         &self,
         ids: &LinearIds,
-        (lora, magnitude): (&LoraIds, usize),
+        lora: &LoraIds,
+        magnitude: usize,
         dy: &Tensor<B, 2>,
         d_low: &Tensor<B, 2>,
         onto: Option<Tensor<B, 2>>,

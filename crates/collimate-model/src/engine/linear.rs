@@ -68,7 +68,7 @@ impl<B: FusedOps> Engine<'_, B> {
             });
         }
         let (Some(lora), Some(low)) = (&ids.lora, low) else { return None };
-        let dy = &self.dora_backward(ids, lora, (x, low), dy, gradients);
+        let dy = &self.dora_backward(ids, lora, x, low, dy, gradients);
         if let Some(gradient) = gradients.get(lora.b) {
             B::add_product(gradient, lora.scale, Factor::transpose_of(low), Factor::new(dy));
         }
@@ -91,7 +91,7 @@ impl<B: FusedOps> Engine<'_, B> {
         if let (Some(d_low), Some(lora)) = (d_low, &ids.lora)
             && let Some(magnitude) = lora.magnitude
         {
-            return self.dora_input_gradient(ids, (lora, magnitude), dy, d_low, onto);
+            return self.dora_input_gradient(ids, lora, magnitude, dy, d_low, onto);
         }
         let dx = B::multiply(onto, 1.0, Factor::new(dy), Factor::transpose_of(&self.params[ids.weight]));
         let (Some(d_low), Some(lora)) = (d_low, &ids.lora) else { return dx };

@@ -21,9 +21,12 @@ pub(super) fn adopt(parsed: &ParsedRecipe, recipe: &mut Recipe) -> Result<(), Tr
     keys.take("lora_r", &mut recipe.lora_r, adapter.r)?;
     // `use_rslora` is a factor on alpha here.
     let alpha = adapter.scale() * r;
-    let is_same = (recipe.lora_alpha - alpha).abs() <= 1e-9 * alpha;
-    keys.take("lora_alpha", &mut recipe.lora_alpha, alpha)
-        .or_else(|error| if is_same { Ok(()) } else { Err(error) })?;
+    // Either form of it is the adapter's.
+    let is_same = recipe.lora_alpha == adapter.alpha || (recipe.lora_alpha - alpha).abs() <= 1e-9 * alpha;
+    if is_same {
+        recipe.lora_alpha = alpha;
+    }
+    keys.take("lora_alpha", &mut recipe.lora_alpha, alpha)?;
     let targets = match &adapter.targets {
         LoraTargets::AllLinear => "all-linear".into(),
         LoraTargets::Names(names) => names.clone().into(),

@@ -6,9 +6,9 @@ use collimate_files::{folder_bytes, free_space};
 use collimate_progress::format_bytes;
 use collimate_recipe::{Recipe, StepCounts};
 
-use super::finish::storage_dtype;
 use super::outline::Outline;
 use super::plan::{FLOAT, PlannedDisk};
+use super::storage::largest_dtype;
 use crate::checkpoint;
 use crate::error::TrainError;
 
@@ -27,7 +27,7 @@ impl PlannedDisk {
         // Adapters are trained and written in float32.
         let model = match recipe.use_peft {
             true => FLOAT * counts.adapter,
-            false => storage_dtype(recipe, &outline.config).num_bytes() as u64 * counts.base,
+            false => largest_dtype(recipe, &outline.config).num_bytes() as u64 * counts.base,
         };
         let kept = steps.map(|steps| {
             let at_the_end = usize::from(!recipe.saves_after(steps.total_steps, steps));

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use collimate_files::read_text;
 use collimate_files::write_atomically;
-use collimate_hf::{ModelConfig, StorageDtype, copy_side_files};
+use collimate_hf::copy_side_files;
 use collimate_objective::registry;
 use collimate_recipe::Recipe;
 use collimate_report::{CardInput, RunFiles, license_of, render_card, write_report_from};
 
 use super::TrainSummary;
 use super::rounding::Rounding;
+use super::storage::storage_dtype;
 use crate::error::TrainError;
 use crate::prepare::tokenizer_changes;
 use crate::session::Session;
@@ -69,16 +70,4 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
 pub(super) fn base_name(path: &Path) -> String {
     let folder = || path.file_name().map_or_else(|| path.display().to_string(), |name| name.display().to_string());
     collimate_hub::name_of_snapshot(path).unwrap_or_else(folder)
-}
-
-/// Whether the recipe says which dtype the final weights have.
-pub(super) fn dtype_is_named(recipe: &Recipe) -> bool {
-    recipe.torch_dtype.as_deref().is_some_and(|name| name != "auto")
-}
-
-/// The dtype of the final weights: the recipe's, or else the base model's. If rounding to the latter would take much of what
-/// was learned, float32 takes its place ([`Rounding`]).
-pub(super) fn storage_dtype(recipe: &Recipe, config: &ModelConfig) -> StorageDtype {
-    let named = recipe.torch_dtype.as_deref().filter(|name| *name != "auto").or(config.dtype.as_deref());
-    named.and_then(StorageDtype::from_name).unwrap_or(StorageDtype::F32)
 }

@@ -7,8 +7,8 @@
 use collimate_hf::StorageDtype;
 use collimate_text::TokenizedGroup;
 
-use super::finish::{dtype_is_named, storage_dtype};
 use super::run::Run;
+use super::storage::{dtype_is_named, storage_dtype};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;

@@ -6,7 +6,7 @@ use collimate_hf::{HfError, ModelConfig, StorageDtype, check_output, side_files}
 use collimate_recipe::Recipe;
 use collimate_report::read_results;
 
-use super::finish::storage_dtype;
+use super::storage::storage_dtype;
 use crate::error::TrainError;
 
 /// Files that a finished run writes beside its weights and those it copies from its model.
