@@ -59,7 +59,7 @@ fn a_pair_is_trained_as_it_is_labelled() {
     let by_scores = train(&folder, "c", &data, &["--objective", "dpo", "--set", "label_conflicts=scores"]).0;
     assert_ne!(by_scores, losses);
     for (found, expected) in by_scores.iter().zip(train(&folder, "d", &turned, &dpo).0) {
-        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
     }
 }
 
@@ -104,7 +104,6 @@ fn template_and_end_are_saved_with_the_result(#[case] more: &[&str]) {
     let changed = folder.write("t.jinja", TEMPLATE.replace("[assistant]", "<assistant>"));
     assert_eq!(changed, jinja);
     let mut args = vec!["train", "--resume", "--output", &output];
-    args.extend(["--set", "num_train_epochs=3"]);
     let refused = collimate(&args);
     assert!(refused.code != 0 && refused.err.contains("other data, or another tokenizer"), "{}", refused.err);
     args.extend(["--set", "system_prompt=Rhyme."]);

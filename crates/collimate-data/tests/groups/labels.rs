@@ -146,8 +146,8 @@ fn each_file_of_a_mixture_is_counted_parquet_too() {
     let (lines, parquet) = (folder.path().join("a.jsonl"), folder.path().join("b.parquet"));
     std::fs::write(&lines, PAIRS).unwrap();
     let rows: Vec<Value> = PAIRS.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let schema = "required binary prompt (UTF8); required binary chosen (UTF8); required binary rejected (UTF8); \
-                  required double score_chosen; required double score_rejected;";
+    let schema = "message schema { required binary prompt (UTF8); required binary chosen (UTF8); \
+                  required binary rejected (UTF8); required double score_chosen; required double score_rejected; }";
     write_packed(&parquet, schema, &[rows[1].clone(), rows[0].clone()], Compression::SNAPPY);
     let parts = [DataPart::whole(&lines), DataPart::whole(&parquet)];
     let mixed = read_mix(&parts, &MixOptions::default(), &mut |_, _| {}).unwrap();

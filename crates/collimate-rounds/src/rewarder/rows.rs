@@ -15,7 +15,7 @@ pub struct RewardRow {
     /// Line of the file, counted from 1.
     pub line: usize,
     fields: Map<String, Value>,
-    /// The responses, each an object with `content`.
+    /// The responses, each an object with `content`, or with a whole `message`.
     responses: Vec<Map<String, Value>>,
 }
 
@@ -60,7 +60,10 @@ impl RewardRow {
         let mut responses = Vec::with_capacity(items.len());
         for (k, item) in items.into_iter().enumerate() {
             match item {
-                Value::Object(response) if response.get("content").is_some_and(Value::is_string) => {
+                Value::Object(response)
+                    if response.get("content").is_some_and(Value::is_string)
+                        || response.get("message").is_some_and(Value::is_object) =>
+                {
                     responses.push(response);
                 }
                 other => return Err(field(format!("responses[{k}].content"), "a string", other.get("content"))),
@@ -76,7 +79,9 @@ impl RewardRow {
 
     /// The text of a response.
     pub fn content(&self, response: usize) -> &str {
-        self.responses[response].get("content").and_then(Value::as_str).unwrap_or_default()
+        let fields = &self.responses[response];
+        let content = fields.get("content").or_else(|| fields.get("message")?.get("content"));
+        content.and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The request for a response: a line of JSON with its line break.
@@ -86,6 +91,9 @@ impl RewardRow {
         request.insert("response_index".to_owned(), json!(response));
         request.insert("prompt".to_owned(), self.fields.get("prompt").cloned().unwrap_or_default());
         request.insert("response".to_owned(), json!(self.content(response)));
+        if let Some(message) = self.responses[response].get("message") {
+            request.insert("message".to_owned(), message.clone());
+        }
         for (name, value) in self.fields.iter().filter(|(name, _)| *name != "responses") {
             request.entry(name.clone()).or_insert_with(|| value.clone());
         }
@@ -151,6 +159,25 @@ mod tests {
         assert_eq!(rows[0].line, 2);
         let expected = "{\"index\":4,\"response_index\":1,\"prompt\":\"a\",\"response\":\"y\",\"key\":7}\n";
         assert_eq!(rows[0].request(4, 1), expected);
+    }
+
+    #[test]
+    fn a_response_with_a_call_is_sent_whole() {
+        let rows = rows(
+            r#"{"prompt": "a", "responses": [{"message": {"role": "assistant", "content": null, "tool_calls": [1]}}]}"#,
+        );
+        let expected = "{\"index\":0,\"response_index\":0,\"prompt\":\"a\",\"response\":\"\",\
+                        \"message\":{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[1]}}\n";
+        assert_eq!(rows.expect("rows")[0].request(0, 0), expected);
+    }
+
+    #[test]
+    fn a_new_reward_takes_the_place_of_a_label() {
+        let mut row = rows(r#"{"prompt": "a", "responses": [{"content": "x"}, {"content": "y"}], "chosen": 0}"#)
+            .expect("rows")
+            .remove(0);
+        row.set_score(1, Score { reward: 1.0, scores: Map::new() });
+        assert_eq!(row.with_responses(2, |_, _| true).expect("a row").get("chosen"), None);
     }
 
     #[test]
