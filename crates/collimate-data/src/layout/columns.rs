@@ -10,14 +10,26 @@ use super::{Layout, RawGroup};
 use crate::message::is_something;
 use crate::{Message, Prompt};
 
-/// Columns that would change the meaning of a row, and what to do about them. A layout that reads one says so in
-/// [`Layout::reads`].
-const REFUSED: &[(&str, &str)] = &[
+/// A column's name, and what to do about it.
+type Refused = (&'static str, &'static str);
+
+/// Columns that would change the meaning of a prompt. A layout that reads one says so in [`Layout::reads`].
+const REFUSED_OF_PROMPTS: &[Refused] = &[
     ("functions", "name the column \"tools\", as JSON schemas"),
+    ("history", "make the prompt a list of messages that begins with those turns"),
+    ("image", ONLY_TEXT),
+    ("images", ONLY_TEXT),
+    ("video", ONLY_TEXT),
+    ("videos", ONLY_TEXT),
+    ("audio", ONLY_TEXT),
+    ("audios", ONLY_TEXT),
+];
+
+/// Columns that would change the meaning of a row to train on. In a row of a prompt alone they may be a reward program's.
+const REFUSED_OF_ROWS: &[Refused] = &[
     ("function_call", CALLS),
     ("tool_calls", CALLS),
     ("reasoning_content", CALLS),
-    ("history", "make the prompt a list of messages that begins with those turns"),
     ("input", "make it a part of the prompt"),
     ("documents", "give them in \"chat_template_kwargs\""),
     ("chat_template", "give it in the recipe"),
@@ -25,12 +37,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("weight", WEIGHTS),
     ("sample_weight", WEIGHTS),
     ("loss_weight", WEIGHTS),
-    ("image", ONLY_TEXT),
-    ("images", ONLY_TEXT),
-    ("video", ONLY_TEXT),
-    ("videos", ONLY_TEXT),
-    ("audio", ONLY_TEXT),
-    ("audios", ONLY_TEXT),
 ];
 const CALLS: &str = "it belongs to a message";
 const WEIGHTS: &str = "rows have no weights";
@@ -65,6 +71,7 @@ const RESERVED: [&str; 14] = [
 /// # Errors
 /// A column that would change the row's meaning cannot be used.
 pub(super) fn add(raw: &mut RawGroup, row: &Node, layout: Layout) -> Result<(), RowError> {
+    refuse(row, layout, REFUSED_OF_ROWS)?;
     add_inputs(raw, row, layout)?;
     if raw.chosen.is_none() && layout != Layout::Preference {
         let label = LABELS.into_iter().filter_map(|name| row.get(name)).find(|node| !node.value.is_null());
@@ -78,9 +85,9 @@ pub(super) fn add(raw: &mut RawGroup, row: &Node, layout: Layout) -> Result<(), 
     Ok(())
 }
 
-/// [`add`] but for the label.
+/// Adds what the row says besides its prompt, for rows that need no responses.
 pub(super) fn add_inputs(raw: &mut RawGroup, row: &Node, layout: Layout) -> Result<(), RowError> {
-    refuse(row, layout)?;
+    refuse(row, layout, REFUSED_OF_PROMPTS)?;
     raw.chat.tools = tools(row)?;
     raw.chat.kwargs = kwargs(row)?;
     for name in SYSTEM.into_iter().filter(|name| !layout.reads(name)) {
@@ -94,9 +101,9 @@ pub(super) fn add_inputs(raw: &mut RawGroup, row: &Node, layout: Layout) -> Resu
     Ok(())
 }
 
-/// Refuses columns of [`REFUSED`] that ask for something.
-fn refuse(row: &Node, layout: Layout) -> Result<(), RowError> {
-    for (name, remedy) in REFUSED.iter().filter(|(name, _)| !layout.reads(name)) {
+/// Refuses columns that ask for something.
+fn refuse(row: &Node, layout: Layout, columns: &[Refused]) -> Result<(), RowError> {
+    for (name, remedy) in columns.iter().filter(|(name, _)| !layout.reads(name)) {
         let neutral = if name.ends_with("weight") { 1.0 } else { 0.0 };
         let asks = |value: &Value| is_something(value) && value.as_f64() != Some(neutral);
         if let Some(node) = row.get(name).filter(|node| asks(node.value)) {
