@@ -46,6 +46,6 @@ pub use prepare::{PreparedData, load_options, prepare, tokenizer_changes};
 pub use session::{ModelSummary, Session, SessionOptions, Training, UpdateStats, check_session, open_session};
 pub use threads::run_passes_on_the_main_thread;
 pub use trainer::{
-    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, Rounding,
-    TokenBasis, TrainSummary, check_recipe, plan, train, train_in, write_documents,
+    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
+    TrainSummary, check_recipe, plan, train, train_in, write_documents,
 };

@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use collimate_files::FolderLock;
 use collimate_recipe::Recipe;
-use collimate_report::{LengthSample, MetricsRow};
+use collimate_report::{LengthSample, MetricsRow, Rounding};
 use collimate_text::TokenizedGroup;
 
 use crate::control::{RunContext, RunControl};
@@ -49,7 +49,6 @@ pub use plan::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
     plan,
 };
-pub use rounding::Rounding;
 
 /// The outcome of a finished run.
 #[derive(Debug, Clone, PartialEq)]

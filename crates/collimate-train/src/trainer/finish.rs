@@ -4,13 +4,12 @@ use std::path::Path;
 
 use collimate_files::read_text;
 use collimate_files::write_atomically;
-use collimate_hf::copy_side_files;
+use collimate_hf::{StorageDtype, copy_side_files};
 use collimate_objective::registry;
 use collimate_recipe::Recipe;
-use collimate_report::{CardInput, RunFiles, license_of, render_card, write_report_from};
+use collimate_report::{CardInput, Rounding, RunFiles, license_of, render_card, write_report_from};
 
 use super::TrainSummary;
-use super::rounding::Rounding;
 use super::storage::storage_dtype;
 use crate::error::TrainError;
 use crate::prepare::tokenizer_changes;
@@ -27,7 +26,10 @@ pub(super) fn finish(
     summary: &TrainSummary,
 ) -> Result<(), TrainError> {
     let out = &recipe.output_dir;
-    let dtype = summary.rounding.as_ref().map_or_else(|| storage_dtype(recipe, session.config()), Rounding::saved_in);
+    let dtype = match summary.rounding.as_ref().is_some_and(Rounding::keeps_float32) {
+        true => StorageDtype::F32,
+        false => storage_dtype(recipe, session.config()),
+    };
     // Before the model, which adds the ends of turns to what its `generation_config.json` names.
     copy_side_files(model, out)?;
     for (name, text) in tokenizer_changes(recipe).files(out)? {

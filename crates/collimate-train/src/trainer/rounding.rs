@@ -1,10 +1,7 @@
-//! What rounding the final weights takes of what was learned.
-//!
-//! Training updates float32 weights, and every figure of a run is measured with them. A change smaller than half the distance
-//! of two numbers of the storage dtype is lost when they are rounded to it, so a model stored in bfloat16 may be nearer to
-//! its base than the one that was measured.
+//! Measures what rounding the final weights takes of what was learned.
 
 use collimate_hf::StorageDtype;
+use collimate_report::Rounding;
 use collimate_text::TokenizedGroup;
 
 use super::run::Run;
@@ -16,76 +13,6 @@ use crate::session::Session;
 
 /// Most groups to measure with.
 const MAX_GROUPS: usize = 32;
-/// Float32 is kept if rounding takes more than this share of the learned margin.
-const MAX_SHARE: f64 = 0.05;
-
-/// What rounding takes of what was learned: the mean margin of some groups' log-probs, in nats. The margin of a group is the
-/// chosen response's log-prob less the mean of the others'; of a single response, its log-prob.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rounding {
-    /// The dtype of the final weights, if rounding takes little.
-    pub dtype: StorageDtype,
-    /// Whether the recipe names that dtype, so that it is kept in any case.
-    pub is_named: bool,
-    /// Number of groups measured with.
-    pub num_groups: usize,
-    /// The margin before training.
-    pub before: f64,
-    /// The margin of the weights that were trained and measured, in float32.
-    pub trained: f64,
-    /// The margin of the rounded weights; `None` if a weight is too large for the dtype.
-    pub rounded: Option<f64>,
-}
-
-impl Rounding {
-    /// The share of the learned margin that the rounded weights have; 1 if rounding changes nothing.
-    pub fn kept(&self) -> f64 {
-        match self.rounded {
-            Some(rounded) if rounded == self.trained => 1.0,
-            Some(rounded) => (rounded - self.before) / (self.trained - self.before),
-            None => 0.0,
-        }
-    }
-
-    /// Whether rounding takes too much.
-    fn matters(&self) -> bool {
-        let learned = (self.trained - self.before).abs();
-        self.rounded.is_none_or(|rounded| (rounded - self.trained).abs() > MAX_SHARE * learned)
-    }
-
-    /// The dtype in which the final weights are saved.
-    pub fn saved_in(&self) -> StorageDtype {
-        match self.rounded {
-            None => StorageDtype::F32,
-            Some(_) if self.matters() && !self.is_named => StorageDtype::F32,
-            Some(_) => self.dtype,
-        }
-    }
-
-    /// A line for the summary.
-    pub fn line(&self) -> String {
-        let (dtype, saved) = (self.dtype.name(), self.saved_in().name());
-        let Some(rounded) = self.rounded else {
-            return format!("saved in {saved}: a weight is too large for {dtype}");
-        };
-        let figures = format!(
-            "margin {:.4} before, {:.4} trained, {rounded:.4} in {dtype}: {:.1} % of the change ({} prompts)",
-            self.before,
-            self.trained,
-            100.0 * self.kept(),
-            self.num_groups,
-        );
-        let then = match (self.matters(), self.is_named) {
-            (false, _) => "",
-            (true, false) => "; torch_dtype: ",
-            (true, true) => "; leave torch_dtype out, and what was measured is saved in float32",
-        };
-        let forced =
-            if self.matters() && !self.is_named { format!("{then}{dtype} saves it rounded") } else { then.to_owned() };
-        let warning = if self.matters() && self.is_named { "warning: " } else { "" };
-        format!("{warning}saved in {saved}: {figures}{forced}")
-    }
-}
 
 /// Measures margins before training, for [`Rounding`].
 pub(super) struct RoundingProbe {
@@ -122,7 +49,7 @@ impl RoundingProbe {
         };
         session.restore();
         Ok(Rounding {
-            dtype: self.dtype,
+            dtype: self.dtype.name().to_owned(),
             is_named: dtype_is_named(run.recipe),
             num_groups: self.indices.len(),
             before: self.before,
@@ -168,40 +95,6 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-
-    fn rounding(rounded: Option<f64>, is_named: bool) -> Rounding {
-        let dtype = StorageDtype::BF16;
-        Rounding { dtype, is_named, num_groups: 6, before: 0.25, trained: 0.75, rounded }
-    }
-
-    #[rstest]
-    #[case(Some(0.75), false, StorageDtype::BF16, 1.0)]
-    #[case(Some(0.74), false, StorageDtype::BF16, 0.98)]
-    #[case(Some(0.5), false, StorageDtype::F32, 0.5)]
-    #[case(Some(0.5), true, StorageDtype::BF16, 0.5)]
-    #[case(None, false, StorageDtype::F32, 0.0)]
-    #[case(None, true, StorageDtype::F32, 0.0)]
-    fn float32_is_kept_where_rounding_takes_much(
-        #[case] rounded: Option<f64>,
-        #[case] is_named: bool,
-        #[case] saved_in: StorageDtype,
-        #[case] kept: f64,
-    ) {
-        let rounding = rounding(rounded, is_named);
-        assert_eq!(rounding.saved_in(), saved_in);
-        assert!((rounding.kept() - kept).abs() < 1e-12);
-    }
-
-    #[test]
-    fn the_line_has_the_figures() {
-        assert_eq!(
-            rounding(Some(0.5), false).line(),
-            "saved in float32: margin 0.2500 before, 0.7500 trained, 0.5000 in bfloat16: 50.0 % of the change (6 prompts); \
-             torch_dtype: bfloat16 saves it rounded"
-        );
-        assert!(rounding(Some(0.5), true).line().starts_with("warning: saved in bfloat16: margin 0.2500"));
-        assert_eq!(rounding(None, true).line(), "saved in float32: a weight is too large for bfloat16");
-    }
 
     #[rstest]
     #[case(&[1.0, 2.0, 0.0], &[-3.0, -1.0, -5.0], -1.0 + 4.0)]

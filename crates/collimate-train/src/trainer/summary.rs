@@ -2,13 +2,12 @@
 
 use collimate_objective::{Objective, registry};
 use collimate_recipe::Recipe;
-use collimate_report::{MetricsRow, RunFacts};
+use collimate_report::{MetricsRow, Rounding, RunFacts};
 use collimate_rewards::{effective_responses, entropy, reward_weights};
 use collimate_text::TokenizedGroup;
 
 use super::TrainSummary;
 use super::plan::expected_peak;
-use super::rounding::Rounding;
 use super::run::Run;
 use crate::error::TrainError;
 use crate::session::Session;
