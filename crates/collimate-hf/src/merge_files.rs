@@ -53,7 +53,7 @@ pub struct MergeSummary {
     pub dtype: StorageDtype,
     /// Largest absolute change of a weight, before rounding to that type.
     pub largest_change: f32,
-    /// Files copied from the base model.
+    /// Files copied from the base model or the adapter.
     pub copied: Vec<PathBuf>,
     /// What was passed over or decided about the base model's files.
     pub notes: Vec<String>,
@@ -61,9 +61,9 @@ pub struct MergeSummary {
 
 /// Writes the model with the adapter merged into its weights: `W + s · B A`, computed in float32.
 ///
-/// Tokenizer files and `generation_config.json` are copied from the base model; the ends of turns that the adapter's
-/// `generation_config.json` names are added to it. The first and the last changed tensor are
-/// read back and compared. One tensor is in memory at a time.
+/// Tokenizer files and `generation_config.json` are copied from the base model, or from the adapter's folder if it has a
+/// tokenizer, which training may have changed; the ends of turns that the adapter's `generation_config.json` names are
+/// named. The first and the last changed tensor are read back and compared. One tensor is in memory at a time.
 ///
 /// # Errors
 /// [`HfError`] if model or adapter cannot be read or do not fit together; if `output_dir` is one of their folders,
@@ -83,7 +83,7 @@ pub fn merge_adapter(
     let specs = merged.tensors();
     output_is_free(output_dir, [model_dir, adapter_dir])?;
     // A link out of the folder must be refused before anything is written.
-    side_files(model_dir)?;
+    let inherited = inherited(model_dir, adapter_dir)?;
     let dtype = options.dtype.unwrap_or_else(|| {
         let stored = |name: &str| weights.dtype(name).and_then(StorageDtype::from_stored);
         let first = stored(&base_specs[0].name).unwrap_or(StorageDtype::F32);
@@ -96,7 +96,7 @@ pub fn merge_adapter(
         Ok((spec.name.clone(), tensor))
     });
     try_write_model(output_dir, &merged, tensors, dtype, options.max_shard_size)?;
-    let copied = copy_side_files(model_dir, output_dir)?;
+    let copied = copy(inherited, output_dir)?;
     name_ends(output_dir, model_dir, &named_ends(adapter_dir)?)?;
     read_back(output_dir, &Source { weights: &weights, adapter: &adapter, model: &config }, dtype)?;
     Ok(MergeSummary {
@@ -116,10 +116,24 @@ pub fn merge_adapter(
 /// [`HfError::Io`] or [`HfError::Write`] naming the file that could not be copied; [`HfError::LinkOutside`] if one links
 /// to a file that is not the model's, since the copy would then contain a private file.
 pub fn copy_side_files(from: &Path, to: &Path) -> Result<Vec<PathBuf>, HfError> {
-    let sources = side_files(from)?;
+    copy(side_files(from)?, to)
+}
+
+/// The side files of a merged model: the base's, or the adapter's if it has a tokenizer of its own.
+fn inherited(model_dir: &Path, adapter_dir: &Path) -> Result<Vec<(&'static str, PathBuf)>, HfError> {
+    let (mut files, own) = (side_files(model_dir)?, side_files(adapter_dir)?);
+    let is_own = |name: &str| own.iter().any(|(own, _)| *own == name);
+    if is_own("tokenizer.json") {
+        files.retain(|(name, _)| *name == "generation_config.json" && !is_own(name));
+        files.extend(own);
+    }
+    Ok(files)
+}
+
+fn copy(files: Vec<(&'static str, PathBuf)>, to: &Path) -> Result<Vec<PathBuf>, HfError> {
     fs::create_dir_all(to).map_err(WriteError::of(to))?;
     let mut copied = Vec::new();
-    for (name, source) in sources {
+    for (name, source) in files {
         let bytes = fs::read(&source).map_err(HfError::io(&source))?;
         write_atomically(&to.join(name), &bytes)?;
         copied.push(to.join(name));

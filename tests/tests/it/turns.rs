@@ -107,6 +107,24 @@ fn an_adapter_and_its_merged_model_say_where_a_turn_ends() {
     }
 }
 
+#[test]
+fn a_chat_template_that_a_recipe_brings_goes_with_the_adapter() {
+    let folder = Folder::new();
+    let model = base_model(&folder, "<|im_end|>");
+    let mut config = json_of(&folder, "model/tokenizer_config.json");
+    let template = folder.write("template.jinja", config["chat_template"].take().as_str().expect("a template"));
+    folder.write("model/tokenizer_config.json", config.to_string());
+    let path = format!("chat_template_path={template}");
+    let run = train(&folder, &model, &["use_peft=true", "lora_r=8", "learning_rate=2e-2", &path]);
+    let merged = folder.arg("merged");
+    succeed(&["merge", "--model", &model, "--adapter", &run, "--output", &merged]);
+    for model in [&["--model", &model, "--adapter", &run][..], &["--model", &merged]] {
+        let sampled = answer(&folder, model);
+        assert_eq!(sampled["content"], json!("0."));
+        assert_eq!(sampled["token_ids"].as_array().and_then(|ids| ids.last()), Some(&json!(END_OF_TURN)));
+    }
+}
+
 // The second is no token of the tokenizer's: the turn ends in several, and training scores EOS after them.
 #[rstest]
 #[case("<|im_end|>")]

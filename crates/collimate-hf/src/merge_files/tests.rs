@@ -54,6 +54,20 @@ fn the_product_is_added_and_the_rest_kept(#[case] asked: Option<StorageDtype>, #
 }
 
 #[test]
+fn a_tokenizer_that_the_adapter_brings_is_the_merged_models() {
+    let root = tempfile::tempdir().unwrap();
+    let (model, adapter) = folders(root.path());
+    fs::write(model.join("chat_template.jinja"), "old").unwrap();
+    fs::write(model.join("generation_config.json"), r#"{"eos_token_id": 2, "top_k": 5}"#).unwrap();
+    fs::write(adapter.join("tokenizer.json"), "[]").unwrap();
+    let out = root.path().join("merged");
+    merge_adapter(&model, &adapter, &out, MergeOptions::default()).unwrap();
+    assert_eq!(fs::read_to_string(out.join("tokenizer.json")).unwrap(), "[]");
+    assert!(!out.join("chat_template.jinja").exists());
+    assert!(fs::read_to_string(out.join("generation_config.json")).unwrap().contains("top_k"));
+}
+
+#[test]
 fn a_merged_model_is_divided_as_asked_and_read_again() {
     let root = tempfile::tempdir().unwrap();
     let (model, adapter) = folders(root.path());

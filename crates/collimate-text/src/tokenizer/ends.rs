@@ -126,6 +126,16 @@ impl TextTokenizer {
         Ok(self.with_ends(listed))
     }
 
+    /// Adds the ends that another folder's `generation_config.json` and `config.json` list, of an adapter's base for example.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::from_model_dir`] for these files.
+    pub fn with_ends_of(mut self, dir: &Path) -> Result<Self, TextError> {
+        let mut listed = std::mem::take(&mut self.ends.listed);
+        listed.extend(listed_ends(dir)?);
+        Ok(self.with_ends(listed))
+    }
+
     /// Finds where a turn ends, which depends on the chat template and on EOS; `listed` are ends from files.
     pub(super) fn with_ends(mut self, listed: Vec<u32>) -> Self {
         let tail = self.chat_template.as_ref().and_then(tail_of_a_turn).unwrap_or_default();

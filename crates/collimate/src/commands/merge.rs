@@ -44,7 +44,7 @@ impl Args {
         let summary = merge_adapter(&model, &adapter, &self.output, options)?;
         // An adapter of another program may not say where the turns end that it was trained on. A model without a readable
         // tokenizer keeps what its files name.
-        if let Ok(tokenizer) = TextTokenizer::from_model_dir(&model) {
+        if let Ok(tokenizer) = TextTokenizer::from_model_dir(&self.output) {
             name_ends(&self.output, &model, tokenizer.turn_ends().ids())?;
         }
         summary.notes.iter().for_each(|note| io.note(format_args!("warning: {note}")));

@@ -66,9 +66,13 @@ impl ModelOptions {
         }
     }
 
-    /// The model's tokenizer with its chat template.
+    /// The tokenizer with its chat template: the adapter's if it brings one, since a recipe may have changed the chat
+    /// template or the end of a turn, or else the model's.
     pub(crate) fn tokenizer(&self) -> Result<TextTokenizer, CliError> {
-        Ok(TextTokenizer::from_model_dir(&self.model)?)
+        match self.adapter.as_deref().filter(|adapter| adapter.join("tokenizer.json").is_file()) {
+            Some(adapter) => Ok(TextTokenizer::from_model_dir(adapter)?.with_ends_of(&self.model)?),
+            None => Ok(TextTokenizer::from_model_dir(&self.model)?),
+        }
     }
 }
 

@@ -137,6 +137,14 @@ fn another_template_moves_the_end() {
     assert_eq!(tokenizer.with_chat_template(template).turn_ends().ids(), [4, 2, 0]);
 }
 
+#[test]
+fn an_adapters_tokenizer_also_ends_where_its_base_does() {
+    let base = tempfile::tempdir().unwrap();
+    std::fs::write(base.path().join("config.json"), r#"{"eos_token_id": [0, 4]}"#).unwrap();
+    let adapter = dir(None, &[("generation_config.json", r#"{"eos_token_id": 4}"#)]);
+    assert_eq!(open(&adapter).with_ends_of(base.path()).unwrap().turn_ends().ids(), [2, 4, 0]);
+}
+
 #[rstest]
 #[case(r#"{"eos_token_id": "</s>"}"#)]
 #[case(r#"{"eos_token_id": [2, -1]}"#)]
