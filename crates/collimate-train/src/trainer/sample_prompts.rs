@@ -86,14 +86,16 @@ impl<'a> SamplePrompts<'a> {
     ) -> Result<(), TrainError> {
         let is_there = || {
             let samples = Samples::read(&self.folder)?;
-            Some(samples.prompts.len() == self.groups.len() && samples.max_new_tokens == self.options.max_new_tokens)
+            let count = samples.prompts.len();
+            let is_enough = if self.is_bounded() { count >= 1 } else { count == self.groups.len() };
+            let fits = count <= self.groups.len() && samples.max_new_tokens == self.options.max_new_tokens;
+            Some(is_enough && fits)
         };
         if self.groups.is_empty() || (resume && is_there().unwrap_or(false)) {
             return Ok(());
         }
-        let prompt_tokens = self.groups.iter().map(|group| group.prompt_ids.len()).sum::<usize>() as f64;
-        let times_prompts = self.time_share / 2.0 * PASSES_OF_A_STEP * self.run_tokens / prompt_tokens;
-        let answers = self.answers(TimeLimit { at_least: LEAST_TIME, times_prompts }, session, observer)?;
+        let tokens = self.time_share / 2.0 * PASSES_OF_A_STEP * self.run_tokens;
+        let answers = self.answers(self.groups.len(), Allowance { time: LEAST_TIME, tokens }, session, observer)?;
         let prompts = self.groups.iter().zip(&self.locations).zip(answers).map(|((group, location), before)| {
             let best = group.responses.iter().rev().max_by(|a, b| a.reward.total_cmp(&b.reward));
             let best = best.map(|response| Ok::<_, TrainError>((self.text(&response.ids, true)?, response.reward)));
@@ -117,36 +119,47 @@ impl<'a> SamplePrompts<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let Some(mut samples) = Samples::read(&self.folder).filter(|_| !self.groups.is_empty()) else { return Ok(()) };
-        let at_least = LEAST_TIME.max(training.mul_f64(self.time_share / 2.0));
-        let answers = self.answers(TimeLimit { at_least, times_prompts: 0.0 }, session, observer)?;
+        let time = LEAST_TIME.max(training.mul_f64(self.time_share / 2.0));
+        let answers = self.answers(samples.prompts.len(), Allowance { time, tokens: 0.0 }, session, observer)?;
         for (sample, answer) in samples.prompts.iter_mut().zip(answers) {
             (sample.after, sample.after_cut) = (Some(answer.text), answer.is_cut);
         }
         Ok(samples.write(&self.folder)?)
     }
 
-    /// Answers all prompts within a time.
+    /// Whether the answers' time is bounded.
+    fn is_bounded(&self) -> bool {
+        self.time_share < 1.0
+    }
+
+    /// Answers the first `count` prompts, or as many of them as may be.
     fn answers(
         &mut self,
-        limit: TimeLimit,
+        count: usize,
+        allowance: Allowance,
         session: &mut dyn Session,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Answer>, TrainError> {
         let begun = Instant::now();
-        observer.stage("answering sample prompts", Some(self.groups.len() as u64));
+        let groups = &self.groups[..count.min(self.groups.len())];
+        observer.stage("answering sample prompts", Some(groups.len() as u64));
         // Some rotary embeddings are undefined beyond a length that an answer, unlike the data, might exceed.
         let longest = session.config().longest_sequence().unwrap_or(usize::MAX);
-        let batches = batches(&self.groups, self.options.max_new_tokens, longest, self.max_tokens);
-        let parts = batches.len().max(1) as u32;
-        let at_least = limit.at_least / parts;
-        let limit = TimeLimit { at_least, times_prompts: limit.times_prompts };
-        let mut answers = Vec::with_capacity(self.groups.len());
+        let sizes = Sizes { answer: self.options.max_new_tokens, longest, batch: self.max_tokens };
+        // The first prompt shows how long one takes.
+        let batches = sizes.batches(groups, self.is_bounded());
+        let part = allowance.divided(batches.len());
+        let tokens = |range: Range<usize>| groups[range].iter().map(|group| group.prompt_ids.len()).sum::<usize>();
+        let mut answers = Vec::with_capacity(groups.len());
         for batch in batches {
-            let prompts: Vec<Vec<u32>> = self.groups[batch].iter().map(|group| group.prompt_ids.clone()).collect();
+            if self.is_bounded() && !allowance.allows(begun.elapsed(), tokens(0..batch.start), tokens(0..batch.end)) {
+                break;
+            }
+            let prompts: Vec<Vec<u32>> = groups[batch.clone()].iter().map(|group| group.prompt_ids.clone()).collect();
             let room = longest.saturating_sub(prompts.iter().map(Vec::len).max().unwrap_or(0));
             let options = GenerateOptions {
                 max_new_tokens: self.options.max_new_tokens.min(room),
-                time_limit: (self.time_share < 1.0).then_some(limit),
+                time_limit: self.is_bounded().then(|| part.limit(tokens(batch))),
                 ..self.options.clone()
             };
             for ids in session.generate(&prompts, &options, &mut |_| {})?.into_iter().flatten() {
@@ -156,13 +169,17 @@ impl<'a> SamplePrompts<'a> {
             observer.advance(prompts.len() as u64);
         }
         observer.finish();
-        self.seconds += begun.elapsed().as_secs_f64();
-        if answers.iter().any(|answer| answer.is_cut) {
+        if answers.len() < groups.len() || answers.iter().any(|answer| answer.is_cut) {
             observer.note(&format!(
-                "sample answers were cut short: they may take {} % of the run's time (sample_time_share)",
+                "answers to {} of {} sample prompts, {} of them cut short: they may take {} % of the run's time \
+                 (sample_time_share)",
+                answers.len(),
+                groups.len(),
+                answers.iter().filter(|answer| answer.is_cut).count(),
                 100.0 * self.time_share
             ));
         }
+        self.seconds += begun.elapsed().as_secs_f64();
         Ok(answers)
     }
 
@@ -171,21 +188,62 @@ impl<'a> SamplePrompts<'a> {
     }
 }
 
-/// Divides prompts into batches of at most `max_tokens` tokens with their answers, padded to the longest. A prompt that
-/// leaves less room than an answer may need is answered alone, so that it shortens no other answer.
-fn batches(groups: &[TokenizedGroup], answer: usize, longest: usize, max_tokens: usize) -> Vec<Range<usize>> {
-    let mut batches: Vec<Range<usize>> = Vec::new();
-    let is_alone = |index: usize| groups[index].prompt_ids.len().saturating_add(answer) > longest;
-    for index in 0..groups.len() {
-        let start = batches.last().map_or(index, |batch| batch.start);
-        let widest = groups[start..=index].iter().map(|group| group.prompt_ids.len()).max().unwrap_or(0);
-        let fits = (index + 1 - start).saturating_mul(widest.saturating_add(answer)) <= max_tokens;
-        match batches.last_mut() {
-            Some(batch) if fits && !is_alone(index) && !is_alone(batch.start) => batch.end = index + 1,
-            _ => batches.push(index..index + 1),
-        }
+/// What answers may cost: this time, or that of as many tokens' forward pass if it is longer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Allowance {
+    time: Duration,
+    tokens: f64,
+}
+
+impl Allowance {
+    /// The share of one of `parts` batches.
+    fn divided(self, parts: usize) -> Self {
+        let parts = parts.max(1);
+        Self { time: self.time / parts as u32, tokens: self.tokens / parts as f64 }
     }
-    batches
+
+    /// The limit on decoding after prompts of this many tokens.
+    fn limit(self, prompt_tokens: usize) -> TimeLimit {
+        TimeLimit { at_least: self.time, times_prompts: self.tokens / prompt_tokens.max(1) as f64 }
+    }
+
+    /// Whether more prompts, `all` tokens with those that were answered, may be answered if the `done` tokens of these
+    /// took `spent`. The first prompt always is.
+    fn allows(self, spent: Duration, done: usize, all: usize) -> bool {
+        done == 0 || all as f64 <= self.tokens || spent.mul_f64(all as f64 / done as f64) <= self.time
+    }
+}
+
+/// Limits on lengths, in tokens.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Of an answer.
+    answer: usize,
+    /// Of a prompt with its answer.
+    longest: usize,
+    /// Of a batch of prompts with their answers, padded to the longest.
+    batch: usize,
+}
+
+impl Sizes {
+    /// Divides prompts into batches. A prompt that leaves less room than an answer may need is answered alone, so that it
+    /// shortens no other answer.
+    fn batches(self, groups: &[TokenizedGroup], first_alone: bool) -> Vec<Range<usize>> {
+        let mut batches: Vec<Range<usize>> = Vec::new();
+        let is_alone = |index: usize| {
+            (first_alone && index == 0) || groups[index].prompt_ids.len().saturating_add(self.answer) > self.longest
+        };
+        for index in 0..groups.len() {
+            let start = batches.last().map_or(index, |batch| batch.start);
+            let widest = groups[start..=index].iter().map(|group| group.prompt_ids.len()).max().unwrap_or(0);
+            let fits = (index + 1 - start).saturating_mul(widest.saturating_add(self.answer)) <= self.batch;
+            match batches.last_mut() {
+                Some(batch) if fits && !is_alone(index) && !is_alone(batch.start) => batch.end = index + 1,
+                _ => batches.push(index..index + 1),
+            }
+        }
+        batches
+    }
 }
 
 #[cfg(test)]
@@ -205,7 +263,8 @@ mod tests {
 
     #[test]
     fn prompts_are_answered_together_where_they_fit() {
-        let of = |lengths: &[usize], longest, max_tokens| batches(&groups(lengths), 4, longest, max_tokens);
+        let of =
+            |lengths: &[usize], longest, batch| Sizes { answer: 4, longest, batch }.batches(&groups(lengths), false);
         assert_eq!(of(&[3, 5, 2], usize::MAX, usize::MAX), [0..3]);
         // Padded, 2 · (5 + 4) tokens fit into 18, and 3 · 9 do not.
         assert_eq!(of(&[3, 5, 2], usize::MAX, 18), [0..2, 2..3]);
@@ -213,5 +272,18 @@ mod tests {
         // 7 + 4 is more than 10, so the second would shorten the others.
         assert_eq!(of(&[3, 7, 2, 2], 10, usize::MAX), [0..1, 1..2, 2..4]);
         assert!(of(&[], 10, 10).is_empty());
+    }
+
+    #[test]
+    fn the_first_prompt_shows_how_long_the_others_take() {
+        let sizes = Sizes { answer: 4, longest: usize::MAX, batch: usize::MAX };
+        assert_eq!(sizes.batches(&groups(&[3, 5, 2]), true), [0..1, 1..3]);
+        let allowance = Allowance { time: Duration::from_secs(1), tokens: 50.0 };
+        let allows = |millis, done, all| allowance.allows(Duration::from_millis(millis), done, all);
+        assert!(allows(9000, 0, 100));
+        // 10 tokens in 0.2 s are 50 in 1 s; in 0.3 s they are 1.5 s, which 50 tokens still may take.
+        assert!(allows(200, 10, 50) && allows(300, 10, 50) && allows(100, 10, 100) && !allows(300, 10, 51));
+        let limit = allowance.divided(2).limit(5);
+        assert_eq!(limit, TimeLimit { at_least: Duration::from_millis(500), times_prompts: 5.0 });
     }
 }
