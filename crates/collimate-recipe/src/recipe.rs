@@ -197,8 +197,8 @@ recipe_keys! {
     sample_prompts: usize = 3,
     /// Maximum number of tokens of such an answer, decoded greedily.
     sample_max_new_tokens: usize = 64,
-    /// Largest share of the run's time that these answers may take, half before and half after training; they are cut short
-    /// to keep to it, but not before one second each time. 1 is no limit.
+    /// Largest share of the run's time that these answers may take, half before and half after training; fewer prompts are
+    /// answered, and answers cut short, to keep to it, but not before one second each time. 1 is no limit.
     sample_time_share: f64 = 0.05,
     /// Write TensorBoard event files into `tensorboard` of the run's folder; `report_to: tensorboard` does the same.
     tensorboard: bool = false,

@@ -7,8 +7,9 @@ use crate::samples::{Sample, Samples};
 /// The answers to the sample prompts, side by side.
 pub(super) fn answers(samples: &Samples) -> String {
     let sample = |sample: &Sample| {
-        let before = text("before training", &sample.before);
-        let after = sample.after.as_ref().map(|after| text("after training", after)).unwrap_or_default();
+        let before = text(&label("before training", sample.before_cut), &sample.before);
+        let label = label("after training", sample.after_cut);
+        let after = sample.after.as_ref().map(|after| text(&label, after)).unwrap_or_default();
         article(sample, &format!("{before}{after}"))
     };
     let samples_html: String = samples.prompts.iter().map(sample).collect();
@@ -28,18 +29,24 @@ pub(super) fn compared(runs: &[(&str, &Samples)]) -> String {
             return None;
         }
         let same_start = all.iter().all(|(_, other)| other.before == sample.before);
-        let mut html = if same_start { text("before training", &sample.before) } else { String::new() };
+        let before = label("before training", sample.before_cut);
+        let mut html = if same_start { text(&before, &sample.before) } else { String::new() };
         for (name, sample) in all {
             if !same_start {
-                html += &text(&format!("{name}, before training"), &sample.before);
+                html += &text(&label(&format!("{name}, before training"), sample.before_cut), &sample.before);
             }
-            html +=
-                &sample.after.as_ref().map(|after| text(&format!("{name}, after training"), after)).unwrap_or_default();
+            let after = label(&format!("{name}, after training"), sample.after_cut);
+            html += &sample.after.as_ref().map(|answer| text(&after, answer)).unwrap_or_default();
         }
         Some(article(sample, &html))
     };
     let shared: String = first.prompts.iter().filter_map(article_of).collect();
     if shared.is_empty() { String::new() } else { format!("<h2>Answers</h2>{}{shared}", decoding(first)) }
+}
+
+/// What an answer is, and whether the clock has cut it.
+fn label(name: &str, is_cut: bool) -> String {
+    if is_cut { format!("{name} (cut short to save time)") } else { name.to_owned() }
 }
 
 fn decoding(samples: &Samples) -> String {

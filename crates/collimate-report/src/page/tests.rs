@@ -74,7 +74,14 @@ fn html(rows: &[MetricsRow]) -> String {
 #[test]
 fn a_page_shows_charts_results_and_recipe_and_fetches_nothing() {
     let page = html(&rows(20));
-    let illustrations = ["2 &lt; 3?", "before training", "(nothing)", "Length against implicit reward", "<circle"];
+    let illustrations = [
+        "2 &lt; 3?",
+        "before training (cut short to save time)<",
+        "after training<",
+        "(nothing)",
+        "Length against implicit reward",
+        "<circle",
+    ];
     for part in illustrations {
         assert!(page.contains(part), "{part}");
     }
