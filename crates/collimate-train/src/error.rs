@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
+use collimate_checkpoint::CheckpointError;
 use collimate_data::DataError;
 use collimate_files::{LockError, WriteError};
 use collimate_hf::HfError;
@@ -229,6 +230,16 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
+}
+
+impl From<CheckpointError> for TrainError {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Io { path, source } => Self::Io { path, source },
+            CheckpointError::Damaged { path, message } => Self::Checkpoint { path, message },
+            CheckpointError::Write(error) => Self::Write(error),
+        }
+    }
 }
 
 /// A signal's name.

@@ -19,7 +19,6 @@
 //! This crate must not know concrete objectives or backends: it asks `collimate_objective::registry` for the former and
 //! `collimate_backend::dispatch` for the latter. No tensor leaves a session.
 
-mod checkpoint;
 mod control;
 mod dataset;
 pub mod error;
@@ -36,7 +35,7 @@ mod threads;
 mod trainer;
 
 #[doc(hidden)]
-pub use checkpoint::read_trainer_state;
+pub use collimate_checkpoint::read_trainer_state;
 pub use collimate_progress::{self as progress, Observer, format_bytes, format_count, format_seconds};
 pub use control::{RunContext, RunControl, StopFlag};
 pub use error::TrainError;

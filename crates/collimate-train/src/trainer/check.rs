@@ -25,7 +25,6 @@ use super::outline::Outline;
 use super::plan::PlannedDisk;
 use super::resume::find_checkpoint;
 use super::saving::check_saving;
-use crate::checkpoint::Checkpoint;
 use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::load_recipe::{backend_name, compute_dtype};
@@ -33,6 +32,7 @@ use crate::packs::PassBudget;
 use crate::prepare::tokenizer_changes;
 use crate::session::{SessionOptions, Training, check_session};
 use crate::threads::set_threads;
+use collimate_checkpoint::Checkpoint;
 
 /// A recipe whose parts exist and are compatible.
 pub(super) struct Checked {

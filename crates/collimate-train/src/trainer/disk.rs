@@ -9,7 +9,6 @@ use collimate_recipe::{Recipe, StepCounts};
 use super::outline::Outline;
 use super::plan::{FLOAT, PlannedDisk};
 use super::storage::largest_dtype;
-use crate::checkpoint;
 use crate::error::TrainError;
 
 /// Bytes of a row of a recorded step, about.
@@ -57,7 +56,7 @@ impl PlannedDisk {
     pub(super) fn check(&self, recipe: &Recipe) -> Result<(), TrainError> {
         let out = &recipe.output_dir;
         let (Some(needed), Some(free)) = (self.peak, self.free) else { return Ok(()) };
-        let reused = checkpoint::all(out).iter().map(|path| folder_bytes(path)).sum::<u64>();
+        let reused = collimate_checkpoint::all(out).iter().map(|path| folder_bytes(path)).sum::<u64>();
         match needed <= free.saturating_add(reused) {
             true => Ok(()),
             false => Err(self.refused(recipe, out, needed, reused)),

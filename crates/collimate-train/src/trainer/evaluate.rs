@@ -5,12 +5,12 @@ use collimate_report::{LengthSample, MetricsRow};
 use collimate_text::TokenizedGroup;
 
 use super::run::Run;
-use crate::checkpoint::TrainerState;
 use crate::control::RunContext;
 use crate::dataset::group_outcomes;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;
 use crate::session::Session;
+use collimate_checkpoint::TrainerState;
 
 impl Run<'_> {
     /// Evaluates the current policy; returns the row of `eval_` figures. `None` without held-out data, or if a stop was

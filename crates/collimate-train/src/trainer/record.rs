@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
+use collimate_files::ShardSize;
+use collimate_hf::StorageDtype;
 use collimate_recipe::Recipe;
 use collimate_report::tensorboard::{self, EventWriter};
 use collimate_report::trackers::{self, TrackedRun, Tracker};
 use collimate_report::{ChosenAlarm, Judge, MetricsRow, MetricsWriter, RunFacts};
 
-use crate::checkpoint::{self, TrainerState};
 use crate::error::TrainError;
 use crate::session::Session;
+use collimate_checkpoint::{Kept, TrainerState};
 
 /// The growing files of a run, and a digest of their rows.
 #[derive(Debug)]
@@ -110,7 +112,14 @@ impl Record {
         // The rows that a checkpoint counts must reach the disk before it does.
         self.writer.sync()?;
         let state = TrainerState { num_rows: self.history.num_rows, ..state.clone() };
-        checkpoint::save(&self.folder, session, &state, &self.recipe_yaml, limit)
+        if let Some(parameter) = session.nonfinite_parameter() {
+            return Err(TrainError::WeightsNotFinite { step: state.global_step, parameter });
+        }
+        let kept = Kept { recipe_yaml: &self.recipe_yaml, limit };
+        collimate_checkpoint::save(&self.folder, &state, &kept, |folder| {
+            session.save_model(folder, StorageDtype::F32, ShardSize::default())?;
+            session.save_optimizer(folder)
+        })
     }
 }
 

@@ -4,9 +4,9 @@ use collimate_files::recover_folders;
 use collimate_recipe::Recipe;
 
 use super::run::Run;
-use crate::checkpoint::{self, Checkpoint};
 use crate::control::RunContext;
 use crate::error::TrainError;
+use collimate_checkpoint::Checkpoint;
 
 /// Finds the checkpoint to continue from; notes if there is none. Without `resume` the output folder must not hold a
 /// run.
@@ -20,13 +20,13 @@ pub(super) fn find_checkpoint(
 ) -> Result<Option<Checkpoint>, TrainError> {
     let out = &recipe.output_dir;
     if !resume {
-        if out.join("metrics.jsonl").exists() || checkpoint::has_any(out)? {
+        if out.join("metrics.jsonl").exists() || collimate_checkpoint::has_any(out)? {
             return Err(TrainError::OutputTaken { path: out.clone() });
         }
         return Ok(None);
     }
     recover_folders(out)?;
-    let (found, warnings) = checkpoint::newest(out)?;
+    let (found, warnings) = collimate_checkpoint::newest(out)?;
     warnings.iter().for_each(|warning| context.observer.note(&format!("warning: {warning}")));
     match found {
         Some(found) if found.state.fingerprint != recipe_fingerprint(recipe) => {

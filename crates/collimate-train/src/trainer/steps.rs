@@ -14,10 +14,10 @@ use super::record::{Record, RowHistory};
 use super::resume::{data_fingerprint, recipe_fingerprint};
 use super::run::Run;
 use super::step::take_step;
-use crate::checkpoint::{Checkpoint, TrainerState};
 use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::session::Session;
+use collimate_checkpoint::{Checkpoint, TrainerState};
 
 /// What a run's first step needs to know of what came before it.
 pub(super) struct Start {

@@ -1,20 +1,33 @@
-//! Checkpoints. Each is written under a hidden name, synced, then renamed, so that an existing one is complete; checksums
-//! detect later disk corruption.
+//! Checkpoints of a run. Each is written under a hidden name, synced, then renamed, so that an existing one is complete;
+//! checksums detect later disk corruption.
+//!
+//! Start with [`save`] and [`newest`]. The crate must not know what is in a model's files: whoever saves writes them.
+//!
+//! ```
+//! use collimate_checkpoint::{Kept, TrainerState, newest, save};
+//!
+//! let run = tempfile::tempdir()?;
+//! let state = TrainerState { global_step: 3, max_steps: 10, ..TrainerState::default() };
+//! let kept = Kept { recipe_yaml: "seed: 1\n", limit: Some(2) };
+//! save(run.path(), &state, &kept, |folder| Ok(std::fs::write(folder.join("weights"), [1, 2, 3]).unwrap()))?;
+//! let (found, warnings) = newest(run.path())?;
+//! assert_eq!((found.unwrap().state, warnings.len()), (state, 0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod error;
 #[cfg(test)]
 mod tests;
+
+pub use error::CheckpointError;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_files::{
-    ShardSize, StagedFolder, WriteError, read_text, remove_folder, verify_checksums, write_atomically, write_checksums,
+    StagedFolder, WriteError, read_text, remove_folder, verify_checksums, write_atomically, write_checksums,
 };
-use collimate_hf::StorageDtype;
 use serde::{Deserialize, Serialize};
-
-use crate::error::TrainError;
-use crate::session::Session;
 
 const STATE_FILE: &str = "trainer_state.json";
 const RECIPE_FILE: &str = "recipe.yaml";
@@ -23,7 +36,7 @@ const PREFIX: &str = "checkpoint-";
 const MAX_STATE_BYTES: u64 = 1 << 20;
 
 /// The state of a run, as stored in `trainer_state.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
     /// Optimizer steps finished.
     pub global_step: usize,
@@ -49,9 +62,20 @@ pub struct TrainerState {
 
 /// A checkpoint whose checksums were verified.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Checkpoint {
-    pub(crate) path: PathBuf,
-    pub(crate) state: TrainerState,
+pub struct Checkpoint {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The run's state.
+    pub state: TrainerState,
+}
+
+/// What is kept beside a checkpoint's model.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// The resolved recipe of the run.
+    pub recipe_yaml: &'a str,
+    /// Most checkpoints to keep; `None` for all.
+    pub limit: Option<usize>,
 }
 
 impl Checkpoint {
@@ -59,39 +83,36 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(crate) fn recipe_yaml(&self) -> Result<String, TrainError> {
+    pub fn recipe_yaml(&self) -> Result<String, CheckpointError> {
         let path = self.path.join(RECIPE_FILE);
-        fs::read_to_string(&path).map_err(|source| TrainError::io(&path, source))
+        fs::read_to_string(&path).map_err(|source| CheckpointError::Io { path, source })
     }
 }
 
-/// Writes `checkpoint-N` into the run's folder, then removes the oldest ones beyond the limit. The metrics rows that it
-/// counts must already be on disk.
+/// Writes `checkpoint-N` into the run's folder, then removes the oldest ones beyond the limit. `write_model` writes the model
+/// and its optimizer into the folder that it is given. The metrics rows that the state counts must already be on disk.
 ///
 /// # Errors
-/// A weight is not finite, or the folder cannot be written; earlier checkpoints stay.
-pub(crate) fn save(
+/// `write_model` fails, or the folder cannot be written; earlier checkpoints stay.
+pub fn save<E: From<CheckpointError>>(
     run: &Path,
-    session: &dyn Session,
     state: &TrainerState,
-    recipe_yaml: &str,
-    limit: Option<usize>,
-) -> Result<PathBuf, TrainError> {
-    let step = state.global_step;
-    if let Some(parameter) = session.nonfinite_parameter() {
-        return Err(TrainError::WeightsNotFinite { step, parameter });
-    }
-    let path = run.join(format!("{PREFIX}{step}"));
-    let staged = StagedFolder::create(&path)?;
-    let folder = staged.staging();
-    session.save_model(folder, StorageDtype::F32, ShardSize::default())?;
-    session.save_optimizer(folder)?;
-    write_atomically(&folder.join(RECIPE_FILE), recipe_yaml.as_bytes())?;
-    let json = serde_json::to_string_pretty(state).unwrap_or_default();
-    write_atomically(&folder.join(STATE_FILE), (json + "\n").as_bytes())?;
-    write_checksums(folder)?;
-    staged.commit()?;
-    remove_superseded(run, step, limit)?;
+    kept: &Kept<'_>,
+    write_model: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<PathBuf, E> {
+    let path = run.join(format!("{PREFIX}{}", state.global_step));
+    let staged = StagedFolder::create(&path).map_err(CheckpointError::from)?;
+    write_model(staged.staging())?;
+    let finish = || {
+        let folder = staged.staging();
+        write_atomically(&folder.join(RECIPE_FILE), kept.recipe_yaml.as_bytes())?;
+        let json = serde_json::to_string_pretty(state).unwrap_or_default();
+        write_atomically(&folder.join(STATE_FILE), (json + "\n").as_bytes())?;
+        write_checksums(folder)
+    };
+    finish().map_err(CheckpointError::from)?;
+    staged.commit().map_err(CheckpointError::from)?;
+    remove_superseded(run, state.global_step, kept.limit).map_err(CheckpointError::from)?;
     Ok(path)
 }
 
@@ -99,7 +120,7 @@ pub(crate) fn save(
 ///
 /// # Errors
 /// The run's folder cannot be read, or it has checkpoints and all are damaged.
-pub(crate) fn newest(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>), TrainError> {
+pub fn newest(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>), CheckpointError> {
     let mut warnings = Vec::new();
     for (step, path) in checkpoints(run)?.into_iter().rev() {
         match read(&path, step) {
@@ -116,19 +137,19 @@ pub(crate) fn newest(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>), Tr
         "every checkpoint is damaged; remove them to start over, or choose another --output\n  {}",
         warnings.join("\n  ")
     );
-    Err(TrainError::Checkpoint { path: run.to_owned(), message })
+    Err(CheckpointError::Damaged { path: run.to_owned(), message })
 }
 
 /// Whether a folder holds a checkpoint, intact or not.
 ///
 /// # Errors
 /// The folder cannot be read.
-pub(crate) fn has_any(run: &Path) -> Result<bool, TrainError> {
+pub fn has_any(run: &Path) -> Result<bool, CheckpointError> {
     Ok(!checkpoints(run)?.is_empty())
 }
 
 /// The folders of all checkpoints of a run; none if it cannot be read.
-pub(crate) fn all(run: &Path) -> Vec<PathBuf> {
+pub fn all(run: &Path) -> Vec<PathBuf> {
     checkpoints(run).unwrap_or_default().into_iter().map(|(_, path)| path).collect()
 }
 
@@ -144,8 +165,8 @@ fn read(path: &Path, step: usize) -> Result<TrainerState, String> {
 
 fn read_state(path: &Path) -> Result<TrainerState, String> {
     read_trainer_state(&path.join(STATE_FILE)).map_err(|error| match error {
-        TrainError::Io { source, .. } => format!("{STATE_FILE}: {source}"),
-        TrainError::Checkpoint { message, .. } => format!("{STATE_FILE}: {message}"),
+        CheckpointError::Io { source, .. } => format!("{STATE_FILE}: {source}"),
+        CheckpointError::Damaged { message, .. } => format!("{STATE_FILE}: {message}"),
         other => other.to_string(),
     })
 }
@@ -154,9 +175,9 @@ fn read_state(path: &Path) -> Result<TrainerState, String> {
 ///
 /// # Errors
 /// The file cannot be read, is not a trainer state, or holds values that no run can produce.
-pub fn read_trainer_state(path: &Path) -> Result<TrainerState, TrainError> {
-    let damaged = |message: String| TrainError::Checkpoint { path: path.to_owned(), message };
-    let text = read_text(path, MAX_STATE_BYTES).map_err(|source| TrainError::io(path, source))?;
+pub fn read_trainer_state(path: &Path) -> Result<TrainerState, CheckpointError> {
+    let damaged = |message: String| CheckpointError::Damaged { path: path.to_owned(), message };
+    let text = read_text(path, MAX_STATE_BYTES).map_err(|source| io(path, source))?;
     let state: TrainerState = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
     if state.global_step > state.max_steps {
         let (done, all) = (state.global_step, state.max_steps);
@@ -169,14 +190,14 @@ pub fn read_trainer_state(path: &Path) -> Result<TrainerState, TrainError> {
 }
 
 /// Checkpoints by their step, oldest first.
-fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
+fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, CheckpointError> {
     if !run.is_dir() {
         return Ok(Vec::new());
     }
-    let entries = fs::read_dir(run).map_err(|source| TrainError::io(run, source))?;
+    let entries = fs::read_dir(run).map_err(|source| io(run, source))?;
     let mut found = Vec::new();
     for entry in entries {
-        let path = entry.map_err(|source| TrainError::io(run, source))?.path();
+        let path = entry.map_err(|source| io(run, source))?.path();
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if let Some(step) = name.strip_prefix(PREFIX).and_then(|n| n.parse().ok()) {
             found.push((step, path));
@@ -197,4 +218,8 @@ fn remove_superseded(run: &Path, step: usize, limit: Option<usize>) -> Result<()
         .partition(|(other, path)| *other < step && read_state(path).is_ok_and(|state| state.interim));
     let excess = limit.map_or(0, |limit| regular.len().saturating_sub(limit.max(1)));
     interim.iter().chain(&regular[..excess]).try_for_each(|(_, path)| remove_folder(path))
+}
+
+fn io(path: &Path, source: std::io::Error) -> CheckpointError {
+    CheckpointError::Io { path: path.to_owned(), source }
 }
