@@ -132,7 +132,7 @@ impl Keys {
                 if !known.contains(rest) || is_embedding != (rest == embedding_module(model)) {
                     return unknown(Some(rest));
                 }
-                keys.own.insert(key.to_owned(), key.to_owned());
+                keys.own.insert(part.name(rest), key.to_owned());
                 continue;
             }
             let (tensor, wrapper) = unwrapped(rest);

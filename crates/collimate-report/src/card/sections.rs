@@ -134,8 +134,24 @@ pub(super) fn arguments(input: &CardInput<'_>) -> String {
         "seed",
     ];
     const LORA: [&str; 4] = ["lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"];
+    /// Shown where they say something.
+    const MORE_LORA: [&str; 7] = [
+        "lora_exclude_modules",
+        "lora_layers_to_transform",
+        "lora_layers_pattern",
+        "lora_rank_pattern",
+        "lora_alpha_pattern",
+        "use_dora",
+        "lora_modules_to_save",
+    ];
     let recipe = serde_json::to_value(input.recipe).unwrap_or_default();
-    let keys = KEYS.iter().chain(LORA.iter().filter(|_| input.recipe.use_peft));
+    let says_something = |key: &&&str| match recipe.get(**key) {
+        Some(Value::Array(list)) => !list.is_empty(),
+        Some(Value::Object(object)) => !object.is_empty(),
+        value => value.and_then(Value::as_bool) != Some(false),
+    };
+    let lora = LORA.iter().chain(MORE_LORA.iter().filter(says_something));
+    let keys = KEYS.iter().chain(lora.filter(|_| input.recipe.use_peft));
     let shown = keys.filter_map(|key| Some((key, recipe.get(key).filter(|value| !value.is_null())?)));
     let lines: String = shown
         .map(|(key, value)| {

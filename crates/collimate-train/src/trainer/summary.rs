@@ -42,7 +42,7 @@ pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session) -> Result<Vec<St
 fn model(session: &dyn Session, recipe: &Recipe) -> String {
     let summary = session.summary();
     let kind = match recipe.use_peft {
-        true => format!("LoRA r {}", recipe.lora_r),
+        true => format!("{} r {}", if recipe.use_dora { "DoRA" } else { "LoRA" }, recipe.lora_r),
         false => "full fine-tuning".to_owned(),
     };
     format!(
