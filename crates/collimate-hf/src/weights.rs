@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
+use serde_json::Value;
 
-use self::mapped::MappedFile;
+use self::mapped::{MappedFile, finite};
 use crate::blocks::TensorSpec;
 use crate::error::{HfError, ShardError};
-use crate::shards;
+use crate::{plain_file, shards};
 
 /// A float32 tensor in host memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,9 @@ impl HostTensor {
         Self { shape, data }
     }
 }
+
+/// The embedding of every family.
+const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// What [`WeightFiles::check`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -96,7 +100,18 @@ impl WeightFiles {
             weights.notes.push(format!("{dir}: {single} is read, {index} beside it is passed over"));
         }
         weights.rename()?;
+        weights.tie(dir);
         Ok(weights)
+    }
+
+    /// A tied model may have been saved with its output layer alone, which is its embedding then, as in transformers.
+    fn tie(&mut self, dir: &Path) {
+        let head = self.holders.get("lm_head.weight").map(|head| (head.file, head.stored.clone()));
+        let Some((file, stored)) = head.filter(|_| !self.holders.contains_key(EMBEDDING)) else { return };
+        let is_tied = |config: Value| config.get("tie_word_embeddings").and_then(Value::as_bool) == Some(true);
+        if plain_file::read_json(&dir.join("config.json")).is_ok_and(is_tied) {
+            self.holders.insert(EMBEDDING.to_owned(), Holder { file, stored });
+        }
     }
 
     /// Gives tensors the names that transformers saves them under.
@@ -270,18 +285,5 @@ impl WeightFiles {
                 found: format!("{other:?}"),
             }),
         }
-    }
-}
-
-/// Rejects NaN and infinite weights, which would spread to everything computed from them.
-fn finite(path: &Path, tensor: &str, data: &[f32]) -> Result<(), HfError> {
-    match data.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(index) => Err(HfError::WeightNotFinite {
-            path: path.to_owned(),
-            tensor: tensor.to_owned(),
-            index,
-            value: data[index],
-        }),
     }
 }

@@ -96,6 +96,18 @@ fn a_stored_head_that_is_the_embedding_stays_tied() {
     assert_eq!(scores(&folder, &folder.arg("model"), &[]), before);
 }
 
+#[test]
+fn a_tied_model_may_be_saved_with_its_output_layer_alone() {
+    let folder = Folder::new();
+    let config = write_model_with(&folder.path("model"), &json!({ "tie_word_embeddings": true }));
+    let before = scores(&folder, &folder.arg("model"), &[]);
+    let embedding = config.embedding().name;
+    let renamed = |(name, tensor)| (if name == embedding { "lm_head.weight".to_owned() } else { name }, tensor);
+    let all: Vec<_> = tensors(&folder.path("model")).into_iter().map(renamed).collect();
+    write_safetensors(&folder.path("model/model.safetensors"), all, StorageDtype::F32).expect("weights");
+    assert_eq!(scores(&folder, &folder.arg("model"), &[]), before);
+}
+
 /// The weights of the small model under other names.
 #[rstest]
 #[case::without_prefix(|name: &str| name.trim_start_matches("model.").to_owned(), &[])]

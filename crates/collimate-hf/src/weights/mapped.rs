@@ -49,3 +49,16 @@ impl MappedFile {
         let _ = (start, end);
     }
 }
+
+/// Rejects NaN and infinite weights, which would spread to everything computed from them.
+pub(super) fn finite(path: &Path, tensor: &str, data: &[f32]) -> Result<(), HfError> {
+    match data.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(HfError::WeightNotFinite {
+            path: path.to_owned(),
+            tensor: tensor.to_owned(),
+            index,
+            value: data[index],
+        }),
+    }
+}
