@@ -34,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         beta2: 0.999,
         epsilon: 1e-8,
         weight_decay: 0.0,
+        decay_norms: true,
         apply: true,
     };
     let mut losses = Vec::new();

@@ -1,4 +1,5 @@
-//! `cargo xtask python-check`: round trips of models and adapters through transformers and PEFT.
+//! `cargo xtask python-check`: round trips of models and adapters through transformers and PEFT, and training beside TRL's
+//! trainer.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -29,8 +30,10 @@ pub(crate) struct PythonCheckOptions {
 }
 
 /// Name of the step of `cargo xtask test`.
-const STEP: &str = "round trips with transformers and PEFT";
+const STEP: &str = "round trips with transformers and PEFT, and training beside TRL";
 const SCRIPT: &str = "tests/python/round_trips.py";
+/// Published recipes, trained by both.
+const RECIPES: &str = "tests/python/trl_recipes.py";
 
 /// Builds the program and runs the checks.
 pub(crate) fn python_check(workspace: &Workspace, options: &PythonCheckOptions, profile: Profile) -> Result<ExitCode> {
@@ -69,7 +72,26 @@ fn check(workspace: &Workspace, options: &PythonCheckOptions, built: &Forwarded,
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    execute(&mut script(workspace, options, &python, &program, &folder))
+    execute(&mut script(workspace, options, &python, &program, &folder))?;
+    match options.only.is_some() || options.models.is_some() {
+        // The recipes are trained on one model.
+        true => Ok(()),
+        false => execute(&mut recipes(workspace, &python, &program, &folder)),
+    }
+}
+
+/// The script that trains recipes with TRL and here.
+fn recipes(workspace: &Workspace, python: &Path, program: &Path, folder: &Path) -> Command {
+    start(workspace, RECIPES, python, program, folder)
+}
+
+/// A script with the program and a folder to work in.
+fn start(workspace: &Workspace, script: &str, python: &Path, program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.arg(workspace.root.join(script)).arg(program).arg(folder);
+    // Keeps compiled modules out of the checkout.
+    command.env("PYTHONPYCACHEPREFIX", scratch(workspace).join("pycache"));
+    command
 }
 
 /// The script with its arguments.
@@ -80,10 +102,7 @@ fn script(
     program: &Path,
     folder: &Path,
 ) -> Command {
-    let mut command = Command::new(python);
-    command.arg(workspace.root.join(SCRIPT)).arg(program).arg(folder);
-    // Keeps compiled modules out of the checkout.
-    command.env("PYTHONPYCACHEPREFIX", scratch(workspace).join("pycache"));
+    let mut command = start(workspace, SCRIPT, python, program, folder);
     if let Some(models) = &options.models {
         command.arg("--models").arg(models);
     }
@@ -133,7 +152,7 @@ mod tests {
     #[test]
     fn the_script_and_its_packages_are_in_the_checkout() {
         let workspace = Workspace::locate().expect("a checkout");
-        assert!(workspace.read(SCRIPT).is_ok());
+        assert!(workspace.read(SCRIPT).is_ok() && workspace.read(RECIPES).is_ok());
         let packages = workspace.read(environment(&workspace).requirements).expect("a file of packages");
         let lines: Vec<&str> = packages.lines().collect();
         assert!(lines.is_sorted() && lines.iter().all(|line| line.contains("==")), "{packages}");

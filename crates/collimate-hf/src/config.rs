@@ -68,8 +68,10 @@ pub struct Experts {
     pub count: usize,
     /// Number of experts per token, at most E.
     pub per_token: usize,
-    /// Weight of the router's balance loss in training (`router_aux_loss_coef`); 0 for none.
+    /// Weight of the router's balance loss (`router_aux_loss_coef`).
     pub balance_weight: f64,
+    /// Whether training adds that loss by default, as transformers does with `output_router_logits`.
+    pub balances_by_default: bool,
 }
 
 /// The checked configuration of a decoder: every size is at least 1, and sizes are consistent.

@@ -15,8 +15,8 @@ pub(crate) struct ExpertDefaults {
     pub(crate) balance_weight: f64,
 }
 
-/// Reads the number of experts and how tokens use them. As in transformers, the balance loss is on only with
-/// `output_router_logits`.
+/// Reads the number of experts and how tokens use them. As in transformers, the balance loss is on by
+/// default only with `output_router_logits`.
 pub(crate) fn read(fields: Fields<'_>, num_layers: usize, defaults: ExpertDefaults) -> Result<Experts, HfError> {
     let key = defaults.count_key;
     let count = fields.size_or(key, defaults.count)?;
@@ -28,9 +28,7 @@ pub(crate) fn read(fields: Fields<'_>, num_layers: usize, defaults: ExpertDefaul
         return Err(fields.wrong("num_experts_per_tok", &format!("at most {key}, {count}")));
     }
     let weight = fields.number("router_aux_loss_coef", "a number of at least 0", |x| x >= 0.0)?;
-    let balance_weight = match fields.flag_or("output_router_logits", false)? {
-        true => weight.unwrap_or(defaults.balance_weight),
-        false => 0.0,
-    };
-    Ok(Experts { count, per_token, balance_weight })
+    let balance_weight = weight.unwrap_or(defaults.balance_weight);
+    let balances_by_default = fields.flag_or("output_router_logits", false)?;
+    Ok(Experts { count, per_token, balance_weight, balances_by_default })
 }

@@ -114,7 +114,10 @@ fn what_only_some_architectures_have_is_read() {
     assert_eq!((gemma2.norm_placement, gemma2.norm_offset), (NormPlacement::BeforeAndAfter, true));
     assert_eq!(gemma2.layer_windows, [Some(24), None]);
     let mixtral = config("mixtral");
-    assert_eq!(mixtral.experts, Some(Experts { count: 4, per_token: 2, balance_weight: 0.0 }));
+    assert_eq!(
+        mixtral.experts,
+        Some(Experts { count: 4, per_token: 2, balance_weight: 0.001, balances_by_default: false })
+    );
     assert_eq!((mixtral.layer_windows, mixtral.rope_theta), (vec![None, None], 1e6));
 }
 

@@ -58,7 +58,7 @@ pub use families::FAMILIES;
 pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter, side_files};
 pub use peft::{
     Adapter, AdapterPart, ByPattern, LayerChoice, LoraConfig, LoraTargets, ModuleNames, ModulePattern, merged_tensor,
-    row_lengths,
+    peft_default_targets, row_lengths,
 };
 pub use plain_file::read_bounded;
 pub use rope::RopeScaling;

@@ -4,6 +4,7 @@
 //! 2402.09353) each row of the sum then gets a length of its own. Whole tensors can be trained beside, as copies.
 
 mod config;
+mod default_targets;
 mod json;
 mod matching;
 mod merge;
@@ -19,6 +20,7 @@ use std::path::Path;
 use collimate_files::{WriteError, write_atomically};
 
 pub use self::config::{LoraConfig, LoraTargets};
+pub use self::default_targets::peft_default_targets;
 pub use self::matching::{ByPattern, LayerChoice, ModuleNames, ModulePattern};
 pub use self::merge::{merged_tensor, row_lengths};
 pub use self::names::AdapterPart;

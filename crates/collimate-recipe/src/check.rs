@@ -20,7 +20,7 @@ impl Recipe {
             ("max_grad_norm", self.max_grad_norm),
             ("weight_decay", self.weight_decay),
             ("alarm_chosen_drop", self.alarm_chosen_drop),
-            ("router_aux_loss_coef", self.router_aux_loss_coef.unwrap_or(0.0)),
+            ("router_aux_loss_coef", self.router_aux_loss_coef.weight(0.0, false)),
             ("min_reward_gap", self.min_reward_gap),
             ("save_minutes", self.save_minutes),
         ] {
@@ -36,16 +36,18 @@ impl Recipe {
         }
         let ratio = self.warmup_ratio;
         check.that((0.0..=1.0).contains(&ratio), "warmup_ratio", || format!("must be in [0, 1], is {ratio}"))?;
-        for (key, value) in [
-            ("adam_beta1", self.adam_beta1),
-            ("adam_beta2", self.adam_beta2),
-            ("lora_dropout", self.lora_dropout),
-            ("eval_fraction", self.eval_fraction),
-        ] {
+        for (key, value) in
+            [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2), ("lora_dropout", self.lora_dropout)]
+        {
             check.that((0.0..1.0).contains(&value), key, || format!("must be in [0, 1), is {value}"))?;
         }
         let share = self.sample_time_share;
-        check.that(share > 0.0 && share <= 1.0, "sample_time_share", || format!("must be in (0, 1], is {share}"))
+        check.that(share > 0.0 && share <= 1.0, "sample_time_share", || format!("must be in (0, 1], is {share}"))?;
+        let held_out = self.eval_fraction;
+        let is_count = held_out > 1.0 && held_out.fract() == 0.0;
+        check.that((0.0..1.0).contains(&held_out) || is_count, "eval_fraction", || {
+            format!("must be in [0, 1) or a whole number above 1, is {held_out}")
+        })
     }
 
     fn check_counts(&self, check: &Check<'_>) -> Result<(), RecipeError> {
@@ -55,8 +57,8 @@ impl Recipe {
             ("gradient_accumulation_steps", self.gradient_accumulation_steps),
             ("lora_r", self.lora_r),
             ("lora_rank_pattern", self.lora_rank_pattern.0.iter().map(|(_, r)| *r).min().unwrap_or(1)),
-            ("max_prompt_length", self.max_prompt_length),
-            ("logging_steps", self.logging_steps),
+            ("max_prompt_length", self.max_prompt_length.unwrap_or(1)),
+            ("logging_steps", self.logging_steps.of(1)),
             ("save_total_limit", self.save_total_limit.unwrap_or(1)),
             ("max_samples", self.max_samples.unwrap_or(1)),
             ("max_completion_length", self.max_completion_length.unwrap_or(1)),
@@ -64,9 +66,9 @@ impl Recipe {
             check.that(value > 0, key, || "must be at least 1, is 0".to_owned())?;
         }
         for (key, value, most) in [
-            ("max_length", self.max_length, MAX_COUNT),
-            ("max_prompt_length", self.max_prompt_length, MAX_COUNT),
-            ("warmup_steps", self.warmup_steps, MAX_COUNT),
+            ("max_length", self.max_length.unwrap_or(1), MAX_COUNT),
+            ("max_prompt_length", self.max_prompt_length.unwrap_or(1), MAX_COUNT),
+            ("warmup_steps", self.warmup_steps.of(1), MAX_COUNT),
             ("max_steps", usize::try_from(self.max_steps).unwrap_or(0), MAX_COUNT),
             ("per_device_train_batch_size", self.per_device_train_batch_size, MAX_COUNT),
             ("per_device_eval_batch_size", self.per_device_eval_batch_size, MAX_COUNT),
@@ -98,10 +100,12 @@ impl Recipe {
         check.that(self.chat_template.is_none() || self.chat_template_path.is_none(), "chat_template", || {
             "is given beside chat_template_path; leave one out".to_owned()
         })?;
-        check.that(self.max_length > self.max_prompt_length, "max_length", || {
-            let (prompt, all) = (self.max_prompt_length, self.max_length);
+        let (all, prompt) = (self.max_length.unwrap_or(usize::MAX), self.max_prompt_length.unwrap_or(0));
+        check.that(all > prompt, "max_length", || {
             format!("must leave room for a response beyond max_prompt_length ({prompt}), is {all}")
-        })
+        })?;
+        let problem = self.lr_scheduler_kwargs.problem(self.lr_scheduler_type, self.learning_rate);
+        check.that(problem.is_none(), "lr_scheduler_kwargs", || problem.unwrap_or_default())
     }
 
     fn check_names(&self, check: &Check<'_>) -> Result<(), RecipeError> {

@@ -1,11 +1,11 @@
 //! The objective as the flat keys of other trainers give it: `loss_type`, `beta`, `simpo_gamma`, ….
 
-use collimate_objective::registry;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
 
 use crate::foreign::Notes;
 use crate::objective::ObjectiveSpec;
+use crate::objective_terms::{default_of, has_parameter};
 use crate::values::KeyType;
 
 /// Keys of other trainers that set a parameter of the objective, with our name for it.
@@ -15,11 +15,14 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("temperature_alpha", "alpha"),
     ("label_smoothing", "label_smoothing"),
     ("simpo_gamma", "gamma"),
+    ("gamma", "gamma"),
     ("discopop_tau", "tau"),
+    ("desirable_weight", "desirable_weight"),
+    ("undesirable_weight", "undesirable_weight"),
 ];
 
 /// Flat keys other than [`PARAMETERS`].
-const OTHERS: &[&str] = &["loss_type", "loss_weights", "rpo_alpha", "cpo_alpha"];
+const OTHERS: &[&str] = &["loss_type", "loss_weights", "rpo_alpha", "cpo_alpha", "sft_weight", "gamma_beta_ratio"];
 
 /// Parameters that TRL's recipes set for any loss; objectives without them ignore them.
 const OFTEN_IDLE: &[&str] = &["gamma", "tau"];
@@ -29,11 +32,33 @@ const OFTEN_IDLE: &[&str] = &["gamma", "tau"];
 pub(crate) struct FlatObjective {
     names: Option<Vec<String>>,
     weights: Option<Vec<f64>>,
-    params: Vec<(&'static str, &'static str, f64)>,
+    /// What has not been folded yet.
+    new: Parts,
+    /// Everything that was given, for an objective that takes the place of the recipe's.
+    given: Parts,
+    /// SimPO's `gamma_beta_ratio`, which sets γ from a β that may change later.
+    gamma_beta_ratio: Option<f64>,
+    /// Whether the recipe is one of SimPO's trainer, which has a `gamma` or a `gamma_beta_ratio`.
+    is_simpos: bool,
+}
+
+/// Parameters and supervised terms.
+#[derive(Debug, Default, Clone)]
+struct Parts {
+    params: Vec<Parameter>,
     /// TRL's `rpo_alpha`: weight of a supervised term.
     supervised: Option<f64>,
-    /// CPO's `cpo_alpha`: the same, but a parameter if the objective has one.
+    /// CPO's `cpo_alpha` and SimPO's `sft_weight`: the same, but a parameter if the objective has one.
     cpo_supervised: Option<f64>,
+}
+
+#[derive(Debug, Clone)]
+struct Parameter {
+    key: &'static str,
+    name: &'static str,
+    value: f64,
+    /// Whether an objective without the parameter ignores it.
+    is_idle: bool,
 }
 
 impl FlatObjective {
@@ -45,22 +70,21 @@ impl FlatObjective {
 
     /// Sets a flat key. The error is what was expected; `None` means that it is another kind of key.
     pub(crate) fn set(&mut self, key: &str, value: &Value) -> Option<Result<(), &'static str>> {
-        if let Some((key, parameter)) = PARAMETERS.iter().find(|(name, _)| *name == key) {
-            return Some(match f64::from_yaml(value) {
-                Some(number) => {
-                    self.params.push((key, parameter, number));
-                    Ok(())
-                }
-                None => Err(f64::EXPECTED),
-            });
+        if let Some((key, name)) = PARAMETERS.iter().find(|(name, _)| *name == key) {
+            return Some(f64::from_yaml(value).map(|value| self.parameter(key, name, value)).ok_or(f64::EXPECTED));
         }
+        let number = || Option::<f64>::from_yaml(value);
         let taken = match key {
             "loss_type" => {
                 texts(value).map(|names| self.names = Some(names.iter().map(|name| our_name(name)).collect()))
             }
             "loss_weights" => Option::<Numbers>::from_yaml(value).map(|list| self.weights = list.map(|list| list.0)),
-            "rpo_alpha" => Option::<f64>::from_yaml(value).map(|weight| self.supervised = weight),
-            "cpo_alpha" => Option::<f64>::from_yaml(value).map(|weight| self.cpo_supervised = weight),
+            "rpo_alpha" => number().map(|weight| self.each(|parts| parts.supervised = weight)),
+            "cpo_alpha" | "sft_weight" => number().map(|weight| self.each(|parts| parts.cpo_supervised = weight)),
+            "gamma_beta_ratio" => number().map(|ratio| {
+                self.gamma_beta_ratio = ratio;
+                self.is_simpos |= ratio.is_some();
+            }),
             _ => return None,
         };
         Some(taken.ok_or(match key {
@@ -70,19 +94,70 @@ impl FlatObjective {
         }))
     }
 
-    /// Folds the keys into the objective. An error is about `loss_weights`.
-    pub(crate) fn fold(&mut self, objective: &mut ObjectiveSpec, notes: &mut Notes) -> Result<(), String> {
-        let Self { names, weights, params, supervised, cpo_supervised } = std::mem::take(self);
+    fn parameter(&mut self, key: &'static str, name: &'static str, value: f64) {
+        if name == "gamma" {
+            self.gamma_beta_ratio = None;
+            self.is_simpos |= key == "gamma";
+        }
+        let is_idle = OFTEN_IDLE.contains(&name) || (name == "label_smoothing" && value == 0.0);
+        self.each(|parts| parts.params.push(Parameter { key, name, value, is_idle }));
+    }
+
+    fn each(&mut self, change: impl Fn(&mut Parts)) {
+        change(&mut self.new);
+        change(&mut self.given);
+    }
+
+    /// Whether the keys name a loss.
+    pub(crate) fn names_a_loss(&self) -> bool {
+        self.names.is_some()
+    }
+
+    /// The objective of a recipe of TRL's whose keys name no loss: SimPO's trainer has no other one, nor has DPO's.
+    pub(crate) fn default_objective(&self) -> ObjectiveSpec {
+        ObjectiveSpec::named(if self.is_simpos { "simpo" } else { "dpo" })
+    }
+
+    /// Applies all keys but the name of the loss again: another objective has taken the place of the recipe's.
+    pub(crate) fn restore(&mut self) {
+        self.new = self.given.clone();
+        self.new.params.iter_mut().for_each(|parameter| parameter.is_idle = true);
+    }
+
+    /// The user set γ in another way.
+    pub(crate) fn forget_ratio(&mut self) {
+        self.gamma_beta_ratio = None;
+    }
+
+    /// Folds the keys into the objective. The error is about the key that it names.
+    pub(crate) fn fold(
+        &mut self,
+        objective: &mut ObjectiveSpec,
+        notes: &mut Notes,
+    ) -> Result<(), (&'static str, String)> {
+        let names = self.names.take();
+        let weights = self.weights.take();
+        let names = names.map(|names| self.of_simpos_trainer(names)).transpose()?;
         match names.as_deref() {
             // Starts afresh: this objective would refuse the parameters of another.
             Some([name]) if objective.name != *name => *objective = ObjectiveSpec::named(name),
-            Some(names) if names.len() > 1 => *objective = ObjectiveSpec::sum(names, weights.as_deref())?,
+            Some(names) if names.len() > 1 => {
+                *objective =
+                    ObjectiveSpec::sum(names, weights.as_deref()).map_err(|problem| ("loss_weights", problem))?;
+            }
             _ => {}
         }
-        for (key, parameter, value) in params {
-            let idle = OFTEN_IDLE.contains(&parameter) || (parameter == "label_smoothing" && value == 0.0);
-            if !objective.set_parameter(parameter, value, idle) {
+        let Parts { params, supervised, cpo_supervised } = std::mem::take(&mut self.new);
+        for Parameter { key, name, value, is_idle } in params {
+            if !objective.set_parameter(name, value, is_idle) {
                 notes.without_effect(key);
+            }
+        }
+        if let Some(ratio) = self.gamma_beta_ratio {
+            for (name, params) in objective.terms_mut().into_iter().filter(|(name, _)| name != "sft") {
+                let beta = params.get("beta").and_then(Json::as_f64).or_else(|| default_of(&name, "beta"));
+                // An objective without the parameter refuses it.
+                params.insert("gamma".to_owned(), json!(ratio * beta.unwrap_or_default()));
             }
         }
         let cpo = cpo_supervised.filter(|weight| {
@@ -93,61 +168,29 @@ impl FlatObjective {
         }
         Ok(())
     }
-}
 
-impl ObjectiveSpec {
-    /// A weighted sum of objectives; weights default to 1.
-    fn sum(names: &[String], weights: Option<&[f64]>) -> Result<Self, String> {
-        if weights.is_some_and(|weights| weights.len() != names.len()) {
-            return Err(format!(
-                "{} weights for the {} objectives of loss_type",
-                weights.unwrap_or_default().len(),
-                names.len()
-            ));
+    /// Fills in what a recipe of TRL's leaves out.
+    pub(crate) fn set_trl_defaults(&self, objective: &mut ObjectiveSpec) {
+        // SimPO's own trainer has the defaults that the objective has here.
+        if self.is_simpos {
+            return;
         }
-        let weight = |index: usize| weights.map_or(1.0, |weights| weights[index]);
-        let terms = names.iter().enumerate().map(|(index, name)| json!({"name": name, "weight": weight(index)}));
-        Ok(Self::combined(terms.collect()))
+        objective.set_trl_defaults();
+        // With TRL, SimPO is a loss of the CPO trainer, which adds the likelihood of the better response.
+        if objective.name == "simpo" && self.given.cpo_supervised.is_none() {
+            objective.add_supervised(1.0);
+        }
     }
 
-    fn combined(terms: Vec<Json>) -> Self {
-        let mut params = Map::new();
-        params.insert("terms".to_owned(), Json::Array(terms));
-        Self { name: "combine".to_owned(), params }
-    }
-
-    /// Sets a parameter, in a sum on every term that has it. Returns false if it is `idle` and no objective has it.
-    fn set_parameter(&mut self, parameter: &str, value: f64, idle: bool) -> bool {
-        let terms = self.params.get_mut("terms").and_then(Json::as_array_mut).filter(|_| self.name == "combine");
-        let Some(terms) = terms else {
-            let takes = !idle || has_parameter(&self.name, parameter);
-            if takes {
-                self.params.insert(parameter.to_owned(), json!(value));
+    /// SimPO's trainer has the losses `sigmoid` and `hinge`, both with its margin.
+    fn of_simpos_trainer(&self, names: Vec<String>) -> Result<Vec<String>, (&'static str, String)> {
+        match (self.is_simpos, names.as_slice()) {
+            (true, [name]) if name == "dpo" => Ok(vec!["simpo".to_owned()]),
+            (true, [name]) if name == "hinge" => {
+                Err(("loss_type", "SimPO's hinge loss is not supported; its sigmoid loss is".to_owned()))
             }
-            return takes;
-        };
-        let mut taken = false;
-        for term in terms.iter_mut().filter_map(Json::as_object_mut) {
-            if term.get("name").and_then(Json::as_str).is_some_and(|name| has_parameter(name, parameter)) {
-                term.insert(parameter.to_owned(), json!(value));
-                taken = true;
-            }
+            _ => Ok(names),
         }
-        taken
-    }
-
-    /// Adds a supervised term.
-    fn add_supervised(&mut self, weight: f64) {
-        let supervised = json!({"name": "sft", "weight": weight});
-        if let Some(terms) =
-            self.params.get_mut("terms").and_then(Json::as_array_mut).filter(|_| self.name == "combine")
-        {
-            return terms.push(supervised);
-        }
-        let mut first = Map::new();
-        first.insert("name".to_owned(), json!(self.name));
-        first.append(&mut self.params);
-        *self = Self::combined(vec![Json::Object(first), supervised]);
     }
 }
 
@@ -178,13 +221,9 @@ fn our_name(loss_type: &str) -> String {
     }
 }
 
-/// Whether an objective has a parameter; an unknown objective may have any.
-fn has_parameter(objective: &str, parameter: &str) -> bool {
-    registry::find(objective).map_or(true, |plugin| plugin.defaults().get(parameter).is_some())
-}
-
 fn describe(key: &str) -> &'static str {
     match key {
+        "gamma_beta_ratio" => "Sets SimPO's `gamma` to this multiple of `beta`; alone it names the objective `simpo`.",
         "loss_type" => "The objective by its name in TRL or the published trainer, or a list of objectives to add up.",
         "loss_weights" => "Weights of the objectives in `loss_type`.",
         _ => "Weight of a supervised term on the best response.",

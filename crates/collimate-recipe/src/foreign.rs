@@ -3,42 +3,13 @@
 //! They are known by name, so that their recipes load as they are, and sorted by whether leaving them out would change the
 //! result.
 
+pub(crate) mod elsewhere;
+mod names;
+
 use serde_yaml_ng::Value;
 
 use crate::values::show;
-
-/// Keys that do not affect what a run computes: where it logs, how it loads, what it runs on. One string for each source:
-/// transformers' `TrainingArguments`, TRL's `ModelConfig` and `DPOConfig`, and the alignment handbook.
-const WITHOUT_EFFECT: [&str; 3] = [
-    "accelerator_config auto_find_batch_size average_tokens_across_devices batch_eval_metrics bf16_full_eval \
-     dataloader_num_workers dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor \
-     ddp_backend ddp_broadcast_buffers ddp_bucket_cap_mb ddp_find_unused_parameters ddp_timeout ddp_timeout_sec \
-     debug deepspeed disable_tqdm do_predict do_train eval_accumulation_steps eval_on_start \
-     eval_use_gather_object fp16_backend fp16_full_eval fp16_opt_level fsdp fsdp_config fsdp_min_num_params \
-     fsdp_transformer_layer_cls_to_wrap full_determinism gradient_checkpointing_kwargs greater_is_better \
-     half_precision_backend hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy hub_token \
-     include_for_metrics include_inputs_for_metrics include_num_input_tokens_seen include_tokens_per_second \
-     jit_mode_eval label_names length_column_name local_rank log_level log_level_replica log_on_each_node \
-     logging_dir logging_nan_inf_filter metric_for_best_model mp_parameters no_cuda overwrite_output_dir \
-     past_index prediction_loss_only project push_to_hub_model_id push_to_hub_organization \
-     push_to_hub_token ray_scope remove_unused_columns restore_callback_states_from_checkpoint run_name \
-     save_on_each_node save_only_model save_safetensors skip_memory_metrics split_batches tf32 torch_compile \
-     torch_compile_backend torch_compile_mode torch_empty_cache_steps torchdynamo tpu_metrics_debug tpu_num_cores \
-     trackio_space_id use_cpu use_ipex use_legacy_prediction_loop use_liger_kernel use_mps_device",
-    "attn_implementation base_model_revision bnb_4bit_compute_dtype bnb_4bit_quant_storage bnb_4bit_quant_type \
-     dataset_num_proc force_use_ref_model generate_during_eval is_encoder_decoder label_pad_token_id \
-     max_target_length lora_task_type model_adapter_name model_code_revision model_init_kwargs model_revision \
-     pad_token pad_to_multiple_of padding_free padding_value precompute_ref_batch_size ref_adapter_name \
-     ref_model_init_kwargs ref_model_mixup_alpha ref_model_sync_steps trust_remote_code use_bnb_nested_quant \
-     use_flash_attention_2 use_liger_loss use_logits_to_keep use_num_logits_to_keep use_unsloth",
-    "benchmarks callbacks columns_to_keep dataset_config dataset_configs dataset_kwargs dataset_streaming \
-     dataset_text_field ignore_bias_buffers preprocessing_num_workers wandb_entity wandb_log_unique_prompts \
-     wandb_project wandb_run_group",
-];
-
-fn without_effect() -> impl Iterator<Item = &'static str> {
-    WITHOUT_EFFECT.iter().flat_map(|keys| keys.split_whitespace())
-}
+use names::{INSTEAD, OPTIMIZERS, REFUSED, SMALL_STATES, WITHOUT_EFFECT};
 
 /// A key that could change the result.
 struct Meaningful {
@@ -49,72 +20,14 @@ struct Meaningful {
     remark: &'static str,
 }
 
-const fn key(name: &'static str, remark: &'static str) -> Meaningful {
-    Meaningful { name, neutral: &[], remark }
+fn without_effect() -> impl Iterator<Item = &'static str> {
+    WITHOUT_EFFECT.iter().flat_map(|keys| keys.split_whitespace())
 }
-
-const fn key_unless(name: &'static str, neutral: &'static [&'static str], remark: &'static str) -> Meaningful {
-    Meaningful { name, neutral, remark }
-}
-
-/// Keys whose purpose is served in another way.
-const INSTEAD: &[Meaningful] = &[
-    key("assistant_only_loss", "the last turn is scored"),
-    key("auto_insert_empty_system_msg", "no system message is added"),
-    key_unless("completion_only_loss", &["true"], "only responses are scored"),
-    key("data_seed", "seed determines the order of the data"),
-    key("dataloader_drop_last", "the last, smaller step of an epoch is taken"),
-    key("disable_dropout", "the model has no dropout; lora_dropout is the adapter's"),
-    key("eval_delay", "evaluation begins at the start"),
-    key("group_by_length", "the order depends on the seed only"),
-    key("ignore_data_skip", "a resumed run continues where it stopped"),
-    key("load_best_model_at_end", "the last weights are kept"),
-    key("load_in_4bit", "the base is not quantised"),
-    key("load_in_8bit", "the base is not quantised"),
-    key("packing", "prompts are computed together without padding and do not attend to each other"),
-    key("parallelism_config", "a run uses one device"),
-    key("resume_from_checkpoint", "--resume continues from the last checkpoint"),
-    key("tokenizer_name_or_path", "the tokenizer in the model's folder is used"),
-    key("tokenizer_name", "the tokenizer in the model's folder is used"),
-    key_unless("truncation_mode", &["keep_end"], "prompts keep their end"),
-];
-
-/// Keys without any counterpart here: the user has to decide.
-const REFUSED: &[Meaningful] = &[
-    key("adafactor", "only AdamW is supported"),
-    key_unless("f_divergence_type", &["reverse_kl"], "only reverse_kl is supported"),
-    key_unless("ld_alpha", &["1", "1.0"], "length-desensitised log-probs are not supported"),
-    key("lr_scheduler_kwargs", "schedules have no parameters beyond warmup_ratio and warmup_steps"),
-    key("neftune_noise_alpha", "noise on embeddings is not supported"),
-    key("optim_args", "AdamW is set by adam_beta1, adam_beta2, adam_epsilon and weight_decay"),
-    key("optim_target_modules", "one optimizer trains everything that is trained"),
-    key("lora_target_parameters", "adapters are for linear layers: lora_target_modules"),
-    key("reference_free", "choose an objective without a reference: simpo, cpo or orpo"),
-    key("sync_ref_model", "the reference does not change during a run"),
-    key("use_weighting", "WPO's weights are not supported"),
-];
-
-/// transformers' names for AdamW with moments in float32.
-const OPTIMIZERS: &[&str] = &[
-    "adamw_torch",
-    "adamw_torch_fused",
-    "adamw_torch_xla",
-    "adamw_torch_npu_fused",
-    "adamw_apex_fused",
-    "adamw_anyprecision",
-    "adamw_hf",
-    "adamw",
-    "paged_adamw_32bit",
-    "paged_adamw",
-];
-
-/// transformers' names for AdamW with smaller moments.
-const SMALL_STATES: &[&str] =
-    &["adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "adamw_torch_4bit", "adamw_torch_8bit"];
 
 /// What to tell the user about a recipe's keys of other trainers.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
+    trl_defaults: Option<String>,
     without_effect: Vec<String>,
     instead: Vec<String>,
 }
@@ -136,11 +49,17 @@ impl Notes {
         }
     }
 
+    /// Notes that TRL's defaults apply, and why.
+    pub(crate) fn trl_defaults(&mut self, line: String) {
+        self.trl_defaults = Some(line);
+    }
+
     /// One line for each kind of note.
     pub(crate) fn lines(&self) -> Vec<String> {
         let kinds = [("without effect here", &self.without_effect), ("done differently here", &self.instead)];
         let present = kinds.into_iter().filter(|(_, keys)| !keys.is_empty());
-        present.map(|(kind, keys)| format!("{kind}: {}", keys.join(", "))).collect()
+        let lines = present.map(|(kind, keys)| format!("{kind}: {}", keys.join(", ")));
+        self.trl_defaults.iter().cloned().chain(lines).collect()
     }
 }
 
@@ -158,10 +77,27 @@ pub(crate) fn accept(key: &str, value: &Value, notes: &mut Notes) -> Option<Resu
         return Some(Ok(()));
     }
     let known = find(REFUSED)?;
-    Some(match known.asks_for_something(value) {
+    let is_asked_for = match key {
+        // The one key that asks for something by saying no.
+        "completion_only_loss" => value.as_bool() == Some(false),
+        "model_init_kwargs" => !only_concerns_loading(value),
+        _ => known.asks_for_something(value),
+    };
+    Some(match is_asked_for {
         true => Err(format!("{} would change the result: {}", show(value), known.remark)),
         false => Ok(()),
     })
+}
+
+/// Whether arguments of `from_pretrained` say only how weights are loaded, and not which or in which precision.
+fn only_concerns_loading(value: &Value) -> bool {
+    const LOADING: [&str; 5] =
+        ["attn_implementation", "device_map", "low_cpu_mem_usage", "trust_remote_code", "use_cache"];
+    match value {
+        Value::Null => true,
+        Value::Mapping(entries) => entries.keys().all(|key| key.as_str().is_some_and(|key| LOADING.contains(&key))),
+        _ => false,
+    }
 }
 
 /// Accepts the name of an optimizer if it is a form of AdamW.
@@ -176,7 +112,9 @@ pub(crate) fn optimizer(name: &str, notes: &mut Notes) -> Result<(), String> {
     let nearest = OPTIMIZERS.iter().map(|known| (strsim::jaro_winkler(name, known), known));
     match nearest.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8) {
         Some((_, nearest)) => Err(format!("\"{name}\" is not a form of AdamW; did you mean \"{nearest}\"?")),
-        None => Err(format!("only AdamW is supported (adamw_torch and its variants), not \"{name}\"")),
+        None => Err(format!(
+            "only AdamW is supported, not \"{name}\": write `optim: adamw_torch`, and a learning rate that suits it"
+        )),
     }
 }
 
@@ -213,7 +151,8 @@ mod tests {
     #[case("run_name: first", Some(Ok(())), &["without effect here: run_name"])]
     #[case("load_in_4bit: true", Some(Ok(())), &["done differently here: load_in_4bit (the base is not quantised)"])]
     #[case("load_in_4bit: false", Some(Ok(())), &[])]
-    #[case("truncation_mode: keep_end", Some(Ok(())), &[])]
+    #[case("completion_only_loss: true", Some(Ok(())), &[])]
+    #[case("model_init_kwargs: {use_cache: false}", Some(Ok(())), &[])]
     #[case("f_divergence_type: reverse_kl", Some(Ok(())), &[])]
     #[case("neftune_noise_alpha: null", Some(Ok(())), &[])]
     #[case("adafactor: true", Some(Err("true would change the result: only AdamW is supported")), &[])]

@@ -21,6 +21,9 @@ const KEYS: &[(&str, &str)] = &[
         "Files, folders or names on the hub to train on: a list of tables with `path`, and `weight` and `split` if need be.",
     ),
     ("dataset_mixture", "A table with `datasets`, and `test_split_size` as `eval_fraction`."),
+    ("test_split_size", "Share or number of prompts to hold out, as `eval_fraction`."),
+    ("dataset_config", "Folder of the mixture's folders and repositories to read, unless it is `default`."),
+    ("dataset_configs", "The same."),
     (
         "dataset_splits",
         "Names of files in the mixture's folders and repositories: those with `test` in them are evaluated on.",
@@ -51,6 +54,8 @@ pub struct MixtureSet {
     pub part: DataPart,
     /// The split of this data set to train on.
     pub split: Option<String>,
+    /// Its configuration: the folder in which its files lie.
+    pub config: Option<String>,
 }
 
 /// The keys of a mixture read so far.
@@ -60,6 +65,8 @@ pub(crate) struct MixtureKeys {
     sets: Vec<MixtureSet>,
     train_splits: Option<Vec<String>>,
     test_splits: Option<Vec<String>>,
+    /// The configuration of data sets that name none.
+    config: Option<String>,
     /// Share of the mixture to hold out.
     eval_fraction: Option<f64>,
 }
@@ -86,13 +93,19 @@ impl MixtureKeys {
                 (self.train_splits, self.test_splits) = (Some(train), Some(test));
             }),
             "dataset_train_split" => names(value).map(|split| self.train_splits = Some(split)),
+            "test_split_size" => Option::<f64>::from_yaml(value).map(|size| self.eval_fraction = size),
+            "dataset_config" | "dataset_configs" => config(value).map(|config| self.config = config),
             "dataset_test_split" => names(value).map(|split| self.test_splits = Some(split)),
             _ => return None,
         };
         Some(taken.ok_or(match key {
             "dataset_mixer" | "dataset_name" => DataSources::EXPECTED,
-            "datasets" => "a list of tables with `path`",
-            "dataset_mixture" => "a table with `datasets`",
+            "datasets" => TABLES,
+            "dataset_mixture" => {
+                "a table with `datasets`, a list of tables with `path`, and `weight`, `split` and `config`"
+            }
+            "test_split_size" => f64::EXPECTED,
+            "dataset_config" | "dataset_configs" => "the name of one configuration",
             _ => "the name of a split or a list of names",
         }))
     }
@@ -109,10 +122,12 @@ impl MixtureKeys {
         Some(())
     }
 
-    /// Builds the mixture, if the recipe has one, and clears the recipe's `data`, whose place it takes.
-    pub(crate) fn finish(self, recipe: &mut Recipe) -> Option<DataMixture> {
-        let Self { key, sets, train_splits, test_splits, eval_fraction } = self;
+    /// Builds the mixture, if the recipe has one, and clears the recipe's `data`, whose place it takes. With
+    /// `do_eval` the test splits are evaluated on whatever `eval_strategy` is.
+    pub(crate) fn finish(self, recipe: &mut Recipe, do_eval: bool) -> Option<DataMixture> {
+        let Self { key, mut sets, train_splits, test_splits, config, eval_fraction } = self;
         let key = key?;
+        sets.iter_mut().for_each(|set| set.config = set.config.take().or_else(|| config.clone()));
         recipe.data = None;
         let is_evaluated_otherwise = recipe.eval_data.is_some() || recipe.eval_fraction > 0.0;
         if let Some(fraction) = eval_fraction
@@ -120,8 +135,8 @@ impl MixtureKeys {
         {
             recipe.eval_fraction = fraction;
         }
-        let wants_test =
-            !is_evaluated_otherwise && eval_fraction.is_none() && recipe.eval_strategy != IntervalStrategy::No;
+        let evaluates = do_eval || recipe.eval_strategy != IntervalStrategy::No;
+        let wants_test = !is_evaluated_otherwise && eval_fraction.is_none() && evaluates;
         Some(DataMixture { key, sets, train_splits, test_splits, wants_test })
     }
 
@@ -133,14 +148,25 @@ impl MixtureKeys {
     }
 }
 
+/// What `datasets` must be.
+const TABLES: &str = "a list of tables with `path`, and `weight`, `split` and `config` if need be, but not data_dir, data_files or fraction";
+
+/// Fields that choose rows in a way that is not done here.
+const UNSUPPORTED: [&str; 3] = ["data_dir", "data_files", "fraction"];
+
 fn whole(sources: &DataSources) -> Vec<MixtureSet> {
-    sources.parts().iter().map(|part| MixtureSet { part: part.clone(), split: None }).collect()
+    sources.parts().iter().map(|part| MixtureSet { part: part.clone(), split: None, config: None }).collect()
 }
 
-/// Reads data sets by TRL's `path` or the handbook's `id`, the handbook's `weight`, and `split`; other fields are ignored.
+/// Reads data sets by TRL's `path` or the handbook's `id`, the handbook's `weight`, and `split` and `config`; other fields are
+/// ignored.
 fn tables(value: &Value) -> Option<Vec<MixtureSet>> {
     let set = |value: &Value| {
         let table = value.as_mapping()?;
+        let given = |field: &&str| table.get(*field).is_some_and(|value| !value.is_null());
+        if UNSUPPORTED.iter().any(|field| given(&field)) {
+            return None;
+        }
         let path = table.get("path").or_else(|| table.get("id"))?;
         let weight = table.get("weight").filter(|weight| !weight.is_null()).map_or(Some(1.0), f64::from_yaml)?;
         let split = table.get("split").filter(|split| !split.is_null());
@@ -148,10 +174,22 @@ fn tables(value: &Value) -> Option<Vec<MixtureSet>> {
             Some(split) => Some(String::from_yaml(split)?),
             None => None,
         };
-        Some(MixtureSet { part: DataPart { path: PathBuf::from_yaml(path)?, weight }, split })
+        // transformers' `name`, the handbook's `config`.
+        let config = config(table.get("config").or_else(|| table.get("name")).unwrap_or(&Value::Null))?;
+        Some(MixtureSet { part: DataPart { path: PathBuf::from_yaml(path)?, weight }, split, config })
     };
     let sets: Vec<MixtureSet> = value.as_sequence()?.iter().map(set).collect::<Option<_>>()?;
     (!sets.is_empty()).then_some(sets)
+}
+
+/// A configuration, of which the default one has no name.
+fn config(value: &Value) -> Option<Option<String>> {
+    let name = match value {
+        Value::Null => return Some(None),
+        Value::Sequence(names) if names.len() <= 1 => names.first().map_or(Some(String::new()), String::from_yaml)?,
+        name => String::from_yaml(name)?,
+    };
+    Some((!name.is_empty() && name != "default").then_some(name))
 }
 
 fn names(value: &Value) -> Option<Vec<String>> {

@@ -2,6 +2,7 @@
 
 mod loader;
 mod other_keys;
+mod switches;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +16,7 @@ use crate::locate::SourceText;
 use crate::mixture::DataMixture;
 use crate::recipe::Recipe;
 use crate::sources::DataSources;
+use crate::trl::TrlDefaults;
 use loader::Loader;
 
 /// A recipe whose keys are read and checked, but whose paths and names have not been looked up.
@@ -27,6 +29,8 @@ pub struct ParsedRecipe {
     /// Whether to compute in bfloat16 if the device can: `bf16: true` without `compute_dtype`. Recipes of other trainers
     /// mostly carry that key and are run on any machine, so it is a preference; `compute_dtype` insists.
     pub prefers_bfloat16: bool,
+    /// Branch, tag or commit of the model, if it is on the hub.
+    pub model_revision: Option<String>,
     notes: Notes,
     origins: BTreeMap<String, Origin>,
 }
@@ -52,8 +56,8 @@ impl ParsedRecipe {
         self.notes.instead(key, what);
     }
 
-    /// What to tell the user about keys of other trainers: one line for those without effect, one for those whose wish is
-    /// met in another way.
+    /// What to tell the user about keys of other trainers: one line if TRL's defaults apply, one for keys without effect, one
+    /// for those whose wish is met in another way.
     pub fn notes(&self) -> Vec<String> {
         self.notes.lines()
     }
@@ -66,12 +70,26 @@ impl Recipe {
     /// [`RecipeError`] with the location: unreadable file, unknown key, wrong type, value out of range. The model and the
     /// data may be absent here; see [`Recipe::model`] and [`Recipe::data_sources`].
     pub fn parse(path: Option<&Path>, overrides: &[(String, String)]) -> Result<ParsedRecipe, RecipeError> {
+        Self::parse_with(path, overrides, &TrlDefaults::default())
+    }
+
+    /// [`Recipe::parse`] with a say in whether what the recipe leaves out has TRL's defaults or ours.
+    ///
+    /// # Errors
+    /// As [`Recipe::parse`].
+    pub fn parse_with(
+        path: Option<&Path>,
+        overrides: &[(String, String)],
+        defaults: &TrlDefaults,
+    ) -> Result<ParsedRecipe, RecipeError> {
         let mut loader = Loader::default();
         if let Some(path) = path {
             let text = read_text(path, MAX_RECIPE_BYTES);
             let text = text.map_err(|source| RecipeError::Io { path: path.to_owned(), source })?;
             loader.file(&SourceText { path, text: text.into() })?;
         }
+        let arguments: Vec<&str> = overrides.iter().map(|(key, _)| key.as_str()).collect();
+        loader.decide(defaults, &arguments)?;
         for (key, value) in overrides {
             loader.argument(key, value)?;
         }

@@ -9,13 +9,15 @@ use serde_yaml_ng::Value;
 
 use crate::cache::ReferenceCache;
 use crate::error::RecipeError;
+use crate::interval::NumSteps;
 use crate::keys::{RecipeKey, recipe_keys};
 use crate::lora_keys::{ExcludedModules, LayerList, ModuleList, PatternValues};
 use crate::memory_budget::MemoryBudget;
 use crate::objective::ObjectiveSpec;
 use crate::report_to::Trackers;
+use crate::router_loss::RouterLoss;
 use crate::rows::{FieldNames, TemplateVariables};
-use crate::schedule::ScheduleKind;
+use crate::schedule::{ScheduleArguments, ScheduleKind};
 use crate::sources::DataSources;
 use crate::strategy::{IntervalStrategy, OnNonfinite};
 use crate::target_modules::TargetModules;
@@ -48,7 +50,8 @@ recipe_keys! {
     data: Option<DataSources> = None,
     /// Scored groups to evaluate on, in the same forms as `data`.
     eval_data: Option<DataSources> = None,
-    /// Share of the training data to hold out for evaluation; a prompt is never on both sides.
+    /// Share of the training data to hold out for evaluation, or a number of prompts above 1; a prompt is never on both
+    /// sides.
     eval_fraction: f64 = 0.0,
     /// Maximum number of training groups, drawn from all files by the seed.
     max_samples: Option<usize> = None,
@@ -85,22 +88,27 @@ recipe_keys! {
     eos_token: Option<String> = None,
     /// Drop and count unusable groups instead of refusing the data.
     skip_unusable: bool = false,
-    /// Maximum number of tokens of a prompt with one response.
-    max_length: usize = 1024,
-    /// Maximum number of tokens of a prompt; longer prompts keep their end.
-    max_prompt_length: usize = 512,
+    /// Maximum number of tokens of a prompt with one response; null for no limit.
+    max_length: Option<usize> = Some(1024),
+    /// Maximum number of tokens of a prompt; longer prompts keep their end. Null for no limit. By default 512, or half of
+    /// `max_length` if that is 512 or less.
+    max_prompt_length: Option<usize> = Some(512),
+    /// Leave out and count groups whose prompt leaves no room for a response, instead of refusing the data.
+    skip_long_prompts: bool = false,
     /// Maximum number of tokens of a response, including its end token; by default what `max_length` leaves.
     max_completion_length: Option<usize> = None,
     /// The objective: a name, or a table with `name` and the objective's own parameters.
     objective: ObjectiveSpec = ObjectiveSpec::named("nca"),
     /// Peak learning rate. The default is that of the published recipe.
     learning_rate: f64 = 5e-6,
-    /// Shape of the learning rate after warm-up.
+    /// Shape of the learning rate after warm-up, by its name in transformers.
     lr_scheduler_type: ScheduleKind = ScheduleKind::Cosine,
+    /// Arguments of the schedule by their names in transformers, as `{min_lr_rate: 0.1}` for `cosine_with_min_lr`.
+    lr_scheduler_kwargs: ScheduleArguments = ScheduleArguments::default(),
     /// Share of all steps used for warm-up, rounded up to a whole step.
     warmup_ratio: f64 = 0.1,
-    /// Number of warm-up steps; if above zero, it overrides `warmup_ratio`.
-    warmup_steps: usize = 0,
+    /// Number of warm-up steps, or their share of all steps; if above zero, it overrides `warmup_ratio`.
+    warmup_steps: NumSteps = NumSteps::Count(0),
     /// Number of optimizer steps; if above zero, it overrides `num_train_epochs`.
     max_steps: i64 = -1,
     /// Passes over the data; may be a fraction.
@@ -109,6 +117,8 @@ recipe_keys! {
     per_device_train_batch_size: usize = 4,
     /// Micro-batches in one optimizer step; the loss is the mean over all their prompts.
     gradient_accumulation_steps: usize = 1,
+    /// Leave out the prompts of an epoch that do not fill a micro-batch.
+    dataloader_drop_last: bool = false,
     /// Prompts that are scored together in evaluation and for the reference.
     per_device_eval_batch_size: usize = 4,
     /// Memory that the run may use, such as `16GiB`, or `auto` for three quarters of the device's. A micro-batch that does
@@ -121,6 +131,8 @@ recipe_keys! {
     max_grad_norm: f64 = 1.0,
     /// Decoupled weight decay of AdamW.
     weight_decay: f64 = 0.0,
+    /// Weight decay also on norms and biases.
+    decay_norms: bool = true,
     /// AdamW's decay of the mean gradient.
     adam_beta1: f64 = 0.9,
     /// AdamW's decay of the mean squared gradient.
@@ -128,9 +140,9 @@ recipe_keys! {
     /// AdamW's epsilon.
     adam_epsilon: f64 = 1e-8,
     /// Weight of the router's balance loss (transformers' `load_balancing_loss_func`, over all tokens of a
-    /// micro-batch) for mixtures of experts; zero disables it. By default the weight in the model's configuration if that sets
-    /// `output_router_logits`, else none.
-    router_aux_loss_coef: Option<f64> = None,
+    /// micro-batch) for mixtures of experts; zero disables it. `model` is the weight in the model's configuration; by default
+    /// it is that if the configuration sets `output_router_logits`, else none.
+    router_aux_loss_coef: RouterLoss = RouterLoss::IfConfigured,
     /// What to do about a loss or gradient that is not finite: `stop` the run, or `skip` and count the step.
     on_nonfinite: OnNonfinite = OnNonfinite::Stop,
     /// Warn in the log and the report once the chosen responses' mean log-prob, averaged over ten recorded steps, is this
@@ -144,8 +156,9 @@ recipe_keys! {
     lora_alpha: f64 = 16.0,
     /// Dropout on the adapter's input during training.
     lora_dropout: f64 = 0.05,
-    /// Linear layers that get an adapter: a list of names, or `all-linear`.
-    lora_target_modules: TargetModules = TargetModules::all_linear(),
+    /// Linear layers that get an adapter: a list of names, a regular expression of whole names (both as in PEFT),
+    /// `all-linear`, or `peft-default`, PEFT's choice for the model's type.
+    lora_target_modules: TargetModules = TargetModules::AllLinear,
     /// Linear layers that get no adapter though they are targets: a list of names, or a regular expression of whole names.
     lora_exclude_modules: ExcludedModules = ExcludedModules::none(),
     /// Numbers of the layers whose targets get an adapter; all by default. Targets given by their whole name get one anyway.
@@ -172,21 +185,21 @@ recipe_keys! {
     shuffle: bool = true,
     /// Seed of every random draw.
     seed: u64 = 42,
-    /// Steps between logged rows.
-    logging_steps: usize = 1,
+    /// Steps between logged rows, or their share of all steps.
+    logging_steps: NumSteps = NumSteps::Count(1),
     /// When to log rows: `no` (the last step only), `steps` or `epoch`.
     logging_strategy: IntervalStrategy = IntervalStrategy::Steps,
     /// Log the first step too.
     logging_first_step: bool = false,
     /// When to evaluate: `no`, `steps` or `epoch`. With evaluation data, every run evaluates at its start and end.
     eval_strategy: IntervalStrategy = IntervalStrategy::Steps,
-    /// Steps between evaluations; zero means only at the start and the end.
-    eval_steps: usize = 0,
+    /// Steps between evaluations, or their share of all steps; zero means only at the start and the end.
+    eval_steps: NumSteps = NumSteps::Count(0),
     /// When to write a checkpoint, besides those of `save_minutes`: `no`, `steps` or `epoch`; one is always written at the
     /// end.
     save_strategy: IntervalStrategy = IntervalStrategy::Steps,
-    /// Steps between checkpoints; zero means only at the end.
-    save_steps: usize = 0,
+    /// Steps between checkpoints, or their share of all steps; zero means only at the end.
+    save_steps: NumSteps = NumSteps::Count(0),
     /// Minutes after which a checkpoint is written if no other was; the next one replaces it. Zero turns it off. Results do
     /// not depend on it.
     save_minutes: f64 = 15.0,

@@ -53,10 +53,10 @@ fn other(name: &str, doc: &str, properties: &Map<String, Json>) -> Json {
     let same = doc.strip_prefix("Alias of `").and_then(|rest| rest.split('`').next());
     let mut schema = match name {
         "bf16" | "fp16" | "do_eval" | "use_rslora" => json!({"type": "boolean"}),
-        "beta" | "alpha" | "temperature_alpha" | "label_smoothing" | "simpo_gamma" | "discopop_tau" => {
+        "beta" | "alpha" | "temperature_alpha" | "label_smoothing" | "simpo_gamma" | "gamma" | "discopop_tau" => {
             json!({"type": "number"})
         }
-        "rpo_alpha" | "cpo_alpha" => json!({"type": ["number", "null"]}),
+        "rpo_alpha" | "cpo_alpha" | "sft_weight" | "gamma_beta_ratio" => json!({"type": ["number", "null"]}),
         "optim" => json!({"type": "string"}),
         _ => same.and_then(|key| properties.get(key)).cloned().unwrap_or_else(|| json!({})),
     };

@@ -22,16 +22,24 @@ impl Recipe {
         self.per_device_train_batch_size.saturating_mul(self.gradient_accumulation_steps)
     }
 
+    /// Prompts that an epoch visits of `num_groups`: all, or those that fill micro-batches.
+    pub fn groups_per_epoch(&self, num_groups: usize) -> usize {
+        match self.dataloader_drop_last {
+            true => num_groups - num_groups % self.per_device_train_batch_size.max(1),
+            false => num_groups,
+        }
+    }
+
     /// Counts the steps of a run over `num_groups` prompts, as transformers' trainer does.
     pub fn step_counts(&self, num_groups: usize) -> StepCounts {
-        let steps_per_epoch = num_groups.div_ceil(self.groups_per_step().max(1)).max(1);
+        let steps_per_epoch = self.groups_per_epoch(num_groups).div_ceil(self.groups_per_step().max(1)).max(1);
         let total_steps = match usize::try_from(self.max_steps) {
             Ok(steps) if steps > 0 => steps,
             _ => (self.num_train_epochs * steps_per_epoch as f64).ceil() as usize,
         };
         let warmup_steps = match self.warmup_steps {
-            0 => (self.warmup_ratio * total_steps as f64).ceil() as usize,
-            steps => steps,
+            steps if steps.is_zero() => (self.warmup_ratio * total_steps as f64).ceil() as usize,
+            steps => steps.of(total_steps),
         };
         StepCounts { steps_per_epoch, total_steps, warmup_steps }
     }
@@ -39,16 +47,17 @@ impl Recipe {
     /// The learning rate of every step.
     pub fn schedule(&self, counts: &StepCounts) -> Schedule {
         Schedule::new(self.lr_scheduler_type, self.learning_rate, counts.warmup_steps, counts.total_steps)
+            .with_arguments(self.lr_scheduler_type, &self.lr_scheduler_kwargs)
     }
 
     /// Whether to evaluate after `finished_steps`, not counting the evaluations at the start and the end.
     pub fn evaluates_after(&self, finished_steps: usize, counts: &StepCounts) -> bool {
-        self.eval_strategy.is_due(finished_steps, self.eval_steps, counts.steps_per_epoch)
+        self.eval_strategy.is_due(finished_steps, self.eval_steps.of(counts.total_steps), counts.steps_per_epoch)
     }
 
     /// Whether to write a checkpoint after `finished_steps`, not counting the one at the end.
     pub fn saves_after(&self, finished_steps: usize, counts: &StepCounts) -> bool {
-        self.save_strategy.is_due(finished_steps, self.save_steps, counts.steps_per_epoch)
+        self.save_strategy.is_due(finished_steps, self.save_steps.of(counts.total_steps), counts.steps_per_epoch)
     }
 
     /// Time between checkpoints that are written whatever the step; `None` if there are none.
@@ -59,6 +68,19 @@ impl Recipe {
     /// Whether to record the figures of the step that just finished; the last step's always are.
     pub fn logs_after(&self, finished_steps: usize, counts: &StepCounts) -> bool {
         let first = self.logging_first_step && finished_steps == 1;
-        first || self.logging_strategy.is_due(finished_steps, self.logging_steps, counts.steps_per_epoch)
+        let steps = self.logging_steps.of(counts.total_steps);
+        first || self.logging_strategy.is_due(finished_steps, steps, counts.steps_per_epoch)
+    }
+
+    /// The longest response for which the limits leave room beside the longest prompt: half of `max_length` if only that is
+    /// given, else 512 tokens.
+    pub fn response_room(&self) -> usize {
+        const DEFAULT: usize = 512;
+        let room = match (self.max_length, self.max_prompt_length) {
+            (Some(all), Some(prompt)) => all.saturating_sub(prompt),
+            (Some(all), None) => all.div_ceil(2),
+            (None, _) => DEFAULT,
+        };
+        self.max_completion_length.map_or(room, |most| room.min(most))
     }
 }

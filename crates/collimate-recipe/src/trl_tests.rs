@@ -32,9 +32,20 @@ fn error(recipe: &str) -> String {
 #[case("loss_type: DPO\n", "dpo", json!({}))]
 #[case("loss_type: [sigmoid]\nlabel_smoothing: 0.1\n", "dpo", json!({"label_smoothing": 0.1}))]
 #[case("loss_type: biasedNCA\n", "bco_pair", json!({}))]
+#[case("loss_type: sppo_hard\n", "sppo_hard", json!({"beta": 0.1}))]
+#[case("loss_type: robust\nbeta: 0.2\n", "robust", json!({"beta": 0.2, "label_smoothing": 0.0}))]
+#[case("loss_type: exo_pair\n", "exo_pair", json!({}))]
+#[case("loss_type: kto\ndesirable_weight: 2\n", "kto", json!({"desirable_weight": 2.0}))]
 #[case("loss_type: apo_zero\nlabel_smoothing: 0.0\nsimpo_gamma: 0.5\n", "apo_zero", json!({}))]
 #[case("loss_type: robust\nlabel_smoothing: 0.0\n", "robust", json!({"label_smoothing": 0.0}))]
-#[case("loss_type: simpo\nsimpo_gamma: 0.5\ncpo_alpha: 0\n", "simpo", json!({"gamma": 0.5}))]
+#[case("loss_type: simpo\nsimpo_gamma: 0.5\ncpo_alpha: 0\n", "simpo", json!({"gamma": 0.5, "beta": 0.1}))]
+#[case("loss_type: simpo\n", "combine",
+       json!({"terms": [{"name": "simpo", "beta": 0.1, "gamma": 0.5}, {"name": "sft", "weight": 1.0}]}))]
+#[case("loss_type: simpo\nbeta: 10\ngamma_beta_ratio: 0.5\n", "simpo", json!({"beta": 10.0, "gamma": 5.0}))]
+#[case("beta: 2.0\ngamma: 1.6\n", "simpo", json!({"beta": 2.0, "gamma": 1.6}))]
+#[case("gamma_beta_ratio: 0.5\nloss_type: sigmoid\n", "simpo", json!({"gamma": 1.0}))]
+#[case("gamma_beta_ratio: 0.25\nbeta: 2\nsft_weight: 0.5\n", "combine",
+       json!({"terms": [{"name": "simpo", "beta": 2.0, "gamma": 0.5}, {"name": "sft", "weight": 0.5}]}))]
 #[case("loss_type: cpo\ncpo_alpha: 0.5\n", "cpo", json!({"sft_weight": 0.5}))]
 #[case("loss_type: discopop\ndiscopop_tau: 0.1\n", "discopop", json!({"tau": 0.1}))]
 #[case("loss_type: sigmoid\nrpo_alpha: 1\nbeta: 0.2\n", "combine",
@@ -60,9 +71,9 @@ fn values_of_other_trainers_have_the_same_meaning_here() {
     assert_eq!(due(&|step| recipe.evaluates_after(step, &epochs)), [4, 8]);
     assert_eq!(due(&|step| recipe.logs_after(step, &epochs)), [1, 4, 8]);
     assert!(due(&|step| recipe.saves_after(step, &epochs)).is_empty());
-    assert_eq!(recipe.torch_dtype.as_deref(), Some("bfloat16"));
+    assert_eq!(recipe.torch_dtype.as_deref(), Some("float32"));
     assert_eq!(recipe.lr_scheduler_type, ScheduleKind::ConstantWithWarmup);
-    assert_eq!((recipe.max_completion_length, recipe.max_length), (Some(256), 2048));
+    assert_eq!((recipe.max_completion_length, recipe.max_length), (Some(256), Some(2048)));
     // alpha / √r is α·√r / r.
     assert_eq!(recipe.lora_alpha, 8.0 * 4.0);
 }
@@ -85,6 +96,11 @@ fn keys_without_effect_are_listed_once() {
     assert_eq!(
         notes,
         [
+            "TRL 1.16's defaults for what the recipe leaves out, since it has TRL's key `report_to`: objective dpo, \
+             torch_dtype float32, max_prompt_length null, skip_long_prompts true, learning_rate 1.0e-6, lr_scheduler_type \
+             linear, warmup_ratio 0.0, num_train_epochs 3.0, per_device_train_batch_size 8, per_device_eval_batch_size 8, \
+             decay_norms false, router_aux_loss_coef model, lora_alpha 32.0, lora_target_modules peft-default, \
+             logging_steps 10, eval_strategy no, save_steps 500",
             "without effect here: hub_model_id, log_level",
             "done differently here: report_to (nothing goes to comet_ml; metrics.jsonl has every figure), load_in_4bit (the base is not quantised), optim (AdamW's moments are in float32)",
         ]
@@ -119,8 +135,27 @@ fn an_upload_is_refused_with_the_command_that_does_it() {
     "1:1: key \"optim\": \"adamw_toch\" is not a form of AdamW; did you mean \"adamw_torch\"?"
 )]
 #[case("optim: sgd\n", "1:1: key \"optim\": only AdamW is supported")]
+#[case("optim: rmsprop\n", "1:1: key \"optim\": only AdamW is supported, not \"rmsprop\": write `optim: adamw_torch`")]
+#[case("base_model: x\n", "1:1: key \"base_model\": is axolotl's; here it is model_name_or_path")]
+#[case("cutoff_len: 8\n", "1:1: key \"cutoff_len\": is LLaMA-Factory's; here it is max_length")]
+#[case("beta: 1\ngamma_beta_ratio: 1\nloss_type: hinge\n", "3:1: key \"loss_type\": SimPO's hinge loss")]
+#[case("truncation_mode: keep_end\n", "1:1: key \"truncation_mode\": keep_end would cut each response's prompt")]
+#[case("truncation_mode: keep_start\nmax_prompt_length: 8\n", "1:1: key \"truncation_mode\": keep_start would keep")]
+#[case("tokenizer_name_or_path: x\n", "1:1: key \"tokenizer_name_or_path\": the tokenizer in the model's folder")]
+#[case("completion_only_loss: false\n", "1:1: key \"completion_only_loss\": false would change the result")]
+#[case("load_best_model_at_end: true\n", "1:1: key \"load_best_model_at_end\": true would change the result")]
+#[case("packing: true\n", "1:1: key \"packing\": true would change the result")]
+#[case("group_by_length: true\n", "1:1: key \"group_by_length\": true would change the result")]
+#[case("train_sampling_strategy: group_by_length\n", "1:1: key \"train_sampling_strategy\": group_by_length would")]
+#[case("model_init_kwargs: {revision: v1}\n", "1:1: key \"model_init_kwargs\": a table of revision would change")]
+#[case("resume_from_checkpoint: true\n", "1:1: key \"resume_from_checkpoint\": true would change the result")]
+#[case("datasets: [{path: a, data_files: b}]\n", "1:1: key \"datasets\": expected a list of tables with `path`")]
+#[case(
+    "lr_scheduler_type: cosine_with_min_lr\n",
+    "recipe: key \"lr_scheduler_kwargs\": cosine_with_min_lr needs one of"
+)]
 #[case("loss_type: [ipo, sft]\nloss_weights: [1]\n", "2:1: key \"loss_weights\": 1 weights for the 2 objectives")]
-#[case("eval_fraction: 1\n", "1:1: key \"eval_fraction\": must be in [0, 1), is 1")]
+#[case("eval_fraction: 1\n", "1:1: key \"eval_fraction\": must be in [0, 1) or a whole number above 1, is 1")]
 #[case("data: a.jsonl\ndataset_name: b.jsonl\n", "2:1: key \"dataset_name\": the recipe names its data twice")]
 #[case("eval_data: a.jsonl\neval_fraction: 0.1\n", "2:1: key \"eval_fraction\": nothing is held out where eval_data")]
 fn unsupported_values_are_refused(#[case] recipe: &str, #[case] expected: &str) {

@@ -6,8 +6,6 @@ use collimate_files::ShardSize;
 use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
 
-use crate::schedule::ScheduleKind;
-
 /// The type of a recipe key's value.
 pub(crate) trait KeyType: Sized {
     /// What a value must be, as errors put it.
@@ -119,17 +117,6 @@ impl KeyType for ShardSize {
 
     fn schema() -> Json {
         json!({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "minLength": 1}]})
-    }
-}
-
-impl KeyType for ScheduleKind {
-    const EXPECTED: &'static str = "cosine, linear, constant or constant_with_warmup";
-    fn from_yaml(value: &Value) -> Option<Self> {
-        ScheduleKind::from_name(value.as_str()?)
-    }
-
-    fn schema() -> Json {
-        json!({"enum": ["cosine", "linear", "constant", "constant_with_warmup"]})
     }
 }
 

@@ -39,6 +39,8 @@ pub struct TokenizeOptions {
     pub max_response_length: Option<usize>,
     /// Skip and count unusable groups instead of failing on the first.
     pub skip_unusable: bool,
+    /// Skip and count groups whose prompt leaves no room for a response.
+    pub skip_long_prompts: bool,
     /// Minimum number of responses per group: 2 to compare, 1 to score.
     pub min_responses: usize,
 }
@@ -50,8 +52,16 @@ impl Default for TokenizeOptions {
             max_prompt_length: None,
             max_response_length: None,
             skip_unusable: false,
+            skip_long_prompts: false,
             min_responses: 2,
         }
+    }
+}
+
+impl TokenizeOptions {
+    /// Whether a group that is unusable for this reason is skipped.
+    fn skips(&self, reason: &UnusableReason) -> bool {
+        self.skip_unusable || (self.skip_long_prompts && matches!(reason, UnusableReason::NoRoom { .. }))
     }
 }
 
@@ -159,7 +169,7 @@ pub fn tokenize_all_with(
                     counts.keep(&group, checks);
                     kept.push(group);
                 }
-                Err(TextError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
+                Err(TextError::Unusable { reason, .. }) if options.skips(&reason) => counts.skip(&reason),
                 Err(error) => return Err(error),
             }
         }

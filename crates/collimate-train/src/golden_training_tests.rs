@@ -155,7 +155,7 @@ fn a_run_resumed_from_a_checkpoint_ends_with_the_same_bytes(
     let (whole, broken) = (out.path().join("whole"), out.path().join("broken"));
     let run = |folder: &Path, stop_at: Option<usize>, resume: bool| {
         let mut recipe = recipe(case, folder);
-        recipe.save_steps = 3;
+        recipe.save_steps = 3.into();
         recipe.shuffle = true;
         recipe.lora_dropout = 0.1;
         let mut observer = StopAfter { left: stop_at };

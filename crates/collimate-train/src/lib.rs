@@ -39,7 +39,7 @@ pub use collimate_checkpoint::read_trainer_state;
 pub use collimate_progress::{self as progress, Observer, format_bytes, format_count, format_seconds};
 pub use control::{RunContext, RunControl, StopFlag};
 pub use error::TrainError;
-pub use load_recipe::{LoadedRecipe, backend_name, compute_dtype, load_recipe, load_recipe_from};
+pub use load_recipe::{LoadedRecipe, backend_name, compute_dtype, load_recipe, load_recipe_from, load_recipe_with};
 pub use optimizer::UpdateOptions;
 pub use prepare::{PreparedData, load_options, prepare, tokenizer_changes};
 pub use session::{ModelSummary, Session, SessionOptions, Training, UpdateStats, check_session, open_session};

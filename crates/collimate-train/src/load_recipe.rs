@@ -1,5 +1,6 @@
 //! Loads a recipe and resolves its model and data to files on this machine.
 
+mod doubts;
 mod resolver;
 mod splits;
 mod start_adapter;
@@ -11,7 +12,7 @@ use std::path::Path;
 
 use collimate_backend::{BACKENDS, ComputeDtype, check_dtype};
 use collimate_hub::{Hub, HubOptions};
-use collimate_recipe::{ParsedRecipe, Recipe};
+use collimate_recipe::{ParsedRecipe, Recipe, TrlDefaults};
 
 use crate::TrainError;
 use resolver::Resolver;
@@ -46,7 +47,20 @@ pub fn load_recipe_from(
     overrides: &[(String, String)],
     hub: &Hub,
 ) -> Result<LoadedRecipe, TrainError> {
-    let mut parsed = Recipe::parse(path, overrides)?;
+    load_recipe_with(path, overrides, &TrlDefaults::default(), hub)
+}
+
+/// Like [`load_recipe_from`], with a say in whether what the recipe leaves out has TRL's defaults or ours.
+///
+/// # Errors
+/// As [`load_recipe_from`].
+pub fn load_recipe_with(
+    path: Option<&Path>,
+    overrides: &[(String, String)],
+    defaults: &TrlDefaults,
+    hub: &Hub,
+) -> Result<LoadedRecipe, TrainError> {
+    let mut parsed = Recipe::parse_with(path, overrides, defaults)?;
     if parsed.prefers_bfloat16 {
         compute_in_bfloat16(&mut parsed);
     }
@@ -73,7 +87,8 @@ pub fn load_recipe_from(
         recipe.reference = Some(resolver.path("reference", Path::new(&folder))?.display().to_string());
     }
     let fetched = resolver.notes.into_inner();
-    Ok(LoadedRecipe { recipe, notes: fetched.into_iter().chain(parsed.notes()).collect() })
+    let notes = fetched.into_iter().chain(parsed.notes()).chain(doubts::of(&parsed, &recipe));
+    Ok(LoadedRecipe { notes: notes.collect(), recipe })
 }
 
 /// The backend that a recipe names, or the first that is compiled in.
@@ -93,7 +108,11 @@ fn compute_in_bfloat16(parsed: &mut ParsedRecipe) {
     match check_dtype(&backend, parsed.recipe.device, dtype) {
         Ok(()) => parsed.recipe.compute_dtype = dtype.name().to_owned(),
         Err(_) => {
-            parsed.note_instead("bf16", &format!("{backend} computes in float32; what is saved is bfloat16"));
+            let saved = match parsed.recipe.torch_dtype.as_deref() {
+                Some("bfloat16") => "; what is saved is bfloat16",
+                _ => "",
+            };
+            parsed.note_instead("bf16", &format!("{backend} computes in float32{saved}"));
         }
     }
 }

@@ -16,10 +16,27 @@ pub struct UpdateOptions {
     pub beta2: f64,
     /// Added to the root of the second moment, after bias correction.
     pub epsilon: f64,
-    /// Decoupled weight decay, for every trained parameter.
+    /// Decoupled weight decay.
     pub weight_decay: f64,
+    /// Whether norms and biases decay too.
+    pub decay_norms: bool,
     /// If off, the gradient is measured and discarded, and no parameter changes.
     pub apply: bool,
+}
+
+impl UpdateOptions {
+    /// The options for a parameter by its name.
+    pub(crate) fn of(&self, parameter: &str) -> Self {
+        let decays = self.decay_norms || !is_norm_or_bias(parameter);
+        Self { weight_decay: if decays { self.weight_decay } else { 0.0 }, ..*self }
+    }
+}
+
+/// Whether transformers' trainer spares a parameter of this name weight decay (`get_decay_parameter_names`).
+fn is_norm_or_bias(parameter: &str) -> bool {
+    let name = parameter.to_lowercase();
+    let is_part = |part: &str| part == "norm" || part.ends_with("_norm");
+    ["bias", "layernorm", "rmsnorm"].iter().any(|word| name.contains(word)) || name.split('.').any(is_part)
 }
 
 /// AdamW, with the moments of each trained parameter.
@@ -92,6 +109,7 @@ mod tests {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.01,
+            decay_norms: true,
             apply: true,
         }
     }
@@ -115,6 +133,16 @@ mod tests {
         }
         let found: f32 = tensor.into_scalar();
         assert!((f64::from(found) - p).abs() < 1e-6, "{found} against {p}");
+    }
+
+    #[test]
+    fn norms_and_biases_are_spared_if_the_options_say_so() {
+        let spared = UpdateOptions { decay_norms: false, ..options() };
+        for name in ["model.norm.weight", "model.layers.0.input_layernorm.weight", "layers.0.self_attn.q_norm.weight"] {
+            assert_eq!((options().of(name).weight_decay, spared.of(name).weight_decay), (0.01, 0.0), "{name}");
+        }
+        assert_eq!(spared.of("model.layers.0.self_attn.q_proj.bias").weight_decay, 0.0);
+        assert_eq!(spared.of("model.layers.0.self_attn.q_proj.weight").weight_decay, 0.01);
     }
 
     #[test]

@@ -124,7 +124,11 @@ impl DataRows {
         if recipe.eval_fraction == 0.0 {
             return Ok(None);
         }
-        let (kept, held_out) = hold_out(std::mem::take(&mut self.groups), recipe.eval_fraction, recipe.seed);
+        let share = match recipe.eval_fraction {
+            count if count > 1.0 => (count / self.groups.len().max(1) as f64).min(1.0),
+            share => share,
+        };
+        let (kept, held_out) = hold_out(std::mem::take(&mut self.groups), share, recipe.seed);
         if kept.is_empty() || held_out.is_empty() {
             let message = format!("{} has too few prompts to hold some out", self.name);
             return Err(TrainError::RecipeValue { key: "eval_fraction", message });
@@ -153,10 +157,11 @@ impl DataRows {
         observer: &mut dyn Observer,
     ) -> Result<PreparedData, TrainError> {
         let options = TokenizeOptions {
-            max_length: Some(recipe.max_length),
-            max_prompt_length: Some(recipe.max_prompt_length),
+            max_length: recipe.max_length,
+            max_prompt_length: recipe.max_prompt_length,
             max_response_length: recipe.max_completion_length,
             skip_unusable: recipe.skip_unusable,
+            skip_long_prompts: recipe.skip_long_prompts,
             min_responses,
         };
         let text_prompts = self.text_prompts(recipe, tokenizer)?;

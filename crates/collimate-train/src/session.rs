@@ -227,8 +227,8 @@ impl<B: FusedOps> Session for BackendSession<B> {
                 let Some(gradient) = gradient else { continue };
                 // Moved out so that it has a single owner: burn then updates it in place.
                 let parameter = self.model.take_parameter(index);
-                let updated = self.optimizer.update(index, parameter, &gradient, factor, options);
-                self.model.set_parameter(index, updated);
+                let own = options.of(&self.model.parameters()[index].name);
+                self.model.set_parameter(index, self.optimizer.update(index, parameter, &gradient, factor, &own));
             }
             UpdateStats { grad_norm: norm, applied: true }
         })

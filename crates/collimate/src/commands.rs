@@ -24,3 +24,4 @@ pub(crate) mod sample;
 pub(crate) mod schema;
 pub(crate) mod score;
 pub(crate) mod train;
+pub(crate) mod trl_options;

@@ -12,6 +12,7 @@
 //! }
 //! ```
 
+mod arguments;
 mod cli;
 mod commands;
 mod error;
@@ -95,6 +96,7 @@ pub fn run_with_hub<A: Into<OsString> + Clone>(
 }
 
 fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mut Io<'_>) -> u8 {
+    let args = arguments::in_our_form(args.into_iter().map(Into::into).collect());
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(usage) => return report_usage(&usage, io),

@@ -10,13 +10,18 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
 }
 
-/// Checks that `expected` is between the marks of a page; with `COLLIMATE_WRITE_DOCS` set, writes it there.
+/// Checks that `expected` is between the marks of a page's table; with `COLLIMATE_WRITE_DOCS` set, writes it there.
 fn check(page: &str, expected: &str) {
+    check_between(page, "table", expected);
+}
+
+/// The same for marks of another name.
+fn check_between(page: &str, name: &str, expected: &str) {
     let path = docs().join(page);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let (start, end) = ("<!-- table: start -->\n", "<!-- table: end -->");
-    let (before, rest) = text.split_once(start).expect("a start mark");
-    let (found, after) = rest.split_once(end).expect("an end mark");
+    let (start, end) = (format!("<!-- {name}: start -->\n"), format!("<!-- {name}: end -->"));
+    let (before, rest) = text.split_once(&start).expect("a start mark");
+    let (found, after) = rest.split_once(&end).expect("an end mark");
     if std::env::var_os("COLLIMATE_WRITE_DOCS").is_some() {
         std::fs::write(&path, format!("{before}{start}{expected}{end}{after}")).expect("the page is written");
     } else {
@@ -56,6 +61,22 @@ fn every_key_of_trl_that_is_understood_is_in_the_book() {
     let idle = keys.iter().filter(|key| !meaning(key)).map(|(name, _)| format!("`{name}`"));
     let _ = write!(table, "\nWithout effect: {}.\n", idle.collect::<Vec<_>>().join(", "));
     check("from-trl.md", &table);
+}
+
+#[test]
+fn every_default_that_differs_from_trls_is_in_the_book() {
+    let shown = |value: &Value| match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => format!("`{text}`"),
+        Value::Object(table) => format!("`{}`", table["name"].as_str().unwrap_or_default()),
+        other => format!("`{other}`"),
+    };
+    let mut table = "| key | here | TRL | in TRL's words |\n|---|---|---|---|\n".to_owned();
+    for default in Recipe::different_trl_defaults() {
+        let (key, ours, trl) = (default.key, shown(&default.ours), shown(&default.trl));
+        let _ = writeln!(table, "| `{key}` | {ours} | {trl} | {} |", cell(default.remark));
+    }
+    check_between("from-trl.md", "defaults", &table);
 }
 
 /// Every page of the book, in its folders too.

@@ -6,6 +6,7 @@ mod merged;
 mod parity;
 mod runs;
 mod schedule;
+mod trl;
 
 use std::path::PathBuf;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_yaml_ng::{Mapping, Value};
 
 use super::ParsedRecipe;
-use super::other_keys::{ALIASES, nearest};
+use super::other_keys::{nearest, our_name};
+use super::switches::{Refusal, Switches};
 use crate::error::{Origin, RecipeError};
 use crate::flat_objective::FlatObjective;
 use crate::foreign::{self, Notes};
@@ -14,6 +15,7 @@ use crate::locate::SourceText;
 use crate::mixture::MixtureKeys;
 use crate::recipe::Recipe;
 use crate::report_to::{Upload, report_to};
+use crate::trl::{TRL_VERSION, TrlDefaults};
 use crate::values::{KeyType, show, to_json};
 
 /// A recipe under construction, with the origin of every key that was set.
@@ -25,9 +27,19 @@ pub(super) struct Loader {
     mixture: MixtureKeys,
     notes: Notes,
     upload: Upload,
-    do_eval: Option<bool>,
-    use_rslora: bool,
-    bf16: bool,
+    switches: Switches,
+    /// The keys set so far that only TRL's recipes have, in their order.
+    trl_keys: Vec<String>,
+    /// Whether TRL's defaults apply, and why.
+    trl: Option<TrlReason>,
+}
+
+/// Why TRL's defaults apply.
+enum TrlReason {
+    /// The recipe has this key.
+    Key(String),
+    /// The user said so.
+    Asked,
 }
 
 impl Loader {
@@ -58,6 +70,25 @@ impl Loader {
         {
             return Err(error);
         }
+        Ok(())
+    }
+
+    /// Decides whether TRL's defaults apply, once the file is read and before the arguments are; `arguments` are their keys.
+    pub(super) fn decide(&mut self, defaults: &TrlDefaults, arguments: &[&str]) -> Result<(), RecipeError> {
+        let by_file = || self.trl_keys.first().filter(|_| !self.origins.contains_key("objective")).cloned();
+        let of_trl = |key: &&str| Recipe::KEYS.iter().all(|known| known.name != *key);
+        self.trl = match defaults {
+            TrlDefaults::Never => None,
+            TrlDefaults::Always => Some(TrlReason::Asked),
+            TrlDefaults::ByFile => by_file().map(TrlReason::Key),
+            TrlDefaults::ByFileOrArguments(keys) => {
+                let given = |key: &&String| arguments.contains(&key.as_str()) && of_trl(&key.as_str());
+                by_file().or_else(|| keys.iter().find(given).cloned()).map(TrlReason::Key)
+            }
+        };
+        if self.trl.is_some() && !self.origins.contains_key("objective") {
+            self.recipe.objective = self.flat.default_objective();
+        }
         self.fold_flat()
     }
 
@@ -73,6 +104,9 @@ impl Loader {
                 let named = <String as KeyType>::from_yaml(&value);
                 self.recipe.objective.name = named.ok_or_else(|| type_error(origin, key, "text", &value))?;
             } else {
+                if parameter == "gamma" {
+                    self.flat.forget_ratio();
+                }
                 self.recipe.objective.params.insert(parameter.to_owned(), json);
             }
             return Ok(());
@@ -82,6 +116,9 @@ impl Loader {
             Err(RecipeError::Type { .. }) => self.set(key, &Value::String(text.to_owned()), origin)?,
             result => result?,
         }
+        if key == "objective" {
+            self.flat.restore();
+        }
         if key == "data" {
             // An argument overrides the file, however the file names its data.
             self.mixture = MixtureKeys::default();
@@ -90,7 +127,14 @@ impl Loader {
     }
 
     fn set(&mut self, key: &str, value: &Value, origin: Origin) -> Result<(), RecipeError> {
-        let name = ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name);
+        let name = our_name(key);
+        // transformers: evaluates as often as it logs.
+        if name == "eval_steps" && value.is_null() {
+            return Ok(());
+        }
+        if name != key || Recipe::KEYS.iter().all(|known| known.name != name) {
+            self.trl_keys.push(key.to_owned());
+        }
         match self.recipe.set_key(name, value) {
             Some(Ok(())) => {}
             Some(Err(expected)) => return Err(type_error(origin, key, expected, value)),
@@ -105,22 +149,17 @@ impl Loader {
         if let Some(result) = self.flat.set(key, value).or_else(|| self.mixture.set(key, value)) {
             return result.map_err(wrong);
         }
-        let switch = || bool::from_yaml(value).ok_or_else(|| wrong(bool::EXPECTED));
         let refused = |problem| RecipeError::Value { origin: origin.clone(), key: key.to_owned(), problem };
         if let Some(result) = self.upload.set(key, value) {
             return result.map_err(wrong);
         }
+        if let Some(result) = self.switches.set(key, value, &mut self.recipe, &mut self.notes) {
+            return result.map_err(|refusal| match refusal {
+                Refusal::Type(expected) => wrong(expected),
+                Refusal::Value(problem) => refused(problem),
+            });
+        }
         match key {
-            "bf16" | "fp16" => {
-                let is_on = switch()?;
-                if key == "bf16" {
-                    self.bf16 = is_on;
-                }
-                if is_on {
-                    let dtype = if key == "bf16" { "bfloat16" } else { "float16" };
-                    self.recipe.torch_dtype = Some(dtype.to_owned());
-                }
-            }
             "optim" => {
                 let name = value.as_str().ok_or_else(|| wrong("text"))?;
                 foreign::optimizer(name, &mut self.notes).map_err(refused)?;
@@ -129,11 +168,12 @@ impl Loader {
                 let found = report_to(value, &mut self.notes).ok_or_else(|| wrong("text or a list of it"))?;
                 (self.recipe.trackers, self.recipe.tensorboard) = found;
             }
-            "do_eval" => self.do_eval = Some(switch()?),
-            "use_rslora" => self.use_rslora = switch()?,
             _ => match foreign::accept(key, value, &mut self.notes) {
                 Some(accepted) => accepted.map_err(refused)?,
                 None => {
+                    if let Some(problem) = foreign::elsewhere::problem(key) {
+                        return Err(refused(problem));
+                    }
                     let (origin, key) = (origin.clone(), key.to_owned());
                     return Err(RecipeError::UnknownKey { origin, nearest: nearest(&key), key });
                 }
@@ -148,10 +188,11 @@ impl Loader {
 
     fn fold_flat(&mut self) -> Result<(), RecipeError> {
         let folded = self.flat.fold(&mut self.recipe.objective, &mut self.notes);
-        folded.map_err(|problem| {
-            let key = "loss_weights".to_owned();
-            RecipeError::Value { origin: self.origin(&key), key, problem }
-        })
+        folded.map_err(|(key, problem)| self.value_error(key, problem))
+    }
+
+    fn value_error(&self, key: &str, problem: String) -> RecipeError {
+        RecipeError::Value { origin: self.origin(key), key: key.to_owned(), problem }
     }
 
     /// rsLoRA divides alpha by the root of each module's own rank, which a factor on `lora_alpha` does not.
@@ -170,23 +211,57 @@ impl Loader {
             let key = "push_to_hub".to_owned();
             return Err(RecipeError::Value { origin: self.origin(&key), key, problem });
         }
+        self.fold_flat()?;
         // A run that starts from an adapter trains it, unless the recipe says otherwise.
         self.recipe.use_peft |= self.recipe.adapter.is_some() && !self.origins.contains_key("use_peft");
-        if self.use_rslora {
+        if self.switches.use_rslora {
             self.refuse_patterns_with_rslora()?;
-            self.recipe.lora_alpha *= (self.recipe.lora_r as f64).sqrt();
-            self.notes.instead("use_rslora", "lora_alpha is multiplied by the square root of lora_r");
         }
-        let prefers_bfloat16 = self.bf16 && !self.origins.contains_key("compute_dtype");
-        let Self { mut recipe, origins, mixture, notes, do_eval, .. } = self;
-        let mut mixture = mixture.finish(&mut recipe);
-        if do_eval == Some(false) {
+        self.fill_in();
+        let is_trl = self.trl.is_some();
+        let is_set = |key: &str| self.origins.contains_key(key);
+        let finished = self.switches.finish(&mut self.recipe, &is_set, is_trl, &mut self.notes);
+        let prefers_bfloat16 = finished.map_err(|wrong| self.value_error(&wrong.key, wrong.problem))?;
+        let Self { mut recipe, origins, mixture, notes, switches, .. } = self;
+        let wants_test = switches.do_eval == Some(true);
+        let mut mixture = mixture.finish(&mut recipe, wants_test);
+        if switches.do_eval == Some(false) {
             (recipe.eval_data, recipe.eval_fraction) = (None, 0.0);
             mixture.iter_mut().for_each(|mixture| mixture.wants_test = false);
         }
-        let parsed = ParsedRecipe { recipe, mixture, prefers_bfloat16, notes, origins };
+        let model_revision = switches.model_revision;
+        let parsed = ParsedRecipe { recipe, mixture, prefers_bfloat16, model_revision, notes, origins };
         parsed.recipe.check(&|key| parsed.origin(key))?;
         Ok(parsed)
+    }
+
+    /// Fills in keys whose default depends on others or on whose recipe it is.
+    fn fill_in(&mut self) {
+        let Self { recipe, origins, .. } = self;
+        let is_set = |key: &str| origins.contains_key(key);
+        let Some(reason) = &self.trl else {
+            let half = recipe.max_length.map(|length| (length / 2).max(1));
+            if !is_set("max_prompt_length") && recipe.max_length <= recipe.max_prompt_length && half.is_some() {
+                recipe.max_prompt_length = half;
+            }
+            return;
+        };
+        let mut changed = recipe.set_trl_defaults(&|key| key == "objective" || is_set(key));
+        if !is_set("objective") && !self.flat.names_a_loss() {
+            changed.insert(0, format!("objective {}", recipe.objective.name));
+        }
+        self.flat.set_trl_defaults(&mut recipe.objective);
+        if !is_set("eval_steps") {
+            recipe.eval_steps = recipe.logging_steps;
+        }
+        let why = match reason {
+            TrlReason::Key(key) => format!("since it has TRL's key `{key}`"),
+            TrlReason::Asked => "as asked for".to_owned(),
+        };
+        self.notes.trl_defaults(format!(
+            "TRL {TRL_VERSION}'s defaults for what the recipe leaves out, {why}: {}",
+            if changed.is_empty() { "it leaves out none that differ".to_owned() } else { changed.join(", ") }
+        ));
     }
 }
 

@@ -1,12 +1,13 @@
 //! Keys that a recipe may have besides those of the table.
 
+use super::switches;
 use crate::flat_objective::FlatObjective;
 use crate::foreign;
 use crate::mixture::MixtureKeys;
 use crate::recipe::Recipe;
 
 /// Aliases of keys, each with the key that it stands for.
-pub(super) const ALIASES: &[(&str, &str)] = &[
+const ALIASES: &[(&str, &str)] = &[
     ("dtype", "torch_dtype"),
     ("evaluation_strategy", "eval_strategy"),
     ("max_seq_length", "max_length"),
@@ -14,31 +15,28 @@ pub(super) const ALIASES: &[(&str, &str)] = &[
     ("per_gpu_eval_batch_size", "per_device_eval_batch_size"),
 ];
 
-/// Keys that set several fields, or one in a way of their own, with their documentation.
+/// Keys that set one field in a way of their own, with their documentation.
 const OTHER_KEYS: &[(&str, &str)] = &[
-    (
-        "bf16",
-        "True sets `torch_dtype: bfloat16`, and `compute_dtype: bfloat16` if the backend supports it; if not, a note says \
-         so.",
-    ),
-    ("fp16", "True sets `torch_dtype: float16`; nothing is computed in float16."),
     ("optim", "A form of AdamW by its name in transformers."),
     (
         "report_to",
         "`tensorboard` or `all`, also in a list, sets `tensorboard: true`; `wandb`, `mlflow` and `trackio` set `trackers`; a note names others.",
     ),
     ("push_to_hub", "True is an error with the command that uploads the run: nothing is uploaded from here."),
-    ("do_eval", "False disables evaluation."),
-    ("use_rslora", "True multiplies `lora_alpha` by the square root of `lora_r`."),
 ];
 
 impl Recipe {
     /// Every key that is understood beside [`Recipe::KEYS`], with its documentation: aliases, and keys of other trainers.
     pub fn other_keys() -> Vec<(&'static str, String)> {
         let aliases = ALIASES.iter().map(|(name, key)| (*name, format!("Alias of `{key}`.")));
-        let others = OTHER_KEYS.iter().map(|(name, doc)| (*name, (*doc).to_owned()));
+        let others = OTHER_KEYS.iter().chain(switches::KEYS).map(|(name, doc)| (*name, (*doc).to_owned()));
         aliases.chain(others).chain(FlatObjective::keys()).chain(MixtureKeys::keys()).chain(foreign::keys()).collect()
     }
+}
+
+/// The key that a key of other trainers stands for under another name.
+pub(super) fn our_name(key: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| name)
 }
 
 /// Up to three known keys with a similar spelling.

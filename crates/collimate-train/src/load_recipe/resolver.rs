@@ -94,7 +94,10 @@ impl Resolver<'_> {
     ) -> Result<(), TrainError> {
         let Some(given) = path else { return Ok(()) };
         *given = match self.name(key, given, RepoKind::Model)? {
-            Some(name) => {
+            Some(mut name) => {
+                if let Some(revision) = self.parsed.model_revision.as_ref().filter(|_| key == "model_name_or_path") {
+                    name = self.at_revision(name, revision)?;
+                }
                 let snapshot = fetch(self.hub, &name).map_err(|error| self.hub_error(key, error))?;
                 self.note(&name, &snapshot.commit);
                 snapshot.folder
@@ -126,6 +129,19 @@ impl Resolver<'_> {
         let folder = files.first().and_then(|file| file.parent());
         *given = folder.ok_or_else(|| self.problem(key, format!("{name} has no chat template")))?.to_owned();
         Ok(())
+    }
+
+    /// A name on the hub at the revision that the recipe gives in a key of its own.
+    fn at_revision(&self, name: HubName, revision: &str) -> Result<HubName, TrainError> {
+        match name.revision.as_str() {
+            same if same == revision => Ok(name),
+            "main" => {
+                let named = format!("hf://{}@{revision}", name.id);
+                Ok(self.name("model_revision", Path::new(&named), RepoKind::Model)?.unwrap_or(name))
+            }
+            other => Err(self
+                .problem("model_revision", format!("is {revision}, and the model's name says {other}: leave one out"))),
+        }
     }
 
     /// Parses a path as a hub name, if it is one.

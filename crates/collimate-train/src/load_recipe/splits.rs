@@ -25,7 +25,14 @@ pub(super) fn find_mixture(mixture: &DataMixture, resolver: &Resolver<'_>) -> Re
     let (mut train, mut test) = (Vec::new(), Vec::new());
     for set in &mixture.sets {
         let found = resolver.find(key, &set.part.path)?;
-        let files = found.files();
+        let chosen_files = of_config(found.files(), set.config.as_deref());
+        let files = match found.with_splits() {
+            Some(name) => {
+                chosen_files.map_err(|config| resolver.problem(key, no_such_config(&name, config, found.files())))?
+            }
+            None => found.files().to_vec(),
+        };
+        let files = files.as_slice();
         let part = |path: PathBuf| DataPart { path, weight: set.part.weight };
         let Some(name) = found.with_splits() else {
             train.extend(resolver.fetch(key, &found, files)?.into_iter().map(part));
@@ -55,6 +62,19 @@ fn files_of_splits(files: &[PathBuf], splits: &[String]) -> Vec<PathBuf> {
     files.iter().filter(|file| splits.iter().any(|split| belongs_to_split(file, split))).cloned().collect()
 }
 
+/// The files in the folder of a configuration, or all without one; the error is the configuration.
+fn of_config<'a>(files: &[PathBuf], config: Option<&'a str>) -> Result<Vec<PathBuf>, &'a str> {
+    let Some(config) = config else { return Ok(files.to_vec()) };
+    let is_inside = |file: &&PathBuf| file.parent().is_some_and(|folder| folder.iter().any(|part| part == config));
+    let inside: Vec<PathBuf> = files.iter().filter(is_inside).cloned().collect();
+    if inside.is_empty() { Err(config) } else { Ok(inside) }
+}
+
+fn no_such_config(folder: &str, config: &str, files: &[PathBuf]) -> String {
+    let there: Vec<_> = files.iter().take(6).map(|file| file.display().to_string()).collect();
+    format!("{folder} has no folder {config}, the configuration; it has {}", there.join(", "))
+}
+
 fn no_such_split(folder: &str, splits: &[String], files: &[PathBuf]) -> String {
     let there: Vec<_> =
         files.iter().take(6).map(|file| file.file_name().unwrap_or_default().display().to_string()).collect();
@@ -80,6 +100,14 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn a_configuration_is_a_folder() {
+        let files = ["main/train-0.parquet", "socratic/train-0.parquet"].map(PathBuf::from);
+        assert_eq!(of_config(&files, None), Ok(files.to_vec()));
+        assert_eq!(of_config(&files, Some("main")), Ok(vec![files[0].clone()]));
+        assert_eq!(of_config(&files, Some("other")), Err("other"));
+    }
 
     #[rstest]
     #[case("train_prefs.jsonl", "train_prefs", true)]

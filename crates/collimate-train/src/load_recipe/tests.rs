@@ -43,12 +43,15 @@ fn files(folder: &TempDir, sources: Option<&DataSources>) -> Vec<(String, f64)> 
 }
 
 #[rstest]
-#[case("bf16: true\n", "float32", Some("bf16 (flex computes in float32; what is saved is bfloat16)"))]
+#[case("objective: nca\nbf16: true\n", "float32", Some("bf16 (flex computes in float32; what is saved is bfloat16)"))]
+#[case("bf16: true\n", "float32", Some("bf16 (flex computes in float32)"))]
+#[case("dataset_name: a.jsonl\n", "float32", Some("bf16 (flex computes in float32)"))]
+#[case("dataset_name: a.jsonl\nfp16: true\n", "float32", None)]
 #[case("bf16: true\nbf16_full_eval: true\ncompute_dtype: float32\n", "float32", None)]
 #[case("bf16: false\n", "float32", None)]
 #[case("compute_dtype: bfloat16\n", "bfloat16", None)]
 fn bf16_is_a_wish_and_compute_dtype_is_not(#[case] text: &str, #[case] computed: &str, #[case] said: Option<&str>) {
-    let LoadedRecipe { recipe, notes } = load(&folder(text, &[]), &[("backend", "flex")]).expect("a recipe");
+    let LoadedRecipe { recipe, notes } = load(&folder(text, &["a.jsonl"]), &[("backend", "flex")]).expect("a recipe");
     assert_eq!(recipe.compute_dtype, computed);
     let otherwise = notes.iter().find_map(|note| note.strip_prefix("done differently here: "));
     assert_eq!(otherwise, said);
@@ -83,11 +86,15 @@ fn a_path_is_looked_for_beside_the_recipe() {
 #[rstest]
 #[case("data: d\n", &[("d/test.jsonl", 1.0), ("d/train.jsonl", 1.0)], &[])]
 #[case("data: {a.jsonl: 0.5, d: 0.25}\n", &[("a.jsonl", 0.5), ("d/test.jsonl", 0.25), ("d/train.jsonl", 0.25)], &[])]
-#[case("dataset_mixer: {a.jsonl: 0.5, d: 0.25}\n", &[("a.jsonl", 0.5), ("d/train.jsonl", 0.25)], &[("d/test.jsonl", 1.0)])]
+#[case("dataset_mixer: {a.jsonl: 0.5, d: 0.25}\neval_strategy: epoch\n", &[("a.jsonl", 0.5), ("d/train.jsonl", 0.25)], &[("d/test.jsonl", 1.0)])]
+#[case("dataset_mixer: {d: 1}\n", &[("d/train.jsonl", 1.0)], &[])]
+#[case("dataset_mixer: {d: 1}\ndo_eval: true\n", &[("d/train.jsonl", 1.0)], &[("d/test.jsonl", 1.0)])]
+#[case("dataset_mixer: {c: 1}\ndataset_configs: [main]\n", &[("c/main/train.jsonl", 1.0)], &[])]
+#[case("datasets: [{path: c, config: other}]\n", &[("c/other/train.jsonl", 1.0)], &[])]
 #[case("dataset_mixer: {d: 1}\neval_strategy: no\n", &[("d/train.jsonl", 1.0)], &[])]
 #[case("dataset_mixer: {d: 1}\ndo_eval: false\n", &[("d/train.jsonl", 1.0)], &[])]
 #[case("dataset_mixer: {d: 1}\neval_data: a.jsonl\n", &[("d/train.jsonl", 1.0)], &[("a.jsonl", 1.0)])]
-#[case("dataset_mixer: {p: 1}\ndataset_splits: [train_prefs, test_prefs]\n",
+#[case("dataset_mixer: {p: 1}\neval_strategy: steps\ndataset_splits: [train_prefs, test_prefs]\n",
        &[("p/train_prefs-0-of-2.jsonl", 1.0), ("p/train_prefs-1-of-2.jsonl", 1.0)], &[("p/test_prefs.jsonl", 1.0)])]
 #[case("dataset_name: p\ndataset_train_split: train_sft\n", &[("p/train_sft.jsonl", 1.0)], &[])]
 #[case("datasets:\n- path: a.jsonl\n- {path: p, split: train_sft, weight: 0.5}\n",
@@ -102,6 +109,8 @@ fn data_of_other_trainers(#[case] recipe: &str, #[case] train: &[(&str, f64)], #
         "p/test_prefs.jsonl",
         "p/train_sft.jsonl",
         "p/notes.txt",
+        "c/main/train.jsonl",
+        "c/other/train.jsonl",
     ];
     let folder = folder(recipe, &names);
     let loaded = load(&folder, &[]).expect("a recipe").recipe;
@@ -120,6 +129,26 @@ fn a_mixture_may_hold_out_a_share() {
     let folder = folder(recipe, &["a.jsonl"]);
     let loaded = load(&folder, &[]).expect("a recipe").recipe;
     assert_eq!((files(&folder, loaded.data.as_ref()), loaded.eval_fraction), (vec![("a.jsonl".to_owned(), 0.5)], 0.1));
+}
+
+#[rstest]
+#[case("learning_rate: 5\n", &["warning: learning_rate 5 is far above what is usual, 1e-7 to 1e-3"])]
+#[case("learning_rate: 1e-3\n", &[])]
+#[case("eval_steps: 10\n", &["warning: nothing is evaluated in spite of eval_steps"])]
+#[case("eval_strategy: epoch\n", &["warning: nothing is evaluated in spite of eval_strategy"])]
+#[case("eval_strategy: no\n", &[])]
+#[case("eval_steps: 10\neval_data: a.jsonl\n", &[])]
+#[case("eval_steps: 10\neval_fraction: 0.1\n", &[])]
+fn what_is_hardly_meant_is_warned_about(#[case] recipe: &str, #[case] expected: &[&str]) {
+    let notes = load(&folder(recipe, &["a.jsonl"]), &[]).expect("a recipe").notes;
+    let begins = notes.iter().zip(expected).all(|(note, start)| note.starts_with(start));
+    assert!(begins && notes.len() == expected.len(), "{notes:?}");
+}
+
+#[test]
+fn a_configuration_that_a_folder_does_not_have_is_named_with_what_it_has() {
+    let found = error("dataset_mixer: {d: 1}\ndataset_config: main\n", &["d/train.jsonl"]);
+    assert!(found.contains("has no folder main") && found.contains("train.jsonl"), "{found}");
 }
 
 #[test]
@@ -150,7 +179,7 @@ fn hub_folder(recipe: &str) -> TempDir {
 }
 
 #[rstest]
-#[case("dataset_mixer: {org/data: 0.5}\ndataset_splits: [train_prefs, test_prefs]\n", &["train_prefs"], &["test_prefs"])]
+#[case("dataset_mixer: {org/data: 0.5}\neval_strategy: steps\ndataset_splits: [train_prefs, test_prefs]\n", &["train_prefs"], &["test_prefs"])]
 #[case("dataset_mixer: {org/data: 1}\ndataset_splits: [train_prefs]\neval_strategy: no\n", &["train_prefs"], &[])]
 #[case("dataset_name: org/data\ndataset_train_split: train_sft\n", &["train_sft"], &[])]
 #[case("data: org/data\n", &["test_prefs", "train_prefs", "train_sft"], &[])]
@@ -179,6 +208,11 @@ fn a_model_of_the_hub_is_its_folder_in_the_cache_and_the_commit_is_said() {
     let expected = folder.path().join("hub/models--org--model/snapshots").join(COMMIT);
     assert_eq!(loaded.model_name_or_path.as_deref(), Some(expected.as_path()));
     assert_eq!(notes, [format!("org/model: commit {COMMIT} of the hub")]);
+    let revised = load(&folder, &[("model_revision", COMMIT)]).expect("a recipe").recipe;
+    assert_eq!(revised.model_name_or_path, loaded.model_name_or_path);
+    let named_twice = [("model_name_or_path", "org/model@v1"), ("model_revision", "v2")];
+    let error = load(&folder, &named_twice).expect_err("two revisions").to_string();
+    assert!(error.contains("is v2, and the model's name says v1"), "{error}");
     let missing = load(&folder, &[("model_name_or_path", "org/other")]).expect_err("nothing in the cache").to_string();
     assert!(
         missing.contains("org/other: it is not in ") && missing.contains("run once without --offline"),

@@ -15,9 +15,9 @@
 use std::path::{Path, PathBuf};
 
 use collimate_backend::{BackendError, check_dtype};
-use collimate_hf::{LoraConfig, LoraTargets, ModelConfig};
+use collimate_hf::{LoraConfig, LoraTargets, ModelConfig, ModulePattern, peft_default_targets};
 use collimate_objective::{Needs, Objective, registry};
-use collimate_recipe::{DataSources, Recipe, StepCounts};
+use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
 use collimate_text::TextTokenizer;
 
 use super::lora::add_settings;
@@ -111,10 +111,8 @@ pub(super) fn session_options(recipe: &Recipe, model: &Path) -> Result<SessionOp
 }
 
 fn lora_config(recipe: &Recipe, model: &Path) -> Result<LoraConfig, TrainError> {
-    let targets = match recipe.lora_target_modules.is_all_linear() {
-        true => LoraTargets::AllLinear,
-        false => LoraTargets::Names(recipe.lora_target_modules.names().to_vec()),
-    };
+    let architecture = ModelConfig::from_dir(model)?;
+    let targets = lora_targets(recipe, &architecture)?;
     let mut config = LoraConfig::new(recipe.lora_r, recipe.lora_alpha, targets);
     add_settings(recipe, &mut config)?;
     if recipe.adapter.is_some() {
@@ -122,8 +120,40 @@ fn lora_config(recipe: &Recipe, model: &Path) -> Result<LoraConfig, TrainError> 
         return Ok(config);
     }
     // Rejects names that the model does not have.
-    config.target_modules(&ModelConfig::from_dir(model)?)?;
+    config.target_modules(&architecture)?;
     Ok(config)
+}
+
+fn lora_targets(recipe: &Recipe, model: &ModelConfig) -> Result<LoraTargets, TrainError> {
+    let refused = |message| TrainError::RecipeValue { key: "lora_target_modules", message };
+    match &recipe.lora_target_modules {
+        TargetModules::AllLinear => Ok(LoraTargets::AllLinear),
+        TargetModules::Names(names) => Ok(LoraTargets::Names(names.clone())),
+        TargetModules::Pattern(text) => {
+            let pattern = ModulePattern::new(text);
+            if !pattern.is_understood() {
+                return Err(refused(format!("\"{text}\" is not a regular expression that is understood")));
+            }
+            Ok(LoraTargets::Pattern(pattern))
+        }
+        TargetModules::PeftDefault => {
+            let model_type = model.family.model_type;
+            let names = peft_default_targets(model_type).ok_or_else(|| {
+                refused(format!("PEFT has no default for {model_type}: name the layers, or write all-linear"))
+            })?;
+            Ok(LoraTargets::Names(names.iter().map(|name| (*name).to_owned()).collect()))
+        }
+    }
+}
+
+/// Rejects a run none of whose prompts fill a micro-batch, if only full ones count.
+pub(super) fn check_drop_last(recipe: &Recipe, num_groups: usize) -> Result<(), TrainError> {
+    if num_groups == 0 || recipe.groups_per_epoch(num_groups) > 0 {
+        return Ok(());
+    }
+    let size = recipe.per_device_train_batch_size;
+    let message = format!("leaves nothing to train on: {num_groups} prompts do not fill a micro-batch of {size}");
+    Err(TrainError::RecipeValue { key: "dataloader_drop_last", message })
 }
 
 fn missing(key: &'static str) -> TrainError {

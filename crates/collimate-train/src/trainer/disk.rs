@@ -183,7 +183,13 @@ mod tests {
         #[case] save_minutes: f64,
         #[case] expected: (usize, usize),
     ) {
-        let recipe = Recipe { save_steps, save_total_limit, save_minutes, max_steps: 10, ..Recipe::default() };
+        let recipe = Recipe {
+            save_steps: save_steps.into(),
+            save_total_limit,
+            save_minutes,
+            max_steps: 10,
+            ..Recipe::default()
+        };
         let steps = recipe.step_counts(4);
         let planned = PlannedDisk::of(&recipe, &outline(), Some(&steps));
         assert_eq!((planned.num_checkpoints, planned.most_checkpoints), (Some(expected.0), Some(expected.1)));

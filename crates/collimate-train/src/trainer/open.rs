@@ -3,10 +3,10 @@
 use collimate_files::{FolderLock, remove_leftovers};
 use collimate_hf::ModelConfig;
 use collimate_progress::Observer;
-use collimate_recipe::Recipe;
+use collimate_recipe::{Recipe, RouterLoss};
 use collimate_text::TextTokenizer;
 
-use super::check::Checked;
+use super::check::{Checked, check_drop_last};
 use super::plan::PlannedDisk;
 use super::run::Run;
 use crate::control::RunContext;
@@ -96,6 +96,7 @@ fn prepare(
     let (tokenizer, needs): (&TextTokenizer, _) = (&checked.tokenizer, &checked.needs);
     let training = rows.training.tokenize(recipe, tokenizer, needs.min_responses, observer)?;
     check_responses(recipe, &training, needs.max_responses)?;
+    check_drop_last(recipe, training.groups.len())?;
     let held_out = rows.held_out.map(|rows| rows.tokenize(recipe, tokenizer, needs.min_responses, observer));
     let held_out = held_out.transpose()?;
     let reference = needs.reference.then(|| Reference::open(recipe, &checked.session));
@@ -119,7 +120,7 @@ fn check_responses(recipe: &Recipe, data: &PreparedData, limit: Option<usize>) -
 
 /// Rejects a balance-loss weight if the model has no router.
 fn check_experts(recipe: &Recipe, config: &ModelConfig) -> Result<(), TrainError> {
-    if config.experts.is_some() || recipe.router_aux_loss_coef.is_none_or(|weight| weight == 0.0) {
+    if config.experts.is_some() || !matches!(recipe.router_aux_loss_coef, RouterLoss::Weight(weight) if weight != 0.0) {
         return Ok(());
     }
     let message = format!("is for models whose router picks experts, and {} has none", config.family.model_type);

@@ -62,7 +62,10 @@ impl<'a> Run<'a> {
 
     /// Indices of all groups in the order in which an epoch visits them.
     pub(super) fn order(&self, epoch: usize) -> Vec<usize> {
-        epoch_order(self.training.groups.len(), self.recipe.shuffle, self.recipe.seed, epoch)
+        let num_groups = self.training.groups.len();
+        let mut order = epoch_order(num_groups, self.recipe.shuffle, self.recipe.seed, epoch);
+        order.truncate(self.recipe.groups_per_epoch(num_groups));
+        order
     }
 
     /// Divides a step's groups into micro-batches.

@@ -213,8 +213,8 @@ impl<'a> Step<'a> {
     /// Adds the balance loss of the micro-batch just routed; `share` is its fraction of the step's groups.
     fn balance(&mut self, share: f64) -> Option<Balance> {
         let load = self.session.take_router_load()?;
-        let configured = self.session.config().experts.map_or(0.0, |experts| experts.balance_weight);
-        let weight = self.run.recipe.router_aux_loss_coef.unwrap_or(configured);
+        let experts = self.session.config().experts?;
+        let weight = self.run.recipe.router_aux_loss_coef.weight(experts.balance_weight, experts.balances_by_default);
         if weight == 0.0 {
             return None;
         }
@@ -264,6 +264,7 @@ impl<'a> Step<'a> {
             beta2: recipe.adam_beta2,
             epsilon: recipe.adam_epsilon,
             weight_decay: recipe.weight_decay,
+            decay_norms: recipe.decay_norms,
             apply,
         }
     }

@@ -108,6 +108,7 @@ impl LengthOptions {
             max_prompt_length: self.max_prompt_length,
             max_response_length: None,
             skip_unusable: data.skip_unusable,
+            skip_long_prompts: false,
             min_responses,
         })
     }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use collimate_recipe::{Origin, Recipe, RecipeError};
-use collimate_train::{TrainError, load_recipe_from};
+use collimate_train::{TrainError, load_recipe_with};
 
+use super::trl_options::{TrlOptions, key_value};
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -25,13 +26,25 @@ pub(crate) struct RecipeOptions {
     /// Compute backend (see `collimate backends`)
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
+    #[command(flatten)]
+    trl: TrlOptions,
 }
 
 impl RecipeOptions {
     /// Loads the recipe, overridden by these options, then by `others`, then by `--set`.
     pub(crate) fn load(&self, others: &[(&str, &Option<String>)], io: &mut Io<'_>) -> Result<Recipe, CliError> {
-        let overrides = self.overrides(others);
-        Ok(load_recipe_from(self.recipe.as_deref(), &overrides, &io.hub)?.recipe)
+        let path = self.path()?;
+        let overrides = self.trl.around(path.as_deref(), self.overrides(others));
+        let defaults = self.trl.defaults(path.as_deref(), self.objective.is_some());
+        let loaded = load_recipe_with(path.as_deref(), &overrides, &defaults, &io.hub)?;
+        for note in loaded.notes.iter().filter(|note| note.starts_with("TRL ") || note.starts_with("warning: ")) {
+            io.note(format_args!("{note}"));
+        }
+        Ok(loaded.recipe)
+    }
+
+    fn path(&self) -> Result<Option<PathBuf>, CliError> {
+        self.trl.recipe(self.recipe.clone())
     }
 
     /// The options as `key=value`, in the order to apply them.
@@ -45,16 +58,9 @@ impl RecipeOptions {
     pub(crate) fn at_key(&self, error: TrainError) -> CliError {
         let TrainError::RecipeValue { key, message } = error else { return error.into() };
         let overridden = self.set.iter().any(|(name, _)| name == key);
-        let origin = self.recipe.as_ref().filter(|_| !overridden).and_then(|path| Origin::find(path, key, None));
+        let path = self.path().ok().flatten();
+        let origin = path.as_ref().filter(|_| !overridden).and_then(|path| Origin::find(path, key, None));
         let origin = origin.unwrap_or(Origin::Unnamed);
         RecipeError::Value { origin, key: key.to_owned(), problem: message }.into()
-    }
-}
-
-/// A clap value parser for `KEY=VALUE`.
-pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE".to_owned()),
     }
 }

@@ -55,7 +55,7 @@ pub(crate) struct Args {
     /// Sample from this many of the likeliest tokens
     #[arg(long, value_name = "N")]
     top_k: Option<usize>,
-    /// Longest response in tokens [default: the recipe's max_length less its max_prompt_length]
+    /// Longest response in tokens [default: what the recipe's limits leave for one]
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
     /// Folder of the loop
@@ -120,7 +120,7 @@ impl Args {
         let model = recipe.model()?.to_owned();
         let tokenizer = tokenizer_changes(&recipe).open(&model)?;
         let sampling = SamplingOptions {
-            max_new_tokens: self.max_new_tokens.unwrap_or(recipe.max_length - recipe.max_prompt_length),
+            max_new_tokens: self.max_new_tokens.unwrap_or_else(|| recipe.response_room()),
             top_p: self.top_p,
             top_k: self.top_k,
             seed: recipe.seed,

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use collimate_objective::{ObjectiveError, registry};
 use collimate_quickstart::pipeline::{self, Quickstart, QuickstartSize};
 use collimate_recipe::{Origin, RecipeError};
-use collimate_train::{LoadedRecipe, RunControl, TrainError, load_recipe_from};
+use collimate_train::{LoadedRecipe, RunControl, TrainError, load_recipe_with};
 
-use super::recipe_options::key_value;
+use super::trl_options::{TrlOptions, key_value};
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -35,6 +35,8 @@ pub(crate) struct Args {
     /// Set any key of the recipe; `objective.NAME=VALUE` sets an objective's parameter
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+    #[command(flatten)]
+    trl: TrlOptions,
     /// Folder of the run
     #[arg(long, value_name = "DIR")]
     output: Option<String>,
@@ -59,12 +61,15 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+    pub(crate) fn run(mut self, io: &mut Io<'_>) -> Result<(), CliError> {
+        self.recipe = self.trl.recipe(self.recipe.take())?;
         let recipe_file = self.recipe_file();
         if recipe_file.is_none() && self.is_quickstart() {
             return if self.resume { Err(self.nothing_to_resume()) } else { self.quickstart(io) };
         }
-        let LoadedRecipe { recipe, notes } = load_recipe_from(recipe_file.as_deref(), &self.overrides(), &io.hub)?;
+        let defaults = self.trl.defaults(recipe_file.as_deref(), self.objective.is_some());
+        let overrides = self.overrides();
+        let LoadedRecipe { recipe, notes } = load_recipe_with(recipe_file.as_deref(), &overrides, &defaults, &io.hub)?;
         // Before any model file is read: a mistyped name should fail at once.
         let built = registry::build(&recipe.objective.name, &recipe.objective.params);
         built.map_err(|error| self.in_recipe(error))?;
@@ -146,7 +151,8 @@ impl Args {
 
     fn is_quickstart(&self) -> bool {
         let set = |key: &str| self.set.iter().any(|(k, _)| k == key);
-        self.model.is_none() && self.data.is_none() && !set("model_name_or_path") && !set("data")
+        let is_given = self.trl.sets(&["model_name_or_path", "data", "dataset_name", "dataset_mixer", "datasets"]);
+        self.model.is_none() && self.data.is_none() && !set("model_name_or_path") && !set("data") && !is_given
     }
 
     fn quickstart(&self, io: &mut Io<'_>) -> Result<(), CliError> {
@@ -191,6 +197,6 @@ impl Args {
             ("skip_unusable", &skip),
         ];
         let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
-        named.chain(self.set.iter().cloned()).collect()
+        self.trl.around(self.recipe.as_deref(), named.chain(self.set.iter().cloned()).collect())
     }
 }

@@ -95,7 +95,10 @@ fn fused_projections_have_names_of_their_own() {
 fn experts_and_their_names() {
     let fields = json!({ "model_type": "mixtral", "num_experts": 3, "router_aux_loss_coef": 0.02 });
     let config = read(with(fields)).unwrap();
-    assert_eq!(config.experts, Some(Experts { count: 3, per_token: 2, balance_weight: 0.0 }));
+    assert_eq!(
+        config.experts,
+        Some(Experts { count: 3, per_token: 2, balance_weight: 0.02, balances_by_default: false })
+    );
     let linears = crate::linear_modules(&config);
     assert_eq!(linears.len(), 2 * (4 + 1 + 3 * 3));
     let shape = |i: usize| (linears[i].module.as_str(), linears[i].in_features, linears[i].out_features);
@@ -104,7 +107,7 @@ fn experts_and_their_names() {
     assert_eq!(shape(10), ("model.layers.0.block_sparse_moe.experts.1.w2", 24, 16));
     let asked = json!({ "model_type": "mixtral", "router_aux_loss_coef": 0.02, "output_router_logits": true });
     let asked = read(with(asked)).unwrap().experts.unwrap();
-    assert_eq!((asked.count, asked.balance_weight), (8, 0.02));
+    assert_eq!((asked.count, asked.balance_weight, asked.balances_by_default), (8, 0.02, true));
 }
 
 #[rstest]

@@ -10,6 +10,7 @@ use super::{PlannedData, TokenBasis};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::prepare::{DataRows, tokenizer_changes};
+use crate::trainer::check::check_drop_last;
 use collimate_progress::Observer;
 
 /// Characters per token, without a tokenizer; about right for English.
@@ -30,7 +31,7 @@ pub(super) fn read(
     observer: &mut dyn Observer,
 ) -> Result<PlannedRows, TrainError> {
     let Some(sources) = &recipe.data else {
-        let groups = vec![longest(recipe, num_responses.max(min_responses)); recipe.groups_per_step()];
+        let groups = vec![longest(recipe, num_responses.max(min_responses))?; recipe.groups_per_step()];
         return Ok(PlannedRows { basis: TokenBasis::Longest, data: DataSet::new(groups, DataFiles::default()) });
     };
     let mut rows = DataRows::read(recipe, sources, min_responses, observer)?;
@@ -38,10 +39,12 @@ pub(super) fn read(
     if model.join("tokenizer.json").is_file() {
         let tokenizer = tokenizer_changes(recipe).open(model)?;
         let prepared = rows.tokenize(recipe, &tokenizer, min_responses, observer)?;
+        check_drop_last(recipe, prepared.groups.len())?;
         prepared.notes.iter().filter(|note| note.starts_with("warning: ")).for_each(|note| observer.note(note));
         let data = DataSet::new(prepared.groups, prepared.files);
         return Ok(PlannedRows { basis: TokenBasis::Tokenizer, data });
     }
+    check_drop_last(recipe, rows.groups().len())?;
     let groups = rows.groups().iter().map(|group| by_characters(recipe, group)).collect();
     Ok(PlannedRows { basis: TokenBasis::Characters, data: DataSet::new(groups, rows.files().clone()) })
 }
@@ -81,9 +84,15 @@ impl PlannedRows {
     }
 }
 
-/// A group as long as the recipe allows.
-fn longest(recipe: &Recipe, num_responses: usize) -> TokenizedGroup {
-    with_lengths(recipe, 0, usize::MAX, &vec![usize::MAX; num_responses])
+/// A group as long as the recipe allows; half of it is the prompt unless prompts have a limit of their own.
+fn longest(recipe: &Recipe, num_responses: usize) -> Result<TokenizedGroup, TrainError> {
+    let Some(all) = recipe.max_length else {
+        let message =
+            "null sets no limit, and without data nothing says how long rows are: give one of the two".to_owned();
+        return Err(TrainError::RecipeValue { key: "max_length", message });
+    };
+    let prompt = if recipe.max_prompt_length.is_some() { usize::MAX } else { all.div_ceil(2) };
+    Ok(with_lengths(recipe, 0, prompt, &vec![usize::MAX; num_responses]))
 }
 
 /// A group with lengths estimated from its text; each response has an end token in addition.
@@ -97,8 +106,9 @@ fn by_characters(recipe: &Recipe, group: &PromptGroup) -> TokenizedGroup {
 
 /// A group with these numbers of tokens, truncated as the recipe says.
 fn with_lengths(recipe: &Recipe, index: usize, prompt: usize, responses: &[usize]) -> TokenizedGroup {
-    let kept_prompt = prompt.min(recipe.max_prompt_length);
-    let room = recipe.max_length - kept_prompt;
+    let kept_prompt = prompt.min(recipe.max_prompt_length.unwrap_or(usize::MAX));
+    let room = recipe.max_length.unwrap_or(usize::MAX).saturating_sub(kept_prompt);
+    let room = room.min(recipe.max_completion_length.unwrap_or(usize::MAX));
     let response = |&length: &usize| {
         let kept = length.min(room);
         TokenizedResponse { ids: vec![0; kept], reward: 0.0, num_cut: length - kept }
@@ -128,7 +138,7 @@ mod tests {
             responses: vec![response(8), response(400)],
             ..PromptGroup::default()
         };
-        let recipe = Recipe { max_length: 20, max_prompt_length: 10, ..Recipe::default() };
+        let recipe = Recipe { max_length: Some(20), max_prompt_length: Some(10), ..Recipe::default() };
         let rows = PlannedRows {
             basis: TokenBasis::Characters,
             data: DataSet::new(vec![by_characters(&recipe, &group)], DataFiles::default()),

@@ -1,0 +1,77 @@
+//! An objective as a sum of terms, each with its parameters.
+
+use collimate_objective::registry;
+use serde_json::{Map, Value as Json, json};
+
+use crate::objective::ObjectiveSpec;
+
+impl ObjectiveSpec {
+    /// A weighted sum of objectives; weights default to 1.
+    pub(crate) fn sum(names: &[String], weights: Option<&[f64]>) -> Result<Self, String> {
+        if weights.is_some_and(|weights| weights.len() != names.len()) {
+            return Err(format!(
+                "{} weights for the {} objectives of loss_type",
+                weights.unwrap_or_default().len(),
+                names.len()
+            ));
+        }
+        let weight = |index: usize| weights.map_or(1.0, |weights| weights[index]);
+        let terms = names.iter().enumerate().map(|(index, name)| json!({"name": name, "weight": weight(index)}));
+        Ok(Self::combined(terms.collect()))
+    }
+
+    fn combined(terms: Vec<Json>) -> Self {
+        let mut params = Map::new();
+        params.insert("terms".to_owned(), Json::Array(terms));
+        Self { name: "combine".to_owned(), params }
+    }
+
+    /// The terms of a sum, or the objective itself: each name with its parameters.
+    pub(crate) fn terms_mut(&mut self) -> Vec<(String, &mut Map<String, Json>)> {
+        if self.name != "combine" {
+            return vec![(self.name.clone(), &mut self.params)];
+        }
+        let terms = self.params.get_mut("terms").and_then(Json::as_array_mut).into_iter().flatten();
+        terms
+            .filter_map(Json::as_object_mut)
+            .filter_map(|term| Some((term.get("name")?.as_str()?.to_owned(), term)))
+            .collect()
+    }
+
+    /// Sets a parameter, in a sum on every term that has it. Returns false if it is `idle` and no objective has it.
+    pub(crate) fn set_parameter(&mut self, parameter: &str, value: f64, idle: bool) -> bool {
+        let is_sum = self.name == "combine";
+        let mut taken = false;
+        for (name, params) in self.terms_mut() {
+            if has_parameter(&name, parameter) || !(is_sum || idle) {
+                params.insert(parameter.to_owned(), json!(value));
+                taken = true;
+            }
+        }
+        taken
+    }
+
+    /// Adds a supervised term.
+    pub(crate) fn add_supervised(&mut self, weight: f64) {
+        let supervised = json!({"name": "sft", "weight": weight});
+        if let Some(terms) =
+            self.params.get_mut("terms").and_then(Json::as_array_mut).filter(|_| self.name == "combine")
+        {
+            return terms.push(supervised);
+        }
+        let mut first = Map::new();
+        first.insert("name".to_owned(), json!(self.name));
+        first.append(&mut self.params);
+        *self = Self::combined(vec![Json::Object(first), supervised]);
+    }
+}
+
+/// Whether an objective has a parameter; an unknown objective may have any.
+pub(crate) fn has_parameter(objective: &str, parameter: &str) -> bool {
+    registry::find(objective).map_or(true, |plugin| plugin.defaults().get(parameter).is_some())
+}
+
+/// A parameter's default, if the objective has it.
+pub(crate) fn default_of(objective: &str, parameter: &str) -> Option<f64> {
+    registry::find(objective).ok()?.defaults().get(parameter)?.as_f64()
+}
