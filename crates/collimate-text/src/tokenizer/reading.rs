@@ -1,5 +1,7 @@
 //! Whether token ids, decoded, are a text.
 
+use tokenizers::AddedToken;
+
 use super::TextTokenizer;
 use crate::TextError;
 
@@ -49,7 +51,7 @@ impl TextTokenizer {
         let mut may_insert = match before {
             Before::Nothing => self.spaces.at_start,
             Before::Token(id) => {
-                let token = self.added.get(&id);
+                let token = self.marked(id);
                 if token.is_some_and(|token| token.rstrip) {
                     rest = rest.trim_start();
                 }
@@ -57,7 +59,7 @@ impl TextTokenizer {
             }
         };
         while !ids.is_empty() {
-            let num_plain = ids.iter().position(|id| self.added.contains_key(id)).unwrap_or(ids.len());
+            let num_plain = ids.iter().position(|id| self.marked(*id).is_some()).unwrap_or(ids.len());
             let at = text.len() - rest.len();
             let (plain, others) = ids.split_at(num_plain);
             if !plain.is_empty() {
@@ -68,13 +70,18 @@ impl TextTokenizer {
                 rest = read;
             }
             let Some((id, others)) = others.split_first() else { break };
-            let token = &self.added[id];
+            let Some(token) = self.marked(*id) else { break };
             let found = if token.lstrip { rest.trim_start() } else { rest };
             let Some(read) = found.strip_prefix(&token.content) else { return Ok(Some(text.len() - rest.len())) };
             rest = if token.rstrip { read.trim_start() } else { read };
             (ids, may_insert) = (others, self.spaces.after_added);
         }
         Ok((!rest.is_empty()).then_some(text.len() - rest.len()))
+    }
+
+    /// An added token that stands for its text. Some tokenizers list the tokens of bytes as added.
+    fn marked(&self, id: u32) -> Option<&AddedToken> {
+        self.added.get(&id).filter(|token| !is_byte(&token.content))
     }
 
     /// Tries where the tokenizer inserts spaces.
@@ -87,6 +94,12 @@ impl TextTokenizer {
             after_added: after.split_first().is_some_and(|(eos, ids)| *eos == self.eos_id() && begins_with_space(ids)),
         }
     }
+}
+
+/// Whether a token stands for one byte: `<0x0A>`.
+fn is_byte(text: &str) -> bool {
+    let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 /// Length of the common start of two texts, in whole characters.
