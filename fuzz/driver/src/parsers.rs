@@ -127,7 +127,8 @@ pub(crate) fn chat_template(places: &Places, input: &[u8]) -> Answer {
 }
 
 pub(crate) fn metrics(places: &Places, input: &[u8]) -> Answer {
-    let (file, bytes) = named(input, &["metrics.jsonl", "results.json", "trainer_state.json", "recipe.yaml"]);
+    let (file, bytes) =
+        named(input, &["metrics.jsonl", "results.json", "run.json", "trainer_state.json", "recipe.yaml"]);
     places.with("run", file, bytes, |folder| match file {
         "trainer_state.json" => answer(read_trainer_state(&folder.join(file))),
         "metrics.jsonl" => answer(read_metrics(&folder.join(file)).and_then(|rows| write_report(folder).map(|_| rows))),

@@ -10,8 +10,15 @@ use super::storage::storage_dtype;
 use crate::error::TrainError;
 
 /// Files that a finished run writes beside its weights and those it copies from its model.
-const WRITTEN: [&str; 6] =
-    ["README.md", "report.html", "config.json", "adapter_config.json", "adapter_model.safetensors", "results.json"];
+const WRITTEN: [&str; 7] = [
+    "README.md",
+    "report.html",
+    "run.json",
+    "config.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "results.json",
+];
 
 /// Checks everything that the end of a run reads and writes: the model's tokenizer files can be copied, and in the output
 /// folder nothing is in the way.
