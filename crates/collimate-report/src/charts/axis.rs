@@ -1,5 +1,7 @@
 //! An axis of a chart: range, scale and ticks.
 
+use crate::numbers::mark_label;
+
 /// Maps values to positions in the drawing.
 #[derive(Debug, Clone)]
 pub(super) struct Axis {
@@ -79,6 +81,22 @@ impl Axis {
         from + (self.scale.place(value) - self.low) / (self.high - self.low) * (to - from)
     }
 
+    /// Distance between two ticks of a linear axis.
+    fn step(&self) -> f64 {
+        round_up((self.high - self.low) / 6.0).max(self.min_step)
+    }
+
+    /// The label of a tick, with the digits that tell it from its neighbours.
+    pub(super) fn label(&self, value: f64) -> String {
+        let size = value.abs();
+        let decimals = -self.step().log10().floor();
+        if self.scale != Scale::Linear || !(1e-3..1e5).contains(&size) || !(1.0..=9.0).contains(&decimals) {
+            return mark_label(value);
+        }
+        let text = format!("{value:.0$}", decimals as usize);
+        text.trim_end_matches('0').trim_end_matches('.').replace('-', "−")
+    }
+
     /// Round values within the range, for ticks.
     pub(super) fn marks(&self) -> Vec<f64> {
         if self.scale != Scale::Linear {
@@ -92,7 +110,7 @@ impl Axis {
             };
             return zero.into_iter().chain(all).filter(inside).collect();
         }
-        let step = round_up((self.high - self.low) / 6.0).max(self.min_step);
+        let step = self.step();
         let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
         (first..=last).take(20).map(|k| k as f64 * step).collect()
     }
@@ -146,6 +164,18 @@ mod tests {
         assert_eq!((axis.position(0.0), axis.position(9.0)), (0.0, 1.0));
         let close = Axis::log_from_zero([3.0, 8.0].into_iter(), Span { from: 0.0, to: 1.0 });
         assert_eq!(close.marks(), [5.0]);
+    }
+
+    #[test]
+    fn labels_of_neighbours_differ() {
+        let labels = |low: f64, high: f64| {
+            let axis = Axis::linear([low, high].into_iter(), Span { from: 0.0, to: 1.0 });
+            axis.marks().into_iter().map(|mark| axis.label(mark)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(labels(1.3843, 1.3866), "1.3845 1.385 1.3855 1.386 1.3865");
+        assert_eq!(labels(-1.0, 1.5), "−1 −0.5 0 0.5 1 1.5");
+        assert_eq!(labels(0.0, 64.0), "0 20 40 60");
+        assert_eq!(labels(0.0, 1.1e-4), "0 2e−5 4e−5 6e−5 8e−5 1e−4");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::axis::{Axis, Span};
 use super::series::Series;
 use super::svg::escape;
-use crate::numbers::{mark_label, number};
+use crate::numbers::number;
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 270.0;
@@ -81,12 +81,12 @@ impl Figure {
         for value in y.marks() {
             let at = y.position(value);
             let _ = write!(svg, "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>");
-            let label = mark_label(value);
+            let label = y.label(value);
             let _ = write!(svg, "<text x=\"{}\" y=\"{:.1}\" class=\"end\">{label}</text>", LEFT - 7.0, at + 4.0);
         }
         let _ = write!(svg, "<line class=\"floor\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{floor}\" y2=\"{floor}\"/>");
         for value in x.marks() {
-            let (at, label) = (x.position(value), mark_label(value));
+            let (at, label) = (x.position(value), x.label(value));
             let _ = write!(
                 svg,
                 "<line class=\"floor\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{floor}\" y2=\"{}\"/>",

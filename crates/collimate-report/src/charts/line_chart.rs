@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use super::axis::{Axis, Span};
 use super::svg::{WIDTH, begin, escape};
-use crate::numbers::mark_label;
 
 const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 66.0;
@@ -103,12 +102,12 @@ impl LineChart {
                  <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 LEFT - 6.0,
                 at + 4.0,
-                mark_label(mark)
+                y.label(mark)
             );
         }
         let named = self.categories.iter().enumerate().map(|(index, name)| (index as f64, escape(name)));
         let marks: Vec<(f64, String)> = match self.categories.is_empty() {
-            true => x.marks().into_iter().map(|mark| (mark, mark_label(mark))).collect(),
+            true => x.marks().into_iter().map(|mark| (mark, x.label(mark))).collect(),
             false => named.collect(),
         };
         for (mark, text) in marks {

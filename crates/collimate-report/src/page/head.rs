@@ -81,7 +81,7 @@ fn progress(info: Option<&RunInfo>, rows: &[MetricsRow]) -> String {
         _ => thousands(done),
     };
     if let Some(epoch) = last.get("epoch") {
-        html += &format!(", {} epochs", number(epoch));
+        html += &format!(", {} epoch{}", number(epoch), if epoch == 1.0 { "" } else { "s" });
     }
     if let Some(tokens) = last.get("num_tokens") {
         html += &format!(", {} tokens", thousands(tokens as usize));

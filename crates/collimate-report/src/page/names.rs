@@ -15,7 +15,11 @@ pub(super) const FIGURES: [(&str, &str); 9] = [
     ("lengths/correlation", "length and implicit reward, correlation"),
 ];
 
-/// A figure's value: accuracies in percent.
+/// A figure's value: accuracies in percent, losses with the four decimals in which they differ.
 pub(super) fn value(name: &str, value: f64) -> String {
-    if name.ends_with("accuracies") { format!("{:.1} %", 100.0 * value) } else { number(value) }
+    match name {
+        _ if name.ends_with("accuracies") => format!("{:.1} %", 100.0 * value),
+        "loss" | "eval_loss" if (1e-3..1e5).contains(&value.abs()) => format!("{value:.4}"),
+        _ => number(value),
+    }
 }

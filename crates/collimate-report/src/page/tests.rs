@@ -130,7 +130,7 @@ fn held_out_figures_stand_beside_those_of_training() {
         rows.push(row);
     }
     let page = html(&rows);
-    let loss = "<td>loss</td><td>1</td><td>0.03333</td><td>1.5</td><td>1.25</td>";
+    let loss = "<td>loss</td><td>1.0000</td><td>0.0333</td><td>1.5000</td><td>1.2500</td>";
     let accuracy = "<td>accuracy</td><td></td><td></td><td>75.0 %</td><td>62.5 %</td>";
     assert!(page.contains(loss) && page.contains(accuracy), "{page}");
     assert!(page.contains("data-name=\"held out\"") && page.contains("class=\"raw\""), "{page}");
