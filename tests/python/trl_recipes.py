@@ -198,12 +198,12 @@ RECIPES = {
     "pref_align_scan/dpo/config_zephyr, loss_type ipo": HANDBOOK
     | BATCH_8
     | {"beta": 0.1, "loss_type": "ipo", "gradient_accumulation_steps": 2},
-    "pref_align_scan/dpo/config_zephyr, loss_type kto_pair's successor apo_down": HANDBOOK
+    "pref_align_scan/dpo/config_zephyr, loss_type apo_down": HANDBOOK
     | BATCH_8
     | {"beta": 0.1, "loss_type": "apo_down", "gradient_accumulation_steps": 2},
     "a recipe that leaves out nearly everything": {"dataset_name": "DATA", "beta": 0.01},
     "the same with an adapter": {"dataset_name": "DATA", "beta": 0.01, "use_peft": True},
-    "weight decay, three schedules' arguments and full batches": {
+    "weight decay, a schedule's arguments and full batches": {
         "dataset_name": "DATA",
         "weight_decay": 0.1,
         "lr_scheduler_type": "polynomial",
@@ -259,7 +259,8 @@ def ours(keys, base, data, output):
     keys = keys | HERE
     keys = {key: filled(value, data) for key, value in keys.items() if value is not None or key == "torch_dtype"}
     rate = keys.get("learning_rate", 1e-6) * FASTER
-    return keys | {"model_name_or_path": str(base), "output_dir": str(output), "learning_rate": rate, "sample_prompts": 0}
+    own = {"sample_prompts": 0, "reference_cache": False}
+    return keys | own | {"model_name_or_path": str(base), "output_dir": str(output), "learning_rate": rate}
 
 
 def theirs(keys, output, config):
@@ -327,7 +328,8 @@ def compare(program, base, keys, folder):
     if keys.get("use_peft"):
         # A step of no length: the adapter that training starts from.
         adapter = folder / "start"
-        our_rows(program, recipe, folder, "start", learning_rate=0.0, max_steps=1, lr_scheduler_type="constant")
+        still = {"learning_rate": 0.0, "max_steps": 1, "lr_scheduler_type": "constant", "torch_dtype": "float32"}
+        our_rows(program, recipe, folder, "start", **still)
     found = our_rows(program, recipe, folder, "run")
     expected = trl_rows(keys, base, adapter, folder / "trl")
     if len(found) != STEPS or len(expected) != STEPS:
@@ -364,6 +366,7 @@ def defaults(program, base, folder):
     data = folder / "pairs.jsonl"
     data.write_text("".join(json.dumps(pair) + "\n" for pair in pairs()), encoding="utf-8")
     keys = {"model_name_or_path": str(base), "dataset_name": str(data), "max_steps": 1, "sample_prompts": 0}
+    keys["reference_cache"] = False
     our_rows(program, keys, folder, "run")
     resolved = yaml.safe_load((folder / "run" / "recipe.yaml").read_text(encoding="utf-8"))
     config, model = trl.DPOConfig(output_dir=str(folder / "trl"), bf16=False), trl.ModelConfig()
