@@ -46,7 +46,7 @@ fn settings_of_a_fresh_adapter_are_written_and_trained_on() {
     let base = |config: LoraConfig| LoraConfig { base_model_name_or_path: None, dropout: 0.0, ..config };
     assert_eq!(base(settings(&folder, "second")), base(first));
     let resolved = folder.read("second/recipe.yaml");
-    for line in ["lora_r: 4", "use_dora: true", "v_proj: 2"] {
+    for line in ["lora_r: 4", "use_dora: true", "v_proj: 2", "- down_proj"] {
         assert!(resolved.contains(line), "{line}: {resolved}");
     }
     // A resolved recipe is not contradicted by what it was resolved from.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use collimate_hf::{LoraConfig, LoraTargets, ModuleNames, ModulePattern};
-use collimate_recipe::{ExcludedModules, LayerList, ModuleList, ParsedRecipe, PatternValues, Recipe};
+use collimate_recipe::{ExcludedModules, LayerList, ModuleList, ParsedRecipe, PatternValues, Recipe, TargetModules};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,14 +28,15 @@ pub(super) fn adopt(parsed: &ParsedRecipe, recipe: &mut Recipe) -> Result<(), Tr
     }
     keys.take("lora_alpha", &mut recipe.lora_alpha, alpha)?;
     let targets = match &adapter.targets {
-        LoraTargets::AllLinear => "all-linear".into(),
-        LoraTargets::Names(names) => names.clone().into(),
-        LoraTargets::Pattern(pattern) => pattern.text().into(),
+        LoraTargets::AllLinear => TargetModules::AllLinear,
+        LoraTargets::Names(names) => TargetModules::Names(names.clone()),
+        LoraTargets::Pattern(pattern) => TargetModules::Pattern(pattern.text().to_owned()),
     };
-    // PEFT spells all-linear out, so that may mean the same; what is trained is what the file has.
-    let named = shown(&recipe.lora_target_modules);
-    if named != "all-linear" {
-        keys.compare("lora_target_modules", &named, &targets)?;
+    // PEFT spells all-linear and its default out, so that may mean the same; what is trained is what the file has.
+    if matches!(recipe.lora_target_modules, TargetModules::AllLinear | TargetModules::PeftDefault) {
+        recipe.lora_target_modules = targets;
+    } else {
+        keys.take("lora_target_modules", &mut recipe.lora_target_modules, targets)?;
     }
     let excluded = match &adapter.exclude {
         None => ExcludedModules::none(),
