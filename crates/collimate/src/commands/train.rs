@@ -99,7 +99,7 @@ impl Args {
             ObjectiveError::UnknownParameter { key, .. } | ObjectiveError::InvalidParameter { key, .. } => key,
             _ => return error.into(),
         };
-        let overridden = self.objective.is_some() || self.set.iter().any(|(name, _)| name.ends_with(key));
+        let overridden = self.overrides().iter().any(|(name, _)| name == "objective" || name.ends_with(key));
         let find = |path: &PathBuf| {
             let nested = Origin::find(path, "objective", Some(key)).or_else(|| Origin::find(path, key, None));
             let named = || Origin::find(path, "objective", None).or_else(|| Origin::find(path, "loss_type", None));
