@@ -8,7 +8,7 @@ use crate::small_model::model_arg;
 
 /// Pairs of which the first is labelled against its scores.
 const PAIRS: [(&str, &str, &str, f64, f64); 2] =
-    [("Name a fruit.", " Apple.", " Iron.", 2.0, 7.0), ("Name a metal.", " Iron.", " Apple.", 8.0, 3.0)];
+    [("Name a fruit. ", "Apple.", "Iron.", 2.0, 7.0), ("Name a metal. ", "Iron.", "Apple.", 8.0, 3.0)];
 
 fn pairs(folder: &Folder, name: &str, row: impl Fn((&str, &str, &str, f64, f64)) -> Value) -> String {
     let rows: Vec<String> = PAIRS.map(row).iter().map(Value::to_string).collect();
@@ -46,6 +46,10 @@ fn a_pair_is_trained_as_it_is_labelled() {
     let dpo = ["--objective", "dpo"];
     let (losses, outcome) = train(&folder, "a", &data, &dpo);
     assert_eq!(losses, train(&folder, "b", &unscored, &dpo).0);
+    // DPO by its definition in PyTorch, on the pairs as they are labelled.
+    for (found, expected) in losses.iter().zip([std::f64::consts::LN_2, 0.177577, 0.079317]) {
+        assert!((found - expected).abs() < 1e-4, "{losses:?}");
+    }
     let warning = format!(
         "warning: in 1 of 2 rows the scores contradict the label, the first {data}:1: the label decides; its score and the \
          highest are exchanged (label_conflicts: label)"
