@@ -78,7 +78,8 @@ fn a_stored_head_is_used_whatever_the_configuration_says() {
         assert!(!config.tie_word_embeddings && config.notes.is_empty(), "{made}");
         assert!(WeightFiles::open(&folder.path(made)).expect("weights").shape("lm_head.weight").is_some(), "{made}");
     }
-    succeed(&["export", "--model", &tied, "--output", &folder.arg("model.gguf"), "--outtype", "f32"]);
+    let output = folder.arg("model.gguf");
+    succeed(&["export", "--model", &tied, "--output", &output, "--outtype", "f32", "--tokenizer-pre", "gpt-2"]);
     assert!(GgufFile::read(&folder.path("model.gguf")).tensors.contains_key("output.weight"));
 }
 
