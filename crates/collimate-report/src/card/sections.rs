@@ -112,19 +112,22 @@ pub(super) fn figures(input: &CardInput<'_>) -> String {
 
 /// The recipe keys needed to repeat the run.
 pub(super) fn arguments(input: &CardInput<'_>) -> String {
-    const KEYS: [&str; 19] = [
+    const KEYS: [&str; 22] = [
         "learning_rate",
         "lr_scheduler_type",
+        "lr_scheduler_kwargs",
         "warmup_ratio",
         "warmup_steps",
         "num_train_epochs",
         "max_steps",
         "per_device_train_batch_size",
         "gradient_accumulation_steps",
+        "dataloader_drop_last",
         "max_length",
         "max_prompt_length",
         "max_grad_norm",
         "weight_decay",
+        "decay_norms",
         "adam_beta1",
         "adam_beta2",
         "adam_epsilon",
