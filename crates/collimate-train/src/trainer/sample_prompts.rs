@@ -261,23 +261,27 @@ mod tests {
         lengths.iter().map(group).collect()
     }
 
+    /// Where each batch begins and ends.
+    fn divided(lengths: &[usize], longest: usize, batch: usize, first_alone: bool) -> Vec<(usize, usize)> {
+        let batches = Sizes { answer: 4, longest, batch }.batches(&groups(lengths), first_alone);
+        batches.into_iter().map(|batch| (batch.start, batch.end)).collect()
+    }
+
     #[test]
     fn prompts_are_answered_together_where_they_fit() {
-        let of =
-            |lengths: &[usize], longest, batch| Sizes { answer: 4, longest, batch }.batches(&groups(lengths), false);
-        assert_eq!(of(&[3, 5, 2], usize::MAX, usize::MAX), [0..3]);
+        let of = |lengths: &[usize], longest, batch| divided(lengths, longest, batch, false);
+        assert_eq!(of(&[3, 5, 2], usize::MAX, usize::MAX), [(0, 3)]);
         // Padded, 2 · (5 + 4) tokens fit into 18, and 3 · 9 do not.
-        assert_eq!(of(&[3, 5, 2], usize::MAX, 18), [0..2, 2..3]);
-        assert_eq!(of(&[3, 5, 2], usize::MAX, 1), [0..1, 1..2, 2..3]);
+        assert_eq!(of(&[3, 5, 2], usize::MAX, 18), [(0, 2), (2, 3)]);
+        assert_eq!(of(&[3, 5, 2], usize::MAX, 1), [(0, 1), (1, 2), (2, 3)]);
         // 7 + 4 is more than 10, so the second would shorten the others.
-        assert_eq!(of(&[3, 7, 2, 2], 10, usize::MAX), [0..1, 1..2, 2..4]);
+        assert_eq!(of(&[3, 7, 2, 2], 10, usize::MAX), [(0, 1), (1, 2), (2, 4)]);
         assert!(of(&[], 10, 10).is_empty());
     }
 
     #[test]
     fn the_first_prompt_shows_how_long_the_others_take() {
-        let sizes = Sizes { answer: 4, longest: usize::MAX, batch: usize::MAX };
-        assert_eq!(sizes.batches(&groups(&[3, 5, 2]), true), [0..1, 1..3]);
+        assert_eq!(divided(&[3, 5, 2], usize::MAX, usize::MAX, true), [(0, 1), (1, 3)]);
         let allowance = Allowance { time: Duration::from_secs(1), tokens: 50.0 };
         let allows = |millis, done, all| allowance.allows(Duration::from_millis(millis), done, all);
         assert!(allows(9000, 0, 100));
