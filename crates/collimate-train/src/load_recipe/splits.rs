@@ -24,8 +24,11 @@ pub(super) fn find_mixture(mixture: &DataMixture, resolver: &Resolver<'_>) -> Re
     let key = mixture.key.as_str();
     let (mut train, mut test) = (Vec::new(), Vec::new());
     for set in &mixture.sets {
-        let found = resolver.find(key, &set.part.path)?;
-        let chosen_files = of_config(found.files(), set.config.as_deref());
+        // A local folder lists its files, not those of its folders.
+        let folder = set.config.as_ref().map(|config| set.part.path.join(config));
+        let folder = folder.filter(|folder| resolver.path(key, folder).is_ok_and(|found| found.is_dir()));
+        let found = resolver.find(key, folder.as_ref().unwrap_or(&set.part.path))?;
+        let chosen_files = of_config(found.files(), set.config.as_deref().filter(|_| folder.is_none()));
         let files = match found.with_splits() {
             Some(name) => {
                 chosen_files.map_err(|config| resolver.problem(key, no_such_config(&name, config, found.files())))?

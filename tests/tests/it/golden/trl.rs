@@ -128,9 +128,7 @@ fn a_recipe_that_names_no_loss_is_trained_with_trls_and_the_log_says_why() {
         "{err}"
     );
     let resolved = folder.read("run/recipe.yaml");
-    for line in
-        ["num_train_epochs: 3.0", "per_device_train_batch_size: 8", "learning_rate: 0.000001", "lora_alpha: 32.0"]
-    {
+    for line in ["num_train_epochs: 3.0", "per_device_train_batch_size: 8", "learning_rate: 1e-6", "lora_alpha: 32.0"] {
         assert!(resolved.contains(line), "{line}: {resolved}");
     }
     let adapter: Value = serde_json::from_str(&folder.read("run/adapter_config.json")).expect("JSON");
