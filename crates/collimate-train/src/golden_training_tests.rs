@@ -109,7 +109,7 @@ fn tight_budget(recipe: &Recipe) -> MemoryBudget {
     let mut options = SessionOptions::inference(recipe.model_name_or_path.clone().expect("a model"), None);
     options.adapter = recipe.adapter.clone();
     let lora = recipe.use_peft.then(|| LoraConfig::new(recipe.lora_r, recipe.lora_alpha, LoraTargets::AllLinear));
-    options.training = lora.map_or(Training::Full, Training::Lora);
+    options.training = lora.map_or(Training::Full, |lora| Training::Lora(Box::new(lora)));
     let costs = open_session(&options).expect("a session").memory_costs();
     MemoryBudget::Bytes(OVERHEAD + costs.resident + 260 * costs.per_token)
 }

@@ -20,7 +20,7 @@ pub enum Training {
     /// All parameters of the base model.
     Full,
     /// An adapter: the one given, or a fresh one.
-    Lora(LoraConfig),
+    Lora(Box<LoraConfig>),
 }
 
 /// Which model to open, on which device, and which part of it to train.
@@ -91,7 +91,7 @@ impl Open {
                 let config = LoraConfig { dropout: wanted.dropout, ..adapter.config.clone() };
                 (Some(config), Trainable::Adapter)
             }
-            (Training::Lora(wanted), None) => (Some(wanted.clone()), Trainable::Adapter),
+            (Training::Lora(wanted), None) => (Some((**wanted).clone()), Trainable::Adapter),
             (Training::Off, adapter) => (adapter.as_ref().map(|a| a.config.clone()), Trainable::Nothing),
             (Training::Full, None) => (None, Trainable::Base),
             (Training::Full, Some(_)) => return Err(TrainError::AdapterWithFullTraining),

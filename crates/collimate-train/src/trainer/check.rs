@@ -104,7 +104,10 @@ pub(super) fn session_options(recipe: &Recipe, model: &Path) -> Result<SessionOp
         backend: backend.to_owned(),
         device: recipe.device,
         dtype,
-        training: if recipe.use_peft { Training::Lora(lora_config(recipe, model)?) } else { Training::Full },
+        training: match recipe.use_peft {
+            true => Training::Lora(Box::new(lora_config(recipe, model)?)),
+            false => Training::Full,
+        },
         seed: recipe.seed,
         ends: Vec::new(),
     })

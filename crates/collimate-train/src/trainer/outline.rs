@@ -39,7 +39,7 @@ fn trained(session: &SessionOptions) -> Result<(ModelConfig, Option<LoraConfig>,
             let adapter = Adapter::read(adapter, &config)?;
             (adapter.model_config(&config), Some(adapter.config), Trainable::Adapter)
         }
-        (Training::Lora(lora), None) => (config, Some(lora.clone()), Trainable::Adapter),
+        (Training::Lora(lora), None) => (config, Some((**lora).clone()), Trainable::Adapter),
         (_, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
         _ => (config, None, Trainable::Base),
     })
