@@ -40,5 +40,5 @@ class Program:
     def score(self, data, output, model, adapter=None):
         """The rows that `score` writes for a model, with token ids."""
         on_top = ["--adapter", adapter] if adapter else []
-        self.run("score", "--quiet", "--tokens", "--model", model, *on_top, "--data", data, "--output", output)
+        self.run("score", "--quiet", "--force", "--tokens", "--model", model, *on_top, "--data", data, "--output", output)
         return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]

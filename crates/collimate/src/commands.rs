@@ -11,6 +11,7 @@ pub(crate) mod merge;
 pub(crate) mod model_options;
 pub(crate) mod objective_values;
 pub(crate) mod objectives;
+pub(crate) mod overwrite;
 pub(crate) mod plan;
 pub(crate) mod quickstart_assets;
 pub(crate) mod quickstart_task;

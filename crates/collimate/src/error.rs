@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
 use collimate_data::DataError;
-use collimate_files::WriteError;
+use collimate_files::{OutputError, WriteError};
 use collimate_gguf::GgufError;
 use collimate_hf::HfError;
 use collimate_hub::HubError;
@@ -50,6 +50,10 @@ pub enum CliError {
     /// A file cannot be written; an existing one is unchanged.
     #[error(transparent)]
     Write(#[from] WriteError),
+
+    /// The output is taken.
+    #[error(transparent)]
+    OutputTaken(#[from] OutputError),
 
     /// Standard output cannot be written.
     #[error("standard output: {source}")]

@@ -48,7 +48,7 @@ fn answers_of_before_and_after_are_those_of_the_two_models() {
     let prompts = folder.write("prompts.jsonl", json!({"prompt": "What is 7 times 20?"}).to_string() + "\n");
     let answer = |model: &str| {
         let out = folder.arg("answers.jsonl");
-        let args = ["sample", "--model", model, "--data", &prompts, "--output", &out, "--num-responses", "1"];
+        let args = ["sample", "--model", model, "--data", &prompts, "--output", &out, "--force", "-n", "1"];
         succeed(&[&args[..], &["--temperature", "0", "--max-new-tokens", "12"]].concat());
         folder.rows("answers.jsonl")[0]["responses"][0]["content"].clone()
     };
@@ -125,6 +125,14 @@ fn several_runs_are_compared_on_one_page() {
         assert!(html.contains(part), "{part}");
     }
     assert!(!html.contains("<td>seed</td>"));
+    // The page is made anew, but no other file is replaced.
+    let notes = folder.write("notes.html", "mine");
+    let compare = |page: &str, more: &[&str]| {
+        collimate(&[&["report", &folder.arg("small"), &folder.arg("large"), "--output", page], more].concat())
+    };
+    assert_eq!(compare(&page, &[]).code, 0);
+    assert_eq!((compare(&notes, &[]).code, folder.read("notes.html").as_str()), (2, "mine"));
+    assert_eq!(compare(&notes, &["--force"]).code, 0);
     let missing = collimate(&["report", &folder.arg("small"), &folder.arg("none")]);
     assert_eq!(missing.code, 2);
     assert!(missing.err.contains("none holds no metrics.jsonl"), "{}", missing.err);

@@ -8,6 +8,7 @@ use collimate_quickstart::pipeline::QuickstartSize;
 use collimate_quickstart::problems::{Split, distinct_problems};
 use serde_json::json;
 
+use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -30,14 +31,20 @@ pub(crate) struct Args {
     /// Seed of the problems to train on
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let out = &self.output;
+        let (prompts, held_out) = (out.join("prompts.jsonl"), out.join("held-out.jsonl"));
+        for path in [&prompts, &held_out] {
+            self.overwrite.check(path, &[])?;
+        }
         write_base(&out.join("base"))?;
-        write_problems(&out.join("prompts.jsonl"), self.seed, Split::Train, self.problems)?;
-        write_problems(&out.join("held-out.jsonl"), 1, Split::HeldOut, self.held_out)?;
+        write_problems(&prompts, self.seed, Split::Train, self.problems)?;
+        write_problems(&held_out, 1, Split::HeldOut, self.held_out)?;
         io.line(format_args!("{}", out.display()))
     }
 }

@@ -1,9 +1,12 @@
 //! `collimate report`: a run's page, or a comparison of several runs.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use collimate_report::{write_comparison, write_events, write_report};
 
+use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -23,6 +26,8 @@ pub(crate) struct Args {
     /// File for the comparison
     #[arg(long, value_name = "FILE", default_value = "comparison.html")]
     output: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Also write TensorBoard event files into the runs' folders
     #[arg(long)]
     tensorboard: bool,
@@ -40,12 +45,23 @@ impl Args {
         let page = match self.dirs.as_slice() {
             [dir] => write_report(dir)?,
             several => {
+                // An earlier comparison is made anew; anything else is not ours to replace.
+                if !is_page(&self.output) {
+                    self.overwrite.check(&self.output, &[])?;
+                }
                 write_comparison(several, &self.output)?;
                 self.output
             }
         };
         io.line(format_args!("{}", page.display()))
     }
+}
+
+/// Whether a file is a page that this program wrote.
+fn is_page(path: &Path) -> bool {
+    let mut start = String::new();
+    let read = File::open(path).and_then(|file| file.take(1024).read_to_string(&mut start));
+    read.is_ok() && start.starts_with("<!doctype html>") && start.contains("Content-Security-Policy")
 }
 
 fn check(dir: &Path) -> Result<(), CliError> {

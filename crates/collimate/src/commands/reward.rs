@@ -7,6 +7,7 @@ use collimate_rounds::{OnFailure, ProgramCommand, RewardOptions, read_rows, rewa
 use collimate_train::{RunContext, StopFlag};
 
 use super::data_options::parse;
+use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::inputs::open_rows;
 use crate::io::{Io, Rows};
@@ -30,6 +31,8 @@ pub(crate) struct Args {
     /// File to write; - for standard output
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Show no progress
     #[arg(long)]
     quiet: bool,
@@ -84,6 +87,7 @@ impl ProgramOptions {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let options = self.program.resolve()?;
+        self.overwrite.check(&self.output, std::slice::from_ref(&self.data))?;
         let mut out = Rows::create(&self.output)?;
         let (name, rows) = open_rows(&self.data, io)?;
         let rows = read_rows(&name, rows)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use collimate_rounds::{decode, encode_prompts, read_prompts};
 
 use super::model_options::{ModelOptions, SamplingOptions};
+use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::inputs::open_rows;
 use crate::io::{Io, Rows};
@@ -28,6 +29,8 @@ pub(crate) struct Args {
     /// File to write; - for standard output
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Responses per prompt
     #[arg(long, short = 'n', value_name = "K", default_value_t = 8)]
     num_responses: usize,
@@ -46,6 +49,7 @@ impl Args {
         if self.num_responses == 0 {
             return Err(CliError::usage("--num-responses must be at least 1"));
         }
+        self.overwrite.check(&self.output, std::slice::from_ref(&self.data))?;
         self.model.locate(io)?;
         self.model.check()?;
         let mut out = Rows::create(&self.output)?;

@@ -8,6 +8,7 @@ use collimate_objective::registry;
 use collimate_recipe::{ObjectiveSchema, Recipe};
 use serde_json::{Value, json};
 
+use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -20,6 +21,8 @@ pub(crate) struct Args {
     /// File to write [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 impl Args {
@@ -28,6 +31,7 @@ impl Args {
         match self.output {
             None => io.json(&schema),
             Some(path) => {
+                self.overwrite.check(&path, &[])?;
                 write_atomically(&path, format!("{schema:#}\n").as_bytes())?;
                 io.line(format_args!("{}", path.display()))
             }

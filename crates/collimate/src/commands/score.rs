@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::data_options::{DataOptions, LengthOptions, in_files, take};
 use super::model_options::ModelOptions;
+use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -26,6 +27,8 @@ pub(crate) struct Args {
     /// File to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Also write token ids and each token's log-prob
     #[arg(long)]
     tokens: bool,
@@ -49,6 +52,7 @@ impl Args {
         if self.batch_size == 0 {
             return Err(CliError::usage("--batch-size must be at least 1"));
         }
+        self.overwrite.check(&self.output, &self.data)?;
         self.model.locate(io)?;
         self.model.check()?;
         let options = self.lengths.resolve(&self.read, 1)?;

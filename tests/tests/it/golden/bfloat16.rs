@@ -46,6 +46,7 @@ fn scores_are_as_near_to_float32_as_pytorchs_own(#[files("golden/*/golden.json")
             &output,
             "--model",
             &base,
+            "--force",
             "--tokens",
             "--compute-dtype",
             "bfloat16",

@@ -21,7 +21,7 @@ fn a_merged_model_is_its_base_with_the_adapter(#[files("golden/*/golden.json")] 
     let data = golden("train/nca_llama_full/data.jsonl").display().to_string();
     let output = folder.arg("scores.jsonl");
     let score = |args: &[&str]| -> Vec<f64> {
-        let fixed = ["score", "--data", &data, "--max-samples", "3", "--output", &output];
+        let fixed = ["score", "--data", &data, "--max-samples", "3", "--force", "--output", &output];
         succeed(&[&fixed, args].concat());
         let rows = folder.rows("scores.jsonl");
         let responses = rows.iter().flat_map(|row| row["responses"].as_array().expect("responses"));

@@ -47,7 +47,7 @@ pub(super) fn write_data(folder: &Folder, groups: &[Vec<Value>]) -> String {
 /// The output of `score` for a file under a model.
 fn score(folder: &Folder, data: &str, model: &[&str]) -> Vec<Value> {
     let output = folder.arg("scores.jsonl");
-    let args = ["score", "--data", data, "--output", &output, "--tokens", "--quiet"];
+    let args = ["score", "--data", data, "--output", &output, "--force", "--tokens", "--quiet"];
     succeed(&[&args, model].concat());
     folder.rows("scores.jsonl")
 }

@@ -68,7 +68,7 @@ fn fifty_steps_on_real_data(
     let score = |model: &[&str]| -> Vec<f64> {
         let output = folder.arg("scores.jsonl");
         let lengths = ["--max-length", "160", "--max-prompt-length", "80"];
-        let args = ["score", "--data", &data, "--max-samples", "2", "--output", &output];
+        let args = ["score", "--data", &data, "--max-samples", "2", "--force", "--output", &output];
         succeed(&[&args[..], &lengths, model].concat());
         let rows = folder.rows("scores.jsonl");
         let responses = rows.iter().flat_map(|row| row["responses"].as_array().expect("responses"));

@@ -1,0 +1,31 @@
+//! The option that allows to replace an output.
+
+use std::path::{Path, PathBuf};
+
+use collimate_data::data_files;
+use collimate_files::check_output;
+
+use crate::error::CliError;
+
+/// Whether an existing output is replaced.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Overwrite {
+    /// Replace the output if it exists; never a file that is read
+    #[arg(long)]
+    force: bool,
+}
+
+impl Overwrite {
+    /// Checks, before any work, that the output is free or may be replaced; `-` is standard output. `inputs` are names of
+    /// data: files, folders or patterns.
+    ///
+    /// # Errors
+    /// The output is taken.
+    pub(crate) fn check(self, output: &Path, inputs: &[PathBuf]) -> Result<(), CliError> {
+        if output == Path::new("-") {
+            return Ok(());
+        }
+        let files: Vec<PathBuf> = inputs.iter().filter_map(|name| data_files(name).ok()).flatten().collect();
+        Ok(check_output(output, files.iter().map(PathBuf::as_path), self.force)?)
+    }
+}
