@@ -1,16 +1,26 @@
 //! Layouts: the forms in which a row holds a prompt, its responses and their scores.
 
+mod alpaca;
+mod chat;
 mod collimate;
 mod columns;
 mod conversation;
+mod dialogue;
+pub(crate) mod fields;
+mod helpsteer;
+mod hh_rlhf;
+mod kto;
 pub(crate) mod node;
+mod pku;
 mod preference;
 mod ranked_set;
 mod rankings;
+pub(crate) mod raw;
+mod scored_lists;
 mod spec;
+mod stack_exchange;
 mod ultrafeedback;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -18,7 +28,7 @@ use serde_json::{Map, Value};
 
 use crate::{ChatInputs, Prompt};
 use node::{Node, RowError};
-pub(crate) use preference::UNSCORED;
+use raw::RawGroup;
 use spec::{LayoutSpec, Numbers};
 
 /// Declares [`Layout`]: a line for each, in the order in which they are tried.
@@ -46,8 +56,20 @@ macro_rules! layouts {
 layouts! {
     /// This project's layout: `prompt`, `responses[].content`, `.reward`, and further numbers in `.scores`.
     Collimate => collimate::SPEC,
+    /// A list of texts and a list of numbers: `completions` (or `responses`, …) with `rewards` or `scores`.
+    ScoredLists => scored_lists::SPEC,
     /// The published reward set's layout: `A0`, `A1`, … with `score_A0`, `score_A1`, …, any number of them.
     RankedSet => ranked_set::SPEC,
+    /// Anthropic's hh-rlhf: `chosen` and `rejected` as whole dialogues in text.
+    HhRlhf => hh_rlhf::SPEC,
+    /// UltraInteract: `trajectory` with `chosen` and `rejected`.
+    UltraInteract => chat::ULTRA_INTERACT,
+    /// ShareGPT: `conversations`, also with `chosen` and `rejected`, or a label.
+    ShareGpt => chat::SHAREGPT,
+    /// `messages` that end with a response, also with ms-swift's `rejected_response`, `rejected_messages` or a label.
+    Messages => chat::MESSAGES,
+    /// Alpaca: `instruction`, `input`, `output`, also with `chosen` and `rejected`, two outputs, or a label.
+    Alpaca => alpaca::SPEC,
     /// TRL's layout: `prompt`, `chosen`, `rejected` as text or messages, optionally `score_chosen` and `score_rejected`.
     /// The prompt may be implicit if both are whole conversations.
     Preference => preference::SPEC,
@@ -57,6 +79,20 @@ layouts! {
     Nectar => rankings::NECTAR,
     /// `context` or `prompt`, `completions[].completion` (or `response`, `content`, `text`), `.rank`; rank 1 is best.
     Ranking => rankings::RANKING,
+    /// HelpSteer and HelpSteer 2: one `response` a row with five ratings.
+    HelpSteer2 => helpsteer::RATINGS,
+    /// The preferences of HelpSteer 2: `response_1`, `response_2`, `preference_strength`.
+    HelpSteer2Preference => helpsteer::PREFERENCE_2,
+    /// HelpSteer 3: `context`, `response1`, `response2`, `overall_preference`.
+    HelpSteer3 => helpsteer::PREFERENCE_3,
+    /// PKU-SafeRLHF: `response_0`, `response_1`, `better_response_id`, `safer_response_id`.
+    PkuSafeRlhf => pku::SPEC,
+    /// Stack Exchange: `question` with `response_j` and `response_k`, or with `answers[].text` and `.pm_score`.
+    StackExchange => stack_exchange::SPEC,
+    /// TRL's unpaired preferences: `prompt`, `completion`, `label`.
+    Kto => kto::KTO,
+    /// TRL's demonstrations: `prompt`, `completion`.
+    PromptCompletion => kto::PROMPT_COMPLETION,
 }
 
 /// Whether high or low numbers are better in a file.
@@ -111,8 +147,8 @@ impl Layout {
     }
 
     /// Whether a layout reads this column, which others refuse.
-    fn reads(self, _column: &str) -> bool {
-        false
+    fn reads(self, column: &str) -> bool {
+        self.spec().reads.contains(&column)
     }
 
     /// Parses a row.
@@ -148,37 +184,4 @@ pub(crate) fn prompt_of(row: &Value) -> Result<(Prompt, ChatInputs), RowError> {
     let mut raw = RawGroup { prompt, ..RawGroup::default() };
     columns::add_inputs(&mut raw, &row, Layout::Collimate)?;
     Ok((raw.prompt, raw.chat))
-}
-
-/// A parsed row, before its rewards are computed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RawGroup {
-    pub(crate) prompt: Prompt,
-    pub(crate) responses: Vec<RawResponse>,
-    /// Where the numbers come from, such as `responses[].reward`; must be the same for every row of a file.
-    pub(crate) signal_name: &'static str,
-    /// Index of the response that the row labels the best, if it does.
-    pub(crate) chosen: Option<usize>,
-    /// What the chat template is given besides the messages; read for every layout alike.
-    pub(crate) chat: ChatInputs,
-}
-
-/// A response of a parsed row.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RawResponse {
-    pub(crate) content: String,
-    /// What else the assistant's turn has, as [`crate::Message::fields`].
-    pub(crate) fields: Map<String, Value>,
-    /// Path of the response in its row, for messages.
-    pub(crate) field: String,
-    /// The layout's own number: a score, or a rank if [`Layout::has_ranks`].
-    pub(crate) signal: Option<f64>,
-    /// Path of that number, whether it exists or not.
-    pub(crate) signal_field: String,
-    /// Ratings of aspects, by name.
-    pub(crate) aspects: BTreeMap<String, f64>,
-    /// The response's other numbers, by name.
-    pub(crate) others: BTreeMap<String, f64>,
-    /// The tokens that were sampled, if the row has them.
-    pub(crate) token_ids: Option<Vec<u32>>,
 }

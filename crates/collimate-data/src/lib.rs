@@ -7,7 +7,7 @@
 //!
 //! Read [`DataSource`], [`LoadOptions`] and [`PromptGroup`] first; [`read_mix`] draws from several files. Files may be JSON
 //! Lines, one JSON list, either of them compressed, or Parquet. They are not trusted: every limit is in SECURITY.md, and
-//! memory does not grow with the file.
+//! memory does not grow with the file, unless its rows hold one response each.
 //!
 //! The crate must not know tokenizers, chat templates, tensors, devices, models or objectives.
 //!
@@ -47,6 +47,7 @@ pub use convert::{ConvertReport, ConvertTo, convert};
 pub use error::DataError;
 pub use file_index::DataFiles;
 pub use group::{ChatInputs, Prompt, PromptGroup, Response};
+pub use layout::fields::{FieldMap, FieldPath};
 pub use layout::{Layout, ScoreDirection};
 pub use loader::{
     DataSource, GroupReader, JsonRow, JsonRows, LabelConflicts, LabelCounts, LoadCounts, LoadOptions, MAX_LINE_BYTES,

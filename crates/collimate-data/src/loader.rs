@@ -1,6 +1,9 @@
 //! Reads groups from files, one row at a time.
 
+mod detect;
 mod files;
+mod gather;
+mod kind;
 mod labels;
 mod lines;
 mod list;

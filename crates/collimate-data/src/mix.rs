@@ -53,6 +53,8 @@ pub struct FileReport {
     pub description: String,
     /// Rows the loader skipped.
     pub num_skipped: usize,
+    /// Responses the loader left out of the other rows.
+    pub num_left_out: usize,
     /// Groups dropped by `min_reward_gap`.
     pub num_small_gaps: usize,
     /// Groups dropped by `drop_ties`.
@@ -74,6 +76,9 @@ impl fmt::Display for FileReport {
             if count > 0 {
                 write!(f, "; {count} groups dropped: {why}")?;
             }
+        }
+        if self.num_left_out > 0 {
+            write!(f, "; {} responses left out: they cannot be used", self.num_left_out)?;
         }
         if self.weight < 1.0 {
             write!(f, "; {} of {} groups used: weight {}", self.num_taken, self.num_usable, self.weight)?;
@@ -158,6 +163,7 @@ fn read_part(
     report.description = reader.describe().to_string();
     report.num_skipped = reader.counts().num_skipped();
     report.labels = reader.counts().labels.clone();
+    report.num_left_out = reader.counts().num_left_out();
     mixed.reports.push(report);
     mixed.groups.append(&mut groups);
     Ok(reader.counts().num_rows)

@@ -1,10 +1,10 @@
-//! Why a well-formed row is skipped.
+//! Why a well-formed row or a response of it is skipped.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Why a well-formed row cannot be used.
+/// Why a well-formed row, or one of its responses, cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
@@ -18,6 +18,12 @@ pub enum SkipReason {
     NoRating,
     /// The scores contradict the label, and such rows are dropped.
     ContradictedLabel,
+    /// A response lacks its reward.
+    NoReward,
+    /// The chosen and the rejected dialogue have different prompts.
+    PromptsDiffer,
+    /// All responses to the prompt are labelled bad, where one is to be imitated.
+    NoGoodResponse,
 }
 
 impl fmt::Display for SkipReason {
@@ -28,6 +34,9 @@ impl fmt::Display for SkipReason {
             Self::TooFewResponses => "too few responses",
             Self::NoRating => "no rating",
             Self::ContradictedLabel => "scores that contradict the label",
+            Self::NoReward => "no reward",
+            Self::PromptsDiffer => "prompts that differ",
+            Self::NoGoodResponse => "no response labelled true",
         })
     }
 }

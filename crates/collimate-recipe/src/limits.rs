@@ -22,6 +22,10 @@ pub(crate) const MAX_THREADS: usize = 4096;
 
 /// Refuses text that would take too long to parse or too much memory to hold; other errors are left to the parser.
 pub(crate) fn check_text(text: &str) -> Result<(), String> {
+    if is_data(text) {
+        return Err("this looks like data, not like a recipe: give it as --data FILE, or as `data: FILE` in a recipe"
+            .to_owned());
+    }
     let mut open = 0_usize;
     for byte in text.bytes() {
         match byte {
@@ -39,6 +43,26 @@ pub(crate) fn check_text(text: &str) -> Result<(), String> {
     match COUNTED.get() > MAX_VALUES {
         true => Err(format!("more than {MAX_VALUES} values, those that aliases repeat counted each time")),
         false => Ok(()),
+    }
+}
+
+/// Whether a text is rows of JSON, or a table, rather than a recipe. One object alone may be a recipe, since YAML includes
+/// JSON.
+fn is_data(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let row = |line: &str| match line.starts_with('{') && line.ends_with('}') {
+        true => serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).ok(),
+        false => None,
+    };
+    match row(first) {
+        Some(_) if row(second).is_some() => true,
+        Some(fields) => {
+            const FIELDS: [&str; 7] =
+                ["prompt", "responses", "chosen", "rejected", "messages", "conversations", "instruction"];
+            second.is_empty() && fields.keys().any(|key| FIELDS.contains(&key.as_str()))
+        }
+        None => text.trim_start().starts_with("[{\""),
     }
 }
 

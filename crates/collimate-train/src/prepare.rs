@@ -248,6 +248,7 @@ pub fn load_options(recipe: &Recipe, min_responses: usize) -> Result<LoadOptions
     }
     Ok(LoadOptions {
         layout: parsed("data_layout", recipe.data_layout.as_ref())?,
+        fields: None,
         direction: recipe.higher_is_better.map(|higher| match higher {
             true => ScoreDirection::HigherIsBetter,
             false => ScoreDirection::LowerIsBetter,
@@ -260,6 +261,8 @@ pub fn load_options(recipe: &Recipe, min_responses: usize) -> Result<LoadOptions
         label_conflicts: recipe.label_conflicts,
         ignore_fields: recipe.ignore_fields.get().to_vec(),
         needs_rewards: true,
+        // An objective of one response imitates the best one.
+        needs_good_response: min_responses < 2,
     })
 }
 

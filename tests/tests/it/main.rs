@@ -3,6 +3,7 @@
 mod chaos;
 mod cli;
 mod coupled;
+mod data_verbs;
 mod docs;
 mod experts;
 mod faults;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
-use super::node::{Node, RowError};
+use super::node::{Node, RowError, number_of};
+use super::raw::{RawGroup, RawResponse};
+use super::scored_lists;
 use super::spec::{LayoutSpec, Numbers};
-use super::{RawGroup, RawResponse};
 use crate::Message;
 
 pub(super) static SPEC: LayoutSpec = LayoutSpec {
@@ -16,15 +15,16 @@ pub(super) static SPEC: LayoutSpec = LayoutSpec {
     responses: "`responses[].content`",
     rewards: "`responses[].reward`",
     numbers: Numbers::Scores,
-    matches: |row| row.contains_key("responses"),
-    parse: parse,
+    reads: &[],
+    matches: |row| row.contains_key("responses") && !scored_lists::matches(row),
+    parse,
 };
 
 fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let prompt = row.require("prompt", "a string or a list of messages")?.prompt()?;
     let items = row.require("responses", "a list of responses")?.items("a list of responses")?;
     let responses = items.iter().map(response).collect::<Result<_, _>>()?;
-    Ok(RawGroup { prompt, responses, signal_name: "responses[].reward", ..RawGroup::default() })
+    Ok(RawGroup::new(prompt, responses, "responses[].reward"))
 }
 
 fn response(node: &Node) -> Result<RawResponse, RowError> {
@@ -33,7 +33,7 @@ fn response(node: &Node) -> Result<RawResponse, RowError> {
         None => node.reply(&["content"])?,
     };
     // Optional here, since rewards may be computed from `scores`. Missing rewards fail when they are needed.
-    let signal = node.get("reward").map(|reward| reward.number()).transpose()?;
+    let signal = node.signal("reward")?;
     let mut aspects = BTreeMap::new();
     if let Some(scores) = node.get("scores").filter(|scores| !scores.value.is_null()) {
         for name in scores.object()?.keys() {
@@ -42,18 +42,13 @@ fn response(node: &Node) -> Result<RawResponse, RowError> {
             }
         }
     }
+    let mut response = RawResponse::new(reply, &node.path, signal, node.child_path("reward"));
     let numbers = node.object()?.iter();
-    let others = numbers.filter_map(|(name, value): (_, &Value)| value.as_f64().map(|number| (name.clone(), number)));
-    Ok(RawResponse {
-        content: reply.content,
-        fields: reply.fields,
-        field: node.path.clone(),
-        signal,
-        signal_field: node.child_path("reward"),
-        aspects,
-        others: others.collect(),
-        token_ids: token_ids(node)?,
-    })
+    response.others =
+        numbers.filter_map(|(name, value)| number_of(value).map(|number| (name.clone(), number))).collect();
+    response.aspects = aspects;
+    response.token_ids = token_ids(node)?;
+    Ok(response)
 }
 
 /// The tokens of a response that `collimate sample` drew.

@@ -5,15 +5,16 @@
 
 use serde_json::{Map, Value};
 
+use super::Layout;
 use super::node::{Node, RowError};
-use super::{Layout, RawGroup};
+use super::raw::RawGroup;
 use crate::message::is_something;
 use crate::{Message, Prompt};
 
 /// A column's name, and what to do about it.
 type Refused = (&'static str, &'static str);
 
-/// Columns that would change the meaning of a prompt. A layout that reads one says so in [`Layout::reads`].
+/// Columns that would change the meaning of a prompt. A layout that reads one says so in [`LayoutSpec::reads`](super::spec::LayoutSpec).
 const REFUSED_OF_PROMPTS: &[Refused] = &[
     ("functions", "name the column \"tools\", as JSON schemas"),
     ("history", "make the prompt a list of messages that begins with those turns"),

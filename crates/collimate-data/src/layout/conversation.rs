@@ -1,5 +1,7 @@
 //! Splits completions into prompt and response.
 
+use serde_json::Value;
+
 use super::node::{Node, RowError};
 use crate::{Message, Prompt};
 
@@ -15,28 +17,59 @@ pub(super) struct Conversation {
 /// - Without a `prompt`, the conversations' longest common prefix of messages is the prompt.
 /// - With an explicit `prompt`, conversations may repeat it at their start or omit it.
 pub(super) fn split(row: &Node, completions: &[Node]) -> Result<Conversation, RowError> {
-    let prompt = row.get("prompt").filter(|node| !node.value.is_null()).map(|node| node.prompt()).transpose()?;
+    split_from(row.given("prompt").map(|node| node.prompt()).transpose()?, completions)
+}
+
+/// Splits completions whose prompt is already read.
+pub(super) fn split_from(prompt: Option<Prompt>, completions: &[Node]) -> Result<Conversation, RowError> {
     if completions.iter().all(|node| node.value.is_string()) {
         let Some(prompt) = prompt else { return Err(text_without_prompt(completions)) };
         let reply = |node: &Node| Ok(Message::new("assistant", node.text()?));
         let replies = completions.iter().map(reply).collect::<Result<_, RowError>>()?;
         return Ok(Conversation { prompt, replies });
     }
+    check_kinds(completions)?;
     let mut lists = Vec::with_capacity(completions.len());
     for node in completions {
-        if !node.value.is_array() {
-            let expected =
-                if node.value.is_string() { "messages, like its siblings" } else { "a string or a list of messages" };
-            return Err(node.error(expected));
-        }
-        let messages = node.messages()?;
+        let messages = if node.value.is_object() { vec![node.message()?] } else { node.messages()? };
         if messages.is_empty() {
             return Err(node.error("at least one message"));
         }
         lists.push(messages);
     }
-    let (prompt, num_shared) = shared_prompt(prompt, &lists, completions)?;
-    let replies = lists.into_iter().zip(completions).map(|(messages, node)| reply(messages, num_shared, node));
+    split_messages(prompt, lists, completions)
+}
+
+/// Checks that all completions are messages. A value that is neither text nor messages is to blame, not its siblings.
+fn check_kinds(completions: &[Node]) -> Result<(), RowError> {
+    let is_messages = |node: &Node| match node.value {
+        Value::Object(_) => true,
+        Value::Array(items) => items.iter().all(Value::is_object),
+        _ => false,
+    };
+    let text = completions.iter().find(|node| node.value.is_string());
+    if let Some(odd) = completions.iter().find(|node| !node.value.is_string() && !is_messages(node)) {
+        let expected = if text.is_some() { "a string" } else { "a string or a list of messages" };
+        return Err(match odd.value.as_array() {
+            Some(items) if items.iter().all(Value::is_string) => RowError::Field {
+                field: odd.path.clone(),
+                expected: expected.to_owned(),
+                found: "a list of texts".to_owned(),
+            },
+            _ => odd.error(expected),
+        });
+    }
+    text.map_or(Ok(()), |text| Err(text.error("messages, like its siblings")))
+}
+
+/// Splits whole conversations; `nodes` are their places in the row.
+pub(super) fn split_messages(
+    prompt: Option<Prompt>,
+    lists: Vec<Vec<Message>>,
+    nodes: &[Node],
+) -> Result<Conversation, RowError> {
+    let (prompt, num_shared) = shared_prompt(prompt, &lists, nodes)?;
+    let replies = lists.into_iter().zip(nodes).map(|(messages, node)| reply(messages, num_shared, node));
     Ok(Conversation { prompt, replies: replies.collect::<Result<_, _>>()? })
 }
 

@@ -16,14 +16,51 @@ pub(crate) enum RowError {
     Problem(String),
     /// The row is well-formed but cannot be used.
     Unusable(SkipReason, String),
+    /// A response lacks the number that its reward needs.
+    NoReward { field: String, expected: String, found: &'static str },
+}
+
+/// A response's number, or what is in its place.
+pub(crate) type Signal = Result<f64, Absent>;
+
+/// What is in place of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// The field is missing.
+    Nothing,
+    /// It is null.
+    Null,
+}
+
+impl Absent {
+    /// Its name in messages.
+    pub(crate) fn found(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Null => "null",
+        }
+    }
 }
 
 impl RowError {
+    /// Why a row or response with this error may be left out; `None` if the row is malformed.
+    pub(crate) fn reason(&self) -> Option<SkipReason> {
+        match self {
+            Self::Unusable(reason, _) => Some(*reason),
+            Self::NoReward { .. } => Some(SkipReason::NoReward),
+            Self::Field { .. } | Self::Problem(_) => None,
+        }
+    }
+
     /// The error with its file and line.
     pub(crate) fn at(self, path: &Path, line: usize) -> DataError {
         let path = path.to_owned();
         match self {
             Self::Field { field, expected, found } => DataError::Field { path, line, field, expected, found },
+            Self::NoReward { field, expected, found } => {
+                let found = format!("{found}; --skip-unusable leaves such responses out");
+                DataError::Field { path, line, field, expected, found }
+            }
             Self::Problem(problem) => DataError::Row { path, line, problem },
             Self::Unusable(_, problem) => {
                 DataError::Row { path, line, problem: format!("{problem}; --skip-unusable skips such rows") }
@@ -77,8 +114,28 @@ impl<'a> Node<'a> {
         self.value.as_str().map(str::to_owned).ok_or_else(|| self.error("a string"))
     }
 
+    /// This text as the assistant's turn.
+    pub(crate) fn reply_text(&self) -> Result<Message, RowError> {
+        Ok(Message::new("assistant", self.text()?))
+    }
+
     pub(crate) fn number(&self) -> Result<f64, RowError> {
-        self.value.as_f64().filter(|number| number.is_finite()).ok_or_else(|| self.error("a finite number"))
+        number_of(self.value).ok_or_else(|| self.error("a finite number"))
+    }
+
+    /// A field that is there and not null.
+    pub(crate) fn given(&self, key: &str) -> Option<Node<'a>> {
+        self.get(key).filter(|node| !node.value.is_null())
+    }
+
+    /// A number, or what is in its place.
+    pub(crate) fn signal(&self, key: &str) -> Result<Signal, RowError> {
+        self.get(key).map_or(Ok(Err(Absent::Nothing)), |node| node.as_signal())
+    }
+
+    /// This value as a number that may be null.
+    pub(crate) fn as_signal(&self) -> Result<Signal, RowError> {
+        if self.value.is_null() { Ok(Err(Absent::Null)) } else { self.number().map(Ok) }
     }
 
     /// A number that may be missing or null.
@@ -92,7 +149,12 @@ impl<'a> Node<'a> {
 
     /// A message: `role`, `content`, and what else the chat template may read.
     pub(crate) fn message(&self) -> Result<Message, RowError> {
-        Message::try_from(self.object()?.clone()).map_err(|MessageProblem { field, expected, found }| RowError::Field {
+        self.message_from(self.object()?.clone())
+    }
+
+    /// [`Self::message`], of this value's fields under a message's own names.
+    pub(crate) fn message_from(&self, fields: Map<String, Value>) -> Result<Message, RowError> {
+        Message::try_from(fields).map_err(|MessageProblem { field, expected, found }| RowError::Field {
             field: self.child_path(&field),
             expected,
             found: found.as_ref().map_or_else(|| "nothing".to_owned(), shorten),
@@ -144,11 +206,21 @@ impl<'a> Node<'a> {
     }
 }
 
+/// A finite number; true and false count as 1 and 0.
+pub(crate) fn number_of(value: &Value) -> Option<f64> {
+    match value {
+        Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
+        _ => value.as_f64().filter(|number| number.is_finite()),
+    }
+}
+
 /// Describes a value in at most 60 characters.
 pub(crate) fn shorten(value: &Value) -> String {
     match value {
         Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
         Value::Array(items) => format!("a list of {}", items.len()),
+        // What the parser makes of a number that is not finite.
+        Value::Object(fields) if fields.keys().eq(["Infinity"]) || fields.keys().eq(["-Infinity"]) => names(fields),
         Value::Object(fields) => format!("an object with {}", names(fields)),
         Value::String(text) => match cut(text) {
             short if short.len() < text.len() => cut(&format!("\"{short}")),

@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 
-use super::node::{Node, RowError};
+use super::conversation;
+use super::node::{Node, RowError, Signal};
+use super::raw::{RawGroup, RawResponse};
 use super::spec::{LayoutSpec, Numbers, has};
-use super::{RawGroup, RawResponse, conversation};
 use crate::Message;
 
 /// In rows without scores the chosen response has reward 1, the rejected one 0.
-pub(crate) const UNSCORED: &str = "chosen 1, rejected 0";
+pub(super) const UNSCORED: &str = "chosen 1, rejected 0";
 
 /// Columns of scores, of which a row has one pair at most.
 const SCORES: [[&str; 3]; 4] = [
@@ -29,8 +30,9 @@ pub(super) static SPEC: LayoutSpec = LayoutSpec {
     responses: "`chosen`, `rejected`",
     rewards: "`score_chosen`, `score_rejected`, else 1 and 0",
     numbers: Numbers::Scores,
+    reads: &[],
     matches: |row| has(row, &["chosen", "rejected"]),
-    parse: parse,
+    parse,
 };
 
 fn parse(row: &Node) -> Result<RawGroup, RowError> {
@@ -38,28 +40,21 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let completions = [row.require("chosen", expected)?, row.require("rejected", expected)?];
     let conversation = conversation::split(row, &completions)?;
     let (scores, signal_name) = scores(row, &conversation.replies, &completions)?;
-    let responses = conversation.replies.into_iter().zip(&completions).zip(scores).map(|((reply, node), score)| {
-        let (signal, signal_field) = score;
-        RawResponse {
-            content: reply.content,
-            fields: reply.fields,
-            field: node.path.clone(),
-            signal: Some(signal),
-            signal_field,
-            ..RawResponse::default()
-        }
-    });
-    let responses = responses.collect();
-    Ok(RawGroup { prompt: conversation.prompt, responses, signal_name, chosen: Some(0), ..RawGroup::default() })
+    let responses = conversation.replies.into_iter().zip(&completions).zip(scores);
+    let responses =
+        responses.map(|((reply, node), (signal, field))| RawResponse::new(reply, &node.path, signal, field));
+    let group = RawGroup::new(conversation.prompt, responses.collect(), signal_name);
+    let is_labelled = signal_name == UNSCORED;
+    Ok(RawGroup { chosen: Some(0), is_labelled, signal_expected: Some(EXPECTED_SCORE), ..group })
 }
 
 /// The scores of chosen and rejected with their fields, and where they come from.
-type Scores = ([(f64, String); 2], &'static str);
+type Scores = ([(Signal, String); 2], &'static str);
 
 fn scores(row: &Node, replies: &[Message], completions: &[Node; 2]) -> Result<Scores, RowError> {
     let has = |key: &&str| row.get(key).is_some_and(|node| !node.value.is_null());
     if let Some([chosen, rejected, name]) = SCORES.iter().find(|[chosen, rejected, _]| has(chosen) || has(rejected)) {
-        let score = |key: &str| Ok((row.require(key, EXPECTED_SCORE)?.number()?, key.to_owned()));
+        let score = |key: &str| Ok((row.signal(key)?, key.to_owned()));
         return Ok(([score(chosen)?, score(rejected)?], name));
     }
     let is_given = |value: &Value| value.is_number();
@@ -69,10 +64,10 @@ fn scores(row: &Node, replies: &[Message], completions: &[Node; 2]) -> Result<Sc
         let score = |reply: &Message, node: &Node| {
             let path = format!("{}[].{key}", node.path);
             let value = reply.fields.get(*key).unwrap_or(&Value::Null);
-            Ok((Node { value, path: path.clone() }.number()?, path))
+            Ok((Node { value, path: path.clone() }.as_signal()?, path))
         };
         return Ok(([score(chosen, &completions[0])?, score(rejected, &completions[1])?], name));
     }
     let field = |key: &str| key.to_owned();
-    Ok(([(1.0, field("score_chosen")), (0.0, field("score_rejected"))], UNSCORED))
+    Ok(([(Ok(1.0), field("score_chosen")), (Ok(0.0), field("score_rejected"))], UNSCORED))
 }

@@ -1,8 +1,9 @@
 //! The published reward set: `{"prompt"?, "A0", "score_A0", "A1", "score_A1", …}`, any number of them.
 
+use super::conversation;
 use super::node::{Node, RowError};
+use super::raw::{RawGroup, RawResponse};
 use super::spec::{LayoutSpec, Numbers, has};
-use super::{RawGroup, RawResponse, conversation};
 
 pub(super) static SPEC: LayoutSpec = LayoutSpec {
     name: "ranked_set",
@@ -11,8 +12,9 @@ pub(super) static SPEC: LayoutSpec = LayoutSpec {
     responses: "`A0`, `A1`, …",
     rewards: "`score_A0`, `score_A1`, …",
     numbers: Numbers::Scores,
+    reads: &[],
     matches: |row| has(row, &["A0", "score_A0"]),
-    parse: parse,
+    parse,
 };
 
 fn parse(row: &Node) -> Result<RawGroup, RowError> {
@@ -35,18 +37,10 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let conversation = conversation::split(row, &completions)?;
     let mut responses = Vec::with_capacity(completions.len());
     for (reply, node) in conversation.replies.into_iter().zip(&completions) {
-        let score = row.require(&format!("score_{}", node.path), "a finite number")?;
-        responses.push(RawResponse {
-            content: reply.content,
-            fields: reply.fields,
-            field: node.path.clone(),
-            signal: Some(score.number()?),
-            signal_field: score.path,
-            ..RawResponse::default()
-        });
+        let score = format!("score_{}", node.path);
+        responses.push(RawResponse::new(reply, &node.path, row.signal(&score)?, score));
     }
-    let signal_name = "score_A0, score_A1, …";
-    Ok(RawGroup { prompt: conversation.prompt, responses, signal_name, ..RawGroup::default() })
+    Ok(RawGroup::new(conversation.prompt, responses, "score_A0, score_A1, …"))
 }
 
 /// The 12 of `A12`.

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::ScoreDirection;
 use super::node::{Node, RowError};
-use super::{RawGroup, ScoreDirection};
+use super::raw::RawGroup;
 
 /// A layout, as its file declares it.
 pub(super) struct LayoutSpec {
@@ -19,6 +20,8 @@ pub(super) struct LayoutSpec {
     pub(super) rewards: &'static str,
     /// Whether the numbers are scores or ranks. Declared, never guessed.
     pub(super) numbers: Numbers,
+    /// Columns that it reads and others refuse, of those in `columns.rs`.
+    pub(super) reads: &'static [&'static str],
     /// Whether a row has the fields that tell this layout from the later ones. In files with columns a value is null if the
     /// first row has none.
     pub(super) matches: fn(&Map<String, Value>) -> bool,

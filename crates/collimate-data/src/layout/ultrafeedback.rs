@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::node::{Node, RowError};
+use super::raw::{RawGroup, RawResponse};
 use super::spec::{LayoutSpec, Numbers, has};
-use super::{RawGroup, RawResponse};
 
 const SCORES: [(&str, &str); 2] =
     [("overall_score", "completions[].overall_score"), ("fine-grained_score", "completions[].fine-grained_score")];
@@ -18,8 +18,9 @@ pub(super) static SPEC: LayoutSpec = LayoutSpec {
     responses: "`completions[].response`",
     rewards: "`.overall_score`, else `.fine-grained_score`, else the mean of `.annotations`",
     numbers: Numbers::Scores,
+    reads: &[],
     matches: |row| has(row, &["instruction", "completions"]),
-    parse: parse,
+    parse,
 };
 
 fn parse(row: &Node) -> Result<RawGroup, RowError> {
@@ -30,7 +31,7 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let score = SCORES.into_iter().find(|(key, _)| has_score(key));
     let responses = items.iter().map(|node| completion(node, score.map(|(key, _)| key))).collect::<Result<_, _>>()?;
     let signal_name = score.map_or("completions[].annotations", |(_, name)| name);
-    Ok(RawGroup { prompt, responses, signal_name, ..RawGroup::default() })
+    Ok(RawGroup::new(prompt, responses, signal_name))
 }
 
 fn completion(node: &Node, score: Option<&str>) -> Result<RawResponse, RowError> {
@@ -50,16 +51,10 @@ fn completion(node: &Node, score: Option<&str>) -> Result<RawResponse, RowError>
             }
         }
     }
-    Ok(RawResponse {
-        content: reply.content,
-        fields: reply.fields,
-        field: node.path.clone(),
-        signal: score.and_then(|key| others.get(key).copied()),
-        signal_field: node.child_path(score.unwrap_or("overall_score")),
-        aspects,
-        others,
-        ..RawResponse::default()
-    })
+    let key = score.unwrap_or("overall_score");
+    let mut response = RawResponse::new(reply, &node.path, node.signal(key)?, node.child_path(key));
+    (response.aspects, response.others) = (aspects, others);
+    Ok(response)
 }
 
 /// A rating, a string in the published data: `"4"`, or `"N/A"` if the annotator gave none.

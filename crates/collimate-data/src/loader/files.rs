@@ -38,7 +38,12 @@ pub fn data_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
         return if files.is_empty() { Err(problem("no file matches".to_owned())) } else { Ok(files) };
     }
     if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+        return match nearest(path).filter(|_| !path.exists()) {
+            Some(name) => {
+                Err(problem(format!("there is no such file; perhaps {}", path.with_file_name(name).display())))
+            }
+            None => Ok(vec![path.to_owned()]),
+        };
     }
     let mut files = files_in(path)?;
     if files.is_empty() && path.join("data").is_dir() {
@@ -46,6 +51,16 @@ pub fn data_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
     let none = || problem(format!("the folder has no data files ({})", ENDINGS.join(", ")));
     if files.is_empty() { Err(none()) } else { Ok(files) }
+}
+
+/// The name in a path's folder that is most like the path's own, if one is like it at all.
+fn nearest(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let names = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let scored = names.map(|other| (strsim::jaro_winkler(&name, &other), other));
+    let (score, nearest) = scored.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(&a.1)))?;
+    (score >= 0.85).then_some(nearest)
 }
 
 fn matches(pattern: &Path) -> Result<Vec<PathBuf>, String> {

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::layout::{RawGroup, RawResponse};
+use crate::SkipReason;
+use crate::layout::node::RowError;
+use crate::layout::raw::{RawGroup, RawResponse};
 
 /// What decides which response is the best where a row's label contradicts its scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -67,7 +69,7 @@ pub struct LabelCounts {
 
 /// What scores say about a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+enum Standing {
     /// The labelled response has the highest score.
     Agrees,
     /// It shares the highest score.
@@ -78,7 +80,7 @@ pub(super) enum Standing {
 
 impl Standing {
     /// Compares the score of the response `chosen` with the others'.
-    pub(super) fn of(scores: &[f64], chosen: usize) -> Self {
+    fn of(scores: &[f64], chosen: usize) -> Self {
         let others = || scores.iter().enumerate().filter(|(k, _)| *k != chosen).map(|(_, score)| *score);
         if others().any(|score| score > scores[chosen]) {
             Self::Contradicted
@@ -92,7 +94,7 @@ impl Standing {
 
 impl LabelCounts {
     /// Counts a row at `place`.
-    pub(super) fn add(&mut self, standing: Standing, place: impl FnOnce() -> String) {
+    fn add(&mut self, standing: Standing, place: impl FnOnce() -> String) {
         self.num_labelled += 1;
         let (count, first) = match standing {
             Standing::Agrees => return,
@@ -131,8 +133,30 @@ impl LabelCounts {
     }
 }
 
+/// Compares a row's label, if it has one, with its scores, counts it, and lets one of them decide.
+///
+/// # Errors
+/// They disagree, and such rows are to be dropped.
+pub(super) fn compare(
+    raw: &mut RawGroup,
+    scores: &mut [f64],
+    conflicts: LabelConflicts,
+    counts: &mut LabelCounts,
+    place: impl FnOnce() -> String,
+) -> Result<(), RowError> {
+    let Some(chosen) = raw.chosen else { return Ok(()) };
+    let standing = Standing::of(scores, chosen);
+    counts.add(standing, place);
+    if standing == Standing::Contradicted && conflicts == LabelConflicts::Drop {
+        let problem = "the scores contradict the label".to_owned();
+        return Err(RowError::Unusable(SkipReason::ContradictedLabel, problem));
+    }
+    settle(raw, scores, conflicts);
+    Ok(())
+}
+
 /// Makes the labelled response the best by score, and the first of those that share the highest.
-pub(super) fn settle(raw: &mut RawGroup, scores: &mut [f64], conflicts: LabelConflicts) {
+fn settle(raw: &mut RawGroup, scores: &mut [f64], conflicts: LabelConflicts) {
     let Some(chosen) = raw.chosen else { return };
     let best = highest(scores);
     if Standing::of(scores, chosen) == Standing::Contradicted {

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::labels::{LabelConflicts, LabelCounts};
-use crate::{Layout, ScoreDirection, SkipReason};
+use crate::{FieldMap, Layout, ScoreDirection, SkipReason};
 use collimate_rewards::{Normalize, RewardFrom};
 
 /// How to read a file.
@@ -14,6 +14,8 @@ use collimate_rewards::{Normalize, RewardFrom};
 pub struct LoadOptions {
     /// Layout of the rows; by default recognised from the fields of the first.
     pub layout: Option<Layout>,
+    /// The fields to read instead of those of a layout.
+    pub fields: Option<FieldMap>,
     /// Whether high or low numbers are better; by default as the layout declares.
     pub direction: Option<ScoreDirection>,
     /// How to compute rewards; by default [`RewardFrom::Rank`] for rankings, the mean of rated aspects for rows that have
@@ -21,7 +23,8 @@ pub struct LoadOptions {
     pub reward_from: Option<RewardFrom>,
     /// How to normalize a prompt's rewards.
     pub normalize: Option<Normalize>,
-    /// Skip and count unusable rows (see [`SkipReason`]) instead of failing. Malformed rows always fail.
+    /// Leave out and count unusable responses, and rows of which too few remain (see [`SkipReason`]), instead of failing.
+    /// Malformed rows always fail.
     pub skip_unusable: bool,
     /// Stop after this many groups.
     pub max_samples: Option<usize>,
@@ -33,12 +36,15 @@ pub struct LoadOptions {
     pub ignore_fields: Vec<String>,
     /// Refuse responses without a reward. If false they get reward 0, for uses that ignore rewards.
     pub needs_rewards: bool,
+    /// Refuse groups whose responses are all labelled bad, for objectives that imitate one.
+    pub needs_good_response: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             layout: None,
+            fields: None,
             direction: None,
             reward_from: None,
             normalize: None,
@@ -48,6 +54,7 @@ impl Default for LoadOptions {
             label_conflicts: LabelConflicts::Label,
             ignore_fields: Vec::new(),
             needs_rewards: true,
+            needs_good_response: false,
         }
     }
 }
@@ -65,6 +72,8 @@ pub struct LoadCounts {
     pub skipped: BTreeMap<SkipReason, usize>,
     /// How often a row's label and its scores disagree. A score direction that is wrong shows here.
     pub labels: LabelCounts,
+    /// Responses left out of groups that are used, by reason.
+    pub left_out: BTreeMap<SkipReason, usize>,
 }
 
 impl LoadCounts {
@@ -72,13 +81,20 @@ impl LoadCounts {
     pub fn num_skipped(&self) -> usize {
         self.skipped.values().sum()
     }
+
+    /// Responses left out for any reason.
+    pub fn num_left_out(&self) -> usize {
+        self.left_out.values().sum()
+    }
 }
 
 /// How a file is interpreted, to show to the user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceDescription {
-    /// Layout of the rows.
+    /// Layout of the rows, unless `fields` are read.
     pub layout: Layout,
+    /// The fields that are read instead.
+    pub fields: Option<FieldMap>,
     /// Fields that hold the numbers, such as `responses[].reward`.
     pub reward_source: String,
     /// Whether high or low numbers are better in the file.
@@ -91,8 +107,12 @@ pub struct SourceDescription {
 
 impl fmt::Display for SourceDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { layout, reward_source, direction, reward_from, normalize } = self;
-        write!(f, "layout {layout}; rewards from {reward_source} ({direction}), by {reward_from}")?;
+        match &self.fields {
+            Some(fields) => write!(f, "{fields}")?,
+            None => write!(f, "layout {}", self.layout)?,
+        }
+        let Self { reward_source, direction, reward_from, normalize, .. } = self;
+        write!(f, "; rewards from {reward_source} ({direction}), by {reward_from}")?;
         normalize.map_or(Ok(()), |normalize| write!(f, ", then {normalize} per prompt"))
     }
 }

@@ -6,17 +6,19 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::detect::{detect, forget};
 use super::files::OpenFiles;
-use super::labels::{self, LabelConflicts, Standing};
-use super::usable::{check_usable, forget};
+use super::gather::{Gathered, PlacedGroup};
+use super::labels;
+use super::usable::keep_usable;
 use super::{LoadCounts, LoadOptions, SourceDescription, row_rewards};
-use crate::layout::node::{RowError, names};
-use crate::layout::{RawGroup, RawResponse, UNSCORED};
+use crate::layout::node::RowError;
+use crate::layout::raw::{RawGroup, RawResponse, RowKind};
 use crate::{DataError, DataFiles, Layout, PromptGroup, Response, ScoreDirection, SkipReason};
 use collimate_rewards::RewardFrom;
 
 /// Iterates over the groups of one or more files in constant memory: one group, and the longest line so far or, for
-/// Parquet, one page per column.
+/// Parquet, one page per column. Only where a row holds one of a prompt's responses, all rows are in memory.
 ///
 /// It continues after an error in a row, so that all errors of a file can be listed.
 pub struct GroupReader {
@@ -27,6 +29,9 @@ pub struct GroupReader {
     reward_from: Option<RewardFrom>,
     signal_name: Option<&'static str>,
     first_row: Option<Value>,
+    /// What the first well-formed row is to its group.
+    kind: RowKind,
+    gathered: Option<Gathered>,
     counts: LoadCounts,
     files: DataFiles,
 }
@@ -41,6 +46,8 @@ impl GroupReader {
             reward_from: options.reward_from.clone(),
             signal_name: None,
             first_row: None,
+            kind: RowKind::Group,
+            gathered: None,
             counts: LoadCounts::default(),
             options,
         };
@@ -48,11 +55,11 @@ impl GroupReader {
             Some(row) => row?,
             None => return Err(reader.file_error("it has no rows")),
         };
-        if reader.options.layout.is_none() {
+        if reader.options.layout.is_none() && reader.options.fields.is_none() {
             reader.layout = reader.detect(&row)?;
         }
         reader.direction = reader.options.direction.unwrap_or(reader.layout.direction());
-        if let Ok(raw) = reader.layout.parse(&row) {
+        if let Ok(raw) = reader.parse(&row) {
             reader.resolve(&raw)?;
         }
         reader.first_row = Some(row);
@@ -69,7 +76,18 @@ impl GroupReader {
             _ => self.signal_name.unwrap_or("the layout's numbers").to_owned(),
         };
         let normalize = self.options.normalize;
-        SourceDescription { layout: self.layout, reward_source, direction: self.direction, reward_from, normalize }
+        let (layout, fields, direction) = (self.layout, self.options.fields.clone(), self.direction);
+        SourceDescription { layout, fields, reward_source, direction, reward_from, normalize }
+    }
+
+    /// Whether a row holds one response without a reward, for objectives that compare nothing.
+    pub fn is_demonstrations(&self) -> bool {
+        self.kind == RowKind::Demonstration
+    }
+
+    /// Accepts groups of one response from here on.
+    pub fn accept_single_responses(&mut self) {
+        self.options.min_responses = 1;
     }
 
     /// Counts so far.
@@ -87,25 +105,22 @@ impl GroupReader {
         &self.files
     }
 
+    fn parse(&self, row: &Value) -> Result<RawGroup, RowError> {
+        match &self.options.fields {
+            Some(fields) => fields.parse(row),
+            None => self.layout.parse(row),
+        }
+    }
+
     fn detect(&self, row: &Value) -> Result<Layout, DataError> {
-        // Columns are better evidence than the first row, in which some may be null.
-        let columns = self.rows.columns().map(|names| names.into_iter().map(|name| (name, Value::Null)).collect());
-        let found = match (columns.as_ref(), row) {
-            (Some(fields), _) | (None, Value::Object(fields)) => match Layout::detect(fields) {
-                Some(layout) => return Ok(layout),
-                None => names(fields),
-            },
-            _ => "no fields: it is not an object".to_owned(),
-        };
-        let layouts: String = Layout::ALL.iter().map(|layout| format!("\n  {layout}: {}", layout.fields())).collect();
-        Err(self.row_error(format!("no layout is known for a row with {found}; there are{layouts}")))
+        detect(self.rows.columns().unwrap_or_default(), row, self.path()).map_err(|problem| self.row_error(problem))
     }
 
     /// Settles the options left open, from the first well-formed row.
     fn resolve(&mut self, raw: &RawGroup) -> Result<(), DataError> {
         self.signal_name = Some(raw.signal_name);
-        let unscored_pairs = self.layout == Layout::Preference && raw.signal_name == UNSCORED;
-        if unscored_pairs && self.direction == ScoreDirection::LowerIsBetter {
+        self.kind = raw.kind;
+        if raw.is_labelled && self.direction == ScoreDirection::LowerIsBetter {
             return Err(DataError::Options {
                 problem: "a score direction was set, but these preference rows have no scores: chosen is better than \
                           rejected"
@@ -113,7 +128,7 @@ impl GroupReader {
             });
         }
         if self.reward_from.is_none() {
-            let only_aspects = raw.responses.iter().all(|r| r.signal.is_none() && !r.aspects.is_empty());
+            let only_aspects = raw.responses.iter().all(|r| r.signal.is_err() && !r.aspects.is_empty());
             self.reward_from = Some(match self.layout {
                 layout if layout.has_ranks() => RewardFrom::Rank,
                 Layout::UltraFeedback if only_aspects => RewardFrom::Aspects { weights: BTreeMap::new() },
@@ -145,7 +160,7 @@ impl GroupReader {
 
     /// Checks that a further file has the layout of the first.
     fn check_layout(&self, row: &Value) -> Result<(), DataError> {
-        if self.options.layout.is_some() {
+        if self.options.layout.is_some() || self.options.fields.is_some() {
             return Ok(());
         }
         match self.detect(row)? {
@@ -158,28 +173,68 @@ impl GroupReader {
         }
     }
 
-    fn group(&mut self, row: &Value) -> Result<PromptGroup, RowErrorOr> {
-        let mut raw = self.layout.parse(row)?;
-        if self.signal_name.is_none() {
-            self.resolve(&raw).map_err(RowErrorOr::Data)?;
+    /// The next row, parsed; rows that cannot be used are skipped if the options allow it.
+    fn next_parsed(&mut self) -> Option<Result<PlacedGroup, DataError>> {
+        loop {
+            let row = match self.first_row.take().map_or_else(|| self.next_row(), |row| Some(Ok(row)))? {
+                Ok(row) => row,
+                Err(error) => return Some(Err(error)),
+            };
+            let (index, line) = (self.counts.num_rows.saturating_sub(1), self.rows.number());
+            match self.parse(&row) {
+                Ok(raw) => {
+                    let settled = if self.signal_name.is_none() { self.resolve(&raw) } else { Ok(()) };
+                    return Some(settled.map(|()| PlacedGroup { raw, index, line }));
+                }
+                Err(error) => match error.reason().filter(|_| self.options.skip_unusable) {
+                    Some(reason) => *self.counts.skipped.entry(reason).or_default() += 1,
+                    None => return Some(Err(error.at(self.files.path(index), line))),
+                },
+            }
         }
+    }
+
+    /// The next group before its rewards are computed: the next row, or all rows of the next prompt.
+    fn next_raw(&mut self) -> Option<Result<PlacedGroup, DataError>> {
+        if let Some(gathered) = &mut self.gathered {
+            return gathered.next();
+        }
+        let first = self.next_parsed()?;
+        if self.kind != RowKind::OneOfMany {
+            return Some(first);
+        }
+        let mut gathered = Gathered::default();
+        gathered.add(first);
+        while let Some(row) = self.next_parsed() {
+            gathered.add(row);
+        }
+        self.gathered.insert(gathered).next()
+    }
+
+    fn group(&mut self, PlacedGroup { mut raw, index, line }: PlacedGroup) -> Result<PromptGroup, RowError> {
         let reward_from = self.reward_from.clone().unwrap_or(RewardFrom::Field { name: None });
         let uses_signal = !matches!(reward_from, RewardFrom::Aspects { .. } | RewardFrom::Field { name: Some(_) });
         if let Some(first) = self.signal_name.filter(|first| uses_signal && *first != raw.signal_name) {
             let now = raw.signal_name;
             return Err(RowError::Problem(format!(
                 "the first row's rewards come from {first}, this row's from {now}; give every row the same fields"
-            ))
-            .into());
+            )));
         }
-        check_usable(&raw, self.options.min_responses)?;
-        let has_scores = raw.responses.iter().all(|response| response.signal.is_some()) || !uses_signal;
+        let mut has_scores = true;
         if !self.options.needs_rewards && reward_from == (RewardFrom::Field { name: None }) {
-            raw.responses.iter_mut().for_each(|response| _ = response.signal.get_or_insert(0.0));
+            for response in raw.responses.iter_mut().filter(|response| response.signal.is_err()) {
+                (response.signal, has_scores) = (Ok(0.0), false);
+            }
         }
+        let left_out = keep_usable(&mut raw, &self.options, self.layout, &reward_from)?;
         let mut rewards = row_rewards::rewards(&raw, self.layout, self.direction, &reward_from)?;
         if has_scores {
-            self.settle_label(&mut raw, &mut rewards)?;
+            let files = &self.files;
+            let place = || files.place(index, line);
+            labels::compare(&mut raw, &mut rewards, self.options.label_conflicts, &mut self.counts.labels, place)?;
+        }
+        for reason in left_out {
+            *self.counts.left_out.entry(reason).or_default() += 1;
         }
         if let Some(normalize) = self.options.normalize {
             rewards = normalize.apply(&rewards);
@@ -189,35 +244,8 @@ impl GroupReader {
             let RawResponse { content, fields, aspects, token_ids, .. } = raw;
             Response { content, reward, scores: aspects, token_ids, fields }
         });
-        Ok(PromptGroup {
-            index: self.counts.num_rows - 1,
-            line: self.rows.number(),
-            prompt: raw.prompt,
-            responses: responses.collect(),
-            chat: raw.chat,
-            chosen: raw.chosen,
-        })
-    }
-
-    /// Compares a row's label, if it has one, with its scores, and lets one of them decide.
-    fn settle_label(&mut self, raw: &mut RawGroup, scores: &mut [f64]) -> Result<(), RowError> {
-        let Some(chosen) = raw.chosen else { return Ok(()) };
-        let (standing, conflicts) = (Standing::of(scores, chosen), self.options.label_conflicts);
-        let (files, index, line) = (&self.files, self.counts.num_rows - 1, self.rows.number());
-        self.counts.labels.add(standing, || files.place(index, line));
-        if standing == Standing::Contradicted && conflicts == LabelConflicts::Drop {
-            let problem = "the scores contradict the label".to_owned();
-            return Err(RowError::Unusable(SkipReason::ContradictedLabel, problem));
-        }
-        labels::settle(raw, scores, conflicts);
-        Ok(())
-    }
-
-    fn data_error(&self, error: RowErrorOr) -> DataError {
-        match error {
-            RowErrorOr::Row(error) => error.at(self.path(), self.rows.number()),
-            RowErrorOr::Data(error) => error,
-        }
+        let (responses, chat, chosen) = (responses.collect(), raw.chat, raw.chosen);
+        Ok(PromptGroup { index, line, prompt: raw.prompt, responses, chat, chosen })
     }
 
     fn row_error(&self, problem: String) -> DataError {
@@ -234,25 +262,30 @@ impl Iterator for GroupReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.options.max_samples.is_none_or(|max| self.counts.num_groups < max) {
-            let row = match self.first_row.take() {
-                Some(row) => Ok(row),
-                None => self.next_row()?,
+            let placed = match self.next_raw()? {
+                Ok(placed) => placed,
+                Err(error) => {
+                    self.counts.num_errors += 1;
+                    return Some(Err(error));
+                }
             };
-            match row.map_err(RowErrorOr::Data).and_then(|row| self.group(&row)) {
+            let (index, line) = (placed.index, placed.line);
+            match self.group(placed) {
                 Ok(group) => {
                     self.counts.num_groups += 1;
                     return Some(Ok(group));
                 }
                 // Rows that contradict their label reach here only if they are to be dropped.
-                Err(RowErrorOr::Row(RowError::Unusable(reason, _)))
-                    if self.options.skip_unusable || reason == SkipReason::ContradictedLabel =>
+                Err(error) => match error
+                    .reason()
+                    .filter(|reason| self.options.skip_unusable || *reason == SkipReason::ContradictedLabel)
                 {
-                    *self.counts.skipped.entry(reason).or_default() += 1;
-                }
-                Err(error) => {
-                    self.counts.num_errors += 1;
-                    return Some(Err(self.data_error(error)));
-                }
+                    Some(reason) => *self.counts.skipped.entry(reason).or_default() += 1,
+                    None => {
+                        self.counts.num_errors += 1;
+                        return Some(Err(error.at(self.files.path(index), line)));
+                    }
+                },
             }
         }
         None
@@ -262,17 +295,5 @@ impl Iterator for GroupReader {
 impl fmt::Debug for GroupReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GroupReader").field("path", &self.path()).field("counts", &self.counts).finish_non_exhaustive()
-    }
-}
-
-/// An error in a row, or one that already knows its file and line.
-enum RowErrorOr {
-    Row(RowError),
-    Data(DataError),
-}
-
-impl From<RowError> for RowErrorOr {
-    fn from(error: RowError) -> Self {
-        Self::Row(error)
     }
 }

@@ -1,7 +1,7 @@
 //! Computes a row's rewards from the numbers its layout found.
 
-use crate::layout::node::RowError;
-use crate::layout::{RawGroup, RawResponse};
+use crate::layout::node::{Absent, RowError};
+use crate::layout::raw::{RawGroup, RawResponse};
 use crate::{Layout, ScoreDirection, SkipReason};
 use collimate_rewards::{
     RewardFrom, aspect_mean, aspect_weighted_sum, bradley_terry, elo, linear_rank, mean_ranks, ndcg_gain,
@@ -30,23 +30,12 @@ pub(super) fn rewards(
     }
     let rewards = match from {
         RewardFrom::Field { name: None } => row.scores()?,
-        RewardFrom::Field { name: Some(name) } => row.each(|response| named(response, name))?,
+        RewardFrom::Field { name: Some(_) } | RewardFrom::Aspects { .. } => row.each(from)?,
         RewardFrom::Rank => linear_rank(&row.ranks()?),
         RewardFrom::Ndcg => row.relevances()?.into_iter().map(ndcg_gain).collect(),
         RewardFrom::BradleyTerry { prior_precision } => bradley_terry(&pairwise_wins(&row.scores()?), *prior_precision),
         RewardFrom::PlackettLuce { prior_precision } => plackett_luce(&row.ranks()?, *prior_precision),
         RewardFrom::Elo(options) => elo(&row.scores()?, options),
-        RewardFrom::Aspects { weights } if weights.is_empty() => row.each(|response| {
-            aspect_mean(&response.aspects).ok_or_else(|| {
-                RowError::Unusable(SkipReason::NoRating, format!("\"{}\" has no rated aspect", response.field))
-            })
-        })?,
-        RewardFrom::Aspects { weights } => row.each(|response| {
-            aspect_weighted_sum(&response.aspects, weights).map_err(|aspect| {
-                let problem = format!("\"{}\" has no rating of the aspect \"{aspect}\"", response.field);
-                RowError::Unusable(SkipReason::NoRating, problem)
-            })
-        })?,
     };
     match rewards.iter().position(|reward| !reward.is_finite()) {
         Some(k) => Err(RowError::Problem(format!(
@@ -65,9 +54,9 @@ struct Row<'a> {
 
 impl Row<'_> {
     /// One number per response, negated if lower is better.
-    fn each(&self, number: impl Fn(&RawResponse) -> Result<f64, RowError>) -> Result<Vec<f64>, RowError> {
+    fn each(&self, from: &RewardFrom) -> Result<Vec<f64>, RowError> {
         let oriented = |response| {
-            let number = number(response)?;
+            let number = number(response, from, self.raw.expected())?;
             Ok(if self.direction == ScoreDirection::LowerIsBetter { -number } else { number })
         };
         self.raw.responses.iter().map(oriented).collect()
@@ -75,7 +64,7 @@ impl Row<'_> {
 
     /// The layout's own numbers, higher is better.
     fn scores(&self) -> Result<Vec<f64>, RowError> {
-        self.each(|response| response.signal.ok_or_else(|| missing(&response.signal_field)))
+        self.each(&RewardFrom::Field { name: None })
     }
 
     /// Ranks, 1 being the best.
@@ -101,11 +90,28 @@ impl Row<'_> {
     }
 }
 
-fn named(response: &RawResponse, name: &str) -> Result<f64, RowError> {
-    let number = response.others.get(name).or_else(|| response.aspects.get(name));
-    number.copied().ok_or_else(|| missing(&format!("{}.{name}", response.field)))
-}
-
-fn missing(field: &str) -> RowError {
-    RowError::Field { field: field.to_owned(), expected: "a finite number".to_owned(), found: "nothing".to_owned() }
+/// The number of a response that a rule starts from; `expected` says what the layout's own number should be.
+///
+/// # Errors
+/// The response lacks it.
+pub(super) fn number(response: &RawResponse, from: &RewardFrom, expected: &str) -> Result<f64, RowError> {
+    let missing = |field: &str, expected: &str, absent: Absent| RowError::NoReward {
+        field: field.to_owned(),
+        expected: expected.to_owned(),
+        found: absent.found(),
+    };
+    let unrated = |problem: String| RowError::Unusable(SkipReason::NoRating, problem);
+    match from {
+        RewardFrom::Field { name: Some(name) } => {
+            let number = response.others.get(name).or_else(|| response.aspects.get(name));
+            let field = || missing(&format!("{}.{name}", response.field), "a finite number", Absent::Nothing);
+            number.copied().ok_or_else(field)
+        }
+        RewardFrom::Aspects { weights } if weights.is_empty() => {
+            aspect_mean(&response.aspects).ok_or_else(|| unrated(format!("\"{}\" has no rated aspect", response.field)))
+        }
+        RewardFrom::Aspects { weights } => aspect_weighted_sum(&response.aspects, weights)
+            .map_err(|aspect| unrated(format!("\"{}\" has no rating of the aspect \"{aspect}\"", response.field))),
+        _ => response.signal.map_err(|absent| missing(&response.signal_field, expected, absent)),
+    }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::kind::other_kind;
 use super::lines::{LineError, Lines, MAX_LINE_BYTES};
 use super::list::{ListError, ListItems};
 use super::packed::{GZIP, ZSTD, decompress};
@@ -42,6 +43,9 @@ impl Rows {
         if is_gzip || start.starts_with(ZSTD) {
             let decompressed = decompress(reader, is_gzip, metadata.len()).map_err(io)?;
             return Self::read(decompressed).map_err(io);
+        }
+        if let Some(problem) = other_kind(start, true) {
+            return Err(DataError::File { path: path.to_owned(), problem });
         }
         Self::read(reader).map_err(io)
     }
@@ -98,14 +102,14 @@ type Next = (Result<Value, DataError>, bool);
 
 fn next_line(lines: &mut Lines, path: &Path) -> Option<Next> {
     let row = match lines.next()? {
-        Ok(line) => strict_json::parse(line).map_err(|error| (error, binary_format(line))),
+        Ok(line) => strict_json::parse(line).map_err(|error| (error, other_kind(line, false))),
         Err(LineError::Io(source)) => return Some((Err(DataError::Io { path: path.to_owned(), source }), true)),
         Err(LineError::TooLong) => {
             return Some((Err(too_long(path, lines.number, lines.limit_bytes())), true));
         }
     };
     let row = row.map_err(|(error, format)| match format.filter(|_| lines.number == 1) {
-        Some(format) => DataError::File { path: path.to_owned(), problem: format.to_owned() },
+        Some(problem) => DataError::File { path: path.to_owned(), problem },
         None => DataError::Json {
             path: path.to_owned(),
             line: lines.number,
@@ -144,13 +148,4 @@ fn row_error(path: &Path, line: usize, problem: String) -> DataError {
 fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]).to_owned()
-}
-
-/// A hint if the first line of a stream is not text.
-fn binary_format(line: &[u8]) -> Option<&'static str> {
-    if line.starts_with(super::parquet::MAGIC) {
-        return Some("this is Parquet, which can only be read from a file, not from a stream");
-    }
-    (line.starts_with(GZIP) || line.starts_with(ZSTD))
-        .then_some("this is compressed; decompress the stream first, or name the file, which can be read directly")
 }

@@ -5,9 +5,46 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// Parses a row.
+/// Parses a row. Python writes NaN and infinities, which JSON does not have: NaN becomes null, as data frames mean it, and an
+/// infinity the text of its name in an object, which nothing reads as a number or a text.
 pub(super) fn parse(line: &[u8]) -> Result<Value, serde_json::Error> {
-    serde_json::from_slice::<Strict>(line).map(|strict| strict.0)
+    let parsed = serde_json::from_slice::<Strict>(line);
+    let strict = match parsed {
+        Err(error) => match without_non_numbers(line) {
+            Some(line) => serde_json::from_slice::<Strict>(&line).map_err(|_| error)?,
+            None => return Err(error),
+        },
+        Ok(strict) => strict,
+    };
+    Ok(strict.0)
+}
+
+/// Python's names of numbers that are not finite, and what they become.
+const NON_NUMBERS: [(&[u8], &[u8]); 3] =
+    [(b"NaN", b"null"), (b"-Infinity", br#"{"-Infinity":null}"#), (b"Infinity", br#"{"Infinity":null}"#)];
+
+/// The line with [`NON_NUMBERS`] replaced outside strings; `None` if it has none.
+fn without_non_numbers(line: &[u8]) -> Option<Vec<u8>> {
+    let mut replaced = Vec::with_capacity(line.len());
+    let (mut position, mut in_string, mut found) = (0, false, false);
+    while let Some(byte) = line.get(position) {
+        let token = NON_NUMBERS.iter().find(|(name, _)| !in_string && line[position..].starts_with(name));
+        if let Some((name, value)) = token {
+            replaced.extend_from_slice(value);
+            position += name.len();
+            found = true;
+            continue;
+        }
+        let is_escaped = in_string && *byte == b'\\';
+        in_string ^= *byte == b'"';
+        replaced.push(*byte);
+        position += 1;
+        if is_escaped && let Some(next) = line.get(position) {
+            replaced.push(*next);
+            position += 1;
+        }
+    }
+    found.then_some(replaced)
 }
 
 struct Strict(Value);
@@ -84,6 +121,17 @@ mod tests {
     fn agrees_with_serde_json() {
         let text = r#"{"a": [1, -2, 0.5, null, true, "x\u00e9"], "b": {"a": {}}}"#;
         assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_no_numbers() {
+        let row = parse(br#"{"a": NaN, "b": [NaN, -Infinity], "c": "NaN \" Infinity", "d": Infinity}"#).unwrap();
+        let expected =
+            r#"{"a": null, "b": [null, {"-Infinity": null}], "c": "NaN \" Infinity", "d": {"Infinity": null}}"#;
+        assert_eq!(row, serde_json::from_str::<Value>(expected).unwrap());
+        // The first error is reported, not the one after the replacement.
+        let error = parse(br#"{"a": NaN, "b": }"#).unwrap_err();
+        assert_eq!(error.column(), 7, "{error}");
     }
 
     #[test]

@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 use crate::common::{first_error, reader};
 
 fn read(row: &Value) -> PromptGroup {
-    reader(&row.to_string(), &LoadOptions::default()).unwrap().next().unwrap().unwrap()
+    reader(&row.to_string(), &LoadOptions { min_responses: 1, ..LoadOptions::default() })
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
 }
 
 fn error(row: &Value) -> String {
@@ -90,13 +94,14 @@ fn plain_rows() -> Vec<Value> {
 fn a_column_that_would_change_the_meaning_is_refused_in_every_layout(#[case] name: &str, #[case] value: Value) {
     let rows = plain_rows();
     assert!(rows.len() >= Layout::ALL.len());
-    for row in rows {
+    // Alpaca's rows have a history.
+    for row in rows.into_iter().filter(|row| name != "history" || row.get("output").is_none()) {
         let mut wishing = row.clone();
         wishing[name] = value.clone();
         let message = error(&wishing);
         assert!(message.starts_with(&format!("data.jsonl:1: field \"{name}\": expected nothing: ")), "{message}");
         // It may be ignored, and asks for nothing if it is empty.
-        let options = LoadOptions { ignore_fields: vec![name.to_owned()], ..LoadOptions::default() };
+        let options = LoadOptions { ignore_fields: vec![name.to_owned()], min_responses: 1, ..LoadOptions::default() };
         assert!(reader(&wishing.to_string(), &options).unwrap().next().unwrap().is_ok(), "{wishing}");
         wishing[name] = Value::Null;
         assert_eq!(read(&wishing), read(&row));

@@ -26,9 +26,10 @@ fn the_documented_rows_match_their_layouts() {
     for part in page.split("\n**`").skip(1) {
         let name = part.split('`').next().unwrap();
         let row = part.split("```json\n").nth(1).and_then(|rest| rest.split('\n').next()).unwrap();
-        let mut groups = reader(row, &LoadOptions::default()).unwrap();
+        let mut groups = reader(row, &LoadOptions { min_responses: 1, ..LoadOptions::default() }).unwrap();
         assert_eq!(groups.describe().layout.name(), name, "{row}");
-        assert!(groups.next().unwrap().unwrap().responses.len() >= 2, "{row}");
+        let is_single = groups.is_demonstrations() || ["kto", "helpsteer2"].contains(&name);
+        assert_eq!(groups.next().unwrap().unwrap().responses.len() >= 2, !is_single, "{row}");
         documented.push(name);
     }
     assert_eq!(documented, Layout::ALL.map(Layout::name));

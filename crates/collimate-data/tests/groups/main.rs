@@ -4,12 +4,16 @@
 mod columns;
 mod common;
 mod conversions;
+mod fields;
 mod file_kinds;
 mod labels;
 mod layouts;
 mod malformed_rows;
+mod missing;
 mod mixing;
 mod parquet_files;
+mod parquet_numbers;
 mod parquet_records;
+mod published;
 mod real_data;
 mod shred;

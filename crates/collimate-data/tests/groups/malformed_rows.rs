@@ -17,11 +17,11 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
 )]
 #[case::reward_null(
     r#"{"prompt": "a", "responses": [{"content": "b", "reward": null}]}"#,
-    r#"data.jsonl:1: field "responses[0].reward": expected a finite number, found null"#
+    r#"data.jsonl:1: field "responses[0].reward": expected a finite number, found null; --skip-unusable leaves such responses out"#
 )]
 #[case::reward_missing(
     r#"{"prompt": "a", "responses": [{"content": "b"}, {"content": "c"}]}"#,
-    r#"data.jsonl:1: field "responses[0].reward": expected a finite number, found nothing"#
+    r#"data.jsonl:1: field "responses[0].reward": expected a finite number, found nothing; --skip-unusable leaves such responses out"#
 )]
 #[case::content_missing(
     r#"{"prompt": "a", "responses": [{"reward": 1}]}"#,
@@ -85,7 +85,7 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
 )]
 #[case::not_a_number(
     r#"{"prompt": "a", "responses": [{"content": "b", "reward": NaN}]}"#,
-    "data.jsonl:1:58: not valid JSON: expected value"
+    r#"data.jsonl:1: field "responses[0].reward": expected a finite number, found null; --skip-unusable leaves such responses out"#
 )]
 #[case::several_lines(
     "{\n\"prompt\": \"a\"}",
@@ -116,7 +116,7 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
      of messages before the response, or remove it")]
 #[case::pair_one_score(
     r#"{"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 1}"#,
-    r#"data.jsonl:1: field "score_rejected": expected a finite number, like the other response's, found nothing"#
+    r#"data.jsonl:1: field "score_rejected": expected a finite number, like the other response's, found nothing; --skip-unusable leaves such responses out"#
 )]
 #[case::set_with_a_gap(
     r#"{"prompt": "a", "A0": "b", "A2": "c", "score_A0": 1, "score_A2": 2}"#,
@@ -124,7 +124,7 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
 )]
 #[case::set_without_score(
     r#"{"prompt": "a", "A0": "b", "A1": "c", "score_A0": 1}"#,
-    r#"data.jsonl:1: field "score_A1": expected a finite number, found nothing"#
+    r#"data.jsonl:1: field "score_A1": expected a finite number, found nothing; --skip-unusable leaves such responses out"#
 )]
 #[case::rank_zero(
     r#"{"prompt": "a", "answers": [{"answer": "b", "rank": 0}, {"answer": "c", "rank": 1}]}"#,
@@ -132,7 +132,7 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
 )]
 #[case::rank_missing(
     r#"{"context": "a", "completions": [{"text": "b"}]}"#,
-    r#"data.jsonl:1: field "completions[0].rank": expected a rank, found nothing"#
+    r#"data.jsonl:1: field "completions[0].rank": expected a rank, found nothing; --skip-unusable leaves such responses out"#
 )]
 #[case::rating_word(r#"{"instruction": "a", "completions": [{"response": "b", "annotations": {"honesty": {"Rating": "good"}}}]}"#,
     r#"data.jsonl:1: field "completions[0].annotations.honesty.Rating": expected a rating such as "4" or "N/A", found "good""#)]
@@ -189,7 +189,7 @@ fn a_requested_field_must_exist() {
     let options = LoadOptions { reward_from: Some("field:quality".parse().unwrap()), ..LoadOptions::default() };
     assert_eq!(
         first_error(OURS, &options),
-        r#"data.jsonl:1: field "responses[0].quality": expected a finite number, found nothing"#
+        r#"data.jsonl:1: field "responses[0].quality": expected a finite number, found nothing; --skip-unusable leaves such responses out"#
     );
 }
 

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::{Compression, ConvertedType, Repetition, Type as Physical};
-use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
+use parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FixedLenByteArray, FixedLenByteArrayType, FloatType,
+    Int32Type, Int64Type,
+};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::parser::parse_message_type;
@@ -75,10 +78,21 @@ fn write_column(writer: &mut SerializedColumnWriter<'_>, physical: Physical, shr
         Physical::INT64 => write::<Int64Type>(writer, shredded, whole),
         Physical::FLOAT => write::<FloatType>(writer, shredded, |value| real(value) as f32),
         Physical::DOUBLE => write::<DoubleType>(writer, shredded, real),
-        Physical::BYTE_ARRAY => {
-            write::<ByteArrayType>(writer, shredded, |value| ByteArray::from(value.as_str().expect("text")));
+        Physical::BYTE_ARRAY => write::<ByteArrayType>(writer, shredded, bytes),
+        Physical::FIXED_LEN_BYTE_ARRAY => {
+            write::<FixedLenByteArrayType>(writer, shredded, |value| FixedLenByteArray::from(bytes(value)));
         }
         other => panic!("no values of {other}"),
+    }
+}
+
+/// The bytes of a text, or of a list of them.
+fn bytes(value: &Value) -> ByteArray {
+    match value {
+        Value::Array(bytes) => {
+            bytes.iter().map(|byte| byte.as_u64().expect("a byte") as u8).collect::<Vec<u8>>().into()
+        }
+        value => ByteArray::from(value.as_str().expect("text")),
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use collimate_data::{
-    DataError, DataFiles, DataSource, GroupReader, LabelConflicts, Layout, LoadOptions, PromptGroup, ScoreDirection,
+    DataError, DataFiles, DataSource, FieldMap, FieldPath, GroupReader, LabelConflicts, Layout, LoadOptions,
+    PromptGroup, ScoreDirection,
 };
 use collimate_rewards::{Normalize, RewardFrom};
 use collimate_text::{TextError, TokenizeOptions};
@@ -19,6 +20,8 @@ pub(crate) struct DataOptions {
     /// Layout of the rows [default: recognised by their fields]
     #[arg(long, value_name = "NAME", visible_alias = "from", value_parser = parse::<Layout>)]
     pub(crate) layout: Option<Layout>,
+    #[command(flatten)]
+    pub(crate) fields: FieldOptions,
     /// Where rewards come from: field[:NAME], rank, ndcg, pairs, plackett_luce, elo, aspects[:NAME=WEIGHT,…]
     #[arg(long, value_name = "RULE", value_parser = parse::<RewardFrom>)]
     pub(crate) reward_from: Option<RewardFrom>,
@@ -34,12 +37,53 @@ pub(crate) struct DataOptions {
     /// Ignore a field of rows, messages and responses; may be repeated
     #[arg(long = "ignore-field", value_name = "NAME")]
     pub(crate) ignore_fields: Vec<String>,
-    /// Drop unusable groups and count them instead of refusing the file
+    /// Leave out responses that cannot be used, and groups of which too few remain; count them instead of refusing the file
     #[arg(long)]
     pub(crate) skip_unusable: bool,
     /// Read at most this many groups
     #[arg(long, value_name = "N")]
     pub(crate) max_samples: Option<usize>,
+}
+
+/// Which fields of rows in no known layout are read.
+///
+/// A field is a path such as answers.0.text; * stands for all elements of a list, as in answers.*.text.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct FieldOptions {
+    /// Field of the prompt, text or messages, in rows of no known layout
+    #[arg(long, value_name = "PATH", value_parser = parse::<FieldPath>, conflicts_with = "layout")]
+    prompt_field: Option<FieldPath>,
+    /// Field of a response or of a list of them, such as answers.*.text; may be repeated. If each row has one, rows with the
+    /// same prompt are one group
+    #[arg(long, value_name = "PATH", value_parser = parse::<FieldPath>, conflicts_with = "layout")]
+    response_field: Vec<FieldPath>,
+    /// Field of a reward or of a list of them, in the order of the responses; may be repeated
+    #[arg(long, value_name = "PATH", value_parser = parse::<FieldPath>, conflicts_with = "layout")]
+    reward_field: Vec<FieldPath>,
+    /// Field of the better response of a pair
+    #[arg(long, value_name = "PATH", value_parser = parse::<FieldPath>, conflicts_with = "layout")]
+    chosen_field: Option<FieldPath>,
+    /// Field of the worse response of a pair, or of a list of them; may be repeated
+    #[arg(long, value_name = "PATH", value_parser = parse::<FieldPath>, conflicts_with = "layout")]
+    rejected_field: Vec<FieldPath>,
+}
+
+impl FieldOptions {
+    /// The fields, if any is given.
+    fn resolve(&self) -> Result<Option<FieldMap>, CliError> {
+        let fields = FieldMap {
+            prompt: self.prompt_field.clone(),
+            responses: self.response_field.clone(),
+            rewards: self.reward_field.clone(),
+            chosen: self.chosen_field.clone(),
+            rejected: self.rejected_field.clone(),
+        };
+        if fields == FieldMap::default() {
+            return Ok(None);
+        }
+        fields.check().map_err(CliError::usage)?;
+        Ok(Some(fields))
+    }
 }
 
 impl DataOptions {
@@ -70,6 +114,7 @@ impl DataOptions {
         });
         let options = LoadOptions {
             layout: self.layout,
+            fields: self.fields.resolve()?,
             direction,
             reward_from: self.reward_from.clone(),
             normalize: self.normalize,
@@ -79,6 +124,7 @@ impl DataOptions {
             label_conflicts: self.label_conflicts,
             ignore_fields: self.ignore_fields.clone(),
             needs_rewards,
+            needs_good_response: false,
         };
         Ok(DataSource::open_all(files, &options)?)
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parquet::basic::{ConvertedType, Type};
+use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{
     BoolType, ByteArrayType, DataType, DoubleType, FixedLenByteArrayType, FloatType, Int32Type, Int64Type, Int96Type,
@@ -26,6 +26,7 @@ pub(super) struct Column {
     converted: ConvertedType,
     /// Decimal digits after the point of numbers that are stored as integers.
     decimal_scale: Option<i32>,
+    is_float16: bool,
     max_def: i16,
     num_levels: usize,
     defs: Vec<i16>,
@@ -107,6 +108,7 @@ impl Column {
             name,
             converted,
             decimal_scale: (converted == ConvertedType::DECIMAL).then(|| descr.type_scale()),
+            is_float16: descr.logical_type_ref() == Some(&LogicalType::Float16),
             max_def: descr.max_def_level(),
             num_levels: 0,
             defs: Vec::new(),
@@ -176,10 +178,14 @@ impl Column {
             Values::Float(typed) => number(f64::from(*typed.row.get(index).ok_or_else(missing)?)),
             Values::Double(typed) => number(*typed.row.get(index).ok_or_else(missing)?),
             Values::Bytes(typed) => self.bytes(typed.row.get(index).ok_or_else(missing)?.data(), budget)?,
-            Values::Fixed(typed) => match self.decimal_scale {
-                Some(_) => self.bytes(typed.row.get(index).ok_or_else(missing)?.data(), budget)?,
-                None => Value::Null,
-            },
+            Values::Fixed(typed) => {
+                let bytes = typed.row.get(index).ok_or_else(missing)?.data();
+                match (self.is_float16, self.decimal_scale, bytes) {
+                    (true, _, [low, high]) => number(f64::from(half::f16::from_le_bytes([*low, *high]))),
+                    (_, Some(_), _) => self.bytes(bytes, budget)?,
+                    _ => Value::Null,
+                }
+            }
             // Legacy timestamps, which no layout reads.
             Values::Int96(_) => Value::Null,
         })
@@ -199,14 +205,10 @@ impl Column {
     /// A text, or a decimal in big-endian bytes.
     fn bytes(&self, bytes: &[u8], budget: &Budget) -> Result<Value, String> {
         if let Some(scale) = self.decimal_scale {
-            let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { -1 } else { 0 };
-            if bytes.len() > 16 {
-                return Err("a decimal number of more than 16 bytes".to_owned());
-            }
-            return Ok(decimal(
-                bytes.iter().fold(sign, |value: i128, byte| value << 8 | i128::from(*byte)) as f64,
-                scale,
-            ));
+            // Two's complement in big-endian bytes; exact as long as the value has at most 53 bits.
+            let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { -1.0 } else { 0.0 };
+            let value = bytes.iter().fold(sign, |value: f64, byte| value * 256.0 + f64::from(*byte));
+            return Ok(decimal(value, scale));
         }
         budget.take_text(bytes.len() as u64)?;
         match (std::str::from_utf8(bytes), self.converted) {

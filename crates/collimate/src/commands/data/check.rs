@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_data::{DataFiles, PromptGroup};
+use collimate_data::{DataFiles, GroupReader, PromptGroup};
 use collimate_text::{TextChecks, TextError, TextTokenizer, TokenizeCounts, tokenize_checked};
 
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
@@ -31,10 +31,14 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
-        let options = self.lengths.resolve(&self.read, 2)?;
+        let mut options = self.lengths.resolve(&self.read, 2)?;
         let model = self.model.as_deref().map(|model| model_folder(model, io)).transpose()?;
         let tokenizer = model.as_deref().map(TextTokenizer::from_model_dir).transpose()?;
         let mut reader = self.read.open(&self.files, 2, io)?;
+        if reader.is_demonstrations() {
+            reader.accept_single_responses();
+            options.min_responses = 1;
+        }
         let mut counts = TokenizeCounts::default();
         let mut num_errors = 0;
         let mut example = None;
@@ -65,12 +69,7 @@ impl Args {
         }
         let read = reader.counts();
         io.line(format_args!("{} rows, {} groups, {num_errors} errors", read.num_rows, read.num_groups))?;
-        for (reason, count) in &read.skipped {
-            io.line(format_args!("skipped: {count} × {reason}"))?;
-        }
-        for line in read.labels.lines(self.read.label_conflicts) {
-            io.line(format_args!("{line}"))?;
-        }
+        self.show_counts(&reader, io)?;
         if tokenizer.is_some() {
             show_tokens(&counts, io)?;
             show_texts(&counts.texts, reader.files(), io)?;
@@ -79,6 +78,26 @@ impl Args {
             0 => Ok(()),
             count => Err(CliError::usage(format!("{}: rows that cannot be used: {count}", listed(&self.files)))),
         }
+    }
+
+    /// Says what was left out, and where labels and scores disagree.
+    fn show_counts(&self, reader: &GroupReader, io: &mut Io<'_>) -> Result<(), CliError> {
+        let counts = reader.counts();
+        for (reason, count) in &counts.skipped {
+            io.line(format_args!("skipped: {count} × {reason}"))?;
+        }
+        for line in counts.labels.lines(self.read.label_conflicts) {
+            io.line(format_args!("{line}"))?;
+        }
+        for (reason, count) in &counts.left_out {
+            io.line(format_args!("responses left out: {count} × {reason}"))?;
+        }
+        if reader.is_demonstrations() {
+            io.line(format_args!(
+                "each row has one response and no reward: for objectives that compare nothing, such as sft"
+            ))?;
+        }
+        Ok(())
     }
 }
 

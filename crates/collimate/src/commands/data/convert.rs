@@ -7,15 +7,19 @@ use collimate_rewards::PairRule;
 
 use super::check::listed;
 use crate::commands::data_options::{DataOptions, parse};
+use crate::commands::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::io::Io;
 
 /// Convert data to another layout, deriving rewards where needed
 ///
-/// The file appears whole or not at all.
+/// Rows of any form are read if you name their fields: --prompt-field, --response-field and --reward-field, or --chosen-field
+/// and --rejected-field. The file appears whole or not at all.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  collimate data convert nectar.jsonl --reward-from rank --to collimate --output rewards.jsonl"
+    after_help = "Examples:\n  collimate data convert nectar.jsonl --reward-from rank --to collimate --output rewards.jsonl\n  \
+                  collimate data convert rows.jsonl --prompt-field question --response-field 'answers.*.text' --reward-field \
+                  'answers.*.score' --output rewards.jsonl"
 )]
 pub(crate) struct Args {
     /// Files of groups, folders or patterns
@@ -24,6 +28,8 @@ pub(crate) struct Args {
     /// File to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// Layout to write: collimate, preference or ranked_set
     #[arg(long, value_name = "NAME", default_value = "collimate", value_parser = parse::<Layout>)]
     to: Layout,
@@ -37,15 +43,22 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let to = ConvertTo::new(self.to, self.pairs)?;
+        self.overwrite.check(&self.output, &self.files)?;
         let mut reader = self.read.open(&self.files, 2, io)?;
+        if reader.is_demonstrations() && to == ConvertTo::Collimate {
+            reader.accept_single_responses();
+        }
         let report = convert(reader.by_ref(), &self.output, to)?;
         io.note(format_args!("{}: {}", listed(&self.files), reader.describe()));
         for line in reader.counts().labels.lines(self.read.label_conflicts) {
             io.note(format_args!("{line}"));
         }
-        let num_skipped = reader.counts().num_skipped();
+        let (num_skipped, num_left_out) = (reader.counts().num_skipped(), reader.counts().num_left_out());
         if num_skipped > 0 {
             io.note(format_args!("{num_skipped} rows cannot be used and were skipped"));
+        }
+        if num_left_out > 0 {
+            io.note(format_args!("{num_left_out} responses of other rows cannot be used and were left out"));
         }
         if report.num_without_pairs > 0 {
             io.note(format_args!("{} groups gave no pair: their rewards are too close", report.num_without_pairs));

@@ -45,10 +45,14 @@ impl Args {
         if self.target_entropy.is_some_and(|target| !(target > 0.0 && target.is_finite())) {
             return Err(CliError::usage("--target-entropy must be above 0"));
         }
-        let options = self.lengths.resolve(&self.read, 2)?;
+        let mut options = self.lengths.resolve(&self.read, 2)?;
         let model = self.model.as_deref().map(|model| model_folder(model, io)).transpose()?;
         let tokenizer = model.as_deref().map(TextTokenizer::from_model_dir).transpose()?;
         let mut reader = self.read.open(&self.files, 2, io)?;
+        if reader.is_demonstrations() {
+            reader.accept_single_responses();
+            options.min_responses = 1;
+        }
         let mut stats = DataStats::new(Some(self.alpha));
         let mut alphas = Vec::new();
         while let Some(group) = reader.next() {
