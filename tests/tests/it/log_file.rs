@@ -44,7 +44,7 @@ fn every_line_is_also_in_the_log_file(#[case] option: &[&str], #[case] key: &[&s
     let outcome = succeed(&args);
     let text = folder.read("logs/run.log");
     let logged = lines(&text);
-    for line in ["training with nca (6)", "evaluation (4)", &output] {
+    for line in ["training with nca (6)", "evaluation (5)", &output] {
         assert!(logged.iter().any(|logged| logged.ends_with(line)), "{line:?} is not in {text}");
     }
     // Lines with a speed or a time depend on when they were written.
@@ -69,7 +69,7 @@ fn steps_are_counted_over_evaluations() {
     let of = |start: &str| err.lines().filter(|line| line.starts_with(start)).count();
     assert_eq!(of("training with nca ("), 1, "the steps begin once: {err}");
     for step in [0, 2, 4, 6] {
-        assert_eq!(of(&format!("evaluation after step {step}: 4/4 in ")), 1, "{err}");
+        assert_eq!(of(&format!("evaluation after step {step}: 5/5 in ")), 1, "{err}");
         assert!(of(&format!("training with nca: {step}/6")) > 0, "{err}");
     }
     let ended =

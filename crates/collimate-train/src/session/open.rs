@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_backend::{BackendJob, ComputeDtype, FusedOps, check_dtype, dispatch};
+use collimate_backend::{BackendJob, ComputeDtype, FusedOps, check_dtype, device_memory, dispatch};
 use collimate_hf::{Adapter, AdapterPart, HfError, HostTensor, LoraConfig, ModelConfig, WeightFiles, row_lengths};
 use collimate_model::{CausalLm, ParameterInfo, Placement, Trainable};
 use rand::{Rng, SeedableRng};
@@ -81,6 +81,8 @@ pub fn check_session(options: &SessionOptions) -> Result<(), TrainError> {
 
 impl Open {
     fn check(options: &SessionOptions) -> Result<Self, TrainError> {
+        // Fails for a backend or a device that is not there, which not every dtype needs.
+        device_memory(&options.backend, options.device)?;
         check_dtype(&options.backend, options.device, options.dtype)?;
         let config = ModelConfig::from_dir(&options.model)?;
         let weights = WeightFiles::open(&options.model)?;
