@@ -4,12 +4,15 @@
 //! Start with [`save`] and [`newest`]. The crate must not know what is in a model's files: whoever saves writes them.
 //!
 //! ```
-//! use collimate_checkpoint::{Kept, TrainerState, newest, save};
+//! use collimate_checkpoint::{CheckpointError, Kept, TrainerState, newest, save};
 //!
 //! let run = tempfile::tempdir()?;
 //! let state = TrainerState { global_step: 3, max_steps: 10, ..TrainerState::default() };
 //! let kept = Kept { recipe_yaml: "seed: 1\n", limit: Some(2) };
-//! save(run.path(), &state, &kept, |folder| Ok(std::fs::write(folder.join("weights"), [1, 2, 3]).unwrap()))?;
+//! save(run.path(), &state, &kept, |folder| {
+//!     std::fs::write(folder.join("weights"), [1, 2, 3]).expect("written");
+//!     Ok::<(), CheckpointError>(())
+//! })?;
 //! let (found, warnings) = newest(run.path())?;
 //! assert_eq!((found.unwrap().state, warnings.len()), (state, 0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -14,7 +14,7 @@ pub struct Message {
     /// The text. Of content in parts it is their texts, one after the other; empty if there is no content.
     pub content: String,
     /// What else the row says of the turn, for the chat template: `tool_calls`, `reasoning_content` and the like, and
-    /// `content` itself if it is not a string.
+    /// `content` itself if it is not a string or stands after other fields, since a template may print a turn as it is.
     pub fields: Map<String, Value>,
 }
 
@@ -33,9 +33,13 @@ impl Message {
     pub fn to_json(&self) -> Map<String, Value> {
         let mut json = Map::new();
         json.insert("role".to_owned(), self.role.as_str().into());
-        json.insert("content".to_owned(), self.content.as_str().into());
-        // Replaces `content` in its place if it is not a string.
+        if !self.fields.contains_key("content") {
+            json.insert("content".to_owned(), self.content.as_str().into());
+        }
         json.extend(self.fields.clone());
+        if let Some(Value::String(text)) = json.get_mut("content") {
+            text.clone_from(&self.content);
+        }
         json
     }
 }
@@ -64,10 +68,13 @@ impl TryFrom<Map<String, Value>> for Message {
             return Err(MessageProblem::new(name, &format!("nothing, since {why}"), json.get(*name)));
         }
         let content = match json.get("content") {
-            Some(Value::String(_)) => match json.shift_remove("content") {
-                Some(Value::String(text)) => text,
-                _ => String::new(),
-            },
+            Some(Value::String(text)) => {
+                let text = text.clone();
+                if json.keys().next().is_some_and(|first| first == "content") {
+                    json.shift_remove("content");
+                }
+                text
+            }
             Some(Value::Array(parts)) => text_of_parts(parts)?,
             // Chat templates are given no content then, as transformers does.
             None | Some(Value::Null) if !is_blank("", &json) => {

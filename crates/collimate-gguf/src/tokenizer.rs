@@ -29,7 +29,7 @@ pub(crate) fn entries(
     let tokenizer = TextTokenizer::from_model_dir(model_dir)?;
     let path = model_dir.join("tokenizer.json");
     let json: Json = serde_json::from_slice(&read_bounded(&path, MAX_TOKENIZER_BYTES)?)
-        .map_err(|error| HfError::Json { path: path.clone(), message: error.to_string() })?;
+        .map_err(|error| HfError::json(&path, &error))?;
     let file = File { path: &path, json: &json };
     let by_bytes = file.is_byte_level()?;
     let tokens = file.tokens(&tokenizer, config.vocab_size)?;

@@ -4,7 +4,7 @@ mod adapter;
 mod shards;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use collimate_files::WriteError;
 use thiserror::Error;
@@ -69,10 +69,14 @@ pub enum HfError {
     },
 
     /// A file is not JSON.
-    #[error("{}: not valid JSON: {message}", path.display())]
+    #[error("{}:{line}:{column}: not valid JSON: {message}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
+        /// Where parsing stopped.
+        line: usize,
+        /// Where in the line.
+        column: usize,
         /// The parser's message, with line and column.
         message: String,
     },
@@ -266,6 +270,11 @@ impl HfError {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+
+    /// What the parser found wrong with a file of JSON.
+    pub fn json(path: &Path, error: &serde_json::Error) -> Self {
+        Self::Json { path: path.to_owned(), line: error.line(), column: error.column(), message: error.to_string() }
     }
 }
 

@@ -37,7 +37,7 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, HfError> {
 /// Reads a configuration or an index as JSON.
 pub(crate) fn read_json(path: &Path) -> Result<Value, HfError> {
     let text = read_bounded(path, MAX_JSON_BYTES)?;
-    serde_json::from_slice(&text).map_err(|error| HfError::Json { path: path.to_owned(), message: error.to_string() })
+    serde_json::from_slice(&text).map_err(|error| HfError::json(path, &error))
 }
 
 /// Whether a file of a model's folder is the model's own, so that its bytes may be copied: it is in the folder, or links to

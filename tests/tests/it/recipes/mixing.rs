@@ -40,8 +40,8 @@ fn shares_are_said_and_the_same_every_time() {
         "a.jsonl: layout ranked_set",
         "6 of 12 groups used: weight 0.5",
         "b.jsonl: layout ranked_set",
-        "  8 prompts, 32 responses",
-        "  2 prompts, 8 responses",
+        "data: 8 prompts, 32 responses",
+        "held out: 2 prompts, 8 responses",
     ] {
         assert!(err.contains(said), "{said} in {err}");
     }
