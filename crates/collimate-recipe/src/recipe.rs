@@ -86,7 +86,7 @@ recipe_keys! {
     /// Token that ends a turn or sequence, instead of the model's; it must be in the vocabulary and is saved with the
     /// result.
     eos_token: Option<String> = None,
-    /// Drop and count unusable groups instead of refusing the data.
+    /// Leave out and count unusable responses and groups instead of refusing the data.
     skip_unusable: bool = false,
     /// Maximum number of tokens of a prompt with one response; null for no limit.
     max_length: Option<usize> = Some(1024),
