@@ -144,11 +144,12 @@ fn turn(node: &Node) -> Result<Message, RowError> {
         _ => return Err(from.error("\"human\", \"gpt\", \"system\" or \"tool\"")),
     };
     let value = node.require("value", "a string")?.text()?;
-    // What else the turn says is kept or refused as for any message.
-    let others = node.object()?.iter().filter(|(name, _)| !matches!(name.as_str(), "from" | "value"));
-    let mut fields: Map<String, Value> = others.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut fields = Map::new();
     fields.insert("role".to_owned(), role.into());
     fields.insert("content".to_owned(), value.into());
+    // What else the turn says is kept or refused as for any message.
+    let others = node.object()?.iter().filter(|(name, _)| !matches!(name.as_str(), "from" | "value"));
+    fields.extend(others.map(|(name, value)| (name.clone(), value.clone())));
     node.message_from(fields)
 }
 
