@@ -164,7 +164,7 @@ fn tables(value: &Value) -> Option<Vec<MixtureSet>> {
     let set = |value: &Value| {
         let table = value.as_mapping()?;
         let given = |field: &&str| table.get(*field).is_some_and(|value| !value.is_null());
-        if UNSUPPORTED.iter().any(|field| given(&field)) {
+        if UNSUPPORTED.iter().any(given) {
             return None;
         }
         let path = table.get("path").or_else(|| table.get("id"))?;

@@ -155,8 +155,8 @@ fn a_run_that_learns_nothing_says_so_before_and_after_in_log_and_report() {
 fn a_run_that_does_harm_says_so_in_log_and_report() {
     let folder = Folder::new();
     let err = run(&folder, "run", &["learning_rate=0.1", "max_steps=30"]);
-    let losses = folder.rows("run/metrics.jsonl").into_iter().filter_map(|row| row["eval_loss"].as_f64());
-    let (first, last) = (losses.clone().next().expect("a loss"), losses.last().expect("a loss"));
+    let mut losses = folder.rows("run/metrics.jsonl").into_iter().filter_map(|row| row["eval_loss"].as_f64());
+    let (first, last) = (losses.next().expect("a loss"), losses.next_back().expect("a loss"));
     assert!(last > 1.01 * first, "the test's run does no harm: {first} {last}");
     assert!(err.contains("warning: the run did harm: the held-out loss rose from 1.3863 to "), "{err}");
     assert!(err.contains("a lower learning_rate (now 0.1)") && err.contains("a larger beta (now 0.1)"), "{err}");
