@@ -31,6 +31,8 @@ const OFTEN_IDLE: &[&str] = &["gamma", "tau"];
 #[derive(Debug, Default)]
 pub(crate) struct FlatObjective {
     names: Option<Vec<String>>,
+    /// Whether the keys have named a loss.
+    names_a_loss: bool,
     weights: Option<Vec<f64>>,
     /// What has not been folded yet.
     new: Parts,
@@ -76,6 +78,7 @@ impl FlatObjective {
         let number = || Option::<f64>::from_yaml(value);
         let taken = match key {
             "loss_type" => {
+                self.names_a_loss = true;
                 texts(value).map(|names| self.names = Some(names.iter().map(|name| our_name(name)).collect()))
             }
             "loss_weights" => Option::<Numbers>::from_yaml(value).map(|list| self.weights = list.map(|list| list.0)),
@@ -110,7 +113,7 @@ impl FlatObjective {
 
     /// Whether the keys name a loss.
     pub(crate) fn names_a_loss(&self) -> bool {
-        self.names.is_some()
+        self.names_a_loss
     }
 
     /// The objective of a recipe of TRL's whose keys name no loss: SimPO's trainer has no other one, nor has DPO's.

@@ -116,6 +116,12 @@ fn a_key_that_only_trl_has_tells(#[case] text: &str, #[case] is_trl: bool) {
     assert_eq!(parsed.notes().iter().any(|note| note.starts_with("TRL 1.16's defaults")), is_trl);
 }
 
+#[test]
+fn a_loss_that_is_named_is_not_said_to_be_filled_in() {
+    let said = |text: &str| load(text, &[]).expect("a recipe").notes()[0].contains("objective dpo");
+    assert!(said("dataset_name: d\n") && !said("dataset_name: d\nloss_type: sigmoid\n"));
+}
+
 #[rstest]
 #[case(TrlDefaults::ByFile, 1.0)]
 #[case(TrlDefaults::Never, 1.0)]
