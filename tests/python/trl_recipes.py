@@ -357,6 +357,19 @@ def refusal(program, keys, folder):
     return "nothing"
 
 
+def same(value, expected):
+    """Whether a value of a resolved recipe is TRL's; PyYAML takes `1e-6` for text and `no` for false."""
+    match expected:
+        case bool():
+            return value is expected
+        case int() | float():
+            return float(value) == expected
+        case "no":
+            return value in (False, "no")
+        case _:
+            return value == expected
+
+
 def defaults(program, base, folder):
     """Every default of TRL's that has a key here, in the recipe that a run writes."""
     import transformers  # noqa: F401
@@ -380,7 +393,7 @@ def defaults(program, base, folder):
             expected = source.get(key)
             if key in source and expected is not None:
                 expected = getattr(expected, "value", expected)
-                if value != expected:
+                if not same(value, expected):
                     different.append(f"{key} is {value} here, {expected} in TRL")
     if different or model.lora_target_modules is not None or config.warmup_steps != 0 or resolved["warmup_ratio"] != 0:
         raise AssertionError("; ".join(different) or "other defaults of TRL's changed")
