@@ -17,7 +17,7 @@ use crate::io::Io;
 /// and --rejected-field. The file appears whole or not at all.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  collimate data convert nectar.jsonl --reward-from rank --to collimate --output rewards.jsonl\n  \
+    after_help = "Example:\n  collimate data convert nectar.jsonl --reward-from rank --to collimate --output rewards.jsonl\n  \
                   collimate data convert rows.jsonl --prompt-field question --response-field 'answers.*.text' --reward-field \
                   'answers.*.score' --output rewards.jsonl"
 )]
