@@ -10,7 +10,7 @@ use crate::numbers::number;
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 270.0;
-const LEFT: f64 = 76.0;
+const LEFT: f64 = 84.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 48.0;
@@ -97,7 +97,7 @@ impl Figure {
         let _ = write!(
             svg,
             "<text x=\"{:.1}\" y=\"{}\" class=\"middle axis\">{}</text>\
-             <text transform=\"translate(15 {:.1}) rotate(-90)\" class=\"middle axis\">{}</text></g>",
+             <text transform=\"translate(12 {:.1}) rotate(-90)\" class=\"middle axis\">{}</text></g>",
             (LEFT + right) / 2.0,
             HEIGHT - 9.0,
             escape(&self.axes[0]),
