@@ -187,8 +187,9 @@ fn generation_is_repeatable_and_samples_differ() {
         ]);
         folder.read(name)
     };
-    assert_eq!(sample("1", "a.jsonl"), sample("1", "b.jsonl"));
-    assert_ne!(sample("1", "a.jsonl"), sample("2", "c.jsonl"));
+    let first = sample("1", "a.jsonl");
+    assert_eq!(first, sample("1", "b.jsonl"));
+    assert_ne!(first, sample("2", "c.jsonl"));
     assert_eq!(folder.rows("a.jsonl")[1]["responses"].as_array().map(Vec::len), Some(3));
 }
 
