@@ -105,19 +105,27 @@ def _pipeline(tokenizer):
 
 
 def token_ids(tokenizer, row):
-    """Prompt and responses of a row as the tokenizer and its chat template give them."""
+    """Prompt and responses of a row as the tokenizer and its chat template give them, responses as continuations."""
 
     def plain(text):
         return tokenizer(text, add_special_tokens=False).input_ids
 
+    def continuation(before, text):
+        # Where a token would reach across the boundary, the response is taken as it continues a line break.
+        for start in (before, "\n"):
+            head, joint = plain(start), plain(start + text)
+            if joint[: len(head)] == head:
+                return joint[len(head) :]
+        raise ValueError(f"no boundary before {text!r}")
+
     prompt, contents = row["prompt"], [response["content"] for response in row["responses"]]
     if isinstance(prompt, str):
-        return tokenizer(prompt).input_ids, [plain(content) + [tokenizer.eos_token_id] for content in contents]
+        return tokenizer(prompt).input_ids, [continuation(prompt, text) + [tokenizer.eos_token_id] for text in contents]
     asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
     turns = []
     for content in contents:
         answer = {"role": "assistant", "content": content}
         whole = tokenizer.apply_chat_template([*prompt, answer], tokenize=False)
         turn, end, _ = whole.removeprefix(asked).rpartition(tokenizer.eos_token)
-        turns.append(plain(turn + end))
+        turns.append(continuation(asked, turn + end))
     return plain(asked), turns
