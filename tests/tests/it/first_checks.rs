@@ -45,7 +45,7 @@ fn missing_weights_are_found_before_the_data_is_read(#[values("train", "plan", "
 }
 
 #[rstest]
-fn a_backend_that_is_not_there_is_found_before_the_data_is_read(
+fn what_it_cannot_compute_with_is_found_before_the_data_is_read(
     #[values("train", "plan", "score", "sample", "loop")] verb: &str,
 ) {
     let folder = Folder::new();

@@ -92,7 +92,7 @@ fn recipes_of_trls_train_as_with_trl(#[case] keys: &str, #[case] expected: &Step
     let start = format!("model_name_or_path: {model}\ndataset_name: {data}\noutput_dir: {run}\nreport_to: none\n");
     let recipe = folder.write("recipe.yaml", start + keys);
     let arguments = "--learning_rate 1e-3 --max_steps 6 --logging_steps=1 --train_sampling_strategy sequential \
-                     --sample_prompts 0 --reference_cache false --quiet";
+                     --sample_prompts 0 --reference_cache false --compute_dtype float32 --quiet";
     let arguments: Vec<&str> = arguments.split_whitespace().collect();
     succeed(&[&["train", "--config", &recipe], arguments.as_slice()].concat());
     let rows = folder.rows("run/metrics.jsonl");
