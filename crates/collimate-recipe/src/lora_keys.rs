@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
 
-use crate::values::KeyType;
+use crate::values::{KeyType, names};
 
 /// Names of modules; empty for none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -15,13 +15,7 @@ pub struct ModuleList(pub Vec<String>);
 impl KeyType for ModuleList {
     const EXPECTED: &'static str = "a list of names";
     fn from_yaml(value: &Value) -> Option<Self> {
-        let names: Vec<String> = match value {
-            Value::Null => Vec::new(),
-            Value::String(names) => names.split(',').map(|name| name.trim().to_owned()).collect(),
-            Value::Sequence(names) => names.iter().map(String::from_yaml).collect::<Option<_>>()?,
-            _ => return None,
-        };
-        names.iter().all(|name| !name.is_empty()).then_some(Self(names))
+        names(value).map(Self)
     }
 
     fn schema() -> Json {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use serde_yaml_ng::Value;
 
-use crate::values::{KeyType, to_json};
+use crate::values::{KeyType, names, to_json};
 
 /// Variables of a chat template, by name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -51,13 +51,7 @@ impl FieldNames {
 impl KeyType for FieldNames {
     const EXPECTED: &'static str = "a list of names of fields";
     fn from_yaml(value: &Value) -> Option<Self> {
-        let names: Vec<String> = match value {
-            Value::Null => Vec::new(),
-            Value::String(names) => names.split(',').map(|name| name.trim().to_owned()).collect(),
-            Value::Sequence(names) => names.iter().map(String::from_yaml).collect::<Option<_>>()?,
-            _ => return None,
-        };
-        names.iter().all(|name| !name.is_empty()).then_some(Self(names))
+        names(value).map(Self)
     }
 
     fn schema() -> Json {

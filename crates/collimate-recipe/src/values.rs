@@ -156,3 +156,14 @@ pub(crate) fn show(value: &Value) -> String {
         Value::Tagged(_) => "a tagged value".to_owned(),
     }
 }
+
+/// A list of names, as a list or with commas between; null is none. No name is empty.
+pub(crate) fn names(value: &Value) -> Option<Vec<String>> {
+    let names: Vec<String> = match value {
+        Value::Null => Vec::new(),
+        Value::String(names) => names.split(',').map(|name| name.trim().to_owned()).collect(),
+        Value::Sequence(names) => names.iter().map(String::from_yaml).collect::<Option<_>>()?,
+        _ => return None,
+    };
+    names.iter().all(|name| !name.is_empty()).then_some(names)
+}
