@@ -1,24 +1,11 @@
 //! Recipes of TRL's: whose defaults they have, and the forms of TRL 1.16.
 
-use std::fs;
-
 use collimate_objectives as _;
 use rstest::rstest;
 use serde_json::json;
 
+use crate::trl_tests::{load, parse};
 use crate::*;
-
-fn load(recipe: &str, overrides: &[(&str, &str)]) -> Result<ParsedRecipe, RecipeError> {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("r.yaml");
-    fs::write(&path, recipe).expect("a file");
-    let overrides: Vec<_> = overrides.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    Recipe::parse(Some(&path), &overrides)
-}
-
-fn parse(recipe: &str) -> Recipe {
-    load(recipe, &[]).expect("a recipe").recipe
-}
 
 /// The resolved value of a key, as JSON.
 fn value(recipe: &Recipe, key: &str) -> serde_json::Value {

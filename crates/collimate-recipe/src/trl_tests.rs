@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::*;
 
-fn load(recipe: &str, overrides: &[(&str, &str)]) -> Result<ParsedRecipe, RecipeError> {
+pub(crate) fn load(recipe: &str, overrides: &[(&str, &str)]) -> Result<ParsedRecipe, RecipeError> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("r.yaml");
     fs::write(&path, recipe).expect("a file");
@@ -16,7 +16,7 @@ fn load(recipe: &str, overrides: &[(&str, &str)]) -> Result<ParsedRecipe, Recipe
     Recipe::parse(Some(&path), &overrides)
 }
 
-fn parse(recipe: &str) -> Recipe {
+pub(crate) fn parse(recipe: &str) -> Recipe {
     load(recipe, &[]).expect("a recipe").recipe
 }
 
