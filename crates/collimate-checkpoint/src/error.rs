@@ -27,6 +27,15 @@ pub enum CheckpointError {
         message: String,
     },
 
+    /// Something that is not this program's has the name of a checkpoint.
+    #[error("{}: {message}; a run needs this name for a checkpoint: move it away, or choose another --output", path.display())]
+    Foreign {
+        /// What has the name.
+        path: PathBuf,
+        /// What it is.
+        message: String,
+    },
+
     /// A checkpoint cannot be written, or an old one removed.
     #[error(transparent)]
     Write(#[from] WriteError),

@@ -1,5 +1,6 @@
 //! Checkpoints of a run. Each is written under a hidden name, synced, then renamed, so that an existing one is complete;
-//! checksums detect later disk corruption.
+//! checksums detect later disk corruption. What else may be called `checkpoint-N`, a file, a link or a folder of somebody's, is
+//! neither read nor removed.
 //!
 //! Start with [`save`] and [`newest`]. The crate must not know what is in a model's files: whoever saves writes them.
 //!
@@ -18,6 +19,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod contents;
 mod error;
 #[cfg(test)]
 mod tests;
@@ -28,15 +30,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_files::{
-    StagedFolder, WriteError, read_text, remove_folder, verify_checksums, write_atomically, write_checksums,
+    CHECKSUMS_FILE, StagedFolder, WriteError, open_plain, read_plain, remove_sealed, verify_checksums,
+    write_atomically, write_checksums,
 };
 use serde::{Deserialize, Serialize};
+
+use contents::{Stored, check_ours, known, names_in, needed};
 
 const STATE_FILE: &str = "trainer_state.json";
 const RECIPE_FILE: &str = "recipe.yaml";
 const PREFIX: &str = "checkpoint-";
 /// The largest state file, in bytes; it has ten fields.
 const MAX_STATE_BYTES: u64 = 1 << 20;
+/// The largest resolved recipe, in bytes.
+const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
 /// The state of a run, as stored in `trainer_state.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -88,7 +95,7 @@ impl Checkpoint {
     /// The file cannot be read.
     pub fn recipe_yaml(&self) -> Result<String, CheckpointError> {
         let path = self.path.join(RECIPE_FILE);
-        fs::read_to_string(&path).map_err(|source| CheckpointError::Io { path, source })
+        read_plain(&path, MAX_RECIPE_BYTES).map_err(|source| CheckpointError::Io { path, source })
     }
 }
 
@@ -96,7 +103,7 @@ impl Checkpoint {
 /// and its optimizer into the folder that it is given. The metrics rows that the state counts must already be on disk.
 ///
 /// # Errors
-/// `write_model` fails, or the folder cannot be written; earlier checkpoints stay.
+/// `write_model` fails, or the folder cannot be written, or what has its name is no checkpoint; earlier checkpoints stay.
 pub fn save<E: From<CheckpointError>>(
     run: &Path,
     state: &TrainerState,
@@ -109,12 +116,13 @@ pub fn save<E: From<CheckpointError>>(
     let finish = || {
         let folder = staged.staging();
         write_atomically(&folder.join(RECIPE_FILE), kept.recipe_yaml.as_bytes())?;
-        let json = serde_json::to_string_pretty(state).unwrap_or_default();
+        let stored = Stored { state: state.clone(), files: names_in(folder)? };
+        let json = serde_json::to_string_pretty(&stored).unwrap_or_default();
         write_atomically(&folder.join(STATE_FILE), (json + "\n").as_bytes())?;
         write_checksums(folder)
     };
     finish().map_err(CheckpointError::from)?;
-    staged.commit().map_err(CheckpointError::from)?;
+    staged.replace(&known(&path)).map_err(CheckpointError::from)?;
     remove_superseded(run, state.global_step, kept.limit).map_err(CheckpointError::from)?;
     Ok(path)
 }
@@ -122,13 +130,19 @@ pub fn save<E: From<CheckpointError>>(
 /// The newest intact checkpoint of a run, if any, and what is wrong with newer ones.
 ///
 /// # Errors
-/// The run's folder cannot be read, or it has checkpoints and all are damaged.
+/// The run's folder cannot be read, it has checkpoints and all are damaged, or something else has a name that the run will
+/// need for a checkpoint.
 pub fn newest(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>), CheckpointError> {
-    let mut warnings = Vec::new();
+    check_names(run)?;
+    let (mut warnings, mut foreign) = (Vec::new(), None);
     for (step, path) in checkpoints(run)?.into_iter().rev() {
         match read(&path, step) {
-            Ok(state) => return Ok((Some(Checkpoint { path, state }), warnings)),
+            Ok(state) => return foreign.map_or_else(|| Ok((Some(Checkpoint { path, state }), warnings)), Err),
             Err(problem) => {
+                // The run will come to this step again, and may not replace what is there.
+                let sealed =
+                    check_ours(&path).map_err(|message| CheckpointError::Foreign { path: path.clone(), message });
+                foreign = foreign.or(sealed.err());
                 warnings.push(format!("{}: damaged, passed over: {problem}", path.display()));
             }
         }
@@ -141,6 +155,21 @@ pub fn newest(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>), Checkpoin
         warnings.join("\n  ")
     );
     Err(CheckpointError::Damaged { path: run.to_owned(), message })
+}
+
+/// Checks that whatever is called `checkpoint-N` in a folder is a real folder, before a run starts there that would need the name.
+///
+/// # Errors
+/// [`CheckpointError::Foreign`] for a file, a link or the like; the folder cannot be read.
+pub fn check_names(run: &Path) -> Result<(), CheckpointError> {
+    for (_, path) in checkpoints(run)? {
+        let found = fs::symlink_metadata(&path).map_err(|source| io(&path, source))?;
+        if !found.is_dir() {
+            let what = if found.is_symlink() { "a link" } else { "not a folder" };
+            return Err(CheckpointError::Foreign { path, message: format!("it is {what}") });
+        }
+    }
+    Ok(())
 }
 
 /// Whether a folder holds a checkpoint, intact or not.
@@ -158,7 +187,12 @@ pub fn all(run: &Path) -> Vec<PathBuf> {
 
 /// Verifies a checkpoint's files and reads its state.
 fn read(path: &Path, step: usize) -> Result<TrainerState, String> {
-    verify_checksums(path)?;
+    let files = match open_plain(&path.join(CHECKSUMS_FILE)) {
+        // Without a list, its absence is what to say.
+        Err(_) => Vec::new(),
+        Ok(_) => needed(path)?,
+    };
+    verify_checksums(path, &files)?;
     let state = read_state(path)?;
     if state.global_step != step {
         return Err(format!("{STATE_FILE} belongs to step {}", state.global_step));
@@ -180,7 +214,7 @@ fn read_state(path: &Path) -> Result<TrainerState, String> {
 /// The file cannot be read, is not a trainer state, or holds values that no run can produce.
 pub fn read_trainer_state(path: &Path) -> Result<TrainerState, CheckpointError> {
     let damaged = |message: String| CheckpointError::Damaged { path: path.to_owned(), message };
-    let text = read_text(path, MAX_STATE_BYTES).map_err(|source| io(path, source))?;
+    let text = read_plain(path, MAX_STATE_BYTES).map_err(|source| io(path, source))?;
     let state: TrainerState = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
     if state.global_step > state.max_steps {
         let (done, all) = (state.global_step, state.max_steps);
@@ -202,7 +236,9 @@ fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, CheckpointError> {
     for entry in entries {
         let path = entry.map_err(|source| io(run, source))?.path();
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        if let Some(step) = name.strip_prefix(PREFIX).and_then(|n| n.parse().ok()) {
+        let step = name.strip_prefix(PREFIX).and_then(|number| number.parse::<usize>().ok());
+        // Not `checkpoint-007`, which no run writes.
+        if let Some(step) = step.filter(|step| name == format!("{PREFIX}{step}")) {
             found.push((step, path));
         }
     }
@@ -212,15 +248,15 @@ fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, CheckpointError> {
 
 /// Removes what the checkpoint of `step`, just written, supersedes: earlier interim ones, and the oldest beyond the limit.
 /// Later checkpoints must be damaged, or this step would not have been repeated; they do not count towards the limit, so
-/// they never displace an intact one.
+/// they never displace an intact one. A folder that is not ours, or holds somebody's files too, stays and does not count either.
 fn remove_superseded(run: &Path, step: usize, limit: Option<usize>) -> Result<(), WriteError> {
     let all = checkpoints(run).unwrap_or_default();
     let (interim, regular): (Vec<_>, Vec<_>) = all
         .into_iter()
-        .filter(|(other, _)| *other <= step)
+        .filter(|(other, path)| *other <= step && check_ours(path).is_ok())
         .partition(|(other, path)| *other < step && read_state(path).is_ok_and(|state| state.interim));
     let excess = limit.map_or(0, |limit| regular.len().saturating_sub(limit.max(1)));
-    interim.iter().chain(&regular[..excess]).try_for_each(|(_, path)| remove_folder(path))
+    interim.iter().chain(&regular[..excess]).try_for_each(|(_, path)| remove_sealed(path, &known(path)))
 }
 
 fn io(path: &Path, source: std::io::Error) -> CheckpointError {

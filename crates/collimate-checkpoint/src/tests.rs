@@ -27,7 +27,9 @@ fn write(run: &Path, step: usize, interim: bool) -> PathBuf {
     let staged = StagedFolder::create(&path).expect("a folder");
     let folder = staged.staging();
     fs::write(folder.join("model.safetensors"), [step as u8; 300]).expect("weights");
-    let json = serde_json::to_string(&state(step, interim)).expect("JSON");
+    fs::write(folder.join(RECIPE_FILE), "seed: 1\n").expect("a recipe");
+    let files = names_in(folder).expect("names");
+    let json = serde_json::to_string(&Stored { state: state(step, interim), files }).expect("JSON");
     fs::write(folder.join(STATE_FILE), json).expect("a state");
     write_checksums(folder).expect("checksums");
     staged.commit().expect("a checkpoint");
@@ -93,6 +95,94 @@ fn an_interim_checkpoint_is_removed_with_the_next_one() {
     assert_eq!(steps(run.path()), [3, 4, 6]);
     remove_superseded(run.path(), 6, Some(2)).expect("a removal");
     assert_eq!(steps(run.path()), [3, 6]);
+}
+
+/// Without these names in it, a list says nothing about what is missing or changed.
+#[test]
+fn a_list_of_checksums_must_name_every_file_that_the_checkpoint_was_written_with() {
+    let run = tempfile::tempdir().expect("a folder");
+    write(run.path(), 3, false);
+    for name in ["model.safetensors", RECIPE_FILE, STATE_FILE, ""] {
+        let path = write(run.path(), 6, false);
+        let list = path.join(collimate_files::CHECKSUMS_FILE);
+        let text = fs::read_to_string(&list).expect("a list");
+        let mut files: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+        files.retain(|file, _| !name.is_empty() && file != name);
+        fs::write(&list, serde_json::to_string(&files).expect("JSON")).expect("a list");
+        let (found, warnings) = newest(run.path()).expect("the one before");
+        assert_eq!(found.map(|checkpoint| checkpoint.state.global_step), Some(3));
+        assert!(
+            warnings[0].contains("checkpoint-6: damaged, passed over: checksums.json: does not list"),
+            "{warnings:?}"
+        );
+        // It is still this program's, so the run replaces it when it comes to its step again.
+        save(run.path(), &state(6, false), &Kept { recipe_yaml: "", limit: None }, |_| Ok::<(), CheckpointError>(()))
+            .expect("a checkpoint");
+        fs::remove_dir_all(&path).expect("a folder");
+    }
+}
+
+/// Checkpoints of earlier versions do not say which files they had.
+#[test]
+fn a_checkpoint_of_an_earlier_version_is_read() {
+    let run = tempfile::tempdir().expect("a folder");
+    let path = write(run.path(), 3, false);
+    fs::write(path.join(STATE_FILE), serde_json::to_string(&state(3, false)).expect("JSON")).expect("a state");
+    write_checksums(&path).expect("checksums");
+    assert_eq!(found(run.path()), (Some(3), 0));
+    fs::write(path.join(collimate_files::CHECKSUMS_FILE), "{}").expect("a list");
+    assert!(newest(run.path()).is_err());
+}
+
+#[test]
+fn a_file_or_a_folder_of_somebodys_under_a_checkpoints_name_is_named_and_stays() {
+    let run = tempfile::tempdir().expect("a folder");
+    write(run.path(), 3, false);
+    let path = run.path().join("checkpoint-7");
+    fs::write(&path, "notes").expect("a file");
+    for error in [newest(run.path()).expect_err("a file"), check_names(run.path()).expect_err("a file")] {
+        assert!(error.to_string().contains("checkpoint-7: it is not a folder; a run needs this name"), "{error}");
+    }
+    let kept = Kept { recipe_yaml: "seed: 1\n", limit: Some(1) };
+    let saved = save(run.path(), &state(7, false), &kept, |_| Ok::<(), CheckpointError>(()));
+    assert!(saved.expect_err("a file").to_string().contains("it is not a folder"));
+    assert_eq!(fs::read_to_string(&path).expect("a file"), "notes");
+    fs::remove_file(&path).expect("a file");
+    fs::create_dir(&path).expect("a folder");
+    fs::write(path.join("notes"), "mine").expect("a file");
+    let error = newest(run.path()).expect_err("a folder").to_string();
+    assert!(error.contains("checkpoint-7: it is not this program's: it has no checksums.json"), "{error}");
+    // Nor is it removed with the old ones, and neither is an old one that holds somebody's file.
+    fs::write(run.path().join("checkpoint-3/notes"), "mine").expect("a file");
+    write(run.path(), 9, false);
+    write(run.path(), 12, false);
+    remove_superseded(run.path(), 12, Some(1)).expect("a removal");
+    assert_eq!(steps(run.path()), [3, 7, 12]);
+    // A name that no run writes is nobody's business.
+    fs::write(run.path().join("checkpoint-007"), "notes").expect("a file");
+    assert_eq!(steps(run.path()), [3, 7, 12]);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_checkpoints_are_refused_and_links_inside_are_damage() {
+    use std::os::unix::fs::symlink;
+
+    let (run, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let elsewhere = write(other.path(), 6, false);
+    symlink(&elsewhere, run.path().join("checkpoint-6")).expect("a link");
+    let error = newest(run.path()).expect_err("a link").to_string();
+    assert!(error.contains("checkpoint-6: it is a link; a run needs this name"), "{error}");
+    fs::remove_file(run.path().join("checkpoint-6")).expect("a link");
+    write(run.path(), 3, false);
+    for name in ["model.safetensors", STATE_FILE, RECIPE_FILE, collimate_files::CHECKSUMS_FILE] {
+        let path = write(run.path(), 6, false);
+        fs::remove_file(path.join(name)).expect("a file");
+        symlink("/dev/zero", path.join(name)).expect("a link");
+        let error = newest(run.path()).expect_err("a link").to_string();
+        assert!(error.contains(name) && error.contains("it is a link"), "{error}");
+        fs::remove_dir_all(&path).expect("a folder");
+    }
 }
 
 proptest! {

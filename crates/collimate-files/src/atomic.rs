@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::{WriteError, folder_of, hidden, name_of, sync_folder};
+use crate::plain::check_plain;
+use crate::temporary::create_file;
+use crate::{WriteError, folder_of, sync_folder};
 
 /// A file that is written under a hidden name and renamed to its path on [`commit`](Self::commit); dropping it
-/// uncommitted deletes it.
+/// uncommitted deletes it. It takes the place of a plain file or of nothing: never that of a link, a device or a pipe.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,
@@ -20,11 +22,10 @@ impl AtomicFile {
     /// Starts writing the file that will appear at `path`; its folder must exist.
     ///
     /// # Errors
-    /// The folder does not exist or is not writable.
+    /// The folder does not exist or is not writable, or something else than a plain file has the name.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
-        let temporary = path.with_file_name(hidden(&name_of(path)));
         // The hidden name would mean nothing to the user, so the error names the requested path.
-        let file = File::create(&temporary).map_err(WriteError::of(path))?;
+        let (file, temporary) = check_plain(path).and_then(|()| create_file(path)).map_err(WriteError::of(path))?;
         Ok(Self { file, temporary, path: path.to_owned(), committed: false })
     }
 
@@ -38,7 +39,7 @@ impl AtomicFile {
     /// # Errors
     /// The disk is full or a folder occupies the path; an existing file stays as it was.
     pub fn commit(mut self) -> Result<(), WriteError> {
-        self.file.sync_all().map_err(WriteError::of(&self.path))?;
+        self.file.sync_all().and_then(|()| check_plain(&self.path)).map_err(WriteError::of(&self.path))?;
         fs::rename(&self.temporary, &self.path).map_err(WriteError::of(&self.path))?;
         self.committed = true;
         sync_folder(folder_of(&self.path))

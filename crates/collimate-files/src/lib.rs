@@ -1,7 +1,11 @@
 //! Writes that survive a kill: files and folders that appear complete or not at all, folder locks, checksums.
 //!
 //! Everything is written under a hidden name next to its final path, synced, and renamed. A killed process leaves at
-//! most hidden leftovers, which [`remove_leftovers`] recognises by name.
+//! most hidden leftovers, which [`remove_leftovers`] tells from what a living process writes: that is locked.
+//!
+//! Nothing is written through a link, and nothing but a plain file is replaced. A folder that a user names may be reached by
+//! one; what is inside is opened by [`open_plain`], [`append_plain`] and their like. What a verb's `--output` may be is
+//! decided by [`check_output`] for files and [`OutputFolder`] for folders.
 //!
 //! Read [`AtomicFile`], [`StagedFolder`] and [`FolderLock`] first. The crate must not know what is in the files.
 //!
@@ -23,7 +27,7 @@
 //! std::fs::write(staged.staging().join("state.json"), "{}")?;
 //! write_checksums(staged.staging())?;
 //! staged.commit()?;
-//! assert_eq!(verify_checksums(&around.path().join("checkpoint-1")), Ok(()));
+//! assert_eq!(verify_checksums(&around.path().join("checkpoint-1"), &["state.json"]), Ok(()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -32,31 +36,32 @@ mod checksums;
 mod error;
 mod lock;
 mod output;
+mod output_file;
+mod output_folder;
 mod plain;
 mod shard_size;
 mod space;
 mod staged;
+mod temporary;
 
 pub use atomic::{AtomicFile, write_atomically};
-pub use checksums::{CHECKSUMS_FILE, verify_checksums, write_checksums};
+pub use checksums::{CHECKSUMS_FILE, check_sealed, verify_checksums, write_checksums};
 pub use error::WriteError;
 pub use lock::{FolderLock, LockError};
 pub use output::{OutputError, check_output};
-pub use plain::{open_regular, read_text};
+pub use output_file::{OutputFile, append_output, write_output};
+pub use output_folder::{FolderError, OutputFolder};
+pub use plain::{
+    append_plain, check_plain, create_plain, open_plain, open_regular, plain_folder, read_plain, read_text,
+    update_plain,
+};
 pub use shard_size::{ShardSize, ShardSizeError};
 pub use space::{folder_bytes, free_space};
-pub use staged::{StagedFolder, recover_folders, remove_folder, remove_leftovers};
+pub use staged::{StagedFolder, remove_sealed};
+pub use temporary::{recover_folders, remove_leftovers, remove_leftovers_beside};
 
 use std::fs::File;
 use std::path::Path;
-
-/// Suffix of everything that is not yet, or no longer, under its final name.
-const LEFTOVER: &str = ".tmp";
-
-/// A hidden name derived from `name` and the process id, so that no other process uses it.
-fn hidden(name: &str) -> String {
-    format!(".{name}.{}{LEFTOVER}", std::process::id())
-}
 
 /// The last component of a path, as text.
 fn name_of(path: &Path) -> String {

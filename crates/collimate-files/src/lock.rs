@@ -1,14 +1,18 @@
 //! Locks that let one process at a time write to a folder.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::WriteError;
+use crate::plain::update_plain;
+use crate::temporary::is_at;
 
 const LOCK_FILE: &str = ".lock";
+/// Bytes of a lock file: a process id and a newline.
+const MAX_LOCK_BYTES: u64 = 16;
 
 /// Why a folder cannot be locked.
 #[derive(Debug, Error)]
@@ -45,22 +49,26 @@ impl FolderLock {
     /// Locks the folder, creating it if necessary.
     ///
     /// # Errors
-    /// [`LockError::Taken`] if another process holds it, [`LockError::Write`] if it is not writable.
+    /// [`LockError::Taken`] if another process holds it, [`LockError::Write`] if it is not writable or has something else
+    /// under the lock file's name.
     pub fn acquire(folder: &Path) -> Result<Self, LockError> {
         let is_new = !folder.exists();
         fs::create_dir_all(folder).map_err(WriteError::of(folder))?;
         let path = folder.join(LOCK_FILE);
         let failed = |source| WriteError::of(folder)(source);
         loop {
-            let mut options = OpenOptions::new();
-            let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+            let opened = update_plain(&path);
+            // A folder that cannot be written is named; of one that can, what is in the way.
+            let mut file = opened.map_err(|error| match fs::symlink_metadata(&path) {
+                Ok(_) => WriteError::of(&path)(error),
+                Err(_) => failed(error),
+            })?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let mut text = String::new();
                     // The process id is a courtesy; the message stands without it.
-                    let _ = file.read_to_string(&mut text);
-                    return Err(LockError::Taken { path: folder.to_owned(), process: text.trim().parse().ok() });
+                    let process = process_of(&mut file).unwrap_or_default();
+                    return Err(LockError::Taken { path: folder.to_owned(), process });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error).into()),
             }
@@ -68,6 +76,8 @@ impl FolderLock {
             if !is_at(&file, &path) {
                 continue;
             }
+            // Somebody else's file of this name is neither written nor removed.
+            process_of(&mut file).map_err(WriteError::of(&path))?;
             let number = format!("{}\n", std::process::id());
             file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(failed)?;
             file.write_all(number.as_bytes()).map_err(failed)?;
@@ -99,18 +109,14 @@ impl Drop for FolderLock {
     }
 }
 
-/// Whether the open file is still the one at the path.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    matches!((file.metadata(), fs::metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
-}
-
-/// Other systems do not let an open file be removed.
-#[cfg(not(unix))]
-fn is_at(_file: &File, path: &Path) -> bool {
-    path.exists()
+/// The process that a lock file names; `None` if it is empty, as its first moment leaves it.
+fn process_of(file: &mut File) -> io::Result<Option<u32>> {
+    let mut text = String::new();
+    file.take(MAX_LOCK_BYTES + 1).read_to_string(&mut text)?;
+    match text.trim() {
+        "" => Ok(None),
+        number => number.parse().map(Some).map_err(|_| io::Error::other("it is not the lock file of a run")),
+    }
 }
 
 #[cfg(test)]
@@ -147,5 +153,37 @@ mod tests {
         let around = tempfile::tempdir().expect("a temporary folder");
         fs::write(around.path().join(LOCK_FILE), "12345\n").expect("a file");
         FolderLock::acquire(around.path()).expect("free");
+    }
+
+    #[test]
+    fn a_file_of_that_name_that_is_no_lock_stays_as_it_is() {
+        let around = tempfile::tempdir().expect("a temporary folder");
+        let path = around.path().join(LOCK_FILE);
+        fs::write(&path, "dependencies: none\n").expect("a file");
+        let error = FolderLock::acquire(around.path()).expect_err("no lock").to_string();
+        assert!(error.contains(".lock: cannot be written: it is not the lock file of a run"), "{error}");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "dependencies: none\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_written_through_the_lock_files_name() {
+        let around = tempfile::tempdir().expect("a temporary folder");
+        let (folder, victim) = (around.path().join("run"), around.path().join("victim"));
+        fs::create_dir(&folder).expect("a folder");
+        let path = folder.join(LOCK_FILE);
+        for hard in [false, true] {
+            fs::write(&victim, "").expect("a file");
+            match hard {
+                true => fs::hard_link(&victim, &path).expect("a link"),
+                false => std::os::unix::fs::symlink(&victim, &path).expect("a link"),
+            }
+            let error = FolderLock::acquire(&folder).expect_err("a link").to_string();
+            assert!(error.contains(".lock: cannot be written: it "), "{error}");
+            assert_eq!(fs::read(&victim).expect("a file"), b"");
+            fs::remove_file(&path).expect("the link is still there");
+        }
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+        assert!(FolderLock::acquire(&folder).is_err());
     }
 }

@@ -1,6 +1,6 @@
-//! Whether an output may be written where it is wanted.
+//! Whether a file may be written where it is wanted.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -20,6 +20,21 @@ pub enum OutputError {
         /// The output.
         path: PathBuf,
     },
+    /// A link of this name is there, to a file or to nothing. Replacing it would not change what it leads to, and writing
+    /// through it would change a file elsewhere.
+    #[error("{}: this is a link; name the file itself", path.display())]
+    Link {
+        /// The output.
+        path: PathBuf,
+    },
+    /// Something is there that holds no rows: a disk, a socket.
+    #[error("{}: this is {what}, which is not written to", path.display())]
+    Special {
+        /// The output.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// It is one of the files that are read.
     #[error("{}: this file is read, so it cannot be the output too; give the output another name", path.display())]
     Input {
@@ -28,30 +43,105 @@ pub enum OutputError {
     },
 }
 
+impl OutputError {
+    /// What is wrong, without the output's name.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Exists { .. } => "there is a file of this name".to_owned(),
+            Self::Folder { .. } => "this is a folder, and the output is a file".to_owned(),
+            Self::Link { .. } => "this is a link; name the file itself".to_owned(),
+            Self::Special { what, .. } => format!("this is {what}, which is not written to"),
+            Self::Input { .. } => "this file is read".to_owned(),
+        }
+    }
+}
+
+/// How an output is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A file, which appears complete or not at all.
+    File,
+    /// A pipe, a terminal or another device that takes bytes as they come; it stays what it is.
+    Stream,
+    /// The file that standard output goes to, named as `/dev/stdout`.
+    StandardOutput,
+}
+
 /// Checks that writing a file at `output` destroys nothing unasked: nothing of this name is there, or `force` is given and it
-/// is none of the `inputs`, whatever names or links they are reached by.
+/// is none of the `inputs`, whatever names or links they are reached by. A pipe or a device such as `/dev/null` is written to
+/// as it is, and needs no `force`.
 ///
 /// # Errors
-/// The output is taken.
+/// The output is taken, or nothing that can be written.
 pub fn check_output<'a>(
     output: &Path,
     inputs: impl IntoIterator<Item = &'a Path>,
     force: bool,
 ) -> Result<(), OutputError> {
     let path = || output.to_owned();
-    let Ok(metadata) = fs::symlink_metadata(output) else { return Ok(()) };
+    if fs::symlink_metadata(output).is_err() {
+        return Ok(());
+    }
     if inputs.into_iter().any(|input| is_same(output, input)) {
         return Err(OutputError::Input { path: path() });
     }
-    match (metadata.is_dir(), force) {
-        (true, _) => Err(OutputError::Folder { path: path() }),
-        (false, false) => Err(OutputError::Exists { path: path() }),
-        (false, true) => Ok(()),
+    match (form(output)?, force) {
+        (Form::File, false) => Err(OutputError::Exists { path: path() }),
+        _ => Ok(()),
     }
 }
 
+/// What is at the path of an output, and so how it is written.
+pub(crate) fn form(output: &Path) -> Result<Form, OutputError> {
+    let path = || output.to_owned();
+    let Ok(found) = fs::symlink_metadata(output) else { return Ok(Form::File) };
+    if !found.is_symlink() {
+        return form_of(output, &found);
+    }
+    // `/dev/stdout` and the pipes of a shell's `>(…)` are links.
+    match fs::metadata(output) {
+        Ok(found) if found.is_file() && is_standard_output(&found) => Ok(Form::StandardOutput),
+        Ok(found) if !found.is_file() => form_of(output, &found),
+        _ => Err(OutputError::Link { path: path() }),
+    }
+}
+
+fn form_of(output: &Path, found: &Metadata) -> Result<Form, OutputError> {
+    let path = || output.to_owned();
+    if found.is_file() {
+        return Ok(Form::File);
+    }
+    if found.is_dir() {
+        return Err(OutputError::Folder { path: path() });
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = found.file_type();
+        if kind.is_fifo() || kind.is_char_device() {
+            return Ok(Form::Stream);
+        }
+        if kind.is_block_device() {
+            return Err(OutputError::Special { path: path(), what: "a disk" });
+        }
+    }
+    Err(OutputError::Special { path: path(), what: "neither a file nor a pipe" })
+}
+
+#[cfg(unix)]
+fn is_standard_output(found: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let here = rustix::fs::fstat(std::io::stdout());
+    here.is_ok_and(|here| (u64::from(here.st_dev), u64::from(here.st_ino)) == (found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn is_standard_output(_: &Metadata) -> bool {
+    false
+}
+
 /// Whether two names lead to the same file.
-fn is_same(a: &Path, b: &Path) -> bool {
+pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
     match (fs::canonicalize(a), fs::canonicalize(b)) {
         (Ok(real_a), Ok(real_b)) => real_a == real_b || is_same_inode(&real_a, &real_b),
         _ => false,
@@ -92,10 +182,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let input = folder.path().join("in.jsonl");
         fs::write(&input, "rows").expect("a file");
-        let mut names = vec![input.clone(), folder.path().join(".").join("in.jsonl")];
+        let mut names = vec![input.clone(), folder.path().join("../").join(folder.path()).join("in.jsonl")];
         #[cfg(unix)]
         {
-            let (hard, soft) = (folder.path().join("hard.jsonl"), folder.path().join("soft.jsonl"));
+            let (hard, soft) = (folder.path().join("hard"), folder.path().join("soft"));
             fs::hard_link(&input, &hard).expect("a link");
             std::os::unix::fs::symlink(&input, &soft).expect("a link");
             names.extend([hard, soft]);
@@ -106,13 +196,35 @@ mod tests {
         }
     }
 
-    /// A link whose target is missing is there, too.
     #[cfg(unix)]
     #[test]
-    fn a_dangling_link_is_taken() {
+    fn a_link_is_refused_whether_it_leads_somewhere_or_not() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("out.jsonl");
-        std::os::unix::fs::symlink(folder.path().join("nowhere"), &path).expect("a link");
-        assert!(check_output(&path, [], false).is_err());
+        fs::write(folder.path().join("precious"), "precious").expect("a file");
+        for target in ["nowhere", "precious"] {
+            let path = folder.path().join(format!("{target}-link"));
+            std::os::unix::fs::symlink(target, &path).expect("a link");
+            for force in [false, true] {
+                let error = check_output(&path, [], force).expect_err("a link");
+                assert!(error.to_string().ends_with("this is a link; name the file itself"), "{error}");
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn devices_and_pipes_are_streams_and_sockets_are_nothing() {
+        use std::os::unix::fs::symlink;
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let (pipe, link, socket) =
+            (folder.path().join("pipe"), folder.path().join("link"), folder.path().join("socket"));
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        symlink("/dev/null", &link).expect("a link");
+        for path in [Path::new("/dev/null"), &pipe, &link] {
+            assert_eq!((form(path), check_output(path, [], false)), (Ok(Form::Stream), Ok(())));
+        }
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        assert!(matches!(check_output(&socket, [], true), Err(OutputError::Special { .. })));
     }
 }

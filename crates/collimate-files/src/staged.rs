@@ -1,21 +1,21 @@
-//! Folders that appear complete or not at all, and clean-up after killed processes.
+//! Folders that appear complete or not at all.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{LEFTOVER, WriteError, folder_of, hidden, name_of, sync_folder};
+use crate::temporary::{create_folder, hidden, hidden_replaced, is_there};
+use crate::{WriteError, check_sealed, folder_of, name_of, sync_folder};
 
-/// Marks the old folder while a new one takes its place.
-const REPLACED: &str = ".replaced";
-
-/// A folder that is filled under a hidden name and renamed to its path on [`commit`](Self::commit); dropping it
-/// uncommitted deletes it.
+/// A folder that is filled under a hidden name and renamed to its path on [`commit`](Self::commit) or
+/// [`replace`](Self::replace); dropping it uncommitted deletes it.
 #[derive(Debug)]
 pub struct StagedFolder {
     staging: PathBuf,
     path: PathBuf,
     committed: bool,
+    /// Tells others that this process still writes there.
+    _lock: Option<File>,
 }
 
 impl StagedFolder {
@@ -24,15 +24,8 @@ impl StagedFolder {
     /// # Errors
     /// The parent is not writable.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
-        let staging = path.with_file_name(hidden(&name_of(path)));
-        match fs::create_dir(&staging) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_dir_all(&staging).and_then(|()| fs::create_dir(&staging))
-            }
-            result => result,
-        }
-        .map_err(WriteError::of(path))?;
-        Ok(Self { staging, path: path.to_owned(), committed: false })
+        let (lock, staging) = create_folder(path).map_err(WriteError::of(path))?;
+        Ok(Self { staging, path: path.to_owned(), committed: false, _lock: lock })
     }
 
     /// The hidden folder to write the files to.
@@ -40,25 +33,35 @@ impl StagedFolder {
         &self.staging
     }
 
-    /// Renames the folder to its path, replacing an existing folder. The caller must have synced its files.
+    /// Renames the folder to its path, where nothing may be but an empty folder. The caller must have synced its files.
     ///
     /// # Errors
-    /// A rename fails. [`recover_folders`] restores the old folder after a kill between the two renames.
+    /// Something is there, or the rename fails.
     pub fn commit(mut self) -> Result<(), WriteError> {
-        let failed = WriteError::of;
         sync_folder(&self.staging)?;
-        let old = self.path.with_file_name(hidden(&format!("{}{REPLACED}", name_of(&self.path))));
-        match fs::rename(&self.path, &old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&self.path)(error)),
-            _ => {}
-        }
-        fs::rename(&self.staging, &self.path).map_err(failed(&self.path))?;
+        // The system renames a folder onto an empty one, but not onto a file, a link or a folder that holds something.
+        fs::rename(&self.staging, &self.path).map_err(WriteError::of(&self.path))?;
         self.committed = true;
-        sync_folder(folder_of(&self.path))?;
-        match fs::remove_dir_all(&old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&old)(error)),
-            _ => Ok(()),
+        sync_folder(folder_of(&self.path))
+    }
+
+    /// Like [`commit`](Self::commit), but an earlier folder of the same kind may be there and is replaced: one that passes
+    /// [`check_sealed`] with these `known` names.
+    ///
+    /// # Errors
+    /// Something else is there, or a rename fails. [`recover_folders`](crate::recover_folders) restores the old folder after a
+    /// kill between the two renames.
+    pub fn replace<S: AsRef<str>>(self, known: &[S]) -> Result<(), WriteError> {
+        if !is_there(&self.path) {
+            return self.commit();
         }
+        let path = self.path.clone();
+        check_sealed(&path, known).map_err(|message| WriteError::of(&path)(io::Error::other(message)))?;
+        sync_folder(&self.staging)?;
+        let old = path.with_file_name(hidden_replaced(&name_of(&path)));
+        fs::rename(&path, &old).map_err(WriteError::of(&path))?;
+        self.commit()?;
+        fs::remove_dir_all(&old).map_err(WriteError::of(&old))
     }
 }
 
@@ -71,123 +74,96 @@ impl Drop for StagedFolder {
     }
 }
 
-/// Restores folders in `parent` whose replacement was interrupted by a kill, that is, whose path is empty. No other
-/// process may be writing there.
+/// Removes a folder that passes [`check_sealed`], without ever showing it half-emptied: it is renamed to a hidden name first.
 ///
 /// # Errors
-/// `parent` cannot be read, or a folder cannot be renamed.
-pub fn recover_folders(parent: &Path) -> Result<(), WriteError> {
-    if !parent.is_dir() {
-        return Ok(());
-    }
-    for entry in fs::read_dir(parent).map_err(WriteError::of(parent))? {
-        let replaced = entry.map_err(WriteError::of(parent))?.path();
-        let hidden = name_of(&replaced);
-        let inner = hidden.strip_prefix('.').and_then(|name| name.strip_suffix(LEFTOVER));
-        // The name ends in the process id.
-        let name = inner.and_then(|name| name.rsplit_once('.')?.0.strip_suffix(REPLACED));
-        let Some(path) = name.map(|name| parent.join(name)) else { continue };
-        if !path.exists() {
-            fs::rename(&replaced, &path).map_err(WriteError::of(&path))?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a folder without ever showing it half-emptied: it is renamed to a hidden name first.
-///
-/// # Errors
-/// The folder cannot be renamed or removed.
-pub fn remove_folder(path: &Path) -> Result<(), WriteError> {
+/// It is not such a folder, or cannot be renamed or removed.
+pub fn remove_sealed<S: AsRef<str>>(path: &Path, known: &[S]) -> Result<(), WriteError> {
+    check_sealed(path, known).map_err(|message| WriteError::of(path)(io::Error::other(message)))?;
     let old = path.with_file_name(hidden(&format!("{}.removed", name_of(path))));
     fs::rename(path, &old).and_then(|()| fs::remove_dir_all(&old)).map_err(WriteError::of(path))
-}
-
-/// Removes the hidden leftovers of killed processes from a folder. No other process may be writing there.
-///
-/// # Errors
-/// The folder cannot be read, or a leftover cannot be removed.
-pub fn remove_leftovers(folder: &Path) -> Result<(), WriteError> {
-    for entry in fs::read_dir(folder).map_err(WriteError::of(folder))? {
-        let path = entry.map_err(WriteError::of(folder))?.path();
-        let name = name_of(&path);
-        if !(name.starts_with('.') && name.ends_with(LEFTOVER)) {
-            continue;
-        }
-        let is_folder = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(WriteError::of(&path))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{CHECKSUMS_FILE, write_checksums};
+
+    const NONE: &[&str] = &[];
 
     fn text(path: &Path) -> Option<String> {
         fs::read_to_string(path).ok()
     }
 
+    fn staged(path: &Path, content: &str) -> StagedFolder {
+        let staged = StagedFolder::create(path).expect("a folder");
+        fs::write(staged.staging().join("file"), content).expect("a file");
+        write_checksums(staged.staging()).expect("checksums");
+        staged
+    }
+
     #[test]
-    fn a_folder_replaces_the_old_one_only_on_commit() {
+    fn a_folder_replaces_the_old_one_only_when_asked_to() {
         let around = tempfile::tempdir().expect("a temporary folder");
         let path = around.path().join("folder");
-        for content in ["old", "new"] {
-            let staged = StagedFolder::create(&path).expect("a folder");
-            fs::write(staged.staging().join("file"), content).expect("a file");
-            if content == "new" {
-                assert_eq!(text(&path.join("file")).as_deref(), Some("old"));
-            }
-            staged.commit().expect("a commit");
-        }
+        staged(&path, "old").commit().expect("a commit");
+        assert!(staged(&path, "new").commit().is_err(), "the old one is there");
+        let new = staged(&path, "new");
+        assert_eq!(text(&path.join("file")).as_deref(), Some("old"));
+        new.replace(NONE).expect("a commit");
         assert_eq!(text(&path.join("file")).as_deref(), Some("new"));
         assert_eq!(fs::read_dir(around.path()).expect("a folder").count(), 1);
     }
 
     #[test]
-    fn leftovers_are_removed_and_everything_else_stays() {
+    fn an_empty_folder_is_no_obstacle() {
         let around = tempfile::tempdir().expect("a temporary folder");
-        let staged = StagedFolder::create(&around.path().join("folder")).expect("a folder");
-        fs::write(staged.staging().join("file"), "half").expect("a file");
-        // As after a kill: `drop` never runs.
-        std::mem::forget(staged);
-        for name in [".model.safetensors.1.tmp", "notes.tmp", ".hidden", "model.safetensors"] {
-            fs::write(around.path().join(name), "").expect("a file");
-        }
-        remove_leftovers(around.path()).expect("a clean folder");
-        let entries = fs::read_dir(around.path()).expect("a folder");
-        let mut names: Vec<_> = entries.map(|entry| name_of(&entry.expect("an entry").path())).collect();
-        names.sort();
-        assert_eq!(names, [".hidden", "model.safetensors", "notes.tmp"]);
+        let path = around.path().join("folder");
+        fs::create_dir(&path).expect("a folder");
+        staged(&path, "new").commit().expect("a commit");
+        assert_eq!(text(&path.join("file")).as_deref(), Some("new"));
     }
 
+    /// A file, a folder of somebody's files, a checkpoint with somebody's file, and links to each.
     #[test]
-    fn a_folder_whose_replacement_was_interrupted_comes_back() {
+    fn what_is_not_ours_is_neither_replaced_nor_removed() {
         let around = tempfile::tempdir().expect("a temporary folder");
-        let path = around.path().join("checkpoint-3");
-        fs::create_dir(&path).expect("a folder");
-        fs::write(path.join("file"), "old").expect("a file");
-        // Killed between the two renames.
-        let old = around.path().join(hidden(&format!("checkpoint-3{REPLACED}")));
-        fs::rename(&path, &old).expect("a rename");
-        recover_folders(around.path()).expect("a folder");
-        assert_eq!(text(&path.join("file")).as_deref(), Some("old"));
-        // Killed after the second: the new folder is already there.
-        fs::create_dir(&old).expect("a folder");
-        recover_folders(around.path()).expect("a folder");
-        assert_eq!(text(&path.join("file")).as_deref(), Some("old"));
-        assert!(old.is_dir());
-        recover_folders(&around.path().join("nowhere")).expect("nothing to do");
+        let at = |name: &str| around.path().join(name);
+        fs::write(at("checkpoint-1"), "notes").expect("a file");
+        fs::create_dir(at("checkpoint-2")).expect("a folder");
+        fs::write(at("checkpoint-2/notes"), "mine").expect("a file");
+        for name in ["checkpoint-3", "checkpoint-4", "other"] {
+            staged(&at(name), "ours").commit().expect("a folder");
+        }
+        fs::write(at("checkpoint-3/notes"), "mine").expect("a file");
+        assert!(check_sealed(&at("checkpoint-3"), &["notes"]).is_ok());
+        fs::create_dir(at("checkpoint-4/inner")).expect("a folder");
+        let mut names = vec!["checkpoint-1", "checkpoint-2", "checkpoint-3", "checkpoint-4"];
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("other", at("checkpoint-5")).expect("a link");
+            std::os::unix::fs::symlink("nowhere", at("checkpoint-6")).expect("a link");
+            names.extend(["checkpoint-5", "checkpoint-6"]);
+        }
+        for name in names {
+            assert!(staged(&at(name), "new").replace(NONE).is_err(), "{name}");
+            assert!(remove_sealed(&at(name), NONE).is_err(), "{name}");
+        }
+        assert_eq!(text(&at("checkpoint-1")).as_deref(), Some("notes"));
+        assert_eq!(text(&at("checkpoint-3/notes")).as_deref(), Some("mine"));
+        assert_eq!(text(&at("other/file")).as_deref(), Some("ours"));
+        assert!(fs::read_dir(around.path()).expect("a folder").flatten().all(|e| !name_of(&e.path()).starts_with('.')));
     }
 
     #[test]
     fn a_removed_folder_is_gone() {
         let around = tempfile::tempdir().expect("a temporary folder");
         let path = around.path().join("folder");
-        fs::create_dir(&path).expect("a folder");
-        remove_folder(&path).expect("no folder");
+        staged(&path, "ours").commit().expect("a folder");
+        // A torn list does not keep a damaged folder for ever.
+        fs::write(path.join(CHECKSUMS_FILE), "{").expect("a file");
+        remove_sealed(&path, NONE).expect("no folder");
         assert_eq!(fs::read_dir(around.path()).expect("a folder").count(), 0);
-        assert_eq!(remove_folder(&path).expect_err("nothing there").path, path);
+        assert_eq!(remove_sealed(&path, NONE).expect_err("nothing there").path, path);
     }
 }

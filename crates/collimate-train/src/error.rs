@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use collimate_backend::BackendError;
 use collimate_checkpoint::CheckpointError;
 use collimate_data::DataError;
-use collimate_files::{LockError, WriteError};
+use collimate_files::{FolderError, LockError, WriteError};
 use collimate_hf::HfError;
 use collimate_hub::HubError;
 use collimate_model::ModelError;
@@ -224,6 +224,13 @@ pub enum TrainError {
         message: String,
     },
 
+    /// Something in the output folder is not this program's, and is in the way of its files.
+    #[error("{message}")]
+    Foreign {
+        /// Where it is, and what to do.
+        message: String,
+    },
+
     /// The output folder already holds a run, and resuming was not asked for.
     #[error("{}: holds a run already; use --resume to continue it, or another --output", path.display())]
     OutputTaken {
@@ -232,11 +239,18 @@ pub enum TrainError {
     },
 }
 
+impl From<FolderError> for TrainError {
+    fn from(error: FolderError) -> Self {
+        Self::Foreign { message: error.to_string() }
+    }
+}
+
 impl From<CheckpointError> for TrainError {
     fn from(error: CheckpointError) -> Self {
         match error {
             CheckpointError::Io { path, source } => Self::Io { path, source },
             CheckpointError::Damaged { path, message } => Self::Checkpoint { path, message },
+            CheckpointError::Foreign { .. } => Self::Foreign { message: error.to_string() },
             CheckpointError::Write(error) => Self::Write(error),
         }
     }
