@@ -1,26 +1,35 @@
-//! Writes JSON Lines to a file that appears complete or not at all.
+//! Writes JSON Lines to a file that appears complete or not at all, or to a pipe or device as they come.
 
 use std::fmt::Display;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use collimate_files::{AtomicFile, WriteError};
+use collimate_files::{AtomicFile, OutputFile, WriteError};
 
 /// Writes JSON Lines to a temporary file in the target's folder; [`RowWriter::commit`] renames it to the target. Dropping it
 /// uncommitted leaves the target as it was.
 #[derive(Debug)]
 pub struct RowWriter {
-    file: BufWriter<AtomicFile>,
+    file: BufWriter<OutputFile>,
     num_rows: usize,
 }
 
 impl RowWriter {
-    /// Creates the temporary file right away, so that an unwritable folder fails before any work is done.
+    /// Opens an output that a user named. A temporary file is created right away, so that an unwritable folder fails before any
+    /// work is done; a pipe or a device is written to as it is.
     ///
     /// # Errors
-    /// The file's folder is missing or not writable.
+    /// The file's folder is missing or not writable, or what has the name is not written to.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
-        Ok(Self { file: BufWriter::new(AtomicFile::create(path)?), num_rows: 0 })
+        Ok(Self { file: BufWriter::new(OutputFile::create(path)?), num_rows: 0 })
+    }
+
+    /// Opens a file of a folder that this program keeps: nothing but a plain file is replaced.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_plain(path: &Path) -> Result<Self, WriteError> {
+        Ok(Self { file: BufWriter::new(OutputFile::File(AtomicFile::create(path)?)), num_rows: 0 })
     }
 
     /// Rows written so far.

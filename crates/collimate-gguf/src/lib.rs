@@ -45,3 +45,4 @@ mod write;
 pub use blocks::GgufType;
 pub use error::GgufError;
 pub use export::{GgufOptions, GgufSummary, export_gguf};
+pub use write::is_gguf;

@@ -1,10 +1,9 @@
 //! Writes the file with one tensor in memory at a time, then reads both ends back.
 
-use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use collimate_files::{AtomicFile, WriteError};
+use collimate_files::{AtomicFile, WriteError, open_plain, remove_leftovers_beside};
 use collimate_hf::HfError;
 
 use crate::format::{ALIGNMENT, Entry, MAGIC, header, offsets};
@@ -16,15 +15,18 @@ pub(crate) fn refuse_taken(output: &Path) -> Result<(), HfError> {
     let reason = match std::fs::symlink_metadata(output) {
         Err(_) => return Ok(()),
         Ok(metadata) if metadata.is_dir() => "it is a folder, and the output is a file",
-        Ok(_) if begins_as_gguf(output) => return Ok(()),
+        // What was written is read back.
+        Ok(metadata) if !metadata.is_file() => "it is a link, a pipe or a device, and the output is a plain file",
+        Ok(_) if is_gguf(output) => return Ok(()),
         Ok(_) => "there is a file of this name which is no GGUF file",
     };
     Err(HfError::OutputTaken { path: output.to_owned(), reason: reason.to_owned() })
 }
 
-fn begins_as_gguf(path: &Path) -> bool {
+/// Whether there is a plain file that begins as every GGUF file does.
+pub fn is_gguf(path: &Path) -> bool {
     let mut magic = [0; MAGIC.len()];
-    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC
+    open_plain(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC
 }
 
 /// Writes the file and returns its size in bytes.
@@ -38,6 +40,7 @@ pub(crate) fn write(
     if let Some(folder) = output.parent() {
         std::fs::create_dir_all(folder).map_err(WriteError::of(folder))?;
     }
+    remove_leftovers_beside(output);
     let header = header(entries, tensors);
     let mut file = BufWriter::new(AtomicFile::create(output)?);
     file.write_all(&header).map_err(failed())?;
@@ -96,7 +99,7 @@ fn interleaved(values: &[f32], heads: usize, num_rows: usize) -> Vec<f32> {
 /// Compares the header and the first and last tensor with the file; returns its size.
 fn read_back(output: &Path, header: &[u8], tensors: &[TensorSource], weights: &Weights) -> Result<u64, HfError> {
     let io = || HfError::io(output);
-    let mut file = File::open(output).map_err(io())?;
+    let mut file = open_plain(output).map_err(io())?;
     let mut written = vec![0; header.len()];
     file.read_exact(&mut written).map_err(io())?;
     let differs = |tensor: &str| HfError::ReadBack { path: output.to_owned(), tensor: tensor.to_owned() };

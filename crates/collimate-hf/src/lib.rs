@@ -40,6 +40,7 @@ mod golden_files_tests;
 mod layers;
 mod limits;
 mod merge_files;
+mod model_file;
 mod peft;
 mod plain_file;
 mod read;
@@ -56,6 +57,7 @@ pub use ends::name_ends;
 pub use error::{AdapterError, HfError, ShardError};
 pub use families::FAMILIES;
 pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter, side_files};
+pub use model_file::is_model_file;
 pub use peft::{
     Adapter, AdapterPart, ByPattern, LayerChoice, LoraConfig, LoraTargets, ModuleNames, ModulePattern, merged_tensor,
     peft_default_targets, row_lengths,

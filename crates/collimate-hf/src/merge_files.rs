@@ -18,7 +18,7 @@ use crate::weights::WeightFiles;
 use crate::write_weights::{StorageDtype, try_write_model};
 
 /// Files that a merged model inherits from its base.
-const SIDE_FILES: [&str; 10] = [
+pub(crate) const SIDE_FILES: [&str; 10] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",

@@ -1,12 +1,12 @@
 //! Lines with their time, appended to a file.
 
-use std::fs::{File, OpenOptions, create_dir_all};
+use std::fs::{File, create_dir_all};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Local;
-use collimate_files::WriteError;
+use collimate_files::{WriteError, append_output};
 use console::strip_ansi_codes;
 
 /// A file that gets the lines of a command, each with its time. Clones write to the same file.
@@ -21,7 +21,7 @@ struct Pending {
 }
 
 impl LogFile {
-    /// Opens a file to append to, and creates it and its folder if they are not there.
+    /// Opens a file to append to, and creates it and its folder if they are not there. A terminal or a pipe is written to as it is.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -31,7 +31,7 @@ impl LogFile {
             if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
                 create_dir_all(folder)?;
             }
-            OpenOptions::new().append(true).create(true).open(path)
+            append_output(path)
         };
         let pending = Pending { file: open().map_err(failed)?, line: Vec::new() };
         Ok(Self(Arc::new(Mutex::new(pending))))

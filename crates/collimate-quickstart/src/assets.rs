@@ -144,7 +144,7 @@ pub fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTenso
 
 /// Writes one solution per problem, in Collimate's layout.
 fn write_solutions(path: &Path, options: &BaseOptions) -> Result<(), TrainError> {
-    let mut rows = RowWriter::create(path)?;
+    let mut rows = RowWriter::create_plain(path)?;
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x5eed);
     for index in 0..(options.steps * options.batch_size) as u64 {
         let problem = problem(options.seed, index, Split::Train);

@@ -229,7 +229,7 @@ fn sample(
     let mut advance = |n: usize| observer.advance(n as u64);
     let solutions = solve(session, tokenizer, problems, NUM_RESPONSES, Some(seed), &mut advance)?;
     observer.finish();
-    let mut rows = RowWriter::create(path)?;
+    let mut rows = RowWriter::create_plain(path)?;
     for (problem, texts) in problems.iter().zip(&solutions) {
         // A response with only an end token cannot be trained on; its siblings can.
         let texts = texts.iter().filter(|text| !text.trim().is_empty());

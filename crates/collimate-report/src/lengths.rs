@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use collimate_files::{WriteError, read_text, write_atomically};
+use collimate_files::{WriteError, read_plain, write_atomically};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::GroupOutcome;
@@ -59,7 +59,7 @@ impl LengthSample {
 
     /// Reads the sample of a run's folder; `None` if the file is missing or damaged, since it is only an illustration.
     pub fn read(run: &Path) -> Option<Self> {
-        serde_json::from_str(&read_text(&run.join(LENGTHS_FILE), MAX_LENGTHS_BYTES).ok()?).ok()
+        serde_json::from_str(&read_plain(&run.join(LENGTHS_FILE), MAX_LENGTHS_BYTES).ok()?).ok()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use collimate_files::read_text;
+use collimate_files::read_plain;
 use collimate_recipe::MAX_RECIPE_BYTES;
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ impl RunFiles {
         let rows = read_metrics(&run.join("metrics.jsonl"))?;
         let recipe_path = run.join("recipe.yaml");
         let recipe_yaml =
-            read_text(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| ReportError::io(&recipe_path, source))?;
+            read_plain(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| ReportError::io(&recipe_path, source))?;
         let title = run.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.display().to_string()));
         Ok(Self {
             title: title.unwrap_or_else(|| "run".to_owned()),
@@ -64,7 +64,7 @@ impl RunFiles {
 /// [`ReportError::Io`] if it cannot be read, [`ReportError::Metrics`] if it is not JSON.
 pub fn read_results(run: &Path) -> Result<Option<Value>, ReportError> {
     let path = run.join("results.json");
-    let text = match read_text(&path, MAX_RESULTS_BYTES) {
+    let text = match read_plain(&path, MAX_RESULTS_BYTES) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(ReportError::io(&path, source)),

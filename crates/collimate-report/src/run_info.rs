@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use collimate_files::{WriteError, read_text, write_atomically};
+use collimate_files::{WriteError, read_plain, write_atomically};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -57,7 +57,7 @@ pub struct RunInfo {
 impl RunInfo {
     /// Reads the file of a run's folder; `None` if it is missing or damaged, since runs of earlier versions have none.
     pub fn read(run: &Path) -> Option<Self> {
-        serde_json::from_str(&read_text(&run.join(RUN_FILE), MAX_RUN_BYTES).ok()?).ok()
+        serde_json::from_str(&read_plain(&run.join(RUN_FILE), MAX_RUN_BYTES).ok()?).ok()
     }
 
     /// Writes the file into a run's folder, in place of an earlier one.

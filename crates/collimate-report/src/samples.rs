@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use collimate_files::{WriteError, read_text, write_atomically};
+use collimate_files::{WriteError, read_plain, write_atomically};
 use serde::{Deserialize, Serialize};
 
 /// Name of the file in a run's folder.
@@ -51,7 +51,7 @@ pub struct Samples {
 impl Samples {
     /// Reads the samples of a run's folder; `None` if the file is missing or damaged, since it is only an illustration.
     pub fn read(run: &Path) -> Option<Self> {
-        serde_json::from_str(&read_text(&run.join(SAMPLES_FILE), MAX_SAMPLES_BYTES).ok()?).ok()
+        serde_json::from_str(&read_plain(&run.join(SAMPLES_FILE), MAX_SAMPLES_BYTES).ok()?).ok()
     }
 
     /// Writes the samples into a run's folder, in place of earlier ones.

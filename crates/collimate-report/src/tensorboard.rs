@@ -6,12 +6,12 @@
 
 mod event;
 
-use std::fs::{File, OpenOptions, create_dir_all};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use collimate_files::WriteError;
+use collimate_files::{WriteError, create_plain, plain_folder};
 use collimate_recipe::Recipe;
 
 use crate::error::ReportError;
@@ -35,7 +35,7 @@ impl EventWriter {
     /// [`ReportError::Write`] if the file cannot be created.
     pub fn create(run: &Path, next_step: u64) -> Result<Self, ReportError> {
         let folder = run.join(FOLDER);
-        create_dir_all(&folder).map_err(WriteError::of(&folder))?;
+        plain_folder(&folder).map_err(WriteError::of(&folder))?;
         let (mut writer, now) = (Self::open(&folder)?, seconds());
         writer.write(&event::version(now))?;
         writer.write(&event::session_start(now, next_step))?;
@@ -48,7 +48,7 @@ impl EventWriter {
             // TensorBoard reads the files of a folder in order of their names.
             let name = format!("events.out.tfevents.{:010}.{number:04}.collimate", seconds() as u64);
             let path = folder.join(name);
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
+            match create_plain(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 opened => return Ok(Self { file: opened.map_err(WriteError::of(&path))?, path }),
             }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use collimate_files::write_atomically;
+use collimate_files::{write_atomically, write_output};
 
 use crate::error::ReportError;
 use crate::page::{ReportInput, comparison, render_report};
@@ -44,7 +44,7 @@ pub fn write_report_from(files: &RunFiles, run: &Path) -> Result<PathBuf, Report
 /// As [`write_report`], for each run.
 pub fn write_comparison(runs: &[PathBuf], output: &Path) -> Result<(), ReportError> {
     let files = runs.iter().map(|run| RunFiles::read(run)).collect::<Result<Vec<_>, _>>()?;
-    Ok(write_atomically(output, comparison::render(&files).as_bytes())?)
+    Ok(write_output(output, comparison::render(&files).as_bytes())?)
 }
 
 /// Writes the rows of a run as a TensorBoard event file into its folder, and returns its path.

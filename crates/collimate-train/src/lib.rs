@@ -46,5 +46,5 @@ pub use session::{ModelSummary, Session, SessionOptions, Training, UpdateStats, 
 pub use threads::run_passes_on_the_main_thread;
 pub use trainer::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
-    TrainSummary, check_recipe, plan, train, train_in, write_documents,
+    TrainSummary, check_folder, check_recipe, plan, train, train_in, write_documents,
 };

@@ -4,6 +4,7 @@ mod check;
 mod disk;
 mod evaluate;
 mod finish;
+mod folder;
 mod lora;
 mod nonfinite;
 mod open;
@@ -45,6 +46,7 @@ use summary::start_lines;
 
 pub use check::check_recipe;
 pub use finish::write_documents;
+pub use folder::check_folder;
 pub use plan::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
     plan,

@@ -1,10 +1,10 @@
 //! Writes and reads `metrics.jsonl`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use collimate_files::{AtomicFile, WriteError, read_text};
+use collimate_files::{AtomicFile, WriteError, append_plain, open_plain, read_plain, write_atomically};
 
 use super::row::MetricsRow;
 use crate::error::ReportError;
@@ -26,7 +26,9 @@ impl MetricsWriter {
     /// # Errors
     /// [`ReportError::Write`] if the file cannot be created.
     pub fn create(path: &Path) -> Result<Self, ReportError> {
-        Self::open(path, OpenOptions::new().write(true).create(true).truncate(true))
+        // A new file takes the old one's place: nothing is emptied that has another name, too.
+        write_atomically(path, b"")?;
+        Self::open(path)
     }
 
     /// Continues after the first `num_rows` rows, which stay byte for byte; a resumed run repeats the later ones. Calls
@@ -41,7 +43,7 @@ impl MetricsWriter {
     ) -> Result<(Self, usize), ReportError> {
         let mut kept = 0;
         let mut copy = AtomicFile::create(path)?;
-        let old = match File::open(path) {
+        let old = match open_plain(path) {
             Ok(old) => Some(BufReader::new(old.take(MAX_METRICS_BYTES))),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(source) => return Err(ReportError::io(path, source)),
@@ -55,7 +57,7 @@ impl MetricsWriter {
             kept += 1;
         }
         copy.commit()?;
-        Ok((Self::open(path, OpenOptions::new().append(true))?, kept))
+        Ok((Self::open(path)?, kept))
     }
 
     /// Syncs all rows to the disk.
@@ -75,8 +77,8 @@ impl MetricsWriter {
         Ok(self.file.write_all(line.as_bytes()).map_err(WriteError::of(&self.path))?)
     }
 
-    fn open(path: &Path, options: &OpenOptions) -> Result<Self, ReportError> {
-        let file = options.open(path).map_err(WriteError::of(path))?;
+    fn open(path: &Path) -> Result<Self, ReportError> {
+        let file = append_plain(path).map_err(WriteError::of(path))?;
         Ok(Self { file, path: path.to_owned() })
     }
 }
@@ -86,7 +88,7 @@ impl MetricsWriter {
 /// # Errors
 /// [`ReportError::Io`] if the file cannot be read, [`ReportError::Metrics`] if a line is not a row.
 pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>, ReportError> {
-    let text = read_text(path, MAX_METRICS_BYTES).map_err(|source| ReportError::io(path, source))?;
+    let text = read_plain(path, MAX_METRICS_BYTES).map_err(|source| ReportError::io(path, source))?;
     let lines: Vec<&str> = text.lines().collect();
     let mut rows = Vec::with_capacity(lines.len());
     for (index, line) in lines.iter().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

@@ -119,11 +119,11 @@ impl<'a> Round<'a> {
         let rows = read_rows(&samples, JsonRows::open(&samples)?)?;
         let rewarded = reward_rows(rows, &self.options.program, context)?;
         let rewarded = rewarded.ok_or_else(|| self.interrupted("responses were scored", context.stop))?;
-        let mut out = RowWriter::create(&self.dir.join(format!("{prefix}rewards.jsonl")))?;
+        let mut out = RowWriter::create_plain(&self.dir.join(format!("{prefix}rewards.jsonl")))?;
         rewarded.rows(|_| true).try_for_each(|row| out.push(&row))?;
         out.commit()?;
         if let Some(name) = draw.training_data {
-            let mut out = RowWriter::create(&self.dir.join(name))?;
+            let mut out = RowWriter::create_plain(&self.dir.join(name))?;
             // A response with only an end token cannot be trained on; its siblings can.
             rewarded.rows(|text| !text.trim().is_empty()).try_for_each(|row| out.push(&row))?;
             out.commit()?;
@@ -147,7 +147,7 @@ impl<'a> Round<'a> {
             ends: Vec::new(),
         };
         let mut session = open_session(&session)?;
-        let mut out = RowWriter::create(path)?;
+        let mut out = RowWriter::create_plain(path)?;
         let stage = format!("sampling {num_responses} responses a prompt");
         context.observer.stage(&stage, Some(prompts.ids.len() as u64));
         let size = (SEQUENCES_A_CALL / num_responses).max(1);

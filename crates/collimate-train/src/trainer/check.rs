@@ -3,7 +3,7 @@
 //! What is cheap comes first. The order of `train`, with the same functions in the same order for `plan` (without weights
 //! unless it measures) and for each round of `loop`:
 //!
-//! 1. objective and its parameters
+//! 1. objective and its parameters; whether the output folder may be written to
 //! 2. backend, device and dtype; `config.json`; layers that get an adapter
 //! 3. headers of the weights, adapter
 //! 4. memory budget and disk, as far as the configuration tells
@@ -20,6 +20,7 @@ use collimate_objective::{Needs, Objective, registry};
 use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
 use collimate_text::TextTokenizer;
 
+use super::folder::check_folder;
 use super::lora::add_settings;
 use super::outline::Outline;
 use super::plan::PlannedDisk;
@@ -57,6 +58,7 @@ pub(super) fn check(
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
     let model = recipe.model_name_or_path.clone().ok_or_else(|| missing("model_name_or_path"))?;
     let sources = recipe.data.clone().ok_or_else(|| missing("data"))?;
+    check_folder(recipe, resume)?;
     set_threads(recipe.num_threads);
     let session = session_options(recipe, &model)?;
     let outline = check_model(recipe, &session)?;

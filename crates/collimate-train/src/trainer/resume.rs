@@ -8,11 +8,11 @@ use crate::control::RunContext;
 use crate::error::TrainError;
 use collimate_checkpoint::Checkpoint;
 
-/// Finds the checkpoint to continue from; notes if there is none. Without `resume` the output folder must not hold a
-/// run.
+/// Finds the checkpoint to continue from; notes if there is none. Without `resume` there is none: `check_folder` has made sure
+/// that the output folder holds no run.
 ///
 /// # Errors
-/// The folder holds a run, or its checkpoints are damaged or were written with another recipe.
+/// The folder's checkpoints are damaged or were written with another recipe.
 pub(super) fn find_checkpoint(
     recipe: &Recipe,
     resume: bool,
@@ -20,9 +20,6 @@ pub(super) fn find_checkpoint(
 ) -> Result<Option<Checkpoint>, TrainError> {
     let out = &recipe.output_dir;
     if !resume {
-        if out.join("metrics.jsonl").exists() || collimate_checkpoint::has_any(out)? {
-            return Err(TrainError::OutputTaken { path: out.clone() });
-        }
         return Ok(None);
     }
     recover_folders(out)?;

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use collimate_gguf::{GgufOptions, GgufType, export_gguf};
+use collimate_gguf::{GgufOptions, GgufType, export_gguf, is_gguf};
 use collimate_train::format_bytes;
 
+use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::inputs::{adapter_folder, model_folder};
 use crate::io::Io;
@@ -30,6 +31,8 @@ pub(crate) struct Args {
     /// File to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// The model's name in the file [default: its folder's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -44,6 +47,10 @@ impl Args {
             problem: format!("unknown type \"{}\"", self.outtype),
             help: Some(format!("there are {}", GgufType::ALL.map(GgufType::name).join(", "))),
         })?;
+        // What is no GGUF file might be the model's own weights: the export refuses to replace it whatever is asked.
+        if is_gguf(&self.output) {
+            self.overwrite.check(&self.output, &[])?;
+        }
         let model = model_folder(&self.model, io)?;
         let adapter = self.adapter.as_ref().map(|adapter| adapter_folder(adapter, io)).transpose()?;
         let options = GgufOptions { outtype, name: self.name, tokenizer_pre: self.tokenizer_pre };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use collimate_data::Layout;
-use collimate_files::write_atomically;
+use collimate_files::write_output;
 use collimate_objective::registry;
 use collimate_recipe::{ObjectiveSchema, Recipe};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ impl Args {
             None => io.json(&schema),
             Some(path) => {
                 self.overwrite.check(&path, &[])?;
-                write_atomically(&path, format!("{schema:#}\n").as_bytes())?;
+                write_output(&path, format!("{schema:#}\n").as_bytes())?;
                 io.line(format_args!("{}", path.display()))
             }
         }

@@ -1,0 +1,171 @@
+//! Decides which folder a run may be written to.
+
+use std::fs;
+use std::path::Path;
+
+use collimate_files::{FolderError, OutputFolder, read_plain};
+use collimate_hf::is_model_file;
+use collimate_recipe::Recipe;
+use collimate_report::{LengthSample, RunInfo, Samples};
+
+use crate::error::TrainError;
+
+/// Files that a run writes beside those of its model.
+const DOCUMENTS: [&str; 7] =
+    ["README.md", "report.html", "run.json", "results.json", "recipe.yaml", "lengths.json", "samples.json"];
+/// A run's rows: who has them has begun.
+const METRICS: &str = "metrics.jsonl";
+/// What a run writes before its first row, so that a killed one may have left it.
+const EARLY: [&str; 4] = ["run.json", "recipe.yaml", "lengths.json", "samples.json"];
+/// The largest resolved recipe, in bytes.
+const MAX_RECIPE_BYTES: u64 = 1 << 20;
+
+/// Checks that nothing is overwritten in a run's folder but an earlier start of the same run, or the run that is resumed: the
+/// folder is none of those that the run reads, holds no other run, nobody's model and nobody's documents, and everything of
+/// the run's in it is a plain file.
+///
+/// # Errors
+/// The folder is one that is read, holds another run or something of somebody's, or a link or the like among the run's files.
+pub fn check_folder(recipe: &Recipe, resume: bool) -> Result<(), TrainError> {
+    let out = &recipe.output_dir;
+    collimate_checkpoint::check_names(out)?;
+    let has_run = is_there(&out.join(METRICS)) || collimate_checkpoint::has_any(out)?;
+    let given = [
+        ("model", recipe.model_name_or_path.as_deref()),
+        ("adapter", recipe.adapter.as_deref()),
+        ("reference", recipe.reference.as_deref().map(Path::new)),
+    ];
+    let reads: Vec<_> = given.into_iter().filter_map(|(what, path)| Some((what, path?))).collect();
+    let writes = |name: &str| is_ours(out, name);
+    let folder = OutputFolder { path: out, reads: &reads, writes: &writes };
+    let is_own = match (resume, has_run) {
+        (true, _) => has_run || out.join("recipe.yaml").is_file() || is_early(out, recipe),
+        (false, true) => false,
+        (false, false) => is_early(out, recipe),
+    };
+    match folder.check(is_own) {
+        // A run has its own words: how to go on with it.
+        Err(FolderError::Holds { .. }) if has_run => Err(TrainError::OutputTaken { path: out.clone() }),
+        checked => Ok(checked?),
+    }
+}
+
+/// Whether a run writes under this name.
+fn is_ours(out: &Path, name: &str) -> bool {
+    // Checkpoints have a check of their own, and new files of events are put beside those that are there.
+    let is_events = name == "tensorboard" && !fs::symlink_metadata(out.join(name)).is_ok_and(|found| found.is_dir());
+    is_events || name == METRICS || DOCUMENTS.contains(&name) || is_model_file(name)
+}
+
+/// Whether what a folder has of a run's files is what a run leaves that ended before its first row.
+fn is_early(out: &Path, recipe: &Recipe) -> bool {
+    let entries = fs::read_dir(out).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut ours = names.filter(|name| is_ours(out, name)).peekable();
+    ours.peek().is_some() && ours.all(|name| EARLY.contains(&&*name) && is_own_document(out, recipe, &name))
+}
+
+/// Whether a file holds what a run writes into it.
+fn is_own_document(out: &Path, recipe: &Recipe, name: &str) -> bool {
+    match name {
+        "run.json" => RunInfo::read(out).is_some(),
+        "lengths.json" => LengthSample::read(out).is_some(),
+        "samples.json" => Samples::read(out).is_some(),
+        _ => {
+            let text = read_plain(&out.join(name), MAX_RECIPE_BYTES).ok();
+            text.is_some() && text == recipe.resolved_yaml().ok()
+        }
+    }
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    /// A recipe that writes to a new folder, and the folder.
+    fn folder() -> (tempfile::TempDir, Recipe) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let recipe = Recipe { output_dir: folder.path().join("run"), ..Recipe::default() };
+        fs::create_dir(&recipe.output_dir).expect("a folder");
+        (folder, recipe)
+    }
+
+    #[rstest]
+    #[case("README.md")]
+    #[case("config.json")]
+    #[case("tokenizer.json")]
+    #[case("model-00001-of-00002.safetensors")]
+    #[case("adapter_model.safetensors")]
+    #[case("recipe.yaml")]
+    #[case("run.json")]
+    fn somebodys_file_under_a_name_of_ours_is_refused(#[case] name: &str, #[values(false, true)] resume: bool) {
+        let (_folder, recipe) = folder();
+        fs::write(recipe.output_dir.join(name), "mine").expect("a file");
+        // Who resumes takes the recipe that is there for the run's.
+        let is_taken = resume && name == "recipe.yaml";
+        match check_folder(&recipe, resume) {
+            Ok(()) => assert!(is_taken, "{name}"),
+            Err(error) => assert!(error.to_string().contains(&format!("it holds \"{name}\"")) && !is_taken, "{error}"),
+        }
+    }
+
+    #[test]
+    fn other_files_and_an_early_end_are_no_obstacle() {
+        let (_folder, recipe) = folder();
+        let out = &recipe.output_dir;
+        fs::write(out.join("notes.txt"), "mine").expect("a file");
+        fs::create_dir(out.join("tensorboard")).expect("a folder");
+        check_folder(&recipe, false).expect("nothing in the way");
+        RunInfo::default().write(out).expect("a file");
+        fs::write(out.join("recipe.yaml"), recipe.resolved_yaml().expect("a recipe")).expect("a file");
+        check_folder(&recipe, false).expect("an earlier start");
+        fs::write(out.join("README.md"), "mine").expect("a file");
+        assert!(check_folder(&recipe, false).is_err());
+    }
+
+    #[test]
+    fn a_run_is_only_resumed() {
+        let (_folder, recipe) = folder();
+        fs::write(recipe.output_dir.join(METRICS), "").expect("a file");
+        assert!(matches!(check_folder(&recipe, false), Err(TrainError::OutputTaken { .. })));
+        check_folder(&recipe, true).expect("a run");
+    }
+
+    #[cfg(unix)]
+    #[rstest]
+    #[case("metrics.jsonl")]
+    #[case("recipe.yaml")]
+    #[case("report.html")]
+    #[case("tensorboard")]
+    #[case("model.safetensors")]
+    #[case("checkpoint-7")]
+    fn a_link_under_a_name_of_ours_is_refused(#[case] name: &str, #[values(false, true)] resume: bool) {
+        let (folder, recipe) = folder();
+        fs::create_dir(folder.path().join("elsewhere")).expect("a folder");
+        std::os::unix::fs::symlink("../elsewhere", recipe.output_dir.join(name)).expect("a link");
+        check_folder(&recipe, resume).expect_err("a link");
+        if resume {
+            fs::write(recipe.output_dir.join("lengths.json"), "{}").expect("a file");
+            check_folder(&recipe, resume).expect_err("a link");
+        }
+    }
+
+    #[test]
+    fn the_folders_that_are_read_are_not_written() {
+        let (folder, recipe) = folder();
+        let out = folder.path().join("./run/");
+        let model = Recipe { model_name_or_path: Some(out.clone()), ..recipe.clone() };
+        let adapter = Recipe { adapter: Some(out.clone()), ..recipe.clone() };
+        let reference = Recipe { reference: Some(out.display().to_string()), ..recipe };
+        for (recipe, what) in [(model, "model"), (adapter, "adapter"), (reference, "reference")] {
+            let error = check_folder(&recipe, true).expect_err("it is read").to_string();
+            assert!(error.contains(&format!("it is the folder of the {what}, which is read")), "{error}");
+        }
+    }
+}
