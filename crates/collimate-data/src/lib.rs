@@ -51,7 +51,7 @@ pub use layout::fields::{FieldMap, FieldPath};
 pub use layout::{Layout, ScoreDirection};
 pub use loader::{
     DataSource, GroupReader, JsonRow, JsonRows, LabelConflicts, LabelCounts, LoadCounts, LoadOptions, MAX_LINE_BYTES,
-    SourceDescription, data_files, data_stem, is_pattern,
+    MostResponses, SourceDescription, data_files, data_stem, is_pattern,
 };
 pub use message::{Message, MessageProblem};
 pub use mix::{DataPart, Duplicates, FileReport, MixOptions, MixedGroups, hold_out, read_mix};

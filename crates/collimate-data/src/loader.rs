@@ -24,7 +24,7 @@ use files::OpenFiles;
 pub use files::{JsonRow, JsonRows, data_files, data_stem, is_pattern};
 pub use labels::{LabelConflicts, LabelCounts};
 pub use lines::MAX_LINE_BYTES;
-pub use options::{LoadCounts, LoadOptions, SourceDescription};
+pub use options::{LoadCounts, LoadOptions, MostResponses, SourceDescription};
 pub use reader::GroupReader;
 use rows::Rows;
 

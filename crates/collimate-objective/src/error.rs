@@ -82,6 +82,16 @@ pub enum ObjectiveError {
     },
 }
 
+impl ObjectiveError {
+    /// An error about part of a batch, for all of it: `count` groups come before the part.
+    pub(crate) fn after_groups(mut self, count: usize) -> Self {
+        if let Self::InvalidGroup { group, .. } = &mut self {
+            *group += count;
+        }
+        self
+    }
+}
+
 /// At most three of `known` that resemble `name`, nearest first.
 pub(crate) fn nearest_names<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let lowered = name.to_lowercase();

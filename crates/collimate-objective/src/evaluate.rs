@@ -2,7 +2,8 @@
 
 use burn::tensor::TensorData;
 
-use crate::{FLOAT, GroupScores, Objective, ObjectiveError, ScoredGroups};
+use crate::needs::MAX_NUMBERS;
+use crate::{FLOAT, GroupScores, Needs, Objective, ObjectiveError, ScoredGroups};
 
 /// An objective's values on a batch, as plain numbers, ragged like the input.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,12 +23,61 @@ impl Evaluation {
     }
 }
 
+/// Numbers up to which a batch is evaluated at once however unequal its groups are.
+const SMALL: usize = 1 << 16;
+
 /// Evaluates an objective on a batch: losses, implicit rewards and the gradient of the mean loss.
+///
+/// Groups that do not depend on each other are evaluated in parts if all of them together, as wide as the widest, would take
+/// much more memory than they need.
 ///
 /// # Errors
 /// A group is malformed or lacks what the objective needs (the error names its index and field), or the objective
 /// returns a tensor of the wrong shape or dtype.
 pub fn evaluate(objective: &dyn Objective, groups: &[GroupScores]) -> Result<Evaluation, ObjectiveError> {
+    let needs = objective.needs();
+    let mut all = Evaluation { losses: Vec::new(), implicit_rewards: Vec::new(), coefficients: Vec::new() };
+    let mut rest = groups;
+    loop {
+        let done = groups.len() - rest.len();
+        let (part, others) = rest.split_at(part_size(&needs, rest));
+        let found = evaluate_part(objective, part).map_err(|error| error.after_groups(done))?;
+        // The gradient is that of the mean over all groups.
+        let share = part.len() as f64 / groups.len() as f64;
+        all.losses.extend(found.losses);
+        all.implicit_rewards.extend(found.implicit_rewards);
+        all.coefficients.extend(found.coefficients.into_iter().map(|mut row| {
+            // A factor of 1 changes no number.
+            row.iter_mut().for_each(|coefficient| *coefficient *= share);
+            row
+        }));
+        rest = others;
+        if rest.is_empty() {
+            return Ok(all);
+        }
+    }
+}
+
+/// How many of the groups to evaluate at once: all of them, unless they are independent and too wide or too unequal.
+fn part_size(needs: &Needs, groups: &[GroupScores]) -> usize {
+    if needs.couples_batch {
+        return groups.len();
+    }
+    let (mut widest, mut own) = (0, 0usize);
+    for (index, group) in groups.iter().enumerate() {
+        let width = group.num_responses();
+        widest = width.max(widest);
+        own = own.saturating_add(needs.numbers(1, width));
+        let padded = needs.numbers(index + 1, widest);
+        if index > 0 && (padded > MAX_NUMBERS || (padded > SMALL && padded / 2 > own)) {
+            return index;
+        }
+    }
+    groups.len()
+}
+
+/// Evaluates groups at once.
+fn evaluate_part(objective: &dyn Objective, groups: &[GroupScores]) -> Result<Evaluation, ObjectiveError> {
     let padded = evaluate_padded(objective, groups, 0)?;
     let ragged = |rows: Vec<Vec<f64>>| {
         let cut = |(mut row, group): (Vec<f64>, &GroupScores)| {

@@ -4,12 +4,8 @@ use burn::tensor::{Bool, Int, TensorData, activation};
 use burn_flex::FlexDevice;
 use collimate_rewards::reward_weights;
 
+use crate::needs::MAX_NUMBERS;
 use crate::{FLOAT, Needs, ObjectiveBackend, ObjectiveError, Tensor};
-
-/// Limit on the pairs of responses in a batch, B · K² with K that of the widest group. Some objectives hold a number for
-/// each pair, so without a limit a file of a few kilobytes could exhaust memory. One prompt with 2,000 responses fits, or
-/// 1,000 prompts with 64.
-const MAX_PAIRS: usize = 1 << 22;
 
 /// Scores of one prompt's K responses.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -130,12 +126,12 @@ impl ScoredGroups {
         let counts: Vec<usize> = groups.iter().map(GroupScores::num_responses).collect();
         let widest = counts.iter().max().ok_or(ObjectiveError::EmptyBatch)?;
         let width = widest + extra;
-        let pairs = groups.len().saturating_mul(width).saturating_mul(width);
-        if pairs > MAX_PAIRS {
+        if needs.numbers(groups.len(), width) > MAX_NUMBERS {
             let reason = format!(
-                "{} prompts with up to {widest} responses have more than {MAX_PAIRS} pairs, the limit of one batch; use \
+                "{} prompts with up to {widest} responses have more than {MAX_NUMBERS} {}, the limit of one batch; use \
                  smaller batches, or separate prompts with many responses from the others",
-                groups.len()
+                groups.len(),
+                if needs.pairs { "pairs" } else { "responses" }
             );
             return Err(ObjectiveError::Unsupported(reason));
         }

@@ -217,3 +217,62 @@ fn errors_name_the_row_and_column_of_invalid_json() {
     let error = values::evaluate_rows(&format!("{}\n{{\"objective\": }}", row())).expect_err("not JSON").to_string();
     assert_eq!(error, "row 2: not valid JSON: expected value at line 2 column 15");
 }
+
+/// A group of this many responses, with some differences between them.
+fn wide(num_responses: usize) -> GroupScores {
+    let numbers: Vec<f64> = (0..num_responses).map(|k| -1.0 - (k % 7) as f64 / 8.0).collect();
+    GroupScores {
+        reference_logps: Some(vec![-1.0; num_responses]),
+        rewards: numbers.iter().map(|number| -number).collect(),
+        lengths: vec![1; num_responses],
+        policy_logps: numbers,
+    }
+}
+
+/// Holds all pairs, or says so.
+#[derive(Debug)]
+struct Paired;
+
+impl Objective for Paired {
+    fn needs(&self) -> Needs {
+        Needs { pairs: true, ..Needs::default() }
+    }
+
+    fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
+        Lift::default().evaluate(groups)
+    }
+}
+
+#[test]
+fn a_wide_group_does_not_widen_the_others() {
+    let mut groups = vec![group(&[-1.0, -2.0], &[-1.5, -1.5], &[1.0, 0.0]); 3000];
+    groups[1000] = wide(3000);
+    // Padded, these are 9 million numbers, more than a batch may have.
+    let all = evaluate(&Lift::default(), &groups).expect("evaluated in parts");
+    for index in [0, 999, 1000, 1001, 2999] {
+        let alone = evaluate(&Lift::default(), &groups[index..=index]).expect("valid");
+        assert_eq!(all.losses[index], alone.losses[0]);
+        assert_eq!(all.implicit_rewards[index], alone.implicit_rewards[0]);
+        for (found, alone) in all.coefficients[index].iter().zip(&alone.coefficients[0]) {
+            assert!((found - alone / 3000.0).abs() <= 1e-12 * alone.abs(), "{found} against {alone} of 3000");
+        }
+    }
+}
+
+#[test]
+fn an_error_of_a_part_names_the_group_of_the_whole() {
+    let mut groups = vec![wide(2); 300];
+    groups[100] = wide(60_000);
+    groups[200].rewards[1] = f64::NAN;
+    let error = evaluate(&Lift::default(), &groups).expect_err("not a number");
+    assert!(matches!(&error, ObjectiveError::InvalidGroup { group: 200, .. }), "{error}");
+}
+
+#[test]
+fn only_objectives_that_hold_pairs_are_limited_by_them() {
+    let most = Paired.needs().most_responses(8);
+    assert!(evaluate(&Lift::default(), &[wide(most + 1)]).is_ok());
+    assert!(evaluate(&Paired, &[wide(most)]).is_ok());
+    let error = evaluate(&Paired, &[wide(most + 1)]).expect_err("too many pairs").to_string();
+    assert!(error.contains("more than 4194304 pairs"), "{error}");
+}

@@ -96,6 +96,7 @@ impl Objective for Combine {
             reference: needs.iter().any(|n| n.reference),
             min_responses: needs.iter().map(|n| n.min_responses).max().unwrap_or(1),
             max_responses: needs.iter().filter_map(|n| n.max_responses).min(),
+            pairs: needs.iter().any(|n| n.pairs),
             couples_batch: needs.iter().any(|n| n.couples_batch),
             holds_constant: needs.iter().any(|n| n.holds_constant),
             mismatched_pairs: needs.iter().any(|n| n.mismatched_pairs),

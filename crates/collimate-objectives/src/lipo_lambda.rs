@@ -1,6 +1,6 @@
 //! LiPO-λ: all pairs of responses, weighted by the ranking gain at stake.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::log_sigmoid, pairwise};
@@ -30,6 +30,10 @@ impl Default for LipoLambda {
 }
 
 impl Objective for LipoLambda {
+    fn needs(&self) -> Needs {
+        Needs { pairs: true, ..Needs::default() }
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
         let [num_groups, width] = implicit_rewards.dims();

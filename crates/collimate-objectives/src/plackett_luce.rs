@@ -1,6 +1,6 @@
 //! Plackett–Luce: the whole ranking of K responses.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::pairwise;
@@ -30,6 +30,10 @@ impl Default for PlackettLuce {
 }
 
 impl Objective for PlackettLuce {
+    fn needs(&self) -> Needs {
+        Needs { pairs: true, ..Needs::default() }
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
         let sorted = groups.sorted_by_reward(implicit_rewards.clone());

@@ -22,7 +22,7 @@ pub struct Rrhf {}
 
 impl Objective for Rrhf {
     fn needs(&self) -> Needs {
-        Needs::without_reference()
+        Needs { pairs: true, ..Needs::without_reference() }
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {

@@ -21,6 +21,10 @@ impl Default for AllPairs {
 }
 
 impl Objective for AllPairs {
+    fn needs(&self) -> Needs {
+        Needs { pairs: true, ..Needs::default() }
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
         let (column, row) = (implicit_rewards.clone().unsqueeze_dim::<3>(2), implicit_rewards.clone().unsqueeze_dim(1));

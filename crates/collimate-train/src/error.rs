@@ -148,21 +148,6 @@ pub enum TrainError {
         reason: String,
     },
 
-    /// A group has more responses than the objective accepts.
-    #[error("{}:{line}: {found} responses, but the objective \"{objective}\" takes at most {limit}", path.display())]
-    TooManyResponses {
-        /// The file.
-        path: PathBuf,
-        /// Line, counted from 1.
-        line: usize,
-        /// Responses of the group.
-        found: usize,
-        /// Most that the objective accepts.
-        limit: usize,
-        /// The objective's name.
-        objective: String,
-    },
-
     /// The recipe trains all weights, but starts from an adapter.
     #[error("an adapter is given, but use_peft is off: set use_peft, or merge the adapter first (collimate merge)")]
     AdapterWithFullTraining,

@@ -25,6 +25,7 @@ pub mod error;
 #[cfg(test)]
 mod golden_training_tests;
 mod load_recipe;
+mod most_responses;
 pub mod optimizer;
 mod packs;
 mod prepare;

@@ -13,6 +13,7 @@ use collimate_text::{
 };
 
 use crate::error::TrainError;
+use crate::most_responses::most_responses;
 use collimate_progress::Observer;
 
 /// Tokenized groups of one or several files.
@@ -258,6 +259,7 @@ pub fn load_options(recipe: &Recipe, min_responses: usize) -> Result<LoadOptions
         skip_unusable: recipe.skip_unusable,
         max_samples: None,
         min_responses,
+        most_responses: Some(most_responses(recipe)?),
         label_conflicts: recipe.label_conflicts,
         ignore_fields: recipe.ignore_fields.get().to_vec(),
         needs_rewards: true,

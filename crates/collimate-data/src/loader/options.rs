@@ -30,6 +30,8 @@ pub struct LoadOptions {
     pub max_samples: Option<usize>,
     /// Minimum number of responses per group: 2, or 1 if a single response is enough (supervised training).
     pub min_responses: usize,
+    /// Most responses that a group may have; rows with more are refused. `None` for no limit.
+    pub most_responses: Option<MostResponses>,
     /// What decides where a row's label contradicts its scores.
     pub label_conflicts: LabelConflicts,
     /// Fields that are ignored wherever a row, its messages or its responses have them.
@@ -38,6 +40,15 @@ pub struct LoadOptions {
     pub needs_rewards: bool,
     /// Refuse groups whose responses are all labelled bad, for objectives that imitate one.
     pub needs_good_response: bool,
+}
+
+/// A limit on the responses of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MostResponses {
+    /// The limit.
+    pub count: usize,
+    /// What has the limit, for messages: `the objective "dpo"`.
+    pub of: String,
 }
 
 impl Default for LoadOptions {
@@ -51,6 +62,7 @@ impl Default for LoadOptions {
             skip_unusable: false,
             max_samples: None,
             min_responses: 2,
+            most_responses: None,
             label_conflicts: LabelConflicts::Label,
             ignore_fields: Vec::new(),
             needs_rewards: true,

@@ -2,8 +2,8 @@
 
 use collimate_rewards::RewardFrom;
 
-use super::LoadOptions;
 use super::row_rewards::number;
+use super::{LoadOptions, MostResponses};
 use crate::layout::node::RowError;
 use crate::layout::raw::{RawGroup, RawResponse, RowKind};
 use crate::message::is_blank;
@@ -52,6 +52,10 @@ pub(super) fn keep_usable(
             close_gaps(raw);
         }
     }
+    if let Some(most) = options.most_responses.as_ref().filter(|most| raw.responses.len() > most.count) {
+        let (found, MostResponses { count, of }) = (raw.responses.len(), most);
+        return Err(RowError::Problem(format!("{found} responses, but {of} takes at most {count}")));
+    }
     let is_bad = |response: &RawResponse| response.signal == Ok(0.0);
     if options.needs_good_response && raw.is_labelled && raw.responses.iter().all(is_bad) {
         let problem = "no response to this prompt is labelled true, so there is none to imitate".to_owned();
@@ -82,8 +86,9 @@ fn too_few(raw: &RawGroup, least: usize) -> RowError {
 
 /// Renumbers ranks of which some were left out, from 1; ties stay ties.
 fn close_gaps(raw: &mut RawGroup) {
-    let ranks: Vec<f64> = raw.responses.iter().filter_map(|response| response.signal.ok()).collect();
+    let mut ranks: Vec<f64> = raw.responses.iter().filter_map(|response| response.signal.ok()).collect();
+    ranks.sort_by(f64::total_cmp);
     for response in &mut raw.responses {
-        response.signal = response.signal.map(|rank| 1.0 + ranks.iter().filter(|other| **other < rank).count() as f64);
+        response.signal = response.signal.map(|rank| 1.0 + ranks.partition_point(|other| *other < rank) as f64);
     }
 }

@@ -1,7 +1,7 @@
 //! Broken rows are errors that name file, line and field.
 
 use crate::common::{first_error, reader};
-use collimate_data::{DataError, DataSource, Layout, LoadOptions, ScoreDirection};
+use collimate_data::{DataError, DataSource, Layout, LoadOptions, MostResponses, ScoreDirection};
 use rstest::rstest;
 
 const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1}, {"content": "c", "reward": 0}]}"#;
@@ -245,4 +245,17 @@ fn bytes_that_are_not_text_are_refused() {
 fn a_missing_file_is_named() {
     let error = DataSource::open("no/such/file.jsonl", &LoadOptions::default()).unwrap_err().to_string();
     assert!(error.starts_with("no/such/file.jsonl: "), "{error}");
+}
+
+#[test]
+fn a_row_with_more_responses_than_are_taken_is_named() {
+    let of = "the objective \"x\"".to_owned();
+    let most = Some(MostResponses { count: 1, of });
+    let options = LoadOptions { most_responses: most, min_responses: 1, skip_unusable: true, ..LoadOptions::default() };
+    let one = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1}]}"#;
+    let expected = "data.jsonl:2: 2 responses, but the objective \"x\" takes at most 1";
+    assert_eq!(first_error(&format!("{one}\n{OURS}\n"), &options), expected);
+    // A response that is left out does not count.
+    let blank = OURS.replace("\"c\"", "\"\"");
+    assert_eq!(reader(&blank, &options).unwrap().next().unwrap().unwrap().responses.len(), 1);
 }

@@ -95,27 +95,11 @@ fn prepare(
 ) -> Result<Prepared, TrainError> {
     let (tokenizer, needs): (&TextTokenizer, _) = (&checked.tokenizer, &checked.needs);
     let training = rows.training.tokenize(recipe, tokenizer, needs.min_responses, observer)?;
-    check_responses(recipe, &training, needs.max_responses)?;
     check_drop_last(recipe, training.groups.len())?;
     let held_out = rows.held_out.map(|rows| rows.tokenize(recipe, tokenizer, needs.min_responses, observer));
     let held_out = held_out.transpose()?;
     let reference = needs.reference.then(|| Reference::open(recipe, &checked.session));
     Ok(Prepared { training, held_out, reference })
-}
-
-/// Rejects groups with more responses than the objective accepts.
-fn check_responses(recipe: &Recipe, data: &PreparedData, limit: Option<usize>) -> Result<(), TrainError> {
-    let Some(limit) = limit else { return Ok(()) };
-    match data.groups.iter().find(|group| group.responses.len() > limit) {
-        None => Ok(()),
-        Some(group) => Err(TrainError::TooManyResponses {
-            path: data.files.path(group.index).to_owned(),
-            line: group.line,
-            found: group.responses.len(),
-            limit,
-            objective: recipe.objective.name.clone(),
-        }),
-    }
 }
 
 /// Rejects a balance-loss weight if the model has no router.

@@ -121,6 +121,7 @@ impl DataOptions {
             skip_unusable: self.skip_unusable,
             max_samples: self.max_samples,
             min_responses,
+            most_responses: None,
             label_conflicts: self.label_conflicts,
             ignore_fields: self.ignore_fields.clone(),
             needs_rewards,
