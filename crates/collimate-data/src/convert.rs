@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use collimate_rewards::{Pair, PairRule, pairs};
+use collimate_rewards::{Pair, PairRule, num_pairs, pairs};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{DataError, Layout, Prompt, PromptGroup, Response, RowWriter};
+use crate::{DataError, GroupReader, Layout, MAX_LINE_BYTES, Prompt, PromptGroup, Response, RowWriter};
 
 /// The layout to write.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,54 +47,84 @@ pub struct ConvertReport {
     pub num_without_pairs: usize,
 }
 
-/// Writes groups to `path` as JSON Lines, atomically.
+/// Pairs that one group may become; of 2,896 responses with rewards that all differ.
+const MAX_PAIRS: usize = 1 << 22;
+
+/// Writes groups to `path` as JSON Lines, atomically. Memory holds one group and one row of output.
 ///
 /// # Errors
-/// The first error in `groups`, or a write error; `path` then stays as it was.
-pub fn convert(
-    groups: impl IntoIterator<Item = Result<PromptGroup, DataError>>,
-    path: impl AsRef<Path>,
-    to: ConvertTo,
-) -> Result<ConvertReport, DataError> {
+/// The first error in `groups`; a group that would become more than 4,194,304 pairs, or a row longer than can be read again
+/// ([`MAX_LINE_BYTES`]); a write error. `path` then stays as it was.
+pub fn convert(groups: &mut GroupReader, path: impl AsRef<Path>, to: ConvertTo) -> Result<ConvertReport, DataError> {
     let path = path.as_ref();
     if path.file_name().is_none() {
         return Err(DataError::File { path: path.to_owned(), problem: "this is not the name of a file".to_owned() });
     }
     let mut writer = RowWriter::create(path)?;
     let mut report = ConvertReport::default();
-    for group in groups {
-        let rows = rows(&group?, to);
+    while let Some(group) = groups.next() {
+        let group = group?;
+        if let Some(problem) = excess(&group, to) {
+            let path = groups.files().path(group.index).to_owned();
+            return Err(DataError::Row { path, line: group.line, problem });
+        }
+        let before = writer.num_rows();
+        let mut push = |row| writer.push(&Value::Object(with_chat_inputs(row, &group)));
+        match to {
+            ConvertTo::Collimate => push(collimate(&group))?,
+            ConvertTo::RankedSet => push(ranked_set(&group))?,
+            ConvertTo::Preference(rule) => {
+                let rewards = rewards(&group);
+                pairs_of(&group, &rewards, rule).try_for_each(|pair| push(preference(&group, pair)))?;
+            }
+        }
         report.num_groups += 1;
-        report.num_without_pairs += usize::from(rows.is_empty());
-        rows.iter().try_for_each(|row| writer.push(row))?;
+        report.num_without_pairs += usize::from(writer.num_rows() == before);
     }
     report.num_rows = writer.num_rows();
     writer.commit()?;
     Ok(report)
 }
 
-/// The rows a group becomes.
-fn rows(group: &PromptGroup, to: ConvertTo) -> Vec<Value> {
-    let rows = match to {
-        ConvertTo::Collimate => vec![collimate(group)],
-        ConvertTo::RankedSet => vec![ranked_set(group)],
-        ConvertTo::Preference(rule) => pairs_of(group, rule).into_iter().map(|pair| preference(group, pair)).collect(),
-    };
-    rows.into_iter().map(|row| Value::Object(with_chat_inputs(row, group))).collect()
+/// Why a group becomes more than is written, if it does.
+fn excess(group: &PromptGroup, to: ConvertTo) -> Option<String> {
+    let num_responses = group.responses.len();
+    match (to, &group.prompt) {
+        (ConvertTo::Preference(rule), _) => {
+            let count = num_pairs(&rewards(group), rule);
+            let what = format!(
+                "its {num_responses} responses make {count} pairs, and at most {MAX_PAIRS} are written for a prompt; \
+                 choose another rule or a greater margin"
+            );
+            (count > MAX_PAIRS).then_some(what)
+        }
+        (ConvertTo::RankedSet, Prompt::Messages(messages)) => {
+            // Each response comes with the whole conversation.
+            let prompt: usize = messages.iter().map(|message| message.content.len()).sum();
+            let responses: usize = group.responses.iter().map(|response| response.content.len()).sum();
+            let bytes = prompt.saturating_mul(num_responses).saturating_add(responses);
+            let what = format!(
+                "with its prompt before each of {num_responses} responses the row has {bytes} bytes, more than the \
+                 {MAX_LINE_BYTES} that are read; the layout collimate has the prompt once"
+            );
+            (bytes > MAX_LINE_BYTES).then_some(what)
+        }
+        _ => None,
+    }
+}
+
+fn rewards(group: &PromptGroup) -> Vec<f64> {
+    group.responses.iter().map(|response| response.reward).collect()
 }
 
 /// The pairs of a group. If its scores are equal and a label names the better response, the label makes the pair.
-fn pairs_of(group: &PromptGroup, rule: PairRule) -> Vec<Pair> {
-    let rewards: Vec<f64> = group.responses.iter().map(|response| response.reward).collect();
+fn pairs_of<'a>(group: &PromptGroup, rewards: &'a [f64], rule: PairRule) -> impl Iterator<Item = Pair> + use<'a> {
     let needs_a_gap = matches!(rule, PairRule::AllPairs { margin } if margin > 0.0);
     let is_tied = rewards.len() > 1 && rewards.iter().all(|reward| *reward == rewards[0]) && !needs_a_gap;
-    match group.chosen.filter(|_| is_tied) {
-        // The last of the others, as for any objective that takes the worst of equal responses.
-        Some(chosen) => {
-            (0..rewards.len()).rfind(|k| *k != chosen).map(|rejected| Pair { chosen, rejected }).into_iter().collect()
-        }
-        None => pairs(&rewards, rule, group.index),
-    }
+    let labelled = group.chosen.filter(|_| is_tied);
+    let worse = |chosen: usize| (0..rewards.len()).rfind(|k| *k != chosen).map(|rejected| Pair { chosen, rejected });
+    let scored = if labelled.is_none() { rewards } else { &[] };
+    labelled.and_then(worse).into_iter().chain(pairs(scored, rule, group.index))
 }
 
 /// The row with what its chat template is given besides the messages.

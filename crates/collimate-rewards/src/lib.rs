@@ -35,6 +35,6 @@ pub use elo::{EloOptions, elo};
 pub use entropy::{alpha_for_entropy, effective_responses, entropy, reward_weights};
 pub use fit::{DEFAULT_PRIOR_PRECISION, bradley_terry, pairwise_wins, plackett_luce};
 pub use normalize::{Normalize, clip, min_max, z_score};
-pub use pairs::{Pair, PairRule, pairs};
+pub use pairs::{Pair, PairRule, num_pairs, pairs};
 pub use rank::{linear_rank, mean_ranks, ndcg_gain};
 pub use rule::RewardFrom;

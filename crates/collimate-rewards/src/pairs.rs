@@ -36,21 +36,33 @@ pub struct Pair {
     pub rejected: usize,
 }
 
-/// Forms the pairs of a group; none if all rewards are equal.
+/// Forms the pairs of a group, one at a time; none if all rewards are equal. They are in the order of the chosen responses,
+/// then of the rejected ones.
 ///
 /// `index` is the group's position in the data. Together with the seed it determines the random draw, independently of
 /// other groups.
 ///
 /// # Shapes
 /// `rewards` (higher is better) is \[K\].
-pub fn pairs(rewards: &[f64], rule: PairRule, index: usize) -> Vec<Pair> {
-    if let PairRule::AllPairs { margin } = rule {
-        return all_pairs(rewards, margin);
+pub fn pairs(rewards: &[f64], rule: PairRule, index: usize) -> impl Iterator<Item = Pair> + '_ {
+    let all = AllPairs::of(rewards, rule);
+    let one = if all.is_none() { one_pair(rewards, rule, index) } else { None };
+    one.into_iter().chain(all.into_iter().flat_map(AllPairs::each))
+}
+
+/// Number of the pairs of a group, which may be K · (K − 1) / 2, without forming them.
+pub fn num_pairs(rewards: &[f64], rule: PairRule) -> usize {
+    match AllPairs::of(rewards, rule) {
+        Some(all) => (0..rewards.len()).map(|chosen| all.worse_than(chosen).len()).sum(),
+        None => one_pair(rewards, rule, 0).iter().count(),
     }
-    let Some(chosen) = best(rewards) else { return Vec::new() };
+}
+
+fn one_pair(rewards: &[f64], rule: PairRule, index: usize) -> Option<Pair> {
+    let chosen = best(rewards)?;
     let below: Vec<usize> = (0..rewards.len()).filter(|&i| rewards[i] < rewards[chosen]).collect();
     if below.is_empty() {
-        return Vec::new();
+        return None;
     }
     let rejected = match rule {
         PairRule::BestVsRandom { seed } => below[group_rng(seed, index).random_range(0..below.len())],
@@ -61,7 +73,7 @@ pub fn pairs(rewards: &[f64], rule: PairRule, index: usize) -> Vec<Pair> {
         // Reversed, since among ties the last is the worst.
         _ => lowest(&below.iter().rev().copied().collect::<Vec<_>>(), |i| rewards[i]),
     };
-    vec![Pair { chosen, rejected }]
+    Some(Pair { chosen, rejected })
 }
 
 /// Index of the first of the highest rewards; `None` without responses.
@@ -74,16 +86,37 @@ fn lowest(candidates: &[usize], cost: impl Fn(usize) -> f64) -> usize {
     candidates[1..].iter().fold(candidates[0], |lowest, &i| if cost(i) < cost(lowest) { i } else { lowest })
 }
 
-fn all_pairs(rewards: &[f64], margin: f64) -> Vec<Pair> {
-    let mut pairs = Vec::new();
-    for chosen in 0..rewards.len() {
-        for rejected in 0..rewards.len() {
-            if rewards[chosen] > rewards[rejected] && rewards[chosen] - rewards[rejected] >= margin {
-                pairs.push(Pair { chosen, rejected });
-            }
-        }
+/// All pairs of a group, in memory for its responses only.
+struct AllPairs<'a> {
+    rewards: &'a [f64],
+    margin: f64,
+    /// Indices of the responses from the lowest reward to the highest.
+    ascending: Vec<usize>,
+}
+
+impl<'a> AllPairs<'a> {
+    /// `None` if the rule is another.
+    fn of(rewards: &'a [f64], rule: PairRule) -> Option<Self> {
+        let PairRule::AllPairs { margin } = rule else { return None };
+        let mut ascending: Vec<usize> = (0..rewards.len()).collect();
+        ascending.sort_by(|&a, &b| rewards[a].total_cmp(&rewards[b]));
+        Some(Self { rewards, margin, ascending })
     }
-    pairs
+
+    /// The responses that a chosen one makes a pair with, from the lowest reward.
+    fn worse_than(&self, chosen: usize) -> &[usize] {
+        let reward = self.rewards[chosen];
+        let is_worse = |&i: &usize| reward > self.rewards[i] && reward - self.rewards[i] >= self.margin;
+        &self.ascending[..self.ascending.partition_point(is_worse)]
+    }
+
+    fn each(self) -> impl Iterator<Item = Pair> + 'a {
+        (0..self.rewards.len()).flat_map(move |chosen| {
+            let mut worse = self.worse_than(chosen).to_vec();
+            worse.sort_unstable();
+            worse.into_iter().map(move |rejected| Pair { chosen, rejected })
+        })
+    }
 }
 
 /// A separate generator for each group, so that skipping or sharding groups does not affect other draws.
@@ -148,19 +181,31 @@ mod tests {
     #[case::margin_reached(PairRule::AllPairs { margin: 2.0 }, &[1.0, 2.0, 3.0], &[(2, 0)])]
     #[case::closest_to_the_mean(PairRule::BestVsMean, &[0.0, 9.0, 4.0, 1.0], &[(1, 2)])]
     fn pairs_follow_the_rule(#[case] rule: PairRule, #[case] rewards: &[f64], #[case] expected: &[(usize, usize)]) {
-        let found: Vec<(usize, usize)> = pairs(rewards, rule, 0).iter().map(|p| (p.chosen, p.rejected)).collect();
+        let found: Vec<(usize, usize)> = pairs(rewards, rule, 0).map(|p| (p.chosen, p.rejected)).collect();
         assert_eq!(found, expected);
+        assert_eq!(num_pairs(rewards, rule), expected.len());
     }
 
     #[test]
     fn the_random_draw_depends_only_on_seed_and_index_and_reaches_everyone() {
         let rewards = [5.0, 1.0, 2.0, 3.0];
-        let draw = |index| pairs(&rewards, PairRule::BestVsRandom { seed: 7 }, index)[0].rejected;
+        let draw = |index| pairs(&rewards, PairRule::BestVsRandom { seed: 7 }, index).next().expect("a pair").rejected;
         assert_eq!((0..50).map(draw).collect::<Vec<_>>(), (0..50).map(draw).collect::<Vec<_>>());
         let mut seen: Vec<usize> = (0..50).map(draw).collect();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen, [1, 2, 3]);
+    }
+
+    #[test]
+    fn pairs_are_formed_as_they_are_asked_for() {
+        let rewards: Vec<f64> = (0..100_000).map(f64::from).collect();
+        let rule = PairRule::AllPairs { margin: 0.0 };
+        // Five billion pairs: held at once they would take 80 GB.
+        assert_eq!(num_pairs(&rewards, rule), 100_000 * 99_999 / 2);
+        let first: Vec<Pair> = pairs(&rewards, rule, 0).take(3).collect();
+        let expected = [(1, 0), (2, 0), (2, 1)].map(|(chosen, rejected)| Pair { chosen, rejected });
+        assert_eq!(first, expected);
     }
 
     #[rstest]

@@ -46,7 +46,8 @@ fn a_conversation_keeps_its_json(#[case] to: ConvertTo) {
     assert_eq!(serde_json::to_value(&group.prompt).unwrap(), conversation()["prompt"]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
-    convert([Ok(group.clone())], &path, to).unwrap();
+    let mut groups = reader(&conversation().to_string(), &LoadOptions::default()).unwrap();
+    convert(&mut groups, &path, to).unwrap();
     let back = DataSource::open(&path, &LoadOptions::default()).unwrap().next().unwrap().unwrap();
     assert_eq!((&back.prompt, &back.responses, &back.chat), (&group.prompt, &group.responses, &group.chat));
     let turns: Vec<Value> = back.responses.iter().map(|response| json!([response.message()])).collect();

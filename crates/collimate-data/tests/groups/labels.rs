@@ -105,7 +105,7 @@ fn a_label_among_equal_scores_comes_first_and_survives_conversion() {
     let folder = tempfile::tempdir().unwrap();
     for to in [ConvertTo::Collimate, ConvertTo::RankedSet, ConvertTo::Preference(PairRule::BestVsWorst)] {
         let path = folder.path().join("out.jsonl");
-        convert(reader(tied, &LoadOptions::default()).unwrap(), &path, to).unwrap();
+        convert(&mut reader(tied, &LoadOptions::default()).unwrap(), &path, to).unwrap();
         let back = DataSource::open(&path, &LoadOptions::default()).unwrap().next().unwrap().unwrap();
         assert_eq!((texts(&back), rewards(&back), back.chosen), (vec!["b", "c"], vec![4.0, 4.0], Some(0)), "{to:?}");
     }

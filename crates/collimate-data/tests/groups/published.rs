@@ -129,7 +129,8 @@ fn a_published_row_is_a_group(
     // Converted to this project's layout, it is the same group.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
-    convert(groups.iter().cloned().map(Ok), &path, ConvertTo::Collimate).unwrap();
+    let mut again = reader(&row.to_string(), &LoadOptions::default()).unwrap();
+    convert(&mut again, &path, ConvertTo::Collimate).unwrap();
     let back: Vec<PromptGroup> =
         DataSource::open(&path, &LoadOptions::default()).unwrap().collect::<Result<_, _>>().unwrap();
     assert_eq!((&back[0].prompt, &back[0].responses), (&groups[0].prompt, &groups[0].responses));

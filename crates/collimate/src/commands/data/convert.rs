@@ -48,7 +48,7 @@ impl Args {
         if reader.is_demonstrations() && to == ConvertTo::Collimate {
             reader.accept_single_responses();
         }
-        let report = convert(reader.by_ref(), &self.output, to)?;
+        let report = convert(&mut reader, &self.output, to)?;
         io.note(format_args!("{}: {}", listed(&self.files), reader.describe()));
         for line in reader.counts().labels.lines(self.read.label_conflicts) {
             io.note(format_args!("{line}"));
