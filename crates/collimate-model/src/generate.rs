@@ -3,6 +3,7 @@
 mod cache;
 mod sampling;
 
+use std::ops::Range;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
@@ -12,18 +13,25 @@ use collimate_text::GroupBatch;
 
 use self::cache::Cache;
 pub use self::sampling::{GenerateOptions, TimeLimit};
-use self::sampling::{Sampler, draw_key};
+use self::sampling::{MAX_SEQUENCES, Sampler, draw_key};
 use crate::causal_lm::CausalLm;
 use crate::engine::{Projections, rotary};
 use crate::error::ModelError;
 use crate::host::{floats, int_tensor};
 
-/// Maximum number of sequences decoded together.
-const MAX_SEQUENCES: usize = 256;
+/// The samples that are drawn together.
+struct Chunk {
+    /// Index of its first prompt among all prompts.
+    first_prompt: usize,
+    /// Which samples of each prompt.
+    samples: Range<usize>,
+}
 
 /// One sequence being generated.
 struct Sequence {
+    /// Index in the chunk.
     prompt: usize,
+    /// Index in the chunk.
     sample: usize,
     ids: Vec<u32>,
     finished: bool,
@@ -45,10 +53,19 @@ impl<B: FusedOps> CausalLm<B> {
         options: &GenerateOptions,
         mut progress: impl FnMut(usize),
     ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
-        let per_chunk = (MAX_SEQUENCES / options.num_samples.max(1)).max(1);
-        let mut outputs = Vec::with_capacity(prompts.len());
+        let per_chunk = options.prompts_at_once();
+        let mut outputs = Vec::new();
         for (chunk, prompts) in prompts.chunks(per_chunk).enumerate() {
-            let generated = self.generate_chunk(prompts, options, chunk * per_chunk)?;
+            let mut generated = vec![Vec::new(); prompts.len()];
+            for first_sample in (0..options.num_samples).step_by(MAX_SEQUENCES) {
+                let samples = first_sample..options.num_samples.min(first_sample + MAX_SEQUENCES);
+                let part = self.generate_chunk(
+                    prompts,
+                    options,
+                    Chunk { first_prompt: options.first_prompt + chunk * per_chunk, samples },
+                )?;
+                generated.iter_mut().zip(part).for_each(|(all, part)| all.extend(part));
+            }
             progress(generated.len());
             outputs.extend(generated);
         }
@@ -59,15 +76,16 @@ impl<B: FusedOps> CausalLm<B> {
         &self,
         prompts: &[Vec<u32>],
         options: &GenerateOptions,
-        first_prompt: usize,
+        chunk: Chunk,
     ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
         let begun = Instant::now();
-        let (logits, mut cache) = self.prefill(prompts, options)?;
+        let num_samples = chunk.samples.len();
+        let (logits, mut cache) = self.prefill(prompts, num_samples, options)?;
         let mut active: Vec<Sequence> = (0..prompts.len())
-            .flat_map(|prompt| (0..options.num_samples).map(move |sample| (prompt, sample)))
+            .flat_map(|prompt| (0..num_samples).map(move |sample| (prompt, sample)))
             .map(|(prompt, sample)| Sequence { prompt, sample, ids: Vec::new(), finished: false })
             .collect();
-        let mut done = vec![vec![Vec::new(); options.num_samples]; prompts.len()];
+        let mut done = vec![vec![Vec::new(); num_samples]; prompts.len()];
         let sampler = Sampler::new(options);
         // Prefill computes one row of logits per prompt, shared by its samples.
         let mut rows: Vec<f32> = floats(logits);
@@ -76,7 +94,12 @@ impl<B: FusedOps> CausalLm<B> {
         for step in 0..options.max_new_tokens {
             for (row, sequence) in active.iter_mut().enumerate() {
                 let row = if step == 0 { sequence.prompt } else { row };
-                let key = draw_key(options.seed, first_prompt + sequence.prompt, sequence.sample, step);
+                let key = draw_key(
+                    options.seed,
+                    chunk.first_prompt + sequence.prompt,
+                    chunk.samples.start + sequence.sample,
+                    step,
+                );
                 let token = sampler.draw(&rows[row * vocab..(row + 1) * vocab], key);
                 sequence.ids.push(token);
                 sequence.finished = options.ends.is_reached(&sequence.ids);
@@ -100,7 +123,12 @@ impl<B: FusedOps> CausalLm<B> {
     }
 
     /// Runs the prompts: returns the logits of their next tokens, [B, V], and a cache with a row per sample.
-    fn prefill(&self, prompts: &[Vec<u32>], options: &GenerateOptions) -> Result<(Tensor<B, 2>, Cache<B>), ModelError> {
+    fn prefill(
+        &self,
+        prompts: &[Vec<u32>],
+        num_samples: usize,
+        options: &GenerateOptions,
+    ) -> Result<(Tensor<B, 2>, Cache<B>), ModelError> {
         let batch = GroupBatch::prompts(prompts);
         self.check(&batch)?;
         // The last generated token is never an input.
@@ -109,7 +137,7 @@ impl<B: FusedOps> CausalLm<B> {
         let pack = self.pack(&batch);
         let engine = self.engine(true, None);
         let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
-        let mut cache = Cache::new(&lengths, options.num_samples, options.max_new_tokens);
+        let mut cache = Cache::new(&lengths, num_samples, options.max_new_tokens);
         let mut x = engine.embed(pack.tokens.clone());
         for layer in 0..self.config.num_hidden_layers {
             let (y, activations) = engine.block(layer, x, &pack);
@@ -124,6 +152,7 @@ impl<B: FusedOps> CausalLm<B> {
 
     /// Decodes one token for every active sequence: tokens, [S], to the logits of the next, [S, V].
     fn decode(&self, tokens: &[u32], cache: &mut Cache<B>) -> Tensor<B, 2> {
+        cache.make_room();
         let engine = self.engine(true, None);
         let rotary = rotary::<B>(&self.rope, &cache.positions(), &self.device);
         let mut x = engine.embed(int_tensor(tokens, &self.device));

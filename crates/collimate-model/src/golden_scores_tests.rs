@@ -278,4 +278,12 @@ fn check_samples<B: FusedOps>(device: &B::Device) {
     let alone = model.generate(&prompts[..1], &options, |_| ()).expect("continuations");
     assert_eq!(all[0], alone[0]);
     assert_ne!(all[0][0], all[0][1], "samples at temperature 1 differ");
+    // More samples than are decoded together.
+    let many = GenerateOptions { num_samples: 300, ..options };
+    let many = model.generate(&prompts[..1], &many, |_| ()).expect("continuations");
+    assert_eq!((many[0].len(), &many[0][..3]), (300, &all[0][..]));
+    let mut distinct = many[0].clone();
+    distinct.sort();
+    distinct.dedup();
+    assert!(distinct.len() > 280, "{} of 300 samples are distinct", distinct.len());
 }

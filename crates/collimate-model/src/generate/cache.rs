@@ -8,6 +8,10 @@ use burn::tensor::{Tensor, TensorData};
 /// Added to the scores of masked slots; its exponential is exactly zero in every dtype.
 const MASKED: f32 = -3.0e4;
 
+/// Slots for generated tokens that a cache begins with. They double when they are full, so memory follows the answers that
+/// are drawn, not the longest that may be.
+const FIRST_SLOTS: usize = 64;
+
 /// Keys and values of one layer, [S, H_kv, T, head_dim].
 struct LayerCache<B: Backend> {
     keys: Option<Tensor<B, 4>>,
@@ -26,6 +30,13 @@ fn write<B: Backend>(stored: &mut Option<Tensor<B, 4>>, new: Tensor<B, 4>, slot:
     seen
 }
 
+/// [S, H_kv, T, head_dim] with this many more slots.
+fn with_slots<B: Backend>(all: Tensor<B, 4>, more: usize) -> Tensor<B, 4> {
+    let [count, heads, _, dim] = all.dims();
+    let empty = Tensor::zeros([count, heads, more, dim], (&all.device(), all.dtype()));
+    Tensor::cat(vec![all, empty], 2)
+}
+
 /// The caches of all layers. Prompts begin at slot 0, generated tokens at the end of the longest prompt.
 pub(super) struct Cache<B: Backend> {
     layers: Vec<LayerCache<B>>,
@@ -33,7 +44,10 @@ pub(super) struct Cache<B: Backend> {
     prompt_lengths: Vec<usize>,
     num_samples: usize,
     longest: usize,
+    /// Slots of each row, T.
     capacity: usize,
+    /// Slots that a row will ever need.
+    most: usize,
     generated: usize,
 }
 
@@ -41,8 +55,9 @@ impl<B: Backend> Cache<B> {
     pub(super) fn new(lengths: &[usize], num_samples: usize, max_new_tokens: usize) -> Self {
         let prompt_lengths = lengths.iter().flat_map(|&n| std::iter::repeat_n(n, num_samples)).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let capacity = longest + max_new_tokens;
-        Self { layers: Vec::new(), prompt_lengths, num_samples, longest, capacity, generated: 0 }
+        let capacity = longest + max_new_tokens.min(FIRST_SLOTS);
+        let most = longest.saturating_add(max_new_tokens);
+        Self { layers: Vec::new(), prompt_lengths, num_samples, longest, capacity, most, generated: 0 }
     }
 
     /// Appends a layer from packed prompts, [N, H_kv, head_dim].
@@ -81,6 +96,21 @@ impl<B: Backend> Cache<B> {
             }));
         }
         Tensor::from_data(TensorData::new(mask, [self.prompt_lengths.len(), 1, 1, slots]), device)
+    }
+
+    /// Makes room for the next token; a layer is copied only while no other is.
+    pub(super) fn make_room(&mut self) {
+        if self.longest + self.generated < self.capacity {
+            return;
+        }
+        let slots = self.capacity - self.longest;
+        let more = slots.max(FIRST_SLOTS).min(self.most.saturating_sub(self.capacity).max(1));
+        self.capacity += more;
+        for layer in &mut self.layers {
+            for stored in [&mut layer.keys, &mut layer.values] {
+                *stored = stored.take().map(|all| with_slots(all, more));
+            }
+        }
     }
 
     /// Appends keys and values of the token being decoded, [S, H_kv, 1, head_dim]; returns those of all tokens so far.

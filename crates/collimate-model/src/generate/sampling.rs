@@ -6,6 +6,13 @@ use collimate_text::TurnEnds;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// Maximum number of sequences decoded together.
+pub(super) const MAX_SEQUENCES: usize = 256;
+/// Most samples of a prompt; they are in memory together.
+const MAX_SAMPLES: usize = 1 << 16;
+/// Most tokens that a prompt's samples may have together, the longest allowed for each.
+const MAX_SAMPLED_TOKENS: usize = 1 << 24;
+
 /// How to generate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
@@ -21,6 +28,8 @@ pub struct GenerateOptions {
     pub top_k: Option<usize>,
     /// Random seed.
     pub seed: u64,
+    /// What the draws of the first prompt count as: prompts that are given in parts are drawn for as if they came together.
+    pub first_prompt: usize,
     /// What ends a sample.
     pub ends: TurnEnds,
     /// Longest time that decoding may take; samples that are not complete by then are cut. `None` for no limit.
@@ -55,9 +64,35 @@ impl Default for GenerateOptions {
             top_p: 1.0,
             top_k: None,
             seed: 0,
+            first_prompt: 0,
             ends: TurnEnds::default(),
             time_limit: None,
         }
+    }
+}
+
+impl GenerateOptions {
+    /// How many prompts are decoded together.
+    pub fn prompts_at_once(&self) -> usize {
+        (MAX_SEQUENCES / self.num_samples.max(1)).max(1)
+    }
+
+    /// Why a prompt's samples may take more memory than they should, if they may.
+    pub fn excess(&self) -> Option<String> {
+        let Self { num_samples, max_new_tokens, .. } = self;
+        if *num_samples > MAX_SAMPLES {
+            return Some(format!(
+                "{num_samples} responses to a prompt are more than {MAX_SAMPLES}, the most that are drawn"
+            ));
+        }
+        let tokens = num_samples.saturating_mul(*max_new_tokens);
+        let what = || {
+            format!(
+                "{num_samples} responses of up to {max_new_tokens} tokens are {tokens} tokens a prompt, more than \
+                 {MAX_SAMPLED_TOKENS}, the most that are drawn"
+            )
+        };
+        (tokens > MAX_SAMPLED_TOKENS).then(what)
     }
 }
 
@@ -139,6 +174,18 @@ mod tests {
         let draws = 20_000;
         let hits = (0..draws).filter(|&i| sampler.draw(logits, draw_key(7, i, 0, 0)) == token).count();
         hits as f64 / draws as f64
+    }
+
+    #[test]
+    fn counts_beyond_memory_are_named() {
+        let excess = |num_samples, max_new_tokens| {
+            GenerateOptions { num_samples, max_new_tokens, ..GenerateOptions::default() }.excess()
+        };
+        assert_eq!(excess(1 << 16, 256), None);
+        assert_eq!(excess(1, 1 << 24), None);
+        assert!(excess(10_000_000, 1).is_some_and(|what| what.contains("more than 65536")));
+        assert!(excess(1, 1_000_000_000).is_some_and(|what| what.contains("1000000000 tokens a prompt")));
+        assert!(excess(1 << 16, usize::MAX).is_some());
     }
 
     #[test]
