@@ -43,6 +43,7 @@ mod shard_size;
 mod space;
 mod staged;
 mod temporary;
+mod unnamed;
 
 pub use atomic::{AtomicFile, write_atomically};
 pub use checksums::{CHECKSUMS_FILE, check_sealed, verify_checksums, write_checksums};
@@ -59,6 +60,7 @@ pub use shard_size::{ShardSize, ShardSizeError};
 pub use space::{folder_bytes, free_space};
 pub use staged::{StagedFolder, remove_sealed};
 pub use temporary::{recover_folders, remove_leftovers, remove_leftovers_beside};
+pub use unnamed::unnamed_file;
 
 use std::fs::File;
 use std::path::Path;

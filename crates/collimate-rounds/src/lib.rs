@@ -1,9 +1,10 @@
 //! Makes training data from prompts, and trains on it in rounds.
 //!
 //! ```text
-//! sampling   prompts of a file, and responses drawn to them
-//! rewarder   a program of the user's scores each response
-//! rounds     sample, reward, train; then again from the result
+//! sampling     prompts of a file, and responses drawn to them
+//! rewarder     a program of the user's scores each response
+//! stored_rows  keeps rows on disk, so that memory does not grow with them
+//! rounds       sample, reward, train; then again from the result
 //! ```
 //!
 //! Start with [`reward_rows`], which runs a reward program over a file, and [`run_rounds`], which runs the loop. Every
@@ -24,11 +25,11 @@ mod error;
 mod rewarder;
 mod rounds;
 mod sampling;
+mod stored_rows;
 
 pub use error::RoundsError;
 pub use rewarder::{
-    Failure, OnFailure, ProgramCommand, RewardError, RewardOptions, RewardRow, RewardSummary, Rewarded, read_rows,
-    reward_rows,
+    Failure, OnFailure, ProgramCommand, RewardError, RewardOptions, RewardRows, RewardSummary, ScoredRow, reward_rows,
 };
 pub use rounds::{LoopOptions, RoundReference, RoundRow, run_rounds, table};
-pub use sampling::{PromptRow, SampledResponse, decode, encode_prompt, encode_prompts, read_prompts};
+pub use sampling::{Draws, PromptRows, encode_prompt};

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! words    splits a command line into words, without a shell
-//! rows     the responses of a file, as requests and with their rewards
+//! rows     a row with its responses, as requests and with their rewards
+//! requests the rows of a file, and the responses that a worker is asked about
 //! answer   parses what the program printed
 //! process  one process, with pipes that cannot block each other
 //! worker   a share of the rows, and what to do when a process fails
@@ -13,6 +14,7 @@ mod answer;
 mod error;
 mod job;
 mod process;
+mod requests;
 mod rows;
 mod words;
 mod worker;
@@ -21,8 +23,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use error::{Failure, RewardError};
-pub use job::{RewardSummary, Rewarded, reward_rows};
-pub use rows::{RewardRow, read_rows};
+pub use job::{RewardSummary, ScoredRow, reward_rows};
+pub use requests::RewardRows;
 pub use words::ProgramCommand;
 
 /// How to run a reward program.

@@ -13,7 +13,8 @@ mod record;
 mod seeds;
 mod stages;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use collimate_data::{JsonRows, data_files};
@@ -26,7 +27,7 @@ use serde_json::{Map, Value};
 
 use crate::error::RoundsError;
 use crate::rewarder::RewardOptions;
-use crate::sampling::{PromptRow, encode_prompts, read_prompts};
+use crate::sampling::PromptRows;
 use record::Record;
 pub use record::{RoundRow, table};
 use stages::Round;
@@ -65,22 +66,21 @@ pub struct LoopOptions {
     pub settings: Map<String, Value>,
 }
 
-/// The prompts of a file with their token ids.
+/// The prompts of a file.
 struct Prompts {
-    rows: Vec<PromptRow>,
-    ids: Vec<Vec<u32>>,
+    rows: PromptRows,
     hash: String,
 }
 
 impl Prompts {
-    fn read(path: &std::path::Path, tokenizer: &TextTokenizer) -> Result<Self, RoundsError> {
-        let rows = read_prompts(path, JsonRows::open(path)?)?;
-        let ids = encode_prompts(&rows, tokenizer)?;
+    fn read(path: &Path, tokenizer: &TextTokenizer, folder: &Path) -> Result<Self, RoundsError> {
+        let rows = PromptRows::read(path, JsonRows::open(path)?, tokenizer, folder)?;
         let mut hash = blake3::Hasher::new();
         for file in data_files(path)? {
-            hash.update(&std::fs::read(&file).map_err(RoundsError::read(&file))?);
+            let read = File::open(&file).and_then(|mut opened| std::io::copy(&mut opened, &mut hash));
+            read.map_err(RoundsError::read(&file))?;
         }
-        Ok(Self { rows, ids, hash: hash.finalize().to_hex()[..16].to_owned() })
+        Ok(Self { rows, hash: hash.finalize().to_hex()[..16].to_owned() })
     }
 }
 
@@ -96,8 +96,8 @@ pub fn run_rounds(
 ) -> Result<Vec<RoundRow>, RoundsError> {
     let out = &options.recipe.output_dir;
     let mut lock = FolderLock::acquire(out).map_err(TrainError::from)?;
-    let prompts = Prompts::read(&options.prompts, tokenizer)?;
-    let held_out = options.eval_prompts.as_deref().map(|path| Prompts::read(path, tokenizer)).transpose()?;
+    let prompts = Prompts::read(&options.prompts, tokenizer, out)?;
+    let held_out = options.eval_prompts.as_deref().map(|path| Prompts::read(path, tokenizer, out)).transpose()?;
     let hashes = [("prompts", Some(&prompts)), ("eval_prompts", held_out.as_ref())];
     let hashes = hashes.map(|(name, prompts)| (name.to_owned(), prompts.map(|prompts| prompts.hash.clone()).into()));
     let mut record = Record::open(options, hashes.into_iter().collect())?;

@@ -1,41 +1,44 @@
 //! Reads prompts with the other fields of their rows, and adds responses to them.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use collimate_data::{ChatInputs, DataError, JsonRow, JsonRows, Prompt};
+use collimate_model::GenerateOptions;
 pub use collimate_text::encode_prompt;
 use collimate_text::{TextError, TextTokenizer};
+use collimate_train::Session;
 use serde_json::{Map, Value, json};
 
 use crate::error::RoundsError;
+use crate::stored_rows::StoredRows;
 
 /// A row with a prompt.
 #[derive(Debug, Clone)]
-pub struct PromptRow {
+struct PromptRow {
     /// The file.
-    pub path: PathBuf,
+    path: PathBuf,
     /// Line of the file, counted from 1.
-    pub line: usize,
-    /// The prompt.
-    pub prompt: Prompt,
+    line: usize,
+    prompt: Prompt,
     /// What the chat template is given besides the prompt's messages.
-    pub chat: ChatInputs,
+    chat: ChatInputs,
     fields: Map<String, Value>,
 }
 
 /// A response that a model drew.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SampledResponse {
+struct SampledResponse {
     /// Its text, without the end of the turn and without special tokens.
-    pub content: String,
+    content: String,
     /// The tokens that were drawn, with those that ended it.
-    pub token_ids: Vec<u32>,
+    token_ids: Vec<u32>,
 }
 
 impl PromptRow {
     /// The row with these responses after its other fields.
-    pub fn with_responses(&self, samples: Vec<SampledResponse>) -> Value {
-        let mut fields = self.fields.clone();
+    fn with_responses(self, samples: Vec<SampledResponse>) -> Value {
+        let mut fields = self.fields;
         // Removed first, so that the responses come last even if the row had some.
         fields.shift_remove("responses");
         let response = |sample: SampledResponse| json!({"content": sample.content, "token_ids": sample.token_ids});
@@ -45,16 +48,81 @@ impl PromptRow {
     }
 }
 
-/// Reads the prompts of files; messages refer to the files as `name`.
-///
-/// # Errors
-/// A row that is not an object with a prompt, or no prompts at all.
-pub fn read_prompts(name: &Path, rows: JsonRows) -> Result<Vec<PromptRow>, DataError> {
-    let prompts: Vec<PromptRow> = rows.map(|row| PromptRow::of(row?)).collect::<Result<_, DataError>>()?;
-    if prompts.is_empty() {
-        return Err(DataError::File { path: name.to_owned(), problem: "holds no prompt".to_owned() });
+/// The rows of files that have a prompt each, on disk: memory does not grow with them.
+#[derive(Debug)]
+pub struct PromptRows(StoredRows);
+
+impl PromptRows {
+    /// Reads all rows and tokenizes their prompts, so that one that cannot be used is named before anything is computed.
+    /// They are kept on the disk of `folder`; messages refer to the files as `name`.
+    ///
+    /// # Errors
+    /// A row that is not an object with a prompt, a prompt that the tokenizer rejects or that is empty, or no prompts at
+    /// all; the disk is full.
+    pub fn read(name: &Path, rows: JsonRows, tokenizer: &TextTokenizer, folder: &Path) -> Result<Self, RoundsError> {
+        let check = |row| PromptRow::of(row)?.encode(tokenizer).map(drop);
+        let rows = StoredRows::read(rows, folder, check)?;
+        if rows.len() == 0 {
+            return Err(DataError::File { path: name.to_owned(), problem: "holds no prompt".to_owned() }.into());
+        }
+        Ok(Self(rows))
     }
-    Ok(prompts)
+
+    /// Number of prompts.
+    pub fn num_prompts(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Bytes of rows to draw responses for at once.
+const WINDOW_BYTES: u64 = 64 << 20;
+
+/// Draws responses to a part of the prompts, a few at a time.
+pub struct Draws<'a> {
+    prompts: &'a PromptRows,
+    tokenizer: &'a TextTokenizer,
+    options: GenerateOptions,
+    rows: Range<usize>,
+    /// The next row.
+    next: usize,
+}
+
+impl<'a> Draws<'a> {
+    /// For the prompts of `rows`, which draws count from 0.
+    pub fn new(
+        prompts: &'a PromptRows,
+        tokenizer: &'a TextTokenizer,
+        options: GenerateOptions,
+        rows: Range<usize>,
+    ) -> Self {
+        Self { prompts, tokenizer, options, next: rows.start, rows }
+    }
+
+    /// The next rows with their responses; `None` after the last. What is drawn does not depend on how many rows come at
+    /// once.
+    ///
+    /// # Errors
+    /// A row cannot be read back, the model cannot be run, or its tokens cannot be decoded.
+    pub fn next(&mut self, session: &mut dyn Session) -> Result<Option<Vec<Value>>, RoundsError> {
+        let first = self.next;
+        let most = self.rows.end.min(first + self.options.prompts_at_once());
+        let mut bytes = 0;
+        while self.next < most && (self.next == first || bytes + self.prompts.0.bytes(self.next) <= WINDOW_BYTES) {
+            bytes += self.prompts.0.bytes(self.next);
+            self.next += 1;
+        }
+        if self.next == first {
+            return Ok(None);
+        }
+        let rows = (first..self.next).map(|index| Ok(PromptRow::of(self.prompts.0.get(index)?)?));
+        let rows = rows.collect::<Result<Vec<_>, RoundsError>>()?;
+        let ids = rows.iter().map(|row| row.encode(self.tokenizer)).collect::<Result<Vec<_>, _>>()?;
+        let options = GenerateOptions { first_prompt: first - self.rows.start, ..self.options.clone() };
+        let drawn = session.generate(&ids, &options, &mut |_| {})?;
+        let rows =
+            rows.into_iter().zip(drawn).map(|(row, samples)| Ok(row.with_responses(decode(samples, self.tokenizer)?)));
+        rows.collect::<Result<_, _>>().map(Some)
+    }
 }
 
 impl PromptRow {
@@ -67,29 +135,23 @@ impl PromptRow {
         };
         Ok(Self { path, line, prompt, chat, fields })
     }
-}
 
-/// Token ids of every prompt.
-///
-/// # Errors
-/// A prompt that the tokenizer rejects or that is empty; the error names its line.
-pub fn encode_prompts(prompts: &[PromptRow], tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, RoundsError> {
-    let encode = |row: &PromptRow| {
-        let encoded = encode_prompt(&row.prompt, &row.chat, tokenizer)?;
+    /// The prompt's token ids.
+    fn encode(&self, tokenizer: &TextTokenizer) -> Result<Vec<u32>, RoundsError> {
+        let encoded = encode_prompt(&self.prompt, &self.chat, tokenizer)?;
         if encoded.is_empty() {
             let problem = "the prompt is empty after tokenization".to_owned();
-            return Err(DataError::Row { path: row.path.clone(), line: row.line, problem }.into());
+            return Err(DataError::Row { path: self.path.clone(), line: self.line, problem }.into());
         }
         Ok(encoded)
-    };
-    prompts.iter().map(encode).collect()
+    }
 }
 
 /// The texts of samples, with their tokens.
 ///
 /// # Errors
 /// Ids that the tokenizer cannot decode.
-pub fn decode(samples: Vec<Vec<u32>>, tokenizer: &TextTokenizer) -> Result<Vec<SampledResponse>, TextError> {
+fn decode(samples: Vec<Vec<u32>>, tokenizer: &TextTokenizer) -> Result<Vec<SampledResponse>, TextError> {
     samples
         .into_iter()
         .map(|token_ids| Ok(SampledResponse { content: tokenizer.answer(&token_ids)?, token_ids }))
@@ -104,11 +166,11 @@ mod tests {
     fn a_row_keeps_its_other_fields_and_gets_new_responses() {
         let text = "\n{\"id\": 7, \"responses\": [{\"content\": \"old\"}], \"prompt\": \"a\", \"answer\": [1, 2]}\n";
         let name = Path::new("prompts.jsonl");
-        let rows = JsonRows::from_reader(text.as_bytes(), name).expect("rows");
-        let rows = read_prompts(name, rows).expect("a prompt");
-        assert_eq!(rows[0].line, 2);
+        let mut rows = JsonRows::from_reader(text.as_bytes(), name).expect("rows");
+        let row = PromptRow::of(rows.next().expect("a row").expect("a row")).expect("a prompt");
+        assert_eq!(row.line, 2);
         let sample = |content: &str, token_ids| SampledResponse { content: content.to_owned(), token_ids };
-        let written = rows[0].with_responses(vec![sample("x", vec![8, 2]), sample("", vec![2])]).to_string();
+        let written = row.with_responses(vec![sample("x", vec![8, 2]), sample("", vec![2])]).to_string();
         let responses = r#"[{"content":"x","token_ids":[8,2]},{"content":"","token_ids":[2]}]"#;
         assert_eq!(written, format!(r#"{{"id":7,"prompt":"a","answer":[1,2],"responses":{responses}}}"#));
     }

@@ -1,14 +1,15 @@
 //! A command's streams.
 
 use std::fmt::Arguments;
-use std::io::Write;
-use std::path::Path;
+use std::io::{Seek, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use collimate_data::RowWriter;
 use collimate_hub::Hub;
 use collimate_progress::{BarObserver, Both, LineObserver, LogFile, Observer, Silent, terminal_width, wrap};
 use serde_json::Value;
+use tempfile::SpooledTempFile;
 
 use crate::error::CliError;
 use crate::signals::Signals;
@@ -97,11 +98,25 @@ impl Io<'_> {
 #[derive(Debug)]
 pub(crate) enum Rows {
     File(RowWriter),
-    /// Buffered until the end, so that a failed command prints no rows.
+    /// Kept until the end, so that a failed command prints no rows; on disk if they are many.
     StandardOutput {
-        text: String,
+        text: SpooledTempFile,
         num_rows: usize,
     },
+}
+
+/// Bytes of rows for standard output that are in memory rather than on disk.
+const MOST_IN_MEMORY: usize = 16 << 20;
+
+/// The folder for what a command keeps on disk while it runs: where its rows will be, or for standard output and devices the
+/// system's folder for temporary files.
+pub(crate) fn folder_beside(output: &Path) -> PathBuf {
+    let is_file = output != Path::new("-") && (output.is_file() || !output.exists());
+    match output.parent().filter(|_| is_file) {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(_) => PathBuf::from("."),
+        None => std::env::temp_dir(),
+    }
 }
 
 impl Rows {
@@ -111,7 +126,7 @@ impl Rows {
     /// The file's folder is missing or cannot be written.
     pub(crate) fn create(path: &Path) -> Result<Self, CliError> {
         if path == Path::new("-") {
-            return Ok(Self::StandardOutput { text: String::new(), num_rows: 0 });
+            return Ok(Self::StandardOutput { text: SpooledTempFile::new(MOST_IN_MEMORY), num_rows: 0 });
         }
         Ok(Self::File(RowWriter::create(path)?))
     }
@@ -128,8 +143,7 @@ impl Rows {
             Self::File(file) => file.push(row)?,
             Self::StandardOutput { text, num_rows } => {
                 *num_rows += 1;
-                text.push_str(&row.to_string());
-                text.push('\n');
+                writeln!(text, "{row}").map_err(|source| CliError::Output { source })?;
             }
         }
         Ok(())
@@ -142,8 +156,9 @@ impl Rows {
     pub(crate) fn commit(self, io: &mut Io<'_>) -> Result<(), CliError> {
         match self {
             Self::File(file) => Ok(file.commit()?),
-            Self::StandardOutput { text, .. } => {
-                io.out.write_all(text.as_bytes()).map_err(|source| CliError::Output { source })
+            Self::StandardOutput { mut text, .. } => {
+                let copied = text.rewind().and_then(|()| std::io::copy(&mut text, io.out));
+                copied.map(drop).map_err(|source| CliError::Output { source })
             }
         }
     }

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use collimate_data::DataError;
+use collimate_files::WriteError;
 use thiserror::Error;
 
 /// Why a reward program gave no rewards.
@@ -17,6 +19,14 @@ pub enum RewardError {
         /// The operating system's error.
         source: std::io::Error,
     },
+
+    /// A row cannot be used or read back.
+    #[error(transparent)]
+    Rows(#[from] DataError),
+
+    /// The rows cannot be kept on disk.
+    #[error(transparent)]
+    Store(#[from] WriteError),
 
     /// The program gave no score for a response.
     #[error("{}:{line}, response {response}: {failure}", path.display())]

@@ -1,38 +1,20 @@
-//! The responses of a file: requests to the program, and rows with rewards.
+//! A row with its responses: requests to the program, and the row with rewards.
 
-use std::path::{Path, PathBuf};
-
-use collimate_data::{DataError, JsonRow, JsonRows};
+use collimate_data::{DataError, JsonRow};
 use serde_json::{Map, Value, json};
 
 use super::answer::Score;
 
 /// A prompt with its responses and the other fields of its row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RewardRow {
-    /// The file.
-    pub path: PathBuf,
-    /// Line of the file, counted from 1.
-    pub line: usize,
+pub(super) struct RewardRow {
     fields: Map<String, Value>,
     /// The responses, each an object with `content`, or with a whole `message`.
     responses: Vec<Map<String, Value>>,
 }
 
-/// Reads the rows of files; messages refer to them as `name`.
-///
-/// # Errors
-/// A row that is not an object with `prompt` and `responses`, or no rows at all.
-pub fn read_rows(name: &Path, rows: JsonRows) -> Result<Vec<RewardRow>, DataError> {
-    let rows: Vec<RewardRow> = rows.map(|row| RewardRow::of(row?)).collect::<Result<_, DataError>>()?;
-    if rows.is_empty() {
-        return Err(DataError::File { path: name.to_owned(), problem: "there are no rows in it".to_owned() });
-    }
-    Ok(rows)
-}
-
 impl RewardRow {
-    fn of(row: JsonRow) -> Result<Self, DataError> {
+    pub(super) fn of(row: JsonRow) -> Result<Self, DataError> {
         let JsonRow { path: file, line, value } = row;
         let path = || file.clone();
         let field = |field: String, expected: &str, found: Option<&Value>| DataError::Field {
@@ -69,16 +51,16 @@ impl RewardRow {
                 other => return Err(field(format!("responses[{k}].content"), "a string", other.get("content"))),
             }
         }
-        Ok(Self { path: file, line, fields, responses })
+        Ok(Self { fields, responses })
     }
 
     /// Number of responses, K.
-    pub fn num_responses(&self) -> usize {
+    pub(super) fn num_responses(&self) -> usize {
         self.responses.len()
     }
 
     /// The text of a response.
-    pub fn content(&self, response: usize) -> &str {
+    fn content(&self, response: usize) -> &str {
         let fields = &self.responses[response];
         let content = fields.get("content").or_else(|| fields.get("message")?.get("content"));
         content.and_then(Value::as_str).unwrap_or_default()
@@ -116,7 +98,7 @@ impl RewardRow {
     }
 
     /// The row with the responses that `keep` accepts by index and text; `None` if fewer than `fewest` remain.
-    pub fn with_responses(&self, fewest: usize, keep: impl Fn(usize, &str) -> bool) -> Option<Value> {
+    pub(super) fn with_responses(&self, fewest: usize, keep: impl Fn(usize, &str) -> bool) -> Option<Value> {
         let kept = (0..self.responses.len()).filter(|&k| keep(k, self.content(k)));
         let kept: Vec<Value> = kept.map(|k| Value::Object(self.responses[k].clone())).collect();
         if kept.len() < fewest {
@@ -141,13 +123,16 @@ fn kind(value: &Value) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use collimate_data::JsonRows;
     use rstest::rstest;
 
     use super::*;
 
     fn rows(text: &str) -> Result<Vec<RewardRow>, DataError> {
-        let name = Path::new("rows.jsonl");
-        read_rows(name, JsonRows::from_reader(std::io::Cursor::new(text.to_owned()), name)?)
+        let rows = JsonRows::from_reader(std::io::Cursor::new(text.to_owned()), Path::new("rows.jsonl"))?;
+        rows.map(|row| RewardRow::of(row?)).collect()
     }
 
     const ROW: &str =
@@ -155,8 +140,7 @@ mod tests {
 
     #[test]
     fn a_request_has_the_rows_other_fields_and_our_indices() {
-        let rows = rows(&format!("\n{ROW}\n")).expect("rows");
-        assert_eq!(rows[0].line, 2);
+        let rows = rows(ROW).expect("rows");
         let expected = "{\"index\":4,\"response_index\":1,\"prompt\":\"a\",\"response\":\"y\",\"key\":7}\n";
         assert_eq!(rows[0].request(4, 1), expected);
     }
@@ -192,7 +176,6 @@ mod tests {
 
     #[rstest]
     #[case("[[]]", "rows.jsonl:1: expected an object with \"prompt\" and \"responses\", found a list")]
-    #[case("[]", "rows.jsonl: there are no rows in it")]
     #[case(
         "{\"responses\": []}",
         "rows.jsonl:1: field \"prompt\": expected a string or a list of messages, found nothing"
@@ -202,7 +185,6 @@ mod tests {
         "{\"prompt\": \"a\", \"responses\": [{\"content\": \"x\"}, {\"content\": 1}]}",
         "rows.jsonl:1: field \"responses[1].content\": expected a string, found a number"
     )]
-    #[case(" \n", "rows.jsonl: there are no rows in it")]
     fn broken_rows_are_named(#[case] text: &str, #[case] message: &str) {
         assert_eq!(rows(text).expect_err("no rows").to_string(), message);
     }

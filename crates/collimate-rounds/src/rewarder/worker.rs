@@ -1,19 +1,23 @@
 //! One worker: scores its share of the responses, restarting the process as often as necessary.
 
+use std::iter::Peekable;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread;
 use std::time::Duration;
 
 use super::answer::{Request, Score};
 use super::process::{Ending, NextLine, Process};
-use super::rows::RewardRow;
+use super::requests::Requests;
 use super::{Failure, OnFailure, RewardError, RewardOptions};
 
 /// Consecutive failures without an answer after which a program is abandoned.
 const MAX_BARREN: usize = 10;
 /// How long a program without a timeout may keep running after its last answer.
 const LAST_WAIT: Duration = Duration::from_secs(10);
+/// How many rows a worker may be ahead of the row that is written next: their scores are in memory.
+const ROWS_AHEAD: usize = 1 << 14;
 
 /// A worker's report.
 pub(super) enum Report {
@@ -25,12 +29,19 @@ pub(super) enum Report {
 
 pub(super) struct Worker<'a> {
     pub(super) options: &'a RewardOptions,
-    pub(super) rows: &'a Arc<Vec<RewardRow>>,
-    /// Its responses, in the file's order.
-    pub(super) requests: Vec<Request>,
+    /// Its responses.
+    pub(super) requests: Requests,
     /// Set when no more answers are wanted.
     pub(super) is_over: &'a AtomicBool,
-    pub(super) reports: Sender<Report>,
+    /// The row that is written next.
+    pub(super) next_row: &'a AtomicUsize,
+    pub(super) reports: SyncSender<Report>,
+}
+
+/// The responses that are not answered yet.
+struct Left {
+    requests: Peekable<Requests>,
+    count: usize,
 }
 
 /// What to do after a process.
@@ -44,36 +55,41 @@ enum Then {
 impl Worker<'_> {
     /// Scores every response. If a process dies or hangs, the next one continues after the response that was pending.
     pub(super) fn run(&self) {
-        let (mut done, mut barren) = (0, 0);
-        while done < self.requests.len() {
-            let before = done;
-            let process = match self.start(done) {
+        let count = self.requests.clone().count();
+        let mut left = Left { requests: self.requests.clone().peekable(), count };
+        let mut barren = 0;
+        while left.requests.peek().is_some() {
+            let before = left.count;
+            let process = match self.start(&left) {
                 Ok(process) => process,
                 Err(source) => {
                     let program = self.options.command.to_string();
                     return self.send(Report::NotStarted(RewardError::Start { program, source }));
                 }
             };
-            if matches!(self.converse(process, &mut done, barren + 1 >= MAX_BARREN), Then::Done) {
+            if matches!(self.converse(process, &mut left, barren + 1 >= MAX_BARREN), Then::Done) {
                 return;
             }
-            // `done` also counts the pending response.
-            barren = if done > before + 1 { 0 } else { barren + 1 };
+            // The pending response is no longer left either.
+            barren = if before - left.count > 1 { 0 } else { barren + 1 };
         }
     }
 
-    fn start(&self, done: usize) -> std::io::Result<Process> {
-        let (rows, requests) = (Arc::clone(self.rows), self.requests[done..].to_vec());
-        let lines = requests.into_iter().map(move |Request { row, response }| rows[row].request(row, response));
-        Process::start(&self.options.command, lines)
+    fn start(&self, left: &Left) -> std::io::Result<Process> {
+        let rows = Arc::clone(&self.requests.rows);
+        Process::start(&self.options.command, rows.lines(left.requests.clone()))
     }
 
     /// Reads a process's answers.
-    fn converse(&self, mut process: Process, done: &mut usize, last_chance: bool) -> Then {
-        let begun = *done;
+    fn converse(&self, mut process: Process, left: &mut Left, last_chance: bool) -> Then {
+        let begun = left.count;
         let is_over = || self.is_over.load(Ordering::SeqCst);
-        while *done < self.requests.len() {
-            let asked = self.requests[*done];
+        let mut last = None;
+        while let Some(&asked) = left.requests.peek() {
+            last = Some(asked);
+            while asked.row > self.next_row.load(Ordering::SeqCst) + ROWS_AHEAD && !is_over() {
+                thread::sleep(Duration::from_millis(1));
+            }
             let failure = match process.next_line(self.options.timeout, is_over) {
                 NextLine::Cancelled => return Then::Done,
                 NextLine::Line(line) => {
@@ -84,29 +100,29 @@ impl Worker<'_> {
                     if unmatched {
                         return Then::Done;
                     }
-                    *done += 1;
+                    left.pass();
                     continue;
                 }
                 NextLine::TooLong(line) => {
                     let what = "printed a line too long for an answer";
                     ended(Failure::of_all(what).printing(&line), &process.kill())
                 }
-                NextLine::Ended => self.end_of_output(&process.end(), *done - begun, self.requests.len() - begun),
+                NextLine::Ended => self.end_of_output(&process.end(), begun - left.count, begun),
                 NextLine::Late => {
                     let seconds = self.options.timeout.unwrap_or_default().as_secs_f64();
                     let what = format!("did not answer within {seconds} s and was killed");
                     ended(Failure::of_response(what), &process.kill())
                 }
             };
-            let given_up = last_chance && *done == begun;
+            let given_up = last_chance && left.count == begun;
             let what = if given_up { self.given_up(&failure.what) } else { failure.what };
             let failure = Failure { what, unmatched: failure.unmatched || given_up, ..failure };
             let then = if failure.unmatched { Then::Done } else { Then::Restart };
             self.send(Report::Answer(asked, Err(failure)));
-            *done += 1;
+            left.pass();
             return then;
         }
-        self.after_the_last(process);
+        self.after_the_last(process, last);
         Then::Done
     }
 
@@ -125,15 +141,16 @@ impl Worker<'_> {
     }
 
     /// Everything is answered: only the end of the output may follow.
-    fn after_the_last(&self, mut process: Process) {
-        let Some(&last) = self.requests.last() else { return };
+    fn after_the_last(&self, mut process: Process, last: Option<Request>) {
+        let Some(last) = last else { return };
         let is_over = || self.is_over.load(Ordering::SeqCst);
         let wait = Some(self.options.timeout.unwrap_or(LAST_WAIT));
         let failure = loop {
             match process.next_line(wait, is_over) {
                 NextLine::Line(line) if line.trim().is_empty() => {}
                 NextLine::Line(line) | NextLine::TooLong(line) => {
-                    let what = format!("printed more than {} lines for as many responses", self.requests.len());
+                    let count = self.requests.clone().count();
+                    let what = format!("printed more than {count} lines for as many responses");
                     break ended(Failure::of_all(what).printing(&line), &process.kill());
                 }
                 NextLine::Late | NextLine::Cancelled => return,
@@ -152,6 +169,13 @@ impl Worker<'_> {
     fn send(&self, report: Report) {
         // The receiver is gone if another worker failed.
         let _ = self.reports.send(report);
+    }
+}
+
+impl Left {
+    /// Goes on to the next response.
+    fn pass(&mut self) {
+        self.count -= usize::from(self.requests.next().is_some());
     }
 }
 

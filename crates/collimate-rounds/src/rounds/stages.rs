@@ -17,8 +17,8 @@ use super::record::RoundRow;
 use super::seeds::{Purpose, seed_of};
 use super::{LoopOptions, Prompts, RoundReference};
 use crate::error::RoundsError;
-use crate::rewarder::{RewardSummary, read_rows, reward_rows};
-use crate::sampling::decode;
+use crate::rewarder::{RewardRows, RewardSummary, reward_rows};
+use crate::sampling::Draws;
 
 /// Sequences to generate per call: as many as a session decodes together.
 const SEQUENCES_A_CALL: usize = 256;
@@ -116,19 +116,19 @@ impl<'a> Round<'a> {
         if !samples.exists() {
             self.sample(&samples, draw, context)?;
         }
-        let rows = read_rows(&samples, JsonRows::open(&samples)?)?;
-        let rewarded = reward_rows(rows, &self.options.program, context)?;
-        let rewarded = rewarded.ok_or_else(|| self.interrupted("responses were scored", context.stop))?;
-        let mut out = RowWriter::create_plain(&self.dir.join(format!("{prefix}rewards.jsonl")))?;
-        rewarded.rows(|_| true).try_for_each(|row| out.push(&row))?;
-        out.commit()?;
-        if let Some(name) = draw.training_data {
-            let mut out = RowWriter::create_plain(&self.dir.join(name))?;
+        let rows = RewardRows::read(&samples, JsonRows::open(&samples)?, &self.dir)?;
+        let mut all = RowWriter::create_plain(&self.dir.join(format!("{prefix}rewards.jsonl")))?;
+        let training_data = draw.training_data.map(|name| RowWriter::create_plain(&self.dir.join(name)));
+        let mut training_data = training_data.transpose()?;
+        let summary = reward_rows(rows, &self.options.program, context, &mut |row| {
+            row.kept(|_| true).map_or(Ok(()), |row| all.push(&row))?;
+            let Some(out) = &mut training_data else { return Ok(()) };
             // A response with only an end token cannot be trained on; its siblings can.
-            rewarded.rows(|text| !text.trim().is_empty()).try_for_each(|row| out.push(&row))?;
-            out.commit()?;
-        }
-        let summary = rewarded.summary();
+            Ok::<_, RoundsError>(row.kept(|text| !text.trim().is_empty()).map_or(Ok(()), |row| out.push(&row))?)
+        })?;
+        let summary = summary.ok_or_else(|| self.interrupted("responses were scored", context.stop))?;
+        all.commit()?;
+        training_data.map_or(Ok(()), RowWriter::commit)?;
         write_mark(&done, &summary)?;
         Ok(summary)
     }
@@ -149,18 +149,22 @@ impl<'a> Round<'a> {
         let mut session = open_session(&session)?;
         let mut out = RowWriter::create_plain(path)?;
         let stage = format!("sampling {num_responses} responses a prompt");
-        context.observer.stage(&stage, Some(prompts.ids.len() as u64));
+        let num_prompts = prompts.rows.num_prompts();
+        context.observer.stage(&stage, Some(num_prompts as u64));
         let size = (SEQUENCES_A_CALL / num_responses).max(1);
-        for (call, (rows, ids)) in prompts.rows.chunks(size).zip(prompts.ids.chunks(size)).enumerate() {
-            if context.stop.requested().is_some() {
-                context.observer.finish();
-                return Err(self.interrupted("responses were sampled", context.stop));
-            }
+        for (call, first) in (0..num_prompts).step_by(size).enumerate() {
             let seed = seed_of(recipe.seed, self.number, (draw.purpose)(call as u32));
             let options = GenerateOptions { seed, num_samples: num_responses, ..self.options.sampling.clone() };
-            let outputs = session.generate(ids, &options, &mut |count| context.observer.advance(count as u64))?;
-            for (row, samples) in rows.iter().zip(outputs) {
-                out.push(&row.with_responses(decode(samples, self.tokenizer)?))?;
+            let rows = first..num_prompts.min(first + size);
+            let mut draws = Draws::new(&prompts.rows, self.tokenizer, options, rows);
+            loop {
+                if context.stop.requested().is_some() {
+                    context.observer.finish();
+                    return Err(self.interrupted("responses were sampled", context.stop));
+                }
+                let Some(rows) = draws.next(session.as_mut())? else { break };
+                context.observer.advance(rows.len() as u64);
+                rows.iter().try_for_each(|row| out.push(row))?;
             }
         }
         context.observer.finish();

@@ -108,7 +108,7 @@ impl SamplingOptions {
         positive("--top-p", self.top_p > 0.0 && self.top_p <= 1.0)?;
         positive("--top-k", self.top_k != Some(0))?;
         positive("--temperature", temperature >= 0.0 && temperature.is_finite())?;
-        Ok(GenerateOptions {
+        let options = GenerateOptions {
             max_new_tokens: self.max_new_tokens,
             num_samples,
             temperature,
@@ -116,7 +116,8 @@ impl SamplingOptions {
             top_k: self.top_k,
             seed: self.seed,
             ends: tokenizer.turn_ends().clone(),
-            time_limit: None,
-        })
+            ..GenerateOptions::default()
+        };
+        options.excess().map_or(Ok(options), |problem| Err(CliError::usage(problem)))
     }
 }

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use collimate_rounds::{OnFailure, ProgramCommand, RewardOptions, read_rows, reward_rows};
+use collimate_rounds::{OnFailure, ProgramCommand, RewardOptions, RewardRows, reward_rows};
 use collimate_train::{RunContext, StopFlag};
 
 use super::data_options::parse;
 use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::inputs::open_rows;
-use crate::io::{Io, Rows};
+use crate::io::{Io, Rows, folder_beside};
+
+/// Most processes of a reward program.
+const MAX_WORKERS: usize = 1024;
 
 /// Score responses with a program of your own
 ///
@@ -69,6 +72,9 @@ impl ProgramOptions {
         if self.workers == 0 {
             return Err(CliError::usage("--workers must be at least 1"));
         }
+        if self.workers > MAX_WORKERS {
+            return Err(CliError::usage(format!("--workers must be at most {MAX_WORKERS}")));
+        }
         let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).ok().filter(|limit| !limit.is_zero());
         let timeout = match self.timeout {
             Some(given) => Some(seconds(given).ok_or_else(|| CliError::usage("--timeout must be above 0"))?),
@@ -90,20 +96,18 @@ impl Args {
         self.overwrite.check(&self.output, std::slice::from_ref(&self.data))?;
         let mut out = Rows::create(&self.output)?;
         let (name, rows) = open_rows(&self.data, io)?;
-        let rows = read_rows(&name, rows)?;
-        let rewarded = {
+        let rows = RewardRows::read(&name, rows, &folder_beside(&self.output))?;
+        let summary = {
             let mut observer = io.observer(self.quiet);
             // Without a handler a signal ends this process, and the program with it.
             let never = StopFlag::default();
-            reward_rows(rows, &options, &mut RunContext::new(&never, &mut *observer))?
+            reward_rows(rows, &options, &mut RunContext::new(&never, &mut *observer), &mut |row| {
+                row.kept(|_| true).map_or(Ok(()), |row| out.push(&row))
+            })?
         };
-        let Some(rewarded) = rewarded else { return Ok(()) };
-        for row in rewarded.rows(|_| true) {
-            out.push(&row)?;
-        }
+        let Some(summary) = summary else { return Ok(()) };
         let num_rows = out.num_rows();
         out.commit(io)?;
-        let summary = rewarded.summary();
         if let (Some(mean), Some(best)) = (summary.mean, summary.best) {
             let count = summary.num_responses;
             io.note(format_args!("{count} responses, mean reward {mean:.4}, mean of the best of a row {best:.4}"));

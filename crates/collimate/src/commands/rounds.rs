@@ -125,6 +125,7 @@ impl Args {
             top_k: self.top_k,
             seed: recipe.seed,
         };
+        sampling.resolve(self.temperature, self.eval_responses, &tokenizer)?;
         let sampling = sampling.resolve(self.temperature, self.num_responses, &tokenizer)?;
         let settings = json!({
             "command": self.program.text(),

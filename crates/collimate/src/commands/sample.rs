@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use collimate_rounds::{decode, encode_prompts, read_prompts};
+use collimate_rounds::{Draws, PromptRows};
 
 use super::model_options::{ModelOptions, SamplingOptions};
 use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::inputs::open_rows;
-use crate::io::{Io, Rows};
+use crate::io::{Io, Rows, folder_beside};
 
 /// Draw several responses to each prompt of a file
 ///
@@ -56,18 +56,17 @@ impl Args {
         let tokenizer = self.model.tokenizer()?;
         let options = self.sampling.resolve(self.temperature, self.num_responses, &tokenizer)?;
         let (name, rows) = open_rows(&self.data, io)?;
-        let prompts = read_prompts(&name, rows)?;
-        let ids = encode_prompts(&prompts, &tokenizer)?;
+        let prompts = PromptRows::read(&name, rows, &tokenizer, &folder_beside(&self.output))?;
         let mut session = self.model.open(io)?;
-        let outputs = {
+        {
             let mut observer = io.observer(self.quiet);
-            observer.stage("sampling", Some(ids.len() as u64));
-            let outputs = session.generate(&ids, &options, &mut |count| observer.advance(count as u64))?;
+            observer.stage("sampling", Some(prompts.num_prompts() as u64));
+            let mut draws = Draws::new(&prompts, &tokenizer, options, 0..prompts.num_prompts());
+            while let Some(rows) = draws.next(session.as_mut())? {
+                observer.advance(rows.len() as u64);
+                rows.iter().try_for_each(|row| out.push(row))?;
+            }
             observer.finish();
-            outputs
-        };
-        for (row, samples) in prompts.iter().zip(outputs) {
-            out.push(&row.with_responses(decode(samples, &tokenizer)?))?;
         }
         out.commit(io)
     }

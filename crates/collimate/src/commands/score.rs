@@ -12,6 +12,9 @@ use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::io::Io;
 
+/// Most groups of a forward pass, which are in memory together.
+const MAX_BATCH: usize = 1024;
+
 /// Write the log-prob of every response under a model
 ///
 /// One row per group: {"index", "responses": [{"logps", "num_tokens"}]}. A log-prob is in nats and summed over the response's
@@ -51,6 +54,9 @@ impl Args {
     pub(crate) fn run(mut self, io: &mut Io<'_>) -> Result<(), CliError> {
         if self.batch_size == 0 {
             return Err(CliError::usage("--batch-size must be at least 1"));
+        }
+        if self.batch_size > MAX_BATCH {
+            return Err(CliError::usage(format!("--batch-size must be at most {MAX_BATCH}")));
         }
         self.overwrite.check(&self.output, &self.data)?;
         self.model.locate(io)?;

@@ -16,6 +16,9 @@ use collimate_progress::Observer;
 /// Characters per token, without a tokenizer; about right for English.
 const CHARACTERS_PER_TOKEN: usize = 4;
 
+/// Most tokens of a step that is planned without data; a response takes 16 besides its own.
+const MAX_TOKENS: u128 = 1 << 26;
+
 /// Groups of known lengths; their token ids are placeholders unless a tokenizer made them.
 pub(super) struct PlannedRows {
     pub(super) basis: TokenBasis,
@@ -31,7 +34,8 @@ pub(super) fn read(
     observer: &mut dyn Observer,
 ) -> Result<PlannedRows, TrainError> {
     let Some(sources) = &recipe.data else {
-        let groups = vec![longest(recipe, num_responses.max(min_responses))?; recipe.groups_per_step()];
+        let group = longest(recipe, num_responses.max(min_responses))?;
+        let groups = vec![group; recipe.groups_per_step()];
         return Ok(PlannedRows { basis: TokenBasis::Longest, data: DataSet::new(groups, DataFiles::default()) });
     };
     let mut rows = DataRows::read(recipe, sources, min_responses, observer)?;
@@ -92,6 +96,16 @@ fn longest(recipe: &Recipe, num_responses: usize) -> Result<TokenizedGroup, Trai
         return Err(TrainError::RecipeValue { key: "max_length", message });
     };
     let prompt = if recipe.max_prompt_length.is_some() { usize::MAX } else { all.div_ceil(2) };
+    let step =
+        recipe.groups_per_step() as u128 * (prompt.min(all) as u128 + num_responses as u128 * (all + 16) as u128);
+    if step > MAX_TOKENS {
+        let message = format!(
+            "{all}, {} prompts a step and --num-responses {num_responses} are {step} tokens a step, more than {MAX_TOKENS}, \
+             the most that are planned without data",
+            recipe.groups_per_step()
+        );
+        return Err(TrainError::RecipeValue { key: "max_length", message });
+    }
     Ok(with_lengths(recipe, 0, prompt, &vec![usize::MAX; num_responses]))
 }
 

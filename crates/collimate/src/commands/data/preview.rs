@@ -11,6 +11,9 @@ use crate::error::CliError;
 use crate::inputs::model_folder;
 use crate::io::Io;
 
+/// Most groups to show, which are in memory together.
+const MAX_SHOWN: usize = 1000;
+
 /// Show groups as the model sees them, with the tokens that are scored
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  collimate data preview rewards.jsonl --model models/base --num 2")]
@@ -32,6 +35,9 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        if self.num > MAX_SHOWN {
+            return Err(CliError::usage(format!("--num must be at most {MAX_SHOWN}")));
+        }
         let options = self.lengths.resolve(&self.read, 1)?;
         let tokenizer = TextTokenizer::from_model_dir(&model_folder(&self.model, io)?)?;
         let mut reader = self.read.open(&self.files, 1, io)?;
