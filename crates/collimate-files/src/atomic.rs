@@ -34,6 +34,11 @@ impl AtomicFile {
         &self.path
     }
 
+    /// Where the file is until it is committed, for reading it back.
+    pub fn written_at(&self) -> &Path {
+        &self.temporary
+    }
+
     /// Syncs the contents, renames the file to its path and syncs the folder.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use collimate_files::{AtomicFile, WriteError, open_plain, remove_leftovers_beside};
-use collimate_hf::HfError;
+use collimate_hf::{HfError, UnsavedError};
 
 use crate::format::{ALIGNMENT, Entry, MAGIC, header, offsets};
 use crate::source::{Source, TensorSource};
@@ -51,8 +51,17 @@ pub(crate) fn write(
         file.write_all(&[0; ALIGNMENT][..padding]).map_err(failed())?;
     }
     let file = file.into_inner().map_err(|error| failed()(error.into_error()))?;
+    // A file that is not what it should be never appears.
+    let num_bytes = read_back(&Written { output, file: file.written_at() }, &header, tensors, weights)?;
     file.commit()?;
-    read_back(output, &header, tensors, weights)
+    Ok(num_bytes)
+}
+
+/// A file that is complete but not yet at its place.
+struct Written<'a> {
+    /// Its place, for errors.
+    output: &'a Path,
+    file: &'a Path,
 }
 
 /// Calls back with the encoded bytes of a tensor, in order; for stacked experts, one expert at a time.
@@ -63,9 +72,10 @@ fn each_piece(
     take: &mut dyn FnMut(&[u8]) -> Result<(), HfError>,
 ) -> Result<(), HfError> {
     let mut piece = |values: &[f32]| {
+        UnsavedError::check_finite(output, &tensor.name, values)?;
         // In chunks, so that a large embedding is never encoded at once.
         for values in values.chunks(1 << 20) {
-            let bytes = tensor.stored.encode(values).map_err(|value| HfError::ValueTooLarge {
+            let bytes = tensor.stored.encode(values).map_err(|value| UnsavedError::TooLarge {
                 path: output.to_owned(),
                 tensor: tensor.name.clone(),
                 value,
@@ -97,9 +107,15 @@ fn interleaved(values: &[f32], heads: usize, num_rows: usize) -> Vec<f32> {
 }
 
 /// Compares the header and the first and last tensor with the file; returns its size.
-fn read_back(output: &Path, header: &[u8], tensors: &[TensorSource], weights: &Weights) -> Result<u64, HfError> {
+fn read_back(
+    written: &Written<'_>,
+    header: &[u8],
+    tensors: &[TensorSource],
+    weights: &Weights,
+) -> Result<u64, HfError> {
+    let Written { output, file } = *written;
     let io = || HfError::io(output);
-    let mut file = open_plain(output).map_err(io())?;
+    let mut file = open_plain(file).map_err(io())?;
     let mut written = vec![0; header.len()];
     file.read_exact(&mut written).map_err(io())?;
     let differs = |tensor: &str| HfError::ReadBack { path: output.to_owned(), tensor: tensor.to_owned() };

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod shards;
+mod unsaved;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use thiserror::Error;
 
 pub use self::adapter::AdapterError;
 pub use self::shards::ShardError;
+pub use self::unsaved::UnsavedError;
 
 /// Why a model or an adapter could not be read, checked, written or merged. Every variant names the file, and the field
 /// or tensor, if there is one.
@@ -209,18 +211,9 @@ pub enum HfError {
         found: String,
     },
 
-    /// A finite value overflows the storage type.
-    #[error("{}: tensor \"{tensor}\": {value} does not fit {dtype}: store it as F32 or BF16", path.display())]
-    ValueTooLarge {
-        /// The file being written.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The value.
-        value: f32,
-        /// The storage type.
-        dtype: String,
-    },
+    /// Weights that no file can hold.
+    #[error(transparent)]
+    Unsaved(#[from] UnsavedError),
 
     /// A tensor was handed to the writer twice.
     #[error("{}: tensor \"{tensor}\" was given twice", path.display())]

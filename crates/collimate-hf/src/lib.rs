@@ -54,7 +54,7 @@ pub use config::{
     Activation, AttentionBias, Experts, Family, GgufFamily, GgufRefusal, GgufValue, ModelConfig, NormPlacement, QkNorm,
 };
 pub use ends::name_ends;
-pub use error::{AdapterError, HfError, ShardError};
+pub use error::{AdapterError, HfError, ShardError, UnsavedError};
 pub use families::FAMILIES;
 pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter, side_files};
 pub use model_file::is_model_file;

@@ -91,7 +91,7 @@ impl StorageDtype {
 /// The file appears complete or not at all: it is written under a temporary name, synced and renamed.
 ///
 /// # Errors
-/// [`HfError`] if the file cannot be written, a name is given twice, or a finite value overflows float16.
+/// [`HfError`] if the file cannot be written, a name is given twice, or a value is not finite in `dtype`.
 pub fn write_safetensors(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, HostTensor)>,
@@ -125,8 +125,8 @@ pub fn write_safetensors_of(
 /// `config.json` is the model's own, with the new dtype.
 ///
 /// # Errors
-/// [`HfError`] if a tensor is missing, unexpected, given twice or misshapen; if the folder holds weights in other files,
-/// which would mix two models; if a file cannot be written.
+/// [`HfError`] if a tensor is missing, unexpected, given twice, misshapen or not finite in `dtype`; if the folder holds
+/// weights in other files, which would mix two models; if a file cannot be written.
 pub fn write_model(
     dir: &Path,
     config: &ModelConfig,

@@ -172,7 +172,7 @@ impl CliError {
             | Self::Reward(RewardError::Failed { .. })
             | Self::Backend(BackendError::OutOfMemory { .. })
             | Self::Data(DataError::Write(_))
-            | Self::ModelFiles(HfError::Write(_)) => 1,
+            | Self::ModelFiles(HfError::Write(_) | HfError::Unsaved(_) | HfError::ReadBack { .. }) => 1,
             Self::Hub(error) => hub_exit_code(error),
             Self::Report(error) => report_exit_code(error),
             Self::Train(error) => train_exit_code(error),

@@ -106,7 +106,7 @@ fn a_folder_of_another_run_is_refused() {
     let output = folder.arg("run");
     let mut args = train(model_arg(), &path, &output, &SETTINGS);
     args.push("--resume");
-    failed(&collimate(&args), &["checkpoint-6", "another recipe", "more.jsonl"]);
+    failed(&collimate(&args), &["checkpoint-6", "other data than ", "more.jsonl"]);
     // The same file name with other rows.
     fs::copy(&path, folder.path("data.jsonl")).expect("a copy");
     let path = folder.arg("data.jsonl");
@@ -266,11 +266,17 @@ fn broken_weights_stop_a_run_and_are_never_saved(#[case] setting: &str) {
 #[test]
 fn a_model_with_broken_weights_is_refused() {
     let folder = Folder::new();
+    let mark = 12_345.678_f32;
     let model = changed_model(&folder, |name, tensor| {
         if name == "model.norm.weight" {
-            tensor.data[3] = f32::NAN;
+            tensor.data[3] = mark;
         }
     });
+    let path = folder.path("changed/model.safetensors");
+    let mut file = bytes(&path);
+    let at = file.windows(4).position(|word| word == mark.to_le_bytes()).expect("the mark");
+    file[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, file).expect("a file");
     let outcome = run_changed(&folder, &model, &[]);
     assert_eq!(outcome.code, 2, "{}", outcome.err);
     assert!(outcome.err.contains("model.safetensors: tensor \"model.norm.weight\": value 3 is NaN"), "{}", outcome.err);

@@ -56,3 +56,46 @@ fn nothing_but_a_gguf_file_is_overwritten(#[case] name: &str, #[case] reason: &s
     );
     assert_eq!(fs::read(&output).ok(), before);
 }
+
+/// Scale 2 and B = 1, so each weight of the module grows by 2 · `a`.
+fn exported_with(a: f32, outtype: GgufType) -> (String, Vec<String>) {
+    let root = tempfile::tempdir().expect("a folder");
+    let dir = folder(root.path(), llama());
+    let factors = (HostTensor::new([1, 32], vec![a; 32]), HostTensor::new([16, 1], vec![1.0; 16]));
+    let modules = [("model.layers.1.self_attn.v_proj".to_owned(), factors)];
+    let adapter = root.path().join("adapter");
+    let targets = LoraTargets::Names(vec!["layers.1.self_attn.v_proj".to_owned()]);
+    Adapter::of_factors(LoraConfig::new(1, 2.0, targets), modules).write(&adapter).expect("an adapter");
+    let output = root.path().join("out/model.gguf");
+    std::fs::create_dir(root.path().join("out")).expect("a folder");
+    let error = export_gguf(&dir, Some(&adapter), &output, &options(outtype)).expect_err("refused").to_string();
+    let left = std::fs::read_dir(root.path().join("out")).expect("a folder").flatten();
+    (error, left.map(|entry| entry.file_name().display().to_string()).collect())
+}
+
+#[rstest]
+fn a_product_that_overflows_is_never_written(
+    #[values(GgufType::F32, GgufType::F16, GgufType::BF16, GgufType::Q8_0, GgufType::Q4_0)] outtype: GgufType,
+) {
+    let (error, left) = exported_with(3e38, outtype);
+    assert!(
+        error.ends_with("\"blk.1.attn_v.weight\": value 0 would be inf: weights that are not finite are never saved"),
+        "{error}"
+    );
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[rstest]
+#[case(GgufType::F16, 4e4, "does not fit f16", "store it as float32 or bfloat16")]
+// The largest float32 rounds up in bfloat16.
+#[case(GgufType::BF16, f32::MAX / 2.0, "does not fit bf16", "store it as float32")]
+fn a_product_that_overflows_its_type_is_never_written(
+    #[case] outtype: GgufType,
+    #[case] a: f32,
+    #[case] what: &str,
+    #[case] remedy: &str,
+) {
+    let (error, left) = exported_with(a, outtype);
+    assert!(error.contains(what) && error.ends_with(remedy), "{error}");
+    assert_eq!(left, Vec::<String>::new());
+}

@@ -116,3 +116,29 @@ fn a_difference_in_what_was_written_is_found() {
         error.ends_with("tensor \"model.layers.0.self_attn.q_proj.weight\" read back differs from what was written")
     );
 }
+
+#[rstest]
+#[case::infinite(3e38, StorageDtype::F32, "value 0 would be inf")]
+#[case::infinite_in_float16(3e38, StorageDtype::F16, "value 0 would be inf")]
+#[case::too_large_for_float16(4e4, StorageDtype::F16, "80001 does not fit float16")]
+#[case::too_large_for_bfloat16(f32::MAX / 2.0, StorageDtype::BF16, "does not fit bfloat16")]
+fn weights_that_are_not_finite_are_never_saved(#[case] a: f32, #[case] dtype: StorageDtype, #[case] expected: &str) {
+    let root = tempfile::tempdir().unwrap();
+    let (model, _) = folders(root.path());
+    let adapter = root.path().join("overflows");
+    let factors = (HostTensor::new([1, 4], vec![a; 4]), HostTensor::new([4, 1], vec![1.0; 4]));
+    let targets = LoraTargets::Names(vec!["q_proj".to_owned()]);
+    let modules = [("model.layers.0.self_attn.q_proj".to_owned(), factors)];
+    Adapter::of_factors(LoraConfig::new(1, 2.0, targets), modules).write(&adapter).unwrap();
+    let before = fs::read_dir(root.path()).unwrap().count();
+    // In one file, and in several of which an earlier one is complete by then.
+    for max_shard_size in [ShardSize::default(), ShardSize::from_bytes(64).unwrap()] {
+        let options = MergeOptions { dtype: Some(dtype), max_shard_size };
+        let error = merge_adapter(&model, &adapter, &root.path().join("out"), options).unwrap_err();
+        assert!(matches!(&error, HfError::Unsaved(_)), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("tensor \"model.layers.0.self_attn.q_proj.weight\": "), "{error}");
+        assert!(error.contains(expected) && error.contains("never saved"), "{error}");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), before, "nothing was written");
+    }
+}

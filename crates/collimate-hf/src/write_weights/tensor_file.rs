@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::StorageDtype;
 use crate::blocks::TensorSpec;
-use crate::error::HfError;
+use crate::error::{HfError, UnsavedError};
 use crate::weights::HostTensor;
 
 /// A safetensors file being written: first the header, then each tensor at its offset, in any order.
@@ -66,10 +66,10 @@ impl TensorFile {
         if !self.waiting.remove(name) {
             return Err(HfError::DuplicateTensor { path: path(), tensor: name.to_owned() });
         }
-        let too_large = |x: &&f32| x.is_finite() && self.dtype.round(**x).is_infinite();
-        if let Some(value) = tensor.data.iter().find(too_large) {
+        UnsavedError::check_finite(&self.path, name, &tensor.data)?;
+        if let Some(value) = tensor.data.iter().find(|x| !self.dtype.round(**x).is_finite()) {
             let (tensor, dtype) = (name.to_owned(), self.dtype.name().to_owned());
-            return Err(HfError::ValueTooLarge { path: path(), tensor, value: *value, dtype });
+            return Err(UnsavedError::TooLarge { path: path(), tensor, value: *value, dtype }.into());
         }
         let offset = SeekFrom::Start(*offset);
         // In chunks, so that a large embedding is never encoded at once.

@@ -53,7 +53,9 @@ fn a_written_model_is_read_again_whatever_its_shards(#[case] max_shard_bytes: u6
 #[case::unexpected(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = "x".into(), "unexpected tensor \"x\"")]
 #[case::misshapen(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].1.shape = vec![4, 8], "expected shape [8, 4], found [4, 8]")]
 #[case::short_data(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].1.data.truncate(31), "expected shape [8, 4], found [31]")]
-#[case::overflow(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].1.data[5] = 1e30, "does not fit float16")]
+#[case::overflow(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].1.data[5] = 1e30, "model-00001-of-00003.safetensors: tensor \"model.embed_tokens.weight\": 1000000000000000000000000000000 does not fit float16")]
+#[case::infinite(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].1.data[5] = f32::INFINITY, "tensor \"model.embed_tokens.weight\": value 5 would be inf: weights that are not finite are never saved")]
+#[case::not_a_number_in_the_last_shard(|tensors: &mut Vec<(String, HostTensor)>| tensors[11].1.data[0] = f32::NAN, "model-00003-of-00003.safetensors: tensor \"lm_head.weight\": value 0 would be NaN")]
 fn a_model_that_is_not_whole_leaves_no_file(#[case] spoil: fn(&mut Vec<(String, HostTensor)>), #[case] expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     let config = tiny_config();
