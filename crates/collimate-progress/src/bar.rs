@@ -1,6 +1,7 @@
 //! The bar on a terminal.
 
 use std::fmt::Write;
+use std::io::{Write as _, stderr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,7 +51,10 @@ impl BarObserver {
 
     fn print(&self, text: &str) {
         let text = wrap(text, terminal_width());
-        self.bar.suspend(|| eprintln!("{text}"));
+        // `eprintln` panics if nobody reads standard error any more.
+        self.bar.suspend(|| {
+            let _ = writeln!(stderr(), "{text}");
+        });
     }
 }
 

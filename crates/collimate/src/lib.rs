@@ -56,7 +56,11 @@ pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>)
         }
         // One line, whatever RUST_BACKTRACE says.
         let location = info.location().map(|location| format!(" ({location})")).unwrap_or_default();
-        eprintln!("error: this is a bug of collimate, please report it with the command: {what}{location}");
+        // `eprintln` would panic within the panic if nobody reads standard error any more.
+        let _ = writeln!(
+            stderr(),
+            "error: this is a bug of collimate, please report it with the command: {what}{location}"
+        );
     }));
     let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (mut out, mut err) = (stdout(), stderr());

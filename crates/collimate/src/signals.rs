@@ -1,5 +1,6 @@
-//! SIGINT and SIGTERM: a run stops after its step, everything else at once.
+//! SIGINT and SIGTERM: a run stops after its step, everything else at once. SIGXFSZ, a quota's, becomes an error.
 
+use std::io::{Write, stderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -37,6 +38,7 @@ impl Signals {
                 let _ = register_usize(signal, signals.stop.number(), signal as usize);
             }
         }
+        fail_at_quotas();
         signals
     }
 
@@ -57,12 +59,20 @@ impl Signals {
     fn announce(&self, ended: &AtomicBool) {
         while !ended.load(Ordering::SeqCst) {
             if self.stop.requested().is_some() {
-                eprintln!("\nstopping after this step; the same signal again stops at once");
+                // `eprintln` panics if nobody reads standard error any more.
+                let _ = writeln!(stderr(), "\nstopping after this step; the same signal again stops at once");
                 return;
             }
             thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Makes a file that grows beyond a quota (`ulimit -f`) an error that names it: the system's default effect of SIGXFSZ ends the
+/// process. A handler that does nothing, unlike ignoring the signal, does not pass to the programs that this one starts.
+fn fail_at_quotas() {
+    #[cfg(unix)]
+    let _ = register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
 /// Sets its flag when dropped, even by a panic.

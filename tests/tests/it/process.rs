@@ -29,8 +29,8 @@ impl Process {
     /// The same with a limit on the length of files, as under a quota.
     #[cfg(unix)]
     pub(crate) fn start_with_short_files(folder: &Path, arguments: &[String], num_bytes: u64) -> Self {
-        // The shell counts blocks of 512 bytes. Without the trap a signal would end the process.
-        let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", num_bytes / 512);
+        // The shell counts blocks of 512 bytes.
+        let limited = format!("ulimit -f {}; exec \"$0\" \"$@\"", num_bytes / 512);
         let inner = command(arguments);
         let mut command = Command::new("sh");
         command.args(["-c", &limited]).arg(inner.get_program()).args(inner.get_args());

@@ -129,6 +129,7 @@ fn check_full(folder: &Folder, arguments: &[String], here: &Path, ended: (Option
     assert!(log.contains("cannot be written: "), "{log}");
     let names = fs::read_dir(here.join("run")).expect("a folder").flatten();
     let names: Vec<_> = names.map(|entry| entry.file_name().display().to_string()).collect();
+    assert!(!names.iter().any(|name| name.starts_with('.')), "hidden leftovers: {names:?}");
     assert!(names.contains(&"checkpoint-2".to_owned()) && !names.contains(&"checkpoint-4".to_owned()), "{names:?}");
     Process::start(here, &resumed(arguments)).succeed();
     for file in ["run/model.safetensors", "run/checkpoint-6/optimizer.safetensors"] {
