@@ -1,7 +1,8 @@
 //! Log-probs of a reference model, kept on disk by what they depend on.
 //!
 //! A [`Scorer`] says how log-probs are computed: model, adapter, dtype, backend. Each scorer has a file, a [`LogpStore`]; in it a
-//! response to a prompt is found by a key of their token ids. The crate must not know how a log-prob is computed.
+//! response to a prompt is found by a key of their token ids. An [`Identity`] is what a model or an adapter is, wherever its
+//! folder lies. The crate must not know how a log-prob is computed.
 //!
 //! ```
 //! use collimate_cache::{KERNEL_VERSION, LogpStore, Scorer, response_keys};
@@ -17,10 +18,12 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod identity;
 mod key;
 mod store;
 #[cfg(test)]
 mod tests;
 
+pub use identity::Identity;
 pub use key::{KERNEL_VERSION, ResponseKey, Scorer, response_keys};
 pub use store::LogpStore;

@@ -62,6 +62,8 @@ pub struct TrainerState {
     pub fingerprint: String,
     /// Hash of the tokens and rewards of training and evaluation data.
     pub data: String,
+    /// Hash of the model and the adapter that training began from; `None` in checkpoints of earlier versions.
+    pub start: Option<String>,
     /// Hash of the reference's model, adapter and computation; `None` if the objective needs none.
     pub reference: Option<String>,
     /// Rows of `metrics.jsonl` so far, evaluations included.
@@ -178,6 +180,14 @@ pub fn check_names(run: &Path) -> Result<(), CheckpointError> {
 /// The folder cannot be read.
 pub fn has_any(run: &Path) -> Result<bool, CheckpointError> {
     Ok(!checkpoints(run)?.is_empty())
+}
+
+/// The recipe beside the newest intact checkpoint of a run, which is that of the run.
+///
+/// # Errors
+/// As [`newest`].
+pub fn recipe_of(run: &Path) -> Result<Option<PathBuf>, CheckpointError> {
+    Ok(newest(run)?.0.map(|checkpoint| checkpoint.path.join(RECIPE_FILE)).filter(|path| path.is_file()))
 }
 
 /// The folders of all checkpoints of a run; none if it cannot be read.

@@ -17,8 +17,8 @@
 //! # Ok::<(), collimate_recipe::RecipeError>(())
 //! ```
 //!
-//! This crate reads no file but the recipe: paths and names on the hub stay as they were written, and `collimate-train`
-//! turns them into files. It must not know files of models, devices or the network.
+//! This crate reads no file but the recipe: paths and names on the hub stay as they were written, but for those of a run whose
+//! folder was moved, and `collimate-train` turns them into files. It must not know files of models, devices or the network.
 
 mod cache;
 mod check;
@@ -32,11 +32,13 @@ mod locate;
 mod lora_keys;
 mod memory_budget;
 mod mixture;
+mod moved;
 mod objective;
 mod objective_terms;
 mod parse;
 mod recipe;
 mod report_to;
+mod results;
 mod router_loss;
 mod rows;
 mod schedule;

@@ -30,7 +30,7 @@ pub struct LoadedRecipe {
 /// Reads a recipe from a file, or starts from the defaults, applies `key=value` pairs and finds its files.
 ///
 /// A relative path is looked for in the current folder first, then beside the recipe. `output_dir` is always relative to
-/// the current folder. The environment configures access to the hub.
+/// the current folder. A recipe in its run's folder goes with it: what was in the folder is looked for there, wherever it is now. The environment configures access to the hub.
 ///
 /// # Errors
 /// As [`load_recipe_from`].
@@ -61,6 +61,7 @@ pub fn load_recipe_with(
     hub: &Hub,
 ) -> Result<LoadedRecipe, TrainError> {
     let mut parsed = Recipe::parse_with(path, overrides, defaults)?;
+    parsed.follow_its_run(path)?;
     if parsed.prefers_bfloat16 {
         compute_in_bfloat16(&mut parsed);
     }

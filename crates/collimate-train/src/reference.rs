@@ -1,13 +1,12 @@
 //! Log-probs of the reference, computed before the policy changes or found in a cache, so that no second model has to be
 //! in memory.
 
-mod identity;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
-use collimate_cache::{KERNEL_VERSION, LogpStore, ResponseKey, Scorer, response_keys};
+use collimate_cache::{Identity, KERNEL_VERSION, LogpStore, ResponseKey, Scorer, response_keys};
 use collimate_hf::{Adapter, ModelConfig};
 use collimate_recipe::Recipe;
 use collimate_text::TokenizedGroup;
@@ -16,7 +15,6 @@ use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;
 use crate::session::{Session, SessionOptions, Training, open_session};
-use identity::Identity;
 
 /// What the policy is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +52,55 @@ type Score<'a> = &'a mut dyn FnMut(&[&TokenizedGroup]) -> Result<Logps, TrainErr
 /// A file of the model cannot be read.
 pub(crate) fn model_hash(folder: &Path) -> Result<String, TrainError> {
     Ok(Identity::of_model(folder)?.hash.to_hex().to_string())
+}
+
+/// Hashes of the contents of what a run starts from, wherever that is.
+#[derive(Debug, Clone)]
+pub(crate) struct Origins {
+    /// The [`model_hash`] of the recipe's model.
+    pub(crate) base: String,
+    /// The model with the adapter that training begins with, if any.
+    pub(crate) start: String,
+    /// The reference; `None` if the objective needs none.
+    pub(crate) reference: Option<String>,
+}
+
+impl Origins {
+    /// Hashes what the reference has not hashed already.
+    ///
+    /// # Errors
+    /// A file of the model or adapter cannot be read.
+    pub(crate) fn of(recipe: &Recipe, reference: Option<&Reference>) -> Result<Self, TrainError> {
+        let model = recipe.model()?;
+        let known = reference.and_then(|reference| reference.hash_of(model));
+        let base = known.map_or_else(|| model_hash(model), Ok)?;
+        let adapter = recipe.adapter.as_deref().map(Identity::of_adapter).transpose()?;
+        let adapter = adapter.map(|adapter| adapter.hash.to_hex().to_string()).unwrap_or_default();
+        let start = short_hash(&format!("{base} {adapter}"));
+        Ok(Self { base, start, reference: reference.map(Reference::fingerprint) })
+    }
+}
+
+fn short_hash(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// A hash of the contents of everything that a recipe's runs start from: model, adapter and reference. It does not depend on
+/// where they are.
+///
+/// # Errors
+/// A file of theirs cannot be read.
+pub fn hash_of_starts(recipe: &Recipe) -> Result<String, TrainError> {
+    let start = Origins::of(recipe, None)?.start;
+    let reference = match recipe.reference.as_deref() {
+        None => "start".to_owned(),
+        Some(word @ ("start" | "base")) => word.to_owned(),
+        Some(folder) if is_adapter(Path::new(folder)) => {
+            Identity::of_adapter(Path::new(folder))?.hash.to_hex().to_string()
+        }
+        Some(folder) => model_hash(Path::new(folder))?,
+    };
+    Ok(short_hash(&format!("{start} {reference}")))
 }
 
 impl Reference {
@@ -202,7 +249,7 @@ fn group_keys(scorer: &blake3::Hash, group: &TokenizedGroup) -> Vec<ResponseKey>
 }
 
 fn other_options(folder: &Path, options: &SessionOptions) -> SessionOptions {
-    let is_adapter = folder.join("adapter_config.json").is_file();
+    let is_adapter = is_adapter(folder);
     SessionOptions {
         model: if is_adapter { options.model.clone() } else { folder.to_owned() },
         adapter: is_adapter.then(|| folder.to_owned()),
@@ -211,8 +258,13 @@ fn other_options(folder: &Path, options: &SessionOptions) -> SessionOptions {
     }
 }
 
+/// Whether a folder holds an adapter rather than a model.
+fn is_adapter(folder: &Path) -> bool {
+    folder.join("adapter_config.json").is_file()
+}
+
 /// The identity of an adapter whose file replaces tensors of its base model, on which the reference then depends.
 fn base_identity(model: &Path, adapter: &Path) -> Result<Option<Identity>, TrainError> {
     let read = Adapter::read(adapter, &ModelConfig::from_dir(model)?)?;
-    if read.base.is_empty() { Ok(None) } else { Identity::of_adapter(adapter).map(Some) }
+    if read.base.is_empty() { Ok(None) } else { Ok(Some(Identity::of_adapter(adapter)?)) }
 }

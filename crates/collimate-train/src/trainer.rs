@@ -33,11 +33,12 @@ use collimate_text::TokenizedGroup;
 
 use crate::control::{RunContext, RunControl};
 use crate::error::TrainError;
-use crate::reference::{Reference, model_hash};
+use crate::reference::Origins;
 use check::check;
 use collimate_progress::Observer;
 use finish::finish;
 use open::{Opened, open, read_rows};
+use record::write_recipe;
 use resume::check_same_run;
 use rounding::RoundingProbe;
 use sample_prompts::SamplePrompts;
@@ -118,11 +119,14 @@ fn whole_run(
     let rows = read_rows(recipe, &checked, context)?;
     let Opened { mut run, mut session, reference } = open(recipe, &checked, rows, lock, context)?;
 
-    let fingerprint = reference.as_ref().map(Reference::fingerprint);
-    let base_hash = reference.as_ref().and_then(|reference| reference.hash_of(&checked.model));
-    if let Some(checkpoint) = &checkpoint {
-        let note = check_same_run(checkpoint, &run, fingerprint.as_deref())?;
-        note.iter().for_each(|note| context.observer.note(note));
+    let origins = Origins::of(recipe, reference.as_ref())?;
+    match &checkpoint {
+        Some(checkpoint) => {
+            let note = check_same_run(checkpoint, &run, &origins)?;
+            note.iter().for_each(|note| context.observer.note(note));
+        }
+        // The first file of a run, so that --resume finds it whenever the run is killed.
+        None => write_recipe(recipe)?,
     }
     session.notes().iter().for_each(|note| context.observer.note(&format!("warning: {note}")));
     start_lines(&run, session.as_ref())?.iter().for_each(|line| context.observer.note(line));
@@ -138,7 +142,7 @@ fn whole_run(
     let answering = Instant::now();
     samples.before(session.as_mut(), resume, context.observer)?;
     let probe = RoundingProbe::before(&run, session.as_mut())?;
-    let start = Start { checkpoint, reference: fingerprint, begun, samples: answering.elapsed() };
+    let start = Start { checkpoint, origins: origins.clone(), begun, samples: answering.elapsed() };
     let training = Instant::now();
     let finished = take_all_steps(&run, session.as_mut(), start, context)?;
     let Finished { state, history, mut page, verdict } = finished;
@@ -150,8 +154,7 @@ fn whole_run(
         output_dir: recipe.output_dir.clone(),
         num_steps: state.global_step,
         num_groups: run.training.groups.len(),
-        // If the base has disappeared by now, the card lacks its hash but is still written.
-        base_hash: base_hash.or_else(|| model_hash(&checked.model).ok()),
+        base_hash: Some(origins.base),
         first: history.first,
         last: history.last,
         evaluations: history.evaluations,

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_files::write_atomically;
-use collimate_train::TrainError;
+use collimate_recipe::Recipe;
+use collimate_train::{TrainError, hash_of_starts};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -14,16 +15,8 @@ use crate::error::RoundsError;
 const SETTINGS_FILE: &str = "loop.json";
 const ROWS_FILE: &str = "loop.jsonl";
 
-/// Recipe keys that do not affect the computation.
-const NEUTRAL: [&str; 7] = [
-    "output_dir",
-    "logging_steps",
-    "save_steps",
-    "save_total_limit",
-    "num_threads",
-    "reference_cache",
-    "alarm_chosen_drop",
-];
+/// The setting that stands for the contents of the model, adapter and reference that the loop starts from.
+const START: &str = "start";
 
 /// A finished round; round 0 is the start, which is only measured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -93,13 +86,15 @@ impl Record {
     /// Starts a loop in its folder, or opens the existing one.
     ///
     /// # Errors
-    /// The folder holds a loop that is not to be resumed, or that was started with other settings.
+    /// The folder holds a loop that is not to be resumed, or that was started with other settings, or rounds of which nothing
+    /// says with which.
     pub(super) fn open(options: &LoopOptions, hashes: Map<String, Value>) -> Result<Self, RoundsError> {
         let out = &options.recipe.output_dir;
         let (settings, path) = (out.join(SETTINGS_FILE), out.join(ROWS_FILE));
         let mut wanted = options.settings.clone();
         wanted.extend(hashes);
         wanted.insert("recipe".to_owned(), recipe(options)?);
+        wanted.insert(START.to_owned(), hash_of_starts(&options.recipe)?.into());
         if settings.exists() {
             if !options.resume {
                 return Err(TrainError::OutputTaken { path: out.clone() }.into());
@@ -112,6 +107,14 @@ impl Record {
         // A run of `collimate train` in the same folder would get mixed up with the rounds.
         if out.join("metrics.jsonl").exists() {
             return Err(TrainError::OutputTaken { path: out.clone() }.into());
+        }
+        if let Some(left) = rounds_of(out).into_iter().chain([path.clone()]).find(|left| left.exists()) {
+            let left = left.file_name().unwrap_or_default().display().to_string();
+            let message = format!(
+                "is missing, and {left} is there: nothing says with which settings it was made; put {SETTINGS_FILE} back, or \
+                 choose another --output"
+            );
+            return Err(damaged(&settings, message));
         }
         write_atomically(&settings, format!("{}\n", Value::Object(wanted)).as_bytes())?;
         Ok(Self { path, rows: Vec::new() })
@@ -128,12 +131,26 @@ impl Record {
     }
 }
 
-/// The recipe's keys that affect the results.
+/// The recipe's keys that affect the results. Every round has the same number of steps.
 fn recipe(options: &LoopOptions) -> Result<Value, RoundsError> {
-    let yaml = options.recipe.resolved_yaml()?;
-    let mut recipe: Map<String, Value> = serde_yaml_ng::from_str(&yaml).map_err(RoundsError::Settings)?;
-    recipe.retain(|key, _| !NEUTRAL.contains(&key.as_str()));
-    Ok(Value::Object(recipe))
+    let given = &options.recipe;
+    let computed =
+        Recipe { max_steps: given.max_steps, num_train_epochs: given.num_train_epochs, ..given.of_results() };
+    let yaml = computed.resolved_yaml()?;
+    Ok(Value::Object(serde_yaml_ng::from_str(&yaml).map_err(RoundsError::Settings)?))
+}
+
+/// The folders of the rounds.
+fn rounds_of(out: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(out).into_iter().flatten().flatten();
+    let mut rounds: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_round(path)).collect();
+    rounds.sort();
+    rounds
+}
+
+fn is_round(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_prefix("round-").is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
 /// Parses every line of a file.
@@ -150,6 +167,11 @@ fn check(path: &Path, there: &Map<String, Value>, here: &Map<String, Value>) -> 
     for (name, value) in here {
         match (there.get(name), value) {
             (Some(other), value) if other == value => {}
+            // Earlier versions wrote the names of model and adapter instead.
+            (None, _) if name == START => {}
+            (Some(_), _) if name == START => {
+                differing.push("the model, adapter or reference to start from has other weights".to_owned());
+            }
             (Some(Value::Object(there)), Value::Object(here)) => {
                 let other = |key: &str| there.get(key).unwrap_or(&Value::Null);
                 let keys = here.iter().filter(|(key, value)| other(key) != *value);
@@ -204,5 +226,10 @@ mod tests {
         let here = map(r#"{"command": "b", "recipe": {"seed": 3, "beta": 2}}"#);
         let error = check(path, &there, &here).expect_err("other settings").to_string();
         assert!(error.contains("command is \"b\", there \"a\"; seed is 3, there 1; go on"), "{error}");
+        let starts = |hash: &str| map(&format!("{{\"start\": \"{hash}\"}}"));
+        assert!(check(path, &there, &starts("a")).is_ok(), "a loop of an earlier version");
+        assert!(check(path, &starts("a"), &starts("a")).is_ok());
+        let error = check(path, &starts("a"), &starts("b")).expect_err("another model").to_string();
+        assert!(error.contains("the model, adapter or reference to start from has other weights"), "{error}");
     }
 }

@@ -177,8 +177,9 @@ impl<'a> Round<'a> {
         if let Some(Trained { num_steps }) = read_mark(&mark)? {
             return Ok(num_steps);
         }
-        // Training writes these files before its first checkpoint.
-        let resume = self.dir.join("metrics.jsonl").exists() || self.dir.join("recipe.yaml").exists();
+        // Training writes its recipe before anything else; a folder without it may have lost it.
+        let begun = ["recipe.yaml", "metrics.jsonl"].iter().any(|name| self.dir.join(name).exists());
+        let resume = begun || collimate_checkpoint::has_any(&self.dir).map_err(TrainError::from)?;
         let control = RunControl { resume, stop: context.stop.clone() };
         let summary = collimate_train::train(&self.recipe(), context.observer, &control)?;
         if let Some(verdict) = &summary.verdict {

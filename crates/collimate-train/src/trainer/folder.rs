@@ -13,10 +13,10 @@ use crate::error::TrainError;
 /// Files that a run writes beside those of its model.
 const DOCUMENTS: [&str; 7] =
     ["README.md", "report.html", "run.json", "results.json", "recipe.yaml", "lengths.json", "samples.json"];
-/// A run's rows: who has them has begun.
+/// A run's rows: who has one has begun.
 const METRICS: &str = "metrics.jsonl";
-/// What a run writes before its first row, so that a killed one may have left it.
-const EARLY: [&str; 4] = ["run.json", "recipe.yaml", "lengths.json", "samples.json"];
+/// What a run writes before its first row, so that one that was killed or failed may have left it.
+const EARLY: [&str; 6] = ["run.json", "recipe.yaml", "lengths.json", "samples.json", METRICS, "report.html"];
 /// The largest resolved recipe, in bytes.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
@@ -40,8 +40,7 @@ pub fn check_folder(recipe: &Recipe, resume: bool) -> Result<(), TrainError> {
     let folder = OutputFolder { path: out, reads: &reads, writes: &writes };
     let is_own = match (resume, has_run) {
         (true, _) => has_run || out.join("recipe.yaml").is_file() || is_early(out, recipe),
-        (false, true) => false,
-        (false, false) => is_early(out, recipe),
+        (false, _) => !collimate_checkpoint::has_any(out)? && is_early(out, recipe),
     };
     match folder.check(is_own) {
         // A run has its own words: how to go on with it.
@@ -71,11 +70,24 @@ fn is_own_document(out: &Path, recipe: &Recipe, name: &str) -> bool {
         "run.json" => RunInfo::read(out).is_some(),
         "lengths.json" => LengthSample::read(out).is_some(),
         "samples.json" => Samples::read(out).is_some(),
-        _ => {
-            let text = read_plain(&out.join(name), MAX_RECIPE_BYTES).ok();
-            text.is_some() && text == recipe.resolved_yaml().ok()
-        }
+        METRICS => fs::symlink_metadata(out.join(name)).is_ok_and(|rows| rows.is_file() && rows.len() == 0),
+        // Made of the others.
+        "report.html" => is_there(&out.join(METRICS)) && RunInfo::read(out).is_some(),
+        _ => is_resolved(out, recipe),
     }
+}
+
+/// Whether the folder's recipe is one that a run wrote there, with these settings or, before they were changed, with others.
+fn is_resolved(out: &Path, recipe: &Recipe) -> bool {
+    let path = out.join("recipe.yaml");
+    let Ok(text) = read_plain(&path, MAX_RECIPE_BYTES) else { return false };
+    if recipe.resolved_yaml().is_ok_and(|yaml| yaml == text) {
+        return true;
+    }
+    // Nobody spells out every key, and this folder, by hand.
+    let Ok(there) = Recipe::parse(Some(&path), &[]).map(|parsed| parsed.recipe) else { return false };
+    let is_here = matches!((there.output_dir.canonicalize(), out.canonicalize()), (Ok(one), Ok(other)) if one == other);
+    is_here && there.resolved_yaml().is_ok_and(|yaml| yaml == text)
 }
 
 fn is_there(path: &Path) -> bool {
@@ -125,6 +137,10 @@ mod tests {
         RunInfo::default().write(out).expect("a file");
         fs::write(out.join("recipe.yaml"), recipe.resolved_yaml().expect("a recipe")).expect("a file");
         check_folder(&recipe, false).expect("an earlier start");
+        fs::write(out.join(METRICS), "").expect("a file");
+        fs::write(out.join("report.html"), "a page").expect("a file");
+        check_folder(&recipe, false).expect("an earlier start that failed before its first row");
+        check_folder(&Recipe { seed: 7, ..recipe.clone() }, false).expect("an earlier start with another seed");
         fs::write(out.join("README.md"), "mine").expect("a file");
         assert!(check_folder(&recipe, false).is_err());
     }
@@ -132,7 +148,7 @@ mod tests {
     #[test]
     fn a_run_is_only_resumed() {
         let (_folder, recipe) = folder();
-        fs::write(recipe.output_dir.join(METRICS), "").expect("a file");
+        fs::write(recipe.output_dir.join(METRICS), "{}\n").expect("a file");
         assert!(matches!(check_folder(&recipe, false), Err(TrainError::OutputTaken { .. })));
         check_folder(&recipe, true).expect("a run");
     }

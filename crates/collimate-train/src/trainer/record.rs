@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_files::ShardSize;
+use collimate_files::{ShardSize, write_atomically};
 use collimate_hf::StorageDtype;
 use collimate_recipe::Recipe;
 use collimate_report::tensorboard::{self, EventWriter};
@@ -38,6 +38,11 @@ pub(super) struct RowHistory {
     pub(super) evaluations: Vec<MetricsRow>,
     /// The alarm's last warning.
     pub(super) chosen_alarm: Option<String>,
+}
+
+/// Writes the resolved recipe into the run's folder.
+pub(super) fn write_recipe(recipe: &Recipe) -> Result<(), TrainError> {
+    Ok(write_atomically(&recipe.output_dir.join("recipe.yaml"), recipe.resolved_yaml()?.as_bytes())?)
 }
 
 impl Record {

@@ -6,6 +6,7 @@ use collimate_recipe::Recipe;
 use super::run::Run;
 use crate::control::RunContext;
 use crate::error::TrainError;
+use crate::reference::Origins;
 use collimate_checkpoint::Checkpoint;
 
 /// Finds the checkpoint to continue from; notes if there is none. Without `resume` there is none: `check_folder` has made sure
@@ -39,24 +40,27 @@ pub(super) fn find_checkpoint(
     }
 }
 
-/// Checks that a checkpoint belongs to a run on the same data with the same reference, and has steps left. Returns what to
-/// say about the number of steps, if it differs from the checkpoint's or none is left.
+/// Checks that a checkpoint belongs to a run on the same data with the same model and reference, whatever they are called,
+/// and has steps left. Returns what to say about the number of steps, if it differs from the checkpoint's or none is left.
 ///
 /// # Errors
 /// It belongs to another run, or to one that has already done more steps.
 pub(super) fn check_same_run(
     checkpoint: &Checkpoint,
     run: &Run<'_>,
-    reference: Option<&str>,
+    origins: &Origins,
 ) -> Result<Option<String>, TrainError> {
     let refuse = |what: &str| {
         let message = format!("belongs to a run with {what}; resuming needs what the run began with");
         Err(TrainError::Checkpoint { path: checkpoint.path.clone(), message })
     };
-    if checkpoint.state.data != data_fingerprint(run) {
-        return refuse("other data, or another tokenizer");
+    let state = &checkpoint.state;
+    if state.data != data_fingerprint(run) {
+        let data = run.recipe.data.iter().chain(&run.recipe.eval_data).map(ToString::to_string);
+        let data = data.collect::<Vec<_>>().join(", ");
+        return refuse(&format!("other data than {data}, or another tokenizer"));
     }
-    if checkpoint.state.reference.as_deref() != reference {
+    if state.start.as_ref().is_some_and(|there| *there != origins.start) || state.reference != origins.reference {
         return refuse("other weights of the model, adapter or reference");
     }
     steps_left(checkpoint, run)
@@ -94,7 +98,7 @@ fn steps_left(checkpoint: &Checkpoint, run: &Run<'_>) -> Result<Option<String>, 
 
 /// A hash of every recipe key that affects the computation.
 pub(super) fn recipe_fingerprint(recipe: &Recipe) -> String {
-    let yaml = without_neutral_keys(recipe).resolved_yaml().unwrap_or_default();
+    let yaml = recipe.of_results().resolved_yaml().unwrap_or_default();
     blake3::hash(yaml.as_bytes()).to_hex()[..16].to_owned()
 }
 
@@ -108,41 +112,11 @@ pub(super) fn data_fingerprint(run: &Run<'_>) -> String {
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
-/// The recipe with defaults for all keys that do not affect the computation, such as where a run is written and how often
-/// it reports.
-fn without_neutral_keys(recipe: &Recipe) -> Recipe {
-    let neutral = Recipe::default();
-    Recipe {
-        output_dir: neutral.output_dir,
-        logging_steps: neutral.logging_steps,
-        logging_strategy: neutral.logging_strategy,
-        logging_first_step: neutral.logging_first_step,
-        save_strategy: neutral.save_strategy,
-        save_steps: neutral.save_steps,
-        save_total_limit: neutral.save_total_limit,
-        save_minutes: neutral.save_minutes,
-        max_shard_size: neutral.max_shard_size,
-        log_file: neutral.log_file,
-        // More steps extend a run.
-        max_steps: neutral.max_steps,
-        num_train_epochs: neutral.num_train_epochs,
-        num_threads: neutral.num_threads,
-        reference_cache: neutral.reference_cache,
-        alarm_chosen_drop: neutral.alarm_chosen_drop,
-        sample_prompts: neutral.sample_prompts,
-        sample_max_new_tokens: neutral.sample_max_new_tokens,
-        sample_time_share: neutral.sample_time_share,
-        tensorboard: neutral.tensorboard,
-        trackers: neutral.trackers,
-        ..recipe.clone()
-    }
-}
-
 /// Lists the keys in which a checkpoint's recipe differs, for the error.
 fn differences(checkpoint: &Checkpoint, recipe: &Recipe) -> Result<String, TrainError> {
     let lines = |yaml: String| yaml.lines().map(str::to_owned).collect::<Vec<_>>();
     let theirs = lines(checkpoint.recipe_yaml()?);
-    let counted = lines(without_neutral_keys(recipe).resolved_yaml()?);
+    let counted = lines(recipe.of_results().resolved_yaml()?);
     let ours = lines(recipe.resolved_yaml()?);
     // A neutral key's line is counted only if it has its default value anyway.
     let differing: Vec<String> = ours

@@ -3,19 +3,19 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use collimate_files::write_atomically;
 use collimate_progress::{Pace, resident_bytes};
 use collimate_recipe::OnNonfinite;
 use collimate_report::trackers::TrackedRun;
 use collimate_report::{LivePage, MetricsRow, StepMetrics};
 
 use super::page::describe;
-use super::record::{Record, RowHistory};
+use super::record::{Record, RowHistory, write_recipe};
 use super::resume::{data_fingerprint, recipe_fingerprint};
 use super::run::Run;
 use super::step::take_step;
 use crate::control::RunContext;
 use crate::error::TrainError;
+use crate::reference::Origins;
 use crate::session::Session;
 use collimate_checkpoint::{Checkpoint, TrainerState};
 
@@ -23,8 +23,8 @@ use collimate_checkpoint::{Checkpoint, TrainerState};
 pub(super) struct Start {
     /// Where an earlier process got to.
     pub(super) checkpoint: Option<Checkpoint>,
-    /// Hash of the reference; `None` if the objective needs none.
-    pub(super) reference: Option<String>,
+    /// What it trains and compares with.
+    pub(super) origins: Origins,
     /// When the process began with the run.
     pub(super) begun: Instant,
     /// How long the sample answers took.
@@ -107,14 +107,15 @@ impl<'a> Steps<'a> {
                     num_skipped_steps: 0,
                     fingerprint: recipe_fingerprint(run.recipe),
                     data: data_fingerprint(run),
-                    reference: start.reference,
+                    start: Some(start.origins.start),
+                    reference: start.origins.reference,
                     num_rows: 0,
                     interim: false,
                 };
                 (Record::create(run.recipe, recipe_yaml, &facts)?, state)
             }
         };
-        write_atomically(&run.recipe.output_dir.join("recipe.yaml"), record.recipe_yaml.as_bytes())?;
+        write_recipe(run.recipe)?;
         let (name, id) = page.names();
         let tracked = TrackedRun { name: &name, id: &id, recipe_yaml: &record.recipe_yaml.clone() };
         record

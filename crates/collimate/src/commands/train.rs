@@ -63,7 +63,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(mut self, io: &mut Io<'_>) -> Result<(), CliError> {
         self.recipe = self.trl.recipe(self.recipe.take())?;
-        let recipe_file = self.recipe_file();
+        let recipe_file = self.recipe_file(io)?;
         if recipe_file.is_none() && self.is_quickstart() {
             return if self.resume { Err(self.nothing_to_resume()) } else { self.quickstart(io) };
         }
@@ -122,13 +122,20 @@ impl Args {
         RecipeError::Value { origin, key: key.to_owned(), problem: message }.into()
     }
 
-    /// The recipe given, or when resuming the one in the run's folder.
-    fn recipe_file(&self) -> Option<PathBuf> {
-        let of_run = || {
-            let path = Path::new(self.output()?).join("recipe.yaml");
-            (self.resume && path.is_file()).then_some(path)
+    /// The recipe given, or when resuming the one in the run's folder, or else in its newest checkpoint.
+    fn recipe_file(&self, io: &mut Io<'_>) -> Result<Option<PathBuf>, CliError> {
+        let (Some(folder), true, None) = (self.output(), self.resume, &self.recipe) else {
+            return Ok(self.recipe.clone());
         };
-        self.recipe.clone().or_else(of_run)
+        let path = Path::new(folder).join("recipe.yaml");
+        if path.is_file() {
+            return Ok(Some(path));
+        }
+        let found = collimate_checkpoint::recipe_of(Path::new(folder)).map_err(TrainError::from)?;
+        if let Some(found) = &found {
+            io.note(format_args!("{} is missing; its copy {} is used", path.display(), found.display()));
+        }
+        Ok(found)
     }
 
     /// The folder that the options name.
@@ -143,10 +150,21 @@ impl Args {
             let problem = "--resume needs the run's folder: give it with --output".to_owned();
             return CliError::Usage { problem, help: None };
         };
-        let what = if Path::new(folder).is_dir() { "it has no recipe.yaml" } else { "it does not exist" };
+        let (path, there) = (Path::new(folder), |name: &str| Path::new(folder).join(name).exists());
+        let (what, help) = if there("loop.json") {
+            ("it is the folder of a loop", "`collimate loop` with the loop's options and --resume continues it")
+        } else if there("metrics.jsonl") {
+            (
+                "its recipe.yaml is missing, and it has no checkpoint with another",
+                "give its recipe, or model and data, with --resume: without a checkpoint it begins again at step 1",
+            )
+        } else if path.is_dir() {
+            ("it has no recipe.yaml", "the run did not begin: give the command that started it, without --resume")
+        } else {
+            ("it does not exist", "give the run's folder with --output, or its recipe, or model and data")
+        };
         let problem = format!("{folder}: there is no run in that folder to resume: {what}");
-        let help = "give the run's folder with --output, or its recipe, or model and data".to_owned();
-        CliError::Usage { problem, help: Some(help) }
+        CliError::Usage { problem, help: Some(help.to_owned()) }
     }
 
     fn is_quickstart(&self) -> bool {

@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 
 use blake3::{Hash, Hasher};
 use collimate_files::{open_regular, read_text};
-use collimate_hf::WeightFiles;
+use collimate_hf::{HfError, WeightFiles};
 use serde_json::Value;
-
-use crate::error::TrainError;
 
 /// Bytes of a file to read and hash at a time.
 const CHUNK_BYTES: usize = 16 << 20;
@@ -37,9 +35,11 @@ const NEUTRAL_ADAPTER_SETTINGS: &[&str] =
 
 /// A folder and the hash of its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) folder: PathBuf,
-    pub(super) hash: Hash,
+pub struct Identity {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The hash; it does not depend on where the folder is.
+    pub hash: Hash,
 }
 
 impl Identity {
@@ -47,7 +47,7 @@ impl Identity {
     ///
     /// # Errors
     /// A file is missing or cannot be read.
-    pub(super) fn of_model(folder: &Path) -> Result<Self, TrainError> {
+    pub fn of_model(folder: &Path) -> Result<Self, HfError> {
         let files = WeightFiles::open(folder)?;
         Self::of(folder, files.paths(), "config.json", NEUTRAL_MODEL_SETTINGS)
     }
@@ -56,7 +56,7 @@ impl Identity {
     ///
     /// # Errors
     /// A file is missing or cannot be read.
-    pub(super) fn of_adapter(folder: &Path) -> Result<Self, TrainError> {
+    pub fn of_adapter(folder: &Path) -> Result<Self, HfError> {
         let weights = folder.join("adapter_model.safetensors");
         Self::of(folder, std::iter::once(weights.as_path()), "adapter_config.json", NEUTRAL_ADAPTER_SETTINGS)
     }
@@ -66,10 +66,10 @@ impl Identity {
         weights: impl Iterator<Item = &'a Path>,
         settings: &str,
         neutral: &[&str],
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self, HfError> {
         let mut hasher = Hasher::new();
         for path in weights {
-            let hash = hash_file(path).map_err(|source| TrainError::io(path, source))?;
+            let hash = hash_file(path).map_err(HfError::io(path))?;
             hasher.update(hash.as_bytes());
         }
         hasher.update(canonical_settings(&folder.join(settings), neutral)?.as_bytes());
@@ -77,7 +77,7 @@ impl Identity {
     }
 
     /// Folder and first digits of the hash, for the log.
-    pub(super) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         format!("{} (blake3 {})", self.folder.display(), &self.hash.to_hex()[..12])
     }
 }
@@ -94,10 +94,9 @@ fn hash_file(path: &Path) -> io::Result<Hash> {
 }
 
 /// The settings that affect log-probs, as JSON with sorted keys and without spaces.
-fn canonical_settings(path: &Path, neutral: &[&str]) -> Result<String, TrainError> {
-    let text = read_text(path, MAX_SETTINGS_BYTES).map_err(|source| TrainError::io(path, source))?;
-    let mut settings: Value =
-        serde_json::from_str(&text).map_err(|error| TrainError::io(path, io::Error::other(error)))?;
+fn canonical_settings(path: &Path, neutral: &[&str]) -> Result<String, HfError> {
+    let text = read_text(path, MAX_SETTINGS_BYTES).map_err(HfError::io(path))?;
+    let mut settings: Value = serde_json::from_str(&text).map_err(|error| HfError::json(path, &error))?;
     if let Some(settings) = settings.as_object_mut() {
         settings.retain(|key, _| !neutral.contains(&key.as_str()));
     }
