@@ -1,6 +1,6 @@
 //! `cargo xtask chaos`: kills and resumes until enough kills have hit.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +10,8 @@ use crate::process::Program;
 use crate::record::Run;
 use crate::report::{Results, Tally, phases};
 use crate::trial::{Disturbance, Trial};
-use crate::workload::{Ready, Workload, with_objectives};
+use crate::verb::{Inputs, VERBS, Verb};
+use crate::workload::{Ready, WORKLOADS, Workload, all_names, with_objectives};
 
 /// Options of `cargo xtask chaos`.
 #[derive(Debug, Args)]
@@ -24,7 +25,8 @@ pub struct ChaosOptions {
     /// Seed of when and how processes are interrupted.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
-    /// Workload to run; may be repeated [default: all]: full, lora, cache, saves, coupled.
+    /// Work to interrupt; may be repeated [default: all]: the training runs full, lora, cache, saves and coupled; loop, sample,
+    /// reward, score, merge, export, convert.
     #[arg(long, value_name = "NAME")]
     pub work: Vec<String>,
     /// Interrupt some processes by SIGTERM or SIGINT too; they must save and end with 143 or 130.
@@ -73,26 +75,63 @@ fn begin<'a>(
     results: &mut Results,
 ) -> Result<Vec<Trial<'a>>> {
     let mut trials = Vec::new();
-    for (workload, objective) in with_objectives(program, Workload::named(&options.work)?, &mut results.left_out)? {
+    let (workloads, verbs) = named(&options.work)?;
+    for (workload, objective) in with_objectives(program, workloads, &mut results.left_out)? {
         let folder = out.join(workload.name);
         let trial = Trial::begin(program, Ready::new(workload, objective, model, &folder)?, &folder)?;
         let (name, seconds) = (workload.name, trial.undisturbed_time().as_secs_f64());
         eprintln!("{name:<8} {} with {objective}: {seconds:.1} s", workload.about);
         trials.push(trial);
-        results.tallies.push(Tally { workload: name, ..Tally::default() });
     }
+    let inputs = match verbs.is_empty() {
+        true => None,
+        false => Some(Inputs::new(program, model, &out.join("inputs"))?),
+    };
+    for (verb, inputs) in verbs.into_iter().zip(inputs.iter().cycle()) {
+        let folder = empty(&out.join(verb.name))?;
+        let trial = Trial::begin(program, verb.with(inputs), &folder)?;
+        eprintln!("{:<8} {}: {:.1} s", verb.name, verb.about, trial.undisturbed_time().as_secs_f64());
+        trials.push(trial);
+    }
+    results.tallies = trials.iter().map(|trial| Tally { workload: trial.name(), ..Tally::default() }).collect();
     if trials.is_empty() {
         bail!("none of the workloads can be run");
     }
     Ok(trials)
 }
 
+/// Training runs and other verbs by name, or all of them.
+fn named(names: &[String]) -> Result<(Vec<Workload>, Vec<Verb>)> {
+    if names.is_empty() {
+        return Ok((WORKLOADS.to_vec(), VERBS.to_vec()));
+    }
+    let (mut workloads, mut verbs) = (Vec::new(), Vec::new());
+    for name in names {
+        match (Workload::find(name), Verb::find(name)) {
+            (Some(workload), _) => workloads.push(workload),
+            (None, Some(verb)) => verbs.push(verb),
+            (None, None) => {
+                let known = VERBS.iter().fold(all_names(), |all, verb| format!("{all}, {}", verb.name));
+                bail!("no work is called \"{name}\"; there are {known}")
+            }
+        }
+    }
+    Ok((workloads, verbs))
+}
+
+/// The folder, with nothing in it.
+fn empty(folder: &Path) -> Result<PathBuf> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder.to_owned())
+}
+
 /// Whether the program saves when a signal asks it to end; where it does not, the results say so.
 fn handles_signals(trials: &[Trial<'_>], results: &mut Results) -> Result<bool> {
-    let handles = match trials.first() {
-        Some(trial) => trial.handles_signals()?,
-        None => false,
-    };
+    // Other verbs end at once.
+    let handles = trials.iter().find(|trial| trial.saves()).map_or(Ok(true), Trial::handles_signals)?;
     if !handles {
         let reason = "signals (SIGTERM ends this program without a checkpoint)".to_owned();
         eprintln!("NOT RUN: {reason}");
@@ -166,5 +205,15 @@ mod tests {
         let options = parsed(&["--work", "full", "--work", "lora"]);
         assert_eq!((options.kills, options.signals, options.work.len()), (300, true, 2));
         assert!(!parsed(&["--signals", "false"]).signals);
+    }
+
+    #[test]
+    fn work_is_found_by_name() {
+        let names = |names: &[&str]| named(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let (workloads, verbs) = names(&["lora", "merge", "loop"]).expect("work");
+        assert_eq!((workloads[0].name, verbs[0].name, verbs[1].name), ("lora", "merge", "loop"));
+        let error = names(&["merg"]).expect_err("nothing").to_string();
+        assert!(error.contains("full, lora") && error.ends_with("export, convert"), "{error}");
+        assert_eq!(names(&[]).expect("all").1.len(), VERBS.len());
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 /// Bytes of a record of the reference cache.
 const RECORD_BYTES: usize = 32;
 /// Figures of a row that differ between runs with the same result.
-const CLOCKED: [&str; 2] = ["step_seconds", "memory_bytes"];
+const CLOCKED: [&str; 3] = ["step_seconds", "memory_bytes", "seconds"];
 /// The files with the result of training; a run has one kind of weights.
 const TRAINED: [&str; 3] = ["model.safetensors", "adapter_model.safetensors", "metrics.jsonl"];
 
@@ -24,6 +24,19 @@ pub fn differences(expected: &Path, found: &Path) -> Result<Vec<String>> {
     let names = beside(expected)?;
     differences.extend(beside(found)?.difference(&names).map(|name| format!("{name} was left behind")));
     Ok(differences)
+}
+
+/// How two folders differ, file by file. Wall-clock times and logs are ignored.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn unlike_folders(expected: &Path, found: &Path) -> Result<Vec<String>> {
+    let written = |folder: &Path| -> Result<Contents> {
+        let mut files = contents(folder)?;
+        files.retain(|name, _| !name.starts_with("log-"));
+        Ok(files)
+    };
+    Ok(unlike_files(&written(expected)?, &written(found)?))
 }
 
 /// Names of the entries of a folder, without those of logs.
@@ -111,7 +124,9 @@ fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
 /// A file's content without wall-clock times and measured memory.
 fn without_times(name: &str, bytes: Vec<u8>) -> Vec<u8> {
     let cut: fn(&str) -> String = match name.rsplit(['/', '\\']).next() {
-        Some("metrics.jsonl") => |text: &str| text.lines().map(|line| without_clock(line) + "\n").collect(),
+        Some("metrics.jsonl" | "loop.jsonl") => {
+            |text: &str| text.lines().map(|line| without_clock(line) + "\n").collect()
+        }
         Some("report.html") => without_marked,
         Some("run.json") => |text: &str| text.lines().filter(|line| !is_clock(line)).collect::<Vec<_>>().join("\n"),
         _ => return bytes,

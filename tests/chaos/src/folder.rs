@@ -15,30 +15,42 @@ pub(crate) struct Snapshot {
     pub(crate) temporaries: BTreeSet<String>,
     /// Steps of the checkpoints.
     pub(crate) checkpoints: BTreeSet<usize>,
-    /// Size of `metrics.jsonl`.
+    /// Size of `metrics.jsonl`, those of a loop's rounds together.
     pub(crate) metrics_bytes: u64,
     /// Size of the files in the reference cache.
     pub(crate) cache_bytes: u64,
 }
 
 impl Snapshot {
-    /// Inspects `folder/run` and `folder/cache`; entries that disappear meanwhile are ignored.
+    /// Inspects the folder, `run` in it, the rounds of a loop in `run`, and `cache`; entries that disappear meanwhile are
+    /// ignored.
     pub(crate) fn of(folder: &Path) -> Self {
         let run = folder.join("run");
         let mut snapshot = Self { exists: run.is_dir(), ..Self::default() };
         for (name, bytes) in entries(&run) {
             if let Some(step) = step_of(&name) {
                 snapshot.checkpoints.insert(step);
-            } else if is_staging(&name) {
-                snapshot.staging.insert(name);
-            } else if is_temporary(&name) {
-                snapshot.temporaries.insert(name);
-            } else if name == "metrics.jsonl" {
-                snapshot.metrics_bytes = bytes;
+            } else if name.starts_with("round-") {
+                entries(&run.join(&name)).for_each(|(inner, bytes)| snapshot.add(format!("{name}/{inner}"), bytes));
+            } else {
+                snapshot.add(name, bytes);
             }
         }
+        // What other verbs write.
+        entries(folder).for_each(|(name, bytes)| snapshot.add(name, bytes));
         snapshot.cache_bytes = entries(&folder.join("cache")).map(|(_, bytes)| bytes).sum();
         snapshot
+    }
+
+    fn add(&mut self, name: String, bytes: u64) {
+        let last = name.rsplit('/').next().unwrap_or_default();
+        if is_staging(last) {
+            self.staging.insert(name);
+        } else if is_temporary(last) {
+            self.temporaries.insert(name);
+        } else if last == "metrics.jsonl" {
+            self.metrics_bytes += bytes;
+        }
     }
 
     /// Step of the newest checkpoint, or 0.
@@ -91,5 +103,12 @@ mod tests {
         assert_eq!((snapshot.exists, snapshot.newest()), (true, 10));
         assert_eq!((snapshot.staging.len(), snapshot.temporaries.len()), (1, 2));
         assert_eq!((snapshot.metrics_bytes, snapshot.cache_bytes), (5, 5));
+        fs::create_dir_all(folder.join("run/round-2")).expect("a folder");
+        for name in [".samples.jsonl.9.tmp", "run/round-2/metrics.jsonl", "run/round-2/.README.md.3.tmp"] {
+            fs::write(folder.join(name), "12345").expect("a file");
+        }
+        let snapshot = Snapshot::of(&folder);
+        assert_eq!((snapshot.temporaries.len(), snapshot.metrics_bytes), (4, 10));
+        assert!(snapshot.temporaries.contains("round-2/.README.md.3.tmp"));
     }
 }

@@ -1,13 +1,14 @@
 //! Kills runs at random moments and resumes them, and watches long runs for growth.
 //!
-//! A run that was killed and resumed must end with the same bytes as an undisturbed one. The harness starts the program
-//! as a process, sends it a signal after some time or right after a change to its folder, resumes it, and compares the
-//! results. `cargo xtask chaos` and `cargo xtask soak` run it for long ([`chaos()`], [`soak()`]); the tests of the
+//! A run that was killed and resumed must end with the same bytes as an undisturbed one, and so must any other command that
+//! was killed and given again. The harness starts the program as a process, sends it a signal after some time or right after
+//! a change to its folder, starts it again, and compares the results. `cargo xtask chaos` and `cargo xtask soak` run it for long ([`chaos()`], [`soak()`]); the tests of the
 //! command line use a [`Trial`] of their own for a few kills, and [`compare`] for runs that they disturb in other ways.
 //!
 //! It sees the program only from outside: its command line, folder, log and exit code. It links no crate of Collimate.
 //!
-//! Read [`Trial`] first, then [`Workload`] (what a run does) and [`Trigger`] (when it is interrupted).
+//! Read [`Trial`] first, then [`Workload`] (what a run does), [`Verb`] (the other commands) and [`Trigger`] (when they are
+//! interrupted).
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -28,6 +29,7 @@ pub mod compare;
 
 mod chaos;
 mod folder;
+mod job;
 mod phase;
 mod process;
 mod random;
@@ -38,9 +40,11 @@ mod signal;
 mod soak;
 mod trial;
 mod trigger;
+mod verb;
 mod workload;
 
 pub use chaos::{ChaosOptions, chaos};
+pub use job::Job;
 pub use phase::Phase;
 pub use process::{Ended, Program};
 pub use record::{Interruption, Run};
@@ -49,4 +53,5 @@ pub use signal::{End, Signal};
 pub use soak::{SoakOptions, soak};
 pub use trial::{Disturbance, Trial};
 pub use trigger::{Event, Trigger};
+pub use verb::{Inputs, ReadyVerb, VERBS, Verb};
 pub use workload::{Ready, WORKLOADS, Workload};

@@ -17,19 +17,34 @@ pub enum Phase {
     Checkpoint,
     /// Writing the final model, card and report, after the last checkpoint.
     Export,
+    /// Drawing responses, or waiting for their rewards.
+    Sampling,
+    /// Writing what a verb is for.
+    Output,
 }
 
 /// Every phase, in the order of a run.
-pub(crate) const PHASES: [Phase; 6] =
-    [Phase::StartUp, Phase::Reference, Phase::Evaluation, Phase::Steps, Phase::Checkpoint, Phase::Export];
+pub(crate) const PHASES: [Phase; 8] = [
+    Phase::StartUp,
+    Phase::Reference,
+    Phase::Evaluation,
+    Phase::Steps,
+    Phase::Checkpoint,
+    Phase::Export,
+    Phase::Sampling,
+    Phase::Output,
+];
 
 /// Prefixes of the log lines that start a stage.
-const STAGES: [(&str, Phase); 5] = [
+const STAGES: [(&str, Phase); 8] = [
     ("reading ", Phase::StartUp),
     ("tokenizing ", Phase::StartUp),
     ("reference log-probs (", Phase::Reference),
     ("evaluation (", Phase::Evaluation),
     ("training with ", Phase::Steps),
+    ("sampling", Phase::Sampling),
+    ("rewards (", Phase::Sampling),
+    ("scoring", Phase::Sampling),
 ];
 
 impl Phase {
@@ -42,6 +57,8 @@ impl Phase {
             Self::Steps => "steps",
             Self::Checkpoint => "checkpoint",
             Self::Export => "export",
+            Self::Sampling => "sampling",
+            Self::Output => "output",
         }
     }
 
@@ -50,12 +67,28 @@ impl Phase {
         if after.staging.difference(&before.staging).next().is_some() {
             return Self::Checkpoint;
         }
-        let stage = |line: &str| STAGES.iter().find(|(start, _)| line.starts_with(start)).map(|(_, phase)| *phase);
-        let last = log.lines().rev().find_map(stage).unwrap_or(Self::StartUp);
+        let last = last_stage(log);
         // Once the last checkpoint is in place, only the export remains.
         let reached_it = before.newest() < last_step || log.contains("resuming after step");
         if after.newest() >= last_step && reached_it { Self::Export } else { last }
     }
+
+    /// The same for a verb other than `train`.
+    pub(crate) fn of_verb(log: &str, before: &Snapshot, after: &Snapshot) -> Self {
+        if after.staging.difference(&before.staging).next().is_some() {
+            return Self::Checkpoint;
+        }
+        match after.temporaries.difference(&before.temporaries).next() {
+            Some(_) => Self::Output,
+            None => last_stage(log),
+        }
+    }
+}
+
+/// The stage that the log says was begun last.
+fn last_stage(log: &str) -> Phase {
+    let stage = |line: &str| STAGES.iter().find(|(start, _)| line.starts_with(start)).map(|(_, phase)| *phase);
+    log.lines().rev().find_map(stage).unwrap_or(Phase::StartUp)
 }
 
 #[cfg(test)]
@@ -83,6 +116,17 @@ mod tests {
         let staged = Snapshot { staging: [".checkpoint-a".to_owned()].into(), ..at(3) };
         assert_eq!(Phase::of("training with nca (3)\n", &at(3), &staged, 9), Phase::Checkpoint);
         assert_eq!(Phase::of("training with nca (3)\n", &staged, &staged, 9), Phase::Steps, "an earlier one");
+    }
+
+    #[test]
+    fn a_verb_writes_what_is_under_a_hidden_name() {
+        let none = Snapshot::default();
+        let writing = Snapshot { temporaries: [".samples.jsonl.7.tmp".to_owned()].into(), ..Snapshot::default() };
+        let phase = |log: &str, after: &Snapshot| Phase::of_verb(log, &none, after);
+        assert_eq!(phase("", &none), Phase::StartUp);
+        assert_eq!(phase("sampling (3)\n", &none), Phase::Sampling);
+        assert_eq!(phase("sampling (3)\n", &writing), Phase::Output);
+        assert_eq!(Phase::of_verb("", &writing, &writing), Phase::StartUp, "an earlier one");
     }
 
     #[test]

@@ -11,6 +11,11 @@ pub fn rows(seed: u64, purpose: &str, count: usize) -> String {
     (0..count).map(|index| format!("{}\n", row(&mut random, index))).collect()
 }
 
+/// Rows with nothing but prompts.
+pub(crate) fn prompts(count: usize) -> String {
+    (0..count).map(|index| format!("{}\n", json!({"prompt": format!("What is {} times 7?", index + 2)}))).collect()
+}
+
 fn row(random: &mut Random, index: usize) -> Value {
     let (a, b) = (random.random_range(10..100), random.random_range(2..10));
     let responses: Vec<Value> = (0..2 + index % 4).map(|k| response(random, a, b, k)).collect();

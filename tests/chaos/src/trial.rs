@@ -1,33 +1,30 @@
-//! A workload's undisturbed run, and interrupted runs that must end the same.
+//! A job's undisturbed run, and interrupted runs that must end the same.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde_json::Value;
 
-use crate::compare::differences;
 use crate::folder::Snapshot;
-use crate::phase::Phase;
+use crate::job::Job;
 use crate::process::{Ended, Program, Start};
 use crate::random::{Random, random};
 use crate::record::{Interruption, Run};
 use crate::signal::{Signal, Verdict};
 use crate::trigger::{Event, Trigger};
-use crate::workload::{Ready, short_resume};
 
 /// After this many interruptions a run is left alone, so that it ends.
 const MOST_INTERRUPTIONS: usize = 30;
 /// Sizes of the thread pool; none affects the results.
 const THREADS: [usize; 3] = [1, 2, 4];
 
-/// A workload and its expected result.
+/// A job and its expected result.
 #[derive(Debug)]
 pub struct Trial<'a> {
     program: &'a Program,
-    ready: Ready,
+    job: Job,
     root: PathBuf,
     /// Duration of the undisturbed run.
     whole: Duration,
@@ -58,27 +55,33 @@ struct Draw {
 }
 
 impl<'a> Trial<'a> {
-    /// Runs the workload twice undisturbed below `root`, with different numbers of threads, and compares the two.
+    /// Runs the job twice undisturbed below `root`, with different numbers of threads, and compares the two.
     ///
     /// # Errors
     /// A run fails, or the two differ.
-    pub fn begin(program: &'a Program, ready: Ready, root: &Path) -> Result<Self> {
-        let mut trial = Self { program, ready, root: root.to_owned(), whole: Duration::ZERO, last_step: 0 };
+    pub fn begin(program: &'a Program, job: impl Into<Job>, root: &Path) -> Result<Self> {
+        let job = job.into();
+        let mut trial = Self { program, job, root: root.to_owned(), whole: Duration::ZERO, last_step: 0 };
         let (expected, control) = (root.join("expected"), root.join("control"));
         let ended = trial.run_undisturbed(&expected, 2)?;
         trial.whole = ended.time;
         trial.last_step = ended.after.newest();
         trial.run_undisturbed(&control, 1)?;
-        let found = differences(&expected, &control)?;
+        let found = trial.job.differences(&expected, &control)?;
         if !found.is_empty() {
             bail!("{}: two undisturbed runs differ: {}", trial.name(), found.join("; "));
         }
         Ok(trial)
     }
 
-    /// The workload's name.
+    /// The job's name.
     pub fn name(&self) -> &'static str {
-        self.ready.workload.name
+        self.job.name()
+    }
+
+    /// Whether it is a training run, which saves when a signal asks it to end.
+    pub(crate) fn saves(&self) -> bool {
+        self.job.saves()
     }
 
     /// How long the undisturbed run took.
@@ -102,7 +105,7 @@ impl<'a> Trial<'a> {
         let folder = self.root.join("probe");
         create_folder(&folder)?;
         let trigger = Trigger::On { event: Event::Metrics, times: 2, delay: Duration::ZERO };
-        let start = self.start(&folder, &self.ready.arguments(&[]), 1, 2).run(Some((trigger, Signal::Terminate)))?;
+        let start = self.start(&folder, &self.job.first(&folder), 1, 2).run(Some((trigger, Signal::Terminate)))?;
         Ok(start.end.signal != Some(15))
     }
 
@@ -125,11 +128,13 @@ impl<'a> Trial<'a> {
             let left_alone = run.num_kills() >= most_kills || run.interruptions.len() >= MOST_INTERRUPTIONS;
             let start = self.start(&folder, &draw.arguments, run.starts, draw.threads);
             let ended = start.run((!left_alone).then_some((draw.trigger, draw.signal)))?;
-            let phase = Phase::of(&ended.log, &ended.before, &ended.after, self.last_step);
+            let phase = self.job.phase(&ended, self.last_step);
             match draw.signal.verdict(ended.end, phase).with_context(|| start.last_lines())? {
                 Verdict::Finished => break,
-                Verdict::Stopped => check_saved(&folder, &ended).with_context(|| start.last_lines())?,
-                Verdict::Ended => {}
+                Verdict::Stopped if self.saves() => {
+                    check_saved(&folder, &ended).with_context(|| start.last_lines())?;
+                }
+                Verdict::Stopped | Verdict::Ended => {}
             }
             run.interruptions.push(Interruption {
                 workload: self.name(),
@@ -141,35 +146,27 @@ impl<'a> Trial<'a> {
                 threads: draw.threads,
                 seconds: ended.time.as_secs_f64(),
             });
+            if self.job.is_finished(&folder) {
+                break;
+            }
         }
-        run.differences = differences(&self.root.join("expected"), &folder)?;
+        run.differences = self.job.differences(&self.root.join("expected"), &folder)?;
         Ok(())
     }
 
     fn draw(&self, start: usize, folder: &Path, signals: bool, random: &mut Random) -> Draw {
-        let events = Event::ahead(self.ready.workload.has_cache(), &Snapshot::of(folder));
+        let events = self.job.events(&Snapshot::of(folder));
         Draw {
             trigger: Trigger::draw(random, self.whole, &events),
             signal: Signal::draw(random, signals),
             threads: THREADS.choose(random).copied().unwrap_or(1),
-            arguments: self.arguments(start, folder, random),
+            arguments: self.job.arguments(start, folder, random),
         }
-    }
-
-    /// Begins a run, or resumes it either with all of its options or, as a user would, with its folder alone.
-    fn arguments(&self, start: usize, folder: &Path, random: &mut Random) -> Vec<String> {
-        let short: bool = random.random();
-        if start > 1 && short && folder.join("run/recipe.yaml").is_file() {
-            return short_resume();
-        }
-        let mut arguments = self.ready.arguments(&[]);
-        arguments.extend((start > 1).then(|| "--resume".to_owned()));
-        arguments
     }
 
     fn run_undisturbed(&self, folder: &Path, threads: usize) -> Result<Ended> {
         create_folder(folder)?;
-        let arguments = self.ready.arguments(&[]);
+        let arguments = self.job.first(folder);
         let start = self.start(folder, &arguments, 1, threads);
         let ended = start.run(None)?;
         if ended.end.code != Some(0) {

@@ -133,10 +133,15 @@ impl Workload {
             return Ok(WORKLOADS.to_vec());
         }
         let find = |name: &String| {
-            let found = WORKLOADS.iter().find(|workload| workload.name == name);
-            found.copied().with_context(|| format!("no work is called \"{name}\"; there are {}", all_names()))
+            let found = Self::find(name);
+            found.with_context(|| format!("no work is called \"{name}\"; there are {}", all_names()))
         };
         names.iter().map(find).collect()
+    }
+
+    /// The workload of this name.
+    pub(crate) fn find(name: &str) -> Option<Self> {
+        WORKLOADS.iter().find(|workload| workload.name == name).copied()
     }
 
     /// The first of its objectives that is among `known`.
@@ -154,7 +159,7 @@ impl Workload {
     }
 }
 
-fn all_names() -> String {
+pub(crate) fn all_names() -> String {
     WORKLOADS.iter().map(|workload| workload.name).collect::<Vec<_>>().join(", ")
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use collimate_chaos::compare::training_differences;
-use collimate_chaos::{Disturbance, Program, Ready, Run, Trial, Workload, rows};
+use collimate_chaos::{Disturbance, Inputs, Program, Ready, Run, Trial, VERBS, Workload, rows};
 use rstest::rstest;
 
 use crate::harness::{Folder, Outcome, succeed, train};
@@ -46,6 +46,8 @@ fn assert_same_training(expected: &Path, found: &Path) {
 
 /// Kills that must hit in each workload.
 const NUM_KILLS: usize = 8;
+/// The same for each verb.
+const NUM_KILLS_OF_A_VERB: usize = 4;
 
 /// [`FULL`] and [`ADAPTER`] as workloads of the harness.
 const WORKLOADS: [Workload; 2] = [
@@ -93,19 +95,36 @@ fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(#[case] workloa
     let program = Program::new(process::command);
     let ready = Ready::new(workload, "nca", model(), &folder.path("trial")).expect("files");
     let trial = Trial::begin(&program, ready, &folder.path("trial")).expect("undisturbed runs");
+    kill(&trial, NUM_KILLS, true);
+}
+
+#[rstest]
+fn a_command_that_is_killed_and_given_again_ends_with_the_same_bytes(
+    #[values("loop", "sample", "reward", "score", "merge", "export", "convert")] name: &str,
+) {
+    let folder = Folder::new();
+    let program = Program::new(process::command);
+    let inputs = Inputs::new(&program, model(), &folder.path("inputs")).expect("files");
+    let verb = VERBS.iter().find(|verb| verb.name == name).expect("a verb");
+    let trial = Trial::begin(&program, verb.with(&inputs), &folder.path("trial")).expect("undisturbed runs");
+    kill(&trial, NUM_KILLS_OF_A_VERB, false);
+}
+
+/// Interrupts jobs until so many kills have hit; each must end with the same bytes.
+fn kill(trial: &Trial<'_>, num_kills: usize, at_checkpoints: bool) {
     let (mut kills, mut starts) = (0, 0);
     for number in 1.. {
         let mut run = Run::default();
         let disturbance =
-            Disturbance { seed: 1, number, most_kills: NUM_KILLS - kills, signals: false, at_checkpoints: true };
+            Disturbance { seed: 1, number, most_kills: num_kills - kills, signals: false, at_checkpoints };
         trial.attempt(disturbance, &mut run).unwrap_or_else(|error| panic!("{error:#}"));
         assert_eq!(run.differences, Vec::<String>::new(), "{:?}", run.interruptions);
         kills += run.num_kills();
         starts += run.starts;
-        if kills >= NUM_KILLS {
+        if kills >= num_kills {
             break;
         }
-        assert!(starts < 10 * NUM_KILLS, "{kills} of {starts} processes were killed");
+        assert!(starts < 20 * num_kills, "{kills} of {starts} processes were killed");
     }
 }
 

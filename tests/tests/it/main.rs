@@ -1,5 +1,6 @@
 //! The command line from end to end.
 
+mod beginnings;
 mod chaos;
 mod cli;
 mod coupled;
@@ -17,9 +18,12 @@ mod labels;
 mod log_file;
 mod malformed;
 mod memory;
+mod merging;
+mod moved;
 mod plan;
 mod process;
 mod quickstart;
+mod quotas;
 mod real_data;
 mod recipes;
 mod reference_cache;
