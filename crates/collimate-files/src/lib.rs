@@ -44,6 +44,7 @@ mod space;
 mod staged;
 mod temporary;
 mod unnamed;
+mod whole_folder;
 
 pub use atomic::{AtomicFile, write_atomically};
 pub use checksums::{CHECKSUMS_FILE, check_sealed, verify_checksums, write_checksums};
@@ -61,6 +62,7 @@ pub use space::{folder_bytes, free_space};
 pub use staged::{StagedFolder, remove_sealed};
 pub use temporary::{recover_folders, remove_leftovers, remove_leftovers_beside};
 pub use unnamed::unnamed_file;
+pub use whole_folder::WholeFolder;
 
 use std::fs::File;
 use std::path::Path;

@@ -160,6 +160,24 @@ pub(crate) fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// Calls back with the hidden folders for a name in a folder to which nobody writes any more, with their locks held.
+pub(crate) fn each_dead_folder(
+    folder: &Path,
+    name: &str,
+    call: &mut dyn FnMut(&Path) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    each_hidden(folder, &mut |path, hidden| {
+        if hidden.is_old || hidden.name != name || cfg!(not(unix)) || !fs::symlink_metadata(path)?.is_dir() {
+            return Ok(());
+        }
+        let Ok(file) = without_links(OpenOptions::new().read(true)).open(path) else { return Ok(()) };
+        if file.try_lock().is_err() || !is_at(&file, path) {
+            return Ok(());
+        }
+        call(path)
+    })
+}
+
 fn each_hidden(folder: &Path, call: &mut dyn FnMut(&Path, &Hidden<'_>) -> io::Result<()>) -> Result<(), WriteError> {
     for entry in fs::read_dir(folder).map_err(WriteError::of(folder))? {
         let path = entry.map_err(WriteError::of(folder))?.path();

@@ -56,7 +56,9 @@ pub use config::{
 pub use ends::name_ends;
 pub use error::{AdapterError, HfError, ShardError, UnsavedError};
 pub use families::FAMILIES;
-pub use merge_files::{MergeOptions, MergeSummary, copy_side_files, merge_adapter, side_files};
+pub use merge_files::{
+    MergeOptions, MergeSummary, StagedMerge, copy_side_files, merge_adapter, side_files, stage_merge,
+};
 pub use model_file::is_model_file;
 pub use peft::{
     Adapter, AdapterPart, ByPattern, LayerChoice, LoraConfig, LoraTargets, ModuleNames, ModulePattern, merged_tensor,

@@ -6,7 +6,7 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_files::{ShardSize, WriteError, write_atomically};
+use collimate_files::{ShardSize, WholeFolder, WriteError, write_atomically};
 
 use crate::config::ModelConfig;
 use crate::ends::{name_ends, named_ends};
@@ -59,21 +59,59 @@ pub struct MergeSummary {
     pub notes: Vec<String>,
 }
 
-/// Writes the model with the adapter merged into its weights: `W + s · B A`, computed in float32.
-///
-/// Tokenizer files and `generation_config.json` are copied from the base model, or from the adapter's folder if it has a
-/// tokenizer, which training may have changed; the ends of turns that the adapter's `generation_config.json` names are
-/// named. The first and the last changed tensor are read back and compared. One tensor is in memory at a time.
+/// A merged model that is written, read back and compared, but not yet at its place.
+#[derive(Debug)]
+pub struct StagedMerge {
+    folder: WholeFolder,
+    summary: MergeSummary,
+}
+
+impl StagedMerge {
+    /// The hidden folder with the model's files, to which others may be added.
+    pub fn folder(&self) -> &Path {
+        self.folder.staging()
+    }
+
+    /// Makes the model appear.
+    ///
+    /// # Errors
+    /// [`HfError::Write`] if that fails; then nothing of it is left.
+    pub fn commit(self) -> Result<MergeSummary, HfError> {
+        // Nothing takes a folder without it for a model.
+        self.folder.commit("config.json")?;
+        Ok(self.summary)
+    }
+}
+
+/// Writes the model with the adapter merged into its weights, as [`stage_merge`] says, and makes it appear.
 ///
 /// # Errors
-/// [`HfError`] if model or adapter cannot be read or do not fit together; if `output_dir` is one of their folders,
-/// already holds weights or cannot be written.
+/// As [`stage_merge`].
 pub fn merge_adapter(
     model_dir: &Path,
     adapter_dir: &Path,
     output_dir: &Path,
     options: MergeOptions,
 ) -> Result<MergeSummary, HfError> {
+    stage_merge(model_dir, adapter_dir, output_dir, options)?.commit()
+}
+
+/// Writes the model with the adapter merged into its weights: `W + s · B A`, computed in float32. It appears whole, by
+/// [`StagedMerge::commit`], or not at all.
+///
+/// Tokenizer files and `generation_config.json` are copied from the base model, or from the adapter's folder if it has a
+/// tokenizer, which training may have changed; the ends of turns that the adapter's `generation_config.json` names are
+/// named. The first and the last changed tensor are read back and compared. One tensor is in memory at a time.
+///
+/// # Errors
+/// [`HfError`] if model or adapter cannot be read or do not fit together; if a sum is not finite in the type it is stored in;
+/// if `output_dir` is one of their folders, holds anything or cannot be written. Then nothing was written.
+pub fn stage_merge(
+    model_dir: &Path,
+    adapter_dir: &Path,
+    output_dir: &Path,
+    options: MergeOptions,
+) -> Result<StagedMerge, HfError> {
     let config = ModelConfig::from_dir(model_dir)?;
     let weights = WeightFiles::open(model_dir)?;
     let base_specs = config.tensors();
@@ -95,11 +133,18 @@ pub fn merge_adapter(
         largest_change = largest_change.max(change);
         Ok((spec.name.clone(), tensor))
     });
-    try_write_model(output_dir, &merged, tensors, dtype, options.max_shard_size)?;
-    let copied = copy(inherited, output_dir)?;
-    name_ends(output_dir, model_dir, &named_ends(adapter_dir)?)?;
-    read_back(output_dir, &Source { weights: &weights, adapter: &adapter, model: &config }, dtype)?;
-    Ok(MergeSummary {
+    let folder = WholeFolder::create(output_dir)?;
+    let write = |dir: &Path| {
+        try_write_model(dir, &merged, tensors, dtype, options.max_shard_size)?;
+        let copied = copy(inherited, dir)?;
+        name_ends(dir, model_dir, &named_ends(adapter_dir)?)?;
+        read_back(dir, &Source { weights: &weights, adapter: &adapter, model: &config }, dtype)?;
+        Ok(copied)
+    };
+    // The hidden name would mean nothing to the user.
+    let copied = write(folder.staging()).map_err(|error: HfError| error.moved(folder.staging(), output_dir))?;
+    let copied = copied.iter().filter_map(|path| Some(output_dir.join(path.file_name()?))).collect();
+    let summary = MergeSummary {
         num_tensors: specs.len(),
         num_merged: adapter.changed_tensors(&config).len(),
         scale: adapter.config.scale(),
@@ -107,7 +152,8 @@ pub fn merge_adapter(
         largest_change,
         copied,
         notes: [config.notes.clone(), checked.notes].concat(),
-    })
+    };
+    Ok(StagedMerge { folder, summary })
 }
 
 /// Copies tokenizer files, chat template and `generation_config.json` of a model folder, if they exist.
@@ -158,14 +204,30 @@ pub fn side_files(from: &Path) -> Result<Vec<(&'static str, PathBuf)>, HfError> 
 
 fn output_is_free(output: &Path, sources: [&Path; 2]) -> Result<(), HfError> {
     let taken = |reason: &str| HfError::OutputTaken { path: output.to_owned(), reason: reason.to_owned() };
-    let Ok(output_dir) = output.canonicalize() else { return Ok(()) };
+    let Ok(output_dir) = output.canonicalize() else {
+        return match output.symlink_metadata() {
+            Ok(_) => Err(taken("it is a link that leads nowhere")),
+            Err(_) => Ok(()),
+        };
+    };
     if sources.iter().any(|source| source.canonicalize().is_ok_and(|source| source == output_dir)) {
         return Err(taken("it is the folder of the model or of the adapter"));
     }
+    if !output_dir.is_dir() {
+        return Err(taken("it is a file, and the output is a folder"));
+    }
+    WholeFolder::recover(&output_dir)?;
     if shards::has_weights(output) {
         return Err(taken("it holds a model's weights already"));
     }
-    Ok(())
+    let first = fs::read_dir(output).map_err(HfError::io(output))?.next().transpose().map_err(HfError::io(output))?;
+    match first {
+        None => Ok(()),
+        Some(entry) => {
+            let name = entry.file_name().display().to_string();
+            Err(taken(&format!("it holds \"{name}\"; a merged model gets a folder of its own, new or empty")))
+        }
+    }
 }
 
 /// What a merged model is made of.

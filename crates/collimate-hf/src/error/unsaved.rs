@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::HfError;
+
 /// Why weights are not saved. Nothing of their file, or of the other files of their model, was written.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -60,4 +62,21 @@ impl UnsavedError {
 /// The types that hold larger values than this one.
 fn wider(dtype: &str) -> &'static str {
     if dtype.starts_with("bf") { "float32" } else { "float32 or bfloat16" }
+}
+
+impl HfError {
+    /// The error as if what was written to the hidden folder `from` had been written to `to`.
+    pub(crate) fn moved(mut self, from: &Path, to: &Path) -> Self {
+        let path = match &mut self {
+            Self::Write(error) => &mut error.path,
+            Self::Unsaved(UnsavedError::NotFinite { path, .. } | UnsavedError::TooLarge { path, .. })
+            | Self::ReadBack { path, .. }
+            | Self::Io { path, .. } => path,
+            _ => return self,
+        };
+        if let Ok(inner) = path.strip_prefix(from) {
+            *path = if inner.as_os_str().is_empty() { to.to_owned() } else { to.join(inner) };
+        }
+        self
+    }
 }

@@ -91,11 +91,15 @@ fn a_merged_model_is_divided_as_asked_and_read_again() {
 #[case("model", "it is the folder of the model or of the adapter")]
 #[case("adapter/../adapter", "it is the folder of the model or of the adapter")]
 #[case("other", "it holds a model's weights already")]
+#[case("notes", "it holds \"notes.txt\"; a merged model gets a folder of its own, new or empty")]
+#[case("notes/notes.txt", "it is a file, and the output is a folder")]
 fn existing_weights_are_never_overwritten(#[case] out: &str, #[case] expected: &str) {
     let root = tempfile::tempdir().unwrap();
     let (model, adapter) = folders(root.path());
     fs::create_dir(root.path().join("other")).unwrap();
     fs::write(root.path().join("other/model-00001-of-00002.safetensors"), "").unwrap();
+    fs::create_dir(root.path().join("notes")).unwrap();
+    fs::write(root.path().join("notes/notes.txt"), "mine").unwrap();
     let before = fs::read(model.join("model.safetensors")).unwrap();
     let error = merge_adapter(&model, &adapter, &root.path().join(out), MergeOptions::default()).unwrap_err();
     assert!(matches!(&error, HfError::OutputTaken { reason, .. } if reason == expected), "{error}");

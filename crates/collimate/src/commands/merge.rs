@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use collimate_files::ShardSize;
-use collimate_hf::{MergeOptions, StorageDtype, merge_adapter, name_ends};
+use collimate_hf::{MergeOptions, StorageDtype, name_ends, stage_merge};
 use collimate_text::TextTokenizer;
 
 use crate::error::CliError;
@@ -41,12 +41,13 @@ impl Args {
         let dtype = self.dtype.as_ref().map(parse).transpose()?;
         let options = MergeOptions { dtype, max_shard_size: self.max_shard_size };
         let (model, adapter) = (model_folder(&self.model, io)?, adapter_folder(&self.adapter, io)?);
-        let summary = merge_adapter(&model, &adapter, &self.output, options)?;
+        let merged = stage_merge(&model, &adapter, &self.output, options)?;
         // An adapter of another program may not say where the turns end that it was trained on. A model without a readable
         // tokenizer keeps what its files name.
-        if let Ok(tokenizer) = TextTokenizer::from_model_dir(&self.output) {
-            name_ends(&self.output, &model, tokenizer.turn_ends().ids())?;
+        if let Ok(tokenizer) = TextTokenizer::from_model_dir(merged.folder()) {
+            name_ends(merged.folder(), &model, tokenizer.turn_ends().ids())?;
         }
+        let summary = merged.commit()?;
         summary.notes.iter().for_each(|note| io.note(format_args!("warning: {note}")));
         io.line(format_args!("{}", self.output.display()))
     }
