@@ -122,15 +122,23 @@ pub fn tokenize_checked(
         ids.truncate(budget);
         tokenized.push(TokenizedResponse { ids, reward: response.reward, num_cut });
     }
-    let all = std::iter::once(&prompt_ids).chain(tokenized.iter().map(|response| &response.ids));
-    if let Some((token, num_embeddings)) = all.filter_map(|ids| tokenizer.without_embedding(ids)).next() {
-        let text = tokenizer.token_text(token).unwrap_or_default();
-        return Err(unusable(UnusableReason::NoEmbedding { token, text, num_embeddings }));
+    let mut all = std::iter::once(&prompt_ids).chain(tokenized.iter().map(|response| &response.ids));
+    if let Some(reason) = all.find_map(|ids| without_embedding(ids, tokenizer)) {
+        return Err(unusable(reason));
     }
     let (index, line) = (group.index, group.line);
     let tokenized = TokenizedGroup { index, line, prompt_ids, num_prompt_cut, responses: tokenized };
     check_model(&tokenized, tokenizer, &mut checks);
     Ok((tokenized, checks))
+}
+
+/// Why these ids are no input of the model, if they are not.
+fn without_embedding(ids: &[u32], tokenizer: &TextTokenizer) -> Option<UnusableReason> {
+    if let Some((token, num_embeddings)) = tokenizer.without_embedding(ids) {
+        let text = tokenizer.token_text(token).unwrap_or_default();
+        return Some(UnusableReason::NoEmbedding { token, text, num_embeddings });
+    }
+    tokenizer.unknown(ids).map(|token| UnusableReason::UnknownToken { token })
 }
 
 /// Groups tokenized in parallel before their results are checked, in order, for the first error.

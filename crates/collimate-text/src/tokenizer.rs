@@ -3,6 +3,7 @@
 mod ends;
 mod guard;
 mod named;
+mod pieces;
 mod reading;
 
 use std::collections::HashMap;
@@ -38,6 +39,8 @@ pub struct TextTokenizer {
     limits: ModelLimits,
     spaces: InsertedSpaces,
     misplaced: Option<String>,
+    /// What the file asks for that is random, and is not done.
+    random: Option<String>,
     ends: TurnEnds,
 }
 
@@ -63,7 +66,7 @@ impl TextTokenizer {
     /// `pad_token`, `extra_special_tokens`), `special_tokens_map.json` and `added_tokens.json` add, with the precedence of
     /// transformers 5. EOS, BOS and padding have their names there, or else their ids in `generation_config.json` or
     /// `config.json`. Truncation and padding stored in `tokenizer.json` are ignored, and so are `add_bos_token` and
-    /// `add_eos_token`, as in transformers 5.
+    /// `add_eos_token`, as in transformers 5. BPE dropout is turned off: a text always has the same tokens.
     ///
     /// # Errors
     /// `tokenizer.json` is missing or unreadable, there is no EOS, or the model has no embedding for it; each error names
@@ -77,6 +80,10 @@ impl TextTokenizer {
         let mut tokenizer =
             guard::parse(&bytes).map_err(|problem| file_error(format!("not a readable tokenizer: {problem}")))?;
         drop(bytes);
+        let random = guard::turn_off_dropout(&mut tokenizer).map(|dropout| {
+            let path = path.display();
+            format!("{path}: field \"model.dropout\": {dropout} is not applied, so that a text always has the same tokens")
+        });
         tokenizer.with_truncation(None).map_err(|error| file_error(error.to_string()))?;
         tokenizer.with_padding(None);
 
@@ -108,6 +115,7 @@ impl TextTokenizer {
             limits,
             spaces,
             misplaced,
+            random,
             ends: TurnEnds::default(),
         };
         let opened = Self { spaces: opened.inserted_spaces(), ..opened };
@@ -156,19 +164,6 @@ impl TextTokenizer {
     /// The id of a token, spelled as in the vocabulary.
     pub fn token_id(&self, text: &str) -> Option<u32> {
         self.tokenizer.token_to_id(text)
-    }
-
-    /// The text that each token adds, from left to right, \[T\]. A token that ends inside a character adds nothing; the
-    /// token that completes the character adds it.
-    ///
-    /// # Errors
-    /// [`TextError::Encoding`] if the tokenizer's decoder fails.
-    pub fn pieces(&self, ids: &[u32]) -> Result<Vec<String>, TextError> {
-        let pieces = guard::guarded(|| {
-            let mut stream = self.tokenizer.decode_stream(false);
-            ids.iter().map(|id| Ok(stream.step(*id)?.unwrap_or_default())).collect()
-        });
-        pieces.map_err(|problem| TextError::Encoding { problem })
     }
 
     /// EOS: the token that ends a text. [`TextTokenizer::turn_ends`] has what ends a turn.
@@ -259,9 +254,20 @@ impl TextTokenizer {
         ids.iter().find(|id| **id as usize >= rows).map(|id| (*id, rows))
     }
 
+    /// The first of these ids that is no token, where the model does not say how many it has.
+    pub(crate) fn unknown(&self, ids: &[u32]) -> Option<u32> {
+        let mut ids = ids.iter().copied().filter(|_| self.limits.num_embeddings.is_none());
+        ids.find(|id| self.token_text(*id).is_none())
+    }
+
     /// Added tokens that have other ids than the files say, described.
     pub(crate) fn misplaced(&self) -> Option<&str> {
         self.misplaced.as_deref()
+    }
+
+    /// What the tokenizer's file asks for that would give a text other tokens each time, and is turned off.
+    pub fn randomness(&self) -> Option<&str> {
+        self.random.as_deref()
     }
 
     /// Tokens of the longest sequence that the model was made for, if `config.json` says.

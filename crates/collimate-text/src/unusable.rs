@@ -46,6 +46,12 @@ pub enum UnusableReason {
         /// Rows of the embedding.
         num_embeddings: usize,
     },
+    /// An id of the prompt or of a response is no token, and `config.json` does not say how many the model has.
+    #[error("{token} is no token of tokenizer.json, and config.json gives no vocab_size")]
+    UnknownToken {
+        /// The id.
+        token: u32,
+    },
     /// The chat template rejects the conversation or fails on it.
     #[error("chat template: {problem}")]
     Template {
@@ -62,6 +68,7 @@ impl UnusableReason {
             Self::EmptyResponse { .. } => "empty response",
             Self::TooFewResponses { .. } => "too few responses",
             Self::NoEmbedding { .. } => "a token without an embedding",
+            Self::UnknownToken { .. } => "an id that is no token",
             Self::NoRoom { .. } => "no room for a response",
             Self::Template { .. } => "refused by the chat template",
         }

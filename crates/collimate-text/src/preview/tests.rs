@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::TokenizedResponse;
-use crate::tokenizer::tests::{character_dir, id};
+use crate::tokenizer::tests::{change_tokenizer, character_dir, id};
 
 fn shown(color: bool) -> String {
     let dir = character_dir(json!({"eos_token": "</s>"}), &[]);
@@ -36,4 +36,26 @@ fn with_colour_the_shades_alternate_and_eos_stands_out() {
 #[test]
 fn control_characters_do_not_reach_the_terminal() {
     assert_eq!(visible("a\x1b[31mb\tc\n"), "a\\u{1b}[31mb\\tc↵");
+}
+
+/// Ids that never complete a character were decoded again with each id after them: 100,000 took minutes.
+#[test]
+fn many_ids_without_a_text_are_shown_at_once() {
+    let dir = character_dir(json!({"eos_token": "</s>"}), &[]);
+    change_tokenizer(dir.path(), |tokenizer| {
+        tokenizer["decoder"] = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
+        // The byte 0x80, which no character begins with.
+        tokenizer["model"]["vocab"]["Ģ"] = json!(101);
+    });
+    let tokenizer = TextTokenizer::from_model_dir(dir.path()).unwrap();
+    for id_without_text in [101, 1_000_000] {
+        let ids = [vec![id_without_text; 100_000], vec![id('a'), id('b')]].concat();
+        let begun = std::time::Instant::now();
+        let pieces = tokenizer.pieces(&ids).unwrap();
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+        assert_eq!(pieces.len(), ids.len());
+        assert_eq!(pieces[ids.len() - 1], "b");
+        let text = pieces.concat();
+        assert!(text.trim_start_matches(char::REPLACEMENT_CHARACTER) == "ab", "{:?}", &text[text.len() - 20..]);
+    }
 }

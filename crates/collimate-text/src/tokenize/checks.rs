@@ -38,6 +38,8 @@ pub struct TextChecks {
     pub too_long: Found,
     /// Added tokens that have other ids than the model's files say.
     pub misplaced: Option<String>,
+    /// What the tokenizer's file asks for that is random, and is not done.
+    pub random: Option<String>,
     /// Those positions, if the model's `config.json` says.
     pub max_positions: Option<usize>,
 }
@@ -66,6 +68,7 @@ impl TextChecks {
         self.foreign.merge(other.foreign);
         self.too_long.merge(other.too_long);
         self.misplaced = self.misplaced.take().or(other.misplaced);
+        self.random = self.random.take().or(other.random);
         self.max_positions = self.max_positions.or(other.max_positions);
     }
 
@@ -112,7 +115,8 @@ impl TextChecks {
             ),
         ];
         let misplaced = self.misplaced.as_ref().map(|tokens| format!("warning: the token {tokens}"));
-        misplaced.into_iter().chain(found.into_iter().flatten()).collect()
+        let random = self.random.as_ref().map(|setting| format!("warning: {setting}"));
+        misplaced.into_iter().chain(random).chain(found.into_iter().flatten()).collect()
     }
 }
 
@@ -163,6 +167,7 @@ impl Checker<'_> {
 /// Compares a group with what the model's files say: counts the responses that end beyond its positions.
 pub(super) fn check_model(group: &TokenizedGroup, tokenizer: &TextTokenizer, checks: &mut TextChecks) {
     checks.misplaced = tokenizer.misplaced().map(str::to_owned);
+    checks.random = tokenizer.randomness().map(str::to_owned);
     checks.max_positions = tokenizer.max_positions();
     let Some(limit) = checks.max_positions else { return };
     for response in &group.responses {

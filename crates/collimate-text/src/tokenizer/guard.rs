@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use tokenizers::Tokenizer;
+use tokenizers::{ModelWrapper, Tokenizer};
 
 use collimate_data::caught;
 
@@ -27,6 +27,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
     let inspection = Inspection { field: "(the file)", depth: 0, growth: &mut growth };
     inspection.deserialize(&mut json).map_err(|error| error.to_string())?;
     guarded(|| Tokenizer::from_bytes(bytes))
+}
+
+/// Turns off the BPE dropout that a file asks for; returns its probability. It is the only thing in a tokenizer's file that
+/// is random.
+pub(super) fn turn_off_dropout(tokenizer: &mut Tokenizer) -> Option<f32> {
+    let ModelWrapper::BPE(model) = tokenizer.get_model() else { return None };
+    let dropout = model.dropout.filter(|dropout| *dropout != 0.0)?;
+    let mut model = model.clone();
+    model.dropout = None;
+    tokenizer.with_model(model);
+    Some(dropout)
 }
 
 /// Runs `tokenizers` and turns its panics into errors.

@@ -228,3 +228,24 @@ fn is_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<TextTokenizer>();
 }
+
+/// Dropout would give a text other tokens in each run, and no run could be resumed.
+#[test]
+fn dropout_is_turned_off_and_said() {
+    let dir = character_dir(json!({"eos_token": "</s>"}), &[]);
+    let add_merge = |tokenizer: &mut serde_json::Value| {
+        tokenizer["model"]["vocab"]["ab"] = json!(101);
+        tokenizer["model"]["merges"] = json!([["a", "b"]]);
+    };
+    change_tokenizer(dir.path(), add_merge);
+    let without = load(&dir).unwrap();
+    assert_eq!(without.randomness(), None);
+    change_tokenizer(dir.path(), |tokenizer| tokenizer["model"]["dropout"] = json!(0.5));
+    let with = load(&dir).unwrap();
+    let said = with.randomness().unwrap();
+    assert!(said.contains("tokenizer.json: field \"model.dropout\": 0.5 is not applied"), "{said}");
+    let text = "ab".repeat(200);
+    assert_eq!(with.encode(&text, false).unwrap(), without.encode(&text, false).unwrap());
+    change_tokenizer(dir.path(), |tokenizer| tokenizer["model"]["dropout"] = json!(0.0));
+    assert_eq!(load(&dir).unwrap().randomness(), None);
+}
