@@ -1,8 +1,8 @@
-//! Why a model rejects tokens.
+//! Why a model rejects tokens, or answers nothing.
 
 use thiserror::Error;
 
-/// Why a model rejects tokens.
+/// Why a model rejects tokens, or answers nothing.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelError {
@@ -26,5 +26,16 @@ pub enum ModelError {
         length: usize,
         /// The longest sequence that can be scored.
         limit: usize,
+    },
+
+    /// Logits are no numbers, so nothing can be drawn from them.
+    #[error("prompt {prompt}: response {response} cannot be drawn: the logits of its token {token} are not finite")]
+    LogitsNotFinite {
+        /// Index of the prompt among those that were given.
+        prompt: usize,
+        /// Index of the sample.
+        response: usize,
+        /// Index of the token in the response.
+        token: usize,
     },
 }

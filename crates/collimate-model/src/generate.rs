@@ -46,7 +46,8 @@ impl<B: FusedOps> CausalLm<B> {
     /// finished chunk.
     ///
     /// # Errors
-    /// A token outside the vocabulary, or a sequence longer than rotary frequencies are defined for.
+    /// A token outside the vocabulary, a sequence longer than rotary frequencies are defined for, or logits that are not
+    /// finite.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -94,14 +95,11 @@ impl<B: FusedOps> CausalLm<B> {
         for step in 0..options.max_new_tokens {
             for (row, sequence) in active.iter_mut().enumerate() {
                 let row = if step == 0 { sequence.prompt } else { row };
-                let key = draw_key(
-                    options.seed,
-                    chunk.first_prompt + sequence.prompt,
-                    chunk.samples.start + sequence.sample,
-                    step,
-                );
+                let (number, response) = (chunk.first_prompt + sequence.prompt, chunk.samples.start + sequence.sample);
+                let key = draw_key(options.seed, number, response, step);
+                let prompt = number - options.first_prompt;
                 let token = sampler.draw(&rows[row * vocab..(row + 1) * vocab], key);
-                sequence.ids.push(token);
+                sequence.ids.push(token.ok_or(ModelError::LogitsNotFinite { prompt, response, token: step })?);
                 sequence.finished = options.ends.is_reached(&sequence.ids);
             }
             if active.iter().any(|s| s.finished) {

@@ -102,7 +102,7 @@ impl<'a> Draws<'a> {
     /// once.
     ///
     /// # Errors
-    /// A row cannot be read back, the model cannot be run, or its tokens cannot be decoded.
+    /// A row cannot be read back, the model cannot be run, its logits are not finite, or its tokens cannot be decoded.
     pub fn next(&mut self, session: &mut dyn Session) -> Result<Option<Vec<Value>>, RoundsError> {
         let first = self.next;
         let most = self.rows.end.min(first + self.options.prompts_at_once());
@@ -118,7 +118,8 @@ impl<'a> Draws<'a> {
         let rows = rows.collect::<Result<Vec<_>, RoundsError>>()?;
         let ids = rows.iter().map(|row| row.encode(self.tokenizer)).collect::<Result<Vec<_>, _>>()?;
         let options = GenerateOptions { first_prompt: first - self.rows.start, ..self.options.clone() };
-        let drawn = session.generate(&ids, &options, &mut |_| {})?;
+        let drawn = session.generate(&ids, &options, &mut |_| {});
+        let drawn = drawn.map_err(|error| error.at_prompt(|prompt| rows[prompt].location()))?;
         let rows =
             rows.into_iter().zip(drawn).map(|(row, samples)| Ok(row.with_responses(decode(samples, self.tokenizer)?)));
         rows.collect::<Result<_, _>>().map(Some)
@@ -126,6 +127,11 @@ impl<'a> Draws<'a> {
 }
 
 impl PromptRow {
+    /// Its file and line.
+    fn location(&self) -> String {
+        format!("{}:{}", self.path.display(), self.line)
+    }
+
     fn of(row: JsonRow) -> Result<Self, DataError> {
         let (prompt, chat) = row.prompt()?;
         let JsonRow { path, line, value } = row;
@@ -138,12 +144,12 @@ impl PromptRow {
 
     /// The prompt's token ids.
     fn encode(&self, tokenizer: &TextTokenizer) -> Result<Vec<u32>, RoundsError> {
-        let encoded = encode_prompt(&self.prompt, &self.chat, tokenizer)?;
-        if encoded.is_empty() {
-            let problem = "the prompt is empty after tokenization".to_owned();
-            return Err(DataError::Row { path: self.path.clone(), line: self.line, problem }.into());
+        let at_row = |problem| DataError::Row { path: self.path.clone(), line: self.line, problem };
+        let encoded = encode_prompt(&self.prompt, &self.chat, tokenizer).map_err(|error| at_row(error.to_string()))?;
+        match encoded.is_empty() {
+            true => Err(at_row("the prompt is empty after tokenization".to_owned()).into()),
+            false => Ok(encoded),
         }
-        Ok(encoded)
     }
 }
 

@@ -170,6 +170,15 @@ pub enum TrainError {
         kept: String,
     },
 
+    /// A log-prob or logit of one row is not a finite number, outside a step.
+    #[error("{location}: {problem}")]
+    RowNotFinite {
+        /// The data file and the line in it, counted from 1; or which prompt.
+        location: String,
+        /// The response, and what is not finite.
+        problem: String,
+    },
+
     /// A trained weight is not a finite number.
     #[error(
         "after step {step}: the weight {parameter} is not finite: the learning rate is too high; continue from the last \
@@ -251,6 +260,18 @@ fn signal_name(signal: usize) -> String {
 }
 
 impl TrainError {
+    /// Names the row of a response that cannot be drawn; `location` gives that of a prompt's index.
+    #[must_use]
+    pub fn at_prompt(self, location: impl FnOnce(usize) -> String) -> Self {
+        match self {
+            Self::Model(ModelError::LogitsNotFinite { prompt, response, token }) => Self::RowNotFinite {
+                location: location(prompt),
+                problem: format!("response {response} cannot be drawn: the logits of its token {token} are not finite"),
+            },
+            error => error,
+        }
+    }
+
     /// A [`TrainError::Io`] for this path.
     pub fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }

@@ -171,6 +171,7 @@ impl CliError {
             | Self::Output { .. }
             | Self::Reward(RewardError::Failed { .. })
             | Self::Backend(BackendError::OutOfMemory { .. })
+            | Self::Model(ModelError::LogitsNotFinite { .. })
             | Self::Data(DataError::Write(_))
             | Self::ModelFiles(HfError::Write(_) | HfError::Unsaved(_) | HfError::ReadBack { .. }) => 1,
             Self::Hub(error) => hub_exit_code(error),

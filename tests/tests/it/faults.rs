@@ -180,7 +180,7 @@ fn what_a_killed_process_left_is_cleared_away() {
 }
 
 /// The small model with some of its weights changed.
-fn changed_model(folder: &Folder, change: impl Fn(&str, &mut HostTensor)) -> String {
+pub(crate) fn changed_model(folder: &Folder, change: impl Fn(&str, &mut HostTensor)) -> String {
     let to = folder.copy(model(), "changed");
     let config = ModelConfig::from_dir(model()).expect("a configuration");
     let weights = WeightFiles::open(model()).expect("weights");
@@ -205,7 +205,7 @@ fn run_changed(folder: &Folder, model: &str, more: &[&str]) -> Outcome {
 }
 
 /// Every log-prob overflows.
-fn overflow(name: &str, tensor: &mut HostTensor) {
+pub(crate) fn overflow(name: &str, tensor: &mut HostTensor) {
     if name == "model.norm.weight" {
         tensor.data.fill(3e38);
     }

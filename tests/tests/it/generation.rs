@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, succeed};
+use crate::faults::{changed_model, overflow};
+use crate::harness::{Folder, collimate, succeed};
 use crate::small_model::model_arg;
 
 pub(crate) const PROMPTS: [&str; 2] = ["How many eggs are left?", "James runs 3 sprints a week."];
@@ -82,4 +83,32 @@ fn samples_follow_the_seed_and_the_temperature_and_keep_what_a_row_has() {
     // A tiny top-p keeps only the likeliest token; a tiny temperature gives it all the weight.
     assert_eq!(greedy, sample(&folder, "nucleus", &["-n", "3", "--top-p", "1e-9"]));
     assert_eq!(greedy, sample(&folder, "cold", &["-n", "3", "--temperature", "1e-6"]));
+}
+
+/// `score` wrote null, and the others drew token 0 until the longest answer was full, with exit code 0.
+#[test]
+fn numbers_that_are_not_finite_name_the_row_and_leave_no_file() {
+    let folder = Folder::new();
+    let model = changed_model(&folder, overflow);
+    let row = json!({"prompt": "a", "responses": [{"content": "b", "reward": 1}, {"content": "c", "reward": 0}]});
+    let data = folder.write("data.jsonl", format!("\n{row}\n"));
+    let output = folder.arg("out.jsonl");
+    let file = ["--model", &model, "--data", &data, "--output", &output];
+    let drawn = "response 0 cannot be drawn: the logits of its token 0 are not finite";
+    let cases = [
+        ([&["score", "--quiet"], &file[..]].concat(), "data.jsonl:2: the log-prob of response 0 is "),
+        ([&["score", "--quiet", "--tokens"], &file[..]].concat(), "data.jsonl:2: the log-prob of response 0 is "),
+        ([&["sample", "-n", "2"], &file[..]].concat(), &format!("data.jsonl:2: {drawn}")),
+        ([&["sample", "--temperature", "0"], &file[..]].concat(), &format!("data.jsonl:2: {drawn}")),
+        (vec!["generate", "--model", &model, "--prompt", "a"], &format!("prompt 1: {drawn}")),
+    ];
+    for (args, expected) in cases {
+        let outcome = collimate(&args);
+        assert_eq!((outcome.code, outcome.out.as_str()), (1, ""), "{args:?}: {}", outcome.err);
+        assert!(outcome.err.contains(expected), "{args:?}: {}", outcome.err);
+    }
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path("")).expect("a folder").flatten().map(|e| e.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["changed", "data.jsonl"]);
 }

@@ -117,11 +117,11 @@ impl Sampler {
         Self { temperature: options.temperature, top_p: options.top_p, top_k: options.top_k }
     }
 
-    /// Draws a token from logits [V].
-    pub(super) fn draw(&self, logits: &[f32], key: [u8; 32]) -> u32 {
-        let best = argmax(logits);
+    /// Draws a token from logits [V]; `None` if they are not finite. A token whose logit is −∞ is never drawn.
+    pub(super) fn draw(&self, logits: &[f32], key: [u8; 32]) -> Option<u32> {
+        let best = argmax(logits)?;
         if self.temperature <= 0.0 {
-            return best as u32;
+            return Some(best as u32);
         }
         let highest = f64::from(logits[best]);
         let weight = |&logit: &f32| ((f64::from(logit) - highest) / self.temperature).exp();
@@ -134,10 +134,10 @@ impl Sampler {
         for &(token, weight) in &candidates {
             left -= weight;
             if left < 0.0 {
-                return token as u32;
+                return Some(token as u32);
             }
         }
-        best as u32
+        Some(best as u32)
     }
 
     /// Keeps the `top_k` most likely tokens, then the fewest of them whose total probability reaches `top_p`.
@@ -156,11 +156,15 @@ impl Sampler {
     }
 }
 
-fn argmax(logits: &[f32]) -> usize {
-    let mut best = 0;
+/// Index of the first of the highest logits; `None` if one is not a number or is +∞, or all are −∞.
+fn argmax(logits: &[f32]) -> Option<usize> {
+    let (mut best, mut highest) = (None, f32::NEG_INFINITY);
     for (i, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = i;
+        if logit.is_nan() || logit == f32::INFINITY {
+            return None;
+        }
+        if logit > highest {
+            (best, highest) = (Some(i), logit);
         }
     }
     best
@@ -172,7 +176,7 @@ mod tests {
 
     fn share(sampler: &Sampler, logits: &[f32], token: u32) -> f64 {
         let draws = 20_000;
-        let hits = (0..draws).filter(|&i| sampler.draw(logits, draw_key(7, i, 0, 0)) == token).count();
+        let hits = (0..draws).filter(|&i| sampler.draw(logits, draw_key(7, i, 0, 0)) == Some(token)).count();
         hits as f64 / draws as f64
     }
 
@@ -200,7 +204,22 @@ mod tests {
     #[test]
     fn temperature_zero_takes_the_first_of_the_most_likely() {
         let sampler = Sampler { temperature: 0.0, top_p: 1.0, top_k: None };
-        assert_eq!(sampler.draw(&[0.0, 3.0, 3.0, -1.0], draw_key(0, 0, 0, 0)), 1);
+        assert_eq!(sampler.draw(&[0.0, 3.0, 3.0, -1.0], draw_key(0, 0, 0, 0)), Some(1));
+    }
+
+    /// Greedy decoding once drew token 0 for ever.
+    #[test]
+    fn nothing_is_drawn_from_logits_that_are_not_finite() {
+        for temperature in [0.0, 1.0] {
+            let sampler = Sampler { temperature, top_p: 0.9, top_k: Some(2) };
+            let draw = |logits: [f32; 3]| sampler.draw(&logits, draw_key(0, 0, 0, 0));
+            for broken in [f32::NAN, f32::INFINITY] {
+                assert_eq!(draw([0.0, broken, 1.0]), None);
+                assert_eq!(draw([0.0, 1.0, broken]), None);
+            }
+            assert_eq!(draw([f32::NEG_INFINITY; 3]), None);
+            assert_eq!(draw([f32::NEG_INFINITY, 0.5, f32::NEG_INFINITY]), Some(1));
+        }
     }
 
     #[test]

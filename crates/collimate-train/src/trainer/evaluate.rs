@@ -4,6 +4,7 @@ use collimate_report::metrics::evaluation_row;
 use collimate_report::{LengthSample, MetricsRow};
 use collimate_text::TokenizedGroup;
 
+use super::nonfinite::in_logps;
 use super::run::Run;
 use crate::control::RunContext;
 use crate::dataset::group_outcomes;
@@ -36,6 +37,10 @@ impl Run<'_> {
         }
         let indices: Vec<usize> = (0..groups.len()).collect();
         let scores = held_out.scores(&indices, logps);
+        if let Some(culprit) = in_logps(&indices, &scores) {
+            let (location, problem) = ("evaluation".to_owned(), culprit.describe(held_out));
+            return Err(TrainError::RowNotFinite { location, problem });
+        }
         let evaluation = held_out.ask(self.objective, &indices, &scores)?;
         let outcomes = group_outcomes(scores, &evaluation.implicit_rewards);
         // Written before the row is recorded: a resumed run skips an evaluation that has a row.

@@ -155,6 +155,7 @@ impl<'a> SamplePrompts<'a> {
             if self.is_bounded() && !allowance.allows(begun.elapsed(), tokens(0..batch.start), tokens(0..batch.end)) {
                 break;
             }
+            let first = batch.start;
             let prompts: Vec<Vec<u32>> = groups[batch.clone()].iter().map(|group| group.prompt_ids.clone()).collect();
             let room = longest.saturating_sub(prompts.iter().map(Vec::len).max().unwrap_or(0));
             let options = GenerateOptions {
@@ -162,7 +163,18 @@ impl<'a> SamplePrompts<'a> {
                 time_limit: self.is_bounded().then(|| part.limit(tokens(batch))),
                 ..self.options.clone()
             };
-            for ids in session.generate(&prompts, &options, &mut |_| {})?.into_iter().flatten() {
+            let drawn = session.generate(&prompts, &options, &mut |_| {});
+            let place = |prompt: usize| format!("sample prompt {}", self.locations[first + prompt]);
+            let drawn = match drawn.map_err(|error| error.at_prompt(place)) {
+                // Whether such a model may be trained on is for the steps to say.
+                Err(error @ TrainError::RowNotFinite { .. }) => {
+                    observer.finish();
+                    observer.note(&format!("warning: {error}; the sample prompts from there on have no answer"));
+                    return Ok(answers);
+                }
+                drawn => drawn?,
+            };
+            for ids in drawn.into_iter().flatten() {
                 let is_cut = ids.len() < options.max_new_tokens && !options.ends.is_reached(&ids);
                 answers.push(Answer { text: self.tokenizer.answer(&ids)?, is_cut });
             }

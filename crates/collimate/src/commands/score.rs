@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use collimate_data::RowWriter;
+use collimate_data::{DataFiles, RowWriter};
 use collimate_text::{GroupBatch, TextChecks, TokenizedGroup, tokenize_all};
+use collimate_train::TrainError;
 use serde_json::{Value, json};
 
 use super::data_options::{DataOptions, LengthOptions, in_files, take};
@@ -84,6 +85,7 @@ impl Args {
                     if self.separate { GroupBatch::separate(&tokenized) } else { GroupBatch::shared(&tokenized) };
                 let logps = session.score(&batch, true, None)?;
                 for (group, logps) in tokenized.iter().zip(&logps) {
+                    check(group, logps, reader.files())?;
                     out.push(&row(group, logps, self.tokens))?;
                 }
                 observer.advance(groups.len() as u64);
@@ -102,6 +104,14 @@ impl Args {
         }
         Ok(out.commit()?)
     }
+}
+
+/// Refuses log-probs that are no numbers: JSON has none for them.
+fn check(group: &TokenizedGroup, logps: &[Vec<f64>], files: &DataFiles) -> Result<(), TrainError> {
+    let sums = logps.iter().map(|logps| logps.iter().sum::<f64>());
+    let Some((response, logp)) = sums.enumerate().find(|(_, logp)| !logp.is_finite()) else { return Ok(()) };
+    let location = files.place(group.index, group.line);
+    Err(TrainError::RowNotFinite { location, problem: format!("the log-prob of response {response} is {logp}") })
 }
 
 fn row(group: &TokenizedGroup, logps: &[Vec<f64>], tokens: bool) -> Value {

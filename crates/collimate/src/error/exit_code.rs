@@ -29,6 +29,7 @@ pub(super) fn train_exit_code(error: &TrainError) -> u8 {
         | TrainError::Checkpoint { .. }
         | TrainError::SelfCheck { .. }
         | TrainError::NotFinite { .. }
+        | TrainError::RowNotFinite { .. }
         | TrainError::WeightsNotFinite { .. } => 1,
         TrainError::Hub { problem, .. } => hub_exit_code(problem),
         TrainError::Report(error) => report_exit_code(error),
