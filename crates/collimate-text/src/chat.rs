@@ -131,6 +131,11 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
         let template = self.with_tools.as_deref().filter(|_| inputs.tools.is_some()).unwrap_or(self);
+        let (size, limit) = (inputs::num_bytes(messages, inputs), budget::MAX_CONVERSATION_BYTES);
+        if size > limit {
+            let problem = format!("the conversation has {size} bytes with its tools, and at most {limit} are rendered");
+            return Err(TextError::Template { problem });
+        }
         let messages = self.defaults.with_system(messages);
         let render = |messages: &[Message], inputs: &ChatInputs| {
             template.render_plain(messages, inputs, &self.defaults, add_generation_prompt)
@@ -158,6 +163,7 @@ impl ChatTemplate {
     ) -> Result<String, TextError> {
         let Variables { mut context, num_bytes } = Variables::new(messages, inputs, defaults, &self.special_tokens);
         let work = budget::WORK_BYTES.saturating_add(num_bytes.saturating_mul(budget::WORK_PER_BYTE));
+        let work = work.min(budget::MOST_WORK_BYTES);
         // Last, so that no variable of a row replaces them.
         context.insert("add_generation_prompt".to_owned(), Value::from(add_generation_prompt));
         context.insert(budget::WORK_VARIABLE.to_owned(), Value::from(work));

@@ -6,7 +6,7 @@
 
 use collimate_data::{ChatInputs, Prompt};
 
-use crate::tokenizer::Before;
+use crate::tokenizer::{Before, MAX_TEXT_BYTES};
 use crate::{TextError, TextTokenizer};
 
 /// Texts whose end is certain to be the end of a token, tried in this order where the prompt's end is not.
@@ -20,12 +20,19 @@ const SAME_TOKENS: usize = 32;
 /// Token ids of a prompt, as training encodes it: what comes before a response. `chat` is for the chat template.
 ///
 /// # Errors
-/// Messages for a model without a chat template, or a prompt that the template or tokenizer rejects.
+/// Messages for a model without a chat template, or a prompt that the template or tokenizer rejects or that is too long.
 pub fn encode_prompt(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
+    let encode = |text: &str, adds_special| match text.len() {
+        0..=MAX_TEXT_BYTES => Ok(tokenizer.encode_start(text, adds_special)?.0),
+        size => {
+            let problem = format!("the prompt has {size} bytes of text, and at most {MAX_TEXT_BYTES} are tokenized");
+            Err(TextError::Encoding { problem })
+        }
+    };
     match prompt {
-        Prompt::Text(text) => Ok(tokenizer.encode_start(text, true)?.0),
+        Prompt::Text(text) => encode(text, true),
         Prompt::Messages(messages) => match tokenizer.chat_template() {
-            Some(template) => Ok(tokenizer.encode_start(&template.render_with(messages, chat, true)?, false)?.0),
+            Some(template) => encode(&template.render_with(messages, chat, true)?, false),
             None => Err(TextError::Template { problem: "the model has none, so the prompt must be text".to_owned() }),
         },
     }

@@ -13,6 +13,7 @@
 mod checks;
 mod counts;
 mod sampled;
+mod size;
 mod turn;
 
 use std::borrow::Cow;
@@ -26,6 +27,7 @@ use checks::{Checker, check_model};
 pub use checks::{Found, TextChecks};
 pub use counts::TokenizeCounts;
 use sampled::Sampled;
+use size::Size;
 use turn::Turns;
 
 /// Length limits, and what to do with groups that cannot be used.
@@ -69,7 +71,7 @@ impl TokenizeOptions {
 ///
 /// # Errors
 /// [`TextError::Unusable`] with the group's line and the reason; [`TextError::Template`] if the prompt is a list of
-/// messages and the model has no chat template; [`TextError::Encoding`] if the tokenizer fails.
+/// messages and the model has no chat template.
 pub fn tokenize_group(
     group: &PromptGroup,
     tokenizer: &TextTokenizer,
@@ -95,13 +97,15 @@ pub fn tokenize_checked(
     if let Some(response) = group.responses.iter().position(Response::is_blank) {
         return Err(unusable(UnusableReason::EmptyResponse { response }));
     }
-    let Encoded { mut prompt_ids, responses, mut checks } =
-        encode_group(group, tokenizer).map_err(|error| match error {
-            TextError::Template { problem } if tokenizer.chat_template().is_some() => {
-                unusable(UnusableReason::Template { problem })
-            }
-            error => error,
-        })?;
+    let mut size = Size::of_row(group).map_err(unusable)?;
+    let encoded = encode_group(group, tokenizer, &mut size);
+    let Encoded { mut prompt_ids, responses, mut checks } = encoded.map_err(|error| match error {
+        TextError::Template { problem } if tokenizer.chat_template().is_some() => {
+            unusable(UnusableReason::Template { problem })
+        }
+        TextError::Encoding { problem } => unusable(UnusableReason::Tokenizer { problem }),
+        error => error,
+    })?;
     if prompt_ids.is_empty() {
         return Err(unusable(UnusableReason::EmptyPrompt));
     }
@@ -207,14 +211,20 @@ fn texts<'a>(
     group: &'a PromptGroup,
     sampled: &[Sampled<'_>],
     tokenizer: &TextTokenizer,
+    size: &mut Size,
 ) -> Result<Texts<'a>, TextError> {
+    let mut add = |response, text: &str| {
+        let too_long = |reason| TextError::Unusable { index: group.index, line: group.line, reason };
+        size.add(response, text).map_err(too_long)
+    };
     let contents = group.responses.iter().map(|response| response.content.as_str());
     match &group.prompt {
-        Prompt::Text(text) => Ok(Texts {
-            prompt: Cow::Borrowed(text),
-            adds_special: true,
-            responses: contents.map(|content| (Cow::Borrowed(content), false)).collect(),
-        }),
+        Prompt::Text(text) => {
+            add(None, text)?;
+            contents.clone().enumerate().try_for_each(|(k, content)| add(Some(k), content))?;
+            let responses = contents.map(|content| (Cow::Borrowed(content), false)).collect();
+            Ok(Texts { prompt: Cow::Borrowed(text), adds_special: true, responses })
+        }
         Prompt::Messages(messages) => {
             let template = tokenizer.chat_template().ok_or_else(|| TextError::Template {
                 problem: "the prompt is a list of messages, but the model's folder has no chat_template.jinja and no \
@@ -222,21 +232,26 @@ fn texts<'a>(
                     .to_owned(),
             })?;
             let turns = Turns::new(template, messages, &group.chat)?;
-            // A template may refuse what was sampled, or write it differently.
-            let response = |(response, sampled): (&'a Response, &Sampled<'_>)| match sampled {
-                Sampled::Own(_) => Ok((Cow::Borrowed(response.content.as_str()), true)),
-                _ => turns.response(response, tokenizer).map(|(turn, ended)| (Cow::Owned(turn), ended)),
-            };
-            let responses = group.responses.iter().zip(sampled).map(response).collect::<Result<_, _>>()?;
+            add(None, turns.prompt())?;
+            let mut responses = Vec::with_capacity(group.responses.len());
+            for (k, (response, sampled)) in group.responses.iter().zip(sampled).enumerate() {
+                // A template may refuse what was sampled, or write it differently.
+                let turn = match sampled {
+                    Sampled::Own(_) => (Cow::Borrowed(response.content.as_str()), true),
+                    _ => turns.response(response, tokenizer).map(|(turn, ended)| (Cow::Owned(turn), ended))?,
+                };
+                add(Some(k), &turn.0)?;
+                responses.push(turn);
+            }
             Ok(Texts { prompt: Cow::Owned(turns.prompt().to_owned()), adds_special: false, responses })
         }
     }
 }
 
-fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer) -> Result<Encoded, TextError> {
+fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer, size: &mut Size) -> Result<Encoded, TextError> {
     let sampled = group.responses.iter().map(|response| Sampled::of(response, tokenizer));
     let sampled = sampled.collect::<Result<Vec<_>, _>>()?;
-    let texts = texts(group, &sampled, tokenizer)?;
+    let texts = texts(group, &sampled, tokenizer, size)?;
     let opening = Opening::new(tokenizer, &texts.prompt, texts.adds_special)?;
     let place = (group.index, group.line);
     let checks = TextChecks::default();

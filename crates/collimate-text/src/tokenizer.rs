@@ -1,7 +1,9 @@
 //! A model's tokenizer with its special tokens and its chat template.
 
+mod decoding;
 mod ends;
 mod guard;
+mod long;
 mod named;
 mod pieces;
 mod reading;
@@ -18,6 +20,8 @@ use crate::{ChatDefaults, ChatTemplate, TextError};
 pub(crate) use ends::PROBE;
 pub use ends::TurnEnds;
 use ends::listed_ends;
+use long::Framed;
+pub(crate) use long::MAX_TEXT_BYTES;
 use named::{Named, specials};
 pub(crate) use reading::Before;
 use reading::InsertedSpaces;
@@ -82,7 +86,9 @@ impl TextTokenizer {
         drop(bytes);
         let random = guard::turn_off_dropout(&mut tokenizer).map(|dropout| {
             let path = path.display();
-            format!("{path}: field \"model.dropout\": {dropout} is not applied, so that a text always has the same tokens")
+            format!(
+                "{path}: field \"model.dropout\": {dropout} is not applied, so that a text always has the same tokens"
+            )
         });
         tokenizer.with_truncation(None).map_err(|error| file_error(error.to_string()))?;
         tokenizer.with_padding(None);
@@ -93,6 +99,7 @@ impl TextTokenizer {
         let is_known = |text: &str| tokenizer.token_to_id(text).is_some() || special.gives_an_id(text);
         let unknown = |field| special.text(field).is_some_and(|text| !is_known(text));
         let [is_new_eos, is_new_bos, is_new_pad] = ["eos_token", "bos_token", "pad_token"].map(unknown);
+        guard::check_added(&to_add).map_err(file_error)?;
         guard::guarded(|| Ok(tokenizer.add_tokens(&to_add))).map_err(file_error)?;
         tokenizer.set_encode_special_tokens(special.splits_special);
 
@@ -129,31 +136,21 @@ impl TextTokenizer {
     /// # Errors
     /// [`TextError::Encoding`] if the tokenizer cannot represent the text.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
-        Ok(self.encoding(text, add_special_tokens)?.get_ids().to_vec())
+        let Framed { before, ids, after } = self.framed(text, add_special_tokens)?;
+        Ok(around(before, ids, after))
     }
 
     /// Encodes a text that another one follows, without the tokens that end a text; also how many tokens the tokenizer
     /// puts before it.
     pub(crate) fn encode_start(&self, text: &str, add_special_tokens: bool) -> Result<(Vec<u32>, usize), TextError> {
-        let encoding = self.encoding(text, add_special_tokens)?;
-        let is_put = |mask: &&u32| **mask == 1;
-        let marks = encoding.get_special_tokens_mask();
-        let before = marks.iter().take_while(is_put).count();
-        let after = marks[before..].iter().rev().take_while(is_put).count();
-        Ok((encoding.get_ids()[..marks.len() - after].to_vec(), before))
+        let Framed { before, ids, .. } = self.framed(text, add_special_tokens)?;
+        let num_before = before.len();
+        Ok((around(before, ids, Vec::new()), num_before))
     }
 
     fn encoding(&self, text: &str, add_special_tokens: bool) -> Result<Encoding, TextError> {
         guard::guarded(|| self.tokenizer.encode_fast(text, add_special_tokens))
             .map_err(|problem| TextError::Encoding { problem })
-    }
-
-    /// Decodes token ids, without special tokens if `skip_special`.
-    ///
-    /// # Errors
-    /// [`TextError::Encoding`] if the tokenizer's decoder fails.
-    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TextError> {
-        guard::guarded(|| self.tokenizer.decode(ids, skip_special)).map_err(|problem| TextError::Encoding { problem })
     }
 
     /// A token as spelled in the vocabulary (`Ġthe`, `▁the`, `<0x0A>`); `None` beyond the vocabulary.
@@ -273,6 +270,14 @@ impl TextTokenizer {
     /// Tokens of the longest sequence that the model was made for, if `config.json` says.
     pub(crate) fn max_positions(&self) -> Option<usize> {
         self.limits.max_positions
+    }
+}
+
+/// Ids with those around them.
+fn around(before: Vec<u32>, ids: Vec<u32>, after: Vec<u32>) -> Vec<u32> {
+    match before.is_empty() && after.is_empty() {
+        true => ids,
+        false => [before, ids, after].concat(),
     }
 }
 

@@ -52,6 +52,22 @@ pub enum UnusableReason {
         /// The id.
         token: u32,
     },
+    /// A text, as the row has it or as the chat template writes it, is longer than what is tokenized.
+    #[error("field \"{field}\": {size} bytes of text or ids, and at most {limit} are tokenized")]
+    TooLong {
+        /// The field.
+        field: String,
+        /// Its bytes, or its ids.
+        size: usize,
+        /// The limit on them.
+        limit: usize,
+    },
+    /// The tokenizer cannot encode a text or decode ids.
+    #[error("tokenizer: {problem}")]
+    Tokenizer {
+        /// The tokenizer's message.
+        problem: String,
+    },
     /// The chat template rejects the conversation or fails on it.
     #[error("chat template: {problem}")]
     Template {
@@ -69,6 +85,8 @@ impl UnusableReason {
             Self::TooFewResponses { .. } => "too few responses",
             Self::NoEmbedding { .. } => "a token without an embedding",
             Self::UnknownToken { .. } => "an id that is no token",
+            Self::TooLong { .. } => "too long a text",
+            Self::Tokenizer { .. } => "refused by the tokenizer",
             Self::NoRoom { .. } => "no room for a response",
             Self::Template { .. } => "refused by the chat template",
         }

@@ -5,6 +5,7 @@
 mod corpora;
 mod folders;
 mod generated;
+mod long_texts;
 
 use std::path::{Path, PathBuf};
 use std::sync::Once;

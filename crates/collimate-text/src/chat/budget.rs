@@ -15,8 +15,12 @@ use minijinja::{Error, ErrorKind, State, Value};
 pub(super) const WORK_BYTES: usize = 64 << 20;
 /// Further bytes of work for each byte of the conversation: templates read a message a dozen times.
 pub(super) const WORK_PER_BYTE: usize = 256;
-/// Bytes of text that a rendering may print, including captured blocks.
-pub(super) const MAX_OUTPUT_BYTES: usize = 64 << 20;
+/// Bytes that a rendering may process, however long the conversation: it may keep all of them at once.
+pub(super) const MOST_WORK_BYTES: usize = 512 << 20;
+/// Bytes of a conversation with its tools, as [`super::inputs`] counts them.
+pub(super) const MAX_CONVERSATION_BYTES: usize = 16 << 20;
+/// Bytes of text that a rendering may print, including captured blocks: a prompt and a response have less.
+pub(super) const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// Levels of nested lists and maps. Messages of tool calls nest about ten deep.
 pub(super) const MAX_NESTING: usize = 64;
 /// Cost of a list element on top of its text: about twice the size of the engine's value, to cover its time too.
@@ -148,7 +152,8 @@ pub(super) fn invalid(problem: impl Into<std::borrow::Cow<'static, str>>) -> Err
 
 pub(super) fn exhausted() -> Error {
     invalid(format!(
-        "it works on more data than {WORK_BYTES} bytes and {WORK_PER_BYTE} times the conversation: it grows without end"
+        "it works on more data than {WORK_BYTES} bytes and {WORK_PER_BYTE} times the conversation, or than \
+         {MOST_WORK_BYTES} bytes: it grows without end"
     ))
 }
 

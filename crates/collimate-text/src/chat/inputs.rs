@@ -79,6 +79,13 @@ fn plain(message: &Message) -> Map<String, Json> {
     all
 }
 
+/// Bytes of a conversation, counted before it is copied for the template.
+pub(super) fn num_bytes(messages: &[Message], inputs: &ChatInputs) -> usize {
+    let fields = |fields: &Map<String, Json>| fields.values().map(json_bytes).sum::<usize>();
+    let messages = messages.iter().map(|message| message.content.len() + fields(&message.fields));
+    messages.sum::<usize>() + inputs.tools.iter().flatten().map(json_bytes).sum::<usize>() + fields(&inputs.kwargs)
+}
+
 /// Bytes of the text in a value, and a few for each of its parts.
 fn json_bytes(value: &Json) -> usize {
     const PART: usize = 16;

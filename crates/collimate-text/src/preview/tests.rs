@@ -43,7 +43,8 @@ fn control_characters_do_not_reach_the_terminal() {
 fn many_ids_without_a_text_are_shown_at_once() {
     let dir = character_dir(json!({"eos_token": "</s>"}), &[]);
     change_tokenizer(dir.path(), |tokenizer| {
-        tokenizer["decoder"] = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
+        tokenizer["decoder"] =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
         // The byte 0x80, which no character begins with.
         tokenizer["model"]["vocab"]["Ģ"] = json!(101);
     });

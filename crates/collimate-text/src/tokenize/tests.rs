@@ -263,3 +263,25 @@ proptest! {
 fn cut_prompt(prompt: &str) -> usize {
     (prompt.len() + 1).min(3)
 }
+
+#[test]
+fn long_texts_are_refused_by_field_and_can_be_skipped() {
+    let reason = |group: &PromptGroup, tokenizer: &TextTokenizer| {
+        tokenize_group(group, tokenizer, &TokenizeOptions::default()).unwrap_err().to_string()
+    };
+    let long = "ab ".repeat(2_000_000);
+    let plain = tokenizer("");
+    let prompt = reason(&text(&long, &["a", "b"]), &plain);
+    assert!(prompt.contains("line 7: field \"prompt\": 6000000 bytes of text or ids, and at most 4194304"), "{prompt}");
+    let response = text("a", &["b", &long]);
+    assert!(reason(&response, &plain).contains("field \"responses[1].content\": 6000000 bytes"));
+    // Each is short enough.
+    let many = text("a", &vec![&long[..4_000_000]; 17]);
+    assert!(reason(&many, &plain).contains("field \"responses\": 68000001 bytes"), "{}", reason(&many, &plain));
+    let mut with_ids = text("a", &["b", "c"]);
+    with_ids.responses[1].token_ids = Some(vec![5; 5_000_000]);
+    assert!(reason(&with_ids, &plain).contains("field \"responses[1].token_ids\": 5000000 bytes of text or ids"));
+    let options = TokenizeOptions { skip_unusable: true, ..TokenizeOptions::default() };
+    let (kept, counts) = tokenize_all(&[response, text("a", &["b", "c"])], &plain, &options).unwrap();
+    assert_eq!((kept.len(), counts.skipped), (1, BTreeMap::from([("too long a text", 1)])));
+}

@@ -3,11 +3,13 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use collimate_data::Message;
 use serde_json::Value;
 use tokenizers::Tokenizer;
@@ -22,6 +24,8 @@ pub(crate) const PROBE: &str = "\u{E0C0}\u{E0C1}\u{E0C0}";
 
 /// A shorter text is too common in answers to end one, like the quotation mark of a template that quotes them.
 const LEAST_END_BYTES: usize = 3;
+/// No model writes a longer text to end its turn, and looking for it decodes as many tokens after each that is drawn.
+const MOST_END_BYTES: usize = 1024;
 
 /// The tokens that end an answer, and the text that does if a template's end is no single token.
 ///
@@ -33,8 +37,8 @@ pub struct TurnEnds {
     text: Option<EndText>,
     /// What the template writes between a turn's content and its end, usually nothing or whitespace.
     between: String,
-    /// EOS and tokens that are not special, as a template may write them.
-    texts: Vec<String>,
+    /// Finds the tokens that can end a turn: special ones, EOS, and those looked for in a text before the rest is encoded.
+    finder: Option<AhoCorasick>,
     /// Ids from files.
     pub(super) listed: Vec<u32>,
 }
@@ -139,7 +143,10 @@ impl TextTokenizer {
     /// Finds where a turn ends, which depends on the chat template and on EOS; `listed` are ends from files.
     pub(super) fn with_ends(mut self, listed: Vec<u32>) -> Self {
         let tail = self.chat_template.as_ref().and_then(tail_of_a_turn).unwrap_or_default();
-        self.ends = TurnEnds { texts: self.other_texts(), ..TurnEnds::default() };
+        let texts = self.special_texts.iter().cloned().chain(self.other_texts());
+        // One pass over a text, however many tokens there are. Their bytes are bounded, so it can be built.
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts).ok();
+        self.ends = TurnEnds { finder, ..TurnEnds::default() };
         let token = self.first_end(&tail).and_then(|end| Some((end.start, self.token_id(&tail[end])?)));
         let (start, text) = (tail.len() - tail.trim_start().len(), tail.trim());
         let ends = &mut self.ends;
@@ -148,27 +155,22 @@ impl TextTokenizer {
                 ends.ids.push(id);
                 ends.between = tail[..start].to_owned();
             }
-            None if text.len() >= LEAST_END_BYTES => {
+            None if (LEAST_END_BYTES..=MOST_END_BYTES).contains(&text.len()) => {
                 ends.text = Some(EndText { text: text.to_owned(), tokenizer: Arc::clone(&self.tokenizer) });
                 ends.between = tail[..start].to_owned();
             }
             None => {}
         }
-        for id in std::iter::once(&self.eos).chain(&listed) {
-            if !ends.ids.contains(id) {
-                ends.ids.push(*id);
-            }
-        }
+        let mut known: HashSet<u32> = ends.ids.iter().copied().collect();
+        ends.ids.extend(std::iter::once(self.eos).chain(listed.iter().copied()).filter(|id| known.insert(*id)));
         ends.listed = listed;
         self
     }
 
     /// The first token in a text that can end a turn: special, EOS, or looked for in a text before the rest is encoded.
     pub(crate) fn first_end(&self, text: &str) -> Option<Range<usize>> {
-        let all = self.special_texts.iter().chain(&self.ends.texts);
-        let found = all.filter_map(|end| text.find(end.as_str()).map(|start| start..start + end.len()));
         // The earliest; among several at the same offset, the longest.
-        found.min_by_key(|end| (end.start, usize::MAX - end.end))
+        Some(self.ends.finder.as_ref()?.find(text)?.range())
     }
 
     /// EOS and the tokens that are not special but looked for in a text. Spaces and line breaks end nothing.

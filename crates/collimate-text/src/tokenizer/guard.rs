@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use tokenizers::{ModelWrapper, Tokenizer};
+use tokenizers::{AddedToken, ModelWrapper, Tokenizer};
 
 use collimate_data::caught;
 
@@ -16,15 +16,19 @@ use collimate_data::caught;
 pub(super) const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 /// The longest token or pattern, in bytes: a Unigram model's trie has a level per byte and is dropped by recursion.
 const MAX_TOKEN_BYTES: usize = 2048;
+/// Bytes of all added tokens: the automaton that looks for them takes some 60 bytes a byte. Published ones have 200 kB.
+const MAX_ADDED_BYTES: usize = 2 << 20;
 /// Limit on nested objects and lists: a sequence of sequences of splits has about twelve levels.
 const MAX_NESTING: usize = 24;
+/// The longest word that is looked up piece by piece: WordPiece takes its cube in time. Published ones have 100.
+const MAX_WORD_CHARACTERS: u64 = 500;
 /// Factor by which all replacements together may lengthen a text; each may apply to the result of the one before.
 const MAX_GROWTH: f64 = 64.0;
 
 /// Parses a `tokenizer.json`.
 pub(super) fn parse(bytes: &[u8]) -> Result<Tokenizer, String> {
-    let (mut growth, mut json) = (1.0, serde_json::Deserializer::from_slice(bytes));
-    let inspection = Inspection { field: "(the file)", depth: 0, growth: &mut growth };
+    let (mut totals, mut json) = (Totals::default(), serde_json::Deserializer::from_slice(bytes));
+    let inspection = Inspection { field: "(the file)", depth: 0, totals: &mut totals };
     inspection.deserialize(&mut json).map_err(|error| error.to_string())?;
     guarded(|| Tokenizer::from_bytes(bytes))
 }
@@ -48,13 +52,35 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result
     }
 }
 
+/// Checks the bytes of tokens that other files add.
+pub(super) fn check_added(tokens: &[AddedToken]) -> Result<(), String> {
+    let added = tokens.iter().map(|token| token.content.len()).sum::<usize>();
+    match added > MAX_ADDED_BYTES {
+        true => Err(format!("added tokens of {added} bytes, at most {MAX_ADDED_BYTES} are read")),
+        false => Ok(()),
+    }
+}
+
+/// Sums over the file so far.
+struct Totals {
+    /// Factor by which the replacements may lengthen a text.
+    growth: f64,
+    /// Bytes of added tokens.
+    added: usize,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self { growth: 1.0, added: 0 }
+    }
+}
+
 /// A visitor that inspects one value of the file.
 struct Inspection<'a> {
     /// The field that holds the value.
     field: &'a str,
     depth: usize,
-    /// Factor by which the replacements so far may lengthen a text.
-    growth: &'a mut f64,
+    totals: &'a mut Totals,
 }
 
 /// What the enclosing object needs to know about a value.
@@ -100,8 +126,11 @@ impl<'de> Visitor<'de> for Inspection<'_> {
         Ok(Found::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Found, E> {
-        Ok(Found::Other)
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Found, E> {
+        match self.field == "max_input_chars_per_word" && number > MAX_WORD_CHARACTERS {
+            true => Err(self.error(format!("{number}, at most {MAX_WORD_CHARACTERS} is read"))),
+            false => Ok(Found::Other),
+        }
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Found, E> {
@@ -120,8 +149,8 @@ impl<'de> Visitor<'de> for Inspection<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Found, A::Error> {
-        let Self { field, depth, growth } = self;
-        while items.next_element_seed(Inspection { field, depth: depth + 1, growth })?.is_some() {}
+        let Self { field, depth, totals } = self;
+        while items.next_element_seed(Inspection { field, depth: depth + 1, totals })?.is_some() {}
         Ok(Found::Other)
     }
 
@@ -131,7 +160,7 @@ impl<'de> Visitor<'de> for Inspection<'_> {
             if name.len() > MAX_TOKEN_BYTES {
                 return Err(self.too_long(&name));
             }
-            let inspection = Inspection { field: &name, depth: self.depth + 1, growth: self.growth };
+            let inspection = Inspection { field: &name, depth: self.depth + 1, totals: self.totals };
             match (&*name, fields.next_value_seed(inspection)?) {
                 ("type", Found::Text { adds: true, .. }) => adds = true,
                 ("content" | "prepend", Found::Text { len, .. }) => added = len,
@@ -140,10 +169,16 @@ impl<'de> Visitor<'de> for Inspection<'_> {
                 _ => {}
             }
         }
-        if adds {
-            *self.growth *= (added as f64 / replaced.unwrap_or(1).max(1) as f64).max(1.0);
+        if self.field == "added_tokens" {
+            self.totals.added += added;
         }
-        match *self.growth > MAX_GROWTH {
+        if self.totals.added > MAX_ADDED_BYTES {
+            return Err(self.error(format!("tokens of more than {MAX_ADDED_BYTES} bytes together")));
+        }
+        if adds {
+            self.totals.growth *= (added as f64 / replaced.unwrap_or(1).max(1) as f64).max(1.0);
+        }
+        match self.totals.growth > MAX_GROWTH {
             true => Err(self.error(format!("replacements make a text more than {MAX_GROWTH} times as long"))),
             false => Ok(Found::Pattern(string)),
         }
@@ -194,13 +229,26 @@ mod tests {
     }
 
     #[test]
+    fn added_tokens_are_bounded_together() {
+        let token = format!(r#"{{"content": "{}"}}"#, "a".repeat(2000));
+        let file = |count: usize| format!(r#"{{"added_tokens": [{}]}}"#, vec![token.as_str(); count].join(","));
+        let problem = |count: usize| parse(file(count).as_bytes()).unwrap_err();
+        assert!(
+            problem(2000).contains("field \"added_tokens\": tokens of more than 2097152 bytes"),
+            "{}",
+            problem(2000)
+        );
+        assert!(!problem(500).contains("2097152"), "{}", problem(500));
+    }
+
+    #[test]
     fn replacements_multiply() {
         let replace =
             |content: &str| format!(r#"{{"type": "Replace", "pattern": {{"String": "a"}}, "content": "{content}"}}"#);
         let growth_from = |text: &str| {
-            let (mut growth, mut json) = (1.0, serde_json::Deserializer::from_str(text));
-            let inspection = Inspection { field: "", depth: 0, growth: &mut growth };
-            inspection.deserialize(&mut json).map(|_| growth).map_err(|error| error.to_string())
+            let (mut totals, mut json) = (Totals::default(), serde_json::Deserializer::from_str(text));
+            let inspection = Inspection { field: "", depth: 0, totals: &mut totals };
+            inspection.deserialize(&mut json).map(|_| totals.growth).map_err(|error| error.to_string())
         };
         assert_eq!(growth_from(&format!("[{0}, {0}]", replace("bbbb"))), Ok(4.0 * 4.0));
         assert_eq!(growth_from(&replace("")), Ok(1.0));

@@ -1,0 +1,76 @@
+//! How much text a row may have, checked before it is rendered or encoded.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use collimate_data::{Prompt, PromptGroup};
+
+use crate::UnusableReason;
+use crate::tokenizer::MAX_TEXT_BYTES;
+
+/// Bytes of a row's prompt and responses together, as the chat template writes them.
+const MAX_ROW_BYTES: usize = 64 << 20;
+/// Rows with more text than this are tokenized one at a time, however many cores there are.
+const LARGE_ROW_BYTES: usize = 1 << 20;
+
+/// Taken to tokenize a large row.
+static LARGE_ROW: Mutex<()> = Mutex::new(());
+
+/// The size of a row so far.
+#[derive(Debug, Default)]
+pub(super) struct Size {
+    bytes: usize,
+    /// Held once the row is large.
+    alone: Option<MutexGuard<'static, ()>>,
+}
+
+impl Size {
+    /// Checks a row as it stands in its file.
+    ///
+    /// # Errors
+    /// [`UnusableReason::TooLong`], with the field.
+    pub(super) fn of_row(group: &PromptGroup) -> Result<Self, UnusableReason> {
+        let prompt = match &group.prompt {
+            Prompt::Text(text) => text.len(),
+            Prompt::Messages(messages) => messages.iter().map(|message| message.content.len()).sum(),
+        };
+        within(|| "prompt".to_owned(), prompt, MAX_TEXT_BYTES)?;
+        let mut size = Self { bytes: prompt, alone: None };
+        for (k, response) in group.responses.iter().enumerate() {
+            within(|| format!("responses[{k}].content"), response.content.len(), MAX_TEXT_BYTES)?;
+            // An id stands for at least a byte, but for those that have no text.
+            let num_ids = response.token_ids.as_ref().map_or(0, Vec::len);
+            within(|| format!("responses[{k}].token_ids"), num_ids, MAX_TEXT_BYTES)?;
+            size.bytes += response.content.len() + num_ids;
+        }
+        size.settle();
+        // What is encoded is counted as it is made.
+        size.bytes = 0;
+        Ok(size)
+    }
+
+    /// Adds a text that will be encoded: of a response, or the prompt without one.
+    ///
+    /// # Errors
+    /// [`UnusableReason::TooLong`], with the field.
+    pub(super) fn add(&mut self, response: Option<usize>, text: &str) -> Result<(), UnusableReason> {
+        let field = || response.map_or_else(|| "prompt".to_owned(), |k| format!("responses[{k}].content"));
+        within(field, text.len(), MAX_TEXT_BYTES)?;
+        self.bytes += text.len();
+        within(|| "responses".to_owned(), self.bytes, MAX_ROW_BYTES)?;
+        self.settle();
+        Ok(())
+    }
+
+    fn settle(&mut self) {
+        if self.bytes > LARGE_ROW_BYTES && self.alone.is_none() {
+            self.alone = Some(LARGE_ROW.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+fn within(field: impl FnOnce() -> String, size: usize, limit: usize) -> Result<(), UnusableReason> {
+    match size > limit {
+        true => Err(UnusableReason::TooLong { field: field(), size, limit }),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,80 @@
+//! Rows and templates with very long texts: memory is bounded, and the row is named.
+
+use collimate_data::{Message, Prompt, PromptGroup, Response};
+use collimate_hostile::{peak_since, reset_peak};
+use collimate_text::{ChatTemplate, TextError, TextTokenizer, TokenizeOptions, tokenize_group};
+
+use crate::harness::{Folder, collimate};
+use crate::small_model::{model, model_arg};
+
+fn group(prompt: Prompt, contents: [String; 2]) -> PromptGroup {
+    let response = |content| Response { content, ..Response::default() };
+    let responses = contents.into_iter().map(response).collect();
+    PromptGroup { index: 0, line: 3, prompt, responses, ..PromptGroup::default() }
+}
+
+/// Message of the error, or the number of tokens; and the most memory meanwhile.
+fn tokenized(group: &PromptGroup, tokenizer: &TextTokenizer) -> (Result<usize, TextError>, usize) {
+    reset_peak();
+    let held = peak_since(0);
+    let tokens = tokenize_group(group, tokenizer, &TokenizeOptions::default()).map(|group| group.num_tokens());
+    (tokens, peak_since(held))
+}
+
+/// 260 bytes of memory a byte of text would be a gigabyte.
+#[test]
+fn a_long_text_is_tokenized_in_bounded_memory() {
+    let tokenizer = TextTokenizer::from_model_dir(model()).expect("a tokenizer");
+    let text = "4 * ".repeat(1_000_000);
+    let group = group(Prompt::Text("4".to_owned()), [text.clone(), "b".to_owned()]);
+    let (tokens, peak) = tokenized(&group, &tokenizer);
+    let tokens = tokens.expect("tokens");
+    assert!(tokens > 2_000_000, "{tokens} tokens");
+    assert!(peak < 256 << 20, "{peak} bytes for {} of text", text.len());
+}
+
+#[test]
+fn a_text_beyond_the_limit_is_refused_by_row_and_field_before_memory_is_taken() {
+    let tokenizer = TextTokenizer::from_model_dir(model()).expect("a tokenizer");
+    let long = group(Prompt::Text("4".to_owned()), ["b".to_owned(), "4 * ".repeat(15_000_000)]);
+    let (error, peak) = tokenized(&long, &tokenizer);
+    let error = error.expect_err("too long a text").to_string();
+    let expected =
+        "line 3: field \"responses[1].content\": 60000000 bytes of text or ids, and at most 4194304 are tokenized";
+    assert_eq!(error, expected);
+    assert!(peak < 1 << 20, "{peak} bytes");
+
+    let folder = Folder::new();
+    let row = r#"{"prompt": "4", "responses": [{"content": "TEXT", "reward": 1}, {"content": "b", "reward": 0}]}"#;
+    let short = row.replace("TEXT", "4");
+    let data = folder.write("row.jsonl", format!("{short}\n{}\n", row.replace("TEXT", &"4 * ".repeat(2_000_000))));
+    let outcome = collimate(&["data", "check", &data, "--model", model_arg()]);
+    assert_eq!(outcome.code, 2, "{}", outcome.err);
+    assert!(outcome.err.contains("row.jsonl:2: field \"responses[0].content\": 8000000 bytes"), "{}", outcome.err);
+    let outcome = collimate(&["data", "check", &data, "--model", model_arg(), "--skip-unusable"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    assert!(outcome.out.contains("skipped: 1 × too long a text"), "{}", outcome.out);
+    let prompts = folder.write("prompts.jsonl", format!("{{\"prompt\": \"{}\"}}\n", "4 * ".repeat(2_000_000)));
+    let args = ["sample", "--model", model_arg(), "--data", &prompts, "--output", &folder.arg("out.jsonl")];
+    let outcome = collimate(&args);
+    assert_eq!(outcome.code, 2, "{}", outcome.err);
+    assert!(outcome.err.contains("prompts.jsonl:1: ") && outcome.err.contains("8000000 bytes"), "{}", outcome.err);
+}
+
+/// A template of a kilobyte once wrote 60 MB, which took 16 GB to tokenize.
+#[test]
+fn a_template_that_writes_much_is_refused_by_row_in_bounded_memory() {
+    let prompt = || Prompt::Messages(vec![Message::new("user", "a")]);
+    let long = group(prompt(), ["4".to_owned(), "5".to_owned()]);
+    for (count, expected) in [(60_000, "the text grows beyond 16777216 bytes"), (8_000, "field \"prompt\": 8000")] {
+        let words = "4 * ".repeat(250);
+        let source =
+            format!("{{% for i in range({count}) %}}{{{{ '{words}' }}}}{{% endfor %}}{{{{ messages[0].content }}}}");
+        let template = ChatTemplate::new(&source, std::collections::BTreeMap::new()).expect("a template");
+        let tokenizer = TextTokenizer::from_model_dir(model()).expect("a tokenizer").with_chat_template(template);
+        let (error, peak) = tokenized(&long, &tokenizer);
+        let error = error.expect_err("too long a text").to_string();
+        assert!(error.starts_with("line 3: ") && error.contains(expected), "{error}");
+        assert!(peak < 128 << 20, "{peak} bytes");
+    }
+}
