@@ -2,10 +2,11 @@
 //! a bad habit, so that rewards have something to repair.
 
 use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 
 use collimate_data::RowWriter;
-use collimate_files::{ShardSize, WriteError, write_atomically};
+use collimate_files::{ShardSize, WriteError, open_plain, remove_leftovers, write_atomically};
 use collimate_hf::{HostTensor, ModelConfig, StorageDtype, write_model};
 use collimate_train::{Observer, RunControl, TrainError, load_recipe, train};
 use rand::{Rng, SeedableRng};
@@ -53,10 +54,24 @@ impl Default for BaseOptions {
 /// The folder cannot be written.
 pub fn write_base(dir: &Path) -> Result<(), TrainError> {
     fs::create_dir_all(dir).map_err(WriteError::of(dir))?;
+    remove_leftovers(dir)?;
     for (name, bytes) in FILES {
         write_atomically(&dir.join(name), bytes)?;
     }
     Ok(())
+}
+
+/// Whether a folder holds what [`write_base`] writes, or began to write, and nothing else.
+pub(crate) fn is_base(dir: &Path) -> bool {
+    let is_ours = |entry: io::Result<fs::DirEntry>| -> io::Result<bool> {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let Some((_, bytes)) = FILES.iter().find(|(ours, _)| *ours == name) else { return Ok(name.starts_with('.')) };
+        let mut found = Vec::new();
+        open_plain(&dir.join(name))?.take(bytes.len() as u64 + 1).read_to_end(&mut found)?;
+        Ok(found == *bytes)
+    };
+    fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir())
+        && fs::read_dir(dir).is_ok_and(|entries| entries.map(is_ours).all(|ours| ours.unwrap_or(false)))
 }
 
 /// Makes a base model from scratch in `output`: tokenizer, random weights, supervised training.
@@ -89,7 +104,8 @@ pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observ
     train(&recipe, observer, &RunControl::default())?;
     for (name, _) in FILES {
         let (from, to) = (run.join(name), output.join(name));
-        fs::copy(&from, &to).map_err(WriteError::of(&to))?;
+        let bytes = fs::read(&from).map_err(|source| TrainError::io(&from, source))?;
+        write_atomically(&to, &bytes)?;
     }
     Ok(())
 }

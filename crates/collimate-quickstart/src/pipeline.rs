@@ -4,22 +4,26 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use collimate_data::RowWriter;
-use collimate_files::{FolderLock, write_atomically};
+use collimate_files::{FolderLock, OutputFolder, write_atomically};
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
 use collimate_train::{
     Observer, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, Training, backend_name,
-    compute_dtype, load_recipe, open_session, train_in, write_documents,
+    check_folder, compute_dtype, load_recipe, open_session, train_in, write_documents,
 };
 use serde_json::json;
 
-use crate::assets::write_base;
+use crate::assets::{is_base, write_base};
 use crate::measure::{Accuracy, measure, solve};
 use crate::problems::{Problem, Split, distinct_problems};
 use crate::verifier::score;
 
 /// Responses sampled per problem, K.
 const NUM_RESPONSES: usize = 8;
+/// Folder of the base model in the quickstart's folder.
+const BASE: &str = "base";
+/// The training data beside it.
+const DATA: &str = "data.jsonl";
 /// Solutions sampled per held-out problem.
 const NUM_HELD_OUT_SAMPLES: usize = 4;
 
@@ -137,11 +141,12 @@ impl Quickstart {
         let begun = Instant::now();
         let out = recipe.output_dir.clone();
         let mut lock = FolderLock::acquire(&out)?;
-        if out.join("metrics.jsonl").exists() {
-            return Err(TrainError::OutputTaken { path: out });
-        }
+        check_folder(&recipe, false)?;
+        let base = out.join(BASE);
+        // What an earlier quickstart left that did not come to its training is written again.
+        let writes = |name: &str| name == BASE || name == DATA;
+        OutputFolder { path: &out, reads: &[], writes: &writes }.check(is_base(&base))?;
         lock.keep_folder();
-        let base = out.join("base");
         write_base(&base)?;
         let tokenizer = TextTokenizer::from_model_dir(&base)?;
         let held_out: Vec<Problem> = distinct_problems(1, Split::HeldOut).take(size.num_held_out).collect();
@@ -149,7 +154,7 @@ impl Quickstart {
         observer.note("quickstart: a model of 0.8 million parameters learns word problems from rewards");
         let before = measured(session.as_mut(), &tokenizer, &held_out, "accuracy before", observer)?;
         let problems: Vec<Problem> = distinct_problems(recipe.seed, Split::Train).take(size.num_problems).collect();
-        let data = out.join("data.jsonl");
+        let data = out.join(DATA);
         sample(session.as_mut(), &tokenizer, &problems, &data, recipe.seed, observer)?;
         recipe.model_name_or_path = Some(base);
         recipe.data = Some(data.into());

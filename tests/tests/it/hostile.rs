@@ -6,6 +6,9 @@ mod corpora;
 mod folders;
 mod generated;
 mod long_texts;
+mod outputs;
+mod run_folder;
+mod runs;
 
 use std::path::{Path, PathBuf};
 use std::sync::Once;

@@ -25,7 +25,7 @@ pub(crate) struct Contents {
     pub(crate) functions: Vec<Function>,
     /// Calls of `unwrap` and `expect` outside of tests.
     pub(crate) panics: Vec<usize>,
-    /// Calls that write a file in place, outside of tests.
+    /// Calls that write a file in place, rename or remove one, outside of tests.
     pub(crate) writes: Vec<usize>,
     /// Mentions of `unsafe`.
     pub(crate) unsafes: Vec<usize>,
@@ -101,8 +101,20 @@ impl Contents {
     }
 }
 
-/// The last two path segments of calls that write a file in place.
-const WRITES: [[&str; 2]; 4] = [["File", "create"], ["File", "create_new"], ["fs", "write"], ["OpenOptions", "new"]];
+/// The last two path segments of calls that write a file in place, or rename or remove one: `collimate-files` does so, without
+/// following links.
+const WRITES: [[&str; 2]; 10] = [
+    ["File", "create"],
+    ["File", "create_new"],
+    ["OpenOptions", "new"],
+    ["fs", "copy"],
+    ["fs", "hard_link"],
+    ["fs", "remove_dir"],
+    ["fs", "remove_dir_all"],
+    ["fs", "remove_file"],
+    ["fs", "rename"],
+    ["fs", "write"],
+];
 
 impl Visit<'_> for Contents {
     fn visit_item_mod(&mut self, item: &syn::ItemMod) {
@@ -212,9 +224,9 @@ mod tests {
     fn writes_in_place_are_known_by_their_paths() {
         let found = contents(
             "fn a() { std::fs::write(p, t); }\nfn b() { AtomicFile::create(p); }\nfn c() { File::create(p).map(f); }\n\
-             fn d() { OpenOptions::new(); }\n",
+             fn d() { OpenOptions::new(); }\nfn e() { fs::rename(a, b); std::fs::remove_dir_all(c); fs::read(d); }\n",
         );
-        assert_eq!(found.writes, [1, 3, 4]);
+        assert_eq!(found.writes, [1, 3, 4, 5, 5]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `collimate report`: a run's page, or a comparison of several runs.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use collimate_files::open_plain;
 use collimate_report::{write_comparison, write_events, write_report};
 
 use super::overwrite::Overwrite;
@@ -60,7 +60,7 @@ impl Args {
 /// Whether a file is a page that this program wrote.
 fn is_page(path: &Path) -> bool {
     let mut start = String::new();
-    let read = File::open(path).and_then(|file| file.take(1024).read_to_string(&mut start));
+    let read = open_plain(path).and_then(|file| file.take(1024).read_to_string(&mut start));
     read.is_ok() && start.starts_with("<!doctype html>") && start.contains("Content-Security-Policy")
 }
 

@@ -74,7 +74,7 @@ fn an_adapter_is_exported_as_the_model_it_is_merged_into() {
     succeed(&["merge", "--model", &model, "--adapter", &adapter, "--output", &merged]);
     let bytes = |args: &[&str]| {
         let output = folder.arg("model.gguf");
-        succeed(&[&["export", "--outtype", "f16", "--name", "x", "--output", &output][..], args].concat());
+        succeed(&[&["export", "--outtype", "f16", "--name", "x", "--output", &output, "--force"][..], args].concat());
         fs::read(&output).expect("a file")
     };
     let direct = bytes(&["--model", &model, "--adapter", &adapter]);
