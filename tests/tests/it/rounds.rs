@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 use std::fs;
+use std::path::Path;
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -149,4 +150,41 @@ fn a_loop_says_what_it_lacks() {
     assert!(outcome.err.contains("leave one out"), "{}", outcome.err);
     let outcome = collimate(&and(command(&folder, "loop", "0", &[]), &[]));
     assert_eq!(outcome.code, 2, "{}", outcome.err);
+}
+
+/// A loop's folder that somebody else made: nothing is read or written through a link.
+#[rstest]
+#[case("loop.json")]
+#[case("loop.jsonl")]
+#[case("round-1")]
+#[case("round-1/samples.jsonl")]
+#[case("round-1/trained.json")]
+fn a_link_in_a_loops_folder_is_named_before_anything_is_sampled(#[case] name: &str) {
+    let folder = Folder::new();
+    let path = folder.path("loop").join(name);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    folder.write("victim/file", "precious");
+    std::os::unix::fs::symlink(folder.path("victim"), &path).expect("a link");
+    let output = folder.arg("loop");
+    for more in [&[][..], &["--resume"]] {
+        let outcome = collimate(&and(command(&folder, &output, "1", &[]), more));
+        assert!(outcome.code == 1 && outcome.err.contains(&format!("{name}: it is a link")), "{}", outcome.err);
+        assert!(!outcome.err.contains("sampling"), "{}", outcome.err);
+        assert_eq!(fs::read_dir(folder.path("victim")).expect("a folder").count(), 1);
+    }
+}
+
+#[test]
+fn a_loop_does_not_write_into_the_folder_of_its_model() {
+    let folder = Folder::new();
+    let model = folder.copy(Path::new(model_arg()), "model");
+    let mut args = command(&folder, &model, "1", &[]);
+    args[2].clone_from(&model);
+    let outcome = collimate(&args);
+    assert!(
+        outcome.code == 1 && outcome.err.contains("it is the folder of the model, which is read"),
+        "{}",
+        outcome.err
+    );
+    assert!(!folder.path("model/loop.json").exists());
 }

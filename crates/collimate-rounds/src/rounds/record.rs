@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_files::write_atomically;
+use collimate_files::{OutputFolder, read_plain, write_atomically};
 use collimate_recipe::Recipe;
 use collimate_train::{TrainError, hash_of_starts};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ use crate::error::RoundsError;
 
 const SETTINGS_FILE: &str = "loop.json";
 const ROWS_FILE: &str = "loop.jsonl";
+/// The largest of the two, in bytes: a row a round, and a recipe.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// The setting that stands for the contents of the model, adapter and reference that the loop starts from.
 const START: &str = "start";
@@ -87,10 +89,11 @@ impl Record {
     ///
     /// # Errors
     /// The folder holds a loop that is not to be resumed, or that was started with other settings, or rounds of which nothing
-    /// says with which.
+    /// says with which; it is a folder that the loop reads, or holds a link or the like where the loop's files should be.
     pub(super) fn open(options: &LoopOptions, hashes: Map<String, Value>) -> Result<Self, RoundsError> {
         let out = &options.recipe.output_dir;
         let (settings, path) = (out.join(SETTINGS_FILE), out.join(ROWS_FILE));
+        check_folders(&options.recipe)?;
         let mut wanted = options.settings.clone();
         wanted.extend(hashes);
         wanted.insert("recipe".to_owned(), recipe(options)?);
@@ -140,6 +143,20 @@ fn recipe(options: &LoopOptions) -> Result<Value, RoundsError> {
     Ok(Value::Object(serde_yaml_ng::from_str(&yaml).map_err(RoundsError::Settings)?))
 }
 
+/// Checks that the loop's folder is none of those that it reads, and that its files and those of its rounds are plain ones, so
+/// that nothing is read or written elsewhere.
+fn check_folders(recipe: &Recipe) -> Result<(), TrainError> {
+    let out = &recipe.output_dir;
+    let given = [("model", recipe.model_name_or_path.as_deref()), ("adapter", recipe.adapter.as_deref())];
+    let reads: Vec<_> = given.into_iter().filter_map(|(what, path)| Some((what, path?))).collect();
+    let writes = |name: &str| name == SETTINGS_FILE || name == ROWS_FILE || is_round(Path::new(name));
+    OutputFolder { path: out, reads: &reads, writes: &writes }.check(true)?;
+    for round in rounds_of(out) {
+        OutputFolder { path: &round, reads: &[], writes: &|_| true }.check(true)?;
+    }
+    Ok(())
+}
+
 /// The folders of the rounds.
 fn rounds_of(out: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(out).into_iter().flatten().flatten();
@@ -155,7 +172,7 @@ fn is_round(path: &Path) -> bool {
 
 /// Parses every line of a file.
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>, RoundsError> {
-    let text = fs::read_to_string(path).map_err(RoundsError::read(path))?;
+    let text = read_plain(path, MAX_BYTES).map_err(RoundsError::read(path))?;
     let parse = |(index, line): (usize, &str)| {
         serde_json::from_str(line).map_err(|error| damaged(path, format!("line {} is damaged: {error}", index + 1)))
     };

@@ -1,10 +1,9 @@
 //! The stages of one round. Each writes its file last and atomically, which marks it as finished.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_data::{JsonRows, RowWriter};
-use collimate_files::{WriteError, remove_leftovers, write_atomically};
+use collimate_files::{WriteError, plain_folder, read_plain, remove_leftovers, write_atomically};
 use collimate_model::GenerateOptions;
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
@@ -24,6 +23,8 @@ use crate::sampling::Draws;
 const SEQUENCES_A_CALL: usize = 256;
 /// Marks the round's training as finished.
 const TRAINED_FILE: &str = "trained.json";
+/// The largest mark of a finished stage, in bytes; it has a few figures.
+const MAX_MARK_BYTES: u64 = 1 << 20;
 
 pub(super) struct Round<'a> {
     options: &'a LoopOptions,
@@ -64,7 +65,7 @@ impl<'a> Round<'a> {
         tokenizer: &'a TextTokenizer,
     ) -> Result<Self, RoundsError> {
         let dir = dir_of(options, number);
-        fs::create_dir_all(&dir).map_err(WriteError::of(&dir))?;
+        plain_folder(&dir).map_err(WriteError::of(&dir))?;
         remove_leftovers(&dir)?;
         Ok(Self { options, tokenizer, number, dir })
     }
@@ -248,7 +249,7 @@ fn read_mark<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, Rou
     if !path.exists() {
         return Ok(None);
     }
-    let text = fs::read_to_string(path).map_err(RoundsError::read(path))?;
+    let text = read_plain(path, MAX_MARK_BYTES).map_err(RoundsError::read(path))?;
     let damaged = |error: serde_json::Error| TrainError::Checkpoint {
         path: path.to_owned(),
         message: format!("is damaged: {error}; remove it, and the stage is done again"),
