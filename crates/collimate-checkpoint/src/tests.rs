@@ -15,6 +15,7 @@ fn state(step: usize, interim: bool) -> TrainerState {
         num_skipped_steps: 0,
         fingerprint: "f".to_owned(),
         data: "d".to_owned(),
+        start: None,
         reference: None,
         num_rows: 7,
         interim,

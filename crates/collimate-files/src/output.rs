@@ -1,6 +1,7 @@
 //! Whether a file may be written where it is wanted.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -131,8 +132,20 @@ fn form_of(output: &Path, found: &Metadata) -> Result<Form, OutputError> {
 #[cfg(unix)]
 fn is_standard_output(found: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let here = rustix::fs::fstat(std::io::stdout());
-    here.is_ok_and(|here| (u64::from(here.st_dev), u64::from(here.st_ino)) == (found.dev(), found.ino()))
+    let here = standard_output().and_then(|file| file.metadata());
+    here.is_ok_and(|here| (here.dev(), here.ino()) == (found.dev(), found.ino()))
+}
+
+/// Standard output as a file, at its present position.
+#[cfg(unix)]
+pub(crate) fn standard_output() -> io::Result<File> {
+    use std::os::fd::AsFd;
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn standard_output() -> io::Result<File> {
+    Err(io::Error::other("it is no file"))
 }
 
 #[cfg(not(unix))]

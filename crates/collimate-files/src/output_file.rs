@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::output::{Form, form};
+use crate::output::{Form, form, standard_output};
 use crate::{AtomicFile, WriteError, append_plain, remove_leftovers_beside};
 
 /// An output that a user named: a file that appears complete or not at all; or a pipe, a terminal or another device, which is
@@ -139,20 +139,9 @@ fn open_stream(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-#[cfg(unix)]
-fn standard_output() -> io::Result<File> {
-    use std::os::fd::AsFd;
-    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
-}
-
 #[cfg(not(unix))]
 fn open_stream(_: &Path) -> io::Result<File> {
     Err(io::Error::other("it is no file"))
-}
-
-#[cfg(not(unix))]
-fn standard_output() -> io::Result<File> {
-    open_stream(Path::new(""))
 }
 
 #[cfg(test)]
