@@ -168,7 +168,7 @@ fn a_link_in_a_loops_folder_is_named_before_anything_is_sampled(#[case] name: &s
     let output = folder.arg("loop");
     for more in [&[][..], &["--resume"]] {
         let outcome = collimate(&and(command(&folder, &output, "1", &[]), more));
-        assert!(outcome.code == 1 && outcome.err.contains(&format!("{name}: it is a link")), "{}", outcome.err);
+        assert!(outcome.code == 2 && outcome.err.contains(&format!("{name}: it is a link")), "{}", outcome.err);
         assert!(!outcome.err.contains("sampling"), "{}", outcome.err);
         assert_eq!(fs::read_dir(folder.path("victim")).expect("a folder").count(), 1);
     }
@@ -182,7 +182,7 @@ fn a_loop_does_not_write_into_the_folder_of_its_model() {
     args[2].clone_from(&model);
     let outcome = collimate(&args);
     assert!(
-        outcome.code == 1 && outcome.err.contains("it is the folder of the model, which is read"),
+        outcome.code == 2 && outcome.err.contains("it is the folder of the model, which is read"),
         "{}",
         outcome.err
     );

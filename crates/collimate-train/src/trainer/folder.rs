@@ -50,7 +50,7 @@ pub fn check_folder(recipe: &Recipe, resume: bool) -> Result<(), TrainError> {
 }
 
 /// Whether a run writes under this name.
-fn is_ours(out: &Path, name: &str) -> bool {
+pub(super) fn is_ours(out: &Path, name: &str) -> bool {
     // Checkpoints have a check of their own, and new files of events are put beside those that are there.
     let is_events = name == "tensorboard" && !fs::symlink_metadata(out.join(name)).is_ok_and(|found| found.is_dir());
     is_events || name == METRICS || DOCUMENTS.contains(&name) || is_model_file(name)

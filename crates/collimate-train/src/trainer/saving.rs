@@ -1,24 +1,15 @@
 //! What the end of a run needs, found before its first step.
 
+use std::fs;
 use std::path::Path;
 
 use collimate_hf::{HfError, ModelConfig, StorageDtype, check_output, side_files};
 use collimate_recipe::Recipe;
 use collimate_report::read_results;
 
+use super::folder::is_ours;
 use super::storage::storage_dtype;
 use crate::error::TrainError;
-
-/// Files that a finished run writes beside its weights and those it copies from its model.
-const WRITTEN: [&str; 7] = [
-    "README.md",
-    "report.html",
-    "run.json",
-    "config.json",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "results.json",
-];
 
 /// Checks everything that the end of a run reads and writes: the model's tokenizer files can be copied, and in the output
 /// folder nothing is in the way.
@@ -28,10 +19,12 @@ const WRITTEN: [&str; 7] = [
 /// overwritten, a folder in the place of a file, or damaged results.
 pub(super) fn check_saving(recipe: &Recipe, model: &Path) -> Result<(), TrainError> {
     let out = &recipe.output_dir;
-    let copied = side_files(model)?;
-    let names = WRITTEN.into_iter().chain(copied.iter().map(|(name, _)| *name));
-    if let Some(path) = names.map(|name| out.join(name)).find(|path| path.is_dir()) {
-        return Err(HfError::NotAFile { path }.into());
+    side_files(model)?;
+    let mut entries = fs::read_dir(out).into_iter().flatten().flatten();
+    if let Some(entry) =
+        entries.find(|entry| is_ours(out, &entry.file_name().to_string_lossy()) && entry.path().is_dir())
+    {
+        return Err(HfError::NotAFile { path: entry.path() }.into());
     }
     read_results(out)?;
     if recipe.use_peft {

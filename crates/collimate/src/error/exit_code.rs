@@ -24,7 +24,6 @@ pub(super) fn train_exit_code(error: &TrainError) -> u8 {
         | TrainError::Write(_)
         | TrainError::Locked(_)
         | TrainError::OutputTaken { .. }
-        | TrainError::Foreign { .. }
         | TrainError::DiskSpace { .. }
         | TrainError::Checkpoint { .. }
         | TrainError::SelfCheck { .. }
