@@ -54,7 +54,7 @@ pub use output::{OutputError, check_output};
 pub use output_file::{OutputFile, append_output, write_output};
 pub use output_folder::{FolderError, OutputFolder};
 pub use plain::{
-    append_plain, check_plain, create_plain, open_plain, open_regular, plain_folder, read_plain, read_text,
+    append_plain, check_plain, create_plain, open_plain, open_regular, plain_folder, read_bytes, read_plain, read_text,
     update_plain,
 };
 pub use shard_size::{ShardSize, ShardSizeError};

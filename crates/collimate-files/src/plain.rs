@@ -28,6 +28,15 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     text_of(open_regular(path)?, limit)
 }
 
+/// Reads a regular file of at most `limit` bytes; a link to one is followed. Whatever is read whole is read by this function,
+/// by [`read_text`] or by [`read_plain`].
+///
+/// # Errors
+/// Reading it fails, the path is not a regular file, or the file is larger.
+pub fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    bytes_of(open_regular(path)?, limit)
+}
+
 /// Opens a plain file of a folder that this program keeps. No link is followed.
 ///
 /// # Errors
@@ -146,13 +155,19 @@ fn only_name(file: File) -> io::Result<File> {
 }
 
 fn text_of(file: File, limit: u64) -> io::Result<String> {
-    let mut text = String::new();
-    // The length is taken from what was read, since the file may grow meanwhile.
-    file.take(limit + 1).read_to_string(&mut text)?;
-    match text.len() as u64 > limit {
-        true => Err(io::Error::other(format!("it has more than {limit} bytes, which no such file needs"))),
-        false => Ok(text),
+    String::from_utf8(bytes_of(file, limit)?).map_err(|_| io::Error::other("it is not UTF-8 text"))
+}
+
+fn bytes_of(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let too_long = || Err(io::Error::other(format!("it has more than {limit} bytes, which no such file needs")));
+    let len = file.metadata()?.len();
+    if len > limit {
+        return too_long();
     }
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+    // What counts is what was read, since the file may grow meanwhile.
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { too_long() } else { Ok(bytes) }
 }
 
 #[cfg(all(test, unix))]

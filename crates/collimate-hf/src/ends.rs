@@ -59,7 +59,7 @@ struct ConfigFile {
 
 impl ConfigFile {
     fn read(path: PathBuf) -> Result<Option<Self>, HfError> {
-        if !path.is_file() {
+        if !path.exists() {
             return Ok(None);
         }
         let json = read_json(&path)?;

@@ -61,15 +61,6 @@ pub enum HfError {
         path: PathBuf,
     },
 
-    /// A file is larger than any of its kind needs to be.
-    #[error("{}: it has more than {limit} bytes, which no such file needs", path.display())]
-    FileTooLarge {
-        /// The file.
-        path: PathBuf,
-        /// The limit, in bytes.
-        limit: u64,
-    },
-
     /// A file is not JSON.
     #[error("{}:{line}:{column}: not valid JSON: {message}", path.display())]
     Json {

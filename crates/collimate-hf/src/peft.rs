@@ -58,7 +58,7 @@ impl LoraConfig {
     /// Those of [`LoraConfig::from_json`]; also if the folder has no settings.
     pub fn from_dir(dir: &Path) -> Result<Self, HfError> {
         let path = dir.join(CONFIG_FILE);
-        if !path.is_file() {
+        if !path.exists() {
             let remedy = "an adapter's folder has its settings there".to_owned();
             return Err(HfError::MissingFile { path, remedy });
         }

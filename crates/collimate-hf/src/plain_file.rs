@@ -1,9 +1,9 @@
 //! Opens the files of models and adapters, but no devices or pipes, and nothing implausibly large.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs::File;
 use std::path::Path;
 
+use collimate_files::{open_regular, read_bytes};
 use serde_json::Value;
 
 use crate::error::HfError;
@@ -13,11 +13,7 @@ pub(crate) const MAX_JSON_BYTES: u64 = 64 << 20;
 
 /// Opens a regular file, following links. Reading a device or a pipe might never end.
 pub(crate) fn open(path: &Path) -> Result<File, HfError> {
-    // Checked before opening, since opening a named pipe waits for its other end.
-    if !fs::metadata(path).map_err(HfError::io(path))?.is_file() {
-        return Err(HfError::NotAFile { path: path.to_owned() });
-    }
-    File::open(path).map_err(HfError::io(path))
+    open_regular(path).map_err(HfError::io(path))
 }
 
 /// Reads a regular file of at most `limit` bytes.
@@ -25,13 +21,7 @@ pub(crate) fn open(path: &Path) -> Result<File, HfError> {
 /// # Errors
 /// [`HfError`] if it is not a regular file, is larger, or cannot be read.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, HfError> {
-    let mut bytes = Vec::new();
-    // Not checked by metadata: the file may grow while it is read.
-    open(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(HfError::io(path))?;
-    match bytes.len() as u64 > limit {
-        true => Err(HfError::FileTooLarge { path: path.to_owned(), limit }),
-        false => Ok(bytes),
-    }
+    read_bytes(path, limit).map_err(HfError::io(path))
 }
 
 /// Reads a configuration or an index as JSON.

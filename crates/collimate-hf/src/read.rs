@@ -30,13 +30,13 @@ impl ModelConfig {
         if dir.is_file() && shards::is_pickle(dir) {
             return Err(HfError::PickledWeights { path: dir.to_owned() });
         }
-        if !path.is_file() {
+        if !path.exists() {
             let remedy = "a model folder has a config.json that describes its architecture".to_owned();
             return Err(HfError::MissingFile { path, remedy });
         }
         let mut config = Self::from_json(&path, read_json(&path)?)?;
         let path = dir.join("generation_config.json");
-        if path.is_file() {
+        if path.exists() {
             let generation = read_json(&path)?;
             for id in Fields::top(&path, &generation)?.token_ids("eos_token_id")? {
                 if !config.eos_token_ids.contains(&id) {

@@ -56,6 +56,31 @@ pub enum HubError {
         problem: String,
     },
 
+    /// A download stopped and did not go on.
+    #[error(
+        "{name}: {url}: the download stopped at {done} of {size} bytes: {problem}; what is there is kept, and the same \
+         command goes on from it; a slow network may need a longer HF_HUB_DOWNLOAD_TIMEOUT (seconds)"
+    )]
+    Stopped {
+        /// The requested name.
+        name: Box<HubName>,
+        /// Address of the file.
+        url: String,
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes of the whole file.
+        size: u64,
+        /// What went wrong.
+        problem: String,
+    },
+
+    /// A variable of the environment has no valid value.
+    #[error("{problem}")]
+    Setting {
+        /// Which variable, and what it may be.
+        problem: String,
+    },
+
     /// Offline, and the cache does not have it.
     #[error(
         "{name}: {what} is not in {}, and offline nothing is downloaded; run once without --offline (and without \
@@ -95,6 +120,10 @@ pub enum HubError {
 impl HubError {
     pub(crate) fn missing(name: &HubName, what: &str, cache: &Path) -> Self {
         Self::Missing { name: Box::new(name.clone()), what: what.to_owned(), cache: cache.to_owned() }
+    }
+
+    pub(crate) fn file(name: &HubName, file: &str, problem: String) -> Self {
+        Self::File { name: Box::new(name.clone()), file: file.to_owned(), problem }
     }
 
     pub(crate) fn unfit(name: &HubName, problem: impl Into<String>) -> Self {

@@ -1,53 +1,64 @@
-//! Listing and downloading through the crate `hf-hub`.
+//! Listing and downloading.
 
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use serde_json::Value;
 
+use crate::cache::RepoCache;
+use crate::client::{Client, Failure, Request, content_length, content_range, is_empty, read_all};
+use crate::transfer::{Remote, Transfer};
 use crate::{HubError, HubName, HubOptions, Listing, RepoKind};
 
+/// Size limit of a repository's description. One of a million files has some 100 MB.
+const MAX_LISTING_BYTES: u64 = 256 << 20;
+
+/// How deep folders of a cached repository may nest.
+const MAX_DEPTH: usize = 16;
+
 /// Asks the hub for a repository's files.
-pub(crate) fn list(options: &HubOptions, name: &HubName) -> Result<Listing, HubError> {
-    let repository = open(options, name)?;
-    let info = repository.info().map_err(|error| refused(options, name, "the repository", error))?;
-    if !is_commit(&info.sha) {
-        return Err(HubError::unfit(name, format!("{} did not return a commit", options.endpoint)));
-    }
-    let mut files: Vec<String> =
-        info.siblings.into_iter().map(|file| file.rfilename).filter(|file| is_inside(file)).collect();
-    files.sort();
-    Ok(Listing { commit: info.sha, files })
+pub(crate) fn list(client: &Client<'_>) -> Result<Listing, HubError> {
+    let (name, endpoint) = (client.name, &client.options.endpoint);
+    let kind = match name.kind {
+        RepoKind::Model => "models",
+        RepoKind::Dataset => "datasets",
+    };
+    let url = format!("{endpoint}/api/{kind}/{}/revision/{}", name.id, encoded(&name.revision, ""));
+    let what = "the repository";
+    let request = Request { url: &url, what, range: None, if_range: None, timeout: client.options.timeouts.question };
+    client.question(request, |answer| {
+        let bytes = read_all(client, what, answer.response, MAX_LISTING_BYTES)?;
+        let info: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| client.unfit(what, &format!("the answer is not a description of it: {error}")))?;
+        let commit = info["sha"].as_str().filter(|commit| is_commit(commit));
+        let commit = commit.ok_or_else(|| client.unfit(what, "the answer has no commit"))?;
+        let listed = info["siblings"].as_array().into_iter().flatten().filter_map(|file| file["rfilename"].as_str());
+        let mut files: Vec<String> = listed.filter(|file| is_inside(file)).map(str::to_owned).collect();
+        files.sort();
+        files.dedup();
+        Ok(Listing { commit: commit.to_owned(), files })
+    })
 }
 
 /// Lists a repository's cached files.
 pub(crate) fn list_cache(options: &HubOptions, name: &HubName) -> Result<Listing, HubError> {
     let missing = || HubError::missing(name, "it", &options.cache);
-    let cache = cache(options, name);
+    let cache = RepoCache::new(options, name);
     let commit = match is_commit(&name.revision) {
         true => name.revision.clone(),
-        false => {
-            let folder = cache.pointer_path("x");
-            let root = folder.parent().and_then(Path::parent).ok_or_else(missing)?;
-            let text = fs::read_to_string(root.join("refs").join(&name.revision)).map_err(|_| missing())?;
-            text.trim().to_owned()
-        }
+        false => cache.commit().ok_or_else(missing)?,
     };
-    let folder = cache.pointer_path(&commit);
+    let folder = cache.snapshot(&commit);
     if !is_commit(&commit) || !folder.is_dir() {
         return Err(missing());
     }
     let mut files = Vec::new();
     let read = files_under(&folder, "", 0, &mut files);
-    read.map_err(|error| file_error(name, &folder.display().to_string(), error.to_string()))?;
+    read.map_err(|error| HubError::file(name, &folder.display().to_string(), error.to_string()))?;
     files.sort();
     Ok(Listing { commit, files })
 }
-
-/// How deep folders of a cached repository may nest.
-const MAX_DEPTH: usize = 16;
 
 fn files_under(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
@@ -65,79 +76,57 @@ fn files_under(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<String
 
 /// The cached path of a file at a commit, if it is there.
 pub(crate) fn cached(options: &HubOptions, name: &HubName, commit: &str, file: &str) -> Option<PathBuf> {
-    let path = cache(options, name).pointer_path(commit).join(file);
+    let path = RepoCache::new(options, name).snapshot(commit).join(file);
     (is_inside(file) && path.is_file()).then_some(path)
 }
 
 /// Downloads a file into the cache.
-pub(crate) fn download(options: &HubOptions, name: &HubName, commit: &str, file: &str) -> Result<PathBuf, HubError> {
-    let wrong = |problem: String| file_error(name, file, problem);
-    let repository = open(options, name)?;
-    let api = api(options, name)?;
-    let metadata = api.metadata(&repository.url(file)).map_err(|error| refused(options, name, file, error))?;
-    let is_name = |text: &str| !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\\']);
-    if metadata.commit_hash() != commit {
-        return Err(wrong("the repository changed during the download; start again".to_owned()));
+pub(crate) fn download(client: &Client<'_>, commit: &str, file: &str) -> Result<PathBuf, HubError> {
+    let mut remote = ask(client, &client.name.revision, file)?;
+    if remote.commit != commit {
+        // The revision moved on after the files were listed.
+        remote = ask(client, commit, file)?;
     }
-    if !is_name(metadata.etag()) {
-        return Err(wrong(format!("{} returned an invalid ETag", options.endpoint)));
+    if remote.commit != commit {
+        let problem = format!("{} has it at commit {}, not {commit}", client.options.endpoint, remote.commit);
+        return Err(HubError::file(client.name, file, problem));
     }
-    let cache = cache(options, name);
-    let (blob, pointer) = (cache.blob_path(metadata.etag()), cache.pointer_path(commit).join(file));
-    let is_whole = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() == metadata.size() as u64);
-    if is_whole(&blob) {
-        // Another commit already brought the same bytes.
-        link(&blob, &pointer).and_then(|()| cache.create_ref(commit)).map_err(|error| wrong(error.to_string()))?;
-        return Ok(pointer);
-    }
-    let path = repository.download(file).map_err(|error| refused(options, name, file, error))?;
-    if !is_whole(&path) {
-        // Removed, so that the next attempt downloads it again.
-        let _ = (fs::remove_file(&path), fs::remove_file(&blob));
-        return Err(wrong(format!("the download is incomplete, expected {} bytes; start again", metadata.size())));
-    }
-    Ok(path)
+    let cache = RepoCache::new(client.options, client.name);
+    Transfer { client, cache: &cache, remote: &remote, file }.run()?;
+    cache.link(&remote.etag, commit, file).map_err(|error| HubError::file(client.name, file, error.to_string()))
 }
 
-/// Makes cached bytes appear as a file of a commit.
-fn link(blob: &Path, pointer: &Path) -> io::Result<()> {
-    let parent = pointer.parent().ok_or_else(|| io::Error::other("no folder"))?;
-    fs::create_dir_all(parent)?;
-    #[cfg(unix)]
-    return std::os::unix::fs::symlink(fs::canonicalize(blob)?, pointer);
-    #[cfg(not(unix))]
-    return fs::copy(blob, pointer).map(|_| ());
-}
-
-fn repo(name: &HubName) -> Repo {
-    let kind = match name.kind {
-        RepoKind::Model => RepoType::Model,
-        RepoKind::Dataset => RepoType::Dataset,
-    };
-    Repo::with_revision(name.id.clone(), kind, name.revision.clone())
-}
-
-fn cache(options: &HubOptions, name: &HubName) -> CacheRepo {
-    Cache::new(options.cache.clone()).repo(repo(name))
-}
-
-fn api(options: &HubOptions, name: &HubName) -> Result<Api, HubError> {
-    let builder = ApiBuilder::from_cache(Cache::new(options.cache.clone()))
-        .with_endpoint(options.endpoint.clone())
-        .with_token(options.token.clone())
-        .with_retries(3)
-        .with_progress(options.progress)
-        .with_user_agent("collimate", env!("CARGO_PKG_VERSION"));
-    builder.build().map_err(|error| refused(options, name, "the hub", error))
-}
-
-fn open(options: &HubOptions, name: &HubName) -> Result<ApiRepo, HubError> {
-    Ok(api(options, name)?.repo(repo(name)))
+/// Asks for a file's size, ETag and commit.
+fn ask(client: &Client<'_>, revision: &str, file: &str) -> Result<Remote, HubError> {
+    let (name, endpoint) = (client.name, &client.options.endpoint);
+    let url = format!("{endpoint}/{}/resolve/{}/{}", name.page(), encoded(revision, ""), encoded(file, "/"));
+    let timeout = client.options.timeouts.question;
+    // Not HEAD, whose answers lack the size where they are compressed on the way.
+    let request = Request { url: &url, what: file, range: Some("bytes=0-0"), if_range: None, timeout };
+    client.question(request, |answer| {
+        let unfit = |problem: &str| client.unfit(file, problem);
+        let range = content_range(&answer.response);
+        // An empty file has no first byte, and a server without ranges sends all of it.
+        let whole = || content_length(&answer.response).filter(|_| answer.response.status() == 200);
+        let empty = is_empty(&answer.response).then_some(0);
+        let size = answer.size.or(range.map(|(_, size)| size)).or(empty).or_else(whole);
+        let size = size.ok_or_else(|| unfit("the answer does not say how long it is"))?;
+        let commit =
+            answer.commit.filter(|commit| is_commit(commit)).ok_or_else(|| unfit("the answer has no commit"))?;
+        let etag = answer.etag.filter(|etag| is_name(etag)).ok_or_else(|| unfit("the answer has no valid ETag"))?;
+        Ok::<_, Failure>(Remote { url: url.clone(), commit, etag, size })
+    })
 }
 
 /// Whether the text is a commit hash, and so safe as the name of a folder.
 fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether an ETag is safe as the name of a file.
+fn is_name(etag: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+' | b'=');
+    (1..=200).contains(&etag.len()) && etag.bytes().all(is_plain) && !etag.starts_with('.')
 }
 
 /// Whether a listed path stays inside its folder.
@@ -148,33 +137,41 @@ fn is_inside(file: &str) -> bool {
         && parts.into_iter().all(|part| matches!(part, Component::Normal(_)))
 }
 
-fn file_error(name: &HubName, file: &str, problem: String) -> HubError {
-    HubError::File { name: Box::new(name.clone()), file: file.to_owned(), problem }
+/// Percent-encodes everything that a URL would interpret, except for the characters in `kept`.
+fn encoded(text: &str, kept: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        let character = char::from(byte);
+        match byte.is_ascii_alphanumeric() || "-._~".contains(character) || kept.contains(character) {
+            true => encoded.push(character),
+            false => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
-/// Translates an error of `hf-hub` into one about what the user asked for.
-fn refused(options: &HubOptions, name: &HubName, what: &str, error: ApiError) -> HubError {
-    let (name, endpoint) = (Box::new(name.clone()), options.endpoint.clone());
-    match error {
-        ApiError::TooManyRetries(error) => refused(options, &name, what, *error),
-        ApiError::RequestError(error) => match *error {
-            ureq::Error::StatusCode(404) => HubError::NotFound { name, endpoint, what: what.to_owned() },
-            ureq::Error::StatusCode(status @ (401 | 403)) => {
-                HubError::Access { name, endpoint, status, has_token: options.token.is_some() }
-            }
-            ureq::Error::StatusCode(status) => {
-                HubError::Network { name, endpoint, problem: format!("it returned status {status}") }
-            }
-            error => HubError::Network { name, endpoint, problem: error.to_string() },
-        },
-        ApiError::IoError(error) => file_error(&name, what, error.to_string()),
-        ApiError::LockAcquisition(path) => {
-            file_error(&name, what, format!("another program is downloading it ({})", path.display()))
-        }
-        ApiError::InvalidResume => {
-            let problem = "an earlier partial download is damaged; remove its .part file from the cache";
-            file_error(&name, what, problem.to_owned())
-        }
-        other => HubError::Network { name, endpoint, problem: format!("unexpected response: {other}") },
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("refs/convert/parquet", "", "refs%2Fconvert%2Fparquet")]
+    #[case("data/a b#1?.jsonl", "/", "data/a%20b%231%3F.jsonl")]
+    #[case("ü%", "/", "%C3%BC%25")]
+    fn names_are_encoded_for_a_url(#[case] text: &str, #[case] kept: &str, #[case] expected: &str) {
+        assert_eq!(encoded(text, kept), expected);
+    }
+
+    #[rstest]
+    #[case("0123abcd", true)]
+    #[case("5d41402abc4b2a76b9719d911017c592-12", true)]
+    #[case("", false)]
+    #[case("..", false)]
+    #[case("a/b", false)]
+    #[case("a\0b", false)]
+    fn an_etag_names_a_file(#[case] etag: &str, #[case] expected: bool) {
+        assert_eq!(is_name(etag), expected);
     }
 }

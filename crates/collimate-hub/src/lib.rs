@@ -8,6 +8,17 @@
 //! `huggingface_hub`, so nothing is downloaded twice. It must not know what the files contain, except for the index that
 //! lists a model's shards, and it never fetches pickled weights or code.
 //!
+//! ```text
+//! address   where a redirect leads, and whether that is the hub
+//! client    requests: timeouts, redirects, who gets the token
+//! patience  how often one is tried again
+//! fetch     what a repository has, and each of its files
+//! transfer  the bytes of a file, in as many attempts as it takes
+//! verify    their hash
+//! cache     where they are kept
+//! watch     what the user hears meanwhile
+//! ```
+//!
 //! Read [`Hub`] and [`HubName`] first.
 //!
 //! ```
@@ -33,11 +44,18 @@
 //! # }
 //! ```
 
+mod address;
+mod cache;
+mod client;
 mod error;
 mod fetch;
 mod name;
 mod options;
+mod patience;
+mod transfer;
+mod verify;
 mod wanted;
+mod watch;
 
 #[cfg(test)]
 mod server;
@@ -45,11 +63,14 @@ mod server;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use client::Client;
 pub use error::HubError;
 pub use name::{HubName, NameError, RepoKind, name_of_snapshot};
-pub use options::HubOptions;
+pub use options::{HubOptions, Timeouts};
 use wanted::Wanted;
+pub use watch::Watch;
 
 /// The files of a repository at a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,12 +94,19 @@ pub struct Snapshot {
 #[derive(Debug, Clone)]
 pub struct Hub {
     options: HubOptions,
+    watch: Arc<dyn Watch>,
+    agent: ureq::Agent,
 }
 
 impl Hub {
     /// Uses the network unless [`HubOptions::offline`] is set.
     pub fn new(options: HubOptions) -> Self {
-        Self { options }
+        Self { options, watch: Arc::new(watch::Nobody), agent: client::agent() }
+    }
+
+    /// The same, and tells how downloads go.
+    pub fn with_watch(self, watch: Arc<dyn Watch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// The options it was made with.
@@ -93,20 +121,20 @@ impl Hub {
     pub fn list(&self, name: &HubName) -> Result<Listing, HubError> {
         match self.options.offline {
             true => fetch::list_cache(&self.options, name),
-            false => fetch::list(&self.options, name),
+            false => fetch::list(&self.client(name)),
         }
     }
 
     /// Returns the cached path of a listed file, downloading it if necessary.
     ///
     /// # Errors
-    /// As [`Hub::list`]; also if the file cannot be written or arrives incomplete.
+    /// As [`Hub::list`]; also if the file cannot be written, or its download stops or arrives damaged.
     pub fn file(&self, name: &HubName, listing: &Listing, file: &str) -> Result<PathBuf, HubError> {
         let listed = listing.files.iter().any(|listed| listed == file);
         let found = fetch::cached(&self.options, name, &listing.commit, file);
         match (found, self.options.offline || !listed) {
             (Some(path), _) => Ok(path),
-            (None, false) => fetch::download(&self.options, name, &listing.commit, file),
+            (None, false) => fetch::download(&self.client(name), &listing.commit, file),
             (None, true) if self.options.offline => Err(HubError::missing(name, file, &self.options.cache)),
             (None, true) => Err(HubError::unfit(name, format!("it has no file {file}"))),
         }
@@ -157,6 +185,10 @@ impl Hub {
                  hf://datasets/ORG/NAME@refs/convert/parquet",
             )),
         }
+    }
+
+    fn client<'a>(&'a self, name: &'a HubName) -> Client<'a> {
+        Client { options: &self.options, name, watch: &*self.watch, agent: &self.agent }
     }
 
     fn snapshot(&self, name: &HubName, wanted: Wanted) -> Result<Snapshot, HubError> {

@@ -3,6 +3,12 @@
 use std::env;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use collimate_files::read_text;
+
+/// Size limit of the file of a token.
+const MAX_TOKEN_BYTES: u64 = 10_000;
 
 /// How to reach the hub.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,14 +21,33 @@ pub struct HubOptions {
     pub token: Option<String>,
     /// Use the cache only, never the network.
     pub offline: bool,
-    /// Show download progress if standard error is a terminal.
+    /// Show the progress of downloads.
     pub progress: bool,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+    /// What is wrong with a variable of the environment; reported when the network is first used.
+    pub problem: Option<String>,
+}
+
+/// How long to wait for the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the answer to a question: which files a repository has, how long one of them is.
+    pub question: Duration,
+    /// For a connection to download from, and for each byte; not for a whole file.
+    pub download: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { question: Duration::from_secs(10), download: Duration::from_secs(10) }
+    }
 }
 
 impl HubOptions {
     /// Reads the environment as `huggingface_hub` does: `HF_ENDPOINT`; `HF_HUB_CACHE`, else `HF_HOME/hub`, else
     /// `~/.cache/huggingface/hub`; `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `token` next to the cache;
-    /// `HF_HUB_OFFLINE`.
+    /// `HF_HUB_OFFLINE`; `HF_HUB_ETAG_TIMEOUT` and `HF_HUB_DOWNLOAD_TIMEOUT` in seconds; `HF_HUB_DISABLE_PROGRESS_BARS`.
     pub fn from_env() -> Self {
         Self::from_variables(&|name| env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -37,8 +62,22 @@ impl HubOptions {
         });
         let cache = variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")).map(PathBuf::from);
         let token_file = variable("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
-        let stored = || std::fs::read_to_string(token_file).ok();
+        let stored = || read_text(&token_file, MAX_TOKEN_BYTES).ok();
         let token = variable("HF_TOKEN").or_else(|| variable("HUGGING_FACE_HUB_TOKEN")).or_else(stored);
+        let mut problem = None;
+        let mut timeout = |name: &str, default: Duration| match variable(name).map(|text| parse_seconds(name, &text)) {
+            None => default,
+            Some(Ok(timeout)) => timeout,
+            Some(Err(wrong)) => {
+                problem = Some(wrong);
+                default
+            }
+        };
+        let defaults = Timeouts::default();
+        let timeouts = Timeouts {
+            question: timeout("HF_HUB_ETAG_TIMEOUT", defaults.question),
+            download: timeout("HF_HUB_DOWNLOAD_TIMEOUT", defaults.download),
+        };
         let is_set = |name| variable(name).is_some_and(|value| is_yes(&value));
         Self {
             endpoint: variable("HF_ENDPOINT").map_or_else(
@@ -49,8 +88,18 @@ impl HubOptions {
             token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
             offline: is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE"),
             progress: !is_set("HF_HUB_DISABLE_PROGRESS_BARS"),
+            timeouts,
+            problem,
         }
     }
+}
+
+/// Seconds above 0, and at most a day.
+fn parse_seconds(name: &str, text: &str) -> Result<Duration, String> {
+    let seconds = text.trim().parse().ok().filter(|seconds: &f64| (0.001..=86_400.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("{name}: expected seconds, from 0.001 to 86400, found \"{text}\""))
 }
 
 fn is_yes(value: &str) -> bool {
@@ -109,6 +158,23 @@ mod tests {
     #[case("no", false)]
     fn a_variable_turns_the_network_off(#[case] value: &str, #[case] expected: bool) {
         assert_eq!(from_pairs(&[("HOME", "/h"), ("HF_HUB_OFFLINE", value)]).offline, expected);
+    }
+
+    #[rstest]
+    #[case(&[], 10.0, None)]
+    #[case(&[("HF_HUB_ETAG_TIMEOUT", "0.5")], 0.5, None)]
+    #[case(&[("HF_HUB_ETAG_TIMEOUT", "ten")], 10.0, Some("HF_HUB_ETAG_TIMEOUT: expected seconds"))]
+    #[case(&[("HF_HUB_ETAG_TIMEOUT", "0")], 10.0, Some("found \"0\""))]
+    #[case(&[("HF_HUB_DOWNLOAD_TIMEOUT", "-1")], 10.0, Some("HF_HUB_DOWNLOAD_TIMEOUT"))]
+    fn timeouts_are_variables(
+        #[case] variables: &[(&str, &str)],
+        #[case] question: f64,
+        #[case] problem: Option<&str>,
+    ) {
+        let options = from_pairs(variables);
+        assert_eq!(options.timeouts.question, Duration::from_secs_f64(question));
+        assert_eq!(options.problem.is_some(), problem.is_some());
+        assert!(options.problem.unwrap_or_default().contains(problem.unwrap_or_default()));
     }
 
     #[test]

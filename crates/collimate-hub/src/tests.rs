@@ -1,5 +1,7 @@
 //! Tests against a small hub on localhost.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
@@ -9,7 +11,7 @@ use rstest::rstest;
 use tempfile::TempDir;
 
 use super::server::{COMMIT, Repositories, Server};
-use super::{Hub, HubName, HubOptions, RepoKind};
+use super::{Hub, HubName, HubOptions, RepoKind, Timeouts};
 
 fn files(names: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
     names.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect()
@@ -42,7 +44,6 @@ fn repositories() -> Repositories {
         ),
         ("models/org/pickled", &[("config.json", "{}"), ("pytorch_model.bin", "pickle")]),
         ("models/org/gated", &[("config.json", "{}"), ("model.safetensors", "weights")]),
-        ("models/org/cut", &[("config.json", "{\"long\": true}"), ("model.safetensors", "weights")]),
         (
             "models/org/climbs",
             &[("config.json", "{}"), ("model.safetensors", "w"), ("../../../escaped", "x"), ("/etc/x", "y")],
@@ -53,19 +54,24 @@ fn repositories() -> Repositories {
         repositories.files.insert(id.to_owned(), files(names));
     }
     repositories.gated.insert("models/org/gated".to_owned(), "hf_right".to_owned());
-    repositories.cut.push("org/cut/resolve/main/config.json".to_owned());
     repositories
 }
 
 /// A hub with an empty cache.
 fn hub() -> (Server, TempDir, Hub) {
-    let (server, folder) = (Server::start(repositories()), tempfile::tempdir().unwrap());
+    hub_of(repositories())
+}
+
+fn hub_of(repositories: Repositories) -> (Server, TempDir, Hub) {
+    let (server, folder) = (Server::start(repositories), tempfile::tempdir().unwrap());
     let options = HubOptions {
         endpoint: server.endpoint.clone(),
         cache: folder.path().join("hub"),
         token: None,
         offline: false,
         progress: false,
+        timeouts: Timeouts::default(),
+        problem: None,
     };
     (server, folder, Hub::new(options))
 }
@@ -176,7 +182,6 @@ fn a_pattern_that_matches_nothing_is_an_error() {
 #[case("org/small@v9", "org/small@v9: not found on http://127.0.0.1:")]
 #[case("org/pickled", "org/pickled: its weights are pickled (pytorch_model.bin), which we do not read")]
 #[case("org/gated", "refuses access (status 401): it is private or gated, or does not exist")]
-#[case("org/cut", "org/cut: ")]
 #[case("org/adapter", "org/adapter: it is an adapter: name its base as the model")]
 fn errors_say_why_a_repository_is_not_available(#[case] name: &str, #[case] expected: &str) {
     let (_server, _folder, hub) = hub();
@@ -193,13 +198,6 @@ fn only_the_right_token_opens_a_gated_repository() {
     assert!(error.contains("/org/gated and give a token") && !error.contains("hf_wrong"), "{error}");
     let right = with(&hub, |options| options.token = Some("hf_right".to_owned()));
     assert!(right.model(&model("org/gated")).is_ok());
-}
-
-#[test]
-fn a_truncated_download_is_not_kept() {
-    let (_server, folder, hub) = hub();
-    assert!(hub.model(&model("org/cut")).is_err());
-    assert!(!folder.path().join(format!("hub/models--org--cut/snapshots/{COMMIT}/config.json")).exists());
 }
 
 #[test]

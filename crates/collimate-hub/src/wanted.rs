@@ -1,9 +1,8 @@
 //! Selects the files of a repository to fetch.
 
-use std::fs;
-use std::io::Read;
 use std::path::Path;
 
+use collimate_files::read_text;
 use serde_json::Value;
 
 /// Index of sharded weights.
@@ -91,9 +90,7 @@ fn no_safetensors(file: &str, listed: &[String]) -> String {
 /// # Errors
 /// A message: the index is malformed, or lists files outside its folder.
 pub(crate) fn shards(index: &Path) -> Result<Vec<String>, String> {
-    let mut text = String::new();
-    let file = fs::File::open(index).map_err(|error| format!("{INDEX}: {error}"))?;
-    file.take(MAX_INDEX_BYTES).read_to_string(&mut text).map_err(|error| format!("{INDEX}: {error}"))?;
+    let text = read_text(index, MAX_INDEX_BYTES).map_err(|error| format!("{INDEX}: {error}"))?;
     let value: Value = serde_json::from_str(&text).map_err(|error| format!("{INDEX}: {error}"))?;
     let map =
         value["weight_map"].as_object().ok_or_else(|| format!("{INDEX}: field \"weight_map\": expected an object"))?;
@@ -115,6 +112,8 @@ fn is_plain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use rstest::rstest;
 
     use super::*;

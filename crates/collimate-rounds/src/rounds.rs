@@ -13,12 +13,11 @@ mod record;
 mod seeds;
 mod stages;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use collimate_data::{JsonRows, data_files};
-use collimate_files::{FolderLock, remove_leftovers};
+use collimate_files::{FolderLock, open_regular, remove_leftovers};
 use collimate_model::GenerateOptions;
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
@@ -77,7 +76,7 @@ impl Prompts {
         let rows = PromptRows::read(path, JsonRows::open(path)?, tokenizer, folder)?;
         let mut hash = blake3::Hasher::new();
         for file in data_files(path)? {
-            let read = File::open(&file).and_then(|mut opened| std::io::copy(&mut opened, &mut hash));
+            let read = open_regular(&file).and_then(|mut opened| std::io::copy(&mut opened, &mut hash));
             read.map_err(RoundsError::read(&file))?;
         }
         Ok(Self { rows, hash: hash.finalize().to_hex()[..16].to_owned() })

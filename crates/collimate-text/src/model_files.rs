@@ -1,7 +1,6 @@
 //! Bounded reads of the files in a model's folder.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::TextError;
@@ -19,24 +18,11 @@ pub(crate) fn read_text(path: &Path) -> Result<Option<String>, TextError> {
 /// Reads a file of at most `limit` bytes; `None` if it does not exist. Only regular files are read: reading a device
 /// through a link might never end.
 pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, TextError> {
-    let io = |source| TextError::Io { path: path.to_owned(), source };
-    // Checked before opening: opening a named pipe blocks until its other end is open.
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => {}
-        Ok(_) => {
-            return Err(TextError::File { path: path.to_owned(), problem: "it is not a regular file".to_owned() });
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(io(source)),
+    match collimate_files::read_bytes(path, limit) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TextError::Io { path: path.to_owned(), source }),
     }
-    let mut bytes = Vec::new();
-    // The file may grow while it is being read.
-    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > limit {
-        let problem = format!("it has more than {limit} bytes, which no such file needs");
-        return Err(TextError::File { path: path.to_owned(), problem });
-    }
-    Ok(Some(bytes))
 }
 
 /// Reads a JSON object; `None` if the file does not exist.

@@ -3,6 +3,7 @@
 use std::fmt::Arguments;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use collimate_data::RowWriter;
@@ -11,6 +12,7 @@ use collimate_progress::{BarObserver, Both, LineObserver, LogFile, Observer, Sil
 use serde_json::Value;
 use tempfile::SpooledTempFile;
 
+use crate::downloads::Downloads;
 use crate::error::CliError;
 use crate::signals::Signals;
 
@@ -30,6 +32,8 @@ pub struct Io<'a> {
     pub signals: Signals,
     /// Where to look up names that are not paths.
     pub hub: Hub,
+    /// Shows what the hub downloads; `None` if the caller does so, or nobody.
+    pub(crate) downloads: Option<Arc<Downloads>>,
     /// Gets every line too.
     pub log: Option<LogFile>,
 }

@@ -15,6 +15,7 @@
 mod arguments;
 mod cli;
 mod commands;
+mod downloads;
 mod error;
 mod inputs;
 mod io;
@@ -24,6 +25,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::panic;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 // Linking the built-in objectives registers them.
@@ -31,6 +33,7 @@ use collimate_objectives as _;
 
 use cli::Cli;
 use collimate_hub::{Hub, HubOptions};
+use downloads::Downloads;
 pub use error::CliError;
 pub use io::Io;
 pub use signals::Signals;
@@ -65,6 +68,9 @@ pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>)
     let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (mut out, mut err) = (stdout(), stderr());
     let (out_terminal, err_terminal) = (out.is_terminal(), err.is_terminal());
+    let (options, downloads) = (HubOptions::from_env(), Arc::new(Downloads::hidden()));
+    let downloads = options.progress.then_some(downloads);
+    let hub = Hub::new(options);
     let mut io = Io {
         out: &mut out,
         err: &mut err,
@@ -72,7 +78,11 @@ pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>)
         err_color: color && err_terminal,
         err_terminal,
         signals: Signals::install(),
-        hub: Hub::new(HubOptions::from_env()),
+        hub: match &downloads {
+            Some(downloads) => hub.with_watch(downloads.clone()),
+            None => hub,
+        },
+        downloads,
         log: None,
     };
     panic::catch_unwind(panic::AssertUnwindSafe(|| execute(args, &mut io))).unwrap_or(1)
@@ -95,12 +105,15 @@ pub fn run_with_hub<A: Into<OsString> + Clone>(
     err: &mut (dyn Write + Send),
 ) -> i32 {
     let signals = Signals::default();
-    let mut io = Io { out, err, out_color: false, err_color: false, err_terminal: false, signals, hub, log: None };
+    let (downloads, log) = (None, None);
+    let mut io = Io { out, err, out_color: false, err_color: false, err_terminal: false, signals, hub, downloads, log };
     i32::from(execute(args, &mut io))
 }
 
 fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mut Io<'_>) -> u8 {
     let args = arguments::in_our_form(args.into_iter().map(Into::into).collect());
+    // Every verb that is quiet has it under this name, and none takes it as a value.
+    let quiet = args.iter().any(|arg| arg == "--quiet");
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(usage) => return report_usage(&usage, io),
@@ -109,6 +122,9 @@ fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mu
         io.hub = Hub::new(HubOptions { offline: true, ..io.hub.options().clone() });
     }
     let log = io.log_to(cli.log_file.as_deref());
+    if let Some(downloads) = &io.downloads {
+        downloads.show(quiet, io.err_terminal, io.log.as_ref());
+    }
     let result = log.and_then(|()| Ok(collimate_objective::registry::check()?)).and_then(|()| {
         // A device that runs out of memory is not a bug.
         collimate_backend::guarded(|| cli.command.run(io)).map_err(CliError::from).flatten()

@@ -73,6 +73,11 @@ pub(crate) fn collimate<S: AsRef<str>>(args: &[S]) -> Outcome {
 
 /// Like [`collimate`], with this hub cache.
 pub(crate) fn collimate_with_cache<S: AsRef<str>>(args: &[S], cache: &Path) -> Outcome {
+    collimate_with_hub(args, HubOptions { cache: cache.to_owned(), offline: true, ..HubOptions::from_env() })
+}
+
+/// Like [`collimate`], with this access to a hub.
+pub(crate) fn collimate_with_hub<S: AsRef<str>>(args: &[S], hub: HubOptions) -> Outcome {
     let own_cache = args.iter().any(|arg| arg.as_ref().starts_with("reference_cache="));
     let trains = args.first().is_some_and(|verb| verb.as_ref() == "train");
     let no_cache: &[&str] = if trains && !own_cache { &["--set", "reference_cache=false"] } else { &[] };
@@ -80,8 +85,7 @@ pub(crate) fn collimate_with_cache<S: AsRef<str>>(args: &[S], cache: &Path) -> O
     let args = std::iter::once("collimate").chain(args.iter().map(AsRef::as_ref)).chain(no_cache.iter().copied());
     let args = args.map(str::to_owned).chain(backend);
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let hub = Hub::new(HubOptions { cache: cache.to_owned(), offline: true, ..HubOptions::from_env() });
-    let code = collimate::run_with_hub(args, hub, &mut out, &mut err);
+    let code = collimate::run_with_hub(args, Hub::new(hub), &mut out, &mut err);
     let text = |bytes| String::from_utf8(bytes).expect("text");
     Outcome { code, out: text(out), err: text(err) }
 }

@@ -5,6 +5,8 @@
 mod corpora;
 mod folders;
 mod generated;
+#[cfg(unix)]
+mod kinds;
 mod long_texts;
 mod outputs;
 mod run_folder;

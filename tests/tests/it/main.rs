@@ -14,6 +14,7 @@ mod golden;
 mod harness;
 mod hostile;
 mod hub;
+mod hub_faults;
 mod labels;
 mod log_file;
 mod malformed;

@@ -73,7 +73,16 @@ fn a_file_is_read_up_to_its_limit() {
     // A user may name a link, but no device.
     let kept = around.path().join("kept");
     assert_eq!(read_text(&kept.join("link"), 8).expect("text"), "precious");
-    assert!(read_text(&kept.join("endless"), 8).is_err() && read_text(&kept.join("pipe"), 8).is_err());
+    assert_eq!(read_bytes(&kept.join("link"), 8).expect("bytes"), b"precious");
+    for trap in ["endless", "pipe", "folder", "dangling"] {
+        assert!(read_text(&kept.join(trap), 8).is_err() && read_bytes(&kept.join(trap), 8).is_err(), "{trap}");
+    }
+    // No memory is taken for what is refused.
+    let sparse = around.path().join("sparse");
+    File::create(&sparse).and_then(|file| file.set_len(1 << 40)).expect("a file");
+    assert!(read_bytes(&sparse, 8).expect_err("too large").to_string().contains("more than 8 bytes"));
+    fs::write(&sparse, [0xff]).expect("a file");
+    assert_eq!(read_text(&sparse, 8).expect_err("no text").to_string(), "it is not UTF-8 text");
 }
 
 #[test]

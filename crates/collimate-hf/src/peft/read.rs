@@ -29,7 +29,7 @@ impl Adapter {
     pub fn read(dir: &Path, model: &ModelConfig) -> Result<Self, HfError> {
         let mut config = LoraConfig::from_dir(dir)?;
         let path = dir.join(WEIGHTS_FILE);
-        if !path.is_file() {
+        if !path.exists() {
             let remedy = "an adapter's folder has its matrices there".to_owned();
             return Err(match shards::pickle_in(dir) {
                 Some(path) => HfError::PickledWeights { path },

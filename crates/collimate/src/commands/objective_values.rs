@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+use collimate_files::read_text;
 use collimate_objective::values::evaluate_rows;
 use serde_json::Value;
 
 use crate::error::CliError;
 use crate::io::Io;
+
+/// Size limit of the file. All rows are in memory, with their gradients.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Print the loss and gradient of objectives for given log-probs
 ///
@@ -24,7 +28,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
-        let text = std::fs::read_to_string(&self.file).map_err(CliError::read(&self.file))?;
+        let text = read_text(&self.file, MAX_BYTES).map_err(CliError::read(&self.file))?;
         let rows = evaluate_rows(&text)?;
         if self.json || text.trim_start().starts_with('[') {
             return io.line(format_args!("{}", Value::Array(rows)));

@@ -7,7 +7,7 @@ use collimate_train::TrainError;
 /// A wrong name is bad input; a failing network or disk is not.
 pub(super) fn hub_exit_code(error: &HubError) -> u8 {
     match error {
-        HubError::Network { .. } | HubError::File { .. } => 1,
+        HubError::Network { .. } | HubError::Stopped { .. } | HubError::File { .. } => 1,
         _ => 2,
     }
 }
