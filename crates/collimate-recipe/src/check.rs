@@ -100,6 +100,12 @@ impl Recipe {
         check.that(self.chat_template.is_none() || self.chat_template_path.is_none(), "chat_template", || {
             "is given beside chat_template_path; leave one out".to_owned()
         })?;
+        let is_template = |text: &String| text.contains("{{") || text.contains("{%");
+        check.that(self.chat_template.as_ref().is_none_or(is_template), "chat_template", || {
+            "expected the text of a Jinja template, which has {{ or {%: the model's own is used without this key, and \
+             chat_template_path names a file or a model's folder"
+                .to_owned()
+        })?;
         let (all, prompt) = (self.max_length.unwrap_or(usize::MAX), self.max_prompt_length.unwrap_or(0));
         check.that(all > prompt, "max_length", || {
             format!("must leave room for a response beyond max_prompt_length ({prompt}), is {all}")

@@ -6,7 +6,10 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_yaml_ng::Value;
 use thiserror::Error;
+
+use crate::values::show;
 
 /// A location in a recipe file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +137,11 @@ pub enum RecipeError {
 }
 
 impl RecipeError {
+    /// An error about the type of a value.
+    pub(crate) fn of_type(origin: Origin, key: &str, expected: &str, value: &Value) -> Self {
+        Self::Type { origin, key: key.to_owned(), expected: expected.to_owned(), found: show(value) }
+    }
+
     /// The error's location, if it has one.
     pub fn origin(&self) -> Option<&Origin> {
         match self {

@@ -1,12 +1,16 @@
 //! The objective as the flat keys of other trainers give it: `loss_type`, `beta`, `simpo_gamma`, ….
 
+mod parts;
+
 use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
 
 use crate::foreign::Notes;
 use crate::objective::ObjectiveSpec;
 use crate::objective_terms::{default_of, has_parameter};
+use crate::trainer::Trainer;
 use crate::values::KeyType;
+use parts::{Parameter, Parts};
 
 /// Keys of other trainers that set a parameter of the objective, with our name for it.
 const PARAMETERS: &[(&str, &str)] = &[
@@ -27,40 +31,31 @@ const OTHERS: &[&str] = &["loss_type", "loss_weights", "rpo_alpha", "cpo_alpha",
 /// Parameters that TRL's recipes set for any loss; objectives without them ignore them.
 const OFTEN_IDLE: &[&str] = &["gamma", "tau"];
 
-/// The flat keys read so far. They are folded into the objective last, so their order does not matter.
+/// The flat keys read so far. They are folded into the objective after the file and after each argument, so their order
+/// matters only where one key is given twice.
 #[derive(Debug, Default)]
 pub(crate) struct FlatObjective {
+    /// The losses that were named last, until another key names the objective.
     names: Option<Vec<String>>,
+    weights: Option<Vec<f64>>,
+    /// Whether names or weights have not been folded yet.
+    losses_changed: bool,
+    /// What is wrong with the weights so far.
+    unsettled: Option<String>,
     /// Whether the keys have named a loss.
     names_a_loss: bool,
-    weights: Option<Vec<f64>>,
+    /// TRL's trainer, if the user named it.
+    trainer: Option<Trainer>,
     /// What has not been folded yet.
     new: Parts,
-    /// Everything that was given, for an objective that takes the place of the recipe's.
-    given: Parts,
+    /// What has been, for an objective that takes the place of the present one.
+    folded: Parts,
+    /// How many supervised terms these keys have added at the objective's end.
+    num_supervised: usize,
     /// SimPO's `gamma_beta_ratio`, which sets γ from a β that may change later.
     gamma_beta_ratio: Option<f64>,
     /// Whether the recipe is one of SimPO's trainer, which has a `gamma` or a `gamma_beta_ratio`.
     is_simpos: bool,
-}
-
-/// Parameters and supervised terms.
-#[derive(Debug, Default, Clone)]
-struct Parts {
-    params: Vec<Parameter>,
-    /// TRL's `rpo_alpha`: weight of a supervised term.
-    supervised: Option<f64>,
-    /// CPO's `cpo_alpha` and SimPO's `sft_weight`: the same, but a parameter if the objective has one.
-    cpo_supervised: Option<f64>,
-}
-
-#[derive(Debug, Clone)]
-struct Parameter {
-    key: &'static str,
-    name: &'static str,
-    value: f64,
-    /// Whether an objective without the parameter ignores it.
-    is_idle: bool,
 }
 
 impl FlatObjective {
@@ -78,12 +73,15 @@ impl FlatObjective {
         let number = || Option::<f64>::from_yaml(value);
         let taken = match key {
             "loss_type" => {
-                self.names_a_loss = true;
+                (self.names_a_loss, self.losses_changed) = (true, true);
                 texts(value).map(|names| self.names = Some(names.iter().map(|name| our_name(name)).collect()))
             }
-            "loss_weights" => Option::<Numbers>::from_yaml(value).map(|list| self.weights = list.map(|list| list.0)),
-            "rpo_alpha" => number().map(|weight| self.each(|parts| parts.supervised = weight)),
-            "cpo_alpha" | "sft_weight" => number().map(|weight| self.each(|parts| parts.cpo_supervised = weight)),
+            "loss_weights" => {
+                self.losses_changed = true;
+                Option::<Numbers>::from_yaml(value).map(|list| self.weights = list.map(|list| list.0))
+            }
+            "rpo_alpha" => number().map(|weight| self.new.supervised = weight),
+            "cpo_alpha" | "sft_weight" => number().map(|weight| self.new.cpo_supervised = weight),
             "gamma_beta_ratio" => number().map(|ratio| {
                 self.gamma_beta_ratio = ratio;
                 self.is_simpos |= ratio.is_some();
@@ -103,12 +101,20 @@ impl FlatObjective {
             self.is_simpos |= key == "gamma";
         }
         let is_idle = OFTEN_IDLE.contains(&name) || (name == "label_smoothing" && value == 0.0);
-        self.each(|parts| parts.params.push(Parameter { key, name, value, is_idle }));
+        self.new.params.push(Parameter { key, name, value, is_idle });
     }
 
-    fn each(&mut self, change: impl Fn(&mut Parts)) {
-        change(&mut self.new);
-        change(&mut self.given);
+    /// Sets TRL's trainer. Returns whether the keys name a loss, which is one of this trainer's.
+    pub(crate) fn set_trainer(&mut self, trainer: Trainer) -> bool {
+        self.trainer = Some(trainer);
+        self.losses_changed = self.names.is_some();
+        self.losses_changed
+    }
+
+    /// TRL's trainer: the one that the user named, or else the one that has the objective.
+    pub(crate) fn trainer(&self, objective: &ObjectiveSpec) -> Trainer {
+        let of_objective = || Trainer::of(&objective.name, self.names_a_loss);
+        self.trainer.unwrap_or_else(of_objective)
     }
 
     /// Whether the keys name a loss.
@@ -123,8 +129,17 @@ impl FlatObjective {
 
     /// Applies all keys but the name of the loss again: another objective has taken the place of the recipe's.
     pub(crate) fn restore(&mut self) {
-        self.new = self.given.clone();
-        self.new.params.iter_mut().for_each(|parameter| parameter.is_idle = true);
+        (self.names, self.weights, self.unsettled) = (None, None, None);
+        (self.losses_changed, self.names_a_loss) = (false, false);
+        self.start_afresh();
+    }
+
+    /// Folds everything again. What was given for another objective may have no meaning for this one.
+    fn start_afresh(&mut self) {
+        let mut all = std::mem::take(&mut self.folded);
+        all.params.iter_mut().for_each(|parameter| parameter.is_idle = true);
+        all.extend(std::mem::take(&mut self.new));
+        (self.new, self.num_supervised) = (all, 0);
     }
 
     /// The user set γ in another way.
@@ -138,21 +153,19 @@ impl FlatObjective {
         objective: &mut ObjectiveSpec,
         notes: &mut Notes,
     ) -> Result<(), (&'static str, String)> {
-        let names = self.names.take();
-        let weights = self.weights.take();
-        let names = names.map(|names| self.of_simpos_trainer(names)).transpose()?;
-        match names.as_deref() {
-            // Starts afresh: this objective would refuse the parameters of another.
-            Some([name]) if objective.name != *name => *objective = ObjectiveSpec::named(name),
-            Some(names) if names.len() > 1 => {
-                *objective =
-                    ObjectiveSpec::sum(names, weights.as_deref()).map_err(|problem| ("loss_weights", problem))?;
+        if self.losses_changed {
+            match self.name_losses(objective) {
+                // Another argument may bring the losses to the weights, or the weights to the losses.
+                Err(("loss_weights", problem)) => self.unsettled = Some(problem),
+                result => {
+                    result?;
+                    (self.losses_changed, self.unsettled) = (false, None);
+                }
             }
-            _ => {}
         }
-        let Parts { params, supervised, cpo_supervised } = std::mem::take(&mut self.new);
-        for Parameter { key, name, value, is_idle } in params {
-            if !objective.set_parameter(name, value, is_idle) {
+        let new = std::mem::take(&mut self.new);
+        for Parameter { key, name, value, is_idle } in &new.params {
+            if !objective.set_parameter(name, *value, *is_idle) {
                 notes.without_effect(key);
             }
         }
@@ -163,13 +176,51 @@ impl FlatObjective {
                 params.insert("gamma".to_owned(), json!(ratio * beta.unwrap_or_default()));
             }
         }
+        let is_supervised_anew = new.supervised.is_some() || new.cpo_supervised.is_some();
+        self.folded.extend(new);
+        if is_supervised_anew {
+            self.supervise(objective);
+        }
+        Ok(())
+    }
+
+    /// What is wrong with `loss_weights`, once every key is read.
+    pub(crate) fn weights_problem(&self) -> Option<&str> {
+        self.unsettled.as_deref()
+    }
+
+    /// Makes the objective the losses that the keys name, with their weights.
+    fn name_losses(&mut self, objective: &mut ObjectiveSpec) -> Result<(), (&'static str, String)> {
+        let weights = self.weights.as_deref().filter(|weights| *weights != [1.0]);
+        let Some(names) = self.names.clone() else {
+            return match weights {
+                None => Ok(()),
+                Some(_) => Err(("loss_weights", "weights the losses of loss_type, which is not there".to_owned())),
+            };
+        };
+        match (self.of_trainer(names)?.as_slice(), weights) {
+            ([name], None) if objective.name == *name => return Ok(()),
+            // This objective would refuse the parameters of another.
+            ([name], None) => *objective = ObjectiveSpec::named(name),
+            (names, _) => {
+                let sum = ObjectiveSpec::sum(names, self.weights.as_deref());
+                *objective = sum.map_err(|problem| ("loss_weights", problem))?;
+            }
+        }
+        self.start_afresh();
+        Ok(())
+    }
+
+    /// Adds the supervised terms, in place of those that were added before.
+    fn supervise(&mut self, objective: &mut ObjectiveSpec) {
+        objective.remove_supervised(self.num_supervised);
+        let Parts { supervised, cpo_supervised, .. } = self.folded;
         let cpo = cpo_supervised.filter(|weight| {
             !(has_parameter(&objective.name, "sft_weight") && objective.set_parameter("sft_weight", *weight, false))
         });
-        for weight in [supervised, cpo].into_iter().flatten().filter(|weight| *weight != 0.0) {
-            objective.add_supervised(weight);
-        }
-        Ok(())
+        let weights: Vec<f64> = [supervised, cpo].into_iter().flatten().filter(|weight| *weight != 0.0).collect();
+        weights.iter().for_each(|weight| objective.add_supervised(*weight));
+        self.num_supervised = weights.len();
     }
 
     /// Fills in what a recipe of TRL's leaves out.
@@ -180,14 +231,19 @@ impl FlatObjective {
         }
         objective.set_trl_defaults();
         // With TRL, SimPO is a loss of the CPO trainer, which adds the likelihood of the better response.
-        if objective.name == "simpo" && self.given.cpo_supervised.is_none() {
+        if objective.name == "simpo" && self.folded.cpo_supervised.is_none() {
             objective.add_supervised(1.0);
         }
     }
 
-    /// SimPO's trainer has the losses `sigmoid` and `hinge`, both with its margin.
-    fn of_simpos_trainer(&self, names: Vec<String>) -> Result<Vec<String>, (&'static str, String)> {
+    /// The objectives of these losses, as the recipe's trainer has them.
+    fn of_trainer(&self, names: Vec<String>) -> Result<Vec<String>, (&'static str, String)> {
+        if let Some(trainer) = self.trainer.filter(|trainer| *trainer != Trainer::Dpo) {
+            let names = names.iter().map(|name| trainer.loss(name)).collect::<Result<_, _>>();
+            return names.map_err(|problem| ("loss_type", problem));
+        }
         match (self.is_simpos, names.as_slice()) {
+            // SimPO's trainer has the losses `sigmoid` and `hinge`, both with its margin.
             (true, [name]) if name == "dpo" => Ok(vec!["simpo".to_owned()]),
             (true, [name]) if name == "hinge" => {
                 Err(("loss_type", "SimPO's hinge loss is not supported; its sigmoid loss is".to_owned()))
@@ -203,7 +259,9 @@ struct Numbers(Vec<f64>);
 impl KeyType for Numbers {
     const EXPECTED: &'static str = "a list of numbers";
     fn from_yaml(value: &Value) -> Option<Self> {
-        value.as_sequence()?.iter().map(f64::from_yaml).collect::<Option<_>>().map(Self)
+        let one = |value: &Value| f64::from_yaml(value).map(|number| vec![number]);
+        let several = |values: &[Value]| values.iter().map(f64::from_yaml).collect();
+        value.as_sequence().map_or_else(|| one(value), |values| several(values)).map(Self)
     }
 }
 
@@ -218,6 +276,8 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 fn our_name(loss_type: &str) -> String {
     match loss_type.to_ascii_lowercase().as_str() {
         "sigmoid" => "dpo".to_owned(),
+        // Two ways to compute the loss of TRL's SFT trainer.
+        "nll" | "chunked_nll" => "sft".to_owned(),
         // So named by the published trainer.
         "biasednca" => "bco_pair".to_owned(),
         other => other.to_owned(),
@@ -232,3 +292,6 @@ fn describe(key: &str) -> &'static str {
         _ => "Weight of a supervised term on the best response.",
     }
 }
+
+#[cfg(test)]
+mod tests;

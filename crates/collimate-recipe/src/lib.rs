@@ -49,6 +49,7 @@ mod strategy;
 mod target_modules;
 #[cfg(test)]
 mod tests;
+mod trainer;
 mod trl;
 #[cfg(test)]
 mod trl_defaults_tests;
@@ -76,4 +77,5 @@ pub use sources::DataSources;
 pub use steps::StepCounts;
 pub use strategy::{IntervalStrategy, OnNonfinite};
 pub use target_modules::TargetModules;
+pub use trainer::{TRAINER, is_trainer};
 pub use trl::{DifferentDefault, TRL_VERSION, TrlDefaults};

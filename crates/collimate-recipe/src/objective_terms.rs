@@ -64,6 +64,22 @@ impl ObjectiveSpec {
         first.append(&mut self.params);
         *self = Self::combined(vec![Json::Object(first), supervised]);
     }
+
+    /// Removes supervised terms that [`Self::add_supervised`] has added.
+    pub(crate) fn remove_supervised(&mut self, num_terms: usize) {
+        let Some(terms) = self.params.get_mut("terms").and_then(Json::as_array_mut).filter(|_| num_terms > 0) else {
+            return;
+        };
+        terms.truncate(terms.len().saturating_sub(num_terms));
+        // The terms of a sum that a recipe asks for have weights.
+        let Some(Json::Object(only)) = terms.first().filter(|only| terms.len() == 1 && only.get("weight").is_none())
+        else {
+            return;
+        };
+        let mut params = only.clone();
+        let name = params.shift_remove("name");
+        *self = Self { name: name.as_ref().and_then(Json::as_str).unwrap_or_default().to_owned(), params };
+    }
 }
 
 /// Whether an objective has a parameter; an unknown objective may have any.

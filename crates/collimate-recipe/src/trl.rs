@@ -6,6 +6,7 @@ use serde_yaml_ng::Value;
 
 use crate::objective::ObjectiveSpec;
 use crate::recipe::Recipe;
+use crate::trainer::Trainer;
 
 /// Version of TRL whose defaults are meant.
 pub const TRL_VERSION: &str = "1.16";
@@ -103,7 +104,7 @@ impl Recipe {
     /// Every default of TRL's that differs from ours, in the order of the table.
     pub fn different_trl_defaults() -> Vec<DifferentDefault> {
         let (ours, mut trl) = (Self::default(), Self::default());
-        trl.set_trl_defaults(&|_| false);
+        trl.set_trl_defaults(Trainer::Dpo, &|_| false);
         let (ours, trl) = (as_json(&ours), as_json(&trl));
         let row = |default: &TrlDefault| {
             let (ours, trl) = (ours[default.key].clone(), trl[default.key].clone());
@@ -113,16 +114,19 @@ impl Recipe {
     }
 
     /// Sets TRL's defaults for all keys that are not set; returns those that changed, as `key value`.
-    pub(crate) fn set_trl_defaults(&mut self, is_set: &dyn Fn(&str) -> bool) -> Vec<String> {
+    pub(crate) fn set_trl_defaults(&mut self, trainer: Trainer, is_set: &dyn Fn(&str) -> bool) -> Vec<String> {
         let before = as_json(self);
-        for default in TABLE.iter().filter(|default| !is_set(default.key)) {
+        let own = trainer.defaults();
+        let common = TABLE.iter().map(|default| (default.key, default.value));
+        let common = common.filter(|(key, _)| own.iter().all(|(name, _)| name != key));
+        let defaults: Vec<_> = common.chain(own.iter().copied()).filter(|(key, _)| !is_set(key)).collect();
+        for (key, value) in &defaults {
             // The values are constants, which a test reads.
-            let value = serde_yaml_ng::from_str(default.value).unwrap_or(Value::Null);
-            self.set_key(default.key, &value);
+            self.set_key(key, &serde_yaml_ng::from_str(value).unwrap_or(Value::Null));
         }
         let after = as_json(self);
-        let changed = TABLE.iter().filter(|default| before[default.key] != after[default.key]);
-        changed.map(|default| format!("{} {}", default.key, default.value)).collect()
+        let changed = defaults.iter().filter(|(key, _)| before[key] != after[key]);
+        changed.map(|(key, value)| format!("{key} {value}")).collect()
     }
 }
 

@@ -64,12 +64,31 @@ pub(crate) fn problem(key: &str) -> Option<String> {
     Some(format!("is {trainer}'s; here it is {instead}"))
 }
 
+/// What is wrong with the first of a recipe's keys that is another trainer's, with what to write instead of the others.
+pub(crate) fn problem_of<'k>(keys: impl Iterator<Item = &'k str>) -> Option<(&'k str, String)> {
+    let mut found = keys.filter_map(|key| KEYS.iter().find(|(known, ..)| *known == key));
+    let (first, ..) = found.next()?;
+    let others: String = found.map(|(key, _, instead)| format!("\n  {key}: {instead}")).collect();
+    let more = if others.is_empty() { String::new() } else { format!("\nas for its other keys:{others}") };
+    Some((first, problem(first)? + &more))
+}
+
 #[cfg(test)]
 mod tests {
     use collimate_objectives as _;
 
     use super::*;
     use crate::Recipe;
+
+    #[test]
+    fn all_keys_of_a_recipe_are_answered_at_once() {
+        let keys = ["learning_rate", "base_model", "micro_batch_size", "num_epochs"];
+        let expected = "is axolotl's; here it is model_name_or_path\nas for its other keys:\n  micro_batch_size: \
+                        per_device_train_batch_size\n  num_epochs: num_train_epochs";
+        assert_eq!(problem_of(keys.into_iter()), Some(("base_model", expected.to_owned())));
+        assert_eq!(problem_of(keys.into_iter().take(2)).map(|(_, text)| text.lines().count()), Some(1));
+        assert_eq!(problem_of(["learning_rate"].into_iter()), None);
+    }
 
     #[test]
     fn no_key_is_known_here_and_elsewhere_and_the_first_word_of_advice_is_a_key() {

@@ -6,15 +6,17 @@ use serde_yaml_ng::{Mapping, Value};
 
 use super::ParsedRecipe;
 use super::other_keys::{nearest, our_name};
-use super::switches::{Refusal, Switches};
+use super::switches::{Defaults, Refusal, Switches};
 use crate::error::{Origin, RecipeError};
 use crate::flat_objective::FlatObjective;
 use crate::foreign::{self, Notes};
 use crate::limits::check_text;
 use crate::locate::SourceText;
 use crate::mixture::MixtureKeys;
+use crate::objective::ObjectiveSpec;
 use crate::recipe::Recipe;
 use crate::report_to::{Upload, report_to};
+use crate::trainer::{TRAINER, Trainer};
 use crate::trl::{TRL_VERSION, TrlDefaults};
 use crate::values::{KeyType, show, to_json};
 
@@ -58,6 +60,10 @@ impl Loader {
                 return Err(RecipeError::Syntax { origin: source.origin_at(0..0), message });
             }
         };
+        if let Some((key, problem)) = foreign::elsewhere::problem_of(entries.keys().filter_map(Value::as_str)) {
+            let origin = source.origin_of(key, None);
+            return Err(RecipeError::Value { origin, key: key.to_owned(), problem });
+        }
         for (key, value) in &entries {
             let Some(key) = key.as_str() else {
                 let message = format!("expected keys that are text, found {}", show(key));
@@ -75,14 +81,18 @@ impl Loader {
 
     /// Decides whether TRL's defaults apply, once the file is read and before the arguments are; `arguments` are their keys.
     pub(super) fn decide(&mut self, defaults: &TrlDefaults, arguments: &[&str]) -> Result<(), RecipeError> {
-        let by_file = || self.trl_keys.first().filter(|_| !self.origins.contains_key("objective")).cloned();
+        let is_set = |key: &str| self.origins.contains_key(key);
+        // A recipe of ours may say where it reports to.
+        let tells = |key: &&String| key.as_str() != "report_to" || !is_set("data");
+        let by_file = || self.trl_keys.iter().find(tells).filter(|_| !is_set("objective")).cloned();
+        let is_ours = is_set("objective") || is_set("data");
         let of_trl = |key: &&str| Recipe::KEYS.iter().all(|known| known.name != *key);
         self.trl = match defaults {
             TrlDefaults::Never => None,
             TrlDefaults::Always => Some(TrlReason::Asked),
             TrlDefaults::ByFile => by_file().map(TrlReason::Key),
             TrlDefaults::ByFileOrArguments(keys) => {
-                let given = |key: &&String| arguments.contains(&key.as_str()) && of_trl(&key.as_str());
+                let given = |key: &&String| !is_ours && arguments.contains(&key.as_str()) && of_trl(&key.as_str());
                 by_file().or_else(|| keys.iter().find(given).cloned()).map(TrlReason::Key)
             }
         };
@@ -93,16 +103,19 @@ impl Loader {
     }
 
     pub(super) fn argument(&mut self, key: &str, text: &str) -> Result<(), RecipeError> {
+        if key == TRAINER {
+            return self.trainer(text);
+        }
         let origin = Origin::Argument(format!("{key}={text}"));
         // A path with a colon, say, is not YAML but text.
         let value = serde_yaml_ng::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
         if let Some(parameter) = key.strip_prefix("objective.") {
             let Some(json) = to_json(&value) else {
-                return Err(type_error(origin, key, "a value that JSON can hold", &value));
+                return Err(RecipeError::of_type(origin, key, "a value that JSON can hold", &value));
             };
             if parameter == "name" {
                 let named = <String as KeyType>::from_yaml(&value);
-                self.recipe.objective.name = named.ok_or_else(|| type_error(origin, key, "text", &value))?;
+                self.recipe.objective.name = named.ok_or_else(|| RecipeError::of_type(origin, key, "text", &value))?;
             } else {
                 if parameter == "gamma" {
                     self.flat.forget_ratio();
@@ -126,6 +139,17 @@ impl Loader {
         self.fold_flat()
     }
 
+    /// Takes the recipe as one of a trainer of TRL's.
+    fn trainer(&mut self, name: &str) -> Result<(), RecipeError> {
+        let trainer = Trainer::named(name).unwrap_or(Trainer::Dpo);
+        if !self.flat.set_trainer(trainer) {
+            self.recipe.objective = ObjectiveSpec::named(trainer.objective());
+            self.origins.insert("objective".to_owned(), Origin::Argument(name.to_owned()));
+            self.flat.restore();
+        }
+        self.fold_flat()
+    }
+
     fn set(&mut self, key: &str, value: &Value, origin: Origin) -> Result<(), RecipeError> {
         let name = our_name(key);
         // transformers: evaluates as often as it logs.
@@ -137,7 +161,7 @@ impl Loader {
         }
         match self.recipe.set_key(name, value) {
             Some(Ok(())) => {}
-            Some(Err(expected)) => return Err(type_error(origin, key, expected, value)),
+            Some(Err(expected)) => return Err(RecipeError::of_type(origin, key, expected, value)),
             None => self.set_other(key, value, &origin)?,
         }
         self.origins.insert(name.to_owned(), origin);
@@ -145,7 +169,7 @@ impl Loader {
     }
 
     fn set_other(&mut self, key: &str, value: &Value, origin: &Origin) -> Result<(), RecipeError> {
-        let wrong = |expected| type_error(origin.clone(), key, expected, value);
+        let wrong = |expected| RecipeError::of_type(origin.clone(), key, expected, value);
         if let Some(result) = self.flat.set(key, value).or_else(|| self.mixture.set(key, value)) {
             return result.map_err(wrong);
         }
@@ -212,6 +236,9 @@ impl Loader {
             return Err(RecipeError::Value { origin: self.origin(&key), key, problem });
         }
         self.fold_flat()?;
+        if let Some(problem) = self.flat.weights_problem() {
+            return Err(self.value_error("loss_weights", problem.to_owned()));
+        }
         // A run that starts from an adapter trains it, unless the recipe says otherwise.
         self.recipe.use_peft |= self.recipe.adapter.is_some() && !self.origins.contains_key("use_peft");
         if self.switches.use_rslora {
@@ -220,7 +247,9 @@ impl Loader {
         self.fill_in();
         let is_trl = self.trl.is_some();
         let is_set = |key: &str| self.origins.contains_key(key);
-        let finished = self.switches.finish(&mut self.recipe, &is_set, is_trl, &mut self.notes);
+        let disable_dropout = is_trl && self.flat.trainer(&self.recipe.objective).disables_dropout();
+        let defaults = Defaults { bf16: is_trl, disable_dropout };
+        let finished = self.switches.finish(&mut self.recipe, &is_set, defaults, &mut self.notes);
         let prefers_bfloat16 = finished.map_err(|wrong| self.value_error(&wrong.key, wrong.problem))?;
         let Self { mut recipe, origins, mixture, notes, switches, .. } = self;
         let wants_test = switches.do_eval == Some(true);
@@ -246,7 +275,10 @@ impl Loader {
             }
             return;
         };
-        let mut changed = recipe.set_trl_defaults(&|key| key == "objective" || is_set(key));
+        let trainer = self.flat.trainer(&recipe.objective);
+        let is_shuffled = is_set("shuffle") || is_set("train_sampling_strategy");
+        let is_given = |key: &str| key == "objective" || is_set(key) || (key == "shuffle" && is_shuffled);
+        let mut changed = recipe.set_trl_defaults(trainer, &is_given);
         if !is_set("objective") && !self.flat.names_a_loss() {
             changed.insert(0, format!("objective {}", recipe.objective.name));
         }
@@ -263,8 +295,4 @@ impl Loader {
             if changed.is_empty() { "it leaves out none that differ".to_owned() } else { changed.join(", ") }
         ));
     }
-}
-
-fn type_error(origin: Origin, key: &str, expected: &str, value: &Value) -> RecipeError {
-    RecipeError::Type { origin, key: key.to_owned(), expected: expected.to_owned(), found: show(value) }
 }

@@ -30,6 +30,12 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("streaming", "The same."),
 ];
 
+/// The defaults of some keys, which depend on whose recipe it is.
+pub(super) struct Defaults {
+    pub(super) bf16: bool,
+    pub(super) disable_dropout: bool,
+}
+
 /// Why a value is not taken.
 pub(super) enum Refusal {
     /// It has another type than this one.
@@ -116,21 +122,21 @@ impl Switches {
         &self,
         recipe: &mut Recipe,
         is_set: &dyn Fn(&str) -> bool,
-        is_trl: bool,
+        defaults: Defaults,
         notes: &mut Notes,
     ) -> Result<bool, Contradiction> {
         if self.use_rslora {
             recipe.lora_alpha *= (recipe.lora_r as f64).sqrt();
             notes.instead("use_rslora", "lora_alpha is multiplied by the square root of lora_r");
         }
-        let bf16 = self.bf16.unwrap_or(is_trl && !self.fp16);
+        let bf16 = self.bf16.unwrap_or(defaults.bf16 && !self.fp16);
         let saves_as_it_computes = recipe.torch_dtype.is_none();
         if self.fp16 && (saves_as_it_computes || !is_set("torch_dtype")) {
             recipe.torch_dtype = Some("float16".to_owned());
         } else if bf16 && saves_as_it_computes {
             recipe.torch_dtype = Some("bfloat16".to_owned());
         }
-        if self.disable_dropout.unwrap_or(is_trl) && recipe.use_peft && recipe.lora_dropout > 0.0 {
+        if self.disable_dropout.unwrap_or(defaults.disable_dropout) && recipe.use_peft && recipe.lora_dropout > 0.0 {
             recipe.lora_dropout = 0.0;
             notes.instead("disable_dropout", "lora_dropout is 0, as TRL's trainer makes it");
         }
