@@ -160,7 +160,7 @@ fn preference(group: &PromptGroup, pair: Pair) -> Map<String, Value> {
     let (chosen, rejected) = (&group.responses[pair.chosen], &group.responses[pair.rejected]);
     let completion = |response: &Response| match group.prompt {
         Prompt::Text(_) => json!(response.content),
-        Prompt::Messages(_) => json!([response.message()]),
+        Prompt::Messages(_) => json!(response.messages()),
     };
     let mut row = Map::new();
     row.insert("prompt".to_owned(), json!(group.prompt));
@@ -182,7 +182,7 @@ fn ranked_set(group: &PromptGroup) -> Map<String, Value> {
             Prompt::Text(_) => json!(response.content),
             Prompt::Messages(prompt) => {
                 let mut messages = prompt.clone();
-                messages.push(response.message());
+                messages.extend(response.messages());
                 json!(messages)
             }
         };

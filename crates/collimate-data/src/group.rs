@@ -46,7 +46,9 @@ pub struct ChatInputs {
 /// A response to a prompt, with its reward.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Response {
-    /// The response's text, without end-of-turn tokens.
+    /// The turns that it begins with if it is several: calls with their results, say. They are scored with it.
+    pub before: Vec<Message>,
+    /// The text of its last turn, without end-of-turn tokens.
     pub content: String,
     /// Reward; finite, higher is better.
     pub reward: f64,
@@ -54,22 +56,43 @@ pub struct Response {
     pub scores: BTreeMap<String, f64>,
     /// The tokens that a model drew, with those that ended it, if the response was sampled.
     pub token_ids: Option<Vec<u32>>,
-    /// What else the assistant's turn has, as [`Message::fields`].
+    /// What else its last turn has, as [`Message::fields`].
     pub fields: Map<String, Value>,
 }
 
 impl Response {
-    /// The assistant's turn.
+    /// The assistant's last turn.
     pub fn message(&self) -> Message {
         Message { role: "assistant".to_owned(), content: self.content.clone(), fields: self.fields.clone() }
     }
 
-    /// The response as a row of this project's layout holds it: with `content` if it is only text, else with `message`.
+    /// All its turns.
+    pub fn messages(&self) -> Vec<Message> {
+        self.before.iter().cloned().chain([self.message()]).collect()
+    }
+
+    /// Number of characters, summed over its turns.
+    pub fn num_chars(&self) -> usize {
+        let before = self.before.iter().map(|message| message.content.chars().count()).sum::<usize>();
+        before + self.content.chars().count()
+    }
+
+    /// What two responses with the same text have in common.
+    pub(crate) fn text(&self) -> (&[Message], &str, &Map<String, Value>) {
+        (&self.before, &self.content, &self.fields)
+    }
+
+    /// The response as a row of this project's layout holds it: with `content` if it is only text, else with `message` or
+    /// `messages`.
     pub(crate) fn to_json(&self) -> Map<String, Value> {
         let mut json = Map::new();
-        match self.fields.is_empty() {
-            true => json.insert("content".to_owned(), self.content.as_str().into()),
-            false => json.insert("message".to_owned(), self.message().to_json().into()),
+        match (self.before.is_empty(), self.fields.is_empty()) {
+            (true, true) => json.insert("content".to_owned(), self.content.as_str().into()),
+            (true, false) => json.insert("message".to_owned(), self.message().to_json().into()),
+            (false, _) => {
+                let turns = self.messages().into_iter().map(|message| message.to_json().into()).collect();
+                json.insert("messages".to_owned(), Value::Array(turns))
+            }
         };
         json.insert("reward".to_owned(), self.reward.into());
         if !self.scores.is_empty() {

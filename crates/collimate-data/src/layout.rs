@@ -15,6 +15,7 @@ mod pku;
 mod preference;
 mod ranked_set;
 mod rankings;
+mod rated;
 pub(crate) mod raw;
 mod scored_lists;
 mod spec;
@@ -91,6 +92,8 @@ layouts! {
     StackExchange => stack_exchange::SPEC,
     /// TRL's unpaired preferences: `prompt`, `completion`, `label`.
     Kto => kto::KTO,
+    /// One rated response a row: `prompt`, `completion` (or `response`), `reward` (or `score`).
+    Rated => rated::SPEC,
     /// TRL's demonstrations: `prompt`, `completion`.
     PromptCompletion => kto::PROMPT_COMPLETION,
 }

@@ -50,7 +50,7 @@ impl DataStats {
 
     /// Adds a group; lengths are in characters.
     pub fn add(&mut self, group: &PromptGroup) {
-        let lengths: Vec<usize> = group.responses.iter().map(|response| response.content.chars().count()).collect();
+        let lengths: Vec<usize> = group.responses.iter().map(|response| response.num_chars()).collect();
         self.response_chars.extend(&lengths);
         self.prompt_chars.extend(&[group.prompt.num_chars()]);
         self.add_rewards(group, &lengths);
@@ -60,7 +60,7 @@ impl DataStats {
     ///
     /// Lengths then correlate in tokens, so use either this or [`Self::add`] for all groups.
     pub fn add_with_tokens(&mut self, group: &PromptGroup, prompt_tokens: usize, response_tokens: &[usize]) {
-        let chars: Vec<usize> = group.responses.iter().map(|response| response.content.chars().count()).collect();
+        let chars: Vec<usize> = group.responses.iter().map(|response| response.num_chars()).collect();
         self.response_chars.extend(&chars);
         self.prompt_chars.extend(&[group.prompt.num_chars()]);
         self.prompt_tokens.extend(&[prompt_tokens]);

@@ -62,7 +62,7 @@ impl Default for TokenizeOptions {
 
 impl TokenizeOptions {
     /// Whether a group that is unusable for this reason is skipped.
-    fn skips(&self, reason: &UnusableReason) -> bool {
+    pub fn skips(&self, reason: &UnusableReason) -> bool {
         self.skip_unusable || (self.skip_long_prompts && matches!(reason, UnusableReason::NoRoom { .. }))
     }
 }

@@ -58,7 +58,7 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let reply = output.reply_text()?;
     match row.get("rejected_response") {
         Some(rejected) => {
-            let pair = [(reply, &output), (response(&rejected)?, &rejected)];
+            let pair = [(reply.into(), &output), (response(&rejected)?, &rejected)];
             Ok(RawGroup::pair(prompt, pair, "response 1, rejected_response 0"))
         }
         None => single(prompt, reply, &output, row),

@@ -1,12 +1,12 @@
 //! Conversations: `messages` and ms-swift's additions, ShareGPT's `conversations`, UltraInteract's `trajectory`.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::conversation;
 use super::kto::single;
 use super::node::{Node, RowError};
 use super::preference::UNSCORED;
-use super::raw::RawGroup;
+use super::raw::{RawGroup, Reply};
 use super::spec::{LayoutSpec, Numbers, has};
 use crate::{Message, Prompt};
 
@@ -76,7 +76,7 @@ fn parse(row: &Node, key: &str) -> Result<RawGroup, RowError> {
     match row.get("rejected_response") {
         Some(rejected) => {
             let other = response(&rejected)?;
-            Ok(RawGroup::pair(prompt, [(last, &node), (other, &rejected)], "messages 1, rejected_response 0"))
+            Ok(RawGroup::pair(prompt, [(last.into(), &node), (other, &rejected)], "messages 1, rejected_response 0"))
         }
         None => single(prompt, last, &node, row),
     }
@@ -108,24 +108,24 @@ fn whole(node: &Node, messages: Vec<Message>, rejected: &Node) -> Result<RawGrou
     Ok(RawGroup::pair(split.prompt, pair, "messages 1, rejected_messages 0"))
 }
 
-/// A response: a string, the assistant's message, or a list of that one message.
-pub(super) fn response(node: &Node) -> Result<Message, RowError> {
-    let message = match node.value {
-        Value::String(_) => return node.reply_text(),
-        Value::Object(_) => turn(node)?,
-        Value::Array(items) if items.len() == 1 && items[0].is_object() => turn(&node.items("a message")?[0])?,
+/// A response: a string, the assistant's message, or a list of messages that the assistant begins and ends.
+pub(super) fn response(node: &Node) -> Result<Reply, RowError> {
+    let messages = match node.value {
+        Value::String(_) => return node.reply_text().map(Reply::from),
+        Value::Object(_) => vec![turn(node)?],
+        Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_object) => turns(node)?,
         _ => return Err(node.error("a string")),
     };
-    match message.role.as_str() {
-        "assistant" => Ok(message),
-        _ => Err(node.error("the assistant's message")),
+    match messages.as_slice() {
+        [only] if only.role != "assistant" => Err(node.error("the assistant's message")),
+        _ => conversation::reply(messages, 0, node),
     }
 }
 
 /// A list of messages with `role` and `content`, or with `from` and `value`.
 fn turns(node: &Node) -> Result<Vec<Message>, RowError> {
     match node.items("a list of messages")?.as_slice() {
-        items if items.iter().any(|item| item.get("from").is_some()) => items.iter().map(turn).collect(),
+        items if items.iter().all(|item| item.value.is_object()) => items.iter().map(turn).collect(),
         _ => node.messages(),
     }
 }
@@ -133,15 +133,22 @@ fn turns(node: &Node) -> Result<Vec<Message>, RowError> {
 /// A message with `role` and `content`, or with `from` and `value`.
 fn turn(node: &Node) -> Result<Message, RowError> {
     if node.get("from").is_none() {
-        return node.message();
+        return match node.get("role").and_then(|role| role.value.as_str()) {
+            Some("tool_call" | "function_call") => call(node, &node.require("content", CALL)?),
+            _ => node.message().map(|message| match message.role.as_str() {
+                "tool_response" | "observation" => Message { role: "tool".to_owned(), ..message },
+                _ => message,
+            }),
+        };
     }
     let from = node.require("from", "a speaker")?;
     let role = match from.text()?.as_str() {
         "human" | "user" | "prompter" => "user",
         "gpt" | "assistant" | "chatgpt" | "model" | "bot" | "bing" | "bard" => "assistant",
         "system" => "system",
-        "observation" | "tool" => "tool",
-        _ => return Err(from.error("\"human\", \"gpt\", \"system\" or \"tool\"")),
+        "observation" | "tool" | "tool_response" => "tool",
+        "function_call" | "tool_call" => return call(node, &node.require("value", CALL)?),
+        _ => return Err(from.error("\"human\", \"gpt\", \"system\", \"function_call\" or \"observation\"")),
     };
     let value = node.require("value", "a string")?.text()?;
     let mut fields = Map::new();
@@ -151,6 +158,24 @@ fn turn(node: &Node) -> Result<Message, RowError> {
     let others = node.object()?.iter().filter(|(name, _)| !matches!(name.as_str(), "from" | "value"));
     fields.extend(others.map(|(name, value)| (name.clone(), value.clone())));
     node.message_from(fields)
+}
+
+const CALL: &str = "a call as JSON: its name and arguments, or a list of calls";
+
+/// An assistant's turn that is a call, or several, written as JSON.
+fn call(node: &Node, text: &Node) -> Result<Message, RowError> {
+    let parsed: Value = serde_json::from_str(&text.text()?).map_err(|_| text.error(CALL))?;
+    let calls = match parsed {
+        Value::Array(calls) => calls,
+        one => vec![one],
+    };
+    let function = |call: Value| {
+        let is_call = call.get("name").is_some_and(Value::is_string) && call.get("arguments").is_some();
+        is_call.then(|| json!({"type": "function", "function": call})).ok_or_else(|| text.error(CALL))
+    };
+    let calls: Vec<Value> = calls.into_iter().map(function).collect::<Result<_, _>>()?;
+    let message = json!({"role": "assistant", "content": "", "tool_calls": calls});
+    node.message_from(message.as_object().cloned().unwrap_or_default())
 }
 
 fn ends_with(node: &Node, expected: &str, last: &Message) -> RowError {

@@ -1,7 +1,8 @@
-//! This project's layout: `{"prompt", "responses": [{"content" or "message", "reward", "scores"?, "token_ids"?}]}`.
+//! This project's layout: `{"prompt", "responses": [{"content", "message" or "messages", "reward", "scores"?, "token_ids"?}]}`.
 
 use std::collections::BTreeMap;
 
+use super::conversation;
 use super::node::{Node, RowError, number_of};
 use super::raw::{RawGroup, RawResponse};
 use super::scored_lists;
@@ -28,9 +29,10 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
 }
 
 fn response(node: &Node) -> Result<RawResponse, RowError> {
-    let reply = match node.get("message").filter(|message| message.value.is_object()) {
-        Some(message) => assistant(&message)?,
-        None => node.reply(&["content"])?,
+    let reply = match (node.given("messages"), node.get("message").filter(|message| message.value.is_object())) {
+        (Some(messages), _) => conversation::reply(messages.messages()?, 0, &messages)?,
+        (None, Some(message)) => assistant(&message)?.into(),
+        (None, None) => node.reply(&["content"])?.into(),
     };
     // Optional here, since rewards may be computed from `scores`. Missing rewards fail when they are needed.
     let signal = node.signal("reward")?;

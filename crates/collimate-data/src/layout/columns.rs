@@ -3,7 +3,7 @@
 //! Columns without a meaning here (ids, sources) pass. Those that would change the meaning of a row are used or refused,
 //! never passed over.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Layout;
 use super::node::{Node, RowError};
@@ -89,7 +89,7 @@ pub(super) fn add(raw: &mut RawGroup, row: &Node, layout: Layout) -> Result<(), 
 /// Adds what the row says besides its prompt, for rows that need no responses.
 pub(super) fn add_inputs(raw: &mut RawGroup, row: &Node, layout: Layout) -> Result<(), RowError> {
     refuse(row, layout, REFUSED_OF_PROMPTS)?;
-    raw.chat.tools = tools(row)?;
+    raw.chat.tools = tools(row, layout)?;
     raw.chat.kwargs = kwargs(row)?;
     for name in SYSTEM.into_iter().filter(|name| !layout.reads(name)) {
         if let Some(node) = row.get(name).filter(|node| is_something(node.value)) {
@@ -115,7 +115,7 @@ fn refuse(row: &Node, layout: Layout, columns: &[Refused]) -> Result<(), RowErro
 }
 
 /// `tools`: a list of JSON schemas, or that as text.
-fn tools(row: &Node) -> Result<Option<Vec<Value>>, RowError> {
+fn tools(row: &Node, layout: Layout) -> Result<Option<Vec<Value>>, RowError> {
     const EXPECTED: &str = "a list of tools, each a JSON schema";
     let Some(node) = row.get("tools").filter(|node| !node.value.is_null()) else { return Ok(None) };
     let parsed = match node.value.as_str() {
@@ -127,7 +127,12 @@ fn tools(row: &Node) -> Result<Option<Vec<Value>>, RowError> {
     let tools = parsed.items(EXPECTED)?;
     tools
         .iter()
-        .map(|tool| tool.object().map(|schema| Value::Object(schema.clone())))
+        .map(|tool| {
+            let schema = tool.object()?;
+            // LLaMA-Factory's rows have bare functions, which it wraps for the template.
+            let is_bare = layout == Layout::ShareGpt && schema.contains_key("name") && !schema.contains_key("function");
+            Ok(if is_bare { json!({"type": "function", "function": schema}) } else { Value::Object(schema.clone()) })
+        })
         .collect::<Result<_, _>>()
         .map(Some)
 }
@@ -162,7 +167,8 @@ fn add_system(prompt: &mut Prompt, node: &Node) -> Result<(), RowError> {
 fn refuse_for_text(raw: &RawGroup, row: &Node) -> Result<(), RowError> {
     const EXPECTED: &str = "nothing, since the prompt is text, which no chat template renders";
     let node = |name: &str| row.get(name).filter(|node| is_something(node.value));
-    if let Some(node) = node("tools").or_else(|| node("chat_template_kwargs")) {
+    let tools = node("tools").filter(|_| raw.chat.tools.as_ref().is_some_and(|tools| !tools.is_empty()));
+    if let Some(node) = tools.or_else(|| node("chat_template_kwargs")) {
         return Err(node.error(EXPECTED));
     }
     let field = raw.responses.iter().find_map(|response| Some((response, response.fields.iter().next()?)));

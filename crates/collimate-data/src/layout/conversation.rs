@@ -3,15 +3,18 @@
 use serde_json::Value;
 
 use super::node::{Node, RowError};
+use super::raw::Reply;
 use crate::{Message, Prompt};
 
 /// A row's prompt and the assistant's reply in each of its completions.
 pub(super) struct Conversation {
     pub(super) prompt: Prompt,
-    pub(super) replies: Vec<Message>,
+    pub(super) replies: Vec<Reply>,
 }
 
-/// Splits completions that are texts, single assistant messages, or whole conversations.
+/// Splits completions that are texts, assistant messages, or whole conversations.
+///
+/// What follows the prompt is the response, up to its end: also several turns, from the assistant's first to the last.
 ///
 /// - Plain texts need an explicit `prompt`: where a prompt ends inside a text would be a guess.
 /// - Without a `prompt`, the conversations' longest common prefix of messages is the prompt.
@@ -24,7 +27,7 @@ pub(super) fn split(row: &Node, completions: &[Node]) -> Result<Conversation, Ro
 pub(super) fn split_from(prompt: Option<Prompt>, completions: &[Node]) -> Result<Conversation, RowError> {
     if completions.iter().all(|node| node.value.is_string()) {
         let Some(prompt) = prompt else { return Err(text_without_prompt(completions)) };
-        let reply = |node: &Node| Ok(Message::new("assistant", node.text()?));
+        let reply = |node: &Node| Ok(Message::new("assistant", node.text()?).into());
         let replies = completions.iter().map(reply).collect::<Result<_, RowError>>()?;
         return Ok(Conversation { prompt, replies });
     }
@@ -116,22 +119,24 @@ fn common_prefix(lists: &[Vec<Message>]) -> usize {
     (0..shortest.saturating_sub(1)).take_while(|&i| lists.iter().all(|list| list[i] == lists[0][i])).count()
 }
 
-fn reply(mut messages: Vec<Message>, num_shared: usize, node: &Node) -> Result<Message, RowError> {
-    let rest = messages.len() - num_shared;
-    let last = messages.pop();
-    match last {
-        Some(message) if rest == 1 && message.role == "assistant" => Ok(message),
-        Some(message) if rest == 1 => Err(RowError::Field {
-            field: format!("{}[{num_shared}].role", node.path),
-            expected: "\"assistant\"".to_owned(),
-            found: format!("\"{}\"", message.role),
-        }),
-        _ => Err(RowError::Field {
-            field: node.path.clone(),
-            expected: format!("a single assistant message after the {num_shared} messages of the prompt"),
-            found: format!("{rest} messages"),
-        }),
+/// What follows the prompt, which the assistant begins and ends.
+pub(super) fn reply(mut messages: Vec<Message>, num_shared: usize, node: &Node) -> Result<Reply, RowError> {
+    let mut turns = messages.split_off(num_shared);
+    let not_assistant = [0, turns.len().saturating_sub(1)].into_iter().find(|&turn| !is_assistant(&turns, turn));
+    if let Some(turn) = not_assistant {
+        let more = if turns.len() > 1 { ", who begins and ends what follows the prompt" } else { "" };
+        return Err(RowError::Field {
+            field: format!("{}[{}].role", node.path, num_shared + turn),
+            expected: format!("\"assistant\"{more}"),
+            found: turns.get(turn).map_or_else(|| "nothing".to_owned(), |message| format!("\"{}\"", message.role)),
+        });
     }
+    let last = turns.pop().unwrap_or_default();
+    Ok(Reply { before: turns, last })
+}
+
+fn is_assistant(turns: &[Message], turn: usize) -> bool {
+    turns.get(turn).is_some_and(|message| message.role == "assistant")
 }
 
 fn text_without_prompt(nodes: &[Node]) -> RowError {

@@ -2,9 +2,9 @@
 
 use super::conversation;
 use super::node::{Node, RowError};
-use super::raw::{LABELLED, RawGroup, RawResponse};
+use super::raw::{LABELLED, RawGroup, RawResponse, Reply};
 use super::spec::{LayoutSpec, Numbers, has};
-use crate::{Message, Prompt};
+use crate::Prompt;
 
 pub(super) static KTO: LayoutSpec = LayoutSpec {
     name: "kto",
@@ -41,7 +41,8 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
 }
 
 /// A response that is labelled, or else to be imitated.
-pub(super) fn single(prompt: Prompt, reply: Message, node: &Node, row: &Node) -> Result<RawGroup, RowError> {
+pub(super) fn single(prompt: Prompt, reply: impl Into<Reply>, node: &Node, row: &Node) -> Result<RawGroup, RowError> {
+    let reply = reply.into();
     let Some(label) = row.get("label").or_else(|| row.get("kto_tag")) else {
         return Ok(RawGroup::demonstration(prompt, reply, node));
     };

@@ -54,9 +54,9 @@ impl RawGroup {
     }
 
     /// A chosen and a rejected response, which have rewards 1 and 0.
-    pub(super) fn pair(
+    pub(super) fn pair<R: Into<Reply>>(
         prompt: Prompt,
-        [(chosen, chosen_node), (rejected, rejected_node)]: [(Message, &Node); 2],
+        [(chosen, chosen_node), (rejected, rejected_node)]: [(R, &Node); 2],
         signal_name: &'static str,
     ) -> Self {
         let responses = [(chosen, chosen_node, 1.0), (rejected, rejected_node, 0.0)];
@@ -65,7 +65,7 @@ impl RawGroup {
     }
 
     /// One response to imitate.
-    pub(super) fn demonstration(prompt: Prompt, reply: Message, node: &Node) -> Self {
+    pub(super) fn demonstration(prompt: Prompt, reply: Reply, node: &Node) -> Self {
         let response = RawResponse::labelled(reply, node, 1.0);
         Self { kind: RowKind::Demonstration, ..Self::new(prompt, vec![response], DEMONSTRATED) }
     }
@@ -76,9 +76,25 @@ impl RawGroup {
     }
 }
 
+/// The assistant's part of a conversation: one turn, or several with what was said between them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reply {
+    /// The turns before the last one.
+    pub(super) before: Vec<Message>,
+    pub(super) last: Message,
+}
+
+impl From<Message> for Reply {
+    fn from(last: Message) -> Self {
+        Self { before: Vec::new(), last }
+    }
+}
+
 /// A response of a parsed row.
 #[derive(Debug, Clone)]
 pub(crate) struct RawResponse {
+    /// The turns before the last one, as [`Response::before`](crate::Response::before).
+    pub(crate) before: Vec<Message>,
     pub(crate) content: String,
     /// What else the assistant's turn has, as [`Message::fields`].
     pub(crate) fields: Map<String, Value>,
@@ -97,10 +113,12 @@ pub(crate) struct RawResponse {
 }
 
 impl RawResponse {
-    pub(super) fn new(reply: Message, field: &str, signal: Signal, signal_field: String) -> Self {
+    pub(super) fn new(reply: impl Into<Reply>, field: &str, signal: Signal, signal_field: String) -> Self {
+        let Reply { before, last } = reply.into();
         Self {
-            content: reply.content,
-            fields: reply.fields,
+            before,
+            content: last.content,
+            fields: last.fields,
             field: field.to_owned(),
             signal,
             signal_field,
@@ -111,7 +129,7 @@ impl RawResponse {
     }
 
     /// A response whose reward follows from its place in the row.
-    pub(super) fn labelled(reply: Message, node: &Node, reward: f64) -> Self {
+    pub(super) fn labelled(reply: impl Into<Reply>, node: &Node, reward: f64) -> Self {
         Self::new(reply, &node.path, Ok(reward), node.path.clone())
     }
 }

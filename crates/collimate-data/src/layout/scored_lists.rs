@@ -25,7 +25,11 @@ pub(super) static SPEC: LayoutSpec = LayoutSpec {
 /// Whether a row has a list of texts or conversations beside a list of numbers.
 pub(super) fn matches(row: &Map<String, Value>) -> bool {
     let is_text = |item: &Value| item.is_string() || item.is_array();
-    let is_texts = |value: &Value| value.is_null() || value.as_array().is_some_and(|items| items.iter().all(is_text));
+    // A null among texts is named as what is wrong with the row.
+    let are_texts = |items: &Vec<Value>| {
+        items.iter().all(|item| is_text(item) || item.is_null()) && (items.is_empty() || items.iter().any(is_text))
+    };
+    let is_texts = |value: &Value| value.is_null() || value.as_array().is_some_and(are_texts);
     let is_numbers = |value: &Value| value.is_null() || value.is_array();
     TEXTS.iter().any(|key| row.get(*key).is_some_and(is_texts))
         && NUMBERS.iter().any(|key| row.get(*key).is_some_and(is_numbers))

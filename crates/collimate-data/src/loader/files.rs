@@ -49,8 +49,23 @@ pub fn data_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if files.is_empty() && path.join("data").is_dir() {
         files = files_in(&path.join("data"))?;
     }
+    let is_json = |file: &PathBuf| OTHER_ENDINGS.iter().any(|ending| file.to_string_lossy().ends_with(ending));
+    if files.iter().all(is_json) && is_saved_to_disk(path) {
+        return Err(problem(format!(
+            "a data set that `save_to_disk` wrote, as Arrow files, which are not read; in Python, \
+             `datasets.load_from_disk({:?}).to_parquet(\"train.parquet\")` writes what is (of a split, \
+             `load_from_disk(…)[\"train\"]`)",
+            path.display().to_string()
+        )));
+    }
     let none = || problem(format!("the folder has no data files ({})", ENDINGS.join(", ")));
     if files.is_empty() { Err(none()) } else { Ok(files) }
+}
+
+/// Whether the library `datasets` has saved a data set, or several splits, in a folder.
+fn is_saved_to_disk(folder: &Path) -> bool {
+    ["dataset_dict.json", "state.json"].iter().any(|name| folder.join(name).is_file())
+        || folder.join("data-00000-of-00001.arrow").is_file()
 }
 
 /// The name in a path's folder that is most like the path's own, if one is like it at all.

@@ -241,8 +241,8 @@ impl GroupReader {
         }
         let responses = raw.responses.into_iter().zip(rewards);
         let responses = responses.map(|(raw, reward)| {
-            let RawResponse { content, fields, aspects, token_ids, .. } = raw;
-            Response { content, reward, scores: aspects, token_ids, fields }
+            let RawResponse { before, content, fields, aspects, token_ids, .. } = raw;
+            Response { before, content, reward, scores: aspects, token_ids, fields }
         });
         let (responses, chat, chosen) = (responses.collect(), raw.chat, raw.chosen);
         Ok(PromptGroup { index, line, prompt: raw.prompt, responses, chat, chosen })

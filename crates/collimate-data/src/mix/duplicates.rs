@@ -38,12 +38,12 @@ fn text_hash(group: &PromptGroup) -> u64 {
     let mut hasher = DefaultHasher::new();
     group.prompt.hash(&mut hasher);
     group.chat.hash(&mut hasher);
-    group.responses.iter().for_each(|response| (&response.content, &response.fields).hash(&mut hasher));
+    group.responses.iter().for_each(|response| response.text().hash(&mut hasher));
     hasher.finish()
 }
 
 fn same_text(a: &PromptGroup, b: &PromptGroup) -> bool {
     (&a.prompt, &a.chat) == (&b.prompt, &b.chat)
         && a.responses.len() == b.responses.len()
-        && a.responses.iter().zip(&b.responses).all(|(a, b)| (&a.content, &a.fields) == (&b.content, &b.fields))
+        && a.responses.iter().zip(&b.responses).all(|(a, b)| a.text() == b.text())
 }

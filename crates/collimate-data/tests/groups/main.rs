@@ -15,5 +15,7 @@ mod parquet_files;
 mod parquet_numbers;
 mod parquet_records;
 mod published;
+mod ratings;
 mod real_data;
 mod shred;
+mod turns;

@@ -106,7 +106,11 @@ const OURS: &str = r#"{"prompt": "a", "responses": [{"content": "b", "reward": 1
     "data.jsonl:1: there is no \"prompt\" and \"chosen\", \"rejected\" begin with different messages; add the prompt as a field")]
 #[case::pair_two_turns(
     r#"{"prompt": [{"role": "user", "content": "a"}], "chosen": [{"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}], "rejected": [{"role": "assistant", "content": "d"}]}"#,
-    r#"data.jsonl:1: field "chosen": expected a single assistant message after the 0 messages of the prompt, found 2 messages"#)]
+    r#"data.jsonl:1: field "chosen[1].role": expected "assistant", who begins and ends what follows the prompt, found "user""#)]
+#[case::null_among_texts(
+    r#"{"prompt": "a", "responses": ["x", null], "scores": [1, 0]}"#,
+    r#"data.jsonl:1: field "responses[1]": expected a string, found null"#
+)]
 #[case::pair_wrong_role(
     r#"{"prompt": [{"role": "user", "content": "a"}], "chosen": [{"role": "user", "content": "b"}], "rejected": [{"role": "assistant", "content": "d"}]}"#,
     r#"data.jsonl:1: field "chosen[0].role": expected "assistant", found "user""#)]

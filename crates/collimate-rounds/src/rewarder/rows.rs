@@ -44,7 +44,8 @@ impl RewardRow {
             match item {
                 Value::Object(response)
                     if response.get("content").is_some_and(Value::is_string)
-                        || response.get("message").is_some_and(Value::is_object) =>
+                        || response.get("message").is_some_and(Value::is_object)
+                        || response.get("messages").is_some_and(Value::is_array) =>
                 {
                     responses.push(response);
                 }
@@ -62,7 +63,8 @@ impl RewardRow {
     /// The text of a response.
     fn content(&self, response: usize) -> &str {
         let fields = &self.responses[response];
-        let content = fields.get("content").or_else(|| fields.get("message")?.get("content"));
+        let last = || fields.get("message").or_else(|| fields.get("messages")?.as_array()?.last());
+        let content = fields.get("content").or_else(|| last()?.get("content"));
         content.and_then(Value::as_str).unwrap_or_default()
     }
 
@@ -73,8 +75,10 @@ impl RewardRow {
         request.insert("response_index".to_owned(), json!(response));
         request.insert("prompt".to_owned(), self.fields.get("prompt").cloned().unwrap_or_default());
         request.insert("response".to_owned(), json!(self.content(response)));
-        if let Some(message) = self.responses[response].get("message") {
-            request.insert("message".to_owned(), message.clone());
+        for name in ["message", "messages"] {
+            if let Some(turns) = self.responses[response].get(name) {
+                request.insert(name.to_owned(), turns.clone());
+            }
         }
         for (name, value) in self.fields.iter().filter(|(name, _)| *name != "responses") {
             request.entry(name.clone()).or_insert_with(|| value.clone());

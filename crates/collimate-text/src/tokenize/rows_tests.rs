@@ -77,6 +77,35 @@ fn what_a_template_leaves_out_is_refused(#[case] row: &str, #[case] name: &str) 
     assert_eq!(message, format!("line 1: chat template: it leaves out \"{name}\", which the conversation has"));
 }
 
+/// The prompt and several turns as transformers 5.23 renders them together, from the generation prompt on: TRL scores it all.
+#[test]
+fn several_turns_are_scored_with_what_stands_between_them() {
+    let row = r#"{"prompt": [{"role": "user", "content": "What time is it in Oslo?"}], "chosen": [{"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "clock", "arguments": {"town": "Oslo"}}}]}, {"role": "tool", "content": "14:05"}, {"role": "assistant", "content": "It is 14:05."}], "rejected": [{"role": "assistant", "content": "It is three."}, {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "No."}]}"#;
+    let call = r#"<call>{"name": "clock", "arguments": {"town": "Oslo"}}</call>"#;
+    let (prompt, answers) = texts(&group(row), &tokenizer(TEMPLATE, TokenizerChanges::default()));
+    assert_eq!(prompt, format!("{QUESTION}{ANSWER}"));
+    assert_eq!(
+        answers,
+        [
+            format!("{call}<|im_end|>\n<|im_start|>tool\n14:05<|im_end|>\n{ANSWER}It is 14:05.<|im_end|>"),
+            format!("It is three.<|im_end|>\n<|im_start|>user\nSure?<|im_end|>\n{ANSWER}No.<|im_end|>"),
+        ]
+    );
+}
+
+#[test]
+fn several_turns_have_no_place_where_the_template_rewrites_the_prompt() {
+    let template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|im_end|>{% endfor %}\
+                    {% if add_generation_prompt %}[assistant]<think>{% endif %}";
+    let row = r#"{"prompt": [{"role": "user", "content": "a"}], "chosen": [{"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}], "rejected": [{"role": "assistant", "content": "e"}]}"#;
+    let tokenized =
+        tokenize_group(&group(row), &tokenizer(template, TokenizerChanges::default()), &TokenizeOptions::default());
+    let message = tokenized.unwrap_err().to_string();
+    let expected = "line 1: chat template: the text of the conversation does not continue the prompt's, so its 3 turns have \
+                    no place";
+    assert_eq!(message, expected);
+}
+
 const QUESTIONS: &str = r#"{"prompt": [{"role": "user", "content": "2+2?"}], "chosen": [{"role": "assistant", "content": "4"}], "rejected": [{"role": "assistant", "content": "5"}]}"#;
 
 #[test]

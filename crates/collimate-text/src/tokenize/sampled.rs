@@ -21,7 +21,9 @@ pub(super) enum Sampled<'a> {
 
 impl<'a> Sampled<'a> {
     pub(super) fn of(response: &'a Response, tokenizer: &TextTokenizer) -> Result<Self, TextError> {
-        let Some(ids) = &response.token_ids else { return Ok(Self::Nothing) };
+        let Some(ids) = response.token_ids.as_ref().filter(|_| response.before.is_empty()) else {
+            return Ok(Self::Nothing);
+        };
         let text = tokenizer.answer(ids)?;
         Ok(if text == response.content { Self::Own(ids) } else { Self::Foreign(text) })
     }

@@ -29,7 +29,7 @@ impl<'a> Turns<'a> {
     ) -> Result<Self, TextError> {
         let prompt = template.render_with(messages, inputs, true)?;
         let mut turns = Self { template, messages, inputs, prompt, opened: String::new(), tail: None };
-        let rendered = turns.render(Message::new("assistant", PROBE))?;
+        let rendered = turns.render(vec![Message::new("assistant", PROBE)])?;
         turns.tail = rendered.rsplit_once(PROBE).map(|(_, tail)| tail.to_owned());
         let common = turns.prompt.char_indices().zip(rendered.chars()).find(|((_, ours), theirs)| ours != theirs);
         turns.opened = common.map_or_else(String::new, |((start, _), _)| turns.prompt[start..].to_owned());
@@ -41,7 +41,8 @@ impl<'a> Turns<'a> {
         &self.prompt
     }
 
-    /// The assistant's turn after the prompt, up to its end-of-turn token, and whether it has one.
+    /// The assistant's turn after the prompt, up to its end-of-turn token, and whether it has one. Of a response of several
+    /// turns it is all of them, with what the template writes between them: TRL scores that too.
     ///
     /// The end-of-turn token is the first after the content that can end a turn; such tokens inside the content stay. If
     /// the rendering does not continue the prompt (say, because the generation prompt opens a thought), or lacks the
@@ -53,13 +54,13 @@ impl<'a> Turns<'a> {
     /// The content has a thought, and the generation prompt has closed one; or calls or reasoning have no place after it.
     pub(super) fn response(&self, response: &Response, tokenizer: &TextTokenizer) -> Result<(String, bool), TextError> {
         let content = response.content.as_str();
-        let rendered = self.render(response.message())?;
+        let rendered = self.render(response.messages())?;
         let Some(turn) = rendered.strip_prefix(&self.prompt).filter(|turn| has_thought_of(turn, content)) else {
-            // Only the content's place is known then, not that of calls or reasoning.
-            if let Some(name) = response.fields.keys().next() {
-                let problem = format!(
-                    "the text of the conversation does not continue the prompt's, so \"{name}\" of the response has no place"
-                );
+            // Only the content's place is known then, not that of calls or reasoning, or of other turns.
+            let other = response.fields.keys().next().map(|name| format!("\"{name}\" of the response has no place"));
+            let turns = || format!("its {} turns have no place", response.before.len() + 1);
+            if let Some(what) = other.or_else(|| (!response.before.is_empty()).then(turns)) {
+                let problem = format!("the text of the conversation does not continue the prompt's, so {what}");
                 return Err(TextError::Template { problem });
             }
             let content = self.continued(if rendered.contains(content) { content } else { content.trim() })?;
@@ -93,8 +94,8 @@ impl<'a> Turns<'a> {
         Ok(whole.or_else(|| content.trim_start().strip_prefix(self.opened.trim())).unwrap_or(content))
     }
 
-    fn render(&self, answer: Message) -> Result<String, TextError> {
-        let messages: Vec<Message> = self.messages.iter().cloned().chain([answer]).collect();
+    fn render(&self, answer: Vec<Message>) -> Result<String, TextError> {
+        let messages: Vec<Message> = self.messages.iter().cloned().chain(answer).collect();
         self.template.render_with(&messages, self.inputs, false)
     }
 }
