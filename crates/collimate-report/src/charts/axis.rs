@@ -116,6 +116,9 @@ impl Axis {
     }
 }
 
+/// Differences below this are what rounding leaves of zero, in every figure of a run.
+const NOISE: f64 = 1e-12;
+
 /// The range of the values: widened by `half` on both sides if it is a single value, [0, 1] if there is none.
 fn range(values: impl Iterator<Item = f64>, half: impl Fn(f64) -> f64) -> (f64, f64) {
     let ends = values.fold(None, |ends: Option<(f64, f64)>, value| {
@@ -123,7 +126,10 @@ fn range(values: impl Iterator<Item = f64>, half: impl Fn(f64) -> f64) -> (f64, 
     });
     match ends {
         None => (0.0, 1.0),
-        Some((low, high)) if high - low < 1e-9 * high.abs().max(1e-9) => (low - half(high), high + half(high)),
+        // What rounding leaves of equal values is no range.
+        Some((low, high)) if high - low < (1e-9 * high.abs().max(low.abs())).max(NOISE) => {
+            (low - half(high), high + half(high))
+        }
         Some(ends) => ends,
     }
 }
@@ -176,6 +182,14 @@ mod tests {
         assert_eq!(labels(-1.0, 1.5), "−1 −0.5 0 0.5 1 1.5");
         assert_eq!(labels(0.0, 64.0), "0 20 40 60");
         assert_eq!(labels(0.0, 1.1e-4), "0 2e−5 4e−5 6e−5 8e−5 1e−4");
+    }
+
+    #[test]
+    fn what_rounding_leaves_of_zero_stands_at_zero() {
+        let axis = Axis::linear([0.0, 3e-17].into_iter(), Span { from: 0.0, to: 100.0 });
+        assert!((axis.position(3e-17) - axis.position(0.0)).abs() < 1e-6);
+        let marks: Vec<_> = axis.marks().into_iter().map(|mark| axis.label(mark)).collect();
+        assert!(marks.iter().filter(|mark| *mark == "0").count() == 1, "{marks:?}");
     }
 
     #[test]
