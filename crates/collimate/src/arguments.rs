@@ -67,7 +67,9 @@ impl Keys<'_> {
                 result.extend(takes_value.then(|| rest.next()).flatten());
                 continue;
             };
-            let (key, given) = match key.strip_prefix("no_").filter(|rest| is_switch(rest)) {
+            // As TRL has it for switches that are on by default.
+            let negated = key.strip_prefix("no_").filter(|rest| is_key(rest) && !is_key(&key));
+            let (key, given) = match negated {
                 Some(switch) => (switch.to_owned(), Some("false".to_owned())),
                 None => (key, given),
             };
@@ -153,6 +155,7 @@ mod tests {
     #[case("train --use_peft r.yaml", "train --argument use_peft=true r.yaml")]
     #[case("train --use_peft False r.yaml", "train --argument use_peft=False r.yaml")]
     #[case("train --no_shuffle", "train --argument shuffle=false")]
+    #[case("dpo --no_disable_dropout r.yaml", "train --verb dpo --argument disable_dropout=false r.yaml")]
     #[case("train --max_steps -1 --output out", "train --argument max_steps=-1 --output out")]
     #[case("train --learning-rate 1e-5", "train --argument learning_rate=1e-5")]
     #[case("train --loss_type sigmoid sft r.yaml", "train --argument loss_type=[sigmoid, sft] r.yaml")]

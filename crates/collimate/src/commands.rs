@@ -1,6 +1,7 @@
 //! One file per verb, with its options, help and code.
 
 pub(crate) mod backends;
+pub(crate) mod by_recipe;
 pub(crate) mod completions;
 pub(crate) mod data;
 pub(crate) mod data_options;

@@ -15,7 +15,11 @@
 mod arguments;
 mod cli;
 mod commands;
+<<<<<<< HEAD
 mod downloads;
+=======
+mod elsewhere;
+>>>>>>> 01e7b8a (cli: --recipe for verbs that read text, hints for other trainers' verbs, --output_dir resumes)
 mod error;
 mod inputs;
 mod io;
@@ -149,5 +153,8 @@ fn report_usage(usage: &clap::Error, io: &mut Io<'_>) -> u8 {
         if usage.use_stderr() { (io.err, io.err_color) } else { (io.out, io.out_color) };
     let text = if color { text.ansi().to_string() } else { text.to_string() };
     let _ = stream.write_all(text.as_bytes());
+    if let Some(hint) = elsewhere::hint(usage) {
+        let _ = writeln!(io.err, "\n{hint}");
+    }
     if usage.use_stderr() { 2 } else { 0 }
 }

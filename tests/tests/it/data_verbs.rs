@@ -48,6 +48,54 @@ fn published_layouts_are_read(#[case] rows: &str, #[case] best: &str, #[case] wo
     assert!(outcome.out.contains(" 1 groups, 0 errors"), "{}", outcome.out);
 }
 
+/// A recipe's template and system prompt are seen before a run.
+#[test]
+fn a_recipe_shows_what_it_would_train_on() {
+    let folder = Folder::new();
+    let row = json!({"prompt": [{"role": "user", "content": "2 + 3?"}], "chosen": [{"role": "assistant", "content": "5"}],
+                     "rejected": [{"role": "assistant", "content": "6"}]});
+    let data = folder.write("d.jsonl", format!("{row}\n"));
+    let template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
+    let recipe = folder.write(
+        "r.yaml",
+        format!(
+            "model_name_or_path: {}\ndata: {data}\nsystem_prompt: Add.\nchat_template: \"{template}\"\n",
+            model_arg()
+        ),
+    );
+    let outcome = succeed(&["data", "preview", "--recipe", &recipe]);
+    assert!(outcome.out.contains("[system]Add.[user]2 + 3?[assistant]"), "{}", outcome.out);
+    let outcome = succeed(&["data", "check", "--recipe", &recipe]);
+    assert!(outcome.out.contains(" 1 groups, 0 errors") && outcome.out.contains("prompt tokens"), "{}", outcome.out);
+    let outcome = succeed(&[
+        "generate",
+        "--model",
+        model_arg(),
+        "--recipe",
+        &recipe,
+        "--chat",
+        "--prompt",
+        "2 + 3?",
+        "--json",
+        "--max-new-tokens",
+        "1",
+    ]);
+    let plain = succeed(&[
+        "generate",
+        "--model",
+        model_arg(),
+        "--chat",
+        "--prompt",
+        "2 + 3?",
+        "--json",
+        "--max-new-tokens",
+        "1",
+    ]);
+    assert_ne!(outcome.out.split("prompt_ids").nth(1), plain.out.split("prompt_ids").nth(1));
+    let nothing = collimate(&["data", "preview"]);
+    assert!(nothing.code == 2 && nothing.err.contains("required"), "{}", nothing.err);
+}
+
 #[test]
 fn demonstrations_are_for_sft_alone() {
     let folder = Folder::new();

@@ -141,7 +141,8 @@ fn a_folder_without_a_run_is_not_resumed(#[case] name: &str, #[case] why: &str) 
     let folder = Folder::new();
     fs::create_dir(folder.path("empty")).expect("a folder");
     let output = folder.arg(name);
-    for named in [vec!["--output", &output], vec!["--set", &format!("output_dir={output}")]] {
+    let set = format!("output_dir={output}");
+    for named in [vec!["--output", &output], vec!["--set", &set], vec!["--output_dir", &output]] {
         let outcome = collimate(&[&["train", "--resume"], named.as_slice()].concat());
         assert_eq!(outcome.code, 2, "{}", outcome.err);
         let expected = format!("{output}: there is no run in that folder to resume: {why}");

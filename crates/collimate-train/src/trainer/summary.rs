@@ -143,7 +143,7 @@ impl TrainSummary {
     }
 }
 
-/// Formats the figures present in both rows, before and after.
+/// Formats the figures present in both rows, before and after; once if they are the same row.
 fn change(what: &str, prefix: &str, first: &MetricsRow, last: &MetricsRow) -> Option<String> {
     let figures = [
         ("loss", "loss", 1.0, ""),
@@ -151,14 +151,19 @@ fn change(what: &str, prefix: &str, first: &MetricsRow, last: &MetricsRow) -> Op
         ("margin", "rewards/margins", 1.0, ""),
         ("chosen against the reference", "log_ratios/chosen", 1.0, " nats"),
     ];
+    let is_one = first.get("step") == last.get("step");
     let figure = |(label, name, scale, unit): (&str, &str, f64, &str)| {
         let value = |row: &MetricsRow| row.get(&format!("{prefix}{name}")).map(|value| value * scale);
         let (before, after) = (value(first)?, value(last)?);
         let decimals = if scale > 1.0 { 1 } else { 4 };
+        if is_one {
+            return Some(format!("{label} {after:.decimals$}{unit}"));
+        }
         Some(format!("{label} {before:.decimals$} -> {after:.decimals$}{unit}"))
     };
     let listed: Vec<String> = figures.into_iter().filter_map(figure).collect();
-    (!listed.is_empty()).then(|| format!("{what}, first to last: {}", listed.join(", ")))
+    let rows = if is_one { "one row of metrics" } else { "first to last" };
+    (!listed.is_empty()).then(|| format!("{what}, {rows}: {}", listed.join(", ")))
 }
 
 #[cfg(test)]
@@ -200,6 +205,14 @@ mod tests {
                 "report: runs/a/report.html",
             ]
         );
+    }
+
+    #[test]
+    fn figures_of_one_row_are_said_once() {
+        let mut row = MetricsRow::default();
+        row.set_count("step", 6);
+        row.set("loss", 0.5);
+        assert_eq!(change("training", "", &row, &row).as_deref(), Some("training, one row of metrics: loss 0.5000"));
     }
 
     #[test]

@@ -87,6 +87,20 @@ impl FieldOptions {
 }
 
 impl DataOptions {
+    /// Takes from a recipe what these options leave out.
+    pub(crate) fn fill_in(&mut self, recipe: &LoadOptions) {
+        self.layout = self.layout.or(recipe.layout);
+        self.reward_from = self.reward_from.take().or_else(|| recipe.reward_from.clone());
+        let higher = recipe.direction.map(|direction| direction == ScoreDirection::HigherIsBetter);
+        self.higher_is_better = self.higher_is_better.or(higher);
+        self.normalize = self.normalize.or(recipe.normalize);
+        if self.label_conflicts == LabelConflicts::default() {
+            self.label_conflicts = recipe.label_conflicts;
+        }
+        self.ignore_fields.extend_from_slice(&recipe.ignore_fields);
+        self.skip_unusable |= recipe.skip_unusable;
+    }
+
     /// Opens files, folders or patterns; groups need at least `min_responses` responses.
     pub(crate) fn open(
         &self,

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use collimate_backend::ComputeDtype;
 use collimate_model::GenerateOptions;
-use collimate_text::TextTokenizer;
+use collimate_text::{TextTokenizer, TokenizerChanges};
 use collimate_train::session::{Session, SessionOptions, check_session, open_session};
+use collimate_train::tokenizer_changes;
 
+use super::by_recipe;
 use crate::error::CliError;
 use crate::inputs::{adapter_folder, model_folder};
 use crate::io::Io;
@@ -20,6 +22,11 @@ pub(crate) struct ModelOptions {
     /// PEFT adapter for the model: a folder, or a name on the hub
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
+    /// Recipe whose chat template, its variables, system prompt and end of sequence apply
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recipe: Option<PathBuf>,
+    #[arg(skip)]
+    changes: Option<TokenizerChanges>,
     /// Compute backend (see `collimate backends`)
     #[arg(long, value_name = "NAME", default_value = "flex")]
     pub(crate) backend: String,
@@ -38,10 +45,12 @@ fn compute_dtype(name: &str) -> Result<ComputeDtype, String> {
 }
 
 impl ModelOptions {
-    /// Replaces names on the hub with folders.
+    /// Replaces names on the hub with folders, and reads the recipe.
     pub(crate) fn locate(&mut self, io: &mut Io<'_>) -> Result<(), CliError> {
         self.model = model_folder(&self.model, io)?;
         self.adapter = self.adapter.take().map(|adapter| adapter_folder(&adapter, io)).transpose()?;
+        let recipe = self.recipe.as_deref().map(|path| by_recipe::load(path, io)).transpose()?;
+        self.changes = recipe.as_ref().map(tokenizer_changes);
         Ok(())
     }
 
@@ -66,9 +75,12 @@ impl ModelOptions {
         }
     }
 
-    /// The tokenizer with its chat template: the adapter's if it brings one, since a recipe may have changed the chat
-    /// template or the end of a turn, or else the model's.
+    /// The tokenizer with its chat template: as a recipe says, or the adapter's if it brings one, since a recipe may have
+    /// changed the chat template or the end of a turn, or else the model's.
     pub(crate) fn tokenizer(&self) -> Result<TextTokenizer, CliError> {
+        if let Some(changes) = &self.changes {
+            return Ok(changes.open(&self.model)?);
+        }
         match self.adapter.as_deref().filter(|adapter| adapter.join("tokenizer.json").is_file()) {
             Some(adapter) => Ok(TextTokenizer::from_model_dir(adapter)?.with_ends_of(&self.model)?),
             None => Ok(TextTokenizer::from_model_dir(&self.model)?),

@@ -34,7 +34,7 @@ impl RecipeOptions {
     /// Loads the recipe, overridden by these options, then by `others`, then by `--set`.
     pub(crate) fn load(&self, others: &[(&str, &Option<String>)], io: &mut Io<'_>) -> Result<Recipe, CliError> {
         let path = self.path()?;
-        let overrides = self.trl.around(path.as_deref(), self.overrides(others));
+        let overrides = self.trl.around(self.overrides(others));
         let defaults = self.trl.defaults(path.as_deref(), self.objective.is_some());
         let loaded = load_recipe_with(path.as_deref(), &overrides, &defaults, &io.hub)?;
         for note in loaded.notes.iter().filter(|note| note.starts_with("TRL ") || note.starts_with("warning: ")) {

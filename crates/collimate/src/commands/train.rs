@@ -141,7 +141,7 @@ impl Args {
     /// The folder that the options name.
     fn output(&self) -> Option<&str> {
         let set = self.set.iter().rev().find(|(key, _)| key == "output_dir").map(|(_, folder)| folder.as_str());
-        set.or(self.output.as_deref())
+        self.trl.value("output_dir").or(set).or(self.output.as_deref())
     }
 
     /// The error for `--resume` without a recipe, model and data, if the folder has no recipe either.
@@ -175,7 +175,7 @@ impl Args {
 
     fn quickstart(&self, io: &mut Io<'_>) -> Result<(), CliError> {
         let mut recipe = pipeline::recipe(&self.overrides())?;
-        if self.output.is_none() && !self.set.iter().any(|(key, _)| key == "output_dir") {
+        if self.output().is_none() {
             recipe.output_dir = pipeline::free_folder(&recipe.objective.name);
         }
         registry::build(&recipe.objective.name, &recipe.objective.params)?;
@@ -215,6 +215,6 @@ impl Args {
             ("skip_unusable", &skip),
         ];
         let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
-        self.trl.around(self.recipe.as_deref(), named.chain(self.set.iter().cloned()).collect())
+        self.trl.around(named.chain(self.set.iter().cloned()).collect())
     }
 }

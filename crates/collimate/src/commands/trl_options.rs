@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use collimate_recipe::{Origin, TrlDefaults};
+use collimate_recipe::{TRAINER, TrlDefaults, is_trainer};
 
 use crate::error::CliError;
 
@@ -43,25 +43,30 @@ impl TrlOptions {
         self.arguments.iter().any(|(key, _)| keys.contains(&key.as_str()))
     }
 
+    /// The value of a key that is given as an option of its own.
+    pub(crate) fn value(&self, key: &str) -> Option<&str> {
+        self.arguments.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
     /// Whose defaults a recipe has; `objective` tells whether an option names the objective.
     pub(crate) fn defaults(&self, recipe: Option<&Path>, objective: bool) -> TrlDefaults {
         match (self.trl, recipe) {
             (true, _) => TrlDefaults::Always,
-            (false, None) if !objective || self.verb.is_some() => {
-                TrlDefaults::ByFileOrArguments(self.arguments.iter().map(|(key, _)| key.clone()).collect())
-            }
+            (false, None) if !objective || self.verb.is_some() => self.by_arguments(),
+            // As `trl dpo --config recipe.yaml --dataset_name data` has it.
+            (false, Some(_)) if self.verb.is_some() || self.config.is_some() => self.by_arguments(),
             _ => TrlDefaults::ByFile,
         }
     }
 
+    fn by_arguments(&self) -> TrlDefaults {
+        TrlDefaults::ByFileOrArguments(self.arguments.iter().map(|(key, _)| key.clone()).collect())
+    }
+
     /// Adds the settings of these options to others.
-    pub(crate) fn around(&self, recipe: Option<&Path>, others: Vec<(String, String)>) -> Vec<(String, String)> {
-        // `trl dpo` is a trainer with many losses: the recipe may name another one.
-        let is_trainer = |verb: &&String| {
-            let names_loss = |path| Origin::find(path, "loss_type", None).is_some();
-            verb.as_str() == "dpo" && recipe.is_some_and(names_loss)
-        };
-        let verb = self.verb.iter().filter(|verb| !is_trainer(verb)).map(|verb| ("objective".to_owned(), verb.clone()));
+    pub(crate) fn around(&self, others: Vec<(String, String)>) -> Vec<(String, String)> {
+        let key = |verb: &str| if is_trainer(verb) { TRAINER } else { "objective" };
+        let verb = self.verb.iter().map(|verb| (key(verb).to_owned(), verb.clone()));
         verb.chain(others).chain(self.arguments.iter().cloned()).collect()
     }
 }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use collimate_data::{DataFiles, GroupReader, PromptGroup};
-use collimate_text::{TextChecks, TextError, TextTokenizer, TokenizeCounts, tokenize_checked};
+use collimate_data::{DataFiles, GroupReader, LabelConflicts, PromptGroup};
+use collimate_text::{TextChecks, TextError, TokenizeCounts, tokenize_checked};
 
+use crate::commands::by_recipe::{Given, Reading};
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
 use crate::error::CliError;
-use crate::inputs::model_folder;
 use crate::io::Io;
 
 /// Maximum number of errors to show; the rest are only counted.
@@ -18,8 +18,11 @@ const MOST_SHOWN: usize = 20;
 #[command(after_help = "Example:\n  collimate data check rewards.jsonl --model models/base --max-length 1024")]
 pub(crate) struct Args {
     /// Files of groups, folders or patterns
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "recipe")]
     files: Vec<PathBuf>,
+    /// Recipe whose data, model, chat template, lengths and rules for rows apply where no option says otherwise
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
     /// Model folder; tokenizes as training would, and counts what is truncated
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -31,10 +34,10 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
-        let mut options = self.lengths.resolve(&self.read, 2)?;
-        let model = self.model.as_deref().map(|model| model_folder(model, io)).transpose()?;
-        let tokenizer = model.as_deref().map(TextTokenizer::from_model_dir).transpose()?;
-        let mut reader = self.read.open(&self.files, 2, io)?;
+        let Self { files, recipe, model, read, lengths } = self;
+        let Reading { files, read, tokenizer, mut options } =
+            Given { recipe, files, model, read, lengths }.resolve(2, io)?;
+        let mut reader = read.open(&files, 2, io)?;
         if reader.is_demonstrations() {
             reader.accept_single_responses();
             options.min_responses = 1;
@@ -47,7 +50,7 @@ impl Args {
                 if let Some(tokenizer) = &tokenizer {
                     match tokenize_checked(&group, tokenizer, &options) {
                         Ok((tokenized, checks)) => counts.keep(&tokenized, checks),
-                        Err(TextError::Unusable { reason, .. }) if options.skip_unusable => counts.skip(&reason),
+                        Err(TextError::Unusable { reason, .. }) if options.skips(&reason) => counts.skip(&reason),
                         Err(error) => return Err(in_files(reader.files(), error)),
                     }
                 }
@@ -69,36 +72,36 @@ impl Args {
         }
         let read = reader.counts();
         io.line(format_args!("{} rows, {} groups, {num_errors} errors", read.num_rows, read.num_groups))?;
-        self.show_counts(&reader, io)?;
+        show_counts(&reader, read.label_conflicts, io)?;
         if tokenizer.is_some() {
             show_tokens(&counts, io)?;
             show_texts(&counts.texts, reader.files(), io)?;
         }
         match num_errors {
             0 => Ok(()),
-            count => Err(CliError::usage(format!("{}: rows that cannot be used: {count}", listed(&self.files)))),
+            count => Err(CliError::usage(format!("{}: rows that cannot be used: {count}", listed(&files)))),
         }
     }
+}
 
-    /// Says what was left out, and where labels and scores disagree.
-    fn show_counts(&self, reader: &GroupReader, io: &mut Io<'_>) -> Result<(), CliError> {
-        let counts = reader.counts();
-        for (reason, count) in &counts.skipped {
-            io.line(format_args!("skipped: {count} × {reason}"))?;
-        }
-        for line in counts.labels.lines(self.read.label_conflicts) {
-            io.line(format_args!("{line}"))?;
-        }
-        for (reason, count) in &counts.left_out {
-            io.line(format_args!("responses left out: {count} × {reason}"))?;
-        }
-        if reader.is_demonstrations() {
-            io.line(format_args!(
-                "each row has one response and no reward: for objectives that compare nothing, such as sft"
-            ))?;
-        }
-        Ok(())
+/// Says what was left out, and where labels and scores disagree.
+fn show_counts(reader: &GroupReader, conflicts: LabelConflicts, io: &mut Io<'_>) -> Result<(), CliError> {
+    let counts = reader.counts();
+    for (reason, count) in &counts.skipped {
+        io.line(format_args!("skipped: {count} × {reason}"))?;
     }
+    for line in counts.labels.lines(conflicts) {
+        io.line(format_args!("{line}"))?;
+    }
+    for (reason, count) in &counts.left_out {
+        io.line(format_args!("responses left out: {count} × {reason}"))?;
+    }
+    if reader.is_demonstrations() {
+        io.line(format_args!(
+            "each row has one response and no reward: for objectives that compare nothing, such as sft"
+        ))?;
+    }
+    Ok(())
 }
 
 /// The files as the user named them.

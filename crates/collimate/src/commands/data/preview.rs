@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use collimate_data::{Prompt, PromptGroup};
-use collimate_text::{TextChecks, TextTokenizer, preview, text_prompt_note, tokenize_checked};
+use collimate_text::{TextChecks, preview, text_prompt_note, tokenize_checked};
 
 use super::check::show_texts;
+use crate::commands::by_recipe::{Given, Reading};
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files, take};
 use crate::error::CliError;
-use crate::inputs::model_folder;
 use crate::io::Io;
 
 /// Most groups to show, which are in memory together.
@@ -19,11 +19,14 @@ const MAX_SHOWN: usize = 1000;
 #[command(after_help = "Example:\n  collimate data preview rewards.jsonl --model models/base --num 2")]
 pub(crate) struct Args {
     /// Files of groups, folders or patterns
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "recipe")]
     files: Vec<PathBuf>,
+    /// Recipe whose data, model, chat template, lengths and rules for rows apply where no option says otherwise
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
     /// Model folder with the tokenizer
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "recipe")]
+    model: Option<PathBuf>,
     /// Number of groups to show
     #[arg(long, value_name = "N", default_value_t = 1)]
     num: usize,
@@ -38,10 +41,12 @@ impl Args {
         if self.num > MAX_SHOWN {
             return Err(CliError::usage(format!("--num must be at most {MAX_SHOWN}")));
         }
-        let options = self.lengths.resolve(&self.read, 1)?;
-        let tokenizer = TextTokenizer::from_model_dir(&model_folder(&self.model, io)?)?;
-        let mut reader = self.read.open(&self.files, 1, io)?;
-        let groups = take(&mut reader, self.num)?;
+        let Self { files, recipe, model, num, read, lengths } = self;
+        let Reading { files, read, tokenizer, options } =
+            Given { recipe, files, model, read, lengths }.resolve(1, io)?;
+        let tokenizer = tokenizer.ok_or_else(|| CliError::usage("the recipe names no model: give it with --model"))?;
+        let mut reader = read.open(&files, 1, io)?;
+        let groups = take(&mut reader, num)?;
         io.line(format_args!("{}", reader.describe()))?;
         let is_text = |group: &&PromptGroup| matches!(group.prompt, Prompt::Text(_));
         let num_texts = groups.iter().filter(is_text).count();

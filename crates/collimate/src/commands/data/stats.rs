@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use collimate_data::{DataStats, PromptGroup};
 use collimate_rewards::alpha_for_entropy;
-use collimate_text::{TextError, TextTokenizer, TokenizedGroup, tokenize_group};
+use collimate_text::{TextError, TokenizedGroup, tokenize_group};
 use serde_json::json;
 
+use crate::commands::by_recipe::{Given, Reading};
 use crate::commands::data_options::{DataOptions, LengthOptions, in_files};
 use crate::error::CliError;
-use crate::inputs::model_folder;
 use crate::io::Io;
 
 /// Describe data: responses, ties, lengths, truncation, length against reward, entropy of the reward weights
@@ -17,8 +17,11 @@ use crate::io::Io;
 #[command(after_help = "Example:\n  collimate data stats rewards.jsonl --model models/base --alpha 0.33")]
 pub(crate) struct Args {
     /// Files of groups, folders or patterns
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "recipe")]
     files: Vec<PathBuf>,
+    /// Recipe whose data, model, chat template, lengths and rules for rows apply where no option says otherwise
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
     /// Model folder; counts tokens instead of characters, and truncated groups
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -45,10 +48,11 @@ impl Args {
         if self.target_entropy.is_some_and(|target| !(target > 0.0 && target.is_finite())) {
             return Err(CliError::usage("--target-entropy must be above 0"));
         }
-        let mut options = self.lengths.resolve(&self.read, 2)?;
-        let model = self.model.as_deref().map(|model| model_folder(model, io)).transpose()?;
-        let tokenizer = model.as_deref().map(TextTokenizer::from_model_dir).transpose()?;
-        let mut reader = self.read.open(&self.files, 2, io)?;
+        let Self { files, recipe, model, read, lengths, .. } = &self;
+        let (read, lengths) = (read.clone(), lengths.clone());
+        let given = Given { recipe: recipe.clone(), files: files.clone(), model: model.clone(), read, lengths };
+        let Reading { files, read, tokenizer, mut options } = given.resolve(2, io)?;
+        let mut reader = read.open(&files, 2, io)?;
         if reader.is_demonstrations() {
             reader.accept_single_responses();
             options.min_responses = 1;
@@ -60,7 +64,7 @@ impl Args {
             if let Some(tokenizer) = &tokenizer {
                 match tokenize_group(&group, tokenizer, &options) {
                     Ok(tokenized) => add(&mut stats, &group, &tokenized),
-                    Err(TextError::Unusable { reason, .. }) if options.skip_unusable => {
+                    Err(TextError::Unusable { reason, .. }) if options.skips(&reason) => {
                         *stats.unusable.entry(reason.kind().to_owned()).or_default() += 1;
                         continue;
                     }
