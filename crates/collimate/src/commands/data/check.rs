@@ -38,6 +38,7 @@ impl Args {
         let Reading { files, read, tokenizer, mut options } =
             Given { recipe, files, model, read, lengths }.resolve(2, io)?;
         let mut reader = read.open(&files, 2, io)?;
+        let conflicts = read.label_conflicts;
         if reader.is_demonstrations() {
             reader.accept_single_responses();
             options.min_responses = 1;
@@ -72,7 +73,7 @@ impl Args {
         }
         let read = reader.counts();
         io.line(format_args!("{} rows, {} groups, {num_errors} errors", read.num_rows, read.num_groups))?;
-        show_counts(&reader, read.label_conflicts, io)?;
+        show_counts(&reader, conflicts, io)?;
         if tokenizer.is_some() {
             show_tokens(&counts, io)?;
             show_texts(&counts.texts, reader.files(), io)?;
