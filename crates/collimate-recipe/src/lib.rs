@@ -77,5 +77,5 @@ pub use sources::DataSources;
 pub use steps::StepCounts;
 pub use strategy::{IntervalStrategy, OnNonfinite};
 pub use target_modules::TargetModules;
-pub use trainer::{TRAINER, is_trainer};
+pub use trainer::VERB;
 pub use trl::{DifferentDefault, TRL_VERSION, TrlDefaults};

@@ -9,17 +9,13 @@ pub(crate) enum Trainer {
     Sft,
 }
 
-/// The trainers by the verbs of TRL's command line.
+/// The trainers by their verbs, which are the objectives of recipes that name no loss.
 const NAMES: [(&str, Trainer); 4] =
     [("dpo", Trainer::Dpo), ("cpo", Trainer::Cpo), ("kto", Trainer::Kto), ("sft", Trainer::Sft)];
 
-/// A pair of arguments with this key names the trainer. It is no key of recipes.
-pub const TRAINER: &str = "trainer";
-
-/// Whether a verb is one of TRL's trainers, which leave a recipe its `loss_type`.
-pub fn is_trainer(verb: &str) -> bool {
-    Trainer::named(verb).is_some()
-}
+/// A pair of arguments with this key is the verb that the recipe is for: an objective, or one of TRL's trainers, which leave a
+/// recipe its `loss_type`. It is no key of recipes.
+pub const VERB: &str = "verb";
 
 impl Trainer {
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -33,11 +29,6 @@ impl Trainer {
             "sft" if !names_a_loss => Self::Sft,
             _ => Self::Dpo,
         }
-    }
-
-    /// The objective of a recipe that names no loss.
-    pub(crate) fn objective(self) -> &'static str {
-        NAMES.iter().find(|(_, trainer)| *trainer == self).map_or("dpo", |(name, _)| name)
     }
 
     /// The objective for a loss of this trainer, given as the objective that it would be for the DPO trainer.

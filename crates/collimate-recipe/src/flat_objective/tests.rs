@@ -5,7 +5,7 @@ use rstest::rstest;
 use serde_json::{Value as Json, json};
 
 use crate::trl_tests::load;
-use crate::{ParsedRecipe, Recipe, RecipeError, TRAINER, TrlDefaults};
+use crate::{ParsedRecipe, Recipe, RecipeError, TrlDefaults, VERB};
 
 /// A recipe with arguments of the form `key=value`.
 fn with_arguments(recipe: &str, arguments: &str) -> Result<ParsedRecipe, RecipeError> {
@@ -61,10 +61,10 @@ fn weights_and_losses_may_come_in_any_order(#[case] arguments: &str) {
 #[rstest]
 #[case("loss_type: [sigmoid, sft]\nloss_weights: [1.0, 0.5]\n", "loss_weights=[1]", "1 weights for the 2 objectives")]
 #[case("beta: 0.1\n", "loss_weights=0.5", "weights the losses of loss_type, which is not there")]
-#[case("loss_type: hinge\n", "trainer=cpo", "CPO's loss hinge is not supported")]
-#[case("beta: 0.1\n", "trainer=cpo loss_type=ipo", "CPO's loss ipo is not supported")]
-#[case("loss_type: apo_zero_unpaired\n", "trainer=kto", "KTO's loss apo_zero_unpaired is not supported")]
-#[case("loss_type: dft\n", "trainer=sft", "SFT's loss dft is not supported")]
+#[case("loss_type: hinge\n", "verb=cpo", "CPO's loss hinge is not supported")]
+#[case("beta: 0.1\n", "verb=cpo loss_type=ipo", "CPO's loss ipo is not supported")]
+#[case("loss_type: apo_zero_unpaired\n", "verb=kto", "KTO's loss apo_zero_unpaired is not supported")]
+#[case("loss_type: dft\n", "verb=sft", "SFT's loss dft is not supported")]
 fn what_cannot_be_meant_is_refused(#[case] recipe: &str, #[case] arguments: &str, #[case] problem: &str) {
     let error = with_arguments(recipe, arguments).expect_err("a contradiction").to_string();
     assert!(error.contains(problem), "{error}");
@@ -81,7 +81,7 @@ fn what_cannot_be_meant_is_refused(#[case] recipe: &str, #[case] arguments: &str
 #[case("sft", "loss_type: chunked_nll\n", json!({"name": "sft"}))]
 fn a_trainer_has_its_own_losses(#[case] verb: &str, #[case] recipe: &str, #[case] expected: Json) {
     let recipe = format!("{recipe}run_name: one\n");
-    let found = objective(&recipe, &format!("{TRAINER}={verb}"));
+    let found = objective(&recipe, &format!("{VERB}={verb}"));
     for (name, value) in expected.as_object().expect("a table") {
         assert_eq!(&found[name], value, "{found}");
     }
@@ -90,7 +90,7 @@ fn a_trainer_has_its_own_losses(#[case] verb: &str, #[case] recipe: &str, #[case
 #[test]
 fn a_trainer_has_its_own_defaults() {
     let recipe = |text: &str, verb: &str| {
-        let arguments = if verb.is_empty() { String::new() } else { format!("{TRAINER}={verb}") };
+        let arguments = if verb.is_empty() { String::new() } else { format!("{VERB}={verb}") };
         let parsed =
             with_arguments(&format!("{text}dataset_name: d\nuse_peft: true\nlora_dropout: 0.05\n"), &arguments);
         let recipe = parsed.expect("a recipe").recipe;
@@ -122,4 +122,15 @@ fn arguments_tell_whose_a_recipe_is_unless_the_recipe_does(#[case] text: &str, #
     let defaults = TrlDefaults::ByFileOrArguments(vec!["dataset_name".to_owned()]);
     let recipe = Recipe::parse_with(Some(&path), &arguments, &defaults).expect("a recipe").recipe;
     assert_eq!(recipe.num_train_epochs, epochs);
+}
+
+/// A verb that names the recipe's own objective changes nothing.
+#[rstest]
+#[case("dpo", "objective: {name: dpo, beta: 0.5}\n", json!({"name": "dpo", "beta": 0.5}))]
+#[case("nca", "objective: {name: nca, beta: 0.5, alpha: 0.1}\n", json!({"name": "nca", "beta": 0.5, "alpha": 0.1}))]
+#[case("infonca", "objective: {name: nca, beta: 0.5}\n", json!({"name": "infonca"}))]
+#[case("nca", "loss_type: NCA\nbeta: 0.01\n", json!({"name": "nca", "beta": 0.01}))]
+#[case("nca", "dataset_name: d\nbeta: 0.01\n", json!({"name": "nca", "beta": 0.01}))]
+fn a_verb_keeps_the_parameters_of_its_objective(#[case] verb: &str, #[case] recipe: &str, #[case] expected: Json) {
+    assert_eq!(objective(recipe, &format!("{VERB}={verb}")), expected);
 }

@@ -16,7 +16,7 @@ use crate::mixture::MixtureKeys;
 use crate::objective::ObjectiveSpec;
 use crate::recipe::Recipe;
 use crate::report_to::{Upload, report_to};
-use crate::trainer::{TRAINER, Trainer};
+use crate::trainer::{Trainer, VERB};
 use crate::trl::{TRL_VERSION, TrlDefaults};
 use crate::values::{KeyType, show, to_json};
 
@@ -103,8 +103,8 @@ impl Loader {
     }
 
     pub(super) fn argument(&mut self, key: &str, text: &str) -> Result<(), RecipeError> {
-        if key == TRAINER {
-            return self.trainer(text);
+        if key == VERB {
+            return self.verb(text);
         }
         let origin = Origin::Argument(format!("{key}={text}"));
         // A path with a colon, say, is not YAML but text.
@@ -139,12 +139,14 @@ impl Loader {
         self.fold_flat()
     }
 
-    /// Takes the recipe as one of a trainer of TRL's.
-    fn trainer(&mut self, name: &str) -> Result<(), RecipeError> {
-        let trainer = Trainer::named(name).unwrap_or(Trainer::Dpo);
-        if !self.flat.set_trainer(trainer) {
-            self.recipe.objective = ObjectiveSpec::named(trainer.objective());
+    /// Takes the recipe as a verb says. A recipe with the verb's objective keeps its parameters.
+    fn verb(&mut self, name: &str) -> Result<(), RecipeError> {
+        let names_a_loss = Trainer::named(name).is_some_and(|trainer| self.flat.set_trainer(trainer));
+        if !names_a_loss {
             self.origins.insert("objective".to_owned(), Origin::Argument(name.to_owned()));
+        }
+        if !names_a_loss && self.recipe.objective.name != name {
+            self.recipe.objective = ObjectiveSpec::named(name);
             self.flat.restore();
         }
         self.fold_flat()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_objective::{ObjectiveError, registry};
 use collimate_quickstart::pipeline::{self, Quickstart, QuickstartSize};
-use collimate_recipe::{Origin, RecipeError};
+use collimate_recipe::{Origin, RecipeError, VERB};
 use collimate_train::{LoadedRecipe, RunControl, TrainError, load_recipe_with};
 
 use super::trl_options::{TrlOptions, key_value};
@@ -99,7 +99,8 @@ impl Args {
             ObjectiveError::UnknownParameter { key, .. } | ObjectiveError::InvalidParameter { key, .. } => key,
             _ => return error.into(),
         };
-        let overridden = self.overrides().iter().any(|(name, _)| name == "objective" || name.ends_with(key));
+        let overridden =
+            self.overrides().iter().any(|(name, _)| name == "objective" || name == VERB || name.ends_with(key));
         let find = |path: &PathBuf| {
             let nested = Origin::find(path, "objective", Some(key)).or_else(|| Origin::find(path, key, None));
             let named = || Origin::find(path, "objective", None).or_else(|| Origin::find(path, "loss_type", None));

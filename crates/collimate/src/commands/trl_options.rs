@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use collimate_recipe::{TRAINER, TrlDefaults, is_trainer};
+use collimate_recipe::{TrlDefaults, VERB};
 
 use crate::error::CliError;
 
@@ -65,8 +65,7 @@ impl TrlOptions {
 
     /// Adds the settings of these options to others.
     pub(crate) fn around(&self, others: Vec<(String, String)>) -> Vec<(String, String)> {
-        let key = |verb: &str| if is_trainer(verb) { TRAINER } else { "objective" };
-        let verb = self.verb.iter().map(|verb| (key(verb).to_owned(), verb.clone()));
+        let verb = self.verb.iter().map(|verb| (VERB.to_owned(), verb.clone()));
         verb.chain(others).chain(self.arguments.iter().cloned()).collect()
     }
 }
