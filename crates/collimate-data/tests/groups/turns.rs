@@ -64,10 +64,11 @@ fn a_response_may_be_several_turns(#[case] row: Value) {
 #[case(ConvertTo::RankedSet)]
 #[case(ConvertTo::Preference(PairRule::BestVsWorst))]
 fn several_turns_are_written_and_read_again(#[case] to: ConvertTo) {
-    let group = group(&json!({"prompt": [user()], "chosen": turns(), "rejected": [guess()]}));
+    let row = json!({"prompt": [user()], "chosen": turns(), "rejected": [guess()]});
+    let group = group(&row);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.jsonl");
-    convert([Ok(group.clone())], &path, to).unwrap();
+    convert(&mut reader(&row.to_string(), &LoadOptions::default()).unwrap(), &path, to).unwrap();
     let back = DataSource::open(&path, &LoadOptions::default()).unwrap().next().unwrap().unwrap();
     assert_eq!((&back.prompt, &back.responses), (&group.prompt, &group.responses));
 }
