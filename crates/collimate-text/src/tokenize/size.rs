@@ -36,11 +36,13 @@ impl Size {
         within(|| "prompt".to_owned(), prompt, MAX_TEXT_BYTES)?;
         let mut size = Self { bytes: prompt, alone: None };
         for (k, response) in group.responses.iter().enumerate() {
-            within(|| format!("responses[{k}].content"), response.content.len(), MAX_TEXT_BYTES)?;
+            let before = response.before.iter().map(|message| message.content.len()).sum::<usize>();
+            let text = before + response.content.len();
+            within(|| format!("responses[{k}].content"), text, MAX_TEXT_BYTES)?;
             // An id stands for at least a byte, but for those that have no text.
             let num_ids = response.token_ids.as_ref().map_or(0, Vec::len);
             within(|| format!("responses[{k}].token_ids"), num_ids, MAX_TEXT_BYTES)?;
-            size.bytes += response.content.len() + num_ids;
+            size.bytes += text + num_ids;
         }
         size.settle();
         // What is encoded is counted as it is made.
