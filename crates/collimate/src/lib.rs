@@ -15,11 +15,8 @@
 mod arguments;
 mod cli;
 mod commands;
-<<<<<<< HEAD
 mod downloads;
-=======
 mod elsewhere;
->>>>>>> 01e7b8a (cli: --recipe for verbs that read text, hints for other trainers' verbs, --output_dir resumes)
 mod error;
 mod inputs;
 mod io;
