@@ -36,8 +36,9 @@ impl WholeFolder {
     pub fn create(path: &Path) -> Result<Self, WriteError> {
         if path.is_dir() {
             Self::recover(path)?;
-            if let Some(entry) = fs::read_dir(path).map_err(WriteError::of(path))?.next() {
-                let name = name_of(&entry.map_err(WriteError::of(path))?.path());
+            let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            let names = entries.map_err(WriteError::of(path))?.into_iter().map(|entry| name_of(&entry.path()));
+            if let Some(name) = names.min() {
                 let message = format!("it holds \"{name}\", and only a new folder or an empty one is filled");
                 return Err(WriteError::of(path)(io::Error::other(message)));
             }
