@@ -94,9 +94,8 @@ fn export_replaces_an_earlier_file_only_when_asked_to() {
     let folder = Folder::new();
     let output = folder.arg("m.gguf");
     let export = |outtype: &str, more: &[&str]| {
-        let args =
-            ["export", "--model", model_arg(), "--adapter", adapter_arg(), "--outtype", outtype, "--output", &output];
-        collimate(&[&args, more].concat())
+        let given = ["export", "--model", model_arg(), "--adapter", adapter_arg(), "--tokenizer-pre", "gpt-2"];
+        collimate(&[&given, &["--outtype", outtype, "--output", &output], more].concat())
     };
     assert_eq!(export("f16", &[]).code, 0);
     let before = fs::read(&output).expect("a file");
