@@ -95,7 +95,7 @@ fn export_replaces_an_earlier_file_only_when_asked_to() {
     let output = folder.arg("m.gguf");
     let export = |outtype: &str, more: &[&str]| {
         let given = ["export", "--model", model_arg(), "--adapter", adapter_arg(), "--tokenizer-pre", "gpt-2"];
-        collimate(&[&given, &["--outtype", outtype, "--output", &output], more].concat())
+        collimate(&[&given[..], &["--outtype", outtype, "--output", &output], more].concat())
     };
     assert_eq!(export("f16", &[]).code, 0);
     let before = fs::read(&output).expect("a file");
