@@ -51,7 +51,12 @@ pub(super) static MESSAGES: LayoutSpec = LayoutSpec {
 
 /// `messages` beside whole conversations or a prompt of their own are only a copy of them.
 fn is_messages(row: &Map<String, Value>) -> bool {
-    let is_copy = row.get("chosen").is_some_and(|chosen| row.contains_key("prompt") || chosen.is_array());
+    let speaker = |message: &Value| message.get("role").or_else(|| message.get("from")).cloned();
+    let is_reply = |turns: &Vec<Value>| {
+        turns.first().and_then(speaker).is_some_and(|speaker| matches!(speaker.as_str(), Some("assistant" | "gpt")))
+    };
+    let is_whole = |chosen: &Value| chosen.as_array().is_some_and(|turns| !is_reply(turns));
+    let is_copy = row.get("chosen").is_some_and(|chosen| row.contains_key("prompt") || is_whole(chosen));
     let is_prompt = has(row, &["completion"]) || has(row, &["completions"]);
     row.contains_key("messages") && !is_copy && !is_prompt
 }
