@@ -54,6 +54,13 @@ impl ModelOptions {
         Ok(())
     }
 
+    /// The files that are read: those of the folders of model and adapter, if they are folders, and the recipe.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let folders = [Some(&self.model), self.adapter.as_ref()].into_iter().flatten();
+        let entries = folders.flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
+        entries.map(|entry| entry.path()).chain(self.recipe.clone()).collect()
+    }
+
     /// Checks what loading the model needs, without reading weights: cheap, so it comes before data is read.
     pub(crate) fn check(&self) -> Result<(), CliError> {
         Ok(check_session(&self.session_options())?)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use collimate_data::data_files;
 use collimate_files::check_output;
 
+use super::model_options::ModelOptions;
 use crate::error::CliError;
 
 /// Whether an existing output is replaced.
@@ -22,10 +23,22 @@ impl Overwrite {
     /// # Errors
     /// The output is taken.
     pub(crate) fn check(self, output: &Path, inputs: &[PathBuf]) -> Result<(), CliError> {
+        self.check_files(output, inputs, Vec::new())
+    }
+
+    /// Like [`check`](Self::check), for a verb that reads a model as well: none of its files is replaced either.
+    ///
+    /// # Errors
+    /// The output is taken.
+    pub(crate) fn check_all(self, output: &Path, inputs: &[PathBuf], model: &ModelOptions) -> Result<(), CliError> {
+        self.check_files(output, inputs, model.files())
+    }
+
+    fn check_files(self, output: &Path, inputs: &[PathBuf], mut files: Vec<PathBuf>) -> Result<(), CliError> {
         if output == Path::new("-") {
             return Ok(());
         }
-        let files: Vec<PathBuf> = inputs.iter().filter_map(|name| data_files(name).ok()).flatten().collect();
+        files.extend(inputs.iter().filter_map(|name| data_files(name).ok()).flatten());
         Ok(check_output(output, files.iter().map(PathBuf::as_path), self.force)?)
     }
 }

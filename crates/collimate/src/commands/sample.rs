@@ -49,7 +49,7 @@ impl Args {
         if self.num_responses == 0 {
             return Err(CliError::usage("--num-responses must be at least 1"));
         }
-        self.overwrite.check(&self.output, std::slice::from_ref(&self.data))?;
+        self.overwrite.check_all(&self.output, std::slice::from_ref(&self.data), &self.model)?;
         self.model.locate(io)?;
         self.model.check()?;
         let mut out = Rows::create(&self.output)?;

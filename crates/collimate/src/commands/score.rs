@@ -59,7 +59,7 @@ impl Args {
         if self.batch_size > MAX_BATCH {
             return Err(CliError::usage(format!("--batch-size must be at most {MAX_BATCH}")));
         }
-        self.overwrite.check(&self.output, &self.data)?;
+        self.overwrite.check_all(&self.output, &self.data, &self.model)?;
         self.model.locate(io)?;
         self.model.check()?;
         let options = self.lengths.resolve(&self.read, 1)?;

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::runs::{contents, data, refused};
 use crate::harness::{Folder, collimate, succeed};
-use crate::small_model::{adapter_arg, model_arg};
+use crate::small_model::{adapter_arg, model, model_arg};
 
 /// The verbs that write a file, each with an output to be named.
 fn verbs(folder: &Folder) -> Vec<Vec<String>> {
@@ -107,4 +107,19 @@ fn export_replaces_an_earlier_file_only_when_asked_to() {
     folder.write("m.gguf", "mine");
     refused(&export("f16", &["--force"]), &["m.gguf", "which is no GGUF file"]);
     assert_eq!(folder.read("m.gguf"), "mine");
+}
+
+#[test]
+fn a_file_of_the_model_is_not_replaced_even_when_asked_to() {
+    let folder = Folder::new();
+    let (base, data) = (folder.copy(model(), "m"), data(&folder));
+    let before = contents(&folder.path("m"));
+    for name in ["model.safetensors", "tokenizer.json"] {
+        let output = folder.path("m").join(name).display().to_string();
+        for verb in ["score", "sample"] {
+            let args = [verb, "--model", &base, "--data", &data, "--output", &output, "--force", "--quiet"];
+            refused(&collimate(&args), &[name, "this file is read, so it cannot be the output too"]);
+        }
+    }
+    assert!(before == contents(&folder.path("m")));
 }
