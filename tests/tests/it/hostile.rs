@@ -11,6 +11,7 @@ mod long_texts;
 mod outputs;
 mod run_folder;
 mod runs;
+mod sizes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Once;

@@ -117,6 +117,27 @@ pub struct SourceDescription {
     pub normalize: Option<Normalize>,
 }
 
+impl SourceDescription {
+    /// `signal_name` says where the layout's own numbers are, once a row was read.
+    pub(super) fn new(
+        options: &LoadOptions,
+        layout: Layout,
+        direction: ScoreDirection,
+        reward_from: Option<RewardFrom>,
+        signal_name: Option<&str>,
+    ) -> Self {
+        let fallback = if layout.has_ranks() { RewardFrom::Rank } else { RewardFrom::Field { name: None } };
+        let reward_from = reward_from.unwrap_or(fallback);
+        let reward_source = match &reward_from {
+            RewardFrom::Field { name: Some(name) } => name.clone(),
+            RewardFrom::Aspects { .. } => "rated aspects".to_owned(),
+            _ => signal_name.unwrap_or("the layout's numbers").to_owned(),
+        };
+        let (fields, normalize) = (options.fields.clone(), options.normalize);
+        Self { layout, fields, reward_source, direction, reward_from, normalize }
+    }
+}
+
 impl fmt::Display for SourceDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.fields {

@@ -1,6 +1,5 @@
 //! Turns rows into groups, one at a time.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -18,7 +17,7 @@ use crate::{DataError, DataFiles, Layout, PromptGroup, Response, ScoreDirection,
 use collimate_rewards::RewardFrom;
 
 /// Iterates over the groups of one or more files in constant memory: one group, and the longest line so far or, for
-/// Parquet, one page per column. Only where a row holds one of a prompt's responses, all rows are in memory.
+/// Parquet, one page per column. Where a row holds one of a prompt's responses, rows are kept on disk until all are read.
 ///
 /// It continues after an error in a row, so that all errors of a file can be listed.
 pub struct GroupReader {
@@ -31,7 +30,9 @@ pub struct GroupReader {
     first_row: Option<Value>,
     /// What the first well-formed row is to its group.
     kind: RowKind,
-    gathered: Option<Gathered>,
+    /// The last row that was parsed, if rows are gathered.
+    last_row: Option<Value>,
+    gathered: Option<Box<Gathered>>,
     counts: LoadCounts,
     files: DataFiles,
 }
@@ -47,6 +48,7 @@ impl GroupReader {
             signal_name: None,
             first_row: None,
             kind: RowKind::Group,
+            last_row: None,
             gathered: None,
             counts: LoadCounts::default(),
             options,
@@ -68,16 +70,7 @@ impl GroupReader {
 
     /// How the file is interpreted, to show before using the data.
     pub fn describe(&self) -> SourceDescription {
-        let fallback = if self.layout.has_ranks() { RewardFrom::Rank } else { RewardFrom::Field { name: None } };
-        let reward_from = self.reward_from.clone().unwrap_or(fallback);
-        let reward_source = match &reward_from {
-            RewardFrom::Field { name: Some(name) } => name.clone(),
-            RewardFrom::Aspects { .. } => "rated aspects".to_owned(),
-            _ => self.signal_name.unwrap_or("the layout's numbers").to_owned(),
-        };
-        let normalize = self.options.normalize;
-        let (layout, fields, direction) = (self.layout, self.options.fields.clone(), self.direction);
-        SourceDescription { layout, fields, reward_source, direction, reward_from, normalize }
+        SourceDescription::new(&self.options, self.layout, self.direction, self.reward_from.clone(), self.signal_name)
     }
 
     /// Whether a row holds one response without a reward, for objectives that compare nothing.
@@ -128,12 +121,7 @@ impl GroupReader {
             });
         }
         if self.reward_from.is_none() {
-            let only_aspects = raw.responses.iter().all(|r| r.signal.is_err() && !r.aspects.is_empty());
-            self.reward_from = Some(match self.layout {
-                layout if layout.has_ranks() => RewardFrom::Rank,
-                Layout::UltraFeedback if only_aspects => RewardFrom::Aspects { weights: BTreeMap::new() },
-                _ => RewardFrom::Field { name: None },
-            });
+            self.reward_from = Some(row_rewards::usual(self.layout, raw));
         }
         Ok(())
     }
@@ -184,6 +172,7 @@ impl GroupReader {
             match self.parse(&row) {
                 Ok(raw) => {
                     let settled = if self.signal_name.is_none() { self.resolve(&raw) } else { Ok(()) };
+                    self.last_row = (self.kind == RowKind::OneOfMany).then_some(row);
                     return Some(settled.map(|()| PlacedGroup { raw, index, line }));
                 }
                 Err(error) => match error.reason().filter(|_| self.options.skip_unusable) {
@@ -196,19 +185,32 @@ impl GroupReader {
 
     /// The next group before its rewards are computed: the next row, or all rows of the next prompt.
     fn next_raw(&mut self) -> Option<Result<PlacedGroup, DataError>> {
-        if let Some(gathered) = &mut self.gathered {
-            return gathered.next();
+        if self.gathered.is_none() {
+            let first = self.next_parsed()?;
+            if self.kind != RowKind::OneOfMany {
+                return Some(first);
+            }
+            if let Err(error) = self.gather(first) {
+                return Some(Err(error));
+            }
         }
-        let first = self.next_parsed()?;
-        if self.kind != RowKind::OneOfMany {
-            return Some(first);
+        let mut gathered = self.gathered.take()?;
+        let place = |index| self.files.path(index);
+        let next = gathered.next(|row, index, line| self.parse(row).map_err(|error| error.at(place(index), line)));
+        self.gathered = Some(gathered);
+        next
+    }
+
+    /// Gathers this row and all further ones.
+    fn gather(&mut self, first: Result<PlacedGroup, DataError>) -> Result<(), DataError> {
+        let mut gathered = Box::new(Gathered::new());
+        let mut next = Some(first);
+        while let Some(parsed) = next {
+            gathered.add(parsed, self.last_row.take().as_ref())?;
+            next = self.next_parsed();
         }
-        let mut gathered = Gathered::default();
-        gathered.add(first);
-        while let Some(row) = self.next_parsed() {
-            gathered.add(row);
-        }
-        self.gathered.insert(gathered).next()
+        self.gathered = Some(gathered);
+        Ok(())
     }
 
     fn group(&mut self, PlacedGroup { mut raw, index, line }: PlacedGroup) -> Result<PromptGroup, RowError> {
@@ -229,8 +231,7 @@ impl GroupReader {
         let left_out = keep_usable(&mut raw, &self.options, self.layout, &reward_from)?;
         let mut rewards = row_rewards::rewards(&raw, self.layout, self.direction, &reward_from)?;
         if has_scores {
-            let files = &self.files;
-            let place = || files.place(index, line);
+            let place = || self.files.place(index, line);
             labels::compare(&mut raw, &mut rewards, self.options.label_conflicts, &mut self.counts.labels, place)?;
         }
         for reason in left_out {

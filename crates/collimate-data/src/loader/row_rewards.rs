@@ -1,5 +1,7 @@
 //! Computes a row's rewards from the numbers its layout found.
 
+use std::collections::BTreeMap;
+
 use crate::layout::node::{Absent, RowError};
 use crate::layout::raw::{RawGroup, RawResponse};
 use crate::{Layout, ScoreDirection, SkipReason};
@@ -10,6 +12,16 @@ use collimate_rewards::{
 
 /// Limit on the responses of a prompt whose rewards are fitted to comparisons, which takes O(K³) time.
 const MAX_COMPARED_RESPONSES: usize = 128;
+
+/// How rewards are computed unless something else is asked for, by the first row.
+pub(super) fn usual(layout: Layout, raw: &RawGroup) -> RewardFrom {
+    let only_aspects = raw.responses.iter().all(|r| r.signal.is_err() && !r.aspects.is_empty());
+    match layout {
+        layout if layout.has_ranks() => RewardFrom::Rank,
+        Layout::UltraFeedback if only_aspects => RewardFrom::Aspects { weights: BTreeMap::new() },
+        _ => RewardFrom::Field { name: None },
+    }
+}
 
 /// The rewards of a row, [K]; finite, higher is better.
 pub(super) fn rewards(

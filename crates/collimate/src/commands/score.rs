@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use collimate_data::{DataFiles, RowWriter};
+use collimate_model::TokenLogps;
 use collimate_text::{GroupBatch, TextChecks, TokenizedGroup, tokenize_all};
-use collimate_train::TrainError;
+use collimate_train::{Session, TrainError};
 use serde_json::{Value, json};
 
 use super::data_options::{DataOptions, LengthOptions, in_files, take};
@@ -81,9 +82,7 @@ impl Args {
                     tokenize_all(&groups, &tokenizer, &options).map_err(|error| in_files(reader.files(), error))?;
                 num_skipped += counts.num_skipped();
                 checks.merge(counts.texts);
-                let batch =
-                    if self.separate { GroupBatch::separate(&tokenized) } else { GroupBatch::shared(&tokenized) };
-                let logps = session.score(&batch, true, None)?;
+                let logps = self.logps(session.as_mut(), &tokenized)?;
                 for (group, logps) in tokenized.iter().zip(&logps) {
                     check(group, logps, reader.files())?;
                     out.push(&row(group, logps, self.tokens))?;
@@ -112,6 +111,41 @@ fn check(group: &TokenizedGroup, logps: &[Vec<f64>], files: &DataFiles) -> Resul
     let Some((response, logp)) = sums.enumerate().find(|(_, logp)| !logp.is_finite()) else { return Ok(()) };
     let location = files.place(group.index, group.line);
     Err(TrainError::RowNotFinite { location, problem: format!("the log-prob of response {response} is {logp}") })
+}
+
+/// Most tokens of a forward pass over several responses.
+const MAX_PASS_TOKENS: usize = 1 << 16;
+
+impl Args {
+    /// The log-probs of groups' responses: from one pass, or from several where one would be very large.
+    fn logps(&self, session: &mut dyn Session, groups: &[TokenizedGroup]) -> Result<TokenLogps, CliError> {
+        // What a response adds to a pass that has its prompt already, and a pass's prompt.
+        let repeated = |group: &TokenizedGroup| if self.separate { group.prompt_ids.len() } else { 0 };
+        let num_tokens = |group: &TokenizedGroup| group.num_tokens() + group.responses.len() * repeated(group);
+        if groups.iter().map(num_tokens).sum::<usize>() <= MAX_PASS_TOKENS {
+            let batch = if self.separate { GroupBatch::separate(groups) } else { GroupBatch::shared(groups) };
+            return Ok(session.score(&batch, true, None)?);
+        }
+        let mut logps = Vec::new();
+        for group in groups {
+            let (mut of_group, mut first) = (Vec::new(), 0);
+            while first < group.responses.len() {
+                let (mut end, mut tokens) = (first, group.prompt_ids.len());
+                while let Some(response) = group.responses.get(end) {
+                    tokens += response.ids.len() + repeated(group);
+                    if end > first && tokens > MAX_PASS_TOKENS {
+                        break;
+                    }
+                    end += 1;
+                }
+                let batch = GroupBatch::parts([(group, first..end)], !self.separate);
+                of_group.extend(session.score(&batch, true, None)?.into_iter().flatten());
+                first = end;
+            }
+            logps.push(of_group);
+        }
+        Ok(logps)
+    }
 }
 
 fn row(group: &TokenizedGroup, logps: &[Vec<f64>], tokens: bool) -> Value {
