@@ -53,7 +53,7 @@ impl FolderLock {
     /// under the lock file's name.
     pub fn acquire(folder: &Path) -> Result<Self, LockError> {
         let is_new = !folder.exists();
-        fs::create_dir_all(folder).map_err(WriteError::of(folder))?;
+        fs::create_dir_all(folder).map_err(|error| WriteError::of(folder)(in_the_way(folder).unwrap_or(error)))?;
         let path = folder.join(LOCK_FILE);
         let failed = |source| WriteError::of(folder)(source);
         loop {
@@ -109,6 +109,12 @@ impl Drop for FolderLock {
     }
 }
 
+/// What keeps a folder from being created, if something else has its name or that of one around it.
+fn in_the_way(folder: &Path) -> Option<io::Error> {
+    let taken = folder.ancestors().find(|path| fs::symlink_metadata(path).is_ok())?;
+    (!taken.is_dir()).then(|| io::Error::other(format!("{} is not a folder", taken.display())))
+}
+
 /// The process that a lock file names; `None` if it is empty, as its first moment leaves it.
 fn process_of(file: &mut File) -> io::Result<Option<u32>> {
     let mut text = String::new();
@@ -153,6 +159,18 @@ mod tests {
         let around = tempfile::tempdir().expect("a temporary folder");
         fs::write(around.path().join(LOCK_FILE), "12345\n").expect("a file");
         FolderLock::acquire(around.path()).expect("free");
+    }
+
+    #[test]
+    fn what_is_no_folder_is_named() {
+        let around = tempfile::tempdir().expect("a temporary folder");
+        let file = around.path().join("file");
+        fs::write(&file, "").expect("a file");
+        for folder in [file.clone(), file.join("run")] {
+            let error = FolderLock::acquire(&folder).expect_err("a file").to_string();
+            let expected = format!("{}: cannot be written: {} is not a folder", folder.display(), file.display());
+            assert_eq!(error, expected);
+        }
     }
 
     #[test]

@@ -187,18 +187,19 @@ fn copy(files: Vec<(&'static str, PathBuf)>, to: &Path) -> Result<Vec<PathBuf>, 
     Ok(copied)
 }
 
-/// Tokenizer files, chat template and `generation_config.json` of a folder, if they exist; each can be read.
+/// Tokenizer files, chat template and `generation_config.json` of a folder, if they exist; each can be read. One that is there and is
+/// no file is not passed over: a copy without a tokenizer would be another model.
 ///
 /// # Errors
-/// [`HfError::LinkOutside`] naming the first that links to a file that is not the model's; [`HfError::Io`] naming the first
-/// that cannot be opened.
+/// [`HfError::LinkOutside`] naming the first that links to a file that is not the model's; [`HfError::NotAFile`] naming the first
+/// that is a folder, a pipe or a device; [`HfError::Io`] naming the first that cannot be opened.
 pub fn side_files(from: &Path) -> Result<Vec<(&'static str, PathBuf)>, HfError> {
-    let files = SIDE_FILES.into_iter().map(|name| (name, from.join(name))).filter(|(_, source)| source.is_file());
-    let files: Vec<_> = files.collect();
+    let all = SIDE_FILES.into_iter().map(|name| (name, from.join(name)));
+    let files: Vec<_> = all.filter(|(_, source)| fs::symlink_metadata(source).is_ok()).collect();
+    files.iter().try_for_each(|(_, source)| plain_file::open(source).map(drop))?;
     if let Some((_, outside)) = files.iter().find(|(_, source)| !is_of_model(from, source)) {
         return Err(HfError::LinkOutside { path: outside.clone() });
     }
-    files.iter().try_for_each(|(_, source)| plain_file::open(source).map(drop))?;
     Ok(files)
 }
 

@@ -11,6 +11,8 @@ use crate::error::ReportError;
 
 /// Size limit of `metrics.jsonl`, in bytes: enough for a million rows.
 const MAX_METRICS_BYTES: u64 = 1 << 30;
+/// Size limit of one row, in bytes; a row has some forty figures.
+const MAX_ROW_BYTES: u64 = 1 << 20;
 
 /// Appends rows to `metrics.jsonl` in place, so that each is in the file as soon as it is written; [`read_metrics`] ignores
 /// a last line truncated by a crash.
@@ -43,17 +45,23 @@ impl MetricsWriter {
     ) -> Result<(Self, usize), ReportError> {
         let mut kept = 0;
         let mut copy = AtomicFile::create(path)?;
-        let old = match open_plain(path) {
-            Ok(old) => Some(BufReader::new(old.take(MAX_METRICS_BYTES))),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
+        let old: Box<dyn Read> = match open_plain(path) {
+            Ok(old) => Box::new(old.take(MAX_METRICS_BYTES)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Box::new(std::io::empty()),
             Err(source) => return Err(ReportError::io(path, source)),
         };
         // Row by row: the file of a long run is much larger than anything else held in memory for it.
-        for line in old.into_iter().flat_map(|old| old.split(b'\n')).take(num_rows) {
-            let line = line.map_err(|source| ReportError::io(path, source))?;
-            let Ok(row) = serde_json::from_slice(&line) else { break };
-            copy.write_all(&[&line[..], b"\n"].concat()).map_err(WriteError::of(path))?;
-            on_row(row);
+        let (mut old, mut line) = (BufReader::new(old), Vec::new());
+        while kept < num_rows {
+            line.clear();
+            old.by_ref()
+                .take(MAX_ROW_BYTES)
+                .read_until(b'\n', &mut line)
+                .map_err(|error| ReportError::io(path, error))?;
+            let row = line.strip_suffix(b"\n").unwrap_or(&line);
+            let Ok(parsed) = serde_json::from_slice(row) else { break };
+            copy.write_all(&[row, b"\n"].concat()).map_err(WriteError::of(path))?;
+            on_row(parsed);
             kept += 1;
         }
         copy.commit()?;
@@ -124,6 +132,9 @@ mod tests {
             assert_eq!(found, kept);
             assert_eq!(read_metrics(&path).expect("rows").len(), kept);
         }
+        // A file of zeros without end, as a sparse one is: no row is that long.
+        std::fs::File::create(&path).expect("a file").set_len(1 << 40).expect("a sparse file");
+        assert_eq!(MetricsWriter::resume(&path, 3, &mut |_| {}).expect("a file").1, 0);
         std::fs::remove_file(&path).expect("a file");
         assert_eq!(MetricsWriter::resume(&path, 3, &mut |_| {}).expect("a file").1, 0);
     }

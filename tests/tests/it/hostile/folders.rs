@@ -125,3 +125,26 @@ fn a_link_to_a_device_is_refused(#[case] name: &str) {
     assert!(outcome.err.contains(name), "{}", outcome.err);
     assert!(!model_arg().is_empty());
 }
+
+/// Left out in silence, the tokenizer would be missing from what is written.
+#[cfg(unix)]
+#[rstest]
+fn a_file_of_the_model_that_is_no_file_is_not_left_out(
+    #[values("tokenizer_config.json", "vocab.json", "generation_config.json")] name: &str,
+    #[values("pipe", "folder", "dangling link")] kind: &str,
+) {
+    let folder = Folder::new();
+    folder.copy(model(), "model");
+    let path = folder.path("model").join(name);
+    let _ = fs::remove_file(&path);
+    match kind {
+        "pipe" => assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success()),
+        "folder" => fs::create_dir(&path).expect("a folder"),
+        _ => std::os::unix::fs::symlink("nowhere", &path).expect("a link"),
+    }
+    let output = folder.arg("merged");
+    let args = ["merge", "--model", &folder.arg("model"), "--adapter", adapter_arg(), "--output", &output];
+    let outcome = collimate(&args);
+    assert!(outcome.code != 0 && outcome.err.contains(name), "{}: {}", outcome.code, outcome.err);
+    assert!(!folder.path("merged/config.json").exists());
+}
