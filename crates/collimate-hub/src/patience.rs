@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 /// Bytes after which a download counts as going on. Fewer could come one by one for ever.
-pub(crate) const GAIN_BYTES: u64 = 1 << 20;
+const GAIN_BYTES: u64 = 1 << 20;
+/// Bytes after which more time may be lost: a network that brought so much comes back.
+const MANY_BYTES: u64 = 16 << 20;
 
 /// Decides after each failure whether to try again. Only time that was lost counts: waits in which nothing arrived.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub(crate) struct Patience {
     lost: Duration,
     failures: u32,
     most_failures: u32,
+    /// Bytes at the beginning.
+    first: u64,
     /// Bytes at the last gain.
     mark: u64,
 }
@@ -22,12 +26,20 @@ pub(crate) struct Patience {
 impl Patience {
     /// For a question, whose answer is short.
     pub(crate) fn for_question(timeout: Duration) -> Self {
-        Self { timeout, limit: timeout.mul_f64(1.5), lost: Duration::ZERO, failures: 0, most_failures: 3, mark: 0 }
+        Self {
+            timeout,
+            limit: timeout.mul_f64(1.5),
+            lost: Duration::ZERO,
+            failures: 0,
+            most_failures: 3,
+            first: 0,
+            mark: 0,
+        }
     }
 
-    /// For a file of which `done` bytes are there. Once bytes flow, more time may be lost: a network that failed comes back.
+    /// For a file of which `done` bytes are there.
     pub(crate) fn for_file(timeout: Duration, done: u64) -> Self {
-        Self { most_failures: 8, mark: done, ..Self::for_question(timeout) }
+        Self { most_failures: 8, first: done, mark: done, ..Self::for_question(timeout) }
     }
 
     /// The longest wait of the next attempt.
@@ -41,7 +53,9 @@ impl Patience {
     pub(crate) fn failed(&mut self, waited: Duration, done: u64, asked: Option<Duration>) -> Option<Duration> {
         if done >= self.mark.saturating_add(GAIN_BYTES) {
             (self.mark, self.lost, self.failures) = (done, Duration::ZERO, 0);
-            self.limit = self.timeout.mul_f64(4.5);
+            if done - self.first.min(done) >= MANY_BYTES {
+                self.limit = self.timeout.mul_f64(4.5);
+            }
         }
         self.failures += 1;
         self.lost += waited;
@@ -84,12 +98,12 @@ mod tests {
     fn a_download_that_went_on_is_tried_again_for_longer() {
         let mut patience = Patience::for_file(TEN, 0);
         let mut waited = Duration::ZERO;
-        while let Some(pause) = patience.failed(patience.next_timeout(), GAIN_BYTES, None) {
+        while let Some(pause) = patience.failed(patience.next_timeout(), MANY_BYTES, None) {
             waited += TEN + pause;
         }
         assert!(waited > Duration::from_secs(25) && waited < Duration::from_secs(45), "{waited:?}");
         // A further gain begins anew.
-        assert_eq!(patience.failed(TEN, 2 * GAIN_BYTES, None), Some(half_seconds(1)));
+        assert_eq!(patience.failed(TEN, MANY_BYTES + GAIN_BYTES, None), Some(half_seconds(1)));
     }
 
     #[test]
