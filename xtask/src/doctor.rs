@@ -35,6 +35,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         ("cargo-deny", optional("cargo-deny", "cargo install cargo-deny --locked")),
         ("cores", cores()),
         ("memory", enough("free", memory_gib(), MEMORY_GIB, "close programs, or build with --jobs 1")),
+        ("its limit", memory_limit()),
         ("disk", enough("free", disk_gib(&workspace.root), DISK_GIB, "make room, or set CARGO_TARGET_DIR")),
         ("backends", Verdict::Fine(backend::available(workspace)?.join(", "))),
         ("libtorch", libtorch(workspace)),
@@ -98,11 +99,30 @@ fn vulkan() -> Verdict {
     }
 }
 
+/// The cores that a build and a run use.
 fn cores() -> Verdict {
-    match std::thread::available_parallelism() {
-        Ok(count) => Verdict::Fine(count.to_string()),
-        Err(error) => Verdict::Unknown(error.to_string()),
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    Verdict::Fine(usable_cores(collimate_machine::cores(), &cpuinfo))
+}
+
+fn usable_cores(count: usize, cpuinfo: &str) -> String {
+    let all = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    match all > count {
+        true => format!("{count} of {all}, by affinity or by the quota of a control group"),
+        false => count.to_string(),
     }
+}
+
+/// The most memory that a run may use, of which `memory_budget: auto` takes three quarters.
+fn memory_limit() -> Verdict {
+    match collimate_machine::memory_limit() {
+        Some(limit) => Verdict::Fine(format!("{:.1} GiB: {}", gib(limit.bytes), limit.source)),
+        None => Verdict::Unknown("this system does not say".to_owned()),
+    }
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::powi(2.0, 30)
 }
 
 fn enough(what: &str, found: Option<f64>, needed: f64, remedy: &str) -> Verdict {
@@ -114,7 +134,9 @@ fn enough(what: &str, found: Option<f64>, needed: f64, remedy: &str) -> Verdict 
 }
 
 fn memory_gib() -> Option<f64> {
-    available_memory_gib(&std::fs::read_to_string("/proc/meminfo").ok()?)
+    let free = available_memory_gib(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+    // What is free in the machine is no use beyond the limit.
+    Some(collimate_machine::memory_limit().map_or(free, |limit| free.min(gib(limit.bytes))))
 }
 
 fn available_memory_gib(meminfo: &str) -> Option<f64> {
@@ -152,6 +174,14 @@ mod tests {
         let table = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 4194304 1048576 3145728 25% /\n";
         assert_eq!(free_disk_gib(table), Some(3.0));
         assert_eq!(free_disk_gib("nothing"), None);
+    }
+
+    #[test]
+    fn cores_that_may_not_be_used_are_told_of() {
+        let cpuinfo = "processor\t: 0\nmodel name\t: x\nprocessor\t: 1\n";
+        assert_eq!(usable_cores(2, cpuinfo), "2");
+        assert_eq!(usable_cores(1, cpuinfo), "1 of 2, by affinity or by the quota of a control group");
+        assert_eq!(usable_cores(3, ""), "3");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use burn_cuda::{Cuda, CudaDevice};
 use cudarc::driver::CudaContext;
 use cudarc::nvrtc::compile_ptx;
 
-use crate::devices::{FoundDevice, HasDevices};
+use crate::devices::{DeviceMemory, FoundDevice, HasDevices, own_memory};
 use crate::error::{BackendError, check_index};
 use crate::faults::tried;
 
@@ -28,9 +28,9 @@ impl HasDevices for Cuda {
         (0..count()?).map(describe).collect()
     }
 
-    fn memory(index: usize) -> Result<Option<u64>, BackendError> {
+    fn memory(index: usize) -> Result<Option<DeviceMemory>, BackendError> {
         check_index(Self::NAME, index, count()?)?;
-        Ok(describe(index)?.memory_bytes)
+        Ok(describe(index)?.memory)
     }
 
     /// Opens nothing; burn does when the first tensor is created.
@@ -46,7 +46,7 @@ fn describe(index: usize) -> Result<FoundDevice, BackendError> {
     let context = CudaContext::new(index).map_err(|error| no_device(&format!("device {index}: {error}")))?;
     Ok(FoundDevice {
         name: context.name().unwrap_or_else(|_| format!("CUDA device {index}")),
-        memory_bytes: context.total_mem().ok().map(|bytes| bytes as u64),
+        memory: context.total_mem().ok().map(|bytes| own_memory(bytes as u64)),
     })
 }
 

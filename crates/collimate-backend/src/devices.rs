@@ -1,5 +1,9 @@
 //! What a backend reports about its devices.
 
+use std::fmt;
+
+use collimate_machine::{LimitSource, memory_limit};
+
 use crate::dtype::ComputeDtype;
 use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
@@ -11,10 +15,28 @@ pub struct DeviceInfo {
     pub index: usize,
     /// Display name.
     pub name: String,
-    /// Memory that the device can use, in bytes, where known.
-    pub memory_bytes: Option<u64>,
+    /// Memory that the device can use, where known.
+    pub memory: Option<DeviceMemory>,
     /// Names of the [`ComputeDtype`]s that the device computes in.
     pub dtypes: Vec<&'static str>,
+}
+
+/// Memory that a run on a device can use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// In bytes.
+    pub bytes: u64,
+    /// What limits the memory of this process, for a device that uses it; `None` for a device with memory of its own.
+    pub source: Option<LimitSource>,
+}
+
+impl fmt::Display for DeviceMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => source.fmt(f),
+            None => f.write_str("the device's memory"),
+        }
+    }
 }
 
 /// A device as found by a backend, before its dtypes are queried.
@@ -22,8 +44,8 @@ pub struct DeviceInfo {
 pub(crate) struct FoundDevice {
     /// Display name.
     pub(crate) name: String,
-    /// Memory that the device can use, in bytes, where known.
-    pub(crate) memory_bytes: Option<u64>,
+    /// Memory that the device can use, where known.
+    pub(crate) memory: Option<DeviceMemory>,
 }
 
 /// A backend that lists and opens its devices, as its row of the table requires.
@@ -41,10 +63,10 @@ pub(crate) trait HasDevices: FusedOps {
     ///
     /// # Errors
     /// No device is found, or not this one.
-    fn memory(index: usize) -> Result<Option<u64>, BackendError> {
+    fn memory(index: usize) -> Result<Option<DeviceMemory>, BackendError> {
         let mut found = Self::found()?;
         check_index(Self::NAME, index, found.len())?;
-        Ok(found.swap_remove(index).memory_bytes)
+        Ok(found.swap_remove(index).memory)
     }
 
     /// burn's device for an index. Opens no other device.
@@ -67,14 +89,18 @@ pub(crate) fn describe<B: HasDevices>() -> Result<Vec<DeviceInfo>, BackendError>
             dtype == ComputeDtype::Float32 || B::device(index).is_ok_and(|device| B::computes_in(&device, dtype))
         };
         let dtypes = ComputeDtype::ALL.into_iter().filter(|&dtype| has(dtype)).map(ComputeDtype::name).collect();
-        DeviceInfo { index, name: found.name, memory_bytes: found.memory_bytes, dtypes }
+        DeviceInfo { index, name: found.name, memory: found.memory, dtypes }
     };
     Ok(B::found()?.into_iter().enumerate().map(describe).collect())
 }
 
-/// Physical memory of the machine as Linux reports it; `None` elsewhere.
-pub(crate) fn machine_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+/// Memory of a device of its own.
+#[cfg_attr(not(any(feature = "cuda", feature = "libtorch")), allow(dead_code))]
+pub(crate) fn own_memory(bytes: u64) -> DeviceMemory {
+    DeviceMemory { bytes, source: None }
+}
+
+/// The machine's memory, as far as this process may use it; `None` where the system does not say.
+pub(crate) fn machine_memory() -> Option<DeviceMemory> {
+    memory_limit().map(|limit| DeviceMemory { bytes: limit.bytes, source: Some(limit.source) })
 }

@@ -19,8 +19,8 @@ impl HasDevices for Flex {
     const NAME: &'static str = "flex";
 
     fn found() -> Result<Vec<FoundDevice>, BackendError> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(vec![FoundDevice { name: format!("CPU, {threads} threads"), memory_bytes: machine_memory() }])
+        let threads = collimate_machine::cores();
+        Ok(vec![FoundDevice { name: format!("CPU, {threads} threads"), memory: machine_memory() }])
     }
 
     fn device(index: usize) -> Result<FlexDevice, BackendError> {

@@ -55,7 +55,8 @@ mod wgpu;
 
 pub use allocator::give_back_memory;
 pub use attention_map::{AttentionMap, AttentionSaved, AttentionShape, Segment};
-pub use devices::DeviceInfo;
+pub use collimate_machine::LimitSource;
+pub use devices::{DeviceInfo, DeviceMemory};
 pub use dtype::{ComputeDtype, in_dtype, in_float32};
 pub use error::BackendError;
 pub use faults::{guarded, reports_panic};

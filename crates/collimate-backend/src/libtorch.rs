@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use burn_tch::{LibTorch, LibTorchDevice};
 
 use self::attention::Batches;
-use crate::devices::{FoundDevice, HasDevices, machine_memory};
+use crate::devices::{FoundDevice, HasDevices, machine_memory, own_memory};
 use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
 
@@ -25,10 +25,9 @@ impl HasDevices for LibTorch {
         let alike = (num_gpus > 0).then(gpus_alike).flatten();
         let gpus = (0..num_gpus).map(|index| FoundDevice {
             name: alike.as_ref().map_or_else(|| format!("CUDA device {index}"), |(name, _)| name.clone()),
-            memory_bytes: alike.as_ref().map(|(_, bytes)| *bytes),
+            memory: alike.as_ref().map(|(_, bytes)| own_memory(*bytes)),
         });
-        let cpu =
-            FoundDevice { name: format!("CPU, {} threads", tch::get_num_threads()), memory_bytes: machine_memory() };
+        let cpu = FoundDevice { name: format!("CPU, {} threads", tch::get_num_threads()), memory: machine_memory() };
         Ok(gpus.chain(std::iter::once(cpu)).collect())
     }
 

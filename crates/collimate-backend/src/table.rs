@@ -1,6 +1,6 @@
 //! The table of backends, and dispatch by a backend's name.
 
-use crate::devices::{self, DeviceInfo, HasDevices};
+use crate::devices::{self, DeviceInfo, DeviceMemory, HasDevices};
 use crate::dtype::ComputeDtype;
 use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
@@ -100,17 +100,17 @@ pub fn devices(backend: &str) -> Result<Vec<DeviceInfo>, BackendError> {
     with_backend(backend, Describe)
 }
 
-/// Memory that a device can use, in bytes, where known.
+/// Memory that a run on a device can use, and what limits it, where known.
 ///
 /// # Errors
 /// The backend is unknown or not compiled in, or has no device, or not this one.
-pub fn device_memory(backend: &str, device: usize) -> Result<Option<u64>, BackendError> {
+pub fn device_memory(backend: &str, device: usize) -> Result<Option<DeviceMemory>, BackendError> {
     struct Memory(usize);
 
     impl Visitor for Memory {
-        type Output = Option<u64>;
+        type Output = Option<DeviceMemory>;
 
-        fn visit<B: HasDevices>(self) -> Result<Option<u64>, BackendError> {
+        fn visit<B: HasDevices>(self) -> Result<Option<DeviceMemory>, BackendError> {
             B::memory(self.0)
         }
     }
@@ -200,6 +200,6 @@ mod tests {
             assert!(message.contains(&format!("cargo xtask train --backend {}", backend.name)), "{message}");
         }
         assert!(devices("flex").is_ok_and(|devices| devices.len() == 1));
-        assert_eq!(device_memory("flex", 0), Ok(devices("flex").expect("the CPU")[0].memory_bytes));
+        assert_eq!(device_memory("flex", 0), Ok(devices("flex").expect("the CPU")[0].memory.clone()));
     }
 }

@@ -14,7 +14,7 @@ impl HasDevices for Wgpu {
         let describe = |adapter: Adapter| FoundDevice {
             name: adapter.name,
             // No graphics interface reports how much of a card's own memory can be used.
-            memory_bytes: if adapter.shares_memory { machine_memory() } else { None },
+            memory: if adapter.shares_memory { machine_memory() } else { None },
         };
         Ok(adapters()?.into_iter().map(describe).collect())
     }

@@ -31,7 +31,10 @@ impl Args {
                 }
             };
             for device in devices {
-                let memory = device.memory_bytes.map(|bytes| format!(", {:.1} GiB", bytes as f64 / f64::powi(2.0, 30)));
+                let memory = device.memory.as_ref().map(|memory| {
+                    let gibibytes = memory.bytes as f64 / f64::powi(2.0, 30);
+                    format!(", {gibibytes:.1} GiB ({memory})")
+                });
                 let (memory, dtypes) = (memory.unwrap_or_default(), device.dtypes.join(", "));
                 io.line(format_args!("  device {}: {}{memory}, {dtypes}", device.index, device.name))?;
             }
@@ -57,7 +60,8 @@ fn describe(backend: &BackendInfo) -> Value {
         json!({
             "index": device.index,
             "name": device.name,
-            "memory_bytes": device.memory_bytes,
+            "memory_bytes": device.memory.as_ref().map(|memory| memory.bytes),
+            "memory_limit": device.memory.as_ref().map(ToString::to_string),
             "dtypes": device.dtypes,
         })
     };
