@@ -1,6 +1,6 @@
 //! The weight files of a model: their names, the index of shards, and how tensors are divided among shards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,10 @@ pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 /// The index, which maps tensors to shards.
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
+/// Most tensors in a file of weights, and in an index: more than any configuration that is read asks for, which is some
+/// 400,000 (100,000 experts of three matrices, 10,000 layers of nine tensors).
+pub(crate) const MAX_TENSORS: usize = 400_000;
+
 /// Reads which shard holds each tensor. Every shard is a plain file name and exists beside the index.
 pub(crate) fn read_index(index: &Path) -> Result<BTreeMap<String, String>, HfError> {
     let value = read_json(index)?;
@@ -28,15 +32,19 @@ pub(crate) fn read_index(index: &Path) -> Result<BTreeMap<String, String>, HfErr
     let Some(map) = map.as_object().filter(|map| !map.is_empty()) else {
         return Err(wrong("an object of tensor and file names", map));
     };
-    let mut shards = BTreeMap::new();
+    if map.len() > MAX_TENSORS {
+        return Err(wrong(&format!("at most {MAX_TENSORS} tensors"), &map.len().into()));
+    }
+    let (mut shards, mut seen) = (BTreeMap::new(), BTreeSet::new());
     for (tensor, shard) in map {
         let Some(shard) = shard.as_str() else {
             return Err(wrong("an object of tensor and file names", shard));
         };
-        if !plain_name(shard) {
+        // Names of shards recur; each file is looked for once.
+        if !seen.contains(shard) && !plain_name(shard) {
             return Err(ShardError::BadShardName { index: index.to_owned(), shard: shard.to_owned() }.into());
         }
-        if !index.with_file_name(shard).is_file() {
+        if seen.insert(shard) && !index.with_file_name(shard).is_file() {
             let (index, shard, tensor) = (index.to_owned(), shard.to_owned(), tensor.clone());
             return Err(ShardError::MissingShard { index, shard, tensor }.into());
         }

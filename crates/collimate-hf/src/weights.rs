@@ -73,8 +73,8 @@ pub struct WeightFiles {
 struct Holder {
     /// The file, by its index.
     file: usize,
-    /// The tensor's name in the file.
-    stored: String,
+    /// The tensor's name in the file, if it is another one there.
+    stored: Option<Box<str>>,
 }
 
 impl WeightFiles {
@@ -106,11 +106,12 @@ impl WeightFiles {
 
     /// A tied model may have been saved with its output layer alone, which is its embedding then, as in transformers.
     fn tie(&mut self, dir: &Path) {
-        let head = self.holders.get("lm_head.weight").map(|head| (head.file, head.stored.clone()));
+        let head = self.holders.get_key_value("lm_head.weight");
+        let head = head.map(|(name, head)| (head.file, head.stored.clone().unwrap_or_else(|| name.as_str().into())));
         let Some((file, stored)) = head.filter(|_| !self.holders.contains_key(EMBEDDING)) else { return };
         let is_tied = |config: Value| config.get("tie_word_embeddings").and_then(Value::as_bool) == Some(true);
         if plain_file::read_json(&dir.join("config.json")).is_ok_and(is_tied) {
-            self.holders.insert(EMBEDDING.to_owned(), Holder { file, stored });
+            self.holders.insert(EMBEDDING.to_owned(), Holder { file, stored: Some(stored) });
         }
     }
 
@@ -119,7 +120,8 @@ impl WeightFiles {
         let names: Vec<&str> = self.holders.keys().map(String::as_str).collect();
         let Some(renamed) = names::plain_names(&names) else { return Ok(()) };
         let mut holders = BTreeMap::new();
-        for (name, (_, holder)) in renamed.into_iter().zip(std::mem::take(&mut self.holders)) {
+        for (name, (old, mut holder)) in renamed.into_iter().zip(std::mem::take(&mut self.holders)) {
+            holder.stored = (name != old).then(|| old.into_boxed_str());
             if holders.insert(name.clone(), holder).is_some() {
                 return Err(HfError::DuplicateTensor { path: self.path.clone(), tensor: name });
             }
@@ -134,8 +136,7 @@ impl WeightFiles {
     /// [`HfError`] if the file cannot be opened, is truncated or its header does not describe it.
     pub fn open_file(path: &Path) -> Result<Self, HfError> {
         let file = MappedFile::open(path)?;
-        let holder = |name: String| (name.clone(), Holder { file: 0, stored: name });
-        let holders = file.header.offset_keys().into_iter().map(holder).collect();
+        let holders = file.header.names().map(|name| (name.to_owned(), Holder { file: 0, stored: None })).collect();
         Ok(Self { path: path.to_owned(), files: vec![file], holders, notes: Vec::new() })
     }
 
@@ -146,17 +147,17 @@ impl WeightFiles {
         let files = names.iter().map(|name| MappedFile::open(&dir.join(name))).collect::<Result<Vec<_>, _>>()?;
         let mut holders = BTreeMap::new();
         for (number, (shard, file)) in names.iter().zip(&files).enumerate() {
-            for tensor in file.header.offset_keys() {
-                let says = match weight_map.get(&tensor) {
+            for tensor in file.header.names() {
+                let says = match weight_map.get(tensor) {
                     Some(listed) if listed == *shard => None,
                     Some(listed) => Some(format!("puts in \"{listed}\"")),
                     None => Some("does not list".to_owned()),
                 };
                 if let Some(says) = says {
-                    let (index, shard) = (index.to_owned(), (*shard).clone());
+                    let (index, shard, tensor) = (index.to_owned(), (*shard).clone(), tensor.to_owned());
                     return Err(ShardError::NotInIndex { index, shard, tensor, says }.into());
                 }
-                holders.insert(tensor.clone(), Holder { file: number, stored: tensor });
+                holders.insert(tensor.to_owned(), Holder { file: number, stored: None });
             }
         }
         if let Some((tensor, shard)) = weight_map.iter().find(|(tensor, _)| !holders.contains_key(*tensor)) {
@@ -193,8 +194,9 @@ impl WeightFiles {
         }
         let known: BTreeSet<&str> = expected.iter().map(|spec| spec.name.as_str()).collect();
         let extra: Vec<&str> = self.names().filter(|name| !known.contains(name)).collect();
+        let parts = names::parts(&known);
         let (passed_over, unexpected): (Vec<&str>, Vec<&str>) =
-            extra.iter().copied().partition(|name| names::is_passed_over(name, &known));
+            extra.iter().copied().partition(|name| names::is_passed_over(name, &parts));
         if let Some(first) = unexpected.first() {
             let (path, tensor) = (self.path.clone(), (*first).to_owned());
             return Err(HfError::UnexpectedTensor { path, tensor, num_unexpected: unexpected.len() });
@@ -270,8 +272,9 @@ impl WeightFiles {
     }
 
     fn info(&self, name: &str) -> Result<(&MappedFile, &TensorInfo), HfError> {
-        let holder = self.holders.get(name).map(|holder| (&self.files[holder.file], holder.stored.as_str()));
+        let holder = self.holders.get(name);
         holder
+            .map(|holder| (&self.files[holder.file], holder.stored.as_deref().unwrap_or(name)))
             .and_then(|(file, stored)| Some((file, file.header.info(stored)?)))
             .ok_or_else(|| HfError::MissingTensor { path: self.path.clone(), tensor: name.to_owned(), num_missing: 1 })
     }

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
-use safetensors::tensor::Metadata;
 
-use super::header;
+use super::header::{self, Header};
 use crate::error::HfError;
 use crate::plain_file;
 
@@ -17,7 +16,7 @@ pub(super) struct MappedFile {
     pub(super) path: PathBuf,
     pub(super) bytes: Mmap,
     pub(super) data_start: usize,
-    pub(super) header: Metadata,
+    pub(super) header: Header,
 }
 
 impl MappedFile {

@@ -10,8 +10,15 @@ const PREFIXES: [&str; 2] = ["module.", "base_model.model."];
 /// Most names in a note.
 const NAMES_SHOWN: usize = 6;
 
-/// The names that transformers saves tensors under, in the same order; `None` if they are these already.
+/// The names that transformers saves tensors under, in the same order as the sorted `names`; `None` if they are these already.
 pub(super) fn plain_names(names: &[&str]) -> Option<Vec<String>> {
+    let is_there = |name: &str| names.binary_search(&name).is_ok();
+    let is_plain = |name: &&str| {
+        !WRAPPERS.iter().any(|part| name.contains(part)) && !PREFIXES.iter().any(|part| name.starts_with(part))
+    };
+    if names.iter().all(is_plain) && !is_there("model.model.embed_tokens.weight") && !is_there("embed_tokens.weight") {
+        return None;
+    }
     let mut renamed: Vec<String> = names.iter().map(|name| without_wrappers(name)).collect();
     let is_there = |renamed: &[String], name: &str| renamed.iter().any(|known| known == name);
     if is_there(&renamed, "model.model.embed_tokens.weight") {
@@ -41,14 +48,22 @@ fn without_wrappers(name: &str) -> String {
     name
 }
 
+/// The parts of a model, by the first words of its tensors' names: of `model.norm.weight` it is `model`.
+pub(super) fn parts<'a>(names: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
+    names.iter().map(|name| part(name)).collect()
+}
+
+fn part(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
+}
+
 /// Whether a tensor that the model does not have changes nothing about it: the output layer of a tied model, a head
-/// beside the decoder, a buffer.
-pub(super) fn is_passed_over(name: &str, known: &BTreeSet<&str>) -> bool {
+/// beside the decoder, a buffer. `parts` are those of the model.
+pub(super) fn is_passed_over(name: &str, parts: &BTreeSet<&str>) -> bool {
     if name == "lm_head.weight" {
         return true;
     }
-    let top = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-    let is_beside = known.iter().all(|known| top(known) != top(name)) && top(name) != "lm_head" && name.contains('.');
+    let is_beside = !parts.contains(part(name)) && part(name) != "lm_head" && name.contains('.');
     let buffers = [".masked_bias", ".attn.bias", ".self_attn.bias", ".attention.bias", ".position_ids"];
     is_beside || name.contains(".rotary_emb.") || buffers.iter().any(|ending| name.ends_with(ending))
 }
@@ -103,7 +118,7 @@ mod tests {
     #[case("model.layers.0.self_attn.q_proj.lora_A.weight", false)]
     fn only_what_the_model_does_not_compute_with_is_passed_over(#[case] name: &str, #[case] expected: bool) {
         let known = BTreeSet::from(["model.embed_tokens.weight", "model.norm.weight"]);
-        assert_eq!(is_passed_over(name, &known), expected);
+        assert_eq!(is_passed_over(name, &parts(&known)), expected);
     }
 
     #[test]

@@ -151,6 +151,32 @@ fn an_unsound_file_is_refused(#[case] bytes: Vec<u8>, #[case] expected: &str) {
     assert!(error.contains("model.safetensors: not a sound safetensors file: ") && error.contains(expected), "{error}");
 }
 
+/// A header of so many tensors without elements.
+fn empty_tensors(count: usize) -> Vec<u8> {
+    let tensors = (0..count).map(|i| format!("\"a.{i}\":{{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}"));
+    raw(&format!("{{{}}}", tensors.collect::<Vec<_>>().join(",")), 0)
+}
+
+#[test]
+fn more_tensors_than_any_model_has_are_refused() {
+    assert_eq!(open_bytes(&empty_tensors(1000)).unwrap().names().count(), 1000);
+    let error = open_bytes(&empty_tensors(shards::MAX_TENSORS + 1)).unwrap_err().to_string();
+    assert!(error.contains("more than 400000 tensors, as many as are read"), "{error}");
+}
+
+#[test]
+fn passing_over_many_tensors_takes_time_in_proportion() {
+    let weights = open_bytes(&empty_tensors(30_000)).unwrap();
+    // As many that the model has, all missing but one.
+    let specs: Vec<_> = (0..30_000).map(|i| TensorSpec::new(format!("a.{i}"), &[0])).collect();
+    assert_eq!(weights.check(&specs).unwrap().num_tensors, 30_000);
+    let begun = std::time::Instant::now();
+    let error = weights.check(&specs[..15_000]).unwrap_err().to_string();
+    assert!(error.contains("unexpected tensor \"a.15000\" (and 14999 other"), "{error}");
+    // Comparing each with each would take minutes.
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
 #[rstest]
 #[case(&[("a", vec![2, 3])], "unexpected tensor \"b\"")]
 #[case(&[("a", vec![2, 3]), ("b", vec![2]), ("c", vec![1]), ("d", vec![1])], "missing tensor \"c\" (and 1 other missing)")]
