@@ -11,7 +11,7 @@ use std::path::Path;
 use collimate_recipe::Recipe;
 use serde_json::Value;
 
-use crate::metrics::MetricsRow;
+use crate::history::History;
 
 /// The exact version of burn that the workspace pins.
 const BURN_VERSION: &str = "0.21.0";
@@ -35,8 +35,8 @@ pub struct CardInput<'a> {
     pub num_groups: usize,
     /// Optimizer steps taken.
     pub num_steps: usize,
-    /// Rows of `metrics.jsonl`: steps and evaluations, in order.
-    pub rows: &'a [MetricsRow],
+    /// What `metrics.jsonl` tells of steps and evaluations.
+    pub history: &'a History,
     /// Results beyond the metrics, as in the report.
     pub results: Option<&'a Value>,
 }
@@ -53,9 +53,7 @@ impl CardInput<'_> {
 
     /// The first and last value of a figure; `None` if no row has it.
     fn ends(&self, figure: &str) -> Option<(f64, f64)> {
-        let mut values = self.rows.iter().filter_map(|row| row.get(figure));
-        let first = values.next()?;
-        Some((first, values.next_back().unwrap_or(first)))
+        self.history.ends(figure)
     }
 }
 

@@ -5,14 +5,16 @@
 //! elsewhere. Start at [`write_report`] and [`MetricsRow`]; [`charts`] draws for pages and for documentation.
 //!
 //! ```
-//! # use collimate_report::{MetricsRow, ReportInput, render_report};
+//! # use collimate_report::{History, MetricsRow, ReportInput, RunFacts, render_report};
 //! let mut row = MetricsRow::default();
 //! row.set_count("step", 1);
 //! row.set("loss", 0.5);
+//! let recipe_yaml = "learning_rate: 1e-5\n";
+//! let history = History::of([&row], RunFacts::of(recipe_yaml, None));
 //! let input = ReportInput {
 //!     title: "my run",
-//!     rows: &[row],
-//!     recipe_yaml: "learning_rate: 1e-5\n",
+//!     history: &history,
+//!     recipe_yaml,
 //!     results: None,
 //!     info: None,
 //!     lengths: None,
@@ -27,6 +29,7 @@ pub mod alarm;
 pub mod card;
 pub mod charts;
 mod error;
+mod history;
 mod lengths;
 mod live_page;
 pub mod metrics;
@@ -46,9 +49,10 @@ mod write;
 pub use alarm::ChosenAlarm;
 pub use card::{CardInput, license_of, render_card};
 pub use error::ReportError;
+pub use history::History;
 pub use lengths::LengthSample;
 pub use live_page::LivePage;
-pub use metrics::{GroupOutcome, MetricsRow, MetricsWriter, StepMetrics, read_metrics};
+pub use metrics::{GroupOutcome, MetricsReader, MetricsRow, MetricsWriter, StepMetrics, read_metrics};
 pub use page::{ReportInput, render_report};
 pub use rounding::Rounding;
 pub use run_files::{RunFiles, read_results};

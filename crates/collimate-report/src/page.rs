@@ -14,8 +14,8 @@ mod throughput;
 
 use serde_json::Value;
 
+use crate::history::History;
 use crate::lengths::LengthSample;
-use crate::metrics::MetricsRow;
 use crate::run_info::RunInfo;
 use crate::samples::Samples;
 
@@ -24,8 +24,8 @@ use crate::samples::Samples;
 pub struct ReportInput<'a> {
     /// Heading of the page.
     pub title: &'a str,
-    /// Rows of `metrics.jsonl`, steps and evaluations.
-    pub rows: &'a [MetricsRow],
+    /// What `metrics.jsonl` tells of steps and evaluations.
+    pub history: &'a History,
     /// The resolved recipe.
     pub recipe_yaml: &'a str,
     /// Results beyond the metrics: an object whose entries are figures or `{"before", "after"}`.

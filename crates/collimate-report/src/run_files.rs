@@ -8,10 +8,12 @@ use collimate_recipe::MAX_RECIPE_BYTES;
 use serde_json::Value;
 
 use crate::error::ReportError;
+use crate::history::History;
 use crate::lengths::LengthSample;
-use crate::metrics::{MetricsRow, read_metrics};
+use crate::metrics::MetricsReader;
 use crate::run_info::RunInfo;
 use crate::samples::Samples;
+use crate::verdict::RunFacts;
 
 /// The largest `results.json`, in bytes; it has a few figures.
 const MAX_RESULTS_BYTES: u64 = 4 << 20;
@@ -21,8 +23,8 @@ const MAX_RESULTS_BYTES: u64 = 4 << 20;
 pub struct RunFiles {
     /// Name of the folder.
     pub title: String,
-    /// Rows of `metrics.jsonl`.
-    pub rows: Vec<MetricsRow>,
+    /// What `metrics.jsonl` tells.
+    pub history: History,
     /// Text of `recipe.yaml`.
     pub recipe_yaml: String,
     /// `results.json`, if it exists.
@@ -41,17 +43,22 @@ impl RunFiles {
     /// # Errors
     /// [`ReportError::Io`] if a file cannot be read, [`ReportError::Metrics`] if one is damaged.
     pub fn read(run: &Path) -> Result<Self, ReportError> {
-        let rows = read_metrics(&run.join("metrics.jsonl"))?;
+        let rows = MetricsReader::open(&run.join("metrics.jsonl"))?;
         let recipe_path = run.join("recipe.yaml");
         let recipe_yaml =
             read_plain(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| ReportError::io(&recipe_path, source))?;
+        let info = RunInfo::read(run);
+        let mut history = History::new(RunFacts::of(&recipe_yaml, info.as_ref()));
+        for row in rows {
+            history.push(&row?);
+        }
         let title = run.canonicalize().ok().and_then(|path| path.file_name().map(|name| name.display().to_string()));
         Ok(Self {
             title: title.unwrap_or_else(|| "run".to_owned()),
-            rows,
+            history,
             recipe_yaml,
             results: read_results(run)?,
-            info: RunInfo::read(run),
+            info,
             lengths: LengthSample::read(run),
             samples: Samples::read(run),
         })

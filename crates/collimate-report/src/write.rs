@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use collimate_files::{write_atomically, write_output};
 
 use crate::error::ReportError;
+use crate::metrics::MetricsReader;
 use crate::page::{ReportInput, comparison, render_report};
 use crate::run_files::RunFiles;
 use crate::tensorboard::EventWriter;
@@ -26,7 +27,7 @@ pub fn write_report(run: &Path) -> Result<PathBuf, ReportError> {
 pub fn write_report_from(files: &RunFiles, run: &Path) -> Result<PathBuf, ReportError> {
     let input = ReportInput {
         title: &files.title,
-        rows: &files.rows,
+        history: &files.history,
         recipe_yaml: &files.recipe_yaml,
         results: files.results.as_ref(),
         info: files.info.as_ref(),
@@ -52,10 +53,13 @@ pub fn write_comparison(runs: &[PathBuf], output: &Path) -> Result<(), ReportErr
 /// # Errors
 /// As [`write_report`].
 pub fn write_events(run: &Path) -> Result<PathBuf, ReportError> {
+    // Read once before anything is written, so that a damaged run gets no event file.
     let files = RunFiles::read(run)?;
     let mut writer = EventWriter::create(run, 0)?;
     writer.recipe(&files.recipe_yaml)?;
-    files.rows.iter().try_for_each(|row| writer.row(row))?;
+    for row in MetricsReader::open(&run.join("metrics.jsonl"))? {
+        writer.row(&row?)?;
+    }
     Ok(writer.path().to_owned())
 }
 

@@ -4,6 +4,8 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::metrics::MetricsRow;
+use crate::verdict::RunFacts;
 
 fn recipe(use_peft: bool) -> Recipe {
     Recipe {
@@ -42,7 +44,7 @@ fn card(recipe: &Recipe, rows: &[MetricsRow]) -> String {
         license: Some("apache-2.0"),
         num_groups: 12,
         num_steps: 3,
-        rows,
+        history: &History::of(rows, RunFacts::of("", None)),
         results: Some(&results),
     })
 }

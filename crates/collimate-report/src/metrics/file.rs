@@ -1,20 +1,20 @@
-//! Writes and reads `metrics.jsonl`.
+//! Writes `metrics.jsonl`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use collimate_files::{AtomicFile, WriteError, append_plain, open_plain, read_plain, write_atomically};
+use collimate_files::{AtomicFile, WriteError, append_plain, open_plain, write_atomically};
 
 use super::row::MetricsRow;
 use crate::error::ReportError;
 
 /// Size limit of `metrics.jsonl`, in bytes: enough for a million rows.
-const MAX_METRICS_BYTES: u64 = 1 << 30;
-/// Size limit of one row, in bytes; a row has some forty figures.
-const MAX_ROW_BYTES: u64 = 1 << 20;
+pub(super) const MAX_METRICS_BYTES: u64 = 1 << 30;
+/// Size limit of one row, in bytes; one of a thousand responses has some 100,000.
+pub(super) const MAX_ROW_BYTES: u64 = 16 << 20;
 
-/// Appends rows to `metrics.jsonl` in place, so that each is in the file as soon as it is written; [`read_metrics`] ignores
+/// Appends rows to `metrics.jsonl` in place, so that each is in the file as soon as it is written; [`read_metrics`](super::read_metrics) ignores
 /// a last line truncated by a crash.
 #[derive(Debug)]
 pub struct MetricsWriter {
@@ -91,29 +91,9 @@ impl MetricsWriter {
     }
 }
 
-/// Reads the rows of a `metrics.jsonl`; a last line truncated by a crash is ignored.
-///
-/// # Errors
-/// [`ReportError::Io`] if the file cannot be read, [`ReportError::Metrics`] if a line is not a row.
-pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>, ReportError> {
-    let text = read_plain(path, MAX_METRICS_BYTES).map_err(|source| ReportError::io(path, source))?;
-    let lines: Vec<&str> = text.lines().collect();
-    let mut rows = Vec::with_capacity(lines.len());
-    for (index, line) in lines.iter().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match serde_json::from_str(line) {
-            Ok(row) => rows.push(row),
-            Err(_) if index + 1 == lines.len() && !text.ends_with('\n') => {}
-            Err(error) => {
-                let (path, message) = (path.to_owned(), error.to_string());
-                return Err(ReportError::Metrics { path, line: index + 1, message });
-            }
-        }
-    }
-    Ok(rows)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::read_metrics;
     use super::*;
 
     #[test]

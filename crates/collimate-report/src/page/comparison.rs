@@ -7,14 +7,12 @@ use super::clock::clock;
 use super::head::{facts, times};
 use super::html::{begin_charts, cells, document, table};
 use super::names::value;
-use super::series::{line_figure, points};
+use super::series::line_figure;
 use super::throughput::{memory, speed};
 use crate::charts::{Figure, Marks, Series, escape};
-use crate::metrics::MetricsRow;
 use crate::numbers::result_text;
 use crate::run_files::RunFiles;
 use crate::samples::Samples;
-use crate::verdict::{Judge, RunFacts};
 
 /// Heading, explanation, unit and figure of each chart; each run is a line.
 const CHARTS: &[(&str, &str, &str, &str)] = &[
@@ -75,13 +73,13 @@ pub(crate) fn render(runs: &[RunFiles]) -> String {
     };
     for &(title, about, unit, figure) in CHARTS {
         let series = each(&|run, name, colour| {
-            let series = Series::new(name, colour, points(&run.rows, figure));
+            let series = Series::new(name, colour, run.history.points(figure));
             if figure.starts_with("eval_") || figure == "learning_rate" { series } else { series.smoothed() }
         });
         body.extend(line_figure(title, about, unit, marks, series).render());
     }
-    let speeds = each(&|run, name, colour| speed(&run.rows, name, colour));
-    let memories = each(&|run, name, colour| memory(&run.rows, name, colour));
+    let speeds = each(&|run, name, colour| speed(&run.history, name, colour));
+    let memories = each(&|run, name, colour| memory(&run.history, name, colour));
     for figure in [
         line_figure("Throughput", "Tokens of a step by its time.", "tokens/s", marks, speeds),
         line_figure("Memory", "Of the process; a GPU's own memory is not in it.", "MiB", marks, memories),
@@ -96,7 +94,7 @@ pub(crate) fn render(runs: &[RunFiles]) -> String {
 
 /// Linear steps for runs of similar length, else logarithmic ones.
 fn marks(runs: &[RunFiles]) -> Marks {
-    let last = |run: &RunFiles| run.rows.iter().rev().find_map(|row| row.get("step")).filter(|step| *step > 0.0);
+    let last = |run: &RunFiles| run.history.ends("step").map(|ends| ends.1).filter(|step| *step > 0.0);
     let lengths: Vec<f64> = runs.iter().filter_map(last).collect();
     let (least, most) = lengths.iter().fold((f64::INFINITY, 0.0f64), |(l, m), &x| (l.min(x), m.max(x)));
     if most > MUCH_LONGER * least { Marks::LinesOverLogSteps } else { Marks::Lines }
@@ -127,8 +125,7 @@ fn timed(runs: &[RunFiles]) -> Rows {
 /// What went wrong with each run, as its own page says.
 fn warnings(runs: &[RunFiles], names: &[String]) -> String {
     let warning = |(run, name): (&RunFiles, &String)| {
-        let facts = RunFacts::of(&run.recipe_yaml, run.info.as_ref());
-        let verdict = Judge::of(&run.rows).verdict(&facts)?.to_string();
+        let verdict = run.history.verdict()?.to_string();
         Some(format!("<p class=\"alarm\"><strong>{}</strong>: {}.</p>", escape(name), escape(&verdict)))
     };
     runs.iter().zip(names).filter_map(warning).collect()
@@ -147,9 +144,7 @@ fn names(runs: &[RunFiles]) -> Vec<String> {
 type Rows = Vec<(String, Vec<String>)>;
 
 fn figures(runs: &[RunFiles]) -> Rows {
-    let last = |run: &RunFiles, name: &str| {
-        run.rows.iter().rev().find_map(|row: &MetricsRow| row.get(name)).map(|last| value(name, last))
-    };
+    let last = |run: &RunFiles, name: &str| run.history.ends(name).map(|ends| value(name, ends.1));
     let figure = |name: &&str| {
         let values: Vec<_> = runs.iter().map(|run| last(run, name)).collect();
         let is_known = values.iter().any(Option::is_some);

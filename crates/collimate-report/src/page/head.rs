@@ -1,9 +1,8 @@
 //! The head of a run's page: what was trained, on what, where, when, and how far it has come.
 
 use super::clock::clock;
-use super::throughput::tokens_per_second;
 use crate::charts::escape;
-use crate::metrics::MetricsRow;
+use crate::history::History;
 use crate::numbers::{duration, number, plural, short, thousands};
 use crate::run_info::RunInfo;
 
@@ -55,21 +54,20 @@ pub(super) fn times(info: &RunInfo) -> [(&'static str, String); 2] {
 }
 
 /// The head of a page with what is known of its run.
-pub(super) fn head(info: Option<&RunInfo>, rows: &[MetricsRow]) -> String {
+pub(super) fn head(info: Option<&RunInfo>, history: &History) -> String {
     let entry = |(name, text): &(&str, String)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape(text));
     let known = info.map(|info| {
         let timed: String = times(info).iter().map(entry).collect();
         facts(info).iter().map(entry).collect::<String>() + &clock(&timed)
     });
-    let steps = format!("<div><dt>steps</dt><dd>{}</dd></div>", progress(info, rows));
+    let steps = format!("<div><dt>steps</dt><dd>{}</dd></div>", progress(info, history));
     format!("<dl class=\"head\">{}{steps}</dl>", known.unwrap_or_default())
 }
 
 /// How far a run has come, its tokens and its speed.
-fn progress(info: Option<&RunInfo>, rows: &[MetricsRow]) -> String {
-    let steps = || rows.iter().filter(|row| row.get("loss").is_some());
-    let Some(last) = steps().next_back() else { return "No step was recorded.".to_owned() };
-    let done = last.get("step").unwrap_or(0.0) as usize;
+fn progress(info: Option<&RunInfo>, history: &History) -> String {
+    let Some(last) = history.progress() else { return "No step was recorded.".to_owned() };
+    let done = last.step as usize;
     let mut html = match info.map(|info| info.total_steps) {
         Some(total) if done < total => {
             format!(
@@ -80,18 +78,15 @@ fn progress(info: Option<&RunInfo>, rows: &[MetricsRow]) -> String {
         }
         _ => thousands(done),
     };
-    if let Some(epoch) = last.get("epoch") {
+    if let Some(epoch) = last.epoch {
         html += &format!(", {} epoch{}", number(epoch), if epoch == 1.0 { "" } else { "s" });
     }
-    if let Some(tokens) = last.get("num_tokens") {
+    if let Some(tokens) = last.num_tokens {
         html += &format!(", {} tokens", thousands(tokens as usize));
     }
-    let (count, seconds) = steps().filter_map(|row| row.get("step_seconds")).fold((0, 0.0), |(n, s), x| (n + 1, s + x));
-    if seconds > 0.0 {
-        let rates = tokens_per_second(rows);
-        let mean = rates.iter().map(|point| point.1).sum::<f64>() / rates.len().max(1) as f64;
-        let rate = if rates.is_empty() { String::new() } else { format!(", {} tokens/s", number(mean)) };
-        html += &clock(&format!(", {} a step{rate}", duration(seconds / f64::from(count))));
+    if let Some(seconds) = history.mean_seconds() {
+        let rate = history.mean_rate().map(|rate| format!(", {} tokens/s", number(rate))).unwrap_or_default();
+        html += &clock(&format!(", {} a step{rate}", duration(seconds)));
     }
     html
 }

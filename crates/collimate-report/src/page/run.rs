@@ -10,15 +10,13 @@ use super::clock::clock;
 use super::head::head;
 use super::html::{begin_charts, cells, document, table};
 use super::names::{FIGURES, value};
-use super::series::{line_figure, num_ranks, points};
+use super::series::line_figure;
 use super::throughput::{memory, speed};
-use crate::alarm::ChosenAlarm;
 use crate::charts::{Figure, Marks, Series, escape};
+use crate::history::{History, MOST_RANKS};
 use crate::lengths::LengthSample;
-use crate::metrics::MetricsRow;
 use crate::numbers::{number, result_texts};
 use crate::stats::correlation;
-use crate::verdict::{Judge, RunFacts};
 
 /// A chart of figures over steps.
 struct Chart {
@@ -90,28 +88,28 @@ const CHARTS: [Chart; 9] = [
 ];
 
 pub(super) fn render(input: &ReportInput<'_>) -> String {
-    let rows = input.rows;
-    let mut body = format!("<h1>{}</h1>{}", escape(input.title), head(input.info, rows));
+    let history = input.history;
+    let mut body = format!("<h1>{}</h1>{}", escape(input.title), head(input.info, history));
     body.push_str(&warnings(input));
     if let Some(results) = input.results {
         body.push_str(&results_table(results));
     }
-    body.push_str(&figures_table(rows));
+    body.push_str(&figures_table(history));
     body.push_str(&begin_charts());
-    let rendered = |chart: &Chart| chart.figure(rows).render();
+    let rendered = |chart: &Chart| chart.figure(history).render();
     body.extend(CHARTS[..2].iter().filter_map(rendered));
-    body.extend(by_rank(rows).render());
+    body.extend(by_rank(history).render());
     body.extend(CHARTS[2..].iter().filter_map(rendered));
-    let rate = vec![Series::new("learning rate", 0, points(rows, "learning_rate"))];
+    let rate = vec![Series::new("learning rate", 0, history.points("learning_rate"))];
     body.extend(line_figure("Learning rate", "Of each step.", "rate", Marks::Lines, rate).render());
     for (title, about, unit, series) in [
         (
             "Throughput",
             "Tokens of a step by its time; a shared prompt counts once.",
             "tokens/s",
-            speed(rows, "tokens/s", 0),
+            speed(history, "tokens/s", 0),
         ),
-        ("Memory", "Of the process; a GPU's own memory is not in it.", "MiB", memory(rows, "resident", 0)),
+        ("Memory", "Of the process; a GPU's own memory is not in it.", "MiB", memory(history, "resident", 0)),
     ] {
         let figure = line_figure(title, about, unit, Marks::Lines, vec![series]).render();
         body.extend(figure.map(|figure| clock(&figure)));
@@ -126,9 +124,9 @@ pub(super) fn render(input: &ReportInput<'_>) -> String {
 }
 
 impl Chart {
-    fn figure(&self, rows: &[MetricsRow]) -> Figure {
+    fn figure(&self, history: &History) -> Figure {
         let line = |(colour, (figure, name)): (usize, &(&str, &str))| {
-            let series = Series::new(name, colour, points(rows, figure));
+            let series = Series::new(name, colour, history.points(figure));
             // Evaluations have the same prompts each time: there is no noise to smooth.
             if figure.starts_with("eval_") { series } else { series.smoothed() }
         };
@@ -137,21 +135,21 @@ impl Chart {
     }
 }
 
-fn by_rank(rows: &[MetricsRow]) -> Figure {
-    let line = |rank: usize| {
+fn by_rank(history: &History) -> Figure {
+    let line = |(rank, points): (usize, Vec<(f64, f64)>)| {
         let name = if rank == 0 { "rank 0, the best".to_owned() } else { format!("rank {rank}") };
-        Series::new(&name, rank, points(rows, &format!("rewards/rank_{rank}"))).smoothed()
+        Series::new(&name, rank, points).smoothed()
     };
-    let series = (0..num_ranks(rows, "rewards/rank_")).map(line).collect();
-    let about = "β times the log-ratio of policy and reference; ranks are by the data's reward.";
-    line_figure("Implicit rewards by rank", about, "implicit reward", Marks::Lines, series)
+    let series: Vec<Series> = history.ranks().enumerate().map(line).collect();
+    let first = if series.len() < MOST_RANKS { String::new() } else { format!(" The first {MOST_RANKS} are drawn.") };
+    let about = format!("β times the log-ratio of policy and reference; ranks are by the data's reward.{first}");
+    line_figure("Implicit rewards by rank", &about, "implicit reward", Marks::Lines, series)
 }
 
 /// What went wrong, as the log says it too.
 fn warnings(input: &ReportInput<'_>) -> String {
-    let facts = RunFacts::of(input.recipe_yaml, input.info);
     let mut html = String::new();
-    if let Some(verdict) = Judge::of(input.rows).verdict(&facts) {
+    if let Some(verdict) = input.history.verdict() {
         let remedies: String = verdict.remedies.iter().map(|text| format!("<li>{}</li>", escape(text))).collect();
         let finding = escape(&verdict.finding);
         let _ = write!(
@@ -159,8 +157,8 @@ fn warnings(input: &ReportInput<'_>) -> String {
             "<div class=\"alarm\" role=\"alert\"><strong>Warning</strong>: {finding}. To try:<ul>{remedies}</ul></div>"
         );
     }
-    if let Some(warning) = ChosenAlarm::last_warning(input.rows, &facts) {
-        let _ = write!(html, "<p class=\"alarm\" role=\"alert\"><strong>Warning</strong>: {}.</p>", escape(&warning));
+    if let Some(warning) = input.history.warning() {
+        let _ = write!(html, "<p class=\"alarm\" role=\"alert\"><strong>Warning</strong>: {}.</p>", escape(warning));
     }
     html
 }
@@ -185,13 +183,8 @@ fn scatter(lengths: &LengthSample) -> Vec<Figure> {
 }
 
 /// Figures of the first and last step and evaluation.
-fn figures_table(rows: &[MetricsRow]) -> String {
-    let ends = |name: &str| {
-        let mut values = rows.iter().filter_map(|row| row.get(name));
-        let first = values.next()?;
-        Some((first, values.next_back().unwrap_or(first)))
-    };
-    let is_evaluated = rows.iter().any(|row| row.get("eval_loss").is_some());
+fn figures_table(history: &History) -> String {
+    let is_evaluated = history.ends("eval_loss").is_some();
     let mut html = match is_evaluated {
         true => "<tr><th></th><th colspan=\"2\">training</th><th colspan=\"2\">held out</th></tr>".to_owned(),
         false => String::new(),
@@ -200,7 +193,7 @@ fn figures_table(rows: &[MetricsRow]) -> String {
     html += &cells("th", heads.into_iter().take(if is_evaluated { 5 } else { 3 }));
     let mut found_any = false;
     for (name, label) in FIGURES {
-        let (training, held_out) = (ends(name), ends(&format!("eval_{name}")));
+        let (training, held_out) = (history.ends(name), history.ends(&format!("eval_{name}")));
         if training.is_none() && held_out.is_none() {
             continue;
         }

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use super::*;
+use crate::metrics::MetricsRow;
 use crate::samples::Sample;
+use crate::verdict::RunFacts;
 
 fn rows(num_steps: u64) -> Vec<MetricsRow> {
     let row = |step: u64| {
@@ -62,7 +64,7 @@ fn html(rows: &[MetricsRow]) -> String {
     let samples = Samples { max_new_tokens: 64, prompts: vec![sample] };
     render_report(&ReportInput {
         title: "a <run>",
-        rows,
+        history: &History::of(rows, RunFacts::of("seed: 1\n", Some(&info()))),
         recipe_yaml: "seed: 1\n",
         results: Some(&results),
         info: Some(&info()),

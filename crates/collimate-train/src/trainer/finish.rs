@@ -60,7 +60,7 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
         license: license.as_deref(),
         num_groups: summary.num_groups,
         num_steps: summary.num_steps,
-        rows: &files.rows,
+        history: &files.history,
         results: files.results.as_ref(),
     });
     write_atomically(&out.join("README.md"), card.as_bytes())?;
