@@ -2,7 +2,7 @@
 
 use burn::tensor::TensorData;
 
-use crate::needs::MAX_NUMBERS;
+use crate::needs::PART_NUMBERS;
 use crate::{FLOAT, GroupScores, Needs, Objective, ObjectiveError, ScoredGroups};
 
 /// An objective's values on a batch, as plain numbers, ragged like the input.
@@ -29,7 +29,7 @@ const SMALL: usize = 1 << 16;
 /// Evaluates an objective on a batch: losses, implicit rewards and the gradient of the mean loss.
 ///
 /// Groups that do not depend on each other are evaluated in parts if all of them together, as wide as the widest, would take
-/// much more memory than they need.
+/// much more memory than they need; what is held at most is [`Needs::working_bytes`].
 ///
 /// # Errors
 /// A group is malformed or lacks what the objective needs (the error names its index and field), or the objective
@@ -69,7 +69,7 @@ fn part_size(needs: &Needs, groups: &[GroupScores]) -> usize {
         widest = width.max(widest);
         own = own.saturating_add(needs.numbers(1, width));
         let padded = needs.numbers(index + 1, widest);
-        if index > 0 && (padded > MAX_NUMBERS || (padded > SMALL && padded / 2 > own)) {
+        if index > 0 && (padded > PART_NUMBERS || (padded > SMALL && padded / 2 > own)) {
             return index;
         }
     }

@@ -1,9 +1,12 @@
-//! What an objective requires of its input.
+//! What an objective requires of its input, and of memory.
 
 /// Limit on the numbers of a batch, one for each response or, for objectives that hold them, for each pair: B · K or B · K²
 /// with K that of the widest group. Without a limit a file of a few kilobytes could exhaust memory. One prompt with 2,048
 /// responses fits in pairs.
 pub(crate) const MAX_NUMBERS: usize = 1 << 22;
+
+/// Numbers of several groups that are evaluated at once, unless they depend on each other.
+pub(crate) const PART_NUMBERS: usize = 1 << 17;
 
 /// An objective's requirements, and how its loss depends on the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +17,8 @@ pub struct Needs {
     pub min_responses: usize,
     /// Maximum number of responses per prompt; `None` for no limit.
     pub max_responses: Option<usize>,
-    /// The objective holds a number for every two of a prompt's responses, K², not only one for each.
+    /// The objective holds numbers for every two of a prompt's responses, K², not only some for each. Memory is set aside for
+    /// them, and prompts have fewer responses. True unless an objective says otherwise ([`Needs::without_pairs`]).
     pub pairs: bool,
     /// A prompt's loss depends on the other prompts of the batch (as in AOT or KTO).
     pub couples_batch: bool,
@@ -28,13 +32,13 @@ pub struct Needs {
 }
 
 impl Default for Needs {
-    /// A reference, at least two responses per prompt, prompts independent.
+    /// A reference, at least two responses per prompt, numbers for pairs of responses, prompts independent.
     fn default() -> Self {
         Self {
             reference: true,
             min_responses: 2,
             max_responses: None,
-            pairs: false,
+            pairs: true,
             couples_batch: false,
             holds_constant: false,
             mismatched_pairs: false,
@@ -42,7 +46,33 @@ impl Default for Needs {
     }
 }
 
+/// Float64 tensors `[B, K, K]` of an objective that holds pairs: with room for the intermediate results of a few operations on all pairs and
+/// for those of their gradients.
+const PAIR_TENSORS: usize = 16;
+/// Float64 tensors `[B, K]` of any objective, its input and the intermediate results of its gradient included.
+const RESPONSE_TENSORS: usize = 64;
+/// Bytes of a response's numbers on the host, in the input, the output and the figures that are kept until the step ends.
+const HOST_BYTES: u64 = 256;
+
 impl Needs {
+    /// The same for an objective that holds nothing for pairs of responses.
+    #[must_use]
+    pub fn without_pairs(self) -> Self {
+        Self { pairs: false, ..self }
+    }
+
+    /// Most bytes that [`evaluate`](crate::evaluate) holds for `num_groups` prompts with up to `num_responses` responses.
+    pub fn working_bytes(&self, num_groups: usize, num_responses: usize) -> u64 {
+        let all = self.numbers(num_groups, num_responses);
+        let one = self.numbers(1, num_responses);
+        let at_once = if self.couples_batch { all } else { all.min(one.max(PART_NUMBERS)) };
+        let pairs = if self.pairs { PAIR_TENSORS.saturating_mul(at_once) } else { 0 };
+        let responses = if self.pairs { at_once / num_responses.max(1) } else { at_once };
+        let tensors = pairs.saturating_add(RESPONSE_TENSORS.saturating_mul(responses)) as u64;
+        let host = (num_groups as u64).saturating_mul(num_responses as u64).saturating_mul(HOST_BYTES);
+        tensors.saturating_mul(size_of::<f64>() as u64).saturating_add(host)
+    }
+
     /// The default, but without a reference.
     pub fn without_reference() -> Self {
         Self { reference: false, ..Self::default() }
@@ -70,9 +100,9 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case::one_each(Needs::default(), 64, 1 << 22)]
-    #[case::pairs(Needs { pairs: true, ..Needs::default() }, 64, 2048)]
-    #[case::coupled(Needs { couples_batch: true, ..Needs::default() }, 64, 1 << 16)]
+    #[case::one_each(Needs::default().without_pairs(), 64, 1 << 22)]
+    #[case::pairs(Needs::default(), 64, 2048)]
+    #[case::coupled(Needs { couples_batch: true, ..Needs::default().without_pairs() }, 64, 1 << 16)]
     #[case::coupled_pairs(Needs { couples_batch: true, pairs: true, ..Needs::default() }, 64, 256)]
     #[case::its_own(Needs { max_responses: Some(7), pairs: true, ..Needs::default() }, 64, 7)]
     fn a_prompt_has_as_many_responses_as_a_batch_has_numbers(
@@ -82,5 +112,21 @@ mod tests {
     ) {
         assert_eq!(needs.most_responses(num_groups), most);
         assert!(needs.numbers(if needs.couples_batch { num_groups } else { 1 }, most) <= MAX_NUMBERS);
+    }
+    #[test]
+    fn memory_is_counted_for_what_is_held_at_once() {
+        let numbers = |needs: Needs, groups, responses| needs.working_bytes(groups, responses) / 8;
+        let single = Needs::default().without_pairs();
+        // 64 tensors, and 32 numbers on the host.
+        assert_eq!(numbers(single, 4, 100), 400 * (64 + 32));
+        assert_eq!(numbers(Needs::default(), 4, 100), 400 * (16 * 100 + 64 + 32));
+        // In parts, but for those that depend on each other.
+        let many = 1 << 20;
+        assert_eq!(numbers(single, many, 2), PART_NUMBERS as u64 * 64 + 2 * many as u64 * 32);
+        let coupled = Needs { couples_batch: true, ..single };
+        assert_eq!(numbers(coupled, many, 2), 2 * many as u64 * (64 + 32));
+        // One prompt is never divided.
+        assert_eq!(numbers(single, 2, 1 << 20), (1 << 20) * 64 + (1 << 21) * 32);
+        assert_eq!(Needs::default().working_bytes(usize::MAX, usize::MAX), u64::MAX);
     }
 }

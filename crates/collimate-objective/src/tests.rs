@@ -20,6 +20,10 @@ impl Default for Lift {
 }
 
 impl Objective for Lift {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let h = groups.log_ratios() * self.beta.get();
         let loss = groups.mean(h.clone()) - groups.best(h.clone()) + self.margin.get();
@@ -229,15 +233,11 @@ fn wide(num_responses: usize) -> GroupScores {
     }
 }
 
-/// Holds all pairs, or says so.
+/// Does not say that it holds no pairs.
 #[derive(Debug)]
 struct Paired;
 
 impl Objective for Paired {
-    fn needs(&self) -> Needs {
-        Needs { pairs: true, ..Needs::default() }
-    }
-
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         Lift::default().evaluate(groups)
     }

@@ -34,7 +34,7 @@ impl Default for Aot {
 
 impl Objective for Aot {
     fn needs(&self) -> Needs {
-        Needs { couples_batch: true, ..Needs::default() }
+        Needs { couples_batch: true, ..Needs::default().without_pairs() }
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {

@@ -34,7 +34,7 @@ impl Default for AotUnpaired {
 
 impl Objective for AotUnpaired {
     fn needs(&self) -> Needs {
-        Needs { couples_batch: true, ..Needs::default() }
+        Needs { couples_batch: true, ..Needs::default().without_pairs() }
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {

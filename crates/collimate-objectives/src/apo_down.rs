@@ -1,6 +1,6 @@
 //! APO-down: anchored preference optimization for data worse than the policy.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::sigmoid, pair::Pair};
@@ -27,6 +27,10 @@ impl Default for ApoDown {
 }
 
 impl Objective for ApoDown {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
         let pair = Pair::new(groups, implicit_rewards.clone());

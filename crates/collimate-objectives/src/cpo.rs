@@ -30,7 +30,7 @@ impl Default for Cpo {
 
 impl Objective for Cpo {
     fn needs(&self) -> Needs {
-        Needs::without_reference()
+        Needs::without_reference().without_pairs()
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {

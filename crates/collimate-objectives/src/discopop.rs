@@ -1,6 +1,6 @@
 //! DiscoPOP: a blend of the logistic and the exponential loss, found by automated search.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, UpToOne, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, UpToOne, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,6 +32,10 @@ impl Default for DiscoPop {
 }
 
 impl Objective for DiscoPop {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let margin = Pair::from_log_ratios(groups).margin() * self.beta.get();
         let scaled = margin.clone() / self.tau.get();

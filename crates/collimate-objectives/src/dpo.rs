@@ -1,6 +1,6 @@
 //! DPO: direct preference optimization, best against worst response.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, Smoothing, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, Smoothing, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::log_sigmoid, pair::Pair};
@@ -32,6 +32,10 @@ impl Default for Dpo {
 }
 
 impl Objective for Dpo {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let pair = Pair::from_log_ratios(groups);
         let margin = pair.margin() * self.beta.get();

@@ -1,6 +1,8 @@
 //! EXO for pairs: reverse KL divergence to a smoothed preference.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, PositiveSmoothing, ScoredGroups, register_objective};
+use collimate_objective::{
+    Needs, Objective, ObjectiveOutput, Positive, PositiveSmoothing, ScoredGroups, register_objective,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,6 +34,10 @@ impl Default for ExoPair {
 }
 
 impl Objective for ExoPair {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let margin = Pair::from_log_ratios(groups).margin() * self.beta.get();
         let smoothing = self.label_smoothing.get();

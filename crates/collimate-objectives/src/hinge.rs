@@ -1,6 +1,6 @@
 //! Hinge loss on the DPO margin, as in SLiC.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::relu, pair::Pair};
@@ -28,6 +28,10 @@ impl Default for Hinge {
 }
 
 impl Objective for Hinge {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let margin = Pair::from_log_ratios(groups).margin() * self.beta.get();
         let loss = relu(-margin + 1.0);

@@ -1,6 +1,6 @@
 //! InfoNCA: InfoNCE-style alignment of K responses with scalar rewards.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 /// Matches the softmax of the implicit rewards to the softmax of the rewards.
@@ -32,6 +32,10 @@ impl Default for InfoNca {
 }
 
 impl Objective for InfoNca {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
         let weights = groups.reward_weights(self.alpha.get());

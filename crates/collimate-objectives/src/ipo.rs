@@ -1,6 +1,6 @@
 //! IPO: identity preference optimization.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::pair::Pair;
@@ -27,6 +27,10 @@ impl Default for Ipo {
 }
 
 impl Objective for Ipo {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let margin = Pair::new(groups, groups.log_ratios() / groups.lengths()).margin();
         let loss = (margin - 0.5 / self.beta.get()).square();

@@ -37,7 +37,7 @@ impl Default for Kto {
 
 impl Objective for Kto {
     fn needs(&self) -> Needs {
-        Needs { couples_batch: true, holds_constant: true, ..Needs::default() }
+        Needs { couples_batch: true, holds_constant: true, ..Needs::default().without_pairs() }
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {

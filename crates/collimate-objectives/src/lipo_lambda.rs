@@ -3,7 +3,7 @@
 use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
-use crate::{math::log_sigmoid, pairwise};
+use crate::by_hand::{self, Differentiated, sigmoid, softplus};
 
 /// Orders all responses by reward, weighting each pair by how much swapping it would change the ranking's NDCG.
 ///
@@ -31,25 +31,33 @@ impl Default for LipoLambda {
 
 impl Objective for LipoLambda {
     fn needs(&self) -> Needs {
-        Needs { pairs: true, ..Needs::default() }
+        Needs { max_responses: Some(by_hand::MOST_COMPARED), ..Needs::default().without_pairs() }
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
-        let [num_groups, width] = implicit_rewards.dims();
-        let rewards = pairwise::numbers(groups, groups.rewards());
-        let heights = pairwise::numbers(groups, implicit_rewards.clone());
-        let discounts: Vec<Vec<f64>> = heights.iter().zip(&rewards).map(|(h, r)| inverse_discounts(h, r)).collect();
-        let weights = pairwise::constant([num_groups, width, width], |b, i, j| {
-            let (row, discount) = (&rewards[b], &discounts[b]);
-            match i.max(j) < row.len() && row[i] > row[j] {
-                true => (row[i].exp2() - row[j].exp2()) * (discount[i] - discount[j]).abs(),
-                false => 0.0,
-            }
-        });
-        let losses = -log_sigmoid(pairwise::differences(implicit_rewards.clone()));
-        ObjectiveOutput { loss: pairwise::total(losses * weights), implicit_rewards }
+        let rewards = by_hand::numbers(groups, groups.rewards());
+        let loss = by_hand::losses(groups, &implicit_rewards, |b, heights| ranking_loss(heights, &rewards[b]));
+        ObjectiveOutput { loss, implicit_rewards }
     }
+}
+
+/// Σ Λ_ij log(1 + e^{−(h_i − h_j)}) over the pairs with r_i > r_j; no tensor holds the pairs.
+fn ranking_loss(heights: &[f64], rewards: &[f64]) -> Differentiated {
+    let discounts = inverse_discounts(heights, rewards);
+    let gains: Vec<f64> = rewards.iter().map(|reward| reward.exp2()).collect();
+    let mut sum = Differentiated::zero(heights.len());
+    for i in 0..heights.len() {
+        for j in (0..heights.len()).filter(|&j| rewards[i] > rewards[j]) {
+            let weight = (gains[i] - gains[j]) * (discounts[i] - discounts[j]).abs();
+            let below = heights[j] - heights[i];
+            sum.loss += weight * softplus(below);
+            let slope = weight * sigmoid(below);
+            sum.gradient[i] -= slope;
+            sum.gradient[j] += slope;
+        }
+    }
+    sum
 }
 
 /// 1/D for each response.

@@ -1,6 +1,6 @@
 //! NCA: noise contrastive alignment of K responses with scalar rewards.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::math::log_sigmoid;
@@ -35,6 +35,10 @@ impl Default for Nca {
 }
 
 impl Objective for Nca {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
         let weights = groups.reward_weights(self.alpha.get());

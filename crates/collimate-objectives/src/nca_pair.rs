@@ -1,6 +1,6 @@
 //! NCA for pairs: best against worst response, on an absolute scale.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::log_sigmoid, pair::Pair};
@@ -30,6 +30,10 @@ impl Default for NcaPair {
 }
 
 impl Objective for NcaPair {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
         let Pair { best, worst } = Pair::new(groups, implicit_rewards.clone());

@@ -33,7 +33,7 @@ impl Default for Orpo {
 
 impl Objective for Orpo {
     fn needs(&self) -> Needs {
-        Needs::without_reference()
+        Needs::without_reference().without_pairs()
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {

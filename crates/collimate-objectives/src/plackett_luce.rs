@@ -3,7 +3,7 @@
 use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
-use crate::pairwise;
+use crate::by_hand::{self, Differentiated, log_add};
 
 /// Maximises the likelihood of the ranking by reward.
 ///
@@ -31,25 +31,36 @@ impl Default for PlackettLuce {
 
 impl Objective for PlackettLuce {
     fn needs(&self) -> Needs {
-        Needs { pairs: true, ..Needs::default() }
+        Needs::default().without_pairs()
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let implicit_rewards = groups.log_ratios() * self.beta.get();
-        let sorted = groups.sorted_by_reward(implicit_rewards.clone());
-        let [num_groups, width] = sorted.dims();
-        // [b, k, j] is true if j is still unranked at position k. An absent position has only itself, which adds ln 1 = 0.
-        let counts = groups.counts();
-        let unranked = pairwise::mask([num_groups, width, width], |b, k, j| {
-            if k < counts[b] { (k..counts[b]).contains(&j) } else { j == k }
-        });
-        let values = sorted.clone().unsqueeze_dim::<3>(1).repeat_dim(1, width);
-        let values = values.mask_fill(unranked.bool_not(), f64::NEG_INFINITY);
-        let highest = values.clone().max_dim(2).detach();
-        let total = (values - highest.clone()).exp().sum_dim(2).log() + highest;
-        // Sorting keeps the present responses in front, so `sum` masks the right columns.
-        ObjectiveOutput { loss: groups.sum(total.squeeze_dim(2) - sorted), implicit_rewards }
+        let rewards = by_hand::numbers(groups, groups.rewards());
+        let loss = by_hand::losses(groups, &implicit_rewards, |b, heights| ranking_loss(heights, &rewards[b]));
+        ObjectiveOutput { loss, implicit_rewards }
     }
+}
+
+/// The loss of one ranking, with two passes over it: each position's normaliser is a sum over itself and all that follow.
+fn ranking_loss(heights: &[f64], rewards: &[f64]) -> Differentiated {
+    let mut ranking: Vec<usize> = (0..rewards.len()).collect();
+    ranking.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
+    let mut sum = Differentiated::zero(heights.len());
+    let mut normalisers = vec![0.0; heights.len()];
+    let mut unranked = f64::NEG_INFINITY;
+    for (normaliser, &response) in normalisers.iter_mut().zip(&ranking).rev() {
+        unranked = log_add(unranked, heights[response]);
+        *normaliser = unranked;
+        sum.loss += unranked - heights[response];
+    }
+    // A response is in the normaliser of its own position and of those before: log of the sum of their reciprocals.
+    let mut reciprocals = f64::NEG_INFINITY;
+    for (normaliser, &response) in normalisers.iter().zip(&ranking) {
+        reciprocals = log_add(reciprocals, -normaliser);
+        sum.gradient[response] = (heights[response] + reciprocals).exp() - 1.0;
+    }
+    sum
 }
 
 register_objective! {

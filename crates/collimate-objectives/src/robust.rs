@@ -1,6 +1,6 @@
 //! Robust DPO: an unbiased loss under a known rate of flipped labels.
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, Smoothing, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, Smoothing, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::{math::log_sigmoid, pair::Pair};
@@ -31,6 +31,10 @@ impl Default for Robust {
 }
 
 impl Objective for Robust {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let margin = Pair::from_log_ratios(groups).margin() * self.beta.get();
         let smoothing = self.label_smoothing.get();

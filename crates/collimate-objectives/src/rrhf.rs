@@ -3,7 +3,7 @@
 use collimate_objective::{Needs, Objective, ObjectiveOutput, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
-use crate::{math::relu, pairwise};
+use crate::by_hand::{self, Differentiated};
 
 /// Orders all responses by reward with a hinge on their mean log-probabilities per token. Needs no reference.
 ///
@@ -22,19 +22,28 @@ pub struct Rrhf {}
 
 impl Objective for Rrhf {
     fn needs(&self) -> Needs {
-        Needs { pairs: true, ..Needs::without_reference() }
+        Needs { max_responses: Some(by_hand::MOST_COMPARED), ..Needs::without_reference().without_pairs() }
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let token_logps = groups.token_logps();
-        let [num_groups, width] = token_logps.dims();
-        let rewards = pairwise::numbers(groups, groups.rewards());
-        let is_worse = |row: &[f64], i: usize, j: usize| i.max(j) < row.len() && row[i] < row[j];
-        let wrong = pairwise::mask([num_groups, width, width], |b, i, j| is_worse(&rewards[b], i, j));
-        let hinge = relu(pairwise::differences(token_logps.clone())).mask_fill(wrong.bool_not(), 0.0);
-        let loss = pairwise::total(hinge) - groups.best(token_logps.clone());
-        ObjectiveOutput { loss, implicit_rewards: token_logps }
+        let rewards = by_hand::numbers(groups, groups.rewards());
+        let hinges = by_hand::losses(groups, &token_logps, |b, logps| hinges(logps, &rewards[b]));
+        ObjectiveOutput { loss: hinges - groups.best(token_logps.clone()), implicit_rewards: token_logps }
     }
+}
+
+/// Σ max(0, p_i − p_j) over the pairs with r_j > r_i; no tensor holds the pairs.
+fn hinges(logps: &[f64], rewards: &[f64]) -> Differentiated {
+    let mut sum = Differentiated::zero(logps.len());
+    for i in 0..logps.len() {
+        for j in (0..logps.len()).filter(|&j| rewards[j] > rewards[i] && logps[i] > logps[j]) {
+            sum.loss += logps[i] - logps[j];
+            sum.gradient[i] += 1.0;
+            sum.gradient[j] -= 1.0;
+        }
+    }
+    sum
 }
 
 register_objective! {

@@ -18,7 +18,7 @@ pub struct Sft {}
 
 impl Objective for Sft {
     fn needs(&self) -> Needs {
-        Needs { min_responses: 1, ..Needs::without_reference() }
+        Needs { min_responses: 1, ..Needs::without_reference().without_pairs() }
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {

@@ -30,7 +30,7 @@ impl Default for SimPo {
 
 impl Objective for SimPo {
     fn needs(&self) -> Needs {
-        Needs::without_reference()
+        Needs::without_reference().without_pairs()
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {

@@ -1,6 +1,6 @@
 //! SPPO with hard labels: log-ratios pulled to ±1/(2β).
 
-use collimate_objective::{Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
+use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, register_objective};
 use serde::{Deserialize, Serialize};
 
 use crate::pair::Pair;
@@ -25,6 +25,10 @@ impl Default for SppoHard {
 }
 
 impl Objective for SppoHard {
+    fn needs(&self) -> Needs {
+        Needs::default().without_pairs()
+    }
+
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let Pair { best, worst } = Pair::from_log_ratios(groups);
         let target = 0.5 / self.beta.get();

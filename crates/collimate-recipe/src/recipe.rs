@@ -121,8 +121,9 @@ recipe_keys! {
     dataloader_drop_last: bool = false,
     /// Prompts that are scored together in evaluation and for the reference.
     per_device_eval_batch_size: usize = 4,
-    /// Memory that the run may use, such as `16GiB`, or `auto` for three quarters of the device's. A micro-batch that does
-    /// not fit is divided into packs; blocks whose activations do not fit are recomputed in the backward pass.
+    /// Memory that the run may use, such as `16GiB`, or `auto` for three quarters of what the device has and of what the
+    /// process's control groups and `ulimit` allow. A micro-batch that does not fit is divided into packs; blocks whose
+    /// activations do not fit are recomputed in the backward pass.
     memory_budget: MemoryBudget = MemoryBudget::Auto,
     /// Keep only the inputs of blocks and recompute each block in the backward pass even if memory would allow more: uses
     /// less memory and more time.

@@ -1,15 +1,18 @@
 //! Divides micro-batches into packs that fit into memory.
 
+mod allowance;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
 use collimate_model::MemoryCosts;
+use collimate_objective::Needs;
 use collimate_progress::{format_bytes, format_count};
 use collimate_recipe::Recipe;
 use collimate_text::{GroupBatch, TokenizedGroup};
 
+pub(crate) use self::allowance::Allowance;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 
@@ -26,6 +29,8 @@ pub(crate) struct PassBudget {
     share_prompt: bool,
     /// Recompute every block in the backward pass, even if memory would suffice.
     recompute: bool,
+    /// Bytes that the objective needs for a micro-batch, while the activations of a pack are held.
+    objective: u64,
     /// Whether an adapter is trained, for what an error advises.
     trains_adapter: bool,
 }
@@ -68,28 +73,68 @@ impl PassBudget {
     ///
     /// # Errors
     /// The budget cannot even hold the parameters with their gradients and moments.
-    pub(crate) fn new(budget: Option<u64>, costs: MemoryCosts, recipe: &Recipe) -> Result<Self, TrainError> {
-        let held = costs.resident + OVERHEAD;
-        let activations = match budget {
-            Some(budget) if budget <= held => {
+    pub(crate) fn new(budget: impl Into<Allowance>, costs: MemoryCosts, recipe: &Recipe) -> Result<Self, TrainError> {
+        let budget = budget.into();
+        let held = costs.resident.saturating_add(OVERHEAD);
+        let activations = match budget.bytes {
+            Some(bytes) if bytes <= held => {
+                let origin = budget.origin.map(|origin| format!(" ({origin})")).unwrap_or_default();
                 let message = format!(
-                    "{} is too little: parameters, gradients and optimizer alone need {}; {}",
-                    format_bytes(budget),
+                    "{}{origin} is too little: parameters, gradients and optimizer alone need {}; {}",
+                    format_bytes(bytes),
                     format_bytes(held),
                     remedy(recipe.use_peft, "a larger memory_budget")
                 );
                 return Err(TrainError::RecipeValue { key: "memory_budget", message });
             }
-            budget => budget.map(|budget| budget - held),
+            bytes => bytes.map(|bytes| bytes - held),
         };
         Ok(Self {
             activations,
-            budget,
+            budget: budget.bytes,
             costs,
+            objective: 0,
             share_prompt: recipe.share_prompt,
             recompute: recipe.gradient_checkpointing,
             trains_adapter: recipe.use_peft,
         })
+    }
+
+    /// The budget less what the objective needs for micro-batches whose groups have up to `num_responses` responses.
+    ///
+    /// # Errors
+    /// Nothing is left.
+    pub(crate) fn with_objective(
+        self,
+        needs: &Needs,
+        num_responses: usize,
+        recipe: &Recipe,
+    ) -> Result<Self, TrainError> {
+        let num_groups =
+            if needs.couples_batch { recipe.groups_per_step() } else { recipe.per_device_train_batch_size };
+        let objective = needs.working_bytes(num_groups, num_responses);
+        let activations = match self.activations {
+            Some(bytes) if bytes <= objective => {
+                let held = self.costs.resident.saturating_add(OVERHEAD).saturating_add(objective);
+                let message = format!(
+                    "{} is too little: parameters, gradients and optimizer, and {} for the objective \"{}\" on {num_groups} \
+                     prompts with up to {num_responses} responses, need {}; use smaller micro-batches, fewer responses, or a \
+                     larger memory_budget",
+                    format_bytes(self.budget.unwrap_or(u64::MAX)),
+                    format_bytes(objective),
+                    recipe.objective.name,
+                    format_bytes(held),
+                );
+                return Err(TrainError::RecipeValue { key: "memory_budget", message });
+            }
+            bytes => bytes.map(|bytes| bytes - objective),
+        };
+        Ok(Self { activations, objective, ..self })
+    }
+
+    /// Bytes that the objective needs for a micro-batch.
+    pub(crate) fn objective(&self) -> u64 {
+        self.objective
     }
 
     /// One line for the log: what is held, and how large a pack may be.
@@ -103,6 +148,12 @@ impl PassBudget {
             ),
             None => format!("memory: {held} for parameters and optimizer; packs are not bounded"),
         }
+    }
+
+    /// The least budget for a longest response with its prompt of so many tokens.
+    pub(crate) fn least(&self, tokens: usize) -> u64 {
+        let pass = (tokens as u64).saturating_mul(self.costs.per_token);
+        self.costs.resident.saturating_add(OVERHEAD + self.objective).saturating_add(pass)
     }
 
     /// Bytes of parameters, gradients and moments.
@@ -209,12 +260,11 @@ impl PassBudget {
     }
 
     fn too_long(&self, location: String, response: usize, tokens: usize) -> TrainError {
-        let needed = self.costs.resident + OVERHEAD + tokens as u64 * self.costs.per_token;
         TrainError::MemoryBudget {
             location,
             response,
             tokens,
-            needed: format_bytes(needed),
+            needed: format_bytes(self.least(tokens)),
             budget: format_bytes(self.budget.unwrap_or(u64::MAX)),
             remedy: remedy(self.trains_adapter, "a larger memory_budget or a smaller max_length"),
         }

@@ -129,7 +129,7 @@ fn whole_run(
         None => write_recipe(recipe)?,
     }
     session.notes().iter().for_each(|note| context.observer.note(&format!("warning: {note}")));
-    start_lines(&run, session.as_ref())?.iter().for_each(|line| context.observer.note(line));
+    start_lines(&run, session.as_ref(), &checked.outline)?.iter().for_each(|line| context.observer.note(line));
     let mut samples = SamplePrompts::new(&run, &checked.tokenizer);
     if run.held_out.is_none() {
         length_sample(&run.training.groups).write(&recipe.output_dir)?;

@@ -8,6 +8,7 @@ mod generated;
 #[cfg(unix)]
 mod kinds;
 mod long_texts;
+mod memory;
 mod outputs;
 mod run_folder;
 mod runs;

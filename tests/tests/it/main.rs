@@ -16,6 +16,7 @@ mod hostile;
 mod hub;
 mod hub_faults;
 mod labels;
+mod limits;
 mod log_file;
 mod malformed;
 mod memory;

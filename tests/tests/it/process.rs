@@ -30,7 +30,13 @@ impl Process {
     #[cfg(unix)]
     pub(crate) fn start_with_short_files(folder: &Path, arguments: &[String], num_bytes: u64) -> Self {
         // The shell counts blocks of 512 bytes.
-        let limited = format!("ulimit -f {}; exec \"$0\" \"$@\"", num_bytes / 512);
+        Self::start_with_ulimit(folder, arguments, &format!("-f {}", num_bytes / 512))
+    }
+
+    /// The same under `ulimit` with these options.
+    #[cfg(unix)]
+    pub(crate) fn start_with_ulimit(folder: &Path, arguments: &[String], options: &str) -> Self {
+        let limited = format!("ulimit {options}; exec \"$0\" \"$@\"");
         let inner = command(arguments);
         let mut command = Command::new("sh");
         command.args(["-c", &limited]).arg(inner.get_program()).args(inner.get_args());
@@ -79,6 +85,14 @@ impl Process {
     /// Waits for it to succeed; returns its peak resident memory, mapped files included.
     #[cfg(target_os = "linux")]
     pub(crate) fn peak_bytes(mut self) -> u64 {
+        let peak = self.peak_until_its_end();
+        self.succeed();
+        peak
+    }
+
+    /// Waits for it to end; returns its peak resident memory, mapped files included.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_until_its_end(&mut self) -> u64 {
         let status = format!("/proc/{}/status", self.child.id());
         let mut peak = 0;
         while self.child.try_wait().expect("a process").is_none() {
@@ -89,7 +103,6 @@ impl Process {
             peak = peak.max(kib.unwrap_or(0) << 10);
             thread::sleep(Duration::from_millis(2));
         }
-        self.succeed();
         peak
     }
 

@@ -83,7 +83,7 @@ fn check_model(recipe: &Recipe, session: &SessionOptions) -> Result<Outline, Tra
     check_session(session)?;
     check_saving(recipe, &session.model)?;
     let outline = Outline::read(session)?;
-    PassBudget::new(recipe.memory_budget.bytes(outline.device_memory), outline.costs, recipe)?;
+    PassBudget::new(outline.allowance(recipe), outline.costs, recipe)?;
     // The least that any run writes: one checkpoint and the model.
     let one_step = StepCounts { steps_per_epoch: 1, total_steps: 1, warmup_steps: 0 };
     PlannedDisk::of(recipe, &outline, Some(&one_step)).check(recipe)?;

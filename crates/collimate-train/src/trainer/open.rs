@@ -77,8 +77,13 @@ pub(super) fn open<'a>(
     }
     let session = session?;
     check_experts(recipe, session.config())?;
-    let bytes = recipe.memory_budget.bytes(checked.outline.device_memory);
-    let budget = PassBudget::new(bytes, session.memory_costs(), recipe)?;
+    let widest = |data: &PreparedData| data.groups.iter().map(|group| group.responses.len()).max();
+    let widest = widest(&training).max(held_out.as_ref().and_then(widest)).unwrap_or(1);
+    let budget = PassBudget::new(checked.outline.allowance(recipe), session.memory_costs(), recipe)?.with_objective(
+        &checked.needs,
+        widest,
+        recipe,
+    )?;
     let data_set = |data: PreparedData| DataSet::new(data.groups, data.files);
     let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set));
     budget.check(&run.training)?;

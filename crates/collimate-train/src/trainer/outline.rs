@@ -1,9 +1,12 @@
 //! What a model's configuration alone says about training it.
 
+use collimate_backend::DeviceMemory;
 use collimate_hf::{Adapter, LoraConfig, ModelConfig};
 use collimate_model::{MemoryCosts, ParameterCounts, Trainable};
+use collimate_recipe::Recipe;
 
 use crate::error::TrainError;
+use crate::packs::Allowance;
 use crate::session::{SessionOptions, Training};
 
 /// The model of a run, without its weights.
@@ -12,10 +15,15 @@ pub(super) struct Outline {
     pub(super) costs: MemoryCosts,
     pub(super) counts: ParameterCounts,
     /// Memory of the device; `None` if it does not say.
-    pub(super) device_memory: Option<u64>,
+    pub(super) device_memory: Option<DeviceMemory>,
 }
 
 impl Outline {
+    /// What the recipe allows the run to hold.
+    pub(super) fn allowance(&self, recipe: &Recipe) -> Allowance {
+        Allowance::of(recipe, self.device_memory.as_ref())
+    }
+
     /// Reads the configurations of model and adapter, and asks the device for its memory.
     ///
     /// # Errors

@@ -20,13 +20,13 @@ use super::check::session_options;
 use super::outline::Outline;
 use super::run::Run;
 use crate::error::TrainError;
-use crate::packs::{OVERHEAD, PassBudget};
+use crate::packs::PassBudget;
 use crate::session::check_session;
 use crate::threads::set_threads;
 
 /// Bytes of one float32 number.
 pub(super) const FLOAT: u64 = 4;
-/// Memory of the program, its tokenizer and its threads. Less than the budget's [`OVERHEAD`], which also covers what cannot
+/// Memory of the program, its tokenizer and its threads. Less than the budget's [`OVERHEAD`](crate::packs::OVERHEAD), which also covers what cannot
 /// be predicted.
 const PROGRAM: u64 = 40 << 20;
 
@@ -57,10 +57,15 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let (costs, counts) = (&outline.costs, &outline.counts);
     let rows = rows::read(recipe, dir, objective.needs().min_responses, options.num_responses, observer)?;
 
-    let bytes = recipe.memory_budget.bytes(outline.device_memory);
-    let smallest_budget = OVERHEAD + costs.resident + rows.longest() as u64 * costs.per_token;
+    let allowance = outline.allowance(recipe);
+    let (bytes, budget_origin) = (allowance.bytes, allowance.origin.clone());
+    let (needs, widest) = (objective.needs(), rows.widest());
+    // Without a limit, for what the objective takes.
+    let smallest = PassBudget::new(None, *costs, recipe)?.with_objective(&needs, widest, recipe)?;
+    let smallest_budget = smallest.least(rows.longest());
     let fits = bytes.is_none_or(|bytes| bytes >= smallest_budget);
-    let budget = PassBudget::new(if fits { bytes } else { Some(smallest_budget) }, *costs, recipe)?;
+    let allowance = if fits { allowance } else { Some(smallest_budget).into() };
+    let budget = PassBudget::new(allowance, *costs, recipe)?.with_objective(&needs, widest, recipe)?;
 
     let is_known = rows.basis != TokenBasis::Longest || recipe.max_steps > 0;
     let data = rows.describe();
@@ -74,7 +79,13 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
             num_trained: counts.trained,
             operations_per_token: outline.config.operations_per_token(),
         },
-        memory: PlannedMemory { budget: bytes, fits, smallest_budget, ..memory(&run, &load, costs, counts.trained) },
+        memory: PlannedMemory {
+            budget: bytes,
+            budget_origin,
+            fits,
+            smallest_budget,
+            ..memory(&run, &load, costs, counts.trained)
+        },
         data,
         steps: load.steps(recipe.groups_per_step(), total_steps),
         disk: PlannedDisk::of(recipe, &outline, is_known.then_some(&run.counts)),
@@ -104,9 +115,11 @@ fn memory(run: &Run<'_>, load: &PackLoad, costs: &MemoryCosts, num_trained: u64)
         gradients,
         moments: 2 * FLOAT * num_trained,
         activations: load.activations,
+        objective: run.budget.objective(),
         overhead,
-        peak: costs.resident - gradients + overhead + load.step_bytes(gradients),
+        peak: costs.resident - gradients + overhead + load.step_bytes(gradients, run.budget.objective()),
         budget: None,
+        budget_origin: None,
         fits: true,
         smallest_budget: 0,
     }

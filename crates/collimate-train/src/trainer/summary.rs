@@ -7,6 +7,7 @@ use collimate_rewards::{effective_responses, entropy, reward_weights};
 use collimate_text::TokenizedGroup;
 
 use super::TrainSummary;
+use super::outline::Outline;
 use super::plan::expected_peak;
 use super::run::Run;
 use crate::error::TrainError;
@@ -17,7 +18,7 @@ use collimate_progress::{format_bytes, format_count};
 ///
 /// # Errors
 /// A response does not fit into memory.
-pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session) -> Result<Vec<String>, TrainError> {
+pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session, outline: &Outline) -> Result<Vec<String>, TrainError> {
     let recipe = run.recipe;
     let groups = &run.training.groups;
     let mut lines = vec![model(session, recipe), objective(recipe, run.objective, groups)];
@@ -30,6 +31,7 @@ pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session) -> Result<Vec<St
     lines.extend(facts.low_rate(run.counts.total_steps).map(|warning| format!("warning: {warning}")));
     let peak = expected_peak(run, num_steps, session.summary().num_trainable as u64)?;
     lines.push(format!("{}, about {} at the peak", run.budget.describe(), format_bytes(peak)));
+    lines.extend(outline.allowance(recipe).note());
     if session.config().names_code() {
         lines.push(format!(
             "config.json names code of its own (auto_map), which is never run: the model is computed as {}",

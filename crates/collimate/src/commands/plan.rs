@@ -83,6 +83,7 @@ fn in_lines(plan: &Plan) -> String {
         ("gradients", memory.gradients),
         ("moments", memory.moments),
         ("activations", memory.activations),
+        ("objective", memory.objective),
         ("overhead", memory.overhead),
     ] {
         line(&format!("  {name}"), format_bytes(bytes));
@@ -107,11 +108,10 @@ fn in_lines(plan: &Plan) -> String {
 
 fn budget(plan: &Plan) -> String {
     let memory = &plan.memory;
-    match (memory.budget, memory.fits) {
-        (None, _) => "not bounded".to_owned(),
-        (Some(budget), true) => format!("{}: it fits", format_bytes(budget)),
-        (Some(budget), false) => format!("{}: it does NOT fit", format_bytes(budget)),
-    }
+    let Some(budget) = memory.budget else { return "not bounded".to_owned() };
+    let origin = memory.budget_origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default();
+    let fits = if memory.fits { "it fits" } else { "it does NOT fit" };
+    format!("{}{origin}: {fits}", format_bytes(budget))
 }
 
 fn steps(plan: &Plan, line: &mut impl FnMut(&str, String)) {

@@ -44,12 +44,16 @@ pub struct PlannedMemory {
     pub moments: u64,
     /// Activations of the largest pack.
     pub activations: u64,
+    /// What the objective holds for a micro-batch.
+    pub objective: u64,
     /// The program, and the data's tokens.
     pub overhead: u64,
     /// The largest sum of these that is held at one time.
     pub peak: u64,
     /// What the run may use (`memory_budget`); `None` if the device does not report its memory.
     pub budget: Option<u64>,
+    /// What an automatic budget is derived from: three quarters of which limit.
+    pub budget_origin: Option<String>,
     /// Whether the run fits into the budget.
     pub fits: bool,
     /// The smallest budget that the run fits into.

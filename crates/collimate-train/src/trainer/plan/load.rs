@@ -26,7 +26,7 @@ pub(super) struct PackLoad {
 pub(in crate::trainer) fn expected_peak(run: &Run<'_>, num_steps: usize, num_trained: u64) -> Result<u64, TrainError> {
     let load = PackLoad::new(run, num_steps)?;
     let (gradients, overhead) = (FLOAT * num_trained, PROGRAM + rows::bytes(&run.training.groups));
-    Ok(run.budget.resident() - gradients + overhead + load.step_bytes(gradients))
+    Ok(run.budget.resident() - gradients + overhead + load.step_bytes(gradients, run.budget.objective()))
 }
 
 impl PackLoad {
@@ -66,12 +66,13 @@ impl PackLoad {
         Ok(())
     }
 
-    /// Bytes of a step beyond what is always held. During the backward pass gradients replace activations; only from the
+    /// Bytes of a step beyond what is always held. The objective is asked while the activations of a pack are held. During the backward pass gradients replace activations; only from the
     /// second pack on do gradients exist before the pass begins.
-    pub(super) fn step_bytes(&self, gradients: u64) -> u64 {
+    pub(super) fn step_bytes(&self, gradients: u64, objective: u64) -> u64 {
+        let forward = self.activations.saturating_add(objective);
         match self.most_packs {
-            0 | 1 => gradients.max(self.activations),
-            _ => gradients + self.activations,
+            0 | 1 => gradients.max(forward),
+            _ => gradients.saturating_add(forward),
         }
     }
 

@@ -72,6 +72,11 @@ impl PlannedRows {
         self.data.groups.iter().map(sequence).max().unwrap_or(0)
     }
 
+    /// Responses of the group that has most of them.
+    pub(super) fn widest(&self) -> usize {
+        self.data.groups.iter().map(|group| group.responses.len()).max().unwrap_or(1)
+    }
+
     pub(super) fn describe(&self) -> PlannedData {
         let groups = &self.data.groups;
         let responses = || groups.iter().flat_map(|group| &group.responses);
