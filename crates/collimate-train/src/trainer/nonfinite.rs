@@ -1,8 +1,10 @@
-//! Finds the group whose figures are not finite.
+//! Finds the group whose figures are not finite, and the prompt whose answer cannot be drawn.
 
 use collimate_objective::{Evaluation, GroupScores};
+use collimate_progress::Observer;
 
 use crate::dataset::DataSet;
+use crate::error::TrainError;
 
 /// A figure that is not finite.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,24 @@ pub(super) fn in_evaluation(indices: &[usize], evaluation: &Evaluation) -> Optio
         };
         Some(Culprit { group: Some(index), figure: figure.to_owned() })
     })
+}
+
+/// What was drawn; `None`, with a note, if logits are not finite: whether such a model may be trained on is for the steps to
+/// say.
+pub(super) fn drawn_or_noted<T>(
+    drawn: Result<T, TrainError>,
+    location: impl FnOnce(usize) -> String,
+    observer: &mut dyn Observer,
+) -> Result<Option<T>, TrainError> {
+    match drawn.map_err(|error| error.at_prompt(location)) {
+        Ok(drawn) => Ok(Some(drawn)),
+        Err(error @ TrainError::RowNotFinite { .. }) => {
+            observer.finish();
+            observer.note(&format!("warning: {error}; the sample prompts from there on have no answer"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

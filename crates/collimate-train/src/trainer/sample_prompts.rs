@@ -8,6 +8,7 @@ use collimate_model::{GenerateOptions, TimeLimit};
 use collimate_report::{Sample, Samples};
 use collimate_text::{TextTokenizer, TokenizedGroup};
 
+use super::nonfinite::drawn_or_noted;
 use super::run::Run;
 use crate::error::TrainError;
 use crate::session::Session;
@@ -165,15 +166,7 @@ impl<'a> SamplePrompts<'a> {
             };
             let drawn = session.generate(&prompts, &options, &mut |_| {});
             let place = |prompt: usize| format!("sample prompt {}", self.locations[first + prompt]);
-            let drawn = match drawn.map_err(|error| error.at_prompt(place)) {
-                // Whether such a model may be trained on is for the steps to say.
-                Err(error @ TrainError::RowNotFinite { .. }) => {
-                    observer.finish();
-                    observer.note(&format!("warning: {error}; the sample prompts from there on have no answer"));
-                    return Ok(answers);
-                }
-                drawn => drawn?,
-            };
+            let Some(drawn) = drawn_or_noted(drawn, place, observer)? else { return Ok(answers) };
             for ids in drawn.into_iter().flatten() {
                 let is_cut = ids.len() < options.max_new_tokens && !options.ends.is_reached(&ids);
                 answers.push(Answer { text: self.tokenizer.answer(&ids)?, is_cut });
