@@ -76,7 +76,7 @@ impl Series {
             (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count)
         };
         let thin = |points: &[(f64, f64)]| points.chunks(run).map(average).collect();
-        Self { points: thin(&self.points), smooth: thin(&self.smooth), ..self.clone() }
+        Self { name: self.name.clone(), colour: self.colour, points: thin(&self.points), smooth: thin(&self.smooth) }
     }
 
     pub(super) fn write_dots(&self, svg: &mut String, x: &Axis, y: &Axis) {
