@@ -158,7 +158,8 @@ fn recipe(task: &Task, assets: &Assets, rows: &Path, folder: &Path, num_steps: u
 fn tokens(recipe: &Path, model: &Path, rows: &Path) -> Result<Vec<TokenizedGroup>> {
     let recipe = load_recipe(Some(recipe), &[])?;
     let tokenizer = TextTokenizer::from_model_dir(model)?;
-    Ok(prepare(&recipe, rows, &tokenizer, 2, &mut Silent)?.groups)
+    let groups = prepare(&recipe, rows, &tokenizer, 2, &mut Silent)?;
+    Ok(groups.groups().collect::<Result<_, _>>()?)
 }
 
 fn check_lengths(source: Source, groups: &[TokenizedGroup]) -> Result<()> {

@@ -13,9 +13,11 @@
 //! let scorer = Scorer { model, adapter: None, dtype, backend, share_prompt: true, kernel_version: KERNEL_VERSION }.id();
 //! let (mut store, _) = LogpStore::open(folder.path(), scorer);
 //! let keys = response_keys(&scorer, &[1, 2, 3], [[4, 5].as_slice()].into_iter());
-//! store.insert([(keys[0], -1.5)].into_iter());
-//! assert_eq!(LogpStore::open(folder.path(), scorer).0.get(keys[0]), Some(-1.5));
-//! # Ok::<(), std::io::Error>(())
+//! store.insert([(keys[0], -1.5)].into_iter())?;
+//! let (mut store, _) = LogpStore::open(folder.path(), scorer);
+//! store.load(keys.iter().copied())?;
+//! assert_eq!(store.get(keys[0]), Some(-1.5));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod identity;

@@ -20,6 +20,12 @@ fn scorer() -> Hash {
     scorer.id()
 }
 
+/// What a store knows of these keys.
+fn known<const N: usize>(store: &mut LogpStore, keys: [ResponseKey; N]) -> [Option<f64>; N] {
+    store.load(keys.into_iter()).expect("keys");
+    keys.map(|key| store.get(key))
+}
+
 #[test]
 fn without_a_writable_folder_the_run_continues_with_one_note() {
     let folder = TempDir::new().expect("a folder");
@@ -27,8 +33,9 @@ fn without_a_writable_folder_the_run_continues_with_one_note() {
     fs::write(&taken, "not a folder").expect("a file");
     let (mut store, note) = LogpStore::open(&taken, scorer());
     assert!(note.is_some_and(|note| note.contains("for this run only")));
-    assert_eq!(store.insert([(ResponseKey([1; 16]), -1.0)].into_iter()), None);
+    assert_eq!(store.insert([(ResponseKey([1; 16]), -1.0)].into_iter()).expect("room"), None);
     assert_eq!(store.get(ResponseKey([1; 16])), Some(-1.0));
+    assert_eq!(known(&mut store, [1, 2].map(|key| ResponseKey([key; 16]))), [Some(-1.0), None]);
 }
 
 #[test]
@@ -36,20 +43,23 @@ fn a_folder_lost_during_a_run_is_reported_once() {
     let folder = TempDir::new().expect("a folder");
     let (mut store, _) = LogpStore::open(&folder.path().join("cache"), scorer());
     fs::remove_dir(folder.path().join("cache")).expect("a removed folder");
-    let mut insert = |key: u8| store.insert([(ResponseKey([key; 16]), -1.0)].into_iter());
+    let mut insert = |key: u8| store.insert([(ResponseKey([key; 16]), -1.0)].into_iter()).expect("room");
     assert!(insert(1).is_some_and(|note| note.contains("for this run only")));
     assert_eq!(insert(2), None);
-    assert_eq!([1, 2].map(|key| store.get(ResponseKey([key; 16]))), [Some(-1.0); 2]);
+    assert_eq!(known(&mut store, [1, 2].map(|key| ResponseKey([key; 16]))), [Some(-1.0); 2]);
 }
 
 #[test]
 fn a_number_that_is_not_finite_is_not_written() {
     let folder = TempDir::new().expect("a folder");
     let (mut store, _) = LogpStore::open(folder.path(), scorer());
-    store.insert([(ResponseKey([1; 16]), f64::NAN), (ResponseKey([2; 16]), -2.0)].into_iter());
-    let (store, note) = LogpStore::open(folder.path(), scorer());
+    let logps = [(ResponseKey([1; 16]), f64::NAN), (ResponseKey([2; 16]), -2.0)];
+    assert_eq!(store.insert(logps.into_iter()).expect("room"), None);
+    let own = known(&mut store, [1, 2].map(|key| ResponseKey([key; 16])));
+    assert!(own[0].is_some_and(f64::is_nan) && own[1] == Some(-2.0), "this run knows both: {own:?}");
+    let (mut store, note) = LogpStore::open(folder.path(), scorer());
     assert_eq!(note, None);
-    assert_eq!([1, 2].map(|key| store.get(ResponseKey([key; 16]))), [None, Some(-2.0)]);
+    assert_eq!(known(&mut store, [1, 2].map(|key| ResponseKey([key; 16]))), [None, Some(-2.0)]);
 }
 
 #[test]
@@ -63,13 +73,15 @@ fn concurrent_writers_lose_and_break_nothing() {
             scope.spawn(move || {
                 for number in 0..appends {
                     let logps = (0..records).map(|i| (many_key(writer, number, i), -f64::from(number)));
-                    assert_eq!(store.insert(logps), None);
+                    assert_eq!(store.insert(logps).expect("room"), None);
                 }
             });
         }
     });
-    let (store, note) = LogpStore::open(folder.path(), id);
+    let (mut store, note) = LogpStore::open(folder.path(), id);
     assert_eq!(note, None);
+    let all = (0..writers).flat_map(|writer| (0..appends).map(move |number| (writer, number)));
+    store.load(all.flat_map(|(writer, number)| (0..records).map(move |i| many_key(writer, number, i)))).expect("keys");
     for (writer, number) in (0..writers).flat_map(|writer| (0..appends).map(move |number| (writer, number))) {
         for i in 0..records {
             assert_eq!(store.get(many_key(writer, number, i)), Some(-f64::from(number)));
@@ -81,4 +93,48 @@ fn many_key(writer: u8, number: u8, i: u8) -> ResponseKey {
     let mut key = [0; 16];
     key[..3].copy_from_slice(&[writer, number, i]);
     ResponseKey(key)
+}
+
+/// Bytes that are in a file but not in memory.
+#[test]
+fn only_what_is_asked_for_is_held() {
+    let folder = TempDir::new().expect("a folder");
+    let key = |number: u32| {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&number.to_le_bytes());
+        ResponseKey(key)
+    };
+    let (mut store, _) = LogpStore::open(folder.path(), scorer());
+    let all = (0..5000).map(|number| (key(number), -f64::from(number)));
+    assert_eq!(store.insert(all).expect("room"), None);
+    // A later number of a key does not count.
+    let (mut again, _) = LogpStore::open(folder.path(), scorer());
+    assert_eq!(again.insert([(key(7), -1e6)].into_iter()).expect("room"), None);
+    assert_eq!(known(&mut store, [7, 4999, 5000].map(key)), [Some(-7.0), Some(-4999.0), None]);
+    assert_eq!(store.get(key(8)), None, "it was not asked for");
+}
+
+/// Damage anywhere, also where pieces that are read meet.
+#[test]
+fn damaged_records_are_removed_and_the_others_stay() {
+    let folder = TempDir::new().expect("a folder");
+    let key = |number: u32| {
+        let mut key = [1; 16];
+        key[..4].copy_from_slice(&number.to_le_bytes());
+        ResponseKey(key)
+    };
+    let (mut store, _) = LogpStore::open(folder.path(), scorer());
+    let all = (0..5000).map(|number| (key(number), -f64::from(number)));
+    assert_eq!(store.insert(all).expect("room"), None);
+    let path = store.path().expect("a file").to_owned();
+    let mut bytes = fs::read(&path).expect("a file");
+    let broken = [0, 1023, 1024, 2047, 3000, 4999];
+    broken.iter().for_each(|number| bytes[32 * number + 17] ^= 4);
+    fs::write(&path, &bytes[..bytes.len()]).expect("a file");
+    let (mut store, note) = LogpStore::open(folder.path(), scorer());
+    assert!(note.is_some_and(|note| note.contains("damaged")));
+    assert_eq!(fs::metadata(&path).expect("a file").len(), 32 * (5000 - broken.len() as u64));
+    store.load((0..5000).map(key)).expect("keys");
+    let lost: Vec<usize> = (0..5000).filter(|number| store.get(key(*number as u32)).is_none()).collect();
+    assert_eq!(lost, broken);
 }

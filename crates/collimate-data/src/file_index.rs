@@ -15,9 +15,14 @@ impl DataFiles {
         Self { starts: vec![(0, path.into())] }
     }
 
-    /// Appends a file whose first row has the index `start`.
-    pub(crate) fn push(&mut self, start: usize, path: impl Into<PathBuf>) {
+    /// Appends a file whose first row has the index `start`, which no earlier file reaches.
+    pub fn push(&mut self, start: usize, path: impl Into<PathBuf>) {
         self.starts.push((start, path.into()));
+    }
+
+    /// Each file with the index of its first row, in order.
+    pub fn starts(&self) -> &[(usize, PathBuf)] {
+        &self.starts
     }
 
     /// The file of the group with this index.

@@ -78,7 +78,7 @@ impl Response {
     }
 
     /// What two responses with the same text have in common.
-    pub(crate) fn text(&self) -> (&[Message], &str, &Map<String, Value>) {
+    pub fn text(&self) -> (&[Message], &str, &Map<String, Value>) {
         (&self.before, &self.content, &self.fields)
     }
 

@@ -5,7 +5,7 @@
 //! file or files → rows of JSON → layout → rewards → PromptGroup
 //! ```
 //!
-//! Read [`DataSource`], [`LoadOptions`] and [`PromptGroup`] first; [`read_mix`] draws from several files. Files may be JSON
+//! Read [`DataSource`], [`LoadOptions`] and [`PromptGroup`] first. Files may be JSON
 //! Lines, one JSON list, either of them compressed, or Parquet. They are not trusted: every limit is in SECURITY.md, and
 //! memory does not grow with the file, unless its rows hold one response each.
 //!
@@ -36,7 +36,7 @@ mod group;
 mod layout;
 mod loader;
 mod message;
-mod mix;
+mod part;
 mod row_writer;
 mod skip_reason;
 mod stats;
@@ -54,7 +54,7 @@ pub use loader::{
     MostResponses, SourceDescription, data_files, data_stem, is_pattern,
 };
 pub use message::{Message, MessageProblem};
-pub use mix::{DataPart, Duplicates, FileReport, MixOptions, MixedGroups, hold_out, read_mix};
+pub use part::DataPart;
 pub use row_writer::RowWriter;
 pub use skip_reason::SkipReason;
 pub use stats::{Correlation, DataStats, LengthSummary, StatsSummary};

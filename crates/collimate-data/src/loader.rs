@@ -65,6 +65,20 @@ impl DataSource {
         GroupReader::start(OpenFiles::open(files)?, options.clone())
     }
 
+    /// Reads a file that is open already, as [`Self::open`] does; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_file(
+        file: std::fs::File,
+        path: impl AsRef<Path>,
+        options: &LoadOptions,
+    ) -> Result<GroupReader, DataError> {
+        let path = path.as_ref().to_owned();
+        let rows = Rows::open_file(file, &path)?;
+        GroupReader::start(OpenFiles::from_rows(path, rows), options.clone())
+    }
+
     /// Reads JSON Lines or a JSON list from any reader; `path` is for messages.
     ///
     /// # Errors

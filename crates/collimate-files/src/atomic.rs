@@ -39,6 +39,14 @@ impl AtomicFile {
         &self.temporary
     }
 
+    /// Opens the file for reading; it stays open when the file gets its path.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn reader(&self) -> io::Result<File> {
+        File::open(&self.temporary)
+    }
+
     /// Syncs the contents, renames the file to its path and syncs the folder.
     ///
     /// # Errors

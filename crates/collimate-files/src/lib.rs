@@ -39,8 +39,10 @@ mod output;
 mod output_file;
 mod output_folder;
 mod plain;
+mod positioned;
 mod shard_size;
 mod space;
+mod spool;
 mod staged;
 mod temporary;
 mod unnamed;
@@ -57,8 +59,10 @@ pub use plain::{
     append_plain, check_plain, create_plain, open_plain, open_regular, plain_folder, read_bytes, read_plain, read_text,
     update_plain,
 };
+pub use positioned::{read_exact_at, write_all_at};
 pub use shard_size::{ShardSize, ShardSizeError};
 pub use space::{folder_bytes, free_space};
+pub use spool::{Spool, SpoolPlace};
 pub use staged::{StagedFolder, remove_sealed};
 pub use temporary::{recover_folders, remove_leftovers, remove_leftovers_beside};
 pub use unnamed::unnamed_file;

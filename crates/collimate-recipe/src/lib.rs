@@ -57,7 +57,7 @@ mod trl_defaults_tests;
 mod trl_tests;
 mod values;
 
-pub use cache::ReferenceCache;
+pub use cache::CacheFolder;
 pub use error::{Location, Origin, RecipeError};
 pub use interval::NumSteps;
 pub use keys::RecipeKey;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_data::DataPart;
 
-use crate::cache::ReferenceCache;
+use crate::cache::CacheFolder;
 use crate::error::{Origin, RecipeError};
 use crate::parse::ParsedRecipe;
 use crate::recipe::Recipe;
@@ -48,10 +48,13 @@ impl ParsedRecipe {
         if let Some(path) = recipe.log_file.as_mut().filter(|_| is_recorded("log_file")) {
             *path = moved.inside(path).unwrap_or_else(|| path.clone());
         }
-        if let ReferenceCache::Folder(path) = &mut recipe.reference_cache
-            && is_recorded("reference_cache")
+        for (key, cache) in [("reference_cache", &mut recipe.reference_cache), ("token_cache", &mut recipe.token_cache)]
         {
-            *path = moved.inside(path).unwrap_or_else(|| path.clone());
+            if let CacheFolder::Folder(path) = cache
+                && is_recorded(key)
+            {
+                *path = moved.inside(path).unwrap_or_else(|| path.clone());
+            }
         }
         if let Some(name) = recipe.reference.as_mut().filter(|_| is_recorded("reference")) {
             *name = moved.place(Path::new(name)).display().to_string();

@@ -7,7 +7,7 @@ use collimate_files::ShardSize;
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
-use crate::cache::ReferenceCache;
+use crate::cache::CacheFolder;
 use crate::error::RecipeError;
 use crate::interval::NumSteps;
 use crate::keys::{RecipeKey, recipe_keys};
@@ -181,7 +181,11 @@ recipe_keys! {
     precompute_ref_log_probs: bool = false,
     /// Where to keep the reference's log-probs for later runs: `auto` (the user's cache folder), `false`, or a folder.
     /// Entries are keyed by the bytes of model and adapter and by token ids; the folder may be deleted at any time.
-    reference_cache: ReferenceCache = ReferenceCache::Auto,
+    reference_cache: CacheFolder = CacheFolder::Auto,
+    /// Where to keep the data's tokens for later runs: `auto` (the user's cache folder), `false`, or a folder. Entries are
+    /// keyed by the content of the data and by everything that its tokens depend on; the oldest are removed beyond 64 GiB, and
+    /// the folder may be deleted at any time. With `false` they are in a private file in `TMPDIR` (or else `/var/tmp`).
+    token_cache: CacheFolder = CacheFolder::Auto,
     /// Visit the data in a random order, which depends on the seed and the epoch only.
     shuffle: bool = true,
     /// Seed of every random draw.

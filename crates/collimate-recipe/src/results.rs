@@ -33,6 +33,7 @@ impl Recipe {
             num_train_epochs: neutral.num_train_epochs,
             num_threads: neutral.num_threads,
             reference_cache: neutral.reference_cache,
+            token_cache: neutral.token_cache,
             alarm_chosen_drop: neutral.alarm_chosen_drop,
             sample_prompts: neutral.sample_prompts,
             sample_max_new_tokens: neutral.sample_max_new_tokens,

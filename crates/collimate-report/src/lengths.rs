@@ -31,9 +31,9 @@ pub struct LengthSample {
 }
 
 impl LengthSample {
-    /// A sample of the training data before any model sees it: tokens and reward of each response.
-    pub fn from_training_data(responses: impl Iterator<Item = (usize, f64)> + Clone) -> Self {
-        let (num_tokens, rewards) = thin(responses).unzip();
+    /// A sample of the training data before any model sees it: tokens and reward of each of its `num_responses` responses.
+    pub fn from_training_data(num_responses: usize, responses: impl Iterator<Item = (usize, f64)>) -> Self {
+        let (num_tokens, rewards) = responses.step_by(stride(num_responses)).unzip();
         Self { source: "training data".to_owned(), num_tokens, rewards, implicit_rewards: None }
     }
 
@@ -65,8 +65,12 @@ impl LengthSample {
 
 /// Every n-th item, so that at most [`MAX_RESPONSES`] remain.
 fn thin<T>(items: impl Iterator<Item = T> + Clone) -> impl Iterator<Item = T> {
-    let stride = items.clone().count().div_ceil(MAX_RESPONSES).max(1);
+    let stride = stride(items.clone().count());
     items.step_by(stride)
+}
+
+fn stride(count: usize) -> usize {
+    count.div_ceil(MAX_RESPONSES).max(1)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod budget;
 mod builtins;
 mod cost;
 mod env;
+mod identity;
 mod inputs;
 mod json;
 mod lexer;

@@ -32,3 +32,33 @@ impl TokenizedGroup {
         self.prompt_ids.len() + self.responses.iter().map(|r| r.ids.len()).sum::<usize>()
     }
 }
+
+/// The lengths of a group, which are all that dividing a micro-batch needs to know of it.
+pub trait GroupLengths {
+    /// Line of the file, counted from 1.
+    fn line(&self) -> usize;
+    /// Tokens of the prompt, P.
+    fn prompt_tokens(&self) -> usize;
+    /// Number of responses, K.
+    fn num_responses(&self) -> usize;
+    /// Tokens of a response, R.
+    fn response_tokens(&self, response: usize) -> usize;
+}
+
+impl GroupLengths for TokenizedGroup {
+    fn line(&self) -> usize {
+        self.line
+    }
+
+    fn prompt_tokens(&self) -> usize {
+        self.prompt_ids.len()
+    }
+
+    fn num_responses(&self) -> usize {
+        self.responses.len()
+    }
+
+    fn response_tokens(&self, response: usize) -> usize {
+        self.responses[response].ids.len()
+    }
+}

@@ -40,7 +40,7 @@ pub use changes::TokenizerChanges;
 pub use chat::{ChatDefaults, ChatTemplate};
 pub use continuation::encode_prompt;
 pub use error::TextError;
-pub use group::{TokenizedGroup, TokenizedResponse};
+pub use group::{GroupLengths, TokenizedGroup, TokenizedResponse};
 pub use preview::{preview, text_prompt_note};
 pub use tokenize::{
     Found, TextChecks, TokenizeCounts, TokenizeOptions, tokenize_all, tokenize_all_with, tokenize_checked,

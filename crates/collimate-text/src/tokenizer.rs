@@ -3,6 +3,7 @@
 mod decoding;
 mod ends;
 mod guard;
+mod identity;
 mod long;
 mod named;
 mod pieces;

@@ -1,50 +1,70 @@
-//! Tokenized groups with everything needed to ask the objective about them.
+//! A run's groups with everything needed to ask the objective about them.
 
-use collimate_data::DataFiles;
 use collimate_objective::{Evaluation, GroupScores, Objective, ObjectiveError, evaluate};
 use collimate_report::GroupOutcome;
+use collimate_store::{GroupHead, GroupNumbers, GroupStore, StoreError, StorePlace, Totals};
 use collimate_text::TokenizedGroup;
 
 use crate::error::TrainError;
 
-/// Tokenized groups, the files they come from, and the reference's log-probs of their responses.
+/// Groups by index, read as they are needed, and the reference's log-probs of their responses.
 #[derive(Debug)]
 pub(crate) struct DataSet {
-    pub(crate) groups: Vec<TokenizedGroup>,
-    files: DataFiles,
-    /// By group and response, in nats. Empty for a group that the run never visits; `None` if the objective needs no
-    /// reference.
-    pub(crate) reference: Option<Vec<Vec<f64>>>,
+    pub(crate) store: GroupStore,
+    pub(crate) place: StorePlace,
+    /// In nats; only of groups that the run visits. `None` if the objective needs no reference.
+    pub(crate) reference: Option<GroupNumbers>,
 }
 
 impl DataSet {
     /// Groups without reference log-probs yet.
-    pub(crate) fn new(groups: Vec<TokenizedGroup>, files: DataFiles) -> Self {
-        Self { groups, files, reference: None }
+    pub(crate) fn new(store: GroupStore, place: StorePlace) -> Self {
+        Self { store, place, reference: None }
+    }
+
+    /// Number of groups.
+    pub(crate) fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Totals over all groups.
+    pub(crate) fn totals(&self) -> &Totals {
+        self.store.totals()
     }
 
     /// The groups at `indices`, in that order.
-    pub(crate) fn select(&self, indices: &[usize]) -> Vec<&TokenizedGroup> {
-        indices.iter().map(|&index| &self.groups[index]).collect()
+    pub(crate) fn select(&self, indices: &[usize]) -> Result<Vec<TokenizedGroup>, TrainError> {
+        indices.iter().map(|&index| Ok(self.store.group(index)?)).collect()
+    }
+
+    /// The same without their tokens.
+    pub(crate) fn heads(&self, indices: &[usize]) -> Result<Vec<GroupHead>, TrainError> {
+        indices.iter().map(|&index| Ok(self.store.head(index)?)).collect()
     }
 
     /// File and line of a group.
-    pub(crate) fn location(&self, group: &TokenizedGroup) -> String {
-        self.files.place(group.index, group.line)
+    pub(crate) fn location(&self, index: usize) -> Result<String, TrainError> {
+        Ok(self.store.location(index)?)
+    }
+
+    /// Room for the reference's log-probs.
+    pub(crate) fn no_numbers(&self) -> Result<GroupNumbers, TrainError> {
+        Ok(GroupNumbers::new(self.len(), self.totals().num_responses, self.place.spool())?)
     }
 
     /// Builds the objective's inputs for the groups at `indices` from the policy's log-probs of their responses.
-    pub(crate) fn scores(&self, indices: &[usize], policy: Vec<Vec<f64>>) -> Vec<GroupScores> {
+    pub(crate) fn scores(&self, indices: &[usize], policy: Vec<Vec<f64>>) -> Result<Vec<GroupScores>, TrainError> {
         let scores = indices.iter().zip(policy).map(|(&index, policy_logps)| {
-            let responses = &self.groups[index].responses;
-            GroupScores {
+            let head = self.store.head(index)?;
+            let reference = |numbers: &GroupNumbers| numbers.get(head.first_response, head.responses.len());
+            Ok::<_, StoreError>(GroupScores {
                 policy_logps,
-                reference_logps: self.reference.as_ref().map(|reference| reference[index].clone()),
-                rewards: responses.iter().map(|response| response.reward).collect(),
-                lengths: responses.iter().map(|response| response.ids.len()).collect(),
-            }
+                reference_logps: self.reference.as_ref().map(reference).transpose()?,
+                rewards: head.responses.iter().map(|response| response.reward).collect(),
+                lengths: head.responses.iter().map(|response| response.tokens as usize).collect(),
+            })
         });
-        scores.collect()
+        Ok(scores.collect::<Result<_, _>>()?)
     }
 
     /// Asks the objective about the groups at `indices`.
@@ -58,28 +78,12 @@ impl DataSet {
         scores: &[GroupScores],
     ) -> Result<Evaluation, TrainError> {
         evaluate(objective, scores).map_err(|source| match &source {
-            ObjectiveError::InvalidGroup { group, .. } => {
-                let location = self.location(&self.groups[indices[*group]]);
-                TrainError::ObjectiveOnGroup { location, source: Box::new(source) }
-            }
+            ObjectiveError::InvalidGroup { group, .. } => match self.location(indices[*group]) {
+                Ok(location) => TrainError::ObjectiveOnGroup { location, source: Box::new(source) },
+                Err(error) => error,
+            },
             _ => source.into(),
         })
-    }
-
-    /// Adds the tokens and rewards of all groups to a hash; `part` tells training from held-out data.
-    pub(crate) fn hash_into(&self, hasher: &mut blake3::Hasher, part: u8) {
-        for group in &self.groups {
-            hasher.update(&[part]);
-            for ids in std::iter::once(&group.prompt_ids).chain(group.responses.iter().map(|response| &response.ids)) {
-                hasher.update(&(ids.len() as u64).to_le_bytes());
-                ids.iter().for_each(|id| {
-                    hasher.update(&id.to_le_bytes());
-                });
-            }
-            group.responses.iter().for_each(|response| {
-                hasher.update(&response.reward.to_le_bytes());
-            });
-        }
     }
 }
 

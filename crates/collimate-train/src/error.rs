@@ -13,6 +13,7 @@ use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
 use collimate_recipe::{Origin, RecipeError};
 use collimate_report::ReportError;
+use collimate_store::StoreError;
 use collimate_text::TextError;
 use thiserror::Error;
 
@@ -42,6 +43,10 @@ pub enum TrainError {
     /// The tokenizer or chat template is invalid, or fails on these texts.
     #[error(transparent)]
     Text(#[from] TextError),
+
+    /// The tokens of the run's data could not be read back.
+    #[error(transparent)]
+    Tokens(StoreError),
 
     /// A file of the run could not be written; an older version of it is intact.
     #[error(transparent)]
@@ -236,6 +241,25 @@ pub enum TrainError {
 impl From<FolderError> for TrainError {
     fn from(error: FolderError) -> Self {
         Self::Foreign { message: error.to_string() }
+    }
+}
+
+impl From<StoreError> for TrainError {
+    fn from(error: StoreError) -> Self {
+        let recipe_value = |key, message| Self::RecipeValue { key, message };
+        match error {
+            StoreError::Data(error) => error.into(),
+            StoreError::Text(error) => error.into(),
+            StoreError::Write(error) => error.into(),
+            StoreError::Unusable { path, line, reason } => Self::Unusable { path, line, reason },
+            StoreError::NoGroups { name } => Self::NoGroups { path: name.into() },
+            error @ StoreError::HoldOut { .. } => recipe_value("eval_fraction", error.to_string()),
+            error @ StoreError::Memory { .. } => recipe_value("memory_budget", format!("is too little: {error}")),
+            StoreError::TextPrompt { place } => {
+                recipe_value("system_prompt", format!("is for conversations, but the prompt of {place} is text"))
+            }
+            error => Self::Tokens(error),
+        }
     }
 }
 

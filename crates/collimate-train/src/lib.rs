@@ -42,7 +42,7 @@ pub use control::{RunContext, RunControl, StopFlag};
 pub use error::TrainError;
 pub use load_recipe::{LoadedRecipe, backend_name, compute_dtype, load_recipe, load_recipe_from, load_recipe_with};
 pub use optimizer::UpdateOptions;
-pub use prepare::{PreparedData, load_options, prepare, tokenizer_changes};
+pub use prepare::{load_options, prepare, tokenizer_changes};
 pub use reference::hash_of_starts;
 pub use session::{ModelSummary, Session, SessionOptions, Training, UpdateStats, check_session, open_session};
 pub use threads::run_passes_on_the_main_thread;

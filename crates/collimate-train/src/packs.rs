@@ -10,7 +10,7 @@ use collimate_model::MemoryCosts;
 use collimate_objective::Needs;
 use collimate_progress::{format_bytes, format_count};
 use collimate_recipe::Recipe;
-use collimate_text::{GroupBatch, TokenizedGroup};
+use collimate_text::{GroupBatch, GroupLengths, TokenizedGroup};
 
 pub(crate) use self::allowance::Allowance;
 use crate::dataset::DataSet;
@@ -18,6 +18,9 @@ use crate::error::TrainError;
 
 /// Memory reserved for the program itself, the data, and allocator fragmentation.
 pub(crate) const OVERHEAD: u64 = 96 << 20;
+
+/// The part of [`OVERHEAD`] that is for what is held of each group of the data.
+const DATA_SHARE: u64 = 16 << 20;
 
 /// The part of the memory budget that passes may use, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +140,22 @@ impl PassBudget {
         self.objective
     }
 
+    /// The budget that is left beside `data` bytes that are held of the data. A few of them are in the overhead already.
+    ///
+    /// # Errors
+    /// Nothing is left.
+    pub(crate) fn beside(self, data: u64) -> Result<Self, TrainError> {
+        let data = data.saturating_sub(DATA_SHARE);
+        let Some(activations) = self.activations.filter(|_| data > 0) else { return Ok(self) };
+        match activations.checked_sub(data).filter(|left| *left > 0) {
+            Some(left) => Ok(Self { activations: Some(left), ..self }),
+            None => {
+                let message = format!("is too little: what is held of the data needs {}", format_bytes(data));
+                Err(TrainError::RecipeValue { key: "memory_budget", message })
+            }
+        }
+    }
+
     /// One line for the log: what is held, and how large a pack may be.
     pub(crate) fn describe(&self) -> String {
         let held = format_bytes(self.costs.resident);
@@ -188,12 +207,12 @@ impl PassBudget {
     }
 
     /// Tokens that a pack computes: a shared prompt counts once.
-    pub(crate) fn pack_tokens(&self, groups: &[&TokenizedGroup], pack: &Pack) -> usize {
+    pub(crate) fn pack_tokens(&self, groups: &[impl GroupLengths], pack: &Pack) -> usize {
         let tokens = |part: &PackPart| {
-            let (prompt, responses) =
-                (groups[part.group].prompt_ids.len(), &groups[part.group].responses[part.responses.clone()]);
-            let prompts = if self.share_prompt { 1 } else { responses.len() };
-            prompts * prompt + responses.iter().map(|response| response.ids.len()).sum::<usize>()
+            let group = &groups[part.group];
+            let prompts = if self.share_prompt { 1 } else { part.responses.len() };
+            let responses = part.responses.clone().map(|response| group.response_tokens(response));
+            prompts * group.prompt_tokens() + responses.sum::<usize>()
         };
         pack.parts.iter().map(tokens).sum()
     }
@@ -202,11 +221,11 @@ impl PassBudget {
     ///
     /// # Errors
     /// A single response with its prompt does not fit; the error names the data's line.
-    pub(crate) fn packs(&self, groups: &[&TokenizedGroup]) -> Result<Vec<Pack>, TrainError> {
+    pub(crate) fn packs(&self, groups: &[impl GroupLengths]) -> Result<Vec<Pack>, TrainError> {
         let limit = self.max_tokens();
         let (mut packs, mut current, mut used) = (Vec::new(), Pack::default(), 0_usize);
         for (index, group) in groups.iter().enumerate() {
-            for (responses, tokens) in self.divide(group, limit, || format!("line {} of the data", group.line))? {
+            for (responses, tokens) in self.divide(group, limit, || Ok(format!("line {} of the data", group.line())))? {
                 if used > 0 && used.saturating_add(tokens) > limit {
                     packs.push(std::mem::take(&mut current));
                     used = 0;
@@ -227,8 +246,11 @@ impl PassBudget {
     /// A response does not fit; the error names file and line.
     pub(crate) fn check(&self, data: &DataSet) -> Result<(), TrainError> {
         let limit = self.max_tokens();
-        for group in &data.groups {
-            self.divide(group, limit, || data.location(group))?;
+        if data.totals().longest <= limit {
+            return Ok(());
+        }
+        for (index, group) in data.store.heads().enumerate() {
+            self.divide(&group?, limit, || data.location(index))?;
         }
         Ok(())
     }
@@ -236,18 +258,19 @@ impl PassBudget {
     /// Divides a group into consecutive responses that fit into a pack, with the tokens of each part.
     fn divide(
         &self,
-        group: &TokenizedGroup,
+        group: &impl GroupLengths,
         limit: usize,
-        location: impl FnOnce() -> String,
+        location: impl FnOnce() -> Result<String, TrainError>,
     ) -> Result<Vec<(Range<usize>, usize)>, TrainError> {
-        let prompt = group.prompt_ids.len();
+        let prompt = group.prompt_tokens();
         let mut runs: Vec<(Range<usize>, usize)> = Vec::new();
-        for (index, response) in group.responses.iter().enumerate() {
-            let alone = prompt + response.ids.len();
+        for index in 0..group.num_responses() {
+            let response = group.response_tokens(index);
+            let alone = prompt + response;
             if alone > limit {
-                return Err(self.too_long(location(), index, alone));
+                return Err(self.too_long(location()?, index, alone));
             }
-            let added = if self.share_prompt { response.ids.len() } else { alone };
+            let added = if self.share_prompt { response } else { alone };
             match runs.last_mut() {
                 Some((responses, tokens)) if *tokens + added <= limit => {
                     responses.end = index + 1;
@@ -271,8 +294,8 @@ impl PassBudget {
     }
 
     /// The model's input for a pack.
-    pub(crate) fn batch(&self, groups: &[&TokenizedGroup], pack: &Pack) -> GroupBatch {
-        let parts = pack.parts.iter().map(|part| (groups[part.group], part.responses.clone()));
+    pub(crate) fn batch(&self, groups: &[TokenizedGroup], pack: &Pack) -> GroupBatch {
+        let parts = pack.parts.iter().map(|part| (&groups[part.group], part.responses.clone()));
         GroupBatch::parts(parts, self.share_prompt)
     }
 }

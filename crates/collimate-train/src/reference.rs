@@ -1,20 +1,24 @@
 //! Log-probs of the reference, computed before the policy changes or found in a cache, so that no second model has to be
 //! in memory.
 
+mod resolve;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
-use collimate_cache::{Identity, KERNEL_VERSION, LogpStore, ResponseKey, Scorer, response_keys};
+use collimate_cache::{Identity, KERNEL_VERSION, LogpStore, Scorer};
 use collimate_hf::{Adapter, ModelConfig};
 use collimate_recipe::Recipe;
+use collimate_store::GroupNumbers;
 use collimate_text::TokenizedGroup;
 
 use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;
 use crate::session::{Session, SessionOptions, Training, open_session};
+use resolve::Resolver;
+pub(crate) use resolve::Visits;
 
 /// What the policy is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +44,8 @@ pub(crate) struct Reference {
     notes: Vec<String>,
 }
 
-/// Log-probs by group and response, in nats.
-type Logps = Vec<Vec<f64>>;
-
-/// Scores one micro-batch.
-type Score<'a> = &'a mut dyn FnMut(&[&TokenizedGroup]) -> Result<Logps, TrainError>;
+/// Scores one micro-batch: log-probs by group and response, in nats.
+type Score<'a> = &'a mut dyn FnMut(&[TokenizedGroup]) -> Result<Vec<Vec<f64>>, TrainError>;
 
 /// BLAKE3 hash of a model's weights and of the settings that affect its log-probs, in hexadecimal.
 ///
@@ -132,7 +133,7 @@ impl Reference {
             kernel_version: KERNEL_VERSION,
         }
         .id();
-        let (store, note) = match recipe.reference_cache.folder() {
+        let (store, note) = match recipe.reference_cache.folder("reference") {
             Some(folder) => LogpStore::open(&folder, scorer),
             None => (LogpStore::in_memory(scorer), None),
         };
@@ -168,7 +169,7 @@ impl Reference {
         }
     }
 
-    /// Log-probs of every response of the micro-batches' groups, in their order, in nats.
+    /// Log-probs of every response of the visited groups, in nats.
     ///
     /// `policy` must still be in its initial state. Only micro-batches with a response missing from the cache are scored.
     /// If they are the micro-batches of training, policy and reference agree bit for bit, and implicit rewards start at
@@ -176,14 +177,14 @@ impl Reference {
     pub(crate) fn logps(
         &mut self,
         policy: &mut BatchScorer<'_>,
-        micro_batches: &[Vec<&TokenizedGroup>],
+        visits: &Visits<'_>,
         context: &mut RunContext<'_>,
-    ) -> Result<Logps, TrainError> {
+    ) -> Result<GroupNumbers, TrainError> {
         let adapters = self.source != Source::Base;
         let other_options = matches!(self.source, Source::Other(_)).then(|| self.options.clone());
         // Opened only if something is missing from the cache.
         let mut other: Option<Box<dyn Session>> = None;
-        let score = &mut |groups: &[&TokenizedGroup]| {
+        let score = &mut |groups: &[TokenizedGroup]| {
             if let (Some(options), None) = (&other_options, &other) {
                 other = Some(open_session(options)?);
             }
@@ -192,60 +193,10 @@ impl Reference {
                 None => policy.score(groups, adapters, None),
             }
         };
-        resolve(&mut self.store, &self.scorer, micro_batches, score, context)
+        let mut numbers = visits.data.no_numbers()?;
+        Resolver { store: &mut self.store, scorer: &self.scorer, visits }.resolve(score, &mut numbers, context)?;
+        Ok(numbers)
     }
-}
-
-/// Looks up every response, scores the micro-batches with a missing one, and stores the scores.
-///
-/// A response that occurs several times gets one number, the first one known, so that a run that reads the cache
-/// reproduces the run that filled it.
-fn resolve(
-    store: &mut LogpStore,
-    scorer: &blake3::Hash,
-    micro_batches: &[Vec<&TokenizedGroup>],
-    score: Score<'_>,
-    context: &mut RunContext<'_>,
-) -> Result<Logps, TrainError> {
-    let keys: Vec<Vec<Vec<ResponseKey>>> =
-        micro_batches.iter().map(|groups| groups.iter().map(|group| group_keys(scorer, group)).collect()).collect();
-    let is_missing = |store: &LogpStore, key: &ResponseKey| store.get(*key).is_none();
-    let all = || keys.iter().flatten().flatten();
-    if let Some(path) = store.path() {
-        let (total, missing) = (all().count(), all().filter(|key| is_missing(store, key)).count());
-        let found = total - missing;
-        let path = path.display();
-        context.observer.note(&format!("reference log-probs: {found} of {total} responses from the cache, {path}"));
-    }
-    let lacks = |store: &LogpStore, keys: &[Vec<ResponseKey>]| keys.iter().flatten().any(|key| is_missing(store, key));
-    let num_groups: usize = keys.iter().filter(|keys| lacks(store, keys)).map(Vec::len).sum();
-    if num_groups > 0 {
-        context.observer.stage("reference log-probs", Some(num_groups as u64));
-        for (groups, keys) in micro_batches.iter().zip(&keys) {
-            if !lacks(store, keys) {
-                continue;
-            }
-            let logps = score(groups)?;
-            context.observer.advance(groups.len() as u64);
-            let scored = keys.iter().flatten().copied().zip(logps.into_iter().flatten());
-            if let Some(note) = store.insert(scored) {
-                context.observer.note(&note);
-            }
-            if let Some(signal) = context.stop.requested() {
-                context.observer.finish();
-                let kept = store.path().map_or("nothing is kept", |_| "its log-probs so far are in the cache");
-                let saved = format!("while the reference was scored; {kept}, and no step was taken");
-                return Err(TrainError::Interrupted { signal, saved });
-            }
-        }
-        context.observer.finish();
-    }
-    let known = |key: &ResponseKey| store.get(*key).unwrap_or(f64::NAN);
-    Ok(keys.iter().flatten().map(|group| group.iter().map(known).collect()).collect())
-}
-
-fn group_keys(scorer: &blake3::Hash, group: &TokenizedGroup) -> Vec<ResponseKey> {
-    response_keys(scorer, &group.prompt_ids, group.responses.iter().map(|response| response.ids.as_slice()))
 }
 
 fn other_options(folder: &Path, options: &SessionOptions) -> SessionOptions {

@@ -18,7 +18,7 @@ impl BatchScorer<'_> {
     /// [`Session::score`].
     pub(crate) fn score(
         &mut self,
-        groups: &[&TokenizedGroup],
+        groups: &[TokenizedGroup],
         adapters: bool,
         dropout: Option<DropoutKey>,
     ) -> Result<Vec<Vec<f64>>, TrainError> {

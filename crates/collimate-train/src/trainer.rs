@@ -29,10 +29,11 @@ use std::time::Instant;
 use collimate_files::FolderLock;
 use collimate_recipe::Recipe;
 use collimate_report::{LengthSample, MetricsRow, Rounding};
-use collimate_text::TokenizedGroup;
 
 use crate::control::{RunContext, RunControl};
+use crate::dataset::DataSet;
 use crate::error::TrainError;
+use crate::prepare::store_place;
 use crate::reference::Origins;
 use check::check;
 use collimate_progress::Observer;
@@ -116,7 +117,8 @@ fn whole_run(
 ) -> Result<TrainSummary, TrainError> {
     let begun = Instant::now();
     let (checked, checkpoint) = check(recipe, resume, context)?;
-    let rows = read_rows(recipe, &checked, context)?;
+    let place = store_place(recipe);
+    let rows = read_rows(recipe, &checked, &place, context)?;
     let Opened { mut run, mut session, reference } = open(recipe, &checked, rows, lock, context)?;
 
     let origins = Origins::of(recipe, reference.as_ref())?;
@@ -130,9 +132,9 @@ fn whole_run(
     }
     session.notes().iter().for_each(|note| context.observer.note(&format!("warning: {note}")));
     start_lines(&run, session.as_ref(), &checked.outline)?.iter().for_each(|line| context.observer.note(line));
-    let mut samples = SamplePrompts::new(&run, &checked.tokenizer);
+    let mut samples = SamplePrompts::new(&run, &checked.tokenizer)?;
     if run.held_out.is_none() {
-        length_sample(&run.training.groups).write(&recipe.output_dir)?;
+        length_sample(&run.training)?.write(&recipe.output_dir)?;
     }
     if let Some(mut reference) = reference {
         reference.notes().iter().for_each(|note| context.observer.note(note));
@@ -153,7 +155,7 @@ fn whole_run(
     let summary = TrainSummary {
         output_dir: recipe.output_dir.clone(),
         num_steps: state.global_step,
-        num_groups: run.training.groups.len(),
+        num_groups: run.training.len(),
         base_hash: Some(origins.base),
         first: history.first,
         last: history.last,
@@ -170,7 +172,11 @@ fn whole_run(
 }
 
 /// Lengths and rewards of the training data, for the report.
-fn length_sample(groups: &[TokenizedGroup]) -> LengthSample {
-    let responses = groups.iter().flat_map(|group| &group.responses);
-    LengthSample::from_training_data(responses.map(|response| (response.ids.len(), response.reward)))
+fn length_sample(data: &DataSet) -> Result<LengthSample, TrainError> {
+    let mut failed = None;
+    let heads = data.store.heads().map_while(|head| head.map_err(|error| failed = Some(error)).ok());
+    let responses = heads.flat_map(|head| head.responses);
+    let responses = responses.map(|response| (response.tokens as usize, response.reward));
+    let sample = LengthSample::from_training_data(data.totals().num_responses, responses);
+    failed.map_or(Ok(sample), |error| Err(error.into()))
 }

@@ -66,7 +66,8 @@ impl Folder {
     }
 }
 
-/// Runs `collimate` offline, with an empty hub cache. Training uses no reference cache unless the arguments name one.
+/// Runs `collimate` offline, with an empty hub cache. Training and planning use no cache of their own unless the arguments
+/// name one.
 pub(crate) fn collimate<S: AsRef<str>>(args: &[S]) -> Outcome {
     collimate_with_cache(args, Path::new("no-such-cache"))
 }
@@ -78,9 +79,11 @@ pub(crate) fn collimate_with_cache<S: AsRef<str>>(args: &[S], cache: &Path) -> O
 
 /// Like [`collimate`], with this access to a hub.
 pub(crate) fn collimate_with_hub<S: AsRef<str>>(args: &[S], hub: HubOptions) -> Outcome {
-    let own_cache = args.iter().any(|arg| arg.as_ref().starts_with("reference_cache="));
-    let trains = args.first().is_some_and(|verb| verb.as_ref() == "train");
-    let no_cache: &[&str] = if trains && !own_cache { &["--set", "reference_cache=false"] } else { &[] };
+    let trains = args.first().is_some_and(|verb| matches!(verb.as_ref(), "train" | "plan"));
+    let unnamed = |key: &&str| trains && !args.iter().any(|arg| arg.as_ref().starts_with(key));
+    let no_cache = ["reference_cache=false", "token_cache=false"].into_iter();
+    let no_cache = no_cache.filter(|setting| unnamed(&setting.trim_end_matches("false")));
+    let no_cache: Vec<&str> = no_cache.flat_map(|setting| ["--set", setting]).collect();
     let backend = args.first().map_or_else(Vec::new, |verb| backend_option(verb.as_ref()));
     let args = std::iter::once("collimate").chain(args.iter().map(AsRef::as_ref)).chain(no_cache.iter().copied());
     let args = args.map(str::to_owned).chain(backend);

@@ -37,5 +37,6 @@ mod seeing;
 mod signals;
 mod small_model;
 mod start_adapter;
+mod token_cache;
 mod training;
 mod turns;

@@ -26,8 +26,12 @@ pub(crate) enum Rows {
 impl Rows {
     /// Opens a file; its first bytes tell its format.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+        Self::open_file(File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?, path)
+    }
+
+    /// As [`Self::open`], for a file that is open already; `path` is for messages.
+    pub(crate) fn open_file(file: File, path: &Path) -> Result<Self, DataError> {
         let io = |source| DataError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
         let mut reader = BufReader::with_capacity(1 << 18, file);
         let start = reader.fill_buf().map_err(io)?;

@@ -1,9 +1,6 @@
 //! Labels and scores that disagree: the label decides unless told otherwise, and such rows are counted.
 
-use collimate_data::{
-    ConvertTo, DataPart, DataSource, LabelConflicts, LoadOptions, MixOptions, PromptGroup, ScoreDirection, convert,
-    read_mix,
-};
+use collimate_data::{ConvertTo, DataSource, LabelConflicts, LoadOptions, PromptGroup, ScoreDirection, convert};
 use collimate_rewards::PairRule;
 use parquet::basic::Compression;
 use rstest::rstest;
@@ -141,7 +138,7 @@ fn scores_under_other_names_are_seen(#[case] row: Value, #[case] source: &str) {
 }
 
 #[test]
-fn each_file_of_a_mixture_is_counted_parquet_too() {
+fn each_file_is_counted_parquet_too() {
     let folder = tempfile::tempdir().unwrap();
     let (lines, parquet) = (folder.path().join("a.jsonl"), folder.path().join("b.parquet"));
     std::fs::write(&lines, PAIRS).unwrap();
@@ -149,10 +146,11 @@ fn each_file_of_a_mixture_is_counted_parquet_too() {
     let schema = "message schema { required binary prompt (UTF8); required binary chosen (UTF8); \
                   required binary rejected (UTF8); required double score_chosen; required double score_rejected; }";
     write_packed(&parquet, schema, &[rows[1].clone(), rows[0].clone()], Compression::SNAPPY);
-    let parts = [DataPart::whole(&lines), DataPart::whole(&parquet)];
-    let mixed = read_mix(&parts, &MixOptions::default(), &mut |_, _| {}).unwrap();
-    let first: Vec<_> = mixed.reports.iter().map(|report| report.labels.first_contradicted.clone().unwrap()).collect();
-    assert_eq!(first, [format!("{}:1", lines.display()), format!("{}:2", parquet.display())]);
-    let all: Vec<_> = mixed.groups.iter().map(rewards).collect();
-    assert_eq!(all, [[7.0, 2.0], [8.0, 3.0], [8.0, 3.0], [7.0, 2.0]]);
+    for (path, line, expected) in [(&lines, 1, [[7.0, 2.0], [8.0, 3.0]]), (&parquet, 2, [[8.0, 3.0], [7.0, 2.0]])] {
+        let mut reader = DataSource::open(path, &LoadOptions::default()).unwrap();
+        let all: Vec<_> = reader.by_ref().map(|group| rewards(&group.unwrap())).collect();
+        assert_eq!(all, expected);
+        let first = reader.counts().labels.first_contradicted.clone();
+        assert_eq!(first, Some(format!("{}:{line}", path.display())));
+    }
 }

@@ -10,7 +10,6 @@ mod labels;
 mod layouts;
 mod malformed_rows;
 mod missing;
-mod mixing;
 mod parquet_files;
 mod parquet_numbers;
 mod parquet_records;

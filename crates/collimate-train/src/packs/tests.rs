@@ -1,4 +1,5 @@
 use collimate_data::DataFiles;
+use collimate_store::{StorePlace, store_of};
 use collimate_text::TokenizedResponse;
 use rstest::rstest;
 
@@ -40,7 +41,7 @@ fn pack(parts: impl IntoIterator<Item = (usize, Range<usize>)>) -> Pack {
 #[case(15, false, "0:0..1 | 0:1..2 | 0:2..3 | 0:3..4 | 1:0..1 | 1:1..2")]
 fn packs_are_few_and_fit(#[case] limit: u64, #[case] share: bool, #[case] expected: &str) {
     let groups = [group(1, 10, &[5; 4]), group(2, 10, &[5; 2])];
-    let packs = budget(limit, share).packs(&[&groups[0], &groups[1]]).expect("packs");
+    let packs = budget(limit, share).packs(&groups).expect("packs");
     let part = |part: &PackPart| format!("{}:{:?}", part.group, part.responses);
     let pack = |pack: &Pack| pack.parts().iter().map(part).collect::<Vec<_>>().join(" ");
     assert_eq!(packs.iter().map(pack).collect::<Vec<_>>().join(" | "), expected);
@@ -51,7 +52,7 @@ fn packs_are_few_and_fit(#[case] limit: u64, #[case] share: bool, #[case] expect
 #[case(false, 6 * (10 + 5))]
 fn a_pack_has_the_tokens_of_its_batch(#[case] share: bool, #[case] tokens: usize) {
     let groups = [group(1, 10, &[5; 4]), group(2, 10, &[5; 2])];
-    let (budget, groups) = (budget(100, share), [&groups[0], &groups[1]]);
+    let budget = budget(100, share);
     let pack = pack([(0, 0..4), (1, 0..2)]);
     assert_eq!(budget.pack_tokens(&groups, &pack), tokens);
     assert_eq!(budget.batch(&groups, &pack).num_tokens(), tokens);
@@ -61,8 +62,10 @@ fn a_pack_has_the_tokens_of_its_batch(#[case] share: bool, #[case] tokens: usize
 
 #[test]
 fn a_response_that_fits_nowhere_is_named() {
-    let data = DataSet::new(vec![group(7, 10, &[5, 6])], DataFiles::one("data.jsonl"));
-    let error = budget(15, true).packs(&[&data.groups[0]]).expect_err("16 tokens").to_string();
+    let groups = [group(7, 10, &[5, 6])];
+    let store = store_of(&groups, &DataFiles::one("data.jsonl")).expect("a store");
+    let data = DataSet::new(store, StorePlace::new(None));
+    let error = budget(15, true).packs(&groups).expect_err("16 tokens").to_string();
     assert!(error.starts_with("line 7 of the data, response 1: 16 tokens with its prompt"), "{error}");
     let error = budget(15, true).check(&data).expect_err("16 tokens").to_string();
     assert!(error.starts_with("data.jsonl:7, response 1: 16 tokens"), "{error}");
@@ -89,4 +92,13 @@ fn a_budget_below_the_parameters_is_refused() {
 fn values_follow_their_pack() {
     let values = vec![vec![1, 2, 3], vec![4, 5]];
     assert_eq!(pack([(0, 1..3), (1, 0..1)]).select(&values), [vec![2, 3], vec![4]]);
+}
+
+#[test]
+fn what_is_held_of_the_data_is_taken_from_the_passes() {
+    let tokens = |data: u64| budget(2_000_000, true).beside(data).map(|budget| budget.max_tokens());
+    assert_eq!(tokens(DATA_SHARE).expect("room"), 2_000_000);
+    assert_eq!(tokens(DATA_SHARE + 10 * 500_000).expect("room"), 1_500_000);
+    let error = tokens(DATA_SHARE + 10 * 2_000_000).expect_err("no room").to_string();
+    assert!(error.contains("memory_budget") && error.contains("what is held of the data needs"), "{error}");
 }

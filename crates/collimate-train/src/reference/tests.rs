@@ -5,12 +5,17 @@ use std::fs;
 use std::path::Path;
 
 use blake3::Hash;
+use collimate_cache::ResponseKey;
+use collimate_data::DataFiles;
+use collimate_store::{StorePlace, store_of};
 use collimate_text::TokenizedResponse;
 use rstest::rstest;
 use tempfile::TempDir;
 
+use super::resolve::group_keys;
 use super::*;
 use crate::control::StopFlag;
+use crate::dataset::DataSet;
 use collimate_progress::Silent;
 
 /// A scorer with fake hashes, each one repeated byte.
@@ -49,33 +54,52 @@ fn made_up_logp(model: f64, prompt_ids: &[u32], response_ids: &[u32]) -> f64 {
     -model - sum(prompt_ids) / 64.0 - sum(response_ids) / 1024.0
 }
 
-/// Resolves micro-batches against the cache in `folder`; returns the log-probs and how many micro-batches were scored.
-fn run(folder: &Path, scorer: &Scorer<'_>, model: f64, micro_batches: &[Vec<&TokenizedGroup>]) -> (Logps, usize) {
+/// Resolves micro-batches, lists of indices among [`groups`], against the cache in `folder`; returns the log-probs of all of
+/// them in that order and how many micro-batches were scored.
+fn run(folder: &Path, scorer: &Scorer<'_>, model: f64, micro_batches: &[&[usize]]) -> (Vec<Vec<f64>>, usize) {
+    run_on(folder, scorer, model, &groups(), micro_batches)
+}
+
+fn run_on(
+    folder: &Path,
+    scorer: &Scorer<'_>,
+    model: f64,
+    groups: &[TokenizedGroup],
+    micro_batches: &[&[usize]],
+) -> (Vec<Vec<f64>>, usize) {
     let id = scorer.id();
     let (mut store, note) = LogpStore::open(folder, id);
     assert_eq!(note, None);
     let mut num_scored = 0;
-    let score = &mut |groups: &[&TokenizedGroup]| {
+    let score = &mut |groups: &[TokenizedGroup]| {
         num_scored += 1;
-        let logps = |g: &&TokenizedGroup| {
+        let logps = |g: &TokenizedGroup| {
             g.responses.iter().map(|r| made_up_logp(model, &g.prompt_ids, &r.ids)).collect::<Vec<f64>>()
         };
         Ok(groups.iter().map(logps).collect())
     };
     let (stop, mut silent) = (StopFlag::default(), Silent);
-    let logps = resolve(&mut store, &id, micro_batches, score, &mut RunContext::new(&stop, &mut silent));
-    let logps = logps.expect("log-probs");
-    (logps, num_scored)
+    let tokens = store_of(groups, &DataFiles::default()).expect("a store");
+    let data = DataSet::new(tokens, StorePlace::new(None));
+    let all = || micro_batches.iter().map(|indices| indices.to_vec());
+    let visits = Visits { data: &data, micro_batches: &|| Box::new(all()) };
+    let mut numbers = data.no_numbers().expect("room");
+    let resolver = Resolver { store: &mut store, scorer: &id, visits: &visits };
+    resolver.resolve(score, &mut numbers, &mut RunContext::new(&stop, &mut silent)).expect("log-probs");
+    let of = |index: &usize| {
+        let head = data.store.head(*index).expect("a group");
+        numbers.get(head.first_response, head.responses.len()).expect("numbers")
+    };
+    (micro_batches.iter().flat_map(|indices| indices.iter().map(of)).collect(), num_scored)
 }
 
 #[test]
 fn a_subset_in_other_micro_batches_is_found_whole() {
     let folder = TempDir::new().expect("a folder");
-    let groups = groups();
-    let micro_batches = vec![vec![&groups[0], &groups[1]], vec![&groups[2], &groups[3]]];
+    let micro_batches: [&[usize]; 2] = [&[0, 1], &[2, 3]];
     let (cold, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &micro_batches);
     assert_eq!(num_scored, 2);
-    let (warm, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &[vec![&groups[3], &groups[0], &groups[2]]]);
+    let (warm, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &[&[3, 0, 2]]);
     assert_eq!(num_scored, 0);
     assert_eq!(warm, [cold[3].clone(), cold[0].clone(), cold[2].clone()]);
 }
@@ -83,10 +107,8 @@ fn a_subset_in_other_micro_batches_is_found_whole() {
 #[test]
 fn only_micro_batches_with_something_new_are_scored() {
     let folder = TempDir::new().expect("a folder");
-    let groups = groups();
-    run(folder.path(), &scorer(1, None), 1.0, &[vec![&groups[0]], vec![&groups[1]]]);
-    let micro_batches =
-        [vec![&groups[0], &groups[1]], vec![&groups[1], &groups[2]], vec![&groups[3]], vec![&groups[3]]];
+    run(folder.path(), &scorer(1, None), 1.0, &[&[0], &[1]]);
+    let micro_batches: [&[usize]; 4] = [&[0, 1], &[1, 2], &[3], &[3]];
     let (logps, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &micro_batches);
     assert_eq!(num_scored, 2, "the first is known, and the last once the one before it was scored");
     let (cold, _) = run(TempDir::new().expect("a folder").path(), &scorer(1, None), 1.0, &micro_batches);
@@ -103,7 +125,7 @@ fn only_micro_batches_with_something_new_are_scored() {
 fn a_different_scorer_finds_nothing(#[case] other: Scorer<'static>) {
     let folder = TempDir::new().expect("a folder");
     let groups = groups();
-    let micro_batches = [groups.iter().collect::<Vec<_>>()];
+    let micro_batches: [&[usize]; 1] = [&[0, 1, 2, 3]];
     let (first, _) = run(folder.path(), &scorer(1, None), 1.0, &micro_batches);
     let (second, num_scored) = run(folder.path(), &other, 2.0, &micro_batches);
     assert_eq!(num_scored, 1);
@@ -112,9 +134,11 @@ fn a_different_scorer_finds_nothing(#[case] other: Scorer<'static>) {
     // Not even in a renamed file: checksums are keyed by the scorer.
     let file = |scorer: &Scorer<'_>| folder.path().join(format!("{}.logps", &scorer.id().to_hex()[..32]));
     fs::copy(file(&scorer(1, None)), file(&other)).expect("a copy");
-    let (store, note) = LogpStore::open(folder.path(), other.id());
+    let (mut store, note) = LogpStore::open(folder.path(), other.id());
     assert!(note.is_some_and(|note| note.contains("damaged")));
-    let found = groups.iter().flat_map(|g| group_keys(&scorer(1, None).id(), g)).filter_map(|key| store.get(key));
+    let keys = || groups.iter().flat_map(|g| group_keys(&scorer(1, None).id(), g));
+    store.load(keys()).expect("keys");
+    let found = keys().filter_map(|key| store.get(key));
     assert_eq!(found.count(), 0);
 }
 
@@ -135,15 +159,14 @@ fn adapters_differ_from_each_other_and_from_none() {
 fn different_tokens_find_nothing(#[case] prompt: &[u32], #[case] response: &[u32], #[case] found: bool) {
     let folder = TempDir::new().expect("a folder");
     let (first, second) = (group(1, &[1, 2, 3], &[&[4, 5, 6]]), group(1, prompt, &[response]));
-    run(folder.path(), &scorer(1, None), 1.0, &[vec![&first]]);
-    let (_, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &[vec![&second]]);
+    run_on(folder.path(), &scorer(1, None), 1.0, &[first], &[&[0]]);
+    let (_, num_scored) = run_on(folder.path(), &scorer(1, None), 1.0, &[second], &[&[0]]);
     assert_eq!(num_scored == 0, found);
 }
 
 /// Bytes of a cache's only file after all groups have been scored into it.
 fn filled(folder: &Path) -> (std::path::PathBuf, Vec<u8>) {
-    let groups = groups();
-    run(folder, &scorer(1, None), 1.0, &[groups.iter().collect()]);
+    run(folder, &scorer(1, None), 1.0, &[&[0, 1, 2, 3]]);
     let entries: Vec<_> = fs::read_dir(folder).expect("a folder").collect();
     assert_eq!(entries.len(), 1);
     let path = entries[0].as_ref().expect("an entry").path();
@@ -164,12 +187,13 @@ fn a_flipped_bit_is_detected_and_computed_again(#[case] at: usize, #[case] times
     (0..times).for_each(|i| bytes[at + 32 * i] ^= 0x10);
     fs::write(&path, &bytes).expect("a file");
 
-    let (store, note) = LogpStore::open(folder.path(), scorer(1, None).id());
+    let (mut store, note) = LogpStore::open(folder.path(), scorer(1, None).id());
     assert!(note.is_some_and(|note| note.contains("damaged")));
     let (groups, id) = (groups(), scorer(1, None).id());
+    store.load(groups.iter().flat_map(|group| group_keys(&id, group))).expect("keys");
     let known = |group: &TokenizedGroup| group_keys(&id, group).into_iter().filter(|key| store.get(*key).is_some());
     assert_eq!(groups.iter().flat_map(known).count(), 8 - times);
-    let (logps, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &[groups.iter().collect()]);
+    let (logps, num_scored) = run(folder.path(), &scorer(1, None), 1.0, &[&[0, 1, 2, 3]]);
     assert_eq!(num_scored, 1);
     assert_eq!(logps[3][1], made_up_logp(1.0, &[3, 7, 8], &[23, 21, 2]));
     // Complete again, in some order.
@@ -194,7 +218,9 @@ fn a_tail_torn_while_the_store_is_open_is_overwritten() {
     let (path, bytes) = filled(folder.path());
     let (mut store, _) = LogpStore::open(folder.path(), scorer(1, None).id());
     fs::write(&path, [&bytes[..], &[1, 2, 3]].concat()).expect("a file");
-    assert_eq!(store.insert([(ResponseKey::from([9; 16]), -1.5)].into_iter()), None);
+    assert_eq!(store.insert([(ResponseKey::from([9; 16]), -1.5)].into_iter()).expect("room"), None);
     assert_eq!(fs::read(&path).expect("a file").len(), bytes.len() + 32);
-    assert_eq!(LogpStore::open(folder.path(), scorer(1, None).id()).0.get(ResponseKey::from([9; 16])), Some(-1.5));
+    let (mut store, _) = LogpStore::open(folder.path(), scorer(1, None).id());
+    store.load([ResponseKey::from([9; 16])].into_iter()).expect("a key");
+    assert_eq!(store.get(ResponseKey::from([9; 16])), Some(-1.5));
 }

@@ -2,7 +2,6 @@
 
 use collimate_report::metrics::evaluation_row;
 use collimate_report::{LengthSample, MetricsRow};
-use collimate_text::TokenizedGroup;
 
 use super::nonfinite::in_logps;
 use super::run::Run;
@@ -23,22 +22,21 @@ impl Run<'_> {
         context: &mut RunContext<'_>,
     ) -> Result<Option<MetricsRow>, TrainError> {
         let Some(held_out) = &self.held_out else { return Ok(None) };
-        let groups: Vec<&TokenizedGroup> = held_out.groups.iter().collect();
-        context.observer.stage("evaluation", Some(groups.len() as u64));
+        let indices: Vec<usize> = (0..held_out.len()).collect();
+        context.observer.stage("evaluation", Some(indices.len() as u64));
         let mut scorer = BatchScorer { session, budget: &self.budget };
-        let mut logps = Vec::with_capacity(groups.len());
-        for micro_batch in groups.chunks(self.recipe.per_device_eval_batch_size.max(1)) {
-            logps.extend(scorer.score(micro_batch, true, None)?);
+        let mut logps = Vec::with_capacity(indices.len());
+        for micro_batch in indices.chunks(self.recipe.per_device_eval_batch_size.max(1)) {
+            logps.extend(scorer.score(&held_out.select(micro_batch)?, true, None)?);
             context.observer.advance(micro_batch.len() as u64);
             if context.stop.requested().is_some() {
                 context.observer.finish();
                 return Ok(None);
             }
         }
-        let indices: Vec<usize> = (0..groups.len()).collect();
-        let scores = held_out.scores(&indices, logps);
+        let scores = held_out.scores(&indices, logps)?;
         if let Some(culprit) = in_logps(&indices, &scores) {
-            let (location, problem) = ("evaluation".to_owned(), culprit.describe(held_out));
+            let (location, problem) = ("evaluation".to_owned(), culprit.describe(held_out)?);
             return Err(TrainError::RowNotFinite { location, problem });
         }
         let evaluation = held_out.ask(self.objective, &indices, &scores)?;

@@ -17,12 +17,11 @@ pub(super) struct Culprit {
 
 impl Culprit {
     /// A sentence with the group's file and line.
-    pub(super) fn describe(&self, data: &DataSet) -> String {
+    pub(super) fn describe(&self, data: &DataSet) -> Result<String, TrainError> {
         let figure = &self.figure;
-        match self.group.map(|index| &data.groups[index]) {
-            None => format!("{figure} is not finite"),
-            Some(group) => format!("{figure} of group {} ({}) is not finite", group.index, data.location(group)),
-        }
+        let Some(index) = self.group else { return Ok(format!("{figure} is not finite")) };
+        let (number, location) = (data.store.head(index)?.index, data.location(index)?);
+        Ok(format!("{figure} of group {number} ({location}) is not finite"))
     }
 }
 

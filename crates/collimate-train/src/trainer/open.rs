@@ -4,25 +4,30 @@ use collimate_files::{FolderLock, remove_leftovers};
 use collimate_hf::ModelConfig;
 use collimate_progress::Observer;
 use collimate_recipe::{Recipe, RouterLoss};
-use collimate_text::TextTokenizer;
+use collimate_store::{DataRequest, GroupStore, Preparation, PreparedGroups, StorePlace, memory_of};
 
 use super::check::{Checked, check_drop_last};
-use super::plan::PlannedDisk;
+use super::plan::{PROGRAM, PlannedDisk};
 use super::run::Run;
 use crate::control::RunContext;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::packs::PassBudget;
-use crate::prepare::{DataRows, PreparedData};
+use crate::prepare::{encoder, evaluation_request, training_request};
 use crate::reference::Reference;
 use crate::session::{Session, open_session};
 use crate::threads::join;
 
-/// The rows of a run, as text.
-pub(super) struct Rows {
-    training: DataRows,
-    held_out: Option<DataRows>,
+/// The rows of a run, or the tokens that an earlier run made of them.
+pub(super) struct Rows<'a> {
+    place: &'a StorePlace,
+    training: Preparation<'a>,
+    /// Evaluation data of its own; what is held out of the training data is prepared with that.
+    held_out: Option<Preparation<'a>>,
 }
+
+/// Bytes that an evaluation holds of each response: log-probs, rewards and coefficients.
+const EVALUATED_BYTES: u64 = 128;
 
 /// Everything a run works on.
 pub(super) struct Opened<'a> {
@@ -33,22 +38,35 @@ pub(super) struct Opened<'a> {
 
 /// Tokens of a run's rows, and its reference.
 struct Prepared {
-    training: PreparedData,
-    held_out: Option<PreparedData>,
+    training: GroupStore,
+    held_out: Option<GroupStore>,
+    /// Lines for the log.
+    notes: Vec<String>,
     /// `None` if the objective needs none. An error is kept until later, so that one about opening the model is reported
     /// first.
     reference: Option<Result<Reference, TrainError>>,
 }
 
-/// Reads the rows to train on and those to evaluate on, if any.
-pub(super) fn read_rows(recipe: &Recipe, checked: &Checked, context: &mut RunContext<'_>) -> Result<Rows, TrainError> {
+/// Reads the rows to train on and those to evaluate on, if any, unless their tokens are known.
+pub(super) fn read_rows<'a>(
+    recipe: &'a Recipe,
+    checked: &'a Checked,
+    place: &'a StorePlace,
+    context: &mut RunContext<'_>,
+) -> Result<Rows<'a>, TrainError> {
     let min_responses = checked.needs.min_responses;
-    let mut training = DataRows::read(recipe, &checked.sources, min_responses, context.observer)?;
-    let held_out = match &recipe.eval_data {
-        Some(sources) => Some(DataRows::read_evaluation(recipe, sources, min_responses, context.observer)?),
-        None => training.hold_out(recipe)?,
+    let bytes = checked.outline.allowance(recipe).bytes;
+    let memory = bytes.map(|bytes| bytes.saturating_sub(checked.outline.costs.resident + PROGRAM));
+    let mut begin = |request: DataRequest<'a>| {
+        let encoder = encoder(recipe, &checked.tokenizer, min_responses);
+        Preparation::begin(DataRequest { memory, ..request }, encoder, place, true, context.observer)
     };
-    Ok(Rows { training, held_out })
+    let training = begin(training_request(recipe, &checked.sources, min_responses)?)?;
+    let held_out = match &recipe.eval_data {
+        Some(sources) => Some(begin(evaluation_request(recipe, sources, min_responses)?)?),
+        None => None,
+    };
+    Ok(Rows { place, training, held_out })
 }
 
 /// Tokenizes the rows and opens the model concurrently; from here on the output folder is kept.
@@ -58,33 +76,29 @@ pub(super) fn read_rows(recipe: &Recipe, checked: &Checked, context: &mut RunCon
 pub(super) fn open<'a>(
     recipe: &'a Recipe,
     checked: &'a Checked,
-    rows: Rows,
+    rows: Rows<'_>,
     lock: &mut FolderLock,
     context: &mut RunContext<'_>,
 ) -> Result<Opened<'a>, TrainError> {
-    let observer = &mut *context.observer;
+    let (observer, place) = (&mut *context.observer, rows.place.clone());
     let (prepared, session) = std::thread::scope(|scope| {
         let preparation = scope.spawn(move || prepare(recipe, checked, rows, observer));
         // Opened on this thread: see `run_passes_on_the_main_thread`.
         let session = open_session(&checked.session);
         (join(preparation), session)
     });
-    let Prepared { training, held_out, reference } = prepared?;
+    let Prepared { training, held_out, notes, reference } = prepared?;
     remove_leftovers(&recipe.output_dir)?;
     lock.keep_folder();
-    for note in training.notes.iter().chain(held_out.iter().flat_map(|data| &data.notes)) {
-        context.observer.note(note);
-    }
+    notes.iter().for_each(|note| context.observer.note(note));
     let session = session?;
     check_experts(recipe, session.config())?;
-    let widest = |data: &PreparedData| data.groups.iter().map(|group| group.responses.len()).max();
-    let widest = widest(&training).max(held_out.as_ref().and_then(widest)).unwrap_or(1);
-    let budget = PassBudget::new(checked.outline.allowance(recipe), session.memory_costs(), recipe)?.with_objective(
-        &checked.needs,
-        widest,
-        recipe,
-    )?;
-    let data_set = |data: PreparedData| DataSet::new(data.groups, data.files);
+    let widest = training.totals().most_responses;
+    let widest = widest.max(held_out.as_ref().map_or(1, |data| data.totals().most_responses));
+    let budget = PassBudget::new(checked.outline.allowance(recipe), session.memory_costs(), recipe)?
+        .with_objective(&checked.needs, widest, recipe)?
+        .beside(held_bytes(&training, held_out.as_ref()))?;
+    let data_set = |store: GroupStore| DataSet::new(store, place.clone());
     let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set));
     budget.check(&run.training)?;
     run.held_out.as_ref().map_or(Ok(()), |held_out| budget.check(held_out))?;
@@ -95,16 +109,28 @@ pub(super) fn open<'a>(
 fn prepare(
     recipe: &Recipe,
     checked: &Checked,
-    rows: Rows,
+    rows: Rows<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Prepared, TrainError> {
-    let (tokenizer, needs): (&TextTokenizer, _) = (&checked.tokenizer, &checked.needs);
-    let training = rows.training.tokenize(recipe, tokenizer, needs.min_responses, observer)?;
-    check_drop_last(recipe, training.groups.len())?;
-    let held_out = rows.held_out.map(|rows| rows.tokenize(recipe, tokenizer, needs.min_responses, observer));
-    let held_out = held_out.transpose()?;
+    let needs = &checked.needs;
+    let PreparedGroups { training, held_out, notes: mut found } = rows.training.finish(observer)?;
+    check_drop_last(recipe, training.len())?;
+    let mut held_out = held_out.transpose()?;
+    if let Some(rows) = rows.held_out {
+        let prepared = rows.finish(observer)?;
+        found.extend(prepared.notes);
+        held_out = Some(prepared.training);
+    }
+    let stores = std::iter::once(&training).chain(&held_out);
+    let notes = stores.flat_map(|store| store.notes().to_vec()).chain(found).collect();
     let reference = needs.reference.then(|| Reference::open(recipe, &checked.session));
-    Ok(Prepared { training, held_out, reference })
+    Ok(Prepared { training, held_out, notes, reference })
+}
+
+/// Bytes that are held of the data while a run goes on. An evaluation holds all numbers of the held-out responses.
+pub(super) fn held_bytes(training: &GroupStore, held_out: Option<&GroupStore>) -> u64 {
+    let evaluated = held_out.map_or(0, |store| store.totals().num_responses as u64 * EVALUATED_BYTES);
+    memory_of(training.len(), false) + evaluated
 }
 
 /// Rejects a balance-loss weight if the model has no router.

@@ -29,9 +29,9 @@ pub(super) fn describe(run: &Run<'_>, session: &dyn Session) -> RunInfo {
         parameters,
         holds_likelihood: holds_likelihood(run.objective),
         data: recipe.data.as_ref().map(DataSources::file_names).unwrap_or_default(),
-        num_prompts: run.training.groups.len(),
-        num_responses: run.training.groups.iter().map(|group| group.responses.len()).sum(),
-        num_held_out: run.held_out.as_ref().map_or(0, |held_out| held_out.groups.len()),
+        num_prompts: run.training.len(),
+        num_responses: run.training.totals().num_responses,
+        num_held_out: run.held_out.as_ref().map_or(0, |held_out| held_out.len()),
         total_steps: run.counts.total_steps,
         ..RunInfo::default()
     }

@@ -17,6 +17,7 @@ pub(super) use self::load::expected_peak;
 
 use self::load::PackLoad;
 use super::check::session_options;
+use super::open::held_bytes;
 use super::outline::Outline;
 use super::run::Run;
 use crate::error::TrainError;
@@ -28,7 +29,7 @@ use crate::threads::set_threads;
 pub(super) const FLOAT: u64 = 4;
 /// Memory of the program, its tokenizer and its threads. Less than the budget's [`OVERHEAD`](crate::packs::OVERHEAD), which also covers what cannot
 /// be predicted.
-const PROGRAM: u64 = 40 << 20;
+pub(super) const PROGRAM: u64 = 40 << 20;
 
 /// What a plan needs to know besides the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +110,7 @@ fn check_fits(memory: &PlannedMemory) -> Result<(), TrainError> {
 /// Memory held at the peak, regardless of the budget.
 fn memory(run: &Run<'_>, load: &PackLoad, costs: &MemoryCosts, num_trained: u64) -> PlannedMemory {
     let gradients = FLOAT * num_trained;
-    let overhead = PROGRAM + rows::bytes(&run.training.groups);
+    let overhead = PROGRAM + held_bytes(&run.training.store, None);
     PlannedMemory {
         weights: costs.weights,
         gradients,

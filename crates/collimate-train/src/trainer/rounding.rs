@@ -61,7 +61,7 @@ impl RoundingProbe {
 
 /// The groups to measure with, evenly spaced: few in a short run, so that measuring takes little of its time.
 fn sample(run: &Run<'_>) -> Vec<usize> {
-    let all = run.shown().groups.len();
+    let all = run.shown().len();
     let visits = run.counts.total_steps.saturating_mul(run.recipe.groups_per_step());
     let count = (visits / 4).clamp(2, MAX_GROUPS).min(all);
     (0..count).map(|number| number * all / count).collect()
@@ -70,11 +70,11 @@ fn sample(run: &Run<'_>) -> Vec<usize> {
 /// The mean margin of some groups.
 fn margin(run: &Run<'_>, session: &mut dyn Session, indices: &[usize]) -> Result<f64, TrainError> {
     let data: &DataSet = run.shown();
-    let groups = data.select(indices);
     let mut scorer = BatchScorer { session, budget: &run.budget };
-    let mut margins = Vec::with_capacity(groups.len());
-    for micro_batch in groups.chunks(run.recipe.per_device_eval_batch_size.max(1)) {
-        let logps = scorer.score(micro_batch, true, None)?;
+    let mut margins = Vec::with_capacity(indices.len());
+    for micro_batch in indices.chunks(run.recipe.per_device_eval_batch_size.max(1)) {
+        let micro_batch = data.select(micro_batch)?;
+        let logps = scorer.score(&micro_batch, true, None)?;
         margins.extend(micro_batch.iter().zip(&logps).map(|(group, logps)| group_margin(group, logps)));
     }
     Ok(margins.iter().sum::<f64>() / margins.len().max(1) as f64)

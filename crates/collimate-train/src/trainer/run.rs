@@ -1,5 +1,7 @@
 //! The parts of a run, and which groups each of its steps visits.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use collimate_model::DropoutKey;
 use collimate_objective::Objective;
 use collimate_progress::Agenda;
@@ -11,7 +13,7 @@ use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::packs::PassBudget;
 use crate::prepare::epoch_order;
-use crate::reference::Reference;
+use crate::reference::{Reference, Visits};
 use crate::scoring::BatchScorer;
 use crate::session::Session;
 
@@ -24,6 +26,8 @@ pub(super) struct Run<'a> {
     pub(super) held_out: Option<DataSet>,
     pub(super) counts: StepCounts,
     schedule: Schedule,
+    /// An epoch and its order: the last that was asked for.
+    order: Mutex<(usize, Arc<Vec<u32>>)>,
 }
 
 /// Groups with a common forward and backward pass where memory allows.
@@ -32,7 +36,7 @@ pub(super) struct MicroBatch<'a> {
     pub(super) offset: usize,
     /// Indices of the groups in the training data.
     pub(super) indices: &'a [usize],
-    pub(super) groups: Vec<&'a TokenizedGroup>,
+    pub(super) groups: Vec<TokenizedGroup>,
 }
 
 impl<'a> Run<'a> {
@@ -43,9 +47,10 @@ impl<'a> Run<'a> {
         training: DataSet,
         held_out: Option<DataSet>,
     ) -> Self {
-        let counts = recipe.step_counts(training.groups.len());
+        let counts = recipe.step_counts(training.len());
         let schedule = recipe.schedule(&counts);
-        Self { recipe, objective, budget, training, held_out, counts, schedule }
+        let order = Mutex::new((usize::MAX, Arc::default()));
+        Self { recipe, objective, budget, training, held_out, counts, schedule, order }
     }
 
     /// The data to draw sample prompts from: held-out, or else the training data.
@@ -57,24 +62,32 @@ impl<'a> Run<'a> {
     pub(super) fn visits(&self, step: usize) -> Vec<usize> {
         let (epoch, step_of_epoch) = (step / self.counts.steps_per_epoch, step % self.counts.steps_per_epoch);
         let size = self.recipe.groups_per_step();
-        self.order(epoch).into_iter().skip(step_of_epoch * size).take(size).collect()
+        let order = self.order(epoch);
+        order.iter().skip(step_of_epoch * size).take(size).map(|index| *index as usize).collect()
     }
 
     /// Indices of all groups in the order in which an epoch visits them.
-    pub(super) fn order(&self, epoch: usize) -> Vec<usize> {
-        let num_groups = self.training.groups.len();
-        let mut order = epoch_order(num_groups, self.recipe.shuffle, self.recipe.seed, epoch);
-        order.truncate(self.recipe.groups_per_epoch(num_groups));
-        order
+    pub(super) fn order(&self, epoch: usize) -> Arc<Vec<u32>> {
+        let mut last = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.0 != epoch {
+            // Two orders at once would be twice the memory.
+            *last = (usize::MAX, Arc::default());
+            let num_groups = self.training.len();
+            let mut order = epoch_order(num_groups, self.recipe.shuffle, self.recipe.seed, epoch);
+            order.truncate(self.recipe.groups_per_epoch(num_groups));
+            *last = (epoch, Arc::new(order));
+        }
+        Arc::clone(&last.1)
     }
 
-    /// Divides a step's groups into micro-batches.
-    pub(super) fn micro_batches<'b>(&'b self, visits: &'b [usize]) -> impl Iterator<Item = MicroBatch<'b>> {
+    /// Divides a step's groups into micro-batches, each read when its turn comes.
+    pub(super) fn micro_batches<'b>(
+        &'b self,
+        visits: &'b [usize],
+    ) -> impl Iterator<Item = Result<MicroBatch<'b>, TrainError>> {
         let size = self.recipe.per_device_train_batch_size.max(1);
-        visits.chunks(size).enumerate().map(move |(i, indices)| MicroBatch {
-            offset: i * size,
-            indices,
-            groups: self.training.select(indices),
+        visits.chunks(size).enumerate().map(move |(i, indices)| {
+            Ok(MicroBatch { offset: i * size, indices, groups: self.training.select(indices)? })
         })
     }
 
@@ -125,22 +138,21 @@ impl<'a> Run<'a> {
         context: &mut RunContext<'_>,
     ) -> Result<(), TrainError> {
         let scorer = &mut BatchScorer { session, budget: &self.budget };
-        let micro_batches = self.first_visits();
-        let groups: Vec<_> = micro_batches.iter().map(|indices| self.training.select(indices)).collect();
-        let logps = reference.logps(scorer, &groups, context)?;
-        let mut by_group = vec![Vec::new(); self.training.groups.len()];
-        for (&index, logps) in micro_batches.iter().flatten().zip(logps) {
-            // A group may recur in a later micro-batch; its first number counts.
-            if by_group[index].is_empty() {
-                by_group[index] = logps;
+        let visits = Visits { data: &self.training, micro_batches: &|| Box::new(self.first_visits()) };
+        let numbers = reference.logps(scorer, &visits, context)?;
+        let held_out = match &self.held_out {
+            None => None,
+            Some(held_out) => {
+                let size = self.recipe.per_device_eval_batch_size.max(1);
+                let all = || (0..held_out.len()).step_by(size);
+                let micro_batches = || all().map(|start| (start..(start + size).min(held_out.len())).collect());
+                let visits = Visits { data: held_out, micro_batches: &|| Box::new(micro_batches()) };
+                Some(reference.logps(scorer, &visits, context)?)
             }
-        }
-        self.training.reference = Some(by_group);
-        if let Some(held_out) = &mut self.held_out {
-            let groups: Vec<_> = held_out.groups.iter().collect();
-            let size = self.recipe.per_device_eval_batch_size.max(1);
-            let micro_batches: Vec<_> = groups.chunks(size).map(<[_]>::to_vec).collect();
-            held_out.reference = Some(reference.logps(scorer, &micro_batches, context)?);
+        };
+        self.training.reference = Some(numbers);
+        if let Some(data) = &mut self.held_out {
+            data.reference = held_out;
         }
         Ok(())
     }
@@ -148,20 +160,31 @@ impl<'a> Run<'a> {
     /// The run's micro-batches, in order, that visit some group for the first time.
     ///
     /// Scored in the micro-batches of training, so that the reference's numbers equal the policy's bit for bit.
-    fn first_visits(&self) -> Vec<Vec<usize>> {
-        let mut seen = vec![false; self.training.groups.len()];
-        let mut found = Vec::new();
-        for step in 0..self.counts.total_steps {
-            if seen.iter().all(|&seen| seen) {
-                break;
-            }
-            for micro_batch in self.micro_batches(&self.visits(step)) {
-                if micro_batch.indices.iter().any(|&index| !seen[index]) {
-                    micro_batch.indices.iter().for_each(|&index| seen[index] = true);
-                    found.push(micro_batch.indices.to_vec());
+    fn first_visits(&self) -> impl Iterator<Item = Vec<usize>> + '_ {
+        let (mut seen, mut num_unseen) = (vec![false; self.training.len()], self.training.len());
+        let size = self.recipe.per_device_train_batch_size.max(1);
+        let mut steps = 0..self.counts.total_steps;
+        let mut step = Vec::<Vec<usize>>::new().into_iter();
+        std::iter::from_fn(move || {
+            loop {
+                while let Some(indices) = step.next() {
+                    let is_new = |index: &&usize| !std::mem::replace(&mut seen[**index], true);
+                    let num_new = indices.iter().filter(is_new).count();
+                    num_unseen -= num_new;
+                    if num_new > 0 {
+                        return Some(indices);
+                    }
                 }
+                let visits = self.visits(steps.next().filter(|_| num_unseen > 0)?);
+                step = visits.chunks(size).map(<[usize]>::to_vec).collect::<Vec<_>>().into_iter();
             }
-        }
-        found
+        })
+    }
+
+    /// A hash of the tokens and rewards of all groups.
+    pub(super) fn data_fingerprint(&self) -> Result<String, TrainError> {
+        let held_out = self.held_out.as_ref().map(|data| &data.store);
+        let hash = self.training.place.content_hash(&self.training.store, held_out)?;
+        Ok(hash.to_hex()[..16].to_owned())
     }
 }

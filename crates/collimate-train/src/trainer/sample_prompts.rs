@@ -47,17 +47,21 @@ struct Answer {
 
 impl<'a> SamplePrompts<'a> {
     /// Takes as many of the first prompts of the run's data as its recipe asks for.
-    pub(super) fn new(run: &Run<'_>, tokenizer: &'a TextTokenizer) -> Self {
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(super) fn new(run: &Run<'_>, tokenizer: &'a TextTokenizer) -> Result<Self, TrainError> {
         let (recipe, data) = (run.recipe, run.shown());
-        let groups = data.groups[..recipe.sample_prompts.min(data.groups.len())].to_vec();
+        let indices: Vec<usize> = (0..recipe.sample_prompts.min(data.len())).collect();
+        let groups = data.select(&indices)?;
         let options = GenerateOptions {
             max_new_tokens: recipe.sample_max_new_tokens,
             ends: tokenizer.turn_ends().clone(),
             ..GenerateOptions::default()
         };
-        let locations = groups.iter().map(|group| data.location(group)).collect();
-        let epoch_tokens = run.training.groups.iter().map(TokenizedGroup::num_tokens).sum::<usize>() as f64;
-        Self {
+        let locations = indices.iter().map(|index| data.location(*index)).collect::<Result<_, _>>()?;
+        let epoch_tokens = run.training.totals().num_tokens() as f64;
+        Ok(Self {
             tokenizer,
             groups,
             locations,
@@ -67,7 +71,7 @@ impl<'a> SamplePrompts<'a> {
             run_tokens: epoch_tokens * run.counts.total_steps as f64 / run.counts.steps_per_epoch as f64,
             time_share: recipe.sample_time_share,
             seconds: 0.0,
-        }
+        })
     }
 
     /// Seconds that the answers have taken.

@@ -46,7 +46,7 @@ fn check_logps(run: &Run<'_>, indices: &[usize], scores: &[GroupScores]) -> Resu
             let agrees = (policy - reference).abs() <= LOGP_TOLERANCE.max(1e-5 * reference.abs());
             // Comparisons with NaN are false, so NaN never agrees.
             if !agrees {
-                let location = run.training.location(&run.training.groups[index]);
+                let location = run.training.location(index)?;
                 let message = format!(
                     "{location}, response {k}: policy {policy:.6} and reference {reference:.6} nats differ before the first step"
                 );
@@ -71,7 +71,7 @@ fn check_losses(
     for ((&index, found), expected) in indices.iter().zip(&evaluation.losses).zip(&expected.losses) {
         let agrees = (found - expected).abs() <= 1e-2 * expected.abs().max(1.0);
         if !agrees {
-            let location = run.training.location(&run.training.groups[index]);
+            let location = run.training.location(index)?;
             let message = format!("{location}: the loss is {found:.6}, and {expected:.6} at zero log-ratios");
             return Err(TrainError::SelfCheck { message });
         }

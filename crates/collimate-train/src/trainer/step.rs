@@ -69,6 +69,7 @@ pub(super) fn take_step(run: &Run<'_>, session: &mut dyn Session, index: usize) 
     // An objective that couples prompts must see the whole step before any coefficient is known.
     let whole = if run.objective.needs().couples_batch { step.ask_about_all()? } else { None };
     for micro_batch in run.micro_batches(&visits) {
+        let micro_batch = micro_batch?;
         if step.outcome.culprit.is_some() {
             break;
         }
@@ -99,9 +100,9 @@ impl<'a> Step<'a> {
         let run = self.run;
         let mut logps = Vec::new();
         for micro_batch in run.micro_batches(self.visits) {
-            logps.extend(self.score(&micro_batch.groups)?);
+            logps.extend(self.score(&micro_batch?.groups)?);
         }
-        let scores = run.training.scores(self.visits, logps);
+        let scores = run.training.scores(self.visits, logps)?;
         if let Some(culprit) = in_logps(self.visits, &scores) {
             self.give_up(culprit);
             return Ok(None);
@@ -137,7 +138,7 @@ impl<'a> Step<'a> {
         whole: Option<&Evaluation>,
     ) -> Result<Option<Vec<Vec<f64>>>, TrainError> {
         let (run, indices) = (self.run, micro_batch.indices);
-        let scores = run.training.scores(indices, logps.to_vec());
+        let scores = run.training.scores(indices, logps.to_vec())?;
         if let Some(culprit) = in_logps(indices, &scores) {
             self.give_up(culprit);
             return Ok(None);
@@ -198,14 +199,14 @@ impl<'a> Step<'a> {
     }
 
     /// A training forward pass that keeps as many activations as memory allows.
-    fn forward_pack(&mut self, groups: &[&TokenizedGroup], pack: &Pack) -> Result<TokenLogps, TrainError> {
+    fn forward_pack(&mut self, groups: &[TokenizedGroup], pack: &Pack) -> Result<TokenLogps, TrainError> {
         let batch = self.run.budget.batch(groups, pack);
         let kept_blocks = self.run.budget.kept_blocks(batch.num_tokens());
         self.session.forward(&batch, ForwardOptions { kept_blocks, dropout: self.run.dropout(self.index) })
     }
 
     /// Log-probs of a training forward pass whose activations are discarded.
-    fn score(&mut self, groups: &[&TokenizedGroup]) -> Result<Vec<Vec<f64>>, TrainError> {
+    fn score(&mut self, groups: &[TokenizedGroup]) -> Result<Vec<Vec<f64>>, TrainError> {
         let mut scorer = BatchScorer { session: &mut *self.session, budget: &self.run.budget };
         scorer.score(groups, true, self.run.dropout(self.index))
     }
@@ -239,7 +240,7 @@ impl<'a> Step<'a> {
     fn find_broken_gradient(&mut self) -> Result<Culprit, TrainError> {
         let coefficients = std::mem::take(&mut self.coefficients);
         for (&index, coefficients) in self.visits.iter().zip(coefficients) {
-            let group = [&self.run.training.groups[index]];
+            let group = self.run.training.select(&[index])?;
             for pack in self.run.budget.packs(&group)? {
                 self.forward_pack(&group, &pack)?;
                 self.session.backward(&pack.select(std::slice::from_ref(&coefficients)));

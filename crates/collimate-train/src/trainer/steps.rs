@@ -10,7 +10,7 @@ use collimate_report::{LivePage, MetricsRow, StepMetrics};
 
 use super::page::describe;
 use super::record::{Record, RowHistory, write_recipe};
-use super::resume::{data_fingerprint, recipe_fingerprint};
+use super::resume::recipe_fingerprint;
 use super::run::Run;
 use super::step::take_step;
 use crate::control::RunContext;
@@ -106,7 +106,7 @@ impl<'a> Steps<'a> {
                     num_tokens: 0,
                     num_skipped_steps: 0,
                     fingerprint: recipe_fingerprint(run.recipe),
-                    data: data_fingerprint(run),
+                    data: run.data_fingerprint()?,
                     start: Some(start.origins.start),
                     reference: start.origins.reference,
                     num_rows: 0,
@@ -165,7 +165,7 @@ impl<'a> Steps<'a> {
         let (run, step) = (self.run, self.state.global_step);
         let outcome = take_step(run, self.session, step)?;
         if let Some(culprit) = &outcome.culprit {
-            self.skip_or_fail(step, &culprit.describe(&run.training), context)?;
+            self.skip_or_fail(step, &culprit.describe(&run.training)?, context)?;
         }
         self.state.interim = false;
         self.state.global_step += 1;

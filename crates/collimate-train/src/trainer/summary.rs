@@ -4,12 +4,13 @@ use collimate_objective::{Objective, registry};
 use collimate_recipe::Recipe;
 use collimate_report::{MetricsRow, Rounding, RunFacts};
 use collimate_rewards::{effective_responses, entropy, reward_weights};
-use collimate_text::TokenizedGroup;
+use collimate_store::Totals;
 
 use super::TrainSummary;
 use super::outline::Outline;
 use super::plan::expected_peak;
 use super::run::Run;
+use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::session::Session;
 use collimate_progress::{format_bytes, format_count};
@@ -20,10 +21,9 @@ use collimate_progress::{format_bytes, format_count};
 /// A response does not fit into memory.
 pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session, outline: &Outline) -> Result<Vec<String>, TrainError> {
     let recipe = run.recipe;
-    let groups = &run.training.groups;
-    let mut lines = vec![model(session, recipe), objective(recipe, run.objective, groups)];
-    lines.push(data("data", groups));
-    lines.extend(run.held_out.as_ref().map(|held_out| data("held out", &held_out.groups)));
+    let mut lines = vec![model(session, recipe), objective(recipe, run.objective, &run.training)?];
+    lines.push(data("data", run.training.totals()));
+    lines.extend(run.held_out.as_ref().map(|held_out| data("held out", held_out.totals())));
     lines.push(steps(run));
     // One epoch is representative: later ones divide the same groups in another order.
     let num_steps = run.counts.total_steps.min(run.counts.steps_per_epoch);
@@ -58,7 +58,7 @@ fn model(session: &dyn Session, recipe: &Recipe) -> String {
 }
 
 /// The objective with all its parameters and, if rewards weight the responses, how even the weights are.
-fn objective(recipe: &Recipe, built: &dyn Objective, groups: &[TokenizedGroup]) -> String {
+fn objective(recipe: &Recipe, built: &dyn Objective, groups: &DataSet) -> Result<String, TrainError> {
     let spec = &recipe.objective;
     let mut params = registry::find(&spec.name).map(|plugin| plugin.defaults()).unwrap_or_default();
     if let Some(params) = params.as_object_mut() {
@@ -74,37 +74,36 @@ fn objective(recipe: &Recipe, built: &dyn Objective, groups: &[TokenizedGroup]) 
         line += ", without a reference";
     }
     if let Some(alpha) = spec.alpha() {
-        let rewards =
-            |group: &TokenizedGroup| group.responses.iter().map(|response| response.reward).collect::<Vec<_>>();
-        let weights: Vec<Vec<f64>> = groups.iter().map(|group| reward_weights(&rewards(group), alpha)).collect();
-        let mean = |figure: fn(&[f64]) -> f64| {
-            weights.iter().map(|weights| figure(weights)).sum::<f64>() / weights.len().max(1) as f64
-        };
+        let (mut nats, mut responses) = (0.0, 0.0);
+        for group in groups.store.heads() {
+            let rewards: Vec<f64> = group?.responses.iter().map(|response| response.reward).collect();
+            let weights = reward_weights(&rewards, alpha);
+            nats += entropy(&weights);
+            responses += effective_responses(&weights);
+        }
+        let mean = |sum: f64| sum / groups.len().max(1) as f64;
         line += &format!(
             "; weights softmax(reward/alpha) have {:.2} nats of entropy, as much as {:.1} responses of equal weight",
-            mean(entropy),
-            mean(effective_responses),
+            mean(nats),
+            mean(responses),
         );
     }
-    line
+    Ok(line)
 }
 
-fn data(what: &str, groups: &[TokenizedGroup]) -> String {
-    let responses = || groups.iter().flat_map(|group| &group.responses);
-    let sizes = || groups.iter().map(|group| group.responses.len());
-    let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+fn data(what: &str, totals: &Totals) -> String {
+    let (least, most) = (totals.least_responses, totals.most_responses);
     let k = if least == most { most.to_string() } else { format!("{least} to {most}") };
-    let ties = groups.iter().filter(|group| group.responses.iter().all(|r| r.reward == group.responses[0].reward));
     format!(
         "{what}: {} prompts, {} responses (K {k}), {} prompt and {} response tokens; cut: {} prompts, {} responses; {} prompts \
          with equal rewards",
-        format_count(groups.len()),
-        format_count(responses().count()),
-        format_count(groups.iter().map(|group| group.prompt_ids.len()).sum()),
-        format_count(responses().map(|response| response.ids.len()).sum()),
-        format_count(groups.iter().filter(|group| group.num_prompt_cut > 0).count()),
-        format_count(responses().filter(|response| response.num_cut > 0).count()),
-        format_count(ties.count()),
+        format_count(totals.num_groups),
+        format_count(totals.num_responses),
+        format_count(totals.prompt_tokens as usize),
+        format_count(totals.response_tokens as usize),
+        format_count(totals.cut_prompts),
+        format_count(totals.cut_responses),
+        format_count(totals.num_tied),
     )
 }
 
@@ -113,7 +112,7 @@ fn steps(run: &Run<'_>) -> String {
     format!(
         "training: {} steps of {} prompts ({:.2} epochs), learning rate {:e} ({} after {} steps of warm-up)",
         format_count(counts.total_steps),
-        recipe.groups_per_step().min(run.training.groups.len()),
+        recipe.groups_per_step().min(run.training.len()),
         counts.total_steps as f64 / counts.steps_per_epoch as f64,
         recipe.learning_rate,
         recipe.lr_scheduler_type.name(),
@@ -170,7 +169,7 @@ fn change(what: &str, prefix: &str, first: &MetricsRow, last: &MetricsRow) -> Op
 
 #[cfg(test)]
 mod tests {
-    use collimate_text::TokenizedResponse;
+    use collimate_text::{TokenizedGroup, TokenizedResponse};
 
     use super::*;
 
@@ -231,8 +230,10 @@ mod tests {
             group(vec![response(1.0, 0), response(1.0, 2)]),
             group(vec![response(1.0, 0), response(0.0, 0), response(0.0, 0)]),
         ];
+        let mut totals = Totals::default();
+        groups.iter().for_each(|group| totals.add(group));
         assert_eq!(
-            data("data", &groups),
+            data("data", &totals),
             "data: 2 prompts, 5 responses (K 2 to 3), 8 prompt and 15 response tokens; cut: 2 prompts, 1 responses; 1 prompts with equal rewards"
         );
     }

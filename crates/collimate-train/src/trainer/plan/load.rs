@@ -1,7 +1,8 @@
 //! The packs of a run's steps, and the memory they need.
 
-use super::{FLOAT, PROGRAM, PlannedSteps, rows};
+use super::{FLOAT, PROGRAM, PlannedSteps};
 use crate::error::TrainError;
+use crate::trainer::open::held_bytes;
 use crate::trainer::run::Run;
 
 /// Totals over the packs of some steps.
@@ -25,7 +26,8 @@ pub(super) struct PackLoad {
 /// A response does not fit.
 pub(in crate::trainer) fn expected_peak(run: &Run<'_>, num_steps: usize, num_trained: u64) -> Result<u64, TrainError> {
     let load = PackLoad::new(run, num_steps)?;
-    let (gradients, overhead) = (FLOAT * num_trained, PROGRAM + rows::bytes(&run.training.groups));
+    let (gradients, overhead) =
+        (FLOAT * num_trained, PROGRAM + held_bytes(&run.training.store, run.held_out.as_ref().map(|data| &data.store)));
     Ok(run.budget.resident() - gradients + overhead + load.step_bytes(gradients, run.budget.objective()))
 }
 
@@ -47,12 +49,14 @@ impl PackLoad {
         Ok(load)
     }
 
-    fn add_step(&mut self, run: &Run<'_>, visits: &[usize]) -> Result<(), TrainError> {
+    fn add_step(&mut self, run: &Run<'_>, visits: &[u32]) -> Result<(), TrainError> {
         let mut num_packs = 0;
-        for micro_batch in run.micro_batches(visits) {
-            for pack in run.budget.packs(&micro_batch.groups)? {
+        for micro_batch in visits.chunks(run.recipe.per_device_train_batch_size.max(1)) {
+            let indices: Vec<usize> = micro_batch.iter().map(|index| *index as usize).collect();
+            let groups = run.training.heads(&indices)?;
+            for pack in run.budget.packs(&groups)? {
                 num_packs += 1;
-                let tokens = run.budget.pack_tokens(&micro_batch.groups, &pack);
+                let tokens = run.budget.pack_tokens(&groups, &pack);
                 self.tokens += tokens as u64;
                 let kept = run.budget.kept_blocks(tokens);
                 let bytes = run.budget.pack_bytes(tokens, kept);

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use collimate_recipe::{Recipe, ReferenceCache};
+use collimate_recipe::{CacheFolder, Recipe};
+use collimate_text::TokenizedGroup;
 
 use super::{PlannedSteps, PlannedTime};
 use crate::control::{RunContext, StopFlag};
@@ -27,7 +28,7 @@ pub(super) fn time(
     let num_steps = steps.total.unwrap_or(1).min(NUM_STEPS);
     let recipe = &Recipe {
         max_steps: num_steps as i64,
-        reference_cache: ReferenceCache::Off,
+        reference_cache: CacheFolder::Off,
         eval_data: None,
         ..planned.recipe.clone()
     };
@@ -39,7 +40,7 @@ pub(super) fn time(
         let begun = Instant::now();
         let stop = StopFlag::default();
         run.score_reference(&mut reference, session.as_mut(), &mut RunContext::new(&stop, &mut *observer))?;
-        reference_seconds = begun.elapsed().as_secs_f64() * reference_share(&run, num_steps, steps);
+        reference_seconds = begun.elapsed().as_secs_f64() * reference_share(&run, num_steps, steps)?;
     }
     observer.stage("measuring steps", Some(num_steps as u64));
     let (mut seconds, mut tokens) = (0.0, 0);
@@ -60,12 +61,11 @@ pub(super) fn time(
 }
 
 /// Ratio of the tokens that the reference scores in the whole run to those it scored for the first steps.
-fn reference_share(run: &Run<'_>, num_steps: usize, steps: &PlannedSteps) -> f64 {
-    let groups = &run.training.groups;
+fn reference_share(run: &Run<'_>, num_steps: usize, steps: &PlannedSteps) -> Result<f64, TrainError> {
     let visited: BTreeSet<usize> = (0..num_steps).flat_map(|step| run.visits(step)).collect();
-    let scored: usize = visited.into_iter().map(|index| groups[index].num_tokens()).sum();
-    let all: usize = groups.iter().map(|group| group.num_tokens()).sum();
+    let visited = run.training.select(&visited.into_iter().collect::<Vec<_>>())?;
+    let scored: usize = visited.iter().map(TokenizedGroup::num_tokens).sum();
     let visits = steps.total.unwrap_or(1) * steps.groups_per_step;
-    let share = (visits as f64 / groups.len() as f64).min(1.0);
-    share * all as f64 / scored.max(1) as f64
+    let share = (visits as f64 / run.training.len() as f64).min(1.0);
+    Ok(share * run.training.totals().num_tokens() as f64 / scored.max(1) as f64)
 }

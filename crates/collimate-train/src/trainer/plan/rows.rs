@@ -4,12 +4,13 @@ use std::path::Path;
 
 use collimate_data::{DataFiles, PromptGroup};
 use collimate_recipe::Recipe;
+use collimate_store::{Encoder, Preparation, StorePlace, store_of};
 use collimate_text::{TokenizedGroup, TokenizedResponse};
 
 use super::{PlannedData, TokenBasis};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-use crate::prepare::{DataRows, tokenizer_changes};
+use crate::prepare::{encoder, store_place, tokenizer_changes, training_request};
 use crate::trainer::check::check_drop_last;
 use collimate_progress::Observer;
 
@@ -36,59 +37,48 @@ pub(super) fn read(
     let Some(sources) = &recipe.data else {
         let group = longest(recipe, num_responses.max(min_responses))?;
         let groups = vec![group; recipe.groups_per_step()];
-        return Ok(PlannedRows { basis: TokenBasis::Longest, data: DataSet::new(groups, DataFiles::default()) });
+        let data = DataSet::new(store_of(&groups, &DataFiles::default())?, StorePlace::new(None));
+        return Ok(PlannedRows { basis: TokenBasis::Longest, data });
     };
-    let mut rows = DataRows::read(recipe, sources, min_responses, observer)?;
-    rows.hold_out(recipe)?;
-    if model.join("tokenizer.json").is_file() {
-        let tokenizer = tokenizer_changes(recipe).open(model)?;
-        let prepared = rows.tokenize(recipe, &tokenizer, min_responses, observer)?;
-        check_drop_last(recipe, prepared.groups.len())?;
-        prepared.notes.iter().filter(|note| note.starts_with("warning: ")).for_each(|note| observer.note(note));
-        let data = DataSet::new(prepared.groups, prepared.files);
-        return Ok(PlannedRows { basis: TokenBasis::Tokenizer, data });
-    }
-    check_drop_last(recipe, rows.groups().len())?;
-    let groups = rows.groups().iter().map(|group| by_characters(recipe, group)).collect();
-    Ok(PlannedRows { basis: TokenBasis::Characters, data: DataSet::new(groups, rows.files().clone()) })
-}
-
-/// Bytes of memory that groups take.
-pub(super) fn bytes(groups: &[TokenizedGroup]) -> u64 {
-    let group_bytes = |group: &TokenizedGroup| {
-        let responses = group.responses.len() * size_of::<TokenizedResponse>();
-        size_of::<TokenizedGroup>() + responses + group.num_tokens() * size_of::<u32>()
+    let request = training_request(recipe, sources, min_responses)?;
+    let (place, estimate) = (store_place(recipe), |group: &PromptGroup| by_characters(recipe, group));
+    let (basis, tokenizer) = match model.join("tokenizer.json").is_file() {
+        true => (TokenBasis::Tokenizer, Some(tokenizer_changes(recipe).open(model)?)),
+        false => (TokenBasis::Characters, None),
     };
-    groups.iter().map(group_bytes).sum::<usize>() as u64
+    let encoder = match &tokenizer {
+        Some(tokenizer) => encoder(recipe, tokenizer, min_responses),
+        None => Encoder::Estimate(&estimate),
+    };
+    let prepared = Preparation::begin(request, encoder, &place, false, observer)?.finish(observer)?;
+    check_drop_last(recipe, prepared.training.len())?;
+    let notes = prepared.training.notes().iter().filter(|note| note.starts_with("warning: "));
+    notes.for_each(|note| observer.note(note));
+    Ok(PlannedRows { basis, data: DataSet::new(prepared.training, place) })
 }
 
 impl PlannedRows {
     /// Tokens of the longest response with its prompt.
     pub(super) fn longest(&self) -> usize {
-        let sequence = |group: &TokenizedGroup| {
-            let longest = group.responses.iter().map(|response| response.ids.len()).max();
-            group.prompt_ids.len() + longest.unwrap_or(0)
-        };
-        self.data.groups.iter().map(sequence).max().unwrap_or(0)
+        self.data.totals().longest
     }
 
     /// Responses of the group that has most of them.
     pub(super) fn widest(&self) -> usize {
-        self.data.groups.iter().map(|group| group.responses.len()).max().unwrap_or(1)
+        self.data.totals().most_responses
     }
 
     pub(super) fn describe(&self) -> PlannedData {
-        let groups = &self.data.groups;
-        let responses = || groups.iter().flat_map(|group| &group.responses);
+        let totals = self.data.totals();
         PlannedData {
             basis: self.basis,
-            num_groups: groups.len(),
-            num_responses: responses().count(),
-            prompt_tokens: groups.iter().map(|group| group.prompt_ids.len() as u64).sum(),
-            response_tokens: responses().map(|response| response.ids.len() as u64).sum(),
-            cut_prompts: groups.iter().filter(|group| group.num_prompt_cut > 0).count(),
-            cut_responses: responses().filter(|response| response.num_cut > 0).count(),
-            longest: self.longest(),
+            num_groups: totals.num_groups,
+            num_responses: totals.num_responses,
+            prompt_tokens: totals.prompt_tokens,
+            response_tokens: totals.response_tokens,
+            cut_prompts: totals.cut_prompts,
+            cut_responses: totals.cut_responses,
+            longest: totals.longest,
         }
     }
 }
@@ -160,7 +150,10 @@ mod tests {
         let recipe = Recipe { max_length: Some(20), max_prompt_length: Some(10), ..Recipe::default() };
         let rows = PlannedRows {
             basis: TokenBasis::Characters,
-            data: DataSet::new(vec![by_characters(&recipe, &group)], DataFiles::default()),
+            data: DataSet::new(
+                store_of(&[by_characters(&recipe, &group)], &DataFiles::default()).expect("a store"),
+                StorePlace::new(None),
+            ),
         };
         let found = rows.describe();
         // The prompt is 11 tokens, of which 10 stay; the responses are 2 + 1, and 100 + 1, of which 10 stay.

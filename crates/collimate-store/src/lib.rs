@@ -1,0 +1,44 @@
+//! The groups of a run, without holding them: which rows are used, and their tokens in a file that later runs find again.
+//!
+//! ```text
+//! files → Selection (first pass: counts, draws) → second pass → Encoder, window by window → GroupStore
+//! ```
+//!
+//! Read [`Preparation`] first, which does all of that, or finds what an earlier run did; then [`GroupStore`], which reads groups
+//! by position, and [`StorePlace`], the folder of stores. [`Selection`] is of use without tokens, too.
+//!
+//! A store is a file named by a hash of everything that its tokens depend on: the content of the data files, the tokenizer
+//! with its template, and the settings that choose and cut groups. It appears complete or not at all, every record has a
+//! checksum, and the folder's size is bounded. Several processes may write and read the same store at once.
+//!
+//! The crate must not know models, tensors or objectives.
+
+mod bits;
+mod contents;
+mod error;
+mod facts;
+mod format;
+mod groups;
+mod head;
+mod made_up;
+mod memo;
+mod mix;
+mod numbers;
+mod place;
+mod prepare;
+mod scan;
+mod stamp;
+mod writer;
+
+pub use error::StoreError;
+pub use facts::Totals;
+pub use format::ResponseHead;
+pub use groups::GroupStore;
+pub use head::GroupHead;
+#[doc(hidden)]
+pub use made_up::store_of;
+pub use mix::{Duplicates, FileReport, MixOptions, Part, SelectedGroups, Selection};
+pub use numbers::GroupNumbers;
+pub use place::{MAX_CACHE_BYTES, StorePlace};
+pub use prepare::{DataRequest, Encoder, Preparation, PreparedGroups, memory_of};
+pub use scan::{GroupScan, HeadScan};

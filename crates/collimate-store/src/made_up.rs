@@ -1,0 +1,19 @@
+//! Stores of groups that come from no file.
+
+use collimate_data::DataFiles;
+use collimate_files::SpoolPlace;
+use collimate_text::TokenizedGroup;
+
+use crate::error::StoreError;
+use crate::groups::GroupStore;
+use crate::writer::Writer;
+
+/// A store of these groups for this process only.
+///
+/// # Errors
+/// They do not stay in memory, and no private file can be written.
+pub fn store_of(groups: &[TokenizedGroup], files: &DataFiles) -> Result<GroupStore, StoreError> {
+    let mut writer = Writer::private(&SpoolPlace::default());
+    groups.iter().try_for_each(|group| writer.push(group))?;
+    writer.finish(Vec::new(), files)
+}

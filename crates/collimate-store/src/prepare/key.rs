@@ -1,0 +1,42 @@
+//! What a store is found by: everything that its tokens depend on.
+
+use blake3::Hash;
+
+use super::DataRequest;
+use crate::mix::Part;
+
+/// Version of how rows become tokens.
+///
+/// Increment it with every change of reading, filtering, drawing or tokenizing that alters what comes out, so that stores of
+/// earlier versions are not used.
+const TOKENS_VERSION: u32 = 1;
+
+/// The key of one part of the requested data. `contents` are the hashes of the files that are read.
+pub(super) fn key(request: &DataRequest<'_>, contents: &[Hash], encoder: Hash, part: Part) -> Hash {
+    let mut hasher = blake3::Hasher::new_derive_key("collimate tokens of a run's data");
+    hasher.update(&TOKENS_VERSION.to_le_bytes());
+    let version = env!("CARGO_PKG_VERSION");
+    let mut add = |text: &str| {
+        // Lengths precede texts, so that no two requests hash the same bytes.
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    };
+    add(version);
+    let used = request.parts.iter().filter(|part| part.weight > 0.0);
+    for (part, hash) in used.zip(contents) {
+        // The names are in what the log says of the data, and a file's own name is part of its draw.
+        add(&part.path.display().to_string());
+        add(&part.weight.to_bits().to_string());
+        add(hash.to_hex().as_str());
+    }
+    add(&request.name);
+    let mut mix = request.mix.clone();
+    if !mix.load.skip_unusable {
+        // A limit then refuses data, which is checked when a store is found, and leaves nothing out.
+        mix.load.most_responses = None;
+    }
+    add(&format!("{mix:?}"));
+    add(&request.hold_out.to_bits().to_string());
+    add(&format!("{part:?}"));
+    add(encoder.to_hex().as_str());
+    hasher.finalize()
+}

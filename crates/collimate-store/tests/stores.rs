@@ -1,0 +1,351 @@
+//! Stores of earlier runs: found, or made again.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use collimate_data::DataPart;
+use collimate_store::{MixOptions, PreparedGroups, StorePlace};
+use collimate_text::{TokenizeOptions, TokenizedGroup, tokenize_all};
+use rstest::rstest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use common::{Asked, TEMPLATE, tokenizer, was_found};
+
+/// `count` rows of two or three responses; every seventh prompt is the one before it.
+fn rows(path: &Path, count: usize) {
+    let row = |i: usize| {
+        let prompt = if i % 7 == 6 { i - 1 } else { i };
+        let response = |k: usize| json!({"content": format!("{} or {k}", i * 31), "reward": 1.0 - k as f64 / 3.0});
+        let responses: Vec<Value> = (0..2 + i % 2).map(response).collect();
+        format!("{}\n", json!({"prompt": format!("What is {prompt}?"), "responses": responses}))
+    };
+    fs::write(path, (0..count).map(row).collect::<String>()).unwrap();
+}
+
+/// All groups and notes of a run's data.
+type Everything = (Vec<TokenizedGroup>, Vec<TokenizedGroup>, Vec<String>);
+
+fn everything(prepared: PreparedGroups) -> Everything {
+    let training: Vec<_> = prepared.training.groups().map(Result::unwrap).collect();
+    let held_out = prepared.held_out.map(Result::unwrap);
+    let groups = held_out.iter().flat_map(|store| store.groups()).map(Result::unwrap).collect();
+    let notes = std::iter::once(&prepared.training).chain(&held_out).flat_map(|store| store.notes().to_vec());
+    (training, groups, notes.collect())
+}
+
+/// The stores in a folder.
+fn stores(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut stores: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "tokens")).collect();
+    stores.sort();
+    stores
+}
+
+/// A folder with rows, a tokenizer and room for stores.
+struct Scene {
+    folder: TempDir,
+    tokenizer: collimate_text::TextTokenizer,
+}
+
+impl Scene {
+    fn new(count: usize) -> Self {
+        let folder = TempDir::new().unwrap();
+        rows(&folder.path().join("rows.jsonl"), count);
+        let tokenizer = tokenizer(&folder.path().join("model"), TEMPLATE);
+        Self { folder, tokenizer }
+    }
+
+    fn asked(&self) -> Asked {
+        Asked::of(self.folder.path().join("rows.jsonl"))
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.folder.path().join("tokens")
+    }
+
+    fn place(&self) -> StorePlace {
+        StorePlace::new(Some(self.cache()))
+    }
+
+    /// What a run without any cache gets.
+    fn expected(&self, asked: &Asked) -> Everything {
+        everything(asked.prepare(&self.tokenizer, &StorePlace::new(None)).unwrap())
+    }
+}
+
+#[test]
+fn tokens_are_those_of_all_rows_at_once() {
+    let scene = Scene::new(3000);
+    let path = scene.folder.path().join("rows.jsonl");
+    let groups: Vec<_> =
+        collimate_data::DataSource::open(&path, &Default::default()).unwrap().map(Result::unwrap).collect();
+    let (all, _) = tokenize_all(&groups, &scene.tokenizer, &TokenizeOptions::default()).unwrap();
+    let prepared = scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    let store = &prepared.training;
+    assert_eq!(store.len(), 3000);
+    assert_eq!(store.groups().map(Result::unwrap).collect::<Vec<_>>(), all);
+    for position in [2999, 0, 1234, 1, 2048] {
+        assert_eq!(store.group(position).unwrap(), all[position]);
+        let head = store.head(position).unwrap();
+        assert_eq!((head.line, head.prompt_tokens), (all[position].line, all[position].prompt_ids.len()));
+        let lengths: Vec<usize> = all[position].responses.iter().map(|response| response.ids.len()).collect();
+        assert_eq!(head.responses.iter().map(|response| response.tokens as usize).collect::<Vec<_>>(), lengths);
+    }
+    assert!(store.group(3000).is_err());
+    let responses: usize = all.iter().map(|group| group.responses.len()).sum();
+    assert_eq!((store.totals().num_responses, store.totals().most_responses), (responses, 3));
+    assert_eq!(store.totals().num_tokens() as usize, all.iter().map(|group| group.num_tokens()).sum::<usize>());
+    assert_eq!(store.location(7).unwrap(), format!("{}:8", path.display()));
+}
+
+#[test]
+fn a_second_run_finds_the_same_without_reading_a_row() {
+    let scene = Scene::new(200);
+    let asked = Asked { hold_out: 0.2, ..scene.asked() };
+    let expected = scene.expected(&asked);
+    let first = asked.prepare(&scene.tokenizer, &scene.place()).unwrap();
+    assert!(!was_found(&first) && stores(&scene.cache()).len() == 2);
+    assert_eq!(everything(first), expected);
+    let second = asked.prepare(&scene.tokenizer, &scene.place()).unwrap();
+    assert!(was_found(&second));
+    let hash =
+        scene.place().content_hash(&second.training, second.held_out.as_ref().map(|store| store.as_ref().unwrap()));
+    let again = asked.prepare(&scene.tokenizer, &StorePlace::new(None)).unwrap();
+    let plain =
+        scene.place().content_hash(&again.training, again.held_out.as_ref().map(|store| store.as_ref().unwrap()));
+    assert_eq!(hash.unwrap(), plain.unwrap());
+    assert_eq!(everything(second), expected);
+}
+
+#[test]
+fn what_only_trains_makes_what_a_run_with_held_out_data_finds() {
+    let scene = Scene::new(100);
+    let asked = Asked { hold_out: 10.0, ..scene.asked() };
+    asked.prepare(&scene.tokenizer, &scene.place()).unwrap();
+    fs::remove_file(&stores(&scene.cache())[0]).unwrap();
+    let prepared = asked.prepare(&scene.tokenizer, &scene.place()).unwrap();
+    assert_eq!(prepared.notes.len(), 1, "one of two is found: {:?}", prepared.notes);
+    assert_eq!(everything(prepared), scene.expected(&asked));
+    assert_eq!(stores(&scene.cache()).len(), 2);
+}
+
+/// Each of these is another store.
+#[rstest]
+#[case::template(|asked: &mut Asked, scene: &Scene| { _ = asked; Some(tokenizer(&scene.folder.path().join("other"), "{{ messages[0].content }}.")) })]
+#[case::limit(|asked: &mut Asked, _: &Scene| { asked.options.max_length = Some(9); None })]
+#[case::draw(|asked: &mut Asked, _: &Scene| { asked.mix.max_samples = Some(9); None })]
+#[case::seed(|asked: &mut Asked, _: &Scene| { asked.mix.seed = 9; None })]
+#[case::weight(|asked: &mut Asked, _: &Scene| { asked.parts[0].weight = 0.5; None })]
+#[case::filter(|asked: &mut Asked, _: &Scene| { asked.mix.min_reward_gap = 0.5; None })]
+#[case::held_out(|asked: &mut Asked, _: &Scene| { asked.hold_out = 0.5; None })]
+#[case::data(|_: &mut Asked, scene: &Scene| { rows(&scene.folder.path().join("rows.jsonl"), 51); None })]
+#[case::more_data(|asked: &mut Asked, scene: &Scene| { asked.parts.push(more(scene)); None })]
+fn whatever_changes_the_tokens_makes_another_store(
+    #[case] change: fn(&mut Asked, &Scene) -> Option<collimate_text::TextTokenizer>,
+) {
+    let scene = Scene::new(50);
+    scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    let mut asked = scene.asked();
+    let other = change(&mut asked, &scene);
+    let other = other.as_ref().unwrap_or(&scene.tokenizer);
+    let prepared = asked.prepare(other, &scene.place()).unwrap();
+    assert!(!was_found(&prepared));
+    assert_eq!(everything(prepared), everything(asked.prepare(other, &StorePlace::new(None)).unwrap()));
+}
+
+fn more(scene: &Scene) -> DataPart {
+    let path = scene.folder.path().join("more.jsonl");
+    rows(&path, 5);
+    DataPart::whole(path)
+}
+
+/// A file of the same length in place of the old one, with the time of the old one.
+#[test]
+fn data_that_was_changed_in_secret_is_read_again() {
+    let scene = Scene::new(50);
+    let path = scene.folder.path().join("rows.jsonl");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(5000);
+    let age = |path: &Path| fs::File::options().append(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    age(&path);
+    scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("What is 30?", "What is 3?!")).unwrap();
+    age(&path);
+    let prepared = scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    assert!(!was_found(&prepared));
+    assert_eq!(everything(prepared), scene.expected(&scene.asked()));
+}
+
+/// A store that is not what was written, whatever happened to it.
+#[rstest]
+#[case::empty(|bytes: &mut Vec<u8>| bytes.clear())]
+#[case::cut_by_one(|bytes: &mut Vec<u8>| _ = bytes.pop())]
+#[case::cut_in_half(|bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2))]
+#[case::longer(|bytes: &mut Vec<u8>| bytes.push(0))]
+#[case::zeros(|bytes: &mut Vec<u8>| bytes.fill(0))]
+#[case::not_written_through(|bytes: &mut Vec<u8>| { let half = bytes.len() / 2; bytes[half..half + 512].fill(0) })]
+#[case::text(|bytes: &mut Vec<u8>| *bytes = b"not a store".repeat(1000))]
+fn what_is_damaged_is_made_again(#[case] damage: fn(&mut Vec<u8>)) {
+    let scene = Scene::new(50);
+    let expected = scene.expected(&scene.asked());
+    scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    let path = stores(&scene.cache()).remove(0);
+    let sound = fs::read(&path).unwrap();
+    let mut bytes = sound.clone();
+    damage(&mut bytes);
+    fs::write(&path, bytes).unwrap();
+    let prepared = scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    assert!(!was_found(&prepared) && prepared.notes[0].contains("cannot be used"), "{:?}", prepared.notes);
+    assert_eq!(everything(prepared), expected);
+    assert_eq!(fs::read(&path).unwrap(), sound, "the same store");
+}
+
+/// Every bit of a store counts.
+#[test]
+fn a_flipped_bit_is_never_read() {
+    let scene = Scene::new(4);
+    let expected = scene.expected(&scene.asked());
+    scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    let path = stores(&scene.cache()).remove(0);
+    let sound = fs::read(&path).unwrap();
+    for at in 0..sound.len() {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1 << (at % 8);
+        fs::write(&path, &bytes).unwrap();
+        let prepared = scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+        assert!(!was_found(&prepared), "byte {at} of {}", sound.len());
+        assert_eq!(everything(prepared), expected, "byte {at}");
+    }
+}
+
+/// The store of other data under this one's name.
+#[test]
+fn another_store_is_not_taken_for_this_one() {
+    let scene = Scene::new(50);
+    scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    let path = stores(&scene.cache()).remove(0);
+    let mut other = scene.asked();
+    other.mix.seed = 1;
+    other.mix.max_samples = Some(7);
+    other.prepare(&scene.tokenizer, &scene.place()).unwrap();
+    let foreign = stores(&scene.cache()).into_iter().find(|store| *store != path).unwrap();
+    fs::copy(&foreign, &path).unwrap();
+    let prepared = scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    assert!(prepared.notes[0].contains("the store of something else"), "{:?}", prepared.notes);
+    assert_eq!(everything(prepared), scene.expected(&scene.asked()));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_place_of_a_store_is_neither_followed_nor_fatal() {
+    let scene = Scene::new(20);
+    scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    let path = stores(&scene.cache()).remove(0);
+    let elsewhere = scene.folder.path().join("elsewhere");
+    fs::rename(&path, &elsewhere).unwrap();
+    let before = fs::read(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    let prepared = scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    assert!(!was_found(&prepared));
+    assert_eq!(everything(prepared), scene.expected(&scene.asked()));
+    assert_eq!(fs::read(&elsewhere).unwrap(), before);
+}
+
+/// Damage that comes while a run reads: the error says so, and the next run makes the store again.
+#[test]
+fn damage_during_a_run_is_an_error_that_names_the_store() {
+    let scene = Scene::new(50);
+    let expected = scene.expected(&scene.asked());
+    let prepared = scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    let path = stores(&scene.cache()).remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[64 + 3] ^= 1;
+    // In place, as a failing disk would.
+    use std::io::Write;
+    fs::File::options().write(true).open(&path).unwrap().write_all(&bytes).unwrap();
+    let error = prepared.training.group(0).expect_err("another token").to_string();
+    assert!(error.starts_with(&path.display().to_string()) && error.contains("prompt 0"), "{error}");
+    assert!(prepared.training.group(1).is_ok());
+    drop(prepared);
+    let prepared = scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    assert!(!was_found(&prepared));
+    assert_eq!(everything(prepared), expected);
+}
+
+#[test]
+fn several_runs_at_once_get_the_same() {
+    let scene = Scene::new(2500);
+    let expected = scene.expected(&scene.asked());
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    let prepared = scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+                    assert_eq!(everything(prepared), expected);
+                }
+            });
+        }
+    });
+    let names: Vec<_> = fs::read_dir(scene.cache()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().starts_with('.')), "nothing is left behind: {names:?}");
+    assert_eq!(stores(&scene.cache()).len(), 1);
+}
+
+#[test]
+fn the_folder_does_not_grow_without_end() {
+    let scene = Scene::new(50);
+    let mut sizes = Vec::new();
+    for seed in 0..6 {
+        let asked = Asked { mix: MixOptions { seed, ..MixOptions::default() }, ..scene.asked() };
+        let size = sizes.iter().max().copied().unwrap_or(0);
+        let place = if seed < 3 { scene.place() } else { scene.place().with_max_bytes(3 * size) };
+        asked.prepare(&scene.tokenizer, &place).unwrap();
+        sizes.push(stores(&scene.cache()).iter().map(|path| fs::metadata(path).unwrap().len()).max().unwrap());
+        assert!(stores(&scene.cache()).len() <= if seed < 3 { seed as usize + 1 } else { 3 }, "seed {seed}");
+        // Times of files are told apart.
+        std::thread::sleep(std::time::Duration::from_millis(15));
+    }
+    let last = Asked { mix: MixOptions { seed: 5, ..MixOptions::default() }, ..scene.asked() };
+    assert!(was_found(&last.prepare(&scene.tokenizer, &scene.place()).unwrap()), "the last used is kept");
+    let place = scene.place().with_max_bytes(1);
+    assert!(was_found(&last.prepare(&scene.tokenizer, &place).unwrap()), "what is in use stays");
+}
+
+#[test]
+fn without_a_usable_folder_tokens_last_for_the_run() {
+    let scene = Scene::new(50);
+    fs::write(scene.cache(), "not a folder").unwrap();
+    let prepared = scene.asked().prepare(&scene.tokenizer, &scene.place()).unwrap();
+    assert!(prepared.notes.iter().any(|note| note.contains("for this run only")), "{:?}", prepared.notes);
+    assert_eq!(prepared.training.path(), None);
+    assert_eq!(everything(prepared), scene.expected(&scene.asked()));
+    assert_eq!(fs::read_to_string(scene.cache()).unwrap(), "not a folder");
+}
+
+/// The first error is the same, whatever order rows are tokenized in: a row of the training part, even after one that is held
+/// out.
+#[test]
+fn errors_name_the_first_row_of_the_training_part() {
+    let scene = Scene::new(400);
+    let path = scene.folder.path().join("rows.jsonl");
+    // No prompt leaves room for a response.
+    let options = TokenizeOptions { max_length: Some(3), ..TokenizeOptions::default() };
+    let asked = Asked { hold_out: 0.5, options, ..scene.asked() };
+    let error = asked.prepare(&scene.tokenizer, &scene.place()).map(drop).expect_err("no room").to_string();
+    let whole = Asked { hold_out: 0.5, ..scene.asked() };
+    let first = whole.prepare(&scene.tokenizer, &scene.place()).unwrap().training.group(0).unwrap().line;
+    assert!(error.starts_with(&format!("{}:{first}: ", path.display())), "{error}");
+    assert!(stores(&scene.cache()).len() == 2, "only the sound ones are kept");
+}
+
+#[test]
+fn tables_that_do_not_fit_are_refused() {
+    let scene = Scene::new(2000);
+    let asked = Asked { memory: Some(10_000), ..scene.asked() };
+    let error = asked.prepare(&scene.tokenizer, &scene.place()).map(drop).expect_err("too little").to_string();
+    assert!(error.contains("2000 prompts need") && error.contains("rows.jsonl"), "{error}");
+    assert!(Asked { memory: Some(100_000), ..scene.asked() }.prepare(&scene.tokenizer, &scene.place()).is_ok());
+}
