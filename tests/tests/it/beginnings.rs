@@ -44,6 +44,11 @@ fn state(folder: &Folder, name: &str, parts: &[&str]) -> String {
                     text.lines().take(lines).map(|l| l.to_owned() + "\n").collect::<String>(),
                 );
             }
+            None if *part == "recipe.yaml" => {
+                // As a run in this folder writes it.
+                let text = folder.read("whole/recipe.yaml").replace(&folder.arg("whole"), &folder.arg(name));
+                drop(folder.write(&format!("{name}/{part}"), text));
+            }
             None if from.is_dir() => drop(folder.copy(&from, &format!("{name}/{part}"))),
             None => drop(folder.write(&format!("{name}/{part}"), fs::read(&from).expect("a file"))),
         }
