@@ -2,15 +2,15 @@
 //!
 //! A file belongs to one scorer and is a list of records of 32 bytes: key (16), log-prob in nats (float64, little-endian),
 //! checksum (8, keyed by the scorer). Records are appended under a lock. A damaged or truncated record, or one of another
-//! scorer, is ignored. The file is read from its start to its end for the keys that are asked for, and never held.
+//! scorer, is ignored; after thousands in a row nothing more of the file is read. The file is read from its start to its end for the keys that are asked for, and never held.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use blake3::Hash;
-use collimate_files::{Spool, SpoolPlace, WriteError, open_regular};
+use collimate_files::{Spool, SpoolPlace, WriteError, open_plain, update_plain};
 
 use crate::key::ResponseKey;
 
@@ -18,6 +18,10 @@ use crate::key::ResponseKey;
 const RECORD_BYTES: usize = 32;
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 32 << 10;
+
+/// Damaged records in a row after which the rest of a file is given up: more than a page or a block that a disk lost. A hole of
+/// gigabytes must not be read to its end.
+const HOPELESS: usize = 4096;
 
 /// The log-probs of one scorer, of which those that were asked for last are in memory.
 #[derive(Debug)]
@@ -47,7 +51,7 @@ impl LogpStore {
         let store = Self { path: Some(path.clone()), is_writable: true, ..Self::in_memory(scorer) };
         let damaged = match fs::create_dir_all(folder).and_then(|()| store.scan_file(&path, |_, _| {})) {
             Ok(damaged) => damaged,
-            Err(error) => return (Self::in_memory(scorer), Some(unusable(folder, &error))),
+            Err(error) => return (Self::in_memory(scorer), Some(unusable(&path, &error))),
         };
         if !damaged {
             return (store, None);
@@ -129,27 +133,33 @@ impl LogpStore {
 
     /// Passes every intact record of a file on; returns whether any were damaged.
     fn scan_file(&self, path: &Path, mut each: impl FnMut(ResponseKey, f64)) -> io::Result<bool> {
-        let mut file = match open_regular(path) {
+        let mut file = match open_plain(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
         // Without the lock we may at worst miss a record that is being written.
         let _ = file.lock_shared();
-        let mut damaged = false;
-        for_each_record(&mut file, |record| match record.and_then(|record| self.parse(record)) {
-            Some((key, logp)) => each(key, logp),
-            None => damaged = true,
+        let (mut damaged, mut in_a_row) = (false, 0);
+        for_each_record(&mut file, |record| {
+            match record.and_then(|record| self.parse(record)) {
+                Some((key, logp)) => {
+                    each(key, logp);
+                    in_a_row = 0;
+                }
+                None => (damaged, in_a_row) = (true, in_a_row + 1),
+            }
+            in_a_row < HOPELESS
         })?;
         Ok(damaged)
     }
 
     /// Compacts the intact records and truncates the rest. A crash in between only leaves more damaged records.
     fn repair(&self, path: &Path) -> io::Result<()> {
-        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut file = update_plain(path)?;
         file.lock()?;
         let (mut reader, mut writer) = (file.try_clone()?, io::BufWriter::new(file.try_clone()?));
-        let (mut read, mut written, mut failed) = (0, 0, None);
+        let (mut read, mut written, mut in_a_row, mut failed) = (0, 0, 0, None);
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             // Both share one position, which is set before each use. What is written never overtakes what is read.
@@ -157,7 +167,12 @@ impl LogpStore {
             let count = fill(&mut reader, &mut chunk)?;
             read += count as u64;
             file.seek(SeekFrom::Start(written))?;
-            for record in chunk[..count].as_chunks().0.iter().filter(|record| self.parse(record).is_some()) {
+            for record in chunk[..count].as_chunks().0 {
+                if self.parse(record).is_none() {
+                    in_a_row += 1;
+                    continue;
+                }
+                in_a_row = 0;
                 failed = failed.or(writer.write_all(record).err());
                 written += RECORD_BYTES as u64;
             }
@@ -165,7 +180,7 @@ impl LogpStore {
             if let Some(error) = failed {
                 return Err(error);
             }
-            if count < chunk.len() {
+            if count < chunk.len() || in_a_row >= HOPELESS {
                 return file.set_len(written);
             }
         }
@@ -198,17 +213,14 @@ fn content(record: &[u8; RECORD_BYTES]) -> Option<(ResponseKey, f64)> {
     Some((ResponseKey(*key), f64::from_le_bytes(*logp)))
 }
 
-/// Passes the records of a file on, and `None` for a part of one at the end.
-fn for_each_record(file: &mut File, mut each: impl FnMut(Option<&[u8; RECORD_BYTES]>)) -> io::Result<()> {
+/// Passes the records of a file on while `each` returns true, and `None` for a part of one at the end.
+fn for_each_record(file: &mut File, mut each: impl FnMut(Option<&[u8; RECORD_BYTES]>) -> bool) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let count = fill(file, &mut chunk)?;
         let (records, tail) = chunk[..count].as_chunks();
-        records.iter().for_each(|record| each(Some(record)));
-        if !tail.is_empty() {
-            each(None);
-        }
-        if count < chunk.len() {
+        let goes_on = records.iter().all(|record| each(Some(record))) && (tail.is_empty() || each(None));
+        if !goes_on || count < chunk.len() {
             return Ok(());
         }
     }
@@ -233,7 +245,7 @@ fn append(path: &Path, records: &[u8]) -> io::Result<()> {
     if records.is_empty() {
         return Ok(());
     }
-    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    let mut file = update_plain(path)?;
     file.lock()?;
     let len = file.metadata()?.len();
     let whole = len - len % RECORD_BYTES as u64;

@@ -138,3 +138,53 @@ fn damaged_records_are_removed_and_the_others_stay() {
     let lost: Vec<usize> = (0..5000).filter(|number| store.get(key(*number as u32)).is_none()).collect();
     assert_eq!(lost, broken);
 }
+
+/// A sparse file is given up after its first records, and what stood before them stays.
+#[test]
+fn a_hole_is_not_read_to_its_end() {
+    let folder = TempDir::new().expect("a folder");
+    let keys = [1, 2, 3].map(|key| ResponseKey([key; 16]));
+    let (mut store, _) = LogpStore::open(folder.path(), scorer());
+    let path = store.path().expect("a file").to_owned();
+    assert_eq!(store.insert([(keys[0], -1.0), (keys[1], -2.0)].into_iter()).expect("room"), None);
+    let sparse = 3 << 40;
+    fs::File::options().write(true).open(&path).and_then(|file| file.set_len(sparse)).expect("a hole");
+    let begun = std::time::Instant::now();
+    let (mut store, note) = LogpStore::open(folder.path(), scorer());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(note.is_some_and(|note| note.contains("damaged records of ")));
+    assert_eq!(known(&mut store, keys), [Some(-1.0), Some(-2.0), None]);
+    assert_eq!(fs::metadata(&path).expect("a file").len(), 64);
+    assert_eq!(LogpStore::open(folder.path(), scorer()).1, None);
+}
+
+/// Nothing but a plain file is read or written, and nothing is waited for.
+#[cfg(unix)]
+#[test]
+fn what_is_no_plain_file_is_left_alone() {
+    use std::os::unix::fs::symlink;
+
+    for kind in ["link", "dangling", "endless", "folder", "pipe", "circle"] {
+        let folder = TempDir::new().expect("a folder");
+        let (store, _) = LogpStore::open(folder.path(), scorer());
+        let path = store.path().expect("a file").to_owned();
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "precious").expect("a file");
+        match kind {
+            "link" => symlink(&precious, &path).expect("a link"),
+            "dangling" => symlink(folder.path().join("nowhere"), &path).expect("a link"),
+            "endless" => symlink("/dev/zero", &path).expect("a link"),
+            "folder" => fs::create_dir(&path).expect("a folder"),
+            "circle" => symlink(&path, &path).expect("a link"),
+            _ => assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success()),
+        }
+        let key = ResponseKey([7; 16]);
+        let (mut store, note) = LogpStore::open(folder.path(), scorer());
+        let note = note.unwrap_or_else(|| panic!("{kind}: no note"));
+        assert!(note.contains(".logps: ") && note.contains("are kept for this run only"), "{kind}: {note}");
+        assert_eq!(store.insert([(key, -1.0)].into_iter()).expect("room"), None, "{kind}");
+        assert_eq!(known(&mut store, [key]), [Some(-1.0)], "{kind}");
+        assert_eq!(fs::read(&precious).expect("a file"), b"precious", "{kind}");
+        assert!(!folder.path().join("nowhere").exists(), "{kind}");
+    }
+}
