@@ -135,7 +135,7 @@ fn what_only_trains_makes_what_a_run_with_held_out_data_finds() {
 /// Each of these is another store.
 #[rstest]
 #[case::template(|asked: &mut Asked, scene: &Scene| { _ = asked; Some(tokenizer(&scene.folder.path().join("other"), "{{ messages[0].content }}.")) })]
-#[case::limit(|asked: &mut Asked, _: &Scene| { asked.options.max_length = Some(9); None })]
+#[case::limit(|asked: &mut Asked, _: &Scene| { asked.options.max_length = Some(12); None })]
 #[case::draw(|asked: &mut Asked, _: &Scene| { asked.mix.max_samples = Some(9); None })]
 #[case::seed(|asked: &mut Asked, _: &Scene| { asked.mix.seed = 9; None })]
 #[case::weight(|asked: &mut Asked, _: &Scene| { asked.parts[0].weight = 0.5; None })]

@@ -28,7 +28,7 @@ fn the_documented_rows_match_their_layouts() {
         let row = part.split("```json\n").nth(1).and_then(|rest| rest.split('\n').next()).unwrap();
         let mut groups = reader(row, &LoadOptions { min_responses: 1, ..LoadOptions::default() }).unwrap();
         assert_eq!(groups.describe().layout.name(), name, "{row}");
-        let is_single = groups.is_demonstrations() || ["kto", "helpsteer2"].contains(&name);
+        let is_single = groups.is_demonstrations() || ["kto", "helpsteer2", "rated"].contains(&name);
         assert_eq!(groups.next().unwrap().unwrap().responses.len() >= 2, !is_single, "{row}");
         documented.push(name);
     }

@@ -19,7 +19,7 @@ fn contents(group: &PromptGroup) -> Vec<&str> {
 #[case(json!({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}], "rejected_response": null}),
        r#"field "rejected_response": expected a string, found null"#)]
 #[case(json!({"conversations": [{"from": "robot", "value": "Q"}]}),
-       r#"field "conversations[0].from": expected "human", "gpt", "system" or "tool", found "robot""#)]
+       r#"field "conversations[0].from": expected "human", "gpt", "system", "function_call" or "observation", found "robot""#)]
 #[case(json!({"conversations": [{"from": "human", "value": 3}]}), r#"field "conversations[0].value": expected a string, found 3"#)]
 #[case(json!({"conversations": [{"from": "human", "value": "Q"}], "chosen": {"from": "gpt", "value": "A"}, "rejected": null}),
        r#"field "rejected": expected a string, found null"#)]
