@@ -119,14 +119,14 @@ impl Args {
         collimate_train::check_recipe(&recipe).map_err(|error| self.recipe.at_key(error))?;
         let model = recipe.model()?.to_owned();
         let tokenizer = tokenizer_changes(&recipe).open(&model)?;
-        let sampling = SamplingOptions {
+        let given = SamplingOptions {
             max_new_tokens: self.max_new_tokens.unwrap_or_else(|| recipe.response_room()),
             top_p: self.top_p,
             top_k: self.top_k,
             seed: recipe.seed,
         };
-        sampling.resolve(self.temperature, self.eval_responses, &tokenizer)?;
-        let sampling = sampling.resolve(self.temperature, self.num_responses, &tokenizer)?;
+        let sampling = given.resolve(self.temperature, self.num_responses, &tokenizer)?;
+        given.resolve(self.temperature, self.eval_responses, &tokenizer)?;
         let settings = json!({
             "command": self.program.text(),
             "num_responses": self.num_responses,
