@@ -244,25 +244,6 @@ impl From<FolderError> for TrainError {
     }
 }
 
-impl From<StoreError> for TrainError {
-    fn from(error: StoreError) -> Self {
-        let recipe_value = |key, message| Self::RecipeValue { key, message };
-        match error {
-            StoreError::Data(error) => error.into(),
-            StoreError::Text(error) => error.into(),
-            StoreError::Write(error) => error.into(),
-            StoreError::Unusable { path, line, reason } => Self::Unusable { path, line, reason },
-            StoreError::NoGroups { name } => Self::NoGroups { path: name.into() },
-            error @ StoreError::HoldOut { .. } => recipe_value("eval_fraction", error.to_string()),
-            error @ StoreError::Memory { .. } => recipe_value("memory_budget", format!("is too little: {error}")),
-            StoreError::TextPrompt { place } => {
-                recipe_value("system_prompt", format!("is for conversations, but the prompt of {place} is text"))
-            }
-            error => Self::Tokens(error),
-        }
-    }
-}
-
 impl From<CheckpointError> for TrainError {
     fn from(error: CheckpointError) -> Self {
         match error {

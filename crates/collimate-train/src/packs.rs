@@ -147,13 +147,10 @@ impl PassBudget {
     pub(crate) fn beside(self, data: u64) -> Result<Self, TrainError> {
         let data = data.saturating_sub(DATA_SHARE);
         let Some(activations) = self.activations.filter(|_| data > 0) else { return Ok(self) };
-        match activations.checked_sub(data).filter(|left| *left > 0) {
-            Some(left) => Ok(Self { activations: Some(left), ..self }),
-            None => {
-                let message = format!("is too little: what is held of the data needs {}", format_bytes(data));
-                Err(TrainError::RecipeValue { key: "memory_budget", message })
-            }
-        }
+        let message = format!("is too little: what is held of the data needs {}", format_bytes(data));
+        let left = activations.checked_sub(data).filter(|left| *left > 0);
+        let left = left.ok_or(TrainError::RecipeValue { key: "memory_budget", message })?;
+        Ok(Self { activations: Some(left), ..self })
     }
 
     /// One line for the log: what is held, and how large a pack may be.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use collimate_data::{LoadOptions, ScoreDirection};
 use collimate_recipe::{DataSources, Recipe};
-use collimate_store::{DataRequest, Encoder, GroupStore, MixOptions, Preparation, StorePlace};
+use collimate_store::{DataRequest, Encoder, GroupStore, MixOptions, Preparation, StoreError, StorePlace};
 use collimate_text::{ChatDefaults, TextTokenizer, TokenizeOptions, TokenizerChanges};
 
 use crate::error::TrainError;
@@ -26,6 +26,25 @@ pub fn prepare(
     let request = DataRequest { hold_out: 0.0, ..training_request(recipe, &sources, min_responses)? };
     let encoder = encoder(recipe, tokenizer, min_responses);
     Ok(Preparation::begin(request, encoder, &place, false, observer)?.finish(observer)?.training)
+}
+
+impl From<StoreError> for TrainError {
+    fn from(error: StoreError) -> Self {
+        let recipe_value = |key, message| TrainError::RecipeValue { key, message };
+        match error {
+            StoreError::Data(error) => error.into(),
+            StoreError::Text(error) => error.into(),
+            StoreError::Write(error) => error.into(),
+            StoreError::Unusable { path, line, reason } => TrainError::Unusable { path, line, reason },
+            StoreError::NoGroups { name } => TrainError::NoGroups { path: name.into() },
+            error @ StoreError::HoldOut { .. } => recipe_value("eval_fraction", error.to_string()),
+            error @ StoreError::Memory { .. } => recipe_value("memory_budget", format!("is too little: {error}")),
+            StoreError::TextPrompt { place } => {
+                recipe_value("system_prompt", format!("is for conversations, but the prompt of {place} is text"))
+            }
+            error => TrainError::Tokens(error),
+        }
+    }
 }
 
 /// Where the tokens of a run are kept.

@@ -33,7 +33,6 @@ use collimate_report::{LengthSample, MetricsRow, Rounding};
 use crate::control::{RunContext, RunControl};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-use crate::prepare::store_place;
 use crate::reference::Origins;
 use check::check;
 use collimate_progress::Observer;
@@ -117,8 +116,7 @@ fn whole_run(
 ) -> Result<TrainSummary, TrainError> {
     let begun = Instant::now();
     let (checked, checkpoint) = check(recipe, resume, context)?;
-    let place = store_place(recipe);
-    let rows = read_rows(recipe, &checked, &place, context)?;
+    let rows = read_rows(recipe, &checked, context)?;
     let Opened { mut run, mut session, reference } = open(recipe, &checked, rows, lock, context)?;
 
     let origins = Origins::of(recipe, reference.as_ref())?;

@@ -18,6 +18,7 @@ use collimate_backend::{BackendError, check_dtype};
 use collimate_hf::{LoraConfig, LoraTargets, ModelConfig, ModulePattern, peft_default_targets};
 use collimate_objective::{Needs, Objective, registry};
 use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
+use collimate_store::StorePlace;
 use collimate_text::TextTokenizer;
 
 use super::folder::check_folder;
@@ -30,7 +31,7 @@ use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::load_recipe::{backend_name, compute_dtype};
 use crate::packs::PassBudget;
-use crate::prepare::tokenizer_changes;
+use crate::prepare::{store_place, tokenizer_changes};
 use crate::session::{SessionOptions, Training, check_session};
 use crate::threads::set_threads;
 use collimate_checkpoint::Checkpoint;
@@ -44,6 +45,8 @@ pub(super) struct Checked {
     pub(super) tokenizer: TextTokenizer,
     pub(super) session: SessionOptions,
     pub(super) outline: Outline,
+    /// Where the data's tokens are kept.
+    pub(super) place: StorePlace,
 }
 
 /// Checks objective, model folder, tokenizer and output folder, and finds the checkpoint to continue from.
@@ -66,7 +69,8 @@ pub(super) fn check(
     let tokenizer = tokenizer_changes(recipe).open(&model)?;
     let session = SessionOptions { ends: tokenizer.turn_ends().ids().to_vec(), ..session };
     let needs = objective.needs();
-    Ok((Checked { objective, needs, model, sources, tokenizer, session, outline }, checkpoint))
+    let place = store_place(recipe);
+    Ok((Checked { objective, needs, model, sources, tokenizer, session, outline, place }, checkpoint))
 }
 
 /// Checks what a recipe asks of model, device, memory and disk, as far as that needs no data.

@@ -4,7 +4,7 @@ use collimate_files::{FolderLock, remove_leftovers};
 use collimate_hf::ModelConfig;
 use collimate_progress::Observer;
 use collimate_recipe::{Recipe, RouterLoss};
-use collimate_store::{DataRequest, GroupStore, Preparation, PreparedGroups, StorePlace, memory_of};
+use collimate_store::{DataRequest, GroupStore, Preparation, PreparedGroups, memory_of};
 
 use super::check::{Checked, check_drop_last};
 use super::plan::{PROGRAM, PlannedDisk};
@@ -20,7 +20,6 @@ use crate::threads::join;
 
 /// The rows of a run, or the tokens that an earlier run made of them.
 pub(super) struct Rows<'a> {
-    place: &'a StorePlace,
     training: Preparation<'a>,
     /// Evaluation data of its own; what is held out of the training data is prepared with that.
     held_out: Option<Preparation<'a>>,
@@ -51,7 +50,6 @@ struct Prepared {
 pub(super) fn read_rows<'a>(
     recipe: &'a Recipe,
     checked: &'a Checked,
-    place: &'a StorePlace,
     context: &mut RunContext<'_>,
 ) -> Result<Rows<'a>, TrainError> {
     let min_responses = checked.needs.min_responses;
@@ -59,14 +57,14 @@ pub(super) fn read_rows<'a>(
     let memory = bytes.map(|bytes| bytes.saturating_sub(checked.outline.costs.resident + PROGRAM));
     let mut begin = |request: DataRequest<'a>| {
         let encoder = encoder(recipe, &checked.tokenizer, min_responses);
-        Preparation::begin(DataRequest { memory, ..request }, encoder, place, true, context.observer)
+        Preparation::begin(DataRequest { memory, ..request }, encoder, &checked.place, true, context.observer)
     };
     let training = begin(training_request(recipe, &checked.sources, min_responses)?)?;
     let held_out = match &recipe.eval_data {
         Some(sources) => Some(begin(evaluation_request(recipe, sources, min_responses)?)?),
         None => None,
     };
-    Ok(Rows { place, training, held_out })
+    Ok(Rows { training, held_out })
 }
 
 /// Tokenizes the rows and opens the model concurrently; from here on the output folder is kept.
@@ -80,7 +78,7 @@ pub(super) fn open<'a>(
     lock: &mut FolderLock,
     context: &mut RunContext<'_>,
 ) -> Result<Opened<'a>, TrainError> {
-    let (observer, place) = (&mut *context.observer, rows.place.clone());
+    let observer = &mut *context.observer;
     let (prepared, session) = std::thread::scope(|scope| {
         let preparation = scope.spawn(move || prepare(recipe, checked, rows, observer));
         // Opened on this thread: see `run_passes_on_the_main_thread`.
@@ -98,7 +96,7 @@ pub(super) fn open<'a>(
     let budget = PassBudget::new(checked.outline.allowance(recipe), session.memory_costs(), recipe)?
         .with_objective(&checked.needs, widest, recipe)?
         .beside(held_bytes(&training, held_out.as_ref()))?;
-    let data_set = |store: GroupStore| DataSet::new(store, place.clone());
+    let data_set = |store: GroupStore| DataSet::new(store, checked.place.clone());
     let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set));
     budget.check(&run.training)?;
     run.held_out.as_ref().map_or(Ok(()), |held_out| budget.check(held_out))?;

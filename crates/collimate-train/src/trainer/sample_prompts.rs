@@ -47,9 +47,6 @@ struct Answer {
 
 impl<'a> SamplePrompts<'a> {
     /// Takes as many of the first prompts of the run's data as its recipe asks for.
-    ///
-    /// # Errors
-    /// They cannot be read.
     pub(super) fn new(run: &Run<'_>, tokenizer: &'a TextTokenizer) -> Result<Self, TrainError> {
         let (recipe, data) = (run.recipe, run.shown());
         let indices: Vec<usize> = (0..recipe.sample_prompts.min(data.len())).collect();
