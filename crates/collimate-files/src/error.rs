@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::temporary::shown;
+
 /// A file or folder could not be written (disk full, no permission, read-only). Existing contents are untouched.
 #[derive(Debug, Error)]
-#[error("{}: cannot be written: {source}", path.display())]
+#[error("{}: cannot be written: {source}", shown(path).display())]
 pub struct WriteError {
     /// The file or folder.
     pub path: PathBuf,

@@ -78,10 +78,12 @@ impl FolderLock {
             }
             // Somebody else's file of this name is neither written nor removed.
             process_of(&mut file).map_err(WriteError::of(&path))?;
+            // From here on it is removed when dropped, as on a full disk.
+            let mut lock = Self { file, path, folder: folder.to_owned(), unused: is_new };
             let number = format!("{}\n", std::process::id());
-            file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(failed)?;
-            file.write_all(number.as_bytes()).map_err(failed)?;
-            return Ok(Self { file, path, folder: folder.to_owned(), unused: is_new });
+            lock.file.set_len(0).and_then(|()| lock.file.seek(SeekFrom::Start(0))).map_err(failed)?;
+            lock.file.write_all(number.as_bytes()).map_err(failed)?;
+            return Ok(lock);
         }
     }
 

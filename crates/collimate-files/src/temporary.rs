@@ -4,10 +4,11 @@
 //! share one, wherever they run. A writer holds a lock on what it writes, which the system releases when the process ends,
 //! so what a killed one left is told from what a living one writes. Process ids say nothing about another container.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::plain::without_links;
 use crate::{WriteError, name_of};
@@ -60,6 +61,15 @@ impl<'a> Hidden<'a> {
     fn replaced(&self) -> Option<&'a str> {
         self.name.strip_suffix(REPLACED)
     }
+}
+
+/// A path as it will be called: a hidden name in it would mean nothing to a user.
+pub(crate) fn shown(path: &Path) -> PathBuf {
+    let part = |part: Component<'_>| {
+        let name = part.as_os_str().to_string_lossy();
+        Hidden::parse(&name).map_or_else(|| part.as_os_str().to_owned(), |hidden| OsString::from(hidden.name))
+    };
+    path.components().map(part).collect()
 }
 
 /// Creates the hidden file for `path`, and keeps it locked while it is open.

@@ -169,7 +169,7 @@ impl CliError {
         match self {
             Self::Write { .. }
             | Self::Output { .. }
-            | Self::Reward(RewardError::Failed { .. })
+            | Self::Reward(RewardError::Failed { .. } | RewardError::Store(_))
             | Self::Backend(BackendError::OutOfMemory { .. })
             | Self::Model(ModelError::LogitsNotFinite { .. })
             | Self::Data(DataError::Write(_))

@@ -28,7 +28,7 @@ pub struct Verb {
     /// File or folder that it writes.
     output: &'static str,
     again: Again,
-    /// The verb with its options. `MODEL`, `ADAPTER`, `ROWS` and `PROMPTS` stand for what [`Inputs`] has, `REWARDER` for a
+    /// The verb with its options. `MODEL`, `ADAPTER`, `ROWS`, `FEW` and `PROMPTS` stand for what [`Inputs`] has, `REWARDER` for a
     /// program.
     words: &'static str,
 }
@@ -67,7 +67,7 @@ pub const VERBS: &[Verb] = &[
         about: "log-probs of responses",
         output: "scores.jsonl",
         again: Again::Force,
-        words: "score --model MODEL --data ROWS --output scores.jsonl",
+        words: "score --model MODEL --data FEW --output scores.jsonl",
     },
     Verb {
         name: "merge",
@@ -98,11 +98,14 @@ pub struct Inputs {
     model: PathBuf,
     adapter: PathBuf,
     rows: PathBuf,
+    few_rows: PathBuf,
     prompts: PathBuf,
 }
 
 /// Rows that a verb reads; enough that most of them take longer than starting the program.
 const NUM_ROWS: usize = 120;
+/// Rows for a verb that computes with all of them.
+const NUM_FEW: usize = 12;
 const NUM_PROMPTS: usize = 6;
 
 impl Inputs {
@@ -124,10 +127,11 @@ impl Inputs {
             model: model.to_owned(),
             adapter: folder.join("adapter"),
             rows: write("rows.jsonl", rows(2, "verbs", NUM_ROWS))?,
+            few_rows: write("few.jsonl", rows(3, "verbs", NUM_FEW))?,
             prompts: write("prompts.jsonl", prompts(NUM_PROMPTS))?,
         };
         let training = inputs.fill(
-            "train --model MODEL --data ROWS --output ADAPTER --objective nca --set use_peft=true --set lora_r=4 \
+            "train --model MODEL --data FEW --output ADAPTER --objective nca --set use_peft=true --set lora_r=4 \
              --set max_steps=1 --set sample_prompts=0 --set max_length=256 --set max_prompt_length=128 \
              --set reference_cache=false --quiet",
         );
@@ -141,6 +145,7 @@ impl Inputs {
             "MODEL" => self.model.display().to_string(),
             "ADAPTER" => self.adapter.display().to_string(),
             "ROWS" => self.rows.display().to_string(),
+            "FEW" => self.few_rows.display().to_string(),
             "PROMPTS" => self.prompts.display().to_string(),
             "REWARDER" => REWARDER.to_owned(),
             other => other.to_owned(),
@@ -197,8 +202,13 @@ mod tests {
 
     fn ready(name: &str) -> ReadyVerb {
         let path = |name: &str| PathBuf::from(format!("/in/{name}"));
-        let inputs =
-            Inputs { model: path("model"), adapter: path("adapter"), rows: path("rows"), prompts: path("prompts") };
+        let inputs = Inputs {
+            model: path("model"),
+            adapter: path("adapter"),
+            rows: path("rows"),
+            few_rows: path("few"),
+            prompts: path("prompts"),
+        };
         Verb::find(name).expect("a verb").with(&inputs)
     }
 

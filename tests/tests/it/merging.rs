@@ -78,16 +78,13 @@ fn a_base_that_overflows_its_new_type_is_never_saved() {
     assert_eq!(merged.code, 1, "{}", merged.err);
     assert!(merged.err.contains("\"model.norm.weight\": 100000 does not fit float16"), "{}", merged.err);
     assert!(!Path::new(&output).exists());
-    // The end of a run is such a writer too.
+    // The end of a run keeps float32 then, and says so.
     let row = r#"{"prompt": "2 + 2 =", "responses": [{"content": " 4", "reward": 1}, {"content": " 5", "reward": 0}]}"#;
     let data = folder.write("rows.jsonl", format!("{row}\n"));
     let settings = ["max_steps=1", "learning_rate=1e-9", "torch_dtype=float16", "sample_prompts=0"];
     let trained = collimate(&train(&base, &data, &output, &settings));
-    assert_eq!(trained.code, 1, "{}", trained.err);
-    assert!(
-        trained.err.contains("\"model.norm.weight\": ") && trained.err.contains("does not fit float16"),
-        "{}",
-        trained.err
-    );
-    assert!(!folder.path("out/model.safetensors").exists() && folder.path("out/checkpoint-1").is_dir());
+    assert_eq!(trained.code, 0, "{}", trained.err);
+    assert!(trained.err.contains("saved in float32: a weight is too large for float16"), "{}", trained.err);
+    let saved = collimate_hf::WeightFiles::open(&folder.path("out")).expect("weights");
+    assert!(saved.read("model.norm.weight").expect("finite weights").data[0] > 9e4);
 }

@@ -31,6 +31,14 @@ fn a_name_is_known_again_and_never_repeated() {
 }
 
 #[test]
+fn an_error_names_what_was_to_appear() {
+    let path = Path::new("run").join(hidden("checkpoint-2")).join("model.safetensors");
+    let error = WriteError::of(&path)(io::Error::other("full")).to_string();
+    assert_eq!(error, "run/checkpoint-2/model.safetensors: cannot be written: full");
+    assert_eq!(shown(Path::new("./.lock/a")), Path::new("./.lock/a"));
+}
+
+#[test]
 fn the_longest_names_have_a_hidden_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ä".repeat(127));
