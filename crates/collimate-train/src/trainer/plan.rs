@@ -40,7 +40,7 @@ pub struct PlanOptions {
     pub num_responses: usize,
 }
 
-/// Plans a run. Writes nothing, and needs only the model's `config.json`, its tokenizer to count the data's tokens, and its
+/// Plans a run. Writes nothing but the tokens of its data, where the run will find them, and needs only the model's `config.json`, its tokenizer to count the data's tokens, and its
 /// weights to measure the time.
 ///
 /// # Errors
