@@ -204,13 +204,18 @@ impl Piece {
     }
 }
 
-/// Whether a token that begins here begins with a word: letters or digits, one white space, letters or digits.
+/// Whether a place is before or after a single white space, with text on both sides of that.
 fn is_between_words(text: &str, place: usize) -> bool {
-    let at = |index: usize| text.as_bytes().get(index).copied().unwrap_or_default();
-    let (is_word, is_space) = (|byte: u8| byte.is_ascii_alphanumeric(), |byte: u8| byte.is_ascii_whitespace());
-    let (before, here) = (at(place - 1), at(place));
-    (is_word(before) && is_space(here) && is_word(at(place + 1)))
-        || (is_word(at(place - 2)) && is_space(before) && is_word(here))
+    let Some((before, after)) = text.split_at_checked(place) else { return false };
+    let (mut before, mut after) = (before.chars().rev(), after.chars());
+    let (last, first) = (before.next(), after.next());
+    let is_space = |character: Option<char>| character.is_some_and(|character| character.is_ascii_whitespace());
+    // Others might combine with the white space.
+    let begins_text =
+        |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || c.is_ascii_punctuation());
+    let ends_text = |character: Option<char>| character.is_some_and(|character| !character.is_whitespace());
+    (ends_text(last) && is_space(first) && begins_text(after.next()))
+        || (ends_text(before.next()) && is_space(last) && begins_text(first))
 }
 
 /// Whether neither side of a place is white space.
