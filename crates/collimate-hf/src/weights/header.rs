@@ -41,7 +41,8 @@ impl Header {
             }
             let elements = info.shape.iter().try_fold(1_usize, |size, &dim| size.checked_mul(dim));
             let bits = elements.and_then(|elements| elements.checked_mul(info.dtype.bitsize()));
-            if bits.and_then(|bits| bits.is_multiple_of(8).then_some(bits / 8)) != Some(end - start) {
+            let bits = bits.ok_or_else(|| format!("overflow in the size of tensor `{name}`"))?;
+            if !bits.is_multiple_of(8) || bits / 8 != end - start {
                 return Err(format!("tensor `{name}` of shape {:?} has {} bytes", info.shape, end - start));
             }
             next = end;
