@@ -14,7 +14,9 @@ use crate::process::{self, Process};
 use crate::small_model::{adapter_arg, model_arg};
 
 #[rstest]
-#[case::train("train --model MODEL --data ROWS --output out --set max_steps=1 --set reference_cache=false")]
+#[case::train(
+    "train --model MODEL --data FEW --output out --set max_steps=1 --set reference_cache=false --set token_cache=false"
+)]
 #[case::merge("merge --model MODEL --adapter ADAPTER --output out")]
 #[case::merge_in_several_files("merge --model MODEL --adapter ADAPTER --output out --max-shard-size 100KB")]
 #[case::export("export --model MODEL --outtype f32 --tokenizer-pre gpt-2 --output out")]
@@ -25,10 +27,13 @@ fn a_quota_that_is_too_small_is_an_error_that_leaves_nothing(#[case] words: &str
     let response = |text: &str, reward: u8| json!({"content": text.repeat(40), "reward": reward});
     let row = json!({"prompt": "What is 3 times 4?", "responses": [response("12", 1), response("7", 0)]});
     let rows = folder.write("rows.jsonl", format!("{row}\n").repeat(200));
+    // Their tokens fit.
+    let few = folder.write("few.jsonl", format!("{row}\n").repeat(2));
     let word = |word: &str| match word {
         "MODEL" => model_arg().to_owned(),
         "ADAPTER" => adapter_arg().to_owned(),
         "ROWS" => rows.clone(),
+        "FEW" => few.clone(),
         "PROGRAM" => "while read -r line; do echo 1; done".to_owned(),
         other => other.to_owned(),
     };
