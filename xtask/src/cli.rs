@@ -99,6 +99,8 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  cargo xtask python-check\n  cargo xtask python-check --only llama,phi3\n  \
         cargo xtask python-check --python ~/venv/bin/python --models models")]
     PythonCheck(PythonCheckOptions),
+    /// Test the GPU kernels on a Vulkan driver, and record that they passed: CI runs them only after a change.
+    Kernels,
     /// Measure what the NCA paper claims, and write docs/paper; continuing a run that was stopped.
     #[command(after_help = "Examples:\n  cargo xtask paper\n  cargo xtask paper --only theory,falling\n  \
         cargo xtask paper --quick")]

@@ -11,6 +11,7 @@ mod doctor;
 mod forward;
 mod fuzz;
 mod harness;
+mod kernels;
 mod libtorch;
 mod paper;
 mod parity;
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Tidy { paths } => tidy::tidy(&workspace, &paths),
         Verb::Bench(options) => bench::bench(&workspace, &options),
         Verb::PythonCheck(options) => python_check::python_check(&workspace, &options, profile.unwrap_or(Profile::Dev)),
+        Verb::Kernels => kernels::run(&workspace),
         Verb::Paper(options) => paper::paper(&workspace, &options),
         Verb::Chaos { args } => chaos::run(&workspace, "chaos", args, profile.unwrap_or(Profile::Release)),
         Verb::Soak { args } => chaos::run(&workspace, "soak", args, profile.unwrap_or(Profile::Release)),

@@ -1,4 +1,4 @@
-//! Tests on backends other than flex: comparisons with PyTorch run on libtorch's CPU, and GPU kernels on a Vulkan driver.
+//! Tests on backends other than flex: comparisons with PyTorch on libtorch's CPU, and GPU kernels on a Vulkan driver.
 //! Comparisons with PyTorch on a software Vulkan driver would take too long.
 
 use std::ffi::OsString;
@@ -6,21 +6,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::kernels;
 use crate::libtorch::Libtorch;
 use crate::profile::Profile;
 use crate::python_check;
 use crate::steps::{Steps, execute};
-use crate::test_run::{TestRun, for_cubecl};
+use crate::test_run::TestRun;
 use crate::workspace::{Workspace, in_ci};
 
 /// Packages with tests that depend on the backend.
 const PACKAGES: [&str; 4] = ["collimate-backend", "collimate-model", "collimate-train", "collimate-tests"];
 /// Parts of these tests' names: comparisons with PyTorch, the seam between backends, and each backend's own operations.
 const NAMES: [&str; 4] = ["golden", "backend", "cube", "libtorch"];
-/// The kernels for GPUs, on whatever has a Vulkan driver.
-const KERNELS: &str = "kernels on wgpu";
-/// Where Vulkan's loader looks for drivers on Linux.
-const GRAPHICS_DRIVERS: [&str; 3] = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
 
 /// Arguments of `cargo test` for a backend other than flex; everything else is the same code as on flex.
 pub(crate) fn suite() -> Vec<OsString> {
@@ -53,22 +50,7 @@ pub(crate) fn steps(
         }),
         Err(reason) => steps.leave_out(&libtorch, reason),
     }
-    match GRAPHICS_DRIVERS.iter().any(|folder| holds_a_driver(Path::new(folder))) {
-        true => steps.run(KERNELS, || {
-            let mut tests = workspace.cargo_here("test");
-            for_cubecl(&mut tests);
-            execute(tests.args(["-p", "collimate-backend", "--features", "wgpu", "--lib", "cube"]))
-        }),
-        false => {
-            steps.leave_out(KERNELS, "no Vulkan driver; on Debian mesa-vulkan-drivers has one in software".to_owned())
-        }
-    }
-}
-
-/// Whether a folder describes a driver.
-fn holds_a_driver(folder: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(folder) else { return false };
-    entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
+    kernels::step(workspace, steps);
 }
 
 /// Uses the installed libtorch, or else that of the round trips' Python environment, which has the bindings' version.

@@ -62,7 +62,7 @@ impl Steps {
         self.done.iter().filter(|done| done.error.is_some()).count()
     }
 
-    fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let width = self.done.iter().map(|done| done.name.chars().count()).max().unwrap_or(0);
         let mut text = String::new();
         for done in &self.done {
