@@ -42,7 +42,15 @@ impl Window {
     }
 }
 
-/// Records with their responses, in order.
+/// A group's record with its responses.
+#[derive(Debug)]
+struct Record {
+    position: usize,
+    group: GroupRecord,
+    responses: Vec<ResponseHead>,
+}
+
+/// Records in order.
 #[derive(Debug)]
 struct Records<'a> {
     store: &'a GroupStore,
@@ -56,23 +64,23 @@ impl<'a> Records<'a> {
         Self { store, groups: Window::new(Section::Groups), responses: Window::new(Section::Responses), positions }
     }
 
-    fn read(&mut self, position: usize) -> Result<(GroupRecord, Vec<ResponseHead>), StoreError> {
+    fn read(&mut self, position: usize) -> Result<Record, StoreError> {
         let bytes = self.groups.get(self.store, (position * GROUP_BYTES) as u64, GROUP_BYTES)?;
-        let record = GroupRecord::from_bytes(bytes.first_chunk().unwrap_or(&[0; GROUP_BYTES]));
-        let at = record.first_response.saturating_mul(RESPONSE_BYTES as u64);
-        let bytes = self.responses.get(self.store, at, record.num_responses as usize * RESPONSE_BYTES)?;
-        let responses = self.store.check(&record, bytes, position)?;
-        Ok((record, responses))
+        let group = GroupRecord::from_bytes(bytes.first_chunk().unwrap_or(&[0; GROUP_BYTES]));
+        let at = group.first_response.saturating_mul(RESPONSE_BYTES as u64);
+        let bytes = self.responses.get(self.store, at, group.num_responses as usize * RESPONSE_BYTES)?;
+        let responses = self.store.check(&group, bytes, position)?;
+        Ok(Record { position, group, responses })
     }
 
-    /// The next position with its record; nothing follows an error.
-    fn next(&mut self) -> Option<Result<(usize, GroupRecord, Vec<ResponseHead>), StoreError>> {
+    /// The next record; nothing follows an error.
+    fn next(&mut self) -> Option<Result<Record, StoreError>> {
         let position = self.positions.next()?;
         let read = self.read(position);
         if read.is_err() {
             self.positions = 0..0;
         }
-        Some(read.map(|(record, responses)| (position, record, responses)))
+        Some(read)
     }
 }
 
@@ -90,7 +98,7 @@ impl Iterator for HeadScan<'_> {
     type Item = Result<GroupHead, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.0.next()?.map(|(_, record, responses)| head(&record, responses)))
+        Some(self.0.next()?.map(|record| head(&record.group, record.responses)))
     }
 }
 
@@ -111,7 +119,7 @@ impl Iterator for GroupScan<'_> {
     type Item = Result<TokenizedGroup, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (position, record, responses) = match self.records.next()? {
+        let Record { position, group: record, responses } = match self.records.next()? {
             Ok(read) => read,
             Err(error) => return Some(Err(error)),
         };

@@ -1,5 +1,6 @@
 //! Memory does not grow with the data. Alone in its program, whose peak it measures.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Mixing groups from several files.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -179,7 +180,7 @@ fn prompts_of_text_are_counted_by_part() {
     let responses = r#"[{"content": "a", "reward": 1}, {"content": "b", "reward": 0}]"#;
     let chat = r#"[{"role": "user", "content": "hello"}]"#;
     let line = |i: usize| {
-        let prompt = if i % 3 == 0 { format!("\"text {i}\"") } else { chat.to_owned() };
+        let prompt = if i.is_multiple_of(3) { format!("\"text {i}\"") } else { chat.to_owned() };
         format!("{{\"prompt\": {prompt}, \"responses\": {responses}}}\n")
     };
     fs::write(&path, (1..10).map(line).collect::<String>()).unwrap();

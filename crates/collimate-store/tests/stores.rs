@@ -1,4 +1,5 @@
 //! Stores of earlier runs: found, or made again.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -110,7 +110,7 @@ impl Resolver<'_, '_> {
     fn number(
         &mut self,
         batch: &Keyed,
-        score: &mut dyn FnMut(&[TokenizedGroup]) -> Result<Vec<Vec<f64>>, TrainError>,
+        score: Score<'_>,
         numbers: &mut GroupNumbers,
         context: &mut RunContext<'_>,
     ) -> Result<(), TrainError> {

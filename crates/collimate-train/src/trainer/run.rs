@@ -167,7 +167,7 @@ impl<'a> Run<'a> {
         let mut step = Vec::<Vec<usize>>::new().into_iter();
         std::iter::from_fn(move || {
             loop {
-                while let Some(indices) = step.next() {
+                for indices in step.by_ref() {
                     let is_new = |index: &&usize| !std::mem::replace(&mut seen[**index], true);
                     let num_new = indices.iter().filter(is_new).count();
                     num_unseen -= num_new;

@@ -182,7 +182,7 @@ mod memory {
         let answer = "lorem ipsum dolor ".repeat(1100);
         let row = |i: usize, num_prompts: usize| {
             let (prompt, completion) = (format!("{}", i % num_prompts), format!("{i} {answer}"));
-            json!({"prompt": prompt, "completion": completion, "label": i % 3 == 0}).to_string() + "\n"
+            json!({"prompt": prompt, "completion": completion, "label": i.is_multiple_of(3)}).to_string() + "\n"
         };
         let write =
             |name: &str, count: usize| folder.write(name, (0..count).map(|i| row(i, count / 5)).collect::<String>());
