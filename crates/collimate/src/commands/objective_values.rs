@@ -1,8 +1,10 @@
 //! `collimate objective-values`: losses and gradients, to compare with other implementations.
 
+use std::io;
 use std::path::PathBuf;
 
 use collimate_files::read_text;
+use collimate_objective::ObjectiveError;
 use collimate_objective::values::evaluate_rows;
 use serde_json::Value;
 
@@ -29,7 +31,11 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let text = read_text(&self.file, MAX_BYTES).map_err(CliError::read(&self.file))?;
-        let rows = evaluate_rows(&text)?;
+        let rows = evaluate_rows(&text).map_err(|error| match error {
+            // The help for it names the objectives that there are.
+            unknown @ ObjectiveError::UnknownObjective { .. } => CliError::Objective(unknown),
+            other => CliError::read(&self.file)(io::Error::other(other)),
+        })?;
         if self.json || text.trim_start().starts_with('[') {
             return io.line(format_args!("{}", Value::Array(rows)));
         }
