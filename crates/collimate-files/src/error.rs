@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::temporary::shown;
+use crate::hidden_name::shown;
 
 /// A file or folder could not be written (disk full, no permission, read-only). Existing contents are untouched.
 #[derive(Debug, Error)]

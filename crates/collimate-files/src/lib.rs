@@ -34,6 +34,7 @@
 mod atomic;
 mod checksums;
 mod error;
+mod hidden_name;
 mod lock;
 mod output;
 mod output_file;

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::temporary::{create_folder, hidden, hidden_replaced, is_there};
+use crate::hidden_name::{hidden, hidden_replaced};
+use crate::temporary::{create_folder, is_there};
 use crate::{WriteError, check_sealed, folder_of, name_of, sync_folder};
 
 /// A folder that is filled under a hidden name and renamed to its path on [`commit`](Self::commit) or

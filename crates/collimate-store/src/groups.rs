@@ -15,7 +15,6 @@ use crate::facts::{Facts, Totals, hash_group};
 use crate::format::{GROUP_BYTES, GroupRecord, HEADER_BYTES, Lengths, RESPONSE_BYTES, ResponseHead, checksum, tokens};
 use crate::head::{GroupHead, head, num_tokens};
 use crate::memo::Memo;
-use crate::scan::{GroupScan, HeadScan};
 use crate::stamp::Stamp;
 
 /// The tokenized groups of a run, read by position and in any order. Memory holds none of them.
@@ -135,16 +134,6 @@ impl GroupStore {
     pub fn head(&self, position: usize) -> Result<GroupHead, StoreError> {
         let record = self.record(position)?;
         Ok(head(&record, self.responses(&record, position)?))
-    }
-
-    /// All groups in order.
-    pub fn groups(&self) -> GroupScan<'_> {
-        GroupScan::new(self, 0..self.len())
-    }
-
-    /// All groups in order, without their tokens.
-    pub fn heads(&self) -> HeadScan<'_> {
-        HeadScan::new(self)
     }
 
     /// File and line of a group.

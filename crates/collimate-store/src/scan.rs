@@ -12,6 +12,18 @@ use crate::head::{GroupHead, head, num_tokens};
 /// Bytes of a section that are read at a time.
 const WINDOW_BYTES: usize = 256 << 10;
 
+impl GroupStore {
+    /// All groups in order.
+    pub fn groups(&self) -> GroupScan<'_> {
+        GroupScan::new(self, 0..self.len())
+    }
+
+    /// All groups in order, without their tokens.
+    pub fn heads(&self) -> HeadScan<'_> {
+        HeadScan::new(self)
+    }
+}
+
 /// A part of a section that moves along with what is read.
 #[derive(Debug)]
 struct Window {

@@ -5,6 +5,7 @@ mod disk;
 mod evaluate;
 mod finish;
 mod folder;
+mod held;
 mod lora;
 mod nonfinite;
 mod open;

@@ -56,7 +56,7 @@ mod tests {
         assert!(
             hint_of("collimate reward --model_name_or_path m").is_some_and(|text| text.contains("keys of a recipe"))
         );
-        assert_eq!(hint_of("collimate trian"), None);
+        assert_eq!(hint_of("collimate trane"), None);
         assert_eq!(hint_of("collimate reward --modle m"), None);
     }
 

@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use super::*;
+use crate::hidden_name::{hidden_replaced, shown};
 use crate::{AtomicFile, StagedFolder};
 
 fn names(folder: &Path) -> Vec<String> {

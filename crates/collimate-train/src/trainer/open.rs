@@ -4,10 +4,11 @@ use collimate_files::{FolderLock, remove_leftovers};
 use collimate_hf::ModelConfig;
 use collimate_progress::Observer;
 use collimate_recipe::{Recipe, RouterLoss};
-use collimate_store::{DataRequest, GroupStore, Preparation, PreparedGroups, memory_of};
+use collimate_store::{DataRequest, GroupStore, Preparation, PreparedGroups};
 
 use super::check::{Checked, check_drop_last};
-use super::plan::{PROGRAM, PlannedDisk};
+use super::held::{PROGRAM, held_bytes};
+use super::plan::PlannedDisk;
 use super::run::Run;
 use crate::control::RunContext;
 use crate::dataset::DataSet;
@@ -24,9 +25,6 @@ pub(super) struct Rows<'a> {
     /// Evaluation data of its own; what is held out of the training data is prepared with that.
     held_out: Option<Preparation<'a>>,
 }
-
-/// Bytes that an evaluation holds of each response: log-probs, rewards and coefficients.
-const EVALUATED_BYTES: u64 = 128;
 
 /// Everything a run works on.
 pub(super) struct Opened<'a> {
@@ -123,12 +121,6 @@ fn prepare(
     let notes = stores.flat_map(|store| store.notes().to_vec()).chain(found).collect();
     let reference = needs.reference.then(|| Reference::open(recipe, &checked.session));
     Ok(Prepared { training, held_out, notes, reference })
-}
-
-/// Bytes that are held of the data while a run goes on. An evaluation holds all numbers of the held-out responses.
-pub(super) fn held_bytes(training: &GroupStore, held_out: Option<&GroupStore>) -> u64 {
-    let evaluated = held_out.map_or(0, |store| store.totals().num_responses as u64 * EVALUATED_BYTES);
-    memory_of(training.len(), false) + evaluated
 }
 
 /// Rejects a balance-loss weight if the model has no router.

@@ -17,7 +17,7 @@ pub(super) use self::load::expected_peak;
 
 use self::load::PackLoad;
 use super::check::session_options;
-use super::open::held_bytes;
+use super::held::{PROGRAM, held_bytes};
 use super::outline::Outline;
 use super::run::Run;
 use crate::error::TrainError;
@@ -27,10 +27,6 @@ use crate::threads::set_threads;
 
 /// Bytes of one float32 number.
 pub(super) const FLOAT: u64 = 4;
-/// Memory of the program, its tokenizer and its threads. Less than the budget's [`OVERHEAD`](crate::packs::OVERHEAD), which also covers what cannot
-/// be predicted.
-pub(super) const PROGRAM: u64 = 40 << 20;
-
 /// What a plan needs to know besides the recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanOptions {

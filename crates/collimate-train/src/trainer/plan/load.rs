@@ -1,8 +1,8 @@
 //! The packs of a run's steps, and the memory they need.
 
-use super::{FLOAT, PROGRAM, PlannedSteps};
+use super::{FLOAT, PlannedSteps};
 use crate::error::TrainError;
-use crate::trainer::open::held_bytes;
+use crate::trainer::held::{PROGRAM, held_bytes};
 use crate::trainer::run::Run;
 
 /// Totals over the packs of some steps.
