@@ -9,7 +9,8 @@ use serde_json::json;
 use crate::harness::{Folder, Outcome, collimate, succeed, train};
 use crate::small_model::model_arg;
 
-const SETTINGS: [&str; 6] = [
+/// Four steps with two checkpoints and a sample answer.
+pub(crate) const SETTINGS: [&str; 6] = [
     "max_steps=4",
     "save_steps=2",
     "per_device_train_batch_size=2",
@@ -18,14 +19,19 @@ const SETTINGS: [&str; 6] = [
     "sample_max_new_tokens=4",
 ];
 
-/// A finished run in `whole`.
-fn whole(folder: &Folder) -> String {
+/// Twelve rows of three responses.
+pub(crate) fn rows() -> String {
+    let response = |i: usize, k: usize| json!({"content": format!("{}", i * (k + 3)), "reward": 1.0 / (k + 1) as f64});
     let row = |i: usize| {
-        let response = |k: usize| json!({"content": format!("{}", i * (k + 3)), "reward": 1.0 / (k + 1) as f64});
-        let responses: Vec<_> = (0..3).map(response).collect();
+        let responses: Vec<_> = (0..3).map(|k| response(i, k)).collect();
         json!({"prompt": format!("What is 3 times {i}?"), "responses": responses}).to_string() + "\n"
     };
-    let data = folder.write("data.jsonl", (2..14).map(row).collect::<String>());
+    (2..14).map(row).collect()
+}
+
+/// A finished run in `whole`.
+fn whole(folder: &Folder) -> String {
+    let data = folder.write("data.jsonl", rows());
     succeed(&train(model_arg(), &data, &folder.arg("whole"), &SETTINGS));
     data
 }

@@ -67,30 +67,12 @@ fn a_recipe_shows_what_it_would_train_on() {
     assert!(outcome.out.contains("[system]Add.[user]2 + 3?[assistant]"), "{}", outcome.out);
     let outcome = succeed(&["data", "check", "--recipe", &recipe]);
     assert!(outcome.out.contains(" 1 groups, 0 errors") && outcome.out.contains("prompt tokens"), "{}", outcome.out);
-    let outcome = succeed(&[
-        "generate",
-        "--model",
-        model_arg(),
-        "--recipe",
-        &recipe,
-        "--chat",
-        "--prompt",
-        "2 + 3?",
-        "--json",
-        "--max-new-tokens",
-        "1",
-    ]);
-    let plain = succeed(&[
-        "generate",
-        "--model",
-        model_arg(),
-        "--chat",
-        "--prompt",
-        "2 + 3?",
-        "--json",
-        "--max-new-tokens",
-        "1",
-    ]);
+    let generate = |more: &[&str]| {
+        let args =
+            ["generate", "--model", model_arg(), "--chat", "--prompt", "2 + 3?", "--json", "--max-new-tokens", "1"];
+        succeed(&[&args, more].concat())
+    };
+    let (outcome, plain) = (generate(&["--recipe", &recipe]), generate(&[]));
     assert_ne!(outcome.out.split("prompt_ids").nth(1), plain.out.split("prompt_ids").nth(1));
     let nothing = collimate(&["data", "preview"]);
     assert!(nothing.code == 2 && nothing.err.contains("required"), "{}", nothing.err);

@@ -7,27 +7,10 @@ use std::path::Path;
 use rstest::rstest;
 use serde_json::json;
 
+use crate::beginnings::{SETTINGS, rows};
 use crate::harness::Folder;
 use crate::process::Process;
 use crate::small_model::{model, model_arg};
-
-const SETTINGS: [&str; 6] = [
-    "max_steps=4",
-    "save_steps=2",
-    "per_device_train_batch_size=2",
-    "learning_rate=1e-3",
-    "sample_prompts=1",
-    "sample_max_new_tokens=4",
-];
-
-fn rows() -> String {
-    let response = |i: usize, k: usize| json!({"content": format!("{}", i * (k + 3)), "reward": 1.0 / (k + 1) as f64});
-    let row = |i: usize| {
-        let responses: Vec<_> = (0..3).map(|k| response(i, k)).collect();
-        json!({"prompt": format!("What is 3 times {i}?"), "responses": responses}).to_string() + "\n"
-    };
-    (2..14).map(row).collect()
-}
 
 /// Words of a command, and settings for `--set`.
 fn words(words: &[&str], settings: &[&str]) -> Vec<String> {
