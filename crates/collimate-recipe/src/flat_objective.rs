@@ -1,6 +1,8 @@
 //! The objective as the flat keys of other trainers give it: `loss_type`, `beta`, `simpo_gamma`, ….
 
 mod parts;
+mod unread;
+mod values;
 
 use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
@@ -9,8 +11,10 @@ use crate::foreign::Notes;
 use crate::objective::ObjectiveSpec;
 use crate::objective_terms::{default_of, has_parameter};
 use crate::trainer::Trainer;
-use crate::values::KeyType;
+use crate::values::KeyType as _;
 use parts::{Parameter, Parts};
+use unread::{asks_for_nothing, unread};
+use values::{Numbers, our_name, texts};
 
 /// Keys of other trainers that set a parameter of the objective, with our name for it.
 const PARAMETERS: &[(&str, &str)] = &[
@@ -50,6 +54,8 @@ pub(crate) struct FlatObjective {
     new: Parts,
     /// What has been, for an objective that takes the place of the present one.
     folded: Parts,
+    /// The keys that the present objective does not read, as the user is told.
+    unread: Vec<(&'static str, String)>,
     /// How many supervised terms these keys have added at the objective's end.
     num_supervised: usize,
     /// SimPO's `gamma_beta_ratio`, which sets γ from a β that may change later.
@@ -100,7 +106,7 @@ impl FlatObjective {
             self.gamma_beta_ratio = None;
             self.is_simpos |= key == "gamma";
         }
-        let is_idle = OFTEN_IDLE.contains(&name) || (name == "label_smoothing" && value == 0.0);
+        let is_idle = OFTEN_IDLE.contains(&name) || asks_for_nothing(name, value);
         self.new.params.push(Parameter { key, name, value, is_idle });
     }
 
@@ -140,6 +146,7 @@ impl FlatObjective {
         all.params.iter_mut().for_each(|parameter| parameter.is_idle = true);
         all.extend(std::mem::take(&mut self.new));
         (self.new, self.num_supervised) = (all, 0);
+        self.unread.clear();
     }
 
     /// The user set γ in another way.
@@ -147,12 +154,9 @@ impl FlatObjective {
         self.gamma_beta_ratio = None;
     }
 
-    /// Folds the keys into the objective. The error is about the key that it names.
-    pub(crate) fn fold(
-        &mut self,
-        objective: &mut ObjectiveSpec,
-        notes: &mut Notes,
-    ) -> Result<(), (&'static str, String)> {
+    /// Folds the keys into the objective; `is_trl` says whether the recipe is one of TRL's. The error is about the key that
+    /// it names.
+    pub(crate) fn fold(&mut self, objective: &mut ObjectiveSpec, is_trl: bool) -> Result<(), (&'static str, String)> {
         if self.losses_changed {
             match self.name_losses(objective) {
                 // Another argument may bring the losses to the weights, or the weights to the losses.
@@ -164,11 +168,7 @@ impl FlatObjective {
             }
         }
         let new = std::mem::take(&mut self.new);
-        for Parameter { key, name, value, is_idle } in &new.params {
-            if !objective.set_parameter(name, *value, *is_idle) {
-                notes.without_effect(key);
-            }
-        }
+        new.params.iter().for_each(|parameter| self.set_parameter(objective, parameter, is_trl));
         if let Some(ratio) = self.gamma_beta_ratio {
             for (name, params) in objective.terms_mut().into_iter().filter(|(name, _)| name != "sft") {
                 let beta = params.get("beta").and_then(Json::as_f64).or_else(|| default_of(&name, "beta"));
@@ -182,6 +182,23 @@ impl FlatObjective {
             self.supervise(objective);
         }
         Ok(())
+    }
+
+    /// Sets a parameter on the losses that read it.
+    fn set_parameter(&mut self, objective: &mut ObjectiveSpec, parameter: &Parameter, is_trl: bool) {
+        let Parameter { key, name, value, is_idle } = *parameter;
+        self.unread.retain(|(other, _)| *other != key);
+        let trainer = self.trainer(objective);
+        let is_passed_over = |loss: &str| is_trl && trainer.passes_over(name, loss);
+        if !objective.set_parameter(name, value, is_idle, &is_passed_over) && !asks_for_nothing(name, value) {
+            let losses: Vec<String> = objective.terms_mut().into_iter().map(|(loss, _)| loss).collect();
+            self.unread.push((key, unread(key, name, value, &losses, &is_passed_over)));
+        }
+    }
+
+    /// Notes the keys that the objective does not read.
+    pub(crate) fn note_unread(&self, notes: &mut Notes) {
+        self.unread.iter().for_each(|(_, line)| notes.without_effect(line));
     }
 
     /// What is wrong with `loss_weights`, once every key is read.
@@ -216,7 +233,8 @@ impl FlatObjective {
         objective.remove_supervised(self.num_supervised);
         let Parts { supervised, cpo_supervised, .. } = self.folded;
         let cpo = cpo_supervised.filter(|weight| {
-            !(has_parameter(&objective.name, "sft_weight") && objective.set_parameter("sft_weight", *weight, false))
+            !(has_parameter(&objective.name, "sft_weight")
+                && objective.set_parameter("sft_weight", *weight, false, &|_| false))
         });
         let weights: Vec<f64> = [supervised, cpo].into_iter().flatten().filter(|weight| *weight != 0.0).collect();
         weights.iter().for_each(|weight| objective.add_supervised(*weight));
@@ -250,37 +268,6 @@ impl FlatObjective {
             }
             _ => Ok(names),
         }
-    }
-}
-
-/// A list of numbers.
-struct Numbers(Vec<f64>);
-
-impl KeyType for Numbers {
-    const EXPECTED: &'static str = "a list of numbers";
-    fn from_yaml(value: &Value) -> Option<Self> {
-        let one = |value: &Value| f64::from_yaml(value).map(|number| vec![number]);
-        let several = |values: &[Value]| values.iter().map(f64::from_yaml).collect();
-        value.as_sequence().map_or_else(|| one(value), |values| several(values)).map(Self)
-    }
-}
-
-fn texts(value: &Value) -> Option<Vec<String>> {
-    match value {
-        Value::Sequence(names) if !names.is_empty() => names.iter().map(String::from_yaml).collect(),
-        name => String::from_yaml(name).map(|name| vec![name]),
-    }
-}
-
-/// Our name for another trainer's `loss_type`, whatever its case.
-fn our_name(loss_type: &str) -> String {
-    match loss_type.to_ascii_lowercase().as_str() {
-        "sigmoid" => "dpo".to_owned(),
-        // Two ways to compute the loss of TRL's SFT trainer.
-        "nll" | "chunked_nll" => "sft".to_owned(),
-        // So named by the published trainer.
-        "biasednca" => "bco_pair".to_owned(),
-        other => other.to_owned(),
     }
 }
 

@@ -38,12 +38,19 @@ impl ObjectiveSpec {
             .collect()
     }
 
-    /// Sets a parameter, in a sum on every term that has it. Returns false if it is `idle` and no objective has it.
-    pub(crate) fn set_parameter(&mut self, parameter: &str, value: f64, idle: bool) -> bool {
+    /// Sets a parameter, in a sum on every term that has it, except where it `is_passed_over`. Returns false if it is set
+    /// nowhere; an objective that should not ignore it (it is not `idle`) gets it even if it will refuse it.
+    pub(crate) fn set_parameter(
+        &mut self,
+        parameter: &str,
+        value: f64,
+        idle: bool,
+        is_passed_over: &dyn Fn(&str) -> bool,
+    ) -> bool {
         let is_sum = self.name == "combine";
         let mut taken = false;
         for (name, params) in self.terms_mut() {
-            if has_parameter(&name, parameter) || !(is_sum || idle) {
+            if !is_passed_over(&name) && (has_parameter(&name, parameter) || !(is_sum || idle)) {
                 params.insert(parameter.to_owned(), json!(value));
                 taken = true;
             }

@@ -13,6 +13,17 @@ pub(crate) enum Trainer {
 const NAMES: [(&str, Trainer); 4] =
     [("dpo", Trainer::Dpo), ("cpo", Trainer::Cpo), ("kto", Trainer::Kto), ("sft", Trainer::Sft)];
 
+/// Keys that the configuration of TRL's DPO trainer has, with the losses that read them; it passes them over for its other
+/// losses.
+const DPO_KEYS: [(&str, &str); 3] = [
+    ("beta", "dpo hinge ipo exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired apo_zero apo_down discopop"),
+    ("label_smoothing", "exo_pair robust aot aot_unpaired"),
+    ("tau", "discopop"),
+];
+
+/// The losses of TRL's DPO trainer beside those that read beta.
+const DPO_LOSS_WITHOUT_BETA: &str = "sft";
+
 /// A pair of arguments with this key is the verb that the recipe is for: an objective, or one of TRL's trainers, which leave a
 /// recipe its `loss_type`. It is no key of recipes.
 pub const VERB: &str = "verb";
@@ -47,6 +58,14 @@ impl Trainer {
         }
     }
 
+    /// Whether the trainer has a parameter of this name among its keys, but does not read it for this loss.
+    pub(crate) fn passes_over(self, parameter: &str, loss: &str) -> bool {
+        let readers = |name: &str| DPO_KEYS.iter().find(|(key, _)| *key == name).map(|(_, losses)| *losses);
+        let reads = |name: &str| readers(name).is_some_and(|losses| losses.split(' ').any(|reader| reader == loss));
+        let is_loss = reads("beta") || loss == DPO_LOSS_WITHOUT_BETA;
+        self == Self::Dpo && is_loss && readers(parameter).is_some() && !reads(parameter)
+    }
+
     /// Keys whose defaults differ from those of the DPO trainer, in YAML.
     pub(crate) fn defaults(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -61,4 +80,9 @@ impl Trainer {
     pub(crate) fn disables_dropout(self) -> bool {
         self != Self::Sft
     }
+}
+
+/// TRL's name for the loss of an objective.
+pub(crate) fn trl_name(objective: &str) -> &str {
+    if objective == "dpo" { "sigmoid" } else { objective }
 }

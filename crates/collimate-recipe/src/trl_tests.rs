@@ -30,7 +30,7 @@ fn error(recipe: &str) -> String {
 #[case("loss_type: NCA\nbeta: 0.01\ntemperature_alpha: 1e-4\n", "nca", json!({"beta": 0.01, "alpha": 1e-4}))]
 #[case("loss_type: InfoNCA\n", "infonca", json!({}))]
 #[case("loss_type: DPO\n", "dpo", json!({}))]
-#[case("loss_type: [sigmoid]\nlabel_smoothing: 0.1\n", "dpo", json!({"label_smoothing": 0.1}))]
+#[case("loss_type: [sigmoid]\nlabel_smoothing: 0.1\n", "dpo", json!({}))]
 #[case("loss_type: biasedNCA\n", "bco_pair", json!({}))]
 #[case("loss_type: sppo_hard\n", "sppo_hard", json!({"beta": 0.1}))]
 #[case("loss_type: robust\nbeta: 0.2\n", "robust", json!({"beta": 0.2, "label_smoothing": 0.0}))]

@@ -134,3 +134,62 @@ fn arguments_tell_whose_a_recipe_is_unless_the_recipe_does(#[case] text: &str, #
 fn a_verb_keeps_the_parameters_of_its_objective(#[case] verb: &str, #[case] recipe: &str, #[case] expected: Json) {
     assert_eq!(objective(recipe, &format!("{VERB}={verb}")), expected);
 }
+
+/// TRL's DPO trainer reads a key for some losses and not for others; where it does not, neither do we, and a line says so.
+#[rstest]
+#[case::sigmoid("loss_type: sigmoid\nlabel_smoothing: 0.1\n", "", json!({"name": "dpo"}),
+    "label_smoothing (TRL 1.16 does not read it with the loss sigmoid; `--set objective.label_smoothing=0.1` sets it all the same)")]
+#[case::no_loss("label_smoothing: 0.1\n", "", json!({"name": "dpo"}),
+    "label_smoothing (TRL 1.16 does not read it with the loss sigmoid; `--set objective.label_smoothing=0.1` sets it all the same)")]
+#[case::hinge("loss_type: hinge\nlabel_smoothing: 0.1\n", "", json!({"name": "hinge"}),
+    "label_smoothing (TRL 1.16 does not read it with the loss hinge)")]
+#[case::an_argument("loss_type: nca_pair\n", "label_smoothing=0.1", json!({"name": "nca_pair"}),
+    "label_smoothing (TRL 1.16 does not read it with the loss nca_pair)")]
+#[case::sft("loss_type: sft\nbeta: 0.1\n", "", json!({"name": "sft"}), "beta (TRL 1.16 does not read it with the loss sft)")]
+#[case::several("loss_type: [sigmoid, ipo]\nlabel_smoothing: 0.1\n", "",
+    json!({"name": "combine", "terms": [{"name": "dpo", "weight": 1.0}, {"name": "ipo", "weight": 1.0}]}),
+    "label_smoothing (TRL 1.16 does not read it with the loss sigmoid, ipo)")]
+#[case::one_of_several("loss_type: [sigmoid, robust]\nlabel_smoothing: 0.2\n", "",
+    json!({"name": "combine", "terms": [{"name": "dpo", "weight": 1.0}, {"name": "robust", "weight": 1.0, "label_smoothing": 0.2}]}),
+    "")]
+#[case::a_loss_that_reads_it("loss_type: ipo\nlabel_smoothing: 0.2\n", "loss_type=robust",
+    json!({"name": "robust", "label_smoothing": 0.2}), "")]
+#[case::taken_back("loss_type: ipo\nlabel_smoothing: 0.2\n", "label_smoothing=0", json!({"name": "ipo"}), "")]
+#[case::alphapo_left_out("loss_type: simpo\nalpha: 0.0\ncpo_alpha: 0\n", "verb=cpo",
+    json!({"name": "simpo", "beta": 0.1, "gamma": 0.5}), "")]
+#[case::said_with_the_objective("label_smoothing: 0.2\n", "objective.label_smoothing=0.1",
+    json!({"name": "dpo", "label_smoothing": 0.1}),
+    "label_smoothing (TRL 1.16 does not read it with the loss sigmoid; `--set objective.label_smoothing=0.2` sets it all the same)")]
+fn what_trl_does_not_read_has_no_effect(
+    #[case] recipe: &str,
+    #[case] arguments: &str,
+    #[case] expected: Json,
+    #[case] said: &str,
+) {
+    let parsed = with_arguments(recipe, arguments).expect("a recipe");
+    assert_eq!(serde_json::to_value(&parsed.recipe.objective).expect("JSON"), expected);
+    collimate_objective::registry::build(&parsed.recipe.objective.name, &parsed.recipe.objective.params)
+        .expect("built");
+    let line =
+        parsed.notes().into_iter().find_map(|line| line.strip_prefix("without effect here: ").map(str::to_owned));
+    assert_eq!(line.unwrap_or_default(), said);
+}
+
+/// Our own recipes name objectives, which refuse what they do not have; so does TRL's KTO trainer.
+#[rstest]
+#[case("objective: ipo\nlabel_smoothing: 0.1\n", "")]
+#[case("loss_type: kto\nlabel_smoothing: 0.1\n", "")]
+#[case("loss_type: simpo\nlabel_smoothing: 0.1\ncpo_alpha: 0\n", "")]
+#[case("objective: nca\nbeta: 0.1\nlabel_smoothing: 0.1\n", "")]
+#[case("loss_type: simpo\nalpha: 0.25\ncpo_alpha: 0\n", "verb=cpo")]
+#[case("loss_type: NCA\nalpha: 0\n", "")]
+fn other_objectives_refuse_what_they_do_not_have(#[case] recipe: &str, #[case] arguments: &str) {
+    let objective = with_arguments(recipe, arguments).expect("a recipe").recipe.objective;
+    let built = collimate_objective::registry::build(&objective.name, &objective.params);
+    assert!(built.is_err(), "{objective:?}");
+}
+
+#[test]
+fn our_own_recipes_smooth_the_labels_of_dpo() {
+    assert_eq!(objective("objective: dpo\nlabel_smoothing: 0.1\n", "")["label_smoothing"], 0.1);
+}

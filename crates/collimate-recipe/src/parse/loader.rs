@@ -213,7 +213,7 @@ impl Loader {
     }
 
     fn fold_flat(&mut self) -> Result<(), RecipeError> {
-        let folded = self.flat.fold(&mut self.recipe.objective, &mut self.notes);
+        let folded = self.flat.fold(&mut self.recipe.objective, self.trl.is_some());
         folded.map_err(|(key, problem)| self.value_error(key, problem))
     }
 
@@ -234,13 +234,13 @@ impl Loader {
     /// Resolves what depends on several keys, and checks everything.
     pub(super) fn finish(mut self) -> Result<ParsedRecipe, RecipeError> {
         if let Some(problem) = self.upload.problem(&self.recipe.output_dir) {
-            let key = "push_to_hub".to_owned();
-            return Err(RecipeError::Value { origin: self.origin(&key), key, problem });
+            return Err(self.value_error("push_to_hub", problem));
         }
         self.fold_flat()?;
         if let Some(problem) = self.flat.weights_problem() {
             return Err(self.value_error("loss_weights", problem.to_owned()));
         }
+        self.flat.note_unread(&mut self.notes);
         // A run that starts from an adapter trains it, unless the recipe says otherwise.
         self.recipe.use_peft |= self.recipe.adapter.is_some() && !self.origins.contains_key("use_peft");
         if self.switches.use_rslora {
