@@ -18,7 +18,7 @@
 //! ```
 //!
 //! This crate reads no file but the recipe: paths and names on the hub stay as they were written, but for those of a run whose
-//! folder was moved, and `collimate-train` turns them into files. It must not know files of models, devices or the network.
+//! folder was moved, and `collimate-resolve` turns them into files. It must not know files of models, devices or the network.
 
 mod cache;
 mod check;

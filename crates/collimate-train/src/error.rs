@@ -8,11 +8,11 @@ use collimate_checkpoint::CheckpointError;
 use collimate_data::DataError;
 use collimate_files::{FolderError, LockError, WriteError};
 use collimate_hf::HfError;
-use collimate_hub::HubError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
-use collimate_recipe::{Origin, RecipeError};
+use collimate_recipe::RecipeError;
 use collimate_report::ReportError;
+use collimate_resolve::ResolveError;
 use collimate_store::StoreError;
 use collimate_text::TextError;
 use thiserror::Error;
@@ -25,16 +25,9 @@ pub enum TrainError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
 
-    /// A model or data set on the hub is not available.
-    #[error("{origin}: key \"{key}\": {problem}")]
-    Hub {
-        /// The line that set the key.
-        origin: Origin,
-        /// The key.
-        key: String,
-        /// What is missing on the hub or in its cache, and what to do.
-        problem: Box<HubError>,
-    },
+    /// Something that the recipe names was not found.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
 
     /// The data cannot be used.
     #[error(transparent)]

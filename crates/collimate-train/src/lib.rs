@@ -38,9 +38,10 @@ mod trainer;
 #[doc(hidden)]
 pub use collimate_checkpoint::read_trainer_state;
 pub use collimate_progress::{self as progress, Observer, format_bytes, format_count, format_seconds};
+pub use collimate_resolve::LoadedRecipe;
 pub use control::{RunContext, RunControl, StopFlag};
 pub use error::TrainError;
-pub use load_recipe::{LoadedRecipe, backend_name, compute_dtype, load_recipe, load_recipe_from, load_recipe_with};
+pub use load_recipe::{backend_name, compute_dtype, load_recipe, load_recipe_from, load_recipe_with};
 pub use optimizer::UpdateOptions;
 pub use prepare::{load_options, prepare, tokenizer_changes};
 pub use reference::hash_of_starts;

@@ -1,36 +1,18 @@
-//! Loads a recipe and resolves its model and data to files on this machine.
+//! Loads a recipe: `collimate-resolve` finds its files, and what depends on the backend is decided here.
 
-mod doubts;
-mod resolver;
-mod splits;
-mod start_adapter;
-#[cfg(test)]
-mod tests;
-
-use std::cell::RefCell;
 use std::path::Path;
 
 use collimate_backend::{BACKENDS, ComputeDtype, check_dtype};
 use collimate_hub::{Hub, HubOptions};
 use collimate_recipe::{ParsedRecipe, Recipe, TrlDefaults};
+use collimate_resolve::{LoadedRecipe, resolve};
 
 use crate::TrainError;
-use resolver::Resolver;
-use splits::find_mixture;
 
-/// A recipe that is ready to run.
-#[derive(Debug)]
-pub struct LoadedRecipe {
-    /// The recipe. Models and data of the hub are named by their folders and files in the cache.
-    pub recipe: Recipe,
-    /// Messages for the user: commits resolved on the hub, and other trainers' keys that have no effect.
-    pub notes: Vec<String>,
-}
-
-/// Reads a recipe from a file, or starts from the defaults, applies `key=value` pairs and finds its files.
+/// Reads a recipe from a file, or starts from the defaults, applies `key=value` pairs and finds its files as [`resolve`] does.
 ///
-/// A relative path is looked for in the current folder first, then beside the recipe. `output_dir` is always relative to
-/// the current folder. A recipe in its run's folder goes with it: what was in the folder is looked for there, wherever it is now. The environment configures access to the hub.
+/// The environment configures access to the hub. A recipe that would like bfloat16 computes in it if its backend can, which
+/// only this crate knows; otherwise a note says so.
 ///
 /// # Errors
 /// As [`load_recipe_from`].
@@ -41,7 +23,7 @@ pub fn load_recipe(path: Option<&Path>, overrides: &[(String, String)]) -> Resul
 /// Like [`load_recipe`]; names that are not paths are looked up on this hub.
 ///
 /// # Errors
-/// [`TrainError::Recipe`] as [`Recipe::parse`], and for a path that does not exist; [`TrainError::Hub`].
+/// [`TrainError::Recipe`] as [`Recipe::parse`]; [`TrainError::Resolve`] as [`resolve`].
 pub fn load_recipe_from(
     path: Option<&Path>,
     overrides: &[(String, String)],
@@ -61,35 +43,10 @@ pub fn load_recipe_with(
     hub: &Hub,
 ) -> Result<LoadedRecipe, TrainError> {
     let mut parsed = Recipe::parse_with(path, overrides, defaults)?;
-    parsed.follow_its_run(path)?;
     if parsed.prefers_bfloat16 {
         compute_in_bfloat16(&mut parsed);
     }
-    let mut recipe = parsed.recipe.clone();
-    let offline = recipe.offline.then(|| Hub::new(HubOptions { offline: true, ..hub.options().clone() }));
-    let resolver = Resolver {
-        beside: path.and_then(Path::parent),
-        parsed: &parsed,
-        hub: offline.as_ref().unwrap_or(hub),
-        notes: RefCell::default(),
-    };
-    resolver.model("model_name_or_path", &mut recipe.model_name_or_path)?;
-    resolver.adapter("adapter", &mut recipe.adapter)?;
-    start_adapter::adopt(&parsed, &mut recipe)?;
-    resolver.chat_template("chat_template_path", &mut recipe.chat_template_path)?;
-    resolver.sources("data", &mut recipe.data)?;
-    resolver.sources("eval_data", &mut recipe.eval_data)?;
-    if let Some(mixture) = &parsed.mixture {
-        let files = find_mixture(mixture, &resolver)?;
-        recipe.data = Some(files.train);
-        recipe.eval_data = recipe.eval_data.or(files.test);
-    }
-    if let Some(folder) = recipe.reference.take_if(|word| !matches!(word.as_str(), "base" | "start")) {
-        recipe.reference = Some(resolver.path("reference", Path::new(&folder))?.display().to_string());
-    }
-    let fetched = resolver.notes.into_inner();
-    let notes = fetched.into_iter().chain(parsed.notes()).chain(doubts::of(&parsed, &recipe));
-    Ok(LoadedRecipe { notes: notes.collect(), recipe })
+    Ok(resolve(parsed, path, hub)?)
 }
 
 /// The backend that a recipe names, or the first that is compiled in.
@@ -115,5 +72,45 @@ fn compute_in_bfloat16(parsed: &mut ParsedRecipe) {
             };
             parsed.note_instead("bf16", &format!("{backend} computes in float32{saved}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use collimate_objectives as _;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(
+        "objective: nca\nbf16: true\n",
+        "float32",
+        Some("bf16 (flex computes in float32; what is saved is bfloat16)")
+    )]
+    #[case("bf16: true\n", "float32", Some("bf16 (flex computes in float32)"))]
+    #[case("dataset_name: a.jsonl\n", "float32", Some("bf16 (flex computes in float32)"))]
+    #[case("dataset_name: a.jsonl\nfp16: true\n", "float32", None)]
+    #[case("bf16: true\nbf16_full_eval: true\ncompute_dtype: float32\n", "float32", None)]
+    #[case("bf16: false\n", "float32", None)]
+    #[case("compute_dtype: bfloat16\n", "bfloat16", None)]
+    fn bf16_is_a_wish_and_compute_dtype_is_not(#[case] text: &str, #[case] computed: &str, #[case] said: Option<&str>) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("r.yaml");
+        fs::write(&file, text).expect("a file");
+        fs::write(folder.path().join("a.jsonl"), "{}\n").expect("a file");
+        let hub = Hub::new(HubOptions { cache: folder.path().join("hub"), offline: true, ..HubOptions::from_env() });
+        let overrides = [("backend".to_owned(), "flex".to_owned())];
+        let LoadedRecipe { recipe, notes } = load_recipe_from(Some(&file), &overrides, &hub).expect("a recipe");
+        assert_eq!(recipe.compute_dtype, computed);
+        let otherwise = notes.iter().find_map(|note| note.strip_prefix("done differently here: "));
+        assert_eq!(otherwise, said);
+    }
+
+    #[test]
+    fn the_types_that_recipes_name_are_those_of_backends() {
+        assert_eq!(collimate_recipe::COMPUTE_DTYPES, ComputeDtype::ALL.map(ComputeDtype::name));
     }
 }

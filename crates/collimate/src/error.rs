@@ -17,6 +17,7 @@ use collimate_objective::ObjectiveError;
 use collimate_progress::terminal_width;
 use collimate_recipe::{Origin, RecipeError};
 use collimate_report::ReportError;
+use collimate_resolve::ResolveError;
 use collimate_rounds::{RewardError, RoundsError};
 use collimate_text::TextError;
 use collimate_train::TrainError;
@@ -65,6 +66,10 @@ pub enum CliError {
     /// The recipe cannot be used.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+
+    /// Something that the recipe names was not found.
+    #[error(transparent)]
+    Resolve(ResolveError),
 
     /// Something on the hub cannot be fetched.
     #[error(transparent)]
@@ -116,10 +121,21 @@ impl From<GgufError> for CliError {
     }
 }
 
+impl From<ResolveError> for CliError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Recipe(error) => Self::Recipe(error),
+            ResolveError::Adapter(error) => Self::ModelFiles(error),
+            error => Self::Resolve(error),
+        }
+    }
+}
+
 impl From<TrainError> for CliError {
     fn from(error: TrainError) -> Self {
         match error {
             TrainError::Recipe(error) => Self::Recipe(error),
+            TrainError::Resolve(error) => error.into(),
             TrainError::Data(error) => Self::Data(error),
             TrainError::Text(error) => Self::Text(error),
             TrainError::ModelFiles(error) => Self::ModelFiles(error),
@@ -175,6 +191,7 @@ impl CliError {
             | Self::Data(DataError::Write(_))
             | Self::ModelFiles(HfError::Write(_) | HfError::Unsaved(_) | HfError::ReadBack { .. }) => 1,
             Self::Hub(error) => hub_exit_code(error),
+            Self::Resolve(ResolveError::Hub { problem, .. }) => hub_exit_code(problem),
             Self::Report(error) => report_exit_code(error),
             Self::Train(error) => train_exit_code(error),
             _ => 2,
@@ -231,7 +248,7 @@ impl CliError {
     fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Recipe(error) => error.origin(),
-            Self::Train(TrainError::Hub { origin, .. }) => Some(origin),
+            Self::Resolve(ResolveError::Hub { origin, .. }) => Some(origin),
             _ => None,
         }
     }

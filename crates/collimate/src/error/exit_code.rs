@@ -31,7 +31,6 @@ pub(super) fn train_exit_code(error: &TrainError) -> u8 {
         | TrainError::RowNotFinite { .. }
         | TrainError::WeightsNotFinite { .. }
         | TrainError::Tokens(_) => 1,
-        TrainError::Hub { problem, .. } => hub_exit_code(problem),
         TrainError::Report(error) => report_exit_code(error),
         TrainError::Interrupted { signal, .. } => u8::try_from(128 + signal).unwrap_or(1),
         _ => 2,

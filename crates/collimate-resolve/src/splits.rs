@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 use collimate_data::{DataPart, data_stem};
 use collimate_recipe::{DataMixture, DataSources};
 
-use super::resolver::Resolver;
-use crate::TrainError;
+use crate::error::ResolveError;
+use crate::resolver::Resolver;
 
 /// The files of a mixture.
-pub(super) struct MixtureFiles {
+pub(crate) struct MixtureFiles {
     /// Training files.
-    pub(super) train: DataSources,
+    pub(crate) train: DataSources,
     /// Evaluation files, if the recipe wants them and the mixture has some.
-    pub(super) test: Option<DataSources>,
+    pub(crate) test: Option<DataSources>,
 }
 
 /// Finds and fetches the files of a mixture.
 ///
 /// # Errors
 /// A path does not exist, a folder lacks the files of a split, or a weight is not a fraction.
-pub(super) fn find_mixture(mixture: &DataMixture, resolver: &Resolver<'_>) -> Result<MixtureFiles, TrainError> {
+pub(crate) fn find_mixture(mixture: &DataMixture, resolver: &Resolver<'_>) -> Result<MixtureFiles, ResolveError> {
     let key = mixture.key.as_str();
     let (mut train, mut test) = (Vec::new(), Vec::new());
     for set in &mixture.sets {
@@ -28,7 +28,7 @@ pub(super) fn find_mixture(mixture: &DataMixture, resolver: &Resolver<'_>) -> Re
         let folder = set.config.as_ref().map(|config| set.part.path.join(config));
         let folder = folder.filter(|folder| resolver.path(key, folder).is_ok_and(|found| found.is_dir()));
         let found = resolver.find(key, folder.as_ref().unwrap_or(&set.part.path))?;
-        let chosen_files = of_config(found.files(), set.config.as_deref().filter(|_| folder.is_none()));
+        let chosen_files = files_of_config(found.files(), set.config.as_deref().filter(|_| folder.is_none()));
         let files = match found.with_splits() {
             Some(name) => {
                 chosen_files.map_err(|config| resolver.problem(key, no_such_config(&name, config, found.files())))?
@@ -66,7 +66,7 @@ fn files_of_splits(files: &[PathBuf], splits: &[String]) -> Vec<PathBuf> {
 }
 
 /// The files in the folder of a configuration, or all without one; the error is the configuration.
-fn of_config<'a>(files: &[PathBuf], config: Option<&'a str>) -> Result<Vec<PathBuf>, &'a str> {
+fn files_of_config<'a>(files: &[PathBuf], config: Option<&'a str>) -> Result<Vec<PathBuf>, &'a str> {
     let Some(config) = config else { return Ok(files.to_vec()) };
     let is_inside = |file: &&PathBuf| file.parent().is_some_and(|folder| folder.iter().any(|part| part == config));
     let inside: Vec<PathBuf> = files.iter().filter(is_inside).cloned().collect();
@@ -107,9 +107,9 @@ mod tests {
     #[test]
     fn a_configuration_is_a_folder() {
         let files = ["main/train-0.parquet", "socratic/train-0.parquet"].map(PathBuf::from);
-        assert_eq!(of_config(&files, None), Ok(files.to_vec()));
-        assert_eq!(of_config(&files, Some("main")), Ok(vec![files[0].clone()]));
-        assert_eq!(of_config(&files, Some("other")), Err("other"));
+        assert_eq!(files_of_config(&files, None), Ok(files.to_vec()));
+        assert_eq!(files_of_config(&files, Some("main")), Ok(vec![files[0].clone()]));
+        assert_eq!(files_of_config(&files, Some("other")), Err("other"));
     }
 
     #[rstest]

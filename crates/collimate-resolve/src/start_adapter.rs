@@ -7,13 +7,13 @@ use collimate_recipe::{ExcludedModules, LayerList, ModuleList, ParsedRecipe, Pat
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::TrainError;
+use crate::error::ResolveError;
 
 /// Takes an adapter's settings over into the recipe that starts from it.
 ///
 /// # Errors
 /// The adapter's settings cannot be read, or a key of the recipe says something else; the error names both.
-pub(super) fn adopt(parsed: &ParsedRecipe, recipe: &mut Recipe) -> Result<(), TrainError> {
+pub(crate) fn adopt(parsed: &ParsedRecipe, recipe: &mut Recipe) -> Result<(), ResolveError> {
     let Some(folder) = recipe.adapter.clone() else { return Ok(()) };
     let adapter = LoraConfig::from_dir(&folder)?;
     let r = adapter.r as f64;
@@ -64,7 +64,7 @@ struct Keys<'a> {
 
 impl Keys<'_> {
     /// Sets a key of the recipe to the adapter's value; an error if the recipe has set another one.
-    fn take<T: PartialEq + Serialize>(&self, key: &str, value: &mut T, of_adapter: T) -> Result<(), TrainError> {
+    fn take<T: PartialEq + Serialize>(&self, key: &str, value: &mut T, of_adapter: T) -> Result<(), ResolveError> {
         if *value != of_adapter {
             self.compare(key, &shown(value), &shown(&of_adapter))?;
         }
@@ -73,7 +73,7 @@ impl Keys<'_> {
     }
 
     /// Rejects a key that the recipe has set to another value than the adapter's.
-    fn compare(&self, key: &str, value: &Value, of_adapter: &Value) -> Result<(), TrainError> {
+    fn compare(&self, key: &str, value: &Value, of_adapter: &Value) -> Result<(), ResolveError> {
         if !self.parsed.is_set(key) || value == of_adapter || same_set(value, of_adapter) {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use collimate_data::{DataPart, data_files, data_stem, is_pattern};
 use collimate_hub::{Hub, HubError, HubName, Listing, RepoKind, Snapshot};
 use collimate_recipe::{DataSources, ParsedRecipe, RecipeError};
 
-use crate::TrainError;
+use crate::error::ResolveError;
 
 /// Files of a tokenizer with its chat template.
 const TEMPLATE_FILES: [&str; 7] = [
@@ -21,48 +21,54 @@ const TEMPLATE_FILES: [&str; 7] = [
 ];
 
 /// Resolves a recipe's paths.
-pub(super) struct Resolver<'a> {
+pub(crate) struct Resolver<'a> {
     /// The folder of the recipe.
-    pub(super) beside: Option<&'a Path>,
+    pub(crate) beside: Option<&'a Path>,
     /// The recipe, which knows the line that set each key.
-    pub(super) parsed: &'a ParsedRecipe,
+    pub(crate) parsed: &'a ParsedRecipe,
     /// Resolves names that are not paths.
-    pub(super) hub: &'a Hub,
+    pub(crate) hub: &'a Hub,
     /// Lines for the log: what was fetched from the hub.
-    pub(super) notes: RefCell<Vec<String>>,
+    pub(crate) notes: RefCell<Vec<String>>,
 }
 
 /// The data files behind a path or name, before any is fetched.
-pub(super) enum Found {
+pub(crate) enum Found {
     /// A file, or the matches of a pattern.
     Files(Vec<PathBuf>),
     /// The files of a folder.
     Folder(PathBuf, Vec<PathBuf>),
     /// Files of a data set on the hub.
-    Hub(Box<(HubName, Listing)>, Vec<PathBuf>),
+    Hub(Box<HubDataset>, Vec<PathBuf>),
+}
+
+/// A data set on the hub.
+pub(crate) struct HubDataset {
+    name: HubName,
+    listing: Listing,
 }
 
 impl Found {
     /// The files; for the hub, their paths in the repository.
-    pub(super) fn files(&self) -> &[PathBuf] {
+    pub(crate) fn files(&self) -> &[PathBuf] {
         match self {
             Self::Files(files) | Self::Folder(_, files) | Self::Hub(_, files) => files,
         }
     }
 
     /// Name, for messages, of a folder or data set that may have splits; `None` if files are named one by one.
-    pub(super) fn with_splits(&self) -> Option<String> {
+    pub(crate) fn with_splits(&self) -> Option<String> {
         match self {
             Self::Files(_) => None,
             Self::Folder(folder, _) => Some(folder.display().to_string()),
-            Self::Hub(place, _) => place.0.path.is_none().then(|| place.0.to_string()),
+            Self::Hub(dataset, _) => dataset.name.path.is_none().then(|| dataset.name.to_string()),
         }
     }
 }
 
 impl Resolver<'_> {
     /// Finds an existing file or folder: the path as written, else relative to the recipe.
-    pub(super) fn path(&self, key: &str, given: &Path) -> Result<PathBuf, TrainError> {
+    pub(crate) fn path(&self, key: &str, given: &Path) -> Result<PathBuf, ResolveError> {
         if given.exists() {
             return Ok(given.to_owned());
         }
@@ -77,12 +83,12 @@ impl Resolver<'_> {
     }
 
     /// Replaces a model's path or hub name by its folder, which for a hub name is in the cache.
-    pub(super) fn model(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), TrainError> {
+    pub(crate) fn model(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), ResolveError> {
         self.folder(key, path, Hub::model)
     }
 
     /// As [`Self::model`], for an adapter.
-    pub(super) fn adapter(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), TrainError> {
+    pub(crate) fn adapter(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), ResolveError> {
         self.folder(key, path, Hub::adapter)
     }
 
@@ -91,7 +97,7 @@ impl Resolver<'_> {
         key: &str,
         path: &mut Option<PathBuf>,
         fetch: fn(&Hub, &HubName) -> Result<Snapshot, HubError>,
-    ) -> Result<(), TrainError> {
+    ) -> Result<(), ResolveError> {
         let Some(given) = path else { return Ok(()) };
         *given = match self.name(key, given, RepoKind::Model)? {
             Some(mut name) => {
@@ -109,7 +115,7 @@ impl Resolver<'_> {
 
     /// Replaces the path or hub name of a chat template by its file or folder; of a model on the hub only the files of
     /// its tokenizer are fetched.
-    pub(super) fn chat_template(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), TrainError> {
+    pub(crate) fn chat_template(&self, key: &str, path: &mut Option<PathBuf>) -> Result<(), ResolveError> {
         let Some(given) = path else { return Ok(()) };
         let Some(name) = self.name(key, given, RepoKind::Model)? else {
             *given = self.path(key, given)?;
@@ -132,7 +138,7 @@ impl Resolver<'_> {
     }
 
     /// A name on the hub at the revision that the recipe gives in a key of its own.
-    fn at_revision(&self, name: HubName, revision: &str) -> Result<HubName, TrainError> {
+    fn at_revision(&self, name: HubName, revision: &str) -> Result<HubName, ResolveError> {
         match name.revision.as_str() {
             same if same == revision => Ok(name),
             "main" => {
@@ -145,12 +151,12 @@ impl Resolver<'_> {
     }
 
     /// Parses a path as a hub name, if it is one.
-    fn name(&self, key: &str, path: &Path, kind: RepoKind) -> Result<Option<HubName>, TrainError> {
+    fn name(&self, key: &str, path: &Path, kind: RepoKind) -> Result<Option<HubName>, ResolveError> {
         HubName::from_path(path, kind, self.beside).transpose().map_err(|error| self.hub_error(key, error.into()))
     }
 
     /// Lists the files behind a data path or name.
-    pub(super) fn find(&self, key: &str, given: &Path) -> Result<Found, TrainError> {
+    pub(crate) fn find(&self, key: &str, given: &Path) -> Result<Found, ResolveError> {
         if let Some(name) = self.name(key, given, RepoKind::Dataset)? {
             let listed = self.hub.list(&name).and_then(|listing| {
                 let files = self.hub.data_files(&name, &listing, &|file| data_stem(file).is_some())?;
@@ -158,7 +164,7 @@ impl Resolver<'_> {
             });
             let (listing, files) = listed.map_err(|error| self.hub_error(key, error))?;
             let files = files.into_iter().map(PathBuf::from).collect();
-            return Ok(Found::Hub(Box::new((name, listing)), files));
+            return Ok(Found::Hub(Box::new(HubDataset { name, listing }), files));
         }
         let wrong = |error: collimate_data::DataError| self.problem(key, error.to_string());
         let beside = self.beside.filter(|_| given.is_relative()).map(|folder| folder.join(given));
@@ -172,9 +178,9 @@ impl Resolver<'_> {
     }
 
     /// Returns local paths of the files; fetches those on the hub.
-    pub(super) fn fetch(&self, key: &str, found: &Found, files: &[PathBuf]) -> Result<Vec<PathBuf>, TrainError> {
-        let Found::Hub(place, _) = found else { return Ok(files.to_vec()) };
-        let (name, listing) = &**place;
+    pub(crate) fn fetch(&self, key: &str, found: &Found, files: &[PathBuf]) -> Result<Vec<PathBuf>, ResolveError> {
+        let Found::Hub(dataset, _) = found else { return Ok(files.to_vec()) };
+        let HubDataset { name, listing } = &**dataset;
         self.note(name, &listing.commit);
         let fetch = |file: &PathBuf| {
             let fetched = self.hub.file(name, listing, &file.to_string_lossy());
@@ -184,7 +190,7 @@ impl Resolver<'_> {
     }
 
     /// Replaces folders, patterns and hub names by their files.
-    pub(super) fn sources(&self, key: &str, sources: &mut Option<DataSources>) -> Result<(), TrainError> {
+    pub(crate) fn sources(&self, key: &str, sources: &mut Option<DataSources>) -> Result<(), ResolveError> {
         let Some(given) = sources else { return Ok(()) };
         let mut parts = Vec::new();
         for part in given.parts() {
@@ -197,17 +203,17 @@ impl Resolver<'_> {
     }
 
     /// Rejects weights that are not fractions and files named twice; reported at this key.
-    pub(super) fn check_sources(&self, key: &str, sources: &DataSources) -> Result<(), TrainError> {
+    pub(crate) fn check_sources(&self, key: &str, sources: &DataSources) -> Result<(), ResolveError> {
         sources.problem().map_or(Ok(()), |problem| Err(self.problem(key, problem)))
     }
 
     /// An error about a key's value, at the line that set it.
-    pub(super) fn problem(&self, key: &str, problem: String) -> TrainError {
+    pub(crate) fn problem(&self, key: &str, problem: String) -> ResolveError {
         self.parsed.value_error(key, problem).into()
     }
 
-    fn hub_error(&self, key: &str, error: HubError) -> TrainError {
-        TrainError::Hub { origin: self.parsed.origin(key), key: key.to_owned(), problem: Box::new(error) }
+    fn hub_error(&self, key: &str, error: HubError) -> ResolveError {
+        ResolveError::Hub { origin: self.parsed.origin(key), key: key.to_owned(), problem: Box::new(error) }
     }
 
     fn note(&self, name: &HubName, commit: &str) {

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use collimate_hub::{Hub, HubOptions};
-use collimate_objectives as _;
 use collimate_recipe::DataSources;
 use rstest::rstest;
 use tempfile::TempDir;
@@ -23,11 +22,12 @@ fn folder(recipe: &str, files: &[&str]) -> TempDir {
     folder
 }
 
-fn load(folder: &TempDir, overrides: &[(&str, &str)]) -> Result<LoadedRecipe, TrainError> {
+fn load(folder: &TempDir, overrides: &[(&str, &str)]) -> Result<LoadedRecipe, ResolveError> {
     let overrides: Vec<_> = overrides.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let mut options = HubOptions::from_env();
     (options.cache, options.offline) = (folder.path().join("hub"), true);
-    load_recipe_from(Some(&folder.path().join("r.yaml")), &overrides, &Hub::new(options))
+    let path = folder.path().join("r.yaml");
+    resolve(Recipe::parse(Some(&path), &overrides)?, Some(&path), &Hub::new(options))
 }
 
 /// The error's text after its location in the recipe.
@@ -40,26 +40,6 @@ fn error(recipe: &str, files: &[&str]) -> String {
 fn files(folder: &TempDir, sources: Option<&DataSources>) -> Vec<(String, f64)> {
     let relative = |path: &Path| path.strip_prefix(folder.path()).expect("in the folder").display().to_string();
     sources.iter().flat_map(|sources| sources.parts()).map(|part| (relative(&part.path), part.weight)).collect()
-}
-
-#[rstest]
-#[case("objective: nca\nbf16: true\n", "float32", Some("bf16 (flex computes in float32; what is saved is bfloat16)"))]
-#[case("bf16: true\n", "float32", Some("bf16 (flex computes in float32)"))]
-#[case("dataset_name: a.jsonl\n", "float32", Some("bf16 (flex computes in float32)"))]
-#[case("dataset_name: a.jsonl\nfp16: true\n", "float32", None)]
-#[case("bf16: true\nbf16_full_eval: true\ncompute_dtype: float32\n", "float32", None)]
-#[case("bf16: false\n", "float32", None)]
-#[case("compute_dtype: bfloat16\n", "bfloat16", None)]
-fn bf16_is_a_wish_and_compute_dtype_is_not(#[case] text: &str, #[case] computed: &str, #[case] said: Option<&str>) {
-    let LoadedRecipe { recipe, notes } = load(&folder(text, &["a.jsonl"]), &[("backend", "flex")]).expect("a recipe");
-    assert_eq!(recipe.compute_dtype, computed);
-    let otherwise = notes.iter().find_map(|note| note.strip_prefix("done differently here: "));
-    assert_eq!(otherwise, said);
-}
-
-#[test]
-fn the_types_that_recipes_name_are_those_of_backends() {
-    assert_eq!(collimate_recipe::COMPUTE_DTYPES, ComputeDtype::ALL.map(ComputeDtype::name));
 }
 
 #[rstest]
@@ -80,7 +60,9 @@ fn a_path_is_looked_for_beside_the_recipe() {
     let (recipe, data) = (folder.path().join("r.yaml"), folder.path().join("d.jsonl"));
     fs::write(&data, "").expect("a file");
     fs::write(&recipe, "data: d.jsonl\n").expect("a file");
-    assert_eq!(load_recipe(Some(&recipe), &[]).expect("a recipe").data, Some(data.into()));
+    let parsed = Recipe::parse(Some(&recipe), &[]).expect("a recipe");
+    let loaded = resolve(parsed, Some(&recipe), &Hub::new(HubOptions::from_env())).expect("files");
+    assert_eq!(loaded.recipe.data, Some(data.into()));
 }
 
 #[rstest]

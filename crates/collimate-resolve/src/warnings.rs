@@ -6,11 +6,11 @@ use collimate_recipe::{IntervalStrategy, ParsedRecipe, Recipe};
 const LARGE_RATE: f64 = 1e-2;
 
 /// Warnings about a recipe whose files are found.
-pub(super) fn of(parsed: &ParsedRecipe, recipe: &Recipe) -> Vec<String> {
-    let mut doubts = Vec::new();
+pub(crate) fn warnings(parsed: &ParsedRecipe, recipe: &Recipe) -> Vec<String> {
+    let mut warnings = Vec::new();
     let rate = recipe.learning_rate;
     if rate > LARGE_RATE && rate.is_finite() {
-        doubts.push(format!(
+        warnings.push(format!(
             "warning: learning_rate {rate} is far above what is usual, 1e-7 to 1e-3: a step moves each weight by about as much"
         ));
     }
@@ -19,9 +19,9 @@ pub(super) fn of(parsed: &ParsedRecipe, recipe: &Recipe) -> Vec<String> {
         || (recipe.eval_strategy == IntervalStrategy::Steps && recipe.eval_steps.is_zero());
     let has_data = recipe.eval_data.is_some() || recipe.eval_fraction > 0.0;
     if let Some(key) = asked.filter(|_| !never && !has_data) {
-        doubts.push(format!(
+        warnings.push(format!(
             "warning: nothing is evaluated in spite of {key}: the recipe has no eval_data, and eval_fraction is 0"
         ));
     }
-    doubts
+    warnings
 }
