@@ -41,6 +41,7 @@ mod output_file;
 mod output_folder;
 mod plain;
 mod positioned;
+mod same;
 mod shard_size;
 mod space;
 mod spool;
@@ -61,6 +62,7 @@ pub use plain::{
     update_plain,
 };
 pub use positioned::{read_exact_at, write_all_at};
+pub use same::is_there;
 pub use shard_size::{ShardSize, ShardSizeError};
 pub use space::{folder_bytes, free_space};
 pub use spool::{Spool, SpoolPlace};

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::WriteError;
 use crate::plain::update_plain;
+use crate::same::is_there;
 use crate::temporary::is_at;
 
 const LOCK_FILE: &str = ".lock";
@@ -113,7 +114,7 @@ impl Drop for FolderLock {
 
 /// What keeps a folder from being created, if something else has its name or that of one around it.
 fn in_the_way(folder: &Path) -> Option<io::Error> {
-    let taken = folder.ancestors().find(|path| fs::symlink_metadata(path).is_ok())?;
+    let taken = folder.ancestors().find(|path| is_there(path))?;
     (!taken.is_dir()).then(|| io::Error::other(format!("{} is not a folder", taken.display())))
 }
 

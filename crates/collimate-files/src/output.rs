@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::same::{is_same_file, is_there};
+
 /// An output that must not be written; nothing was touched.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OutputError {
@@ -80,7 +82,7 @@ pub fn check_output<'a>(
     force: bool,
 ) -> Result<(), OutputError> {
     let path = || output.to_owned();
-    if fs::symlink_metadata(output).is_err() {
+    if !is_there(output) {
         return Ok(());
     }
     if inputs.into_iter().any(|input| is_same(output, input)) {
@@ -129,11 +131,8 @@ fn form_of(output: &Path, found: &Metadata) -> Result<Form, OutputError> {
     Err(OutputError::Special { path: path(), what: "neither a file nor a pipe" })
 }
 
-#[cfg(unix)]
 fn is_standard_output(found: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let here = standard_output().and_then(|file| file.metadata());
-    here.is_ok_and(|here| (here.dev(), here.ino()) == (found.dev(), found.ino()))
+    standard_output().and_then(|file| file.metadata()).is_ok_and(|here| is_same_file(&here, found))
 }
 
 /// Standard output as a file, at its present position.
@@ -148,29 +147,14 @@ pub(crate) fn standard_output() -> io::Result<File> {
     Err(io::Error::other("it is no file"))
 }
 
-#[cfg(not(unix))]
-fn is_standard_output(_: &Metadata) -> bool {
-    false
-}
-
 /// Whether two names lead to the same file.
 pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
     match (fs::canonicalize(a), fs::canonicalize(b)) {
-        (Ok(real_a), Ok(real_b)) => real_a == real_b || is_same_inode(&real_a, &real_b),
+        (Ok(a), Ok(b)) if a == b => true,
+        // Hard links.
+        (Ok(a), Ok(b)) => matches!((fs::metadata(a), fs::metadata(b)), (Ok(a), Ok(b)) if is_same_file(&a, &b)),
         _ => false,
     }
-}
-
-#[cfg(unix)]
-fn is_same_inode(a: &Path, b: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
-    matches!((identity(a), identity(b)), (Ok(a), Ok(b)) if a == b)
-}
-
-#[cfg(not(unix))]
-fn is_same_inode(_: &Path, _: &Path) -> bool {
-    false
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::hidden_name::{hidden, hidden_replaced};
-use crate::temporary::{create_folder, is_there};
+use crate::same::is_there;
+use crate::temporary::create_folder;
 use crate::{WriteError, check_sealed, folder_of, name_of, sync_folder};
 
 /// A folder that is filled under a hidden name and renamed to its path on [`commit`](Self::commit) or

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::hidden_name::{Hidden, hidden};
 use crate::plain::without_links;
+use crate::same::{is_same_file, is_there};
 use crate::{WriteError, name_of};
 
 /// Creates the hidden file for `path`, and keeps it locked while it is open.
@@ -52,9 +53,7 @@ fn hold(file: &File, path: &Path) -> bool {
 /// Whether the open file is still the one at the path.
 #[cfg(unix)]
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if same(&a, &b))
+    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if is_same_file(&a, &b))
 }
 
 /// Other systems do not let an open file be removed.
@@ -103,11 +102,6 @@ pub fn recover_folders(parent: &Path) -> Result<(), WriteError> {
         let is_folder = fs::symlink_metadata(old)?.is_dir();
         if is_folder && !is_there(&path) { fs::rename(old, &path) } else { Ok(()) }
     })
-}
-
-/// Whether anything has this name, be it a link that leads nowhere.
-pub(crate) fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
 }
 
 /// Calls back with the hidden folders for a name in a folder to which nobody writes any more, with their locks held.

@@ -5,8 +5,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::plain::read_plain;
+use crate::same::is_there;
 use crate::staged::StagedFolder;
-use crate::temporary::{each_dead_folder, is_there};
+use crate::temporary::each_dead_folder;
 use crate::{WriteError, folder_of, name_of, remove_leftovers_beside, sync_folder, write_atomically};
 
 /// Lists the files that are being moved into a folder, while they are.

@@ -6,7 +6,7 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_files::{ShardSize, WholeFolder, WriteError, write_atomically};
+use collimate_files::{ShardSize, WholeFolder, WriteError, is_there, write_atomically};
 
 use crate::config::ModelConfig;
 use crate::ends::{name_ends, named_ends};
@@ -195,7 +195,7 @@ fn copy(files: Vec<(&'static str, PathBuf)>, to: &Path) -> Result<Vec<PathBuf>, 
 /// that is a folder, a pipe or a device; [`HfError::Io`] naming the first that cannot be opened.
 pub fn side_files(from: &Path) -> Result<Vec<(&'static str, PathBuf)>, HfError> {
     let all = SIDE_FILES.into_iter().map(|name| (name, from.join(name)));
-    let files: Vec<_> = all.filter(|(_, source)| fs::symlink_metadata(source).is_ok()).collect();
+    let files: Vec<_> = all.filter(|(_, source)| is_there(source)).collect();
     files.iter().try_for_each(|(_, source)| plain_file::open(source).map(drop))?;
     if let Some((_, outside)) = files.iter().find(|(_, source)| !is_of_model(from, source)) {
         return Err(HfError::LinkOutside { path: outside.clone() });

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use collimate_files::{FolderError, OutputFolder, read_plain};
+use collimate_files::{FolderError, OutputFolder, is_there, read_plain};
 use collimate_hf::is_model_file;
 use collimate_recipe::Recipe;
 use collimate_report::{LengthSample, RunInfo, Samples};
@@ -88,8 +88,4 @@ fn is_resolved(out: &Path, recipe: &Recipe) -> bool {
 fn keys(yaml: &str) -> impl Iterator<Item = &str> {
     let outer = yaml.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_alphabetic()));
     outer.filter_map(|line| line.split_once(':').map(|(key, _)| key))
-}
-
-fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
 }
