@@ -1,6 +1,6 @@
 """Renders conversations with tools, calls, reasoning, parts and variables by transformers' apply_chat_template.
 
-    python3 tests/python/chat_inputs.py crates/collimate-text/tests/fixtures/chat_inputs.json
+    python3 tests/python/chat_inputs.py crates/collimate-chat/tests/fixtures/chat_inputs.json
 
 The Rust test `chat_inputs` compares its own renderings with the file. Templates and conversations are written here.
 """

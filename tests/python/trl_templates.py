@@ -1,7 +1,7 @@
 """Renders every chat template that the installed trl brings, for the comparison with Collimate's renderings.
 
     python3 tests/python/trl_templates.py target/trl_templates.json
-    COLLIMATE_TRL_TEMPLATES=$PWD/target/trl_templates.json cargo test -p collimate-text --test trl_templates
+    COLLIMATE_TRL_TEMPLATES=$PWD/target/trl_templates.json cargo test -p collimate-chat --test trl_templates
 
 Needs trl (or --templates with the folder of its .jinja files) and transformers. What is written holds trl's templates and
 is under their licence: it is not to be committed.

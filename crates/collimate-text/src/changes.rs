@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use collimate_chat::{ChatDefaults, ChatTemplate};
 use serde_json::Value;
 
 use crate::model_files::{read_json, read_text};
 use crate::special_tokens::SpecialTokens;
-use crate::{ChatDefaults, ChatTemplate, TextError, TextTokenizer};
+use crate::{TextError, TextTokenizer, read_chat_template};
 
 /// Changes of a model's tokenizer. By default there are none.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -92,8 +93,7 @@ fn of_file(path: &Path) -> Result<Resolved, TextError> {
 /// Template and end of sequence of a folder; the model's `tokenizer` must know all tokens that the folder's adds.
 fn of_folder(folder: &Path, tokenizer: Option<&TextTokenizer>) -> Result<Resolved, TextError> {
     let problem = |problem: String| TextError::File { path: folder.to_owned(), problem };
-    let template =
-        ChatTemplate::from_model_dir(folder)?.ok_or_else(|| problem("it has no chat template".to_owned()))?;
+    let template = read_chat_template(folder)?.ok_or_else(|| problem("it has no chat template".to_owned()))?;
     let mut eos_token = None;
     if folder.join("tokenizer.json").is_file() {
         let source = TextTokenizer::from_model_dir(folder)?;

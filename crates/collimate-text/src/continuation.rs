@@ -13,7 +13,7 @@ use crate::{TextError, TextTokenizer};
 const BOUNDARIES: [&str; 5] = ["\n", ":", "0", "a", "\u{1}"];
 
 /// Bytes of a prompt's end beyond which only half of them are encoded again with each response.
-const LONG_CONTEXT: usize = 2048;
+const LONG_CONTEXT: usize = 512;
 /// Tokens at the end of a prompt that must be the same when only its last words are encoded.
 const SAME_TOKENS: usize = 32;
 
@@ -33,7 +33,7 @@ pub fn encode_prompt(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokeniz
         Prompt::Text(text) => encode(text, true),
         Prompt::Messages(messages) => match tokenizer.chat_template() {
             Some(template) => encode(&template.render_with(messages, chat, true)?, false),
-            None => Err(TextError::Template { problem: "the model has none, so the prompt must be text".to_owned() }),
+            None => Err(TextError::NoTemplate { problem: "the model has none, so the prompt must be text".to_owned() }),
         },
     }
 }

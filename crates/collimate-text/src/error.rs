@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use collimate_chat::ChatError;
 use thiserror::Error;
 
 use crate::unusable::UnusableReason;
@@ -43,9 +44,20 @@ pub enum TextError {
     },
 
     /// A chat template cannot be parsed, or it rejects or fails on a conversation.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+
+    /// A prompt is a list of messages, and the model has no chat template.
     #[error("chat template: {problem}")]
-    Template {
-        /// The message of the template engine, or of the template itself.
+    NoTemplate {
+        /// What is missing and what to do about it.
+        problem: String,
+    },
+
+    /// A response has no place in the text that the chat template makes of the conversation.
+    #[error("chat template: {problem}")]
+    Turn {
+        /// What has none, and why.
         problem: String,
     },
 

@@ -1,47 +1,47 @@
 //! From a prompt and its scored responses as text to token ids.
 //!
-//! A model's folder brings a tokenizer and, for chat models, a Jinja template. [`TextTokenizer`] reads both.
+//! A model's folder brings a tokenizer and, for chat models, a chat template. [`TextTokenizer`] reads both.
 //! [`tokenize_group`] turns a [`collimate_data::PromptGroup`] into a [`TokenizedGroup`], cut to length, with each response
 //! ending in exactly one end token. [`GroupBatch`] lays out several groups as one list of tokens without padding, the
 //! form in which the model takes them. Start with these three types.
 //!
-//! Tokenizers and templates are downloads, and templates are programs: both are read within limits (`SECURITY.md`), and a
-//! rendering that would loop or grow without end is an error.
+//! Tokenizers are downloads, read and applied within limits (`SECURITY.md`); templates run within those of
+//! [`collimate_chat`].
 //!
 //! This crate does not know how files of data are laid out, nor of tensors, devices, models or objectives.
 //!
 //! ```
-//! use collimate_data::Message;
-//! use collimate_text::ChatTemplate;
+//! use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
 //!
-//! let source = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}{{ eos_token }}{% endfor %}\
-//!               {% if add_generation_prompt %}<assistant>{% endif %}";
-//! let template = ChatTemplate::new(source, [("eos_token".to_owned(), "</s>".to_owned())].into())?;
-//! let question = Message::new("user", "What is 7 × 8? ");
-//! assert_eq!(template.render(&[question], true)?, "<user>What is 7 × 8?</s><assistant>");
-//! # Ok::<(), collimate_text::TextError>(())
+//! let response = |ids: &[u32], reward| TokenizedResponse { ids: ids.to_vec(), reward, num_cut: 0 };
+//! let responses = vec![response(&[7, 2], 1.0), response(&[8, 9, 2], 0.0)];
+//! let group = TokenizedGroup { index: 0, line: 1, prompt_ids: vec![3, 4, 5], num_prompt_cut: 0, responses };
+//! // The prompt's three tokens stand once, before those of both responses.
+//! let batch = GroupBatch::shared(&[group]);
+//! assert_eq!(batch.tokens, [3, 4, 5, 7, 2, 8, 9, 2]);
+//! assert_eq!(batch.positions, [0, 1, 2, 3, 4, 3, 4, 5]);
 //! ```
 
 mod batch;
 mod changes;
-mod chat;
 mod continuation;
 mod error;
 mod group;
 mod model_files;
 mod preview;
 mod special_tokens;
+mod template_files;
 mod tokenize;
 mod tokenizer;
 mod unusable;
 
 pub use batch::{GroupBatch, ResponseSpan};
 pub use changes::TokenizerChanges;
-pub use chat::{ChatDefaults, ChatTemplate};
 pub use continuation::encode_prompt;
 pub use error::TextError;
 pub use group::{GroupLengths, TokenizedGroup, TokenizedResponse};
 pub use preview::{preview, text_prompt_note};
+pub use template_files::read_chat_template;
 pub use tokenize::{
     Found, TextChecks, TokenizeCounts, TokenizeOptions, tokenize_all, tokenize_all_with, tokenize_checked,
     tokenize_group,

@@ -147,7 +147,7 @@ impl SpecialTokens {
             let id = id.ok_or_else(|| wrong(path, content, "expected a token id"))?;
             Ok((id, Declared::of_added_tokens(content, named.contains(content.as_str()))))
         };
-        self.added = added.iter().map(read).collect::<Result<_, _>>()?;
+        self.added = added.iter().map(read).collect::<Result<_, TextError>>()?;
         Ok(())
     }
 

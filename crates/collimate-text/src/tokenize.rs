@@ -70,7 +70,7 @@ impl TokenizeOptions {
 /// Tokenizes one group. `skip_unusable` is ignored: an unusable group is an error here.
 ///
 /// # Errors
-/// [`TextError::Unusable`] with the group's line and the reason; [`TextError::Template`] if the prompt is a list of
+/// [`TextError::Unusable`] with the group's line and the reason; [`TextError::NoTemplate`] if the prompt is a list of
 /// messages and the model has no chat template.
 pub fn tokenize_group(
     group: &PromptGroup,
@@ -100,9 +100,8 @@ pub fn tokenize_checked(
     let mut size = Size::of_row(group).map_err(unusable)?;
     let encoded = encode_group(group, tokenizer, &mut size);
     let Encoded { mut prompt_ids, responses, mut checks } = encoded.map_err(|error| match error {
-        TextError::Template { problem } if tokenizer.chat_template().is_some() => {
-            unusable(UnusableReason::Template { problem })
-        }
+        TextError::Chat(error) => unusable(UnusableReason::Template(error)),
+        TextError::Turn { problem } => unusable(UnusableReason::Turn { problem }),
         TextError::Encoding { problem } => unusable(UnusableReason::Tokenizer { problem }),
         error => error,
     })?;
@@ -226,7 +225,7 @@ fn texts<'a>(
             Ok(Texts { prompt: Cow::Borrowed(text), adds_special: true, responses })
         }
         Prompt::Messages(messages) => {
-            let template = tokenizer.chat_template().ok_or_else(|| TextError::Template {
+            let template = tokenizer.chat_template().ok_or_else(|| TextError::NoTemplate {
                 problem: "the prompt is a list of messages, but the model's folder has no chat_template.jinja and no \
                           \"chat_template\" in tokenizer_config.json"
                     .to_owned(),

@@ -13,11 +13,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use collimate_chat::{ChatDefaults, ChatTemplate};
 use tokenizers::{AddedToken, Encoding, Tokenizer};
 
 use crate::model_files::{ModelLimits, read_bytes};
 use crate::special_tokens::SpecialTokens;
-use crate::{ChatDefaults, ChatTemplate, TextError};
+use crate::{TextError, read_chat_template};
 pub(crate) use ends::PROBE;
 pub use ends::TurnEnds;
 use ends::listed_ends;
@@ -109,7 +110,7 @@ impl TextTokenizer {
         let (bos, pad) = (named.id("bos_token", is_new_bos)?, named.id("pad_token", is_new_pad)?);
         let added: HashMap<u32, AddedToken> = tokenizer.get_added_tokens_decoder().into_iter().collect();
         let (special_ids, special_texts) = specials(&tokenizer, &added, eos, special.splits_special);
-        let chat_template = ChatTemplate::from_model_dir(dir)?;
+        let chat_template = read_chat_template(dir)?;
         let (spaces, misplaced) = (InsertedSpaces::default(), special.misplaced(&tokenizer));
         let opened = Self {
             tokenizer: Arc::new(tokenizer),

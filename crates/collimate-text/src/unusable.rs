@@ -1,5 +1,6 @@
 //! Why a group cannot be trained on.
 
+use collimate_chat::ChatError;
 use thiserror::Error;
 
 /// Why a group cannot be used.
@@ -69,9 +70,12 @@ pub enum UnusableReason {
         problem: String,
     },
     /// The chat template rejects the conversation or fails on it.
+    #[error(transparent)]
+    Template(ChatError),
+    /// A response has no place in the text that the chat template makes of the conversation.
     #[error("chat template: {problem}")]
-    Template {
-        /// The template's message.
+    Turn {
+        /// What has none, and why.
         problem: String,
     },
 }
@@ -88,7 +92,7 @@ impl UnusableReason {
             Self::TooLong { .. } => "too long a text",
             Self::Tokenizer { .. } => "refused by the tokenizer",
             Self::NoRoom { .. } => "no room for a response",
-            Self::Template { .. } => "refused by the chat template",
+            Self::Template(_) | Self::Turn { .. } => "refused by the chat template",
         }
     }
 }

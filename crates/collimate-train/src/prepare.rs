@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use collimate_chat::ChatDefaults;
 use collimate_data::{LoadOptions, ScoreDirection};
 use collimate_recipe::{DataSources, Recipe};
 use collimate_store::{DataRequest, Encoder, GroupStore, MixOptions, Preparation, StoreError, StorePlace};
-use collimate_text::{ChatDefaults, TextTokenizer, TokenizeOptions, TokenizerChanges};
+use collimate_text::{TextTokenizer, TokenizeOptions, TokenizerChanges};
 
 use crate::error::TrainError;
 use crate::most_responses::most_responses;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use collimate_chat::ChatTemplate;
 use collimate_data::{DataError, DataSource, GroupReader, JsonRows, LoadOptions, Message};
 use collimate_gguf::{GgufOptions, GgufType, export_gguf};
 use collimate_hf::{HfError, ModelConfig, TensorSpec, WeightFiles, linear_modules};
 use collimate_report::{read_metrics, write_report};
-use collimate_text::{ChatTemplate, TextTokenizer};
+use collimate_text::{TextTokenizer, read_chat_template};
 use collimate_train::read_trainer_state;
 
 use crate::answer::{Answer, answer};
@@ -115,8 +116,7 @@ fn exported(folder: &Path) -> bool {
 /// Templates are text, so invalid UTF-8 is replaced as a decoder does.
 pub(crate) fn chat_template(places: &Places, input: &[u8]) -> Answer {
     if let ("tokenizer_config.json", bytes) = named(input, &["chat_template.jinja", "tokenizer_config.json"]) {
-        let template = |folder: &Path| ChatTemplate::from_model_dir(folder);
-        return answer(places.with("config", "tokenizer_config.json", bytes, template));
+        return answer(places.with("config", "tokenizer_config.json", bytes, read_chat_template));
     }
     let tokens = [("bos_token", "<s>"), ("eos_token", "</s>")];
     let tokens = tokens.map(|(name, text)| (name.to_owned(), text.to_owned())).into();

@@ -112,7 +112,7 @@ const QUESTIONS: &str = r#"{"prompt": [{"role": "user", "content": "2+2?"}], "ch
 fn a_run_may_change_template_variables_system_prompt_and_eos() {
     let template = "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ eos_token }}{% endfor %}{{ mood }}\
                     {% if add_generation_prompt %}assistant:{% endif %}";
-    let defaults = crate::ChatDefaults {
+    let defaults = collimate_chat::ChatDefaults {
         system_prompt: Some("Be brief.".to_owned()),
         kwargs: serde_json::Map::from_iter([("mood".to_owned(), json!("!"))]),
     };

@@ -1,9 +1,10 @@
 //! The text that a chat template adds for the assistant's turn.
 
+use collimate_chat::ChatTemplate;
 use collimate_data::{ChatInputs, Message, Response};
 
 use crate::tokenizer::PROBE;
-use crate::{ChatTemplate, TextError, TextTokenizer};
+use crate::{TextError, TextTokenizer};
 
 /// The end of a thought that a response begins with, by the name that templates look for.
 const THOUGHT: [&str; 2] = ["<think>", "</think>"];
@@ -61,7 +62,7 @@ impl<'a> Turns<'a> {
             let turns = || format!("its {} turns have no place", response.before.len() + 1);
             if let Some(what) = other.or_else(|| (!response.before.is_empty()).then(turns)) {
                 let problem = format!("the text of the conversation does not continue the prompt's, so {what}");
-                return Err(TextError::Template { problem });
+                return Err(TextError::Turn { problem });
             }
             let content = self.continued(if rendered.contains(content) { content } else { content.trim() })?;
             let turn = format!("{content}{}", self.tail.as_deref().unwrap_or_default());
@@ -81,7 +82,7 @@ impl<'a> Turns<'a> {
         let [start, end] = THOUGHT;
         let closes = self.prompt.rfind(start).is_some_and(|at| self.prompt[at..].trim_end().ends_with(end));
         if closes && content.trim_start().starts_with(start) {
-            return Err(TextError::Template {
+            return Err(TextError::Turn {
                 problem: format!(
                     "the generation prompt ends with a thought ({start}…{end}), and the response has another"
                 ),
@@ -96,7 +97,7 @@ impl<'a> Turns<'a> {
 
     fn render(&self, answer: Vec<Message>) -> Result<String, TextError> {
         let messages: Vec<Message> = self.messages.iter().cloned().chain(answer).collect();
-        self.template.render_with(&messages, self.inputs, false)
+        Ok(self.template.render_with(&messages, self.inputs, false)?)
     }
 }
 

@@ -10,13 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use collimate_chat::ChatTemplate;
 use collimate_data::Message;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::{TextTokenizer, guard};
+use crate::TextError;
 use crate::model_files::read_json;
-use crate::{ChatTemplate, TextError};
 
 /// Rendered in place of a turn's content to find what the template writes after it. Private-use characters do not occur
 /// in real text, and no template trims them.

@@ -49,10 +49,11 @@ impl TextTokenizer {
 
 #[cfg(test)]
 mod tests {
+    use collimate_chat::{ChatDefaults, ChatTemplate};
     use serde_json::json;
 
+    use crate::TextTokenizer;
     use crate::tokenizer::tests::{change_tokenizer, character_dir};
-    use crate::{ChatDefaults, ChatTemplate, TextTokenizer};
 
     fn with_template(template: &str) -> TextTokenizer {
         let dir = character_dir(json!({"eos_token": "</s>", "chat_template": template}), &[]);

@@ -1,8 +1,9 @@
 //! Compares renderings and token ids with the reference implementation's.
 
+use collimate_chat::ChatTemplate;
 use collimate_data::{Message, Prompt, PromptGroup, Response};
 use collimate_oracle::golden_dir;
-use collimate_text::{ChatTemplate, TextTokenizer, TokenizeOptions, tokenize_group};
+use collimate_text::{TextTokenizer, TokenizeOptions, tokenize_group};
 use rstest::rstest;
 use serde::Deserialize;
 

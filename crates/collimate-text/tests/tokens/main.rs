@@ -1,8 +1,7 @@
-//! Compares chat templates and tokenizers with the reference implementations, in one executable.
+//! Compares tokenizers and tokenized conversations with the reference implementations, in one executable.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod added_tokens;
-mod chat_inputs;
 mod continuations;
 mod golden_tokens;
 mod tokenizer_kinds;

@@ -1,8 +1,9 @@
 //! Rows and templates with very long texts: memory is bounded, and the row is named.
 
+use collimate_chat::ChatTemplate;
 use collimate_data::{Message, Prompt, PromptGroup, Response};
 use collimate_hostile::{peak_since, reset_peak};
-use collimate_text::{ChatTemplate, TextError, TextTokenizer, TokenizeOptions, tokenize_group};
+use collimate_text::{TextError, TextTokenizer, TokenizeOptions, tokenize_group};
 
 use crate::harness::{Folder, collimate};
 use crate::small_model::{model, model_arg};

@@ -7,10 +7,10 @@ use minijinja::{Error, ErrorKind, State, Value};
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use super::budget::{Budget, exhausted};
+use crate::budget::{Budget, exhausted};
 
 /// `tojson` as transformers defines it: `json.dumps` with `ensure_ascii=False`, without Jinja2's HTML escapes.
-pub(super) fn to_json(
+pub(crate) fn to_json(
     state: &State<'_, '_>,
     value: &Value,
     positional: Rest<Value>,

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDateTime;
+use collimate_chat::ChatTemplate;
 use collimate_data::Message;
-use collimate_text::ChatTemplate;
 use serde::Deserialize;
 
 /// The file with the renderings.

@@ -2,10 +2,10 @@
 
 use minijinja::Error;
 
-use super::super::lexer::Kind;
-use super::super::operators::NEW;
 use super::Reader;
 use super::expressions::Shape;
+use crate::lexer::Kind;
+use crate::operators::NEW;
 
 /// What parentheses contain: `(a)` is `a`; `(a, b)`, `(a,)` and `()` are lists.
 #[derive(PartialEq, Eq)]

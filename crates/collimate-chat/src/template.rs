@@ -1,31 +1,17 @@
-//! Chat templates: Jinja programs that turn a conversation into the text a model was trained on.
+//! A template, compiled, and what it makes of a conversation.
 
-mod budget;
-mod builtins;
-mod cost;
-mod env;
 mod identity;
-mod inputs;
-mod json;
-mod lexer;
-mod operators;
-mod printing;
-mod source;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 
 use chrono::NaiveDateTime;
 use collimate_data::{ChatInputs, Message, caught};
 use minijinja::{Environment, Template, Value};
 use self_cell::self_cell;
 
-use crate::TextError;
-use crate::model_files::{read_json, read_text};
-use crate::special_tokens::SpecialTokens;
-pub use inputs::ChatDefaults;
-use inputs::{Variables, wishes, without};
+use crate::inputs::{self, Variables, wishes, without};
+use crate::{ChatDefaults, ChatError, TemplateSources, budget, env, source};
 
 /// The longest error message, in characters; a template's own messages may have any length.
 const MAX_PROBLEM_CHARACTERS: usize = 1000;
@@ -76,8 +62,8 @@ impl ChatTemplate {
     /// Compiles a template. `special_tokens` are variables of the template, as `bos_token` → `<s>`.
     ///
     /// # Errors
-    /// [`TextError::Template`], with the line, if the template cannot be parsed.
-    pub fn new(source: &str, special_tokens: BTreeMap<String, String>) -> Result<Self, TextError> {
+    /// [`ChatError::Template`], with the line, if the template cannot be parsed.
+    pub fn new(source: &str, special_tokens: BTreeMap<String, String>) -> Result<Self, ChatError> {
         Self::at(source, special_tokens, None)
     }
 
@@ -85,25 +71,22 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// As [`ChatTemplate::new`].
-    pub fn with_now(self, now: NaiveDateTime) -> Result<Self, TextError> {
+    pub fn with_now(self, now: NaiveDateTime) -> Result<Self, ChatError> {
         Self::at(&self.source, self.special_tokens, Some(now))
     }
 
-    /// Reads the chat template of a model's folder; `None` if it has none.
-    ///
-    /// That is `chat_template.jinja`, or else `chat_template` of `tokenizer_config.json` or `chat_template.json`: a
-    /// string, or a list of `{name, template}` of which `default` is used. Conversations with tools use the one called
-    /// `tool_use`, in that list or in `additional_chat_templates`, if there is one.
+    /// Compiles a model's templates: conversations with tools are rendered by the one for them.
     ///
     /// # Errors
-    /// A file cannot be read, `chat_template` has the wrong type, or a template cannot be parsed.
-    pub fn from_model_dir(dir: &Path) -> Result<Option<Self>, TextError> {
-        let tokens = SpecialTokens::from_model_dir(dir)?;
-        let Some(sources) = template_sources(dir)? else { return Ok(None) };
-        let mut template = Self::new(&sources.default, tokens.texts.clone())?;
-        template.with_tools =
-            sources.tool_use.map(|source| Self::new(&source, tokens.texts)).transpose()?.map(Box::new);
-        Ok(Some(template))
+    /// As [`ChatTemplate::new`].
+    pub fn from_sources(
+        sources: &TemplateSources,
+        special_tokens: BTreeMap<String, String>,
+    ) -> Result<Self, ChatError> {
+        let mut template = Self::new(&sources.default, special_tokens.clone())?;
+        let with_tools = sources.tool_use.as_ref().map(|source| Self::new(source, special_tokens)).transpose()?;
+        template.with_tools = with_tools.map(Box::new);
+        Ok(template)
     }
 
     /// Sets the system prompt and variables of conversations that have none of their own.
@@ -115,9 +98,9 @@ impl ChatTemplate {
     /// Renders a conversation; `add_generation_prompt` appends the start of the assistant's next turn.
     ///
     /// # Errors
-    /// [`TextError::Template`] if the template rejects the conversation (`raise_exception`), uses an undefined value,
-    /// exceeds a limit, or leaves out calls or reasoning of a message.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, TextError> {
+    /// [`ChatError::Template`] if the template rejects the conversation (`raise_exception`), uses an undefined value or
+    /// exceeds a limit; [`ChatError::TooLong`]; [`ChatError::LeftOut`] if it leaves out calls or reasoning of a message.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, ChatError> {
         self.render_with(messages, &ChatInputs::default(), add_generation_prompt)
     }
 
@@ -130,12 +113,11 @@ impl ChatTemplate {
         messages: &[Message],
         inputs: &ChatInputs,
         add_generation_prompt: bool,
-    ) -> Result<String, TextError> {
+    ) -> Result<String, ChatError> {
         let template = self.with_tools.as_deref().filter(|_| inputs.tools.is_some()).unwrap_or(self);
         let (size, limit) = (inputs::num_bytes(messages, inputs), budget::MAX_CONVERSATION_BYTES);
         if size > limit {
-            let problem = format!("the conversation has {size} bytes with its tools, and at most {limit} are rendered");
-            return Err(TextError::Template { problem });
+            return Err(ChatError::TooLong { size, limit });
         }
         let messages = self.defaults.with_system(messages);
         let render = |messages: &[Message], inputs: &ChatInputs| {
@@ -147,8 +129,7 @@ impl ChatTemplate {
             if !marks.iter().any(|mark| template.source.contains(mark)) {
                 let (messages, inputs) = without(&messages, inputs, name);
                 if render(&messages, &inputs).is_ok_and(|other| other == text) {
-                    let problem = format!("it leaves out \"{name}\", which the conversation has");
-                    return Err(TextError::Template { problem });
+                    return Err(ChatError::LeftOut { field: name.to_owned() });
                 }
             }
         }
@@ -161,7 +142,7 @@ impl ChatTemplate {
         inputs: &ChatInputs,
         defaults: &ChatDefaults,
         add_generation_prompt: bool,
-    ) -> Result<String, TextError> {
+    ) -> Result<String, ChatError> {
         let Variables { mut context, num_bytes } = Variables::new(messages, inputs, defaults, &self.special_tokens);
         let work = budget::WORK_BYTES.saturating_add(num_bytes.saturating_mul(budget::WORK_PER_BYTE));
         let work = work.min(budget::MOST_WORK_BYTES);
@@ -172,7 +153,7 @@ impl ChatTemplate {
     }
 
     /// Changes the template's variable `eos_token`.
-    pub(crate) fn with_eos_token(mut self, text: &str) -> Self {
+    pub fn with_eos_token(mut self, text: &str) -> Self {
         self.special_tokens.insert("eos_token".to_owned(), text.to_owned());
         self.with_tools = self.with_tools.map(|template| Box::new(template.with_eos_token(text)));
         self
@@ -187,7 +168,7 @@ impl ChatTemplate {
         source: &str,
         special_tokens: BTreeMap<String, String>,
         now: Option<NaiveDateTime>,
-    ) -> Result<Self, TextError> {
+    ) -> Result<Self, ChatError> {
         let compiled = guarded(|| {
             // Jinja2 normalizes line endings in the same way.
             let text = source::paid_source(&source.replace("\r\n", "\n").replace('\r', "\n"))?;
@@ -200,64 +181,15 @@ impl ChatTemplate {
     }
 }
 
-/// The sources of a folder's templates.
-struct Sources {
-    default: String,
-    tool_use: Option<String>,
-}
-
-/// The sources of a folder's templates, if it has any.
-fn template_sources(dir: &Path) -> Result<Option<Sources>, TextError> {
-    if let Some(default) = read_text(&dir.join("chat_template.jinja"))? {
-        let tool_use = read_text(&dir.join("additional_chat_templates").join("tool_use.jinja"))?;
-        return Ok(Some(Sources { default, tool_use }));
-    }
-    // Older image-and-text processors have the second.
-    for file in ["tokenizer_config.json", "chat_template.json"] {
-        let path = dir.join(file);
-        let Some(config) = read_json(&path)? else { continue };
-        if let Some(sources) = sources_in(&path, &config)? {
-            return Ok(Some(sources));
-        }
-    }
-    Ok(None)
-}
-
-/// The templates in a JSON file, if it has any.
-fn sources_in(path: &Path, config: &serde_json::Value) -> Result<Option<Sources>, TextError> {
-    let problem = |problem: String| TextError::File { path: path.to_owned(), problem };
-    let entries = match &config["chat_template"] {
-        serde_json::Value::Null => return Ok(None),
-        serde_json::Value::String(source) => return Ok(Some(Sources { default: source.clone(), tool_use: None })),
-        serde_json::Value::Array(entries) => entries,
-        _ => {
-            let text = "field \"chat_template\": expected a string or a list of objects with name and template";
-            return Err(problem(text.to_owned()));
-        }
-    };
-    let named: Vec<(&str, &str)> =
-        entries.iter().filter_map(|entry| Some((entry["name"].as_str()?, entry["template"].as_str()?))).collect();
-    let find = |wanted: &str| named.iter().find(|(name, _)| *name == wanted).map(|(_, source)| (*source).to_owned());
-    let only = named.first().filter(|_| named.len() == 1).map(|(_, source)| (*source).to_owned());
-    match find("default").or(only) {
-        Some(default) => Ok(Some(Sources { default, tool_use: find("tool_use") })),
-        None => {
-            let names: Vec<_> = named.iter().map(|(name, _)| *name).collect();
-            let found = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            Err(problem(format!("field \"chat_template\": expected a template named default, found {found}")))
-        }
-    }
-}
-
 /// Runs the template engine and turns its panics into errors.
-fn guarded<T>(work: impl FnOnce() -> Result<T, minijinja::Error>) -> Result<T, TextError> {
+fn guarded<T>(work: impl FnOnce() -> Result<T, minijinja::Error>) -> Result<T, ChatError> {
     match caught(work) {
         Ok(result) => result.map_err(|error| failure(&error)),
-        Err(panic) => Err(TextError::Template { problem: format!("the template engine panicked ({panic})") }),
+        Err(panic) => Err(ChatError::Template { problem: format!("the template engine panicked ({panic})") }),
     }
 }
 
-fn failure(error: &minijinja::Error) -> TextError {
+fn failure(error: &minijinja::Error) -> ChatError {
     let what = match (error.detail(), std::error::Error::source(error)) {
         (Some(detail), Some(source)) => format!("{detail}: {source}"),
         (Some(detail), None) => detail.to_owned(),
@@ -272,7 +204,7 @@ fn failure(error: &minijinja::Error) -> TextError {
         Some(line) => format!("{what} (line {line} of the template)"),
         None => what,
     };
-    TextError::Template { problem }
+    ChatError::Template { problem }
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, State, Value, filters, functions, tests as engine_tests};
 
-use super::budget::{Budget, NODE_BYTES, invalid};
-use super::cost;
-use super::operators::storable;
-use super::printing::write_str;
+use crate::budget::{Budget, NODE_BYTES, invalid};
+use crate::cost;
+use crate::operators::storable;
+use crate::printing::write_str;
 
 /// The most elements of a `range`, the engine's own limit.
 const MAX_RANGE: i128 = 100_000;
@@ -36,7 +36,7 @@ macro_rules! gate_tests {
 }
 
 /// Registers a gate for everything the engine provides.
-pub(super) fn register(env: &mut Environment<'static>) {
+pub(crate) fn register(env: &mut Environment<'static>) {
     gate_filters!(env: lower, upper, title, capitalize, replace, length, dictsort, items, reverse, trim, join, split);
     gate_filters!(env: lines, default, round, abs, int, float, attr, first, last, min, max, sort, list, bool, batch);
     gate_filters!(env: slice, sum, indent, select, reject, selectattr, rejectattr, map, groupby, unique, format);

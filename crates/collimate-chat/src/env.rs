@@ -8,8 +8,8 @@ use chrono::format::{Item, StrftimeItems};
 use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 
-use super::budget::Budget;
-use super::{builtins, json, operators, printing};
+use crate::budget::Budget;
+use crate::{builtins, json, operators, printing};
 
 /// Instructions of one rendering, about a tenth of a second. A conversation takes about a hundred per message.
 const FUEL: u64 = 2_000_000;
@@ -17,7 +17,7 @@ const FUEL: u64 = 2_000_000;
 const MAX_RECURSION: usize = 200;
 
 /// An environment with Python's methods and printing; `now` fixes the time of `strftime_now`.
-pub(super) fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
+pub(crate) fn environment(now: Option<NaiveDateTime>) -> Environment<'static> {
     // Built once: it holds a hundred functions, which clones share.
     static COMMON: LazyLock<Environment<'static>> = LazyLock::new(common);
     let mut env = COMMON.clone();

@@ -152,43 +152,6 @@ fn a_syntax_error_names_its_line() {
     assert!(error.starts_with("chat template: ") && error.ends_with("(line 2 of the template)"), "{error}");
 }
 
-fn model_dir(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        std::fs::write(dir.path().join(name), text).unwrap();
-    }
-    dir
-}
-
-#[rstest]
-#[case::file_before_config(&[("chat_template.jinja", "A{{ eos_token }}"), ("tokenizer_config.json", r#"{"eos_token": "!", "chat_template": "B"}"#)], Some("A!"))]
-#[case::string(&[("tokenizer_config.json", r#"{"bos_token": {"content": "^"}, "chat_template": "B{{ bos_token }}"}"#)], Some("B^"))]
-#[case::named(&[("tokenizer_config.json", r#"{"chat_template": [{"name": "rag", "template": "R"}, {"name": "default", "template": "D"}]}"#)], Some("D"))]
-#[case::only_one(&[("tokenizer_config.json", r#"{"chat_template": [{"name": "x", "template": "X"}]}"#)], Some("X"))]
-#[case::null(&[("tokenizer_config.json", r#"{"chat_template": null}"#)], None)]
-#[case::no_files(&[], None)]
-fn finds_the_template_of_a_folder(#[case] files: &[(&str, &str)], #[case] expected: Option<&str>) {
-    let dir = model_dir(files);
-    let template = ChatTemplate::from_model_dir(dir.path()).unwrap();
-    let text = template.map(|template| template.render(&[], false).unwrap());
-    assert_eq!(text.as_deref(), expected);
-}
-
-#[rstest]
-#[case(r#"{"chat_template": 3}"#, "field \"chat_template\": expected a string or a list")]
-#[case(
-    r#"{"chat_template": [{"name": "a", "template": ""}, {"name": "b", "template": ""}]}"#,
-    "named default, found a, b"
-)]
-#[case(r#"{"bos_token": 3}"#, "field \"bos_token\": expected a string or an object with \"content\"")]
-#[case("[]", "expected a JSON object")]
-#[case("{", "tokenizer_config.json:1:1: not valid JSON")]
-fn a_bad_tokenizer_config_is_named(#[case] config: &str, #[case] expected: &str) {
-    let dir = model_dir(&[("tokenizer_config.json", config)]);
-    let error = ChatTemplate::from_model_dir(dir.path()).unwrap_err().to_string();
-    assert!(error.contains("tokenizer_config.json") && error.contains(expected), "{error}");
-}
-
 #[test]
 fn marks_that_overlap_are_a_syntax_error() {
     let error = ChatTemplate::new("{%}", BTreeMap::new()).unwrap_err().to_string();

@@ -2,9 +2,9 @@
 
 use minijinja::Error;
 
-use super::super::lexer::{Kind, syntax_error};
-use super::super::operators::{ADD, CONCATENATE, INDEX, MULTIPLY, READ, SLICE};
 use super::Reader;
+use crate::lexer::{Kind, syntax_error};
+use crate::operators::{ADD, CONCATENATE, INDEX, MULTIPLY, READ, SLICE};
 
 /// Limit on nested expressions: each level uses stack here and in the engine.
 const MAX_DEPTH: usize = 100;

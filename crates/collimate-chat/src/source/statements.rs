@@ -2,10 +2,10 @@
 
 use minijinja::Error;
 
-use super::super::lexer::{Kind, syntax_error};
-use super::super::operators::{NEW, STORE};
 use super::Reader;
 use super::expressions::Shape;
+use crate::lexer::{Kind, syntax_error};
+use crate::operators::{NEW, STORE};
 
 impl Reader<'_, '_> {
     /// The content of a `{% … %}` tag. The engine checks which statements exist and how they nest.

@@ -9,7 +9,7 @@ const MAX_TAG_TOKENS: usize = 1000;
 
 /// A piece of a template.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Part<'a> {
+pub(crate) enum Part<'a> {
     /// Text that is printed verbatim.
     Text { text: &'a str, line: usize },
     /// `{{ … }}`
@@ -20,14 +20,14 @@ pub(super) enum Part<'a> {
 
 /// The content of a tag, between its delimiters.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Tag<'a> {
-    pub(super) tokens: Vec<Token<'a>>,
+pub(crate) struct Tag<'a> {
+    pub(crate) tokens: Vec<Token<'a>>,
     /// Line of the closing delimiter, counted from 1.
-    pub(super) end_line: usize,
+    pub(crate) end_line: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Name,
     Number,
     /// A string literal, with its quotes and escapes.
@@ -37,18 +37,18 @@ pub(super) enum Kind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Token<'a> {
-    pub(super) kind: Kind,
-    pub(super) text: &'a str,
+pub(crate) struct Token<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) text: &'a str,
     /// Line of its first character, counted from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 /// Splits a template as transformers configures Jinja2: `trim_blocks`, `lstrip_blocks`, one trailing newline dropped.
 ///
 /// # Errors
 /// A tag or comment is unterminated, a tag has an invalid character, or a tag has too many tokens.
-pub(super) fn parts(source: &str) -> Result<Vec<Part<'_>>, Error> {
+pub(crate) fn parts(source: &str) -> Result<Vec<Part<'_>>, Error> {
     let source = source.strip_suffix('\n').unwrap_or(source);
     let mut lexer = Lexer { source, position: 0, line: 1, parts: Vec::new() };
     while lexer.part()? {}
@@ -56,7 +56,7 @@ pub(super) fn parts(source: &str) -> Result<Vec<Part<'_>>, Error> {
 }
 
 /// A template syntax error, with its line.
-pub(super) fn syntax_error(problem: impl Into<Cow<'static, str>>, line: usize) -> Error {
+pub(crate) fn syntax_error(problem: impl Into<Cow<'static, str>>, line: usize) -> Error {
     Error::new(ErrorKind::SyntaxError, format!("{} (line {line} of the template)", problem.into()))
 }
 

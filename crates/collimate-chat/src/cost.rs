@@ -3,12 +3,12 @@
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-use super::budget::{Budget, NODE_BYTES, invalid};
+use crate::budget::{Budget, NODE_BYTES, invalid};
 
 /// The widest field of a format, in characters.
 const MAX_WIDTH: usize = 10_000;
 
-pub(super) fn replace(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
+pub(crate) fn replace(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     let (from, to) = (text(args.first()), text(args.get(1)));
     let value = value.as_str().unwrap_or_default();
@@ -16,13 +16,13 @@ pub(super) fn replace(budget: &Budget, value: &Value, args: &[Value]) -> Result<
     budget.charge_product(to.len(), value.matches(from.as_str()).count())
 }
 
-pub(super) fn join(budget: &Budget, list: &Value, separator: Option<&Value>) -> Result<(), Error> {
+pub(crate) fn join(budget: &Budget, list: &Value, separator: Option<&Value>) -> Result<(), Error> {
     budget.walk(list, true)?;
     let count = list.as_str().map(str::len).or_else(|| list.len()).unwrap_or(0);
     budget.charge_product(separator.and_then(Value::as_str).map_or(0, str::len), count)
 }
 
-pub(super) fn indent(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
+pub(crate) fn indent(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
     let text = value.as_str().unwrap_or_default();
     // Given as a positional argument or as a keyword, in the last one.
     let named = args.last().filter(|last| last.kind() == ValueKind::Map).and_then(|last| last.get_attr("width").ok());
@@ -32,7 +32,7 @@ pub(super) fn indent(budget: &Budget, value: &Value, args: &[Value]) -> Result<(
 }
 
 /// A format string may set any width and print each argument any number of times.
-pub(super) fn format(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
+pub(crate) fn format(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
     let format = value.as_str().unwrap_or_default();
     budget.charge(format.len())?;
     let (widths, takes_widths) = widths(format)?;
@@ -86,7 +86,7 @@ fn widths(format: &str) -> Result<(usize, bool), Error> {
     Ok((sum, takes))
 }
 
-pub(super) fn split(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
+pub(crate) fn split(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
     let text = value.as_str().unwrap_or_default();
     budget.charge(2 * text.len())?;
     let separator = args.first().and_then(Value::as_str);
@@ -96,7 +96,7 @@ pub(super) fn split(budget: &Budget, value: &Value, args: &[Value]) -> Result<()
 }
 
 /// Each character at either end is compared with all characters to strip.
-pub(super) fn strip(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
+pub(crate) fn strip(budget: &Budget, value: &Value, args: &[Value]) -> Result<(), Error> {
     let characters = args.first().and_then(Value::as_str).map_or(1, str::len);
     budget.charge_product(value.as_str().map_or(0, str::len), characters.max(1))
 }

@@ -3,24 +3,24 @@
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, State, Value};
 
-use super::budget::{Budget, NODE_BYTES, invalid, is_container};
-use super::printing::write_str;
+use crate::budget::{Budget, NODE_BYTES, invalid, is_container};
+use crate::printing::write_str;
 
-pub(super) const ADD: &str = "paid_add";
-pub(super) const MULTIPLY: &str = "paid_multiply";
-pub(super) const CONCATENATE: &str = "paid_concatenate";
-pub(super) const SLICE: &str = "paid_slice";
+pub(crate) const ADD: &str = "paid_add";
+pub(crate) const MULTIPLY: &str = "paid_multiply";
+pub(crate) const CONCATENATE: &str = "paid_concatenate";
+pub(crate) const SLICE: &str = "paid_slice";
 /// Returns its operand, a new list or map.
-pub(super) const NEW: &str = "paid_new";
+pub(crate) const NEW: &str = "paid_new";
 /// Returns its operand, which is about to be compared in full.
-pub(super) const READ: &str = "paid_read";
+pub(crate) const READ: &str = "paid_read";
 /// Returns its operand, one of whose elements is about to be looked up.
-pub(super) const INDEX: &str = "paid_index";
+pub(crate) const INDEX: &str = "paid_index";
 /// Returns its operand, which is about to be stored in a namespace.
-pub(super) const STORE: &str = "paid_store";
+pub(crate) const STORE: &str = "paid_store";
 
-/// Adds the operators that [`super::source`] inserts into templates. A template may also name them: they pay either way.
-pub(super) fn register(env: &mut Environment<'static>) {
+/// Adds the operators that [`crate::source`] inserts into templates. A template may also name them: they pay either way.
+pub(crate) fn register(env: &mut Environment<'static>) {
     env.add_filter(ADD, add);
     env.add_filter(MULTIPLY, multiply);
     env.add_filter(CONCATENATE, concatenate);
@@ -47,7 +47,7 @@ pub(super) fn register(env: &mut Environment<'static>) {
 
 /// Rejects values through which a namespace could contain itself: comparing or printing it would never end, and its
 /// memory would never be freed.
-pub(super) fn storable(value: &Value) -> Result<(), Error> {
+pub(crate) fn storable(value: &Value) -> Result<(), Error> {
     let Some(object) = value.as_object() else { return Ok(()) };
     let name = object.type_name();
     if ["Namespace", "Macro", "Loop", "Closure"].iter().any(|kind| name.ends_with(kind)) {

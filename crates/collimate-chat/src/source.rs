@@ -2,7 +2,7 @@
 //!
 //! The engine bounds instructions but evaluates operators itself: repeating `{% set x = x ~ x %}` sixty times would
 //! exhaust memory within a hundred instructions, and `'a' * 99999999 ~ …` does so during compilation. The engine has no
-//! public hook for this. So `a + b` becomes `a | paid_add(b)`, which pays before it runs ([`super::operators`]), and
+//! public hook for this. So `a + b` becomes `a | paid_add(b)`, which pays before it runs ([`crate::operators`]), and
 //! literal text becomes `{{ "text" }}`: in captured blocks (`{% set x %}…`, macros), too, only printed values pass
 //! through the engine's formatter, which counts them.
 //!
@@ -17,18 +17,18 @@ use std::borrow::Cow;
 
 use minijinja::{Error, ErrorKind};
 
-use super::lexer::{Kind, Part, Tag, Token, parts, syntax_error};
+use crate::lexer::{Kind, Part, Tag, Token, parts, syntax_error};
 
 /// Size limit of a template, in bytes. Published ones have up to 30,000 or so.
 const MAX_SOURCE_BYTES: usize = 1 << 20;
 /// Limit on a template's `elif` branches: each nests in the one before.
 const MAX_ELIFS: usize = 250;
 
-/// Replaces a template's operators by those of [`super::operators`]; line numbers stay the same.
+/// Replaces a template's operators by those of [`crate::operators`]; line numbers stay the same.
 ///
 /// # Errors
 /// The template is not valid Jinja, nests too deeply, or has tags that load other templates.
-pub(super) fn paid_source(source: &str) -> Result<String, Error> {
+pub(crate) fn paid_source(source: &str) -> Result<String, Error> {
     if source.len() > MAX_SOURCE_BYTES {
         let problem = format!("the template has {} bytes, at most {MAX_SOURCE_BYTES} are read", source.len());
         return Err(Error::new(ErrorKind::SyntaxError, problem));

@@ -12,33 +12,33 @@ use minijinja::value::{Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
 /// Bytes that any rendering may process, however short the conversation.
-pub(super) const WORK_BYTES: usize = 64 << 20;
+pub(crate) const WORK_BYTES: usize = 64 << 20;
 /// Further bytes of work for each byte of the conversation: templates read a message a dozen times.
-pub(super) const WORK_PER_BYTE: usize = 256;
+pub(crate) const WORK_PER_BYTE: usize = 256;
 /// Bytes that a rendering may process, however long the conversation: it may keep all of them at once.
-pub(super) const MOST_WORK_BYTES: usize = 512 << 20;
-/// Bytes of a conversation with its tools, as [`super::inputs`] counts them.
-pub(super) const MAX_CONVERSATION_BYTES: usize = 16 << 20;
+pub(crate) const MOST_WORK_BYTES: usize = 512 << 20;
+/// Bytes of a conversation with its tools, as [`crate::inputs`] counts them.
+pub(crate) const MAX_CONVERSATION_BYTES: usize = 16 << 20;
 /// Bytes of text that a rendering may print, including captured blocks: a prompt and a response have less.
-pub(super) const MAX_OUTPUT_BYTES: usize = 16 << 20;
+pub(crate) const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// Levels of nested lists and maps. Messages of tool calls nest about ten deep.
-pub(super) const MAX_NESTING: usize = 64;
+pub(crate) const MAX_NESTING: usize = 64;
 /// Cost of a list element on top of its text: about twice the size of the engine's value, to cover its time too.
-pub(super) const NODE_BYTES: usize = 64;
+pub(crate) const NODE_BYTES: usize = 64;
 /// Cost of a message on top of its text: templates often build lists of messages one by one.
-pub(super) const MESSAGE_BYTES: usize = 1024;
+pub(crate) const MESSAGE_BYTES: usize = 1024;
 /// Most bytes that one byte of text expands to when a list is printed: `\u{1f}`.
 const ESCAPED_BYTES: usize = 6;
 /// Cost of each piece of printed text on top of its bytes, to cover its time.
 const PIECE_BYTES: usize = 8;
 
 /// The variable that holds a rendering's work budget; no template can name it.
-pub(super) const WORK_VARIABLE: &str = "\u{1}work";
+pub(crate) const WORK_VARIABLE: &str = "\u{1}work";
 const TEMP: &str = "\u{1}budget";
 
 /// What a rendering may still use.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     work: AtomicUsize,
     output: AtomicUsize,
 }
@@ -51,7 +51,7 @@ impl Object for Budget {
 
 impl Budget {
     /// The budget of the rendering that `state` belongs to; macros share it.
-    pub(super) fn from_state(state: &State<'_, '_>) -> Arc<Self> {
+    pub(crate) fn from_state(state: &State<'_, '_>) -> Arc<Self> {
         state.get_or_set_temp_object(TEMP, || {
             let work = state.lookup(WORK_VARIABLE).and_then(|value| value.as_usize());
             Self { work: AtomicUsize::new(work.unwrap_or(WORK_BYTES)), output: AtomicUsize::new(MAX_OUTPUT_BYTES) }
@@ -59,23 +59,23 @@ impl Budget {
     }
 
     /// Pays for work before it is done.
-    pub(super) fn charge(&self, bytes: usize) -> Result<(), Error> {
+    pub(crate) fn charge(&self, bytes: usize) -> Result<(), Error> {
         take(&self.work, bytes).then_some(()).ok_or_else(exhausted)
     }
 
     /// Pays for a product of two sizes; an overflow exceeds the budget.
-    pub(super) fn charge_product(&self, bytes: usize, times: usize) -> Result<(), Error> {
+    pub(crate) fn charge_product(&self, bytes: usize, times: usize) -> Result<(), Error> {
         self.charge(bytes.saturating_mul(times))
     }
 
     /// Pays for printed text.
-    pub(super) fn print(&self, bytes: usize) -> Result<(), Error> {
+    pub(crate) fn print(&self, bytes: usize) -> Result<(), Error> {
         let problem = || invalid(format!("the text grows beyond {MAX_OUTPUT_BYTES} bytes"));
         take(&self.output, bytes).then_some(()).ok_or_else(problem)
     }
 
     /// Pays for walking a value, with the bytes of its strings if `texts`, and rejects one nested too deeply.
-    pub(super) fn walk(&self, value: &Value, texts: bool) -> Result<(), Error> {
+    pub(crate) fn walk(&self, value: &Value, texts: bool) -> Result<(), Error> {
         self.walk_at(value, texts, 0)
     }
 
@@ -100,7 +100,7 @@ impl Budget {
     /// Pays for the result of an operation, and stores a lazy list in memory.
     ///
     /// The engine nests lazy lists in each other, and would walk and drop a long chain of them by recursion.
-    pub(super) fn settle(&self, value: Value) -> Result<Value, Error> {
+    pub(crate) fn settle(&self, value: Value) -> Result<Value, Error> {
         match value.kind() {
             ValueKind::String => self.charge(value.as_str().map_or(0, str::len))?,
             ValueKind::Iterable => {
@@ -120,16 +120,16 @@ impl Budget {
     }
 
     /// Pays for the elements of a value, or the bytes of a string, without looking into the elements.
-    pub(super) fn top(&self, value: &Value) -> Result<(), Error> {
+    pub(crate) fn top(&self, value: &Value) -> Result<(), Error> {
         let count = value.as_str().map(str::len).or_else(|| value.len()).unwrap_or(0);
         self.charge_product(NODE_BYTES, count.saturating_add(1))
     }
 }
 
 /// A string that pays for what is written to it.
-pub(super) struct PaidText<'a> {
-    pub(super) text: String,
-    pub(super) budget: &'a Budget,
+pub(crate) struct PaidText<'a> {
+    pub(crate) text: String,
+    pub(crate) budget: &'a Budget,
 }
 
 impl fmt::Write for PaidText<'_> {
@@ -141,16 +141,16 @@ impl fmt::Write for PaidText<'_> {
 }
 
 /// Whether a value is a list or a map.
-pub(super) fn is_container(value: &Value) -> bool {
+pub(crate) fn is_container(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map)
 }
 
 /// An error for an operation that is not allowed.
-pub(super) fn invalid(problem: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(crate) fn invalid(problem: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, problem)
 }
 
-pub(super) fn exhausted() -> Error {
+pub(crate) fn exhausted() -> Error {
     invalid(format!(
         "it works on more data than {WORK_BYTES} bytes and {WORK_PER_BYTE} times the conversation, or than \
          {MOST_WORK_BYTES} bytes: it grows without end"

@@ -6,7 +6,7 @@ use collimate_data::{ChatInputs, Message};
 use minijinja::Value;
 use serde_json::{Map, Value as Json};
 
-use super::budget;
+use crate::budget;
 
 /// Names under which a message's reasoning is known. Templates read the first, some the last.
 const REASONING: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
@@ -22,7 +22,7 @@ pub struct ChatDefaults {
 
 impl ChatDefaults {
     /// The messages with the system prompt before them, if they have no system turn.
-    pub(super) fn with_system(&self, messages: &[Message]) -> Vec<Message> {
+    pub(crate) fn with_system(&self, messages: &[Message]) -> Vec<Message> {
         let has_system = messages.iter().any(|message| message.role == "system");
         let system = self.system_prompt.as_ref().filter(|_| !has_system).map(|text| Message::new("system", text));
         system.into_iter().chain(messages.iter().cloned()).collect()
@@ -30,13 +30,13 @@ impl ChatDefaults {
 }
 
 /// The variables of a rendering, and the bytes of what it is given.
-pub(super) struct Variables {
-    pub(super) context: BTreeMap<String, Value>,
-    pub(super) num_bytes: usize,
+pub(crate) struct Variables {
+    pub(crate) context: BTreeMap<String, Value>,
+    pub(crate) num_bytes: usize,
 }
 
 impl Variables {
-    pub(super) fn new(
+    pub(crate) fn new(
         messages: &[Message],
         inputs: &ChatInputs,
         defaults: &ChatDefaults,
@@ -80,7 +80,7 @@ fn plain(message: &Message) -> Map<String, Json> {
 }
 
 /// Bytes of a conversation, counted before it is copied for the template.
-pub(super) fn num_bytes(messages: &[Message], inputs: &ChatInputs) -> usize {
+pub(crate) fn num_bytes(messages: &[Message], inputs: &ChatInputs) -> usize {
     let fields = |fields: &Map<String, Json>| fields.values().map(json_bytes).sum::<usize>();
     let messages = messages.iter().map(|message| message.content.len() + fields(&message.fields));
     messages.sum::<usize>() + inputs.tools.iter().flatten().map(json_bytes).sum::<usize>() + fields(&inputs.kwargs)
@@ -98,7 +98,7 @@ fn json_bytes(value: &Json) -> usize {
 }
 
 /// What a conversation has that a template might leave out, and which text of the template would show that it reads it.
-pub(super) fn wishes(messages: &[Message], inputs: &ChatInputs) -> Vec<(&'static str, Vec<&'static str>)> {
+pub(crate) fn wishes(messages: &[Message], inputs: &ChatInputs) -> Vec<(&'static str, Vec<&'static str>)> {
     let mut wishes = Vec::new();
     if inputs.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
         wishes.push(("tools", vec!["tools"]));
@@ -114,7 +114,7 @@ pub(super) fn wishes(messages: &[Message], inputs: &ChatInputs) -> Vec<(&'static
 }
 
 /// The conversation without a field that [`wishes`] names.
-pub(super) fn without(messages: &[Message], inputs: &ChatInputs, name: &str) -> (Vec<Message>, ChatInputs) {
+pub(crate) fn without(messages: &[Message], inputs: &ChatInputs, name: &str) -> (Vec<Message>, ChatInputs) {
     let (mut messages, mut inputs) = (messages.to_vec(), inputs.clone());
     messages.iter_mut().for_each(|message| _ = message.fields.shift_remove(name));
     if name == "tools" {

@@ -5,10 +5,10 @@ use std::fmt::{self, Write};
 use minijinja::value::ValueKind;
 use minijinja::{Error, Output, State, Value};
 
-use super::budget::{Budget, MAX_NESTING, PaidText, exhausted};
+use crate::budget::{Budget, MAX_NESTING, PaidText, exhausted};
 
 /// Prints a value to the template's output: the engine's formatter.
-pub(super) fn print(out: &mut Output<'_>, state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
+pub(crate) fn print(out: &mut Output<'_>, state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
     let budget = Budget::from_state(state);
     if let Some(text) = value.as_str() {
         budget.print(text.len())?;
@@ -20,7 +20,7 @@ pub(super) fn print(out: &mut Output<'_>, state: &State<'_, '_>, value: &Value) 
 }
 
 /// Python's `str(value)`; an undefined value prints nothing, as in Jinja2.
-pub(super) fn write_str(budget: &Budget, value: &Value) -> Result<String, Error> {
+pub(crate) fn write_str(budget: &Budget, value: &Value) -> Result<String, Error> {
     let mut out = PaidText { text: String::new(), budget };
     let written = match value.as_str() {
         Some(text) => out.write_str(text),
