@@ -1,17 +1,40 @@
 //! Files without a name, for what does not fit into memory.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::WriteError;
+use crate::{WriteError, folder_of};
 
-/// A file on the disk of `folder` that no other process can open. Its space is free again once it is closed, however this
-/// process ends.
-///
-/// # Errors
-/// The folder cannot be written.
-pub fn unnamed_file(folder: &Path) -> Result<File, WriteError> {
-    tempfile::tempfile_in(folder).map_err(WriteError::of(folder))
+/// Where a file without a name is kept, and what it is called in messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnnamedPlace {
+    folder: PathBuf,
+    name: PathBuf,
+}
+
+impl UnnamedPlace {
+    /// On the disk of an output that is written later, whose name messages give.
+    pub fn beside(output: &Path) -> Self {
+        Self { folder: folder_of(output).to_owned(), name: output.to_owned() }
+    }
+
+    /// In the system's folder for temporary files, which messages name.
+    pub fn temporary() -> Self {
+        Self { folder: std::env::temp_dir(), name: std::env::temp_dir() }
+    }
+
+    /// What messages name.
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// A file that no other process can open. Its space is free again once it is closed, however this process ends.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn file(&self) -> Result<File, WriteError> {
+        tempfile::tempfile_in(&self.folder).map_err(WriteError::of(&self.name))
+    }
 }
 
 #[cfg(test)]
@@ -23,13 +46,20 @@ mod tests {
     #[test]
     fn it_can_be_read_back_and_nobody_sees_it() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut file = unnamed_file(folder.path()).expect("a file");
+        let mut file = UnnamedPlace::beside(&folder.path().join("out.jsonl")).file().expect("a file");
         file.write_all(b"rows").expect("written");
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
         file.rewind().expect("the start");
         let mut text = String::new();
         file.read_to_string(&mut text).expect("read");
         assert_eq!(text, "rows");
-        assert!(unnamed_file(&folder.path().join("missing")).is_err());
+        let missing = folder.path().join("missing/out.jsonl");
+        let error = UnnamedPlace::beside(&missing).file().expect_err("no folder").to_string();
+        assert!(error.contains("missing/out.jsonl: cannot be written"), "{error}");
+    }
+
+    #[test]
+    fn an_output_without_a_folder_is_here() {
+        assert_eq!(UnnamedPlace::beside(Path::new("out")).folder, Path::new("."));
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use collimate_data::{ChatInputs, DataError, JsonRow, JsonRows, Prompt};
+use collimate_files::UnnamedPlace;
 use collimate_model::GenerateOptions;
 pub use collimate_text::encode_prompt;
 use collimate_text::{TextError, TextTokenizer};
@@ -54,14 +55,19 @@ pub struct PromptRows(StoredRows);
 
 impl PromptRows {
     /// Reads all rows and tokenizes their prompts, so that one that cannot be used is named before anything is computed.
-    /// They are kept on the disk of `folder`; messages refer to the files as `name`.
+    /// They are kept in a file of `place`; messages refer to the files as `name`.
     ///
     /// # Errors
     /// A row that is not an object with a prompt, a prompt that the tokenizer rejects or that is empty, or no prompts at
     /// all; the disk is full.
-    pub fn read(name: &Path, rows: JsonRows, tokenizer: &TextTokenizer, folder: &Path) -> Result<Self, RoundsError> {
+    pub fn read(
+        name: &Path,
+        rows: JsonRows,
+        tokenizer: &TextTokenizer,
+        place: &UnnamedPlace,
+    ) -> Result<Self, RoundsError> {
         let check = |row| PromptRow::of(row)?.encode(tokenizer).map(drop);
-        let rows = StoredRows::read(rows, folder, check)?;
+        let rows = StoredRows::read(rows, place, check)?;
         if rows.len() == 0 {
             return Err(DataError::File { path: name.to_owned(), problem: "holds no prompt".to_owned() }.into());
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use collimate_data::{DataError, JsonRow, JsonRows};
-use collimate_files::{WriteError, unnamed_file};
+use collimate_files::{UnnamedPlace, WriteError};
 
 /// Rows in an unnamed file, in any order. Memory holds two numbers a row.
 #[derive(Debug)]
@@ -18,22 +18,22 @@ pub(crate) struct StoredRows {
     lines: Vec<usize>,
     /// Index of each file's first row, and the file.
     files: Vec<(usize, PathBuf)>,
-    /// Where the rows are kept, for messages.
-    folder: PathBuf,
+    /// What the rows are kept for, for messages.
+    name: PathBuf,
 }
 
 impl StoredRows {
-    /// Reads and checks all rows, and keeps them on the disk of `folder`.
+    /// Reads and checks all rows, and keeps them in a file of `place`.
     ///
     /// # Errors
     /// A row cannot be read, `check` refuses it, or the disk is full.
     pub(crate) fn read<E: From<DataError> + From<WriteError>>(
         rows: JsonRows,
-        folder: &Path,
+        place: &UnnamedPlace,
         mut check: impl FnMut(JsonRow) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let failed = || WriteError::of(folder);
-        let mut file = BufWriter::new(unnamed_file(folder)?);
+        let failed = || WriteError::of(place.name());
+        let mut file = BufWriter::new(place.file()?);
         let (mut starts, mut lines, mut files) = (vec![0], Vec::new(), Vec::<(usize, PathBuf)>::new());
         let mut end = 0;
         for row in rows {
@@ -49,7 +49,7 @@ impl StoredRows {
             check(row)?;
         }
         let file = file.into_inner().map_err(|error| failed()(error.into_error()))?;
-        Ok(Self { file: Mutex::new(file), starts, lines, files, folder: folder.to_owned() })
+        Ok(Self { file: Mutex::new(file), starts, lines, files, name: place.name().to_owned() })
     }
 
     /// Number of rows.
@@ -73,7 +73,7 @@ impl StoredRows {
     /// # Errors
     /// It cannot be read back.
     pub(crate) fn get(&self, index: usize) -> Result<JsonRow, DataError> {
-        let failed = |source| DataError::Io { path: self.folder.clone(), source };
+        let failed = |source| DataError::Io { path: self.name.clone(), source };
         let mut text = vec![0; self.bytes(index) as usize];
         {
             let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +101,8 @@ mod tests {
         let second = write("b.jsonl", "{\"x\": \"\\u00e4\"}\n");
         let rows = || JsonRows::open_all(vec![first.clone(), second.clone()]).expect("rows");
         let expected: Vec<JsonRow> = rows().collect::<Result<_, _>>().expect("rows");
-        let stored = StoredRows::read(rows(), folder.path(), |_| Ok::<_, crate::RoundsError>(())).expect("rows");
+        let place = UnnamedPlace::beside(&folder.path().join("out.jsonl"));
+        let stored = StoredRows::read(rows(), &place, |_| Ok::<_, crate::RoundsError>(())).expect("rows");
         assert_eq!(stored.len(), 3);
         for index in [2, 0, 1, 2] {
             let row = stored.get(index).expect("a row");

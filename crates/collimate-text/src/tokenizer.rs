@@ -259,14 +259,12 @@ impl TextTokenizer {
         ids.find(|id| self.token_text(*id).is_none())
     }
 
-    /// Added tokens that have other ids than the files say, described.
-    pub(crate) fn misplaced(&self) -> Option<&str> {
-        self.misplaced.as_deref()
-    }
-
-    /// What the tokenizer's file asks for that would give a text other tokens each time, and is turned off.
-    pub fn randomness(&self) -> Option<&str> {
-        self.random.as_deref()
+    /// What the user should know of the files: tokens with other ids than they say, and what they ask for that would give a
+    /// text other tokens each time and is turned off.
+    pub fn warnings(&self) -> Vec<String> {
+        let misplaced = self.misplaced.as_ref().map(|tokens| format!("warning: the token {tokens}"));
+        let random = self.random.as_ref().map(|setting| format!("warning: {setting}"));
+        misplaced.into_iter().chain(random).collect()
     }
 
     /// Tokens of the longest sequence that the model was made for, if `config.json` says.

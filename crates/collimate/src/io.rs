@@ -2,11 +2,12 @@
 
 use std::fmt::Arguments;
 use std::io::{Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use collimate_data::RowWriter;
+use collimate_files::UnnamedPlace;
 use collimate_hub::Hub;
 use collimate_progress::{BarObserver, Both, LineObserver, LogFile, Observer, Silent, terminal_width, wrap};
 use serde_json::Value;
@@ -22,9 +23,9 @@ pub struct Io<'a> {
     pub out: &'a mut (dyn Write + Send),
     /// Progress and errors.
     pub err: &'a mut (dyn Write + Send),
-    /// Whether results may be coloured.
+    /// Whether results may be colored.
     pub out_color: bool,
-    /// Whether errors may be coloured.
+    /// Whether errors may be colored.
     pub err_color: bool,
     /// Whether errors go to a terminal.
     pub err_terminal: bool,
@@ -112,15 +113,11 @@ pub(crate) enum Rows {
 /// Bytes of rows for standard output that are in memory rather than on disk.
 const MOST_IN_MEMORY: usize = 16 << 20;
 
-/// The folder for what a command keeps on disk while it runs: where its rows will be, or for standard output and devices the
-/// system's folder for temporary files.
-pub(crate) fn folder_beside(output: &Path) -> PathBuf {
+/// Where a command keeps rows while it runs: where its output will be, or for standard output and devices in the system's
+/// folder for temporary files.
+pub(crate) fn place_beside(output: &Path) -> UnnamedPlace {
     let is_file = output != Path::new("-") && (output.is_file() || !output.exists());
-    match output.parent().filter(|_| is_file) {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        Some(_) => PathBuf::from("."),
-        None => std::env::temp_dir(),
-    }
+    if is_file { UnnamedPlace::beside(output) } else { UnnamedPlace::temporary() }
 }
 
 impl Rows {

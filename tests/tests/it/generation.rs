@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::faults::{changed_model, overflow};
 use crate::harness::{Folder, collimate, succeed};
-use crate::small_model::model_arg;
+use crate::small_model::{model, model_arg};
 
 pub(crate) const PROMPTS: [&str; 2] = ["How many eggs are left?", "James runs 3 sprints a week."];
 
@@ -55,6 +55,31 @@ fn samples_once_scored_can_be_trained_on() {
     let args = ["train", "--model", model, "--data", &scored, "--output", &run, "--set", "max_steps=2", "--quiet"];
     succeed(&args);
     assert_eq!(folder.rows("run/metrics.jsonl")[1]["rewards/rank_4"].as_f64().map(f64::is_finite), Some(true));
+}
+
+/// A tokenizer's dropout is turned off; each verb that reads one says so, once.
+#[test]
+fn a_setting_of_the_tokenizer_that_is_not_applied_is_said_once() {
+    let folder = Folder::new();
+    let model = folder.copy(model(), "m");
+    let path = folder.path("m/tokenizer.json");
+    let text = std::fs::read(&path).expect("a tokenizer");
+    let mut tokenizer: Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(tokenizer["model"]["type"], "BPE");
+    tokenizer["model"]["dropout"] = json!(0.5);
+    folder.write("m/tokenizer.json", tokenizer.to_string());
+    let response = |text: &str, reward: u8| json!({"content": text, "reward": reward});
+    let row = json!({"prompt": "2 * 2", "responses": [response("4", 1), response("5", 0)]});
+    let data = folder.write("d.jsonl", format!("{row}\n"));
+    let verbs: [&[&str]; 3] = [
+        &["generate", "--prompt", "2 * 2", "--max-new-tokens", "2"],
+        &["sample", "--data", &data, "--output", &folder.arg("s.jsonl"), "-n", "1", "--max-new-tokens", "2"],
+        &["score", "--data", &data, "--output", &folder.arg("l.jsonl"), "--quiet"],
+    ];
+    for verb in verbs {
+        let err = succeed(&[verb, &["--model", &model]].concat()).err;
+        assert_eq!(err.matches("field \"model.dropout\": 0.5 is not applied").count(), 1, "{verb:?}: {err}");
+    }
 }
 
 /// Samples of two prompts with an answer key.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use collimate_data::{DataError, JsonRows};
+use collimate_files::UnnamedPlace;
 
 use super::RewardError;
 use super::answer::Request;
@@ -21,13 +22,13 @@ pub struct RewardRows {
 }
 
 impl RewardRows {
-    /// Reads and checks all rows and keeps them on the disk of `folder`; messages refer to the files as `name`.
+    /// Reads and checks all rows and keeps them in a file of `place`; messages refer to the files as `name`.
     ///
     /// # Errors
     /// A row that is not an object with `prompt` and `responses`, or no rows at all; the disk is full.
-    pub fn read(name: &Path, rows: JsonRows, folder: &Path) -> Result<Self, RewardError> {
+    pub fn read(name: &Path, rows: JsonRows, place: &UnnamedPlace) -> Result<Self, RewardError> {
         let mut counts = Vec::new();
-        let rows = StoredRows::read(rows, folder, |row| {
+        let rows = StoredRows::read(rows, place, |row| {
             counts.push(RewardRow::of(row)?.num_responses() as u32);
             Ok::<_, RewardError>(())
         })?;
@@ -114,7 +115,8 @@ mod tests {
     fn stored(text: &str) -> Result<RewardRows, RewardError> {
         let name = Path::new("rows.jsonl");
         let folder = tempfile::tempdir().expect("a folder");
-        RewardRows::read(name, JsonRows::from_reader(std::io::Cursor::new(text.to_owned()), name)?, folder.path())
+        let rows = JsonRows::from_reader(std::io::Cursor::new(text.to_owned()), name)?;
+        RewardRows::read(name, rows, &UnnamedPlace::beside(&folder.path().join("out.jsonl")))
     }
 
     #[test]

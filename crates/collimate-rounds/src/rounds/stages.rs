@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use collimate_data::{JsonRows, RowWriter};
-use collimate_files::{WriteError, plain_folder, read_plain, remove_leftovers, write_atomically};
+use collimate_files::{UnnamedPlace, WriteError, plain_folder, read_plain, remove_leftovers, write_atomically};
 use collimate_model::GenerateOptions;
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
@@ -117,8 +117,9 @@ impl<'a> Round<'a> {
         if !samples.exists() {
             self.sample(&samples, draw, context)?;
         }
-        let rows = RewardRows::read(&samples, JsonRows::open(&samples)?, &self.dir)?;
-        let mut all = RowWriter::create_plain(&self.dir.join(format!("{prefix}rewards.jsonl")))?;
+        let rewards = self.dir.join(format!("{prefix}rewards.jsonl"));
+        let rows = RewardRows::read(&samples, JsonRows::open(&samples)?, &UnnamedPlace::beside(&rewards))?;
+        let mut all = RowWriter::create_plain(&rewards)?;
         let training_data = draw.training_data.map(|name| RowWriter::create_plain(&self.dir.join(name)));
         let mut training_data = training_data.transpose()?;
         let summary = reward_rows(rows, &self.options.program, context, &mut |row| {

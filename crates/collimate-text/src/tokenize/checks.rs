@@ -36,10 +36,8 @@ pub struct TextChecks {
     pub foreign: Found,
     /// Responses that end beyond the positions that the model was made for.
     pub too_long: Found,
-    /// Added tokens that have other ids than the model's files say.
-    pub misplaced: Option<String>,
-    /// What the tokenizer's file asks for that is random, and is not done.
-    pub random: Option<String>,
+    /// What is said of the tokenizer itself: [`TextTokenizer::warnings`].
+    pub tokenizer: Vec<String>,
     /// Those positions, if the model's `config.json` says.
     pub max_positions: Option<usize>,
 }
@@ -67,8 +65,9 @@ impl TextChecks {
         self.sampled += other.sampled;
         self.foreign.merge(other.foreign);
         self.too_long.merge(other.too_long);
-        self.misplaced = self.misplaced.take().or(other.misplaced);
-        self.random = self.random.take().or(other.random);
+        if self.tokenizer.is_empty() {
+            self.tokenizer = other.tokenizer;
+        }
         self.max_positions = self.max_positions.or(other.max_positions);
     }
 
@@ -114,9 +113,7 @@ impl TextChecks {
                 "; lower max_length",
             ),
         ];
-        let misplaced = self.misplaced.as_ref().map(|tokens| format!("warning: the token {tokens}"));
-        let random = self.random.as_ref().map(|setting| format!("warning: {setting}"));
-        misplaced.into_iter().chain(random).chain(found.into_iter().flatten()).collect()
+        self.tokenizer.iter().cloned().chain(found.into_iter().flatten()).collect()
     }
 }
 
@@ -166,8 +163,7 @@ impl Checker<'_> {
 
 /// Compares a group with what the model's files say: counts the responses that end beyond its positions.
 pub(super) fn check_model(group: &TokenizedGroup, tokenizer: &TextTokenizer, checks: &mut TextChecks) {
-    checks.misplaced = tokenizer.misplaced().map(str::to_owned);
-    checks.random = tokenizer.randomness().map(str::to_owned);
+    checks.tokenizer = tokenizer.warnings();
     checks.max_positions = tokenizer.max_positions();
     let Some(limit) = checks.max_positions else { return };
     for response in &group.responses {

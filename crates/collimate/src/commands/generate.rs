@@ -35,7 +35,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(mut self, io: &mut Io<'_>) -> Result<(), CliError> {
         self.model.locate(io)?;
-        let tokenizer = self.model.tokenizer()?;
+        let tokenizer = self.model.tokenizer(io)?;
         let options = self.sampling.resolve(self.temperature, 1, &tokenizer)?;
         let prompts = self
             .prompt

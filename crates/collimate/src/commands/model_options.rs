@@ -83,16 +83,22 @@ impl ModelOptions {
     }
 
     /// The tokenizer with its chat template: as a recipe says, or the adapter's if it brings one, since a recipe may have
-    /// changed the chat template or the end of a turn, or else the model's.
-    pub(crate) fn tokenizer(&self) -> Result<TextTokenizer, CliError> {
-        if let Some(changes) = &self.changes {
-            return Ok(changes.open(&self.model)?);
-        }
-        match self.adapter.as_deref().filter(|adapter| adapter.join("tokenizer.json").is_file()) {
-            Some(adapter) => Ok(TextTokenizer::from_model_dir(adapter)?.with_ends_of(&self.model)?),
-            None => Ok(TextTokenizer::from_model_dir(&self.model)?),
-        }
+    /// changed the chat template or the end of a turn, or else the model's. Logs what it does otherwise than its files say.
+    pub(crate) fn tokenizer(&self, io: &mut Io<'_>) -> Result<TextTokenizer, CliError> {
+        let own = self.adapter.as_deref().filter(|adapter| adapter.join("tokenizer.json").is_file());
+        let tokenizer = match (&self.changes, own) {
+            (Some(changes), _) => changes.open(&self.model)?,
+            (None, Some(adapter)) => TextTokenizer::from_model_dir(adapter)?.with_ends_of(&self.model)?,
+            (None, None) => TextTokenizer::from_model_dir(&self.model)?,
+        };
+        log_warnings(&tokenizer, io);
+        Ok(tokenizer)
     }
+}
+
+/// Logs what a tokenizer does otherwise than its files say.
+pub(crate) fn log_warnings(tokenizer: &TextTokenizer, io: &mut Io<'_>) {
+    tokenizer.warnings().iter().for_each(|warning| io.note(format_args!("{warning}")));
 }
 
 /// How to generate.

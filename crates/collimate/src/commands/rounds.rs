@@ -7,7 +7,7 @@ use collimate_text::TextTokenizer;
 use collimate_train::{RunContext, tokenizer_changes};
 use serde_json::{Map, json};
 
-use super::model_options::SamplingOptions;
+use super::model_options::{SamplingOptions, log_warnings};
 use super::recipe_options::RecipeOptions;
 use super::reward::ProgramOptions;
 use crate::error::CliError;
@@ -119,6 +119,7 @@ impl Args {
         collimate_train::check_recipe(&recipe).map_err(|error| self.recipe.at_key(error))?;
         let model = recipe.model()?.to_owned();
         let tokenizer = tokenizer_changes(&recipe).open(&model)?;
+        log_warnings(&tokenizer, io);
         let given = SamplingOptions {
             max_new_tokens: self.max_new_tokens.unwrap_or_else(|| recipe.response_room()),
             top_p: self.top_p,

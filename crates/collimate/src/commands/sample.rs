@@ -8,7 +8,7 @@ use super::model_options::{ModelOptions, SamplingOptions};
 use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::inputs::open_rows;
-use crate::io::{Io, Rows, folder_beside};
+use crate::io::{Io, Rows, place_beside};
 
 /// Draw several responses to each prompt of a file
 ///
@@ -53,10 +53,10 @@ impl Args {
         self.model.locate(io)?;
         self.model.check()?;
         let mut out = Rows::create(&self.output)?;
-        let tokenizer = self.model.tokenizer()?;
+        let tokenizer = self.model.tokenizer(io)?;
         let options = self.sampling.resolve(self.temperature, self.num_responses, &tokenizer)?;
         let (name, rows) = open_rows(&self.data, io)?;
-        let prompts = PromptRows::read(&name, rows, &tokenizer, &folder_beside(&self.output))?;
+        let prompts = PromptRows::read(&name, rows, &tokenizer, &place_beside(&self.output))?;
         let mut session = self.model.open(io)?;
         {
             let mut observer = io.observer(self.quiet);

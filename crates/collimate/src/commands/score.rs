@@ -66,7 +66,7 @@ impl Args {
         let options = self.lengths.resolve(&self.read, 1)?;
         let mut out = RowWriter::create(&self.output)?;
         let mut reader = self.read.open_unrewarded(&self.data, io)?;
-        let tokenizer = self.model.tokenizer()?;
+        let tokenizer = self.model.tokenizer(io)?;
         let mut session = self.model.open(io)?;
         let mut num_skipped = 0;
         let mut checks = TextChecks::default();
@@ -91,6 +91,8 @@ impl Args {
             }
             observer.finish();
         }
+        // They were logged when it was opened.
+        checks.tokenizer.clear();
         for warning in checks.warnings(&|index, line| reader.files().place(index, line)) {
             io.note(format_args!("{warning}"));
         }
