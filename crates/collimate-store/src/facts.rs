@@ -1,7 +1,5 @@
 //! What a run says about its data without reading it again.
 
-use std::path::PathBuf;
-
 use collimate_data::DataFiles;
 use collimate_text::TokenizedGroup;
 use serde::{Deserialize, Serialize};
@@ -64,23 +62,18 @@ impl Totals {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Facts {
     pub(crate) totals: Totals,
-    /// Lines for the log: what was found, truncated and left out.
+    /// Lines for the log: what was found, truncated and left out, with marks in place of paths.
     pub(crate) notes: Vec<String>,
-    /// Index of each file's first row, and the file.
-    files: Vec<(usize, PathBuf)>,
+    /// Index of each file's first row.
+    pub(crate) starts: Vec<usize>,
     /// Hash of all tokens and rewards, as of training data; in hexadecimal.
     pub(crate) content: String,
 }
 
 impl Facts {
     pub(crate) fn new(totals: Totals, notes: Vec<String>, files: &DataFiles, content: String) -> Self {
-        Self { totals, notes, files: files.starts().to_vec(), content }
-    }
-
-    pub(crate) fn files(&self) -> DataFiles {
-        let mut files = DataFiles::default();
-        self.files.iter().for_each(|(start, path)| files.push(*start, path.clone()));
-        files
+        let starts = files.starts().iter().map(|(start, _)| *start).collect();
+        Self { totals, notes, starts, content }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::facts::{Facts, Totals, hash_group};
 use crate::format::{GROUP_BYTES, GroupRecord, HEADER_BYTES, Lengths, RESPONSE_BYTES, ResponseHead, checksum, tokens};
 use crate::head::{GroupHead, head, num_tokens};
 use crate::memo::Memo;
+use crate::sources::Sources;
 use crate::stamp::Stamp;
 
 /// The tokenized groups of a run, read by position and in any order. Memory holds none of them.
@@ -24,6 +25,7 @@ pub struct GroupStore {
     pub(crate) body: Body,
     pub(crate) lengths: Lengths,
     pub(crate) facts: Facts,
+    notes: Vec<String>,
     files: DataFiles,
     /// Where it is said that the file was checked as a whole; forgotten if that turns out to be wrong.
     pub(crate) checked: Option<Memo>,
@@ -70,9 +72,12 @@ pub(crate) enum Section {
 }
 
 impl GroupStore {
-    pub(crate) fn new(key: Hash, body: Body, lengths: Lengths, facts: Facts) -> Self {
-        let files = facts.files();
-        Self { key, body, lengths, facts, files, checked: None, unsaid: None, is_damaged: AtomicBool::new(false) }
+    /// `sources` are the run's own names for what the groups come from.
+    pub(crate) fn new(key: Hash, body: Body, lengths: Lengths, facts: Facts, sources: &Sources) -> Self {
+        let files = sources.files(&facts.starts);
+        let notes = facts.notes.iter().map(|note| sources.filled_in(note)).collect();
+        let is_damaged = AtomicBool::new(false);
+        Self { key, body, lengths, facts, notes, files, checked: None, unsaid: None, is_damaged }
     }
 
     /// Says, at the latest when the store is closed, that the file as it is now was checked, if it `was` just then.
@@ -99,7 +104,7 @@ impl GroupStore {
 
     /// Lines for the log: what was found, truncated and left out when the data was read.
     pub fn notes(&self) -> &[String] {
-        &self.facts.notes
+        &self.notes
     }
 
     /// The files that the groups come from.

@@ -27,6 +27,7 @@ mod numbers;
 mod place;
 mod prepare;
 mod scan;
+mod sources;
 mod stamp;
 mod writer;
 

@@ -6,6 +6,7 @@ use collimate_text::TokenizedGroup;
 
 use crate::error::StoreError;
 use crate::groups::GroupStore;
+use crate::sources::Sources;
 use crate::writer::Writer;
 
 /// A store of these groups for this process only.
@@ -15,5 +16,5 @@ use crate::writer::Writer;
 pub fn store_of(groups: &[TokenizedGroup], files: &DataFiles) -> Result<GroupStore, StoreError> {
     let mut writer = Writer::private(&SpoolPlace::default());
     groups.iter().try_for_each(|group| writer.push(group))?;
-    writer.finish(Vec::new(), files)
+    writer.finish(Vec::new(), files, &Sources::of(files))
 }

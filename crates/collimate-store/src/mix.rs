@@ -42,8 +42,8 @@ pub struct MixOptions {
 pub struct Duplicates {
     /// Number of groups that repeat an earlier one.
     pub count: usize,
-    /// File and line of the first such group, and of the one that it repeats.
-    pub first: Option<(String, String)>,
+    /// Index and line of the first such group, and of the one that it repeats; [`Selection::files`] finds their files.
+    pub first: Option<((usize, usize), (usize, usize))>,
 }
 
 /// Which groups of several files are used, and an account of the others. Holds no text: a bit for each group, and a table
@@ -185,8 +185,9 @@ impl Selection {
             let repeated = (equal[1].position as usize, equal[0].position as usize);
             first = first.into_iter().chain([repeated]).min();
         })?;
-        let place = |(repeated, earlier)| Ok::<_, DataError>((self.place(repeated)?, self.place(earlier)?));
-        Ok(Duplicates { count, first: first.map(place).transpose()? })
+        let row = |position| self.table.row(position).map(|row| (row.index, row.line));
+        let rows = |(repeated, earlier)| Ok::<_, DataError>((row(repeated)?, row(earlier)?));
+        Ok(Duplicates { count, first: first.map(rows).transpose()? })
     }
 
     /// How many prompts of a part are text rather than messages, and the file and line of the first.

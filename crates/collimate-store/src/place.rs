@@ -15,6 +15,7 @@ use crate::format::{HEADER_BYTES, Lengths, MAGIC, TRAILER_BYTES};
 use crate::groups::{Body, GroupStore};
 use crate::memo::Memo;
 use crate::scan::GroupScan;
+use crate::sources::Sources;
 use crate::stamp::Stamp;
 use crate::writer::Writer;
 
@@ -64,9 +65,9 @@ impl StorePlace {
     }
 
     /// The store of an earlier run. A file that is not whole is no store; then a line says so.
-    pub(crate) fn find(&self, key: &Hash) -> (Option<GroupStore>, Option<String>) {
+    pub(crate) fn find(&self, key: &Hash, sources: &Sources) -> (Option<GroupStore>, Option<String>) {
         let Some(path) = self.path(key, "tokens") else { return (None, None) };
-        match self.open(&path, key) {
+        match self.open(&path, key, sources) {
             Ok(store) => (store, None),
             Err(problem) => {
                 let note = format!("token cache: {} cannot be used ({problem}) and is made again", path.display());
@@ -75,14 +76,14 @@ impl StorePlace {
         }
     }
 
-    fn open(&self, path: &Path, key: &Hash) -> Result<Option<GroupStore>, String> {
+    fn open(&self, path: &Path, key: &Hash, sources: &Sources) -> Result<Option<GroupStore>, String> {
         let file = match open_plain(path) {
             Ok(file) => file,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
         let stamp = Stamp::of(&file.metadata().map_err(|error| error.to_string())?);
-        let mut store = read(file, path, key)?;
+        let mut store = read(file, path, key, sources)?;
         let memo = self.path(key, "checked").map(Memo::new);
         let is_checked = memo.as_ref().and_then(Memo::read::<Stamp>) == Some(stamp);
         if is_checked {
@@ -192,7 +193,7 @@ impl StorePlace {
 }
 
 /// Reads everything but the groups.
-fn read(file: File, path: &Path, key: &Hash) -> Result<GroupStore, String> {
+fn read(file: File, path: &Path, key: &Hash, sources: &Sources) -> Result<GroupStore, String> {
     let failed = |error: io::Error| error.to_string();
     let len = file.metadata().map_err(failed)?.len();
     let (mut header, mut trailer) = ([0; HEADER_BYTES as usize], [0; TRAILER_BYTES]);
@@ -210,8 +211,11 @@ fn read(file: File, path: &Path, key: &Hash) -> Result<GroupStore, String> {
         return Err("its end does not have its checksum".to_owned());
     }
     let facts: Facts = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    if facts.starts.len() != sources.paths.len() {
+        return Err("it has another number of files".to_owned());
+    }
     let body = Body::Shared { file, path: path.to_owned() };
-    Ok(GroupStore::new(*key, body, lengths, facts))
+    Ok(GroupStore::new(*key, body, lengths, facts, sources))
 }
 
 /// Reads every group, on all cores.

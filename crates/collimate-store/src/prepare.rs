@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::groups::GroupStore;
 use crate::mix::{MixOptions, Part, Selection};
 use crate::place::StorePlace;
+use crate::sources::Sources;
 use blake3::Hash;
 pub use encode::Encoder;
 use key::key;
@@ -30,6 +31,14 @@ pub struct DataRequest<'a> {
     pub hold_out: f64,
     /// Most bytes of memory that the data may take; `None` for no limit.
     pub memory: Option<u64>,
+}
+
+impl DataRequest<'_> {
+    /// The names of this run for what the groups come from.
+    fn sources(&self) -> Sources {
+        let used = self.parts.iter().filter(|part| part.weight > 0.0);
+        Sources { name: self.name.clone(), paths: used.map(|part| part.path.clone()).collect() }
+    }
 }
 
 /// Groups that were found, or rows that were read and are not tokenized yet.
@@ -108,7 +117,7 @@ impl<'a> Preparation<'a> {
         self.contents = Contents::of(used.map(|part| part.path.as_path()), folder);
         for part in PARTS {
             let Some(key) = self.key(part).filter(|_| self.needs(part)) else { continue };
-            let (found, note) = self.place.find(&key);
+            let (found, note) = self.place.find(&key, &self.request.sources());
             self.notes.extend(note);
             // Reading the rows names the one that has too many.
             let most = self.request.mix.load.most_responses.as_ref().map_or(usize::MAX, |most| most.count);

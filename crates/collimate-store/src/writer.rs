@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::facts::{Facts, Totals, hash_group};
 use crate::format::{GroupRecord, HEADER_BYTES, Lengths, MAGIC, ResponseHead, checksum, push_tokens, width};
 use crate::groups::{Body, GroupStore, Spools};
+use crate::sources::Sources;
 
 /// Bytes of the file that are collected for one write.
 const WRITE_BYTES: usize = 1 << 20;
@@ -106,14 +107,21 @@ impl Writer {
     }
 
     /// Makes the store visible to others, if it is for them, and opens it.
-    pub(crate) fn finish(mut self, notes: Vec<String>, files: &DataFiles) -> Result<GroupStore, StoreError> {
+    ///
+    /// `notes` have marks where `sources` have names.
+    pub(crate) fn finish(
+        mut self,
+        notes: Vec<String>,
+        files: &DataFiles,
+        sources: &Sources,
+    ) -> Result<GroupStore, StoreError> {
         let content = self.content.finalize().to_hex().to_string();
         let facts = Facts::new(self.totals, notes, files, content);
         let (tokens, responses, groups) = (self.tokens, self.responses, self.groups);
         let mut file = match tokens {
             Tokens::Private(tokens) => {
                 let body = Body::Private(Spools { tokens, responses, groups });
-                return Ok(GroupStore::new(self.key, body, self.lengths, facts));
+                return Ok(GroupStore::new(self.key, body, self.lengths, facts, sources));
             }
             Tokens::Shared(file) => file,
         };
@@ -131,6 +139,6 @@ impl Writer {
         let reader = file.reader().map_err(WriteError::of(&path))?;
         debug_assert!(self.lengths.tokens + HEADER_BYTES <= self.lengths.file());
         file.commit()?;
-        Ok(GroupStore::new(self.key, Body::Shared { file: reader, path }, self.lengths, facts))
+        Ok(GroupStore::new(self.key, Body::Shared { file: reader, path }, self.lengths, facts, sources))
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use collimate_files::open_input;
 use serde_json::Value;
 
 use super::kind::other_kind;
@@ -26,7 +27,7 @@ pub(crate) enum Rows {
 impl Rows {
     /// Opens a file; its first bytes tell its format.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
-        Self::open_file(File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?, path)
+        Self::open_file(open_input(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?, path)
     }
 
     /// As [`Self::open`], for a file that is open already; `path` is for messages.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use collimate_data::{DataError, DataSource, GroupReader, LoadOptions};
-use collimate_files::{SpoolPlace, WriteError, write_all_at};
+use collimate_files::{SpoolPlace, WriteError, open_input, write_all_at};
 
 use crate::stamp::Stamp;
 
@@ -26,7 +26,7 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn open(path: &Path, first_index: usize, place: &SpoolPlace) -> Result<Self, DataError> {
         let io = |source| DataError::Io { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(io)?;
+        let mut file = open_input(path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
         let input = Self { path: path.to_owned(), first_index, stamp: Some(Stamp::of(&metadata)), copy: None };
         if metadata.is_file() || metadata.is_dir() {
@@ -44,7 +44,7 @@ impl Input {
     pub(super) fn reader(&self, options: &LoadOptions) -> Result<GroupReader, DataError> {
         let io = |source| DataError::Io { path: self.path.clone(), source };
         let file = match &self.copy {
-            None => File::open(&self.path).map_err(io)?,
+            None => open_input(&self.path).map_err(io)?,
             Some(copy) => {
                 let mut copy = copy.try_clone().map_err(io)?;
                 copy.seek(SeekFrom::Start(0)).map_err(io)?;

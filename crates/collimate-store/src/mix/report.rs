@@ -34,19 +34,26 @@ pub struct FileReport {
 
 impl fmt::Display for FileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.description)?;
+        f.write_str(&self.told_of(&self.path.display().to_string()))
+    }
+}
+
+impl FileReport {
+    /// What is said of the file, under this name.
+    pub(crate) fn told_of(&self, name: &str) -> String {
+        let mut told = format!("{name}: {}", self.description);
         for (count, why) in [(self.num_small_gaps, "below min_reward_gap"), (self.num_ties, "tied")] {
             if count > 0 {
-                write!(f, "; {count} groups dropped: {why}")?;
+                told += &format!("; {count} groups dropped: {why}");
             }
         }
         if self.num_left_out > 0 {
-            write!(f, "; {} responses left out: they cannot be used", self.num_left_out)?;
+            told += &format!("; {} responses left out: they cannot be used", self.num_left_out);
         }
         if self.weight < 1.0 {
-            write!(f, "; {} of {} groups used: weight {}", self.num_taken, self.num_usable, self.weight)?;
+            told += &format!("; {} of {} groups used: weight {}", self.num_taken, self.num_usable, self.weight);
         }
-        Ok(())
+        told
     }
 }
 

@@ -9,9 +9,10 @@ use crate::mix::Part;
 ///
 /// Increment it with every change of reading, filtering, drawing or tokenizing that alters what comes out, so that stores of
 /// earlier versions are not used.
-const TOKENS_VERSION: u32 = 1;
+const TOKENS_VERSION: u32 = 2;
 
-/// The key of one part of the requested data. `contents` are the hashes of the files that are read.
+/// The key of one part of the requested data. `contents` are the hashes of the files that are read; where they are does not
+/// matter, so that data that was moved is not tokenized again.
 pub(super) fn key(request: &DataRequest<'_>, contents: &[Hash], encoder: Hash, part: Part) -> Hash {
     let mut hasher = blake3::Hasher::new_derive_key("collimate tokens of a run's data");
     hasher.update(&TOKENS_VERSION.to_le_bytes());
@@ -23,12 +24,12 @@ pub(super) fn key(request: &DataRequest<'_>, contents: &[Hash], encoder: Hash, p
     add(version);
     let used = request.parts.iter().filter(|part| part.weight > 0.0);
     for (part, hash) in used.zip(contents) {
-        // The names are in what the log says of the data, and a file's own name is part of its draw.
-        add(&part.path.display().to_string());
+        // A draw of some of a file's groups depends on its own name, as in [`crate::Selection`].
+        let name = part.path.file_name().filter(|_| part.weight < 1.0).unwrap_or_default();
+        add(&name.to_string_lossy());
         add(&part.weight.to_bits().to_string());
         add(hash.to_hex().as_str());
     }
-    add(&request.name);
     let mut mix = request.mix.clone();
     if !mix.load.skip_unusable {
         // A limit then refuses data, which is checked when a store is found, and leaves nothing out.

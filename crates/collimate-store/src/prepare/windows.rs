@@ -10,6 +10,7 @@ use super::{DataRequest, Encoder};
 use crate::error::StoreError;
 use crate::groups::GroupStore;
 use crate::mix::{Part, SelectedGroups, Selection};
+use crate::sources::{file_mark, marked_place, name_mark};
 use crate::writer::Writer;
 
 /// Groups of a window.
@@ -144,14 +145,14 @@ impl Filling<'_> {
 
     /// Lines about the rows of a part before they were tokenized.
     fn row_notes(&self, part: Part) -> Result<Vec<String>, StoreError> {
-        let (request, selection) = (self.request, self.selection);
+        let (request, selection, files) = (self.request, self.selection, self.selection.files());
         if part == Part::HeldOut {
             let share = request.hold_out;
-            return Ok(vec![format!("held out of {} to evaluate on: eval_fraction {share}", request.name)]);
+            return Ok(vec![format!("held out of {} to evaluate on: eval_fraction {share}", name_mark())]);
         }
         let mut notes = Vec::new();
-        for report in selection.reports() {
-            notes.push(report.to_string());
+        for (file, report) in selection.reports().iter().enumerate() {
+            notes.push(report.told_of(&file_mark(file)));
             let lines = report.labels.lines(request.mix.load.label_conflicts);
             notes.extend(lines.into_iter().map(|line| format!("  {line}")));
         }
@@ -160,6 +161,7 @@ impl Filling<'_> {
         }
         let duplicates = selection.duplicates()?;
         if let Some((repeated, earlier)) = duplicates.first {
+            let [repeated, earlier] = [repeated, earlier].map(|(index, line)| marked_place(files, index, line));
             let count = duplicates.count;
             notes.push(format!(
                 "  {count} duplicates of an earlier prompt with its responses, the first {repeated} of {earlier}"
@@ -189,9 +191,9 @@ impl Target {
             let files = filling.selection.files();
             notes.extend(self.text_prompts);
             notes.push(format!("  {}", self.counts.texts.summary()));
-            notes.extend(self.counts.texts.warnings(&|index, line| files.place(index, line)));
+            notes.extend(self.counts.texts.warnings(&|index, line| marked_place(files, index, line)));
         }
-        self.writer.finish(notes, filling.selection.files())
+        self.writer.finish(notes, filling.selection.files(), &filling.request.sources())
     }
 }
 

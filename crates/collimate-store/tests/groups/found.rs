@@ -97,6 +97,49 @@ fn more(scene: &Scene) -> DataPart {
     DataPart::whole(path)
 }
 
+/// What is said names the file where it is now.
+#[test]
+fn data_that_was_moved_is_found_by_its_content() {
+    let scene = Scene::new(50);
+    let (old, new) = (scene.folder.path().join("rows.jsonl"), scene.folder.path().join("elsewhere/other.jsonl"));
+    // A row twice, which a note tells with its lines.
+    let text = fs::read_to_string(&old).unwrap();
+    fs::write(&old, format!("{text}{}\n", text.lines().next().unwrap())).unwrap();
+    let asked = Asked { hold_out: 0.2, ..scene.asked() };
+    let first = asked.prepare(&scene.tokenizer, &scene.place()).unwrap();
+    let location = first.training.location(3).unwrap();
+    let (_, _, notes) = everything(first);
+    fs::create_dir(new.parent().unwrap()).unwrap();
+    fs::rename(&old, &new).unwrap();
+    let moved = Asked { hold_out: 0.2, ..Asked::of(&new) };
+    let found = moved.prepare(&scene.tokenizer, &scene.place()).unwrap();
+    assert!(was_found(&found), "{:?}", found.notes);
+    let named_now = |text: &str| text.replace(old.to_str().unwrap(), new.to_str().unwrap());
+    assert_eq!(found.training.location(3).unwrap(), named_now(&location));
+    let (_, _, now) = everything(found);
+    assert_eq!(now, notes.iter().map(|note| named_now(note)).collect::<Vec<_>>());
+    assert!(now.iter().any(|note| note.contains(&format!("{}:51 of {0}:1", new.display()))), "{now:?}");
+}
+
+/// Which share of a file is drawn depends on its own name, but not on its folder.
+#[test]
+fn a_share_of_a_file_is_found_under_its_own_name() {
+    let scene = Scene::new(50);
+    let old = scene.folder.path().join("rows.jsonl");
+    let share = |path: &Path| {
+        let mut asked = Asked::of(path);
+        asked.parts[0].weight = 0.5;
+        asked.prepare(&scene.tokenizer, &scene.place()).unwrap()
+    };
+    share(&old);
+    for (name, is_same) in [("elsewhere/rows.jsonl", true), ("elsewhere/other.jsonl", false)] {
+        let copy = scene.folder.path().join(name);
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(&old, &copy).unwrap();
+        assert_eq!(was_found(&share(&copy)), is_same, "{name}");
+    }
+}
+
 /// A file of the same length in place of the old one, with the time of the old one.
 #[test]
 fn data_that_was_changed_in_secret_is_read_again() {

@@ -176,3 +176,32 @@ fn copy_all(from: &Path, to: &Path) {
         }
     }
 }
+
+/// A device has no end, and a pipe that nobody writes to no beginning. Neither is copied or waited for without end.
+#[test]
+fn data_is_read_from_files_and_from_pipes_that_somebody_writes() {
+    let folder = Folder::new();
+    let pipe = folder.arg("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let check = |data: &str, number: usize, what: &str| {
+        let [run, scores, samples] = ["run", "scores", "samples"].map(|name| folder.arg(&format!("{name}-{number}")));
+        let trained = train(model_arg(), data, &run, &[]);
+        let verbs: [&[&str]; 4] = [
+            &trained,
+            &["data", "check", data],
+            &["score", "--model", model_arg(), "--data", data, "--output", &scores],
+            &["sample", "--model", model_arg(), "--data", data, "--output", &samples],
+        ];
+        thread::scope(|scope| {
+            for verb in verbs {
+                scope.spawn(move || {
+                    let outcome = collimate(verb);
+                    assert_eq!(outcome.code, 2, "{verb:?}: {}", outcome.err);
+                    assert!(outcome.err.contains(&format!("{data}: {what}")), "{verb:?}: {}", outcome.err);
+                });
+            }
+        });
+    };
+    check("/dev/zero", 0, "it is a device, and data is read from a file or a pipe");
+    check(&pipe, 1, "it is a pipe, and in 10 s nobody has opened it to write");
+}
