@@ -17,7 +17,7 @@ mod ranked_set;
 mod rankings;
 mod rated;
 pub(crate) mod raw;
-mod scored_lists;
+pub(crate) mod scored_lists;
 mod spec;
 mod stack_exchange;
 mod ultrafeedback;
@@ -35,7 +35,7 @@ use spec::{LayoutSpec, Numbers};
 /// Declares [`Layout`]: a line for each, in the order in which they are tried.
 macro_rules! layouts {
     ($($(#[$doc:meta])* $name:ident => $spec:path,)*) => {
-        /// The supported layouts, recognised by a row's fields.
+        /// The supported layouts, recognized by a row's fields.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Layout {
             $($(#[$doc])* $name,)*
@@ -59,6 +59,8 @@ layouts! {
     Collimate => collimate::SPEC,
     /// A list of texts and a list of numbers: `completions` (or `responses`, …) with `rewards` or `scores`.
     ScoredLists => scored_lists::SPEC,
+    /// The same with ranks: `completions` (or `responses`, …) with `ranks` or `rank`; rank 1 is best.
+    RankedLists => scored_lists::RANKED,
     /// The published reward set's layout: `A0`, `A1`, … with `score_A0`, `score_A1`, …, any number of them.
     RankedSet => ranked_set::SPEC,
     /// Anthropic's hh-rlhf: `chosen` and `rejected` as whole dialogues in text.

@@ -78,7 +78,7 @@ pub(super) fn add(raw: &mut RawGroup, row: &Node, layout: Layout) -> Result<(), 
         let label = LABELS.into_iter().filter_map(|name| row.get(name)).find(|node| !node.value.is_null());
         // Beside `rejected`, `chosen` belongs to a pair, which need not be among the responses.
         let is_pair = row.get("rejected").is_some();
-        raw.chosen = label.map(|node| labelled(raw, &node)).transpose().or_else(|error| match is_pair {
+        raw.chosen = label.map(|node| labeled(raw, &node)).transpose().or_else(|error| match is_pair {
             true => Ok(None),
             false => Err(error),
         })?;
@@ -182,7 +182,7 @@ fn refuse_for_text(raw: &RawGroup, row: &Node) -> Result<(), RowError> {
 }
 
 /// The response that a label names: by its index, its text, or its column's name.
-fn labelled(raw: &RawGroup, node: &Node) -> Result<usize, RowError> {
+fn labeled(raw: &RawGroup, node: &Node) -> Result<usize, RowError> {
     let last_message = |value: &Value| value.as_array().and_then(|messages| messages.last()?.get("content").cloned());
     let value = last_message(node.value).unwrap_or_else(|| node.value.clone());
     let found = match (value.as_u64(), value.as_str()) {

@@ -92,9 +92,7 @@ impl FieldMap {
         for (k, (reply, node)) in replies.into_iter().zip(&completions).enumerate() {
             responses.push(match numbers.get(k) {
                 Some(number) => RawResponse::new(reply, &node.path, number.as_signal()?, number.path.clone()),
-                None => {
-                    RawResponse::labelled(reply, node, f64::from(u8::from(self.chosen.is_none() || k < num_chosen)))
-                }
+                None => RawResponse::labeled(reply, node, f64::from(u8::from(self.chosen.is_none() || k < num_chosen))),
             });
         }
         self.group(prompt, responses)

@@ -1,8 +1,8 @@
-//! TRL's `prompt` and `completion`: labelled good or bad, or to be imitated.
+//! TRL's `prompt` and `completion`: labeled good or bad, or to be imitated.
 
 use super::conversation;
 use super::node::{Node, RowError};
-use super::raw::{LABELLED, RawGroup, RawResponse, Reply};
+use super::raw::{LABELED, RawGroup, RawResponse, Reply};
 use super::spec::{LayoutSpec, Numbers, has};
 use crate::Prompt;
 
@@ -40,7 +40,7 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
     single(conversation.prompt, reply, &completion[0], row)
 }
 
-/// A response that is labelled, or else to be imitated.
+/// A response that is labeled, or else to be imitated.
 pub(super) fn single(prompt: Prompt, reply: impl Into<Reply>, node: &Node, row: &Node) -> Result<RawGroup, RowError> {
     let reply = reply.into();
     let Some(label) = row.get("label").or_else(|| row.get("kto_tag")) else {
@@ -49,7 +49,7 @@ pub(super) fn single(prompt: Prompt, reply: impl Into<Reply>, node: &Node, row: 
     match label.number() {
         Ok(good) if good == 0.0 || good == 1.0 => {
             let response = RawResponse::new(reply, &node.path, Ok(good), label.path);
-            Ok(RawGroup { is_labelled: true, ..RawGroup::one_of_many(prompt, response, LABELLED) })
+            Ok(RawGroup { is_labeled: true, ..RawGroup::one_of_many(prompt, response, LABELED) })
         }
         _ => Err(label.error("true or false")),
     }

@@ -47,8 +47,8 @@ fn parse(row: &Node) -> Result<RawGroup, RowError> {
     let responses =
         responses.map(|((reply, node), (signal, field))| RawResponse::new(reply, &node.path, signal, field));
     let group = RawGroup::new(conversation.prompt, responses.collect(), signal_name);
-    let is_labelled = signal_name == UNSCORED;
-    Ok(RawGroup { chosen: Some(0), is_labelled, signal_expected: Some(EXPECTED_SCORE), ..group })
+    let is_labeled = signal_name == UNSCORED;
+    Ok(RawGroup { chosen: Some(0), is_labeled, signal_expected: Some(EXPECTED_SCORE), ..group })
 }
 
 /// The scores of chosen and rejected with their fields, and where they come from.

@@ -18,7 +18,7 @@ pub(crate) struct RawGroup {
     pub(crate) signal_expected: Option<&'static str>,
     pub(crate) kind: RowKind,
     /// Whether the numbers follow from a label or from the responses' places, so that they have no direction.
-    pub(crate) is_labelled: bool,
+    pub(crate) is_labeled: bool,
     /// Index of the response that the row labels the best, if it does.
     pub(crate) chosen: Option<usize>,
     /// What the chat template is given besides the messages; read for every layout alike.
@@ -40,8 +40,8 @@ pub(crate) enum RowKind {
 /// Where the rewards of [`RowKind::Demonstration`] come from.
 pub(crate) const DEMONSTRATED: &str = "the only response 1";
 
-/// Where the rewards of responses labelled good or bad come from.
-pub(crate) const LABELLED: &str = "label true 1, false 0";
+/// Where the rewards of responses labeled good or bad come from.
+pub(crate) const LABELED: &str = "label true 1, false 0";
 
 impl RawGroup {
     pub(super) fn new(prompt: Prompt, responses: Vec<RawResponse>, signal_name: &'static str) -> Self {
@@ -60,13 +60,13 @@ impl RawGroup {
         signal_name: &'static str,
     ) -> Self {
         let responses = [(chosen, chosen_node, 1.0), (rejected, rejected_node, 0.0)];
-        let responses = responses.map(|(reply, node, reward)| RawResponse::labelled(reply, node, reward));
-        Self { chosen: Some(0), is_labelled: true, ..Self::new(prompt, responses.into(), signal_name) }
+        let responses = responses.map(|(reply, node, reward)| RawResponse::labeled(reply, node, reward));
+        Self { chosen: Some(0), is_labeled: true, ..Self::new(prompt, responses.into(), signal_name) }
     }
 
     /// One response to imitate.
     pub(super) fn demonstration(prompt: Prompt, reply: Reply, node: &Node) -> Self {
-        let response = RawResponse::labelled(reply, node, 1.0);
+        let response = RawResponse::labeled(reply, node, 1.0);
         Self { kind: RowKind::Demonstration, ..Self::new(prompt, vec![response], DEMONSTRATED) }
     }
 
@@ -129,7 +129,7 @@ impl RawResponse {
     }
 
     /// A response whose reward follows from its place in the row.
-    pub(super) fn labelled(reply: impl Into<Reply>, node: &Node, reward: f64) -> Self {
+    pub(super) fn labeled(reply: impl Into<Reply>, node: &Node, reward: f64) -> Self {
         Self::new(reply, &node.path, Ok(reward), node.path.clone())
     }
 }

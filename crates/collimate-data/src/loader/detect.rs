@@ -1,4 +1,4 @@
-//! Recognises a file's layout, and says what to do where there is none.
+//! Recognizes a file's layout, and says what to do where there is none.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::Layout;
 use crate::layout::node::names;
+use crate::layout::scored_lists;
 
 /// The layout of a file with this first row; `columns` are those that its format declares.
 ///
@@ -14,19 +15,23 @@ use crate::layout::node::names;
 pub(super) fn detect(columns: Vec<String>, row: &Value, path: &Path) -> Result<Layout, String> {
     // Columns are better evidence than the first row, in which some may be null.
     let mut fields: Map<String, Value> = columns.into_iter().map(|name| (name, Value::Null)).collect();
+    let mut doubt = String::new();
     let found = match row {
         Value::Object(row) => {
             fields.extend(row.iter().map(|(name, value)| (name.clone(), value.clone())));
             match Layout::detect(&fields) {
                 Some(layout) => return Ok(layout),
-                None => names(&fields),
+                None => {
+                    doubt = scored_lists::doubt(&fields).map_or_else(String::new, |doubt| format!("\n{doubt}"));
+                    names(&fields)
+                }
             }
         }
         _ => "no fields: it is not an object".to_owned(),
     };
     let layouts: String = Layout::ALL.iter().map(|layout| format!("\n  {layout}: {}", layout.fields())).collect();
     Err(format!(
-        "no layout is known for a row with {found}; there are{layouts}\n\
+        "no layout is known for a row with {found}; there are{layouts}{doubt}\n\
          `data convert` reads any other row by the fields that you name:\n  \
          collimate data convert {} --prompt-field a --response-field b --reward-field c --output rewards.jsonl\n\
          a path such as answers.*.text goes into objects and lists; --chosen-field and --rejected-field are for pairs",

@@ -14,6 +14,7 @@ mod parquet_files;
 mod parquet_numbers;
 mod parquet_records;
 mod published;
+mod ranked;
 mod ratings;
 mod real_data;
 mod shred;
