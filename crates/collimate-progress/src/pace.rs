@@ -2,17 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use collimate_recipe::DueSteps;
+
 use crate::{Forecast, StepPosition, Work};
 
 /// What a run does after which steps.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Agenda {
     /// Steps of the whole run.
     pub total_steps: usize,
-    /// Steps after which held-out data is evaluated, in order.
-    pub evaluations: Vec<usize>,
-    /// Steps after which a checkpoint is written whatever the time, in order.
-    pub checkpoints: Vec<usize>,
+    /// Steps after which held-out data is evaluated.
+    pub evaluations: DueSteps,
+    /// Steps after which a checkpoint is written whatever the time.
+    pub checkpoints: DueSteps,
     /// Time between checkpoints; `None` if they depend on steps only.
     pub interval: Option<Duration>,
 }
@@ -62,11 +64,11 @@ impl Pace {
 
     /// The position after `done` steps.
     pub fn position(&self, done: usize) -> StepPosition {
-        let left_of = |due: &[usize]| due.len() - due.partition_point(|&step| step <= done);
+        let left_of = |due: DueSteps| due.count(self.agenda.total_steps) - due.count(done);
         let work = [
             (Work::Step, self.agenda.total_steps - done),
-            (Work::Evaluation, left_of(&self.agenda.evaluations)),
-            (Work::Checkpoint, left_of(&self.agenda.checkpoints)),
+            (Work::Evaluation, left_of(self.agenda.evaluations)),
+            (Work::Checkpoint, left_of(self.agenda.checkpoints)),
             (Work::Samples, 1),
         ];
         let by_time = match (self.agenda.interval, self.forecast.mean(Work::Checkpoint)) {
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
 
     fn agenda(interval: Option<Duration>) -> Agenda {
-        Agenda { total_steps: 100, evaluations: vec![25, 50, 75, 100], checkpoints: vec![50, 100], interval }
+        Agenda { total_steps: 100, evaluations: DueSteps::every(25), checkpoints: DueSteps::every(50), interval }
     }
 
     #[test]

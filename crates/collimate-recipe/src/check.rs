@@ -58,7 +58,7 @@ impl Recipe {
             ("lora_r", self.lora_r),
             ("lora_rank_pattern", self.lora_rank_pattern.0.iter().map(|(_, r)| *r).min().unwrap_or(1)),
             ("max_prompt_length", self.max_prompt_length.unwrap_or(1)),
-            ("logging_steps", self.logging_steps.of(1)),
+            ("logging_steps", self.logging_steps.resolve(1)),
             ("save_total_limit", self.save_total_limit.unwrap_or(1)),
             ("max_samples", self.max_samples.unwrap_or(1)),
             ("max_completion_length", self.max_completion_length.unwrap_or(1)),
@@ -68,7 +68,7 @@ impl Recipe {
         for (key, value, most) in [
             ("max_length", self.max_length.unwrap_or(1), MAX_COUNT),
             ("max_prompt_length", self.max_prompt_length.unwrap_or(1), MAX_COUNT),
-            ("warmup_steps", self.warmup_steps.of(1), MAX_COUNT),
+            ("warmup_steps", self.warmup_steps.resolve(1), MAX_COUNT),
             ("max_steps", usize::try_from(self.max_steps).unwrap_or(0), MAX_COUNT),
             ("per_device_train_batch_size", self.per_device_train_batch_size, MAX_COUNT),
             ("per_device_eval_batch_size", self.per_device_eval_batch_size, MAX_COUNT),

@@ -17,7 +17,7 @@ pub enum NumSteps {
 
 impl NumSteps {
     /// The number of steps in a run of `total_steps`.
-    pub fn of(self, total_steps: usize) -> usize {
+    pub fn resolve(self, total_steps: usize) -> usize {
         match self {
             Self::Count(steps) => steps,
             Self::Share(share) => (share * total_steps as f64).ceil() as usize,
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(read(yaml), expected);
         if let Some(steps) = expected {
             assert_eq!(read(&serde_yaml_ng::to_string(&steps).expect("YAML")), expected);
-            assert_eq!(steps.of(10), of_ten);
+            assert_eq!(steps.resolve(10), of_ten);
         }
     }
 }

@@ -22,6 +22,7 @@
 
 mod cache;
 mod check;
+mod due_steps;
 mod error;
 mod flat_objective;
 mod foreign;
@@ -58,6 +59,7 @@ mod trl_tests;
 mod values;
 
 pub use cache::CacheFolder;
+pub use due_steps::DueSteps;
 pub use error::{Location, Origin, RecipeError};
 pub use interval::NumSteps;
 pub use keys::RecipeKey;

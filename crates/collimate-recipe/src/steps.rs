@@ -1,7 +1,8 @@
-//! Counts the steps of a run, and determines after which of them it logs, evaluates and saves.
+//! Counts the steps of a run, and says after which of them it logs, evaluates and saves.
 
 use std::time::Duration;
 
+use crate::due_steps::DueSteps;
 use crate::recipe::Recipe;
 use crate::schedule::Schedule;
 
@@ -39,7 +40,7 @@ impl Recipe {
         };
         let warmup_steps = match self.warmup_steps {
             steps if steps.is_zero() => (self.warmup_ratio * total_steps as f64).ceil() as usize,
-            steps => steps.of(total_steps),
+            steps => steps.resolve(total_steps),
         };
         StepCounts { steps_per_epoch, total_steps, warmup_steps }
     }
@@ -50,14 +51,14 @@ impl Recipe {
             .with_arguments(self.lr_scheduler_type, &self.lr_scheduler_kwargs)
     }
 
-    /// Whether to evaluate after `finished_steps`, not counting the evaluations at the start and the end.
-    pub fn evaluates_after(&self, finished_steps: usize, counts: &StepCounts) -> bool {
-        self.eval_strategy.is_due(finished_steps, self.eval_steps.of(counts.total_steps), counts.steps_per_epoch)
+    /// The steps to evaluate after, without the evaluations at the start and the end.
+    pub fn evaluations(&self, counts: &StepCounts) -> DueSteps {
+        self.eval_strategy.due_steps(self.eval_steps.resolve(counts.total_steps), counts.steps_per_epoch)
     }
 
-    /// Whether to write a checkpoint after `finished_steps`, not counting the one at the end.
-    pub fn saves_after(&self, finished_steps: usize, counts: &StepCounts) -> bool {
-        self.save_strategy.is_due(finished_steps, self.save_steps.of(counts.total_steps), counts.steps_per_epoch)
+    /// The steps to write a checkpoint after, without the one at the end.
+    pub fn checkpoints(&self, counts: &StepCounts) -> DueSteps {
+        self.save_strategy.due_steps(self.save_steps.resolve(counts.total_steps), counts.steps_per_epoch)
     }
 
     /// Time between checkpoints that are written whatever the step; `None` if there are none.
@@ -65,11 +66,10 @@ impl Recipe {
         Duration::try_from_secs_f64(60.0 * self.save_minutes).ok().filter(|interval| !interval.is_zero())
     }
 
-    /// Whether to record the figures of the step that just finished; the last step's always are.
-    pub fn logs_after(&self, finished_steps: usize, counts: &StepCounts) -> bool {
-        let first = self.logging_first_step && finished_steps == 1;
-        let steps = self.logging_steps.of(counts.total_steps);
-        first || self.logging_strategy.is_due(finished_steps, steps, counts.steps_per_epoch)
+    /// The steps whose figures are recorded; the last step's always are.
+    pub fn logged_steps(&self, counts: &StepCounts) -> DueSteps {
+        let steps = self.logging_steps.resolve(counts.total_steps);
+        self.logging_strategy.due_steps(steps, counts.steps_per_epoch).with_first(self.logging_first_step)
     }
 
     /// The longest response for which the limits leave room beside the longest prompt: half of `max_length` if only that is

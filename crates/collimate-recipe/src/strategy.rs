@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 use serde_yaml_ng::Value;
 
+use crate::due_steps::DueSteps;
 use crate::values::KeyType;
 
 /// What to do about a step whose loss or gradient is not finite.
@@ -44,12 +45,12 @@ pub enum IntervalStrategy {
 }
 
 impl IntervalStrategy {
-    /// Whether it is due after `finished_steps`; an interval `steps` of zero means never.
-    pub(crate) fn is_due(self, finished_steps: usize, steps: usize, steps_per_epoch: usize) -> bool {
+    /// The steps after which it is due; an interval `steps` of zero means never.
+    pub(crate) fn due_steps(self, steps: usize, steps_per_epoch: usize) -> DueSteps {
         match self {
-            Self::No => false,
-            Self::Steps => steps > 0 && finished_steps.is_multiple_of(steps),
-            Self::Epoch => finished_steps.is_multiple_of(steps_per_epoch),
+            Self::No => DueSteps::default(),
+            Self::Steps => DueSteps::every(steps),
+            Self::Epoch => DueSteps::every(steps_per_epoch),
         }
     }
 }

@@ -67,10 +67,10 @@ fn values_of_other_trainers_have_the_same_meaning_here() {
          lora_r: 16\nlora_alpha: 8\nuse_rslora: true\nmax_seq_length: 2048\nsave_total_limit: null\n",
     );
     let epochs = StepCounts { steps_per_epoch: 4, total_steps: 8, warmup_steps: 0 };
-    let due = |at: &dyn Fn(usize) -> bool| (1..=8).filter(|step| at(*step)).collect::<Vec<_>>();
-    assert_eq!(due(&|step| recipe.evaluates_after(step, &epochs)), [4, 8]);
-    assert_eq!(due(&|step| recipe.logs_after(step, &epochs)), [1, 4, 8]);
-    assert!(due(&|step| recipe.saves_after(step, &epochs)).is_empty());
+    let due = |steps: DueSteps| (1..=8).filter(|step| steps.contains(*step)).collect::<Vec<_>>();
+    assert_eq!(due(recipe.evaluations(&epochs)), [4, 8]);
+    assert_eq!(due(recipe.logged_steps(&epochs)), [1, 4, 8]);
+    assert!(due(recipe.checkpoints(&epochs)).is_empty());
     assert_eq!(recipe.torch_dtype.as_deref(), Some("float32"));
     assert_eq!(recipe.lr_scheduler_type, ScheduleKind::ConstantWithWarmup);
     assert_eq!((recipe.max_completion_length, recipe.max_length), (Some(256), Some(2048)));
@@ -81,7 +81,7 @@ fn values_of_other_trainers_have_the_same_meaning_here() {
 #[test]
 fn intervals_count_steps_or_passes() {
     let counts = StepCounts { steps_per_epoch: 3, total_steps: 6, warmup_steps: 0 };
-    let due = |text: &str| (1..=6).filter(|step| parse(text).saves_after(*step, &counts)).collect::<Vec<_>>();
+    let due = |text: &str| (1..=6).filter(|step| parse(text).checkpoints(&counts).contains(*step)).collect::<Vec<_>>();
     assert_eq!(due("save_steps: 2\n"), [2, 4, 6]);
     assert_eq!(due("save_steps: 2\nsave_strategy: epoch\n"), [3, 6]);
     assert!(due("save_steps: 2\nsave_strategy: no\n").is_empty());

@@ -133,7 +133,7 @@ impl Target {
                 let loaded = load_recipe_from(Some(&folder.join("recipe.yaml")), &[], &places.hub);
                 answer(loaded.and_then(|LoadedRecipe { recipe, .. }| {
                     let counts = recipe.step_counts(1000);
-                    let _ = (recipe.schedule(&counts), recipe.saves_after(counts.total_steps, &counts));
+                    let _ = (recipe.schedule(&counts), recipe.checkpoints(&counts).count(counts.total_steps));
                     Ok(recipe.resolved_yaml()?)
                 }))
             }),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use collimate_files::ShardSize;
 use collimate_hf::{HostTensor, ModelConfig, StorageDtype, write_model};
@@ -122,6 +123,26 @@ fn a_run_has_the_steps_the_tokens_and_the_files_of_its_plan(#[case] settings: &[
     let checkpoints = fs::read_dir(folder.path("run")).expect("a folder").flatten();
     let count = checkpoints.filter(|entry| entry.file_name().display().to_string().starts_with("checkpoint-")).count();
     assert_eq!(number(&plan, "disk", "num_checkpoints"), count as u64);
+}
+
+#[test]
+fn two_billion_steps_are_planned_at_once() {
+    let folder = Folder::new();
+    let data = data(&folder, 4);
+    let of_steps = |steps: u64| {
+        let settings = ["per_device_train_batch_size=2", "memory_budget=1GiB", &format!("max_steps={steps}")];
+        plan(model_arg(), &data, &[], &settings)
+    };
+    let epoch = number(&of_steps(2), "steps", "tokens");
+    let (steps, begun) = (2_147_483_647, Instant::now());
+    let plan = of_steps(steps);
+    // A few thousand epochs are divided into packs, in a program without optimization.
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    assert_eq!(number(&plan, "steps", "total"), steps);
+    assert_eq!(number(&plan, "steps", "tokens") / epoch, steps / 2, "two steps an epoch: {plan}");
+    assert_eq!(plan["steps"]["packs_per_step"], 1.0);
+    let metrics = number(&plan, "disk", "metrics");
+    assert!(metrics > 100 * steps, "a row a step: {plan}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use rstest::rstest;
 use serde_json::json;
@@ -78,6 +79,22 @@ fn a_signal_finishes_the_step_and_saves(#[case] signal: &str, #[case] code: i32,
     }
     // The checkpoint written out of order was removed with the next one.
     assert!(!stopped.join(format!("run/checkpoint-{rows}")).exists());
+}
+
+#[test]
+fn a_run_of_two_billion_steps_begins_at_once() {
+    let folder = Folder::new();
+    let settings = ["logging_steps=1000000", "logging_first_step=true", "dataloader_drop_last=true", "shuffle=false"];
+    // An odd number of prompts: with these settings no epoch visits the last.
+    let arguments = command_of(&folder, 5, i32::MAX as usize, &settings);
+    let (stopped, begun) = (folder.path("stopped"), Instant::now());
+    let mut process = Process::start(&stopped, &arguments);
+    process.wait_until(|_| num_rows(&stopped) > 0);
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    process.signal("INT");
+    let (code, log) = process.wait();
+    assert_eq!(code, Some(130), "{log}");
+    assert!(log.contains("training: 2,147,483,647 steps") && log.contains("stopped by SIGINT after step"), "{log}");
 }
 
 #[test]

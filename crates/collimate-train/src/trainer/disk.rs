@@ -29,9 +29,7 @@ impl PlannedDisk {
             false => largest_dtype(recipe, &outline.config).num_bytes() as u64 * counts.base,
         };
         let kept = steps.map(|steps| {
-            let at_the_end = usize::from(!recipe.saves_after(steps.total_steps, steps));
-            let regular = (1..=steps.total_steps).filter(|&step| recipe.saves_after(step, steps)).count();
-            let all = regular + at_the_end;
+            let all = recipe.checkpoints(steps).with_last(steps.total_steps).count(steps.total_steps);
             // One is written before an old one, or one that was due by time, is removed.
             let by_time = recipe.save_interval().is_some() && steps.total_steps > 1;
             let kept = all.min(recipe.save_total_limit.unwrap_or(all));
@@ -44,7 +42,7 @@ impl PlannedDisk {
             most_checkpoints: kept.map(|(_, most)| most),
             model,
             metrics,
-            peak: kept.map(|(_, most)| model + metrics + checkpoint * most as u64),
+            peak: kept.map(|(_, most)| checkpoint.saturating_mul(most as u64).saturating_add(model + metrics)),
             free: free_space(&recipe.output_dir),
         }
     }
@@ -96,13 +94,13 @@ impl PlannedDisk {
 }
 
 fn metrics_bytes(recipe: &Recipe, steps: &StepCounts) -> u64 {
-    let all = 1..=steps.total_steps;
-    let rows = all.clone().filter(|&step| recipe.logs_after(step, steps)).count() as u64 + 1;
+    let rows = recipe.logged_steps(steps).count(steps.total_steps) as u64 + 1;
     let evaluates = recipe.eval_data.is_some() || recipe.eval_fraction > 0.0;
-    let evaluations = all.filter(|&step| recipe.evaluates_after(step, steps)).count() as u64 + 2;
+    let evaluations = recipe.evaluations(steps).count(steps.total_steps) as u64 + 2;
     // TensorBoard's files copy them.
     let copies = if recipe.tensorboard { 2 } else { 1 };
-    DOCUMENTS + copies * (rows * STEP_ROW + if evaluates { evaluations * EVALUATION_ROW } else { 0 })
+    let evaluated = if evaluates { evaluations.saturating_mul(EVALUATION_ROW) } else { 0 };
+    rows.saturating_mul(STEP_ROW).saturating_add(evaluated).saturating_mul(copies).saturating_add(DOCUMENTS)
 }
 
 #[cfg(test)]
@@ -167,6 +165,16 @@ mod tests {
         std::fs::write(folder.path().join("checkpoint-4/model.safetensors"), vec![0; 1 << 20]).expect("a file");
         assert!(disk(350 << 20).check(&recipe).is_ok());
         assert!(disk(349 << 20).check(&recipe).is_err());
+    }
+
+    #[test]
+    fn two_billion_steps_are_counted_at_once() {
+        let max_steps = i64::from(i32::MAX);
+        let recipe = Recipe { save_steps: 1.into(), save_minutes: 0.0, max_steps, ..Recipe::default() };
+        let begun = std::time::Instant::now();
+        let planned = PlannedDisk::of(&recipe, &outline(), Some(&recipe.step_counts(4)));
+        assert_eq!(planned.num_checkpoints, Some(max_steps as usize));
+        assert!(begun.elapsed().as_secs_f64() < 1.0, "{:?}", begun.elapsed());
     }
 
     #[rstest]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use collimate_model::DropoutKey;
 use collimate_objective::Objective;
 use collimate_progress::Agenda;
-use collimate_recipe::{Recipe, Schedule, StepCounts};
+use collimate_recipe::{DueSteps, Recipe, Schedule, StepCounts};
 use collimate_text::TokenizedGroup;
 
 use crate::control::RunContext;
@@ -104,30 +104,37 @@ impl<'a> Run<'a> {
 
     /// Whether held-out data is evaluated after `finished_steps` steps.
     pub(super) fn evaluates_after(&self, finished_steps: usize) -> bool {
-        let at_an_end = finished_steps == 0 || finished_steps == self.counts.total_steps;
-        self.held_out.is_some() && (at_an_end || self.recipe.evaluates_after(finished_steps, &self.counts))
+        self.held_out.is_some() && (finished_steps == 0 || self.evaluations().contains(finished_steps))
+    }
+
+    /// The steps after which held-out data is evaluated if there is any.
+    fn evaluations(&self) -> DueSteps {
+        self.recipe.evaluations(&self.counts).with_last(self.counts.total_steps)
+    }
+
+    /// The steps after which a checkpoint is due.
+    fn checkpoints(&self) -> DueSteps {
+        self.recipe.checkpoints(&self.counts).with_last(self.counts.total_steps)
     }
 
     /// Whether a checkpoint is due after `finished_steps` steps.
     pub(super) fn saves_after(&self, finished_steps: usize) -> bool {
-        finished_steps == self.counts.total_steps || self.recipe.saves_after(finished_steps, &self.counts)
+        self.checkpoints().contains(finished_steps)
     }
 
     /// What the run does after which steps.
     pub(super) fn agenda(&self) -> Agenda {
-        let total_steps = self.counts.total_steps;
-        let steps_where = |is_due: &dyn Fn(usize) -> bool| (1..=total_steps).filter(|&step| is_due(step)).collect();
         Agenda {
-            total_steps,
-            evaluations: steps_where(&|step| self.evaluates_after(step)),
-            checkpoints: steps_where(&|step| self.saves_after(step)),
+            total_steps: self.counts.total_steps,
+            evaluations: self.held_out.as_ref().map(|_| self.evaluations()).unwrap_or_default(),
+            checkpoints: self.checkpoints(),
             interval: self.recipe.save_interval(),
         }
     }
 
     /// Whether the step that was just finished is recorded in the metrics.
     pub(super) fn records_after(&self, finished_steps: usize) -> bool {
-        finished_steps == self.counts.total_steps || self.recipe.logs_after(finished_steps, &self.counts)
+        self.recipe.logged_steps(&self.counts).with_last(self.counts.total_steps).contains(finished_steps)
     }
 
     /// Fills in the reference's log-probs of every group that the run will visit, and of all held-out groups.
@@ -163,7 +170,9 @@ impl<'a> Run<'a> {
     fn first_visits(&self) -> impl Iterator<Item = Vec<usize>> + '_ {
         let (mut seen, mut num_unseen) = (vec![false; self.training.len()], self.training.len());
         let size = self.recipe.per_device_train_batch_size.max(1);
-        let mut steps = 0..self.counts.total_steps;
+        // Without shuffling, every epoch visits the same groups.
+        let num_steps = if self.recipe.shuffle { usize::MAX } else { self.counts.steps_per_epoch };
+        let mut steps = 0..self.counts.total_steps.min(num_steps);
         let mut step = Vec::<Vec<usize>>::new().into_iter();
         std::iter::from_fn(move || {
             loop {

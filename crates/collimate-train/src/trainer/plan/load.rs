@@ -5,11 +5,15 @@ use crate::error::TrainError;
 use crate::trainer::held::{PROGRAM, held_bytes};
 use crate::trainer::run::Run;
 
+/// Groups that are divided into packs after the first epoch. Later epochs divide the same groups in other orders, so what is
+/// left out changes the sums by next to nothing.
+const MOST_VISITS: usize = 1 << 16;
+
 /// Totals over the packs of some steps.
 #[derive(Default)]
 pub(super) struct PackLoad {
     num_steps: usize,
-    num_packs: usize,
+    num_packs: u64,
     most_packs: usize,
     tokens: u64,
     /// Bytes of the pack that needs the most memory.
@@ -32,21 +36,36 @@ pub(in crate::trainer) fn expected_peak(run: &Run<'_>, num_steps: usize, num_tra
 }
 
 impl PackLoad {
-    /// Divides the first `num_steps` steps into packs as the run will.
+    /// Divides the first `num_steps` steps into packs as the run will: all of them, or those of the first epochs if there are
+    /// very many, which stand for the others.
     pub(super) fn new(run: &Run<'_>, num_steps: usize) -> Result<Self, TrainError> {
         let mut load = Self { num_steps, ..Self::default() };
-        let mut step = 0;
-        // By epoch rather than by `Run::visits`, which would shuffle once per step.
-        for epoch in 0.. {
-            for visits in run.order(epoch).chunks(run.recipe.groups_per_step().max(1)) {
-                if step == num_steps {
-                    return Ok(load);
-                }
-                load.add_step(run, visits)?;
-                step += 1;
-            }
+        let (epochs, rest) = (num_steps / run.counts.steps_per_epoch, num_steps % run.counts.steps_per_epoch);
+        let divided = epochs.min(1 + MOST_VISITS / run.recipe.groups_per_epoch(run.training.len()).max(1));
+        for epoch in 0..divided {
+            load.add_epoch(run, epoch, run.counts.steps_per_epoch)?;
         }
+        load.scale(epochs, divided.max(1));
+        load.add_epoch(run, epochs, rest)?;
         Ok(load)
+    }
+
+    /// Adds the first `num_steps` steps of an epoch. By epoch rather than by `Run::visits`, which would shuffle once per step.
+    fn add_epoch(&mut self, run: &Run<'_>, epoch: usize, num_steps: usize) -> Result<(), TrainError> {
+        if num_steps == 0 {
+            return Ok(());
+        }
+        let order = run.order(epoch);
+        order
+            .chunks(run.recipe.groups_per_step().max(1))
+            .take(num_steps)
+            .try_for_each(|visits| self.add_step(run, visits))
+    }
+
+    /// Multiplies the sums over `divided` epochs so that they are those of `epochs`.
+    fn scale(&mut self, epochs: usize, divided: usize) {
+        let scaled = |sum: u64| u64::try_from(u128::from(sum) * epochs as u128 / divided as u128).unwrap_or(u64::MAX);
+        (self.tokens, self.num_packs) = (scaled(self.tokens), scaled(self.num_packs));
     }
 
     fn add_step(&mut self, run: &Run<'_>, visits: &[u32]) -> Result<(), TrainError> {
@@ -57,7 +76,7 @@ impl PackLoad {
             for pack in run.budget.packs(&groups)? {
                 num_packs += 1;
                 let tokens = run.budget.pack_tokens(&groups, &pack);
-                self.tokens += tokens as u64;
+                self.tokens = self.tokens.saturating_add(tokens as u64);
                 let kept = run.budget.kept_blocks(tokens);
                 let bytes = run.budget.pack_bytes(tokens, kept);
                 if bytes > self.activations {
@@ -65,7 +84,7 @@ impl PackLoad {
                 }
             }
         }
-        self.num_packs += num_packs;
+        self.num_packs = self.num_packs.saturating_add(num_packs as u64);
         self.most_packs = self.most_packs.max(num_packs);
         Ok(())
     }

@@ -65,7 +65,7 @@ fn reference_share(run: &Run<'_>, num_steps: usize, steps: &PlannedSteps) -> Res
     let visited: BTreeSet<usize> = (0..num_steps).flat_map(|step| run.visits(step)).collect();
     let visited = run.training.select(&visited.into_iter().collect::<Vec<_>>())?;
     let scored: usize = visited.iter().map(TokenizedGroup::num_tokens).sum();
-    let visits = steps.total.unwrap_or(1) * steps.groups_per_step;
-    let share = (visits as f64 / run.training.len() as f64).min(1.0);
+    let visits = steps.total.unwrap_or(1) as f64 * steps.groups_per_step as f64;
+    let share = (visits / run.training.len() as f64).min(1.0);
     Ok(share * run.training.totals().num_tokens() as f64 / scored.max(1) as f64)
 }
