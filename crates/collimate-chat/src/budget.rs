@@ -11,16 +11,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use minijinja::value::{Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
+use crate::with_memory;
+
 /// Bytes that any rendering may process, however short the conversation.
 pub(crate) const WORK_BYTES: usize = 64 << 20;
 /// Further bytes of work for each byte of the conversation: templates read a message a dozen times.
 pub(crate) const WORK_PER_BYTE: usize = 256;
-/// Bytes that a rendering may process, however long the conversation: it may keep all of them at once.
+/// Bytes that a rendering may process, however long the conversation: it may keep all of them at once. This limit and the
+/// next grow with memory ([`crate::with_memory`]).
 pub(crate) const MOST_WORK_BYTES: usize = 512 << 20;
 /// Bytes of a conversation with its tools, as [`crate::inputs`] counts them.
 pub(crate) const MAX_CONVERSATION_BYTES: usize = 16 << 20;
-/// Bytes of text that a rendering may print, including captured blocks: a prompt and a response have less.
-pub(crate) const MAX_OUTPUT_BYTES: usize = 16 << 20;
+/// Bytes of text that a rendering may print, including captured blocks, however short the conversation: a prompt and a
+/// response have less.
+const OUTPUT_BYTES: usize = 16 << 20;
+/// Bytes of text that it may print for each byte of a long conversation.
+const OUTPUT_PER_BYTE: usize = 4;
 /// Levels of nested lists and maps. Messages of tool calls nest about ten deep.
 pub(crate) const MAX_NESTING: usize = 64;
 /// Cost of a list element on top of its text: about twice the size of the engine's value, to cover its time too.
@@ -32,8 +38,9 @@ const ESCAPED_BYTES: usize = 6;
 /// Cost of each piece of printed text on top of its bytes, to cover its time.
 const PIECE_BYTES: usize = 8;
 
-/// The variable that holds a rendering's work budget; no template can name it.
+/// The variables that hold what a rendering may process and print; no template can name them.
 pub(crate) const WORK_VARIABLE: &str = "\u{1}work";
+pub(crate) const OUTPUT_VARIABLE: &str = "\u{1}output";
 const TEMP: &str = "\u{1}budget";
 
 /// What a rendering may still use.
@@ -41,6 +48,20 @@ const TEMP: &str = "\u{1}budget";
 pub(crate) struct Budget {
     work: AtomicUsize,
     output: AtomicUsize,
+    /// What `output` was.
+    most_output: usize,
+}
+
+/// What a rendering of a conversation of so many bytes may process, where `memory` may be used.
+pub(crate) fn work_bytes(conversation: usize, memory: u64) -> usize {
+    let work = WORK_BYTES.saturating_add(conversation.saturating_mul(WORK_PER_BYTE));
+    work.min(with_memory(MOST_WORK_BYTES, memory))
+}
+
+/// What it may print.
+pub(crate) fn output_bytes(conversation: usize, memory: u64) -> usize {
+    let most = with_memory(MAX_CONVERSATION_BYTES, memory);
+    conversation.saturating_mul(OUTPUT_PER_BYTE).clamp(OUTPUT_BYTES, most.max(OUTPUT_BYTES))
 }
 
 impl Object for Budget {
@@ -53,8 +74,9 @@ impl Budget {
     /// The budget of the rendering that `state` belongs to; macros share it.
     pub(crate) fn from_state(state: &State<'_, '_>) -> Arc<Self> {
         state.get_or_set_temp_object(TEMP, || {
-            let work = state.lookup(WORK_VARIABLE).and_then(|value| value.as_usize());
-            Self { work: AtomicUsize::new(work.unwrap_or(WORK_BYTES)), output: AtomicUsize::new(MAX_OUTPUT_BYTES) }
+            let given = |name, default| state.lookup(name).and_then(|value| value.as_usize()).unwrap_or(default);
+            let (work, output) = (given(WORK_VARIABLE, WORK_BYTES), given(OUTPUT_VARIABLE, OUTPUT_BYTES));
+            Self { work: AtomicUsize::new(work), output: AtomicUsize::new(output), most_output: output }
         })
     }
 
@@ -70,7 +92,7 @@ impl Budget {
 
     /// Pays for printed text.
     pub(crate) fn print(&self, bytes: usize) -> Result<(), Error> {
-        let problem = || invalid(format!("the text grows beyond {MAX_OUTPUT_BYTES} bytes"));
+        let problem = || invalid(format!("the text grows beyond {} bytes", self.most_output));
         take(&self.output, bytes).then_some(()).ok_or_else(problem)
     }
 
@@ -152,8 +174,8 @@ pub(crate) fn invalid(problem: impl Into<std::borrow::Cow<'static, str>>) -> Err
 
 pub(crate) fn exhausted() -> Error {
     invalid(format!(
-        "it works on more data than {WORK_BYTES} bytes and {WORK_PER_BYTE} times the conversation, or than \
-         {MOST_WORK_BYTES} bytes: it grows without end"
+        "it works on more data than {WORK_BYTES} bytes and {WORK_PER_BYTE} times the conversation, or than memory \
+         allows: it grows without end"
     ))
 }
 

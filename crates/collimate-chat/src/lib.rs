@@ -29,6 +29,7 @@ mod error;
 mod inputs;
 mod json;
 mod lexer;
+mod memory;
 mod operators;
 mod printing;
 mod source;
@@ -37,5 +38,6 @@ mod template;
 
 pub use error::ChatError;
 pub use inputs::ChatDefaults;
+pub use memory::with_memory;
 pub use sources::TemplateSources;
 pub use template::ChatTemplate;

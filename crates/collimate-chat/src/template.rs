@@ -11,7 +11,7 @@ use minijinja::{Environment, Template, Value};
 use self_cell::self_cell;
 
 use crate::inputs::{self, Variables, wishes, without};
-use crate::{ChatDefaults, ChatError, TemplateSources, budget, env, source};
+use crate::{ChatDefaults, ChatError, TemplateSources, budget, env, source, with_memory};
 
 /// The longest error message, in characters; a template's own messages may have any length.
 const MAX_PROBLEM_CHARACTERS: usize = 1000;
@@ -34,6 +34,8 @@ pub struct ChatTemplate {
     /// The template for conversations with tools, if the model has one of its own for them.
     with_tools: Option<Box<ChatTemplate>>,
     defaults: ChatDefaults,
+    /// Bytes of memory that limits follow; 0 for those of little memory.
+    memory: u64,
 }
 
 /// The environment and source that the compiled template borrows from.
@@ -95,6 +97,13 @@ impl ChatTemplate {
         self
     }
 
+    /// Lets longer conversations through where `memory` bytes may be used, as [`crate::with_memory`] says.
+    pub fn with_memory(mut self, memory: u64) -> Self {
+        self.memory = memory;
+        self.with_tools = self.with_tools.map(|template| Box::new(template.with_memory(memory)));
+        self
+    }
+
     /// Renders a conversation; `add_generation_prompt` appends the start of the assistant's next turn.
     ///
     /// # Errors
@@ -115,7 +124,8 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<String, ChatError> {
         let template = self.with_tools.as_deref().filter(|_| inputs.tools.is_some()).unwrap_or(self);
-        let (size, limit) = (inputs::num_bytes(messages, inputs), budget::MAX_CONVERSATION_BYTES);
+        let size = inputs::num_bytes(messages, inputs);
+        let limit = with_memory(budget::MAX_CONVERSATION_BYTES, self.memory);
         if size > limit {
             return Err(ChatError::TooLong { size, limit });
         }
@@ -144,11 +154,12 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<String, ChatError> {
         let Variables { mut context, num_bytes } = Variables::new(messages, inputs, defaults, &self.special_tokens);
-        let work = budget::WORK_BYTES.saturating_add(num_bytes.saturating_mul(budget::WORK_PER_BYTE));
-        let work = work.min(budget::MOST_WORK_BYTES);
+        let work = budget::work_bytes(num_bytes, self.memory);
+        let output = budget::output_bytes(num_bytes, self.memory);
         // Last, so that no variable of a row replaces them.
         context.insert("add_generation_prompt".to_owned(), Value::from(add_generation_prompt));
         context.insert(budget::WORK_VARIABLE.to_owned(), Value::from(work));
+        context.insert(budget::OUTPUT_VARIABLE.to_owned(), Value::from(output));
         guarded(|| self.compiled.borrow_dependent().render(Value::from(context)))
     }
 
@@ -177,7 +188,7 @@ impl ChatTemplate {
             })
         })?;
         let defaults = ChatDefaults::default();
-        Ok(Self { compiled, source: source.to_owned(), special_tokens, with_tools: None, defaults })
+        Ok(Self { compiled, source: source.to_owned(), special_tokens, with_tools: None, defaults, memory: 0 })
     }
 }
 

@@ -20,6 +20,8 @@ pub struct TokenizerChanges {
     pub eos_token: Option<String>,
     /// System prompt and variables of every conversation.
     pub defaults: ChatDefaults,
+    /// Bytes of memory that limits on texts follow; 0 for those of little memory.
+    pub memory: u64,
 }
 
 /// A chat template and an end of sequence to use instead of the model's.
@@ -45,7 +47,7 @@ impl TokenizerChanges {
         if let Some(token) = eos_token {
             tokenizer = tokenizer.with_eos_token(&token)?;
         }
-        Ok(tokenizer.with_chat_defaults(self.defaults.clone()))
+        Ok(tokenizer.with_chat_defaults(self.defaults.clone()).with_memory(self.memory))
     }
 
     /// The files of a saved model's folder that say what was changed, with their contents: none if nothing was.

@@ -6,7 +6,8 @@
 
 use collimate_data::{ChatInputs, Prompt};
 
-use crate::tokenizer::{Before, MAX_TEXT_BYTES};
+use crate::tokenizer::Before;
+use crate::unusable::MEMORY_REMEDY;
 use crate::{TextError, TextTokenizer};
 
 /// Texts whose end is certain to be the end of a token, tried in this order where the prompt's end is not.
@@ -22,12 +23,13 @@ const SAME_TOKENS: usize = 32;
 /// # Errors
 /// Messages for a model without a chat template, or a prompt that the template or tokenizer rejects or that is too long.
 pub fn encode_prompt(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
+    let (limit, remedy) = (tokenizer.max_text_bytes(), MEMORY_REMEDY);
     let encode = |text: &str, adds_special| match text.len() {
-        0..=MAX_TEXT_BYTES => Ok(tokenizer.encode_start(text, adds_special)?.0),
-        size => {
-            let problem = format!("the prompt has {size} bytes of text, and at most {MAX_TEXT_BYTES} are tokenized");
+        size if size > limit => {
+            let problem = format!("the prompt has {size} bytes of text, and at most {limit} are tokenized; {remedy}");
             Err(TextError::Encoding { problem })
         }
+        _ => Ok(tokenizer.encode_start(text, adds_special)?.0),
     };
     match prompt {
         Prompt::Text(text) => encode(text, true),

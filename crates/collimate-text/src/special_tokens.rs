@@ -165,7 +165,13 @@ impl SpecialTokens {
             Some(Json::Object(tokens)) => (&[][..], Some(tokens)),
             Some(_) => return Err(wrong(path, "extra_special_tokens", "expected a list or an object of tokens")),
         };
-        for (name, value) in named.chain(by_name.into_iter().flatten()).filter(|(_, value)| !value.is_null()) {
+        let specific = match fields.get("model_specific_special_tokens") {
+            None | Some(Json::Null) => None,
+            Some(Json::Object(tokens)) => Some(tokens),
+            Some(_) => return Err(wrong(path, "model_specific_special_tokens", "expected an object of tokens")),
+        };
+        let named = named.chain(by_name.into_iter().flatten()).chain(specific.into_iter().flatten());
+        for (name, value) in named.filter(|(_, value)| !value.is_null()) {
             let token = Declared::read(value).map_err(|problem| wrong(path, name, &problem))?;
             self.texts.insert(name.clone(), token.content.clone());
             self.named.push((name.clone(), token));

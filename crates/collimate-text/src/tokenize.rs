@@ -97,7 +97,7 @@ pub fn tokenize_checked(
     if let Some(response) = group.responses.iter().position(Response::is_blank) {
         return Err(unusable(UnusableReason::EmptyResponse { response }));
     }
-    let mut size = Size::of_row(group).map_err(unusable)?;
+    let mut size = Size::of_row(group, tokenizer.max_text_bytes()).map_err(unusable)?;
     let encoded = encode_group(group, tokenizer, &mut size);
     let Encoded { mut prompt_ids, responses, mut checks } = encoded.map_err(|error| match error {
         TextError::Chat(error) => unusable(UnusableReason::Template(error)),

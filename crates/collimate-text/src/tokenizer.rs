@@ -23,7 +23,6 @@ pub(crate) use ends::PROBE;
 pub use ends::TurnEnds;
 use ends::listed_ends;
 use long::Framed;
-pub(crate) use long::MAX_TEXT_BYTES;
 use named::{Named, specials};
 pub(crate) use reading::Before;
 use reading::InsertedSpaces;
@@ -48,6 +47,8 @@ pub struct TextTokenizer {
     /// What the file asks for that is random, and is not done.
     random: Option<String>,
     ends: TurnEnds,
+    /// Bytes of memory that limits on texts follow; 0 for those of little memory.
+    memory: u64,
 }
 
 /// A token that is looked for in a text before the tokenizer's model sees the rest.
@@ -126,6 +127,7 @@ impl TextTokenizer {
             misplaced,
             random,
             ends: TurnEnds::default(),
+            memory: 0,
         };
         let opened = Self { spaces: opened.inserted_spaces(), ..opened };
         Ok(opened.with_ends(listed_ends(dir)?))
@@ -225,7 +227,7 @@ impl TextTokenizer {
 
     /// Replaces the chat template.
     pub fn with_chat_template(mut self, template: ChatTemplate) -> Self {
-        self.chat_template = Some(template);
+        self.chat_template = Some(template.with_memory(self.memory));
         let listed = std::mem::take(&mut self.ends.listed);
         self.with_ends(listed)
     }

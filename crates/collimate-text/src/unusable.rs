@@ -3,6 +3,9 @@
 use collimate_chat::ChatError;
 use thiserror::Error;
 
+/// What raises the limits on texts.
+pub(crate) const MEMORY_REMEDY: &str = "from 1 to 16 GiB of memory_budget the limit grows with it";
+
 /// Why a group cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -54,7 +57,7 @@ pub enum UnusableReason {
         token: u32,
     },
     /// A text, as the row has it or as the chat template writes it, is longer than what is tokenized.
-    #[error("field \"{field}\": {size} bytes of text or ids, and at most {limit} are tokenized")]
+    #[error("field \"{field}\": {size} bytes of text or ids, and at most {limit} are tokenized; {MEMORY_REMEDY}")]
     TooLong {
         /// The field.
         field: String,

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use collimate_chat::ChatDefaults;
 use collimate_data::{LoadOptions, ScoreDirection};
-use collimate_recipe::{DataSources, Recipe};
+use collimate_machine::memory_limit;
+use collimate_recipe::{DataSources, MemoryBudget, Recipe};
 use collimate_store::{DataRequest, Encoder, GroupStore, MixOptions, Preparation, StoreError, StorePlace};
 use collimate_text::{TextTokenizer, TokenizeOptions, TokenizerChanges};
 
@@ -102,6 +103,13 @@ pub(crate) fn encoder<'a>(recipe: &Recipe, tokenizer: &'a TextTokenizer, min_res
     Encoder::Tokenizer { tokenizer, options, has_system_prompt: recipe.system_prompt.is_some() }
 }
 
+/// Bytes of memory that limits on texts follow: texts are on the machine, whatever device computes.
+fn text_memory(budget: MemoryBudget) -> u64 {
+    let machine = memory_limit().map(|limit| limit.bytes);
+    let bytes = [budget, MemoryBudget::Auto].into_iter().filter_map(|budget| budget.bytes(machine));
+    bytes.min().unwrap_or(0)
+}
+
 /// What the recipe changes about the model's tokenizer.
 pub fn tokenizer_changes(recipe: &Recipe) -> TokenizerChanges {
     TokenizerChanges {
@@ -112,6 +120,7 @@ pub fn tokenizer_changes(recipe: &Recipe) -> TokenizerChanges {
             system_prompt: recipe.system_prompt.clone(),
             kwargs: recipe.chat_template_kwargs.get().clone(),
         },
+        memory: text_memory(recipe.memory_budget),
     }
 }
 

@@ -29,6 +29,10 @@ impl Encoder<'_> {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(tokenizer.identity()?.as_bytes()).update(&[u8::from(*has_system_prompt)]);
                 hasher.update(format!("{options:?}").as_bytes());
+                if options.skip_unusable {
+                    // A limit that follows memory then leaves groups out; otherwise it refuses them.
+                    hasher.update(&(tokenizer.max_text_bytes() as u64).to_le_bytes());
+                }
                 Some(hasher.finalize())
             }
             Self::Estimate(_) => None,

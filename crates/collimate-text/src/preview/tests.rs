@@ -19,7 +19,7 @@ fn shown(color: bool) -> String {
 }
 
 #[test]
-fn without_colour_bars_stand_between_tokens() {
+fn without_color_bars_stand_between_tokens() {
     let expected = "line 3 · prompt 4 tokens, 2 tokens cut from its start\n<s>h↵i\n\
                     [0] reward 0.5 · 3 tokens scored\no|k|</s>\n\
                     [1] reward -1 · 1 token scored, 1 token cut from its end\nn\n";
@@ -27,7 +27,7 @@ fn without_colour_bars_stand_between_tokens() {
 }
 
 #[test]
-fn with_colour_the_shades_alternate_and_eos_stands_out() {
+fn with_color_the_shades_alternate_and_eos_stands_out() {
     let text = shown(true);
     assert!(text.contains("\x1b[2m<s>h↵i\x1b[0m"), "{text}");
     assert!(text.contains("\x1b[38;5;39mo\x1b[0m\x1b[38;5;75mk\x1b[0m\x1b[1;97;41m</s>\x1b[0m"), "{text}");

@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use collimate_data::{Prompt, PromptGroup};
 
 use crate::UnusableReason;
-use crate::tokenizer::MAX_TEXT_BYTES;
 
 /// Bytes of a row's prompt and responses together, as the chat template writes them.
 const MAX_ROW_BYTES: usize = 64 << 20;
@@ -16,32 +15,34 @@ const LARGE_ROW_BYTES: usize = 1 << 20;
 static LARGE_ROW: Mutex<()> = Mutex::new(());
 
 /// The size of a row so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Size {
     bytes: usize,
+    /// The most bytes of a text.
+    limit: usize,
     /// Held once the row is large.
     alone: Option<MutexGuard<'static, ()>>,
 }
 
 impl Size {
-    /// Checks a row as it stands in its file.
+    /// Checks a row as it stands in its file; a text may have `limit` bytes.
     ///
     /// # Errors
     /// [`UnusableReason::TooLong`], with the field.
-    pub(super) fn of_row(group: &PromptGroup) -> Result<Self, UnusableReason> {
+    pub(super) fn of_row(group: &PromptGroup, limit: usize) -> Result<Self, UnusableReason> {
         let prompt = match &group.prompt {
             Prompt::Text(text) => text.len(),
             Prompt::Messages(messages) => messages.iter().map(|message| message.content.len()).sum(),
         };
-        within(|| "prompt".to_owned(), prompt, MAX_TEXT_BYTES)?;
-        let mut size = Self { bytes: prompt, alone: None };
+        within(|| "prompt".to_owned(), prompt, limit)?;
+        let mut size = Self { bytes: prompt, limit, alone: None };
         for (k, response) in group.responses.iter().enumerate() {
             let before = response.before.iter().map(|message| message.content.len()).sum::<usize>();
             let text = before + response.content.len();
-            within(|| format!("responses[{k}].content"), text, MAX_TEXT_BYTES)?;
+            within(|| format!("responses[{k}].content"), text, limit)?;
             // An id stands for at least a byte, but for those that have no text.
             let num_ids = response.token_ids.as_ref().map_or(0, Vec::len);
-            within(|| format!("responses[{k}].token_ids"), num_ids, MAX_TEXT_BYTES)?;
+            within(|| format!("responses[{k}].token_ids"), num_ids, limit)?;
             size.bytes += text + num_ids;
         }
         size.settle();
@@ -56,7 +57,7 @@ impl Size {
     /// [`UnusableReason::TooLong`], with the field.
     pub(super) fn add(&mut self, response: Option<usize>, text: &str) -> Result<(), UnusableReason> {
         let field = || response.map_or_else(|| "prompt".to_owned(), |k| format!("responses[{k}].content"));
-        within(field, text.len(), MAX_TEXT_BYTES)?;
+        within(field, text.len(), self.limit)?;
         self.bytes += text.len();
         within(|| "responses".to_owned(), self.bytes, MAX_ROW_BYTES)?;
         self.settle();

@@ -1,22 +1,25 @@
 //! Long texts, encoded in pieces: the crate `tokenizers` takes some 260 bytes of memory a byte of text.
 //!
 //! The ids are those of the whole text. A piece is encoded with some of the text before it, so that what a tokenizer does to
-//! the start of a text is done to what is not used. Two neighbours meet at a place where both have the end of a token,
+//! the start of a text is done to what is not used. Two neighbors meet at a place where both have the end of a token,
 //! with the same tokens on both sides of it: between words, where pre-tokenization divides the text, or inside a word of byte
-//! pairs. Merges depend on their two neighbours only, so such pieces together are the encoding of both: each pair
+//! pairs. Merges depend on their two neighbors only, so such pieces together are the encoding of both: each pair
 //! of tokens that meet is in one of them. No place is next to more than one white space, since what patterns do with white
 //! space depends on where it ends.
 
 use std::sync::{Mutex, PoisonError};
 
+use collimate_chat::with_memory;
 use tokenizers::{Encoding, Model, ModelWrapper, OffsetType, PreTokenizer};
 
 use super::{TextTokenizer, guard};
 use crate::TextError;
+use crate::unusable::MEMORY_REMEDY;
 
 /// Texts of up to this many bytes are encoded at once, and longer ones in pieces of as many.
 pub(crate) const PIECE_BYTES: usize = 64 << 10;
-/// Texts without places to divide them are encoded at once up to this many bytes, one at a time.
+/// Texts without places to divide them are encoded at once up to this many bytes, one at a time. Where there is memory this
+/// limit and the next grow ([`with_memory`]).
 pub(crate) const MOST_WHOLE_BYTES: usize = 1 << 20;
 /// The longest text that is tokenized: a prompt or a response, as the chat template writes it.
 pub(crate) const MAX_TEXT_BYTES: usize = 4 << 20;
@@ -66,6 +69,18 @@ pub(super) struct Framed {
 }
 
 impl TextTokenizer {
+    /// Lets longer texts through where `memory` bytes may be used: 4 MiB up to 1 GiB, and up to 64 MiB in proportion.
+    pub fn with_memory(mut self, memory: u64) -> Self {
+        self.memory = memory;
+        self.chat_template = self.chat_template.map(|template| template.with_memory(memory));
+        self
+    }
+
+    /// Bytes of the longest text that is tokenized.
+    pub fn max_text_bytes(&self) -> usize {
+        with_memory(MAX_TEXT_BYTES, self.memory)
+    }
+
     /// Encodes a text of any length.
     pub(super) fn framed(&self, text: &str, add_special_tokens: bool) -> Result<Framed, TextError> {
         if text.len() <= PIECE_BYTES {
@@ -74,11 +89,12 @@ impl TextTokenizer {
         if let Some(framed) = self.in_pieces(text, add_special_tokens, DIVISION)? {
             return Ok(framed);
         }
-        if text.len() > MOST_WHOLE_BYTES {
-            let (found, limit) = (text.len(), MOST_WHOLE_BYTES);
+        let limit = with_memory(MOST_WHOLE_BYTES, self.memory);
+        if text.len() > limit {
             let problem = format!(
-                "a text of {found} bytes cannot be divided without changing its tokens, and at most {limit} bytes are \
-                 encoded at once"
+                "a text of {} bytes cannot be divided without changing its tokens, and at most {limit} bytes are \
+                 encoded at once; {MEMORY_REMEDY}",
+                text.len()
             );
             return Err(TextError::Encoding { problem });
         }

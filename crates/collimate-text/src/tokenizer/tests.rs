@@ -191,10 +191,25 @@ fn a_model_s_positions_are_known(#[case] config: &str, #[case] expected: Option<
     assert_eq!(load(&dir).unwrap().max_positions(), expected);
 }
 
+/// As transformers 5 writes the tokens that only one model has, such as that of an image's place.
+#[rstest]
+#[case("extra_special_tokens")]
+#[case("model_specific_special_tokens")]
+fn tokens_of_one_model_are_added_by_their_names(#[case] field: &str) {
+    let config = json!({"eos_token": "</s>", "image_token": "<img>", field: {"note_token": "<note>", "pad_token": null}});
+    let tokenizer = load(&character_dir(config, &[])).unwrap();
+    let ids = tokenizer.encode("a<note>b<img>", false).unwrap();
+    let mut added = [ids[1], ids[3]];
+    added.sort_unstable();
+    assert_eq!((ids[0], ids[2], added), (id('a'), id('b'), [101, 102]));
+    assert!(tokenizer.is_special(101) && tokenizer.is_special(102));
+}
+
 #[rstest]
 #[case::decoder("tokenizer_config.json", json!({"eos_token": "</s>", "added_tokens_decoder": {"x": {"content": "a"}}}), "tokenizer_config.json: field \"added_tokens_decoder.x\": expected a token id as name")]
 #[case::token("tokenizer_config.json", json!({"eos_token": "</s>", "added_tokens_decoder": {"7": "a"}}), "field \"added_tokens_decoder.7\": expected an object with \"content\"")]
 #[case::extra("tokenizer_config.json", json!({"eos_token": "</s>", "extra_special_tokens": 3}), "field \"extra_special_tokens\": expected a list or an object of tokens")]
+#[case::specific("tokenizer_config.json", json!({"eos_token": "</s>", "model_specific_special_tokens": ["<a>"]}), "field \"model_specific_special_tokens\": expected an object of tokens")]
 #[case::map("special_tokens_map.json", json!({"pad_token": 3}), "special_tokens_map.json: field \"pad_token\": expected a string or an object")]
 #[case::added("added_tokens.json", json!({"<note>": "x"}), "added_tokens.json: field \"<note>\": expected a token id")]
 #[case::long("tokenizer_config.json", json!({"eos_token": "</s>", "pad_token": "a".repeat(2049)}), "field \"pad_token\": a token of 2049 bytes")]

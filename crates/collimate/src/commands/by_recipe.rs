@@ -59,7 +59,7 @@ impl Given {
             options.max_response_length = recipe.max_completion_length;
             options.skip_long_prompts = recipe.skip_long_prompts;
         }
-        let changes = recipe.as_ref().map(tokenizer_changes).unwrap_or_default();
+        let changes = tokenizer_changes(&recipe.unwrap_or_default());
         let folder = model.map(|model| model_folder(&model, io)).transpose()?;
         let tokenizer = folder.map(|folder| changes.open(&folder)).transpose()?;
         Ok(Reading { files, read, tokenizer, options })

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use collimate_backend::ComputeDtype;
 use collimate_model::GenerateOptions;
+use collimate_recipe::Recipe;
 use collimate_text::{TextTokenizer, TokenizerChanges};
 use collimate_train::session::{Session, SessionOptions, check_session, open_session};
 use collimate_train::tokenizer_changes;
@@ -86,10 +87,11 @@ impl ModelOptions {
     /// changed the chat template or the end of a turn, or else the model's. Logs what it does otherwise than its files say.
     pub(crate) fn tokenizer(&self, io: &mut Io<'_>) -> Result<TextTokenizer, CliError> {
         let own = self.adapter.as_deref().filter(|adapter| adapter.join("tokenizer.json").is_file());
+        let plain = tokenizer_changes(&Recipe::default());
         let tokenizer = match (&self.changes, own) {
             (Some(changes), _) => changes.open(&self.model)?,
-            (None, Some(adapter)) => TextTokenizer::from_model_dir(adapter)?.with_ends_of(&self.model)?,
-            (None, None) => TextTokenizer::from_model_dir(&self.model)?,
+            (None, Some(adapter)) => plain.open(adapter)?.with_ends_of(&self.model)?,
+            (None, None) => plain.open(&self.model)?,
         };
         log_warnings(&tokenizer, io);
         Ok(tokenizer)

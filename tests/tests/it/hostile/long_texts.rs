@@ -40,8 +40,8 @@ fn a_text_beyond_the_limit_is_refused_by_row_and_field_before_memory_is_taken() 
     let long = group(Prompt::Text("4".to_owned()), ["b".to_owned(), "4 * ".repeat(15_000_000)]);
     let (error, peak) = tokenized(&long, &tokenizer);
     let error = error.expect_err("too long a text").to_string();
-    let expected =
-        "line 3: field \"responses[1].content\": 60000000 bytes of text or ids, and at most 4194304 are tokenized";
+    let expected = "line 3: field \"responses[1].content\": 60000000 bytes of text or ids, and at most 4194304 are \
+                    tokenized; from 1 to 16 GiB of memory_budget the limit grows with it";
     assert_eq!(error, expected);
     assert!(peak < 1 << 20, "{peak} bytes");
 
@@ -49,17 +49,37 @@ fn a_text_beyond_the_limit_is_refused_by_row_and_field_before_memory_is_taken() 
     let row = r#"{"prompt": "4", "responses": [{"content": "TEXT", "reward": 1}, {"content": "b", "reward": 0}]}"#;
     let short = row.replace("TEXT", "4");
     let data = folder.write("row.jsonl", format!("{short}\n{}\n", row.replace("TEXT", &"4 * ".repeat(2_000_000))));
-    let outcome = collimate(&["data", "check", &data, "--model", model_arg()]);
+    let recipe = folder.write("little.yaml", "memory_budget: 512MiB\n");
+    let check = ["data", "check", &data, "--model", model_arg(), "--recipe", &recipe];
+    let outcome = collimate(&check);
     assert_eq!(outcome.code, 2, "{}", outcome.err);
     assert!(outcome.err.contains("row.jsonl:2: field \"responses[0].content\": 8000000 bytes"), "{}", outcome.err);
-    let outcome = collimate(&["data", "check", &data, "--model", model_arg(), "--skip-unusable"]);
+    let outcome = collimate(&[&check[..], &["--skip-unusable"]].concat());
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     assert!(outcome.out.contains("skipped: 1 × too long a text"), "{}", outcome.out);
     let prompts = folder.write("prompts.jsonl", format!("{{\"prompt\": \"{}\"}}\n", "4 * ".repeat(2_000_000)));
     let args = ["sample", "--model", model_arg(), "--data", &prompts, "--output", &folder.arg("out.jsonl")];
-    let outcome = collimate(&args);
+    let outcome = collimate(&[&args[..], &["--recipe", &recipe]].concat());
     assert_eq!(outcome.code, 2, "{}", outcome.err);
     assert!(outcome.err.contains("prompts.jsonl:1: ") && outcome.err.contains("8000000 bytes"), "{}", outcome.err);
+}
+
+/// With more memory, longer texts are tokenized, and their memory stays far below what there is.
+#[test]
+fn memory_lets_longer_texts_and_conversations_through() {
+    let memory: u64 = 4 << 30;
+    let tokenizer = || TextTokenizer::from_model_dir(model()).expect("a tokenizer").with_memory(memory);
+    let text = "4 * ".repeat(2_000_000);
+    let source = "{% for m in messages %}{{ m.content }}{% endfor %}";
+    let template = ChatTemplate::new(source, std::collections::BTreeMap::new()).expect("a template");
+    for (prompt, tokenizer) in [
+        (Prompt::Text("4".to_owned()), tokenizer()),
+        (Prompt::Messages(vec![Message::new("user", &text)]), tokenizer().with_chat_template(template)),
+    ] {
+        let (tokens, peak) = tokenized(&group(prompt, [text.clone(), "b".to_owned()]), &tokenizer);
+        assert!(tokens.expect("tokens") > 4_000_000);
+        assert!((peak as u64) < memory / 4, "{peak} bytes for {} of text", text.len());
+    }
 }
 
 /// A template of a kilobyte once wrote 60 MB, which took 16 GB to tokenize.

@@ -128,4 +128,10 @@ fn a_text_without_a_place_is_refused_beyond_what_is_encoded_at_once() {
     assert_eq!(spaces(PIECE_BYTES + 1).unwrap(), PIECE_BYTES + 1);
     let error = spaces(MOST_WHOLE_BYTES + 1).unwrap_err().to_string();
     assert!(error.contains("a text of 1048577 bytes cannot be divided"), "{error}");
+    assert!(error.contains("at most 1048576 bytes are encoded at once; from 1 to 16 GiB of memory_budget"), "{error}");
+    // Twice the memory, twice the text.
+    let tokenizer = tokenizer.with_memory(2 << 30);
+    let spaces = |count: usize| tokenizer.encode(&" ".repeat(count), false).map(|ids| ids.len());
+    assert_eq!(spaces(MOST_WHOLE_BYTES + 1).unwrap(), MOST_WHOLE_BYTES + 1);
+    assert!(spaces(2 * MOST_WHOLE_BYTES + 1).is_err());
 }
