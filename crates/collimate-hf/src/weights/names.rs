@@ -5,8 +5,12 @@ use std::path::Path;
 
 /// Parts of names that wrappers of modules leave.
 const WRAPPERS: [&str; 4] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module."];
-/// Prefixes of whole models.
-const PREFIXES: [&str; 2] = ["module.", "base_model.model."];
+/// Prefixes of whole models, the last two beside a value head.
+const PREFIXES: [&str; 4] = ["module.", "base_model.model.", "pretrained_model.", "policy."];
+/// The decoder's own parts, which some files have without `model.`.
+const DECODER: [&str; 3] = ["embed_tokens", "layers", "norm"];
+/// Heads that may stand where the decoder is.
+const HEADS: [&str; 5] = ["score", "v_head", "value_head", "reward_head", "classifier"];
 /// Most names in a note.
 const NAMES_SHOWN: usize = 6;
 
@@ -16,24 +20,22 @@ pub(super) fn plain_names(names: &[&str]) -> Option<Vec<String>> {
     let is_plain = |name: &&str| {
         !WRAPPERS.iter().any(|part| name.contains(part)) && !PREFIXES.iter().any(|part| name.starts_with(part))
     };
-    if names.iter().all(is_plain) && !is_there("model.model.embed_tokens.weight") && !is_there("embed_tokens.weight") {
+    let is_bare = |name: &str| DECODER.contains(&part(name));
+    if names.iter().all(|name| is_plain(name) && !is_bare(name)) && !is_there("model.model.embed_tokens.weight") {
         return None;
     }
     let mut renamed: Vec<String> = names.iter().map(|name| without_wrappers(name)).collect();
-    let is_there = |renamed: &[String], name: &str| renamed.iter().any(|known| known == name);
-    if is_there(&renamed, "model.model.embed_tokens.weight") {
-        let is_inner = |rest: &&str| rest.starts_with("model.") || rest.starts_with("lm_head.");
+    let is_inner = |name: &String| name == "model.model.embed_tokens.weight";
+    if renamed.iter().any(is_inner) {
         for name in &mut renamed {
-            if let Some(rest) = name.strip_prefix("model.").filter(is_inner) {
+            if let Some(rest) = name.strip_prefix("model.") {
                 *name = rest.to_owned();
             }
         }
     }
-    if is_there(&renamed, "embed_tokens.weight") && !is_there(&renamed, "model.embed_tokens.weight") {
-        for name in &mut renamed {
-            if matches!(name.split('.').next(), Some("embed_tokens" | "layers" | "norm")) {
-                name.insert_str(0, "model.");
-            }
+    for name in &mut renamed {
+        if is_bare(name) {
+            name.insert_str(0, "model.");
         }
     }
     let changed = renamed.iter().zip(names).any(|(new, old)| new != old);
@@ -65,7 +67,8 @@ pub(super) fn is_passed_over(name: &str, parts: &BTreeSet<&str>) -> bool {
     }
     let is_beside = !parts.contains(part(name)) && part(name) != "lm_head" && name.contains('.');
     let buffers = [".masked_bias", ".attn.bias", ".self_attn.bias", ".attention.bias", ".position_ids"];
-    is_beside || name.contains(".rotary_emb.") || buffers.iter().any(|ending| name.ends_with(ending))
+    let is_head = name.split('.').nth(1).is_some_and(|second| HEADS.contains(&second));
+    is_beside || is_head || name.contains(".rotary_emb.") || buffers.iter().any(|ending| name.ends_with(ending))
 }
 
 /// A note on what was passed over, except for what so many files hold that it says nothing.
@@ -96,10 +99,22 @@ mod tests {
     #[case(&["_orig_mod.lm_head.weight", "_orig_mod.model.embed_tokens.weight", "_orig_mod.model.layers.0._orig_mod.mlp.up_proj.weight", "_orig_mod.model.norm.weight"])]
     #[case(&["base_model.model.lm_head.weight", "base_model.model.model.embed_tokens.weight", "base_model.model.model.layers.0.mlp.up_proj.weight", "base_model.model.model.norm.weight"])]
     #[case(&["model.lm_head.weight", "model.model.embed_tokens.weight", "model.model.layers.0.mlp.up_proj.weight", "model.model.norm.weight"])]
+    #[case(&["pretrained_model.lm_head.weight", "pretrained_model.model.embed_tokens.weight", "pretrained_model.model.layers.0.mlp.up_proj.weight", "pretrained_model.model.norm.weight"])]
+    #[case(&["policy.lm_head.weight", "policy.model.embed_tokens.weight", "policy.model.layers.0.mlp.up_proj.weight", "policy.model.norm.weight"])]
+    #[case(&["layers.0.mlp.up_proj.weight", "lm_head.weight", "model.embed_tokens.weight", "model.norm.weight"])]
     fn prefixes_are_put_right(#[case] names: &[&str]) {
         let mut plain = plain_names(names).expect("other names");
         plain.sort();
         assert_eq!(plain, PLAIN);
+    }
+
+    /// A wrapper's prefix goes from a head as well; two sets of weights would become one name each, which is an error.
+    #[rstest]
+    #[case(&["model.model.embed_tokens.weight", "model.score.weight", "v_head.bias"], &["model.embed_tokens.weight", "score.weight", "v_head.bias"])]
+    #[case(&["pretrained_model.model.norm.weight", "v_head.summary.weight"], &["model.norm.weight", "v_head.summary.weight"])]
+    #[case(&["embed_tokens.weight", "model.embed_tokens.weight"], &["model.embed_tokens.weight", "model.embed_tokens.weight"])]
+    fn heads_lose_the_prefix_of_their_model(#[case] names: &[&str], #[case] expected: &[&str]) {
+        assert_eq!(plain_names(names).expect("other names"), expected);
     }
 
     #[test]
@@ -113,6 +128,9 @@ mod tests {
     #[case("model.layers.0.self_attn.masked_bias", true)]
     #[case("model.layers.0.self_attn.rotary_emb.cos_cached", true)]
     #[case("lm_head.weight", true)]
+    #[case("model.score.weight", true)]
+    #[case("model.v_head.summary.bias", true)]
+    #[case("model.embed_positions.weight", false)]
     #[case("lm_head.bias", false)]
     #[case("model.layers.0.self_attn.q_proj.bias", false)]
     #[case("model.layers.0.self_attn.q_proj.lora_A.weight", false)]
