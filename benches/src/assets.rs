@@ -21,7 +21,7 @@ const COMPLETE: &str = "complete";
 pub struct Assets {
     /// Model and tokenizer, as a Hugging Face folder.
     pub model: PathBuf,
-    /// Freshly initialised PEFT adapter.
+    /// Freshly initialized PEFT adapter.
     pub adapter: PathBuf,
 }
 
@@ -62,7 +62,7 @@ enum Fill {
 type Tensor = (String, Vec<usize>, Fill);
 
 fn model_tensors(shape: &Shape) -> Vec<Tensor> {
-    // The variance of transformers' normal initialisation, 0.02².
+    // The variance of transformers' normal initialization, 0.02².
     let random = Fill::Uniform(0.02 * 3_f32.sqrt());
     let norm = |name: String| (format!("model.{name}.weight"), vec![shape.hidden], Fill::Constant(1.0));
     let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![shape.vocab, shape.hidden], random)];
@@ -80,7 +80,7 @@ fn model_tensors(shape: &Shape) -> Vec<Tensor> {
     tensors
 }
 
-/// PEFT's names and initialisation: A as a linear layer's weight, B zero.
+/// PEFT's names and initialization: A as a linear layer's weight, B zero.
 fn adapter_tensors(shape: &Shape) -> Vec<Tensor> {
     let mut tensors = Vec::new();
     for layer in 0..shape.layers {

@@ -167,7 +167,7 @@ fn memory_chart(results: &[WorkResult]) -> String {
     BarChart { title: "Peak memory".to_owned(), bars: bars.collect() }.svg()
 }
 
-/// A bar, in colour if it is ours.
+/// A bar, in color if it is ours.
 fn bar(name: String, value: f64, label: String) -> Bar {
     let highlighted = !name.ends_with(PEER);
     Bar { name, value, label, highlighted }

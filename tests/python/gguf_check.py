@@ -5,7 +5,7 @@
 
 Checked are all keys against config.json, generation_config.json and the tokenizer's files, every tensor's type against the
 TYPE that was asked for (f32, f16, bf16, q8_0, q4_0), its values against the safetensors, those of rotation against the
-configuration, and the bytes of quantised tensors against the package's own quantisation. An unknown key
+configuration, and the bytes of quantized tensors against the package's own quantization. An unknown key
 counts as a difference. Prints one line per file; the exit code is 1 if anything differs. Needs: gguf, numpy, safetensors.
 """
 
@@ -46,7 +46,7 @@ def weights_of(folder):
 
 
 def interleaved(weight, heads):
-    """Halves of a head become neighbours, as llama.cpp rotates Llama's."""
+    """Halves of a head become neighbors, as llama.cpp rotates Llama's."""
     rows = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
     return rows.swapaxes(1, 2).reshape(weight.shape)
 

@@ -43,8 +43,8 @@ def drawn(seed, name, shape, mean, std):
     counter = numpy.arange(1, count + 1, dtype=numpy.uint64)
     bits = _mix(numpy.uint64(key) + counter * numpy.uint64(_GAMMA))
     total = sum((bits >> numpy.uint64(16 * k)) & numpy.uint64(0xFFFF) for k in range(4))
-    centred = (total.astype(numpy.int64) - 131070).astype(numpy.float32)
-    values = centred * numpy.float32(std / _SPREAD) + numpy.float32(mean)
+    centered = (total.astype(numpy.int64) - 131070).astype(numpy.float32)
+    values = centered * numpy.float32(std / _SPREAD) + numpy.float32(mean)
     return values.reshape(shape)
 
 

@@ -78,7 +78,7 @@ def tensors_of(file, distribution):
 
 
 def model_distribution(initializer_range):
-    """Matrices as initialised; norms and biases away from the ones and zeros at which a wrong one would not be seen."""
+    """Matrices as initialized; norms and biases away from the ones and zeros at which a wrong one would not be seen."""
     return lambda _, tensor: (
         (float(round(tensor.float().mean().item())), 0.1) if tensor.dim() == 1 else (0.0, initializer_range)
     )

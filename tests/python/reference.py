@@ -42,7 +42,7 @@ def load_adapter(base, adapter):
 
 
 def make_adapter(base, folder, target_modules, **settings):
-    """Writes an adapter with random A and B, scaled as rank-stabilised LoRA; magnitudes and copies a little off."""
+    """Writes an adapter with random A and B, scaled as rank-stabilized LoRA; magnitudes and copies a little off."""
     torch.manual_seed(1)
     settings = {"use_rslora": True, "target_modules": target_modules} | settings
     config = peft.LoraConfig(r=3, lora_alpha=5, init_lora_weights=False, task_type="CAUSAL_LM", **settings)

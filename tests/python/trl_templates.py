@@ -4,7 +4,7 @@
     COLLIMATE_TRL_TEMPLATES=$PWD/target/trl_templates.json cargo test -p collimate-chat --test trl_templates
 
 Needs trl (or --templates with the folder of its .jinja files) and transformers. What is written holds trl's templates and
-is under their licence: it is not to be committed.
+is under their license: it is not to be committed.
 """
 
 import argparse

@@ -21,7 +21,7 @@ pub(crate) fn run(workspace: &Workspace, verb: &str, args: Vec<OsString>, profil
     Ok(ExitCode::SUCCESS)
 }
 
-/// The harness. It watches processes and needs no optimisation of its own.
+/// The harness. It watches processes and needs no optimization of its own.
 fn harness(workspace: &Workspace, verb: &str) -> Command {
     let mut command = workspace.cargo_here("run");
     command.args(["--quiet", "--package", "collimate-chaos", "--", verb, "--out"]).arg(workspace.target.join("chaos"));

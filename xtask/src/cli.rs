@@ -76,7 +76,7 @@ pub(crate) enum Verb {
     #[command(after_help = concat!("Examples:\n  cargo xtask test\n",
         "  cargo xtask test --no-lints -- -p collimate-text truncation"))]
     Test(TestOptions),
-    /// Formatting, clippy with warnings as errors, spelling, licences, advisories, documentation.
+    /// Formatting, clippy with warnings as errors, spelling, licenses, advisories, documentation.
     Check,
     /// Check the source for what CONTRIBUTING promises: sizes, circles of files, panics, writes in place, `unsafe`.
     ///

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 /// A profile of cargo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Profile {
-    /// Quick to build, with assertions; dependencies are optimised.
+    /// Quick to build, with assertions; dependencies are optimized.
     Dev,
     /// Quick to run.
     Release,

@@ -1,4 +1,4 @@
-//! Checks of the source and its dependencies that compile nothing: `tidy`, spelling, licences and advisories.
+//! Checks of the source and its dependencies that compile nothing: `tidy`, spelling, licenses and advisories.
 //!
 //! `typos` and `cargo deny` are separate programs. If one is not installed its step is skipped, and the summary says how to
 //! install it.
@@ -23,10 +23,10 @@ pub(crate) fn steps(workspace: &Workspace, steps: &mut Steps) {
     }
     if !is_installed("cargo-deny") {
         let reason = "cargo-deny is not installed; cargo install cargo-deny --locked".to_owned();
-        steps.leave_out("licences, sources and advisories", reason);
+        steps.leave_out("licenses, sources and advisories", reason);
         return;
     }
-    steps.run("licences and sources", || execute(deny(workspace, &[]).args(DENY_OFFLINE)));
+    steps.run("licenses and sources", || execute(deny(workspace, &[]).args(DENY_OFFLINE)));
     match advisories(workspace) {
         Some(mut command) => steps.run("advisories", || execute(&mut command)),
         None => {

@@ -53,7 +53,7 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
     Ok(steps.finish())
 }
 
-/// Formatting, clippy, spelling, licences, advisories and documentation.
+/// Formatting, clippy, spelling, licenses, advisories and documentation.
 pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
     let mut steps = Steps::default();
     lints(workspace, &mut steps);

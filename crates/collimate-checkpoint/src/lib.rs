@@ -257,7 +257,7 @@ fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, CheckpointError> {
 }
 
 /// Removes what the checkpoint of `step`, just written, supersedes: earlier interim ones, and the oldest beyond the limit.
-/// Later checkpoints must be damaged, or this step would not have been repeated; they do not count towards the limit, so
+/// Later checkpoints must be damaged, or this step would not have been repeated; they do not count toward the limit, so
 /// they never displace an intact one. A folder that is not ours, or holds somebody's files too, stays and does not count either.
 fn remove_superseded(run: &Path, step: usize, limit: Option<usize>) -> Result<(), WriteError> {
     let all = checkpoints(run).unwrap_or_default();

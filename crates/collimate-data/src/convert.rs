@@ -121,10 +121,10 @@ fn rewards(group: &PromptGroup) -> Vec<f64> {
 fn pairs_of<'a>(group: &PromptGroup, rewards: &'a [f64], rule: PairRule) -> impl Iterator<Item = Pair> + use<'a> {
     let needs_a_gap = matches!(rule, PairRule::AllPairs { margin } if margin > 0.0);
     let is_tied = rewards.len() > 1 && rewards.iter().all(|reward| *reward == rewards[0]) && !needs_a_gap;
-    let labelled = group.chosen.filter(|_| is_tied);
+    let labeled = group.chosen.filter(|_| is_tied);
     let worse = |chosen: usize| (0..rewards.len()).rfind(|k| *k != chosen).map(|rejected| Pair { chosen, rejected });
-    let scored = if labelled.is_none() { rewards } else { &[] };
-    labelled.and_then(worse).into_iter().chain(pairs(scored, rule, group.index))
+    let scored = if labeled.is_none() { rewards } else { &[] };
+    labeled.and_then(worse).into_iter().chain(pairs(scored, rule, group.index))
 }
 
 /// The row with what its chat template is given besides the messages.

@@ -48,7 +48,7 @@ pub struct DataSource;
 
 impl DataSource {
     /// Opens a file: JSON Lines or one JSON list, both optionally compressed with gzip or Zstandard, or Parquet. The
-    /// format is recognised by the first bytes, the layout by the first row or by Parquet's columns.
+    /// format is recognized by the first bytes, the layout by the first row or by Parquet's columns.
     ///
     /// # Errors
     /// The file cannot be read, is in none of these formats, has no rows or no known layout, or the options contradict the

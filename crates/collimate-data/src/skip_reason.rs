@@ -22,7 +22,7 @@ pub enum SkipReason {
     NoReward,
     /// The chosen and the rejected dialogue have different prompts.
     PromptsDiffer,
-    /// All responses to the prompt are labelled bad, where one is to be imitated.
+    /// All responses to the prompt are labeled bad, where one is to be imitated.
     NoGoodResponse,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for SkipReason {
             Self::ContradictedLabel => "scores that contradict the label",
             Self::NoReward => "no reward",
             Self::PromptsDiffer => "prompts that differ",
-            Self::NoGoodResponse => "no response labelled true",
+            Self::NoGoodResponse => "no response labeled true",
         })
     }
 }

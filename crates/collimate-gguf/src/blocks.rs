@@ -150,8 +150,8 @@ fn q4_0(block: &[f32; BLOCK], bytes: &mut Vec<u8>) -> Result<(), f32> {
     let scale = largest / -8.0;
     let inverse = inverse(scale);
     bytes.extend(half(scale).ok_or(largest)?);
-    let quantised = block.map(|value| ((value * inverse + 8.5) as u8).min(15));
-    let (low, high) = quantised.split_at(BLOCK / 2);
+    let quantized = block.map(|value| ((value * inverse + 8.5) as u8).min(15));
+    let (low, high) = quantized.split_at(BLOCK / 2);
     bytes.extend(low.iter().zip(high).map(|(low, high)| low | (high << 4)));
     Ok(())
 }
@@ -163,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    fn dequantised(kind: GgufType, bytes: &[u8]) -> Vec<f32> {
+    fn dequantized(kind: GgufType, bytes: &[u8]) -> Vec<f32> {
         let scale = f16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
         let numbers: Vec<f32> = match kind {
             GgufType::Q8_0 => bytes[2..].iter().map(|byte| f32::from(byte.cast_signed())).collect(),
@@ -202,7 +202,7 @@ mod tests {
     #[case(GgufType::Q8_0)]
     #[case(GgufType::Q4_0)]
     fn a_block_of_zeros_is_zeros(#[case] kind: GgufType) {
-        assert_eq!(dequantised(kind, &kind.encode(&[0.0; 32]).expect("in range")), [0.0; 32]);
+        assert_eq!(dequantized(kind, &kind.encode(&[0.0; 32]).expect("in range")), [0.0; 32]);
     }
 
     #[rstest]
@@ -237,7 +237,7 @@ mod tests {
                 for (block, bytes) in values.chunks(32).zip(bytes.chunks(kind.num_bytes(32))) {
                     let largest = block.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
                     let bound = largest / steps * per_step * 1.001 + largest / 1024.0 + 1e-4 * shrink.max(1e-3);
-                    for (value, back) in block.iter().zip(dequantised(kind, bytes)) {
+                    for (value, back) in block.iter().zip(dequantized(kind, bytes)) {
                         prop_assert!((value - back).abs() <= bound, "{kind:?}: {value} became {back}");
                     }
                 }

@@ -18,7 +18,7 @@ pub struct GgufOptions {
     pub outtype: GgufType,
     /// Name of the model in the file; by default its folder's, altered if llama.cpp would read a property into it.
     pub name: Option<String>,
-    /// llama.cpp's name for the pre-tokenizer of a byte-level BPE; by default recognised by its pattern.
+    /// llama.cpp's name for the pre-tokenizer of a byte-level BPE; by default recognized by its pattern.
     pub tokenizer_pre: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! The keys of byte-level BPE: its merges, and llama.cpp's name for the split before it.
 //!
-//! llama.cpp has the patterns compiled in and selects one by `tokenizer.ggml.pre`. Its own converter recognises a tokenizer
+//! llama.cpp has the patterns compiled in and selects one by `tokenizer.ggml.pre`. Its own converter recognizes a tokenizer
 //! by a hash of its tokens for a test text; we compare the pattern in `tokenizer.json`.
 
 use collimate_hf::HfError;

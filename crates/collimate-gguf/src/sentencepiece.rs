@@ -1,6 +1,6 @@
 //! BPE as in SentencePiece, llama.cpp's `llama`: spaces are `▁`, and unknown characters become bytes.
 //!
-//! llama.cpp merges the neighbours whose joined text is the token of highest score, while `tokenizer.json` ranks pairs. A
+//! llama.cpp merges the neighbors whose joined text is the token of highest score, while `tokenizer.json` ranks pairs. A
 //! token's score is therefore minus the rank of the first merge that produces it. Tokenizers converted from SentencePiece
 //! list every pair that produces a token, so both rules agree.
 

@@ -15,7 +15,7 @@ use crate::{pre_tokenizer, sentencepiece};
 /// The largest `tokenizer.json` in bytes, the same limit as for reading the tokenizer itself.
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
-/// End-of-turn and end-of-text tokens that llama.cpp recognises by name.
+/// End-of-turn and end-of-text tokens that llama.cpp recognizes by name.
 const KNOWN_ENDS: [&str; 8] =
     ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"];
 
@@ -45,7 +45,7 @@ pub(crate) fn entries(
     Ok((entries, Stripping::of(&tokenizer.added_tokens())))
 }
 
-/// The model's end-of-text tokens, other than the tokenizer's own, that llama.cpp does not recognise by name.
+/// The model's end-of-text tokens, other than the tokenizer's own, that llama.cpp does not recognize by name.
 pub(crate) fn other_ends<'a>(tokens: &'a Tokens, eos: u32, ends: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
     let known = |id: u32| tokens.texts.get(id as usize).is_some_and(|text| KNOWN_ENDS.contains(&text.as_str()));
     ends.iter().copied().filter(move |id| *id != eos && !known(*id))

@@ -139,7 +139,7 @@ mod tests {
     use super::interleaved;
 
     #[test]
-    fn halves_of_a_head_become_neighbours() {
+    fn halves_of_a_head_become_neighbors() {
         // Two heads of four rows, one column.
         let values: Vec<f32> = (0..8).map(|row| row as f32).collect();
         assert_eq!(interleaved(&values, 2, 8), [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);

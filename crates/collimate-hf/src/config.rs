@@ -50,7 +50,7 @@ pub enum NormPlacement {
     BeforeAndAfter,
 }
 
-/// How queries and keys are normalised (RMSNorm) before rotation.
+/// How queries and keys are normalized (RMSNorm) before rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
     /// Not at all.

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_neighbouring_draws_are_independent() {
+    fn streams_and_neighboring_draws_are_independent() {
         let share = |pairs: &mut dyn Iterator<Item = (f32, f32)>| {
             pairs.filter(|&(a, b)| a == 0.0 && b == 0.0).count() as f64 / 1e5
         };

@@ -1,6 +1,6 @@
 //! Collimate's CPU kernels: float32 slices in, float32 slices out.
 //!
-//! The forward and backward operations of a decoder, vectorised for AVX-512, AVX2 with FMA or NEON, whichever the processor
+//! The forward and backward operations of a decoder, vectorized for AVX-512, AVX2 with FMA or NEON, whichever the processor
 //! has (scalar code elsewhere), and parallel over rayon's threads. Every sum is split the same way for any number of
 //! threads, so results do not depend on it. Each function documents its shapes; a size mismatch panics, since it can only
 //! be a bug in the caller.

@@ -1,12 +1,12 @@
-//! Vectorised exponentials and reductions, and the choice of an instruction set at run time.
+//! Vectorized exponentials and reductions, and the choice of an instruction set at run time.
 //!
-//! A kernel is plain loops over slices, `#[inline(always)]`, called inside [`dispatch`]; the compiler vectorises it
+//! A kernel is plain loops over slices, `#[inline(always)]`, called inside [`dispatch`]; the compiler vectorizes it
 //! once per instruction set. Reductions use [`LANES`] partial sums, because the compiler may not reorder floating-point
 //! additions.
 
 use pulp::{Arch, NullaryFnOnce};
 
-/// Partial sums of a vectorised reduction: one AVX-512 register, two of AVX2, four of NEON.
+/// Partial sums of a vectorized reduction: one AVX-512 register, two of AVX2, four of NEON.
 pub(crate) const LANES: usize = 16;
 
 /// Runs a kernel with the widest instructions of this machine; its body must be `#[inline(always)]`.

@@ -14,7 +14,7 @@ use crate::{CausalLm, DropoutKey, ForwardOptions, GenerateOptions, Trainable};
 /// flex's kernels are float32 only; its plain forms also compute in bfloat16, and reject operands of different dtypes.
 type Plain = Autodiff<Flex>;
 
-/// Half the relative distance between neighbours in bfloat16: the largest error of one rounding.
+/// Half the relative distance between neighbors in bfloat16: the largest error of one rounding.
 const ROUNDING: f64 = 1.0 / 512.0;
 
 /// Tolerance on log-probs of responses, relative. Largest found: 1.4 roundings, and 3.4 with experts, since a rounding may

@@ -58,9 +58,9 @@ fn adapted(config: ModelConfig, lora: Option<LoraConfig>) -> CausalLm<Flex> {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let placement = Placement { device: FlexDevice, dtype: ComputeDtype::Float32 };
     CausalLm::new(config, lora, trainable, placement, |info| {
-        let centre = if info.name.contains("norm") && !is_offset { 1.0 } else { 0.0 };
+        let center = if info.name.contains("norm") && !is_offset { 1.0 } else { 0.0 };
         let len: usize = info.file_shape.iter().product();
-        let data = (0..len).map(|_| centre + rng.random_range(-0.3..0.3f32)).collect();
+        let data = (0..len).map(|_| center + rng.random_range(-0.3..0.3f32)).collect();
         Ok(HostTensor { shape: info.file_shape.clone(), data })
     })
     .expect("a model")

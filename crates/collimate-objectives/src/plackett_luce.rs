@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::by_hand::{self, Differentiated, log_add};
 
-/// Maximises the likelihood of the ranking by reward.
+/// Maximizes the likelihood of the ranking by reward.
 ///
 /// With h = βΔ and τ the responses from best to worst (among ties the earlier is the better):
 ///
@@ -42,22 +42,22 @@ impl Objective for PlackettLuce {
     }
 }
 
-/// The loss of one ranking, with two passes over it: each position's normaliser is a sum over itself and all that follow.
+/// The loss of one ranking, with two passes over it: each position's normalizer is a sum over itself and all that follow.
 fn ranking_loss(heights: &[f64], rewards: &[f64]) -> Differentiated {
     let mut ranking: Vec<usize> = (0..rewards.len()).collect();
     ranking.sort_by(|&a, &b| rewards[b].total_cmp(&rewards[a]));
     let mut sum = Differentiated::zero(heights.len());
-    let mut normalisers = vec![0.0; heights.len()];
+    let mut normalizers = vec![0.0; heights.len()];
     let mut unranked = f64::NEG_INFINITY;
-    for (normaliser, &response) in normalisers.iter_mut().zip(&ranking).rev() {
+    for (normalizer, &response) in normalizers.iter_mut().zip(&ranking).rev() {
         unranked = log_add(unranked, heights[response]);
-        *normaliser = unranked;
+        *normalizer = unranked;
         sum.loss += unranked - heights[response];
     }
-    // A response is in the normaliser of its own position and of those before: log of the sum of their reciprocals.
+    // A response is in the normalizer of its own position and of those before: log of the sum of their reciprocals.
     let mut reciprocals = f64::NEG_INFINITY;
-    for (normaliser, &response) in normalisers.iter().zip(&ranking) {
-        reciprocals = log_add(reciprocals, -normaliser);
+    for (normalizer, &response) in normalizers.iter().zip(&ranking) {
+        reciprocals = log_add(reciprocals, -normalizer);
         sum.gradient[response] = (heights[response] + reciprocals).exp() - 1.0;
     }
     sum

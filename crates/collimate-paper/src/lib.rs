@@ -21,7 +21,7 @@
 
 pub mod ablation;
 pub mod falling;
-pub mod minimise;
+pub mod minimize;
 pub mod options;
 pub mod page;
 pub mod plugins;

@@ -6,7 +6,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use crate::minimise::{Minimum, minimise};
+use crate::minimize::{Minimum, minimize};
 
 /// A prompt with M possible responses.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +84,7 @@ impl World {
     /// # Errors
     /// As [`World::loss`].
     pub fn fit(&self, objective: &dyn Objective, draws: &[Draw], tolerance: f64) -> Result<Minimum> {
-        let found = minimise(&self.reference, tolerance, 500, |logits| self.loss(objective, draws, logits))?;
+        let found = minimize(&self.reference, tolerance, 500, |logits| self.loss(objective, draws, logits))?;
         Ok(Minimum { point: log_softmax(&found.point), ..found })
     }
 

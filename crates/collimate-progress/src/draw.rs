@@ -22,7 +22,7 @@ pub(crate) struct View {
     pub(crate) figures: Vec<String>,
 }
 
-/// A line for a terminal, in parts with colours of their own.
+/// A line for a terminal, in parts with colors of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BarLine {
     name: String,
@@ -32,7 +32,7 @@ pub(crate) struct BarLine {
 }
 
 impl BarLine {
-    /// The line with colours, if the terminal has them.
+    /// The line with colors, if the terminal has them.
     pub(crate) fn colored(&self) -> String {
         let [bold, cyan, dim] = [Style::new().bold(), Style::new().cyan(), Style::new().dim()].map(Style::for_stderr);
         let Self { name, done, todo, rest } = self;
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn no_width_is_exceeded_and_colours_add_no_columns() {
+    fn no_width_is_exceeded_and_colors_add_no_columns() {
         let names =
             ["evaluation", "reading /a/rather/long/path/of/folders/to/data.jsonl", "日本語のとても長い名前の段階です"];
         for (name, total) in names.into_iter().flat_map(|name| [None, Some(0), Some(13)].map(|total| (name, total))) {

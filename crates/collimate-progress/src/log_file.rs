@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_appended_with_their_time_and_without_colours() {
+    fn lines_are_appended_with_their_time_and_without_colors() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("logs/run.log");
         LogFile::open(&path).expect("a log").lines("first");

@@ -59,13 +59,13 @@ recipe_keys! {
     min_reward_gap: f64 = 0.0,
     /// Leave out training groups whose rewards are all equal.
     drop_ties: bool = false,
-    /// Layout of the data; by default it is recognised by its fields.
+    /// Layout of the data; by default it is recognized by its fields.
     data_layout: Option<String> = None,
     /// How rewards are derived from the data, as in `collimate data convert`.
     reward_from: Option<String> = None,
     /// Direction of the scores, if the layout does not declare it.
     higher_is_better: Option<bool> = None,
-    /// Normalisation of the rewards of each prompt.
+    /// Normalization of the rewards of each prompt.
     normalize: Option<String> = None,
     /// What decides where a row's label (`chosen`) contradicts its scores: `label` (the score of the response that it
     /// names and the highest are exchanged, for objectives that read rewards), `scores` (the label is ignored), or `drop`

@@ -29,7 +29,7 @@ pub struct CardInput<'a> {
     pub paper: &'a str,
     /// BLAKE3 of the base model's weights and settings, in hexadecimal.
     pub base_hash: Option<&'a str>,
-    /// Licence of the base model, from its own card.
+    /// License of the base model, from its own card.
     pub license: Option<&'a str>,
     /// Prompts that were trained on.
     pub num_groups: usize,
@@ -73,7 +73,7 @@ pub fn render_card(input: &CardInput<'_>) -> String {
     card
 }
 
-/// The licence in the metadata of a model card, if it is a plain identifier.
+/// The license in the metadata of a model card, if it is a plain identifier.
 pub fn license_of(card: &str) -> Option<String> {
     let metadata = card.strip_prefix("---\n")?.split("\n---").next()?;
     let license = metadata.lines().find_map(|line| line.strip_prefix("license:"))?.trim().trim_matches(['"', '\'']);

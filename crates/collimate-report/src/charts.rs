@@ -16,7 +16,7 @@ pub(crate) use figure::{Figure, Marks};
 pub use heat_map::HeatMap;
 pub use line_chart::{Line, LineChart, Point};
 pub(crate) use series::Series;
-pub(crate) use svg::{colour_rules, escape};
+pub(crate) use svg::{color_rules, escape};
 
 #[cfg(test)]
 mod tests {

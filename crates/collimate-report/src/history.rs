@@ -46,7 +46,7 @@ const MOST_POINTS: usize = 1 << 22;
 
 /// The figures of a run over its steps, and what follows from them.
 ///
-/// Lines of more points than there is room for are thinned: neighbours are averaged, always the same ones. The first and last
+/// Lines of more points than there is room for are thinned: neighbors are averaged, always the same ones. The first and last
 /// value of a figure and the means of whole runs stay exact.
 #[derive(Debug, Clone)]
 pub struct History {

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_favourite_gains_less_from_a_win() {
+    fn a_favorite_gains_less_from_a_win() {
         let ratings = elo(&[3.0, 2.0, 1.0], &EloOptions::default());
         let expected_after_one_win = 1.0 / (1.0 + 10f64.powf(-2.0 / 400.0));
         assert!((ratings[0] - (2.0 + 4.0 * (1.0 - expected_after_one_win))).abs() < 1e-12);

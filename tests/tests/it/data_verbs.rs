@@ -213,7 +213,7 @@ fn a_file_of_another_kind_is_named_with_what_is_read(#[case] name: &str, #[case]
 #[case::one_row(format!("{SCORED}\n"))]
 #[case::rows(format!("{SCORED}\n{SCORED}\n"))]
 #[case::a_list(format!("[{SCORED}]"))]
-fn data_in_place_of_a_recipe_is_recognised(#[case] text: String) {
+fn data_in_place_of_a_recipe_is_recognized(#[case] text: String) {
     let folder = Folder::new();
     let outcome = collimate(&["train", &folder.write("rewards.jsonl", text), "--model", model_arg()]);
     assert_eq!(outcome.code, 2, "{}", outcome.err);

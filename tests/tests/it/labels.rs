@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{Folder, Outcome, collimate, succeed};
 use crate::small_model::model_arg;
 
-/// Pairs of which the first is labelled against its scores.
+/// Pairs of which the first is labeled against its scores.
 const PAIRS: [(&str, &str, &str, f64, f64); 2] =
     [("Name a fruit. ", "Apple.", "Iron.", 2.0, 7.0), ("Name a metal. ", "Iron.", "Apple.", 8.0, 3.0)];
 
@@ -35,7 +35,7 @@ fn train(folder: &Folder, name: &str, data: &str, more: &[&str]) -> (Vec<f64>, O
 
 /// DPO knows only which response is the better one, and the file says so: scores change nothing.
 #[test]
-fn a_pair_is_trained_as_it_is_labelled() {
+fn a_pair_is_trained_as_it_is_labeled() {
     let folder = Folder::new();
     let data = pairs(&folder, "scored.jsonl", scored);
     let unscored = pairs(
@@ -46,7 +46,7 @@ fn a_pair_is_trained_as_it_is_labelled() {
     let dpo = ["--objective", "dpo"];
     let (losses, outcome) = train(&folder, "a", &data, &dpo);
     assert_eq!(losses, train(&folder, "b", &unscored, &dpo).0);
-    // DPO by its definition in PyTorch, on the pairs as they are labelled.
+    // DPO by its definition in PyTorch, on the pairs as they are labeled.
     for (found, expected) in losses.iter().zip([std::f64::consts::LN_2, 0.177577, 0.079317]) {
         assert!((found - expected).abs() < 1e-4, "{losses:?}");
     }

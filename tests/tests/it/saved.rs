@@ -48,7 +48,7 @@ fn tensors(dir: &Path) -> Vec<(String, HostTensor)> {
 }
 
 /// A model whose configuration ties an output layer that its weights hold, and the same model not tied.
-fn mislabelled(folder: &Folder) -> (String, String) {
+fn mislabeled(folder: &Folder) -> (String, String) {
     write_model_with(&folder.path("untied"), &json!({}));
     folder.copy(&folder.path("untied"), "tied");
     let config =
@@ -61,7 +61,7 @@ fn mislabelled(folder: &Folder) -> (String, String) {
 #[test]
 fn a_stored_head_is_used_whatever_the_configuration_says() {
     let folder = Folder::new();
-    let (tied, untied) = mislabelled(&folder);
+    let (tied, untied) = mislabeled(&folder);
     assert_eq!(scores(&folder, &tied, &[]), scores(&folder, &untied, &[]));
     let data = folder.arg("rows.jsonl");
     let outcome = collimate(&["score", "--model", &tied, "--data", &data, "--output", &folder.arg("s.jsonl")]);

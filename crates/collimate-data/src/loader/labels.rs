@@ -56,7 +56,7 @@ impl FromStr for LabelConflicts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LabelCounts {
     /// Rows with a label and scores.
-    pub num_labelled: usize,
+    pub num_labeled: usize,
     /// Rows in which a response scores higher than the one that the label names.
     pub num_contradicted: usize,
     /// File and line of the first of them.
@@ -70,7 +70,7 @@ pub struct LabelCounts {
 /// What scores say about a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    /// The labelled response has the highest score.
+    /// The labeled response has the highest score.
     Agrees,
     /// It shares the highest score.
     Tied,
@@ -95,7 +95,7 @@ impl Standing {
 impl LabelCounts {
     /// Counts a row at `place`.
     fn add(&mut self, standing: Standing, place: impl FnOnce() -> String) {
-        self.num_labelled += 1;
+        self.num_labeled += 1;
         let (count, first) = match standing {
             Standing::Agrees => return,
             Standing::Tied => (&mut self.num_tied, &mut self.first_tied),
@@ -115,12 +115,12 @@ impl LabelCounts {
                 LabelConflicts::Scores => "the scores decide",
                 LabelConflicts::Drop => "left out",
             };
-            let doubt = if 2 * self.num_contradicted > self.num_labelled { "; is higher_is_better right?" } else { "" };
+            let doubt = if 2 * self.num_contradicted > self.num_labeled { "; is higher_is_better right?" } else { "" };
             lines.push(format!(
                 "warning: in {} of {} the scores contradict the label, the first {first}: {done} (label_conflicts: \
                  {conflicts}){doubt}",
                 self.num_contradicted,
-                rows(self.num_labelled),
+                rows(self.num_labeled),
             ));
         }
         if let Some(first) = &self.first_tied {
@@ -155,7 +155,7 @@ pub(super) fn compare(
     Ok(())
 }
 
-/// Makes the labelled response the best by score, and the first of those that share the highest.
+/// Makes the labeled response the best by score, and the first of those that share the highest.
 fn settle(raw: &mut RawGroup, scores: &mut [f64], conflicts: LabelConflicts) {
     let Some(chosen) = raw.chosen else { return };
     let best = highest(scores);

@@ -12,7 +12,7 @@ use collimate_rewards::{Normalize, RewardFrom};
 /// How to read a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadOptions {
-    /// Layout of the rows; by default recognised from the fields of the first.
+    /// Layout of the rows; by default recognized from the fields of the first.
     pub layout: Option<Layout>,
     /// The fields to read instead of those of a layout.
     pub fields: Option<FieldMap>,
@@ -38,7 +38,7 @@ pub struct LoadOptions {
     pub ignore_fields: Vec<String>,
     /// Refuse responses without a reward. If false they get reward 0, for uses that ignore rewards.
     pub needs_rewards: bool,
-    /// Refuse groups whose responses are all labelled bad, for objectives that imitate one.
+    /// Refuse groups whose responses are all labeled bad, for objectives that imitate one.
     pub needs_good_response: bool,
 }
 

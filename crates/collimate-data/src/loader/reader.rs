@@ -113,7 +113,7 @@ impl GroupReader {
     fn resolve(&mut self, raw: &RawGroup) -> Result<(), DataError> {
         self.signal_name = Some(raw.signal_name);
         self.kind = raw.kind;
-        if raw.is_labelled && self.direction == ScoreDirection::LowerIsBetter {
+        if raw.is_labeled && self.direction == ScoreDirection::LowerIsBetter {
             return Err(DataError::Options {
                 problem: "a score direction was set, but these preference rows have no scores: chosen is better than \
                           rejected"

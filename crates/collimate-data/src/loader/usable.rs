@@ -57,8 +57,8 @@ pub(super) fn keep_usable(
         return Err(RowError::Problem(format!("{found} responses, but {of} takes at most {count}")));
     }
     let is_bad = |response: &RawResponse| response.signal == Ok(0.0);
-    if options.needs_good_response && raw.is_labelled && raw.responses.iter().all(is_bad) {
-        let problem = "no response to this prompt is labelled true, so there is none to imitate".to_owned();
+    if options.needs_good_response && raw.is_labeled && raw.responses.iter().all(is_bad) {
+        let problem = "no response to this prompt is labeled true, so there is none to imitate".to_owned();
         return Err(RowError::Unusable(SkipReason::NoGoodResponse, problem));
     }
     Ok(left_out)

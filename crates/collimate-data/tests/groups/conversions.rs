@@ -28,8 +28,8 @@ fn there_and_back(file: &str, to: ConvertTo) -> Vec<PromptGroup> {
 #[case("ranking.jsonl")]
 fn our_own_layout_keeps_everything(#[case] file: &str) {
     // A label is kept where the rewards do not say the same.
-    let unlabelled = |group| PromptGroup { chosen: None, ..group };
-    let expected: Vec<_> = load(file, &LoadOptions::default()).into_iter().map(unlabelled).collect();
+    let unlabeled = |group| PromptGroup { chosen: None, ..group };
+    let expected: Vec<_> = load(file, &LoadOptions::default()).into_iter().map(unlabeled).collect();
     assert_eq!(there_and_back(file, ConvertTo::Collimate), expected);
 }
 

@@ -45,7 +45,7 @@ fn prompts(path: &Path) -> Vec<(usize, String)> {
 #[case::list("rows.json", format!("[\n  {}\n]\n", ROWS.join(",\n  ")).into_bytes())]
 #[case::list_on_a_line("rows.json", format!("[{}]", ROWS.join(",")).into_bytes())]
 #[case::packed_list("rows.json.gz", gzip(format!("[{}]", ROWS.join(", ")).as_bytes()))]
-// Recognised by content, not by name.
+// Recognized by content, not by name.
 #[case::other_name("rows.txt", zstd(&lines()))]
 fn the_same_rows_are_read(#[case] name: &str, #[case] bytes: Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();

@@ -92,7 +92,7 @@ fn a_label_of_many_responses(
     assert_eq!((texts(&group), rewards(&group), group.chosen), (expected.to_vec(), rewarded.to_vec(), chosen));
 }
 
-/// Objectives take the first of equal rewards as the best, so the labelled response comes first.
+/// Objectives take the first of equal rewards as the best, so the labeled response comes first.
 #[test]
 fn a_label_among_equal_scores_comes_first_and_survives_conversion() {
     let row = r#"{"prompt": "a", "A0": "b", "A1": "c", "A2": "d", "score_A0": 7, "score_A1": 7, "score_A2": 1, "chosen": "A1"}"#;

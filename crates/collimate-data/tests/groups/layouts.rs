@@ -1,4 +1,4 @@
-//! Each layout is recognised by its fields and read with its declared direction.
+//! Each layout is recognized by its fields and read with its declared direction.
 
 use std::collections::BTreeMap;
 
@@ -77,7 +77,7 @@ fn from(reward_from: &str) -> LoadOptions {
 )]
 #[case("nectar.jsonl", Layout::Nectar, "layout nectar; rewards from answers[].rank (lower is better), by rank")]
 #[case("ranking.jsonl", Layout::Ranking, "layout ranking; rewards from completions[].rank (lower is better), by rank")]
-fn a_layout_is_recognised_and_described(#[case] file: &str, #[case] layout: Layout, #[case] description: &str) {
+fn a_layout_is_recognized_and_described(#[case] file: &str, #[case] layout: Layout, #[case] description: &str) {
     let reader = DataSource::open(fixture(file), &LoadOptions::default()).unwrap();
     assert_eq!(reader.describe().layout, layout);
     assert_eq!(reader.describe().to_string(), description);
@@ -103,7 +103,7 @@ fn preferences_without_scores_have_rewards_one_and_zero() {
 #[test]
 fn a_text_prompt_repeated_by_the_conversations_becomes_messages() {
     let groups = load("preference_scored.jsonl", &LoadOptions::default());
-    assert_eq!(turns(&groups[0].prompt), [("user", "Name a colour.")]);
+    assert_eq!(turns(&groups[0].prompt), [("user", "Name a color.")]);
     assert_eq!((contents(&groups[0]), rewards(&groups[0])), (vec!["Blue.", "Seven."], vec![8.5, 2.0]));
 }
 

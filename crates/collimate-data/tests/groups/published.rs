@@ -213,7 +213,7 @@ fn bad_responses_alone_are_not_imitated() {
     let options = LoadOptions { needs_good_response: true, ..one() };
     let text = format!("{}\n{}\n", rows[0], rows[1]);
     let error = first_error(&text, &options);
-    assert!(error.contains("no response to this prompt is labelled true"), "{error}");
+    assert!(error.contains("no response to this prompt is labeled true"), "{error}");
     let mut skipping = reader(&text, &LoadOptions { skip_unusable: true, ..options }).unwrap();
     assert_eq!(skipping.by_ref().map(|group| group.unwrap().line).collect::<Vec<_>>(), [2]);
     assert_eq!(skipping.counts().num_skipped(), 1);
@@ -240,7 +240,7 @@ fn ratings_of_helpsteer_2_are_grouped_by_prompt() {
 #[case("field:safer", None, &[0.0, 1.0])]
 #[case("field:is_safe", None, &[0.0, 1.0])]
 #[case("field:severity", Some(collimate_data::ScoreDirection::LowerIsBetter), &[-3.0, 0.0])]
-fn pku_has_more_than_one_judgement(
+fn pku_has_more_than_one_judgment(
     #[case] rule: &str,
     #[case] direction: Option<collimate_data::ScoreDirection>,
     #[case] expected: &[f64],

@@ -137,7 +137,7 @@ impl TensorNames {
 pub struct GgufFamily {
     /// llama.cpp's name of the architecture.
     pub architecture: &'static str,
-    /// Whether it rotates neighbouring components of a head instead of its halves.
+    /// Whether it rotates neighboring components of a head instead of its halves.
     pub interleaved: bool,
     /// The only activation that it computes.
     pub activation: Activation,

@@ -71,10 +71,10 @@ fn chart(title: &str, found: &Ablation, size: &TaskSize, figure: fn(&Outcome) ->
     categories.extend(["one-hot", "worst", "random", "all"].map(str::to_owned));
     let at = |category: usize, result: &MethodResult| point(category as f64, result.estimate(figure));
     let (nca, infonca) = found.rewards.split_at(count.min(found.rewards.len()));
-    let line = |name: &str, colour, results: &[MethodResult]| {
-        Line::new(name, colour, results.iter().enumerate().map(|(category, result)| at(category, result)).collect())
+    let line = |name: &str, color, results: &[MethodResult]| {
+        Line::new(name, color, results.iter().enumerate().map(|(category, result)| at(category, result)).collect())
     };
-    let dots = |name: &str, colour, points: Vec<Point>| Line { dots_only: true, ..Line::new(name, colour, points) };
+    let dots = |name: &str, color, points: Vec<Point>| Line { dots_only: true, ..Line::new(name, color, points) };
     let cold = |number: usize| found.one_hot.get(number).map(|result| at(count, result)).into_iter().collect();
     let pairs = found.pairs.iter().take(3).enumerate().map(|(i, result)| at(count + 1 + i, result)).collect();
     let best_and_worst =

@@ -74,10 +74,10 @@ type PointsOf = fn(&Falling, &str, fn(&Moment) -> f64) -> Vec<Point>;
 fn chart(title: &str, found: &Falling, figures: &[Figure], points: PointsOf) -> String {
     let mut lines = Vec::new();
     for (name, dashed, figure) in figures {
-        for (colour, objective) in OBJECTIVES.iter().enumerate() {
+        for (color, objective) in OBJECTIVES.iter().enumerate() {
             let title = format!("{}, {name}", label(objective));
-            // NCA has the colour that it has on the rest of the page.
-            let line = Line::new(&title, 2 - colour, points(found, objective, *figure));
+            // NCA has the color that it has on the rest of the page.
+            let line = Line::new(&title, 2 - color, points(found, objective, *figure));
             lines.push(Line { dashed: *dashed, ..line });
         }
     }

@@ -41,10 +41,10 @@ fn chart(found: &Reasoning) -> String {
     let short = |name: &str| name.split([',', ' ']).next().unwrap_or(name).to_owned();
     let mut categories = vec!["base".to_owned()];
     categories.extend(found.methods.iter().map(|result| short(&result.method.name)));
-    let line = |name: &str, colour, figure: fn(&Outcome) -> f64| {
+    let line = |name: &str, color, figure: fn(&Outcome) -> f64| {
         let base = Point { x: 0.0, y: 100.0 * figure(&found.base), error: 0.0 };
         let others = found.methods.iter().enumerate().map(|(i, result)| point((i + 1) as f64, result.estimate(figure)));
-        Line { dots_only: true, ..Line::new(name, colour, std::iter::once(base).chain(others).collect()) }
+        Line { dots_only: true, ..Line::new(name, color, std::iter::once(base).chain(others).collect()) }
     };
     LineChart {
         title: "Held-out problems solved".to_owned(),

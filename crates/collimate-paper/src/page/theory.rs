@@ -155,8 +155,8 @@ fn point(x: f64, distance: Estimate) -> Point {
 }
 
 fn beta_chart(found: &Theory) -> String {
-    let line = |name: &str, colour, of: fn(&crate::theory::population::ByBeta) -> Estimate| {
-        Line::new(name, colour, found.population.by_beta.iter().map(|at| point(at.beta, of(at))).collect())
+    let line = |name: &str, color, of: fn(&crate::theory::population::ByBeta) -> Estimate| {
+        Line::new(name, color, found.population.by_beta.iter().map(|at| point(at.beta, of(at))).collect())
     };
     LineChart {
         title: "Distance of the optimum from π_ref · e^{r/(αβ)}".to_owned(),
@@ -171,9 +171,9 @@ fn beta_chart(found: &Theory) -> String {
 }
 
 fn responses_chart(found: &Theory) -> String {
-    let line = |name: &str, colour, of: fn(&crate::theory::population::ByResponses) -> Estimate| {
+    let line = |name: &str, color, of: fn(&crate::theory::population::ByResponses) -> Estimate| {
         let points = found.population.by_responses.iter();
-        Line::new(name, colour, points.map(|at| point(at.num_responses as f64, of(at))).collect())
+        Line::new(name, color, points.map(|at| point(at.num_responses as f64, of(at))).collect())
     };
     LineChart {
         title: "Distance from π* with infinitely many prompts".to_owned(),
@@ -189,11 +189,11 @@ fn responses_chart(found: &Theory) -> String {
 fn convergence_chart(title: &str, curves: &[Curve], shown: impl Fn(&Curve) -> bool) -> String {
     let ks: Vec<usize> = curves.iter().map(|curve| curve.num_responses).collect();
     let lines = curves.iter().filter(|curve| shown(curve)).map(|curve| {
-        let colour = ks.iter().position(|k| *k == curve.num_responses).unwrap_or(0);
+        let color = ks.iter().position(|k| *k == curve.num_responses).unwrap_or(0);
         let points = curve.points.iter().map(|(count, tv)| point(*count as f64, *tv)).collect();
         let name = format!("{}, K = {}", label(&curve.objective), curve.num_responses);
         let (dashed, apart) = (curve.objective == "infonca", curve.objective == "dpo");
-        Line { dashed, ..Line::new(&name, if apart { 4 + colour } else { colour }, points) }
+        Line { dashed, ..Line::new(&name, if apart { 4 + color } else { color }, points) }
     });
     LineChart {
         title: title.to_owned(),

@@ -1,4 +1,4 @@
-//! Optima over the population: exact expectations, normalised tabular policies.
+//! Optima over the population: exact expectations, normalized tabular policies.
 
 use anyhow::Result;
 use rand::{Rng, SeedableRng};
@@ -180,7 +180,7 @@ mod tests {
             let (infonca, _) = fits("infonca", beta, &worlds).expect("a fit");
             let (nca, _) = fits("nca", beta, &worlds).expect("a fit");
             assert!(infonca.mean < 1e-6, "{beta}: {infonca:?}");
-            // Only at β = 1 can a normalised policy have the h of NCA's optimum.
+            // Only at β = 1 can a normalized policy have the h of NCA's optimum.
             assert_eq!(nca.mean < 1e-6, beta == 1.0, "{beta}: {nca:?}");
         }
     }

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::minimise::minimise;
+use crate::minimize::minimize;
 use crate::tabular::{normal, objective};
 
 /// The weights of the worked example.
@@ -159,13 +159,13 @@ fn limit(alpha: f64) -> Result<Limit> {
     let weights = softmax(&rewards.map(|r| r / alpha));
     let entropy: f64 = weights.iter().filter(|w| **w > 0.0).map(|w| -w * w.ln()).sum();
     let nca = objective(&json!({"name": "nca", "beta": 1.0, "alpha": alpha}))?;
-    let minimum = minimise(&[0.0; 4], 1e-10, 500, |h| loss(nca.as_ref(), &rewards, h))?;
+    let minimum = minimize(&[0.0; 4], 1e-10, 500, |h| loss(nca.as_ref(), &rewards, h))?;
     let best_two = (minimum.point[0], minimum.point[1]);
     Ok(Limit { alpha, effective_responses: entropy.exp(), best_two, loss: minimum.loss })
 }
 
 fn lowest(objective: &dyn Objective, rewards: &[f64], start: &[f64]) -> Result<Vec<f64>> {
-    Ok(minimise(start, 1e-12, 500, |h| loss(objective, rewards, h))?.point)
+    Ok(minimize(start, 1e-12, 500, |h| loss(objective, rewards, h))?.point)
 }
 
 /// Loss and gradient in h, which are the log-ratios at β = 1.

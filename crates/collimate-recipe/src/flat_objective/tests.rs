@@ -102,7 +102,7 @@ fn a_trainer_has_its_own_defaults() {
     assert_eq!(recipe("learning_rate: 1e-4\n", "sft"), (1e-4, true, 0.05));
     assert_eq!(recipe("loss_type: nll\n", "sft"), (2e-5, true, 0.05));
     assert_eq!(recipe("loss_type: sft\n", ""), (1e-6, true, 0.0));
-    // KTOConfig does not shuffle: its estimate of the divergence pairs neighbours.
+    // KTOConfig does not shuffle: its estimate of the divergence pairs neighbors.
     assert_eq!(recipe("", "kto"), (1e-6, false, 0.0));
     assert_eq!(recipe("loss_type: kto\n", ""), (1e-6, false, 0.0));
     assert_eq!(recipe("train_sampling_strategy: random\n", "kto"), (1e-6, true, 0.0));

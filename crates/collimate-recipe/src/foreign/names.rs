@@ -46,8 +46,8 @@ pub(super) const INSTEAD: &[Meaningful] = &[
     key("data_seed", "seed determines the order of the data"),
     key("eval_delay", "evaluation begins at the start"),
     key("ignore_data_skip", "a resumed run continues where it stopped"),
-    key("load_in_4bit", "the base is not quantised"),
-    key("load_in_8bit", "the base is not quantised"),
+    key("load_in_4bit", "the base is not quantized"),
+    key("load_in_8bit", "the base is not quantized"),
     key("parallelism_config", "a run uses one device"),
 ];
 
@@ -60,7 +60,7 @@ pub(super) const REFUSED: &[Meaningful] = &[
     key_unless("f_divergence_type", &["reverse_kl"], "only reverse_kl is supported"),
     key("group_by_length", "batches are drawn by the seed, whatever their lengths, and computed without padding"),
     key("is_encoder_decoder", "only decoders are supported"),
-    key_unless("ld_alpha", &["1", "1.0"], "length-desensitised log-probs are not supported"),
+    key_unless("ld_alpha", &["1", "1.0"], "length-desensitized log-probs are not supported"),
     key("load_best_model_at_end", "the last weights are saved; save_steps keeps checkpoints to choose from"),
     key(
         "model_init_kwargs",

@@ -109,7 +109,7 @@ fn a_run_without_evaluation_has_no_list_of_results() {
 #[case("---\nlicense: [mit, other]\n---\n", None)]
 #[case("---\ntags: []\n---\nlicense: mit\n", None)]
 #[case("license: mit\n", None)]
-fn the_licence_of_the_base_is_taken_from_its_own_card(#[case] card: &str, #[case] expected: Option<&str>) {
+fn the_license_of_the_base_is_taken_from_its_own_card(#[case] card: &str, #[case] expected: Option<&str>) {
     assert_eq!(license_of(card).as_deref(), expected);
 }
 

@@ -86,7 +86,7 @@ impl Axis {
         round_up((self.high - self.low) / 6.0).max(self.min_step)
     }
 
-    /// The label of a tick, with the digits that tell it from its neighbours.
+    /// The label of a tick, with the digits that tell it from its neighbors.
     pub(super) fn label(&self, value: f64) -> String {
         let size = value.abs();
         let decimals = -self.step().log10().floor();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_neighbours_differ() {
+    fn labels_of_neighbors_differ() {
         let labels = |low: f64, high: f64| {
             let axis = Axis::linear([low, high].into_iter(), Span { from: 0.0, to: 1.0 });
             axis.marks().into_iter().map(|mark| axis.label(mark)).collect::<Vec<_>>().join(" ")

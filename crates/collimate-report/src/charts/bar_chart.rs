@@ -19,7 +19,7 @@ pub struct Bar {
     pub value: f64,
     /// Text at its end.
     pub label: String,
-    /// Whether it is drawn in colour.
+    /// Whether it is drawn in color.
     pub highlighted: bool,
 }
 

@@ -30,8 +30,8 @@ pub struct Point {
 pub struct Line {
     /// Name in the legend.
     pub name: String,
-    /// Index of one of eight colours.
-    pub colour: usize,
+    /// Index of one of eight colors.
+    pub color: usize,
     /// Whether the line is dashed.
     pub dashed: bool,
     /// Whether only dots are drawn.
@@ -42,8 +42,8 @@ pub struct Line {
 
 impl Line {
     /// A plain line.
-    pub fn new(name: &str, colour: usize, points: Vec<Point>) -> Self {
-        Self { name: name.to_owned(), colour: colour % 8, dashed: false, dots_only: false, points }
+    pub fn new(name: &str, color: usize, points: Vec<Point>) -> Self {
+        Self { name: name.to_owned(), color: color % 8, dashed: false, dots_only: false, points }
     }
 }
 
@@ -142,10 +142,10 @@ impl LineChart {
                     )
                 }
             };
-            let (colour, name) = (line.colour, escape(&line.name));
+            let (color, name) = (line.color, escape(&line.name));
             let _ = writeln!(
                 svg,
-                "<g class=\"s{colour}\">{key}</g><text x=\"{:.1}\" y=\"{height:.1}\">{name}</text>",
+                "<g class=\"s{color}\">{key}</g><text x=\"{:.1}\" y=\"{height:.1}\">{name}</text>",
                 at + 26.0
             );
         }
@@ -155,7 +155,7 @@ impl LineChart {
 impl Line {
     fn write(&self, svg: &mut String, x: &Axis, y: &Axis) {
         let positions: Vec<(f64, f64)> = self.points.iter().map(|p| (x.position(p.x), y.position(p.y))).collect();
-        let _ = writeln!(svg, "<g class=\"s{}\"><title>{}</title>", self.colour, escape(&self.name));
+        let _ = writeln!(svg, "<g class=\"s{}\"><title>{}</title>", self.color, escape(&self.name));
         let many = self.points.len() > MOST_DOTS;
         if many {
             let up = self.points.iter().map(|p| (x.position(p.x), y.position(p.y + p.error)));

@@ -9,11 +9,11 @@ use crate::numbers::number;
 /// Maximum points per line; more are averaged over runs of equal length.
 const MAX_POINTS: usize = 240;
 
-/// Number of colours in the style sheet.
-const COLOURS: usize = 8;
+/// Number of colors in the style sheet.
+const COLORS: usize = 8;
 
-/// Colours that need no dashes to be told apart.
-const PLAIN_COLOURS: usize = 4;
+/// Colors that need no dashes to be told apart.
+const PLAIN_COLORS: usize = 4;
 
 /// A line with fewer points is drawn as it is.
 const LEAST_SMOOTHED: usize = 20;
@@ -28,8 +28,8 @@ const MOST_DOTTED: usize = 30;
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     pub(crate) name: String,
-    /// Index of its colour.
-    colour: usize,
+    /// Index of its color.
+    color: usize,
     /// Pairs (x, y), all finite; in lines by increasing x.
     points: Vec<(f64, f64)>,
     /// The same, smoothed; empty if they are drawn as they are.
@@ -37,8 +37,8 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    pub(crate) fn new(name: &str, colour: usize, points: Vec<(f64, f64)>) -> Self {
-        Self { name: name.to_owned(), colour, points, smooth: Vec::new() }
+    pub(crate) fn new(name: &str, color: usize, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.to_owned(), color, points, smooth: Vec::new() }
     }
 
     /// The line with a smoothed one before it, if it is long enough.
@@ -62,10 +62,10 @@ impl Series {
         self.points.iter().chain(&self.smooth).copied()
     }
 
-    /// The classes of its colour and dashes.
+    /// The classes of its color and dashes.
     pub(super) fn classes(&self) -> String {
-        let dashed = if self.colour % COLOURS < PLAIN_COLOURS { "" } else { " dashed" };
-        format!("s{}{dashed}", self.colour % COLOURS)
+        let dashed = if self.color % COLORS < PLAIN_COLORS { "" } else { " dashed" };
+        format!("s{}{dashed}", self.color % COLORS)
     }
 
     /// The line with at most [`MAX_POINTS`] points.
@@ -76,7 +76,7 @@ impl Series {
             (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count)
         };
         let thin = |points: &[(f64, f64)]| points.chunks(run).map(average).collect();
-        Self { name: self.name.clone(), colour: self.colour, points: thin(&self.points), smooth: thin(&self.smooth) }
+        Self { name: self.name.clone(), color: self.color, points: thin(&self.points), smooth: thin(&self.smooth) }
     }
 
     pub(super) fn write_dots(&self, svg: &mut String, x: &Axis, y: &Axis) {
@@ -125,7 +125,7 @@ impl Series {
     }
 }
 
-/// Each point with the mean of `half` neighbours on either side, fewer at the ends.
+/// Each point with the mean of `half` neighbors on either side, fewer at the ends.
 fn window_means(points: &[(f64, f64)], half: usize) -> Vec<(f64, f64)> {
     let mut sums = vec![0.0];
     points.iter().for_each(|point| sums.push(sums[sums.len() - 1] + point.1));
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn smoothing_is_the_mean_of_neighbours() {
+    fn smoothing_is_the_mean_of_neighbors() {
         let points: Vec<_> = [6.0, 0.0, 3.0, 3.0].into_iter().enumerate().map(|(x, y)| (x as f64, y)).collect();
         assert_eq!(window_means(&points, 1), [(0.0, 3.0), (1.0, 3.0), (2.0, 2.0), (3.0, 3.0)]);
     }

@@ -1,4 +1,4 @@
-//! Parts that charts' SVG files share: frame, colours and text.
+//! Parts that charts' SVG files share: frame, colors and text.
 
 /// Width of every figure.
 pub(super) const WIDTH: f64 = 640.0;
@@ -15,9 +15,9 @@ pub(super) fn begin(height: f64, title: &str) -> String {
     )
 }
 
-/// Colours of lines on a light and on a dark background. The first four differ in lightness or hue under every kind of
-/// colour blindness (simulated after Machado et al. 2009); the report's pages draw later ones dashed too.
-const COLOURS: [(&str, &str); 8] = [
+/// Colors of lines on a light and on a dark background. The first four differ in lightness or hue under every kind of
+/// color blindness (simulated after Machado et al. 2009); the report's pages draw later ones dashed too.
+const COLORS: [(&str, &str); 8] = [
     ("#0b63ad", "#4da3ee"),
     ("#d9600a", "#ff9142"),
     ("#00977a", "#2fd0ab"),
@@ -28,22 +28,22 @@ const COLOURS: [(&str, &str); 8] = [
     ("#8f6fe6", "#b39dff"),
 ];
 
-/// Style rules that give the classes `s0`, `s1`, … their colours, on light and dark pages.
-pub(crate) fn colour_rules() -> String {
-    let rules = |colour: fn(&(&'static str, &'static str)) -> &'static str| {
-        let rule = |(class, pair)| format!(".s{class}{{color:{}}}", colour(pair));
-        COLOURS.iter().enumerate().map(rule).collect::<String>()
+/// Style rules that give the classes `s0`, `s1`, … their colors, on light and dark pages.
+pub(crate) fn color_rules() -> String {
+    let rules = |color: fn(&(&'static str, &'static str)) -> &'static str| {
+        let rule = |(class, pair)| format!(".s{class}{{color:{}}}", color(pair));
+        COLORS.iter().enumerate().map(rule).collect::<String>()
     };
     format!("{}@media (prefers-color-scheme:dark){{{}}}", rules(|pair| pair.0), rules(|pair| pair.1))
 }
 
 fn style() -> String {
-    let rules = |colour: fn(&(&'static str, &'static str)) -> &'static str| {
+    let rules = |color: fn(&(&'static str, &'static str)) -> &'static str| {
         let rule = |(class, pair): (usize, &(&'static str, &'static str))| {
-            let colour = colour(pair);
-            format!(".s{class} .line,.s{class} .bar{{stroke:{colour}}}.s{class} .dot,.s{class} .band{{fill:{colour}}}")
+            let color = color(pair);
+            format!(".s{class} .line,.s{class} .bar{{stroke:{color}}}.s{class} .dot,.s{class} .band{{fill:{color}}}")
         };
-        COLOURS.iter().enumerate().map(rule).collect::<String>()
+        COLORS.iter().enumerate().map(rule).collect::<String>()
     };
     format!(
         ".ground{{fill:#fff}}text{{fill:#24292f}}.grid{{stroke:#d8dee4}}.frame{{stroke:#8c959f;fill:none}}\

@@ -34,7 +34,7 @@ impl Column {
         }
     }
 
-    /// Averages neighbours. The last of an odd number waits for the next.
+    /// Averages neighbors. The last of an odd number waits for the next.
     fn halve(&mut self) {
         if self.points.len() % 2 == 1 {
             let size = (1_usize << self.halvings) as f64;

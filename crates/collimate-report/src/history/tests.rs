@@ -32,7 +32,7 @@ fn a_line_without_room_is_thinned_evenly_and_keeps_its_ends_and_mean() {
     assert!(points.len() <= 64 + 1, "{}", points.len());
     assert_eq!(column.ends(), Some((3.0, 3.0 * f64::from(count))));
     assert_eq!(column.mean(), Some(3.0 * f64::from(count + 1) / 2.0));
-    // Every point is the mean of as many neighbours, except for the last.
+    // Every point is the mean of as many neighbors, except for the last.
     let size = f64::from(count) / points.len() as f64;
     for (index, (step, value)) in points[..points.len() - 1].iter().enumerate() {
         assert_eq!(*value, 3.0 * step);

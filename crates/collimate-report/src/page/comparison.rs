@@ -72,14 +72,14 @@ pub(crate) fn render(runs: &[RunFiles]) -> String {
         runs.iter().zip(&names).enumerate().map(line).collect::<Vec<Series>>()
     };
     for &(title, about, unit, figure) in CHARTS {
-        let series = each(&|run, name, colour| {
-            let series = Series::new(name, colour, run.history.points(figure));
+        let series = each(&|run, name, color| {
+            let series = Series::new(name, color, run.history.points(figure));
             if figure.starts_with("eval_") || figure == "learning_rate" { series } else { series.smoothed() }
         });
         body.extend(line_figure(title, about, unit, marks, series).render());
     }
-    let speeds = each(&|run, name, colour| speed(&run.history, name, colour));
-    let memories = each(&|run, name, colour| memory(&run.history, name, colour));
+    let speeds = each(&|run, name, color| speed(&run.history, name, color));
+    let memories = each(&|run, name, color| memory(&run.history, name, color));
     for figure in [
         line_figure("Throughput", "Tokens of a step by its time.", "tokens/s", marks, speeds),
         line_figure("Memory", "Of the process; a GPU's own memory is not in it.", "MiB", marks, memories),

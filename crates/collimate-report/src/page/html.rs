@@ -1,6 +1,6 @@
 //! The frame of a page and its tables.
 
-use crate::charts::{colour_rules, escape};
+use crate::charts::{color_rules, escape};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("hover.js");
@@ -16,13 +16,13 @@ pub(super) fn document(title: &str, body: &str) -> String {
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\
          <title>{}</title><style>{STYLE}{}</style></head><body><main>{body}</main><script>{SCRIPT}</script></body></html>\n",
         escape(title),
-        colour_rules()
+        color_rules()
     )
 }
 
 /// Begins a page's charts, with how to read them.
 pub(super) fn begin_charts() -> String {
-    "<p class=\"about reading\">Pale lines are single steps, bold ones the mean of neighbouring steps; dots are evaluations. Point at \
+    "<p class=\"about reading\">Pale lines are single steps, bold ones the mean of neighboring steps; dots are evaluations. Point at \
      a chart to read its values.</p><div class=\"charts\">"
         .to_owned()
 }

@@ -125,8 +125,8 @@ pub(super) fn render(input: &ReportInput<'_>) -> String {
 
 impl Chart {
     fn figure(&self, history: &History) -> Figure {
-        let line = |(colour, (figure, name)): (usize, &(&str, &str))| {
-            let series = Series::new(name, colour, history.points(figure));
+        let line = |(color, (figure, name)): (usize, &(&str, &str))| {
+            let series = Series::new(name, color, history.points(figure));
             // Evaluations have the same prompts each time: there is no noise to smooth.
             if figure.starts_with("eval_") { series } else { series.smoothed() }
         };

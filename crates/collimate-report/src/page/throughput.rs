@@ -6,12 +6,12 @@ use crate::history::History;
 const MIB: f64 = (1 << 20) as f64;
 
 /// Tokens a second in the steps that were recorded.
-pub(super) fn speed(history: &History, name: &str, colour: usize) -> Series {
-    Series::new(name, colour, history.rates()).smoothed()
+pub(super) fn speed(history: &History, name: &str, color: usize) -> Series {
+    Series::new(name, color, history.rates()).smoothed()
 }
 
 /// The process's memory after each step, in MiB.
-pub(super) fn memory(history: &History, name: &str, colour: usize) -> Series {
+pub(super) fn memory(history: &History, name: &str, color: usize) -> Series {
     let points = history.points("memory_bytes").into_iter().map(|(step, bytes)| (step, bytes / MIB));
-    Series::new(name, colour, points.collect())
+    Series::new(name, color, points.collect())
 }

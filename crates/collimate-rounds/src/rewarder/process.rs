@@ -34,8 +34,8 @@ pub(super) enum NextLine {
     Ended,
     /// The timeout passed.
     Late,
-    /// The wait was cancelled.
-    Cancelled,
+    /// The wait was canceled.
+    Canceled,
 }
 
 /// How a process ended, and the end of its standard error.
@@ -97,8 +97,8 @@ impl Process {
         Ok(Self { child, lines, stderr, stderr_reader, exited: None })
     }
 
-    /// Waits for the next line until the timeout passes or `is_cancelled` returns true.
-    pub(super) fn next_line(&mut self, timeout: Option<Duration>, is_cancelled: impl Fn() -> bool) -> NextLine {
+    /// Waits for the next line until the timeout passes or `is_canceled` returns true.
+    pub(super) fn next_line(&mut self, timeout: Option<Duration>, is_canceled: impl Fn() -> bool) -> NextLine {
         let begun = Instant::now();
         loop {
             match self.lines.recv_timeout(POLL) {
@@ -106,8 +106,8 @@ impl Process {
                 Err(RecvTimeoutError::Disconnected) => return NextLine::Ended,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if is_cancelled() {
-                return NextLine::Cancelled;
+            if is_canceled() {
+                return NextLine::Canceled;
             }
             if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
                 return NextLine::Late;

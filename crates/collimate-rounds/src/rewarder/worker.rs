@@ -91,7 +91,7 @@ impl Worker<'_> {
                 thread::sleep(Duration::from_millis(1));
             }
             let failure = match process.next_line(self.options.timeout, is_over) {
-                NextLine::Cancelled => return Then::Done,
+                NextLine::Canceled => return Then::Done,
                 NextLine::Line(line) => {
                     let answer = Score::parse(&line, asked);
                     let answer = answer.map_err(|failure| Failure { stderr: process.stderr(), ..failure });
@@ -153,7 +153,7 @@ impl Worker<'_> {
                     let what = format!("printed more than {count} lines for as many responses");
                     break ended(Failure::of_all(what).printing(&line), &process.kill());
                 }
-                NextLine::Late | NextLine::Cancelled => return,
+                NextLine::Late | NextLine::Canceled => return,
                 NextLine::Ended => {
                     let ending = process.end();
                     if ending.is_success() || ending.status.is_none() || self.options.on_failure != OnFailure::Stop {

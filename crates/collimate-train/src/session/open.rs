@@ -178,7 +178,7 @@ impl Files {
         self.adapter.as_mut()?.tensors.remove(name)
     }
 
-    /// PEFT's initialisation, so that the adapter changes nothing yet: A uniform in ±1/√in (Kaiming with a = √5) and B zero;
+    /// PEFT's initialization, so that the adapter changes nothing yet: A uniform in ±1/√in (Kaiming with a = √5) and B zero;
     /// for the embedding A zero and B standard normal; DoRA's magnitudes and copies as the base model is.
     ///
     /// The draws depend on the seed and the tensor's name only.

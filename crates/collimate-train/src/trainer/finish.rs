@@ -15,7 +15,7 @@ use crate::error::TrainError;
 use crate::prepare::tokenizer_changes;
 use crate::session::Session;
 
-/// Size limit of a base model's card that is searched for its licence, in bytes.
+/// Size limit of a base model's card that is searched for its license, in bytes.
 const MAX_CARD_BYTES: u64 = 4 << 20;
 
 /// Writes the final model or adapter, reads it back, and writes its documents.

@@ -17,7 +17,7 @@ use crate::io::Io;
 /// How to read files of groups.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DataOptions {
-    /// Layout of the rows [default: recognised by their fields]
+    /// Layout of the rows [default: recognized by their fields]
     #[arg(long, value_name = "NAME", visible_alias = "from", value_parser = parse::<Layout>)]
     pub(crate) layout: Option<Layout>,
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub(crate) struct DataOptions {
     /// Whether higher numbers in the file are better [default: as the layout declares]
     #[arg(long, value_name = "true|false")]
     pub(crate) higher_is_better: Option<bool>,
-    /// Normalisation of each prompt's rewards: z_score, min_max, clip:LOW,HIGH
+    /// Normalization of each prompt's rewards: z_score, min_max, clip:LOW,HIGH
     #[arg(long, value_name = "RULE", value_parser = parse::<Normalize>)]
     pub(crate) normalize: Option<Normalize>,
     /// What decides where a label contradicts the scores: label (scores are exchanged), scores, or drop (rows are left out)

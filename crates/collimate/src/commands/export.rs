@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// The model's name in the file [default: its folder's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// llama.cpp's name for the pre-tokenizer, if it is not recognised: llama-bpe, qwen2, gpt-2, …
+    /// llama.cpp's name for the pre-tokenizer, if it is not recognized: llama-bpe, qwen2, gpt-2, …
     #[arg(long, value_name = "NAME")]
     tokenizer_pre: Option<String>,
 }

@@ -49,7 +49,7 @@ const RECIPES: &[(&str, &str)] = &[
     ("no such device", "device: 9\n"),
     ("unknown layout", "data_layout: colimate\n"),
     ("unknown source of rewards", "reward_from: votes\n"),
-    ("unknown normalisation", "normalize: softmax\n"),
+    ("unknown normalization", "normalize: softmax\n"),
     ("unknown target of the adapter", "use_peft: true\nlora_target_modules: [q_prj]\n"),
     ("all targets left out", "use_peft: true\nlora_target_modules: []\n"),
 ];

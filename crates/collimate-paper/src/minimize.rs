@@ -1,4 +1,4 @@
-//! A small optimiser for tabular policies: BFGS with backtracking, in float64.
+//! A small optimizer for tabular policies: BFGS with backtracking, in float64.
 
 use anyhow::Result;
 
@@ -15,12 +15,12 @@ pub struct Minimum {
     pub steps: usize,
 }
 
-/// Minimises `loss`, which returns its value and gradient, from `start`: until the largest absolute entry of the gradient is
+/// Minimizes `loss`, which returns its value and gradient, from `start`: until the largest absolute entry of the gradient is
 /// at most `tolerance`, `max_steps` are taken, or rounding stops all progress.
 ///
 /// # Errors
 /// Errors of `loss`.
-pub fn minimise(
+pub fn minimize(
     start: &[f64],
     tolerance: f64,
     max_steps: usize,
@@ -35,7 +35,7 @@ pub fn minimise(
         let direction: Vec<f64> = inverse.iter().map(|row| -dot(row, &gradient)).collect();
         let slope = dot(&direction, &gradient);
         if slope >= 0.0 {
-            // Rounding has spoilt the estimate of the curvature.
+            // Rounding has spoiled the estimate of the curvature.
             inverse = identity(size);
             steps += 1;
             continue;
@@ -116,7 +116,7 @@ mod tests {
             let gradient = vec![-2.0 * (1.0 - x[0]) - 400.0 * x[0] * bend, 200.0 * bend];
             Ok(((1.0 - x[0]).powi(2) + 100.0 * bend * bend, gradient))
         };
-        let found = minimise(&[-1.2, 1.0], 1e-10, 200, loss).expect("a minimum");
+        let found = minimize(&[-1.2, 1.0], 1e-10, 200, loss).expect("a minimum");
         assert!(found.gradient <= 1e-10 && (found.point[0] - 1.0).abs() < 1e-9, "{found:?}");
     }
 }
