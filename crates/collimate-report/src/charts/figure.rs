@@ -41,15 +41,10 @@ impl Figure {
     /// The figure as HTML; `None` if no series has a point.
     pub(crate) fn render(&self) -> Option<String> {
         let is_lines = self.marks != Marks::Dots;
-        let series: Vec<Series> = match is_lines {
-            true => self.series.iter().map(Series::thinned).collect(),
-            false => self.series.clone(),
-        };
-        let points = || series.iter().flat_map(Series::all_points);
+        let points = || self.series.iter().flat_map(Series::all_points);
         points().next()?;
         let across = Span { from: LEFT, to: WIDTH - RIGHT };
-        // Before points were averaged, so that the axis reaches the first and the last step.
-        let xs = self.series.iter().flat_map(Series::all_points).map(|point| point.0);
+        let xs = self.series.iter().filter_map(Series::across).flat_map(|(low, high)| [low, high]);
         let x = match self.marks {
             Marks::Lines => Axis::whole(xs, across),
             Marks::LinesOverLogSteps => Axis::log_from_zero(xs, across),
@@ -59,7 +54,7 @@ impl Figure {
         let mut svg =
             format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">", escape(&self.title));
         self.write_axes(&mut svg, &x, &y);
-        for series in &series {
+        for series in &self.series {
             match is_lines {
                 true => series.write_lines(&mut svg, &x, &y),
                 false => series.write_dots(&mut svg, &x, &y),
@@ -110,9 +105,9 @@ impl Figure {
     fn legend(&self, is_lines: bool) -> String {
         let mut html = String::new();
         for series in &self.series {
-            let Some(last) = series.smooth_points().last().copied() else { continue };
+            let Some(last) = series.last() else { continue };
             let (class, name) = (series.classes(), escape(&series.name));
-            let last = if is_lines { format!(" <b>{}</b>", number(last.1)) } else { String::new() };
+            let last = if is_lines { format!(" <b>{}</b>", number(last)) } else { String::new() };
             let _ = write!(html, "<span class=\"{class}\"><i class=\"key\"></i><span>{name}{last}</span></span> ");
         }
         html
@@ -131,7 +126,7 @@ mod tests {
     #[test]
     fn every_dot_is_drawn_inside_the_figure() {
         let points: Vec<_> = (0..900).map(|i| (f64::from(i % 30) * 1e3, f64::from(i / 30) - 10.0)).collect();
-        let html = figure(Marks::Dots, vec![Series::new("n", 0, points)]);
+        let html = figure(Marks::Dots, vec![Series::dots("n", 0, points)]);
         assert_eq!(html.matches("<circle").count(), 900);
         let positions =
             html.split("cx=\"").skip(1).map(|rest| rest.split('"').next().and_then(|x| x.parse::<f64>().ok()));
@@ -142,7 +137,7 @@ mod tests {
     fn constant_and_single_points_are_drawn() {
         for points in [vec![(1.0, 0.0), (2.0, 0.0)], vec![(1.0, -5.0)]] {
             for marks in [Marks::Lines, Marks::LinesOverLogSteps] {
-                let html = figure(marks, vec![Series::new("n", 0, points.clone())]);
+                let html = figure(marks, vec![Series::line("n", 0, points.clone())]);
                 assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
             }
         }
@@ -151,11 +146,11 @@ mod tests {
     #[test]
     fn axes_are_named_and_smoothed_lines_have_their_raw_one_behind() {
         let noisy: Vec<_> = (1..=100).map(|i| (f64::from(i), f64::from(i % 2))).collect();
-        let html = figure(Marks::Lines, vec![Series::new("n", 0, noisy.clone()).smoothed()]);
+        let html = figure(Marks::Lines, vec![Series::smoothed_line("n", 0, noisy.clone())]);
         assert!(html.contains(">step</text>") && html.contains(">nats</text>"), "{html}");
         let (raw, line) =
             (html.find("class=\"raw\"").expect("a raw line"), html.find("class=\"line\"").expect("a line"));
         assert!(raw < line, "{html}");
-        assert!(!figure(Marks::Lines, vec![Series::new("n", 0, noisy)]).contains("class=\"raw\""));
+        assert!(!figure(Marks::Lines, vec![Series::line("n", 0, noisy)]).contains("class=\"raw\""));
     }
 }

@@ -30,23 +30,40 @@ pub(crate) struct Series {
     pub(crate) name: String,
     /// Index of its color.
     color: usize,
-    /// Pairs (x, y), all finite; in lines by increasing x.
+    /// Pairs (x, y), all finite; in lines by increasing x, and at most [`MAX_POINTS`].
     points: Vec<(f64, f64)>,
     /// The same, smoothed; empty if they are drawn as they are.
     smooth: Vec<(f64, f64)>,
+    /// The smallest and the largest x, before points were averaged, so that an axis reaches the first and the last step.
+    across: Option<(f64, f64)>,
+    /// The last y of the line to read, before points were averaged.
+    last: Option<f64>,
 }
 
 impl Series {
-    pub(crate) fn new(name: &str, color: usize, points: Vec<(f64, f64)>) -> Self {
-        Self { name: name.to_owned(), color, points, smooth: Vec::new() }
+    /// A cloud of dots.
+    pub(crate) fn dots(name: &str, color: usize, points: Vec<(f64, f64)>) -> Self {
+        let grow =
+            |ends: Option<(f64, f64)>, x: f64| Some(ends.map_or((x, x), |(low, high)| (low.min(x), high.max(x))));
+        let across = points.iter().map(|point| point.0).fold(None, grow);
+        let last = points.last().map(|point| point.1);
+        Self { name: name.to_owned(), color, points, smooth: Vec::new(), across, last }
     }
 
-    /// The line with a smoothed one before it, if it is long enough.
-    pub(crate) fn smoothed(mut self) -> Self {
-        if self.points.len() >= LEAST_SMOOTHED {
-            self.smooth = window_means(&self.points, (self.points.len() / WINDOW_SHARE).max(5) / 2);
+    /// A line. Only what is drawn of it is kept.
+    pub(crate) fn line(name: &str, color: usize, points: Vec<(f64, f64)>) -> Self {
+        let all = Self::dots(name, color, points);
+        Self { points: thinned(&all.points), ..all }
+    }
+
+    /// A line with a smoothed one before it, if it is long enough.
+    pub(crate) fn smoothed_line(name: &str, color: usize, points: Vec<(f64, f64)>) -> Self {
+        if points.len() < LEAST_SMOOTHED {
+            return Self::line(name, color, points);
         }
-        self
+        let smooth = window_means(&points, (points.len() / WINDOW_SHARE).max(5) / 2);
+        let last = smooth.last().map(|point| point.1);
+        Self { smooth: thinned(&smooth), last, ..Self::line(name, color, points) }
     }
 
     fn is_smoothed(&self) -> bool {
@@ -54,8 +71,18 @@ impl Series {
     }
 
     /// The points of the line to read.
-    pub(super) fn smooth_points(&self) -> &[(f64, f64)] {
+    fn smooth_points(&self) -> &[(f64, f64)] {
         if self.is_smoothed() { &self.smooth } else { &self.points }
+    }
+
+    /// The smallest and the largest x; `None` without points.
+    pub(super) fn across(&self) -> Option<(f64, f64)> {
+        self.across
+    }
+
+    /// The last y of the line to read; `None` without points.
+    pub(super) fn last(&self) -> Option<f64> {
+        self.last
     }
 
     pub(super) fn all_points(&self) -> impl Iterator<Item = (f64, f64)> {
@@ -66,17 +93,6 @@ impl Series {
     pub(super) fn classes(&self) -> String {
         let dashed = if self.color % COLORS < PLAIN_COLORS { "" } else { " dashed" };
         format!("s{}{dashed}", self.color % COLORS)
-    }
-
-    /// The line with at most [`MAX_POINTS`] points.
-    pub(super) fn thinned(&self) -> Self {
-        let run = self.points.len().div_ceil(MAX_POINTS).max(1);
-        let average = |points: &[(f64, f64)]| {
-            let count = points.len() as f64;
-            (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count)
-        };
-        let thin = |points: &[(f64, f64)]| points.chunks(run).map(average).collect();
-        Self { name: self.name.clone(), color: self.color, points: thin(&self.points), smooth: thin(&self.smooth) }
     }
 
     pub(super) fn write_dots(&self, svg: &mut String, x: &Axis, y: &Axis) {
@@ -125,6 +141,15 @@ impl Series {
     }
 }
 
+/// At most [`MAX_POINTS`] points: means of runs of equal length.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let average = |points: &[(f64, f64)]| {
+        let count = points.len() as f64;
+        (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count)
+    };
+    points.chunks(points.len().div_ceil(MAX_POINTS).max(1)).map(average).collect()
+}
+
 /// Each point with the mean of `half` neighbors on either side, fewer at the ends.
 fn window_means(points: &[(f64, f64)], half: usize) -> Vec<(f64, f64)> {
     let mut sums = vec![0.0];
@@ -148,10 +173,14 @@ mod tests {
 
     #[test]
     fn short_lines_stay_as_they_are_and_long_ones_are_thinned() {
-        let line = |count: u32| Series::new("n", 5, (0..count).map(|x| (f64::from(x), 1.0)).collect()).smoothed();
+        let line =
+            |count: u32| Series::smoothed_line("n", 5, (0..count).map(|x| (f64::from(x), f64::from(x))).collect());
         assert!(!line(19).is_smoothed() && line(20).is_smoothed());
-        let thinned = line(10_000).thinned();
-        assert!(thinned.points.len() <= MAX_POINTS && thinned.smooth.len() == thinned.points.len());
-        assert_eq!((line(3).classes(), Series::new("n", 9, Vec::new()).classes()), ("s5 dashed".into(), "s1".into()));
+        let long = line(10_000);
+        assert!(long.points.len() <= MAX_POINTS && long.smooth.len() == long.points.len());
+        assert!(long.points.capacity() <= MAX_POINTS && long.smooth.capacity() <= MAX_POINTS);
+        // The ends are those of the whole line: the last window has 201 points.
+        assert_eq!((long.across(), long.last()), (Some((0.0, 9999.0)), Some(9899.0)));
+        assert_eq!((line(3).classes(), Series::line("n", 9, Vec::new()).classes()), ("s5 dashed".into(), "s1".into()));
     }
 }

@@ -73,8 +73,11 @@ pub(crate) fn render(runs: &[RunFiles]) -> String {
     };
     for &(title, about, unit, figure) in CHARTS {
         let series = each(&|run, name, color| {
-            let series = Series::new(name, color, run.history.points(figure));
-            if figure.starts_with("eval_") || figure == "learning_rate" { series } else { series.smoothed() }
+            let points = run.history.points(figure);
+            match figure.starts_with("eval_") || figure == "learning_rate" {
+                true => Series::line(name, color, points),
+                false => Series::smoothed_line(name, color, points),
+            }
         });
         body.extend(line_figure(title, about, unit, marks, series).render());
     }

@@ -100,7 +100,7 @@ pub(super) fn render(input: &ReportInput<'_>) -> String {
     body.extend(CHARTS[..2].iter().filter_map(rendered));
     body.extend(by_rank(history).render());
     body.extend(CHARTS[2..].iter().filter_map(rendered));
-    let rate = vec![Series::new("learning rate", 0, history.points("learning_rate"))];
+    let rate = vec![Series::line("learning rate", 0, history.points("learning_rate"))];
     body.extend(line_figure("Learning rate", "Of each step.", "rate", Marks::Lines, rate).render());
     for (title, about, unit, series) in [
         (
@@ -126,9 +126,12 @@ pub(super) fn render(input: &ReportInput<'_>) -> String {
 impl Chart {
     fn figure(&self, history: &History) -> Figure {
         let line = |(color, (figure, name)): (usize, &(&str, &str))| {
-            let series = Series::new(name, color, history.points(figure));
+            let points = history.points(figure);
             // Evaluations have the same prompts each time: there is no noise to smooth.
-            if figure.starts_with("eval_") { series } else { series.smoothed() }
+            match figure.starts_with("eval_") {
+                true => Series::line(name, color, points),
+                false => Series::smoothed_line(name, color, points),
+            }
         };
         let series = self.lines.iter().enumerate().map(line).collect();
         line_figure(self.title, self.about, self.unit, Marks::Lines, series)
@@ -138,7 +141,7 @@ impl Chart {
 fn by_rank(history: &History) -> Figure {
     let line = |(rank, points): (usize, Vec<(f64, f64)>)| {
         let name = if rank == 0 { "rank 0, the best".to_owned() } else { format!("rank {rank}") };
-        Series::new(&name, rank, points).smoothed()
+        Series::smoothed_line(&name, rank, points)
     };
     let series: Vec<Series> = history.ranks().enumerate().map(line).collect();
     let first = if series.len() < MOST_RANKS { String::new() } else { format!(" The first {MOST_RANKS} are drawn.") };
@@ -174,7 +177,7 @@ fn scatter(lengths: &LengthSample) -> Vec<Figure> {
             about: format!("{}. Correlation {found}.", lengths.source),
             axes: ["tokens".to_owned(), what.to_owned()],
             marks: Marks::Dots,
-            series: vec![Series::new(what, 0, points)],
+            series: vec![Series::dots(what, 0, points)],
         }
     };
     let of_data = figure("reward", &lengths.rewards);

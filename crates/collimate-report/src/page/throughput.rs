@@ -7,11 +7,11 @@ const MIB: f64 = (1 << 20) as f64;
 
 /// Tokens a second in the steps that were recorded.
 pub(super) fn speed(history: &History, name: &str, color: usize) -> Series {
-    Series::new(name, color, history.rates()).smoothed()
+    Series::smoothed_line(name, color, history.rates())
 }
 
 /// The process's memory after each step, in MiB.
 pub(super) fn memory(history: &History, name: &str, color: usize) -> Series {
     let points = history.points("memory_bytes").into_iter().map(|(step, bytes)| (step, bytes / MIB));
-    Series::new(name, color, points.collect())
+    Series::line(name, color, points.collect())
 }
