@@ -253,5 +253,11 @@ fn hint(key: &str, module: Option<&str>, linears: &[LinearSpec]) -> String {
     }
     let nearest =
         linears.iter().take(MAX_HINT_MODULES).min_by_key(|linear| strsim::damerau_levenshtein(&linear.module, module));
-    nearest.map(|linear| format!("; the nearest is \"{}\"", linear.module)).unwrap_or_default()
+    match nearest {
+        Some(linear) if linear.module == module && key.contains(AdapterPart::Magnitude.label()) => {
+            "; DoRA of embeddings is not supported: merge the adapter with PEFT".to_owned()
+        }
+        Some(linear) => format!("; the nearest is \"{}\"", linear.module),
+        None => String::new(),
+    }
 }

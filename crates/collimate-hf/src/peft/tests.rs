@@ -182,6 +182,7 @@ fn settings_that_are_not_those_of_this_file_are_refused(#[case] change: Value, #
 #[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = "base_model.model.model.norm.weight".into(), "only those of modules_to_save and resized embeddings are read")]
 #[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = tensors[0].0.replace("lora_A.weight", "lora_A.default.weight"), "keys read \"base_model.model.MODULE.lora_A.weight\"")]
 #[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = tensors[0].0.replace("lora_A.weight", "lora_magnitude_vector"), "has no lora_A")]
+#[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[0].0 = "base_model.model.model.embed_tokens.lora_magnitude_vector".into(), "DoRA of embeddings is not supported: merge the adapter with PEFT")]
 #[case(|tensors: &mut Vec<(String, HostTensor)>| tensors[1].1 = HostTensor::zeros([2, 4]), "expected shape [4, 2], found [2, 4]")]
 fn tensors_that_do_not_fit_the_model_are_refused(
     #[case] spoil: fn(&mut Vec<(String, HostTensor)>),
