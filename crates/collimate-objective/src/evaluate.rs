@@ -58,22 +58,38 @@ pub fn evaluate(objective: &dyn Objective, groups: &[GroupScores]) -> Result<Eva
     }
 }
 
-/// How many of the groups to evaluate at once: all of them, unless they are independent and too wide or too unequal.
+/// How many of the groups to evaluate at once.
 fn part_size(needs: &Needs, groups: &[GroupScores]) -> usize {
-    if needs.couples_batch {
-        return groups.len();
-    }
-    let (mut widest, mut own) = (0, 0usize);
-    for (index, group) in groups.iter().enumerate() {
-        let width = group.num_responses();
-        widest = width.max(widest);
-        own = own.saturating_add(needs.numbers(1, width));
-        let padded = needs.numbers(index + 1, widest);
-        if index > 0 && (padded > PART_NUMBERS || (padded > SMALL && padded / 2 > own)) {
-            return index;
+    let mut part = Part::default();
+    groups.iter().take_while(|group| part.add(needs, group.num_responses())).count()
+}
+
+/// The sizes of groups that are evaluated at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Part {
+    num_groups: usize,
+    widest: usize,
+    /// Numbers of the groups by themselves, without padding.
+    own: usize,
+}
+
+impl Part {
+    /// Adds a group of `width` responses, unless it does not go with the others: they are independent, and with it too many or
+    /// too unequal. Whether it was added.
+    pub(crate) fn add(&mut self, needs: &Needs, width: usize) -> bool {
+        let with = Self {
+            num_groups: self.num_groups + 1,
+            widest: self.widest.max(width),
+            own: self.own.saturating_add(needs.numbers(1, width)),
+        };
+        let padded = needs.numbers(with.num_groups, with.widest);
+        let is_too_much = padded > PART_NUMBERS || (padded > SMALL && padded / 2 > with.own);
+        if is_too_much && self.num_groups > 0 && !needs.couples_batch {
+            return false;
         }
+        *self = with;
+        true
     }
-    groups.len()
 }
 
 /// Evaluates groups at once.

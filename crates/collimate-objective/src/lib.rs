@@ -49,6 +49,7 @@ mod needs;
 mod objective;
 pub mod parameters;
 pub mod registry;
+mod streamed;
 pub mod values;
 
 #[cfg(test)]
@@ -67,6 +68,7 @@ pub use level::holds_likelihood;
 pub use needs::Needs;
 pub use objective::{Objective, ObjectiveOutput};
 pub use parameters::{NonNegative, Positive, PositiveSmoothing, Smoothing, UpToOne};
+pub use streamed::{EvaluatedGroup, StreamedEvaluation};
 
 /// Where objectives run: burn's CPU backend with automatic differentiation.
 ///

@@ -87,6 +87,12 @@ impl Needs {
         self.max_responses.map_or(most, |max| max.min(most))
     }
 
+    /// Most responses that a [`StreamedEvaluation`](crate::StreamedEvaluation) of `num_responses` in all, the widest prompt's
+    /// `widest`, holds.
+    pub fn most_waiting(&self, num_responses: u64, widest: usize) -> u64 {
+        if self.couples_batch { num_responses } else { num_responses.min((widest.max(PART_NUMBERS)) as u64) }
+    }
+
     /// Numbers of a batch whose widest group has `width` responses.
     pub(crate) fn numbers(&self, num_groups: usize, width: usize) -> usize {
         num_groups.saturating_mul(width).saturating_mul(if self.pairs { width } else { 1 })
@@ -128,5 +134,10 @@ mod tests {
         // One prompt is never divided.
         assert_eq!(numbers(single, 2, 1 << 20), (1 << 20) * 64 + (1 << 21) * 32);
         assert_eq!(Needs::default().working_bytes(usize::MAX, usize::MAX), u64::MAX);
+        let (few, all) = (PART_NUMBERS as u64, 2 * many as u64);
+        assert_eq!(
+            (single.most_waiting(all, 2), coupled.most_waiting(all, 2), single.most_waiting(7, 2)),
+            (few, all, 7)
+        );
     }
 }

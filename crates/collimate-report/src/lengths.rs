@@ -37,15 +37,11 @@ impl LengthSample {
         Self { source: "training data".to_owned(), num_tokens, rewards, implicit_rewards: None }
     }
 
-    /// A sample of held-out responses as the policy scores them after `step` steps.
-    pub fn from_evaluation(step: usize, outcomes: &[GroupOutcome]) -> Self {
-        let floats = |values: fn(&GroupOutcome) -> &Vec<f64>| thin(outcomes.iter().flat_map(values)).copied().collect();
-        Self {
-            source: format!("held-out data, after step {step}"),
-            num_tokens: thin(outcomes.iter().flat_map(|outcome| &outcome.num_tokens)).copied().collect(),
-            rewards: floats(|outcome| &outcome.rewards),
-            implicit_rewards: Some(floats(|outcome| &outcome.implicit_rewards)),
-        }
+    /// A sample of `num_responses` held-out responses as the policy scores them after `step` steps; without any yet.
+    pub fn of_evaluation(step: usize, num_responses: usize) -> LengthSampler {
+        let source = format!("held-out data, after step {step}");
+        let sample = Self { source, num_tokens: Vec::new(), rewards: Vec::new(), implicit_rewards: Some(Vec::new()) };
+        LengthSampler { sample, stride: stride(num_responses), num_seen: 0 }
     }
 
     /// Writes the sample into a run's folder, in place of an earlier one.
@@ -63,12 +59,34 @@ impl LengthSample {
     }
 }
 
-/// Every n-th item, so that at most [`MAX_RESPONSES`] remain.
-fn thin<T>(items: impl Iterator<Item = T> + Clone) -> impl Iterator<Item = T> {
-    let stride = stride(items.clone().count());
-    items.step_by(stride)
+/// A sample of an evaluation's responses, which are added prompt by prompt.
+#[derive(Debug)]
+pub struct LengthSampler {
+    sample: LengthSample,
+    stride: usize,
+    num_seen: usize,
 }
 
+impl LengthSampler {
+    /// Adds the responses of a prompt.
+    pub fn add(&mut self, outcome: &GroupOutcome) {
+        for (k, &num_tokens) in outcome.num_tokens.iter().enumerate() {
+            if self.num_seen.is_multiple_of(self.stride) {
+                self.sample.num_tokens.push(num_tokens);
+                self.sample.rewards.push(outcome.rewards[k]);
+                self.sample.implicit_rewards.get_or_insert_default().push(outcome.implicit_rewards[k]);
+            }
+            self.num_seen += 1;
+        }
+    }
+
+    /// The sample of what was added.
+    pub fn finish(self) -> LengthSample {
+        self.sample
+    }
+}
+
+/// Distance of two responses that are kept, so that at most [`MAX_RESPONSES`] are.
 fn stride(count: usize) -> usize {
     count.div_ceil(MAX_RESPONSES).max(1)
 }
@@ -86,8 +104,9 @@ mod tests {
             reference_logps: None,
             num_tokens: vec![number; 4],
         };
-        let outcomes: Vec<_> = (0..600).map(outcome).collect();
-        let sample = LengthSample::from_evaluation(7, &outcomes);
+        let mut sampler = LengthSample::of_evaluation(7, 2400);
+        (0..600).map(outcome).for_each(|outcome| sampler.add(&outcome));
+        let sample = sampler.finish();
         assert_eq!(sample.num_tokens.len(), 2400 / 3);
         assert_eq!((sample.num_tokens[0], sample.num_tokens[799]), (0, 599));
         assert_eq!(sample.implicit_rewards.as_ref().map(Vec::len), Some(800));

@@ -9,7 +9,7 @@ mod step;
 mod tests;
 
 pub use file::MetricsWriter;
-pub use groups::{CHOSEN_LOG_RATIO, GroupOutcome, group_metrics};
+pub use groups::{CHOSEN_LOG_RATIO, GroupFigures, GroupOutcome, group_metrics};
 pub use read::{MetricsReader, read_metrics};
 pub use row::MetricsRow;
 pub use step::{CLOCKED, StepMetrics, evaluation_row};

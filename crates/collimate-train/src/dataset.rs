@@ -77,24 +77,28 @@ impl DataSet {
         indices: &[usize],
         scores: &[GroupScores],
     ) -> Result<Evaluation, TrainError> {
-        evaluate(objective, scores).map_err(|source| match &source {
-            ObjectiveError::InvalidGroup { group, .. } => match self.location(indices[*group]) {
+        evaluate(objective, scores).map_err(|source| self.at_group(source, |group| indices[group]))
+    }
+
+    /// Names the file and line of the group that an objective rejects, which is at this index here.
+    pub(crate) fn at_group(&self, source: ObjectiveError, index: impl FnOnce(usize) -> usize) -> TrainError {
+        match &source {
+            ObjectiveError::InvalidGroup { group, .. } => match self.location(index(*group)) {
                 Ok(location) => TrainError::ObjectiveOnGroup { location, source: Box::new(source) },
                 Err(error) => error,
             },
             _ => source.into(),
-        })
+        }
     }
 }
 
 /// Joins the objective's inputs with the implicit rewards it returned, for the metrics.
-pub(crate) fn group_outcomes(scores: Vec<GroupScores>, implicit_rewards: &[Vec<f64>]) -> Vec<GroupOutcome> {
-    let outcomes = scores.into_iter().zip(implicit_rewards).map(|(scores, implicit_rewards)| GroupOutcome {
-        implicit_rewards: implicit_rewards.clone(),
+pub(crate) fn group_outcome(scores: GroupScores, implicit_rewards: Vec<f64>) -> GroupOutcome {
+    GroupOutcome {
+        implicit_rewards,
         rewards: scores.rewards,
         policy_logps: scores.policy_logps,
         reference_logps: scores.reference_logps,
         num_tokens: scores.lengths,
-    });
-    outcomes.collect()
+    }
 }

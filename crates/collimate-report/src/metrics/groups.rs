@@ -23,7 +23,7 @@ pub struct GroupOutcome {
     pub num_tokens: Vec<usize>,
 }
 
-/// Means over prompts of implicit rewards, log-probs and lengths.
+/// Means over prompts of implicit rewards, log-probs and lengths, of prompts that are added one by one.
 ///
 /// - `chosen` is the best-scored response (the first of equals), `rejected` the mean of all others, and `rank_k` the response
 ///   at position k by falling reward (equals in the file's order), over the prompts that have one.
@@ -35,86 +35,141 @@ pub struct GroupOutcome {
 ///   first outgrows the second, the policy learns length.
 /// - `weights/entropy`, with α only, is the mean entropy of softmax(reward/α) in nats: near 0 the weights are one-hot and the
 ///   sizes of rewards are ignored.
+#[derive(Debug, Clone)]
+pub struct GroupFigures {
+    alpha: Option<f64>,
+    rewards: Split,
+    logps: Split,
+    accuracies: Mean,
+    margins: Mean,
+    chosen_log_ratio: Option<Mean>,
+    lengths: Split,
+    length_correlation: Mean,
+    length_reward_correlation: Mean,
+    entropy: Mean,
+}
+
+impl GroupFigures {
+    /// Figures of no prompt yet; `alpha` is the objective's reward temperature, if it has one.
+    pub fn new(alpha: Option<f64>) -> Self {
+        Self {
+            alpha,
+            rewards: Split::default(),
+            logps: Split::default(),
+            accuracies: Mean::default(),
+            margins: Mean::default(),
+            chosen_log_ratio: None,
+            lengths: Split::default(),
+            length_correlation: Mean::default(),
+            length_reward_correlation: Mean::default(),
+            entropy: Mean::default(),
+        }
+    }
+
+    /// Adds a prompt.
+    pub fn add(&mut self, group: &GroupOutcome) {
+        let order = descending(&group.rewards);
+        let lengths: Vec<f64> = group.num_tokens.iter().map(|&count| count as f64).collect();
+        if let Some((chosen, rejected)) = self.rewards.add(&order, &group.implicit_rewards) {
+            self.margins.add(chosen - rejected);
+            if group.rewards.iter().any(|reward| *reward != group.rewards[0]) {
+                self.accuracies.add(if chosen > rejected { 1.0 } else { 0.0 });
+            }
+        }
+        self.logps.add(&order, &group.policy_logps);
+        if let (Some(reference), Some(&best)) = (&group.reference_logps, order.first()) {
+            self.chosen_log_ratio.get_or_insert_default().add(group.policy_logps[best] - reference[best]);
+        }
+        self.lengths.add(&order, &lengths);
+        correlation(&lengths, &group.implicit_rewards).into_iter().for_each(|value| self.length_correlation.add(value));
+        correlation(&lengths, &group.rewards).into_iter().for_each(|value| self.length_reward_correlation.add(value));
+        if let Some(alpha) = self.alpha {
+            self.entropy.add(entropy(&reward_weights(&group.rewards, alpha)));
+        }
+    }
+
+    /// The figures so far.
+    pub fn row(&self) -> MetricsRow {
+        let mut row = MetricsRow::default();
+        row.set("rewards/chosen", self.rewards.chosen.value());
+        row.set("rewards/rejected", self.rewards.rejected.value());
+        row.set("rewards/accuracies", self.accuracies.value());
+        row.set("rewards/margins", self.margins.value());
+        self.rewards.set_ranks(&mut row, "rewards");
+        row.set("logps/chosen", self.logps.chosen.value());
+        row.set("logps/rejected", self.logps.rejected.value());
+        self.logps.set_ranks(&mut row, "logps");
+        if let Some(log_ratio) = self.chosen_log_ratio {
+            row.set(CHOSEN_LOG_RATIO, log_ratio.value());
+        }
+        row.set("lengths/chosen", self.lengths.chosen.value());
+        row.set("lengths/rejected", self.lengths.rejected.value());
+        row.set("lengths/correlation", self.length_correlation.value());
+        row.set("lengths/reward_correlation", self.length_reward_correlation.value());
+        if self.alpha.is_some() {
+            row.set("weights/entropy", self.entropy.value());
+        }
+        row
+    }
+}
+
+/// The figures of these prompts; see [`GroupFigures`].
 pub fn group_metrics(groups: &[GroupOutcome], alpha: Option<f64>) -> MetricsRow {
-    let orders: Vec<Vec<usize>> = groups.iter().map(|group| descending(&group.rewards)).collect();
-    let rewards = Split::new(groups, &orders, |group| &group.implicit_rewards);
-    let logps = Split::new(groups, &orders, |group| &group.policy_logps);
-    let decided = groups.iter().zip(rewards.chosen.iter().zip(&rewards.rejected));
-    let decided = decided.filter(|(group, _)| group.rewards.iter().any(|reward| *reward != group.rewards[0]));
-    let accuracies = decided.map(|(_, (chosen, rejected))| if chosen > rejected { 1.0 } else { 0.0 });
-
-    let mut row = MetricsRow::default();
-    row.set("rewards/chosen", mean(rewards.chosen.iter().copied()));
-    row.set("rewards/rejected", mean(rewards.rejected.iter().copied()));
-    row.set("rewards/accuracies", mean(accuracies));
-    row.set("rewards/margins", mean(rewards.chosen.iter().zip(&rewards.rejected).map(|(c, r)| c - r)));
-    rewards.set_ranks(&mut row, "rewards");
-    row.set("logps/chosen", mean(logps.chosen.iter().copied()));
-    row.set("logps/rejected", mean(logps.rejected.iter().copied()));
-    logps.set_ranks(&mut row, "logps");
-    if groups.iter().any(|group| group.reference_logps.is_some()) {
-        row.set(
-            CHOSEN_LOG_RATIO,
-            mean(groups.iter().zip(&orders).filter_map(|(group, order)| chosen_log_ratio(group, order))),
-        );
-    }
-    row.extend(length_metrics(groups, &orders));
-    if let Some(alpha) = alpha {
-        row.set("weights/entropy", mean(groups.iter().map(|group| entropy(&reward_weights(&group.rewards, alpha)))));
-    }
-    row
+    let mut figures = GroupFigures::new(alpha);
+    groups.iter().for_each(|group| figures.add(group));
+    figures.row()
 }
 
-/// Lengths of chosen and rejected responses, and their correlation with rewards.
-fn length_metrics(groups: &[GroupOutcome], orders: &[Vec<usize>]) -> MetricsRow {
-    let lengths: Vec<Vec<f64>> =
-        groups.iter().map(|group| group.num_tokens.iter().map(|&n| n as f64).collect()).collect();
-    let mean_length = |group: usize, responses: &[usize]| mean(responses.iter().map(|&k| lengths[group][k]));
-    let correlation_with = |values: fn(&GroupOutcome) -> &[f64]| {
-        mean(groups.iter().zip(&lengths).filter_map(move |(group, lengths)| correlation(lengths, values(group))))
-    };
-    let mut row = MetricsRow::default();
-    let chosen = orders.iter().enumerate().filter_map(|(group, order)| Some(mean_length(group, order.get(..1)?)));
-    let rejected = orders.iter().enumerate().filter_map(|(group, order)| Some(mean_length(group, order.get(1..)?)));
-    row.set("lengths/chosen", mean(chosen));
-    row.set("lengths/rejected", mean(rejected));
-    row.set("lengths/correlation", correlation_with(|group| &group.implicit_rewards));
-    row.set("lengths/reward_correlation", correlation_with(|group| &group.rewards));
-    row
-}
-
-/// One quantity of every prompt, split by the rank of the data's rewards.
+/// Means of one quantity by the rank of the data's rewards.
+#[derive(Debug, Clone, Default)]
 struct Split {
-    chosen: Vec<f64>,
-    rejected: Vec<f64>,
-    ranked: Vec<Vec<f64>>,
+    chosen: Mean,
+    rejected: Mean,
+    ranks: Vec<Mean>,
 }
 
 impl Split {
-    fn new(groups: &[GroupOutcome], orders: &[Vec<usize>], values: impl Fn(&GroupOutcome) -> &[f64]) -> Self {
-        let ranked = groups.iter().zip(orders);
-        let ranked = ranked.map(|(group, order)| order.iter().map(|&k| values(group)[k]).collect());
-        let ranked: Vec<Vec<f64>> = ranked.collect();
-        Self {
-            chosen: ranked.iter().filter_map(|values| values.first().copied()).collect(),
-            rejected: ranked.iter().map(|values| mean(values.iter().skip(1).copied())).collect(),
-            ranked,
-        }
+    /// Adds a prompt's values, whose order by falling reward is `order`; returns those of chosen and rejected, unless there
+    /// are none.
+    fn add(&mut self, order: &[usize], values: &[f64]) -> Option<(f64, f64)> {
+        let (&best, others) = order.split_first()?;
+        let (chosen, rejected) = (values[best], mean(others.iter().map(|&k| values[k])));
+        self.chosen.add(chosen);
+        self.rejected.add(rejected);
+        self.ranks.resize(self.ranks.len().max(order.len()), Mean::default());
+        self.ranks.iter_mut().zip(order).for_each(|(rank, &k)| rank.add(values[k]));
+        Some((chosen, rejected))
     }
 
     fn set_ranks(&self, row: &mut MetricsRow, name: &str) {
-        let num_ranks = self.ranked.iter().map(Vec::len).max().unwrap_or(0);
-        for rank in 0..num_ranks {
-            let values = self.ranked.iter().filter_map(|values| values.get(rank).copied());
-            row.set(&format!("{name}/rank_{rank}"), mean(values));
+        for (rank, mean) in self.ranks.iter().enumerate() {
+            row.set(&format!("{name}/rank_{rank}"), mean.value());
         }
     }
 }
 
-/// log π − log π_ref of the best-scored response, in nats.
-fn chosen_log_ratio(group: &GroupOutcome, order: &[usize]) -> Option<f64> {
-    let best = *order.first()?;
-    Some(group.policy_logps[best] - group.reference_logps.as_ref()?[best])
+/// A mean of values that are added one by one; not a number without any.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    sum: f64,
+    count: usize,
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    fn value(self) -> f64 {
+        if self.count == 0 { f64::NAN } else { self.sum / self.count as f64 }
+    }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let mut mean = Mean::default();
+    values.for_each(|value| mean.add(value));
+    mean.value()
 }
 
 /// Indices by decreasing value, ties in order.
@@ -122,9 +177,4 @@ fn descending(values: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
     order
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
-    if count == 0 { f64::NAN } else { sum / count as f64 }
 }

@@ -1,6 +1,6 @@
 //! The rows of a step and of an evaluation, under TRL's names.
 
-use super::groups::{GroupOutcome, group_metrics};
+use super::groups::{GroupFigures, GroupOutcome, group_metrics};
 use super::row::MetricsRow;
 
 /// Figures that another run of the same recipe does not repeat: time and memory.
@@ -56,13 +56,13 @@ impl StepMetrics<'_> {
 }
 
 /// The row of an evaluation: the figures of a step with the prefix `eval_`, beside `step` and `epoch`.
-pub fn evaluation_row(step: usize, epoch: f64, loss: f64, groups: &[GroupOutcome], alpha: Option<f64>) -> MetricsRow {
+pub fn evaluation_row(step: usize, epoch: f64, loss: f64, groups: &GroupFigures) -> MetricsRow {
     let mut row = MetricsRow::default();
     row.set_count("step", step as u64);
     row.set("epoch", epoch);
     let mut figures = MetricsRow::default();
     figures.set("loss", loss);
-    figures.extend(group_metrics(groups, alpha));
+    figures.extend(groups.row());
     row.extend(figures.prefixed("eval_"));
     row
 }

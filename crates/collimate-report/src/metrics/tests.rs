@@ -2,7 +2,7 @@
 
 use std::f64::consts::LN_2;
 
-use super::{GroupOutcome, StepMetrics, evaluation_row, group_metrics};
+use super::{GroupFigures, GroupOutcome, StepMetrics, evaluation_row, group_metrics};
 
 fn group(implicit_rewards: &[f64], rewards: &[f64]) -> GroupOutcome {
     GroupOutcome {
@@ -92,5 +92,7 @@ fn names_and_order_of_a_row() {
                     logps/rank_1 lengths/chosen lengths/rejected lengths/correlation \
                     lengths/reward_correlation num_tokens step_seconds memory_bytes";
     assert_eq!(names.join(" "), expected);
-    assert_eq!(evaluation_row(1, 0.5, 0.1, &groups, None).get("eval_loss"), Some(0.1));
+    let mut figures = GroupFigures::new(None);
+    groups.iter().for_each(|group| figures.add(group));
+    assert_eq!(evaluation_row(1, 0.5, 0.1, &figures).get("eval_loss"), Some(0.1));
 }

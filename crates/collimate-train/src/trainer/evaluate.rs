@@ -1,16 +1,41 @@
 //! Evaluates held-out groups without changing the model.
 
+use collimate_objective::{EvaluatedGroup, StreamedEvaluation};
 use collimate_report::metrics::evaluation_row;
-use collimate_report::{LengthSample, MetricsRow};
+use collimate_report::{GroupFigures, LengthSample, LengthSampler, MetricsRow};
 
 use super::nonfinite::in_logps;
 use super::run::Run;
 use crate::control::RunContext;
-use crate::dataset::group_outcomes;
+use crate::dataset::group_outcome;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;
 use crate::session::Session;
 use collimate_checkpoint::TrainerState;
+
+/// What is kept of the groups that were evaluated: a few numbers, however many there are.
+struct Figures {
+    groups: GroupFigures,
+    lengths: LengthSampler,
+    loss_sum: f64,
+    num_groups: usize,
+}
+
+impl Figures {
+    fn add(&mut self, evaluated: Vec<EvaluatedGroup>) {
+        for EvaluatedGroup { scores, loss, implicit_rewards } in evaluated {
+            let outcome = group_outcome(scores, implicit_rewards);
+            self.groups.add(&outcome);
+            self.lengths.add(&outcome);
+            self.loss_sum += loss;
+            self.num_groups += 1;
+        }
+    }
+
+    fn mean_loss(&self) -> f64 {
+        self.loss_sum / self.num_groups as f64
+    }
+}
 
 impl Run<'_> {
     /// Evaluates the current policy; returns the row of `eval_` figures. `None` without held-out data, or if a stop was
@@ -22,29 +47,44 @@ impl Run<'_> {
         context: &mut RunContext<'_>,
     ) -> Result<Option<MetricsRow>, TrainError> {
         let Some(held_out) = &self.held_out else { return Ok(None) };
-        let indices: Vec<usize> = (0..held_out.len()).collect();
-        context.observer.stage("evaluation", Some(indices.len() as u64));
+        context.observer.stage("evaluation", Some(held_out.len() as u64));
         let mut scorer = BatchScorer { session, budget: &self.budget };
-        let mut logps = Vec::with_capacity(indices.len());
-        for micro_batch in indices.chunks(self.recipe.per_device_eval_batch_size.max(1)) {
-            logps.extend(scorer.score(&held_out.select(micro_batch)?, true, None)?);
-            context.observer.advance(micro_batch.len() as u64);
+        let mut evaluation = StreamedEvaluation::new(self.objective);
+        let rejected = |error| held_out.at_group(error, |index| index);
+        let mut figures = Figures {
+            groups: GroupFigures::new(self.recipe.objective.alpha()),
+            lengths: LengthSample::of_evaluation(state.global_step, held_out.totals().num_responses),
+            loss_sum: 0.0,
+            num_groups: 0,
+        };
+        let size = self.recipe.per_device_eval_batch_size.max(1);
+        for start in (0..held_out.len()).step_by(size) {
+            let indices: Vec<usize> = (start..start.saturating_add(size).min(held_out.len())).collect();
+            let logps = match scorer.score(&held_out.select(&indices)?, true, None) {
+                Err(TrainError::Interrupted { .. }) => {
+                    context.observer.finish();
+                    return Ok(None);
+                }
+                logps => logps?,
+            };
+            let scores = held_out.scores(&indices, logps)?;
+            if let Some(culprit) = in_logps(&indices, &scores) {
+                let (location, problem) = ("evaluation".to_owned(), culprit.describe(held_out)?);
+                return Err(TrainError::RowNotFinite { location, problem });
+            }
+            for scores in scores {
+                figures.add(evaluation.add(scores).map_err(rejected)?);
+            }
+            context.observer.advance(indices.len() as u64);
             if context.stop.requested().is_some() {
                 context.observer.finish();
                 return Ok(None);
             }
         }
-        let scores = held_out.scores(&indices, logps)?;
-        if let Some(culprit) = in_logps(&indices, &scores) {
-            let (location, problem) = ("evaluation".to_owned(), culprit.describe(held_out)?);
-            return Err(TrainError::RowNotFinite { location, problem });
-        }
-        let evaluation = held_out.ask(self.objective, &indices, &scores)?;
-        let outcomes = group_outcomes(scores, &evaluation.implicit_rewards);
+        figures.add(evaluation.finish().map_err(rejected)?);
+        let row = evaluation_row(state.global_step, state.epoch, figures.mean_loss(), &figures.groups);
         // Written before the row is recorded: a resumed run skips an evaluation that has a row.
-        LengthSample::from_evaluation(state.global_step, &outcomes).write(&self.recipe.output_dir)?;
-        let alpha = self.recipe.objective.alpha();
-        let row = evaluation_row(state.global_step, state.epoch, evaluation.mean_loss(), &outcomes, alpha);
+        figures.lengths.finish().write(&self.recipe.output_dir)?;
         context.observer.step(&row);
         context.observer.finish();
         Ok(Some(row))

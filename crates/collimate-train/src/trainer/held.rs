@@ -1,16 +1,21 @@
 //! Memory that a run holds besides its model.
 
+use collimate_objective::Needs;
 use collimate_store::{GroupStore, memory_of};
 
 /// Memory of the program, its tokenizer and its threads. Less than the budget's [`OVERHEAD`](crate::packs::OVERHEAD), which
 /// also covers what cannot be predicted.
 pub(super) const PROGRAM: u64 = 40 << 20;
 
-/// Bytes that an evaluation holds of each response: log-probs, rewards and coefficients.
+/// Bytes that an evaluation holds of each response that waits: log-probs, rewards and coefficients.
 const EVALUATED_BYTES: u64 = 128;
 
-/// Bytes that are held of the data while a run goes on. An evaluation holds all numbers of the held-out responses.
-pub(super) fn held_bytes(training: &GroupStore, held_out: Option<&GroupStore>) -> u64 {
-    let evaluated = held_out.map_or(0, |store| store.totals().num_responses as u64 * EVALUATED_BYTES);
+/// Bytes that are held of the data while a run goes on. An evaluation holds the held-out responses that the objective has to
+/// see together.
+pub(super) fn held_bytes(training: &GroupStore, held_out: Option<&GroupStore>, needs: &Needs) -> u64 {
+    let evaluated = held_out.map_or(0, |store| {
+        let totals = store.totals();
+        needs.most_waiting(totals.num_responses as u64, totals.most_responses) * EVALUATED_BYTES
+    });
     memory_of(training.len(), false) + evaluated
 }

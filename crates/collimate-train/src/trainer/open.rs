@@ -93,7 +93,7 @@ pub(super) fn open<'a>(
     let widest = widest.max(held_out.as_ref().map_or(1, |data| data.totals().most_responses));
     let budget = PassBudget::new(checked.outline.allowance(recipe), session.memory_costs(), recipe)?
         .with_objective(&checked.needs, widest, recipe)?
-        .beside(held_bytes(&training, held_out.as_ref()))?;
+        .beside(held_bytes(&training, held_out.as_ref(), &checked.needs))?;
     let data_set = |store: GroupStore| DataSet::new(store, checked.place.clone());
     let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set));
     budget.check(&run.training)?;

@@ -106,7 +106,7 @@ fn check_fits(memory: &PlannedMemory) -> Result<(), TrainError> {
 /// Memory held at the peak, regardless of the budget.
 fn memory(run: &Run<'_>, load: &PackLoad, costs: &MemoryCosts, num_trained: u64) -> PlannedMemory {
     let gradients = FLOAT * num_trained;
-    let overhead = PROGRAM + held_bytes(&run.training.store, None);
+    let overhead = PROGRAM + held_bytes(&run.training.store, None, &run.objective.needs());
     PlannedMemory {
         weights: costs.weights,
         gradients,

@@ -9,7 +9,7 @@ use collimate_text::TokenizedGroup;
 use super::nonfinite::{Culprit, in_evaluation, in_logps};
 use super::run::{MicroBatch, Run};
 use super::self_check::self_check;
-use crate::dataset::group_outcomes;
+use crate::dataset::group_outcome;
 use crate::error::TrainError;
 use crate::optimizer::UpdateOptions;
 use crate::packs::Pack;
@@ -152,7 +152,8 @@ impl<'a> Step<'a> {
             self_check(run, indices, &scores, &evaluation)?;
         }
         self.outcome.loss += evaluation.losses.iter().sum::<f64>() / self.visits.len() as f64;
-        self.outcome.groups.extend(group_outcomes(scores, &evaluation.implicit_rewards));
+        let outcomes = scores.into_iter().zip(evaluation.implicit_rewards.iter().cloned());
+        self.outcome.groups.extend(outcomes.map(|(scores, rewards)| group_outcome(scores, rewards)));
         if let Some(culprit) = in_evaluation(indices, &evaluation) {
             self.give_up(culprit);
             return Ok(None);

@@ -30,8 +30,9 @@ pub(super) struct PackLoad {
 /// A response does not fit.
 pub(in crate::trainer) fn expected_peak(run: &Run<'_>, num_steps: usize, num_trained: u64) -> Result<u64, TrainError> {
     let load = PackLoad::new(run, num_steps)?;
-    let (gradients, overhead) =
-        (FLOAT * num_trained, PROGRAM + held_bytes(&run.training.store, run.held_out.as_ref().map(|data| &data.store)));
+    let held_out = run.held_out.as_ref().map(|data| &data.store);
+    let held = held_bytes(&run.training.store, held_out, &run.objective.needs());
+    let (gradients, overhead) = (FLOAT * num_trained, PROGRAM + held);
     Ok(run.budget.resident() - gradients + overhead + load.step_bytes(gradients, run.budget.objective()))
 }
 
