@@ -75,6 +75,7 @@ impl Steps {
         text.push_str(&format!("  total   {:width$}  {:>6.1} s\n", "", self.total().as_secs_f64()));
         let count = self.done.len();
         text.push_str(&match self.num_failed() {
+            0 if count == 1 => "The one step passed.\n".to_owned(),
             0 => format!("All {count} steps passed.\n"),
             failed => format!("{failed} of {count} steps failed.\n"),
         });
@@ -156,7 +157,7 @@ mod tests {
         steps.run("first", || Ok(()));
         assert_eq!(steps.num_failed(), 0);
         let summary = steps.summary();
-        assert!(summary.ends_with("All 1 steps passed.\nNOT RUN: tests of x (y is not there).\n"), "{summary}");
+        assert!(summary.ends_with("The one step passed.\nNOT RUN: tests of x (y is not there).\n"), "{summary}");
     }
 
     #[test]

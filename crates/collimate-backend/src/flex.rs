@@ -20,7 +20,10 @@ impl HasDevices for Flex {
 
     fn found() -> Result<Vec<FoundDevice>, BackendError> {
         let threads = collimate_machine::cores();
-        Ok(vec![FoundDevice { name: format!("CPU, {threads} threads"), memory: machine_memory() }])
+        Ok(vec![FoundDevice {
+            name: format!("CPU, {threads} {}", if threads == 1 { "thread" } else { "threads" }),
+            memory: machine_memory(),
+        }])
     }
 
     fn device(index: usize) -> Result<FlexDevice, BackendError> {

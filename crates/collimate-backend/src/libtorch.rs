@@ -27,7 +27,9 @@ impl HasDevices for LibTorch {
             name: alike.as_ref().map_or_else(|| format!("CUDA device {index}"), |(name, _)| name.clone()),
             memory: alike.as_ref().map(|(_, bytes)| own_memory(*bytes)),
         });
-        let cpu = FoundDevice { name: format!("CPU, {} threads", tch::get_num_threads()), memory: machine_memory() };
+        let threads = tch::get_num_threads();
+        let name = format!("CPU, {threads} {}", if threads == 1 { "thread" } else { "threads" });
+        let cpu = FoundDevice { name, memory: machine_memory() };
         Ok(gpus.chain(std::iter::once(cpu)).collect())
     }
 

@@ -30,6 +30,7 @@
 
 mod caught;
 mod convert;
+mod counted;
 mod error;
 mod file_index;
 mod group;
@@ -44,6 +45,7 @@ mod stats;
 #[doc(hidden)]
 pub use caught::{catches_panics, caught};
 pub use convert::{ConvertReport, ConvertTo, convert};
+pub use counted::{counted, either, noun_for};
 pub use error::DataError;
 pub use file_index::DataFiles;
 pub use group::{ChatInputs, Prompt, PromptGroup, Response};

@@ -45,7 +45,7 @@ pub(crate) fn entries(file: &File<'_>, tokens: &Tokens, notes: &mut Vec<String>)
     let num_unlisted = unlisted(&merges, ranks.keys(), &ids);
     if num_unlisted > 0 {
         notes.push(format!(
-            "llama.cpp may join {num_unlisted} pairs of tokens that tokenizer.json does not list: rare texts can have \
+            "llama.cpp may join pairs of tokens that tokenizer.json does not list ({num_unlisted} of them): rare texts can have \
              other tokens there"
         ));
     }

@@ -1,5 +1,6 @@
 //! An objective as a sum of terms, each with its parameters.
 
+use collimate_data::counted;
 use collimate_objective::registry;
 use serde_json::{Map, Value as Json, json};
 
@@ -10,9 +11,9 @@ impl ObjectiveSpec {
     pub(crate) fn sum(names: &[String], weights: Option<&[f64]>) -> Result<Self, String> {
         if weights.is_some_and(|weights| weights.len() != names.len()) {
             return Err(format!(
-                "{} weights for the {} objectives of loss_type",
-                weights.unwrap_or_default().len(),
-                names.len()
+                "{} for the {} of loss_type",
+                counted(weights.unwrap_or_default().len(), "weight"),
+                counted(names.len(), "objective")
             ));
         }
         let weight = |index: usize| weights.map_or(1.0, |weights| weights[index]);

@@ -154,7 +154,7 @@ fn an_upload_is_refused_with_the_command_that_does_it() {
     "lr_scheduler_type: cosine_with_min_lr\n",
     "recipe: key \"lr_scheduler_kwargs\": cosine_with_min_lr needs one of"
 )]
-#[case("loss_type: [ipo, sft]\nloss_weights: [1]\n", "2:1: key \"loss_weights\": 1 weights for the 2 objectives")]
+#[case("loss_type: [ipo, sft]\nloss_weights: [1]\n", "2:1: key \"loss_weights\": 1 weight for the 2 objectives")]
 #[case("eval_fraction: 1\n", "1:1: key \"eval_fraction\": must be in [0, 1) or a whole number above 1, is 1")]
 #[case("data: a.jsonl\ndataset_name: b.jsonl\n", "2:1: key \"dataset_name\": the recipe names its data twice")]
 #[case("eval_data: a.jsonl\neval_fraction: 0.1\n", "2:1: key \"eval_fraction\": nothing is held out where eval_data")]

@@ -1,5 +1,6 @@
 //! Formats numbers.
 
+use collimate_data::noun_for;
 use serde_json::Value;
 
 /// A figure with about four significant digits.
@@ -23,7 +24,7 @@ pub(crate) fn short(value: f64) -> String {
 
 /// A count with its noun.
 pub(crate) fn plural(count: usize, noun: &str) -> String {
-    format!("{} {noun}{}", thousands(count), if count == 1 { "" } else { "s" })
+    format!("{} {}", thousands(count), noun_for(count, noun))
 }
 
 /// A count with commas between thousands.

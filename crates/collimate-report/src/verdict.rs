@@ -4,6 +4,7 @@ mod facts;
 #[cfg(test)]
 mod tests;
 
+use collimate_data::counted;
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -170,7 +171,8 @@ impl Judge {
 
     fn of_training(&self, facts: &RunFacts) -> Option<Verdict> {
         let ends = self.ends()?;
-        let change = format!("from {:.4} to {:.4} (means of {} steps)", ends.first, ends.last, self.window());
+        let change =
+            format!("from {:.4} to {:.4} (means of {})", ends.first, ends.last, counted(self.window(), "step"));
         if ends.rose() {
             let finding = format!("the run did harm: the training loss rose {change}");
             return Some(Verdict { finding, remedies: self.against_harm(false, self.accuracy, facts) });

@@ -4,7 +4,7 @@ mod encode;
 mod key;
 mod windows;
 
-use collimate_data::DataPart;
+use collimate_data::{DataPart, counted};
 use collimate_progress::Observer;
 
 use crate::contents::Contents;
@@ -124,7 +124,10 @@ impl<'a> Preparation<'a> {
             let found = found.filter(|store| store.totals().most_responses <= most);
             if let Some(store) = &found {
                 let path = store.path().unwrap_or(folder).display();
-                self.notes.push(format!("  tokens of {} prompts as an earlier run made them, {path}", store.len()));
+                self.notes.push(format!(
+                    "  tokens of {} as an earlier run made them, {path}",
+                    counted(store.len(), "prompt")
+                ));
             }
             self.found[part as usize] = found;
         }

@@ -1,5 +1,6 @@
 //! Shows a tokenized group in the terminal.
 
+use collimate_data::{counted, either};
 use std::fmt::Write as _;
 
 use crate::{TextError, TextTokenizer, TokenizedGroup};
@@ -12,10 +13,8 @@ const RESET: &str = "\x1b[0m";
 
 /// What to tell the user if prompts of a model with a chat template are text.
 pub fn text_prompt_note(count: usize) -> String {
-    let prompts = match count {
-        1 => "1 prompt is text and encoded as it stands".to_owned(),
-        _ => format!("{count} prompts are text and encoded as they stand"),
-    };
+    let stand = either(count, "is text and encoded as it stands", "are text and encoded as they stand");
+    let prompts = format!("{} {stand}", counted(count, "prompt"));
     format!(
         "{prompts}, without the model's chat template; a list of messages would be \
          rendered by it"

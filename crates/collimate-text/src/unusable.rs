@@ -1,6 +1,7 @@
 //! Why a group cannot be trained on.
 
 use collimate_chat::ChatError;
+use collimate_data::{counted, either};
 use thiserror::Error;
 
 /// What raises the limits on texts.
@@ -20,7 +21,7 @@ pub enum UnusableReason {
         response: usize,
     },
     /// The group has fewer responses than the options require.
-    #[error("{found} responses, at least {needed} are needed")]
+    #[error("{}, at least {needed} {} needed", counted(*found, "response"), either(*needed, "is", "are"))]
     TooFewResponses {
         /// Responses of the group.
         found: usize,
@@ -29,8 +30,9 @@ pub enum UnusableReason {
     },
     /// The prompt alone fills `max_length`.
     #[error(
-        "the prompt has {prompt_tokens} tokens, which leaves no room for a response within max_length {max_length}; \
-         raise max_length or lower max_prompt_length"
+        "the prompt has {}, which leaves no room for a response within max_length {max_length}; raise max_length or lower \
+         max_prompt_length",
+        counted(*prompt_tokens, "token")
     )]
     NoRoom {
         /// Tokens of the prompt after truncation.

@@ -6,6 +6,7 @@ mod tests;
 
 use std::ops::Range;
 
+use collimate_data::counted;
 use collimate_model::MemoryCosts;
 use collimate_objective::Needs;
 use collimate_progress::{format_bytes, format_count};
@@ -120,12 +121,13 @@ impl PassBudget {
             Some(bytes) if bytes <= objective => {
                 let held = self.costs.resident.saturating_add(OVERHEAD).saturating_add(objective);
                 let message = format!(
-                    "{} is too little: parameters, gradients and optimizer, and {} for the objective \"{}\" on {num_groups} \
-                     prompts with up to {num_responses} responses, need {}; use smaller micro-batches, fewer responses, or a \
-                     larger memory_budget",
+                    "{} is too little: parameters, gradients and optimizer, and {} for the objective \"{}\" on {} with up \
+                     to {}, need {}; use smaller micro-batches, fewer responses, or a larger memory_budget",
                     format_bytes(self.budget.unwrap_or(u64::MAX)),
                     format_bytes(objective),
                     recipe.objective.name,
+                    counted(num_groups, "prompt"),
+                    counted(num_responses, "response"),
                     format_bytes(held),
                 );
                 return Err(TrainError::RecipeValue { key: "memory_budget", message });

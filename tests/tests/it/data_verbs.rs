@@ -45,7 +45,7 @@ fn published_layouts_are_read(#[case] rows: &str, #[case] best: &str, #[case] wo
     let outcome = succeed(&["data", "check", &file]);
     assert!(outcome.out.contains(&format!("line 1, best (reward {best}): A")), "{}", outcome.out);
     assert!(outcome.out.contains(&format!("line 1, worst (reward {worst}): B")), "{}", outcome.out);
-    assert!(outcome.out.contains(" 1 groups, 0 errors"), "{}", outcome.out);
+    assert!(outcome.out.contains(" 1 group, 0 errors"), "{}", outcome.out);
 }
 
 /// A recipe's template and system prompt are seen before a run.
@@ -66,7 +66,7 @@ fn a_recipe_shows_what_it_would_train_on() {
     let outcome = succeed(&["data", "preview", "--recipe", &recipe]);
     assert!(outcome.out.contains("[system]Add.[user]2 + 3?[assistant]"), "{}", outcome.out);
     let outcome = succeed(&["data", "check", "--recipe", &recipe]);
-    assert!(outcome.out.contains(" 1 groups, 0 errors") && outcome.out.contains("prompt tokens"), "{}", outcome.out);
+    assert!(outcome.out.contains(" 1 group, 0 errors") && outcome.out.contains("prompt tokens"), "{}", outcome.out);
     let generate = |more: &[&str]| {
         let args =
             ["generate", "--model", model_arg(), "--chat", "--prompt", "2 + 3?", "--json", "--max-new-tokens", "1"];
@@ -128,11 +128,11 @@ fn a_missing_reward_can_be_left_out_and_is_counted() {
     assert_eq!(refused.code, 2);
     assert!(refused.err.contains("--skip-unusable leaves such responses out"), "{}", refused.err);
     let outcome = succeed(&["data", "check", &data, "--skip-unusable"]);
-    assert!(outcome.out.contains("1 rows, 1 groups, 0 errors\nresponses left out: 1 × no reward"), "{}", outcome.out);
+    assert!(outcome.out.contains("1 row, 1 group, 0 errors\nresponses left out: 1 × no reward"), "{}", outcome.out);
     let run = folder.arg("run");
     let args = ["train", "--model", model_arg(), "--data", &data, "--output", &run, "--set", "max_steps=1"];
     let trained = succeed(&[&args[..], &["--set", "skip_unusable=true"]].concat());
-    assert!(trained.err.contains("1 responses left out: they cannot be used"), "{}", trained.err);
+    assert!(trained.err.contains("1 response left out: it cannot be used"), "{}", trained.err);
 }
 
 const SCORED: &str = r#"{"prompt": "Q", "responses": [{"content": "A", "reward": 1}, {"content": "B", "reward": 0}]}"#;

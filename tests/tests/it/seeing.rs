@@ -94,7 +94,7 @@ fn a_run_says_what_it_is_before_it_begins_and_what_came_of_it_at_the_end() {
     );
     assert!(line("data: 6 prompts, 18 responses (K 3), ").contains("cut: 0 prompts, 0 responses"), "{err}");
     assert!(line("held out: 6 prompts, ").contains("0 prompts with equal rewards"), "{err}");
-    line("training: 4 steps of 2 prompts (1.33 epochs), learning rate 1e-2 (cosine after 1 steps of warm-up)");
+    line("training: 4 steps of 2 prompts (1.33 epochs), learning rate 1e-2 (cosine after 1 step of warm-up)");
     assert!(line("memory: ").contains(" at the peak"), "{err}");
     line("training, first to last: loss 1.3863 -> ");
     line("held out, first to last: loss 1.3863 -> ");

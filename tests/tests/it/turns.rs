@@ -146,7 +146,7 @@ fn what_was_sampled_is_scored_as_the_tokens_that_were_sampled(#[case] end: &str)
     let scored = &folder.rows("scores.jsonl")[0]["responses"];
     assert_eq!((&scored[0]["response_ids"], &scored[1]["response_ids"]), (&sampled["token_ids"], &cut["token_ids"]));
     assert!(err.contains("; 2 responses are the tokens that were sampled (token_ids)"), "{err}");
-    assert!(err.contains("1 responses have token_ids that are not what their text says"), "{err}");
+    assert!(err.contains("1 response has token_ids that are not what its text says"), "{err}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::conversation::{self, Conversation};
 use super::node::{Node, RowError};
 use super::raw::{DEMONSTRATED, RawGroup, RawResponse, RowKind};
-use crate::Prompt;
+use crate::{Prompt, counted};
 
 /// Where a value is in a row: keys and positions in lists, `a.b.0.c`; `*` stands for every element of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl FieldMap {
         let numbers = found_all(row, &self.rewards)?;
         if !self.rewards.is_empty() && numbers.len() != completions.len() {
             let field = self.rewards.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let expected = format!("{} numbers, one for each response", completions.len());
+            let expected = format!("{}, one for each response", counted(completions.len(), "number"));
             return Err(RowError::Field { field, expected, found: numbers.len().to_string() });
         }
         let Conversation { prompt, replies } = conversation::split_from(prompt, &completions)?;

@@ -1,5 +1,6 @@
 //! A list of texts with a list of numbers, as samplers and GRPO's logs write them: scores, or ranks.
 
+use crate::counted;
 use serde_json::{Map, Value};
 
 use super::conversation;
@@ -80,7 +81,7 @@ fn parse_with(row: &Node, names: &[&'static str], kind: Numbers) -> Result<RawGr
     let completions = texts.items("a list of texts")?;
     let rewards = numbers.items("a list of numbers")?;
     if rewards.len() != completions.len() {
-        let expected = format!("{} numbers, one for each of \"{}\"", completions.len(), texts.path);
+        let expected = format!("{}, one for each of \"{}\"", counted(completions.len(), "number"), texts.path);
         return Err(RowError::Field { field: numbers.path, expected, found: rewards.len().to_string() });
     }
     row.require("prompt", "a string or a list of messages")?;

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::SkipReason;
 use crate::layout::node::RowError;
 use crate::layout::raw::{RawGroup, RawResponse};
+use crate::{SkipReason, counted};
 
 /// What decides which response is the best where a row's label contradicts its scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -107,7 +107,7 @@ impl LabelCounts {
 
     /// What to tell the user: a line about rows that contradict themselves, and one about ties.
     pub fn lines(&self, conflicts: LabelConflicts) -> Vec<String> {
-        let rows = |count: usize| if count == 1 { "1 row".to_owned() } else { format!("{count} rows") };
+        let rows = |count: usize| counted(count, "row");
         let mut lines = Vec::new();
         if let Some(first) = &self.first_contradicted {
             let done = match conflicts {

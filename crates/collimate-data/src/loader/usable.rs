@@ -7,7 +7,7 @@ use super::{LoadOptions, MostResponses};
 use crate::layout::node::RowError;
 use crate::layout::raw::{RawGroup, RawResponse, RowKind};
 use crate::message::is_blank;
-use crate::{Layout, Message, Prompt, SkipReason};
+use crate::{Layout, Message, Prompt, SkipReason, counted};
 
 /// Checks a group, or leaves out the responses that cannot be used if the options allow it; returns why each was left out.
 ///
@@ -54,7 +54,7 @@ pub(super) fn keep_usable(
     }
     if let Some(most) = options.most_responses.as_ref().filter(|most| raw.responses.len() > most.count) {
         let (found, MostResponses { count, of }) = (raw.responses.len(), most);
-        return Err(RowError::Problem(format!("{found} responses, but {of} takes at most {count}")));
+        return Err(RowError::Problem(format!("{}, but {of} takes at most {count}", counted(found, "response"))));
     }
     let is_bad = |response: &RawResponse| response.signal == Ok(0.0);
     if options.needs_good_response && raw.is_labeled && raw.responses.iter().all(is_bad) {
@@ -80,7 +80,7 @@ fn too_few(raw: &RawGroup, least: usize) -> RowError {
             .to_owned()
         }
     };
-    let problem = format!("the group has {count} responses, expected at least {least}{why}");
+    let problem = format!("the group has {}, expected at least {least}{why}", counted(count, "response"));
     RowError::Unusable(SkipReason::TooFewResponses, problem)
 }
 

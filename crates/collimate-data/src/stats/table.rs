@@ -1,5 +1,6 @@
 //! Formats statistics as a table.
 
+use crate::counted;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -33,7 +34,8 @@ impl fmt::Display for StatsSummary {
             let weights = format!("entropy {entropy:.4} nats, {effective:.2} effective responses (means)");
             line(f, &format!("weights at α {alpha}"), &weights)?;
         }
-        let cut = format!("{} prompts, {} responses", self.num_prompts_cut, self.num_responses_cut);
+        let cut =
+            format!("{}, {}", counted(self.num_prompts_cut, "prompt"), counted(self.num_responses_cut, "response"));
         line(f, "cut", &cut)?;
         let unusable: Vec<String> = self.unusable.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
         line(f, "unusable", if unusable.is_empty() { "0".to_owned() } else { unusable.join(", ") }.as_str())

@@ -199,7 +199,7 @@ fn a_label_makes_rows_of_a_prompt_one_group_in_every_form(#[case] good: Value, #
     assert_eq!((contents(&groups[0]), rewards(&groups[0])), (vec!["B", "A"], vec![0.0, 1.0]));
     // A prompt with one response can be compared with nothing.
     let error = first_error(&bad.to_string(), &LoadOptions::default());
-    let expected = "data.jsonl:1: the group has 1 responses, expected at least 2; all rows with its prompt are counted; \
+    let expected = "data.jsonl:1: the group has 1 response, expected at least 2; all rows with its prompt are counted; \
                     --skip-unusable skips such rows";
     assert_eq!(error, expected);
 }

@@ -88,8 +88,8 @@ impl GenerateOptions {
         let tokens = num_samples.saturating_mul(*max_new_tokens);
         let what = || {
             format!(
-                "{num_samples} responses of up to {max_new_tokens} tokens are {tokens} tokens a prompt, more than \
-                 {MAX_SAMPLED_TOKENS}, the most that are drawn"
+                "{num_samples} × {max_new_tokens} tokens are to be drawn for a prompt, {tokens} in all: at most \
+                 {MAX_SAMPLED_TOKENS} are"
             )
         };
         (tokens > MAX_SAMPLED_TOKENS).then(what)

@@ -59,7 +59,7 @@ fn weights_and_losses_may_come_in_any_order(#[case] arguments: &str) {
 }
 
 #[rstest]
-#[case("loss_type: [sigmoid, sft]\nloss_weights: [1.0, 0.5]\n", "loss_weights=[1]", "1 weights for the 2 objectives")]
+#[case("loss_type: [sigmoid, sft]\nloss_weights: [1.0, 0.5]\n", "loss_weights=[1]", "1 weight for the 2 objectives")]
 #[case("beta: 0.1\n", "loss_weights=0.5", "weights the losses of loss_type, which is not there")]
 #[case("loss_type: hinge\n", "verb=cpo", "CPO's loss hinge is not supported")]
 #[case("beta: 0.1\n", "verb=cpo loss_type=ipo", "CPO's loss ipo is not supported")]

@@ -1,5 +1,6 @@
 //! The text of a card, one function per section.
 
+use collimate_data::counted;
 use std::fmt::Write;
 
 use collimate_recipe::{DataSources, Recipe};
@@ -31,17 +32,17 @@ pub(super) fn overview(input: &CardInput<'_>) -> String {
     let hash = input.base_hash.map(|hash| format!(" (BLAKE3 `{hash}`)")).unwrap_or_default();
     format!(
         "# {}\n\nA {kind} aligned with the objective `{objective}` ({}) from explicit rewards.\n\n\
-         | | |\n|---|---|\n| Base | {}{hash} |\n| Data | {data}, {} prompts |{}\n| Objective | {objective}{} |\n\
-         | Paper | {} |\n| Steps | {} of {} prompts |\n| Made with | Collimate {}, burn {BURN_VERSION} |\n",
+         | | |\n|---|---|\n| Base | {}{hash} |\n| Data | {data}, {} |{}\n| Objective | {objective}{} |\n\
+         | Paper | {} |\n| Steps | {} of {} |\n| Made with | Collimate {}, burn {BURN_VERSION} |\n",
         input.name(),
         lower_first(input.summary),
         input.base,
-        input.num_groups,
+        counted(input.num_groups, "prompt"),
         evaluated.unwrap_or_default(),
         parameters(recipe),
         linked(input.paper),
         input.num_steps,
-        recipe.groups_per_step(),
+        counted(recipe.groups_per_step(), "prompt"),
         env!("CARGO_PKG_VERSION"),
     )
 }

@@ -1,5 +1,6 @@
 //! What advice about a run depends on.
 
+use collimate_data::counted;
 use collimate_recipe::Recipe;
 use serde_yaml_ng::Value;
 
@@ -52,9 +53,10 @@ impl RunFacts {
         let is_low = self.use_peft && self.learning_rate < LOW_LORA_RATE && total_steps < MANY_STEPS;
         is_low.then(|| {
             format!(
-                "learning_rate {} is low for an adapter in {total_steps} steps: LoRA needs about ten times the rate of full \
+                "learning_rate {} is low for an adapter in {}: LoRA needs about ten times the rate of full \
                  fine-tuning, such as {}",
                 short(self.learning_rate),
+                counted(total_steps, "step"),
                 short(LORA_RATE)
             )
         })

@@ -1,5 +1,6 @@
 //! One worker: scores its share of the responses, restarting the process as often as necessary.
 
+use collimate_data::counted;
 use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -134,7 +135,11 @@ impl Worker<'_> {
     fn end_of_output(&self, ending: &Ending, answers: usize, asked: usize) -> Failure {
         if ending.is_success() {
             // It may have skipped any response, so none of its answers can be trusted.
-            let what = format!("printed {answers} lines for {asked} responses: it must print one for each");
+            let what = format!(
+                "printed {} for {}: it must print one for each",
+                counted(answers, "line"),
+                counted(asked, "response")
+            );
             return ended(Failure::of_all(what), ending);
         }
         ended(Failure::of_response("ended before it answered"), ending)

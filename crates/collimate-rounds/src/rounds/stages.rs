@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use collimate_data::{JsonRows, RowWriter};
+use collimate_data::{JsonRows, RowWriter, counted};
 use collimate_files::{UnnamedPlace, WriteError, plain_folder, read_plain, remove_leftovers, write_atomically};
 use collimate_model::GenerateOptions;
 use collimate_recipe::Recipe;
@@ -150,7 +150,7 @@ impl<'a> Round<'a> {
         };
         let mut session = open_session(&session)?;
         let mut out = RowWriter::create_plain(path)?;
-        let stage = format!("sampling {num_responses} responses a prompt");
+        let stage = format!("sampling {} a prompt", counted(num_responses, "response"));
         let num_prompts = prompts.rows.num_prompts();
         context.observer.stage(&stage, Some(num_prompts as u64));
         let size = (SEQUENCES_A_CALL / num_responses).max(1);

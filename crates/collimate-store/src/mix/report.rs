@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use collimate_data::{GroupReader, LabelCounts, PromptGroup};
+use collimate_data::{GroupReader, LabelCounts, PromptGroup, counted, either};
 
 use super::{MixOptions, reward_gap};
 
@@ -44,14 +44,19 @@ impl FileReport {
         let mut told = format!("{name}: {}", self.description);
         for (count, why) in [(self.num_small_gaps, "below min_reward_gap"), (self.num_ties, "tied")] {
             if count > 0 {
-                told += &format!("; {count} groups dropped: {why}");
+                told += &format!("; {} dropped: {why}", counted(count, "group"));
             }
         }
         if self.num_left_out > 0 {
-            told += &format!("; {} responses left out: they cannot be used", self.num_left_out);
+            told += &format!(
+                "; {} left out: {} cannot be used",
+                counted(self.num_left_out, "response"),
+                either(self.num_left_out, "it", "they")
+            );
         }
         if self.weight < 1.0 {
-            told += &format!("; {} of {} groups used: weight {}", self.num_taken, self.num_usable, self.weight);
+            told +=
+                &format!("; {} of {} used: weight {}", self.num_taken, counted(self.num_usable, "group"), self.weight);
         }
         told
     }

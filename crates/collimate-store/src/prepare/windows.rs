@@ -1,6 +1,6 @@
 //! Tokenizes selected groups in windows that bound memory, on all cores, while the next window is read.
 
-use collimate_data::{Message, Prompt, PromptGroup};
+use collimate_data::{Message, Prompt, PromptGroup, counted};
 use collimate_progress::Observer;
 use collimate_text::{TextChecks, TextError, TokenizeCounts, TokenizedGroup, text_prompt_note};
 use rayon::prelude::*;
@@ -157,14 +157,15 @@ impl Filling<'_> {
             notes.extend(lines.into_iter().map(|line| format!("  {line}")));
         }
         if let Some(limit) = request.mix.max_samples.filter(|_| selection.num_over_limit() > 0) {
-            notes.push(format!("  {} groups left out: max_samples {limit}", selection.num_over_limit()));
+            notes.push(format!("  {} left out: max_samples {limit}", counted(selection.num_over_limit(), "group")));
         }
         let duplicates = selection.duplicates()?;
         if let Some((repeated, earlier)) = duplicates.first {
             let [repeated, earlier] = [repeated, earlier].map(|(index, line)| marked_place(files, index, line));
             let count = duplicates.count;
             notes.push(format!(
-                "  {count} duplicates of an earlier prompt with its responses, the first {repeated} of {earlier}"
+                "  {} of an earlier prompt with its responses, the first {repeated} of {earlier}",
+                counted(count, "duplicate")
             ));
         }
         Ok(notes)
@@ -186,7 +187,7 @@ impl Target {
             let skipped = rows_skipped + self.counts.num_skipped();
             // The rest is in the lines before the first step.
             if skipped > 0 {
-                notes.push(format!("  {skipped} groups left out as unusable"));
+                notes.push(format!("  {} left out as unusable", counted(skipped, "group")));
             }
             let files = filling.selection.files();
             notes.extend(self.text_prompts);

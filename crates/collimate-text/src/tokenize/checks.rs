@@ -1,5 +1,7 @@
 //! Whether the token ids of prompts and responses say what their texts say.
 
+use collimate_data::{counted, either};
+
 use crate::continuation::{Continuation, Opening};
 use crate::{TextError, TextTokenizer, TokenizedGroup};
 
@@ -77,39 +79,64 @@ impl TextChecks {
         let one = match self.compared {
             0 => String::new(),
             compared => format!(
-                "; {} of {compared} responses compared have the same tokens when encoded as one text with their prompt",
-                self.joint
+                "; {} of {} compared {} the same tokens when encoded as one text with {} prompt",
+                self.joint,
+                counted(compared, "response"),
+                either(compared, "has", "have"),
+                either(compared, "its", "their"),
             ),
         };
         let sampled = match self.sampled {
             0 => String::new(),
-            sampled => format!("; {sampled} responses are the tokens that were sampled (token_ids)"),
+            sampled => format!(
+                "; {} {} the tokens that were sampled (token_ids)",
+                counted(sampled, "response"),
+                either(sampled, "has", "have")
+            ),
         };
         format!("tokens decoded give the text of {same} of {all} prompts and responses{one}{sampled}")
     }
 
     /// What the user should know of; `place` names a group by its index and line.
     pub fn warnings(&self, place: &dyn Fn(usize, usize) -> String) -> Vec<String> {
-        let warning = |found: &Found, what: &str, remedy: &str| {
+        // What is said of one, and of several.
+        let warning = |found: &Found, [one, several]: [&str; 2], remedy: &str| {
             let (index, line, example) = found.first.as_ref()?;
-            Some(format!("warning: {} {what}, the first {} ({example}){remedy}", found.count, place(*index, *line)))
+            let (count, what) = (found.count, either(found.count, one, several));
+            Some(format!("warning: {count} {what}, the first {} ({example}){remedy}", place(*index, *line)))
         };
         let positions = self.max_positions.unwrap_or_default();
         let found = [
-            warning(&self.different, "prompts and responses have tokens that give another text", ""),
+            warning(
+                &self.different,
+                [
+                    "prompt or response has tokens that give another text",
+                    "prompts and responses have tokens that give another text",
+                ],
+                "",
+            ),
             warning(
                 &self.across,
-                "responses cannot continue their prompt's tokens, as a token would reach across the boundary",
+                [
+                    "response cannot continue its prompt's tokens, as a token would reach across the boundary",
+                    "responses cannot continue their prompt's tokens, as a token would reach across the boundary",
+                ],
                 "; a space between the two belongs to the response",
             ),
             warning(
                 &self.foreign,
-                "responses have token_ids that are not what their text says with this tokenizer",
-                "; their text was encoded",
+                [
+                    "response has token_ids that are not what its text says with this tokenizer",
+                    "responses have token_ids that are not what their text says with this tokenizer",
+                ],
+                "; the text was encoded",
             ),
             warning(
                 &self.too_long,
-                &format!("responses end beyond the {positions} positions that the model was made for"),
+                [
+                    &format!("response ends beyond the {positions} positions that the model was made for"),
+                    &format!("responses end beyond the {positions} positions that the model was made for"),
+                ],
                 "; lower max_length",
             ),
         ];

@@ -156,7 +156,7 @@ fn a_prompt_keeps_its_end_and_all_responses_the_same_budget() {
 }
 
 #[rstest]
-#[case::one_response(text("a", &["b"]), "line 7: 1 responses, at least 2 are needed")]
+#[case::one_response(text("a", &["b"]), "line 7: 1 response, at least 2 are needed")]
 #[case::empty(text("a", &["b", ""]), "line 7: field \"responses[1].content\": the response is empty")]
 #[case::white_space(text("a", &[" \n", "b"]), "line 7: field \"responses[0].content\": the response is empty")]
 #[case::only_eos(text("a", &["b", "</s>"]), "line 7: field \"responses[1].content\": the response is empty")]

@@ -12,6 +12,7 @@
 //! 7. rows of the data (`read_rows`), then their tokens, while the weights are read (`open`)
 //! 8. memory and disk again, now with the data's lengths and steps
 
+use collimate_data::{counted, either};
 use std::path::{Path, PathBuf};
 
 use collimate_backend::{BackendError, check_dtype};
@@ -161,7 +162,11 @@ pub(super) fn check_drop_last(recipe: &Recipe, num_groups: usize) -> Result<(), 
         return Ok(());
     }
     let size = recipe.per_device_train_batch_size;
-    let message = format!("leaves nothing to train on: {num_groups} prompts do not fill a micro-batch of {size}");
+    let message = format!(
+        "leaves nothing to train on: {} {} not fill a micro-batch of {size}",
+        counted(num_groups, "prompt"),
+        either(num_groups, "does", "do")
+    );
     Err(TrainError::RecipeValue { key: "dataloader_drop_last", message })
 }
 

@@ -1,5 +1,6 @@
 //! What a run writes, and whether the disk has room for it.
 
+use collimate_data::counted;
 use std::path::Path;
 
 use collimate_files::{folder_bytes, free_space};
@@ -81,8 +82,9 @@ impl PlannedDisk {
         TrainError::DiskSpace {
             path: out.to_owned(),
             needed: format!(
-                "{} ({most} checkpoints of {} at once, the final model of {}, metrics of {})",
+                "{} ({} of {} at once, the final model of {}, metrics of {})",
                 format_bytes(needed),
+                counted(most, "checkpoint"),
                 format_bytes(self.checkpoint),
                 format_bytes(self.model),
                 format_bytes(self.metrics),

@@ -1,5 +1,6 @@
 //! Records a run as it goes: metrics rows and checkpoints.
 
+use collimate_data::{counted, either};
 use std::path::PathBuf;
 
 use collimate_files::{ShardSize, write_atomically};
@@ -70,7 +71,12 @@ impl Record {
         })?;
         let lost = num_rows - kept;
         let warning = (lost > 0).then(|| {
-            format!("warning: {}: {lost} of {num_rows} rows are damaged or missing; the run continues", path.display())
+            format!(
+                "warning: {}: {lost} of {} {} damaged or missing; the run continues",
+                path.display(),
+                counted(num_rows, "row"),
+                either(lost, "is", "are")
+            )
         });
         let events = tensorboard::for_run(recipe, &recipe_yaml, state.global_step + 1)?;
         Ok((Self { folder, recipe_yaml, writer, events, trackers: Vec::new(), history }, warning))

@@ -1,5 +1,6 @@
 //! Decides which checkpoint a run may continue from.
 
+use collimate_data::counted;
 use collimate_files::recover_folders;
 use collimate_recipe::Recipe;
 
@@ -75,13 +76,13 @@ fn steps_left(checkpoint: &Checkpoint, run: &Run<'_>) -> Result<Option<String>, 
     let another = format!("to start another run from its result, set {result} to {out} and another output_dir");
     if done > now {
         let message = format!(
-            "the run has done {done} steps, and {key} gives it {now}: give it more to go on with it (--set {key}=…); \
-             {another}"
+            "the run has done {}, and {key} gives it {now}: give it more to go on with it (--set {key}=…); {another}",
+            counted(done, "step")
         );
         return Err(TrainError::TooFewSteps { path: checkpoint.path.clone(), message });
     }
     if done == now {
-        let what = format!("the run is finished after {done} steps, so nothing is trained");
+        let what = format!("the run is finished after {}, so nothing is trained", counted(done, "step"));
         return Ok(Some(format!("{what}: to go on with it, raise {key} (--set {key}=…); {another}")));
     }
     let last = Recipe { max_steps: before as i64, ..run.recipe.clone() };
@@ -89,8 +90,9 @@ fn steps_left(checkpoint: &Checkpoint, run: &Run<'_>) -> Result<Option<String>, 
     let next = run.learning_rate(done);
     Ok((before != now).then(|| {
         format!(
-            "{key} gives the run {now} steps, before it was {before}: the learning rate goes on as if it had always been \
+            "{key} gives the run {}, before it was {before}: the learning rate goes on as if it had always been \
              {now}, with {next:.3e} in step {} (the step before had {last:.3e})",
+            counted(now, "step"),
             done + 1
         )
     }))

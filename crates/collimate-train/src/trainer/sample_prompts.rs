@@ -1,5 +1,6 @@
 //! The model's answers to a few prompts before and after training, for the report.
 
+use collimate_data::counted;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -177,10 +178,10 @@ impl<'a> SamplePrompts<'a> {
         observer.finish();
         if answers.len() < groups.len() || answers.iter().any(|answer| answer.is_cut) {
             observer.note(&format!(
-                "answers to {} of {} sample prompts, {} of them cut short: they may take {} % of the run's time \
+                "answers to {} of {}, {} of them cut short: they may take {} % of the run's time \
                  (sample_time_share)",
                 answers.len(),
-                groups.len(),
+                counted(groups.len(), "sample prompt"),
                 answers.iter().filter(|answer| answer.is_cut).count(),
                 100.0 * self.time_share
             ));

@@ -1,5 +1,6 @@
 //! The lines logged before a run's first step and after its last.
 
+use collimate_data::{either, noun_for};
 use collimate_objective::{Objective, registry};
 use collimate_recipe::Recipe;
 use collimate_report::{MetricsRow, Rounding, RunFacts};
@@ -95,28 +96,32 @@ fn data(what: &str, totals: &Totals) -> String {
     let (least, most) = (totals.least_responses, totals.most_responses);
     let k = if least == most { most.to_string() } else { format!("{least} to {most}") };
     format!(
-        "{what}: {} prompts, {} responses (K {k}), {} prompt and {} response tokens; cut: {} prompts, {} responses; {} prompts \
-         with equal rewards",
-        format_count(totals.num_groups),
-        format_count(totals.num_responses),
+        "{what}: {}, {} (K {k}), {} prompt and {} response tokens; cut: {}, {}; {} with equal rewards",
+        count(totals.num_groups, "prompt"),
+        count(totals.num_responses, "response"),
         format_count(totals.prompt_tokens as usize),
         format_count(totals.response_tokens as usize),
-        format_count(totals.cut_prompts),
-        format_count(totals.cut_responses),
-        format_count(totals.num_tied),
+        count(totals.cut_prompts, "prompt"),
+        count(totals.cut_responses, "response"),
+        count(totals.num_tied, "prompt"),
     )
+}
+
+/// A count with thousands separated, and its noun.
+fn count(count: usize, noun: &str) -> String {
+    format!("{} {}", format_count(count), noun_for(count, noun))
 }
 
 fn steps(run: &Run<'_>) -> String {
     let (recipe, counts) = (run.recipe, &run.counts);
     format!(
-        "training: {} steps of {} prompts ({:.2} epochs), learning rate {:e} ({} after {} steps of warm-up)",
-        format_count(counts.total_steps),
-        recipe.groups_per_step().min(run.training.len()),
+        "training: {} of {} ({:.2} epochs), learning rate {:e} ({} after {} of warm-up)",
+        count(counts.total_steps, "step"),
+        count(recipe.groups_per_step().min(run.training.len()), "prompt"),
         counts.total_steps as f64 / counts.steps_per_epoch as f64,
         recipe.learning_rate,
         recipe.lr_scheduler_type.name(),
-        counts.warmup_steps,
+        count(counts.warmup_steps, "step"),
     )
 }
 
@@ -127,7 +132,7 @@ impl TrainSummary {
             0.0 => String::new(),
             seconds => format!(", sample answers {seconds:.1} s"),
         };
-        let mut lines = vec![format!("{} steps in {:.0} s{samples}", format_count(self.num_steps), self.seconds)];
+        let mut lines = vec![format!("{} in {:.0} s{samples}", count(self.num_steps, "step"), self.seconds)];
         if let (Some(first), Some(last)) = (&self.first, &self.last) {
             lines.extend(change("training", "", first, last));
         }
@@ -135,7 +140,11 @@ impl TrainSummary {
             lines.extend(change("held out", "eval_", first, last));
         }
         if self.num_skipped_steps > 0 {
-            lines.push(format!("{} steps were left out: a figure was not finite", self.num_skipped_steps));
+            lines.push(format!(
+                "{} {} left out: a figure was not finite",
+                count(self.num_skipped_steps, "step"),
+                either(self.num_skipped_steps, "was", "were")
+            ));
         }
         lines.extend(self.rounding.as_ref().map(Rounding::line));
         lines.extend(self.verdict.iter().map(|verdict| format!("warning: {verdict}")));
@@ -234,7 +243,7 @@ mod tests {
         groups.iter().for_each(|group| totals.add(group));
         assert_eq!(
             data("data", &totals),
-            "data: 2 prompts, 5 responses (K 2 to 3), 8 prompt and 15 response tokens; cut: 2 prompts, 1 responses; 1 prompts with equal rewards"
+            "data: 2 prompts, 5 responses (K 2 to 3), 8 prompt and 15 response tokens; cut: 2 prompts, 1 response; 1 prompt with equal rewards"
         );
     }
 }

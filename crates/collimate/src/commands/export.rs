@@ -1,5 +1,6 @@
 //! `collimate export`: GGUF files for llama.cpp.
 
+use collimate_data::counted;
 use std::path::PathBuf;
 
 use collimate_gguf::{GgufOptions, GgufType, export_gguf, is_gguf};
@@ -57,7 +58,7 @@ impl Args {
         let summary = export_gguf(&model, adapter.as_deref(), &self.output, &options)?;
         summary.notes.iter().for_each(|note| io.note(format_args!("{note}")));
         let (architecture, count, size) = (summary.architecture, summary.num_tensors, format_bytes(summary.num_bytes));
-        io.note(format_args!("{architecture}, {count} tensors, {size}"));
+        io.note(format_args!("{architecture}, {}, {size}", counted(count, "tensor")));
         io.line(format_args!("{}", self.output.display()))
     }
 }

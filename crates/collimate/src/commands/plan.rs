@@ -1,5 +1,6 @@
 //! `collimate plan`: forecasts a run.
 
+use collimate_data::{counted, either, noun_for};
 use std::fmt::Write;
 
 use collimate_train::{
@@ -95,13 +96,10 @@ fn in_lines(plan: &Plan) -> String {
         TokenBasis::Characters => " (the model has no tokenizer: four characters a token)",
         TokenBasis::Longest => " (no data: one step of prompts and responses of the greatest length)",
     };
-    line(
-        "data",
-        format!("{} prompts, {} responses{basis}", format_count(data.num_groups), format_count(data.num_responses)),
-    );
+    line("data", format!("{}, {}{basis}", many(data.num_groups, "prompt"), many(data.num_responses, "response")));
     line("  tokens", format!("{} of prompts, {} of responses", count(data.prompt_tokens), count(data.response_tokens)));
-    line("  cut", format!("{} prompts, {} responses", data.cut_prompts, data.cut_responses));
-    line("  longest", format!("{} tokens, prompt and response", data.longest));
+    line("  cut", format!("{}, {}", many(data.cut_prompts, "prompt"), many(data.cut_responses, "response")));
+    line("  longest", format!("{}, prompt and response", many(data.longest, "token")));
     steps(plan, &mut line);
     text
 }
@@ -117,10 +115,18 @@ fn budget(plan: &Plan) -> String {
 fn steps(plan: &Plan, line: &mut impl FnMut(&str, String)) {
     let steps = &plan.steps;
     let total = steps.total.map_or("as many as the data gives".to_owned(), |total| total.to_string());
-    line("steps", format!("{total}, of {} prompts", steps.groups_per_step));
+    line("steps", format!("{total}, of {}", many(steps.groups_per_step, "prompt")));
     line("  packs", format!("{:.2} a step, {} at most", steps.packs_per_step, steps.most_packs));
     let (tokens, kept) = (steps.pack_tokens, steps.kept_blocks);
-    line("  largest", format!("{tokens} tokens; {kept} blocks keep their activations, the others run again"));
+    line(
+        "  largest",
+        format!(
+            "{}; {} {} activations, the others run again",
+            counted(tokens, "token"),
+            counted(kept, "block"),
+            either(kept, "keeps its", "keep their")
+        ),
+    );
     line("  tokens", format!("{} {}", count(steps.tokens), if steps.total.is_some() { "in all" } else { "a step" }));
     let disk = &plan.disk;
     let kept = disk.num_checkpoints.map(|count| format!(", {count} of them stay")).unwrap_or_default();
@@ -151,11 +157,16 @@ fn time(time: &PlannedTime, line: &mut impl FnMut(&str, String)) {
     line(
         "  step",
         format!(
-            "{} ({speed:.0} tokens a second, {} steps measured)",
+            "{} ({speed:.0} tokens a second, {} measured)",
             format_seconds(time.step_seconds),
-            time.measured_steps
+            counted(time.measured_steps, "step")
         ),
     );
+}
+
+/// A count with thousands separated, and its noun.
+fn many(count: usize, noun: &str) -> String {
+    format!("{} {}", format_count(count), noun_for(count, noun))
 }
 
 fn count(number: u64) -> String {

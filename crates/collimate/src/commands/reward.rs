@@ -1,5 +1,6 @@
 //! `collimate reward`: the user's program scores each response.
 
+use collimate_data::counted;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -110,11 +111,18 @@ impl Args {
         out.commit(io)?;
         if let (Some(mean), Some(best)) = (summary.mean, summary.best) {
             let count = summary.num_responses;
-            io.note(format_args!("{count} responses, mean reward {mean:.4}, mean of the best of a row {best:.4}"));
+            io.note(format_args!(
+                "{}, mean reward {mean:.4}, mean of the best of a row {best:.4}",
+                counted(count, "response")
+            ));
         }
         if summary.num_failed > 0 {
             let left_out = summary.num_rows - num_rows;
-            io.note(format_args!("the program failed for {} responses; {left_out} rows left out", summary.num_failed));
+            io.note(format_args!(
+                "the program failed for {}; {} left out",
+                counted(summary.num_failed, "response"),
+                counted(left_out, "row")
+            ));
         }
         Ok(())
     }

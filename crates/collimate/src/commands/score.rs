@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_data::{DataFiles, RowWriter};
+use collimate_data::{DataFiles, RowWriter, counted, either};
 use collimate_model::TokenLogps;
 use collimate_text::{GroupBatch, TextChecks, TokenizedGroup, tokenize_all};
 use collimate_train::{Session, TrainError};
@@ -101,7 +101,11 @@ impl Args {
             io.note(format_args!("{}", checks.summary()));
         }
         if num_skipped > 0 {
-            io.note(format_args!("{num_skipped} groups cannot be used and were skipped"));
+            io.note(format_args!(
+                "{} cannot be used and {} skipped",
+                counted(num_skipped, "group"),
+                either(num_skipped, "was", "were")
+            ));
         }
         Ok(out.commit()?)
     }

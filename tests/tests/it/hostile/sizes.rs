@@ -43,7 +43,7 @@ fn samples_beyond_memory_are_refused(#[case] counts: &[&str], #[case] message: &
 }
 
 #[rstest]
-#[case(&["generate", "--prompt", "4", "--max-new-tokens", "1000000000"], "1 responses of up to 1000000000 tokens")]
+#[case(&["generate", "--prompt", "4", "--max-new-tokens", "1000000000"], "1 × 1000000000 tokens are to be drawn for a prompt")]
 #[case(&["score", "--data", "DATA", "--output", "OUT", "--batch-size", "1000000000"], "--batch-size must be at most 1024")]
 #[case(&["data", "preview", "DATA", "--num", "1000000000"], "--num must be at most 1000")]
 fn other_counts_beyond_memory_are_refused(#[case] args: &[&str], #[case] message: &str) {

@@ -114,8 +114,8 @@ fn filters_and_duplicates_are_counted() {
     let filters = ["--set", "drop_ties=true", "--set", "min_reward_gap=2", "--set", "max_samples=3"];
     let err = succeed(&[&args[..], &filters, &["--output", &folder.arg("filtered")]].concat()).err;
     for said in [
-        "1 groups dropped: below min_reward_gap",
-        "1 groups dropped: tied",
+        "1 group dropped: below min_reward_gap",
+        "1 group dropped: tied",
         "3 groups left out: max_samples 3",
         "  3 prompts",
     ] {

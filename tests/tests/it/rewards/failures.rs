@@ -42,13 +42,13 @@ fn others_keep_their_rewards_where_one_is_skipped_or_given(#[case] otherwise: &s
     let outcome = reward(&folder, &script, &["--timeout", "1", "--on-failure", "-2.5"]);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     assert_eq!(rewards(&folder), [1.0, 1.0, 1.0, -2.5, 1.0, 1.0]);
-    assert!(outcome.err.contains("failed for 1 responses; 0 rows left out"), "{}", outcome.err);
+    assert!(outcome.err.contains("failed for 1 response; 0 rows left out"), "{}", outcome.err);
     // This would leave the row with one response.
     let outcome = reward(&folder, &script, &["--timeout", "1", "--on-failure", "skip", "--workers", "2", "--force"]);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     assert_eq!(rewards(&folder), [1.0; 4]);
     assert_eq!(folder.rows("rewards.jsonl")[1]["prompt"], "prompt 2");
-    assert!(outcome.err.contains("failed for 1 responses; 1 rows left out"), "{}", outcome.err);
+    assert!(outcome.err.contains("failed for 1 response; 1 row left out"), "{}", outcome.err);
 }
 
 #[rstest]

@@ -53,9 +53,9 @@ fn what_was_found_is_counted_and_said() {
         [
             "warning: 2 prompts and responses have tokens that give another text, the first rows.jsonl:3 (2) (prompt: they \
              differ at \"ü\" after \"x\")",
-            "warning: 1 responses cannot continue their prompt's tokens, as a token would reach across the boundary, the \
+            "warning: 1 response cannot continue its prompt's tokens, as a token would reach across the boundary, the \
              first rows.jsonl:2 (1) (\"xa\" then \"b\"); a space between the two belongs to the response",
-            "warning: 1 responses end beyond the 6 positions that the model was made for, the first rows.jsonl:4 (3) (7 \
+            "warning: 1 response ends beyond the 6 positions that the model was made for, the first rows.jsonl:4 (3) (7 \
              tokens with its prompt); lower max_length",
         ]
     );

@@ -24,7 +24,7 @@ fn a_sampled_response_is_the_tokens_that_were_sampled(#[case] token_ids: Vec<u32
     let (_, counts) = tokenize_all(&[group], &tokenizer, &TokenizeOptions::default()).unwrap();
     assert_eq!((counts.texts.sampled, counts.texts.foreign.count), (1, 0));
     let summary = counts.texts.summary();
-    assert!(summary.ends_with("; 1 responses are the tokens that were sampled (token_ids)"), "{summary}");
+    assert!(summary.ends_with("; 1 response has the tokens that were sampled (token_ids)"), "{summary}");
 }
 
 #[rstest]
@@ -38,8 +38,8 @@ fn tokens_that_are_not_the_text_are_passed_over_and_counted(#[case] token_ids: V
     assert_eq!((counts.texts.sampled, counts.texts.foreign.count), (0, 1));
     let warnings = counts.texts.warnings(&|_, line| format!("line {line}")).concat();
     let expected =
-        "warning: 1 responses have token_ids that are not what their text says with this tokenizer, the first line 7";
-    assert!(warnings.starts_with(expected) && warnings.ends_with("; their text was encoded"), "{warnings}");
+        "warning: 1 response has token_ids that are not what its text says with this tokenizer, the first line 7";
+    assert!(warnings.starts_with(expected) && warnings.ends_with("; the text was encoded"), "{warnings}");
 }
 
 #[test]

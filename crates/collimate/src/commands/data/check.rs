@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_data::{DataFiles, GroupReader, LabelConflicts, PromptGroup};
+use collimate_data::{DataFiles, GroupReader, LabelConflicts, PromptGroup, counted};
 use collimate_text::{TextChecks, TextError, TokenizeCounts, tokenize_checked};
 
 use crate::commands::by_recipe::{Given, Reading};
@@ -72,7 +72,12 @@ impl Args {
             show_direction(group, io)?;
         }
         let read = reader.counts();
-        io.line(format_args!("{} rows, {} groups, {num_errors} errors", read.num_rows, read.num_groups))?;
+        io.line(format_args!(
+            "{}, {}, {}",
+            counted(read.num_rows, "row"),
+            counted(read.num_groups, "group"),
+            counted(num_errors, "error")
+        ))?;
         show_counts(&reader, conflicts, io)?;
         if tokenizer.is_some() {
             show_tokens(&counts, io)?;
@@ -134,16 +139,22 @@ pub(super) fn show_texts(checks: &TextChecks, files: &DataFiles, io: &mut Io<'_>
 
 fn show_tokens(counts: &TokenizeCounts, io: &mut Io<'_>) -> Result<(), CliError> {
     io.line(format_args!(
-        "{} prompt tokens, {} response tokens in {} responses",
-        counts.prompt_tokens, counts.response_tokens, counts.responses
+        "{}, {} in {}",
+        counted(counts.prompt_tokens, "prompt token"),
+        counted(counts.response_tokens, "response token"),
+        counted(counts.responses, "response")
     ))?;
     io.line(format_args!(
-        "cut: {} prompts (by {} tokens), {} responses (by {} tokens)",
-        counts.cut_prompts, counts.cut_prompt_tokens, counts.cut_responses, counts.cut_response_tokens
+        "cut: {} (by {}), {} (by {})",
+        counted(counts.cut_prompts, "prompt"),
+        counted(counts.cut_prompt_tokens, "token"),
+        counted(counts.cut_responses, "response"),
+        counted(counts.cut_response_tokens, "token")
     ))?;
     io.line(format_args!(
-        "identical to an earlier response of their group: {} responses; all identical: {} groups",
-        counts.identical_responses, counts.identical_groups
+        "identical to an earlier response of their group: {}; all identical: {}",
+        counted(counts.identical_responses, "response"),
+        counted(counts.identical_groups, "group")
     ))?;
     counts.skipped.iter().try_for_each(|(reason, count)| io.line(format_args!("skipped: {count} × {reason}")))
 }

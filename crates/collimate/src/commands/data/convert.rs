@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_data::{ConvertTo, Layout, convert};
+use collimate_data::{ConvertTo, Layout, convert, counted, either};
 use collimate_rewards::PairRule;
 
 use super::check::listed;
@@ -55,14 +55,31 @@ impl Args {
         }
         let (num_skipped, num_left_out) = (reader.counts().num_skipped(), reader.counts().num_left_out());
         if num_skipped > 0 {
-            io.note(format_args!("{num_skipped} rows cannot be used and were skipped"));
+            io.note(format_args!(
+                "{} cannot be used and {} skipped",
+                counted(num_skipped, "row"),
+                either(num_skipped, "was", "were")
+            ));
         }
         if num_left_out > 0 {
-            io.note(format_args!("{num_left_out} responses of other rows cannot be used and were left out"));
+            io.note(format_args!(
+                "{} of other rows cannot be used and {} left out",
+                counted(num_left_out, "response"),
+                either(num_left_out, "was", "were")
+            ));
         }
         if report.num_without_pairs > 0 {
-            io.note(format_args!("{} groups gave no pair: their rewards are too close", report.num_without_pairs));
+            io.note(format_args!(
+                "{} gave no pair: {} rewards are too close",
+                counted(report.num_without_pairs, "group"),
+                either(report.num_without_pairs, "its", "their")
+            ));
         }
-        io.line(format_args!("{}: {} rows of {} groups", self.output.display(), report.num_rows, report.num_groups))
+        io.line(format_args!(
+            "{}: {} of {}",
+            self.output.display(),
+            counted(report.num_rows, "row"),
+            counted(report.num_groups, "group")
+        ))
     }
 }

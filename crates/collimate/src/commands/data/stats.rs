@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collimate_data::{DataStats, PromptGroup};
+use collimate_data::{DataStats, PromptGroup, counted};
 use collimate_rewards::alpha_for_entropy;
 use collimate_text::{TextError, TokenizedGroup, tokenize_group};
 use serde_json::json;
@@ -92,8 +92,8 @@ impl Args {
         match (self.target_entropy, median) {
             (None, _) => Ok(()),
             (Some(target), Some(alpha)) => io.line(format_args!(
-                "α for an entropy of {target} nats: median {alpha:.6} over the {} prompts where there is one",
-                alphas.len()
+                "α for an entropy of {target} nats: median {alpha:.6} over the {} where there is one",
+                counted(alphas.len(), "prompt")
             )),
             (Some(target), None) => io.line(format_args!("no prompt's weights can have an entropy of {target} nats")),
         }
