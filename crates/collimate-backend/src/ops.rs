@@ -150,7 +150,7 @@ pub trait FusedOps: Backend {
         plain::adamw(parameter, gradient, moments, step)
     }
 
-    /// Sum of squares over all tensors, in float64 from float32 partial sums; synchronises with the device once.
+    /// Sum of squares over all tensors, in float64 from float32 partial sums; synchronizes with the device once.
     fn sum_of_squares(tensors: &[&Tensor<Self, 2>]) -> f64 {
         plain::sum_of_squares(tensors)
     }

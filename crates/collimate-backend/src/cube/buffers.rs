@@ -14,7 +14,7 @@ pub(super) fn array<R: CubeRuntime>(tensor: CubeTensor<R>) -> ArrayArg<R> {
     into_contiguous(tensor).into_array_arg()
 }
 
-/// Allocates uninitialised memory for a result, on the device of `like`.
+/// Allocates uninitialized memory for a result, on the device of `like`.
 pub(super) fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: impl Into<Shape>, dtype: DType) -> CubeTensor<R> {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
 }

@@ -1,4 +1,4 @@
-//! Attention over segments by libtorch's `scaled_dot_product_attention`, which never materialises scores.
+//! Attention over segments by libtorch's `scaled_dot_product_attention`, which never materializes scores.
 //!
 //! Segments of similar size form one batch, padded by at most a quarter. Prompts need only the causal mask, the case
 //! that libtorch's fastest kernels support. Query heads that share a key head are stacked as rows, so that keys are not

@@ -1,4 +1,4 @@
-//! Attention over padded tiles of spans, with scores materialised and masked.
+//! Attention over padded tiles of spans, with scores materialized and masked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

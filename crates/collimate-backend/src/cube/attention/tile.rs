@@ -136,7 +136,7 @@ pub(super) fn products<F: Float>(
     while first < sizes.dim {
         #[unroll]
         for i in 0..per_unit {
-            // Sixteen neighbouring units read neighbouring columns.
+            // Sixteen neighboring units read neighboring columns.
             let (row, d) = (y + 16 * i, first + x);
             let in_head = d < sizes.dim;
             let real = is_query(queries, row, sizes) && in_head;

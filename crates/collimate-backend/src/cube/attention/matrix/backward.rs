@@ -81,7 +81,7 @@ pub(in super::super) fn matrix_queries_kernel<F: Float>(
 /// Gradients of a tile's scores, rounded to `rounded`; or, with `keep_weights`, the weights to `rounded` and the gradients
 /// to `scores`.
 ///
-/// Each unit owns its elements, here and in [`round_tile`], so nothing needs to be synchronised between the two.
+/// Each unit owns its elements, here and in [`round_tile`], so nothing needs to be synchronized between the two.
 #[cube]
 #[expect(clippy::too_many_arguments)] // the kernel's arrays
 fn scores_backward<F: Float>(

@@ -97,7 +97,7 @@ fn weigh<F: Float>(
     }
 }
 
-/// The log-sum-exp of each row's scores, to `lse_tile` and `lse`. Neighbouring units share a row.
+/// The log-sum-exp of each row's scores, to `lse_tile` and `lse`. Neighboring units share a row.
 #[cube]
 #[expect(clippy::too_many_arguments)] // the kernel's arrays
 fn log_sum_exps<F: Float>(
