@@ -102,7 +102,7 @@ pub fn check_sealed<S: AsRef<str>>(folder: &Path, known: &[S]) -> Result<(), Str
 fn must_be_folder(path: &Path) -> Result<(), String> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => Ok(()),
-        Ok(found) if found.is_symlink() => Err("it is a link, which is not followed here".to_owned()),
+        Ok(found) if found.is_symlink() => Err(crate::plain::LINK.to_owned()),
         Ok(_) => Err("it is not a folder".to_owned()),
         Err(error) => Err(error.to_string()),
     }

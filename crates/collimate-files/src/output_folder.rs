@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::name_of;
 use crate::output::is_same;
+use crate::plain::LINK;
 
 /// A folder that must not be written to; nothing was touched.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -31,7 +32,7 @@ pub enum FolderError {
         name: String,
     },
     /// A file of ours has become a link or the like.
-    #[error("{}: {problem}; move it away", path.display())]
+    #[error("{}: {problem}, or move it away", path.display())]
     NotPlain {
         /// The file.
         path: PathBuf,
@@ -74,8 +75,10 @@ impl OutputFolder<'_> {
 
 fn must_be_plain(path: &Path) -> Result<(), FolderError> {
     let problem = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_symlink() => "it is a link, which is not followed here",
-        Ok(found) if !found.is_file() && !found.is_dir() => "it is neither a file nor a folder",
+        Ok(found) if found.is_symlink() => LINK,
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            "it is neither a file nor a folder: put a file in its place"
+        }
         _ => return Ok(()),
     };
     Err(FolderError::NotPlain { path: path.to_owned(), problem: problem.to_owned() })
@@ -132,6 +135,6 @@ mod tests {
         fs::create_dir(&path).expect("a folder");
         std::os::unix::fs::symlink("../victim", path.join("card")).expect("a link");
         let error = check(&path, Path::new("base"), true).expect_err("a link").to_string();
-        assert!(error.ends_with("card: it is a link, which is not followed here; move it away"), "{error}");
+        assert!(error.ends_with(&format!("card: {LINK}, or move it away")), "{error}");
     }
 }

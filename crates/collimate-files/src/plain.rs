@@ -7,6 +7,10 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
+/// What is said of a link inside a folder that this program keeps. Stores of large files leave links behind.
+pub(crate) const LINK: &str =
+    "it is a link, which is not followed here; put the file itself in its place (`git annex unlock`, `dvc unprotect`)";
+
 /// Opens a regular file; a link to one is followed.
 ///
 /// # Errors
@@ -135,7 +139,7 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 fn must_be_file(found: &Metadata) -> io::Result<()> {
     match (found.is_file(), found.is_symlink()) {
         (true, _) => Ok(()),
-        (false, true) => Err(io::Error::other("it is a link, which is not followed here")),
+        (false, true) => Err(io::Error::other(LINK)),
         (false, false) => Err(io::Error::other("it is not a regular file")),
     }
 }

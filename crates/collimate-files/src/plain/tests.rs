@@ -43,7 +43,7 @@ fn nothing_but_a_plain_file_is_opened_and_nothing_waits() {
 }
 
 #[rstest]
-#[case("link", "it is a link, which is not followed here")]
+#[case("link", LINK)]
 #[case("pipe", "it is not a regular file")]
 fn the_error_says_what_is_there(#[case] name: &str, #[case] message: &str) {
     let (around, _) = traps();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use collimate_files::check_plain;
 use collimate_objective::{ObjectiveError, registry};
 use collimate_quickstart::pipeline::{self, Quickstart, QuickstartSize};
 use collimate_recipe::{Origin, RecipeError, VERB};
@@ -129,6 +130,8 @@ impl Args {
             return Ok(self.recipe.clone());
         };
         let path = Path::new(folder).join("recipe.yaml");
+        // A recipe that was named may be a link; one of a run's folder would lead out of it.
+        check_plain(&path).map_err(|problem| CliError::usage(format!("{}: {problem}", path.display())))?;
         if path.is_file() {
             return Ok(Some(path));
         }
