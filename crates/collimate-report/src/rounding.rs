@@ -4,6 +4,8 @@
 //! of two numbers of the storage dtype is lost when they are rounded to it, so a model stored in bfloat16 may be nearer to
 //! its base than the one that was measured.
 
+use collimate_data::counted;
+
 /// Float32 is kept if rounding takes more than this share of the learned margin.
 const MAX_SHARE: f64 = 0.05;
 
@@ -23,6 +25,8 @@ pub struct Rounding {
     pub trained: f64,
     /// The margin of the rounded weights; `None` if a weight is too large for the dtype.
     pub rounded: Option<f64>,
+    /// Where a log-prob is not finite, so that there is nothing to compare: file and line, and with which weights.
+    pub not_finite: Option<String>,
 }
 
 impl Rounding {
@@ -30,15 +34,16 @@ impl Rounding {
     pub fn kept(&self) -> f64 {
         match self.rounded {
             Some(rounded) if rounded == self.trained => 1.0,
-            Some(rounded) => (rounded - self.before) / (self.trained - self.before),
-            None => 0.0,
+            Some(rounded) if self.trained != self.before => (rounded - self.before) / (self.trained - self.before),
+            _ => 0.0,
         }
     }
 
     /// Whether rounding takes too much.
     fn matters(&self) -> bool {
         let learned = (self.trained - self.before).abs();
-        self.rounded.is_none_or(|rounded| (rounded - self.trained).abs() > MAX_SHARE * learned)
+        self.not_finite.is_some()
+            || self.rounded.is_none_or(|rounded| (rounded - self.trained).abs() > MAX_SHARE * learned)
     }
 
     /// Whether the final weights are saved in float32 instead.
@@ -53,12 +58,18 @@ impl Rounding {
         let Some(rounded) = self.rounded else {
             return format!("saved in {saved}: a weight is too large for {dtype}");
         };
+        if let Some(place) = &self.not_finite {
+            let warning = if self.is_named { "warning: " } else { "" };
+            return format!(
+                "{warning}saved in {saved}: what {dtype} takes is not known, a log-prob is not finite at {place}"
+            );
+        }
         let figures = format!(
-            "margin {:.4} before, {:.4} trained, {rounded:.4} in {dtype}: {:.1} % of the change ({} prompts)",
+            "margin {:.4} before, {:.4} trained, {rounded:.4} in {dtype}: {:.1} % of the change ({})",
             self.before,
             self.trained,
             100.0 * self.kept(),
-            self.num_groups,
+            counted(self.num_groups, "prompt"),
         );
         let then = match (self.matters(), self.is_named) {
             (false, _) => "",
@@ -80,7 +91,7 @@ mod tests {
 
     fn rounding(rounded: Option<f64>, is_named: bool) -> Rounding {
         let dtype = "bfloat16".to_owned();
-        Rounding { dtype, is_named, num_groups: 6, before: 0.25, trained: 0.75, rounded }
+        Rounding { dtype, is_named, num_groups: 6, before: 0.25, trained: 0.75, rounded, not_finite: None }
     }
 
     #[rstest]
@@ -99,6 +110,22 @@ mod tests {
         let rounding = rounding(rounded, is_named);
         assert_eq!(rounding.keeps_float32(), keeps_float32);
         assert!((rounding.kept() - kept).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_margin_that_is_no_number_is_named_and_float32_is_kept() {
+        let place = Some("d.jsonl:3 in bfloat16".to_owned());
+        let with = |is_named| Rounding { not_finite: place.clone(), ..rounding(Some(f64::NAN), is_named) };
+        let what = "what bfloat16 takes is not known, a log-prob is not finite at d.jsonl:3 in bfloat16";
+        assert!(with(false).keeps_float32() && !with(true).keeps_float32());
+        assert_eq!(with(false).line(), format!("saved in float32: {what}"));
+        assert_eq!(with(true).line(), format!("warning: saved in bfloat16: {what}"));
+    }
+
+    #[test]
+    fn without_a_change_no_share_of_it_is_kept() {
+        let nothing = Rounding { trained: 0.25, ..rounding(Some(0.5), false) };
+        assert_eq!((nothing.kept(), nothing.keeps_float32()), (0.0, true));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use collimate_progress::Observer;
 
+use crate::error::TrainError;
+
 /// A flag that a signal handler sets and a run checks between steps. Clones share the flag.
 #[derive(Debug, Clone, Default)]
 pub struct StopFlag(Arc<AtomicUsize>);
@@ -20,6 +22,14 @@ impl StopFlag {
         Some(self.0.load(Ordering::SeqCst)).filter(|signal| *signal > 0)
     }
 
+    /// Ends what is under way if a stop was requested. Whoever can say what is kept replaces the error's empty account.
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
+        match self.requested() {
+            Some(signal) => Err(TrainError::Interrupted { signal, saved: String::new() }),
+            None => Ok(()),
+        }
+    }
+
     /// The shared number itself, in which a signal handler stores its signal.
     pub fn number(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.0)
@@ -31,7 +41,7 @@ impl StopFlag {
 pub struct RunControl {
     /// Continue from the newest sound checkpoint of the output folder.
     pub resume: bool,
-    /// Checked after every step, and after every micro-batch of reference scoring and evaluation.
+    /// Checked after every step, after every micro-batch of reference scoring and evaluation, and between the packs of each.
     pub stop: StopFlag,
 }
 

@@ -189,7 +189,9 @@ impl Reference {
                 other = Some(open_session(options)?);
             }
             match other.as_deref_mut() {
-                Some(session) => BatchScorer { session, budget: policy.budget }.score(groups, adapters, None),
+                Some(session) => {
+                    BatchScorer { session, budget: policy.budget, stop: policy.stop }.score(groups, adapters, None)
+                }
                 None => policy.score(groups, adapters, None),
             }
         };

@@ -3,6 +3,7 @@
 use collimate_model::{DropoutKey, TokenLogps};
 use collimate_text::TokenizedGroup;
 
+use crate::control::StopFlag;
 use crate::error::TrainError;
 use crate::packs::PassBudget;
 use crate::session::Session;
@@ -11,11 +12,16 @@ use crate::session::Session;
 pub(crate) struct BatchScorer<'a> {
     pub(crate) session: &'a mut dyn Session,
     pub(crate) budget: &'a PassBudget,
+    /// Checked between packs: a prompt with thousands of responses has many, each of which may take seconds.
+    pub(crate) stop: &'a StopFlag,
 }
 
 impl BatchScorer<'_> {
     /// Log-probs of every response, by group and response, in nats. `adapters` and `dropout` are those of
     /// [`Session::score`].
+    ///
+    /// # Errors
+    /// As [`Session::score`]; [`TrainError::Interrupted`] if a stop is requested between two packs.
     pub(crate) fn score(
         &mut self,
         groups: &[TokenizedGroup],
@@ -23,7 +29,10 @@ impl BatchScorer<'_> {
         dropout: Option<DropoutKey>,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
         let mut logps = vec![Vec::new(); groups.len()];
-        for pack in self.budget.packs(groups)? {
+        for (number, pack) in self.budget.packs(groups)?.into_iter().enumerate() {
+            if number > 0 {
+                self.stop.check()?;
+            }
             let tokens = self.session.score(&self.budget.batch(groups, &pack), adapters, dropout)?;
             // The parts of a divided group arrive in the order of its responses.
             for (part, scored) in pack.parts().iter().zip(response_logps(&tokens)) {

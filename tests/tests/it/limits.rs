@@ -1,6 +1,8 @@
 //! What a run may hold: limits of the process, sizes that recipes name, and what objectives hold for many responses.
 #![cfg(target_os = "linux")]
 
+use std::time::Instant;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -117,4 +119,30 @@ fn thousands_of_responses_stay_within_the_budget(
     let planned: f64 = peak.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
     let measured = measured as f64 / MIB as f64;
     assert!(measured < planned * 1.15 + 8.0, "planned {planned:.1} MiB, measured {measured:.1} MiB");
+}
+
+/// A prompt of thousands of responses takes minutes, but none of its packs does.
+#[rstest]
+#[case::reference("nca", "reference log-probs", "while the reference was scored")]
+#[case::step("rrhf", "training with rrhf", "nothing was trained yet")]
+fn a_signal_does_not_wait_for_thousands_of_responses(
+    #[case] objective: &str,
+    #[case] stage: &str,
+    #[case] expected: &str,
+) {
+    let folder = Folder::new();
+    let text = "3 times 4 is 12. ".repeat(30);
+    let responses: Vec<_> = (0..4000).map(|i| json!({"content": format!("{i} {text}"), "reward": i % 7})).collect();
+    let data = folder.write("rows.jsonl", json!({"prompt": "4", "responses": responses}).to_string() + "\n");
+    let objective = format!("objective={objective}");
+    let settings = ["max_steps=1", "memory_budget=160MiB", "reference_cache=false", "sample_prompts=0", &*objective];
+    let arguments: Vec<_> = train(model_arg(), &data, "run", &settings).into_iter().map(str::to_owned).collect();
+    let mut process = Process::start(&folder.path("here"), &arguments);
+    process.wait_until(|log| log.contains(stage));
+    let begun = Instant::now();
+    process.signal("TERM");
+    let (code, log) = process.wait();
+    assert_eq!(code, Some(143), "{log}");
+    assert!(log.contains(expected), "{log}");
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
 }

@@ -1,6 +1,7 @@
 //! Looks up the log-probs of all responses that a run visits, and scores those that are missing.
 
 use collimate_cache::{LogpStore, ResponseKey, response_keys};
+use collimate_data::counted;
 use collimate_store::GroupNumbers;
 use collimate_text::TokenizedGroup;
 
@@ -58,7 +59,10 @@ impl Resolver<'_, '_> {
         }
         if let Some(path) = self.store.path() {
             let (found, path) = (total - missing, path.display());
-            context.observer.note(&format!("reference log-probs: {found} of {total} responses from the cache, {path}"));
+            context.observer.note(&format!(
+                "reference log-probs: {found} of {} from the cache, {path}",
+                counted(total, "response")
+            ));
         }
         if num_groups > 0 {
             context.observer.stage("reference log-probs", Some(num_groups as u64));
@@ -117,7 +121,10 @@ impl Resolver<'_, '_> {
         let Keyed { indices, keys } = batch;
         let is_scored = self.lacks(keys);
         if is_scored {
-            let logps = score(&self.visits.data.select(indices)?)?;
+            let logps = score(&self.visits.data.select(indices)?).map_err(|error| match error {
+                TrainError::Interrupted { signal, .. } => self.interrupted(signal, context),
+                error => error,
+            })?;
             context.observer.advance(indices.len() as u64);
             let scored = keys.iter().flatten().copied().zip(logps.into_iter().flatten());
             if let Some(note) = self.store.insert(scored)? {
@@ -133,13 +140,15 @@ impl Resolver<'_, '_> {
         }
         match context.stop.requested().filter(|_| is_scored) {
             None => Ok(()),
-            Some(signal) => {
-                context.observer.finish();
-                let kept = self.store.path().map_or("nothing is kept", |_| "its log-probs so far are in the cache");
-                let saved = format!("while the reference was scored; {kept}, and no step was taken");
-                Err(TrainError::Interrupted { signal, saved })
-            }
+            Some(signal) => Err(self.interrupted(signal, context)),
         }
+    }
+
+    fn interrupted(&self, signal: usize, context: &mut RunContext<'_>) -> TrainError {
+        context.observer.finish();
+        let kept = self.store.path().map_or("nothing is kept", |_| "its log-probs so far are in the cache");
+        let saved = format!("while the reference was scored; {kept}, and no step was taken");
+        TrainError::Interrupted { signal, saved }
     }
 }
 

@@ -224,3 +224,32 @@ fn a_tail_torn_while_the_store_is_open_is_overwritten() {
     store.load([ResponseKey::from([9; 16])].into_iter()).expect("a key");
     assert_eq!(store.get(ResponseKey::from([9; 16])), Some(-1.5));
 }
+
+/// Scoring may be ended between two packs of a micro-batch; what was scored before is kept, and the error says so.
+#[test]
+fn a_stop_inside_a_micro_batch_says_what_is_kept() {
+    let folder = TempDir::new().expect("a folder");
+    let id = scorer(1, None).id();
+    let (mut store, _) = LogpStore::open(folder.path(), id);
+    let mut num_scored = 0;
+    let score = &mut |groups: &[TokenizedGroup]| {
+        num_scored += 1;
+        match num_scored {
+            1 => Ok(groups.iter().map(|group| vec![-1.0; group.responses.len()]).collect()),
+            _ => Err(TrainError::Interrupted { signal: 15, saved: String::new() }),
+        }
+    };
+    let (stop, mut silent) = (StopFlag::default(), Silent);
+    let tokens = store_of(&groups(), &DataFiles::default()).expect("a store");
+    let data = DataSet::new(tokens, StorePlace::new(None));
+    let all = || [vec![0, 1], vec![2, 3]].into_iter();
+    let visits = Visits { data: &data, micro_batches: &|| Box::new(all()) };
+    let mut numbers = data.no_numbers().expect("room");
+    let resolver = Resolver { store: &mut store, scorer: &id, visits: &visits };
+    let error = resolver.resolve(score, &mut numbers, &mut RunContext::new(&stop, &mut silent)).expect_err("a stop");
+    let expected = "while the reference was scored; its log-probs so far are in the cache, and no step was taken";
+    assert!(matches!(&error, TrainError::Interrupted { signal: 15, saved } if saved == expected), "{error}");
+    drop(store);
+    let (scored, _) = run(folder.path(), &scorer(1, None), 1.0, &[&[0, 1]]);
+    assert_eq!(scored, [vec![-1.0, -1.0], vec![-1.0, -1.0]]);
+}

@@ -48,7 +48,7 @@ impl Run<'_> {
     ) -> Result<Option<MetricsRow>, TrainError> {
         let Some(held_out) = &self.held_out else { return Ok(None) };
         context.observer.stage("evaluation", Some(held_out.len() as u64));
-        let mut scorer = BatchScorer { session, budget: &self.budget };
+        let mut scorer = BatchScorer { session, budget: &self.budget, stop: context.stop };
         let mut evaluation = StreamedEvaluation::new(self.objective);
         let rejected = |error| held_out.at_group(error, |index| index);
         let mut figures = Figures {

@@ -6,6 +6,7 @@ use collimate_text::TokenizedGroup;
 
 use super::run::Run;
 use super::storage::{dtype_is_named, storage_dtype};
+use crate::control::StopFlag;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;
@@ -19,7 +20,13 @@ pub(super) struct RoundingProbe {
     dtype: StorageDtype,
     /// The groups, by their indices in the held-out data, or in the training data if there is none.
     indices: Vec<usize>,
-    before: f64,
+    before: Margin,
+}
+
+/// The mean margin of some groups, and where the first of them has none.
+struct Margin {
+    mean: f64,
+    not_finite: Option<String>,
 }
 
 impl RoundingProbe {
@@ -48,13 +55,18 @@ impl RoundingProbe {
             true => Some(margin(run, session, &self.indices)?),
         };
         session.restore();
+        let dtype = self.dtype.name();
+        let at = |margin: &Margin, when: &str| margin.not_finite.as_ref().map(|place| format!("{place} {when}"));
+        let not_finite = at(&self.before, "before training").or_else(|| at(&trained, "after training"));
+        let not_finite = not_finite.or_else(|| at(rounded.as_ref()?, &format!("in {dtype}")));
         Ok(Rounding {
-            dtype: self.dtype.name().to_owned(),
+            dtype: dtype.to_owned(),
             is_named: dtype_is_named(run.recipe),
             num_groups: self.indices.len(),
-            before: self.before,
-            trained,
-            rounded,
+            before: self.before.mean,
+            trained: trained.mean,
+            rounded: rounded.map(|margin| margin.mean),
+            not_finite,
         })
     }
 }
@@ -68,16 +80,19 @@ fn sample(run: &Run<'_>) -> Vec<usize> {
 }
 
 /// The mean margin of some groups.
-fn margin(run: &Run<'_>, session: &mut dyn Session, indices: &[usize]) -> Result<f64, TrainError> {
+fn margin(run: &Run<'_>, session: &mut dyn Session, indices: &[usize]) -> Result<Margin, TrainError> {
     let data: &DataSet = run.shown();
-    let mut scorer = BatchScorer { session, budget: &run.budget };
+    let stop = StopFlag::default();
+    let mut scorer = BatchScorer { session, budget: &run.budget, stop: &stop };
     let mut margins = Vec::with_capacity(indices.len());
     for micro_batch in indices.chunks(run.recipe.per_device_eval_batch_size.max(1)) {
         let micro_batch = data.select(micro_batch)?;
         let logps = scorer.score(&micro_batch, true, None)?;
         margins.extend(micro_batch.iter().zip(&logps).map(|(group, logps)| group_margin(group, logps)));
     }
-    Ok(margins.iter().sum::<f64>() / margins.len().max(1) as f64)
+    let first = indices.iter().zip(&margins).find(|(_, margin)| !margin.is_finite());
+    let not_finite = first.map(|(index, _)| data.location(*index)).transpose()?;
+    Ok(Margin { mean: margins.iter().sum::<f64>() / margins.len().max(1) as f64, not_finite })
 }
 
 fn group_margin(group: &TokenizedGroup, logps: &[f64]) -> f64 {

@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
         session: &mut dyn Session,
         context: &mut RunContext<'_>,
     ) -> Result<(), TrainError> {
-        let scorer = &mut BatchScorer { session, budget: &self.budget };
+        let scorer = &mut BatchScorer { session, budget: &self.budget, stop: context.stop };
         let visits = Visits { data: &self.training, micro_batches: &|| Box::new(self.first_visits()) };
         let numbers = reference.logps(scorer, &visits, context)?;
         let held_out = match &self.held_out {

@@ -9,6 +9,7 @@ use collimate_text::TokenizedGroup;
 use super::nonfinite::{Culprit, in_evaluation, in_logps};
 use super::run::{MicroBatch, Run};
 use super::self_check::self_check;
+use crate::control::StopFlag;
 use crate::dataset::group_outcome;
 use crate::error::TrainError;
 use crate::optimizer::UpdateOptions;
@@ -38,6 +39,7 @@ struct Step<'a> {
     index: usize,
     /// Indices of the step's groups.
     visits: &'a [usize],
+    stop: &'a StopFlag,
     outcome: StepOutcome,
     /// The coefficients c_k of the groups so far.
     coefficients: Vec<Vec<f64>>,
@@ -62,10 +64,16 @@ struct Balance {
 /// A non-finite figure is no error: the parameters stay unchanged, and the outcome names the culprit.
 ///
 /// # Errors
-/// The objective rejects a group, the first step's self-check fails, or a token is not in the vocabulary.
-pub(super) fn take_step(run: &Run<'_>, session: &mut dyn Session, index: usize) -> Result<StepOutcome, TrainError> {
+/// The objective rejects a group, the first step's self-check fails, or a token is not in the vocabulary. Between the packs of
+/// a divided micro-batch, which may take minutes, a requested stop ends the step: [`TrainError::Interrupted`].
+pub(super) fn take_step(
+    run: &Run<'_>,
+    session: &mut dyn Session,
+    index: usize,
+    stop: &StopFlag,
+) -> Result<StepOutcome, TrainError> {
     let visits = run.visits(index);
-    let mut step = Step::new(run, session, index, &visits);
+    let mut step = Step::new(run, session, index, &visits, stop);
     // An objective that couples prompts must see the whole step before any coefficient is known.
     let whole = if run.objective.needs().couples_batch { step.ask_about_all()? } else { None };
     for micro_batch in run.micro_batches(&visits) {
@@ -83,7 +91,13 @@ pub(super) fn take_step(run: &Run<'_>, session: &mut dyn Session, index: usize) 
 }
 
 impl<'a> Step<'a> {
-    fn new(run: &'a Run<'a>, session: &'a mut dyn Session, index: usize, visits: &'a [usize]) -> Self {
+    fn new(
+        run: &'a Run<'a>,
+        session: &'a mut dyn Session,
+        index: usize,
+        visits: &'a [usize],
+        stop: &'a StopFlag,
+    ) -> Self {
         let outcome = StepOutcome {
             loss: 0.0,
             aux_loss: None,
@@ -92,7 +106,7 @@ impl<'a> Step<'a> {
             groups: Vec::new(),
             num_tokens: 0,
         };
-        Self { run, session, index, visits, outcome, coefficients: Vec::new() }
+        Self { run, session, index, visits, stop, outcome, coefficients: Vec::new() }
     }
 
     /// Scores all of the step's groups and asks the objective about them; `None` if a log-prob is not finite.
@@ -173,6 +187,7 @@ impl<'a> Step<'a> {
         let (groups, packs) = (&micro_batch.groups, &forward.packs);
         for pack in packs {
             if packs.len() > 1 {
+                self.stop.check()?;
                 self.forward_pack(groups, pack)?;
             }
             self.outcome.num_tokens += self.run.budget.batch(groups, pack).num_tokens() as u64;
@@ -208,7 +223,7 @@ impl<'a> Step<'a> {
 
     /// Log-probs of a training forward pass whose activations are discarded.
     fn score(&mut self, groups: &[TokenizedGroup]) -> Result<Vec<Vec<f64>>, TrainError> {
-        let mut scorer = BatchScorer { session: &mut *self.session, budget: &self.run.budget };
+        let mut scorer = BatchScorer { session: &mut *self.session, budget: &self.run.budget, stop: self.stop };
         scorer.score(groups, true, self.run.dropout(self.index))
     }
 

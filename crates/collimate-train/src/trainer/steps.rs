@@ -163,7 +163,11 @@ impl<'a> Steps<'a> {
     fn take_one(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
         let begun = Instant::now();
         let (run, step) = (self.run, self.state.global_step);
-        let outcome = take_step(run, self.session, step)?;
+        let outcome = match take_step(run, self.session, step, context.stop) {
+            // Nothing was updated yet: the state is that after the step before, and the resumed run takes this one again.
+            Err(TrainError::Interrupted { .. }) => return self.stop_if_asked(context),
+            outcome => outcome?,
+        };
         if let Some(culprit) = &outcome.culprit {
             self.skip_or_fail(step, &culprit.describe(&run.training)?, context)?;
         }

@@ -34,11 +34,11 @@ pub(super) fn time(
     };
     let mut run = Run::new(recipe, planned.objective, planned.budget, planned.training, None);
     let mut session = open_session(options)?;
+    let stop = StopFlag::default();
     let mut reference_seconds = 0.0;
     if run.objective.needs().reference {
         let mut reference = Reference::open(recipe, options)?;
         let begun = Instant::now();
-        let stop = StopFlag::default();
         run.score_reference(&mut reference, session.as_mut(), &mut RunContext::new(&stop, &mut *observer))?;
         reference_seconds = begun.elapsed().as_secs_f64() * reference_share(&run, num_steps, steps)?;
     }
@@ -46,7 +46,7 @@ pub(super) fn time(
     let (mut seconds, mut tokens) = (0.0, 0);
     for step in 0..num_steps {
         let begun = Instant::now();
-        let outcome = take_step(&run, session.as_mut(), step)?;
+        let outcome = take_step(&run, session.as_mut(), step, &stop)?;
         if step > 0 || num_steps == 1 {
             seconds += begun.elapsed().as_secs_f64();
             tokens += outcome.num_tokens;
