@@ -196,7 +196,8 @@ fn a_model_s_positions_are_known(#[case] config: &str, #[case] expected: Option<
 #[case("extra_special_tokens")]
 #[case("model_specific_special_tokens")]
 fn tokens_of_one_model_are_added_by_their_names(#[case] field: &str) {
-    let config = json!({"eos_token": "</s>", "image_token": "<img>", field: {"note_token": "<note>", "pad_token": null}});
+    let config =
+        json!({"eos_token": "</s>", "image_token": "<img>", field: {"note_token": "<note>", "pad_token": null}});
     let tokenizer = load(&character_dir(config, &[])).unwrap();
     let ids = tokenizer.encode("a<note>b<img>", false).unwrap();
     let mut added = [ids[1], ids[3]];
