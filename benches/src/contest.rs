@@ -11,7 +11,7 @@ use crate::assets;
 use crate::entrant::{Entrant, Ready, Step};
 use crate::machine::{gpu_bytes, num_busy, touch_memory};
 use crate::result::{EntrantResult, OURS, PEER, WorkResult};
-use crate::rows::{self, Place, Prepared};
+use crate::rows::{self, ComputeSettings, Prepared};
 use crate::work::{Shape, Task, Work};
 
 /// How to measure works.
@@ -32,7 +32,7 @@ pub struct Settings {
     /// Warm-up steps before them.
     pub num_warmup: usize,
     /// The device and the type.
-    pub place: Place,
+    pub compute: ComputeSettings,
 }
 
 /// Largest relative difference of losses between two sides that do the same work.
@@ -57,20 +57,20 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
     let assets = assets::prepare(shape, &settings.data, &folder)?;
     let total = settings.num_warmup + settings.num_steps;
     let mut entrants: Vec<(Entrant, Prepared)> = Vec::new();
-    let on_processor = settings.place.on_processor();
+    let on_processor = settings.compute.on_processor();
     if on_processor {
         touch_memory();
     }
     for (i, (label, task)) in work.tasks.iter().enumerate() {
         let folder = folder.join(work.name).join(i.to_string());
-        let prepared = rows::write(task, &assets, &settings.data, &folder, total, &settings.place)?;
+        let prepared = rows::write(task, &assets, &settings.data, &folder, total, &settings.compute)?;
         let label = if label.is_empty() { OURS } else { label };
         entrants.push((start(label, ours(settings, &prepared), on_processor)?, prepared.clone()));
         if let (true, Some(python)) = (work.has_peer(), &settings.python) {
             entrants.push((start(PEER, peer(settings, python, &prepared), on_processor)?, prepared));
         }
     }
-    let steps = take_turns(&mut entrants, total, &settings.place)?;
+    let steps = take_turns(&mut entrants, total, &settings.compute)?;
     let mut results = Vec::new();
     for ((entrant, prepared), steps) in entrants.into_iter().zip(steps) {
         results.push(EntrantResult {
@@ -88,9 +88,9 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
         shape: shape.name.to_owned(),
         commit: commit(&settings.root),
         machine: Machine::here(),
-        threads: settings.place.threads,
-        backend: settings.place.backend.clone(),
-        dtype: settings.place.dtype().to_owned(),
+        threads: settings.compute.threads,
+        backend: settings.compute.backend.clone(),
+        dtype: settings.compute.dtype().to_owned(),
         flops_per_token: work.tasks.first().map_or(0.0, |(_, task)| shape.step_flops(1.0, task.lora)),
         num_warmup: settings.num_warmup,
         groups_per_step: groups_per_step(work.tasks),
@@ -127,8 +127,8 @@ fn groups_per_step(tasks: &[(&str, Task)]) -> usize {
 }
 
 /// Each entrant's steps, taken in turns.
-fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, place: &Place) -> Result<Vec<Vec<Step>>> {
-    let on_processor = place.on_processor();
+fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, compute: &ComputeSettings) -> Result<Vec<Vec<Step>>> {
+    let on_processor = compute.on_processor();
     let mut steps: Vec<Vec<Step>> = vec![Vec::new(); entrants.len()];
     for number in 1..=total {
         for ((entrant, _), steps) in entrants.iter_mut().zip(&mut steps) {
@@ -142,7 +142,7 @@ fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, place: &Place)
             }
             steps.push(step);
         }
-        check_equal(entrants, &steps, place.bf16)?;
+        check_equal(entrants, &steps, compute.bf16)?;
     }
     Ok(steps)
 }
@@ -162,8 +162,8 @@ fn report(what: &str, step: &Step) {
 /// Checks that ours and PyTorch did the same in their last steps.
 fn check_equal(entrants: &[(Entrant, Prepared)], steps: &[Vec<Step>], bf16: bool) -> Result<()> {
     let last = |label: &str| {
-        let place = entrants.iter().position(|(entrant, _)| entrant.label == label)?;
-        steps[place].last().copied()
+        let index = entrants.iter().position(|(entrant, _)| entrant.label == label)?;
+        steps[index].last().copied()
     };
     match (last(OURS), last(PEER)) {
         (Some(ours), Some(peer)) => {

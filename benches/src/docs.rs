@@ -71,8 +71,8 @@ fn entrant_rows(result: &WorkResult) -> Vec<Vec<String>> {
     let Some(first) = result.entrants.first().and_then(|entrant| result.figures.get(&entrant.label)) else {
         return Vec::new();
     };
-    let tokens = |place: usize| result.entrants[place].unique_tokens.iter().sum::<usize>() as f64;
-    let row = |(place, entrant): (usize, &EntrantResult)| {
+    let tokens = |index: usize| result.entrants[index].unique_tokens.iter().sum::<usize>() as f64;
+    let row = |(index, entrant): (usize, &EntrantResult)| {
         let figures = result.figures.get(&entrant.label)?;
         Some(vec![
             result.title.clone(),
@@ -83,7 +83,7 @@ fn entrant_rows(result: &WorkResult) -> Vec<Vec<String>> {
             format!("{:.3}", figures.groups_per_second),
             format!("{:.0}", figures.tokens_per_second),
             format!("{:.2}", figures.cold_seconds / first.cold_seconds),
-            format!("{:.2}", tokens(place) / tokens(0)),
+            format!("{:.2}", tokens(index) / tokens(0)),
             gigabytes(figures.peak_rss_bytes),
             entrant.peak_gpu_bytes.map_or("–".to_owned(), gigabytes),
             result.fraction_of_peak(entrant).map_or("–".to_owned(), |part| format!("{:.0} %", 100.0 * part)),

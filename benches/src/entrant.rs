@@ -71,9 +71,9 @@ impl Entrant {
         let answers = BufReader::new(answers);
         let mut entrant =
             Self { label: label.to_owned(), child, commands, answers, ready: Ready::default(), peak_gpu_bytes: None };
-        let before = CpuTime::of(entrant.child.id());
+        let before = CpuTime::read(entrant.child.id());
         let ready: Ready = entrant.answer()?;
-        let spent = before.zip(CpuTime::of(entrant.child.id())).map(|(before, after)| after.since(&before));
+        let spent = before.zip(CpuTime::read(entrant.child.id())).map(|(before, after)| after.since(&before));
         entrant.ready = Ready { other_cpu_seconds: spent.map(|(_, others)| others), ..ready };
         Ok(entrant)
     }
@@ -88,10 +88,10 @@ impl Entrant {
     /// # Errors
     /// The program ended, or its loss or gradient is not a number.
     pub fn step(&mut self) -> Result<Step> {
-        let before = CpuTime::of(self.child.id());
+        let before = CpuTime::read(self.child.id());
         writeln!(self.commands, "step").with_context(|| format!("{} is gone", self.label))?;
         let step: Step = self.answer()?;
-        let spent = before.zip(CpuTime::of(self.child.id())).map(|(before, after)| after.since(&before));
+        let spent = before.zip(CpuTime::read(self.child.id())).map(|(before, after)| after.since(&before));
         let (own, others) = spent.unzip();
         Ok(Step { cpu_seconds: own, other_cpu_seconds: others, ..step })
     }

@@ -52,7 +52,7 @@ pub struct CpuTime {
 
 impl CpuTime {
     /// Reads the current values; `None` if the system does not report them.
-    pub fn of(process: u32) -> Option<Self> {
+    pub fn read(process: u32) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let own: f64 = ticks(status.rsplit_once(')')?.1).skip(11).take(2).sum();
         Some(Self { process: own / 100.0, machine: busy_seconds()? })

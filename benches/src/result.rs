@@ -200,8 +200,8 @@ pub fn store(path: &Path, new: &[WorkResult]) -> Result<Vec<WorkResult>> {
         Vec::new()
     };
     for result in new {
-        let place = |one: &WorkResult| (one.work.clone(), one.shape.clone(), one.backend.clone(), one.dtype.clone());
-        all.retain(|old| place(old) != place(result));
+        let key = |one: &WorkResult| (one.work.clone(), one.shape.clone(), one.backend.clone(), one.dtype.clone());
+        all.retain(|old| key(old) != key(result));
         all.push(result.clone());
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {

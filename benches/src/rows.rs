@@ -31,7 +31,7 @@ pub struct Prepared {
 
 /// The device and type of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ComputeSettings {
     /// Our backend.
     pub backend: String,
     /// Index of its device.
@@ -42,7 +42,7 @@ pub struct Place {
     pub threads: usize,
 }
 
-impl Place {
+impl ComputeSettings {
     /// Whether both sides run on the CPU.
     pub fn on_processor(&self) -> bool {
         self.peer_device() == "cpu"
@@ -83,7 +83,7 @@ pub fn write(
     data: &Path,
     folder: &Path,
     num_steps: usize,
-    place: &Place,
+    compute: &ComputeSettings,
 ) -> Result<Prepared> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -97,13 +97,13 @@ pub fn write(
     };
     fs::write(&rows_file, text)?;
     let recipe_file = folder.join("recipe.json");
-    let recipe = recipe(task, assets, &rows_file, folder, num_steps, place);
+    let recipe = recipe(task, assets, &rows_file, folder, num_steps, compute);
     // JSON is YAML.
     write_json(&recipe_file, &recipe)?;
     let groups = tokens(&recipe_file, &assets.model, &rows_file)?;
     check_lengths(task.source, &groups)?;
     let peer_file = folder.join("peer.json");
-    write_json(&peer_file, &peer(task, assets, &groups, place))?;
+    write_json(&peer_file, &peer(task, assets, &groups, compute))?;
     let tokens = groups.chunks(task.groups_per_step).map(count).collect();
     Ok(Prepared { recipe: recipe_file, peer: peer_file, tokens })
 }
@@ -134,15 +134,22 @@ fn made_up(source: Source, words: &[String], count: usize) -> Result<String> {
     Ok(text)
 }
 
-fn recipe(task: &Task, assets: &Assets, rows: &Path, folder: &Path, num_steps: usize, place: &Place) -> Value {
+fn recipe(
+    task: &Task,
+    assets: &Assets,
+    rows: &Path,
+    folder: &Path,
+    num_steps: usize,
+    compute: &ComputeSettings,
+) -> Value {
     let mut recipe = json!({
         "model_name_or_path": assets.model, "data": rows, "output_dir": folder.join("run"),
         "objective": {"name": "nca", "beta": BETA, "alpha": ALPHA},
         "learning_rate": task.learning_rate(), "lr_scheduler_type": "constant", "warmup_ratio": 0.0,
         "max_steps": num_steps, "per_device_train_batch_size": task.groups_per_step,
         "max_length": MAX_LENGTH, "max_prompt_length": MAX_PROMPT_LENGTH, "max_grad_norm": 1.0,
-        "shuffle": false, "reference_cache": false, "num_threads": place.threads,
-        "backend": place.backend, "device": place.device, "compute_dtype": place.dtype(),
+        "shuffle": false, "reference_cache": false, "num_threads": compute.threads,
+        "backend": compute.backend, "device": compute.device, "compute_dtype": compute.dtype(),
     });
     if task.lora {
         recipe["adapter"] = json!(assets.adapter);
@@ -173,15 +180,15 @@ fn check_lengths(source: Source, groups: &[TokenizedGroup]) -> Result<()> {
     Ok(())
 }
 
-fn peer(task: &Task, assets: &Assets, groups: &[TokenizedGroup], place: &Place) -> Value {
+fn peer(task: &Task, assets: &Assets, groups: &[TokenizedGroup], compute: &ComputeSettings) -> Value {
     let group = |group: &TokenizedGroup| {
         let responses: Vec<&[u32]> = group.responses.iter().map(|response| response.ids.as_slice()).collect();
         let rewards: Vec<f64> = group.responses.iter().map(|response| response.reward).collect();
         json!({"prompt": group.prompt_ids, "responses": responses, "rewards": rewards})
     };
     json!({
-        "model": assets.model, "adapter": task.lora.then_some(&assets.adapter), "threads": place.threads,
-        "device": place.peer_device(), "dtype": place.dtype(),
+        "model": assets.model, "adapter": task.lora.then_some(&assets.adapter), "threads": compute.threads,
+        "device": compute.peer_device(), "dtype": compute.dtype(),
         "groups_per_step": task.groups_per_step, "beta": BETA, "alpha": ALPHA, "max_grad_norm": 1.0,
         "learning_rate": task.learning_rate(), "pad_id": 0, "groups": groups.iter().map(group).collect::<Vec<_>>(),
     })

@@ -20,9 +20,9 @@ const NUM_RUNS: usize = 7;
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
     let args: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let place = args.iter().position(|argument| argument == "--json");
-    let json_file = place.and_then(|place| args.get(place + 1));
-    let is_filter = |i: &usize| place.is_none_or(|place| *i != place && *i != place + 1);
+    let position = args.iter().position(|argument| argument == "--json");
+    let json_file = position.and_then(|position| args.get(position + 1));
+    let is_filter = |i: &usize| position.is_none_or(|position| *i != position && *i != position + 1);
     let filter = (0..args.len()).find(is_filter).map(|i| args[i].as_str()).unwrap_or_default();
 
     let peak = peak::measure();

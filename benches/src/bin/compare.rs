@@ -8,7 +8,7 @@ use clap::Parser;
 use collimate_benches::contest::{Settings, measure};
 use collimate_benches::docs;
 use collimate_benches::result::store;
-use collimate_benches::rows::Place;
+use collimate_benches::rows::ComputeSettings;
 use collimate_benches::work::{SHAPES, Shape, WORKS, Work};
 
 /// Measures training steps.
@@ -80,7 +80,12 @@ fn run(cli: &Cli) -> Result<()> {
         python: cli.python.clone(),
         num_steps: cli.steps.max(1),
         num_warmup: cli.warmup,
-        place: Place { backend: cli.backend.clone(), device: cli.device, bf16: cli.bf16, threads: cli.threads },
+        compute: ComputeSettings {
+            backend: cli.backend.clone(),
+            device: cli.device,
+            bf16: cli.bf16,
+            threads: cli.threads,
+        },
     };
     let mut all = store(&cli.out, &[])?;
     for work in works {

@@ -49,7 +49,7 @@ impl Identity {
     /// A file is missing or cannot be read.
     pub fn of_model(folder: &Path) -> Result<Self, HfError> {
         let files = WeightFiles::open(folder)?;
-        Self::of(folder, files.paths(), "config.json", NEUTRAL_MODEL_SETTINGS)
+        Self::from_files(folder, files.paths(), "config.json", NEUTRAL_MODEL_SETTINGS)
     }
 
     /// Hashes an adapter: the bytes of its matrices, and its settings.
@@ -58,10 +58,10 @@ impl Identity {
     /// A file is missing or cannot be read.
     pub fn of_adapter(folder: &Path) -> Result<Self, HfError> {
         let weights = folder.join("adapter_model.safetensors");
-        Self::of(folder, std::iter::once(weights.as_path()), "adapter_config.json", NEUTRAL_ADAPTER_SETTINGS)
+        Self::from_files(folder, std::iter::once(weights.as_path()), "adapter_config.json", NEUTRAL_ADAPTER_SETTINGS)
     }
 
-    fn of<'a>(
+    fn from_files<'a>(
         folder: &Path,
         weights: impl Iterator<Item = &'a Path>,
         settings: &str,

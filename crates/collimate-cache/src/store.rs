@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use blake3::Hash;
-use collimate_files::{Spool, SpoolPlace, WriteError, open_plain, update_plain};
+use collimate_files::{Spool, SpoolFolder, WriteError, open_plain, update_plain};
 
 use crate::key::ResponseKey;
 
@@ -40,7 +40,7 @@ pub struct LogpStore {
 impl LogpStore {
     /// A store for one run only.
     pub fn in_memory(scorer: Hash) -> Self {
-        Self { scorer, values: HashMap::new(), path: None, is_writable: false, own: Spool::new(SpoolPlace::default()) }
+        Self { scorer, values: HashMap::new(), path: None, is_writable: false, own: Spool::new(SpoolFolder::default()) }
     }
 
     /// Opens a scorer's file in `folder`, and returns a note for the user if something is wrong with it.

@@ -44,7 +44,7 @@ pub(crate) fn known(path: &Path) -> Vec<String> {
 
 /// The names of a folder's files, without the list of checksums.
 pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>, WriteError> {
-    let failed = || WriteError::of(folder);
+    let failed = || WriteError::at(folder);
     let names =
         fs::read_dir(folder).map_err(failed())?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut names = names.collect::<Result<Vec<_>, _>>().map_err(failed())?;

@@ -32,7 +32,7 @@ impl DataFiles {
     }
 
     /// `FILE:LINE` of a group, for messages.
-    pub fn place(&self, index: usize, line: usize) -> String {
+    pub fn location(&self, index: usize, line: usize) -> String {
         format!("{}:{line}", self.path(index).display())
     }
 }

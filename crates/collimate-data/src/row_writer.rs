@@ -44,7 +44,7 @@ impl RowWriter {
     pub fn push(&mut self, row: &dyn Display) -> Result<(), WriteError> {
         self.num_rows += 1;
         let written = writeln!(self.file, "{row}");
-        written.map_err(|source| WriteError::of(self.file.get_ref().path())(source))
+        written.map_err(|source| WriteError::at(self.file.get_ref().path())(source))
     }
 
     /// Syncs the file and renames it to its target.
@@ -53,7 +53,7 @@ impl RowWriter {
     /// The file cannot be written.
     pub fn commit(self) -> Result<(), WriteError> {
         let path = self.file.get_ref().path().to_owned();
-        let file = self.file.into_inner().map_err(|error| WriteError::of(&path)(error.into_error()))?;
+        let file = self.file.into_inner().map_err(|error| WriteError::at(&path)(error.into_error()))?;
         file.commit()
     }
 }

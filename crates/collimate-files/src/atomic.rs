@@ -25,7 +25,7 @@ impl AtomicFile {
     /// The folder does not exist or is not writable, or something else than a plain file has the name.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
         // The hidden name would mean nothing to the user, so the error names the requested path.
-        let (file, temporary) = check_plain(path).and_then(|()| create_file(path)).map_err(WriteError::of(path))?;
+        let (file, temporary) = check_plain(path).and_then(|()| create_file(path)).map_err(WriteError::at(path))?;
         Ok(Self { file, temporary, path: path.to_owned(), committed: false })
     }
 
@@ -52,8 +52,8 @@ impl AtomicFile {
     /// # Errors
     /// The disk is full or a folder occupies the path; an existing file stays as it was.
     pub fn commit(mut self) -> Result<(), WriteError> {
-        self.file.sync_all().and_then(|()| check_plain(&self.path)).map_err(WriteError::of(&self.path))?;
-        fs::rename(&self.temporary, &self.path).map_err(WriteError::of(&self.path))?;
+        self.file.sync_all().and_then(|()| check_plain(&self.path)).map_err(WriteError::at(&self.path))?;
+        fs::rename(&self.temporary, &self.path).map_err(WriteError::at(&self.path))?;
         self.committed = true;
         sync_folder(folder_of(&self.path))
     }
@@ -90,7 +90,7 @@ impl Drop for AtomicFile {
 /// The file cannot be written; an existing file stays as it was.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let mut file = AtomicFile::create(path)?;
-    file.write_all(bytes).map_err(WriteError::of(path))?;
+    file.write_all(bytes).map_err(WriteError::at(path))?;
     file.commit()
 }
 

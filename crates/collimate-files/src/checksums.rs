@@ -30,14 +30,14 @@ struct Checksum {
 /// A file cannot be read, or `checksums.json` cannot be written.
 pub fn write_checksums(folder: &Path) -> Result<(), WriteError> {
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(WriteError::of(folder))? {
-        let path = entry.map_err(WriteError::of(folder))?.path();
-        let checksum = checksum(&path, u64::MAX).map_err(WriteError::of(&path))?;
+    for entry in fs::read_dir(folder).map_err(WriteError::at(folder))? {
+        let path = entry.map_err(WriteError::at(folder))?.path();
+        let checksum = checksum(&path, u64::MAX).map_err(WriteError::at(&path))?;
         files.insert(name_of(&path), checksum);
     }
     files.remove(CHECKSUMS_FILE);
     let path = folder.join(CHECKSUMS_FILE);
-    let text = serde_json::to_string_pretty(&files).map_err(|error| WriteError::of(&path)(error.into()))?;
+    let text = serde_json::to_string_pretty(&files).map_err(|error| WriteError::at(&path)(error.into()))?;
     write_atomically(&path, (text + "\n").as_bytes())
 }
 

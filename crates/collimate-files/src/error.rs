@@ -18,8 +18,8 @@ pub struct WriteError {
 }
 
 impl WriteError {
-    /// Attaches the path to an I/O error: `fs::rename(&from, &to).map_err(WriteError::of(&to))`.
-    pub fn of(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    /// Attaches the path to an I/O error: `fs::rename(&from, &to).map_err(WriteError::at(&to))`.
+    pub fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self { path, source }
     }

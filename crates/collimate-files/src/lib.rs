@@ -67,10 +67,10 @@ pub use positioned::{read_exact_at, write_all_at};
 pub use same::is_there;
 pub use shard_size::{ShardSize, ShardSizeError};
 pub use space::{folder_bytes, free_space};
-pub use spool::{Spool, SpoolPlace};
+pub use spool::{Spool, SpoolFolder};
 pub use staged::{StagedFolder, remove_sealed};
 pub use temporary::{recover_folders, remove_leftovers, remove_leftovers_beside};
-pub use unnamed::UnnamedPlace;
+pub use unnamed::ScratchFolder;
 pub use whole_folder::WholeFolder;
 
 use std::fs::File;
@@ -92,7 +92,7 @@ fn folder_of(path: &Path) -> &Path {
 /// Makes renames in a folder durable. Only Unix can sync a folder; elsewhere durability is up to the system.
 fn sync_folder(folder: &Path) -> Result<(), WriteError> {
     if cfg!(unix) {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(WriteError::of(folder))?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(WriteError::at(folder))?;
     }
     Ok(())
 }

@@ -54,14 +54,14 @@ impl FolderLock {
     /// under the lock file's name.
     pub fn acquire(folder: &Path) -> Result<Self, LockError> {
         let is_new = !folder.exists();
-        fs::create_dir_all(folder).map_err(|error| WriteError::of(folder)(in_the_way(folder).unwrap_or(error)))?;
+        fs::create_dir_all(folder).map_err(|error| WriteError::at(folder)(in_the_way(folder).unwrap_or(error)))?;
         let path = folder.join(LOCK_FILE);
-        let failed = |source| WriteError::of(folder)(source);
+        let failed = |source| WriteError::at(folder)(source);
         loop {
             let opened = update_plain(&path);
             // A folder that cannot be written is named; of one that can, what is in the way.
             let mut file = opened.map_err(|error| match fs::symlink_metadata(&path) {
-                Ok(_) => WriteError::of(&path)(error),
+                Ok(_) => WriteError::at(&path)(error),
                 Err(_) => failed(error),
             })?;
             match file.try_lock() {
@@ -78,7 +78,7 @@ impl FolderLock {
                 continue;
             }
             // Somebody else's file of this name is neither written nor removed.
-            process_of(&mut file).map_err(WriteError::of(&path))?;
+            process_of(&mut file).map_err(WriteError::at(&path))?;
             // From here on it is removed when dropped, as on a full disk.
             let mut lock = Self { file, path, folder: folder.to_owned(), unused: is_new };
             let number = format!("{}\n", std::process::id());

@@ -29,7 +29,7 @@ impl OutputFile {
     /// # Errors
     /// The folder does not exist or is not writable; a link, a folder or a disk has the name; nobody reads the pipe.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
-        let failed = WriteError::of(path);
+        let failed = WriteError::at(path);
         let file = match form(path) {
             Ok(Form::File) => {
                 remove_leftovers_beside(path);
@@ -98,7 +98,7 @@ pub fn append_output(path: &Path) -> io::Result<File> {
 /// Those of [`OutputFile::create`] and [`OutputFile::commit`].
 pub fn write_output(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let mut file = OutputFile::create(path)?;
-    file.write_all(bytes).map_err(WriteError::of(path))?;
+    file.write_all(bytes).map_err(WriteError::at(path))?;
     file.commit()
 }
 

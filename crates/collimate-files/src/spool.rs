@@ -14,11 +14,11 @@ const WRITE_BYTES: usize = 1 << 20;
 
 /// Where private files are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpoolPlace {
+pub struct SpoolFolder {
     folder: PathBuf,
 }
 
-impl Default for SpoolPlace {
+impl Default for SpoolFolder {
     /// `TMPDIR`, or else a folder for large temporary files: `/var/tmp`, since `/tmp` is often memory.
     fn default() -> Self {
         let large = Path::new("/var/tmp");
@@ -30,7 +30,7 @@ impl Default for SpoolPlace {
     }
 }
 
-impl SpoolPlace {
+impl SpoolFolder {
     /// A folder of the caller's choice, which is created where it is missing.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
@@ -47,7 +47,7 @@ impl SpoolPlace {
     /// The folder cannot be written to.
     pub fn file(&self) -> Result<File, WriteError> {
         let made = fs::create_dir_all(&self.folder).and_then(|()| tempfile::tempfile_in(&self.folder));
-        made.map_err(WriteError::of(&self.folder))
+        made.map_err(WriteError::at(&self.folder))
     }
 }
 
@@ -56,7 +56,7 @@ impl SpoolPlace {
 /// They are in memory while they are few, and otherwise in a file without a name. What is beyond the end reads as an error.
 #[derive(Debug)]
 pub struct Spool {
-    place: SpoolPlace,
+    folder: SpoolFolder,
     file: Option<File>,
     /// Bytes in the file.
     written: u64,
@@ -67,8 +67,8 @@ pub struct Spool {
 
 impl Spool {
     /// An empty one, which begins its file in `place` when it needs one.
-    pub fn new(place: SpoolPlace) -> Self {
-        Self { place, file: None, written: 0, pending: Vec::new(), most_in_memory: MOST_IN_MEMORY }
+    pub fn new(folder: SpoolFolder) -> Self {
+        Self { folder, file: None, written: 0, pending: Vec::new(), most_in_memory: MOST_IN_MEMORY }
     }
 
     /// Bytes appended so far.
@@ -93,9 +93,9 @@ impl Spool {
         }
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(self.place.file()?),
+            none => none.insert(self.folder.file()?),
         };
-        write_all_at(file, &self.pending, self.written).map_err(WriteError::of(&self.place.folder))?;
+        write_all_at(file, &self.pending, self.written).map_err(WriteError::at(&self.folder.folder))?;
         self.written += self.pending.len() as u64;
         self.pending = Vec::new();
         Ok(())
@@ -132,7 +132,7 @@ impl Spool {
         while at < self.len() {
             let count = buffer.len().min((self.len() - at) as usize);
             let read = self.read_exact_at(&mut buffer[..count], at);
-            read.map_err(WriteError::of(&self.place.folder))?;
+            read.map_err(WriteError::at(&self.folder.folder))?;
             each(&buffer[..count])?;
             at += count as u64;
         }
@@ -145,8 +145,8 @@ mod tests {
     use super::*;
 
     /// Five-byte records, of which 4 KiB stay in memory.
-    fn filled(place: SpoolPlace, count: u32) -> Spool {
-        let mut spool = Spool { most_in_memory: 4096, ..Spool::new(place) };
+    fn filled(folder: SpoolFolder, count: u32) -> Spool {
+        let mut spool = Spool { most_in_memory: 4096, ..Spool::new(folder) };
         for number in 0..count {
             spool.push(&number.to_le_bytes()).expect("room");
             spool.push(&[7]).expect("room");
@@ -164,7 +164,7 @@ mod tests {
     fn what_was_appended_is_read_wherever_it_is() {
         let folder = tempfile::tempdir().expect("a folder");
         for count in [3, 900, 300_000] {
-            let spool = filled(SpoolPlace::new(folder.path()), count);
+            let spool = filled(SpoolFolder::new(folder.path()), count);
             assert_eq!(spool.len(), 5 * u64::from(count));
             assert!((0..count).step_by(7).all(|index| number(&spool, index) == index), "{count}");
             assert!(spool.read_exact_at(&mut [0; 5], spool.len() - 4).is_err());
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn memory_stays_small() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut spool = Spool::new(SpoolPlace::new(folder.path()));
+        let mut spool = Spool::new(SpoolFolder::new(folder.path()));
         for _ in 0..64 {
             spool.push(&vec![1; 1 << 20]).expect("room");
             assert!(spool.pending.capacity() <= 2 * MOST_IN_MEMORY);
@@ -196,7 +196,7 @@ mod tests {
         let around = tempfile::tempdir().expect("a folder");
         let taken = around.path().join("file");
         fs::write(&taken, "").expect("a file");
-        let mut spool = Spool::new(SpoolPlace::new(taken.join("below")));
+        let mut spool = Spool::new(SpoolFolder::new(taken.join("below")));
         spool.push(&[1; 1000]).expect("memory");
         let error = (0..100).find_map(|_| spool.push(&vec![1; 1 << 20]).err()).expect("no folder");
         assert!(error.to_string().contains("below"), "{error}");

@@ -26,7 +26,7 @@ impl StagedFolder {
     /// # Errors
     /// The parent is not writable.
     pub fn create(path: &Path) -> Result<Self, WriteError> {
-        let (lock, staging) = create_folder(path).map_err(WriteError::of(path))?;
+        let (lock, staging) = create_folder(path).map_err(WriteError::at(path))?;
         Ok(Self { staging, path: path.to_owned(), committed: false, _lock: lock })
     }
 
@@ -42,7 +42,7 @@ impl StagedFolder {
     pub fn commit(mut self) -> Result<(), WriteError> {
         sync_folder(&self.staging)?;
         // The system renames a folder onto an empty one, but not onto a file, a link or a folder that holds something.
-        fs::rename(&self.staging, &self.path).map_err(WriteError::of(&self.path))?;
+        fs::rename(&self.staging, &self.path).map_err(WriteError::at(&self.path))?;
         self.committed = true;
         sync_folder(folder_of(&self.path))
     }
@@ -58,12 +58,12 @@ impl StagedFolder {
             return self.commit();
         }
         let path = self.path.clone();
-        check_sealed(&path, known).map_err(|message| WriteError::of(&path)(io::Error::other(message)))?;
+        check_sealed(&path, known).map_err(|message| WriteError::at(&path)(io::Error::other(message)))?;
         sync_folder(&self.staging)?;
         let old = path.with_file_name(hidden_replaced(&name_of(&path)));
-        fs::rename(&path, &old).map_err(WriteError::of(&path))?;
+        fs::rename(&path, &old).map_err(WriteError::at(&path))?;
         self.commit()?;
-        fs::remove_dir_all(&old).map_err(WriteError::of(&old))
+        fs::remove_dir_all(&old).map_err(WriteError::at(&old))
     }
 }
 
@@ -81,9 +81,9 @@ impl Drop for StagedFolder {
 /// # Errors
 /// It is not such a folder, or cannot be renamed or removed.
 pub fn remove_sealed<S: AsRef<str>>(path: &Path, known: &[S]) -> Result<(), WriteError> {
-    check_sealed(path, known).map_err(|message| WriteError::of(path)(io::Error::other(message)))?;
+    check_sealed(path, known).map_err(|message| WriteError::at(path)(io::Error::other(message)))?;
     let old = path.with_file_name(hidden(&format!("{}.removed", name_of(path))));
-    fs::rename(path, &old).and_then(|()| fs::remove_dir_all(&old)).map_err(WriteError::of(path))
+    fs::rename(path, &old).and_then(|()| fs::remove_dir_all(&old)).map_err(WriteError::at(path))
 }
 
 #[cfg(test)]

@@ -123,11 +123,11 @@ pub(crate) fn each_dead_folder(
 }
 
 fn each_hidden(folder: &Path, call: &mut dyn FnMut(&Path, &Hidden<'_>) -> io::Result<()>) -> Result<(), WriteError> {
-    for entry in fs::read_dir(folder).map_err(WriteError::of(folder))? {
-        let path = entry.map_err(WriteError::of(folder))?.path();
+    for entry in fs::read_dir(folder).map_err(WriteError::at(folder))? {
+        let path = entry.map_err(WriteError::at(folder))?.path();
         let name = name_of(&path);
         if let Some(hidden) = Hidden::parse(&name) {
-            call(&path, &hidden).map_err(WriteError::of(&path))?;
+            call(&path, &hidden).map_err(WriteError::at(&path))?;
         }
     }
     Ok(())

@@ -7,12 +7,12 @@ use crate::{WriteError, folder_of};
 
 /// Where a file without a name is kept, and what it is called in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnnamedPlace {
+pub struct ScratchFolder {
     folder: PathBuf,
     name: PathBuf,
 }
 
-impl UnnamedPlace {
+impl ScratchFolder {
     /// On the disk of an output that is written later, whose name messages give.
     pub fn beside(output: &Path) -> Self {
         Self { folder: folder_of(output).to_owned(), name: output.to_owned() }
@@ -33,7 +33,7 @@ impl UnnamedPlace {
     /// # Errors
     /// The folder cannot be written.
     pub fn file(&self) -> Result<File, WriteError> {
-        tempfile::tempfile_in(&self.folder).map_err(WriteError::of(&self.name))
+        tempfile::tempfile_in(&self.folder).map_err(WriteError::at(&self.name))
     }
 }
 
@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn it_can_be_read_back_and_nobody_sees_it() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut file = UnnamedPlace::beside(&folder.path().join("out.jsonl")).file().expect("a file");
+        let mut file = ScratchFolder::beside(&folder.path().join("out.jsonl")).file().expect("a file");
         file.write_all(b"rows").expect("written");
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
         file.rewind().expect("the start");
@@ -54,12 +54,12 @@ mod tests {
         file.read_to_string(&mut text).expect("read");
         assert_eq!(text, "rows");
         let missing = folder.path().join("missing/out.jsonl");
-        let error = UnnamedPlace::beside(&missing).file().expect_err("no folder").to_string();
+        let error = ScratchFolder::beside(&missing).file().expect_err("no folder").to_string();
         assert!(error.contains("missing/out.jsonl: cannot be written"), "{error}");
     }
 
     #[test]
     fn an_output_without_a_folder_is_here() {
-        assert_eq!(UnnamedPlace::beside(Path::new("out")).folder, Path::new("."));
+        assert_eq!(ScratchFolder::beside(Path::new("out")).folder, Path::new("."));
     }
 }

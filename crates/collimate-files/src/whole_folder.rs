@@ -38,16 +38,16 @@ impl WholeFolder {
         if path.is_dir() {
             Self::recover(path)?;
             let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-            let names = entries.map_err(WriteError::of(path))?.into_iter().map(|entry| name_of(&entry.path()));
+            let names = entries.map_err(WriteError::at(path))?.into_iter().map(|entry| name_of(&entry.path()));
             if let Some(name) = names.min() {
                 let message = format!("it holds \"{name}\", and only a new folder or an empty one is filled");
-                return Err(WriteError::of(path)(io::Error::other(message)));
+                return Err(WriteError::at(path)(io::Error::other(message)));
             }
             let staged = StagedFolder::create(&path.join(INNER))?;
             return Ok(Self { staged, existing: Some(path.to_owned()) });
         }
         let parent = folder_of(path);
-        fs::create_dir_all(parent).map_err(WriteError::of(parent))?;
+        fs::create_dir_all(parent).map_err(WriteError::at(parent))?;
         remove_leftovers_beside(path);
         Ok(Self { staged: StagedFolder::create(path)?, existing: None })
     }
@@ -75,21 +75,21 @@ impl WholeFolder {
         let Some(folder) = &self.existing else { return self.staged.commit() };
         let staging = self.staged.staging();
         let mut names = Vec::new();
-        for entry in fs::read_dir(staging).map_err(WriteError::of(staging))? {
-            names.push(name_of(&entry.map_err(WriteError::of(staging))?.path()));
+        for entry in fs::read_dir(staging).map_err(WriteError::at(staging))? {
+            names.push(name_of(&entry.map_err(WriteError::at(staging))?.path()));
         }
         names.sort_by_key(|name| (name == last, name.clone()));
         let mut moves = String::new();
         for name in &names {
             let path = staging.join(name);
-            moves += &format!("{} {name}\n", number_of(&path).map_err(WriteError::of(&path))?);
+            moves += &format!("{} {name}\n", number_of(&path).map_err(WriteError::at(&path))?);
         }
         write_atomically(&staging.join(MOVES), moves.as_bytes())?;
         for name in &names {
-            fs::rename(staging.join(name), folder.join(name)).map_err(WriteError::of(&folder.join(name)))?;
+            fs::rename(staging.join(name), folder.join(name)).map_err(WriteError::at(&folder.join(name)))?;
         }
         sync_folder(folder)?;
-        fs::remove_file(staging.join(MOVES)).map_err(WriteError::of(folder))
+        fs::remove_file(staging.join(MOVES)).map_err(WriteError::at(folder))
         // The hidden folder is empty now, and goes when it is dropped.
     }
 }

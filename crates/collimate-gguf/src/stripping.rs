@@ -19,7 +19,7 @@ pub(crate) struct Stripping {
 
 impl Stripping {
     /// Looks at the tokens that a tokenizer adds.
-    pub(crate) fn of(added: &[ListedToken<'_>]) -> Self {
+    pub(crate) fn from_tokens(added: &[ListedToken<'_>]) -> Self {
         let special = || added.iter().filter(|token| token.is_special);
         Self {
             after: special().any(|token| token.takes_space_after),
@@ -97,7 +97,7 @@ mod tests {
             takes_space_before,
             takes_space_after,
         };
-        let of = |tokens: [ListedToken<'_>; 2]| Stripping::of(&tokens);
+        let of = |tokens: [ListedToken<'_>; 2]| Stripping::from_tokens(&tokens);
         let none = of([token(true, false, false), token(false, true, true)]);
         assert_eq!(none, Stripping { after: false, before: false });
         let both = of([token(true, true, false), token(true, false, true)]);

@@ -42,7 +42,7 @@ pub(crate) fn entries(
     let kinds = tokens.kinds.iter().map(|kind| *kind as i32).collect();
     entries.push(Entry::list("tokenizer.ggml.token_type", Value::Kinds(kinds)));
     entries.extend(tokenizer.chat_template().map(|chat| Entry::text("tokenizer.chat_template", chat.source())));
-    Ok((entries, Stripping::of(&tokenizer.added_tokens())))
+    Ok((entries, Stripping::from_tokens(&tokenizer.added_tokens())))
 }
 
 /// The model's end-of-text tokens, other than the tokenizer's own, that llama.cpp does not recognize by name.

@@ -36,9 +36,9 @@ pub(crate) fn write(
     tensors: &[TensorSource],
     weights: &Weights,
 ) -> Result<u64, HfError> {
-    let failed = || WriteError::of(output);
+    let failed = || WriteError::at(output);
     if let Some(folder) = output.parent() {
-        std::fs::create_dir_all(folder).map_err(WriteError::of(folder))?;
+        std::fs::create_dir_all(folder).map_err(WriteError::at(folder))?;
     }
     remove_leftovers_beside(output);
     let header = header(entries, tensors);

@@ -177,7 +177,7 @@ fn inherited(model_dir: &Path, adapter_dir: &Path) -> Result<Vec<(&'static str, 
 }
 
 fn copy(files: Vec<(&'static str, PathBuf)>, to: &Path) -> Result<Vec<PathBuf>, HfError> {
-    fs::create_dir_all(to).map_err(WriteError::of(to))?;
+    fs::create_dir_all(to).map_err(WriteError::at(to))?;
     let mut copied = Vec::new();
     for (name, source) in files {
         let bytes = fs::read(&source).map_err(HfError::io(&source))?;

@@ -85,7 +85,7 @@ impl Adapter {
 
     /// The modules that have matrices.
     pub fn modules(&self) -> BTreeSet<&str> {
-        let parts = self.tensors.keys().filter_map(|name| AdapterPart::of(name));
+        let parts = self.tensors.keys().filter_map(|name| AdapterPart::parse(name));
         parts.filter(|(_, part)| *part != AdapterPart::Copy).map(|(module, _)| module).collect()
     }
 
@@ -103,7 +103,7 @@ impl Adapter {
     /// # Errors
     /// [`HfError`] if the folder or a file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<(), HfError> {
-        fs::create_dir_all(dir).map_err(WriteError::of(dir))?;
+        fs::create_dir_all(dir).map_err(WriteError::at(dir))?;
         let modules = self.modules();
         let base = self.base.iter().map(|(name, tensor)| (self.base_key(name, &modules), tensor.clone()));
         let own = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));

@@ -145,7 +145,7 @@ pub(crate) fn try_write_model(
     dtype: StorageDtype,
     max_shard_size: ShardSize,
 ) -> Result<(), HfError> {
-    std::fs::create_dir_all(dir).map_err(WriteError::of(dir))?;
+    std::fs::create_dir_all(dir).map_err(WriteError::at(dir))?;
     let specs = config.tensors();
     let sizes: Vec<_> = specs.iter().map(|spec| spec.num_elements() * dtype.num_bytes()).collect();
     let ranges = shards::divide(&sizes, max_shard_size.bytes());

@@ -37,7 +37,7 @@ impl ParameterInfo {
 
     /// The tensor of the base model that this is a trained copy of, if it is one.
     pub fn copy_of(&self) -> Option<&str> {
-        match AdapterPart::of(&self.name) {
+        match AdapterPart::parse(&self.name) {
             Some((tensor, AdapterPart::Copy)) if self.is_adapter => Some(tensor),
             _ => None,
         }

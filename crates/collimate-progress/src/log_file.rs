@@ -26,7 +26,7 @@ impl LogFile {
     /// # Errors
     /// The file cannot be written.
     pub fn open(path: &Path) -> Result<Self, WriteError> {
-        let failed = WriteError::of(path);
+        let failed = WriteError::at(path);
         let open = || {
             if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
                 create_dir_all(folder)?;

@@ -53,7 +53,7 @@ impl Default for BaseOptions {
 /// # Errors
 /// The folder cannot be written.
 pub fn write_base(dir: &Path) -> Result<(), TrainError> {
-    fs::create_dir_all(dir).map_err(WriteError::of(dir))?;
+    fs::create_dir_all(dir).map_err(WriteError::at(dir))?;
     remove_leftovers(dir)?;
     for (name, bytes) in FILES {
         write_atomically(&dir.join(name), bytes)?;
@@ -80,7 +80,7 @@ pub(crate) fn is_base(dir: &Path) -> bool {
 /// A folder cannot be written, or training fails.
 pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observer) -> Result<(), TrainError> {
     let start = output.join("start");
-    fs::create_dir_all(&start).map_err(WriteError::of(&start))?;
+    fs::create_dir_all(&start).map_err(WriteError::at(&start))?;
     let vocab_size = write_tokenizer(&start, options.seed)?;
     let config = base_config(&start, vocab_size)?;
     write_model(&start, &config, random_weights(&config, options.seed), StorageDtype::F32, ShardSize::default())?;

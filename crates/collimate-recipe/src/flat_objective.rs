@@ -119,7 +119,7 @@ impl FlatObjective {
 
     /// TRL's trainer: the one that the user named, or else the one that has the objective.
     pub(crate) fn trainer(&self, objective: &ObjectiveSpec) -> Trainer {
-        let of_objective = || Trainer::of(&objective.name, self.names_a_loss);
+        let of_objective = || Trainer::for_objective(&objective.name, self.names_a_loss);
         self.trainer.unwrap_or_else(of_objective)
     }
 

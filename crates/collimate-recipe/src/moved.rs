@@ -42,7 +42,7 @@ impl ParsedRecipe {
             ("chat_template_path", &mut recipe.chat_template_path),
         ] {
             if let Some(path) = path.as_mut().filter(|_| is_recorded(key)) {
-                *path = moved.place(path);
+                *path = moved.relocate(path);
             }
         }
         if let Some(path) = recipe.log_file.as_mut().filter(|_| is_recorded("log_file")) {
@@ -57,11 +57,11 @@ impl ParsedRecipe {
             }
         }
         if let Some(name) = recipe.reference.as_mut().filter(|_| is_recorded("reference")) {
-            *name = moved.place(Path::new(name)).display().to_string();
+            *name = moved.relocate(Path::new(name)).display().to_string();
         }
         for (key, sources) in [("data", &mut recipe.data), ("eval_data", &mut recipe.eval_data)] {
             if let Some(given) = sources.as_mut().filter(|_| is_recorded(key)) {
-                let part = |part: &DataPart| DataPart { path: moved.place(&part.path), weight: part.weight };
+                let part = |part: &DataPart| DataPart { path: moved.relocate(&part.path), weight: part.weight };
                 *given = DataSources::new(given.parts().iter().map(part).collect());
             }
         }
@@ -85,7 +85,7 @@ fn plain(path: &Path) -> PathBuf {
 
 impl Moved<'_> {
     /// Where a path of the recipe is now.
-    fn place(&self, path: &Path) -> PathBuf {
+    fn relocate(&self, path: &Path) -> PathBuf {
         if let Some(inside) = self.inside(path) {
             return inside;
         }
@@ -132,6 +132,6 @@ mod tests {
         let now = root.path().join(now);
         let moved = Moved { recorded: plain(Path::new(recorded)), now: &now };
         let expected = if expected.starts_with("moved") { root.path().join(expected) } else { expected.into() };
-        assert_eq!(moved.place(Path::new(path)), expected);
+        assert_eq!(moved.relocate(Path::new(path)), expected);
     }
 }

@@ -34,7 +34,7 @@ impl Trainer {
     }
 
     /// The trainer that has an objective. DPO's can imitate too: `loss_type: sft`.
-    pub(crate) fn of(objective: &str, names_a_loss: bool) -> Self {
+    pub(crate) fn for_objective(objective: &str, names_a_loss: bool) -> Self {
         match objective {
             "kto" => Self::Kto,
             "sft" if !names_a_loss => Self::Sft,

@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn facts(alarm_chosen_drop: f64) -> RunFacts {
-        RunFacts { alarm_chosen_drop, ..RunFacts::of("objective: {name: dpo, beta: 0.1}\n", None) }
+        RunFacts { alarm_chosen_drop, ..RunFacts::new("objective: {name: dpo, beta: 0.1}\n", None) }
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl History {
     }
 
     /// A run with these rows.
-    pub fn of<'a>(rows: impl IntoIterator<Item = &'a MetricsRow>, facts: RunFacts) -> Self {
+    pub fn from_rows<'a>(rows: impl IntoIterator<Item = &'a MetricsRow>, facts: RunFacts) -> Self {
         let mut history = Self::new(facts);
         rows.into_iter().for_each(|row| history.push(row));
         history

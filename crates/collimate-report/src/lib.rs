@@ -10,7 +10,7 @@
 //! row.set_count("step", 1);
 //! row.set("loss", 0.5);
 //! let recipe_yaml = "learning_rate: 1e-5\n";
-//! let history = History::of([&row], RunFacts::of(recipe_yaml, None));
+//! let history = History::from_rows([&row], RunFacts::new(recipe_yaml, None));
 //! let input = ReportInput {
 //!     title: "my run",
 //!     history: &history,

@@ -48,7 +48,7 @@ impl LivePage {
 
     /// What advice about the run depends on.
     pub fn facts(&self, recipe_yaml: &str) -> RunFacts {
-        RunFacts::of(recipe_yaml, Some(&self.info))
+        RunFacts::new(recipe_yaml, Some(&self.info))
     }
 
     /// The run's name, and one that no other run has.

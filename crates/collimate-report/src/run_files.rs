@@ -48,7 +48,7 @@ impl RunFiles {
         let recipe_yaml =
             read_plain(&recipe_path, MAX_RECIPE_BYTES).map_err(|source| ReportError::io(&recipe_path, source))?;
         let info = RunInfo::read(run);
-        let mut history = History::new(RunFacts::of(&recipe_yaml, info.as_ref()));
+        let mut history = History::new(RunFacts::new(&recipe_yaml, info.as_ref()));
         for row in rows {
             history.push(&row?);
         }

@@ -35,7 +35,7 @@ impl EventWriter {
     /// [`ReportError::Write`] if the file cannot be created.
     pub fn create(run: &Path, next_step: u64) -> Result<Self, ReportError> {
         let folder = run.join(FOLDER);
-        plain_folder(&folder).map_err(WriteError::of(&folder))?;
+        plain_folder(&folder).map_err(WriteError::at(&folder))?;
         let (mut writer, now) = (Self::open(&folder)?, seconds());
         writer.write(&event::version(now))?;
         writer.write(&event::session_start(now, next_step))?;
@@ -50,7 +50,7 @@ impl EventWriter {
             let path = folder.join(name);
             match create_plain(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                opened => return Ok(Self { file: opened.map_err(WriteError::of(&path))?, path }),
+                opened => return Ok(Self { file: opened.map_err(WriteError::at(&path))?, path }),
             }
         }
         unreachable!("every number is taken")
@@ -90,7 +90,7 @@ impl EventWriter {
     fn write(&mut self, event: &[u8]) -> Result<(), ReportError> {
         let length = (event.len() as u64).to_le_bytes();
         let record = [&length[..], &masked_crc(&length), event, &masked_crc(event)].concat();
-        Ok(self.file.write_all(&record).map_err(WriteError::of(&self.path))?)
+        Ok(self.file.write_all(&record).map_err(WriteError::at(&self.path))?)
     }
 }
 

@@ -95,7 +95,7 @@ impl Ends {
 
 impl Judge {
     /// A digest of these rows.
-    pub fn of(rows: &[MetricsRow]) -> Self {
+    pub fn from_rows(rows: &[MetricsRow]) -> Self {
         let mut judge = Self::default();
         rows.iter().for_each(|row| judge.feed(row));
         judge

@@ -45,14 +45,14 @@ pub struct Pair {
 /// # Shapes
 /// `rewards` (higher is better) is \[K\].
 pub fn pairs(rewards: &[f64], rule: PairRule, index: usize) -> impl Iterator<Item = Pair> + '_ {
-    let all = AllPairs::of(rewards, rule);
+    let all = AllPairs::for_rule(rewards, rule);
     let one = if all.is_none() { one_pair(rewards, rule, index) } else { None };
     one.into_iter().chain(all.into_iter().flat_map(AllPairs::each))
 }
 
 /// Number of the pairs of a group, which may be K · (K − 1) / 2, without forming them.
 pub fn num_pairs(rewards: &[f64], rule: PairRule) -> usize {
-    match AllPairs::of(rewards, rule) {
+    match AllPairs::for_rule(rewards, rule) {
         Some(all) => (0..rewards.len()).map(|chosen| all.worse_than(chosen).len()).sum(),
         None => one_pair(rewards, rule, 0).iter().count(),
     }
@@ -96,7 +96,7 @@ struct AllPairs<'a> {
 
 impl<'a> AllPairs<'a> {
     /// `None` if the rule is another.
-    fn of(rewards: &'a [f64], rule: PairRule) -> Option<Self> {
+    fn for_rule(rewards: &'a [f64], rule: PairRule) -> Option<Self> {
         let PairRule::AllPairs { margin } = rule else { return None };
         let mut ascending: Vec<usize> = (0..rewards.len()).collect();
         ascending.sort_by(|&a, &b| rewards[a].total_cmp(&rewards[b]));

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use collimate_data::{JsonRows, data_files};
-use collimate_files::{FolderLock, UnnamedPlace, open_regular, remove_leftovers};
+use collimate_files::{FolderLock, ScratchFolder, open_regular, remove_leftovers};
 use collimate_model::GenerateOptions;
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
@@ -73,8 +73,8 @@ struct Prompts {
 
 impl Prompts {
     fn read(path: &Path, tokenizer: &TextTokenizer, folder: &Path) -> Result<Self, RoundsError> {
-        let place = UnnamedPlace::beside(&folder.join("loop.jsonl"));
-        let rows = PromptRows::read(path, JsonRows::open(path)?, tokenizer, &place)?;
+        let scratch = ScratchFolder::beside(&folder.join("loop.jsonl"));
+        let rows = PromptRows::read(path, JsonRows::open(path)?, tokenizer, &scratch)?;
         let mut hash = blake3::Hasher::new();
         for file in data_files(path)? {
             let read = open_regular(&file).and_then(|mut opened| std::io::copy(&mut opened, &mut hash));

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use collimate_data::{ChatInputs, DataError, JsonRow, JsonRows, Prompt};
-use collimate_files::UnnamedPlace;
+use collimate_files::ScratchFolder;
 use collimate_model::GenerateOptions;
 pub use collimate_text::encode_prompt;
 use collimate_text::{TextError, TextTokenizer};
@@ -55,7 +55,7 @@ pub struct PromptRows(StoredRows);
 
 impl PromptRows {
     /// Reads all rows and tokenizes their prompts, so that one that cannot be used is named before anything is computed.
-    /// They are kept in a file of `place`; messages refer to the files as `name`.
+    /// They are kept in a file of `scratch`; messages refer to the files as `name`.
     ///
     /// # Errors
     /// A row that is not an object with a prompt, a prompt that the tokenizer rejects or that is empty, or no prompts at
@@ -64,10 +64,10 @@ impl PromptRows {
         name: &Path,
         rows: JsonRows,
         tokenizer: &TextTokenizer,
-        place: &UnnamedPlace,
+        scratch: &ScratchFolder,
     ) -> Result<Self, RoundsError> {
-        let check = |row| PromptRow::of(row)?.encode(tokenizer).map(drop);
-        let rows = StoredRows::read(rows, place, check)?;
+        let check = |row| PromptRow::parse(row)?.encode(tokenizer).map(drop);
+        let rows = StoredRows::read(rows, scratch, check)?;
         if rows.len() == 0 {
             return Err(DataError::File { path: name.to_owned(), problem: "holds no prompt".to_owned() }.into());
         }
@@ -120,7 +120,7 @@ impl<'a> Draws<'a> {
         if self.next == first {
             return Ok(None);
         }
-        let rows = (first..self.next).map(|index| Ok(PromptRow::of(self.prompts.0.get(index)?)?));
+        let rows = (first..self.next).map(|index| Ok(PromptRow::parse(self.prompts.0.get(index)?)?));
         let rows = rows.collect::<Result<Vec<_>, RoundsError>>()?;
         let ids = rows.iter().map(|row| row.encode(self.tokenizer)).collect::<Result<Vec<_>, _>>()?;
         let options = GenerateOptions { first_prompt: first - self.rows.start, ..self.options.clone() };
@@ -138,7 +138,7 @@ impl PromptRow {
         format!("{}:{}", self.path.display(), self.line)
     }
 
-    fn of(row: JsonRow) -> Result<Self, DataError> {
+    fn parse(row: JsonRow) -> Result<Self, DataError> {
         let (prompt, chat) = row.prompt()?;
         let JsonRow { path, line, value } = row;
         let Value::Object(fields) = value else {
@@ -179,7 +179,7 @@ mod tests {
         let text = "\n{\"id\": 7, \"responses\": [{\"content\": \"old\"}], \"prompt\": \"a\", \"answer\": [1, 2]}\n";
         let name = Path::new("prompts.jsonl");
         let mut rows = JsonRows::from_reader(text.as_bytes(), name).expect("rows");
-        let row = PromptRow::of(rows.next().expect("a row").expect("a row")).expect("a prompt");
+        let row = PromptRow::parse(rows.next().expect("a row").expect("a row")).expect("a prompt");
         assert_eq!(row.line, 2);
         let sample = |content: &str, token_ids| SampledResponse { content: content.to_owned(), token_ids };
         let written = row.with_responses(vec![sample("x", vec![8, 2]), sample("", vec![2])]).to_string();

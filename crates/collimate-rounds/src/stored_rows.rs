@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use collimate_data::{DataError, JsonRow, JsonRows};
-use collimate_files::{UnnamedPlace, WriteError};
+use collimate_files::{ScratchFolder, WriteError};
 
 /// Rows in an unnamed file, in any order. Memory holds two numbers a row.
 #[derive(Debug)]
@@ -23,17 +23,17 @@ pub(crate) struct StoredRows {
 }
 
 impl StoredRows {
-    /// Reads and checks all rows, and keeps them in a file of `place`.
+    /// Reads and checks all rows, and keeps them in a file of `scratch`.
     ///
     /// # Errors
     /// A row cannot be read, `check` refuses it, or the disk is full.
     pub(crate) fn read<E: From<DataError> + From<WriteError>>(
         rows: JsonRows,
-        place: &UnnamedPlace,
+        scratch: &ScratchFolder,
         mut check: impl FnMut(JsonRow) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let failed = || WriteError::of(place.name());
-        let mut file = BufWriter::new(place.file()?);
+        let failed = || WriteError::at(scratch.name());
+        let mut file = BufWriter::new(scratch.file()?);
         let (mut starts, mut lines, mut files) = (vec![0], Vec::new(), Vec::<(usize, PathBuf)>::new());
         let mut end = 0;
         for row in rows {
@@ -49,7 +49,7 @@ impl StoredRows {
             check(row)?;
         }
         let file = file.into_inner().map_err(|error| failed()(error.into_error()))?;
-        Ok(Self { file: Mutex::new(file), starts, lines, files, name: place.name().to_owned() })
+        Ok(Self { file: Mutex::new(file), starts, lines, files, name: scratch.name().to_owned() })
     }
 
     /// Number of rows.
@@ -63,7 +63,7 @@ impl StoredRows {
     }
 
     /// The file of a row and its line, counted from 1.
-    pub(crate) fn place(&self, index: usize) -> (&Path, usize) {
+    pub(crate) fn location(&self, index: usize) -> (&Path, usize) {
         let file = self.files.partition_point(|(first, _)| *first <= index).saturating_sub(1);
         (&self.files[file].1, self.lines[index])
     }
@@ -80,7 +80,7 @@ impl StoredRows {
             file.seek(SeekFrom::Start(self.starts[index])).map_err(failed)?;
             file.read_exact(&mut text).map_err(failed)?;
         }
-        let (path, line) = self.place(index);
+        let (path, line) = self.location(index);
         let value = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
         Ok(JsonRow { path: path.to_owned(), line, value })
     }
@@ -101,14 +101,14 @@ mod tests {
         let second = write("b.jsonl", "{\"x\": \"\\u00e4\"}\n");
         let rows = || JsonRows::open_all(vec![first.clone(), second.clone()]).expect("rows");
         let expected: Vec<JsonRow> = rows().collect::<Result<_, _>>().expect("rows");
-        let place = UnnamedPlace::beside(&folder.path().join("out.jsonl"));
-        let stored = StoredRows::read(rows(), &place, |_| Ok::<_, crate::RoundsError>(())).expect("rows");
+        let scratch = ScratchFolder::beside(&folder.path().join("out.jsonl"));
+        let stored = StoredRows::read(rows(), &scratch, |_| Ok::<_, crate::RoundsError>(())).expect("rows");
         assert_eq!(stored.len(), 3);
         for index in [2, 0, 1, 2] {
             let row = stored.get(index).expect("a row");
             assert_eq!(row.value.to_string(), expected[index].value.to_string());
             assert_eq!(row, expected[index]);
-            assert_eq!(stored.place(index), (expected[index].path.as_path(), expected[index].line));
+            assert_eq!(stored.location(index), (expected[index].path.as_path(), expected[index].line));
         }
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2);
     }

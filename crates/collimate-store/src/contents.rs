@@ -30,7 +30,7 @@ struct Known {
 
 impl Contents {
     /// Hashes files; `None` if one of them is not a regular file or cannot be read, which whoever reads its rows will report.
-    pub(crate) fn of<'a>(paths: impl Iterator<Item = &'a Path>, memos: &Path) -> Option<Self> {
+    pub(crate) fn read<'a>(paths: impl Iterator<Item = &'a Path>, memos: &Path) -> Option<Self> {
         let mut contents = Self { files: Vec::new(), hashes: Vec::new() };
         for path in paths {
             let (stamp, hash) = hash_of(path, memos).ok()??;
@@ -44,7 +44,7 @@ impl Contents {
     pub(crate) fn check_unchanged(&self) -> Result<(), DataError> {
         for (path, stamp) in &self.files {
             let io = |source| DataError::Io { path: path.clone(), source };
-            if Stamp::of(&std::fs::metadata(path).map_err(io)?) != *stamp {
+            if Stamp::new(&std::fs::metadata(path).map_err(io)?) != *stamp {
                 let problem = "it was changed while it was read; start again once it is complete".to_owned();
                 return Err(DataError::File { path: path.clone(), problem });
             }
@@ -59,7 +59,7 @@ fn hash_of(path: &Path, memos: &Path) -> io::Result<Option<(Stamp, Hash)>> {
         return Ok(None);
     }
     let mut file = File::open(path)?;
-    let stamp = Stamp::of(&file.metadata()?);
+    let stamp = Stamp::new(&file.metadata()?);
     let name = blake3::hash(std::fs::canonicalize(path)?.as_os_str().as_encoded_bytes());
     let memo = Memo::new(memos.join(format!("{}.content", &name.to_hex()[..32])));
     if let Some(known) = memo.read::<Known>().filter(|known| known.stamp == stamp)
@@ -69,7 +69,7 @@ fn hash_of(path: &Path, memos: &Path) -> io::Result<Option<(Stamp, Hash)>> {
         return Ok(Some((stamp, hash)));
     }
     let hash = hash_file(&mut file)?;
-    if Stamp::of(&file.metadata()?) != stamp {
+    if Stamp::new(&file.metadata()?) != stamp {
         return Ok(None);
     }
     if !stamp.is_fresh() {
@@ -95,7 +95,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     fn hash(path: &Path, memos: &Path) -> Hash {
-        Contents::of(std::iter::once(path), memos).expect("a regular file").hashes[0]
+        Contents::read(std::iter::once(path), memos).expect("a regular file").hashes[0]
     }
 
     #[test]
@@ -126,8 +126,8 @@ mod tests {
     #[test]
     fn what_is_no_regular_file_has_no_hash() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(Contents::of([folder.path()].into_iter(), folder.path()).is_none());
-        assert!(Contents::of([folder.path().join("nowhere").as_path()].into_iter(), folder.path()).is_none());
+        assert!(Contents::read([folder.path()].into_iter(), folder.path()).is_none());
+        assert!(Contents::read([folder.path().join("nowhere").as_path()].into_iter(), folder.path()).is_none());
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("data");
         fs::write(&path, "one").expect("a file");
-        let contents = Contents::of(std::iter::once(path.as_path()), folder.path()).expect("a file");
+        let contents = Contents::read(std::iter::once(path.as_path()), folder.path()).expect("a file");
         assert!(contents.check_unchanged().is_ok());
         fs::write(&path, "three").expect("a file");
         let error = contents.check_unchanged().expect_err("another file").to_string();

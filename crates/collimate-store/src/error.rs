@@ -43,10 +43,10 @@ pub enum StoreError {
     },
 
     /// There is a system prompt, which only a conversation can begin with.
-    #[error("the system prompt is for conversations, but the prompt of {place} is text")]
+    #[error("the system prompt is for conversations, but the prompt of {location} is text")]
     TextPrompt {
         /// File and line.
-        place: String,
+        location: String,
     },
 
     /// What is held of each group does not fit into memory.

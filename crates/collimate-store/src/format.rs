@@ -68,7 +68,7 @@ pub(crate) fn checksum(key: &Hash, parts: &[&[u8]]) -> Checksum {
 }
 
 impl ResponseHead {
-    pub(crate) fn of(response: &TokenizedResponse) -> Self {
+    pub(crate) fn new(response: &TokenizedResponse) -> Self {
         Self { tokens: response.ids.len() as u32, num_cut: response.num_cut as u32, reward: response.reward }
     }
 

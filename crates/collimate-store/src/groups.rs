@@ -38,7 +38,7 @@ pub struct GroupStore {
 impl Drop for GroupStore {
     fn drop(&mut self) {
         let (Body::Shared { file, .. }, Some(memo)) = (&self.body, &self.checked) else { return };
-        let is_same = |stamp: &Stamp| file.metadata().is_ok_and(|metadata| Stamp::of(&metadata) == *stamp);
+        let is_same = |stamp: &Stamp| file.metadata().is_ok_and(|metadata| Stamp::new(&metadata) == *stamp);
         let is_sound = !self.is_damaged.load(Ordering::Relaxed);
         if let Some(stamp) = self.unsaid.filter(|stamp| is_sound && !stamp.is_fresh() && is_same(stamp)) {
             memo.write(&stamp);
@@ -83,7 +83,7 @@ impl GroupStore {
     /// Says, at the latest when the store is closed, that the file as it is now was checked, if it `was` just then.
     pub(crate) fn remember_checked(&mut self, was: bool) {
         if let (true, Body::Shared { file, .. }) = (was, &self.body) {
-            self.unsaid = file.metadata().ok().map(|metadata| Stamp::of(&metadata));
+            self.unsaid = file.metadata().ok().map(|metadata| Stamp::new(&metadata));
         }
     }
 
@@ -144,7 +144,7 @@ impl GroupStore {
     /// File and line of a group.
     pub fn location(&self, position: usize) -> Result<String, StoreError> {
         let record = self.record(position)?;
-        Ok(self.files.place(record.index as usize, record.line as usize))
+        Ok(self.files.location(record.index as usize, record.line as usize))
     }
 
     /// Adds the tokens and rewards of all groups to a hash; `part` tells training (0) from held-out data.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Read [`Preparation`] first, which does all of that, or finds what an earlier run did; then [`GroupStore`], which reads groups
-//! by position, and [`StorePlace`], the folder of stores. [`Selection`] is of use without tokens, too.
+//! by position, and [`StoreFolder`], the folder of stores. [`Selection`] is of use without tokens, too.
 //!
 //! A store is a file named by a hash of everything that its tokens depend on: the content of the data files, the tokenizer
 //! with its template, and the settings that choose and cut groups. It appears complete or not at all, every record has a
@@ -24,11 +24,11 @@ mod made_up;
 mod memo;
 mod mix;
 mod numbers;
-mod place;
 mod prepare;
 mod scan;
 mod sources;
 mod stamp;
+mod store_folder;
 mod writer;
 
 pub use error::StoreError;
@@ -40,6 +40,6 @@ pub use head::GroupHead;
 pub use made_up::store_of;
 pub use mix::{Duplicates, FileReport, MixOptions, Part, SelectedGroups, Selection};
 pub use numbers::GroupNumbers;
-pub use place::{MAX_CACHE_BYTES, StorePlace};
 pub use prepare::{DataRequest, Encoder, Preparation, PreparedGroups, memory_of};
 pub use scan::{GroupScan, HeadScan};
+pub use store_folder::{MAX_CACHE_BYTES, StoreFolder};

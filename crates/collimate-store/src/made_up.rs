@@ -1,7 +1,7 @@
 //! Stores of groups that come from no file.
 
 use collimate_data::DataFiles;
-use collimate_files::SpoolPlace;
+use collimate_files::SpoolFolder;
 use collimate_text::TokenizedGroup;
 
 use crate::error::StoreError;
@@ -14,7 +14,7 @@ use crate::writer::Writer;
 /// # Errors
 /// They do not stay in memory, and no private file can be written.
 pub fn store_of(groups: &[TokenizedGroup], files: &DataFiles) -> Result<GroupStore, StoreError> {
-    let mut writer = Writer::private(&SpoolPlace::default());
+    let mut writer = Writer::private(&SpoolFolder::default());
     groups.iter().try_for_each(|group| writer.push(group))?;
-    writer.finish(Vec::new(), files, &Sources::of(files))
+    writer.finish(Vec::new(), files, &Sources::new(files))
 }

@@ -13,7 +13,7 @@ mod selected;
 use std::path::Path;
 
 use collimate_data::{DataError, DataFiles, DataPart, LoadOptions, PromptGroup};
-use collimate_files::SpoolPlace;
+use collimate_files::SpoolFolder;
 
 use crate::bits::Bits;
 use draw::draw;
@@ -71,13 +71,13 @@ impl Selection {
     pub fn read(
         parts: &[DataPart],
         options: &MixOptions,
-        place: &SpoolPlace,
+        folder: &SpoolFolder,
         progress: &mut dyn FnMut(&Path, usize),
     ) -> Result<Self, DataError> {
         let mut selection = Self {
             inputs: Vec::new(),
             options: options.clone(),
-            table: RowTable::new(place),
+            table: RowTable::new(folder),
             files: DataFiles::default(),
             reports: Vec::new(),
             num_over_limit: 0,
@@ -88,7 +88,7 @@ impl Selection {
         for part in parts.iter().filter(|part| part.weight > 0.0) {
             progress(&part.path, 0);
             selection.files.push(next_index, part.path.clone());
-            next_index += selection.read_part(part, next_index, place, progress)?;
+            next_index += selection.read_part(part, next_index, folder, progress)?;
         }
         let num_groups = selection.num_used();
         if let Some(limit) = options.max_samples.filter(|limit| *limit < num_groups) {
@@ -105,10 +105,10 @@ impl Selection {
         &mut self,
         part: &DataPart,
         first_index: usize,
-        place: &SpoolPlace,
+        folder: &SpoolFolder,
         progress: &mut dyn FnMut(&Path, usize),
     ) -> Result<usize, DataError> {
-        let input = Input::open(&part.path, first_index, place)?;
+        let input = Input::open(&part.path, first_index, folder)?;
         let mut reader = input.reader(&self.options.load)?;
         let mut report = FileReport { path: part.path.clone(), weight: part.weight, ..FileReport::default() };
         let first_position = self.table.len();
@@ -197,12 +197,12 @@ impl Selection {
     pub fn text_prompts(&self, part: Part) -> Result<Option<(usize, String)>, DataError> {
         let texts = |position: &usize| self.part_of(*position) == Some(part) && self.table.is_text.get(*position);
         let Some(first) = (0..self.used.len()).find(texts) else { return Ok(None) };
-        Ok(Some(((first..self.used.len()).filter(texts).count(), self.place(first)?)))
+        Ok(Some(((first..self.used.len()).filter(texts).count(), self.location(first)?)))
     }
 
-    fn place(&self, position: usize) -> Result<String, DataError> {
+    fn location(&self, position: usize) -> Result<String, DataError> {
         let row = self.table.row(position)?;
-        Ok(self.files.place(row.index, row.line))
+        Ok(self.files.location(row.index, row.line))
     }
 
     /// The part that the group at a position belongs to; `None` if it is not used.

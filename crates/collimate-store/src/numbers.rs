@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use collimate_files::{SpoolPlace, WriteError, read_exact_at, write_all_at};
+use collimate_files::{SpoolFolder, WriteError, read_exact_at, write_all_at};
 
 use crate::bits::Bits;
 use crate::error::StoreError;
@@ -18,7 +18,7 @@ pub struct GroupNumbers {
     values: Values,
     /// The groups that have theirs.
     known: Bits,
-    place: SpoolPlace,
+    folder: SpoolFolder,
 }
 
 #[derive(Debug)]
@@ -32,20 +32,20 @@ impl GroupNumbers {
     ///
     /// # Errors
     /// They do not stay in memory, and the file cannot be made.
-    pub fn new(num_groups: usize, num_responses: usize, place: &SpoolPlace) -> Result<Self, StoreError> {
-        Self::within(num_groups, num_responses, place, MOST_IN_MEMORY)
+    pub fn new(num_groups: usize, num_responses: usize, folder: &SpoolFolder) -> Result<Self, StoreError> {
+        Self::within(num_groups, num_responses, folder, MOST_IN_MEMORY)
     }
 
-    fn within(num_groups: usize, num_responses: usize, place: &SpoolPlace, most: u64) -> Result<Self, StoreError> {
+    fn within(num_groups: usize, num_responses: usize, folder: &SpoolFolder, most: u64) -> Result<Self, StoreError> {
         let values = match num_responses as u64 > most {
             false => Values::Memory(vec![f64::NAN; num_responses]),
             true => {
-                let file = place.file()?;
-                file.set_len(num_responses as u64 * BYTES).map_err(WriteError::of(place.folder()))?;
+                let file = folder.file()?;
+                file.set_len(num_responses as u64 * BYTES).map_err(WriteError::at(folder.folder()))?;
                 Values::File(file)
             }
         };
-        Ok(Self { values, known: Bits::none(num_groups), place: place.clone() })
+        Ok(Self { values, known: Bits::none(num_groups), folder: folder.clone() })
     }
 
     /// Whether a group has its numbers.
@@ -61,12 +61,12 @@ impl GroupNumbers {
         self.known.set(group, true);
         match &mut self.values {
             Values::Memory(values) => {
-                let places = values.iter_mut().skip(first as usize);
-                places.zip(numbers).for_each(|(place, number)| *place = *number);
+                let slots = values.iter_mut().skip(first as usize);
+                slots.zip(numbers).for_each(|(slot, number)| *slot = *number);
             }
             Values::File(file) => {
                 let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-                write_all_at(file, &bytes, first * BYTES).map_err(WriteError::of(self.place.folder()))?;
+                write_all_at(file, &bytes, first * BYTES).map_err(WriteError::at(self.folder.folder()))?;
             }
         }
         Ok(())
@@ -82,7 +82,7 @@ impl GroupNumbers {
             Values::File(file) => {
                 let mut bytes = vec![0; count * BYTES as usize];
                 let read = read_exact_at(file, &mut bytes, first * BYTES);
-                read.map_err(|source| StoreError::Read { path: self.place.folder().to_owned(), source })?;
+                read.map_err(|source| StoreError::Read { path: self.folder.folder().to_owned(), source })?;
                 Ok(bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
             }
         }
@@ -97,8 +97,8 @@ mod tests {
     fn numbers_are_the_same_in_memory_and_in_a_file() {
         let folder = tempfile::tempdir().expect("a folder");
         for most in [0, 1000] {
-            let place = SpoolPlace::new(folder.path());
-            let mut numbers = GroupNumbers::within(3, 7, &place, most).expect("room");
+            let folder = SpoolFolder::new(folder.path());
+            let mut numbers = GroupNumbers::within(3, 7, &folder, most).expect("room");
             numbers.set(2, 5, &[-1.5, f64::NEG_INFINITY]).expect("room");
             numbers.set(0, 0, &[0.25, 3.0, -0.0]).expect("room");
             assert_eq!([0, 1, 2].map(|group| numbers.has(group)), [true, false, true]);

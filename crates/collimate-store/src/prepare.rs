@@ -11,8 +11,8 @@ use crate::contents::Contents;
 use crate::error::StoreError;
 use crate::groups::GroupStore;
 use crate::mix::{MixOptions, Part, Selection};
-use crate::place::StorePlace;
 use crate::sources::Sources;
+use crate::store_folder::StoreFolder;
 use blake3::Hash;
 pub use encode::Encoder;
 use key::key;
@@ -46,7 +46,7 @@ impl DataRequest<'_> {
 pub struct Preparation<'a> {
     request: DataRequest<'a>,
     encoder: Encoder<'a>,
-    place: &'a StorePlace,
+    stores: &'a StoreFolder,
     /// Whether the held-out part is of use.
     needs_held_out: bool,
     /// The files' hashes, if they can have any.
@@ -81,14 +81,14 @@ impl<'a> Preparation<'a> {
     pub fn begin(
         request: DataRequest<'a>,
         encoder: Encoder<'a>,
-        place: &'a StorePlace,
+        stores: &'a StoreFolder,
         needs_held_out: bool,
         observer: &mut dyn Observer,
     ) -> Result<Self, StoreError> {
         let mut preparation = Self {
             request,
             encoder,
-            place,
+            stores,
             needs_held_out,
             contents: None,
             found: [None, None],
@@ -111,13 +111,13 @@ impl<'a> Preparation<'a> {
     }
 
     fn look_up(&mut self, observer: &mut dyn Observer) {
-        let (Some(folder), true) = (self.place.folder(), self.encoder.identity().is_some()) else { return };
+        let (Some(folder), true) = (self.stores.folder(), self.encoder.identity().is_some()) else { return };
         let used = self.request.parts.iter().filter(|part| part.weight > 0.0);
         observer.stage(&format!("looking up {}", self.request.name), None);
-        self.contents = Contents::of(used.map(|part| part.path.as_path()), folder);
+        self.contents = Contents::read(used.map(|part| part.path.as_path()), folder);
         for part in PARTS {
             let Some(key) = self.key(part).filter(|_| self.needs(part)) else { continue };
-            let (found, note) = self.place.find(&key, &self.request.sources());
+            let (found, note) = self.stores.find(&key, &self.request.sources());
             self.notes.extend(note);
             // Reading the rows names the one that has too many.
             let most = self.request.mix.load.most_responses.as_ref().map_or(usize::MAX, |most| most.count);
@@ -144,7 +144,7 @@ impl<'a> Preparation<'a> {
     fn select(&self, observer: &mut dyn Observer) -> Result<Selection, StoreError> {
         let request = &self.request;
         let mut is_reading = false;
-        let selection = Selection::read(request.parts, &request.mix, self.place.spool(), &mut |path, num_groups| {
+        let selection = Selection::read(request.parts, &request.mix, self.stores.spool(), &mut |path, num_groups| {
             if num_groups == 0 {
                 if std::mem::replace(&mut is_reading, true) {
                     observer.finish();
@@ -199,7 +199,7 @@ impl<'a> Preparation<'a> {
         let [mut training, mut held_out] = [None, None];
         for part in PARTS {
             if self.found[part as usize].is_none() && self.needs(part) {
-                let (writer, note) = self.place.writer(self.key(part).as_ref());
+                let (writer, note) = self.stores.writer(self.key(part).as_ref());
                 self.notes.extend(note);
                 let target = filling.target(part, writer)?;
                 *(if part == Part::Training { &mut training } else { &mut held_out }) = Some(target);
@@ -213,7 +213,7 @@ impl<'a> Preparation<'a> {
         let [training, held_out] = targets;
         let [found_training, found_held_out] = std::mem::take(&mut self.found);
         let keep = |mut store: GroupStore| {
-            self.place.keep(&mut store);
+            self.stores.keep(&mut store);
             store
         };
         let training = match (found_training, training) {

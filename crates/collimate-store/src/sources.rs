@@ -27,14 +27,14 @@ pub(crate) fn file_mark(file: usize) -> String {
 }
 
 /// `FILE:LINE` of a group, with a mark for the file.
-pub(crate) fn marked_place(files: &DataFiles, index: usize, line: usize) -> String {
+pub(crate) fn marked_location(files: &DataFiles, index: usize, line: usize) -> String {
     let after = files.starts().partition_point(|(start, _)| *start <= index);
     format!("{}:{line}", file_mark(after.saturating_sub(1)))
 }
 
 impl Sources {
     /// For groups of these files.
-    pub(crate) fn of(files: &DataFiles) -> Self {
+    pub(crate) fn new(files: &DataFiles) -> Self {
         Self { name: String::new(), paths: files.starts().iter().map(|(_, path)| path.clone()).collect() }
     }
 
@@ -71,11 +71,11 @@ mod tests {
         let mut files = DataFiles::default();
         files.push(0, "a.jsonl");
         files.push(3, "b.jsonl");
-        let (first, last) = (marked_place(&files, 2, 9), marked_place(&files, 3, 1));
+        let (first, last) = (marked_location(&files, 2, 9), marked_location(&files, 3, 1));
         let note = format!("{}: {first} before {last}", name_mark());
         let sources = Sources { name: "all".to_owned(), paths: vec!["x/a".into(), "y/b".into()] };
         assert_eq!(sources.filled_in(&note), "all: x/a:9 before y/b:1");
         assert_eq!(sources.filled_in("no mark"), "no mark");
-        assert_eq!(sources.files(&[0, 3]).place(3, 1), "y/b:1");
+        assert_eq!(sources.files(&[0, 3]).location(3, 1), "y/b:1");
     }
 }

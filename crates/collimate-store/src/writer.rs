@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 
 use blake3::Hash;
 use collimate_data::DataFiles;
-use collimate_files::{AtomicFile, Spool, SpoolPlace, WriteError};
+use collimate_files::{AtomicFile, Spool, SpoolFolder, WriteError};
 use collimate_text::TokenizedGroup;
 
 use crate::error::StoreError;
@@ -38,24 +38,24 @@ enum Tokens {
 
 impl Writer {
     /// Writes `file`, whose path others will find it by.
-    pub(crate) fn shared(key: Hash, file: AtomicFile, place: &SpoolPlace) -> Result<Self, WriteError> {
+    pub(crate) fn shared(key: Hash, file: AtomicFile, folder: &SpoolFolder) -> Result<Self, WriteError> {
         let mut file = BufWriter::with_capacity(WRITE_BYTES, file);
         let header = file.write_all(MAGIC).and_then(|()| file.write_all(key.as_bytes()));
-        header.map_err(WriteError::of(file.get_ref().path()))?;
-        Ok(Self::new(key, Tokens::Shared(Box::new(file)), place))
+        header.map_err(WriteError::at(file.get_ref().path()))?;
+        Ok(Self::new(key, Tokens::Shared(Box::new(file)), folder))
     }
 
     /// Writes for this process only.
-    pub(crate) fn private(place: &SpoolPlace) -> Self {
-        Self::new(Hash::from_bytes([0; 32]), Tokens::Private(Spool::new(place.clone())), place)
+    pub(crate) fn private(folder: &SpoolFolder) -> Self {
+        Self::new(Hash::from_bytes([0; 32]), Tokens::Private(Spool::new(folder.clone())), folder)
     }
 
-    fn new(key: Hash, tokens: Tokens, place: &SpoolPlace) -> Self {
+    fn new(key: Hash, tokens: Tokens, folder: &SpoolFolder) -> Self {
         Self {
             key,
             tokens,
-            responses: Spool::new(place.clone()),
-            groups: Spool::new(place.clone()),
+            responses: Spool::new(folder.clone()),
+            groups: Spool::new(folder.clone()),
             lengths: Lengths { tokens: 0, num_responses: 0, num_groups: 0, facts: 0 },
             totals: Totals::default(),
             content: blake3::Hasher::new(),
@@ -76,7 +76,7 @@ impl Writer {
         let mut responses = Vec::with_capacity(group.responses.len() * 16);
         for response in &group.responses {
             push_tokens(&mut self.buffer, &response.ids, width);
-            responses.extend_from_slice(&ResponseHead::of(response).to_bytes());
+            responses.extend_from_slice(&ResponseHead::new(response).to_bytes());
         }
         let record = GroupRecord {
             index: group.index as u64,
@@ -92,7 +92,7 @@ impl Writer {
         };
         match &mut self.tokens {
             Tokens::Shared(file) => {
-                file.write_all(&self.buffer).map_err(WriteError::of(file.get_ref().path()))?;
+                file.write_all(&self.buffer).map_err(WriteError::at(file.get_ref().path()))?;
             }
             Tokens::Private(spool) => spool.push(&self.buffer)?,
         }
@@ -126,17 +126,17 @@ impl Writer {
             Tokens::Shared(file) => file,
         };
         let path = file.get_ref().path().to_owned();
-        let text = serde_json::to_vec(&facts).map_err(|error| WriteError::of(&path)(error.into()))?;
+        let text = serde_json::to_vec(&facts).map_err(|error| WriteError::at(&path)(error.into()))?;
         self.lengths.facts = text.len() as u64;
         for section in [&responses, &groups] {
-            section.for_each_piece(WRITE_BYTES, |piece| file.write_all(piece).map_err(WriteError::of(&path)))?;
+            section.for_each_piece(WRITE_BYTES, |piece| file.write_all(piece).map_err(WriteError::at(&path)))?;
         }
         let trailer = self.lengths.trailer(&self.key, &text);
         let end = file.write_all(&text).and_then(|()| file.write_all(&trailer));
-        end.map_err(WriteError::of(&path))?;
-        let file = file.into_inner().map_err(|error| WriteError::of(&path)(error.into_error()))?;
+        end.map_err(WriteError::at(&path))?;
+        let file = file.into_inner().map_err(|error| WriteError::at(&path)(error.into_error()))?;
         // Opened before others see it: from then on one of them might remove it.
-        let reader = file.reader().map_err(WriteError::of(&path))?;
+        let reader = file.reader().map_err(WriteError::at(&path))?;
         debug_assert!(self.lengths.tokens + HEADER_BYTES <= self.lengths.file());
         file.commit()?;
         Ok(GroupStore::new(self.key, Body::Shared { file: reader, path }, self.lengths, facts, sources))

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use collimate_store::{GroupNumbers, StorePlace};
+use collimate_store::{GroupNumbers, StoreFolder};
 use tempfile::TempDir;
 
 use common::{Asked, TEMPLATE, tokenizer};
@@ -37,11 +37,11 @@ fn long_rows(path: &Path, count: usize) -> u64 {
 fn the_peak_is_that_of_little_data() {
     let folder = TempDir::new().unwrap();
     let model = tokenizer(&folder.path().join("model"), TEMPLATE);
-    let place = StorePlace::new(Some(folder.path().join("tokens")));
+    let place = StoreFolder::new(Some(folder.path().join("tokens")));
     let run = |name: &str, count: usize| {
         let path = folder.path().join(name);
         let bytes = long_rows(&path, count);
-        let asked = Asked { hold_out: 0.1, memory: Some(4 << 20), ..Asked::of(path) };
+        let asked = Asked { hold_out: 0.1, memory: Some(4 << 20), ..Asked::new(path) };
         let before = peak();
         for second in [false, true] {
             let prepared = asked.prepare(&model, &place).unwrap();

@@ -248,7 +248,7 @@ fn texts<'a>(
 }
 
 fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer, size: &mut Size) -> Result<Encoded, TextError> {
-    let sampled = group.responses.iter().map(|response| Sampled::of(response, tokenizer));
+    let sampled = group.responses.iter().map(|response| Sampled::new(response, tokenizer));
     let sampled = sampled.collect::<Result<Vec<_>, _>>()?;
     let texts = texts(group, &sampled, tokenizer, size)?;
     let opening = Opening::new(tokenizer, &texts.prompt, texts.adds_special)?;

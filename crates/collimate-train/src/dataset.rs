@@ -2,7 +2,7 @@
 
 use collimate_objective::{Evaluation, GroupScores, Objective, ObjectiveError, evaluate};
 use collimate_report::GroupOutcome;
-use collimate_store::{GroupHead, GroupNumbers, GroupStore, StoreError, StorePlace, Totals};
+use collimate_store::{GroupHead, GroupNumbers, GroupStore, StoreError, StoreFolder, Totals};
 use collimate_text::TokenizedGroup;
 
 use crate::error::TrainError;
@@ -11,15 +11,15 @@ use crate::error::TrainError;
 #[derive(Debug)]
 pub(crate) struct DataSet {
     pub(crate) store: GroupStore,
-    pub(crate) place: StorePlace,
+    pub(crate) store_folder: StoreFolder,
     /// In nats; only of groups that the run visits. `None` if the objective needs no reference.
     pub(crate) reference: Option<GroupNumbers>,
 }
 
 impl DataSet {
     /// Groups without reference log-probs yet.
-    pub(crate) fn new(store: GroupStore, place: StorePlace) -> Self {
-        Self { store, place, reference: None }
+    pub(crate) fn new(store: GroupStore, store_folder: StoreFolder) -> Self {
+        Self { store, store_folder, reference: None }
     }
 
     /// Number of groups.
@@ -49,7 +49,7 @@ impl DataSet {
 
     /// Room for the reference's log-probs.
     pub(crate) fn no_numbers(&self) -> Result<GroupNumbers, TrainError> {
-        Ok(GroupNumbers::new(self.len(), self.totals().num_responses, self.place.spool())?)
+        Ok(GroupNumbers::new(self.len(), self.totals().num_responses, self.store_folder.spool())?)
     }
 
     /// Builds the objective's inputs for the groups at `indices` from the policy's log-probs of their responses.

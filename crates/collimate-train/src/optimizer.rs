@@ -26,7 +26,7 @@ pub struct UpdateOptions {
 
 impl UpdateOptions {
     /// The options for a parameter by its name.
-    pub(crate) fn of(&self, parameter: &str) -> Self {
+    pub(crate) fn for_parameter(&self, parameter: &str) -> Self {
         let decays = self.decay_norms || !is_norm_or_bias(parameter);
         Self { weight_decay: if decays { self.weight_decay } else { 0.0 }, ..*self }
     }
@@ -139,10 +139,14 @@ mod tests {
     fn norms_and_biases_are_spared_if_the_options_say_so() {
         let spared = UpdateOptions { decay_norms: false, ..options() };
         for name in ["model.norm.weight", "model.layers.0.input_layernorm.weight", "layers.0.self_attn.q_norm.weight"] {
-            assert_eq!((options().of(name).weight_decay, spared.of(name).weight_decay), (0.01, 0.0), "{name}");
+            assert_eq!(
+                (options().for_parameter(name).weight_decay, spared.for_parameter(name).weight_decay),
+                (0.01, 0.0),
+                "{name}"
+            );
         }
-        assert_eq!(spared.of("model.layers.0.self_attn.q_proj.bias").weight_decay, 0.0);
-        assert_eq!(spared.of("model.layers.0.self_attn.q_proj.weight").weight_decay, 0.01);
+        assert_eq!(spared.for_parameter("model.layers.0.self_attn.q_proj.bias").weight_decay, 0.0);
+        assert_eq!(spared.for_parameter("model.layers.0.self_attn.q_proj.weight").weight_decay, 0.01);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use collimate_chat::ChatDefaults;
 use collimate_data::{LoadOptions, ScoreDirection};
 use collimate_machine::memory_limit;
 use collimate_recipe::{DataSources, MemoryBudget, Recipe};
-use collimate_store::{DataRequest, Encoder, GroupStore, MixOptions, Preparation, StoreError, StorePlace};
+use collimate_store::{DataRequest, Encoder, GroupStore, MixOptions, Preparation, StoreError, StoreFolder};
 use collimate_text::{TextTokenizer, TokenizeOptions, TokenizerChanges};
 
 use crate::error::TrainError;
@@ -24,10 +24,10 @@ pub fn prepare(
     min_responses: usize,
     observer: &mut dyn Observer,
 ) -> Result<GroupStore, TrainError> {
-    let (place, sources) = (store_place(recipe), path.to_owned().into());
+    let (store_folder, sources) = (store_folder(recipe), path.to_owned().into());
     let request = DataRequest { hold_out: 0.0, ..training_request(recipe, &sources, min_responses)? };
     let encoder = encoder(recipe, tokenizer, min_responses);
-    Ok(Preparation::begin(request, encoder, &place, false, observer)?.finish(observer)?.training)
+    Ok(Preparation::begin(request, encoder, &store_folder, false, observer)?.finish(observer)?.training)
 }
 
 impl From<StoreError> for TrainError {
@@ -41,8 +41,8 @@ impl From<StoreError> for TrainError {
             StoreError::NoGroups { name } => TrainError::NoGroups { path: name.into() },
             error @ StoreError::HoldOut { .. } => recipe_value("eval_fraction", error.to_string()),
             error @ StoreError::Memory { .. } => recipe_value("memory_budget", format!("is too little: {error}")),
-            StoreError::TextPrompt { place } => {
-                recipe_value("system_prompt", format!("is for conversations, but the prompt of {place} is text"))
+            StoreError::TextPrompt { location } => {
+                recipe_value("system_prompt", format!("is for conversations, but the prompt of {location} is text"))
             }
             error => TrainError::Tokens(error),
         }
@@ -50,8 +50,8 @@ impl From<StoreError> for TrainError {
 }
 
 /// Where the tokens of a run are kept.
-pub(crate) fn store_place(recipe: &Recipe) -> StorePlace {
-    StorePlace::new(recipe.token_cache.folder("tokens"))
+pub(crate) fn store_folder(recipe: &Recipe) -> StoreFolder {
+    StoreFolder::new(recipe.token_cache.folder("tokens"))
 }
 
 /// Training data: the recipe's fractions, filters and limit, and what it holds out.

@@ -71,7 +71,7 @@ impl Origins {
     ///
     /// # Errors
     /// A file of the model or adapter cannot be read.
-    pub(crate) fn of(recipe: &Recipe, reference: Option<&Reference>) -> Result<Self, TrainError> {
+    pub(crate) fn hash(recipe: &Recipe, reference: Option<&Reference>) -> Result<Self, TrainError> {
         let model = recipe.model()?;
         let known = reference.and_then(|reference| reference.hash_of(model));
         let base = known.map_or_else(|| model_hash(model), Ok)?;
@@ -92,7 +92,7 @@ fn short_hash(text: &str) -> String {
 /// # Errors
 /// A file of theirs cannot be read.
 pub fn hash_of_starts(recipe: &Recipe) -> Result<String, TrainError> {
-    let start = Origins::of(recipe, None)?.start;
+    let start = Origins::hash(recipe, None)?.start;
     let reference = match recipe.reference.as_deref() {
         None => "start".to_owned(),
         Some(word @ ("start" | "base")) => word.to_owned(),

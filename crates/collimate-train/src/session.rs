@@ -227,7 +227,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
                 let Some(gradient) = gradient else { continue };
                 // Moved out so that it has a single owner: burn then updates it in place.
                 let parameter = self.model.take_parameter(index);
-                let own = options.of(&self.model.parameters()[index].name);
+                let own = options.for_parameter(&self.model.parameters()[index].name);
                 self.model.set_parameter(index, self.optimizer.update(index, parameter, &gradient, factor, &own));
             }
             UpdateStats { grad_norm: norm, applied: true }

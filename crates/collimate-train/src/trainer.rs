@@ -120,7 +120,7 @@ fn whole_run(
     let rows = read_rows(recipe, &checked, context)?;
     let Opened { mut run, mut session, reference } = open(recipe, &checked, rows, lock, context)?;
 
-    let origins = Origins::of(recipe, reference.as_ref())?;
+    let origins = Origins::hash(recipe, reference.as_ref())?;
     match &checkpoint {
         Some(checkpoint) => {
             let note = check_same_run(checkpoint, &run, &origins)?;

@@ -176,7 +176,7 @@ impl CliError {
 
     /// For `map_err` of writing a file.
     pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let failed = WriteError::of(path);
+        let failed = WriteError::at(path);
         move |source| Self::Write(failed(source))
     }
 

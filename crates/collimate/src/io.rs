@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use collimate_data::RowWriter;
-use collimate_files::UnnamedPlace;
+use collimate_files::ScratchFolder;
 use collimate_hub::Hub;
 use collimate_progress::{BarObserver, Both, LineObserver, LogFile, Observer, Silent, terminal_width, wrap};
 use serde_json::Value;
@@ -115,9 +115,9 @@ const MOST_IN_MEMORY: usize = 16 << 20;
 
 /// Where a command keeps rows while it runs: where its output will be, or for standard output and devices in the system's
 /// folder for temporary files.
-pub(crate) fn place_beside(output: &Path) -> UnnamedPlace {
+pub(crate) fn scratch_beside(output: &Path) -> ScratchFolder {
     let is_file = output != Path::new("-") && (output.is_file() || !output.exists());
-    if is_file { UnnamedPlace::beside(output) } else { UnnamedPlace::temporary() }
+    if is_file { ScratchFolder::beside(output) } else { ScratchFolder::temporary() }
 }
 
 impl Rows {

@@ -8,10 +8,10 @@
 //! wrong in a [`Trial`].
 //!
 //! ```
-//! use collimate_hostile::{Places, Target, try_input};
+//! use collimate_hostile::{InputFolders, Target, try_input};
 //!
 //! let input = b"{\"prompt\": ";
-//! let trial = try_input(Target::Jsonl, &Places::new()?, input);
+//! let trial = try_input(Target::Jsonl, &InputFolders::new()?, input);
 //! assert!(trial.fault(Target::Jsonl, input).is_none(), "{trial:?}");
 //! # std::io::Result::Ok(())
 //! ```
@@ -19,16 +19,16 @@
 mod allocation;
 mod answer;
 mod corpus;
+mod input_folders;
 mod mutate;
 mod parsers;
-mod places;
 mod target;
 mod trial;
 
 pub use allocation::{Counting, peak_since, reset_peak};
 pub use answer::Answer;
 pub use corpus::Corpus;
+pub use input_folders::InputFolders;
 pub use mutate::Mutator;
-pub use places::Places;
 pub use target::{Limit, Target};
 pub use trial::{SLOWEST_SECONDS, STACK_BYTES, Trial, fuzz, try_input};

@@ -11,7 +11,7 @@ use collimate_text::{TextTokenizer, read_chat_template};
 use collimate_train::read_trainer_state;
 
 use crate::answer::{Answer, answer};
-use crate::places::{Places, model_config};
+use crate::input_folders::{InputFolders, model_config};
 
 /// The file that an input replaces: its first line may name one, otherwise the first of `files`.
 pub(crate) fn named<'a>(input: &'a [u8], files: &[&'static str]) -> (&'static str, &'a [u8]) {
@@ -70,7 +70,7 @@ pub(crate) fn read_weights(files: Result<WeightFiles, HfError>) -> Result<(), Hf
     first_error.map_or(Ok(()), Err)
 }
 
-pub(crate) fn config(places: &Places, input: &[u8]) -> Answer {
+pub(crate) fn config(folders: &InputFolders, input: &[u8]) -> Answer {
     let (file, bytes) = named(input, &["config.json", "generation_config.json"]);
     let read = |folder: &Path| {
         answer(ModelConfig::from_dir(folder).map(|config| {
@@ -79,13 +79,13 @@ pub(crate) fn config(places: &Places, input: &[u8]) -> Answer {
         }))
     };
     if file == "config.json" {
-        return places.with("config", file, bytes, read);
+        return folders.with("config", file, bytes, read);
     }
     let sound = model_config().to_string();
-    places.with("config", file, bytes, |_| places.with("config", "config.json", sound.as_bytes(), read))
+    folders.with("config", file, bytes, |_| folders.with("config", "config.json", sound.as_bytes(), read))
 }
 
-pub(crate) fn tokenizer(places: &Places, input: &[u8]) -> Answer {
+pub(crate) fn tokenizer(folders: &InputFolders, input: &[u8]) -> Answer {
     const FILES: [&str; 6] = [
         "tokenizer.json",
         "tokenizer_config.json",
@@ -95,7 +95,7 @@ pub(crate) fn tokenizer(places: &Places, input: &[u8]) -> Answer {
         "chat_template.jinja",
     ];
     let (file, bytes) = named(input, &FILES);
-    places.with("tokenizer", file, bytes, |folder| {
+    folders.with("tokenizer", file, bytes, |folder| {
         answer(TextTokenizer::from_model_dir(folder).and_then(|tokenizer| {
             let ids = tokenizer.encode("ab a</s> Äß\u{301} 12", true)?;
             tokenizer.pieces(&ids)?;
@@ -114,9 +114,9 @@ fn exported(folder: &Path) -> bool {
 }
 
 /// Templates are text, so invalid UTF-8 is replaced as a decoder does.
-pub(crate) fn chat_template(places: &Places, input: &[u8]) -> Answer {
+pub(crate) fn chat_template(folders: &InputFolders, input: &[u8]) -> Answer {
     if let ("tokenizer_config.json", bytes) = named(input, &["chat_template.jinja", "tokenizer_config.json"]) {
-        return answer(places.with("config", "tokenizer_config.json", bytes, read_chat_template));
+        return answer(folders.with("config", "tokenizer_config.json", bytes, read_chat_template));
     }
     let tokens = [("bos_token", "<s>"), ("eos_token", "</s>")];
     let tokens = tokens.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
@@ -126,10 +126,10 @@ pub(crate) fn chat_template(places: &Places, input: &[u8]) -> Answer {
     answer(template.and_then(|template| template.render(&turns, true)))
 }
 
-pub(crate) fn metrics(places: &Places, input: &[u8]) -> Answer {
+pub(crate) fn metrics(folders: &InputFolders, input: &[u8]) -> Answer {
     let (file, bytes) =
         named(input, &["metrics.jsonl", "results.json", "run.json", "trainer_state.json", "recipe.yaml"]);
-    places.with("run", file, bytes, |folder| match file {
+    folders.with("run", file, bytes, |folder| match file {
         "trainer_state.json" => answer(read_trainer_state(&folder.join(file))),
         "metrics.jsonl" => answer(read_metrics(&folder.join(file)).and_then(|rows| write_report(folder).map(|_| rows))),
         _ => answer(write_report(folder)),
@@ -142,11 +142,11 @@ mod tests {
 
     #[test]
     fn tokenizers_of_the_corpus_are_exported_to_gguf() {
-        let places = Places::new().expect("folders");
+        let folders = InputFolders::new().expect("folders");
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/tokenizer");
         for name in ["byte-level.json", "fallback.json"] {
             let bytes = std::fs::read(corpus.join(name)).expect("a seed");
-            assert!(places.with("tokenizer", "tokenizer.json", &bytes, exported), "{name}");
+            assert!(folders.with("tokenizer", "tokenizer.json", &bytes, exported), "{name}");
         }
     }
 }

@@ -10,8 +10,8 @@ use collimate_train::{LoadedRecipe, load_recipe_from};
 use serde::Serialize;
 
 use crate::answer::{Answer, answer};
+use crate::input_folders::InputFolders;
 use crate::parsers::{chat_template, config, jsonl, metrics, named, read_weights, row_file, tokenizer};
-use crate::places::Places;
 
 /// Memory that a parser may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -113,31 +113,31 @@ impl Target {
     }
 
     /// Feeds an input to the parser, and its result to the code that uses it.
-    pub fn run(self, places: &Places, input: &[u8]) -> Answer {
+    pub fn run(self, folders: &InputFolders, input: &[u8]) -> Answer {
         match self {
             Self::Jsonl => jsonl(input),
-            Self::RowFile => places.with("rows", "input", input, |folder| row_file(&folder.join("input"))),
-            Self::Safetensors => places
+            Self::RowFile => folders.with("rows", "input", input, |folder| row_file(&folder.join("input"))),
+            Self::Safetensors => folders
                 .with("weights", "model.safetensors", input, |folder| answer(read_weights(WeightFiles::open(folder)))),
-            Self::WeightIndex => places.with("index", "model.safetensors.index.json", input, |folder| {
+            Self::WeightIndex => folders.with("index", "model.safetensors.index.json", input, |folder| {
                 answer(read_weights(WeightFiles::open(folder)))
             }),
-            Self::Config => config(places, input),
-            Self::Tokenizer => tokenizer(places, input),
-            Self::ChatTemplate => chat_template(places, input),
+            Self::Config => config(folders, input),
+            Self::Tokenizer => tokenizer(folders, input),
+            Self::ChatTemplate => chat_template(folders, input),
             Self::Adapter => {
                 let (file, bytes) = named(input, &["adapter_config.json", "adapter_model.safetensors"]);
-                places.with("adapter", file, bytes, |folder| answer(Adapter::read(folder, &places.model)))
+                folders.with("adapter", file, bytes, |folder| answer(Adapter::read(folder, &folders.model)))
             }
-            Self::Recipe => places.with("recipe", "recipe.yaml", input, |folder| {
-                let loaded = load_recipe_from(Some(&folder.join("recipe.yaml")), &[], &places.hub);
+            Self::Recipe => folders.with("recipe", "recipe.yaml", input, |folder| {
+                let loaded = load_recipe_from(Some(&folder.join("recipe.yaml")), &[], &folders.hub);
                 answer(loaded.and_then(|LoadedRecipe { recipe, .. }| {
                     let counts = recipe.step_counts(1000);
                     let _ = (recipe.schedule(&counts), recipe.checkpoints(&counts).count(counts.total_steps));
                     Ok(recipe.resolved_yaml()?)
                 }))
             }),
-            Self::Metrics => metrics(places, input),
+            Self::Metrics => metrics(folders, input),
             Self::ObjectiveRows => match std::str::from_utf8(input) {
                 Ok(text) => answer(evaluate_rows(text)),
                 Err(error) => Answer::Refused(error.to_string()),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::allocation::{held, peak_since, reset_peak};
 use crate::answer::Answer;
-use crate::places::Places;
+use crate::input_folders::InputFolders;
 use crate::target::Target;
 
 /// Longest time for an input, in seconds.
@@ -47,16 +47,17 @@ impl Trial {
 /// # Panics
 /// The parser panics, or its folders cannot be created.
 pub fn fuzz(target: Target, input: &[u8]) {
-    static PLACES: OnceLock<Places> = OnceLock::new();
-    let places = PLACES.get_or_init(|| Places::new().unwrap_or_else(|error| panic!("folders for inputs: {error}")));
-    target.run(places, input);
+    static FOLDERS: OnceLock<InputFolders> = OnceLock::new();
+    let folders =
+        FOLDERS.get_or_init(|| InputFolders::new().unwrap_or_else(|error| panic!("folders for inputs: {error}")));
+    target.run(folders, input);
 }
 
 /// Feeds one input to a parser.
-pub fn try_input(target: Target, places: &Places, input: &[u8]) -> Trial {
+pub fn try_input(target: Target, folders: &InputFolders, input: &[u8]) -> Trial {
     reset_peak();
     let (before, begun) = (held(), ThreadTime::now());
-    let answer = catch_unwind(AssertUnwindSafe(|| target.run(places, input))).ok();
+    let answer = catch_unwind(AssertUnwindSafe(|| target.run(folders, input))).ok();
     Trial { time: begun.elapsed(), peak_bytes: peak_since(before), answer }
 }
 

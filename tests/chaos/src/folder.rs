@@ -24,7 +24,7 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// Inspects the folder, `run` in it, the rounds of a loop in `run`, and `cache`; entries that disappear meanwhile are
     /// ignored.
-    pub(crate) fn of(folder: &Path) -> Self {
+    pub(crate) fn read(folder: &Path) -> Self {
         let run = folder.join("run");
         let mut snapshot = Self { exists: run.is_dir(), ..Self::default() };
         for (name, bytes) in entries(&run) {
@@ -91,7 +91,7 @@ mod tests {
     fn a_run_is_seen_by_its_files() {
         let around = tempfile::tempdir().expect("a folder");
         let folder = around.path().join("here");
-        assert_eq!(Snapshot::of(&folder), Snapshot::default());
+        assert_eq!(Snapshot::read(&folder), Snapshot::default());
         for name in ["run/checkpoint-9", "run/checkpoint-10", "run/.checkpoint-x1", "cache"] {
             fs::create_dir_all(folder.join(name)).expect("a folder");
         }
@@ -99,7 +99,7 @@ mod tests {
         for name in files {
             fs::write(folder.join(name), "12345").expect("a file");
         }
-        let snapshot = Snapshot::of(&folder);
+        let snapshot = Snapshot::read(&folder);
         assert_eq!((snapshot.exists, snapshot.newest()), (true, 10));
         assert_eq!((snapshot.staging.len(), snapshot.temporaries.len()), (1, 2));
         assert_eq!((snapshot.metrics_bytes, snapshot.cache_bytes), (5, 5));
@@ -107,7 +107,7 @@ mod tests {
         for name in [".samples.jsonl.9.tmp", "run/round-2/metrics.jsonl", "run/round-2/.README.md.3.tmp"] {
             fs::write(folder.join(name), "12345").expect("a file");
         }
-        let snapshot = Snapshot::of(&folder);
+        let snapshot = Snapshot::read(&folder);
         assert_eq!((snapshot.temporaries.len(), snapshot.metrics_bytes), (4, 10));
         assert!(snapshot.temporaries.contains("round-2/.README.md.3.tmp"));
     }

@@ -92,7 +92,7 @@ impl Job {
     /// What a process was doing when it ended.
     pub(crate) fn phase(&self, ended: &Ended, last_step: usize) -> Phase {
         match self {
-            Self::Train(_) => Phase::of(&ended.log, &ended.before, &ended.after, last_step),
+            Self::Train(_) => Phase::detect(&ended.log, &ended.before, &ended.after, last_step),
             Self::Verb(_) => Phase::of_verb(&ended.log, &ended.before, &ended.after),
         }
     }

@@ -63,7 +63,7 @@ impl Phase {
     }
 
     /// The phase in which a process stopped, from its log and its folder at start and end.
-    pub(crate) fn of(log: &str, before: &Snapshot, after: &Snapshot, last_step: usize) -> Self {
+    pub(crate) fn detect(log: &str, before: &Snapshot, after: &Snapshot, last_step: usize) -> Self {
         if after.staging.difference(&before.staging).next().is_some() {
             return Self::Checkpoint;
         }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn the_last_stage_that_was_begun_counts() {
         let none = Snapshot::default();
-        let phase = |log: &str| Phase::of(log, &none, &none, 9);
+        let phase = |log: &str| Phase::detect(log, &none, &none, 9);
         assert_eq!(phase(""), Phase::StartUp);
         assert_eq!(phase("reading a\ntokenizing a (3)\n"), Phase::StartUp);
         assert_eq!(phase("reading a\nreference log-probs: 3 of 4 responses from the cache\n"), Phase::StartUp);
@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn a_checkpoint_that_was_begun_shows_in_the_folder() {
         let staged = Snapshot { staging: [".checkpoint-a".to_owned()].into(), ..at(3) };
-        assert_eq!(Phase::of("training with nca (3)\n", &at(3), &staged, 9), Phase::Checkpoint);
-        assert_eq!(Phase::of("training with nca (3)\n", &staged, &staged, 9), Phase::Steps, "an earlier one");
+        assert_eq!(Phase::detect("training with nca (3)\n", &at(3), &staged, 9), Phase::Checkpoint);
+        assert_eq!(Phase::detect("training with nca (3)\n", &staged, &staged, 9), Phase::Steps, "an earlier one");
     }
 
     #[test]
@@ -131,8 +131,8 @@ mod tests {
 
     #[test]
     fn after_the_last_checkpoint_comes_the_export() {
-        assert_eq!(Phase::of("evaluation (2)\n", &at(6), &at(9), 9), Phase::Export);
-        assert_eq!(Phase::of("reading a\n", &at(9), &at(9), 9), Phase::StartUp);
-        assert_eq!(Phase::of("reading a\nresuming after step 9\n", &at(9), &at(9), 9), Phase::Export);
+        assert_eq!(Phase::detect("evaluation (2)\n", &at(6), &at(9), 9), Phase::Export);
+        assert_eq!(Phase::detect("reading a\n", &at(9), &at(9), 9), Phase::StartUp);
+        assert_eq!(Phase::detect("reading a\nresuming after step 9\n", &at(9), &at(9), 9), Phase::Export);
     }
 }

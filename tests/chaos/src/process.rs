@@ -98,7 +98,7 @@ impl Start<'_> {
     /// # Errors
     /// It cannot be started or interrupted, or does not end.
     pub(crate) fn run(&self, interruption: Option<(Trigger, Signal)>) -> Result<Ended> {
-        let before = Snapshot::of(self.folder);
+        let before = Snapshot::read(self.folder);
         let (mut child, begun) = (self.spawn()?, Instant::now());
         let mut pending = interruption.map(|(trigger, signal)| (Watch::new(trigger, before.clone()), signal));
         let (mut last, mut awake) = (Duration::ZERO, Duration::ZERO);
@@ -113,7 +113,8 @@ impl Start<'_> {
             if awake > LONGEST_LIFE {
                 return Err(self.hangs(&mut child));
             }
-            let is_due = pending.as_mut().is_some_and(|(watch, _)| watch.is_due(elapsed, || Snapshot::of(self.folder)));
+            let is_due =
+                pending.as_mut().is_some_and(|(watch, _)| watch.is_due(elapsed, || Snapshot::read(self.folder)));
             if let Some((_, signal)) = pending.take_if(|_| is_due) {
                 signal.send_to(&mut child)?;
                 continue;
@@ -121,7 +122,7 @@ impl Start<'_> {
             let pause = pending.as_ref().map_or(Duration::from_millis(1), |(watch, _)| watch.pause(elapsed));
             std::thread::sleep(pause);
         };
-        let (time, after) = (begun.elapsed(), Snapshot::of(self.folder));
+        let (time, after) = (begun.elapsed(), Snapshot::read(self.folder));
         Ok(Ended { end: status.into(), time, log: self.read_log(), before, after })
     }
 

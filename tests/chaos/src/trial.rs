@@ -155,7 +155,7 @@ impl<'a> Trial<'a> {
     }
 
     fn draw(&self, start: usize, folder: &Path, signals: bool, random: &mut Random) -> Draw {
-        let events = self.job.events(&Snapshot::of(folder));
+        let events = self.job.events(&Snapshot::read(folder));
         Draw {
             trigger: Trigger::draw(random, self.whole, &events),
             signal: Signal::draw(random, signals),

@@ -17,7 +17,7 @@ mod sizes;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use collimate_hostile::{Answer, Corpus, Counting, Places, STACK_BYTES, Target, try_input};
+use collimate_hostile::{Answer, Corpus, Counting, InputFolders, STACK_BYTES, Target, try_input};
 
 /// Memory is part of the check. It is counted per thread, so concurrent tests don't disturb it.
 #[global_allocator]
@@ -48,9 +48,9 @@ fn keep_caught_panics_quiet() {
 fn try_all(target: Target, inputs: impl Iterator<Item = (String, Vec<u8>)> + Send) -> Vec<(String, Answer)> {
     keep_caught_panics_quiet();
     let work = || {
-        let places = Places::new().expect("folders");
+        let folders = InputFolders::new().expect("folders");
         let tried = |(name, input): (String, Vec<u8>)| {
-            let trial = try_input(target, &places, &input);
+            let trial = try_input(target, &folders, &input);
             if let Some(fault) = trial.fault(target, &input) {
                 panic!("{target}, {name}: {fault}; the input is {:?}", String::from_utf8_lossy(&input));
             }

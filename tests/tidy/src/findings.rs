@@ -115,7 +115,7 @@ fn circles_of(tree: &Tree) -> Vec<Finding> {
 }
 
 fn in_file(file: &SourceFile, is_production: bool) -> Vec<Finding> {
-    let contents = Contents::of(file);
+    let contents = Contents::read(file);
     let finding = |rule, subject: &str, message: String| Finding { rule, subject: subject.to_owned(), message };
     let mut findings = Vec::new();
     if file.num_lines > MOST_FILE_LINES {
@@ -167,7 +167,7 @@ pub(crate) fn longest_functions(packages: &[Package], count: usize) -> Vec<(usiz
     let files = packages.iter().flat_map(|package| &package.trees).flat_map(|tree| &tree.files);
     let mut functions = BTreeMap::new();
     for file in files {
-        for function in Contents::of(file).functions {
+        for function in Contents::read(file).functions {
             functions.insert(
                 (usize::MAX - function.num_lines, format!("{}::{}", file.path, function.name)),
                 function.num_lines,

@@ -18,7 +18,7 @@ const MOST_HOPS: usize = 16;
 
 /// All uses between files of a tree, except between parents and descendants. Tests are excluded.
 pub(crate) fn edges(tree: &Tree) -> Edges {
-    let names: Vec<Names> = tree.modules.iter().map(Names::of).collect();
+    let names: Vec<Names> = tree.modules.iter().map(Names::collect).collect();
     let resolver = Resolver { tree, names: &names };
     let mut edges = Edges::new();
     for (index, module) in tree.modules.iter().enumerate().filter(|(_, module)| !module.is_test) {
@@ -45,7 +45,7 @@ struct Names {
 }
 
 impl Names {
-    fn of(module: &Module) -> Self {
+    fn collect(module: &Module) -> Self {
         let mut names = Self::default();
         for item in module.items.iter().filter(|item| !is_test_only(item)) {
             names.defined.extend(defined_name(item));

@@ -36,7 +36,7 @@ pub(crate) struct Contents {
 
 impl Contents {
     /// Reads a file.
-    pub(crate) fn of(file: &SourceFile) -> Self {
+    pub(crate) fn read(file: &SourceFile) -> Self {
         let mut contents = Self { test_depth: usize::from(file.is_test), ..Self::default() };
         contents.visit_file(&file.syntax);
         contents
@@ -200,7 +200,7 @@ mod tests {
 
     fn contents(text: &str) -> Contents {
         let syntax = syn::parse_file(text).expect("Rust");
-        Contents::of(&SourceFile { path: "x.rs".to_owned(), num_lines: 0, is_test: false, syntax })
+        Contents::read(&SourceFile { path: "x.rs".to_owned(), num_lines: 0, is_test: false, syntax })
     }
 
     #[test]

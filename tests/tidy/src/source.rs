@@ -55,27 +55,27 @@ pub(crate) fn read_tree(workspace: &Path, package: &Path, target: &Path) -> Resu
     let mut tree = Tree::default();
     let folder = target.parent().unwrap_or(workspace).to_owned();
     let is_test = target.starts_with(package.join("tests"));
-    tree.read_file(workspace, target, Place { folder, parent: None, is_test })?;
+    tree.read_file(workspace, target, ModuleLocation { folder, parent: None, is_test })?;
     Ok(tree)
 }
 
 /// A module's location: the folder of its children's files, and its parent.
-struct Place {
+struct ModuleLocation {
     folder: PathBuf,
     parent: Option<usize>,
     is_test: bool,
 }
 
 impl Tree {
-    fn read_file(&mut self, workspace: &Path, path: &Path, place: Place) -> Result<usize> {
+    fn read_file(&mut self, workspace: &Path, path: &Path, location: ModuleLocation) -> Result<usize> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let syntax = syn::parse_file(&text).with_context(|| path.display().to_string())?;
         let items = syntax.items.clone();
         let name = path.strip_prefix(workspace).unwrap_or(path).display().to_string().replace('\\', "/");
-        self.files.push(SourceFile { path: name, num_lines: text.lines().count(), is_test: place.is_test, syntax });
+        self.files.push(SourceFile { path: name, num_lines: text.lines().count(), is_test: location.is_test, syntax });
         let file = self.files.len() - 1;
         let around = path.parent().unwrap_or(workspace).to_owned();
-        self.add_module(workspace, &around, file, items, place)
+        self.add_module(workspace, &around, file, items, location)
     }
 
     /// Adds a module and what it declares. `around` is the folder that `#[path]` is relative to.
@@ -85,20 +85,20 @@ impl Tree {
         around: &Path,
         file: usize,
         items: Vec<Item>,
-        place: Place,
+        location: ModuleLocation,
     ) -> Result<usize> {
         let index = self.modules.len();
         let (declared, items): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(|item| matches!(item, Item::Mod(_)));
-        let Place { folder, parent, is_test } = place;
+        let ModuleLocation { folder, parent, is_test } = location;
         self.modules.push(Module { file, parent, children: HashMap::new(), is_test, items });
         for item in declared {
             let is_test = is_test || is_test_only(&item);
             let Item::Mod(ItemMod { attrs, ident, content, .. }) = item else { continue };
             let name = ident.to_string();
             let child = if let Some((_, items)) = content {
-                let place = Place { folder: folder.join(&name), parent: Some(index), is_test };
-                self.add_module(workspace, around, file, items, place)?
+                let location = ModuleLocation { folder: folder.join(&name), parent: Some(index), is_test };
+                self.add_module(workspace, around, file, items, location)?
             } else {
                 let named = path_attribute(&attrs).map(|path| around.join(path));
                 let path = match named {
@@ -106,7 +106,7 @@ impl Tree {
                     None => module_file(&folder, &name)?,
                 };
                 let inside = if path.ends_with("mod.rs") { folder.join(&name) } else { path.with_extension("") };
-                self.read_file(workspace, &path, Place { folder: inside, parent: Some(index), is_test })?
+                self.read_file(workspace, &path, ModuleLocation { folder: inside, parent: Some(index), is_test })?
             };
             self.modules[index].children.insert(name, child);
         }

@@ -80,7 +80,7 @@ enum Standing {
 
 impl Standing {
     /// Compares the score of the response `chosen` with the others'.
-    fn of(scores: &[f64], chosen: usize) -> Self {
+    fn compare(scores: &[f64], chosen: usize) -> Self {
         let others = || scores.iter().enumerate().filter(|(k, _)| *k != chosen).map(|(_, score)| *score);
         if others().any(|score| score > scores[chosen]) {
             Self::Contradicted
@@ -145,7 +145,7 @@ pub(super) fn compare(
     place: impl FnOnce() -> String,
 ) -> Result<(), RowError> {
     let Some(chosen) = raw.chosen else { return Ok(()) };
-    let standing = Standing::of(scores, chosen);
+    let standing = Standing::compare(scores, chosen);
     counts.add(standing, place);
     if standing == Standing::Contradicted && conflicts == LabelConflicts::Drop {
         let problem = "the scores contradict the label".to_owned();
@@ -159,7 +159,7 @@ pub(super) fn compare(
 fn settle(raw: &mut RawGroup, scores: &mut [f64], conflicts: LabelConflicts) {
     let Some(chosen) = raw.chosen else { return };
     let best = highest(scores);
-    if Standing::of(scores, chosen) == Standing::Contradicted {
+    if Standing::compare(scores, chosen) == Standing::Contradicted {
         if conflicts == LabelConflicts::Scores {
             raw.chosen = Some(best);
             return;

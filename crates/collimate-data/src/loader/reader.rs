@@ -231,8 +231,8 @@ impl GroupReader {
         let left_out = keep_usable(&mut raw, &self.options, self.layout, &reward_from)?;
         let mut rewards = row_rewards::rewards(&raw, self.layout, self.direction, &reward_from)?;
         if has_scores {
-            let place = || self.files.place(index, line);
-            labels::compare(&mut raw, &mut rewards, self.options.label_conflicts, &mut self.counts.labels, place)?;
+            let location = || self.files.location(index, line);
+            labels::compare(&mut raw, &mut rewards, self.options.label_conflicts, &mut self.counts.labels, location)?;
         }
         for reason in left_out {
             *self.counts.left_out.entry(reason).or_default() += 1;

@@ -140,8 +140,8 @@ fn several_files_are_read_as_one_and_errors_name_file_and_line() {
     let places: Vec<_> =
         groups.by_ref().take(3).map(|group| group.unwrap()).map(|group| (group.index, group.line)).collect();
     assert_eq!(places, [(0, 1), (1, 3), (2, 2)]);
-    assert!(groups.files().place(1, 3).ends_with("a.jsonl:3"));
-    assert!(groups.files().place(2, 2).ends_with("b.jsonl:2"));
+    assert!(groups.files().location(1, 3).ends_with("a.jsonl:3"));
+    assert!(groups.files().location(2, 2).ends_with("b.jsonl:2"));
     let error = groups.next().unwrap().unwrap_err().to_string();
     assert!(error.contains("b.jsonl:3: field \"chosen\": "), "{error}");
     assert!(groups.next().is_none());

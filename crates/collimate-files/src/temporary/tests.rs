@@ -34,7 +34,7 @@ fn a_name_is_known_again_and_never_repeated() {
 #[test]
 fn an_error_names_what_was_to_appear() {
     let path = Path::new("run").join(hidden("checkpoint-2")).join("model.safetensors");
-    let error = WriteError::of(&path)(io::Error::other("full")).to_string();
+    let error = WriteError::at(&path)(io::Error::other("full")).to_string();
     assert_eq!(error, "run/checkpoint-2/model.safetensors: cannot be written: full");
     assert_eq!(shown(Path::new("./.lock/a")), Path::new("./.lock/a"));
 }

@@ -24,7 +24,7 @@ impl Adapter {
 
     /// The model's tensors that the adapter changes.
     pub fn changed_tensors(&self, model: &ModelConfig) -> BTreeSet<String> {
-        let parts = self.tensors.keys().filter_map(|name| AdapterPart::of(name));
+        let parts = self.tensors.keys().filter_map(|name| AdapterPart::parse(name));
         let own = parts.map(|(module, part)| match part {
             AdapterPart::Copy => module.to_owned(),
             _ => format!("{module}.weight"),

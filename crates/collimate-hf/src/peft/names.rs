@@ -41,7 +41,7 @@ impl AdapterPart {
     }
 
     /// The module, and which part of it a name stands for; of a copy, its tensor. `None` without PEFT's prefix.
-    pub fn of(name: &str) -> Option<(&str, Self)> {
+    pub fn parse(name: &str) -> Option<(&str, Self)> {
         let rest = name.strip_prefix(PREFIX)?;
         // Older PEFT writes magnitudes as the weight of a module.
         let rest = rest.strip_suffix("_vector.weight").map_or(rest, |start| &rest[..start.len() + "_vector".len()]);

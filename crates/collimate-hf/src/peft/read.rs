@@ -126,7 +126,7 @@ impl Keys {
                 let (hint, key) = (hint(key, module, &modules), key.chars().take(MAX_HINT_CHARACTERS).collect());
                 Err(AdapterError::UnknownKey { path: path.to_owned(), key, hint }.into())
             };
-            let Some((rest, part)) = AdapterPart::of(key) else { return unknown(None) };
+            let Some((rest, part)) = AdapterPart::parse(key) else { return unknown(None) };
             if part != AdapterPart::Copy {
                 let is_embedding = matches!(part, AdapterPart::EmbeddingA | AdapterPart::EmbeddingB);
                 if !known.contains(rest) || is_embedding != (rest == embedding_module(model)) {
@@ -153,7 +153,7 @@ impl Keys {
     }
 
     fn modules(&self) -> BTreeSet<&str> {
-        let parts = self.own.keys().filter_map(|name| AdapterPart::of(name));
+        let parts = self.own.keys().filter_map(|name| AdapterPart::parse(name));
         parts.filter(|(_, part)| *part != AdapterPart::Copy).map(|(module, _)| module).collect()
     }
 
@@ -185,7 +185,7 @@ impl Keys {
         let expected: BTreeSet<String> = config.tensors(model).into_iter().map(|spec| spec.name).collect();
         let present = self.modules();
         for name in &expected {
-            let Some((module, part)) = AdapterPart::of(name) else { continue };
+            let Some((module, part)) = AdapterPart::parse(name) else { continue };
             if !self.own.contains_key(name) && present.contains(module) {
                 let (path, module, missing) = (self.path.clone(), module.to_owned(), part.label());
                 return Err(AdapterError::HalfMissing { path, module, missing }.into());
@@ -193,7 +193,7 @@ impl Keys {
         }
         let missing = expected.iter().filter(|name| !self.own.contains_key(*name));
         let missing: BTreeSet<&str> =
-            missing.filter_map(|name| AdapterPart::of(name)).map(|(module, _)| module).collect();
+            missing.filter_map(|name| AdapterPart::parse(name)).map(|(module, _)| module).collect();
         if let Some(first) = missing.first() {
             let (path, module) = (self.path.clone(), (*first).to_owned());
             return Err(AdapterError::ModuleMissing { path, module, num_missing: missing.len() }.into());
@@ -206,7 +206,7 @@ impl Keys {
             .own
             .keys()
             .filter(|name| !expected.contains(*name))
-            .find_map(|name| Some((name.clone(), AdapterPart::of(name)?)))
+            .find_map(|name| Some((name.clone(), AdapterPart::parse(name)?)))
         else {
             return Ok(());
         };

@@ -48,7 +48,7 @@ impl TensorFile {
             file.write_all(&(header.len() as u64).to_le_bytes())?;
             file.write_all(&header)
         };
-        write(&mut file).map_err(WriteError::of(path))?;
+        write(&mut file).map_err(WriteError::at(path))?;
         Ok(Self { path: path.to_owned(), file, dtype, slots, waiting })
     }
 
@@ -77,7 +77,7 @@ impl TensorFile {
             self.file.seek(offset)?;
             tensor.data.chunks(1 << 20).try_for_each(|block| self.file.write_all(&self.dtype.encode(block)))
         };
-        Ok(write().map_err(WriteError::of(&self.path))?)
+        Ok(write().map_err(WriteError::at(&self.path))?)
     }
 
     pub(super) fn complete(&self) -> Result<(), HfError> {

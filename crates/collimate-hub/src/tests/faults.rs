@@ -15,11 +15,11 @@ use crate::{Hub, HubError, Timeouts, Watch};
 const CONFIG: &str = "{\"a\": 1, \"long\": \"enough to be sent in parts\"}";
 const NAME: &str = "org/m/resolve/main/config.json";
 
-/// What a download told, in order.
+/// Records what a download reports, in order.
 #[derive(Debug, Default)]
-struct Heard(Mutex<Vec<String>>);
+struct Recorder(Mutex<Vec<String>>);
 
-impl Heard {
+impl Recorder {
     fn push(&self, text: String) {
         self.0.lock().unwrap().push(text);
     }
@@ -29,7 +29,7 @@ impl Heard {
     }
 }
 
-impl Watch for Heard {
+impl Watch for Recorder {
     fn begin(&self, file: &str, done: u64, total: u64) {
         self.push(format!("{file} from {done} to {total}"));
     }
@@ -48,16 +48,16 @@ impl Watch for Heard {
 }
 
 /// A hub whose configuration has a fault, with short timeouts.
-fn faulty(fault: Fault) -> (Server, TempDir, Hub, Arc<Heard>) {
+fn faulty(fault: Fault) -> (Server, TempDir, Hub, Arc<Recorder>) {
     faulty_at(&[(NAME, fault)])
 }
 
-fn faulty_at(faults: &[(&str, Fault)]) -> (Server, TempDir, Hub, Arc<Heard>) {
+fn faulty_at(faults: &[(&str, Fault)]) -> (Server, TempDir, Hub, Arc<Recorder>) {
     let mut repositories = Repositories::default();
     repositories.files.insert("models/org/m".to_owned(), files(&[("config.json", CONFIG), ("model.safetensors", "w")]));
     repositories.faults = faults.iter().map(|(path, fault)| ((*path).to_owned(), fault.clone())).collect();
     let (server, folder, hub) = hub_of(repositories);
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(Recorder::default());
     let short = Duration::from_millis(400);
     let hub = with(&hub, |options| options.timeouts = Timeouts { question: short, download: short });
     (server, folder, hub.with_watch(heard.clone()), heard)
@@ -210,7 +210,7 @@ fn another_host_gets_no_token() {
 #[test]
 fn two_that_want_one_file_download_it_once() {
     let (server, _folder, hub, _) = faulty(Fault::Stall { after: 10, times: 1 });
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(Recorder::default());
     let second = hub.clone().with_watch(heard.clone());
     std::thread::scope(|scope| {
         let first = scope.spawn(|| hub.model(&model("org/m")).unwrap());

@@ -92,16 +92,16 @@ fn chart(title: &str, found: &Falling, figures: &[Figure], points: PointsOf) -> 
 }
 
 fn held_out(found: &Falling, objective: &str, figure: fn(&Moment) -> f64) -> Vec<Point> {
-    let curves: Vec<&[Moment]> = of(found, objective).map(|curve| curve.held_out.as_slice()).collect();
+    let curves: Vec<&[Moment]> = curves_for(found, objective).map(|curve| curve.held_out.as_slice()).collect();
     over_seeds(&curves, 1, figure)
 }
 
 fn training(found: &Falling, objective: &str, figure: fn(&Moment) -> f64) -> Vec<Point> {
-    let curves: Vec<&[Moment]> = of(found, objective).map(|curve| curve.training.as_slice()).collect();
+    let curves: Vec<&[Moment]> = curves_for(found, objective).map(|curve| curve.training.as_slice()).collect();
     over_seeds(&curves, WINDOW / 2, figure)
 }
 
-fn of<'a>(found: &'a Falling, objective: &'a str) -> impl Iterator<Item = &'a crate::falling::Curve> {
+fn curves_for<'a>(found: &'a Falling, objective: &'a str) -> impl Iterator<Item = &'a crate::falling::Curve> {
     found.curves.iter().filter(move |curve| curve.objective == objective)
 }
 

@@ -100,15 +100,15 @@ fn slopes(curves: &[Curve]) -> String {
         // Rounding has no slope.
         let is_rounding = curve.points.last().is_some_and(|(_, tv)| tv.mean < 1e-6);
         let slope = if is_rounding { "—".to_owned() } else { fixed(curve.slope, 2) };
-        let told = told(curve.feedback).to_owned();
-        vec![label(&curve.objective).to_owned(), told, curve.num_responses.to_string(), first, last, slope]
+        let feedback = feedback_label(curve.feedback).to_owned();
+        vec![label(&curve.objective).to_owned(), feedback, curve.num_responses.to_string(), first, last, slope]
     });
     let ends = |at: fn(&Curve) -> Option<&(usize, Estimate)>| curves.first().and_then(at).map_or(0, |point| point.0);
     let (few, most) = (ends(|curve| curve.points.first()), ends(|curve| curve.points.last()));
     table(&["objective", "told", "K", &format!("{few} prompts"), &format!("{most} prompts"), "slope"], rows)
 }
 
-fn told(feedback: Feedback) -> &'static str {
+fn feedback_label(feedback: Feedback) -> &'static str {
     match feedback {
         Feedback::Rewards => "rewards",
         Feedback::Preference => "a preference",

@@ -44,7 +44,7 @@ fn card(recipe: &Recipe, rows: &[MetricsRow]) -> String {
         license: Some("apache-2.0"),
         num_groups: 12,
         num_steps: 3,
-        history: &History::of(rows, RunFacts::of("", None)),
+        history: &History::from_rows(rows, RunFacts::new("", None)),
         results: Some(&results),
     })
 }

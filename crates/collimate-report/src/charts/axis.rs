@@ -24,7 +24,7 @@ enum Scale {
 }
 
 impl Scale {
-    fn place(self, value: f64) -> f64 {
+    fn transform(self, value: f64) -> f64 {
         match self {
             Self::Linear => value,
             Self::Log => value.max(SMALLEST).log10(),
@@ -53,14 +53,14 @@ impl Axis {
 
     /// Like [`Self::linear`], on a logarithmic scale.
     pub(super) fn log(values: impl Iterator<Item = f64>, span: Span) -> Self {
-        let logs = values.map(|value| Scale::Log.place(value));
+        let logs = values.map(|value| Scale::Log.transform(value));
         let (low, high) = range(logs, |value| 0.5 * value.abs().max(1.0));
         Self { low, high, scale: Scale::Log, min_step: 0.0, span }
     }
 
     /// Like [`Self::whole`], on a logarithmic scale that has room for zero.
     pub(super) fn log_from_zero(values: impl Iterator<Item = f64>, span: Span) -> Self {
-        let (low, high) = range(values.map(|value| Scale::LogFromZero.place(value)), |_| 0.1);
+        let (low, high) = range(values.map(|value| Scale::LogFromZero.transform(value)), |_| 0.1);
         Self { low, high, scale: Scale::LogFromZero, min_step: 1.0, span }
     }
 
@@ -78,7 +78,7 @@ impl Axis {
     /// The position of a value.
     pub(super) fn position(&self, value: f64) -> f64 {
         let Span { from, to } = self.span;
-        from + (self.scale.place(value) - self.low) / (self.high - self.low) * (to - from)
+        from + (self.scale.transform(value) - self.low) / (self.high - self.low) * (to - from)
     }
 
     /// Distance between two ticks of a linear axis.
@@ -106,7 +106,7 @@ impl Axis {
             let zero = (self.scale == Scale::LogFromZero).then_some(0.0);
             let inside = |value: &f64| {
                 let is_whole = *value == 0.0 || *value >= self.min_step;
-                is_whole && (self.low - 1e-9..=self.high + 1e-9).contains(&self.scale.place(*value))
+                is_whole && (self.low - 1e-9..=self.high + 1e-9).contains(&self.scale.transform(*value))
             };
             return zero.into_iter().chain(all).filter(inside).collect();
         }

@@ -2,7 +2,7 @@ use super::*;
 use crate::metrics::StepMetrics;
 
 fn facts() -> RunFacts {
-    RunFacts::of("seed: 1\n", None)
+    RunFacts::new("seed: 1\n", None)
 }
 
 fn row(step: u64) -> MetricsRow {
@@ -16,7 +16,7 @@ fn row(step: u64) -> MetricsRow {
 #[test]
 fn an_ordinary_run_is_kept_as_it_is() {
     let rows: Vec<MetricsRow> = (1..=5000).map(row).collect();
-    let history = History::of(&rows, facts());
+    let history = History::from_rows(&rows, facts());
     let expected: Vec<(f64, f64)> = (1..=5000).map(|step| (f64::from(step), 1.0 / f64::from(step))).collect();
     assert_eq!(history.points("loss"), expected);
     assert_eq!(history.ends("eval_loss"), Some((1.0, 5000.0)));
@@ -67,7 +67,7 @@ fn tokens_of_steps_that_were_not_recorded_are_not_counted_into_the_others() {
     };
     // 100 tokens a step, of which every tenth is recorded.
     let rows = [row(10, 1000, 0.5), row(20, 2000, 0.25), row(20, 2000, 0.25)];
-    assert_eq!(History::of(&rows, facts()).rates(), [(10.0, 200.0), (20.0, 400.0)]);
+    assert_eq!(History::from_rows(&rows, facts()).rates(), [(10.0, 200.0), (20.0, 400.0)]);
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl MetricsWriter {
                 .map_err(|error| ReportError::io(path, error))?;
             let row = line.strip_suffix(b"\n").unwrap_or(&line);
             let Ok(parsed) = serde_json::from_slice(row) else { break };
-            copy.write_all(&[row, b"\n"].concat()).map_err(WriteError::of(path))?;
+            copy.write_all(&[row, b"\n"].concat()).map_err(WriteError::at(path))?;
             on_row(parsed);
             kept += 1;
         }
@@ -73,7 +73,7 @@ impl MetricsWriter {
     /// # Errors
     /// [`ReportError::Write`], as on a full disk.
     pub fn sync(&self) -> Result<(), ReportError> {
-        Ok(self.file.sync_all().map_err(WriteError::of(&self.path))?)
+        Ok(self.file.sync_all().map_err(WriteError::at(&self.path))?)
     }
 
     /// Appends one row.
@@ -82,11 +82,11 @@ impl MetricsWriter {
     /// [`ReportError::Write`], as on a full disk.
     pub fn write(&mut self, row: &MetricsRow) -> Result<(), ReportError> {
         let line = row.to_json() + "\n";
-        Ok(self.file.write_all(line.as_bytes()).map_err(WriteError::of(&self.path))?)
+        Ok(self.file.write_all(line.as_bytes()).map_err(WriteError::at(&self.path))?)
     }
 
     fn open(path: &Path) -> Result<Self, ReportError> {
-        let file = append_plain(path).map_err(WriteError::of(path))?;
+        let file = append_plain(path).map_err(WriteError::at(path))?;
         Ok(Self { file, path: path.to_owned() })
     }
 }

@@ -64,7 +64,7 @@ fn html(rows: &[MetricsRow]) -> String {
     let samples = Samples { max_new_tokens: 64, prompts: vec![sample] };
     render_report(&ReportInput {
         title: "a <run>",
-        history: &History::of(rows, RunFacts::of("seed: 1\n", Some(&info()))),
+        history: &History::from_rows(rows, RunFacts::new("seed: 1\n", Some(&info()))),
         recipe_yaml: "seed: 1\n",
         results: Some(&results),
         info: Some(&info()),

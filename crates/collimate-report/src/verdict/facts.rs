@@ -34,7 +34,7 @@ pub struct RunFacts {
 impl RunFacts {
     /// The facts of a run by its resolved recipe and, if it is there, its `run.json`. What a damaged recipe lacks is taken
     /// from the defaults.
-    pub fn of(recipe_yaml: &str, info: Option<&RunInfo>) -> Self {
+    pub fn new(recipe_yaml: &str, info: Option<&RunInfo>) -> Self {
         let recipe: Value = serde_yaml_ng::from_str(recipe_yaml).unwrap_or_default();
         let number = |key: &str| recipe.get(key).and_then(Value::as_f64);
         let defaults = Recipe::default();

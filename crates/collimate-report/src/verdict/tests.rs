@@ -3,7 +3,7 @@
 use super::*;
 
 fn facts() -> RunFacts {
-    RunFacts::of("learning_rate: 5e-6\nuse_peft: true\nobjective: {name: nca, beta: 0.1}\n", None)
+    RunFacts::new("learning_rate: 5e-6\nuse_peft: true\nobjective: {name: nca, beta: 0.1}\n", None)
 }
 
 /// Steps with these losses, counted from 1.
@@ -30,7 +30,7 @@ fn evaluations(losses: &[(u64, f64)]) -> Vec<MetricsRow> {
 }
 
 fn verdict(rows: &[MetricsRow]) -> Option<String> {
-    Judge::of(rows).verdict(&facts()).map(|verdict| verdict.to_string())
+    Judge::from_rows(rows).verdict(&facts()).map(|verdict| verdict.to_string())
 }
 
 /// A line from `first` to `last` with noise of this size, as from other prompts at each step.
@@ -103,10 +103,10 @@ fn a_run_that_learns_is_not_warned_about() {
 
 #[test]
 fn advice_names_only_what_the_objective_has() {
-    let plain = RunFacts::of("learning_rate: 1e-3\nobjective: {name: sft}\n", None);
-    let said = Judge::of(&steps(line(60, 1.0, 3.0, 0.01))).verdict(&plain).expect("a verdict").to_string();
+    let plain = RunFacts::new("learning_rate: 1e-3\nobjective: {name: sft}\n", None);
+    let said = Judge::from_rows(&steps(line(60, 1.0, 3.0, 0.01))).verdict(&plain).expect("a verdict").to_string();
     assert!(said.contains("now 1e-3") && !said.contains("beta"), "{said}");
-    let said = Judge::of(&steps([1.0; 20])).verdict(&plain).expect("a verdict").to_string();
+    let said = Judge::from_rows(&steps([1.0; 20])).verdict(&plain).expect("a verdict").to_string();
     assert!(said.contains("three to ten times as high (now 1e-3)"), "{said}");
 }
 

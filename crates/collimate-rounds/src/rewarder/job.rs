@@ -143,7 +143,7 @@ impl Job<'_> {
             Err(failure) => failure,
         };
         let is_fatal = self.options.on_failure == OnFailure::Stop || failure.unmatched;
-        let (path, line) = self.rows.place(row);
+        let (path, line) = self.rows.location(row);
         let error = RewardError::Failed { path: path.to_owned(), line, response, failure: Box::new(failure) };
         if is_fatal {
             return Err(error);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use collimate_data::{DataError, JsonRows};
-use collimate_files::UnnamedPlace;
+use collimate_files::ScratchFolder;
 
 use super::RewardError;
 use super::answer::Request;
@@ -22,14 +22,14 @@ pub struct RewardRows {
 }
 
 impl RewardRows {
-    /// Reads and checks all rows and keeps them in a file of `place`; messages refer to the files as `name`.
+    /// Reads and checks all rows and keeps them in a file of `scratch`; messages refer to the files as `name`.
     ///
     /// # Errors
     /// A row that is not an object with `prompt` and `responses`, or no rows at all; the disk is full.
-    pub fn read(name: &Path, rows: JsonRows, place: &UnnamedPlace) -> Result<Self, RewardError> {
+    pub fn read(name: &Path, rows: JsonRows, scratch: &ScratchFolder) -> Result<Self, RewardError> {
         let mut counts = Vec::new();
-        let rows = StoredRows::read(rows, place, |row| {
-            counts.push(RewardRow::of(row)?.num_responses() as u32);
+        let rows = StoredRows::read(rows, scratch, |row| {
+            counts.push(RewardRow::parse(row)?.num_responses() as u32);
             Ok::<_, RewardError>(())
         })?;
         if counts.is_empty() {
@@ -49,12 +49,12 @@ impl RewardRows {
     }
 
     /// The file of a row and its line, counted from 1.
-    pub(super) fn place(&self, row: usize) -> (&Path, usize) {
-        self.rows.place(row)
+    pub(super) fn location(&self, row: usize) -> (&Path, usize) {
+        self.rows.location(row)
     }
 
     pub(super) fn get(&self, row: usize) -> Result<RewardRow, DataError> {
-        RewardRow::of(self.rows.get(row)?)
+        RewardRow::parse(self.rows.get(row)?)
     }
 
     /// The requests as lines of a program's input; they end early if a row cannot be read back, which [`Self::fault`] tells.
@@ -116,7 +116,7 @@ mod tests {
         let name = Path::new("rows.jsonl");
         let folder = tempfile::tempdir().expect("a folder");
         let rows = JsonRows::from_reader(std::io::Cursor::new(text.to_owned()), name)?;
-        RewardRows::read(name, rows, &UnnamedPlace::beside(&folder.path().join("out.jsonl")))
+        RewardRows::read(name, rows, &ScratchFolder::beside(&folder.path().join("out.jsonl")))
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
     fn rows_are_read_back_for_the_program() {
         let row = |id: usize| json!({"prompt": "p", "id": id, "responses": [{"content": "x"}, {"content": "y"}]});
         let rows = Arc::new(stored(&format!("\n{}\n{}\n", row(0), row(1))).expect("rows"));
-        assert_eq!(rows.place(1), (Path::new("rows.jsonl"), 3));
+        assert_eq!(rows.location(1), (Path::new("rows.jsonl"), 3));
         let next = Request { row: 0, response: 1 };
         let lines: Vec<String> = Arc::clone(&rows).lines(Requests { rows: Arc::clone(&rows), step: 1, next }).collect();
         let request = |row: usize, k: usize, text: &str| {

@@ -14,7 +14,7 @@ pub(super) struct RewardRow {
 }
 
 impl RewardRow {
-    pub(super) fn of(row: JsonRow) -> Result<Self, DataError> {
+    pub(super) fn parse(row: JsonRow) -> Result<Self, DataError> {
         let JsonRow { path: file, line, value } = row;
         let path = || file.clone();
         let field = |field: String, expected: &str, found: Option<&Value>| DataError::Field {
@@ -136,7 +136,7 @@ mod tests {
 
     fn rows(text: &str) -> Result<Vec<RewardRow>, DataError> {
         let rows = JsonRows::from_reader(std::io::Cursor::new(text.to_owned()), Path::new("rows.jsonl"))?;
-        rows.map(|row| RewardRow::of(row?)).collect()
+        rows.map(|row| RewardRow::parse(row?)).collect()
     }
 
     const ROW: &str =

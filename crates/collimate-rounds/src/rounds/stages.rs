@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use collimate_data::{JsonRows, RowWriter, counted};
-use collimate_files::{UnnamedPlace, WriteError, plain_folder, read_plain, remove_leftovers, write_atomically};
+use collimate_files::{ScratchFolder, WriteError, plain_folder, read_plain, remove_leftovers, write_atomically};
 use collimate_model::GenerateOptions;
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
@@ -65,7 +65,7 @@ impl<'a> Round<'a> {
         tokenizer: &'a TextTokenizer,
     ) -> Result<Self, RoundsError> {
         let dir = dir_of(options, number);
-        plain_folder(&dir).map_err(WriteError::of(&dir))?;
+        plain_folder(&dir).map_err(WriteError::at(&dir))?;
         remove_leftovers(&dir)?;
         Ok(Self { options, tokenizer, number, dir })
     }
@@ -118,7 +118,7 @@ impl<'a> Round<'a> {
             self.sample(&samples, draw, context)?;
         }
         let rewards = self.dir.join(format!("{prefix}rewards.jsonl"));
-        let rows = RewardRows::read(&samples, JsonRows::open(&samples)?, &UnnamedPlace::beside(&rewards))?;
+        let rows = RewardRows::read(&samples, JsonRows::open(&samples)?, &ScratchFolder::beside(&rewards))?;
         let mut all = RowWriter::create_plain(&rewards)?;
         let training_data = draw.training_data.map(|name| RowWriter::create_plain(&self.dir.join(name)));
         let mut training_data = training_data.transpose()?;

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use collimate_data::{DataError, DataSource, GroupReader, LoadOptions};
-use collimate_files::{SpoolPlace, WriteError, open_input, write_all_at};
+use collimate_files::{SpoolFolder, WriteError, open_input, write_all_at};
 
 use crate::stamp::Stamp;
 
@@ -24,16 +24,16 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn open(path: &Path, first_index: usize, place: &SpoolPlace) -> Result<Self, DataError> {
+    pub(super) fn open(path: &Path, first_index: usize, folder: &SpoolFolder) -> Result<Self, DataError> {
         let io = |source| DataError::Io { path: path.to_owned(), source };
         let mut file = open_input(path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
-        let input = Self { path: path.to_owned(), first_index, stamp: Some(Stamp::of(&metadata)), copy: None };
+        let input = Self { path: path.to_owned(), first_index, stamp: Some(Stamp::new(&metadata)), copy: None };
         if metadata.is_file() || metadata.is_dir() {
             return Ok(input);
         }
-        let copy = place.file()?;
-        copy_into(&mut file, &copy, place).map_err(|error| match error {
+        let copy = folder.file()?;
+        copy_into(&mut file, &copy, folder).map_err(|error| match error {
             Failed::Read(source) => io(source),
             Failed::Write(error) => error.into(),
         })?;
@@ -58,7 +58,7 @@ impl Input {
     pub(super) fn check_unchanged(&self) -> Result<(), DataError> {
         let Some(stamp) = self.stamp else { return Ok(()) };
         let now = std::fs::metadata(&self.path).map_err(|source| DataError::Io { path: self.path.clone(), source })?;
-        if Stamp::of(&now) == stamp { Ok(()) } else { Err(self.changed()) }
+        if Stamp::new(&now) == stamp { Ok(()) } else { Err(self.changed()) }
     }
 
     pub(super) fn changed(&self) -> DataError {
@@ -72,14 +72,14 @@ enum Failed {
     Write(WriteError),
 }
 
-fn copy_into(from: &mut File, copy: &File, place: &SpoolPlace) -> Result<(), Failed> {
+fn copy_into(from: &mut File, copy: &File, folder: &SpoolFolder) -> Result<(), Failed> {
     let (mut buffer, mut at) = (vec![0; COPY_BYTES], 0);
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => {
                 let written = write_all_at(copy, &buffer[..count], at);
-                written.map_err(|source| Failed::Write(WriteError::of(place.folder())(source)))?;
+                written.map_err(|source| Failed::Write(WriteError::at(folder.folder())(source)))?;
                 at += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

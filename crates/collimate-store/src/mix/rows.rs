@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 
 use collimate_data::{DataError, Prompt, PromptGroup};
-use collimate_files::{Spool, SpoolPlace, WriteError};
+use collimate_files::{Spool, SpoolFolder, WriteError};
 
 use crate::bits::Bits;
 
@@ -40,7 +40,7 @@ pub(super) enum By {
 }
 
 impl Row {
-    pub(super) fn of(group: &PromptGroup) -> Self {
+    pub(super) fn new(group: &PromptGroup) -> Self {
         let prompt = wide_hash(|hasher| group.prompt.hash(hasher));
         let text = wide_hash(|hasher| {
             group.prompt.hash(hasher);
@@ -96,13 +96,13 @@ pub(super) struct RowTable {
 }
 
 impl RowTable {
-    pub(super) fn new(place: &SpoolPlace) -> Self {
-        Self { spool: Spool::new(place.clone()), is_text: Bits::default() }
+    pub(super) fn new(folder: &SpoolFolder) -> Self {
+        Self { spool: Spool::new(folder.clone()), is_text: Bits::default() }
     }
 
     pub(super) fn push(&mut self, group: &PromptGroup) -> Result<(), WriteError> {
         self.is_text.push(matches!(group.prompt, Prompt::Text(_)));
-        self.spool.push(&Row::of(group).to_bytes())
+        self.spool.push(&Row::new(group).to_bytes())
     }
 
     /// Number of groups.
@@ -114,7 +114,7 @@ impl RowTable {
     pub(super) fn row(&self, position: usize) -> Result<Row, DataError> {
         let mut bytes = [0; ROW_BYTES];
         let read = self.spool.read_exact_at(&mut bytes, (position * ROW_BYTES) as u64);
-        read.map_err(WriteError::of(std::path::Path::new("the table of rows")))?;
+        read.map_err(WriteError::at(std::path::Path::new("the table of rows")))?;
         Ok(Row::from_bytes(&bytes))
     }
 

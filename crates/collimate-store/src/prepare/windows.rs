@@ -10,7 +10,7 @@ use super::{DataRequest, Encoder};
 use crate::error::StoreError;
 use crate::groups::GroupStore;
 use crate::mix::{Part, SelectedGroups, Selection};
-use crate::sources::{file_mark, marked_place, name_mark};
+use crate::sources::{file_mark, marked_location, name_mark};
 use crate::writer::Writer;
 
 /// Groups of a window.
@@ -58,7 +58,7 @@ impl Filling<'_> {
     fn text_prompts(&self, part: Part) -> Result<Option<String>, StoreError> {
         let Encoder::Tokenizer { tokenizer, has_system_prompt, .. } = self.encoder else { return Ok(None) };
         match self.selection.text_prompts(part)? {
-            Some((_, place)) if *has_system_prompt => Err(StoreError::TextPrompt { place }),
+            Some((_, location)) if *has_system_prompt => Err(StoreError::TextPrompt { location }),
             Some((count, _)) => Ok(tokenizer.chat_template().map(|_| format!("  {}", text_prompt_note(count)))),
             None => Ok(None),
         }
@@ -161,7 +161,7 @@ impl Filling<'_> {
         }
         let duplicates = selection.duplicates()?;
         if let Some((repeated, earlier)) = duplicates.first {
-            let [repeated, earlier] = [repeated, earlier].map(|(index, line)| marked_place(files, index, line));
+            let [repeated, earlier] = [repeated, earlier].map(|(index, line)| marked_location(files, index, line));
             let count = duplicates.count;
             notes.push(format!(
                 "  {} of an earlier prompt with its responses, the first {repeated} of {earlier}",
@@ -192,7 +192,7 @@ impl Target {
             let files = filling.selection.files();
             notes.extend(self.text_prompts);
             notes.push(format!("  {}", self.counts.texts.summary()));
-            notes.extend(self.counts.texts.warnings(&|index, line| marked_place(files, index, line)));
+            notes.extend(self.counts.texts.warnings(&|index, line| marked_location(files, index, line)));
         }
         self.writer.finish(notes, filling.selection.files(), &filling.request.sources())
     }

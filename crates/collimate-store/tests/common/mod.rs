@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_data::DataPart;
 use collimate_progress::Silent;
-use collimate_store::{DataRequest, Encoder, MixOptions, Preparation, PreparedGroups, StoreError, StorePlace};
+use collimate_store::{DataRequest, Encoder, MixOptions, Preparation, PreparedGroups, StoreError, StoreFolder};
 use collimate_text::{TextTokenizer, TokenizeOptions};
 use serde_json::{Value, json};
 
@@ -47,12 +47,12 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    pub(crate) fn of(path: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
         let parts = vec![DataPart::whole(path)];
         Self { parts, mix: MixOptions::default(), hold_out: 0.0, options: TokenizeOptions::default(), memory: None }
     }
 
-    pub(crate) fn prepare(&self, tokenizer: &TextTokenizer, place: &StorePlace) -> Result<PreparedGroups, StoreError> {
+    pub(crate) fn prepare(&self, tokenizer: &TextTokenizer, place: &StoreFolder) -> Result<PreparedGroups, StoreError> {
         let request = DataRequest {
             name: self.parts[0].path.display().to_string(),
             parts: &self.parts,

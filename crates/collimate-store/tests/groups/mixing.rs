@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_data::{DataError, DataPart, LoadOptions, Prompt, PromptGroup};
-use collimate_files::SpoolPlace;
+use collimate_files::SpoolFolder;
 use collimate_store::{Duplicates, MixOptions, Part, Selection};
 use rstest::rstest;
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ fn file(folder: &TempDir, name: &str, count: usize) -> PathBuf {
 pub(crate) fn select(parts: &[(&Path, f64)], options: &MixOptions) -> Selection {
     let part = |(path, weight): &(&Path, f64)| DataPart { path: path.to_path_buf(), weight: *weight };
     let parts: Vec<_> = parts.iter().map(part).collect();
-    Selection::read(&parts, options, &SpoolPlace::default(), &mut |_, _| {}).unwrap()
+    Selection::read(&parts, options, &SpoolFolder::default(), &mut |_, _| {}).unwrap()
 }
 
 pub(crate) fn groups(selection: &Selection) -> Vec<PromptGroup> {
@@ -58,7 +58,7 @@ fn whole_files_follow_each_other_and_keep_their_own_lines() {
     let lines: Vec<_> = groups.iter().map(|group| (group.index, group.line)).collect();
     assert_eq!(lines, [(0, 1), (1, 2), (2, 4), (3, 1), (4, 3)]);
     let last = &groups[4];
-    assert_eq!(selection.files().place(last.index, last.line), format!("{}:3", b.display()));
+    assert_eq!(selection.files().location(last.index, last.line), format!("{}:3", b.display()));
     assert_eq!(selection.files().path(2), a);
 }
 
@@ -122,7 +122,7 @@ fn an_error_names_its_file() {
     let good = r#"{"prompt": "p", "responses": [{"content": "a", "reward": 1}, {"content": "b", "reward": 0}]}"#;
     fs::write(&b, format!("{good}\n{}\n", good.replace("\"reward\": 0", "\"reward\": \"n/a\""))).unwrap();
     let parts = [DataPart::whole(a), DataPart::whole(&b)];
-    let error = Selection::read(&parts, &MixOptions::default(), &SpoolPlace::default(), &mut |_, _| {});
+    let error = Selection::read(&parts, &MixOptions::default(), &SpoolFolder::default(), &mut |_, _| {});
     let message = error.unwrap_err().to_string();
     assert!(message.starts_with(&format!("{}:2: field \"responses[1].reward\"", b.display())), "{message}");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_store::{PreparedGroups, StorePlace};
+use collimate_store::{PreparedGroups, StoreFolder};
 use collimate_text::TokenizedGroup;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -55,19 +55,19 @@ impl Scene {
     }
 
     pub(crate) fn asked(&self) -> Asked {
-        Asked::of(self.folder.path().join("rows.jsonl"))
+        Asked::new(self.folder.path().join("rows.jsonl"))
     }
 
     pub(crate) fn cache(&self) -> PathBuf {
         self.folder.path().join("tokens")
     }
 
-    pub(crate) fn place(&self) -> StorePlace {
-        StorePlace::new(Some(self.cache()))
+    pub(crate) fn stores(&self) -> StoreFolder {
+        StoreFolder::new(Some(self.cache()))
     }
 
     /// What a run without any cache gets.
     pub(crate) fn expected(&self, asked: &Asked) -> Everything {
-        everything(asked.prepare(&self.tokenizer, &StorePlace::new(None)).unwrap())
+        everything(asked.prepare(&self.tokenizer, &StoreFolder::new(None)).unwrap())
     }
 }

@@ -20,7 +20,7 @@ pub(super) enum Sampled<'a> {
 }
 
 impl<'a> Sampled<'a> {
-    pub(super) fn of(response: &'a Response, tokenizer: &TextTokenizer) -> Result<Self, TextError> {
+    pub(super) fn new(response: &'a Response, tokenizer: &TextTokenizer) -> Result<Self, TextError> {
         let Some(ids) = response.token_ids.as_ref().filter(|_| response.before.is_empty()) else {
             return Ok(Self::Nothing);
         };

@@ -15,7 +15,7 @@ pub(crate) struct Allowance {
 
 impl Allowance {
     /// What `memory_budget` allows on a device with this memory.
-    pub(crate) fn of(recipe: &Recipe, device: Option<&DeviceMemory>) -> Self {
+    pub(crate) fn new(recipe: &Recipe, device: Option<&DeviceMemory>) -> Self {
         let bytes = recipe.memory_budget.bytes(device.map(|device| device.bytes));
         let is_auto = recipe.memory_budget == MemoryBudget::Auto;
         let origin = device.filter(|_| is_auto);

@@ -1,5 +1,5 @@
 use collimate_data::DataFiles;
-use collimate_store::{StorePlace, store_of};
+use collimate_store::{StoreFolder, store_of};
 use collimate_text::TokenizedResponse;
 use rstest::rstest;
 
@@ -64,7 +64,7 @@ fn a_pack_has_the_tokens_of_its_batch(#[case] share: bool, #[case] tokens: usize
 fn a_response_that_fits_nowhere_is_named() {
     let groups = [group(7, 10, &[5, 6])];
     let store = store_of(&groups, &DataFiles::one("data.jsonl")).expect("a store");
-    let data = DataSet::new(store, StorePlace::new(None));
+    let data = DataSet::new(store, StoreFolder::new(None));
     let error = budget(15, true).packs(&groups).expect_err("16 tokens").to_string();
     assert!(error.starts_with("line 7 of the data, response 1: 16 tokens with its prompt"), "{error}");
     let error = budget(15, true).check(&data).expect_err("16 tokens").to_string();

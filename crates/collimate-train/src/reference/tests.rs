@@ -7,7 +7,7 @@ use std::path::Path;
 use blake3::Hash;
 use collimate_cache::ResponseKey;
 use collimate_data::DataFiles;
-use collimate_store::{StorePlace, store_of};
+use collimate_store::{StoreFolder, store_of};
 use collimate_text::TokenizedResponse;
 use rstest::rstest;
 use tempfile::TempDir;
@@ -80,7 +80,7 @@ fn run_on(
     };
     let (stop, mut silent) = (StopFlag::default(), Silent);
     let tokens = store_of(groups, &DataFiles::default()).expect("a store");
-    let data = DataSet::new(tokens, StorePlace::new(None));
+    let data = DataSet::new(tokens, StoreFolder::new(None));
     let all = || micro_batches.iter().map(|indices| indices.to_vec());
     let visits = Visits { data: &data, micro_batches: &|| Box::new(all()) };
     let mut numbers = data.no_numbers().expect("room");
@@ -241,7 +241,7 @@ fn a_stop_inside_a_micro_batch_says_what_is_kept() {
     };
     let (stop, mut silent) = (StopFlag::default(), Silent);
     let tokens = store_of(&groups(), &DataFiles::default()).expect("a store");
-    let data = DataSet::new(tokens, StorePlace::new(None));
+    let data = DataSet::new(tokens, StoreFolder::new(None));
     let all = || [vec![0, 1], vec![2, 3]].into_iter();
     let visits = Visits { data: &data, micro_batches: &|| Box::new(all()) };
     let mut numbers = data.no_numbers().expect("room");

@@ -188,7 +188,7 @@ impl Files {
             None if tensor == config.head().name => self.base(&config.embedding().name),
             _ => self.base(tensor),
         };
-        Ok(match AdapterPart::of(&info.name) {
+        Ok(match AdapterPart::parse(&info.name) {
             Some((_, AdapterPart::A)) => {
                 let bound = 1.0 / (shape[1] as f32).sqrt();
                 let mut rng = draws(&info.name, seed);

@@ -19,7 +19,7 @@ use collimate_backend::{BackendError, check_dtype};
 use collimate_hf::{LoraConfig, LoraTargets, ModelConfig, ModulePattern, peft_default_targets};
 use collimate_objective::{Needs, Objective, registry};
 use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
-use collimate_store::StorePlace;
+use collimate_store::StoreFolder;
 use collimate_text::TextTokenizer;
 
 use super::folder::check_folder;
@@ -32,7 +32,7 @@ use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::load_recipe::{backend_name, compute_dtype};
 use crate::packs::PassBudget;
-use crate::prepare::{store_place, tokenizer_changes};
+use crate::prepare::{store_folder, tokenizer_changes};
 use crate::session::{SessionOptions, Training, check_session};
 use crate::threads::set_threads;
 use collimate_checkpoint::Checkpoint;
@@ -47,7 +47,7 @@ pub(super) struct Checked {
     pub(super) session: SessionOptions,
     pub(super) outline: Outline,
     /// Where the data's tokens are kept.
-    pub(super) place: StorePlace,
+    pub(super) store_folder: StoreFolder,
 }
 
 /// Checks objective, model folder, tokenizer and output folder, and finds the checkpoint to continue from.
@@ -70,8 +70,8 @@ pub(super) fn check(
     let tokenizer = tokenizer_changes(recipe).open(&model)?;
     let session = SessionOptions { ends: tokenizer.turn_ends().ids().to_vec(), ..session };
     let needs = objective.needs();
-    let place = store_place(recipe);
-    Ok((Checked { objective, needs, model, sources, tokenizer, session, outline, place }, checkpoint))
+    let store_folder = store_folder(recipe);
+    Ok((Checked { objective, needs, model, sources, tokenizer, session, outline, store_folder }, checkpoint))
 }
 
 /// Checks what a recipe asks of model, device, memory and disk, as far as that needs no data.
@@ -91,7 +91,7 @@ fn check_model(recipe: &Recipe, session: &SessionOptions) -> Result<Outline, Tra
     PassBudget::new(outline.allowance(recipe), outline.costs, recipe)?;
     // The least that any run writes: one checkpoint and the model.
     let one_step = StepCounts { steps_per_epoch: 1, total_steps: 1, warmup_steps: 0 };
-    PlannedDisk::of(recipe, &outline, Some(&one_step)).check(recipe)?;
+    PlannedDisk::new(recipe, &outline, Some(&one_step)).check(recipe)?;
     Ok(outline)
 }
 

@@ -21,7 +21,7 @@ const DOCUMENTS: u64 = 256 << 10;
 
 impl PlannedDisk {
     /// What a run of these steps writes, or of an unknown number of steps.
-    pub(super) fn of(recipe: &Recipe, outline: &Outline, steps: Option<&StepCounts>) -> Self {
+    pub(super) fn new(recipe: &Recipe, outline: &Outline, steps: Option<&StepCounts>) -> Self {
         let counts = &outline.counts;
         let checkpoint = 3 * FLOAT * counts.trained;
         // Adapters are trained and written in float32.
@@ -174,7 +174,7 @@ mod tests {
         let max_steps = i64::from(i32::MAX);
         let recipe = Recipe { save_steps: 1.into(), save_minutes: 0.0, max_steps, ..Recipe::default() };
         let begun = std::time::Instant::now();
-        let planned = PlannedDisk::of(&recipe, &outline(), Some(&recipe.step_counts(4)));
+        let planned = PlannedDisk::new(&recipe, &outline(), Some(&recipe.step_counts(4)));
         assert_eq!(planned.num_checkpoints, Some(max_steps as usize));
         assert!(begun.elapsed().as_secs_f64() < 1.0, "{:?}", begun.elapsed());
     }
@@ -201,7 +201,7 @@ mod tests {
             ..Recipe::default()
         };
         let steps = recipe.step_counts(4);
-        let planned = PlannedDisk::of(&recipe, &outline(), Some(&steps));
+        let planned = PlannedDisk::new(&recipe, &outline(), Some(&steps));
         assert_eq!((planned.num_checkpoints, planned.most_checkpoints), (Some(expected.0), Some(expected.1)));
         let bytes = planned.model + planned.metrics + expected.1 as u64 * planned.checkpoint;
         assert_eq!(planned.peak, Some(bytes));

@@ -55,7 +55,7 @@ pub(super) fn read_rows<'a>(
     let memory = bytes.map(|bytes| bytes.saturating_sub(checked.outline.costs.resident + PROGRAM));
     let mut begin = |request: DataRequest<'a>| {
         let encoder = encoder(recipe, &checked.tokenizer, min_responses);
-        Preparation::begin(DataRequest { memory, ..request }, encoder, &checked.place, true, context.observer)
+        Preparation::begin(DataRequest { memory, ..request }, encoder, &checked.store_folder, true, context.observer)
     };
     let training = begin(training_request(recipe, &checked.sources, min_responses)?)?;
     let held_out = match &recipe.eval_data {
@@ -94,11 +94,11 @@ pub(super) fn open<'a>(
     let budget = PassBudget::new(checked.outline.allowance(recipe), session.memory_costs(), recipe)?
         .with_objective(&checked.needs, widest, recipe)?
         .beside(held_bytes(&training, held_out.as_ref(), &checked.needs))?;
-    let data_set = |store: GroupStore| DataSet::new(store, checked.place.clone());
+    let data_set = |store: GroupStore| DataSet::new(store, checked.store_folder.clone());
     let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set));
     budget.check(&run.training)?;
     run.held_out.as_ref().map_or(Ok(()), |held_out| budget.check(held_out))?;
-    PlannedDisk::of(recipe, &checked.outline, Some(&run.counts)).check(recipe)?;
+    PlannedDisk::new(recipe, &checked.outline, Some(&run.counts)).check(recipe)?;
     Ok(Opened { run, session, reference: reference.transpose()? })
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Outline {
 impl Outline {
     /// What the recipe allows the run to hold.
     pub(super) fn allowance(&self, recipe: &Recipe) -> Allowance {
-        Allowance::of(recipe, self.device_memory.as_ref())
+        Allowance::new(recipe, self.device_memory.as_ref())
     }
 
     /// Reads the configurations of model and adapter, and asks the device for its memory.

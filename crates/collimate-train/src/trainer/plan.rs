@@ -85,7 +85,7 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
         },
         data,
         steps: load.steps(recipe.groups_per_step(), total_steps),
-        disk: PlannedDisk::of(recipe, &outline, is_known.then_some(&run.counts)),
+        disk: PlannedDisk::new(recipe, &outline, is_known.then_some(&run.counts)),
         time: None,
     };
     if options.measure {

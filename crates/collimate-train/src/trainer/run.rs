@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
     /// A hash of the tokens and rewards of all groups.
     pub(super) fn data_fingerprint(&self) -> Result<String, TrainError> {
         let held_out = self.held_out.as_ref().map(|data| &data.store);
-        let hash = self.training.place.content_hash(&self.training.store, held_out)?;
+        let hash = self.training.store_folder.content_hash(&self.training.store, held_out)?;
         Ok(hash.to_hex()[..16].to_owned())
     }
 }

@@ -167,8 +167,8 @@ impl<'a> SamplePrompts<'a> {
                 ..self.options.clone()
             };
             let drawn = session.generate(&prompts, &options, &mut |_| {});
-            let place = |prompt: usize| format!("sample prompt {}", self.locations[first + prompt]);
-            let Some(drawn) = drawn_or_noted(drawn, place, observer)? else { return Ok(answers) };
+            let location = |prompt: usize| format!("sample prompt {}", self.locations[first + prompt]);
+            let Some(drawn) = drawn_or_noted(drawn, location, observer)? else { return Ok(answers) };
             for ids in drawn.into_iter().flatten() {
                 let is_cut = ids.len() < options.max_new_tokens && !options.ends.is_reached(&ids);
                 answers.push(Answer { text: self.tokenizer.answer(&ids)?, is_cut });

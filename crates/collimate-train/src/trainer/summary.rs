@@ -28,7 +28,7 @@ pub(super) fn start_lines(run: &Run<'_>, session: &dyn Session, outline: &Outlin
     lines.push(steps(run));
     // One epoch is representative: later ones divide the same groups in another order.
     let num_steps = run.counts.total_steps.min(run.counts.steps_per_epoch);
-    let facts = RunFacts::of(&recipe.resolved_yaml()?, None);
+    let facts = RunFacts::new(&recipe.resolved_yaml()?, None);
     lines.extend(facts.low_rate(run.counts.total_steps).map(|warning| format!("warning: {warning}")));
     let peak = expected_peak(run, num_steps, session.summary().num_trainable as u64)?;
     lines.push(format!("{}, about {} at the peak", run.budget.describe(), format_bytes(peak)));

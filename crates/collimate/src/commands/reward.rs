@@ -11,7 +11,7 @@ use super::data_options::parse;
 use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::inputs::open_rows;
-use crate::io::{Io, Rows, place_beside};
+use crate::io::{Io, Rows, scratch_beside};
 
 /// Most processes of a reward program.
 const MAX_WORKERS: usize = 1024;
@@ -97,7 +97,7 @@ impl Args {
         self.overwrite.check(&self.output, std::slice::from_ref(&self.data))?;
         let mut out = Rows::create(&self.output)?;
         let (name, rows) = open_rows(&self.data, io)?;
-        let rows = RewardRows::read(&name, rows, &place_beside(&self.output))?;
+        let rows = RewardRows::read(&name, rows, &scratch_beside(&self.output))?;
         let summary = {
             let mut observer = io.observer(self.quiet);
             // Without a handler a signal ends this process, and the program with it.

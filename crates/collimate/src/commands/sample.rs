@@ -8,7 +8,7 @@ use super::model_options::{ModelOptions, SamplingOptions};
 use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::inputs::open_rows;
-use crate::io::{Io, Rows, place_beside};
+use crate::io::{Io, Rows, scratch_beside};
 
 /// Draw several responses to each prompt of a file
 ///
@@ -56,7 +56,7 @@ impl Args {
         let tokenizer = self.model.tokenizer(io)?;
         let options = self.sampling.resolve(self.temperature, self.num_responses, &tokenizer)?;
         let (name, rows) = open_rows(&self.data, io)?;
-        let prompts = PromptRows::read(&name, rows, &tokenizer, &place_beside(&self.output))?;
+        let prompts = PromptRows::read(&name, rows, &tokenizer, &scratch_beside(&self.output))?;
         let mut session = self.model.open(io)?;
         {
             let mut observer = io.observer(self.quiet);

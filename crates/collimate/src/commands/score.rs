@@ -93,7 +93,7 @@ impl Args {
         }
         // They were logged when it was opened.
         checks.tokenizer.clear();
-        for warning in checks.warnings(&|index, line| reader.files().place(index, line)) {
+        for warning in checks.warnings(&|index, line| reader.files().location(index, line)) {
             io.note(format_args!("{warning}"));
         }
         let num_skipped = num_skipped + reader.counts().num_skipped();
@@ -115,7 +115,7 @@ impl Args {
 fn check(group: &TokenizedGroup, logps: &[Vec<f64>], files: &DataFiles) -> Result<(), TrainError> {
     let sums = logps.iter().map(|logps| logps.iter().sum::<f64>());
     let Some((response, logp)) = sums.enumerate().find(|(_, logp)| !logp.is_finite()) else { return Ok(()) };
-    let location = files.place(group.index, group.line);
+    let location = files.location(group.index, group.line);
     Err(TrainError::RowNotFinite { location, problem: format!("the log-prob of response {response} is {logp}") })
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use collimate_hostile::{Answer, Corpus, Counting, Mutator, Places, STACK_BYTES, Target, try_input};
+use collimate_hostile::{Answer, Corpus, Counting, InputFolders, Mutator, STACK_BYTES, Target, try_input};
 use serde::{Deserialize, Serialize};
 
 #[global_allocator]
@@ -118,7 +118,7 @@ fn on_small_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T>
 
 fn one_file(target: Target, file: &Path) -> Result<bool> {
     let input = fs::read(file).with_context(|| file.display().to_string())?;
-    let trial = try_input(target, &Places::new()?, &input);
+    let trial = try_input(target, &InputFolders::new()?, &input);
     println!("{:?}\n{:.3} s, {} bytes of memory", trial.answer, trial.time.as_secs_f64(), trial.peak_bytes);
     match trial.fault(target, &input) {
         Some(fault) => println!("FAULT: {fault}"),
@@ -157,7 +157,7 @@ fn current_input(target: Target, out: &Path) -> PathBuf {
 
 fn try_target(target: Target, options: &Options) -> Result<Report> {
     let corpus = Corpus::read(&options.fuzz, target).with_context(|| format!("the corpus of {target}"))?;
-    let places = Places::new()?;
+    let folders = InputFolders::new()?;
     let mut mutator = Mutator::new(&corpus, options.seed);
     let mut current = fs::File::create(current_input(target, &options.out))?;
     let begun = Instant::now();
@@ -181,7 +181,7 @@ fn try_target(target: Target, options: &Options) -> Result<Report> {
         };
         keep_current(&mut current, &input)?;
         watch.store(begun.elapsed().as_secs() + 1, Ordering::Relaxed);
-        let trial = try_input(target, &places, &input);
+        let trial = try_input(target, &folders, &input);
         watch.store(0, Ordering::Relaxed);
         count(&mut report, target, &input, &trial);
         if let Some(fault) = trial.fault(target, &input).filter(|_| report.findings.len() < MOST_FINDINGS) {

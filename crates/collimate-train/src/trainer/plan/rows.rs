@@ -4,13 +4,13 @@ use std::path::Path;
 
 use collimate_data::{DataFiles, PromptGroup};
 use collimate_recipe::Recipe;
-use collimate_store::{Encoder, Preparation, StorePlace, store_of};
+use collimate_store::{Encoder, Preparation, StoreFolder, store_of};
 use collimate_text::{TokenizedGroup, TokenizedResponse};
 
 use super::{PlannedData, TokenBasis};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-use crate::prepare::{encoder, store_place, tokenizer_changes, training_request};
+use crate::prepare::{encoder, store_folder, tokenizer_changes, training_request};
 use crate::trainer::check::check_drop_last;
 use collimate_progress::Observer;
 
@@ -37,11 +37,11 @@ pub(super) fn read(
     let Some(sources) = &recipe.data else {
         let group = longest(recipe, num_responses.max(min_responses))?;
         let groups = vec![group; recipe.groups_per_step()];
-        let data = DataSet::new(store_of(&groups, &DataFiles::default())?, StorePlace::new(None));
+        let data = DataSet::new(store_of(&groups, &DataFiles::default())?, StoreFolder::new(None));
         return Ok(PlannedRows { basis: TokenBasis::Longest, data });
     };
     let request = training_request(recipe, sources, min_responses)?;
-    let (place, estimate) = (store_place(recipe), |group: &PromptGroup| by_characters(recipe, group));
+    let (store_folder, estimate) = (store_folder(recipe), |group: &PromptGroup| by_characters(recipe, group));
     let (basis, tokenizer) = match model.join("tokenizer.json").is_file() {
         true => (TokenBasis::Tokenizer, Some(tokenizer_changes(recipe).open(model)?)),
         false => (TokenBasis::Characters, None),
@@ -50,11 +50,11 @@ pub(super) fn read(
         Some(tokenizer) => encoder(recipe, tokenizer, min_responses),
         None => Encoder::Estimate(&estimate),
     };
-    let prepared = Preparation::begin(request, encoder, &place, false, observer)?.finish(observer)?;
+    let prepared = Preparation::begin(request, encoder, &store_folder, false, observer)?.finish(observer)?;
     check_drop_last(recipe, prepared.training.len())?;
     let notes = prepared.training.notes().iter().filter(|note| note.starts_with("warning: "));
     notes.for_each(|note| observer.note(note));
-    Ok(PlannedRows { basis, data: DataSet::new(prepared.training, place) })
+    Ok(PlannedRows { basis, data: DataSet::new(prepared.training, store_folder) })
 }
 
 impl PlannedRows {
@@ -152,7 +152,7 @@ mod tests {
             basis: TokenBasis::Characters,
             data: DataSet::new(
                 store_of(&[by_characters(&recipe, &group)], &DataFiles::default()).expect("a store"),
-                StorePlace::new(None),
+                StoreFolder::new(None),
             ),
         };
         let found = rows.describe();

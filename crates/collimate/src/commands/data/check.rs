@@ -133,7 +133,7 @@ fn show_direction(group: &PromptGroup, io: &mut Io<'_>) -> Result<(), CliError> 
 /// Shows whether the tokens say what the texts say.
 pub(super) fn show_texts(checks: &TextChecks, files: &DataFiles, io: &mut Io<'_>) -> Result<(), CliError> {
     io.line(format_args!("{}", checks.summary()))?;
-    let warnings = checks.warnings(&|index, line| files.place(index, line));
+    let warnings = checks.warnings(&|index, line| files.location(index, line));
     warnings.iter().try_for_each(|warning| io.line(format_args!("{warning}")))
 }
 

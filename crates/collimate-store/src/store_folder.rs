@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use blake3::Hash;
-use collimate_files::{AtomicFile, SpoolPlace, open_plain, read_exact_at, remove_leftovers_beside};
+use collimate_files::{AtomicFile, SpoolFolder, open_plain, read_exact_at, remove_leftovers_beside};
 use rayon::prelude::*;
 
 use crate::error::StoreError;
@@ -30,18 +30,18 @@ const CHECKED_AT_ONCE: usize = 4096;
 
 /// Where stores are kept between runs, and where private files go.
 #[derive(Debug, Clone)]
-pub struct StorePlace {
+pub struct StoreFolder {
     folder: Option<PathBuf>,
-    spool: SpoolPlace,
+    spool: SpoolFolder,
     max_bytes: u64,
 }
 
-impl StorePlace {
+impl StoreFolder {
     /// Keeps stores in `folder`; with none, each lasts for its process only.
     pub fn new(folder: Option<PathBuf>) -> Self {
         // Where one large file may be, others may be too.
         let usable = folder.clone().filter(|folder| fs::create_dir_all(folder).is_ok());
-        let spool = usable.map(SpoolPlace::new).filter(|place| place.file().is_ok()).unwrap_or_default();
+        let spool = usable.map(SpoolFolder::new).filter(|folder| folder.file().is_ok()).unwrap_or_default();
         Self { folder, spool, max_bytes: MAX_CACHE_BYTES }
     }
 
@@ -56,7 +56,7 @@ impl StorePlace {
     }
 
     /// Where private files go.
-    pub fn spool(&self) -> &SpoolPlace {
+    pub fn spool(&self) -> &SpoolFolder {
         &self.spool
     }
 
@@ -82,7 +82,7 @@ impl StorePlace {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             Err(error) => return Err(error.to_string()),
         };
-        let stamp = Stamp::of(&file.metadata().map_err(|error| error.to_string())?);
+        let stamp = Stamp::new(&file.metadata().map_err(|error| error.to_string())?);
         let mut store = read(file, path, key, sources)?;
         let memo = self.path(key, "checked").map(Memo::new);
         let is_checked = memo.as_ref().and_then(Memo::read::<Stamp>) == Some(stamp);

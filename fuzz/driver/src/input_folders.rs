@@ -39,7 +39,7 @@ pub(crate) fn tokenizer() -> Value {
 
 /// Valid folders in which an input replaces one file. Removed on drop.
 #[derive(Debug)]
-pub struct Places {
+pub struct InputFolders {
     root: TempDir,
     /// The model that adapters belong to.
     pub(crate) model: ModelConfig,
@@ -47,7 +47,7 @@ pub struct Places {
     pub(crate) hub: Hub,
 }
 
-impl Places {
+impl InputFolders {
     /// Creates the folders, in memory if the system has a file system there.
     ///
     /// # Errors
@@ -61,18 +61,18 @@ impl Places {
         let model = ModelConfig::from_json(Path::new("config.json"), model_config()).map_err(io::Error::other)?;
         let mut options = HubOptions::from_env();
         (options.cache, options.offline) = (root.path().join("hub"), true);
-        let places = Self { root, model, hub: Hub::new(options) };
+        let folders = Self { root, model, hub: Hub::new(options) };
         for folder in ["adapter", "config", "index", "rows", "run", "tokenizer", "weights", "recipe"] {
-            fs::create_dir(places.folder(folder))?;
+            fs::create_dir(folders.folder(folder))?;
         }
-        places.write_shards()?;
-        places.write_adapter()?;
-        places.write_model()?;
-        fs::write(places.folder("tokenizer").join("tokenizer.json"), tokenizer().to_string())?;
-        fs::write(places.folder("tokenizer").join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#)?;
-        fs::write(places.folder("run").join("metrics.jsonl"), "{\"step\": 1, \"loss\": 0.5}\n")?;
-        fs::write(places.folder("run").join("recipe.yaml"), "seed: 1\n")?;
-        Ok(places)
+        folders.write_shards()?;
+        folders.write_adapter()?;
+        folders.write_model()?;
+        fs::write(folders.folder("tokenizer").join("tokenizer.json"), tokenizer().to_string())?;
+        fs::write(folders.folder("tokenizer").join("tokenizer_config.json"), r#"{"eos_token": "</s>"}"#)?;
+        fs::write(folders.folder("run").join("metrics.jsonl"), "{\"step\": 1, \"loss\": 0.5}\n")?;
+        fs::write(folders.folder("run").join("recipe.yaml"), "seed: 1\n")?;
+        Ok(folders)
     }
 
     /// One of the folders.
