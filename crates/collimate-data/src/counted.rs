@@ -14,16 +14,3 @@ pub fn noun_for(count: usize, noun: &str) -> String {
 pub fn either<'a>(count: usize, one: &'a str, several: &'a str) -> &'a str {
     if count == 1 { one } else { several }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_is_no_plural() {
-        let found: Vec<String> = [0, 1, 2].into_iter().map(|count| counted(count, "row")).collect();
-        assert_eq!(found, ["0 rows", "1 row", "2 rows"]);
-        assert_eq!((noun_for(1, "step").as_str(), noun_for(1200, "step").as_str()), ("step", "steps"));
-        assert_eq!((either(1, "was", "were"), either(0, "was", "were")), ("was", "were"));
-    }
-}

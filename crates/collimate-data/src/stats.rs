@@ -170,7 +170,3 @@ pub struct StatsSummary {
     /// Unusable groups, by reason.
     pub unusable: BTreeMap<String, usize>,
 }
-
-#[cfg(test)]
-#[path = "stats/tests.rs"]
-mod tests;

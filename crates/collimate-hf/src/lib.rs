@@ -35,8 +35,6 @@ mod error;
 mod experts;
 mod families;
 mod fields;
-#[cfg(test)]
-mod golden_files_tests;
 mod layers;
 mod limits;
 mod merge_files;

@@ -32,6 +32,7 @@ fn error(recipe: &str) -> String {
 #[case("loss_type: DPO\n", "dpo", json!({}))]
 #[case("loss_type: [sigmoid]\nlabel_smoothing: 0.1\n", "dpo", json!({}))]
 #[case("loss_type: biasedNCA\n", "bco_pair", json!({}))]
+#[case("loss_type: aot_pair\n", "aot", json!({}))]
 #[case("loss_type: sppo_hard\n", "sppo_hard", json!({"beta": 0.1}))]
 #[case("loss_type: robust\nbeta: 0.2\n", "robust", json!({"beta": 0.2, "label_smoothing": 0.0}))]
 #[case("loss_type: exo_pair\n", "exo_pair", json!({}))]

@@ -18,4 +18,5 @@ mod ranked;
 mod ratings;
 mod real_data;
 mod shred;
+mod stats;
 mod turns;

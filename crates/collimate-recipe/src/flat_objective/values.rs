@@ -30,6 +30,8 @@ pub(super) fn our_name(loss_type: &str) -> String {
         "sigmoid" => "dpo".to_owned(),
         // Two ways to compute the loss of TRL's SFT trainer.
         "nll" | "chunked_nll" => "sft".to_owned(),
+        // TRL's name for it before 1.0.
+        "aot_pair" => "aot".to_owned(),
         // So named by the published trainer.
         "biasednca" => "bco_pair".to_owned(),
         other => other.to_owned(),

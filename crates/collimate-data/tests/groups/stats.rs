@@ -1,7 +1,9 @@
+//! Statistics of groups, and counts in messages.
+
+use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
 
-use super::*;
-use crate::{Prompt, Response};
+use collimate_data::{DataStats, Prompt, PromptGroup, Response, StatsSummary, counted, either, noun_for};
 
 fn group(responses: &[(usize, f64)]) -> PromptGroup {
     let response =
@@ -98,4 +100,12 @@ fn the_table_shows_everything_and_fits_a_terminal() {
 #[test]
 fn an_empty_data_set_has_a_table() {
     assert!(stats(Some(1.0), &[]).to_string().contains("groups               0"));
+}
+
+#[test]
+fn one_is_no_plural() {
+    let found: Vec<String> = [0, 1, 2].into_iter().map(|count| counted(count, "row")).collect();
+    assert_eq!(found, ["0 rows", "1 row", "2 rows"]);
+    assert_eq!((noun_for(1, "step").as_str(), noun_for(1200, "step").as_str()), ("step", "steps"));
+    assert_eq!((either(1, "was", "were"), either(0, "was", "were")), ("was", "were"));
 }

@@ -1,14 +1,14 @@
 //! Reads the golden model folders and adapters, written by transformers and PEFT, and checks their contents.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
 
-use collimate_oracle::{golden_dir, golden_name};
-use rstest::rstest;
-
-use crate::{
+use collimate_hf::{
     Activation, Adapter, Experts, MergeOptions, ModelConfig, NormPlacement, QkNorm, RopeScaling, StorageDtype,
     WeightCheck, WeightFiles, merge_adapter,
 };
+use collimate_oracle::{golden_dir, golden_name};
+use rstest::rstest;
 
 fn golden(part: &str) -> PathBuf {
     golden_dir().join(part)
