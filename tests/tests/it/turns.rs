@@ -145,7 +145,7 @@ fn what_was_sampled_is_scored_as_the_tokens_that_were_sampled(#[case] end: &str)
     let err = succeed(&["score", "--model", &run, "--data", &data, "--output", &scores, "--tokens", "--quiet"]).err;
     let scored = &folder.rows("scores.jsonl")[0]["responses"];
     assert_eq!((&scored[0]["response_ids"], &scored[1]["response_ids"]), (&sampled["token_ids"], &cut["token_ids"]));
-    assert!(err.contains("; 2 responses are the tokens that were sampled (token_ids)"), "{err}");
+    assert!(err.contains("; 2 responses have the tokens that were sampled (token_ids)"), "{err}");
     assert!(err.contains("1 response has token_ids that are not what its text says"), "{err}");
 }
 
@@ -165,5 +165,5 @@ fn a_round_trains_on_the_tokens_that_it_sampled() {
     let responses = || rows.iter().flat_map(|row| row["responses"].as_array().expect("responses"));
     assert!(responses().all(|response| response["token_ids"].as_array().is_some_and(|ids| ids.len() <= 6)));
     let count = responses().count();
-    assert!(err.contains(&format!("{count} responses are the tokens that were sampled (token_ids)")), "{err}");
+    assert!(err.contains(&format!("{count} responses have the tokens that were sampled (token_ids)")), "{err}");
 }

@@ -28,7 +28,7 @@ fn refused(args: &[&str], message: &str) {
 
 #[rstest]
 #[case(&["-n", "10000000"], "10000000 responses to a prompt are more than 65536")]
-#[case(&["--max-new-tokens", "1000000000"], "8 responses of up to 1000000000 tokens are 8000000000 tokens a prompt")]
+#[case(&["--max-new-tokens", "1000000000"], "8 × 1000000000 tokens are to be drawn for a prompt, 8000000000 in all")]
 #[case(&["-n", "18446744073709551615", "--max-new-tokens", "18446744073709551615"], "are more than 65536")]
 fn samples_beyond_memory_are_refused(#[case] counts: &[&str], #[case] message: &str) {
     let folder = Folder::new();
