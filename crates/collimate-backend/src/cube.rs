@@ -14,6 +14,7 @@ mod cubes;
 mod elementwise;
 mod math;
 mod norm;
+mod packed;
 mod rows;
 mod sums;
 mod target_logps;
@@ -21,6 +22,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 mod units;
+mod unpack;
 
 use burn::tensor::Tensor;
 use burn_cubecl::CubeRuntime;
@@ -28,6 +30,7 @@ use burn_cubecl::element::BoolElement;
 
 use self::attention::{Blocks, Saved};
 use self::chunk::{Chunk, padded_rows};
+use self::packed::CubePacked;
 use self::tensors::{Cube, read, write};
 use crate::attention_map::{AttentionMap, AttentionSaved, AttentionShape, Segment};
 use crate::dtype::{in_dtype, in_float32};
@@ -69,6 +72,7 @@ impl<R: CubeRuntime, BT: BoolElement> AttentionMap<Cube<R, BT>> for Blocks<R> {
 
 impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
     type Attention = Blocks<R>;
+    type Packed = CubePacked<R>;
 
     fn pack_rows(rows: usize) -> usize {
         padded_rows(rows)

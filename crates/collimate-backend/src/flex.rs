@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use collimate_kernels as kernels;
-use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, Segment, TargetLogp};
+use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, PackedWeight, Segment, TargetLogp};
 
 use crate::allocator;
 use crate::attention_map::{AttentionMap, AttentionSaved};
@@ -14,6 +14,7 @@ use crate::dtype::ComputeDtype;
 use crate::error::{BackendError, check_index};
 use crate::operands::{Factor, Gradient, Moments, OutputLayer, Rotary};
 use crate::ops::FusedOps;
+use crate::packed::HostPacked;
 
 impl HasDevices for Flex {
     const NAME: &'static str = "flex";
@@ -87,6 +88,7 @@ fn output_layer<'a>(layer: &OutputLayer<'_, Flex>, weight: &'a FlexTensor) -> ke
 
 impl FusedOps for Flex {
     type Attention = Segments;
+    type Packed = HostPacked;
 
     /// On a thread of rayon's pool: from outside, every operation would wake two threads and wait for both.
     fn run_pass<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
@@ -102,6 +104,24 @@ impl FusedOps for Flex {
                 let shape = [left.rows, right.columns];
                 let mut out = vec![0.0; shape[0] * shape[1]];
                 kernels::multiply(&mut out, false, alpha, left, right);
+                matrix(out, shape)
+            }
+        }
+    }
+
+    fn multiply_packed(onto: Option<Matrix>, alpha: f32, x: &Matrix, weight: &HostPacked, backward: bool) -> Matrix {
+        let ([rows, inner], x) = (x.dims(), rows_of(x));
+        let x = kernels::Matrix::new(x.storage(), rows, inner);
+        let multiply = |out: &mut [f32], accumulate| {
+            kernels::multiply_packed(out, accumulate, alpha, x, weight, !backward);
+            weight.release();
+        };
+        match onto {
+            Some(onto) => change(onto, |out| multiply(out, true)),
+            None => {
+                let shape = [rows, if backward { weight.columns() } else { weight.rows() }];
+                let mut out = vec![0.0; shape[0] * shape[1]];
+                multiply(&mut out, false);
                 matrix(out, shape)
             }
         }

@@ -31,23 +31,21 @@
 //! ```
 
 mod allocator;
-mod attention_map;
 #[cfg(feature = "cube")]
 mod cube;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod devices;
-mod dtype;
 mod error;
 mod faults;
 mod flex;
 #[cfg(feature = "libtorch")]
 mod libtorch;
-mod operands;
 mod ops;
 #[cfg(test)]
 mod ops_tests;
-pub mod plain;
+#[cfg(all(test, any(feature = "cube", feature = "libtorch")))]
+mod packed_tests;
 mod plain_backend;
 mod table;
 #[cfg(feature = "wgpu")]
@@ -56,6 +54,8 @@ mod wgpu;
 pub use allocator::give_back_memory;
 pub use attention_map::{AttentionMap, AttentionSaved, AttentionShape, Segment};
 pub use collimate_machine::LimitSource;
+pub use collimate_plain::forms as plain;
+use collimate_plain::{attention_map, dtype, operands, packed};
 pub use devices::{DeviceInfo, DeviceMemory};
 pub use dtype::{ComputeDtype, in_dtype, in_float32};
 pub use error::BackendError;
@@ -64,4 +64,5 @@ pub use operands::{
     AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, OutputLayer, Rotary, TargetLogp,
 };
 pub use ops::FusedOps;
-pub use table::{BACKENDS, BackendInfo, BackendJob, check_dtype, device_memory, devices, dispatch};
+pub use packed::{FilePages, HostPacked, PackedTensor, PlainMatrix};
+pub use table::{BACKENDS, BackendInfo, BackendJob, check_dtype, device_memory, devices, dispatch, keeps_packed};

@@ -3,18 +3,21 @@
 //! Devices are the GPUs that libtorch finds, in CUDA's order, and then the CPU.
 
 mod attention;
+mod packed;
 
 use std::process::{Command, Stdio};
 
 use burn_tch::{LibTorch, LibTorchDevice};
 
 use self::attention::Batches;
+use self::packed::TorchPacked;
 use crate::devices::{FoundDevice, HasDevices, machine_memory, own_memory};
 use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
 
 impl FusedOps for LibTorch {
     type Attention = Batches;
+    type Packed = TorchPacked;
 }
 
 impl HasDevices for LibTorch {

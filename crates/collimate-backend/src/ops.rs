@@ -15,6 +15,7 @@ use crate::dtype::in_float32;
 use crate::operands::{
     AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, OutputLayer, Rotary, TargetLogp,
 };
+use crate::packed::PackedTensor;
 use crate::plain;
 
 /// A burn backend with a decoder's operations.
@@ -24,6 +25,9 @@ use crate::plain;
 pub trait FusedOps: Backend {
     /// Attention over the segments of a pack; [`plain::Tiles`] for a backend without kernels.
     type Attention: AttentionMap<Self> + Send;
+
+    /// A packed weight as products read it; [`HostPacked`](crate::HostPacked) for a backend without kernels.
+    type Packed: PackedTensor<Self>;
 
     /// Runs a whole pass on the thread where the backend launches operations fastest.
     fn run_pass<R: Send>(pass: impl FnOnce() -> R + Send) -> R {
@@ -45,6 +49,19 @@ pub trait FusedOps: Backend {
         b: Factor<'_, Self>,
     ) -> Tensor<Self, 2> {
         plain::multiply(onto, alpha, a, b)
+    }
+
+    /// `onto + alpha · x · Wᵀ` of a packed weight W [out, in] or, with `backward`, `onto + alpha · x · W`.
+    ///
+    /// The dtype is as in [`FusedOps::multiply`], with W in the dtype of `x`.
+    fn multiply_packed(
+        onto: Option<Tensor<Self, 2>>,
+        alpha: f32,
+        x: &Tensor<Self, 2>,
+        weight: &Self::Packed,
+        backward: bool,
+    ) -> Tensor<Self, 2> {
+        plain::multiply_packed(onto, alpha, x, weight, backward)
     }
 
     /// Adds `alpha · a · b` to a gradient.

@@ -7,8 +7,10 @@ use burn::backend::Autodiff;
 use burn_flex::Flex;
 
 use crate::ops::FusedOps;
+use crate::packed::HostPacked;
 use crate::plain::Tiles;
 
 impl FusedOps for Autodiff<Flex> {
     type Attention = Tiles<Self>;
+    type Packed = HostPacked;
 }

@@ -1,9 +1,12 @@
 //! The table of backends, and dispatch by a backend's name.
 
+use collimate_quantized::Format;
+
 use crate::devices::{self, DeviceInfo, DeviceMemory, HasDevices};
 use crate::dtype::ComputeDtype;
 use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
+use crate::packed::PackedTensor;
 
 /// A backend known to this version, compiled in or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +121,24 @@ pub fn device_memory(backend: &str, device: usize) -> Result<Option<DeviceMemory
     with_backend(backend, Memory(device))
 }
 
+/// Whether resident weights of a format stay packed on a backend: it has kernels that unpack them.
+///
+/// # Errors
+/// The backend is unknown or not compiled in.
+pub fn keeps_packed(backend: &str, format: Format) -> Result<bool, BackendError> {
+    struct Keeps(Format);
+
+    impl Visitor for Keeps {
+        type Output = bool;
+
+        fn visit<B: HasDevices>(self) -> Result<bool, BackendError> {
+            Ok(<B::Packed as PackedTensor<B>>::stays_packed(self.0))
+        }
+    }
+
+    with_backend(backend, Keeps(format))
+}
+
 /// Checks that a device computes in `dtype`, before anything is loaded there.
 ///
 /// # Errors
@@ -179,6 +200,21 @@ mod tests {
         let device = dispatch("flex", 3, Sum).expect_err("no such device");
         assert!(device.to_string().contains("no device 3"), "{device}");
         assert_eq!(device_memory("flex", 3), Err(device));
+    }
+
+    #[test]
+    fn backends_keep_the_formats_packed_that_they_have_kernels_for() {
+        for format in [Format::NF4, Format::NF4_DOUBLE, Format::Int8] {
+            for backend in BACKENDS.iter().filter(|backend| backend.compiled) {
+                assert_eq!(keeps_packed(backend.name, format), Ok(true), "{} {format}", backend.name);
+            }
+        }
+        for format in [Format::Mxfp4, Format::Awq { group: 128 }] {
+            for backend in BACKENDS.iter().filter(|backend| backend.compiled) {
+                assert_eq!(keeps_packed(backend.name, format), Ok(backend.name == "flex"), "{} {format}", backend.name);
+            }
+        }
+        assert!(keeps_packed("flx", Format::Int8).is_err());
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Matrix products with the `gemm` crate.
 #![allow(unsafe_code)] // its entry point takes pointers and strides
 
+mod packed;
+
 use gemm::Parallelism;
+
+pub use self::packed::{PackedWeight, multiply_packed};
 
 /// A factor of a product, [rows, columns], or the transpose of a stored [columns, rows].
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +58,12 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The elements, column by column.
+    fn by_columns(&self) -> Vec<f32> {
+        let at = |column: usize, row: usize| self.data[row * self.row_stride + column * self.column_stride];
+        (0..self.columns).flat_map(|column| (0..self.rows).map(move |row| at(column, row))).collect()
+    }
+
     /// Whether every index is in bounds.
     fn is_sound(&self) -> bool {
         let empty = self.rows == 0 || self.columns == 0;
@@ -72,6 +82,12 @@ impl<'a> From<Matrix<'a>> for View<'a> {
 
 /// Number of multiplications up to which a product is not worth another thread.
 const SMALL: usize = 1 << 16;
+
+/// Elements of an output that `gemm` may sum in another order.
+const SMALL_OUTPUT: usize = 256;
+
+/// Columns up to which `gemm` may split a sum otherwise.
+const FEW: usize = 64;
 
 /// Inner size up to which `gemm` never splits a sum.
 const PART: usize = 512;
@@ -110,20 +126,45 @@ fn product(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'
     }
     assert!(out.len() >= a.rows * b.columns, "the size of the product");
     let parallelism = if parallel { Parallelism::Rayon(0) } else { Parallelism::None };
+    // SAFETY: the asserts above bound every index that sizes and strides reach, and `out` is borrowed exclusively.
+    unsafe { product_at(out.as_mut_ptr(), b.columns, accumulate, alpha, a, b, parallelism) }
+}
+
+/// [`product`] into rows of a larger matrix, which start `row_stride` elements apart.
+///
+/// # Safety
+/// Both factors are sound and their inner sizes agree; `out` points to `a.rows` such rows of at least `b.columns` elements,
+/// which nothing else accesses meanwhile.
+unsafe fn product_at(
+    out: *mut f32,
+    row_stride: usize,
+    accumulate: bool,
+    alpha: f32,
+    a: View<'_>,
+    b: View<'_>,
+    parallelism: Parallelism,
+) {
+    // `gemm` sums small outputs in another order if both factors are contiguous along the inner dimension, so one is not.
+    let is_small = a.rows * b.columns <= SMALL_OUTPUT && b.columns > 1;
+    let by_columns = if is_small && a.column_stride == 1 && b.row_stride == 1 { a.by_columns() } else { Vec::new() };
+    let a = match by_columns.is_empty() {
+        true => a,
+        false => View { data: &by_columns, row_stride: 1, column_stride: a.rows, ..a },
+    };
     // `gemm` splits the inner dimension differently for outputs of at most 64 by 64. Passing parts that it does not split
     // makes the sums of a row the same for any number of rows.
     let inner = a.columns;
-    let part = if b.columns <= 64 && inner > PART { inner.div_ceil(inner.div_ceil(PART)) } else { inner.max(1) };
+    let part = if b.columns <= FEW && inner > PART { inner.div_ceil(inner.div_ceil(PART)) } else { inner.max(1) };
     for start in (0..inner.max(1)).step_by(part) {
-        // SAFETY: the asserts above bound every index that sizes and strides reach, and `out` is borrowed exclusively.
+        // SAFETY: by the caller's promise, sizes and strides reach only elements of the factors and of `out`.
         unsafe {
             gemm::gemm(
                 a.rows,
                 b.columns,
                 part.min(inner - start),
-                out.as_mut_ptr(),
+                out,
                 1,
-                b.columns as isize,
+                row_stride as isize,
                 accumulate || start > 0,
                 a.data.as_ptr().wrapping_add(start * a.column_stride),
                 a.column_stride as isize,
@@ -201,6 +242,9 @@ mod tests {
     #[case(16, 576, false)]
     #[case(16, 576, true)]
     #[case(40, 3, false)]
+    #[case(40, 3, true)]
+    #[case(576, 16, true)]
+    #[case(300, 100, true)]
     fn a_row_does_not_depend_on_the_others(#[case] k: usize, #[case] n: usize, #[case] b_transposed: bool) {
         let rows = 131;
         let (a, b, start) = (numbers(rows * k, 1), numbers(k * n, 2), numbers(rows * n, 3));

@@ -36,7 +36,7 @@ pub use adamw::{AdamwStep, adamw};
 pub use attention::{AttentionSaved, AttentionShape, Segment, attention, attention_backward};
 pub use dropout::{DropoutRows, dropout, dropout_mask};
 pub use gated::{GateActivation, gated, gated_backward};
-pub use gemm::{Matrix, multiply};
+pub use gemm::{Matrix, PackedWeight, multiply, multiply_packed};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotary::rotate;
 pub use target_logps::{OutputLayer, TargetLogp, target_logps, target_logps_backward, target_logps_with_gradients};

@@ -4,11 +4,14 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor};
 use burn_cuda::{Cuda, CudaDevice};
+use collimate_quantized::{FloatDtype, Format, FourBitKind, PackedMatrix, ScaleOrder, Values};
 
 use crate::{
-    AdamwStep, AttentionMap, AttentionSaved, AttentionShape, DropoutRows, FusedOps, GateActivation, Moments,
-    OutputLayer, Rotary, Segment,
+    AdamwStep, AttentionMap, AttentionSaved, AttentionShape, DropoutRows, FusedOps, GateActivation, HostPacked,
+    Moments, OutputLayer, PackedTensor, Rotary, Segment,
 };
+
+type Packed = <Cuda as FusedOps>::Packed;
 
 const ROWS: usize = 64;
 const WIDTH: usize = 2048;
@@ -56,10 +59,30 @@ fn rows(dtype: DType) {
     Cuda::sum_of_squares(&[&x]);
 }
 
+/// Rows that are not whole blocks need the longest kernel.
+fn packed(dtype: DType) {
+    let formats = [FourBitKind::Nf4, FourBitKind::Fp4]
+        .into_iter()
+        .flat_map(|kind| [false, true].map(|double| Format::FourBit { kind, block: 64, double }));
+    for format in formats.chain([Format::Int8]) {
+        for stored in [FloatDtype::F32, FloatDtype::Bf16, FloatDtype::F16] {
+            let bytes = vec![0; 6 * 96 * stored.size()];
+            let matrix = PackedMatrix::pack(Values::Bytes(stored, &bytes), 6, 96, format).expect("zeros");
+            for order in [ScaleOrder::Flat, ScaleOrder::FlooredRows] {
+                let weight = HostPacked::resident(matrix.clone().with_scale_order(order));
+                let weight = <Packed as PackedTensor<Cuda>>::new(weight, &CudaDevice::new(0));
+                let unpacked = PackedTensor::<Cuda>::unpack_in(&weight, dtype, &CudaDevice::new(0));
+                assert_eq!((unpacked.dims(), unpacked.dtype()), ([6, 96], dtype));
+            }
+        }
+    }
+}
+
 #[test]
 fn every_kernel_compiles() {
     for dtype in [DType::F32, DType::BF16] {
         rows(dtype);
+        packed(dtype);
         for head_dim in [64, 96, 128, 256] {
             attention(dtype, head_dim, None, None);
             attention(dtype, head_dim, Some(100), Some(50.0));

@@ -1,6 +1,7 @@
 //! Compares CubeCL's kernels with the plain forms on flex, so that no GPU driver is on both sides.
 
 mod attention;
+mod packed;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Distribution, Tensor};

@@ -7,7 +7,7 @@
 //! once, to the dtype of its input; float32 tensors are never converted.
 
 mod attention;
-pub(crate) mod target_logps;
+pub mod target_logps;
 
 use burn::backend::Autodiff;
 use burn::tensor::activation::{gelu, sigmoid, tanh};
@@ -19,8 +19,9 @@ pub use self::attention::Tiles;
 pub use self::target_logps::{target_logps, target_logps_backward};
 use crate::dtype::{in_dtype, in_float32};
 use crate::operands::{AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, Rotary};
+use crate::packed::PackedTensor;
 
-/// See [`FusedOps::multiply`](crate::FusedOps::multiply).
+/// `FusedOps::multiply`.
 pub fn multiply<B: Backend>(
     onto: Option<Tensor<B, 2>>,
     alpha: f32,
@@ -46,20 +47,33 @@ pub fn multiply<B: Backend>(
     }
 }
 
+/// `FusedOps::multiply_packed`.
+pub fn multiply_packed<B: Backend, P: PackedTensor<B>>(
+    onto: Option<Tensor<B, 2>>,
+    alpha: f32,
+    x: &Tensor<B, 2>,
+    weight: &P,
+    backward: bool,
+) -> Tensor<B, 2> {
+    let unpacked = weight.unpack_in(x.dtype(), &x.device());
+    let factor = if backward { Factor::new(&unpacked) } else { Factor::transpose_of(&unpacked) };
+    multiply(onto, alpha, Factor::new(x), factor)
+}
+
 /// `x + y` in the dtype of `x`.
-pub(crate) fn sum<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
+pub fn sum<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
     let dtype = x.dtype();
     if dtype == y.dtype() { x + y } else { in_dtype(in_float32(x) + in_float32(y), dtype) }
 }
 
-/// See [`FusedOps::add_rows`](crate::FusedOps::add_rows).
+/// `FusedOps::add_rows`.
 pub fn add_rows<B: Backend>(x: Tensor<B, 2>, rows: &[u32], values: &Tensor<B, 2>) -> Tensor<B, 2> {
     let rows = indices(rows, &x.device());
     let values = in_dtype(values.clone(), x.dtype());
     x.select_assign(0, rows, values, IndexingUpdateOp::Add)
 }
 
-/// See [`FusedOps::rms_norm`](crate::FusedOps::rms_norm).
+/// `FusedOps::rms_norm`.
 pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
     let [rows, width] = x.dims();
     let (n, dtype) = (weight.dims()[1], x.dtype());
@@ -68,7 +82,7 @@ pub fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, eps: f64) -> 
     in_dtype((x * mean_square.add_scalar(eps).sqrt().recip() * weight).reshape([rows, width]), dtype)
 }
 
-/// See [`FusedOps::rms_norm_backward`](crate::FusedOps::rms_norm_backward).
+/// `FusedOps::rms_norm_backward`.
 pub fn rms_norm_backward<B: Backend>(
     x: &Tensor<B, 2>,
     weight: &Tensor<B, 2>,
@@ -83,7 +97,7 @@ pub fn rms_norm_backward<B: Backend>(
     d_x
 }
 
-/// See [`FusedOps::rotate`](crate::FusedOps::rotate).
+/// `FusedOps::rotate`.
 pub fn rotate<B: Backend>(x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) -> Tensor<B, 2> {
     let [rows, width] = x.dims();
     let (half, head_dim) = (rotary.cos.dims()[1], rotary.head_dim);
@@ -100,7 +114,7 @@ pub fn rotate<B: Backend>(x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) ->
     in_dtype(Tensor::cat(parts.into_iter().flatten().collect(), 2).reshape([rows, width]), dtype)
 }
 
-/// See [`FusedOps::gated`](crate::FusedOps::gated).
+/// `FusedOps::gated`.
 pub fn gated<B: Backend>(activation: GateActivation, gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
     let dtype = gate.dtype();
     let (gate, up) = (in_float32(gate), in_float32(up));
@@ -112,7 +126,7 @@ pub fn gated<B: Backend>(activation: GateActivation, gate: Tensor<B, 2>, up: Ten
     in_dtype(gate * up, dtype)
 }
 
-/// See [`FusedOps::gated_backward`](crate::FusedOps::gated_backward).
+/// `FusedOps::gated_backward`.
 pub fn gated_backward<B: Backend>(
     activation: GateActivation,
     gate: Tensor<B, 2>,
@@ -123,7 +137,7 @@ pub fn gated_backward<B: Backend>(
     (d_gate, d_up)
 }
 
-/// See [`FusedOps::dropout`](crate::FusedOps::dropout).
+/// `FusedOps::dropout`.
 pub fn dropout<B: Backend>(x: Tensor<B, 2>, rows: &[DropoutRows], probability: f64) -> Tensor<B, 2> {
     let [num_rows, width] = x.dims();
     let mask = dropout_mask(num_rows, width, rows, probability);
@@ -132,7 +146,7 @@ pub fn dropout<B: Backend>(x: Tensor<B, 2>, rows: &[DropoutRows], probability: f
     in_dtype(in_float32(x) * mask, dtype)
 }
 
-/// See [`FusedOps::adamw`](crate::FusedOps::adamw).
+/// `FusedOps::adamw`.
 pub fn adamw<B: Backend>(
     parameter: Tensor<B, 2>,
     gradient: &Tensor<B, 2>,
@@ -148,7 +162,7 @@ pub fn adamw<B: Backend>(
     (parameter, Moments { m, v })
 }
 
-/// See [`FusedOps::sum_of_squares`](crate::FusedOps::sum_of_squares).
+/// `FusedOps::sum_of_squares`.
 pub fn sum_of_squares<B: Backend>(tensors: &[&Tensor<B, 2>]) -> f64 {
     let by_row = tensors.iter().map(|&x| {
         let x = in_float32(x.clone());
@@ -171,7 +185,7 @@ fn gradients<B: Backend, const N: usize>(
 }
 
 /// Adds a term to a gradient, in float32.
-pub(crate) fn accumulate<B: Backend>(gradient: &mut Gradient<B>, term: Tensor<B, 2>) {
+pub fn accumulate<B: Backend>(gradient: &mut Gradient<B>, term: Tensor<B, 2>) {
     let term = in_float32(term);
     *gradient = Some(match gradient.take() {
         Some(sum) => sum + term,

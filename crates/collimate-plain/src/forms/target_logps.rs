@@ -26,7 +26,7 @@ fn logits<B: Backend>(hidden: Tensor<B, 2>, layer: OutputLayer<'_, B>) -> Tensor
     }
 }
 
-/// See [`FusedOps::target_logps`](crate::FusedOps::target_logps).
+/// `FusedOps::target_logps`.
 pub fn target_logps<B: Backend>(hidden: &Tensor<B, 2>, layer: OutputLayer<'_, B>, targets: &[u32]) -> Vec<TargetLogp> {
     let device = hidden.device();
     let mut values = Vec::with_capacity(targets.len());
@@ -45,7 +45,7 @@ pub fn target_logps<B: Backend>(hidden: &Tensor<B, 2>, layer: OutputLayer<'_, B>
 ///
 /// In float64: rounding each token's log-prob to float32 costs 1e-5 nats over a response, which changes the coefficients
 /// more than the rest of the forward pass does.
-pub(crate) fn logps_from_sums<B: Backend>(rows: Tensor<B, 2>) -> Vec<TargetLogp> {
+pub fn logps_from_sums<B: Backend>(rows: Tensor<B, 2>) -> Vec<TargetLogp> {
     let numbers: Vec<f64> = rows.into_data().iter::<f64>().collect();
     let logp = |row: &[f64]| {
         let log_sum_exp = row[1] + row[2].ln();
@@ -55,11 +55,11 @@ pub(crate) fn logps_from_sums<B: Backend>(rows: Tensor<B, 2>) -> Vec<TargetLogp>
 }
 
 /// Concatenates chunks of rows; zeros in the shape of `like` if there are none.
-pub(crate) fn concatenated<B: Backend>(chunks: Vec<Tensor<B, 2>>, like: &Tensor<B, 2>) -> Tensor<B, 2> {
+pub fn concatenated<B: Backend>(chunks: Vec<Tensor<B, 2>>, like: &Tensor<B, 2>) -> Tensor<B, 2> {
     if chunks.is_empty() { like.zeros_like() } else { Tensor::cat(chunks, 0) }
 }
 
-/// See [`FusedOps::target_logps_backward`](crate::FusedOps::target_logps_backward).
+/// `FusedOps::target_logps_backward`.
 pub fn target_logps_backward<B: Backend>(
     hidden: &Tensor<B, 2>,
     layer: OutputLayer<'_, B>,

@@ -23,7 +23,7 @@ impl ComputeDtype {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Float32, Self::Bfloat16];
 
-    /// Its name in recipes and in [`DeviceInfo::dtypes`](crate::DeviceInfo::dtypes).
+    /// Its name in recipes and in `DeviceInfo::dtypes`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Float32 => "float32",
