@@ -2,6 +2,9 @@
 
 mod family;
 
+use std::collections::BTreeSet;
+
+use collimate_quantized::QuantizationConfig;
 use serde_json::Value;
 
 pub(crate) use self::family::{BiasRule, Defaults, HalfNames, JointNames, TensorNames};
@@ -79,6 +82,13 @@ pub struct Experts {
 pub struct ModelConfig {
     /// The family, for names in files and in messages.
     pub family: &'static Family,
+    /// How weights of linear layers are packed: as `quantization_config` says, or as whoever reads them asks for.
+    pub quantization: Option<QuantizationConfig>,
+    /// Weights of the blocks' linear layers that are not packed nevertheless: the files hold plain numbers, or they are unpacked
+    /// when they are loaded.
+    pub unpacked_weights: BTreeSet<String>,
+    /// Whether the weights of the blocks' linear layers stay in their files and are read as they are used.
+    pub weights_in_files: bool,
     /// Number of tokens, V.
     pub vocab_size: usize,
     /// Width of the residual stream, D.

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use collimate_files::WriteError;
+use collimate_quantized::QuantizedError;
 use thiserror::Error;
 
 pub use self::adapter::AdapterError;
@@ -200,6 +201,15 @@ pub enum HfError {
         tensor: String,
         /// Its dtype, as safetensors calls it.
         found: String,
+    },
+
+    /// A packed weight cannot be read, or a weight cannot be packed.
+    #[error("{}: {source}", path.display())]
+    Quantized {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong.
+        source: QuantizedError,
     },
 
     /// Weights that no file can hold.

@@ -41,6 +41,7 @@ mod merge_files;
 mod model_file;
 mod peft;
 mod plain_file;
+mod quantization;
 mod read;
 mod rope;
 mod shards;
@@ -64,5 +65,5 @@ pub use peft::{
 };
 pub use plain_file::read_bounded;
 pub use rope::RopeScaling;
-pub use weights::{HostTensor, WeightCheck, WeightFiles};
+pub use weights::{HostTensor, Storage, WeightCheck, WeightFiles};
 pub use write_weights::{StorageDtype, check_output, write_model, write_safetensors, write_safetensors_of};

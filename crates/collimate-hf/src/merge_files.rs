@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_files::{ShardSize, WholeFolder, WriteError, is_there, write_atomically};
 
+use crate::blocks::TensorSpec;
 use crate::config::ModelConfig;
 use crate::ends::{name_ends, named_ends};
 use crate::error::HfError;
@@ -34,7 +35,7 @@ pub(crate) const SIDE_FILES: [&str; 10] = [
 /// How a merged model is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MergeOptions {
-    /// The storage type; by default the base model's, or float32 if that has several.
+    /// The storage type; by default the base model's, or float32 if that has several, and bfloat16 if its weights are packed.
     pub dtype: Option<StorageDtype>,
     /// Maximum bytes of one file; larger weights are divided into shards with an index.
     pub max_shard_size: ShardSize,
@@ -101,7 +102,8 @@ pub fn merge_adapter(
 ///
 /// Tokenizer files and `generation_config.json` are copied from the base model, or from the adapter's folder if it has a
 /// tokenizer, which training may have changed; the ends of turns that the adapter's `generation_config.json` names are
-/// named. The first and the last changed tensor are read back and compared. One tensor is in memory at a time.
+/// named. The first and the last changed tensor are read back and compared. One tensor is in memory at a time. Packed weights
+/// are unpacked, and the merged model has none.
 ///
 /// # Errors
 /// [`HfError`] if model or adapter cannot be read or do not fit together; if a sum is not finite in the type it is stored in;
@@ -117,16 +119,13 @@ pub fn stage_merge(
     let base_specs = config.tensors();
     let checked = weights.check(&base_specs)?;
     let adapter = Adapter::read(adapter_dir, &config)?;
-    let merged = adapter.merged_config(&config);
+    let merged = adapter.merged_config(&config).unpacked();
     let specs = merged.tensors();
     output_is_free(output_dir, [model_dir, adapter_dir])?;
     // A link out of the folder must be refused before anything is written.
     let inherited = inherited(model_dir, adapter_dir)?;
-    let dtype = options.dtype.unwrap_or_else(|| {
-        let stored = |name: &str| weights.dtype(name).and_then(StorageDtype::from_stored);
-        let first = stored(&base_specs[0].name).unwrap_or(StorageDtype::F32);
-        if base_specs.iter().all(|spec| stored(&spec.name) == Some(first)) { first } else { StorageDtype::F32 }
-    });
+    let packed = base_specs.iter().filter(|spec| weights.is_packed(&spec.name)).count();
+    let dtype = options.dtype.unwrap_or_else(|| default_dtype(&weights, &base_specs, packed > 0));
     let mut largest_change = 0.0_f32;
     let tensors = specs.iter().map(|spec| {
         let (tensor, change) = merged_tensor(&weights, &adapter, &config, &spec.name)?;
@@ -151,9 +150,29 @@ pub fn stage_merge(
         dtype,
         largest_change,
         copied,
-        notes: [config.notes.clone(), checked.notes].concat(),
+        notes: [config.notes.clone(), checked.notes, unpacked_note(model_dir, &config, packed, dtype)].concat(),
     };
     Ok(StagedMerge { folder, summary })
+}
+
+/// The type of the base model's tensors, or float32 if they have several; bfloat16 for packed ones, which stand for numbers of
+/// fewer digits than that.
+fn default_dtype(weights: &WeightFiles, specs: &[TensorSpec], is_packed: bool) -> StorageDtype {
+    if is_packed {
+        return StorageDtype::BF16;
+    }
+    let stored = |name: &str| weights.dtype(name).and_then(StorageDtype::from_stored);
+    let first = stored(&specs[0].name).unwrap_or(StorageDtype::F32);
+    if specs.iter().all(|spec| stored(&spec.name) == Some(first)) { first } else { StorageDtype::F32 }
+}
+
+/// Says that packed weights were unpacked: the merged model is several times as large as its base.
+fn unpacked_note(model_dir: &Path, config: &ModelConfig, packed: usize, dtype: StorageDtype) -> Vec<String> {
+    let format = config.packable_weights().iter().find_map(|weight| config.packed_format(weight));
+    let format = format.map_or("packed", |format| format.name());
+    let (model, dtype) = (model_dir.display(), dtype.name());
+    let note = || format!("{model}: {packed} weights in {format} were unpacked, and the merged model is in {dtype}");
+    (packed > 0).then(note).into_iter().collect()
 }
 
 /// Copies tokenizer files, chat template and `generation_config.json` of a model folder, if they exist.

@@ -1,10 +1,9 @@
 //! Reads `config.json`, in files of old and new transformers, into a checked [`ModelConfig`].
 
-#[cfg(test)]
-mod tests;
-
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use collimate_quantized::QuantizationConfig;
 use serde_json::Value;
 
 use crate::config::{Activation, AttentionBias, BiasRule, Defaults, Family, JointNames, ModelConfig};
@@ -44,7 +43,7 @@ impl ModelConfig {
                 }
             }
         }
-        Ok(with_stored_head(dir, config))
+        Ok(with_stored_head(dir, config).packed_in(dir))
     }
 
     /// Reads the contents of a `config.json`; `path` is for errors only.
@@ -102,6 +101,9 @@ fn checked(path: &Path, raw: &Value) -> Result<ModelConfig, HfError> {
     let number = |key, default| Ok::<_, HfError>(fields.positive(key)?.unwrap_or(default));
     let mut config = ModelConfig {
         family,
+        quantization: quantization(fields)?,
+        unpacked_weights: BTreeSet::new(),
+        weights_in_files: false,
         vocab_size: fields.size_or("vocab_size", defaults.vocab_size)?,
         hidden_size: heads.hidden_size,
         intermediate_size: fields.size_or("intermediate_size", defaults.intermediate_size)?,
@@ -160,14 +162,15 @@ fn refuse_variants(fields: Fields<'_>) -> Result<(), HfError> {
     if !classes.is_empty() && !classes.iter().any(|class| class.to_lowercase().ends_with("forcausallm")) {
         return Err(fields.unsupported("architectures", "only language models are (a class that ends in ForCausalLM)"));
     }
-    if fields.get("quantization_config").is_some() {
-        let remedy = "weights are read as float32, bfloat16 or float16: use the model that was not quantized";
-        return Err(fields.unsupported("quantization_config", remedy));
-    }
     if fields.flag_or("use_bidirectional_attention", false)? {
         return Err(fields.unsupported("use_bidirectional_attention", "a token sees itself and those before it"));
     }
     Ok(())
+}
+
+fn quantization(fields: Fields<'_>) -> Result<Option<QuantizationConfig>, HfError> {
+    let config = fields.get("quantization_config").map(QuantizationConfig::from_json).transpose();
+    config.map_err(|error| fields.unsupported("quantization_config", &error.to_string()))
 }
 
 /// The rotation described by a file.

@@ -1,21 +1,25 @@
 //! Weights from a folder of safetensors files, memory-mapped and read tensor by tensor into float32.
 
+mod check;
 mod header;
 mod mapped;
 mod names;
+mod packed;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use collimate_quantized::QuantizationConfig;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::Value;
 
+pub use self::check::WeightCheck;
 use self::mapped::{MappedFile, finite};
-use crate::blocks::TensorSpec;
+pub use self::packed::Storage;
 use crate::error::{HfError, ShardError};
 use crate::{plain_file, shards};
 
@@ -47,17 +51,6 @@ impl HostTensor {
 /// The embedding of every family.
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// What [`WeightFiles::check`] found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct WeightCheck {
-    /// Tensors that the model needs; all are present.
-    pub num_tensors: usize,
-    /// Tensors that were ignored: buffers of old files, heads beside the output layer, the output layer of a tied model.
-    pub num_ignored: usize,
-    /// What was passed over, for the user.
-    pub notes: Vec<String>,
-}
-
 /// The weights of a folder: one file, or shards with an index. Files are memory-mapped; tensors are read on demand.
 #[derive(Debug)]
 pub struct WeightFiles {
@@ -66,6 +59,8 @@ pub struct WeightFiles {
     holders: BTreeMap<String, Holder>,
     /// What was passed over when the files were opened.
     notes: Vec<String>,
+    /// How weights are packed, as `config.json` says.
+    quantization: Option<QuantizationConfig>,
 }
 
 /// Where a tensor is.
@@ -100,17 +95,21 @@ impl WeightFiles {
             weights.notes.push(format!("{dir}: {single} is read, {index} beside it is passed over"));
         }
         weights.rename()?;
-        weights.tie(dir);
+        let config = plain_file::read_json(&dir.join("config.json")).ok();
+        weights.tie(config.as_ref());
+        // What cannot be read there is reported by whoever reads the configuration.
+        let quantization = config.as_ref().and_then(|config| config.get("quantization_config"));
+        weights.quantization = quantization.and_then(|value| QuantizationConfig::from_json(value).ok());
         Ok(weights)
     }
 
     /// A tied model may have been saved with its output layer alone, which is its embedding then, as in transformers.
-    fn tie(&mut self, dir: &Path) {
+    fn tie(&mut self, config: Option<&Value>) {
         let head = self.holders.get_key_value("lm_head.weight");
         let head = head.map(|(name, head)| (head.file, head.stored.clone().unwrap_or_else(|| name.as_str().into())));
         let Some((file, stored)) = head.filter(|_| !self.holders.contains_key(EMBEDDING)) else { return };
-        let is_tied = |config: Value| config.get("tie_word_embeddings").and_then(Value::as_bool) == Some(true);
-        if plain_file::read_json(&dir.join("config.json")).is_ok_and(is_tied) {
+        let is_tied = config.and_then(|config| config.get("tie_word_embeddings")).and_then(Value::as_bool);
+        if is_tied == Some(true) {
             self.holders.insert(EMBEDDING.to_owned(), Holder { file, stored: Some(stored) });
         }
     }
@@ -137,7 +136,7 @@ impl WeightFiles {
     pub fn open_file(path: &Path) -> Result<Self, HfError> {
         let file = MappedFile::open(path)?;
         let holders = file.header.names().map(|name| (name.to_owned(), Holder { file: 0, stored: None })).collect();
-        Ok(Self { path: path.to_owned(), files: vec![file], holders, notes: Vec::new() })
+        Ok(Self { path: path.to_owned(), files: vec![file], holders, notes: Vec::new(), quantization: None })
     }
 
     fn open_shards(dir: &Path, index: &Path) -> Result<Self, HfError> {
@@ -164,46 +163,7 @@ impl WeightFiles {
             let (index, shard, tensor) = (index.to_owned(), shard.clone(), tensor.clone());
             return Err(ShardError::NotInShard { index, shard, tensor }.into());
         }
-        Ok(Self { path: dir.to_owned(), files, holders, notes: Vec::new() })
-    }
-
-    /// Checks that the files hold exactly the `expected` tensors, in the right shapes and in supported types.
-    ///
-    /// Buffers of old files (`….rotary_emb.inv_freq`), heads beside the output layer (`v_head.…`) and the redundant
-    /// `lm_head.weight` of a tied model are ignored and counted; heads and unusual buffers are named in a note.
-    ///
-    /// # Errors
-    /// [`HfError`] naming the first missing, misshapen, unreadable or unexpected tensor.
-    pub fn check(&self, expected: &[TensorSpec]) -> Result<WeightCheck, HfError> {
-        let missing: Vec<_> = expected.iter().filter(|spec| !self.holders.contains_key(&spec.name)).collect();
-        if let Some(first) = missing.first() {
-            let (path, tensor) = (self.path.clone(), first.name.clone());
-            return Err(HfError::MissingTensor { path, tensor, num_missing: missing.len() });
-        }
-        for spec in expected {
-            let info = self.info(&spec.name)?.1;
-            if info.shape != spec.shape {
-                return Err(HfError::TensorShape {
-                    path: self.path.clone(),
-                    tensor: spec.name.clone(),
-                    expected: spec.shape.clone(),
-                    found: info.shape.clone(),
-                });
-            }
-            self.readable(&spec.name, info.dtype)?;
-        }
-        let known: BTreeSet<&str> = expected.iter().map(|spec| spec.name.as_str()).collect();
-        let extra: Vec<&str> = self.names().filter(|name| !known.contains(name)).collect();
-        let parts = names::parts(&known);
-        let (passed_over, unexpected): (Vec<&str>, Vec<&str>) =
-            extra.iter().copied().partition(|name| names::is_passed_over(name, &parts));
-        if let Some(first) = unexpected.first() {
-            let (path, tensor) = (self.path.clone(), (*first).to_owned());
-            return Err(HfError::UnexpectedTensor { path, tensor, num_unexpected: unexpected.len() });
-        }
-        let mut notes = self.notes.clone();
-        notes.extend(names::passed_over_note(&self.path, &passed_over));
-        Ok(WeightCheck { num_tensors: expected.len(), num_ignored: extra.len(), notes })
+        Ok(Self { path: dir.to_owned(), files, holders, notes: Vec::new(), quantization: None })
     }
 
     /// Whether two tensors hold the same numbers; `None` if one of them is not there or cannot be read.
@@ -226,12 +186,15 @@ impl WeightFiles {
         Some(equal)
     }
 
-    /// Reads one tensor; bfloat16 and float16 become float32 without loss. Its mapped pages are dropped afterwards, so
+    /// Reads one tensor; bfloat16 and float16 become float32 without loss, and a packed weight is unpacked. Its mapped pages are dropped afterwards, so
     /// that only the tensor stays in memory.
     ///
     /// # Errors
     /// [`HfError`] if the tensor does not exist, its dtype is not F32, BF16 or F16, or a value is not finite.
     pub fn read(&self, name: &str) -> Result<HostTensor, HfError> {
+        if let Some(packed) = self.read_packed(name, None, Storage::Mapped)? {
+            return self.unpacked(name, &packed);
+        }
         let (file, info) = self.info(name)?;
         self.readable(name, info.dtype)?;
         let (start, end) = info.data_offsets;

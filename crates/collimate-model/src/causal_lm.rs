@@ -5,7 +5,7 @@ mod tape;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use collimate_backend::{ComputeDtype, FusedOps, Gradient, in_dtype};
+use collimate_backend::{ComputeDtype, FusedOps, Gradient, HostPacked, PackedTensor, in_dtype};
 use collimate_hf::{HfError, HostTensor, LoraConfig, ModelConfig};
 use collimate_text::GroupBatch;
 
@@ -27,6 +27,21 @@ pub struct Placement<B: Backend> {
     pub dtype: ComputeDtype,
 }
 
+/// A parameter as it was read, in its shape in the file.
+#[derive(Debug, Clone)]
+pub enum ParameterValue {
+    /// Its numbers.
+    Dense(HostTensor),
+    /// A frozen weight of a linear layer, which stays packed.
+    Packed(HostPacked),
+}
+
+impl From<HostTensor> for ParameterValue {
+    fn from(tensor: HostTensor) -> Self {
+        Self::Dense(tensor)
+    }
+}
+
 /// A decoder and its parameters: log-probs of responses out, coefficients in, gradients accumulated.
 ///
 /// No autodiff graph is recorded: [`CausalLm::forward`] saves what its backward pass reads, and [`CausalLm::backward`]
@@ -37,6 +52,8 @@ pub struct CausalLm<B: FusedOps> {
     pub(crate) index: ParameterIndex,
     /// The parameters as forward and backward passes read them.
     pub(crate) params: Vec<Tensor<B, 2>>,
+    /// Frozen weights that are held packed; `params` has an empty matrix in their place.
+    pub(crate) packed: Vec<Option<B::Packed>>,
     /// float32 values of the trained parameters that passes read in another dtype.
     masters: Vec<Option<Tensor<B, 2>>>,
     pub(crate) dtype: ComputeDtype,
@@ -56,12 +73,12 @@ impl<B: FusedOps> CausalLm<B> {
     ///
     /// # Errors
     /// Whatever `read` returns.
-    pub fn new(
+    pub fn new<V: Into<ParameterValue>>(
         config: ModelConfig,
         lora: Option<LoraConfig>,
         trainable: Trainable,
         placement: Placement<B>,
-        mut read: impl FnMut(&ParameterInfo) -> Result<HostTensor, HfError>,
+        mut read: impl FnMut(&ParameterInfo) -> Result<V, HfError>,
     ) -> Result<Self, HfError> {
         let Placement { device, dtype } = placement;
         let index = ParameterIndex::new(&config, lora.as_ref());
@@ -69,12 +86,17 @@ impl<B: FusedOps> CausalLm<B> {
         let gradients = vec![None; index.infos.len()];
         let rope = Rope::new(&config);
         let (params, masters) = (Vec::with_capacity(gradients.len()), vec![None; gradients.len()]);
-        let mut model = Self { config, index, params, masters, dtype, rope, device, lora, trainable, gradients };
+        let packed = vec![None; gradients.len()];
+        let mut model =
+            Self { config, index, params, packed, masters, dtype, rope, device, lora, trainable, gradients };
         for id in 0..model.index.infos.len() {
             let info = &model.index.infos[id];
-            let value = upload(info, read(info)?, &model.device);
+            let value = read(info)?.into();
             model.params.push(model.empty());
-            model.set_parameter(id, value);
+            match value {
+                ParameterValue::Dense(tensor) => model.load(id, tensor),
+                ParameterValue::Packed(weight) => model.packed[id] = Some(B::Packed::new(weight, &model.device)),
+            }
         }
         Ok(model)
     }
@@ -132,6 +154,9 @@ impl<B: FusedOps> CausalLm<B> {
     /// Downloads a parameter in its file's shape: a trained one in float32, any other in the dtype that passes read.
     pub fn download(&self, index: usize) -> HostTensor {
         let info = &self.index.infos[index];
+        if let Some(packed) = &self.packed[index] {
+            return HostTensor { shape: info.file_shape.clone(), data: floats(packed.unpack(&self.device)) };
+        }
         let stored = self.masters[index].as_ref().unwrap_or(&self.params[index]).clone();
         let stored = if info.transposed { stored.transpose() } else { stored };
         HostTensor { shape: info.file_shape.clone(), data: floats(stored) }
@@ -153,6 +178,7 @@ impl<B: FusedOps> CausalLm<B> {
             config: &self.config,
             index: if adapters { &self.index.adapted } else { &self.index.base },
             params: &self.params,
+            packed: &self.packed,
             device: &self.device,
             dtype: self.dtype,
             dropout,

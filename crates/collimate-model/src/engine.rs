@@ -34,6 +34,8 @@ pub(crate) struct Engine<'a, B: FusedOps> {
     /// The parameters to read: with the adapter's or without.
     pub(crate) index: &'a ModelIds,
     pub(crate) params: &'a [Tensor<B, 2>],
+    /// Weights that are held packed.
+    pub(crate) packed: &'a [Option<B::Packed>],
     pub(crate) device: &'a B::Device,
     /// The dtype of activations.
     pub(crate) dtype: ComputeDtype,

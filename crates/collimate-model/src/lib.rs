@@ -56,7 +56,7 @@ mod routing;
 mod segments;
 mod targets;
 
-pub use causal_lm::{CausalLm, ForwardOptions, Placement, Tape, TokenLogps};
+pub use causal_lm::{CausalLm, ForwardOptions, ParameterValue, Placement, Tape, TokenLogps};
 pub use collimate_backend::ComputeDtype;
 pub use dropout::DropoutKey;
 pub use error::ModelError;

@@ -40,14 +40,23 @@ impl ParameterCounts {
 pub struct MemoryCosts {
     /// Parameters, including the float32 masters of trained ones that passes read in another dtype.
     pub weights: u64,
+    /// Weights that stay in their files, of which one at a time is in memory.
+    pub in_files: u64,
     /// `weights`, the gradient and AdamW moments of trained parameters, and weights that an adapter makes a pass compute.
     pub resident: u64,
     /// Per token of a pack: the input of every block, and the intermediates of the block being computed.
     pub per_token: u64,
     /// Per token of a pack and block whose activations are kept.
     pub per_kept_block: u64,
+    /// Per token of a pack: the input of every block, a part of `per_token`.
+    pub per_input: u64,
+    /// Per token of a pack that waits for its backward pass: `per_input`, and what the output layer keeps.
+    pub per_waiting: u64,
     /// Number of blocks.
     pub num_blocks: usize,
+    /// Whether a trained embedding is the output layer too. Packs that go back together would add to its gradient in another
+    /// order than one by one.
+    pub shares_embedding: bool,
 }
 
 impl MemoryCosts {
@@ -65,21 +74,37 @@ impl MemoryCosts {
         dtype: ComputeDtype,
         parameters: impl Iterator<Item = (&'a ParameterInfo, bool)>,
     ) -> Self {
-        let (mut weights, mut trained) = (0, 0);
+        let (mut weights, mut in_files, mut largest_in_file, mut trained) = (0, 0, 0, 0);
+        let mut shares_embedding = false;
+        let embedding = config.embedding().name;
         for (info, is_trained) in parameters {
-            let (count, held_in) = (size(info), info.dtype(dtype));
-            let has_master = is_trained && held_in != ComputeDtype::Float32;
-            weights += count * (held_in.num_bytes() + if has_master { FLOAT } else { 0 });
+            shares_embedding |= is_trained && config.output_layer().is_none() && info.name == embedding;
+            let count = size(info);
+            let has_master = is_trained && info.dtype(dtype) != ComputeDtype::Float32;
+            let bytes = info.num_bytes(dtype);
+            if info.in_file {
+                (in_files, largest_in_file) = (in_files + bytes, largest_in_file.max(bytes));
+                continue;
+            }
+            weights += bytes + if has_master { FLOAT * count } else { 0 };
             trained += if is_trained { count } else { 0 };
         }
         let Elements { kept, working } = Elements::per_token(config, lora);
-        let stream = config.num_hidden_layers as u64 * config.hidden_size as u64;
+        let width = config.hidden_size as u64;
+        let stream = config.num_hidden_layers as u64 * width;
+        let per_input = dtype.num_bytes() * stream;
+        // The last block's output, the rows of the output layer with their gradients, and the rotation.
+        let per_waiting = per_input + dtype.num_bytes() * width + FLOAT * (2 * width + config.rotary_dim as u64);
         Self {
             weights,
-            resident: weights + FLOAT * 3 * trained + adapted_weights(config, lora, dtype),
+            in_files,
+            resident: weights + largest_in_file + FLOAT * 3 * trained + adapted_weights(config, lora, dtype),
             per_token: dtype.num_bytes() * (stream + kept) + FLOAT * working,
             per_kept_block: dtype.num_bytes() * kept,
+            per_input,
+            per_waiting,
             num_blocks: config.num_hidden_layers,
+            shares_embedding,
         }
     }
 }

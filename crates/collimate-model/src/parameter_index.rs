@@ -4,6 +4,7 @@ mod builder;
 
 use collimate_backend::ComputeDtype;
 use collimate_hf::{AdapterPart, LoraConfig, ModelConfig};
+use collimate_quantized::Format;
 
 use self::builder::Builder;
 
@@ -23,6 +24,10 @@ pub struct ParameterInfo {
     pub is_adapter: bool,
     /// Whether it is the weight of a router.
     pub is_router: bool,
+    /// The format that a weight of a block's linear layer is packed in, if it is.
+    pub packed: Option<Format>,
+    /// Whether it is a weight of a block's linear layer that stays in its file.
+    pub in_file: bool,
 }
 
 impl ParameterInfo {
@@ -33,6 +38,14 @@ impl ParameterInfo {
     pub fn dtype(&self, compute: ComputeDtype) -> ComputeDtype {
         let is_matrix = self.is_adapter && self.copy_of().is_none();
         if is_matrix || self.is_router || self.file_shape.len() < 2 { ComputeDtype::Float32 } else { compute }
+    }
+
+    /// Bytes that passes read it from, if the model computes in `compute`.
+    pub fn num_bytes(&self, compute: ComputeDtype) -> u64 {
+        match (self.packed, self.file_shape.as_slice()) {
+            (Some(format), &[rows, columns]) => format.byte_count(rows, columns),
+            _ => self.file_shape.iter().product::<usize>() as u64 * self.dtype(compute).num_bytes(),
+        }
     }
 
     /// The tensor of the base model that this is a trained copy of, if it is one.

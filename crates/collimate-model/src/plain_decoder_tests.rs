@@ -2,6 +2,7 @@
 
 mod adapters;
 mod decoder;
+mod together;
 
 use burn_flex::{Flex, FlexDevice};
 use collimate_backend::ComputeDtype;
@@ -198,12 +199,13 @@ fn a_shared_prompt_equals_responses_that_run_alone(
     // Longer than Mistral's window of 5, and longer than a block of keys.
     let groups = [group(0, 290, &[12, 31, 1, 8]), group(1, 3, &[2, 20])];
     let shared = [GroupBatch::shared(&groups)];
-    let alone = groups
-        .iter()
-        .flat_map(|group| (0..group.responses.len()).map(move |k| GroupBatch::parts([(group, k..k + 1)], true)));
-    let alone: Vec<GroupBatch> = alone.collect();
+    let each = |share_prompt: bool| -> Vec<GroupBatch> {
+        let part = |group, k: usize| GroupBatch::parts([(group, k..k + 1)], share_prompt);
+        groups.iter().flat_map(|group| (0..group.responses.len()).map(move |k| part(group, k))).collect()
+    };
     let (logps, gradient) = log_probs_and_gradients(architecture, lora, &shared);
-    let (expected, expected_gradient) = log_probs_and_gradients(architecture, lora, &alone);
+    assert_eq!(log_probs_and_gradients(architecture, lora, &each(true)).0, logps, "a part of a group has other bits");
+    let (expected, expected_gradient) = log_probs_and_gradients(architecture, lora, &each(false));
     for (found, expected) in logps.iter().zip(&expected) {
         assert!((found - expected).abs() <= 1e-6 * expected.abs(), "{found} against {expected}");
     }

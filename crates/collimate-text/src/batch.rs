@@ -13,6 +13,8 @@ pub struct ResponseSpan {
     pub tokens: Range<usize>,
     /// Index among the responses of its group, from 0.
     pub number: usize,
+    /// Whether its prompt's tokens may belong to other responses of its group too, here or in another part of it.
+    pub shares_prompt: bool,
 }
 
 /// Groups as one list of tokens: a prompt, its responses, the next prompt, and so on.
@@ -53,13 +55,14 @@ impl GroupBatch {
             let mut start = batch.tokens.len();
             let mut prompt = start..start;
             let mut responses = Vec::with_capacity(numbers.len());
+            let shares_prompt = share_prompt && group.responses.len() > 1;
             for number in numbers {
                 if responses.is_empty() || !share_prompt {
                     start = batch.tokens.len();
                     prompt = batch.push(&group.prompt_ids, 0);
                 }
                 let tokens = batch.push(&group.responses[number].ids, group.prompt_ids.len());
-                responses.push(ResponseSpan { prompt: prompt.clone(), tokens, number });
+                responses.push(ResponseSpan { prompt: prompt.clone(), tokens, number, shares_prompt });
                 if !share_prompt {
                     batch.spans.push(start..batch.tokens.len());
                 }
@@ -131,7 +134,7 @@ mod tests {
         let batch = GroupBatch::shared([&group()]);
         assert_eq!(batch.tokens, [10, 11, 12, 20, 2, 30, 31, 2]);
         assert_eq!(batch.positions, [0, 1, 2, 3, 4, 3, 4, 5]);
-        assert_eq!(batch.groups[0][1], ResponseSpan { prompt: 0..3, tokens: 5..8, number: 1 });
+        assert_eq!(batch.groups[0][1], ResponseSpan { prompt: 0..3, tokens: 5..8, number: 1, shares_prompt: true });
         assert_eq!(batch.spans, std::slice::from_ref(&(0..8)));
     }
 
@@ -139,7 +142,8 @@ mod tests {
     fn a_part_of_a_group_holds_its_prompt_and_those_responses() {
         let batch = GroupBatch::parts([(&group(), 1..2)], true);
         assert_eq!(batch.tokens, [10, 11, 12, 30, 31, 2]);
-        assert_eq!(batch.groups[0], [ResponseSpan { prompt: 0..3, tokens: 3..6, number: 1 }]);
+        let alone = ResponseSpan { prompt: 0..3, tokens: 3..6, number: 1, shares_prompt: true };
+        assert_eq!(batch.groups[0], [alone]);
         assert_eq!(batch.spans, std::slice::from_ref(&(0..6)));
     }
 
@@ -148,6 +152,6 @@ mod tests {
         let batch = GroupBatch::separate([&group()]);
         assert_eq!(batch.tokens, [10, 11, 12, 20, 2, 10, 11, 12, 30, 31, 2]);
         assert_eq!(batch.spans, [0..5, 5..11]);
-        assert_eq!(batch.groups[0][1], ResponseSpan { prompt: 5..8, tokens: 8..11, number: 1 });
+        assert_eq!(batch.groups[0][1], ResponseSpan { prompt: 5..8, tokens: 8..11, number: 1, shares_prompt: false });
     }
 }

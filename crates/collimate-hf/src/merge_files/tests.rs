@@ -1,3 +1,5 @@
+use collimate_oracle::{StoredTensor, safetensors_file};
+use collimate_quantized::{Dtype, Format, PackedMatrix, TensorPiece, Values};
 use rstest::rstest;
 use serde_json::json;
 
@@ -51,6 +53,60 @@ fn the_product_is_added_and_the_rest_kept(#[case] asked: Option<StorageDtype>, #
     assert_eq!(q, [row(1.0), row(0.0), row(-1.0), row(2.0)].concat());
     assert_eq!(weights.read("model.layers.0.self_attn.o_proj.weight").unwrap().data, [1.0; 16]);
     assert_eq!(weights.dtype("lm_head.weight").and_then(StorageDtype::from_stored), Some(dtype));
+}
+
+/// The folders with q_proj of the model packed into NF4.
+fn packed_folders(root: &Path) -> (PathBuf, PathBuf) {
+    let (model, adapter) = folders(root);
+    let weights = WeightFiles::open(&model).unwrap();
+    let mut tensors = Vec::new();
+    for name in weights.names() {
+        let HostTensor { shape, data } = weights.read(name).unwrap();
+        let pieces = if name.ends_with("q_proj.weight") {
+            let packed = PackedMatrix::pack(Values::F32(&data), shape[0], shape[1], Format::NF4).unwrap();
+            packed.to_pieces(name).unwrap()
+        } else {
+            let bytes = data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into();
+            vec![(name.to_owned(), TensorPiece { dtype: Dtype::F32, shape, bytes })]
+        };
+        tensors.extend(pieces.into_iter().map(|(name, piece)| StoredTensor {
+            name,
+            dtype: piece.dtype.name().to_owned(),
+            shape: piece.shape,
+            bytes: piece.bytes.to_vec(),
+        }));
+    }
+    fs::write(model.join("model.safetensors"), safetensors_file(&tensors)).unwrap();
+    let mut config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(model.join("config.json")).unwrap()).unwrap();
+    config["quantization_config"] =
+        json!({"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"});
+    fs::write(model.join("config.json"), config.to_string()).unwrap();
+    (model, adapter)
+}
+
+#[rstest]
+#[case(None, StorageDtype::BF16)]
+#[case(Some(StorageDtype::F32), StorageDtype::F32)]
+fn packed_weights_are_unpacked_and_a_note_says_so(#[case] asked: Option<StorageDtype>, #[case] dtype: StorageDtype) {
+    let root = tempfile::tempdir().unwrap();
+    let (model, adapter) = packed_folders(root.path());
+    let out = root.path().join("merged");
+    let options = MergeOptions { dtype: asked, ..MergeOptions::default() };
+    let summary = merge_adapter(&model, &adapter, &out, options).unwrap();
+    let expected =
+        format!("{}: 1 weights in nf4 were unpacked, and the merged model is in {}", model.display(), dtype.name());
+    assert_eq!(summary.notes, [expected]);
+    let config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(out.join("config.json")).unwrap()).unwrap();
+    assert_eq!((config.get("quantization_config"), &config["dtype"]), (None, &json!(dtype.name())));
+    let weights = WeightFiles::open(&out).unwrap();
+    let stored: Vec<_> = weights.names().map(|name| weights.dtype(name).and_then(StorageDtype::from_stored)).collect();
+    assert_eq!(stored, [Some(dtype); 12]);
+    // Of ones, the largest of each block, packing keeps every digit.
+    let q = weights.read("model.layers.0.self_attn.q_proj.weight").unwrap().data;
+    let row = |b: f32| [1.0, 2.0, 3.0, 4.0].map(|a| 1.0 + 2.0 * b * a);
+    assert_eq!(q, [row(1.0), row(0.0), row(-1.0), row(2.0)].concat());
 }
 
 #[test]

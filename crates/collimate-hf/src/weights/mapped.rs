@@ -1,10 +1,12 @@
 //! A memory-mapped safetensors file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use memmap2::Mmap;
 #[cfg(unix)]
-use memmap2::UncheckedAdvice;
+use memmap2::{Advice, UncheckedAdvice};
 
 use super::header::{self, Header};
 use crate::error::HfError;
@@ -14,9 +16,20 @@ use crate::plain_file;
 #[derive(Debug)]
 pub(super) struct MappedFile {
     pub(super) path: PathBuf,
-    pub(super) bytes: Mmap,
+    pub(super) bytes: Arc<Mmap>,
+    /// The same bytes, for packed weights that stay in the file.
+    pub(super) shared: Bytes,
     pub(super) data_start: usize,
     pub(super) header: Header,
+}
+
+/// A mapping that others own too.
+struct Shared(Arc<Mmap>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl MappedFile {
@@ -33,7 +46,18 @@ impl MappedFile {
             ));
         }
         let (data_start, header) = header::parse(&bytes).map_err(bad)?;
-        Ok(Self { path: path.to_owned(), bytes, data_start, header })
+        let bytes = Arc::new(bytes);
+        let shared = Bytes::from_owner(Shared(Arc::clone(&bytes)));
+        Ok(Self { path: path.to_owned(), bytes, shared, data_start, header })
+    }
+
+    /// Has the system read a part of the data ahead of its use.
+    pub(super) fn prefetch(&self, start: usize, end: usize) {
+        // Advice that is not taken changes nothing but the time.
+        #[cfg(unix)]
+        let _ = self.bytes.advise_range(Advice::WillNeed, self.data_start + start, end - start);
+        #[cfg(not(unix))]
+        let _ = (start, end);
     }
 
     /// Drops mapped pages of the data; later reads fault them back in from the file.

@@ -5,6 +5,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::TensorSpec;
 use crate::write_weights::{StorageDtype, write_safetensors};
 
 /// Two tensors, a [2, 3] and b [2], and the tensors that their model expects.

@@ -1,14 +1,16 @@
 //! Forward and backward passes over a pack.
 
-use collimate_backend::FusedOps;
+use burn::tensor::Tensor;
+use collimate_backend::{FusedOps, Gradient, PackedTensor};
 use collimate_text::GroupBatch;
 
 use super::CausalLm;
-use super::tape::{ForwardOptions, SavedBlock, Tape};
-use crate::dropout::DropoutKey;
-use crate::engine::{Activations, Gradients};
+use super::tape::{ForwardOptions, PackTape, SavedBlock, Tape};
+use crate::dropout::{Dropout, DropoutKey};
+use crate::engine::{Activations, Gradients, PackInputs};
 use crate::error::ModelError;
-use crate::routing::{PackLoad, RouterLoad};
+use crate::parameter_index::LayerIds;
+use crate::routing::{BalanceGradient, PackLoad, RouterLoad};
 use crate::targets::Targets;
 
 /// Log-probs of response tokens in nats, by group, response and token.
@@ -48,6 +50,7 @@ impl<B: FusedOps> CausalLm<B> {
         let mut load = self.new_load(batch);
         let mut x = engine.embed(pack.tokens.clone());
         for layer in 0..self.config.num_hidden_layers {
+            self.prefetch(layer + 1);
             let (y, activations) = engine.block(layer, x, &pack);
             record(&mut load, &activations);
             x = y;
@@ -62,62 +65,161 @@ impl<B: FusedOps> CausalLm<B> {
     /// # Errors
     /// As [`CausalLm::score`].
     pub fn forward(&self, batch: &GroupBatch, options: ForwardOptions) -> Result<(TokenLogps, Tape<B>), ModelError> {
-        self.check(batch)?;
-        let dropout = self.dropout(options.dropout, batch);
-        let engine = self.engine(true, dropout.as_ref());
-        let pack = self.pack(batch);
+        let (logps, tape) = self.forward_all(std::slice::from_ref(batch), options)?;
+        Ok((logps.into_iter().flatten().collect(), tape))
+    }
+
+    /// [`CausalLm::forward`] of several packs, block by block: all packs go through a block before any goes through the
+    /// next, so that a weight is read once. The bits are those of the packs one by one. Returns log-probs by pack.
+    ///
+    /// # Errors
+    /// As [`CausalLm::score`].
+    pub fn forward_all(
+        &self,
+        batches: &[GroupBatch],
+        options: ForwardOptions,
+    ) -> Result<(Vec<TokenLogps>, Tape<B>), ModelError> {
+        let mut passes = batches.iter().map(|batch| self.begin(batch, options)).collect::<Result<Vec<_>, _>>()?;
         let num_blocks = self.config.num_hidden_layers;
         let mut blocks = Vec::with_capacity(num_blocks);
-        let mut load = self.new_load(batch);
-        let mut x = engine.embed(pack.tokens.clone());
         for layer in 0..num_blocks {
-            let (y, activations) = engine.block(layer, x, &pack);
-            record(&mut load, &activations);
-            blocks.push(match num_blocks - layer <= options.kept_blocks {
-                true => SavedBlock::Activations(activations),
-                false => SavedBlock::Input(activations.into_input()),
-            });
-            x = y;
+            self.prefetch(layer + 1);
+            let keeps = num_blocks - layer <= options.kept_blocks;
+            blocks.push(passes.iter_mut().map(|pass| self.advance(pass, layer, keeps)).collect());
         }
-        let targets = Targets::new(batch);
-        let (logps, head) = engine.head_forward(&x, &targets, self.trainable[self.index.adapted.head.weight]);
-        Ok((targets.nest(&logps), Tape { pack, targets, dropout, blocks, head, load, balance: None }))
+        let trains_head = self.trainable[self.index.adapted.head.weight];
+        let finish = |pass: Pass<B>| {
+            let Pass { pack, targets, dropout, load, x } = pass;
+            let (logps, head) = self.engine(true, dropout.as_ref()).head_forward(&x, &targets, trains_head);
+            (targets.nest(&logps), PackTape { pack, targets, dropout, head, load, balance: None })
+        };
+        let (logps, packs) = passes.into_iter().map(finish).unzip();
+        Ok((logps, Tape { packs, blocks }))
+    }
+
+    /// Begins to read a block's weights, if they are in a file.
+    fn prefetch(&self, layer: usize) {
+        let ids = self.index.base.layers.get(layer).into_iter().flat_map(LayerIds::parameters);
+        ids.filter_map(|id| self.packed[id].as_ref()).for_each(PackedTensor::prefetch);
+    }
+
+    /// Embeds a pack's tokens.
+    fn begin(&self, batch: &GroupBatch, options: ForwardOptions) -> Result<Pass<B>, ModelError> {
+        self.check(batch)?;
+        let (dropout, pack) = (self.dropout(options.dropout, batch), self.pack(batch));
+        let x = self.engine(true, dropout.as_ref()).embed(pack.tokens.clone());
+        Ok(Pass { pack, targets: Targets::new(batch), dropout, load: self.new_load(batch), x })
+    }
+
+    /// Takes a pack through a block; returns what its backward pass reads, or with `keeps` off only the input.
+    fn advance(&self, pass: &mut Pass<B>, layer: usize, keeps: bool) -> SavedBlock<B> {
+        // Moved out so that it has a single owner.
+        let x = std::mem::replace(&mut pass.x, self.empty());
+        let (y, activations) = self.engine(true, pass.dropout.as_ref()).block(layer, x, &pass.pack);
+        record(&mut pass.load, &activations);
+        pass.x = y;
+        match keeps {
+            true => SavedBlock::Activations(activations),
+            false => SavedBlock::Input(activations.into_input()),
+        }
     }
 
     /// Adds the gradient of `Σ c · logp(response)` over the tape's responses to the gradients held by the model.
     ///
     /// `coefficients` are the objective's c_k, by group and response.
     pub fn backward(&mut self, tape: Tape<B>, coefficients: &[Vec<f64>]) {
-        let Tape { pack, targets, dropout, mut blocks, head, balance, .. } = tape;
+        self.backward_all(tape, &[coefficients.to_vec()]);
+    }
+
+    /// [`CausalLm::backward`] of several packs, block by block; `coefficients` are by pack, group and response.
+    ///
+    /// Each parameter's gradient is summed in the order of the packs, as it is when they go back one by one; only for an
+    /// output layer that is the trained embedding as well the order is another one.
+    pub fn backward_all(&mut self, tape: Tape<B>, coefficients: &[Vec<Vec<f64>>]) {
+        let Tape { packs, mut blocks } = tape;
         let mut held = std::mem::take(&mut self.gradients);
-        let mut gradients = Gradients { trainable: &self.trainable, held: &mut held, balance: balance.as_ref() };
-        let engine = self.engine(true, dropout.as_ref());
-        let num_rows = pack.tokens.dims()[0];
-        let dy = engine.head_backward(head, &targets, targets.spread(coefficients), num_rows, &mut gradients);
-        let ids = &self.index.adapted;
-        let trains_embedding = ids.embedding_parameters().any(|id| self.trainable[id]);
-        let first_trained = (0..blocks.len()).find(|&layer| gradients.trains(&ids.layers[layer]));
-        let lowest = if trains_embedding { 0 } else { first_trained.unwrap_or(blocks.len()) };
-        let mut dy = Some(dy);
-        for layer in (lowest..blocks.len()).rev() {
-            let (Some(saved), Some(dx)) = (blocks.pop(), dy.take()) else { break };
-            let activations = match saved {
-                SavedBlock::Activations(activations) => activations,
-                SavedBlock::Input(x) => engine.activations(layer, x, &pack),
-            };
-            let wants_input = layer > lowest || trains_embedding;
-            dy = engine.block_backward(layer, activations, dx, &pack, wants_input, &mut gradients);
+        let mut passes = Vec::with_capacity(packs.len());
+        for (tape, coefficients) in packs.into_iter().zip(coefficients) {
+            let PackTape { pack, targets, dropout, head, balance, .. } = tape;
+            let mut gradients = self.gradients(&mut held, balance.as_ref());
+            let (engine, num_rows) = (self.engine(true, dropout.as_ref()), pack.tokens.dims()[0]);
+            let dy = engine.head_backward(head, &targets, targets.spread(coefficients), num_rows, &mut gradients);
+            passes.push(BackwardPass { pack, dropout, balance, dy: Some(dy) });
         }
-        if let Some(dy) = dy {
-            engine.embedding_backward(&pack, dy, &mut gradients);
+        let lowest = self.lowest_trained(blocks.len());
+        for layer in (lowest..blocks.len()).rev() {
+            let Some(saved) = blocks.pop() else { break };
+            layer.checked_sub(1).into_iter().for_each(|below| self.prefetch(below));
+            for (pass, saved) in passes.iter_mut().zip(saved) {
+                self.retreat(pass, layer, saved, layer > lowest || self.trains_embedding(), &mut held);
+            }
+        }
+        for pass in passes {
+            let (engine, mut gradients) = (self.engine(true, pass.dropout.as_ref()), self.gradients(&mut held, None));
+            if let Some(dy) = pass.dy {
+                engine.embedding_backward(&pass.pack, dy, &mut gradients);
+            }
         }
         self.gradients = held;
+    }
+
+    /// Takes the gradient of a pack back through a block.
+    fn retreat(
+        &self,
+        pass: &mut BackwardPass<B>,
+        layer: usize,
+        saved: SavedBlock<B>,
+        wants_input: bool,
+        held: &mut [Gradient<B>],
+    ) {
+        let Some(dx) = pass.dy.take() else { return };
+        let engine = self.engine(true, pass.dropout.as_ref());
+        let activations = match saved {
+            SavedBlock::Activations(activations) => activations,
+            SavedBlock::Input(x) => engine.activations(layer, x, &pass.pack),
+        };
+        let mut gradients = self.gradients(held, pass.balance.as_ref());
+        pass.dy = engine.block_backward(layer, activations, dx, &pass.pack, wants_input, &mut gradients);
+    }
+
+    fn gradients<'a>(&'a self, held: &'a mut [Gradient<B>], balance: Option<&'a BalanceGradient>) -> Gradients<'a, B> {
+        Gradients { trainable: &self.trainable, held, balance }
+    }
+
+    fn trains_embedding(&self) -> bool {
+        self.index.adapted.embedding_parameters().any(|id| self.trainable[id])
+    }
+
+    /// The block to which gradients must go back.
+    fn lowest_trained(&self, num_blocks: usize) -> usize {
+        let ids = &self.index.adapted;
+        let is_trained = |layer: &usize| ids.layers[*layer].parameters().into_iter().any(|id| self.trainable[id]);
+        if self.trains_embedding() { 0 } else { (0..num_blocks).find(is_trained).unwrap_or(num_blocks) }
     }
 
     /// An empty load for a pack, if the model has experts.
     fn new_load(&self, batch: &GroupBatch) -> Option<PackLoad> {
         self.config.experts.map(|experts| PackLoad::new(batch, experts.count))
     }
+}
+
+/// A pack on its way forward.
+struct Pass<B: FusedOps> {
+    pack: PackInputs<B>,
+    targets: Targets,
+    dropout: Option<Dropout>,
+    load: Option<PackLoad>,
+    /// The residual stream, [N, D].
+    x: Tensor<B, 2>,
+}
+
+/// A pack on its way back.
+struct BackwardPass<B: FusedOps> {
+    pack: PackInputs<B>,
+    dropout: Option<Dropout>,
+    balance: Option<BalanceGradient>,
+    /// The gradient of the residual stream, [N, D], until nothing below is trained.
+    dy: Option<Tensor<B, 2>>,
 }
 
 fn record<B: FusedOps>(load: &mut Option<PackLoad>, activations: &Activations<B>) {

@@ -8,12 +8,18 @@ use crate::engine::{Activations, HeadTape, PackInputs};
 use crate::routing::{BalanceGradient, PackLoad, RouterLoad};
 use crate::targets::Targets;
 
-/// A forward pass waiting for its coefficients.
+/// A forward pass over one pack or several, waiting for its coefficients.
 pub struct Tape<B: FusedOps> {
+    pub(super) packs: Vec<PackTape<B>>,
+    /// By block and pack.
+    pub(super) blocks: Vec<Vec<SavedBlock<B>>>,
+}
+
+/// What is kept of a pack besides its blocks.
+pub(super) struct PackTape<B: FusedOps> {
     pub(super) pack: PackInputs<B>,
     pub(super) targets: Targets,
     pub(super) dropout: Option<Dropout>,
-    pub(super) blocks: Vec<SavedBlock<B>>,
     pub(super) head: HeadTape<B>,
     pub(super) load: Option<PackLoad>,
     pub(super) balance: Option<BalanceGradient>,
@@ -29,13 +35,20 @@ pub(super) enum SavedBlock<B: FusedOps> {
 
 impl<B: FusedOps> Tape<B> {
     /// The pass's router load: how its tokens are spread over experts, if the model has any.
-    pub fn router_load(&self) -> Option<&RouterLoad> {
-        self.load.as_ref().map(PackLoad::load)
+    pub fn router_load(&self) -> Option<RouterLoad> {
+        let mut loads = self.packs.iter().filter_map(|pack| pack.load.as_ref().map(PackLoad::load));
+        let first = loads.next()?.clone();
+        Some(loads.fold(first, |mut sum, load| {
+            sum.add(load);
+            sum
+        }))
     }
 
     /// Adds to the objective `weight` times the balance loss of the whole micro-batch, given its load.
     pub fn balance(&mut self, batch: &RouterLoad, weight: f64) {
-        self.balance = self.load.take().map(|load| load.balance_gradient(batch, weight));
+        for pack in &mut self.packs {
+            pack.balance = pack.load.take().map(|load| load.balance_gradient(batch, weight));
+        }
     }
 }
 

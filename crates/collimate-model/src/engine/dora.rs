@@ -29,7 +29,7 @@ impl<B: FusedOps> Lengths<B> {
 impl<B: FusedOps> Engine<'_, B> {
     /// The lengths of a linear layer's rows, which are columns of the stored weight.
     fn lengths(&self, ids: &LinearIds, lora: &LoraIds, magnitude: usize) -> Lengths<B> {
-        let weight = in_float32(self.params[ids.weight].clone());
+        let weight = self.weight(ids);
         let (a, b) = (Factor::new(&self.params[lora.a]), Factor::new(&self.params[lora.b]));
         let sum = B::multiply(Some(weight), lora.scale, a, b);
         let norms = (sum.clone() * sum).sum_dim(0).sqrt();
@@ -62,14 +62,14 @@ impl<B: FusedOps> Engine<'_, B> {
             None => y,
             Some(_) => {
                 let rest = x.clone() - dropped;
-                B::multiply(Some(y), 1.0, Factor::new(&rest), Factor::new(&self.params[ids.weight]))
+                self.times_weight(ids, &rest, Some(y))
             }
         }
     }
 
     /// `(W + s B A) x`.
     fn dora_sum(&self, ids: &LinearIds, lora: &LoraIds, x: &Tensor<B, 2>, low: &Tensor<B, 2>) -> Tensor<B, 2> {
-        let y = B::multiply(None, 1.0, Factor::new(x), Factor::new(&self.params[ids.weight]));
+        let y = self.times_weight(ids, x, None);
         B::multiply(Some(y), lora.scale, Factor::new(low), Factor::new(&self.params[lora.b]))
     }
 
@@ -109,15 +109,14 @@ impl<B: FusedOps> Engine<'_, B> {
     ) -> Tensor<B, 2> {
         let factor = self.lengths(ids, lora, magnitude).factor;
         let d_sum = in_dtype(in_float32(dy.clone()) * factor, dy.dtype());
-        let weight = || Factor::transpose_of(&self.params[ids.weight]);
         let a = Factor::transpose_of(&self.params[lora.a]);
         let Some(dropout) = self.dropout else {
-            let dx = B::multiply(onto, 1.0, Factor::new(&d_sum), weight());
+            let dx = self.times_weight_transposed(ids, &d_sum, onto);
             return B::multiply(Some(dx), 1.0, Factor::new(d_low), a);
         };
-        let dx = B::multiply(onto, 1.0, Factor::new(dy), weight());
+        let dx = self.times_weight_transposed(ids, dy, onto);
         let rest = d_sum - dy.clone();
-        let d_dropped = B::multiply(None, 1.0, Factor::new(&rest), weight());
+        let d_dropped = self.times_weight_transposed(ids, &rest, None);
         let d_dropped = B::multiply(Some(d_dropped), 1.0, Factor::new(d_low), a);
         B::add(dx, &dropout.apply(d_dropped, ids.ordinal, self.rows))
     }

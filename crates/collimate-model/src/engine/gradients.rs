@@ -2,7 +2,6 @@
 
 use collimate_backend::{FusedOps, Gradient};
 
-use crate::parameter_index::LayerIds;
 use crate::routing::BalanceGradient;
 
 /// The gradients of a model's parameters; backward passes add to them.
@@ -17,10 +16,5 @@ impl<B: FusedOps> Gradients<'_, B> {
     /// The gradient of a parameter, if it is trained.
     pub(crate) fn get(&mut self, id: usize) -> Option<&mut Gradient<B>> {
         self.trainable[id].then(|| &mut self.held[id])
-    }
-
-    /// Whether any of a block's parameters is trained.
-    pub(crate) fn trains(&self, layer: &LayerIds) -> bool {
-        layer.parameters().into_iter().any(|id| self.trainable[id])
     }
 }

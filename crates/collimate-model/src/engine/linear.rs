@@ -1,7 +1,7 @@
 //! Linear layers with bias and adapter: one, or several that read the same input.
 
 use burn::tensor::Tensor;
-use collimate_backend::{Factor, FusedOps, in_dtype, in_float32};
+use collimate_backend::{Factor, FusedOps, PackedTensor, in_dtype, in_float32};
 
 use super::{Engine, Gradients};
 use crate::parameter_index::{JointIds, LinearIds};
@@ -34,12 +34,41 @@ impl<B: FusedOps> Engine<'_, B> {
             };
             return (y, Some(low.clone()));
         }
-        let y = B::multiply(onto, 1.0, Factor::new(x), Factor::new(&self.params[ids.weight]));
+        let y = self.times_weight(ids, x, onto);
         let (Some(lora), Some(low)) = (&ids.lora, &low) else {
             return (y, None);
         };
         let y = B::multiply(Some(y), lora.scale, Factor::new(low), Factor::new(&self.params[lora.b]));
         (y, Some(low.clone()))
+    }
+
+    /// `onto + x W`.
+    pub(super) fn times_weight(&self, ids: &LinearIds, x: &Tensor<B, 2>, onto: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        match &self.packed[ids.weight] {
+            Some(packed) => B::multiply_packed(onto, 1.0, x, packed, false),
+            None => B::multiply(onto, 1.0, Factor::new(x), Factor::new(&self.params[ids.weight])),
+        }
+    }
+
+    /// `onto + dy Wᵀ`.
+    pub(super) fn times_weight_transposed(
+        &self,
+        ids: &LinearIds,
+        dy: &Tensor<B, 2>,
+        onto: Option<Tensor<B, 2>>,
+    ) -> Tensor<B, 2> {
+        match &self.packed[ids.weight] {
+            Some(packed) => B::multiply_packed(onto, 1.0, dy, packed, true),
+            None => B::multiply(onto, 1.0, Factor::new(dy), Factor::transpose_of(&self.params[ids.weight])),
+        }
+    }
+
+    /// The weight W in float32, [in, out].
+    pub(super) fn weight(&self, ids: &LinearIds) -> Tensor<B, 2> {
+        match &self.packed[ids.weight] {
+            Some(packed) => packed.unpack(self.device).transpose(),
+            None => in_float32(self.params[ids.weight].clone()),
+        }
     }
 
     /// `x A` of the layer's adapter, if it has one.
@@ -93,7 +122,7 @@ impl<B: FusedOps> Engine<'_, B> {
         {
             return self.dora_input_gradient(ids, lora, magnitude, dy, d_low, onto);
         }
-        let dx = B::multiply(onto, 1.0, Factor::new(dy), Factor::transpose_of(&self.params[ids.weight]));
+        let dx = self.times_weight_transposed(ids, dy, onto);
         let (Some(d_low), Some(lora)) = (d_low, &ids.lora) else { return dx };
         let a = Factor::transpose_of(&self.params[lora.a]);
         match self.dropout {

@@ -188,7 +188,10 @@ mod tests {
         assert_eq!(excess(1 << 16, 256), None);
         assert_eq!(excess(1, 1 << 24), None);
         assert!(excess(10_000_000, 1).is_some_and(|what| what.contains("more than 65536")));
-        assert!(excess(1, 1_000_000_000).is_some_and(|what| what.contains("1 × 1000000000 tokens are to be drawn for a prompt")));
+        assert!(
+            excess(1, 1_000_000_000)
+                .is_some_and(|what| what.contains("1 × 1000000000 tokens are to be drawn for a prompt"))
+        );
         assert!(excess(1 << 16, usize::MAX).is_some());
     }
 

@@ -16,13 +16,14 @@ pub(super) struct Builder<'a> {
     by_name: HashMap<String, usize>,
     /// Number of linear layers so far in this pass over the model.
     linears: usize,
+    config: &'a ModelConfig,
     lora: Option<&'a LoraConfig>,
 }
 
 impl<'a> Builder<'a> {
     /// The table of the base model's parameters.
-    pub(super) fn new(config: &ModelConfig) -> Self {
-        let mut builder = Self { infos: Vec::new(), by_name: HashMap::new(), linears: 0, lora: None };
+    pub(super) fn new(config: &'a ModelConfig) -> Self {
+        let mut builder = Self { infos: Vec::new(), by_name: HashMap::new(), linears: 0, config, lora: None };
         for spec in config.tensors() {
             let transposed = is_transposed(config, &spec);
             let (name, shape) = (spec.name.clone(), spec.shape);
@@ -82,7 +83,15 @@ impl<'a> Builder<'a> {
     }
 
     fn push(&mut self, name: String, file_shape: Vec<usize>, transposed: bool, is_adapter: bool) -> usize {
-        self.infos.push(ParameterInfo { name, file_shape, transposed, is_adapter, is_router: false });
+        self.infos.push(ParameterInfo {
+            name,
+            file_shape,
+            transposed,
+            is_adapter,
+            is_router: false,
+            packed: None,
+            in_file: false,
+        });
         self.infos.len() - 1
     }
 
@@ -102,7 +111,8 @@ impl<'a> Builder<'a> {
                 }
                 FeedForward::Experts { router, experts } => {
                     let router = self.linear(router);
-                    self.infos[router.weight].is_router = true;
+                    let info = &mut self.infos[router.weight];
+                    (info.is_router, info.packed, info.in_file) = (true, None, false);
                     let experts = experts.iter().map(|expert| self.gated(expert)).collect();
                     FeedForwardIds::Experts(ExpertIds { router, experts, per_token })
                 }
@@ -131,6 +141,9 @@ impl<'a> Builder<'a> {
         let lora = self.lora_ids(linear, true);
         let ordinal = self.linears;
         self.linears += 1;
+        let info = &mut self.infos[weight];
+        info.packed = self.config.packed_format(&info.name).filter(|_| !info.is_adapter);
+        info.in_file = self.config.weights_in_files && !info.is_adapter;
         LinearIds { weight, bias, lora, ordinal }
     }
 

@@ -1,12 +1,16 @@
+//! Reads configurations in the forms that old and new transformers write.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod architectures;
 
 use std::fs;
+use std::path::Path;
 
+use collimate_hf::{
+    Activation, AttentionBias, FAMILIES, HfError, ModelConfig, RopeScaling, TensorSpec, linear_modules,
+};
 use rstest::rstest;
 use serde_json::{Value, json};
-
-use super::*;
-use crate::blocks::TensorSpec;
 
 /// A small valid configuration, overridden by `changes`; null is kept as JSON null.
 fn with(changes: Value) -> Value {
@@ -221,7 +225,7 @@ fn tensors_and_parameters_of_a_small_model() {
     let untied = read(with(json!({}))).unwrap();
     assert_eq!(untied.num_parameters(), config.num_parameters() + 32 * 16);
     assert_eq!(untied.tensors().last().unwrap(), &TensorSpec::new("lm_head.weight", &[32, 16]));
-    let linears = crate::linear_modules(&untied);
+    let linears = linear_modules(&untied);
     assert_eq!(linears.len(), 2 * 7);
     assert_eq!(linears[8].module, "model.layers.1.self_attn.k_proj");
     assert_eq!((linears[8].in_features, linears[8].out_features), (16, 2 * 4));

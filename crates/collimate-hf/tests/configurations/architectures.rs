@@ -1,11 +1,10 @@
 //! Fields that only some architectures have.
 
+use collimate_hf::{Activation, Experts, RopeScaling, linear_modules};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{message, read, with};
-use crate::config::{Activation, Experts};
-use crate::rope::RopeScaling;
 
 #[rstest]
 #[case("mixtral", [32_000, 4096, 14_336, 32, 32, 8, 128, 131_072], (1e-5, 1e6), (Some(1), vec![2]), false)]
@@ -78,7 +77,7 @@ fn phi3_rotates_part_of_a_head_and_has_longrope(
 #[test]
 fn fused_projections_have_names_of_their_own() {
     let config = read(with(json!({ "model_type": "phi3" }))).unwrap();
-    let linears = crate::linear_modules(&config);
+    let linears = linear_modules(&config);
     let shapes: Vec<_> = linears[..4].iter().map(|l| (l.module.as_str(), l.in_features, l.out_features)).collect();
     let expected = [
         ("model.layers.0.self_attn.qkv_proj", 16, 16 + 2 * 8),
@@ -99,7 +98,7 @@ fn experts_and_their_names() {
         config.experts,
         Some(Experts { count: 3, per_token: 2, balance_weight: 0.02, balances_by_default: false })
     );
-    let linears = crate::linear_modules(&config);
+    let linears = linear_modules(&config);
     assert_eq!(linears.len(), 2 * (4 + 1 + 3 * 3));
     let shape = |i: usize| (linears[i].module.as_str(), linears[i].in_features, linears[i].out_features);
     assert_eq!(shape(4), ("model.layers.0.block_sparse_moe.gate", 16, 3));

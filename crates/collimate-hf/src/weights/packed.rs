@@ -1,0 +1,173 @@
+//! Weights of linear layers that are packed into four or eight bits, in a file or on the way from it.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use collimate_quantized::{
+    Dtype as PackedDtype, FloatDtype, Format, PackedMatrix, QuantizedError, ScaleOrder, TensorPiece, Values,
+    owner_of_sidecar, read, sidecar_names,
+};
+use safetensors::Dtype;
+
+use super::{HostTensor, WeightFiles, finite};
+use crate::error::HfError;
+
+/// Where a packed weight's bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Storage {
+    /// In memory.
+    #[default]
+    Resident,
+    /// In the file, of which the system reads what is used.
+    Mapped,
+}
+
+impl WeightFiles {
+    /// Whether a weight is packed, as the names and types of its tensors say.
+    pub fn is_packed(&self, name: &str) -> bool {
+        let is_code = |dtype| matches!(dtype, Dtype::U8 | Dtype::I8 | Dtype::I32 | Dtype::F8_E4M3 | Dtype::F8_E5M2);
+        self.dtype(name).is_some_and(is_code)
+            || (name.ends_with(".weight") && sidecar_names(name).iter().any(|sidecar| self.has(sidecar)))
+    }
+
+    /// Whether a tensor belongs to a packed weight that is one of the model's.
+    pub(super) fn is_sidecar(&self, name: &str, known: &BTreeSet<&str>) -> bool {
+        owner_of_sidecar(name).is_some_and(|weight| known.contains(weight.as_str()) && self.is_packed(&weight))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.holders.contains_key(name)
+    }
+
+    /// Reads a packed weight; `None` if it is stored as plain numbers. `shape` is [out, in], if it is known.
+    ///
+    /// # Errors
+    /// [`HfError::Quantized`] naming the tensor: one that belongs to the weight is missing or has another type or size,
+    /// or a scale is not finite; [`HfError::MissingTensor`] if there is nothing of that name.
+    pub fn read_packed(
+        &self,
+        name: &str,
+        shape: Option<[usize; 2]>,
+        storage: Storage,
+    ) -> Result<Option<PackedMatrix>, HfError> {
+        if !self.is_packed(name) {
+            return Ok(None);
+        }
+        let lookup = |tensor: &str| self.piece(tensor, storage);
+        let packed = read(name, shape, self.quantization.as_ref(), &lookup);
+        if storage == Storage::Resident {
+            let tensors = sidecar_names(name).into_iter().chain([name.to_owned()]);
+            tensors.for_each(|tensor| self.release(&tensor));
+        }
+        // The scales that bitsandbytes uses on a processor where rows are not whole blocks, which those of real models are.
+        let packed = packed.map(|packed| packed.map(|packed| packed.with_scale_order(ScaleOrder::FlooredRows)));
+        packed.map_err(|source| self.quantized(source))
+    }
+
+    /// Checks that every code of a packed weight is a number: those of FP8 need not be. Reads all of them, of that format.
+    ///
+    /// # Errors
+    /// [`HfError::WeightNotFinite`] naming the first that is none.
+    pub fn check_codes(&self, name: &str, packed: &PackedMatrix) -> Result<(), HfError> {
+        let Some((row, column)) = packed.first_not_finite() else { return Ok(()) };
+        Err(HfError::WeightNotFinite {
+            path: self.path.clone(),
+            tensor: name.to_owned(),
+            index: row * packed.columns() + column,
+            value: f32::NAN,
+        })
+    }
+
+    /// The type and the bytes, in the file, of a tensor of plain numbers.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::read`], but for values that are not finite.
+    pub fn plain_bytes(&self, name: &str) -> Result<(FloatDtype, Bytes), HfError> {
+        let (file, info) = self.info(name)?;
+        self.readable(name, info.dtype)?;
+        let (start, end) = info.data_offsets;
+        Ok((float_dtype(info.dtype), file.shared.slice(file.data_start + start..file.data_start + end)))
+    }
+
+    /// Packs a weight [out, in] that is stored as plain numbers, and drops its mapped pages afterwards.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::read`]; [`HfError::Quantized`] for a weight that the format cannot hold.
+    pub fn pack(&self, name: &str, format: Format) -> Result<PackedMatrix, HfError> {
+        let (file, info) = self.info(name)?;
+        self.readable(name, info.dtype)?;
+        let &[rows, columns] = info.shape.as_slice() else {
+            let message = format!("a weight with the shape {:?} is no matrix", info.shape);
+            return Err(self.quantized(QuantizedError::Unsupported { tensor: name.to_owned(), message }));
+        };
+        let dtype = float_dtype(info.dtype);
+        let (start, end) = info.data_offsets;
+        let bytes = &file.bytes[file.data_start + start..file.data_start + end];
+        let packed = PackedMatrix::pack(Values::Bytes(dtype, bytes), rows, columns, format);
+        file.release(start, end);
+        packed.map_err(|source| match source {
+            QuantizedError::Number { row, column, value, .. } if !value.is_finite() => HfError::WeightNotFinite {
+                path: file.path.clone(),
+                tensor: name.to_owned(),
+                index: row * columns + column,
+                value,
+            },
+            source => self.quantized(source),
+        })
+    }
+
+    /// Drops the mapped pages of a weight and of what belongs to it; later reads fault them back in from the file.
+    pub fn release_weight(&self, name: &str) {
+        sidecar_names(name).iter().map(String::as_str).chain([name]).for_each(|tensor| self.release(tensor));
+    }
+
+    /// Has the system read a weight and what belongs to it.
+    pub fn prefetch_weight(&self, name: &str) {
+        for tensor in sidecar_names(name).iter().map(String::as_str).chain([name]) {
+            if let Ok((file, info)) = self.info(tensor) {
+                file.prefetch(info.data_offsets.0, info.data_offsets.1);
+            }
+        }
+    }
+
+    fn release(&self, name: &str) {
+        if let Ok((file, info)) = self.info(name) {
+            file.release(info.data_offsets.0, info.data_offsets.1);
+        }
+    }
+
+    /// The numbers of a packed weight.
+    pub(super) fn unpacked(&self, name: &str, packed: &PackedMatrix) -> Result<HostTensor, HfError> {
+        let (rows, columns) = (packed.rows(), packed.columns());
+        let mut data = vec![0.0; rows * columns];
+        packed.unpack_rows(0..rows, &mut data);
+        self.release_weight(name);
+        finite(&self.path, name, &data)?;
+        Ok(HostTensor { shape: vec![rows, columns], data })
+    }
+
+    fn piece(&self, name: &str, storage: Storage) -> Option<TensorPiece> {
+        let (file, info) = self.info(name).ok()?;
+        let (start, end) = info.data_offsets;
+        let bytes = file.shared.slice(file.data_start + start..file.data_start + end);
+        let bytes = match storage {
+            Storage::Resident => Bytes::copy_from_slice(&bytes),
+            Storage::Mapped => bytes,
+        };
+        let dtype = PackedDtype::from_safetensors(&format!("{:?}", info.dtype));
+        Some(TensorPiece { dtype, shape: info.shape.clone(), bytes })
+    }
+
+    fn quantized(&self, source: QuantizedError) -> HfError {
+        HfError::Quantized { path: self.path.clone(), source }
+    }
+}
+
+/// One of the types that weights are read in.
+fn float_dtype(dtype: Dtype) -> FloatDtype {
+    match dtype {
+        Dtype::BF16 => FloatDtype::Bf16,
+        Dtype::F16 => FloatDtype::F16,
+        _ => FloatDtype::F32,
+    }
+}
