@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut losses = Vec::new();
     for step in 1..=10 {
-        let policy = response_logps(&session.forward(&batch, ForwardOptions::PLAIN)?);
+        let policy = response_logps(&session.forward(std::slice::from_ref(&batch), ForwardOptions::PLAIN)?.concat());
         let scores = groups.iter().zip(&policy).zip(&reference).map(|((group, policy), reference)| GroupScores {
             policy_logps: policy.clone(),
             reference_logps: Some(reference.clone()),
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         // The objective returns one coefficient c_k per response; the model's backward pass needs nothing else.
         let evaluation = evaluate(objective.as_ref(), &scores.collect::<Vec<_>>())?;
-        session.backward(&evaluation.coefficients);
+        session.backward(std::slice::from_ref(&evaluation.coefficients));
         let stats = session.update(&update);
         println!("step {step:2}: loss {:.4}, gradient norm {:.3}", evaluation.mean_loss(), stats.grad_norm);
         losses.push(evaluation.mean_loss());

@@ -19,6 +19,8 @@ pub struct Scorer<'a> {
     pub adapter: Option<Hash>,
     /// Name of the dtype it computes in.
     pub dtype: &'a str,
+    /// Format that weights are packed into as they are read; what is packed in the files is part of `model`.
+    pub quantization: Option<&'a str>,
     /// Backend's name.
     pub backend: &'a str,
     /// Whether a prompt is computed once for all its responses.
@@ -36,7 +38,7 @@ impl Scorer<'_> {
         // Flags precede optional parts and lengths precede text, so that no two scorers hash the same bytes.
         hasher.update(&[u8::from(self.adapter.is_some()), u8::from(self.share_prompt)]);
         hasher.update(self.adapter.as_ref().map_or(&[], |adapter| adapter.as_bytes().as_slice()));
-        for text in [self.dtype, self.backend] {
+        for text in [self.dtype, self.backend].into_iter().chain(self.quantization) {
             hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
         }
         hasher.finalize()

@@ -13,6 +13,7 @@ fn scorer() -> Hash {
         model: Hash::from_bytes([1; 32]),
         adapter: None,
         dtype: "float32",
+        quantization: None,
         backend: "flex",
         share_prompt: true,
         kernel_version: KERNEL_VERSION,

@@ -9,8 +9,10 @@ mod differences;
 pub mod gguf;
 mod golden;
 mod losses;
+mod tensor_file;
 pub mod tolerances;
 
 pub use differences::central_differences;
 pub use golden::{GoldenError, ObjectiveRow, golden_dir, golden_name, objective_rows};
 pub use losses::{LossAndGradient, OracleGroup, dpo, infonca, nca};
+pub use tensor_file::{StoredTensor, safetensors_file};

@@ -4,6 +4,10 @@
 pub const LOGPS: f64 = 1e-5;
 /// Log-prob of one token, in float32 like PyTorch's, relative: errors average out less than in a sum.
 pub const TOKEN_LOGPS: f64 = 1e-4;
+/// Log-probs summed over a response, over packed weights, against float64 over the numbers that they stand for, relative.
+pub const PACKED_LOGPS: f64 = 2e-6;
+/// Log-prob of one token, the same, relative.
+pub const PACKED_TOKEN_LOGPS: f64 = 5e-5;
 /// Gradients of one model computed in two ways, such as responses of a prompt together or apart, or blocks kept or
 /// recomputed: the norm of the difference, relative to the gradient's.
 pub const SAME_GRADIENTS: f64 = 1e-5;

@@ -9,7 +9,7 @@ use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
 use collimate_train::{
     Observer, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, Training, backend_name,
-    check_folder, compute_dtype, load_recipe, open_session, train_in, write_documents,
+    check_folder, compute_dtype, load_recipe, open_session, quantization, train_in, weight_storage, write_documents,
 };
 use serde_json::json;
 
@@ -194,6 +194,8 @@ fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, TrainError> {
         backend: backend_name(recipe).to_owned(),
         device: recipe.device,
         dtype: compute_dtype(recipe),
+        quantization: quantization(recipe),
+        weights: weight_storage(recipe),
         training: Training::Off,
         seed: 0,
         ends: Vec::new(),

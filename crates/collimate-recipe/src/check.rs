@@ -2,7 +2,7 @@
 
 use crate::error::{Origin, RecipeError};
 use crate::limits::{MAX_COUNT, MAX_THREADS};
-use crate::recipe::{COMPUTE_DTYPES, Recipe};
+use crate::recipe::{COMPUTE_DTYPES, QUANTIZATIONS, Recipe, WEIGHT_PLACES};
 
 impl Recipe {
     /// Checks every value; `origin` says where a key was set.
@@ -119,9 +119,12 @@ impl Recipe {
         check.that(matches!(dtype, "auto" | "float32" | "bfloat16" | "float16"), "torch_dtype", || {
             format!("must be auto, float32, bfloat16 or float16, is \"{dtype}\"")
         })?;
-        check.that(COMPUTE_DTYPES.contains(&self.compute_dtype.as_str()), "compute_dtype", || {
-            format!("must be {}, is \"{}\"", COMPUTE_DTYPES.join(" or "), self.compute_dtype)
-        })
+        let one_of = |key: &str, names: &[&str], name: &str| {
+            check.that(names.contains(&name), key, || format!("must be {}, is \"{name}\"", names.join(" or ")))
+        };
+        one_of("quantization", &QUANTIZATIONS, &self.quantization)?;
+        one_of("weights", &WEIGHT_PLACES, &self.weights)?;
+        one_of("compute_dtype", &COMPUTE_DTYPES, &self.compute_dtype)
     }
 }
 

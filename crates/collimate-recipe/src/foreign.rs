@@ -149,8 +149,8 @@ mod tests {
 
     #[rstest]
     #[case("run_name: first", Some(Ok(())), &["without effect here: run_name"])]
-    #[case("load_in_4bit: true", Some(Ok(())), &["done differently here: load_in_4bit (the base is not quantized)"])]
-    #[case("load_in_4bit: false", Some(Ok(())), &[])]
+    #[case("data_seed: 7", Some(Ok(())), &["done differently here: data_seed (seed determines the order of the data)"])]
+    #[case("data_seed: 0", Some(Ok(())), &[])]
     #[case("completion_only_loss: true", Some(Ok(())), &[])]
     #[case("model_init_kwargs: {use_cache: false}", Some(Ok(())), &[])]
     #[case("f_divergence_type: reverse_kl", Some(Ok(())), &[])]

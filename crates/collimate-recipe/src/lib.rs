@@ -69,7 +69,7 @@ pub use memory_budget::MemoryBudget;
 pub use mixture::{DataMixture, MixtureSet};
 pub use objective::ObjectiveSpec;
 pub use parse::ParsedRecipe;
-pub use recipe::{COMPUTE_DTYPES, Recipe};
+pub use recipe::{COMPUTE_DTYPES, QUANTIZATIONS, Recipe, WEIGHT_PLACES};
 pub use report_to::Trackers;
 pub use router_loss::RouterLoss;
 pub use rows::{FieldNames, TemplateVariables};

@@ -1,5 +1,6 @@
 //! Reading a recipe: the file first, then `key=value` pairs, then checks.
 
+mod bitsandbytes;
 mod loader;
 mod other_keys;
 mod switches;

@@ -26,6 +26,12 @@ use crate::values::KeyType;
 /// Values of `compute_dtype`, the default first.
 pub const COMPUTE_DTYPES: [&str; 2] = ["float32", "bfloat16"];
 
+/// Values of `quantization`, the default first.
+pub const QUANTIZATIONS: [&str; 4] = ["none", "nf4", "nf4-double", "int8"];
+
+/// Values of `weights`, the default first.
+pub const WEIGHT_PLACES: [&str; 3] = ["auto", "resident", "mapped"];
+
 recipe_keys! {
     /// Model to train: a folder in the Hugging Face layout, or a name on the hub, as `org/name`, `org/name@revision` or
     /// `hf://org/name`.
@@ -37,6 +43,13 @@ recipe_keys! {
     /// Type in which the model computes: `float32`, or `bfloat16` for weights and activations if the backend supports it
     /// (`collimate backends`). Norms, softmax, log-probs, adapters, gradients, moments and trained weights stay in float32.
     compute_dtype: String = COMPUTE_DTYPES[0].to_owned(),
+    /// Format into which the base model's linear layers are packed when they are read, for adapters: `nf4` (four bits, as
+    /// bitsandbytes and QLoRA), `nf4-double` (with packed scales), `int8` (eight bits), or `none`. A base whose files are
+    /// packed already stays as it is.
+    quantization: String = QUANTIZATIONS[0].to_owned(),
+    /// Where packed weights of a base whose files are packed are kept: `resident` (in memory), `mapped` (in the files, of
+    /// which a block at a time is read), or `auto`: mapped if `memory_budget` is too small for them.
+    weights: String = WEIGHT_PLACES[0].to_owned(),
     /// PEFT adapter to start from: a folder, or a name on the hub.
     adapter: Option<PathBuf> = None,
     /// Do not use the network; take models and data sets of the hub from its cache.

@@ -39,6 +39,8 @@ impl Recipe {
             sample_max_new_tokens: neutral.sample_max_new_tokens,
             sample_time_share: neutral.sample_time_share,
             tensorboard: neutral.tensorboard,
+            // Mapped weights have the bits of resident ones.
+            weights: neutral.weights,
             trackers: neutral.trackers,
             ..self.clone()
         }
@@ -64,6 +66,8 @@ mod tests {
     #[case("data", "moved.jsonl", true)]
     #[case("eval_data", "moved.jsonl", true)]
     #[case("max_steps", "99", true)]
+    #[case("weights", "mapped", true)]
+    #[case("quantization", "nf4", false)]
     #[case("learning_rate", "0.5", false)]
     #[case("seed", "9", false)]
     #[case("share_prompt", "false", false)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::recipe::{COMPUTE_DTYPES, Recipe};
+use crate::recipe::{COMPUTE_DTYPES, QUANTIZATIONS, Recipe, WEIGHT_PLACES};
 
 /// An objective for the schema.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ impl Recipe {
                 "objective" => objective(objectives),
                 "torch_dtype" => json!({"enum": [null, "auto", "float32", "bfloat16", "float16"]}),
                 "compute_dtype" => json!({"enum": COMPUTE_DTYPES}),
+                "quantization" => json!({"enum": QUANTIZATIONS}),
+                "weights" => json!({"enum": WEIGHT_PLACES}),
                 _ => key.schema(),
             };
             schema["description"] = json!(key.doc.trim());
@@ -52,7 +54,9 @@ impl Recipe {
 fn other(name: &str, doc: &str, properties: &Map<String, Json>) -> Json {
     let same = doc.strip_prefix("Alias of `").and_then(|rest| rest.split('`').next());
     let mut schema = match name {
-        "bf16" | "fp16" | "do_eval" | "use_rslora" => json!({"type": "boolean"}),
+        "bf16" | "fp16" | "do_eval" | "use_rslora" | "load_in_4bit" | "load_in_8bit" | "use_bnb_nested_quant" => {
+            json!({"type": "boolean"})
+        }
         "beta" | "alpha" | "temperature_alpha" | "label_smoothing" | "simpo_gamma" | "gamma" | "discopop_tau" => {
             json!({"type": "number"})
         }

@@ -103,7 +103,7 @@ fn keys_without_effect_are_listed_once() {
              decay_norms false, router_aux_loss_coef model, lora_alpha 32.0, lora_target_modules peft-default, \
              logging_steps 10, eval_strategy no, save_steps 500",
             "without effect here: hub_model_id, log_level",
-            "done differently here: report_to (nothing goes to comet_ml; metrics.jsonl has every figure), load_in_4bit (the base is not quantized), optim (AdamW's moments are in float32)",
+            "done differently here: report_to (nothing goes to comet_ml; metrics.jsonl has every figure), optim (AdamW's moments are in float32)",
         ]
     );
     assert!(load("seed: 1\n", &[]).expect("a recipe").notes().is_empty());

@@ -29,6 +29,8 @@ pub struct CardInput<'a> {
     pub paper: &'a str,
     /// BLAKE3 of the base model's weights and settings, in hexadecimal.
     pub base_hash: Option<&'a str>,
+    /// Format in which the base model's weights are packed, if they are.
+    pub base_packing: Option<&'a str>,
     /// License of the base model, from its own card.
     pub license: Option<&'a str>,
     /// Prompts that were trained on.

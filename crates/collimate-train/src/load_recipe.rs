@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use collimate_backend::{BACKENDS, ComputeDtype, check_dtype};
+use collimate_hf::Storage;
 use collimate_hub::{Hub, HubOptions};
+use collimate_quantized::Format;
 use collimate_recipe::{ParsedRecipe, Recipe, TrlDefaults};
 use collimate_resolve::{LoadedRecipe, resolve};
 
@@ -58,6 +60,34 @@ pub fn backend_name(recipe: &Recipe) -> &str {
 pub fn compute_dtype(recipe: &Recipe) -> ComputeDtype {
     // Parsing rejects other names.
     ComputeDtype::from_name(&recipe.compute_dtype).unwrap_or_default()
+}
+
+/// The format that a recipe packs its model into.
+pub fn quantization(recipe: &Recipe) -> Option<Format> {
+    format_named(&recipe.quantization)
+}
+
+/// Where a recipe keeps packed weights; for `auto`, as long as they fit into memory.
+pub fn weight_storage(recipe: &Recipe) -> Storage {
+    storage_named(&recipe.weights)
+}
+
+/// The format of weights with this name in recipes; `None` for `none`.
+pub fn format_named(name: &str) -> Option<Format> {
+    match name {
+        "nf4" => Some(Format::NF4),
+        "nf4-double" => Some(Format::NF4_DOUBLE),
+        "int8" => Some(Format::Int8),
+        _ => None,
+    }
+}
+
+/// The place of packed weights with this name in recipes.
+pub fn storage_named(name: &str) -> Storage {
+    match name {
+        "mapped" => Storage::Mapped,
+        _ => Storage::Resident,
+    }
 }
 
 fn compute_in_bfloat16(parsed: &mut ParsedRecipe) {

@@ -1,6 +1,7 @@
 //! Divides micro-batches into packs that fit into memory.
 
 mod allowance;
+mod passes;
 #[cfg(test)]
 mod tests;
 
@@ -14,11 +15,12 @@ use collimate_recipe::Recipe;
 use collimate_text::{GroupBatch, GroupLengths, TokenizedGroup};
 
 pub(crate) use self::allowance::Allowance;
+pub(crate) use self::passes::{Passes, by_group};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 
 /// Memory reserved for the program itself, the data, and allocator fragmentation.
-pub(crate) const OVERHEAD: u64 = 96 << 20;
+pub const OVERHEAD: u64 = 96 << 20;
 
 /// The part of [`OVERHEAD`] that is for what is held of each group of the data.
 const DATA_SHARE: u64 = 16 << 20;
@@ -157,14 +159,18 @@ impl PassBudget {
 
     /// One line for the log: what is held, and how large a pack may be.
     pub(crate) fn describe(&self) -> String {
-        let held = format_bytes(self.costs.resident);
+        let in_files = match self.costs.in_files {
+            0 => String::new(),
+            bytes => format!(", {} of weights stay in their files", format_bytes(bytes)),
+        };
+        let held = format!("{} for parameters and optimizer{in_files}", format_bytes(self.costs.resident));
         match self.budget {
             Some(budget) => format!(
-                "memory: {held} for parameters and optimizer; packs of up to {} tokens fit into {}",
+                "memory: {held}; packs of up to {} tokens fit into {}",
                 format_count(self.max_tokens()),
                 format_bytes(budget)
             ),
-            None => format!("memory: {held} for parameters and optimizer; packs are not bounded"),
+            None => format!("memory: {held}; packs are not bounded"),
         }
     }
 
@@ -185,26 +191,6 @@ impl PassBudget {
         tokens.and_then(|tokens| usize::try_from(tokens).ok()).unwrap_or(usize::MAX)
     }
 
-    /// Number of blocks whose activations a pack of `num_tokens` tokens can keep; the others are recomputed.
-    pub(crate) fn kept_blocks(&self, num_tokens: usize) -> usize {
-        if self.recompute {
-            return 0;
-        }
-        let Some(activations) = self.activations else { return self.costs.num_blocks };
-        let tokens = num_tokens as u64;
-        let left = activations.saturating_sub(tokens * self.costs.per_token);
-        let kept = left / (tokens * self.costs.per_kept_block).max(1);
-        usize::try_from(kept).unwrap_or(usize::MAX).min(self.costs.num_blocks)
-    }
-
-    /// Bytes that a pack needs beyond what is always held.
-    ///
-    /// Blocks are recomputed only once the kept ones have been used and freed, so they do not add to those.
-    pub(crate) fn pack_bytes(&self, num_tokens: usize, kept_blocks: usize) -> u64 {
-        let at_once = kept_blocks.saturating_sub(1) as u64;
-        num_tokens as u64 * (self.costs.per_token + at_once * self.costs.per_kept_block)
-    }
-
     /// Tokens that a pack computes: a shared prompt counts once.
     pub(crate) fn pack_tokens(&self, groups: &[impl GroupLengths], pack: &Pack) -> usize {
         let tokens = |part: &PackPart| {
@@ -221,7 +207,11 @@ impl PassBudget {
     /// # Errors
     /// A single response with its prompt does not fit; the error names the data's line.
     pub(crate) fn packs(&self, groups: &[impl GroupLengths]) -> Result<Vec<Pack>, TrainError> {
-        let limit = self.max_tokens();
+        self.packs_of(self.max_tokens(), groups)
+    }
+
+    /// [`PassBudget::packs`] of at most so many tokens.
+    fn packs_of(&self, limit: usize, groups: &[impl GroupLengths]) -> Result<Vec<Pack>, TrainError> {
         let (mut packs, mut current, mut used) = (Vec::new(), Pack::default(), 0_usize);
         for (index, group) in groups.iter().enumerate() {
             for (responses, tokens) in self.divide(group, limit, || Ok(format!("line {} of the data", group.line())))? {

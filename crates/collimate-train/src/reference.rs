@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use collimate_cache::{Identity, KERNEL_VERSION, LogpStore, Scorer};
 use collimate_hf::{Adapter, ModelConfig};
+use collimate_quantized::Format;
 use collimate_recipe::Recipe;
 use collimate_store::GroupNumbers;
 use collimate_text::TokenizedGroup;
@@ -128,6 +129,7 @@ impl Reference {
             model: model.hash,
             adapter: adapter.as_ref().or(base.as_ref()).map(|adapter| adapter.hash),
             dtype: options.dtype.name(),
+            quantization: options.quantization.map(Format::name),
             backend: &options.backend,
             share_prompt: recipe.share_prompt,
             kernel_version: KERNEL_VERSION,

@@ -1,11 +1,12 @@
 //! Scores whole micro-batches without keeping anything for a backward pass.
 
 use collimate_model::{DropoutKey, TokenLogps};
+use collimate_objective::Evaluation;
 use collimate_text::TokenizedGroup;
 
 use crate::control::StopFlag;
 use crate::error::TrainError;
-use crate::packs::PassBudget;
+use crate::packs::{PassBudget, by_group};
 use crate::session::Session;
 
 /// A model and the memory its passes may use.
@@ -28,22 +29,30 @@ impl BatchScorer<'_> {
         adapters: bool,
         dropout: Option<DropoutKey>,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
-        let mut logps = vec![Vec::new(); groups.len()];
-        for (number, pack) in self.budget.packs(groups)?.into_iter().enumerate() {
+        let packs = self.budget.packs(groups)?;
+        let mut logps = Vec::with_capacity(packs.len());
+        for (number, pack) in packs.iter().enumerate() {
             if number > 0 {
                 self.stop.check()?;
             }
-            let tokens = self.session.score(&self.budget.batch(groups, &pack), adapters, dropout)?;
-            // The parts of a divided group arrive in the order of its responses.
-            for (part, scored) in pack.parts().iter().zip(response_logps(&tokens)) {
-                logps[part.group].extend(scored);
-            }
+            let tokens = self.session.score(&self.budget.batch(groups, pack), adapters, dropout)?;
+            logps.push(response_logps(&tokens));
         }
-        Ok(logps)
+        Ok(by_group(&packs, logps, groups.len()))
     }
 }
 
 /// Sums the log-probs of each response's tokens, in nats.
 pub(crate) fn response_logps(tokens: &TokenLogps) -> Vec<Vec<f64>> {
     tokens.iter().map(|group| group.iter().map(|response| response.iter().sum()).collect()).collect()
+}
+
+/// The groups `start..start + len` of a whole step's evaluation.
+pub(crate) fn slice(whole: &Evaluation, start: usize, len: usize) -> Evaluation {
+    let range = start..start + len;
+    Evaluation {
+        losses: whole.losses[range.clone()].to_vec(),
+        implicit_rewards: whole.implicit_rewards[range.clone()].to_vec(),
+        coefficients: whole.coefficients[range].to_vec(),
+    }
 }

@@ -2,6 +2,8 @@
 
 mod files;
 mod open;
+mod unpacked;
+mod weights;
 
 use std::path::Path;
 
@@ -17,6 +19,7 @@ use collimate_text::GroupBatch;
 use crate::error::TrainError;
 use crate::optimizer::{AdamW, UpdateOptions, clip_factor};
 
+use files::BaseModel;
 pub use open::{SessionOptions, Training, check_session, open_session};
 
 /// Sizes of a model, for summaries.
@@ -65,11 +68,12 @@ pub trait Session {
         dropout: Option<DropoutKey>,
     ) -> Result<TokenLogps, TrainError>;
 
-    /// A training forward pass, kept until [`Session::backward`] supplies the coefficients of its responses.
+    /// A training forward pass over packs, block by block, kept until [`Session::backward`] supplies the coefficients of
+    /// their responses. Log-probs are by pack.
     ///
     /// # Errors
     /// A token id beyond the model's vocabulary.
-    fn forward(&mut self, batch: &GroupBatch, options: ForwardOptions) -> Result<TokenLogps, TrainError>;
+    fn forward(&mut self, packs: &[GroupBatch], options: ForwardOptions) -> Result<Vec<TokenLogps>, TrainError>;
 
     /// Load of the experts over all passes since the last call; `None` for a model without experts.
     fn take_router_load(&mut self) -> Option<RouterLoad>;
@@ -78,8 +82,9 @@ pub trait Session {
     /// whole micro-batch, of which the pass may be a part.
     fn balance(&mut self, load: &RouterLoad, weight: f64);
 
-    /// Accumulates the gradient of `Σ c · logp` over the responses of the last forward pass. Does nothing without one.
-    fn backward(&mut self, coefficients: &[Vec<f64>]);
+    /// Accumulates the gradient of `Σ c · logp` over the responses of the last forward pass, given the c by pack. Does
+    /// nothing without one.
+    fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]);
 
     /// Clips the accumulated gradient, updates the parameters with it, and clears it.
     fn update(&mut self, options: &UpdateOptions) -> UpdateStats;
@@ -142,18 +147,6 @@ pub(crate) struct BackendSession<B: FusedOps> {
     unrounded: Vec<(usize, Tensor<B, 2>)>,
 }
 
-/// The model that an adapter belongs to.
-pub(crate) struct BaseModel {
-    /// Its folder, for the adapter's configuration.
-    name: String,
-    /// Tokens that end a turn, for the files of what is saved.
-    ends: Vec<u32>,
-    /// Its tensors that the adapter's file replaces, and which are saved with the adapter again.
-    replaced: Vec<String>,
-    /// Whether that file lacks rows of its embeddings, so that nothing can be computed without the adapter.
-    lacks_rows: bool,
-}
-
 impl<B: FusedOps> Session for BackendSession<B> {
     fn config(&self) -> &ModelConfig {
         self.model.config()
@@ -190,9 +183,9 @@ impl<B: FusedOps> Session for BackendSession<B> {
         Ok(logps)
     }
 
-    fn forward(&mut self, batch: &GroupBatch, options: ForwardOptions) -> Result<TokenLogps, TrainError> {
-        let (logps, tape) = B::run_pass(|| self.model.forward(batch, options))?;
-        self.add_load(tape.router_load());
+    fn forward(&mut self, packs: &[GroupBatch], options: ForwardOptions) -> Result<Vec<TokenLogps>, TrainError> {
+        let (logps, tape) = B::run_pass(|| self.model.forward_all(packs, options))?;
+        self.add_load(tape.router_load().as_ref());
         self.tape = Some(tape);
         Ok(logps)
     }
@@ -207,9 +200,9 @@ impl<B: FusedOps> Session for BackendSession<B> {
         }
     }
 
-    fn backward(&mut self, coefficients: &[Vec<f64>]) {
+    fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) {
         if let Some(tape) = self.tape.take() {
-            B::run_pass(|| self.model.backward(tape, coefficients));
+            B::run_pass(|| self.model.backward_all(tape, coefficients));
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Train(train::Args),
     Plan(plan::Args),
-    Score(score::Args),
+    Score(Box<score::Args>),
     Data(data::Args),
     Objectives(objectives::Args),
     ObjectiveValues(objective_values::Args),

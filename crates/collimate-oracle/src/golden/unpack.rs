@@ -62,6 +62,11 @@ fn unpack(packed: &Path, out: &Path) -> Result<(), GoldenError> {
         let name = name_of(&entry);
         if entry.join("golden.json").is_file() {
             unpack_family(&entry, name, out)?;
+        } else if entry.is_dir() {
+            // A folder of several: those in `quantized` are called llama.quantized and so on.
+            for family in entries(&entry)?.into_iter().filter(|family| family.join("golden.json").is_file()) {
+                unpack_family(&family, &format!("{}.{name}", name_of(&family)), out)?;
+            }
         } else if entry.extension().is_some_and(|extension| extension == "json") {
             copy(&entry, &out.join(name))?;
         }
@@ -70,7 +75,7 @@ fn unpack(packed: &Path, out: &Path) -> Result<(), GoldenError> {
 }
 
 fn unpack_family(family: &Path, name: &str, out: &Path) -> Result<(), GoldenError> {
-    let shared = family.parent().unwrap_or(family);
+    let shared = packed();
     let Family { tokenizer } = read_json(&family.join("golden.json"))?;
     for (part, folder, end) in PARTS {
         let (from, to) = (family.join(part), out.join(folder).join(format!("{name}{end}")));
@@ -210,7 +215,13 @@ mod tests {
     fn models_are_unpacked_with_their_weights_and_tokenizers() {
         let folder = unpacked().unwrap();
         assert!(folder.starts_with(target_folder()));
-        for file in ["models/llama/model.safetensors", "models/llama.sharded/tokenizer.json", "logps/llama.json"] {
+        for file in [
+            "models/llama/model.safetensors",
+            "models/llama.sharded/tokenizer.json",
+            "models/llama.quantized/model.safetensors",
+            "logps/llama.json",
+            "logps/llama.quantized.json",
+        ] {
             assert!(folder.join(file).is_file(), "{file}");
         }
         for file in ["data.jsonl", "expected.jsonl", "initial_adapter/adapter_model.safetensors"] {

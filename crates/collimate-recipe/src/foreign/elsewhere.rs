@@ -55,7 +55,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("pure_bf16", LLAMA_FACTORY, "compute_dtype: bfloat16"),
     ("plot_loss", LLAMA_FACTORY, "nothing: every run writes report.html"),
     ("overwrite_cache", LLAMA_FACTORY, "nothing: caches are keyed by what is in them"),
-    ("quantization_bit", LLAMA_FACTORY, "nothing: the base is not quantized"),
+    ("quantization_bit", LLAMA_FACTORY, "quantization: nf4, or int8 for 8"),
 ];
 
 /// What is wrong with a key of another trainer's, and what to write instead.

@@ -23,11 +23,11 @@ pub(super) const WITHOUT_EFFECT: [&str; 3] = [
      skip_memory_metrics split_batches tf32 torch_compile torch_compile_backend torch_compile_mode \
      torch_empty_cache_steps torchdynamo tpu_metrics_debug tpu_num_cores trackio_bucket_id trackio_space_id \
      trackio_static_space_id use_cache use_cpu use_ipex use_legacy_prediction_loop use_liger_kernel use_mps_device",
-    "activation_offloading attn_implementation base_model_revision bnb_4bit_compute_dtype bnb_4bit_quant_storage \
-     bnb_4bit_quant_type dataset_num_proc f_alpha_divergence_coef force_use_ref_model generate_during_eval \
+    "activation_offloading attn_implementation base_model_revision bnb_4bit_quant_storage \
+     dataset_num_proc f_alpha_divergence_coef force_use_ref_model generate_during_eval \
      label_pad_token_id max_target_length lora_task_type model_adapter_name model_code_revision pad_token \
      pad_to_multiple_of padding_free padding_value precompute_ref_batch_size ref_adapter_name ref_model_init_kwargs \
-     ref_model_mixup_alpha ref_model_sync_steps trust_remote_code use_bnb_nested_quant use_flash_attention_2 \
+     ref_model_mixup_alpha ref_model_sync_steps trust_remote_code use_flash_attention_2 \
      use_liger_loss use_logits_to_keep use_num_logits_to_keep use_unsloth",
     "benchmarks callbacks columns_to_keep dataset_kwargs dataset_text_field ignore_bias_buffers \
      preprocessing_num_workers wandb_entity wandb_log_unique_prompts wandb_project wandb_run_group",
@@ -46,8 +46,6 @@ pub(super) const INSTEAD: &[Meaningful] = &[
     key("data_seed", "seed determines the order of the data"),
     key("eval_delay", "evaluation begins at the start"),
     key("ignore_data_skip", "a resumed run continues where it stopped"),
-    key("load_in_4bit", "the base is not quantized"),
-    key("load_in_8bit", "the base is not quantized"),
     key("parallelism_config", "a run uses one device"),
 ];
 

@@ -2,6 +2,7 @@
 
 use serde_yaml_ng::Value;
 
+use super::bitsandbytes::BitsAndBytes;
 use crate::foreign::Notes;
 use crate::recipe::Recipe;
 use crate::values::KeyType;
@@ -28,6 +29,15 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("train_sampling_strategy", "`random` sets `shuffle: true`, `sequential` sets `shuffle: false`."),
     ("dataset_streaming", "True sets `shuffle: false`: TRL does not shuffle what it streams."),
     ("streaming", "The same."),
+    (
+        "load_in_4bit",
+        "True sets `quantization` to what `bnb_4bit_quant_type` and `use_bnb_nested_quant` say: `nf4` by default.",
+    ),
+    ("load_in_8bit", "True sets `quantization: int8`."),
+    ("bnb_4bit_quant_type", "`nf4`, with `load_in_4bit`; `fp4` is refused."),
+    ("use_bnb_nested_quant", "True sets `quantization: nf4-double`, with `load_in_4bit`."),
+    ("bnb_4bit_use_double_quant", "The same."),
+    ("bnb_4bit_compute_dtype", "`bfloat16` sets `compute_dtype: bfloat16` if the backend supports it."),
 ];
 
 /// The defaults of some keys, which depend on whose recipe it is.
@@ -62,6 +72,7 @@ pub(super) struct Switches {
     keeps_start: Option<bool>,
     /// The key that named a tokenizer, and its value.
     tokenizer: Option<(String, String)>,
+    bitsandbytes: BitsAndBytes,
 }
 
 impl Switches {
@@ -93,6 +104,12 @@ impl Switches {
                     Some("keep_end") => Some(false),
                     Some(_) => return Err(Refusal::Type("keep_start or keep_end")),
                 }
+            }
+            "load_in_4bit" | "load_in_8bit" | "use_bnb_nested_quant" | "bnb_4bit_use_double_quant" => {
+                self.bitsandbytes.switch(key, switch()?);
+            }
+            "bnb_4bit_quant_type" | "bnb_4bit_compute_dtype" => {
+                self.bitsandbytes.name(key, text()?).map_err(Refusal::Type)?;
             }
             "model_revision" => self.model_revision = text()?.filter(|revision| !revision.is_empty()),
             "tokenizer_name_or_path" | "tokenizer_name" => {
@@ -142,7 +159,9 @@ impl Switches {
         }
         self.check_truncation(recipe)?;
         self.check_tokenizer(recipe)?;
-        Ok(bf16 && !is_set("compute_dtype"))
+        let contradiction = |(key, problem): (&str, String)| Contradiction { key: key.to_owned(), problem };
+        self.bitsandbytes.finish(recipe, is_set, notes).map_err(contradiction)?;
+        Ok((bf16 || self.bitsandbytes.computes_in_bfloat16()) && !is_set("compute_dtype"))
     }
 
     fn check_truncation(&self, recipe: &Recipe) -> Result<(), Contradiction> {

@@ -166,5 +166,7 @@ pub(super) fn arguments(input: &CardInput<'_>) -> String {
         "float32" => "AdamW, trained in float32.".to_owned(),
         other => format!("AdamW in float32, computed in {other}."),
     };
+    let packing = input.base_packing.map(|format| format!(" The base model's linear layers were packed as {format}."));
+    let computed = computed + &packing.unwrap_or_default();
     format!("\n## Training arguments\n\n| key | value |\n|---|---|\n{lines}\n{computed}\n")
 }

@@ -41,6 +41,7 @@ fn card(recipe: &Recipe, rows: &[MetricsRow]) -> String {
         summary: "Fix each response's likelihood",
         paper: "arXiv 2402.05369 (NCA)",
         base_hash: Some("0123abcd"),
+        base_packing: None,
         license: Some("apache-2.0"),
         num_groups: 12,
         num_steps: 3,

@@ -9,6 +9,7 @@ use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
 use collimate_train::{
     RunContext, RunControl, SessionOptions, StopFlag, TrainError, Training, backend_name, compute_dtype, open_session,
+    quantization, weight_storage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +145,8 @@ impl<'a> Round<'a> {
             backend: backend_name(recipe).to_owned(),
             device: recipe.device,
             dtype: compute_dtype(recipe),
+            quantization: quantization(recipe),
+            weights: weight_storage(recipe),
             training: Training::Off,
             seed: 0,
             ends: Vec::new(),

@@ -5,8 +5,17 @@ use rstest::rstest;
 
 use super::*;
 
-const COSTS: MemoryCosts =
-    MemoryCosts { weights: 400, resident: 1000, per_token: 10, per_kept_block: 4, num_blocks: 5 };
+const COSTS: MemoryCosts = MemoryCosts {
+    weights: 400,
+    in_files: 0,
+    resident: 1000,
+    per_token: 10,
+    per_kept_block: 4,
+    per_input: 3,
+    per_waiting: 4,
+    num_blocks: 5,
+    shares_embedding: false,
+};
 
 fn group(line: usize, prompt: usize, lengths: &[usize]) -> TokenizedGroup {
     let response = |&len: &usize| TokenizedResponse { ids: vec![1; len], reward: 0.0, num_cut: 0 };
@@ -101,4 +110,33 @@ fn what_is_held_of_the_data_is_taken_from_the_passes() {
     assert_eq!(tokens(DATA_SHARE + 10 * 500_000).expect("room"), 1_500_000);
     let error = tokens(DATA_SHARE + 10 * 2_000_000).expect_err("no room").to_string();
     assert!(error.contains("memory_budget") && error.contains("what is held of the data needs"), "{error}");
+}
+
+#[rstest]
+// 80 tokens are one pack.
+#[case(80, "80", true)]
+// The inputs of 80 tokens take 320 bytes, 7 bytes a token are left for the pack that is computed: 65 tokens.
+#[case(79, "50 30", true)]
+// Groups that must be divided compute their prompts again: 110 tokens for 80 cost more than another forward pass.
+#[case(55, "50 30", false)]
+fn packs_wait_together_if_there_is_room_and_it_is_less_work(
+    #[case] max_tokens: u64,
+    #[case] expected: &str,
+    #[case] together: bool,
+) {
+    let groups = [group(1, 10, &[10; 4]), group(2, 10, &[10; 2])];
+    let budget = budget(max_tokens, true);
+    let passes = budget.passes(&groups).expect("passes");
+    let tokens: Vec<_> = passes.packs.iter().map(|pack| budget.pack_tokens(&groups, pack).to_string()).collect();
+    assert_eq!((tokens.join(" ").as_str(), passes.together), (expected, together));
+    if passes.together && passes.packs.len() > 1 {
+        assert!(budget.bytes_together(&groups, &passes.packs) <= budget.activations.unwrap_or(0));
+    }
+}
+
+#[test]
+fn values_of_packs_are_gathered_by_group() {
+    let packs = [pack([(0, 0..2)]), pack([(0, 2..3), (1, 0..1)])];
+    let values = [vec![vec![1, 2]], vec![vec![3], vec![4]]];
+    assert_eq!(by_group(&packs, values, 2), [vec![1, 2, 3], vec![4]]);
 }

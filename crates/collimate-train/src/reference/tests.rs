@@ -25,6 +25,7 @@ fn scorer(model: u8, adapter: Option<u8>) -> Scorer<'static> {
         model: hash(model),
         adapter: adapter.map(hash),
         dtype: "float32",
+        quantization: None,
         backend: "flex",
         share_prompt: true,
         kernel_version: KERNEL_VERSION,
@@ -119,6 +120,7 @@ fn only_micro_batches_with_something_new_are_scored() {
 #[case::model(scorer(2, None))]
 #[case::adapter(scorer(1, Some(3)))]
 #[case::dtype(Scorer { dtype: "bfloat16", ..scorer(1, None) })]
+#[case::quantization(Scorer { quantization: Some("nf4"), ..scorer(1, None) })]
 #[case::backend(Scorer { backend: "cuda", ..scorer(1, None) })]
 #[case::prompts(Scorer { share_prompt: false, ..scorer(1, None) })]
 #[case::kernels(Scorer { kernel_version: KERNEL_VERSION + 1, ..scorer(1, None) })]

@@ -15,10 +15,21 @@ use collimate_model::{CausalLm, ParameterInfo};
 
 use crate::error::TrainError;
 use crate::optimizer::AdamW;
-use crate::session::BaseModel;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STEP: &str = "step";
+
+/// The model that an adapter belongs to.
+pub(crate) struct BaseModel {
+    /// Its folder, for the adapter's configuration.
+    pub(super) name: String,
+    /// Tokens that end a turn, for the files of what is saved.
+    pub(super) ends: Vec<u32>,
+    /// Its tensors that the adapter's file replaces, and which are saved with the adapter again.
+    pub(super) replaced: Vec<String>,
+    /// Whether that file lacks rows of its embeddings, so that nothing can be computed without the adapter.
+    pub(super) lacks_rows: bool,
+}
 
 pub(super) fn save_model<B: FusedOps>(
     model: &CausalLm<B>,

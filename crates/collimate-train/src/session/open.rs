@@ -1,16 +1,18 @@
 //! Opens a model folder on a device.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use collimate_backend::{BackendJob, ComputeDtype, FusedOps, check_dtype, device_memory, dispatch};
-use collimate_hf::{Adapter, AdapterPart, HfError, HostTensor, LoraConfig, ModelConfig, WeightFiles, row_lengths};
-use collimate_model::{CausalLm, ParameterInfo, Placement, Trainable};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use collimate_hf::{Adapter, HfError, LoraConfig, ModelConfig, Storage, WeightFiles};
+use collimate_model::{CausalLm, Placement, Trainable};
+use collimate_quantized::Format;
 
 use crate::error::TrainError;
 use crate::optimizer::AdamW;
-use crate::session::{BackendSession, BaseModel, Session};
+use crate::session::files::BaseModel;
+use crate::session::weights::Files;
+use crate::session::{BackendSession, Session};
 
 /// What is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +38,10 @@ pub struct SessionOptions {
     pub device: usize,
     /// Dtype to compute in.
     pub dtype: ComputeDtype,
+    /// Format to pack the weights of the base model's linear layers into; weights that are packed in the files stay as they are.
+    pub quantization: Option<Format>,
+    /// Where weights are kept that passes only read.
+    pub weights: Storage,
     /// What to train. With [`Training::Lora`] and an adapter, rank and layers are the adapter's; only the dropout is taken
     /// from here.
     pub training: Training,
@@ -54,10 +60,49 @@ impl SessionOptions {
             backend: "flex".to_owned(),
             device: 0,
             dtype: ComputeDtype::Float32,
+            quantization: None,
+            weights: Storage::Resident,
             training: Training::Off,
             seed: 0,
             ends: Vec::new(),
         }
+    }
+}
+
+impl SessionOptions {
+    /// The model's configuration, with its weights packed as the options ask and the backend can.
+    ///
+    /// # Errors
+    /// It cannot be read; all weights are trained, though they are packed; they are packed in another format already; or the
+    /// backend is unknown.
+    pub fn model_config(&self) -> Result<ModelConfig, TrainError> {
+        let config = ModelConfig::from_dir(&self.model)?;
+        let refused = |message: String| TrainError::RecipeValue { key: "quantization", message };
+        let stored = config.packing();
+        let config = match (self.quantization, stored) {
+            (Some(wanted), Some(stored)) if wanted != stored => {
+                let (wanted, stored, model) = (wanted.name(), stored.name(), self.model.display());
+                return Err(refused(format!("is {wanted}, and the weights in {model} are packed as {stored} already")));
+            }
+            (Some(wanted), None) => config
+                .packed_into(wanted)
+                .ok_or_else(|| refused(format!("cannot be {}, which is only read", wanted.name())))?,
+            _ => config,
+        };
+        if self.training == Training::Full && config.quantization.is_some() {
+            let message = "packed weights are not trained: train an adapter (use_peft: true)".to_owned();
+            return Err(refused(message));
+        }
+        let in_files = self.weights == Storage::Mapped;
+        let unusable = match (&self.training, self.quantization.filter(|_| stored.is_none())) {
+            (Training::Full, _) => Some("weights that are trained are in memory: train an adapter (use_peft: true)"),
+            (_, Some(_)) => Some("the files hold plain numbers, which are packed in memory: leave quantization out"),
+            _ => None,
+        };
+        if let Some(message) = unusable.filter(|_| in_files) {
+            return Err(TrainError::RecipeValue { key: "weights", message: format!("cannot be mapped: {message}") });
+        }
+        self.packed_for_backend(ModelConfig { weights_in_files: in_files, ..config })
     }
 }
 
@@ -84,8 +129,8 @@ impl Open {
         // Fails for a backend or a device that is not there, which not every dtype needs.
         device_memory(&options.backend, options.device)?;
         check_dtype(&options.backend, options.device, options.dtype)?;
-        let config = ModelConfig::from_dir(&options.model)?;
-        let weights = WeightFiles::open(&options.model)?;
+        let config = options.model_config()?;
+        let weights = Arc::new(WeightFiles::open(&options.model)?);
         let checked = weights.check(&config.tensors())?;
         let adapter = options.adapter.as_deref().map(|dir| Adapter::read(dir, &config)).transpose()?;
         let (lora, trainable) = match (&options.training, &adapter) {
@@ -138,12 +183,13 @@ impl BackendJob for Open {
         };
         let model = CausalLm::<B>::new(config.clone(), lora, trainable, Placement { device, dtype }, |info| {
             if !info.is_adapter {
-                return files.base(&info.name);
+                return files.weight(info);
             }
-            match files.own(&info.name) {
-                Some(tensor) => Ok(tensor),
-                None => files.fresh(info, &config, seed),
-            }
+            let value = match files.own(&info.name) {
+                Some(tensor) => tensor,
+                None => files.fresh(info, &config, seed)?,
+            };
+            Ok(value.into())
         })?;
         let optimizer = AdamW::new(model.parameters().len());
         Ok(Box::new(BackendSession {
@@ -156,65 +202,4 @@ impl BackendJob for Open {
             unrounded: Vec::new(),
         }))
     }
-}
-
-/// Where a model's parameters come from.
-struct Files {
-    weights: WeightFiles,
-    adapter: Option<Adapter>,
-}
-
-impl Files {
-    /// A tensor of the base model; an adapter may have another one for it.
-    fn base(&self, name: &str) -> Result<HostTensor, HfError> {
-        match self.adapter.as_ref().and_then(|adapter| adapter.base.get(name)) {
-            Some(tensor) => Ok(tensor.clone()),
-            None => self.weights.read(name),
-        }
-    }
-
-    /// Takes a tensor of the adapter's file.
-    fn own(&mut self, name: &str) -> Option<HostTensor> {
-        self.adapter.as_mut()?.tensors.remove(name)
-    }
-
-    /// PEFT's initialization, so that the adapter changes nothing yet: A uniform in ±1/√in (Kaiming with a = √5) and B zero;
-    /// for the embedding A zero and B standard normal; DoRA's magnitudes and copies as the base model is.
-    ///
-    /// The draws depend on the seed and the tensor's name only.
-    fn fresh(&self, info: &ParameterInfo, config: &ModelConfig, seed: u64) -> Result<HostTensor, HfError> {
-        let shape = info.file_shape.clone();
-        let base = |tensor: &str| match config.output_layer() {
-            None if tensor == config.head().name => self.base(&config.embedding().name),
-            _ => self.base(tensor),
-        };
-        Ok(match AdapterPart::parse(&info.name) {
-            Some((_, AdapterPart::A)) => {
-                let bound = 1.0 / (shape[1] as f32).sqrt();
-                let mut rng = draws(&info.name, seed);
-                let data = (0..shape.iter().product()).map(|_| rng.random_range(-bound..bound)).collect();
-                HostTensor { shape, data }
-            }
-            Some((_, AdapterPart::EmbeddingB)) => {
-                let mut rng = draws(&info.name, seed);
-                let data = (0..shape.iter().product()).map(|_| normal(&mut rng)).collect();
-                HostTensor { shape, data }
-            }
-            Some((module, AdapterPart::Magnitude)) => row_lengths(&base(&format!("{module}.weight"))?),
-            Some((tensor, AdapterPart::Copy)) => base(tensor)?,
-            _ => HostTensor::zeros(shape),
-        })
-    }
-}
-
-fn draws(name: &str, seed: u64) -> ChaCha8Rng {
-    let mut key = blake3::Hasher::new();
-    key.update(b"lora_init").update(&seed.to_le_bytes()).update(name.as_bytes());
-    ChaCha8Rng::from_seed(*key.finalize().as_bytes())
-}
-
-/// A standard normal number, by Box and Muller.
-fn normal(rng: &mut ChaCha8Rng) -> f32 {
-    let (u, v): (f64, f64) = (rng.random_range(f64::MIN_POSITIVE..1.0), rng.random_range(0.0..1.0));
-    ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
 }

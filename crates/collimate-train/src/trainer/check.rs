@@ -16,7 +16,7 @@ use collimate_data::{counted, either};
 use std::path::{Path, PathBuf};
 
 use collimate_backend::{BackendError, check_dtype};
-use collimate_hf::{LoraConfig, LoraTargets, ModelConfig, ModulePattern, peft_default_targets};
+use collimate_hf::{LoraConfig, LoraTargets, ModelConfig, ModulePattern, Storage, peft_default_targets};
 use collimate_objective::{Needs, Objective, registry};
 use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
 use collimate_store::StoreFolder;
@@ -30,7 +30,7 @@ use super::resume::find_checkpoint;
 use super::saving::check_saving;
 use crate::control::RunContext;
 use crate::error::TrainError;
-use crate::load_recipe::{backend_name, compute_dtype};
+use crate::load_recipe::{backend_name, compute_dtype, quantization, weight_storage};
 use crate::packs::PassBudget;
 use crate::prepare::{store_folder, tokenizer_changes};
 use crate::session::{SessionOptions, Training, check_session};
@@ -105,19 +105,35 @@ pub(super) fn session_options(recipe: &Recipe, model: &Path) -> Result<SessionOp
         BackendError::Dtype { .. } => TrainError::RecipeValue { key: "compute_dtype", message: error.to_string() },
         other => other.into(),
     })?;
-    Ok(SessionOptions {
+    let options = SessionOptions {
         model: model.to_owned(),
         adapter: recipe.adapter.clone(),
         backend: backend.to_owned(),
         device: recipe.device,
         dtype,
+        quantization: quantization(recipe),
+        weights: weight_storage(recipe),
         training: match recipe.use_peft {
             true => Training::Lora(Box::new(lora_config(recipe, model)?)),
             false => Training::Full,
         },
         seed: recipe.seed,
         ends: Vec::new(),
-    })
+    };
+    Ok(mapped_if_needed(recipe, options))
+}
+
+/// The same options; with `weights: auto`, weights stay in their files if they do not fit into memory otherwise.
+fn mapped_if_needed(recipe: &Recipe, options: SessionOptions) -> SessionOptions {
+    let fits = |options: &SessionOptions| {
+        let outline = Outline::read(options).ok()?;
+        Some(PassBudget::new(outline.allowance(recipe), outline.costs, recipe).is_ok())
+    };
+    let mapped = SessionOptions { weights: Storage::Mapped, ..options.clone() };
+    match recipe.weights == "auto" && fits(&options) == Some(false) && fits(&mapped) == Some(true) {
+        true => mapped,
+        false => options,
+    }
 }
 
 fn lora_config(recipe: &Recipe, model: &Path) -> Result<LoraConfig, TrainError> {

@@ -4,14 +4,16 @@ use std::path::Path;
 
 use collimate_files::read_text;
 use collimate_files::write_atomically;
-use collimate_hf::{StorageDtype, copy_side_files};
+use collimate_hf::{ModelConfig, StorageDtype, copy_side_files};
 use collimate_objective::registry;
+use collimate_quantized::Format;
 use collimate_recipe::Recipe;
 use collimate_report::{CardInput, Rounding, RunFiles, license_of, render_card, write_report_from};
 
 use super::TrainSummary;
 use super::storage::storage_dtype;
 use crate::error::TrainError;
+use crate::load_recipe::quantization;
 use crate::prepare::tokenizer_changes;
 use crate::session::Session;
 
@@ -57,6 +59,7 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
         summary: objective.summary,
         paper: objective.paper,
         base_hash: summary.base_hash.as_deref(),
+        base_packing: base_packing(recipe),
         license: license.as_deref(),
         num_groups: summary.num_groups,
         num_steps: summary.num_steps,
@@ -66,6 +69,12 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
     write_atomically(&out.join("README.md"), card.as_bytes())?;
     write_report_from(&files, out)?;
     Ok(())
+}
+
+/// The format in which the weights of a recipe's model are packed: as its files are, or as the recipe asks.
+pub(super) fn base_packing(recipe: &Recipe) -> Option<&'static str> {
+    let stored = || ModelConfig::from_dir(recipe.model_name_or_path.as_deref()?).ok()?.packing();
+    quantization(recipe).or_else(stored).map(Format::name)
 }
 
 /// The name of a model: its name on the hub with the commit if it is in the hub's cache, else its folder's name.

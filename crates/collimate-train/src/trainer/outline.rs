@@ -41,7 +41,7 @@ impl Outline {
 
 /// The model, the adapter that is trained, if any, and what training changes.
 fn trained(session: &SessionOptions) -> Result<(ModelConfig, Option<LoraConfig>, Trainable), TrainError> {
-    let config = ModelConfig::from_dir(&session.model)?;
+    let config = session.model_config()?;
     Ok(match (&session.training, &session.adapter) {
         (Training::Lora(_), Some(adapter)) => {
             let adapter = Adapter::read(adapter, &config)?;

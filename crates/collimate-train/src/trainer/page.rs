@@ -5,7 +5,7 @@ use collimate_recipe::{DataSources, Recipe};
 use collimate_report::RunInfo;
 use collimate_report::provenance::Machine;
 
-use super::finish::base_name;
+use super::finish::{base_name, base_packing};
 use super::run::Run;
 use crate::load_recipe::backend_name;
 use crate::session::Session;
@@ -23,7 +23,10 @@ pub(super) fn describe(run: &Run<'_>, session: &dyn Session) -> RunInfo {
         num_parameters: summary.num_parameters,
         num_trainable: summary.num_trainable,
         trained: if recipe.use_peft { format!("LoRA r {}", recipe.lora_r) } else { "all weights".to_owned() },
-        compute_dtype: recipe.compute_dtype.clone(),
+        compute_dtype: match base_packing(recipe) {
+            Some(format) => format!("{}, over a base in {format}", recipe.compute_dtype),
+            None => recipe.compute_dtype.clone(),
+        },
         device: device(recipe),
         objective: recipe.objective.name.clone(),
         parameters,

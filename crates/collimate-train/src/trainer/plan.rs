@@ -109,6 +109,7 @@ fn memory(run: &Run<'_>, load: &PackLoad, costs: &MemoryCosts, num_trained: u64)
     let overhead = PROGRAM + held_bytes(&run.training.store, None, &run.objective.needs());
     PlannedMemory {
         weights: costs.weights,
+        in_files: costs.in_files,
         gradients,
         moments: 2 * FLOAT * num_trained,
         activations: load.activations,

@@ -1,7 +1,7 @@
 //! One optimizer step: forward, ask the objective, backward, update.
 
 use collimate_backend::give_back_memory;
-use collimate_model::{ForwardOptions, RouterLoad, TokenLogps};
+use collimate_model::{ForwardOptions, RouterLoad};
 use collimate_objective::Evaluation;
 use collimate_report::GroupOutcome;
 use collimate_text::TokenizedGroup;
@@ -13,8 +13,8 @@ use crate::control::StopFlag;
 use crate::dataset::group_outcome;
 use crate::error::TrainError;
 use crate::optimizer::UpdateOptions;
-use crate::packs::Pack;
-use crate::scoring::{BatchScorer, response_logps};
+use crate::packs::{Pack, Passes, by_group};
+use crate::scoring::{BatchScorer, response_logps, slice};
 use crate::session::Session;
 
 /// The outcome of one step.
@@ -47,7 +47,7 @@ struct Step<'a> {
 
 /// The state between forward and backward pass.
 struct Forward {
-    packs: Vec<Pack>,
+    passes: Passes,
     /// The policy's log-probs, by group and response, in nats.
     logps: Vec<Vec<f64>>,
     balance: Option<Balance>,
@@ -124,16 +124,16 @@ impl<'a> Step<'a> {
         run.training.ask(run.objective, self.visits, &scores).map(Some)
     }
 
-    /// The policy's log-probs of a micro-batch. If it fits into a single pack, the forward pass is kept for backward;
+    /// The policy's log-probs of a micro-batch. If its packs fit into memory together, the forward pass is kept for backward;
     /// otherwise only the log-probs are kept, and each pack's forward pass is repeated.
     fn forward(&mut self, micro_batch: &MicroBatch<'_>) -> Result<Forward, TrainError> {
         let groups = &micro_batch.groups;
-        let packs = self.run.budget.packs(groups)?;
+        let passes = self.run.budget.passes(groups)?;
         // Discards the load of earlier passes in this step.
         self.session.take_router_load();
-        let logps = match packs.as_slice() {
-            [pack] => response_logps(&self.forward_pack(groups, pack)?),
-            _ => {
+        let logps = match passes.together {
+            true => self.forward_packs(groups, &passes.packs)?,
+            false => {
                 let logps = self.score(groups)?;
                 give_back_memory();
                 logps
@@ -141,7 +141,7 @@ impl<'a> Step<'a> {
         };
         // By now every token has been routed exactly once, so the load that the balance loss divides by is complete.
         let balance = self.balance(self.share(micro_batch));
-        Ok(Forward { packs, logps, balance })
+        Ok(Forward { passes, logps, balance })
     }
 
     /// Asks the objective about a micro-batch, or takes its part of `whole`; `None` if a figure is not finite.
@@ -184,18 +184,19 @@ impl<'a> Step<'a> {
         forward: &Forward,
         coefficients: Vec<Vec<f64>>,
     ) -> Result<(), TrainError> {
-        let (groups, packs) = (&micro_batch.groups, &forward.packs);
-        for pack in packs {
-            if packs.len() > 1 {
+        let (groups, Passes { packs, together }) = (&micro_batch.groups, &forward.passes);
+        for packs in packs.chunks(if *together { packs.len().max(1) } else { 1 }) {
+            if !together {
                 self.stop.check()?;
-                self.forward_pack(groups, pack)?;
+                self.forward_packs(groups, packs)?;
             }
-            self.outcome.num_tokens += self.run.budget.batch(groups, pack).num_tokens() as u64;
+            let tokens = |pack| self.run.budget.batch(groups, pack).num_tokens() as u64;
+            self.outcome.num_tokens += packs.iter().map(tokens).sum::<u64>();
             if let Some(Balance { load, weight }) = &forward.balance {
                 self.session.balance(load, *weight);
             }
-            self.session.backward(&pack.select(&coefficients));
-            if packs.len() > 1 {
+            self.session.backward(&packs.iter().map(|pack| pack.select(&coefficients)).collect::<Vec<_>>());
+            if !together || packs.len() > 1 {
                 give_back_memory();
             }
         }
@@ -214,11 +215,16 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// A training forward pass that keeps as many activations as memory allows.
-    fn forward_pack(&mut self, groups: &[TokenizedGroup], pack: &Pack) -> Result<TokenLogps, TrainError> {
-        let batch = self.run.budget.batch(groups, pack);
-        let kept_blocks = self.run.budget.kept_blocks(batch.num_tokens());
-        self.session.forward(&batch, ForwardOptions { kept_blocks, dropout: self.run.dropout(self.index) })
+    /// A training forward pass over packs, which keeps as many activations as memory allows; log-probs by group and response.
+    fn forward_packs(&mut self, groups: &[TokenizedGroup], packs: &[Pack]) -> Result<Vec<Vec<f64>>, TrainError> {
+        let batches: Vec<_> = packs.iter().map(|pack| self.run.budget.batch(groups, pack)).collect();
+        let kept_blocks = match batches.as_slice() {
+            [batch] => self.run.budget.kept_blocks(batch.num_tokens()),
+            _ => 0,
+        };
+        let options = ForwardOptions { kept_blocks, dropout: self.run.dropout(self.index) };
+        let logps = self.session.forward(&batches, options)?;
+        Ok(by_group(packs, logps.iter().map(response_logps), groups.len()))
     }
 
     /// Log-probs of a training forward pass whose activations are discarded.
@@ -258,8 +264,8 @@ impl<'a> Step<'a> {
         for (&index, coefficients) in self.visits.iter().zip(coefficients) {
             let group = self.run.training.select(&[index])?;
             for pack in self.run.budget.packs(&group)? {
-                self.forward_pack(&group, &pack)?;
-                self.session.backward(&pack.select(std::slice::from_ref(&coefficients)));
+                self.forward_packs(&group, std::slice::from_ref(&pack))?;
+                self.session.backward(&[pack.select(std::slice::from_ref(&coefficients))]);
             }
             let options = self.update_options(0.0, false);
             let stats = self.session.update(&options);
@@ -284,15 +290,5 @@ impl<'a> Step<'a> {
             decay_norms: recipe.decay_norms,
             apply,
         }
-    }
-}
-
-/// The groups `start..start + len` of a whole step's evaluation.
-fn slice(whole: &Evaluation, start: usize, len: usize) -> Evaluation {
-    let range = start..start + len;
-    Evaluation {
-        losses: whole.losses[range.clone()].to_vec(),
-        implicit_rewards: whole.implicit_rewards[range.clone()].to_vec(),
-        coefficients: whole.coefficients[range].to_vec(),
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Number type to write: float32, bfloat16 or float16 [default: the model's own]
+    /// Number type to write: float32, bfloat16 or float16 [default: the model's own, or bfloat16 if its weights are packed]
     #[arg(long, value_name = "NAME")]
     dtype: Option<String>,
     /// Largest file of weights; larger models are split into several files with an index

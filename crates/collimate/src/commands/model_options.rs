@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use collimate_backend::ComputeDtype;
 use collimate_model::GenerateOptions;
-use collimate_recipe::Recipe;
+use collimate_recipe::{QUANTIZATIONS, Recipe};
 use collimate_text::{TextTokenizer, TokenizerChanges};
 use collimate_train::session::{Session, SessionOptions, check_session, open_session};
-use collimate_train::tokenizer_changes;
+use collimate_train::{format_named, storage_named, tokenizer_changes};
 
 use super::by_recipe;
 use crate::error::CliError;
@@ -37,6 +38,12 @@ pub(crate) struct ModelOptions {
     /// Number type to compute in
     #[arg(long, value_name = "TYPE", default_value = "float32", value_parser = compute_dtype)]
     pub(crate) compute_dtype: ComputeDtype,
+    /// Format to pack the weights of the model's linear layers into: none, nf4, nf4-double or int8
+    #[arg(long, value_name = "FORMAT", default_value = "none", value_parser = PossibleValuesParser::new(QUANTIZATIONS))]
+    pub(crate) quantization: String,
+    /// Where packed weights of files are kept: resident (in memory) or mapped (in the files, a block at a time in memory)
+    #[arg(long, value_name = "PLACE", default_value = "resident", value_parser = ["resident", "mapped"])]
+    pub(crate) weights: String,
 }
 
 /// Parses a dtype.
@@ -79,6 +86,8 @@ impl ModelOptions {
             backend: self.backend.clone(),
             device: self.device,
             dtype: self.compute_dtype,
+            quantization: format_named(&self.quantization),
+            weights: storage_named(&self.weights),
             ..SessionOptions::inference(&self.model, self.adapter.clone())
         }
     }

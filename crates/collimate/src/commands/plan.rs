@@ -89,6 +89,9 @@ fn in_lines(plan: &Plan) -> String {
     ] {
         line(&format!("  {name}"), format_bytes(bytes));
     }
+    if memory.in_files > 0 {
+        line("  in files", format!("{} of weights are read as they are used", format_bytes(memory.in_files)));
+    }
     line("budget", budget(plan));
     let data = &plan.data;
     let basis = match data.basis {
@@ -116,7 +119,11 @@ fn steps(plan: &Plan, line: &mut impl FnMut(&str, String)) {
     let steps = &plan.steps;
     let total = steps.total.map_or("as many as the data gives".to_owned(), |total| total.to_string());
     line("steps", format!("{total}, of {}", many(steps.groups_per_step, "prompt")));
-    line("  packs", format!("{:.2} a step, {} at most", steps.packs_per_step, steps.most_packs));
+    let blockwise = match steps.num_blockwise {
+        0 => "",
+        _ => "; those of a micro-batch wait for their backward pass together where memory allows",
+    };
+    line("  packs", format!("{:.2} a step, {} at most{blockwise}", steps.packs_per_step, steps.most_packs));
     let (tokens, kept) = (steps.pack_tokens, steps.kept_blocks);
     line(
         "  largest",

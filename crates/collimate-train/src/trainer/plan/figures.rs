@@ -36,8 +36,10 @@ pub struct PlannedModel {
 /// Memory of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedMemory {
-    /// Parameters, in float32.
+    /// Parameters, in the types and formats that passes read.
     pub weights: u64,
+    /// Parameters that stay in their files, of which one at a time is in memory.
+    pub in_files: u64,
     /// Gradients of the trained parameters.
     pub gradients: u64,
     /// AdamW's two moments.
@@ -100,10 +102,13 @@ pub struct PlannedSteps {
     pub total: Option<usize>,
     /// Prompts of a step.
     pub groups_per_step: usize,
-    /// Packs per step on average; each has a forward and a backward pass of its own.
+    /// Packs per step on average.
     pub packs_per_step: f64,
     /// Most packs in a step.
     pub most_packs: usize,
+    /// Micro-batches of several packs that go through the model together, block by block. The packs of others have a
+    /// forward and a backward pass of their own.
+    pub num_blockwise: u64,
     /// Tokens of the pack that needs the most memory.
     pub pack_tokens: usize,
     /// Blocks of that pack that keep their activations; the others are recomputed.

@@ -2,6 +2,7 @@
 
 use super::{FLOAT, PlannedSteps};
 use crate::error::TrainError;
+use crate::packs::Passes;
 use crate::trainer::held::{PROGRAM, held_bytes};
 use crate::trainer::run::Run;
 
@@ -15,6 +16,8 @@ pub(super) struct PackLoad {
     num_steps: usize,
     num_packs: u64,
     most_packs: usize,
+    /// Micro-batches whose packs go through the model together.
+    num_blockwise: u64,
     tokens: u64,
     /// Bytes of the pack that needs the most memory.
     pub(super) activations: u64,
@@ -67,6 +70,7 @@ impl PackLoad {
     fn scale(&mut self, epochs: usize, divided: usize) {
         let scaled = |sum: u64| u64::try_from(u128::from(sum) * epochs as u128 / divided as u128).unwrap_or(u64::MAX);
         (self.tokens, self.num_packs) = (scaled(self.tokens), scaled(self.num_packs));
+        self.num_blockwise = scaled(self.num_blockwise);
     }
 
     fn add_step(&mut self, run: &Run<'_>, visits: &[u32]) -> Result<(), TrainError> {
@@ -74,12 +78,20 @@ impl PackLoad {
         for micro_batch in visits.chunks(run.recipe.per_device_train_batch_size.max(1)) {
             let indices: Vec<usize> = micro_batch.iter().map(|index| *index as usize).collect();
             let groups = run.training.heads(&indices)?;
-            for pack in run.budget.packs(&groups)? {
-                num_packs += 1;
-                let tokens = run.budget.pack_tokens(&groups, &pack);
+            let Passes { packs, together } = run.budget.passes(&groups)?;
+            num_packs += packs.len();
+            let is_blockwise = together && packs.len() > 1;
+            self.num_blockwise += u64::from(is_blockwise);
+            for pack in &packs {
+                let tokens = run.budget.pack_tokens(&groups, pack);
                 self.tokens = self.tokens.saturating_add(tokens as u64);
-                let kept = run.budget.kept_blocks(tokens);
-                let bytes = run.budget.pack_bytes(tokens, kept);
+                let (kept, bytes) = match is_blockwise {
+                    true => (0, run.budget.bytes_together(&groups, &packs)),
+                    false => {
+                        let kept = run.budget.kept_blocks(tokens);
+                        (kept, run.budget.pack_bytes(tokens, kept))
+                    }
+                };
                 if bytes > self.activations {
                     (self.activations, self.pack_tokens, self.kept_blocks) = (bytes, tokens, kept);
                 }
@@ -107,6 +119,7 @@ impl PackLoad {
             groups_per_step,
             packs_per_step: self.num_packs as f64 / self.num_steps.max(1) as f64,
             most_packs: self.most_packs,
+            num_blockwise: self.num_blockwise,
             pack_tokens: self.pack_tokens,
             kept_blocks: self.kept_blocks,
             tokens: self.tokens,
