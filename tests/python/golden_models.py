@@ -90,9 +90,14 @@ def families():
     return sorted(path.parent.name for path in GOLDEN.glob("*/golden.json"))
 
 
+def unpacked_name(family):
+    """The name of what belongs to a family; of those in a folder of several, as quantized/llama, it is llama.quantized."""
+    return ".".join(reversed(family.split("/")))
+
+
 def unpack_family(name, target):
     """Models, adapter and runs of one family."""
-    source = GOLDEN / name
+    source, name = GOLDEN / name, unpacked_name(name)
     tokenizer = GOLDEN / "tokenizers" / (json.loads((source / "golden.json").read_text())["tokenizer"] + ".json")
     for part, folder in PARTS.items():
         if (source / part).is_dir():

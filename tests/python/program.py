@@ -37,8 +37,8 @@ class Program:
         self.run("train", "--quiet", "--model", model, "--data", data, "--output", output, *settings)
         return output
 
-    def score(self, data, output, model, adapter=None):
+    def score(self, data, output, model, adapter=None, *options):
         """The rows that `score` writes for a model, with token ids."""
-        on_top = ["--adapter", adapter] if adapter else []
+        on_top = [*options, "--adapter", adapter] if adapter else options
         self.run("score", "--quiet", "--force", "--tokens", "--model", model, *on_top, "--data", data, "--output", output)
         return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]

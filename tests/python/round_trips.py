@@ -18,6 +18,7 @@ import time
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import golden_models  # noqa: E402
+import quantized_trips  # noqa: E402
 import reference  # noqa: E402
 import rows  # noqa: E402
 from program import Program  # noqa: E402
@@ -304,10 +305,16 @@ def main():
         num_checks += 1
         check = functools.partial(tokenizers_in_llama_cpp, program, options.folder.resolve() / "tokenizers")
         num_failed += not passes("GGUF", "tokens by llama.cpp", check)
+    missing = quantized_trips.without_bitsandbytes()
+    for name, what, check in () if missing else quantized_trips.all_checks(program, options.folder.resolve() / "quantized"):
+        num_checks += 1
+        num_failed += not passes(name, what, check)
     for name, apart in largest.items():
         print(f"largest relative difference of log-probs, {name}: {apart:.1e}")
     if reason:
         print(f"NOT RUN: checks of GGUF files ({reason}).")
+    if missing:
+        print(f"NOT RUN: checks of quantized bases ({missing}).")
     outcome = f"{num_failed} of {num_checks} checks failed" if num_failed else f"All {num_checks} checks passed"
     print(f"{outcome} in {time.monotonic() - began:.0f} s.")
     return 1 if num_failed else 0

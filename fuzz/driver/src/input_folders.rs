@@ -62,7 +62,7 @@ impl InputFolders {
         let mut options = HubOptions::from_env();
         (options.cache, options.offline) = (root.path().join("hub"), true);
         let folders = Self { root, model, hub: Hub::new(options) };
-        for folder in ["adapter", "config", "index", "rows", "run", "tokenizer", "weights", "recipe"] {
+        for folder in ["adapter", "config", "index", "packed", "rows", "run", "tokenizer", "weights", "recipe"] {
             fs::create_dir(folders.folder(folder))?;
         }
         folders.write_shards()?;

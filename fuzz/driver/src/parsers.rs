@@ -1,11 +1,13 @@
 //! Feeds the parsers that need more than one call.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use collimate_chat::ChatTemplate;
 use collimate_data::{DataError, DataSource, GroupReader, JsonRows, LoadOptions, Message};
 use collimate_gguf::{GgufOptions, GgufType, export_gguf};
-use collimate_hf::{HfError, ModelConfig, TensorSpec, WeightFiles, linear_modules};
+use collimate_hf::{HfError, ModelConfig, Storage, TensorSpec, WeightFiles, linear_modules};
+use collimate_quantized::owner_of_sidecar;
 use collimate_report::{read_metrics, write_report};
 use collimate_text::{TextTokenizer, read_chat_template};
 use collimate_train::read_trainer_state;
@@ -68,6 +70,55 @@ pub(crate) fn read_weights(files: Result<WeightFiles, HfError>) -> Result<(), Hf
         first_error.get_or_insert(error);
     }
     first_error.map_or(Ok(()), Err)
+}
+
+/// What `config.json` says beside weights in these formats, by the name in an input's first line.
+const PACKED: [(&str, &str); 6] = [
+    ("bitsandbytes", r#"{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"}"#),
+    ("fp8", r#"{"quant_method": "fp8", "weight_block_size": [2, 4]}"#),
+    ("gptq", r#"{"quant_method": "gptq", "bits": 4, "group_size": 4}"#),
+    ("gptq-3", r#"{"quant_method": "gptq", "bits": 3, "group_size": -1, "checkpoint_format": "gptq_v2"}"#),
+    ("awq", r#"{"quant_method": "awq", "bits": 4, "group_size": 4}"#),
+    ("none", "null"),
+];
+
+/// Reads packed weights, as they are and unpacked.
+pub(crate) fn packed(folders: &InputFolders, input: &[u8]) -> Answer {
+    let (format, bytes) = named(input, &PACKED.map(|(name, _)| name));
+    let says = PACKED.iter().find(|(name, _)| *name == format).map_or("null", |(_, says)| says);
+    let config = format!("{{\"model_type\": \"llama\", \"quantization_config\": {says}}}");
+    folders.with("packed", "config.json", config.as_bytes(), |_| {
+        folders.with("packed", "model.safetensors", bytes, |folder| answer(read_packed(WeightFiles::open(folder))))
+    })
+}
+
+fn read_packed(files: Result<WeightFiles, HfError>) -> Result<usize, HfError> {
+    let files = files?;
+    let owners = files.names().filter_map(owner_of_sidecar);
+    let own = files.names().filter(|name| owner_of_sidecar(name).is_none()).map(str::to_owned);
+    let weights: BTreeSet<String> = own.chain(owners).collect();
+    let (mut specs, mut first_error) = (Vec::new(), None);
+    for name in &weights {
+        for storage in [Storage::Mapped, Storage::Resident] {
+            let matrix = files.read_packed(name, None, storage).and_then(|matrix| {
+                let Some(matrix) = matrix else { return files.read(name).map(|_| None) };
+                files.check_codes(name, &matrix)?;
+                Ok(Some([matrix.rows(), matrix.columns()]))
+            });
+            match matrix {
+                Ok(None) => specs.extend(files.shape(name).map(|shape| TensorSpec::new(name, shape))),
+                Ok(Some(shape)) => specs.push(TensorSpec::new(name, &shape)),
+                Err(error) => _ = first_error.get_or_insert(error),
+            }
+        }
+        if let Err(error) = files.read(name) {
+            first_error.get_or_insert(error);
+        }
+    }
+    if let Err(error) = files.check(&specs) {
+        first_error.get_or_insert(error);
+    }
+    first_error.map_or(Ok(specs.len()), Err)
 }
 
 pub(crate) fn config(folders: &InputFolders, input: &[u8]) -> Answer {

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::answer::{Answer, answer};
 use crate::input_folders::InputFolders;
-use crate::parsers::{chat_template, config, jsonl, metrics, named, read_weights, row_file, tokenizer};
+use crate::parsers::{chat_template, config, jsonl, metrics, named, packed, read_weights, row_file, tokenizer};
 
 /// Memory that a parser may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,6 +39,8 @@ pub enum Target {
     RowFile,
     /// A file of weights.
     Safetensors,
+    /// A file of weights packed in a format that its first line names.
+    PackedWeights,
     /// The index of weights in several files.
     WeightIndex,
     /// `config.json` and `generation_config.json` of a model.
@@ -59,7 +61,7 @@ pub enum Target {
 
 impl Target {
     /// Every parser.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Jsonl,
         Self::RowFile,
         Self::Safetensors,
@@ -71,6 +73,7 @@ impl Target {
         Self::Recipe,
         Self::Metrics,
         Self::ObjectiveRows,
+        Self::PackedWeights,
     ];
 
     /// Its name, which is also its fuzz target's and its folder's in `fuzz/corpus`.
@@ -79,6 +82,7 @@ impl Target {
             Self::Jsonl => "jsonl",
             Self::RowFile => "row_file",
             Self::Safetensors => "safetensors",
+            Self::PackedWeights => "packed_weights",
             Self::WeightIndex => "weight_index",
             Self::Config => "config",
             Self::Tokenizer => "tokenizer",
@@ -98,6 +102,8 @@ impl Target {
             // Pages of 128 MiB and 8 million values, decompressed and decoded, and a line while its buffer doubles.
             Self::RowFile => limit(512, 3000),
             Self::Safetensors | Self::WeightIndex | Self::Metrics => limit(1, 64),
+            // Of a byte, sixteen numbers and a copy of the byte.
+            Self::PackedWeights => limit(1, 128),
             // The names of ten thousand layers' tensors.
             Self::Config => limit(24, 64),
             Self::Adapter => limit(1, 64),
@@ -119,6 +125,7 @@ impl Target {
             Self::RowFile => folders.with("rows", "input", input, |folder| row_file(&folder.join("input"))),
             Self::Safetensors => folders
                 .with("weights", "model.safetensors", input, |folder| answer(read_weights(WeightFiles::open(folder)))),
+            Self::PackedWeights => packed(folders, input),
             Self::WeightIndex => folders.with("index", "model.safetensors.index.json", input, |folder| {
                 answer(read_weights(WeightFiles::open(folder)))
             }),

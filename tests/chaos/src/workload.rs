@@ -121,6 +121,21 @@ pub const WORKLOADS: &[Workload] = &[
         num_prompts: 26,
         num_held_out: 6,
     },
+    Workload {
+        name: "quantized",
+        about: "an adapter over a base packed into four bits, with dropout, all checkpoints kept",
+        objectives: &["nca"],
+        settings: &[
+            "quantization=nf4-double",
+            "use_peft=true",
+            "lora_dropout=0.1",
+            "per_device_train_batch_size=4",
+            "num_train_epochs=3",
+            "save_steps=2",
+        ],
+        num_prompts: 22,
+        num_held_out: 6,
+    },
 ];
 
 impl Workload {
@@ -258,7 +273,7 @@ mod tests {
         let found = Workload::named(&["lora".to_owned()]).expect("there is one");
         assert_eq!(found[0].name, "lora");
         let error = Workload::named(&["lorra".to_owned()]).expect_err("there is none");
-        assert!(error.to_string().ends_with("there are full, lora, cache, saves, coupled"), "{error}");
+        assert!(error.to_string().ends_with("there are full, lora, cache, saves, coupled, quantized"), "{error}");
     }
 
     #[test]

@@ -4,8 +4,10 @@ mod bfloat16;
 mod gguf;
 mod merged;
 mod parity;
+mod quantized;
 mod runs;
 mod schedule;
+mod training;
 mod trl;
 
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ mod kinds;
 mod long_texts;
 mod memory;
 mod outputs;
+mod packed;
 mod run_folder;
 mod runs;
 mod sizes;

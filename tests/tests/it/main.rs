@@ -22,6 +22,7 @@ mod malformed;
 mod memory;
 mod merging;
 mod moved;
+mod packed;
 mod plan;
 mod process;
 mod quickstart;

@@ -155,7 +155,7 @@ fn a_model_of_seventy_billion_parameters_is_planned_on_paper() {
     });
     folder.write("paper/config.json", config.to_string());
     let (model, data) = (folder.arg("paper"), data(&folder, 4));
-    let plan = plan(&model, &data, &[], &["use_peft=true", "memory_budget=64GiB"]);
+    let plan = plan(&model, &data, &[], &["use_peft=true", "memory_budget=64GiB", "weights=resident"]);
     let parameters = 2 * 32000 * 8192 + 8192 + 80 * (2 * 8192 * 8192 + 2 * 8192 * 1024 + 3 * 8192 * 28672 + 2 * 8192);
     let adapter = 80 * 16 * (2 * (8192 + 8192) + 2 * (8192 + 1024) + 3 * (8192 + 28672));
     assert_eq!(number(&plan, "model", "num_parameters"), parameters + adapter);
@@ -165,6 +165,11 @@ fn a_model_of_seventy_billion_parameters_is_planned_on_paper() {
     assert_eq!(plan["memory"]["fits"], false);
     assert!(number(&plan, "memory", "smallest_budget") > 4 * parameters);
     assert_eq!(plan["data"]["basis"], "characters");
+
+    // By itself the run leaves in the files what does not fit into memory.
+    let plan = self::plan(&model, &data, &[], &["use_peft=true", "memory_budget=64GiB"]);
+    assert_eq!(plan["memory"]["fits"], true);
+    assert_eq!(number(&plan, "memory", "in_files"), 2 * products - 2 * 32000 * 8192 + products * 2 - 2 * 32000 * 8192);
 
     // Full fine-tuning, no data: the longest step that the recipe allows.
     let args = ["plan", "--model", &model, "--set", "memory_budget=2TiB", "--num-responses", "8"];

@@ -106,7 +106,7 @@ fn the_published_recipe_runs_as_it_is() {
         [
             "without effect here: use_flash_attention_2, preprocessing_num_workers, gradient_checkpointing_kwargs, \
              hub_model_id, log_level, remove_unused_columns",
-            "done differently here: load_in_4bit (the base is not quantized), disable_dropout (lora_dropout is 0, as TRL's trainer makes it), bf16 (flex computes in \
+            "done differently here: disable_dropout (lora_dropout is 0, as TRL's trainer makes it), bf16 (flex computes in \
              float32; what is saved is bfloat16)",
         ]
     );

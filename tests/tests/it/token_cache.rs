@@ -1,5 +1,7 @@
 //! Tokens of earlier runs: with them, without them and while they are damaged, a run gives the same bytes.
 
+mod memory;
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -260,27 +262,6 @@ fn script_of(folder: &Folder) -> String {
     let settings: Vec<&str> = SETTINGS.iter().copied().chain(["token_cache=false"]).collect();
     let args = train(model_arg(), "/dev/stdin", &output, &settings);
     crate::process::script(&args)
-}
-
-/// Four times the data take no more memory, once they are more than what is tokenized at a time.
-#[cfg(target_os = "linux")]
-#[test]
-fn memory_does_not_grow_with_the_data() {
-    let folder = Folder::new();
-    let peak = |name: &str, count: usize| {
-        let data = folder.write(&format!("{name}.jsonl"), rows(count, 60));
-        let cache = format!("token_cache={}", folder.arg("tokens"));
-        let settings =
-            [cache.as_str(), "memory_budget=150MiB", "max_steps=1", "sample_prompts=0", "reference_cache=false"];
-        (fs::metadata(&data).expect("data").len(), process(&folder, name, &data, &settings).peak_bytes())
-    };
-    let (few_bytes, few) = peak("few", 6000);
-    let (many_bytes, many) = peak("many", 24_000);
-    assert!(many_bytes > few_bytes + (15 << 20), "{few_bytes} and {many_bytes} bytes");
-    assert!(many < few + (12 << 20), "{} KiB for {few_bytes} bytes, {} KiB for {many_bytes}", few >> 10, many >> 10);
-    // The second run of the same data reads the store only.
-    let (_, again) = peak("many-again", 24_000);
-    assert!(again < few + (12 << 20), "{} KiB at first, {} KiB again", few >> 10, again >> 10);
 }
 
 #[test]

@@ -21,12 +21,12 @@ pub(super) fn golden_groups(model: &str) -> Vec<Vec<Value>> {
     groups.map(<[Value]>::to_vec).collect()
 }
 
-fn read_json(path: &Path) -> Value {
+pub(super) fn read_json(path: &Path) -> Value {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).expect("JSON")
 }
 
-fn array(value: &Value) -> &[Value] {
+pub(super) fn array(value: &Value) -> &[Value] {
     value.as_array().expect("a list")
 }
 
@@ -45,7 +45,7 @@ pub(super) fn write_data(folder: &Folder, groups: &[Vec<Value>]) -> String {
 }
 
 /// The output of `score` for a file under a model.
-fn score(folder: &Folder, data: &str, model: &[&str]) -> Vec<Value> {
+pub(super) fn score(folder: &Folder, data: &str, model: &[&str]) -> Vec<Value> {
     let output = folder.arg("scores.jsonl");
     let args = ["score", "--data", data, "--output", &output, "--force", "--tokens", "--quiet"];
     succeed(&[&args, model].concat());
@@ -144,7 +144,9 @@ fn training_is_that_of_pytorch_step_by_step() {
         Case::open(&case).check();
         checked.push(case);
     }
-    for case in ["dpo_mistral_lora", "infonca_smollm3_full", "nca_llama_full", "nca_qwen2_lora_accum"] {
+    for case in
+        ["dpo_mistral_lora", "infonca_smollm3_full", "nca_llama_full", "nca_llama_nf4-double", "nca_qwen2_lora_accum"]
+    {
         assert!(checked.iter().any(|checked| checked == case), "{case} was not run, only {checked:?}");
     }
 }
@@ -170,6 +172,11 @@ impl Case {
         golden_arg(self.values["model"].as_str().expect("a path"))
     }
 
+    /// The format that the base is packed into.
+    fn quantization(&self) -> &str {
+        self.values["quantization"].as_str().unwrap_or("none")
+    }
+
     /// The command line that `case.json` implies.
     fn command(&self) -> Vec<String> {
         let mut settings = vec![("shuffle", json!(false)), ("lora_dropout", self.values["dropout"].clone())];
@@ -192,6 +199,7 @@ impl Case {
             settings.push(("lora_alpha", self.values["lora"]["alpha"].clone()));
             settings.push(("adapter", json!(self.file("initial_adapter"))));
         }
+        settings.push(("quantization", json!(self.quantization())));
         let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let mut args = ["train", "--quiet", "--objective"].map(str::to_owned).to_vec();
         args.push(plain(&self.values["objective"]));
@@ -265,7 +273,7 @@ impl Case {
         let run = self.folder.arg("run");
         let base = self.model();
         let trained: &[&str] = if self.values["lora"].is_object() {
-            &["--model", &base, "--adapter", &run, "--max-samples", "4"]
+            &["--model", &base, "--adapter", &run, "--quantization", self.quantization(), "--max-samples", "4"]
         } else {
             &["--model", &run, "--max-samples", "4"]
         };

@@ -11,7 +11,7 @@ fn answer(target: Target, name: &str) -> Answer {
 }
 
 #[rstest]
-fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] target: usize) {
+fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)] target: usize) {
     let target = Target::ALL[target];
     let answers = try_all(target, corpus(target).inputs.into_iter());
     let parsed = answers.iter().filter(|(_, answer)| *answer == Answer::Parsed).count();

@@ -12,7 +12,7 @@ use super::{corpus, try_all};
 const MUTATED: usize = 1500;
 
 #[rstest]
-fn mutated_inputs_are_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] target: usize) {
+fn mutated_inputs_are_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)] target: usize) {
     let target = Target::ALL[target];
     let corpus = corpus(target);
     let mut mutator = Mutator::new(&corpus, 0x00c0_111a);
@@ -33,7 +33,7 @@ fn generated<S: Strategy>(strategy: S, count: usize) -> Vec<S::Value> {
 
 /// Arbitrary bytes.
 #[rstest]
-fn random_bytes_are_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)] target: usize) {
+fn random_bytes_are_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)] target: usize) {
     let inputs = generated(prop::collection::vec(any::<u8>(), 0..200), 300);
     let inputs = inputs.into_iter().enumerate().map(|(number, input)| (format!("random {number}"), input));
     try_all(Target::ALL[target], inputs);
