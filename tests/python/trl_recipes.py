@@ -307,6 +307,8 @@ def trl_rows(keys, base, adapter, output):
 def our_rows(program, keys, folder, name, **changed):
     """What Collimate writes into `metrics.jsonl`."""
     recipe = folder / f"{name}.yaml"
+    # TRL trains over the plain base here; quantized_trips.py compares bases in four bits.
+    keys = {key: value for key, value in keys.items() if key != "load_in_4bit"}
     recipe.write_text(yaml.safe_dump(keys | {"output_dir": str(folder / name)} | changed), encoding="utf-8")
     program.run("train", "--config", recipe, "--quiet")
     lines = (folder / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -29,7 +29,8 @@ impl BatchScorer<'_> {
         adapters: bool,
         dropout: Option<DropoutKey>,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
-        let packs = self.budget.packs(groups)?;
+        // The packs of a training step, so that policy and reference agree to the bit where bits depend on the pack.
+        let packs = self.budget.passes(groups)?.packs;
         let mut logps = Vec::with_capacity(packs.len());
         for (number, pack) in packs.iter().enumerate() {
             if number > 0 {
