@@ -175,12 +175,7 @@ impl WeightFiles {
         if one.dtype != other.dtype {
             return Some(self.read(first).ok()? == self.read(second).ok()?);
         }
-        let bytes = |file: &'_ MappedFile, info: &TensorInfo| {
-            let (start, end) = info.data_offsets;
-            (file.data_start + start, file.data_start + end)
-        };
-        let ((a, b), (c, d)) = (bytes(one_file, one), bytes(other_file, other));
-        let equal = one_file.bytes[a..b] == other_file.bytes[c..d];
+        let equal = one_file.bytes[one_file.range(one)] == other_file.bytes[other_file.range(other)];
         one_file.release(one.data_offsets.0, one.data_offsets.1);
         other_file.release(other.data_offsets.0, other.data_offsets.1);
         Some(equal)
@@ -198,7 +193,7 @@ impl WeightFiles {
         let (file, info) = self.info(name)?;
         self.readable(name, info.dtype)?;
         let (start, end) = info.data_offsets;
-        let bytes = &file.bytes[file.data_start + start..file.data_start + end];
+        let bytes = &file.bytes[file.range(info)];
         let data: Vec<f32> = match info.dtype {
             Dtype::F32 => bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
             Dtype::BF16 => bytes.as_chunks().0.iter().map(|word| bf16::from_le_bytes(*word).to_f32()).collect(),

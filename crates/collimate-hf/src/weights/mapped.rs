@@ -1,5 +1,6 @@
 //! A memory-mapped safetensors file.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::{Advice, UncheckedAdvice};
+use safetensors::tensor::TensorInfo;
 
 use super::header::{self, Header};
 use crate::error::HfError;
@@ -49,6 +51,12 @@ impl MappedFile {
         let bytes = Arc::new(bytes);
         let shared = Bytes::from_owner(Shared(Arc::clone(&bytes)));
         Ok(Self { path: path.to_owned(), bytes, shared, data_start, header })
+    }
+
+    /// Where a tensor's bytes are in the file.
+    pub(super) fn range(&self, info: &TensorInfo) -> Range<usize> {
+        let (start, end) = info.data_offsets;
+        self.data_start + start..self.data_start + end
     }
 
     /// Has the system read a part of the data ahead of its use.

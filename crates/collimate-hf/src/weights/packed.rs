@@ -8,7 +8,9 @@ use collimate_quantized::{
     owner_of_sidecar, read, sidecar_names,
 };
 use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
 
+use super::mapped::MappedFile;
 use super::{HostTensor, WeightFiles, finite};
 use crate::error::HfError;
 
@@ -56,8 +58,7 @@ impl WeightFiles {
         let lookup = |tensor: &str| self.piece(tensor, storage);
         let packed = read(name, shape, self.quantization.as_ref(), &lookup);
         if storage == Storage::Resident {
-            let tensors = sidecar_names(name).into_iter().chain([name.to_owned()]);
-            tensors.for_each(|tensor| self.release(&tensor));
+            self.release_weight(name);
         }
         // The scales that bitsandbytes uses on a processor where rows are not whole blocks, which those of real models are.
         let packed = packed.map(|packed| packed.map(|packed| packed.with_scale_order(ScaleOrder::FlooredRows)));
@@ -85,8 +86,7 @@ impl WeightFiles {
     pub fn plain_bytes(&self, name: &str) -> Result<(FloatDtype, Bytes), HfError> {
         let (file, info) = self.info(name)?;
         self.readable(name, info.dtype)?;
-        let (start, end) = info.data_offsets;
-        Ok((float_dtype(info.dtype), file.shared.slice(file.data_start + start..file.data_start + end)))
+        Ok((float_dtype(info.dtype), file.shared.slice(file.range(info))))
     }
 
     /// Packs a weight [out, in] that is stored as plain numbers, and drops its mapped pages afterwards.
@@ -101,10 +101,8 @@ impl WeightFiles {
             return Err(self.quantized(QuantizedError::Unsupported { tensor: name.to_owned(), message }));
         };
         let dtype = float_dtype(info.dtype);
-        let (start, end) = info.data_offsets;
-        let bytes = &file.bytes[file.data_start + start..file.data_start + end];
-        let packed = PackedMatrix::pack(Values::Bytes(dtype, bytes), rows, columns, format);
-        file.release(start, end);
+        let packed = PackedMatrix::pack(Values::Bytes(dtype, &file.bytes[file.range(info)]), rows, columns, format);
+        file.release(info.data_offsets.0, info.data_offsets.1);
         packed.map_err(|source| match source {
             QuantizedError::Number { row, column, value, .. } if !value.is_finite() => HfError::WeightNotFinite {
                 path: file.path.clone(),
@@ -118,22 +116,18 @@ impl WeightFiles {
 
     /// Drops the mapped pages of a weight and of what belongs to it; later reads fault them back in from the file.
     pub fn release_weight(&self, name: &str) {
-        sidecar_names(name).iter().map(String::as_str).chain([name]).for_each(|tensor| self.release(tensor));
+        self.tensors_of(name).for_each(|(file, info)| file.release(info.data_offsets.0, info.data_offsets.1));
     }
 
     /// Has the system read a weight and what belongs to it.
     pub fn prefetch_weight(&self, name: &str) {
-        for tensor in sidecar_names(name).iter().map(String::as_str).chain([name]) {
-            if let Ok((file, info)) = self.info(tensor) {
-                file.prefetch(info.data_offsets.0, info.data_offsets.1);
-            }
-        }
+        self.tensors_of(name).for_each(|(file, info)| file.prefetch(info.data_offsets.0, info.data_offsets.1));
     }
 
-    fn release(&self, name: &str) {
-        if let Ok((file, info)) = self.info(name) {
-            file.release(info.data_offsets.0, info.data_offsets.1);
-        }
+    /// A weight's tensor and those that belong to it, as far as they are there.
+    fn tensors_of(&self, name: &str) -> impl Iterator<Item = (&MappedFile, &TensorInfo)> {
+        let names = sidecar_names(name).into_iter().chain([name.to_owned()]);
+        names.filter_map(|tensor| self.info(&tensor).ok())
     }
 
     /// The numbers of a packed weight.
@@ -148,8 +142,7 @@ impl WeightFiles {
 
     fn piece(&self, name: &str, storage: Storage) -> Option<TensorPiece> {
         let (file, info) = self.info(name).ok()?;
-        let (start, end) = info.data_offsets;
-        let bytes = file.shared.slice(file.data_start + start..file.data_start + end);
+        let bytes = file.shared.slice(file.range(info));
         let bytes = match storage {
             Storage::Resident => Bytes::copy_from_slice(&bytes),
             Storage::Mapped => bytes,

@@ -67,9 +67,7 @@ impl SessionOptions {
             ends: Vec::new(),
         }
     }
-}
 
-impl SessionOptions {
     /// The model's configuration, with its weights packed as the options ask and the backend can.
     ///
     /// # Errors
