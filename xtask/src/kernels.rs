@@ -158,7 +158,7 @@ mod tests {
         let workspace = checkout("step");
         let passed = fingerprint(&workspace).expect("files");
         std::fs::write(workspace.root.join(PASSED), format!("{passed}\n")).expect("a file");
-        let mut steps = Steps::default();
+        let mut steps = Steps::new();
         step(&workspace, &mut steps);
         std::fs::remove_dir_all(&workspace.root).expect("a folder");
         assert!(steps.summary().contains("NOT RUN: kernels on wgpu (their code is that of"), "{}", steps.summary());

@@ -1,17 +1,19 @@
 //! `cargo xtask python-check`: round trips of models and adapters through transformers and PEFT, and training beside TRL's
 //! trainer.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread::JoinHandle;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 
 use crate::forward::Forwarded;
 use crate::profile::Profile;
 use crate::program;
 use crate::python::Environment;
-use crate::steps::{Steps, execute};
+use crate::steps::{Steps, execute_into};
 use crate::test_options::TestOptions;
 use crate::workspace::{Workspace, in_ci};
 
@@ -37,26 +39,64 @@ const RECIPES: &str = "tests/python/trl_recipes.py";
 
 /// Builds the program and runs the checks.
 pub(crate) fn python_check(workspace: &Workspace, options: &PythonCheckOptions, profile: Profile) -> Result<ExitCode> {
-    check(workspace, options, &Forwarded::default(), profile)?;
+    let python = environment(workspace).python(workspace, options.python.as_deref())?;
+    let program = program::build(workspace, &Forwarded::default(), profile)?;
+    run(workspace, options, &python, &program, None)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The checks as a step of `cargo xtask test`. Tests must not require Python, so the step runs only if its environment
-/// exists or, in CI, once it has been created; otherwise the summary says why it was skipped.
-pub(crate) fn step(workspace: &Workspace, options: &TestOptions, profile: Profile, steps: &mut Steps) {
-    let made = environment(workspace).is_made(workspace);
-    if !(in_ci() || made || options.python.is_some()) {
-        let reason = "no Python environment for it here; `cargo xtask python-check` makes one and runs it";
-        steps.leave_out(STEP, reason.to_owned());
-        return;
+/// The environment of the checks, being made while other steps run.
+pub(crate) struct Preparation(Result<JoinHandle<Result<PathBuf>>, &'static str>);
+
+/// Begins to make the environment. Tests must not require Python, so the checks run only if it exists or, in CI, is made now.
+pub(crate) fn prepare(workspace: &Workspace, options: &TestOptions) -> Preparation {
+    if !(in_ci() || environment(workspace).is_made(workspace) || options.python.is_some()) {
+        return Preparation(Err("no Python environment for it here; `cargo xtask python-check` makes one and runs it"));
     }
-    if let Err(error) = environment(workspace).python(workspace, options.python.as_deref()) {
-        // An unreachable index or a full disk is not the code's fault.
-        return steps.leave_out(STEP, format!("no Python environment can be made: {error:#}"));
+    let (workspace, named) = (workspace.clone(), options.python.clone());
+    Preparation(Ok(std::thread::spawn(move || environment(&workspace).python(&workspace, named.as_deref()))))
+}
+
+/// The checks as a step of `cargo xtask test`, beside those that follow; the summary says why if they are left out.
+pub(crate) fn step(
+    workspace: &Workspace,
+    preparation: Preparation,
+    options: &TestOptions,
+    profile: Profile,
+    steps: &mut Steps,
+) {
+    let thread = match preparation.0 {
+        Ok(thread) => thread,
+        Err(reason) => return steps.leave_out(STEP, reason.to_owned()),
+    };
+    // An unreachable index or a full disk is not the code's fault.
+    let made = thread.join().unwrap_or_else(|_| Err(anyhow!("its installation panicked")));
+    let python = match made {
+        Ok(python) => python,
+        Err(error) => return steps.leave_out(STEP, format!("no Python environment can be made: {error:#}")),
+    };
+    if let Err(error) = start(workspace, python, options, profile, steps) {
+        steps.run(STEP, || Err(error));
     }
-    let own = PythonCheckOptions { python: options.python.clone(), ..PythonCheckOptions::default() };
+}
+
+/// Starts the checks with a copy of the program: later steps build it with other features.
+fn start(
+    workspace: &Workspace,
+    python: PathBuf,
+    options: &TestOptions,
+    profile: Profile,
+    steps: &mut Steps,
+) -> Result<()> {
     let forwarded = Forwarded { backend: Some(options.backend.clone()), ..Forwarded::default() };
-    steps.run(STEP, || check(workspace, &own, &forwarded, profile));
+    let built = program::build(workspace, &forwarded, profile)?;
+    let folder = scratch(workspace);
+    let program = folder.join(built.file_name().unwrap_or_default());
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    std::fs::copy(&built, &program).with_context(|| format!("cannot write {}", program.display()))?;
+    let all = PythonCheckOptions::default();
+    let own = workspace.clone();
+    steps.start_beside(STEP, folder.join("log.txt"), move |log| run(&own, &all, &python, &program, Some(log)))
 }
 
 /// The environment's Python, if the environment exists.
@@ -65,28 +105,33 @@ pub(crate) fn made_python(workspace: &Workspace) -> Option<PathBuf> {
     environment.is_made(workspace).then(|| environment.python(workspace, None).ok()).flatten()
 }
 
-fn check(workspace: &Workspace, options: &PythonCheckOptions, built: &Forwarded, profile: Profile) -> Result<()> {
-    let python = environment(workspace).python(workspace, options.python.as_deref())?;
-    let program = program::build(workspace, built, profile)?;
+/// Runs the checks with a Python and a program; they print to `log`, or else to the terminal.
+fn run(
+    workspace: &Workspace,
+    options: &PythonCheckOptions,
+    python: &Path,
+    program: &Path,
+    log: Option<&File>,
+) -> Result<()> {
     let folder = scratch(workspace).join("work");
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    execute(&mut script(workspace, options, &python, &program, &folder))?;
+    let trips = execute_into(&mut script(workspace, options, python, program, &folder), log);
     match options.only.is_some() || options.models.is_some() {
         // The recipes are trained on one model.
-        true => Ok(()),
-        false => execute(&mut recipes(workspace, &python, &program, &folder)),
+        true => trips,
+        false => trips.and(execute_into(&mut recipes(workspace, python, program, &folder), log)),
     }
 }
 
 /// The script that trains recipes with TRL and here.
 fn recipes(workspace: &Workspace, python: &Path, program: &Path, folder: &Path) -> Command {
-    start(workspace, RECIPES, python, program, folder)
+    command(workspace, RECIPES, python, program, folder)
 }
 
 /// A script with the program and a folder to work in.
-fn start(workspace: &Workspace, script: &str, python: &Path, program: &Path, folder: &Path) -> Command {
+fn command(workspace: &Workspace, script: &str, python: &Path, program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(python);
     command.arg(workspace.root.join(script)).arg(program).arg(folder);
     // Keeps compiled modules out of the checkout.
@@ -102,7 +147,7 @@ fn script(
     program: &Path,
     folder: &Path,
 ) -> Command {
-    let mut command = start(workspace, SCRIPT, python, program, folder);
+    let mut command = command(workspace, SCRIPT, python, program, folder);
     if let Some(models) = &options.models {
         command.arg("--models").arg(models);
     }

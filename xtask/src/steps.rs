@@ -1,8 +1,10 @@
-//! Named steps that run in sequence, even after a failure, and their summary.
+//! Named steps that run in sequence, even after a failure, or beside the others, and their summary.
 
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -10,10 +12,21 @@ use anyhow::{Context, Result, bail};
 use crate::workspace::words;
 
 /// The steps so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Steps {
+    start: Instant,
     done: Vec<Done>,
+    beside: Vec<Beside>,
     left_out: Vec<LeftOut>,
+}
+
+/// A step that runs beside the others.
+#[derive(Debug)]
+struct Beside {
+    name: String,
+    /// What it prints, shown when it has ended.
+    log: PathBuf,
+    thread: JoinHandle<(Duration, Result<()>)>,
 }
 
 #[derive(Debug)]
@@ -31,6 +44,11 @@ struct LeftOut {
 }
 
 impl Steps {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), done: Vec::new(), beside: Vec::new(), left_out: Vec::new() }
+    }
+
     /// Records a step that cannot run here, for the summary.
     pub(crate) fn leave_out(&mut self, name: &str, reason: String) {
         self.left_out.push(LeftOut { name: name.to_owned(), reason });
@@ -40,15 +58,57 @@ impl Steps {
     pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Result<()>) {
         eprintln!("\n==> {name}");
         let start = Instant::now();
-        let error = step().err().map(|error| format!("{error:#}"));
+        let result = step();
+        self.record(name.to_owned(), start.elapsed(), result);
+    }
+
+    /// Starts a step that prints to `log`, beside those that follow; [`Steps::finish`] waits for it.
+    ///
+    /// # Errors
+    /// The log cannot be made.
+    pub(crate) fn start_beside(
+        &mut self,
+        name: &str,
+        log: PathBuf,
+        step: impl FnOnce(&File) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        eprintln!("\n==> {name}\n    beside the next steps; prints to {}", log.display());
+        let thread = std::thread::spawn(move || {
+            let start = Instant::now();
+            let result = step(&output);
+            (start.elapsed(), result)
+        });
+        self.beside.push(Beside { name: name.to_owned(), log, thread });
+        Ok(())
+    }
+
+    fn record(&mut self, name: String, duration: Duration, result: Result<()>) {
+        let error = result.err().map(|error| format!("{error:#}"));
         if let Some(error) = &error {
             eprintln!("error: {error}");
         }
-        self.done.push(Done { name: name.to_owned(), duration: start.elapsed(), error });
+        self.done.push(Done { name, duration, error });
     }
 
-    /// Prints the summary, adds it as a table to the page of a run on GitHub, and returns whether all steps passed.
-    pub(crate) fn finish(&self) -> ExitCode {
+    /// Waits for steps beside the others, and shows what they printed.
+    fn wait(&mut self) {
+        for Beside { name, log, thread } in std::mem::take(&mut self.beside) {
+            let (duration, result) =
+                thread.join().unwrap_or_else(|_| (Duration::ZERO, Err(anyhow::anyhow!("the step panicked"))));
+            eprintln!("\n==> {name}");
+            match std::fs::read(&log) {
+                Ok(printed) => eprint!("{}", String::from_utf8_lossy(&printed)),
+                Err(error) => eprintln!("warning: cannot read {}: {error}", log.display()),
+            }
+            self.record(name, duration, result);
+        }
+    }
+
+    /// Waits for the steps that still run, prints the summary, adds it as a table to the page of a run on GitHub, and returns
+    /// whether all steps passed.
+    pub(crate) fn finish(&mut self) -> ExitCode {
+        self.wait();
         eprint!("\n{}", self.summary());
         if let Some(page) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|page| !page.is_empty())
             && let Err(error) = append(Path::new(&page), &self.table())
@@ -99,8 +159,9 @@ impl Steps {
         text
     }
 
+    /// Time since the first step; less than the sum where steps ran beside others.
     fn total(&self) -> Duration {
-        self.done.iter().map(|done| done.duration).sum()
+        self.start.elapsed()
     }
 }
 
@@ -116,6 +177,21 @@ fn append(file: &Path, text: &str) -> Result<()> {
 /// It cannot be started, or it fails; the message has the command for repeating it.
 pub(crate) fn execute(command: &mut Command) -> Result<()> {
     eprintln!("    {}", words(command));
+    finished(command)
+}
+
+/// Runs a command to its end; it prints to `log`, or else to the terminal.
+///
+/// # Errors
+/// As [`execute`], or the log cannot be written.
+pub(crate) fn execute_into(command: &mut Command, log: Option<&File>) -> Result<()> {
+    let Some(mut log) = log else { return execute(command) };
+    writeln!(log, "    {}", words(command)).context("cannot write the log of a step")?;
+    let copy = || log.try_clone().context("cannot write the log of a step");
+    finished(command.stdout(copy()?).stderr(copy()?))
+}
+
+fn finished(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", words(command)))?;
     if !status.success() {
         bail!("failed ({status}): {}", words(command));
@@ -129,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_failed_step_stops_no_other_and_is_summed_up() {
-        let mut steps = Steps::default();
+        let mut steps = Steps::new();
         steps.run("first", || bail!("no luck"));
         steps.run("second one", || Ok(()));
         let summary = steps.summary();
@@ -140,8 +216,29 @@ mod tests {
     }
 
     #[test]
+    fn a_step_beside_others_is_waited_for_and_summed_up() {
+        let log = std::env::temp_dir().join(format!("xtask-beside-{}", std::process::id()));
+        let mut steps = Steps::new();
+        let (tell, told) = std::sync::mpsc::channel();
+        let step = move |output: &File| {
+            told.recv().expect("a word");
+            execute_into(&mut Command::new("no-such-program"), Some(output))
+        };
+        steps.start_beside("beside", log.clone(), step).expect("a log");
+        steps.run("next", || Ok(()));
+        tell.send(()).expect("a listener");
+        steps.wait();
+        let printed = std::fs::read_to_string(&log).expect("a log");
+        std::fs::remove_file(&log).expect("a log");
+        assert_eq!(printed, "    no-such-program\n");
+        let summary = steps.summary();
+        assert!(summary.contains("ok      next") && summary.contains("FAILED  beside"), "{summary}");
+        assert!(summary.contains("cannot start no-such-program"), "{summary}");
+    }
+
+    #[test]
     fn the_table_has_a_row_a_step_and_the_total() {
-        let mut steps = Steps::default();
+        let mut steps = Steps::new();
         steps.run("first", || bail!("no luck"));
         steps.run("second", || Ok(()));
         steps.leave_out("third", "a | b".to_owned());
@@ -152,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_was_left_out_ends_the_summary_and_fails_nothing() {
-        let mut steps = Steps::default();
+        let mut steps = Steps::new();
         steps.leave_out("tests of x", "y is not there".to_owned());
         steps.run("first", || Ok(()));
         assert_eq!(steps.num_failed(), 0);

@@ -30,21 +30,23 @@ const PROBE: &str = "scaffold_probe";
 pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profile) -> Result<ExitCode> {
     let data = beside::data(&workspace.root);
     let skipped = beside::skipped(&data);
-    let mut steps = Steps::default();
+    let mut steps = Steps::new();
     if !skipped.is_empty() {
         steps.leave_out(beside::TESTS, format!("{} is not there", data.display()));
     }
     let is_flex = backend::features_with(workspace, &options.backend, options.fusion)?.is_empty();
+    let whole = options.args.is_empty() && is_flex;
+    let environment = whole.then(|| python_check::prepare(workspace, options));
     let suite = parity::suite();
     let chosen = if is_flex || !options.args.is_empty() { &options.args } else { &suite };
     let run = TestRun { backend: &options.backend, fusion: options.fusion, args: chosen, profile, skipped };
     let mut tests = run.command(workspace)?;
     let name = if is_flex { "tests of the workspace".to_owned() } else { parity::step_name(&options.backend) };
     steps.run(&name, || execute(&mut tests));
-    if options.args.is_empty() && is_flex {
+    if let Some(environment) = environment {
+        python_check::step(workspace, environment, options, profile, &mut steps);
         examples(workspace, &mut steps);
         plugins(workspace, options, profile, &mut steps);
-        python_check::step(workspace, options, profile, &mut steps);
         parity::steps(workspace, options.python.as_deref(), profile, skipped, &mut steps);
         if !options.no_lints {
             lints(workspace, &mut steps);
@@ -55,7 +57,7 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
 
 /// Formatting, clippy, spelling, licenses, advisories and documentation.
 pub(crate) fn check(workspace: &Workspace) -> Result<ExitCode> {
-    let mut steps = Steps::default();
+    let mut steps = Steps::new();
     lints(workspace, &mut steps);
     steps.run("documentation", || {
         let mut doc = workspace.cargo_here("doc");

@@ -9,7 +9,7 @@ use serde_json::Value;
 use toml::Table;
 
 /// The checkout that xtask works on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Workspace {
     /// Folder of the workspace's Cargo.toml.
     pub(crate) root: PathBuf,
