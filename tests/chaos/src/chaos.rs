@@ -25,9 +25,8 @@ pub struct ChaosOptions {
     /// Seed of when and how processes are interrupted.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
-    /// Work to interrupt; may be repeated [default: all]: the training runs full, lora, cache, saves and coupled; loop, sample,
-    /// reward, score, merge, export, convert.
-    #[arg(long, value_name = "NAME")]
+    // The names come from the tables.
+    #[arg(long, value_name = "NAME", help = format!("Work to interrupt; may be repeated [default: all]: {}", known()))]
     pub work: Vec<String>,
     /// Interrupt some processes by SIGTERM or SIGINT too; they must save and end with 143 or 130.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
@@ -100,6 +99,11 @@ fn begin<'a>(
     Ok(trials)
 }
 
+/// Names of all training runs and other verbs.
+fn known() -> String {
+    VERBS.iter().fold(all_names(), |all, verb| format!("{all}, {}", verb.name))
+}
+
 /// Training runs and other verbs by name, or all of them.
 fn named(names: &[String]) -> Result<(Vec<Workload>, Vec<Verb>)> {
     if names.is_empty() {
@@ -110,10 +114,7 @@ fn named(names: &[String]) -> Result<(Vec<Workload>, Vec<Verb>)> {
         match (Workload::find(name), Verb::find(name)) {
             (Some(workload), _) => workloads.push(workload),
             (None, Some(verb)) => verbs.push(verb),
-            (None, None) => {
-                let known = VERBS.iter().fold(all_names(), |all, verb| format!("{all}, {}", verb.name));
-                bail!("no work is called \"{name}\"; there are {known}")
-            }
+            (None, None) => bail!("no work is called \"{name}\"; there are {}", known()),
         }
     }
     Ok((workloads, verbs))
