@@ -1,10 +1,15 @@
 //! Matrix products with the `gemm` crate.
 #![allow(unsafe_code)] // its entry point takes pointers and strides
 
+mod bfloat16;
 mod packed;
 
 use gemm::Parallelism;
 
+pub use self::bfloat16::{
+    Bfloat16Matrix, PackedBfloat16, Precision, all_bfloat16_products, bfloat16_products, force_bfloat16_products,
+    multiply_bfloat16, multiply_prepared, multiply_split,
+};
 pub use self::packed::{PackedWeight, multiply_packed};
 
 /// A factor of a product, [rows, columns], or the transpose of a stored [columns, rows].

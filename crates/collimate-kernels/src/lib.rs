@@ -36,7 +36,12 @@ pub use adamw::{AdamwStep, adamw};
 pub use attention::{AttentionSaved, AttentionShape, Segment, attention, attention_backward};
 pub use dropout::{DropoutRows, dropout, dropout_mask};
 pub use gated::{GateActivation, gated, gated_backward};
-pub use gemm::{Matrix, PackedWeight, multiply, multiply_packed};
+pub use gemm::{
+    Bfloat16Matrix, Matrix, PackedBfloat16, PackedWeight, Precision, bfloat16_products, multiply, multiply_bfloat16,
+    multiply_packed, multiply_prepared, multiply_split,
+};
+#[doc(hidden)]
+pub use gemm::{all_bfloat16_products, force_bfloat16_products};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotary::rotate;
 pub use target_logps::{OutputLayer, TargetLogp, target_logps, target_logps_backward, target_logps_with_gradients};

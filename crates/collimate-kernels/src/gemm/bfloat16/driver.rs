@@ -1,0 +1,172 @@
+//! Products of packed factors: divided among threads, and into blocks that stay in the cache.
+#![allow(unsafe_code)] // threads write disjoint blocks of one matrix, which slices cannot express
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::instructions::{Instructions, Sum};
+use super::tile::{PRODUCTS, Panels, SIDE, Sums, Tile};
+use crate::simd::dispatch;
+
+/// The most tiles along the inner dimension that are summed at once: two such panels of a factor take 40 kB, most of a
+/// first-level cache. A longer dimension is divided evenly; the sums of its parts are added in float32.
+const DEPTH_TILES: usize = 20;
+
+/// Columns of a task in blocks of 32: with 20 tiles along the inner dimension, its panels take 320 kB, which stay in a second-level
+/// cache.
+const TASK_COLUMNS: usize = 8;
+
+/// Blocks of a task, at most.
+const TASK_BLOCKS: usize = 64;
+
+/// Packed lanes of a factor: [tile of lanes][tile of depth].
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'t> {
+    pub(super) tiles: &'t [Tile],
+    /// Tiles along the inner dimension.
+    pub(super) depth_tiles: usize,
+}
+
+impl<'t> Packed<'t> {
+    /// Two tiles of lanes, a part of the inner dimension of each. Where there is no second one, the first stands in for it.
+    fn panels(self, block: usize, depth: Range<usize>) -> [&'t [Tile]; 2] {
+        let last = self.tiles.len() / self.depth_tiles - 1;
+        [2 * block, (2 * block + 1).min(last)].map(|lane| &self.tiles[lane * self.depth_tiles..][depth.clone()])
+    }
+}
+
+/// Where a product goes: [rows, columns], of which the rows start `stride` elements apart.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    data: *mut f32,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
+// SAFETY: tasks write disjoint blocks only.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// Some columns of `out`, which has `stride` of them.
+    pub(super) fn new(out: &mut [f32], stride: usize, columns: Range<usize>) -> Self {
+        assert!(columns.end <= stride, "columns of the product");
+        let rows = out.len().checked_div(stride).unwrap_or(0);
+        Self { data: out.as_mut_ptr().wrapping_add(columns.start), rows, columns: columns.len(), stride }
+    }
+
+    /// Adds or stores a block of sums, as far as it is within.
+    ///
+    /// # Safety
+    /// The matrix is still borrowed, and no other task accesses this block.
+    unsafe fn add(self, row: usize, column: usize, sums: &Sums, scale: Scale) {
+        let columns = SIDE.min(self.columns - column);
+        for (row, sums) in (row..self.rows).zip(&sums.0) {
+            // SAFETY: the elements are within the matrix; by the caller's promise nothing else accesses them.
+            let to =
+                unsafe { std::slice::from_raw_parts_mut(self.data.wrapping_add(row * self.stride + column), columns) };
+            scale.apply(to, sums);
+        }
+    }
+}
+
+/// What becomes of sums.
+#[derive(Clone, Copy)]
+pub(super) struct Scale {
+    pub(super) alpha: f32,
+    /// Whether they are added to what is there.
+    pub(super) accumulate: bool,
+}
+
+impl Scale {
+    fn apply(self, to: &mut [f32], sums: &[f32; SIDE]) {
+        dispatch(
+            #[inline(always)]
+            || match (<&mut [f32; SIDE]>::try_from(&mut *to), self.accumulate) {
+                (Ok(to), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha.mul_add(sum, *to)),
+                (Ok(to), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha * sum),
+                (Err(_), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha.mul_add(sum, *to)),
+                (Err(_), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha * sum),
+            },
+        );
+    }
+}
+
+/// `target = alpha · Σ a · b` over pairs of factors, added to it if so scaled. The order of a sum depends on the inner dimension
+/// only.
+///
+/// # Safety
+/// The processor has the instructions. `target` is borrowed exclusively, and the factors have all its rows and columns.
+pub(super) unsafe fn product(
+    instructions: Instructions,
+    target: Target,
+    scale: Scale,
+    factors: &[[Packed<'_>; 2]],
+    parallel: bool,
+) {
+    let (rows, columns) = (target.rows.div_ceil(SIDE), target.columns.div_ceil(SIDE));
+    if rows * columns == 0 {
+        return;
+    }
+    let threads = if parallel { rayon::current_num_threads() } else { 1 };
+    let blocks = (rows * columns).div_ceil(4 * threads).clamp(1, TASK_BLOCKS);
+    let task_columns = blocks.min(TASK_COLUMNS).min(columns);
+    let task_rows = blocks / task_columns;
+    let across = columns.div_ceil(task_columns);
+    let task = |index: usize| {
+        let part = |index: usize, size: usize, all: usize| index * size..((index + 1) * size).min(all);
+        let task = Task {
+            target,
+            scale,
+            factors,
+            rows: part(index / across, task_rows, rows),
+            columns: part(index % across, task_columns, columns),
+        };
+        // SAFETY: by the caller's promise; tasks have disjoint blocks.
+        unsafe { instructions.run(|sum| task.run(sum)) };
+    };
+    let tasks = 0..across * rows.div_ceil(task_rows);
+    match parallel {
+        true => tasks.into_par_iter().with_max_len(1).for_each(task),
+        false => tasks.for_each(task),
+    }
+}
+
+/// Some blocks of a product.
+struct Task<'t> {
+    target: Target,
+    scale: Scale,
+    factors: &'t [[Packed<'t>; 2]],
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Task<'_> {
+    fn run(&self, sum: &mut Sum<'_>) {
+        let mut sums = Sums([[0.0; SIDE]; SIDE]);
+        let mut panels = [Panels { a: [&[]; 2], b: [&[]; 2] }; PRODUCTS];
+        let panels = &mut panels[..self.factors.len()];
+        for depth in parts(self.factors[0][0].depth_tiles) {
+            let scale = Scale { accumulate: self.scale.accumulate || depth.start > 0, ..self.scale };
+            for row in self.rows.clone() {
+                for column in self.columns.clone() {
+                    for (panels, [a, b]) in panels.iter_mut().zip(self.factors) {
+                        *panels = Panels { a: a.panels(row, depth.clone()), b: b.panels(column, depth.clone()) };
+                    }
+                    sum(panels, SIDE.min(self.target.rows - row * SIDE), &mut sums);
+                    // SAFETY: `product` promises the borrow, and only this task has the block.
+                    unsafe { self.target.add(row * SIDE, column * SIDE, &sums, scale) };
+                }
+            }
+        }
+    }
+}
+
+/// The parts of the inner dimension, in tiles.
+fn parts(tiles: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = tiles.div_ceil(tiles.div_ceil(DEPTH_TILES).max(1)).max(1);
+    (0..tiles).step_by(size).map(move |start| start..(start + size).min(tiles))
+}

@@ -1,0 +1,191 @@
+//! Factors in tiles: from rows or columns of bfloat16, or from float32, which is rounded on the way.
+
+use std::ops::Range;
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::tile::{DEPTH, LANES, PAIRS, Tile};
+use crate::simd::dispatch;
+
+/// In which order a tile has its pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// [lane][pair], as kernels want `a`.
+    ByLane,
+    /// [pair][lane], as they want `b`.
+    ByPair,
+}
+
+/// A factor to pack: `lanes` rows of `a`, or columns of `b`, of `depth` numbers.
+pub(super) trait Lanes: Sync {
+    fn lanes(&self) -> usize;
+
+    /// The inner dimension.
+    fn depth(&self) -> usize;
+
+    /// Fills a tile in the order that is faster to read, and says which. What is beyond the factor is zero.
+    fn read(&self, lane: usize, depth: usize, tile: &mut Tile) -> Order;
+}
+
+/// Packs some tiles of lanes, each along the whole inner dimension: [tile of lanes][tile of depth].
+pub(super) fn pack(factor: &dyn Lanes, tiles: Range<usize>, order: Order, parallel: bool) -> Vec<Tile> {
+    let depth_tiles = factor.depth().div_ceil(DEPTH);
+    let packed = |index: usize| {
+        let (lane, depth) = (tiles.start + index / depth_tiles, index % depth_tiles);
+        let mut tile = Tile([0; LANES * PAIRS]);
+        match factor.read(lane * LANES, depth * DEPTH, &mut tile) == order {
+            true => tile,
+            false => transpose(&tile),
+        }
+    };
+    let count = tiles.len() * depth_tiles;
+    match parallel {
+        true => (0..count).into_par_iter().with_min_len(16).map(packed).collect(),
+        false => (0..count).map(packed).collect(),
+    }
+}
+
+/// From one order to the other.
+pub(super) fn transpose(tile: &Tile) -> Tile {
+    let mut other = Tile([0; LANES * PAIRS]);
+    for i in 0..LANES {
+        for j in 0..PAIRS {
+            other.0[j * LANES + i] = tile.0[i * PAIRS + j];
+        }
+    }
+    other
+}
+
+/// What becomes of a number when it is packed.
+pub(super) trait Convert: Sync {
+    type Number: Copy + Sync;
+
+    /// The bits of the bfloat16 number.
+    fn bits(number: Self::Number) -> u32;
+}
+
+/// A bfloat16 number as it is.
+pub(super) struct Kept;
+
+impl Convert for Kept {
+    type Number = bf16;
+
+    #[inline(always)]
+    fn bits(number: bf16) -> u32 {
+        u32::from(number.to_bits())
+    }
+}
+
+/// A float32 number rounded to the nearest bfloat16, ties to even.
+pub(super) struct Rounded;
+
+impl Convert for Rounded {
+    type Number = f32;
+
+    #[inline(always)]
+    fn bits(number: f32) -> u32 {
+        let bits = number.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        // Rounding could turn a NaN into infinity: it keeps its upper half, made quiet.
+        if number.is_nan() { bits >> 16 | 0x40 } else { rounded }
+    }
+}
+
+/// What rounding takes away from a float32 number, rounded itself; zero where the number is not finite once rounded.
+pub(super) struct Rest;
+
+impl Convert for Rest {
+    type Number = f32;
+
+    #[inline(always)]
+    fn bits(number: f32) -> u32 {
+        let rounded = f32::from_bits(Rounded::bits(number) << 16);
+        if rounded.is_finite() { Rounded::bits(number - rounded) } else { 0 }
+    }
+}
+
+/// Lanes in memory: number `depth` of lane `lane` is at `lane * lane_stride + depth * depth_stride`.
+pub(super) struct Strided<'a, C: Convert> {
+    pub(super) data: &'a [C::Number],
+    pub(super) lanes: usize,
+    pub(super) depth: usize,
+    pub(super) lane_stride: usize,
+    pub(super) depth_stride: usize,
+}
+
+impl<C: Convert> Lanes for Strided<'_, C> {
+    fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    fn read(&self, lane: usize, depth: usize, tile: &mut Tile) -> Order {
+        let (lanes, depths) = (LANES.min(self.lanes - lane), DEPTH.min(self.depth - depth));
+        let data = &self.data[lane * self.lane_stride + depth * self.depth_stride..];
+        if self.lane_stride == 1 {
+            dispatch(
+                #[inline(always)]
+                || self.read_columns(data, lanes, depths, tile),
+            );
+            return Order::ByPair;
+        }
+        dispatch(
+            #[inline(always)]
+            || match (self.depth_stride, depths) {
+                (1, DEPTH) => self.read_rows(data, lanes, tile),
+                _ => self.read_any(data, lanes, depths, tile),
+            },
+        );
+        Order::ByLane
+    }
+}
+
+/// A pair of numbers.
+#[inline(always)]
+fn pair<C: Convert>(even: C::Number, odd: C::Number) -> u32 {
+    C::bits(even) | C::bits(odd) << 16
+}
+
+impl<C: Convert> Strided<'_, C> {
+    /// Lanes of 32 numbers that lie side by side.
+    #[inline(always)]
+    fn read_rows(&self, data: &[C::Number], lanes: usize, tile: &mut Tile) {
+        let (rows, _) = tile.0.as_chunks_mut::<PAIRS>();
+        for (lane, row) in rows.iter_mut().take(lanes).enumerate() {
+            let (numbers, _) = data[lane * self.lane_stride..][..DEPTH].as_chunks::<2>();
+            row.iter_mut().zip(numbers).for_each(|(to, &[even, odd])| *to = pair::<C>(even, odd));
+        }
+    }
+
+    /// Lanes side by side, of which each number is a stride from the next.
+    #[inline(always)]
+    fn read_columns(&self, data: &[C::Number], lanes: usize, depths: usize, tile: &mut Tile) {
+        let (pairs, _) = tile.0.as_chunks_mut::<LANES>();
+        for (to, depth) in pairs.iter_mut().zip((0..depths).step_by(2)) {
+            let even = &data[depth * self.depth_stride..][..lanes];
+            let odd = if depth + 1 < depths { &data[(depth + 1) * self.depth_stride..][..lanes] } else { &[] };
+            match (<&[C::Number; LANES]>::try_from(even), <&[C::Number; LANES]>::try_from(odd)) {
+                (Ok(even), Ok(odd)) => (0..LANES).for_each(|lane| to[lane] = pair::<C>(even[lane], odd[lane])),
+                _ => {
+                    to.iter_mut().zip(even).for_each(|(to, &number)| *to = C::bits(number));
+                    to.iter_mut().zip(odd).for_each(|(to, &number)| *to |= C::bits(number) << 16);
+                }
+            }
+        }
+    }
+
+    /// Any lanes, one number after the other.
+    #[inline(always)]
+    fn read_any(&self, data: &[C::Number], lanes: usize, depths: usize, tile: &mut Tile) {
+        for lane in 0..lanes {
+            for depth in 0..depths {
+                let bits = C::bits(data[lane * self.lane_stride + depth * self.depth_stride]);
+                tile.0[lane * PAIRS + depth / 2] |= bits << (depth % 2 * 16);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Weights that are packed once.
+#![allow(unsafe_code)] // kernels need instructions that only some processors have
+
+use std::ops::Range;
+
+use super::Bfloat16Matrix;
+use super::driver::Scale;
+use super::instructions::Instructions;
+use super::pack::{Lanes, Order, Rounded, pack, transpose};
+use super::product::Product;
+use super::tile::{DEPTH, LANES, PAIRS, Tile};
+use super::widened::Widened;
+use crate::gemm::{Matrix, PackedWeight, View, multiply_packed};
+
+/// A weight W of bfloat16 numbers, [rows, columns], packed for products.
+///
+/// Its order is that of products with Wᵀ, in which pairs of numbers lie side by side along the columns of W; these need no packing. Products
+/// with W sum along its rows, so every pair has to be made anew: W is rearranged tile by tile for each such product. This takes
+/// one pass over W, which is little beside a product with many rows. A second copy in the other order would
+/// take as much memory as float32.
+///
+/// A number takes two bytes; rows are rounded up to a multiple of 16, columns to one of 32.
+#[derive(Debug, Clone)]
+pub struct PackedBfloat16 {
+    /// [tile of rows][tile of columns], by pair.
+    pub(super) tiles: Vec<Tile>,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+impl PackedBfloat16 {
+    /// Packs a weight.
+    pub fn new(weight: Bfloat16Matrix<'_>) -> Self {
+        Self::of(&weight.lanes())
+    }
+
+    /// Packs a weight of float32 numbers, each rounded to the nearest bfloat16, ties to even.
+    ///
+    /// # Panics
+    /// If the sizes do not fit the slice.
+    pub fn rounded(weight: Matrix<'_>) -> Self {
+        let weight = View::from(weight);
+        assert!(weight.is_sound(), "the size of a weight");
+        Self::of(&weight.lanes::<Rounded>())
+    }
+
+    fn of(weight: &dyn Lanes) -> Self {
+        let (rows, columns) = (weight.lanes(), weight.depth());
+        Self { tiles: pack(weight, 0..rows.div_ceil(LANES), Order::ByPair, true), rows, columns }
+    }
+
+    /// The bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.tiles)
+    }
+
+    /// The tile of some rows and columns, by their number.
+    fn tile(&self, row: usize, column: usize) -> Option<&Tile> {
+        self.tiles.get(row / LANES * self.columns.div_ceil(DEPTH) + column / DEPTH)
+    }
+}
+
+impl PackedWeight for PackedBfloat16 {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn unpack(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
+        let width = columns.len();
+        for row in (rows.start / LANES * LANES..rows.end).step_by(LANES) {
+            for column in (columns.start / DEPTH * DEPTH..columns.end).step_by(DEPTH) {
+                let Some(tile) = self.tile(row, column).map(transpose) else { return };
+                let (lanes, _) = tile.0.as_chunks::<PAIRS>();
+                let [begin, end] = [columns.start.max(column), columns.end.min(column + DEPTH)];
+                for wanted in rows.start.max(row)..rows.end.min(row + LANES) {
+                    let to = &mut out[(wanted - rows.start) * width..][begin - columns.start..end - columns.start];
+                    widen(&lanes[wanted - row], begin - column, to);
+                }
+            }
+        }
+    }
+}
+
+/// The numbers of a lane from `first` on, in float32.
+fn widen(lane: &[u32; PAIRS], first: usize, to: &mut [f32]) {
+    let mut numbers = [0.0; DEPTH];
+    for (to, &pair) in numbers.as_chunks_mut::<2>().0.iter_mut().zip(lane) {
+        *to = [f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000)];
+    }
+    to.copy_from_slice(&numbers[first..][..to.len()]);
+}
+
+/// The columns of a packed weight as lanes, for products with it.
+struct Columns<'w>(&'w PackedBfloat16);
+
+impl Lanes for Columns<'_> {
+    fn lanes(&self) -> usize {
+        self.0.columns
+    }
+
+    fn depth(&self) -> usize {
+        self.0.rows
+    }
+
+    fn read(&self, lane: usize, depth: usize, tile: &mut Tile) -> Order {
+        // A row of the weight's tile has two neighboring columns of 16 rows.
+        let pairs = lane % DEPTH / 2;
+        for half in 0..2 {
+            let row = depth + half * LANES;
+            let Some(from) = (row < self.0.rows).then(|| self.0.tile(row, lane)).flatten() else { continue };
+            let (from, _) = from.0.as_chunks::<LANES>();
+            let (to, _) = tile.0.as_chunks_mut::<PAIRS>();
+            for (to, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(&from[pairs..]) {
+                for (i, &[even, odd]) in from.as_chunks::<2>().0.iter().enumerate() {
+                    to[0][half * PAIRS / 2 + i] = even & 0xffff | odd << 16;
+                    to[1][half * PAIRS / 2 + i] = even >> 16 | odd & 0xffff_0000;
+                }
+            }
+        }
+        Order::ByLane
+    }
+}
+
+/// `out = alpha · a · weight`, or `alpha · a · weightᵀ` with `transposed`, added to `out` with `accumulate`; as
+/// [`multiply_bfloat16`](super::multiply_bfloat16) with the unpacked weight, to the bit.
+///
+/// # Panics
+/// If the sizes do not fit each other or the slices.
+pub fn multiply_prepared(
+    out: &mut [f32],
+    accumulate: bool,
+    alpha: f32,
+    a: Bfloat16Matrix<'_>,
+    weight: &PackedBfloat16,
+    transposed: bool,
+) {
+    let scale = Scale { alpha, accumulate };
+    match Instructions::fastest() {
+        // SAFETY: the processor has the instructions.
+        Some(instructions) => unsafe { prepared(Product { instructions, scale }, out, a, weight, transposed) },
+        None => unpacking(scale, out, a, weight, transposed),
+    }
+}
+
+/// [`multiply_prepared`] in float32.
+pub(super) fn unpacking(
+    scale: Scale,
+    out: &mut [f32],
+    a: Bfloat16Matrix<'_>,
+    weight: &PackedBfloat16,
+    transposed: bool,
+) {
+    multiply_packed(out, scale.accumulate, scale.alpha, Widened::new(a).matrix(), weight, transposed);
+}
+
+/// [`multiply_prepared`] with given instructions.
+///
+/// # Safety
+/// The processor has them.
+pub(super) unsafe fn prepared(
+    product: Product,
+    out: &mut [f32],
+    a: Bfloat16Matrix<'_>,
+    weight: &PackedBfloat16,
+    transposed: bool,
+) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        match transposed {
+            true => product.with_transpose_of(out, &a.lanes(), weight),
+            false => product.of_lanes(out, &[&a.lanes()], &[&Columns(weight)], &[[0, 0]]),
+        }
+    }
+}
