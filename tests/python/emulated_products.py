@@ -65,11 +65,10 @@ fn panic(_: &core::panic::PanicInfo) -> ! {{
 extern "C" fn rust_eh_personality() {{}}
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn start(starts: *const [*const Tile; 4], count: usize, depth: usize, rows: usize, sums: *mut Sums) {{
+unsafe extern "C" fn start(starts: *const [*const Tile; 2], count: usize, depth: usize, rows: usize, sums: *mut Sums) {{
     let starts = unsafe {{ from_raw_parts(starts, count) }};
-    let panels = |[a0, a1, b0, b1]: [*const Tile; 4]| unsafe {{
-        let tiles = |start| from_raw_parts(start, depth);
-        Panels {{ a: [tiles(a0), tiles(a1)], b: [tiles(b0), tiles(b1)] }}
+    let panels = |[a, b]: [*const Tile; 2]| unsafe {{
+        Panels {{ a: from_raw_parts(a, depth), b: from_raw_parts(b, depth) }}
     }};
     unsafe {{
         match *starts {{
@@ -206,11 +205,11 @@ def expected_sums(panels: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return sums
 
 
-def tiles(factor: np.ndarray, by_pair: bool) -> list[bytes]:
-    """Two panels of tiles of a factor [32 lanes, K] of bits: [lane][pair], or [pair][lane]."""
+def tiles(factor: np.ndarray, by_pair: bool) -> bytes:
+    """The tiles of a factor [32 lanes, K] of bits. Each half has 16 lanes: [lane][pair], or [pair][lane]."""
     pairs = np.ascontiguousarray(factor).view(np.uint32)
-    parts = [[pairs[i : i + 16, k : k + 16] for k in range(0, pairs.shape[1], 16)] for i in (0, 16)]
-    return [b"".join(np.ascontiguousarray(p.T if by_pair else p).tobytes() for p in panel) for panel in parts]
+    halves = [pairs[i : i + 16, k : k + 16] for k in range(0, pairs.shape[1], 16) for i in (0, 16)]
+    return b"".join(np.ascontiguousarray(half.T if by_pair else half).tobytes() for half in halves)
 
 
 def numbers(generator, shape) -> np.ndarray:
@@ -240,7 +239,7 @@ def run_case(machine: Machine, name: str, make, count: int, depth: int, rows: in
     sums_at, next_at = DATA + PAGE, DATA + 2 * PAGE
     starts = []
     for a, b in factors:
-        for panel in tiles(a, False) + tiles(b, True):
+        for panel in (tiles(a, False), tiles(b, True)):
             machine.write(next_at, panel)
             starts.append(next_at)
             next_at += -(-len(panel) // PAGE) * PAGE
@@ -264,7 +263,7 @@ def main() -> int:
         return 1
     with tempfile.TemporaryDirectory() as folder:
         program = compile_kernel(Path(folder))
-        machine = Machine(load_emulator(Path(folder)), *program, (2 + 12 * 5) * PAGE)
+        machine = Machine(load_emulator(Path(folder)), *program, (2 + 2 * 10 + 1) * PAGE)
         cases = [(numbers, 1, 1, 32), (numbers, 1, 20, 32), (numbers, 3, 3, 32), (numbers, 1, 2, 1), (numbers, 1, 2, 17)]
         cases += [(special, 1, 4, 32), (special, 3, 2, 9), (small, 1, 4, 32), (small, 3, 1, 32)]
         passed = [run_case(machine, make.__name__, make, *case, seed) for seed, (make, *case) in enumerate(cases)]

@@ -47,7 +47,7 @@ pub(crate) fn all() -> Vec<Op> {
 }
 
 /// Numbers between -1 and 1, the same in every run.
-fn wave(len: usize) -> Vec<f32> {
+pub(crate) fn wave(len: usize) -> Vec<f32> {
     (0..len).map(|i| (i as f32 * 0.731).sin()).collect()
 }
 

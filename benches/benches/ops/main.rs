@@ -4,6 +4,7 @@
 
 mod kernels;
 mod peak;
+mod products;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -27,8 +28,10 @@ fn main() -> ExitCode {
 
     let peak = peak::measure();
     println!("peak: {:.0} GFLOP/s, {:.1} GB/s ({} threads)\n", peak.gflops, peak.gbps, rayon::current_num_threads());
-    let ops = kernels::all().into_iter().filter(|op| op.name.contains(filter));
-    let measured: Vec<Measured> = ops.map(measure).collect();
+    let kernels = kernels::all().into_iter().map(|op| (op, peak.gflops));
+    let products = products::all().into_iter().map(|product| (product.op, product.peak_gflops.unwrap_or(peak.gflops)));
+    let ops = kernels.chain(products).filter(|(op, _)| op.name.contains(filter));
+    let measured: Vec<Measured> = ops.map(|(op, peak_gflops)| measure(op, peak_gflops)).collect();
     let rows: Vec<Vec<String>> = measured.iter().map(|op| op.cells(&peak)).collect();
     print!("{}", table(&["kernel", "shape", "ms", "GFLOP/s", "of peak", "GB/s", "of peak"], &rows));
 
@@ -49,10 +52,12 @@ struct Measured {
     shape: String,
     seconds: Vec<f64>,
     flops: f64,
+    /// What the instructions of the kernel reach at best.
+    peak_gflops: f64,
     bytes: f64,
 }
 
-fn measure(mut op: Op) -> Measured {
+fn measure(mut op: Op, peak_gflops: f64) -> Measured {
     (op.run)();
     let once = |_| {
         let begun = Instant::now();
@@ -64,6 +69,7 @@ fn measure(mut op: Op) -> Measured {
         shape: op.shape,
         seconds: (0..NUM_RUNS).map(once).collect(),
         flops: op.flops,
+        peak_gflops,
         bytes: op.bytes,
     }
 }
@@ -84,7 +90,7 @@ impl Measured {
             self.shape.clone(),
             format!("{:.3}", 1e3 * median(&self.seconds)),
             format!("{:.1}", self.gflops()),
-            percent(self.gflops() / peak.gflops),
+            percent(self.gflops() / self.peak_gflops),
             format!("{:.1}", self.gbps()),
             percent(self.gbps() / peak.gbps),
         ]
@@ -93,7 +99,7 @@ impl Measured {
     fn json(&self, peak: &Peak) -> Value {
         json!({
             "name": self.name, "shape": self.shape, "seconds": self.seconds, "flops": self.flops, "bytes": self.bytes,
-            "gflops": self.gflops(), "gflops_of_peak": self.gflops() / peak.gflops,
+            "gflops": self.gflops(), "gflops_of_peak": self.gflops() / self.peak_gflops,
             "gbps": self.gbps(), "gbps_of_peak": self.gbps() / peak.gbps,
         })
     }

@@ -7,8 +7,8 @@ mod packed;
 use gemm::Parallelism;
 
 pub use self::bfloat16::{
-    Bfloat16Matrix, PackedBfloat16, Precision, all_bfloat16_products, bfloat16_products, force_bfloat16_products,
-    multiply_bfloat16, multiply_prepared, multiply_split,
+    Bfloat16Matrix, PackedBfloat16, Precision, all_bfloat16_products, bare_bfloat16_products, bfloat16_products,
+    force_bfloat16_products, multiply_bfloat16, multiply_prepared, multiply_split,
 };
 pub use self::packed::{PackedWeight, multiply_packed};
 

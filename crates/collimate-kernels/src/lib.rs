@@ -41,7 +41,7 @@ pub use gemm::{
     multiply_packed, multiply_prepared, multiply_split,
 };
 #[doc(hidden)]
-pub use gemm::{all_bfloat16_products, force_bfloat16_products};
+pub use gemm::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_products};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotary::rotate;
 pub use target_logps::{OutputLayer, TargetLogp, target_logps, target_logps_backward, target_logps_with_gradients};

@@ -2,7 +2,6 @@
 //!
 //! Both factors are packed into tiles, in which each instruction set finds its pairs of numbers; frozen weights are packed once
 //! ([`PackedBfloat16`]). Where the processor has no such instructions, factors are widened to float32.
-#![allow(unsafe_code)] // kernels need instructions that only some processors have
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
@@ -18,6 +17,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod transpose;
 mod weight;
 mod widened;
 
@@ -25,7 +25,7 @@ use half::bf16;
 
 use self::driver::Scale;
 use self::instructions::Instructions;
-pub use self::instructions::{all_bfloat16_products, force_bfloat16_products};
+pub use self::instructions::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_products};
 use self::pack::{Convert, Kept, Strided};
 use self::product::Product;
 pub use self::split::{Precision, multiply_split};
@@ -112,8 +112,7 @@ pub fn multiply_bfloat16(out: &mut [f32], accumulate: bool, alpha: f32, a: Bfloa
     match Instructions::fastest() {
         Some(instructions) => {
             let product = Product { instructions, scale: Scale { alpha, accumulate } };
-            // SAFETY: the processor has the instructions.
-            unsafe { product.of_lanes(out, &[&a.lanes()], &[&b.transpose().lanes()], &[[0, 0]]) }
+            product.of_lanes(out, &[&a.lanes()], &[&b.transpose().lanes()], &[[0, 0]]);
         }
         None => widened::multiply(out, accumulate, alpha, a, b),
     }

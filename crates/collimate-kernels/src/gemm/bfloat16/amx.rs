@@ -66,17 +66,17 @@ impl Tiles {
         Self(PhantomData)
     }
 
-    /// The sums of all panels, one after the other: four accumulators of 16 by 16, for two tiles of each factor.
+    /// The sums of all panels, one after the other: four accumulators of 16 by 16, for the halves of both factors.
     pub(super) fn sum(&mut self, panels: &[Panels<'_>], sums: &mut Sums) {
-        let depth = panels.first().map_or(0, |panels| panels.a[0].len());
-        assert!(depth > 0, "something to sum");
-        assert!(panels.iter().flat_map(|p| p.a.iter().chain(&p.b)).all(|p| p.len() == depth), "panels of one length");
-        let mut starts = [[std::ptr::null::<Tile>(); 4]; PRODUCTS];
-        for (start, p) in starts[..panels.len()].iter_mut().zip(panels) {
-            *start = [p.a[0], p.a[1], p.b[0], p.b[1]].map(<[Tile]>::as_ptr);
+        let depth = panels.first().map_or(0, |panels| panels.a.len());
+        assert!(depth > 0 && panels.len() <= PRODUCTS, "something to sum");
+        assert!(panels.iter().all(|p| p.a.len() == depth && p.b.len() == depth), "panels of one length");
+        let mut starts = [[std::ptr::null::<Tile>(); 2]; PRODUCTS];
+        for (start, panels) in starts.iter_mut().zip(panels) {
+            *start = [panels.a.as_ptr(), panels.b.as_ptr()];
         }
-        // SAFETY: the tiles are configured on this thread. Each of the four pointers of `starts` leads to `depth` tiles, in which
-        // rows are 64 bytes apart; the four accumulators are the quarters of `sums`, whose rows are 128 bytes apart.
+        // SAFETY: the tiles are configured on this thread. Both pointers of `starts` lead to `depth` tiles of two kilobytes, in whose
+        // halves rows are 64 bytes apart; the four accumulators are the quarters of `sums`, whose rows are 128 bytes apart.
         unsafe {
             asm!(
                 "tilezero tmm0",
@@ -84,27 +84,23 @@ impl Tiles {
                 "tilezero tmm2",
                 "tilezero tmm3",
                 "2:",
-                "mov {a0}, [{starts}]",
-                "mov {a1}, [{starts} + 8]",
-                "mov {b0}, [{starts} + 16]",
-                "mov {b1}, [{starts} + 24]",
+                "mov {a}, [{starts}]",
+                "mov {b}, [{starts} + 8]",
                 "mov {left}, {depth}",
                 "3:",
-                "tileloadd tmm4, [{a0} + 1*{stride}]",
-                "tileloadd tmm6, [{b0} + 1*{stride}]",
+                "tileloadd tmm4, [{a} + 1*{stride}]",
+                "tileloadd tmm6, [{b} + 1*{stride}]",
                 "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{b1} + 1*{stride}]",
+                "tileloadd tmm7, [{b} + 1*{stride} + 1024]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{a1} + 1*{stride}]",
+                "tileloadd tmm5, [{a} + 1*{stride} + 1024]",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a0}, 1024",
-                "add {a1}, 1024",
-                "add {b0}, 1024",
-                "add {b1}, 1024",
+                "add {a}, 2048",
+                "add {b}, 2048",
                 "dec {left}",
                 "jnz 3b",
-                "add {starts}, 32",
+                "add {starts}, 16",
                 "dec {panels}",
                 "jnz 2b",
                 "add {stride}, 64",
@@ -118,10 +114,8 @@ impl Tiles {
                 sums = in(reg) sums,
                 stride = inout(reg) size_of::<[u32; PAIRS]>() => _,
                 left = out(reg) _,
-                a0 = out(reg) _,
-                a1 = out(reg) _,
-                b0 = out(reg) _,
-                b1 = out(reg) _,
+                a = out(reg) _,
+                b = out(reg) _,
                 out("tmm0") _,
                 out("tmm1") _,
                 out("tmm2") _,

@@ -10,7 +10,7 @@ use core::arch::x86_64::{
     __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_store_ps,
 };
 
-use super::tile::{LANES, PAIRS, Panels, Sums, Tile};
+use super::tile::{Half, LANES, PAIRS, Panels, Sums};
 
 /// Rows that are summed at once, in 16 of the 32 registers: enough to hide the latency of the sums.
 const ROWS: usize = 8;
@@ -32,12 +32,11 @@ pub(super) unsafe fn sum(panels: &[Panels<'_>], rows: usize, sums: &mut Sums) {
 unsafe fn sum_rows(panels: &[Panels<'_>], first: usize, sums: &mut Sums) {
     let mut totals = [[_mm512_setzero_ps(); 2]; ROWS];
     for panels in panels {
-        let a = panels.a[first / LANES];
-        for ((a, b0), b1) in a.iter().zip(panels.b[0]).zip(panels.b[1]) {
-            let (rows, _) = a.0.as_chunks::<PAIRS>();
+        for (a, b) in panels.a.iter().zip(panels.b) {
+            let (rows, _) = a.0[first / LANES].as_chunks::<PAIRS>();
             let rows = &rows[first % LANES..][..ROWS];
             for pair in 0..PAIRS {
-                let columns = [columns(b0, pair), columns(b1, pair)];
+                let columns = [columns(&b.0[0], pair), columns(&b.0[1], pair)];
                 for (total, row) in totals.iter_mut().zip(rows) {
                     let a = bfloat16(_mm512_set1_epi32(row[pair] as i32));
                     total[0] = _mm512_dpbf16_ps(total[0], a, columns[0]);
@@ -56,11 +55,11 @@ unsafe fn sum_rows(panels: &[Panels<'_>], first: usize, sums: &mut Sums) {
     }
 }
 
-/// A pair of each of the 16 columns of a tile of `b`.
+/// A pair of each of the 16 columns of half a tile of `b`.
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn columns(tile: &Tile, pair: usize) -> __m512bh {
-    let (pairs, _) = tile.0.as_chunks::<LANES>();
-    // SAFETY: 16 pairs are 64 bytes, aligned because the tile is.
+fn columns(half: &Half, pair: usize) -> __m512bh {
+    let (pairs, _) = half.as_chunks::<LANES>();
+    // SAFETY: 16 pairs are 64 bytes, aligned because tiles and their halves are.
     bfloat16(unsafe { _mm512_load_si512(pairs[pair].as_ptr().cast()) })
 }
 

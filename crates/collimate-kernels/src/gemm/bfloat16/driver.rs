@@ -1,6 +1,7 @@
 //! Products of packed factors: divided among threads, and into blocks that stay in the cache.
 #![allow(unsafe_code)] // threads write disjoint blocks of one matrix, which slices cannot express
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -9,8 +10,7 @@ use super::instructions::{Instructions, Sum};
 use super::tile::{PRODUCTS, Panels, SIDE, Sums, Tile};
 use crate::simd::dispatch;
 
-/// The most tiles along the inner dimension that are summed at once: two such panels of a factor take 40 kB, most of a
-/// first-level cache. A longer dimension is divided evenly; the sums of its parts are added in float32.
+/// The most tiles along the inner dimension that are summed at once: such a panel takes 40 kB, most of a first-level cache. A longer dimension is divided evenly; the sums of its parts are added in float32.
 const DEPTH_TILES: usize = 20;
 
 /// Columns of a task in blocks of 32: with 20 tiles along the inner dimension, its panels take 320 kB, which stay in a second-level
@@ -20,7 +20,7 @@ const TASK_COLUMNS: usize = 8;
 /// Blocks of a task, at most.
 const TASK_BLOCKS: usize = 64;
 
-/// Packed lanes of a factor: [tile of lanes][tile of depth].
+/// A packed factor: [tile of lanes][tile of depth].
 #[derive(Clone, Copy)]
 pub(super) struct Packed<'t> {
     pub(super) tiles: &'t [Tile],
@@ -29,43 +29,46 @@ pub(super) struct Packed<'t> {
 }
 
 impl<'t> Packed<'t> {
-    /// Two tiles of lanes, a part of the inner dimension of each. Where there is no second one, the first stands in for it.
-    fn panels(self, block: usize, depth: Range<usize>) -> [&'t [Tile]; 2] {
-        let last = self.tiles.len() / self.depth_tiles - 1;
-        [2 * block, (2 * block + 1).min(last)].map(|lane| &self.tiles[lane * self.depth_tiles..][depth.clone()])
+    /// A part of the inner dimension of 32 lanes.
+    fn panel(self, lanes: usize, depth: Range<usize>) -> &'t [Tile] {
+        &self.tiles[lanes * self.depth_tiles..][depth]
     }
 }
 
 /// Where a product goes: [rows, columns], of which the rows start `stride` elements apart.
-#[derive(Clone, Copy)]
-pub(super) struct Target {
+pub(super) struct Target<'o> {
     data: *mut f32,
     rows: usize,
     columns: usize,
     stride: usize,
+    borrow: PhantomData<&'o mut [f32]>,
 }
 
 // SAFETY: tasks write disjoint blocks only.
-unsafe impl Send for Target {}
-// SAFETY: as above.
-unsafe impl Sync for Target {}
+unsafe impl Sync for Target<'_> {}
 
-impl Target {
+impl<'o> Target<'o> {
     /// Some columns of `out`, which has `stride` of them.
-    pub(super) fn new(out: &mut [f32], stride: usize, columns: Range<usize>) -> Self {
+    pub(super) fn new(out: &'o mut [f32], stride: usize, columns: Range<usize>) -> Self {
         assert!(columns.end <= stride, "columns of the product");
         let rows = out.len().checked_div(stride).unwrap_or(0);
-        Self { data: out.as_mut_ptr().wrapping_add(columns.start), rows, columns: columns.len(), stride }
+        Self {
+            data: out.as_mut_ptr().wrapping_add(columns.start),
+            rows,
+            columns: columns.len(),
+            stride,
+            borrow: PhantomData,
+        }
     }
 
     /// Adds or stores a block of sums, as far as it is within.
     ///
     /// # Safety
-    /// The matrix is still borrowed, and no other task accesses this block.
-    unsafe fn add(self, row: usize, column: usize, sums: &Sums, scale: Scale) {
+    /// No other task accesses this block.
+    unsafe fn add(&self, row: usize, column: usize, sums: &Sums, scale: Scale) {
         let columns = SIDE.min(self.columns - column);
         for (row, sums) in (row..self.rows).zip(&sums.0) {
-            // SAFETY: the elements are within the matrix; by the caller's promise nothing else accesses them.
+            // SAFETY: the elements are within the matrix, which is borrowed; by the caller's promise nothing else accesses them.
             let to =
                 unsafe { std::slice::from_raw_parts_mut(self.data.wrapping_add(row * self.stride + column), columns) };
             scale.apply(to, sums);
@@ -97,12 +100,9 @@ impl Scale {
 
 /// `target = alpha · Σ a · b` over pairs of factors, added to it if so scaled. The order of a sum depends on the inner dimension
 /// only.
-///
-/// # Safety
-/// The processor has the instructions. `target` is borrowed exclusively, and the factors have all its rows and columns.
-pub(super) unsafe fn product(
+pub(super) fn product(
     instructions: Instructions,
-    target: Target,
+    target: &Target<'_>,
     scale: Scale,
     factors: &[[Packed<'_>; 2]],
     parallel: bool,
@@ -125,8 +125,8 @@ pub(super) unsafe fn product(
             rows: part(index / across, task_rows, rows),
             columns: part(index % across, task_columns, columns),
         };
-        // SAFETY: by the caller's promise; tasks have disjoint blocks.
-        unsafe { instructions.run(|sum| task.run(sum)) };
+        // SAFETY: tasks have disjoint blocks.
+        instructions.run(|sum| unsafe { task.run(sum) });
     };
     let tasks = 0..across * rows.div_ceil(task_rows);
     match parallel {
@@ -137,7 +137,7 @@ pub(super) unsafe fn product(
 
 /// Some blocks of a product.
 struct Task<'t> {
-    target: Target,
+    target: &'t Target<'t>,
     scale: Scale,
     factors: &'t [[Packed<'t>; 2]],
     rows: Range<usize>,
@@ -145,19 +145,21 @@ struct Task<'t> {
 }
 
 impl Task<'_> {
-    fn run(&self, sum: &mut Sum<'_>) {
+    /// # Safety
+    /// No other task has any of these blocks.
+    unsafe fn run(&self, sum: &mut Sum<'_>) {
         let mut sums = Sums([[0.0; SIDE]; SIDE]);
-        let mut panels = [Panels { a: [&[]; 2], b: [&[]; 2] }; PRODUCTS];
+        let mut panels = [Panels { a: &[], b: &[] }; PRODUCTS];
         let panels = &mut panels[..self.factors.len()];
         for depth in parts(self.factors[0][0].depth_tiles) {
             let scale = Scale { accumulate: self.scale.accumulate || depth.start > 0, ..self.scale };
             for row in self.rows.clone() {
                 for column in self.columns.clone() {
                     for (panels, [a, b]) in panels.iter_mut().zip(self.factors) {
-                        *panels = Panels { a: a.panels(row, depth.clone()), b: b.panels(column, depth.clone()) };
+                        *panels = Panels { a: a.panel(row, depth.clone()), b: b.panel(column, depth.clone()) };
                     }
                     sum(panels, SIDE.min(self.target.rows - row * SIDE), &mut sums);
-                    // SAFETY: `product` promises the borrow, and only this task has the block.
+                    // SAFETY: by the caller's promise.
                     unsafe { self.target.add(row * SIDE, column * SIDE, &sums, scale) };
                 }
             }

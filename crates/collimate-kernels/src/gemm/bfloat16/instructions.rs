@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::amx;
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
-use super::tile::{Panels, Sums};
+use super::tile::{DEPTH, LANES, PAIRS, PRODUCTS, Panels, SIDE, Sums, Tile};
 
-/// Instructions that multiply tiles of bfloat16 numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Instructions {
+enum Kind {
     /// Matrix tiles.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx,
@@ -21,37 +20,23 @@ pub(super) enum Instructions {
     Avx512,
 }
 
+/// All, the fastest first.
+const KINDS: &[Kind] = &[
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Kind::Amx,
+    #[cfg(target_arch = "x86_64")]
+    Kind::Avx512,
+];
+
+/// Instructions that multiply tiles of bfloat16 numbers; there is a value only for those that the processor has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Instructions(Kind);
+
 /// Sums panels into a block, of which the first rows are wanted.
 pub(super) type Sum<'s> = dyn FnMut(&[Panels<'_>], usize, &mut Sums) + 's;
 
-impl Instructions {
-    /// All, the fastest first.
-    pub(super) const ALL: &[Self] = &[
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        Self::Amx,
-        #[cfg(target_arch = "x86_64")]
-        Self::Avx512,
-    ];
-
-    /// The fastest that this processor has, unless others were asked for.
-    pub(super) fn fastest() -> Option<Self> {
-        static FASTEST: OnceLock<Option<Instructions>> = OnceLock::new();
-        match FORCED.load(Ordering::Relaxed) {
-            NOT_FORCED => *FASTEST.get_or_init(|| Self::ALL.iter().copied().find(|i| i.are_available())),
-            index => Self::ALL.get(usize::from(index)).copied(),
-        }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Self::Amx => "amx",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => "avx512_bf16",
-        }
-    }
-
-    pub(super) fn are_available(self) -> bool {
+impl Kind {
+    fn is_available(self) -> bool {
         match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Self::Amx => amx::is_available(),
@@ -59,55 +44,100 @@ impl Instructions {
             Self::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"),
         }
     }
+}
+
+impl Instructions {
+    /// The fastest that this processor has, unless others were asked for.
+    pub(super) fn fastest() -> Option<Self> {
+        match FORCED.load(Ordering::Relaxed) {
+            NOT_FORCED => Self::available().first().copied(),
+            index => Self::available().get(usize::from(index)).copied(),
+        }
+    }
+
+    /// All that this processor has, the fastest first.
+    pub(super) fn available() -> &'static [Self] {
+        static AVAILABLE: OnceLock<Vec<Instructions>> = OnceLock::new();
+        AVAILABLE.get_or_init(|| KINDS.iter().copied().filter(|kind| kind.is_available()).map(Self).collect())
+    }
+
+    /// Those and AMX, which the emulator provides to tests where the processor lacks it.
+    #[cfg(test)]
+    pub(super) fn testable() -> Vec<Self> {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        super::emulator::provide_amx();
+        let is_testable = |kind: &Kind| kind.is_available() || Self(*kind).name() == "amx";
+        KINDS.iter().copied().filter(is_testable).map(Self).collect()
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kind::Amx => "amx",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512_bf16",
+        }
+    }
 
     /// Whether three products of halves are faster than one in float32. Pairs in AVX-512 are at best twice as fast as float32.
     pub(super) fn outrun_float32_threefold(self) -> bool {
-        match self {
+        match self.0 {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Self::Amx => true,
+            Kind::Amx => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => false,
+            Kind::Avx512 => false,
         }
     }
 
     /// Runs a task on this thread with what sums blocks.
-    ///
-    /// # Safety
-    /// The processor has the instructions.
-    pub(super) unsafe fn run(self, task: impl FnOnce(&mut Sum<'_>)) {
-        match self {
+    pub(super) fn run(self, task: impl FnOnce(&mut Sum<'_>)) {
+        match self.0 {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Self::Amx => {
-                // SAFETY: by the caller's promise.
+            Kind::Amx => {
+                // SAFETY: the processor has it.
                 let mut tiles = unsafe { amx::Tiles::configure() };
                 task(&mut |panels, _, sums| tiles.sum(panels, sums));
             }
-            // SAFETY: by the caller's promise.
+            // SAFETY: the processor has it.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => task(&mut |panels, rows, sums| unsafe { avx512::sum(panels, rows, sums) }),
+            Kind::Avx512 => task(&mut |panels, rows, sums| unsafe { avx512::sum(panels, rows, sums) }),
         }
     }
 }
 
 const NOT_FORCED: u8 = u8::MAX;
 
-/// An index into the instructions, or one beyond for none of them.
+/// An index into the available instructions, or one beyond for none of them.
 static FORCED: AtomicU8 = AtomicU8::new(NOT_FORCED);
 
 /// The names of the instructions that this processor has for products of bfloat16 numbers, the fastest first.
 #[doc(hidden)]
 pub fn all_bfloat16_products() -> Vec<&'static str> {
-    Instructions::ALL.iter().filter(|i| i.are_available()).map(|i| i.name()).collect()
+    Instructions::available().iter().map(|i| i.name()).collect()
 }
 
 /// For benchmarks: makes all products use the instructions of this name, or with `"portable"` none of them. Returns whether the
 /// processor has them; if not, nothing changes.
 #[doc(hidden)]
 pub fn force_bfloat16_products(name: &str) -> bool {
-    let position = Instructions::ALL.iter().position(|i| i.name() == name && i.are_available());
-    let index = position.or((name == "portable").then_some(Instructions::ALL.len()));
+    let position = Instructions::available().iter().position(|i| i.name() == name);
+    let index = position.or((name == "portable").then_some(Instructions::available().len()));
     index.is_some_and(|index| {
         FORCED.store(index as u8, Ordering::Relaxed);
         true
     })
+}
+
+/// For benchmarks: sums panels in the first-level cache on this thread, `rounds` times, with the instructions of this name. Returns the
+/// number of additions and multiplications, or none if the processor lacks them.
+#[doc(hidden)]
+pub fn bare_bfloat16_products(name: &str, rounds: usize) -> Option<f64> {
+    const TILES: usize = 6;
+    let instructions = Instructions::available().iter().find(|i| i.name() == name)?;
+    let tiles = vec![Tile([[0x3f80_3f80; LANES * PAIRS]; 2]); 2 * TILES];
+    let panels = [Panels { a: &tiles[..TILES], b: &tiles[TILES..] }; PRODUCTS];
+    let mut sums = Sums([[0.0; SIDE]; SIDE]);
+    instructions.run(|sum| (0..rounds).for_each(|_| sum(&panels, SIDE, &mut sums)));
+    assert_eq!(std::hint::black_box(sums).0[0][0], (PRODUCTS * TILES * DEPTH) as f32);
+    Some((rounds * PRODUCTS * TILES * DEPTH * 2 * SIDE * SIDE) as f64)
 }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::tile::{DEPTH, LANES, PAIRS, Tile};
+use super::tile::{DEPTH, LANES, PAIRS, SIDE, Tile};
+use super::transpose::transpose;
 use crate::simd::dispatch;
 
 /// In which order a tile has its pairs.
@@ -33,28 +34,17 @@ pub(super) fn pack(factor: &dyn Lanes, tiles: Range<usize>, order: Order, parall
     let depth_tiles = factor.depth().div_ceil(DEPTH);
     let packed = |index: usize| {
         let (lane, depth) = (tiles.start + index / depth_tiles, index % depth_tiles);
-        let mut tile = Tile([0; LANES * PAIRS]);
-        match factor.read(lane * LANES, depth * DEPTH, &mut tile) == order {
+        let mut tile = Tile::ZERO;
+        match factor.read(lane * SIDE, depth * DEPTH, &mut tile) == order {
             true => tile,
             false => transpose(&tile),
         }
     };
     let count = tiles.len() * depth_tiles;
     match parallel {
-        true => (0..count).into_par_iter().with_min_len(16).map(packed).collect(),
+        true => (0..count).into_par_iter().with_min_len(8).map(packed).collect(),
         false => (0..count).map(packed).collect(),
     }
-}
-
-/// From one order to the other.
-pub(super) fn transpose(tile: &Tile) -> Tile {
-    let mut other = Tile([0; LANES * PAIRS]);
-    for i in 0..LANES {
-        for j in 0..PAIRS {
-            other.0[j * LANES + i] = tile.0[i * PAIRS + j];
-        }
-    }
-    other
 }
 
 /// What becomes of a number when it is packed.
@@ -124,7 +114,7 @@ impl<C: Convert> Lanes for Strided<'_, C> {
     }
 
     fn read(&self, lane: usize, depth: usize, tile: &mut Tile) -> Order {
-        let (lanes, depths) = (LANES.min(self.lanes - lane), DEPTH.min(self.depth - depth));
+        let (lanes, depths) = (SIDE.min(self.lanes - lane), DEPTH.min(self.depth - depth));
         let data = &self.data[lane * self.lane_stride + depth * self.depth_stride..];
         if self.lane_stride == 1 {
             dispatch(
@@ -154,7 +144,7 @@ impl<C: Convert> Strided<'_, C> {
     /// Lanes of 32 numbers that lie side by side.
     #[inline(always)]
     fn read_rows(&self, data: &[C::Number], lanes: usize, tile: &mut Tile) {
-        let (rows, _) = tile.0.as_chunks_mut::<PAIRS>();
+        let rows = tile.0.as_flattened_mut().as_chunks_mut::<PAIRS>().0;
         for (lane, row) in rows.iter_mut().take(lanes).enumerate() {
             let (numbers, _) = data[lane * self.lane_stride..][..DEPTH].as_chunks::<2>();
             row.iter_mut().zip(numbers).for_each(|(to, &[even, odd])| *to = pair::<C>(even, odd));
@@ -164,15 +154,18 @@ impl<C: Convert> Strided<'_, C> {
     /// Lanes side by side, of which each number is a stride from the next.
     #[inline(always)]
     fn read_columns(&self, data: &[C::Number], lanes: usize, depths: usize, tile: &mut Tile) {
-        let (pairs, _) = tile.0.as_chunks_mut::<LANES>();
-        for (to, depth) in pairs.iter_mut().zip((0..depths).step_by(2)) {
+        let [first, last] = tile.0.each_mut().map(|half| half.as_chunks_mut::<LANES>().0);
+        for ((first, last), depth) in first.iter_mut().zip(last).zip((0..depths).step_by(2)) {
             let even = &data[depth * self.depth_stride..][..lanes];
             let odd = if depth + 1 < depths { &data[(depth + 1) * self.depth_stride..][..lanes] } else { &[] };
-            match (<&[C::Number; LANES]>::try_from(even), <&[C::Number; LANES]>::try_from(odd)) {
-                (Ok(even), Ok(odd)) => (0..LANES).for_each(|lane| to[lane] = pair::<C>(even[lane], odd[lane])),
+            match (<&[C::Number; SIDE]>::try_from(even), <&[C::Number; SIDE]>::try_from(odd)) {
+                (Ok(even), Ok(odd)) => {
+                    (0..LANES).for_each(|lane| first[lane] = pair::<C>(even[lane], odd[lane]));
+                    (0..LANES).for_each(|lane| last[lane] = pair::<C>(even[LANES + lane], odd[LANES + lane]));
+                }
                 _ => {
-                    to.iter_mut().zip(even).for_each(|(to, &number)| *to = C::bits(number));
-                    to.iter_mut().zip(odd).for_each(|(to, &number)| *to |= C::bits(number) << 16);
+                    first.iter_mut().chain(&mut *last).zip(even).for_each(|(to, &number)| *to = C::bits(number));
+                    first.iter_mut().chain(last).zip(odd).for_each(|(to, &number)| *to |= C::bits(number) << 16);
                 }
             }
         }
@@ -181,10 +174,11 @@ impl<C: Convert> Strided<'_, C> {
     /// Any lanes, one number after the other.
     #[inline(always)]
     fn read_any(&self, data: &[C::Number], lanes: usize, depths: usize, tile: &mut Tile) {
-        for lane in 0..lanes {
+        let rows = tile.0.as_flattened_mut().as_chunks_mut::<PAIRS>().0;
+        for (lane, row) in rows.iter_mut().take(lanes).enumerate() {
             for depth in 0..depths {
                 let bits = C::bits(data[lane * self.lane_stride + depth * self.depth_stride]);
-                tile.0[lane * PAIRS + depth / 2] |= bits << (depth % 2 * 16);
+                row[depth / 2] |= bits << (depth % 2 * 16);
             }
         }
     }

@@ -1,19 +1,18 @@
 //! A product of factors that are packed for it.
-#![allow(unsafe_code)] // kernels need instructions that only some processors have
 
 use std::ops::Range;
 
 use super::driver::{Packed, Scale, Target, product};
 use super::instructions::Instructions;
 use super::pack::{Lanes, Order, pack};
-use super::tile::{DEPTH, LANES, Tile};
+use super::tile::{DEPTH, SIDE, Tile};
 use super::weight::PackedBfloat16;
 use crate::gemm::SMALL;
 
 /// Tiles of one factor that are packed at once: 16 MB.
-const CHUNK: usize = 1 << 14;
+const CHUNK: usize = 1 << 13;
 
-/// `out = alpha · a · b`, or added to `out`, with these instructions. The processor must have them.
+/// `out = alpha · a · b`, or added to `out`, with these instructions.
 #[derive(Clone, Copy)]
 pub(super) struct Product {
     pub(super) instructions: Instructions,
@@ -24,50 +23,42 @@ impl Product {
     /// The sum of products of some of `a` with some of `b`, by index; the lanes of `b` are its columns. `b` is packed in chunks of
     /// columns of at most 16 MB.
     ///
-    /// # Safety
-    /// The processor has the instructions.
-    ///
     /// # Panics
     /// If the sizes do not fit each other or `out`.
-    pub(super) unsafe fn of_lanes(&self, out: &mut [f32], a: &[&dyn Lanes], b: &[&dyn Lanes], pairs: &[[usize; 2]]) {
+    pub(super) fn of_lanes(&self, out: &mut [f32], a: &[&dyn Lanes], b: &[&dyn Lanes], pairs: &[[usize; 2]]) {
         let (columns, depth) = (b[0].lanes(), b[0].depth());
         let parallel = self.begin(out, a[0], columns, depth);
         let depth_tiles = depth.div_ceil(DEPTH);
         if depth_tiles == 0 {
             return;
         }
-        let all = |factor: &&dyn Lanes| pack(*factor, 0..factor.lanes().div_ceil(LANES), Order::ByLane, parallel);
+        let all = |factor: &&dyn Lanes| pack(*factor, 0..factor.lanes().div_ceil(SIDE), Order::ByLane, parallel);
         let a: Vec<Vec<Tile>> = a.iter().map(all).collect();
-        for lanes in chunks(columns.div_ceil(LANES), depth_tiles) {
+        for lanes in chunks(columns.div_ceil(SIDE), depth_tiles) {
             let part = |factor: &&dyn Lanes| pack(*factor, lanes.clone(), Order::ByPair, parallel);
             let b: Vec<Vec<Tile>> = b.iter().map(part).collect();
             let packed = |tiles| Packed { tiles, depth_tiles };
             let factors: Vec<_> = pairs.iter().map(|&[i, j]| [packed(&a[i]), packed(&b[j])]).collect();
-            let target = Target::new(out, columns, lanes.start * LANES..(lanes.end * LANES).min(columns));
-            // SAFETY: by the caller's promise; `a` has all rows of `out`, and `b` all columns of `target`.
-            unsafe { product(self.instructions, target, self.scale, &factors, parallel) };
+            let target = Target::new(out, columns, lanes.start * SIDE..(lanes.end * SIDE).min(columns));
+            product(self.instructions, &target, self.scale, &factors, parallel);
         }
     }
 
     /// The product with the transpose of a packed weight.
     ///
-    /// # Safety
-    /// The processor has the instructions.
-    ///
     /// # Panics
     /// If the sizes do not fit each other or `out`.
-    pub(super) unsafe fn with_transpose_of(&self, out: &mut [f32], a: &dyn Lanes, weight: &PackedBfloat16) {
+    pub(super) fn with_transpose_of(&self, out: &mut [f32], a: &dyn Lanes, weight: &PackedBfloat16) {
         let parallel = self.begin(out, a, weight.rows, weight.columns);
         let depth_tiles = weight.columns.div_ceil(DEPTH);
         if depth_tiles == 0 {
             return;
         }
-        let tiles = pack(a, 0..a.lanes().div_ceil(LANES), Order::ByLane, parallel);
+        let tiles = pack(a, 0..a.lanes().div_ceil(SIDE), Order::ByLane, parallel);
         let packed = |tiles| Packed { tiles, depth_tiles };
         let target = Target::new(out, weight.rows, 0..weight.rows);
         let factors = [[packed(&tiles), packed(&weight.tiles)]];
-        // SAFETY: by the caller's promise; the factors have all rows and columns of `out`.
-        unsafe { product(self.instructions, target, self.scale, &factors, parallel) };
+        product(self.instructions, &target, self.scale, &factors, parallel);
     }
 
     /// Checks the sizes, and stores the empty sum if there is nothing to add; whether the product is worth more than a thread.
@@ -81,8 +72,8 @@ impl Product {
     }
 }
 
-/// Divides tiles of lanes into chunks of whole blocks.
+/// Divides tiles of lanes into chunks.
 fn chunks(lanes: usize, depth_tiles: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = (CHUNK / depth_tiles / 2 * 2).max(2);
+    let size = (CHUNK / depth_tiles).max(1);
     (0..lanes).step_by(size).map(move |start| start..(start + size).min(lanes))
 }

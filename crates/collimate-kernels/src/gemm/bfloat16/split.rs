@@ -1,5 +1,4 @@
 //! Products of float32 numbers by way of bfloat16.
-#![allow(unsafe_code)] // kernels need instructions that only some processors have
 
 use super::driver::Scale;
 use super::instructions::Instructions;
@@ -37,28 +36,20 @@ pub fn multiply_split(
     let is_worth_it = |i: &Instructions| precision == Precision::Medium || i.outrun_float32_threefold();
     match Instructions::fastest().filter(is_worth_it) {
         Some(instructions) => {
-            let product = Product { instructions, scale: Scale { alpha, accumulate } };
-            // SAFETY: the processor has the instructions.
-            unsafe { split(product, out, a, b, precision) }
+            split(Product { instructions, scale: Scale { alpha, accumulate } }, out, a, b, precision);
         }
         None => multiply(out, accumulate, alpha, a, b),
     }
 }
 
 /// [`multiply_split`] with given instructions.
-///
-/// # Safety
-/// The processor has them.
-pub(super) unsafe fn split(product: Product, out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, precision: Precision) {
+pub(super) fn split(product: Product, out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, precision: Precision) {
     let (a, b) = (View::from(a), View::from(b).transpose());
     assert!(a.is_sound() && b.is_sound(), "the size of a factor");
     let a: [&dyn Lanes; 2] = [&a.lanes::<Rounded>(), &a.lanes::<Rest>()];
     let b: [&dyn Lanes; 2] = [&b.lanes::<Rounded>(), &b.lanes::<Rest>()];
-    // SAFETY: by the caller's promise.
-    unsafe {
-        match precision {
-            Precision::High => product.of_lanes(out, &a, &b, &[[0, 1], [1, 0], [0, 0]]),
-            Precision::Medium => product.of_lanes(out, &a[..1], &b[..1], &[[0, 0]]),
-        }
+    match precision {
+        Precision::High => product.of_lanes(out, &a, &b, &[[0, 1], [1, 0], [0, 0]]),
+        Precision::Medium => product.of_lanes(out, &a[..1], &b[..1], &[[0, 0]]),
     }
 }

@@ -11,11 +11,7 @@ use crate::testing::{in_threads, numbers};
 
 /// The instructions that can be tested on this machine; `None` is the portable form.
 fn testable() -> Vec<Option<Instructions>> {
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    emulator::provide_amx();
-    let is_emulated = |i: &Instructions| i.name() == "amx";
-    let hardware = Instructions::ALL.iter().copied().filter(|i| i.are_available() || is_emulated(i));
-    hardware.map(Some).chain([None]).collect()
+    Instructions::testable().into_iter().map(Some).chain([None]).collect()
 }
 
 fn of(instructions: Option<Instructions>, accumulate: bool, alpha: f32) -> Option<Product> {
@@ -32,8 +28,7 @@ fn multiply_with(
 ) {
     let accumulate = accumulate != 0.0;
     match of(instructions, accumulate, alpha) {
-        // SAFETY: the instructions are testable.
-        Some(product) => unsafe { product.of_lanes(out, &[&a.lanes()], &[&b.transpose().lanes()], &[[0, 0]]) },
+        Some(product) => product.of_lanes(out, &[&a.lanes()], &[&b.transpose().lanes()], &[[0, 0]]),
         None => widened::multiply(out, accumulate, alpha, a, b),
     }
 }
@@ -173,8 +168,7 @@ fn products_with_a_packed_weight_have_the_bits_of_the_unpacked(
             for threads in [1, 3] {
                 let mut found = start.clone();
                 in_threads(threads, || match of(instructions, scale[0] != 0.0, scale[1]) {
-                    // SAFETY: the instructions are testable.
-                    Some(product) => unsafe { weight::prepared(product, &mut found, a, &weight, transposed) },
+                    Some(product) => weight::prepared(product, &mut found, a, &weight, transposed),
                     None => weight::unpacking(
                         Scale { alpha: scale[1], accumulate: scale[0] != 0.0 },
                         &mut found,
@@ -191,12 +185,12 @@ fn products_with_a_packed_weight_have_the_bits_of_the_unpacked(
 
 #[test]
 fn a_packed_weight_takes_half_of_float32_and_gives_back_its_numbers() {
-    let (rows, columns) = (48, 96);
+    let (rows, columns) = (64, 96);
     let numbers = numbers(rows * columns, 1);
     let weight = PackedBfloat16::rounded(Matrix::new(&numbers, rows, columns));
     assert_eq!(2 * weight.bytes(), size_of_val(&*numbers));
     let at = |row: usize, column: usize| bf16::from_f32(numbers[row * columns + column]).to_f32();
-    for (rows, columns) in [(0..48, 0..96), (5..40, 31..33), (16..17, 1..96), (47..48, 95..96)] {
+    for (rows, columns) in [(0..64, 0..96), (5..40, 31..33), (16..17, 1..96), (63..64, 95..96)] {
         let mut found = vec![0.0; rows.len() * columns.len()];
         weight.unpack(rows.clone(), columns.clone(), &mut found);
         let expected: Vec<f32> =
@@ -264,8 +258,7 @@ fn split_error(instructions: Instructions, precision: Precision, seed: u64) -> f
     let (a, b) = (numbers(m * k, seed), numbers(k * n, seed + 100));
     let mut out = vec![0.0; m * n];
     let product = Product { instructions, scale: Scale { alpha: 1.0, accumulate: false } };
-    // SAFETY: the instructions are testable.
-    unsafe { split::split(product, &mut out, Matrix::transpose_of(&a, m, k), Matrix::new(&b, k, n), precision) };
+    split::split(product, &mut out, Matrix::transpose_of(&a, m, k), Matrix::new(&b, k, n), precision);
     let error = |(index, &found): (usize, &f32)| {
         let products = || (0..k).map(|l| f64::from(a[l * m + index / n]) * f64::from(b[l * n + index % n]));
         (f64::from(found) - products().sum::<f64>()).abs() / products().map(f64::abs).sum::<f64>()

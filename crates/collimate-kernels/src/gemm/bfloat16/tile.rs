@@ -1,33 +1,40 @@
-//! The unit in which factors are packed: 16 lanes by 32 numbers. Nothing here needs the standard library:
+//! The unit in which factors are packed: 32 lanes by 32 numbers. Nothing here needs the standard library:
 //! `tests/python/emulated_products.py` compiles this file for a processor without an operating system.
 
-/// Rows of `a`, or columns of `b`, of a tile.
-pub(super) const LANES: usize = 16;
+/// Rows of `a`, or columns of `b`, of a tile. Kernels sum a tile of each factor at once.
+pub(super) const SIDE: usize = 32;
 
 /// Numbers of a lane in a tile; the inner dimension is packed in parts of this size.
 pub(super) const DEPTH: usize = 32;
 
+/// Lanes of half a tile: what fills a register of AVX-512, or one of AMX's tiles.
+pub(super) const LANES: usize = 16;
+
 /// Pairs of a lane in a tile.
 pub(super) const PAIRS: usize = DEPTH / 2;
-
-/// Rows and columns of what a kernel sums at once: two tiles of each factor.
-pub(super) const SIDE: usize = 2 * LANES;
 
 /// Products of packed factors that are summed together, at most: of the halves of split float32 numbers.
 pub(super) const PRODUCTS: usize = 3;
 
-/// 16 lanes by 16 pairs of bfloat16 numbers; the number at the even position is the low half of a pair.
+/// Sixteen lanes of sixteen pairs of bfloat16 numbers, of which the one at the even position is the low half of a pair.
 ///
-/// A tile of `a` has its lanes as rows, a tile of `b` its pairs: [lane][pair] and [pair][lane]. One is the other's transpose.
+/// Half a tile of `a` has its lanes as rows, one of `b` its pairs: [lane][pair] and [pair][lane], each the other's transpose.
+pub(super) type Half = [u32; LANES * PAIRS];
+
+/// The first and the last sixteen lanes.
 #[derive(Debug, Clone, PartialEq)]
 #[repr(C, align(64))]
-pub(super) struct Tile(pub(super) [u32; LANES * PAIRS]);
+pub(super) struct Tile(pub(super) [Half; 2]);
 
-/// Parts of the inner dimension of two tiles of `a` and two of `b`, all of the same length.
+impl Tile {
+    pub(super) const ZERO: Self = Self([[0; LANES * PAIRS]; 2]);
+}
+
+/// Tiles of `a` and of `b` along the same part of the inner dimension.
 #[derive(Clone, Copy)]
 pub(super) struct Panels<'t> {
-    pub(super) a: [&'t [Tile]; 2],
-    pub(super) b: [&'t [Tile]; 2],
+    pub(super) a: &'t [Tile],
+    pub(super) b: &'t [Tile],
 }
 
 /// What a kernel writes: the sums of a block of 32 by 32.

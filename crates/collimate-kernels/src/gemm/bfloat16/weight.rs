@@ -1,16 +1,17 @@
 //! Weights that are packed once.
-#![allow(unsafe_code)] // kernels need instructions that only some processors have
 
 use std::ops::Range;
 
 use super::Bfloat16Matrix;
 use super::driver::Scale;
 use super::instructions::Instructions;
-use super::pack::{Lanes, Order, Rounded, pack, transpose};
+use super::pack::{Lanes, Order, Rounded, pack};
 use super::product::Product;
-use super::tile::{DEPTH, LANES, PAIRS, Tile};
+use super::tile::{DEPTH, LANES, PAIRS, SIDE, Tile};
+use super::transpose::transpose;
 use super::widened::Widened;
 use crate::gemm::{Matrix, PackedWeight, View, multiply_packed};
+use crate::simd::dispatch;
 
 /// A weight W of bfloat16 numbers, [rows, columns], packed for products.
 ///
@@ -19,7 +20,7 @@ use crate::gemm::{Matrix, PackedWeight, View, multiply_packed};
 /// one pass over W, which is little beside a product with many rows. A second copy in the other order would
 /// take as much memory as float32.
 ///
-/// A number takes two bytes; rows are rounded up to a multiple of 16, columns to one of 32.
+/// A number takes two bytes; rows and columns are rounded up to multiples of 32.
 #[derive(Debug, Clone)]
 pub struct PackedBfloat16 {
     /// [tile of rows][tile of columns], by pair.
@@ -46,7 +47,7 @@ impl PackedBfloat16 {
 
     fn of(weight: &dyn Lanes) -> Self {
         let (rows, columns) = (weight.lanes(), weight.depth());
-        Self { tiles: pack(weight, 0..rows.div_ceil(LANES), Order::ByPair, true), rows, columns }
+        Self { tiles: pack(weight, 0..rows.div_ceil(SIDE), Order::ByPair, true), rows, columns }
     }
 
     /// The bytes that it takes.
@@ -55,8 +56,8 @@ impl PackedBfloat16 {
     }
 
     /// The tile of some rows and columns, by their number.
-    fn tile(&self, row: usize, column: usize) -> Option<&Tile> {
-        self.tiles.get(row / LANES * self.columns.div_ceil(DEPTH) + column / DEPTH)
+    fn tile(&self, row: usize, column: usize) -> &Tile {
+        &self.tiles[row / SIDE * self.columns.div_ceil(DEPTH) + column / DEPTH]
     }
 }
 
@@ -71,21 +72,28 @@ impl PackedWeight for PackedBfloat16 {
 
     fn unpack(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
         let width = columns.len();
-        for row in (rows.start / LANES * LANES..rows.end).step_by(LANES) {
+        for row in (rows.start / SIDE * SIDE..rows.end).step_by(SIDE) {
             for column in (columns.start / DEPTH * DEPTH..columns.end).step_by(DEPTH) {
-                let Some(tile) = self.tile(row, column).map(transpose) else { return };
-                let (lanes, _) = tile.0.as_chunks::<PAIRS>();
+                let tile = transpose(self.tile(row, column));
+                let (lanes, _) = tile.0.as_flattened().as_chunks::<PAIRS>();
                 let [begin, end] = [columns.start.max(column), columns.end.min(column + DEPTH)];
-                for wanted in rows.start.max(row)..rows.end.min(row + LANES) {
-                    let to = &mut out[(wanted - rows.start) * width..][begin - columns.start..end - columns.start];
-                    widen(&lanes[wanted - row], begin - column, to);
-                }
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for wanted in rows.start.max(row)..rows.end.min(row + SIDE) {
+                            let to = &mut out[(wanted - rows.start) * width..];
+                            let to = &mut to[begin - columns.start..end - columns.start];
+                            widen(&lanes[wanted - row], begin - column, to);
+                        }
+                    },
+                );
             }
         }
     }
 }
 
 /// The numbers of a lane from `first` on, in float32.
+#[inline(always)]
 fn widen(lane: &[u32; PAIRS], first: usize, to: &mut [f32]) {
     let mut numbers = [0.0; DEPTH];
     for (to, &pair) in numbers.as_chunks_mut::<2>().0.iter_mut().zip(lane) {
@@ -107,21 +115,29 @@ impl Lanes for Columns<'_> {
     }
 
     fn read(&self, lane: usize, depth: usize, tile: &mut Tile) -> Order {
-        // A row of the weight's tile has two neighboring columns of 16 rows.
-        let pairs = lane % DEPTH / 2;
-        for half in 0..2 {
-            let row = depth + half * LANES;
-            let Some(from) = (row < self.0.rows).then(|| self.0.tile(row, lane)).flatten() else { continue };
-            let (from, _) = from.0.as_chunks::<LANES>();
-            let (to, _) = tile.0.as_chunks_mut::<PAIRS>();
-            for (to, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(&from[pairs..]) {
-                for (i, &[even, odd]) in from.as_chunks::<2>().0.iter().enumerate() {
-                    to[0][half * PAIRS / 2 + i] = even & 0xffff | odd << 16;
-                    to[1][half * PAIRS / 2 + i] = even >> 16 | odd & 0xffff_0000;
-                }
+        let from = self.0.tile(depth, lane);
+        dispatch(
+            #[inline(always)]
+            || separate(from, tile),
+        );
+        Order::ByLane
+    }
+}
+
+/// Columns of a weight's tile, each by itself.
+#[inline(always)]
+fn separate(from: &Tile, tile: &mut Tile) {
+    // Half a tile of the weight has 16 rows of it, and side by side pairs of its columns, which are two lanes here.
+    let (lanes, _) = tile.0.as_flattened_mut().as_chunks_mut::<{ 2 * PAIRS }>();
+    for (half, from) in from.0.iter().enumerate() {
+        for (to, from) in lanes.iter_mut().zip(from.as_chunks::<LANES>().0) {
+            let (even, odd) = to.split_at_mut(PAIRS);
+            let [even, odd] = [even, odd].map(|lane| &mut lane[half * PAIRS / 2..][..PAIRS / 2]);
+            for ((even, odd), [first, second]) in even.iter_mut().zip(odd).zip(from.as_chunks::<2>().0) {
+                *even = first & 0xffff | second << 16;
+                *odd = first >> 16 | second & 0xffff_0000;
             }
         }
-        Order::ByLane
     }
 }
 
@@ -140,8 +156,7 @@ pub fn multiply_prepared(
 ) {
     let scale = Scale { alpha, accumulate };
     match Instructions::fastest() {
-        // SAFETY: the processor has the instructions.
-        Some(instructions) => unsafe { prepared(Product { instructions, scale }, out, a, weight, transposed) },
+        Some(instructions) => prepared(Product { instructions, scale }, out, a, weight, transposed),
         None => unpacking(scale, out, a, weight, transposed),
     }
 }
@@ -158,21 +173,15 @@ pub(super) fn unpacking(
 }
 
 /// [`multiply_prepared`] with given instructions.
-///
-/// # Safety
-/// The processor has them.
-pub(super) unsafe fn prepared(
+pub(super) fn prepared(
     product: Product,
     out: &mut [f32],
     a: Bfloat16Matrix<'_>,
     weight: &PackedBfloat16,
     transposed: bool,
 ) {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        match transposed {
-            true => product.with_transpose_of(out, &a.lanes(), weight),
-            false => product.of_lanes(out, &[&a.lanes()], &[&Columns(weight)], &[[0, 0]]),
-        }
+    match transposed {
+        true => product.with_transpose_of(out, &a.lanes(), weight),
+        false => product.of_lanes(out, &[&a.lanes()], &[&Columns(weight)], &[[0, 0]]),
     }
 }
