@@ -27,16 +27,17 @@ mod unpack;
 use burn::tensor::Tensor;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::element::BoolElement;
+use collimate_quantized::Format;
 
 use self::attention::{Blocks, Saved};
 use self::chunk::{Chunk, padded_rows};
 use self::packed::CubePacked;
 use self::tensors::{Cube, read, write};
 use crate::attention_map::{AttentionMap, AttentionSaved, AttentionShape, Segment};
-use crate::dtype::{in_dtype, in_float32};
+use crate::dtype::{ComputeDtype, in_dtype, in_float32};
 use crate::operands::{AdamwStep, DropoutRows, GateActivation, Gradient, Moments, OutputLayer, Rotary, TargetLogp};
 use crate::ops::FusedOps;
-use crate::plain;
+use crate::{plain, unpacking};
 
 impl<R: CubeRuntime, BT: BoolElement> AttentionMap<Cube<R, BT>> for Blocks<R> {
     fn new(segments: &[Segment], shape: &AttentionShape, _: &[Option<usize>], device: &R::Device) -> Self {
@@ -73,6 +74,10 @@ impl<R: CubeRuntime, BT: BoolElement> AttentionMap<Cube<R, BT>> for Blocks<R> {
 impl<R: CubeRuntime, BT: BoolElement> FusedOps for Cube<R, BT> {
     type Attention = Blocks<R>;
     type Packed = CubePacked<R>;
+
+    fn unpacking_bytes(format: Option<Format>, dtype: ComputeDtype) -> u64 {
+        unpacking::by_kernels(format, dtype)
+    }
 
     fn pack_rows(rows: usize) -> usize {
         padded_rows(rows)

@@ -6,6 +6,7 @@ use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use collimate_kernels as kernels;
 use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, PackedWeight, Segment, TargetLogp};
+use collimate_quantized::Format;
 
 use crate::allocator;
 use crate::attention_map::{AttentionMap, AttentionSaved};
@@ -125,6 +126,11 @@ impl FusedOps for Flex {
                 matrix(out, shape)
             }
         }
+    }
+
+    /// A weight is unpacked by panels, in the processor's cache.
+    fn unpacking_bytes(_: Option<Format>, _: ComputeDtype) -> u64 {
+        0
     }
 
     fn add(x: Matrix, y: &Matrix) -> Matrix {

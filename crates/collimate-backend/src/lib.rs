@@ -48,6 +48,7 @@ mod ops_tests;
 mod packed_tests;
 mod plain_backend;
 mod table;
+mod unpacking;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
@@ -65,4 +66,7 @@ pub use operands::{
 };
 pub use ops::FusedOps;
 pub use packed::{FilePages, HostPacked, PackedTensor, PlainMatrix};
-pub use table::{BACKENDS, BackendInfo, BackendJob, check_dtype, device_memory, devices, dispatch, keeps_packed};
+pub use table::{
+    BACKENDS, BackendInfo, BackendJob, check_dtype, device_memory, devices, dispatch, keeps_packed, unpacking_bytes,
+};
+pub use unpacking::UnpackingBytes;

@@ -8,16 +8,23 @@ mod packed;
 use std::process::{Command, Stdio};
 
 use burn_tch::{LibTorch, LibTorchDevice};
+use collimate_quantized::Format;
 
 use self::attention::Batches;
 use self::packed::TorchPacked;
 use crate::devices::{FoundDevice, HasDevices, machine_memory, own_memory};
+use crate::dtype::ComputeDtype;
 use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
+use crate::unpacking;
 
 impl FusedOps for LibTorch {
     type Attention = Batches;
     type Packed = TorchPacked;
+
+    fn unpacking_bytes(format: Option<Format>, dtype: ComputeDtype) -> u64 {
+        unpacking::by_libtorch(format, dtype)
+    }
 }
 
 impl HasDevices for LibTorch {

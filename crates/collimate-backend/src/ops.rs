@@ -9,9 +9,10 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use collimate_quantized::Format;
 
 use crate::attention_map::AttentionMap;
-use crate::dtype::in_float32;
+use crate::dtype::{ComputeDtype, in_float32};
 use crate::operands::{
     AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, OutputLayer, Rotary, TargetLogp,
 };
@@ -62,6 +63,12 @@ pub trait FusedOps: Backend {
         backward: bool,
     ) -> Tensor<Self, 2> {
         plain::multiply_packed(onto, alpha, x, weight, backward)
+    }
+
+    /// Bytes for each number of a weight that [`FusedOps::multiply_packed`] takes on the device to unpack it, in a run that
+    /// computes in `dtype`; without a format the weight is of plain numbers in a file.
+    fn unpacking_bytes(_format: Option<Format>, dtype: ComputeDtype) -> u64 {
+        plain::unpacking_bytes(dtype)
     }
 
     /// Adds `alpha · a · b` to a gradient.

@@ -7,6 +7,7 @@ use crate::dtype::ComputeDtype;
 use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
 use crate::packed::PackedTensor;
+use crate::unpacking::{self, UnpackingBytes};
 
 /// A backend known to this version, compiled in or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,10 +122,10 @@ pub fn device_memory(backend: &str, device: usize) -> Result<Option<DeviceMemory
     with_backend(backend, Memory(device))
 }
 
-/// Whether resident weights of a format stay packed on a backend: it has kernels that unpack them.
+/// Whether resident weights of a format stay packed on a backend, in this build or not: it has kernels that unpack them.
 ///
 /// # Errors
-/// The backend is unknown or not compiled in.
+/// The backend is unknown.
 pub fn keeps_packed(backend: &str, format: Format) -> Result<bool, BackendError> {
     struct Keeps(Format);
 
@@ -136,7 +137,32 @@ pub fn keeps_packed(backend: &str, format: Format) -> Result<bool, BackendError>
         }
     }
 
-    with_backend(backend, Keeps(format))
+    match with_backend(backend, Keeps(format)) {
+        Err(BackendError::NotCompiled { .. }) => Ok(unpacking::on_device(format)),
+        found => found,
+    }
+}
+
+/// [`FusedOps::unpacking_bytes`] of a backend, in this build or not.
+///
+/// # Errors
+/// The backend is unknown.
+pub fn unpacking_bytes(backend: &str) -> Result<UnpackingBytes, BackendError> {
+    struct Bytes;
+
+    impl Visitor for Bytes {
+        type Output = UnpackingBytes;
+
+        fn visit<B: HasDevices>(self) -> Result<UnpackingBytes, BackendError> {
+            Ok(B::unpacking_bytes)
+        }
+    }
+
+    match with_backend(backend, Bytes) {
+        Err(BackendError::NotCompiled { name: "libtorch", .. }) => Ok(unpacking::by_libtorch),
+        Err(BackendError::NotCompiled { .. }) => Ok(unpacking::by_kernels),
+        found => found,
+    }
 }
 
 /// Checks that a device computes in `dtype`, before anything is loaded there.
@@ -205,16 +231,34 @@ mod tests {
     #[test]
     fn backends_keep_the_formats_packed_that_they_have_kernels_for() {
         for format in [Format::NF4, Format::NF4_DOUBLE, Format::Int8] {
-            for backend in BACKENDS.iter().filter(|backend| backend.compiled) {
+            for backend in BACKENDS {
                 assert_eq!(keeps_packed(backend.name, format), Ok(true), "{} {format}", backend.name);
             }
         }
         for format in [Format::Mxfp4, Format::Awq { group: 128 }] {
-            for backend in BACKENDS.iter().filter(|backend| backend.compiled) {
+            for backend in BACKENDS {
                 assert_eq!(keeps_packed(backend.name, format), Ok(backend.name == "flex"), "{} {format}", backend.name);
             }
         }
         assert!(keeps_packed("flx", Format::Int8).is_err());
+    }
+
+    #[test]
+    fn a_product_takes_memory_for_a_weight_that_it_does_not_unpack_by_panels() {
+        let (float32, bfloat16) = (ComputeDtype::Float32, ComputeDtype::Bfloat16);
+        for backend in BACKENDS {
+            let bytes = unpacking_bytes(backend.name).expect("a known backend");
+            let taken = |format| [bytes(format, float32), bytes(format, bfloat16)];
+            let of = [Some(Format::NF4), Some(Format::Int8), Some(Format::Mxfp4), None].map(taken);
+            let expected = match backend.name {
+                "flex" => [[0, 0]; 4],
+                "libtorch" => [[12, 12], [4, 4 + 2], [4, 4 + 2], [4, 4 + 2]],
+                // A kernel writes what the product reads; other formats are uploaded in float32.
+                _ => [[4, 2], [4, 2], [4, 4 + 2], [4, 4 + 2]],
+            };
+            assert_eq!(of, expected, "{}", backend.name);
+        }
+        assert!(unpacking_bytes("flx").is_err());
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod layers;
 mod limits;
 mod merge_files;
 mod model_file;
+mod model_folder;
 mod peft;
 mod plain_file;
 mod quantization;
@@ -59,6 +60,7 @@ pub use merge_files::{
     MergeOptions, MergeSummary, StagedMerge, copy_side_files, merge_adapter, side_files, stage_merge,
 };
 pub use model_file::is_model_file;
+pub use model_folder::ModelFolder;
 pub use peft::{
     Adapter, AdapterPart, ByPattern, LayerChoice, LoraConfig, LoraTargets, ModuleNames, ModulePattern, merged_tensor,
     peft_default_targets, row_lengths,

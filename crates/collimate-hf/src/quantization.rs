@@ -1,12 +1,10 @@
 //! Which weights of a model are packed, and in which format.
 
-use std::path::Path;
-
 use collimate_quantized::{Format, QuantizationConfig, QuantizationMethod};
 
 use crate::blocks::{FeedForward, LinearSpec};
 use crate::config::ModelConfig;
-use crate::weights::WeightFiles;
+use crate::model_folder::LazyFiles;
 
 /// Columns of a group where a file says that there are no groups: the format's usual number, for forecasts only.
 const USUAL_GROUP: usize = 128;
@@ -29,11 +27,11 @@ impl ModelConfig {
     }
 
     /// The same configuration with the weights that are packed in a folder's files: configurations are not precise there.
-    pub(crate) fn packed_in(mut self, dir: &Path) -> Self {
+    pub(crate) fn packed_in(mut self, files: &mut LazyFiles) -> Self {
         if self.quantization.is_none() {
             return self;
         }
-        let Ok(weights) = WeightFiles::open(dir) else { return self };
+        let Some(weights) = files.get() else { return self };
         let linears = self.packable_weights().into_iter();
         self.unpacked_weights = linears.filter(|weight| !weights.is_packed(weight)).collect();
         self

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use collimate_quantized::QuantizationConfig;
+use collimate_quantized::{QuantizationConfig, QuantizationMethod};
 use serde_json::Value;
 
 use crate::config::{Activation, AttentionBias, BiasRule, Defaults, Family, JointNames, ModelConfig};
 use crate::error::HfError;
 use crate::families::FAMILIES;
 use crate::fields::Fields;
+use crate::model_folder::{LazyFiles, ModelFolder};
 use crate::plain_file::read_json;
 use crate::rope::{self, RopeFields, RopeScaling};
-use crate::weights::WeightFiles;
 use crate::{limits, shards};
 
 /// More blocks are a typing error, and their list of names would exhaust memory.
@@ -25,6 +25,11 @@ impl ModelConfig {
     /// [`HfError`] naming file and field: not JSON; sizes that are zero, absurd or inconsistent; an unsupported
     /// architecture, activation or rotary scaling.
     pub fn from_dir(dir: &Path) -> Result<Self, HfError> {
+        ModelFolder::open(dir).map(ModelFolder::into_config)
+    }
+
+    /// [`ModelConfig::from_dir`], with the files of the weights where it depends on them.
+    pub(crate) fn from_folder(dir: &Path, files: &mut LazyFiles) -> Result<Self, HfError> {
         let path = dir.join("config.json");
         if dir.is_file() && shards::is_pickle(dir) {
             return Err(HfError::PickledWeights { path: dir.to_owned() });
@@ -43,7 +48,7 @@ impl ModelConfig {
                 }
             }
         }
-        Ok(with_stored_head(dir, config).packed_in(dir))
+        Ok(with_stored_head(dir, config, files).packed_in(files))
     }
 
     /// Reads the contents of a `config.json`; `path` is for errors only.
@@ -66,13 +71,11 @@ impl ModelConfig {
 
 /// The configuration, with an output layer of its own if the weights hold one that is not the embedding. transformers does
 /// the same, whatever `tie_word_embeddings` says.
-fn with_stored_head(dir: &Path, config: ModelConfig) -> ModelConfig {
+fn with_stored_head(dir: &Path, config: ModelConfig, files: &mut LazyFiles) -> ModelConfig {
     if !config.tie_word_embeddings {
         return config;
     }
-    // Weights that cannot be opened are reported by whoever reads them.
-    let weights = WeightFiles::open(dir).ok();
-    let equal = weights.and_then(|weights| weights.are_equal(&config.head().name, &config.embedding().name));
+    let equal = files.get().and_then(|weights| weights.are_equal(&config.head().name, &config.embedding().name));
     if equal != Some(false) {
         return config;
     }
@@ -169,8 +172,14 @@ fn refuse_variants(fields: Fields<'_>) -> Result<(), HfError> {
 }
 
 fn quantization(fields: Fields<'_>) -> Result<Option<QuantizationConfig>, HfError> {
+    let refused = |reason: &str| fields.unsupported("quantization_config", reason);
     let config = fields.get("quantization_config").map(QuantizationConfig::from_json).transpose();
-    config.map_err(|error| fields.unsupported("quantization_config", &error.to_string()))
+    match config.map_err(|error| refused(&error.to_string()))? {
+        Some(config) if config.method == QuantizationMethod::Mxfp4 => {
+            Err(refused("MXFP4 is the format of gpt_oss's experts, an architecture that is not read yet"))
+        }
+        config => Ok(config),
+    }
 }
 
 /// The rotation described by a file.

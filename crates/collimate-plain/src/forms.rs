@@ -17,7 +17,7 @@ use collimate_kernels::dropout_mask;
 
 pub use self::attention::Tiles;
 pub use self::target_logps::{target_logps, target_logps_backward};
-use crate::dtype::{in_dtype, in_float32};
+use crate::dtype::{ComputeDtype, in_dtype, in_float32};
 use crate::operands::{AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, Rotary};
 use crate::packed::PackedTensor;
 
@@ -58,6 +58,12 @@ pub fn multiply_packed<B: Backend, P: PackedTensor<B>>(
     let unpacked = weight.unpack_in(x.dtype(), &x.device());
     let factor = if backward { Factor::new(&unpacked) } else { Factor::transpose_of(&unpacked) };
     multiply(onto, alpha, Factor::new(x), factor)
+}
+
+/// `FusedOps::unpacking_bytes`: a matrix in float32, and what it is rounded to.
+pub fn unpacking_bytes(dtype: ComputeDtype) -> u64 {
+    let float32 = ComputeDtype::Float32.num_bytes();
+    float32 + if dtype == ComputeDtype::Float32 { 0 } else { dtype.num_bytes() }
 }
 
 /// `x + y` in the dtype of `x`.

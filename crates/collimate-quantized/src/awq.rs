@@ -16,33 +16,15 @@ const PLACES: [u32; PER_WORD] = [0, 4, 1, 5, 2, 6, 3, 7];
 /// Codes of four bits: a number is `(code − zero) · scale`. Files hold [columns, rows], eight rows in a word.
 #[derive(Clone, Debug)]
 pub struct Awq {
+    /// Columns of a group.
     pub(crate) group: usize,
+    /// Little-endian words [columns, rows / 8].
     pub(crate) codes: Bytes,
+    /// Little-endian words [groups, rows / 8].
     pub(crate) zeros: Bytes,
+    /// [groups, rows].
     pub(crate) scales: Bytes,
     pub(crate) scale_dtype: FloatDtype,
-}
-
-impl Awq {
-    /// Columns of a group.
-    pub fn group(&self) -> usize {
-        self.group
-    }
-
-    /// The codes: little-endian words [columns, rows / 8].
-    pub fn codes(&self) -> &Bytes {
-        &self.codes
-    }
-
-    /// The zeros: little-endian words [groups, rows / 8].
-    pub fn zeros(&self) -> &Bytes {
-        &self.zeros
-    }
-
-    /// The scales: [groups, rows].
-    pub fn scales(&self) -> (&Bytes, FloatDtype) {
-        (&self.scales, self.scale_dtype)
-    }
 }
 
 impl Awq {

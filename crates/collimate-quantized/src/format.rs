@@ -78,6 +78,11 @@ impl Format {
         8.0 * self.byte_count(SIDE, SIDE) as f64 / (SIDE * SIDE) as f64
     }
 
+    /// The format of this name that weights can be packed into; `None` for another name, such as `none`.
+    pub fn to_pack_into(name: &str) -> Option<Self> {
+        [Self::NF4, Self::NF4_DOUBLE, Self::Int8].into_iter().find(|format| format.name() == name)
+    }
+
     /// The name in recipes and messages.
     pub fn name(self) -> &'static str {
         match self {

@@ -14,26 +14,13 @@ pub(crate) const LARGEST: f32 = 448.0;
 #[derive(Clone, Debug)]
 pub struct Fp8 {
     pub(crate) codes: Bytes,
+    /// Of the rectangles, row after row: ⌈rows / block rows⌉ × ⌈columns / block columns⌉.
     pub(crate) scales: Arc<[f32]>,
+    /// Rows and columns of a rectangle.
     pub(crate) block: [usize; 2],
 }
 
 impl Fp8 {
-    /// The floats, row after row.
-    pub fn codes(&self) -> &Bytes {
-        &self.codes
-    }
-
-    /// The scales of the rectangles, row after row: ⌈rows / block rows⌉ × ⌈columns / block columns⌉.
-    pub fn scales(&self) -> &[f32] {
-        &self.scales
-    }
-
-    /// Rows and columns of a rectangle.
-    pub fn block(&self) -> [usize; 2] {
-        self.block
-    }
-
     /// The first code that is not a number.
     pub(crate) fn first_nan(&self) -> Option<usize> {
         self.codes.iter().position(|&code| code & 0x7f == 0x7f)

@@ -20,53 +20,23 @@ pub enum ZeroPoints {
 /// Codes of a few bits: a number is `(code − zero) · scale`. Files hold [columns, rows], so a row's codes are far apart.
 #[derive(Clone, Debug)]
 pub struct Gptq {
+    /// Bits of a code.
     pub(crate) bits: u32,
+    /// Columns of a group.
     pub(crate) group: usize,
+    /// Little-endian words [columns · bits / 32, rows], bits along columns from the lowest on.
     pub(crate) codes: Bytes,
+    /// Little-endian words [groups, rows · bits / 32].
     pub(crate) zeros: Bytes,
     pub(crate) zero_points: ZeroPoints,
+    /// [groups, rows].
     pub(crate) scales: Bytes,
     pub(crate) scale_dtype: FloatDtype,
-    /// The group of each column, where columns were sorted by their activations.
+    /// The group of each column as a little-endian word, where columns were sorted by their activations.
     pub(crate) groups: Option<Bytes>,
 }
 
 impl Gptq {
-    /// Bits of a code.
-    pub fn bits(&self) -> u32 {
-        self.bits
-    }
-
-    /// Columns of a group.
-    pub fn group(&self) -> usize {
-        self.group
-    }
-
-    /// The codes: little-endian words [columns · bits / 32, rows], bits along columns from the lowest on.
-    pub fn codes(&self) -> &Bytes {
-        &self.codes
-    }
-
-    /// The zeros: little-endian words [groups, rows · bits / 32].
-    pub fn zeros(&self) -> &Bytes {
-        &self.zeros
-    }
-
-    /// How zeros are stored.
-    pub fn zero_points(&self) -> ZeroPoints {
-        self.zero_points
-    }
-
-    /// The scales: [groups, rows].
-    pub fn scales(&self) -> (&Bytes, FloatDtype) {
-        (&self.scales, self.scale_dtype)
-    }
-
-    /// The group of each column as little-endian integers, where groups are not consecutive columns.
-    pub fn groups(&self) -> Option<&Bytes> {
-        self.groups.as_ref()
-    }
-
     #[inline(always)]
     fn group_of(&self, column: usize) -> usize {
         match &self.groups {

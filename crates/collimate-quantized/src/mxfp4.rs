@@ -19,24 +19,8 @@ pub(crate) const TABLE: [f32; 16] =
 #[derive(Clone, Debug)]
 pub struct Mxfp4 {
     pub(crate) codes: Bytes,
-    pub(crate) exponents: Bytes,
-}
-
-impl Mxfp4 {
-    /// The packed codes.
-    pub fn codes(&self) -> &Bytes {
-        &self.codes
-    }
-
     /// The exponent of each block, plus 127.
-    pub fn exponents(&self) -> &Bytes {
-        &self.exponents
-    }
-
-    /// The number of each code, before its block's power of two.
-    pub fn table() -> &'static [f32; 16] {
-        &TABLE
-    }
+    pub(crate) exponents: Bytes,
 }
 
 /// 2 to the power of an exponent, which has no sign and at most 254; 2⁻¹²⁷ is subnormal.

@@ -8,8 +8,8 @@ use collimate_files::{FolderLock, OutputFolder, write_atomically};
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
 use collimate_train::{
-    Observer, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, Training, backend_name,
-    check_folder, compute_dtype, load_recipe, open_session, quantization, train_in, weight_storage, write_documents,
+    Observer, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, check_folder, load_recipe,
+    open_session, train_in, write_documents,
 };
 use serde_json::json;
 
@@ -188,18 +188,8 @@ impl Quickstart {
 /// Opens a model folder, or an adapter's folder on its base model.
 fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, TrainError> {
     let is_adapter = model.join("adapter_config.json").is_file();
-    let options = SessionOptions {
-        model: if is_adapter { model.join("base") } else { model.to_owned() },
-        adapter: is_adapter.then(|| model.to_owned()),
-        backend: backend_name(recipe).to_owned(),
-        device: recipe.device,
-        dtype: compute_dtype(recipe),
-        quantization: quantization(recipe),
-        weights: weight_storage(recipe),
-        training: Training::Off,
-        seed: 0,
-        ends: Vec::new(),
-    };
+    let base = if is_adapter { model.join("base") } else { model.to_owned() };
+    let options = SessionOptions::of_recipe(recipe, base, is_adapter.then(|| model.to_owned()));
     open_session(&options)
 }
 

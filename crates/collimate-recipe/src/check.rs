@@ -2,7 +2,8 @@
 
 use crate::error::{Origin, RecipeError};
 use crate::limits::{MAX_COUNT, MAX_THREADS};
-use crate::recipe::{COMPUTE_DTYPES, QUANTIZATIONS, Recipe, WEIGHT_PLACES};
+use crate::recipe::{COMPUTE_DTYPES, QUANTIZATIONS, Recipe};
+use crate::weight_place::WEIGHT_PLACES;
 
 impl Recipe {
     /// Checks every value; `origin` says where a key was set.

@@ -57,6 +57,7 @@ mod trl_defaults_tests;
 #[cfg(test)]
 mod trl_tests;
 mod values;
+mod weight_place;
 
 pub use cache::CacheFolder;
 pub use due_steps::DueSteps;
@@ -69,7 +70,7 @@ pub use memory_budget::MemoryBudget;
 pub use mixture::{DataMixture, MixtureSet};
 pub use objective::ObjectiveSpec;
 pub use parse::ParsedRecipe;
-pub use recipe::{COMPUTE_DTYPES, QUANTIZATIONS, Recipe, WEIGHT_PLACES};
+pub use recipe::{COMPUTE_DTYPES, QUANTIZATIONS, Recipe};
 pub use report_to::Trackers;
 pub use router_loss::RouterLoss;
 pub use rows::{FieldNames, TemplateVariables};
@@ -81,3 +82,4 @@ pub use strategy::{IntervalStrategy, OnNonfinite};
 pub use target_modules::TargetModules;
 pub use trainer::VERB;
 pub use trl::{DifferentDefault, TRL_VERSION, TrlDefaults};
+pub use weight_place::{WEIGHT_PLACES, WeightPlace};

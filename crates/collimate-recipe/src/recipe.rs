@@ -22,15 +22,13 @@ use crate::sources::DataSources;
 use crate::strategy::{IntervalStrategy, OnNonfinite};
 use crate::target_modules::TargetModules;
 use crate::values::KeyType;
+use crate::weight_place::WEIGHT_PLACES;
 
 /// Values of `compute_dtype`, the default first.
 pub const COMPUTE_DTYPES: [&str; 2] = ["float32", "bfloat16"];
 
 /// Values of `quantization`, the default first.
 pub const QUANTIZATIONS: [&str; 4] = ["none", "nf4", "nf4-double", "int8"];
-
-/// Values of `weights`, the default first.
-pub const WEIGHT_PLACES: [&str; 3] = ["auto", "resident", "mapped"];
 
 recipe_keys! {
     /// Model to train: a folder in the Hugging Face layout, or a name on the hub, as `org/name`, `org/name@revision` or
@@ -47,8 +45,8 @@ recipe_keys! {
     /// bitsandbytes and QLoRA), `nf4-double` (with packed scales), `int8` (eight bits), or `none`. A base whose files are
     /// packed already stays as it is.
     quantization: String = QUANTIZATIONS[0].to_owned(),
-    /// Where packed weights of a base whose files are packed are kept: `resident` (in memory), `mapped` (in the files, of
-    /// which a block at a time is read), or `auto`: mapped if `memory_budget` is too small for them.
+    /// Where weights of linear layers are kept that are not trained: `resident` (in memory), `mapped` (in their files, packed or
+    /// not, where one is read at a time), or `auto`: mapped if `memory_budget` is too small for them.
     weights: String = WEIGHT_PLACES[0].to_owned(),
     /// PEFT adapter to start from: a folder, or a name on the hub.
     adapter: Option<PathBuf> = None,

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::recipe::{COMPUTE_DTYPES, QUANTIZATIONS, Recipe, WEIGHT_PLACES};
+use crate::recipe::{COMPUTE_DTYPES, QUANTIZATIONS, Recipe};
+use crate::weight_place::WEIGHT_PLACES;
 
 /// An objective for the schema.
 #[derive(Debug, Clone)]

@@ -39,16 +39,15 @@ pub use collimate_progress::{self as progress, Observer, format_bytes, format_co
 pub use collimate_resolve::LoadedRecipe;
 pub use control::{RunContext, RunControl, StopFlag};
 pub use error::TrainError;
-pub use load_recipe::{
-    backend_name, compute_dtype, format_named, load_recipe, load_recipe_from, load_recipe_with, quantization,
-    storage_named, weight_storage,
-};
+pub use load_recipe::{backend_name, compute_dtype, load_recipe, load_recipe_from, load_recipe_with, quantization};
 pub use optimizer::UpdateOptions;
 #[doc(hidden)]
 pub use packs::OVERHEAD;
 pub use prepare::{load_options, prepare, tokenizer_changes};
 pub use reference::hash_of_starts;
-pub use session::{ModelSummary, Session, SessionOptions, Training, UpdateStats, check_session, open_session};
+pub use session::{
+    CheckedSession, ModelSummary, Session, SessionOptions, Training, UpdateStats, check_session, open_session,
+};
 pub use threads::run_passes_on_the_main_thread;
 pub use trainer::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,

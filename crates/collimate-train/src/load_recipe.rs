@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use collimate_backend::{BACKENDS, ComputeDtype, check_dtype};
-use collimate_hf::Storage;
 use collimate_hub::{Hub, HubOptions};
 use collimate_quantized::Format;
 use collimate_recipe::{ParsedRecipe, Recipe, TrlDefaults};
@@ -64,30 +63,7 @@ pub fn compute_dtype(recipe: &Recipe) -> ComputeDtype {
 
 /// The format that a recipe packs its model into.
 pub fn quantization(recipe: &Recipe) -> Option<Format> {
-    format_named(&recipe.quantization)
-}
-
-/// Where a recipe keeps packed weights; for `auto`, as long as they fit into memory.
-pub fn weight_storage(recipe: &Recipe) -> Storage {
-    storage_named(&recipe.weights)
-}
-
-/// The format of weights with this name in recipes; `None` for `none`.
-pub fn format_named(name: &str) -> Option<Format> {
-    match name {
-        "nf4" => Some(Format::NF4),
-        "nf4-double" => Some(Format::NF4_DOUBLE),
-        "int8" => Some(Format::Int8),
-        _ => None,
-    }
-}
-
-/// The place of packed weights with this name in recipes.
-pub fn storage_named(name: &str) -> Storage {
-    match name {
-        "mapped" => Storage::Mapped,
-        _ => Storage::Resident,
-    }
+    Format::to_pack_into(&recipe.quantization)
 }
 
 fn compute_in_bfloat16(parsed: &mut ParsedRecipe) {
@@ -102,45 +78,5 @@ fn compute_in_bfloat16(parsed: &mut ParsedRecipe) {
             };
             parsed.note_instead("bf16", &format!("{backend} computes in float32{saved}"));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use collimate_objectives as _;
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case(
-        "objective: nca\nbf16: true\n",
-        "float32",
-        Some("bf16 (flex computes in float32; what is saved is bfloat16)")
-    )]
-    #[case("bf16: true\n", "float32", Some("bf16 (flex computes in float32)"))]
-    #[case("dataset_name: a.jsonl\n", "float32", Some("bf16 (flex computes in float32)"))]
-    #[case("dataset_name: a.jsonl\nfp16: true\n", "float32", None)]
-    #[case("bf16: true\nbf16_full_eval: true\ncompute_dtype: float32\n", "float32", None)]
-    #[case("bf16: false\n", "float32", None)]
-    #[case("compute_dtype: bfloat16\n", "bfloat16", None)]
-    fn bf16_is_a_wish_and_compute_dtype_is_not(#[case] text: &str, #[case] computed: &str, #[case] said: Option<&str>) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("r.yaml");
-        fs::write(&file, text).expect("a file");
-        fs::write(folder.path().join("a.jsonl"), "{}\n").expect("a file");
-        let hub = Hub::new(HubOptions { cache: folder.path().join("hub"), offline: true, ..HubOptions::from_env() });
-        let overrides = [("backend".to_owned(), "flex".to_owned())];
-        let LoadedRecipe { recipe, notes } = load_recipe_from(Some(&file), &overrides, &hub).expect("a recipe");
-        assert_eq!(recipe.compute_dtype, computed);
-        let otherwise = notes.iter().find_map(|note| note.strip_prefix("done differently here: "));
-        assert_eq!(otherwise, said);
-    }
-
-    #[test]
-    fn the_types_that_recipes_name_are_those_of_backends() {
-        assert_eq!(collimate_recipe::COMPUTE_DTYPES, ComputeDtype::ALL.map(ComputeDtype::name));
     }
 }

@@ -68,6 +68,11 @@ impl Pack {
     }
 }
 
+/// Bytes that are held beside every pass: a budget must have more.
+pub(crate) fn least_held(costs: &MemoryCosts) -> u64 {
+    costs.resident.saturating_add(OVERHEAD)
+}
+
 /// What to do if the least that a run holds is too much.
 fn remedy(trains_adapter: bool, larger: &str) -> String {
     let adapter = if trains_adapter { "" } else { ", or an adapter instead of all weights (use_peft: true)" };
@@ -81,7 +86,7 @@ impl PassBudget {
     /// The budget cannot even hold the parameters with their gradients and moments.
     pub(crate) fn new(budget: impl Into<Allowance>, costs: MemoryCosts, recipe: &Recipe) -> Result<Self, TrainError> {
         let budget = budget.into();
-        let held = costs.resident.saturating_add(OVERHEAD);
+        let held = least_held(&costs);
         let activations = match budget.bytes {
             Some(bytes) if bytes <= held => {
                 let origin = budget.origin.map(|origin| format!(" ({origin})")).unwrap_or_default();
@@ -121,7 +126,7 @@ impl PassBudget {
         let objective = needs.working_bytes(num_groups, num_responses);
         let activations = match self.activations {
             Some(bytes) if bytes <= objective => {
-                let held = self.costs.resident.saturating_add(OVERHEAD).saturating_add(objective);
+                let held = least_held(&self.costs).saturating_add(objective);
                 let message = format!(
                     "{} is too little: parameters, gradients and optimizer, and {} for the objective \"{}\" on {} with up \
                      to {}, need {}; use smaller micro-batches, fewer responses, or a larger memory_budget",
@@ -177,7 +182,7 @@ impl PassBudget {
     /// The least budget for a longest response with its prompt of so many tokens.
     pub(crate) fn least(&self, tokens: usize) -> u64 {
         let pass = (tokens as u64).saturating_mul(self.costs.per_token);
-        self.costs.resident.saturating_add(OVERHEAD + self.objective).saturating_add(pass)
+        least_held(&self.costs).saturating_add(self.objective).saturating_add(pass)
     }
 
     /// Bytes of parameters, gradients and moments.

@@ -2,6 +2,8 @@
 
 mod files;
 mod open;
+mod options;
+mod outline;
 mod unpacked;
 mod weights;
 
@@ -20,7 +22,10 @@ use crate::error::TrainError;
 use crate::optimizer::{AdamW, UpdateOptions, clip_factor};
 
 use files::BaseModel;
-pub use open::{SessionOptions, Training, check_session, open_session};
+pub(crate) use open::SessionDraft;
+pub use open::{CheckedSession, check_session, open_session};
+pub use options::{SessionOptions, Training};
+pub(crate) use outline::Outline;
 
 /// Sizes of a model, for summaries.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,6 @@ mod held;
 mod lora;
 mod nonfinite;
 mod open;
-mod outline;
 mod page;
 mod plan;
 mod record;
@@ -116,9 +115,9 @@ fn whole_run(
     context: &mut RunContext<'_>,
 ) -> Result<TrainSummary, TrainError> {
     let begun = Instant::now();
-    let (checked, checkpoint) = check(recipe, resume, context)?;
+    let (checked, session, checkpoint) = check(recipe, resume, context)?;
     let rows = read_rows(recipe, &checked, context)?;
-    let Opened { mut run, mut session, reference } = open(recipe, &checked, rows, lock, context)?;
+    let Opened { mut run, mut session, reference } = open(recipe, &checked, session, rows, lock, context)?;
 
     let origins = Origins::hash(recipe, reference.as_ref())?;
     match &checkpoint {

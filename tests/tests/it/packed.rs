@@ -2,6 +2,7 @@
 
 mod bits;
 mod formats;
+mod place;
 mod verbs;
 
 use std::fs;

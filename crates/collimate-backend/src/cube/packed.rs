@@ -14,6 +14,7 @@ use super::tensors::{Cube, write};
 use super::unpack::{self, FourBitForm};
 use crate::dtype::in_dtype;
 use crate::packed::{HostPacked, PackedTensor};
+use crate::unpacking;
 
 /// A packed weight where a kernel unpacks it.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ enum Place<R: CubeRuntime> {
 
 impl<R: CubeRuntime, BT: BoolElement> PackedTensor<Cube<R, BT>> for CubePacked<R> {
     fn stays_packed(format: Format) -> bool {
-        matches!(format, Format::FourBit { .. } | Format::Int8)
+        unpacking::on_device(format)
     }
 
     fn new(weight: HostPacked, device: &R::Device) -> Self {

@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::dtype::in_dtype;
 use crate::packed::{HostPacked, PackedTensor};
+use crate::unpacking;
 
 type Matrix = BurnTensor<LibTorch, 2>;
 
@@ -28,7 +29,7 @@ enum Place {
 
 impl PackedTensor<LibTorch> for TorchPacked {
     fn stays_packed(format: Format) -> bool {
-        matches!(format, Format::FourBit { .. } | Format::Int8)
+        unpacking::on_device(format)
     }
 
     fn new(weight: HostPacked, device: &LibTorchDevice) -> Self {

@@ -163,6 +163,7 @@ fn dtype_old_and_new(#[case] fields: Value, #[case] expected: Option<&str>) {
 #[case(json!({ "hidden_act": "relu" }), "field \"hidden_act\": \"relu\" is not supported; supported: silu")]
 #[case(json!({ "architectures": ["LlamaForSequenceClassification"] }), "only language models are")]
 #[case(json!({ "quantization_config": { "bits": 4 } }), "field \"quantization_config\": {\"bits\":4} is not supported")]
+#[case(json!({ "quantization_config": { "quant_method": "mxfp4" } }), "is not supported; MXFP4 is the format of gpt_oss's experts, an architecture that is not read yet")]
 #[case(json!({ "partial_rotary_factor": 0.5 }), "field \"partial_rotary_factor\": 0.5 is not supported")]
 #[case(json!({ "rope_parameters": { "partial_rotary_factor": 0.5 } }), "field \"rope_parameters.partial_rotary_factor\"")]
 #[case(json!({ "rope_scaling": { "type": "longrope" } }), "field \"rope_scaling.type\": \"longrope\" is not supported; supported: default, linear")]
@@ -193,6 +194,16 @@ fn an_unknown_model_type_is_answered_with_those_that_are_known() {
     assert!(known.starts_with("llama, mistral, mixtral, qwen2, qwen3, gemma2, phi3, olmo2, smollm3"), "{known}");
     let unknown = message(json!({ "model_type": "gpt2" }));
     assert_eq!(unknown, format!("m/config.json: architecture \"gpt2\" is not supported; supported: {known}"));
+    // As gpt-oss-20b has them.
+    let mxfp4 = json!({
+        "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
+        "quant_method": "mxfp4",
+    });
+    let gpt_oss = message(json!({ "model_type": "gpt_oss", "quantization_config": mxfp4 }));
+    assert!(
+        gpt_oss.starts_with("m/config.json: architecture \"gpt_oss\" is not supported; supported: llama,"),
+        "{gpt_oss}"
+    );
     let missing = message(json!({ "model_type": null }));
     assert_eq!(missing, format!("m/config.json: field \"model_type\": expected one of {known}, found null"));
 }

@@ -7,10 +7,7 @@ use collimate_files::{ScratchFolder, WriteError, plain_folder, read_plain, remov
 use collimate_model::GenerateOptions;
 use collimate_recipe::Recipe;
 use collimate_text::TextTokenizer;
-use collimate_train::{
-    RunContext, RunControl, SessionOptions, StopFlag, TrainError, Training, backend_name, compute_dtype, open_session,
-    quantization, weight_storage,
-};
+use collimate_train::{RunContext, RunControl, SessionOptions, StopFlag, TrainError, open_session};
 use serde::{Deserialize, Serialize};
 
 use super::record::RoundRow;
@@ -139,19 +136,9 @@ impl<'a> Round<'a> {
     fn sample(&self, path: &Path, draw: &Draw<'_>, context: &mut RunContext<'_>) -> Result<(), RoundsError> {
         let Draw { policy, prompts, num_responses, .. } = *draw;
         let recipe = &self.options.recipe;
-        let session = SessionOptions {
-            model: policy.model.clone(),
-            adapter: policy.adapter.clone(),
-            backend: backend_name(recipe).to_owned(),
-            device: recipe.device,
-            dtype: compute_dtype(recipe),
-            quantization: quantization(recipe),
-            weights: weight_storage(recipe),
-            training: Training::Off,
-            seed: 0,
-            ends: Vec::new(),
-        };
+        let session = SessionOptions::of_recipe(recipe, &policy.model, policy.adapter.clone());
         let mut session = open_session(&session)?;
+        session.notes().iter().for_each(|note| context.observer.note(&format!("warning: {note}")));
         let mut out = RowWriter::create_plain(path)?;
         let stage = format!("sampling {} a prompt", counted(num_responses, "response"));
         let num_prompts = prompts.rows.num_prompts();

@@ -9,6 +9,7 @@ const COSTS: MemoryCosts = MemoryCosts {
     weights: 400,
     in_files: 0,
     resident: 1000,
+    unpacking: 0,
     per_token: 10,
     per_kept_block: 4,
     per_input: 3,

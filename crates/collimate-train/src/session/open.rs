@@ -1,181 +1,170 @@
 //! Opens a model folder on a device.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use collimate_backend::{BackendJob, ComputeDtype, FusedOps, check_dtype, device_memory, dispatch};
-use collimate_hf::{Adapter, HfError, LoraConfig, ModelConfig, Storage, WeightFiles};
+use collimate_backend::{BackendError, BackendJob, DeviceMemory, FusedOps, check_dtype, device_memory, dispatch};
+use collimate_hf::{Adapter, HfError, LoraConfig, ModelConfig, ModelFolder, Storage};
 use collimate_model::{CausalLm, Placement, Trainable};
-use collimate_quantized::Format;
+use collimate_progress::format_bytes;
+use collimate_recipe::{MemoryBudget, WeightPlace};
 
 use crate::error::TrainError;
 use crate::optimizer::AdamW;
+use crate::packs::least_held;
 use crate::session::files::BaseModel;
+use crate::session::options::{SessionOptions, Training};
+use crate::session::outline::Outline;
 use crate::session::weights::Files;
 use crate::session::{BackendSession, Session};
-
-/// What is trained.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Training {
-    /// Nothing: scoring and generation.
-    Off,
-    /// All parameters of the base model.
-    Full,
-    /// An adapter: the one given, or a fresh one.
-    Lora(Box<LoraConfig>),
-}
-
-/// Which model to open, on which device, and which part of it to train.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SessionOptions {
-    /// Model folder in the Hugging Face layout.
-    pub model: PathBuf,
-    /// PEFT adapter folder on top of it.
-    pub adapter: Option<PathBuf>,
-    /// Name of the backend.
-    pub backend: String,
-    /// Index of the backend's device.
-    pub device: usize,
-    /// Dtype to compute in.
-    pub dtype: ComputeDtype,
-    /// Format to pack the weights of the base model's linear layers into; weights that are packed in the files stay as they are.
-    pub quantization: Option<Format>,
-    /// Where weights are kept that passes only read.
-    pub weights: Storage,
-    /// What to train. With [`Training::Lora`] and an adapter, rank and layers are the adapter's; only the dropout is taken
-    /// from here.
-    pub training: Training,
-    /// Seed of a fresh adapter.
-    pub seed: u64,
-    /// Tokens that end a turn, for the files of what is saved.
-    pub ends: Vec<u32>,
-}
-
-impl SessionOptions {
-    /// Options for scoring and generation on the CPU.
-    pub fn inference(model: impl Into<PathBuf>, adapter: Option<PathBuf>) -> Self {
-        Self {
-            model: model.into(),
-            adapter,
-            backend: "flex".to_owned(),
-            device: 0,
-            dtype: ComputeDtype::Float32,
-            quantization: None,
-            weights: Storage::Resident,
-            training: Training::Off,
-            seed: 0,
-            ends: Vec::new(),
-        }
-    }
-
-    /// The model's configuration, with its weights packed as the options ask and the backend can.
-    ///
-    /// # Errors
-    /// It cannot be read; all weights are trained, though they are packed; they are packed in another format already; or the
-    /// backend is unknown.
-    pub fn model_config(&self) -> Result<ModelConfig, TrainError> {
-        let config = ModelConfig::from_dir(&self.model)?;
-        let refused = |message: String| TrainError::RecipeValue { key: "quantization", message };
-        let stored = config.packing();
-        let config = match (self.quantization, stored) {
-            (Some(wanted), Some(stored)) if wanted != stored => {
-                let (wanted, stored, model) = (wanted.name(), stored.name(), self.model.display());
-                return Err(refused(format!("is {wanted}, and the weights in {model} are packed as {stored} already")));
-            }
-            (Some(wanted), None) => config
-                .packed_into(wanted)
-                .ok_or_else(|| refused(format!("cannot be {}, which is only read", wanted.name())))?,
-            _ => config,
-        };
-        if self.training == Training::Full && config.quantization.is_some() {
-            let message = "packed weights are not trained: train an adapter (use_peft: true)".to_owned();
-            return Err(refused(message));
-        }
-        let in_files = self.weights == Storage::Mapped;
-        let unusable = match (&self.training, self.quantization.filter(|_| stored.is_none())) {
-            (Training::Full, _) => Some("weights that are trained are in memory: train an adapter (use_peft: true)"),
-            (_, Some(_)) => Some("the files hold plain numbers, which are packed in memory: leave quantization out"),
-            _ => None,
-        };
-        if let Some(message) = unusable.filter(|_| in_files) {
-            return Err(TrainError::RecipeValue { key: "weights", message: format!("cannot be mapped: {message}") });
-        }
-        self.packed_for_backend(ModelConfig { weights_in_files: in_files, ..config })
-    }
-}
 
 /// Opens a model.
 ///
 /// # Errors
 /// The backend or device is missing or cannot compute in this dtype, or the model folder or adapter is broken.
 pub fn open_session(options: &SessionOptions) -> Result<Box<dyn Session>, TrainError> {
-    let job = Open::check(options)?;
-    Ok(dispatch(&options.backend, options.device, job)??)
+    check_session(options)?.open()
 }
 
-/// Checks what [`open_session`] will need without reading weights: backend and device, configuration, the headers of the
-/// weights, the adapter. Cheap, so it comes before anything that takes time.
+/// Checks what a session needs without reading weights: backend and device, configuration, adapter, the headers of the
+/// weights. Cheap, so it comes before anything that takes time; nothing of it is read again when the session is opened.
 ///
 /// # Errors
 /// As [`open_session`], except for weights that are not finite.
-pub fn check_session(options: &SessionOptions) -> Result<(), TrainError> {
-    Open::check(options).map(drop)
+pub fn check_session(options: &SessionOptions) -> Result<CheckedSession, TrainError> {
+    let memory = options.device_memory()?;
+    SessionDraft::new(ModelFolder::open(&options.model)?, options.clone(), memory)?.check()
 }
 
-impl Open {
-    fn check(options: &SessionOptions) -> Result<Self, TrainError> {
-        // Fails for a backend or a device that is not there, which not every dtype needs.
-        device_memory(&options.backend, options.device)?;
-        check_dtype(&options.backend, options.device, options.dtype)?;
-        let config = options.model_config()?;
-        let weights = Arc::new(WeightFiles::open(&options.model)?);
-        let checked = weights.check(&config.tensors())?;
-        let adapter = options.adapter.as_deref().map(|dir| Adapter::read(dir, &config)).transpose()?;
-        let (lora, trainable) = match (&options.training, &adapter) {
-            (Training::Lora(wanted), Some(adapter)) => {
-                let config = LoraConfig { dropout: wanted.dropout, ..adapter.config.clone() };
-                (Some(config), Trainable::Adapter)
-            }
-            (Training::Lora(wanted), None) => (Some((**wanted).clone()), Trainable::Adapter),
-            (Training::Off, adapter) => (adapter.as_ref().map(|a| a.config.clone()), Trainable::Nothing),
-            (Training::Full, None) => (None, Trainable::Base),
-            (Training::Full, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
+/// What the files of a model and an adapter say, and what options make of it. The files of the weights are opened only where
+/// the configuration depends on them.
+#[derive(Debug)]
+pub(crate) struct SessionDraft {
+    pub(crate) outline: Outline,
+    options: SessionOptions,
+    folder: ModelFolder,
+    adapter: Option<Adapter>,
+    /// The model without the adapter.
+    base: ModelConfig,
+}
+
+impl SessionDraft {
+    /// Reads the adapter and decides where weights are kept: the only place that does. The device has so much memory.
+    ///
+    /// # Errors
+    /// As [`open_session`], but for the device and what the weights hold.
+    pub(crate) fn new(
+        folder: ModelFolder,
+        options: SessionOptions,
+        memory: Option<DeviceMemory>,
+    ) -> Result<Self, TrainError> {
+        let storage = if options.weights == WeightPlace::Mapped { Storage::Mapped } else { Storage::Resident };
+        let mut base = options.applied_to(folder.config(), storage)?;
+        let adapter = options.adapter.as_deref().map(|dir| Adapter::read(dir, &base)).transpose()?;
+        let (lora, trainable) = trained(&options.training, adapter.as_ref())?;
+        let outline = |base: &ModelConfig| {
+            let config = adapter.as_ref().map_or_else(|| base.clone(), |adapter| adapter.model_config(base));
+            Outline::new(config, lora.clone(), trainable, &options, memory.clone())
         };
-        let notes = [config.notes.clone(), checked.notes].concat();
-        Ok(Self {
-            config: adapter.as_ref().map_or_else(|| config.clone(), |adapter| adapter.model_config(&config)),
-            files: Files { weights, adapter },
-            lora,
-            trainable,
-            dtype: options.dtype,
-            seed: options.seed,
-            base: options.model.to_string_lossy().into_owned(),
-            notes,
-            ends: options.ends.clone(),
-        })
+        let mut outlined = outline(&base)?;
+        if let Some(budget) = options.budget_without_room(&outlined)
+            && let Ok(mut mapped) = options.applied_to(folder.config(), Storage::Mapped)
+        {
+            let (model, budget) = (options.model.display(), format_bytes(budget));
+            mapped.notes.push(format!("{model}: weights stay in their files: they do not fit into {budget}"));
+            (outlined, base) = (outline(&mapped)?, mapped);
+        }
+        Ok(Self { outline: outlined, options, folder, adapter, base })
+    }
+
+    /// Checks the headers of the weights.
+    ///
+    /// # Errors
+    /// They do not have what the configuration says.
+    pub(crate) fn check(self) -> Result<CheckedSession, TrainError> {
+        let Self { outline, options, folder, adapter, base } = self;
+        let weights = Arc::new(folder.into_weights()?);
+        let checked = weights.check(&base.tensors())?;
+        let notes = [base.notes, checked.notes].concat();
+        Ok(CheckedSession { outline, options, files: Files { weights, adapter }, notes })
     }
 }
 
-struct Open {
-    config: ModelConfig,
-    files: Files,
-    lora: Option<LoraConfig>,
-    trainable: Trainable,
-    dtype: ComputeDtype,
-    seed: u64,
-    base: String,
-    notes: Vec<String>,
-    ends: Vec<u32>,
+impl SessionOptions {
+    /// Checks that the device is there and computes in this dtype; returns its memory, if it says.
+    ///
+    /// # Errors
+    /// It is not, or does not.
+    pub(crate) fn device_memory(&self) -> Result<Option<DeviceMemory>, BackendError> {
+        // Fails for a backend or a device that is not there, which not every dtype needs.
+        let memory = device_memory(&self.backend, self.device)?;
+        check_dtype(&self.backend, self.device, self.dtype)?;
+        Ok(memory)
+    }
+
+    /// The budget, if weights are to be in memory only where it has room for them, and it has none.
+    fn budget_without_room(&self, outline: &Outline) -> Option<u64> {
+        let WeightPlace::Auto(budget) = self.weights else { return None };
+        budget.bytes(outline.memory_bytes()).filter(|bytes| *bytes <= least_held(&outline.costs))
+    }
 }
 
-impl BackendJob for Open {
+/// A session that lacks only the numbers of the weights.
+#[derive(Debug)]
+pub struct CheckedSession {
+    pub(crate) outline: Outline,
+    pub(crate) options: SessionOptions,
+    files: Files,
+    notes: Vec<String>,
+}
+
+impl CheckedSession {
+    /// Reads the weights.
+    ///
+    /// # Errors
+    /// As [`open_session`].
+    pub fn open(self) -> Result<Box<dyn Session>, TrainError> {
+        let (backend, device) = (self.options.backend.clone(), self.options.device);
+        Ok(dispatch(&backend, device, self)??)
+    }
+
+    /// Options for a model beside this one, in what is left of the budget.
+    pub(crate) fn options_beside(&self) -> SessionOptions {
+        let left = |budget: MemoryBudget| match budget.bytes(self.outline.memory_bytes()) {
+            Some(bytes) => MemoryBudget::Bytes(bytes.saturating_sub(self.outline.costs.resident)),
+            None => budget,
+        };
+        let weights = match self.options.weights {
+            WeightPlace::Auto(budget) => WeightPlace::Auto(left(budget)),
+            place => place,
+        };
+        SessionOptions { weights, ..self.options.clone() }
+    }
+}
+
+/// The adapter beside the model, if any, and what is trained.
+fn trained(training: &Training, adapter: Option<&Adapter>) -> Result<(Option<LoraConfig>, Trainable), TrainError> {
+    Ok(match (training, adapter) {
+        (Training::Lora(wanted), Some(adapter)) => {
+            let config = LoraConfig { dropout: wanted.dropout, ..adapter.config.clone() };
+            (Some(config), Trainable::Adapter)
+        }
+        (Training::Lora(wanted), None) => (Some((**wanted).clone()), Trainable::Adapter),
+        (Training::Off, adapter) => (adapter.map(|adapter| adapter.config.clone()), Trainable::Nothing),
+        (Training::Full, None) => (None, Trainable::Base),
+        (Training::Full, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
+    })
+}
+
+impl BackendJob for CheckedSession {
     type Output = Result<Box<dyn Session>, HfError>;
 
     fn run<B: FusedOps>(self, device: B::Device) -> Self::Output {
-        let Open { config, mut files, lora, trainable, dtype, seed, base, ends, notes } = self;
+        let CheckedSession { outline, options, mut files, notes } = self;
+        let Outline { config, lora, trainable, .. } = outline;
+        let (dtype, seed) = (options.dtype, options.seed);
         let base = BaseModel {
-            name: base,
-            ends,
+            name: options.model.to_string_lossy().into_owned(),
+            ends: options.ends,
             replaced: files.adapter.iter().flat_map(|adapter| adapter.base.keys().cloned()).collect(),
             lacks_rows: files.adapter.as_ref().is_some_and(|adapter| adapter.lacks_base_rows),
         };

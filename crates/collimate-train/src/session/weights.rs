@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// The files of a model and its adapter.
+#[derive(Debug)]
 pub(super) struct Files {
     pub(super) weights: Arc<WeightFiles>,
     pub(super) adapter: Option<Adapter>,

@@ -15,8 +15,8 @@
 use collimate_data::{counted, either};
 use std::path::{Path, PathBuf};
 
-use collimate_backend::{BackendError, check_dtype};
-use collimate_hf::{LoraConfig, LoraTargets, ModelConfig, ModulePattern, Storage, peft_default_targets};
+use collimate_backend::BackendError;
+use collimate_hf::{LoraConfig, LoraTargets, ModelConfig, ModelFolder, ModulePattern, peft_default_targets};
 use collimate_objective::{Needs, Objective, registry};
 use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
 use collimate_store::StoreFolder;
@@ -24,16 +24,14 @@ use collimate_text::TextTokenizer;
 
 use super::folder::check_folder;
 use super::lora::add_settings;
-use super::outline::Outline;
 use super::plan::PlannedDisk;
 use super::resume::find_checkpoint;
 use super::saving::check_saving;
 use crate::control::RunContext;
 use crate::error::TrainError;
-use crate::load_recipe::{backend_name, compute_dtype, quantization, weight_storage};
 use crate::packs::PassBudget;
 use crate::prepare::{store_folder, tokenizer_changes};
-use crate::session::{SessionOptions, Training, check_session};
+use crate::session::{CheckedSession, Outline, SessionDraft, SessionOptions, Training};
 use crate::threads::set_threads;
 use collimate_checkpoint::Checkpoint;
 
@@ -44,13 +42,15 @@ pub(super) struct Checked {
     pub(super) model: PathBuf,
     pub(super) sources: DataSources,
     pub(super) tokenizer: TextTokenizer,
-    pub(super) session: SessionOptions,
     pub(super) outline: Outline,
+    /// How to open a reference that is another model.
+    pub(super) beside: SessionOptions,
     /// Where the data's tokens are kept.
     pub(super) store_folder: StoreFolder,
 }
 
-/// Checks objective, model folder, tokenizer and output folder, and finds the checkpoint to continue from.
+/// Checks objective, model folder, tokenizer and output folder, and finds the checkpoint to continue from. The session is
+/// ready to be opened.
 ///
 /// # Errors
 /// Something is missing, unknown or incompatible.
@@ -58,20 +58,20 @@ pub(super) fn check(
     recipe: &Recipe,
     resume: bool,
     context: &mut RunContext<'_>,
-) -> Result<(Checked, Option<Checkpoint>), TrainError> {
+) -> Result<(Checked, CheckedSession, Option<Checkpoint>), TrainError> {
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
     let model = recipe.model_name_or_path.clone().ok_or_else(|| missing("model_name_or_path"))?;
     let sources = recipe.data.clone().ok_or_else(|| missing("data"))?;
     check_folder(recipe, resume)?;
     set_threads(recipe.num_threads);
-    let session = session_options(recipe, &model)?;
-    let outline = check_model(recipe, &session)?;
+    let mut session = check_model(recipe, &model)?;
     let checkpoint = find_checkpoint(recipe, resume, context)?;
     let tokenizer = tokenizer_changes(recipe).open(&model)?;
-    let session = SessionOptions { ends: tokenizer.turn_ends().ids().to_vec(), ..session };
-    let needs = objective.needs();
-    let store_folder = store_folder(recipe);
-    Ok((Checked { objective, needs, model, sources, tokenizer, session, outline, store_folder }, checkpoint))
+    session.options.ends = tokenizer.turn_ends().ids().to_vec();
+    let (outline, beside) = (session.outline.clone(), session.options_beside());
+    let (needs, store_folder) = (objective.needs(), store_folder(recipe));
+    let checked = Checked { objective, needs, model, sources, tokenizer, outline, beside, store_folder };
+    Ok((checked, session, checkpoint))
 }
 
 /// Checks what a recipe asks of model, device, memory and disk, as far as that needs no data.
@@ -80,65 +80,51 @@ pub(super) fn check(
 /// Something is missing, unknown, incompatible or too small.
 pub fn check_recipe(recipe: &Recipe) -> Result<(), TrainError> {
     registry::build(&recipe.objective.name, &recipe.objective.params)?;
-    let model = recipe.model()?;
-    check_model(recipe, &session_options(recipe, model)?).map(drop)
+    check_model(recipe, recipe.model()?).map(drop)
 }
 
-fn check_model(recipe: &Recipe, session: &SessionOptions) -> Result<Outline, TrainError> {
-    check_session(session)?;
-    check_saving(recipe, &session.model)?;
-    let outline = Outline::read(session)?;
+fn check_model(recipe: &Recipe, model: &Path) -> Result<CheckedSession, TrainError> {
+    let session = session_draft(recipe, model, Purpose::Run)?.check()?;
+    check_saving(recipe, model)?;
+    let outline = &session.outline;
     PassBudget::new(outline.allowance(recipe), outline.costs, recipe)?;
     // The least that any run writes: one checkpoint and the model.
     let one_step = StepCounts { steps_per_epoch: 1, total_steps: 1, warmup_steps: 0 };
-    PlannedDisk::new(recipe, &outline, Some(&one_step)).check(recipe)?;
-    Ok(outline)
+    PlannedDisk::new(recipe, outline, Some(&one_step)).check(recipe)?;
+    Ok(session)
 }
 
-/// Options for opening the recipe's model for training.
+/// Where a session is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// On a device of this machine.
+    Run,
+    /// Nowhere: a backend that is not in this build will do, about whose devices nothing is known.
+    Forecast,
+}
+
+/// The session that trains the recipe's model.
 ///
 /// # Errors
-/// The device cannot compute in this dtype, or the model lacks a layer that should get an adapter.
-pub(super) fn session_options(recipe: &Recipe, model: &Path) -> Result<SessionOptions, TrainError> {
-    let (backend, dtype) = (backend_name(recipe), compute_dtype(recipe));
-    check_dtype(backend, recipe.device, dtype).map_err(|error| match error {
-        BackendError::Dtype { .. } => TrainError::RecipeValue { key: "compute_dtype", message: error.to_string() },
-        other => other.into(),
+/// The device cannot compute in this dtype, a configuration cannot be used, or the model lacks a layer that should get an
+/// adapter.
+pub(super) fn session_draft(recipe: &Recipe, model: &Path, purpose: Purpose) -> Result<SessionDraft, TrainError> {
+    let options = SessionOptions::of_recipe(recipe, model, recipe.adapter.clone());
+    let memory = options.device_memory().or_else(|error| match error {
+        BackendError::NotCompiled { .. } if purpose == Purpose::Forecast => Ok(None),
+        BackendError::Dtype { .. } => Err(TrainError::RecipeValue { key: "compute_dtype", message: error.to_string() }),
+        other => Err(other.into()),
     })?;
-    let options = SessionOptions {
-        model: model.to_owned(),
-        adapter: recipe.adapter.clone(),
-        backend: backend.to_owned(),
-        device: recipe.device,
-        dtype,
-        quantization: quantization(recipe),
-        weights: weight_storage(recipe),
-        training: match recipe.use_peft {
-            true => Training::Lora(Box::new(lora_config(recipe, model)?)),
-            false => Training::Full,
-        },
-        seed: recipe.seed,
-        ends: Vec::new(),
+    let folder = ModelFolder::open(model)?;
+    let training = match recipe.use_peft {
+        true => Training::Lora(Box::new(lora_config(recipe, folder.config())?)),
+        false => Training::Full,
     };
-    Ok(mapped_if_needed(recipe, options))
+    SessionDraft::new(folder, SessionOptions { training, seed: recipe.seed, ..options }, memory)
 }
 
-/// The same options; with `weights: auto`, weights stay in their files if they do not fit into memory otherwise.
-fn mapped_if_needed(recipe: &Recipe, options: SessionOptions) -> SessionOptions {
-    let fits = |options: &SessionOptions| {
-        let outline = Outline::read(options).ok()?;
-        Some(PassBudget::new(outline.allowance(recipe), outline.costs, recipe).is_ok())
-    };
-    let mapped = SessionOptions { weights: Storage::Mapped, ..options.clone() };
-    match recipe.weights == "auto" && fits(&options) == Some(false) && fits(&mapped) == Some(true) {
-        true => mapped,
-        false => options,
-    }
-}
-
-fn lora_config(recipe: &Recipe, model: &Path) -> Result<LoraConfig, TrainError> {
-    let architecture = ModelConfig::from_dir(model)?;
-    let targets = lora_targets(recipe, &architecture)?;
+fn lora_config(recipe: &Recipe, model: &ModelConfig) -> Result<LoraConfig, TrainError> {
+    let targets = lora_targets(recipe, model)?;
     let mut config = LoraConfig::new(recipe.lora_r, recipe.lora_alpha, targets);
     add_settings(recipe, &mut config)?;
     if recipe.adapter.is_some() {
@@ -146,7 +132,7 @@ fn lora_config(recipe: &Recipe, model: &Path) -> Result<LoraConfig, TrainError> 
         return Ok(config);
     }
     // Rejects names that the model does not have.
-    config.target_modules(&architecture)?;
+    config.target_modules(model)?;
     Ok(config)
 }
 

@@ -7,10 +7,10 @@ use collimate_files::{folder_bytes, free_space};
 use collimate_progress::format_bytes;
 use collimate_recipe::{Recipe, StepCounts};
 
-use super::outline::Outline;
 use super::plan::{FLOAT, PlannedDisk};
 use super::storage::largest_dtype;
 use crate::error::TrainError;
+use crate::session::Outline;
 
 /// Bytes of a row of a recorded step, about.
 const STEP_ROW: u64 = 1 << 10;
@@ -122,9 +122,10 @@ mod tests {
             "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64,
         });
         let config = ModelConfig::from_json(Path::new("config.json"), config).expect("a configuration");
-        let costs = MemoryCosts::new(&config, None, Trainable::Base, ComputeDtype::Float32);
-        let counts = ParameterCounts::new(&config, None, Trainable::Base);
-        Outline { config, costs, counts, device_memory: None }
+        let trainable = Trainable::Base;
+        let costs = MemoryCosts::new(&config, None, trainable, ComputeDtype::Float32, |_, _| 0);
+        let counts = ParameterCounts::new(&config, None, trainable);
+        Outline { config, lora: None, trainable, costs, counts, device_memory: None }
     }
 
     fn disk(free: u64) -> PlannedDisk {

@@ -16,7 +16,7 @@ use crate::error::TrainError;
 use crate::packs::PassBudget;
 use crate::prepare::{encoder, evaluation_request, training_request};
 use crate::reference::Reference;
-use crate::session::{Session, open_session};
+use crate::session::{CheckedSession, Session};
 use crate::threads::join;
 
 /// The rows of a run, or the tokens that an earlier run made of them.
@@ -72,6 +72,7 @@ pub(super) fn read_rows<'a>(
 pub(super) fn open<'a>(
     recipe: &'a Recipe,
     checked: &'a Checked,
+    session: CheckedSession,
     rows: Rows<'_>,
     lock: &mut FolderLock,
     context: &mut RunContext<'_>,
@@ -80,7 +81,7 @@ pub(super) fn open<'a>(
     let (prepared, session) = std::thread::scope(|scope| {
         let preparation = scope.spawn(move || prepare(recipe, checked, rows, observer));
         // Opened on this thread: see `run_passes_on_the_main_thread`.
-        let session = open_session(&checked.session);
+        let session = session.open();
         (join(preparation), session)
     });
     let Prepared { training, held_out, notes, reference } = prepared?;
@@ -119,7 +120,7 @@ fn prepare(
     }
     let stores = std::iter::once(&training).chain(&held_out);
     let notes = stores.flat_map(|store| store.notes().to_vec()).chain(found).collect();
-    let reference = needs.reference.then(|| Reference::open(recipe, &checked.session));
+    let reference = needs.reference.then(|| Reference::open(recipe, &checked.beside));
     Ok(Prepared { training, held_out, notes, reference })
 }
 

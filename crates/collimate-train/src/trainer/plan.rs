@@ -5,6 +5,7 @@ mod load;
 mod measure;
 mod rows;
 
+use collimate_backend::BACKENDS;
 use collimate_model::MemoryCosts;
 use collimate_objective::registry;
 use collimate_progress::Observer;
@@ -16,13 +17,12 @@ pub use self::figures::{
 pub(super) use self::load::expected_peak;
 
 use self::load::PackLoad;
-use super::check::session_options;
+use super::check::{Purpose, session_draft};
 use super::held::{PROGRAM, held_bytes};
-use super::outline::Outline;
 use super::run::Run;
 use crate::error::TrainError;
+use crate::load_recipe::backend_name;
 use crate::packs::PassBudget;
-use crate::session::check_session;
 use crate::threads::set_threads;
 
 /// Bytes of one float32 number.
@@ -46,11 +46,13 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
     set_threads(recipe.num_threads);
     let dir = recipe.model()?;
-    let session = session_options(recipe, dir)?;
-    let outline = Outline::read(&session)?;
-    if options.measure {
-        check_session(&session)?;
+    let draft = session_draft(recipe, dir, if options.measure { Purpose::Run } else { Purpose::Forecast })?;
+    let backend = backend_name(recipe);
+    if BACKENDS.iter().any(|known| known.name == backend && !known.compiled) {
+        observer.note(&format!("{backend} is not in this build: what its devices have and can do is not known"));
     }
+    let outline = draft.outline.clone();
+    let session = options.measure.then(|| draft.check()).transpose()?;
     let (costs, counts) = (&outline.costs, &outline.counts);
     let rows = rows::read(recipe, dir, objective.needs().min_responses, options.num_responses, observer)?;
 
@@ -88,9 +90,9 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
         disk: PlannedDisk::new(recipe, &outline, is_known.then_some(&run.counts)),
         time: None,
     };
-    if options.measure {
+    if let Some(session) = session {
         check_fits(&plan.memory)?;
-        plan.time = Some(measure::time(run, &session, &plan.steps, observer)?);
+        plan.time = Some(measure::time(run, session, &plan.steps, observer)?);
     }
     Ok(plan)
 }
@@ -110,6 +112,7 @@ fn memory(run: &Run<'_>, load: &PackLoad, costs: &MemoryCosts, num_trained: u64)
     PlannedMemory {
         weights: costs.weights,
         in_files: costs.in_files,
+        unpacking: costs.unpacking,
         gradients,
         moments: 2 * FLOAT * num_trained,
         activations: load.activations,

@@ -8,12 +8,11 @@ use collimate_rewards::{effective_responses, entropy, reward_weights};
 use collimate_store::Totals;
 
 use super::TrainSummary;
-use super::outline::Outline;
 use super::plan::expected_peak;
 use super::run::Run;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-use crate::session::Session;
+use crate::session::{Outline, Session};
 use collimate_progress::{format_bytes, format_count};
 
 /// Describes a run before its first step: model, objective, data, steps and memory.

@@ -4,7 +4,7 @@ use collimate_data::{ChatInputs, Message, Prompt};
 use collimate_rounds::encode_prompt;
 use serde_json::json;
 
-use super::model_options::{ModelOptions, SamplingOptions};
+use super::model_options::{ModelOptions, SamplingOptions, open_model};
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -45,7 +45,7 @@ impl Args {
         if let Some(empty) = prompts.iter().position(Vec::is_empty) {
             return Err(CliError::usage(format!("prompt {} is empty", empty + 1)));
         }
-        let outputs = self.model.open(io)?.generate(&prompts, &options, &mut |_| {});
+        let outputs = open_model(self.model.check()?, io)?.generate(&prompts, &options, &mut |_| {});
         let outputs = outputs.map_err(|error| error.at_prompt(|prompt| format!("prompt {}", prompt + 1)))?;
         for ((text, prompt_ids), samples) in self.prompt.iter().zip(&prompts).zip(outputs) {
             let ids = samples.into_iter().next().unwrap_or_default();

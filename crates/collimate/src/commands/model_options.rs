@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use collimate_backend::ComputeDtype;
 use collimate_model::GenerateOptions;
-use collimate_recipe::{QUANTIZATIONS, Recipe};
+use collimate_recipe::{QUANTIZATIONS, Recipe, WEIGHT_PLACES};
 use collimate_text::{TextTokenizer, TokenizerChanges};
-use collimate_train::session::{Session, SessionOptions, check_session, open_session};
-use collimate_train::{format_named, storage_named, tokenizer_changes};
+use collimate_train::session::{CheckedSession, Session, SessionOptions, check_session};
+use collimate_train::tokenizer_changes;
 
 use super::by_recipe;
 use crate::error::CliError;
@@ -41,8 +41,9 @@ pub(crate) struct ModelOptions {
     /// Format to pack the weights of the model's linear layers into: none, nf4, nf4-double or int8
     #[arg(long, value_name = "FORMAT", default_value = "none", value_parser = PossibleValuesParser::new(QUANTIZATIONS))]
     pub(crate) quantization: String,
-    /// Where packed weights of files are kept: resident (in memory) or mapped (in the files, a block at a time in memory)
-    #[arg(long, value_name = "PLACE", default_value = "resident", value_parser = ["resident", "mapped"])]
+    /// Where weights of linear layers are kept: resident (in memory), mapped (in the files, one at a time in memory), or auto:
+    /// mapped if they take more than three quarters of the memory
+    #[arg(long, value_name = "PLACE", default_value = "auto", value_parser = PossibleValuesParser::new(WEIGHT_PLACES))]
     pub(crate) weights: String,
 }
 
@@ -70,26 +71,21 @@ impl ModelOptions {
     }
 
     /// Checks what loading the model needs, without reading weights: cheap, so it comes before data is read.
-    pub(crate) fn check(&self) -> Result<(), CliError> {
+    pub(crate) fn check(&self) -> Result<CheckedSession, CliError> {
         Ok(check_session(&self.session_options())?)
     }
 
-    /// Loads the model for scoring and generation, and logs what was passed over in its files.
-    pub(crate) fn open(&self, io: &mut Io<'_>) -> Result<Box<dyn Session>, CliError> {
-        let session = open_session(&self.session_options())?;
-        session.notes().iter().for_each(|note| io.note(format_args!("warning: {note}")));
-        Ok(session)
-    }
-
+    /// What a recipe with these options means.
     fn session_options(&self) -> SessionOptions {
-        SessionOptions {
-            backend: self.backend.clone(),
+        let recipe = Recipe {
+            backend: Some(self.backend.clone()),
             device: self.device,
-            dtype: self.compute_dtype,
-            quantization: format_named(&self.quantization),
-            weights: storage_named(&self.weights),
-            ..SessionOptions::inference(&self.model, self.adapter.clone())
-        }
+            compute_dtype: self.compute_dtype.name().to_owned(),
+            quantization: self.quantization.clone(),
+            weights: self.weights.clone(),
+            ..Recipe::default()
+        };
+        SessionOptions::of_recipe(&recipe, &self.model, self.adapter.clone())
     }
 
     /// The tokenizer with its chat template: as a recipe says, or the adapter's if it brings one, since a recipe may have
@@ -105,6 +101,13 @@ impl ModelOptions {
         log_warnings(&tokenizer, io);
         Ok(tokenizer)
     }
+}
+
+/// Loads a model for scoring and generation, and logs what was passed over in its files.
+pub(crate) fn open_model(checked: CheckedSession, io: &mut Io<'_>) -> Result<Box<dyn Session>, CliError> {
+    let session = checked.open()?;
+    session.notes().iter().for_each(|note| io.note(format_args!("warning: {note}")));
+    Ok(session)
 }
 
 /// Logs what a tokenizer does otherwise than its files say.

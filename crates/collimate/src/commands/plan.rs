@@ -89,6 +89,9 @@ fn in_lines(plan: &Plan) -> String {
     ] {
         line(&format!("  {name}"), format_bytes(bytes));
     }
+    if memory.unpacking > 0 {
+        line("  unpacking", format_bytes(memory.unpacking));
+    }
     if memory.in_files > 0 {
         line("  in files", format!("{} of weights are read as they are used", format_bytes(memory.in_files)));
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use collimate_rounds::{Draws, PromptRows};
 
-use super::model_options::{ModelOptions, SamplingOptions};
+use super::model_options::{ModelOptions, SamplingOptions, open_model};
 use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::inputs::open_rows;
@@ -51,13 +51,13 @@ impl Args {
         }
         self.overwrite.check_all(&self.output, std::slice::from_ref(&self.data), &self.model)?;
         self.model.locate(io)?;
-        self.model.check()?;
+        let checked = self.model.check()?;
         let mut out = Rows::create(&self.output)?;
         let tokenizer = self.model.tokenizer(io)?;
         let options = self.sampling.resolve(self.temperature, self.num_responses, &tokenizer)?;
         let (name, rows) = open_rows(&self.data, io)?;
         let prompts = PromptRows::read(&name, rows, &tokenizer, &scratch_beside(&self.output))?;
-        let mut session = self.model.open(io)?;
+        let mut session = open_model(checked, io)?;
         {
             let mut observer = io.observer(self.quiet);
             observer.stage("sampling", Some(prompts.num_prompts() as u64));

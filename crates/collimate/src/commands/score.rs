@@ -9,7 +9,7 @@ use collimate_train::{Session, TrainError};
 use serde_json::{Value, json};
 
 use super::data_options::{DataOptions, LengthOptions, in_files, take};
-use super::model_options::ModelOptions;
+use super::model_options::{ModelOptions, open_model};
 use super::overwrite::Overwrite;
 use crate::error::CliError;
 use crate::io::Io;
@@ -62,12 +62,12 @@ impl Args {
         }
         self.overwrite.check_all(&self.output, &self.data, &self.model)?;
         self.model.locate(io)?;
-        self.model.check()?;
+        let checked = self.model.check()?;
         let options = self.lengths.resolve(&self.read, 1)?;
         let mut out = RowWriter::create(&self.output)?;
         let mut reader = self.read.open_unrewarded(&self.data, io)?;
         let tokenizer = self.model.tokenizer(io)?;
-        let mut session = self.model.open(io)?;
+        let mut session = open_model(checked, io)?;
         let mut num_skipped = 0;
         let mut checks = TextChecks::default();
         {

@@ -40,6 +40,8 @@ pub struct PlannedMemory {
     pub weights: u64,
     /// Parameters that stay in their files, of which one at a time is in memory.
     pub in_files: u64,
+    /// What a product takes to unpack a weight.
+    pub unpacking: u64,
     /// Gradients of the trained parameters.
     pub gradients: u64,
     /// AdamW's two moments.

@@ -10,7 +10,7 @@ use super::{PlannedSteps, PlannedTime};
 use crate::control::{RunContext, StopFlag};
 use crate::error::TrainError;
 use crate::reference::Reference;
-use crate::session::{SessionOptions, open_session};
+use crate::session::CheckedSession;
 use crate::trainer::run::Run;
 use crate::trainer::step::take_step;
 use collimate_progress::Observer;
@@ -21,7 +21,7 @@ const NUM_STEPS: usize = 3;
 /// Scores the reference and takes the first steps, then discards them.
 pub(super) fn time(
     planned: Run<'_>,
-    options: &SessionOptions,
+    session: CheckedSession,
     steps: &PlannedSteps,
     observer: &mut dyn Observer,
 ) -> Result<PlannedTime, TrainError> {
@@ -33,11 +33,12 @@ pub(super) fn time(
         ..planned.recipe.clone()
     };
     let mut run = Run::new(recipe, planned.objective, planned.budget, planned.training, None);
-    let mut session = open_session(options)?;
+    let beside = session.options_beside();
+    let mut session = session.open()?;
     let stop = StopFlag::default();
     let mut reference_seconds = 0.0;
     if run.objective.needs().reference {
-        let mut reference = Reference::open(recipe, options)?;
+        let mut reference = Reference::open(recipe, &beside)?;
         let begun = Instant::now();
         run.score_reference(&mut reference, session.as_mut(), &mut RunContext::new(&stop, &mut *observer))?;
         reference_seconds = begun.elapsed().as_secs_f64() * reference_share(&run, num_steps, steps)?;

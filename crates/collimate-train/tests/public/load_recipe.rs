@@ -1,0 +1,35 @@
+//! What a recipe computes in.
+
+use std::fs;
+
+use collimate_backend::ComputeDtype;
+use collimate_hub::{Hub, HubOptions};
+use collimate_objectives as _;
+use collimate_train::{LoadedRecipe, load_recipe_from};
+use rstest::rstest;
+
+#[rstest]
+#[case("objective: nca\nbf16: true\n", "float32", Some("bf16 (flex computes in float32; what is saved is bfloat16)"))]
+#[case("bf16: true\n", "float32", Some("bf16 (flex computes in float32)"))]
+#[case("dataset_name: a.jsonl\n", "float32", Some("bf16 (flex computes in float32)"))]
+#[case("dataset_name: a.jsonl\nfp16: true\n", "float32", None)]
+#[case("bf16: true\nbf16_full_eval: true\ncompute_dtype: float32\n", "float32", None)]
+#[case("bf16: false\n", "float32", None)]
+#[case("compute_dtype: bfloat16\n", "bfloat16", None)]
+fn bf16_is_a_wish_and_compute_dtype_is_not(#[case] text: &str, #[case] computed: &str, #[case] said: Option<&str>) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("r.yaml");
+    fs::write(&file, text).expect("a file");
+    fs::write(folder.path().join("a.jsonl"), "{}\n").expect("a file");
+    let hub = Hub::new(HubOptions { cache: folder.path().join("hub"), offline: true, ..HubOptions::from_env() });
+    let overrides = [("backend".to_owned(), "flex".to_owned())];
+    let LoadedRecipe { recipe, notes } = load_recipe_from(Some(&file), &overrides, &hub).expect("a recipe");
+    assert_eq!(recipe.compute_dtype, computed);
+    let otherwise = notes.iter().find_map(|note| note.strip_prefix("done differently here: "));
+    assert_eq!(otherwise, said);
+}
+
+#[test]
+fn the_types_that_recipes_name_are_those_of_backends() {
+    assert_eq!(collimate_recipe::COMPUTE_DTYPES, ComputeDtype::ALL.map(ComputeDtype::name));
+}

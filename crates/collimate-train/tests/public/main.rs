@@ -1,0 +1,4 @@
+//! What other crates use of this one.
+
+mod load_recipe;
+mod optimizer;
