@@ -8,10 +8,11 @@ mod long;
 mod named;
 mod pieces;
 mod reading;
+mod words;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use collimate_chat::{ChatDefaults, ChatTemplate};
 use tokenizers::{AddedToken, Encoding, Tokenizer};
@@ -22,10 +23,12 @@ use crate::{TextError, read_chat_template};
 pub(crate) use ends::PROBE;
 pub use ends::TurnEnds;
 use ends::listed_ends;
+use decoding::TokenBytes;
 use long::Framed;
 use named::{Named, specials};
 pub(crate) use reading::Before;
 use reading::InsertedSpaces;
+use words::Words;
 
 /// A model's tokenizer: text to token ids and back. Can be shared between threads.
 ///
@@ -33,6 +36,10 @@ use reading::InsertedSpaces;
 #[derive(Debug)]
 pub struct TextTokenizer {
     tokenizer: Arc<Tokenizer>,
+    /// How texts are encoded word by word, where that gives the same ids.
+    words: Option<Words>,
+    /// The bytes of every token, once they are asked for; `None` inside if the decoder does more than join them.
+    bytes: OnceLock<Option<TokenBytes>>,
     chat_template: Option<ChatTemplate>,
     eos: u32,
     bos: Option<u32>,
@@ -114,6 +121,8 @@ impl TextTokenizer {
         let chat_template = read_chat_template(dir)?;
         let (spaces, misplaced) = (InsertedSpaces::default(), special.misplaced(&tokenizer));
         let opened = Self {
+            words: Words::new(&tokenizer),
+            bytes: OnceLock::new(),
             tokenizer: Arc::new(tokenizer),
             chat_template,
             eos,

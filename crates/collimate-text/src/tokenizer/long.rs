@@ -83,6 +83,9 @@ impl TextTokenizer {
 
     /// Encodes a text of any length.
     pub(super) fn framed(&self, text: &str, add_special_tokens: bool) -> Result<Framed, TextError> {
+        if let Some(framed) = self.by_words(text, add_special_tokens)? {
+            return Ok(framed);
+        }
         if text.len() <= PIECE_BYTES {
             return Ok(framed(&self.encoding(text, add_special_tokens)?));
         }
@@ -242,7 +245,7 @@ fn is_inside_text(text: &str, place: usize) -> bool {
 }
 
 /// The ids of an encoding, and those that the tokenizer put around them.
-fn framed(encoding: &Encoding) -> Framed {
+pub(super) fn framed(encoding: &Encoding) -> Framed {
     let (ids, marks) = (encoding.get_ids(), encoding.get_special_tokens_mask());
     let is_put = |mask: &&u32| **mask == 1;
     let before = marks.iter().take_while(is_put).count();
