@@ -173,7 +173,7 @@ class Measurement:
         if shape != "10m":
             command.append("--bf16")
         if python:
-            command += ["--python", self.options.python]
+            command += ["--peer", "--python", self.options.python]
         command += ["--data", self.options.data, "--scratch", self.out / "scratch", "--root", ROOT, "--out", out]
         told = self.program("bench-compare", *command, fused=fused)
         figures = [work for work in json.loads(out.read_text())["works"] if work not in before]

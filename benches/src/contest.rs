@@ -8,10 +8,11 @@ use anyhow::{Result, bail};
 use collimate_report::provenance::{Machine, commit};
 
 use crate::assets;
+use crate::compute::ComputeSettings;
 use crate::entrant::{Entrant, Ready, Step};
 use crate::machine::{gpu_bytes, num_busy, touch_memory};
-use crate::result::{EntrantResult, OURS, PEER, WorkResult};
-use crate::rows::{self, ComputeSettings, Prepared};
+use crate::result::{CONTROL, EntrantResult, OURS, PEER, WorkResult};
+use crate::rows::{self, Prepared};
 use crate::work::{Shape, Task, Work};
 
 /// How to measure works.
@@ -25,8 +26,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// The program of our side.
     pub ours: PathBuf,
-    /// Python with PyTorch; `None` to run ours alone.
-    pub python: Option<PathBuf>,
+    /// PyTorch's entrants; none to run ours alone.
+    pub rivals: Vec<Rival>,
     /// Measured steps.
     pub num_steps: usize,
     /// Warm-up steps before them.
@@ -35,12 +36,35 @@ pub struct Settings {
     pub compute: ComputeSettings,
 }
 
-/// Largest relative difference of losses between two sides that do the same work.
-const LOSS_TOLERANCE: f64 = 1e-3;
-/// The same for the gradient norm.
-const NORM_TOLERANCE: f64 = 1e-2;
-/// The same in bfloat16, whose 8 bits the two sides round at different points: losses, norms.
-const BF16_TOLERANCES: [f64; 2] = [5e-3, 5e-2];
+/// An entrant in PyTorch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rival {
+    /// Its name in tables: [`PEER`] or [`CONTROL`].
+    pub label: &'static str,
+    /// Its script in `benches/peer`.
+    script: &'static str,
+    /// Python with PyTorch.
+    python: PathBuf,
+}
+
+impl Rival {
+    /// The published recipe.
+    pub fn recipe(python: PathBuf) -> Self {
+        Self { label: PEER, script: "step.py", python }
+    }
+
+    /// Packed without padding, with a cached reference.
+    pub fn control(python: PathBuf) -> Self {
+        Self { label: CONTROL, script: "packed.py", python }
+    }
+
+    fn command(&self, root: &Path, prepared: &Prepared) -> Command {
+        let mut command = Command::new(&self.python);
+        command.arg(root.join("benches/peer").join(self.script)).arg(&prepared.peer);
+        command
+    }
+}
+
 /// Fraction of a step's time that other programs may use before it is reported.
 const DISTURBANCE: f64 = 0.1;
 /// Pause between entrants: the previous one's threads keep spinning for some milliseconds.
@@ -66,8 +90,9 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
         let prepared = rows::write(task, &assets, &settings.data, &folder, total, &settings.compute)?;
         let label = if label.is_empty() { OURS } else { label };
         entrants.push((start(label, ours(settings, &prepared), on_processor)?, prepared.clone()));
-        if let (true, Some(python)) = (work.has_peer(), &settings.python) {
-            entrants.push((start(PEER, peer(settings, python, &prepared), on_processor)?, prepared));
+        for rival in settings.rivals.iter().filter(|_| work.has_peer()) {
+            let command = rival.command(&settings.root, &prepared);
+            entrants.push((start(rival.label, command, on_processor)?, prepared.clone()));
         }
     }
     let steps = take_turns(&mut entrants, total, &settings.compute)?;
@@ -91,6 +116,7 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
         threads: settings.compute.threads,
         backend: settings.compute.backend.clone(),
         dtype: settings.compute.dtype().to_owned(),
+        precision: settings.compute.precision.name().to_owned(),
         flops_per_token: work.tasks.first().map_or(0.0, |(_, task)| shape.step_flops(1.0, task.lora)),
         num_warmup: settings.num_warmup,
         groups_per_step: groups_per_step(work.tasks),
@@ -142,7 +168,7 @@ fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, compute: &Comp
             }
             steps.push(step);
         }
-        check_equal(entrants, &steps, compute.bf16)?;
+        check_equal(entrants, &steps, compute.tolerances())?;
     }
     Ok(steps)
 }
@@ -159,28 +185,27 @@ fn report(what: &str, step: &Step) {
     eprintln!("  {what} {seconds:>8.2} s  processor {own:>7.2} s  loss {loss:.6}  gradient {grad_norm:.5}{disturbed}");
 }
 
-/// Checks that ours and PyTorch did the same in their last steps.
-fn check_equal(entrants: &[(Entrant, Prepared)], steps: &[Vec<Step>], bf16: bool) -> Result<()> {
+/// Checks that ours and PyTorch's did the same in their last steps.
+fn check_equal(entrants: &[(Entrant, Prepared)], steps: &[Vec<Step>], tolerances: [f64; 2]) -> Result<()> {
     let last = |label: &str| {
         let index = entrants.iter().position(|(entrant, _)| entrant.label == label)?;
         steps[index].last().copied()
     };
-    match (last(OURS), last(PEER)) {
-        (Some(ours), Some(peer)) => {
-            agree(&ours, &peer, if bf16 { BF16_TOLERANCES } else { [LOSS_TOLERANCE, NORM_TOLERANCE] })
-        }
-        _ => Ok(()),
+    let Some(ours) = last(OURS) else { return Ok(()) };
+    for rival in [PEER, CONTROL] {
+        last(rival).map_or(Ok(()), |step| agree(&ours, rival, &step, tolerances))?;
     }
+    Ok(())
 }
 
-fn agree(ours: &Step, peer: &Step, [of_loss, of_norm]: [f64; 2]) -> Result<()> {
+fn agree(ours: &Step, rival: &str, other: &Step, [of_loss, of_norm]: [f64; 2]) -> Result<()> {
     let figures =
-        [("losses", ours.loss, peer.loss, of_loss), ("gradient norms", ours.grad_norm, peer.grad_norm, of_norm)];
-    for (what, ours, peer, tolerance) in figures {
+        [("losses", ours.loss, other.loss, of_loss), ("gradient norms", ours.grad_norm, other.grad_norm, of_norm)];
+    for (what, ours, other, tolerance) in figures {
         // NaN never agrees.
-        let agrees = (ours - peer).abs() <= tolerance * peer.abs();
+        let agrees = (ours - other).abs() <= tolerance * other.abs();
         if !agrees {
-            bail!("the {what} differ, so the work is not the same: {OURS} {ours}, {PEER} {peer}");
+            bail!("the {what} differ, so the work is not the same: {OURS} {ours}, {rival} {other}");
         }
     }
     Ok(())
@@ -192,17 +217,11 @@ fn ours(settings: &Settings, prepared: &Prepared) -> Command {
     command
 }
 
-fn peer(settings: &Settings, python: &Path, prepared: &Prepared) -> Command {
-    let mut command = Command::new(python);
-    command.arg(settings.root.join("benches/peer/step.py")).arg(&prepared.peer);
-    command
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const EXACT: [f64; 2] = [LOSS_TOLERANCE, NORM_TOLERANCE];
+    const TOLERANCES: [f64; 2] = [1e-3, 1e-2];
 
     #[test]
     fn steps_agree_within_the_tolerances() {
@@ -215,10 +234,11 @@ mod tests {
             other_cpu_seconds: None,
         };
         let peer = step(2.0, 10.0);
-        assert!(agree(&step(2.0 * (1.0 + 0.9e-3), 10.0 * (1.0 - 0.9e-2)), &peer, EXACT).is_ok());
-        let error = agree(&step(2.0 * (1.0 + 1.1e-3), 10.0), &peer, EXACT).expect_err("another loss").to_string();
+        assert!(agree(&step(2.0 * (1.0 + 0.9e-3), 10.0 * (1.0 - 0.9e-2)), PEER, &peer, TOLERANCES).is_ok());
+        let error =
+            agree(&step(2.0 * (1.0 + 1.1e-3), 10.0), PEER, &peer, TOLERANCES).expect_err("another loss").to_string();
         assert!(error.contains("losses differ"), "{error}");
-        assert!(agree(&step(2.0, 10.2), &peer, EXACT).is_err());
-        assert!(agree(&step(f64::NAN, 10.0), &peer, EXACT).is_err());
+        assert!(agree(&step(2.0, 10.2), PEER, &peer, TOLERANCES).is_err());
+        assert!(agree(&step(f64::NAN, 10.0), PEER, &peer, TOLERANCES).is_err());
     }
 }

@@ -6,15 +6,45 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use collimate_report::charts::{Bar, BarChart};
 
+use crate::control;
 use crate::figures::{gigabytes, table};
-use crate::result::{EntrantResult, PEER, WorkResult};
+use crate::result::{EntrantResult, OURS, PEER, WorkResult};
+use crate::work::is_control;
 
-const BEGIN: &str = "<!-- figures: written by cargo xtask bench --write-docs -->\n";
-const END: &str = "<!-- end of figures -->\n";
+/// A part of the page that is written: what stands before and after it.
+struct Marks {
+    begin: &'static str,
+    end: &'static str,
+}
 
-/// Tables of results, as text that is Markdown too.
+const FIGURES: Marks =
+    Marks { begin: "<!-- figures: written by cargo xtask bench --write-docs -->\n", end: "<!-- end of figures -->\n" };
+const CONTROL: Marks =
+    Marks { begin: "<!-- control: written by cargo xtask bench --write-docs -->\n", end: "<!-- end of control -->\n" };
+
+/// Tables of results, as text that is Markdown too; each type of numbers has its own.
 pub fn tables(results: &[WorkResult]) -> String {
-    let (peer, others): (Vec<_>, Vec<_>) = results.iter().partition(|result| result.ratios().is_some());
+    let all: Vec<&WorkResult> = results.iter().collect();
+    by_type(&all, |name, results| format!("In {name}:\n\n{}", tables_of_type(results)))
+}
+
+/// What `write` makes of the results of each type of numbers, in the order of the types' first results.
+pub(crate) fn by_type(results: &[&WorkResult], write: impl Fn(&str, &[&WorkResult]) -> String) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for name in results.iter().map(|result| result.number_type()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let of_type = |name: &String| {
+        let same: Vec<&WorkResult> = results.iter().copied().filter(|result| result.number_type() == *name).collect();
+        write(name, &same)
+    };
+    names.iter().map(of_type).collect::<Vec<_>>().join("\n")
+}
+
+fn tables_of_type(results: &[&WorkResult]) -> String {
+    let (peer, others): (Vec<&WorkResult>, Vec<_>) = results.iter().partition(|result| result.ratios().is_some());
     let mut text = String::new();
     if !peer.is_empty() {
         text.push_str(&ratio_table(&peer));
@@ -39,11 +69,11 @@ pub fn tables(results: &[WorkResult]) -> String {
     text
 }
 
-/// The shape, and backend and dtype unless they are the defaults.
-fn model(result: &WorkResult) -> String {
-    match (result.backend.as_str(), result.dtype.as_str()) {
-        ("flex", "float32") => result.shape.clone(),
-        (backend, dtype) => format!("{}, {backend}, {dtype}", result.shape),
+/// The shape, and the backend unless it is the default.
+pub(crate) fn model(result: &WorkResult) -> String {
+    match result.backend.as_str() {
+        "flex" => result.shape.clone(),
+        backend => format!("{}, {backend}", result.shape),
     }
 }
 
@@ -92,44 +122,81 @@ fn entrant_rows(result: &WorkResult) -> Vec<Vec<String>> {
     result.entrants.iter().enumerate().filter_map(row).collect()
 }
 
-/// Writes tables between the marks of `docs/performance.md`, and charts beside it.
+/// Writes tables between the marks of `docs/performance.md`, and charts beside it. A part of the page without new results
+/// stays as it is.
 ///
 /// # Errors
 /// The page has no marks, or a file cannot be written.
 pub fn write(root: &Path, results: &[WorkResult]) -> Result<()> {
     let page = root.join("docs/performance.md");
-    let text = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
-    let text = replaced(&text, &section(results)).with_context(|| format!("{} has no marks", page.display()))?;
+    let mut text = fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
     let images = root.join("docs/img");
     fs::create_dir_all(&images)?;
-    fs::write(images.join("performance-speed.svg"), speed_chart(results))?;
-    fs::write(images.join("performance-memory.svg"), memory_chart(results))?;
+    let (controls, works): (Vec<&WorkResult>, Vec<&WorkResult>) =
+        results.iter().partition(|result| is_control(&result.work));
+    for (marks, results) in [(FIGURES, works), (CONTROL, controls)] {
+        if results.is_empty() {
+            continue;
+        }
+        let section = match marks.begin == FIGURES.begin {
+            true => figures(&results, &images)?,
+            false => format!("{}\n{}", control::tables(&results), origins(&results)),
+        };
+        text = marks.replaced(&text, &section).with_context(|| format!("{} has no marks", page.display()))?;
+    }
     fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))
 }
 
-/// The page with a new section between its marks.
-fn replaced(page: &str, section: &str) -> Option<String> {
-    let begin = page.find(BEGIN)? + BEGIN.len();
-    let end = begin + page[begin..].find(END)?;
-    Some(format!("{}\n{section}\n{}", &page[..begin], &page[end..]))
+impl Marks {
+    /// The page with a new section between the marks.
+    fn replaced(&self, page: &str, section: &str) -> Option<String> {
+        let begin = page.find(self.begin)? + self.begin.len();
+        let end = begin + page[begin..].find(self.end)?;
+        Some(format!("{}\n{section}\n{}", &page[..begin], &page[end..]))
+    }
 }
 
-fn section(results: &[WorkResult]) -> String {
-    let mut text = tables(results);
-    text.push_str(
-        "\n![Groups a second against PyTorch](img/performance-speed.svg)\n\n\
-         ![Peak memory](img/performance-memory.svg)\n\n",
-    );
+/// Tables, charts and origins of the works; writes the charts.
+fn figures(results: &[&WorkResult], images: &Path) -> Result<String> {
     for result in results {
+        let suffix = suffix(result);
+        let same: Vec<&WorkResult> = results.iter().copied().filter(|other| self::suffix(other) == suffix).collect();
+        fs::write(images.join(format!("performance-speed{suffix}.svg")), speed_chart(&same))?;
+        fs::write(images.join(format!("performance-memory{suffix}.svg")), memory_chart(&same))?;
+    }
+    Ok(by_type(results, |name, results| {
+        let suffix = results.first().map(|result| suffix(result)).unwrap_or_default();
+        format!(
+            "In {name}:\n\n{}\n![Groups a second against PyTorch](img/performance-speed{suffix}.svg)\n\n\
+             ![Peak memory](img/performance-memory{suffix}.svg)\n\n{}",
+            tables_of_type(results),
+            origins(results),
+        )
+    }))
+}
+
+/// What the names of a type's charts end with; nothing for float32.
+fn suffix(result: &WorkResult) -> String {
+    match (result.dtype.as_str(), result.precision.as_str()) {
+        ("float32", "highest") => String::new(),
+        ("float32", precision) => format!("-{precision}"),
+        (dtype, _) => format!("-{dtype}"),
+    }
+}
+
+/// Where and with what each result was measured, as a list.
+fn origins(results: &[&WorkResult]) -> String {
+    let line = |result: &&WorkResult| {
         let machine = &result.machine;
-        let versions: Vec<String> = result
-            .entrants
-            .iter()
-            .flat_map(|entrant| &entrant.ready.versions)
+        // PyTorch's entrants have the same.
+        let versions = result.entrants.iter().map(|entrant| &entrant.ready.versions).find(|all| !all.is_empty());
+        let versions: Vec<String> = versions
+            .into_iter()
+            .flatten()
             .map(|(name, version)| format!("{name} {}", version.as_str().unwrap_or("?")))
             .collect();
-        text.push_str(&format!(
-            "- {} ({}): commit `{}`, {}{}, {} of {} threads, {} GiB. {}\n",
+        format!(
+            "- {} ({}): commit `{}`, {}{}, {} of {} threads, {} GiB. {}",
             result.work,
             model(result),
             result.commit,
@@ -139,50 +206,85 @@ fn section(results: &[WorkResult]) -> String {
             machine.cores,
             machine.memory_gib,
             versions.join(", "),
-        ));
-    }
-    text
+        )
+    };
+    results.iter().map(|result| line(result).trim_end().to_owned() + "\n").collect()
 }
 
-fn speed_chart(results: &[WorkResult]) -> String {
+fn speed_chart(results: &[&WorkResult]) -> String {
     let bars = results.iter().filter_map(|result| {
         let ratio = result.ratios()?;
         let name = format!("{} ({})", result.title, model(result));
         Some([
-            bar(format!("{name}, cold"), ratio.cold, format!("{:.2}×", ratio.cold)),
-            bar(format!("{name}, warm"), ratio.warm, format!("{:.2}×", ratio.warm)),
+            bar(OURS, format!("{name}, cold"), ratio.cold, format!("{:.2}×", ratio.cold)),
+            bar(OURS, format!("{name}, warm"), ratio.warm, format!("{:.2}×", ratio.warm)),
         ])
     });
     BarChart { title: "Groups a second, PyTorch = 1".to_owned(), bars: bars.flatten().collect() }.svg()
 }
 
-fn memory_chart(results: &[WorkResult]) -> String {
+fn memory_chart(results: &[&WorkResult]) -> String {
     let bars = results.iter().flat_map(|result| {
         result.entrants.iter().map(|entrant| {
             let gigabytes = entrant.peak_rss_bytes as f64 / 1e9;
             let name = format!("{} ({}), {}", result.title, model(result), entrant.label);
-            bar(name, gigabytes, format!("{gigabytes:.2} GB"))
+            bar(&entrant.label, name, gigabytes, format!("{gigabytes:.2} GB"))
         })
     });
     BarChart { title: "Peak memory".to_owned(), bars: bars.collect() }.svg()
 }
 
 /// A bar, in color if it is ours.
-fn bar(name: String, value: f64, label: String) -> Bar {
-    let highlighted = !name.ends_with(PEER);
-    Bar { name, value, label, highlighted }
+fn bar(of: &str, name: String, value: f64, label: String) -> Bar {
+    Bar { name, value, label, highlighted: !of.starts_with(PEER) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::result::tests::result;
 
     #[test]
     fn only_what_stands_between_the_marks_changes() {
-        let page = format!("before\n{BEGIN}old\n{END}after\n");
-        let once = replaced(&page, "new").expect("marks");
-        assert_eq!(once, format!("before\n{BEGIN}\nnew\n{END}after\n"));
-        assert_eq!(replaced(&once, "new").expect("marks"), once);
-        assert_eq!(replaced("no marks", "new"), None);
+        let (begin, end) = (FIGURES.begin, FIGURES.end);
+        let page = format!("before\n{begin}old\n{end}after\n");
+        let once = FIGURES.replaced(&page, "new").expect("marks");
+        assert_eq!(once, format!("before\n{begin}\nnew\n{end}after\n"));
+        assert_eq!(FIGURES.replaced(&once, "new").expect("marks"), once);
+        assert_eq!(FIGURES.replaced("no marks", "new"), None);
+    }
+
+    #[test]
+    fn a_table_holds_one_type_of_numbers() {
+        let bfloat16 = WorkResult { title: "in half".to_owned(), dtype: "bfloat16".to_owned(), ..result() };
+        let high = WorkResult { title: "at high".to_owned(), precision: "high".to_owned(), ..result() };
+        let text = tables(&[result(), bfloat16, high, result()]);
+        let parts: Vec<&str> = text.split("In ").skip(1).collect();
+        let heads: Vec<&str> = parts.iter().filter_map(|part| part.lines().next()).collect();
+        assert_eq!(heads, ["float32:", "bfloat16:", "float32, products at `high`:"]);
+        let rows = |title: &str| parts.iter().map(|part| part.matches(title).count()).collect::<Vec<_>>();
+        // A row of ratios and two of entrants.
+        assert_eq!(
+            (rows("| a work"), rows("| in half"), rows("| at high")),
+            (vec![6, 0, 0], vec![0, 3, 0], vec![0, 0, 3])
+        );
+    }
+
+    #[test]
+    fn a_part_of_the_page_without_results_stays() {
+        let root = std::env::temp_dir().join(format!("benches-docs-{}", std::process::id()));
+        fs::create_dir_all(root.join("docs")).expect("a temporary folder");
+        let page = |figures: &str, control: &str| {
+            format!("{}{figures}{}and\n{}{control}{}", FIGURES.begin, FIGURES.end, CONTROL.begin, CONTROL.end)
+        };
+        fs::write(root.join("docs/performance.md"), page("old figures\n", "old control\n")).expect("written");
+        let read = || fs::read_to_string(root.join("docs/performance.md")).expect("a page");
+        write(&root, &[WorkResult { work: "shared-k2".to_owned(), ..result() }]).expect("written");
+        let once = read();
+        write(&root, &[result()]).expect("written");
+        let twice = read();
+        fs::remove_dir_all(&root).expect("a temporary folder");
+        assert!(once.contains("old figures") && !once.contains("old control"), "{once}");
+        assert!(!twice.contains("old figures") && twice.contains("- shared-k2 (10m)"), "{twice}");
     }
 }

@@ -5,8 +5,13 @@
 //!
 //! Read [`work::Work`] (what is measured), [`entrant::Entrant`] (a process that takes steps) and [`contest::measure`].
 
+// Registers the objectives that recipes name.
+use collimate as _;
+
 pub mod assets;
+pub mod compute;
 pub mod contest;
+pub mod control;
 pub mod docs;
 pub mod entrant;
 pub mod figures;

@@ -14,8 +14,10 @@ use crate::figures::{median, range};
 
 /// Name of our side.
 pub const OURS: &str = "collimate";
-/// Name of the other side.
+/// Name of the published recipe in PyTorch.
 pub const PEER: &str = "PyTorch";
+/// Name of PyTorch with packed prompts and a cached reference.
+pub const CONTROL: &str = "PyTorch, packed";
 
 /// One measurement of a work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,9 @@ pub struct WorkResult {
     /// The type both sides compute in.
     #[serde(default = "float32")]
     pub dtype: String,
+    /// How exact products in float32 are.
+    #[serde(default = "highest")]
+    pub precision: String,
     /// FLOPs of a step per token, policy and reference once each.
     #[serde(default)]
     pub flops_per_token: f64,
@@ -58,6 +63,10 @@ fn flex() -> String {
 
 fn float32() -> String {
     "float32".to_owned()
+}
+
+fn highest() -> String {
+    "highest".to_owned()
 }
 
 /// Measurements of one entrant.
@@ -115,14 +124,19 @@ impl EntrantResult {
         self.steps.iter().enumerate().map(|(i, step)| step.seconds + of_step(i)).collect()
     }
 
+    /// Seconds of each step with a cached reference.
+    pub fn warm(&self) -> Vec<f64> {
+        self.steps.iter().map(|step| step.seconds).collect()
+    }
+
     fn figures(&self, groups_per_step: usize, num_warmup: usize) -> Figures {
         let cold = &self.cold()[num_warmup..];
-        let warm: Vec<f64> = self.steps[num_warmup..].iter().map(|step| step.seconds).collect();
+        let warm = &self.warm()[num_warmup..];
         let rates: Vec<f64> =
             self.unique_tokens[num_warmup..].iter().zip(cold).map(|(&n, seconds)| n as f64 / seconds).collect();
         Figures {
             cold_seconds: median(cold),
-            warm_seconds: median(&warm),
+            warm_seconds: median(warm),
             groups_per_second: groups_per_step as f64 / median(cold),
             tokens_per_second: median(&rates),
             peak_rss_bytes: self.peak_rss_bytes,
@@ -165,13 +179,20 @@ impl WorkResult {
         self.entrants.iter().find(|entrant| entrant.label == label)
     }
 
-    /// Ours against PyTorch, if it took part.
+    /// The type of all entrants, for headings: types of different names are not compared.
+    pub fn number_type(&self) -> String {
+        match self.precision.as_str() {
+            "highest" => self.dtype.clone(),
+            precision => format!("{}, products at `{precision}`", self.dtype),
+        }
+    }
+
+    /// Ours against the published recipe, if it took part.
     pub fn ratios(&self) -> Option<Ratios> {
         let (ours, peer) = (self.entrant(OURS)?, self.entrant(PEER)?);
         let (a, b) = (self.figures.get(OURS)?, self.figures.get(PEER)?);
-        let seconds: Vec<f64> = ours.steps.iter().map(|step| step.seconds).collect();
         let cold = self.step_ratios(&ours.cold(), &peer.cold());
-        let warm = self.step_ratios(&seconds, &peer.cold());
+        let warm = self.step_ratios(&ours.warm(), &peer.cold());
         Some(Ratios {
             cold: median(&cold),
             cold_range: range(&cold),
@@ -181,12 +202,12 @@ impl WorkResult {
     }
 
     /// The other's time divided by ours, for each measured step. Steps differ in tokens, so they are compared pairwise.
-    fn step_ratios(&self, ours: &[f64], other: &[f64]) -> Vec<f64> {
+    pub(crate) fn step_ratios(&self, ours: &[f64], other: &[f64]) -> Vec<f64> {
         ours.iter().zip(other).skip(self.num_warmup).map(|(ours, other)| other / ours).collect()
     }
 }
 
-/// Writes results to a file, replacing older ones of the same work, shape, backend and type; returns all in the file.
+/// Writes results to a file, replacing older ones of the same work, shape, backend, type and precision; returns all in it.
 ///
 /// # Errors
 /// The file holds something else, or cannot be written.
@@ -200,7 +221,9 @@ pub fn store(path: &Path, new: &[WorkResult]) -> Result<Vec<WorkResult>> {
         Vec::new()
     };
     for result in new {
-        let key = |one: &WorkResult| (one.work.clone(), one.shape.clone(), one.backend.clone(), one.dtype.clone());
+        let key = |one: &WorkResult| {
+            [&one.work, &one.shape, &one.backend, &one.dtype, &one.precision].map(|field| field.to_owned())
+        };
         all.retain(|old| key(old) != key(result));
         all.push(result.clone());
     }
@@ -213,73 +236,4 @@ pub fn store(path: &Path, new: &[WorkResult]) -> Result<Vec<WorkResult>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entrant(label: &str, reference: &[f64], seconds: &[f64], peak: u64) -> EntrantResult {
-        let step = |&seconds: &f64| Step {
-            seconds,
-            loss: 1.0,
-            grad_norm: 1.0,
-            tokens: 10.0,
-            cpu_seconds: None,
-            other_cpu_seconds: None,
-        };
-        EntrantResult {
-            label: label.to_owned(),
-            unique_tokens: vec![12; seconds.len()],
-            ready: Ready { reference_seconds: reference.to_vec(), ..Ready::default() },
-            steps: seconds.iter().map(step).collect(),
-            peak_rss_bytes: peak,
-            peak_gpu_bytes: None,
-        }
-    }
-
-    fn result() -> WorkResult {
-        WorkResult {
-            work: "w".to_owned(),
-            title: "a work".to_owned(),
-            shape: "10m".to_owned(),
-            commit: "c".to_owned(),
-            machine: Machine::default(),
-            threads: 2,
-            backend: flex(),
-            dtype: float32(),
-            flops_per_token: 1e9,
-            num_warmup: 1,
-            groups_per_step: 2,
-            entrants: vec![
-                entrant(OURS, &[9.0, 1.0, 2.0, 1.0], &[9.0, 2.0, 2.0, 3.0], 25),
-                entrant(PEER, &[], &[99.0, 12.0, 8.0, 16.0], 100),
-            ],
-            figures: BTreeMap::new(),
-        }
-        .with_figures()
-    }
-
-    #[test]
-    fn the_warm_up_does_not_count_and_cold_steps_score_their_reference() {
-        // Cold steps of ours take 3, 4 and 4 seconds, warm ones 2, 2 and 3; PyTorch's 12, 8 and 16.
-        let ratios = result().ratios().expect("both took part");
-        let expected = Ratios { cold: 16.0 / 4.0, cold_range: (8.0 / 4.0, 12.0 / 3.0), warm: 16.0 / 3.0, memory: 0.25 };
-        assert_eq!(ratios, expected);
-        let ours = result().figures[OURS];
-        assert_eq!((ours.groups_per_second, ours.tokens_per_second), (2.0 / 4.0, 12.0 / 4.0));
-    }
-
-    #[test]
-    fn the_part_of_the_peak_is_of_cold_steps() {
-        let mut result = result();
-        assert_eq!(result.fraction_of_peak(&result.entrants[0]), None, "a processor");
-        result.backend = "cuda".to_owned();
-        result.machine.gpus = vec!["NVIDIA A100-SXM4-80GB".to_owned()];
-        // Ten tokens of 10⁹ operations in 4 s, of 312·10¹².
-        let part = result.fraction_of_peak(&result.entrants[0]).expect("a known GPU");
-        assert!((part / (10.0 * 1e9 / 4.0 / 312e12) - 1.0).abs() < 1e-12, "{part}");
-    }
-
-    #[test]
-    fn a_reference_in_other_packs_is_spread_over_the_steps() {
-        assert_eq!(entrant(OURS, &[3.0, 3.0, 2.0], &[1.0, 2.0], 1).cold(), [1.0 + 8.0 / 2.0, 2.0 + 8.0 / 2.0]);
-    }
-}
+pub(crate) mod tests;

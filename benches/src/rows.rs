@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use collimate_report::provenance::gpus;
 use collimate_text::{TextTokenizer, TokenizedGroup};
 use collimate_train::progress::Silent;
 use collimate_train::{load_recipe, prepare};
@@ -14,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::assets::Assets;
+use crate::compute::{ComputeSettings, Precision};
 use crate::files::write_json;
 use crate::tokenizer::words;
 use crate::work::{ALPHA, BETA, MAX_LENGTH, MAX_PROMPT_LENGTH, Source, Task};
@@ -27,41 +27,6 @@ pub struct Prepared {
     pub peer: PathBuf,
     /// Tokens of every step.
     pub tokens: Vec<StepTokens>,
-}
-
-/// The device and type of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ComputeSettings {
-    /// Our backend.
-    pub backend: String,
-    /// Index of its device.
-    pub device: usize,
-    /// Weights and activations in bfloat16, on both sides.
-    pub bf16: bool,
-    /// Threads of each side.
-    pub threads: usize,
-}
-
-impl ComputeSettings {
-    /// Whether both sides run on the CPU.
-    pub fn on_processor(&self) -> bool {
-        self.peer_device() == "cpu"
-    }
-
-    /// Name of the type both sides compute in.
-    pub fn dtype(&self) -> &'static str {
-        if self.bf16 { "bfloat16" } else { "float32" }
-    }
-
-    /// PyTorch's name of the device: a GPU if ours uses one.
-    pub fn peer_device(&self) -> String {
-        // libtorch numbers the GPUs first, then the CPU.
-        match self.backend.as_str() {
-            "cuda" | "wgpu" => format!("cuda:{}", self.device),
-            "libtorch" if self.device < gpus().len() => format!("cuda:{}", self.device),
-            _ => "cpu".to_owned(),
-        }
-    }
 }
 
 /// Tokens of one step.
@@ -151,6 +116,10 @@ fn recipe(
         "shuffle": false, "reference_cache": false, "num_threads": compute.threads,
         "backend": compute.backend, "device": compute.device, "compute_dtype": compute.dtype(),
     });
+    // Left out where it says what is the default, so that programs without the key can be measured too.
+    if compute.precision != Precision::Highest {
+        recipe["float32_matmul_precision"] = json!(compute.precision.name());
+    }
     if task.lora {
         recipe["adapter"] = json!(assets.adapter);
         recipe["lora_dropout"] = json!(0.0);
@@ -189,6 +158,7 @@ fn peer(task: &Task, assets: &Assets, groups: &[TokenizedGroup], compute: &Compu
     json!({
         "model": assets.model, "adapter": task.lora.then_some(&assets.adapter), "threads": compute.threads,
         "device": compute.peer_device(), "dtype": compute.dtype(),
+        "float32_matmul_precision": compute.precision.name(),
         "groups_per_step": task.groups_per_step, "beta": BETA, "alpha": ALPHA, "max_grad_norm": 1.0,
         "learning_rate": task.learning_rate(), "pad_id": 0, "groups": groups.iter().map(group).collect::<Vec<_>>(),
     })

@@ -212,6 +212,10 @@ pub const WORKS: &[Work] = &[
         title: "prompt 400, responses 1,000, LoRA r 16, in 2 GiB",
         tasks: &[("K = 2", long(2)), ("K = 64", long(64))],
     },
+    Work { name: "shared-k2", title: "prompt 400, responses 25, K = 2, LoRA r 16", tasks: &[("", sweep(2, true))] },
+    Work { name: "shared-k4", title: "prompt 400, responses 25, K = 4, LoRA r 16", tasks: &[("", sweep(4, true))] },
+    Work { name: "shared-k8", title: "prompt 400, responses 25, K = 8, LoRA r 16", tasks: &[("", sweep(8, true))] },
+    Work { name: "shared-k16", title: "prompt 400, responses 25, K = 16, LoRA r 16", tasks: &[("", sweep(16, true))] },
     Work {
         name: "device-k2",
         title: "prompt 512, responses 256, K = 2, LoRA r 16",
@@ -234,7 +238,17 @@ pub const WORKS: &[Work] = &[
     },
 ];
 
+/// Whether a work is one of the control's: the tasks of `k-sweep`, each by itself, since three entrants need much memory.
+pub fn is_control(name: &str) -> bool {
+    name.starts_with("shared-")
+}
+
 impl Work {
+    /// Whether it runs without being named: not what takes a CPU hours, and the control's only on demand.
+    pub fn is_usual(&self) -> bool {
+        !self.name.starts_with("device-") && !is_control(self.name)
+    }
+
     /// Whether PyTorch takes part; sweeps compare ours with itself.
     pub fn has_peer(&self) -> bool {
         self.tasks.len() == 1

@@ -18,8 +18,12 @@ pub(crate) struct BenchOptions {
     /// Do the same works in PyTorch, in turns with ours, and print the ratios; kernels are left out.
     #[arg(long)]
     pub(crate) peer: bool,
-    /// Work to measure; may be repeated [default: all but device-…]: gsm8k-full, gsm8k-lora, topical-lora, k-sweep,
-    /// k-sweep-full, k-sweep-budget, long-responses, device-k2, device-k4, device-k4-single, device-long.
+    /// Do them too in PyTorch with prompts packed as ours and the reference cached; alone or beside --peer.
+    #[arg(long)]
+    pub(crate) control: bool,
+    /// Work to measure; may be repeated [default: all but device-… and shared-…]: gsm8k-full, gsm8k-lora, topical-lora,
+    /// k-sweep, k-sweep-full, k-sweep-budget, long-responses, shared-k2, shared-k4, shared-k8, shared-k16, device-k2,
+    /// device-k4, device-k4-single, device-long.
     #[arg(long, value_name = "NAME")]
     pub(crate) work: Vec<String>,
     /// Model: 10m, 135m, 1b (Llama-3.2-1B) or 8b (Llama-3.1-8B), of random weights.
@@ -37,6 +41,10 @@ pub(crate) struct BenchOptions {
     /// Compute in bfloat16 on both sides.
     #[arg(long)]
     pub(crate) bf16: bool,
+    /// How exact products in float32 are on both sides, by PyTorch's names: highest, high or medium.
+    #[arg(long, value_name = "NAME", value_parser = ["highest", "high", "medium"], default_value = "highest",
+          conflicts_with = "bf16")]
+    pub(crate) precision: String,
     /// Steps that count.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) steps: usize,
@@ -77,7 +85,8 @@ pub(crate) fn bench(workspace: &Workspace, options: &BenchOptions) -> Result<Exi
     let scratch = workspace.target.join("bench");
     std::fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
     let environment = Environment { folder: scratch.join("venv"), requirements: REQUIREMENTS };
-    let python = if options.peer { Some(environment.python(workspace, options.python.as_deref())?) } else { None };
+    let rivals = options.peer || options.control;
+    let python = if rivals { Some(environment.python(workspace, options.python.as_deref())?) } else { None };
     let features = backend::features_with(workspace, &options.backend, options.fusion)?;
     if python.is_none() && options.work.is_empty() && features.is_empty() {
         let mut kernels = workspace.cargo_here("bench");
@@ -105,6 +114,8 @@ fn compare(workspace: &Workspace, options: &BenchOptions, scratch: &Path, python
     command.arg(format!("--device={}", options.device));
     if options.bf16 {
         command.arg("--bf16");
+    } else {
+        command.args(["--precision", &options.precision]);
     }
     command.arg(format!("--steps={}", options.steps));
     command.arg(format!("--warmup={}", options.warmup));
@@ -114,11 +125,17 @@ fn compare(workspace: &Workspace, options: &BenchOptions, scratch: &Path, python
     command.arg("--root").arg(&workspace.root).arg("--scratch").arg(scratch);
     if let Some(python) = python {
         command.arg("--python").arg(python);
+        command.args([(options.peer, "--peer"), (options.control, "--control")].into_iter().filter_map(asked));
     }
     if options.write_docs {
         command.arg("--write-docs");
     }
     command
+}
+
+/// A flag that was given.
+fn asked((given, flag): (bool, &'static str)) -> Option<&'static str> {
+    given.then_some(flag)
 }
 
 #[cfg(test)]
@@ -143,10 +160,29 @@ mod tests {
         let workspace = Workspace { root: "/checkout".into(), target: "/target".into() };
         let options = parsed(&["--peer", "--work", "k-sweep", "--steps", "2", "--write-docs"]);
         let command = compare(&workspace, &options, Path::new("/target/bench"), Some(Path::new("/venv/python")));
-        let expected = "bench-compare --work k-sweep --shape 135m --backend flex --device=0 --steps=2 --warmup=1 --threads=2 --data /shared/data \
+        let expected = "bench-compare --work k-sweep --shape 135m --backend flex --device=0 --precision highest --steps=2 --warmup=1 --threads=2 --data /shared/data \
                         --out /target/bench/results.json --root /checkout --scratch /target/bench --python /venv/python \
-                        --write-docs";
+                        --peer --write-docs";
         assert_eq!(words(&command), expected);
+    }
+
+    #[test]
+    fn the_types_are_bfloat16_or_float32_of_a_precision() {
+        let workspace = Workspace { root: "/checkout".into(), target: "/target".into() };
+        let program = |args: &[&str]| {
+            let python = Path::new("/venv/python");
+            words(&compare(&workspace, &parsed(args), Path::new("/target/bench"), Some(python)))
+        };
+        let bf16 = program(&["--peer", "--control", "--bf16"]);
+        assert!(
+            bf16.contains(" --bf16 ") && !bf16.contains("--precision") && bf16.ends_with("--peer --control"),
+            "{bf16}"
+        );
+        let high = program(&["--control", "--precision", "high"]);
+        assert!(high.contains(" --precision high ") && high.ends_with("/venv/python --control"), "{high}");
+        for refused in [&["--bf16", "--precision", "high"][..], &["--precision", "higher"]] {
+            assert!(Cli::try_parse_from([&["bench"], refused].concat()).is_err(), "{refused:?}");
+        }
     }
 
     #[test]

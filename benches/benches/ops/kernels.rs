@@ -1,10 +1,14 @@
-//! The kernels at the shapes of a step of the 135M model.
+//! The kernels at the shapes of a step of the 135M model, by name and type of their factors.
 
 use collimate_kernels::{
     AdamwStep, AttentionSaved, AttentionShape, GateActivation, Matrix, OutputLayer, Segment, adamw, attention,
     attention_backward, gated, gated_backward, multiply, rms_norm, rms_norm_backward, rotate, target_logps,
     target_logps_backward, target_logps_with_gradients,
 };
+
+/// Types of factors, by PyTorch's names.
+pub(crate) const FLOAT32: &str = "float32";
+pub(crate) const BFLOAT16: &str = "bfloat16";
 
 /// N: tokens of a pack of about two GSM8K groups with K = 4.
 const TOKENS: usize = 1024;
@@ -22,6 +26,8 @@ const HEAD_DIM: usize = 64;
 /// A kernel with its data.
 pub(crate) struct Op {
     pub(crate) name: &'static str,
+    /// Type of the factors.
+    pub(crate) dtype: &'static str,
     pub(crate) shape: String,
     /// Additions and multiplications that the result needs; recomputation does not count.
     pub(crate) flops: f64,
@@ -30,7 +36,7 @@ pub(crate) struct Op {
     pub(crate) run: Box<dyn FnMut()>,
 }
 
-/// All of them.
+/// All of them but the products of bfloat16 numbers.
 pub(crate) fn all() -> Vec<Op> {
     let mut ops = vec![
         forward_product("gemm x·Wᵀ", WIDTH, WIDTH),
@@ -59,6 +65,7 @@ fn forward_product(name: &'static str, inputs: usize, outputs: usize) -> Op {
     let (x, w, mut y) = (wave(TOKENS * inputs), wave(outputs * inputs), vec![0.0; TOKENS * outputs]);
     Op {
         name,
+        dtype: FLOAT32,
         shape: format!("[{TOKENS}, {inputs}] · [{inputs}, {outputs}]"),
         flops: 2.0 * (TOKENS * inputs * outputs) as f64,
         bytes: floats(&[x.len(), w.len(), y.len()]),
@@ -73,6 +80,7 @@ fn weight_gradient(inputs: usize, outputs: usize) -> Op {
     let (x, d, mut g) = (wave(TOKENS * inputs), wave(TOKENS * outputs), vec![0.0; outputs * inputs]);
     Op {
         name: "gemm dᵀ·x",
+        dtype: FLOAT32,
         shape: format!("[{outputs}, {TOKENS}] · [{TOKENS}, {inputs}]"),
         flops: 2.0 * (TOKENS * inputs * outputs) as f64,
         bytes: floats(&[x.len(), d.len(), 2 * g.len()]),
@@ -121,6 +129,7 @@ fn attention_ops() -> [Op; 2] {
         let (d, mut d_q, mut d_k, mut d_v) = (wave(of_q), vec![0.0; of_q], vec![0.0; of_k], vec![0.0; of_k]);
         Op {
             name: "attention backward",
+            dtype: FLOAT32,
             shape: name.clone(),
             // Scores are recomputed, plus four products for gradients.
             flops: 5.0 * per_product,
@@ -133,6 +142,7 @@ fn attention_ops() -> [Op; 2] {
     };
     let forward = Op {
         name: "attention",
+        dtype: FLOAT32,
         shape: name,
         flops: 2.0 * per_product,
         bytes: floats(&[2 * of_q, 2 * of_k, lse.len()]),
@@ -157,6 +167,7 @@ fn target_logps_ops() -> [Op; 3] {
         let (mut d_hidden, mut d_weight, c) = (vec![0.0; rows * WIDTH], vec![0.0; VOCAB * WIDTH], wave(rows));
         Op {
             name: "target_logps backward",
+            dtype: FLOAT32,
             shape: shape.clone(),
             // Logits are recomputed, plus the gradients of both factors.
             flops: 3.0 * product,
@@ -171,6 +182,7 @@ fn target_logps_ops() -> [Op; 3] {
         let (hidden, weight, targets) = (hidden.clone(), weight.clone(), targets.clone());
         Op {
             name: "target_logps with gradients",
+            dtype: FLOAT32,
             shape: shape.clone(),
             flops: 2.0 * product,
             bytes: floats(&[2 * hidden.len(), weight.len()]),
@@ -181,6 +193,7 @@ fn target_logps_ops() -> [Op; 3] {
     };
     let forward = Op {
         name: "target_logps",
+        dtype: FLOAT32,
         shape,
         flops: product,
         bytes: floats(&[hidden.len(), weight.len()]),
@@ -194,7 +207,14 @@ fn target_logps_ops() -> [Op; 3] {
 /// A memory-bound kernel: `per_number` operations for each number, and the floats it moves.
 fn plain(name: &'static str, size: &[usize], per_number: f64, moved: &[usize], run: impl FnMut() + 'static) -> Op {
     let numbers = size.iter().product::<usize>() as f64;
-    Op { name, shape: format!("{size:?}"), flops: per_number * numbers, bytes: floats(moved), run: Box::new(run) }
+    Op {
+        name,
+        dtype: FLOAT32,
+        shape: format!("{size:?}"),
+        flops: per_number * numbers,
+        bytes: floats(moved),
+        run: Box::new(run),
+    }
 }
 
 fn norm() -> Op {

@@ -33,8 +33,9 @@ fn main() -> ExitCode {
     let ops = kernels.chain(products).filter(|(op, _)| op.name.contains(filter));
     let measured: Vec<Measured> = ops.map(|(op, peak_gflops)| measure(op, peak_gflops)).collect();
     let rows: Vec<Vec<String>> = measured.iter().map(|op| op.cells(&peak)).collect();
-    print!("{}", table(&["kernel", "shape", "ms", "GFLOP/s", "of peak", "GB/s", "of peak"], &rows));
+    print!("{}", table(&["kernel", "type", "shape", "ms", "GFLOP/s", "of peak", "GB/s", "of peak"], &rows));
 
+    println!("GFLOP/s are of the peak of the instructions that a kernel uses.");
     println!("Of GB/s more than the peak, which is of memory, comes from caches.");
     let ops: Vec<Value> = measured.iter().map(|op| op.json(&peak)).collect();
     let result = json!({"machine": Machine::here(), "peak": {"gflops": peak.gflops, "gbps": peak.gbps}, "ops": ops});
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
 
 struct Measured {
     name: &'static str,
+    dtype: &'static str,
     shape: String,
     seconds: Vec<f64>,
     flops: f64,
@@ -66,6 +68,7 @@ fn measure(mut op: Op, peak_gflops: f64) -> Measured {
     };
     Measured {
         name: op.name,
+        dtype: op.dtype,
         shape: op.shape,
         seconds: (0..NUM_RUNS).map(once).collect(),
         flops: op.flops,
@@ -87,6 +90,7 @@ impl Measured {
         let percent = |part: f64| format!("{:.0} %", 100.0 * part);
         vec![
             self.name.to_owned(),
+            self.dtype.to_owned(),
             self.shape.clone(),
             format!("{:.3}", 1e3 * median(&self.seconds)),
             format!("{:.1}", self.gflops()),
@@ -98,7 +102,8 @@ impl Measured {
 
     fn json(&self, peak: &Peak) -> Value {
         json!({
-            "name": self.name, "shape": self.shape, "seconds": self.seconds, "flops": self.flops, "bytes": self.bytes,
+            "name": self.name, "dtype": self.dtype, "shape": self.shape,
+            "seconds": self.seconds, "flops": self.flops, "bytes": self.bytes,
             "gflops": self.gflops(), "gflops_of_peak": self.gflops() / self.peak_gflops,
             "gbps": self.gbps(), "gbps_of_peak": self.gbps() / peak.gbps,
         })

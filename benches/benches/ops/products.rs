@@ -9,7 +9,7 @@ use collimate_kernels::{
 };
 use half::bf16;
 
-use crate::kernels::{Op, wave};
+use crate::kernels::{BFLOAT16, FLOAT32, Op, wave};
 
 /// Rows, inner dimension and columns of a product.
 const SHAPES: [[usize; 3]; 2] = [[1024, 576, 1536], [1024, 1536, 576]];
@@ -52,6 +52,7 @@ fn peak(name: &'static str) -> Option<f64> {
 fn op(name: String, [m, k, n]: [usize; 3], bytes: usize, run: impl FnMut() + 'static) -> Op {
     Op {
         name: name.leak(),
+        dtype: if bytes == 2 { BFLOAT16 } else { FLOAT32 },
         shape: format!("[{m}, {k}] · [{k}, {n}]"),
         flops: 2.0 * (m * k * n) as f64,
         bytes: (bytes * (m * k + k * n) + 4 * m * n) as f64,

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use collimate_benches::contest::{Settings, measure};
-use collimate_benches::docs;
+use collimate_benches::compute::{ComputeSettings, Precision};
+use collimate_benches::contest::{Rival, Settings, measure};
 use collimate_benches::result::store;
-use collimate_benches::rows::ComputeSettings;
 use collimate_benches::work::{SHAPES, Shape, WORKS, Work};
+use collimate_benches::{control, docs};
 
 /// Measures training steps.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Works to measure [default: all but those whose names begin with `device-`].
+    /// Works to measure [default: all but those whose names begin with `device-` or `shared-`].
     #[arg(long = "work", value_name = "NAME")]
     works: Vec<String>,
     /// Shape of the model.
@@ -38,7 +38,16 @@ struct Cli {
     /// Compute in bfloat16, on both sides.
     #[arg(long)]
     bf16: bool,
-    /// Python with PyTorch [default: ours runs alone].
+    /// How exact products in float32 are, on both sides.
+    #[arg(long, value_parser = precision, default_value_t = Precision::Highest, conflicts_with = "bf16")]
+    precision: Precision,
+    /// The published recipe in PyTorch takes part.
+    #[arg(long, requires = "python")]
+    peer: bool,
+    /// PyTorch with packed prompts and a cached reference takes part.
+    #[arg(long, requires = "python")]
+    control: bool,
+    /// Python with PyTorch.
     #[arg(long)]
     python: Option<PathBuf>,
     /// Folder of the data files.
@@ -77,13 +86,14 @@ fn run(cli: &Cli) -> Result<()> {
         scratch: std::path::absolute(&cli.scratch)?,
         data: cli.data.clone(),
         ours,
-        python: cli.python.clone(),
+        rivals: rivals(cli),
         num_steps: cli.steps.max(1),
         num_warmup: cli.warmup,
         compute: ComputeSettings {
             backend: cli.backend.clone(),
             device: cli.device,
             bf16: cli.bf16,
+            precision: cli.precision,
             threads: cli.threads,
         },
     };
@@ -93,13 +103,26 @@ fn run(cli: &Cli) -> Result<()> {
         let result = measure(work, shape, &settings).with_context(|| work.name.to_owned())?;
         // Written after each work, so that a later failure loses nothing.
         all = store(&cli.out, std::slice::from_ref(&result))?;
-        println!("\n{}", docs::tables(&[result]));
+        println!("\n{}", docs::tables(std::slice::from_ref(&result)));
+        println!("{}", control::tables(&[&result]));
     }
     if cli.write_docs {
         docs::write(&cli.root, &all)?;
     }
     eprintln!("every step: {}", cli.out.display());
     Ok(())
+}
+
+/// PyTorch's entrants.
+fn rivals(cli: &Cli) -> Vec<Rival> {
+    let kinds = [(cli.peer, Rival::recipe as fn(PathBuf) -> Rival), (cli.control, Rival::control)];
+    let asked = kinds.iter().filter(|(asked, _)| *asked);
+    cli.python.iter().flat_map(|python| asked.clone().map(|(_, rival)| rival(python.clone()))).collect()
+}
+
+fn precision(name: &str) -> Result<Precision> {
+    let names = || Precision::ALL.map(Precision::name).join(", ");
+    Precision::from_name(name).with_context(|| format!("no precision {name:?}; there are {}", names()))
 }
 
 fn shape(name: &str) -> Result<&'static Shape> {
@@ -112,9 +135,8 @@ fn works(names: &[String]) -> Result<Vec<&'static Work>> {
         let known: Vec<&str> = WORKS.iter().map(|work| work.name).collect();
         bail!("no work {unknown:?}; there are {}", known.join(", "));
     }
-    // Works for GPUs take a CPU hours, so they run only when named.
     let asked = |work: &&Work| match names.is_empty() {
-        true => !work.name.starts_with("device-"),
+        true => work.is_usual(),
         false => names.iter().any(|name| name == work.name),
     };
     Ok(WORKS.iter().filter(asked).collect())

@@ -26,7 +26,8 @@ impl TokenBytes {
         let Some(DecoderWrapper::ByteLevel(_)) = tokenizer.get_decoder() else { return None };
         let byte_of = bytes_by_character();
         let count = tokenizer.get_vocab_size(true);
-        let mut table = Self { bytes: Vec::new(), ends: Vec::with_capacity(count), is_special: Vec::with_capacity(count) };
+        let mut table =
+            Self { bytes: Vec::new(), ends: Vec::with_capacity(count), is_special: Vec::with_capacity(count) };
         for id in 0..count as u32 {
             let token = tokenizer.id_to_token(id).unwrap_or_default();
             let mapped: Option<Vec<u8>> = token.chars().map(|character| byte_of.get(&character).copied()).collect();

@@ -169,13 +169,7 @@ impl TextTokenizer {
     }
 
     /// Appends the ids of a text without added tokens; returns whether every part is short enough to be encoded at once.
-    fn add_words(
-        &self,
-        words: &Words,
-        table: &mut Table,
-        text: &str,
-        ids: &mut Vec<u32>,
-    ) -> Result<bool, TextError> {
+    fn add_words(&self, words: &Words, table: &mut Table, text: &str, ids: &mut Vec<u32>) -> Result<bool, TextError> {
         for word in words.parts(text) {
             if let Some((first, count)) = table.words.get(word) {
                 ids.extend_from_slice(&table.ids[*first as usize..(first + count) as usize]);

@@ -216,7 +216,8 @@ mod tests {
     /// Each pair is two characters and whether a text may be cut between them.
     #[test]
     fn published_patterns_are_cut_between_words() {
-        let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+        let byte_level =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
         let digits = json!({"type": "Sequence", "pretokenizers": [
             {"type": "Digits", "individual_digits": true}, byte_level.clone()]});
         for (steps, ends_lines) in [(byte_level, true), (digits, true), (split(LLAMA_3), false)] {
@@ -249,8 +250,18 @@ mod tests {
         for pattern in [r"\bfoo|.", r"(?<=a)b|(?s:.)", r"a*", r"a(?!b)|(?s:.)", r"(?s:.)+$"] {
             assert!(cuts(split(pattern)).is_none(), "{pattern}");
         }
-        assert!(cuts(json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true})).is_none());
-        assert!(cuts(json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true})).is_none());
-        assert!(cuts(json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false})).is_none());
+        assert!(
+            cuts(json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}))
+                .is_none()
+        );
+        assert!(
+            cuts(json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true})).is_none()
+        );
+        assert!(
+            cuts(
+                json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false})
+            )
+            .is_none()
+        );
     }
 }

@@ -115,7 +115,10 @@ fn a_table_is_bounded() {
 #[case::takes_space(json!({"lstrip": true}), false)]
 #[case::whole_words_only(json!({"single_word": true}), false)]
 #[case::after_normalization(json!({"normalized": true}), false)]
-fn tokens_whose_surroundings_matter_are_left_to_the_tokenizer(#[case] change: serde_json::Value, #[case] by_words: bool) {
+fn tokens_whose_surroundings_matter_are_left_to_the_tokenizer(
+    #[case] change: serde_json::Value,
+    #[case] by_words: bool,
+) {
     let dir = character_dir(json!({"eos_token": "</s>"}), &[]);
     change_tokenizer(dir.path(), |file| {
         file["pre_tokenizer"] = split("\\p{L}+|[^\\p{L}]");
