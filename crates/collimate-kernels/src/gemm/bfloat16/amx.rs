@@ -68,13 +68,7 @@ impl Tiles {
 
     /// The sums of all panels, one after the other: four accumulators of 16 by 16, for the halves of both factors.
     pub(super) fn sum(&mut self, panels: &[Panels<'_>], sums: &mut Sums) {
-        let depth = panels.first().map_or(0, |panels| panels.a.len());
-        assert!(depth > 0 && panels.len() <= PRODUCTS, "something to sum");
-        assert!(panels.iter().all(|p| p.a.len() == depth && p.b.len() == depth), "panels of one length");
-        let mut starts = [[std::ptr::null::<Tile>(); 2]; PRODUCTS];
-        for (start, panels) in starts.iter_mut().zip(panels) {
-            *start = [panels.a.as_ptr(), panels.b.as_ptr()];
-        }
+        let (starts, depth) = starts(panels);
         // SAFETY: the tiles are configured on this thread. Both pointers of `starts` lead to `depth` tiles of two kilobytes, in whose
         // halves rows are 64 bytes apart; the four accumulators are the quarters of `sums`, whose rows are 128 bytes apart.
         unsafe {
@@ -135,4 +129,16 @@ impl Drop for Tiles {
         // SAFETY: the tiles are configured on this thread.
         unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
     }
+}
+
+/// Where the tiles of `a` and of `b` begin, and how many there are.
+fn starts(panels: &[Panels<'_>]) -> ([[*const Tile; 2]; PRODUCTS], usize) {
+    let depth = panels.first().map_or(0, |panels| panels.a.len());
+    assert!(depth > 0 && panels.len() <= PRODUCTS, "something to sum");
+    assert!(panels.iter().all(|p| p.a.len() == depth && p.b.len() == depth), "panels of one length");
+    let mut starts = [[std::ptr::null(); 2]; PRODUCTS];
+    for (start, panels) in starts.iter_mut().zip(panels) {
+        *start = [panels.a.as_ptr(), panels.b.as_ptr()];
+    }
+    (starts, depth)
 }

@@ -88,6 +88,7 @@ impl Scale {
     fn apply(self, to: &mut [f32], sums: &[f32; SIDE]) {
         dispatch(
             #[inline(always)]
+            // Rows of whole blocks have a length that the compiler knows.
             || match (<&mut [f32; SIDE]>::try_from(&mut *to), self.accumulate) {
                 (Ok(to), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha.mul_add(sum, *to)),
                 (Ok(to), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha * sum),
@@ -151,7 +152,9 @@ impl Task<'_> {
         let mut sums = Sums([[0.0; SIDE]; SIDE]);
         let mut panels = [Panels { a: &[], b: &[] }; PRODUCTS];
         let panels = &mut panels[..self.factors.len()];
-        for depth in parts(self.factors[0][0].depth_tiles) {
+        // The halves of split numbers share the cache.
+        let most = if self.factors.len() > 1 { DEPTH_TILES / 2 } else { DEPTH_TILES };
+        for depth in parts(self.factors[0][0].depth_tiles, most) {
             let scale = Scale { accumulate: self.scale.accumulate || depth.start > 0, ..self.scale };
             for row in self.rows.clone() {
                 for column in self.columns.clone() {
@@ -167,8 +170,8 @@ impl Task<'_> {
     }
 }
 
-/// The parts of the inner dimension, in tiles.
-fn parts(tiles: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = tiles.div_ceil(tiles.div_ceil(DEPTH_TILES).max(1)).max(1);
+/// The inner dimension in even parts of at most so many tiles.
+fn parts(tiles: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = tiles.div_ceil(tiles.div_ceil(most).max(1)).max(1);
     (0..tiles).step_by(size).map(move |start| start..(start + size).min(tiles))
 }

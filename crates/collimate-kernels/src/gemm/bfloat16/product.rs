@@ -6,7 +6,6 @@ use super::driver::{Packed, Scale, Target, product};
 use super::instructions::Instructions;
 use super::pack::{Lanes, Order, pack};
 use super::tile::{DEPTH, SIDE, Tile};
-use super::weight::PackedBfloat16;
 use crate::gemm::SMALL;
 
 /// Tiles of one factor that are packed at once: 16 MB.
@@ -44,20 +43,19 @@ impl Product {
         }
     }
 
-    /// The product with the transpose of a packed weight.
+    /// The product with a packed factor of `columns` lanes and the inner dimension `depth`.
     ///
     /// # Panics
     /// If the sizes do not fit each other or `out`.
-    pub(super) fn with_transpose_of(&self, out: &mut [f32], a: &dyn Lanes, weight: &PackedBfloat16) {
-        let parallel = self.begin(out, a, weight.rows, weight.columns);
-        let depth_tiles = weight.columns.div_ceil(DEPTH);
+    pub(super) fn of_packed(&self, out: &mut [f32], a: &dyn Lanes, b: &[Tile], columns: usize, depth: usize) {
+        let parallel = self.begin(out, a, columns, depth);
+        let depth_tiles = depth.div_ceil(DEPTH);
         if depth_tiles == 0 {
             return;
         }
-        let tiles = pack(a, 0..a.lanes().div_ceil(SIDE), Order::ByLane, parallel);
-        let packed = |tiles| Packed { tiles, depth_tiles };
-        let target = Target::new(out, weight.rows, 0..weight.rows);
-        let factors = [[packed(&tiles), packed(&weight.tiles)]];
+        let a = pack(a, 0..a.lanes().div_ceil(SIDE), Order::ByLane, parallel);
+        let factors = [[&a, b].map(|tiles| Packed { tiles, depth_tiles })];
+        let target = Target::new(out, columns, 0..columns);
         product(self.instructions, &target, self.scale, &factors, parallel);
     }
 

@@ -3,8 +3,6 @@
 use half::bf16;
 use rstest::rstest;
 
-use super::pack::Rest;
-use super::pack::Rounded;
 use super::*;
 use crate::gemm::{Matrix, PackedWeight};
 use crate::testing::{in_threads, numbers};
@@ -199,22 +197,6 @@ fn a_packed_weight_takes_half_of_float32_and_gives_back_its_numbers() {
     }
     let held: Vec<f32> = (0..rows * columns).map(|i| numbers[i % rows * columns + i / rows]).collect();
     assert!(PackedBfloat16::rounded(Matrix::transpose_of(&held, rows, columns)).tiles == weight.tiles);
-}
-
-#[test]
-fn numbers_are_rounded_to_nearest_even() {
-    let mut numbers = vec![0.0, -0.0, 1.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE, 1e-40, 3e-45];
-    numbers.extend([0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x3f80_7fff, 0xbf81_8000].map(f32::from_bits));
-    numbers.extend((0..100_000u32).map(|i| f32::from_bits(i.wrapping_mul(0x9e37_79b9))));
-    for number in numbers {
-        let (found, expected) = (Rounded::bits(number), bf16::from_f32(number));
-        assert_eq!(found, u32::from(expected.to_bits()), "{number}");
-        let rest = f64::from(f32::from_bits(Rest::bits(number) << 16));
-        let is_far_from_the_ends = number.is_finite() && number.abs() > 1e-33 && number.abs() < 1e38;
-        let error = (f64::from(number) - expected.to_f64() - rest).abs();
-        assert!(!is_far_from_the_ends || error <= f64::from(number).abs() * 2f64.powi(-17), "{number}");
-        assert!(expected.is_finite() || rest == 0.0, "{number}");
-    }
 }
 
 /// Numbers that are not finite stay in their row and column. Subnormal ones are zero to instructions, and numbers to float32.

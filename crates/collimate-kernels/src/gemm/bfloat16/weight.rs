@@ -181,7 +181,7 @@ pub(super) fn prepared(
     transposed: bool,
 ) {
     match transposed {
-        true => product.with_transpose_of(out, &a.lanes(), weight),
+        true => product.of_packed(out, &a.lanes(), &weight.tiles, weight.rows, weight.columns),
         false => product.of_lanes(out, &[&a.lanes()], &[&Columns(weight)], &[[0, 0]]),
     }
 }
