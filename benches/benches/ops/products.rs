@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use collimate_kernels::{
-    Bfloat16Matrix, Matrix, PackedBfloat16, Precision, all_bfloat16_products, bare_bfloat16_products,
+    Bfloat16Matrix, MatmulPrecision, Matrix, PackedBfloat16, all_bfloat16_products, bare_bfloat16_products,
     force_bfloat16_products, multiply, multiply_bfloat16, multiply_prepared, multiply_split,
 };
 use half::bf16;
@@ -32,7 +32,7 @@ fn with_instructions(name: &'static str) -> Vec<Product> {
     let mut ops: Vec<Op> = SHAPES.iter().flat_map(|&shape| bfloat16(name, shape)).collect();
     if peak_gflops.is_some() {
         ops.extend(
-            SHAPES.iter().flat_map(|&shape| [Precision::High, Precision::Medium].map(|p| split(name, shape, p))),
+            SHAPES.iter().flat_map(|&shape| [MatmulPrecision::High, MatmulPrecision::Medium].map(|p| split(name, shape, p))),
         );
     }
     ops.into_iter().map(|op| Product { op, peak_gflops }).collect()
@@ -94,11 +94,11 @@ fn bfloat16(name: &'static str, shape: [usize; 3]) -> [Op; 3] {
     [plain, prepared, backward]
 }
 
-/// float32 factors. At [`Precision::High`] without AMX this is the product in float32.
-fn split(name: &'static str, shape: [usize; 3], precision: Precision) -> Op {
+/// float32 factors. At [`MatmulPrecision::High`] without AMX this is the product in float32.
+fn split(name: &'static str, shape: [usize; 3], precision: MatmulPrecision) -> Op {
     let [m, k, n] = shape;
     let (x, w, mut y) = (wave(m * k), wave(n * k), vec![0.0; m * n]);
-    op(format!("product x·Wᵀ, {precision:?} {name}"), shape, 4, move || {
+    op(format!("product x·Wᵀ, {} {name}", precision.name()), shape, 4, move || {
         force_bfloat16_products(name);
         let weight = Matrix::transpose_of(&w, k, n);
         multiply_split(&mut y, false, 1.0, Matrix::new(&x, m, k), weight, precision);

@@ -3,14 +3,17 @@
 
 mod bfloat16;
 mod packed;
+mod precision;
 
 use gemm::Parallelism;
 
 pub use self::bfloat16::{
-    Bfloat16Matrix, PackedBfloat16, Precision, all_bfloat16_products, bare_bfloat16_products, bfloat16_products,
+    Bfloat16Matrix, PackedBfloat16, all_bfloat16_products, bare_bfloat16_products, bfloat16_products,
     force_bfloat16_products, multiply_bfloat16, multiply_prepared, multiply_split,
 };
 pub use self::packed::{PackedWeight, multiply_packed};
+pub use self::precision::{MatmulPrecision, set_float32_matmul_precision};
+use self::precision::split_in_force;
 
 /// A factor of a product, [rows, columns], or the transpose of a stored [columns, rows].
 #[derive(Debug, Clone, Copy)]
@@ -125,6 +128,9 @@ fn product(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'
     assert!(a.is_sound() && b.is_sound(), "the size of a factor");
     if a.rows == 0 || b.columns == 0 {
         return;
+    }
+    if let Some(split) = split_in_force() {
+        return split.multiply(&mut out[..a.rows * b.columns], accumulate, alpha, a, b);
     }
     if a.rows == 1 {
         return one_row(out, accumulate, alpha, a, b, parallel);

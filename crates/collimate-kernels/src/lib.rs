@@ -37,8 +37,8 @@ pub use attention::{AttentionSaved, AttentionShape, Segment, attention, attentio
 pub use dropout::{DropoutRows, dropout, dropout_mask};
 pub use gated::{GateActivation, gated, gated_backward};
 pub use gemm::{
-    Bfloat16Matrix, Matrix, PackedBfloat16, PackedWeight, Precision, bfloat16_products, multiply, multiply_bfloat16,
-    multiply_packed, multiply_prepared, multiply_split,
+    Bfloat16Matrix, MatmulPrecision, Matrix, PackedBfloat16, PackedWeight, bfloat16_products, multiply, multiply_bfloat16,
+    multiply_packed, multiply_prepared, multiply_split, set_float32_matmul_precision,
 };
 #[doc(hidden)]
 pub use gemm::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_products};

@@ -28,7 +28,8 @@ use self::instructions::Instructions;
 pub use self::instructions::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_products};
 use self::pack::{Convert, Kept, Strided};
 use self::product::Product;
-pub use self::split::{Precision, multiply_split};
+pub(super) use self::split::Split;
+pub use self::split::multiply_split;
 pub use self::weight::{PackedBfloat16, multiply_prepared};
 use super::View;
 

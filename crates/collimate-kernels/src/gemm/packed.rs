@@ -6,6 +6,8 @@ use std::ops::Range;
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::bfloat16::Split;
+use super::precision::split_in_force;
 use super::{FEW, Matrix, SMALL, View, product_at};
 
 /// A matrix [rows, columns] in a packed form, such as four bits a number.
@@ -69,20 +71,12 @@ pub fn multiply_packed(
     if a.rows == 1 {
         return one_row(out, accumulate, alpha, a, weight, transposed);
     }
+    if let Some(split) = split_in_force() {
+        return by_split_panels(split, out, accumulate, alpha, a_view, weight, transposed);
+    }
     let to = Columns { data: out.as_mut_ptr(), width };
     let multiply = |scratch: &mut Vec<f32>, panel: Range<usize>| {
-        scratch.resize(inner * panel.len(), 0.0);
-        let unpacked = match transposed {
-            true => {
-                weight.unpack(panel.clone(), 0..inner, scratch);
-                View::new(scratch, panel.len(), inner, inner).transpose()
-            }
-            false => {
-                weight.unpack(0..inner, panel.clone(), scratch);
-                View::new(scratch, inner, panel.len(), panel.len())
-            }
-        };
-        assert!(unpacked.is_sound(), "the size of a panel");
+        let unpacked = unpacked(weight, panel.clone(), transposed, scratch);
         // SAFETY: both factors are sound and their inner sizes are `inner`. `out` is borrowed exclusively and has `a.rows` rows
         // of `width` elements, and no other task has this panel's columns.
         unsafe { product_at(to.at(panel.start), to.width, accumulate, alpha, a_view, unpacked, Parallelism::None) }
@@ -90,6 +84,51 @@ pub fn multiply_packed(
     match a.rows * inner * width > SMALL {
         true => panels(width).into_par_iter().with_max_len(1).for_each_init(Vec::new, multiply),
         false => panels(width).into_iter().for_each(|panel| multiply(&mut Vec::new(), panel)),
+    }
+}
+
+/// The columns of a panel of the weight or, with `transposed`, of its transpose, in `scratch`.
+fn unpacked<'a>(
+    weight: &dyn PackedWeight,
+    panel: Range<usize>,
+    transposed: bool,
+    scratch: &'a mut Vec<f32>,
+) -> View<'a> {
+    let (inner, count) = (if transposed { weight.columns() } else { weight.rows() }, panel.len());
+    scratch.resize(inner * count, 0.0);
+    let view = match transposed {
+        true => {
+            weight.unpack(panel, 0..inner, scratch);
+            View::new(scratch, count, inner, inner).transpose()
+        }
+        false => {
+            weight.unpack(0..inner, panel, scratch);
+            View::new(scratch, inner, count, count)
+        }
+    };
+    assert!(view.is_sound(), "the size of a panel");
+    view
+}
+
+/// A panel after the other by products of bfloat16 numbers, each on all threads.
+fn by_split_panels(
+    split: Split,
+    out: &mut [f32],
+    accumulate: bool,
+    alpha: f32,
+    a: View<'_>,
+    weight: &dyn PackedWeight,
+    transposed: bool,
+) {
+    let width = if transposed { weight.rows() } else { weight.columns() };
+    let (mut scratch, mut part) = (Vec::new(), Vec::new());
+    for panel in panels(width) {
+        part.clear();
+        out.chunks_exact(width).for_each(|row| part.extend_from_slice(&row[panel.clone()]));
+        split.multiply(&mut part, accumulate, alpha, a, unpacked(weight, panel.clone(), transposed, &mut scratch));
+        for (row, part) in out.chunks_exact_mut(width).zip(part.chunks_exact(panel.len())) {
+            row[panel.clone()].copy_from_slice(part);
+        }
     }
 }
 
@@ -117,6 +156,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::gemm::MatmulPrecision;
     use crate::multiply;
     use crate::testing::{in_threads, numbers};
 
@@ -187,6 +227,27 @@ mod tests {
                 multiply_packed(&mut found, accumulate, 0.5, Matrix::new(&a, rows, inner), &weight, transposed);
             });
             assert!(found == expected, "{threads} threads");
+        }
+    }
+
+    #[rstest]
+    fn split_panels_have_the_bits_of_the_unpacked_weight(
+        #[values((96, 300), (40, 3), (576, 130))] (inner, width): (usize, usize),
+        #[values(1, 5, 40)] rows: usize,
+        #[values(false, true)] transposed: bool,
+        #[values(false, true)] accumulate: bool,
+        #[values(MatmulPrecision::High, MatmulPrecision::Medium)] precision: MatmulPrecision,
+    ) {
+        let (a, start) = (numbers(rows * inner, 1), numbers(rows * width, 2));
+        let [weight_rows, weight_columns] = if transposed { [width, inner] } else { [inner, width] };
+        let weight = Plain { data: numbers(inner * width, 3), rows: weight_rows, columns: weight_columns };
+        let all = View::new(&weight.data, weight_rows, weight_columns, weight_columns);
+        let a = View::new(&a, rows, inner, inner);
+        for split in Split::testable(precision) {
+            let (mut expected, mut found) = (start.clone(), start.clone());
+            split.multiply(&mut expected, accumulate, 0.5, a, if transposed { all.transpose() } else { all });
+            by_split_panels(split, &mut found, accumulate, 0.5, a, &weight, transposed);
+            assert!(found == expected, "{split:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use half::bf16;
 use rstest::rstest;
 
 use super::*;
-use crate::gemm::{Matrix, PackedWeight};
+use crate::gemm::{MatmulPrecision, Matrix, PackedWeight};
 use crate::testing::{in_threads, numbers};
 
 /// The instructions that can be tested on this machine; `None` is the portable form.
@@ -235,12 +235,12 @@ fn special_numbers_are_those_of_ieee_but_for_subnormal_ones() {
 }
 
 /// The largest error of a sum, as a part of the sum of its products' sizes.
-fn split_error(instructions: Instructions, precision: Precision, seed: u64) -> f64 {
+fn split_error(instructions: Instructions, precision: MatmulPrecision, seed: u64) -> f64 {
     let (m, n, k) = (33, 40, 96);
     let (a, b) = (numbers(m * k, seed), numbers(k * n, seed + 100));
     let mut out = vec![0.0; m * n];
-    let product = Product { instructions, scale: Scale { alpha: 1.0, accumulate: false } };
-    split::split(product, &mut out, Matrix::transpose_of(&a, m, k), Matrix::new(&b, k, n), precision);
+    let split = Split { instructions, precision };
+    split.multiply(&mut out, false, 1.0, Matrix::transpose_of(&a, m, k).into(), Matrix::new(&b, k, n).into());
     let error = |(index, &found): (usize, &f32)| {
         let products = || (0..k).map(|l| f64::from(a[l * m + index / n]) * f64::from(b[l * n + index % n]));
         (f64::from(found) - products().sum::<f64>()).abs() / products().map(f64::abs).sum::<f64>()
@@ -249,9 +249,9 @@ fn split_error(instructions: Instructions, precision: Precision, seed: u64) -> f
 }
 
 #[rstest]
-#[case(Precision::High, 2f64.powi(-15))]
-#[case(Precision::Medium, 2f64.powi(-7) + 2f64.powi(-16))]
-fn split_products_are_as_exact_as_they_say(#[case] precision: Precision, #[case] bound: f64) {
+#[case(MatmulPrecision::High, 2f64.powi(-15))]
+#[case(MatmulPrecision::Medium, 2f64.powi(-7) + 2f64.powi(-16))]
+fn split_products_are_as_exact_as_they_say(#[case] precision: MatmulPrecision, #[case] bound: f64) {
     for instructions in testable().into_iter().flatten() {
         let worst = (0..4).map(|seed| split_error(instructions, precision, seed)).fold(0.0, f64::max);
         println!("{precision:?} with {}: {worst:.1e} of the products' sizes", instructions.name());
@@ -266,7 +266,7 @@ fn without_faster_instructions_split_products_are_those_of_float32() {
     let (a, b) = (numbers(20 * 30, 1), numbers(30 * 10, 2));
     let (a, b) = (Matrix::new(&a, 20, 30), Matrix::new(&b, 30, 10));
     let [mut found, mut expected] = [vec![0.0; 200], vec![0.0; 200]];
-    multiply_split(&mut found, false, 1.0, a, b, Precision::High);
+    multiply_split(&mut found, false, 1.0, a, b, MatmulPrecision::High);
     crate::multiply(&mut expected, false, 1.0, a, b);
     assert_eq!(found == expected, bfloat16_products() != Some("amx"));
 }

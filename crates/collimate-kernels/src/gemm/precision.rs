@@ -1,0 +1,73 @@
+//! How exact products of float32 numbers are.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use super::bfloat16::Split;
+
+/// How exact a product of float32 numbers has to be, by PyTorch's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MatmulPrecision {
+    /// Products and sums in float32.
+    #[default]
+    Highest,
+    /// Each number is the sum of two bfloat16 numbers; three products are added: high · low, low · high and high · high. The
+    /// error of a product is at most 2⁻¹⁵ of it.
+    High,
+    /// Each number is rounded to bfloat16. The error of a product is at most 2⁻⁷ + 2⁻¹⁶ of it.
+    Medium,
+}
+
+impl MatmulPrecision {
+    /// All of them, the most exact first.
+    pub const ALL: [Self; 3] = [Self::Highest, Self::High, Self::Medium];
+
+    /// PyTorch's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Highest => "highest",
+            Self::High => "high",
+            Self::Medium => "medium",
+        }
+    }
+
+    /// The precision with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.name() == name)
+    }
+
+    /// How exact products are on this processor: where a lower precision would not be faster, they are in float32, as in PyTorch.
+    /// [`MatmulPrecision::High`] needs AMX, [`MatmulPrecision::Medium`] instructions for bfloat16 of any kind.
+    pub fn on_this_processor(self) -> Self {
+        if Split::new(self).is_some() { self } else { Self::Highest }
+    }
+}
+
+/// An index into [`MatmulPrecision::ALL`].
+static IN_FORCE: AtomicU8 = AtomicU8::new(0);
+
+/// How exact every following product of float32 numbers in this process has to be; as in PyTorch, there is one setting.
+pub fn set_float32_matmul_precision(precision: MatmulPrecision) {
+    IN_FORCE.store(precision as u8, Ordering::Relaxed);
+}
+
+/// What computes products in bfloat16; `None` if they are computed in float32.
+pub(super) fn split_in_force() -> Option<Split> {
+    let precision = MatmulPrecision::ALL.get(usize::from(IN_FORCE.load(Ordering::Relaxed)))?;
+    Split::new(*precision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_pytorch() {
+        assert_eq!(MatmulPrecision::ALL.map(MatmulPrecision::name), ["highest", "high", "medium"]);
+        for (index, precision) in MatmulPrecision::ALL.into_iter().enumerate() {
+            assert_eq!(MatmulPrecision::from_name(precision.name()), Some(precision));
+            assert_eq!(precision as usize, index);
+        }
+        assert_eq!(MatmulPrecision::from_name("low"), None);
+        assert_eq!(MatmulPrecision::Highest.on_this_processor(), MatmulPrecision::Highest);
+    }
+}
