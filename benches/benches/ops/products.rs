@@ -32,7 +32,9 @@ fn with_instructions(name: &'static str) -> Vec<Product> {
     let mut ops: Vec<Op> = SHAPES.iter().flat_map(|&shape| bfloat16(name, shape)).collect();
     if peak_gflops.is_some() {
         ops.extend(
-            SHAPES.iter().flat_map(|&shape| [MatmulPrecision::High, MatmulPrecision::Medium].map(|p| split(name, shape, p))),
+            SHAPES
+                .iter()
+                .flat_map(|&shape| [MatmulPrecision::High, MatmulPrecision::Medium].map(|p| split(name, shape, p))),
         );
     }
     ops.into_iter().map(|op| Product { op, peak_gflops }).collect()

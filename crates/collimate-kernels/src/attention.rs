@@ -43,15 +43,15 @@ pub struct AttentionShape {
 
 /// What [`attention_backward`] reads; shapes as in [`attention`].
 #[derive(Debug, Clone, Copy)]
-pub struct AttentionSaved<'a> {
+pub struct AttentionSaved<'a, T = f32> {
     /// Queries.
-    pub q: &'a [f32],
+    pub q: &'a [T],
     /// Keys.
-    pub k: &'a [f32],
+    pub k: &'a [T],
     /// Values.
-    pub v: &'a [f32],
+    pub v: &'a [T],
     /// The output of [`attention`].
-    pub out: &'a [f32],
+    pub out: &'a [T],
     /// The log-sum-exps of [`attention`].
     pub lse: &'a [f32],
 }
@@ -86,18 +86,18 @@ fn check_segments(segments: &[Segment], rows: usize) {
 
 /// A matrix to which tasks write disjoint parts.
 #[derive(Clone, Copy)]
-struct Shared {
-    data: *mut f32,
+struct Shared<T> {
+    data: *mut T,
     len: usize,
 }
 
 // SAFETY: callers of `Shared::part` promise that no element is written by two tasks.
-unsafe impl Send for Shared {}
+unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl Shared {
-    fn new(data: &mut [f32]) -> Self {
+impl<T> Shared<T> {
+    fn new(data: &mut [T]) -> Self {
         Self { data: data.as_mut_ptr(), len: data.len() }
     }
 
@@ -105,7 +105,7 @@ impl Shared {
     ///
     /// # Safety
     /// No other task may access them while the slice lives.
-    unsafe fn part<'a>(self, start: usize, len: usize) -> &'a mut [f32] {
+    unsafe fn part<'a>(self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start + len <= self.len, "a part outside the matrix");
         // SAFETY: in bounds by the assert, and exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(start), len) }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::element::Element;
 use crate::simd::dispatch;
 
 /// Rows that share a stream of draws.
@@ -20,7 +21,7 @@ pub struct DropoutRows {
 /// Zeroes each element of `x` [N, width] with the given probability and scales the others by 1 / (1 − probability).
 ///
 /// Rows outside all streams are left unchanged. An element's draw depends on its stream's key and its index in the stream.
-pub fn dropout(x: &mut [f32], width: usize, rows: &[DropoutRows], probability: f64) {
+pub fn dropout<T: Element>(x: &mut [T], width: usize, rows: &[DropoutRows], probability: f64) {
     for stream in rows {
         let part = &mut x[stream.rows.start * width..stream.rows.end * width];
         let first = stream.first * width;
@@ -44,7 +45,7 @@ pub fn dropout_mask(num_rows: usize, width: usize, rows: &[DropoutRows], probabi
 const CHUNK: usize = 1 << 14;
 
 #[inline(always)]
-fn draw(x: &mut [f32], first: u32, key: u64, probability: f64) {
+fn draw<T: Element>(x: &mut [T], first: u32, key: u64, probability: f64) {
     let scale = (1.0 / (1.0 - probability)) as f32;
     // A draw of 32 bits is below the threshold with the given probability.
     let threshold = (probability * 2f64.powi(32)) as u32;
@@ -52,7 +53,7 @@ fn draw(x: &mut [f32], first: u32, key: u64, probability: f64) {
     for (i, x) in x.iter_mut().enumerate() {
         let index = first.wrapping_add(i as u32);
         let drawn = mix(mix(index.wrapping_mul(0x9e37_79b9).wrapping_add(low)) ^ high);
-        *x = if drawn < threshold { 0.0 } else { *x * scale };
+        *x = T::narrow(if drawn < threshold { 0.0 } else { x.widen() * scale });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::element::Element;
 use crate::simd::{dispatch, exp};
 use crate::vector::CHUNK;
 
@@ -17,7 +18,7 @@ pub enum GateActivation {
 }
 
 /// `out = activation(gate) · up`, all \[n\].
-pub fn gated(activation: GateActivation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub fn gated<T: Element>(activation: GateActivation, gate: &[T], up: &[T], out: &mut [T]) {
     match activation {
         GateActivation::Silu => forward(gate, up, out, silu),
         GateActivation::Gelu => forward(gate, up, out, gelu),
@@ -26,7 +27,7 @@ pub fn gated(activation: GateActivation, gate: &[f32], up: &[f32], out: &mut [f3
 }
 
 /// Replaces `gate` and `up` by their gradients, given that of the output; all \[n\].
-pub fn gated_backward(activation: GateActivation, gate: &mut [f32], up: &mut [f32], d_out: &[f32]) {
+pub fn gated_backward<T: Element>(activation: GateActivation, gate: &mut [T], up: &mut [T], d_out: &[T]) {
     match activation {
         GateActivation::Silu => backward(gate, up, d_out, silu),
         GateActivation::Gelu => backward(gate, up, d_out, gelu),
@@ -34,21 +35,21 @@ pub fn gated_backward(activation: GateActivation, gate: &mut [f32], up: &mut [f3
     }
 }
 
-fn forward(gate: &[f32], up: &[f32], out: &mut [f32], activation: impl Fn(f32) -> (f32, f32) + Sync) {
+fn forward<T: Element>(gate: &[T], up: &[T], out: &mut [T], activation: impl Fn(f32) -> (f32, f32) + Sync) {
     assert!(gate.len() == out.len() && up.len() == out.len(), "operands of one size");
     out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK)).zip(up.par_chunks(CHUNK)).for_each(|((out, gate), up)| {
         dispatch(
             #[inline(always)]
             || {
                 for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = activation(gate).0 * up;
+                    *out = T::narrow(activation(gate.widen()).0 * up.widen());
                 }
             },
         );
     });
 }
 
-fn backward(gate: &mut [f32], up: &mut [f32], d_out: &[f32], activation: impl Fn(f32) -> (f32, f32) + Sync) {
+fn backward<T: Element>(gate: &mut [T], up: &mut [T], d_out: &[T], activation: impl Fn(f32) -> (f32, f32) + Sync) {
     assert!(gate.len() == d_out.len() && up.len() == d_out.len(), "operands of one size");
     let inputs = gate.par_chunks_mut(CHUNK).zip(up.par_chunks_mut(CHUNK));
     inputs.zip(d_out.par_chunks(CHUNK)).for_each(|((gate, up), d_out)| {
@@ -56,8 +57,8 @@ fn backward(gate: &mut [f32], up: &mut [f32], d_out: &[f32], activation: impl Fn
             #[inline(always)]
             || {
                 for ((gate, up), &d) in gate.iter_mut().zip(up).zip(d_out) {
-                    let (value, slope) = activation(*gate);
-                    (*gate, *up) = (d * *up * slope, d * value);
+                    let ((value, slope), d) = (activation(gate.widen()), d.widen());
+                    (*gate, *up) = (T::narrow(d * up.widen() * slope), T::narrow(d * value));
                 }
             },
         );

@@ -9,17 +9,17 @@ use gemm::Parallelism;
 
 pub use self::bfloat16::{
     Bfloat16Matrix, PackedBfloat16, all_bfloat16_products, bare_bfloat16_products, bfloat16_products,
-    force_bfloat16_products, multiply_bfloat16, multiply_prepared, multiply_split,
+    force_bfloat16_products, multiply_bf16, multiply_bfloat16, multiply_packed_bf16, multiply_prepared, multiply_split,
 };
 pub use self::packed::{PackedWeight, multiply_packed};
-pub use self::precision::{MatmulPrecision, set_float32_matmul_precision};
 use self::precision::split_in_force;
+pub use self::precision::{MatmulPrecision, set_float32_matmul_precision};
 
 /// A factor of a product, [rows, columns], or the transpose of a stored [columns, rows].
 #[derive(Debug, Clone, Copy)]
-pub struct Matrix<'a> {
+pub struct Matrix<'a, T = f32> {
     /// The elements, row by row.
-    pub data: &'a [f32],
+    pub data: &'a [T],
     /// Rows of the factor.
     pub rows: usize,
     /// Columns of the factor.
@@ -28,14 +28,14 @@ pub struct Matrix<'a> {
     pub transposed: bool,
 }
 
-impl<'a> Matrix<'a> {
+impl<'a, T> Matrix<'a, T> {
     /// A matrix stored row by row.
-    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
         Self { data, rows, columns, transposed: false }
     }
 
     /// The transpose of a matrix stored row by row as [columns, rows].
-    pub fn transpose_of(data: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub fn transpose_of(data: &'a [T], rows: usize, columns: usize) -> Self {
         Self { data, rows, columns, transposed: true }
     }
 }

@@ -1,9 +1,12 @@
-//! Collimate's CPU kernels: float32 slices in, float32 slices out.
+//! Collimate's CPU kernels: slices of float32 or bfloat16 in and out, computed in float32.
 //!
 //! The forward and backward operations of a decoder, vectorized for AVX-512, AVX2 with FMA or NEON, whichever the processor
 //! has (scalar code elsewhere), and parallel over rayon's threads. Every sum is split the same way for any number of
 //! threads, so results do not depend on it. Each function documents its shapes; a size mismatch panics, since it can only
 //! be a bug in the caller.
+//!
+//! Activations, and the weights of products, are of an [`Element`] type: bfloat16 is widened where it is read, and a result is
+//! rounded to it once. Statistics, log-sum-exps, angles, norm weights and gradients of weights are float32 always.
 //!
 //! Read first: [`attention`] with [`Segment`], [`target_logps`] with [`OutputLayer`], and [`multiply`] with [`Matrix`].
 //!
@@ -21,7 +24,10 @@
 
 mod adamw;
 mod attention;
+#[cfg(test)]
+mod bfloat16_tests;
 mod dropout;
+mod element;
 mod gated;
 mod gemm;
 mod norm;
@@ -35,10 +41,12 @@ mod vector;
 pub use adamw::{AdamwStep, adamw};
 pub use attention::{AttentionSaved, AttentionShape, Segment, attention, attention_backward};
 pub use dropout::{DropoutRows, dropout, dropout_mask};
+pub use element::{Element, to_bfloat16};
 pub use gated::{GateActivation, gated, gated_backward};
 pub use gemm::{
-    Bfloat16Matrix, MatmulPrecision, Matrix, PackedBfloat16, PackedWeight, bfloat16_products, multiply, multiply_bfloat16,
-    multiply_packed, multiply_prepared, multiply_split, set_float32_matmul_precision,
+    Bfloat16Matrix, MatmulPrecision, Matrix, PackedBfloat16, PackedWeight, bfloat16_products, multiply, multiply_bf16,
+    multiply_bfloat16, multiply_packed, multiply_packed_bf16, multiply_prepared, multiply_split,
+    set_float32_matmul_precision,
 };
 #[doc(hidden)]
 pub use gemm::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_products};

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::element::Element;
 use crate::simd::{dispatch, sum_map, sum_zip};
 
 /// Target number of elements per task.
@@ -13,7 +14,7 @@ fn rows_per_task(width: usize) -> usize {
 }
 
 /// `out = x / √(mean(x²) + eps) · weight` for each row of `weight.len()` numbers; `x` and `out` are [N, D].
-pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+pub fn rms_norm<T: Element>(x: &[T], weight: &[f32], eps: f32, out: &mut [T]) {
     let width = weight.len();
     assert!(x.len() == out.len() && x.len().is_multiple_of(width.max(1)), "rows of the weight's width");
     let task = rows_per_task(width) * width;
@@ -24,7 +25,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
                 for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                     let scale = inverse_rms(x, eps);
                     for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
-                        *out = x * scale * w;
+                        *out = T::narrow(x.widen() * scale * w);
                     }
                 }
             },
@@ -33,18 +34,25 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 }
 
 /// Replaces the gradient of the output, `d` [N, D], by that of `x`, and adds the weight's, \[D\], to `d_weight` if given.
-pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, d: &mut [f32], d_weight: Option<&mut [f32]>) {
+pub fn rms_norm_backward<T: Element, D: Element>(
+    x: &[T],
+    weight: &[f32],
+    eps: f32,
+    d: &mut [D],
+    d_weight: Option<&mut [f32]>,
+) {
     let width = weight.len();
     assert!(x.len() == d.len() && x.len().is_multiple_of(width.max(1)), "rows of the weight's width");
     let wants_weight = d_weight.is_some();
     let task = (rows_per_task(width) * width).max(1);
     let parts = d.par_chunks_mut(task).zip(x.par_chunks(task)).map(|(d, x)| {
         let mut d_weight = vec![0.0; if wants_weight { width } else { 0 }];
+        let mut weighted = vec![0.0; width];
         dispatch(
             #[inline(always)]
             || {
                 for (d, x) in d.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    row_backward(x, weight, eps, d, &mut d_weight);
+                    row_backward(x, weight, eps, d, &mut weighted, &mut d_weight);
                 }
             },
         );
@@ -59,23 +67,30 @@ pub fn rms_norm_backward(x: &[f32], weight: &[f32], eps: f32, d: &mut [f32], d_w
 }
 
 #[inline(always)]
-fn inverse_rms(x: &[f32], eps: f32) -> f32 {
-    1.0 / (sum_map(x, |x| x * x) / x.len() as f32 + eps).sqrt()
+fn inverse_rms<T: Element>(x: &[T], eps: f32) -> f32 {
+    1.0 / (sum_map(x, |x| x.widen() * x.widen()) / x.len() as f32 + eps).sqrt()
 }
 
-/// With x̂ = x·s and g = d·weight: dx = s (g − x̂ · mean(g·x̂)), dweight = d·x̂.
+/// With x̂ = x·s and g = d·weight: dx = s (g − x̂ · mean(g·x̂)), dweight = d·x̂. `g` is overwritten.
 #[inline(always)]
-fn row_backward(x: &[f32], weight: &[f32], eps: f32, d: &mut [f32], d_weight: &mut [f32]) {
+fn row_backward<T: Element, D: Element>(
+    x: &[T],
+    weight: &[f32],
+    eps: f32,
+    d: &mut [D],
+    g: &mut [f32],
+    d_weight: &mut [f32],
+) {
     let scale = inverse_rms(x, eps);
     for ((sum, &x), &d) in d_weight.iter_mut().zip(x).zip(&*d) {
-        *sum += d * (x * scale);
+        *sum += d.widen() * (x.widen() * scale);
     }
-    for (d, &w) in d.iter_mut().zip(weight) {
-        *d *= w;
+    for ((g, &d), &w) in g.iter_mut().zip(&*d).zip(weight) {
+        *g = d.widen() * w;
     }
-    let mean = sum_zip(d, x, |g, x| g * (x * scale)) / x.len() as f32;
-    for (d, &x) in d.iter_mut().zip(x) {
-        *d = scale * (*d - x * scale * mean);
+    let mean = sum_zip(g, x, |g, x| g * (x.widen() * scale)) / x.len() as f32;
+    for ((d, &g), &x) in d.iter_mut().zip(&*g).zip(x) {
+        *d = D::narrow(scale * (g - x.widen() * scale * mean));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::element::Element;
 use crate::simd::dispatch;
 
 /// Rows per task.
@@ -11,7 +12,7 @@ const TASK: usize = 32;
 /// `inverse` it rotates by the opposite angle, which is also the backward pass. The other columns stay unchanged.
 ///
 /// `x` is [N, heads · head_dim], `cos` and `sin` [N, rotary_dim / 2].
-pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], head_dim: usize, rotary_dim: usize, inverse: bool) {
+pub fn rotate<T: Element>(x: &mut [T], cos: &[f32], sin: &[f32], head_dim: usize, rotary_dim: usize, inverse: bool) {
     let half = rotary_dim / 2;
     let rows = cos.len() / half.max(1);
     if rows == 0 {
@@ -32,7 +33,9 @@ pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32], head_dim: usize, rotary_d
                         let (a, b) = head.split_at_mut(half);
                         for (((a, b), &cos), &sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
                             let sin = sign * sin;
-                            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                            let (left, right) = (a.widen(), b.widen());
+                            *a = T::narrow(left * cos - right * sin);
+                            *b = T::narrow(right * cos + left * sin);
                         }
                     }
                 }

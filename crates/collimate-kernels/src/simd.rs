@@ -87,7 +87,7 @@ pub(crate) fn sum(row: &[f32]) -> f32 {
 
 /// Sum of `f(x)` over a row, over [`LANES`] partial sums.
 #[inline(always)]
-pub(crate) fn sum_map(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum_map<T: Copy>(row: &[T], f: impl Fn(T) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let chunks = row.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -101,7 +101,7 @@ pub(crate) fn sum_map(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 
 /// Sum of `f(x, y)` over two rows of equal length, over [`LANES`] partial sums.
 #[inline(always)]
-pub(crate) fn sum_zip(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn sum_zip<T: Copy, U: Copy>(a: &[T], b: &[U], f: impl Fn(T, U) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let (left, right) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest = left.remainder().iter().zip(right.remainder());

@@ -12,6 +12,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 pub use self::backward::target_logps_backward;
+use crate::element::{Element, Start, in_float32, widened};
 use crate::gemm::{Matrix, multiply_here};
 use crate::simd::{dispatch, exp, max, sum_map, tanh};
 
@@ -38,9 +39,9 @@ pub struct TargetLogp {
 
 /// The output layer: logits are `hidden · weightᵀ`.
 #[derive(Debug, Clone, Copy)]
-pub struct OutputLayer<'a> {
+pub struct OutputLayer<'a, T = f32> {
     /// [V, D].
-    pub weight: &'a [f32],
+    pub weight: &'a [T],
     /// D.
     pub width: usize,
     /// Squashes logits to `softcap · tanh(logit / softcap)`.
@@ -50,7 +51,7 @@ pub struct OutputLayer<'a> {
 /// Log-probs of `targets` \[M\] under the softmax of the layer's logits, where `hidden` is [M, D].
 ///
 /// Its memory beyond the inputs is bounded for any M and V.
-pub fn target_logps(hidden: &[f32], layer: OutputLayer<'_>, targets: &[u32]) -> Vec<TargetLogp> {
+pub fn target_logps<T: Element>(hidden: &[T], layer: OutputLayer<'_, T>, targets: &[u32]) -> Vec<TargetLogp> {
     let width = layer.width;
     assert_eq!(hidden.len(), targets.len() * width, "one row of hidden states per target");
     let panels = hidden.chunks(panel_rows(width) * width).zip(targets.chunks(panel_rows(width)));
@@ -61,14 +62,14 @@ pub fn target_logps(hidden: &[f32], layer: OutputLayer<'_>, targets: &[u32]) -> 
 ///
 /// One pass with an online softmax, so that no logit is computed twice. If the weight is not trained, the backward pass
 /// needs nothing else: the rows of the gradient of `Σ_m c[m] · logp[m]` are `c[m]` times these.
-pub fn target_logps_with_gradients(
-    hidden: &[f32],
-    layer: OutputLayer<'_>,
+pub fn target_logps_with_gradients<T: Element>(
+    hidden: &[T],
+    layer: OutputLayer<'_, T>,
     targets: &[u32],
-) -> (Vec<TargetLogp>, Vec<f32>) {
+) -> (Vec<TargetLogp>, Vec<T>) {
     let width = layer.width;
     assert_eq!(hidden.len(), targets.len() * width, "one row of hidden states per target");
-    let mut gradients = vec![0.0; hidden.len()];
+    let mut gradients = vec![T::default(); hidden.len()];
     let rows = panel_rows(width);
     let panels = hidden.chunks(rows * width).zip(targets.chunks(rows)).zip(gradients.chunks_mut(rows * width));
     let logps = panels.flat_map(|((hidden, targets), out)| layer.panel_with_gradients(hidden, targets, out)).collect();
@@ -89,6 +90,21 @@ struct Partial {
     picked: Option<f32>,
 }
 
+/// A slice of the vocabulary, with its rows of the weight.
+struct Slice<'a> {
+    tokens: Range<usize>,
+    weight: &'a [f32],
+}
+
+/// A task's buffers.
+#[derive(Default)]
+struct Scratch {
+    /// Logits, [rows, slice].
+    tile: Vec<f32>,
+    /// A slice's rows of the weight, if they are not float32 already.
+    weight: Vec<f32>,
+}
+
 /// A panel's softmax over one part of the vocabulary.
 struct PartSums {
     /// By slice and row.
@@ -99,30 +115,37 @@ struct PartSums {
     sums: Vec<f32>,
 }
 
-impl OutputLayer<'_> {
+impl<T: Element> OutputLayer<'_, T> {
     fn vocab_size(&self) -> usize {
         self.weight.len() / self.width
     }
 
-    fn panel_logps(&self, hidden: &[f32], targets: &[u32]) -> Vec<TargetLogp> {
+    fn panel_logps(&self, hidden: &[T], targets: &[u32]) -> Vec<TargetLogp> {
+        let mut wide = Vec::new();
+        let hidden = widened(hidden, &mut wide);
         let starts: Vec<usize> = (0..self.vocab_size()).step_by(SLICE).collect();
         let slices: Vec<Vec<Partial>> = starts
             .par_iter()
-            .map_init(Vec::new, |tile, &start| {
-                let slice = start..(start + SLICE).min(self.vocab_size());
+            .map_init(Scratch::default, |Scratch { tile, weight }, &start| {
+                let slice = self.slice(start..(start + SLICE).min(self.vocab_size()), weight);
                 let blocks = hidden.chunks(BLOCK * self.width).zip(targets.chunks(BLOCK));
-                blocks.flat_map(|(hidden, targets)| self.reduce_tile(hidden, targets, slice.clone(), tile)).collect()
+                blocks.flat_map(|(hidden, targets)| self.reduce_tile(hidden, targets, &slice, tile)).collect()
             })
             .collect();
         (0..targets.len()).map(|row| merge(slices.iter().map(|slice| slice[row]))).collect()
     }
 
+    /// A slice of the vocabulary; what is not float32 is widened into `scratch`.
+    fn slice<'a>(&'a self, tokens: Range<usize>, scratch: &'a mut Vec<f32>) -> Slice<'a> {
+        let weight = widened(&self.weight[tokens.start * self.width..tokens.end * self.width], scratch);
+        Slice { tokens, weight }
+    }
+
     /// Logits of a block of rows and a slice of the vocabulary, [rows, slice].
-    fn logits(&self, hidden: &[f32], slice: &Range<usize>, tile: &mut Vec<f32>) {
-        let rows = hidden.len() / self.width;
-        tile.resize(rows * slice.len(), 0.0);
-        let weight = &self.weight[slice.start * self.width..slice.end * self.width];
-        let (a, b) = (Matrix::new(hidden, rows, self.width), Matrix::transpose_of(weight, self.width, slice.len()));
+    fn logits(&self, hidden: &[f32], slice: &Slice<'_>, tile: &mut Vec<f32>) {
+        let (rows, len) = (hidden.len() / self.width, slice.tokens.len());
+        tile.resize(rows * len, 0.0);
+        let (a, b) = (Matrix::new(hidden, rows, self.width), Matrix::transpose_of(slice.weight, self.width, len));
         multiply_here(tile, false, 1.0, a, b);
         if let Some(cap) = self.softcap {
             dispatch(
@@ -136,20 +159,21 @@ impl OutputLayer<'_> {
         }
     }
 
-    fn reduce_tile(&self, hidden: &[f32], targets: &[u32], slice: Range<usize>, tile: &mut Vec<f32>) -> Vec<Partial> {
-        self.logits(hidden, &slice, tile);
+    fn reduce_tile(&self, hidden: &[f32], targets: &[u32], slice: &Slice<'_>, tile: &mut Vec<f32>) -> Vec<Partial> {
+        self.logits(hidden, slice, tile);
+        let tokens = &slice.tokens;
         dispatch(
             #[inline(always)]
             || {
                 let mut partials = Vec::with_capacity(targets.len());
-                for (logits, &target) in tile.chunks_exact(slice.len()).zip(targets) {
+                for (logits, &target) in tile.chunks_exact(tokens.len()).zip(targets) {
                     let highest = max(logits);
                     let total = sum_map(
                         logits,
                         #[inline(always)]
                         |logit| exp(logit - highest),
                     );
-                    let picked = slice.contains(&(target as usize)).then(|| logits[target as usize - slice.start]);
+                    let picked = tokens.contains(&(target as usize)).then(|| logits[target as usize - tokens.start]);
                     partials.push(Partial { highest, total, picked });
                 }
                 partials
@@ -157,7 +181,9 @@ impl OutputLayer<'_> {
         )
     }
 
-    fn panel_with_gradients(&self, hidden: &[f32], targets: &[u32], gradients: &mut [f32]) -> Vec<TargetLogp> {
+    fn panel_with_gradients(&self, hidden: &[T], targets: &[u32], gradients: &mut [T]) -> Vec<TargetLogp> {
+        let mut wide = Vec::new();
+        let hidden = widened(hidden, &mut wide);
         let vocab = self.vocab_size();
         let part = self.part_tokens();
         let starts: Vec<usize> = (0..vocab).step_by(part).collect();
@@ -169,12 +195,14 @@ impl OutputLayer<'_> {
             let TargetLogp { logp, log_sum_exp } = logps[row];
             let slope = self.slope((logp + log_sum_exp) as f32);
             let target = targets[row] as usize * self.width;
-            out.iter_mut().zip(&self.weight[target..]).for_each(|(out, &w)| *out = slope * w);
-            for part in &parts {
-                let share = (f64::from(part.highest[row]) - log_sum_exp).exp() as f32;
-                let sums = &part.sums[row * self.width..];
-                out.iter_mut().zip(sums).for_each(|(out, &sum)| *out -= share * sum);
-            }
+            in_float32(out, Start::Unread, |out| {
+                out.iter_mut().zip(&self.weight[target..]).for_each(|(out, w)| *out = slope * w.widen());
+                for part in &parts {
+                    let share = (f64::from(part.highest[row]) - log_sum_exp).exp() as f32;
+                    let sums = &part.sums[row * self.width..];
+                    out.iter_mut().zip(sums).for_each(|(out, &sum)| *out -= share * sum);
+                }
+            });
         });
         logps
     }
@@ -184,18 +212,18 @@ impl OutputLayer<'_> {
         let width = self.width;
         let mut part_sums =
             PartSums { slices: Vec::new(), highest: vec![f32::MIN; targets.len()], sums: vec![0.0; hidden.len()] };
-        let mut tile = Vec::new();
+        let Scratch { mut tile, weight: mut widened } = Scratch::default();
         for start in part.clone().step_by(SLICE) {
-            let slice = start..(start + SLICE).min(part.end);
-            let weight = &self.weight[slice.start * width..slice.end * width];
+            let slice = self.slice(start..(start + SLICE).min(part.end), &mut widened);
             let mut partials = Vec::with_capacity(targets.len());
             let blocks = hidden.chunks(BLOCK * width).zip(targets.chunks(BLOCK));
             let running = part_sums.sums.chunks_mut(BLOCK * width).zip(part_sums.highest.chunks_mut(BLOCK));
             for ((hidden, targets), (sums, highest)) in blocks.zip(running) {
-                let block = self.reduce_tile(hidden, targets, slice.clone(), &mut tile);
+                let block = self.reduce_tile(hidden, targets, &slice, &mut tile);
                 self.rescale(&block, highest, sums, &mut tile);
-                let weights = Matrix::new(&tile, targets.len(), slice.len());
-                multiply_here(sums, true, 1.0, weights, Matrix::new(weight, slice.len(), width));
+                let len = slice.tokens.len();
+                let weights = Matrix::new(&tile, targets.len(), len);
+                multiply_here(sums, true, 1.0, weights, Matrix::new(slice.weight, len, width));
                 partials.extend(block);
             }
             part_sums.slices.push(partials);

@@ -2,37 +2,38 @@
 
 use rayon::prelude::*;
 
+use crate::element::Element;
 use crate::simd::{dispatch, sum_map};
 
 /// Elements per task; sums are split there whatever the number of threads.
 pub(crate) const CHUNK: usize = 1 << 14;
 
 /// `y += factor · x`, both \[n\].
-pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
+pub fn add_scaled<Y: Element, X: Element>(y: &mut [Y], factor: f32, x: &[X]) {
     assert_eq!(y.len(), x.len(), "operands of one size");
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
         dispatch(
             #[inline(always)]
             || {
                 for (y, &x) in y.iter_mut().zip(x) {
-                    *y = factor.mul_add(x, *y);
+                    *y = Y::narrow(factor.mul_add(x.widen(), y.widen()));
                 }
             },
         );
     });
 }
 
-/// Adds row m of `values` [M, width] to row `rows[m]` of `out` [_, width]; rows may repeat.
-pub fn add_rows(out: &mut [f32], width: usize, rows: &[u32], values: &[f32]) {
+/// Adds row m of `values` [M, width] to row `rows[m]` of `out` [_, width]; rows may repeat, and each addition is rounded.
+pub fn add_rows<T: Element, V: Element>(out: &mut [T], width: usize, rows: &[u32], values: &[V]) {
     assert_eq!(values.len(), rows.len() * width, "one row of values per row");
     for (&row, values) in rows.iter().zip(values.chunks_exact(width.max(1))) {
         let out = &mut out[row as usize * width..(row as usize + 1) * width];
-        out.iter_mut().zip(values).for_each(|(out, &value)| *out += value);
+        out.iter_mut().zip(values).for_each(|(out, value)| *out = T::narrow(out.widen() + value.widen()));
     }
 }
 
 /// Sum of squares, in float64 from float32 partial sums.
-pub fn sum_of_squares(x: &[f32]) -> f64 {
+pub fn sum_of_squares<T: Element>(x: &[T]) -> f64 {
     let parts: Vec<f64> = x
         .par_chunks(CHUNK)
         .map(|chunk| {
@@ -41,7 +42,7 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
                 || {
                     let mut total = 0.0;
                     for part in chunk.chunks(512) {
-                        total += f64::from(sum_map(part, |x| x * x));
+                        total += f64::from(sum_map(part, |x| x.widen() * x.widen()));
                     }
                     total
                 },

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::blocks::{KeyBlock, QueryBlock, gather};
 use super::forward::softcapped;
 use super::{AttentionSaved, AttentionShape, Segment, Shared, check_segments};
+use crate::element::{Element, Start, in_float32};
 use crate::gemm::{View, multiply_here};
 use crate::simd::{dispatch, exp, sum_zip};
 
@@ -15,54 +16,64 @@ use crate::simd::{dispatch, exp, sum_zip};
 const PARTS: usize = 8;
 
 /// Gradients of queries, keys and values; all three are overwritten.
-pub fn attention_backward(
+///
+/// Those of keys and values are summed in float32, which takes as much memory again for what is not float32 itself.
+pub fn attention_backward<T: Element>(
     shape: &AttentionShape,
     segments: &[Segment],
-    saved: AttentionSaved<'_>,
-    d_out: &[f32],
-    d_q: &mut [f32],
-    d_k: &mut [f32],
-    d_v: &mut [f32],
+    saved: AttentionSaved<'_, T>,
+    d_out: &[T],
+    d_q: &mut [T],
+    d_k: &mut [T],
+    d_v: &mut [T],
 ) {
     check_segments(segments, saved.lse.len() / shape.heads);
-    d_k.fill(0.0);
-    d_v.fill(0.0);
-    let (d_q, d_k, d_v) = (Shared::new(d_q), Shared::new(d_k), Shared::new(d_v));
-    let pass = Pass { shape, saved, d_out, d_q, d_k, d_v };
-    let jobs = jobs(segments);
-    let tasks: Vec<_> = jobs.iter().flat_map(|job| (0..shape.kv_heads).map(move |head| (job, head))).collect();
-    let context_gradients: Vec<KeyGradients> = tasks
-        .par_iter()
-        .map_init(Scratch::default, |scratch, &(job, kv_head)| {
-            let mut context = KeyGradients::zeros(job.context.len(), shape.head_dim);
-            for segment in job.segments {
-                let own = scratch.segment_backward(&pass, segment, kv_head, &mut context);
-                // SAFETY: a row is in one segment, and each task has its own heads.
-                unsafe { own.add_to(&pass, &segment.rows, kv_head) };
-            }
-            context
-        })
-        .collect();
-    // The responses' contributions to their prompts' gradients, in the order of the segments.
-    (0..shape.kv_heads).into_par_iter().for_each(|kv_head| {
-        for (&(job, head), gradients) in tasks.iter().zip(&context_gradients) {
-            if head == kv_head {
-                // SAFETY: only this task writes this head.
-                unsafe { gradients.add_to(&pass, &job.context, kv_head) };
-            }
-        }
+    let d_q = Shared::new(d_q);
+    in_float32(d_k, Start::Zeros, |d_k| {
+        in_float32(d_v, Start::Zeros, |d_v| {
+            let (d_k, d_v) = (Shared::new(d_k), Shared::new(d_v));
+            Pass { shape, saved, d_out, d_q, d_k, d_v }.run(&jobs(segments));
+        });
     });
 }
 
 /// The operands of a backward pass.
 #[derive(Clone, Copy)]
-struct Pass<'a> {
+struct Pass<'a, T> {
     shape: &'a AttentionShape,
-    saved: AttentionSaved<'a>,
-    d_out: &'a [f32],
-    d_q: Shared,
-    d_k: Shared,
-    d_v: Shared,
+    saved: AttentionSaved<'a, T>,
+    d_out: &'a [T],
+    d_q: Shared<T>,
+    d_k: Shared<f32>,
+    d_v: Shared<f32>,
+}
+
+impl<T: Element> Pass<'_, T> {
+    fn run(&self, jobs: &[Job<'_>]) {
+        let shape = self.shape;
+        let tasks: Vec<_> = jobs.iter().flat_map(|job| (0..shape.kv_heads).map(move |head| (job, head))).collect();
+        let context_gradients: Vec<KeyGradients> = tasks
+            .par_iter()
+            .map_init(Scratch::default, |scratch, &(job, kv_head)| {
+                let mut context = KeyGradients::zeros(job.context.len(), shape.head_dim);
+                for segment in job.segments {
+                    let own = scratch.segment_backward(self, segment, kv_head, &mut context);
+                    // SAFETY: a row is in one segment, and each task has its own heads.
+                    unsafe { own.add_to(self, &segment.rows, kv_head) };
+                }
+                context
+            })
+            .collect();
+        // The responses' contributions to their prompts' gradients, in the order of the segments.
+        (0..shape.kv_heads).into_par_iter().for_each(|kv_head| {
+            for (&(job, head), gradients) in tasks.iter().zip(&context_gradients) {
+                if head == kv_head {
+                    // SAFETY: only this task writes this head.
+                    unsafe { gradients.add_to(self, &job.context, kv_head) };
+                }
+            }
+        });
+    }
 }
 
 /// Consecutive segments with one context.
@@ -93,7 +104,7 @@ impl KeyGradients {
     ///
     /// # Safety
     /// No other task may access these rows of this head.
-    unsafe fn add_to(&self, pass: &Pass<'_>, rows: &Range<usize>, kv_head: usize) {
+    unsafe fn add_to<T>(&self, pass: &Pass<'_, T>, rows: &Range<usize>, kv_head: usize) {
         let (dim, width) = (pass.shape.head_dim, pass.shape.key_width());
         for (from, to) in [(&self.k, pass.d_k), (&self.v, pass.d_v)] {
             for (row, from) in rows.clone().zip(from.chunks_exact(dim)) {
@@ -120,6 +131,8 @@ struct Scratch {
     lse: Vec<f32>,
     /// Σ d_out · out of each row.
     delta: Vec<f32>,
+    /// A block of keys or values, if they are not float32 already, [keys, head_dim].
+    tile: Vec<f32>,
     /// Weights of a block of keys, [group · rows, keys].
     weights: Vec<f32>,
     /// Gradient of the scores, [group · rows, keys].
@@ -129,9 +142,9 @@ struct Scratch {
 impl Scratch {
     /// Writes the gradients of a segment's queries, adds those of its context's keys and values to `context`, and returns
     /// those of its own.
-    fn segment_backward(
+    fn segment_backward<T: Element>(
         &mut self,
-        pass: &Pass<'_>,
+        pass: &Pass<'_, T>,
         segment: &Segment,
         kv_head: usize,
         context: &mut KeyGradients,
@@ -155,7 +168,7 @@ impl Scratch {
                 let view = |data| View::new(data, rows, dim, dim);
                 multiply_here(&mut gradients.v[part.clone()], true, 1.0, weights, view(&self.d_out));
                 multiply_here(&mut gradients.k[part], true, 1.0, d_scores.transpose(), view(&self.q));
-                let key = shape.head_view(saved.k, &keys.rows, kv_head);
+                let key = shape.head_view(saved.k, &keys.rows, kv_head, &mut self.tile);
                 multiply_here(&mut self.d_q, true, shape.scale, d_scores, key);
             }
             // SAFETY: a row is in one segment and so in one block, and each task has its own heads.
@@ -165,7 +178,7 @@ impl Scratch {
     }
 
     /// Gathers what the pass reads for a block of queries.
-    fn load(&mut self, pass: &Pass<'_>, block: &QueryBlock<'_>, kv_head: usize) {
+    fn load<T: Element>(&mut self, pass: &Pass<'_, T>, block: &QueryBlock<'_>, kv_head: usize) {
         let Pass { shape, saved, d_out, .. } = pass;
         let (rows, dim) = (block.rows(), shape.head_dim);
         gather(shape, saved.q, &rows, kv_head, shape.scale, &mut self.q);
@@ -190,15 +203,15 @@ impl Scratch {
     }
 
     /// Computes the weights of a block of keys and the gradient of its scores.
-    fn score(&mut self, pass: &Pass<'_>, block: &QueryBlock<'_>, keys: &KeyBlock, kv_head: usize) {
+    fn score<T: Element>(&mut self, pass: &Pass<'_, T>, block: &QueryBlock<'_>, keys: &KeyBlock, kv_head: usize) {
         let Pass { shape, saved, .. } = pass;
         let (dim, len, rows) = (shape.head_dim, keys.rows.len(), self.lse.len());
         self.weights.resize(rows * len, 0.0);
         self.d_scores.resize(rows * len, 0.0);
         let view = |data| View::new(data, rows, dim, dim);
-        let key = shape.head_view(saved.k, &keys.rows, kv_head).transpose();
+        let key = shape.head_view(saved.k, &keys.rows, kv_head, &mut self.tile).transpose();
         multiply_here(&mut self.weights, false, 1.0, view(&self.q), key);
-        let value = shape.head_view(saved.v, &keys.rows, kv_head).transpose();
+        let value = shape.head_view(saved.v, &keys.rows, kv_head, &mut self.tile).transpose();
         multiply_here(&mut self.d_scores, false, 1.0, view(&self.d_out), value);
         let Self { weights, d_scores, lse, delta, .. } = self;
         dispatch(
@@ -222,13 +235,14 @@ impl Scratch {
     ///
     /// # Safety
     /// No other task may access these rows of these heads.
-    unsafe fn store(&self, pass: &Pass<'_>, block: &QueryBlock<'_>, kv_head: usize) {
+    unsafe fn store<T: Element>(&self, pass: &Pass<'_, T>, block: &QueryBlock<'_>, kv_head: usize) {
         let (shape, dim) = (pass.shape, pass.shape.head_dim);
         let mut rows = self.d_q.chunks_exact(dim);
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
             for (row, from) in block.rows().zip(rows.by_ref()) {
                 // SAFETY: by the caller's promise.
-                unsafe { pass.d_q.part(row * shape.query_width() + head * dim, dim) }.copy_from_slice(from);
+                let to = unsafe { pass.d_q.part(row * shape.query_width() + head * dim, dim) };
+                to.iter_mut().zip(from).for_each(|(to, &from)| *to = T::narrow(from));
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{AttentionShape, Segment};
+use crate::element::{Element, widen_into};
 use crate::gemm::View;
 
 /// Target number of rows of a tile of queries: rows of the segment times query heads per key-value head.
@@ -38,10 +39,25 @@ impl AttentionShape {
         (0..total).step_by(step).map(move |start| QueryBlock { segment, own: start..(start + step).min(total) })
     }
 
-    /// One head of a range of rows of keys or values, [rows, head_dim].
-    pub(super) fn head_view<'a>(&self, data: &'a [f32], rows: &Range<usize>, kv_head: usize) -> View<'a> {
-        let width = self.key_width();
-        View::new(&data[rows.start * width + kv_head * self.head_dim..], rows.len(), self.head_dim, width)
+    /// One head of a range of rows of keys or values, [rows, head_dim]; what is not float32 is widened into `tile`.
+    pub(super) fn head_view<'a, T: Element>(
+        &self,
+        data: &'a [T],
+        rows: &Range<usize>,
+        kv_head: usize,
+        tile: &'a mut Vec<f32>,
+    ) -> View<'a> {
+        let (width, dim) = (self.key_width(), self.head_dim);
+        let data = &data[rows.start * width + kv_head * dim..];
+        match T::as_float32(data) {
+            Some(data) => View::new(data, rows.len(), dim, width),
+            None => {
+                tile.resize(rows.len() * dim, 0.0);
+                let heads = data.chunks(width).map(|row| &row[..dim]);
+                tile.chunks_exact_mut(dim).zip(heads).for_each(|(to, from)| widen_into(from, to));
+                View::new(tile, rows.len(), dim, dim)
+            }
+        }
     }
 }
 
@@ -85,9 +101,9 @@ fn divide(rows: Range<usize>, position: usize, own: bool) -> impl Iterator<Item 
 }
 
 /// Copies rows for all query heads of one key-value head, head after head, times `factor`: [group · rows, head_dim].
-pub(super) fn gather(
+pub(super) fn gather<T: Element>(
     shape: &AttentionShape,
-    from: &[f32],
+    from: &[T],
     rows: &Range<usize>,
     kv_head: usize,
     factor: f32,
@@ -97,7 +113,7 @@ pub(super) fn gather(
     to.clear();
     for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
         for row in rows.clone() {
-            to.extend(from[row * width + head * dim..][..dim].iter().map(|x| factor * x));
+            to.extend(from[row * width + head * dim..][..dim].iter().map(|x| factor * x.widen()));
         }
     }
 }

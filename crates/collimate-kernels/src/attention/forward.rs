@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::blocks::{KeyBlock, QueryBlock, gather};
 use super::{AttentionShape, Segment, Shared, check_segments};
+use crate::element::Element;
 use crate::gemm::{View, multiply_here};
 use crate::simd::{dispatch, exp, max, sum, tanh};
 
@@ -13,13 +14,13 @@ use crate::simd::{dispatch, exp, max, sum, tanh};
 /// `q` and `out` are [N, H · head_dim], `k` and `v` [N, H_kv · head_dim], `lse` [N, H]: the log-sum-exp of each row's
 /// scores, which [`attention_backward`](crate::attention_backward) reads. Every row of the pack is in exactly one
 /// segment's `rows`.
-pub fn attention(
+pub fn attention<T: Element>(
     shape: &AttentionShape,
     segments: &[Segment],
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    out: &mut [f32],
+    q: &[T],
+    k: &[T],
+    v: &[T],
+    out: &mut [T],
     lse: &mut [f32],
 ) {
     check_segments(segments, lse.len() / shape.heads);
@@ -34,10 +35,10 @@ pub fn attention(
 }
 
 #[derive(Clone, Copy)]
-struct Inputs<'a> {
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
+struct Inputs<'a, T> {
+    q: &'a [T],
+    k: &'a [T],
+    v: &'a [T],
 }
 
 /// A task's buffers.
@@ -45,6 +46,8 @@ struct Inputs<'a> {
 struct Scratch {
     /// Scaled queries, [group · rows, head_dim].
     q: Vec<f32>,
+    /// A block of keys or values, if they are not float32 already, [keys, head_dim].
+    tile: Vec<f32>,
     /// Scores of a block of keys, replaced by weights, [group · rows, keys].
     scores: Vec<f32>,
     /// Running weighted sums of values, [group · rows, head_dim].
@@ -55,7 +58,13 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn attend(&mut self, shape: &AttentionShape, block: &QueryBlock<'_>, kv_head: usize, inputs: Inputs<'_>) {
+    fn attend<T: Element>(
+        &mut self,
+        shape: &AttentionShape,
+        block: &QueryBlock<'_>,
+        kv_head: usize,
+        inputs: Inputs<'_, T>,
+    ) {
         let Inputs { q, k, v } = inputs;
         let dim = shape.head_dim;
         gather(shape, q, &block.rows(), kv_head, shape.scale, &mut self.q);
@@ -69,10 +78,10 @@ impl Scratch {
         for keys in block.key_blocks(shape.window) {
             let len = keys.rows.len();
             self.scores.resize(rows * len, 0.0);
-            let key = shape.head_view(k, &keys.rows, kv_head).transpose();
+            let key = shape.head_view(k, &keys.rows, kv_head, &mut self.tile).transpose();
             multiply_here(&mut self.scores, false, 1.0, View::new(&self.q, rows, dim, dim), key);
             self.weigh(shape, block, &keys);
-            let value = shape.head_view(v, &keys.rows, kv_head);
+            let value = shape.head_view(v, &keys.rows, kv_head, &mut self.tile);
             multiply_here(&mut self.mixed, true, 1.0, View::new(&self.scores, rows, len, len), value);
         }
     }
@@ -116,7 +125,14 @@ impl Scratch {
     ///
     /// # Safety
     /// No other task may access them.
-    unsafe fn store(&self, shape: &AttentionShape, block: &QueryBlock<'_>, kv_head: usize, out: Shared, lse: Shared) {
+    unsafe fn store<T: Element>(
+        &self,
+        shape: &AttentionShape,
+        block: &QueryBlock<'_>,
+        kv_head: usize,
+        out: Shared<T>,
+        lse: Shared<f32>,
+    ) {
         let dim = shape.head_dim;
         let mut rows = self.mixed.chunks_exact(dim).zip(self.highest.iter().zip(&self.total));
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
@@ -126,7 +142,7 @@ impl Scratch {
                 let (to, lse) = unsafe {
                     (out.part(row * shape.query_width() + head * dim, dim), lse.part(row * shape.heads + head, 1))
                 };
-                to.iter_mut().zip(mixed).for_each(|(to, x)| *to = x * inverse);
+                to.iter_mut().zip(mixed).for_each(|(to, x)| *to = T::narrow(x * inverse));
                 lse[0] = highest + total.ln();
             }
         }

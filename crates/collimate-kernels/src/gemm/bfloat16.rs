@@ -13,6 +13,7 @@ mod emulator;
 mod instructions;
 mod pack;
 mod product;
+mod rounded;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use self::instructions::Instructions;
 pub use self::instructions::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_products};
 use self::pack::{Convert, Kept, Strided};
 use self::product::Product;
+pub use self::rounded::{multiply_bf16, multiply_packed_bf16};
 pub(super) use self::split::Split;
 pub use self::split::multiply_split;
 pub use self::weight::{PackedBfloat16, multiply_prepared};

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{BLOCK, OutputLayer, SLICE, TargetLogp, panel_rows};
+use super::{BLOCK, OutputLayer, SLICE, Scratch, TargetLogp, panel_rows};
+use crate::element::{Element, Start, in_float32, widened};
 use crate::gemm::{Matrix, multiply_here};
 use crate::simd::{dispatch, exp};
 
@@ -20,23 +21,23 @@ struct Panel<'a> {
 ///
 /// `d_hidden` [M, D] is overwritten; the weight's gradient, [V, D], is added to `d_weight` if given. `forward` is the
 /// result of [`target_logps`](crate::target_logps).
-pub fn target_logps_backward(
-    hidden: &[f32],
-    layer: OutputLayer<'_>,
+pub fn target_logps_backward<T: Element>(
+    hidden: &[T],
+    layer: OutputLayer<'_, T>,
     targets: &[u32],
     forward: &[TargetLogp],
     coefficients: &[f32],
-    d_hidden: &mut [f32],
+    d_hidden: &mut [T],
     mut d_weight: Option<&mut [f32]>,
 ) {
     let width = layer.width;
     assert_eq!(hidden.len(), targets.len() * width, "one row of hidden states per target");
     assert!(forward.len() == targets.len() && coefficients.len() == targets.len(), "one coefficient per target");
-    let rows = panel_rows(width);
+    let (rows, mut wide) = (panel_rows(width), Vec::new());
     for (index, d_hidden) in d_hidden.chunks_mut(rows * width).enumerate() {
         let range = index * rows..(index * rows + rows).min(targets.len());
         let panel = Panel {
-            hidden: &hidden[range.start * width..range.end * width],
+            hidden: widened(&hidden[range.start * width..range.end * width], &mut wide),
             targets: &targets[range.clone()],
             forward: &forward[range.clone()],
             coefficients: &coefficients[range],
@@ -45,8 +46,8 @@ pub fn target_logps_backward(
     }
 }
 
-impl OutputLayer<'_> {
-    fn panel_backward(&self, panel: &Panel<'_>, d_hidden: &mut [f32], d_weight: Option<&mut [f32]>) {
+impl<T: Element> OutputLayer<'_, T> {
+    fn panel_backward(&self, panel: &Panel<'_>, d_hidden: &mut [T], d_weight: Option<&mut [f32]>) {
         let vocab = self.vocab_size();
         let part = self.part_tokens();
         let starts: Vec<usize> = (0..vocab).step_by(part).collect();
@@ -62,10 +63,11 @@ impl OutputLayer<'_> {
         };
         d_hidden.par_chunks_mut(BLOCK * self.width).enumerate().for_each(|(block, d_hidden)| {
             let first = block * BLOCK * self.width;
-            d_hidden.fill(0.0);
-            for partial in &partials {
-                d_hidden.iter_mut().zip(&partial[first..]).for_each(|(sum, &part)| *sum += part);
-            }
+            in_float32(d_hidden, Start::Zeros, |d_hidden| {
+                for partial in &partials {
+                    d_hidden.iter_mut().zip(&partial[first..]).for_each(|(sum, &part)| *sum += part);
+                }
+            });
         });
     }
 
@@ -73,21 +75,21 @@ impl OutputLayer<'_> {
     fn part_backward(&self, panel: &Panel<'_>, part: Range<usize>, mut d_weight: Option<&mut [f32]>) -> Vec<f32> {
         let width = self.width;
         let mut d_hidden = vec![0.0; panel.hidden.len()];
-        let mut tile = Vec::new();
+        let Scratch { mut tile, weight: mut widened } = Scratch::default();
         for start in part.clone().step_by(SLICE) {
-            let slice = start..(start + SLICE).min(part.end);
-            let weight = &self.weight[slice.start * width..slice.end * width];
+            let slice = self.slice(start..(start + SLICE).min(part.end), &mut widened);
+            let len = slice.tokens.len();
             for (block, d_hidden) in d_hidden.chunks_mut(BLOCK * width).enumerate() {
                 let rows = d_hidden.len() / width;
                 let first = block * BLOCK;
                 let hidden = &panel.hidden[first * width..(first + rows) * width];
                 self.logits(hidden, &slice, &mut tile);
-                self.logits_backward(panel, first, &slice, &mut tile);
-                let d_logits = Matrix::new(&tile, rows, slice.len());
-                multiply_here(d_hidden, true, 1.0, d_logits, Matrix::new(weight, slice.len(), width));
+                self.logits_backward(panel, first, &slice.tokens, &mut tile);
+                let d_logits = Matrix::new(&tile, rows, len);
+                multiply_here(d_hidden, true, 1.0, d_logits, Matrix::new(slice.weight, len, width));
                 if let Some(d_weight) = d_weight.as_deref_mut() {
-                    let own = &mut d_weight[(slice.start - part.start) * width..(slice.end - part.start) * width];
-                    let d_logits = Matrix::transpose_of(&tile, slice.len(), rows);
+                    let own = &mut d_weight[(start - part.start) * width..][..len * width];
+                    let d_logits = Matrix::transpose_of(&tile, len, rows);
                     multiply_here(own, true, 1.0, d_logits, Matrix::new(hidden, rows, width));
                 }
             }

@@ -1,0 +1,147 @@
+//! Each kernel in bfloat16 gives the float32 kernel's result for the widened operands, rounded once.
+
+use half::bf16;
+use rstest::rstest;
+
+use crate::testing::{in_threads, numbers};
+use crate::*;
+
+/// Pseudo-random numbers that bfloat16 holds, in it and in float32.
+fn operands(len: usize, seed: u64) -> (Vec<bf16>, Vec<f32>) {
+    let narrow = to_bfloat16(&numbers(len, seed));
+    let wide = narrow.iter().map(|x| x.to_f32()).collect();
+    (narrow, wide)
+}
+
+fn assert_rounded(found: &[bf16], exact: &[f32], what: &str) {
+    assert!(exact.iter().any(|x| x.abs() > 1e-3), "{what}: zeros show nothing");
+    assert!(found == to_bfloat16(exact), "{what}");
+    let lost = found.iter().zip(exact).any(|(found, exact)| found.to_f32() != *exact);
+    assert!(lost, "{what}: what is not rounded shows nothing");
+}
+
+#[rstest]
+fn norms(#[values(3, 64, 577)] width: usize) {
+    let rows = 90;
+    let ((x, wide_x), (d, wide_d)) = (operands(rows * width, 1), operands(rows * width, 2));
+    let weight = numbers(width, 3);
+    let (mut out, mut exact) = (vec![bf16::ZERO; x.len()], vec![0.0; x.len()]);
+    rms_norm(&x, &weight, 1e-5, &mut out);
+    rms_norm(&wide_x, &weight, 1e-5, &mut exact);
+    assert_rounded(&out, &exact, "forward");
+    let ((mut dx, mut exact_dx), (mut dw, mut exact_dw)) = ((d, wide_d), (vec![0.5; width], vec![0.5; width]));
+    let mut in_float32 = exact_dx.clone();
+    rms_norm_backward(&x, &weight, 1e-5, &mut in_float32, None);
+    rms_norm_backward(&x, &weight, 1e-5, &mut dx, Some(&mut dw));
+    rms_norm_backward(&wide_x, &weight, 1e-5, &mut exact_dx, Some(&mut exact_dw));
+    assert_rounded(&dx, &exact_dx, "backward");
+    assert_eq!(in_float32, exact_dx, "a gradient in float32 stays in it");
+    assert_eq!(dw, exact_dw, "the weight's gradient is float32");
+}
+
+#[test]
+fn rotation_dropout_and_sums() {
+    let (rows, width) = (70, 30);
+    let (x, wide_x) = operands(rows * width, 1);
+    let (cos, sin): (Vec<f32>, Vec<f32>) = numbers(rows * 4, 2).iter().map(|a| (a.cos(), a.sin())).unzip();
+    let (mut found, mut exact) = (x.clone(), wide_x.clone());
+    rotate(&mut found, &cos, &sin, 10, 8, false);
+    rotate(&mut exact, &cos, &sin, 10, 8, false);
+    assert_rounded(&found, &exact, "rotation");
+
+    let (mut found, mut exact) = (x.clone(), wide_x.clone());
+    let streams = [DropoutRows { rows: 2..rows, first: 5, key: 3 }];
+    dropout(&mut found, width, &streams, 0.3);
+    dropout(&mut exact, width, &streams, 0.3);
+    assert_rounded(&found, &exact, "dropout");
+
+    let (y, wide_y) = operands(rows * width, 4);
+    let (mut found, mut exact) = (x.clone(), wide_x.clone());
+    add_scaled(&mut found, 0.3, &y);
+    add_scaled(&mut exact, 0.3, &wide_y);
+    assert_rounded(&found, &exact, "a sum");
+    let mut mixed = x.clone();
+    add_scaled(&mut mixed, 0.3, &wide_y);
+    assert_eq!(mixed, found, "float32 added to bfloat16");
+    assert_eq!(sum_of_squares(&x), sum_of_squares(&wide_x));
+
+    let (mut found, mut exact) = (x, wide_x);
+    add_rows(&mut found, width, &[8, 1], &y[..2 * width]);
+    add_rows(&mut exact, width, &[8, 1], &wide_y[..2 * width]);
+    assert_rounded(&found, &exact, "rows");
+}
+
+#[rstest]
+fn gates(#[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh)] activation: GateActivation) {
+    let len = 40_003;
+    let ((gate, wide_gate), (up, wide_up), (d, wide_d)) = (operands(len, 1), operands(len, 2), operands(len, 3));
+    let (mut out, mut exact) = (vec![bf16::ZERO; len], vec![0.0; len]);
+    gated(activation, &gate, &up, &mut out);
+    gated(activation, &wide_gate, &wide_up, &mut exact);
+    assert_rounded(&out, &exact, "forward");
+    let ((mut gate, mut exact_gate), (mut up, mut exact_up)) = ((gate, wide_gate), (up, wide_up));
+    gated_backward(activation, &mut gate, &mut up, &d);
+    gated_backward(activation, &mut exact_gate, &mut exact_up, &wide_d);
+    assert_rounded(&gate, &exact_gate, "the gate's gradient");
+    assert_rounded(&up, &exact_up, "up's gradient");
+}
+
+#[rstest]
+fn attention_of_segments(#[values(None, Some(40))] window: Option<usize>, #[values(None, Some(1.5))] cap: Option<f32>) {
+    let shape = AttentionShape { heads: 6, kv_heads: 2, head_dim: 20, scale: 0.3, window, softcap: cap };
+    let segment = |context, rows| Segment { context, rows };
+    let segments =
+        [segment(0..0, 0..300), segment(0..300, 300..301), segment(0..300, 301..420), segment(0..0, 420..460)];
+    let rows = 460;
+    let ((q, wide_q), (d, wide_d)) = (operands(rows * 120, 1), operands(rows * 120, 2));
+    let ((k, wide_k), (v, wide_v)) = (operands(rows * 40, 3), operands(rows * 40, 4));
+    let run = || {
+        let (mut out, mut lse) = (vec![bf16::ZERO; q.len()], vec![0.0; rows * 6]);
+        attention(&shape, &segments, &q, &k, &v, &mut out, &mut lse);
+        let [mut d_q, mut d_k, mut d_v] = [&q, &k, &v].map(|x| vec![bf16::ONE; x.len()]);
+        let saved = AttentionSaved { q: &q, k: &k, v: &v, out: &out, lse: &lse };
+        attention_backward(&shape, &segments, saved, &d, &mut d_q, &mut d_k, &mut d_v);
+        (out, lse, [d_q, d_k, d_v])
+    };
+    let (out, lse, gradients) = run();
+    let (mut exact, mut exact_lse) = (vec![0.0; q.len()], vec![0.0; rows * 6]);
+    attention(&shape, &segments, &wide_q, &wide_k, &wide_v, &mut exact, &mut exact_lse);
+    assert_rounded(&out, &exact, "forward");
+    assert_eq!(lse, exact_lse);
+    let [mut d_q, mut d_k, mut d_v] = [&q, &k, &v].map(|x| vec![1.0; x.len()]);
+    let wide_out: Vec<f32> = out.iter().map(|x| x.to_f32()).collect();
+    let saved = AttentionSaved { q: &wide_q, k: &wide_k, v: &wide_v, out: &wide_out, lse: &lse };
+    attention_backward(&shape, &segments, saved, &wide_d, &mut d_q, &mut d_k, &mut d_v);
+    for (found, exact) in gradients.iter().zip([d_q, d_k, d_v]) {
+        assert_rounded(found, &exact, "a gradient");
+    }
+    let all = (out, lse, gradients);
+    assert!(in_threads(1, run) == all && in_threads(3, run) == all, "threads change bits");
+}
+
+#[rstest]
+fn log_probs_of_targets(#[values(None, Some(3.0))] softcap: Option<f32>) {
+    let (rows, width, vocab) = (140, 24, 1100);
+    let ((hidden, wide_hidden), (weight, wide_weight)) = (operands(rows * width, 1), operands(vocab * width, 2));
+    let (targets, c): (Vec<u32>, _) = ((0..rows as u32).map(|row| row * 7 % 1100).collect(), numbers(rows, 3));
+    let layer = OutputLayer { weight: &weight[..], width, softcap };
+    let exact_layer = OutputLayer { weight: &wide_weight[..], width, softcap };
+    let forward = target_logps(&hidden, layer, &targets);
+    assert_eq!(forward, target_logps(&wide_hidden, exact_layer, &targets));
+    let run = || {
+        let (mut d, mut dw) = (vec![bf16::ONE; hidden.len()], vec![0.5; weight.len()]);
+        target_logps_backward(&hidden, layer, &targets, &forward, &c, &mut d, Some(&mut dw));
+        (d, dw, target_logps_with_gradients(&hidden, layer, &targets))
+    };
+    let (d, dw, (logps, gradients)) = run();
+    let (mut exact, mut exact_dw) = (vec![1.0; hidden.len()], vec![0.5; weight.len()]);
+    let backward = target_logps_backward::<f32>;
+    backward(&wide_hidden, exact_layer, &targets, &forward, &c, &mut exact, Some(&mut exact_dw));
+    assert_rounded(&d, &exact, "hidden states");
+    assert!(dw == exact_dw, "the weight's gradient is float32");
+    let (_, exact) = target_logps_with_gradients(&wide_hidden, exact_layer, &targets);
+    assert_rounded(&gradients, &exact, "in one pass");
+    assert_eq!(logps, forward);
+    let all = (d, dw, (logps, gradients));
+    assert!(in_threads(1, run) == all && in_threads(3, run) == all, "threads change bits");
+}

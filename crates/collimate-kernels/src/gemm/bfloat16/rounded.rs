@@ -1,0 +1,86 @@
+//! Products of bfloat16 factors in bfloat16 or float32: whatever the instructions, one function for each kind of weight.
+
+use std::ops::Range;
+
+use half::bf16;
+
+use super::widened::Widened;
+use super::{Bfloat16Matrix, multiply_bfloat16};
+use crate::element::{Element, Start, in_float32};
+use crate::gemm::{Matrix, PackedWeight, multiply_packed};
+use crate::simd::dispatch;
+
+impl<'a> From<Matrix<'a, bf16>> for Bfloat16Matrix<'a> {
+    fn from(matrix: Matrix<'a, bf16>) -> Self {
+        match matrix.transposed {
+            true => Self::transpose_of(matrix.data, matrix.rows, matrix.columns),
+            false => Self::new(matrix.data, matrix.rows, matrix.columns),
+        }
+    }
+}
+
+/// `out = alpha · a · b`, added to `out` with `accumulate`, by [`multiply_bfloat16`]; `out` is [a.rows, b.columns].
+///
+/// Sums are in float32, that with what `out` holds too, and the result is rounded once. If it is not float32 itself, the sums
+/// take memory of their own.
+///
+/// # Panics
+/// If the sizes do not fit each other or the slices.
+pub fn multiply_bf16<T: Element>(
+    out: &mut [T],
+    accumulate: bool,
+    alpha: f32,
+    a: Matrix<'_, bf16>,
+    b: Matrix<'_, bf16>,
+) {
+    in_float32(out, start(accumulate), |out| multiply_bfloat16(out, accumulate, alpha, a.into(), b.into()));
+}
+
+/// `out = alpha · a · weight`, or `alpha · a · weightᵀ` with `transposed`, added to `out` with `accumulate`, where each number
+/// of the weight is rounded to bfloat16; otherwise as [`multiply_bf16`].
+///
+/// Computed in float32 on every processor: unpacking takes most of the time.
+///
+/// # Panics
+/// If the sizes do not fit each other or the slices.
+pub fn multiply_packed_bf16<T: Element>(
+    out: &mut [T],
+    accumulate: bool,
+    alpha: f32,
+    a: Matrix<'_, bf16>,
+    weight: &dyn PackedWeight,
+    transposed: bool,
+) {
+    let a = Widened::new(a.into());
+    in_float32(out, start(accumulate), |out| {
+        multiply_packed(out, accumulate, alpha, a.matrix(), &Rounded(weight), transposed);
+    });
+}
+
+fn start(accumulate: bool) -> Start {
+    if accumulate { Start::Held } else { Start::Unread }
+}
+
+/// A weight whose numbers are rounded to bfloat16.
+struct Rounded<'a>(&'a dyn PackedWeight);
+
+impl PackedWeight for Rounded<'_> {
+    fn rows(&self) -> usize {
+        self.0.rows()
+    }
+
+    fn columns(&self) -> usize {
+        self.0.columns()
+    }
+
+    fn unpack(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
+        self.0.unpack(rows, columns, out);
+        dispatch(
+            #[inline(always)]
+            || out.iter_mut().for_each(|x| *x = bf16::narrow(*x).widen()),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;
