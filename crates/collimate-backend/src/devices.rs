@@ -79,6 +79,12 @@ pub(crate) trait HasDevices: FusedOps {
     fn computes_in(device: &Self::Device, dtype: ComputeDtype) -> bool {
         Self::supports_dtype(device, dtype.burn_dtype())
     }
+
+    /// Whether products of factors in `dtype` are computed as such; otherwise they are converted to float32, which saves memory
+    /// but no time.
+    fn multiplies_in(_dtype: ComputeDtype) -> bool {
+        true
+    }
 }
 
 /// All devices of a backend with their dtypes.

@@ -1,17 +1,24 @@
 //! flex, burn's pure-Rust CPU backend, with the decoder's operations from `collimate-kernels`.
 
+mod attention;
+mod products;
+mod tensors;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
-use burn::tensor::{Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use collimate_kernels as kernels;
-use collimate_kernels::{AdamwStep, AttentionShape, DropoutRows, GateActivation, PackedWeight, Segment, TargetLogp};
+use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, TargetLogp};
 use collimate_quantized::Format;
 
+use self::attention::Segments;
+use self::tensors::{Matrix, add_to, change, filled, owned, rows_of, with_numbers, wrap, zeros};
 use crate::allocator;
-use crate::attention_map::{AttentionMap, AttentionSaved};
 use crate::devices::{FoundDevice, HasDevices, machine_memory};
-use crate::dtype::ComputeDtype;
+use crate::dtype::{ComputeDtype, in_dtype};
 use crate::error::{BackendError, check_index};
 use crate::operands::{Factor, Gradient, Moments, OutputLayer, Rotary};
 use crate::ops::FusedOps;
@@ -34,57 +41,17 @@ impl HasDevices for Flex {
         Ok(FlexDevice)
     }
 
-    // The kernels are float32 only, whatever burn's own operations support.
-    fn computes_in(_: &FlexDevice, dtype: ComputeDtype) -> bool {
-        dtype == ComputeDtype::Float32
+    fn multiplies_in(dtype: ComputeDtype) -> bool {
+        match dtype {
+            ComputeDtype::Float32 => true,
+            ComputeDtype::Bfloat16 => kernels::bfloat16_products().is_some(),
+        }
     }
 }
 
-type Matrix = Tensor<Flex, 2>;
-
-/// The tensor in contiguous rows, for reading; copied only if it is a view.
-fn rows_of(tensor: &Matrix) -> FlexTensor {
-    owned(tensor.clone())
-}
-
-/// The tensor in contiguous rows, for writing: its own memory if nothing else holds it.
-fn owned(tensor: Matrix) -> FlexTensor {
-    let primitive = tensor.into_primitive().tensor();
-    let contiguous = primitive.to_contiguous();
-    drop(primitive);
-    contiguous
-}
-
-fn matrix(values: Vec<f32>, shape: [usize; 2]) -> Matrix {
-    wrap(FlexTensor::from_data(TensorData::new(values, shape)))
-}
-
-fn wrap(tensor: FlexTensor) -> Matrix {
-    Tensor::from_primitive(TensorPrimitive::Float(tensor))
-}
-
-/// Updates a tensor in place.
-fn change(tensor: Matrix, f: impl FnOnce(&mut [f32])) -> Matrix {
-    let mut tensor = owned(tensor);
-    f(tensor.storage_mut());
-    wrap(tensor)
-}
-
-/// Updates a gradient in place, starting from zero.
-fn add_to(gradient: &mut Gradient<Flex>, shape: [usize; 2], f: impl FnOnce(&mut [f32])) {
-    let held = gradient.take().unwrap_or_else(|| matrix(vec![0.0; shape[0] * shape[1]], shape));
-    *gradient = Some(change(held, f));
-}
-
-/// `factor` as the kernels read it, from `data`, its matrix in contiguous rows.
-fn view<'a>(factor: &Factor<'_, Flex>, data: &'a FlexTensor) -> kernels::Matrix<'a> {
-    let [rows, columns] = factor.dims();
-    kernels::Matrix { data: data.storage(), rows, columns, transposed: factor.transposed }
-}
-
 /// `layer` as the kernels read it, from `weight`, its weight in contiguous rows.
-fn output_layer<'a>(layer: &OutputLayer<'_, Flex>, weight: &'a FlexTensor) -> kernels::OutputLayer<'a> {
-    kernels::OutputLayer { weight: weight.storage(), width: layer.weight.dims()[1], softcap: layer.softcap }
+fn output_layer<'a, T>(layer: &OutputLayer<'_, Flex>, weight: &'a [T]) -> kernels::OutputLayer<'a, T> {
+    kernels::OutputLayer { weight, width: layer.weight.dims()[1], softcap: layer.softcap }
 }
 
 impl FusedOps for Flex {
@@ -97,35 +64,16 @@ impl FusedOps for Flex {
     }
 
     fn multiply(onto: Option<Matrix>, alpha: f32, a: Factor<'_, Self>, b: Factor<'_, Self>) -> Matrix {
-        let (a_data, b_data) = (rows_of(a.matrix), rows_of(b.matrix));
-        let (left, right) = (view(&a, &a_data), view(&b, &b_data));
-        match onto {
-            Some(onto) => change(onto, |out| kernels::multiply(out, true, alpha, left, right)),
-            None => {
-                let shape = [left.rows, right.columns];
-                let mut out = vec![0.0; shape[0] * shape[1]];
-                kernels::multiply(&mut out, false, alpha, left, right);
-                matrix(out, shape)
-            }
-        }
+        products::multiply(onto, alpha, a, b)
     }
 
     fn multiply_packed(onto: Option<Matrix>, alpha: f32, x: &Matrix, weight: &HostPacked, backward: bool) -> Matrix {
-        let ([rows, inner], x) = (x.dims(), rows_of(x));
-        let x = kernels::Matrix::new(x.storage(), rows, inner);
-        let multiply = |out: &mut [f32], accumulate| {
-            kernels::multiply_packed(out, accumulate, alpha, x, weight, !backward);
-            weight.release();
-        };
-        match onto {
-            Some(onto) => change(onto, |out| multiply(out, true)),
-            None => {
-                let shape = [rows, if backward { weight.columns() } else { weight.rows() }];
-                let mut out = vec![0.0; shape[0] * shape[1]];
-                multiply(&mut out, false);
-                matrix(out, shape)
-            }
-        }
+        products::multiply_packed(onto, alpha, x, weight, backward)
+    }
+
+    /// The first product is in float32 too.
+    fn add_product(gradient: &mut Gradient<Self>, alpha: f32, a: Factor<'_, Self>, b: Factor<'_, Self>) {
+        *gradient = Some(products::multiply_in(DType::F32, gradient.take(), alpha, a, b));
     }
 
     /// A weight is unpacked by panels, in the processor's cache.
@@ -134,27 +82,40 @@ impl FusedOps for Flex {
     }
 
     fn add(x: Matrix, y: &Matrix) -> Matrix {
-        let y = rows_of(y);
-        change(x, |x| kernels::add_scaled(x, 1.0, y.storage()))
+        let (dtype, y) = (x.dtype(), rows_of(y));
+        change(x, |x| {
+            with_numbers!(dtype, X => with_numbers!(y.dtype(), Y => {
+                kernels::add_scaled(x.storage_mut::<X>(), 1.0, y.storage::<Y>());
+            }));
+        })
     }
 
     fn columns(x: &Matrix, columns: Range<usize>) -> Matrix {
         let ([rows, width], x) = (x.dims(), rows_of(x));
-        let mut out = Vec::with_capacity(rows * columns.len());
-        x.storage::<f32>().chunks_exact(width).for_each(|row| out.extend_from_slice(&row[columns.clone()]));
-        matrix(out, [rows, columns.len()])
+        filled(x.dtype(), [rows, columns.len()], |out| {
+            with_numbers!(x.dtype(), T => {
+                let to = out.storage_mut::<T>().chunks_exact_mut(columns.len().max(1));
+                to.zip(x.storage::<T>().chunks_exact(width)).for_each(|(to, row)| to.copy_from_slice(&row[columns.clone()]));
+            });
+        })
     }
 
     fn add_rows(x: Matrix, rows: &[u32], values: &Matrix) -> Matrix {
-        let (values, width) = (rows_of(values), x.dims()[1]);
-        change(x, |x| kernels::add_rows(x, width, rows, values.storage()))
+        let (dtype, width, values) = (x.dtype(), x.dims()[1], rows_of(values));
+        change(x, |x| {
+            with_numbers!(dtype, X => with_numbers!(values.dtype(), V => {
+                kernels::add_rows(x.storage_mut::<X>(), width, rows, values.storage::<V>());
+            }));
+        })
     }
 
     fn rms_norm(x: &Matrix, weight: &Matrix, eps: f64) -> Matrix {
         let (shape, x, weight) = (x.dims(), rows_of(x), rows_of(weight));
-        let mut out = vec![0.0; shape[0] * shape[1]];
-        kernels::rms_norm(x.storage(), weight.storage(), eps as f32, &mut out);
-        matrix(out, shape)
+        filled(x.dtype(), shape, |out| {
+            with_numbers!(x.dtype(), T => {
+                kernels::rms_norm::<T>(x.storage(), weight.storage(), eps as f32, out.storage_mut());
+            });
+        })
     }
 
     fn rms_norm_backward(
@@ -164,43 +125,60 @@ impl FusedOps for Flex {
         d_out: Matrix,
         d_weight: Option<&mut Gradient<Self>>,
     ) -> Matrix {
-        let (shape, x, weight) = (weight.dims(), rows_of(x), rows_of(weight));
-        let (x, weight, eps) = (x.storage(), weight.storage(), eps as f32);
-        change(d_out, |d| match d_weight {
-            Some(gradient) => {
-                add_to(gradient, shape, |d_weight| kernels::rms_norm_backward(x, weight, eps, d, Some(d_weight)));
+        let (shape, x, weight, d_dtype) = (weight.dims(), rows_of(x), rows_of(weight), d_out.dtype());
+        let (weight, eps) = (weight.storage(), eps as f32);
+        let d_x = change(d_out, |d| {
+            let mut backward = |d_weight: Option<&mut [f32]>| {
+                with_numbers!(x.dtype(), X => with_numbers!(d_dtype, D => {
+                    kernels::rms_norm_backward(x.storage::<X>(), weight, eps, d.storage_mut::<D>(), d_weight);
+                }));
+            };
+            match d_weight {
+                Some(gradient) => add_to(gradient, shape, |d_weight| backward(Some(d_weight))),
+                None => backward(None),
             }
-            None => kernels::rms_norm_backward(x, weight, eps, d, None),
-        })
+        });
+        in_dtype(d_x, x.dtype())
     }
 
     fn rotate(x: Matrix, rotary: &Rotary<Self>, inverse: bool) -> Matrix {
         let (head_dim, rotary_dim) = (rotary.head_dim, 2 * rotary.cos.dims()[1]);
-        let (cos, sin) = (rows_of(&rotary.cos), rows_of(&rotary.sin));
-        change(x, |x| kernels::rotate(x, cos.storage(), sin.storage(), head_dim, rotary_dim, inverse))
+        let (dtype, cos, sin) = (x.dtype(), rows_of(&rotary.cos), rows_of(&rotary.sin));
+        change(x, |x| {
+            with_numbers!(dtype, T => {
+                let x = x.storage_mut::<T>();
+                kernels::rotate(x, cos.storage(), sin.storage(), head_dim, rotary_dim, inverse);
+            });
+        })
     }
 
     fn gated(activation: GateActivation, gate: &Matrix, up: &Matrix) -> Matrix {
         let (shape, gate, up) = (gate.dims(), rows_of(gate), rows_of(up));
-        let mut out = vec![0.0; shape[0] * shape[1]];
-        kernels::gated(activation, gate.storage(), up.storage(), &mut out);
-        matrix(out, shape)
+        filled(gate.dtype(), shape, |out| {
+            with_numbers!(gate.dtype(), T => {
+                kernels::gated::<T>(activation, gate.storage(), up.storage(), out.storage_mut());
+            });
+        })
     }
 
     fn gated_backward(activation: GateActivation, gate: Matrix, up: Matrix, d_out: &Matrix) -> (Matrix, Matrix) {
-        let (mut gate, mut up, d_out) = (owned(gate), owned(up), rows_of(d_out));
-        kernels::gated_backward(activation, gate.storage_mut(), up.storage_mut(), d_out.storage());
+        let (dtype, mut gate, mut up, d_out) = (gate.dtype(), owned(gate), owned(up), rows_of(d_out));
+        with_numbers!(dtype, T => {
+            kernels::gated_backward::<T>(activation, gate.storage_mut(), up.storage_mut(), d_out.storage());
+        });
         (wrap(gate), wrap(up))
     }
 
     fn dropout(x: Matrix, rows: &[DropoutRows], probability: f64) -> Matrix {
-        let width = x.dims()[1];
-        change(x, |x| kernels::dropout(x, width, rows, probability))
+        let (dtype, width) = (x.dtype(), x.dims()[1]);
+        change(x, |x| with_numbers!(dtype, T => kernels::dropout::<T>(x.storage_mut(), width, rows, probability)))
     }
 
     fn target_logps(hidden: &Matrix, layer: OutputLayer<'_, Self>, targets: &[u32]) -> Vec<TargetLogp> {
         let (hidden, weight) = (rows_of(hidden), rows_of(layer.weight));
-        kernels::target_logps(hidden.storage(), output_layer(&layer, &weight), targets)
+        with_numbers!(hidden.dtype(), T => {
+            kernels::target_logps::<T>(hidden.storage(), output_layer(&layer, weight.storage()), targets)
+        })
     }
 
     fn target_logps_with_gradients(
@@ -209,9 +187,11 @@ impl FusedOps for Flex {
         targets: &[u32],
     ) -> (Vec<TargetLogp>, Matrix) {
         let (shape, hidden, weight) = (hidden.dims(), rows_of(hidden), rows_of(layer.weight));
-        let layer = output_layer(&layer, &weight);
-        let (logps, gradients) = kernels::target_logps_with_gradients(hidden.storage(), layer, targets);
-        (logps, matrix(gradients, shape))
+        with_numbers!(hidden.dtype(), T => {
+            let layer = output_layer(&layer, weight.storage());
+            let (logps, gradients) = kernels::target_logps_with_gradients::<T>(hidden.storage(), layer, targets);
+            (logps, wrap(FlexTensor::from_data(TensorData::new(gradients, shape))))
+        })
     }
 
     fn target_logps_backward(
@@ -224,16 +204,19 @@ impl FusedOps for Flex {
     ) -> Matrix {
         let (shape, weight_shape) = (hidden.dims(), layer.weight.dims());
         let (hidden, weight) = (rows_of(hidden), rows_of(layer.weight));
-        let (hidden, layer) = (hidden.storage::<f32>(), output_layer(&layer, &weight));
-        let mut d_hidden = vec![0.0; shape[0] * shape[1]];
+        let mut d_hidden = zeros(hidden.dtype(), shape);
         let mut backward = |d_weight: Option<&mut [f32]>| {
-            kernels::target_logps_backward(hidden, layer, targets, forward, coefficients, &mut d_hidden, d_weight);
+            with_numbers!(hidden.dtype(), T => {
+                let (layer, hidden) = (output_layer(&layer, weight.storage()), hidden.storage::<T>());
+                let d_hidden = d_hidden.storage_mut();
+                kernels::target_logps_backward(hidden, layer, targets, forward, coefficients, d_hidden, d_weight);
+            });
         };
         match d_weight {
             Some(gradient) => add_to(gradient, weight_shape, |d| backward(Some(d))),
             None => backward(None),
         }
-        matrix(d_hidden, shape)
+        wrap(d_hidden)
     }
 
     fn adamw(
@@ -249,41 +232,7 @@ impl FusedOps for Flex {
     }
 
     fn sum_of_squares(tensors: &[&Matrix]) -> f64 {
-        tensors.iter().map(|x| kernels::sum_of_squares(rows_of(x).storage())).sum()
-    }
-}
-
-/// The segments themselves, which the kernels read directly.
-#[derive(Debug)]
-pub struct Segments(Vec<Segment>);
-
-impl AttentionMap<Flex> for Segments {
-    fn new(segments: &[Segment], _: &AttentionShape, _: &[Option<usize>], _: &FlexDevice) -> Self {
-        Self(segments.to_vec())
-    }
-
-    fn attend(&self, shape: &AttentionShape, q: &Matrix, k: &Matrix, v: &Matrix) -> (Matrix, Matrix) {
-        let rows = q.dims()[0];
-        let (q, k, v) = (rows_of(q), rows_of(k), rows_of(v));
-        let mut out = vec![0.0; rows * shape.heads * shape.head_dim];
-        let mut lse = vec![0.0; rows * shape.heads];
-        kernels::attention(shape, &self.0, q.storage(), k.storage(), v.storage(), &mut out, &mut lse);
-        (matrix(out, [rows, shape.heads * shape.head_dim]), matrix(lse, [rows, shape.heads]))
-    }
-
-    fn attend_backward(&self, shape: &AttentionShape, saved: AttentionSaved<'_, Flex>, d_out: &Matrix) -> [Matrix; 3] {
-        let shapes = [saved.q.dims(), saved.k.dims(), saved.v.dims()];
-        let [mut d_q, mut d_k, mut d_v] = shapes.map(|[rows, columns]| vec![0.0; rows * columns]);
-        let [q, k, v, out, lse] = [saved.q, saved.k, saved.v, saved.out, saved.lse].map(rows_of);
-        let held = kernels::AttentionSaved {
-            q: q.storage(),
-            k: k.storage(),
-            v: v.storage(),
-            out: out.storage(),
-            lse: lse.storage(),
-        };
-        let d_out = rows_of(d_out);
-        kernels::attention_backward(shape, &self.0, held, d_out.storage(), &mut d_q, &mut d_k, &mut d_v);
-        [matrix(d_q, shapes[0]), matrix(d_k, shapes[1]), matrix(d_v, shapes[2])]
+        let of = |x: FlexTensor| with_numbers!(x.dtype(), T => kernels::sum_of_squares::<T>(x.storage()));
+        tensors.iter().map(|x| of(rows_of(x))).sum()
     }
 }

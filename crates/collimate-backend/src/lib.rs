@@ -67,6 +67,7 @@ pub use operands::{
 pub use ops::FusedOps;
 pub use packed::{FilePages, HostPacked, PackedTensor, PlainMatrix};
 pub use table::{
-    BACKENDS, BackendInfo, BackendJob, check_dtype, device_memory, devices, dispatch, keeps_packed, unpacking_bytes,
+    BACKENDS, BackendInfo, BackendJob, check_dtype, device_memory, devices, dispatch, keeps_packed, multiplies_in,
+    unpacking_bytes,
 };
 pub use unpacking::UnpackingBytes;

@@ -185,6 +185,24 @@ pub fn check_dtype(backend: &str, device: usize, dtype: ComputeDtype) -> Result<
     }
 }
 
+/// Whether a backend multiplies numbers of `dtype` as such; if it converts them to float32, `dtype` saves memory but no time.
+///
+/// # Errors
+/// The backend is unknown or not compiled in.
+pub fn multiplies_in(backend: &str, dtype: ComputeDtype) -> Result<bool, BackendError> {
+    struct Multiplies(ComputeDtype);
+
+    impl Visitor for Multiplies {
+        type Output = bool;
+
+        fn visit<B: HasDevices>(self) -> Result<bool, BackendError> {
+            Ok(B::multiplies_in(self.0))
+        }
+    }
+
+    with_backend(backend, Multiplies(dtype))
+}
+
 /// Why a backend is not in this build.
 fn missing(name: &str) -> BackendError {
     let compiled = BACKENDS.iter().filter(|known| known.compiled).map(|known| known.name).collect();
@@ -263,14 +281,26 @@ mod tests {
 
     #[test]
     fn a_type_that_a_backend_does_not_compute_in_is_refused_with_those_that_it_has() {
-        assert_eq!(check_dtype("flex", 0, ComputeDtype::Float32), Ok(()));
-        let error = check_dtype("flex", 0, ComputeDtype::Bfloat16).expect_err("float32 only").to_string();
-        let expected = "backend \"flex\" computes in float32 on device 0, not in bfloat16; leave it at float32, or";
+        for dtype in ComputeDtype::ALL {
+            assert_eq!(check_dtype("flex", 0, dtype), Ok(()));
+        }
+        let supported = vec!["float32"];
+        let error =
+            BackendError::Dtype { backend: "wgpu".to_owned(), index: 0, dtype: "bfloat16", supported }.to_string();
+        let expected = "backend \"wgpu\" computes in float32 on device 0, not in bfloat16; leave it at float32, or";
         assert!(error.starts_with(expected), "{error}");
         assert!(
             check_dtype("flex", 3, ComputeDtype::Bfloat16)
                 .is_err_and(|error| error.to_string().contains("no device 3"))
         );
+    }
+
+    #[test]
+    fn flex_multiplies_in_bfloat16_where_the_processor_does() {
+        let products = collimate_kernels::bfloat16_products().is_some();
+        assert_eq!(multiplies_in("flex", ComputeDtype::Bfloat16), Ok(products));
+        assert_eq!(multiplies_in("flex", ComputeDtype::Float32), Ok(true));
+        assert!(multiplies_in("flx", ComputeDtype::Float32).is_err());
     }
 
     #[test]

@@ -1,0 +1,114 @@
+//! Products of any mix of float32 and bfloat16 factors.
+
+use burn::tensor::{DType, TensorData};
+use burn_flex::{Flex, FlexTensor};
+use collimate_kernels as kernels;
+use collimate_kernels::PackedWeight;
+use half::bf16;
+
+use super::tensors::{Matrix, change, filled, rows_of, with_numbers};
+use crate::dtype::{in_dtype, in_float32};
+use crate::operands::Factor;
+use crate::packed::HostPacked;
+
+/// `FusedOps::multiply`.
+pub(super) fn multiply(onto: Option<Matrix>, alpha: f32, a: Factor<'_, Flex>, b: Factor<'_, Flex>) -> Matrix {
+    let dtype = match &onto {
+        Some(onto) => onto.dtype(),
+        None => narrower(&a, &b),
+    };
+    multiply_in(dtype, onto, alpha, a, b)
+}
+
+/// `onto + alpha · a · b` in `dtype`, which is that of `onto` if it is given.
+pub(super) fn multiply_in(
+    dtype: DType,
+    onto: Option<Matrix>,
+    alpha: f32,
+    a: Factor<'_, Flex>,
+    b: Factor<'_, Flex>,
+) -> Matrix {
+    let shape = [a.dims()[0], b.dims()[1]];
+    if narrower(&a, &b) == DType::BF16 {
+        let (a_data, b_data) = (rounded(a.matrix), rounded(b.matrix));
+        let (left, right) = (view::<bf16>(&a, a_data.storage()), view(&b, b_data.storage()));
+        return onto_or_filled(dtype, onto, shape, |out, accumulate| {
+            with_numbers!(dtype, T => kernels::multiply_bf16::<T>(out.storage_mut(), accumulate, alpha, left, right));
+        });
+    }
+    let (a_data, b_data) = (rows_of(a.matrix), rows_of(b.matrix));
+    let (left, right) = (view(&a, a_data.storage()), view(&b, b_data.storage()));
+    added_in_float32(dtype, onto, shape, |out, accumulate| {
+        kernels::multiply(out.storage_mut(), accumulate, alpha, left, right);
+    })
+}
+
+/// `FusedOps::multiply_packed`.
+pub(super) fn multiply_packed(
+    onto: Option<Matrix>,
+    alpha: f32,
+    x: &Matrix,
+    weight: &HostPacked,
+    backward: bool,
+) -> Matrix {
+    let ([rows, inner], x) = (x.dims(), rows_of(x));
+    let dtype = onto.as_ref().map_or(x.dtype(), |onto| onto.dtype());
+    let shape = [rows, if backward { weight.columns() } else { weight.rows() }];
+    let product = match x.dtype() {
+        DType::BF16 => onto_or_filled(dtype, onto, shape, |out, accumulate| {
+            let x = kernels::Matrix::new(x.storage(), rows, inner);
+            with_numbers!(dtype, T => {
+                kernels::multiply_packed_bf16::<T>(out.storage_mut(), accumulate, alpha, x, weight, !backward);
+            });
+        }),
+        _ => added_in_float32(dtype, onto, shape, |out, accumulate| {
+            let x = kernels::Matrix::new(x.storage(), rows, inner);
+            kernels::multiply_packed(out.storage_mut(), accumulate, alpha, x, weight, !backward);
+        }),
+    };
+    weight.release();
+    product
+}
+
+/// The dtype of a product of these factors.
+fn narrower(a: &Factor<'_, Flex>, b: &Factor<'_, Flex>) -> DType {
+    if a.matrix.dtype() == DType::F32 { b.matrix.dtype() } else { a.matrix.dtype() }
+}
+
+/// The matrix in bfloat16, in contiguous rows.
+fn rounded(matrix: &Matrix) -> FlexTensor {
+    let (shape, rows) = (matrix.dims(), rows_of(matrix));
+    match rows.dtype() {
+        DType::BF16 => rows,
+        _ => FlexTensor::from_data(TensorData::new(kernels::to_bfloat16(rows.storage()), shape)),
+    }
+}
+
+/// `factor` as the kernels read it, from `data`, its matrix in contiguous rows.
+fn view<'a, T>(factor: &Factor<'_, Flex>, data: &'a [T]) -> kernels::Matrix<'a, T> {
+    let [rows, columns] = factor.dims();
+    kernels::Matrix { data, rows, columns, transposed: factor.transposed }
+}
+
+/// Adds a product to `onto`, or writes it to a new tensor.
+fn onto_or_filled(
+    dtype: DType,
+    onto: Option<Matrix>,
+    shape: [usize; 2],
+    multiply: impl FnOnce(&mut FlexTensor, bool),
+) -> Matrix {
+    match onto {
+        Some(onto) => change(onto, |out| multiply(out, true)),
+        None => filled(dtype, shape, |out| multiply(out, false)),
+    }
+}
+
+/// Adds a product in float32 to `onto`, of any dtype, or writes it to a new tensor.
+fn added_in_float32(
+    dtype: DType,
+    onto: Option<Matrix>,
+    shape: [usize; 2],
+    multiply: impl FnOnce(&mut FlexTensor, bool),
+) -> Matrix {
+    in_dtype(onto_or_filled(DType::F32, onto.map(in_float32), shape, multiply), dtype)
+}
