@@ -1,9 +1,10 @@
-//! Compares the model in bfloat16 with itself in float32 and with PyTorch, using the plain forms on flex's tensors.
+//! Compares the model in bfloat16 with itself in float32 and with PyTorch, with flex's kernels and with the plain forms on
+//! its tensors.
 
 use burn::backend::Autodiff;
 use burn::tensor::DType;
 use burn_flex::{Flex, FlexDevice};
-use collimate_backend::ComputeDtype;
+use collimate_backend::{ComputeDtype, FusedOps};
 use collimate_text::GroupBatch;
 use rstest::rstest;
 
@@ -11,8 +12,21 @@ use crate::golden_scores_tests::{groups, open_in, rows, sums};
 use crate::host::floats;
 use crate::{CausalLm, DropoutKey, ForwardOptions, GenerateOptions, Trainable};
 
-/// flex's kernels are float32 only; its plain forms also compute in bfloat16, and reject operands of different dtypes.
-type Plain = Autodiff<Flex>;
+/// Evaluates an expression in which `$B` has flex's kernels, or only the plain forms, which reject operands of different dtypes.
+macro_rules! on {
+    ($kernels:expr, $B:ident => $body:expr) => {
+        match $kernels {
+            true => {
+                type $B = Flex;
+                $body
+            }
+            false => {
+                type $B = Autodiff<Flex>;
+                $body
+            }
+        }
+    };
+}
 
 /// Half the relative distance between neighbors in bfloat16: the largest error of one rounding.
 const ROUNDING: f64 = 1.0 / 512.0;
@@ -29,7 +43,12 @@ fn gradients_within(name: &str) -> f64 {
     if name == "mixtral" { 0.3 } else { 0.12 }
 }
 
-fn model(name: &str, adapter: bool, trainable: Trainable, dtype: ComputeDtype) -> CausalLm<Plain> {
+fn model<B: FusedOps<Device = FlexDevice>>(
+    name: &str,
+    adapter: bool,
+    trainable: Trainable,
+    dtype: ComputeDtype,
+) -> CausalLm<B> {
     open_in(&FlexDevice, name, adapter, trainable, dtype)
 }
 
@@ -39,16 +58,22 @@ fn log_probs_are_those_of_float32_but_for_a_few_roundings(
         "llama", "llama3", "mistral", "mixtral", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "smollm3", "granite"
     )]
     name: &str,
+    #[values(true, false)] kernels: bool,
 ) {
     let rows = rows(name);
     let batch = GroupBatch::shared(&groups(&rows));
     for (adapter, key) in [(false, "logps"), (true, "logps_with_adapter")] {
-        let model = model(name, adapter, Trainable::Nothing, ComputeDtype::Bfloat16);
-        let found = sums(&model.score(&batch, true, None).expect("scores"));
+        let found = on!(kernels, B => {
+            let model = model::<B>(name, adapter, Trainable::Nothing, ComputeDtype::Bfloat16);
+            sums(&model.score(&batch, true, None).expect("scores"))
+        });
         let expected: Vec<f64> = rows.iter().flatten().map(|row| row[key].as_f64().expect("a number")).collect();
         let errors: Vec<f64> = found.iter().zip(&expected).map(|(f, e)| (f / e - 1.0).abs()).collect();
         let largest = errors.iter().copied().fold(0.0, f64::max);
-        println!("{name}, {key}: largest {largest:.2e}, mean {:.2e}", errors.iter().sum::<f64>() / errors.len() as f64);
+        println!(
+            "{name}, {key}, kernels {kernels}: largest {largest:.2e}, mean {:.2e}",
+            errors.iter().sum::<f64>() / errors.len() as f64
+        );
         assert!(largest <= logps_within(name), "{name}, {key}: {largest} of a log-prob");
         assert!(largest > 1e-5, "what is not rounded shows nothing");
     }
@@ -56,6 +81,16 @@ fn log_probs_are_those_of_float32_but_for_a_few_roundings(
 
 /// Log-probs of a batch of groups, and gradients of Σ c·logp.
 fn pass(
+    kernels: bool,
+    name: &str,
+    adapter: bool,
+    dtype: ComputeDtype,
+    options: ForwardOptions,
+) -> (Vec<f64>, Vec<(String, Vec<f32>)>) {
+    on!(kernels, B => pass_on::<B>(name, adapter, dtype, options))
+}
+
+fn pass_on<B: FusedOps<Device = FlexDevice>>(
     name: &str,
     adapter: bool,
     dtype: ComputeDtype,
@@ -63,7 +98,7 @@ fn pass(
 ) -> (Vec<f64>, Vec<(String, Vec<f32>)>) {
     let groups = groups(&rows(name)[..2]);
     let batch = GroupBatch::shared(&groups);
-    let mut model = model(name, adapter, if adapter { Trainable::Adapter } else { Trainable::Base }, dtype);
+    let mut model = model::<B>(name, adapter, if adapter { Trainable::Adapter } else { Trainable::Base }, dtype);
     let (logps, tape) = model.forward(&batch, options).expect("a forward pass");
     if options.dropout.is_none() {
         // Implicit rewards start at zero only if scoring (the reference) and forward (the policy) have the same bits.
@@ -85,9 +120,10 @@ fn pass(
 fn gradients_point_where_those_of_float32_do(
     #[values("llama", "qwen2", "qwen3", "gemma2", "phi3", "olmo2", "mixtral")] name: &str,
     #[values(true, false)] adapter: bool,
+    #[values(true, false)] kernels: bool,
 ) {
-    let (logps, found) = pass(name, adapter, ComputeDtype::Bfloat16, ForwardOptions::PLAIN);
-    let (_, expected) = pass(name, adapter, ComputeDtype::Float32, ForwardOptions::PLAIN);
+    let (logps, found) = pass(kernels, name, adapter, ComputeDtype::Bfloat16, ForwardOptions::PLAIN);
+    let (_, expected) = pass(kernels, name, adapter, ComputeDtype::Float32, ForwardOptions::PLAIN);
     let squares = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
     let (mut error, mut size) = (0.0, 0.0);
     for ((tensor, found), (_, expected)) in found.iter().zip(&expected) {
@@ -97,28 +133,32 @@ fn gradients_point_where_those_of_float32_do(
         error += of_tensor;
         size += whole;
     }
-    println!("{name}, adapter {adapter}: {:.2e} of the gradient", (error / size).sqrt());
+    println!("{name}, adapter {adapter}, kernels {kernels}: {:.2e} of the gradient", (error / size).sqrt());
     assert!(size > 1e-6, "a gradient of zero shows nothing");
     assert!(error.sqrt() <= gradients_within(name) * size.sqrt(), "{name}: {} of the gradient", (error / size).sqrt());
     let again = ForwardOptions { kept_blocks: 0, dropout: None };
     assert!(
-        (logps, found) == pass(name, adapter, ComputeDtype::Bfloat16, again),
+        (logps, found) == pass(kernels, name, adapter, ComputeDtype::Bfloat16, again),
         "blocks that run again give other bits"
     );
 }
 
-#[test]
-fn dropout_draws_the_same_numbers_for_blocks_that_run_again() {
+#[rstest]
+fn dropout_draws_the_same_numbers_for_blocks_that_run_again(#[values(true, false)] kernels: bool) {
     let options = ForwardOptions { dropout: Some(DropoutKey { seed: 1, step: 2 }), ..ForwardOptions::PLAIN };
-    let kept = pass("phi3", true, ComputeDtype::Bfloat16, options);
-    assert!(kept == pass("phi3", true, ComputeDtype::Bfloat16, ForwardOptions { kept_blocks: 0, ..options }));
-    assert!(kept != pass("phi3", true, ComputeDtype::Bfloat16, ForwardOptions::PLAIN));
+    let kept = pass(kernels, "phi3", true, ComputeDtype::Bfloat16, options);
+    assert!(kept == pass(kernels, "phi3", true, ComputeDtype::Bfloat16, ForwardOptions { kept_blocks: 0, ..options }));
+    assert!(kept != pass(kernels, "phi3", true, ComputeDtype::Bfloat16, ForwardOptions::PLAIN));
 }
 
-#[test]
-fn a_fresh_adapter_changes_no_bit() {
+#[rstest]
+fn a_fresh_adapter_changes_no_bit(#[values(true, false)] kernels: bool) {
+    on!(kernels, B => a_fresh_adapter::<B>());
+}
+
+fn a_fresh_adapter<B: FusedOps<Device = FlexDevice>>() {
     let batch = GroupBatch::shared(&groups(&rows("mixtral")));
-    let mut model = model("mixtral", true, Trainable::Adapter, ComputeDtype::Bfloat16);
+    let mut model = model::<B>("mixtral", true, Trainable::Adapter, ComputeDtype::Bfloat16);
     for index in model.trainable() {
         if model.parameters()[index].name.contains("lora_B") {
             let zeros = model.parameter(index).zeros_like();
@@ -131,17 +171,23 @@ fn a_fresh_adapter_changes_no_bit() {
 
 #[test]
 fn weights_are_held_once_and_trained_ones_in_float32_too() {
-    let dtypes = |model: &CausalLm<Plain>| -> Vec<(String, DType)> {
+    let dtypes = |model: &CausalLm<Flex>| -> Vec<(String, DType)> {
         let infos = model.parameters().iter().enumerate();
         infos.map(|(index, info)| (info.name.clone(), model.parameter(index).dtype())).collect()
     };
-    for (name, dtype) in dtypes(&model("mixtral", true, Trainable::Adapter, ComputeDtype::Bfloat16)) {
+    for (name, dtype) in dtypes(&model::<Flex>("mixtral", true, Trainable::Adapter, ComputeDtype::Bfloat16)) {
         let in_float32 = ["norm", "lora_", "block_sparse_moe.gate.weight"].iter().any(|part| name.contains(part));
         assert_eq!(dtype, if in_float32 { DType::F32 } else { DType::BF16 }, "{name}");
     }
+    let bytes = |dtype| -> usize {
+        let model = model::<Flex>("llama", false, Trainable::Nothing, dtype);
+        let matrices = (0..model.parameters().len()).map(|index| model.parameter(index)).filter(|p| p.dims()[0] > 1);
+        matrices.map(|p| p.dims().iter().product::<usize>() * p.dtype().size()).sum()
+    };
+    assert_eq!(2 * bytes(ComputeDtype::Bfloat16), bytes(ComputeDtype::Float32), "a frozen base takes half the memory");
     let (mut full, exact) = (
-        model("llama", false, Trainable::Base, ComputeDtype::Bfloat16),
-        model("llama", false, Trainable::Base, ComputeDtype::Float32),
+        model::<Flex>("llama", false, Trainable::Base, ComputeDtype::Bfloat16),
+        model::<Flex>("llama", false, Trainable::Base, ComputeDtype::Float32),
     );
     for index in full.trainable() {
         assert_eq!(full.download(index), exact.download(index), "what is trained is loaded without rounding");
@@ -153,13 +199,16 @@ fn weights_are_held_once_and_trained_ones_in_float32_too() {
     assert!(floats(full.take_parameter(index)) == floats(nudged), "a step too small for bfloat16 is kept");
 }
 
-#[test]
-fn what_is_generated_is_the_likeliest_token_but_for_roundings() {
+#[rstest]
+fn what_is_generated_is_the_likeliest_token_but_for_roundings(#[values(true, false)] kernels: bool) {
     let rows = rows("gemma2");
     let prompts: Vec<Vec<u32>> = groups(&rows).into_iter().map(|group| group.prompt_ids).collect();
     let options = GenerateOptions { max_new_tokens: 4, num_samples: 2, ..GenerateOptions::default() };
     let of = |dtype| {
-        model("gemma2", false, Trainable::Nothing, dtype).generate(&prompts, &options, |_| ()).expect("continuations")
+        on!(kernels, B => {
+            let model = model::<B>("gemma2", false, Trainable::Nothing, dtype);
+            model.generate(&prompts, &options, |_| ()).expect("continuations")
+        })
     };
     let (found, expected) = (of(ComputeDtype::Bfloat16), of(ComputeDtype::Float32));
     let same = found.iter().zip(&expected).filter(|(f, e)| f[0][0] == e[0][0]).count();

@@ -11,8 +11,8 @@ use crate::values::KeyType;
 pub(super) const KEYS: &[(&str, &str)] = &[
     (
         "bf16",
-        "True sets `compute_dtype: bfloat16` if the backend supports it; if not, a note says so. In a recipe that is not \
-         TRL's, or with `torch_dtype: null`, it also sets `torch_dtype: bfloat16`.",
+        "True sets `compute_dtype: bfloat16` if the backend has bfloat16 products on this machine; if not, a note says so. In \
+         a recipe that is not TRL's, or with `torch_dtype: null`, it also sets `torch_dtype: bfloat16`.",
     ),
     ("fp16", "True sets `torch_dtype: float16`; nothing is computed in float16."),
     ("do_eval", "False disables evaluation."),
@@ -37,7 +37,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("bnb_4bit_quant_type", "`nf4`, with `load_in_4bit`; `fp4` is refused."),
     ("use_bnb_nested_quant", "True sets `quantization: nf4-double`, with `load_in_4bit`."),
     ("bnb_4bit_use_double_quant", "The same."),
-    ("bnb_4bit_compute_dtype", "`bfloat16` sets `compute_dtype: bfloat16` if the backend supports it."),
+    (
+        "bnb_4bit_compute_dtype",
+        "`bfloat16` sets `compute_dtype: bfloat16` if the backend has bfloat16 products on this machine.",
+    ),
 ];
 
 /// The defaults of some keys, which depend on whose recipe it is.

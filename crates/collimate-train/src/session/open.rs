@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use collimate_backend::{BackendError, BackendJob, DeviceMemory, FusedOps, check_dtype, device_memory, dispatch};
+use collimate_backend::{
+    BackendError, BackendJob, DeviceMemory, FusedOps, check_dtype, device_memory, dispatch, multiplies_in,
+};
 use collimate_hf::{Adapter, HfError, LoraConfig, ModelConfig, ModelFolder, Storage};
 use collimate_model::{CausalLm, Placement, Trainable};
 use collimate_progress::format_bytes;
@@ -84,7 +86,14 @@ impl SessionDraft {
         let Self { outline, options, folder, adapter, base } = self;
         let weights = Arc::new(folder.into_weights()?);
         let checked = weights.check(&base.tensors())?;
-        let notes = [base.notes, checked.notes].concat();
+        let mut notes = [base.notes, checked.notes].concat();
+        if !multiplies_in(&options.backend, options.dtype)? {
+            let dtype = options.dtype.name();
+            notes.push(format!(
+                "this processor has no {dtype} products, so {} computes them in float32: {dtype} saves memory but no time",
+                options.backend
+            ));
+        }
         Ok(CheckedSession { outline, options, files: Files { weights, adapter }, notes })
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use collimate_backend::{ComputeDtype, multiplies_in};
 use collimate_oracle::golden_name;
 use collimate_oracle::tolerances::{BF16_LOSS, BF16_MEAN_LOSS, assert_relative, bf16_computed_logps};
 use rstest::rstest;
@@ -87,6 +88,9 @@ fn the_loss_on_real_data_follows_that_in_float32(#[values("adapter", "all_weight
     let in_bfloat16 = [&settings[..], &["compute_dtype=bfloat16"]].concat();
     let Some(outcome) = compute(&train(&model, &data, &rounded, &in_bfloat16)) else { return };
     assert!(outcome.err.contains("computed in bfloat16"), "{}", outcome.err);
+    let slow = multiplies_in(&backend(), ComputeDtype::Bfloat16) == Ok(false);
+    let said = outcome.err.matches("warning: this processor has no bfloat16 products").count();
+    assert_eq!(said, usize::from(slow), "{}", outcome.err);
     succeed(&train(&model, &data, &exact, &settings));
     let (found, expected) = (folder.rows("bfloat16/metrics.jsonl"), folder.rows("float32/metrics.jsonl"));
     for rank in 0.. {

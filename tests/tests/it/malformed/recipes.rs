@@ -36,7 +36,6 @@ const RECIPES: &[(&str, &str)] = &[
     ("unknown schedule", "lr_scheduler_type: cosin\n"),
     ("unknown precision", "torch_dtype: int8\n"),
     ("unknown type to compute in", "compute_dtype: float16\n"),
-    ("a type that the backend does not compute in", "compute_dtype: bfloat16\n"),
     ("unknown objective", "objective: ncaa\n"),
     ("unknown parameter of the objective", "objective:\n  name: nca\n  bta: 0.1\n"),
     ("parameter out of range", "objective: {name: nca, beta: -1}\n"),
