@@ -4,6 +4,8 @@ use std::fmt;
 
 use collimate_machine::{LimitSource, memory_limit};
 
+use collimate_kernels::MatmulPrecision;
+
 use crate::dtype::ComputeDtype;
 use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
@@ -84,6 +86,12 @@ pub(crate) trait HasDevices: FusedOps {
     /// but no time.
     fn multiplies_in(_dtype: ComputeDtype) -> bool {
         true
+    }
+
+    /// How exact products of float32 numbers are on this machine if `precision` is asked for; `None` if the backend does not have
+    /// it.
+    fn matmul_precision(precision: MatmulPrecision) -> Option<MatmulPrecision> {
+        (precision == MatmulPrecision::Highest).then_some(precision)
     }
 }
 

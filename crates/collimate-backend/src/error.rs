@@ -72,6 +72,14 @@ pub enum BackendError {
         /// The dtypes that the device supports.
         supported: Vec<&'static str>,
     },
+    /// The backend does not have this precision of products.
+    #[error("backend \"{backend}\" has no float32_matmul_precision but highest, not {precision}; flex has it")]
+    Precision {
+        /// The requested backend.
+        backend: &'static str,
+        /// The requested precision.
+        precision: &'static str,
+    },
 }
 
 /// Refuses an index that is not below the number of devices.

@@ -11,7 +11,7 @@ use std::ops::Range;
 use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use collimate_kernels as kernels;
-use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, TargetLogp};
+use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, MatmulPrecision, TargetLogp};
 use collimate_quantized::Format;
 
 use self::attention::Segments;
@@ -46,6 +46,10 @@ impl HasDevices for Flex {
             ComputeDtype::Float32 => true,
             ComputeDtype::Bfloat16 => kernels::bfloat16_products().is_some(),
         }
+    }
+
+    fn matmul_precision(precision: MatmulPrecision) -> Option<MatmulPrecision> {
+        Some(precision.on_this_processor())
     }
 }
 

@@ -54,6 +54,7 @@ mod wgpu;
 
 pub use allocator::give_back_memory;
 pub use attention_map::{AttentionMap, AttentionSaved, AttentionShape, Segment};
+pub use collimate_kernels::{MatmulPrecision, set_float32_matmul_precision};
 pub use collimate_machine::LimitSource;
 pub use collimate_plain::forms as plain;
 use collimate_plain::{attention_map, dtype, operands, packed};
@@ -67,7 +68,7 @@ pub use operands::{
 pub use ops::FusedOps;
 pub use packed::{FilePages, HostPacked, PackedTensor, PlainMatrix};
 pub use table::{
-    BACKENDS, BackendInfo, BackendJob, check_dtype, device_memory, devices, dispatch, keeps_packed, multiplies_in,
-    unpacking_bytes,
+    BACKENDS, BackendInfo, BackendJob, check_dtype, device_memory, devices, dispatch, keeps_packed, matmul_precision,
+    multiplies_in, unpacking_bytes,
 };
 pub use unpacking::UnpackingBytes;

@@ -1,5 +1,6 @@
 //! The table of backends, and dispatch by a backend's name.
 
+use collimate_kernels::MatmulPrecision;
 use collimate_quantized::Format;
 
 use crate::devices::{self, DeviceInfo, DeviceMemory, HasDevices};
@@ -203,6 +204,25 @@ pub fn multiplies_in(backend: &str, dtype: ComputeDtype) -> Result<bool, Backend
     with_backend(backend, Multiplies(dtype))
 }
 
+/// How exact products of float32 numbers are on a backend of this machine if `precision` is asked for.
+///
+/// # Errors
+/// The backend is unknown or not compiled in, or does not have this precision.
+pub fn matmul_precision(backend: &str, precision: MatmulPrecision) -> Result<MatmulPrecision, BackendError> {
+    struct Precision(MatmulPrecision);
+
+    impl Visitor for Precision {
+        type Output = MatmulPrecision;
+
+        fn visit<B: HasDevices>(self) -> Result<MatmulPrecision, BackendError> {
+            let refused = || BackendError::Precision { backend: B::NAME, precision: self.0.name() };
+            B::matmul_precision(self.0).ok_or_else(refused)
+        }
+    }
+
+    with_backend(backend, Precision(precision))
+}
+
 /// Why a backend is not in this build.
 fn missing(name: &str) -> BackendError {
     let compiled = BACKENDS.iter().filter(|known| known.compiled).map(|known| known.name).collect();
@@ -301,6 +321,16 @@ mod tests {
         assert_eq!(multiplies_in("flex", ComputeDtype::Bfloat16), Ok(products));
         assert_eq!(multiplies_in("flex", ComputeDtype::Float32), Ok(true));
         assert!(multiplies_in("flx", ComputeDtype::Float32).is_err());
+    }
+
+    #[test]
+    fn only_flex_has_lower_precisions() {
+        for precision in MatmulPrecision::ALL {
+            assert_eq!(matmul_precision("flex", precision), Ok(precision.on_this_processor()));
+            for backend in BACKENDS.iter().filter(|backend| backend.compiled && backend.name != "flex") {
+                assert_eq!(matmul_precision(backend.name, precision).is_ok(), precision == MatmulPrecision::Highest);
+            }
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Scorer<'a> {
     pub adapter: Option<Hash>,
     /// Name of the dtype it computes in.
     pub dtype: &'a str,
+    /// Name of the precision of float32 products, as they are on this machine.
+    pub matmul_precision: &'a str,
     /// Format that weights are packed into as they are read; what is packed in the files is part of `model`.
     pub quantization: Option<&'a str>,
     /// Backend's name.
@@ -40,6 +42,10 @@ impl Scorer<'_> {
         hasher.update(self.adapter.as_ref().map_or(&[], |adapter| adapter.as_bytes().as_slice()));
         for text in [self.dtype, self.backend].into_iter().chain(self.quantization) {
             hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
+        // What is as exact as can be has the names that it had before there was a choice.
+        if self.matmul_precision != "highest" {
+            hasher.update(b"float32_matmul_precision").update(self.matmul_precision.as_bytes());
         }
         hasher.finalize()
     }

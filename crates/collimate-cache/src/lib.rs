@@ -11,7 +11,7 @@
 //! let (dtype, backend) = ("float32", "flex");
 //! let model = blake3::hash(b"weights and configuration");
 //! let (adapter, quantization, share_prompt) = (None, Some("nf4"), true);
-//! let scorer = Scorer { model, adapter, dtype, quantization, backend, share_prompt, kernel_version: KERNEL_VERSION };
+//! let scorer = Scorer { model, adapter, dtype, matmul_precision: "highest", quantization, backend, share_prompt, kernel_version: KERNEL_VERSION };
 //! let scorer = scorer.id();
 //! let (mut store, _) = LogpStore::open(folder.path(), scorer);
 //! let keys = response_keys(&scorer, &[1, 2, 3], [[4, 5].as_slice()].into_iter());

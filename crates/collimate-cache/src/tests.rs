@@ -10,6 +10,7 @@ use crate::{KERNEL_VERSION, LogpStore, ResponseKey, Scorer};
 /// The id of a scorer with a fake hash.
 fn scorer() -> Hash {
     let scorer = Scorer {
+        matmul_precision: "highest",
         model: Hash::from_bytes([1; 32]),
         adapter: None,
         dtype: "float32",

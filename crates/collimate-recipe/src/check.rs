@@ -2,7 +2,7 @@
 
 use crate::error::{Origin, RecipeError};
 use crate::limits::{MAX_COUNT, MAX_THREADS};
-use crate::recipe::{COMPUTE_DTYPES, QUANTIZATIONS, Recipe};
+use crate::recipe::{COMPUTE_DTYPES, MATMUL_PRECISIONS, QUANTIZATIONS, Recipe};
 use crate::weight_place::WEIGHT_PLACES;
 
 impl Recipe {
@@ -125,7 +125,8 @@ impl Recipe {
         };
         one_of("quantization", &QUANTIZATIONS, &self.quantization)?;
         one_of("weights", &WEIGHT_PLACES, &self.weights)?;
-        one_of("compute_dtype", &COMPUTE_DTYPES, &self.compute_dtype)
+        one_of("compute_dtype", &COMPUTE_DTYPES, &self.compute_dtype)?;
+        one_of("float32_matmul_precision", &MATMUL_PRECISIONS, &self.float32_matmul_precision)
     }
 }
 

@@ -27,6 +27,9 @@ use crate::weight_place::WEIGHT_PLACES;
 /// Values of `compute_dtype`, the default first.
 pub const COMPUTE_DTYPES: [&str; 2] = ["float32", "bfloat16"];
 
+/// Values of `float32_matmul_precision`, the default first.
+pub const MATMUL_PRECISIONS: [&str; 3] = ["highest", "high", "medium"];
+
 /// Values of `quantization`, the default first.
 pub const QUANTIZATIONS: [&str; 4] = ["none", "nf4", "nf4-double", "int8"];
 
@@ -41,6 +44,10 @@ recipe_keys! {
     /// Type in which the model computes: `float32`, or `bfloat16` for weights and activations if the backend supports it
     /// (`collimate backends`). Norms, softmax, log-probs, adapters, gradients, moments and trained weights stay in float32.
     compute_dtype: String = COMPUTE_DTYPES[0].to_owned(),
+    /// How exact products of float32 numbers are, by PyTorch's names: `highest` (float32), `high` (each number as the sum of two
+    /// bfloat16 numbers) or `medium` (each number rounded to bfloat16), for flex. Where the processor's instructions for bfloat16
+    /// would not be faster, products are in float32 all the same.
+    float32_matmul_precision: String = MATMUL_PRECISIONS[0].to_owned(),
     /// Format into which the base model's linear layers are packed when they are read, for adapters: `nf4` (four bits, as
     /// bitsandbytes and QLoRA), `nf4-double` (with packed scales), `int8` (eight bits), or `none`. A base whose files are
     /// packed already stays as it is.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use collimate_backend::{BACKENDS, ComputeDtype, check_dtype, multiplies_in};
+use collimate_backend::{BACKENDS, ComputeDtype, MatmulPrecision, check_dtype, multiplies_in};
 use collimate_hub::{Hub, HubOptions};
 use collimate_quantized::Format;
 use collimate_recipe::{ParsedRecipe, Recipe, TrlDefaults};
@@ -59,6 +59,20 @@ pub fn backend_name(recipe: &Recipe) -> &str {
 pub fn compute_dtype(recipe: &Recipe) -> ComputeDtype {
     // Parsing rejects other names.
     ComputeDtype::from_name(&recipe.compute_dtype).unwrap_or_default()
+}
+
+/// How exact products of float32 numbers are to be, by a recipe.
+pub(crate) fn matmul_precision(recipe: &Recipe) -> MatmulPrecision {
+    // Parsing rejects other names.
+    MatmulPrecision::from_name(&recipe.float32_matmul_precision).unwrap_or_default()
+}
+
+/// What a recipe's model computes in, in words.
+pub(crate) fn computed_in(recipe: &Recipe) -> String {
+    match matmul_precision(recipe) {
+        MatmulPrecision::Highest => recipe.compute_dtype.clone(),
+        lower => format!("{}, products in {} precision", recipe.compute_dtype, lower.name()),
+    }
 }
 
 /// The format that a recipe packs its model into.

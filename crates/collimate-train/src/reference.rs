@@ -7,6 +7,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use collimate_backend::matmul_precision;
 use collimate_cache::{Identity, KERNEL_VERSION, LogpStore, Scorer};
 use collimate_hf::{Adapter, ModelConfig};
 use collimate_quantized::Format;
@@ -129,6 +130,7 @@ impl Reference {
             model: model.hash,
             adapter: adapter.as_ref().or(base.as_ref()).map(|adapter| adapter.hash),
             dtype: options.dtype.name(),
+            matmul_precision: matmul_precision(&options.backend, options.matmul_precision)?.name(),
             quantization: options.quantization.map(Format::name),
             backend: &options.backend,
             share_prompt: recipe.share_prompt,

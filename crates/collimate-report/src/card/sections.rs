@@ -166,7 +166,11 @@ pub(super) fn arguments(input: &CardInput<'_>) -> String {
         "float32" => "AdamW, trained in float32.".to_owned(),
         other => format!("AdamW in float32, computed in {other}."),
     };
+    let precision = match input.recipe.float32_matmul_precision.as_str() {
+        "highest" => String::new(),
+        lower => format!(" Products of float32 numbers in {lower} precision."),
+    };
     let packing = input.base_packing.map(|format| format!(" The base model's linear layers were packed as {format}."));
-    let computed = computed + &packing.unwrap_or_default();
+    let computed = computed + &precision + &packing.unwrap_or_default();
     format!("\n## Training arguments\n\n| key | value |\n|---|---|\n{lines}\n{computed}\n")
 }

@@ -22,6 +22,7 @@ use collimate_progress::Silent;
 fn scorer(model: u8, adapter: Option<u8>) -> Scorer<'static> {
     let hash = |byte: u8| Hash::from_bytes([byte; 32]);
     Scorer {
+        matmul_precision: "highest",
         model: hash(model),
         adapter: adapter.map(hash),
         dtype: "float32",
@@ -120,6 +121,7 @@ fn only_micro_batches_with_something_new_are_scored() {
 #[case::model(scorer(2, None))]
 #[case::adapter(scorer(1, Some(3)))]
 #[case::dtype(Scorer { dtype: "bfloat16", ..scorer(1, None) })]
+#[case::precision(Scorer { matmul_precision: "high", ..scorer(1, None) })]
 #[case::quantization(Scorer { quantization: Some("nf4"), ..scorer(1, None) })]
 #[case::backend(Scorer { backend: "cuda", ..scorer(1, None) })]
 #[case::prompts(Scorer { share_prompt: false, ..scorer(1, None) })]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use collimate_backend::{
-    BackendError, BackendJob, DeviceMemory, FusedOps, check_dtype, device_memory, dispatch, multiplies_in,
+    BackendError, BackendJob, DeviceMemory, FusedOps, check_dtype, device_memory, dispatch, matmul_precision,
+    multiplies_in, set_float32_matmul_precision,
 };
 use collimate_hf::{Adapter, HfError, LoraConfig, ModelConfig, ModelFolder, Storage};
 use collimate_model::{CausalLm, Placement, Trainable};
@@ -94,6 +95,13 @@ impl SessionDraft {
                 options.backend
             ));
         }
+        let wanted = options.matmul_precision;
+        if matmul_precision(&options.backend, wanted)? != wanted {
+            let wanted = wanted.name();
+            notes.push(format!(
+                "products in {wanted} precision would not be faster on this processor: they are in float32"
+            ));
+        }
         Ok(CheckedSession { outline, options, files: Files { weights, adapter }, notes })
     }
 }
@@ -107,6 +115,7 @@ impl SessionOptions {
         // Fails for a backend or a device that is not there, which not every dtype needs.
         let memory = device_memory(&self.backend, self.device)?;
         check_dtype(&self.backend, self.device, self.dtype)?;
+        matmul_precision(&self.backend, self.matmul_precision)?;
         Ok(memory)
     }
 
@@ -133,6 +142,7 @@ impl CheckedSession {
     /// As [`open_session`].
     pub fn open(self) -> Result<Box<dyn Session>, TrainError> {
         let (backend, device) = (self.options.backend.clone(), self.options.device);
+        set_float32_matmul_precision(self.options.matmul_precision);
         Ok(dispatch(&backend, device, self)??)
     }
 

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use collimate_backend::ComputeDtype;
+use collimate_backend::{ComputeDtype, MatmulPrecision};
 use collimate_hf::{LoraConfig, ModelConfig, Storage};
 use collimate_quantized::Format;
 use collimate_recipe::{Recipe, WeightPlace};
 
 use crate::error::TrainError;
-use crate::load_recipe::{backend_name, compute_dtype, quantization};
+use crate::load_recipe::{backend_name, compute_dtype, matmul_precision, quantization};
 
 /// What is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,8 @@ pub struct SessionOptions {
     pub device: usize,
     /// Dtype to compute in.
     pub dtype: ComputeDtype,
+    /// How exact products of float32 numbers are to be.
+    pub matmul_precision: MatmulPrecision,
     /// Format to pack the weights of the base model's linear layers into; weights that are packed in the files stay as they are.
     pub quantization: Option<Format>,
     /// Where weights are kept that passes only read.
@@ -56,6 +58,7 @@ impl SessionOptions {
             backend: "flex".to_owned(),
             device: 0,
             dtype: ComputeDtype::Float32,
+            matmul_precision: MatmulPrecision::Highest,
             quantization: None,
             weights: WeightPlace::Resident,
             training: Training::Off,
@@ -70,6 +73,7 @@ impl SessionOptions {
             backend: backend_name(recipe).to_owned(),
             device: recipe.device,
             dtype: compute_dtype(recipe),
+            matmul_precision: matmul_precision(recipe),
             quantization: quantization(recipe),
             weights: WeightPlace::named(&recipe.weights, recipe.memory_budget),
             ..Self::inference(model, adapter)

@@ -7,7 +7,7 @@ use collimate_report::provenance::Machine;
 
 use super::finish::{base_name, base_packing};
 use super::run::Run;
-use crate::load_recipe::backend_name;
+use crate::load_recipe::{backend_name, computed_in};
 use crate::session::Session;
 
 /// What the run is, without its times.
@@ -24,8 +24,8 @@ pub(super) fn describe(run: &Run<'_>, session: &dyn Session) -> RunInfo {
         num_trainable: summary.num_trainable,
         trained: if recipe.use_peft { format!("LoRA r {}", recipe.lora_r) } else { "all weights".to_owned() },
         compute_dtype: match base_packing(recipe) {
-            Some(format) => format!("{}, over a base in {format}", recipe.compute_dtype),
-            None => recipe.compute_dtype.clone(),
+            Some(format) => format!("{}, over a base in {format}", computed_in(recipe)),
+            None => computed_in(recipe),
         },
         device: device(recipe),
         objective: recipe.objective.name.clone(),

@@ -12,6 +12,7 @@ use super::plan::expected_peak;
 use super::run::Run;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
+use crate::load_recipe::computed_in;
 use crate::session::{Outline, Session};
 use collimate_progress::{format_bytes, format_count};
 
@@ -53,7 +54,7 @@ fn model(session: &dyn Session, recipe: &Recipe) -> String {
         format_count(summary.num_parameters),
         format_count(summary.num_trainable),
         100.0 * summary.num_trainable as f64 / summary.num_parameters as f64,
-        recipe.compute_dtype,
+        computed_in(recipe),
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use collimate_backend::{ComputeDtype, multiplies_in};
+use collimate_backend::{ComputeDtype, MatmulPrecision, multiplies_in};
 use collimate_hub::{Hub, HubOptions};
 use collimate_objectives as _;
 use collimate_train::{LoadedRecipe, load_recipe_from};
@@ -34,4 +34,5 @@ fn bf16_is_a_wish_and_compute_dtype_is_not(#[case] text: &str, #[case] computed:
 #[test]
 fn the_types_that_recipes_name_are_those_of_backends() {
     assert_eq!(collimate_recipe::COMPUTE_DTYPES, ComputeDtype::ALL.map(ComputeDtype::name));
+    assert_eq!(collimate_recipe::MATMUL_PRECISIONS, MatmulPrecision::ALL.map(MatmulPrecision::name));
 }

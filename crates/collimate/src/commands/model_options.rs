@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use collimate_backend::ComputeDtype;
 use collimate_model::GenerateOptions;
-use collimate_recipe::{QUANTIZATIONS, Recipe, WEIGHT_PLACES};
+use collimate_recipe::{MATMUL_PRECISIONS, QUANTIZATIONS, Recipe, WEIGHT_PLACES};
 use collimate_text::{TextTokenizer, TokenizerChanges};
 use collimate_train::session::{CheckedSession, Session, SessionOptions, check_session};
 use collimate_train::tokenizer_changes;
@@ -38,6 +38,9 @@ pub(crate) struct ModelOptions {
     /// Number type to compute in
     #[arg(long, value_name = "TYPE", default_value = "float32", value_parser = compute_dtype)]
     pub(crate) compute_dtype: ComputeDtype,
+    /// How exact products of float32 numbers are: highest, high or medium
+    #[arg(long, value_name = "NAME", default_value = "highest", value_parser = PossibleValuesParser::new(MATMUL_PRECISIONS))]
+    pub(crate) float32_matmul_precision: String,
     /// Format to pack the weights of the model's linear layers into: none, nf4, nf4-double or int8
     #[arg(long, value_name = "FORMAT", default_value = "none", value_parser = PossibleValuesParser::new(QUANTIZATIONS))]
     pub(crate) quantization: String,
@@ -81,6 +84,7 @@ impl ModelOptions {
             backend: Some(self.backend.clone()),
             device: self.device,
             compute_dtype: self.compute_dtype.name().to_owned(),
+            float32_matmul_precision: self.float32_matmul_precision.clone(),
             quantization: self.quantization.clone(),
             weights: self.weights.clone(),
             ..Recipe::default()
