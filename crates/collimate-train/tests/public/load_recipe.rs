@@ -5,7 +5,9 @@ use std::fs;
 use collimate_backend::{ComputeDtype, MatmulPrecision, multiplies_in};
 use collimate_hub::{Hub, HubOptions};
 use collimate_objectives as _;
-use collimate_train::{LoadedRecipe, load_recipe_from};
+use collimate_quantized::Format;
+use collimate_recipe::{QUANTIZATIONS, Recipe};
+use collimate_train::{LoadedRecipe, load_recipe_from, quantization};
 use rstest::rstest;
 
 #[rstest]
@@ -35,4 +37,12 @@ fn bf16_is_a_wish_and_compute_dtype_is_not(#[case] text: &str, #[case] computed:
 fn the_types_that_recipes_name_are_those_of_backends() {
     assert_eq!(collimate_recipe::COMPUTE_DTYPES, ComputeDtype::ALL.map(ComputeDtype::name));
     assert_eq!(collimate_recipe::MATMUL_PRECISIONS, MatmulPrecision::ALL.map(MatmulPrecision::name));
+}
+
+#[test]
+fn every_format_that_recipes_name_can_be_packed_into() {
+    for name in QUANTIZATIONS {
+        let recipe = Recipe { quantization: name.to_owned(), ..Recipe::default() };
+        assert_eq!(quantization(&recipe).map_or("none", Format::name), name);
+    }
 }

@@ -17,7 +17,7 @@ fn folder_with_model() -> Folder {
     let row = json!({"prompt": "What is 3 times 4?", "responses": [
         {"content": "It is twelve.", "reward": 1}, {"content": "It is eleven.", "reward": 0},
     ]});
-    folder.write("data.jsonl", &format!("{row}\n"));
+    folder.write("data.jsonl", format!("{row}\n"));
     folder
 }
 
