@@ -12,6 +12,7 @@ mod driver;
 mod emulator;
 mod instructions;
 mod pack;
+mod plain;
 mod product;
 mod rounded;
 mod split;

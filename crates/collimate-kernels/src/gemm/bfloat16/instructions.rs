@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::amx;
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
+use super::plain;
 use super::tile::{DEPTH, LANES, PAIRS, PRODUCTS, Panels, SIDE, Sums, Tile};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,12 @@ enum Kind {
     /// Dot products of pairs.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// Plain code, only if it is asked for.
+    Plain,
 }
+
+/// Environment variable that names the instructions to use, for tests and comparisons: `plain`, or some that the processor has.
+const CHOICE: &str = "COLLIMATE_BFLOAT16_PRODUCTS";
 
 /// All, the fastest first.
 const KINDS: &[Kind] = &[
@@ -26,6 +32,7 @@ const KINDS: &[Kind] = &[
     Kind::Amx,
     #[cfg(target_arch = "x86_64")]
     Kind::Avx512,
+    Kind::Plain,
 ];
 
 /// Instructions that multiply tiles of bfloat16 numbers; there is a value only for those that the processor has.
@@ -42,6 +49,7 @@ impl Kind {
             Self::Amx => amx::is_available(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"),
+            Self::Plain => false,
         }
     }
 }
@@ -55,18 +63,26 @@ impl Instructions {
         }
     }
 
-    /// All that this processor has, the fastest first.
+    /// All that this processor has, the fastest first; or those that the environment names.
     pub(super) fn available() -> &'static [Self] {
         static AVAILABLE: OnceLock<Vec<Instructions>> = OnceLock::new();
-        AVAILABLE.get_or_init(|| KINDS.iter().copied().filter(|kind| kind.is_available()).map(Self).collect())
+        AVAILABLE.get_or_init(|| {
+            let chosen = std::env::var(CHOICE).unwrap_or_default();
+            let is_chosen = |kind: &Kind| Self(*kind).name() == chosen;
+            let has = |kind: &Kind| kind.is_available() || *kind == Kind::Plain;
+            match KINDS.iter().copied().find(|kind| has(kind) && is_chosen(kind)) {
+                Some(kind) => vec![Self(kind)],
+                None => KINDS.iter().copied().filter(|kind| kind.is_available()).map(Self).collect(),
+            }
+        })
     }
 
-    /// Those and AMX, which the emulator provides to tests where the processor lacks it.
+    /// Those, plain code, and AMX, which the emulator provides to tests where the processor lacks it.
     #[cfg(test)]
     pub(super) fn testable() -> Vec<Self> {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         super::emulator::provide_amx();
-        let is_testable = |kind: &Kind| kind.is_available() || Self(*kind).name() == "amx";
+        let is_testable = |kind: &Kind| kind.is_available() || ["amx", "plain"].contains(&Self(*kind).name());
         KINDS.iter().copied().filter(is_testable).map(Self).collect()
     }
 
@@ -76,6 +92,7 @@ impl Instructions {
             Kind::Amx => "amx",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512_bf16",
+            Kind::Plain => "plain",
         }
     }
 
@@ -86,6 +103,8 @@ impl Instructions {
             Kind::Amx => true,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => false,
+            // Who asks for it wants its numbers.
+            Kind::Plain => true,
         }
     }
 
@@ -101,6 +120,7 @@ impl Instructions {
             // SAFETY: the processor has it.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => task(&mut |panels, rows, sums| unsafe { avx512::sum(panels, rows, sums) }),
+            Kind::Plain => task(&mut plain::sum),
         }
     }
 }

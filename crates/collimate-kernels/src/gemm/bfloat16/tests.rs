@@ -223,9 +223,9 @@ fn special_numbers_are_those_of_ieee_but_for_subnormal_ones() {
             "{out:?}"
         );
         // A subnormal number times the largest; times one; zero times NaN and times infinity.
-        let (large, one) = match instructions {
-            Some(_) => (0.0, 0.0),
-            None => (tiny.to_f32() * bf16::MAX.to_f32(), tiny.to_f32()),
+        let (large, one) = match instructions.map(Instructions::name) {
+            Some("amx" | "avx512_bf16") => (0.0, 0.0),
+            _ => (tiny.to_f32() * bf16::MAX.to_f32(), tiny.to_f32()),
         };
         assert_eq!(out[4..6], [large, one], "{instructions:?}");
         assert!(out[6].is_nan() && out[7].is_nan(), "{out:?}");
