@@ -8,6 +8,8 @@
 //! Activations, and the weights of products, are of an [`Element`] type: bfloat16 is widened where it is read, and a result is
 //! rounded to it once. Statistics, log-sum-exps, angles, norm weights and gradients of weights are float32 always.
 //!
+//! Products of bfloat16 numbers use AMX or AVX-512's `vdpbf16ps` where the processor has them ([`multiply_bfloat16`]).
+//!
 //! Read first: [`attention`] with [`Segment`], [`target_logps`] with [`OutputLayer`], and [`multiply`] with [`Matrix`].
 //!
 //! Must not know: tensors, backends, models and objectives.

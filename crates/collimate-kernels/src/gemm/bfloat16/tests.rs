@@ -282,4 +282,5 @@ fn the_public_products_are_those_of_the_fastest_instructions() {
     multiply_with(Instructions::fastest(), &mut expected, [0.0, 1.0], a, matrix);
     assert!(found == expected && prepared == expected);
     assert_eq!(bfloat16_products(), all_bfloat16_products().first().copied());
+    assert!(!force_bfloat16_products("abacus") && bare_bfloat16_products("abacus", 1).is_none());
 }
