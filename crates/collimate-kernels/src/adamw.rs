@@ -2,8 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::simd::dispatch;
-use crate::vector::CHUNK;
+use crate::simd::{CHUNK, dispatch};
 
 /// The scalars of an AdamW update, in PyTorch's order of operations.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,8 +8,7 @@ use std::fmt;
 use half::bf16;
 use rayon::prelude::*;
 
-use crate::simd::dispatch;
-use crate::vector::CHUNK;
+use crate::simd::{CHUNK, dispatch};
 
 /// A number as a kernel's operands hold it; everything is computed in float32.
 pub trait Element: Copy + Default + PartialEq + fmt::Debug + Send + Sync + 'static {

@@ -3,8 +3,7 @@
 use rayon::prelude::*;
 
 use crate::element::Element;
-use crate::simd::{dispatch, exp};
-use crate::vector::CHUNK;
+use crate::simd::{CHUNK, dispatch, exp};
 
 /// The activation applied to the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,6 +9,9 @@ use pulp::{Arch, NullaryFnOnce};
 /// Partial sums of a vectorized reduction: one AVX-512 register, two of AVX2, four of NEON.
 pub(crate) const LANES: usize = 16;
 
+/// Elements per task of an element-wise kernel; sums are split there whatever the number of threads.
+pub(crate) const CHUNK: usize = 1 << 14;
+
 /// Runs a kernel with the widest instructions of this machine; its body must be `#[inline(always)]`.
 #[inline]
 pub(crate) fn dispatch<F: FnOnce() -> R, R>(kernel: F) -> R {

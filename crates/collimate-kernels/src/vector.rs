@@ -3,10 +3,7 @@
 use rayon::prelude::*;
 
 use crate::element::Element;
-use crate::simd::{dispatch, sum_map};
-
-/// Elements per task; sums are split there whatever the number of threads.
-pub(crate) const CHUNK: usize = 1 << 14;
+use crate::simd::{CHUNK, dispatch, sum_map};
 
 /// `y += factor · x`, both \[n\].
 pub fn add_scaled<Y: Element, X: Element>(y: &mut [Y], factor: f32, x: &[X]) {

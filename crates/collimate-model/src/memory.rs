@@ -147,7 +147,8 @@ fn adapted_weights(config: &ModelConfig, lora: Option<&LoraConfig>, dtype: Compu
 struct Elements {
     /// In a block's activations.
     kept: u64,
-    /// In the temporaries of the block being computed.
+    /// In the temporaries of the block being computed. They count as float32 in any dtype: what a temporary in bfloat16 takes
+    /// less is what flex needs to widen the factors of one product and to hold its sums.
     working: u64,
 }
 

@@ -7,8 +7,7 @@ use rayon::prelude::*;
 
 use super::Bfloat16Matrix;
 use crate::gemm::{Matrix, PackedWeight, multiply_packed};
-use crate::simd::dispatch;
-use crate::vector::CHUNK;
+use crate::simd::{CHUNK, dispatch};
 
 /// A factor in float32, whole.
 pub(super) struct Widened {
