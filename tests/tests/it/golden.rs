@@ -4,6 +4,7 @@ mod bfloat16;
 mod gguf;
 mod merged;
 mod parity;
+mod precision;
 mod quantized;
 mod runs;
 mod schedule;

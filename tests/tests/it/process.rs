@@ -26,6 +26,13 @@ impl Process {
         Self::spawn(command(arguments), folder)
     }
 
+    /// The same with a variable of the environment.
+    pub(crate) fn start_with_variable(folder: &Path, arguments: &[String], name: &str, value: &str) -> Self {
+        let mut command = command(arguments);
+        command.env(name, value);
+        Self::spawn(command, folder)
+    }
+
     /// The same with a limit on the length of files, as under a quota.
     #[cfg(unix)]
     pub(crate) fn start_with_short_files(folder: &Path, arguments: &[String], num_bytes: u64) -> Self {
