@@ -12,6 +12,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer};
 
 use super::TextTokenizer;
+use super::guard::guarded;
 use super::long::{Framed, PIECE_BYTES, framed};
 use crate::TextError;
 use cuts::Cuts;
@@ -107,7 +108,8 @@ impl Words {
             Some(_) => return None,
         };
         // What stands around a text does not depend on it.
-        let [without, with] = [false, true].map(|special| tokenizer.encode_fast("a", special).ok().map(|a| framed(&a)));
+        let encoded = |special| guarded(|| tokenizer.encode_fast("a", special)).ok().map(|a| framed(&a));
+        let [without, with] = [false, true].map(encoded);
         let (without, with) = (without?, with?);
         if without.ids != with.ids || !without.before.is_empty() || !without.after.is_empty() {
             return None;
