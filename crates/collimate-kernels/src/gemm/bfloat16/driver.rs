@@ -67,12 +67,17 @@ impl<'o> Target<'o> {
     /// No other task accesses this block.
     unsafe fn add(&self, row: usize, column: usize, sums: &Sums, scale: Scale) {
         let columns = SIDE.min(self.columns - column);
-        for (row, sums) in (row..self.rows).zip(&sums.0) {
-            // SAFETY: the elements are within the matrix, which is borrowed; by the caller's promise nothing else accesses them.
-            let to =
-                unsafe { std::slice::from_raw_parts_mut(self.data.wrapping_add(row * self.stride + column), columns) };
-            scale.apply(to, sums);
-        }
+        dispatch(
+            #[inline(always)]
+            || {
+                for (row, sums) in (row..self.rows).zip(&sums.0) {
+                    let start = self.data.wrapping_add(row * self.stride + column);
+                    // SAFETY: the elements are within the matrix, which is borrowed; by the caller's promise nothing else
+                    // accesses them.
+                    scale.apply(unsafe { std::slice::from_raw_parts_mut(start, columns) }, sums);
+                }
+            },
+        );
     }
 }
 
@@ -85,17 +90,15 @@ pub(super) struct Scale {
 }
 
 impl Scale {
+    #[inline(always)]
     fn apply(self, to: &mut [f32], sums: &[f32; SIDE]) {
-        dispatch(
-            #[inline(always)]
-            // Rows of whole blocks have a length that the compiler knows.
-            || match (<&mut [f32; SIDE]>::try_from(&mut *to), self.accumulate) {
-                (Ok(to), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha.mul_add(sum, *to)),
-                (Ok(to), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha * sum),
-                (Err(_), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha.mul_add(sum, *to)),
-                (Err(_), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha * sum),
-            },
-        );
+        // Rows of whole blocks have a length that the compiler knows.
+        match (<&mut [f32; SIDE]>::try_from(&mut *to), self.accumulate) {
+            (Ok(to), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha.mul_add(sum, *to)),
+            (Ok(to), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha * sum),
+            (Err(_), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha.mul_add(sum, *to)),
+            (Err(_), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha * sum),
+        }
     }
 }
 
