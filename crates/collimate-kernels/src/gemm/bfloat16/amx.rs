@@ -69,8 +69,9 @@ impl Tiles {
     /// The sums of all panels, one after the other: four accumulators of 16 by 16, for the halves of both factors.
     pub(super) fn sum(&mut self, panels: &[Panels<'_>], sums: &mut Sums) {
         let (starts, depth) = starts(panels);
-        // SAFETY: the tiles are configured on this thread. Both pointers of `starts` lead to `depth` tiles of two kilobytes, in whose
-        // halves rows are 64 bytes apart; the four accumulators are the quarters of `sums`, whose rows are 128 bytes apart.
+        // SAFETY: the tiles are configured on this thread. Both pointers of `starts` lead to `depth` tiles of two kilobytes, in
+        // whose halves rows are 64 bytes apart; the four accumulators are the quarters of `sums`, whose rows are 128 bytes
+        // apart.
         unsafe {
             asm!(
                 "tilezero tmm0",

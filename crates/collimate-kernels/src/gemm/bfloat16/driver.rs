@@ -10,7 +10,8 @@ use super::instructions::{Instructions, Sum};
 use super::tile::{PRODUCTS, Panels, SIDE, Sums, Tile};
 use crate::simd::dispatch;
 
-/// The most tiles along the inner dimension that are summed at once: such a panel takes 40 kB, most of a first-level cache. A longer dimension is divided evenly; the sums of its parts are added in float32.
+/// The most tiles along the inner dimension that are summed at once: such a panel takes 40 kB, most of a first-level cache. A
+/// longer dimension is divided evenly; the sums of its parts are added in float32.
 const DEPTH_TILES: usize = 20;
 
 /// Columns of a task in blocks of 32: with 20 tiles along the inner dimension, its panels take 320 kB, which stay in a second-level

@@ -148,8 +148,8 @@ pub fn force_bfloat16_products(name: &str) -> bool {
     })
 }
 
-/// For benchmarks: sums panels in the first-level cache on this thread, `rounds` times, with the instructions of this name. Returns the
-/// number of additions and multiplications, or none if the processor lacks them.
+/// For benchmarks: sums panels in the first-level cache on this thread, `rounds` times, with the instructions of this name.
+/// Returns the number of additions and multiplications, or none if the processor lacks them.
 #[doc(hidden)]
 pub fn bare_bfloat16_products(name: &str, rounds: usize) -> Option<f64> {
     const TILES: usize = 6;

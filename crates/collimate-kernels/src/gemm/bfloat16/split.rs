@@ -53,8 +53,8 @@ impl Split {
 /// float32.
 ///
 /// Where this would not be faster ([`MatmulPrecision::on_this_processor`]), the product is that of [`multiply`]. The bounds of
-/// [`MatmulPrecision`] hold for numbers between 2⁻¹⁰⁰ and 2¹⁰⁰: what falls below 2⁻¹²⁶ is zero, and a factor that is infinite, or rounded
-/// to infinity, makes its products infinite or NaN.
+/// [`MatmulPrecision`] hold for numbers between 2⁻¹⁰⁰ and 2¹⁰⁰: what falls below 2⁻¹²⁶ is zero, and a factor that is infinite,
+/// or rounded to infinity, makes its products infinite or NaN.
 ///
 /// # Panics
 /// If the sizes do not fit each other or the slices.

@@ -15,9 +15,9 @@ use crate::simd::dispatch;
 
 /// A weight W of bfloat16 numbers, [rows, columns], packed for products.
 ///
-/// Its order is that of products with Wᵀ, in which pairs of numbers lie side by side along the columns of W; these need no packing. Products
-/// with W sum along its rows, so every pair has to be made anew: W is rearranged tile by tile for each such product. This takes
-/// one pass over W, which is little beside a product with many rows. A second copy in the other order would
+/// Its order is that of products with Wᵀ, in which pairs of numbers lie side by side along the columns of W; these need no
+/// packing. Products with W sum along its rows, so every pair has to be made anew: W is rearranged tile by tile for each such
+/// product. This takes one pass over W, which is little beside a product with many rows. A second copy in the other order would
 /// take as much memory as float32.
 ///
 /// A number takes two bytes; rows and columns are rounded up to multiples of 32.
