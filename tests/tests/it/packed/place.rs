@@ -1,12 +1,16 @@
 //! Where weights are kept if nobody says so.
 
 use std::fs;
+use std::path::Path;
 
 use collimate_backend::BACKENDS;
+use collimate_hf::ModelFolder;
+use collimate_oracle::golden_dir;
 use collimate_recipe::{MemoryBudget, WeightPlace};
 use collimate_train::{OVERHEAD, SessionOptions, check_session, open_session};
 use serde_json::{Value, json};
 
+use super::write_both;
 use crate::harness::{Folder, collimate, succeed, train};
 use crate::small_model::write_model_with;
 
@@ -82,6 +86,21 @@ fn a_session_reads_weights_from_files_only_where_its_budget_is_too_small() {
     let checked = check_session(&options(WeightPlace::Mapped)).expect("a sound folder");
     fs::remove_file(folder.path("base").join("config.json")).expect("a file");
     assert_eq!(checked.open().expect("a session").memory_costs(), mapped);
+}
+
+#[test]
+fn the_files_of_a_packed_base_are_opened_once() {
+    let folder = Folder::new();
+    let (packed, unpacked) = (folder.path("packed"), folder.path("unpacked"));
+    write_both(&golden_dir().join("models/llama.quantized"), "nf4", &packed, &unpacked);
+    // Its configuration says which weights are packed, so it has looked into the files.
+    let is_open = |model: &Path| {
+        let opened = ModelFolder::open(model).expect("a sound folder");
+        fs::remove_file(model.join("model.safetensors")).expect("a file");
+        opened.into_weights().is_ok()
+    };
+    assert!(is_open(&packed));
+    assert!(!is_open(&unpacked), "nobody has asked for these");
 }
 
 #[test]
