@@ -3,8 +3,6 @@
 mod attention;
 mod products;
 mod tensors;
-#[cfg(test)]
-mod tests;
 
 use std::ops::Range;
 

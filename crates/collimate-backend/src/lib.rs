@@ -42,8 +42,6 @@ mod flex;
 #[cfg(feature = "libtorch")]
 mod libtorch;
 mod ops;
-#[cfg(test)]
-mod ops_tests;
 #[cfg(all(test, any(feature = "cube", feature = "libtorch")))]
 mod packed_tests;
 mod plain_backend;

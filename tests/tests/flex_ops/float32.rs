@@ -1,13 +1,12 @@
-//! Compares flex's kernels with the plain forms of the same operations.
+//! In float32, against the plain forms of the same operations.
 
 use burn::tensor::{Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
-use rstest::rstest;
-
-use crate::{
+use collimate_backend::{
     AdamwStep, AttentionMap, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient,
     Moments, OutputLayer, Rotary, Segment, plain,
 };
+use rstest::rstest;
 
 type Matrix = Tensor<Flex, 2>;
 

@@ -1,13 +1,12 @@
-//! flex in bfloat16 against the plain forms in float32, and the dtypes of results.
+//! In bfloat16, against the plain forms in float32, and the dtypes of results.
 
 use burn::tensor::{DType, Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
-use rstest::rstest;
-
-use crate::{
+use collimate_backend::{
     AttentionMap, AttentionSaved, AttentionShape, DropoutRows, Factor, FusedOps, GateActivation, Gradient, OutputLayer,
     Rotary, Segment, in_dtype, in_float32, plain,
 };
+use rstest::rstest;
 
 type Matrix = Tensor<Flex, 2>;
 

@@ -1,0 +1,4 @@
+//! flex's operations, which are kernels, compared with the plain forms of the same operations.
+
+mod bfloat16;
+mod float32;
