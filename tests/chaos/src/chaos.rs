@@ -25,7 +25,7 @@ pub struct ChaosOptions {
     /// Seed of when and how processes are interrupted.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
-    // The names come from the tables.
+    /// Work to interrupt, by name; all of it if empty.
     #[arg(long, value_name = "NAME", help = format!("Work to interrupt; may be repeated [default: all]: {}", known()))]
     pub work: Vec<String>,
     /// Interrupt some processes by SIGTERM or SIGINT too; they must save and end with 143 or 130.
