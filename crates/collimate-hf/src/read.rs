@@ -15,6 +15,7 @@ use crate::plain_file::read_json;
 use crate::rope::{self, RopeFields, RopeScaling};
 use crate::{limits, shards};
 
+const MXFP4: &str = "MXFP4 is the format of gpt_oss's experts, an architecture that is not read yet";
 /// More blocks are a typing error, and their list of names would exhaust memory.
 const MOST_LAYERS: usize = 10_000;
 
@@ -175,9 +176,7 @@ fn quantization(fields: Fields<'_>) -> Result<Option<QuantizationConfig>, HfErro
     let refused = |reason: &str| fields.unsupported("quantization_config", reason);
     let config = fields.get("quantization_config").map(QuantizationConfig::from_json).transpose();
     match config.map_err(|error| refused(&error.to_string()))? {
-        Some(config) if config.method == QuantizationMethod::Mxfp4 => {
-            Err(refused("MXFP4 is the format of gpt_oss's experts, an architecture that is not read yet"))
-        }
+        Some(QuantizationConfig { method: QuantizationMethod::Mxfp4, .. }) => Err(refused(MXFP4)),
         config => Ok(config),
     }
 }

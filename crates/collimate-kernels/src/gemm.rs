@@ -7,12 +7,12 @@ mod precision;
 
 use gemm::Parallelism;
 
+use self::bfloat16::Split;
 pub use self::bfloat16::{
     Bfloat16Matrix, PackedBfloat16, all_bfloat16_products, bare_bfloat16_products, bfloat16_products,
     force_bfloat16_products, multiply_bf16, multiply_bfloat16, multiply_packed_bf16, multiply_prepared, multiply_split,
 };
 pub use self::packed::{PackedWeight, multiply_packed};
-use self::precision::split_in_force;
 pub use self::precision::{MatmulPrecision, set_float32_matmul_precision};
 
 /// A factor of a product, [rows, columns], or the transpose of a stored [columns, rows].
@@ -129,7 +129,7 @@ fn product(out: &mut [f32], accumulate: bool, alpha: f32, a: View<'_>, b: View<'
     if a.rows == 0 || b.columns == 0 {
         return;
     }
-    if let Some(split) = split_in_force() {
+    if let Some(split) = Split::in_force() {
         return split.multiply(&mut out[..a.rows * b.columns], accumulate, alpha, a, b);
     }
     if a.rows == 1 {

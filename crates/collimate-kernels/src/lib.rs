@@ -38,6 +38,7 @@ mod simd;
 mod target_logps;
 #[cfg(test)]
 mod testing;
+mod threads;
 mod vector;
 
 pub use adamw::{AdamwStep, adamw};
@@ -55,4 +56,5 @@ pub use gemm::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_pro
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotary::rotate;
 pub use target_logps::{OutputLayer, TargetLogp, target_logps, target_logps_backward, target_logps_with_gradients};
+pub use threads::{join, run_passes_on_the_main_thread, set_threads};
 pub use vector::{add_rows, add_scaled, sum_of_squares};

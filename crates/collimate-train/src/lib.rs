@@ -30,11 +30,11 @@ mod prepare;
 mod reference;
 mod scoring;
 pub mod session;
-mod threads;
 mod trainer;
 
 #[doc(hidden)]
 pub use collimate_checkpoint::read_trainer_state;
+pub use collimate_kernels::run_passes_on_the_main_thread;
 pub use collimate_progress::{self as progress, Observer, format_bytes, format_count, format_seconds};
 pub use collimate_resolve::LoadedRecipe;
 pub use control::{RunContext, RunControl, StopFlag};
@@ -48,7 +48,6 @@ pub use reference::hash_of_starts;
 pub use session::{
     CheckedSession, ModelSummary, Session, SessionOptions, Training, UpdateStats, check_session, open_session,
 };
-pub use threads::run_passes_on_the_main_thread;
 pub use trainer::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
     TrainSummary, check_folder, check_recipe, plan, train, train_in, write_documents,

@@ -7,7 +7,6 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::bfloat16::Split;
-use super::precision::split_in_force;
 use super::{FEW, Matrix, SMALL, View, product_at};
 
 /// A matrix [rows, columns] in a packed form, such as four bits a number.
@@ -71,7 +70,7 @@ pub fn multiply_packed(
     if a.rows == 1 {
         return one_row(out, accumulate, alpha, a, weight, transposed);
     }
-    if let Some(split) = split_in_force() {
+    if let Some(split) = Split::in_force() {
         return by_split_panels(split, out, accumulate, alpha, a_view, weight, transposed);
     }
     let to = Columns { data: out.as_mut_ptr(), width };

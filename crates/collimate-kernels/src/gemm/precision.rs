@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::bfloat16::Split;
-
 /// How exact a product of float32 numbers has to be, by PyTorch's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MatmulPrecision {
@@ -34,12 +32,6 @@ impl MatmulPrecision {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|precision| precision.name() == name)
     }
-
-    /// How exact products are on this processor: where a lower precision would not be faster, they are in float32, as in PyTorch.
-    /// [`MatmulPrecision::High`] needs AMX, [`MatmulPrecision::Medium`] instructions for bfloat16 of any kind.
-    pub fn on_this_processor(self) -> Self {
-        if Split::new(self).is_some() { self } else { Self::Highest }
-    }
 }
 
 /// An index into [`MatmulPrecision::ALL`].
@@ -50,10 +42,9 @@ pub fn set_float32_matmul_precision(precision: MatmulPrecision) {
     IN_FORCE.store(precision as u8, Ordering::Relaxed);
 }
 
-/// What computes products in bfloat16; `None` if they are computed in float32.
-pub(super) fn split_in_force() -> Option<Split> {
-    let precision = MatmulPrecision::ALL.get(usize::from(IN_FORCE.load(Ordering::Relaxed)))?;
-    Split::new(*precision)
+/// The setting.
+pub(super) fn float32_matmul_precision() -> MatmulPrecision {
+    MatmulPrecision::ALL.get(usize::from(IN_FORCE.load(Ordering::Relaxed))).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -162,7 +162,12 @@ pub(super) fn arguments(input: &CardInput<'_>) -> String {
             format!("| {key} | {} |\n", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
         })
         .collect();
-    let computed = match input.recipe.compute_dtype.as_str() {
+    format!("\n## Training arguments\n\n| key | value |\n|---|---|\n{lines}\n{}\n", computed(input))
+}
+
+/// In which types the model was computed.
+fn computed(input: &CardInput<'_>) -> String {
+    let dtype = match input.recipe.compute_dtype.as_str() {
         "float32" => "AdamW, trained in float32.".to_owned(),
         other => format!("AdamW in float32, computed in {other}."),
     };
@@ -171,6 +176,5 @@ pub(super) fn arguments(input: &CardInput<'_>) -> String {
         lower => format!(" Products of float32 numbers in {lower} precision."),
     };
     let packing = input.base_packing.map(|format| format!(" The base model's linear layers were packed as {format}."));
-    let computed = computed + &precision + &packing.unwrap_or_default();
-    format!("\n## Training arguments\n\n| key | value |\n|---|---|\n{lines}\n{computed}\n")
+    dtype + &precision + &packing.unwrap_or_default()
 }

@@ -32,8 +32,8 @@ use crate::error::TrainError;
 use crate::packs::PassBudget;
 use crate::prepare::{store_folder, tokenizer_changes};
 use crate::session::{CheckedSession, Outline, SessionDraft, SessionOptions, Training};
-use crate::threads::set_threads;
 use collimate_checkpoint::Checkpoint;
+use collimate_kernels::set_threads;
 
 /// A recipe whose parts exist and are compatible.
 pub(super) struct Checked {

@@ -17,7 +17,7 @@ use crate::packs::PassBudget;
 use crate::prepare::{encoder, evaluation_request, training_request};
 use crate::reference::Reference;
 use crate::session::{CheckedSession, Session};
-use crate::threads::join;
+use collimate_kernels::join;
 
 /// The rows of a run, or the tokens that an earlier run made of them.
 pub(super) struct Rows<'a> {

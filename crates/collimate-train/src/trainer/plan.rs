@@ -23,7 +23,7 @@ use super::run::Run;
 use crate::error::TrainError;
 use crate::load_recipe::backend_name;
 use crate::packs::PassBudget;
-use crate::threads::set_threads;
+use collimate_kernels::set_threads;
 
 /// Bytes of one float32 number.
 pub(super) const FLOAT: u64 = 4;

@@ -37,8 +37,18 @@ fn log_probs_are_as_near_as_the_precision(
     let (folder, groups) = (Folder::new(), golden_groups(model));
     let (data, output) = (write_data(&folder, &groups), folder.arg("scores.jsonl"));
     let base = golden_arg(&format!("models/{model}"));
-    let args =
-        ["score", "--data", &data, "--output", &output, "--model", &base, "--tokens", "--float32-matmul-precision", precision];
+    let args = [
+        "score",
+        "--data",
+        &data,
+        "--output",
+        &output,
+        "--model",
+        &base,
+        "--tokens",
+        "--float32-matmul-precision",
+        precision,
+    ];
     run(&folder, &args);
     let found = folder.rows("scores.jsonl");
     let error = |(row, response): (&Value, &Value)| (number(&response["logps"]) / number(&row["logps"]) - 1.0).abs();

@@ -4,7 +4,8 @@ use super::driver::Scale;
 use super::instructions::Instructions;
 use super::pack::{Lanes, Rest, Rounded};
 use super::product::Product;
-use crate::gemm::{MatmulPrecision, Matrix, View, multiply};
+use crate::gemm::precision::{MatmulPrecision, float32_matmul_precision};
+use crate::gemm::{Matrix, View, multiply};
 
 /// Products of float32 numbers as sums of one or three products of bfloat16 numbers.
 #[derive(Debug, Clone, Copy)]
@@ -13,7 +14,20 @@ pub(crate) struct Split {
     pub(super) precision: MatmulPrecision,
 }
 
+impl MatmulPrecision {
+    /// How exact products are on this processor: where a lower precision would not be faster, they are in float32, as in PyTorch.
+    /// [`MatmulPrecision::High`] needs AMX, [`MatmulPrecision::Medium`] instructions for bfloat16 of any kind.
+    pub fn on_this_processor(self) -> Self {
+        if Split::new(self).is_some() { self } else { Self::Highest }
+    }
+}
+
 impl Split {
+    /// What computes products; `None` if they are computed in float32.
+    pub(crate) fn in_force() -> Option<Self> {
+        Self::new(float32_matmul_precision())
+    }
+
     /// For a precision; `None` if this would not be faster than float32.
     pub(crate) fn new(precision: MatmulPrecision) -> Option<Self> {
         let is_worth_it = |instructions: &Instructions| match precision {

@@ -1,4 +1,4 @@
-//! The thread pool, and which thread runs a run's passes.
+//! The thread pool of the kernels, and which thread runs a run's passes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
@@ -17,7 +17,7 @@ pub fn run_passes_on_the_main_thread() {
 }
 
 /// Builds the pool, once per process: later runs keep the first one's size. Zero means one thread per core.
-pub(crate) fn set_threads(num_threads: usize) {
+pub fn set_threads(num_threads: usize) {
     let joins = JOINS_THE_POOL.load(Ordering::Relaxed);
     if num_threads == 0 && !joins {
         return;
@@ -32,7 +32,7 @@ pub(crate) fn set_threads(num_threads: usize) {
 /// Waits for a thread that uses the pool; meanwhile works for the pool if this thread belongs to it.
 ///
 /// Resumes a panic of that thread.
-pub(crate) fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
+pub fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
     while !handle.is_finished() {
         match rayon::yield_now() {
             Some(rayon::Yield::Executed) => {}
