@@ -31,13 +31,13 @@ macro_rules! on {
 /// Half the relative distance between neighbors in bfloat16: the largest error of one rounding.
 const ROUNDING: f64 = 1.0 / 512.0;
 
-/// Tolerance on log-probs of responses, relative. Largest found: 1.4 roundings, and 3.4 with experts, since a rounding may
+/// Tolerance on log-probs of responses, relative. Largest found: 1.4 roundings, and 4.4 with experts, since a rounding may
 /// route a token to another expert; PyTorch's own bfloat16 has 1.6 and 3.4 (`tests/python/bf16_logps.py`).
 fn logps_within(name: &str) -> f64 {
     if name == "mixtral" { 6.0 * ROUNDING } else { 2.0 * ROUNDING }
 }
 
-/// Tolerance on gradients of all parameters together, relative to their norm. Largest found: 0.098, and with experts 0.22;
+/// Tolerance on gradients of all parameters together, relative to their norm. Largest found: 0.098, and with experts 0.25;
 /// PyTorch's own: 0.12 and 0.28.
 fn gradients_within(name: &str) -> f64 {
     if name == "mixtral" { 0.3 } else { 0.12 }
