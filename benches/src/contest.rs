@@ -71,6 +71,8 @@ const DISTURBANCE: f64 = 0.1;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait for other programs before a step.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for them in a whole work: a machine that is always busy is measured as it is, and the results say so.
+const WHOLE_PATIENCE: Duration = Duration::from_secs(240);
 
 /// Measures a work.
 ///
@@ -82,6 +84,7 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
     let total = settings.num_warmup + settings.num_steps;
     let mut entrants: Vec<(Entrant, Prepared)> = Vec::new();
     let on_processor = settings.compute.on_processor();
+    let mut patience = Patience::new(on_processor);
     if on_processor {
         touch_memory();
     }
@@ -89,13 +92,13 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
         let folder = folder.join(work.name).join(i.to_string());
         let prepared = rows::write(task, &assets, &settings.data, &folder, total, &settings.compute)?;
         let label = if label.is_empty() { OURS } else { label };
-        entrants.push((start(label, ours(settings, &prepared), on_processor)?, prepared.clone()));
+        entrants.push((start(label, ours(settings, &prepared), &mut patience)?, prepared.clone()));
         for rival in settings.rivals.iter().filter(|_| work.has_peer()) {
             let command = rival.command(&settings.root, &prepared);
-            entrants.push((start(rival.label, command, on_processor)?, prepared.clone()));
+            entrants.push((start(rival.label, command, &mut patience)?, prepared.clone()));
         }
     }
-    let steps = take_turns(&mut entrants, total, &settings.compute)?;
+    let steps = take_turns(&mut entrants, total, &settings.compute, &mut patience)?;
     let mut results = Vec::new();
     for ((entrant, prepared), steps) in entrants.into_iter().zip(steps) {
         results.push(EntrantResult {
@@ -126,10 +129,8 @@ pub fn measure(work: &Work, shape: &Shape, settings: &Settings) -> Result<WorkRe
     Ok(result.with_figures())
 }
 
-fn start(label: &str, command: Command, on_processor: bool) -> Result<Entrant> {
-    if on_processor {
-        wait_for_quiet();
-    }
+fn start(label: &str, command: Command, patience: &mut Patience) -> Result<Entrant> {
+    patience.wait_for_quiet();
     let entrant = Entrant::start(label, command)?;
     let Ready { ready_seconds, reference_seconds, other_cpu_seconds, .. } = &entrant.ready;
     let reference: f64 = reference_seconds.iter().fold(0.0, |sum, seconds| sum + seconds);
@@ -153,14 +154,17 @@ fn groups_per_step(tasks: &[(&str, Task)]) -> usize {
 }
 
 /// Each entrant's steps, taken in turns.
-fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, compute: &ComputeSettings) -> Result<Vec<Vec<Step>>> {
+fn take_turns(
+    entrants: &mut [(Entrant, Prepared)],
+    total: usize,
+    compute: &ComputeSettings,
+    patience: &mut Patience,
+) -> Result<Vec<Vec<Step>>> {
     let on_processor = compute.on_processor();
     let mut steps: Vec<Vec<Step>> = vec![Vec::new(); entrants.len()];
     for number in 1..=total {
         for ((entrant, _), steps) in entrants.iter_mut().zip(&mut steps) {
-            if on_processor {
-                wait_for_quiet();
-            }
+            patience.wait_for_quiet();
             let step = entrant.step()?;
             report(&format!("step {number}/{total}  {:<10}", entrant.label), &step);
             if !on_processor {
@@ -173,10 +177,21 @@ fn take_turns(entrants: &mut [(Entrant, Prepared)], total: usize, compute: &Comp
     Ok(steps)
 }
 
-/// Waits until the CPU is idle, up to a limit.
-fn wait_for_quiet() {
-    let begun = Instant::now();
-    while num_busy(PAUSE) > DISTURBANCE && begun.elapsed() < PATIENCE {}
+/// What is left of the patience with other programs during a work; none where a GPU does the work.
+struct Patience(Duration);
+
+impl Patience {
+    fn new(on_processor: bool) -> Self {
+        Self(if on_processor { WHOLE_PATIENCE } else { Duration::ZERO })
+    }
+
+    /// Waits until the CPU is idle, up to the limits; always for the previous entrant's threads.
+    fn wait_for_quiet(&mut self) {
+        let begun = Instant::now();
+        let limit = self.0.min(PATIENCE);
+        while num_busy(PAUSE) > DISTURBANCE && begun.elapsed() < limit {}
+        self.0 = self.0.saturating_sub(begun.elapsed());
+    }
 }
 
 fn report(what: &str, step: &Step) {
@@ -222,6 +237,17 @@ mod tests {
     use super::*;
 
     const TOLERANCES: [f64; 2] = [1e-3, 1e-2];
+
+    #[test]
+    fn patience_with_a_busy_machine_ends() {
+        let begun = Instant::now();
+        let mut patience = Patience(Duration::from_millis(1));
+        for _ in 0..3 {
+            patience.wait_for_quiet();
+        }
+        assert_eq!(patience.0, Duration::ZERO);
+        assert!(begun.elapsed() >= 3 * PAUSE && begun.elapsed() < PATIENCE);
+    }
 
     #[test]
     fn steps_agree_within_the_tolerances() {

@@ -4,10 +4,26 @@ use collimate_quantized::{Format, QuantizationConfig, QuantizationMethod};
 
 use crate::blocks::{FeedForward, LinearSpec};
 use crate::config::ModelConfig;
+use crate::error::HfError;
+use crate::fields::Fields;
 use crate::model_folder::LazyFiles;
 
 /// Columns of a group where a file says that there are no groups: the format's usual number, for forecasts only.
 const USUAL_GROUP: usize = 128;
+
+/// What a configuration says of its packed weights.
+///
+/// # Errors
+/// A method that is not read, by name.
+pub(crate) fn read(fields: Fields<'_>) -> Result<Option<QuantizationConfig>, HfError> {
+    const MXFP4: &str = "MXFP4 is the format of gpt_oss's experts, an architecture that is not read yet";
+    let refused = |reason: &str| fields.unsupported("quantization_config", reason);
+    let config = fields.get("quantization_config").map(QuantizationConfig::from_json).transpose();
+    match config.map_err(|error| refused(&error.to_string()))? {
+        Some(QuantizationConfig { method: QuantizationMethod::Mxfp4, .. }) => Err(refused(MXFP4)),
+        config => Ok(config),
+    }
+}
 
 impl ModelConfig {
     /// The weights that may be packed: those of the blocks' linear layers but routers, whose choices rounding would change.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use collimate_quantized::{QuantizationConfig, QuantizationMethod};
 use serde_json::Value;
 
 use crate::config::{Activation, AttentionBias, BiasRule, Defaults, Family, JointNames, ModelConfig};
@@ -13,9 +12,8 @@ use crate::fields::Fields;
 use crate::model_folder::{LazyFiles, ModelFolder};
 use crate::plain_file::read_json;
 use crate::rope::{self, RopeFields, RopeScaling};
-use crate::{limits, shards};
+use crate::{limits, quantization, shards};
 
-const MXFP4: &str = "MXFP4 is the format of gpt_oss's experts, an architecture that is not read yet";
 /// More blocks are a typing error, and their list of names would exhaust memory.
 const MOST_LAYERS: usize = 10_000;
 
@@ -105,7 +103,7 @@ fn checked(path: &Path, raw: &Value) -> Result<ModelConfig, HfError> {
     let number = |key, default| Ok::<_, HfError>(fields.positive(key)?.unwrap_or(default));
     let mut config = ModelConfig {
         family,
-        quantization: quantization(fields)?,
+        quantization: quantization::read(fields)?,
         unpacked_weights: BTreeSet::new(),
         weights_in_files: false,
         vocab_size: fields.size_or("vocab_size", defaults.vocab_size)?,
@@ -170,15 +168,6 @@ fn refuse_variants(fields: Fields<'_>) -> Result<(), HfError> {
         return Err(fields.unsupported("use_bidirectional_attention", "a token sees itself and those before it"));
     }
     Ok(())
-}
-
-fn quantization(fields: Fields<'_>) -> Result<Option<QuantizationConfig>, HfError> {
-    let refused = |reason: &str| fields.unsupported("quantization_config", reason);
-    let config = fields.get("quantization_config").map(QuantizationConfig::from_json).transpose();
-    match config.map_err(|error| refused(&error.to_string()))? {
-        Some(QuantizationConfig { method: QuantizationMethod::Mxfp4, .. }) => Err(refused(MXFP4)),
-        config => Ok(config),
-    }
 }
 
 /// The rotation described by a file.
