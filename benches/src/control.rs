@@ -1,6 +1,6 @@
 //! Tables of the control: what sharing the prompt brings, and what else.
 
-use crate::docs::{by_type, model};
+use crate::by_type::{by_type, model};
 use crate::figures::{gigabytes, median, table};
 use crate::result::{CONTROL, EntrantResult, OURS, PEER, WorkResult};
 

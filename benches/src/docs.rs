@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use collimate_report::charts::{Bar, BarChart};
 
+use crate::by_type::{by_type, model};
 use crate::control;
 use crate::figures::{gigabytes, table};
 use crate::result::{EntrantResult, OURS, PEER, WorkResult};
@@ -26,21 +27,6 @@ const CONTROL: Marks =
 pub fn tables(results: &[WorkResult]) -> String {
     let all: Vec<&WorkResult> = results.iter().collect();
     by_type(&all, |name, results| format!("In {name}:\n\n{}", tables_of_type(results)))
-}
-
-/// What `write` makes of the results of each type of numbers, in the order of the types' first results.
-pub(crate) fn by_type(results: &[&WorkResult], write: impl Fn(&str, &[&WorkResult]) -> String) -> String {
-    let mut names: Vec<String> = Vec::new();
-    for name in results.iter().map(|result| result.number_type()) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    let of_type = |name: &String| {
-        let same: Vec<&WorkResult> = results.iter().copied().filter(|result| result.number_type() == *name).collect();
-        write(name, &same)
-    };
-    names.iter().map(of_type).collect::<Vec<_>>().join("\n")
 }
 
 fn tables_of_type(results: &[&WorkResult]) -> String {
@@ -67,14 +53,6 @@ fn tables_of_type(results: &[&WorkResult]) -> String {
     ];
     text.push_str(&table(&header, &entrants));
     text
-}
-
-/// The shape, and the backend unless it is the default.
-pub(crate) fn model(result: &WorkResult) -> String {
-    match result.backend.as_str() {
-        "flex" => result.shape.clone(),
-        backend => format!("{}, {backend}", result.shape),
-    }
 }
 
 fn ratio_table(results: &[&WorkResult]) -> String {

@@ -9,6 +9,7 @@
 use collimate as _;
 
 pub mod assets;
+mod by_type;
 pub mod compute;
 pub mod contest;
 pub mod control;

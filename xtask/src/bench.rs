@@ -125,17 +125,12 @@ fn compare(workspace: &Workspace, options: &BenchOptions, scratch: &Path, python
     command.arg("--root").arg(&workspace.root).arg("--scratch").arg(scratch);
     if let Some(python) = python {
         command.arg("--python").arg(python);
-        command.args([(options.peer, "--peer"), (options.control, "--control")].into_iter().filter_map(asked));
+        command.args(options.peer.then_some("--peer")).args(options.control.then_some("--control"));
     }
     if options.write_docs {
         command.arg("--write-docs");
     }
     command
-}
-
-/// A flag that was given.
-fn asked((given, flag): (bool, &'static str)) -> Option<&'static str> {
-    given.then_some(flag)
 }
 
 #[cfg(test)]
