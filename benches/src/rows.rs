@@ -170,3 +170,29 @@ fn count(groups: &[TokenizedGroup]) -> StepTokens {
         response: groups.iter().flat_map(|group| &group.responses).map(|response| response.ids.len()).sum(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_get_the_type_and_the_precision() {
+        let assets = Assets { model: "model".into(), adapter: "adapter".into() };
+        let Some((_, task)) = crate::work::WORKS[0].tasks.first() else { panic!("a work has a task") };
+        let sides = |bf16, precision| {
+            let compute = ComputeSettings { backend: "flex".to_owned(), device: 0, bf16, precision, threads: 2 };
+            let recipe = recipe(task, &assets, Path::new("rows"), Path::new("folder"), 1, &compute);
+            let peer = peer(task, &assets, &[], &compute);
+            [recipe, peer].map(|side| {
+                let dtype = side.get("compute_dtype").or(side.get("dtype")).cloned();
+                (dtype, side.get("float32_matmul_precision").cloned())
+            })
+        };
+        let (float32, bfloat16) = (Some(json!("float32")), Some(json!("bfloat16")));
+        let of = |name: &str| Some(json!(name));
+        // PyTorch is told its default, too.
+        assert_eq!(sides(false, Precision::Highest), [(float32.clone(), None), (float32.clone(), of("highest"))]);
+        assert_eq!(sides(false, Precision::High), [(float32.clone(), of("high")), (float32, of("high"))]);
+        assert_eq!(sides(true, Precision::Highest), [(bfloat16.clone(), None), (bfloat16, of("highest"))]);
+    }
+}
