@@ -61,7 +61,7 @@ fn model_passes(criterion: &mut Criterion) {
             b.iter(|| {
                 let options = ForwardOptions::PLAIN;
                 let (_, tape) = model.forward(&batch, options).expect("a forward pass");
-                model.backward(tape, &vec![vec![0.1; NUM_RESPONSES]; NUM_PROMPTS]);
+                model.backward(tape, &vec![vec![0.1; NUM_RESPONSES]; NUM_PROMPTS]).expect("a backward pass");
                 for index in model.trainable() {
                     black_box(model.take_gradient(index));
                 }

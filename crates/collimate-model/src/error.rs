@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::kept_inputs::StoreError;
+
 /// Why a model rejects tokens, or answers nothing.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -38,4 +40,8 @@ pub enum ModelError {
         /// Index of the token in the response.
         token: usize,
     },
+
+    /// A store does not keep the input of a block, or bring it back.
+    #[error("{0}")]
+    InputStore(StoreError),
 }

@@ -106,7 +106,7 @@ fn pass_on<B: FusedOps<Device = FlexDevice>>(
     }
     let coefficients: Vec<Vec<f64>> =
         batch.groups.iter().map(|g| (0..g.len()).map(|k| 0.3 - 0.2 * k as f64).collect()).collect();
-    model.backward(tape, &coefficients);
+    model.backward(tape, &coefficients).expect("a backward pass");
     let trained = model.trainable();
     let gradient = |index: usize| {
         let gradient = model.take_gradient(index).expect("a gradient");

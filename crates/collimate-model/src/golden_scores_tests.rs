@@ -144,7 +144,7 @@ fn gradients<B: FusedOps>(
     let (_, tape) = model.forward(&batch, ForwardOptions { kept_blocks, dropout }).expect("a forward pass");
     let coefficients: Vec<Vec<f64>> =
         batch.groups.iter().map(|g| (0..g.len()).map(|k| 0.3 - 0.2 * k as f64).collect()).collect();
-    model.backward(tape, &coefficients);
+    model.backward(tape, &coefficients).expect("a backward pass");
     let trained = model.trainable();
     trained.iter().map(|&i| crate::host::floats(model.take_gradient(i).expect("a gradient"))).collect()
 }
@@ -198,7 +198,7 @@ fn check_finite_differences<B: FusedOps>(device: &B::Device, name: &str) {
     let batch = GroupBatch::shared(&groups);
     let mut model = open::<B>(device, name, false, Trainable::Base);
     let (_, tape) = model.forward(&batch, ForwardOptions::PLAIN).expect("a forward pass");
-    model.backward(tape, &[vec![1.0, -1.0, 0.5, 0.25]]);
+    model.backward(tape, &[vec![1.0, -1.0, 0.5, 0.25]]).expect("a backward pass");
     let value = |model: &CausalLm<B>| {
         let s = sums(&model.score(&batch, true, None).expect("scores"));
         s[0] - s[1] + 0.5 * s[2] + 0.25 * s[3]

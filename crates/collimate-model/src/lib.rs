@@ -47,6 +47,7 @@ mod golden_bfloat16_tests;
 #[cfg(test)]
 mod golden_scores_tests;
 mod host;
+mod kept_inputs;
 mod memory;
 mod parameter_index;
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use collimate_backend::ComputeDtype;
 pub use dropout::DropoutKey;
 pub use error::ModelError;
 pub use generate::{GenerateOptions, TimeLimit};
+pub use kept_inputs::{InputKey, InputPlace, InputStore, StoreError};
 pub use memory::{MemoryCosts, ParameterCounts};
 pub use parameter_index::{ParameterInfo, Trainable};
 pub use routing::RouterLoad;

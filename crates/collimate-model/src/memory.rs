@@ -76,6 +76,17 @@ impl MemoryCosts {
         Self::from_parameters(config, lora, dtype, unpacking, infos.iter().map(|info| (info, is_trained(info))))
     }
 
+    /// Bytes per token of a pack that waits for its backward pass while the inputs of its blocks are in the memory of the host
+    /// or in a file.
+    pub fn per_waiting_elsewhere(&self) -> u64 {
+        self.per_waiting.saturating_sub(self.per_input)
+    }
+
+    /// Bytes per token of the one input of a block that is on its way to where it waits, or back.
+    pub fn per_moved_input(&self) -> u64 {
+        self.per_input / self.num_blocks.max(1) as u64
+    }
+
     /// From the parameters, and whether each is trained.
     fn from_parameters<'a>(
         config: &ModelConfig,

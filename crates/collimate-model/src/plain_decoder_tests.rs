@@ -109,7 +109,7 @@ fn gradients_match_automatic_differentiation(
     let expected = expected_gradients(&model, &batch, &coefficients, 0.0);
     let options = ForwardOptions { kept_blocks, dropout: None };
     let (_, tape) = model.forward(&batch, options).expect("a forward pass");
-    model.backward(tape, &coefficients);
+    model.backward(tape, &coefficients).expect("a backward pass");
     assert_gradients(&mut model, &expected);
 }
 
@@ -143,7 +143,7 @@ fn the_balance_loss_of_experts_is_that_of_the_whole_batch(
     for (pack, coefficients) in &packs {
         let (_, mut tape) = model.forward(pack, ForwardOptions::PLAIN).expect("a forward pass");
         tape.balance(&load, WEIGHT);
-        model.backward(tape, coefficients);
+        model.backward(tape, coefficients).expect("a backward pass");
     }
     assert_gradients(&mut model, &expected);
 }
@@ -185,7 +185,7 @@ fn log_probs_and_gradients(architecture: &str, lora: bool, batches: &[GroupBatch
             responses.iter().map(|response| 0.5 - 0.4 * response.number as f64).collect::<Vec<f64>>()
         };
         let coefficients: Vec<Vec<f64>> = batch.groups.iter().map(of).collect();
-        model.backward(tape, &coefficients);
+        model.backward(tape, &coefficients).expect("a backward pass");
     }
     let trained = model.trainable();
     (logps, trained.into_iter().flat_map(|i| floats(model.take_gradient(i).expect("a gradient"))).collect())

@@ -68,7 +68,7 @@ pub enum TrainError {
 
     /// A token is not in the model's vocabulary.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(ModelError),
 
     /// The objective does not exist, or rejects its parameters or inputs.
     #[error(transparent)]
@@ -229,6 +229,19 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
+}
+
+impl From<ModelError> for TrainError {
+    fn from(error: ModelError) -> Self {
+        match error {
+            // The stores are those of this crate.
+            ModelError::InputStore(error) => match error.downcast::<Self>() {
+                Ok(own) => *own,
+                Err(other) => Self::Model(ModelError::InputStore(other)),
+            },
+            error => Self::Model(error),
+        }
+    }
 }
 
 impl From<FolderError> for TrainError {

@@ -42,13 +42,13 @@ pub use error::TrainError;
 pub use load_recipe::{backend_name, compute_dtype, load_recipe, load_recipe_from, load_recipe_with, quantization};
 pub use optimizer::UpdateOptions;
 #[doc(hidden)]
-pub use packs::OVERHEAD;
+pub use packs::{InputsIn, OVERHEAD};
 pub use prepare::{load_options, prepare, tokenizer_changes};
 pub use reference::hash_of_starts;
 pub use session::{
     CheckedSession, ModelSummary, Session, SessionOptions, Training, UpdateStats, check_session, open_session,
 };
 pub use trainer::{
-    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
-    TrainSummary, check_folder, check_recipe, plan, train, train_in, write_documents,
+    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime,
+    TokenBasis, TrainSummary, check_folder, check_recipe, plan, train, train_in, write_documents,
 };

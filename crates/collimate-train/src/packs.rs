@@ -1,6 +1,7 @@
 //! Divides micro-batches into packs that fit into memory.
 
 mod allowance;
+mod inputs;
 mod passes;
 #[cfg(test)]
 mod tests;
@@ -14,13 +15,14 @@ use collimate_progress::{format_bytes, format_count};
 use collimate_recipe::Recipe;
 use collimate_text::{GroupBatch, GroupLengths, TokenizedGroup};
 
-pub(crate) use self::allowance::Allowance;
+pub use self::allowance::OVERHEAD;
+use self::allowance::remedy;
+pub(crate) use self::allowance::{Allowance, least_held};
+pub(crate) use self::inputs::InputFolders;
+pub use self::inputs::InputsIn;
 pub(crate) use self::passes::{Passes, by_group};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-
-/// Memory reserved for the program itself, the data, and allocator fragmentation.
-pub const OVERHEAD: u64 = 96 << 20;
 
 /// The part of [`OVERHEAD`] that is for what is held of each group of the data.
 const DATA_SHARE: u64 = 16 << 20;
@@ -31,7 +33,11 @@ pub(crate) struct PassBudget {
     /// Bytes for the activations of one pack; `None` for no limit.
     activations: Option<u64>,
     budget: Option<u64>,
+    /// Bytes for the memory of the host, for a device with memory of its own.
+    host: Option<u64>,
     costs: MemoryCosts,
+    /// Multiplications and additions of a token's forward pass; 0 if they are not known.
+    operations: u64,
     share_prompt: bool,
     /// Recompute every block in the backward pass, even if memory would suffice.
     recompute: bool,
@@ -68,17 +74,6 @@ impl Pack {
     }
 }
 
-/// Bytes that are held beside every pass: a budget must have more.
-pub(crate) fn least_held(costs: &MemoryCosts) -> u64 {
-    costs.resident.saturating_add(OVERHEAD)
-}
-
-/// What to do if the least that a run holds is too much.
-fn remedy(trains_adapter: bool, larger: &str) -> String {
-    let adapter = if trains_adapter { "" } else { ", or an adapter instead of all weights (use_peft: true)" };
-    format!("use {larger}{adapter}. Blocks are recomputed already, as with gradient_checkpointing")
-}
-
 impl PassBudget {
     /// `budget` limits everything that a run holds in memory.
     ///
@@ -103,7 +98,9 @@ impl PassBudget {
         Ok(Self {
             activations,
             budget: budget.bytes,
+            host: budget.host,
             costs,
+            operations: 0,
             objective: 0,
             share_prompt: recipe.share_prompt,
             recompute: recipe.gradient_checkpointing,
@@ -144,6 +141,11 @@ impl PassBudget {
         Ok(Self { activations, objective, ..self })
     }
 
+    /// The budget for a model with so many multiplications and additions in a token's forward pass.
+    pub(crate) fn for_operations(self, operations: u64) -> Self {
+        Self { operations, ..self }
+    }
+
     /// Bytes that the objective needs for a micro-batch.
     pub(crate) fn objective(&self) -> u64 {
         self.objective
@@ -155,11 +157,12 @@ impl PassBudget {
     /// Nothing is left.
     pub(crate) fn beside(self, data: u64) -> Result<Self, TrainError> {
         let data = data.saturating_sub(DATA_SHARE);
-        let Some(activations) = self.activations.filter(|_| data > 0) else { return Ok(self) };
+        let host = self.host.map(|host| host.saturating_sub(data));
+        let Some(activations) = self.activations.filter(|_| data > 0) else { return Ok(Self { host, ..self }) };
         let message = format!("is too little: what is held of the data needs {}", format_bytes(data));
         let left = activations.checked_sub(data).filter(|left| *left > 0);
         let left = left.ok_or(TrainError::RecipeValue { key: "memory_budget", message })?;
-        Ok(Self { activations: Some(left), ..self })
+        Ok(Self { activations: Some(left), host, ..self })
     }
 
     /// One line for the log: what is held, and how large a pack may be.

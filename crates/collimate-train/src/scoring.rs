@@ -30,7 +30,7 @@ impl BatchScorer<'_> {
         dropout: Option<DropoutKey>,
     ) -> Result<Vec<Vec<f64>>, TrainError> {
         // The packs of a training step, so that policy and reference agree to the bit where bits depend on the pack.
-        let packs = self.budget.passes(groups)?.packs;
+        let packs = self.budget.step_packs(groups)?.0;
         let mut logps = Vec::with_capacity(packs.len());
         for (number, pack) in packs.iter().enumerate() {
             if number > 0 {

@@ -14,7 +14,7 @@ use collimate_backend::FusedOps;
 use collimate_files::ShardSize;
 use collimate_hf::{AdapterError, HfError, ModelConfig, StorageDtype};
 use collimate_model::{
-    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, MemoryCosts, RouterLoad, Tape, TokenLogps,
+    CausalLm, DropoutKey, ForwardOptions, GenerateOptions, InputPlace, MemoryCosts, RouterLoad, Tape, TokenLogps,
 };
 use collimate_text::GroupBatch;
 
@@ -25,18 +25,8 @@ use files::BaseModel;
 pub(crate) use open::SessionDraft;
 pub use open::{CheckedSession, check_session, open_session};
 pub use options::{SessionOptions, Training};
+pub use outline::ModelSummary;
 pub(crate) use outline::Outline;
-
-/// Sizes of a model, for summaries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelSummary {
-    /// `llama`, `mistral`, …
-    pub architecture: String,
-    /// All parameters, including an adapter's.
-    pub num_parameters: usize,
-    /// Parameters that training changes.
-    pub num_trainable: usize,
-}
 
 /// What an update measured, and whether it was applied.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,11 +64,16 @@ pub trait Session {
     ) -> Result<TokenLogps, TrainError>;
 
     /// A training forward pass over packs, block by block, kept until [`Session::backward`] supplies the coefficients of
-    /// their responses. Log-probs are by pack.
+    /// their responses. Inputs of blocks wait in `inputs`. Log-probs are by pack.
     ///
     /// # Errors
-    /// A token id beyond the model's vocabulary.
-    fn forward(&mut self, packs: &[GroupBatch], options: ForwardOptions) -> Result<Vec<TokenLogps>, TrainError>;
+    /// A token id beyond the model's vocabulary; or inputs of blocks cannot be put away.
+    fn forward(
+        &mut self,
+        packs: &[GroupBatch],
+        options: ForwardOptions,
+        inputs: InputPlace,
+    ) -> Result<Vec<TokenLogps>, TrainError>;
 
     /// Load of the experts over all passes since the last call; `None` for a model without experts.
     fn take_router_load(&mut self) -> Option<RouterLoad>;
@@ -89,7 +84,10 @@ pub trait Session {
 
     /// Accumulates the gradient of `Σ c · logp` over the responses of the last forward pass, given the c by pack. Does
     /// nothing without one.
-    fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]);
+    ///
+    /// # Errors
+    /// Inputs of blocks cannot be brought back.
+    fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) -> Result<(), TrainError>;
 
     /// Clips the accumulated gradient, updates the parameters with it, and clears it.
     fn update(&mut self, options: &UpdateOptions) -> UpdateStats;
@@ -188,8 +186,13 @@ impl<B: FusedOps> Session for BackendSession<B> {
         Ok(logps)
     }
 
-    fn forward(&mut self, packs: &[GroupBatch], options: ForwardOptions) -> Result<Vec<TokenLogps>, TrainError> {
-        let (logps, tape) = B::run_pass(|| self.model.forward_all(packs, options))?;
+    fn forward(
+        &mut self,
+        packs: &[GroupBatch],
+        options: ForwardOptions,
+        inputs: InputPlace,
+    ) -> Result<Vec<TokenLogps>, TrainError> {
+        let (logps, tape) = B::run_pass(|| self.model.forward_all(packs, options, inputs))?;
         self.add_load(tape.router_load().as_ref());
         self.tape = Some(tape);
         Ok(logps)
@@ -205,10 +208,9 @@ impl<B: FusedOps> Session for BackendSession<B> {
         }
     }
 
-    fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) {
-        if let Some(tape) = self.tape.take() {
-            B::run_pass(|| self.model.backward_all(tape, coefficients));
-        }
+    fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) -> Result<(), TrainError> {
+        let Some(tape) = self.tape.take() else { return Ok(()) };
+        Ok(B::run_pass(|| self.model.backward_all(tape, coefficients))?)
     }
 
     fn update(&mut self, options: &UpdateOptions) -> UpdateStats {

@@ -49,8 +49,8 @@ pub use check::check_recipe;
 pub use finish::write_documents;
 pub use folder::check_folder;
 pub use plan::{
-    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
-    plan,
+    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime,
+    TokenBasis, plan,
 };
 
 /// The outcome of a finished run.

@@ -9,6 +9,7 @@ use super::tape::{ForwardOptions, PackTape, SavedBlock, Tape};
 use crate::dropout::{Dropout, DropoutKey};
 use crate::engine::{Activations, Gradients, PackInputs};
 use crate::error::ModelError;
+use crate::kept_inputs::{InputKey, InputPlace};
 use crate::parameter_index::LayerIds;
 use crate::routing::{BalanceGradient, PackLoad, RouterLoad};
 use crate::targets::Targets;
@@ -65,19 +66,21 @@ impl<B: FusedOps> CausalLm<B> {
     /// # Errors
     /// As [`CausalLm::score`].
     pub fn forward(&self, batch: &GroupBatch, options: ForwardOptions) -> Result<(TokenLogps, Tape<B>), ModelError> {
-        let (logps, tape) = self.forward_all(std::slice::from_ref(batch), options)?;
+        let (logps, tape) = self.forward_all(std::slice::from_ref(batch), options, InputPlace::Device)?;
         Ok((logps.into_iter().flatten().collect(), tape))
     }
 
     /// [`CausalLm::forward`] of several packs, block by block: all packs go through a block before any goes through the
-    /// next, so that a weight is read once. The bits are those of the packs one by one. Returns log-probs by pack.
+    /// next, so that a weight is read once. The bits are those of the packs one by one. Inputs of blocks whose activations
+    /// are not kept wait in `inputs`. Returns log-probs by pack.
     ///
     /// # Errors
-    /// As [`CausalLm::score`].
+    /// As [`CausalLm::score`]; or an input cannot be put away.
     pub fn forward_all(
         &self,
         batches: &[GroupBatch],
         options: ForwardOptions,
+        mut inputs: InputPlace,
     ) -> Result<(Vec<TokenLogps>, Tape<B>), ModelError> {
         let mut passes = batches.iter().map(|batch| self.begin(batch, options)).collect::<Result<Vec<_>, _>>()?;
         let num_blocks = self.config.num_hidden_layers;
@@ -85,7 +88,14 @@ impl<B: FusedOps> CausalLm<B> {
         for layer in 0..num_blocks {
             self.prefetch(layer + 1);
             let keeps = num_blocks - layer <= options.kept_blocks;
-            blocks.push(passes.iter_mut().map(|pass| self.advance(pass, layer, keeps)).collect());
+            let mut advance = |(pack, pass): (usize, &mut Pass<B>)| {
+                let activations = self.advance(pass, layer);
+                Ok(match keeps {
+                    true => SavedBlock::Activations(activations),
+                    false => SavedBlock::Input(inputs.keep(InputKey { layer, pack }, activations.into_input())?),
+                })
+            };
+            blocks.push(passes.iter_mut().enumerate().map(&mut advance).collect::<Result<_, ModelError>>()?);
         }
         let trains_head = self.trainable[self.index.adapted.head.weight];
         let finish = |pass: Pass<B>| {
@@ -94,7 +104,7 @@ impl<B: FusedOps> CausalLm<B> {
             (targets.nest(&logps), PackTape { pack, targets, dropout, head, load, balance: None })
         };
         let (logps, packs) = passes.into_iter().map(finish).unzip();
-        Ok((logps, Tape { packs, blocks }))
+        Ok((logps, Tape { packs, blocks, inputs }))
     }
 
     /// Begins to read a block's weights, if they are in a file.
@@ -111,37 +121,51 @@ impl<B: FusedOps> CausalLm<B> {
         Ok(Pass { pack, targets: Targets::new(batch), dropout, load: self.new_load(batch), x })
     }
 
-    /// Takes a pack through a block; returns what its backward pass reads, or with `keeps` off only the input.
-    fn advance(&self, pass: &mut Pass<B>, layer: usize, keeps: bool) -> SavedBlock<B> {
+    /// Takes a pack through a block; returns what its backward pass reads.
+    fn advance(&self, pass: &mut Pass<B>, layer: usize) -> Activations<B> {
         // Moved out so that it has a single owner.
         let x = std::mem::replace(&mut pass.x, self.empty());
         let (y, activations) = self.engine(true, pass.dropout.as_ref()).block(layer, x, &pass.pack);
         record(&mut pass.load, &activations);
         pass.x = y;
-        match keeps {
-            true => SavedBlock::Activations(activations),
-            false => SavedBlock::Input(activations.into_input()),
-        }
+        activations
     }
 
     /// Adds the gradient of `Σ c · logp(response)` over the tape's responses to the gradients held by the model.
     ///
     /// `coefficients` are the objective's c_k, by group and response.
-    pub fn backward(&mut self, tape: Tape<B>, coefficients: &[Vec<f64>]) {
-        self.backward_all(tape, &[coefficients.to_vec()]);
+    ///
+    /// # Errors
+    /// As [`CausalLm::backward_all`]: none for a pass of [`CausalLm::forward`], whose inputs wait on the device.
+    pub fn backward(&mut self, tape: Tape<B>, coefficients: &[Vec<f64>]) -> Result<(), ModelError> {
+        self.backward_all(tape, &[coefficients.to_vec()])
     }
 
     /// [`CausalLm::backward`] of several packs, block by block; `coefficients` are by pack, group and response.
     ///
     /// Each parameter's gradient is summed in the order of the packs, as it is when they go back one by one; only for an
     /// output layer that is the trained embedding as well the order is another one.
-    pub fn backward_all(&mut self, tape: Tape<B>, coefficients: &[Vec<Vec<f64>>]) {
-        let Tape { packs, mut blocks } = tape;
+    ///
+    /// # Errors
+    /// An input of a block cannot be brought back. The gradients are then those of a part of the blocks.
+    pub fn backward_all(&mut self, tape: Tape<B>, coefficients: &[Vec<Vec<f64>>]) -> Result<(), ModelError> {
         let mut held = std::mem::take(&mut self.gradients);
+        let done = self.add_gradients(tape, coefficients, &mut held);
+        self.gradients = held;
+        done
+    }
+
+    fn add_gradients(
+        &self,
+        tape: Tape<B>,
+        coefficients: &[Vec<Vec<f64>>],
+        held: &mut [Gradient<B>],
+    ) -> Result<(), ModelError> {
+        let Tape { packs, mut blocks, mut inputs } = tape;
         let mut passes = Vec::with_capacity(packs.len());
         for (tape, coefficients) in packs.into_iter().zip(coefficients) {
             let PackTape { pack, targets, dropout, head, balance, .. } = tape;
-            let mut gradients = self.gradients(&mut held, balance.as_ref());
+            let mut gradients = self.gradients(held, balance.as_ref());
             let (engine, num_rows) = (self.engine(true, dropout.as_ref()), pack.tokens.dims()[0]);
             let dy = engine.head_backward(head, &targets, targets.spread(coefficients), num_rows, &mut gradients);
             passes.push(BackwardPass { pack, dropout, balance, dy: Some(dy) });
@@ -150,17 +174,24 @@ impl<B: FusedOps> CausalLm<B> {
         for layer in (lowest..blocks.len()).rev() {
             let Some(saved) = blocks.pop() else { break };
             layer.checked_sub(1).into_iter().for_each(|below| self.prefetch(below));
-            for (pass, saved) in passes.iter_mut().zip(saved) {
-                self.retreat(pass, layer, saved, layer > lowest || self.trains_embedding(), &mut held);
+            for (pack, (pass, saved)) in passes.iter_mut().zip(saved).enumerate() {
+                let activations = match saved {
+                    SavedBlock::Activations(activations) => activations,
+                    SavedBlock::Input(kept) => {
+                        let x = inputs.fetch(InputKey { layer, pack }, kept, &self.device)?;
+                        self.engine(true, pass.dropout.as_ref()).activations(layer, x, &pass.pack)
+                    }
+                };
+                self.retreat(pass, layer, activations, layer > lowest || self.trains_embedding(), held);
             }
         }
         for pass in passes {
-            let (engine, mut gradients) = (self.engine(true, pass.dropout.as_ref()), self.gradients(&mut held, None));
+            let (engine, mut gradients) = (self.engine(true, pass.dropout.as_ref()), self.gradients(held, None));
             if let Some(dy) = pass.dy {
                 engine.embedding_backward(&pass.pack, dy, &mut gradients);
             }
         }
-        self.gradients = held;
+        Ok(())
     }
 
     /// Takes the gradient of a pack back through a block.
@@ -168,16 +199,12 @@ impl<B: FusedOps> CausalLm<B> {
         &self,
         pass: &mut BackwardPass<B>,
         layer: usize,
-        saved: SavedBlock<B>,
+        activations: Activations<B>,
         wants_input: bool,
         held: &mut [Gradient<B>],
     ) {
         let Some(dx) = pass.dy.take() else { return };
         let engine = self.engine(true, pass.dropout.as_ref());
-        let activations = match saved {
-            SavedBlock::Activations(activations) => activations,
-            SavedBlock::Input(x) => engine.activations(layer, x, &pass.pack),
-        };
         let mut gradients = self.gradients(held, pass.balance.as_ref());
         pass.dy = engine.block_backward(layer, activations, dx, &pass.pack, wants_input, &mut gradients);
     }

@@ -1,10 +1,10 @@
 //! A forward pass waiting for its coefficients.
 
-use burn::tensor::Tensor;
 use collimate_backend::FusedOps;
 
 use crate::dropout::{Dropout, DropoutKey};
 use crate::engine::{Activations, HeadTape, PackInputs};
+use crate::kept_inputs::{InputPlace, KeptInput};
 use crate::routing::{BalanceGradient, PackLoad, RouterLoad};
 use crate::targets::Targets;
 
@@ -13,6 +13,8 @@ pub struct Tape<B: FusedOps> {
     pub(super) packs: Vec<PackTape<B>>,
     /// By block and pack.
     pub(super) blocks: Vec<Vec<SavedBlock<B>>>,
+    /// Where inputs of blocks wait.
+    pub(super) inputs: InputPlace,
 }
 
 /// What is kept of a pack besides its blocks.
@@ -29,8 +31,8 @@ pub(super) struct PackTape<B: FusedOps> {
 pub(super) enum SavedBlock<B: FusedOps> {
     /// Everything the backward pass reads.
     Activations(Activations<B>),
-    /// Only the block's input, [N, D]: the backward pass runs the block again.
-    Input(Tensor<B, 2>),
+    /// Only the block's input: the backward pass runs the block again.
+    Input(KeptInput<B>),
 }
 
 impl<B: FusedOps> Tape<B> {

@@ -48,7 +48,7 @@ fn gradients_of_every_kind_of_adapter_match_automatic_differentiation(
         assert!((score - logp).abs() <= 1e-6 * logp.abs(), "{score} against {logp}");
     }
     assert_ne!(sums(model.score(&batch, false, None).expect("scores")), scores);
-    model.backward(tape, &coefficients);
+    model.backward(tape, &coefficients).expect("a backward pass");
     assert_gradients(&mut model, &expected);
 }
 
@@ -69,7 +69,7 @@ fn gradients_with_dropout_match_differences(#[case] settings: serde_json::Value)
         pairs.map(|(tokens, c)| c * tokens.iter().sum::<f64>()).sum()
     };
     let (_, tape) = model.forward(&batch, ForwardOptions { kept_blocks: 1, dropout }).expect("a forward pass");
-    model.backward(tape, &coefficients);
+    model.backward(tape, &coefficients).expect("a backward pass");
     for id in model.trainable() {
         let name = model.parameters()[id].name.clone();
         // DoRA's norm is a constant to the backward pass, so differences show the gradients of magnitudes only.

@@ -127,11 +127,11 @@ fn packs_wait_together_if_there_is_room_and_it_is_less_work(
 ) {
     let groups = [group(1, 10, &[10; 4]), group(2, 10, &[10; 2])];
     let budget = budget(max_tokens, true);
-    let passes = budget.passes(&groups).expect("passes");
-    let tokens: Vec<_> = passes.packs.iter().map(|pack| budget.pack_tokens(&groups, pack).to_string()).collect();
-    assert_eq!((tokens.join(" ").as_str(), passes.together), (expected, together));
-    if passes.together && passes.packs.len() > 1 {
-        assert!(budget.bytes_together(&groups, &passes.packs) <= budget.activations.unwrap_or(0));
+    let (packs, found) = budget.step_packs(&groups).expect("packs");
+    let tokens: Vec<_> = packs.iter().map(|pack| budget.pack_tokens(&groups, pack).to_string()).collect();
+    assert_eq!((tokens.join(" ").as_str(), found), (expected, together));
+    if found && packs.len() > 1 {
+        assert!(budget.bytes_together(&groups, &packs, &InputsIn::Device) <= budget.activations.unwrap_or(0));
     }
 }
 
@@ -140,4 +140,60 @@ fn values_of_packs_are_gathered_by_group() {
     let packs = [pack([(0, 0..2)]), pack([(0, 2..3), (1, 0..1)])];
     let values = [vec![vec![1, 2]], vec![vec![3], vec![4]]];
     assert_eq!(by_group(&packs, values, 2), [vec![1, 2, 3], vec![4]]);
+}
+
+/// A budget of 70 tokens for a model whose inputs of blocks take 64 bytes of a token's 100, in a pass of so many operations.
+fn wide_budget(operations: u64, host: Option<u64>) -> PassBudget {
+    let costs =
+        MemoryCosts { per_token: 100, per_kept_block: 40, per_input: 64, per_waiting: 68, num_blocks: 16, ..COSTS };
+    let allowance = Allowance { bytes: Some(OVERHEAD + costs.resident + 100 * 70), origin: None, host };
+    PassBudget::new(allowance, costs, &Recipe::default()).expect("a budget").for_operations(operations)
+}
+
+/// 80 tokens in packs of 50 and 30, which have no room for more than the first's activations: on the device they would need
+/// 80 · 68 + 50 · 36 bytes; elsewhere 80 · 4 + 50 · (36 + 4).
+#[rstest]
+// 64 bytes at 0.5 GB/s take 128 ns, and so do 12,800 operations at 100 GFLOP/s.
+#[case::slow_disk(12_800, None, None)]
+#[case::quick_disk(26_000, None, Some("file"))]
+#[case::unknown_work(0, None, None)]
+// 64 bytes at 50 GB/s take 1.28 ns, and so do 512,000 operations at 400 TFLOP/s.
+#[case::slow_bus(512_000, Some(1 << 20), None)]
+#[case::quick_bus(1_100_000, Some(1 << 20), Some("host"))]
+#[case::full_host(1_100_000, Some(80 * 64 - 1), None)]
+#[case::just_enough_host(1_100_000, Some(80 * 64), Some("host"))]
+fn inputs_wait_where_that_is_less_work(
+    #[case] operations: u64,
+    #[case] host: Option<u64>,
+    #[case] expected: Option<&str>,
+) {
+    let groups = [group(1, 10, &[10; 4]), group(2, 10, &[10; 2])];
+    let (budget, folder) = (wide_budget(operations, host), tempfile::tempdir().expect("a folder"));
+    let passes = budget.passes(&groups, &InputFolders::of_run(folder.path())).expect("passes");
+    let found = passes.together.as_ref().map(|place| match place {
+        InputsIn::Device => "device",
+        InputsIn::Host => "host",
+        InputsIn::File(path) => {
+            assert_eq!(path, folder.path());
+            "file"
+        }
+    });
+    assert_eq!(found, expected);
+    // The packs are the same wherever their inputs wait, so the sums are as well.
+    assert_eq!((passes.packs, false), budget.step_packs(&groups).expect("packs"));
+    if let Some(place) = &passes.together {
+        let packs = budget.packs(&groups).expect("packs");
+        assert_eq!(budget.input_bytes(&groups, &packs), 80 * 64);
+        assert_eq!(budget.bytes_together(&groups, &packs, place), 80 * 4 + 50 * (36 + 4));
+    }
+}
+
+#[test]
+fn a_tied_embedding_that_is_trained_never_waits() {
+    let groups = [group(1, 10, &[10; 4]), group(2, 10, &[10; 2])];
+    let mut budget = wide_budget(1 << 40, None);
+    let folders = InputFolders::of_run(std::path::Path::new("."));
+    assert!(budget.passes(&groups, &folders).expect("passes").together.is_some());
+    budget.costs.shares_embedding = true;
+    assert_eq!(budget.passes(&groups, &folders).expect("passes").together, None);
 }

@@ -54,3 +54,14 @@ impl Outline {
         self.device_memory.as_ref().map(|memory| memory.bytes)
     }
 }
+
+/// Sizes of a model, for summaries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSummary {
+    /// `llama`, `mistral`, …
+    pub architecture: String,
+    /// All parameters, including an adapter's.
+    pub num_parameters: usize,
+    /// Parameters that training changes.
+    pub num_trainable: usize,
+}

@@ -94,7 +94,8 @@ pub(super) fn open<'a>(
     let widest = widest.max(held_out.as_ref().map_or(1, |data| data.totals().most_responses));
     let budget = PassBudget::new(checked.outline.allowance(recipe), session.memory_costs(), recipe)?
         .with_objective(&checked.needs, widest, recipe)?
-        .beside(held_bytes(&training, held_out.as_ref(), &checked.needs))?;
+        .beside(held_bytes(&training, held_out.as_ref(), &checked.needs))?
+        .for_operations(session.config().operations_per_token());
     let data_set = |store: GroupStore| DataSet::new(store, checked.store_folder.clone());
     let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set));
     budget.check(&run.training)?;

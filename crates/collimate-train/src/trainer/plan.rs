@@ -12,7 +12,7 @@ use collimate_progress::Observer;
 use collimate_recipe::Recipe;
 
 pub use self::figures::{
-    Plan, PlannedData, PlannedDisk, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
+    Plan, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
 };
 pub(super) use self::load::expected_peak;
 
@@ -22,7 +22,7 @@ use super::held::{PROGRAM, held_bytes};
 use super::run::Run;
 use crate::error::TrainError;
 use crate::load_recipe::backend_name;
-use crate::packs::PassBudget;
+use crate::packs::{Allowance, PassBudget};
 use collimate_kernels::set_threads;
 
 /// Bytes of one float32 number.
@@ -63,8 +63,11 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let smallest = PassBudget::new(None, *costs, recipe)?.with_objective(&needs, widest, recipe)?;
     let smallest_budget = smallest.least(rows.longest());
     let fits = bytes.is_none_or(|bytes| bytes >= smallest_budget);
-    let allowance = if fits { allowance } else { Some(smallest_budget).into() };
-    let budget = PassBudget::new(allowance, *costs, recipe)?.with_objective(&needs, widest, recipe)?;
+    let allowance =
+        if fits { allowance } else { Allowance { bytes: Some(smallest_budget), origin: None, ..allowance } };
+    let budget = PassBudget::new(allowance, *costs, recipe)?
+        .with_objective(&needs, widest, recipe)?
+        .for_operations(outline.config.operations_per_token());
 
     let is_known = rows.basis != TokenBasis::Longest || recipe.max_steps > 0;
     let data = rows.describe();

@@ -6,12 +6,12 @@ use collimate_model::DropoutKey;
 use collimate_objective::Objective;
 use collimate_progress::Agenda;
 use collimate_recipe::{DueSteps, Recipe, Schedule, StepCounts};
-use collimate_text::TokenizedGroup;
+use collimate_text::{GroupLengths, TokenizedGroup};
 
 use crate::control::RunContext;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-use crate::packs::PassBudget;
+use crate::packs::{InputFolders, PassBudget, Passes};
 use crate::prepare::epoch_order;
 use crate::reference::{Reference, Visits};
 use crate::scoring::BatchScorer;
@@ -26,6 +26,7 @@ pub(super) struct Run<'a> {
     pub(super) held_out: Option<DataSet>,
     pub(super) counts: StepCounts,
     schedule: Schedule,
+    folders: InputFolders,
     /// An epoch and its order: the last that was asked for.
     order: Mutex<(usize, Arc<Vec<u32>>)>,
 }
@@ -50,7 +51,16 @@ impl<'a> Run<'a> {
         let counts = recipe.step_counts(training.len());
         let schedule = recipe.schedule(&counts);
         let order = Mutex::new((usize::MAX, Arc::default()));
-        Self { recipe, objective, budget, training, held_out, counts, schedule, order }
+        let folders = InputFolders::of_run(&recipe.output_dir);
+        Self { recipe, objective, budget, training, held_out, counts, schedule, folders, order }
+    }
+
+    /// How a micro-batch goes through the model.
+    ///
+    /// # Errors
+    /// A response with its prompt does not fit into memory.
+    pub(super) fn passes(&self, groups: &[impl GroupLengths]) -> Result<Passes, TrainError> {
+        self.budget.passes(groups, &self.folders)
     }
 
     /// The data to draw sample prompts from: held-out, or else the training data.

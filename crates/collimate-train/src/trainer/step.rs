@@ -13,7 +13,7 @@ use crate::control::StopFlag;
 use crate::dataset::group_outcome;
 use crate::error::TrainError;
 use crate::optimizer::UpdateOptions;
-use crate::packs::{Pack, Passes, by_group};
+use crate::packs::{InputsIn, Pack, Passes, by_group};
 use crate::scoring::{BatchScorer, response_logps, slice};
 use crate::session::Session;
 
@@ -124,16 +124,15 @@ impl<'a> Step<'a> {
         run.training.ask(run.objective, self.visits, &scores).map(Some)
     }
 
-    /// The policy's log-probs of a micro-batch. If its packs fit into memory together, the forward pass is kept for backward;
-    /// otherwise only the log-probs are kept, and each pack's forward pass is repeated.
+    /// The policy's log-probs of a micro-batch. If its packs go together, the forward pass is kept for backward; otherwise only the log-probs are kept, and each pack's forward pass is repeated.
     fn forward(&mut self, micro_batch: &MicroBatch<'_>) -> Result<Forward, TrainError> {
         let groups = &micro_batch.groups;
-        let passes = self.run.budget.passes(groups)?;
+        let passes = self.run.passes(groups)?;
         // Discards the load of earlier passes in this step.
         self.session.take_router_load();
-        let logps = match passes.together {
-            true => self.forward_packs(groups, &passes.packs)?,
-            false => {
+        let logps = match &passes.together {
+            Some(inputs) => self.forward_packs(groups, &passes.packs, inputs)?,
+            None => {
                 let logps = self.score(groups)?;
                 give_back_memory();
                 logps
@@ -184,18 +183,19 @@ impl<'a> Step<'a> {
         forward: &Forward,
         coefficients: Vec<Vec<f64>>,
     ) -> Result<(), TrainError> {
-        let (groups, Passes { packs, together }) = (&micro_batch.groups, &forward.passes);
-        for packs in packs.chunks(if *together { packs.len().max(1) } else { 1 }) {
+        let (groups, packs) = (&micro_batch.groups, &forward.passes.packs);
+        let together = forward.passes.together.is_some();
+        for packs in packs.chunks(if together { packs.len().max(1) } else { 1 }) {
             if !together {
                 self.stop.check()?;
-                self.forward_packs(groups, packs)?;
+                self.forward_packs(groups, packs, &InputsIn::Device)?;
             }
             let tokens = |pack| self.run.budget.batch(groups, pack).num_tokens() as u64;
             self.outcome.num_tokens += packs.iter().map(tokens).sum::<u64>();
             if let Some(Balance { load, weight }) = &forward.balance {
                 self.session.balance(load, *weight);
             }
-            self.session.backward(&packs.iter().map(|pack| pack.select(&coefficients)).collect::<Vec<_>>());
+            self.session.backward(&packs.iter().map(|pack| pack.select(&coefficients)).collect::<Vec<_>>())?;
             if !together || packs.len() > 1 {
                 give_back_memory();
             }
@@ -216,14 +216,19 @@ impl<'a> Step<'a> {
     }
 
     /// A training forward pass over packs, which keeps as many activations as memory allows; log-probs by group and response.
-    fn forward_packs(&mut self, groups: &[TokenizedGroup], packs: &[Pack]) -> Result<Vec<Vec<f64>>, TrainError> {
+    fn forward_packs(
+        &mut self,
+        groups: &[TokenizedGroup],
+        packs: &[Pack],
+        inputs: &InputsIn,
+    ) -> Result<Vec<Vec<f64>>, TrainError> {
         let batches: Vec<_> = packs.iter().map(|pack| self.run.budget.batch(groups, pack)).collect();
         let kept_blocks = match batches.as_slice() {
             [batch] => self.run.budget.kept_blocks(batch.num_tokens()),
             _ => 0,
         };
         let options = ForwardOptions { kept_blocks, dropout: self.run.dropout(self.index) };
-        let logps = self.session.forward(&batches, options)?;
+        let logps = self.session.forward(&batches, options, inputs.open(self.stop)?)?;
         Ok(by_group(packs, logps.iter().map(response_logps), groups.len()))
     }
 
@@ -264,8 +269,8 @@ impl<'a> Step<'a> {
         for (&index, coefficients) in self.visits.iter().zip(coefficients) {
             let group = self.run.training.select(&[index])?;
             for pack in self.run.budget.packs(&group)? {
-                self.forward_packs(&group, std::slice::from_ref(&pack))?;
-                self.session.backward(&[pack.select(std::slice::from_ref(&coefficients))]);
+                self.forward_packs(&group, std::slice::from_ref(&pack), &InputsIn::Device)?;
+                self.session.backward(&[pack.select(std::slice::from_ref(&coefficients))])?;
             }
             let options = self.update_options(0.0, false);
             let stats = self.session.update(&options);

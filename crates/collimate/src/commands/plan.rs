@@ -4,7 +4,7 @@ use collimate_data::{counted, either, noun_for};
 use std::fmt::Write;
 
 use collimate_train::{
-    Plan, PlanOptions, PlannedDisk, PlannedTime, TokenBasis, format_bytes, format_count, format_seconds,
+    InputsIn, Plan, PlanOptions, PlannedDisk, PlannedTime, TokenBasis, format_bytes, format_count, format_seconds,
 };
 use serde_json::json;
 
@@ -127,6 +127,9 @@ fn steps(plan: &Plan, line: &mut impl FnMut(&str, String)) {
         _ => "; those of a micro-batch wait for their backward pass together where memory allows",
     };
     line("  packs", format!("{:.2} a step, {} at most{blockwise}", steps.packs_per_step, steps.most_packs));
+    for inputs in &steps.inputs {
+        line("  inputs", format!("of blocks {}, {}", format_bytes(inputs.bytes), place(&inputs.place)));
+    }
     let (tokens, kept) = (steps.pack_tokens, steps.kept_blocks);
     line(
         "  largest",
@@ -147,6 +150,15 @@ fn steps(plan: &Plan, line: &mut impl FnMut(&str, String)) {
     line("  metrics", format_bytes(disk.metrics));
     if let Some(time) = &plan.time {
         self::time(time, line);
+    }
+}
+
+/// Where inputs of blocks wait, in words.
+fn place(place: &InputsIn) -> String {
+    match place {
+        InputsIn::Device => "on the device".to_owned(),
+        InputsIn::Host => "in the memory of the host".to_owned(),
+        InputsIn::File(folder) => format!("in a file without a name in {}, during a step", folder.display()),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::packs::InputsIn;
+
 /// The forecast of a run. Sizes are in bytes, times in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
@@ -111,12 +113,25 @@ pub struct PlannedSteps {
     /// Micro-batches of several packs that go through the model together, block by block. The packs of others have a
     /// forward and a backward pass of their own.
     pub num_blockwise: u64,
+    /// Where the inputs of blocks of those micro-batches wait for the backward pass.
+    pub inputs: Vec<PlannedInputs>,
     /// Tokens of the pack that needs the most memory.
     pub pack_tokens: usize,
     /// Blocks of that pack that keep their activations; the others are recomputed.
     pub kept_blocks: usize,
     /// Tokens computed in all steps, or in one step if their number is unknown.
     pub tokens: u64,
+}
+
+/// Inputs of blocks that wait for the backward pass in one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedInputs {
+    /// The place.
+    pub place: InputsIn,
+    /// Bytes of the micro-batch with the most.
+    pub bytes: u64,
+    /// Micro-batches whose inputs wait there.
+    pub num_micro_batches: u64,
 }
 
 /// Disk of a plan.

@@ -1,8 +1,8 @@
 //! The packs of a run's steps, and the memory they need.
 
-use super::{FLOAT, PlannedSteps};
+use super::{FLOAT, PlannedInputs, PlannedSteps};
 use crate::error::TrainError;
-use crate::packs::Passes;
+use crate::packs::{InputsIn, Passes};
 use crate::trainer::held::{PROGRAM, held_bytes};
 use crate::trainer::run::Run;
 
@@ -16,8 +16,8 @@ pub(super) struct PackLoad {
     num_steps: usize,
     num_packs: u64,
     most_packs: usize,
-    /// Micro-batches whose packs go through the model together.
-    num_blockwise: u64,
+    /// Micro-batches whose packs go through the model together, by where the inputs of blocks wait.
+    inputs: Vec<PlannedInputs>,
     tokens: u64,
     /// Bytes of the pack that needs the most memory.
     pub(super) activations: u64,
@@ -70,7 +70,7 @@ impl PackLoad {
     fn scale(&mut self, epochs: usize, divided: usize) {
         let scaled = |sum: u64| u64::try_from(u128::from(sum) * epochs as u128 / divided as u128).unwrap_or(u64::MAX);
         (self.tokens, self.num_packs) = (scaled(self.tokens), scaled(self.num_packs));
-        self.num_blockwise = scaled(self.num_blockwise);
+        self.inputs.iter_mut().for_each(|inputs| inputs.num_micro_batches = scaled(inputs.num_micro_batches));
     }
 
     fn add_step(&mut self, run: &Run<'_>, visits: &[u32]) -> Result<(), TrainError> {
@@ -78,16 +78,18 @@ impl PackLoad {
         for micro_batch in visits.chunks(run.recipe.per_device_train_batch_size.max(1)) {
             let indices: Vec<usize> = micro_batch.iter().map(|index| *index as usize).collect();
             let groups = run.training.heads(&indices)?;
-            let Passes { packs, together } = run.budget.passes(&groups)?;
+            let Passes { packs, together } = run.passes(&groups)?;
             num_packs += packs.len();
-            let is_blockwise = together && packs.len() > 1;
-            self.num_blockwise += u64::from(is_blockwise);
+            let blockwise = together.filter(|_| packs.len() > 1);
+            if let Some(place) = &blockwise {
+                self.add_inputs(place, run.budget.input_bytes(&groups, &packs));
+            }
             for pack in &packs {
                 let tokens = run.budget.pack_tokens(&groups, pack);
                 self.tokens = self.tokens.saturating_add(tokens as u64);
-                let (kept, bytes) = match is_blockwise {
-                    true => (0, run.budget.bytes_together(&groups, &packs)),
-                    false => {
+                let (kept, bytes) = match &blockwise {
+                    Some(inputs) => (0, run.budget.bytes_together(&groups, &packs, inputs)),
+                    None => {
                         let kept = run.budget.kept_blocks(tokens);
                         (kept, run.budget.pack_bytes(tokens, kept))
                     }
@@ -100,6 +102,17 @@ impl PackLoad {
         self.num_packs = self.num_packs.saturating_add(num_packs as u64);
         self.most_packs = self.most_packs.max(num_packs);
         Ok(())
+    }
+
+    /// Counts a micro-batch with so many bytes of inputs of blocks.
+    fn add_inputs(&mut self, place: &InputsIn, bytes: u64) {
+        match self.inputs.iter_mut().find(|inputs| inputs.place == *place) {
+            Some(inputs) => {
+                inputs.num_micro_batches += 1;
+                inputs.bytes = inputs.bytes.max(bytes);
+            }
+            None => self.inputs.push(PlannedInputs { place: place.clone(), bytes, num_micro_batches: 1 }),
+        }
     }
 
     /// Bytes of a step beyond what is always held. The objective is asked while the activations of a pack are held. During the backward pass gradients replace activations; only from the
@@ -119,7 +132,8 @@ impl PackLoad {
             groups_per_step,
             packs_per_step: self.num_packs as f64 / self.num_steps.max(1) as f64,
             most_packs: self.most_packs,
-            num_blockwise: self.num_blockwise,
+            num_blockwise: self.inputs.iter().map(|inputs| inputs.num_micro_batches).sum(),
+            inputs: self.inputs.clone(),
             pack_tokens: self.pack_tokens,
             kept_blocks: self.kept_blocks,
             tokens: self.tokens,
