@@ -4,7 +4,7 @@
 
 use std::error::Error;
 
-use collimate_model::ForwardOptions;
+use collimate_model::{ForwardOptions, InputPlace};
 use collimate_objective::{GroupScores, evaluate, registry};
 use collimate_objectives as _; // registers the built-in objectives
 use collimate_quickstart::problems::{Split, distinct_problems, forget_last_step};
@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut losses = Vec::new();
     for step in 1..=10 {
-        let policy = response_logps(&session.forward(std::slice::from_ref(&batch), ForwardOptions::PLAIN)?.concat());
+        let packs = std::slice::from_ref(&batch);
+        let policy = response_logps(&session.forward(packs, ForwardOptions::PLAIN, InputPlace::Device)?.concat());
         let scores = groups.iter().zip(&policy).zip(&reference).map(|((group, policy), reference)| GroupScores {
             policy_logps: policy.clone(),
             reference_logps: Some(reference.clone()),
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         // The objective returns one coefficient c_k per response; the model's backward pass needs nothing else.
         let evaluation = evaluate(objective.as_ref(), &scores.collect::<Vec<_>>())?;
-        session.backward(std::slice::from_ref(&evaluation.coefficients));
+        session.backward(std::slice::from_ref(&evaluation.coefficients))?;
         let stats = session.update(&update);
         println!("step {step:2}: loss {:.4}, gradient norm {:.3}", evaluation.mean_loss(), stats.grad_norm);
         losses.push(evaluation.mean_loss());
