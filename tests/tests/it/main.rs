@@ -15,6 +15,7 @@ mod harness;
 mod hostile;
 mod hub;
 mod hub_faults;
+mod inputs;
 mod labels;
 mod limits;
 mod log_file;

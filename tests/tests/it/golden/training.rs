@@ -84,15 +84,7 @@ fn every_step_agrees_with_pytorch(
     #[files("golden/*/train/*/case.json")]
     #[files("golden/quantized/*/train/*/case.json")]
     case: PathBuf,
-    #[values(
-        "",
-        "gradient_checkpointing",
-        "separate_prompts",
-        "several_packs",
-        "several_separate_packs",
-        "blockwise",
-        "inputs_elsewhere"
-    )]
+    #[values("", "gradient_checkpointing", "separate_prompts", "several_packs", "several_separate_packs", "blockwise")]
     variant: &str,
 ) {
     let case = golden_name(&case);
@@ -110,8 +102,8 @@ fn vary(recipe: &mut Recipe, variant: &str) -> bool {
     if variant.starts_with("several") {
         recipe.memory_budget = tight_budget(recipe);
     }
-    if let "blockwise" | "inputs_elsewhere" = variant {
-        let Some(budget) = blockwise_budget(recipe, variant == "blockwise") else { return false };
+    if variant == "blockwise" {
+        let Some(budget) = blockwise_budget(recipe) else { return false };
         recipe.memory_budget = budget;
     }
     true
@@ -147,9 +139,9 @@ fn tight_budget(recipe: &Recipe) -> MemoryBudget {
     MemoryBudget::Bytes(OVERHEAD + costs.resident + 260 * costs.per_token)
 }
 
-/// The least memory with which every micro-batch has several packs that wait for their backward pass together, the inputs of
-/// their blocks on the device or elsewhere; `None` for a model whose packs never do.
-fn blockwise_budget(recipe: &Recipe, on_device: bool) -> Option<MemoryBudget> {
+/// The least memory with which every micro-batch has several packs that wait for their backward pass together; `None` for a
+/// model whose packs never do.
+fn blockwise_budget(recipe: &Recipe) -> Option<MemoryBudget> {
     let costs = memory_costs(recipe);
     let micro_batches = recipe.max_steps as usize * recipe.gradient_accumulation_steps;
     let budget = |tokens: u64| MemoryBudget::Bytes(OVERHEAD + costs.resident + tokens * costs.per_token);
@@ -157,7 +149,7 @@ fn blockwise_budget(recipe: &Recipe, on_device: bool) -> Option<MemoryBudget> {
         let recipe = Recipe { memory_budget: *budget, ..recipe.clone() };
         let planned = plan(&recipe, &PlanOptions { measure: false, num_responses: 4 }, &mut Silent).expect("a plan");
         planned.steps.num_blockwise == micro_batches as u64
-            && planned.steps.inputs.iter().all(|inputs| (inputs.place == InputsIn::Device) == on_device)
+            && planned.steps.inputs.iter().all(|inputs| inputs.place == InputsIn::Device)
     };
     let found = (260..2000).step_by(40).map(budget).find(is_blockwise);
     assert_eq!(found.is_none(), costs.shares_embedding, "no budget divides the micro-batches");
