@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use crate::kept_inputs::StoreError;
+/// Why a store does not keep an input or bring it back.
+pub type StoreError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a model rejects tokens, or answers nothing.
 #[derive(Debug, Error)]

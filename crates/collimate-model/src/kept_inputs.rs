@@ -1,12 +1,10 @@
 //! Where the inputs of blocks wait for the backward pass.
 
-use std::error::Error;
-
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use half::{bf16, f16};
 
-use crate::error::ModelError;
+use crate::error::{ModelError, StoreError};
 
 /// Which input it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,9 +14,6 @@ pub struct InputKey {
     /// Index of the pack among those that go through the model together.
     pub pack: usize,
 }
-
-/// Why a store does not keep an input or bring it back.
-pub type StoreError = Box<dyn Error + Send + Sync>;
 
 /// Keeps inputs of blocks outside of memory until the backward pass.
 pub trait InputStore: Send {
