@@ -1,45 +1,7 @@
 //! The device of a measurement, and the type in which it computes.
 
-use std::fmt;
-
+pub use collimate_kernels::MatmulPrecision as Precision;
 use collimate_report::provenance::gpus;
-
-/// How exact products of float32 numbers are, by PyTorch's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// As float32 is.
-    #[default]
-    Highest,
-    /// About 2⁻¹⁶.
-    High,
-    /// Factors rounded to bfloat16.
-    Medium,
-}
-
-impl Precision {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Highest, Self::High, Self::Medium];
-
-    /// Its name in recipes, in PyTorch and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Highest => "highest",
-            Self::High => "high",
-            Self::Medium => "medium",
-        }
-    }
-
-    /// The precision with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|precision| precision.name() == name)
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// The device and type of a task, for all entrants.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,7 +39,7 @@ struct Cli {
     #[arg(long)]
     bf16: bool,
     /// How exact products in float32 are, on both sides.
-    #[arg(long, value_parser = precision, default_value_t = Precision::Highest, conflicts_with = "bf16")]
+    #[arg(long, value_parser = precision, default_value = "highest", conflicts_with = "bf16")]
     precision: Precision,
     /// The published recipe in PyTorch takes part.
     #[arg(long, requires = "python")]

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use half::bf16;
 use rayon::prelude::*;
 
 use super::Bfloat16Matrix;
+use crate::element::widen_into;
 use crate::gemm::{Matrix, PackedWeight, multiply_packed};
-use crate::simd::{CHUNK, dispatch};
+use crate::simd::CHUNK;
 
 /// A factor in float32, whole.
 pub(super) struct Widened {
@@ -24,7 +24,7 @@ impl Widened {
         let mut data = vec![0.0; stored.rows * stored.columns];
         let width = stored.columns.max(1);
         data.par_chunks_mut(width).with_min_len(CHUNK.div_ceil(width)).enumerate().for_each(|(row, to)| {
-            widen(&stored.data[row * stored.row_stride..][..to.len()], to);
+            widen_into(&stored.data[row * stored.row_stride..][..to.len()], to);
         });
         Self { data, rows: factor.rows, columns: factor.columns, transposed }
     }
@@ -32,13 +32,6 @@ impl Widened {
     pub(super) fn matrix(&self) -> Matrix<'_> {
         Matrix { data: &self.data, rows: self.rows, columns: self.columns, transposed: self.transposed }
     }
-}
-
-fn widen(from: &[bf16], to: &mut [f32]) {
-    dispatch(
-        #[inline(always)]
-        || from.iter().zip(to).for_each(|(from, to)| *to = f32::from_bits(u32::from(from.to_bits()) << 16)),
-    );
 }
 
 /// A factor whose rows are widened a panel at a time.
@@ -55,7 +48,7 @@ impl PackedWeight for Rows<'_> {
 
     fn unpack(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
         for (row, to) in rows.zip(out.chunks_exact_mut(columns.len().max(1))) {
-            widen(&self.0.data[row * self.0.row_stride..][columns.clone()], to);
+            widen_into(&self.0.data[row * self.0.row_stride..][columns.clone()], to);
         }
     }
 }
