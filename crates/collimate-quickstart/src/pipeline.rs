@@ -190,7 +190,7 @@ fn open(model: &Path, recipe: &Recipe) -> Result<Box<dyn Session>, TrainError> {
     let is_adapter = model.join("adapter_config.json").is_file();
     let base = if is_adapter { model.join("base") } else { model.to_owned() };
     let options = SessionOptions::of_recipe(recipe, base, is_adapter.then(|| model.to_owned()));
-    open_session(&options)
+    Ok(open_session(&options)?)
 }
 
 fn measured(

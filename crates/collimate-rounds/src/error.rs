@@ -7,7 +7,7 @@ use collimate_data::DataError;
 use collimate_files::WriteError;
 use collimate_recipe::RecipeError;
 use collimate_text::TextError;
-use collimate_train::TrainError;
+use collimate_train::{SessionError, TrainError};
 use thiserror::Error;
 
 use crate::rewarder::RewardError;
@@ -52,6 +52,12 @@ pub enum RoundsError {
     /// A round's sampling or training failed.
     #[error(transparent)]
     Train(#[from] TrainError),
+}
+
+impl From<SessionError> for RoundsError {
+    fn from(error: SessionError) -> Self {
+        Self::Train(error.into())
+    }
 }
 
 impl RoundsError {

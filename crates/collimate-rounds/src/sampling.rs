@@ -8,7 +8,7 @@ use collimate_files::ScratchFolder;
 use collimate_model::GenerateOptions;
 pub use collimate_text::encode_prompt;
 use collimate_text::{TextError, TextTokenizer};
-use collimate_train::Session;
+use collimate_train::{Session, TrainError};
 use serde_json::{Map, Value, json};
 
 use crate::error::RoundsError;
@@ -125,7 +125,7 @@ impl<'a> Draws<'a> {
         let ids = rows.iter().map(|row| row.encode(self.tokenizer)).collect::<Result<Vec<_>, _>>()?;
         let options = GenerateOptions { first_prompt: first - self.rows.start, ..self.options.clone() };
         let drawn = session.generate(&ids, &options, &mut |_| {});
-        let drawn = drawn.map_err(|error| error.at_prompt(|prompt| rows[prompt].location()))?;
+        let drawn = drawn.map_err(|error| TrainError::from(error).at_prompt(|prompt| rows[prompt].location()))?;
         let rows =
             rows.into_iter().zip(drawn).map(|(row, samples)| Ok(row.with_responses(decode(samples, self.tokenizer)?)));
         rows.collect::<Result<_, _>>().map(Some)

@@ -1,18 +1,20 @@
 //! Errors of a run.
 
+mod convert;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
-use collimate_checkpoint::CheckpointError;
 use collimate_data::DataError;
-use collimate_files::{FolderError, LockError, WriteError};
+use collimate_files::{LockError, WriteError};
 use collimate_hf::HfError;
 use collimate_model::ModelError;
 use collimate_objective::ObjectiveError;
 use collimate_recipe::RecipeError;
 use collimate_report::ReportError;
 use collimate_resolve::ResolveError;
+use collimate_session::SessionError;
 use collimate_store::StoreError;
 use collimate_text::TextError;
 use thiserror::Error;
@@ -146,9 +148,9 @@ pub enum TrainError {
         reason: String,
     },
 
-    /// The recipe trains all weights, but starts from an adapter.
-    #[error("an adapter is given, but use_peft is off: set use_peft, or merge the adapter first (collimate merge)")]
-    AdapterWithFullTraining,
+    /// The model cannot be opened, for a reason that is none of the others.
+    #[error(transparent)]
+    Session(SessionError),
 
     /// Policy and reference disagree at the first step.
     #[error("step-0 self-check failed: {message}")]
@@ -229,36 +231,6 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
-}
-
-impl From<ModelError> for TrainError {
-    fn from(error: ModelError) -> Self {
-        match error {
-            // The stores are those of this crate.
-            ModelError::InputStore(error) => match error.downcast::<Self>() {
-                Ok(own) => *own,
-                Err(other) => Self::Model(ModelError::InputStore(other)),
-            },
-            error => Self::Model(error),
-        }
-    }
-}
-
-impl From<FolderError> for TrainError {
-    fn from(error: FolderError) -> Self {
-        Self::Foreign { message: error.to_string() }
-    }
-}
-
-impl From<CheckpointError> for TrainError {
-    fn from(error: CheckpointError) -> Self {
-        match error {
-            CheckpointError::Io { path, source } => Self::Io { path, source },
-            CheckpointError::Damaged { path, message } => Self::Checkpoint { path, message },
-            CheckpointError::Foreign { .. } => Self::Foreign { message: error.to_string() },
-            CheckpointError::Write(error) => Self::Write(error),
-        }
-    }
 }
 
 /// A signal's name.

@@ -1,9 +1,9 @@
-//! Trains a model on scored groups: the loop, the optimizer, the reference cache, checkpoints, evaluation and the forecast.
+//! Trains a model on scored groups: the loop, the reference cache, checkpoints, evaluation and the forecast.
 //!
 //! Start at [`train`], which is a whole run: `src/trainer.rs` reads top to bottom as check, read, open, reference, steps,
-//! finish. A step (`src/trainer/step.rs`) is forward, ask the objective, backward, update. Both work on a [`Session`], a
-//! model on some device without tensors or a backend in its type, which [`open_session`] opens. An [`Observer`] receives
-//! progress. [`plan`] forecasts a run using the same code.
+//! finish. A step (`src/trainer/step.rs`) is forward, ask the objective, backward, update. Both work on a [`Session`] of
+//! `collimate-session`, a model on some device, which [`open_session`] opens. An [`Observer`] receives progress. [`plan`]
+//! forecasts a run using the same code.
 //!
 //! ```no_run
 //! use collimate_objectives as _; // registers the built-in objectives
@@ -24,12 +24,10 @@ mod dataset;
 pub mod error;
 mod load_recipe;
 mod most_responses;
-pub mod optimizer;
 mod packs;
 mod prepare;
 mod reference;
 mod scoring;
-pub mod session;
 mod trainer;
 
 #[doc(hidden)]
@@ -37,17 +35,19 @@ pub use collimate_checkpoint::read_trainer_state;
 pub use collimate_kernels::run_passes_on_the_main_thread;
 pub use collimate_progress::{self as progress, Observer, format_bytes, format_count, format_seconds};
 pub use collimate_resolve::LoadedRecipe;
+#[doc(hidden)]
+pub use collimate_session::OVERHEAD;
+pub use collimate_session::{
+    CheckedSession, ModelSummary, Session, SessionError, SessionOptions, Training, UpdateOptions, UpdateStats,
+    backend_name, check_session, compute_dtype, open_session, quantization,
+};
 pub use control::{RunContext, RunControl, StopFlag};
 pub use error::TrainError;
-pub use load_recipe::{backend_name, compute_dtype, load_recipe, load_recipe_from, load_recipe_with, quantization};
-pub use optimizer::UpdateOptions;
+pub use load_recipe::{load_recipe, load_recipe_from, load_recipe_with};
 #[doc(hidden)]
-pub use packs::{InputsIn, OVERHEAD};
+pub use packs::InputsIn;
 pub use prepare::{load_options, prepare, tokenizer_changes};
 pub use reference::hash_of_starts;
-pub use session::{
-    CheckedSession, ModelSummary, Session, SessionOptions, Training, UpdateStats, check_session, open_session,
-};
 pub use trainer::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime,
     TokenBasis, TrainSummary, check_folder, check_recipe, plan, train, train_in, write_documents,

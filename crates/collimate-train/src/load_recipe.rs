@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use collimate_backend::{BACKENDS, ComputeDtype, MatmulPrecision, check_dtype, multiplies_in};
+use collimate_backend::{ComputeDtype, check_dtype, multiplies_in};
 use collimate_hub::{Hub, HubOptions};
-use collimate_quantized::Format;
 use collimate_recipe::{ParsedRecipe, Recipe, TrlDefaults};
 use collimate_resolve::{LoadedRecipe, resolve};
+use collimate_session::backend_name;
 
 use crate::TrainError;
 
@@ -48,36 +48,6 @@ pub fn load_recipe_with(
         compute_in_bfloat16(&mut parsed);
     }
     Ok(resolve(parsed, path, hub)?)
-}
-
-/// The backend that a recipe names, or the first that is compiled in.
-pub fn backend_name(recipe: &Recipe) -> &str {
-    recipe.backend.as_deref().unwrap_or(BACKENDS[0].name)
-}
-
-/// The dtype that a recipe's model computes in.
-pub fn compute_dtype(recipe: &Recipe) -> ComputeDtype {
-    // Parsing rejects other names.
-    ComputeDtype::from_name(&recipe.compute_dtype).unwrap_or_default()
-}
-
-/// How exact products of float32 numbers are to be, by a recipe.
-pub(crate) fn matmul_precision(recipe: &Recipe) -> MatmulPrecision {
-    // Parsing rejects other names.
-    MatmulPrecision::from_name(&recipe.float32_matmul_precision).unwrap_or_default()
-}
-
-/// What a recipe's model computes in, in words.
-pub(crate) fn computed_in(recipe: &Recipe) -> String {
-    match matmul_precision(recipe) {
-        MatmulPrecision::Highest => recipe.compute_dtype.clone(),
-        lower => format!("{}, products in {} precision", recipe.compute_dtype, lower.name()),
-    }
-}
-
-/// The format that a recipe packs its model into.
-pub fn quantization(recipe: &Recipe) -> Option<Format> {
-    Format::to_pack_into(&recipe.quantization)
 }
 
 fn compute_in_bfloat16(parsed: &mut ParsedRecipe) {

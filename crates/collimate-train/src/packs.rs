@@ -1,7 +1,7 @@
 //! Divides micro-batches into packs that fit into memory.
 
-mod allowance;
 mod inputs;
+mod pack;
 mod passes;
 #[cfg(test)]
 mod tests;
@@ -13,18 +13,17 @@ use collimate_model::MemoryCosts;
 use collimate_objective::Needs;
 use collimate_progress::{format_bytes, format_count};
 use collimate_recipe::Recipe;
+use collimate_session::{Allowance, least_held};
 use collimate_text::{GroupBatch, GroupLengths, TokenizedGroup};
 
-pub use self::allowance::OVERHEAD;
-use self::allowance::remedy;
-pub(crate) use self::allowance::{Allowance, least_held};
 pub(crate) use self::inputs::InputFolders;
 pub use self::inputs::InputsIn;
+pub(crate) use self::pack::{Pack, PackPart};
 pub(crate) use self::passes::{Passes, by_group};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 
-/// The part of [`OVERHEAD`] that is for what is held of each group of the data.
+/// The part of [`OVERHEAD`](collimate_session::OVERHEAD) that is for what is held of each group of the data.
 const DATA_SHARE: u64 = 16 << 20;
 
 /// The part of the memory budget that passes may use, and how.
@@ -45,33 +44,6 @@ pub(crate) struct PassBudget {
     objective: u64,
     /// Whether an adapter is trained, for what an error advises.
     trains_adapter: bool,
-}
-
-/// The part of a micro-batch that goes through the model at once.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Pack {
-    parts: Vec<PackPart>,
-}
-
-/// Some responses of one group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PackPart {
-    /// Index of the group in its micro-batch.
-    pub(crate) group: usize,
-    /// Indices of the responses.
-    pub(crate) responses: Range<usize>,
-}
-
-impl Pack {
-    /// Its parts, in the order of the micro-batch.
-    pub(crate) fn parts(&self) -> &[PackPart] {
-        &self.parts
-    }
-
-    /// Selects this pack's values from a micro-batch's, indexed by group and response.
-    pub(crate) fn select<T: Clone>(&self, values: &[Vec<T>]) -> Vec<Vec<T>> {
-        self.parts.iter().map(|part| values[part.group][part.responses.clone()].to_vec()).collect()
-    }
 }
 
 impl PassBudget {
@@ -295,4 +267,10 @@ impl PassBudget {
         let parts = pack.parts.iter().map(|part| (&groups[part.group], part.responses.clone()));
         GroupBatch::parts(parts, self.share_prompt)
     }
+}
+
+/// What to do if the least that a run holds is too much.
+fn remedy(trains_adapter: bool, larger: &str) -> String {
+    let adapter = if trains_adapter { "" } else { ", or an adapter instead of all weights (use_peft: true)" };
+    format!("use {larger}{adapter}. Blocks are recomputed already, as with gradient_checkpointing")
 }

@@ -18,7 +18,7 @@ use collimate_text::TokenizedGroup;
 use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;
-use crate::session::{Session, SessionOptions, Training, open_session};
+use collimate_session::{Session, SessionOptions, Training, open_session};
 use resolve::Resolver;
 pub(crate) use resolve::Visits;
 

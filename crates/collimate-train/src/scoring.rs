@@ -7,7 +7,7 @@ use collimate_text::TokenizedGroup;
 use crate::control::StopFlag;
 use crate::error::TrainError;
 use crate::packs::{PassBudget, by_group};
-use crate::session::Session;
+use collimate_session::Session;
 
 /// A model and the memory its passes may use.
 pub(crate) struct BatchScorer<'a> {

@@ -1,5 +1,6 @@
 //! A command's errors, their exit codes and how they are displayed.
 
+mod convert;
 mod exit_code;
 
 use std::fmt;
@@ -9,7 +10,6 @@ use std::path::{Path, PathBuf};
 use collimate_backend::BackendError;
 use collimate_data::DataError;
 use collimate_files::{OutputError, WriteError};
-use collimate_gguf::GgufError;
 use collimate_hf::HfError;
 use collimate_hub::HubError;
 use collimate_model::ModelError;
@@ -18,7 +18,7 @@ use collimate_progress::terminal_width;
 use collimate_recipe::{Origin, RecipeError};
 use collimate_report::ReportError;
 use collimate_resolve::ResolveError;
-use collimate_rounds::{RewardError, RoundsError};
+use collimate_rounds::RewardError;
 use collimate_text::TextError;
 use collimate_train::TrainError;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
@@ -110,56 +110,6 @@ pub enum CliError {
     /// The run failed or could not start.
     #[error(transparent)]
     Train(TrainError),
-}
-
-impl From<GgufError> for CliError {
-    fn from(error: GgufError) -> Self {
-        match error {
-            GgufError::Tokenizer(error) => Self::Text(error),
-            GgufError::Folder(error) => Self::ModelFiles(error),
-        }
-    }
-}
-
-impl From<ResolveError> for CliError {
-    fn from(error: ResolveError) -> Self {
-        match error {
-            ResolveError::Recipe(error) => Self::Recipe(error),
-            ResolveError::Adapter(error) => Self::ModelFiles(error),
-            error => Self::Resolve(error),
-        }
-    }
-}
-
-impl From<TrainError> for CliError {
-    fn from(error: TrainError) -> Self {
-        match error {
-            TrainError::Recipe(error) => Self::Recipe(error),
-            TrainError::Resolve(error) => error.into(),
-            TrainError::Data(error) => Self::Data(error),
-            TrainError::Text(error) => Self::Text(error),
-            TrainError::ModelFiles(error) => Self::ModelFiles(error),
-            TrainError::Model(error) => Self::Model(error),
-            TrainError::Objective(error) => Self::Objective(error),
-            TrainError::Backend(error) => Self::Backend(error),
-            error => Self::Train(error),
-        }
-    }
-}
-
-impl From<RoundsError> for CliError {
-    fn from(error: RoundsError) -> Self {
-        match error {
-            RoundsError::Read { path, source } => Self::Read { path, source },
-            RoundsError::Write(error) => Self::Write(error),
-            RoundsError::Recipe(error) => Self::Recipe(error),
-            RoundsError::Data(error) => Self::Data(error),
-            RoundsError::Text(error) => Self::Text(error),
-            RoundsError::Reward(error) => Self::Reward(error),
-            RoundsError::Train(error) => error.into(),
-            error => Self::usage(error.to_string()),
-        }
-    }
 }
 
 impl CliError {

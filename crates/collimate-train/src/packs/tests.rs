@@ -3,6 +3,8 @@ use collimate_store::{StoreFolder, store_of};
 use collimate_text::TokenizedResponse;
 use rstest::rstest;
 
+use collimate_session::OVERHEAD;
+
 use super::*;
 
 const COSTS: MemoryCosts = MemoryCosts {

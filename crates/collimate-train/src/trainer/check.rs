@@ -31,9 +31,9 @@ use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::packs::PassBudget;
 use crate::prepare::{store_folder, tokenizer_changes};
-use crate::session::{CheckedSession, Outline, SessionDraft, SessionOptions, Training};
 use collimate_checkpoint::Checkpoint;
 use collimate_kernels::set_threads;
+use collimate_session::{CheckedSession, Outline, SessionDraft, SessionOptions, Training};
 
 /// A recipe whose parts exist and are compatible.
 pub(super) struct Checked {
@@ -120,7 +120,7 @@ pub(super) fn session_draft(recipe: &Recipe, model: &Path, purpose: Purpose) -> 
         true => Training::Lora(Box::new(lora_config(recipe, folder.config())?)),
         false => Training::Full,
     };
-    SessionDraft::new(folder, SessionOptions { training, seed: recipe.seed, ..options }, memory)
+    Ok(SessionDraft::new(folder, SessionOptions { training, seed: recipe.seed, ..options }, memory)?)
 }
 
 fn lora_config(recipe: &Recipe, model: &ModelConfig) -> Result<LoraConfig, TrainError> {

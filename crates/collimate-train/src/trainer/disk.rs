@@ -10,7 +10,7 @@ use collimate_recipe::{Recipe, StepCounts};
 use super::plan::{FLOAT, PlannedDisk};
 use super::storage::largest_dtype;
 use crate::error::TrainError;
-use crate::session::Outline;
+use collimate_session::Outline;
 
 /// Bytes of a row of a recorded step, about.
 const STEP_ROW: u64 = 1 << 10;

@@ -10,8 +10,8 @@ use crate::control::RunContext;
 use crate::dataset::group_outcome;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;
-use crate::session::Session;
 use collimate_checkpoint::TrainerState;
+use collimate_session::Session;
 
 /// What is kept of the groups that were evaluated: a few numbers, however many there are.
 struct Figures {

@@ -13,9 +13,8 @@ use collimate_report::{CardInput, Rounding, RunFiles, license_of, render_card, w
 use super::TrainSummary;
 use super::storage::storage_dtype;
 use crate::error::TrainError;
-use crate::load_recipe::quantization;
 use crate::prepare::tokenizer_changes;
-use crate::session::Session;
+use collimate_session::{Session, quantization};
 
 /// Size limit of a base model's card that is searched for its license, in bytes.
 const MAX_CARD_BYTES: u64 = 4 << 20;

@@ -3,7 +3,7 @@
 use collimate_objective::Needs;
 use collimate_store::{GroupStore, memory_of};
 
-/// Memory of the program, its tokenizer and its threads. Less than the budget's [`OVERHEAD`](crate::packs::OVERHEAD), which
+/// Memory of the program, its tokenizer and its threads. Less than the budget's [`OVERHEAD`](collimate_session::OVERHEAD), which
 /// also covers what cannot be predicted.
 pub(super) const PROGRAM: u64 = 40 << 20;
 

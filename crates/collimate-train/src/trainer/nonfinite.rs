@@ -2,6 +2,7 @@
 
 use collimate_objective::{Evaluation, GroupScores};
 use collimate_progress::Observer;
+use collimate_session::SessionError;
 
 use crate::dataset::DataSet;
 use crate::error::TrainError;
@@ -53,11 +54,11 @@ pub(super) fn in_evaluation(indices: &[usize], evaluation: &Evaluation) -> Optio
 /// What was drawn; `None`, with a note, if logits are not finite: whether such a model may be trained on is for the steps to
 /// say.
 pub(super) fn drawn_or_noted<T>(
-    drawn: Result<T, TrainError>,
+    drawn: Result<T, SessionError>,
     location: impl FnOnce(usize) -> String,
     observer: &mut dyn Observer,
 ) -> Result<Option<T>, TrainError> {
-    match drawn.map_err(|error| error.at_prompt(location)) {
+    match drawn.map_err(|error| TrainError::from(error).at_prompt(location)) {
         Ok(drawn) => Ok(Some(drawn)),
         Err(error @ TrainError::RowNotFinite { .. }) => {
             observer.finish();

@@ -16,8 +16,8 @@ use crate::error::TrainError;
 use crate::packs::PassBudget;
 use crate::prepare::{encoder, evaluation_request, training_request};
 use crate::reference::Reference;
-use crate::session::{CheckedSession, Session};
 use collimate_kernels::join;
+use collimate_session::{CheckedSession, Session};
 
 /// The rows of a run, or the tokens that an earlier run made of them.
 pub(super) struct Rows<'a> {

@@ -7,8 +7,8 @@ use collimate_report::provenance::Machine;
 
 use super::finish::{base_name, base_packing};
 use super::run::Run;
-use crate::load_recipe::{backend_name, computed_in};
-use crate::session::Session;
+use collimate_session::Session;
+use collimate_session::{backend_name, computed_in};
 
 /// What the run is, without its times.
 pub(super) fn describe(run: &Run<'_>, session: &dyn Session) -> RunInfo {

@@ -21,9 +21,10 @@ use super::check::{Purpose, session_draft};
 use super::held::{PROGRAM, held_bytes};
 use super::run::Run;
 use crate::error::TrainError;
-use crate::load_recipe::backend_name;
-use crate::packs::{Allowance, PassBudget};
+use crate::packs::PassBudget;
 use collimate_kernels::set_threads;
+use collimate_session::Allowance;
+use collimate_session::backend_name;
 
 /// Bytes of one float32 number.
 pub(super) const FLOAT: u64 = 4;

@@ -11,8 +11,8 @@ use collimate_report::trackers::{self, TrackedRun, Tracker};
 use collimate_report::{ChosenAlarm, Judge, MetricsRow, MetricsWriter, RunFacts};
 
 use crate::error::TrainError;
-use crate::session::Session;
 use collimate_checkpoint::{Kept, TrainerState};
+use collimate_session::Session;
 
 /// The growing files of a run, and a digest of their rows.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Record {
         let kept = Kept { recipe_yaml: &self.recipe_yaml, limit };
         collimate_checkpoint::save(&self.folder, &state, &kept, |folder| {
             session.save_model(folder, StorageDtype::F32, ShardSize::default())?;
-            session.save_optimizer(folder)
+            Ok::<_, TrainError>(session.save_optimizer(folder)?)
         })
     }
 }

@@ -10,7 +10,7 @@ use crate::control::StopFlag;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;
-use crate::session::Session;
+use collimate_session::Session;
 
 /// Most groups to measure with.
 const MAX_GROUPS: usize = 32;

@@ -15,7 +15,7 @@ use crate::packs::{InputFolders, PassBudget, Passes};
 use crate::prepare::epoch_order;
 use crate::reference::{Reference, Visits};
 use crate::scoring::BatchScorer;
-use crate::session::Session;
+use collimate_session::Session;
 
 /// Everything a run reads; constant once the reference is scored.
 pub(super) struct Run<'a> {

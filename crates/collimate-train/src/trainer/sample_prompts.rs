@@ -12,8 +12,8 @@ use collimate_text::{TextTokenizer, TokenizedGroup};
 use super::nonfinite::drawn_or_noted;
 use super::run::Run;
 use crate::error::TrainError;
-use crate::session::Session;
 use collimate_progress::Observer;
+use collimate_session::Session;
 
 /// Time that answers before or after training may take in any case.
 const LEAST_TIME: Duration = Duration::from_secs(1);

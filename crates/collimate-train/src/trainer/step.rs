@@ -12,10 +12,10 @@ use super::self_check::self_check;
 use crate::control::StopFlag;
 use crate::dataset::group_outcome;
 use crate::error::TrainError;
-use crate::optimizer::UpdateOptions;
 use crate::packs::{InputsIn, Pack, Passes, by_group};
 use crate::scoring::{BatchScorer, response_logps, slice};
-use crate::session::Session;
+use collimate_session::Session;
+use collimate_session::UpdateOptions;
 
 /// The outcome of one step.
 pub(super) struct StepOutcome {

@@ -16,8 +16,8 @@ use super::step::take_step;
 use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::reference::Origins;
-use crate::session::Session;
 use collimate_checkpoint::{Checkpoint, TrainerState};
+use collimate_session::Session;
 
 /// What a run's first step needs to know of what came before it.
 pub(super) struct Start {

@@ -12,9 +12,9 @@ use super::plan::expected_peak;
 use super::run::Run;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
-use crate::load_recipe::computed_in;
-use crate::session::{Outline, Session};
 use collimate_progress::{format_bytes, format_count};
+use collimate_session::computed_in;
+use collimate_session::{Outline, Session};
 
 /// Describes a run before its first step: model, objective, data, steps and memory.
 ///

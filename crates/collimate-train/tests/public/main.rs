@@ -1,4 +1,3 @@
 //! What other crates use of this one.
 
 mod load_recipe;
-mod optimizer;

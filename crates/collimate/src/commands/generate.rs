@@ -2,6 +2,7 @@
 
 use collimate_data::{ChatInputs, Message, Prompt};
 use collimate_rounds::encode_prompt;
+use collimate_train::TrainError;
 use serde_json::json;
 
 use super::model_options::{ModelOptions, SamplingOptions, open_model};
@@ -46,7 +47,8 @@ impl Args {
             return Err(CliError::usage(format!("prompt {} is empty", empty + 1)));
         }
         let outputs = open_model(self.model.check()?, io)?.generate(&prompts, &options, &mut |_| {});
-        let outputs = outputs.map_err(|error| error.at_prompt(|prompt| format!("prompt {}", prompt + 1)))?;
+        let outputs =
+            outputs.map_err(|error| TrainError::from(error).at_prompt(|prompt| format!("prompt {}", prompt + 1)))?;
         for ((text, prompt_ids), samples) in self.prompt.iter().zip(&prompts).zip(outputs) {
             let ids = samples.into_iter().next().unwrap_or_default();
             let response = tokenizer.answer(&ids)?;

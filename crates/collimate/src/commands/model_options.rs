@@ -7,8 +7,8 @@ use collimate_backend::ComputeDtype;
 use collimate_model::GenerateOptions;
 use collimate_recipe::{MATMUL_PRECISIONS, QUANTIZATIONS, Recipe, WEIGHT_PLACES};
 use collimate_text::{TextTokenizer, TokenizerChanges};
-use collimate_train::session::{CheckedSession, Session, SessionOptions, check_session};
 use collimate_train::tokenizer_changes;
+use collimate_train::{CheckedSession, Session, SessionOptions, check_session};
 
 use super::by_recipe;
 use crate::error::CliError;

@@ -10,10 +10,10 @@ use super::{PlannedSteps, PlannedTime};
 use crate::control::{RunContext, StopFlag};
 use crate::error::TrainError;
 use crate::reference::Reference;
-use crate::session::CheckedSession;
 use crate::trainer::run::Run;
 use crate::trainer::step::take_step;
 use collimate_progress::Observer;
+use collimate_session::CheckedSession;
 
 /// Maximum number of steps to run. The first is not timed if there are others: it touches memory for the first time.
 const NUM_STEPS: usize = 3;

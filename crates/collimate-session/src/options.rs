@@ -7,8 +7,8 @@ use collimate_hf::{LoraConfig, ModelConfig, Storage};
 use collimate_quantized::Format;
 use collimate_recipe::{Recipe, WeightPlace};
 
-use crate::error::TrainError;
-use crate::load_recipe::{backend_name, compute_dtype, matmul_precision, quantization};
+use crate::computing::{backend_name, compute_dtype, matmul_precision, quantization};
+use crate::error::SessionError;
 
 /// What is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,8 +85,8 @@ impl SessionOptions {
     /// # Errors
     /// All weights are trained, though they are packed or in files; they are packed in another format already; or the
     /// backend is unknown.
-    pub(super) fn applied_to(&self, config: &ModelConfig, storage: Storage) -> Result<ModelConfig, TrainError> {
-        let refused = |message: String| TrainError::RecipeValue { key: "quantization", message };
+    pub(crate) fn applied_to(&self, config: &ModelConfig, storage: Storage) -> Result<ModelConfig, SessionError> {
+        let refused = |message: String| SessionError::Option { key: "quantization", message };
         let stored = config.packing();
         let config = match (self.quantization, stored) {
             (Some(wanted), Some(stored)) if wanted != stored => {
@@ -109,7 +109,7 @@ impl SessionOptions {
             _ => None,
         };
         if let Some(message) = unusable.filter(|_| in_files) {
-            return Err(TrainError::RecipeValue { key: "weights", message: format!("cannot be mapped: {message}") });
+            return Err(SessionError::Option { key: "weights", message: format!("cannot be mapped: {message}") });
         }
         self.packed_for_backend(ModelConfig { weights_in_files: in_files, ..config })
     }

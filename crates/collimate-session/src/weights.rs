@@ -10,9 +10,9 @@ use rand_chacha::ChaCha8Rng;
 
 /// The files of a model and its adapter.
 #[derive(Debug)]
-pub(super) struct Files {
-    pub(super) weights: Arc<WeightFiles>,
-    pub(super) adapter: Option<Adapter>,
+pub(crate) struct Files {
+    pub(crate) weights: Arc<WeightFiles>,
+    pub(crate) adapter: Option<Adapter>,
 }
 
 impl Files {
@@ -25,7 +25,7 @@ impl Files {
     }
 
     /// A parameter of the base model, packed if it is to be.
-    pub(super) fn weight(&self, info: &ParameterInfo) -> Result<ParameterValue, HfError> {
+    pub(crate) fn weight(&self, info: &ParameterInfo) -> Result<ParameterValue, HfError> {
         let replaced = self.adapter.as_ref().is_some_and(|adapter| adapter.base.contains_key(&info.name));
         let shape = <[usize; 2]>::try_from(info.file_shape.as_slice()).ok();
         let Some(shape) = shape.filter(|_| !replaced && (info.packed.is_some() || info.in_file)) else {
@@ -56,7 +56,7 @@ impl Files {
     }
 
     /// Takes a tensor of the adapter's file.
-    pub(super) fn own(&mut self, name: &str) -> Option<HostTensor> {
+    pub(crate) fn own(&mut self, name: &str) -> Option<HostTensor> {
         self.adapter.as_mut()?.tensors.remove(name)
     }
 
@@ -64,7 +64,7 @@ impl Files {
     /// for the embedding A zero and B standard normal; DoRA's magnitudes and copies as the base model is.
     ///
     /// The draws depend on the seed and the tensor's name only.
-    pub(super) fn fresh(&self, info: &ParameterInfo, config: &ModelConfig, seed: u64) -> Result<HostTensor, HfError> {
+    pub(crate) fn fresh(&self, info: &ParameterInfo, config: &ModelConfig, seed: u64) -> Result<HostTensor, HfError> {
         let shape = info.file_shape.clone();
         let base = |tensor: &str| match config.output_layer() {
             None if tensor == config.head().name => self.base(&config.embedding().name),

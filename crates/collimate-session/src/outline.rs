@@ -5,20 +5,25 @@ use collimate_hf::{LoraConfig, ModelConfig};
 use collimate_model::{MemoryCosts, ParameterCounts, Trainable};
 use collimate_recipe::Recipe;
 
-use crate::error::TrainError;
-use crate::packs::Allowance;
-use crate::session::options::SessionOptions;
+use crate::allowance::Allowance;
+use crate::error::SessionError;
+use crate::options::SessionOptions;
 
 /// The model of a session, without its weights.
 #[derive(Debug, Clone)]
-pub(crate) struct Outline {
-    pub(crate) config: ModelConfig,
-    pub(crate) lora: Option<LoraConfig>,
-    pub(crate) trainable: Trainable,
-    pub(crate) costs: MemoryCosts,
-    pub(crate) counts: ParameterCounts,
+pub struct Outline {
+    /// Its configuration.
+    pub config: ModelConfig,
+    /// Its adapter, if any.
+    pub lora: Option<LoraConfig>,
+    /// What of it is trained.
+    pub trainable: Trainable,
+    /// Memory that it needs.
+    pub costs: MemoryCosts,
+    /// Numbers of its parameters.
+    pub counts: ParameterCounts,
     /// Memory of the device; `None` if it does not say.
-    pub(crate) device_memory: Option<DeviceMemory>,
+    pub device_memory: Option<DeviceMemory>,
 }
 
 impl Outline {
@@ -26,13 +31,13 @@ impl Outline {
     ///
     /// # Errors
     /// The backend is unknown or not compiled in.
-    pub(super) fn new(
+    pub(crate) fn new(
         config: ModelConfig,
         lora: Option<LoraConfig>,
         trainable: Trainable,
         options: &SessionOptions,
         device_memory: Option<DeviceMemory>,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self, SessionError> {
         let unpacking = unpacking_bytes(&options.backend)?;
         Ok(Self {
             costs: MemoryCosts::new(&config, lora.as_ref(), trainable, options.dtype, unpacking),
@@ -45,12 +50,12 @@ impl Outline {
     }
 
     /// What a recipe allows the session to hold.
-    pub(crate) fn allowance(&self, recipe: &Recipe) -> Allowance {
+    pub fn allowance(&self, recipe: &Recipe) -> Allowance {
         Allowance::new(recipe, self.device_memory.as_ref())
     }
 
     /// Bytes of the device's memory, if it says.
-    pub(super) fn memory_bytes(&self) -> Option<u64> {
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
         self.device_memory.as_ref().map(|memory| memory.bytes)
     }
 }

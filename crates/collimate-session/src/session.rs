@@ -1,11 +1,4 @@
-//! A model on a device, without tensors or a backend in its type: what the training loop and the command line work with.
-
-mod files;
-mod open;
-mod options;
-mod outline;
-mod unpacked;
-mod weights;
+//! What a session can do, and the only implementation.
 
 use std::path::Path;
 
@@ -18,15 +11,10 @@ use collimate_model::{
 };
 use collimate_text::GroupBatch;
 
-use crate::error::TrainError;
+use crate::error::SessionError;
+use crate::files::{self, BaseModel};
 use crate::optimizer::{AdamW, UpdateOptions, clip_factor};
-
-use files::BaseModel;
-pub(crate) use open::SessionDraft;
-pub use open::{CheckedSession, check_session, open_session};
-pub use options::{SessionOptions, Training};
-pub use outline::ModelSummary;
-pub(crate) use outline::Outline;
+use crate::outline::ModelSummary;
 
 /// What an update measured, and whether it was applied.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,7 +49,7 @@ pub trait Session {
         batch: &GroupBatch,
         adapters: bool,
         dropout: Option<DropoutKey>,
-    ) -> Result<TokenLogps, TrainError>;
+    ) -> Result<TokenLogps, SessionError>;
 
     /// A training forward pass over packs, block by block, kept until [`Session::backward`] supplies the coefficients of
     /// their responses. Inputs of blocks wait in `inputs`. Log-probs are by pack.
@@ -73,7 +61,7 @@ pub trait Session {
         packs: &[GroupBatch],
         options: ForwardOptions,
         inputs: InputPlace,
-    ) -> Result<Vec<TokenLogps>, TrainError>;
+    ) -> Result<Vec<TokenLogps>, SessionError>;
 
     /// Load of the experts over all passes since the last call; `None` for a model without experts.
     fn take_router_load(&mut self) -> Option<RouterLoad>;
@@ -87,7 +75,7 @@ pub trait Session {
     ///
     /// # Errors
     /// Inputs of blocks cannot be brought back.
-    fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) -> Result<(), TrainError>;
+    fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) -> Result<(), SessionError>;
 
     /// Clips the accumulated gradient, updates the parameters with it, and clears it.
     fn update(&mut self, options: &UpdateOptions) -> UpdateStats;
@@ -111,43 +99,43 @@ pub trait Session {
         prompts: &[Vec<u32>],
         options: &GenerateOptions,
         progress: &mut (dyn FnMut(usize) + Send),
-    ) -> Result<Vec<Vec<Vec<u32>>>, TrainError>;
+    ) -> Result<Vec<Vec<Vec<u32>>>, SessionError>;
 
     /// Writes the adapter as PEFT does, or else the whole model as transformers does, with the tokens that end a turn.
     ///
     /// # Errors
     /// The folder cannot be written.
-    fn save_model(&self, dir: &Path, dtype: StorageDtype, max_shard_size: ShardSize) -> Result<(), TrainError>;
+    fn save_model(&self, dir: &Path, dtype: StorageDtype, max_shard_size: ShardSize) -> Result<(), SessionError>;
 
     /// Loads what [`Session::save_model`] wrote, like any other model or adapter, and compares every value.
     ///
     /// # Errors
     /// It cannot be read, or a value differs from the session's own, rounded to `dtype`.
-    fn check_saved(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError>;
+    fn check_saved(&self, dir: &Path, dtype: StorageDtype) -> Result<(), SessionError>;
 
     /// Writes the optimizer's moments and step count, in float32.
     ///
     /// # Errors
     /// The folder cannot be written.
-    fn save_optimizer(&self, dir: &Path) -> Result<(), TrainError>;
+    fn save_optimizer(&self, dir: &Path) -> Result<(), SessionError>;
 
     /// Restores what [`Session::save_model`] in float32 and [`Session::save_optimizer`] wrote.
     ///
     /// # Errors
     /// A file is missing or belongs to another model.
-    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), TrainError>;
+    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), SessionError>;
 }
 
 /// The only implementation, generic over burn's backends.
 pub(crate) struct BackendSession<B: FusedOps> {
-    model: CausalLm<B>,
-    optimizer: AdamW<B>,
-    tape: Option<Tape<B>>,
-    router_load: Option<RouterLoad>,
-    base: BaseModel,
-    notes: Vec<String>,
+    pub(crate) model: CausalLm<B>,
+    pub(crate) optimizer: AdamW<B>,
+    pub(crate) tape: Option<Tape<B>>,
+    pub(crate) router_load: Option<RouterLoad>,
+    pub(crate) base: BaseModel,
+    pub(crate) notes: Vec<String>,
     /// Parameters as they were before [`Session::round`].
-    unrounded: Vec<(usize, Tensor<B, 2>)>,
+    pub(crate) unrounded: Vec<(usize, Tensor<B, 2>)>,
 }
 
 impl<B: FusedOps> Session for BackendSession<B> {
@@ -177,7 +165,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
         batch: &GroupBatch,
         adapters: bool,
         dropout: Option<DropoutKey>,
-    ) -> Result<TokenLogps, TrainError> {
+    ) -> Result<TokenLogps, SessionError> {
         if !adapters && self.base.lacks_rows {
             return Err(HfError::from(AdapterError::LacksBaseRows).into());
         }
@@ -191,7 +179,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
         packs: &[GroupBatch],
         options: ForwardOptions,
         inputs: InputPlace,
-    ) -> Result<Vec<TokenLogps>, TrainError> {
+    ) -> Result<Vec<TokenLogps>, SessionError> {
         let (logps, tape) = B::run_pass(|| self.model.forward_all(packs, options, inputs))?;
         self.add_load(tape.router_load().as_ref());
         self.tape = Some(tape);
@@ -208,7 +196,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
         }
     }
 
-    fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) -> Result<(), TrainError> {
+    fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) -> Result<(), SessionError> {
         let Some(tape) = self.tape.take() else { return Ok(()) };
         Ok(B::run_pass(|| self.model.backward_all(tape, coefficients))?)
     }
@@ -267,23 +255,23 @@ impl<B: FusedOps> Session for BackendSession<B> {
         prompts: &[Vec<u32>],
         options: &GenerateOptions,
         progress: &mut (dyn FnMut(usize) + Send),
-    ) -> Result<Vec<Vec<Vec<u32>>>, TrainError> {
+    ) -> Result<Vec<Vec<Vec<u32>>>, SessionError> {
         Ok(B::run_pass(|| self.model.generate(prompts, options, progress))?)
     }
 
-    fn save_model(&self, dir: &Path, dtype: StorageDtype, max_shard_size: ShardSize) -> Result<(), TrainError> {
+    fn save_model(&self, dir: &Path, dtype: StorageDtype, max_shard_size: ShardSize) -> Result<(), SessionError> {
         files::save_model(&self.model, &self.base, dir, dtype, max_shard_size)
     }
 
-    fn check_saved(&self, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
+    fn check_saved(&self, dir: &Path, dtype: StorageDtype) -> Result<(), SessionError> {
         files::check_saved(&self.model, dir, dtype)
     }
 
-    fn save_optimizer(&self, dir: &Path) -> Result<(), TrainError> {
+    fn save_optimizer(&self, dir: &Path) -> Result<(), SessionError> {
         files::save_optimizer(&self.model, &self.optimizer, dir)
     }
 
-    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), TrainError> {
+    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), SessionError> {
         files::load_model(&mut self.model, dir)?;
         files::load_optimizer(&self.model, &mut self.optimizer, dir)
     }

@@ -13,7 +13,7 @@ use collimate_hf::{
 use collimate_hub::name_of_snapshot;
 use collimate_model::{CausalLm, ParameterInfo};
 
-use crate::error::TrainError;
+use crate::error::SessionError;
 use crate::optimizer::AdamW;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -22,22 +22,22 @@ const STEP: &str = "step";
 /// The model that an adapter belongs to.
 pub(crate) struct BaseModel {
     /// Its folder, for the adapter's configuration.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Tokens that end a turn, for the files of what is saved.
-    pub(super) ends: Vec<u32>,
+    pub(crate) ends: Vec<u32>,
     /// Its tensors that the adapter's file replaces, and which are saved with the adapter again.
-    pub(super) replaced: Vec<String>,
+    pub(crate) replaced: Vec<String>,
     /// Whether that file lacks rows of its embeddings, so that nothing can be computed without the adapter.
-    pub(super) lacks_rows: bool,
+    pub(crate) lacks_rows: bool,
 }
 
-pub(super) fn save_model<B: FusedOps>(
+pub(crate) fn save_model<B: FusedOps>(
     model: &CausalLm<B>,
     base: &BaseModel,
     dir: &Path,
     dtype: StorageDtype,
     max_shard_size: ShardSize,
-) -> Result<(), TrainError> {
+) -> Result<(), SessionError> {
     let infos = model.parameters();
     if let Some(config) = model.lora() {
         let mut config = config.clone();
@@ -60,7 +60,11 @@ pub(super) fn save_model<B: FusedOps>(
 }
 
 /// Reads the files back and compares them with the parameters, tensor by tensor, bit for bit.
-pub(super) fn check_saved<B: FusedOps>(model: &CausalLm<B>, dir: &Path, dtype: StorageDtype) -> Result<(), TrainError> {
+pub(crate) fn check_saved<B: FusedOps>(
+    model: &CausalLm<B>,
+    dir: &Path,
+    dtype: StorageDtype,
+) -> Result<(), SessionError> {
     let differs = |tensor: &str| HfError::ReadBack { path: dir.to_owned(), tensor: tensor.to_owned() };
     let same = |written: &HostTensor, held: &HostTensor, dtype: StorageDtype| {
         let held = held.data.iter().map(|value| dtype.round(*value).to_bits());
@@ -86,7 +90,7 @@ pub(super) fn check_saved<B: FusedOps>(model: &CausalLm<B>, dir: &Path, dtype: S
     Ok(())
 }
 
-pub(super) fn load_model<B: FusedOps>(model: &mut CausalLm<B>, dir: &Path) -> Result<(), TrainError> {
+pub(crate) fn load_model<B: FusedOps>(model: &mut CausalLm<B>, dir: &Path) -> Result<(), SessionError> {
     if model.lora().is_some() {
         let mut adapter = Adapter::read(dir, model.config())?;
         for index in 0..model.parameters().len() {
@@ -95,7 +99,7 @@ pub(super) fn load_model<B: FusedOps>(model: &mut CausalLm<B>, dir: &Path) -> Re
                 continue;
             }
             let Some(tensor) = adapter.tensors.remove(&info.name) else {
-                return Err(TrainError::Checkpoint {
+                return Err(SessionError::Checkpoint {
                     path: dir.to_owned(),
                     message: format!("has no {}: it belongs to another run", info.name),
                 });
@@ -113,11 +117,11 @@ pub(super) fn load_model<B: FusedOps>(model: &mut CausalLm<B>, dir: &Path) -> Re
     Ok(())
 }
 
-pub(super) fn save_optimizer<B: FusedOps>(
+pub(crate) fn save_optimizer<B: FusedOps>(
     model: &CausalLm<B>,
     optimizer: &AdamW<B>,
     dir: &Path,
-) -> Result<(), TrainError> {
+) -> Result<(), SessionError> {
     let moments = || {
         let all = model.parameters().iter().zip(&optimizer.moments);
         all.filter_map(|(info, moments)| Some((info, moments.as_ref()?))).flat_map(|(info, Moments { m, v })| {
@@ -132,11 +136,11 @@ pub(super) fn save_optimizer<B: FusedOps>(
     Ok(write_safetensors_of(&dir.join(OPTIMIZER_FILE), &specs, tensors, StorageDtype::F32)?)
 }
 
-pub(super) fn load_optimizer<B: FusedOps>(
+pub(crate) fn load_optimizer<B: FusedOps>(
     model: &CausalLm<B>,
     optimizer: &mut AdamW<B>,
     dir: &Path,
-) -> Result<(), TrainError> {
+) -> Result<(), SessionError> {
     let path = dir.join(OPTIMIZER_FILE);
     let file = WeightFiles::open_file(&path)?;
     let mut specs = vec![TensorSpec::new(STEP, &[1])];

@@ -6,25 +6,25 @@ use collimate_model::MemoryCosts;
 use collimate_progress::format_bytes;
 use collimate_recipe::{MemoryBudget, Recipe};
 
-use crate::load_recipe::backend_name;
+use crate::computing::backend_name;
 
 /// Memory reserved for the program itself, the data, and allocator fragmentation.
 pub const OVERHEAD: u64 = 96 << 20;
 
 /// What a run may hold in memory, and who says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Allowance {
+pub struct Allowance {
     /// `None` for no limit.
-    pub(crate) bytes: Option<u64>,
+    pub bytes: Option<u64>,
     /// What a budget that the recipe leaves open is derived from.
-    pub(crate) origin: Option<String>,
+    pub origin: Option<String>,
     /// What may be held beside it in the memory of the host, for a device with memory of its own; 0 if that is not known.
-    pub(crate) host: Option<u64>,
+    pub host: Option<u64>,
 }
 
 impl Allowance {
     /// What `memory_budget` allows on a device with this memory.
-    pub(crate) fn new(recipe: &Recipe, device: Option<&DeviceMemory>) -> Self {
+    pub fn new(recipe: &Recipe, device: Option<&DeviceMemory>) -> Self {
         let bytes = recipe.memory_budget.bytes(device.map(|device| device.bytes));
         let is_auto = recipe.memory_budget == MemoryBudget::Auto;
         let origin = device.filter(|_| is_auto);
@@ -37,7 +37,7 @@ impl Allowance {
     }
 
     /// A line for the log on a budget that the recipe leaves open.
-    pub(crate) fn note(&self) -> Option<String> {
+    pub fn note(&self) -> Option<String> {
         let (bytes, origin) = (self.bytes?, self.origin.as_ref()?);
         Some(format!("memory_budget: auto is {}: {origin}", format_bytes(bytes)))
     }
@@ -57,12 +57,6 @@ impl From<Option<u64>> for Allowance {
 }
 
 /// Bytes that are held beside every pass: a budget must have more.
-pub(crate) fn least_held(costs: &MemoryCosts) -> u64 {
+pub fn least_held(costs: &MemoryCosts) -> u64 {
     costs.resident.saturating_add(OVERHEAD)
-}
-
-/// What to do if the least that a run holds is too much.
-pub(super) fn remedy(trains_adapter: bool, larger: &str) -> String {
-    let adapter = if trains_adapter { "" } else { ", or an adapter instead of all weights (use_peft: true)" };
-    format!("use {larger}{adapter}. Blocks are recomputed already, as with gradient_checkpointing")
 }

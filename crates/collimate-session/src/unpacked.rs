@@ -4,15 +4,15 @@ use collimate_backend::keeps_packed;
 use collimate_hf::ModelConfig;
 use collimate_quantized::Format;
 
-use super::SessionOptions;
-use crate::error::TrainError;
+use crate::error::SessionError;
+use crate::options::SessionOptions;
 
 impl SessionOptions {
     /// The configuration, with weights unpacked that the backend would unpack on the host for each product; a note says so.
     ///
     /// # Errors
     /// The backend is unknown or not compiled in.
-    pub(super) fn packed_for_backend(&self, config: ModelConfig) -> Result<ModelConfig, TrainError> {
+    pub(crate) fn packed_for_backend(&self, config: ModelConfig) -> Result<ModelConfig, SessionError> {
         Ok(match config.packing() {
             Some(format) if !keeps_packed(&self.backend, format)? => self.unpacked(config, format),
             _ => config,

@@ -11,20 +11,20 @@ use collimate_model::{CausalLm, Placement, Trainable};
 use collimate_progress::format_bytes;
 use collimate_recipe::{MemoryBudget, WeightPlace};
 
-use crate::error::TrainError;
+use crate::allowance::least_held;
+use crate::error::SessionError;
+use crate::files::BaseModel;
 use crate::optimizer::AdamW;
-use crate::packs::least_held;
-use crate::session::files::BaseModel;
-use crate::session::options::{SessionOptions, Training};
-use crate::session::outline::Outline;
-use crate::session::weights::Files;
+use crate::options::{SessionOptions, Training};
+use crate::outline::Outline;
 use crate::session::{BackendSession, Session};
+use crate::weights::Files;
 
 /// Opens a model.
 ///
 /// # Errors
 /// The backend or device is missing or cannot compute in this dtype, or the model folder or adapter is broken.
-pub fn open_session(options: &SessionOptions) -> Result<Box<dyn Session>, TrainError> {
+pub fn open_session(options: &SessionOptions) -> Result<Box<dyn Session>, SessionError> {
     check_session(options)?.open()
 }
 
@@ -33,7 +33,7 @@ pub fn open_session(options: &SessionOptions) -> Result<Box<dyn Session>, TrainE
 ///
 /// # Errors
 /// As [`open_session`], except for weights that are not finite.
-pub fn check_session(options: &SessionOptions) -> Result<CheckedSession, TrainError> {
+pub fn check_session(options: &SessionOptions) -> Result<CheckedSession, SessionError> {
     let memory = options.device_memory()?;
     SessionDraft::new(ModelFolder::open(&options.model)?, options.clone(), memory)?.check()
 }
@@ -41,8 +41,9 @@ pub fn check_session(options: &SessionOptions) -> Result<CheckedSession, TrainEr
 /// What the files of a model and an adapter say, and what options make of it. The files of the weights are opened only where
 /// the configuration depends on them.
 #[derive(Debug)]
-pub(crate) struct SessionDraft {
-    pub(crate) outline: Outline,
+pub struct SessionDraft {
+    /// The model without its weights.
+    pub outline: Outline,
     options: SessionOptions,
     folder: ModelFolder,
     adapter: Option<Adapter>,
@@ -55,11 +56,11 @@ impl SessionDraft {
     ///
     /// # Errors
     /// As [`open_session`], but for the device and what the weights hold.
-    pub(crate) fn new(
+    pub fn new(
         folder: ModelFolder,
         options: SessionOptions,
         memory: Option<DeviceMemory>,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self, SessionError> {
         let storage = if options.weights == WeightPlace::Mapped { Storage::Mapped } else { Storage::Resident };
         let mut base = options.applied_to(folder.config(), storage)?;
         let adapter = options.adapter.as_deref().map(|dir| Adapter::read(dir, &base)).transpose()?;
@@ -83,7 +84,7 @@ impl SessionDraft {
     ///
     /// # Errors
     /// They do not have what the configuration says.
-    pub(crate) fn check(self) -> Result<CheckedSession, TrainError> {
+    pub fn check(self) -> Result<CheckedSession, SessionError> {
         let Self { outline, options, folder, adapter, base } = self;
         let weights = Arc::new(folder.into_weights()?);
         let checked = weights.check(&base.tensors())?;
@@ -111,7 +112,7 @@ impl SessionOptions {
     ///
     /// # Errors
     /// It is not, or does not.
-    pub(crate) fn device_memory(&self) -> Result<Option<DeviceMemory>, BackendError> {
+    pub fn device_memory(&self) -> Result<Option<DeviceMemory>, BackendError> {
         // Fails for a backend or a device that is not there, which not every dtype needs.
         let memory = device_memory(&self.backend, self.device)?;
         check_dtype(&self.backend, self.device, self.dtype)?;
@@ -129,8 +130,10 @@ impl SessionOptions {
 /// A session that lacks only the numbers of the weights.
 #[derive(Debug)]
 pub struct CheckedSession {
-    pub(crate) outline: Outline,
-    pub(crate) options: SessionOptions,
+    /// The model without its weights.
+    pub outline: Outline,
+    /// What was asked for.
+    pub options: SessionOptions,
     files: Files,
     notes: Vec<String>,
 }
@@ -140,14 +143,14 @@ impl CheckedSession {
     ///
     /// # Errors
     /// As [`open_session`].
-    pub fn open(self) -> Result<Box<dyn Session>, TrainError> {
+    pub fn open(self) -> Result<Box<dyn Session>, SessionError> {
         let (backend, device) = (self.options.backend.clone(), self.options.device);
         set_float32_matmul_precision(self.options.matmul_precision);
         Ok(dispatch(&backend, device, self)??)
     }
 
     /// Options for a model beside this one, in what is left of the budget.
-    pub(crate) fn options_beside(&self) -> SessionOptions {
+    pub fn options_beside(&self) -> SessionOptions {
         let left = |budget: MemoryBudget| match budget.bytes(self.outline.memory_bytes()) {
             Some(bytes) => MemoryBudget::Bytes(bytes.saturating_sub(self.outline.costs.resident)),
             None => budget,
@@ -161,7 +164,7 @@ impl CheckedSession {
 }
 
 /// The adapter beside the model, if any, and what is trained.
-fn trained(training: &Training, adapter: Option<&Adapter>) -> Result<(Option<LoraConfig>, Trainable), TrainError> {
+fn trained(training: &Training, adapter: Option<&Adapter>) -> Result<(Option<LoraConfig>, Trainable), SessionError> {
     Ok(match (training, adapter) {
         (Training::Lora(wanted), Some(adapter)) => {
             let config = LoraConfig { dropout: wanted.dropout, ..adapter.config.clone() };
@@ -170,7 +173,7 @@ fn trained(training: &Training, adapter: Option<&Adapter>) -> Result<(Option<Lor
         (Training::Lora(wanted), None) => (Some((**wanted).clone()), Trainable::Adapter),
         (Training::Off, adapter) => (adapter.map(|adapter| adapter.config.clone()), Trainable::Nothing),
         (Training::Full, None) => (None, Trainable::Base),
-        (Training::Full, Some(_)) => return Err(TrainError::AdapterWithFullTraining),
+        (Training::Full, Some(_)) => return Err(SessionError::AdapterWithFullTraining),
     })
 }
 

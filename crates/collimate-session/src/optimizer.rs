@@ -96,40 +96,4 @@ pub(crate) fn clip_factor(norm: f64, max_grad_norm: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options() -> UpdateOptions {
-        UpdateOptions {
-            learning_rate: 0.1,
-            max_grad_norm: 0.0,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.01,
-            decay_norms: true,
-            apply: true,
-        }
-    }
-
-    #[test]
-    fn norms_and_biases_are_spared_if_the_options_say_so() {
-        let spared = UpdateOptions { decay_norms: false, ..options() };
-        for name in ["model.norm.weight", "model.layers.0.input_layernorm.weight", "layers.0.self_attn.q_norm.weight"] {
-            assert_eq!(
-                (options().for_parameter(name).weight_decay, spared.for_parameter(name).weight_decay),
-                (0.01, 0.0),
-                "{name}"
-            );
-        }
-        assert_eq!(spared.for_parameter("model.layers.0.self_attn.q_proj.bias").weight_decay, 0.0);
-        assert_eq!(spared.for_parameter("model.layers.0.self_attn.q_proj.weight").weight_decay, 0.01);
-    }
-
-    #[test]
-    fn clipping_scales_to_the_limit_and_never_up() {
-        assert_eq!(clip_factor(0.5, 1.0), 1.0);
-        assert!((clip_factor(4.0, 1.0) - 1.0 / 4.0).abs() < 1e-6);
-        assert_eq!(clip_factor(4.0, 0.0), 1.0);
-    }
-}
+mod tests;

@@ -1,8 +1,8 @@
-//! AdamW on a number.
+//! AdamW on a number, and what its options do.
 
-use burn::tensor::Tensor;
 use burn_flex::Flex;
-use collimate_train::optimizer::{AdamW, UpdateOptions};
+
+use super::*;
 
 fn options() -> UpdateOptions {
     UpdateOptions {
@@ -36,4 +36,25 @@ fn two_steps_follow_the_formula() {
     }
     let found: f32 = tensor.into_scalar();
     assert!((f64::from(found) - p).abs() < 1e-6, "{found} against {p}");
+}
+
+#[test]
+fn norms_and_biases_are_spared_if_the_options_say_so() {
+    let spared = UpdateOptions { decay_norms: false, ..options() };
+    for name in ["model.norm.weight", "model.layers.0.input_layernorm.weight", "layers.0.self_attn.q_norm.weight"] {
+        assert_eq!(
+            (options().for_parameter(name).weight_decay, spared.for_parameter(name).weight_decay),
+            (0.01, 0.0),
+            "{name}"
+        );
+    }
+    assert_eq!(spared.for_parameter("model.layers.0.self_attn.q_proj.bias").weight_decay, 0.0);
+    assert_eq!(spared.for_parameter("model.layers.0.self_attn.q_proj.weight").weight_decay, 0.01);
+}
+
+#[test]
+fn clipping_scales_to_the_limit_and_never_up() {
+    assert_eq!(clip_factor(0.5, 1.0), 1.0);
+    assert!((clip_factor(4.0, 1.0) - 1.0 / 4.0).abs() < 1e-6);
+    assert_eq!(clip_factor(4.0, 0.0), 1.0);
 }
