@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::WriteError;
 use crate::positioned::{read_exact_at, write_all_at};
 
-/// Bytes that stay in memory; more go to the file.
-const MOST_IN_MEMORY: usize = 4 << 20;
-/// Bytes that are collected for one write.
-const WRITE_BYTES: usize = 1 << 20;
+/// Bytes that stay in memory; more go to the file, this many at a time.
+const MOST_IN_MEMORY: usize = 1 << 20;
 
 /// Where private files are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +85,7 @@ impl Spool {
     /// They do not stay in memory, and the file cannot be written.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         self.pending.extend_from_slice(bytes);
-        let most = if self.file.is_some() { WRITE_BYTES } else { self.most_in_memory };
-        if self.pending.len() < most {
+        if self.pending.len() < self.most_in_memory {
             return Ok(());
         }
         let file = match &mut self.file {
@@ -97,7 +94,8 @@ impl Spool {
         };
         write_all_at(file, &self.pending, self.written).map_err(WriteError::at(&self.folder.folder))?;
         self.written += self.pending.len() as u64;
-        self.pending = Vec::new();
+        self.pending.clear();
+        self.pending.shrink_to(self.most_in_memory);
         Ok(())
     }
 

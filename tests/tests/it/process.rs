@@ -26,10 +26,10 @@ impl Process {
         Self::spawn(command(arguments), folder)
     }
 
-    /// The same with a variable of the environment.
-    pub(crate) fn start_with_variable(folder: &Path, arguments: &[String], name: &str, value: &str) -> Self {
+    /// The same with variables of the environment: names and values.
+    pub(crate) fn start_with_variables(folder: &Path, arguments: &[String], variables: &[(&str, &str)]) -> Self {
         let mut command = command(arguments);
-        command.env(name, value);
+        command.envs(variables.iter().copied());
         Self::spawn(command, folder)
     }
 

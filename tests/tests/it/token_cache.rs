@@ -3,6 +3,7 @@
 mod memory;
 
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use rstest::rstest;
@@ -12,8 +13,8 @@ use crate::harness::{Folder, Outcome, succeed, train};
 use crate::process::Process;
 use crate::small_model::model_arg;
 
-/// `count` conversations with three responses each.
-fn rows(count: usize, words: usize) -> String {
+/// Conversations of these numbers with three responses each.
+fn rows(numbers: Range<usize>, words: usize) -> String {
     let response = |i: usize, k: usize| {
         let content = format!("{} ", i * 7 + k).repeat(words + (i + k) % 5);
         json!({"content": content.trim(), "reward": 1.0 - k as f64 / 3.0})
@@ -23,7 +24,7 @@ fn rows(count: usize, words: usize) -> String {
         let prompt = json!([{"role": "user", "content": format!("7 times {i}?")}]);
         json!({"prompt": prompt, "responses": responses}).to_string() + "\n"
     };
-    (0..count).map(row).collect()
+    numbers.map(row).collect()
 }
 
 const SETTINGS: [&str; 6] = [
@@ -81,7 +82,7 @@ fn tokenizes(outcome: &Outcome) -> bool {
 #[test]
 fn a_second_run_starts_without_tokenizing_and_trains_the_same() {
     let folder = Folder::new();
-    folder.write("rows.jsonl", rows(30, 3));
+    folder.write("rows.jsonl", rows(0..30, 3));
     let cache = folder.arg("tokens");
     let plain = run(&folder, "plain", "false", &[]);
     let first = run(&folder, "first", &cache, &[]);
@@ -103,7 +104,7 @@ fn a_second_run_starts_without_tokenizing_and_trains_the_same() {
 #[test]
 fn a_run_is_resumed_with_tokens_that_another_made() {
     let folder = Folder::new();
-    let data = folder.write("rows.jsonl", rows(30, 3));
+    let data = folder.write("rows.jsonl", rows(0..30, 3));
     let (whole, half) = (folder.arg("whole"), folder.arg("half"));
     let settings =
         |cache: &'static str| SETTINGS.iter().copied().chain(["lr_scheduler_type=constant", cache]).collect::<Vec<_>>();
@@ -121,7 +122,7 @@ fn a_run_is_resumed_with_tokens_that_another_made() {
 #[test]
 fn plan_and_train_share_tokens() {
     let folder = Folder::new();
-    let data = folder.write("rows.jsonl", rows(30, 3));
+    let data = folder.write("rows.jsonl", rows(0..30, 3));
     let cache = format!("token_cache={}", folder.arg("tokens"));
     let plan = |cache: &str| {
         let settings = ["--set", "eval_fraction=0.2", "--set", "max_steps=4", "--set", cache];
@@ -150,10 +151,10 @@ fn plan_and_train_share_tokens() {
 #[case::samples(&["max_samples=20"])]
 fn other_tokens_are_made_anew(#[case] settings: &[&str]) {
     let folder = Folder::new();
-    folder.write("rows.jsonl", rows(30, 3));
+    folder.write("rows.jsonl", rows(0..30, 3));
     run(&folder, "first", &folder.arg("tokens"), &[]);
     if settings.is_empty() {
-        folder.write("rows.jsonl", rows(30, 3).replace("7 times 3?", "7 times 4?"));
+        folder.write("rows.jsonl", rows(0..30, 3).replace("7 times 3?", "7 times 4?"));
     }
     let second = run(&folder, "second", &folder.arg("tokens"), settings);
     assert!(!is_found(&second), "{}", second.err);
@@ -164,7 +165,7 @@ fn other_tokens_are_made_anew(#[case] settings: &[&str]) {
 #[test]
 fn damaged_tokens_are_made_again() {
     let folder = Folder::new();
-    folder.write("rows.jsonl", rows(30, 3));
+    folder.write("rows.jsonl", rows(0..30, 3));
     run(&folder, "first", &folder.arg("tokens"), &[]);
     let expected = results(&folder, "first");
     let damages: [fn(&mut Vec<u8>); 4] = [
@@ -187,16 +188,21 @@ fn damaged_tokens_are_made_again() {
 }
 
 fn process(folder: &Folder, name: &str, data: &str, settings: &[&str]) -> Process {
+    process_with(folder, name, data, settings, &[])
+}
+
+/// The same with variables of the environment.
+fn process_with(folder: &Folder, name: &str, data: &str, settings: &[&str], variables: &[(&str, &str)]) -> Process {
     let output = folder.arg(name);
     let args = train(model_arg(), data, &output, settings);
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).chain(["--quiet".to_owned()]).collect();
-    Process::start(&folder.path(&format!("{name}-log")), &args)
+    Process::start_with_variables(&folder.path(&format!("{name}-log")), &args, variables)
 }
 
 #[test]
 fn processes_at_once_make_one_store() {
     let folder = Folder::new();
-    let data = folder.write("rows.jsonl", rows(400, 3));
+    let data = folder.write("rows.jsonl", rows(0..400, 3));
     let cache = format!("token_cache={}", folder.arg("tokens"));
     let settings: Vec<&str> = SETTINGS.iter().copied().chain([cache.as_str()]).collect();
     let names = ["a", "b", "c"];
@@ -216,7 +222,7 @@ fn processes_at_once_make_one_store() {
 #[test]
 fn what_a_killed_process_leaves_is_removed() {
     let folder = Folder::new();
-    let data = folder.write("rows.jsonl", rows(6000, 30));
+    let data = folder.write("rows.jsonl", rows(0..6000, 30));
     let cache = format!("token_cache={}", folder.arg("tokens"));
     let settings = [cache.as_str(), "max_steps=1", "sample_prompts=0", "reference_cache=false"];
     let mut killed = process(&folder, "killed", &data, &settings);
@@ -235,7 +241,7 @@ fn what_a_killed_process_leaves_is_removed() {
 #[test]
 fn a_folder_that_cannot_be_used_is_said() {
     let folder = Folder::new();
-    folder.write("rows.jsonl", rows(30, 3));
+    folder.write("rows.jsonl", rows(0..30, 3));
     let taken = folder.write("taken", "mine");
     let outcome = run(&folder, "run", &taken, &[]);
     assert!(outcome.err.contains("token cache: ") && outcome.err.contains("for this run only"), "{}", outcome.err);
@@ -247,7 +253,7 @@ fn a_folder_that_cannot_be_used_is_said() {
 #[test]
 fn data_from_a_pipe_is_read_once() {
     let folder = Folder::new();
-    let data = folder.write("rows.jsonl", rows(30, 3));
+    let data = folder.write("rows.jsonl", rows(0..30, 3));
     run(&folder, "plain", "false", &[]);
     let script = format!("cat {data} | {}", script_of(&folder));
     let shell = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
@@ -267,7 +273,7 @@ fn script_of(folder: &Folder) -> String {
 #[test]
 fn a_limit_on_samples_leaves_the_others_untokenized() {
     let folder = Folder::new();
-    folder.write("rows.jsonl", rows(3000, 3));
+    folder.write("rows.jsonl", rows(0..3000, 3));
     let outcome = run(&folder, "run", &folder.arg("tokens"), &["max_samples=50", "sample_prompts=0"]);
     assert!(outcome.err.contains("2950 groups left out: max_samples 50"), "{}", outcome.err);
     let bytes: u64 = stores(&folder).iter().map(|path| fs::metadata(path).expect("a store").len()).sum();

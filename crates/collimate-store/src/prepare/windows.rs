@@ -94,8 +94,13 @@ impl Filling<'_> {
             if current.is_empty() {
                 return Ok(());
             }
-            let encode = || current.par_iter().map(|(_, group)| self.encoder.encode(group)).collect::<Vec<Encoded>>();
-            let (encoded, next) = rayon::join(encode, || read_window(&mut groups, wanted, most_bytes));
+            let (mut encoded, mut next) = (Vec::<Encoded>::new(), Ok(Window::new()));
+            // Always on this thread: what allocators keep of a window for the thread that read it is of no use to another.
+            rayon::in_place_scope(|scope| {
+                let encode = current.par_iter().map(|(_, group)| self.encoder.encode(group));
+                scope.spawn(|_| encoded = encode.collect());
+                next = read_window(&mut groups, wanted, most_bytes);
+            });
             for ((part, _), result) in current.iter().zip(encoded) {
                 if let Some(target) = &mut targets[*part as usize] {
                     self.take(target, result)?;

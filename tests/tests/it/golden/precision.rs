@@ -18,7 +18,7 @@ use crate::small_model::model_arg;
 /// Runs a command with the tiles in plain code, so that the numbers are those of any processor.
 fn run(folder: &Folder, args: &[&str]) -> String {
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-    let process = Process::start_with_variable(&folder.path("."), &args, "COLLIMATE_BFLOAT16_PRODUCTS", "plain");
+    let process = Process::start_with_variables(&folder.path("."), &args, &[("COLLIMATE_BFLOAT16_PRODUCTS", "plain")]);
     let (code, log) = process.wait();
     assert_eq!(code, Some(0), "{log}");
     log
