@@ -6,7 +6,7 @@
 
 use collimate_data::{ChatInputs, Prompt};
 
-use crate::tokenizer::Before;
+use crate::tokenizer::{Before, Keep, LeftOut, StartIds};
 use crate::unusable::MEMORY_REMEDY;
 use crate::{TextError, TextTokenizer};
 
@@ -29,7 +29,7 @@ pub fn encode_prompt(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokeniz
             let problem = format!("the prompt has {size} bytes of text, and at most {limit} are tokenized; {remedy}");
             Err(TextError::Encoding { problem })
         }
-        _ => Ok(tokenizer.encode_start(text, adds_special)?.0),
+        _ => Ok(tokenizer.encode_start(text, adds_special, Keep::All)?.ids),
     };
     match prompt {
         Prompt::Text(text) => encode(text, true),
@@ -44,6 +44,8 @@ pub fn encode_prompt(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokeniz
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Continuation {
     pub(crate) ids: Vec<u32>,
+    /// Of those that are not held.
+    pub(crate) left_out: LeftOut,
     /// Whether they follow the ids of the text before when both are encoded as one text. Otherwise a token would reach
     /// across the boundary, and these ids continue another text that ends with a token.
     pub(crate) joins: bool,
@@ -54,74 +56,88 @@ pub(crate) struct Continuation {
 pub(crate) struct Opening<'a> {
     tokenizer: &'a TextTokenizer,
     text: &'a str,
-    /// With what the tokenizer puts before a text.
-    ids: Vec<u32>,
-    /// How many of `ids` that is.
-    num_before: usize,
+    start: StartIds,
     adds_special: bool,
     /// The end of `text` that a response is encoded with, and its ids: tokens do not reach across an added token.
     context: (&'a str, Vec<u32>),
 }
 
 impl<'a> Opening<'a> {
-    /// `adds_special` says that the tokenizer puts its special tokens before this text, which no template has rendered.
-    pub(crate) fn new(tokenizer: &'a TextTokenizer, text: &'a str, adds_special: bool) -> Result<Self, TextError> {
-        let (ids, num_before) = tokenizer.encode_start(text, adds_special)?;
-        let context = context(tokenizer, text, &ids[num_before..])?;
-        Ok(Self { tokenizer, text, ids, num_before, adds_special, context })
+    /// `adds_special` says that the tokenizer puts its special tokens before this text, which no template has rendered; `keep`
+    /// is for the ids of a long one.
+    pub(crate) fn new(
+        tokenizer: &'a TextTokenizer,
+        text: &'a str,
+        adds_special: bool,
+        keep: Keep,
+    ) -> Result<Self, TextError> {
+        let start = tokenizer.encode_start(text, adds_special, keep)?;
+        let context = context(tokenizer, text, &start)?;
+        Ok(Self { tokenizer, text, start, adds_special, context })
     }
 
-    /// The prompt's ids.
+    /// The prompt's ids, but for those before them that are not held.
     pub(crate) fn ids(&self) -> &[u32] {
-        &self.ids
+        &self.start.ids
+    }
+
+    /// How many ids before them are not held.
+    pub(crate) fn num_left_out(&self) -> usize {
+        self.start.left_out.count
     }
 
     /// What stands before a response.
     pub(crate) fn end(&self) -> Before {
-        self.ids.last().map_or(Before::Nothing, |id| Before::Token(*id))
+        self.ids().last().map_or(Before::Nothing, |id| Before::Token(*id))
     }
 
     /// Where the prompt's ids, decoded, are not its text.
     pub(crate) fn difference(&self) -> Result<Option<usize>, TextError> {
-        self.tokenizer.difference(Before::Nothing, &self.ids[self.num_before..], self.text)
+        self.tokenizer.difference(Before::Nothing, &self.ids()[self.start.num_before..], self.text)
     }
 
-    /// Encodes a text as the prompt's continuation.
-    pub(crate) fn continuation(&self, text: &str) -> Result<Continuation, TextError> {
+    /// Encodes a text as the prompt's continuation. `keep` is for the ids of a long one.
+    pub(crate) fn continuation(&self, text: &str, keep: Keep) -> Result<Continuation, TextError> {
         let (context, ids) = &self.context;
-        if let Some(ids) = following(self.tokenizer, context, ids, text)? {
-            return Ok(Continuation { ids, joins: true });
+        if let Some((ids, left_out)) = following(self.tokenizer, [context, text], ids, keep)? {
+            return Ok(Continuation { ids, left_out, joins: true });
         }
         for boundary in BOUNDARIES {
             let ids = self.tokenizer.encode(boundary, false)?;
-            if let Some(ids) = following(self.tokenizer, boundary, &ids, text)? {
-                return Ok(Continuation { ids, joins: false });
+            if let Some((ids, left_out)) = following(self.tokenizer, [boundary, text], &ids, keep)? {
+                return Ok(Continuation { ids, left_out, joins: false });
             }
         }
-        Ok(Continuation { ids: self.tokenizer.encode(text, false)?, joins: false })
+        let StartIds { ids, left_out, .. } = self.tokenizer.encode_start(text, false, keep)?;
+        Ok(Continuation { ids, left_out, joins: false })
     }
 
     /// Whether prompt and text, encoded as one text, begin with the prompt's ids and `ids`.
     pub(crate) fn is_joint(&self, text: &str, ids: &[u32]) -> Result<bool, TextError> {
-        let (joint, _) = self.tokenizer.encode_start(&format!("{}{text}", self.text), self.adds_special)?;
-        Ok(joint.strip_prefix(self.ids.as_slice()) == Some(ids))
+        let joint = self.tokenizer.encode_start(&format!("{}{text}", self.text), self.adds_special, Keep::All)?.ids;
+        Ok(joint.strip_prefix(self.ids()) == Some(ids))
     }
 }
 
-/// The ids after `before_ids` when `before` and `text` are encoded as one; `None` if a token reaches across.
+/// The ids after `before_ids` when both texts are encoded as one; `None` if a token reaches across.
 fn following(
     tokenizer: &TextTokenizer,
-    before: &str,
+    texts: [&str; 2],
     before_ids: &[u32],
-    text: &str,
-) -> Result<Option<Vec<u32>>, TextError> {
-    let joint = tokenizer.encode(&format!("{before}{text}"), false)?;
-    Ok(joint.strip_prefix(before_ids).map(<[u32]>::to_vec))
+    keep: Keep,
+) -> Result<Option<(Vec<u32>, LeftOut)>, TextError> {
+    let keep = match keep {
+        Keep::First(count) => Keep::First(count.saturating_add(before_ids.len())),
+        keep => keep,
+    };
+    let joint = tokenizer.encode_start(&texts.concat(), false, keep)?;
+    Ok(joint.ids.strip_prefix(before_ids).map(|ids| (ids.to_vec(), joint.left_out)))
 }
 
 /// The end of a text that decides how it is continued, with its ids: from its last added token on, and of a long text only
 /// the last words.
-fn context<'a>(tokenizer: &TextTokenizer, text: &'a str, ids: &[u32]) -> Result<(&'a str, Vec<u32>), TextError> {
+fn context<'a>(tokenizer: &TextTokenizer, text: &'a str, start: &StartIds) -> Result<(&'a str, Vec<u32>), TextError> {
+    let ids = &start.ids[start.num_before..];
     let (mut end, mut end_ids) = (text, ids.to_vec());
     let added = ids.iter().rposition(|id| tokenizer.is_added(*id));
     let token = added.and_then(|index| Some((index, tokenizer.added_text(ids[index])?)));
@@ -132,14 +148,23 @@ fn context<'a>(tokenizer: &TextTokenizer, text: &'a str, ids: &[u32]) -> Result<
         }
     }
     if end.len() > LONG_CONTEXT {
-        let start = end.ceil_char_boundary(end.len() - LONG_CONTEXT / 2);
-        let words = end[start..].find(char::is_whitespace).map_or(end, |at| &end[start + at..]);
-        let words_ids = tokenizer.encode(words, false)?;
-        // Where they begin, they may have other tokens than in the whole text.
-        let same = words_ids.iter().rev().zip(end_ids.iter().rev()).take_while(|(one, other)| one == other).count();
-        if same >= SAME_TOKENS {
-            (end, end_ids) = (words, words_ids);
+        let from = end.ceil_char_boundary(end.len() - LONG_CONTEXT / 2);
+        if let Some(words) = end[from..].find(char::is_whitespace).map(|at| &end[from + at..]) {
+            let words_ids = tokenizer.encode(words, false)?;
+            // Where they begin, they may have other tokens than in the whole text.
+            let same = words_ids.iter().rev().zip(end_ids.iter().rev()).take_while(|(one, other)| one == other).count();
+            if same >= SAME_TOKENS {
+                (end, end_ids) = (words, words_ids);
+            }
         }
+    }
+    if start.left_out.count > 0 && end.len() == text.len() {
+        let problem = format!(
+            "a prompt of {} bytes is too long to encode it again with each response, and its last words by themselves \
+             have other tokens; shorten it, or end it with words and spaces",
+            text.len()
+        );
+        return Err(TextError::Encoding { problem });
     }
     Ok((end, end_ids))
 }

@@ -12,23 +12,20 @@
 
 mod checks;
 mod counts;
+mod encoded;
 mod sampled;
 mod size;
+mod texts;
 mod turn;
 
-use std::borrow::Cow;
-
-use collimate_data::{Prompt, PromptGroup, Response};
+use collimate_data::{PromptGroup, Response};
 use rayon::prelude::*;
 
-use crate::continuation::Opening;
 use crate::{TextError, TextTokenizer, TokenizedGroup, TokenizedResponse, UnusableReason};
-use checks::{Checker, check_model};
+use checks::check_model;
 pub use checks::{Found, TextChecks};
 pub use counts::TokenizeCounts;
-use sampled::Sampled;
-use size::Size;
-use turn::Turns;
+use encoded::{Encoded, encode_group};
 
 /// Length limits, and what to do with groups that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +58,21 @@ impl Default for TokenizeOptions {
 }
 
 impl TokenizeOptions {
+    fn most_prompt_tokens(&self) -> usize {
+        self.max_prompt_length.map_or(usize::MAX, |most| most.max(1))
+    }
+
+    /// Tokens of a response after a prompt of so many; 0 if that leaves no room.
+    fn most_response_tokens(&self, prompt_tokens: usize) -> usize {
+        let room = self.max_length.map_or(usize::MAX, |most| most.saturating_sub(prompt_tokens));
+        room.min(self.max_response_length.map_or(usize::MAX, |most| most.max(1)))
+    }
+
+    /// Whether a response is never longer than some tokens.
+    fn cuts_responses(&self) -> bool {
+        self.max_length.or(self.max_response_length).is_some()
+    }
+
     /// Whether a group that is unusable for this reason is skipped.
     pub fn skips(&self, reason: &UnusableReason) -> bool {
         self.skip_unusable || (self.skip_long_prompts && matches!(reason, UnusableReason::NoRoom { .. }))
@@ -89,6 +101,16 @@ pub fn tokenize_checked(
     tokenizer: &TextTokenizer,
     options: &TokenizeOptions,
 ) -> Result<(TokenizedGroup, TextChecks), TextError> {
+    tokenize_within(group, tokenizer, options, tokenizer.max_text_bytes())
+}
+
+/// Like [`tokenize_checked`], where a text that the options do not cut may have `limit` bytes.
+fn tokenize_within(
+    group: &PromptGroup,
+    tokenizer: &TextTokenizer,
+    options: &TokenizeOptions,
+    limit: usize,
+) -> Result<(TokenizedGroup, TextChecks), TextError> {
     let unusable = |reason| TextError::Unusable { index: group.index, line: group.line, reason };
     if group.responses.len() < options.min_responses.max(1) {
         let needed = options.min_responses.max(1);
@@ -97,31 +119,32 @@ pub fn tokenize_checked(
     if let Some(response) = group.responses.iter().position(Response::is_blank) {
         return Err(unusable(UnusableReason::EmptyResponse { response }));
     }
-    let mut size = Size::of_row(group, tokenizer.max_text_bytes()).map_err(unusable)?;
-    let encoded = encode_group(group, tokenizer, &mut size);
-    let Encoded { mut prompt_ids, responses, mut checks } = encoded.map_err(|error| match error {
+    let encoded = encode_group(group, tokenizer, options, limit);
+    let Encoded { prompt, responses, mut checks } = encoded.map_err(|error| match error {
         TextError::Chat(error) => unusable(UnusableReason::Template(error)),
         TextError::Turn { problem } => unusable(UnusableReason::Turn { problem }),
         TextError::Encoding { problem } => unusable(UnusableReason::Tokenizer { problem }),
         error => error,
     })?;
+    let mut prompt_ids = prompt.ids;
     if prompt_ids.is_empty() {
         return Err(unusable(UnusableReason::EmptyPrompt));
     }
-    let num_prompt_cut = prompt_ids.len().saturating_sub(options.max_prompt_length.unwrap_or(usize::MAX).max(1));
-    prompt_ids.drain(..num_prompt_cut);
-    let budget = options.max_length.map_or(usize::MAX, |max_length| max_length.saturating_sub(prompt_ids.len()));
+    let surplus = prompt_ids.len().saturating_sub(options.most_prompt_tokens());
+    prompt_ids.drain(..surplus);
+    let num_prompt_cut = prompt.num_left_out + surplus;
+    let budget = options.most_response_tokens(prompt_ids.len());
     if budget == 0 {
         let max_length = options.max_length.unwrap_or_default();
         return Err(unusable(UnusableReason::NoRoom { prompt_tokens: prompt_ids.len(), max_length }));
     }
-    let budget = budget.min(options.max_response_length.unwrap_or(usize::MAX).max(1));
     let mut tokenized = Vec::with_capacity(responses.len());
-    for (k, (mut ids, response)) in responses.into_iter().zip(&group.responses).enumerate() {
+    for (k, (encoded, response)) in responses.into_iter().zip(&group.responses).enumerate() {
+        let mut ids = encoded.ids;
         if ids.len() < 2 && response.token_ids.as_ref() != Some(&ids) {
             return Err(unusable(UnusableReason::EmptyResponse { response: k }));
         }
-        let num_cut = ids.len().saturating_sub(budget);
+        let num_cut = encoded.num_left_out + ids.len().saturating_sub(budget);
         ids.truncate(budget);
         tokenized.push(TokenizedResponse { ids, reward: response.reward, num_cut });
     }
@@ -189,101 +212,8 @@ pub fn tokenize_all_with(
     Ok((kept, counts))
 }
 
-/// Ids of a group before truncation.
-struct Encoded {
-    prompt_ids: Vec<u32>,
-    /// With end tokens.
-    responses: Vec<Vec<u32>>,
-    checks: TextChecks,
-}
-
-/// The texts that a group's ids are made of.
-struct Texts<'a> {
-    prompt: Cow<'a, str>,
-    /// Whether the tokenizer puts its special tokens before the prompt.
-    adds_special: bool,
-    /// What continues the prompt, and whether its last token is the response's end.
-    responses: Vec<(Cow<'a, str>, bool)>,
-}
-
-fn texts<'a>(
-    group: &'a PromptGroup,
-    sampled: &[Sampled<'_>],
-    tokenizer: &TextTokenizer,
-    size: &mut Size,
-) -> Result<Texts<'a>, TextError> {
-    let mut add = |response, text: &str| {
-        let too_long = |reason| TextError::Unusable { index: group.index, line: group.line, reason };
-        size.add(response, text).map_err(too_long)
-    };
-    let contents = group.responses.iter().map(|response| response.content.as_str());
-    match &group.prompt {
-        Prompt::Text(text) => {
-            add(None, text)?;
-            contents.clone().enumerate().try_for_each(|(k, content)| add(Some(k), content))?;
-            let responses = contents.map(|content| (Cow::Borrowed(content), false)).collect();
-            Ok(Texts { prompt: Cow::Borrowed(text), adds_special: true, responses })
-        }
-        Prompt::Messages(messages) => {
-            let template = tokenizer.chat_template().ok_or_else(|| TextError::NoTemplate {
-                problem: "the prompt is a list of messages, but the model's folder has no chat_template.jinja and no \
-                          \"chat_template\" in tokenizer_config.json"
-                    .to_owned(),
-            })?;
-            let turns = Turns::new(template, messages, &group.chat)?;
-            add(None, turns.prompt())?;
-            let mut responses = Vec::with_capacity(group.responses.len());
-            for (k, (response, sampled)) in group.responses.iter().zip(sampled).enumerate() {
-                // A template may refuse what was sampled, or write it differently.
-                let turn = match sampled {
-                    Sampled::Own(_) => (Cow::Borrowed(response.content.as_str()), true),
-                    _ => turns.response(response, tokenizer).map(|(turn, ended)| (Cow::Owned(turn), ended))?,
-                };
-                add(Some(k), &turn.0)?;
-                responses.push(turn);
-            }
-            Ok(Texts { prompt: Cow::Owned(turns.prompt().to_owned()), adds_special: false, responses })
-        }
-    }
-}
-
-fn encode_group(group: &PromptGroup, tokenizer: &TextTokenizer, size: &mut Size) -> Result<Encoded, TextError> {
-    let sampled = group.responses.iter().map(|response| Sampled::new(response, tokenizer));
-    let sampled = sampled.collect::<Result<Vec<_>, _>>()?;
-    let texts = texts(group, &sampled, tokenizer, size)?;
-    let opening = Opening::new(tokenizer, &texts.prompt, texts.adds_special)?;
-    let place = (group.index, group.line);
-    let checks = TextChecks::default();
-    let mut checker = Checker { tokenizer, opening: &opening, prompt: &texts.prompt, place, checks };
-    checker.prompt()?;
-    let mut responses = Vec::with_capacity(texts.responses.len());
-    for (((text, ended), response), sampled) in texts.responses.iter().zip(&group.responses).zip(&sampled) {
-        responses.push(match sampled.ids(&response.content, place, &mut checker.checks) {
-            Some(ids) => ids.to_vec(),
-            None => encode_response(text, *ended, &mut checker)?,
-        });
-    }
-    let checks = checker.checks;
-    Ok(Encoded { prompt_ids: opening.ids().to_vec(), responses, checks })
-}
-
-/// Ids of a response that end in exactly one end token: the text's last token if `ended`, otherwise EOS.
-fn encode_response(text: &str, ended: bool, checker: &mut Checker<'_>) -> Result<Vec<u32>, TextError> {
-    let tokenizer = checker.tokenizer;
-    let continuation = checker.opening.continuation(text)?;
-    let mut ids = continuation.ids.clone();
-    let end = ids.last().copied().filter(|_| ended).unwrap_or(tokenizer.eos_id());
-    let end_text = tokenizer.token_text(end).unwrap_or_default();
-    let mut without_end = text;
-    while ids.last() == Some(&end) {
-        ids.pop();
-        without_end = without_end.strip_suffix(end_text.as_str()).unwrap_or(without_end);
-    }
-    ids.push(end);
-    checker.response(text, &continuation, &ids, &format!("{without_end}{end_text}"))?;
-    Ok(ids)
-}
-
+#[cfg(test)]
+mod long_tests;
 #[cfg(test)]
 mod rows_tests;
 #[cfg(test)]

@@ -4,10 +4,12 @@ mod decoding;
 mod ends;
 mod guard;
 mod identity;
-mod long;
+mod kept;
+pub(crate) mod long;
 mod named;
 mod pieces;
 mod reading;
+mod start;
 mod words;
 
 use std::collections::HashMap;
@@ -24,10 +26,13 @@ use decoding::TokenBytes;
 pub(crate) use ends::PROBE;
 pub use ends::TurnEnds;
 use ends::listed_ends;
+pub(crate) use kept::{Keep, LeftOut};
 use long::Framed;
 use named::{Named, specials};
 pub(crate) use reading::Before;
 use reading::InsertedSpaces;
+pub(crate) use start::StartIds;
+use start::around;
 use words::Words;
 
 /// A model's tokenizer: text to token ids and back. Can be shared between threads.
@@ -149,16 +154,8 @@ impl TextTokenizer {
     /// # Errors
     /// [`TextError::Encoding`] if the tokenizer cannot represent the text.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
-        let Framed { before, ids, after } = self.framed(text, add_special_tokens)?;
+        let Framed { before, ids, after, .. } = self.framed(text, add_special_tokens, Keep::All)?;
         Ok(around(before, ids, after))
-    }
-
-    /// Encodes a text that another one follows, without the tokens that end a text; also how many tokens the tokenizer
-    /// puts before it.
-    pub(crate) fn encode_start(&self, text: &str, add_special_tokens: bool) -> Result<(Vec<u32>, usize), TextError> {
-        let Framed { before, ids, .. } = self.framed(text, add_special_tokens)?;
-        let num_before = before.len();
-        Ok((around(before, ids, Vec::new()), num_before))
     }
 
     fn encoding(&self, text: &str, add_special_tokens: bool) -> Result<Encoding, TextError> {
@@ -281,14 +278,6 @@ impl TextTokenizer {
     /// Tokens of the longest sequence that the model was made for, if `config.json` says.
     pub(crate) fn max_positions(&self) -> Option<usize> {
         self.limits.max_positions
-    }
-}
-
-/// Ids with those around them.
-fn around(before: Vec<u32>, ids: Vec<u32>, after: Vec<u32>) -> Vec<u32> {
-    match before.is_empty() && after.is_empty() {
-        true => ids,
-        false => [before, ids, after].concat(),
     }
 }
 

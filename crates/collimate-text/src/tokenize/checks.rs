@@ -156,6 +156,9 @@ pub(super) struct Checker<'a> {
 
 impl Checker<'_> {
     pub(super) fn prompt(&mut self) -> Result<(), TextError> {
+        if self.opening.num_left_out() > 0 {
+            return Ok(());
+        }
         self.checks.texts += 1;
         if let Some(at) = self.opening.difference()? {
             self.checks.different.add(self.place, || format!("prompt: {}", around(self.prompt, at)));
@@ -175,16 +178,23 @@ impl Checker<'_> {
         if let Some(at) = self.tokenizer.difference(self.opening.end(), ids, ended)? {
             self.checks.different.add(self.place, || format!("response: {}", around(ended, at)));
         }
+        self.boundary(text, continuation);
+        let is_whole = continuation.joins && self.opening.num_left_out() == 0;
+        if is_whole && (self.place.0 < SAMPLED || self.place.0.is_multiple_of(SAMPLED)) {
+            self.checks.compared += 1;
+            self.checks.joint += usize::from(self.opening.is_joint(text, &continuation.ids)?);
+        }
+        Ok(())
+    }
+
+    /// Counts a response that cannot continue its prompt's tokens.
+    pub(super) fn boundary(&mut self, text: &str, continuation: &Continuation) {
         if !continuation.joins {
             self.checks.across.add(self.place, || {
                 let start: String = text.chars().take(EXAMPLE).collect();
                 format!("{:?} then {start:?}", last(self.prompt))
             });
-        } else if self.place.0 < SAMPLED || self.place.0.is_multiple_of(SAMPLED) {
-            self.checks.compared += 1;
-            self.checks.joint += usize::from(self.opening.is_joint(text, &continuation.ids)?);
         }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use collimate_data::{Message, Response};
+use collimate_data::{Message, Prompt, Response};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::json;

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use collimate_chat::with_memory;
 use tokenizers::{Encoding, Model, ModelWrapper, OffsetType, PreTokenizer};
 
+use super::kept::{Keep, Kept, LeftOut};
 use super::{TextTokenizer, guard};
 use crate::TextError;
 use crate::unusable::MEMORY_REMEDY;
@@ -65,6 +66,7 @@ struct Piece {
 pub(super) struct Framed {
     pub(super) before: Vec<u32>,
     pub(super) ids: Vec<u32>,
+    pub(super) left_out: LeftOut,
     pub(super) after: Vec<u32>,
 }
 
@@ -81,15 +83,15 @@ impl TextTokenizer {
         with_memory(MAX_TEXT_BYTES, self.memory)
     }
 
-    /// Encodes a text of any length.
-    pub(super) fn framed(&self, text: &str, add_special_tokens: bool) -> Result<Framed, TextError> {
-        if let Some(framed) = self.by_words(text, add_special_tokens)? {
+    /// Encodes a text of any length. `keep` is for the ids of long ones.
+    pub(super) fn framed(&self, text: &str, add_special_tokens: bool, keep: Keep) -> Result<Framed, TextError> {
+        if let Some(framed) = self.by_words(text, add_special_tokens, keep)? {
             return Ok(framed);
         }
         if text.len() <= PIECE_BYTES {
             return Ok(framed(&self.encoding(text, add_special_tokens)?));
         }
-        if let Some(framed) = self.in_pieces(text, add_special_tokens, DIVISION)? {
+        if let Some(framed) = self.in_pieces(text, add_special_tokens, DIVISION, keep)? {
             return Ok(framed);
         }
         let limit = with_memory(MOST_WHOLE_BYTES, self.memory);
@@ -106,22 +108,29 @@ impl TextTokenizer {
     }
 
     /// Encodes a text in pieces; `None` if it has no places for that.
-    fn in_pieces(&self, text: &str, add_special_tokens: bool, division: Division) -> Result<Option<Framed>, TextError> {
+    fn in_pieces(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+        division: Division,
+        keep: Keep,
+    ) -> Result<Option<Framed>, TextError> {
         // What stands around a text does not depend on it.
         let mut around = framed(&self.encoding("a", add_special_tokens)?);
         let only: Vec<u32> = self.piece("a", 0, 1)?.tokens.iter().map(|token| token.id).collect();
         if around.ids != only {
             return Ok(None);
         }
-        around.ids = Vec::with_capacity(text.len() / 4);
+        let mut kept = Kept::new(keep, text.len());
         let mut from = 0;
         let mut piece = self.piece(text, 0, text.floor_char_boundary(division.piece))?;
         while piece.end < text.len() {
             let Some((place, next)) = self.next_piece(text, from, &piece, division)? else { return Ok(None) };
-            around.ids.extend(piece.between(from, place));
+            kept.extend(&piece.between(from, place));
             (from, piece) = (place, next);
         }
-        around.ids.extend(piece.between(from, text.len() + 1));
+        kept.extend(&piece.between(from, text.len() + 1));
+        (around.ids, around.left_out) = kept.finish();
         Ok(Some(around))
     }
 
@@ -196,8 +205,8 @@ impl Piece {
     }
 
     /// Ids of the tokens that begin between two places.
-    fn between(&self, from: usize, to: usize) -> impl Iterator<Item = u32> + '_ {
-        self.tokens[self.index(from)..self.index(to)].iter().map(|token| token.id)
+    fn between(&self, from: usize, to: usize) -> Vec<u32> {
+        self.tokens[self.index(from)..self.index(to)].iter().map(|token| token.id).collect()
     }
 
     /// Whether this piece up to a place, and from there on the next one, are together what both would be in one.
@@ -250,8 +259,9 @@ pub(super) fn framed(encoding: &Encoding) -> Framed {
     let is_put = |mask: &&u32| **mask == 1;
     let before = marks.iter().take_while(is_put).count();
     let after = marks.len() - marks[before..].iter().rev().take_while(is_put).count();
-    Framed { before: ids[..before].to_vec(), ids: ids[before..after].to_vec(), after: ids[after..].to_vec() }
+    let [before, ids, after] = [&ids[..before], &ids[before..after], &ids[after..]].map(<[u32]>::to_vec);
+    Framed { before, ids, left_out: LeftOut::default(), after }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,6 +13,7 @@ use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer};
 
 use super::TextTokenizer;
 use super::guard::guarded;
+use super::kept::{Keep, Kept};
 use super::long::{Framed, PIECE_BYTES, framed};
 use crate::TextError;
 use cuts::Cuts;
@@ -53,11 +54,12 @@ struct Added {
     normalized: Option<AhoCorasick>,
 }
 
-/// A part of a text: a token that was looked for, or the text between two.
-#[derive(Debug, PartialEq, Eq)]
-enum Span<'a> {
-    Token(u32),
-    Text(&'a str),
+/// A part of a text: up to and with a token that was looked for, or up to the end.
+#[derive(Debug)]
+struct Span<'a> {
+    text: &'a str,
+    /// The id of the token that follows, if one does, unless its surroundings matter.
+    token: Option<Option<u32>>,
 }
 
 impl Added {
@@ -81,20 +83,28 @@ impl Added {
         })
     }
 
-    /// Divides a text at these tokens; `None` if one is there whose surroundings matter.
-    fn spans<'a>(&self, text: &'a str, composes: bool) -> Option<Vec<Span<'a>>> {
-        let (mut spans, mut from) = (Vec::new(), 0);
-        for found in self.finder.find_iter(text) {
-            spans.push(Span::Text(&text[from..found.start()]));
-            spans.push(Span::Token(self.ids[found.pattern().as_usize()]?));
-            from = found.end();
+    /// Divides a text at these tokens.
+    fn spans<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Span<'a>> {
+        let (mut tokens, mut from) = (self.finder.find_iter(text), Some(0));
+        std::iter::from_fn(move || {
+            let start = from?;
+            let token = tokens.next();
+            from = token.map(|token| token.end());
+            let text = &text[start..token.map_or(text.len(), |token| token.start())];
+            Some(Span { text, token: token.map(|token| self.ids[token.pattern().as_usize()]) })
+        })
+    }
+
+    /// Whether a text has no token whose surroundings matter.
+    fn may_divide(&self, text: &str, composes: bool) -> bool {
+        if self.ids.iter().all(Option::is_some) && self.normalized.is_none() {
+            return true;
         }
-        spans.push(Span::Text(&text[from..]));
-        let may_have = |span: &Span<'_>| match (&self.normalized, span) {
-            (Some(finder), Span::Text(text)) => finder.is_match(text) || (composes && !text.is_ascii()),
-            _ => false,
+        let may_have = |text: &str| match &self.normalized {
+            Some(finder) => finder.is_match(text) || (composes && !text.is_ascii()),
+            None => false,
         };
-        (!spans.iter().any(may_have)).then_some(spans)
+        self.spans(text).all(|span| span.token != Some(None) && !may_have(span.text))
     }
 }
 
@@ -153,35 +163,40 @@ impl Words {
 
 impl TextTokenizer {
     /// Encodes a text word by word; `None` if it cannot be.
-    pub(super) fn by_words(&self, text: &str, add_special_tokens: bool) -> Result<Option<Framed>, TextError> {
-        let Some(words) = &self.words else { return Ok(None) };
-        let Some(spans) = words.added.spans(text, words.composes) else { return Ok(None) };
+    pub(super) fn by_words(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+        keep: Keep,
+    ) -> Result<Option<Framed>, TextError> {
+        let Some(words) = self.words.as_ref().filter(|words| words.added.may_divide(text, words.composes)) else {
+            return Ok(None);
+        };
         let mut table = words.table();
-        let mut ids = Vec::with_capacity(text.len() / 4);
-        let encoded: Result<bool, TextError> = spans.iter().try_fold(true, |is_whole, span| match span {
-            Span::Token(id) => {
-                ids.push(*id);
-                Ok(is_whole)
-            }
-            Span::Text(text) => Ok(is_whole && self.add_words(words, &mut table, text, &mut ids)?),
+        let mut kept = Kept::new(keep, text.len());
+        let encoded: Result<bool, TextError> = words.added.spans(text).try_fold(true, |is_whole, span| {
+            let is_whole = is_whole && self.add_words(words, &mut table, span.text, &mut kept)?;
+            kept.extend(span.token.flatten().as_slice());
+            Ok(is_whole)
         });
         words.give_back(table);
         let (before, after) = words.around[usize::from(add_special_tokens)].clone();
-        Ok(encoded?.then_some(Framed { before, ids, after }))
+        let (ids, left_out) = kept.finish();
+        Ok(encoded?.then_some(Framed { before, ids, left_out, after }))
     }
 
     /// Appends the ids of a text without added tokens; returns whether every part is short enough to be encoded at once.
-    fn add_words(&self, words: &Words, table: &mut Table, text: &str, ids: &mut Vec<u32>) -> Result<bool, TextError> {
+    fn add_words(&self, words: &Words, table: &mut Table, text: &str, kept: &mut Kept) -> Result<bool, TextError> {
         for word in words.parts(text) {
             if let Some((first, count)) = table.words.get(word) {
-                ids.extend_from_slice(&table.ids[*first as usize..(first + count) as usize]);
+                kept.extend(&table.ids[*first as usize..(first + count) as usize]);
                 continue;
             }
             if word.len() > PIECE_BYTES {
                 return Ok(false);
             }
             let encoding = self.encoding(word, false)?;
-            ids.extend_from_slice(encoding.get_ids());
+            kept.extend(encoding.get_ids());
             if word.len() <= MOST_WORD_BYTES {
                 table.keep(word, encoding.get_ids());
             }

@@ -49,7 +49,7 @@ fn a_text_beyond_the_limit_is_refused_by_row_and_field_before_memory_is_taken() 
     let row = r#"{"prompt": "4", "responses": [{"content": "TEXT", "reward": 1}, {"content": "b", "reward": 0}]}"#;
     let short = row.replace("TEXT", "4");
     let data = folder.write("row.jsonl", format!("{short}\n{}\n", row.replace("TEXT", &"4 * ".repeat(2_000_000))));
-    let recipe = folder.write("little.yaml", "memory_budget: 512MiB\n");
+    let recipe = folder.write("little.yaml", "memory_budget: 512MiB\nmax_length: null\n");
     let check = ["data", "check", &data, "--model", model_arg(), "--recipe", &recipe];
     let outcome = collimate(&check);
     assert_eq!(outcome.code, 2, "{}", outcome.err);
@@ -62,6 +62,31 @@ fn a_text_beyond_the_limit_is_refused_by_row_and_field_before_memory_is_taken() 
     let outcome = collimate(&[&args[..], &["--recipe", &recipe]].concat());
     assert_eq!(outcome.code, 2, "{}", outcome.err);
     assert!(outcome.err.contains("prompts.jsonl:1: ") && outcome.err.contains("8000000 bytes"), "{}", outcome.err);
+}
+
+/// Nothing of such a text is held but the text and what stays of it.
+#[test]
+fn a_text_beyond_the_limit_that_is_cut_is_tokenized_in_bounded_memory() {
+    let tokenizer = TextTokenizer::from_model_dir(model()).expect("a tokenizer");
+    let text = "4 * ".repeat(4_000_000);
+    let long = group(Prompt::Text(text.clone()), ["b".to_owned(), text.clone()]);
+    let options = TokenizeOptions { max_length: Some(64), max_prompt_length: Some(32), ..TokenizeOptions::default() };
+    reset_peak();
+    let held = peak_since(0);
+    let tokenized = tokenize_group(&long, &tokenizer, &options).expect("tokens");
+    let peak = peak_since(held);
+    let sizes = [tokenized.prompt_ids.len(), tokenized.responses[0].ids.len(), tokenized.responses[1].ids.len()];
+    assert_eq!(sizes, [32, 2, 32]);
+    assert!(tokenized.num_prompt_cut > 8_000_000 - 33 && tokenized.responses[1].num_cut > 8_000_000 - 33);
+    assert!(peak < 2 * text.len(), "{peak} bytes for {} of text", text.len());
+
+    let folder = Folder::new();
+    let row = r#"{"prompt": "4", "responses": [{"content": "TEXT", "reward": 1}, {"content": "b", "reward": 0}]}"#;
+    let data = folder.write("row.jsonl", row.replace("TEXT", &text[..8_000_000]) + "\n");
+    let recipe = folder.write("cut.yaml", "memory_budget: 512MiB\nmax_length: 64\n");
+    let outcome = collimate(&["data", "check", &data, "--model", model_arg(), "--recipe", &recipe]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    assert!(outcome.out.contains("cut: 0 prompts (by 0 tokens), 1 response (by "), "{}", outcome.out);
 }
 
 /// With more memory, longer texts are tokenized, and their memory stays far below what there is.

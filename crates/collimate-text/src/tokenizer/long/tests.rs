@@ -11,7 +11,7 @@ use crate::tokenizer::tests::{change_tokenizer, character_dir};
 const SMALL: Division = Division { piece: 2048, shared: 256 };
 
 /// Every tokenizer of the tests: file and EOS.
-fn kinds() -> Vec<(PathBuf, &'static str)> {
+pub(crate) fn kinds() -> Vec<(PathBuf, &'static str)> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizers");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/tokenizers");
     let named = [
@@ -27,7 +27,7 @@ fn kinds() -> Vec<(PathBuf, &'static str)> {
     own.into_iter().chain(golden).collect()
 }
 
-fn open(path: &Path, eos: &str) -> TextTokenizer {
+pub(crate) fn open(path: &Path, eos: &str) -> TextTokenizer {
     let folder = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(path).unwrap();
     let file: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -41,7 +41,7 @@ fn open(path: &Path, eos: &str) -> TextTokenizer {
 /// Ids of a text in pieces and at once; `None` if it is not divided.
 fn both(tokenizer: &TextTokenizer, text: &str, division: Division) -> Option<(Vec<u32>, Vec<u32>)> {
     let join = |framed: Framed| [framed.before, framed.ids, framed.after].concat();
-    let pieces = tokenizer.in_pieces(text, true, division).unwrap()?;
+    let pieces = tokenizer.in_pieces(text, true, division, Keep::All).unwrap()?;
     Some((join(pieces), join(framed(&tokenizer.encoding(text, true).unwrap()))))
 }
 

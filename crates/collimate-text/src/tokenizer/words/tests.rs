@@ -70,7 +70,7 @@ proptest! {
             for (number, tokenizer) in kinds.iter().enumerate() {
                 for special in [false, true] {
                     let whole = framed(&tokenizer.encoding(&text, special).unwrap());
-                    let Some(words) = tokenizer.by_words(&text, special).unwrap() else { continue };
+                    let Some(words) = tokenizer.by_words(&text, special, Keep::All).unwrap() else { continue };
                     prop_assert!(words.ids == whole.ids, "kind {number}: {text:?}");
                     prop_assert!((words.before, words.after) == (whole.before, whole.after));
                     let ids = &whole.ids;
@@ -127,7 +127,7 @@ fn tokens_whose_surroundings_matter_are_left_to_the_tokenizer(
     });
     let tokenizer = TextTokenizer::from_model_dir(dir.path()).unwrap();
     let text = "a <|im_start|> b";
-    assert_eq!(tokenizer.by_words(text, true).unwrap().is_some(), by_words);
-    assert!(tokenizer.by_words("a b", true).unwrap().is_some());
+    assert_eq!(tokenizer.by_words(text, true, Keep::All).unwrap().is_some(), by_words);
+    assert!(tokenizer.by_words("a b", true, Keep::All).unwrap().is_some());
     assert_eq!(tokenizer.encode(text, true).unwrap(), tokenizer.tokenizer.encode_fast(text, true).unwrap().get_ids());
 }
