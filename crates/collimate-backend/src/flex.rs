@@ -83,6 +83,14 @@ impl FusedOps for Flex {
         0
     }
 
+    /// burn's conversion goes through float64, of which it then reads the upper half only: it may take a number for a tie.
+    fn in_dtype(x: Matrix, dtype: ComputeDtype) -> Matrix {
+        match (x.dtype(), dtype) {
+            (DType::F32, ComputeDtype::Bfloat16) => wrap(products::rounded(&x)),
+            _ => in_dtype(x, dtype.burn_dtype()),
+        }
+    }
+
     fn add(x: Matrix, y: &Matrix) -> Matrix {
         let (dtype, y) = (x.dtype(), rows_of(y));
         change(x, |x| {

@@ -12,7 +12,7 @@ use burn::tensor::backend::Backend;
 use collimate_quantized::Format;
 
 use crate::attention_map::AttentionMap;
-use crate::dtype::{ComputeDtype, in_float32};
+use crate::dtype::{ComputeDtype, in_dtype, in_float32};
 use crate::operands::{
     AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, OutputLayer, Rotary, TargetLogp,
 };
@@ -74,6 +74,11 @@ pub trait FusedOps: Backend {
     /// Adds `alpha · a · b` to a gradient.
     fn add_product(gradient: &mut Gradient<Self>, alpha: f32, a: Factor<'_, Self>, b: Factor<'_, Self>) {
         *gradient = Some(in_float32(Self::multiply(gradient.take(), alpha, a, b)));
+    }
+
+    /// `x` in `dtype`, each number rounded once, to the nearest.
+    fn in_dtype(x: Tensor<Self, 2>, dtype: ComputeDtype) -> Tensor<Self, 2> {
+        in_dtype(x, dtype.burn_dtype())
     }
 
     /// `x + y`, of equal shape, in the dtype of `x`.

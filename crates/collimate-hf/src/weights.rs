@@ -194,13 +194,9 @@ impl WeightFiles {
         self.readable(name, info.dtype)?;
         let (start, end) = info.data_offsets;
         let bytes = &file.bytes[file.range(info)];
-        let data: Vec<f32> = match info.dtype {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
-            Dtype::BF16 => bytes.as_chunks().0.iter().map(|word| bf16::from_le_bytes(*word).to_f32()).collect(),
-            _ => bytes.as_chunks().0.iter().map(|word| f16::from_le_bytes(*word).to_f32()).collect(),
-        };
+        let data = floats(info.dtype, bytes);
         file.release(start, end);
-        finite(&file.path, name, &data)?;
+        finite(&file.path, name, 0, &data)?;
         Ok(HostTensor { shape: info.shape.clone(), data })
     }
 
@@ -246,5 +242,14 @@ impl WeightFiles {
                 found: format!("{other:?}"),
             }),
         }
+    }
+}
+
+/// Numbers as a file has them, in float32.
+fn floats(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
+    match dtype {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|word| bf16::from_le_bytes(*word).to_f32()).collect(),
+        _ => bytes.as_chunks().0.iter().map(|word| f16::from_le_bytes(*word).to_f32()).collect(),
     }
 }

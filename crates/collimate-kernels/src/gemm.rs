@@ -4,6 +4,7 @@
 mod bfloat16;
 mod packed;
 mod precision;
+mod unpacked;
 
 use gemm::Parallelism;
 
@@ -14,6 +15,7 @@ pub use self::bfloat16::{
 };
 pub use self::packed::{PackedWeight, multiply_packed};
 pub use self::precision::{MatmulPrecision, set_float32_matmul_precision};
+pub use self::unpacked::unpack_weight;
 
 /// A factor of a product, [rows, columns], or the transpose of a stored [columns, rows].
 #[derive(Debug, Clone, Copy)]

@@ -49,7 +49,7 @@ pub use gated::{GateActivation, gated, gated_backward};
 pub use gemm::{
     Bfloat16Matrix, MatmulPrecision, Matrix, PackedBfloat16, PackedWeight, bfloat16_products, multiply, multiply_bf16,
     multiply_bfloat16, multiply_packed, multiply_packed_bf16, multiply_prepared, multiply_split,
-    set_float32_matmul_precision,
+    set_float32_matmul_precision, unpack_weight,
 };
 #[doc(hidden)]
 pub use gemm::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_products};

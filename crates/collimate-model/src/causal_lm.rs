@@ -5,7 +5,7 @@ mod tape;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use collimate_backend::{ComputeDtype, FusedOps, Gradient, HostPacked, PackedTensor, in_dtype};
+use collimate_backend::{ComputeDtype, FusedOps, Gradient, HostPacked, PackedTensor};
 use collimate_hf::{HfError, HostTensor, LoraConfig, ModelConfig};
 use collimate_text::GroupBatch;
 
@@ -32,6 +32,8 @@ pub struct Placement<B: Backend> {
 pub enum ParameterValue {
     /// Its numbers.
     Dense(HostTensor),
+    /// A matrix of plain numbers in its file, which is read as it is loaded.
+    Plain(HostPacked),
     /// A frozen weight of a linear layer, which stays packed.
     Packed(HostPacked),
 }
@@ -68,7 +70,7 @@ impl<B: FusedOps> CausalLm<B> {
     /// Builds a model from host tensors.
     ///
     /// `read` returns a parameter by its name and in its shape in the file. It is called once per parameter, so at most one
-    /// tensor is in memory twice. In bfloat16, frozen matrices are held in that dtype only; trained ones also have a
+    /// tensor is in memory twice; one that it leaves in its file is read panel by panel, to the dtype that it is held in. In bfloat16, frozen matrices are held in that dtype only; trained ones also have a
     /// float32 master, which the optimizer updates.
     ///
     /// # Errors
@@ -95,6 +97,7 @@ impl<B: FusedOps> CausalLm<B> {
             model.params.push(model.empty());
             match value {
                 ParameterValue::Dense(tensor) => model.load(id, tensor),
+                ParameterValue::Plain(weight) => model.load_plain(id, &weight),
                 ParameterValue::Packed(weight) => model.packed[id] = Some(B::Packed::new(weight, &model.device)),
             }
         }
@@ -147,7 +150,7 @@ impl<B: FusedOps> CausalLm<B> {
             self.params[index] = value;
             return;
         }
-        self.params[index] = in_dtype(value.clone(), dtype.burn_dtype());
+        self.params[index] = B::in_dtype(value.clone(), dtype);
         self.masters[index] = self.trainable[index].then_some(value);
     }
 
@@ -166,6 +169,16 @@ impl<B: FusedOps> CausalLm<B> {
     pub fn load(&mut self, index: usize, value: HostTensor) {
         let value = upload(&self.index.infos[index], value, &self.device);
         self.set_parameter(index, value);
+    }
+
+    /// Replaces a parameter by plain numbers in its file.
+    fn load_plain(&mut self, index: usize, weight: &HostPacked) {
+        let info = &self.index.infos[index];
+        let dtype = info.dtype(self.dtype);
+        match self.trainable[index] {
+            true => self.set_parameter(index, weight.upload(ComputeDtype::Float32, info.transposed, &self.device)),
+            false => self.params[index] = weight.upload(dtype, info.transposed, &self.device),
+        }
     }
 
     /// Moves out the gradient accumulated for a parameter.

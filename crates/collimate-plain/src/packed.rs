@@ -7,11 +7,11 @@ use std::sync::Arc;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use bytes::Bytes;
-use collimate_kernels::PackedWeight;
+use collimate_kernels::{PackedWeight, unpack_weight};
 use collimate_quantized::{FloatDtype, Format, PackedMatrix};
 use half::{bf16, f16};
 
-use crate::dtype::in_dtype;
+use crate::dtype::{ComputeDtype, in_dtype};
 
 /// A packed weight [out, in] where a backend's products read it.
 pub trait PackedTensor<B: Backend>: Clone + fmt::Debug + Send + Sync {
@@ -128,6 +128,19 @@ impl HostPacked {
         }
     }
 
+    /// The numbers on a device, each rounded to `dtype` once: [out, in], or [in, out] with `transposed`. They are read panel by
+    /// panel, so that on the way only the result takes memory.
+    pub fn upload<B: Backend>(&self, dtype: ComputeDtype, transposed: bool, device: &B::Device) -> Tensor<B, 2> {
+        let [rows, columns] = self.shape();
+        let shape = if transposed { [columns, rows] } else { [rows, columns] };
+        let data = match dtype {
+            ComputeDtype::Float32 => TensorData::new(unpack_weight::<f32>(self, transposed), shape),
+            ComputeDtype::Bfloat16 => TensorData::new(unpack_weight::<bf16>(self, transposed), shape),
+        };
+        self.release();
+        Tensor::from_data(data, (device, dtype.burn_dtype()))
+    }
+
     /// Whether it stays in a file.
     pub fn is_in_file(&self) -> bool {
         self.pages.is_some()
@@ -165,11 +178,7 @@ impl<B: Backend> PackedTensor<B> for HostPacked {
     }
 
     fn unpack(&self, device: &B::Device) -> Tensor<B, 2> {
-        let [rows, columns] = self.shape();
-        let mut values = vec![0.0; rows * columns];
-        PackedWeight::unpack(self, 0..rows, 0..columns, &mut values);
-        self.release();
-        Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+        self.upload(ComputeDtype::Float32, false, device)
     }
 
     fn prefetch(&self) {

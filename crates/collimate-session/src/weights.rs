@@ -24,35 +24,48 @@ impl Files {
         }
     }
 
-    /// A parameter of the base model, packed if it is to be.
+    /// A parameter of the base model, packed if it is to be; a matrix of plain numbers is not read yet.
     pub(crate) fn weight(&self, info: &ParameterInfo) -> Result<ParameterValue, HfError> {
         let replaced = self.adapter.as_ref().is_some_and(|adapter| adapter.base.contains_key(&info.name));
         let shape = <[usize; 2]>::try_from(info.file_shape.as_slice()).ok();
-        let Some(shape) = shape.filter(|_| !replaced && (info.packed.is_some() || info.in_file)) else {
+        let Some(shape) = shape.filter(|_| !replaced) else {
             return Ok(self.base(&info.name)?.into());
         };
+        if info.packed.is_none() && !info.in_file {
+            let plain = if self.weights.is_packed(&info.name) { None } else { self.plain(&info.name, shape)? };
+            return Ok(match plain {
+                Some(weight) => ParameterValue::Plain(weight),
+                None => self.base(&info.name)?.into(),
+            });
+        }
         let storage = if info.in_file { Storage::Mapped } else { Storage::Resident };
-        let pages = || Arc::new(WeightPages { files: Arc::clone(&self.weights), name: info.name.clone() });
         let packed = self.weights.read_packed(&info.name, Some(shape), storage)?;
         packed.iter().try_for_each(|matrix| self.weights.check_codes(&info.name, matrix))?;
         let weight = match (packed, info.packed) {
-            (Some(matrix), _) if info.in_file => HostPacked::mapped(matrix, pages()),
+            (Some(matrix), _) if info.in_file => HostPacked::mapped(matrix, self.pages(&info.name)),
             (Some(matrix), _) => HostPacked::resident(matrix),
             (None, Some(format)) => HostPacked::resident(self.weights.pack(&info.name, format)?),
-            (None, None) => {
-                // Reads every value once, to find those that are not finite.
-                self.weights.read(&info.name)?;
-                let (dtype, bytes) = self.weights.plain_bytes(&info.name)?;
-                let Some(matrix) = PlainMatrix::new(shape[0], shape[1], dtype, bytes) else {
-                    return Ok(self.base(&info.name)?.into());
-                };
-                HostPacked::plain(matrix, pages())
-            }
+            (None, None) => match self.plain(&info.name, shape)? {
+                Some(weight) => weight,
+                None => return Ok(self.base(&info.name)?.into()),
+            },
         };
         if info.in_file {
             self.weights.release_weight(&info.name);
         }
         Ok(ParameterValue::Packed(weight))
+    }
+
+    /// A matrix of plain numbers in its file, all of them finite; `None` if it has another size.
+    fn plain(&self, name: &str, [rows, columns]: [usize; 2]) -> Result<Option<HostPacked>, HfError> {
+        self.weights.check_numbers(name)?;
+        let (dtype, bytes) = self.weights.plain_bytes(name)?;
+        let matrix = PlainMatrix::new(rows, columns, dtype, bytes);
+        Ok(matrix.map(|matrix| HostPacked::plain(matrix, self.pages(name))))
+    }
+
+    fn pages(&self, name: &str) -> Arc<WeightPages> {
+        Arc::new(WeightPages { files: Arc::clone(&self.weights), name: name.to_owned() })
     }
 
     /// Takes a tensor of the adapter's file.

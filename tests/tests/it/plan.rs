@@ -39,7 +39,7 @@ fn number(plan: &Value, part: &str, name: &str) -> u64 {
 }
 
 /// A llama with the quickstart's tokenizer and these sizes: width, inner width, blocks.
-fn write_shape(dir: &Path, (width, inner, blocks): (usize, usize, usize)) {
+fn write_shape(dir: &Path, (width, inner, blocks): (usize, usize, usize), dtype: StorageDtype) {
     fs::create_dir_all(dir).expect("a folder");
     write_tokenizer(dir, 0).expect("a tokenizer");
     let config = json!({
@@ -57,7 +57,7 @@ fn write_shape(dir: &Path, (width, inner, blocks): (usize, usize, usize)) {
         (spec.name.clone(), HostTensor::new(spec.shape.clone(), data))
     });
     let tensors: Vec<_> = tensors.collect();
-    write_model(dir, &config, tensors, StorageDtype::F32, ShardSize::default()).expect("a model");
+    write_model(dir, &config, tensors, dtype, ShardSize::default()).expect("a model");
 }
 
 #[cfg(target_os = "linux")]
@@ -70,7 +70,7 @@ fn a_run_needs_the_memory_of_its_plan(#[case] shape: (usize, usize, usize), #[ca
 
     let folder = Folder::new();
     let (model, data) = (folder.arg("model"), data(&folder, 8));
-    write_shape(&folder.path("model"), shape);
+    write_shape(&folder.path("model"), shape, StorageDtype::F32);
     let settings = [settings, &["max_steps=2", "reference_cache=false"]].concat();
     let planned = number(&plan(&model, &data, &[], &settings), "memory", "peak");
     let arguments: Vec<String> = train(&model, &data, "run", &settings).into_iter().map(str::to_owned).collect();
@@ -78,6 +78,30 @@ fn a_run_needs_the_memory_of_its_plan(#[case] shape: (usize, usize, usize), #[ca
     let (planned, measured) = (planned as f64 / f64::from(1 << 20), measured as f64 / f64::from(1 << 20));
     println!("{shape:?} {settings:?}: planned {planned:.1} MiB, measured {measured:.1} MiB");
     assert!((planned / measured - 1.0).abs() < 0.15, "planned {planned:.1} MiB, measured {measured:.1} MiB");
+}
+
+/// The peak includes what is read from files, so a tensor that went through float32 on its way would show.
+#[cfg(target_os = "linux")]
+#[rstest]
+#[case::as_it_is_stored(StorageDtype::BF16)]
+#[case::rounded_when_it_is_loaded(StorageDtype::F32)]
+fn a_frozen_base_in_bfloat16_takes_half_of_float32_at_the_peak(#[case] stored: StorageDtype) {
+    use crate::process::Process;
+
+    let folder = Folder::new();
+    let (model, data) = (folder.arg("model"), data(&folder, 1));
+    let (width, inner, blocks) = (1024, 4096, 3);
+    write_shape(&folder.path("model"), (width, inner, blocks), stored);
+    let numbers = blocks * (3 * width * width + 3 * width * inner) + 640 * width;
+    let peak = |dtype: &str| {
+        let output = folder.arg(dtype);
+        let args = ["score", "--model", &model, "--data", &data, "--output", &output, "--compute-dtype", dtype];
+        Process::start(&folder.path("."), &args.map(str::to_owned)).peak_bytes() as f64
+    };
+    let (float32, bfloat16) = (peak("float32"), peak("bfloat16"));
+    let saved = (float32 - bfloat16) / (2 * numbers) as f64;
+    println!("{float32:.3e} and {bfloat16:.3e} bytes: {saved:.2} of two bytes a number");
+    assert!(saved > 0.95, "{float32:.3e} and {bfloat16:.3e} bytes, of which {numbers} numbers");
 }
 
 #[rstest]

@@ -76,7 +76,7 @@ fn narrower(a: &Factor<'_, Flex>, b: &Factor<'_, Flex>) -> DType {
 }
 
 /// The matrix in bfloat16, in contiguous rows.
-fn rounded(matrix: &Matrix) -> FlexTensor {
+pub(super) fn rounded(matrix: &Matrix) -> FlexTensor {
     let (shape, rows) = (matrix.dims(), rows_of(matrix));
     match rows.dtype() {
         DType::BF16 => rows,

@@ -81,14 +81,15 @@ impl MappedFile {
     }
 }
 
-/// Rejects NaN and infinite weights, which would spread to everything computed from them.
-pub(super) fn finite(path: &Path, tensor: &str, data: &[f32]) -> Result<(), HfError> {
+/// Rejects NaN and infinite weights, which would spread to everything computed from them; `data` begins at number `first` of the
+/// tensor.
+pub(super) fn finite(path: &Path, tensor: &str, first: usize, data: &[f32]) -> Result<(), HfError> {
     match data.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(index) => Err(HfError::WeightNotFinite {
             path: path.to_owned(),
             tensor: tensor.to_owned(),
-            index,
+            index: first + index,
             value: data[index],
         }),
     }

@@ -11,8 +11,11 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 
 use super::mapped::MappedFile;
-use super::{HostTensor, WeightFiles, finite};
+use super::{HostTensor, WeightFiles, finite, floats};
 use crate::error::HfError;
+
+/// Numbers that are checked at once.
+const CHECKED: usize = 1 << 16;
 
 /// Where a packed weight's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,6 +92,21 @@ impl WeightFiles {
         Ok((float_dtype(info.dtype), file.shared.slice(file.range(info))))
     }
 
+    /// Checks that every number of a tensor of plain numbers is finite, of which a part at a time is in memory.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::read`].
+    pub fn check_numbers(&self, name: &str) -> Result<(), HfError> {
+        let (file, info) = self.info(name)?;
+        self.readable(name, info.dtype)?;
+        let part = CHECKED * float_dtype(info.dtype).size();
+        for (index, bytes) in file.bytes[file.range(info)].chunks(part).enumerate() {
+            finite(&file.path, name, index * CHECKED, &floats(info.dtype, bytes))?;
+        }
+        file.release(info.data_offsets.0, info.data_offsets.1);
+        Ok(())
+    }
+
     /// Packs a weight [out, in] that is stored as plain numbers, and drops its mapped pages afterwards.
     ///
     /// # Errors
@@ -136,7 +154,7 @@ impl WeightFiles {
         let mut data = vec![0.0; rows * columns];
         packed.unpack_rows(0..rows, &mut data);
         self.release_weight(name);
-        finite(&self.path, name, &data)?;
+        finite(&self.path, name, 0, &data)?;
         Ok(HostTensor { shape: vec![rows, columns], data })
     }
 
@@ -162,5 +180,36 @@ fn float_dtype(dtype: Dtype) -> FloatDtype {
         Dtype::BF16 => FloatDtype::Bf16,
         Dtype::F16 => FloatDtype::F16,
         _ => FloatDtype::F32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::write_weights::{StorageDtype, write_safetensors};
+
+    #[test]
+    fn a_number_that_is_not_finite_is_found_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        for index in [None, Some(0), Some(CHECKED + 7), Some(2 * CHECKED)] {
+            let tensor = HostTensor::zeros([2 * CHECKED + 1]);
+            write_safetensors(&path, [("w".to_owned(), tensor)], StorageDtype::BF16).unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let start = bytes.len() - 2 * (2 * CHECKED + 1);
+            if let Some(index) = index {
+                bytes[start + 2 * index..][..2].copy_from_slice(&[0x80, 0x7f]);
+            }
+            std::fs::write(&path, bytes).unwrap();
+            let weights = WeightFiles::open(dir.path()).unwrap();
+            match (index, weights.check_numbers("w")) {
+                (None, Ok(())) => {}
+                (Some(index), Err(HfError::WeightNotFinite { index: found, value, .. })) => {
+                    assert_eq!((found, value), (index, f32::INFINITY));
+                }
+                (index, found) => panic!("{index:?}: {found:?}"),
+            }
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 }
