@@ -73,6 +73,12 @@ impl FusedOps for Flex {
         products::multiply_packed(onto, alpha, x, weight, backward)
     }
 
+    /// In tiles, where the processor multiplies them. Elsewhere a plain weight is as fast.
+    fn prepare(weight: Factor<'_, Self>, dtype: ComputeDtype) -> Option<HostPacked> {
+        let has_tiles = dtype == ComputeDtype::Bfloat16 && kernels::bfloat16_products().is_some();
+        has_tiles.then(|| products::prepared(weight))
+    }
+
     /// The first product is in float32 too.
     fn add_product(gradient: &mut Gradient<Self>, alpha: f32, a: Factor<'_, Self>, b: Factor<'_, Self>) {
         *gradient = Some(products::multiply_in(DType::F32, gradient.take(), alpha, a, b));

@@ -54,7 +54,7 @@ pub trait FusedOps: Backend {
 
     /// `onto + alpha · x · Wᵀ` of a packed weight W [out, in] or, with `backward`, `onto + alpha · x · W`.
     ///
-    /// The dtype is as in [`FusedOps::multiply`], with W in the dtype of `x`.
+    /// The dtype is as in [`FusedOps::multiply`], with W in the dtype of `x` or, if it was prepared, in that which it was prepared in.
     fn multiply_packed(
         onto: Option<Tensor<Self, 2>>,
         alpha: f32,
@@ -63,6 +63,12 @@ pub trait FusedOps: Backend {
         backward: bool,
     ) -> Tensor<Self, 2> {
         plain::multiply_packed(onto, alpha, x, weight, backward)
+    }
+
+    /// A weight [out, in] in the order in which [`FusedOps::multiply_packed`] reads it, if products in `dtype` have one of their own;
+    /// the numbers are rounded to `dtype`.
+    fn prepare(_weight: Factor<'_, Self>, _dtype: ComputeDtype) -> Option<Self::Packed> {
+        None
     }
 
     /// Bytes for each number of a weight that [`FusedOps::multiply_packed`] takes on the device to unpack it, in a run that

@@ -80,6 +80,13 @@ pub(crate) enum Start {
     Unread,
 }
 
+impl Start {
+    /// For a result that is added to what the numbers are, or not.
+    pub(crate) fn of(accumulate: bool) -> Self {
+        if accumulate { Self::Held } else { Self::Unread }
+    }
+}
+
 /// Widens `from` into `to`, of equal length, on the calling thread.
 pub(crate) fn widen_into<T: Element>(from: &[T], to: &mut [f32]) {
     dispatch(

@@ -5,7 +5,7 @@ mod tape;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use collimate_backend::{ComputeDtype, FusedOps, Gradient, HostPacked, PackedTensor};
+use collimate_backend::{ComputeDtype, Factor, FusedOps, Gradient, HostPacked, PackedTensor};
 use collimate_hf::{HfError, HostTensor, LoraConfig, ModelConfig};
 use collimate_text::GroupBatch;
 
@@ -54,7 +54,7 @@ pub struct CausalLm<B: FusedOps> {
     pub(crate) index: ParameterIndex,
     /// The parameters as forward and backward passes read them.
     pub(crate) params: Vec<Tensor<B, 2>>,
-    /// Frozen weights that are held packed; `params` has an empty matrix in their place.
+    /// Weights that are held packed, or in the order of products; `params` has an empty matrix in their place.
     pub(crate) packed: Vec<Option<B::Packed>>,
     /// float32 values of the trained parameters that passes read in another dtype.
     masters: Vec<Option<Tensor<B, 2>>>,
@@ -128,7 +128,7 @@ impl<B: FusedOps> CausalLm<B> {
         (0..self.params.len()).filter(|&id| self.trainable[id]).collect()
     }
 
-    /// A parameter as passes read it.
+    /// A parameter as passes read it; an empty matrix for a weight that is held packed or in the order of products.
     pub fn parameter(&self, index: usize) -> &Tensor<B, 2> {
         &self.params[index]
     }
@@ -147,17 +147,25 @@ impl<B: FusedOps> CausalLm<B> {
     pub fn set_parameter(&mut self, index: usize, value: Tensor<B, 2>) {
         let dtype = self.index.infos[index].dtype(self.dtype);
         if dtype == ComputeDtype::Float32 {
-            self.params[index] = value;
-            return;
+            return self.hold(index, value);
         }
-        self.params[index] = B::in_dtype(value.clone(), dtype);
-        self.masters[index] = self.trainable[index].then_some(value);
+        self.masters[index] = self.trainable[index].then(|| value.clone());
+        self.hold(index, value);
+    }
+
+    /// Holds a parameter in the dtype that passes read: the weight of a block's linear layer in the order of products, where the
+    /// backend has one.
+    fn hold(&mut self, index: usize, value: Tensor<B, 2>) {
+        let info = &self.index.infos[index];
+        let dtype = info.dtype(self.dtype);
+        self.packed[index] = if info.transposed { B::prepare(Factor::transpose_of(&value), dtype) } else { None };
+        self.params[index] = if self.packed[index].is_some() { self.empty() } else { B::in_dtype(value, dtype) };
     }
 
     /// Downloads a parameter in its file's shape: a trained one in float32, any other in the dtype that passes read.
     pub fn download(&self, index: usize) -> HostTensor {
         let info = &self.index.infos[index];
-        if let Some(packed) = &self.packed[index] {
+        if let (Some(packed), None) = (&self.packed[index], &self.masters[index]) {
             return HostTensor { shape: info.file_shape.clone(), data: floats(packed.unpack(&self.device)) };
         }
         let stored = self.masters[index].as_ref().unwrap_or(&self.params[index]).clone();
@@ -177,7 +185,7 @@ impl<B: FusedOps> CausalLm<B> {
         let dtype = info.dtype(self.dtype);
         match self.trainable[index] {
             true => self.set_parameter(index, weight.upload(ComputeDtype::Float32, info.transposed, &self.device)),
-            false => self.params[index] = weight.upload(dtype, info.transposed, &self.device),
+            false => self.hold(index, weight.upload(dtype, info.transposed, &self.device)),
         }
     }
 

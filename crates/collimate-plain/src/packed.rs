@@ -1,4 +1,4 @@
-//! Frozen weights of linear layers in packed form, such as four bits a number.
+//! Weights of linear layers in packed form: in four bits a number, for example, or in the order of products.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
 use bytes::Bytes;
-use collimate_kernels::{PackedWeight, unpack_weight};
+use collimate_kernels::{PackedBfloat16, PackedWeight, unpack_weight};
 use collimate_quantized::{FloatDtype, Format, PackedMatrix};
 use half::{bf16, f16};
 
@@ -87,6 +87,7 @@ impl PlainMatrix {
 enum Numbers {
     Packed(PackedMatrix),
     Plain(PlainMatrix),
+    Tiles(Arc<PackedBfloat16>),
 }
 
 /// A packed weight [out, in] in host memory, or a packed or plain one in a file that is mapped into it.
@@ -112,11 +113,24 @@ impl HostPacked {
         Self { numbers: Numbers::Plain(matrix), pages: Some(pages) }
     }
 
-    /// The packed weight; `None` for plain numbers.
+    /// A weight of bfloat16 numbers in memory, in the order of products on the processor.
+    pub fn tiles(matrix: PackedBfloat16) -> Self {
+        Self { numbers: Numbers::Tiles(Arc::new(matrix)), pages: None }
+    }
+
+    /// The weight in a format of fewer bits; `None` for any other.
     pub fn packed(&self) -> Option<&PackedMatrix> {
         match &self.numbers {
             Numbers::Packed(matrix) => Some(matrix),
-            Numbers::Plain(_) => None,
+            Numbers::Plain(_) | Numbers::Tiles(_) => None,
+        }
+    }
+
+    /// The weight in the order of products; `None` for any other.
+    pub fn in_tiles(&self) -> Option<&PackedBfloat16> {
+        match &self.numbers {
+            Numbers::Tiles(matrix) => Some(matrix),
+            Numbers::Packed(_) | Numbers::Plain(_) => None,
         }
     }
 
@@ -125,6 +139,7 @@ impl HostPacked {
         match &self.numbers {
             Numbers::Packed(matrix) => [matrix.rows(), matrix.columns()],
             Numbers::Plain(matrix) => [matrix.rows, matrix.columns],
+            Numbers::Tiles(matrix) => [matrix.rows(), matrix.columns()],
         }
     }
 
@@ -167,6 +182,7 @@ impl PackedWeight for HostPacked {
         match &self.numbers {
             Numbers::Packed(matrix) => matrix.unpack_tile(rows, columns, out),
             Numbers::Plain(matrix) => matrix.unpack(rows, columns, out),
+            Numbers::Tiles(matrix) => matrix.unpack(rows, columns, out),
         }
     }
 }

@@ -151,10 +151,12 @@ pub(crate) fn load_optimizer<B: FusedOps>(
     file.check(&specs)?;
     optimizer.step = file.read(STEP)?.data[0] as u64;
     for index in model.trainable() {
-        let name = &model.parameters()[index].name;
-        let like = model.parameter(index);
-        let m = device(file.read(&format!("{name}.exp_avg"))?, like);
-        let v = device(file.read(&format!("{name}.exp_avg_sq"))?, like);
+        let info = &model.parameters()[index];
+        let moment = |kind: &str| -> Result<Tensor<B, 2>, HfError> {
+            let value = file.read(&format!("{}.{kind}", info.name))?;
+            Ok(Tensor::from_data(TensorData::new(value.data, info.stored_shape()), &model.parameter(index).device()))
+        };
+        let (m, v) = (moment("exp_avg")?, moment("exp_avg_sq")?);
         optimizer.moments[index] = Some(Moments { m, v });
     }
     Ok(())
@@ -163,8 +165,4 @@ pub(crate) fn load_optimizer<B: FusedOps>(
 fn host<B: Backend>(tensor: &Tensor<B, 2>) -> HostTensor {
     let shape = tensor.dims().to_vec();
     HostTensor { shape, data: tensor.to_data().iter::<f32>().collect() }
-}
-
-fn device<B: Backend>(value: HostTensor, like: &Tensor<B, 2>) -> Tensor<B, 2> {
-    Tensor::from_data(TensorData::new(value.data, like.dims()), &like.device())
 }

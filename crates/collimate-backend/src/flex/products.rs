@@ -43,6 +43,15 @@ pub(super) fn multiply_in(
     })
 }
 
+/// A weight [out, in] in tiles, rounded to bfloat16.
+pub(super) fn prepared(weight: Factor<'_, Flex>) -> HostPacked {
+    let data = rows_of(weight.matrix);
+    HostPacked::tiles(match data.dtype() {
+        DType::BF16 => kernels::PackedBfloat16::new(view::<bf16>(&weight, data.storage()).into()),
+        _ => kernels::PackedBfloat16::rounded(view(&weight, data.storage())),
+    })
+}
+
 /// `FusedOps::multiply_packed`.
 pub(super) fn multiply_packed(
     onto: Option<Matrix>,
@@ -51,9 +60,19 @@ pub(super) fn multiply_packed(
     weight: &HostPacked,
     backward: bool,
 ) -> Matrix {
-    let ([rows, inner], x) = (x.dims(), rows_of(x));
-    let dtype = onto.as_ref().map_or(x.dtype(), |onto| onto.dtype());
+    let [rows, inner] = x.dims();
     let shape = [rows, if backward { weight.columns() } else { weight.rows() }];
+    if let Some(tiles) = weight.in_tiles() {
+        let (dtype, x) = (onto.as_ref().map_or(DType::BF16, |onto| onto.dtype()), rounded(x));
+        return onto_or_filled(dtype, onto, shape, |out, accumulate| {
+            let x = kernels::Bfloat16Matrix::new(x.storage(), rows, inner);
+            with_numbers!(dtype, T => {
+                kernels::multiply_prepared::<T>(out.storage_mut(), accumulate, alpha, x, tiles, !backward);
+            });
+        });
+    }
+    let x = rows_of(x);
+    let dtype = onto.as_ref().map_or(x.dtype(), |onto| onto.dtype());
     let product = match x.dtype() {
         DType::BF16 => onto_or_filled(dtype, onto, shape, |out, accumulate| {
             let x = kernels::Matrix::new(x.storage(), rows, inner);
@@ -111,4 +130,40 @@ fn added_in_float32(
     multiply: impl FnOnce(&mut FlexTensor, bool),
 ) -> Matrix {
     in_dtype(onto_or_filled(DType::F32, onto.map(in_float32), shape, multiply), dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Distribution, Tensor};
+    use burn_flex::FlexDevice;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::packed::PackedTensor;
+
+    fn random(dims: [usize; 2], dtype: DType) -> Matrix {
+        Tensor::<Flex, 2>::random(dims, Distribution::Uniform(-1.0, 1.0), &FlexDevice).cast(dtype)
+    }
+
+    #[rstest]
+    fn products_with_a_prepared_weight_have_the_bits_of_the_plain_one(
+        #[values(DType::F32, DType::BF16)] x_dtype: DType,
+        #[values(None, Some(DType::F32), Some(DType::BF16))] onto: Option<DType>,
+        #[values(false, true)] backward: bool,
+        #[values(1, 37)] rows: usize,
+    ) {
+        // As the model holds it, [in, out].
+        let held = random([70, 45], DType::BF16);
+        let weight = prepared(Factor::transpose_of(&held));
+        let numbers = held.clone().cast(DType::F32).transpose().to_data();
+        assert_eq!(PackedTensor::<Flex>::unpack(&weight, &FlexDevice).to_data(), numbers);
+        let [inner, width] = if backward { [45, 70] } else { [70, 45] };
+        let x = random([rows, inner], x_dtype);
+        let onto = onto.map(|dtype| random([rows, width], dtype));
+        let plain = if backward { Factor::transpose_of(&held) } else { Factor::new(&held) };
+        let expected = multiply(onto.clone(), 0.5, Factor::new(&x), plain);
+        let found = multiply_packed(onto, 0.5, &x, &weight, backward);
+        assert_eq!(found.dtype(), expected.dtype());
+        assert_eq!(found.to_data(), expected.to_data());
+    }
 }

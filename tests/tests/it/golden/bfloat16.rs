@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::golden_arg;
 use super::parity::{golden_groups, number, pairs, write_data};
 use crate::harness::{Folder, Outcome, backend, collimate, succeed, train};
+use crate::process::Process;
 use crate::real_data;
 
 /// Runs a command that computes in bfloat16; `None` if the backend does not support it, after checking the refusal.
@@ -31,8 +32,20 @@ fn compute(args: &[&str]) -> Option<Outcome> {
     None
 }
 
+/// Runs a command of flex in a process of its own whose products are those of tiles, in plain code; they are chosen once a process.
+fn compute_in_tiles(folder: &Folder, args: &[&str]) {
+    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+    Process::start_with_variable(&folder.path("."), &args, "COLLIMATE_BFLOAT16_PRODUCTS", "plain").succeed();
+}
+
 #[rstest]
-fn scores_are_as_near_to_float32_as_pytorchs_own(#[files("golden/*/golden.json")] family: PathBuf) {
+fn scores_are_as_near_to_float32_as_pytorchs_own(
+    #[files("golden/*/golden.json")] family: PathBuf,
+    #[values(false, true)] in_tiles: bool,
+) {
+    if in_tiles && backend() != "flex" {
+        return;
+    }
     let model = golden_name(&family);
     let (folder, groups) = (Folder::new(), golden_groups(model));
     let (data, output) = (write_data(&folder, &groups), folder.arg("scores.jsonl"));
@@ -52,7 +65,12 @@ fn scores_are_as_near_to_float32_as_pytorchs_own(#[files("golden/*/golden.json")
             "--compute-dtype",
             "bfloat16",
         ];
-        let Some(_) = compute(&[&args[..], &more].concat()) else { return };
+        let args = [&args[..], &more].concat();
+        match in_tiles {
+            true => compute_in_tiles(&folder, &args),
+            false if compute(&args).is_none() => return,
+            false => {}
+        }
         let found = folder.rows("scores.jsonl");
         let (mut largest, mut total, mut count) = (0f64, 0.0, 0);
         for (i, (row, response)) in pairs(&groups, &found).into_iter().enumerate() {
@@ -143,4 +161,30 @@ fn a_resumed_run_on_real_data_ends_with_the_same_bytes(#[case] case: &str, #[cas
     let outcome = collimate(&other);
     assert!(outcome.err.contains("compute_dtype: float32 (there bfloat16)"), "{}", outcome.err);
     assert_ne!(outcome.code, 0);
+}
+
+#[rstest]
+#[case::adapter(&["use_peft=true"], "adapter_model.safetensors")]
+#[case::all_weights(&[], "model.safetensors")]
+fn a_run_whose_weights_are_in_tiles_is_resumed_with_the_same_bytes(#[case] own: &[&str], #[case] weights: &str) {
+    if backend() != "flex" {
+        return;
+    }
+    let (folder, model) = (Folder::new(), golden_arg("models/llama"));
+    let data = write_data(&folder, &golden_groups("llama"));
+    let common =
+        ["max_steps=4", "save_steps=2", "learning_rate=1e-3", "compute_dtype=bfloat16", "reference_cache=false"];
+    let settings = [&common[..], own].concat();
+    let run = |name: &str, more: &[&str]| {
+        let output = folder.arg(name);
+        compute_in_tiles(&folder, &[&train(&model, &data, &output, &settings)[..], more].concat());
+    };
+    run("whole", &[]);
+    folder.copy(&folder.path("whole/checkpoint-2"), "broken/checkpoint-2");
+    run("broken", &["--resume"]);
+    for name in [weights.to_owned(), format!("checkpoint-4/{weights}"), "checkpoint-4/optimizer.safetensors".to_owned()]
+    {
+        let bytes = |run: &str| fs::read(folder.path(run).join(&name)).expect("the trained weights");
+        assert!(bytes("whole") == bytes("broken"), "{name} differs");
+    }
 }

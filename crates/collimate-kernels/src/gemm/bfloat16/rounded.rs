@@ -33,7 +33,7 @@ pub fn multiply_bf16<T: Element>(
     a: Matrix<'_, bf16>,
     b: Matrix<'_, bf16>,
 ) {
-    in_float32(out, start(accumulate), |out| multiply_bfloat16(out, accumulate, alpha, a.into(), b.into()));
+    in_float32(out, Start::of(accumulate), |out| multiply_bfloat16(out, accumulate, alpha, a.into(), b.into()));
 }
 
 /// `out = alpha · a · weight`, or `alpha · a · weightᵀ` with `transposed`, added to `out` with `accumulate`, where each number
@@ -52,13 +52,9 @@ pub fn multiply_packed_bf16<T: Element>(
     transposed: bool,
 ) {
     let a = Widened::new(a.into());
-    in_float32(out, start(accumulate), |out| {
+    in_float32(out, Start::of(accumulate), |out| {
         multiply_packed(out, accumulate, alpha, a.matrix(), &Rounded(weight), transposed);
     });
-}
-
-fn start(accumulate: bool) -> Start {
-    if accumulate { Start::Held } else { Start::Unread }
 }
 
 /// A weight whose numbers are rounded to bfloat16.

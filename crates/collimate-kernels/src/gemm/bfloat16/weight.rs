@@ -10,6 +10,7 @@ use super::product::Product;
 use super::tile::{DEPTH, LANES, PAIRS, SIDE, Tile};
 use super::transpose::transpose;
 use super::widened::Widened;
+use crate::element::{Element, Start, in_float32};
 use crate::gemm::{Matrix, PackedWeight, View, multiply_packed};
 use crate::simd::dispatch;
 
@@ -142,12 +143,12 @@ fn separate(from: &Tile, tile: &mut Tile) {
 }
 
 /// `out = alpha · a · weight`, or `alpha · a · weightᵀ` with `transposed`, added to `out` with `accumulate`; as
-/// [`multiply_bfloat16`](super::multiply_bfloat16) with the unpacked weight, to the bit.
+/// [`multiply_bf16`](super::multiply_bf16) with the unpacked weight, to the bit.
 ///
 /// # Panics
 /// If the sizes do not fit each other or the slices.
-pub fn multiply_prepared(
-    out: &mut [f32],
+pub fn multiply_prepared<T: Element>(
+    out: &mut [T],
     accumulate: bool,
     alpha: f32,
     a: Bfloat16Matrix<'_>,
@@ -155,10 +156,10 @@ pub fn multiply_prepared(
     transposed: bool,
 ) {
     let scale = Scale { alpha, accumulate };
-    match Instructions::fastest() {
+    in_float32(out, Start::of(accumulate), |out| match Instructions::fastest() {
         Some(instructions) => prepared(Product { instructions, scale }, out, a, weight, transposed),
         None => unpacking(scale, out, a, weight, transposed),
-    }
+    });
 }
 
 /// [`multiply_prepared`] in float32.
