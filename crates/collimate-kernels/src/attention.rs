@@ -13,7 +13,11 @@ mod tests;
 use std::ops::Range;
 
 pub use backward::attention_backward;
+#[cfg(test)]
+pub(crate) use backward::attention_backward_by;
 pub use forward::attention;
+#[cfg(test)]
+pub(crate) use forward::{Inputs, attention_by};
 
 /// Rows of a pack that attend to the same context: a prompt, or one response to it.
 #[derive(Debug, Clone, PartialEq, Eq)]

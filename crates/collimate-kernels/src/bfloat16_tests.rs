@@ -3,6 +3,8 @@
 use half::bf16;
 use rstest::rstest;
 
+use crate::attention::{Inputs, attention_backward_by, attention_by};
+use crate::gemm::BlockProducts;
 use crate::testing::{in_threads, numbers};
 use crate::*;
 
@@ -86,37 +88,82 @@ fn gates(#[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::Ge
     assert_rounded(&up, &exact_up, "up's gradient");
 }
 
+/// A prompt with two responses, one of them a token, and a pack's other prompt.
+fn segments() -> [Segment; 4] {
+    let segment = |context, rows| Segment { context, rows };
+    [segment(0..0, 0..300), segment(0..300, 300..301), segment(0..300, 301..420), segment(0..0, 420..460)]
+}
+
+/// Rows of [`segments`].
+const ROWS: usize = 460;
+
+/// Output, log-sum-exps and gradients of attention over [`segments`] with these products.
+fn attend<T: Element>(
+    products: BlockProducts,
+    shape: &AttentionShape,
+    [q, k, v, d]: [&[T]; 4],
+    out: Option<&[T]>,
+) -> (Vec<T>, Vec<f32>, [Vec<T>; 3]) {
+    let (mut computed, mut lse) = (vec![T::default(); q.len()], vec![0.0; ROWS * shape.heads]);
+    attention_by(products, shape, &segments(), Inputs { q, k, v }, (&mut computed, &mut lse));
+    let mut gradients = [q, k, v].map(|x| vec![T::narrow(1.0); x.len()]);
+    let saved = AttentionSaved { q, k, v, out: out.unwrap_or(&computed), lse: &lse };
+    let to = gradients.each_mut().map(|gradient| &mut gradient[..]);
+    attention_backward_by(products, shape, &segments(), saved, d, to);
+    (computed, lse, gradients)
+}
+
+fn attention_shape(window: Option<usize>, softcap: Option<f32>) -> AttentionShape {
+    AttentionShape { heads: 6, kv_heads: 2, head_dim: 20, scale: 0.3, window, softcap }
+}
+
 #[rstest]
 fn attention_of_segments(#[values(None, Some(40))] window: Option<usize>, #[values(None, Some(1.5))] cap: Option<f32>) {
-    let shape = AttentionShape { heads: 6, kv_heads: 2, head_dim: 20, scale: 0.3, window, softcap: cap };
-    let segment = |context, rows| Segment { context, rows };
-    let segments =
-        [segment(0..0, 0..300), segment(0..300, 300..301), segment(0..300, 301..420), segment(0..0, 420..460)];
-    let rows = 460;
-    let ((q, wide_q), (d, wide_d)) = (operands(rows * 120, 1), operands(rows * 120, 2));
-    let ((k, wide_k), (v, wide_v)) = (operands(rows * 40, 3), operands(rows * 40, 4));
-    let run = || {
-        let (mut out, mut lse) = (vec![bf16::ZERO; q.len()], vec![0.0; rows * 6]);
-        attention(&shape, &segments, &q, &k, &v, &mut out, &mut lse);
-        let [mut d_q, mut d_k, mut d_v] = [&q, &k, &v].map(|x| vec![bf16::ONE; x.len()]);
-        let saved = AttentionSaved { q: &q, k: &k, v: &v, out: &out, lse: &lse };
-        attention_backward(&shape, &segments, saved, &d, &mut d_q, &mut d_k, &mut d_v);
-        (out, lse, [d_q, d_k, d_v])
-    };
+    let shape = attention_shape(window, cap);
+    let ((q, wide_q), (d, wide_d)) = (operands(ROWS * 120, 1), operands(ROWS * 120, 2));
+    let ((k, wide_k), (v, wide_v)) = (operands(ROWS * 40, 3), operands(ROWS * 40, 4));
+    let run = || attend(BlockProducts::FLOAT32, &shape, [&q, &k, &v, &d], None);
     let (out, lse, gradients) = run();
-    let (mut exact, mut exact_lse) = (vec![0.0; q.len()], vec![0.0; rows * 6]);
-    attention(&shape, &segments, &wide_q, &wide_k, &wide_v, &mut exact, &mut exact_lse);
+    let wide_out: Vec<f32> = out.iter().map(|x| x.to_f32()).collect();
+    let wide = [&wide_q[..], &wide_k, &wide_v, &wide_d];
+    let (exact, exact_lse, exact_gradients) = attend(BlockProducts::FLOAT32, &shape, wide, Some(&wide_out));
     assert_rounded(&out, &exact, "forward");
     assert_eq!(lse, exact_lse);
-    let [mut d_q, mut d_k, mut d_v] = [&q, &k, &v].map(|x| vec![1.0; x.len()]);
-    let wide_out: Vec<f32> = out.iter().map(|x| x.to_f32()).collect();
-    let saved = AttentionSaved { q: &wide_q, k: &wide_k, v: &wide_v, out: &wide_out, lse: &lse };
-    attention_backward(&shape, &segments, saved, &wide_d, &mut d_q, &mut d_k, &mut d_v);
-    for (found, exact) in gradients.iter().zip([d_q, d_k, d_v]) {
-        assert_rounded(found, &exact, "a gradient");
+    for (found, exact) in gradients.iter().zip(&exact_gradients) {
+        assert_rounded(found, exact, "a gradient");
     }
     let all = (out, lse, gradients);
     assert!(in_threads(1, run) == all && in_threads(3, run) == all, "threads change bits");
+}
+
+/// The largest difference, as a part of the largest number.
+fn apart<'a>(found: impl IntoIterator<Item = &'a bf16>, exact: &[f32]) -> f32 {
+    let size = exact.iter().fold(0.0, |size: f32, x| size.max(x.abs()));
+    found.into_iter().zip(exact).fold(0.0, |largest: f32, (f, e)| largest.max((f.to_f32() - e).abs())) / size
+}
+
+/// Weights and the gradients of scores are rounded for the products that read them; scores are not, as their factors are exact.
+#[rstest]
+fn attention_by_tiles(#[values(None, Some(40))] window: Option<usize>, #[values(None, Some(1.5))] cap: Option<f32>) {
+    let shape = attention_shape(window, cap);
+    let ((q, wide_q), (d, wide_d)) = (operands(ROWS * 120, 1), operands(ROWS * 120, 2));
+    let ((k, wide_k), (v, wide_v)) = (operands(ROWS * 40, 3), operands(ROWS * 40, 4));
+    let wide = [&wide_q[..], &wide_k, &wide_v, &wide_d];
+    let (exact, exact_lse, exact_gradients) = attend(BlockProducts::FLOAT32, &shape, wide, None);
+    for products in BlockProducts::testable() {
+        let run = || attend(products, &shape, [&q, &k, &v, &d], None);
+        let (out, lse, gradients) = run();
+        let of_lse = lse.iter().zip(&exact_lse).fold(0.0, |largest: f32, (f, e)| largest.max((f - e).abs()));
+        let errors =
+            [apart(&out, &exact)].into_iter().chain(gradients.iter().zip(&exact_gradients).map(|(f, e)| apart(f, e)));
+        let errors: Vec<f32> = errors.collect();
+        println!("{products:?}: lse {of_lse:.1e}, output and gradients {errors:?}");
+        assert!(of_lse < 2e-6, "{products:?}: log-sum-exps are {of_lse} apart");
+        assert!(errors.iter().all(|error| (1e-4..1.0 / 128.0).contains(error)), "{products:?}: {errors:?}");
+        let all = (out, lse, gradients);
+        assert!(in_threads(1, run) == all && in_threads(3, run) == all, "{products:?}: threads change bits");
+        assert_eq!(BlockProducts::of::<f32>(), BlockProducts::FLOAT32, "float32 stays as it is");
+    }
 }
 
 #[rstest]

@@ -8,6 +8,7 @@ mod unpacked;
 
 use gemm::Parallelism;
 
+pub(crate) use self::bfloat16::BlockProducts;
 use self::bfloat16::Split;
 pub use self::bfloat16::{
     Bfloat16Matrix, PackedBfloat16, all_bfloat16_products, bare_bfloat16_products, bfloat16_products,

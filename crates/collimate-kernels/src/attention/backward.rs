@@ -8,7 +8,7 @@ use super::blocks::{KeyBlock, QueryBlock, gather};
 use super::forward::softcapped;
 use super::{AttentionSaved, AttentionShape, Segment, Shared, check_segments};
 use crate::element::{Element, Start, in_float32};
-use crate::gemm::{View, multiply_here};
+use crate::gemm::{BlockProducts, View};
 use crate::simd::{dispatch, exp, sum_zip};
 
 /// Maximum number of tasks for the responses of one prompt, whatever the number of threads. Each has its own sum of the
@@ -27,12 +27,24 @@ pub fn attention_backward<T: Element>(
     d_k: &mut [T],
     d_v: &mut [T],
 ) {
+    attention_backward_by(BlockProducts::of::<T>(), shape, segments, saved, d_out, [d_q, d_k, d_v]);
+}
+
+/// [`attention_backward`] with these products.
+pub(crate) fn attention_backward_by<T: Element>(
+    products: BlockProducts,
+    shape: &AttentionShape,
+    segments: &[Segment],
+    saved: AttentionSaved<'_, T>,
+    d_out: &[T],
+    [d_q, d_k, d_v]: [&mut [T]; 3],
+) {
     check_segments(segments, saved.lse.len() / shape.heads);
     let d_q = Shared::new(d_q);
     in_float32(d_k, Start::Zeros, |d_k| {
         in_float32(d_v, Start::Zeros, |d_v| {
             let (d_k, d_v) = (Shared::new(d_k), Shared::new(d_v));
-            Pass { shape, saved, d_out, d_q, d_k, d_v }.run(&jobs(segments));
+            Pass { products, shape, saved, d_out, d_q, d_k, d_v }.run(&jobs(segments));
         });
     });
 }
@@ -40,6 +52,7 @@ pub fn attention_backward<T: Element>(
 /// The operands of a backward pass.
 #[derive(Clone, Copy)]
 struct Pass<'a, T> {
+    products: BlockProducts,
     shape: &'a AttentionShape,
     saved: AttentionSaved<'a, T>,
     d_out: &'a [T],
@@ -119,7 +132,7 @@ impl KeyGradients {
 /// A task's buffers; rows are those of a query block for each query head of the key-value head.
 #[derive(Default)]
 struct Scratch {
-    /// Scaled queries, [group · rows, head_dim].
+    /// Queries, scaled for products in float32, [group · rows, head_dim].
     q: Vec<f32>,
     /// Gradient of the output, [group · rows, head_dim].
     d_out: Vec<f32>,
@@ -149,8 +162,8 @@ impl Scratch {
         kv_head: usize,
         context: &mut KeyGradients,
     ) -> KeyGradients {
-        let Pass { shape, saved, .. } = pass;
-        let dim = shape.head_dim;
+        let Pass { products, shape, saved, .. } = pass;
+        let (dim, (_, after)) = (shape.head_dim, products.before_and_after(shape.scale));
         let mut own = KeyGradients::zeros(segment.rows.len(), dim);
         for block in shape.query_blocks(segment) {
             let rows = shape.group() * block.own.len();
@@ -166,10 +179,10 @@ impl Scratch {
                 let weights = View::new(&self.weights, rows, len, len).transpose();
                 let d_scores = View::new(&self.d_scores, rows, len, len);
                 let view = |data| View::new(data, rows, dim, dim);
-                multiply_here(&mut gradients.v[part.clone()], true, 1.0, weights, view(&self.d_out));
-                multiply_here(&mut gradients.k[part], true, 1.0, d_scores.transpose(), view(&self.q));
+                products.multiply(&mut gradients.v[part.clone()], true, 1.0, weights, view(&self.d_out));
+                products.multiply(&mut gradients.k[part], true, after, d_scores.transpose(), view(&self.q));
                 let key = shape.head_view(saved.k, &keys.rows, kv_head, &mut self.tile);
-                multiply_here(&mut self.d_q, true, shape.scale, d_scores, key);
+                products.multiply(&mut self.d_q, true, shape.scale, d_scores, key);
             }
             // SAFETY: a row is in one segment and so in one block, and each task has its own heads.
             unsafe { self.store(pass, &block, kv_head) };
@@ -179,9 +192,9 @@ impl Scratch {
 
     /// Gathers what the pass reads for a block of queries.
     fn load<T: Element>(&mut self, pass: &Pass<'_, T>, block: &QueryBlock<'_>, kv_head: usize) {
-        let Pass { shape, saved, d_out, .. } = pass;
-        let (rows, dim) = (block.rows(), shape.head_dim);
-        gather(shape, saved.q, &rows, kv_head, shape.scale, &mut self.q);
+        let Pass { products, shape, saved, d_out, .. } = pass;
+        let (rows, dim, (before, _)) = (block.rows(), shape.head_dim, products.before_and_after(shape.scale));
+        gather(shape, saved.q, &rows, kv_head, before, &mut self.q);
         gather(shape, d_out, &rows, kv_head, 1.0, &mut self.d_out);
         gather(shape, saved.out, &rows, kv_head, 1.0, &mut self.out);
         self.d_q.clear();
@@ -204,15 +217,16 @@ impl Scratch {
 
     /// Computes the weights of a block of keys and the gradient of its scores.
     fn score<T: Element>(&mut self, pass: &Pass<'_, T>, block: &QueryBlock<'_>, keys: &KeyBlock, kv_head: usize) {
-        let Pass { shape, saved, .. } = pass;
+        let Pass { products, shape, saved, .. } = pass;
+        let (_, after) = products.before_and_after(shape.scale);
         let (dim, len, rows) = (shape.head_dim, keys.rows.len(), self.lse.len());
         self.weights.resize(rows * len, 0.0);
         self.d_scores.resize(rows * len, 0.0);
         let view = |data| View::new(data, rows, dim, dim);
         let key = shape.head_view(saved.k, &keys.rows, kv_head, &mut self.tile).transpose();
-        multiply_here(&mut self.weights, false, 1.0, view(&self.q), key);
+        products.multiply(&mut self.weights, false, after, view(&self.q), key);
         let value = shape.head_view(saved.v, &keys.rows, kv_head, &mut self.tile).transpose();
-        multiply_here(&mut self.d_scores, false, 1.0, view(&self.d_out), value);
+        products.multiply(&mut self.d_scores, false, 1.0, view(&self.d_out), value);
         let Self { weights, d_scores, lse, delta, .. } = self;
         dispatch(
             #[inline(always)]

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::blocks::{KeyBlock, QueryBlock, gather};
 use super::{AttentionShape, Segment, Shared, check_segments};
 use crate::element::Element;
-use crate::gemm::{View, multiply_here};
+use crate::gemm::{BlockProducts, View};
 use crate::simd::{dispatch, exp, max, sum, tanh};
 
 /// Attention of every segment.
@@ -23,28 +23,39 @@ pub fn attention<T: Element>(
     out: &mut [T],
     lse: &mut [f32],
 ) {
+    attention_by(BlockProducts::of::<T>(), shape, segments, Inputs { q, k, v }, (out, lse));
+}
+
+/// [`attention`] with these products.
+pub(crate) fn attention_by<T: Element>(
+    products: BlockProducts,
+    shape: &AttentionShape,
+    segments: &[Segment],
+    inputs: Inputs<'_, T>,
+    (out, lse): (&mut [T], &mut [f32]),
+) {
     check_segments(segments, lse.len() / shape.heads);
     let (out, lse) = (Shared::new(out), Shared::new(lse));
     let blocks: Vec<QueryBlock<'_>> = segments.iter().flat_map(|segment| shape.query_blocks(segment)).collect();
     let tasks: Vec<_> = blocks.iter().flat_map(|block| (0..shape.kv_heads).map(move |head| (block, head))).collect();
     tasks.par_iter().for_each_init(Scratch::default, |scratch, &(block, kv_head)| {
-        scratch.attend(shape, block, kv_head, Inputs { q, k, v });
+        scratch.attend(products, shape, block, kv_head, inputs);
         // SAFETY: a row is in one segment and so in one block, and each task has its own heads.
         unsafe { scratch.store(shape, block, kv_head, out, lse) };
     });
 }
 
 #[derive(Clone, Copy)]
-struct Inputs<'a, T> {
-    q: &'a [T],
-    k: &'a [T],
-    v: &'a [T],
+pub(crate) struct Inputs<'a, T> {
+    pub(crate) q: &'a [T],
+    pub(crate) k: &'a [T],
+    pub(crate) v: &'a [T],
 }
 
 /// A task's buffers.
 #[derive(Default)]
 struct Scratch {
-    /// Scaled queries, [group · rows, head_dim].
+    /// Queries, scaled for products in float32, [group · rows, head_dim].
     q: Vec<f32>,
     /// A block of keys or values, if they are not float32 already, [keys, head_dim].
     tile: Vec<f32>,
@@ -60,6 +71,7 @@ struct Scratch {
 impl Scratch {
     fn attend<T: Element>(
         &mut self,
+        products: BlockProducts,
         shape: &AttentionShape,
         block: &QueryBlock<'_>,
         kv_head: usize,
@@ -67,7 +79,8 @@ impl Scratch {
     ) {
         let Inputs { q, k, v } = inputs;
         let dim = shape.head_dim;
-        gather(shape, q, &block.rows(), kv_head, shape.scale, &mut self.q);
+        let (before, after) = products.before_and_after(shape.scale);
+        gather(shape, q, &block.rows(), kv_head, before, &mut self.q);
         let rows = shape.group() * block.own.len();
         for (list, value) in [(&mut self.highest, f32::MIN), (&mut self.total, 0.0)] {
             list.clear();
@@ -79,10 +92,10 @@ impl Scratch {
             let len = keys.rows.len();
             self.scores.resize(rows * len, 0.0);
             let key = shape.head_view(k, &keys.rows, kv_head, &mut self.tile).transpose();
-            multiply_here(&mut self.scores, false, 1.0, View::new(&self.q, rows, dim, dim), key);
+            products.multiply(&mut self.scores, false, after, View::new(&self.q, rows, dim, dim), key);
             self.weigh(shape, block, &keys);
             let value = shape.head_view(v, &keys.rows, kv_head, &mut self.tile);
-            multiply_here(&mut self.mixed, true, 1.0, View::new(&self.scores, rows, len, len), value);
+            products.multiply(&mut self.mixed, true, 1.0, View::new(&self.scores, rows, len, len), value);
         }
     }
 

@@ -7,6 +7,7 @@
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod blocks;
 mod driver;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod emulator;
@@ -25,6 +26,7 @@ mod widened;
 
 use half::bf16;
 
+pub(crate) use self::blocks::BlockProducts;
 use self::driver::Scale;
 use self::instructions::Instructions;
 pub use self::instructions::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_products};

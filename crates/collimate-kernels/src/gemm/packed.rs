@@ -87,7 +87,7 @@ pub fn multiply_packed(
 }
 
 /// The columns of a panel of the weight or, with `transposed`, of its transpose, in `scratch`.
-fn unpacked<'a>(
+pub(super) fn unpacked<'a>(
     weight: &dyn PackedWeight,
     panel: Range<usize>,
     transposed: bool,
@@ -141,7 +141,7 @@ fn one_row(out: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_>, weight:
 }
 
 /// Divides a width into ranges of 128 or more that begin at multiples of 64, so that they hold whole blocks of most formats.
-fn panels(width: usize) -> Vec<Range<usize>> {
+pub(super) fn panels(width: usize) -> Vec<Range<usize>> {
     let count = (width / PANEL).max(1);
     let bound = |index: usize| match index == count {
         true => width,

@@ -62,6 +62,16 @@ impl<'o> Target<'o> {
         }
     }
 
+    /// Some of its columns, for a task.
+    ///
+    /// # Safety
+    /// No other task accesses these columns.
+    pub(super) unsafe fn columns(&self, columns: Range<usize>) -> Self {
+        assert!(columns.end <= self.columns, "columns of the product");
+        let data = self.data.wrapping_add(columns.start);
+        Self { data, columns: columns.len(), ..*self }
+    }
+
     /// Adds or stores a block of sums, as far as it is within.
     ///
     /// # Safety

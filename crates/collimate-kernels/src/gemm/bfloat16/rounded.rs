@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use half::bf16;
 
+use super::driver::Scale;
+use super::instructions::Instructions;
+use super::product::Product;
 use super::widened::Widened;
 use super::{Bfloat16Matrix, multiply_bfloat16};
 use crate::element::{Element, Start, in_float32};
@@ -39,7 +42,7 @@ pub fn multiply_bf16<T: Element>(
 /// `out = alpha · a · weight`, or `alpha · a · weightᵀ` with `transposed`, added to `out` with `accumulate`, where each number
 /// of the weight is rounded to bfloat16; otherwise as [`multiply_bf16`].
 ///
-/// Computed in float32 on every processor: unpacking takes most of the time.
+/// Panel by panel, each unpacked once and multiplied by the same instructions as plain factors.
 ///
 /// # Panics
 /// If the sizes do not fit each other or the slices.
@@ -51,10 +54,28 @@ pub fn multiply_packed_bf16<T: Element>(
     weight: &dyn PackedWeight,
     transposed: bool,
 ) {
-    let a = Widened::new(a.into());
+    let instructions = Instructions::fastest();
     in_float32(out, Start::of(accumulate), |out| {
-        multiply_packed(out, accumulate, alpha, a.matrix(), &Rounded(weight), transposed);
+        packed(instructions, out, Scale { alpha, accumulate }, a.into(), weight, transposed);
     });
+}
+
+/// [`multiply_packed_bf16`] with given instructions, in float32.
+fn packed(
+    instructions: Option<Instructions>,
+    out: &mut [f32],
+    scale: Scale,
+    a: Bfloat16Matrix<'_>,
+    weight: &dyn PackedWeight,
+    transposed: bool,
+) {
+    match instructions {
+        Some(instructions) => Product { instructions, scale }.of_unpacked(out, &a.lanes(), weight, transposed),
+        None => {
+            let (a, weight) = (Widened::new(a), Rounded(weight));
+            multiply_packed(out, scale.accumulate, scale.alpha, a.matrix(), &weight, transposed);
+        }
+    }
 }
 
 /// A weight whose numbers are rounded to bfloat16.
