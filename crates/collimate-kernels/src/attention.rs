@@ -17,7 +17,7 @@ pub use backward::attention_backward;
 pub(crate) use backward::attention_backward_by;
 pub use forward::attention;
 #[cfg(test)]
-pub(crate) use forward::{Inputs, attention_by};
+pub(crate) use forward::{Inputs, Outputs, attention_by};
 
 /// Rows of a pack that attend to the same context: a prompt, or one response to it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use half::bf16;
 use rstest::rstest;
 
-use crate::attention::{Inputs, attention_backward_by, attention_by};
+use crate::attention::{Inputs, Outputs, attention_backward_by, attention_by};
 use crate::gemm::BlockProducts;
 use crate::testing::{in_threads, numbers};
 use crate::*;
@@ -105,7 +105,7 @@ fn attend<T: Element>(
     out: Option<&[T]>,
 ) -> (Vec<T>, Vec<f32>, [Vec<T>; 3]) {
     let (mut computed, mut lse) = (vec![T::default(); q.len()], vec![0.0; ROWS * shape.heads]);
-    attention_by(products, shape, &segments(), Inputs { q, k, v }, (&mut computed, &mut lse));
+    attention_by(products, shape, &segments(), Inputs { q, k, v }, Outputs { out: &mut computed, lse: &mut lse });
     let mut gradients = [q, k, v].map(|x| vec![T::narrow(1.0); x.len()]);
     let saved = AttentionSaved { q, k, v, out: out.unwrap_or(&computed), lse: &lse };
     let to = gradients.each_mut().map(|gradient| &mut gradient[..]);

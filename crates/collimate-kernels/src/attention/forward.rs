@@ -23,7 +23,7 @@ pub fn attention<T: Element>(
     out: &mut [T],
     lse: &mut [f32],
 ) {
-    attention_by(BlockProducts::of::<T>(), shape, segments, Inputs { q, k, v }, (out, lse));
+    attention_by(BlockProducts::of::<T>(), shape, segments, Inputs { q, k, v }, Outputs { out, lse });
 }
 
 /// [`attention`] with these products.
@@ -32,8 +32,9 @@ pub(crate) fn attention_by<T: Element>(
     shape: &AttentionShape,
     segments: &[Segment],
     inputs: Inputs<'_, T>,
-    (out, lse): (&mut [T], &mut [f32]),
+    outputs: Outputs<'_, T>,
 ) {
+    let Outputs { out, lse } = outputs;
     check_segments(segments, lse.len() / shape.heads);
     let (out, lse) = (Shared::new(out), Shared::new(lse));
     let blocks: Vec<QueryBlock<'_>> = segments.iter().flat_map(|segment| shape.query_blocks(segment)).collect();
@@ -43,6 +44,12 @@ pub(crate) fn attention_by<T: Element>(
         // SAFETY: a row is in one segment and so in one block, and each task has its own heads.
         unsafe { scratch.store(shape, block, kv_head, out, lse) };
     });
+}
+
+/// Where a pass writes.
+pub(crate) struct Outputs<'a, T> {
+    pub(crate) out: &'a mut [T],
+    pub(crate) lse: &'a mut [f32],
 }
 
 #[derive(Clone, Copy)]

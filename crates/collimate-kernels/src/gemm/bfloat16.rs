@@ -13,6 +13,7 @@ mod driver;
 mod emulator;
 mod instructions;
 mod pack;
+mod panels;
 mod plain;
 mod product;
 mod rounded;

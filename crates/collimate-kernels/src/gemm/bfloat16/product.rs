@@ -1,16 +1,12 @@
 //! A product of factors that are packed for it.
-#![allow(unsafe_code)] // threads write disjoint columns of one matrix, which slices cannot express
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::driver::{Packed, Scale, Target, product};
 use super::instructions::Instructions;
-use super::pack::{Lanes, Order, Rounded, pack};
+use super::pack::{Lanes, Order, pack};
 use super::tile::{DEPTH, SIDE, Tile};
 use crate::gemm::SMALL;
-use crate::gemm::packed::{PackedWeight, panels, unpacked};
 
 /// Tiles of one factor that are packed at once: 16 MB.
 const CHUNK: usize = 1 << 13;
@@ -63,37 +59,8 @@ impl Product {
         product(self.instructions, &target, self.scale, &factors, parallel);
     }
 
-    /// The product with a weight in another form, or with its transpose, each number rounded: a panel at a time is unpacked into
-    /// the cache and packed into tiles there.
-    ///
-    /// # Panics
-    /// If the sizes do not fit each other or `out`.
-    pub(super) fn of_unpacked(&self, out: &mut [f32], a: &dyn Lanes, weight: &dyn PackedWeight, transposed: bool) {
-        let (rows, columns) = (weight.rows(), weight.columns());
-        let (depth, width) = if transposed { (columns, rows) } else { (rows, columns) };
-        let parallel = self.begin(out, a, width, depth);
-        let depth_tiles = depth.div_ceil(DEPTH);
-        if depth_tiles == 0 {
-            return;
-        }
-        let a = pack(a, 0..a.lanes().div_ceil(SIDE), Order::ByLane, parallel);
-        let target = Target::new(out, width, 0..width);
-        let multiply = |scratch: &mut Vec<f32>, panel: Range<usize>| {
-            let unpacked = unpacked(weight, panel.clone(), transposed, scratch).transpose();
-            let b = pack(&unpacked.lanes::<Rounded>(), 0..panel.len().div_ceil(SIDE), Order::ByPair, false);
-            let factors = [[&a, &b].map(|tiles| Packed { tiles, depth_tiles })];
-            // SAFETY: panels share no column, and each is one task's.
-            let target = unsafe { target.columns(panel) };
-            product(self.instructions, &target, self.scale, &factors, false);
-        };
-        match parallel {
-            true => panels(width).into_par_iter().with_max_len(1).for_each_init(Vec::new, multiply),
-            false => panels(width).into_iter().for_each(|panel| multiply(&mut Vec::new(), panel)),
-        }
-    }
-
     /// Checks the sizes, and stores the empty sum if there is nothing to add; whether the product is worth more than a thread.
-    fn begin(&self, out: &mut [f32], a: &dyn Lanes, columns: usize, depth: usize) -> bool {
+    pub(super) fn begin(&self, out: &mut [f32], a: &dyn Lanes, columns: usize, depth: usize) -> bool {
         assert_eq!(a.depth(), depth, "the inner sizes of the factors");
         assert_eq!(out.len(), a.lanes() * columns, "the size of the product");
         if depth == 0 && !self.scale.accumulate {

@@ -8,7 +8,7 @@ use super::driver::Scale;
 use super::instructions::Instructions;
 use super::product::Product;
 use super::widened::Widened;
-use super::{Bfloat16Matrix, multiply_bfloat16};
+use super::{Bfloat16Matrix, multiply_bfloat16, panels};
 use crate::element::{Element, Start, in_float32};
 use crate::gemm::{Matrix, PackedWeight, multiply_packed};
 use crate::simd::dispatch;
@@ -70,7 +70,7 @@ fn packed(
     transposed: bool,
 ) {
     match instructions {
-        Some(instructions) => Product { instructions, scale }.of_unpacked(out, &a.lanes(), weight, transposed),
+        Some(instructions) => panels::multiply(Product { instructions, scale }, out, &a.lanes(), weight, transposed),
         None => {
             let (a, weight) = (Widened::new(a), Rounded(weight));
             multiply_packed(out, scale.accumulate, scale.alpha, a.matrix(), &weight, transposed);

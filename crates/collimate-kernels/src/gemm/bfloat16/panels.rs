@@ -1,0 +1,41 @@
+//! Products with weights in other forms, of which a panel at a time is unpacked.
+#![allow(unsafe_code)] // threads write disjoint columns of one matrix, which slices cannot express
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::driver::{Packed, Target, product};
+use super::pack::{Lanes, Order, Rounded, pack};
+use super::product::Product;
+use super::tile::{DEPTH, SIDE};
+use crate::gemm::packed::{PackedWeight, panels, unpacked};
+
+/// The product with a weight, or with its transpose, each number rounded to bfloat16: a panel at a time is unpacked into the cache
+/// and packed into tiles there.
+///
+/// # Panics
+/// If the sizes do not fit each other or `out`.
+pub(super) fn multiply(by: Product, out: &mut [f32], a: &dyn Lanes, weight: &dyn PackedWeight, transposed: bool) {
+    let (rows, columns) = (weight.rows(), weight.columns());
+    let (depth, width) = if transposed { (columns, rows) } else { (rows, columns) };
+    let parallel = by.begin(out, a, width, depth);
+    let depth_tiles = depth.div_ceil(DEPTH);
+    if depth_tiles == 0 {
+        return;
+    }
+    let a = pack(a, 0..a.lanes().div_ceil(SIDE), Order::ByLane, parallel);
+    let target = Target::new(out, width, 0..width);
+    let multiply = |scratch: &mut Vec<f32>, panel: Range<usize>| {
+        let unpacked = unpacked(weight, panel.clone(), transposed, scratch).transpose();
+        let b = pack(&unpacked.lanes::<Rounded>(), 0..panel.len().div_ceil(SIDE), Order::ByPair, false);
+        let factors = [[&a, &b].map(|tiles| Packed { tiles, depth_tiles })];
+        // SAFETY: panels share no column, and each is one task's.
+        let target = unsafe { target.columns(panel) };
+        product(by.instructions, &target, by.scale, &factors, false);
+    };
+    match parallel {
+        true => panels(width).into_par_iter().with_max_len(1).for_each_init(Vec::new, multiply),
+        false => panels(width).into_iter().for_each(|panel| multiply(&mut Vec::new(), panel)),
+    }
+}
