@@ -35,7 +35,7 @@ fn compute(args: &[&str]) -> Option<Outcome> {
 /// Runs a command of flex in a process of its own whose products are those of tiles, in plain code; they are chosen once a process.
 fn compute_in_tiles(folder: &Folder, args: &[&str]) {
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-    Process::start_with_variable(&folder.path("."), &args, "COLLIMATE_BFLOAT16_PRODUCTS", "plain").succeed();
+    Process::start_with_variables(&folder.path("."), &args, &[("COLLIMATE_BFLOAT16_PRODUCTS", "plain")]).succeed();
 }
 
 #[rstest]
