@@ -11,6 +11,8 @@ pub enum Work {
     Checkpoint,
     /// Answering all sample prompts.
     Samples,
+    /// Scoring the reference for a step.
+    Reference,
 }
 
 /// Weight of the newest time once there are many: the last twenty count.
@@ -20,7 +22,7 @@ const NEWEST: f64 = 0.05;
 #[derive(Debug, Clone, Default)]
 pub struct Forecast {
     /// By kind: how often it was timed, and its mean in seconds.
-    means: [(u32, f64); 4],
+    means: [(u32, f64); 5],
 }
 
 impl Forecast {

@@ -17,6 +17,8 @@ pub struct Agenda {
     pub checkpoints: DueSteps,
     /// Time between checkpoints; `None` if they depend on steps only.
     pub interval: Option<Duration>,
+    /// Steps up to which the reference may have to be scored for a step; 0 if all of it is known.
+    pub references: usize,
 }
 
 /// The times of a process of a run. They decide when a checkpoint that the next one replaces is written, and nothing else.
@@ -46,6 +48,11 @@ impl Pace {
         self.recent = (self.recent.0 * KEPT + num_tokens as f64, self.recent.1 * KEPT + seconds);
     }
 
+    /// Adds the time that the reference took before a step.
+    pub fn scored_reference(&mut self, time: Duration) {
+        self.forecast.spent(Work::Reference, time.as_secs_f64());
+    }
+
     /// Adds the time of an evaluation that began at `begun`.
     pub fn evaluated(&mut self, begun: Instant) {
         self.forecast.spent(Work::Evaluation, begun.elapsed().as_secs_f64());
@@ -70,6 +77,7 @@ impl Pace {
             (Work::Evaluation, left_of(self.agenda.evaluations)),
             (Work::Checkpoint, left_of(self.agenda.checkpoints)),
             (Work::Samples, 1),
+            (Work::Reference, self.agenda.references.saturating_sub(done)),
         ];
         let by_time = match (self.agenda.interval, self.forecast.mean(Work::Checkpoint)) {
             (Some(interval), Some(seconds)) => seconds / interval.as_secs_f64().max(seconds),
@@ -91,7 +99,8 @@ mod tests {
     use super::*;
 
     fn agenda(interval: Option<Duration>) -> Agenda {
-        Agenda { total_steps: 100, evaluations: DueSteps::every(25), checkpoints: DueSteps::every(50), interval }
+        let (evaluations, checkpoints) = (DueSteps::every(25), DueSteps::every(50));
+        Agenda { total_steps: 100, evaluations, checkpoints, interval, references: 0 }
     }
 
     #[test]
@@ -107,6 +116,18 @@ mod tests {
         assert!((left - (50.0 * 2.0 + 2.0 * 10.0 + 3.0 + 8.0)).abs() < 1e-9, "{left}");
         assert!(position.tokens_per_second.is_some_and(|rate| (rate - 200.0).abs() < 1e-9), "{position:?}");
         assert_eq!(pace.position(100).left_seconds, Some(8.0), "the answers are still to come");
+    }
+
+    #[test]
+    fn the_reference_takes_its_time_in_the_first_steps_only() {
+        let mut pace = Pace::new(Agenda { references: 60, ..agenda(None) }, Duration::ZERO);
+        (0..50).for_each(|_| {
+            pace.scored_reference(Duration::from_secs(3));
+            pace.step(2.0, 400);
+        });
+        let left = |done| pace.position(done).left_seconds.expect("steps were timed");
+        assert!((left(50) - (50.0 * 2.0 + 10.0 * 3.0)).abs() < 1e-9, "{}", left(50));
+        assert!((left(80) - 20.0 * 2.0).abs() < 1e-9, "{}", left(80));
     }
 
     #[test]

@@ -194,8 +194,9 @@ recipe_keys! {
     lora_modules_to_save: ModuleList = ModuleList::default(),
     /// Compute each prompt once for all its responses. If false, each response is a sequence of its own.
     share_prompt: bool = true,
-    /// For TRL's recipes; both values mean the same. The reference's log-probs are always computed before the first step,
-    /// for the groups that the run visits.
+    /// Compute the reference's log-probs of all groups that the run visits before the first step. With `false` that is done
+    /// only where training changes the reference; else each group is scored before the first step that visits it. Results
+    /// are the same.
     precompute_ref_log_probs: bool = false,
     /// Where to keep the reference's log-probs for later runs: `auto` (the user's cache folder), `false`, or a folder.
     /// Entries are keyed by the bytes of model and adapter and by token ids; the folder may be deleted at any time.

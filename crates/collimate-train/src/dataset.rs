@@ -1,5 +1,7 @@
 //! A run's groups with everything needed to ask the objective about them.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use collimate_objective::{Evaluation, GroupScores, Objective, ObjectiveError, evaluate};
 use collimate_report::GroupOutcome;
 use collimate_store::{GroupHead, GroupNumbers, GroupStore, StoreError, StoreFolder, Totals};
@@ -12,14 +14,15 @@ use crate::error::TrainError;
 pub(crate) struct DataSet {
     pub(crate) store: GroupStore,
     pub(crate) store_folder: StoreFolder,
-    /// In nats; only of groups that the run visits. `None` if the objective needs no reference.
-    pub(crate) reference: Option<GroupNumbers>,
+    /// In nats; only of groups that the run has to know by now. `None` if the objective needs no reference. Behind a lock because
+    /// a run fills them in while it goes on.
+    reference: Mutex<Option<GroupNumbers>>,
 }
 
 impl DataSet {
     /// Groups without reference log-probs yet.
     pub(crate) fn new(store: GroupStore, store_folder: StoreFolder) -> Self {
-        Self { store, store_folder, reference: None }
+        Self { store, store_folder, reference: Mutex::new(None) }
     }
 
     /// Number of groups.
@@ -52,14 +55,20 @@ impl DataSet {
         Ok(GroupNumbers::new(self.len(), self.totals().num_responses, self.store_folder.spool())?)
     }
 
+    /// The reference's log-probs.
+    pub(crate) fn reference(&self) -> MutexGuard<'_, Option<GroupNumbers>> {
+        self.reference.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Builds the objective's inputs for the groups at `indices` from the policy's log-probs of their responses.
     pub(crate) fn scores(&self, indices: &[usize], policy: Vec<Vec<f64>>) -> Result<Vec<GroupScores>, TrainError> {
+        let numbers = self.reference();
         let scores = indices.iter().zip(policy).map(|(&index, policy_logps)| {
             let head = self.store.head(index)?;
             let reference = |numbers: &GroupNumbers| numbers.get(head.first_response, head.responses.len());
             Ok::<_, StoreError>(GroupScores {
                 policy_logps,
-                reference_logps: self.reference.as_ref().map(reference).transpose()?,
+                reference_logps: numbers.as_ref().map(reference).transpose()?,
                 rewards: head.responses.iter().map(|response| response.reward).collect(),
                 lengths: head.responses.iter().map(|response| response.tokens as usize).collect(),
             })

@@ -1,9 +1,11 @@
-//! Log-probs of the reference, computed before the policy changes or found in a cache, so that no second model has to be
-//! in memory.
+//! Log-probs of the reference, found in a cache, or computed before the policy changes or by what of it does not change, so
+//! that no second model has to be in memory.
 
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod waiting;
+mod when;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,6 @@ use collimate_cache::{Identity, KERNEL_VERSION, LogpStore, Scorer};
 use collimate_hf::{Adapter, ModelConfig};
 use collimate_quantized::Format;
 use collimate_recipe::Recipe;
-use collimate_store::GroupNumbers;
 use collimate_text::TokenizedGroup;
 
 use crate::control::RunContext;
@@ -21,6 +22,8 @@ use crate::scoring::BatchScorer;
 use collimate_session::{Session, SessionOptions, Training, open_session};
 use resolve::Resolver;
 pub(crate) use resolve::Visits;
+pub(crate) use waiting::Waiting;
+use when::can_wait;
 
 /// What the policy is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(crate) struct Reference {
     source: Source,
     /// How to open it.
     options: SessionOptions,
+    /// Whether it may be scored while the policy trains.
+    can_wait: bool,
     model: Identity,
     adapter: Option<Identity>,
     scorer: blake3::Hash,
@@ -114,6 +119,7 @@ impl Reference {
             Some("base") => Source::Base,
             Some(folder) => Source::Other(folder.into()),
         };
+        let can_wait = can_wait(recipe, &source, &options.training)?;
         let start_adapter = options.adapter.clone();
         let options = match &source {
             Source::Start => options.clone(),
@@ -141,7 +147,7 @@ impl Reference {
             Some(folder) => LogpStore::open(&folder, scorer),
             None => (LogpStore::in_memory(scorer), None),
         };
-        let mut reference = Self { source, options, model, adapter, scorer, store, notes: Vec::new() };
+        let mut reference = Self { source, options, can_wait, model, adapter, scorer, store, notes: Vec::new() };
         reference.notes = std::iter::once(reference.describe()).chain(note).collect();
         Ok(reference)
     }
@@ -161,6 +167,11 @@ impl Reference {
         &self.notes
     }
 
+    /// Whether it may be scored while the policy trains ([`Waiting`]).
+    pub(crate) fn can_wait(&self) -> bool {
+        self.can_wait
+    }
+
     fn describe(&self) -> String {
         let model = self.model.describe();
         match (&self.source, &self.adapter) {
@@ -173,18 +184,18 @@ impl Reference {
         }
     }
 
-    /// Log-probs of every response of the visited groups, in nats.
+    /// Fills in the log-probs of every response of the visited groups, in nats.
     ///
-    /// `policy` must still be in its initial state. Only micro-batches with a response missing from the cache are scored.
-    /// If they are the micro-batches of training, policy and reference agree bit for bit, and implicit rewards start at
-    /// exactly zero.
+    /// `policy` must still be in its initial state, unless this reference may wait. Only micro-batches with a response missing
+    /// from the cache are scored. If they are the micro-batches of training, policy and reference agree bit for bit, and
+    /// implicit rewards start at exactly zero.
     pub(crate) fn logps(
         &mut self,
         policy: &mut BatchScorer<'_>,
         visits: &Visits<'_>,
         context: &mut RunContext<'_>,
-    ) -> Result<GroupNumbers, TrainError> {
-        let adapters = self.source != Source::Base;
+    ) -> Result<(), TrainError> {
+        let adapters = self.source != Source::Base && !self.can_wait;
         let other_options = matches!(self.source, Source::Other(_)).then(|| self.options.clone());
         // Opened only if something is missing from the cache.
         let mut other: Option<Box<dyn Session>> = None;
@@ -199,9 +210,12 @@ impl Reference {
                 None => policy.score(groups, adapters, None),
             }
         };
-        let mut numbers = visits.data.no_numbers()?;
-        Resolver { store: &mut self.store, scorer: &self.scorer, visits }.resolve(score, &mut numbers, context)?;
-        Ok(numbers)
+        let Visits { data, micro_batches } = visits;
+        let mut numbers = data.no_numbers()?;
+        let resolver = Resolver { store: &mut self.store, scorer: &self.scorer, data };
+        resolver.resolve(*micro_batches, score, &mut numbers, context)?;
+        *data.reference() = Some(numbers);
+        Ok(())
     }
 }
 

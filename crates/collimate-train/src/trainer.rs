@@ -12,6 +12,7 @@ mod open;
 mod page;
 mod plan;
 mod record;
+mod referenced;
 mod resume;
 mod rounding;
 mod run;
@@ -117,7 +118,7 @@ fn whole_run(
     let begun = Instant::now();
     let (checked, session, checkpoint) = check(recipe, resume, context)?;
     let rows = read_rows(recipe, &checked, context)?;
-    let Opened { mut run, mut session, reference } = open(recipe, &checked, session, rows, lock, context)?;
+    let Opened { run, mut session, reference } = open(recipe, &checked, session, rows, lock, context)?;
 
     let origins = Origins::hash(recipe, reference.as_ref())?;
     match &checkpoint {
@@ -134,15 +135,15 @@ fn whole_run(
     if run.held_out.is_none() {
         length_sample(&run.training)?.write(&recipe.output_dir)?;
     }
-    if let Some(mut reference) = reference {
-        reference.notes().iter().for_each(|note| context.observer.note(note));
-        run.score_reference(&mut reference, session.as_mut(), context)?;
-    }
+    let finished_steps = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.global_step);
+    let mut begin = |reference| run.begin_reference(reference, finished_steps, session.as_mut(), context);
+    let reference = reference.map(&mut begin).transpose()?.flatten();
 
     let answering = Instant::now();
     samples.before(session.as_mut(), resume, context.observer)?;
     let probe = RoundingProbe::before(&run, session.as_mut())?;
-    let start = Start { checkpoint, origins: origins.clone(), begun, samples: answering.elapsed() };
+    let samples_took = answering.elapsed();
+    let start = Start { checkpoint, origins: origins.clone(), reference, begun, samples: samples_took };
     let training = Instant::now();
     let finished = take_all_steps(&run, session.as_mut(), start, context)?;
     let Finished { state, history, mut page, verdict } = finished;

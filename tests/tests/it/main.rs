@@ -42,3 +42,4 @@ mod start_adapter;
 mod token_cache;
 mod training;
 mod turns;
+mod waiting_reference;

@@ -10,7 +10,7 @@ use crate::harness::{Folder, collimate, succeed, train};
 use crate::small_model::model_arg;
 
 /// The metrics of a run without time and memory.
-fn timeless(folder: &Folder, run: &str) -> Vec<Value> {
+pub(crate) fn timeless(folder: &Folder, run: &str) -> Vec<Value> {
     let mut rows = folder.rows(&format!("{run}/metrics.jsonl"));
     for row in &mut rows {
         let row = row.as_object_mut().expect("a row");
@@ -23,7 +23,7 @@ fn timeless(folder: &Folder, run: &str) -> Vec<Value> {
 }
 
 /// Twelve distinct groups of three responses.
-fn groups(folder: &Folder) -> String {
+pub(crate) fn groups(folder: &Folder) -> String {
     let response = |content: String, reward: f64| json!({"content": content, "reward": reward});
     let group = |i: i32| {
         let responses = [

@@ -84,10 +84,11 @@ fn run_on(
     let tokens = store_of(groups, &DataFiles::default()).expect("a store");
     let data = DataSet::new(tokens, StoreFolder::new(None));
     let all = || micro_batches.iter().map(|indices| indices.to_vec());
-    let visits = Visits { data: &data, micro_batches: &|| Box::new(all()) };
     let mut numbers = data.no_numbers().expect("room");
-    let resolver = Resolver { store: &mut store, scorer: &id, visits: &visits };
-    resolver.resolve(score, &mut numbers, &mut RunContext::new(&stop, &mut silent)).expect("log-probs");
+    let resolver = Resolver { store: &mut store, scorer: &id, data: &data };
+    resolver
+        .resolve(&|| Box::new(all()), score, &mut numbers, &mut RunContext::new(&stop, &mut silent))
+        .expect("log-probs");
     let of = |index: &usize| {
         let head = data.store.head(*index).expect("a group");
         numbers.get(head.first_response, head.responses.len()).expect("numbers")
@@ -247,10 +248,10 @@ fn a_stop_inside_a_micro_batch_says_what_is_kept() {
     let tokens = store_of(&groups(), &DataFiles::default()).expect("a store");
     let data = DataSet::new(tokens, StoreFolder::new(None));
     let all = || [vec![0, 1], vec![2, 3]].into_iter();
-    let visits = Visits { data: &data, micro_batches: &|| Box::new(all()) };
     let mut numbers = data.no_numbers().expect("room");
-    let resolver = Resolver { store: &mut store, scorer: &id, visits: &visits };
-    let error = resolver.resolve(score, &mut numbers, &mut RunContext::new(&stop, &mut silent)).expect_err("a stop");
+    let resolver = Resolver { store: &mut store, scorer: &id, data: &data };
+    let mut context = RunContext::new(&stop, &mut silent);
+    let error = resolver.resolve(&|| Box::new(all()), score, &mut numbers, &mut context).expect_err("a stop");
     let expected = "while the reference was scored; its log-probs so far are in the cache, and no step was taken";
     assert!(matches!(&error, TrainError::Interrupted { signal: 15, saved } if saved == expected), "{error}");
     drop(store);

@@ -8,16 +8,12 @@ use collimate_progress::Agenda;
 use collimate_recipe::{DueSteps, Recipe, Schedule, StepCounts};
 use collimate_text::{GroupLengths, TokenizedGroup};
 
-use crate::control::RunContext;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::packs::{InputFolders, PassBudget, Passes};
 use crate::prepare::epoch_order;
-use crate::reference::{Reference, Visits};
-use crate::scoring::BatchScorer;
-use collimate_session::Session;
 
-/// Everything a run reads; constant once the reference is scored.
+/// Everything a run reads; constant but for the reference's log-probs, which are filled in as they become known.
 pub(super) struct Run<'a> {
     pub(super) recipe: &'a Recipe,
     pub(super) objective: &'a dyn Objective,
@@ -139,65 +135,13 @@ impl<'a> Run<'a> {
             evaluations: self.held_out.as_ref().map(|_| self.evaluations()).unwrap_or_default(),
             checkpoints: self.checkpoints(),
             interval: self.recipe.save_interval(),
+            references: 0,
         }
     }
 
     /// Whether the step that was just finished is recorded in the metrics.
     pub(super) fn records_after(&self, finished_steps: usize) -> bool {
         self.recipe.logged_steps(&self.counts).with_last(self.counts.total_steps).contains(finished_steps)
-    }
-
-    /// Fills in the reference's log-probs of every group that the run will visit, and of all held-out groups.
-    pub(super) fn score_reference(
-        &mut self,
-        reference: &mut Reference,
-        session: &mut dyn Session,
-        context: &mut RunContext<'_>,
-    ) -> Result<(), TrainError> {
-        let scorer = &mut BatchScorer { session, budget: &self.budget, stop: context.stop };
-        let visits = Visits { data: &self.training, micro_batches: &|| Box::new(self.first_visits()) };
-        let numbers = reference.logps(scorer, &visits, context)?;
-        let held_out = match &self.held_out {
-            None => None,
-            Some(held_out) => {
-                let size = self.recipe.per_device_eval_batch_size.max(1);
-                let all = || (0..held_out.len()).step_by(size);
-                let micro_batches = || all().map(|start| (start..(start + size).min(held_out.len())).collect());
-                let visits = Visits { data: held_out, micro_batches: &|| Box::new(micro_batches()) };
-                Some(reference.logps(scorer, &visits, context)?)
-            }
-        };
-        self.training.reference = Some(numbers);
-        if let Some(data) = &mut self.held_out {
-            data.reference = held_out;
-        }
-        Ok(())
-    }
-
-    /// The run's micro-batches, in order, that visit some group for the first time.
-    ///
-    /// Scored in the micro-batches of training, so that the reference's numbers equal the policy's bit for bit.
-    fn first_visits(&self) -> impl Iterator<Item = Vec<usize>> + '_ {
-        let (mut seen, mut num_unseen) = (vec![false; self.training.len()], self.training.len());
-        let size = self.recipe.per_device_train_batch_size.max(1);
-        // Without shuffling, every epoch visits the same groups.
-        let num_steps = if self.recipe.shuffle { usize::MAX } else { self.counts.steps_per_epoch };
-        let mut steps = 0..self.counts.total_steps.min(num_steps);
-        let mut step = Vec::<Vec<usize>>::new().into_iter();
-        std::iter::from_fn(move || {
-            loop {
-                for indices in step.by_ref() {
-                    let is_new = |index: &&usize| !std::mem::replace(&mut seen[**index], true);
-                    let num_new = indices.iter().filter(is_new).count();
-                    num_unseen -= num_new;
-                    if num_new > 0 {
-                        return Some(indices);
-                    }
-                }
-                let visits = self.visits(steps.next().filter(|_| num_unseen > 0)?);
-                step = visits.chunks(size).map(<[usize]>::to_vec).collect::<Vec<_>>().into_iter();
-            }
-        })
     }
 
     /// A hash of the tokens and rewards of all groups.

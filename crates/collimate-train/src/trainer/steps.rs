@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use collimate_progress::{Pace, resident_bytes};
+use collimate_progress::{Agenda, Pace, resident_bytes};
 use collimate_recipe::OnNonfinite;
 use collimate_report::trackers::TrackedRun;
 use collimate_report::{LivePage, MetricsRow, StepMetrics};
@@ -15,16 +15,18 @@ use super::run::Run;
 use super::step::take_step;
 use crate::control::RunContext;
 use crate::error::TrainError;
-use crate::reference::Origins;
+use crate::reference::{Origins, Waiting};
 use collimate_checkpoint::{Checkpoint, TrainerState};
 use collimate_session::Session;
 
 /// What a run's first step needs to know of what came before it.
-pub(super) struct Start {
+pub(super) struct Start<'a> {
     /// Where an earlier process got to.
     pub(super) checkpoint: Option<Checkpoint>,
     /// What it trains and compares with.
     pub(super) origins: Origins,
+    /// What it compares with, unless all of that is known.
+    pub(super) reference: Option<Waiting<'a>>,
     /// When the process began with the run.
     pub(super) begun: Instant,
     /// How long the sample answers took.
@@ -35,6 +37,7 @@ pub(super) struct Start {
 struct Steps<'a> {
     run: &'a Run<'a>,
     session: &'a mut dyn Session,
+    reference: Option<Waiting<'a>>,
     state: TrainerState,
     record: Record,
     pace: Pace,
@@ -54,10 +57,10 @@ pub(super) struct Finished {
 ///
 /// # Errors
 /// A step fails, a file cannot be written, a figure is not finite and the recipe says to stop, or a stop was requested.
-pub(super) fn take_all_steps(
-    run: &Run<'_>,
-    session: &mut dyn Session,
-    start: Start,
+pub(super) fn take_all_steps<'a>(
+    run: &'a Run<'a>,
+    session: &'a mut dyn Session,
+    start: Start<'a>,
     context: &mut RunContext<'_>,
 ) -> Result<Finished, TrainError> {
     let mut steps = Steps::begin(run, session, start, context)?;
@@ -77,10 +80,13 @@ impl<'a> Steps<'a> {
     fn begin(
         run: &'a Run<'a>,
         session: &'a mut dyn Session,
-        start: Start,
+        start: Start<'a>,
         context: &mut RunContext<'_>,
     ) -> Result<Self, TrainError> {
-        let pace = Pace::new(run.agenda(), start.samples);
+        let finished_steps = start.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.global_step);
+        let waits = start.reference.is_some();
+        let references = if waits { run.steps_of_first_visits(finished_steps) } else { 0 };
+        let pace = Pace::new(Agenda { references, ..run.agenda() }, start.samples);
         let recipe_yaml = run.recipe.resolved_yaml()?;
         let page = LivePage::begin(
             run.recipe.output_dir.clone(),
@@ -122,7 +128,7 @@ impl<'a> Steps<'a> {
             .track(run.recipe, tracked)
             .iter()
             .for_each(|problem| context.observer.note(&format!("warning: {problem}")));
-        Ok(Self { run, session, state, record, pace, page })
+        Ok(Self { run, session, reference: start.reference, state, record, pace, page })
     }
 
     fn take_all(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
@@ -161,8 +167,14 @@ impl<'a> Steps<'a> {
 
     /// Takes one step and records its row.
     fn take_one(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
-        let begun = Instant::now();
         let (run, step) = (self.run, self.state.global_step);
+        if let Some(reference) = &mut self.reference {
+            match run.score_before_step(reference, step, self.session, context) {
+                Err(TrainError::Interrupted { .. }) => return self.stop_if_asked(context),
+                spent => self.pace.scored_reference(spent?),
+            }
+        }
+        let begun = Instant::now();
         let outcome = match take_step(run, self.session, step, context.stop) {
             // Nothing was updated yet: the state is that after the step before, and the resumed run takes this one again.
             Err(TrainError::Interrupted { .. }) => return self.stop_if_asked(context),
@@ -226,6 +238,12 @@ impl<'a> Steps<'a> {
         let is_due = self.run.evaluates_after(step) && !self.record.has_evaluation(step);
         if !is_due || context.stop.requested().is_some() {
             return Ok(false);
+        }
+        if let Some(reference) = &mut self.reference {
+            match self.run.score_before_evaluation(reference, self.session, context) {
+                Err(TrainError::Interrupted { .. }) => return Ok(false),
+                scored => scored?,
+            }
         }
         let begun = Instant::now();
         let Some(row) = self.run.evaluate(self.session, &self.state, context)? else { return Ok(false) };
