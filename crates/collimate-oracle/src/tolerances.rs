@@ -31,18 +31,18 @@ pub const COURSE: f64 = 1e-3;
 pub const FINAL_LOGPS: f64 = 1e-3;
 /// Log-probs under weights rounded to bfloat16 against the float32 model, relative.
 ///
-/// bfloat16 keeps 8 significant bits, so rounding moves a weight by up to 2⁻⁹ of itself. Each log-prob goes through one
-/// weight after another, so errors add up, and over a response's tokens they partly cancel: about one such step is
-/// left. The largest found over the golden responses is 2.2e-3, and twice 2⁻⁹ is allowed.
+/// bfloat16 keeps 8 significant bits, so rounding moves a weight by up to 2⁻⁸ of itself. Each log-prob goes through one
+/// weight after another, so errors add up, and over a response's tokens they partly cancel: about half such a step is
+/// left. The largest found over the golden responses is 2.2e-3, and 2⁻⁸ is allowed.
 pub const BF16_LOGPS: f64 = 2.0 / 512.0;
-/// The largest error of rounding a number to bfloat16, relative: it keeps 8 significant bits.
+/// Half of the largest error of rounding a number to bfloat16, relative, which is 2⁻⁸: the unit of the limits below.
 const BF16_ROUNDING: f64 = 1.0 / 512.0;
 /// Log-probs of responses computed in bfloat16 against PyTorch's in float32, relative, of a golden family.
 ///
 /// Every product and every norm of every block rounds a token's activations once, so a token's log-prob is some hundredths
 /// of a nat off (weights are random, and a token costs eight nats); over a response's tokens these errors partly cancel,
-/// and one or two roundings of the whole are left. With experts a rounding may send a token to another one, which changes
-/// it by up to 4 nats. PyTorch's own bfloat16 is off by at most, in roundings (`tests/python/bf16_logps.py`):
+/// and one or two such units of the whole are left. With experts a rounding may send a token to another one, which changes
+/// it by up to 4 nats. PyTorch's own bfloat16 is off by at most, in these units (`tests/python/bf16_logps.py`):
 ///
 /// llama 1.1; llama3 0.7; mistral 1.2; mixtral 3.6; qwen2 1.2; qwen3 0.5; gemma2 0.3; phi3 1.2; olmo2 0.3; smollm3 1.0;
 /// granite 0.7.
