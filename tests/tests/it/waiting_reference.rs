@@ -30,7 +30,7 @@ fn check_same(folder: &Folder, one: &str, other: &str) {
 
 /// The number before `what` in the last line that has it.
 fn number(outcome: &Outcome, what: &str) -> Option<usize> {
-    let before = outcome.err.lines().filter_map(|line| line.split_once(what)).last()?.0;
+    let before = outcome.err.lines().filter_map(|line| line.split_once(what)).next_back()?.0;
     before.rsplit(' ').next().and_then(|number| number.parse().ok())
 }
 
