@@ -17,7 +17,7 @@ mod start;
 mod threads;
 
 use std::ops::Range;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
 
 pub use agree::agree;
 pub use error::CollectiveError;
@@ -89,6 +89,13 @@ pub trait Collective: Send + Sync {
 pub struct Pending(Receiver<Result<Vec<Vec<u8>>, CollectiveError>>);
 
 impl Pending {
+    /// Bytes that are here already.
+    fn arrived(all: Vec<Vec<u8>>) -> Result<Self, CollectiveError> {
+        let (sender, receiver) = channel();
+        sender.send(Ok(all)).map_err(|_| CollectiveError::Closed)?;
+        Ok(Self(receiver))
+    }
+
     /// Waits for the bytes of every rank, in the order of ranks.
     ///
     /// # Errors
@@ -97,6 +104,11 @@ impl Pending {
     pub fn finish(self) -> Result<Vec<Vec<u8>>, CollectiveError> {
         self.0.recv().unwrap_or(Err(CollectiveError::Closed))
     }
+}
+
+/// Checks that there is a rank `rank` among `size`.
+fn check_rank(rank: usize, size: usize) -> Result<(), CollectiveError> {
+    if rank < size { Ok(()) } else { Err(CollectiveError::NoRank { rank, size }) }
 }
 
 /// Checks that there is a range within `length` for each of `size` ranks.

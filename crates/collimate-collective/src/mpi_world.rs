@@ -10,7 +10,7 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Equivalence, Root};
 use mpi::{Count, Threading};
 
-use crate::{Collective, CollectiveError, Pending, Place, check_ranges};
+use crate::{Collective, CollectiveError, Pending, Place, check_ranges, check_rank};
 
 /// The most elements of one message, over all ranks: MPI counts in i32.
 const MOST: usize = 1 << 28;
@@ -269,9 +269,7 @@ impl Collective for Mpi {
     }
 
     fn broadcast(&self, bytes: &mut Vec<u8>, root: usize) -> Result<(), CollectiveError> {
-        if root >= self.size {
-            return Err(CollectiveError::NoRank { rank: root, size: self.size });
-        }
+        check_rank(root, self.size)?;
         let mine = std::mem::take(bytes);
         *bytes = self.wait(|answer| Request::Broadcast(mine, root, answer))?;
         Ok(())

@@ -1,11 +1,10 @@
 //! Ranks that are threads of one process, for unit tests.
 
 use std::ops::Range;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::{Collective, CollectiveError, Pending, check_ranges};
+use crate::{Collective, CollectiveError, Pending, check_ranges, check_rank};
 
 /// What a rank gives to one call.
 #[derive(Debug)]
@@ -135,16 +134,11 @@ impl Collective for Threads {
 
     fn start_gather(&self, bytes: Vec<u8>) -> Result<Pending, CollectiveError> {
         let delivery = self.exchange(Parcel { call: "start_gather", bytes, numbers: Vec::new() })?;
-        let (sender, receiver) = channel();
-        let all = delivery.iter().map(|parcel| parcel.bytes.clone()).collect();
-        sender.send(Ok(all)).map_err(|_| CollectiveError::Closed)?;
-        Ok(Pending(receiver))
+        Pending::arrived(delivery.iter().map(|parcel| parcel.bytes.clone()).collect())
     }
 
     fn broadcast(&self, bytes: &mut Vec<u8>, root: usize) -> Result<(), CollectiveError> {
-        if root >= self.size {
-            return Err(CollectiveError::NoRank { rank: root, size: self.size });
-        }
+        check_rank(root, self.size)?;
         let mine = if self.rank == root { bytes.clone() } else { Vec::new() };
         let delivery = self.exchange(Parcel { call: "broadcast", bytes: mine, numbers: Vec::new() })?;
         bytes.clone_from(&delivery[root].bytes);
