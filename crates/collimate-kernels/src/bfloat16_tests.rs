@@ -5,6 +5,7 @@ use rstest::rstest;
 
 use crate::attention::{Inputs, Outputs, attention_backward_by, attention_by};
 use crate::gemm::BlockProducts;
+use crate::target_logps::{Panel, target_logps_backward_by, target_logps_by, target_logps_with_gradients_by};
 use crate::testing::{in_threads, numbers};
 use crate::*;
 
@@ -166,29 +167,73 @@ fn attention_by_tiles(#[values(None, Some(40))] window: Option<usize>, #[values(
     }
 }
 
+/// Hidden states and an output layer.
+struct Scores<T> {
+    hidden: Vec<T>,
+    weight: Vec<T>,
+    softcap: Option<f32>,
+}
+
+const WIDTH: usize = 24;
+const VOCAB: usize = 1100;
+const SCORED: usize = 140;
+
+/// What a pass over the output layer gives: log-probs, gradients of hidden states and weight, and those of the one pass.
+type Scored<T> = (Vec<TargetLogp>, Vec<T>, Vec<f32>, Vec<T>);
+
+impl<T: Element> Scores<T> {
+    /// Coefficients are of the log-probs; `forward` replaces the log-probs that the backward pass reads.
+    fn run(&self, products: BlockProducts, forward: Option<&[TargetLogp]>) -> Scored<T> {
+        let Self { hidden, weight, softcap } = self;
+        let targets: Vec<u32> = (0..SCORED as u32).map(|row| row * 7 % VOCAB as u32).collect();
+        let layer = OutputLayer { weight: &weight[..], width: WIDTH, softcap: *softcap };
+        let logps = target_logps_by(products, hidden, layer, &targets);
+        let (mut d, mut dw) = (vec![T::narrow(1.0); hidden.len()], vec![0.5; weight.len()]);
+        let (forward, coefficients) = (forward.unwrap_or(&logps), &numbers(SCORED, 3));
+        let rows = Panel { hidden, targets: &targets, forward, coefficients };
+        target_logps_backward_by(products, layer, &rows, &mut d, Some(&mut dw));
+        let (again, gradients) = target_logps_with_gradients_by(products, hidden, layer, &targets);
+        assert_eq!(again, logps);
+        (logps, d, dw, gradients)
+    }
+}
+
+fn scores(softcap: Option<f32>) -> (Scores<bf16>, Scores<f32>) {
+    let ((hidden, wide_hidden), (weight, wide_weight)) = (operands(SCORED * WIDTH, 1), operands(VOCAB * WIDTH, 2));
+    (Scores { hidden, weight, softcap }, Scores { hidden: wide_hidden, weight: wide_weight, softcap })
+}
+
 #[rstest]
 fn log_probs_of_targets(#[values(None, Some(3.0))] softcap: Option<f32>) {
-    let (rows, width, vocab) = (140, 24, 1100);
-    let ((hidden, wide_hidden), (weight, wide_weight)) = (operands(rows * width, 1), operands(vocab * width, 2));
-    let (targets, c): (Vec<u32>, _) = ((0..rows as u32).map(|row| row * 7 % 1100).collect(), numbers(rows, 3));
-    let layer = OutputLayer { weight: &weight[..], width, softcap };
-    let exact_layer = OutputLayer { weight: &wide_weight[..], width, softcap };
-    let forward = target_logps(&hidden, layer, &targets);
-    assert_eq!(forward, target_logps(&wide_hidden, exact_layer, &targets));
-    let run = || {
-        let (mut d, mut dw) = (vec![bf16::ONE; hidden.len()], vec![0.5; weight.len()]);
-        target_logps_backward(&hidden, layer, &targets, &forward, &c, &mut d, Some(&mut dw));
-        (d, dw, target_logps_with_gradients(&hidden, layer, &targets))
-    };
-    let (d, dw, (logps, gradients)) = run();
-    let (mut exact, mut exact_dw) = (vec![1.0; hidden.len()], vec![0.5; weight.len()]);
-    let backward = target_logps_backward::<f32>;
-    backward(&wide_hidden, exact_layer, &targets, &forward, &c, &mut exact, Some(&mut exact_dw));
+    let (narrow, wide) = scores(softcap);
+    let run = || narrow.run(BlockProducts::FLOAT32, None);
+    let (logps, d, dw, gradients) = run();
+    let (exact_logps, exact, exact_dw, exact_gradients) = wide.run(BlockProducts::FLOAT32, None);
+    assert_eq!(logps, exact_logps);
     assert_rounded(&d, &exact, "hidden states");
     assert!(dw == exact_dw, "the weight's gradient is float32");
-    let (_, exact) = target_logps_with_gradients(&wide_hidden, exact_layer, &targets);
-    assert_rounded(&gradients, &exact, "in one pass");
-    assert_eq!(logps, forward);
-    let all = (d, dw, (logps, gradients));
+    assert_rounded(&gradients, &exact_gradients, "in one pass");
+    let all = (logps, d, dw, gradients);
     assert!(in_threads(1, run) == all && in_threads(3, run) == all, "threads change bits");
+}
+
+/// Gradients of logits are rounded for the products that read them; logits are not, as their factors are exact.
+#[rstest]
+fn log_probs_by_tiles(#[values(None, Some(3.0))] softcap: Option<f32>) {
+    let (narrow, wide) = scores(softcap);
+    let (exact_logps, exact, exact_dw, exact_gradients) = wide.run(BlockProducts::FLOAT32, None);
+    for products in BlockProducts::testable() {
+        let run = || narrow.run(products, Some(&exact_logps));
+        let (logps, d, dw, gradients) = run();
+        let of_logps =
+            logps.iter().zip(&exact_logps).fold(0.0, |largest: f64, (f, e)| largest.max((f.logp - e.logp).abs()));
+        assert!(of_logps < 2e-6, "{products:?}: log-probs are {of_logps} apart");
+        let size = exact_dw.iter().fold(0.0, |size: f32, x| size.max((x - 0.5).abs()));
+        let of_weight = dw.iter().zip(&exact_dw).fold(0.0, |largest: f32, (f, e)| largest.max((f - e).abs())) / size;
+        let errors = [apart(&d, &exact), of_weight, apart(&gradients, &exact_gradients)];
+        println!("{products:?}: log-probs {of_logps:.1e}, gradients {errors:?}");
+        assert!(errors.iter().all(|error| (1e-5..1.0 / 128.0).contains(error)), "{products:?}: {errors:?}");
+        let all = (logps, d, dw, gradients);
+        assert!(in_threads(1, run) == all && in_threads(3, run) == all, "{products:?}: threads change bits");
+    }
 }

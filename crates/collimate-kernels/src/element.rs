@@ -23,6 +23,9 @@ pub trait Element: Copy + Default + PartialEq + fmt::Debug + Send + Sync + 'stat
 
     /// The numbers themselves for writing, if they are float32.
     fn as_float32_mut(numbers: &mut [Self]) -> Option<&mut [f32]>;
+
+    /// The numbers themselves, if they are bfloat16.
+    fn as_bfloat16(numbers: &[Self]) -> Option<&[bf16]>;
 }
 
 impl Element for f32 {
@@ -42,6 +45,10 @@ impl Element for f32 {
 
     fn as_float32_mut(numbers: &mut [Self]) -> Option<&mut [f32]> {
         Some(numbers)
+    }
+
+    fn as_bfloat16(_: &[Self]) -> Option<&[bf16]> {
+        None
     }
 }
 
@@ -66,6 +73,10 @@ impl Element for bf16 {
 
     fn as_float32_mut(_: &mut [Self]) -> Option<&mut [f32]> {
         None
+    }
+
+    fn as_bfloat16(numbers: &[Self]) -> Option<&[bf16]> {
+        Some(numbers)
     }
 }
 

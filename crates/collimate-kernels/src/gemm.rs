@@ -6,14 +6,16 @@ mod packed;
 mod precision;
 mod unpacked;
 
+use std::ops::Range;
+
 use gemm::Parallelism;
 
-pub(crate) use self::bfloat16::BlockProducts;
 use self::bfloat16::Split;
 pub use self::bfloat16::{
     Bfloat16Matrix, PackedBfloat16, all_bfloat16_products, bare_bfloat16_products, bfloat16_products,
     force_bfloat16_products, multiply_bf16, multiply_bfloat16, multiply_packed_bf16, multiply_prepared, multiply_split,
 };
+pub(crate) use self::bfloat16::{BlockProducts, Factor};
 pub use self::packed::{PackedWeight, multiply_packed};
 pub use self::precision::{MatmulPrecision, set_float32_matmul_precision};
 pub use self::unpacked::unpack_weight;
@@ -41,6 +43,16 @@ impl<'a, T> Matrix<'a, T> {
     pub fn transpose_of(data: &'a [T], rows: usize, columns: usize) -> Self {
         Self { data, rows, columns, transposed: true }
     }
+
+    /// The transpose.
+    fn transpose(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
+    }
+
+    /// Other numbers in the same places.
+    fn with<'b, U>(&self, data: &'b [U]) -> Matrix<'b, U> {
+        Matrix { data, rows: self.rows, columns: self.columns, transposed: self.transposed }
+    }
 }
 
 /// A factor with arbitrary strides.
@@ -67,6 +79,12 @@ impl<'a> View<'a> {
             column_stride: self.row_stride,
             ..self
         }
+    }
+
+    /// Some of its rows.
+    fn some_rows(self, rows: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows, "the rows of a factor");
+        Self { data: &self.data[rows.start * self.row_stride..], rows: rows.len(), ..self }
     }
 
     /// The elements, column by column.

@@ -4,17 +4,19 @@
 //! pass.
 
 mod backward;
+mod slices;
 #[cfg(test)]
 mod tests;
-
-use std::ops::Range;
 
 use rayon::prelude::*;
 
 pub use self::backward::target_logps_backward;
-use crate::element::{Element, Start, in_float32, widened};
-use crate::gemm::{Matrix, multiply_here};
-use crate::simd::{dispatch, exp, max, sum_map, tanh};
+#[cfg(test)]
+pub(crate) use self::backward::{Panel, target_logps_backward_by};
+use self::slices::{Hidden, Layer, Slice};
+use crate::element::{Element, Start, in_float32};
+use crate::gemm::{BlockProducts, Matrix};
+use crate::simd::{dispatch, exp, max, sum_map};
 
 /// Tokens per tile, few enough that their rows of the weight stay in cache for all rows of hidden states.
 const SLICE: usize = 512;
@@ -50,9 +52,19 @@ pub struct OutputLayer<'a, T = f32> {
 
 /// Log-probs of `targets` \[M\] under the softmax of the layer's logits, where `hidden` is [M, D].
 ///
-/// Its memory beyond the inputs is bounded for any M and V.
+/// Its memory beyond the inputs is bounded for any M and V. Products of bfloat16 numbers are exact, and summed in float32.
 pub fn target_logps<T: Element>(hidden: &[T], layer: OutputLayer<'_, T>, targets: &[u32]) -> Vec<TargetLogp> {
-    let width = layer.width;
+    target_logps_by(BlockProducts::of::<T>(), hidden, layer, targets)
+}
+
+/// [`target_logps`] with these products.
+pub(crate) fn target_logps_by<T: Element>(
+    products: BlockProducts,
+    hidden: &[T],
+    layer: OutputLayer<'_, T>,
+    targets: &[u32],
+) -> Vec<TargetLogp> {
+    let (layer, width) = (Layer::new(layer, products), layer.width);
     assert_eq!(hidden.len(), targets.len() * width, "one row of hidden states per target");
     let panels = hidden.chunks(panel_rows(width) * width).zip(targets.chunks(panel_rows(width)));
     panels.flat_map(|(hidden, targets)| layer.panel_logps(hidden, targets)).collect()
@@ -62,12 +74,24 @@ pub fn target_logps<T: Element>(hidden: &[T], layer: OutputLayer<'_, T>, targets
 ///
 /// One pass with an online softmax, so that no logit is computed twice. If the weight is not trained, the backward pass
 /// needs nothing else: the rows of the gradient of `Σ_m c[m] · logp[m]` are `c[m]` times these.
+///
+/// For bfloat16, the weights of the softmax are rounded to it where the processor multiplies it.
 pub fn target_logps_with_gradients<T: Element>(
     hidden: &[T],
     layer: OutputLayer<'_, T>,
     targets: &[u32],
 ) -> (Vec<TargetLogp>, Vec<T>) {
-    let width = layer.width;
+    target_logps_with_gradients_by(BlockProducts::of::<T>(), hidden, layer, targets)
+}
+
+/// [`target_logps_with_gradients`] with these products.
+pub(crate) fn target_logps_with_gradients_by<T: Element>(
+    products: BlockProducts,
+    hidden: &[T],
+    layer: OutputLayer<'_, T>,
+    targets: &[u32],
+) -> (Vec<TargetLogp>, Vec<T>) {
+    let (layer, width) = (Layer::new(layer, products), layer.width);
     assert_eq!(hidden.len(), targets.len() * width, "one row of hidden states per target");
     let mut gradients = vec![T::default(); hidden.len()];
     let rows = panel_rows(width);
@@ -90,19 +114,15 @@ struct Partial {
     picked: Option<f32>,
 }
 
-/// A slice of the vocabulary, with its rows of the weight.
-struct Slice<'a> {
-    tokens: Range<usize>,
-    weight: &'a [f32],
-}
-
 /// A task's buffers.
 #[derive(Default)]
 struct Scratch {
     /// Logits, [rows, slice].
     tile: Vec<f32>,
-    /// A slice's rows of the weight, if they are not float32 already.
+    /// A slice's rows of the weight in float32, if they are multiplied so and are not already.
     weight: Vec<f32>,
+    /// The same, for the gradient of hidden states.
+    rows: Vec<f32>,
 }
 
 /// A panel's softmax over one part of the vocabulary.
@@ -115,52 +135,31 @@ struct PartSums {
     sums: Vec<f32>,
 }
 
-impl<T: Element> OutputLayer<'_, T> {
-    fn vocab_size(&self) -> usize {
-        self.weight.len() / self.width
-    }
-
+impl<T: Element> Layer<'_, T> {
     fn panel_logps(&self, hidden: &[T], targets: &[u32]) -> Vec<TargetLogp> {
         let mut wide = Vec::new();
-        let hidden = widened(hidden, &mut wide);
-        let starts: Vec<usize> = (0..self.vocab_size()).step_by(SLICE).collect();
+        let (hidden, vocab) = (self.hidden(hidden, &mut wide), self.vocab_size());
+        let starts: Vec<usize> = (0..vocab).step_by(SLICE).collect();
         let slices: Vec<Vec<Partial>> = starts
             .par_iter()
-            .map_init(Scratch::default, |Scratch { tile, weight }, &start| {
-                let slice = self.slice(start..(start + SLICE).min(self.vocab_size()), weight);
-                let blocks = hidden.chunks(BLOCK * self.width).zip(targets.chunks(BLOCK));
-                blocks.flat_map(|(hidden, targets)| self.reduce_tile(hidden, targets, &slice, tile)).collect()
+            .map_init(Scratch::default, |Scratch { tile, weight, .. }, &start| {
+                let slice = self.slice(start, vocab, weight);
+                let blocks = targets.chunks(BLOCK).enumerate();
+                blocks.flat_map(|(block, targets)| self.reduce_tile(&hidden, block, targets, &slice, tile)).collect()
             })
             .collect();
         (0..targets.len()).map(|row| merge(slices.iter().map(|slice| slice[row]))).collect()
     }
 
-    /// A slice of the vocabulary; what is not float32 is widened into `scratch`.
-    fn slice<'a>(&'a self, tokens: Range<usize>, scratch: &'a mut Vec<f32>) -> Slice<'a> {
-        let weight = widened(&self.weight[tokens.start * self.width..tokens.end * self.width], scratch);
-        Slice { tokens, weight }
-    }
-
-    /// Logits of a block of rows and a slice of the vocabulary, [rows, slice].
-    fn logits(&self, hidden: &[f32], slice: &Slice<'_>, tile: &mut Vec<f32>) {
-        let (rows, len) = (hidden.len() / self.width, slice.tokens.len());
-        tile.resize(rows * len, 0.0);
-        let (a, b) = (Matrix::new(hidden, rows, self.width), Matrix::transpose_of(slice.weight, self.width, len));
-        multiply_here(tile, false, 1.0, a, b);
-        if let Some(cap) = self.softcap {
-            dispatch(
-                #[inline(always)]
-                || {
-                    for logit in tile.iter_mut() {
-                        *logit = cap * tanh(*logit / cap);
-                    }
-                },
-            );
-        }
-    }
-
-    fn reduce_tile(&self, hidden: &[f32], targets: &[u32], slice: &Slice<'_>, tile: &mut Vec<f32>) -> Vec<Partial> {
-        self.logits(hidden, slice, tile);
+    fn reduce_tile(
+        &self,
+        hidden: &Hidden<'_>,
+        block: usize,
+        targets: &[u32],
+        slice: &Slice<'_>,
+        tile: &mut Vec<f32>,
+    ) -> Vec<Partial> {
+        self.logits(hidden, block, slice, tile);
         let tokens = &slice.tokens;
         dispatch(
             #[inline(always)]
@@ -183,12 +182,9 @@ impl<T: Element> OutputLayer<'_, T> {
 
     fn panel_with_gradients(&self, hidden: &[T], targets: &[u32], gradients: &mut [T]) -> Vec<TargetLogp> {
         let mut wide = Vec::new();
-        let hidden = widened(hidden, &mut wide);
-        let vocab = self.vocab_size();
-        let part = self.part_tokens();
-        let starts: Vec<usize> = (0..vocab).step_by(part).collect();
-        let sums = |&start: &usize| self.part_with_gradients(hidden, targets, start..(start + part).min(vocab));
-        let parts: Vec<PartSums> = starts.par_iter().map(sums).collect();
+        let (hidden, starts) = (self.hidden(hidden, &mut wide), self.parts());
+        let parts: Vec<PartSums> =
+            starts.par_iter().map(|&start| self.part_with_gradients(&hidden, targets, start)).collect();
         let slices = parts.iter().flat_map(|part| &part.slices);
         let logps: Vec<_> = (0..targets.len()).map(|row| merge(slices.clone().map(|slice| slice[row]))).collect();
         gradients.par_chunks_mut(self.width).enumerate().for_each(|(row, out)| {
@@ -207,24 +203,28 @@ impl<T: Element> OutputLayer<'_, T> {
         logps
     }
 
-    /// The sums of a part of the vocabulary, by an online softmax over its slices.
-    fn part_with_gradients(&self, hidden: &[f32], targets: &[u32], part: Range<usize>) -> PartSums {
-        let width = self.width;
-        let mut part_sums =
-            PartSums { slices: Vec::new(), highest: vec![f32::MIN; targets.len()], sums: vec![0.0; hidden.len()] };
-        let Scratch { mut tile, weight: mut widened } = Scratch::default();
-        for start in part.clone().step_by(SLICE) {
-            let slice = self.slice(start..(start + SLICE).min(part.end), &mut widened);
+    /// The sums of the part of the vocabulary from a token on, by an online softmax over its slices.
+    fn part_with_gradients(&self, hidden: &Hidden<'_>, targets: &[u32], start: usize) -> PartSums {
+        let (width, end) = (self.width, (start + self.part_tokens()).min(self.vocab_size()));
+        let mut part_sums = PartSums {
+            slices: Vec::new(),
+            highest: vec![f32::MIN; targets.len()],
+            sums: vec![0.0; targets.len() * width],
+        };
+        let Scratch { mut tile, mut weight, mut rows } = Scratch::default();
+        let mut wide = Vec::new();
+        for start in (start..end).step_by(SLICE) {
+            let slice = self.slice(start, end, &mut weight);
+            let slice_rows = self.slice_rows(&slice.tokens, &mut rows);
             let mut partials = Vec::with_capacity(targets.len());
-            let blocks = hidden.chunks(BLOCK * width).zip(targets.chunks(BLOCK));
             let running = part_sums.sums.chunks_mut(BLOCK * width).zip(part_sums.highest.chunks_mut(BLOCK));
-            for ((hidden, targets), (sums, highest)) in blocks.zip(running) {
-                let block = self.reduce_tile(hidden, targets, &slice, &mut tile);
-                self.rescale(&block, highest, sums, &mut tile);
-                let len = slice.tokens.len();
-                let weights = Matrix::new(&tile, targets.len(), len);
-                multiply_here(sums, true, 1.0, weights, Matrix::new(slice.weight, len, width));
-                partials.extend(block);
+            for ((block, targets), (sums, highest)) in targets.chunks(BLOCK).enumerate().zip(running) {
+                let reduced = self.reduce_tile(hidden, block, targets, &slice, &mut tile);
+                self.rescale(&reduced, highest, sums, &mut tile);
+                let weights = Matrix::new(&tile[..], targets.len(), slice.tokens.len());
+                let weights = self.products.left(weights, &mut wide);
+                self.products.multiply_rows(sums, true, &weights, 0..targets.len(), &slice_rows);
+                partials.extend(reduced);
             }
             part_sums.slices.push(partials);
         }
@@ -258,17 +258,6 @@ impl<T: Element> OutputLayer<'_, T> {
                 }
             },
         );
-    }
-
-    /// Tokens per part: whole slices, so that a token's gradient does not depend on where parts end.
-    fn part_tokens(&self) -> usize {
-        self.vocab_size().div_ceil(SLICE).div_ceil(PARTS).max(1) * SLICE
-    }
-
-    /// Derivative of the softcap, given the capped logit.
-    #[inline(always)]
-    fn slope(&self, logit: f32) -> f32 {
-        self.softcap.map_or(1.0, |cap| 1.0 - (logit / cap) * (logit / cap))
     }
 }
 

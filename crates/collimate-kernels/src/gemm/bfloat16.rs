@@ -27,12 +27,11 @@ mod widened;
 
 use half::bf16;
 
-pub(crate) use self::blocks::BlockProducts;
+pub(crate) use self::blocks::{BlockProducts, Factor};
 use self::driver::Scale;
 use self::instructions::Instructions;
 pub use self::instructions::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_products};
 use self::pack::{Convert, Kept, Strided};
-use self::product::Product;
 pub use self::rounded::{multiply_bf16, multiply_packed_bf16};
 pub(super) use self::split::Split;
 pub use self::split::multiply_split;
@@ -116,13 +115,7 @@ impl<'a> View<'a> {
 /// # Panics
 /// If the sizes do not fit each other or the slices.
 pub fn multiply_bfloat16(out: &mut [f32], accumulate: bool, alpha: f32, a: Bfloat16Matrix<'_>, b: Bfloat16Matrix<'_>) {
-    match Instructions::fastest() {
-        Some(instructions) => {
-            let product = Product { instructions, scale: Scale { alpha, accumulate } };
-            product.of_lanes(out, &[&a.lanes()], &[&b.transpose().lanes()], &[[0, 0]]);
-        }
-        None => widened::multiply(out, accumulate, alpha, a, b),
-    }
+    rounded::product(Scale { alpha, accumulate }, out, a, b);
 }
 
 /// Which instructions this processor has for products of bfloat16 numbers: `"amx"` or `"avx512_bf16"`. Without any, products of

@@ -8,10 +8,11 @@ use rayon::prelude::*;
 
 use super::instructions::{Instructions, Sum};
 use super::tile::{PRODUCTS, Panels, SIDE, Sums, Tile};
+use crate::element::Element;
 use crate::simd::dispatch;
 
 /// The most tiles along the inner dimension that are summed at once: such a panel takes 40 kB, most of a first-level cache. A
-/// longer dimension is divided evenly; the sums of its parts are added in float32.
+/// longer dimension is divided evenly; the sums of its parts are added in float32, before they are scaled and rounded.
 const DEPTH_TILES: usize = 20;
 
 /// Columns of a task in blocks of 32: with 20 tiles along the inner dimension, its panels take 320 kB, which stay in a second-level
@@ -37,20 +38,20 @@ impl<'t> Packed<'t> {
 }
 
 /// Where a product goes: [rows, columns], of which the rows start `stride` elements apart.
-pub(super) struct Target<'o> {
-    data: *mut f32,
+pub(super) struct Target<'o, T> {
+    data: *mut T,
     rows: usize,
     columns: usize,
     stride: usize,
-    borrow: PhantomData<&'o mut [f32]>,
+    borrow: PhantomData<&'o mut [T]>,
 }
 
 // SAFETY: tasks write disjoint blocks only.
-unsafe impl Sync for Target<'_> {}
+unsafe impl<T: Send> Sync for Target<'_, T> {}
 
-impl<'o> Target<'o> {
+impl<'o, T: Element> Target<'o, T> {
     /// Some columns of `out`, which has `stride` of them.
-    pub(super) fn new(out: &'o mut [f32], stride: usize, columns: Range<usize>) -> Self {
+    pub(super) fn new(out: &'o mut [T], stride: usize, columns: Range<usize>) -> Self {
         assert!(columns.end <= stride, "columns of the product");
         let rows = out.len().checked_div(stride).unwrap_or(0);
         Self {
@@ -72,11 +73,12 @@ impl<'o> Target<'o> {
         Self { data, columns: columns.len(), ..*self }
     }
 
-    /// Adds or stores a block of sums, as far as it is within.
+    /// Adds or stores the sums of a block of 32 by 32, as far as it is within.
     ///
     /// # Safety
     /// No other task accesses this block.
-    unsafe fn add(&self, row: usize, column: usize, sums: &Sums, scale: Scale) {
+    unsafe fn add(&self, [row, column]: [usize; 2], sums: &Sums, scale: Scale) {
+        let (row, column) = (row * SIDE, column * SIDE);
         let columns = SIDE.min(self.columns - column);
         dispatch(
             #[inline(always)]
@@ -101,23 +103,29 @@ pub(super) struct Scale {
 }
 
 impl Scale {
+    /// In float32, and rounded once.
     #[inline(always)]
-    fn apply(self, to: &mut [f32], sums: &[f32; SIDE]) {
+    fn apply<T: Element>(self, to: &mut [T], sums: &[f32; SIDE]) {
         // Rows of whole blocks have a length that the compiler knows.
-        match (<&mut [f32; SIDE]>::try_from(&mut *to), self.accumulate) {
-            (Ok(to), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha.mul_add(sum, *to)),
-            (Ok(to), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha * sum),
-            (Err(_), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha.mul_add(sum, *to)),
-            (Err(_), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.alpha * sum),
+        match (<&mut [T; SIDE]>::try_from(&mut *to), self.accumulate) {
+            (Ok(to), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.added(*to, sum)),
+            (Ok(to), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = T::narrow(self.alpha * sum)),
+            (Err(_), true) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = self.added(*to, sum)),
+            (Err(_), false) => to.iter_mut().zip(sums).for_each(|(to, &sum)| *to = T::narrow(self.alpha * sum)),
         }
+    }
+
+    #[inline(always)]
+    fn added<T: Element>(self, to: T, sum: f32) -> T {
+        T::narrow(self.alpha.mul_add(sum, to.widen()))
     }
 }
 
 /// `target = alpha · Σ a · b` over pairs of factors, added to it if so scaled. The order of a sum depends on the inner dimension
 /// only.
-pub(super) fn product(
+pub(super) fn product<T: Element>(
     instructions: Instructions,
-    target: &Target<'_>,
+    target: &Target<'_, T>,
     scale: Scale,
     factors: &[[Packed<'_>; 2]],
     parallel: bool,
@@ -151,37 +159,62 @@ pub(super) fn product(
 }
 
 /// Some blocks of a product.
-struct Task<'t> {
-    target: &'t Target<'t>,
+struct Task<'t, T> {
+    target: &'t Target<'t, T>,
     scale: Scale,
     factors: &'t [[Packed<'t>; 2]],
     rows: Range<usize>,
     columns: Range<usize>,
 }
 
-impl Task<'_> {
+impl<T: Element> Task<'_, T> {
     /// # Safety
     /// No other task has any of these blocks.
     unsafe fn run(&self, sum: &mut Sum<'_>) {
-        let mut sums = Sums([[0.0; SIDE]; SIDE]);
-        let mut panels = [Panels { a: &[], b: &[] }; PRODUCTS];
-        let panels = &mut panels[..self.factors.len()];
         // The halves of split numbers share the cache.
         let most = if self.factors.len() > 1 { DEPTH_TILES / 2 } else { DEPTH_TILES };
-        for depth in parts(self.factors[0][0].depth_tiles, most) {
-            let scale = Scale { accumulate: self.scale.accumulate || depth.start > 0, ..self.scale };
-            for row in self.rows.clone() {
-                for column in self.columns.clone() {
-                    for (panels, [a, b]) in panels.iter_mut().zip(self.factors) {
-                        *panels = Panels { a: a.panel(row, depth.clone()), b: b.panel(column, depth.clone()) };
-                    }
-                    sum(panels, SIDE.min(self.target.rows - row * SIDE), &mut sums);
-                    // SAFETY: by the caller's promise.
-                    unsafe { self.target.add(row * SIDE, column * SIDE, &sums, scale) };
-                }
+        let depth_tiles = self.factors[0][0].depth_tiles;
+        let blocks = || self.rows.clone().flat_map(|row| self.columns.clone().map(move |column| [row, column]));
+        if depth_tiles <= most {
+            let mut sums = Sums::ZERO;
+            for block in blocks() {
+                self.sum(block, 0..depth_tiles, &mut sums, sum);
+                // SAFETY: by the caller's promise.
+                unsafe { self.target.add(block, &sums, self.scale) };
+            }
+            return;
+        }
+        let mut totals = vec![Sums::ZERO; self.rows.len() * self.columns.len()];
+        let mut sums = Sums::ZERO;
+        for depth in parts(depth_tiles, most) {
+            for (block, totals) in blocks().zip(&mut totals) {
+                self.sum(block, depth.clone(), &mut sums, sum);
+                add_to(totals, &sums);
             }
         }
+        for (block, totals) in blocks().zip(&totals) {
+            // SAFETY: by the caller's promise.
+            unsafe { self.target.add(block, totals, self.scale) };
+        }
     }
+
+    /// The sums of a block over a part of the inner dimension.
+    fn sum(&self, [row, column]: [usize; 2], depth: Range<usize>, sums: &mut Sums, sum: &mut Sum<'_>) {
+        let mut panels = [Panels { a: &[], b: &[] }; PRODUCTS];
+        let panels = &mut panels[..self.factors.len()];
+        for (panels, [a, b]) in panels.iter_mut().zip(self.factors) {
+            *panels = Panels { a: a.panel(row, depth.clone()), b: b.panel(column, depth.clone()) };
+        }
+        sum(panels, SIDE.min(self.target.rows - row * SIDE), sums);
+    }
+}
+
+fn add_to(totals: &mut Sums, sums: &Sums) {
+    let (totals, sums) = (totals.0.as_flattened_mut(), sums.0.as_flattened());
+    dispatch(
+        #[inline(always)]
+        || totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum),
+    );
 }
 
 /// The inner dimension in even parts of at most so many tiles.

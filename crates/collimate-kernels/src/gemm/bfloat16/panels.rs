@@ -9,6 +9,7 @@ use super::driver::{Packed, Target, product};
 use super::pack::{Lanes, Order, Rounded, pack};
 use super::product::Product;
 use super::tile::{DEPTH, SIDE};
+use crate::element::Element;
 use crate::gemm::packed::{PackedWeight, panels, unpacked};
 
 /// The product with a weight, or with its transpose, each number rounded to bfloat16: a panel at a time is unpacked into the cache
@@ -16,7 +17,13 @@ use crate::gemm::packed::{PackedWeight, panels, unpacked};
 ///
 /// # Panics
 /// If the sizes do not fit each other or `out`.
-pub(super) fn multiply(by: Product, out: &mut [f32], a: &dyn Lanes, weight: &dyn PackedWeight, transposed: bool) {
+pub(super) fn multiply<T: Element>(
+    by: Product,
+    out: &mut [T],
+    a: &dyn Lanes,
+    weight: &dyn PackedWeight,
+    transposed: bool,
+) {
     let (rows, columns) = (weight.rows(), weight.columns());
     let (depth, width) = if transposed { (columns, rows) } else { (rows, columns) };
     let parallel = by.begin(out, a, width, depth);

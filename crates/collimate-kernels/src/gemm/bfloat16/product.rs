@@ -6,6 +6,7 @@ use super::driver::{Packed, Scale, Target, product};
 use super::instructions::Instructions;
 use super::pack::{Lanes, Order, pack};
 use super::tile::{DEPTH, SIDE, Tile};
+use crate::element::Element;
 use crate::gemm::SMALL;
 
 /// Tiles of one factor that are packed at once: 16 MB.
@@ -24,7 +25,7 @@ impl Product {
     ///
     /// # Panics
     /// If the sizes do not fit each other or `out`.
-    pub(super) fn of_lanes(&self, out: &mut [f32], a: &[&dyn Lanes], b: &[&dyn Lanes], pairs: &[[usize; 2]]) {
+    pub(super) fn of_lanes<T: Element>(&self, out: &mut [T], a: &[&dyn Lanes], b: &[&dyn Lanes], pairs: &[[usize; 2]]) {
         let (columns, depth) = (b[0].lanes(), b[0].depth());
         let parallel = self.begin(out, a[0], columns, depth);
         let depth_tiles = depth.div_ceil(DEPTH);
@@ -47,7 +48,7 @@ impl Product {
     ///
     /// # Panics
     /// If the sizes do not fit each other or `out`.
-    pub(super) fn of_packed(&self, out: &mut [f32], a: &dyn Lanes, b: &[Tile], columns: usize, depth: usize) {
+    pub(super) fn of_packed<T: Element>(&self, out: &mut [T], a: &dyn Lanes, b: &[Tile], columns: usize, depth: usize) {
         let parallel = self.begin(out, a, columns, depth);
         let depth_tiles = depth.div_ceil(DEPTH);
         if depth_tiles == 0 {
@@ -60,11 +61,11 @@ impl Product {
     }
 
     /// Checks the sizes, and stores the empty sum if there is nothing to add; whether the product is worth more than a thread.
-    pub(super) fn begin(&self, out: &mut [f32], a: &dyn Lanes, columns: usize, depth: usize) -> bool {
+    pub(super) fn begin<T: Element>(&self, out: &mut [T], a: &dyn Lanes, columns: usize, depth: usize) -> bool {
         assert_eq!(a.depth(), depth, "the inner sizes of the factors");
         assert_eq!(out.len(), a.lanes() * columns, "the size of the product");
         if depth == 0 && !self.scale.accumulate {
-            out.fill(0.0);
+            out.fill(T::default());
         }
         a.lanes() * columns * depth > SMALL
     }

@@ -7,8 +7,8 @@ use half::bf16;
 use super::driver::Scale;
 use super::instructions::Instructions;
 use super::product::Product;
-use super::widened::Widened;
-use super::{Bfloat16Matrix, multiply_bfloat16, panels};
+use super::widened::{self, Widened};
+use super::{Bfloat16Matrix, panels};
 use crate::element::{Element, Start, in_float32};
 use crate::gemm::{Matrix, PackedWeight, multiply_packed};
 use crate::simd::dispatch;
@@ -22,10 +22,10 @@ impl<'a> From<Matrix<'a, bf16>> for Bfloat16Matrix<'a> {
     }
 }
 
-/// `out = alpha · a · b`, added to `out` with `accumulate`, by [`multiply_bfloat16`]; `out` is [a.rows, b.columns].
+/// `out = alpha · a · b`, added to `out` with `accumulate`, as by [`multiply_bfloat16`](super::multiply_bfloat16); `out` is
+/// [a.rows, b.columns].
 ///
-/// Sums are in float32, that with what `out` holds too, and the result is rounded once. If it is not float32 itself, the sums
-/// take memory of their own.
+/// Sums are in float32, that with what `out` holds too, and the result is rounded once.
 ///
 /// # Panics
 /// If the sizes do not fit each other or the slices.
@@ -36,7 +36,19 @@ pub fn multiply_bf16<T: Element>(
     a: Matrix<'_, bf16>,
     b: Matrix<'_, bf16>,
 ) {
-    in_float32(out, Start::of(accumulate), |out| multiply_bfloat16(out, accumulate, alpha, a.into(), b.into()));
+    product(Scale { alpha, accumulate }, out, a.into(), b.into());
+}
+
+/// [`multiply_bf16`] of any rows.
+pub(super) fn product<T: Element>(scale: Scale, out: &mut [T], a: Bfloat16Matrix<'_>, b: Bfloat16Matrix<'_>) {
+    match Instructions::fastest() {
+        Some(instructions) => {
+            Product { instructions, scale }.of_lanes(out, &[&a.lanes()], &[&b.transpose().lanes()], &[[0, 0]]);
+        }
+        None => in_float32(out, Start::of(scale.accumulate), |out| {
+            widened::multiply(out, scale.accumulate, scale.alpha, a, b);
+        }),
+    }
 }
 
 /// `out = alpha · a · weight`, or `alpha · a · weightᵀ` with `transposed`, added to `out` with `accumulate`, where each number
@@ -54,16 +66,13 @@ pub fn multiply_packed_bf16<T: Element>(
     weight: &dyn PackedWeight,
     transposed: bool,
 ) {
-    let instructions = Instructions::fastest();
-    in_float32(out, Start::of(accumulate), |out| {
-        packed(instructions, out, Scale { alpha, accumulate }, a.into(), weight, transposed);
-    });
+    packed(Instructions::fastest(), out, Scale { alpha, accumulate }, a.into(), weight, transposed);
 }
 
-/// [`multiply_packed_bf16`] with given instructions, in float32.
-fn packed(
+/// [`multiply_packed_bf16`] with given instructions.
+fn packed<T: Element>(
     instructions: Option<Instructions>,
-    out: &mut [f32],
+    out: &mut [T],
     scale: Scale,
     a: Bfloat16Matrix<'_>,
     weight: &dyn PackedWeight,
@@ -71,10 +80,10 @@ fn packed(
 ) {
     match instructions {
         Some(instructions) => panels::multiply(Product { instructions, scale }, out, &a.lanes(), weight, transposed),
-        None => {
+        None => in_float32(out, Start::of(scale.accumulate), |out| {
             let (a, weight) = (Widened::new(a), Rounded(weight));
             multiply_packed(out, scale.accumulate, scale.alpha, a.matrix(), &weight, transposed);
-        }
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 use half::bf16;
 use rstest::rstest;
 
+use super::product::Product;
 use super::*;
 use crate::gemm::{MatmulPrecision, Matrix, PackedWeight};
 use crate::testing::{in_threads, numbers};

@@ -38,5 +38,10 @@ pub(super) struct Panels<'t> {
 }
 
 /// What a kernel writes: the sums of a block of 32 by 32.
+#[derive(Clone)]
 #[repr(C, align(64))]
 pub(super) struct Sums(pub(super) [[f32; SIDE]; SIDE]);
+
+impl Sums {
+    pub(super) const ZERO: Self = Self([[0.0; SIDE]; SIDE]);
+}

@@ -156,10 +156,10 @@ pub fn multiply_prepared<T: Element>(
     transposed: bool,
 ) {
     let scale = Scale { alpha, accumulate };
-    in_float32(out, Start::of(accumulate), |out| match Instructions::fastest() {
+    match Instructions::fastest() {
         Some(instructions) => prepared(Product { instructions, scale }, out, a, weight, transposed),
-        None => unpacking(scale, out, a, weight, transposed),
-    });
+        None => in_float32(out, Start::of(accumulate), |out| unpacking(scale, out, a, weight, transposed)),
+    }
 }
 
 /// [`multiply_prepared`] in float32.
@@ -174,9 +174,9 @@ pub(super) fn unpacking(
 }
 
 /// [`multiply_prepared`] with given instructions.
-pub(super) fn prepared(
+pub(super) fn prepared<T: Element>(
     product: Product,
-    out: &mut [f32],
+    out: &mut [T],
     a: Bfloat16Matrix<'_>,
     weight: &PackedBfloat16,
     transposed: bool,

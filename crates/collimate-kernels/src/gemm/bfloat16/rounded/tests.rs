@@ -2,7 +2,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::testing::{in_threads, numbers};
-use crate::{bfloat16_products, multiply, to_bfloat16};
+use crate::{bfloat16_products, multiply, multiply_bfloat16, to_bfloat16};
 
 fn wide(numbers: &[bf16]) -> Vec<f32> {
     numbers.iter().map(|x| x.to_f32()).collect()
