@@ -51,7 +51,7 @@ mod avx512;
 #[path = "{kernel}/tile.rs"]
 mod tile;
 use core::slice::from_raw_parts;
-use tile::{{Panels, Sums, Tile}};
+use tile::{{Panels, Rows, Sums, Tile}};
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {{
@@ -68,7 +68,7 @@ extern "C" fn rust_eh_personality() {{}}
 unsafe extern "C" fn start(starts: *const [*const Tile; 2], count: usize, depth: usize, rows: usize, sums: *mut Sums) {{
     let starts = unsafe {{ from_raw_parts(starts, count) }};
     let panels = |[a, b]: [*const Tile; 2]| unsafe {{
-        Panels {{ a: from_raw_parts(a, depth), b: from_raw_parts(b, depth) }}
+        Panels {{ a: Rows::of_tiles(from_raw_parts(a, depth)), b: from_raw_parts(b, depth) }}
     }};
     unsafe {{
         match *starts {{

@@ -12,6 +12,7 @@ mod driver;
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod emulator;
 mod instructions;
+mod left;
 mod pack;
 mod panels;
 mod plain;

@@ -134,12 +134,12 @@ impl Drop for Tiles {
 
 /// Where the tiles of `a` and of `b` begin, and how many there are.
 fn starts(panels: &[Panels<'_>]) -> ([[*const Tile; 2]; PRODUCTS], usize) {
-    let depth = panels.first().map_or(0, |panels| panels.a.len());
+    let depth = panels.first().map_or(0, |panels| panels.b.len());
     assert!(depth > 0 && panels.len() <= PRODUCTS, "something to sum");
-    assert!(panels.iter().all(|p| p.a.len() == depth && p.b.len() == depth), "panels of one length");
+    assert!(panels.iter().all(|p| p.a.tiles() == depth && p.b.len() == depth), "panels of one length");
     let mut starts = [[std::ptr::null(); 2]; PRODUCTS];
     for (start, panels) in starts.iter_mut().zip(panels) {
-        *start = [panels.a.as_ptr(), panels.b.as_ptr()];
+        *start = [panels.a.packed().expect("rows in tiles"), panels.b.as_ptr()];
     }
     (starts, depth)
 }

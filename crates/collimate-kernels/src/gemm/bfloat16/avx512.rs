@@ -18,11 +18,11 @@ const ROWS: usize = 8;
 /// The sums of all panels, one after the other, of the first `rows` rows, rounded up to a multiple of eight.
 ///
 /// # Safety
-/// The processor has AVX-512 and its bfloat16 products.
+/// The processor has AVX-512 and its bfloat16 products, and the panels as many rows.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn sum(panels: &[Panels<'_>], rows: usize, sums: &mut Sums) {
     for first in (0..rows).step_by(ROWS) {
-        // SAFETY: the processor has both.
+        // SAFETY: by the caller's promise.
         unsafe { sum_rows(panels, first, sums) };
     }
 }
@@ -32,13 +32,14 @@ pub(super) unsafe fn sum(panels: &[Panels<'_>], rows: usize, sums: &mut Sums) {
 unsafe fn sum_rows(panels: &[Panels<'_>], first: usize, sums: &mut Sums) {
     let mut totals = [[_mm512_setzero_ps(); 2]; ROWS];
     for panels in panels {
-        for (a, b) in panels.a.iter().zip(panels.b) {
-            let (rows, _) = a.0[first / LANES].as_chunks::<PAIRS>();
-            let rows = &rows[first % LANES..][..ROWS];
+        for (tile, b) in panels.b.iter().enumerate() {
+            // SAFETY: the panels have these rows, by the caller's promise, and as many tiles of `a` as of `b`.
+            let rows: [*const u32; ROWS] = core::array::from_fn(|row| unsafe { panels.a.pairs(first + row, tile) });
             for pair in 0..PAIRS {
                 let columns = [columns(&b.0[0], pair), columns(&b.0[1], pair)];
                 for (total, row) in totals.iter_mut().zip(rows) {
-                    let a = bfloat16(_mm512_set1_epi32(row[pair] as i32));
+                    // SAFETY: a row has 16 pairs in a tile.
+                    let a = bfloat16(_mm512_set1_epi32(unsafe { row.add(pair).read_unaligned() } as i32));
                     total[0] = _mm512_dpbf16_ps(total[0], a, columns[0]);
                     total[1] = _mm512_dpbf16_ps(total[1], a, columns[1]);
                 }

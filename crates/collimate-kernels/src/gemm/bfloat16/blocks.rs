@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::driver::{Packed, Scale, Target, product};
+use super::driver::{Factors, Scale, Target, product};
 use super::instructions::Instructions;
+use super::left::Left;
 use super::pack::{Lanes, Order, Rounded, pack};
 use super::tile::{DEPTH, SIDE, Tile};
 use super::{Bfloat16Matrix, View};
@@ -113,7 +114,7 @@ pub(crate) struct Tiles {
 }
 
 impl Tiles {
-    fn of(factor: &dyn Lanes, order: Order) -> Self {
+    fn of(factor: &dyn Lanes<'_>, order: Order) -> Self {
         let (lanes, depth) = (factor.lanes(), factor.depth());
         assert!(depth > 0, "the inner size of a factor");
         Self { tiles: pack(factor, 0..lanes.div_ceil(SIDE), order, false), lanes, depth }
@@ -125,7 +126,7 @@ impl Tiles {
         assert!(rows.start % SIDE == 0 && rows.end <= self.lanes, "the rows of a factor");
         let depth_tiles = self.depth.div_ceil(DEPTH);
         let a = &self.tiles[rows.start / SIDE * depth_tiles..rows.end.div_ceil(SIDE) * depth_tiles];
-        let factors = [[a, &b.tiles].map(|tiles| Packed { tiles, depth_tiles })];
+        let factors = [Factors { a: &Left::packed(a, depth_tiles), b: &b.tiles }];
         let target = Target::new(&mut out[..rows.len() * b.lanes], b.lanes, 0..b.lanes);
         product(instructions, &target, scale, &factors, false);
     }

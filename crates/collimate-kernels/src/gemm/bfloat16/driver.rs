@@ -7,6 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::instructions::{Instructions, Sum};
+use super::left::Left;
 use super::tile::{PRODUCTS, Panels, SIDE, Sums, Tile};
 use crate::element::Element;
 use crate::simd::dispatch;
@@ -22,18 +23,19 @@ const TASK_COLUMNS: usize = 8;
 /// Blocks of a task, at most.
 const TASK_BLOCKS: usize = 64;
 
-/// A packed factor: [tile of lanes][tile of depth].
+/// The factors of a product.
 #[derive(Clone, Copy)]
-pub(super) struct Packed<'t> {
-    pub(super) tiles: &'t [Tile],
-    /// Tiles along the inner dimension.
-    pub(super) depth_tiles: usize,
+pub(super) struct Factors<'t> {
+    pub(super) a: &'t Left<'t>,
+    /// [tile of columns][tile of depth].
+    pub(super) b: &'t [Tile],
 }
 
-impl<'t> Packed<'t> {
-    /// A part of the inner dimension of 32 lanes.
-    fn panel(self, lanes: usize, depth: Range<usize>) -> &'t [Tile] {
-        &self.tiles[lanes * self.depth_tiles..][depth]
+impl<'t> Factors<'t> {
+    /// A part of the inner dimension of a block of 32 by 32.
+    fn panels(self, [row, column]: [usize; 2], depth: Range<usize>) -> Panels<'t> {
+        let b = &self.b[column * self.a.depth_tiles()..][depth.clone()];
+        Panels { a: self.a.panel(row, depth), b }
     }
 }
 
@@ -127,7 +129,7 @@ pub(super) fn product<T: Element>(
     instructions: Instructions,
     target: &Target<'_, T>,
     scale: Scale,
-    factors: &[[Packed<'_>; 2]],
+    factors: &[Factors<'_>],
     parallel: bool,
 ) {
     let (rows, columns) = (target.rows.div_ceil(SIDE), target.columns.div_ceil(SIDE));
@@ -148,8 +150,8 @@ pub(super) fn product<T: Element>(
             rows: part(index / across, task_rows, rows),
             columns: part(index % across, task_columns, columns),
         };
-        // SAFETY: tasks have disjoint blocks.
-        instructions.run(|sum| unsafe { task.run(sum) });
+        // SAFETY: tasks have disjoint blocks, and a panel 32 rows.
+        unsafe { instructions.run(|sum| task.run(sum)) };
     };
     let tasks = 0..across * rows.div_ceil(task_rows);
     match parallel {
@@ -162,7 +164,7 @@ pub(super) fn product<T: Element>(
 struct Task<'t, T> {
     target: &'t Target<'t, T>,
     scale: Scale,
-    factors: &'t [[Packed<'t>; 2]],
+    factors: &'t [Factors<'t>],
     rows: Range<usize>,
     columns: Range<usize>,
 }
@@ -173,7 +175,7 @@ impl<T: Element> Task<'_, T> {
     unsafe fn run(&self, sum: &mut Sum<'_>) {
         // The halves of split numbers share the cache.
         let most = if self.factors.len() > 1 { DEPTH_TILES / 2 } else { DEPTH_TILES };
-        let depth_tiles = self.factors[0][0].depth_tiles;
+        let depth_tiles = self.factors[0].a.depth_tiles();
         let blocks = || self.rows.clone().flat_map(|row| self.columns.clone().map(move |column| [row, column]));
         if depth_tiles <= most {
             let mut sums = Sums::ZERO;
@@ -199,13 +201,12 @@ impl<T: Element> Task<'_, T> {
     }
 
     /// The sums of a block over a part of the inner dimension.
-    fn sum(&self, [row, column]: [usize; 2], depth: Range<usize>, sums: &mut Sums, sum: &mut Sum<'_>) {
-        let mut panels = [Panels { a: &[], b: &[] }; PRODUCTS];
-        let panels = &mut panels[..self.factors.len()];
-        for (panels, [a, b]) in panels.iter_mut().zip(self.factors) {
-            *panels = Panels { a: a.panel(row, depth.clone()), b: b.panel(column, depth.clone()) };
+    fn sum(&self, block: [usize; 2], depth: Range<usize>, sums: &mut Sums, sum: &mut Sum<'_>) {
+        let mut panels = [self.factors[0].panels(block, depth.clone()); PRODUCTS];
+        for (panels, factors) in panels.iter_mut().zip(self.factors).skip(1) {
+            *panels = factors.panels(block, depth.clone());
         }
-        sum(panels, SIDE.min(self.target.rows - row * SIDE), sums);
+        sum(&panels[..self.factors.len()], SIDE.min(self.target.rows - block[0] * SIDE), sums);
     }
 }
 

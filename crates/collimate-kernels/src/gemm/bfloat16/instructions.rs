@@ -9,7 +9,7 @@ use super::amx;
 #[cfg(target_arch = "x86_64")]
 use super::avx512;
 use super::plain;
-use super::tile::{DEPTH, LANES, PAIRS, PRODUCTS, Panels, SIDE, Sums, Tile};
+use super::tile::{DEPTH, LANES, PAIRS, PRODUCTS, Panels, Rows, SIDE, Sums, Tile};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -108,8 +108,22 @@ impl Instructions {
         }
     }
 
+    /// Whether rows of a matrix are read where they are, so that only columns need packing.
+    pub(super) fn reads_rows_in_place(self) -> bool {
+        match self.0 {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kind::Amx => false,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => true,
+            Kind::Plain => true,
+        }
+    }
+
     /// Runs a task on this thread with what sums blocks.
-    pub(super) fn run(self, task: impl FnOnce(&mut Sum<'_>)) {
+    ///
+    /// # Safety
+    /// The panels that the task sums have as many rows as it names, rounded up to a multiple of eight.
+    pub(super) unsafe fn run(self, task: impl FnOnce(&mut Sum<'_>)) {
         match self.0 {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Kind::Amx => {
@@ -117,10 +131,11 @@ impl Instructions {
                 let mut tiles = unsafe { amx::Tiles::configure() };
                 task(&mut |panels, _, sums| tiles.sum(panels, sums));
             }
-            // SAFETY: the processor has it.
+            // SAFETY: the processor has it; and by the caller's promise.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => task(&mut |panels, rows, sums| unsafe { avx512::sum(panels, rows, sums) }),
-            Kind::Plain => task(&mut plain::sum),
+            // SAFETY: by the caller's promise.
+            Kind::Plain => task(&mut |panels, rows, sums| unsafe { plain::sum(panels, rows, sums) }),
         }
     }
 }
@@ -155,9 +170,10 @@ pub fn bare_bfloat16_products(name: &str, rounds: usize) -> Option<f64> {
     const TILES: usize = 6;
     let instructions = Instructions::available().iter().find(|i| i.name() == name)?;
     let tiles = vec![Tile([[0x3f80_3f80; LANES * PAIRS]; 2]); 2 * TILES];
-    let panels = [Panels { a: &tiles[..TILES], b: &tiles[TILES..] }; PRODUCTS];
+    let panels = [Panels { a: Rows::of_tiles(&tiles[..TILES]), b: &tiles[TILES..] }; PRODUCTS];
     let mut sums = Sums([[0.0; SIDE]; SIDE]);
-    instructions.run(|sum| (0..rounds).for_each(|_| sum(&panels, SIDE, &mut sums)));
+    // SAFETY: tiles have 32 rows.
+    unsafe { instructions.run(|sum| (0..rounds).for_each(|_| sum(&panels, SIDE, &mut sums))) };
     assert_eq!(std::hint::black_box(sums).0[0][0], (PRODUCTS * TILES * DEPTH) as f32);
     Some((rounds * PRODUCTS * TILES * DEPTH * 2 * SIDE * SIDE) as f64)
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
+use super::left::InPlace;
 use super::tile::{DEPTH, LANES, PAIRS, SIDE, Tile};
 use super::transpose::transpose;
 use crate::simd::dispatch;
@@ -19,7 +20,7 @@ pub(super) enum Order {
 }
 
 /// A factor to pack: `lanes` rows of `a`, or columns of `b`, of `depth` numbers.
-pub(super) trait Lanes: Sync {
+pub(super) trait Lanes<'f>: Sync {
     fn lanes(&self) -> usize;
 
     /// The inner dimension.
@@ -27,10 +28,15 @@ pub(super) trait Lanes: Sync {
 
     /// Fills a tile in the order that is faster to read, and says which. What is beyond the factor is zero.
     fn read(&self, lane: usize, depth: usize, tile: &mut Tile) -> Order;
+
+    /// The lanes as they are in memory, if their pairs lie there as they do in tiles.
+    fn in_place(&self) -> Option<InPlace<'f>> {
+        None
+    }
 }
 
 /// Packs some tiles of lanes, each along the whole inner dimension: [tile of lanes][tile of depth].
-pub(super) fn pack(factor: &dyn Lanes, tiles: Range<usize>, order: Order, parallel: bool) -> Vec<Tile> {
+pub(super) fn pack(factor: &dyn Lanes<'_>, tiles: Range<usize>, order: Order, parallel: bool) -> Vec<Tile> {
     let depth_tiles = factor.depth().div_ceil(DEPTH);
     let packed = |index: usize| {
         let (lane, depth) = (tiles.start + index / depth_tiles, index % depth_tiles);
@@ -53,6 +59,11 @@ pub(super) trait Convert: Sync {
 
     /// The bits of the bfloat16 number.
     fn bits(number: Self::Number) -> u32;
+
+    /// The numbers themselves, if they are kept as they are.
+    fn kept(_: &[Self::Number]) -> Option<&[bf16]> {
+        None
+    }
 }
 
 /// A bfloat16 number as it is.
@@ -64,6 +75,10 @@ impl Convert for Kept {
     #[inline(always)]
     fn bits(number: bf16) -> u32 {
         u32::from(number.to_bits())
+    }
+
+    fn kept(numbers: &[bf16]) -> Option<&[bf16]> {
+        Some(numbers)
     }
 }
 
@@ -104,7 +119,7 @@ pub(super) struct Strided<'a, C: Convert> {
     pub(super) depth_stride: usize,
 }
 
-impl<C: Convert> Lanes for Strided<'_, C> {
+impl<'f, C: Convert> Lanes<'f> for Strided<'f, C> {
     fn lanes(&self) -> usize {
         self.lanes
     }
@@ -131,6 +146,12 @@ impl<C: Convert> Lanes for Strided<'_, C> {
             },
         );
         Order::ByLane
+    }
+
+    fn in_place(&self) -> Option<InPlace<'f>> {
+        let has_whole_tiles = self.depth_stride == 1 && self.depth.is_multiple_of(DEPTH);
+        let numbers = if has_whole_tiles { C::kept(self.data) } else { None };
+        numbers.map(|numbers| InPlace { numbers, stride: self.lane_stride })
     }
 }
 

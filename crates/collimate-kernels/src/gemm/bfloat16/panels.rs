@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::driver::{Packed, Target, product};
+use super::driver::{Factors, Target, product};
+use super::left::Left;
 use super::pack::{Lanes, Order, Rounded, pack};
 use super::product::Product;
-use super::tile::{DEPTH, SIDE};
+use super::tile::SIDE;
 use crate::element::Element;
 use crate::gemm::packed::{PackedWeight, panels, unpacked};
 
@@ -20,23 +21,22 @@ use crate::gemm::packed::{PackedWeight, panels, unpacked};
 pub(super) fn multiply<T: Element>(
     by: Product,
     out: &mut [T],
-    a: &dyn Lanes,
+    a: &dyn Lanes<'_>,
     weight: &dyn PackedWeight,
     transposed: bool,
 ) {
     let (rows, columns) = (weight.rows(), weight.columns());
     let (depth, width) = if transposed { (columns, rows) } else { (rows, columns) };
     let parallel = by.begin(out, a, width, depth);
-    let depth_tiles = depth.div_ceil(DEPTH);
-    if depth_tiles == 0 {
+    if depth == 0 {
         return;
     }
-    let a = pack(a, 0..a.lanes().div_ceil(SIDE), Order::ByLane, parallel);
+    let a = Left::new(a, by.instructions, parallel);
     let target = Target::new(out, width, 0..width);
     let multiply = |scratch: &mut Vec<f32>, panel: Range<usize>| {
         let unpacked = unpacked(weight, panel.clone(), transposed, scratch).transpose();
         let b = pack(&unpacked.lanes::<Rounded>(), 0..panel.len().div_ceil(SIDE), Order::ByPair, false);
-        let factors = [[&a, &b].map(|tiles| Packed { tiles, depth_tiles })];
+        let factors = [Factors { a: &a, b: &b }];
         // SAFETY: panels share no column, and each is one task's.
         let target = unsafe { target.columns(panel) };
         product(by.instructions, &target, by.scale, &factors, false);

@@ -1,6 +1,7 @@
 //! Products in plain code, for comparisons on processors without instructions: slower than products in float32.
 //!
 //! Sums have the order of AVX-512's; subnormal numbers stay what they are.
+#![allow(unsafe_code)] // rows of a matrix are read where they are
 
 use super::tile::{DEPTH, Half, LANES, PAIRS, Panels, SIDE, Sums};
 use crate::simd::dispatch;
@@ -9,25 +10,30 @@ use crate::simd::dispatch;
 const ROWS: usize = 4;
 
 /// The sums of all panels, one after the other, of the first `rows` rows, rounded up to a multiple of four.
-pub(super) fn sum(panels: &[Panels<'_>], rows: usize, sums: &mut Sums) {
+///
+/// # Safety
+/// The panels have as many rows.
+pub(super) unsafe fn sum(panels: &[Panels<'_>], rows: usize, sums: &mut Sums) {
     dispatch(
         #[inline(always)]
-        || (0..rows).step_by(ROWS).for_each(|first| sum_rows(panels, first, sums)),
+        // SAFETY: by the caller's promise.
+        || (0..rows).step_by(ROWS).for_each(|first| unsafe { sum_rows(panels, first, sums) }),
     );
 }
 
 /// Four rows from `first` on, by 32 columns.
 #[inline(always)]
-fn sum_rows(panels: &[Panels<'_>], first: usize, sums: &mut Sums) {
+unsafe fn sum_rows(panels: &[Panels<'_>], first: usize, sums: &mut Sums) {
     let mut totals = [[0.0; SIDE]; ROWS];
     for panels in panels {
-        for (a, b) in panels.a.iter().zip(panels.b) {
-            let (rows, _) = a.0[first / LANES].as_chunks::<PAIRS>();
-            let rows = &rows[first % LANES..][..ROWS];
+        for (tile, b) in panels.b.iter().enumerate() {
+            // SAFETY: the panels have these rows, by the caller's promise, and as many tiles of `a` as of `b`.
+            let rows: [*const u32; ROWS] = std::array::from_fn(|row| unsafe { panels.a.pairs(first + row, tile) });
             for pair in 0..PAIRS {
                 let columns = columns(&b.0, pair);
                 for (totals, row) in totals.iter_mut().zip(rows) {
-                    let [even, odd] = numbers(row[pair]);
+                    // SAFETY: a row has 16 pairs in a tile.
+                    let [even, odd] = numbers(unsafe { row.add(pair).read_unaligned() });
                     for (total, &[b_even, b_odd]) in totals.iter_mut().zip(&columns) {
                         *total = even.mul_add(b_even, odd.mul_add(b_odd, *total));
                     }

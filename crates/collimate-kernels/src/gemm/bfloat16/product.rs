@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::driver::{Packed, Scale, Target, product};
+use super::driver::{Factors, Scale, Target, product};
 use super::instructions::Instructions;
+use super::left::Left;
 use super::pack::{Lanes, Order, pack};
 use super::tile::{DEPTH, SIDE, Tile};
 use crate::element::Element;
@@ -25,20 +26,24 @@ impl Product {
     ///
     /// # Panics
     /// If the sizes do not fit each other or `out`.
-    pub(super) fn of_lanes<T: Element>(&self, out: &mut [T], a: &[&dyn Lanes], b: &[&dyn Lanes], pairs: &[[usize; 2]]) {
+    pub(super) fn of_lanes<T: Element>(
+        &self,
+        out: &mut [T],
+        a: &[&dyn Lanes<'_>],
+        b: &[&dyn Lanes<'_>],
+        pairs: &[[usize; 2]],
+    ) {
         let (columns, depth) = (b[0].lanes(), b[0].depth());
         let parallel = self.begin(out, a[0], columns, depth);
         let depth_tiles = depth.div_ceil(DEPTH);
         if depth_tiles == 0 {
             return;
         }
-        let all = |factor: &&dyn Lanes| pack(*factor, 0..factor.lanes().div_ceil(SIDE), Order::ByLane, parallel);
-        let a: Vec<Vec<Tile>> = a.iter().map(all).collect();
+        let a: Vec<Left<'_>> = a.iter().map(|factor| Left::new(*factor, self.instructions, parallel)).collect();
         for lanes in chunks(columns.div_ceil(SIDE), depth_tiles) {
-            let part = |factor: &&dyn Lanes| pack(*factor, lanes.clone(), Order::ByPair, parallel);
+            let part = |factor: &&dyn Lanes<'_>| pack(*factor, lanes.clone(), Order::ByPair, parallel);
             let b: Vec<Vec<Tile>> = b.iter().map(part).collect();
-            let packed = |tiles| Packed { tiles, depth_tiles };
-            let factors: Vec<_> = pairs.iter().map(|&[i, j]| [packed(&a[i]), packed(&b[j])]).collect();
+            let factors: Vec<_> = pairs.iter().map(|&[i, j]| Factors { a: &a[i], b: &b[j] }).collect();
             let target = Target::new(out, columns, lanes.start * SIDE..(lanes.end * SIDE).min(columns));
             product(self.instructions, &target, self.scale, &factors, parallel);
         }
@@ -48,20 +53,25 @@ impl Product {
     ///
     /// # Panics
     /// If the sizes do not fit each other or `out`.
-    pub(super) fn of_packed<T: Element>(&self, out: &mut [T], a: &dyn Lanes, b: &[Tile], columns: usize, depth: usize) {
+    pub(super) fn of_packed<T: Element>(
+        &self,
+        out: &mut [T],
+        a: &dyn Lanes<'_>,
+        b: &[Tile],
+        columns: usize,
+        depth: usize,
+    ) {
         let parallel = self.begin(out, a, columns, depth);
-        let depth_tiles = depth.div_ceil(DEPTH);
-        if depth_tiles == 0 {
+        if depth == 0 {
             return;
         }
-        let a = pack(a, 0..a.lanes().div_ceil(SIDE), Order::ByLane, parallel);
-        let factors = [[&a, b].map(|tiles| Packed { tiles, depth_tiles })];
+        let factors = [Factors { a: &Left::new(a, self.instructions, parallel), b }];
         let target = Target::new(out, columns, 0..columns);
         product(self.instructions, &target, self.scale, &factors, parallel);
     }
 
     /// Checks the sizes, and stores the empty sum if there is nothing to add; whether the product is worth more than a thread.
-    pub(super) fn begin<T: Element>(&self, out: &mut [T], a: &dyn Lanes, columns: usize, depth: usize) -> bool {
+    pub(super) fn begin<T: Element>(&self, out: &mut [T], a: &dyn Lanes<'_>, columns: usize, depth: usize) -> bool {
         assert_eq!(a.depth(), depth, "the inner sizes of the factors");
         assert_eq!(out.len(), a.lanes() * columns, "the size of the product");
         if depth == 0 && !self.scale.accumulate {

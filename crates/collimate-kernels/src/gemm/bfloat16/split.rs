@@ -54,8 +54,8 @@ impl Split {
         assert!(a.is_sound() && b.is_sound(), "the size of a factor");
         let product = Product { instructions: self.instructions, scale: Scale { alpha, accumulate } };
         let b = b.transpose();
-        let a: [&dyn Lanes; 2] = [&a.lanes::<Rounded>(), &a.lanes::<Rest>()];
-        let b: [&dyn Lanes; 2] = [&b.lanes::<Rounded>(), &b.lanes::<Rest>()];
+        let a: [&dyn Lanes<'_>; 2] = [&a.lanes::<Rounded>(), &a.lanes::<Rest>()];
+        let b: [&dyn Lanes<'_>; 2] = [&b.lanes::<Rounded>(), &b.lanes::<Rest>()];
         match self.precision {
             MatmulPrecision::Medium => product.of_lanes(out, &a[..1], &b[..1], &[[0, 0]]),
             _ => product.of_lanes(out, &a, &b, &[[0, 1], [1, 0], [0, 0]]),

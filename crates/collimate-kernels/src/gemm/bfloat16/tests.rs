@@ -120,6 +120,29 @@ fn a_row_does_not_depend_on_the_others(#[case] k: usize, #[case] n: usize, #[cas
     }
 }
 
+/// Rows of pairs are read in place where the inner dimension is a multiple of 32, whatever their alignment.
+#[rstest]
+fn rows_in_place_give_the_bits_of_packed_ones(
+    #[values(31, 32, 33, 70)] m: usize,
+    #[values(32, 96, 704)] k: usize,
+    #[values(0, 1, 7)] gap: usize,
+) {
+    let (n, stride) = (50, k + gap);
+    let (a, b) = (bfloat16s(m * stride + 1, 1), bfloat16s(n * k, 2));
+    let a = Bfloat16Matrix::with_stride(&a[gap % 2..], m, k, stride);
+    // The same rows as columns, which are packed.
+    let columns: Vec<bf16> = (0..k).flat_map(|l| (0..m).map(move |i| bf16::from_f64(at(&a, i, l)))).collect();
+    let (columns, b) = (Bfloat16Matrix::transpose_of(&columns, m, k), Bfloat16Matrix::transpose_of(&b, k, n));
+    for instructions in testable().into_iter().flatten() {
+        let product = |a| {
+            let mut out = vec![0.0; m * n];
+            multiply_with(Some(instructions), &mut out, [0.0, 1.0], a, b);
+            out
+        };
+        assert!(product(a) == product(columns), "{instructions:?}");
+    }
+}
+
 #[test]
 fn threads_change_nothing() {
     let (m, n, k) = (100, 300, 91);

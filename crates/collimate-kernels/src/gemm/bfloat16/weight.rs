@@ -46,7 +46,7 @@ impl PackedBfloat16 {
         Self::of(&weight.lanes::<Rounded>())
     }
 
-    fn of(weight: &dyn Lanes) -> Self {
+    fn of(weight: &dyn Lanes<'_>) -> Self {
         let (rows, columns) = (weight.lanes(), weight.depth());
         Self { tiles: pack(weight, 0..rows.div_ceil(SIDE), Order::ByPair, true), rows, columns }
     }
@@ -106,7 +106,7 @@ fn widen(lane: &[u32; PAIRS], first: usize, to: &mut [f32]) {
 /// The columns of a packed weight as lanes, for products with it.
 struct Columns<'w>(&'w PackedBfloat16);
 
-impl Lanes for Columns<'_> {
+impl Lanes<'_> for Columns<'_> {
     fn lanes(&self) -> usize {
         self.0.columns
     }
