@@ -46,7 +46,13 @@ impl ComputeSettings {
 
     /// Largest relative difference of losses, and of gradient norms, between sides that do the same work.
     pub fn tolerances(&self) -> [f64; 2] {
-        if self.bf16 || self.precision == Precision::Medium { BF16_TOLERANCES } else { TOLERANCES }
+        if self.has_narrow_factors() { BF16_TOLERANCES } else { TOLERANCES }
+    }
+
+    /// Whether factors have eight bits. A gradient that nearly vanishes is then mostly rounding: it is judged against the largest
+    /// one so far.
+    pub fn has_narrow_factors(&self) -> bool {
+        self.bf16 || self.precision == Precision::Medium
     }
 }
 
