@@ -49,8 +49,7 @@ impl ComputeSettings {
         if self.has_narrow_factors() { BF16_TOLERANCES } else { TOLERANCES }
     }
 
-    /// Whether factors have eight bits. A gradient that nearly vanishes is then mostly rounding: it is judged against the largest
-    /// one so far.
+    /// Whether factors of products have eight bits.
     pub fn has_narrow_factors(&self) -> bool {
         self.bf16 || self.precision == Precision::Medium
     }

@@ -213,19 +213,16 @@ fn check_equal(entrants: &[(Entrant, Prepared)], steps: &[Vec<Step>], compute: &
     Ok(())
 }
 
-/// Compares a step with the last one of a rival's.
+/// Compares a step with the last one of a rival's; in sixteen bits the first one only: a rival that holds its weights in bfloat16
+/// alone loses most of a small update, and small gradients are mostly rounding, so that from then on the weights are not the same.
 fn agree(ours: &Step, rival: &str, steps: &[Step], compute: &ComputeSettings) -> Result<()> {
-    let Some(other) = steps.last() else { return Ok(()) };
-    let largest = steps.iter().fold(0.0, |largest: f64, step| largest.max(step.grad_norm));
-    let norm = if compute.has_narrow_factors() { largest } else { other.grad_norm.abs() };
+    let Some(other) = steps.last().filter(|_| steps.len() == 1 || !compute.has_narrow_factors()) else { return Ok(()) };
     let [of_loss, of_norm] = compute.tolerances();
-    let figures = [
-        ("losses", ours.loss, other.loss, of_loss * other.loss.abs()),
-        ("gradient norms", ours.grad_norm, other.grad_norm, of_norm * norm),
-    ];
+    let figures =
+        [("losses", ours.loss, other.loss, of_loss), ("gradient norms", ours.grad_norm, other.grad_norm, of_norm)];
     for (what, ours, other, tolerance) in figures {
         // NaN never agrees.
-        let agrees = (ours - other).abs() <= tolerance;
+        let agrees = (ours - other).abs() <= tolerance * other.abs();
         if !agrees {
             bail!("the {what} differ, so the work is not the same: {OURS} {ours}, {rival} {other}");
         }
@@ -274,10 +271,11 @@ mod tests {
     }
 
     #[test]
-    fn a_gradient_that_nearly_vanishes_is_judged_by_the_largest_in_sixteen_bits() {
-        let peer = [step(2.0, 10.0), step(2.0, 0.1)];
-        let agrees = |norm, bf16| agree(&step(2.0, norm), PEER, &peer, &settings(bf16)).is_ok();
-        assert!(agrees(0.5, true) && !agrees(0.7, true));
-        assert!(agrees(0.1, false) && !agrees(0.5, false));
+    fn in_sixteen_bits_the_first_step_agrees() {
+        let agrees = |steps: &[Step], norm, bf16| agree(&step(2.0, norm), PEER, steps, &settings(bf16)).is_ok();
+        let (first, later) = ([step(2.0, 10.0)], [step(2.0, 10.0), step(2.0, 0.1)]);
+        assert!(agrees(&first, 10.4, true) && !agrees(&first, 10.6, true) && !agrees(&first, 10.4, false));
+        assert!(agrees(&later, 2.0, true) && !agrees(&later, 2.0, false));
+        assert!(agree(&step(2.1, 10.0), PEER, &first, &settings(true)).is_err());
     }
 }

@@ -67,6 +67,6 @@ pub use ops::FusedOps;
 pub use packed::{FilePages, HostPacked, PackedTensor, PlainMatrix};
 pub use table::{
     BACKENDS, BackendInfo, BackendJob, check_dtype, device_memory, devices, dispatch, keeps_packed, matmul_precision,
-    multiplies_in, unpacking_bytes,
+    multiplies_in, weight_costs,
 };
-pub use unpacking::UnpackingBytes;
+pub use unpacking::{PreparedBytes, WeightCosts};

@@ -18,6 +18,7 @@ use crate::operands::{
 };
 use crate::packed::PackedTensor;
 use crate::plain;
+use crate::unpacking::PreparedBytes;
 
 /// A burn backend with a decoder's operations.
 ///
@@ -75,6 +76,11 @@ pub trait FusedOps: Backend {
     /// computes in `dtype`; without a format the weight is of plain numbers in a file.
     fn unpacking_bytes(_format: Option<Format>, dtype: ComputeDtype) -> u64 {
         plain::unpacking_bytes(dtype)
+    }
+
+    /// Bytes of a weight of this shape that [`FusedOps::prepare`] makes in `dtype`, if it does.
+    fn prepared_bytes(_shape: [usize; 2], _dtype: ComputeDtype) -> Option<PreparedBytes> {
+        None
     }
 
     /// Adds `alpha · a · b` to a gradient.

@@ -11,7 +11,7 @@ use crate::dtype::ComputeDtype;
 use crate::error::{BackendError, check_index};
 use crate::ops::FusedOps;
 use crate::packed::PackedTensor;
-use crate::unpacking::{self, UnpackingBytes};
+use crate::unpacking::{self, WeightCosts};
 
 /// A backend known to this version, compiled in or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,24 +147,24 @@ pub fn keeps_packed(backend: &str, format: Format) -> Result<bool, BackendError>
     }
 }
 
-/// [`FusedOps::unpacking_bytes`] of a backend, in this build or not.
+/// What weights take on a backend, in this build or not.
 ///
 /// # Errors
 /// The backend is unknown.
-pub fn unpacking_bytes(backend: &str) -> Result<UnpackingBytes, BackendError> {
-    struct Bytes;
+pub fn weight_costs(backend: &str) -> Result<WeightCosts, BackendError> {
+    struct Costs;
 
-    impl Visitor for Bytes {
-        type Output = UnpackingBytes;
+    impl Visitor for Costs {
+        type Output = WeightCosts;
 
-        fn visit<B: HasDevices>(self) -> Result<UnpackingBytes, BackendError> {
-            Ok(B::unpacking_bytes)
+        fn visit<B: HasDevices>(self) -> Result<WeightCosts, BackendError> {
+            Ok(WeightCosts::of::<B>())
         }
     }
 
-    match with_backend(backend, Bytes) {
-        Err(BackendError::NotCompiled { name: "libtorch", .. }) => Ok(unpacking::by_libtorch),
-        Err(BackendError::NotCompiled { .. }) => Ok(unpacking::by_kernels),
+    match with_backend(backend, Costs) {
+        Err(BackendError::NotCompiled { name: "libtorch", .. }) => Ok(WeightCosts::absent(unpacking::by_libtorch)),
+        Err(BackendError::NotCompiled { .. }) => Ok(WeightCosts::absent(unpacking::by_kernels)),
         found => found,
     }
 }

@@ -4,10 +4,38 @@
 use collimate_quantized::Format;
 
 use crate::dtype::ComputeDtype;
+use crate::ops::FusedOps;
 use crate::plain;
 
-/// Bytes for each number of a packed weight that a product takes to unpack it, by format and dtype of the run.
-pub type UnpackingBytes = fn(Option<Format>, ComputeDtype) -> u64;
+/// What weights of linear layers take on a backend beyond their numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct WeightCosts {
+    /// [`FusedOps::unpacking_bytes`](crate::FusedOps::unpacking_bytes).
+    pub unpacking: fn(Option<Format>, ComputeDtype) -> u64,
+    /// [`FusedOps::prepared_bytes`](crate::FusedOps::prepared_bytes).
+    pub prepared: fn([usize; 2], ComputeDtype) -> Option<PreparedBytes>,
+}
+
+/// Bytes of a plain weight that products read in an order of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreparedBytes {
+    /// While it is held.
+    pub held: u64,
+    /// During a product, at most.
+    pub rearranged: u64,
+}
+
+impl WeightCosts {
+    /// Of a backend in this build.
+    pub fn of<B: FusedOps>() -> Self {
+        Self { unpacking: B::unpacking_bytes, prepared: B::prepared_bytes }
+    }
+
+    /// Of another one, all of which read plain weights as they are.
+    pub(crate) fn absent(unpacking: fn(Option<Format>, ComputeDtype) -> u64) -> Self {
+        Self { unpacking, prepared: |_, _| None }
+    }
+}
 
 /// Whether a format is unpacked on the device, by CubeCL's kernels and by libtorch's operations.
 pub(crate) fn on_device(format: Format) -> bool {

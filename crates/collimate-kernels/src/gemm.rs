@@ -14,6 +14,7 @@ use self::bfloat16::Split;
 pub use self::bfloat16::{
     Bfloat16Matrix, PackedBfloat16, all_bfloat16_products, bare_bfloat16_products, bfloat16_products,
     force_bfloat16_products, multiply_bf16, multiply_bfloat16, multiply_packed_bf16, multiply_prepared, multiply_split,
+    packed_bfloat16_bytes,
 };
 pub(crate) use self::bfloat16::{BlockProducts, Factor};
 pub use self::packed::{PackedWeight, multiply_packed};

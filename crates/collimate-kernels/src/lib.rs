@@ -48,7 +48,7 @@ pub use element::{Element, to_bfloat16};
 pub use gated::{GateActivation, gated, gated_backward};
 pub use gemm::{
     Bfloat16Matrix, MatmulPrecision, Matrix, PackedBfloat16, PackedWeight, bfloat16_products, multiply, multiply_bf16,
-    multiply_bfloat16, multiply_packed, multiply_packed_bf16, multiply_prepared, multiply_split,
+    multiply_bfloat16, multiply_packed, multiply_packed_bf16, multiply_prepared, multiply_split, packed_bfloat16_bytes,
     set_float32_matmul_precision, unpack_weight,
 };
 #[doc(hidden)]

@@ -1,6 +1,6 @@
 //! The memory that training needs, computed from the model's shapes.
 
-use collimate_backend::{ComputeDtype, FusedOps, UnpackingBytes};
+use collimate_backend::{ComputeDtype, FusedOps, WeightCosts};
 use collimate_hf::{LoraConfig, ModelConfig, NormPlacement, QkNorm};
 
 use crate::causal_lm::CausalLm;
@@ -45,7 +45,7 @@ pub struct MemoryCosts {
     /// `weights`, the gradient and AdamW moments of trained parameters, weights that an adapter makes a pass compute, and
     /// `unpacking`.
     pub resident: u64,
-    /// What a product takes at most to unpack a weight: one at a time is unpacked.
+    /// What a product takes at most to unpack or rearrange a weight: one at a time is.
     pub unpacking: u64,
     /// Per token of a pack: the input of every block, and the intermediates of the block being computed.
     pub per_token: u64,
@@ -63,17 +63,17 @@ pub struct MemoryCosts {
 }
 
 impl MemoryCosts {
-    /// Computes the costs without loading the model, on a backend whose products take so much to unpack weights.
+    /// Computes the costs without loading the model, on a backend where weights take so much beyond their numbers.
     pub fn new(
         config: &ModelConfig,
         lora: Option<&LoraConfig>,
         trainable: Trainable,
         dtype: ComputeDtype,
-        unpacking: UnpackingBytes,
+        weights: WeightCosts,
     ) -> Self {
         let infos = ParameterIndex::new(config, lora).infos;
         let is_trained = |info: &ParameterInfo| trainable.includes(info);
-        Self::from_parameters(config, lora, dtype, unpacking, infos.iter().map(|info| (info, is_trained(info))))
+        Self::from_parameters(config, lora, dtype, weights, infos.iter().map(|info| (info, is_trained(info))))
     }
 
     /// Bytes per token of a pack that waits for its backward pass while the inputs of its blocks are in the memory of the host
@@ -92,7 +92,7 @@ impl MemoryCosts {
         config: &ModelConfig,
         lora: Option<&LoraConfig>,
         dtype: ComputeDtype,
-        unpacking_bytes: UnpackingBytes,
+        costs: WeightCosts,
         parameters: impl Iterator<Item = (&'a ParameterInfo, bool)>,
     ) -> Self {
         let (mut weights, mut in_files, mut largest_in_file, mut trained, mut unpacking) = (0, 0, 0, 0, 0);
@@ -102,9 +102,12 @@ impl MemoryCosts {
             shares_embedding |= is_trained && config.output_layer().is_none() && info.name == embedding;
             let count = size(info);
             let has_master = is_trained && info.dtype(dtype) != ComputeDtype::Float32;
-            let bytes = info.num_bytes(dtype);
+            let mut bytes = info.num_bytes(dtype);
             if info.in_file || info.packed.is_some() {
-                unpacking = count.saturating_mul(unpacking_bytes(info.packed, dtype)).max(unpacking);
+                unpacking = count.saturating_mul((costs.unpacking)(info.packed, dtype)).max(unpacking);
+            } else if let Some(prepared) = info.prepared_bytes(costs, dtype) {
+                bytes = prepared.held;
+                unpacking = prepared.rearranged.max(unpacking);
             }
             if info.in_file {
                 (in_files, largest_in_file) = (in_files + bytes, largest_in_file.max(bytes));
@@ -207,7 +210,7 @@ impl<B: FusedOps> CausalLm<B> {
     /// Memory needed to train this model.
     pub fn memory_costs(&self) -> MemoryCosts {
         let parameters = self.index.infos.iter().zip(self.trainable.iter().copied());
-        MemoryCosts::from_parameters(&self.config, self.lora(), self.dtype, B::unpacking_bytes, parameters)
+        MemoryCosts::from_parameters(&self.config, self.lora(), self.dtype, WeightCosts::of::<B>(), parameters)
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod builder;
 
-use collimate_backend::ComputeDtype;
+use collimate_backend::{ComputeDtype, PreparedBytes, WeightCosts};
 use collimate_hf::{AdapterPart, LoraConfig, ModelConfig};
 use collimate_quantized::Format;
 
@@ -46,6 +46,12 @@ impl ParameterInfo {
             (Some(format), &[rows, columns]) => format.byte_count(rows, columns),
             _ => self.file_shape.iter().product::<usize>() as u64 * self.dtype(compute).num_bytes(),
         }
+    }
+
+    /// What it takes as a plain weight that products read in an order of their own, if they do.
+    pub(crate) fn prepared_bytes(&self, costs: WeightCosts, compute: ComputeDtype) -> Option<PreparedBytes> {
+        let &[rows, columns] = self.file_shape.as_slice() else { return None };
+        if self.transposed { (costs.prepared)([rows, columns], self.dtype(compute)) } else { None }
     }
 
     /// The tensor of the base model that this is a trained copy of, if it is one.

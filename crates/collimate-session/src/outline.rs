@@ -1,6 +1,6 @@
 //! What a session is, without its weights.
 
-use collimate_backend::{DeviceMemory, unpacking_bytes};
+use collimate_backend::{DeviceMemory, weight_costs};
 use collimate_hf::{LoraConfig, ModelConfig};
 use collimate_model::{MemoryCosts, ParameterCounts, Trainable};
 use collimate_recipe::Recipe;
@@ -38,9 +38,9 @@ impl Outline {
         options: &SessionOptions,
         device_memory: Option<DeviceMemory>,
     ) -> Result<Self, SessionError> {
-        let unpacking = unpacking_bytes(&options.backend)?;
+        let weights = weight_costs(&options.backend)?;
         Ok(Self {
-            costs: MemoryCosts::new(&config, lora.as_ref(), trainable, options.dtype, unpacking),
+            costs: MemoryCosts::new(&config, lora.as_ref(), trainable, options.dtype, weights),
             counts: ParameterCounts::new(&config, lora.as_ref(), trainable),
             device_memory,
             config,

@@ -45,7 +45,7 @@ fn backends_keep_the_formats_packed_that_they_have_kernels_for() {
 fn a_product_takes_memory_for_a_weight_that_it_does_not_unpack_by_panels() {
     let (float32, bfloat16) = (ComputeDtype::Float32, ComputeDtype::Bfloat16);
     for backend in BACKENDS {
-        let bytes = unpacking_bytes(backend.name).expect("a known backend");
+        let bytes = weight_costs(backend.name).expect("a known backend").unpacking;
         let taken = |format| [bytes(format, float32), bytes(format, bfloat16)];
         let of = [Some(Format::NF4), Some(Format::Int8), Some(Format::Mxfp4), None].map(taken);
         let expected = match backend.name {
@@ -56,7 +56,7 @@ fn a_product_takes_memory_for_a_weight_that_it_does_not_unpack_by_panels() {
         };
         assert_eq!(of, expected, "{}", backend.name);
     }
-    assert!(unpacking_bytes("flx").is_err());
+    assert!(weight_costs("flx").is_err());
 }
 
 #[test]

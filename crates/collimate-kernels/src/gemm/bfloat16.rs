@@ -36,7 +36,7 @@ use self::pack::{Convert, Kept, Strided};
 pub use self::rounded::{multiply_bf16, multiply_packed_bf16};
 pub(super) use self::split::Split;
 pub use self::split::multiply_split;
-pub use self::weight::{PackedBfloat16, multiply_prepared};
+pub use self::weight::{PackedBfloat16, multiply_prepared, packed_bfloat16_bytes};
 use super::View;
 
 /// A factor of bfloat16 numbers, [rows, columns].

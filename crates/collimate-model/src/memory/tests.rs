@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
+use collimate_backend::PreparedBytes;
 use collimate_hf::{HostTensor, LoraTargets};
 use collimate_quantized::Format;
 use rstest::rstest;
@@ -49,10 +50,8 @@ fn all_experts_are_resident_whether_or_not_a_token_picks_them() {
     assert_eq!(resident(5) - resident(4), 4 * FLOAT * 2 * (3 * INNER * WIDTH + WIDTH));
 }
 
-/// flex's, which takes nothing.
-fn by_panels(format: Option<Format>, dtype: ComputeDtype) -> u64 {
-    Flex::unpacking_bytes(format, dtype)
-}
+/// A backend that unpacks by panels and reads plain weights as they are.
+const BY_PANELS: WeightCosts = WeightCosts { unpacking: |_, _| 0, prepared: |_, _| None };
 
 fn config(qk_norm: bool) -> ModelConfig {
     let model_type = if qk_norm { "qwen3" } else { "llama" };
@@ -79,14 +78,14 @@ fn costs_are_the_same_with_and_without_loading_the_model(
     let placement = Placement { device: FlexDevice, dtype };
     let model = CausalLm::<Flex>::new(config.clone(), lora.clone(), trainable, placement, zeros);
     let loaded = model.expect("a model").memory_costs();
-    assert_eq!(MemoryCosts::new(&config, lora.as_ref(), trainable, dtype, by_panels), loaded);
+    assert_eq!(MemoryCosts::new(&config, lora.as_ref(), trainable, dtype, WeightCosts::of::<Flex>()), loaded);
 }
 
 #[test]
 fn bfloat16_halves_weights_and_adds_masters_of_trained_ones() {
     let (config, bfloat16) = (config(false), ComputeDtype::Bfloat16);
     let lora = LoraConfig::new(2, 4.0, LoraTargets::AllLinear);
-    let costs = |lora: Option<&LoraConfig>, trainable| MemoryCosts::new(&config, lora, trainable, bfloat16, by_panels);
+    let costs = |lora: Option<&LoraConfig>, trainable| MemoryCosts::new(&config, lora, trainable, bfloat16, BY_PANELS);
     let vectors = (2 * 3 + 1) * 16;
     let matrices = ParameterCounts::new(&config, None, Trainable::Base).base - vectors;
     assert_eq!(costs(None, Trainable::Nothing).resident, 2 * matrices + 4 * vectors);
@@ -97,7 +96,7 @@ fn bfloat16_halves_weights_and_adds_masters_of_trained_ones() {
     let adapter = 3 * 2 * (2 * (16 + 16) + 2 * (16 + 8) + 3 * (16 + 24));
     let with_adapter = costs(Some(&lora), Trainable::Adapter);
     assert_eq!(with_adapter.resident, 2 * matrices + 4 * vectors + 4 * 4 * adapter);
-    let in_float32 = MemoryCosts::new(&config, None, Trainable::Base, ComputeDtype::Float32, by_panels);
+    let in_float32 = MemoryCosts::new(&config, None, Trainable::Base, ComputeDtype::Float32, BY_PANELS);
     assert_eq!(2 * full.per_kept_block, in_float32.per_kept_block);
 }
 
@@ -114,18 +113,40 @@ fn parameters_are_counted_without_loading_the_model() {
 #[test]
 fn the_largest_weight_that_is_unpacked_for_a_product_is_counted() {
     let lora = LoraConfig::new(2, 4.0, LoraTargets::AllLinear);
-    let whole: UnpackingBytes = |format, dtype| if format.is_some() { dtype.num_bytes() } else { 6 };
+    let unpacking = |format: Option<Format>, dtype: ComputeDtype| if format.is_some() { dtype.num_bytes() } else { 6 };
+    let whole = WeightCosts { unpacking, ..BY_PANELS };
     let costs = |config: &ModelConfig, unpacking| {
         MemoryCosts::new(config, Some(&lora), Trainable::Adapter, ComputeDtype::Bfloat16, unpacking)
     };
     let plain = config(false);
-    assert_eq!(costs(&plain, whole), costs(&plain, by_panels), "nothing is unpacked");
+    assert_eq!(costs(&plain, whole), costs(&plain, BY_PANELS), "nothing is unpacked");
     let packed = plain.packed_into(Format::NF4).expect("a format to pack into");
     // Gate, up and down are the largest weights.
     let taken = costs(&packed, whole);
     assert_eq!(taken.unpacking, 2 * 16 * 24);
-    assert_eq!(taken.resident, costs(&packed, by_panels).resident + taken.unpacking);
+    assert_eq!(taken.resident, costs(&packed, BY_PANELS).resident + taken.unpacking);
     let in_files = ModelConfig { weights_in_files: true, ..plain };
     assert_eq!(costs(&in_files, whole).unpacking, 6 * 16 * 24);
-    assert_eq!(costs(&in_files, by_panels).unpacking, 0);
+    assert_eq!(costs(&in_files, BY_PANELS).unpacking, 0);
+}
+
+#[test]
+fn weights_in_an_order_of_their_own_are_counted_as_they_are_held() {
+    let prepared = |[rows, columns]: [usize; 2], dtype: ComputeDtype| {
+        let bytes = |rows: usize, columns: usize| (2 * rows * columns) as u64;
+        let is_narrow = dtype == ComputeDtype::Bfloat16;
+        is_narrow.then(|| PreparedBytes { held: bytes(rows + 1, columns), rearranged: bytes(rows, columns) })
+    };
+    let ordered = WeightCosts { prepared, ..BY_PANELS };
+    let lora = LoraConfig::new(2, 4.0, LoraTargets::AllLinear);
+    let costs = |weights, dtype| MemoryCosts::new(&config(false), Some(&lora), Trainable::Adapter, dtype, weights);
+    let [found, plain] = [ordered, BY_PANELS].map(|weights| costs(weights, ComputeDtype::Bfloat16));
+    // Another row for each of four linear layers of attention and three of the rest, in each of three blocks.
+    let added = 3 * 2 * (6 * 16 + 24);
+    assert_eq!(found.weights - plain.weights, added);
+    // Gate, up and down are the largest weights.
+    assert_eq!((found.unpacking, plain.unpacking), (2 * 16 * 24, 0));
+    assert_eq!(found.resident - plain.resident, added + found.unpacking);
+    let float32 = ComputeDtype::Float32;
+    assert_eq!(costs(ordered, float32), costs(BY_PANELS, float32), "an adapter's matrices and all in float32");
 }

@@ -81,8 +81,18 @@ impl Product {
     }
 }
 
+/// Tiles of the largest chunk of so many tiles of lanes.
+pub(super) fn chunk(lanes: usize, depth_tiles: usize) -> usize {
+    depth_tiles * lanes.min(chunk_lanes(depth_tiles))
+}
+
+/// Tiles of lanes of a chunk.
+fn chunk_lanes(depth_tiles: usize) -> usize {
+    (CHUNK / depth_tiles.max(1)).max(1)
+}
+
 /// Divides tiles of lanes into chunks.
 fn chunks(lanes: usize, depth_tiles: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = (CHUNK / depth_tiles).max(1);
+    let size = chunk_lanes(depth_tiles);
     (0..lanes).step_by(size).map(move |start| start..(start + size).min(lanes))
 }

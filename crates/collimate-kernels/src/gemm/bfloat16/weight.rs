@@ -6,7 +6,7 @@ use super::Bfloat16Matrix;
 use super::driver::Scale;
 use super::instructions::Instructions;
 use super::pack::{Lanes, Order, Rounded, pack};
-use super::product::Product;
+use super::product::{self, Product};
 use super::tile::{DEPTH, LANES, PAIRS, SIDE, Tile};
 use super::transpose::transpose;
 use super::widened::Widened;
@@ -101,6 +101,12 @@ fn widen(lane: &[u32; PAIRS], first: usize, to: &mut [f32]) {
         *to = [f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000)];
     }
     to.copy_from_slice(&numbers[first..][..to.len()]);
+}
+
+/// Bytes of a packed weight of this size, and what a product with the weight itself rearranges of it at a time.
+pub fn packed_bfloat16_bytes(rows: usize, columns: usize) -> [usize; 2] {
+    let (rows, columns) = (rows.div_ceil(SIDE), columns.div_ceil(DEPTH));
+    [rows * columns, product::chunk(columns, rows)].map(|tiles| tiles * size_of::<Tile>())
 }
 
 /// The columns of a packed weight as lanes, for products with it.
