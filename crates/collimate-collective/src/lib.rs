@@ -7,27 +7,39 @@
 //! Read first: [`Collective`]. Must not know: tensors, models, files.
 
 mod agree;
+mod deal;
 mod error;
-#[cfg(feature = "mpi")]
-mod mpi_world;
+mod peers;
 mod place;
+mod ranks;
 mod reduce;
 mod solo;
 mod start;
+mod stop_flag;
 mod threads;
 
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
-pub use agree::agree;
+pub use agree::{agree, agree_on, share};
+pub use deal::deal;
 pub use error::CollectiveError;
-#[cfg(feature = "mpi")]
-pub use mpi_world::Mpi;
 pub use place::Place;
+pub use ranks::{OwnNumbers, Ranks, SharedNumbers};
 pub use reduce::reduce_scatter;
 pub use solo::Solo;
-pub use start::start;
+pub use start::{Join, end_ranks_after_panic, start};
+pub use stop_flag::StopFlag;
 pub use threads::Threads;
+
+/// For what implements [`Collective`].
+pub mod support {
+    pub use crate::peers::{Peers, describe_own};
+    pub use crate::start::{end_all, has_joined};
+    pub use crate::{Answer, Watch, check_ranges, check_rank, wait_for};
+}
 
 /// The ranks of one run. Each call but the first four is made by every rank, in the same order.
 pub trait Collective: Send + Sync {
@@ -84,16 +96,32 @@ pub trait Collective: Send + Sync {
     fn abort(&self, cause: &str) -> !;
 }
 
+/// Called now and then while a call waits for other ranks; it may end the process.
+pub type Watch = Arc<dyn Fn() + Send + Sync>;
+
+/// Where an answer arrives.
+pub type Answer<T> = Receiver<Result<T, CollectiveError>>;
+
+/// How often a call that waits looks whether the other ranks are there.
+const WATCHED_EVERY: Duration = Duration::from_millis(500);
+
 /// Bytes that are on their way.
-#[derive(Debug)]
-pub struct Pending(Receiver<Result<Vec<Vec<u8>>, CollectiveError>>);
+pub struct Pending {
+    answer: Answer<Vec<Vec<u8>>>,
+    watch: Option<Watch>,
+}
 
 impl Pending {
+    /// Bytes that another thread sends once they are here; `watch` is called meanwhile.
+    pub fn new(answer: Answer<Vec<Vec<u8>>>, watch: Watch) -> Self {
+        Self { answer, watch: Some(watch) }
+    }
+
     /// Bytes that are here already.
     fn arrived(all: Vec<Vec<u8>>) -> Result<Self, CollectiveError> {
-        let (sender, receiver) = channel();
+        let (sender, answer) = channel();
         sender.send(Ok(all)).map_err(|_| CollectiveError::Closed)?;
-        Ok(Self(receiver))
+        Ok(Self { answer, watch: None })
     }
 
     /// Waits for the bytes of every rank, in the order of ranks.
@@ -102,17 +130,37 @@ impl Pending {
     ///
     /// If another rank has ended.
     pub fn finish(self) -> Result<Vec<Vec<u8>>, CollectiveError> {
-        self.0.recv().unwrap_or(Err(CollectiveError::Closed))
+        wait_for(&self.answer, self.watch.as_ref())
+    }
+}
+
+/// Waits for an answer, and watches meanwhile.
+///
+/// # Errors
+/// The answer is one, or nobody is left to send it.
+pub fn wait_for<T>(answer: &Answer<T>, watch: Option<&Watch>) -> Result<T, CollectiveError> {
+    loop {
+        match answer.recv_timeout(WATCHED_EVERY) {
+            Ok(answer) => return answer,
+            Err(RecvTimeoutError::Disconnected) => return Err(CollectiveError::Closed),
+            Err(RecvTimeoutError::Timeout) => watch.into_iter().for_each(|watch| watch()),
+        }
     }
 }
 
 /// Checks that there is a rank `rank` among `size`.
-fn check_rank(rank: usize, size: usize) -> Result<(), CollectiveError> {
+///
+/// # Errors
+/// There is not.
+pub fn check_rank(rank: usize, size: usize) -> Result<(), CollectiveError> {
     if rank < size { Ok(()) } else { Err(CollectiveError::NoRank { rank, size }) }
 }
 
 /// Checks that there is a range within `length` for each of `size` ranks.
-fn check_ranges(length: usize, ranges: &[Range<usize>], size: usize) -> Result<(), CollectiveError> {
+///
+/// # Errors
+/// There is not.
+pub fn check_ranges(length: usize, ranges: &[Range<usize>], size: usize) -> Result<(), CollectiveError> {
     if ranges.len() != size {
         return Err(CollectiveError::Ranges { ranges: ranges.len(), size });
     }

@@ -4,7 +4,8 @@
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use collimate_collective::{Collective, Mpi, Place, agree, reduce_scatter};
+use collimate_collective::{Collective, Place, agree, end_ranks_after_panic, reduce_scatter};
+use collimate_mpi::Mpi;
 
 fn main() {
     if let Some(place) = Place::from_environment().unwrap() {
@@ -44,6 +45,11 @@ fn said(output: &Output) -> String {
 }
 
 fn run_rank(place: Place) {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        end_ranks_after_panic();
+    }));
     // Messages of 8 elements over all ranks, so that what is sent takes several rounds.
     let world = Mpi::start_with(place, 8).unwrap();
     let (rank, size) = (world.rank(), world.size());

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use mpi::datatype::{Partition, PartitionMut};
@@ -10,7 +10,10 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Equivalence, Root};
 use mpi::{Count, Threading};
 
-use crate::{Collective, CollectiveError, Pending, Place, check_ranges, check_rank};
+use collimate_collective::support::{
+    Peers, Watch, check_ranges, check_rank, describe_own, end_all, has_joined, wait_for,
+};
+use collimate_collective::{Collective, CollectiveError, Pending, Place};
 
 /// The most elements of one message, over all ranks: MPI counts in i32.
 const MOST: usize = 1 << 28;
@@ -27,7 +30,7 @@ enum Request {
 /// This process among those that `mpirun` or `srun` started.
 ///
 /// One thread makes every call of MPI, in the order in which they were asked for; so a gather that was started goes on
-/// while the caller computes. A panic anywhere in the process ends all ranks: without that, the others would wait forever.
+/// while the caller computes. Whoever waits looks now and then whether the other ranks of the machine are still there.
 pub struct Mpi {
     rank: usize,
     size: usize,
@@ -35,14 +38,24 @@ pub struct Mpi {
     local_size: usize,
     requests: Option<Mutex<Sender<Request>>>,
     thread: Option<JoinHandle<()>>,
+    watch: Watch,
 }
 
-/// Rank, size, and both on this machine.
+/// Rank, size, both on this machine, and who is there.
 struct World {
     rank: usize,
     size: usize,
     local_rank: usize,
     local_size: usize,
+    peers: Peers,
+}
+
+/// Joins the processes that a launcher started with this one.
+///
+/// # Errors
+/// As [`Mpi::start`].
+pub fn join(place: Place) -> Result<Arc<dyn Collective>, CollectiveError> {
+    Ok(Arc::new(Mpi::start(place)?))
 }
 
 impl Mpi {
@@ -61,7 +74,6 @@ impl Mpi {
     ///
     /// As [`Mpi::start`].
     pub fn start_with(place: Place, most: usize) -> Result<Self, CollectiveError> {
-        end_all_on_panic(place.rank);
         let (requests, received) = channel();
         let (report, reported) = channel();
         let thread = thread::Builder::new()
@@ -78,8 +90,15 @@ impl Mpi {
                 mpi_size: world.size,
             });
         }
-        let World { rank, size, local_rank, local_size } = world;
-        Ok(Self { rank, size, local_rank, local_size, requests: Some(Mutex::new(requests)), thread: Some(thread) })
+        has_joined(world.rank);
+        let World { rank, size, local_rank, local_size, peers } = world;
+        let watch: Watch = Arc::new(move || {
+            if let Some(gone) = peers.first_gone() {
+                end_all(rank, &format!("rank {gone} has ended"));
+            }
+        });
+        let (requests, thread) = (Some(Mutex::new(requests)), Some(thread));
+        Ok(Self { rank, size, local_rank, local_size, requests, thread, watch })
     }
 
     fn ask<T>(
@@ -94,7 +113,7 @@ impl Mpi {
     }
 
     fn wait<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, CollectiveError> {
-        self.ask(request)?.recv().unwrap_or(Err(CollectiveError::Closed))
+        wait_for(&self.ask(request)?, Some(&self.watch))
     }
 }
 
@@ -106,22 +125,6 @@ impl Drop for Mpi {
             let _ = thread.join();
         }
     }
-}
-
-/// After the usual message of a panic, ends this process, and with it the job.
-fn end_all_on_panic(rank: usize) {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        usual(panic);
-        end_all(rank, "panicked");
-    }));
-}
-
-/// The launcher ends a job of which a process ends without leaving MPI. MPI's own abort may only be called by the thread
-/// that talks to it, which may be waiting.
-fn end_all(rank: usize, cause: &str) -> ! {
-    eprintln!("error: rank {rank}: {cause}; all ranks end");
-    std::process::exit(1)
 }
 
 fn serve(most: usize, report: &Sender<Result<World, CollectiveError>>, requests: &Receiver<Request>) {
@@ -136,13 +139,11 @@ fn serve(most: usize, report: &Sender<Result<World, CollectiveError>>, requests:
     }
     let world = universe.world();
     let local = world.split_shared(world.rank());
-    let here = World {
-        rank: unsigned(world.rank()),
-        size: unsigned(world.size()),
-        local_rank: unsigned(local.rank()),
-        local_size: unsigned(local.size()),
-    };
-    let calls = Calls { rank: here.rank, size: here.size, most: (most / here.size).max(1), world };
+    let (rank, size) = (unsigned(world.rank()), unsigned(world.size()));
+    let (local_rank, local_size) = (unsigned(local.rank()), unsigned(local.size()));
+    let calls = Calls { rank, size, most: (most / size).max(1), world };
+    let peers = Peers::among(&calls.gather(&describe_own()));
+    let here = World { rank, size, local_rank, local_size, peers };
     if report.send(Ok(here)).is_err() {
         return;
     }
@@ -265,7 +266,8 @@ impl Collective for Mpi {
     }
 
     fn start_gather(&self, bytes: Vec<u8>) -> Result<Pending, CollectiveError> {
-        Ok(Pending(self.ask(|answer| Request::Gather(bytes, answer))?))
+        let answer = self.ask(|answer| Request::Gather(bytes, answer))?;
+        Ok(Pending::new(answer, Arc::clone(&self.watch)))
     }
 
     fn broadcast(&self, bytes: &mut Vec<u8>, root: usize) -> Result<(), CollectiveError> {
