@@ -8,7 +8,7 @@ use collimate_model::{ForwardOptions, InputPlace};
 use collimate_objective::{GroupScores, evaluate, registry};
 use collimate_objectives as _; // registers the built-in objectives
 use collimate_quickstart::problems::{Split, distinct_problems, forget_last_step};
-use collimate_train::{SessionOptions, Training, UpdateOptions, open_session};
+use collimate_train::{SessionOptions, Solo, Training, UpdateOptions, open_session};
 use serde_json::{Map, json};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The objective returns one coefficient c_k per response; the model's backward pass needs nothing else.
         let evaluation = evaluate(objective.as_ref(), &scores.collect::<Vec<_>>())?;
         session.backward(std::slice::from_ref(&evaluation.coefficients))?;
-        let stats = session.update(&update);
+        let stats = session.update(&update, &Solo)?;
         println!("step {step:2}: loss {:.4}, gradient norm {:.3}", evaluation.mean_loss(), stats.grad_norm);
         losses.push(evaluation.mean_loss());
     }

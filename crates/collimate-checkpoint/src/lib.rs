@@ -40,7 +40,7 @@ use contents::{Stored, check_ours, known, names_in, needed};
 const STATE_FILE: &str = "trainer_state.json";
 const RECIPE_FILE: &str = "recipe.yaml";
 const PREFIX: &str = "checkpoint-";
-/// The largest state file, in bytes; it has ten fields.
+/// The largest state file, in bytes; it has a dozen fields.
 const MAX_STATE_BYTES: u64 = 1 << 20;
 /// The largest resolved recipe, in bytes.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
@@ -70,6 +70,9 @@ pub struct TrainerState {
     pub num_rows: usize,
     /// Written because the run stopped early, not because it was due: the next checkpoint replaces it.
     pub interim: bool,
+    /// The ranks that the run began with, if they were several: their micro-batches make up a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<usize>,
 }
 
 /// A checkpoint whose checksums were verified.

@@ -5,6 +5,7 @@
 //! draw      one line of it, as a function of the state and the width
 //! forecast  the time that is left, from what each kind of work took so far
 //! pace      a run's speed, what it has left to do, and when a checkpoint is due
+//! rank_share  what each of several ranks did of a step, and which was slowest
 //! bar       draws the line on a terminal
 //! lines     writes it where nothing can be redrawn
 //! log_file  writes lines with their time to a file
@@ -33,6 +34,7 @@ mod format;
 mod lines;
 mod log_file;
 mod pace;
+mod rank_share;
 mod stages;
 mod wrap;
 
@@ -44,6 +46,7 @@ pub use format::{format_bytes, format_count, format_seconds};
 pub use lines::LineObserver;
 pub use log_file::LogFile;
 pub use pace::{Agenda, Pace};
+pub use rank_share::{RankShare, add_speed, straggler};
 pub use stages::resident_bytes;
 pub use wrap::{terminal_width, wrap};
 

@@ -133,14 +133,14 @@ recipe_keys! {
     num_train_epochs: f64 = 1.0,
     /// Prompts, each with all its responses, in one micro-batch.
     per_device_train_batch_size: usize = 4,
-    /// Micro-batches in one optimizer step; the loss is the mean over all their prompts.
+    /// Micro-batches in one optimizer step, on each of several processes; the loss is the mean over all their prompts.
     gradient_accumulation_steps: usize = 1,
     /// Leave out the prompts of an epoch that do not fill a micro-batch.
     dataloader_drop_last: bool = false,
     /// Prompts that are scored together in evaluation and for the reference.
     per_device_eval_batch_size: usize = 4,
-    /// Memory that the run may use, such as `16GiB`, or `auto` for three quarters of what the device has and of what the
-    /// process's control groups and `ulimit` allow. A micro-batch that does not fit is divided into packs; blocks whose
+    /// Memory that the run may use, all its processes on a machine together, such as `16GiB`, or `auto` for three quarters of
+    /// what the device has and of what the process's control groups and `ulimit` allow. A micro-batch that does not fit is divided into packs; blocks whose
     /// activations do not fit are recomputed in the backward pass.
     memory_budget: MemoryBudget = MemoryBudget::Auto,
     /// Keep only the inputs of blocks and recompute each block in the backward pass even if memory would allow more: uses
@@ -251,9 +251,9 @@ recipe_keys! {
     output_dir: PathBuf = PathBuf::from("collimate-run"),
     /// Compute backend; by default the first that is compiled in.
     backend: Option<String> = None,
-    /// Index of the backend's device.
+    /// Index of the backend's device; of several processes on a machine, that of the first.
     device: usize = 0,
-    /// CPU threads; zero means one per core.
+    /// CPU threads, of all processes on a machine together; zero means one per core.
     num_threads: usize = 0,
 }
 

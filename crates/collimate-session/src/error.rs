@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use collimate_backend::BackendError;
+use collimate_collective::CollectiveError;
 use collimate_hf::HfError;
 use collimate_model::ModelError;
 use thiserror::Error;
@@ -22,6 +23,10 @@ pub enum SessionError {
     /// The backend or device is not available.
     #[error(transparent)]
     Backend(#[from] BackendError),
+
+    /// Another rank has ended, or does not do what this one does.
+    #[error(transparent)]
+    Ranks(#[from] CollectiveError),
 
     /// An option, by the name of its recipe key, does not fit the model or device.
     #[error("{key}: {message}")]

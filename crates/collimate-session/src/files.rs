@@ -18,6 +18,8 @@ use crate::optimizer::AdamW;
 
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STEP: &str = "step";
+/// The moments of a parameter, by what PyTorch calls them.
+pub(crate) const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
 
 /// The model that an adapter belongs to.
 pub(crate) struct BaseModel {
@@ -122,18 +124,59 @@ pub(crate) fn save_optimizer<B: FusedOps>(
     optimizer: &AdamW<B>,
     dir: &Path,
 ) -> Result<(), SessionError> {
-    let moments = || {
-        let all = model.parameters().iter().zip(&optimizer.moments);
-        all.filter_map(|(info, moments)| Some((info, moments.as_ref()?))).flat_map(|(info, Moments { m, v })| {
-            [(format!("{}.exp_avg", info.name), m), (format!("{}.exp_avg_sq", info.name), v)]
-        })
-    };
-    let mut specs = vec![TensorSpec::new(STEP, &[1])];
-    specs.extend(moments().map(|(name, tensor)| TensorSpec::new(name, &tensor.dims())));
-    let step = (STEP.to_owned(), HostTensor { shape: vec![1], data: vec![optimizer.step as f32] });
+    let written: Vec<usize> =
+        (0..optimizer.moments.len()).filter(|&index| optimizer.moments[index].is_some()).collect();
     // One tensor at a time: a copy of all moments would take half as much memory as training itself.
-    let tensors = std::iter::once(step).chain(moments().map(|(name, tensor)| (name, host(tensor))));
+    let moments = optimizer.moments.iter().flatten();
+    let mut tensors = moments.flat_map(|Moments { m, v }| [m, v]).map(host);
+    write_moments(model, optimizer.step, &written, &mut tensors, dir)
+}
+
+/// Writes the optimizer's file: the step, and the moments of the parameters at these indices, both of each in turn.
+pub(crate) fn write_moments<B: FusedOps>(
+    model: &CausalLm<B>,
+    step: u64,
+    written: &[usize],
+    moments: &mut dyn Iterator<Item = HostTensor>,
+    dir: &Path,
+) -> Result<(), SessionError> {
+    let infos = || written.iter().map(|&index| &model.parameters()[index]);
+    let names = || infos().flat_map(|info| MOMENTS.map(|kind| moment_name(info, kind)));
+    let specs = moment_specs(infos());
+    let step = (STEP.to_owned(), HostTensor { shape: vec![1], data: vec![step as f32] });
+    let tensors = std::iter::once(step).chain(names().zip(moments));
     Ok(write_safetensors_of(&dir.join(OPTIMIZER_FILE), &specs, tensors, StorageDtype::F32)?)
+}
+
+/// What the optimizer's file has of these parameters.
+fn moment_specs<'a>(infos: impl Iterator<Item = &'a ParameterInfo>) -> Vec<TensorSpec> {
+    let of = |info: &ParameterInfo| MOMENTS.map(|kind| TensorSpec::new(moment_name(info, kind), &info.stored_shape()));
+    std::iter::once(TensorSpec::new(STEP, &[1])).chain(infos.flat_map(of)).collect()
+}
+
+fn moment_name(info: &ParameterInfo, kind: &str) -> String {
+    format!("{}.{kind}", info.name)
+}
+
+/// The optimizer's file of a checkpoint, which has both moments of every trained parameter.
+pub(crate) struct Checkpointed(WeightFiles);
+
+impl Checkpointed {
+    pub(crate) fn open<B: FusedOps>(model: &CausalLm<B>, dir: &Path) -> Result<Self, SessionError> {
+        let file = WeightFiles::open_file(&dir.join(OPTIMIZER_FILE))?;
+        file.check(&moment_specs(model.trainable().into_iter().map(|index| &model.parameters()[index])))?;
+        Ok(Self(file))
+    }
+
+    /// Updates so far.
+    pub(crate) fn step(&self) -> Result<u64, SessionError> {
+        Ok(self.0.read(STEP)?.data[0] as u64)
+    }
+
+    /// A parameter's moment of one of the [`MOMENTS`], in the stored shape.
+    pub(crate) fn read(&self, info: &ParameterInfo, kind: &str) -> Result<HostTensor, SessionError> {
+        Ok(self.0.read(&moment_name(info, kind))?)
+    }
 }
 
 pub(crate) fn load_optimizer<B: FusedOps>(
@@ -141,23 +184,16 @@ pub(crate) fn load_optimizer<B: FusedOps>(
     optimizer: &mut AdamW<B>,
     dir: &Path,
 ) -> Result<(), SessionError> {
-    let path = dir.join(OPTIMIZER_FILE);
-    let file = WeightFiles::open_file(&path)?;
-    let mut specs = vec![TensorSpec::new(STEP, &[1])];
-    for info in model.trainable().into_iter().map(|i| &model.parameters()[i]) {
-        let shape = info.stored_shape();
-        specs.extend(["exp_avg", "exp_avg_sq"].map(|kind| TensorSpec::new(format!("{}.{kind}", info.name), &shape)));
-    }
-    file.check(&specs)?;
-    optimizer.step = file.read(STEP)?.data[0] as u64;
+    let checkpoint = Checkpointed::open(model, dir)?;
+    optimizer.step = checkpoint.step()?;
     for index in model.trainable() {
         let info = &model.parameters()[index];
-        let moment = |kind: &str| -> Result<Tensor<B, 2>, HfError> {
-            let value = file.read(&format!("{}.{kind}", info.name))?;
+        let moment = |kind: &str| -> Result<Tensor<B, 2>, SessionError> {
+            let value = checkpoint.read(info, kind)?;
             Ok(Tensor::from_data(TensorData::new(value.data, info.stored_shape()), &model.parameter(index).device()))
         };
-        let (m, v) = (moment("exp_avg")?, moment("exp_avg_sq")?);
-        optimizer.moments[index] = Some(Moments { m, v });
+        let [m, v] = MOMENTS.map(moment);
+        optimizer.moments[index] = Some(Moments { m: m?, v: v? });
     }
     Ok(())
 }

@@ -22,6 +22,9 @@ mod optimizer;
 mod options;
 mod outline;
 mod session;
+mod sharded;
+mod shards;
+mod share_of_machine;
 mod unpacked;
 mod weights;
 
@@ -33,3 +36,4 @@ pub use optimizer::{AdamW, UpdateOptions};
 pub use options::{SessionOptions, Training};
 pub use outline::{ModelSummary, Outline};
 pub use session::{Session, UpdateStats};
+pub use share_of_machine::share_of_machine;

@@ -209,6 +209,7 @@ impl BackendJob for CheckedSession {
             base,
             notes,
             unrounded: Vec::new(),
+            sharded: None,
         }))
     }
 }

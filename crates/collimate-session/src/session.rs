@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use collimate_backend::FusedOps;
+use collimate_collective::Collective;
 use collimate_files::ShardSize;
 use collimate_hf::{AdapterError, HfError, ModelConfig, StorageDtype};
 use collimate_model::{
@@ -15,6 +16,7 @@ use crate::error::SessionError;
 use crate::files::{self, BaseModel};
 use crate::optimizer::{AdamW, UpdateOptions, clip_factor};
 use crate::outline::ModelSummary;
+use crate::sharded::{self, Among, Sharded};
 
 /// What an update measured, and whether it was applied.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,8 +79,12 @@ pub trait Session {
     /// Inputs of blocks cannot be brought back.
     fn backward(&mut self, coefficients: &[Vec<Vec<f64>>]) -> Result<(), SessionError>;
 
-    /// Clips the accumulated gradient, updates the parameters with it, and clears it.
-    fn update(&mut self, options: &UpdateOptions) -> UpdateStats;
+    /// Clips the accumulated gradient, updates the parameters with it, and clears it. Among several ranks, whose gradients
+    /// are added up, all of them call it.
+    ///
+    /// # Errors
+    /// Another rank has ended.
+    fn update(&mut self, options: &UpdateOptions, world: &dyn Collective) -> Result<UpdateStats, SessionError>;
 
     /// Rounds every trained parameter to a storage dtype until [`Session::restore`]. The optimizer's moments are dropped to
     /// make room. Returns whether every value fits; nothing changes if one does not.
@@ -113,17 +119,17 @@ pub trait Session {
     /// It cannot be read, or a value differs from the session's own, rounded to `dtype`.
     fn check_saved(&self, dir: &Path, dtype: StorageDtype) -> Result<(), SessionError>;
 
-    /// Writes the optimizer's moments and step count, in float32.
+    /// Writes the optimizer's moments and step count, in float32. All ranks call it, and the first one writes.
     ///
     /// # Errors
-    /// The folder cannot be written.
-    fn save_optimizer(&self, dir: &Path) -> Result<(), SessionError>;
+    /// The folder cannot be written, or another rank has ended.
+    fn save_optimizer(&self, dir: &Path, world: &dyn Collective) -> Result<(), SessionError>;
 
-    /// Restores what [`Session::save_model`] in float32 and [`Session::save_optimizer`] wrote.
+    /// Restores what [`Session::save_model`] in float32 and [`Session::save_optimizer`] wrote, whatever the number of ranks was.
     ///
     /// # Errors
     /// A file is missing or belongs to another model.
-    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), SessionError>;
+    fn load_checkpoint(&mut self, dir: &Path, world: &dyn Collective) -> Result<(), SessionError>;
 }
 
 /// The only implementation, generic over burn's backends.
@@ -136,6 +142,8 @@ pub(crate) struct BackendSession<B: FusedOps> {
     pub(crate) notes: Vec<String>,
     /// Parameters as they were before [`Session::round`].
     pub(crate) unrounded: Vec<(usize, Tensor<B, 2>)>,
+    /// Among several ranks, from the first update or checkpoint on.
+    pub(crate) sharded: Option<Sharded>,
 }
 
 impl<B: FusedOps> Session for BackendSession<B> {
@@ -201,13 +209,16 @@ impl<B: FusedOps> Session for BackendSession<B> {
         Ok(B::run_pass(|| self.model.backward_all(tape, coefficients))?)
     }
 
-    fn update(&mut self, options: &UpdateOptions) -> UpdateStats {
+    fn update(&mut self, options: &UpdateOptions, world: &dyn Collective) -> Result<UpdateStats, SessionError> {
+        if world.size() > 1 {
+            return B::run_pass(|| self.among(world).update(options));
+        }
         B::run_pass(|| {
             let trainable = self.model.trainable();
             let gradients: Vec<_> = trainable.iter().map(|&i| self.model.take_gradient(i)).collect();
             let norm = B::sum_of_squares(&gradients.iter().flatten().collect::<Vec<_>>()).sqrt();
             if !norm.is_finite() || !options.apply {
-                return UpdateStats { grad_norm: norm, applied: false };
+                return Ok(UpdateStats { grad_norm: norm, applied: false });
             }
             let factor = clip_factor(norm, options.max_grad_norm);
             self.optimizer.begin_step();
@@ -218,7 +229,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
                 let own = options.for_parameter(&self.model.parameters()[index].name);
                 self.model.set_parameter(index, self.optimizer.update(index, parameter, &gradient, factor, &own));
             }
-            UpdateStats { grad_norm: norm, applied: true }
+            Ok(UpdateStats { grad_norm: norm, applied: true })
         })
     }
 
@@ -267,17 +278,30 @@ impl<B: FusedOps> Session for BackendSession<B> {
         files::check_saved(&self.model, dir, dtype)
     }
 
-    fn save_optimizer(&self, dir: &Path) -> Result<(), SessionError> {
-        files::save_optimizer(&self.model, &self.optimizer, dir)
+    fn save_optimizer(&self, dir: &Path, world: &dyn Collective) -> Result<(), SessionError> {
+        match &self.sharded {
+            Some(sharded) => sharded::save(&self.model, &self.optimizer, sharded, world, dir),
+            None if world.rank() > 0 => Ok(()),
+            None => files::save_optimizer(&self.model, &self.optimizer, dir),
+        }
     }
 
-    fn load_checkpoint(&mut self, dir: &Path) -> Result<(), SessionError> {
+    fn load_checkpoint(&mut self, dir: &Path, world: &dyn Collective) -> Result<(), SessionError> {
         files::load_model(&mut self.model, dir)?;
-        files::load_optimizer(&self.model, &mut self.optimizer, dir)
+        match world.size() {
+            1 => files::load_optimizer(&self.model, &mut self.optimizer, dir),
+            _ => self.among(world).load(dir),
+        }
     }
 }
 
 impl<B: FusedOps> BackendSession<B> {
+    /// The parts that work among ranks.
+    fn among<'a>(&'a mut self, world: &'a dyn Collective) -> Among<'a, B> {
+        let sharded = self.sharded.get_or_insert_with(|| Sharded::new(&self.model, world.size()));
+        Among { model: &mut self.model, optimizer: &mut self.optimizer, sharded, world }
+    }
+
     fn add_load(&mut self, more: Option<&RouterLoad>) {
         match (&mut self.router_load, more) {
             (Some(load), Some(more)) => load.add(more),

@@ -1,40 +1,9 @@
 //! Controls a run from outside: whether it resumes, how it is stopped, where it reports.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
+use collimate_collective::{Collective, Ranks, StopFlag};
 use collimate_progress::Observer;
 
 use crate::error::TrainError;
-
-/// A flag that a signal handler sets and a run checks between steps. Clones share the flag.
-#[derive(Debug, Clone, Default)]
-pub struct StopFlag(Arc<AtomicUsize>);
-
-impl StopFlag {
-    /// Requests a stop on behalf of this signal number.
-    pub fn request(&self, signal: usize) {
-        self.0.store(signal, Ordering::SeqCst);
-    }
-
-    /// The number of the signal that requested a stop, if any.
-    pub fn requested(&self) -> Option<usize> {
-        Some(self.0.load(Ordering::SeqCst)).filter(|signal| *signal > 0)
-    }
-
-    /// Ends what is under way if a stop was requested. Whoever can say what is kept replaces the error's empty account.
-    pub(crate) fn check(&self) -> Result<(), TrainError> {
-        match self.requested() {
-            Some(signal) => Err(TrainError::Interrupted { signal, saved: String::new() }),
-            None => Ok(()),
-        }
-    }
-
-    /// The shared number itself, in which a signal handler stores its signal.
-    pub fn number(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.0)
-    }
-}
 
 /// How a run begins and how it may end early.
 #[derive(Debug, Clone, Default)]
@@ -51,17 +20,37 @@ pub struct RunContext<'a> {
     pub stop: &'a StopFlag,
     /// Receives stages, progress and notes.
     pub observer: &'a mut dyn Observer,
+    /// Of which this process is one.
+    pub(crate) ranks: Ranks<'a>,
 }
 
 impl<'a> RunContext<'a> {
     /// A context that reports to `observer` and ends early when `stop` is set.
     pub fn new(stop: &'a StopFlag, observer: &'a mut dyn Observer) -> Self {
-        Self { stop, observer }
+        Self { stop, observer, ranks: Ranks::solo(stop) }
+    }
+
+    /// The same for one of several processes. `asked` is set when this process is asked to stop, and `agreed` when all know.
+    pub(crate) fn among(
+        world: &'a dyn Collective,
+        asked: &'a StopFlag,
+        agreed: &'a StopFlag,
+        observer: &'a mut dyn Observer,
+    ) -> Self {
+        Self { stop: agreed, observer, ranks: Ranks::among(world, asked, agreed) }
     }
 }
 
 impl std::fmt::Debug for RunContext<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RunContext").field("stop", self.stop).finish_non_exhaustive()
+    }
+}
+
+/// Ends what is under way if a stop was requested. Whoever can say what is kept replaces the error's empty account.
+pub(crate) fn check_stop(stop: &StopFlag) -> Result<(), TrainError> {
+    match stop.requested() {
+        Some(signal) => Err(TrainError::Interrupted { signal, saved: String::new() }),
+        None => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
+use collimate_collective::CollectiveError;
 use collimate_data::DataError;
 use collimate_files::{LockError, WriteError};
 use collimate_hf::HfError;
@@ -151,6 +152,10 @@ pub enum TrainError {
     /// The model cannot be opened, for a reason that is none of the others.
     #[error(transparent)]
     Session(SessionError),
+
+    /// Another rank of the run has failed or ended.
+    #[error(transparent)]
+    Ranks(#[from] CollectiveError),
 
     /// Policy and reference disagree at the first step.
     #[error("step-0 self-check failed: {message}")]

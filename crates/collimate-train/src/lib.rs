@@ -32,6 +32,7 @@ mod trainer;
 
 #[doc(hidden)]
 pub use collimate_checkpoint::read_trainer_state;
+pub use collimate_collective::{Solo, StopFlag};
 pub use collimate_kernels::run_passes_on_the_main_thread;
 pub use collimate_progress::{self as progress, Observer, format_bytes, format_count, format_seconds};
 pub use collimate_resolve::LoadedRecipe;
@@ -41,7 +42,7 @@ pub use collimate_session::{
     CheckedSession, ModelSummary, Session, SessionError, SessionOptions, Training, UpdateOptions, UpdateStats,
     backend_name, check_session, compute_dtype, open_session, quantization,
 };
-pub use control::{RunContext, RunControl, StopFlag};
+pub use control::{RunContext, RunControl};
 pub use error::TrainError;
 pub use load_recipe::{load_recipe, load_recipe_from, load_recipe_with};
 #[doc(hidden)]
@@ -50,5 +51,5 @@ pub use prepare::{load_options, prepare, tokenizer_changes};
 pub use reference::hash_of_starts;
 pub use trainer::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime,
-    TokenBasis, TrainSummary, check_folder, check_recipe, plan, train, train_in, write_documents,
+    TokenBasis, TrainSummary, check_folder, check_recipe, plan, train, train_among, train_in, write_documents,
 };

@@ -173,13 +173,17 @@ impl PassBudget {
 
     /// Tokens that a pack computes: a shared prompt counts once.
     pub(crate) fn pack_tokens(&self, groups: &[impl GroupLengths], pack: &Pack) -> usize {
-        let tokens = |part: &PackPart| {
-            let group = &groups[part.group];
-            let prompts = if self.share_prompt { 1 } else { part.responses.len() };
-            let responses = part.responses.clone().map(|response| group.response_tokens(response));
-            prompts * group.prompt_tokens() + responses.sum::<usize>()
-        };
-        pack.parts.iter().map(tokens).sum()
+        pack.parts.iter().map(|part| self.part_tokens(&groups[part.group], part.responses.clone())).sum()
+    }
+
+    /// Tokens that a group computes.
+    pub(crate) fn group_tokens(&self, group: &impl GroupLengths) -> usize {
+        self.part_tokens(group, 0..group.num_responses())
+    }
+
+    fn part_tokens(&self, group: &impl GroupLengths, responses: Range<usize>) -> usize {
+        let prompts = if self.share_prompt { 1 } else { responses.len() };
+        prompts * group.prompt_tokens() + responses.map(|response| group.response_tokens(response)).sum::<usize>()
     }
 
     /// Divides a micro-batch, in order, into as few packs as fit. A group that is too large is split by responses.

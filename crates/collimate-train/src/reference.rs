@@ -51,9 +51,6 @@ pub(crate) struct Reference {
     notes: Vec<String>,
 }
 
-/// Scores one micro-batch: log-probs by group and response, in nats.
-type Score<'a> = &'a mut dyn FnMut(&[TokenizedGroup]) -> Result<Vec<Vec<f64>>, TrainError>;
-
 /// BLAKE3 hash of a model's weights and of the settings that affect its log-probs, in hexadecimal.
 ///
 /// # Errors
@@ -112,8 +109,9 @@ pub fn hash_of_starts(recipe: &Recipe) -> Result<String, TrainError> {
 }
 
 impl Reference {
-    /// Hashes the weights of a run's reference and reads the cache. Uses only files; no model is in memory.
-    pub(crate) fn open(recipe: &Recipe, options: &SessionOptions) -> Result<Self, TrainError> {
+    /// Hashes the weights of a run's reference and reads the cache, which the first rank alone has. Uses only files; no model
+    /// is in memory.
+    pub(crate) fn open(recipe: &Recipe, options: &SessionOptions, is_first: bool) -> Result<Self, TrainError> {
         let source = match recipe.reference.as_deref() {
             None | Some("start") => Source::Start,
             Some("base") => Source::Base,
@@ -143,7 +141,7 @@ impl Reference {
             kernel_version: KERNEL_VERSION,
         }
         .id();
-        let (store, note) = match recipe.reference_cache.folder("reference") {
+        let (store, note) = match recipe.reference_cache.folder("reference").filter(|_| is_first) {
             Some(folder) => LogpStore::open(&folder, scorer),
             None => (LogpStore::in_memory(scorer), None),
         };

@@ -1,10 +1,13 @@
 //! Scores whole micro-batches without keeping anything for a backward pass.
 
+use collimate_collective::{OwnNumbers, Ranks, StopFlag, deal};
 use collimate_model::{DropoutKey, TokenLogps};
 use collimate_objective::Evaluation;
-use collimate_text::TokenizedGroup;
+use collimate_store::GroupHead;
+use collimate_text::{GroupLengths, TokenizedGroup};
 
-use crate::control::StopFlag;
+use crate::control::check_stop;
+use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::packs::{PassBudget, by_group};
 use collimate_session::Session;
@@ -34,13 +37,50 @@ impl BatchScorer<'_> {
         let mut logps = Vec::with_capacity(packs.len());
         for (number, pack) in packs.iter().enumerate() {
             if number > 0 {
-                self.stop.check()?;
+                check_stop(self.stop)?;
             }
             let tokens = self.session.score(&self.budget.batch(groups, pack), adapters, dropout)?;
             logps.push(response_logps(&tokens));
         }
         Ok(by_group(&packs, logps, groups.len()))
     }
+}
+
+/// Scores one micro-batch: log-probs by group and response, in nats.
+pub(crate) type Score<'a> = &'a mut dyn FnMut(&[TokenizedGroup]) -> Result<Vec<Vec<f64>>, TrainError>;
+
+/// Scores micro-batches of `data`, each on the rank that it is dealt to; returns all log-probs, by micro-batch, group and
+/// response.
+///
+/// # Errors
+/// As `score`, on any rank; or as [`Ranks::share`].
+pub(crate) fn score_dealt(
+    ranks: &Ranks<'_>,
+    data: &DataSet,
+    micro_batches: &[&[usize]],
+    score: Score<'_>,
+) -> Result<Vec<Vec<Vec<f64>>>, TrainError> {
+    let work = |indices: &&[usize]| -> Result<usize, TrainError> {
+        let tokens = |head: &GroupHead| {
+            head.prompt_tokens()
+                + (0..head.num_responses()).map(|response| head.response_tokens(response)).sum::<usize>()
+        };
+        Ok(data.heads(indices)?.iter().map(tokens).sum())
+    };
+    let owners = match ranks.size() {
+        1 => vec![0; micro_batches.len()],
+        size => deal(&micro_batches.iter().map(work).collect::<Result<Vec<_>, _>>()?, size),
+    };
+    let mut own = micro_batches.iter().zip(&owners).filter(|(_, owner)| **owner == ranks.rank());
+    let items = own.try_fold(Vec::new(), |mut items, (indices, _)| {
+        items.extend(score(&data.select(indices)?)?);
+        Ok::<_, TrainError>(items)
+    });
+    let owner_of_group = micro_batches.iter().zip(&owners).flat_map(|(indices, owner)| vec![*owner; indices.len()]);
+    let counts = || Ok(data.heads(&micro_batches.concat())?.iter().map(|head| head.responses.len()).collect());
+    let mine = items.map(|items| OwnNumbers { items, beside: Vec::new() });
+    let mut all = ranks.share_numbers(&owner_of_group.collect::<Vec<_>>(), counts, mine)?.items.into_iter();
+    Ok(micro_batches.iter().map(|indices| all.by_ref().take(indices.len()).collect()).collect())
 }
 
 /// Sums the log-probs of each response's tokens, in nats.

@@ -1,5 +1,6 @@
 //! A whole run: check, read, open, score the reference, take the steps, write what is left.
 
+mod books;
 mod check;
 mod disk;
 mod evaluate;
@@ -27,6 +28,7 @@ mod summary;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use collimate_collective::{Collective, StopFlag};
 use collimate_files::FolderLock;
 use collimate_recipe::Recipe;
 use collimate_report::{LengthSample, MetricsRow, Rounding};
@@ -35,12 +37,14 @@ use crate::control::{RunContext, RunControl};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::reference::Origins;
+use books::Books;
 use check::check;
 use collimate_progress::Observer;
+use collimate_session::share_of_machine;
 use finish::finish;
-use open::{Opened, open, read_rows};
+use open::{Opened, open};
 use record::write_recipe;
-use resume::check_same_run;
+use resume::{check_same_run, same_checkpoint};
 use rounding::RoundingProbe;
 use sample_prompts::SamplePrompts;
 use steps::{Finished, Start, take_all_steps};
@@ -83,6 +87,8 @@ pub struct TrainSummary {
     pub seconds: f64,
     /// Time of the sample answers.
     pub sample_seconds: f64,
+    /// The most memory that each of several ranks held after a step, in bytes.
+    pub rank_memory: Vec<u64>,
 }
 
 /// Trains as the recipe says, from the start or from the newest intact checkpoint of the output folder.
@@ -106,33 +112,67 @@ pub fn train_in(
     control: &RunControl,
 ) -> Result<TrainSummary, TrainError> {
     let mut context = RunContext::new(&control.stop, observer);
-    collimate_backend::guarded(|| whole_run(lock, recipe, control.resume, &mut context))?
+    collimate_backend::guarded(|| whole_run(Some(lock), recipe, control.resume, &mut context))?
+}
+
+/// [`train`] as one of the ranks of a world, all of which make this call with the same recipe. The first one writes and reports;
+/// its summary alone has figures.
+///
+/// # Errors
+/// As [`train`], on the rank that found it; the others return [`TrainError::Ranks`]. An error that is not found by all ranks at
+/// the same place leaves the others waiting, so whoever gets one must end them ([`Collective::abort`]), unless it is
+/// [`TrainError::Interrupted`], which all ranks return.
+pub fn train_among(
+    recipe: &Recipe,
+    observer: &mut dyn Observer,
+    control: &RunControl,
+    world: &dyn Collective,
+) -> Result<TrainSummary, TrainError> {
+    if world.size() == 1 {
+        return train(recipe, observer, control);
+    }
+    let agreed = StopFlag::default();
+    let mut context = RunContext::among(world, &control.stop, &agreed, observer);
+    let lock = context.ranks.is_first().then(|| FolderLock::acquire(&recipe.output_dir)).transpose();
+    let mut lock = context.ranks.agree(lock.map_err(TrainError::from))?;
+    collimate_backend::guarded(|| whole_run(lock.as_mut(), recipe, control.resume, &mut context))?
 }
 
 fn whole_run(
-    lock: &mut FolderLock,
-    recipe: &Recipe,
+    lock: Option<&mut FolderLock>,
+    given: &Recipe,
     resume: bool,
     context: &mut RunContext<'_>,
 ) -> Result<TrainSummary, TrainError> {
     let begun = Instant::now();
-    let (checked, session, checkpoint) = check(recipe, resume, context)?;
-    let rows = read_rows(recipe, &checked, context)?;
-    let Opened { run, mut session, reference } = open(recipe, &checked, session, rows, lock, context)?;
+    let is_first = context.ranks.is_first();
+    let mut own = share_of_machine(given, &context.ranks)?;
+    let checked = check(&own, given, resume, context).map(|(checked, session, found)| ((checked, session), found));
+    let ((checked, session), checkpoint) = same_checkpoint(&context.ranks, checked)?;
+    let begun_with = match &checkpoint {
+        Some(checkpoint) => checkpoint.state.ranks,
+        None => Some(context.ranks.size()).filter(|size| *size > 1),
+    };
+    // A step's groups are those of the ranks that the run began with, however many there are now.
+    own.gradient_accumulation_steps = own.gradient_accumulation_steps.saturating_mul(begun_with.unwrap_or(1));
+    let recipe = &own;
+    let Opened { mut run, mut session, reference } = open(recipe, &checked, session, lock, context)?;
+    run.given = given;
 
     let origins = Origins::hash(recipe, reference.as_ref())?;
     match &checkpoint {
         Some(checkpoint) => {
-            let note = check_same_run(checkpoint, &run, &origins)?;
+            let note = context.ranks.agree(check_same_run(checkpoint, &run, &origins))?;
             note.iter().for_each(|note| context.observer.note(note));
         }
         // The first file of a run, so that --resume finds it whenever the run is killed.
-        None => write_recipe(recipe)?,
+        None if is_first => write_recipe(given)?,
+        None => {}
     }
     session.notes().iter().for_each(|note| context.observer.note(&format!("warning: {note}")));
     start_lines(&run, session.as_ref(), &checked.outline)?.iter().for_each(|line| context.observer.note(line));
-    let mut samples = SamplePrompts::new(&run, &checked.tokenizer)?;
-    if run.held_out.is_none() {
+    let mut samples = is_first.then(|| SamplePrompts::new(&run, &checked.tokenizer)).transpose()?;
+    if is_first && run.held_out.is_none() {
         length_sample(&run.training)?.write(&recipe.output_dir)?;
     }
     let finished_steps = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.state.global_step);
@@ -140,33 +180,39 @@ fn whole_run(
     let reference = reference.map(&mut begin).transpose()?.flatten();
 
     let answering = Instant::now();
-    samples.before(session.as_mut(), resume, context.observer)?;
+    samples.iter_mut().try_for_each(|samples| samples.before(session.as_mut(), resume, context.observer))?;
     let probe = RoundingProbe::before(&run, session.as_mut())?;
     let samples_took = answering.elapsed();
-    let start = Start { checkpoint, origins: origins.clone(), reference, begun, samples: samples_took };
+    let start =
+        Start { checkpoint, origins: origins.clone(), reference, begun, samples: samples_took, ranks: begun_with };
     let training = Instant::now();
     let finished = take_all_steps(&run, session.as_mut(), start, context)?;
-    let Finished { state, history, mut page, verdict } = finished;
-    samples.after(training.elapsed(), session.as_mut(), context.observer)?;
+    let Finished { state, books, memory } = finished;
+    let training = training.elapsed();
+    samples.iter_mut().try_for_each(|samples| samples.after(training, session.as_mut(), context.observer))?;
     let rounding = probe.map(|probe| probe.after(&run, session.as_mut())).transpose()?;
-    page.write_info()?;
+    let sample_seconds = samples.as_ref().map_or(0.0, SamplePrompts::seconds);
+    let verdict = books.as_ref().and_then(Books::verdict);
+    let history = books.map(Books::close).transpose()?;
 
     let summary = TrainSummary {
         output_dir: recipe.output_dir.clone(),
         num_steps: state.global_step,
         num_groups: run.training.len(),
         base_hash: Some(origins.base),
-        first: history.first,
-        last: history.last,
-        evaluations: history.evaluations,
+        first: history.as_ref().and_then(|history| history.first.clone()),
+        last: history.as_ref().and_then(|history| history.last.clone()),
+        evaluations: history.as_ref().map_or_else(Vec::new, |history| history.evaluations.clone()),
         num_skipped_steps: state.num_skipped_steps,
         rounding,
-        chosen_alarm: history.chosen_alarm,
+        chosen_alarm: history.and_then(|history| history.chosen_alarm),
         verdict,
-        seconds: begun.elapsed().as_secs_f64() - samples.seconds(),
-        sample_seconds: samples.seconds(),
+        seconds: begun.elapsed().as_secs_f64() - sample_seconds,
+        sample_seconds,
+        rank_memory: if context.ranks.size() > 1 { memory } else { Vec::new() },
     };
-    finish(recipe, session.as_ref(), &checked.model, &summary)?;
+    let finished = if is_first { finish(recipe, session.as_ref(), &checked.model, &summary) } else { Ok(()) };
+    context.ranks.agree(finished)?;
     Ok(summary)
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
+use collimate_collective::CollectiveError;
 use collimate_data::DataError;
 use collimate_files::{OutputError, WriteError};
 use collimate_hf::HfError;
@@ -24,7 +25,7 @@ use collimate_train::TrainError;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
 
-use exit_code::{hub_exit_code, report_exit_code, train_exit_code};
+use exit_code::{hub_exit_code, ranks_exit_code, report_exit_code, train_exit_code};
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -110,6 +111,17 @@ pub enum CliError {
     /// The run failed or could not start.
     #[error(transparent)]
     Train(TrainError),
+
+    /// This process cannot be one of several, or another one failed.
+    #[error(transparent)]
+    Ranks(#[from] CollectiveError),
+
+    /// The first of several processes says what is wrong.
+    #[error("rank 0 says what is wrong")]
+    Elsewhere {
+        /// The same as that of the first process.
+        exit_code: u8,
+    },
 }
 
 impl CliError {
@@ -144,6 +156,8 @@ impl CliError {
             Self::Resolve(ResolveError::Hub { problem, .. }) => hub_exit_code(problem),
             Self::Report(error) => report_exit_code(error),
             Self::Train(error) => train_exit_code(error),
+            Self::Elsewhere { exit_code } => *exit_code,
+            Self::Ranks(error) => ranks_exit_code(error),
             _ => 2,
         }
     }

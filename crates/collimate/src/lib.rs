@@ -65,6 +65,7 @@ pub fn run_process<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>)
             stderr(),
             "error: this is a bug of collimate, please report it with the command: {what}{location}"
         );
+        collimate_collective::end_ranks_after_panic();
     }));
     let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (mut out, mut err) = (stdout(), stderr());
@@ -133,6 +134,7 @@ fn execute<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, io: &mu
     let _ = io.out.flush();
     match result {
         Ok(()) => 0,
+        Err(CliError::Elsewhere { exit_code }) => exit_code,
         // The reader of our output is gone, as with `head`.
         Err(CliError::Output { source }) if source.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(error) => {

@@ -26,6 +26,7 @@ impl From<SessionError> for TrainError {
             SessionError::ModelFiles(error) => Self::ModelFiles(error),
             SessionError::Model(error) => error.into(),
             SessionError::Backend(error) => Self::Backend(error),
+            SessionError::Ranks(error) => Self::Ranks(error),
             SessionError::Option { key, message } => Self::RecipeValue { key, message },
             SessionError::Checkpoint { path, message } => Self::Checkpoint { path, message },
             error => Self::Session(error),

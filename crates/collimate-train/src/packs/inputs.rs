@@ -8,8 +8,9 @@ use collimate_files::{ScratchFolder, SpoolFolder, WriteError, free_space, read_e
 use collimate_model::{InputKey, InputPlace, InputStore, StoreError};
 use serde::Serialize;
 
-use crate::control::StopFlag;
+use crate::control::check_stop;
 use crate::error::TrainError;
+use collimate_collective::StopFlag;
 
 /// What the file is called in messages; it has no name on the disk.
 const NAME: &str = "inputs-of-blocks";
@@ -82,7 +83,7 @@ impl InputFile {
 
 impl InputStore for InputFile {
     fn put(&mut self, key: InputKey, bytes: &[u8]) -> Result<(), StoreError> {
-        self.stop.check()?;
+        check_stop(&self.stop)?;
         write_all_at(&self.file, bytes, self.len).map_err(WriteError::at(&self.path)).map_err(TrainError::from)?;
         self.begins.insert(key, self.len);
         self.len += bytes.len() as u64;
@@ -90,7 +91,7 @@ impl InputStore for InputFile {
     }
 
     fn take(&mut self, key: InputKey, bytes: &mut [u8]) -> Result<(), StoreError> {
-        self.stop.check()?;
+        check_stop(&self.stop)?;
         // What was never put is beyond the end.
         let at = self.begins.remove(&key).unwrap_or(self.len);
         let read = read_exact_at(&self.file, bytes, at);

@@ -5,10 +5,11 @@ use collimate_data::counted;
 use collimate_store::GroupNumbers;
 use collimate_text::TokenizedGroup;
 
-use super::Score;
-use crate::control::RunContext;
+use crate::control::{RunContext, check_stop};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
+use crate::scoring::{Score, score_dealt};
+use collimate_collective::Ranks;
 
 /// Responses that are looked up at a time; keys and numbers of more are never in memory.
 const RESPONSES_AT_ONCE: usize = 1 << 17;
@@ -62,7 +63,7 @@ impl Resolver<'_> {
         let (mut total, mut missing, mut num_groups, mut num_windows) = (0, 0, 0_usize, 0);
         let mut all = micro_batches();
         let mut first = None;
-        while let Some(window) = self.next_window(&mut all, RESPONSES_AT_ONCE)? {
+        while let Some(window) = self.next_window(&mut all, RESPONSES_AT_ONCE, &context.ranks)? {
             let keys = || window.iter().flat_map(Keyed::keys);
             total += keys().count();
             missing += keys().filter(|key| self.store.get(*key).is_none()).count();
@@ -82,15 +83,16 @@ impl Resolver<'_> {
         loop {
             let window = match at_hand.take() {
                 None if is_single => break,
-                None => self.next_window(&mut all, RESPONSES_AT_ONCE)?,
+                None => self.next_window(&mut all, RESPONSES_AT_ONCE, &context.ranks)?,
                 window => window,
             };
             let Some(window) = window else { break };
-            for batch in &window {
-                let is_scored = self.number(batch, score, numbers, context);
-                if is_scored.map_err(|error| self.described(error, context))? {
-                    context.observer.advance(batch.num_groups() as u64);
-                    context.stop.check().map_err(|error| self.described(error, context))?;
+            for batches in window.chunks(context.ranks.at_once()) {
+                let num_scored = self.number(batches, score, numbers, context);
+                let num_scored = num_scored.map_err(|error| self.described(error, context))?;
+                if num_scored > 0 {
+                    context.observer.advance(num_scored as u64);
+                    check_stop(context.stop).map_err(|error| self.described(error, context))?;
                 }
             }
         }
@@ -100,11 +102,13 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    /// The next micro-batches, which have some `responses_at_once`, their keys looked up in the store; `None` at the end.
+    /// The next micro-batches, which have some `responses_at_once`, their keys looked up in the first rank's store; `None` at
+    /// the end.
     pub(super) fn next_window(
         &mut self,
         micro_batches: &mut dyn Iterator<Item = Vec<usize>>,
         responses_at_once: usize,
+        ranks: &Ranks<'_>,
     ) -> Result<Option<Vec<Keyed>>, TrainError> {
         let (mut window, mut num_responses): (Vec<Keyed>, usize) = (Vec::new(), 0);
         while num_responses < responses_at_once {
@@ -117,8 +121,29 @@ impl Resolver<'_> {
         if window.is_empty() {
             return Ok(None);
         }
-        self.store.load(window.iter().flat_map(Keyed::keys))?;
+        self.look_up(window.iter(), ranks)?;
         Ok(Some(window))
+    }
+
+    /// Looks up the keys of micro-batches in the store, and on the other ranks what the first one found.
+    pub(super) fn look_up<'k>(
+        &mut self,
+        batches: impl Iterator<Item = &'k Keyed> + Clone,
+        ranks: &Ranks<'_>,
+    ) -> Result<(), TrainError> {
+        let keys = || batches.clone().flat_map(Keyed::keys);
+        self.store.load(keys())?;
+        if ranks.size() == 1 {
+            return Ok(());
+        }
+        // A number that is not finite is in no file, so it says here that there is none.
+        let known = || keys().map(|key| self.store.get(key).unwrap_or(f64::NAN));
+        let known = if ranks.is_first() { known().flat_map(f64::to_le_bytes).collect() } else { Vec::new() };
+        let all = ranks.share(Ok::<_, TrainError>(known))?;
+        let known = all[0].as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+        let found: Vec<_> = keys().zip(known).filter(|(_, logp)| logp.is_finite()).collect();
+        self.store.insert(found.into_iter())?;
+        Ok(())
     }
 
     /// Whether a response of a micro-batch has no number yet.
@@ -126,30 +151,32 @@ impl Resolver<'_> {
         batch.keys().any(|key| self.store.get(key).is_none())
     }
 
-    /// Sets the numbers of a micro-batch that was looked up, after scoring it if one is missing; returns whether it did.
+    /// Sets the numbers of micro-batches that were looked up, after scoring those with a missing one, each on the rank that it is
+    /// dealt to; returns how many groups were scored.
     pub(super) fn number(
         &mut self,
-        batch: &Keyed,
+        batches: &[Keyed],
         score: Score<'_>,
         numbers: &mut GroupNumbers,
         context: &mut RunContext<'_>,
-    ) -> Result<bool, TrainError> {
-        let is_scored = self.lacks(batch);
-        if is_scored {
-            let logps = score(&self.data.select(&batch.indices)?)?;
-            let scored = batch.keys().zip(logps.into_iter().flatten());
+    ) -> Result<usize, TrainError> {
+        let lacking: Vec<&Keyed> = batches.iter().filter(|batch| self.lacks(batch)).collect();
+        if !lacking.is_empty() {
+            let indices: Vec<&[usize]> = lacking.iter().map(|batch| batch.indices.as_slice()).collect();
+            let logps = score_dealt(&context.ranks, self.data, &indices, score)?;
+            let scored = lacking.iter().flat_map(|batch| batch.keys()).zip(logps.into_iter().flatten().flatten());
             if let Some(note) = self.store.insert(scored)? {
                 context.observer.note(&note);
             }
         }
-        for (index, keys) in batch.indices.iter().zip(&batch.keys) {
+        for (index, keys) in batches.iter().flat_map(|batch| batch.indices.iter().zip(&batch.keys)) {
             // A group may recur in a later micro-batch; its first number counts.
             if !numbers.has(*index) {
                 let known: Vec<f64> = keys.iter().map(|key| self.store.get(*key).unwrap_or(f64::NAN)).collect();
                 numbers.set(*index, self.data.store.head(*index)?.first_response, &known)?;
             }
         }
-        Ok(is_scored)
+        Ok(lacking.iter().map(|batch| batch.num_groups()).sum())
     }
 
     /// An interruption with what is kept; other errors as they are.

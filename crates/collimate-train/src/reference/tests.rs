@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use super::resolve::group_keys;
 use super::*;
-use crate::control::StopFlag;
 use crate::dataset::DataSet;
+use collimate_collective::StopFlag;
 use collimate_progress::Silent;
 
 /// A scorer with fake hashes, each one repeated byte.

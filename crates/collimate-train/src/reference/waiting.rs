@@ -8,10 +8,11 @@ use collimate_data::counted;
 
 use super::resolve::{Keyed, Resolver, note_found};
 use super::{Reference, Visits};
-use crate::control::RunContext;
+use crate::control::{RunContext, check_stop};
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;
+use collimate_collective::Ranks;
 
 /// Responses that are looked up at a time. They stay in memory beside the training, so they are fewer than before it.
 const RESPONSES_AT_ONCE: usize = 1 << 14;
@@ -50,7 +51,7 @@ impl<'a> Waiting<'a> {
         *data.reference() = Some(data.no_numbers()?);
         let (window, spent) = (VecDeque::new(), Duration::ZERO);
         let mut waiting = Self { reference, data, micro_batches, window, is_looked_up: false, num_scored: 0, spent };
-        waiting.next_window()?;
+        waiting.next_window(&context.ranks)?;
         let store = &waiting.reference.store;
         let keys = || waiting.window.iter().flat_map(Keyed::keys);
         let (total, found) = (keys().count(), keys().filter(|key| store.get(*key).is_some()).count());
@@ -81,7 +82,7 @@ impl<'a> Waiting<'a> {
         while !is_known(self.data) && self.advance(policy, context)? {}
         let spent = begun.elapsed();
         self.spent += spent;
-        if self.window.is_empty() && self.num_scored > 0 && !self.next_window()? {
+        if self.window.is_empty() && self.num_scored > 0 && !self.next_window(&context.ranks)? {
             let (scored, seconds) = (counted(self.num_scored, "prompt"), self.spent.as_secs_f64());
             context.observer.note(&format!("reference log-probs: all are known; {scored} scored in {seconds:.1} s"));
             self.num_scored = 0;
@@ -104,33 +105,35 @@ impl<'a> Waiting<'a> {
         self.reference.logps(policy, visits, context)
     }
 
-    /// Sets the numbers of the next micro-batch; returns whether there was one.
+    /// Sets the numbers of the next micro-batches; returns whether there was one.
     fn advance(&mut self, policy: &mut BatchScorer<'_>, context: &mut RunContext<'_>) -> Result<bool, TrainError> {
-        if self.window.is_empty() && !self.next_window()? {
+        if self.window.is_empty() && !self.next_window(&context.ranks)? {
             return Ok(false);
         }
-        if !self.is_looked_up {
-            self.reference.store.load(self.window.iter().flat_map(Keyed::keys))?;
-            self.is_looked_up = true;
-        }
-        let Some(batch) = self.window.pop_front() else { return Ok(false) };
         let Reference { store, scorer, .. } = &mut self.reference;
         let mut resolver = Resolver { store, scorer, data: self.data };
+        if !self.is_looked_up {
+            resolver.look_up(self.window.iter(), &context.ranks)?;
+            self.is_looked_up = true;
+        }
+        let count = context.ranks.at_once().min(self.window.len());
+        let batches: Vec<Keyed> = self.window.drain(..count).collect();
         let mut numbers = self.data.reference();
         let Some(numbers) = numbers.as_mut() else { return Ok(false) };
         let score = &mut |groups: &[_]| policy.score(groups, false, None);
-        if resolver.number(&batch, score, numbers, context)? {
-            self.num_scored += batch.num_groups();
-            context.stop.check()?;
+        let num_scored = resolver.number(&batches, score, numbers, context)?;
+        if num_scored > 0 {
+            self.num_scored += num_scored;
+            check_stop(context.stop)?;
         }
         Ok(true)
     }
 
     /// Looks up the next micro-batches; returns whether there are any.
-    fn next_window(&mut self) -> Result<bool, TrainError> {
+    fn next_window(&mut self, ranks: &Ranks<'_>) -> Result<bool, TrainError> {
         let Reference { store, scorer, .. } = &mut self.reference;
         let mut resolver = Resolver { store, scorer, data: self.data };
-        let window = resolver.next_window(&mut *self.micro_batches, RESPONSES_AT_ONCE)?;
+        let window = resolver.next_window(&mut *self.micro_batches, RESPONSES_AT_ONCE, ranks)?;
         let Some(window) = window else { return Ok(false) };
         self.window = window.into();
         self.is_looked_up = true;

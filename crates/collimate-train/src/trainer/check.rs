@@ -49,23 +49,27 @@ pub(super) struct Checked {
     pub(super) store_folder: StoreFolder,
 }
 
-/// Checks objective, model folder, tokenizer and output folder, and finds the checkpoint to continue from. The session is
-/// ready to be opened.
+/// Checks objective, model folder, tokenizer and output folder, and finds the checkpoint to continue from, with the recipe as it
+/// was given. The session is ready to be opened.
 ///
 /// # Errors
 /// Something is missing, unknown or incompatible.
 pub(super) fn check(
     recipe: &Recipe,
+    given: &Recipe,
     resume: bool,
     context: &mut RunContext<'_>,
 ) -> Result<(Checked, CheckedSession, Option<Checkpoint>), TrainError> {
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
     let model = recipe.model_name_or_path.clone().ok_or_else(|| missing("model_name_or_path"))?;
     let sources = recipe.data.clone().ok_or_else(|| missing("data"))?;
-    check_folder(recipe, resume)?;
+    let is_first = context.ranks.is_first();
+    if is_first {
+        check_folder(recipe, resume)?;
+    }
     set_threads(recipe.num_threads);
     let mut session = check_model(recipe, &model)?;
-    let checkpoint = find_checkpoint(recipe, resume, context)?;
+    let checkpoint = if is_first { find_checkpoint(given, resume, context)? } else { None };
     let tokenizer = tokenizer_changes(recipe).open(&model)?;
     session.options.ends = tokenizer.turn_ends().ids().to_vec();
     let (outline, beside) = (session.outline.clone(), session.options_beside());

@@ -3,13 +3,14 @@
 use collimate_objective::{EvaluatedGroup, StreamedEvaluation};
 use collimate_report::metrics::evaluation_row;
 use collimate_report::{GroupFigures, LengthSample, LengthSampler, MetricsRow};
+use collimate_text::TokenizedGroup;
 
 use super::nonfinite::in_logps;
 use super::run::Run;
 use crate::control::RunContext;
 use crate::dataset::group_outcome;
 use crate::error::TrainError;
-use crate::scoring::BatchScorer;
+use crate::scoring::{BatchScorer, score_dealt};
 use collimate_checkpoint::TrainerState;
 use collimate_session::Session;
 
@@ -48,7 +49,9 @@ impl Run<'_> {
     ) -> Result<Option<MetricsRow>, TrainError> {
         let Some(held_out) = &self.held_out else { return Ok(None) };
         context.observer.stage("evaluation", Some(held_out.len() as u64));
-        let mut scorer = BatchScorer { session, budget: &self.budget, stop: context.stop };
+        let ranks = context.ranks.clone();
+        let mut scorer = BatchScorer { session, budget: &self.budget, stop: ranks.stop_alone() };
+        let score = &mut |groups: &[TokenizedGroup]| scorer.score(groups, true, None);
         let mut evaluation = StreamedEvaluation::new(self.objective);
         let rejected = |error| held_out.at_group(error, |index| index);
         let mut figures = Figures {
@@ -58,16 +61,18 @@ impl Run<'_> {
             num_groups: 0,
         };
         let size = self.recipe.per_device_eval_batch_size.max(1);
-        for start in (0..held_out.len()).step_by(size) {
-            let indices: Vec<usize> = (start..start.saturating_add(size).min(held_out.len())).collect();
-            let logps = match scorer.score(&held_out.select(&indices)?, true, None) {
+        let at_once = size.saturating_mul(ranks.at_once());
+        for start in (0..held_out.len()).step_by(at_once) {
+            let indices: Vec<usize> = (start..start.saturating_add(at_once).min(held_out.len())).collect();
+            let micro_batches: Vec<&[usize]> = indices.chunks(size).collect();
+            let logps = match score_dealt(&ranks, held_out, &micro_batches, score) {
                 Err(TrainError::Interrupted { .. }) => {
                     context.observer.finish();
                     return Ok(None);
                 }
                 logps => logps?,
             };
-            let scores = held_out.scores(&indices, logps)?;
+            let scores = held_out.scores(&indices, logps.concat())?;
             if let Some(culprit) = in_logps(&indices, &scores) {
                 let (location, problem) = ("evaluation".to_owned(), culprit.describe(held_out)?);
                 return Err(TrainError::RowNotFinite { location, problem });
@@ -84,7 +89,10 @@ impl Run<'_> {
         figures.add(evaluation.finish().map_err(rejected)?);
         let row = evaluation_row(state.global_step, state.epoch, figures.mean_loss(), &figures.groups);
         // Written before the row is recorded: a resumed run skips an evaluation that has a row.
-        figures.lengths.finish().write(&self.recipe.output_dir)?;
+        let lengths = figures.lengths.finish();
+        if ranks.is_first() {
+            lengths.write(&self.recipe.output_dir)?;
+        }
         context.observer.step(&row);
         context.observer.finish();
         Ok(Some(row))

@@ -20,7 +20,7 @@ use collimate_kernels::join;
 use collimate_session::{CheckedSession, Session};
 
 /// The rows of a run, or the tokens that an earlier run made of them.
-pub(super) struct Rows<'a> {
+struct Rows<'a> {
     training: Preparation<'a>,
     /// Evaluation data of its own; what is held out of the training data is prepared with that.
     held_out: Option<Preparation<'a>>,
@@ -45,17 +45,17 @@ struct Prepared {
 }
 
 /// Reads the rows to train on and those to evaluate on, if any, unless their tokens are known.
-pub(super) fn read_rows<'a>(
+fn read_rows<'a>(
     recipe: &'a Recipe,
     checked: &'a Checked,
-    context: &mut RunContext<'_>,
+    observer: &mut dyn Observer,
 ) -> Result<Rows<'a>, TrainError> {
     let min_responses = checked.needs.min_responses;
     let bytes = checked.outline.allowance(recipe).bytes;
     let memory = bytes.map(|bytes| bytes.saturating_sub(checked.outline.costs.resident + PROGRAM));
     let mut begin = |request: DataRequest<'a>| {
         let encoder = encoder(recipe, &checked.tokenizer, min_responses);
-        Preparation::begin(DataRequest { memory, ..request }, encoder, &checked.store_folder, true, context.observer)
+        Preparation::begin(DataRequest { memory, ..request }, encoder, &checked.store_folder, true, observer)
     };
     let training = begin(training_request(recipe, &checked.sources, min_responses)?)?;
     let held_out = match &recipe.eval_data {
@@ -65,7 +65,8 @@ pub(super) fn read_rows<'a>(
     Ok(Rows { training, held_out })
 }
 
-/// Tokenizes the rows and opens the model concurrently; from here on the output folder is kept.
+/// Reads and tokenizes the rows and opens the model concurrently; from here on the output folder is kept. The first of several
+/// ranks makes the tokens, which the others then find.
 ///
 /// # Errors
 /// A row cannot be used, the model cannot be opened, or a response does not fit into memory.
@@ -73,22 +74,44 @@ pub(super) fn open<'a>(
     recipe: &'a Recipe,
     checked: &'a Checked,
     session: CheckedSession,
-    rows: Rows<'_>,
-    lock: &mut FolderLock,
+    lock: Option<&mut FolderLock>,
     context: &mut RunContext<'_>,
 ) -> Result<Opened<'a>, TrainError> {
-    let observer = &mut *context.observer;
+    let ranks = context.ranks.clone();
+    let first_rows = ranks.is_first().then(|| read_rows(recipe, checked, context.observer)).transpose();
+    let first_rows = ranks.agree(first_rows)?;
+    let (here, observer) = (&ranks, &mut *context.observer);
     let (prepared, session) = std::thread::scope(|scope| {
-        let preparation = scope.spawn(move || prepare(recipe, checked, rows, observer));
+        let preparation = scope.spawn(move || match first_rows {
+            Some(rows) => here.agree(prepare(recipe, checked, rows, true, observer)),
+            None => {
+                here.agree(Ok::<_, TrainError>(()))?;
+                prepare(recipe, checked, read_rows(recipe, checked, observer)?, false, observer)
+            }
+        });
         // Opened on this thread: see `run_passes_on_the_main_thread`.
         let session = session.open();
         (join(preparation), session)
     });
-    let Prepared { training, held_out, notes, reference } = prepared?;
-    remove_leftovers(&recipe.output_dir)?;
-    lock.keep_folder();
+    let Prepared { training, held_out, notes, reference } = ranks.agree(prepared)?;
+    if let Some(lock) = lock {
+        remove_leftovers(&recipe.output_dir)?;
+        lock.keep_folder();
+    }
     notes.iter().for_each(|note| context.observer.note(note));
-    let session = session?;
+    let session = ranks.agree(session.map_err(TrainError::from))?;
+    let run = ranks.agree(assemble(recipe, checked, session.as_ref(), training, held_out))?;
+    Ok(Opened { run, session, reference: ranks.agree(reference.transpose())? })
+}
+
+/// The run itself, once it is known that it fits into memory and onto the disk.
+fn assemble<'a>(
+    recipe: &'a Recipe,
+    checked: &'a Checked,
+    session: &dyn Session,
+    training: GroupStore,
+    held_out: Option<GroupStore>,
+) -> Result<Run<'a>, TrainError> {
     check_experts(recipe, session.config())?;
     let widest = training.totals().most_responses;
     let widest = widest.max(held_out.as_ref().map_or(1, |data| data.totals().most_responses));
@@ -101,13 +124,14 @@ pub(super) fn open<'a>(
     budget.check(&run.training)?;
     run.held_out.as_ref().map_or(Ok(()), |held_out| budget.check(held_out))?;
     PlannedDisk::new(recipe, &checked.outline, Some(&run.counts)).check(recipe)?;
-    Ok(Opened { run, session, reference: reference.transpose()? })
+    Ok(run)
 }
 
 fn prepare(
     recipe: &Recipe,
     checked: &Checked,
     rows: Rows<'_>,
+    is_first: bool,
     observer: &mut dyn Observer,
 ) -> Result<Prepared, TrainError> {
     let needs = &checked.needs;
@@ -121,7 +145,7 @@ fn prepare(
     }
     let stores = std::iter::once(&training).chain(&held_out);
     let notes = stores.flat_map(|store| store.notes().to_vec()).chain(found).collect();
-    let reference = needs.reference.then(|| Reference::open(recipe, &checked.beside));
+    let reference = needs.reference.then(|| Reference::open(recipe, &checked.beside, is_first));
     Ok(Prepared { training, held_out, notes, reference })
 }
 

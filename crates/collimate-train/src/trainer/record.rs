@@ -3,6 +3,7 @@
 use collimate_data::{counted, either};
 use std::path::PathBuf;
 
+use collimate_collective::Collective;
 use collimate_files::{ShardSize, write_atomically};
 use collimate_hf::StorageDtype;
 use collimate_recipe::Recipe;
@@ -23,6 +24,15 @@ pub(super) struct Record {
     events: Option<EventWriter>,
     trackers: Vec<Tracker>,
     pub(super) history: RowHistory,
+}
+
+/// What a checkpoint has of a run.
+#[derive(Clone, Copy)]
+pub(super) struct Saved<'a> {
+    pub(super) session: &'a dyn Session,
+    pub(super) state: &'a TrainerState,
+    /// The ranks that have the optimizer's moments.
+    pub(super) world: &'a dyn Collective,
 }
 
 /// The digest of a run's rows, of constant size.
@@ -114,12 +124,8 @@ impl Record {
     }
 
     /// Writes a checkpoint, and removes those it supersedes beyond `limit`.
-    pub(super) fn save(
-        &self,
-        session: &dyn Session,
-        state: &TrainerState,
-        limit: Option<usize>,
-    ) -> Result<PathBuf, TrainError> {
+    pub(super) fn save(&self, saved: &Saved<'_>, limit: Option<usize>) -> Result<PathBuf, TrainError> {
+        let Saved { session, state, world } = *saved;
         // The rows that a checkpoint counts must reach the disk before it does.
         self.writer.sync()?;
         let state = TrainerState { num_rows: self.history.num_rows, ..state.clone() };
@@ -129,7 +135,7 @@ impl Record {
         let kept = Kept { recipe_yaml: &self.recipe_yaml, limit };
         collimate_checkpoint::save(&self.folder, &state, &kept, |folder| {
             session.save_model(folder, StorageDtype::F32, ShardSize::default())?;
-            Ok::<_, TrainError>(session.save_optimizer(folder)?)
+            Ok::<_, TrainError>(session.save_optimizer(folder, world)?)
         })
     }
 }

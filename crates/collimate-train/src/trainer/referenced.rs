@@ -38,7 +38,8 @@ impl Run<'_> {
         session: &mut dyn Session,
         context: &mut RunContext<'_>,
     ) -> Result<(), TrainError> {
-        let scorer = &mut BatchScorer { session, budget: &self.budget, stop: context.stop };
+        let stop = context.ranks.stop_alone().clone();
+        let scorer = &mut BatchScorer { session, budget: &self.budget, stop: &stop };
         let visits = Visits { data: &self.training, micro_batches: &|| Box::new(self.first_visits(0)) };
         reference.logps(scorer, &visits, context)?;
         self.of_held_out(|visits| reference.logps(scorer, visits, context))
@@ -55,7 +56,8 @@ impl Run<'_> {
         session: &mut dyn Session,
         context: &mut RunContext<'_>,
     ) -> Result<Duration, TrainError> {
-        let scorer = &mut BatchScorer { session, budget: &self.budget, stop: context.stop };
+        let stop = context.ranks.stop_alone().clone();
+        let scorer = &mut BatchScorer { session, budget: &self.budget, stop: &stop };
         reference.before_step(&self.visits(step), scorer, context)
     }
 
@@ -72,7 +74,8 @@ impl Run<'_> {
         if self.held_out.as_ref().is_some_and(|data| data.reference().is_some()) {
             return Ok(());
         }
-        let scorer = &mut BatchScorer { session, budget: &self.budget, stop: context.stop };
+        let stop = context.ranks.stop_alone().clone();
+        let scorer = &mut BatchScorer { session, budget: &self.budget, stop: &stop };
         self.of_held_out(|visits| reference.of_all(visits, scorer, context))
     }
 

@@ -1,5 +1,8 @@
 //! Decides which checkpoint a run may continue from.
 
+use std::path::PathBuf;
+
+use collimate_collective::CollectiveError;
 use collimate_data::counted;
 use collimate_files::recover_folders;
 use collimate_recipe::Recipe;
@@ -8,7 +11,8 @@ use super::run::Run;
 use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::reference::Origins;
-use collimate_checkpoint::Checkpoint;
+use collimate_checkpoint::{Checkpoint, TrainerState};
+use collimate_collective::Ranks;
 
 /// Finds the checkpoint to continue from; notes if there is none. Without `resume` there is none: `check_folder` has made sure
 /// that the output folder holds no run.
@@ -39,6 +43,31 @@ pub(super) fn find_checkpoint(
             Ok(None)
         }
     }
+}
+
+/// The checkpoint that the first rank found, on all ranks.
+///
+/// # Errors
+/// The first that any rank found wrong with the run.
+pub(super) fn same_checkpoint<T>(
+    ranks: &Ranks<'_>,
+    checked: Result<(T, Option<Checkpoint>), TrainError>,
+) -> Result<(T, Option<Checkpoint>), TrainError> {
+    if ranks.size() == 1 {
+        return checked;
+    }
+    let (checked, found) = match checked {
+        Ok((checked, found)) => (Some(checked), Ok(found)),
+        Err(error) => (None, Err(error)),
+    };
+    let mine = found.map(|found| {
+        let found = found.map(|Checkpoint { path, state }| (path, state));
+        serde_json::to_vec(&found).unwrap_or_default()
+    });
+    let all = ranks.share(mine)?;
+    let found: Option<(PathBuf, TrainerState)> = serde_json::from_slice(&all[0]).ok().flatten();
+    let checked = checked.ok_or(TrainError::Ranks(CollectiveError::Closed))?;
+    Ok((checked, found.map(|(path, state)| Checkpoint { path, state })))
 }
 
 /// Checks that a checkpoint belongs to a run on the same data with the same model and reference, whatever they are called,

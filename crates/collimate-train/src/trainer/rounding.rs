@@ -6,10 +6,10 @@ use collimate_text::TokenizedGroup;
 
 use super::run::Run;
 use super::storage::{dtype_is_named, storage_dtype};
-use crate::control::StopFlag;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::scoring::BatchScorer;
+use collimate_collective::StopFlag;
 use collimate_session::Session;
 
 /// Most groups to measure with.

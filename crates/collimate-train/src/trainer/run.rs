@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use collimate_collective::deal;
 use collimate_model::DropoutKey;
 use collimate_objective::Objective;
 use collimate_progress::Agenda;
 use collimate_recipe::{DueSteps, Recipe, Schedule, StepCounts};
+use collimate_store::GroupHead;
 use collimate_text::{GroupLengths, TokenizedGroup};
 
 use crate::dataset::DataSet;
@@ -15,7 +17,10 @@ use crate::prepare::epoch_order;
 
 /// Everything a run reads; constant but for the reference's log-probs, which are filled in as they become known.
 pub(super) struct Run<'a> {
+    /// As this process computes: its share of the machine, and the micro-batches of a step on all ranks.
     pub(super) recipe: &'a Recipe,
+    /// As it was given, for the files of the run.
+    pub(super) given: &'a Recipe,
     pub(super) objective: &'a dyn Objective,
     pub(super) budget: PassBudget,
     pub(super) training: DataSet,
@@ -27,13 +32,25 @@ pub(super) struct Run<'a> {
     order: Mutex<(usize, Arc<Vec<u32>>)>,
 }
 
-/// Groups with a common forward and backward pass where memory allows.
-pub(super) struct MicroBatch<'a> {
+/// Groups of a step whose log-probs are shared before any of them goes backward: a micro-batch for each rank.
+pub(super) struct Round<'a> {
     /// Index of the first of these groups within the step.
     pub(super) offset: usize,
     /// Indices of the groups in the training data.
     pub(super) indices: &'a [usize],
+    /// The rank of each group.
+    pub(super) owners: Vec<usize>,
+    /// This rank's groups.
     pub(super) groups: Vec<TokenizedGroup>,
+}
+
+/// How a step's groups are dealt out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dealing {
+    pub(super) rank: usize,
+    pub(super) ranks: usize,
+    /// Whether micro-batches stay whole: a balance loss needs the load of all its groups.
+    pub(super) whole: bool,
 }
 
 impl<'a> Run<'a> {
@@ -48,7 +65,8 @@ impl<'a> Run<'a> {
         let schedule = recipe.schedule(&counts);
         let order = Mutex::new((usize::MAX, Arc::default()));
         let folders = InputFolders::of_run(&recipe.output_dir);
-        Self { recipe, objective, budget, training, held_out, counts, schedule, folders, order }
+        let given = recipe;
+        Self { recipe, given, objective, budget, training, held_out, counts, schedule, folders, order }
     }
 
     /// How a micro-batch goes through the model.
@@ -86,15 +104,41 @@ impl<'a> Run<'a> {
         Arc::clone(&last.1)
     }
 
-    /// Divides a step's groups into micro-batches, each read when its turn comes.
-    pub(super) fn micro_batches<'b>(
+    /// Divides a step's groups into rounds, whose groups are read when their turn comes.
+    pub(super) fn rounds<'b>(
         &'b self,
         visits: &'b [usize],
-    ) -> impl Iterator<Item = Result<MicroBatch<'b>, TrainError>> {
-        let size = self.recipe.per_device_train_batch_size.max(1);
+        dealing: Dealing,
+    ) -> impl Iterator<Item = Result<Round<'b>, TrainError>> {
+        let size = self.micro_batch().saturating_mul(dealing.ranks);
         visits.chunks(size).enumerate().map(move |(i, indices)| {
-            Ok(MicroBatch { offset: i * size, indices, groups: self.training.select(indices)? })
+            let owners = self.owners(indices, dealing)?;
+            let mine = indices.iter().zip(&owners).filter(|(_, owner)| **owner == dealing.rank);
+            let mine: Vec<usize> = mine.map(|(index, _)| *index).collect();
+            Ok(Round { offset: i * size, indices, groups: self.training.select(&mine)?, owners })
         })
+    }
+
+    /// Prompts of a micro-batch.
+    pub(super) fn micro_batch(&self) -> usize {
+        self.recipe.per_device_train_batch_size.max(1)
+    }
+
+    /// How many responses each group has.
+    pub(super) fn counts_of(&self, indices: &[usize]) -> Result<Vec<usize>, TrainError> {
+        Ok(self.training.heads(indices)?.iter().map(|head| head.responses.len()).collect())
+    }
+
+    /// The rank that each group of a round is dealt to, by tokens.
+    fn owners(&self, indices: &[usize], dealing: Dealing) -> Result<Vec<usize>, TrainError> {
+        if dealing.ranks == 1 {
+            return Ok(vec![0; indices.len()]);
+        }
+        let unit = if dealing.whole { self.micro_batch() } else { 1 };
+        let heads = self.training.heads(indices)?;
+        let tokens = |heads: &[GroupHead]| heads.iter().map(|head| self.budget.group_tokens(head)).sum();
+        let owners = deal(&heads.chunks(unit).map(tokens).collect::<Vec<usize>>(), dealing.ranks);
+        Ok((0..indices.len()).map(|position| owners[position / unit]).collect())
     }
 
     /// Learning rate of a step, which counts from 0.

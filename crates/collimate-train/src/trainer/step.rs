@@ -1,23 +1,25 @@
 //! One optimizer step: forward, ask the objective, backward, update.
 
-use collimate_backend::give_back_memory;
-use collimate_model::{ForwardOptions, RouterLoad};
+mod passes;
+
+use std::time::Instant;
+
 use collimate_objective::Evaluation;
+use collimate_progress::{RankShare, resident_bytes};
 use collimate_report::GroupOutcome;
-use collimate_text::TokenizedGroup;
 
 use super::nonfinite::{Culprit, in_evaluation, in_logps};
-use super::run::{MicroBatch, Run};
+use super::run::{Dealing, Round, Run};
 use super::self_check::self_check;
-use crate::control::StopFlag;
 use crate::dataset::group_outcome;
 use crate::error::TrainError;
-use crate::packs::{InputsIn, Pack, Passes, by_group};
-use crate::scoring::{BatchScorer, response_logps, slice};
+use crate::packs::InputsIn;
+use crate::scoring::slice;
+use collimate_collective::{OwnNumbers, Ranks, SharedNumbers};
 use collimate_session::Session;
 use collimate_session::UpdateOptions;
 
-/// The outcome of one step.
+/// The outcome of one step, the same on all ranks.
 pub(super) struct StepOutcome {
     /// Mean over the step's groups, plus the weighted balance loss; NaN if there is a culprit.
     pub(super) loss: f64,
@@ -28,7 +30,15 @@ pub(super) struct StepOutcome {
     /// Why the parameters stayed as they were, if they did.
     pub(super) culprit: Option<Culprit>,
     pub(super) groups: Vec<GroupOutcome>,
-    pub(super) num_tokens: u64,
+    /// What each rank did.
+    pub(super) shares: Vec<RankShare>,
+}
+
+impl StepOutcome {
+    /// Tokens that all ranks computed.
+    pub(super) fn num_tokens(&self) -> u64 {
+        self.shares.iter().map(|share| share.tokens).sum()
+    }
 }
 
 /// A step in progress.
@@ -39,24 +49,12 @@ struct Step<'a> {
     index: usize,
     /// Indices of the step's groups.
     visits: &'a [usize],
-    stop: &'a StopFlag,
+    ranks: &'a Ranks<'a>,
     outcome: StepOutcome,
+    /// What this rank did.
+    own: RankShare,
     /// The coefficients c_k of the groups so far.
     coefficients: Vec<Vec<f64>>,
-}
-
-/// The state between forward and backward pass.
-struct Forward {
-    passes: Passes,
-    /// The policy's log-probs, by group and response, in nats.
-    logps: Vec<Vec<f64>>,
-    balance: Option<Balance>,
-}
-
-/// The balance loss of a micro-batch in a mixture of experts.
-struct Balance {
-    load: RouterLoad,
-    weight: f64,
 }
 
 /// Takes one step, counted from 0.
@@ -65,28 +63,32 @@ struct Balance {
 ///
 /// # Errors
 /// The objective rejects a group, the first step's self-check fails, or a token is not in the vocabulary. Between the packs of
-/// a divided micro-batch, which may take minutes, a requested stop ends the step: [`TrainError::Interrupted`].
+/// a divided micro-batch, which may take minutes, a requested stop ends the step: [`TrainError::Interrupted`]. Several ranks
+/// finish it.
 pub(super) fn take_step(
     run: &Run<'_>,
     session: &mut dyn Session,
     index: usize,
-    stop: &StopFlag,
+    ranks: &Ranks<'_>,
 ) -> Result<StepOutcome, TrainError> {
     let visits = run.visits(index);
-    let mut step = Step::new(run, session, index, &visits, stop);
+    let mut step = Step::new(run, session, index, &visits, ranks);
     // An objective that couples prompts must see the whole step before any coefficient is known.
     let whole = if run.objective.needs().couples_batch { step.ask_about_all()? } else { None };
-    for micro_batch in run.micro_batches(&visits) {
-        let micro_batch = micro_batch?;
+    for round in run.rounds(&visits, step.dealing()) {
+        let round = round?;
         if step.outcome.culprit.is_some() {
             break;
         }
-        let forward = step.forward(&micro_batch)?;
-        if let Some(coefficients) = step.ask(&micro_batch, &forward.logps, whole.as_ref())? {
-            step.backward(&micro_batch, &forward, coefficients)?;
+        let forward = step.forward(&round);
+        let (forward, shared) = step.share(&round, forward)?;
+        if let Some(coefficients) = step.ask_about_round(&round, shared, whole.as_ref())? {
+            step.backward(&round, &forward, coefficients)?;
         }
     }
     step.update()?;
+    let all = ranks.share(Ok::<_, TrainError>(step.own.to_bytes()))?;
+    step.outcome.shares = all.iter().map(|bytes| RankShare::from_bytes(bytes)).collect();
     Ok(step.outcome)
 }
 
@@ -96,7 +98,7 @@ impl<'a> Step<'a> {
         session: &'a mut dyn Session,
         index: usize,
         visits: &'a [usize],
-        stop: &'a StopFlag,
+        ranks: &'a Ranks<'a>,
     ) -> Self {
         let outcome = StepOutcome {
             loss: 0.0,
@@ -104,17 +106,29 @@ impl<'a> Step<'a> {
             grad_norm: f64::NAN,
             culprit: None,
             groups: Vec::new(),
-            num_tokens: 0,
+            shares: Vec::new(),
         };
-        Self { run, session, index, visits, stop, outcome, coefficients: Vec::new() }
+        let own = RankShare { memory: resident_bytes().unwrap_or(0), ..RankShare::default() };
+        Self { run, session, index, visits, ranks, outcome, own, coefficients: Vec::new() }
+    }
+
+    /// How groups are dealt out.
+    fn dealing(&self) -> Dealing {
+        let whole = self.session.config().experts.is_some();
+        Dealing { rank: self.ranks.rank(), ranks: self.ranks.size(), whole }
     }
 
     /// Scores all of the step's groups and asks the objective about them; `None` if a log-prob is not finite.
     fn ask_about_all(&mut self) -> Result<Option<Evaluation>, TrainError> {
         let run = self.run;
         let mut logps = Vec::new();
-        for micro_batch in run.micro_batches(self.visits) {
-            logps.extend(self.score(&micro_batch?.groups)?);
+        for round in run.rounds(self.visits, self.dealing()) {
+            let round = round?;
+            let begun = Instant::now();
+            let mine = self.score(&round.groups).map(|items| OwnNumbers { items, beside: Vec::new() });
+            self.own.seconds += begun.elapsed().as_secs_f64();
+            let counts = || run.counts_of(round.indices);
+            logps.extend(self.ranks.share_numbers(&round.owners, counts, mine)?.items);
         }
         let scores = run.training.scores(self.visits, logps)?;
         if let Some(culprit) = in_logps(self.visits, &scores) {
@@ -124,42 +138,46 @@ impl<'a> Step<'a> {
         run.training.ask(run.objective, self.visits, &scores).map(Some)
     }
 
-    /// The policy's log-probs of a micro-batch. If its packs go together, the forward pass is kept for backward; otherwise only the log-probs are kept, and each pack's forward pass is repeated.
-    fn forward(&mut self, micro_batch: &MicroBatch<'_>) -> Result<Forward, TrainError> {
-        let groups = &micro_batch.groups;
-        let passes = self.run.passes(groups)?;
-        // Discards the load of earlier passes in this step.
-        self.session.take_router_load();
-        let logps = match &passes.together {
-            Some(inputs) => self.forward_packs(groups, &passes.packs, inputs)?,
-            None => {
-                let logps = self.score(groups)?;
-                give_back_memory();
-                logps
-            }
-        };
-        // By now every token has been routed exactly once, so the load that the balance loss divides by is complete.
-        let balance = self.balance(self.share(micro_batch));
-        Ok(Forward { passes, logps, balance })
-    }
-
-    /// Asks the objective about a micro-batch, or takes its part of `whole`; `None` if a figure is not finite.
-    fn ask(
+    /// Asks the objective about each micro-batch of a round; returns the coefficients of all groups, or `None` if a figure is
+    /// not finite.
+    fn ask_about_round(
         &mut self,
-        micro_batch: &MicroBatch<'_>,
-        logps: &[Vec<f64>],
+        round: &Round<'_>,
+        shared: SharedNumbers,
         whole: Option<&Evaluation>,
     ) -> Result<Option<Vec<Vec<f64>>>, TrainError> {
-        let (run, indices) = (self.run, micro_batch.indices);
-        let scores = run.training.scores(indices, logps.to_vec())?;
+        let size = self.run.micro_batch();
+        let mut coefficients = Vec::with_capacity(round.indices.len());
+        for (number, indices) in round.indices.chunks(size).enumerate() {
+            let start = number * size;
+            // Where there is a balance loss, the micro-batch is whole on one rank.
+            let balance = shared.beside[round.owners[start]].first();
+            balance.iter().for_each(|loss| self.add_balance(**loss));
+            let logps = shared.items[start..start + indices.len()].to_vec();
+            let part = whole.map(|whole| slice(whole, round.offset + start, indices.len()));
+            let Some(found) = self.ask(indices, logps, part)? else { return Ok(None) };
+            coefficients.extend(found);
+        }
+        Ok(Some(coefficients))
+    }
+
+    /// Asks the objective about a micro-batch, unless it was asked about the whole step; `None` if a figure is not finite.
+    fn ask(
+        &mut self,
+        indices: &[usize],
+        logps: Vec<Vec<f64>>,
+        part: Option<Evaluation>,
+    ) -> Result<Option<Vec<Vec<f64>>>, TrainError> {
+        let run = self.run;
+        let scores = run.training.scores(indices, logps)?;
         if let Some(culprit) = in_logps(indices, &scores) {
             self.give_up(culprit);
             return Ok(None);
         }
         // The objective differentiates the mean over the groups it sees; the step needs the mean over all its groups.
-        let (evaluation, factor) = match whole {
-            Some(whole) => (slice(whole, micro_batch.offset, indices.len()), 1.0),
-            None => (run.training.ask(run.objective, indices, &scores)?, self.share(micro_batch)),
+        let (evaluation, factor) = match part {
+            Some(part) => (part, 1.0),
+            None => (run.training.ask(run.objective, indices, &scores)?, self.share_of(indices.len())),
         };
         if self.index == 0 {
             self_check(run, indices, &scores, &evaluation)?;
@@ -176,85 +194,15 @@ impl<'a> Step<'a> {
         Ok(Some(coefficients))
     }
 
-    /// Adds a micro-batch's gradients, pack by pack.
-    fn backward(
-        &mut self,
-        micro_batch: &MicroBatch<'_>,
-        forward: &Forward,
-        coefficients: Vec<Vec<f64>>,
-    ) -> Result<(), TrainError> {
-        let (groups, packs) = (&micro_batch.groups, &forward.passes.packs);
-        let together = forward.passes.together.is_some();
-        for packs in packs.chunks(if together { packs.len().max(1) } else { 1 }) {
-            if !together {
-                self.stop.check()?;
-                self.forward_packs(groups, packs, &InputsIn::Device)?;
-            }
-            let tokens = |pack| self.run.budget.batch(groups, pack).num_tokens() as u64;
-            self.outcome.num_tokens += packs.iter().map(tokens).sum::<u64>();
-            if let Some(Balance { load, weight }) = &forward.balance {
-                self.session.balance(load, *weight);
-            }
-            self.session.backward(&packs.iter().map(|pack| pack.select(&coefficients)).collect::<Vec<_>>())?;
-            if !together || packs.len() > 1 {
-                give_back_memory();
-            }
-        }
-        self.coefficients.extend(coefficients);
-        Ok(())
-    }
-
     /// Updates the parameters, unless a figure of the step is not finite.
     fn update(&mut self) -> Result<(), TrainError> {
         let options = self.update_options(self.run.learning_rate(self.index), self.outcome.loss.is_finite());
-        let stats = self.session.update(&options);
+        let stats = self.session.update(&options, self.ranks.world())?;
         self.outcome.grad_norm = stats.grad_norm;
         if !stats.applied && self.outcome.culprit.is_none() {
             self.outcome.culprit = Some(self.find_broken_gradient()?);
         }
         Ok(())
-    }
-
-    /// A training forward pass over packs, which keeps as many activations as memory allows; log-probs by group and response.
-    fn forward_packs(
-        &mut self,
-        groups: &[TokenizedGroup],
-        packs: &[Pack],
-        inputs: &InputsIn,
-    ) -> Result<Vec<Vec<f64>>, TrainError> {
-        let batches: Vec<_> = packs.iter().map(|pack| self.run.budget.batch(groups, pack)).collect();
-        let kept_blocks = match batches.as_slice() {
-            [batch] => self.run.budget.kept_blocks(batch.num_tokens()),
-            _ => 0,
-        };
-        let options = ForwardOptions { kept_blocks, dropout: self.run.dropout(self.index) };
-        let logps = self.session.forward(&batches, options, inputs.open(self.stop)?)?;
-        Ok(by_group(packs, logps.iter().map(response_logps), groups.len()))
-    }
-
-    /// Log-probs of a training forward pass whose activations are discarded.
-    fn score(&mut self, groups: &[TokenizedGroup]) -> Result<Vec<Vec<f64>>, TrainError> {
-        let mut scorer = BatchScorer { session: &mut *self.session, budget: &self.run.budget, stop: self.stop };
-        scorer.score(groups, true, self.run.dropout(self.index))
-    }
-
-    /// Adds the balance loss of the micro-batch just routed; `share` is its fraction of the step's groups.
-    fn balance(&mut self, share: f64) -> Option<Balance> {
-        let load = self.session.take_router_load()?;
-        let experts = self.session.config().experts?;
-        let weight = self.run.recipe.router_aux_loss_coef.weight(experts.balance_weight, experts.balances_by_default);
-        if weight == 0.0 {
-            return None;
-        }
-        let loss = share * load.loss();
-        self.outcome.loss += weight * loss;
-        *self.outcome.aux_loss.get_or_insert(0.0) += loss;
-        Some(Balance { load, weight: weight * share })
-    }
-
-    /// A micro-batch's fraction of the step's groups.
-    fn share(&self, micro_batch: &MicroBatch<'_>) -> f64 {
-        micro_batch.groups.len() as f64 / self.visits.len() as f64
     }
 
     /// Records the culprit and leaves the parameters unchanged.
@@ -263,7 +211,7 @@ impl<'a> Step<'a> {
         self.outcome.culprit = Some(culprit);
     }
 
-    /// Recomputes each group's gradient on its own to find the first that is not finite.
+    /// Recomputes each group's gradient on its own, on every rank, to find the first that is not finite.
     fn find_broken_gradient(&mut self) -> Result<Culprit, TrainError> {
         let coefficients = std::mem::take(&mut self.coefficients);
         for (&index, coefficients) in self.visits.iter().zip(coefficients) {
@@ -273,7 +221,7 @@ impl<'a> Step<'a> {
                 self.session.backward(&[pack.select(std::slice::from_ref(&coefficients))])?;
             }
             let options = self.update_options(0.0, false);
-            let stats = self.session.update(&options);
+            let stats = self.session.update(&options, self.ranks.world())?;
             // The next step must not see the load of these passes.
             self.session.take_router_load();
             if !stats.grad_norm.is_finite() {

@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use collimate_progress::{Agenda, Pace, resident_bytes};
+use collimate_progress::{Agenda, Pace, add_speed, resident_bytes, straggler};
 use collimate_recipe::OnNonfinite;
-use collimate_report::trackers::TrackedRun;
-use collimate_report::{LivePage, MetricsRow, StepMetrics};
+use collimate_report::StepMetrics;
 
-use super::page::describe;
-use super::record::{Record, RowHistory, write_recipe};
+use super::books::Books;
+use super::record::Saved;
 use super::resume::recipe_fingerprint;
 use super::run::Run;
-use super::step::take_step;
+use super::step::{StepOutcome, take_step};
 use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::reference::{Origins, Waiting};
@@ -31,6 +30,8 @@ pub(super) struct Start<'a> {
     pub(super) begun: Instant,
     /// How long the sample answers took.
     pub(super) samples: Duration,
+    /// The ranks whose micro-batches make up a step, if they are several.
+    pub(super) ranks: Option<usize>,
 }
 
 /// A run between two steps: the model, the state, and the records so far.
@@ -39,18 +40,20 @@ struct Steps<'a> {
     session: &'a mut dyn Session,
     reference: Option<Waiting<'a>>,
     state: TrainerState,
-    record: Record,
+    /// On the first rank.
+    books: Option<Books>,
     pace: Pace,
-    page: LivePage,
+    /// The most memory that each rank held after a step.
+    memory: Vec<u64>,
 }
 
 /// A run after its last step.
 pub(super) struct Finished {
     pub(super) state: TrainerState,
-    pub(super) history: RowHistory,
-    pub(super) page: LivePage,
-    /// What went wrong with the training, if anything did.
-    pub(super) verdict: Option<String>,
+    /// On the first rank.
+    pub(super) books: Option<Books>,
+    /// The most memory that each rank held after a step.
+    pub(super) memory: Vec<u64>,
 }
 
 /// Takes all remaining steps, with their evaluations and checkpoints, and keeps the run's page up to date.
@@ -67,12 +70,12 @@ pub(super) fn take_all_steps<'a>(
     let taken = steps.take_all(context);
     if taken.is_err() {
         // The page of a run that stops here says how far it came.
-        steps.page.refresh().iter().for_each(|warning| context.observer.note(warning));
+        let warning = steps.books.as_mut().and_then(|books| books.page.refresh());
+        warning.iter().for_each(|warning| context.observer.note(warning));
     }
     taken?;
-    let Steps { state, record, page, .. } = steps;
-    let verdict = record.history.judge.verdict(&page.facts(&record.recipe_yaml));
-    Ok(Finished { state, history: record.history, page, verdict: verdict.map(|verdict| verdict.to_string()) })
+    let Steps { state, books, memory, .. } = steps;
+    Ok(Finished { state, books, memory })
 }
 
 impl<'a> Steps<'a> {
@@ -87,48 +90,24 @@ impl<'a> Steps<'a> {
         let waits = start.reference.is_some();
         let references = if waits { run.steps_of_first_visits(finished_steps) } else { 0 };
         let pace = Pace::new(Agenda { references, ..run.agenda() }, start.samples);
-        let recipe_yaml = run.recipe.resolved_yaml()?;
-        let page = LivePage::begin(
-            run.recipe.output_dir.clone(),
-            describe(run, session),
-            start.begun,
-            start.checkpoint.is_some(),
-        )?;
-        let facts = page.facts(&recipe_yaml);
-        let (mut record, state) = match start.checkpoint {
-            Some(Checkpoint { path, mut state }) => {
-                session.load_checkpoint(&path)?;
-                context.observer.note(&format!("resuming after step {} from {}", state.global_step, path.display()));
-                let (record, warning) = Record::resume(run.recipe, recipe_yaml, &facts, &state)?;
-                warning.iter().for_each(|warning| context.observer.note(warning));
-                state.max_steps = run.counts.total_steps;
-                (record, state)
-            }
-            None => {
-                let state = TrainerState {
-                    global_step: 0,
-                    epoch: 0.0,
-                    max_steps: run.counts.total_steps,
-                    num_tokens: 0,
-                    num_skipped_steps: 0,
-                    fingerprint: recipe_fingerprint(run.recipe),
-                    data: run.data_fingerprint()?,
-                    start: Some(start.origins.start),
-                    reference: start.origins.reference,
-                    num_rows: 0,
-                    interim: false,
-                };
-                (Record::create(run.recipe, recipe_yaml, &facts)?, state)
-            }
+        if let Some(Checkpoint { path, .. }) = &start.checkpoint {
+            session.load_checkpoint(path, context.ranks.world())?;
+            context.observer.note(&format!("resuming after step {finished_steps} from {}", path.display()));
+        }
+        let books = context.ranks.is_first().then(|| Books::begin(run, session, &start, context)).transpose()?;
+        let state = match start.checkpoint {
+            Some(Checkpoint { state, .. }) => TrainerState { max_steps: run.counts.total_steps, ..state },
+            None => TrainerState {
+                max_steps: run.counts.total_steps,
+                fingerprint: recipe_fingerprint(run.given),
+                data: run.data_fingerprint()?,
+                start: Some(start.origins.start),
+                reference: start.origins.reference,
+                ranks: start.ranks,
+                ..TrainerState::default()
+            },
         };
-        write_recipe(run.recipe)?;
-        let (name, id) = page.names();
-        let tracked = TrackedRun { name: &name, id: &id, recipe_yaml: &record.recipe_yaml.clone() };
-        record
-            .track(run.recipe, tracked)
-            .iter()
-            .for_each(|problem| context.observer.note(&format!("warning: {problem}")));
-        Ok(Self { run, session, reference: start.reference, state, record, pace, page })
+        Ok(Self { run, session, reference: start.reference, state, books, pace, memory: Vec::new() })
     }
 
     fn take_all(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
@@ -142,7 +121,8 @@ impl<'a> Steps<'a> {
             self.show(context);
             let evaluated = self.evaluate_if_due(context)?;
             let saved = self.save_if_due(context)?;
-            let warning = self.page.refresh_if_due(evaluated || saved);
+            let page = self.books.as_mut().map(|books| &mut books.page);
+            let warning = page.and_then(|page| page.refresh_if_due(evaluated || saved));
             warning.iter().for_each(|warning| context.observer.note(warning));
         }
         self.stop_if_asked(context)?;
@@ -154,7 +134,7 @@ impl<'a> Steps<'a> {
     fn catch_up(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
         if self.evaluate_if_due(context)? && self.state.global_step > 0 {
             self.state.interim &= !self.run.saves_after(self.state.global_step);
-            self.save()?;
+            self.save(context)?;
         }
         Ok(())
     }
@@ -175,7 +155,7 @@ impl<'a> Steps<'a> {
             }
         }
         let begun = Instant::now();
-        let outcome = match take_step(run, self.session, step, context.stop) {
+        let outcome = match take_step(run, self.session, step, &context.ranks) {
             // Nothing was updated yet: the state is that after the step before, and the resumed run takes this one again.
             Err(TrainError::Interrupted { .. }) => return self.stop_if_asked(context),
             outcome => outcome?,
@@ -186,23 +166,10 @@ impl<'a> Steps<'a> {
         self.state.interim = false;
         self.state.global_step += 1;
         self.state.epoch = self.state.global_step as f64 / run.counts.steps_per_epoch as f64;
-        self.state.num_tokens += outcome.num_tokens;
-        let step_seconds = begun.elapsed().as_secs_f64();
-        self.pace.step(step_seconds, outcome.num_tokens);
-        let metrics = StepMetrics {
-            step: self.state.global_step,
-            epoch: self.state.epoch,
-            loss: outcome.loss,
-            aux_loss: outcome.aux_loss,
-            grad_norm: outcome.grad_norm,
-            learning_rate: run.learning_rate(step),
-            groups: &outcome.groups,
-            alpha: run.recipe.objective.alpha(),
-            num_tokens: self.state.num_tokens,
-            step_seconds,
-            memory_bytes: resident_bytes(),
-        };
-        self.record_step(metrics.row(), context)
+        let (num_tokens, step_seconds) = (outcome.num_tokens(), begun.elapsed().as_secs_f64());
+        self.state.num_tokens += num_tokens;
+        self.pace.step(step_seconds, num_tokens);
+        self.record_step(outcome, step_seconds, context)
     }
 
     /// Counts a step with non-finite figures as skipped, or ends the run, as the recipe says. Broken weights always end it,
@@ -213,7 +180,7 @@ impl<'a> Steps<'a> {
         }
         if self.run.recipe.on_nonfinite == OnNonfinite::Stop {
             context.observer.finish();
-            let kept = self.save_interim()?;
+            let kept = self.save_interim(context)?;
             return Err(TrainError::NotFinite { step: step + 1, culprit: culprit.to_owned(), kept });
         }
         self.state.num_skipped_steps += 1;
@@ -222,20 +189,44 @@ impl<'a> Steps<'a> {
     }
 
     /// Reports a step's row, and writes it if the recipe records this step.
-    fn record_step(&mut self, row: MetricsRow, context: &mut RunContext<'_>) -> Result<(), TrainError> {
-        context.observer.step(&row);
-        if self.run.records_after(self.state.global_step)
-            && let Some(alarm) = self.record.step(row)?
-        {
-            context.observer.note(&format!("warning: {alarm}"));
+    fn record_step(
+        &mut self,
+        outcome: StepOutcome,
+        step_seconds: f64,
+        context: &mut RunContext<'_>,
+    ) -> Result<(), TrainError> {
+        let metrics = StepMetrics {
+            step: self.state.global_step,
+            epoch: self.state.epoch,
+            loss: outcome.loss,
+            aux_loss: outcome.aux_loss,
+            grad_norm: outcome.grad_norm,
+            learning_rate: self.run.learning_rate(self.state.global_step - 1),
+            groups: &outcome.groups,
+            alpha: self.run.recipe.objective.alpha(),
+            num_tokens: self.state.num_tokens,
+            step_seconds,
+            memory_bytes: resident_bytes(),
+        };
+        let mut row = metrics.row();
+        add_speed(&mut row, &outcome.shares, step_seconds);
+        self.memory.resize(outcome.shares.len(), 0);
+        self.memory.iter_mut().zip(&outcome.shares).for_each(|(most, share)| *most = share.memory.max(*most));
+        if let Some(line) = straggler(&outcome.shares) {
+            context.observer.note(&format!("step {}: {line}", self.state.global_step));
         }
-        Ok(())
+        context.observer.step(&row);
+        match &mut self.books {
+            Some(books) if self.run.records_after(self.state.global_step) => books.step(row, context),
+            _ => Ok(()),
+        }
     }
 
     /// Runs a due evaluation; returns whether it ran. Once a stop is requested, it is left to the resumed run.
     fn evaluate_if_due(&mut self, context: &mut RunContext<'_>) -> Result<bool, TrainError> {
         let step = self.state.global_step;
-        let is_due = self.run.evaluates_after(step) && !self.record.has_evaluation(step);
+        // The first rank alone knows which evaluations there were.
+        let is_due = self.run.evaluates_after(step) && context.ranks.first_says(!self.has_evaluation())?;
         if !is_due || context.stop.requested().is_some() {
             return Ok(false);
         }
@@ -248,47 +239,56 @@ impl<'a> Steps<'a> {
         let begun = Instant::now();
         let Some(row) = self.run.evaluate(self.session, &self.state, context)? else { return Ok(false) };
         self.pace.evaluated(begun);
-        self.record.evaluation(row)?;
+        self.books.iter_mut().try_for_each(|books| books.record.evaluation(row.clone()))?;
         Ok(true)
+    }
+
+    fn has_evaluation(&self) -> bool {
+        self.books.as_ref().is_some_and(|books| books.record.has_evaluation(self.state.global_step))
     }
 
     /// Ends the run if a stop was requested, with a checkpoint of the current state.
     fn stop_if_asked(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
         let Some(signal) = context.stop.requested() else { return Ok(()) };
-        let kept = self.save_interim()?;
+        let kept = self.save_interim(context)?;
         let out = self.run.recipe.output_dir.display();
         let saved = format!("after step {}; {kept}; continue with --resume --output {out}", self.state.global_step);
         Err(TrainError::Interrupted { signal, saved })
     }
 
     /// Writes a checkpoint of the current state, due or not; returns a description of what was saved, for the error.
-    fn save_interim(&mut self) -> Result<String, TrainError> {
+    fn save_interim(&mut self, context: &mut RunContext<'_>) -> Result<String, TrainError> {
         let step = self.state.global_step;
         if step == 0 {
             return Ok("nothing was trained yet".to_owned());
         }
-        let nothing_is_due = !self.run.evaluates_after(step) || self.record.has_evaluation(step);
+        let nothing_is_due = !self.run.evaluates_after(step) || self.has_evaluation();
         self.state.interim = !(self.run.saves_after(step) && nothing_is_due);
-        let path = self.save()?;
-        Ok(format!("its state is in {}", path.display()))
+        let path = self.save(context)?;
+        let place = path.map_or_else(|| "the first rank's folder".to_owned(), |path| path.display().to_string());
+        Ok(format!("its state is in {place}"))
     }
 
     /// Writes a checkpoint if one is due, by its step or by the time since the last; returns whether one was. A stop writes its own, which must
     /// record that the evaluation is still due.
     fn save_if_due(&mut self, context: &mut RunContext<'_>) -> Result<bool, TrainError> {
         let by_step = self.run.saves_after(self.state.global_step);
-        if context.stop.requested().is_some() || !(by_step || self.pace.is_checkpoint_due()) {
+        // By the clock of the first rank.
+        let is_due = by_step || context.ranks.first_says(self.pace.is_checkpoint_due())?;
+        if context.stop.requested().is_some() || !is_due {
             return Ok(false);
         }
         // The next checkpoint replaces one that is due by time only: what a run leaves does not depend on its speed.
         self.state.interim = !by_step;
-        self.save()?;
+        self.save(context)?;
         Ok(true)
     }
 
-    fn save(&mut self) -> Result<PathBuf, TrainError> {
+    /// Writes a checkpoint; returns its path on the first rank.
+    fn save(&mut self, context: &mut RunContext<'_>) -> Result<Option<PathBuf>, TrainError> {
         let begun = Instant::now();
-        let path = self.record.save(&*self.session, &self.state, self.run.recipe.save_total_limit)?;
+        let saved = Saved { session: &*self.session, state: &self.state, world: context.ranks.world() };
+        let path = Books::save(self.books.as_ref(), &saved, self.run.recipe.save_total_limit)?;
         self.pace.saved(begun);
         Ok(path)
     }

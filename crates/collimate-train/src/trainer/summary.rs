@@ -146,6 +146,10 @@ impl TrainSummary {
                 either(self.num_skipped_steps, "was", "were")
             ));
         }
+        if !self.rank_memory.is_empty() {
+            let held: Vec<String> = self.rank_memory.iter().map(|bytes| format_bytes(*bytes)).collect();
+            lines.push(format!("most memory by rank: {}", held.join(", ")));
+        }
         lines.extend(self.rounding.as_ref().map(Rounding::line));
         lines.extend(self.verdict.iter().map(|verdict| format!("warning: {verdict}")));
         lines.push(format!("report: {}", self.output_dir.join("report.html").display()));
@@ -205,6 +209,7 @@ mod tests {
             verdict: None,
             seconds: 61.4,
             sample_seconds: 2.04,
+            rank_memory: vec![512 << 20, 768 << 20],
         };
         assert_eq!(
             summary.lines(),
@@ -212,6 +217,7 @@ mod tests {
                 "1,200 steps in 61 s, sample answers 2.0 s",
                 "training, first to last: loss 1.0000 -> 0.5000, accuracy 50.0 -> 25.0 %",
                 "held out, first to last: loss 1.0000 -> 0.2500, accuracy 50.0 -> 12.5 %",
+                "most memory by rank: 512.0 MiB, 768.0 MiB",
                 "report: runs/a/report.html",
             ]
         );

@@ -8,6 +8,7 @@ use collimate_train::{RunContext, tokenizer_changes};
 use serde_json::{Map, json};
 
 use super::model_options::{SamplingOptions, log_warnings};
+use super::ranks::only_alone;
 use super::recipe_options::RecipeOptions;
 use super::reward::ProgramOptions;
 use crate::error::CliError;
@@ -89,6 +90,7 @@ impl From<Reference> for RoundReference {
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        only_alone("loop")?;
         let (options, tokenizer) = self.resolve(io)?;
         let rows = {
             let signals = io.signals.clone();

@@ -6,8 +6,9 @@ use collimate_files::check_plain;
 use collimate_objective::{ObjectiveError, registry};
 use collimate_quickstart::pipeline::{self, Quickstart, QuickstartSize};
 use collimate_recipe::{Origin, RecipeError, VERB};
-use collimate_train::{LoadedRecipe, RunControl, TrainError, load_recipe_with};
+use collimate_train::{LoadedRecipe, RunControl, TrainError, load_recipe_with, train_among};
 
+use super::ranks::{Ranks, only_alone};
 use super::trl_options::{TrlOptions, key_value};
 use crate::error::CliError;
 use crate::io::Io;
@@ -63,20 +64,23 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(mut self, io: &mut Io<'_>) -> Result<(), CliError> {
-        self.recipe = self.trl.recipe(self.recipe.take())?;
-        let recipe_file = self.recipe_file(io)?;
-        if recipe_file.is_none() && self.is_quickstart() {
-            return if self.resume { Err(self.nothing_to_resume()) } else { self.quickstart(io) };
+        let ranks = Ranks::join()?;
+        if !ranks.is_first() {
+            self.quiet = true;
+            io.log = None;
         }
-        let defaults = self.trl.defaults(recipe_file.as_deref(), self.objective.is_some());
-        let overrides = self.overrides();
-        let LoadedRecipe { recipe, notes } = load_recipe_with(recipe_file.as_deref(), &overrides, &defaults, &io.hub)?;
-        // Before any model file is read: a mistyped name should fail at once.
-        let built = registry::build(&recipe.objective.name, &recipe.objective.params);
-        built.map_err(|error| self.in_recipe(error))?;
-        recipe.model()?;
-        recipe.data_sources()?;
-        io.log_to(recipe.log_file.as_deref())?;
+        let result = self.run_as(&ranks, io);
+        ranks.end(result, io)
+    }
+
+    fn run_as(mut self, ranks: &Ranks, io: &mut Io<'_>) -> Result<(), CliError> {
+        let recipe = ranks.agree(self.recipe(io))?;
+        let Some(LoadedRecipe { recipe, notes }) = recipe else {
+            return self.quickstart(io);
+        };
+        if ranks.is_first() {
+            io.log_to(recipe.log_file.as_deref())?;
+        }
         if !self.quiet {
             notes.iter().for_each(|note| io.note(format_args!("{note}")));
         }
@@ -85,12 +89,37 @@ impl Args {
             let mut observer = io.observer(self.quiet);
             let result = signals.after_the_step(|stop| {
                 let control = RunControl { resume: self.resume, stop: stop.clone() };
-                collimate_train::train(&recipe, &mut *observer, &control)
+                train_among(&recipe, &mut *observer, &control, ranks.world())
             });
             result.map_err(|error| self.at_key(error))?
         };
+        if !ranks.is_first() {
+            return Ok(());
+        }
         summary.lines().iter().for_each(|line| io.note(format_args!("{line}")));
         io.line(format_args!("{}", summary.output_dir.display()))
+    }
+
+    /// The recipe of the run, checked as far as it needs no file but its own; `None` for the quickstart.
+    fn recipe(&mut self, io: &mut Io<'_>) -> Result<Option<LoadedRecipe>, CliError> {
+        self.recipe = self.trl.recipe(self.recipe.take())?;
+        let recipe_file = self.recipe_file(io)?;
+        if recipe_file.is_none() && self.is_quickstart() {
+            return if self.resume {
+                Err(self.nothing_to_resume())
+            } else {
+                only_alone("the quickstart").map(|()| None)
+            };
+        }
+        let defaults = self.trl.defaults(recipe_file.as_deref(), self.objective.is_some());
+        let overrides = self.overrides();
+        let loaded = load_recipe_with(recipe_file.as_deref(), &overrides, &defaults, &io.hub)?;
+        // Before any model file is read: a mistyped name should fail at once.
+        let built = registry::build(&loaded.recipe.objective.name, &loaded.recipe.objective.params);
+        built.map_err(|error| self.in_recipe(error))?;
+        loaded.recipe.model()?;
+        loaded.recipe.data_sources()?;
+        Ok(Some(loaded))
     }
 
     /// Adds the position in the recipe to an objective's error, if the recipe names the objective.

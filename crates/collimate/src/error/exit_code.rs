@@ -1,5 +1,6 @@
 //! Exit codes of other crates' errors: 2 for bad input, 1 for everything else.
 
+use collimate_collective::CollectiveError;
 use collimate_hub::HubError;
 use collimate_report::ReportError;
 use collimate_train::TrainError;
@@ -17,6 +18,14 @@ pub(super) fn report_exit_code(error: &ReportError) -> u8 {
     if matches!(error, ReportError::Metrics { .. }) { 2 } else { 1 }
 }
 
+/// How the program was built or started is bad input; a rank that ends is not.
+pub(super) fn ranks_exit_code(error: &CollectiveError) -> u8 {
+    match error {
+        CollectiveError::WithoutMpi { .. } | CollectiveError::Variable { .. } | CollectiveError::OtherWorld { .. } => 2,
+        _ => 1,
+    }
+}
+
 /// What the data, the recipe or the user caused is bad input; a failing disk, device or number is not.
 pub(super) fn train_exit_code(error: &TrainError) -> u8 {
     match error {
@@ -32,6 +41,7 @@ pub(super) fn train_exit_code(error: &TrainError) -> u8 {
         | TrainError::WeightsNotFinite { .. }
         | TrainError::Tokens(_) => 1,
         TrainError::Report(error) => report_exit_code(error),
+        TrainError::Ranks(error) => ranks_exit_code(error),
         TrainError::Interrupted { signal, .. } => u8::try_from(128 + signal).unwrap_or(1),
         _ => 2,
     }

@@ -7,11 +7,13 @@ use collimate_recipe::{CacheFolder, Recipe};
 use collimate_text::TokenizedGroup;
 
 use super::{PlannedSteps, PlannedTime};
-use crate::control::{RunContext, StopFlag};
+use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::reference::Reference;
 use crate::trainer::run::Run;
 use crate::trainer::step::take_step;
+use collimate_collective::Ranks;
+use collimate_collective::StopFlag;
 use collimate_progress::Observer;
 use collimate_session::CheckedSession;
 
@@ -38,7 +40,7 @@ pub(super) fn time(
     let stop = StopFlag::default();
     let mut reference_seconds = 0.0;
     if run.objective.needs().reference {
-        let mut reference = Reference::open(recipe, &beside)?;
+        let mut reference = Reference::open(recipe, &beside, true)?;
         let begun = Instant::now();
         run.score_reference(&mut reference, session.as_mut(), &mut RunContext::new(&stop, &mut *observer))?;
         reference_seconds = begun.elapsed().as_secs_f64() * reference_share(&run, num_steps, steps)?;
@@ -47,10 +49,10 @@ pub(super) fn time(
     let (mut seconds, mut tokens) = (0.0, 0);
     for step in 0..num_steps {
         let begun = Instant::now();
-        let outcome = take_step(&run, session.as_mut(), step, &stop)?;
+        let outcome = take_step(&run, session.as_mut(), step, &Ranks::solo(&stop))?;
         if step > 0 || num_steps == 1 {
             seconds += begun.elapsed().as_secs_f64();
-            tokens += outcome.num_tokens;
+            tokens += outcome.num_tokens();
         }
         observer.advance(1);
     }
