@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bench::BenchOptions;
 use crate::fuzz::FuzzOptions;
+use crate::launch::LaunchOptions;
 use crate::libtorch::LibtorchOptions;
 use crate::paper::PaperOptions;
 use crate::profile::Profile;
@@ -72,6 +73,13 @@ pub(crate) enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Build collimate with MPI and run it as several processes on this machine, or on those that mpirun is told of.
+    ///
+    /// The processes of a machine divide its cores and its memory. SIGTERM lets them finish their step and save. In the
+    /// arguments, --plugin, --backend and --profile are as for `train`.
+    #[command(after_help = "Examples:\n  cargo xtask launch -n 2 -- train recipe.yaml\n  \
+        cargo xtask launch -n 16 --mpirun=--hostfile=hosts -- train recipe.yaml --backend cuda")]
+    Launch(LaunchOptions),
     /// Test everything that CI tests: workspace, plugins end to end, lints.
     #[command(after_help = concat!("Examples:\n  cargo xtask test\n",
         "  cargo xtask test --no-lints -- -p collimate-text truncation"))]

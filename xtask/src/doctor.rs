@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Result;
 
 use crate::backend;
+use crate::launch;
 use crate::libtorch::Libtorch;
 use crate::workspace::Workspace;
 
@@ -39,6 +40,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         ("disk", enough("free", disk_gib(&workspace.root), DISK_GIB, "make room, or set CARGO_TARGET_DIR")),
         ("backends", Verdict::Fine(backend::available(workspace)?.join(", "))),
         ("libtorch", libtorch(workspace)),
+        ("MPI", mpi()),
         ("Vulkan", vulkan()),
         ("GPU", gpu()),
     ];
@@ -85,6 +87,12 @@ fn libtorch(workspace: &Workspace) -> Verdict {
         Ok(found) => Verdict::Fine(found.libraries().display().to_string()),
         Err(_) => Verdict::Fine("not set up; `cargo xtask libtorch` does, for --backend libtorch".to_owned()),
     }
+}
+
+/// What `cargo xtask launch` needs.
+fn mpi() -> Verdict {
+    let found = || launch::version().unwrap_or_default();
+    Verdict::Fine(launch::missing().map_or_else(found, |missing| format!("{missing}, for cargo xtask launch")))
 }
 
 /// The Vulkan driver that `--backend wgpu` needs, which Linux describes in a file.

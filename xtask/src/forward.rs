@@ -16,6 +16,8 @@ pub(crate) struct Forwarded {
     pub(crate) profile: Option<Profile>,
     /// The backend, if arguments or recipe name one.
     pub(crate) backend: Option<String>,
+    /// Whether it is to be one of several processes.
+    pub(crate) mpi: bool,
     /// Arguments for collimate.
     pub(crate) args: Vec<OsString>,
 }

@@ -12,6 +12,7 @@ mod forward;
 mod fuzz;
 mod harness;
 mod kernels;
+mod launch;
 mod libtorch;
 mod paper;
 mod parity;
@@ -19,6 +20,7 @@ mod profile;
 mod program;
 mod python;
 mod python_check;
+mod ranks;
 mod scaffold;
 mod source;
 mod steps;
@@ -61,6 +63,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Train { args } => forward(Some("train"), args),
         Verb::QuickstartAssets { args } => forward(Some("quickstart-assets"), args),
         Verb::Run { args } => forward(None, args),
+        Verb::Launch(options) => launch::launch(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::Test(options) => verify::test(&workspace, &options, profile.unwrap_or(Profile::Dev)),
         Verb::Check => verify::check(&workspace),
         Verb::Tidy { paths } => tidy::tidy(&workspace, &paths),

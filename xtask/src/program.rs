@@ -21,8 +21,14 @@ pub(crate) fn run(
     let program = build(workspace, forwarded, profile)?;
     let mut command = Command::new(&program);
     command.args(verb).args(&forwarded.args);
+    as_collimate(&mut command);
+    replace_with(prepared(workspace, forwarded, command)?)
+}
+
+/// The command with the environment that the program needs.
+pub(crate) fn prepared(workspace: &Workspace, forwarded: &Forwarded, mut command: Command) -> Result<Command> {
     backend::prepare(workspace, &features(workspace, forwarded)?, &mut command)?;
-    replace_with(command)
+    Ok(command)
 }
 
 /// Builds collimate and returns the path of the program.
@@ -52,27 +58,35 @@ pub(crate) fn build(workspace: &Workspace, forwarded: &Forwarded, profile: Profi
     Ok(program)
 }
 
+/// A program with plugins has another file name, but users know it as collimate.
+fn as_collimate(command: &mut Command) {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::arg0(command, "collimate");
+    #[cfg(not(unix))]
+    let _ = command;
+}
+
 /// The cargo features that the arguments need.
 fn features(workspace: &Workspace, forwarded: &Forwarded) -> Result<Vec<String>> {
-    match &forwarded.backend {
+    let mut features = match &forwarded.backend {
         // Help needs no particular backend.
-        Some(name) if !forwarded.asks_for_help() => backend::features(workspace, name),
-        _ => Ok(Vec::new()),
-    }
+        Some(name) if !forwarded.asks_for_help() => backend::features(workspace, name)?,
+        _ => Vec::new(),
+    };
+    features.extend(forwarded.mpi.then(|| "mpi".to_owned()));
+    Ok(features)
 }
 
 /// Replaces this process, so that signals and the exit code are the program's own.
 #[cfg(unix)]
-fn replace_with(mut command: Command) -> Result<ExitCode> {
+pub(crate) fn replace_with(mut command: Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt;
-    // A program with plugins has another file name, but users know it as collimate.
-    command.arg0("collimate");
     let error = command.exec();
     Err(error).with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))
 }
 
 #[cfg(not(unix))]
-fn replace_with(mut command: Command) -> Result<ExitCode> {
+pub(crate) fn replace_with(mut command: Command) -> Result<ExitCode> {
     let status = command.status().with_context(|| format!("cannot start {}", words(&command)))?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }

@@ -12,7 +12,7 @@ use crate::steps::{Steps, execute};
 use crate::test_options::TestOptions;
 use crate::test_run::TestRun;
 use crate::workspace::{Workspace, in_ci, output};
-use crate::{backend, harness, parity, program, python_check, scaffold, source};
+use crate::{backend, harness, parity, program, python_check, ranks, scaffold, source};
 
 /// The example plugin in the checkout, and the objective it registers.
 const EXAMPLE: &str = "examples/margin-objective";
@@ -47,6 +47,7 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
         python_check::step(workspace, environment, options, profile, &mut steps);
         examples(workspace, &mut steps);
         plugins(workspace, options, profile, &mut steps);
+        ranks::step(workspace, profile, &mut steps);
         parity::steps(workspace, options.python.as_deref(), profile, skipped, &mut steps);
         if !options.no_lints {
             lints(workspace, &mut steps);

@@ -28,6 +28,7 @@ mod plan;
 mod process;
 mod quickstart;
 mod quotas;
+mod ranks;
 mod real_data;
 mod recipes;
 mod reference_cache;
