@@ -211,7 +211,8 @@ impl<B: FusedOps> Session for BackendSession<B> {
 
     fn update(&mut self, options: &UpdateOptions, world: &dyn Collective) -> Result<UpdateStats, SessionError> {
         if world.size() > 1 {
-            return B::run_pass(|| self.among(world).update(options));
+            // Not as a pass: it waits for other ranks, and would keep a thread from those that are in this process.
+            return self.among(world).update(options);
         }
         B::run_pass(|| {
             let trainable = self.model.trainable();

@@ -38,14 +38,16 @@ use crate::dataset::DataSet;
 use crate::error::TrainError;
 use crate::reference::Origins;
 use books::Books;
-use check::check;
+use check::{Checked, check};
+use collimate_checkpoint::Checkpoint;
 use collimate_progress::Observer;
-use collimate_session::share_of_machine;
+use collimate_session::{CheckedSession, share_of_machine};
 use finish::finish;
 use open::{Opened, open};
 use record::write_recipe;
 use resume::{check_same_run, same_checkpoint};
 use rounding::RoundingProbe;
+use run::Run;
 use sample_prompts::SamplePrompts;
 use steps::{Finished, Start, take_all_steps};
 use summary::start_lines;
@@ -54,8 +56,8 @@ pub use check::check_recipe;
 pub use finish::write_documents;
 pub use folder::check_folder;
 pub use plan::{
-    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime,
-    TokenBasis, plan,
+    Plan, PlanOptions, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks,
+    PlannedSteps, PlannedTime, TokenBasis, plan,
 };
 
 /// The outcome of a finished run.
@@ -146,29 +148,13 @@ fn whole_run(
 ) -> Result<TrainSummary, TrainError> {
     let begun = Instant::now();
     let is_first = context.ranks.is_first();
-    let mut own = share_of_machine(given, &context.ranks)?;
-    let checked = check(&own, given, resume, context).map(|(checked, session, found)| ((checked, session), found));
-    let ((checked, session), checkpoint) = same_checkpoint(&context.ranks, checked)?;
-    let begun_with = match &checkpoint {
-        Some(checkpoint) => checkpoint.state.ranks,
-        None => Some(context.ranks.size()).filter(|size| *size > 1),
-    };
-    // A step's groups are those of the ranks that the run began with, however many there are now.
-    own.gradient_accumulation_steps = own.gradient_accumulation_steps.saturating_mul(begun_with.unwrap_or(1));
-    let recipe = &own;
+    let Begun { recipe, checked, session, checkpoint, ranks } = begin(given, resume, context)?;
+    let recipe = &recipe;
     let Opened { mut run, mut session, reference } = open(recipe, &checked, session, lock, context)?;
     run.given = given;
 
     let origins = Origins::hash(recipe, reference.as_ref())?;
-    match &checkpoint {
-        Some(checkpoint) => {
-            let note = context.ranks.agree(check_same_run(checkpoint, &run, &origins))?;
-            note.iter().for_each(|note| context.observer.note(note));
-        }
-        // The first file of a run, so that --resume finds it whenever the run is killed.
-        None if is_first => write_recipe(given)?,
-        None => {}
-    }
+    same_run(checkpoint.as_ref(), &run, &origins, context)?;
     session.notes().iter().for_each(|note| context.observer.note(&format!("warning: {note}")));
     start_lines(&run, session.as_ref(), &checked.outline)?.iter().for_each(|line| context.observer.note(line));
     let mut samples = is_first.then(|| SamplePrompts::new(&run, &checked.tokenizer)).transpose()?;
@@ -183,30 +169,27 @@ fn whole_run(
     samples.iter_mut().try_for_each(|samples| samples.before(session.as_mut(), resume, context.observer))?;
     let probe = RoundingProbe::before(&run, session.as_mut())?;
     let samples_took = answering.elapsed();
-    let start =
-        Start { checkpoint, origins: origins.clone(), reference, begun, samples: samples_took, ranks: begun_with };
+    let start = Start { checkpoint, origins: origins.clone(), reference, begun, samples: samples_took, ranks };
     let training = Instant::now();
-    let finished = take_all_steps(&run, session.as_mut(), start, context)?;
-    let Finished { state, books, memory } = finished;
+    let Finished { state, books, memory } = take_all_steps(&run, session.as_mut(), start, context)?;
     let training = training.elapsed();
     samples.iter_mut().try_for_each(|samples| samples.after(training, session.as_mut(), context.observer))?;
     let rounding = probe.map(|probe| probe.after(&run, session.as_mut())).transpose()?;
     let sample_seconds = samples.as_ref().map_or(0.0, SamplePrompts::seconds);
-    let verdict = books.as_ref().and_then(Books::verdict);
-    let history = books.map(Books::close).transpose()?;
+    let figures = books.map(Books::close).transpose()?.unwrap_or_default();
 
     let summary = TrainSummary {
         output_dir: recipe.output_dir.clone(),
         num_steps: state.global_step,
         num_groups: run.training.len(),
         base_hash: Some(origins.base),
-        first: history.as_ref().and_then(|history| history.first.clone()),
-        last: history.as_ref().and_then(|history| history.last.clone()),
-        evaluations: history.as_ref().map_or_else(Vec::new, |history| history.evaluations.clone()),
+        first: figures.first,
+        last: figures.last,
+        evaluations: figures.evaluations,
         num_skipped_steps: state.num_skipped_steps,
         rounding,
-        chosen_alarm: history.and_then(|history| history.chosen_alarm),
-        verdict,
+        chosen_alarm: figures.chosen_alarm,
+        verdict: figures.verdict,
         seconds: begun.elapsed().as_secs_f64() - sample_seconds,
         sample_seconds,
         rank_memory: if context.ranks.size() > 1 { memory } else { Vec::new() },
@@ -214,6 +197,47 @@ fn whole_run(
     let finished = if is_first { finish(recipe, session.as_ref(), &checked.model, &summary) } else { Ok(()) };
     context.ranks.agree(finished)?;
     Ok(summary)
+}
+
+/// What is known of a run before anything large is read.
+struct Begun {
+    /// As this process computes it.
+    recipe: Recipe,
+    checked: Checked,
+    session: CheckedSession,
+    checkpoint: Option<Checkpoint>,
+    /// The ranks whose micro-batches make up a step, if they are several.
+    ranks: Option<usize>,
+}
+
+/// Checks a run. A step has the groups of the ranks that the run began with, however many there are now.
+fn begin(given: &Recipe, resume: bool, context: &mut RunContext<'_>) -> Result<Begun, TrainError> {
+    let mut recipe = share_of_machine(given, &context.ranks)?;
+    let checked = check(&recipe, given, resume, context).map(|(checked, session, found)| ((checked, session), found));
+    let ((checked, session), checkpoint) = same_checkpoint(&context.ranks, checked)?;
+    let ranks = match &checkpoint {
+        Some(checkpoint) => checkpoint.state.ranks,
+        None => Some(context.ranks.size()).filter(|size| *size > 1),
+    };
+    let micro_batches = recipe.gradient_accumulation_steps.saturating_mul(ranks.unwrap_or(1));
+    recipe.gradient_accumulation_steps = micro_batches;
+    Ok(Begun { recipe, checked, session, checkpoint, ranks })
+}
+
+/// Checks that a checkpoint is one of this run, or begins the run's folder.
+fn same_run(
+    checkpoint: Option<&Checkpoint>,
+    run: &Run<'_>,
+    origins: &Origins,
+    context: &mut RunContext<'_>,
+) -> Result<(), TrainError> {
+    if let Some(checkpoint) = checkpoint {
+        let note = context.ranks.agree(check_same_run(checkpoint, run, origins))?;
+        note.iter().for_each(|note| context.observer.note(note));
+        return Ok(());
+    }
+    // The first file of a run, so that --resume finds it whenever the run is killed.
+    if context.ranks.is_first() { write_recipe(run.given) } else { Ok(()) }
 }
 
 /// Lengths and rewards of the training data, for the report.

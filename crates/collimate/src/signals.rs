@@ -16,12 +16,14 @@ pub struct Signals {
     stop: StopFlag,
     /// Whether the next signal ends the process.
     at_once: Arc<AtomicBool>,
+    /// Whether a request to stop is acknowledged at once.
+    announces: bool,
 }
 
 impl Default for Signals {
     /// Without handlers: signals have the system's default effect.
     fn default() -> Self {
-        Self { stop: StopFlag::default(), at_once: Arc::new(AtomicBool::new(true)) }
+        Self { stop: StopFlag::default(), at_once: Arc::new(AtomicBool::new(true)), announces: true }
     }
 }
 
@@ -42,12 +44,19 @@ impl Signals {
         signals
     }
 
+    /// The same flags, for a process that leaves it to another to say what happens.
+    pub(crate) fn silent(&self) -> Self {
+        Self { announces: false, ..self.clone() }
+    }
+
     /// Runs code that checks the flag and stops on its own.
     pub(crate) fn after_the_step<T>(&self, run: impl FnOnce(&StopFlag) -> T) -> T {
         self.at_once.store(false, Ordering::SeqCst);
         let ended = AtomicBool::new(false);
         let result = thread::scope(|scope| {
-            scope.spawn(|| self.announce(&ended));
+            if self.announces {
+                scope.spawn(|| self.announce(&ended));
+            }
             let _end = OnDrop(&ended);
             run(&self.stop)
         });

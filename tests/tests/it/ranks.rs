@@ -100,7 +100,6 @@ fn bytes(folder: &Folder, name: &str) -> Vec<u8> {
 #[case::all_weights(&["eval_fraction=0.2", "eval_steps=6"], &["model.safetensors"])]
 #[case::coupled(&["objective=aot", "use_peft=true"], &["adapter_model.safetensors"])]
 #[case::coupled_with_weights(&["objective=kto"], &["model.safetensors"])]
-#[case::bfloat16(&["compute_dtype=bfloat16", "max_grad_norm=0.1"], &["model.safetensors"])]
 fn several_ranks_take_the_steps_of_one_and_repeat_themselves(#[case] settings: &[&str], #[case] weights: &[&str]) {
     let folder = Folder::new();
     groups(&folder);
@@ -122,6 +121,21 @@ fn several_ranks_take_the_steps_of_one_and_repeat_themselves(#[case] settings: &
     }
     let recipe = folder.read("two/recipe.yaml");
     assert!(recipe.contains("gradient_accumulation_steps: 2\n") && recipe.contains("num_threads: 8\n"), "{recipe}");
+}
+
+/// A last bit of a weight in float32 may decide how it is rounded, so later steps differ by more than float32's.
+#[test]
+fn bfloat16_begins_as_one_rank_and_repeats_itself() {
+    let folder = Folder::new();
+    groups(&folder);
+    let with = |name: &str, ranks: usize, accumulation: &str| {
+        rows(&folder, name, ranks, &["compute_dtype=bfloat16", "max_grad_norm=0.1", "max_steps=6", accumulation])
+    };
+    let one = with("one", 1, "gradient_accumulation_steps=2");
+    let [two, again] = ["two", "again"].map(|name| with(name, 2, "gradient_accumulation_steps=1"));
+    assert_same_run(&one[..1], &two[..1], "two ranks");
+    assert_eq!(two.iter().map(timeless).collect::<Vec<_>>(), again.iter().map(timeless).collect::<Vec<_>>());
+    assert!(bytes(&folder, "two/model.safetensors") == bytes(&folder, "again/model.safetensors"));
 }
 
 #[test]
@@ -171,19 +185,22 @@ fn the_reference_is_dealt_out_and_kept_for_later_runs() {
     let folder = Folder::new();
     groups(&folder);
     let cache = format!("reference_cache={}", folder.arg("cache"));
-    let with = |name: &str, ranks: usize, more: &str| {
-        rows(&folder, name, ranks, &[&cache, "max_steps=5", "eval_fraction=0.3", more])
+    let with = |name: &str, ranks: usize, accumulation: &str| {
+        rows(&folder, name, ranks, &[&cache, "max_steps=4", "eval_fraction=0.3", accumulation])
     };
-    let size =
-        || fs::read_dir(folder.path("cache")).expect("a cache").map(|file| file.unwrap().metadata().unwrap().len());
-    let two = with("two", 2, "gradient_accumulation_steps=1");
-    let filled: u64 = size().sum();
+    let size = || {
+        let files = fs::read_dir(folder.path("cache")).expect("a cache");
+        files.map(|file| file.expect("an entry").metadata().expect("a file").len()).sum::<u64>()
+    };
+    let two = with("two", 2, "gradient_accumulation_steps=2");
+    let filled = size();
     assert!(filled > 0);
     // All of it is found, by one rank and by four.
-    let one = with("one", 1, "gradient_accumulation_steps=2");
-    with("four", 4, "gradient_accumulation_steps=1");
-    assert_eq!(size().sum::<u64>(), filled);
+    let one = with("one", 1, "gradient_accumulation_steps=4");
+    let four = with("four", 4, "gradient_accumulation_steps=1");
+    assert_eq!(size(), filled);
     assert_same_run(&one, &two, "two ranks");
+    assert_same_run(&one, &four, "four ranks");
 }
 
 #[test]

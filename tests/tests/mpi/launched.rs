@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -13,6 +12,8 @@ use tempfile::TempDir;
 
 /// Environment variable with the arguments of a process that is a rank, as JSON.
 const ARGUMENTS: &str = "RANK_ARGUMENTS";
+/// Seconds that `mpirun` waits before it passes SIGTERM on, and again before it kills.
+const GRACE: &str = "5";
 /// How long a run may take.
 const LONGEST: Duration = Duration::from_secs(180);
 
@@ -70,8 +71,8 @@ impl Launched {
             1 => Command::new(executable),
             _ => {
                 let mut command = Command::new("mpirun");
-                // As `cargo xtask launch` does.
-                command.args(["--mca", "odls_base_sigkill_timeout", "30", "--allow-run-as-root", "--oversubscribe"]);
+                // As `cargo xtask launch` does, but for the time.
+                command.args(["--mca", "odls_base_sigkill_timeout", GRACE, "--allow-run-as-root", "--oversubscribe"]);
                 command.args(["--bind-to", "none", "-n", &ranks.to_string()]).arg(executable);
                 command
             }
@@ -132,14 +133,12 @@ pub(crate) fn arguments() -> Option<Vec<String>> {
 }
 
 /// Runs collimate, with the fault that rank 1 is to have; returns its exit code.
-pub(crate) fn be_a_rank(arguments: &[String]) -> u8 {
+pub(crate) fn be_a_rank(mut arguments: Vec<String>) -> u8 {
     let is_second = env::var("OMPI_COMM_WORLD_RANK").is_ok_and(|rank| rank == "1");
     match env::var("RANK_FAULT").as_deref() {
-        Ok("no room") if is_second => {
-            // The ranks of one job have one environment, so this one begins again with another.
-            let mut again = Command::new(env::current_exe().expect("this executable"));
-            let error = again.env("TMPDIR", "no-such-folder").env("RANK_FAULT", "none").exec();
-            panic!("{error}");
+        Ok("data") if is_second => {
+            let data = arguments.iter().position(|argument| argument == "--data").expect("data");
+            arguments[data + 1] = "broken.jsonl".to_owned();
         }
         Ok(fault @ ("kill" | "panic")) if is_second => {
             let (fault, run) = (fault.to_owned(), env::var("RANK_RUN").expect("the run's folder"));
@@ -147,7 +146,7 @@ pub(crate) fn be_a_rank(arguments: &[String]) -> u8 {
         }
         _ => {}
     }
-    collimate::run_process(std::iter::once("collimate".to_owned()).chain(arguments.iter().cloned()))
+    collimate::run_process(std::iter::once("collimate".to_owned()).chain(arguments))
 }
 
 /// Kills this process or panics, once the run has some rows.

@@ -70,15 +70,23 @@ impl Books {
         Ok(None)
     }
 
-    /// What went wrong with the training, if anything did.
-    pub(super) fn verdict(&self) -> Option<String> {
-        let facts = self.page.facts(&self.record.recipe_yaml);
-        self.record.history.judge.verdict(&facts).map(|verdict| verdict.to_string())
-    }
-
-    /// Writes how long the run took; returns the digest of its rows.
-    pub(super) fn close(mut self) -> Result<RowHistory, TrainError> {
+    /// Writes how long the run took; returns what its rows come to.
+    pub(super) fn close(mut self) -> Result<Figures, TrainError> {
         self.page.write_info()?;
-        Ok(self.record.history)
+        let facts = self.page.facts(&self.record.recipe_yaml);
+        let RowHistory { judge, first, last, evaluations, chosen_alarm, .. } = self.record.history;
+        let verdict = judge.verdict(&facts).map(|verdict| verdict.to_string());
+        Ok(Figures { first, last, evaluations, chosen_alarm, verdict })
     }
+}
+
+/// What the rows of a finished run come to.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub(super) first: Option<MetricsRow>,
+    pub(super) last: Option<MetricsRow>,
+    pub(super) evaluations: Vec<MetricsRow>,
+    pub(super) chosen_alarm: Option<String>,
+    /// What went wrong with the training, if anything did.
+    pub(super) verdict: Option<String>,
 }

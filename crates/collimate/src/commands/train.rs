@@ -74,7 +74,9 @@ impl Args {
     }
 
     fn run_as(mut self, ranks: &Ranks, io: &mut Io<'_>) -> Result<(), CliError> {
-        let recipe = ranks.agree(self.recipe(io))?;
+        // The first one downloads what is on the hub, and the others then find it.
+        let first = ranks.agree(ranks.is_first().then(|| self.recipe(io)).transpose())?;
+        let recipe = ranks.agree(first.map_or_else(|| self.recipe(io), Ok))?;
         let Some(LoadedRecipe { recipe, notes }) = recipe else {
             return self.quickstart(io);
         };
@@ -85,7 +87,7 @@ impl Args {
             notes.iter().for_each(|note| io.note(format_args!("{note}")));
         }
         let summary = {
-            let signals = io.signals.clone();
+            let signals = if ranks.is_first() { io.signals.clone() } else { io.signals.silent() };
             let mut observer = io.observer(self.quiet);
             let result = signals.after_the_step(|stop| {
                 let control = RunControl { resume: self.resume, stop: stop.clone() };
