@@ -11,9 +11,6 @@ use crate::forward::Forwarded;
 use crate::program::{self, Profile};
 use crate::workspace::Workspace;
 
-/// Seconds that processes have to save after SIGTERM; by itself, mpirun leaves them one.
-const SECONDS_TO_SAVE: &str = "30";
-
 /// What Debian and Ubuntu call what the feature `mpi` needs.
 pub(crate) const PACKAGES: &str = "openmpi-bin libopenmpi-dev libclang-dev";
 
@@ -22,6 +19,9 @@ pub(crate) struct LaunchOptions {
     /// Number of processes.
     #[arg(short = 'n', long, value_name = "N")]
     ranks: usize,
+    /// Seconds that processes have to finish a step and save; mpirun waits as long before it passes SIGTERM on.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    grace: u64,
     /// An argument for mpirun, such as `--hostfile=hosts`; may be repeated.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     mpirun: Vec<OsString>,
@@ -39,19 +39,19 @@ pub(crate) fn launch(workspace: &Workspace, options: &LaunchOptions, default: Pr
     let forwarded = Forwarded { mpi: true, ..Forwarded::parse(options.args.clone())? };
     let profile = forwarded.profile.unwrap_or(default);
     let program = program::build(workspace, &forwarded, profile)?;
-    let mut command = mpirun(options.ranks);
+    let mut command = mpirun(options.ranks, options.grace);
     command.args(&options.mpirun).arg(program).args(&forwarded.args);
     program::replace_with(program::prepared(workspace, &forwarded, command)?)
 }
 
 /// The command that starts so many processes of what follows it.
 ///
-/// Open MPI refuses root, and more processes than cores, unless it is told. Processes are not bound to cores: those of a
-/// machine divide its cores among them.
-pub(crate) fn mpirun(ranks: usize) -> Command {
+/// Open MPI refuses root, and more processes than cores, unless it is told, and by itself leaves them a second to save.
+/// Processes are not bound to cores: those of a machine divide its cores among them.
+fn mpirun(ranks: usize, grace: u64) -> Command {
     let mut command = Command::new("mpirun");
     if is_open_mpi() {
-        command.args(["--mca", "odls_base_sigkill_timeout", SECONDS_TO_SAVE]);
+        command.args(["--mca", "odls_base_sigkill_timeout", &grace.to_string()]);
         command.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]);
     }
     command.args(["-n", &ranks.to_string()]);
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn processes_have_time_to_save() {
-        let command = mpirun(4);
+        let command = mpirun(4, 30);
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
         assert!(words.ends_with(&["-n".into(), "4".into()]), "{words:?}");
         let has = |word: &str| words.iter().any(|found| found == word);

@@ -21,7 +21,8 @@ pub(crate) fn step(workspace: &Workspace, profile: Profile, steps: &mut Steps) {
 fn tests(workspace: &Workspace, profile: Profile) -> Result<()> {
     let mut tests = workspace.cargo_here("test");
     tests.args(["--profile", if profile == Profile::Dev { "test" } else { "release" }]);
-    tests.args(["-p", "collimate-mpi", "--test", "ranks", "-p", "collimate-tests", "--test", "mpi"]);
+    // As the tests of the workspace are built, so that only what depends on the feature is built again.
+    tests.args(["--workspace", "--test", "ranks", "--test", "mpi"]);
     tests.args(["--features", "collimate-mpi/mpi,collimate-tests/mpi", "--no-fail-fast"]);
     execute(&mut tests)
 }

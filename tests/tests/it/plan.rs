@@ -220,6 +220,27 @@ fn measuring_tells_the_time_and_writes_nothing() {
 }
 
 #[test]
+fn several_processes_divide_steps_and_moments_and_say_what_they_exchange() {
+    let folder = Folder::new();
+    let data = data(&folder, 24);
+    let settings = ["use_peft=true", "per_device_train_batch_size=2", "memory_budget=1GiB"];
+    let one = plan(model_arg(), &data, &[], &settings);
+    let four = plan(model_arg(), &data, &["--ranks", "4"], &settings);
+    assert!(one.get("ranks").is_none(), "{one}");
+    let of = |part: &str, name: &str| (number(&one, part, name), number(&four, part, name));
+    assert_eq!(of("steps", "total"), (12, 3));
+    let (moments, quarter) = of("memory", "moments");
+    assert_eq!(moments, 4 * quarter);
+    let (peak, smaller) = of("memory", "peak");
+    assert_eq!(peak - smaller, 3 * quarter);
+    // Four bytes a number out and four back, but for the quarter that stays.
+    let trained = number(&one, "model", "num_trained");
+    assert_eq!(number(&four, "ranks", "traffic"), 2 * 4 * trained * 3 / 4);
+    let measured = plan(model_arg(), &data, &["--ranks", "4", "--measure"], &settings);
+    assert!(measured["ranks"]["bandwidth"].as_f64().is_some_and(|rate| rate > 0.0), "{measured}");
+}
+
+#[test]
 fn a_plan_of_what_a_run_would_refuse_is_refused() {
     let folder = Folder::new();
     let data = folder.write("data.jsonl", "{\"prompt\": \"a\"}\n");

@@ -12,7 +12,8 @@ use collimate_progress::Observer;
 use collimate_recipe::Recipe;
 
 pub use self::figures::{
-    Plan, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedSteps, PlannedTime, TokenBasis,
+    Plan, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks, PlannedSteps,
+    PlannedTime, TokenBasis,
 };
 pub(super) use self::load::expected_peak;
 
@@ -35,6 +36,8 @@ pub struct PlanOptions {
     pub measure: bool,
     /// Responses per prompt, if there is no data to count them in.
     pub num_responses: usize,
+    /// Processes of the run.
+    pub ranks: usize,
 }
 
 /// Plans a run. Writes nothing but the tokens of its data, where the run will find them, and needs only the model's `config.json`, its tokenizer to count the data's tokens, and its
@@ -44,14 +47,14 @@ pub struct PlanOptions {
 /// A recipe, configuration, adapter or data that a run would reject; when measuring, any error of a run. A run that
 /// does not fit into memory is no error: the plan says so.
 pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer) -> Result<Plan, TrainError> {
+    let ranks = options.ranks.max(1);
+    let accumulation = recipe.gradient_accumulation_steps.saturating_mul(ranks);
+    let (own, recipe) = (recipe, &Recipe { gradient_accumulation_steps: accumulation, ..recipe.clone() });
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
     set_threads(recipe.num_threads);
     let dir = recipe.model()?;
     let draft = session_draft(recipe, dir, if options.measure { Purpose::Run } else { Purpose::Forecast })?;
-    let backend = backend_name(recipe);
-    if BACKENDS.iter().any(|known| known.name == backend && !known.compiled) {
-        observer.note(&format!("{backend} is not in this build: what its devices have and can do is not known"));
-    }
+    note_backend(recipe, observer);
     let outline = draft.outline.clone();
     let session = options.measure.then(|| draft.check()).transpose()?;
     let (costs, counts) = (&outline.costs, &outline.counts);
@@ -72,9 +75,16 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
 
     let is_known = rows.basis != TokenBasis::Longest || recipe.max_steps > 0;
     let data = rows.describe();
-    let run = Run::new(recipe, objective.as_ref(), budget, rows.data, None);
-    let total_steps = is_known.then_some(run.counts.total_steps);
-    let load = PackLoad::new(&run, total_steps.unwrap_or(1))?;
+    let steps_of = |run: &Run<'_>| is_known.then_some(run.counts.total_steps);
+    // A process holds what its own micro-batches of a step need.
+    let mut run = Run::new(own, objective.as_ref(), budget, rows.data, None);
+    let mut load = PackLoad::new(&run, steps_of(&run).unwrap_or(1))?;
+    let held = memory(&run, &load, costs, counts.trained).divided(ranks);
+    if ranks > 1 {
+        run = Run::new(recipe, objective.as_ref(), budget, run.training, None);
+        load = PackLoad::new(&run, steps_of(&run).unwrap_or(1))?;
+    }
+    let total_steps = steps_of(&run);
     let mut plan = Plan {
         model: PlannedModel {
             architecture: outline.config.family.model_type,
@@ -82,23 +92,36 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
             num_trained: counts.trained,
             operations_per_token: outline.config.operations_per_token(),
         },
-        memory: PlannedMemory {
-            budget: bytes,
-            budget_origin,
-            fits,
-            smallest_budget,
-            ..memory(&run, &load, costs, counts.trained)
-        },
+        memory: PlannedMemory { budget: bytes, budget_origin, fits, smallest_budget, ..held },
         data,
         steps: load.steps(recipe.groups_per_step(), total_steps),
         disk: PlannedDisk::new(recipe, &outline, is_known.then_some(&run.counts)),
         time: None,
+        ranks: PlannedRanks::new(ranks, counts.trained),
     };
     if let Some(session) = session {
         check_fits(&plan.memory)?;
-        plan.time = Some(measure::time(run, session, &plan.steps, observer)?);
+        plan.add_time(measure::time(run, session, &plan.steps, observer)?.divided(ranks));
     }
     Ok(plan)
+}
+
+/// Says so if nothing is known of the recipe's backend.
+fn note_backend(recipe: &Recipe, observer: &mut dyn Observer) {
+    let backend = backend_name(recipe);
+    if BACKENDS.iter().any(|known| known.name == backend && !known.compiled) {
+        observer.note(&format!("{backend} is not in this build: what its devices have and can do is not known"));
+    }
+}
+
+impl Plan {
+    /// Adds a time that was measured, and how fast an exchange must be beside it.
+    fn add_time(&mut self, time: PlannedTime) {
+        if let Some(ranks) = &mut self.ranks {
+            ranks.bandwidth = Some(10.0 * ranks.traffic as f64 / time.step_seconds);
+        }
+        self.time = Some(time);
+    }
 }
 
 fn check_fits(memory: &PlannedMemory) -> Result<(), TrainError> {
@@ -107,6 +130,28 @@ fn check_fits(memory: &PlannedMemory) -> Result<(), TrainError> {
     }
     let message = "is too little to run with, so there is nothing to measure".to_owned();
     Err(TrainError::RecipeValue { key: "memory_budget", message })
+}
+
+impl PlannedMemory {
+    /// The memory of each of so many processes, which divide the moments.
+    fn divided(self, ranks: usize) -> Self {
+        let moments = self.moments / ranks as u64;
+        Self { peak: self.peak - (self.moments - moments), moments, ..self }
+    }
+}
+
+impl PlannedTime {
+    /// The time of so many processes as fast as the one that was measured, without their exchanges.
+    fn divided(self, ranks: usize) -> Self {
+        let ranks = ranks as f64;
+        Self {
+            tokens_per_second: self.tokens_per_second * ranks,
+            step_seconds: self.step_seconds / ranks,
+            reference_seconds: self.reference_seconds / ranks,
+            total_seconds: self.total_seconds.map(|seconds| seconds / ranks),
+            ..self
+        }
+    }
 }
 
 /// Memory held at the peak, regardless of the budget.

@@ -4,7 +4,7 @@ use collimate_data::{counted, either, noun_for};
 use std::fmt::Write;
 
 use collimate_train::{
-    InputsIn, Plan, PlanOptions, PlannedDisk, PlannedTime, TokenBasis, format_bytes, format_count, format_seconds,
+    InputsIn, Plan, PlanOptions, PlannedDisk, PlannedRanks, PlannedTime, TokenBasis, format_bytes, format_count, format_seconds,
 };
 use serde_json::json;
 
@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Responses per prompt if there is no data
     #[arg(long, value_name = "K", default_value_t = 4)]
     num_responses: usize,
+    /// Processes of the run: the memory of each, what they exchange in a step, and with --measure how fast that must be
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    ranks: usize,
     /// Run up to three steps in memory to measure the time; needs the weights
     #[arg(long)]
     measure: bool,
@@ -42,7 +45,11 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let recipe = self.recipe.load(&[("data", &self.data)], io)?;
-        let options = PlanOptions { measure: self.measure, num_responses: self.num_responses.max(1) };
+        let options = PlanOptions {
+            measure: self.measure,
+            num_responses: self.num_responses.max(1),
+            ranks: self.ranks.max(1),
+        };
         let plan = {
             let mut observer = io.observer(self.quiet);
             collimate_train::plan(&recipe, &options, &mut *observer).map_err(|error| self.recipe.at_key(error))?
@@ -107,6 +114,7 @@ fn in_lines(plan: &Plan) -> String {
     line("  cut", format!("{}, {}", many(data.cut_prompts, "prompt"), many(data.cut_responses, "response")));
     line("  longest", format!("{}, prompt and response", many(data.longest, "token")));
     steps(plan, &mut line);
+    plan.ranks.iter().for_each(|planned| ranks(planned, &mut line));
     text
 }
 
@@ -150,6 +158,16 @@ fn steps(plan: &Plan, line: &mut impl FnMut(&str, String)) {
     line("  metrics", format_bytes(disk.metrics));
     if let Some(time) = &plan.time {
         self::time(time, line);
+    }
+}
+
+fn ranks(planned: &PlannedRanks, line: &mut impl FnMut(&str, String)) {
+    let count = planned.ranks;
+    line("processes", format!("{count}; the memory above is that of each, steps and tokens are those of all"));
+    line("  exchange", format!("{} a step from each, and as much to it", format_bytes(planned.traffic)));
+    if let Some(bandwidth) = planned.bandwidth {
+        let rate = format_bytes(bandwidth as u64);
+        line("", format!("at {rate} a second that takes a tenth of the time in which a step is computed"));
     }
 }
 

@@ -147,7 +147,8 @@ fn blockwise_budget(recipe: &Recipe) -> Option<MemoryBudget> {
     let budget = |tokens: u64| MemoryBudget::Bytes(OVERHEAD + costs.resident + tokens * costs.per_token);
     let is_blockwise = |budget: &MemoryBudget| {
         let recipe = Recipe { memory_budget: *budget, ..recipe.clone() };
-        let planned = plan(&recipe, &PlanOptions { measure: false, num_responses: 4 }, &mut Silent).expect("a plan");
+        let planned =
+            plan(&recipe, &PlanOptions { measure: false, num_responses: 4, ranks: 1 }, &mut Silent).expect("a plan");
         planned.steps.num_blockwise == micro_batches as u64
             && planned.steps.inputs.iter().all(|inputs| inputs.place == InputsIn::Device)
     };

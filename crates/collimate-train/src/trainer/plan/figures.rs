@@ -19,6 +19,29 @@ pub struct Plan {
     pub disk: PlannedDisk,
     /// Time, if it was measured.
     pub time: Option<PlannedTime>,
+    /// What processes exchange, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<PlannedRanks>,
+}
+
+/// What several processes exchange.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedRanks {
+    /// Processes.
+    pub ranks: usize,
+    /// Bytes that each of them sends in a step, and receives: gradients, then updated parameters.
+    pub traffic: u64,
+    /// Bytes a second at which that takes a tenth of the time in which a step is computed, if that was measured.
+    pub bandwidth: Option<f64>,
+}
+
+impl PlannedRanks {
+    /// The exchange of so many trained numbers; `None` for one process.
+    pub(super) fn new(ranks: usize, num_trained: u64) -> Option<Self> {
+        let others = u128::from(num_trained) * (ranks as u128).saturating_sub(1);
+        let traffic = u64::try_from(2 * 4 * others / ranks.max(1) as u128).unwrap_or(u64::MAX);
+        (ranks > 1).then_some(Self { ranks, traffic, bandwidth: None })
+    }
 }
 
 /// The model of a plan.
