@@ -4,7 +4,8 @@ use collimate_data::{counted, either, noun_for};
 use std::fmt::Write;
 
 use collimate_train::{
-    InputsIn, Plan, PlanOptions, PlannedDisk, PlannedRanks, PlannedTime, TokenBasis, format_bytes, format_count, format_seconds,
+    InputsIn, Plan, PlanOptions, PlannedDisk, PlannedRanks, PlannedTime, TokenBasis, format_bytes, format_count,
+    format_seconds,
 };
 use serde_json::json;
 
@@ -45,11 +46,8 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
         let recipe = self.recipe.load(&[("data", &self.data)], io)?;
-        let options = PlanOptions {
-            measure: self.measure,
-            num_responses: self.num_responses.max(1),
-            ranks: self.ranks.max(1),
-        };
+        let options =
+            PlanOptions { measure: self.measure, num_responses: self.num_responses.max(1), ranks: self.ranks.max(1) };
         let plan = {
             let mut observer = io.observer(self.quiet);
             collimate_train::plan(&recipe, &options, &mut *observer).map_err(|error| self.recipe.at_key(error))?
