@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use collimate_backend::{AdamwStep, FusedOps, Moments};
+use collimate_model::CausalLm;
 
 /// Settings of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,6 +23,15 @@ pub struct UpdateOptions {
     pub decay_norms: bool,
     /// If off, the gradient is measured and discarded, and no parameter changes.
     pub apply: bool,
+}
+
+/// What an update measured, and whether it was applied.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UpdateStats {
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Whether the parameters changed. They do not if the norm is not finite or [`UpdateOptions::apply`] is off.
+    pub applied: bool,
 }
 
 impl UpdateOptions {
@@ -87,6 +97,28 @@ impl<B: FusedOps> AdamW<B> {
         let (updated, moments) = B::adamw(parameter, gradient, moments, &step);
         self.moments[index] = Some(moments);
         updated
+    }
+}
+
+impl<B: FusedOps> AdamW<B> {
+    /// Clips the gradients that a model has accumulated, and updates its parameters with them.
+    pub(crate) fn update_all(&mut self, model: &mut CausalLm<B>, options: &UpdateOptions) -> UpdateStats {
+        let trainable = model.trainable();
+        let gradients: Vec<_> = trainable.iter().map(|&i| model.take_gradient(i)).collect();
+        let norm = B::sum_of_squares(&gradients.iter().flatten().collect::<Vec<_>>()).sqrt();
+        if !norm.is_finite() || !options.apply {
+            return UpdateStats { grad_norm: norm, applied: false };
+        }
+        let factor = clip_factor(norm, options.max_grad_norm);
+        self.begin_step();
+        for (&index, gradient) in trainable.iter().zip(gradients) {
+            let Some(gradient) = gradient else { continue };
+            // Moved out so that it has a single owner: burn then updates it in place.
+            let parameter = model.take_parameter(index);
+            let own = options.for_parameter(&model.parameters()[index].name);
+            model.set_parameter(index, self.update(index, parameter, &gradient, factor, &own));
+        }
+        UpdateStats { grad_norm: norm, applied: true }
     }
 }
 

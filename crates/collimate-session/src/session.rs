@@ -14,18 +14,9 @@ use collimate_text::GroupBatch;
 
 use crate::error::SessionError;
 use crate::files::{self, BaseModel};
-use crate::optimizer::{AdamW, UpdateOptions, clip_factor};
+use crate::optimizer::{AdamW, UpdateOptions, UpdateStats};
 use crate::outline::ModelSummary;
 use crate::sharded::{self, Among, Sharded};
-
-/// What an update measured, and whether it was applied.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct UpdateStats {
-    /// Global norm of the gradient before clipping.
-    pub grad_norm: f64,
-    /// Whether the parameters changed. They do not if the norm is not finite or [`UpdateOptions::apply`] is off.
-    pub applied: bool,
-}
 
 /// A model with its optimizer on one device of one backend.
 pub trait Session {
@@ -214,24 +205,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
             // Not as a pass: it waits for other ranks, and would keep a thread from those that are in this process.
             return self.among(world).update(options);
         }
-        B::run_pass(|| {
-            let trainable = self.model.trainable();
-            let gradients: Vec<_> = trainable.iter().map(|&i| self.model.take_gradient(i)).collect();
-            let norm = B::sum_of_squares(&gradients.iter().flatten().collect::<Vec<_>>()).sqrt();
-            if !norm.is_finite() || !options.apply {
-                return Ok(UpdateStats { grad_norm: norm, applied: false });
-            }
-            let factor = clip_factor(norm, options.max_grad_norm);
-            self.optimizer.begin_step();
-            for (&index, gradient) in trainable.iter().zip(gradients) {
-                let Some(gradient) = gradient else { continue };
-                // Moved out so that it has a single owner: burn then updates it in place.
-                let parameter = self.model.take_parameter(index);
-                let own = options.for_parameter(&self.model.parameters()[index].name);
-                self.model.set_parameter(index, self.optimizer.update(index, parameter, &gradient, factor, &own));
-            }
-            Ok(UpdateStats { grad_norm: norm, applied: true })
-        })
+        Ok(B::run_pass(|| self.optimizer.update_all(&mut self.model, options)))
     }
 
     fn round(&mut self, dtype: StorageDtype) -> bool {

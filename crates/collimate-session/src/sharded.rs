@@ -12,8 +12,7 @@ use collimate_model::CausalLm;
 
 use crate::error::SessionError;
 use crate::files::{Checkpointed, MOMENTS, write_moments};
-use crate::optimizer::{AdamW, UpdateOptions, clip_factor};
-use crate::session::UpdateStats;
+use crate::optimizer::{AdamW, UpdateOptions, UpdateStats, clip_factor};
 use crate::shards::{Bucket, Segment, Trained, buckets};
 
 /// Who updates what, and which parameters have moments by now, on any rank.

@@ -20,6 +20,7 @@ mod run;
 mod sample_prompts;
 mod saving;
 mod self_check;
+mod start;
 mod step;
 mod steps;
 mod storage;
@@ -49,7 +50,8 @@ use resume::{check_same_run, same_checkpoint};
 use rounding::RoundingProbe;
 use run::Run;
 use sample_prompts::SamplePrompts;
-use steps::{Finished, Start, take_all_steps};
+use start::Start;
+use steps::{Finished, take_all_steps};
 use summary::start_lines;
 
 pub use check::check_recipe;

@@ -8,7 +8,7 @@ use collimate_report::{LivePage, MetricsRow};
 use super::page::describe;
 use super::record::{Record, RowHistory, Saved, write_recipe};
 use super::run::Run;
-use super::steps::Start;
+use super::start::Start;
 use crate::control::RunContext;
 use crate::error::TrainError;
 use collimate_session::Session;

@@ -1,7 +1,7 @@
 //! The loop over all steps, from the first one or a checkpoint to the last.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use collimate_progress::{Agenda, Pace, add_speed, resident_bytes, straggler};
 use collimate_recipe::OnNonfinite;
@@ -11,28 +11,13 @@ use super::books::Books;
 use super::record::Saved;
 use super::resume::recipe_fingerprint;
 use super::run::Run;
+use super::start::Start;
 use super::step::{StepOutcome, take_step};
 use crate::control::RunContext;
 use crate::error::TrainError;
-use crate::reference::{Origins, Waiting};
+use crate::reference::Waiting;
 use collimate_checkpoint::{Checkpoint, TrainerState};
 use collimate_session::Session;
-
-/// What a run's first step needs to know of what came before it.
-pub(super) struct Start<'a> {
-    /// Where an earlier process got to.
-    pub(super) checkpoint: Option<Checkpoint>,
-    /// What it trains and compares with.
-    pub(super) origins: Origins,
-    /// What it compares with, unless all of that is known.
-    pub(super) reference: Option<Waiting<'a>>,
-    /// When the process began with the run.
-    pub(super) begun: Instant,
-    /// How long the sample answers took.
-    pub(super) samples: Duration,
-    /// The ranks whose micro-batches make up a step, if they are several.
-    pub(super) ranks: Option<usize>,
-}
 
 /// A run between two steps: the model, the state, and the records so far.
 struct Steps<'a> {
