@@ -19,6 +19,7 @@ fn state(step: usize, interim: bool) -> TrainerState {
         reference: None,
         num_rows: 7,
         interim,
+        ranks: Some(2),
     }
 }
 

@@ -107,7 +107,7 @@ fn metrics_bytes(recipe: &Recipe, steps: &StepCounts) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use collimate_backend::ComputeDtype;
+    use collimate_backend::{ComputeDtype, WeightCosts};
     use collimate_hf::ModelConfig;
     use collimate_model::{MemoryCosts, ParameterCounts, Trainable};
     use rstest::rstest;
@@ -123,7 +123,8 @@ mod tests {
         });
         let config = ModelConfig::from_json(Path::new("config.json"), config).expect("a configuration");
         let trainable = Trainable::Base;
-        let costs = MemoryCosts::new(&config, None, trainable, ComputeDtype::Float32, |_, _| 0);
+        let plain = WeightCosts { unpacking: |_, _| 0, prepared: |_, _| None };
+        let costs = MemoryCosts::new(&config, None, trainable, ComputeDtype::Float32, plain);
         let counts = ParameterCounts::new(&config, None, trainable);
         Outline { config, lora: None, trainable, costs, counts, device_memory: None }
     }
