@@ -123,7 +123,7 @@ impl Tiles {
     /// `out = self[rows] · b` with these instructions.
     fn multiply(&self, instructions: Instructions, out: &mut [f32], scale: Scale, rows: Range<usize>, b: &Self) {
         assert_eq!(self.depth, b.depth, "the inner sizes of the factors");
-        assert!(rows.start % SIDE == 0 && rows.end <= self.lanes, "the rows of a factor");
+        assert!(rows.start.is_multiple_of(SIDE) && rows.end <= self.lanes, "the rows of a factor");
         let depth_tiles = self.depth.div_ceil(DEPTH);
         let a = &self.tiles[rows.start / SIDE * depth_tiles..rows.end.div_ceil(SIDE) * depth_tiles];
         let factors = [Factors { a: &Left::packed(a, depth_tiles), b: &b.tiles }];
