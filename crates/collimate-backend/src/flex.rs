@@ -19,9 +19,8 @@ use crate::devices::{FoundDevice, HasDevices, machine_memory};
 use crate::dtype::{ComputeDtype, in_dtype};
 use crate::error::{BackendError, check_index};
 use crate::operands::{Factor, Gradient, Moments, OutputLayer, Rotary};
-use crate::ops::FusedOps;
+use crate::ops::{FusedOps, PreparedBytes};
 use crate::packed::HostPacked;
-use crate::unpacking::PreparedBytes;
 
 impl HasDevices for Flex {
     const NAME: &'static str = "flex";

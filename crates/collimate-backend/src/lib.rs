@@ -63,10 +63,10 @@ pub use faults::{guarded, reports_panic};
 pub use operands::{
     AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, OutputLayer, Rotary, TargetLogp,
 };
-pub use ops::FusedOps;
+pub use ops::{FusedOps, PreparedBytes};
 pub use packed::{FilePages, HostPacked, PackedTensor, PlainMatrix};
 pub use table::{
     BACKENDS, BackendInfo, BackendJob, check_dtype, device_memory, devices, dispatch, keeps_packed, matmul_precision,
     multiplies_in, weight_costs,
 };
-pub use unpacking::{PreparedBytes, WeightCosts};
+pub use unpacking::WeightCosts;

@@ -18,7 +18,15 @@ use crate::operands::{
 };
 use crate::packed::PackedTensor;
 use crate::plain;
-use crate::unpacking::PreparedBytes;
+
+/// Bytes of a plain weight that products read in an order of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreparedBytes {
+    /// While it is held.
+    pub held: u64,
+    /// During a product, at most.
+    pub rearranged: u64,
+}
 
 /// A burn backend with a decoder's operations.
 ///

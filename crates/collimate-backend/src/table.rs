@@ -1,8 +1,5 @@
 //! The table of backends, and dispatch by a backend's name.
 
-#[cfg(test)]
-mod tests;
-
 use collimate_kernels::MatmulPrecision;
 use collimate_quantized::Format;
 

@@ -4,7 +4,7 @@
 use collimate_quantized::Format;
 
 use crate::dtype::ComputeDtype;
-use crate::ops::FusedOps;
+use crate::ops::{FusedOps, PreparedBytes};
 use crate::plain;
 
 /// What weights of linear layers take on a backend beyond their numbers.
@@ -14,15 +14,6 @@ pub struct WeightCosts {
     pub unpacking: fn(Option<Format>, ComputeDtype) -> u64,
     /// [`FusedOps::prepared_bytes`](crate::FusedOps::prepared_bytes).
     pub prepared: fn([usize; 2], ComputeDtype) -> Option<PreparedBytes>,
-}
-
-/// Bytes of a plain weight that products read in an order of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PreparedBytes {
-    /// While it is held.
-    pub held: u64,
-    /// During a product, at most.
-    pub rearranged: u64,
 }
 
 impl WeightCosts {

@@ -139,7 +139,9 @@ fn starts(panels: &[Panels<'_>]) -> ([[*const Tile; 2]; PRODUCTS], usize) {
     assert!(panels.iter().all(|p| p.a.tiles() == depth && p.b.len() == depth), "panels of one length");
     let mut starts = [[std::ptr::null(); 2]; PRODUCTS];
     for (start, panels) in starts.iter_mut().zip(panels) {
-        *start = [panels.a.packed().expect("rows in tiles"), panels.b.as_ptr()];
+        let a = panels.a.packed();
+        assert!(a.is_some(), "rows in tiles");
+        *start = [a.unwrap_or(std::ptr::null()), panels.b.as_ptr()];
     }
     (starts, depth)
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::instructions::Instructions;
-use super::pack::{Lanes, Order, pack};
+use super::pack::{InPlace, Lanes, Order, pack};
 use super::tile::{DEPTH, Rows, SIDE, Tile};
 
 /// A left factor: its first blocks of 32 rows may be read in place, and the others are in tiles.
@@ -18,15 +18,6 @@ pub(super) struct Left<'t> {
     /// [tile of rows][tile of depth].
     tiles: Cow<'t, [Tile]>,
     depth_tiles: usize,
-}
-
-/// Rows of a matrix.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct InPlace<'t> {
-    /// From the first row on.
-    pub(super) numbers: &'t [bf16],
-    /// Numbers from a row to the next.
-    pub(super) stride: usize,
 }
 
 impl<'t> Left<'t> {

@@ -5,7 +5,6 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::left::InPlace;
 use super::tile::{DEPTH, LANES, PAIRS, SIDE, Tile};
 use super::transpose::transpose;
 use crate::simd::dispatch;
@@ -17,6 +16,15 @@ pub(super) enum Order {
     ByLane,
     /// [pair][lane], as they want `b`.
     ByPair,
+}
+
+/// Rows of a matrix, as they are in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InPlace<'t> {
+    /// From the first row on.
+    pub(super) numbers: &'t [bf16],
+    /// Numbers from a row to the next.
+    pub(super) stride: usize,
 }
 
 /// A factor to pack: `lanes` rows of `a`, or columns of `b`, of `depth` numbers.

@@ -1,4 +1,10 @@
-use super::*;
+//! The table of backends, and dispatch by a backend's name.
+
+use collimate_backend::{
+    BACKENDS, BackendError, BackendJob, ComputeDtype, FusedOps, MatmulPrecision, check_dtype, device_memory, devices,
+    dispatch, keeps_packed, matmul_precision, multiplies_in, weight_costs,
+};
+use collimate_quantized::Format;
 
 struct Sum;
 
