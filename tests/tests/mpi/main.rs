@@ -124,7 +124,7 @@ fn a_rank_with_an_error_ends_all(place: &Place) {
     let launched = Launched::start_with(place, 2, &train(place, "run", 4, &[]), &[("RANK_FAULT", "data")]);
     let ran = launched.wait();
     assert_eq!(ran.code, Some(1), "{}", ran.said);
-    assert!(ran.said.contains("error: rank 1: broken.jsonl:1: "), "{}", ran.said);
+    assert!(ran.said.contains("error: rank 1: broken.jsonl:1:1: not valid JSON"), "{}", ran.said);
 }
 
 fn a_signal_saves(place: &Place) {
