@@ -32,9 +32,14 @@ def load_packed(folder, **settings):
     """A model as it was saved, or with settings as bitsandbytes packs it when it is loaded."""
     if settings:
         settings = {"quantization_config": transformers.BitsAndBytesConfig(**settings)}
-    return transformers.AutoModelForCausalLM.from_pretrained(
+    model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, device_map="cpu", attn_implementation="eager", **settings
-    ).eval()
+    )
+    # bitsandbytes multiplies in bfloat16 where a processor can, whatever `bnb_4bit_compute_dtype` says.
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model.eval()
 
 
 class QuantizedBase:

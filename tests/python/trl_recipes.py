@@ -259,7 +259,8 @@ def ours(keys, base, data, output):
     keys = keys | HERE
     keys = {key: filled(value, data) for key, value in keys.items() if value is not None or key == "torch_dtype"}
     rate = keys.get("learning_rate", 1e-6) * FASTER
-    own = {"sample_prompts": 0, "reference_cache": False}
+    # TRL computes in float32 here, on processors that multiply bfloat16 too.
+    own = {"sample_prompts": 0, "reference_cache": False, "compute_dtype": "float32"}
     return keys | own | {"model_name_or_path": str(base), "output_dir": str(output), "learning_rate": rate}
 
 
