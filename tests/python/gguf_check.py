@@ -18,7 +18,9 @@ from gguf import GGMLQuantizationType as Type
 from gguf import GGUFReader, MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map, quants
 from safetensors import safe_open
 
-INTERLEAVED = {"llama", "smollm3", "granite"}
+INTERLEAVED = {"llama", "mistral3", "smollm3", "granite"}
+EXPERT_PARTS = {"w1": "ffn_gate_exps", "w3": "ffn_up_exps", "w2": "ffn_down_exps"}
+EXPERT_PARTS |= {f"{part}_proj": f"ffn_{part}_exps" for part in ("gate", "up", "down")}
 # llama.cpp's numbers: of a file's type, and of what a token is.
 FILE_TYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7, "q4_0": 2}
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -33,6 +35,19 @@ KNOWN_ENDS = {
     "<|end_of_text|>",
     "<EOT>",
 }
+
+
+# llama.cpp's names of parameters that belong to no module.
+VECTORS = {"sinks": "attn_sinks.weight", "e_score_correction_bias": "exp_probs_b.bias"}
+
+
+def unstacked(name, value):
+    """gpt-oss's experts: weights are [E, in, out], and the outputs of gate and up take turns."""
+    name, kind = (name.removesuffix("_bias"), "bias") if name.endswith("_bias") else (name, "weight")
+    value = value.swapaxes(1, 2) if kind == "weight" else value
+    if name == "down_proj":
+        return {f"ffn_down_exps.{kind}": value}
+    return {f"ffn_gate_exps.{kind}": value[:, ::2], f"ffn_up_exps.{kind}": value[:, 1::2]}
 
 
 def weights_of(folder):
@@ -58,11 +73,16 @@ def expected_tensors(config, weights, architecture):
     expected, experts = {}, {}
     for name, value in weights.items():
         stem, kind = name.rsplit(".", 1)
-        if ".block_sparse_moe.experts." in stem:
-            layer, _, rest = stem.removeprefix("model.layers.").partition(".block_sparse_moe.experts.")
-            number, _, part = rest.partition(".")
-            part = {"w1": "ffn_gate_exps", "w3": "ffn_up_exps", "w2": "ffn_down_exps"}[part]
-            experts.setdefault(f"blk.{layer}.{part}.weight", {})[int(number)] = value
+        layer, _, module = stem.removeprefix("model.layers.").partition(".")
+        if kind in VECTORS:
+            expected[f"blk.{layer}.{VECTORS[kind]}"] = value
+            continue
+        if module == "mlp.experts":
+            expected |= {f"blk.{layer}.{part}": own for part, own in unstacked(kind, value).items()}
+            continue
+        if ".experts." in stem:
+            number, _, part = module.partition(".experts.")[2].partition(".")
+            experts.setdefault(f"blk.{layer}.{EXPERT_PARTS[part]}.weight", {})[int(number)] = value
             continue
         found = names.get_name(stem)
         if found is None:
@@ -71,7 +91,7 @@ def expected_tensors(config, weights, architecture):
             value = interleaved(value, config["num_attention_heads"])
         if architecture in INTERLEAVED and found.endswith("attn_k"):
             value = interleaved(value, config.get("num_key_value_heads") or config["num_attention_heads"])
-        if architecture == "gemma2" and stem.endswith("norm"):
+        if architecture in ("gemma2", "gemma3") and stem.endswith("norm"):
             value = value + np.float32(1)
         expected[f"{found}.{kind}"] = value
     for name, parts in experts.items():
@@ -82,6 +102,8 @@ def expected_tensors(config, weights, architecture):
 def rotation(config, architecture):
     """Keys and tensors of rotation, by the formulas of transformers (modeling_rope_utils.py)."""
     scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    # llama.cpp knows by itself how layers with a window are rotated.
+    scaling = scaling.get("full_attention", scaling)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     partial = scaling.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
@@ -94,6 +116,10 @@ def rotation(config, architecture):
         keys |= {"rope.scaling.type": kind, "rope.scaling.factor": np.float32(scaling["factor"])}
     if kind == "yarn":
         keys["rope.scaling.original_context_length"] = original or config["max_position_embeddings"]
+    if architecture == "mistral3":
+        keys["attention.temperature_scale"] = np.float32(scaling["llama_4_scaling_beta"])
+        keys["rope.scaling.yarn_log_multiplier"] = np.float32(scaling["mscale_all_dim"])
+        keys |= {f"rope.scaling.yarn_{name}": np.float32(scaling[name]) for name in ("beta_fast", "beta_slow")}
     if kind == "llama3":
         low, high, factor = (scaling[name] for name in ("low_freq_factor", "high_freq_factor", "factor"))
         waves = 2 * np.pi / frequencies
@@ -145,8 +171,23 @@ def model_keys(config, architecture):
             "logit_scale": "logits_scaling",
         }.items():
             keys[key] = np.float32(config.get(field, 1.0))
-    if config.get("num_local_experts"):
-        keys |= {"expert_count": config["num_local_experts"], "expert_used_count": config["num_experts_per_tok"]}
+    count = config.get("num_local_experts") or config.get("num_experts") or config.get("n_routed_experts")
+    if count:
+        keys |= {"expert_count": count, "expert_used_count": config["num_experts_per_tok"]}
+    if architecture == "gpt-oss":
+        keys["expert_feed_forward_length"] = config["intermediate_size"]
+    if architecture == "glm4moe":
+        keys |= {
+            "leading_dense_block_count": config["first_k_dense_replace"],
+            "expert_shared_count": config["n_shared_experts"],
+            "expert_gating_func": 2,
+            "expert_weights_scale": np.float32(config["routed_scaling_factor"]),
+            "expert_weights_norm": config["norm_topk_prob"],
+        }
+        if config["topk_group"] < config["n_group"]:
+            keys |= {"expert_group_count": config["n_group"], "expert_group_used_count": config["topk_group"]}
+    if "moe_intermediate_size" in config:
+        keys["expert_feed_forward_length"] = config["moe_intermediate_size"]
     return {f"{architecture}.{name}": value for name, value in keys.items()}
 
 
@@ -237,7 +278,7 @@ def expected_keys(kind, folder, config, tokenizer, architecture):
 
 def stored_as(kind, name, shape):
     """The type that a tensor has in a file of this type."""
-    if len(shape) < 2 or name.endswith(("_norm.weight", "ffn_gate_inp.weight")):
+    if len(shape) < 2 or name.endswith(("_norm.weight", "ffn_gate_inp.weight", ".bias")):
         return Type.F32
     if kind in ("q8_0", "q4_0") and shape[-1] % 32:
         return Type.F16

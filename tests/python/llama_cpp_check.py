@@ -29,6 +29,8 @@ LIMITS = {
     # Activations are rounded to float16 too. Found: 7.2e-2.
     "F16": 2e-1,
 }
+WINDOWED = ("gemma2", "gemma3_text", "olmo3")
+TANH = ("gemma2", "gemma3_text")
 # llama.cpp looks tanh's GELU up in a table of float16. Found: 1.8e-3.
 GELU = 5e-3
 PREFIXES = (1, 2, 5, 12, 20, 33, 60)
@@ -98,8 +100,8 @@ class Reference:
             return self.model(torch.tensor([ids]), use_cache=False).logits[0].double().log_softmax(-1)
 
     def window(self):
-        """Tokens up to which llama.cpp computes the same; it has windows for gemma2 alone."""
-        windowed = self.config.model_type != "gemma2" and getattr(self.config, "use_sliding_window", True)
+        """Tokens up to which llama.cpp computes the same; it has windows for some families alone."""
+        windowed = self.config.model_type not in WINDOWED and getattr(self.config, "use_sliding_window", True)
         return (getattr(self.config, "sliding_window", None) if windowed else None) or max(PREFIXES)
 
 
@@ -142,7 +144,7 @@ def main(arguments):
     for path in arguments[1:]:
         stored = Path(path).stem.upper()
         limit = LIMITS.get(stored)
-        if limit is not None and reference.config.model_type == "gemma2":
+        if limit is not None and reference.config.model_type in TANH:
             limit = max(limit, GELU)
         problems, largest, count = differences(path, reference, limit)
         print(f"{'FAILED' if problems else 'ok'}  {path}: log-probs after {count} prefixes at most {largest:.1e} apart")

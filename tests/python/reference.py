@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import nested_models
 import peft
 import safetensors.torch
 import tokenizers
@@ -21,7 +22,9 @@ class Different(Exception):
 
 def load(folder):
     """A model that computes in float32, whatever its weights are stored in; every weight must be found."""
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+    nested = nested_models.is_nested(folder)
+    kind = transformers.AutoModelForImageTextToText if nested else transformers.AutoModelForCausalLM
+    model, info = kind.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
     wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
@@ -80,8 +83,11 @@ def weights_apart(merged, folder):
 def stored_dtypes(folder):
     """Names of the types that the configuration and the weights' files name."""
     kinds = {transformers.AutoConfig.from_pretrained(folder).dtype}
+    in_float32 = ("e_score_correction_bias", ".linear_attn.A_log", ".linear_attn.norm.weight")
     for file in folder.glob("*.safetensors"):
-        kinds |= {weight.dtype for weight in safetensors.torch.load_file(file).values()}
+        weights = safetensors.torch.load_file(file).items()
+        # Kept in float32 by transformers too, or by the publisher.
+        kinds |= {weight.dtype for name, weight in weights if not name.endswith(in_float32)}
     return {str(kind).removeprefix("torch.") for kind in kinds}
 
 

@@ -1,12 +1,13 @@
 //! flex, burn's pure-Rust CPU backend, with the decoder's operations from `collimate-kernels`.
 
 mod attention;
+mod delta;
 mod products;
 mod tensors;
 
 use std::ops::Range;
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice, FlexTensor};
 use collimate_kernels as kernels;
 use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, MatmulPrecision, TargetLogp};
@@ -14,11 +15,11 @@ use collimate_quantized::Format;
 
 use self::attention::Segments;
 use self::tensors::{Matrix, add_to, change, filled, owned, rows_of, with_numbers, wrap, zeros};
-use crate::allocator;
+use crate::attention_map::Segment;
 use crate::devices::{FoundDevice, HasDevices, machine_memory};
 use crate::dtype::{ComputeDtype, in_dtype};
 use crate::error::{BackendError, check_index};
-use crate::operands::{Factor, Gradient, Moments, OutputLayer, Rotary};
+use crate::operands::{DeltaInputs, DeltaShape, Factor, Gradient, Moments, OutputLayer, Rotary};
 use crate::ops::{FusedOps, PreparedBytes};
 use crate::packed::HostPacked;
 
@@ -35,7 +36,7 @@ impl HasDevices for Flex {
 
     fn device(index: usize) -> Result<FlexDevice, BackendError> {
         check_index(Self::NAME, index, 1)?;
-        allocator::keep_freed_memory();
+        collimate_machine::keep_freed_memory();
         Ok(FlexDevice)
     }
 
@@ -192,6 +193,37 @@ impl FusedOps for Flex {
             kernels::gated_backward::<T>(activation, gate.storage_mut(), up.storage_mut(), d_out.storage());
         });
         (wrap(gate), wrap(up))
+    }
+
+    fn convolution(x: &Matrix, weight: &Matrix, segments: &[Segment]) -> Matrix {
+        delta::convolution(x, weight, segments)
+    }
+
+    fn convolution_backward(
+        x: &Matrix,
+        weight: &Matrix,
+        segments: &[Segment],
+        d_out: &Matrix,
+        d_weight: Option<&mut Gradient<Self>>,
+    ) -> Matrix {
+        delta::convolution_backward(x, weight, segments, d_out, d_weight)
+    }
+
+    fn delta_rule(shape: &DeltaShape, segments: &[Segment], inputs: DeltaInputs<'_, Self>) -> Matrix {
+        delta::rule(shape, segments, inputs)
+    }
+
+    fn delta_rule_backward(
+        shape: &DeltaShape,
+        segments: &[Segment],
+        inputs: DeltaInputs<'_, Self>,
+        d_out: &Matrix,
+    ) -> [Matrix; 3] {
+        delta::rule_backward(shape, segments, inputs, d_out)
+    }
+
+    fn delta_states(shape: &DeltaShape, segments: &[Segment], inputs: DeltaInputs<'_, Self>) -> Tensor<Self, 3> {
+        delta::states(shape, segments, inputs)
     }
 
     fn dropout(x: Matrix, rows: &[DropoutRows], probability: f64) -> Matrix {

@@ -30,7 +30,6 @@
 //! # Ok::<(), collimate_backend::BackendError>(())
 //! ```
 
-mod allocator;
 #[cfg(feature = "cube")]
 mod cube;
 #[cfg(feature = "cuda")]
@@ -50,8 +49,7 @@ mod unpacking;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
-pub use allocator::give_back_memory;
-pub use attention_map::{AttentionMap, AttentionSaved, AttentionShape, Segment};
+pub use attention_map::{AttentionMap, AttentionSaved, AttentionShape, Segment, sinks_backward};
 pub use collimate_kernels::{MatmulPrecision, set_float32_matmul_precision};
 pub use collimate_machine::LimitSource;
 pub use collimate_plain::forms as plain;
@@ -61,7 +59,8 @@ pub use dtype::{ComputeDtype, in_dtype, in_float32};
 pub use error::BackendError;
 pub use faults::{guarded, reports_panic};
 pub use operands::{
-    AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, OutputLayer, Rotary, TargetLogp,
+    AdamwStep, DeltaInputs, DeltaShape, DropoutRows, Factor, GateActivation, Gradient, Moments, OutputLayer, Rotary,
+    TargetLogp,
 };
 pub use ops::{FusedOps, PreparedBytes};
 pub use packed::{FilePages, HostPacked, PackedTensor, PlainMatrix};

@@ -11,10 +11,11 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use collimate_quantized::Format;
 
-use crate::attention_map::AttentionMap;
+use crate::attention_map::{AttentionMap, Segment};
 use crate::dtype::{ComputeDtype, in_dtype, in_float32};
 use crate::operands::{
-    AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, OutputLayer, Rotary, TargetLogp,
+    AdamwStep, DeltaInputs, DeltaShape, DropoutRows, Factor, GateActivation, Gradient, Moments, OutputLayer, Rotary,
+    TargetLogp,
 };
 use crate::packed::PackedTensor;
 use crate::plain;
@@ -151,6 +152,42 @@ pub trait FusedOps: Backend {
         d_out: &Tensor<Self, 2>,
     ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
         plain::gated_backward(activation, gate, up, d_out)
+    }
+
+    /// `silu(Σ_t weight[·, t] · x[row − taps + 1 + t])` over sequences of rows; `x` is [N, C] and `weight`, [C, taps], one row.
+    fn convolution(x: &Tensor<Self, 2>, weight: &Tensor<Self, 2>, segments: &[Segment]) -> Tensor<Self, 2> {
+        plain::convolution(x.clone(), weight.clone(), segments)
+    }
+
+    /// The gradient of the convolution's input, given that of its output; adds the weight's to `d_weight`.
+    fn convolution_backward(
+        x: &Tensor<Self, 2>,
+        weight: &Tensor<Self, 2>,
+        segments: &[Segment],
+        d_out: &Tensor<Self, 2>,
+        d_weight: Option<&mut Gradient<Self>>,
+    ) -> Tensor<Self, 2> {
+        plain::convolution_backward(x, weight, segments, d_out, d_weight)
+    }
+
+    /// The gated delta rule, [N, value_heads · value_dim]: a response goes on from its prompt's final state.
+    fn delta_rule(shape: &DeltaShape, segments: &[Segment], inputs: DeltaInputs<'_, Self>) -> Tensor<Self, 2> {
+        plain::chunked_delta_rule(shape, segments, [inputs.qkv, inputs.decay, inputs.beta].map(Clone::clone))
+    }
+
+    /// Gradients of [`DeltaInputs`], in their order, given that of the output.
+    fn delta_rule_backward(
+        shape: &DeltaShape,
+        segments: &[Segment],
+        inputs: DeltaInputs<'_, Self>,
+        d_out: &Tensor<Self, 2>,
+    ) -> [Tensor<Self, 2>; 3] {
+        plain::chunked_delta_rule_backward(shape, segments, inputs, d_out)
+    }
+
+    /// The state after each segment without a context, [segments · value_heads, key_dim, value_dim], in float32.
+    fn delta_states(shape: &DeltaShape, segments: &[Segment], inputs: DeltaInputs<'_, Self>) -> Tensor<Self, 3> {
+        plain::chunked_delta_states(shape, segments, inputs)
     }
 
     /// Inverted dropout: zeroes entries at random and scales the rest up. The same `rows` give the same draws.

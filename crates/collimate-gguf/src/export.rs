@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use collimate_hf::{Adapter, ModelConfig, WeightFiles, side_files};
+use collimate_hf::{ModelConfig, WeightFiles, side_files};
+use collimate_peft::Adapter;
 
 use crate::blocks::GgufType;
 use crate::error::GgufError;

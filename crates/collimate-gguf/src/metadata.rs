@@ -52,6 +52,13 @@ impl<'a> Model<'a> {
                 "llama.cpp has no window of {window} tokens in {name}: it computes something else beyond that length"
             )
         }));
+        if matches!(self.config.rope_scaling, RopeScaling::Yarn { truncate: false, .. }) {
+            notes.push(
+                "llama.cpp rounds the ends of YaRN's ramp, which this model does not (rope_scaling.truncate): log-probs \
+                 differ a little, as with its publisher's GGUF files"
+                    .to_owned(),
+            );
+        }
         if let RopeScaling::Long { original_max_position_embeddings: original, .. } = self.config.rope_scaling {
             notes.push(format!(
                 "llama.cpp takes the factors of long texts for short ones too once its own context (--ctx-size) is longer \
@@ -98,22 +105,24 @@ impl<'a> Model<'a> {
             RopeScaling::Llama3 { .. } if !self.family.llama3_scaling => {
                 Err(self.refused("rope_scaling.rope_type", "it has llama3 scaling for llama alone"))
             }
-            RopeScaling::Yarn { truncate: false, .. } => {
+            RopeScaling::Yarn { truncate: false, .. } if !self.family.rounds_ramp => {
                 Err(self.refused("rope_scaling.truncate", "its ramp has whole ends"))
             }
-            RopeScaling::Yarn { beta_fast, .. } if *beta_fast != YARN_BETAS[0] => {
+            RopeScaling::Yarn { beta_fast, .. } if !self.family.yarn_keys && *beta_fast != YARN_BETAS[0] => {
                 Err(self.refused("rope_scaling.beta_fast", "it is 32"))
             }
-            RopeScaling::Yarn { beta_slow, .. } if *beta_slow != YARN_BETAS[1] => {
+            RopeScaling::Yarn { beta_slow, .. } if !self.family.yarn_keys && *beta_slow != YARN_BETAS[1] => {
                 Err(self.refused("rope_scaling.beta_slow", "it is 1"))
             }
             RopeScaling::Yarn { factor, attention_factor, mscale, mscale_all_dim, .. } => {
                 // llama.cpp multiplies by this whatever the file says.
                 let own = if *factor <= 1.0 { 1.0 } else { 0.1 * factor.ln() + 1.0 };
                 let other = attention_factor.is_some_and(|given| (given - own).abs() > 1e-6);
-                match other || mscale.is_some() || mscale_all_dim.is_some() {
-                    true => Err(self.refused("rope_scaling.attention_factor", "it is 0.1 ln(factor) + 1")),
-                    false => Ok(()),
+                match (mscale, mscale_all_dim) {
+                    (None, None) if !other => Ok(()),
+                    (Some(1.0), Some(_)) if self.family.yarn_keys && attention_factor.is_none() => Ok(()),
+                    _ if self.family.yarn_keys => Err(self.refused("rope_scaling.mscale", "it is 1")),
+                    _ => Err(self.refused("rope_scaling.attention_factor", "it is 0.1 ln(factor) + 1")),
                 }
             }
             _ => Ok(()),
@@ -145,6 +154,7 @@ impl<'a> Model<'a> {
         entries.extend((self.family.keys)(config).into_iter().map(|(name, value)| match value {
             GgufValue::Count(value) => count(name, value),
             GgufValue::Number(value) => number(name, value),
+            GgufValue::Flag(value) => Entry::flag(&key(name), value),
         }));
         entries.extend(config.attention_softcap.map(|cap| number("attn_logit_softcapping", cap)));
         entries.extend(config.logit_softcap.map(|cap| number("final_logit_softcapping", cap)));
@@ -163,8 +173,11 @@ impl<'a> Model<'a> {
         let original = |tokens: usize| Entry::count(&key("original_context_length"), tokens);
         match &self.config.rope_scaling {
             RopeScaling::Linear { factor } => vec![kind("linear"), Entry::number(&key("factor"), *factor)],
-            RopeScaling::Yarn { factor, original_max_position_embeddings, .. } => {
-                vec![kind("yarn"), Entry::number(&key("factor"), *factor), original(*original_max_position_embeddings)]
+            yarn @ RopeScaling::Yarn { factor, original_max_position_embeddings, .. } => {
+                let mut entries = vec![kind("yarn"), Entry::number(&key("factor"), *factor)];
+                entries.push(original(*original_max_position_embeddings));
+                entries.extend(self.yarn_entries(yarn));
+                entries
             }
             RopeScaling::Long { original_max_position_embeddings, attention_factor, .. } => vec![
                 kind("longrope"),
@@ -174,6 +187,18 @@ impl<'a> Model<'a> {
             // Llama 3.1's scaling is stored as a tensor.
             _ => Vec::new(),
         }
+    }
+
+    /// The keys of YaRN that only some architectures have.
+    fn yarn_entries(&self, scaling: &RopeScaling) -> Vec<Entry> {
+        let RopeScaling::Yarn { beta_fast, beta_slow, mscale_all_dim, .. } = scaling else { return Vec::new() };
+        if !self.family.yarn_keys {
+            return Vec::new();
+        }
+        let number = |name: &str, value: f64| Entry::number(&format!("{}.rope.scaling.{name}", self.name()), value);
+        let mut entries = vec![number("yarn_beta_fast", *beta_fast), number("yarn_beta_slow", *beta_slow)];
+        entries.extend(mscale_all_dim.map(|weight| number("yarn_log_multiplier", weight)));
+        entries
     }
 
     /// LongRoPE's factors for long texts, which Collimate itself does not use.

@@ -16,12 +16,20 @@ pub(crate) fn tensors(model: &Model<'_>, outtype: GgufType) -> Result<Vec<Tensor
     let mut experts = Vec::new();
     for layer in 0..config.num_hidden_layers {
         let block = config.block(layer);
-        let names = names(&block);
+        let names = names(model, &block);
         let specs = block.linears().into_iter().flat_map(LinearSpec::tensors).chain(block.norms().cloned());
         for spec in specs {
             let module = split(&spec.name);
             let name = module.and_then(|(module, kind)| Some(format!("blk.{layer}.{}.{kind}", names.get(module)?)));
             tensors.extend(name.map(|name| one(model, spec, name, outtype)));
+        }
+        let sinks = block.sinks.iter().map(|spec| (spec, "attn_sinks.weight"));
+        let pick_bias = match &block.feed_forward {
+            FeedForward::Experts { pick_bias, .. } => pick_bias.as_ref(),
+            FeedForward::Dense(_) => None,
+        };
+        for (spec, name) in sinks.chain(pick_bias.map(|spec| (spec, "exp_probs_b.bias"))) {
+            tensors.push(one(model, spec.clone(), format!("blk.{layer}.{name}"), outtype));
         }
         if let FeedForward::Experts { experts: of_layer, .. } = &block.feed_forward {
             experts.extend(stacked(layer, of_layer, outtype));
@@ -53,24 +61,28 @@ fn one(model: &Model<'_>, spec: TensorSpec, name: String, outtype: GgufType) -> 
     TensorSource { stored: stored(&name, &spec.shape, outtype), name, shape: spec.shape, source }
 }
 
-/// The experts of a layer: one tensor each for the gates, ups and downs of all of them.
+/// The experts of a layer: one tensor each for the gates, ups and downs of all of them, and for their biases.
 fn stacked(layer: usize, experts: &[Gated], outtype: GgufType) -> Vec<TensorSource> {
-    let parts = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"].into_iter().enumerate();
-    let stack = |(index, part): (usize, &str)| {
+    let mut tensors = Vec::new();
+    for (index, part) in ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"].into_iter().enumerate() {
         let linears: Vec<_> = experts.iter().filter_map(|expert| expert.linears().nth(index)).collect();
-        let first = linears.first()?;
-        let name = format!("blk.{layer}.{part}.weight");
-        let shape = vec![linears.len(), first.out_features, first.in_features];
-        let source = Source::Stacked(linears.iter().map(|linear| format!("{}.weight", linear.module)).collect());
-        Some(TensorSource { stored: stored(&name, &shape, outtype), name, shape, source })
-    };
-    parts.filter_map(stack).collect()
+        let Some(first) = linears.first() else { continue };
+        for spec in first.tensors() {
+            let kind = split(&spec.name).map_or("weight", |(_, kind)| kind);
+            let name = format!("blk.{layer}.{part}.{kind}");
+            let shape = [&[linears.len()], spec.shape.as_slice()].concat();
+            let source = Source::Stacked(linears.iter().map(|linear| format!("{}.{kind}", linear.module)).collect());
+            tensors.push(TensorSource { stored: stored(&name, &shape, outtype), name, shape, source });
+        }
+    }
+    tensors
 }
 
-/// The type a tensor is stored in. llama.cpp wants vectors, norms and routers in float32. Embeddings keep eight bits where
+/// The type a tensor is stored in. llama.cpp wants vectors, norms, biases and routers in float32. Embeddings keep eight bits where
 /// matrices have four, since every token passes them twice. Rows that do not divide into blocks are stored in float16.
 fn stored(name: &str, shape: &[usize], outtype: GgufType) -> GgufType {
-    let whole = shape.len() < 2 || name.ends_with("_norm.weight") || name.ends_with(".ffn_gate_inp.weight");
+    let whole =
+        shape.len() < 2 || ["_norm.weight", ".ffn_gate_inp.weight", ".bias"].iter().any(|end| name.ends_with(end));
     let embedding = matches!(name, "token_embd.weight" | "output.weight");
     let wanted = match outtype {
         _ if whole => GgufType::F32,
@@ -81,7 +93,7 @@ fn stored(name: &str, shape: &[usize], outtype: GgufType) -> GgufType {
 }
 
 /// llama.cpp's names for the modules of a block, except for the experts.
-fn names(block: &Block) -> BTreeMap<&str, &'static str> {
+fn names<'a>(model: &Model<'_>, block: &'a Block) -> BTreeMap<&'a str, &'static str> {
     let mut names = BTreeMap::new();
     match &block.qkv {
         Joint::Apart([q, k, v]) => {
@@ -91,7 +103,12 @@ fn names(block: &Block) -> BTreeMap<&str, &'static str> {
     }
     names.extend([named(&block.o, "attn_output")]);
     match &block.feed_forward {
-        FeedForward::Experts { router, .. } => names.extend([named(router, "ffn_gate_inp")]),
+        FeedForward::Experts { router, shared, .. } => {
+            names.extend([named(router, "ffn_gate_inp")]);
+            let parts = ["ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"];
+            let linears = shared.iter().flat_map(|shared| shared.layer.linears().zip(parts));
+            names.extend(linears.map(|(linear, name)| named(linear, name)));
+        }
         FeedForward::Dense(Gated { gate_up, down }) => {
             match gate_up {
                 Joint::Apart([gate, up]) => {
@@ -108,7 +125,7 @@ fn names(block: &Block) -> BTreeMap<&str, &'static str> {
         (&block.k_norm, "attn_k_norm"),
         (&block.attention_norms.before, "attn_norm"),
         (&block.attention_norms.after, "post_attention_norm"),
-        (&block.feed_forward_norms.before, "ffn_norm"),
+        (&block.feed_forward_norms.before, model.family.feed_forward_norm),
         (&block.feed_forward_norms.after, "post_ffw_norm"),
     ];
     let norms = norms.into_iter().filter_map(|(norm, name)| Some((split(&norm.as_ref()?.name)?.0, name)));

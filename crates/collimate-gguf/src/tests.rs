@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_files::ShardSize;
-use collimate_hf::{Adapter, HfError, HostTensor, LoraConfig, LoraTargets, ModelConfig, StorageDtype, write_model};
+use collimate_hf::{HfError, HostTensor, ModelConfig, StorageDtype, write_model};
 use collimate_oracle::gguf::{Found, GgufFile};
+use collimate_peft::{Adapter, LoraConfig, LoraTargets};
 use rstest::rstest;
 use serde_json::{Value as Json, json};
 

@@ -1,6 +1,7 @@
 //! A model's weights, with or without an adapter.
 
-use collimate_hf::{Adapter, HfError, HostTensor, ModelConfig, WeightFiles, merged_tensor};
+use collimate_hf::{HfError, HostTensor, ModelConfig, WeightFiles};
+use collimate_peft::{Adapter, merged_tensor};
 
 /// A model's weights as written to the file, one tensor at a time, with the adapter's product added.
 pub(crate) struct Weights {

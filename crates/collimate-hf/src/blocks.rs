@@ -1,6 +1,10 @@
 //! The tensors of a model by role, with the names and shapes they have in its files.
 
-use crate::config::{HalfNames, JointNames, ModelConfig, QkNorm};
+mod build;
+mod delta;
+
+pub use self::delta::DeltaNet;
+use crate::config::{ModelConfig, Stacking};
 
 /// A tensor that a model must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +15,7 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
-/// A linear layer of the decoder's blocks, to which LoRA can attach.
+/// A linear layer of the decoder's blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinearSpec {
     /// Its name without `.weight`: `model.layers.0.self_attn.q_proj`.
@@ -22,6 +26,8 @@ pub struct LinearSpec {
     pub out_features: usize,
     /// Whether it has a bias, \[out\].
     pub bias: bool,
+    /// Whether LoRA can attach to it. PEFT has no matrices for what transformers holds as bare parameters.
+    pub is_adaptable: bool,
 }
 
 /// The tensors of one block.
@@ -35,12 +41,16 @@ pub struct Block {
     pub q_norm: Option<TensorSpec>,
     /// Norm of keys.
     pub k_norm: Option<TensorSpec>,
+    /// One more score of each head's softmax, \[H\].
+    pub sinks: Option<TensorSpec>,
     /// Norms before and after the attention.
     pub attention_norms: HalfNorms,
     /// Norms before and after the feed-forward layer.
     pub feed_forward_norms: HalfNorms,
     /// The feed-forward layer.
     pub feed_forward: FeedForward,
+    /// The further tensors of a Gated DeltaNet layer, whose queries, keys and values come from one matrix.
+    pub delta: Option<DeltaNet>,
 }
 
 /// Linear layers that read the same input.
@@ -70,9 +80,22 @@ pub enum FeedForward {
     Experts {
         /// The router.
         router: LinearSpec,
+        /// What is added to the scores of experts when they are picked, \[E\].
+        pick_bias: Option<TensorSpec>,
         /// Every expert, in order.
         experts: Vec<Gated>,
+        /// The layer beside them.
+        shared: Option<Shared>,
     },
+}
+
+/// A gated layer that every token goes through beside its experts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// The layer.
+    pub layer: Gated,
+    /// A linear layer with one output, whose sigmoid multiplies the layer's.
+    pub gate: Option<LinearSpec>,
 }
 
 /// A gated feed-forward layer, or one expert.
@@ -125,13 +148,25 @@ impl Gated {
 impl Block {
     /// Its linear layers: those of the attention, then those of the feed-forward layer.
     pub fn linears(&self) -> Vec<&LinearSpec> {
-        let attention = self.qkv.linears().iter().chain([&self.o]);
+        let delta = self.delta.iter().flat_map(DeltaNet::linears);
+        let attention = self.qkv.linears().iter().chain(delta).chain([&self.o]);
         match &self.feed_forward {
             FeedForward::Dense(layer) => attention.chain(layer.linears()).collect(),
-            FeedForward::Experts { router, experts } => {
-                attention.chain([router]).chain(experts.iter().flat_map(Gated::linears)).collect()
+            FeedForward::Experts { router, experts, shared, .. } => {
+                let experts = experts.iter().flat_map(Gated::linears);
+                let shared = shared.iter().flat_map(|shared| shared.layer.linears().chain(&shared.gate));
+                attention.chain([router]).chain(experts).chain(shared).collect()
             }
         }
+    }
+
+    /// Its parameters that are neither a norm nor of a linear layer.
+    pub fn vectors(&self) -> impl Iterator<Item = &TensorSpec> {
+        let pick_bias = match &self.feed_forward {
+            FeedForward::Experts { pick_bias, .. } => pick_bias.as_ref(),
+            FeedForward::Dense(_) => None,
+        };
+        self.sinks.iter().chain(pick_bias).chain(self.delta.iter().flat_map(DeltaNet::others))
     }
 
     /// Its norms, in the order in which they are written to files.
@@ -149,11 +184,24 @@ impl ModelConfig {
         for layer in 0..self.num_hidden_layers {
             let block = self.block(layer);
             specs.extend(block.linears().into_iter().flat_map(LinearSpec::tensors));
-            specs.extend(block.norms().cloned());
+            specs.extend(block.norms().chain(block.vectors()).cloned());
         }
         specs.push(self.final_norm());
         specs.extend(self.output_layer());
         specs
+    }
+
+    /// Whether a tensor is in float32 in files of any dtype: the bias of a router's picks, and of recurrent layers the decay and
+    /// the norm, as published.
+    pub fn keeps_float32(&self, tensor: &str) -> bool {
+        let endings = [self.family.names.pick_bias, ".linear_attn.A_log", ".linear_attn.norm.weight"];
+        endings.iter().any(|ending| tensor.ends_with(ending))
+    }
+
+    /// Whether files have the numbers of a weight in another order: those of experts that share a tensor column by column.
+    pub fn is_rearranged(&self, tensor: &str) -> bool {
+        let names = &self.family.names;
+        names.stacking == Stacking::Interleaved && tensor.contains(&format!(".{}.", names.experts))
     }
 
     /// The number of parameters, a tied embedding counted once.
@@ -181,12 +229,12 @@ impl ModelConfig {
 
     /// The embedding of tokens, [V, D].
     pub fn embedding(&self) -> TensorSpec {
-        TensorSpec::new(format!("{}.embed_tokens.weight", self.family.names.root), &[self.vocab_size, self.hidden_size])
+        TensorSpec::new(format!("{}.embed_tokens.weight", self.root()), &[self.vocab_size, self.hidden_size])
     }
 
     /// The norm before the output layer.
     pub fn final_norm(&self) -> TensorSpec {
-        TensorSpec::new(format!("{}.norm.weight", self.family.names.root), &[self.hidden_size])
+        TensorSpec::new(format!("{}.norm.weight", self.root()), &[self.hidden_size])
     }
 
     /// The output layer, [V, D]; `None` if it is the embedding.
@@ -198,79 +246,10 @@ impl ModelConfig {
     pub fn head(&self) -> TensorSpec {
         TensorSpec::new("lm_head.weight", &[self.vocab_size, self.hidden_size])
     }
-
-    /// The tensors of one block.
-    pub fn block(&self, layer: usize) -> Block {
-        let names = &self.family.names;
-        let root = format!("{}.layers.{layer}", names.root);
-        let (width, dim) = (self.hidden_size, self.head_dim);
-        let (queries, keys) = (self.num_attention_heads * dim, self.num_key_value_heads * dim);
-        let bias = self.attention_bias;
-        let norm = |name: &str, len: usize| TensorSpec::new(format!("{root}.{name}.weight"), &[len]);
-        let half = |names: HalfNames| HalfNorms {
-            before: names.before.map(|name| norm(name, width)),
-            after: names.after.map(|name| norm(name, width)),
-        };
-        let (q_len, k_len) = match self.qk_norm {
-            QkNorm::None => (None, None),
-            QkNorm::Head => (Some(dim), Some(dim)),
-            QkNorm::Projection => (Some(queries), Some(keys)),
-        };
-        Block {
-            qkv: joint(&root, names.qkv, width, [(queries, bias.q), (keys, bias.k), (keys, bias.v)]),
-            o: linear(&root, names.o, [queries, width], bias.o),
-            q_norm: q_len.map(|len| norm(names.q_norm, len)),
-            k_norm: k_len.map(|len| norm(names.k_norm, len)),
-            attention_norms: half(names.attention_norms),
-            feed_forward_norms: half(names.feed_forward_norms),
-            feed_forward: self.feed_forward(&root),
-        }
-    }
-
-    fn feed_forward(&self, root: &str) -> FeedForward {
-        let names = &self.family.names;
-        let (width, inner, bias) = (self.hidden_size, self.intermediate_size, self.mlp_bias);
-        let Some(experts) = self.experts else {
-            let gate_up = joint(root, names.gate_up, width, [(inner, bias), (inner, bias)]);
-            return FeedForward::Dense(Gated { gate_up, down: linear(root, names.down, [inner, width], bias) });
-        };
-        let expert = |number: usize| {
-            let part = |name: &str, sizes| linear(root, &format!("{}.{number}.{name}", names.experts), sizes, false);
-            let [gate, up, down] = names.expert;
-            let gate_up = Joint::Apart([part(gate, [width, inner]), part(up, [width, inner])]);
-            Gated { gate_up, down: part(down, [inner, width]) }
-        };
-        FeedForward::Experts {
-            router: linear(root, names.router, [width, experts.count], false),
-            experts: (0..experts.count).map(expert).collect(),
-        }
-    }
 }
 
 /// Every linear layer of the blocks, layer by layer; the output layer is excluded.
 pub fn linear_modules(config: &ModelConfig) -> Vec<LinearSpec> {
     let of_layer = |layer| config.block(layer).linears().into_iter().cloned().collect::<Vec<_>>();
     (0..config.num_hidden_layers).flat_map(of_layer).collect()
-}
-
-fn linear(root: &str, name: &str, [in_features, out_features]: [usize; 2], bias: bool) -> LinearSpec {
-    LinearSpec { module: format!("{root}.{name}"), in_features, out_features, bias }
-}
-
-/// Linear layers that read the same input; for each output the width, and whether it has a bias.
-fn joint<const N: usize>(root: &str, names: JointNames<N>, width: usize, outputs: [(usize, bool); N]) -> Joint<N> {
-    match names {
-        JointNames::Apart(names) => {
-            let mut outputs = outputs.into_iter();
-            Joint::Apart(names.map(|name| {
-                let (len, bias) = outputs.next().unwrap_or_default();
-                linear(root, name, [width, len], bias)
-            }))
-        }
-        JointNames::Fused(name) => {
-            let widths = outputs.map(|(len, _)| len);
-            let bias = outputs.iter().any(|(_, bias)| *bias);
-            Joint::Fused(linear(root, name, [width, widths.iter().sum()], bias), widths)
-        }
-    }
 }

@@ -1,15 +1,20 @@
 //! A decoder's configuration, in the fields that the engine computes with. The engine never asks for the family's name.
 
+mod experts;
 mod family;
+mod linear;
 
 use std::collections::BTreeSet;
 
 use collimate_quantized::QuantizationConfig;
 use serde_json::Value;
 
-pub(crate) use self::family::{BiasRule, Defaults, HalfNames, JointNames, TensorNames};
+pub use self::experts::{ExpertGroups, Experts, RouterScores, SharedExpert};
+pub(crate) use self::family::{BiasRule, Defaults, HalfNames, JointNames, Stacking, TensorNames};
 pub use self::family::{Family, GgufFamily, GgufRefusal, GgufValue};
-use crate::rope::RopeScaling;
+pub use self::linear::LinearAttention;
+use crate::rope::{QueryGrowth, RopeScaling, WindowRope};
+use crate::wrapped::{self, Wrapper};
 
 /// The non-linearity of the gated feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,17 +69,13 @@ pub enum QkNorm {
     Projection,
 }
 
-/// A mixture of experts: feed-forward layers some of which a router picks for each token.
+/// Bounds of a gate, `min(gate, limit) σ(alpha · gate) · (clamp(up, ±limit) + 1)`, in place of the activation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Experts {
-    /// Number of experts, E.
-    pub count: usize,
-    /// Number of experts per token, at most E.
-    pub per_token: usize,
-    /// Weight of the router's balance loss (`router_aux_loss_coef`).
-    pub balance_weight: f64,
-    /// Whether training adds that loss by default, as transformers does with `output_router_logits`.
-    pub balances_by_default: bool,
+pub struct ClampedGate {
+    /// Factor in the sigmoid (`swiglu_alpha`).
+    pub alpha: f64,
+    /// Upper bound of the gate, and bound of the other factor on both sides (`swiglu_limit`).
+    pub limit: f64,
 }
 
 /// The checked configuration of a decoder: every size is at least 1, and sizes are consistent.
@@ -82,6 +83,8 @@ pub struct Experts {
 pub struct ModelConfig {
     /// The family, for names in files and in messages.
     pub family: &'static Family,
+    /// The image-and-text architecture around it, if it is the text model of one.
+    pub wrapper: Option<&'static Wrapper>,
     /// How weights of linear layers are packed: as `quantization_config` says, or as whoever reads them asks for.
     pub quantization: Option<QuantizationConfig>,
     /// Weights of the blocks' linear layers that are not packed nevertheless: the files hold plain numbers, or they are unpacked
@@ -111,6 +114,10 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// Scaling of the rotary frequencies.
     pub rope_scaling: RopeScaling,
+    /// The rotation of layers with a window, where it is another one.
+    pub window_rope: Option<WindowRope>,
+    /// How rotated queries grow with their position, if they do; then whole heads are rotated.
+    pub query_growth: Option<QueryGrowth>,
     /// Number of leading components of a head that are rotated; even.
     pub rotary_dim: usize,
     /// Whether the output layer is the embedding.
@@ -121,10 +128,14 @@ pub struct ModelConfig {
     pub attention_bias: AttentionBias,
     /// Whether the feed-forward layer's projections have biases.
     pub mlp_bias: bool,
+    /// Bounds of the gate of the feed-forward layer.
+    pub clamped_gate: Option<ClampedGate>,
     /// Factor on attention scores, usually 1/√head_dim.
     pub attention_scale: f64,
     /// c, if attention scores are squashed to c · tanh(score / c).
     pub attention_softcap: Option<f64>,
+    /// Whether each head has an attention sink: a trained further score that contributes no value.
+    pub attention_sinks: bool,
     /// c, if logits are squashed to c · tanh(logit / c).
     pub logit_softcap: Option<f64>,
     /// Factor on embeddings before the first block.
@@ -139,10 +150,18 @@ pub struct ModelConfig {
     pub norm_offset: bool,
     /// Norms on queries and keys.
     pub qk_norm: QkNorm,
+    /// Whether attention's output is multiplied by a sigmoid, whose input stands beside each head's queries.
+    pub attention_gate: bool,
+    /// Sizes of the layers that have no keys and values, if there are any.
+    pub linear_attention: Option<LinearAttention>,
+    /// For each layer, whether it is one of those.
+    pub linear_layers: Vec<bool>,
     /// Whether queries, keys and values come from one matrix, and gate and up from another.
     pub fused_projections: bool,
     /// Experts in place of a single feed-forward layer.
     pub experts: Option<Experts>,
+    /// For each layer, whether it has the experts; all layers of a model without experts.
+    pub expert_layers: Vec<bool>,
     /// For each layer, whether queries and keys are rotated.
     pub rotated_layers: Vec<bool>,
     /// For each layer, the sliding window in tokens, the token itself included; `None` for full attention.
@@ -164,11 +183,33 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// Length up to which rotary frequencies do not depend on the length of the sequence; `None` for any.
     pub fn longest_sequence(&self) -> Option<usize> {
-        match self.rope_scaling {
+        let scalings = [Some(&self.rope_scaling), self.window_rope.as_ref().map(|rope| &rope.scaling)];
+        let longest = scalings.into_iter().flatten().filter_map(|scaling| match scaling {
             RopeScaling::Dynamic { .. } => Some(self.max_position_embeddings),
-            RopeScaling::Long { original_max_position_embeddings, .. } => Some(original_max_position_embeddings),
+            RopeScaling::Long { original_max_position_embeddings, .. } => Some(*original_max_position_embeddings),
             _ => None,
-        }
+        });
+        longest.min()
+    }
+
+    /// `model_type` in `config.json`.
+    pub fn model_type(&self) -> &'static str {
+        self.wrapper.map_or(self.family.model_type, |wrapper| wrapper.model_type)
+    }
+
+    /// Prefix of `embed_tokens`, `layers` and `norm` in transformers.
+    pub(crate) fn root(&self) -> &'static str {
+        self.wrapper.map_or(self.family.names.root, |wrapper| wrapper.root)
+    }
+
+    /// The experts of a layer; `None` for one with a single feed-forward layer.
+    pub fn experts_of(&self, layer: usize) -> Option<Experts> {
+        self.experts.filter(|_| self.expert_layers[layer])
+    }
+
+    /// The sizes of a layer without keys and values; `None` for one with attention.
+    pub fn linear_attention_of(&self, layer: usize) -> Option<LinearAttention> {
+        self.linear_attention.filter(|_| self.linear_layers[layer])
     }
 
     /// The same model with another number of tokens.
@@ -182,11 +223,20 @@ impl ModelConfig {
     pub fn untied(&self) -> Self {
         let mut config = Self { tie_word_embeddings: false, ..self.clone() };
         config.set_raw("tie_word_embeddings", false.into());
+        // Around a text model, the outer field decides.
+        if let (Some(_), Some(object)) = (config.wrapper, config.raw.as_object_mut()) {
+            object.insert("tie_word_embeddings".to_owned(), false.into());
+        }
         config
     }
 
+    /// Sets a field, of the text model's own object where it is nested.
     fn set_raw(&mut self, key: &str, value: Value) {
-        if let Some(object) = self.raw.as_object_mut() {
+        let object = match self.wrapper {
+            Some(_) => self.raw.get_mut(wrapped::TEXT),
+            None => Some(&mut self.raw),
+        };
+        if let Some(object) = object.and_then(Value::as_object_mut) {
             object.insert(key.to_owned(), value);
         }
     }

@@ -1,9 +1,6 @@
 //! Names the tokens that end an answer where other programs look for them: in `eos_token_id` of `generation_config.json`,
 //! which transformers and vLLM stop at, and of `config.json`.
 
-#[cfg(test)]
-mod tests;
-
 use std::path::{Path, PathBuf};
 
 use collimate_files::write_atomically;
@@ -12,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::error::HfError;
 use crate::fields::Fields;
 use crate::plain_file::read_json;
+use crate::wrapped::TEXT;
 
 const GENERATION: &str = "generation_config.json";
 const MODEL: &str = "config.json";
@@ -47,7 +45,7 @@ pub fn name_ends(dir: &Path, base: &Path, ends: &[u32]) -> Result<(), HfError> {
 }
 
 /// `eos_token_id` of a folder's `generation_config.json`; empty if it has none.
-pub(crate) fn named_ends(dir: &Path) -> Result<Vec<u32>, HfError> {
+pub fn named_ends(dir: &Path) -> Result<Vec<u32>, HfError> {
     ConfigFile::read(dir.join(GENERATION))?.map_or(Ok(Vec::new()), |file| file.ends())
 }
 
@@ -74,14 +72,25 @@ impl ConfigFile {
     }
 
     fn ends(&self) -> Result<Vec<u32>, HfError> {
-        Fields::top(&self.path, &self.json)?.token_ids(EOS)
+        let top = Fields::top(&self.path, &self.json)?;
+        match top.nested(TEXT)?.filter(|_| self.is_nested()) {
+            Some(text) => text.token_ids(EOS),
+            None => top.token_ids(EOS),
+        }
+    }
+
+    /// Whether the ends are in the configuration of a text model inside an image-and-text one.
+    fn is_nested(&self) -> bool {
+        let is_set = |value: Option<&Value>| value.is_some_and(|value| !value.is_null());
+        !is_set(self.json.get(EOS)) && is_set(self.json.get(TEXT).and_then(|text| text.get(EOS)))
     }
 
     /// Puts ends before those that the file names already.
     fn add(&mut self, ends: &[u32]) -> Result<(), HfError> {
         let mut all = ends.to_vec();
         all.extend(self.ends()?.into_iter().filter(|id| !ends.contains(id)));
-        self.json[EOS] = if let [only] = all.as_slice() { json!(only) } else { json!(all) };
+        let object = if self.is_nested() { &mut self.json[TEXT] } else { &mut self.json };
+        object[EOS] = if let [only] = all.as_slice() { json!(only) } else { json!(all) };
         Ok(())
     }
 

@@ -102,7 +102,7 @@ pub enum HfError {
     },
 
     /// The model belongs to no known family.
-    #[error("{}: architecture \"{found}\" is not supported; supported: {}{hint}", path.display(), supported.join(", "))]
+    #[error("{}: architecture \"{found}\" is not supported{nearest}; supported: {}{hint}", path.display(), supported.join(", "))]
     UnsupportedArchitecture {
         /// The configuration file.
         path: PathBuf,
@@ -110,6 +110,8 @@ pub enum HfError {
         found: String,
         /// Every known `model_type`.
         supported: Vec<&'static str>,
+        /// A note on the known family that is nearest, and what of the file it does not know.
+        nearest: String,
         /// A note about code in the folder, if the configuration names any.
         hint: &'static str,
     },

@@ -4,14 +4,22 @@
 //! To add one, write its file and add its two lines below: the module, and the entry in the list.
 
 mod gemma2;
+mod gemma3_text;
+mod glm4_moe;
+mod gpt_oss;
 mod granite;
 mod llama;
+mod ministral3;
 mod mistral;
 mod mixtral;
 mod olmo2;
+mod olmo3;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_5_moe_text;
+mod qwen3_5_text;
+mod qwen3_moe;
 mod smollm3;
 
 use crate::config::Family;
@@ -21,13 +29,21 @@ pub static FAMILIES: &[&Family] = &[
     &llama::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,
+    &ministral3::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
+    &qwen3_moe::FAMILY,
     &gemma2::FAMILY,
+    &gemma3_text::FAMILY,
     &phi3::FAMILY,
     &olmo2::FAMILY,
+    &olmo3::FAMILY,
     &smollm3::FAMILY,
     &granite::FAMILY,
+    &glm4_moe::FAMILY,
+    &gpt_oss::FAMILY,
+    &qwen3_5_text::FAMILY,
+    &qwen3_5_moe_text::FAMILY,
 ];
 
 impl Family {

@@ -1,5 +1,7 @@
 //! Typed access to the fields of a JSON object, with errors that name file and field.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -11,17 +13,24 @@ const LARGEST_SIZE: u64 = i32::MAX as u64;
 
 /// An object of a configuration file, and its path within the file.
 #[derive(Clone, Copy)]
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     path: &'a Path,
+    /// The object that this one is nested in, if that is not the file's top level.
+    outer: &'a str,
     prefix: &'a str,
     object: &'a Map<String, Value>,
+    /// The names of fields that somebody has asked for, if they are wanted.
+    asked: Option<&'a Asked>,
 }
+
+/// Names of fields.
+pub(crate) type Asked = RefCell<BTreeSet<String>>;
 
 impl<'a> Fields<'a> {
     /// Fields of the file's top level.
-    pub(crate) fn top(path: &'a Path, value: &'a Value) -> Result<Self, HfError> {
+    pub fn top(path: &'a Path, value: &'a Value) -> Result<Self, HfError> {
         match value {
-            Value::Object(object) => Ok(Self { path, prefix: "", object }),
+            Value::Object(object) => Ok(Self { path, outer: "", prefix: "", object, asked: None }),
             other => Err(HfError::Field {
                 path: path.to_owned(),
                 field: "(whole file)".to_owned(),
@@ -36,13 +45,31 @@ impl<'a> Fields<'a> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Object(object)) if object.is_empty() => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(Fields { path: self.path, prefix: key, object })),
+            Some(Value::Object(object)) => Ok(Some(Fields { prefix: key, object, ..*self })),
             Some(_) => Err(self.wrong(key, "an object or null")),
         }
     }
 
+    /// The object in a field, as the one whose own objects are nested in it.
+    pub(crate) fn nested(&self, key: &'a str) -> Result<Option<Fields<'a>>, HfError> {
+        Ok(self.object(key)?.map(|fields| Fields { outer: key, prefix: "", ..fields }))
+    }
+
+    /// The same fields, under another path in errors.
+    pub(crate) fn called(self, prefix: &'a str) -> Self {
+        Self { prefix, ..self }
+    }
+
+    /// The same fields, whose names go to `asked` when somebody asks for them.
+    pub(crate) fn noting(self, asked: &'a Asked) -> Self {
+        Self { asked: Some(asked), ..self }
+    }
+
     /// A field's value; `None` if it is absent or null.
-    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        if let Some(asked) = self.asked {
+            asked.borrow_mut().insert(key.to_owned());
+        }
         self.object.get(key).filter(|value| !value.is_null())
     }
 
@@ -56,13 +83,18 @@ impl<'a> Fields<'a> {
         self.object.get(key).is_some_and(Value::is_null)
     }
 
+    /// The file.
+    pub(crate) fn path(&self) -> &'a Path {
+        self.path
+    }
+
     /// The names of all fields.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.object.keys().map(String::as_str)
     }
 
     /// An integer of at least 1; `None` if it is absent or null.
-    pub(crate) fn size(&self, key: &str) -> Result<Option<usize>, HfError> {
+    pub fn size(&self, key: &str) -> Result<Option<usize>, HfError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_u64() {
             Some(size) if (1..=LARGEST_SIZE).contains(&size) => Ok(Some(size as usize)),
@@ -79,7 +111,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A finite number that `accept` accepts; `None` if it is absent or null.
-    pub(crate) fn number(&self, key: &str, expected: &str, accept: fn(f64) -> bool) -> Result<Option<f64>, HfError> {
+    pub fn number(&self, key: &str, expected: &str, accept: fn(f64) -> bool) -> Result<Option<f64>, HfError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_f64() {
             Some(number) if number.is_finite() && accept(number) => Ok(Some(number)),
@@ -88,7 +120,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A number greater than 0; `None` if it is absent or null.
-    pub(crate) fn positive(&self, key: &str) -> Result<Option<f64>, HfError> {
+    pub fn positive(&self, key: &str) -> Result<Option<f64>, HfError> {
         self.number(key, "a number greater than 0", |x| x > 0.0)
     }
 
@@ -116,7 +148,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A flag, `default` if it is absent or null.
-    pub(crate) fn flag_or(&self, key: &str, default: bool) -> Result<bool, HfError> {
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool, HfError> {
         match self.get(key) {
             None => Ok(default),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -125,7 +157,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A string; `None` if it is absent or null.
-    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>, HfError> {
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>, HfError> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -134,12 +166,22 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of strings; `None` if it is absent or null.
-    pub(crate) fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, HfError> {
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<&'a str>>, HfError> {
         let expected = "a list of strings";
         let Some(value) = self.get(key) else { return Ok(None) };
         let list = value.as_array().ok_or_else(|| self.wrong(key, expected))?;
         let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
         texts.map(Some).ok_or_else(|| self.wrong(key, expected))
+    }
+
+    /// A list of integers of at least 0; `None` if it is absent or null.
+    pub(crate) fn counts(&self, key: &str) -> Result<Option<Vec<usize>>, HfError> {
+        let expected = "a list of whole numbers";
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let list = value.as_array().ok_or_else(|| self.wrong(key, expected))?;
+        let count = |value: &Value| value.as_u64().and_then(|count| usize::try_from(count).ok());
+        let counts: Option<Vec<_>> = list.iter().map(count).collect();
+        counts.map(Some).ok_or_else(|| self.wrong(key, expected))
     }
 
     /// A token id or a list of them; empty if it is absent or null.
@@ -154,7 +196,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The error for a field with an invalid value.
-    pub(crate) fn wrong(&self, key: &str, expected: &str) -> HfError {
+    pub fn wrong(&self, key: &str, expected: &str) -> HfError {
         HfError::Field {
             path: self.path.to_owned(),
             field: self.name(key),
@@ -164,7 +206,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The error for a field that asks for something unsupported.
-    pub(crate) fn unsupported(&self, key: &str, remedy: &str) -> HfError {
+    pub fn unsupported(&self, key: &str, remedy: &str) -> HfError {
         HfError::Unsupported {
             path: self.path.to_owned(),
             field: self.name(key),
@@ -174,7 +216,8 @@ impl<'a> Fields<'a> {
     }
 
     fn name(&self, key: &str) -> String {
-        if self.prefix.is_empty() { key.to_owned() } else { format!("{}.{key}", self.prefix) }
+        let parts = [self.outer, self.prefix, key];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
     }
 
     fn found(&self, key: &str) -> String {

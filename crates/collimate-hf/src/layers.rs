@@ -1,4 +1,4 @@
-//! Sliding windows of layers: building blocks for the families' rules.
+//! Kinds of layers and their sliding windows: building blocks for the families' rules.
 
 use crate::error::HfError;
 use crate::fields::Fields;
@@ -55,4 +55,21 @@ fn by_type(
         _ => Err(fields.unsupported("layer_types", "supported: full_attention, sliding_attention")),
     });
     windows.collect()
+}
+
+/// Which layers are linear: those that `layer_types` lists or, without that field, all but every `interval`th.
+pub(crate) fn linear(fields: Fields<'_>, interval: usize, num_layers: usize) -> Result<Vec<bool>, HfError> {
+    let interval = fields.size_or("full_attention_interval", interval)?;
+    let Some(kinds) = fields.texts("layer_types")? else {
+        return Ok((1..=num_layers).map(|layer| !layer.is_multiple_of(interval)).collect());
+    };
+    if kinds.len() != num_layers {
+        return Err(fields.wrong("layer_types", &format!("one for each of {num_layers} layers")));
+    }
+    let kinds = kinds.iter().map(|kind| match *kind {
+        "linear_attention" => Ok(true),
+        "full_attention" => Ok(false),
+        _ => Err(fields.unsupported("layer_types", "supported: linear_attention, full_attention")),
+    });
+    kinds.collect()
 }

@@ -1,8 +1,7 @@
-//! Hugging Face folders: a model or an adapter on disk, without computing anything.
+//! Hugging Face folders: a model on disk, without computing anything.
 //!
-//! The crate reads and checks `config.json`, knows the names and shapes of every tensor, maps and writes safetensors files,
-//! reads and writes PEFT adapters, and merges an adapter into a model. It must not know burn, devices, or how a model is
-//! computed. Everything downloaded is untrusted: files are bounded in size, names are checked, and nothing in a folder is
+//! The crate reads and checks `config.json`, knows the names and shapes of every tensor, and maps and writes safetensors
+//! files. It must not know burn, devices, how a model is computed, or adapters beyond what can be wrong with them. Everything downloaded is untrusted: files are bounded in size, names are checked, and nothing in a folder is
 //! ever executed.
 //!
 //! Start with [`ModelConfig`], the configuration of a decoder; [`Family`], everything that distinguishes one architecture
@@ -37,35 +36,40 @@ mod families;
 mod fields;
 mod layers;
 mod limits;
-mod merge_files;
 mod model_file;
 mod model_folder;
-mod peft;
+mod nearest;
 mod plain_file;
 mod quantization;
 mod read;
 mod rope;
 mod shards;
+mod side_files;
+mod stacked;
 mod weights;
+mod window_rope;
+mod wrapped;
 mod write_weights;
 
-pub use blocks::{Block, FeedForward, Gated, HalfNorms, Joint, LinearSpec, TensorSpec, linear_modules};
-pub use config::{
-    Activation, AttentionBias, Experts, Family, GgufFamily, GgufRefusal, GgufValue, ModelConfig, NormPlacement, QkNorm,
+pub use blocks::{
+    Block, DeltaNet, FeedForward, Gated, HalfNorms, Joint, LinearSpec, Shared, TensorSpec, linear_modules,
 };
-pub use ends::name_ends;
+pub use config::{
+    Activation, AttentionBias, ClampedGate, ExpertGroups, Experts, Family, GgufFamily, GgufRefusal, GgufValue,
+    LinearAttention, ModelConfig, NormPlacement, QkNorm, RouterScores, SharedExpert,
+};
+pub use ends::{name_ends, named_ends};
 pub use error::{AdapterError, HfError, ShardError, UnsavedError};
 pub use families::FAMILIES;
-pub use merge_files::{
-    MergeOptions, MergeSummary, StagedMerge, copy_side_files, merge_adapter, side_files, stage_merge,
-};
+pub use fields::Fields;
 pub use model_file::is_model_file;
 pub use model_folder::ModelFolder;
-pub use peft::{
-    Adapter, AdapterPart, ByPattern, LayerChoice, LoraConfig, LoraTargets, ModuleNames, ModulePattern, merged_tensor,
-    peft_default_targets, row_lengths,
+pub use plain_file::{read_bounded, read_json};
+pub use rope::{QueryGrowth, RopeScaling, WindowRope};
+pub use shards::{has_weights, pickle_in};
+pub use side_files::{copy_files, copy_side_files, side_files};
+pub use weights::{HostTensor, KeptTensor, Storage, WeightCheck, WeightFiles};
+pub use wrapped::{WRAPPERS, Wrapper};
+pub use write_weights::{
+    StorageDtype, check_output, write_model, write_model_like, write_safetensors, write_safetensors_of,
 };
-pub use plain_file::read_bounded;
-pub use rope::RopeScaling;
-pub use weights::{HostTensor, Storage, WeightCheck, WeightFiles};
-pub use write_weights::{StorageDtype, check_output, write_model, write_safetensors, write_safetensors_of};

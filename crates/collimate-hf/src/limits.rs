@@ -1,9 +1,15 @@
-//! Untrusted parts of a configuration: references to code, and long texts in errors.
+//! Untrusted parts of a configuration: references to code, long texts in errors, and sizes whose products overflow.
+
+use std::path::Path;
 
 use serde_json::Value;
 
+use crate::config::ModelConfig;
+use crate::error::HfError;
 use crate::fields::Fields;
 
+/// More blocks are a typing error, and their list of names would exhaust memory.
+const MOST_LAYERS: usize = 10_000;
 /// Longest name in an error, in characters.
 const SHOWN_CHARACTERS: usize = 80;
 
@@ -28,13 +34,50 @@ pub(super) fn shortened(name: &str) -> String {
     }
 }
 
+/// The number of blocks.
+pub(super) fn num_layers(fields: Fields<'_>, default: usize) -> Result<usize, HfError> {
+    let num_layers = fields.size_or("num_hidden_layers", default)?;
+    match num_layers > MOST_LAYERS {
+        true => Err(fields.wrong("num_hidden_layers", &format!("at most {MOST_LAYERS}"))),
+        false => Ok(num_layers),
+    }
+}
+
+/// Checks that no later product of sizes overflows, in bytes of float32.
+pub(super) fn addressable(path: &Path, config: &ModelConfig) -> Result<(), HfError> {
+    let product = |sizes: &[usize]| {
+        sizes.iter().try_fold(4_usize, |product, size| product.checked_mul(*size)).filter(|n| *n <= isize::MAX as usize)
+    };
+    let expert = config.experts.map_or(1, |experts| experts.intermediate_size);
+    let fits = || {
+        if let Some(linear) = config.linear_attention {
+            product(&[linear.key_heads, linear.key_dim, config.hidden_size])?;
+            product(&[linear.value_heads, linear.value_dim, config.hidden_size.max(linear.key_dim)])?;
+        }
+        product(&[config.num_attention_heads, config.head_dim, config.hidden_size])?;
+        product(&[config.hidden_size, expert])?;
+        product(&[config.hidden_size, config.intermediate_size])?;
+        product(&[config.vocab_size, config.hidden_size])?;
+        let bytes = config.tensors().iter().try_fold(0_usize, |sum, spec| sum.checked_add(product(&spec.shape)?))?;
+        (bytes <= isize::MAX as usize).then_some(())
+    };
+    fits().ok_or_else(|| HfError::TooLarge {
+        path: path.to_owned(),
+        sizes: format!(
+            "vocab_size {}, hidden_size {}, intermediate_size {}, num_hidden_layers {}, num_attention_heads {}, head_dim {}",
+            config.vocab_size,
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_hidden_layers,
+            config.num_attention_heads,
+            config.head_dim
+        ),
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use serde_json::json;
-
-    use crate::config::ModelConfig;
 
     fn read(config: Value) -> Result<ModelConfig, String> {
         ModelConfig::from_json(Path::new("config.json"), config).map_err(|error| error.to_string())
@@ -48,7 +91,7 @@ mod tests {
         let error = read(config).expect_err("an unknown architecture");
         assert!(error.ends_with("; its own code (auto_map, trust_remote_code) is never run"), "{error}");
         let error = read(json!({"model_type": "x".repeat(10_000)})).expect_err("an unknown architecture");
-        assert!(error.len() < 300, "{error}");
+        assert!(error.len() < 500, "{error}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Names of the files of a model or an adapter.
 
-use crate::merge_files::SIDE_FILES;
 use crate::shards::is_weight_file;
+use crate::side_files::SIDE_FILES;
 
 /// Whether a name is one of those under which models and adapters are written: configuration, weights, tokenizer.
 pub fn is_model_file(name: &str) -> bool {

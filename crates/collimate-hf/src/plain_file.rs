@@ -25,7 +25,7 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, HfError> {
 }
 
 /// Reads a configuration or an index as JSON.
-pub(crate) fn read_json(path: &Path) -> Result<Value, HfError> {
+pub fn read_json(path: &Path) -> Result<Value, HfError> {
     let text = read_bounded(path, MAX_JSON_BYTES)?;
     serde_json::from_slice(&text).map_err(|error| HfError::json(path, &error))
 }

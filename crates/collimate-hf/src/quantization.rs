@@ -3,7 +3,7 @@
 use collimate_quantized::{Format, QuantizationConfig, QuantizationMethod};
 
 use crate::blocks::{FeedForward, LinearSpec};
-use crate::config::ModelConfig;
+use crate::config::{Family, ModelConfig, Stacking};
 use crate::error::HfError;
 use crate::fields::Fields;
 use crate::model_folder::LazyFiles;
@@ -15,12 +15,22 @@ const USUAL_GROUP: usize = 128;
 ///
 /// # Errors
 /// A method that is not read, by name.
-pub(crate) fn read(fields: Fields<'_>) -> Result<Option<QuantizationConfig>, HfError> {
-    const MXFP4: &str = "MXFP4 is the format of gpt_oss's experts, an architecture that is not read yet";
+pub(crate) fn read(
+    fields: Fields<'_>,
+    text: Fields<'_>,
+    family: &Family,
+) -> Result<Option<QuantizationConfig>, HfError> {
+    let has_stacks = family.names.stacking == Stacking::Interleaved;
+    const MXFP4: &str = "MXFP4 is read in files of gpt_oss, whose experts it packs";
     let refused = |reason: &str| fields.unsupported("quantization_config", reason);
+    if fields.get("quantization_config").is_none() && text.get("quantization_config").is_some() {
+        return Err(
+            text.unsupported("quantization_config", "it is read beside the text model's fields, not among them")
+        );
+    }
     let config = fields.get("quantization_config").map(QuantizationConfig::from_json).transpose();
     match config.map_err(|error| refused(&error.to_string()))? {
-        Some(QuantizationConfig { method: QuantizationMethod::Mxfp4, .. }) => Err(refused(MXFP4)),
+        Some(QuantizationConfig { method: QuantizationMethod::Mxfp4, .. }) if !has_stacks => Err(refused(MXFP4)),
         config => Ok(config),
     }
 }
@@ -56,6 +66,10 @@ impl ModelConfig {
     /// The format of a weight that may be packed; `None` if it is not.
     pub fn packed_format(&self, weight: &str) -> Option<Format> {
         let quantization = self.quantization.as_ref().filter(|_| !self.unpacked_weights.contains(weight))?;
+        let is_expert = weight.contains(&format!(".{}.", self.family.names.experts));
+        if quantization.method == QuantizationMethod::Mxfp4 && !is_expert {
+            return None;
+        }
         Some(match quantization.method {
             QuantizationMethod::FourBit { kind, double, .. } => Format::FourBit { kind, block: 64, double },
             QuantizationMethod::Int8 => Format::Int8,

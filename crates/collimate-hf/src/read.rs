@@ -12,10 +12,8 @@ use crate::fields::Fields;
 use crate::model_folder::{LazyFiles, ModelFolder};
 use crate::plain_file::read_json;
 use crate::rope::{self, RopeFields, RopeScaling};
-use crate::{limits, quantization, shards};
-
-/// More blocks are a typing error, and their list of names would exhaust memory.
-const MOST_LAYERS: usize = 10_000;
+use crate::wrapped::{self, TextFields, WRAPPERS, Wrapper};
+use crate::{limits, nearest, quantization, shards};
 
 impl ModelConfig {
     /// Reads `config.json` of a model folder, and the end-of-text tokens of its `generation_config.json` if it has one.
@@ -57,7 +55,8 @@ impl ModelConfig {
     /// # Errors
     /// Those of [`ModelConfig::from_dir`].
     pub fn from_json(path: &Path, value: Value) -> Result<Self, HfError> {
-        let config = checked(path, &value)?;
+        let config = checked(Fields::top(path, &value)?)?;
+        limits::addressable(path, &config)?;
         Ok(Self { raw: value, ..config })
     }
 
@@ -88,22 +87,27 @@ fn with_stored_head(dir: &Path, config: ModelConfig, files: &mut LazyFiles) -> M
 }
 
 /// The checked configuration, without the original file.
-fn checked(path: &Path, raw: &Value) -> Result<ModelConfig, HfError> {
-    let fields = Fields::top(path, raw)?;
-    let family = family(path, fields)?;
-    refuse_variants(fields)?;
+fn checked(top: Fields<'_>) -> Result<ModelConfig, HfError> {
+    let TextFields { fields, wrapper } = wrapped::text_fields(top)?;
+    let family = wrapper.map_or_else(|| family(fields), |wrapper| wrapper.family(fields))?;
+    refuse_variants(top, fields, wrapper)?;
+    let mut config = common(top, &TextFields { fields, wrapper }, family)?;
+    (family.read)(fields, &mut config)?;
+    Ok(config)
+}
+
+/// Reads the fields that all families have; what only some have is switched off.
+fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Result<ModelConfig, HfError> {
+    let &TextFields { fields, wrapper } = text;
     let defaults = &family.defaults;
-    let num_hidden_layers = fields.size_or("num_hidden_layers", defaults.num_hidden_layers)?;
-    if num_hidden_layers > MOST_LAYERS {
-        return Err(fields.wrong("num_hidden_layers", &format!("at most {MOST_LAYERS}")));
-    }
+    let num_hidden_layers = limits::num_layers(fields, defaults.num_hidden_layers)?;
     let max_position_embeddings = fields.size_or("max_position_embeddings", defaults.max_position_embeddings)?;
     let heads = heads(fields, defaults)?;
     let rotation = rotation(family, fields, max_position_embeddings, heads.width)?;
-    let number = |key, default| Ok::<_, HfError>(fields.positive(key)?.unwrap_or(default));
-    let mut config = ModelConfig {
+    Ok(ModelConfig {
         family,
-        quantization: quantization::read(fields)?,
+        wrapper,
+        quantization: quantization::read(top, fields, family)?,
         unpacked_weights: BTreeSet::new(),
         weights_in_files: false,
         vocab_size: fields.size_or("vocab_size", defaults.vocab_size)?,
@@ -114,16 +118,20 @@ fn checked(path: &Path, raw: &Value) -> Result<ModelConfig, HfError> {
         num_key_value_heads: heads.keys,
         head_dim: heads.width,
         max_position_embeddings,
-        rms_norm_eps: number("rms_norm_eps", defaults.rms_norm_eps)?,
+        rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(defaults.rms_norm_eps),
         rope_theta: rotation.theta,
         rope_scaling: rotation.scaling,
+        window_rope: None,
+        query_growth: None,
         rotary_dim: rotation.dim,
-        tie_word_embeddings: fields.flag_or("tie_word_embeddings", defaults.tie_word_embeddings)?,
+        tie_word_embeddings: text.is_tied(top, family)?,
         hidden_act: activation(family, fields)?,
         attention_bias: attention_bias(family, fields)?,
         mlp_bias: family.has_mlp_bias && fields.flag_or("mlp_bias", false)?,
+        clamped_gate: None,
         attention_scale: 1.0 / (heads.width as f64).sqrt(),
         attention_softcap: None,
+        attention_sinks: false,
         logit_softcap: None,
         embedding_scale: None,
         residual_scale: None,
@@ -131,38 +139,50 @@ fn checked(path: &Path, raw: &Value) -> Result<ModelConfig, HfError> {
         norm_placement: family.names.norm_placement(),
         norm_offset: family.norm_offset,
         qk_norm: family.qk_norm,
+        attention_gate: false,
+        linear_attention: None,
+        linear_layers: vec![false; num_hidden_layers],
         fused_projections: matches!(family.names.qkv, JointNames::Fused(_)),
         experts: None,
+        expert_layers: vec![true; num_hidden_layers],
         rotated_layers: vec![true; num_hidden_layers],
         layer_windows: (family.windows)(fields, defaults.sliding_window, num_hidden_layers)?,
-        eos_token_ids: token_ids(fields, "eos_token_id", defaults.eos_token_id)?,
+        eos_token_ids: token_ids(outer_of(top, fields, "eos_token_id"), "eos_token_id", defaults.eos_token_id)?,
         bos_token_id: token_ids(fields, "bos_token_id", defaults.bos_token_id)?.first().copied(),
-        initializer_range: number("initializer_range", 0.02)?,
-        dtype: dtype(fields)?,
+        initializer_range: fields.positive("initializer_range")?.unwrap_or(0.02),
+        dtype: dtype(top, fields)?,
         raw: Value::Null,
         notes: Vec::new(),
-    };
-    (family.read)(fields, &mut config)?;
-    addressable(path, &config)?;
-    Ok(config)
+    })
 }
 
-fn family(path: &Path, fields: Fields<'_>) -> Result<&'static Family, HfError> {
-    let supported: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
+fn family(fields: Fields<'_>) -> Result<&'static Family, HfError> {
+    let wrappers = WRAPPERS.iter().map(|wrapper| wrapper.model_type);
+    let supported: Vec<_> = FAMILIES.iter().map(|family| family.model_type).chain(wrappers).collect();
     let Some(found) = fields.text("model_type")? else {
         return Err(fields.wrong("model_type", &format!("one of {}", supported.join(", "))));
     };
     Family::from_model_type(found).ok_or_else(|| {
-        let hint = limits::code_hint(fields);
-        HfError::UnsupportedArchitecture { path: path.to_owned(), found: limits::shortened(found), supported, hint }
+        let (nearest, hint) = (nearest::nearest(fields, checked), limits::code_hint(fields));
+        let path = fields.path().to_owned();
+        HfError::UnsupportedArchitecture { path, found: limits::shortened(found), supported, nearest, hint }
     })
 }
 
+/// The outer fields if they have this one, otherwise the inner ones.
+fn outer_of<'a>(outer: Fields<'a>, inner: Fields<'a>, key: &str) -> Fields<'a> {
+    if outer.get(key).is_some() { outer } else { inner }
+}
+
 /// Rejects variants that exist for every family and are supported for none.
-fn refuse_variants(fields: Fields<'_>) -> Result<(), HfError> {
-    let classes = fields.texts("architectures")?.unwrap_or_default();
-    if !classes.is_empty() && !classes.iter().any(|class| class.to_lowercase().ends_with("forcausallm")) {
-        return Err(fields.unsupported("architectures", "only language models are (a class that ends in ForCausalLM)"));
+fn refuse_variants(top: Fields<'_>, fields: Fields<'_>, wrapper: Option<&Wrapper>) -> Result<(), HfError> {
+    let classes = top.texts("architectures")?.unwrap_or_default();
+    let is_known = |class: &&str| {
+        let class = class.to_lowercase();
+        class.ends_with("forcausallm") || (wrapper.is_some() && class.ends_with("forconditionalgeneration"))
+    };
+    if !classes.is_empty() && !classes.iter().any(is_known) {
+        return Err(top.unsupported("architectures", "only language models are (a class that ends in ForCausalLM)"));
     }
     if fields.flag_or("use_bidirectional_attention", false)? {
         return Err(fields.unsupported("use_bidirectional_attention", "a token sees itself and those before it"));
@@ -184,10 +204,10 @@ fn rotation(
     max_position_embeddings: usize,
     head_dim: usize,
 ) -> Result<Rotation, HfError> {
-    let inner = rope::inner(top)?;
+    let inner = (family.rope_object)(top)?;
     let dim = match family.partial_rotation {
-        true => rope::part_of_head(top, inner, head_dim)?,
-        false => rope::whole_head(top, inner, head_dim)?,
+        Some(share) => rope::part_of_head(top, inner, head_dim, share)?,
+        None => rope::whole_head(top, inner, head_dim)?,
     };
     let theta = rope::theta(top, inner, family.defaults.rope_theta)?;
     let scaling = match inner {
@@ -257,36 +277,12 @@ fn token_ids(fields: Fields<'_>, key: &str, default: Option<u32>) -> Result<Vec<
     Ok(if silent { default.into_iter().collect() } else { ids })
 }
 
-fn dtype(fields: Fields<'_>) -> Result<Option<String>, HfError> {
-    let name = match fields.text("dtype")? {
-        Some(name) => Some(name),
-        None => fields.text("torch_dtype")?,
-    };
-    Ok(name.map(|name| name.trim_start_matches("torch.").to_owned()))
-}
-
-/// Checks that no later product of sizes overflows, in bytes of float32.
-fn addressable(path: &Path, config: &ModelConfig) -> Result<(), HfError> {
-    let product = |sizes: &[usize]| {
-        sizes.iter().try_fold(4_usize, |product, size| product.checked_mul(*size)).filter(|n| *n <= isize::MAX as usize)
-    };
-    let fits = || {
-        product(&[config.num_attention_heads, config.head_dim, config.hidden_size])?;
-        product(&[config.hidden_size, config.intermediate_size])?;
-        product(&[config.vocab_size, config.hidden_size])?;
-        let bytes = config.tensors().iter().try_fold(0_usize, |sum, spec| sum.checked_add(product(&spec.shape)?))?;
-        (bytes <= isize::MAX as usize).then_some(())
-    };
-    fits().ok_or_else(|| HfError::TooLarge {
-        path: path.to_owned(),
-        sizes: format!(
-            "vocab_size {}, hidden_size {}, intermediate_size {}, num_hidden_layers {}, num_attention_heads {}, head_dim {}",
-            config.vocab_size,
-            config.hidden_size,
-            config.intermediate_size,
-            config.num_hidden_layers,
-            config.num_attention_heads,
-            config.head_dim
-        ),
-    })
+/// The type of the weights, which some image-and-text models have in their inner fields only.
+fn dtype(top: Fields<'_>, inner: Fields<'_>) -> Result<Option<String>, HfError> {
+    for (fields, key) in [(top, "dtype"), (top, "torch_dtype"), (inner, "dtype"), (inner, "torch_dtype")] {
+        if let Some(name) = fields.text(key)? {
+            return Ok(Some(name.trim_start_matches("torch.").to_owned()));
+        }
+    }
+    Ok(None)
 }

@@ -64,6 +64,24 @@ pub enum RopeScaling {
     },
 }
 
+/// The rotation of layers with a window, in a model whose other layers are rotated in another way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowRope {
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// Their scaling.
+    pub scaling: RopeScaling,
+}
+
+/// Growth of rotated queries with their position p, as in Llama 4: by 1 + β ln(1 + ⌊p / n⌋).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueryGrowth {
+    /// β.
+    pub beta: f64,
+    /// n, in tokens.
+    pub length: usize,
+}
+
 /// The fields that describe a scaling, and what its values depend on.
 #[derive(Clone, Copy)]
 pub(crate) struct RopeFields<'a> {
@@ -104,11 +122,15 @@ pub(crate) fn whole_head(top: Fields<'_>, inner: Option<Fields<'_>>, head_dim: u
     Ok(head_dim)
 }
 
-/// The rotated part of a head, by `partial_rotary_factor`.
-pub(crate) fn part_of_head(top: Fields<'_>, inner: Option<Fields<'_>>, head_dim: usize) -> Result<usize, HfError> {
+/// The rotated part of a head, by `partial_rotary_factor` or a family's default; truncated like Python's `int()`.
+pub(crate) fn part_of_head(
+    top: Fields<'_>,
+    inner: Option<Fields<'_>>,
+    head_dim: usize,
+    default: f64,
+) -> Result<usize, HfError> {
     let fields = inner.filter(|fields| fields.get(SHARE).is_some()).unwrap_or(top);
-    let Some(share) = fields.positive(SHARE)? else { return Ok(head_dim) };
-    // Truncated, like Python's int().
+    let share = fields.positive(SHARE)?.unwrap_or(default);
     let dim = (head_dim as f64 * share) as usize;
     if share > 1.0 || dim == 0 || !dim.is_multiple_of(2) {
         return Err(fields.wrong(SHARE, &format!("a share of the head, {head_dim}, that is an even number")));

@@ -78,7 +78,7 @@ pub(crate) fn no_weights(dir: &Path) -> HfError {
 }
 
 /// A file of the folder that holds pickled weights, well-known names first.
-pub(crate) fn pickle_in(dir: &Path) -> Option<PathBuf> {
+pub fn pickle_in(dir: &Path) -> Option<PathBuf> {
     const KNOWN: [&str; 4] = ["pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin", "model.bin"];
     let known = KNOWN.iter().map(|file| dir.join(file)).find(|path| path.is_file());
     let others = || {
@@ -98,7 +98,7 @@ pub(crate) fn is_pickle(path: &Path) -> bool {
 }
 
 /// Whether the folder holds a model's weights.
-pub(crate) fn has_weights(dir: &Path) -> bool {
+pub fn has_weights(dir: &Path) -> bool {
     let Ok(entries) = fs::read_dir(dir) else { return false };
     entries.flatten().any(|entry| is_weight_file(&entry.file_name().to_string_lossy()))
 }

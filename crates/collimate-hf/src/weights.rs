@@ -2,12 +2,11 @@
 
 mod check;
 mod header;
+mod kept;
 mod mapped;
 mod names;
 mod packed;
-#[cfg(test)]
-mod tests;
-
+mod parts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -18,10 +17,13 @@ use safetensors::tensor::TensorInfo;
 use serde_json::Value;
 
 pub use self::check::WeightCheck;
+pub use self::kept::KeptTensor;
 use self::mapped::{MappedFile, finite};
 pub use self::packed::Storage;
+use self::parts::Part;
 use crate::error::{HfError, ShardError};
-use crate::{plain_file, shards};
+use crate::fields::Fields;
+use crate::{plain_file, shards, wrapped};
 
 /// A float32 tensor in host memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +50,8 @@ impl HostTensor {
     }
 }
 
-/// The embedding of every family.
-const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The embedding of every family, and that of a text model inside an image-and-text one.
+const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "model.language_model.embed_tokens.weight"];
 
 /// The weights of a folder: one file, or shards with an index. Files are memory-mapped; tensors are read on demand.
 #[derive(Debug)]
@@ -70,6 +72,15 @@ struct Holder {
     file: usize,
     /// The tensor's name in the file, if it is another one there.
     stored: Option<Box<str>>,
+    /// Which part of that tensor it is, if it is not all of it.
+    part: Option<Box<Part>>,
+}
+
+impl Holder {
+    /// Of a whole tensor with this name.
+    fn whole(file: usize) -> Self {
+        Self { file, stored: None, part: None }
+    }
 }
 
 impl WeightFiles {
@@ -96,7 +107,9 @@ impl WeightFiles {
         }
         weights.rename()?;
         let config = plain_file::read_json(&dir.join("config.json")).ok();
+        weights.take_out_of_wrapper(config.as_ref())?;
         weights.tie(config.as_ref());
+        weights.divide(config.as_ref())?;
         // What cannot be read there is reported by whoever reads the configuration.
         let quantization = config.as_ref().and_then(|config| config.get("quantization_config"));
         weights.quantization = quantization.and_then(|value| QuantizationConfig::from_json(value).ok());
@@ -107,10 +120,17 @@ impl WeightFiles {
     fn tie(&mut self, config: Option<&Value>) {
         let head = self.holders.get_key_value("lm_head.weight");
         let head = head.map(|(name, head)| (head.file, head.stored.clone().unwrap_or_else(|| name.as_str().into())));
-        let Some((file, stored)) = head.filter(|_| !self.holders.contains_key(EMBEDDING)) else { return };
-        let is_tied = config.and_then(|config| config.get("tie_word_embeddings")).and_then(Value::as_bool);
+        let has_none = !EMBEDDINGS.iter().any(|name| self.holders.contains_key(*name));
+        let Some((file, stored)) = head.filter(|_| has_none) else { return };
+        let top = config.and_then(|config| Fields::top(&self.path, config).ok());
+        let text = top.and_then(|top| Some((top, wrapped::text_fields(top).ok()?)));
+        let is_tied = text.as_ref().and_then(|(top, text)| text.is_tied(*top, text.family()?).ok());
         if is_tied == Some(true) {
-            self.holders.insert(EMBEDDING.to_owned(), Holder { file, stored: Some(stored) });
+            let is_nested = text.is_some_and(|(_, text)| text.wrapper.is_some());
+            self.holders.insert(
+                EMBEDDINGS[usize::from(is_nested)].to_owned(),
+                Holder { file, stored: Some(stored), part: None },
+            );
         }
     }
 
@@ -118,9 +138,28 @@ impl WeightFiles {
     fn rename(&mut self) -> Result<(), HfError> {
         let names: Vec<&str> = self.holders.keys().map(String::as_str).collect();
         let Some(renamed) = names::plain_names(&names) else { return Ok(()) };
+        self.give_names(renamed)
+    }
+
+    /// transformers saves a text model that it took out of an image-and-text folder under that folder's names.
+    fn take_out_of_wrapper(&mut self, config: Option<&Value>) -> Result<(), HfError> {
+        let is_nested = config.is_some_and(|config| config.get(wrapped::TEXT).is_some());
+        if is_nested || EMBEDDINGS.map(|name| self.holders.contains_key(name)) != [false, true] {
+            return Ok(());
+        }
+        let outside = |name: &String| match name.strip_prefix("model.language_model.") {
+            Some(rest) => format!("model.{rest}"),
+            None => name.clone(),
+        };
+        self.give_names(self.holders.keys().map(outside).collect())
+    }
+
+    /// Gives tensors, in the order of their names, other ones.
+    fn give_names(&mut self, renamed: Vec<String>) -> Result<(), HfError> {
         let mut holders = BTreeMap::new();
         for (name, (old, mut holder)) in renamed.into_iter().zip(std::mem::take(&mut self.holders)) {
-            holder.stored = (name != old).then(|| old.into_boxed_str());
+            let stored = holder.stored.take().unwrap_or_else(|| old.into_boxed_str());
+            holder.stored = (*name != *stored).then_some(stored);
             if holders.insert(name.clone(), holder).is_some() {
                 return Err(HfError::DuplicateTensor { path: self.path.clone(), tensor: name });
             }
@@ -135,7 +174,7 @@ impl WeightFiles {
     /// [`HfError`] if the file cannot be opened, is truncated or its header does not describe it.
     pub fn open_file(path: &Path) -> Result<Self, HfError> {
         let file = MappedFile::open(path)?;
-        let holders = file.header.names().map(|name| (name.to_owned(), Holder { file: 0, stored: None })).collect();
+        let holders = file.header.names().map(|name| (name.to_owned(), Holder::whole(0))).collect();
         Ok(Self { path: path.to_owned(), files: vec![file], holders, notes: Vec::new(), quantization: None })
     }
 
@@ -156,7 +195,7 @@ impl WeightFiles {
                     let (index, shard, tensor) = (index.to_owned(), (*shard).clone(), tensor.to_owned());
                     return Err(ShardError::NotInIndex { index, shard, tensor, says }.into());
                 }
-                holders.insert(tensor.to_owned(), Holder { file: number, stored: None });
+                holders.insert(tensor.to_owned(), Holder::whole(number));
             }
         }
         if let Some((tensor, shard)) = weight_map.iter().find(|(tensor, _)| !holders.contains_key(*tensor)) {
@@ -193,8 +232,7 @@ impl WeightFiles {
         let (file, info) = self.info(name)?;
         self.readable(name, info.dtype)?;
         let (start, end) = info.data_offsets;
-        let bytes = &file.bytes[file.range(info)];
-        let data = floats(info.dtype, bytes);
+        let data = floats(info.dtype, &self.numbers(name, file, info));
         file.release(start, end);
         finite(&file.path, name, 0, &data)?;
         Ok(HostTensor { shape: info.shape.clone(), data })
@@ -226,11 +264,15 @@ impl WeightFiles {
     }
 
     fn info(&self, name: &str) -> Result<(&MappedFile, &TensorInfo), HfError> {
-        let holder = self.holders.get(name);
-        holder
-            .map(|holder| (&self.files[holder.file], holder.stored.as_deref().unwrap_or(name)))
-            .and_then(|(file, stored)| Some((file, file.header.info(stored)?)))
-            .ok_or_else(|| HfError::MissingTensor { path: self.path.clone(), tensor: name.to_owned(), num_missing: 1 })
+        let found = self.holders.get(name).and_then(|holder| {
+            let file = &self.files[holder.file];
+            let info = match &holder.part {
+                Some(part) => &part.info,
+                None => file.header.info(holder.stored.as_deref().unwrap_or(name))?,
+            };
+            Some((file, info))
+        });
+        found.ok_or_else(|| HfError::MissingTensor { path: self.path.clone(), tensor: name.to_owned(), num_missing: 1 })
     }
 
     fn readable(&self, name: &str, dtype: Dtype) -> Result<(), HfError> {

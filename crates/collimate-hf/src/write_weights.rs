@@ -1,10 +1,7 @@
 //! Writes safetensors files that appear complete or not at all, from tensors in any order, one in memory at a time.
 
+mod layout;
 mod tensor_file;
-#[cfg(test)]
-mod tests;
-
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use collimate_files::{ShardSize, WriteError, write_atomically};
@@ -12,12 +9,15 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
+use self::layout::{Layout, Whole};
 use self::tensor_file::TensorFile;
 use crate::blocks::TensorSpec;
 use crate::config::ModelConfig;
 use crate::error::HfError;
 use crate::shards;
-use crate::weights::HostTensor;
+use crate::stacked::StoredTensor;
+use crate::weights::{HostTensor, WeightFiles};
+use crate::wrapped;
 
 /// The dtype in which weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,7 +112,8 @@ pub fn write_safetensors_of(
     tensors: impl IntoIterator<Item = (String, HostTensor)>,
     dtype: StorageDtype,
 ) -> Result<(), HfError> {
-    let mut file = TensorFile::create(path, specs, dtype)?;
+    let stored: Vec<_> = specs.iter().cloned().map(StoredTensor::whole).collect();
+    let mut file = TensorFile::create(path, &stored, &[], dtype)?;
     for (name, tensor) in tensors {
         file.put(&name, &tensor)?;
     }
@@ -134,62 +135,71 @@ pub fn write_model(
     dtype: StorageDtype,
     max_shard_size: ShardSize,
 ) -> Result<(), HfError> {
-    try_write_model(dir, config, tensors.into_iter().map(Ok), dtype, max_shard_size)
+    write(dir, Whole { config, base: None }, tensors.into_iter().map(Ok), dtype, max_shard_size)
 }
 
-/// Like [`write_model`], with tensors that may fail to be read.
-pub(crate) fn try_write_model(
+/// Like [`write_model`], for a model that was read from a folder: names are those of its files, and what stands beside a text
+/// model there is written again, byte for byte. Its tensors may fail to be read.
+///
+/// # Errors
+/// As [`write_model`]; also the first error of a tensor.
+pub fn write_model_like(
     dir: &Path,
     config: &ModelConfig,
+    base: &WeightFiles,
+    tensors: impl IntoIterator<Item = Result<(String, HostTensor), HfError>>,
+    dtype: StorageDtype,
+    max_shard_size: ShardSize,
+) -> Result<(), HfError> {
+    write(dir, Whole { config, base: Some(base) }, tensors.into_iter(), dtype, max_shard_size)
+}
+
+/// [`write_model`] and [`write_model_like`].
+fn write(
+    dir: &Path,
+    whole: Whole<'_>,
     tensors: impl Iterator<Item = Result<(String, HostTensor), HfError>>,
     dtype: StorageDtype,
     max_shard_size: ShardSize,
 ) -> Result<(), HfError> {
     std::fs::create_dir_all(dir).map_err(WriteError::at(dir))?;
-    let specs = config.tensors();
-    let sizes: Vec<_> = specs.iter().map(|spec| spec.num_elements() * dtype.num_bytes()).collect();
-    let ranges = shards::divide(&sizes, max_shard_size.bytes());
-    let names: Vec<_> = (1..=ranges.len()).map(|number| shards::file_name(number, ranges.len())).collect();
-    no_other_weights(dir, &names)?;
-    let mut files = Vec::new();
-    let mut shard_of = BTreeMap::new();
-    for (number, range) in ranges.into_iter().enumerate() {
-        files.push(TensorFile::create(&dir.join(&names[number]), &specs[range.clone()], dtype)?);
-        shard_of.extend(specs[range].iter().map(|spec| (spec.name.as_str(), number)));
-    }
+    let layout = whole.layout(dtype, max_shard_size);
+    no_other_weights(dir, &layout.names)?;
+    let mut files = layout.create(dir, dtype)?;
+    let shard_of = layout.parameter_shards();
     for tensor in tensors {
         let (name, tensor) = tensor?;
-        let Some(number) = shard_of.get(name.as_str()) else {
+        let stored = whole.stored_name(&name);
+        let Some(number) = shard_of.get(stored.as_str()) else {
             return Err(HfError::UnexpectedTensor { path: dir.to_owned(), tensor: name, num_unexpected: 1 });
         };
-        files[*number].put(&name, &tensor)?;
+        files[*number].put(&stored, &tensor)?;
     }
     // Nothing is renamed before everything is complete.
     files.iter().try_for_each(TensorFile::complete)?;
     files.into_iter().try_for_each(TensorFile::finish)?;
-    if names.len() > 1 {
-        write_index(dir, &specs, &names, &shard_of, sizes.iter().sum())?;
+    if layout.names.len() > 1 {
+        write_index(dir, &layout)?;
     }
-    let text = serde_json::to_string_pretty(&config_with_dtype(config, dtype)).unwrap_or_default() + "\n";
+    let text = serde_json::to_string_pretty(&config_with_dtype(whole.config, dtype)).unwrap_or_default() + "\n";
     Ok(write_atomically(&dir.join("config.json"), text.as_bytes())?)
 }
 
-/// Checks that [`write_model`] can write there, before there is anything to write.
+/// Checks that [`write_model_like`] can write there, before there is anything to write.
 ///
 /// # Errors
 /// The folder holds weights that are not overwritten, or another folder is where a file should be.
 pub fn check_output(
     dir: &Path,
     config: &ModelConfig,
+    base: Option<&WeightFiles>,
     dtype: StorageDtype,
     max_shard_size: ShardSize,
 ) -> Result<(), HfError> {
     if !dir.is_dir() {
         return Ok(());
     }
-    let sizes: Vec<_> = config.tensors().iter().map(|spec| spec.num_elements() * dtype.num_bytes()).collect();
-    let count = shards::divide(&sizes, max_shard_size.bytes()).len();
-    let names: Vec<_> = (1..=count).map(|number| shards::file_name(number, count)).collect();
+    let names = Whole { config, base }.layout(dtype, max_shard_size).names;
     no_other_weights(dir, &names)?;
     let taken = names.iter().map(|name| dir.join(name)).find(|path| path.is_dir());
     match taken {
@@ -198,22 +208,19 @@ pub fn check_output(
     }
 }
 
-fn write_index(
-    dir: &Path,
-    specs: &[TensorSpec],
-    files: &[String],
-    shard_of: &BTreeMap<&str, usize>,
-    total_size: usize,
-) -> Result<(), HfError> {
-    let total_parameters: usize = specs.iter().map(TensorSpec::num_elements).sum();
+fn write_index(dir: &Path, layout: &Layout<'_>) -> Result<(), HfError> {
+    let shard_of = layout.shards().into_iter();
     let weight_map: Map<String, Value> =
-        shard_of.iter().map(|(name, number)| ((*name).to_owned(), json!(files[*number]))).collect();
+        shard_of.map(|(name, number)| (name.to_owned(), json!(layout.names[number]))).collect();
     let index = json!({
-        "metadata": { "total_parameters": total_parameters, "total_size": total_size },
+        "metadata": { "total_parameters": layout.num_parameters(), "total_size": layout.num_bytes },
         "weight_map": weight_map,
     });
     Ok(write_atomically(&dir.join(shards::INDEX_FILE), format!("{index:#}\n").as_bytes())?)
 }
+
+/// The field with the number of layers that predict further tokens.
+const PREDICTORS: &str = "num_nextn_predict_layers";
 
 /// The model's own `config.json` with the new dtype, under whichever of the two keys it uses.
 fn config_with_dtype(config: &ModelConfig, dtype: StorageDtype) -> Value {
@@ -221,6 +228,18 @@ fn config_with_dtype(config: &ModelConfig, dtype: StorageDtype) -> Value {
     if let Some(object) = raw.as_object_mut() {
         let key = if object.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
         object.insert(key.to_owned(), json!(dtype.name()));
+        // Layers that predict further tokens are not written.
+        if config.wrapper.is_none() && object.contains_key(PREDICTORS) {
+            object.insert(PREDICTORS.to_owned(), json!(0));
+        }
+    }
+    // A nested configuration that says it too must not say something else.
+    let mut text = raw.get_mut(wrapped::TEXT).filter(|_| config.wrapper.is_some());
+    for key in ["torch_dtype", "dtype"] {
+        let stated = text.as_deref().and_then(|text| text.get(key)).is_some();
+        if let Some(object) = text.as_deref_mut().and_then(Value::as_object_mut).filter(|_| stated) {
+            object.insert(key.to_owned(), json!(dtype.name()));
+        }
     }
     raw
 }

@@ -1,18 +1,25 @@
-//! Reads the golden model folders and adapters, written by transformers and PEFT, and checks their contents.
+//! Reads the golden model folders, written by transformers, and checks their contents.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
 
 use collimate_hf::{
-    Activation, Adapter, Experts, MergeOptions, ModelConfig, NormPlacement, QkNorm, RopeScaling, StorageDtype,
-    WeightCheck, WeightFiles, merge_adapter,
+    Activation, Experts, ModelConfig, NormPlacement, QkNorm, RopeScaling, StorageDtype, WeightCheck, WeightFiles,
 };
-use collimate_oracle::{golden_dir, golden_name};
+use collimate_oracle::golden_dir;
 use rstest::rstest;
 
 fn golden(part: &str) -> PathBuf {
     golden_dir().join(part)
 }
+
+/// Matrices and norms of a block's attention half, and both norms before its halves.
+const ATTENTION: usize = 2 * 64 * 64 + 2 * 32 * 64 + 2 * 64;
+/// One dense block and two with eight experts and a layer beside them, all with biases on queries, keys and values.
+const GLM4_MOE_BLOCKS: usize =
+    3 * (ATTENTION + 64 + 2 * 32 + 2 * 16) + 3 * 64 * 112 + 2 * ((8 + 2) * 3 * 64 * 40 + 8 * 64 + 8);
+/// Biases everywhere, sinks of four heads, five experts.
+const GPT_OSS_BLOCK: usize = ATTENTION + 2 * 64 + 2 * 32 + 4 + 5 * (3 * 64 * 96 + 2 * 96 + 64) + 5 * 64 + 5;
 
 #[rstest]
 #[case("llama", "llama", false, 149_824)]
@@ -26,7 +33,13 @@ fn golden(part: &str) -> PathBuf {
 #[case("olmo2", "olmo2", false, 149_824 + 2 * (64 + 32))]
 #[case("gemma2", "gemma2", true, 149_824 - 640 * 64 + 2 * 2 * 64)]
 #[case("mixtral", "mixtral", false, 149_824 + 2 * (3 * 3 * 112 * 64 + 4 * 64))]
+#[case("qwen3_moe", "qwen3_moe", false, 149_824 - 2 * 3 * 112 * 64 + 2 * (6 * 3 * 48 * 64 + 6 * 64 + 2 * 16))]
+#[case("gemma3_text", "gemma3_text", true, 640 * 64 + 7 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 112 + 4 * 64 + 2 * 16) + 64)]
+#[case("olmo3", "olmo3", false, 2 * 640 * 64 + 4 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 112 + 2 * 64 + 64 + 32) + 64)]
+#[case("ministral3", "ministral3", false, 149_824)]
 #[case("granite", "granite", true, 640 * 64 + 4 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 112 + 2 * 64) + 64)]
+#[case("glm4_moe", "glm4_moe", false, 2 * 640 * 64 + 64 + GLM4_MOE_BLOCKS)]
+#[case("gpt_oss", "gpt_oss", false, 2 * 640 * 64 + 64 + 3 * GPT_OSS_BLOCK)]
 fn model_folders_pass_the_strict_check(
     #[case] name: &str,
     #[case] model_type: &str,
@@ -38,7 +51,7 @@ fn model_folders_pass_the_strict_check(
     assert_eq!(config.family.model_type, model_type);
     assert_eq!(config.tie_word_embeddings, tied);
     assert_eq!(config.num_parameters(), num_parameters);
-    let gelu = model_type == "gemma2";
+    let gelu = model_type.starts_with("gemma");
     assert_eq!(config.hidden_act, if gelu { Activation::GeluTanh } else { Activation::Silu });
     assert_eq!(config.rms_norm_eps, 1e-5);
     let weights = WeightFiles::open(&dir).unwrap();
@@ -58,6 +71,7 @@ fn model_folders_pass_the_strict_check(
 #[case("qwen2", 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 112))]
 #[case("phi3", 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 112))]
 #[case("mixtral", 2 * (2 * 64 * 64 + 2 * 32 * 64 + 2 * 3 * 64 * 112 + 4 * 64))]
+#[case("qwen3_moe", 2 * (2 * 64 * 64 + 2 * 32 * 64 + 2 * 3 * 64 * 48 + 6 * 64))]
 fn operations_are_those_of_a_tokens_matrices(#[case] name: &str, #[case] weights: u64) {
     let config = ModelConfig::from_dir(&golden("models").join(name)).unwrap();
     assert_eq!(config.operations_per_token(), 2 * (weights + 640 * 64));
@@ -116,85 +130,7 @@ fn what_only_some_architectures_have_is_read() {
     let mixtral = config("mixtral");
     assert_eq!(
         mixtral.experts,
-        Some(Experts { count: 4, per_token: 2, balance_weight: 0.001, balances_by_default: false })
+        Some(Experts { balance_weight: 0.001, ..Experts::plain(4, 2, mixtral.intermediate_size) })
     );
     assert_eq!((mixtral.layer_windows, mixtral.rope_theta), (vec![None, None], 1e6));
-}
-
-/// Linear layers of a block that its golden adapter changes: four of attention and three of the feed-forward layer; two
-/// and two if they are fused; none of the experts.
-fn modules_of_layer(name: &str) -> usize {
-    if matches!(name, "phi3" | "mixtral") { 4 } else { 7 }
-}
-
-#[rstest]
-fn adapters_are_read_written_and_read_again(#[files("../../tests/golden/*/golden.json")] family: PathBuf) {
-    let name = golden_name(&family);
-    let config = ModelConfig::from_dir(&golden("models").join(name)).unwrap();
-    let adapter = Adapter::read(&golden("adapters").join(name), &config).unwrap();
-    assert_eq!(adapter.modules().len(), config.num_hidden_layers * modules_of_layer(name));
-    assert_eq!((adapter.config.r, adapter.config.alpha, adapter.config.scale()), (4, 8.0, 8.0 / 4.0));
-    assert!(
-        adapter.modules().into_iter().all(|module| adapter.factors(module).unwrap().1.data.iter().any(|x| *x != 0.0)),
-        "B is trained"
-    );
-    let dir = tempfile::tempdir().unwrap();
-    adapter.write(dir.path()).unwrap();
-    assert_eq!(Adapter::read(dir.path(), &config).unwrap(), adapter);
-}
-
-#[test]
-fn an_adapter_of_another_model_is_refused() {
-    let config = ModelConfig::from_dir(&golden("models/llama")).unwrap();
-    let error = Adapter::read(&golden("adapters/qwen3"), &config).unwrap_err().to_string();
-    let expected = "tensor \"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight\": \
-                    expected shape [64, 4], found [96, 4]";
-    assert!(error.ends_with(expected), "{error}");
-    let error = Adapter::read(&golden("adapters/phi3"), &config).unwrap_err().to_string();
-    assert!(error.contains("mlp.gate_up_proj.lora_A.weight\" matches no linear module of the model"), "{error}");
-}
-
-#[rstest]
-#[case("qwen3", None, StorageDtype::F32)]
-#[case("qwen2", Some(StorageDtype::BF16), StorageDtype::BF16)]
-#[case("llama3", Some(StorageDtype::F16), StorageDtype::F16)]
-#[case("phi3", None, StorageDtype::F32)]
-#[case("mixtral", None, StorageDtype::F32)]
-#[case("gemma2", Some(StorageDtype::BF16), StorageDtype::BF16)]
-fn a_merged_model_is_the_base_plus_the_scaled_product(
-    #[case] name: &str,
-    #[case] asked: Option<StorageDtype>,
-    #[case] dtype: StorageDtype,
-) {
-    let (model, adapter_dir) = (golden("models").join(name), golden("adapters").join(name));
-    let out = tempfile::tempdir().unwrap();
-    let summary =
-        merge_adapter(&model, &adapter_dir, out.path(), MergeOptions { dtype: asked, ..MergeOptions::default() })
-            .unwrap();
-    let config = ModelConfig::from_dir(out.path()).unwrap();
-    let adapter = Adapter::read(&adapter_dir, &config).unwrap();
-    assert_eq!((summary.num_merged, summary.dtype, summary.scale), (2 * modules_of_layer(name), dtype, 2.0));
-    assert_eq!(config.dtype.as_deref(), Some(dtype.name()));
-    assert!(out.path().join("tokenizer.json").is_file() && out.path().join("generation_config.json").is_file());
-    let (base, merged) = (WeightFiles::open(&model).unwrap(), WeightFiles::open(out.path()).unwrap());
-    for spec in config.tensors() {
-        let (w, found) = (base.read(&spec.name).unwrap().data, merged.read(&spec.name).unwrap().data);
-        let Some((a, b)) = spec.name.strip_suffix(".weight").and_then(|module| adapter.factors(module)) else {
-            assert!(w.iter().map(|x| dtype.round(*x)).eq(found), "{}", spec.name);
-            continue;
-        };
-        let width = spec.shape[1];
-        for (place, found) in found.into_iter().enumerate() {
-            let (row, column) = (place / width, place % width);
-            let product: f64 =
-                (0..4).map(|k| f64::from(b.data[row * 4 + k]) * f64::from(a.data[k * width + column])).sum();
-            let expected = f64::from(w[place]) + 2.0 * product;
-            let tolerance = match dtype {
-                StorageDtype::F32 => 1e-6,
-                StorageDtype::F16 => 2.0_f64.powi(-11),
-                StorageDtype::BF16 => 2.0_f64.powi(-8),
-            };
-            assert!((f64::from(found) - expected).abs() <= tolerance * (1.0 + expected.abs()), "{}", spec.name);
-        }
-    }
 }

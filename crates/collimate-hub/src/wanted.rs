@@ -12,7 +12,7 @@ const WEIGHTS: &str = "model.safetensors";
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 
 /// Files beside the weights, fetched if the repository has them.
-const DESCRIPTIONS: [&str; 13] = [
+const DESCRIPTIONS: [&str; 17] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -27,6 +27,10 @@ const DESCRIPTIONS: [&str; 13] = [
     "vocab.json",
     "vocab.txt",
     "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "tekken.json",
 ];
 
 /// What to fetch from a repository.

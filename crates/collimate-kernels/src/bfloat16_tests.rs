@@ -75,7 +75,10 @@ fn rotation_dropout_and_sums() {
 }
 
 #[rstest]
-fn gates(#[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh)] activation: GateActivation) {
+fn gates(
+    #[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh, GateActivation::Sigmoid)]
+    activation: GateActivation,
+) {
     let len = 40_003;
     let ((gate, wide_gate), (up, wide_up), (d, wide_d)) = (operands(len, 1), operands(len, 2), operands(len, 3));
     let (mut out, mut exact) = (vec![bf16::ZERO; len], vec![0.0; len]);

@@ -14,6 +14,8 @@ pub enum GateActivation {
     Gelu,
     /// GELU's tanh approximation.
     GeluTanh,
+    /// `σ(x)`: a gate on a layer's output.
+    Sigmoid,
 }
 
 /// `out = activation(gate) · up`, all \[n\].
@@ -22,6 +24,7 @@ pub fn gated<T: Element>(activation: GateActivation, gate: &[T], up: &[T], out: 
         GateActivation::Silu => forward(gate, up, out, silu),
         GateActivation::Gelu => forward(gate, up, out, gelu),
         GateActivation::GeluTanh => forward(gate, up, out, gelu_tanh),
+        GateActivation::Sigmoid => forward(gate, up, out, sigmoid),
     }
 }
 
@@ -31,6 +34,7 @@ pub fn gated_backward<T: Element>(activation: GateActivation, gate: &mut [T], up
         GateActivation::Silu => backward(gate, up, d_out, silu),
         GateActivation::Gelu => backward(gate, up, d_out, gelu),
         GateActivation::GeluTanh => backward(gate, up, d_out, gelu_tanh),
+        GateActivation::Sigmoid => backward(gate, up, d_out, sigmoid),
     }
 }
 
@@ -69,6 +73,12 @@ fn backward<T: Element>(gate: &mut [T], up: &mut [T], d_out: &[T], activation: i
 fn silu(x: f32) -> (f32, f32) {
     let sigmoid = 1.0 / (1.0 + exp(-x));
     (x * sigmoid, sigmoid * (1.0 + x * (1.0 - sigmoid)))
+}
+
+#[inline(always)]
+fn sigmoid(x: f32) -> (f32, f32) {
+    let value = 1.0 / (1.0 + exp(-x));
+    (value, value * (1.0 - value))
 }
 
 #[inline(always)]
@@ -122,6 +132,7 @@ mod tests {
                 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
             }
             GateActivation::Gelu => x * cdf(x),
+            GateActivation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         }
     }
 
@@ -136,7 +147,8 @@ mod tests {
 
     #[rstest]
     fn values_and_slopes_are_those_of_float64(
-        #[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh)] activation: GateActivation,
+        #[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh, GateActivation::Sigmoid)]
+        activation: GateActivation,
     ) {
         let n = 1037;
         let gate: Vec<f32> = (0..n).map(|i| (i as f32 - 500.0) / 60.0).collect();

@@ -60,7 +60,7 @@ impl<'a, T> Matrix<'a, T> {
 
 /// A factor with arbitrary strides.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct View<'a> {
+pub struct View<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
@@ -70,11 +70,12 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     /// Rows that start `stride` elements apart.
-    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+    pub fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
         Self { data, rows, columns, row_stride: stride, column_stride: 1 }
     }
 
-    pub(crate) fn transpose(self) -> Self {
+    /// Rows and columns exchanged.
+    pub fn transpose(self) -> Self {
         Self {
             rows: self.columns,
             columns: self.rows,
@@ -137,7 +138,7 @@ pub fn multiply(out: &mut [f32], accumulate: bool, alpha: f32, a: Matrix<'_>, b:
 }
 
 /// [`multiply`] on the calling thread only, for use inside a parallel kernel.
-pub(crate) fn multiply_here<'a>(
+pub fn multiply_here<'a>(
     out: &mut [f32],
     accumulate: bool,
     alpha: f32,

@@ -34,7 +34,7 @@ mod gated;
 mod gemm;
 mod norm;
 mod rotary;
-mod simd;
+pub mod simd;
 mod target_logps;
 #[cfg(test)]
 mod testing;
@@ -47,9 +47,9 @@ pub use dropout::{DropoutRows, dropout, dropout_mask};
 pub use element::{Element, to_bfloat16};
 pub use gated::{GateActivation, gated, gated_backward};
 pub use gemm::{
-    Bfloat16Matrix, MatmulPrecision, Matrix, PackedBfloat16, PackedWeight, bfloat16_products, multiply, multiply_bf16,
-    multiply_bfloat16, multiply_packed, multiply_packed_bf16, multiply_prepared, multiply_split, packed_bfloat16_bytes,
-    set_float32_matmul_precision, unpack_weight,
+    Bfloat16Matrix, MatmulPrecision, Matrix, PackedBfloat16, PackedWeight, View, bfloat16_products, multiply,
+    multiply_bf16, multiply_bfloat16, multiply_here, multiply_packed, multiply_packed_bf16, multiply_prepared,
+    multiply_split, packed_bfloat16_bytes, set_float32_matmul_precision, unpack_weight,
 };
 #[doc(hidden)]
 pub use gemm::{all_bfloat16_products, bare_bfloat16_products, force_bfloat16_products};

@@ -14,7 +14,7 @@ pub(crate) const CHUNK: usize = 1 << 14;
 
 /// Runs a kernel with the widest instructions of this machine; its body must be `#[inline(always)]`.
 #[inline]
-pub(crate) fn dispatch<F: FnOnce() -> R, R>(kernel: F) -> R {
+pub fn dispatch<F: FnOnce() -> R, R>(kernel: F) -> R {
     struct Kernel<F>(F);
     impl<F: FnOnce() -> R, R> NullaryFnOnce for Kernel<F> {
         type Output = R;
@@ -29,7 +29,7 @@ pub(crate) fn dispatch<F: FnOnce() -> R, R>(kernel: F) -> R {
 
 /// eˣ to within 2 units in the last place; zero below -87.3, e⁸⁸·³ from 88.3 on.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     // Adding 1.5 · 2²³ rounds to an integer, which ends up in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -90,7 +90,7 @@ pub(crate) fn sum(row: &[f32]) -> f32 {
 
 /// Sum of `f(x)` over a row, over [`LANES`] partial sums.
 #[inline(always)]
-pub(crate) fn sum_map<T: Copy>(row: &[T], f: impl Fn(T) -> f32) -> f32 {
+pub fn sum_map<T: Copy>(row: &[T], f: impl Fn(T) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let chunks = row.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -104,7 +104,7 @@ pub(crate) fn sum_map<T: Copy>(row: &[T], f: impl Fn(T) -> f32) -> f32 {
 
 /// Sum of `f(x, y)` over two rows of equal length, over [`LANES`] partial sums.
 #[inline(always)]
-pub(crate) fn sum_zip<T: Copy, U: Copy>(a: &[T], b: &[U], f: impl Fn(T, U) -> f32) -> f32 {
+pub fn sum_zip<T: Copy, U: Copy>(a: &[T], b: &[U], f: impl Fn(T, U) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let (left, right) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest = left.remainder().iter().zip(right.remainder());

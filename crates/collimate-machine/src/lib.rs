@@ -1,4 +1,4 @@
-//! What of the machine this process may use: memory and cores.
+//! What of the machine this process may use: memory and cores, and how its allocator keeps memory.
 //!
 //! A container, a job of a batch system or `ulimit` often grants less than the machine has, and a process that takes more
 //! is killed without a word. [`memory_limit`] is the least of all limits, and names the one that is the least.
@@ -7,6 +7,7 @@
 //!
 //! Read first: [`memory_limit`]. Must not know: devices, budgets, what the memory is for.
 
+mod allocator;
 mod cgroups;
 mod rlimits;
 #[cfg(test)]
@@ -15,6 +16,8 @@ mod tests;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+pub use allocator::{give_back_memory, keep_freed_memory};
 
 /// The most memory that this process may use.
 #[derive(Debug, Clone, PartialEq, Eq)]

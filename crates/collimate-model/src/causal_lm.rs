@@ -6,7 +6,8 @@ mod tape;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use collimate_backend::{ComputeDtype, Factor, FusedOps, Gradient, HostPacked, PackedTensor};
-use collimate_hf::{HfError, HostTensor, LoraConfig, ModelConfig};
+use collimate_hf::{HfError, HostTensor, ModelConfig};
+use collimate_peft::LoraConfig;
 use collimate_text::GroupBatch;
 
 pub use self::passes::TokenLogps;
@@ -16,7 +17,7 @@ use crate::engine::{Engine, PackInputs};
 use crate::error::ModelError;
 use crate::host::{floats, upload};
 use crate::parameter_index::{ParameterIndex, ParameterInfo, Trainable};
-use crate::rope::Rope;
+use crate::rope::Ropes;
 
 /// The device a model is on and the dtype it computes in.
 #[derive(Debug, Clone)]
@@ -59,7 +60,7 @@ pub struct CausalLm<B: FusedOps> {
     /// float32 values of the trained parameters that passes read in another dtype.
     masters: Vec<Option<Tensor<B, 2>>>,
     pub(crate) dtype: ComputeDtype,
-    pub(crate) rope: Rope,
+    pub(crate) ropes: Ropes,
     pub(crate) device: B::Device,
     lora: Option<LoraConfig>,
     pub(crate) trainable: Vec<bool>,
@@ -86,11 +87,11 @@ impl<B: FusedOps> CausalLm<B> {
         let index = ParameterIndex::new(&config, lora.as_ref());
         let trainable: Vec<bool> = index.infos.iter().map(|info| trainable.includes(info)).collect();
         let gradients = vec![None; index.infos.len()];
-        let rope = Rope::new(&config);
+        let ropes = Ropes::new(&config);
         let (params, masters) = (Vec::with_capacity(gradients.len()), vec![None; gradients.len()]);
         let packed = vec![None; gradients.len()];
         let mut model =
-            Self { config, index, params, packed, masters, dtype, rope, device, lora, trainable, gradients };
+            Self { config, index, params, packed, masters, dtype, ropes, device, lora, trainable, gradients };
         for id in 0..model.index.infos.len() {
             let info = &model.index.infos[id];
             let value = read(info)?.into();
@@ -208,7 +209,7 @@ impl<B: FusedOps> CausalLm<B> {
     }
 
     pub(crate) fn pack(&self, batch: &GroupBatch) -> PackInputs<B> {
-        PackInputs::new(batch, &self.config, &self.rope, &self.device)
+        PackInputs::new(batch, &self.config, &self.ropes, &self.device)
     }
 
     /// Rejects tokens outside the vocabulary and positions without rotary frequencies.

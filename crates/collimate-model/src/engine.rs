@@ -5,25 +5,33 @@
 //! recomputed as memory allows.
 
 mod backward;
+mod delta;
 mod dora;
 mod embedding;
 mod experts;
 mod feed_forward;
 mod gated;
 mod gradients;
+mod half;
 mod head;
 mod linear;
+mod mixer;
 mod pack;
+mod shared_expert;
 
 use burn::tensor::{DType, Tensor};
-use collimate_backend::{AttentionMap, ComputeDtype, FusedOps, Rotary};
+use collimate_backend::{ComputeDtype, FusedOps};
 use collimate_hf::ModelConfig;
 
+pub(crate) use self::delta::DeltaMemory;
+#[cfg(test)]
+pub(crate) use self::delta::delta_shape;
 use self::feed_forward::FeedForward;
 pub(crate) use self::gradients::Gradients;
 pub(crate) use self::head::HeadTape;
 use self::linear::Low;
-pub(crate) use self::pack::{PackInputs, attention_shape, rotary};
+pub(crate) use self::mixer::{Mixer, Projections};
+pub(crate) use self::pack::{PackInputs, Rotations, attention_shape};
 use crate::dropout::Dropout;
 use crate::parameter_index::{LinearIds, ModelIds};
 use crate::routing::Routing;
@@ -44,24 +52,10 @@ pub(crate) struct Engine<'a, B: FusedOps> {
     pub(crate) rows: Option<&'a [u32]>,
 }
 
-/// A block's rotated queries, keys and values, and what their backward pass reads.
-pub(crate) struct Projections<B: FusedOps> {
-    /// [N, H · head_dim].
-    pub(crate) q: Tensor<B, 2>,
-    /// [N, H_kv · head_dim].
-    pub(crate) k: Tensor<B, 2>,
-    /// [N, H_kv · head_dim].
-    pub(crate) v: Tensor<B, 2>,
-    /// Queries and keys before their norms, if the model has any.
-    unnormed: Option<(Tensor<B, 2>, Tensor<B, 2>)>,
-    lows: Vec<Low<B>>,
-}
-
 /// What a block's backward pass reads.
 pub(crate) struct Activations<B: FusedOps> {
     input: Tensor<B, 2>,
-    pub(crate) projections: Projections<B>,
-    attention: Attended<B>,
+    pub(crate) mixer: Mixer<B>,
     second: SecondHalf<B>,
 }
 
@@ -78,12 +72,6 @@ impl<B: FusedOps> Activations<B> {
     pub(crate) fn into_input(self) -> Tensor<B, 2> {
         self.input
     }
-}
-
-/// The output of attention, [N, H · head_dim], and the log-sum-exps that its backward pass reads.
-struct Attended<B: FusedOps> {
-    out: Tensor<B, 2>,
-    lse: Tensor<B, 2>,
 }
 
 /// What the backward pass reads from the part of a block after attention.
@@ -112,44 +100,19 @@ impl<B: FusedOps> Engine<'_, B> {
 
     /// One block, [N, D] → [N, D], with what its backward pass reads.
     pub(crate) fn block(&self, layer: usize, x: Tensor<B, 2>, pack: &PackInputs<B>) -> (Tensor<B, 2>, Activations<B>) {
-        let (projections, attention) = self.attend(layer, &x, pack);
-        let (y, second) = self.after_attention(layer, &x, &attention.out);
-        (y, Activations { input: x, projections, attention, second })
+        let mixer = self.mix(layer, &x, pack);
+        let (y, second) = self.after_attention(layer, &x, &self.mixed(layer, &mixer));
+        (y, Activations { input: x, mixer, second })
     }
 
     /// Recomputes what a block's backward pass reads, bit-identically, without the block's output.
     pub(crate) fn activations(&self, layer: usize, x: Tensor<B, 2>, pack: &PackInputs<B>) -> Activations<B> {
-        let (projections, attention) = self.attend(layer, &x, pack);
+        let mixer = self.mix(layer, &x, pack);
         let ids = &self.index.layers[layer];
-        let added = self.add_linear(&ids.o, &attention.out, &x, ids.attention_norms.after);
+        let added = self.add_linear(&ids.o, &self.mixed(layer, &mixer), &x, ids.attention_norms.after);
         let feed_forward = self.feed_forward_again(ids, &added.sum);
         let second = SecondHalf { projected: added.unnormed, low_o: added.low, middle: added.sum, feed_forward };
-        Activations { input: x, projections, attention, second }
-    }
-
-    fn attend(&self, layer: usize, x: &Tensor<B, 2>, pack: &PackInputs<B>) -> (Projections<B>, Attended<B>) {
-        let projections = self.projections(layer, x, &pack.rotary);
-        let Projections { q, k, v, .. } = &projections;
-        let (out, lse) = pack.attention.attend(&attention_shape(self.config, layer), q, k, v);
-        (projections, Attended { out, lse })
-    }
-
-    /// A block's first norm, projections, norms of queries and keys, and rotation.
-    pub(crate) fn projections(&self, layer: usize, x: &Tensor<B, 2>, rotary: &Rotary<B>) -> Projections<B> {
-        let ids = &self.index.layers[layer];
-        let h = self.normed(x, ids.attention_norms.before);
-        let ([q, k, v], lows) = self.joint(&ids.qkv, &h);
-        let (q, k, unnormed) = match (ids.q_norm, ids.k_norm) {
-            (Some(q_norm), Some(k_norm)) => (self.norm(&q, q_norm), self.norm(&k, k_norm), Some((q, k))),
-            _ => (q, k, None),
-        };
-        let [q, k] = [q, k].map(|x| self.rotated(layer, x, rotary, false));
-        Projections { q, k, v, unnormed, lows }
-    }
-
-    /// Rotates queries or keys if the layer does; `inverse` for their gradients.
-    fn rotated(&self, layer: usize, x: Tensor<B, 2>, rotary: &Rotary<B>, inverse: bool) -> Tensor<B, 2> {
-        if self.config.rotated_layers[layer] { B::rotate(x, rotary, inverse) } else { x }
+        Activations { input: x, mixer, second }
     }
 
     /// The output projection and the feed-forward layer, each with its residual.
@@ -157,10 +120,10 @@ impl<B: FusedOps> Engine<'_, B> {
         &self,
         layer: usize,
         x: &Tensor<B, 2>,
-        attended: &Tensor<B, 2>,
+        mixed: &Tensor<B, 2>,
     ) -> (Tensor<B, 2>, SecondHalf<B>) {
         let ids = &self.index.layers[layer];
-        let added = self.add_linear(&ids.o, attended, x, ids.attention_norms.after);
+        let added = self.add_linear(&ids.o, mixed, x, ids.attention_norms.after);
         let (y, feed_forward) = self.feed_forward(ids, &added.sum);
         (y, SecondHalf { projected: added.unnormed, low_o: added.low, middle: added.sum, feed_forward })
     }

@@ -15,7 +15,7 @@ use self::cache::Cache;
 pub use self::sampling::{GenerateOptions, TimeLimit};
 use self::sampling::{MAX_SEQUENCES, Sampler, draw_key};
 use crate::causal_lm::CausalLm;
-use crate::engine::{Projections, rotary};
+use crate::engine::{Mixer, Projections, Rotations};
 use crate::error::ModelError;
 use crate::host::{floats, int_tensor};
 
@@ -139,8 +139,16 @@ impl<B: FusedOps> CausalLm<B> {
         let mut x = engine.embed(pack.tokens.clone());
         for layer in 0..self.config.num_hidden_layers {
             let (y, activations) = engine.block(layer, x, &pack);
-            let Projections { k, v, .. } = activations.projections;
-            cache.push_layer(&self.kv_heads(k), &self.kv_heads(v), &batch.spans);
+            match activations.mixer {
+                Mixer::Attention(attention) => {
+                    let Projections { k, v, .. } = attention.projections;
+                    cache.push_layer(&self.kv_heads(k), &self.kv_heads(v), &batch.spans);
+                }
+                Mixer::Delta(delta) => {
+                    // Behind the prompts may be rows that fill up the pack.
+                    cache.push_memory(engine.delta_memory(layer, &delta, &pack.segments[..prompts.len()]));
+                }
+            }
             x = y;
         }
         let last: Vec<u32> = batch.spans.iter().map(|span| span.end as u32 - 1).collect();
@@ -152,13 +160,18 @@ impl<B: FusedOps> CausalLm<B> {
     fn decode(&self, tokens: &[u32], cache: &mut Cache<B>) -> Tensor<B, 2> {
         cache.make_room();
         let engine = self.engine(true, None);
-        let rotary = rotary::<B>(&self.rope, &cache.positions(), &self.device);
+        let rotations = Rotations::<B>::new(&self.ropes, &cache.positions(), &self.device);
         let mut x = engine.embed(int_tensor(tokens, &self.device));
         for layer in 0..self.config.num_hidden_layers {
-            let p = engine.projections(layer, &x, &rotary);
-            let mask = cache.mask(self.config.layer_windows[layer], &self.device);
-            let attended = self.attend_to_cache(layer, p, cache, mask);
-            x = engine.after_attention(layer, &x, &attended).0;
+            let mixed = match cache.memory(layer) {
+                Some(memory) => engine.delta_step(layer, &x, memory),
+                None => {
+                    let mut p = engine.projections(layer, &x, &rotations);
+                    let (gate, mask) = (p.gate.take(), cache.mask(self.config.layer_windows[layer], &self.device));
+                    engine.gated_output(gate.as_ref(), &self.attend_to_cache(layer, p, cache, mask))
+                }
+            };
+            x = engine.after_attention(layer, &x, &mixed).0;
         }
         cache.advance();
         engine.logits(&engine.final_norm(&x))
@@ -182,7 +195,17 @@ impl<B: FusedOps> CausalLm<B> {
             Some(cap) => tanh(scores.div_scalar(cap)).mul_scalar(cap),
             None => scores,
         };
-        let mixed = in_dtype(softmax(scores + mask, 3), v.dtype()).matmul(v);
+        let scores = scores + mask;
+        let weights = match self.index.adapted.layers[layer].sinks {
+            None => softmax(scores, 3),
+            Some(sinks) => {
+                let [count, kv_heads, group, slots] = scores.dims();
+                let sinks = self.params[sinks].clone().reshape([1, kv_heads, group, 1]);
+                let sinks = sinks.expand([count, kv_heads, group, 1]);
+                softmax(Tensor::cat(vec![scores, sinks], 3), 3).narrow(3, 0, slots)
+            }
+        };
+        let mixed = in_dtype(weights, v.dtype()).matmul(v);
         mixed.reshape([count, heads * dim])
     }
 

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use burn_flex::{Flex, FlexDevice};
 use collimate_backend::ComputeDtype;
-use collimate_hf::{Adapter, ModelConfig, WeightFiles};
+use collimate_hf::{ModelConfig, WeightFiles};
 use collimate_oracle::tolerances::LOGPS;
 use collimate_oracle::{golden_dir, golden_name};
+use collimate_peft::Adapter;
 use collimate_text::GroupBatch;
 use rstest::rstest;
 use serde_json::Value;

@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 
 use collimate_backend::{BackendJob, ComputeDtype, FusedOps, dispatch};
-use collimate_hf::{Adapter, LoraConfig, ModelConfig, WeightFiles};
+use collimate_hf::{ModelConfig, WeightFiles};
 use collimate_oracle::tolerances::{LOGPS, SAME_GRADIENTS, TOKEN_LOGPS};
 use collimate_oracle::{golden_dir, golden_name};
+use collimate_peft::{Adapter, LoraConfig};
 use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse, TurnEnds};
 use rstest::rstest;
 use serde_json::Value;
@@ -174,7 +175,7 @@ fn check_same_gradients<B: FusedOps>(device: &B::Device, name: &str, adapter: bo
 
 #[rstest]
 fn recomputed_blocks_draw_the_same_dropout(
-    #[values("llama", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")] name: &str,
+    #[values("llama", "smollm3", "phi3", "olmo2", "gemma2", "mixtral", "qwen3_5_text")] name: &str,
 ) {
     on_the_backend!(check_dropout(name: &'a str));
 }
@@ -189,7 +190,9 @@ fn check_dropout<B: FusedOps>(device: &B::Device, name: &str) {
 }
 
 #[rstest]
-fn gradients_agree_with_finite_differences(#[values("qwen3", "phi3", "olmo2", "gemma2", "mixtral")] name: &str) {
+fn gradients_agree_with_finite_differences(
+    #[values("qwen3", "phi3", "olmo2", "gemma2", "mixtral", "qwen3_5_text")] name: &str,
+) {
     on_the_backend!(check_finite_differences(name: &'a str));
 }
 

@@ -53,6 +53,7 @@ mod parameter_index;
 #[cfg(test)]
 mod plain_decoder_tests;
 mod rope;
+mod router_load;
 mod routing;
 mod segments;
 mod targets;
@@ -65,4 +66,4 @@ pub use generate::{GenerateOptions, TimeLimit};
 pub use kept_inputs::{InputKey, InputPlace, InputStore};
 pub use memory::{MemoryCosts, ParameterCounts};
 pub use parameter_index::{ParameterInfo, Trainable};
-pub use routing::RouterLoad;
+pub use router_load::RouterLoad;

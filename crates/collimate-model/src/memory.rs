@@ -1,8 +1,12 @@
 //! The memory that training needs, computed from the model's shapes.
 
-use collimate_backend::{ComputeDtype, FusedOps, WeightCosts};
-use collimate_hf::{LoraConfig, ModelConfig, NormPlacement, QkNorm};
+mod first_half;
 
+use collimate_backend::{ComputeDtype, FusedOps, WeightCosts};
+use collimate_hf::{ModelConfig, NormPlacement, RouterScores};
+use collimate_peft::LoraConfig;
+
+use self::first_half::FirstHalf;
 use crate::causal_lm::CausalLm;
 use crate::parameter_index::{ParameterIndex, ParameterInfo, Trainable};
 
@@ -26,11 +30,7 @@ impl ParameterCounts {
         let infos = ParameterIndex::new(config, lora).infos;
         let count = |is_adapter: bool| infos.iter().filter(|info| info.is_adapter == is_adapter).map(size).sum();
         let (base, adapter) = (count(false), count(true));
-        let trained = match trainable {
-            Trainable::Nothing => 0,
-            Trainable::Base => base,
-            Trainable::Adapter => adapter,
-        };
+        let trained = infos.iter().filter(|info| trainable.includes(info)).map(size).sum();
         Self { base, adapter, trained }
     }
 }
@@ -120,8 +120,11 @@ impl MemoryCosts {
         let width = config.hidden_size as u64;
         let stream = config.num_hidden_layers as u64 * width;
         let per_input = dtype.num_bytes() * stream;
-        // The last block's output, the rows of the output layer with their gradients, and the rotation.
-        let per_waiting = per_input + dtype.num_bytes() * width + FLOAT * (2 * width + config.rotary_dim as u64);
+        // The last block's output, the rows of the output layer with their gradients, and the rotations: of layers with a
+        // window and without, of queries and keys, where these are two.
+        let rotations = (1 + u64::from(config.window_rope.is_some())) * (1 + u64::from(config.query_growth.is_some()));
+        let rotation = rotations * config.rotary_dim as u64;
+        let per_waiting = per_input + dtype.num_bytes() * width + FLOAT * (2 * width + rotation);
         Self {
             weights,
             in_files,
@@ -169,40 +172,71 @@ struct Elements {
 impl Elements {
     fn per_token(config: &ModelConfig, lora: Option<&LoraConfig>) -> Self {
         let width = config.hidden_size as u64;
-        let inner = config.intermediate_size as u64;
         let heads = (config.num_attention_heads * config.head_dim) as u64;
         let kv_heads = (config.num_key_value_heads * config.head_dim) as u64;
-        let head_norms = if config.qk_norm == QkNorm::None { 0 } else { heads + kv_heads };
         let output_norms = if config.norm_placement == NormPlacement::Before { 0 } else { 2 * width };
-        let (gates, router, linears) = match config.experts {
-            None => (2 * inner, 0, 7),
-            // The activations of a token's experts; probabilities and weights of all experts.
-            Some(experts) => {
-                let picked = experts.per_token as u64;
-                (picked * 2 * inner, 2 * experts.count as u64 + picked, 5 + 3 * picked)
-            }
-        };
+        let SecondHalf { gates, inner, router, linears, gathered } = SecondHalf::largest(config);
+        let first = FirstHalf::largest(config);
+        let linears = linears + first.more_linears;
         let ranks = lora.map_or(0, |lora| linears * lora.largest_rank() as u64);
-        // Queries and attention's output, keys and values, the stream between the halves, gate and up, and outputs
-        // before their norms.
-        let kept = 2 * heads
-            + 2 * kv_heads
-            + head_norms
-            + width
-            + output_norms
-            + gates
-            + router
-            + ranks
-            + config.num_attention_heads as u64;
-        // A fused product coexists with its parts; a single expert may get every token.
+        // The stream between the halves, gate and up, and outputs before their norms.
+        let kept = first.kept + width + output_norms + gates + router + ranks;
+        // A fused product coexists with its parts.
         let fused = if config.fused_projections { (heads + 2 * kv_heads).max(2 * inner) } else { 0 };
-        let gathered = if config.experts.is_some() { 2 * inner + 4 * width } else { 0 };
         // Half a block's contribution, before and after scaling.
         let scaled = if config.residual_scale.is_some() { 2 * width } else { 0 };
+        // Both factors of a clamped gate, and their gradients; attention's output before and after its sinks have their share.
+        let clamped = if config.clamped_gate.is_some() { 4 * inner } else { 0 };
+        let sinks = if config.attention_sinks { 2 * heads } else { 0 };
         // The gated product and its gradient, the gradients of queries, keys, values and of the stream; and in the output
         // layer three copies of the rows that predict a token.
-        let working = 2 * inner + 2 * heads + 2 * kv_heads + 9 * width + output_norms + fused + gathered + scaled;
+        let working =
+            2 * inner + first.working + 9 * width + output_norms + fused + gathered + scaled + clamped + sinks;
         Self { kept, working }
+    }
+}
+
+/// Numbers of elements per token of a block's feed-forward layer.
+#[derive(Clone, Copy)]
+struct SecondHalf {
+    /// Activations of gate and up.
+    gates: u64,
+    /// Inner width of the layer, or of one expert.
+    inner: u64,
+    /// Probabilities and weights of experts.
+    router: u64,
+    /// Linear layers of the whole block that a token goes through.
+    linears: u64,
+    /// The rows of an expert, of which a single one may get every token.
+    gathered: u64,
+}
+
+impl SecondHalf {
+    /// The larger of each, where some blocks have experts and others have none.
+    fn largest(config: &ModelConfig) -> Self {
+        let inner = config.intermediate_size as u64;
+        let dense = Self { gates: 2 * inner, inner, router: 0, linears: 7, gathered: 0 };
+        let Some(experts) = config.experts else { return dense };
+        let (picked, inner) = (experts.per_token as u64, experts.intermediate_size as u64);
+        let shared = experts.shared.map_or(0, |shared| shared.intermediate_size as u64);
+        // Sigmoids are kept beside probabilities, a row's share of a shared layer's output beside its gates.
+        let scores = if experts.scores == RouterScores::Sigmoid { 3 } else { 2 };
+        let sparse = Self {
+            gates: picked * 2 * inner + 2 * shared,
+            inner: inner.max(shared),
+            router: scores * experts.count as u64 + picked + u64::from(experts.shared.is_some()),
+            linears: 5 + 3 * picked + experts.shared.map_or(0, |shared| 3 + u64::from(shared.is_gated)),
+            gathered: 2 * inner + 4 * config.hidden_size as u64,
+        };
+        if !config.expert_layers.contains(&false) {
+            return sparse;
+        }
+        Self {
+            gates: dense.gates.max(sparse.gates),
+            inner: dense.inner.max(sparse.inner),
+            linears: dense.linears.max(sparse.linears),
+            ..sparse
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! The table of a model's parameters: a flat list of matrices, and the index of each in it.
 
 mod builder;
+mod delta;
 
 use collimate_backend::{ComputeDtype, PreparedBytes, WeightCosts};
-use collimate_hf::{AdapterPart, LoraConfig, ModelConfig};
+use collimate_hf::{Experts, ModelConfig};
+use collimate_peft::{AdapterPart, LoraConfig};
 use collimate_quantized::Format;
 
 use self::builder::Builder;
+pub(crate) use self::delta::DeltaIds;
 
 /// A parameter: its name in the file and how it is stored.
 ///
@@ -24,6 +27,8 @@ pub struct ParameterInfo {
     pub is_adapter: bool,
     /// Whether it is the weight of a router.
     pub is_router: bool,
+    /// Whether it is a number that no gradient changes: the bias of a router's picks.
+    pub is_buffer: bool,
     /// The format that a weight of a block's linear layer is packed in, if it is.
     pub packed: Option<Format>,
     /// Whether it is a weight of a block's linear layer that stays in its file.
@@ -33,11 +38,11 @@ pub struct ParameterInfo {
 impl ParameterInfo {
     /// The dtype in which passes read it, if the model computes in `compute`.
     ///
-    /// Always float32 for vectors and an adapter's matrices, which are small, and for routers, whose choices would change
-    /// with bfloat16's rounding.
+    /// Always float32 for vectors, convolutions and an adapter's matrices, which are small, and for routers, whose choices
+    /// would change with bfloat16's rounding.
     pub fn dtype(&self, compute: ComputeDtype) -> ComputeDtype {
         let is_matrix = self.is_adapter && self.copy_of().is_none();
-        if is_matrix || self.is_router || self.file_shape.len() < 2 { ComputeDtype::Float32 } else { compute }
+        if is_matrix || self.is_router || self.file_shape.len() != 2 { ComputeDtype::Float32 } else { compute }
     }
 
     /// Bytes that passes read it from, if the model computes in `compute`.
@@ -88,7 +93,7 @@ impl Trainable {
     pub(crate) fn includes(self, info: &ParameterInfo) -> bool {
         match self {
             Self::Nothing => false,
-            Self::Base => !info.is_adapter,
+            Self::Base => !info.is_adapter && !info.is_buffer,
             Self::Adapter => info.is_adapter,
         }
     }
@@ -154,9 +159,19 @@ pub(crate) enum FeedForwardIds {
 #[derive(Debug, Clone)]
 pub(crate) struct ExpertIds {
     pub(crate) router: LinearIds,
+    /// What is added to the scores of experts when they are picked.
+    pub(crate) pick_bias: Option<usize>,
     pub(crate) experts: Vec<GatedIds>,
-    /// Experts per token.
-    pub(crate) per_token: usize,
+    pub(crate) shared: Option<Box<SharedIds>>,
+    /// How the router picks and weighs.
+    pub(crate) config: Experts,
+}
+
+/// A gated layer beside the experts, and the linear layer whose sigmoid multiplies its output.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedIds {
+    pub(crate) layer: GatedIds,
+    pub(crate) gate: Option<LinearIds>,
 }
 
 #[derive(Debug, Clone)]
@@ -165,7 +180,10 @@ pub(crate) struct LayerIds {
     pub(crate) qkv: JointIds<3>,
     pub(crate) q_norm: Option<usize>,
     pub(crate) k_norm: Option<usize>,
+    pub(crate) sinks: Option<usize>,
     pub(crate) o: LinearIds,
+    /// What a layer without keys and values has besides.
+    pub(crate) delta: Option<DeltaIds>,
     /// Norm on the input of the feed-forward layer.
     pub(crate) feed_forward_norm: Option<usize>,
     pub(crate) feed_forward: FeedForwardIds,
@@ -196,18 +214,30 @@ impl GatedIds {
     }
 }
 
+impl ExpertIds {
+    /// Indices of all its parameters.
+    fn parameters(&self) -> impl Iterator<Item = usize> {
+        let shared = self.shared.iter();
+        let shared = shared.flat_map(|ids| {
+            let gate = ids.gate.iter().flat_map(LinearIds::parameters);
+            ids.layer.parameters().chain(gate)
+        });
+        let experts = self.experts.iter().flat_map(GatedIds::parameters);
+        self.router.parameters().chain(self.pick_bias).chain(experts).chain(shared)
+    }
+}
+
 impl LayerIds {
     /// Indices of all its parameters.
     pub(crate) fn parameters(&self) -> Vec<usize> {
         let NormIds { before, after } = self.attention_norms;
-        let norms = [before, after, self.q_norm, self.k_norm, self.feed_forward_norm];
+        let vectors = [before, after, self.q_norm, self.k_norm, self.sinks, self.feed_forward_norm];
         let attention = self.qkv.linears().iter().chain([&self.o]).flat_map(LinearIds::parameters);
-        let first = attention.chain(norms.into_iter().flatten());
+        let delta = self.delta.iter().flat_map(DeltaIds::parameters);
+        let first = attention.chain(vectors.into_iter().flatten()).chain(delta);
         match &self.feed_forward {
             FeedForwardIds::Dense { layer, norm } => first.chain(layer.parameters()).chain(*norm).collect(),
-            FeedForwardIds::Experts(ids) => {
-                first.chain(ids.router.parameters()).chain(ids.experts.iter().flat_map(GatedIds::parameters)).collect()
-            }
+            FeedForwardIds::Experts(ids) => first.chain(ids.parameters()).collect(),
         }
     }
 }

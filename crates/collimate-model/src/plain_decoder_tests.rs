@@ -2,11 +2,13 @@
 
 mod adapters;
 mod decoder;
+mod generation;
 mod together;
 
 use burn_flex::{Flex, FlexDevice};
 use collimate_backend::ComputeDtype;
-use collimate_hf::{HostTensor, LoraConfig, LoraTargets, ModelConfig};
+use collimate_hf::{Experts, HostTensor, ModelConfig, SharedExpert};
+use collimate_peft::{LoraConfig, LoraTargets};
 use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,27 +20,52 @@ use crate::host::floats;
 use crate::{CausalLm, ForwardOptions, GenerateOptions, ModelError, Placement, RouterLoad, Trainable};
 
 /// A small model of one family with random weights and norm weights near one. `NAME.partial` rotates part of a head;
-/// `NAME.scaled` has a residual scale and a logit scale.
+/// `NAME.scaled` has a residual scale and a logit scale; `NAME.normalized` divides the weights of a token's experts by their sum;
+/// `NAME.smooth` has norms that do not blow up what is next to nothing.
 fn model(name: &str, lora: bool) -> CausalLm<Flex> {
     build(config(name), lora)
 }
 
 fn config(name: &str) -> ModelConfig {
     let (model_type, variant) = name.split_once('.').unwrap_or((name, ""));
+    let is_windowed = matches!(model_type, "mistral" | "gemma2" | "gemma3_text" | "olmo3" | "gpt_oss");
     let mut config = json!({
         "model_type": model_type, "vocab_size": 97, "hidden_size": 24, "intermediate_size": 40, "head_dim": 8,
         "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
         "rms_norm_eps": 1e-5, "rope_theta": 1e4, "hidden_act": "silu", "tie_word_embeddings": model_type != "mistral",
-        "sliding_window": if matches!(model_type, "mistral" | "gemma2") { json!(5) } else { json!(null) },
-        "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0, "query_pre_attn_scalar": 5,
-        "no_rope_layer_interval": 2, "num_local_experts": 3, "num_experts_per_tok": 2,
+        "sliding_window": if is_windowed { json!(5) } else { json!(null) },
+        "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0, "query_pre_attn_scalar": if model_type == "gemma2" { 5 } else { 9 },
+        "rope_local_base_freq": 50.0, "no_rope_layer_interval": 2, "num_local_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+        "mlp_only_layers": [1], "norm_topk_prob": variant == "normalized",
+        "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "linear_value_head_dim": 10,
+        "full_attention_interval": 2,
     });
+    let yarn = json!({
+        "rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 8, "rope_theta": 1e4,
+        "llama_4_scaling_beta": 0.1, "attention_factor": 0.8,
+    });
+    match model_type {
+        "ministral3" => config["rope_parameters"] = yarn,
+        "gemma3_text" => config["layer_types"] = json!(["sliding_attention", "full_attention", "sliding_attention"]),
+        "olmo3" => {
+            config["layer_types"] = json!(["full_attention", "sliding_attention", "full_attention"]);
+            config["rope_parameters"] = json!({ "full_attention": yarn });
+        }
+        _ => {}
+    }
     if variant == "partial" {
         config["partial_rotary_factor"] = json!(0.5);
+    }
+    if variant == "smooth" {
+        config["rms_norm_eps"] = json!(1e-2);
     }
     let mut config = read(config);
     if variant == "scaled" {
         (config.residual_scale, config.logit_scale) = (Some(0.4), Some(0.5));
+    }
+    if variant == "shared" {
+        let shared = Some(SharedExpert { intermediate_size: 12, is_gated: true });
+        config.experts = config.experts.map(|experts| Experts { shared, ..experts });
     }
     config
 }
@@ -93,9 +120,19 @@ fn gradients_match_automatic_differentiation(
         "olmo2",
         "gemma2",
         "mixtral",
+        "qwen3_moe",
+        "qwen3_moe.normalized",
+        "gemma3_text",
+        "olmo3",
+        "ministral3",
         "llama.scaled",
         "olmo2.scaled",
-        "mixtral.scaled"
+        "mixtral.scaled",
+        "mixtral.shared",
+        "glm4_moe",
+        "gpt_oss",
+        "qwen3_5_text",
+        "qwen3_5_text.scaled"
     )]
     architecture: &str,
     #[values(false, true)] lora: bool,
@@ -115,6 +152,7 @@ fn gradients_match_automatic_differentiation(
 
 #[rstest]
 fn the_balance_loss_of_experts_is_that_of_the_whole_batch(
+    #[values("mixtral", "glm4_moe")] architecture: &str,
     #[values(false, true)] lora: bool,
     #[values(false, true)] shared: bool,
 ) {
@@ -122,7 +160,7 @@ fn the_balance_loss_of_experts_is_that_of_the_whole_batch(
     let groups = [group(0, 9, &[4, 11, 1]), group(1, 3, &[2, 2])];
     let whole = GroupBatch::shared(&groups);
     let coefficients = vec![vec![0.5, -1.0, 0.25], vec![-0.75, 2.0]];
-    let mut model = model("mixtral", lora);
+    let mut model = model(architecture, lora);
     let expected = expected_gradients(&model, &whole, &coefficients, WEIGHT);
     // Two packs, the first with two responses of a group of three.
     let packs = [
@@ -193,7 +231,26 @@ fn log_probs_and_gradients(architecture: &str, lora: bool, batches: &[GroupBatch
 
 #[rstest]
 fn a_shared_prompt_equals_responses_that_run_alone(
-    #[values("llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "olmo2", "gemma2", "mixtral")] architecture: &str,
+    #[values(
+        "llama",
+        "mistral",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+        "phi3",
+        "olmo2",
+        "gemma2",
+        "mixtral",
+        "qwen3_moe",
+        "gemma3_text",
+        "olmo3",
+        "ministral3",
+        "glm4_moe",
+        "gpt_oss",
+        // The first output of a state may be next to nothing: a norm's gradient there would be all rounding.
+        "qwen3_5_text.smooth"
+    )]
+    architecture: &str,
     #[values(false, true)] lora: bool,
 ) {
     // Longer than Mistral's window of 5, and longer than a block of keys.

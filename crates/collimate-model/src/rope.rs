@@ -1,8 +1,36 @@
 //! Rotary position embeddings in Hugging Face's convention: the two halves of a head are rotated, not interleaved pairs.
 
-use collimate_hf::{ModelConfig, RopeScaling};
+use collimate_hf::{ModelConfig, QueryGrowth, RopeScaling};
 
-/// A model's inverse frequencies, with its scaling applied.
+/// The rotations of a model's layers.
+#[derive(Debug, Clone)]
+pub(crate) struct Ropes {
+    /// Of layers without a window, or of all.
+    pub(crate) full: Rope,
+    /// Of layers with a window, where it is another one.
+    pub(crate) windows: Option<Rope>,
+    /// How queries grow with their position.
+    growth: Option<QueryGrowth>,
+}
+
+impl Ropes {
+    pub(crate) fn new(config: &ModelConfig) -> Self {
+        Self {
+            full: Rope::new(config, config.rope_theta, &config.rope_scaling),
+            windows: config.window_rope.as_ref().map(|rope| Rope::new(config, rope.theta, &rope.scaling)),
+            growth: config.query_growth,
+        }
+    }
+
+    /// Factors on queries at `positions`; `None` if they do not grow. In float32, like the angles.
+    pub(crate) fn query_factors(&self, positions: &[u32]) -> Option<Vec<f32>> {
+        let QueryGrowth { beta, length } = self.growth?;
+        let factor = |&p: &u32| 1.0 + beta as f32 * (1.0 + (p as f32 / length as f32).floor()).ln();
+        Some(positions.iter().map(factor).collect())
+    }
+}
+
+/// Inverse frequencies, with their scaling applied.
 ///
 /// Computed in float32 in the reference implementation's order of operations: at position 500, float32 and float64 angles
 /// differ by 3e-5, more than the tolerance on log-probs.
@@ -17,16 +45,16 @@ pub(crate) struct Rope {
 }
 
 impl Rope {
-    pub(crate) fn new(config: &ModelConfig) -> Self {
+    fn new(config: &ModelConfig, theta: f64, scaling: &RopeScaling) -> Self {
         let dim = config.rotary_dim;
-        let base = config.rope_theta as f32;
+        let base = theta as f32;
         let plain: Vec<f32> = (0..dim / 2).map(|i| 1.0 / base.powf((2 * i) as f32 / dim as f32)).collect();
-        let (inv_freq, attention_factor) = match &config.rope_scaling {
+        let (inv_freq, attention_factor) = match scaling {
             // Dynamic scaling has no effect up to the trained length; longer sequences are refused when scored.
             RopeScaling::Default | RopeScaling::Dynamic { .. } => (plain, 1.0),
             RopeScaling::Linear { factor } => (plain.iter().map(|f| f / *factor as f32).collect(), 1.0),
             llama3 @ RopeScaling::Llama3 { .. } => (Self::llama3(llama3, plain), 1.0),
-            yarn @ RopeScaling::Yarn { .. } => Self::yarn(yarn, plain, dim, config.rope_theta),
+            yarn @ RopeScaling::Yarn { .. } => Self::yarn(yarn, plain, dim, theta),
             RopeScaling::Long { short_factor, attention_factor, .. } => {
                 let stretch =
                     |(i, factor): (usize, &f64)| 1.0 / (*factor as f32 * base.powf((2 * i) as f32 / dim as f32));
@@ -120,7 +148,7 @@ mod tests {
             "partial_rotary_factor": 0.5, "max_position_embeddings": 64, "original_max_position_embeddings": 16,
             "rope_scaling": { "type": "longrope", "short_factor": [1, 2.5], "long_factor": [8, 8] },
         });
-        let rope = Rope::new(&ModelConfig::from_json(Path::new("config.json"), config).expect("a sound config"));
+        let rope = Ropes::new(&ModelConfig::from_json(Path::new("config.json"), config).expect("a sound config")).full;
         assert_eq!(rope.head_dim, 8);
         let (cos, sin) = rope.tables(&[0, 3]);
         // Four numbers of a head are rotated, by 1 and 1/√10000 a position; √(1 + ln 4 / ln 16) = √1.5.
@@ -129,5 +157,18 @@ mod tests {
             let expected = (1.5_f64.sqrt() * f64::cos(angle), 1.5_f64.sqrt() * f64::sin(angle));
             assert!((f64::from(*cos) - expected.0).abs() < 1e-6 && (f64::from(sin) - expected.1).abs() < 1e-6);
         }
+    }
+    #[test]
+    fn queries_grow_by_the_logarithm_of_whole_lengths() {
+        let config = json!({
+            "model_type": "ministral3", "hidden_size": 16, "num_hidden_layers": 1,
+            "rope_parameters": {
+                "rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 8, "llama_4_scaling_beta": 0.5,
+            },
+        });
+        let ropes = Ropes::new(&ModelConfig::from_json(Path::new("config.json"), config).expect("a sound config"));
+        let factors = ropes.query_factors(&[0, 7, 8, 23, 24]).expect("growth");
+        let expected = [0.0, 0.0, 2.0, 3.0, 4.0].map(|n: f64| if n == 0.0 { 1.0 } else { 1.0 + 0.5 * n.ln() });
+        assert!(factors.iter().zip(expected).all(|(found, expected)| (f64::from(*found) - expected).abs() < 1e-6));
     }
 }

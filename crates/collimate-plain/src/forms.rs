@@ -7,6 +7,9 @@
 //! once, to the dtype of its input; float32 tensors are never converted.
 
 mod attention;
+mod convolution;
+mod delta;
+mod delta_chunks;
 pub mod target_logps;
 
 use burn::backend::Autodiff;
@@ -16,6 +19,9 @@ use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 use collimate_kernels::dropout_mask;
 
 pub use self::attention::Tiles;
+pub use self::convolution::{convolution, convolution_backward};
+pub use self::delta::{DeltaToken, delta_rule, delta_rule_backward, delta_states};
+pub use self::delta_chunks::{chunked_delta_rule, chunked_delta_rule_backward, chunked_delta_states};
 pub use self::target_logps::{target_logps, target_logps_backward};
 use crate::dtype::{ComputeDtype, in_dtype, in_float32};
 use crate::operands::{AdamwStep, DropoutRows, Factor, GateActivation, Gradient, Moments, Rotary};
@@ -128,6 +134,7 @@ pub fn gated<B: Backend>(activation: GateActivation, gate: Tensor<B, 2>, up: Ten
         GateActivation::Silu => gate.clone() * sigmoid(gate),
         GateActivation::Gelu => gelu(gate),
         GateActivation::GeluTanh => gelu_tanh(gate),
+        GateActivation::Sigmoid => sigmoid(gate),
     };
     in_dtype(gate * up, dtype)
 }

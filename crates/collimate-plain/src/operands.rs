@@ -4,6 +4,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 
 pub use collimate_kernels::{AdamwStep, DropoutRows, GateActivation, TargetLogp};
+pub use collimate_recurrent::DeltaShape;
 
 /// A gradient being accumulated, in float32; `None` is zero.
 pub type Gradient<B> = Option<Tensor<B, 2>>;
@@ -74,6 +75,26 @@ impl<B: Backend> Clone for OutputLayer<'_, B> {
 }
 
 impl<B: Backend> Copy for OutputLayer<'_, B> {}
+
+/// What the gated delta rule reads.
+#[derive(Debug)]
+pub struct DeltaInputs<'a, B: Backend> {
+    /// Queries, keys and values side by side, [N, width]; queries and keys of any length.
+    pub qkv: &'a Tensor<B, 2>,
+    /// The logarithm of each head's decay, at most 0, in float32, [N, value_heads].
+    pub decay: &'a Tensor<B, 2>,
+    /// How far each head's value is corrected, in float32, [N, value_heads].
+    pub beta: &'a Tensor<B, 2>,
+}
+
+// Written out because `derive` would require `B: Copy`.
+impl<B: Backend> Clone for DeltaInputs<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for DeltaInputs<'_, B> {}
 
 /// AdamW's running means of a parameter's gradient (`m`) and of its square (`v`), in float32.
 #[derive(Debug, Clone)]

@@ -92,6 +92,17 @@ impl PackedMatrix {
         self
     }
 
+    /// Every other row, from one on; a matrix in another format than MXFP4 is left as it is. gpt-oss has the rows of two layers
+    /// in turn.
+    #[must_use]
+    pub fn every_other_row(mut self, first: usize) -> Self {
+        if let Packing::Mxfp4(packed) = &self.packing {
+            self.packing = Packing::Mxfp4(packed.every_other_row(self.columns, first));
+            self.rows = self.rows.saturating_sub(first).div_ceil(2);
+        }
+        self
+    }
+
     /// Unpacks whole rows: `out` is [rows, columns].
     ///
     /// # Panics

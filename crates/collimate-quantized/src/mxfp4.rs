@@ -23,6 +23,16 @@ pub struct Mxfp4 {
     pub(crate) exponents: Bytes,
 }
 
+impl Mxfp4 {
+    /// Every other row of a matrix with this many columns, from one on, in bytes of its own.
+    pub(crate) fn every_other_row(&self, columns: usize, first: usize) -> Self {
+        let rows = |bytes: &Bytes, len: usize| -> Bytes {
+            bytes.chunks_exact(len).skip(first).step_by(2).flatten().copied().collect()
+        };
+        Self { codes: rows(&self.codes, columns / 2), exponents: rows(&self.exponents, columns / BLOCK) }
+    }
+}
+
 /// 2 to the power of an exponent, which has no sign and at most 254; 2⁻¹²⁷ is subnormal.
 #[inline(always)]
 fn power(exponent: u8) -> f32 {

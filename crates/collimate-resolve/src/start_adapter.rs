@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use collimate_hf::{LoraConfig, LoraTargets, ModuleNames, ModulePattern};
+use collimate_peft::{LoraConfig, LoraTargets, ModuleNames, ModulePattern};
 use collimate_recipe::{ExcludedModules, LayerList, ModuleList, ParsedRecipe, PatternValues, Recipe, TargetModules};
 use serde::Serialize;
 use serde_json::Value;

@@ -1,17 +1,19 @@
 //! Writes and restores a session's parameters and optimizer.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{FusedOps, Moments};
 use collimate_files::ShardSize;
 use collimate_hf::{
-    Adapter, HfError, HostTensor, ModelConfig, StorageDtype, TensorSpec, WeightFiles, name_ends, write_model,
+    HfError, HostTensor, ModelConfig, StorageDtype, TensorSpec, WeightFiles, name_ends, write_model, write_model_like,
     write_safetensors_of,
 };
 use collimate_hub::name_of_snapshot;
 use collimate_model::{CausalLm, ParameterInfo};
+use collimate_peft::Adapter;
 
 use crate::error::SessionError;
 use crate::optimizer::AdamW;
@@ -29,6 +31,8 @@ pub(crate) struct BaseModel {
     pub(crate) ends: Vec<u32>,
     /// Its tensors that the adapter's file replaces, and which are saved with the adapter again.
     pub(crate) replaced: Vec<String>,
+    /// Its files, where a tower beside the text model is written again with it.
+    pub(crate) files: Option<Arc<WeightFiles>>,
     /// Whether that file lacks rows of its embeddings, so that nothing can be computed without the adapter.
     pub(crate) lacks_rows: bool,
 }
@@ -56,7 +60,10 @@ pub(crate) fn save_model<B: FusedOps>(
         Adapter { config, tensors, base: replaced, lacks_base_rows: base.lacks_rows }.write(dir)?;
     } else {
         let tensors = infos.iter().enumerate().map(|(index, info)| (info.name.clone(), model.download(index)));
-        write_model(dir, model.config(), tensors, dtype, max_shard_size)?;
+        match &base.files {
+            Some(files) => write_model_like(dir, model.config(), files, tensors.map(Ok), dtype, max_shard_size)?,
+            None => write_model(dir, model.config(), tensors, dtype, max_shard_size)?,
+        }
     }
     Ok(name_ends(dir, Path::new(&base.name), &base.ends)?)
 }
@@ -64,6 +71,7 @@ pub(crate) fn save_model<B: FusedOps>(
 /// Reads the files back and compares them with the parameters, tensor by tensor, bit for bit.
 pub(crate) fn check_saved<B: FusedOps>(
     model: &CausalLm<B>,
+    base: &BaseModel,
     dir: &Path,
     dtype: StorageDtype,
 ) -> Result<(), SessionError> {
@@ -85,11 +93,17 @@ pub(crate) fn check_saved<B: FusedOps>(
     let weights = WeightFiles::open(dir)?;
     weights.check(&ModelConfig::from_dir(dir)?.tensors())?;
     for (index, info) in model.parameters().iter().enumerate() {
+        let dtype = if model.config().keeps_float32(&info.name) { StorageDtype::F32 } else { dtype };
         if !same(&weights.read(&info.name)?, &model.download(index), dtype) {
             return Err(differs(&info.name).into());
         }
     }
-    Ok(())
+    let of_base = base.files.as_ref().map(|files| files.kept(model.config())).unwrap_or_default();
+    let kept = weights.kept(model.config());
+    match of_base.iter().find(|tensor| !kept.contains(tensor)) {
+        Some(tensor) => Err(differs(tensor.name).into()),
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn load_model<B: FusedOps>(model: &mut CausalLm<B>, dir: &Path) -> Result<(), SessionError> {

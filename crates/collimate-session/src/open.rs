@@ -6,8 +6,9 @@ use collimate_backend::{
     BackendError, BackendJob, DeviceMemory, FusedOps, check_dtype, device_memory, dispatch, matmul_precision,
     multiplies_in, set_float32_matmul_precision,
 };
-use collimate_hf::{Adapter, HfError, LoraConfig, ModelConfig, ModelFolder, Storage};
+use collimate_hf::{HfError, ModelConfig, ModelFolder, Storage};
 use collimate_model::{CausalLm, Placement, Trainable};
+use collimate_peft::{Adapter, LoraConfig};
 use collimate_progress::format_bytes;
 use collimate_recipe::{MemoryBudget, WeightPlace};
 
@@ -188,6 +189,7 @@ impl BackendJob for CheckedSession {
             name: options.model.to_string_lossy().into_owned(),
             ends: options.ends,
             replaced: files.adapter.iter().flat_map(|adapter| adapter.base.keys().cloned()).collect(),
+            files: (config.wrapper.is_some() && trainable == Trainable::Base).then(|| Arc::clone(&files.weights)),
             lacks_rows: files.adapter.as_ref().is_some_and(|adapter| adapter.lacks_base_rows),
         };
         let model = CausalLm::<B>::new(config.clone(), lora, trainable, Placement { device, dtype }, |info| {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use collimate_backend::{ComputeDtype, MatmulPrecision};
-use collimate_hf::{LoraConfig, ModelConfig, Storage};
+use collimate_hf::{ModelConfig, Storage};
+use collimate_peft::LoraConfig;
 use collimate_quantized::Format;
 use collimate_recipe::{Recipe, WeightPlace};
 

@@ -1,8 +1,9 @@
 //! What a session is, without its weights.
 
 use collimate_backend::{DeviceMemory, weight_costs};
-use collimate_hf::{LoraConfig, ModelConfig};
+use collimate_hf::ModelConfig;
 use collimate_model::{MemoryCosts, ParameterCounts, Trainable};
+use collimate_peft::LoraConfig;
 use collimate_recipe::Recipe;
 
 use crate::allowance::Allowance;

@@ -250,7 +250,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
     }
 
     fn check_saved(&self, dir: &Path, dtype: StorageDtype) -> Result<(), SessionError> {
-        files::check_saved(&self.model, dir, dtype)
+        files::check_saved(&self.model, &self.base, dir, dtype)
     }
 
     fn save_optimizer(&self, dir: &Path, world: &dyn Collective) -> Result<(), SessionError> {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use collimate_backend::{FilePages, HostPacked, PlainMatrix};
-use collimate_hf::{Adapter, AdapterPart, HfError, HostTensor, ModelConfig, Storage, WeightFiles, row_lengths};
+use collimate_hf::{HfError, HostTensor, ModelConfig, Storage, WeightFiles};
 use collimate_model::{ParameterInfo, ParameterValue};
+use collimate_peft::{Adapter, AdapterPart, row_lengths};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -54,15 +54,18 @@ impl ModelLimits {
     /// it.
     pub(crate) fn from_model_dir(dir: &Path) -> Self {
         let Ok(Some(config)) = read_json(&dir.join("config.json")) else { return Self::default() };
-        let field = |name: &str| config.get(name).or_else(|| config.get("text_config")?.get(name));
+        let set = |value: &serde_json::Value, name: &str| value.get(name).filter(|value| !value.is_null()).cloned();
+        let field = |name: &str| set(&config, name).or_else(|| set(config.get("text_config")?, name));
         let size = |value: &serde_json::Value| value.as_u64().and_then(|size| usize::try_from(size).ok());
         let scaling = field("rope_scaling").or_else(|| field("rope_parameters"));
-        let max_positions = field("max_position_embeddings").and_then(size).map(|positions| {
-            let original = scaling.and_then(|scaling| size(scaling.get("original_max_position_embeddings")?));
-            let factor = scaling.and_then(|scaling| scaling.get("factor")?.as_f64()).unwrap_or(1.0);
+        // Where layers with a window have a rotation of their own, that of the others says how long a text may be.
+        let scaling = scaling.map(|scaling| scaling.get("full_attention").cloned().unwrap_or(scaling));
+        let max_positions = field("max_position_embeddings").as_ref().and_then(size).map(|positions| {
+            let original = scaling.as_ref().and_then(|scaling| size(scaling.get("original_max_position_embeddings")?));
+            let factor = scaling.as_ref().and_then(|scaling| scaling.get("factor")?.as_f64()).unwrap_or(1.0);
             // Some configurations give the length before scaling, others the length after it.
             positions.max((original.unwrap_or(positions) as f64 * factor) as usize)
         });
-        Self { num_embeddings: field("vocab_size").and_then(size), max_positions }
+        Self { num_embeddings: field("vocab_size").as_ref().and_then(size), max_positions }
     }
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use collimate_backend::matmul_precision;
 use collimate_cache::{Identity, KERNEL_VERSION, LogpStore, Scorer};
-use collimate_hf::{Adapter, ModelConfig};
+use collimate_hf::ModelConfig;
+use collimate_peft::Adapter;
 use collimate_quantized::Format;
 use collimate_recipe::Recipe;
 use collimate_text::TokenizedGroup;

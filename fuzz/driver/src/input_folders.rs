@@ -4,10 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use collimate_hf::{
-    Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, StorageDtype, linear_modules, write_safetensors,
-};
+use collimate_hf::{HostTensor, ModelConfig, StorageDtype, linear_modules, write_safetensors};
 use collimate_hub::{Hub, HubOptions};
+use collimate_peft::{Adapter, LoraConfig, LoraTargets};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use collimate_hf::{Adapter, WeightFiles};
+use collimate_hf::WeightFiles;
 use collimate_objective::values::evaluate_rows;
 use collimate_objectives as _;
+use collimate_peft::Adapter;
 use collimate_train::{LoadedRecipe, load_recipe_from};
 use serde::Serialize;
 

@@ -88,7 +88,8 @@ fn gradients_are_summed_in_float32() {
 
 #[rstest]
 fn norms_rotation_dropout_and_gates(
-    #[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh)] activation: GateActivation,
+    #[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh, GateActivation::Sigmoid)]
+    activation: GateActivation,
 ) {
     let (x, weight, d) = (narrow(9, 24), random(1, 8, DType::F32), narrow(9, 24));
     let [wide_x, wide_d] = [&x, &d].map(|x| in_float32(x.clone()));

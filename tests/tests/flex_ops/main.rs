@@ -1,4 +1,5 @@
 //! flex's operations, which are kernels, compared with the plain forms of the same operations.
 
 mod bfloat16;
+mod delta;
 mod float32;

@@ -1,6 +1,7 @@
 //! Comparisons with what PyTorch computed; `cargo xtask test --backend` selects these tests by the module's name.
 
 mod bfloat16;
+mod families;
 mod gguf;
 mod merged;
 mod parity;

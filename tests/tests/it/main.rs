@@ -23,6 +23,7 @@ mod malformed;
 mod memory;
 mod merging;
 mod moved;
+mod nested;
 mod packed;
 mod plan;
 mod process;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use collimate_hf::{Adapter, HostTensor, LoraConfig, LoraTargets};
+use collimate_hf::HostTensor;
+use collimate_peft::{Adapter, LoraConfig, LoraTargets};
 use rstest::rstest;
 use serde_json::json;
 

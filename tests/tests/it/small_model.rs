@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use collimate_files::ShardSize;
-use collimate_hf::{
-    Adapter, HostTensor, LoraConfig, LoraTargets, ModelConfig, StorageDtype, linear_modules, write_model,
-};
+use collimate_hf::{HostTensor, ModelConfig, StorageDtype, linear_modules, write_model};
+use collimate_peft::{Adapter, LoraConfig, LoraTargets};
 use collimate_quickstart::tokenizer::write_tokenizer;
 use serde_json::{Value, json};
 

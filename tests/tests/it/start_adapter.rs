@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use collimate_hf::LoraConfig;
+use collimate_peft::LoraConfig;
 use rstest::rstest;
 
 use crate::harness::{Folder, collimate, succeed};

@@ -41,7 +41,7 @@ fn rows(dtype: DType) {
     Cuda::rms_norm_backward(&x, &weight, 1e-5, x.clone(), None);
     let [cos, sin] = [0; 2].map(|_| ones(ROWS, 32, DType::F32));
     Cuda::rotate(x.clone(), &Rotary { cos, sin, head_dim: 64 }, false);
-    for activation in [GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh] {
+    for activation in [GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh, GateActivation::Sigmoid] {
         Cuda::gated(activation, &x, &x);
         Cuda::gated_backward(activation, x.clone(), x.clone(), &x);
     }

@@ -175,6 +175,10 @@ fn activated(x: f32, #[comptime] activation: GateActivation) -> (f32, f32) {
             let slope = 2.0 * 0.797_884_6 * (1.0 + 3.0 * 0.044_715 * x * x);
             (x * half, half + x * half * (1.0 - half) * slope)
         }
+        GateActivation::Sigmoid => {
+            let value = 1.0 / (1.0 + exp(-x));
+            (value, value * (1.0 - value))
+        }
     }
 }
 

@@ -64,7 +64,8 @@ fn norms_of_rows_and_of_heads(#[case] rows: usize, #[case] width: usize, #[case]
 
 #[rstest]
 fn rotation_and_gates(
-    #[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh)] activation: GateActivation,
+    #[values(GateActivation::Silu, GateActivation::Gelu, GateActivation::GeluTanh, GateActivation::Sigmoid)]
+    activation: GateActivation,
 ) {
     let angles: Vec<f32> = (0..5 * 4).map(|i| i as f32 * 0.3).collect();
     let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();

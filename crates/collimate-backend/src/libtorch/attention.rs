@@ -13,12 +13,16 @@ use collimate_kernels::{AttentionShape, Segment};
 use tch::{Device, Kind, Tensor};
 
 use crate::attention_map::{AttentionMap, AttentionSaved};
+use crate::plain;
 
 type Matrix = BurnTensor<LibTorch, 2>;
 
 /// A pack's segments in batches of similar size.
 #[derive(Debug)]
 pub struct Batches {
+    /// For attention with sinks, which libtorch's kernels lack.
+    segments: Vec<Segment>,
+    device: LibTorchDevice,
     batches: Vec<Batch>,
     /// Index of each of the pack's rows in the concatenated outputs of the batches, [N].
     restore: Tensor,
@@ -53,8 +57,8 @@ impl PaddedSize {
 }
 
 impl AttentionMap<LibTorch> for Batches {
-    fn new(segments: &[Segment], _: &AttentionShape, windows: &[Option<usize>], device: &LibTorchDevice) -> Self {
-        let device = Device::from(*device);
+    fn new(segments: &[Segment], _: &AttentionShape, windows: &[Option<usize>], on: &LibTorchDevice) -> Self {
+        let device = Device::from(*on);
         let mut by_size: BTreeMap<PaddedSize, Vec<&Segment>> = BTreeMap::new();
         for segment in segments.iter().filter(|segment| !segment.rows.is_empty()) {
             by_size.entry(PaddedSize::of_segment(segment)).or_default().push(segment);
@@ -62,7 +66,7 @@ impl AttentionMap<LibTorch> for Batches {
         let num_rows = segments.iter().map(|segment| segment.rows.end).max().unwrap_or(0);
         let restore = indices(&output_indices(&by_size, num_rows), device);
         let batches = by_size.iter().map(|(&size, segments)| Batch::new(size, segments, windows, device));
-        Self { batches: batches.collect(), restore }
+        Self { segments: segments.to_vec(), device: *on, batches: batches.collect(), restore }
     }
 
     fn attend(&self, shape: &AttentionShape, q: &Matrix, k: &Matrix, v: &Matrix) -> (Matrix, Matrix) {
@@ -82,9 +86,27 @@ impl AttentionMap<LibTorch> for Batches {
         // libtorch returns one gradient per input.
         inputs.each_ref().map(|input| matrix(gradients.next().unwrap_or_else(|| input.zeros_like())))
     }
+
+    fn attend_with_sinks(&self, shape: &AttentionShape, projections: [&Matrix; 3], sinks: &Matrix) -> (Matrix, Matrix) {
+        self.tiles(shape).attend_with_sinks(shape, projections, sinks)
+    }
+
+    fn attend_backward_with_sinks(
+        &self,
+        shape: &AttentionShape,
+        saved: AttentionSaved<'_, LibTorch>,
+        sinks: &Matrix,
+        d_out: &Matrix,
+    ) -> [Matrix; 3] {
+        self.tiles(shape).attend_backward_with_sinks(shape, saved, sinks, d_out)
+    }
 }
 
 impl Batches {
+    fn tiles(&self, shape: &AttentionShape) -> plain::Tiles<LibTorch> {
+        plain::Tiles::new(&self.segments, shape, &[shape.window], &self.device)
+    }
+
     /// Attention of every segment, [N, H · head_dim].
     fn attention(&self, shape: &AttentionShape, projections: &[Tensor; 3]) -> Tensor {
         let outputs: Vec<Tensor> = self.batches.iter().map(|batch| batch.attention(shape, projections)).collect();
@@ -222,7 +244,6 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::plain;
 
     fn random(rows: usize, columns: usize) -> Matrix {
         Matrix::random([rows, columns], Distribution::Uniform(-1.0, 1.0), &LibTorchDevice::Cpu)

@@ -33,8 +33,10 @@ pub struct Family {
     pub(crate) qk_norm: QkNorm,
     /// Names of its tensors.
     pub(crate) names: TensorNames,
-    /// Whether `partial_rotary_factor` may leave a part of each head unrotated.
-    pub(crate) partial_rotation: bool,
+    /// The share of a head that is rotated if a file does not say; `None` where the whole head always is.
+    pub(crate) partial_rotation: Option<f64>,
+    /// The object that describes the rotation.
+    pub(crate) rope_object: RopeObject,
     /// Reads the scaling of the rotary frequencies.
     pub(crate) rope_scaling: fn(RopeFields<'_>) -> Result<RopeScaling, HfError>,
     /// Reads the window of each layer.
@@ -42,6 +44,9 @@ pub struct Family {
     /// Reads the fields that only this family has, after everything else.
     pub(crate) read: fn(Fields<'_>, &mut ModelConfig) -> Result<(), HfError>,
 }
+
+/// Finds the object that describes the rotation, of layers without a window if there are two.
+pub(crate) type RopeObject = for<'a> fn(Fields<'a>) -> Result<Option<Fields<'a>>, HfError>;
 
 /// Reads the window of each layer, given [`Defaults::sliding_window`] and the number of layers.
 pub(crate) type WindowRule = fn(Fields<'_>, Option<usize>, usize) -> Result<Vec<Option<usize>>, HfError>;
@@ -85,6 +90,8 @@ pub(crate) struct TensorNames {
     pub(crate) o: &'static str,
     pub(crate) q_norm: &'static str,
     pub(crate) k_norm: &'static str,
+    /// The whole name, since it is no module.
+    pub(crate) sinks: &'static str,
     pub(crate) gate_up: JointNames<2>,
     pub(crate) down: &'static str,
     pub(crate) router: &'static str,
@@ -92,10 +99,31 @@ pub(crate) struct TensorNames {
     pub(crate) experts: &'static str,
     /// Gate, up and down, after an expert's number.
     pub(crate) expert: [&'static str; 3],
+    /// How experts are divided into tensors.
+    pub(crate) stacking: Stacking,
+    /// Whether PEFT adapts the router and the experts by these names, which transformers 5 has no modules for.
+    pub(crate) adapts_experts: bool,
+    /// The bias of the router's picks. The whole name, since it is no module.
+    pub(crate) pick_bias: &'static str,
+    /// Prefix of gate, up and down of the layer beside the experts.
+    pub(crate) shared: &'static str,
+    /// The gate on that layer's output.
+    pub(crate) shared_gate: &'static str,
     /// Norms before and after the attention.
     pub(crate) attention_norms: HalfNames,
     /// Norms before and after the feed-forward layer.
     pub(crate) feed_forward_norms: HalfNames,
+}
+
+/// How the experts of a block are divided into tensors of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stacking {
+    /// A tensor for each matrix; or two for all experts, `gate_up_proj` [E, 2 · inner, D], gates above ups, and `down_proj`
+    /// [E, D, inner], as some files have them.
+    Apart,
+    /// Two tensors for all experts, `gate_up_proj` [E, D, 2 · inner], whose columns are gate and up in turn, and `down_proj`
+    /// [E, inner, D]; and their biases.
+    Interleaved,
 }
 
 /// Names of projections that read the same input.
@@ -118,6 +146,21 @@ impl Family {
     /// The field of `config.json` that names the activation.
     pub fn activation_key(&self) -> &'static str {
         self.activation.0
+    }
+
+    /// The router's module, within a block.
+    pub fn router_name(&self) -> &'static str {
+        self.names.router
+    }
+
+    /// What precedes the number of an expert, within a block.
+    pub fn experts_name(&self) -> &'static str {
+        self.names.experts
+    }
+
+    /// Gate, up and down of an expert, after its number.
+    pub fn expert_names(&self) -> [&'static str; 3] {
+        self.names.expert
     }
 }
 
@@ -151,6 +194,12 @@ pub struct GgufFamily {
     pub windows: bool,
     /// Whether it supports llama3's scaling of the rotary frequencies.
     pub llama3_scaling: bool,
+    /// Whether files say where YaRN's ramp ends and what its factor on attention is made of.
+    pub yarn_keys: bool,
+    /// Whether a model is exported although llama.cpp rounds the ends of its YaRN ramp: the publisher's own files are like that.
+    pub rounds_ramp: bool,
+    /// Its name of the norm before the feed-forward layer.
+    pub feed_forward_norm: &'static str,
     /// Whether it needs the output layer of a tied model repeated.
     pub repeats_tied_output: bool,
     /// n, if it scales attention by 1/√n; `None` if a key has the scale.
@@ -168,6 +217,8 @@ pub enum GgufValue {
     Count(usize),
     /// A floating-point number.
     Number(f64),
+    /// A truth value.
+    Flag(bool),
 }
 
 /// A field that llama.cpp has no counterpart for.

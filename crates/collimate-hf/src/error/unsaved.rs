@@ -66,7 +66,7 @@ fn wider(dtype: &str) -> &'static str {
 
 impl HfError {
     /// The error as if what was written to the hidden folder `from` had been written to `to`.
-    pub(crate) fn moved(mut self, from: &Path, to: &Path) -> Self {
+    pub fn moved(mut self, from: &Path, to: &Path) -> Self {
         let path = match &mut self {
             Self::Write(error) => &mut error.path,
             Self::Unsaved(UnsavedError::NotFinite { path, .. } | UnsavedError::TooLarge { path, .. })

@@ -13,32 +13,8 @@ const LAYERS_OF_27B: usize = 46;
 pub(super) const FAMILY: Family = Family {
     model_type: "gemma2",
     summary: "`llama` with norms around each half of a block, squashed scores and logits, and windows over every other layer",
-    gguf: Some(GgufFamily {
-        architecture: "gemma2",
-        activation: Activation::GeluTanh,
-        windows: true,
-        attention_divisor: Some(|config| match config.num_hidden_layers == LAYERS_OF_27B {
-            true => config.hidden_size / config.num_attention_heads,
-            false => config.head_dim,
-        }),
-        refusal,
-        ..llama::PLAIN_GGUF
-    }),
-    defaults: Defaults {
-        vocab_size: 256_000,
-        hidden_size: 2304,
-        intermediate_size: 9216,
-        num_hidden_layers: 26,
-        num_attention_heads: 8,
-        num_key_value_heads: Some(4),
-        head_dim: Some(256),
-        max_position_embeddings: 8192,
-        sliding_window: Some(4096),
-        tie_word_embeddings: true,
-        bos_token_id: Some(2),
-        eos_token_id: Some(1),
-        ..llama::DEFAULTS
-    },
+    gguf: Some(GGUF),
+    defaults: DEFAULTS,
     activation: ("hidden_activation", Activation::GeluTanh),
     has_mlp_bias: false,
     norm_offset: true,
@@ -53,6 +29,34 @@ pub(super) const FAMILY: Family = Family {
     windows,
     read,
     ..llama::FAMILY
+};
+
+pub(super) const DEFAULTS: Defaults = Defaults {
+    vocab_size: 256_000,
+    hidden_size: 2304,
+    intermediate_size: 9216,
+    num_hidden_layers: 26,
+    num_attention_heads: 8,
+    num_key_value_heads: Some(4),
+    head_dim: Some(256),
+    max_position_embeddings: 8192,
+    sliding_window: Some(4096),
+    tie_word_embeddings: true,
+    bos_token_id: Some(2),
+    eos_token_id: Some(1),
+    ..llama::DEFAULTS
+};
+
+pub(super) const GGUF: GgufFamily = GgufFamily {
+    architecture: "gemma2",
+    activation: Activation::GeluTanh,
+    windows: true,
+    attention_divisor: Some(|config| match config.num_hidden_layers == LAYERS_OF_27B {
+        true => config.hidden_size / config.num_attention_heads,
+        false => config.head_dim,
+    }),
+    refusal,
+    ..llama::PLAIN_GGUF
 };
 
 /// Every other layer has a window, starting with the first.

@@ -1,7 +1,8 @@
 //! Llama 1 to 3, and the many models of the same form: the family that all others are based on.
 
 use crate::config::{
-    Activation, AttentionBias, BiasRule, Defaults, Family, GgufFamily, HalfNames, JointNames, QkNorm, TensorNames,
+    Activation, AttentionBias, BiasRule, Defaults, Family, GgufFamily, HalfNames, JointNames, QkNorm, Stacking,
+    TensorNames,
 };
 use crate::{layers, rope};
 
@@ -16,7 +17,8 @@ pub(super) const FAMILY: Family = Family {
     norm_offset: false,
     qk_norm: QkNorm::None,
     names: NAMES,
-    partial_rotation: false,
+    partial_rotation: None,
+    rope_object: rope::inner,
     rope_scaling: rope::scaling,
     windows: |fields, _, num_layers| layers::uniform(fields, None, num_layers),
     read: |_, _| Ok(()),
@@ -45,11 +47,17 @@ pub(super) const NAMES: TensorNames = TensorNames {
     o: "self_attn.o_proj",
     q_norm: "self_attn.q_norm",
     k_norm: "self_attn.k_norm",
+    sinks: "self_attn.sinks",
     gate_up: JointNames::Apart(["mlp.gate_proj", "mlp.up_proj"]),
     down: "mlp.down_proj",
     router: "mlp.gate",
     experts: "mlp.experts",
     expert: ["gate_proj", "up_proj", "down_proj"],
+    stacking: Stacking::Apart,
+    adapts_experts: true,
+    pick_bias: "mlp.gate.e_score_correction_bias",
+    shared: "mlp.shared_experts",
+    shared_gate: "mlp.shared_expert_gate",
     attention_norms: HalfNames { before: Some("input_layernorm"), after: None },
     feed_forward_norms: HalfNames { before: Some("post_attention_layernorm"), after: None },
 };
@@ -64,6 +72,9 @@ pub(super) const GGUF: GgufFamily = GgufFamily {
     heads_fill_width: false,
     windows: false,
     llama3_scaling: true,
+    yarn_keys: false,
+    rounds_ramp: false,
+    feed_forward_norm: "ffn_norm",
     repeats_tied_output: false,
     attention_divisor: Some(|config| config.head_dim),
     keys: |_| Vec::new(),

@@ -17,7 +17,13 @@ pub(super) const FAMILY: Family = Family {
     read: |fields, config| {
         // Newer files have the second name.
         let count_key = fields.first_of(["num_local_experts", "num_experts"]);
-        let defaults = ExpertDefaults { count_key, count: 8, per_token: 2, balance_weight: 0.001 };
+        let defaults = ExpertDefaults {
+            count_key,
+            count: 8,
+            per_token: 2,
+            balance_weight: 0.001,
+            intermediate_size: config.intermediate_size,
+        };
         config.experts = Some(experts::read(fields, config.num_hidden_layers, defaults)?);
         Ok(())
     },

@@ -6,19 +6,8 @@ use crate::config::{Defaults, Family, GgufFamily, HalfNames, QkNorm, TensorNames
 pub(super) const FAMILY: Family = Family {
     model_type: "olmo2",
     summary: "`llama` with norms after each half of a block and on whole queries and keys",
-    gguf: Some(GgufFamily {
-        architecture: "olmo2",
-        heads_fill_width: true,
-        repeats_tied_output: true,
-        ..llama::PLAIN_GGUF
-    }),
-    defaults: Defaults {
-        vocab_size: 50_304,
-        rms_norm_eps: 1e-5,
-        bos_token_id: None,
-        eos_token_id: Some(50_279),
-        ..llama::DEFAULTS
-    },
+    gguf: Some(GGUF),
+    defaults: DEFAULTS,
     has_mlp_bias: false,
     qk_norm: QkNorm::Projection,
     names: TensorNames {
@@ -28,3 +17,14 @@ pub(super) const FAMILY: Family = Family {
     },
     ..llama::FAMILY
 };
+
+pub(super) const DEFAULTS: Defaults = Defaults {
+    vocab_size: 50_304,
+    rms_norm_eps: 1e-5,
+    bos_token_id: None,
+    eos_token_id: Some(50_279),
+    ..llama::DEFAULTS
+};
+
+pub(super) const GGUF: GgufFamily =
+    GgufFamily { architecture: "olmo2", heads_fill_width: true, repeats_tied_output: true, ..llama::PLAIN_GGUF };

@@ -32,7 +32,7 @@ pub(super) const FAMILY: Family = Family {
         gate_up: JointNames::Fused("mlp.gate_up_proj"),
         ..llama::NAMES
     },
-    partial_rotation: true,
+    partial_rotation: Some(1.0),
     rope_scaling,
     ..mistral::FAMILY
 };

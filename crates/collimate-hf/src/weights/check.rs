@@ -6,6 +6,7 @@ use super::packed::Storage;
 use super::{WeightFiles, names};
 use crate::blocks::TensorSpec;
 use crate::error::HfError;
+use crate::wrapped::WRAPPERS;
 
 /// What [`WeightFiles::check`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -50,7 +51,10 @@ impl WeightFiles {
             self.readable(&spec.name, info.dtype)?;
         }
         let known: BTreeSet<&str> = expected.iter().map(|spec| spec.name.as_str()).collect();
-        let is_known = |name: &str| known.contains(name) || self.is_sidecar(name, &known);
+        // What stands beside a text model is kept as it is, not passed over.
+        let wrapper = WRAPPERS.iter().find(|wrapper| expected.iter().any(|spec| wrapper.is_inside(&spec.name)));
+        let is_kept = |name: &str| wrapper.is_some_and(|wrapper| !wrapper.is_text(name));
+        let is_known = |name: &str| known.contains(name) || is_kept(name) || self.is_sidecar(name, &known);
         let extra: Vec<&str> = self.names().filter(|name| !is_known(name)).collect();
         let parts = names::parts(&known);
         let (passed_over, unexpected): (Vec<&str>, Vec<&str>) =

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::wrapped::Wrapper;
+
 /// Parts of names that wrappers of modules leave.
 const WRAPPERS: [&str; 4] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module."];
 /// Prefixes of whole models, the last two beside a value head.
@@ -21,10 +23,16 @@ pub(super) fn plain_names(names: &[&str]) -> Option<Vec<String>> {
         !WRAPPERS.iter().any(|part| name.contains(part)) && !PREFIXES.iter().any(|part| name.starts_with(part))
     };
     let is_bare = |name: &str| DECODER.contains(&part(name));
-    if names.iter().all(|name| is_plain(name) && !is_bare(name)) && !is_there("model.model.embed_tokens.weight") {
+    let is_nested = |name: &&str| Wrapper::plain_name(name).is_some();
+    let is_known = |name: &&str| is_plain(name) && !is_bare(name) && !is_nested(name);
+    if names.iter().all(is_known) && !is_there("model.model.embed_tokens.weight") {
         return None;
     }
-    let mut renamed: Vec<String> = names.iter().map(|name| without_wrappers(name)).collect();
+    let plain = |name: &&str| {
+        let name = without_wrappers(name);
+        Wrapper::plain_name(&name).unwrap_or(name)
+    };
+    let mut renamed: Vec<String> = names.iter().map(plain).collect();
     let is_inner = |name: &String| name == "model.model.embed_tokens.weight";
     if renamed.iter().any(is_inner) {
         for name in &mut renamed {

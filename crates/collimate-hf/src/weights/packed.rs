@@ -1,5 +1,6 @@
 //! Weights of linear layers that are packed into four or eight bits, in a file or on the way from it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -59,7 +60,14 @@ impl WeightFiles {
             return Ok(None);
         }
         let lookup = |tensor: &str| self.piece(tensor, storage);
-        let packed = read(name, shape, self.quantization.as_ref(), &lookup);
+        let packed = match self.packed_expert(name, storage) {
+            Some(packed) => {
+                let packed = packed.map_err(|source| self.quantized(source))?;
+                self.same_shape(name, [packed.rows(), packed.columns()], shape)?;
+                Ok(Some(packed))
+            }
+            None => read(name, shape, self.quantization.as_ref(), &lookup),
+        };
         if storage == Storage::Resident {
             self.release_weight(name);
         }
@@ -89,7 +97,11 @@ impl WeightFiles {
     pub fn plain_bytes(&self, name: &str) -> Result<(FloatDtype, Bytes), HfError> {
         let (file, info) = self.info(name)?;
         self.readable(name, info.dtype)?;
-        Ok((float_dtype(info.dtype), file.shared.slice(file.range(info))))
+        let bytes = match self.numbers(name, file, info) {
+            Cow::Owned(ordered) => Bytes::from(ordered),
+            Cow::Borrowed(_) => file.shared.slice(file.range(info)),
+        };
+        Ok((float_dtype(info.dtype), bytes))
     }
 
     /// Checks that every number of a tensor of plain numbers is finite, of which a part at a time is in memory.
@@ -100,7 +112,7 @@ impl WeightFiles {
         let (file, info) = self.info(name)?;
         self.readable(name, info.dtype)?;
         let part = CHECKED * float_dtype(info.dtype).size();
-        for (index, bytes) in file.bytes[file.range(info)].chunks(part).enumerate() {
+        for (index, bytes) in self.numbers(name, file, info).chunks(part).enumerate() {
             finite(&file.path, name, index * CHECKED, &floats(info.dtype, bytes))?;
         }
         file.release(info.data_offsets.0, info.data_offsets.1);
@@ -119,7 +131,8 @@ impl WeightFiles {
             return Err(self.quantized(QuantizedError::Unsupported { tensor: name.to_owned(), message }));
         };
         let dtype = float_dtype(info.dtype);
-        let packed = PackedMatrix::pack(Values::Bytes(dtype, &file.bytes[file.range(info)]), rows, columns, format);
+        let numbers = self.numbers(name, file, info);
+        let packed = PackedMatrix::pack(Values::Bytes(dtype, &numbers), rows, columns, format);
         file.release(info.data_offsets.0, info.data_offsets.1);
         packed.map_err(|source| match source {
             QuantizedError::Number { row, column, value, .. } if !value.is_finite() => HfError::WeightNotFinite {
@@ -161,17 +174,33 @@ impl WeightFiles {
     fn piece(&self, name: &str, storage: Storage) -> Option<TensorPiece> {
         let (file, info) = self.info(name).ok()?;
         let bytes = file.shared.slice(file.range(info));
-        let bytes = match storage {
-            Storage::Resident => Bytes::copy_from_slice(&bytes),
-            Storage::Mapped => bytes,
-        };
-        let dtype = PackedDtype::from_safetensors(&format!("{:?}", info.dtype));
-        Some(TensorPiece { dtype, shape: info.shape.clone(), bytes })
+        Some(piece_of(info, bytes, storage))
+    }
+
+    fn same_shape(&self, name: &str, found: [usize; 2], expected: Option<[usize; 2]>) -> Result<(), HfError> {
+        match expected.filter(|expected| *expected != found) {
+            None => Ok(()),
+            Some(expected) => Err(HfError::TensorShape {
+                path: self.path.clone(),
+                tensor: name.to_owned(),
+                expected: expected.to_vec(),
+                found: found.to_vec(),
+            }),
+        }
     }
 
     fn quantized(&self, source: QuantizedError) -> HfError {
         HfError::Quantized { path: self.path.clone(), source }
     }
+}
+
+/// A tensor, or a part of it, with these bytes.
+pub(super) fn piece_of(info: &TensorInfo, bytes: Bytes, storage: Storage) -> TensorPiece {
+    let bytes = match storage {
+        Storage::Resident => Bytes::copy_from_slice(&bytes),
+        Storage::Mapped => bytes,
+    };
+    TensorPiece { dtype: PackedDtype::from_safetensors(&format!("{:?}", info.dtype)), shape: info.shape.clone(), bytes }
 }
 
 /// One of the types that weights are read in.

@@ -2,12 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod architectures;
+mod gemma3;
+mod nearest;
+mod published;
+mod recurrent;
+mod wrapped;
 
 use std::fs;
 use std::path::Path;
 
 use collimate_hf::{
-    Activation, AttentionBias, FAMILIES, HfError, ModelConfig, RopeScaling, TensorSpec, linear_modules,
+    Activation, AttentionBias, FAMILIES, HfError, ModelConfig, RopeScaling, TensorSpec, WRAPPERS, linear_modules,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -163,7 +168,7 @@ fn dtype_old_and_new(#[case] fields: Value, #[case] expected: Option<&str>) {
 #[case(json!({ "hidden_act": "relu" }), "field \"hidden_act\": \"relu\" is not supported; supported: silu")]
 #[case(json!({ "architectures": ["LlamaForSequenceClassification"] }), "only language models are")]
 #[case(json!({ "quantization_config": { "bits": 4 } }), "field \"quantization_config\": {\"bits\":4} is not supported")]
-#[case(json!({ "quantization_config": { "quant_method": "mxfp4" } }), "is not supported; MXFP4 is the format of gpt_oss's experts, an architecture that is not read yet")]
+#[case(json!({ "quantization_config": { "quant_method": "mxfp4" } }), "is not supported; MXFP4 is read in files of gpt_oss, whose experts it packs")]
 #[case(json!({ "partial_rotary_factor": 0.5 }), "field \"partial_rotary_factor\": 0.5 is not supported")]
 #[case(json!({ "rope_parameters": { "partial_rotary_factor": 0.5 } }), "field \"rope_parameters.partial_rotary_factor\"")]
 #[case(json!({ "rope_scaling": { "type": "longrope" } }), "field \"rope_scaling.type\": \"longrope\" is not supported; supported: default, linear")]
@@ -189,21 +194,13 @@ fn what_cannot_be_is_refused_by_field(#[case] changes: Value, #[case] expected: 
 
 #[test]
 fn an_unknown_model_type_is_answered_with_those_that_are_known() {
-    let known: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
+    let families = FAMILIES.iter().map(|family| family.model_type);
+    let known: Vec<_> = families.chain(WRAPPERS.iter().map(|wrapper| wrapper.model_type)).collect();
     let known = known.join(", ");
-    assert!(known.starts_with("llama, mistral, mixtral, qwen2, qwen3, gemma2, phi3, olmo2, smollm3"), "{known}");
-    let unknown = message(json!({ "model_type": "gpt2" }));
+    let ends = ["llama, mistral, mixtral, ", "qwen3_5_text, qwen3_5_moe_text, gemma3, mistral3, qwen3_5, qwen3_5_moe"];
+    assert!(known.starts_with(ends[0]) && known.ends_with(ends[1]), "{known}");
+    let unknown = read(json!({ "model_type": "gpt2", "n_embd": 768, "n_head": 12 })).unwrap_err().to_string();
     assert_eq!(unknown, format!("m/config.json: architecture \"gpt2\" is not supported; supported: {known}"));
-    // As gpt-oss-20b has them.
-    let mxfp4 = json!({
-        "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"],
-        "quant_method": "mxfp4",
-    });
-    let gpt_oss = message(json!({ "model_type": "gpt_oss", "quantization_config": mxfp4 }));
-    assert!(
-        gpt_oss.starts_with("m/config.json: architecture \"gpt_oss\" is not supported; supported: llama,"),
-        "{gpt_oss}"
-    );
     let missing = message(json!({ "model_type": null }));
     assert_eq!(missing, format!("m/config.json: field \"model_type\": expected one of {known}, found null"));
 }

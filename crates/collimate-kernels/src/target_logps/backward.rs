@@ -140,17 +140,21 @@ impl<T: Element> Layer<'_, T> {
             || {
                 for (row, logits) in tile.chunks_exact_mut(slice.len()).enumerate() {
                     let row = first + row;
-                    let (lse, c) = (panel.forward[row].log_sum_exp as f32, panel.coefficients[row]);
+                    let (log_sum_exp, c) = (panel.forward[row].log_sum_exp, panel.coefficients[row]);
+                    // Rounded, it would scale all of a row's probabilities by up to 5e-7, which does not average out: what
+                    // rounding takes away goes into the factor.
+                    let lse = log_sum_exp as f32;
+                    let share = (f64::from(c) * (f64::from(lse) - log_sum_exp).exp()) as f32;
                     let target = panel.targets[row] as usize;
                     let target_column = slice.contains(&target).then(|| target - slice.start);
                     let target_slope = target_column.map(|column| self.slope(logits[column]));
                     if self.softcap.is_some() {
                         for logit in logits.iter_mut() {
-                            *logit = -c * exp(*logit - lse) * self.slope(*logit);
+                            *logit = -share * exp(*logit - lse) * self.slope(*logit);
                         }
                     } else {
                         for logit in logits.iter_mut() {
-                            *logit = -c * exp(*logit - lse);
+                            *logit = -share * exp(*logit - lse);
                         }
                     }
                     if let (Some(column), Some(slope)) = (target_column, target_slope) {

@@ -126,3 +126,22 @@ fn panels_are_computed_independently() {
     let (_, gradients) = target_logps_with_gradients(&hidden, layer, &targets);
     assert_close(&gradients, &d_hidden.iter().map(|&d| f64::from(d)).collect::<Vec<_>>(), 1e-5);
 }
+
+/// The rows of the weight's gradient add up to the hidden state times c · (1 − Σ probabilities), which is 0. A rounded
+/// log-sum-exp of 10 or so would leave up to 5e-7 of it.
+#[test]
+fn probabilities_add_up_to_one_where_the_log_sum_exp_is_large() {
+    let mut case = case(1, 700);
+    let mut worst = 0.0_f64;
+    for step in 0..32 {
+        // Logits around 9 or so, other ones each time.
+        case.hidden = vec![1.0; WIDTH];
+        case.weight = numbers(700 * WIDTH, 100 + step).iter().map(|x| 9.0 / WIDTH as f32 + 0.1 * x).collect();
+        case.coefficients = vec![1.0];
+        let forward = target_logps(&case.hidden, case.layer(None), &case.targets);
+        let (_, d_weight) = backward(&case, None, &forward, 0.0);
+        let sum: f64 = d_weight.chunks(WIDTH).map(|row| f64::from(row[0])).sum();
+        worst = worst.max(sum.abs());
+    }
+    assert!(worst < 1.5e-7, "{worst}");
+}

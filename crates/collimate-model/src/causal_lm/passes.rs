@@ -11,7 +11,8 @@ use crate::engine::{Activations, Gradients, PackInputs};
 use crate::error::ModelError;
 use crate::kept_inputs::{InputKey, InputPlace};
 use crate::parameter_index::LayerIds;
-use crate::routing::{BalanceGradient, PackLoad, RouterLoad};
+use crate::router_load::{PackLoad, RouterLoad};
+use crate::routing::BalanceGradient;
 use crate::targets::Targets;
 
 /// Log-probs of response tokens in nats, by group, response and token.

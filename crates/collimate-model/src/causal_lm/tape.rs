@@ -5,7 +5,8 @@ use collimate_backend::FusedOps;
 use crate::dropout::{Dropout, DropoutKey};
 use crate::engine::{Activations, HeadTape, PackInputs};
 use crate::kept_inputs::{InputPlace, KeptInput};
-use crate::routing::{BalanceGradient, PackLoad, RouterLoad};
+use crate::router_load::{PackLoad, RouterLoad};
+use crate::routing::BalanceGradient;
 use crate::targets::Targets;
 
 /// A forward pass over one pack or several, waiting for its coefficients.

@@ -8,6 +8,7 @@ use collimate_backend::{FusedOps, in_dtype, in_float32};
 
 use super::gated::Gated;
 use super::linear::Low;
+use super::shared_expert::SharedTape;
 use super::{Engine, Gradients};
 use crate::host::{floats, int_tensor};
 use crate::parameter_index::{ExpertIds, GatedIds};
@@ -19,13 +20,16 @@ pub(crate) struct Mixture<B: FusedOps> {
     low_router: Low<B>,
     /// By expert; `None` for those without tokens.
     experts: Vec<Option<Gated<B>>>,
+    /// The layer beside them, if there is one.
+    shared: Option<SharedTape<B>>,
 }
 
 impl<B: FusedOps> Engine<'_, B> {
     /// Routes the rows of `h` [N, D] and adds their experts' outputs to `onto`; without it, skips the last products.
     pub(super) fn mixture(&self, ids: &ExpertIds, h: &Tensor<B, 2>, mut onto: Option<&mut Tensor<B, 2>>) -> Mixture<B> {
         let (logits, low_router) = self.linear(&ids.router, &in_float32(h.clone()), None);
-        let routing = Routing::new(&floats(logits), ids.experts.len(), ids.per_token);
+        let pick_bias = ids.pick_bias.map(|bias| floats(self.params[bias].clone()));
+        let routing = Routing::new(&floats(logits), ids.config, pick_bias.as_deref());
         let mut experts = Vec::with_capacity(ids.experts.len());
         for (id, expert) in ids.experts.iter().enumerate() {
             let rows = routing.rows(id);
@@ -48,7 +52,8 @@ impl<B: FusedOps> Engine<'_, B> {
             }
             experts.push(Some(gated));
         }
-        Mixture { routing, low_router, experts }
+        let shared = ids.shared.as_ref().map(|ids| self.shared_expert(ids, h, onto));
+        Mixture { routing, low_router, experts, shared }
     }
 
     /// The gradient of the layer's input `h`, given that of its output.
@@ -60,7 +65,7 @@ impl<B: FusedOps> Engine<'_, B> {
         dy: &Tensor<B, 2>,
         gradients: &mut Gradients<'_, B>,
     ) -> Tensor<B, 2> {
-        let Mixture { routing, low_router, experts } = saved;
+        let Mixture { routing, low_router, experts, shared } = saved;
         let mut d_h = h.zeros_like();
         let mut d_weights = Vec::with_capacity(experts.len());
         for (id, (expert, gated)) in ids.experts.iter().zip(experts).enumerate() {
@@ -79,11 +84,15 @@ impl<B: FusedOps> Engine<'_, B> {
         let d_logits = routing.backward(&d_weights, gradients.balance);
         let d_logits = Tensor::from_data(TensorData::new(d_logits, [h.dims()[0], ids.experts.len()]), &h.device());
         let d_low = self.linear_gradients(&ids.router, &in_float32(h.clone()), &d_logits, &low_router, gradients);
-        self.linear_input_gradient(&ids.router, &d_logits, &d_low, Some(d_h))
+        let d_h = self.linear_input_gradient(&ids.router, &d_logits, &d_low, Some(d_h));
+        match (&ids.shared, shared) {
+            (Some(ids), Some(saved)) => B::add(d_h, &self.shared_expert_backward(ids, saved, h, dy, gradients)),
+            _ => d_h,
+        }
     }
 
     /// Gradients of an expert's input `x` and of its tokens' weights, given that of the weighted output.
-    fn expert_backward(
+    pub(super) fn expert_backward(
         &self,
         ids: &GatedIds,
         saved: Gated<B>,
@@ -92,16 +101,22 @@ impl<B: FusedOps> Engine<'_, B> {
         weights: Tensor<B, 2>,
         gradients: &mut Gradients<'_, B>,
     ) -> (Tensor<B, 2>, Vec<f32>) {
-        let activated = B::gated(self.activation(), &saved.gate, &saved.up);
+        let activated = self.activated(&saved.gate, &saved.up);
         // The weight scales the expert's output, so it can equally scale the input of the down projection. The gradient
         // that comes back through that projection then lacks the weight, and its product with the input is the weight's
         // gradient.
         let low = saved.low_down.as_ref().map(|low| weighted(low, &weights));
         let input = weighted(&activated, &weights);
-        let d_low = self.linear_gradients(&ids.down, &input, dy, &low, gradients);
+        let d_low = self.weight_gradients(&ids.down, &input, dy, &low, gradients);
         drop(input);
         let d_activated = self.linear_input_gradient(&ids.down, dy, &d_low, None);
-        let d_weights = floats((in_float32(activated) * in_float32(d_activated.clone())).sum_dim(1));
+        let mut d_weights = (in_float32(activated) * in_float32(d_activated.clone())).sum_dim(1);
+        // A bias is weighted after the projection.
+        if let Some(bias) = ids.down.bias {
+            self.bias_gradient(&ids.down, &weighted(dy, &weights), gradients);
+            d_weights = d_weights + (in_float32(dy.clone()) * self.params[bias].clone()).sum_dim(1);
+        }
+        let d_weights = floats(d_weights);
         (self.gates_backward(ids, saved, || x.clone(), weighted(&d_activated, &weights), gradients), d_weights)
     }
 

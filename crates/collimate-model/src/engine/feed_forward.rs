@@ -15,7 +15,7 @@ pub(crate) enum FeedForward<B: FusedOps> {
         /// The layer's output, [N, D], if a norm follows it.
         out: Option<Tensor<B, 2>>,
     },
-    Experts(Mixture<B>),
+    Experts(Box<Mixture<B>>),
 }
 
 impl<B: FusedOps> Engine<'_, B> {
@@ -32,7 +32,7 @@ impl<B: FusedOps> Engine<'_, B> {
             FeedForwardIds::Experts(ids) => {
                 let mut y = middle.clone();
                 let mixture = self.mixture(ids, &h, Some(&mut y));
-                (y, FeedForward::Experts(mixture))
+                (y, FeedForward::Experts(Box::new(mixture)))
             }
         }
     }
@@ -56,7 +56,7 @@ impl<B: FusedOps> Engine<'_, B> {
                 };
                 FeedForward::Dense { gated, out }
             }
-            FeedForwardIds::Experts(ids) => FeedForward::Experts(self.mixture(ids, &h, None)),
+            FeedForwardIds::Experts(ids) => FeedForward::Experts(Box::new(self.mixture(ids, &h, None))),
         }
     }
 
@@ -80,7 +80,7 @@ impl<B: FusedOps> Engine<'_, B> {
                 self.gated_backward(layer, gated, input, &d_out, gradients)
             }
             (FeedForwardIds::Experts(ids), FeedForward::Experts(mixture)) => {
-                self.mixture_backward(ids, mixture, &input(), &d_added, gradients)
+                self.mixture_backward(ids, *mixture, &input(), &d_added, gradients)
             }
             _ => unreachable!("a layer's activations are of the layer's kind"),
         };

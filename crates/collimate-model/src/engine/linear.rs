@@ -1,7 +1,7 @@
 //! Linear layers with bias and adapter: one, or several that read the same input.
 
 use burn::tensor::Tensor;
-use collimate_backend::{Factor, FusedOps, PackedTensor, in_dtype, in_float32};
+use collimate_backend::{Factor, FusedOps, PackedTensor, in_dtype, in_float32, plain};
 
 use super::{Engine, Gradients};
 use crate::parameter_index::{JointIds, LinearIds};
@@ -86,15 +86,28 @@ impl<B: FusedOps> Engine<'_, B> {
         low: &Low<B>,
         gradients: &mut Gradients<'_, B>,
     ) -> Low<B> {
+        self.bias_gradient(ids, dy, gradients);
+        self.weight_gradients(ids, x, dy, low, gradients)
+    }
+
+    /// Adds the gradient of the layer's bias.
+    pub(super) fn bias_gradient(&self, ids: &LinearIds, dy: &Tensor<B, 2>, gradients: &mut Gradients<'_, B>) {
+        if let Some(gradient) = ids.bias.and_then(|bias| gradients.get(bias)) {
+            plain::accumulate(gradient, in_float32(dy.clone()).sum_dim(0));
+        }
+    }
+
+    /// [`Engine::linear_gradients`] without the bias.
+    pub(super) fn weight_gradients(
+        &self,
+        ids: &LinearIds,
+        x: &Tensor<B, 2>,
+        dy: &Tensor<B, 2>,
+        low: &Low<B>,
+        gradients: &mut Gradients<'_, B>,
+    ) -> Low<B> {
         if let Some(gradient) = gradients.get(ids.weight) {
             B::add_product(gradient, 1.0, Factor::transpose_of(x), Factor::new(dy));
-        }
-        if let Some(gradient) = ids.bias.and_then(|bias| gradients.get(bias)) {
-            let sum = in_float32(dy.clone()).sum_dim(0);
-            *gradient = Some(match gradient.take() {
-                Some(held) => held + sum,
-                None => sum,
-            });
         }
         let (Some(lora), Some(low)) = (&ids.lora, low) else { return None };
         let dy = &self.dora_backward(ids, lora, x, low, dy, gradients);

@@ -1,9 +1,12 @@
-//! Keys and values of the tokens so far, one row per sequence.
+//! What each layer keeps of the tokens so far, one row per sequence: keys and values, or states.
 
 use std::ops::Range;
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
+use collimate_backend::FusedOps;
+
+use crate::engine::DeltaMemory;
 
 /// Added to the scores of masked slots; its exponential is exactly zero in every dtype.
 const MASKED: f32 = -3.0e4;
@@ -12,10 +15,14 @@ const MASKED: f32 = -3.0e4;
 /// are drawn, not the longest that may be.
 const FIRST_SLOTS: usize = 64;
 
-/// Keys and values of one layer, [S, H_kv, T, head_dim].
-struct LayerCache<B: Backend> {
-    keys: Option<Tensor<B, 4>>,
-    values: Option<Tensor<B, 4>>,
+/// What one layer keeps.
+enum LayerCache<B: FusedOps> {
+    /// [S, H_kv, T, head_dim].
+    Attention {
+        keys: Option<Tensor<B, 4>>,
+        values: Option<Tensor<B, 4>>,
+    },
+    Delta(DeltaMemory<B>),
 }
 
 /// Writes [S, H_kv, 1, head_dim] to a slot; returns all slots up to and including it.
@@ -38,7 +45,7 @@ fn with_slots<B: Backend>(all: Tensor<B, 4>, more: usize) -> Tensor<B, 4> {
 }
 
 /// The caches of all layers. Prompts begin at slot 0, generated tokens at the end of the longest prompt.
-pub(super) struct Cache<B: Backend> {
+pub(super) struct Cache<B: FusedOps> {
     layers: Vec<LayerCache<B>>,
     /// Prompt tokens of each row, [S].
     prompt_lengths: Vec<usize>,
@@ -51,7 +58,7 @@ pub(super) struct Cache<B: Backend> {
     generated: usize,
 }
 
-impl<B: Backend> Cache<B> {
+impl<B: FusedOps> Cache<B> {
     pub(super) fn new(lengths: &[usize], num_samples: usize, max_new_tokens: usize) -> Self {
         let prompt_lengths = lengths.iter().flat_map(|&n| std::iter::repeat_n(n, num_samples)).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
@@ -71,8 +78,27 @@ impl<B: Backend> Cache<B> {
             });
             Some(Tensor::cat(rows.collect(), 0))
         };
-        let layer = LayerCache { keys: rows(k), values: rows(v) };
+        let layer = LayerCache::Attention { keys: rows(k), values: rows(v) };
         self.layers.push(layer);
+    }
+
+    /// Appends a layer from what it keeps of each prompt.
+    pub(super) fn push_memory(&mut self, memory: DeltaMemory<B>) {
+        let for_samples = |x: Tensor<B, 2>| {
+            let [prompts, width] = x.dims();
+            let repeated: Tensor<B, 3> = x.unsqueeze_dim::<3>(1).repeat_dim(1, self.num_samples);
+            repeated.reshape([prompts * self.num_samples, width])
+        };
+        let memory = DeltaMemory { tail: for_samples(memory.tail), state: for_samples(memory.state) };
+        self.layers.push(LayerCache::Delta(memory));
+    }
+
+    /// What a layer without keys and values keeps.
+    pub(super) fn memory(&mut self, layer: usize) -> Option<&mut DeltaMemory<B>> {
+        match &mut self.layers[layer] {
+            LayerCache::Delta(memory) => Some(memory),
+            LayerCache::Attention { .. } => None,
+        }
     }
 
     /// Position of the next token of each row, [S].
@@ -107,8 +133,10 @@ impl<B: Backend> Cache<B> {
         let more = slots.max(FIRST_SLOTS).min(self.most.saturating_sub(self.capacity).max(1));
         self.capacity += more;
         for layer in &mut self.layers {
-            for stored in [&mut layer.keys, &mut layer.values] {
-                *stored = stored.take().map(|all| with_slots(all, more));
+            if let LayerCache::Attention { keys, values } = layer {
+                for stored in [keys, values] {
+                    *stored = stored.take().map(|all| with_slots(all, more));
+                }
             }
         }
     }
@@ -121,8 +149,12 @@ impl<B: Backend> Cache<B> {
         values: Tensor<B, 4>,
     ) -> (Tensor<B, 4>, Tensor<B, 4>) {
         let slot = self.longest + self.generated;
-        let layer = &mut self.layers[layer];
-        (write(&mut layer.keys, keys, slot), write(&mut layer.values, values, slot))
+        match &mut self.layers[layer] {
+            LayerCache::Attention { keys: all_keys, values: all_values } => {
+                (write(all_keys, keys, slot), write(all_values, values, slot))
+            }
+            LayerCache::Delta(_) => (keys, values),
+        }
     }
 
     /// Advances to the next token, once every layer has the current one.
@@ -138,10 +170,20 @@ impl<B: Backend> Cache<B> {
             return;
         }
         let ids: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
-        let ids = Tensor::<B, 1, burn::tensor::Int>::from_data(TensorData::new(ids, [rows.len()]), device);
+        let ids = Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [rows.len()]), device);
         for layer in &mut self.layers {
-            layer.keys = layer.keys.take().map(|t| t.select(0, ids.clone()));
-            layer.values = layer.values.take().map(|t| t.select(0, ids.clone()));
+            match layer {
+                LayerCache::Attention { keys, values } => {
+                    for stored in [keys, values] {
+                        *stored = stored.take().map(|t| t.select(0, ids.clone()));
+                    }
+                }
+                LayerCache::Delta(DeltaMemory { tail, state }) => {
+                    for kept in [tail, state] {
+                        *kept = kept.clone().select(0, ids.clone());
+                    }
+                }
+            }
         }
     }
 }

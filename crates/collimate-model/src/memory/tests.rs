@@ -2,7 +2,8 @@ use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
 use collimate_backend::PreparedBytes;
-use collimate_hf::{HostTensor, LoraTargets};
+use collimate_hf::HostTensor;
+use collimate_peft::LoraTargets;
 use collimate_quantized::Format;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -38,6 +39,11 @@ fn a_block_keeps_more_with_more_norms_or_more_experts_per_token() {
     assert_eq!(olmo2, llama + 2 * WIDTH + QUERIES + KEYS, "and queries and keys before theirs");
     let mixtral = kept(json!({ "model_type": "mixtral", "num_local_experts": 5, "num_experts_per_tok": 3 }));
     assert_eq!(mixtral, llama + 2 * 2 * INNER + 2 * 5 + 3, "gate and up of three experts, and the router's choice");
+    let glm4_moe = kept(json!({
+        "model_type": "glm4_moe", "n_routed_experts": 5, "num_experts_per_tok": 3, "moe_intermediate_size": INNER,
+        "first_k_dense_replace": 0,
+    }));
+    assert_eq!(glm4_moe, mixtral + 5 + 2 * INNER + 1, "sigmoids, gate and up of the shared expert, and its share");
 }
 
 #[test]

@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 
-use collimate_hf::{
-    AdapterPart, Block, FeedForward, Gated, HalfNorms, Joint, LinearSpec, LoraConfig, ModelConfig, TensorSpec,
-};
+use collimate_hf::{DeltaNet, FeedForward, Gated, HalfNorms, Joint, LinearSpec, ModelConfig, Shared, TensorSpec};
+use collimate_peft::{AdapterPart, FactorNames, LoraConfig};
 
 use super::{
-    ExpertIds, FeedForwardIds, GatedIds, JointIds, LayerIds, LinearIds, LoraIds, ModelIds, NormIds, ParameterInfo,
+    DeltaIds, ExpertIds, FeedForwardIds, GatedIds, JointIds, LayerIds, LinearIds, LoraIds, ModelIds, NormIds,
+    ParameterInfo, SharedIds,
 };
 
 /// The table so far.
 pub(super) struct Builder<'a> {
     pub(super) infos: Vec<ParameterInfo>,
     by_name: HashMap<String, usize>,
+    /// Matrices A so far: gate and up of an expert may have one together.
+    shared: HashMap<String, usize>,
     /// Number of linear layers so far in this pass over the model.
     linears: usize,
     config: &'a ModelConfig,
@@ -23,7 +25,8 @@ pub(super) struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// The table of the base model's parameters.
     pub(super) fn new(config: &'a ModelConfig) -> Self {
-        let mut builder = Self { infos: Vec::new(), by_name: HashMap::new(), linears: 0, config, lora: None };
+        let mut builder =
+            Self { infos: Vec::new(), by_name: HashMap::new(), shared: HashMap::new(), linears: 0, config, lora: None };
         for spec in config.tensors() {
             let transposed = is_transposed(config, &spec);
             let (name, shape) = (spec.name.clone(), spec.shape);
@@ -46,14 +49,14 @@ impl<'a> Builder<'a> {
     /// The indices of a pass over the model.
     pub(super) fn model(&mut self, config: &ModelConfig) -> ModelIds {
         self.linears = 0;
-        let per_token = config.experts.map_or(0, |experts| experts.per_token);
-        let layers = (0..config.num_hidden_layers).map(|i| self.layer(&config.block(i), per_token)).collect();
+        let layers = (0..config.num_hidden_layers).map(|i| self.layer(config, i)).collect();
         let embedding = config.embedding();
         let head = LinearSpec {
             module: module_of(&config.head().name),
             in_features: config.hidden_size,
             out_features: config.vocab_size,
             bias: false,
+            is_adaptable: true,
         };
         let tied = self.base_embedding(&embedding.name);
         let weight = self.by_name.get(&config.head().name).copied().unwrap_or(tied);
@@ -89,33 +92,41 @@ impl<'a> Builder<'a> {
             transposed,
             is_adapter,
             is_router: false,
+            is_buffer: false,
             packed: None,
             in_file: false,
         });
         self.infos.len() - 1
     }
 
-    fn layer(&mut self, block: &Block, per_token: usize) -> LayerIds {
+    fn layer(&mut self, config: &ModelConfig, layer: usize) -> LayerIds {
+        let block = config.block(layer);
         let HalfNorms { before, after } = &block.attention_norms;
         LayerIds {
             attention_norms: NormIds { before: self.norm(before), after: self.norm(after) },
             qkv: self.joint(&block.qkv),
             q_norm: self.norm(&block.q_norm),
             k_norm: self.norm(&block.k_norm),
+            sinks: self.norm(&block.sinks),
             o: self.linear(&block.o),
+            delta: block.delta.as_ref().map(|delta| self.delta(delta)),
             feed_forward_norm: self.norm(&block.feed_forward_norms.before),
-            feed_forward: match &block.feed_forward {
-                FeedForward::Dense(layer) => {
-                    let norm = self.norm(&block.feed_forward_norms.after);
-                    FeedForwardIds::Dense { layer: self.gated(layer), norm }
-                }
-                FeedForward::Experts { router, experts } => {
+            feed_forward: match (&block.feed_forward, config.experts_of(layer)) {
+                (FeedForward::Experts { router, pick_bias, experts, shared }, Some(config)) => {
                     let router = self.linear(router);
                     let info = &mut self.infos[router.weight];
                     (info.is_router, info.packed, info.in_file) = (true, None, false);
+                    let pick_bias = self.norm(pick_bias);
+                    pick_bias.into_iter().for_each(|id| self.infos[id].is_buffer = true);
                     let experts = experts.iter().map(|expert| self.gated(expert)).collect();
-                    FeedForwardIds::Experts(ExpertIds { router, experts, per_token })
+                    let shared = shared.as_ref().map(|shared| self.shared_layer(shared).into());
+                    FeedForwardIds::Experts(ExpertIds { router, pick_bias, experts, shared, config })
                 }
+                (FeedForward::Dense(layer), _) => {
+                    let norm = self.norm(&block.feed_forward_norms.after);
+                    FeedForwardIds::Dense { layer: self.gated(layer), norm }
+                }
+                (FeedForward::Experts { .. }, None) => unreachable!("a block has experts only by its configuration"),
             },
         }
     }
@@ -124,8 +135,19 @@ impl<'a> Builder<'a> {
         spec.as_ref().map(|spec| self.by_name[&spec.name])
     }
 
+    fn delta(&mut self, delta: &DeltaNet) -> DeltaIds {
+        let [convolution, decay_scale, decay_bias, norm] = delta.others().map(|spec| self.by_name[&spec.name]);
+        let [gate, beta, decay] = delta.linears().map(|linear| self.linear(linear));
+        DeltaIds { gate, beta, decay, convolution, decay_scale, decay_bias, norm }
+    }
+
     fn gated(&mut self, layer: &Gated) -> GatedIds {
         GatedIds { gate_up: self.joint(&layer.gate_up), down: self.linear(&layer.down) }
+    }
+
+    fn shared_layer(&mut self, shared: &Shared) -> SharedIds {
+        let layer = self.gated(&shared.layer);
+        SharedIds { layer, gate: shared.gate.as_ref().map(|gate| self.linear(gate)) }
     }
 
     fn joint<const N: usize>(&mut self, joint: &Joint<N>) -> JointIds<N> {
@@ -143,20 +165,26 @@ impl<'a> Builder<'a> {
         self.linears += 1;
         let info = &mut self.infos[weight];
         info.packed = self.config.packed_format(&info.name).filter(|_| !info.is_adapter);
-        info.in_file = self.config.weights_in_files && !info.is_adapter;
+        info.in_file = self.config.weights_in_files && !info.is_adapter && !self.config.is_rearranged(&info.name);
         LinearIds { weight, bias, lora, ordinal }
     }
 
     /// Adds the matrices of a linear layer, if the adapter has any for it; `transposed` says how B is stored.
     fn lora_ids(&mut self, linear: &LinearSpec, transposed: bool) -> Option<LoraIds> {
         let LinearSpec { module, in_features, out_features, .. } = linear;
-        let lora = self.lora.filter(|lora| lora.matches(module))?;
-        let r = lora.rank_of(module);
-        let a = self.push(AdapterPart::A.name(module), vec![r, *in_features], true, true);
-        let b = self.push(AdapterPart::B.name(module), vec![*out_features, r], transposed, true);
-        let magnitude = AdapterPart::Magnitude.name(module);
-        let magnitude = lora.use_dora.then(|| self.push(magnitude, vec![*out_features], false, true));
-        Some(LoraIds { a, b, magnitude, scale: lora.scale_of(module) as f32 })
+        let lora = self.lora.filter(|_| linear.is_adaptable)?;
+        let FactorNames { a, b, magnitude, r, scale } = lora.factors_of(self.config, module)?;
+        let a = match self.shared.get(&a) {
+            Some(id) => *id,
+            None => {
+                let id = self.push(a.clone(), vec![r, *in_features], true, true);
+                self.shared.insert(a, id);
+                id
+            }
+        };
+        let b = self.push(b, vec![*out_features, r], transposed, true);
+        let magnitude = magnitude.map(|magnitude| self.push(magnitude, vec![*out_features], false, true));
+        Some(LoraIds { a, b, magnitude, scale: scale as f32 })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
-use collimate_hf::LoraConfig;
+use collimate_peft::LoraConfig;
 use collimate_text::GroupBatch;
 use rstest::rstest;
 use serde_json::json;
@@ -30,7 +30,7 @@ fn lora(settings: serde_json::Value) -> LoraConfig {
 #[case::copies(json!({ "target_modules": ["o_proj"], "modules_to_save": ["lm_head", "embed_tokens"] }))]
 #[case::copied_layer(json!({ "target_modules": ["o_proj"], "modules_to_save": ["layers.1.mlp", "norm"] }))]
 fn gradients_of_every_kind_of_adapter_match_automatic_differentiation(
-    #[values("llama", "qwen2", "phi3", "gemma2", "llama.scaled", "mistral")] architecture: &str,
+    #[values("llama", "qwen2", "phi3", "gemma2", "llama.scaled", "mistral", "qwen3_5_text")] architecture: &str,
     #[case] settings: serde_json::Value,
     #[values(0, 3)] kept_blocks: usize,
 ) {

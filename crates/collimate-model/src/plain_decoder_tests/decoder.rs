@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use burn::backend::Autodiff;
-use burn::tensor::activation::{log_softmax, softmax, tanh};
+use burn::tensor::activation::{log_softmax, sigmoid, silu, softmax, tanh};
 use burn::tensor::{Int, Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
-use collimate_backend::{AttentionMap, GateActivation, Rotary, plain};
-use collimate_hf::Activation;
+use collimate_backend::{AttentionMap, GateActivation, Rotary, Segment, plain};
+use collimate_hf::{Activation, ClampedGate, Experts, RouterScores};
 use collimate_text::GroupBatch;
 
 use crate::CausalLm;
-use crate::engine::attention_shape;
+use crate::engine::{attention_shape, delta_shape};
 use crate::host::floats;
-use crate::parameter_index::{ExpertIds, FeedForwardIds, GatedIds, JointIds, LinearIds};
+use crate::parameter_index::{DeltaIds, ExpertIds, FeedForwardIds, GatedIds, JointIds, LinearIds};
+use crate::rope::Rope;
 use crate::segments::segments;
 use crate::targets::Targets;
 
@@ -25,7 +26,12 @@ pub(super) struct PlainDecoder<'a> {
     model: &'a CausalLm<Flex>,
     pub(super) params: Arc<Vec<Matrix>>,
     tiles: plain::Tiles<Tracked>,
+    segments: Vec<Segment>,
     rotary: Rotary<Tracked>,
+    /// Of layers with a window.
+    window_rotary: Rotary<Tracked>,
+    /// Factors on rotated queries, [N, 1].
+    growth: Option<Matrix>,
 }
 
 impl<'a> PlainDecoder<'a> {
@@ -35,13 +41,21 @@ impl<'a> PlainDecoder<'a> {
             let param = Matrix::from_inner(param.clone());
             if trainable.contains(&index) { param.require_grad() } else { param }
         };
-        let (cos, sin) = model.rope.tables(&batch.positions);
-        let config = &model.config;
+        let (config, segments) = (&model.config, segments(batch));
+        let rotary = |rope: &Rope| {
+            let (cos, sin) = rope.tables(&batch.positions);
+            Rotary::new(cos, sin, batch.num_tokens(), config.head_dim, &FlexDevice)
+        };
+        let growth = model.ropes.query_factors(&batch.positions);
+        let growth = growth.map(|factors| TensorData::new(factors, [batch.num_tokens(), 1]));
         Self {
             model,
             params: Arc::new(model.params.iter().enumerate().map(track).collect()),
-            tiles: plain::Tiles::new(&segments(batch), &attention_shape(config, 0), &config.layer_windows, &FlexDevice),
-            rotary: Rotary::new(cos, sin, batch.num_tokens(), config.head_dim, &FlexDevice),
+            tiles: plain::Tiles::new(&segments, &attention_shape(config, 0), &config.layer_windows, &FlexDevice),
+            segments,
+            rotary: rotary(&model.ropes.full),
+            window_rotary: rotary(model.ropes.windows.as_ref().unwrap_or(&model.ropes.full)),
+            growth: growth.map(|factors| Tensor::from_data(factors, &FlexDevice)),
         }
     }
 
@@ -61,9 +75,9 @@ impl<'a> PlainDecoder<'a> {
         if let Some(scale) = config.embedding_scale {
             x = x.mul_scalar(scale);
         }
-        let mut router_logits = Vec::new();
+        let mut routed = Vec::new();
         for layer in 0..config.num_hidden_layers {
-            x = self.block(layer, x, &mut router_logits);
+            x = self.block(layer, x, &mut routed);
         }
         let targets = Targets::new(batch);
         let normed = self.norm(x.select(0, ints(&targets.rows)), index.final_norm);
@@ -86,29 +100,64 @@ impl<'a> PlainDecoder<'a> {
         let spread = targets.spread(coefficients);
         let spread = TensorData::new(spread, [targets.rows.len(), 1]);
         let sum = (logps * Tensor::from_data(spread, &FlexDevice)).sum();
-        if balance_weight == 0.0 { sum } else { sum + balance(batch, router_logits).mul_scalar(balance_weight) }
+        if balance_weight == 0.0 { sum } else { sum + balance(batch, routed).mul_scalar(balance_weight) }
     }
 
-    fn block(&self, layer: usize, x: Matrix, router_logits: &mut Vec<(Matrix, Matrix)>) -> Matrix {
+    fn block(&self, layer: usize, x: Matrix, routed: &mut Vec<(Matrix, Matrix)>) -> Matrix {
         let ids = &self.model.index.adapted.layers[layer];
         let config = &self.model.config;
         let h = self.maybe_norm(x.clone(), ids.attention_norms.before);
-        let [q, k, v] = self.joint(&ids.qkv, h);
-        let [q, k] = [(q, ids.q_norm), (k, ids.k_norm)].map(|(x, norm)| {
-            let x = self.maybe_norm(x, norm);
-            if config.rotated_layers[layer] { plain::rotate(x, &self.rotary, false) } else { x }
-        });
-        let attended = self.tiles.attention(&attention_shape(config, layer), [q, k, v]);
+        let mixed = match &ids.delta {
+            Some(delta) => self.delta(layer, ids.qkv.linears(), delta, h),
+            None => self.attention(layer, h),
+        };
         let residual_scale = config.residual_scale.unwrap_or(1.0);
-        let added = self.maybe_norm(self.linear(&ids.o, attended), ids.attention_norms.after);
+        let added = self.maybe_norm(self.linear(&ids.o, mixed), ids.attention_norms.after);
         let x = x + added.mul_scalar(residual_scale);
         let h = self.maybe_norm(x.clone(), ids.feed_forward_norm);
         match &ids.feed_forward {
             FeedForwardIds::Dense { layer, norm } => {
                 x + self.maybe_norm(self.gated(layer, h), *norm).mul_scalar(residual_scale)
             }
-            FeedForwardIds::Experts(ids) => x + self.experts(ids, h, router_logits).mul_scalar(residual_scale),
+            FeedForwardIds::Experts(ids) => x + self.experts(ids, h, routed).mul_scalar(residual_scale),
         }
+    }
+
+    /// Attention, with a gate on each head's output if the model has them.
+    fn attention(&self, layer: usize, h: Matrix) -> Matrix {
+        let (config, ids) = (&self.model.config, &self.model.index.adapted.layers[layer]);
+        let [q, k, v] = self.joint(&ids.qkv, h);
+        let rows = q.dims()[0];
+        let (heads, dim) = (config.num_attention_heads, config.head_dim);
+        let parts = q.dims()[1] / (heads * dim);
+        let by_head = q.reshape([rows, heads, parts * dim]);
+        let part = |index: usize| by_head.clone().narrow(2, index * dim, dim).reshape([rows, heads * dim]);
+        let [q, k] = [(part(0), ids.q_norm), (k, ids.k_norm)].map(|(x, norm)| {
+            let x = self.maybe_norm(x, norm);
+            let rotary = if config.layer_windows[layer].is_some() { &self.window_rotary } else { &self.rotary };
+            if config.rotated_layers[layer] { plain::rotate(x, rotary, false) } else { x }
+        });
+        let q = match &self.growth {
+            Some(factors) => q * factors.clone(),
+            None => q,
+        };
+        let sinks = ids.sinks.map(|sinks| &self.params[sinks]);
+        let (attended, _) = self.tiles.attention(&attention_shape(config, layer), [q, k, v], sinks);
+        if config.attention_gate { attended * sigmoid(part(1)) } else { attended }
+    }
+
+    /// A Gated DeltaNet, token by token.
+    fn delta(&self, layer: usize, qkv: &[LinearIds], ids: &DeltaIds, h: Matrix) -> Matrix {
+        let config = &self.model.config;
+        let qkv = self.linear(&qkv[0], h.clone());
+        let convolved = plain::convolution(qkv, self.params[ids.convolution].clone(), &self.segments);
+        let step = self.linear(&ids.decay, h.clone()) + self.params[ids.decay_bias].clone();
+        let softplus = step.exp().add_scalar(1.0).log();
+        let decay = softplus * self.params[ids.decay_scale].clone().exp().neg();
+        let beta = sigmoid(self.linear(&ids.beta, h.clone()));
+        let out = plain::delta_rule(&delta_shape(config, layer), &self.segments, [convolved, decay, beta]);
+        let normed = plain::rms_norm(out, self.params[ids.norm].clone(), config.rms_norm_eps);
+        normed * silu(self.linear(&ids.gate, h))
     }
 
     fn gated(&self, ids: &GatedIds, h: Matrix) -> Matrix {
@@ -118,27 +167,46 @@ impl<'a> PlainDecoder<'a> {
             Activation::GeluTanh => GateActivation::GeluTanh,
         };
         let [gate, up] = self.joint(&ids.gate_up, h);
-        self.linear(&ids.down, plain::gated(activation, gate, up))
+        let activated = match self.model.config.clamped_gate {
+            None => plain::gated(activation, gate, up),
+            Some(ClampedGate { alpha, limit }) => {
+                let (gate, up) = (gate.clamp_max(limit), up.clamp(-limit, limit));
+                gate.clone() * sigmoid(gate * alpha) * (up + 1.0)
+            }
+        };
+        self.linear(&ids.down, activated)
     }
 
     /// Runs every expert on every token, with weight zero for experts that were not picked.
-    fn experts(&self, ids: &ExpertIds, h: Matrix, router_logits: &mut Vec<(Matrix, Matrix)>) -> Matrix {
+    fn experts(&self, ids: &ExpertIds, h: Matrix, routed: &mut Vec<(Matrix, Matrix)>) -> Matrix {
         let logits = self.linear(&ids.router, h.clone());
-        let numbers = floats(logits.clone());
-        let mask = numbers.chunks(ids.experts.len()).flat_map(|row| {
-            let mut sorted = row.to_vec();
-            sorted.sort_by(|a, b| b.total_cmp(a));
-            row.iter().map(move |&x| if x >= sorted[ids.per_token - 1] { 1.0 } else { 0.0 }).collect::<Vec<f32>>()
-        });
-        let mask: Matrix = Tensor::from_data(TensorData::new(mask.collect::<Vec<_>>(), logits.dims()), &FlexDevice);
-        let weights = softmax(logits.clone() + (mask.clone() - 1.0).mul_scalar(1e5), 1);
-        router_logits.push((logits, mask));
+        let bias = ids.pick_bias.map_or(vec![0.0; ids.config.count], |id| floats(self.params[id].clone()));
+        let (scores, probabilities) = match ids.config.scores {
+            RouterScores::Softmax => (softmax(logits.clone(), 1), softmax(logits, 1)),
+            RouterScores::Sigmoid => {
+                let scores = sigmoid(logits);
+                (scores.clone(), scores.clone() / scores.sum_dim(1))
+            }
+        };
+        let picks = floats(scores.clone()).chunks(bias.len()).flat_map(|row| picked(row, &bias, &ids.config)).collect();
+        let mask: Matrix = Tensor::from_data(TensorData::new::<f32, _>(picks, scores.dims()), &FlexDevice);
+        let weights = scores * mask.clone();
+        let weights = if ids.config.normalizes_weights { weights.clone() / weights.sum_dim(1) } else { weights };
+        let weights = weights * ids.config.weight_scale;
+        routed.push((probabilities, mask));
         let weighted = ids
             .experts
             .iter()
             .enumerate()
             .map(|(expert, ids)| self.gated(ids, h.clone()) * weights.clone().narrow(1, expert, 1));
-        weighted.reduce(|sum, more| sum + more).expect("an expert")
+        let shared = ids.shared.iter().map(|shared| {
+            let out = self.gated(&shared.layer, h.clone());
+            match &shared.gate {
+                Some(gate) => out * sigmoid(self.linear(gate, h.clone())),
+                None => out,
+            }
+        });
+        weighted.chain(shared).reduce(|sum, more| sum + more).expect("an expert")
     }
 
     fn joint<const N: usize>(&self, ids: &JointIds<N>, x: Matrix) -> [Matrix; N] {
@@ -179,13 +247,33 @@ impl<'a> PlainDecoder<'a> {
     }
 }
 
-/// transformers' `load_balancing_loss_func` over the router logits and picks of all layers, one sequence per response.
+/// 1 for each expert that a row with these scores picks, else 0.
+fn picked(scores: &[f32], bias: &[f32], experts: &Experts) -> Vec<f32> {
+    let mut ranks: Vec<f32> = scores.iter().zip(bias).map(|(score, bias)| score + bias).collect();
+    let largest = |ranks: &[f32], count: usize| {
+        let mut sorted = ranks.to_vec();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        sorted.truncate(count);
+        sorted
+    };
+    if let Some(groups) = experts.groups {
+        let size = ranks.len() / groups.count;
+        let sums: Vec<f32> = ranks.chunks(size).map(|group| largest(group, 2).iter().sum()).collect();
+        let least = largest(&sums, groups.per_token)[groups.per_token - 1];
+        ranks.iter_mut().enumerate().filter(|(i, _)| sums[i / size] < least).for_each(|(_, rank)| *rank = -9.0);
+    }
+    let least = largest(&ranks, experts.per_token)[experts.per_token - 1];
+    ranks.into_iter().map(|rank| if rank >= least { 1.0 } else { 0.0 }).collect()
+}
+
+/// transformers' `load_balancing_loss_func` over the probabilities and picks of all layers, one sequence per response.
 fn balance(batch: &GroupBatch, layers: Vec<(Matrix, Matrix)>) -> Tensor<Tracked, 1> {
     let sequences = batch.responses().flat_map(|response| response.prompt.clone().chain(response.tokens.clone()));
     let rows: Vec<u32> = sequences.map(|row| row as u32).collect();
-    let layers = layers.into_iter().map(|(logits, mask)| (logits.select(0, ints(&rows)), mask.select(0, ints(&rows))));
-    let (logits, masks): (Vec<_>, Vec<_>) = layers.unzip();
-    let (probabilities, masks) = (softmax(Tensor::cat(logits, 0), 1), Tensor::cat(masks, 0));
+    let of_rows =
+        |(probabilities, mask): (Matrix, Matrix)| (probabilities.select(0, ints(&rows)), mask.select(0, ints(&rows)));
+    let (probabilities, masks): (Vec<_>, Vec<_>) = layers.into_iter().map(of_rows).unzip();
+    let (probabilities, masks) = (Tensor::cat(probabilities, 0), Tensor::cat(masks, 0));
     let experts = masks.dims()[1] as f64;
     (masks.mean_dim(0) * probabilities.mean_dim(0)).sum().mul_scalar(experts)
 }

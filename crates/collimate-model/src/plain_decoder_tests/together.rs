@@ -55,7 +55,21 @@ fn passes(model: &mut CausalLm<Flex>, options: ForwardOptions, way: Way) -> (Vec
 
 #[rstest]
 fn the_bits_are_those_of_packs_one_by_one(
-    #[values("llama", "mistral", "qwen3", "phi3", "olmo2", "gemma2", "mixtral", "mixtral.scaled")] architecture: &str,
+    #[values(
+        "llama",
+        "mistral",
+        "qwen3",
+        "phi3",
+        "olmo2",
+        "gemma2",
+        "mixtral",
+        "mixtral.shared",
+        "mixtral.scaled",
+        "glm4_moe",
+        "gpt_oss",
+        "qwen3_5_text"
+    )]
+    architecture: &str,
     #[values(false, true)] lora: bool,
     #[values(0, 2, usize::MAX)] kept_blocks: usize,
 ) {

@@ -51,13 +51,21 @@ impl<B: Backend> Tiles<B> {
         Tiles { tiles: self.tiles.iter().map(tile).collect(), restore: Tensor::from_inner(self.restore.clone()) }
     }
 
-    /// Attention forward from queries, keys and values as in [`AttentionSaved`] to [N, H · head_dim].
-    pub fn attention(&self, shape: &AttentionShape, [q, k, v]: [Tensor<B, 2>; 3]) -> Tensor<B, 2> {
+    /// Attention forward from queries, keys and values as in [`AttentionSaved`] to [N, H · head_dim], and the log-sum-exp of
+    /// each row's scores, [N, H]; sinks, if there are any, are [1, H].
+    pub fn attention(
+        &self,
+        shape: &AttentionShape,
+        [q, k, v]: [Tensor<B, 2>; 3],
+        sinks: Option<&Tensor<B, 2>>,
+    ) -> (Tensor<B, 2>, Tensor<B, 2>) {
         // Queries are scaled before they are rearranged, because backends are several times slower on views. In
         // bfloat16 that would round a second time, so the float32 scores are scaled instead.
         let q = if q.dtype() == DType::F32 { q.mul_scalar(shape.scale) } else { q };
-        let outputs = self.tiles.iter().map(|tile| attend_in_tile(shape, tile, &q, &k, &v));
-        Tensor::cat(outputs.collect(), 0).select(0, self.restore.clone())
+        let outputs = self.tiles.iter().map(|tile| attend_in_tile(shape, tile, [&q, &k, &v], sinks));
+        let (outputs, lses) = outputs.unzip();
+        let [out, lse] = [outputs, lses].map(|parts| Tensor::cat(parts, 0).select(0, self.restore.clone()));
+        (out, lse)
     }
 }
 
@@ -85,7 +93,7 @@ impl<B: Backend> AttentionMap<B> for Tiles<B> {
         k: &Tensor<B, 2>,
         v: &Tensor<B, 2>,
     ) -> (Tensor<B, 2>, Tensor<B, 2>) {
-        let out = self.attention(shape, [q.clone(), k.clone(), v.clone()]);
+        let (out, _) = self.attention(shape, [q.clone(), k.clone(), v.clone()], None);
         (out, Tensor::empty([0, 0], &q.device()))
     }
 
@@ -96,17 +104,39 @@ impl<B: Backend> AttentionMap<B> for Tiles<B> {
         d_out: &Tensor<B, 2>,
     ) -> [Tensor<B, 2>; 3] {
         let tiles = self.tracked();
-        super::gradients([saved.q, saved.k, saved.v], d_out, |projections| tiles.attention(shape, projections))
+        let attention = |projections| tiles.attention(shape, projections, None).0;
+        super::gradients([saved.q, saved.k, saved.v], d_out, attention)
+    }
+
+    fn attend_with_sinks(
+        &self,
+        shape: &AttentionShape,
+        projections: [&Tensor<B, 2>; 3],
+        sinks: &Tensor<B, 2>,
+    ) -> (Tensor<B, 2>, Tensor<B, 2>) {
+        self.attention(shape, projections.map(Clone::clone), Some(sinks))
+    }
+
+    fn attend_backward_with_sinks(
+        &self,
+        shape: &AttentionShape,
+        saved: AttentionSaved<'_, B>,
+        sinks: &Tensor<B, 2>,
+        d_out: &Tensor<B, 2>,
+    ) -> [Tensor<B, 2>; 3] {
+        let (tiles, sinks) = (self.tracked(), Tensor::from_inner(sinks.clone()));
+        let attention = |projections| tiles.attention(shape, projections, Some(&sinks)).0;
+        super::gradients([saved.q, saved.k, saved.v], d_out, attention)
     }
 }
 
+/// Output and log-sum-exps of a tile's rows.
 fn attend_in_tile<B: Backend>(
     shape: &AttentionShape,
     tile: &Tile<B>,
-    q: &Tensor<B, 2>,
-    k: &Tensor<B, 2>,
-    v: &Tensor<B, 2>,
-) -> Tensor<B, 2> {
+    [q, k, v]: [&Tensor<B, 2>; 3],
+    sinks: Option<&Tensor<B, 2>>,
+) -> (Tensor<B, 2>, Tensor<B, 2>) {
     let (heads, kv_heads, dim) = (shape.heads, shape.kv_heads, shape.head_dim);
     let (count, n) = (tile.count, tile.len);
     let group = heads / kv_heads;
@@ -123,20 +153,31 @@ fn attend_in_tile<B: Backend>(
         Some(cap) => burn::tensor::activation::tanh(scores.div_scalar(cap)).mul_scalar(cap),
         None => scores,
     };
-    let weights = softmax(scores + tile.masks[&shape.window].clone()).reshape([count, kv_heads, group * n, n]);
+    let sinks = sinks.map(|sinks| sinks.clone().reshape([1, heads, 1, 1]));
+    let (weights, lse) = softmax(scores + tile.masks[&shape.window].clone(), sinks);
+    let weights = weights.reshape([count, kv_heads, group * n, n]);
     let mixed = in_dtype(weights, dtype).matmul(rows(v, kv_heads)).reshape([count, heads, n, dim]);
-    mixed.swap_dims(1, 2).reshape([count * n, heads * dim])
+    let out = mixed.swap_dims(1, 2).reshape([count * n, heads * dim]);
+    (out, lse.swap_dims(1, 2).reshape([count * n, heads]))
 }
 
-/// Softmax over the last dimension.
+/// Softmax over the last dimension, with one more score that is left out of the result; and the log-sum-exp.
 ///
 /// burn's own would use a backend's kernel only without autodiff, so the two passes would differ by 1e-5 nats per
 /// response.
-fn softmax<B: Backend>(scores: Tensor<B, 4>) -> Tensor<B, 4> {
+fn softmax<B: Backend>(scores: Tensor<B, 4>, sinks: Option<Tensor<B, 4>>) -> (Tensor<B, 4>, Tensor<B, 4>) {
     let highest = scores.clone().max_dim(3).detach();
-    let weights = (scores - highest).exp();
+    let highest = match &sinks {
+        Some(sinks) => highest.clone().max_pair(sinks.clone().detach().expand(highest.dims())),
+        None => highest,
+    };
+    let weights = (scores - highest.clone()).exp();
     let total = weights.clone().sum_dim(3);
-    weights / total
+    let total = match sinks {
+        Some(sinks) => total + (sinks - highest.clone()).exp(),
+        None => total,
+    };
+    (weights / total.clone(), total.log() + highest)
 }
 
 /// The smallest ranges of rows that attend only among themselves.

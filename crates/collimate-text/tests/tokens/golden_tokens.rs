@@ -90,6 +90,7 @@ struct LogpsRow {
 #[case("phi3")]
 #[case("olmo2")]
 #[case("smollm3")]
+#[case("qwen3_5_text")]
 fn prompt_and_response_ids_equal_the_reference(#[case] model: &str) {
     let tokenizer = TextTokenizer::from_model_dir(&golden_dir().join("models").join(model)).unwrap();
     let rows: Vec<LogpsRow> = read(&format!("logps/{model}.json"));

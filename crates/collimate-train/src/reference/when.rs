@@ -1,6 +1,7 @@
 //! Decides whether the reference is scored before the first step or while the policy trains.
 
-use collimate_hf::{LoraConfig, ModelConfig};
+use collimate_hf::ModelConfig;
+use collimate_peft::LoraConfig;
 use collimate_recipe::Recipe;
 
 use super::Source;

@@ -13,11 +13,13 @@
 //! 8. memory and disk again, now with the data's lengths and steps
 
 use collimate_data::{counted, either};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
-use collimate_hf::{LoraConfig, LoraTargets, ModelConfig, ModelFolder, ModulePattern, peft_default_targets};
+use collimate_hf::{LinearSpec, ModelConfig, ModelFolder, linear_modules};
 use collimate_objective::{Needs, Objective, registry};
+use collimate_peft::{LoraConfig, LoraTargets, ModulePattern, peft_default_targets};
 use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
 use collimate_store::StoreFolder;
 use collimate_text::TextTokenizer;
@@ -107,6 +109,10 @@ pub(super) enum Purpose {
     Forecast,
 }
 
+/// Backends whose training steps over recurrent layers agree with PyTorch's. On libtorch the second pass of a step changes weights
+/// (docs/log.md), and nobody has tried them on a GPU.
+const TRAINS_RECURRENT: [&str; 1] = ["flex"];
+
 /// The session that trains the recipe's model.
 ///
 /// # Errors
@@ -120,6 +126,15 @@ pub(super) fn session_draft(recipe: &Recipe, model: &Path, purpose: Purpose) -> 
         other => Err(other.into()),
     })?;
     let folder = ModelFolder::open(model)?;
+    let config = folder.config();
+    if config.linear_attention.is_some() && !TRAINS_RECURRENT.contains(&collimate_session::backend_name(recipe)) {
+        let message = format!(
+            "{} is trained on {} only so far; other backends score with it",
+            config.family.model_type,
+            TRAINS_RECURRENT.join(", ")
+        );
+        return Err(TrainError::RecipeValue { key: "backend", message });
+    }
     let training = match recipe.use_peft {
         true => Training::Lora(Box::new(lora_config(recipe, folder.config())?)),
         false => Training::Full,
@@ -140,8 +155,29 @@ fn lora_config(recipe: &Recipe, model: &ModelConfig) -> Result<LoraConfig, Train
     Ok(config)
 }
 
+/// The last parts of names that adaptable layers of experts and layers beside them have both.
+fn names_of_experts_and_others(model: &ModelConfig) -> BTreeSet<String> {
+    let adaptable = linear_modules(model).into_iter().filter(|linear| linear.is_adaptable);
+    let leaf = |linear: &LinearSpec| linear.module.rsplit('.').next().unwrap_or_default().to_owned();
+    let (experts, others): (Vec<_>, Vec<_>) = adaptable.partition(|linear| linear.module.contains(".experts."));
+    let others: BTreeSet<String> = others.iter().map(leaf).collect();
+    experts.iter().map(leaf).filter(|name| others.contains(name)).collect()
+}
+
 fn lora_targets(recipe: &Recipe, model: &ModelConfig) -> Result<LoraTargets, TrainError> {
     let refused = |message| TrainError::RecipeValue { key: "lora_target_modules", message };
+    let shared = names_of_experts_and_others(model);
+    let is_shared = |name: &String| shared.iter().any(|leaf| name == leaf || name.ends_with(&format!(".{leaf}")));
+    let all = recipe.lora_target_modules == TargetModules::AllLinear;
+    let named = matches!(&recipe.lora_target_modules, TargetModules::Names(names) if names.iter().any(is_shared));
+    if recipe.adapter.is_none() && !shared.is_empty() && (all || named) {
+        return Err(refused(format!(
+            "PEFT would adapt the experts alone by {}, which other layers of {} have too: name the layers of attention, as in \
+             [q_proj, k_proj, v_proj, o_proj]",
+            shared.iter().cloned().collect::<Vec<_>>().join(", "),
+            model.family.model_type
+        )));
+    }
     match &recipe.lora_target_modules {
         TargetModules::AllLinear => Ok(LoraTargets::AllLinear),
         TargetModules::Names(names) => Ok(LoraTargets::Names(names.clone())),
@@ -153,7 +189,7 @@ fn lora_targets(recipe: &Recipe, model: &ModelConfig) -> Result<LoraTargets, Tra
             Ok(LoraTargets::Pattern(pattern))
         }
         TargetModules::PeftDefault => {
-            let model_type = model.family.model_type;
+            let model_type = model.model_type();
             let names = peft_default_targets(model_type).ok_or_else(|| {
                 refused(format!("PEFT has no default for {model_type}: name the layers, or write all-linear"))
             })?;

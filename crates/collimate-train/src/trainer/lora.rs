@@ -1,6 +1,6 @@
 //! The adapter that a recipe asks for.
 
-use collimate_hf::{ByPattern, LayerChoice, LoraConfig, ModuleNames, ModulePattern};
+use collimate_peft::{ByPattern, LayerChoice, LoraConfig, ModuleNames, ModulePattern};
 use collimate_recipe::{ExcludedModules, PatternValues, Recipe};
 
 use crate::error::TrainError;

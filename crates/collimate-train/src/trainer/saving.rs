@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use collimate_hf::{HfError, ModelConfig, StorageDtype, check_output, side_files};
+use collimate_hf::{HfError, ModelConfig, StorageDtype, WeightFiles, check_output, side_files};
 use collimate_recipe::Recipe;
 use collimate_report::read_results;
 
@@ -31,7 +31,9 @@ pub(super) fn check_saving(recipe: &Recipe, model: &Path) -> Result<(), TrainErr
         return Ok(());
     }
     let config = ModelConfig::from_dir(model)?;
-    let fits = |dtype| check_output(out, &config, dtype, recipe.max_shard_size);
+    // What stands beside a text model is written too.
+    let base = config.wrapper.map(|_| WeightFiles::open(model)).transpose()?;
+    let fits = |dtype| check_output(out, &config, base.as_ref(), dtype, recipe.max_shard_size);
     // What is saved may turn out to be float32, in other files than those of the recipe's dtype.
     match fits(storage_dtype(recipe, &config)) {
         Ok(()) => Ok(()),

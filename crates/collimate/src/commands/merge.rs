@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use collimate_files::ShardSize;
-use collimate_hf::{MergeOptions, StorageDtype, name_ends, stage_merge};
+use collimate_hf::{StorageDtype, name_ends};
+use collimate_peft::{MergeOptions, stage_merge};
 use collimate_text::TextTokenizer;
 
 use crate::error::CliError;

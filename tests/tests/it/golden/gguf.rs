@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use collimate_hf::{HostTensor, ModelConfig, WeightFiles};
+use collimate_hf::{HostTensor, ModelConfig, QkNorm, WeightFiles};
 use collimate_oracle::gguf::{Found, GgufFile};
 use collimate_oracle::golden_name;
 use rstest::rstest;
@@ -32,9 +32,15 @@ fn every_weight_is_there_as_it_is(#[files("golden/*/golden.json")] family: PathB
         folder.write("model/config.json", config.to_string());
     }
     let output = folder.arg("model.gguf");
-    succeed(&["export", "--model", &folder.arg("model"), "--output", &output, "--outtype", "f32"]);
-    let file = GgufFile::read(output.as_ref());
     let config = ModelConfig::from_dir(&dir).expect("a configuration");
+    let export = ["export", "--model", &folder.arg("model"), "--output", &output, "--outtype", "f32"];
+    if config.family.gguf.is_none() {
+        let refused = collimate(&export);
+        assert!(refused.code == 2 && refused.err.contains("llama.cpp has no such architecture"), "{}", refused.err);
+        return;
+    }
+    succeed(&export);
+    let file = GgufFile::read(output.as_ref());
     let weights = WeightFiles::open(&dir).expect("weights");
     let architecture = text(&file, "general.architecture");
     for (name, count) in
@@ -54,7 +60,9 @@ fn every_weight_is_there_as_it_is(#[files("golden/*/golden.json")] family: PathB
     let sum = |tensor: &HostTensor| tensor.data.iter().map(|value| f64::from(*value)).sum::<f64>();
     let expected: f64 = config.tensors().iter().map(|spec| sum(&weights.read(&spec.name).expect("a weight"))).sum();
     let doubled = config.tie_word_embeddings && model == "olmo2";
-    let ones = if config.norm_offset { config.hidden_size * (4 * config.num_hidden_layers + 1) } else { 0 };
+    let of_heads = if config.qk_norm == QkNorm::Head { 2 * config.head_dim } else { 0 };
+    let of_layers = config.num_hidden_layers * (4 * config.hidden_size + of_heads);
+    let ones = if config.norm_offset { of_layers + config.hidden_size } else { 0 };
     let expected = expected + ones as f64 + if doubled { sum(&embeddings) } else { 0.0 };
     let found: f64 = file
         .tensors
@@ -126,4 +134,17 @@ fn a_link_out_of_the_folder_is_not_exported() {
     assert_ne!(outcome.code, 0);
     assert!(outcome.err.contains("link out of the folder"), "{}", outcome.err);
     assert!(!folder.path("model.gguf").exists());
+}
+
+/// Published gpt-oss has YaRN without whole ends, and its publisher's GGUF files are rounded all the same.
+#[test]
+fn what_llama_cpp_rounds_in_its_publishers_files_too_is_noted() {
+    let folder = Folder::new();
+    folder.copy(&golden("models/gpt_oss"), "model");
+    let mut config: serde_json::Value = serde_json::from_str(&folder.read("model/config.json")).expect("JSON");
+    config["rope_scaling"]["truncate"] = serde_json::json!(false);
+    folder.write("model/config.json", config.to_string());
+    let outcome = collimate(&["export", "--model", &folder.arg("model"), "--output", &folder.arg("model.gguf")]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    assert!(outcome.err.contains("llama.cpp rounds the ends of YaRN's ramp"), "{}", outcome.err);
 }

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use collimate_hf::{Adapter, HfError, ModelConfig, WeightFiles};
+use collimate_hf::{HfError, ModelConfig, WeightFiles};
+use collimate_peft::Adapter;
 use rstest::rstest;
 
 use crate::harness::{Folder, collimate};

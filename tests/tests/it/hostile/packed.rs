@@ -55,7 +55,8 @@ fn refused(folder: &Folder, model: &str, message: &str) {
 
 /// An adapter on the spoiled weight.
 fn write_adapter(folder: &Folder) {
-    use collimate_hf::{Adapter, HostTensor, LoraConfig, LoraTargets};
+    use collimate_hf::HostTensor;
+    use collimate_peft::{Adapter, LoraConfig, LoraTargets};
 
     let factors = (HostTensor::new([1, 64], vec![0.01; 64]), HostTensor::new([128, 1], vec![1.0; 128]));
     let targets = LoraTargets::Names(vec!["layers.1.mlp.up_proj".to_owned()]);

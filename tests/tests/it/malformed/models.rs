@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use collimate_hf::FAMILIES;
+use collimate_hf::{FAMILIES, WRAPPERS};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
@@ -64,7 +64,8 @@ fn broken_model_folders() {
         snapshot += &shown(name, &folder, &score(&folder, &["--model", &folder.arg("model")]));
     }
     // A new family must not change this.
-    let families: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
+    let wrappers = WRAPPERS.iter().map(|wrapper| wrapper.model_type);
+    let families: Vec<_> = FAMILIES.iter().map(|family| family.model_type).chain(wrappers).collect();
     assert_snapshot!(snapshot.replace(&families.join(", "), "FAMILIES"));
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use collimate_backend::give_back_memory;
 use collimate_collective::{CollectiveError, OwnNumbers, SharedNumbers};
+use collimate_machine::give_back_memory;
 use collimate_model::{ForwardOptions, RouterLoad};
 use collimate_text::TokenizedGroup;
 

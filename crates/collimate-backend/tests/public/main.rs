@@ -1,0 +1,4 @@
+//! Tests by the public API.
+
+mod faults;
+mod table;

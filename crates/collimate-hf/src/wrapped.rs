@@ -1,0 +1,165 @@
+//! Text models inside image-and-text folders: a nested configuration, names with a prefix, and a tower and a projector beside.
+//!
+//! The text model is trained and scored; everything else is kept as it is.
+
+use crate::config::Family;
+use crate::error::HfError;
+use crate::fields::Fields;
+
+/// The field with the text model's configuration.
+pub(crate) const TEXT: &str = "text_config";
+
+/// An image-and-text architecture whose text model is one of the families.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wrapper {
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// The `model_type` of its text model; the first one where the nested configuration has none.
+    pub texts: &'static [&'static str],
+    /// Prefix of the text model's `embed_tokens`, `layers` and `norm` in transformers and PEFT.
+    pub root: &'static str,
+    /// Prefixes of the text model and of its output layer in files as most are published.
+    pub(crate) stored: [&'static str; 2],
+    /// Whether the output layer is the embedding if the file does not say.
+    pub(crate) tie_word_embeddings: bool,
+}
+
+/// Every known architecture, in the order in which documentation lists them.
+pub static WRAPPERS: &[Wrapper] = &[
+    Wrapper { model_type: "gemma3", texts: &["gemma3_text"], ..PLAIN },
+    Wrapper { model_type: "mistral3", texts: &["mistral", "ministral3"], ..PLAIN },
+    Wrapper {
+        model_type: "qwen3_5",
+        texts: &["qwen3_5_text"],
+        stored: ["model.language_model", "lm_head"],
+        tie_word_embeddings: false,
+        ..PLAIN
+    },
+    Wrapper {
+        model_type: "qwen3_5_moe",
+        texts: &["qwen3_5_moe_text"],
+        stored: ["model.language_model", "lm_head"],
+        tie_word_embeddings: false,
+        ..PLAIN
+    },
+];
+
+/// A text model's own parts.
+const DECODER: [&str; 3] = ["embed_tokens", "layers.", "norm."];
+
+const PLAIN: Wrapper = Wrapper {
+    model_type: "",
+    texts: &[],
+    root: "model.language_model",
+    stored: ["language_model.model", "language_model.lm_head"],
+    tie_word_embeddings: true,
+};
+
+/// A text model's own fields, and the wrapper around it if there is one.
+pub(crate) struct TextFields<'a> {
+    pub(crate) fields: Fields<'a>,
+    pub(crate) wrapper: Option<&'static Wrapper>,
+}
+
+/// Finds the text model's fields: nested ones of an image-and-text model, or those of the whole file.
+pub(crate) fn text_fields(top: Fields<'_>) -> Result<TextFields<'_>, HfError> {
+    let model_type = top.text("model_type")?;
+    let Some(wrapper) = WRAPPERS.iter().find(|wrapper| Some(wrapper.model_type) == model_type) else {
+        return Ok(TextFields { fields: top, wrapper: None });
+    };
+    let fields = top.nested(TEXT)?.ok_or_else(|| top.wrong(TEXT, "an object with the text model's configuration"))?;
+    Ok(TextFields { fields, wrapper: Some(wrapper) })
+}
+
+impl TextFields<'_> {
+    /// The text model's family, if it is known and fits its wrapper.
+    pub(crate) fn family(&self) -> Option<&'static Family> {
+        match self.wrapper {
+            Some(wrapper) => wrapper.family(self.fields).ok(),
+            None => Family::from_model_type(self.fields.text("model_type").ok()??),
+        }
+    }
+
+    /// Whether the output layer is the embedding: of an image-and-text model, by the outer fields.
+    pub(crate) fn is_tied(&self, top: Fields<'_>, family: &Family) -> Result<bool, HfError> {
+        let default = self.wrapper.map_or(family.defaults.tie_word_embeddings, |wrapper| wrapper.tie_word_embeddings);
+        top.flag_or("tie_word_embeddings", default)
+    }
+
+    /// Prefix of the text model's `embed_tokens`, `layers` and `norm`.
+    pub(crate) fn root(&self, family: &Family) -> &'static str {
+        self.wrapper.map_or(family.names.root, |wrapper| wrapper.root)
+    }
+}
+
+impl Wrapper {
+    /// The family of the text model inside.
+    pub(crate) fn family(&self, fields: Fields<'_>) -> Result<&'static Family, HfError> {
+        let found = fields.text("model_type")?.or(self.texts.first().copied()).unwrap_or_default();
+        Family::from_model_type(found).filter(|family| self.texts.contains(&family.model_type)).ok_or_else(|| {
+            fields.unsupported("model_type", &format!("inside {} it is {}", self.model_type, self.texts.join(" or ")))
+        })
+    }
+
+    /// The name that a tensor has in transformers, given that in a file.
+    pub(crate) fn plain_name(name: &str) -> Option<String> {
+        WRAPPERS.iter().find_map(|wrapper| {
+            let [text, head] = wrapper.stored;
+            let renamed = |old: &str, new: &str| {
+                name.strip_prefix(old).filter(|rest| rest.starts_with('.')).map(|rest| format!("{new}{rest}"))
+            };
+            let found = renamed(text, wrapper.root).or_else(|| renamed(head, "lm_head"));
+            // Some files have transformers' own names.
+            found.filter(|found| found != name)
+        })
+    }
+
+    /// The name that a module or tensor has in this class, given that in another class with the same text model: one without a
+    /// tower, or that of older versions.
+    pub fn name_here(&self, name: &str) -> String {
+        let is_inside = |rest: &&str| DECODER.iter().any(|part| rest.starts_with(part));
+        let bare = name.strip_prefix("model.").filter(is_inside).map(|rest| format!("{}.{rest}", self.root));
+        bare.or_else(|| Self::plain_name(name)).unwrap_or_else(|| name.to_owned())
+    }
+
+    /// The name that a tensor has in a file as most are published, given that in transformers.
+    pub(crate) fn stored_name(&self, name: &str) -> String {
+        let [text, head] = self.stored;
+        match (name.strip_prefix(self.root), name.strip_prefix("lm_head")) {
+            (Some(rest), _) => format!("{text}{rest}"),
+            (_, Some(rest)) => format!("{head}{rest}"),
+            _ => name.to_owned(),
+        }
+    }
+
+    /// Whether a tensor, by its name in transformers, is one of the text model.
+    pub(crate) fn is_text(&self, name: &str) -> bool {
+        self.is_inside(name) || name.starts_with("lm_head.")
+    }
+
+    /// Whether it is one of the text model's blocks, embedding or last norm.
+    pub(crate) fn is_inside(&self, name: &str) -> bool {
+        name.strip_prefix(self.root).is_some_and(|rest| rest.starts_with('.'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("language_model.model.norm.weight", Some("model.language_model.norm.weight"))]
+    #[case("language_model.lm_head.weight", Some("lm_head.weight"))]
+    #[case("language_model.models.norm.weight", None)]
+    #[case("model.language_model.norm.weight", None)]
+    #[case("vision_tower.post_layernorm.weight", None)]
+    fn names_of_files_become_those_of_transformers(#[case] name: &str, #[case] expected: Option<&str>) {
+        let found = Wrapper::plain_name(name);
+        assert_eq!(found.as_deref(), expected);
+        if let Some(found) = found {
+            assert_eq!(WRAPPERS[0].stored_name(&found), name);
+        }
+    }
+}
