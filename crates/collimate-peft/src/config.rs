@@ -176,14 +176,13 @@ impl LoraConfig {
         self.matches(&embedding_module(model))
     }
 
-    /// Checks every setting beside the targets against a model.
-    fn check_other_names(&self, model: &ModelConfig, all: &[LinearSpec]) -> Result<(), HfError> {
-        let nothing = |setting: &'static str, name: &str| {
-            Err(AdapterError::MatchesNothing { setting, name: name.to_owned() }.into())
-        };
-        let targeted: Vec<_> = all.iter().filter(|linear| self.factors_of(model, &linear.module).is_some()).collect();
-        let stacks: BTreeSet<String> =
-            all.iter().filter_map(|linear| Some(Stack::of(model, &linear.module)?.parameter)).collect();
+    /// Checks `target_parameters` against a model, whose stacked parameters are `stacks`.
+    fn check_parameters(
+        &self,
+        model: &ModelConfig,
+        all: &[LinearSpec],
+        stacks: &BTreeSet<String>,
+    ) -> Result<(), HfError> {
         let is_parameter = |name: &str| {
             let weights = all.iter().map(|linear| format!("{}.weight", linear.module));
             stacks.iter().cloned().chain(weights).any(|parameter| ends_in(&parameter, name))
@@ -193,8 +192,21 @@ impl LoraConfig {
                 let what = "target_parameters and an architecture whose experts are not adapted yet";
                 return Err(AdapterError::NotTogether { what }.into());
             }
-            return nothing("target_parameters", parameter);
+            let setting = "target_parameters";
+            return Err(AdapterError::MatchesNothing { setting, name: parameter.clone() }.into());
         }
+        Ok(())
+    }
+
+    /// Checks every setting beside the targets against a model.
+    fn check_other_names(&self, model: &ModelConfig, all: &[LinearSpec]) -> Result<(), HfError> {
+        let nothing = |setting: &'static str, name: &str| {
+            Err(AdapterError::MatchesNothing { setting, name: name.to_owned() }.into())
+        };
+        let targeted: Vec<_> = all.iter().filter(|linear| self.factors_of(model, &linear.module).is_some()).collect();
+        let stacks: BTreeSet<String> =
+            all.iter().filter_map(|linear| Some(Stack::of(model, &linear.module)?.parameter)).collect();
+        self.check_parameters(model, all, &stacks)?;
         // Beside a text model there is more that may be excluded.
         if let Some(excluded) = &self.exclude
             && model.wrapper.is_none()
