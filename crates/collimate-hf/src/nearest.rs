@@ -51,7 +51,7 @@ pub(crate) fn nearest(fields: Fields<'_>, read: Read) -> String {
         Some(Value::Object(text)) => text.clone(),
         _ => fields.keys().filter_map(|key| Some((key.to_owned(), fields.get(key)?.clone()))).collect(),
     };
-    let told = object.keys().filter(|key| !key.starts_with('_') && !ELSEWHERE.contains(&key.as_str())).count();
+    let told = object.keys().filter(|key| is_telling(key)).count();
     let unknown = |family: &&'static Family| (unknown_fields(family, fields, &object, read), *family);
     let distance = |family: &Family| strsim::damerau_levenshtein(family.model_type, &found);
     let Some((unknown, family)) =
@@ -85,7 +85,10 @@ fn unknown_fields(family: &Family, fields: Fields<'_>, object: &Map<String, Valu
         let _ = read(top.noting(&asked));
     }
     let (asked, names) = (asked.into_inner(), value.as_object().into_iter().flat_map(Map::keys));
-    let is_unknown =
-        |key: &&String| !key.starts_with('_') && !ELSEWHERE.contains(&key.as_str()) && !asked.contains(*key);
-    names.filter(is_unknown).cloned().collect()
+    names.filter(|key| is_telling(key) && !asked.contains(*key)).cloned().collect()
+}
+
+/// Whether a field may say how a model is computed.
+fn is_telling(key: &str) -> bool {
+    !key.starts_with('_') && !ELSEWHERE.contains(&key)
 }
