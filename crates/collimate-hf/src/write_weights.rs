@@ -219,6 +219,13 @@ fn write_index(dir: &Path, layout: &Layout<'_>) -> Result<(), HfError> {
     Ok(write_atomically(&dir.join(shards::INDEX_FILE), format!("{index:#}\n").as_bytes())?)
 }
 
+impl ModelConfig {
+    /// The type that a tensor has in a file whose others are in `dtype`.
+    pub fn stored_dtype(&self, tensor: &str, dtype: StorageDtype) -> StorageDtype {
+        if self.keeps_float32(tensor) { StorageDtype::F32 } else { dtype }
+    }
+}
+
 /// The field with the number of layers that predict further tokens.
 const PREDICTORS: &str = "num_nextn_predict_layers";
 

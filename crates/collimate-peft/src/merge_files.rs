@@ -226,7 +226,7 @@ fn read_back(output: &Path, source: &Source<'_>, dtype: StorageDtype) -> Result<
     let changed = source.adapter.changed_tensors(source.model);
     for tensor in [changed.first(), changed.last()].into_iter().flatten() {
         let expected = merged_tensor(source.weights, source.adapter, source.model, tensor)?.0.data;
-        let dtype = if source.model.keeps_float32(tensor) { StorageDtype::F32 } else { dtype };
+        let dtype = source.model.stored_dtype(tensor, dtype);
         let expected = expected.into_iter().map(|x| dtype.round(x).to_bits());
         if !expected.eq(written.read(tensor)?.data.into_iter().map(f32::to_bits)) {
             return Err(HfError::ReadBack { path: output.to_owned(), tensor: tensor.clone() });

@@ -93,7 +93,7 @@ pub(crate) fn check_saved<B: FusedOps>(
     let weights = WeightFiles::open(dir)?;
     weights.check(&ModelConfig::from_dir(dir)?.tensors())?;
     for (index, info) in model.parameters().iter().enumerate() {
-        let dtype = if model.config().keeps_float32(&info.name) { StorageDtype::F32 } else { dtype };
+        let dtype = model.config().stored_dtype(&info.name, dtype);
         if !same(&weights.read(&info.name)?, &model.download(index), dtype) {
             return Err(differs(&info.name).into());
         }
