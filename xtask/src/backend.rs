@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
+use crate::cuda::Toolkit;
 use crate::libtorch::Libtorch;
 use crate::workspace::Workspace;
 
@@ -54,10 +55,16 @@ pub(crate) fn prepare<'a>(
     features: &[String],
     command: &'a mut Command,
 ) -> Result<&'a mut Command> {
-    match features.iter().any(|feature| feature == "libtorch") {
-        true => Ok(Libtorch::find(workspace)?.prepare(command)),
-        false => Ok(command),
+    let has = |name: &str| features.iter().any(|feature| feature == name);
+    if has("libtorch") {
+        Libtorch::find(workspace)?.prepare(command);
     }
+    if has("cuda")
+        && let Some(toolkit) = Toolkit::find(workspace)
+    {
+        toolkit.prepare(command);
+    }
+    Ok(command)
 }
 
 fn features_among(known: &[String], backend: &str) -> Result<Vec<String>> {

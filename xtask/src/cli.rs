@@ -153,6 +153,9 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  cargo xtask libtorch\n  cargo xtask libtorch --python venv/bin/python\n  \
         cargo xtask train --backend libtorch --objective nca")]
     Libtorch(LibtorchOptions),
+    /// Install what the cuda backend needs beside NVIDIA's driver, the compiler NVRTC and CUDA's headers, in the target folder.
+    #[command(after_help = "Example:\n  cargo xtask cuda\n  cargo xtask train --backend cuda --objective nca")]
+    Cuda,
     /// Say whether this machine has what building and training need.
     Doctor,
 }

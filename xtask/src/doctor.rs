@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Result;
 
 use crate::backend;
+use crate::cuda::Toolkit;
 use crate::launch;
 use crate::libtorch::Libtorch;
 use crate::workspace::Workspace;
@@ -14,6 +15,9 @@ use crate::workspace::Workspace;
 const DISK_GIB: f64 = 12.0;
 /// Memory for compiling burn on two cores.
 const MEMORY_GIB: f64 = 4.0;
+
+/// Where toolkits are installed.
+const TOOLKITS: [&str; 2] = ["/usr/local/cuda", "/opt/cuda"];
 
 #[derive(Debug)]
 enum Verdict {
@@ -40,6 +44,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         ("disk", enough("free", disk_gib(&workspace.root), DISK_GIB, "make room, or set CARGO_TARGET_DIR")),
         ("backends", Verdict::Fine(backend::available(workspace)?.join(", "))),
         ("libtorch", libtorch(workspace)),
+        ("CUDA", cuda(workspace)),
         ("MPI", mpi()),
         ("Vulkan", vulkan()),
         ("GPU", gpu()),
@@ -87,6 +92,15 @@ fn libtorch(workspace: &Workspace) -> Verdict {
         Ok(found) => Verdict::Fine(found.libraries().display().to_string()),
         Err(_) => Verdict::Fine("not set up; `cargo xtask libtorch` does, for --backend libtorch".to_owned()),
     }
+}
+
+/// The toolkit that `--backend cuda` compiles its kernels with, in the order in which it is looked for.
+fn cuda(workspace: &Workspace) -> Verdict {
+    let named = std::env::var_os("CUDA_PATH").map(|folder| format!("CUDA_PATH is {}", folder.display()));
+    let made = || Toolkit::find(workspace).map(|toolkit| toolkit.folder().display().to_string());
+    let installed = || TOOLKITS.iter().find(|folder| Path::new(folder).exists()).map(|folder| (*folder).to_owned());
+    let missing = "no toolkit found; `cargo xtask cuda` makes one, for --backend cuda";
+    Verdict::Fine(named.or_else(made).or_else(installed).unwrap_or_else(|| missing.to_owned()))
 }
 
 /// What `cargo xtask launch` needs.

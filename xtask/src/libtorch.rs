@@ -12,7 +12,7 @@ use crate::workspace::{Workspace, output};
 /// The package that the bindings (tch 0.22) require; they refuse any other version.
 pub(crate) const PACKAGE: &str = "torch==2.9.0";
 /// Where the loader searches for shared libraries.
-const LOADER_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
+pub(crate) const LOADER_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
 #[derive(Debug, Args)]
 pub(crate) struct LibtorchOptions {
@@ -89,7 +89,7 @@ impl Libtorch {
 }
 
 /// A list of folders from the environment, with one prepended.
-fn before(variable: &str, folder: &Path) -> std::ffi::OsString {
+pub(crate) fn before(variable: &str, folder: &Path) -> std::ffi::OsString {
     let rest = std::env::var_os(variable).unwrap_or_default();
     let rest = std::env::split_paths(&rest).filter(|path| !path.as_os_str().is_empty());
     let all = std::iter::once(folder.to_owned()).chain(rest);
@@ -109,7 +109,7 @@ pub(crate) fn set_up(workspace: &Workspace, options: &LibtorchOptions) -> Result
         None => {
             let index = options.index_url.iter().flat_map(|url| ["--index-url", url]);
             let packages = [PACKAGE, "numpy", "setuptools"].into_iter().chain(index).map(AsRef::as_ref);
-            python::install(&workspace.target.join("libtorch/venv"), packages)?
+            python::install(&workspace.target.join("libtorch/venv"), "PyTorch", packages)?
         }
     };
     Libtorch::take(workspace, &python)?;

@@ -7,6 +7,7 @@ mod bench;
 mod beside;
 mod chaos;
 mod cli;
+mod cuda;
 mod doctor;
 mod forward;
 mod fuzz;
@@ -76,6 +77,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Fuzz(options) => fuzz::fuzz(&workspace, &options, profile.unwrap_or(Profile::Release)),
         Verb::NewObjective { name, path } => scaffold::new_objective(&workspace, &name, path.as_deref()),
         Verb::Libtorch(options) => libtorch::set_up(&workspace, &options),
+        Verb::Cuda => cuda::set_up(&workspace),
         Verb::Doctor => doctor::run(&workspace),
     }
 }

@@ -42,7 +42,7 @@ impl Environment {
     fn make(&self, workspace: &Workspace) -> Result<()> {
         let wanted = workspace.read(self.requirements)?;
         let file = workspace.root.join(self.requirements);
-        install(&self.folder, ["--requirement".as_ref(), file.as_os_str()])?;
+        install(&self.folder, "PyTorch", ["--requirement".as_ref(), file.as_os_str()])?;
         // Written last, so that a failed installation is repeated.
         let installed = self.installed();
         std::fs::write(&installed, wanted).with_context(|| format!("cannot write {}", installed.display()))
@@ -58,14 +58,14 @@ impl Environment {
     }
 }
 
-/// Creates a virtual environment, installs packages by pip's arguments, and returns its Python.
+/// Creates a virtual environment with `what`, installs packages by pip's arguments, and returns its Python.
 ///
 /// # Errors
 /// There is no Python 3 with venv, or packages cannot be installed.
-pub(crate) fn install<'a>(folder: &Path, packages: impl IntoIterator<Item = &'a OsStr>) -> Result<PathBuf> {
-    eprintln!("Making a Python environment with PyTorch in {}; this takes minutes.", folder.display());
+pub(crate) fn install<'a>(folder: &Path, what: &str, packages: impl IntoIterator<Item = &'a OsStr>) -> Result<PathBuf> {
+    eprintln!("Making a Python environment with {what} in {}; this takes minutes.", folder.display());
     execute(Command::new("python3").args(["-m", "venv"]).arg(folder))
-        .context("needs Python 3 with venv; --python names one that has PyTorch")?;
+        .context("needs Python 3 with venv; where PyTorch is wanted, --python names one that has it")?;
     let program = program(folder);
     if !program.is_file() {
         bail!("{} is not there; remove {} to make it again", program.display(), folder.display());
