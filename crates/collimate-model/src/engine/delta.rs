@@ -228,8 +228,10 @@ impl<B: FusedOps> Engine<'_, B> {
         let inputs = self.delta_projections(layer, x);
         let seen = Tensor::cat(vec![memory.tail.clone(), inputs.qkv.clone()], 1);
         memory.tail = seen.clone().narrow(1, width, (taps - 1) * width);
+        // burn-tch takes a transpose that nobody else holds for memory of its own: with one sequence it would write the products
+        // into the parameter.
         let weight = self.params[self.delta_ids(layer).convolution].clone().reshape([width, taps]).transpose();
-        let sums = (in_float32(seen).reshape([count, taps, width]) * weight.unsqueeze::<3>()).sum_dim(1);
+        let sums = (in_float32(seen).reshape([count, taps, width]) * weight.clone().unsqueeze::<3>()).sum_dim(1);
         let convolved = in_dtype(silu(sums.reshape([count, width])), x.dtype());
         let token = plain::DeltaToken::all(&shape, [convolved, inputs.decay, inputs.beta]);
         let heads = [count * shape.value_heads, shape.key_dim, shape.value_dim];

@@ -42,7 +42,9 @@ impl<B: FusedOps> Engine<'_, B> {
         let (a, b) = (Factor::transpose_of(&self.params[lora.a]), Factor::new(&self.params[lora.b]));
         let sum = B::multiply(Some(weight), lora.scale, b, a);
         let norms = (sum.clone() * sum).sum_dim(1).sqrt();
-        Lengths { factor: self.params[magnitude].clone().transpose() / norms.clone(), norms }
+        // burn-tch takes a transpose that nobody else holds for memory of its own, and would divide the parameter in place.
+        let magnitudes = self.params[magnitude].clone().transpose();
+        Lengths { factor: magnitudes.clone() / norms.clone(), norms }
     }
 
     /// The layer's output without its bias, given its input and that of A.

@@ -109,10 +109,6 @@ pub(super) enum Purpose {
     Forecast,
 }
 
-/// Backends whose training steps over recurrent layers agree with PyTorch's. On libtorch the second pass of a step changes weights
-/// (docs/log.md), and nobody has tried them on a GPU.
-const TRAINS_RECURRENT: [&str; 1] = ["flex"];
-
 /// The session that trains the recipe's model.
 ///
 /// # Errors
@@ -126,15 +122,6 @@ pub(super) fn session_draft(recipe: &Recipe, model: &Path, purpose: Purpose) -> 
         other => Err(other.into()),
     })?;
     let folder = ModelFolder::open(model)?;
-    let config = folder.config();
-    if config.linear_attention.is_some() && !TRAINS_RECURRENT.contains(&collimate_session::backend_name(recipe)) {
-        let message = format!(
-            "{} is trained on {} only so far; other backends score with it",
-            config.family.model_type,
-            TRAINS_RECURRENT.join(", ")
-        );
-        return Err(TrainError::RecipeValue { key: "backend", message });
-    }
     let training = match recipe.use_peft {
         true => Training::Lora(Box::new(lora_config(recipe, folder.config())?)),
         false => Training::Full,

@@ -11,9 +11,8 @@ use collimate_oracle::tolerances::{
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::training::is_recurrent;
 use super::{golden, golden_arg};
-use crate::harness::{Folder, backend, collimate, succeed};
+use crate::harness::{Folder, collimate, succeed};
 
 /// Rows of a golden file of log-probs, by prompt.
 pub(super) fn golden_groups(model: &str) -> Vec<Vec<Value>> {
@@ -142,9 +141,6 @@ fn training_is_that_of_pytorch_step_by_step() {
     let mut checked = Vec::new();
     for entry in fs::read_dir(golden("train")).expect("the golden runs") {
         let case = entry.expect("an entry").file_name().into_string().expect("a name");
-        if backend() != "flex" && is_recurrent(&case) {
-            continue;
-        }
         Case::open(&case).check();
         checked.push(case);
     }

@@ -91,17 +91,13 @@ fn every_step_agrees_with_pytorch(
     }
 }
 
-/// Whether a model, or a run named after it, has recurrent layers, which only flex trains.
+/// Whether a model, or a run named after it, has recurrent layers.
 pub(super) fn is_recurrent(name: &str) -> bool {
     name.contains("qwen3_5")
 }
 
 /// Changes how a run computes what it computes; false for a model that cannot be run so.
 pub(super) fn vary(recipe: &mut Recipe, variant: &str) -> bool {
-    let model = recipe.model_name_or_path.as_ref().map(|model| model.display().to_string()).unwrap_or_default();
-    if backend() != "flex" && is_recurrent(&model) {
-        return false;
-    }
     recipe.gradient_checkpointing = variant == "gradient_checkpointing";
     recipe.share_prompt = !variant.contains("separate");
     if variant.starts_with("several") {
