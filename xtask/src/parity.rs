@@ -15,14 +15,16 @@ use crate::test_run::TestRun;
 use crate::workspace::{Workspace, in_ci};
 
 /// Packages with tests that depend on the backend.
-const PACKAGES: [&str; 4] = ["collimate-backend", "collimate-model", "collimate-train", "collimate-tests"];
+const PACKAGES: [&str; 3] = ["collimate-backend", "collimate-model", "collimate-tests"];
+/// Their test executables that do.
+const EXECUTABLES: [&str; 5] = ["--lib", "--test", "public", "--test", "it"];
 /// Parts of these tests' names: comparisons with PyTorch, the seam between backends, and each backend's own operations.
 const NAMES: [&str; 4] = ["golden", "backend", "cube", "libtorch"];
 
 /// Arguments of `cargo test` for a backend other than flex; everything else is the same code as on flex.
 pub(crate) fn suite() -> Vec<OsString> {
     let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
-    packages.chain(["--"]).chain(NAMES).map(OsString::from).collect()
+    packages.chain(EXECUTABLES).chain(["--"]).chain(NAMES).map(OsString::from).collect()
 }
 
 /// The name of a backend's tests among the steps.
@@ -70,8 +72,11 @@ mod tests {
     #[test]
     fn the_suite_names_packages_and_tests() {
         let words: Vec<String> = suite().iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        let packages = "-p collimate-backend -p collimate-model -p collimate-train -p collimate-tests";
-        assert_eq!(words.join(" "), format!("{packages} -- golden backend cube libtorch"));
+        let packages = "-p collimate-backend -p collimate-model -p collimate-tests";
+        assert_eq!(
+            words.join(" "),
+            format!("{packages} --lib --test public --test it -- golden backend cube libtorch")
+        );
     }
 
     #[test]
