@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::{WriteError, write_atomically};
-use collimate_hf::{FAMILIES, HfError, HostTensor, ModelConfig, StorageDtype, WRAPPERS, write_safetensors};
+use collimate_hf::{FAMILIES, HfError, HostTensor, ModelConfig, WRAPPERS};
+use collimate_weights::{StorageDtype, write_safetensors};
 
 use crate::config::LoraConfig;
 use crate::json::CONFIG_FILE;

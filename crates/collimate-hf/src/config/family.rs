@@ -117,7 +117,7 @@ pub(crate) struct TensorNames {
 
 /// How the experts of a block are divided into tensors of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stacking {
+pub enum Stacking {
     /// A tensor for each matrix; or two for all experts, `gate_up_proj` [E, 2 · inner, D], gates above ups, and `down_proj`
     /// [E, D, inner], as some files have them.
     Apart,
@@ -156,6 +156,11 @@ impl Family {
     /// What precedes the number of an expert, within a block.
     pub fn experts_name(&self) -> &'static str {
         self.names.experts
+    }
+
+    /// How the experts of a block are divided into tensors of a file.
+    pub fn stacking(&self) -> Stacking {
+        self.names.stacking
     }
 
     /// Gate, up and down of an expert, after its number.

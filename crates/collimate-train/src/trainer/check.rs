@@ -17,12 +17,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
-use collimate_hf::{LinearSpec, ModelConfig, ModelFolder, linear_modules};
+use collimate_hf::{LinearSpec, ModelConfig, linear_modules};
 use collimate_objective::{Needs, Objective, registry};
 use collimate_peft::{LoraConfig, LoraTargets, ModulePattern, peft_default_targets};
 use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
 use collimate_store::StoreFolder;
 use collimate_text::TextTokenizer;
+use collimate_weights::ModelFolder;
 
 use super::folder::check_folder;
 use super::lora::add_settings;

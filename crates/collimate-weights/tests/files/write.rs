@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::ShardSize;
-use collimate_hf::{HfError, HostTensor, ModelConfig, StorageDtype, TensorSpec, WeightFiles, write_model};
+use collimate_hf::{HfError, HostTensor, ModelConfig, TensorSpec};
+use collimate_weights::{StorageDtype, WeightFiles, read_config, write_model};
 use rstest::rstest;
 use serde_json::json;
 
@@ -33,7 +34,7 @@ fn a_written_model_is_read_again_whatever_its_shards(#[case] max_shard_bytes: u6
     // Any order will do.
     let tensors = tiny_tensors(&config);
     write_model(&out, &config, tensors.iter().rev().cloned(), StorageDtype::BF16, size(max_shard_bytes)).unwrap();
-    let written = ModelConfig::from_dir(&out).unwrap();
+    let written = read_config(&out).unwrap();
     assert_eq!(written.dtype.as_deref(), Some("bfloat16"));
     assert_eq!(written.raw["extra"], json!({ "kept": true }));
     let weights = WeightFiles::open(&out).unwrap();

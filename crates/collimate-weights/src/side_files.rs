@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use collimate_files::{WriteError, is_there, write_atomically};
+use collimate_files::{WriteError, is_there, open_regular, write_atomically};
+use collimate_hf::HfError;
 
-use crate::error::HfError;
-use crate::plain_file::{self, is_of_model};
-
-/// Files that a merged or trained model inherits from its base.
-pub(crate) const SIDE_FILES: [&str; 16] = [
+/// Files beside configuration and weights, which are fetched with a model, and which a merged or trained model inherits from its
+/// base.
+pub const SIDE_FILES: [&str; 16] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -23,7 +22,7 @@ pub(crate) const SIDE_FILES: [&str; 16] = [
     "preprocessor_config.json",
     "processor_config.json",
     "video_preprocessor_config.json",
-    // Of other tokenizers than those that are read.
+    // Of other tokenizers than those that are read: copied as they are.
     "spiece.model",
     "tekken.json",
     "vocab.txt",
@@ -38,7 +37,7 @@ pub(crate) const SIDE_FILES: [&str; 16] = [
 pub fn side_files(from: &Path) -> Result<Vec<(&'static str, PathBuf)>, HfError> {
     let all = SIDE_FILES.into_iter().map(|name| (name, from.join(name)));
     let files: Vec<_> = all.filter(|(_, source)| is_there(source)).collect();
-    files.iter().try_for_each(|(_, source)| plain_file::open(source).map(drop))?;
+    files.iter().try_for_each(|(_, source)| open_regular(source).map(drop).map_err(HfError::io(source)))?;
     if let Some((_, outside)) = files.iter().find(|(_, source)| !is_of_model(from, source)) {
         return Err(HfError::LinkOutside { path: outside.clone() });
     }
@@ -67,4 +66,16 @@ pub fn copy_files(files: Vec<(&'static str, PathBuf)>, to: &Path) -> Result<Vec<
         copied.push(to.join(name));
     }
     Ok(copied)
+}
+
+/// Whether a file of a model's folder is the model's own, so that its bytes may be copied: it is in the folder, or links to
+/// a file beside the one that `config.json` links to, or to one of the same name. Folders of links have the first of these
+/// (a download cache's `blobs`), and folders that share a tokenizer the second.
+///
+/// Copying any other link would put a private file into the output, which may be published.
+fn is_of_model(dir: &Path, file: &Path) -> bool {
+    let (Ok(dir), Ok(target)) = (dir.canonicalize(), file.canonicalize()) else { return false };
+    let store = dir.join("config.json").canonicalize().ok();
+    let is_beside = store.as_deref().and_then(Path::parent).is_some_and(|store| target.starts_with(store));
+    target.starts_with(&dir) || is_beside || target.file_name() == file.file_name()
 }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use collimate_hf::{HfError, TensorSpec, WRAPPERS};
+
 use super::packed::Storage;
 use super::{WeightFiles, names};
-use crate::blocks::TensorSpec;
-use crate::error::HfError;
-use crate::wrapped::WRAPPERS;
 
 /// What [`WeightFiles::check`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use collimate_files::ShardSize;
-use collimate_hf::{
-    HfError, HostTensor, ModelConfig, StorageDtype, TensorSpec, WeightFiles, write_model, write_model_like,
-};
+use collimate_hf::{HfError, HostTensor, ModelConfig, TensorSpec};
+use collimate_weights::{StorageDtype, WeightFiles, read_config, write_model, write_model_like};
 use rstest::rstest;
 use safetensors::tensor::{TensorView, serialize_to_file};
 use safetensors::{Dtype, SafeTensors};
@@ -184,7 +183,7 @@ fn layers_that_predict_further_tokens_are_passed_over() {
     let checked = write_raw(dir.path(), &config, &tensors).check(&config.tensors()).unwrap();
     let written = tempfile::tempdir().unwrap();
     write_model(written.path(), &config, numbers(&config), StorageDtype::F32, ShardSize::default()).unwrap();
-    assert_eq!(ModelConfig::from_dir(written.path()).unwrap().raw["num_nextn_predict_layers"], json!(0));
+    assert_eq!(read_config(written.path()).unwrap().raw["num_nextn_predict_layers"], json!(0));
     let note = "passed over 1 tensor of layers from 2 on, which predict further tokens";
     assert!(checked.notes.iter().any(|found| found.ends_with(note)), "{:?}", checked.notes);
 }

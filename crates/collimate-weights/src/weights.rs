@@ -10,45 +10,18 @@ mod parts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use collimate_hf::{HfError, HostTensor, ShardError, StatedText, read_json};
 use collimate_quantized::QuantizationConfig;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
-use serde_json::Value;
 
 pub use self::check::WeightCheck;
 pub use self::kept::KeptTensor;
 use self::mapped::{MappedFile, finite};
 pub use self::packed::Storage;
 use self::parts::Part;
-use crate::error::{HfError, ShardError};
-use crate::fields::Fields;
-use crate::{plain_file, shards, wrapped};
-
-/// A float32 tensor in host memory.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostTensor {
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Its values in row-major order.
-    pub data: Vec<f32>,
-}
-
-impl HostTensor {
-    /// A tensor with the given values.
-    pub fn new(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Self {
-        let shape = shape.into();
-        debug_assert_eq!(shape.iter().product::<usize>(), data.len());
-        Self { shape, data }
-    }
-
-    /// A tensor of zeros.
-    pub fn zeros(shape: impl Into<Vec<usize>>) -> Self {
-        let shape = shape.into();
-        let data = vec![0.0; shape.iter().product()];
-        Self { shape, data }
-    }
-}
+use crate::shards;
 
 /// The embedding of every family, and that of a text model inside an image-and-text one.
 const EMBEDDINGS: [&str; 2] = ["model.embed_tokens.weight", "model.language_model.embed_tokens.weight"];
@@ -106,31 +79,31 @@ impl WeightFiles {
             weights.notes.push(format!("{dir}: {single} is read, {index} beside it is passed over"));
         }
         weights.rename()?;
-        let config = plain_file::read_json(&dir.join("config.json")).ok();
-        weights.take_out_of_wrapper(config.as_ref())?;
-        weights.tie(config.as_ref());
-        weights.divide(config.as_ref())?;
         // What cannot be read there is reported by whoever reads the configuration.
+        let path = dir.join("config.json");
+        let config = read_json(&path).ok();
+        let text = config.as_ref().and_then(|config| StatedText::of(&path, config));
+        let is_nested = text.as_ref().is_some_and(|text| text.wrapper.is_some());
+        if !is_nested {
+            weights.take_out_of_wrapper()?;
+        }
+        if let Some(text) = &text {
+            weights.tie(text);
+            weights.divide(text)?;
+        }
         let quantization = config.as_ref().and_then(|config| config.get("quantization_config"));
         weights.quantization = quantization.and_then(|value| QuantizationConfig::from_json(value).ok());
         Ok(weights)
     }
 
     /// A tied model may have been saved with its output layer alone, which is its embedding then, as in transformers.
-    fn tie(&mut self, config: Option<&Value>) {
+    fn tie(&mut self, text: &StatedText) {
         let head = self.holders.get_key_value("lm_head.weight");
         let head = head.map(|(name, head)| (head.file, head.stored.clone().unwrap_or_else(|| name.as_str().into())));
         let has_none = !EMBEDDINGS.iter().any(|name| self.holders.contains_key(*name));
-        let Some((file, stored)) = head.filter(|_| has_none) else { return };
-        let top = config.and_then(|config| Fields::top(&self.path, config).ok());
-        let text = top.and_then(|top| Some((top, wrapped::text_fields(top).ok()?)));
-        let is_tied = text.as_ref().and_then(|(top, text)| text.is_tied(*top, text.family()?).ok());
-        if is_tied == Some(true) {
-            let is_nested = text.is_some_and(|(_, text)| text.wrapper.is_some());
-            self.holders.insert(
-                EMBEDDINGS[usize::from(is_nested)].to_owned(),
-                Holder { file, stored: Some(stored), part: None },
-            );
+        if let Some((file, stored)) = head.filter(|_| has_none && text.is_tied) {
+            let embedding = EMBEDDINGS[usize::from(text.wrapper.is_some())];
+            self.holders.insert(embedding.to_owned(), Holder { file, stored: Some(stored), part: None });
         }
     }
 
@@ -142,9 +115,8 @@ impl WeightFiles {
     }
 
     /// transformers saves a text model that it took out of an image-and-text folder under that folder's names.
-    fn take_out_of_wrapper(&mut self, config: Option<&Value>) -> Result<(), HfError> {
-        let is_nested = config.is_some_and(|config| config.get(wrapped::TEXT).is_some());
-        if is_nested || EMBEDDINGS.map(|name| self.holders.contains_key(name)) != [false, true] {
+    fn take_out_of_wrapper(&mut self) -> Result<(), HfError> {
+        if EMBEDDINGS.map(|name| self.holders.contains_key(name)) != [false, true] {
             return Ok(());
         }
         let outside = |name: &String| match name.strip_prefix("model.language_model.") {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::wrapped::Wrapper;
+use collimate_hf::Wrapper;
 
 /// Parts of names that wrappers of modules leave.
 const WRAPPERS: [&str; 4] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module."];

@@ -1,3 +1,6 @@
+//! End-of-text tokens in the configurations of folders.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 
 use collimate_hf::{name_ends, named_ends};

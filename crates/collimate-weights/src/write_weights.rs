@@ -5,86 +5,15 @@ mod tensor_file;
 use std::path::Path;
 
 use collimate_files::{ShardSize, WriteError, write_atomically};
-use half::{bf16, f16};
-use safetensors::Dtype;
+use collimate_hf::{HfError, HostTensor, ModelConfig, TensorSpec};
 use serde_json::{Map, Value, json};
 
 use self::layout::{Layout, Whole};
 use self::tensor_file::TensorFile;
-use crate::blocks::TensorSpec;
-use crate::config::ModelConfig;
-use crate::error::HfError;
 use crate::shards;
 use crate::stacked::StoredTensor;
-use crate::weights::{HostTensor, WeightFiles};
-use crate::wrapped;
-
-/// The dtype in which weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StorageDtype {
-    /// float32.
-    F32,
-    /// bfloat16, rounded to nearest, ties to even.
-    BF16,
-    /// float16, rounded to nearest, ties to even.
-    F16,
-}
-
-impl StorageDtype {
-    /// Bytes of one value.
-    pub fn num_bytes(self) -> usize {
-        if self == Self::F32 { 4 } else { 2 }
-    }
-
-    /// Its name in `config.json`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::BF16 => "bfloat16",
-            Self::F16 => "float16",
-        }
-    }
-
-    /// The dtype with this name in `config.json` and recipes.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::F32, Self::BF16, Self::F16].into_iter().find(|dtype| dtype.name() == name)
-    }
-
-    /// The counterpart of a safetensors dtype, if any.
-    pub fn from_stored(dtype: Dtype) -> Option<Self> {
-        match dtype {
-            Dtype::F32 => Some(Self::F32),
-            Dtype::BF16 => Some(Self::BF16),
-            Dtype::F16 => Some(Self::F16),
-            _ => None,
-        }
-    }
-
-    /// The value read back after storing `value`.
-    pub fn round(self, value: f32) -> f32 {
-        match self {
-            Self::F32 => value,
-            Self::BF16 => bf16::from_f32(value).to_f32(),
-            Self::F16 => f16::from_f32(value).to_f32(),
-        }
-    }
-
-    fn header_name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::BF16 => "BF16",
-            Self::F16 => "F16",
-        }
-    }
-
-    fn encode(self, data: &[f32]) -> Vec<u8> {
-        match self {
-            Self::F32 => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Self::BF16 => data.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
-            Self::F16 => data.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
-        }
-    }
-}
+use crate::storage_dtype::StorageDtype;
+use crate::weights::WeightFiles;
 
 /// Writes tensors to one safetensors file, in the given order, with the metadata `{"format": "pt"}`.
 ///
@@ -112,8 +41,8 @@ pub fn write_safetensors_of(
     tensors: impl IntoIterator<Item = (String, HostTensor)>,
     dtype: StorageDtype,
 ) -> Result<(), HfError> {
-    let stored: Vec<_> = specs.iter().cloned().map(StoredTensor::whole).collect();
-    let mut file = TensorFile::create(path, &stored, &[], dtype)?;
+    let stored: Vec<_> = specs.iter().cloned().map(|spec| StoredTensor::whole(spec, dtype)).collect();
+    let mut file = TensorFile::create(path, &stored, &[])?;
     for (name, tensor) in tensors {
         file.put(&name, &tensor)?;
     }
@@ -165,7 +94,7 @@ fn write(
     std::fs::create_dir_all(dir).map_err(WriteError::at(dir))?;
     let layout = whole.layout(dtype, max_shard_size);
     no_other_weights(dir, &layout.names)?;
-    let mut files = layout.create(dir, dtype)?;
+    let mut files = layout.create(dir)?;
     let shard_of = layout.parameter_shards();
     for tensor in tensors {
         let (name, tensor) = tensor?;
@@ -181,7 +110,7 @@ fn write(
     if layout.names.len() > 1 {
         write_index(dir, &layout)?;
     }
-    let text = serde_json::to_string_pretty(&config_with_dtype(whole.config, dtype)).unwrap_or_default() + "\n";
+    let text = serde_json::to_string_pretty(&whole.config.raw_with_dtype(dtype.name())).unwrap_or_default() + "\n";
     Ok(write_atomically(&dir.join("config.json"), text.as_bytes())?)
 }
 
@@ -217,38 +146,6 @@ fn write_index(dir: &Path, layout: &Layout<'_>) -> Result<(), HfError> {
         "weight_map": weight_map,
     });
     Ok(write_atomically(&dir.join(shards::INDEX_FILE), format!("{index:#}\n").as_bytes())?)
-}
-
-impl ModelConfig {
-    /// The type that a tensor has in a file whose others are in `dtype`.
-    pub fn stored_dtype(&self, tensor: &str, dtype: StorageDtype) -> StorageDtype {
-        if self.keeps_float32(tensor) { StorageDtype::F32 } else { dtype }
-    }
-}
-
-/// The field with the number of layers that predict further tokens.
-const PREDICTORS: &str = "num_nextn_predict_layers";
-
-/// The model's own `config.json` with the new dtype, under whichever of the two keys it uses.
-fn config_with_dtype(config: &ModelConfig, dtype: StorageDtype) -> Value {
-    let mut raw = config.raw.clone();
-    if let Some(object) = raw.as_object_mut() {
-        let key = if object.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
-        object.insert(key.to_owned(), json!(dtype.name()));
-        // Layers that predict further tokens are not written.
-        if config.wrapper.is_none() && object.contains_key(PREDICTORS) {
-            object.insert(PREDICTORS.to_owned(), json!(0));
-        }
-    }
-    // A nested configuration that says it too must not say something else.
-    let mut text = raw.get_mut(wrapped::TEXT).filter(|_| config.wrapper.is_some());
-    for key in ["torch_dtype", "dtype"] {
-        let stated = text.as_deref().and_then(|text| text.get(key)).is_some();
-        if let Some(object) = text.as_deref_mut().and_then(Value::as_object_mut).filter(|_| stated) {
-            object.insert(key.to_owned(), json!(dtype.name()));
-        }
-    }
-    raw
 }
 
 /// Rejects a folder with weights in files that will not be overwritten: it would hold parts of two models.

@@ -1,9 +1,9 @@
 //! Tensors beside a text model, which are written again as they are.
 
+use collimate_hf::ModelConfig;
 use safetensors::Dtype;
 
 use super::WeightFiles;
-use crate::config::ModelConfig;
 
 /// A tensor that is kept as it is in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

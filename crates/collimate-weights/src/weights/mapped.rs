@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use collimate_files::open_regular;
+use collimate_hf::HfError;
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::{Advice, UncheckedAdvice};
 use safetensors::tensor::TensorInfo;
 
 use super::header::{self, Header};
-use crate::error::HfError;
-use crate::plain_file;
 
 /// A file, and where in it the data begins.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl AsRef<[u8]> for Shared {
 
 impl MappedFile {
     pub(super) fn open(path: &Path) -> Result<Self, HfError> {
-        let file = plain_file::open(path)?;
+        let file = open_regular(path).map_err(HfError::io(path))?;
         // SAFETY: the mapping is read-only. Its bytes change only if another process writes to the file in place;
         // Collimate itself writes new files and renames them, which leaves mapped ones unchanged.
         #[allow(unsafe_code)]

@@ -3,17 +3,14 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use collimate_hf::{HfError, StatedText};
 use collimate_quantized::{PackedMatrix, QuantizedError, read_experts};
 use safetensors::tensor::TensorInfo;
-use serde_json::Value;
 
 use super::mapped::MappedFile;
 use super::packed::{Storage, piece_of};
 use super::{Holder, WeightFiles};
-use crate::error::HfError;
-use crate::fields::Fields;
 use crate::stacked::{self, Place, View};
-use crate::wrapped;
 
 /// What names of packed experts end in.
 const CODES: &str = "_blocks";
@@ -62,14 +59,10 @@ fn gathered(view: &View, block: &[u8]) -> Vec<u8> {
 
 impl WeightFiles {
     /// Takes tensors that hold several experts apart, and passes over those of heads that predict further tokens.
-    pub(super) fn divide(&mut self, config: Option<&Value>) -> Result<(), HfError> {
-        // What cannot be read there is reported by whoever reads the configuration.
+    pub(super) fn divide(&mut self, text: &StatedText) -> Result<(), HfError> {
         let path = self.path.clone();
-        let text = config.and_then(|config| wrapped::text_fields(Fields::top(&path, config).ok()?).ok());
-        let Some((family, text)) = text.and_then(|text| Some((text.family()?, text))) else { return Ok(()) };
-        let (names, layers) = (&family.names, format!("{}.layers.", text.root(family)));
-        let count = |key: &str| text.fields.get(key).and_then(Value::as_u64);
-        if let (Some(num_layers), Some(1..)) = (count("num_hidden_layers"), count("num_nextn_predict_layers")) {
+        let layers = format!("{}.layers.", text.root());
+        if let Some(num_layers) = text.layers_before_predictors {
             self.pass_over_layers(&layers, num_layers);
         }
         let mut holders = BTreeMap::new();
@@ -82,7 +75,7 @@ impl WeightFiles {
         for (name, holder) in std::mem::take(&mut self.holders) {
             let stored = holder.stored.as_deref().unwrap_or(&name);
             let tensor = self.files[holder.file].header.info(stored).filter(|_| name.starts_with(&layers));
-            let parts = tensor.and_then(|tensor| Some((tensor, stacked::parts(names, &name, &tensor.shape)?)));
+            let parts = tensor.and_then(|tensor| Some((tensor, stacked::parts(text.family, &name, &tensor.shape)?)));
             let Some((tensor, parts)) = parts.filter(|(_, parts)| parts.len() <= left) else {
                 insert(name, holder)?;
                 continue;

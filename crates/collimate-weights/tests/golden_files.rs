@@ -3,10 +3,9 @@
 
 use std::path::PathBuf;
 
-use collimate_hf::{
-    Activation, Experts, ModelConfig, NormPlacement, QkNorm, RopeScaling, StorageDtype, WeightCheck, WeightFiles,
-};
+use collimate_hf::{Activation, Experts, NormPlacement, QkNorm, RopeScaling};
 use collimate_oracle::golden_dir;
+use collimate_weights::{StorageDtype, WeightCheck, WeightFiles, read_config};
 use rstest::rstest;
 
 fn golden(part: &str) -> PathBuf {
@@ -47,7 +46,7 @@ fn model_folders_pass_the_strict_check(
     #[case] num_parameters: usize,
 ) {
     let dir = golden("models").join(name);
-    let config = ModelConfig::from_dir(&dir).unwrap();
+    let config = read_config(&dir).unwrap();
     assert_eq!(config.family.model_type, model_type);
     assert_eq!(config.tie_word_embeddings, tied);
     assert_eq!(config.num_parameters(), num_parameters);
@@ -73,7 +72,7 @@ fn model_folders_pass_the_strict_check(
 #[case("mixtral", 2 * (2 * 64 * 64 + 2 * 32 * 64 + 2 * 3 * 64 * 112 + 4 * 64))]
 #[case("qwen3_moe", 2 * (2 * 64 * 64 + 2 * 32 * 64 + 2 * 3 * 64 * 48 + 6 * 64))]
 fn operations_are_those_of_a_tokens_matrices(#[case] name: &str, #[case] weights: u64) {
-    let config = ModelConfig::from_dir(&golden("models").join(name)).unwrap();
+    let config = read_config(&golden("models").join(name)).unwrap();
     assert_eq!(config.operations_per_token(), 2 * (weights + 640 * 64));
 }
 
@@ -90,7 +89,7 @@ fn sharded_bf16_weights_are_the_rounded_single_file() {
 
 #[test]
 fn both_generations_of_fields_are_read() {
-    let config = |name: &str| ModelConfig::from_dir(&golden("models").join(name)).unwrap();
+    let config = |name: &str| read_config(&golden("models").join(name)).unwrap();
     let new = config("qwen3");
     assert_eq!((new.rope_theta, new.rope_scaling), (10_000.0, RopeScaling::Default));
     assert_eq!((new.head_dim, new.qk_norm), (24, QkNorm::Head));
@@ -115,7 +114,7 @@ fn both_generations_of_fields_are_read() {
 
 #[test]
 fn what_only_some_architectures_have_is_read() {
-    let config = |name: &str| ModelConfig::from_dir(&golden("models").join(name)).unwrap();
+    let config = |name: &str| read_config(&golden("models").join(name)).unwrap();
     let smollm3 = config("smollm3");
     assert_eq!((smollm3.rotated_layers, smollm3.rope_theta), (vec![true, false], 2e6));
     let phi3 = config("phi3");

@@ -5,10 +5,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use collimate_hf::{HfError, ShardError, read_json};
 use serde_json::Value;
-
-use crate::error::{HfError, ShardError};
-use crate::plain_file::read_json;
 
 /// The file of a model that has only one.
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use collimate_hf::{HfError, HostTensor};
 use collimate_quantized::{
     Dtype as PackedDtype, FloatDtype, Format, PackedMatrix, QuantizedError, ScaleOrder, TensorPiece, Values,
     owner_of_sidecar, read, sidecar_names,
@@ -12,8 +13,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 
 use super::mapped::MappedFile;
-use super::{HostTensor, WeightFiles, finite, floats};
-use crate::error::HfError;
+use super::{WeightFiles, finite, floats};
 
 /// Numbers that are checked at once.
 const CHECKED: usize = 1 << 16;
@@ -215,7 +215,7 @@ fn float_dtype(dtype: Dtype) -> FloatDtype {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::write_weights::{StorageDtype, write_safetensors};
+    use crate::{StorageDtype, write_safetensors};
 
     #[test]
     fn a_number_that_is_not_finite_is_found_wherever_it_is() {

@@ -2,7 +2,8 @@ use std::fs;
 #[cfg(target_os = "linux")]
 use std::path::Path;
 
-use collimate_hf::{HfError, HostTensor, StorageDtype, TensorSpec, WeightCheck, WeightFiles, write_safetensors};
+use collimate_hf::{HfError, HostTensor, TensorSpec};
+use collimate_weights::{StorageDtype, WeightCheck, WeightFiles, write_safetensors};
 use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::json;

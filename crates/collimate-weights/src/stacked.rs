@@ -5,8 +5,9 @@
 
 use std::ops::Range;
 
-use crate::blocks::TensorSpec;
-use crate::config::{ModelConfig, Stacking, TensorNames};
+use collimate_hf::{Family, ModelConfig, Stacking, TensorSpec};
+
+use crate::storage_dtype::StorageDtype;
 
 /// Limit on the experts of one tensor: more are a broken file.
 const MOST_EXPERTS: usize = 100_000;
@@ -77,28 +78,27 @@ pub(crate) struct StoredPart {
 pub(crate) struct StoredTensor {
     pub(crate) spec: TensorSpec,
     pub(crate) parts: Vec<StoredPart>,
-    /// Whether it is in float32 whatever the others are in.
-    pub(crate) keeps_float32: bool,
+    pub(crate) dtype: StorageDtype,
 }
 
 impl StoredTensor {
     /// A tensor that is one parameter.
-    pub(crate) fn whole(spec: TensorSpec) -> Self {
+    pub(crate) fn whole(spec: TensorSpec, dtype: StorageDtype) -> Self {
         let part = StoredPart { name: spec.name.clone(), place: Place::Plain(View::whole(&spec.shape)) };
-        Self { parts: vec![part], spec, keeps_float32: false }
+        Self { parts: vec![part], spec, dtype }
     }
 }
 
 /// The parameters in a tensor with this name and shape in files of a family; `None` if it is not one of several experts, or
 /// has another shape.
-pub(crate) fn parts(names: &TensorNames, name: &str, shape: &[usize]) -> Option<Vec<StoredPart>> {
-    let (module, kind) = name.rsplit_once('.').filter(|(module, _)| module.ends_with(names.experts))?;
+pub(crate) fn parts(family: &Family, name: &str, shape: &[usize]) -> Option<Vec<StoredPart>> {
+    let (module, kind) = name.rsplit_once('.').filter(|(module, _)| module.ends_with(family.experts_name()))?;
     let count = *shape.first()?;
     if !(1..=MOST_EXPERTS).contains(&count) || shape.contains(&0) {
         return None;
     }
-    let [gate, up, down] = names.expert;
-    let is_apart = names.stacking == Stacking::Apart;
+    let [gate, up, down] = family.expert_names();
+    let is_apart = family.stacking() == Stacking::Apart;
     let (linears, packed): (&[&str], _) = match kind {
         "gate_up_proj" => (&[gate, up], false),
         "down_proj" => (&[down], false),
@@ -146,23 +146,23 @@ fn view(part: &[usize], [expert, index, step]: [usize; 3]) -> View {
     View { shape, block: expert * size..(expert + 1) * size, first: index, strides }
 }
 
-/// The tensors that a file of this model has, and the parameters in them.
-pub(crate) fn stored_tensors(config: &ModelConfig) -> Vec<StoredTensor> {
-    let (names, specs) = (&config.family.names, config.tensors());
-    let whole = |spec: TensorSpec| StoredTensor {
-        keeps_float32: config.keeps_float32(&spec.name),
-        ..StoredTensor::whole(spec)
+/// The tensors that a file of this model has, most of them in `dtype`, and the parameters in them.
+pub(crate) fn stored_tensors(config: &ModelConfig, dtype: StorageDtype) -> Vec<StoredTensor> {
+    let (family, specs) = (config.family, config.tensors());
+    let whole = |spec: TensorSpec| {
+        let dtype = dtype.of(config, &spec.name);
+        StoredTensor::whole(spec, dtype)
     };
-    let Some(experts) = config.experts.filter(|_| names.stacking != Stacking::Apart) else {
+    let Some(experts) = config.experts.filter(|_| family.stacking() != Stacking::Apart) else {
         return specs.into_iter().map(whole).collect();
     };
     let [count, width, inner] = [experts.count, config.hidden_size, experts.intermediate_size];
     let mut stored: Vec<StoredTensor> = Vec::new();
     for spec in specs {
-        let module =
-            spec.name.find(&format!(".{}.0.", names.experts)).map(|at| &spec.name[..at + 1 + names.experts.len()]);
+        let (name, inside) = (family.experts_name(), &spec.name);
+        let module = inside.find(&format!(".{name}.0.")).map(|at| &inside[..at + 1 + name.len()]);
         let Some(module) = module else {
-            if !spec.name.contains(&format!(".{}.", names.experts)) {
+            if !spec.name.contains(&format!(".{name}.")) {
                 stored.push(whole(spec));
             }
             continue;
@@ -179,7 +179,7 @@ pub(crate) fn stored_tensors(config: &ModelConfig) -> Vec<StoredTensor> {
         ];
         stored.extend(shapes.into_iter().filter_map(|(kind, shape)| {
             let spec = TensorSpec::new(format!("{module}.{kind}"), shape);
-            Some(StoredTensor { parts: parts(names, &spec.name, shape)?, spec, keeps_float32: false })
+            Some(StoredTensor { parts: parts(family, &spec.name, shape)?, spec, dtype })
         }));
     }
     stored
@@ -209,7 +209,7 @@ mod tests {
         let specs: BTreeMap<String, Vec<usize>> =
             config.tensors().into_iter().map(|spec| (spec.name, spec.shape)).collect();
         let mut found = BTreeMap::new();
-        for stored in stored_tensors(&config) {
+        for stored in stored_tensors(&config, StorageDtype::F32) {
             let mut taken = vec![false; stored.spec.num_elements()];
             for part in stored.parts {
                 let Place::Plain(view) = part.place else { panic!("{} is packed", part.name) };
@@ -221,15 +221,16 @@ mod tests {
             assert!(taken.iter().all(|taken| *taken), "{} has numbers of nobody", stored.spec.name);
         }
         assert_eq!(found, specs);
-        let names: Vec<String> = stored_tensors(&config).into_iter().map(|stored| stored.spec.name).collect();
+        let names: Vec<String> =
+            stored_tensors(&config, StorageDtype::F32).into_iter().map(|stored| stored.spec.name).collect();
         assert_eq!(names.iter().filter(|name| name.contains(".experts.")).count(), 2 * 4);
     }
 
     /// transformers' `gate, up = gate_up[..., ::2], gate_up[..., 1::2]` of `x @ gate_up_proj[expert]`.
     #[test]
     fn gates_are_even_columns_and_ups_odd_ones() {
-        let names = &config().family.names;
-        let parts = parts(names, "model.layers.1.mlp.experts.gate_up_proj", &[3, 4, 6]).unwrap();
+        let family = config().family;
+        let parts = parts(family, "model.layers.1.mlp.experts.gate_up_proj", &[3, 4, 6]).unwrap();
         assert_eq!(parts[3].name, "model.layers.1.mlp.experts.1.up_proj.weight");
         let Place::Plain(view) = &parts[3].place else { panic!("plain numbers") };
         assert_eq!((view.shape.as_slice(), view.block.clone()), (&[3, 4][..], 24..48));
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn other_tensors_and_shapes_are_left_alone() {
-        let names = &config().family.names;
+        let family = config().family;
         for (name, shape) in [
             ("model.layers.1.mlp.experts.gate_up_proj", &[3, 4, 5][..]),
             ("model.layers.1.mlp.experts.gate_up_proj", &[3, 4]),
@@ -250,9 +251,9 @@ mod tests {
             ("model.layers.1.mlp.router.weight", &[3, 4]),
             ("gate_up_proj", &[3, 4, 6]),
         ] {
-            assert_eq!(parts(names, name, shape), None, "{name} {shape:?}");
+            assert_eq!(parts(family, name, shape), None, "{name} {shape:?}");
         }
-        let packed = parts(names, "model.layers.0.mlp.experts.gate_up_proj_blocks", &[3, 6, 2, 16]).unwrap();
+        let packed = parts(family, "model.layers.0.mlp.experts.gate_up_proj_blocks", &[3, 6, 2, 16]).unwrap();
         assert_eq!(packed.len(), 6);
         assert_eq!(packed[1].place, Place::Packed { expert: 0, first_row: Some(1) });
     }

@@ -5,12 +5,12 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use collimate_files::{AtomicFile, WriteError};
+use collimate_hf::{HfError, HostTensor, UnsavedError};
 use serde_json::{Map, Value, json};
 
-use super::StorageDtype;
-use crate::error::{HfError, UnsavedError};
 use crate::stacked::{Place, StoredPart, StoredTensor, View};
-use crate::weights::{HostTensor, KeptTensor};
+use crate::storage_dtype::StorageDtype;
+use crate::weights::KeptTensor;
 
 /// A safetensors file being written: first the header, then each tensor at its offset, in any order.
 pub(super) struct TensorFile {
@@ -39,18 +39,12 @@ struct Block {
 
 impl TensorFile {
     /// A file of tensors that are yet to come, and of others that are written as they are.
-    pub(super) fn create(
-        path: &Path,
-        tensors: &[StoredTensor],
-        kept: &[KeptTensor<'_>],
-        dtype: StorageDtype,
-    ) -> Result<Self, HfError> {
+    pub(super) fn create(path: &Path, tensors: &[StoredTensor], kept: &[KeptTensor<'_>]) -> Result<Self, HfError> {
         let mut header = Map::new();
         header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
         let mut slots = BTreeMap::new();
         let mut offset = 0;
-        for StoredTensor { spec, parts, keeps_float32 } in tensors {
-            let dtype = if *keeps_float32 { StorageDtype::F32 } else { dtype };
+        for StoredTensor { spec, parts, dtype } in tensors {
             let end = offset + spec.num_elements() * dtype.num_bytes();
             let entry = json!({ "dtype": dtype.header_name(), "shape": spec.shape, "data_offsets": [offset, end] });
             if header.insert(spec.name.clone(), entry).is_some() {
@@ -59,7 +53,7 @@ impl TensorFile {
             for StoredPart { name, place } in parts {
                 let Place::Plain(view) = place else { continue };
                 let start = offset + view.block.start * dtype.num_bytes();
-                slots.insert(name.clone(), Slot { view: view.clone(), dtype, offset: start as u64 });
+                slots.insert(name.clone(), Slot { view: view.clone(), dtype: *dtype, offset: start as u64 });
             }
             offset = end;
         }

@@ -5,13 +5,12 @@ use std::ops::Range;
 use std::path::Path;
 
 use collimate_files::ShardSize;
+use collimate_hf::{HfError, ModelConfig};
 
-use super::StorageDtype;
 use super::tensor_file::TensorFile;
-use crate::config::ModelConfig;
-use crate::error::HfError;
 use crate::shards;
 use crate::stacked::{StoredTensor, stored_tensors};
+use crate::storage_dtype::StorageDtype;
 use crate::weights::{KeptTensor, WeightFiles};
 
 /// A model, and the files that it was read from.
@@ -32,16 +31,13 @@ impl<'a> Whole<'a> {
 
     /// Where each tensor goes.
     pub(super) fn layout(&self, dtype: StorageDtype, max_shard_size: ShardSize) -> Layout<'a> {
-        let mut tensors = stored_tensors(self.config);
+        let mut tensors = stored_tensors(self.config, dtype);
         for tensor in &mut tensors {
             tensor.spec.name = self.stored_name(&tensor.spec.name);
             tensor.parts.iter_mut().for_each(|part| part.name = self.stored_name(&part.name));
         }
         let kept = self.kept();
-        let own = tensors.iter().map(|tensor| {
-            let dtype = if tensor.keeps_float32 { StorageDtype::F32 } else { dtype };
-            tensor.spec.num_elements() * dtype.num_bytes()
-        });
+        let own = tensors.iter().map(|tensor| tensor.spec.num_elements() * tensor.dtype.num_bytes());
         let sizes: Vec<_> = own.chain(kept.iter().map(|tensor| tensor.bytes.len())).collect();
         let ranges = shards::divide(&sizes, max_shard_size.bytes());
         let names = (1..=ranges.len()).map(|number| shards::file_name(number, ranges.len())).collect();
@@ -61,12 +57,12 @@ pub(super) struct Layout<'a> {
 
 impl Layout<'_> {
     /// Creates the files, with what is kept in them.
-    pub(super) fn create(&self, dir: &Path, dtype: StorageDtype) -> Result<Vec<TensorFile>, HfError> {
+    pub(super) fn create(&self, dir: &Path) -> Result<Vec<TensorFile>, HfError> {
         let own = self.tensors.len();
         let create = |(range, name): (&Range<usize>, &String)| {
             let tensors = &self.tensors[range.start.min(own)..range.end.min(own)];
             let kept = &self.kept[range.start.max(own) - own..range.end.max(own) - own];
-            TensorFile::create(&dir.join(name), tensors, kept, dtype)
+            TensorFile::create(&dir.join(name), tensors, kept)
         };
         self.ranges.iter().zip(&self.names).map(create).collect()
     }
