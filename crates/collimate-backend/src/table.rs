@@ -19,14 +19,24 @@ pub struct BackendInfo {
     pub summary: &'static str,
     /// Whether this build contains it.
     pub compiled: bool,
+    /// Whether its training steps over recurrent layers agree with PyTorch's.
+    pub trains_recurrent: bool,
 }
 
-/// Makes [`BACKENDS`] and [`with_backend`] from rows of name, condition, type and summary.
+/// Whether a backend trains recurrent layers, for the table.
+const RECURRENT: bool = true;
+const NOT_RECURRENT: bool = false;
+
+/// Makes [`BACKENDS`] and [`with_backend`] from rows of name, condition, type, whether recurrent layers are trained, and summary.
 macro_rules! backends {
-    ($($name:literal, $condition:meta, $backend:ty, $summary:literal;)*) => {
+    ($($name:literal, $condition:meta, $backend:ty, $trains_recurrent:expr, $summary:literal;)*) => {
         /// Every backend known to this version.
-        pub const BACKENDS: &[BackendInfo] =
-            &[$(BackendInfo { name: $name, summary: $summary, compiled: cfg!($condition) }),*];
+        pub const BACKENDS: &[BackendInfo] = &[$(BackendInfo {
+            name: $name,
+            summary: $summary,
+            compiled: cfg!($condition),
+            trains_recurrent: $trains_recurrent,
+        }),*];
 
         /// Turns a backend's name into its type; the only place that does.
         fn with_backend<V: Visitor>(name: &str, visitor: V) -> Result<V::Output, BackendError> {
@@ -42,11 +52,13 @@ macro_rules! backends {
 }
 
 backends! {
-    "flex", all(), burn_flex::Flex, "burn's pure-Rust CPU backend, in every build";
-    "libtorch", feature = "libtorch", burn_tch::LibTorch, "PyTorch's library, on CPUs and NVIDIA GPUs";
-    "cuda", feature = "cuda", burn_cuda::Cuda,
+    "flex", all(), burn_flex::Flex, RECURRENT, "burn's pure-Rust CPU backend, in every build";
+    // The second pass of a step over recurrent layers changes weights there (docs/log.md).
+    "libtorch", feature = "libtorch", burn_tch::LibTorch, NOT_RECURRENT, "PyTorch's library, on CPUs and NVIDIA GPUs";
+    // Nobody has tried them on a GPU.
+    "cuda", feature = "cuda", burn_cuda::Cuda, NOT_RECURRENT,
         "CubeCL's kernels on NVIDIA GPUs; needs the driver, and of the CUDA toolkit NVRTC and the headers";
-    "wgpu", feature = "wgpu", burn_wgpu::Wgpu, "CubeCL's kernels through Vulkan or Metal";
+    "wgpu", feature = "wgpu", burn_wgpu::Wgpu, NOT_RECURRENT, "CubeCL's kernels through Vulkan or Metal";
 }
 
 /// What to do with a backend once its type is known.
