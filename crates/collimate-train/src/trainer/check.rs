@@ -13,11 +13,10 @@
 //! 8. memory and disk again, now with the data's lengths and steps
 
 use collimate_data::{counted, either};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use collimate_backend::BackendError;
-use collimate_hf::{LinearSpec, ModelConfig, linear_modules};
+use collimate_backend::{BACKENDS, BackendError};
+use collimate_hf::ModelConfig;
 use collimate_objective::{Needs, Objective, registry};
 use collimate_peft::{LoraConfig, LoraTargets, ModulePattern, peft_default_targets};
 use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
@@ -110,10 +109,6 @@ pub(super) enum Purpose {
     Forecast,
 }
 
-/// Backends whose training steps over recurrent layers agree with PyTorch's. On libtorch the second pass of a step changes weights
-/// (docs/log.md), and nobody has tried them on a GPU.
-const TRAINS_RECURRENT: [&str; 1] = ["flex"];
-
 /// The session that trains the recipe's model.
 ///
 /// # Errors
@@ -128,19 +123,26 @@ pub(super) fn session_draft(recipe: &Recipe, model: &Path, purpose: Purpose) -> 
     })?;
     let folder = ModelFolder::open(model)?;
     let config = folder.config();
-    if config.linear_attention.is_some() && !TRAINS_RECURRENT.contains(&collimate_session::backend_name(recipe)) {
-        let message = format!(
-            "{} is trained on {} only so far; other backends score with it",
-            config.family.model_type,
-            TRAINS_RECURRENT.join(", ")
-        );
-        return Err(TrainError::RecipeValue { key: "backend", message });
+    if config.linear_attention.is_some() {
+        check_recurrent(recipe, config)?;
     }
     let training = match recipe.use_peft {
         true => Training::Lora(Box::new(lora_config(recipe, folder.config())?)),
         false => Training::Full,
     };
     Ok(SessionDraft::new(folder, SessionOptions { training, seed: recipe.seed, ..options }, memory)?)
+}
+
+/// Rejects a backend whose training steps over recurrent layers are not known to be right.
+fn check_recurrent(recipe: &Recipe, config: &ModelConfig) -> Result<(), TrainError> {
+    let backend = collimate_session::backend_name(recipe);
+    let trained_on: Vec<_> = BACKENDS.iter().filter(|known| known.trains_recurrent).map(|known| known.name).collect();
+    if trained_on.contains(&backend) {
+        return Ok(());
+    }
+    let (family, names) = (config.family.model_type, trained_on.join(", "));
+    let message = format!("{family} is trained on {names} only so far; other backends score with it");
+    Err(TrainError::RecipeValue { key: "backend", message })
 }
 
 fn lora_config(recipe: &Recipe, model: &ModelConfig) -> Result<LoraConfig, TrainError> {
@@ -151,34 +153,14 @@ fn lora_config(recipe: &Recipe, model: &ModelConfig) -> Result<LoraConfig, Train
         // The adapter has its own modules, which are checked when it is read.
         return Ok(config);
     }
+    config.targets = config.resolved_targets(model)?;
     // Rejects names that the model does not have.
     config.target_modules(model)?;
     Ok(config)
 }
 
-/// The last parts of names that adaptable layers of experts and layers beside them have both.
-fn names_of_experts_and_others(model: &ModelConfig) -> BTreeSet<String> {
-    let adaptable = linear_modules(model).into_iter().filter(|linear| linear.is_adaptable);
-    let leaf = |linear: &LinearSpec| linear.module.rsplit('.').next().unwrap_or_default().to_owned();
-    let (experts, others): (Vec<_>, Vec<_>) = adaptable.partition(|linear| linear.module.contains(".experts."));
-    let others: BTreeSet<String> = others.iter().map(leaf).collect();
-    experts.iter().map(leaf).filter(|name| others.contains(name)).collect()
-}
-
 fn lora_targets(recipe: &Recipe, model: &ModelConfig) -> Result<LoraTargets, TrainError> {
     let refused = |message| TrainError::RecipeValue { key: "lora_target_modules", message };
-    let shared = names_of_experts_and_others(model);
-    let is_shared = |name: &String| shared.iter().any(|leaf| name == leaf || name.ends_with(&format!(".{leaf}")));
-    let all = recipe.lora_target_modules == TargetModules::AllLinear;
-    let named = matches!(&recipe.lora_target_modules, TargetModules::Names(names) if names.iter().any(is_shared));
-    if recipe.adapter.is_none() && !shared.is_empty() && (all || named) {
-        return Err(refused(format!(
-            "PEFT would adapt the experts alone by {}, which other layers of {} have too: name the layers of attention, as in \
-             [q_proj, k_proj, v_proj, o_proj]",
-            shared.iter().cloned().collect::<Vec<_>>().join(", "),
-            model.family.model_type
-        )));
-    }
     match &recipe.lora_target_modules {
         TargetModules::AllLinear => Ok(LoraTargets::AllLinear),
         TargetModules::Names(names) => Ok(LoraTargets::Names(names.clone())),
