@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod parts;
+mod static_fp8;
 mod weights;
 mod write;
