@@ -98,7 +98,7 @@ fn mixtures(criterion: &mut Criterion) {
     bench.sample_size(10).throughput(Throughput::Elements(tokens as u64));
     for (name, model) in &mut models {
         bench.bench_function(BenchmarkId::new("score", *name), |b| {
-            b.iter(|| black_box(model.score(&batch, true, None)))
+            b.iter(|| black_box(model.score(&batch, true, None).expect("log-probs")))
         });
     }
     for (name, model) in &mut models {

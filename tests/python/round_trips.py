@@ -35,6 +35,10 @@ CHANGE = 100 * LOGPS
 # Small enough that a tiny model is divided.
 SHARD = "100KB"
 HERE = pathlib.Path(__file__).parent
+# Mixtures whose experts PEFT adapts by the names that they had before transformers 5, and others.
+GATED = ["gate_proj", "up_proj", "down_proj"]
+EXPERTS = {"mixtral": ["w1", "w2", "w3"], "qwen3_moe": GATED, "glm4_moe": GATED}
+STACKED = ("gpt_oss", "qwen3_5_moe_text")
 
 
 class Family:
@@ -53,9 +57,7 @@ class Family:
 
     @functools.cached_property
     def adapter(self):
-        # By the names of layers that glm4_moe has beside its experts PEFT adapts the experts alone, so train refuses them.
-        named = {"lora_target_modules": "[q_proj,k_proj,v_proj,o_proj]"} if self.name == "glm4_moe" else {}
-        return self.program.train(self.base, self.data, self.folder / "adapter", use_peft="true", lora_r=4, **named)
+        return self.program.train(self.base, self.data, self.folder / "adapter", use_peft="true", lora_r=4)
 
     @functools.cached_property
     def merged(self):
@@ -88,7 +90,17 @@ class Family:
             "layers": {"target_modules": self.targets, "layers_to_transform": [1], "layers_pattern": ["layers"]},
             "head": {"target_modules": [first, "lm_head"]},
             "copies": {"target_modules": [first], "modules_to_save": ["lm_head", "embed_tokens"]},
-        }
+        } | self.adapters_of_experts()
+
+    def adapters_of_experts(self):
+        """Of experts by their old names, and of the parameters that transformers holds them in; of nothing else by these names."""
+        first = self.targets[0]
+        by_name = {"target_modules": [first, *EXPERTS[self.name]]} if self.name in EXPERTS else None
+        parameters = {"target_modules": [first], "target_parameters": ["experts.gate_up_proj", "experts.down_proj"]}
+        one = {"target_modules": [first], "target_parameters": ["down_proj"], "rank_pattern": {r".*\.down_proj": 2}}
+        everything = {"target_modules": "all-linear"}
+        kinds = {"experts": by_name, "parameters": parameters, "parameter": one, "all": everything}
+        return {kind: settings for kind, settings in kinds.items() if settings and self.name in (*EXPERTS, *STACKED)}
 
     @functools.cached_property
     def full(self):

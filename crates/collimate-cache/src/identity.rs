@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use blake3::{Hash, Hasher};
 use collimate_files::{open_regular, read_text};
-use collimate_hf::{HfError, WeightFiles};
+use collimate_hf::HfError;
+use collimate_weights::WeightFiles;
 use serde_json::Value;
 
 /// Bytes of a file to read and hash at a time.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use collimate_hf::{ModelConfig, WeightFiles, side_files};
 use collimate_peft::Adapter;
+use collimate_weights::{WeightFiles, read_config, side_files};
 
 use crate::blocks::GgufType;
 use crate::error::GgufError;
@@ -53,7 +53,7 @@ pub fn export_gguf(
     write::refuse_taken(output)?;
     // Tokenizer and template become part of the file, so a link out of the folder would publish a private file.
     side_files(model_dir)?;
-    let base = ModelConfig::from_dir(model_dir)?;
+    let base = read_config(model_dir)?;
     let files = WeightFiles::open(model_dir)?;
     let checked = files.check(&base.tensors())?;
     let adapter = adapter_dir.map(|dir| Adapter::read(dir, &base)).transpose()?;

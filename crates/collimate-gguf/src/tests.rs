@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_files::ShardSize;
-use collimate_hf::{HfError, HostTensor, ModelConfig, StorageDtype, write_model};
+use collimate_hf::{HfError, HostTensor, ModelConfig};
 use collimate_oracle::gguf::{Found, GgufFile};
 use collimate_peft::{Adapter, LoraConfig, LoraTargets};
+use collimate_weights::{StorageDtype, write_model};
 use rstest::rstest;
 use serde_json::{Value as Json, json};
 

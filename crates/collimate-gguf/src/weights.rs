@@ -1,7 +1,8 @@
 //! A model's weights, with or without an adapter.
 
-use collimate_hf::{HfError, HostTensor, ModelConfig, WeightFiles};
+use collimate_hf::{HfError, HostTensor, ModelConfig};
 use collimate_peft::{Adapter, merged_tensor};
+use collimate_weights::WeightFiles;
 
 /// A model's weights as written to the file, one tensor at a time, with the adapter's product added.
 pub(crate) struct Weights {

@@ -26,8 +26,6 @@ pub struct LinearSpec {
     pub out_features: usize,
     /// Whether it has a bias, \[out\].
     pub bias: bool,
-    /// Whether LoRA can attach to it. PEFT has no matrices for what transformers holds as bare parameters.
-    pub is_adaptable: bool,
 }
 
 /// The tensors of one block.

@@ -10,11 +10,11 @@ use collimate_quantized::QuantizationConfig;
 use serde_json::Value;
 
 pub use self::experts::{ExpertGroups, Experts, RouterScores, SharedExpert};
-pub(crate) use self::family::{BiasRule, Defaults, HalfNames, JointNames, Stacking, TensorNames};
-pub use self::family::{Family, GgufFamily, GgufRefusal, GgufValue};
+pub(crate) use self::family::{BiasRule, Defaults, HalfNames, JointNames, TensorNames};
+pub use self::family::{Family, GgufFamily, GgufRefusal, GgufValue, Stacking};
 pub use self::linear::LinearAttention;
 use crate::rope::{QueryGrowth, RopeScaling, WindowRope};
-use crate::wrapped::{self, Wrapper};
+use crate::wrapped::{self, PREDICTORS, Wrapper};
 
 /// The non-linearity of the gated feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +228,27 @@ impl ModelConfig {
             object.insert("tie_word_embeddings".to_owned(), false.into());
         }
         config
+    }
+
+    /// The model's own `config.json` with another dtype, under whichever of the two keys it uses, for a folder without the layers
+    /// that predict further tokens.
+    pub fn raw_with_dtype(&self, dtype: &str) -> Value {
+        let mut raw = self.raw.clone();
+        if let Some(object) = raw.as_object_mut() {
+            let key = if object.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+            object.insert(key.to_owned(), dtype.into());
+            if self.wrapper.is_none() && object.contains_key(PREDICTORS) {
+                object.insert(PREDICTORS.to_owned(), 0.into());
+            }
+        }
+        // A nested configuration that says it too must not say something else.
+        let mut text = raw.get_mut(wrapped::TEXT).filter(|_| self.wrapper.is_some());
+        for key in ["torch_dtype", "dtype"] {
+            if let Some(stated) = text.as_deref_mut().and_then(|text| text.get_mut(key)) {
+                *stated = dtype.into();
+            }
+        }
+        raw
     }
 
     /// Sets a field, of the text model's own object where it is nested.

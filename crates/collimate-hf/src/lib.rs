@@ -1,11 +1,11 @@
-//! Hugging Face folders: a model on disk, without computing anything.
+//! What Hugging Face's `config.json` says of a model, without computing anything.
 //!
-//! The crate reads and checks `config.json`, knows the names and shapes of every tensor, and maps and writes safetensors
-//! files. It must not know burn, devices, how a model is computed, or adapters beyond what can be wrong with them. Everything downloaded is untrusted: files are bounded in size, names are checked, and nothing in a folder is
-//! ever executed.
+//! The crate reads and checks configurations, and knows the names and shapes of every tensor; the files of weights are for
+//! `collimate-weights`. It must not know burn, devices, how a model is computed, or adapters beyond what can be wrong with them.
+//! Everything downloaded is untrusted: files are bounded in size, and nothing in a folder is ever executed.
 //!
 //! Start with [`ModelConfig`], the configuration of a decoder; [`Family`], everything that distinguishes one architecture
-//! from another; and [`WeightFiles`], the tensors of a folder.
+//! from another; and [`TensorSpec`], the name and shape of a tensor.
 //!
 //! ```
 //! use std::path::Path;
@@ -34,42 +34,29 @@ mod error;
 mod experts;
 mod families;
 mod fields;
+mod host_tensor;
 mod layers;
 mod limits;
-mod model_file;
-mod model_folder;
 mod nearest;
 mod plain_file;
 mod quantization;
 mod read;
 mod rope;
-mod shards;
-mod side_files;
-mod stacked;
-mod weights;
 mod window_rope;
 mod wrapped;
-mod write_weights;
 
 pub use blocks::{
     Block, DeltaNet, FeedForward, Gated, HalfNorms, Joint, LinearSpec, Shared, TensorSpec, linear_modules,
 };
 pub use config::{
     Activation, AttentionBias, ClampedGate, ExpertGroups, Experts, Family, GgufFamily, GgufRefusal, GgufValue,
-    LinearAttention, ModelConfig, NormPlacement, QkNorm, RouterScores, SharedExpert,
+    LinearAttention, ModelConfig, NormPlacement, QkNorm, RouterScores, SharedExpert, Stacking,
 };
 pub use ends::{name_ends, named_ends};
 pub use error::{AdapterError, HfError, ShardError, UnsavedError};
 pub use families::FAMILIES;
 pub use fields::Fields;
-pub use model_file::is_model_file;
-pub use model_folder::ModelFolder;
+pub use host_tensor::HostTensor;
 pub use plain_file::{read_bounded, read_json};
 pub use rope::{QueryGrowth, RopeScaling, WindowRope};
-pub use shards::{has_weights, pickle_in};
-pub use side_files::{copy_files, copy_side_files, side_files};
-pub use weights::{HostTensor, KeptTensor, Storage, WeightCheck, WeightFiles};
-pub use wrapped::{WRAPPERS, Wrapper};
-pub use write_weights::{
-    StorageDtype, check_output, write_model, write_model_like, write_safetensors, write_safetensors_of,
-};
+pub use wrapped::{StatedText, WRAPPERS, Wrapper};

@@ -6,7 +6,6 @@ use crate::blocks::{FeedForward, LinearSpec};
 use crate::config::{Family, ModelConfig, Stacking};
 use crate::error::HfError;
 use crate::fields::Fields;
-use crate::model_folder::LazyFiles;
 
 /// Columns of a group where a file says that there are no groups: the format's usual number, for forecasts only.
 const USUAL_GROUP: usize = 128;
@@ -50,17 +49,6 @@ impl ModelConfig {
             weights.extend(block.linears().into_iter().filter(|linear| Some(&linear.module) != router).map(weight));
         }
         weights
-    }
-
-    /// The same configuration with the weights that are packed in a folder's files: configurations are not precise there.
-    pub(crate) fn packed_in(mut self, files: &mut LazyFiles) -> Self {
-        if self.quantization.is_none() {
-            return self;
-        }
-        let Some(weights) = files.get() else { return self };
-        let linears = self.packable_weights().into_iter();
-        self.unpacked_weights = linears.filter(|weight| !weights.is_packed(weight)).collect();
-        self
     }
 
     /// The format of a weight that may be packed; `None` if it is not.

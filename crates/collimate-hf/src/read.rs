@@ -9,28 +9,20 @@ use crate::config::{Activation, AttentionBias, BiasRule, Defaults, Family, Joint
 use crate::error::HfError;
 use crate::families::FAMILIES;
 use crate::fields::Fields;
-use crate::model_folder::{LazyFiles, ModelFolder};
 use crate::plain_file::read_json;
 use crate::rope::{self, RopeFields, RopeScaling};
 use crate::wrapped::{self, TextFields, WRAPPERS, Wrapper};
-use crate::{limits, nearest, quantization, shards};
+use crate::{limits, nearest, quantization};
 
 impl ModelConfig {
-    /// Reads `config.json` of a model folder, and the end-of-text tokens of its `generation_config.json` if it has one.
+    /// Reads `config.json` of a model folder, and the end-of-text tokens of its `generation_config.json` if it has one. What the
+    /// files of its weights say about it is not in there: that is for whoever opens them.
     ///
     /// # Errors
     /// [`HfError`] naming file and field: not JSON; sizes that are zero, absurd or inconsistent; an unsupported
     /// architecture, activation or rotary scaling.
-    pub fn from_dir(dir: &Path) -> Result<Self, HfError> {
-        ModelFolder::open(dir).map(ModelFolder::into_config)
-    }
-
-    /// [`ModelConfig::from_dir`], with the files of the weights where it depends on them.
-    pub(crate) fn from_folder(dir: &Path, files: &mut LazyFiles) -> Result<Self, HfError> {
+    pub fn as_stated(dir: &Path) -> Result<Self, HfError> {
         let path = dir.join("config.json");
-        if dir.is_file() && shards::is_pickle(dir) {
-            return Err(HfError::PickledWeights { path: dir.to_owned() });
-        }
         if !path.exists() {
             let remedy = "a model folder has a config.json that describes its architecture".to_owned();
             return Err(HfError::MissingFile { path, remedy });
@@ -45,7 +37,7 @@ impl ModelConfig {
                 }
             }
         }
-        Ok(with_stored_head(dir, config, files).packed_in(files))
+        Ok(config)
     }
 
     /// Reads the contents of a `config.json`; `path` is for errors only.
@@ -53,7 +45,7 @@ impl ModelConfig {
     /// Absent fields have transformers' defaults for the family.
     ///
     /// # Errors
-    /// Those of [`ModelConfig::from_dir`].
+    /// Those of [`ModelConfig::as_stated`].
     pub fn from_json(path: &Path, value: Value) -> Result<Self, HfError> {
         let config = checked(Fields::top(path, &value)?)?;
         limits::addressable(path, &config)?;
@@ -65,25 +57,6 @@ impl ModelConfig {
     pub fn names_code(&self) -> bool {
         limits::names_code(&self.raw)
     }
-}
-
-/// The configuration, with an output layer of its own if the weights hold one that is not the embedding. transformers does
-/// the same, whatever `tie_word_embeddings` says.
-fn with_stored_head(dir: &Path, config: ModelConfig, files: &mut LazyFiles) -> ModelConfig {
-    if !config.tie_word_embeddings {
-        return config;
-    }
-    let equal = files.get().and_then(|weights| weights.are_equal(&config.head().name, &config.embedding().name));
-    if equal != Some(false) {
-        return config;
-    }
-    let mut config = config.untied();
-    config.notes.push(format!(
-        "{}: tie_word_embeddings is true, but the weights have an lm_head.weight that is not the embedding: it is the \
-         output layer, as in transformers",
-        dir.join("config.json").display()
-    ));
-    config
 }
 
 /// The checked configuration, without the original file.

@@ -2,12 +2,18 @@
 //!
 //! The text model is trained and scored; everything else is kept as it is.
 
+use std::path::Path;
+
+use serde_json::Value;
+
 use crate::config::Family;
 use crate::error::HfError;
 use crate::fields::Fields;
 
 /// The field with the text model's configuration.
 pub(crate) const TEXT: &str = "text_config";
+/// The field with the number of layers that predict further tokens.
+pub(crate) const PREDICTORS: &str = "num_nextn_predict_layers";
 
 /// An image-and-text architecture whose text model is one of the families.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,10 +91,40 @@ impl TextFields<'_> {
         let default = self.wrapper.map_or(family.defaults.tie_word_embeddings, |wrapper| wrapper.tie_word_embeddings);
         top.flag_or("tie_word_embeddings", default)
     }
+}
 
-    /// Prefix of the text model's `embed_tokens`, `layers` and `norm`.
-    pub(crate) fn root(&self, family: &Family) -> &'static str {
-        self.wrapper.map_or(family.names.root, |wrapper| wrapper.root)
+/// What a `config.json` says of its text model that the names in its weights' files depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatedText {
+    /// Its family.
+    pub family: &'static Family,
+    /// The image-and-text architecture around it, if there is one.
+    pub wrapper: Option<&'static Wrapper>,
+    /// Whether its output layer is the embedding.
+    pub is_tied: bool,
+    /// The number of its layers, where layers that predict further tokens may follow them.
+    pub layers_before_predictors: Option<u64>,
+}
+
+impl StatedText {
+    /// Reads the contents of a `config.json`, whose `path` is for errors only; `None` where no known text model is described.
+    pub fn of(path: &Path, config: &Value) -> Option<Self> {
+        let top = Fields::top(path, config).ok()?;
+        let text = text_fields(top).ok()?;
+        let family = text.family()?;
+        let count = |key: &str| text.fields.get(key).and_then(Value::as_u64);
+        let predicts_further = count(PREDICTORS).is_some_and(|layers| layers > 0);
+        Some(Self {
+            family,
+            wrapper: text.wrapper,
+            is_tied: text.is_tied(top, family).unwrap_or(false),
+            layers_before_predictors: count("num_hidden_layers").filter(|_| predicts_further),
+        })
+    }
+
+    /// Prefix of its `embed_tokens`, `layers` and `norm`.
+    pub fn root(&self) -> &'static str {
+        self.wrapper.map_or(self.family.names.root, |wrapper| wrapper.root)
     }
 }
 
@@ -102,7 +138,7 @@ impl Wrapper {
     }
 
     /// The name that a tensor has in transformers, given that in a file.
-    pub(crate) fn plain_name(name: &str) -> Option<String> {
+    pub fn plain_name(name: &str) -> Option<String> {
         WRAPPERS.iter().find_map(|wrapper| {
             let [text, head] = wrapper.stored;
             let renamed = |old: &str, new: &str| {
@@ -123,7 +159,7 @@ impl Wrapper {
     }
 
     /// The name that a tensor has in a file as most are published, given that in transformers.
-    pub(crate) fn stored_name(&self, name: &str) -> String {
+    pub fn stored_name(&self, name: &str) -> String {
         let [text, head] = self.stored;
         match (name.strip_prefix(self.root), name.strip_prefix("lm_head")) {
             (Some(rest), _) => format!("{text}{rest}"),
@@ -133,12 +169,12 @@ impl Wrapper {
     }
 
     /// Whether a tensor, by its name in transformers, is one of the text model.
-    pub(crate) fn is_text(&self, name: &str) -> bool {
+    pub fn is_text(&self, name: &str) -> bool {
         self.is_inside(name) || name.starts_with("lm_head.")
     }
 
     /// Whether it is one of the text model's blocks, embedding or last norm.
-    pub(crate) fn is_inside(&self, name: &str) -> bool {
+    pub fn is_inside(&self, name: &str) -> bool {
         name.strip_prefix(self.root).is_some_and(|rest| rest.starts_with('.'))
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use collimate_files::read_text;
+use collimate_weights::SIDE_FILES;
 use serde_json::Value;
 
 /// Index of sharded weights.
@@ -11,27 +12,8 @@ const WEIGHTS: &str = "model.safetensors";
 /// Size limit of an index, in bytes.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 
-/// Files beside the weights, fetched if the repository has them.
-const DESCRIPTIONS: [&str; 17] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    // We do not read these, but copy them along with a merged model.
-    "tokenizer.model",
-    "spiece.model",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-    "tekken.json",
-];
+/// The model's configuration, without which it is none.
+const CONFIG: &str = "config.json";
 
 /// What to fetch from a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +36,15 @@ impl Wanted {
                 (true, false) => Err(no_safetensors("adapter_model.safetensors", listed)),
             };
         }
-        if !has("config.json") {
+        if !has(CONFIG) {
             return Err(match has("adapter_config.json") {
                 true => "it is an adapter: name its base as the model, and this as the adapter".to_owned(),
                 false => "it is not a model: there is no config.json".to_owned(),
             });
         }
         let templates = listed.iter().map(String::as_str).filter(|file| is_template(file));
-        let mut files: Vec<&str> = DESCRIPTIONS.into_iter().filter(|file| has(file)).chain(templates).collect();
+        let beside = [CONFIG].into_iter().chain(SIDE_FILES);
+        let mut files: Vec<&str> = beside.filter(|file| has(file)).chain(templates).collect();
         match (has(INDEX), has(WEIGHTS)) {
             (_, true) => files.push(WEIGHTS),
             (true, false) => files.push(INDEX),

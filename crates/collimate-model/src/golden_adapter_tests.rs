@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use burn_flex::{Flex, FlexDevice};
 use collimate_backend::ComputeDtype;
-use collimate_hf::{ModelConfig, WeightFiles};
 use collimate_oracle::tolerances::LOGPS;
 use collimate_oracle::{golden_dir, golden_name};
 use collimate_peft::Adapter;
 use collimate_text::GroupBatch;
+use collimate_weights::{WeightFiles, read_config};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use crate::{CausalLm, ForwardOptions, Placement, Trainable};
 
 fn open(family: &str, kind: &str) -> CausalLm<Flex> {
     let dir = golden_dir().join("models").join(family);
-    let config = ModelConfig::from_dir(&dir).expect("a sound config");
+    let config = read_config(&dir).expect("a sound config");
     let weights = WeightFiles::open(&dir).expect("sound weights");
     let folder = golden_dir().join("adapters").join(format!("{family}.{kind}"));
     let adapter = Adapter::read(&folder, &config).expect("a sound adapter");

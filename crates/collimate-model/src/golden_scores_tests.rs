@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 
 use collimate_backend::{BackendJob, ComputeDtype, FusedOps, dispatch};
-use collimate_hf::{ModelConfig, WeightFiles};
 use collimate_oracle::tolerances::{LOGPS, SAME_GRADIENTS, TOKEN_LOGPS};
 use collimate_oracle::{golden_dir, golden_name};
 use collimate_peft::{Adapter, LoraConfig};
 use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse, TurnEnds};
+use collimate_weights::{WeightFiles, read_config};
 use rstest::rstest;
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ pub(crate) fn open_in<B: FusedOps>(
     dtype: ComputeDtype,
 ) -> CausalLm<B> {
     let dir = golden_dir().join("models").join(name);
-    let config = ModelConfig::from_dir(&dir).expect("a sound config");
+    let config = read_config(&dir).expect("a sound config");
     let weights = WeightFiles::open(&dir).expect("sound weights");
     let mut adapter = with_adapter.then(|| {
         let adapter = golden_dir().join("adapters").join(name);

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::{WriteError, write_atomically};
-use collimate_hf::{FAMILIES, HfError, HostTensor, ModelConfig, StorageDtype, WRAPPERS, write_safetensors};
+use collimate_hf::{FAMILIES, HfError, HostTensor, ModelConfig, WRAPPERS};
+use collimate_weights::{StorageDtype, write_safetensors};
 
 use crate::config::LoraConfig;
 use crate::json::CONFIG_FILE;
@@ -76,7 +77,11 @@ impl Adapter {
         let own = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone()));
         let tensors = stacked::stack(own.chain(base).collect());
         write_safetensors(&dir.join(WEIGHTS_FILE), tensors, StorageDtype::F32)?;
-        let leaves: BTreeSet<&str> = modules.iter().map(|module| leaf(module)).collect();
+        // Those that are adapted as parameters are not listed.
+        let is_listed = |module: &&&str| {
+            !stacked::is_stacked(module) && !self.config.targets_parameter(&format!("{module}.weight"))
+        };
+        let leaves: BTreeSet<&str> = modules.iter().filter(is_listed).map(|module| leaf(module)).collect();
         // PEFT refuses an adapter with dropout on the bare parameters that transformers 5 uses for experts and routers.
         // Dropout only matters in training, which takes it from the recipe.
         let dropout = if modules.iter().any(|module| is_bare(module)) { 0.0 } else { self.config.dropout };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use collimate_hf::{AdapterError, HfError, LinearSpec, ModelConfig, TensorSpec, linear_modules};
 
+use crate::by_name::has_name;
 use crate::matching::{ByPattern, LayerChoice, ModuleNames, ModulePattern, ends_in};
 use crate::names::leaf;
 use crate::stacked::Stack;
@@ -143,7 +144,8 @@ impl LoraConfig {
     /// supported.
     pub fn target_modules(&self, model: &ModelConfig) -> Result<Vec<LinearSpec>, HfError> {
         let all = adaptable_modules(model);
-        let known = || all.iter().map(|linear| leaf(&linear.module).to_owned()).collect::<BTreeSet<_>>();
+        let named: Vec<&LinearSpec> = all.iter().filter(|linear| has_name(model, &linear.module)).collect();
+        let known = || named.iter().map(|linear| leaf(&linear.module).to_owned()).collect::<BTreeSet<_>>();
         let unmatched = |target: &str| {
             let known = known().into_iter().filter(|name| name != "lm_head" && name != "embed_tokens").collect();
             AdapterError::UnknownTarget { target: target.to_owned(), known }
@@ -151,7 +153,7 @@ impl LoraConfig {
         match &self.targets {
             LoraTargets::AllLinear => {}
             LoraTargets::Names(names) => {
-                let missing = names.iter().find(|name| !all.iter().any(|linear| ends_in(&linear.module, name)));
+                let missing = names.iter().find(|name| !named.iter().any(|linear| ends_in(&linear.module, name)));
                 let none = String::new();
                 let is_empty = names.is_empty() && self.parameters.is_empty();
                 if let Some(target) = missing.or_else(|| is_empty.then_some(&none)) {
@@ -159,7 +161,7 @@ impl LoraConfig {
                 }
             }
             LoraTargets::Pattern(pattern) => {
-                if !all.iter().any(|linear| pattern.matches(&linear.module)) {
+                if !named.iter().any(|linear| pattern.matches(&linear.module)) {
                     return Err(unmatched(pattern.text()).into());
                 }
             }
@@ -177,25 +179,15 @@ impl LoraConfig {
     }
 
     /// Checks `target_parameters` against a model, whose stacked parameters are `stacks`.
-    fn check_parameters(
-        &self,
-        model: &ModelConfig,
-        all: &[LinearSpec],
-        stacks: &BTreeSet<String>,
-    ) -> Result<(), HfError> {
+    fn check_parameters(&self, all: &[LinearSpec], stacks: &BTreeSet<String>) -> Result<(), HfError> {
         let is_parameter = |name: &str| {
             let weights = all.iter().map(|linear| format!("{}.weight", linear.module));
             stacks.iter().cloned().chain(weights).any(|parameter| ends_in(&parameter, name))
         };
-        if let Some(parameter) = self.parameters.iter().find(|name| !is_parameter(name)) {
-            if model.experts.is_some() && stacks.is_empty() {
-                let what = "target_parameters and an architecture whose experts are not adapted yet";
-                return Err(AdapterError::NotTogether { what }.into());
-            }
-            let setting = "target_parameters";
-            return Err(AdapterError::MatchesNothing { setting, name: parameter.clone() }.into());
+        match self.parameters.iter().find(|name| !is_parameter(name)) {
+            Some(name) => Err(AdapterError::MatchesNothing { setting: "target_parameters", name: name.clone() }.into()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Checks every setting beside the targets against a model.
@@ -206,7 +198,7 @@ impl LoraConfig {
         let targeted: Vec<_> = all.iter().filter(|linear| self.factors_of(model, &linear.module).is_some()).collect();
         let stacks: BTreeSet<String> =
             all.iter().filter_map(|linear| Some(Stack::of(model, &linear.module)?.parameter)).collect();
-        self.check_parameters(model, all, &stacks)?;
+        self.check_parameters(all, &stacks)?;
         // Beside a text model there is more that may be excluded.
         if let Some(excluded) = &self.exclude
             && model.wrapper.is_none()
@@ -260,15 +252,9 @@ impl LoraConfig {
 /// from V to D.
 pub(crate) fn adaptable_modules(model: &ModelConfig) -> Vec<LinearSpec> {
     let (vocab, width) = (model.vocab_size, model.hidden_size);
-    let outer = |module, in_features, out_features| LinearSpec {
-        module,
-        in_features,
-        out_features,
-        bias: false,
-        is_adaptable: true,
-    };
+    let outer = |module, in_features, out_features| LinearSpec { module, in_features, out_features, bias: false };
     let outer = [outer("lm_head".to_owned(), width, vocab), outer(embedding_module(model), vocab, width)];
-    linear_modules(model).into_iter().filter(|linear| linear.is_adaptable).chain(outer).collect()
+    linear_modules(model).into_iter().chain(outer).collect()
 }
 
 /// The embedding's module.

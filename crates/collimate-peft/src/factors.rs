@@ -2,6 +2,7 @@
 
 use collimate_hf::{LinearSpec, ModelConfig, TensorSpec};
 
+use crate::by_name::has_name;
 use crate::config::{LoraConfig, adaptable_modules, all_tensors, embedding_module, module_of};
 use crate::matching::ends_in;
 use crate::names::AdapterPart;
@@ -34,7 +35,8 @@ impl LoraConfig {
         let stack = (!self.parameters.is_empty()).then(|| Stack::of(model, module)).flatten();
         let Some(Stack { parameter, a_module, b_module }) = stack else {
             let is_parameter = || self.targets_parameter(&format!("{module}.weight"));
-            return (self.matches(module) || is_parameter()).then(|| FactorNames {
+            let is_module = self.matches(module) && has_name(model, module);
+            return (is_module || is_parameter()).then(|| FactorNames {
                 a: AdapterPart::A.name(module),
                 b: AdapterPart::B.name(module),
                 magnitude: self.use_dora.then(|| AdapterPart::Magnitude.name(module)),

@@ -27,6 +27,7 @@
 //! ```
 
 mod adapter;
+mod by_name;
 mod config;
 mod default_targets;
 mod factors;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use collimate_hf::{HfError, HostTensor, ModelConfig, WeightFiles};
+use collimate_hf::{HfError, HostTensor, ModelConfig};
+use collimate_weights::WeightFiles;
 use rayon::prelude::*;
 
 use crate::adapter::Adapter;

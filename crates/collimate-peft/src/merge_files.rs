@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use collimate_files::{ShardSize, WholeFolder};
-use collimate_hf::{
-    HfError, ModelConfig, StorageDtype, TensorSpec, WeightFiles, copy_files, has_weights, name_ends, named_ends,
-    side_files, write_model_like,
+use collimate_hf::{HfError, ModelConfig, TensorSpec, name_ends, named_ends};
+use collimate_weights::{
+    StorageDtype, WeightFiles, copy_files, has_weights, read_config, side_files, write_model_like,
 };
 
 use crate::adapter::Adapter;
@@ -97,7 +97,7 @@ pub fn stage_merge(
     output_dir: &Path,
     options: MergeOptions,
 ) -> Result<StagedMerge, HfError> {
-    let config = ModelConfig::from_dir(model_dir)?;
+    let config = read_config(model_dir)?;
     let weights = WeightFiles::open(model_dir)?;
     let base_specs = config.tensors();
     let checked = weights.check(&base_specs)?;
@@ -222,11 +222,11 @@ struct Source<'a> {
 /// Opens the written model like any other, and compares its first and last changed tensor.
 fn read_back(output: &Path, source: &Source<'_>, dtype: StorageDtype) -> Result<(), HfError> {
     let written = WeightFiles::open(output)?;
-    written.check(&ModelConfig::from_dir(output)?.tensors())?;
+    written.check(&read_config(output)?.tensors())?;
     let changed = source.adapter.changed_tensors(source.model);
     for tensor in [changed.first(), changed.last()].into_iter().flatten() {
         let expected = merged_tensor(source.weights, source.adapter, source.model, tensor)?.0.data;
-        let dtype = source.model.stored_dtype(tensor, dtype);
+        let dtype = dtype.of(source.model, tensor);
         let expected = expected.into_iter().map(|x| dtype.round(x).to_bits());
         if !expected.eq(written.read(tensor)?.data.into_iter().map(f32::to_bits)) {
             return Err(HfError::ReadBack { path: output.to_owned(), tensor: tensor.clone() });

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use collimate_hf::{AdapterError, HfError, HostTensor, LinearSpec, ModelConfig, WeightFiles, pickle_in};
+use collimate_hf::{AdapterError, HfError, HostTensor, LinearSpec, ModelConfig};
+use collimate_weights::{WeightFiles, pickle_in};
 
 use crate::adapter::{Adapter, WEIGHTS_FILE};
 use crate::config::{LoraConfig, LoraTargets, adaptable_modules, all_tensors, embedding_module, module_of};

@@ -2,15 +2,16 @@
 //!
 //! transformers 5 stacks the gates and ups of a layer's experts as `experts.gate_up_proj` and the downs as
 //! `experts.down_proj`, and PEFT gives each such parameter one A of shape [E · r, in] and one B of shape [out, r · E]. Expert
-//! e has the rows e · r to e · r + r of A, and of B every E-th column from e on. Gate and up thus share A. Here every expert
-//! has matrices of its own, and only files have them together.
+//! e has the rows e · r to e · r + r of A, and of B every E-th column from e on. Gate and up thus share A; the rows of B are
+//! those of gate and then those of up, or both in turn where the parameter's columns are. Here every expert has matrices of its
+//! own, and only files have them together.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use collimate_hf::{FeedForward, Gated, HostTensor, LinearSpec, ModelConfig, TensorSpec};
+use collimate_hf::{FeedForward, Gated, HostTensor, LinearSpec, ModelConfig, Stacking, TensorSpec};
 
 use crate::names::AdapterPart;
 
@@ -18,8 +19,9 @@ use crate::names::AdapterPart;
 const INNER: &str = ".base_layer";
 const GATE_UP: &str = "gate_up_proj";
 const DOWN: &str = "down_proj";
-/// The parts of B that are there for gate and up.
+/// The parts of B that are there for gate and up: below each other, or their rows in turn.
 const PARTS: [&str; 2] = ["gate", "up"];
+const PARTS_IN_TURN: [&str; 2] = ["gate_in_turn", "up_in_turn"];
 
 /// A parameter of transformers that holds a linear layer of every expert of a block, and where an adapter's matrices of one
 /// expert are. Gate and up of an expert have one A.
@@ -40,9 +42,10 @@ impl Stack {
         let (root, rest) = module.split_once(&format!(".{experts}.")).filter(|_| model.experts.is_some())?;
         let (expert, name) = rest.split_once('.')?;
         let [gate, up, down] = model.family.expert_names();
+        let parts = if is_in_turn(model) { PARTS_IN_TURN } else { PARTS };
         let (leaf, part) = match name {
-            name if name == gate => (GATE_UP, Some(PARTS[0])),
-            name if name == up => (GATE_UP, Some(PARTS[1])),
+            name if name == gate => (GATE_UP, Some(parts[0])),
+            name if name == up => (GATE_UP, Some(parts[1])),
             name if name == down => (DOWN, None),
             _ => return None,
         };
@@ -53,6 +56,16 @@ impl Stack {
     }
 }
 
+/// Whether the outputs of gate and up are in turn in the parameter that holds both.
+fn is_in_turn(model: &ModelConfig) -> bool {
+    model.family.stacking() == Stacking::Interleaved
+}
+
+/// Whether a module is an expert's part of a parameter.
+pub(crate) fn is_stacked(module: &str) -> bool {
+    StackedName::parse(module).is_some()
+}
+
 /// A matrix in a file, which holds those of all experts of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StackedTensor {
@@ -60,8 +73,10 @@ pub(crate) struct StackedTensor {
     pub(crate) spec: TensorSpec,
     part: AdapterPart,
     num_experts: usize,
-    /// The names of each expert's own matrices: one of A, and of B those whose rows stand below each other.
+    /// The names of each expert's own matrices: one of A, and of B one or two.
     names: Vec<Vec<String>>,
+    /// Whether the rows of two of B are in turn, not below each other.
+    is_in_turn: bool,
 }
 
 /// The matrices that a file has for the parameters that `is_targeted`, whose ranks are `rank_of` them.
@@ -94,6 +109,7 @@ struct Parameter {
     out_features: usize,
     /// By expert, where the matrices of its parts are.
     experts: Vec<Vec<Stack>>,
+    is_in_turn: bool,
 }
 
 impl Parameter {
@@ -108,6 +124,7 @@ impl Parameter {
             in_features: first.first().map_or(0, |linear| linear.in_features),
             out_features: first.iter().map(|linear| linear.out_features).sum(),
             experts,
+            is_in_turn: is_in_turn(model),
         }
     }
 
@@ -123,7 +140,7 @@ impl Parameter {
             };
             let names = self.experts.iter().map(names).collect();
             let spec = TensorSpec::new(part.name(&format!("{module}{wrapper}")), &shape);
-            StackedTensor { spec, part, num_experts, names }
+            StackedTensor { spec, part, num_experts, names, is_in_turn: self.is_in_turn }
         };
         let a = |stack: &Stack| AdapterPart::A.name(&stack.a_module);
         let b = |stack: &Stack| AdapterPart::B.name(&stack.b_module);
@@ -154,15 +171,29 @@ impl StackedTensor {
         }
         let r = columns / self.num_experts;
         let expert = |(expert, names): (usize, &Vec<String>)| {
-            let height = rows / names.len();
+            let (count, height) = (names.len(), rows / names.len());
             let part = |(index, name): (usize, &String)| {
-                let of_row = |row: &[f32]| (0..r).map(|i| row[i * self.num_experts + expert]).collect::<Vec<_>>();
-                let of_part = &stacked.data[index * height * columns..(index + 1) * height * columns];
-                (name.clone(), HostTensor::new([height, r], of_part.chunks(columns).flat_map(of_row).collect()))
+                let place = |row| RowPlace { part: index, row }.in_file(self.is_in_turn, [count, height]) * columns;
+                let value = |(row, i): (usize, usize)| stacked.data[place(row) + i * self.num_experts + expert];
+                let data = (0..height).flat_map(|row| (0..r).map(move |i| (row, i))).map(value).collect();
+                (name.clone(), HostTensor::new([height, r], data))
             };
             names.iter().enumerate().map(part).collect::<Vec<_>>()
         };
         experts.flat_map(expert).collect()
+    }
+}
+
+/// A row of one of the parts of B.
+struct RowPlace {
+    part: usize,
+    row: usize,
+}
+
+impl RowPlace {
+    /// Its row among those of all parts, of which there are `count` with `height` rows each.
+    fn in_file(&self, is_in_turn: bool, [count, height]: [usize; 2]) -> usize {
+        if is_in_turn { self.row * count + self.part } else { self.part * height + self.row }
     }
 }
 
@@ -180,8 +211,10 @@ pub(crate) fn stack(tensors: BTreeMap<String, HostTensor>) -> BTreeMap<String, H
                 stacked.entry((module.to_owned(), leaf.to_owned())).or_default().a.insert(expert, tensor);
             }
             Some((place, AdapterPart::B)) => {
-                let StackedName { module, leaf, expert, row } = place;
-                stacked.entry((module.to_owned(), leaf.to_owned())).or_default().b.insert([row, expert], tensor);
+                let StackedName { module, leaf, expert, part, is_in_turn } = place;
+                let experts = stacked.entry((module.to_owned(), leaf.to_owned())).or_default();
+                experts.b.insert([part, expert], tensor);
+                experts.is_in_turn |= is_in_turn;
             }
             _ => {
                 others.insert(name, tensor);
@@ -205,20 +238,24 @@ struct StackedName<'a> {
     leaf: &'a str,
     expert: usize,
     /// Of B: 0 for the only part or for gates, 1 for ups.
-    row: usize,
+    part: usize,
+    is_in_turn: bool,
 }
 
 impl<'a> StackedName<'a> {
     fn parse(module: &'a str) -> Option<Self> {
-        let (rest, row) = match module.rsplit_once('.')? {
-            (rest, part) if part == PARTS[0] => (rest, 0),
-            (rest, part) if part == PARTS[1] => (rest, 1),
-            _ => (module, 0),
+        let (before, last) = module.rsplit_once('.')?;
+        let all = [(PARTS, false), (PARTS_IN_TURN, true)].into_iter();
+        let mut parts =
+            all.flat_map(|(parts, is_in_turn)| parts.into_iter().enumerate().map(move |part| (part, is_in_turn)));
+        let (rest, part, is_in_turn) = match parts.find(|((_, name), _)| *name == last) {
+            Some(((part, _), is_in_turn)) => (before, part, is_in_turn),
+            None => (module, 0, false),
         };
         let (parameter, expert) = rest.rsplit_once('.')?;
         let (module, leaf) = parameter.rsplit_once('.')?;
         let is_stack = matches!(leaf, GATE_UP | DOWN);
-        Some(Self { module, leaf, expert: expert.parse().ok().filter(|_| is_stack)?, row })
+        Some(Self { module, leaf, expert: expert.parse().ok().filter(|_| is_stack)?, part, is_in_turn })
     }
 }
 
@@ -228,6 +265,7 @@ struct Experts {
     a: BTreeMap<usize, HostTensor>,
     /// By part and expert.
     b: BTreeMap<[usize; 2], HostTensor>,
+    is_in_turn: bool,
 }
 
 impl Experts {
@@ -240,14 +278,14 @@ impl Experts {
     fn stacked_b(&self) -> HostTensor {
         let num_experts = self.a.len();
         let r = self.b.values().next().map_or(0, |tensor| tensor.shape[1]);
-        let heights: BTreeMap<usize, usize> = self.b.iter().map(|([row, _], tensor)| (*row, tensor.shape[0])).collect();
-        let rows: usize = heights.values().sum();
-        let columns = r * num_experts;
+        let height = self.b.values().next().map_or(0, |tensor| tensor.shape[0]);
+        let count = self.b.keys().map(|[part, _]| part + 1).max().unwrap_or(1);
+        let (rows, columns) = (count * height, r * num_experts);
         let mut data = vec![0.0; rows * columns];
         for ([part, expert], tensor) in &self.b {
-            let first: usize = heights.range(..part).map(|(_, height)| height).sum();
             for (row, values) in tensor.data.chunks(r.max(1)).enumerate() {
-                let start = (first + row) * columns + expert;
+                let place = RowPlace { part: *part, row }.in_file(self.is_in_turn, [count, height]);
+                let start = place * columns + expert;
                 values.iter().enumerate().for_each(|(i, value)| data[start + i * num_experts] = *value);
             }
         }

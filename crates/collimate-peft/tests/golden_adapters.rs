@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 
-use collimate_hf::{HostTensor, LinearSpec, ModelConfig, StorageDtype, WeightFiles};
+use collimate_hf::{HostTensor, LinearSpec, ModelConfig};
 use collimate_oracle::{golden_dir, golden_name};
 use collimate_peft::{Adapter, MergeOptions, merge_adapter};
+use collimate_weights::{StorageDtype, WeightFiles, read_config};
 use rstest::rstest;
 
 fn golden(part: &str) -> PathBuf {
@@ -32,7 +33,7 @@ fn factors<'a>(adapter: &'a Adapter, config: &ModelConfig, module: &str) -> Opti
 #[rstest]
 fn adapters_are_read_written_and_read_again(#[files("../../tests/golden/*/golden.json")] family: PathBuf) {
     let name = golden_name(&family);
-    let config = ModelConfig::from_dir(&golden("models").join(name)).unwrap();
+    let config = read_config(&golden("models").join(name)).unwrap();
     let adapter = Adapter::read(&golden("adapters").join(name), &config).unwrap();
     let changed = adapter.config.target_modules(&config).unwrap();
     // A layer with a state has its queries, keys and values from one projection, and three more.
@@ -51,7 +52,7 @@ fn adapters_are_read_written_and_read_again(#[files("../../tests/golden/*/golden
 
 #[test]
 fn an_adapter_of_another_model_is_refused() {
-    let config = ModelConfig::from_dir(&golden("models/llama")).unwrap();
+    let config = read_config(&golden("models/llama")).unwrap();
     let error = Adapter::read(&golden("adapters/qwen3"), &config).unwrap_err().to_string();
     let expected = "tensor \"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight\": \
                     expected shape [64, 4], found [96, 4]";
@@ -80,7 +81,7 @@ fn a_merged_model_is_the_base_plus_the_scaled_product(
     let summary =
         merge_adapter(&model, &adapter_dir, out.path(), MergeOptions { dtype: asked, ..MergeOptions::default() })
             .unwrap();
-    let config = ModelConfig::from_dir(out.path()).unwrap();
+    let config = read_config(out.path()).unwrap();
     let adapter = Adapter::read(&adapter_dir, &config).unwrap();
     let num_merged = config.num_hidden_layers * modules_of_layer(name);
     assert_eq!((summary.num_merged, summary.dtype, summary.scale), (num_merged, dtype, 2.0));

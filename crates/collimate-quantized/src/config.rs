@@ -31,10 +31,10 @@ pub enum QuantizationMethod {
     },
     /// bitsandbytes with `load_in_8bit`.
     Int8,
-    /// FP8 by blocks.
+    /// FP8 by blocks, or with one scale a weight.
     Fp8 {
-        /// Rows and columns of a block.
-        block: [usize; 2],
+        /// Rows and columns of a block; all of them, if there are none.
+        block: Option<[usize; 2]>,
     },
     /// MXFP4.
     Mxfp4,
@@ -67,7 +67,7 @@ impl QuantizationMethod {
     }
 }
 
-const READ: &str = "bitsandbytes, fp8 by blocks, mxfp4, gptq or awq";
+const READ: &str = "bitsandbytes, fp8, mxfp4, gptq or awq";
 
 impl QuantizationConfig {
     /// Reads the object that config.json has under `quantization_config`.
@@ -115,18 +115,18 @@ fn bitsandbytes(keys: Keys<'_>) -> Result<QuantizationMethod, QuantizedError> {
 }
 
 fn fp8(keys: Keys<'_>) -> Result<QuantizationMethod, QuantizedError> {
-    keys.only("activation_scheme", &["dynamic"])?;
+    // Activations are not rounded here, so it does not matter where their scales would come from.
+    keys.only("activation_scheme", &["dynamic", "static"])?;
     keys.only("fmt", &["e4m3"])?;
     keys.only("expert_dtype", &["fp8"])?;
     let block = match keys.0.get("weight_block_size") {
-        None => [128, 128],
+        None => Some([128, 128]),
+        Some(Value::Null) => None,
         Some(Value::Array(sides)) => match sides.iter().map(positive).collect::<Option<Vec<_>>>().as_deref() {
-            Some(&[rows, columns]) => [rows, columns],
-            _ => return Err(bad("weight_block_size", "expected two numbers above 0")),
+            Some(&[rows, columns]) => Some([rows, columns]),
+            _ => return Err(bad("weight_block_size", "expected two numbers above 0, or null")),
         },
-        Some(_) => {
-            return Err(bad("weight_block_size", "FP8 without blocks is not supported: expected two numbers above 0"));
-        }
+        Some(_) => return Err(bad("weight_block_size", "expected two numbers above 0, or null")),
     };
     Ok(QuantizationMethod::Fp8 { block })
 }

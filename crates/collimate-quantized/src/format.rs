@@ -20,8 +20,8 @@ pub enum Format {
     Int8,
     /// E4M3 with a scale for each rectangle.
     Fp8 {
-        /// Rows and columns of a rectangle.
-        block: [usize; 2],
+        /// Rows and columns of a rectangle; `None` for one scale a matrix.
+        block: Option<[usize; 2]>,
     },
     /// Four bits with a power of two for each 32.
     Mxfp4,
@@ -58,7 +58,10 @@ impl Format {
                 count.div_ceil(2) + scales
             }
             Self::Int8 => count + 4 * rows,
-            Self::Fp8 { block } => count + 4 * rows.div_ceil(block[0] as u64) * columns.div_ceil(block[1] as u64),
+            Self::Fp8 { block: None } => count + 4,
+            Self::Fp8 { block: Some(block) } => {
+                count + 4 * rows.div_ceil(block[0] as u64) * columns.div_ceil(block[1] as u64)
+            }
             Self::Mxfp4 => count / 2 + count / 32,
             Self::Gptq { bits, group, act_order } => {
                 let groups = columns.div_ceil(group as u64);
@@ -103,9 +106,9 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         match self {
-            Self::FourBit { block: 64, .. } | Self::Int8 | Self::Mxfp4 => Ok(()),
+            Self::FourBit { block: 64, .. } | Self::Int8 | Self::Fp8 { block: None } | Self::Mxfp4 => Ok(()),
             Self::FourBit { block, .. } => write!(f, " in blocks of {block}"),
-            Self::Fp8 { block: [rows, columns] } => write!(f, " in blocks of {rows} × {columns}"),
+            Self::Fp8 { block: Some([rows, columns]) } => write!(f, " in blocks of {rows} × {columns}"),
             Self::Gptq { bits, group, act_order } => {
                 let order = if *act_order { ", act-order" } else { "" };
                 write!(f, " ({bits} bits, groups of {group}{order})")

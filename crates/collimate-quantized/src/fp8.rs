@@ -1,4 +1,4 @@
-//! FP8 by blocks: E4M3 floats with a scale for each rectangle of the matrix.
+//! FP8: E4M3 floats with a scale for each rectangle of the matrix, or one for all of it.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ pub struct Fp8 {
     pub(crate) codes: Bytes,
     /// Of the rectangles, row after row: ⌈rows / block rows⌉ × ⌈columns / block columns⌉.
     pub(crate) scales: Arc<[f32]>,
-    /// Rows and columns of a rectangle.
-    pub(crate) block: [usize; 2],
+    /// Rows and columns of a rectangle; `None` if one scale is that of all numbers.
+    pub(crate) block: Option<[usize; 2]>,
 }
 
 impl Fp8 {
@@ -51,7 +51,7 @@ impl Kernel for UnpackFp8<'_> {
     #[inline(always)]
     fn run(self, _: impl Expand) {
         let Self { packed, columns, tile } = self;
-        let [block_rows, block_columns] = packed.block;
+        let [block_rows, block_columns] = packed.block.unwrap_or([usize::MAX; 2]);
         let width = tile.columns.len();
         for (row, out) in tile.rows.clone().zip(tile.out.chunks_exact_mut(width)) {
             let scales = &packed.scales[row / block_rows * columns.div_ceil(block_columns)..];

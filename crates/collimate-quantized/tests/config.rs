@@ -25,7 +25,13 @@ fn published_configurations_are_read() {
     assert_eq!(method(json!({"quant_method": "bitsandbytes", "load_in_8bit": true})), QuantizationMethod::Int8);
     let fp8 =
         json!({"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 64]});
-    assert_eq!(method(fp8), QuantizationMethod::Fp8 { block: [128, 64] });
+    assert_eq!(method(fp8), QuantizationMethod::Fp8 { block: Some([128, 64]) });
+    // Ministral 3.
+    let fp8 = json!({
+        "activation_scheme": "static", "dequantize": false, "quant_method": "fp8", "weight_block_size": null,
+        "modules_to_not_convert": ["model.vision_tower", "model.multi_modal_projector", "lm_head"],
+    });
+    assert_eq!(method(fp8), QuantizationMethod::Fp8 { block: None });
     assert_eq!(method(json!({"quant_method": "mxfp4", "modules_to_not_convert": null})), QuantizationMethod::Mxfp4);
     let gptq =
         json!({"bits": 4, "group_size": -1, "desc_act": true, "quant_method": "gptq", "checkpoint_format": "gptq_v2"});
@@ -51,9 +57,8 @@ fn published_configurations_are_read() {
 #[case(json!({"load_in_4bit": true, "load_in_8bit": true}), "both load_in_4bit and load_in_8bit")]
 #[case(json!({"load_in_4bit": "yes"}), "load_in_4bit: expected true or false, found text")]
 #[case(json!({"load_in_4bit": true, "bnb_4bit_quant_type": "int4"}), "bnb_4bit_quant_type: \"int4\"")]
-#[case(json!({"quant_method": "fp8", "weight_block_size": null}), "weight_block_size: FP8 without blocks")]
 #[case(json!({"quant_method": "fp8", "weight_block_size": [128, 0]}), "weight_block_size: expected two numbers")]
-#[case(json!({"quant_method": "fp8", "activation_scheme": "static"}), "activation_scheme: \"static\" is not supported")]
+#[case(json!({"quant_method": "fp8", "activation_scheme": "online"}), "activation_scheme: \"online\" is not supported")]
 #[case(json!({"quant_method": "fp8", "fmt": "e5m2"}), "fmt: \"e5m2\" is not supported")]
 #[case(json!({"quant_method": "gptq", "bits": 5}), "bits: 5: expected 2, 3, 4 or 8")]
 #[case(json!({"quant_method": "gptq", "bits": 4, "group_size": 0}), "group_size: 0: expected a number above 0, or -1")]

@@ -178,6 +178,9 @@ recipe_keys! {
     /// Linear layers that get an adapter: a list of names, a regular expression of whole names (both as in PEFT),
     /// `all-linear`, or `peft-default`, PEFT's choice for the model's type.
     lora_target_modules: TargetModules = TargetModules::AllLinear,
+    /// Parameters that hold the weights of all experts of a block and get an adapter, by their names or what follows a dot in them
+    /// (PEFT's `target_parameters`): `gate_up_proj`, `down_proj`.
+    lora_target_parameters: ModuleList = ModuleList::default(),
     /// Linear layers that get no adapter though they are targets: a list of names, or a regular expression of whole names.
     lora_exclude_modules: ExcludedModules = ExcludedModules::none(),
     /// Numbers of the layers whose targets get an adapter; all by default. Targets given by their whole name get one anyway.

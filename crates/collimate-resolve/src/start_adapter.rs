@@ -38,6 +38,8 @@ pub(crate) fn adopt(parsed: &ParsedRecipe, recipe: &mut Recipe) -> Result<(), Re
     } else {
         keys.take("lora_target_modules", &mut recipe.lora_target_modules, targets)?;
     }
+    let parameters = ModuleList(adapter.parameters.clone());
+    keys.take("lora_target_parameters", &mut recipe.lora_target_parameters, parameters)?;
     let excluded = match &adapter.exclude {
         None => ExcludedModules::none(),
         Some(ModuleNames::Names(names)) => ExcludedModules::Names(names.clone()),

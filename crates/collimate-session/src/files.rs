@@ -7,13 +7,11 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use collimate_backend::{FusedOps, Moments};
 use collimate_files::ShardSize;
-use collimate_hf::{
-    HfError, HostTensor, ModelConfig, StorageDtype, TensorSpec, WeightFiles, name_ends, write_model, write_model_like,
-    write_safetensors_of,
-};
+use collimate_hf::{HfError, HostTensor, TensorSpec, name_ends};
 use collimate_hub::name_of_snapshot;
 use collimate_model::{CausalLm, ParameterInfo};
 use collimate_peft::Adapter;
+use collimate_weights::{StorageDtype, WeightFiles, read_config, write_model, write_model_like, write_safetensors_of};
 
 use crate::error::SessionError;
 use crate::optimizer::AdamW;
@@ -91,9 +89,9 @@ pub(crate) fn check_saved<B: FusedOps>(
         return Ok(());
     }
     let weights = WeightFiles::open(dir)?;
-    weights.check(&ModelConfig::from_dir(dir)?.tensors())?;
+    weights.check(&read_config(dir)?.tensors())?;
     for (index, info) in model.parameters().iter().enumerate() {
-        let dtype = model.config().stored_dtype(&info.name, dtype);
+        let dtype = dtype.of(model.config(), &info.name);
         if !same(&weights.read(&info.name)?, &model.download(index), dtype) {
             return Err(differs(&info.name).into());
         }

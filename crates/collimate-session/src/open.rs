@@ -6,11 +6,12 @@ use collimate_backend::{
     BackendError, BackendJob, DeviceMemory, FusedOps, check_dtype, device_memory, dispatch, matmul_precision,
     multiplies_in, set_float32_matmul_precision,
 };
-use collimate_hf::{HfError, ModelConfig, ModelFolder, Storage};
+use collimate_hf::{HfError, ModelConfig};
 use collimate_model::{CausalLm, Placement, Trainable};
 use collimate_peft::{Adapter, LoraConfig};
 use collimate_progress::format_bytes;
 use collimate_recipe::{MemoryBudget, WeightPlace};
+use collimate_weights::{ModelFolder, Storage};
 
 use crate::allowance::least_held;
 use crate::error::SessionError;

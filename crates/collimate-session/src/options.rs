@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use collimate_backend::{ComputeDtype, MatmulPrecision};
-use collimate_hf::{ModelConfig, Storage};
+use collimate_hf::ModelConfig;
 use collimate_peft::LoraConfig;
 use collimate_quantized::Format;
 use collimate_recipe::{Recipe, WeightPlace};
+use collimate_weights::Storage;
 
 use crate::computing::{backend_name, compute_dtype, matmul_precision, quantization};
 use crate::error::SessionError;

@@ -6,11 +6,12 @@ use burn::tensor::Tensor;
 use collimate_backend::FusedOps;
 use collimate_collective::Collective;
 use collimate_files::ShardSize;
-use collimate_hf::{AdapterError, HfError, ModelConfig, StorageDtype};
+use collimate_hf::{AdapterError, HfError, ModelConfig};
 use collimate_model::{
     CausalLm, DropoutKey, ForwardOptions, GenerateOptions, InputPlace, MemoryCosts, RouterLoad, Tape, TokenLogps,
 };
 use collimate_text::GroupBatch;
+use collimate_weights::StorageDtype;
 
 use crate::error::SessionError;
 use crate::files::{self, BaseModel};

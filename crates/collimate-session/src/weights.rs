@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use collimate_backend::{FilePages, HostPacked, PlainMatrix};
-use collimate_hf::{HfError, HostTensor, ModelConfig, Storage, WeightFiles};
+use collimate_hf::{HfError, HostTensor, ModelConfig};
 use collimate_model::{ParameterInfo, ParameterValue};
 use collimate_peft::{Adapter, AdapterPart, row_lengths};
+use collimate_weights::{Storage, WeightFiles};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

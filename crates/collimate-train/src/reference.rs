@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use collimate_backend::matmul_precision;
 use collimate_cache::{Identity, KERNEL_VERSION, LogpStore, Scorer};
-use collimate_hf::ModelConfig;
 use collimate_peft::Adapter;
 use collimate_quantized::Format;
 use collimate_recipe::Recipe;
 use collimate_text::TokenizedGroup;
+use collimate_weights::read_config;
 
 use crate::control::RunContext;
 use crate::error::TrainError;
@@ -235,6 +235,6 @@ fn is_adapter(folder: &Path) -> bool {
 
 /// The identity of an adapter whose file replaces tensors of its base model, on which the reference then depends.
 fn base_identity(model: &Path, adapter: &Path) -> Result<Option<Identity>, TrainError> {
-    let read = Adapter::read(adapter, &ModelConfig::from_dir(model)?)?;
+    let read = Adapter::read(adapter, &read_config(model)?)?;
     if read.base.is_empty() { Ok(None) } else { Ok(Some(Identity::of_adapter(adapter)?)) }
 }

@@ -12,8 +12,15 @@ use crate::cli::Cli;
 const WITH_RECIPE: [&str; 3] = ["train", "plan", "loop"];
 
 /// Keys whose values may be several words, as in `--loss_type sigmoid sft`.
-const LISTS: [&str; 6] =
-    ["loss_type", "loss_weights", "lora_target_modules", "lora_modules_to_save", "report_to", "dataset_splits"];
+const LISTS: [&str; 7] = [
+    "loss_type",
+    "loss_weights",
+    "lora_target_modules",
+    "lora_target_parameters",
+    "lora_modules_to_save",
+    "report_to",
+    "dataset_splits",
+];
 
 /// The command line in the form that clap parses; `arguments` start with the program's name.
 pub(crate) fn in_our_form(arguments: Vec<OsString>) -> Vec<OsString> {

@@ -4,9 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use collimate_hf::{HostTensor, ModelConfig, StorageDtype, linear_modules, write_safetensors};
+use collimate_hf::{HostTensor, ModelConfig, linear_modules};
 use collimate_hub::{Hub, HubOptions};
 use collimate_peft::{Adapter, LoraConfig, LoraTargets};
+use collimate_weights::{StorageDtype, write_safetensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -6,11 +6,12 @@ use std::path::Path;
 use collimate_chat::ChatTemplate;
 use collimate_data::{DataError, DataSource, GroupReader, JsonRows, LoadOptions, Message};
 use collimate_gguf::{GgufOptions, GgufType, export_gguf};
-use collimate_hf::{HfError, ModelConfig, Storage, TensorSpec, WeightFiles, linear_modules};
+use collimate_hf::{HfError, TensorSpec, linear_modules};
 use collimate_quantized::owner_of_sidecar;
 use collimate_report::{read_metrics, write_report};
 use collimate_text::{TextTokenizer, read_chat_template};
 use collimate_train::read_trainer_state;
+use collimate_weights::{Storage, WeightFiles, read_config};
 
 use crate::answer::{Answer, answer};
 use crate::input_folders::{InputFolders, model_config};
@@ -124,7 +125,7 @@ fn read_packed(files: Result<WeightFiles, HfError>) -> Result<usize, HfError> {
 pub(crate) fn config(folders: &InputFolders, input: &[u8]) -> Answer {
     let (file, bytes) = named(input, &["config.json", "generation_config.json"]);
     let read = |folder: &Path| {
-        answer(ModelConfig::from_dir(folder).map(|config| {
+        answer(read_config(folder).map(|config| {
             let modules = linear_modules(&config).len();
             (config.num_parameters(), modules)
         }))

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use collimate_hf::WeightFiles;
 use collimate_objective::values::evaluate_rows;
 use collimate_objectives as _;
 use collimate_peft::Adapter;
 use collimate_train::{LoadedRecipe, load_recipe_from};
+use collimate_weights::WeightFiles;
 use serde::Serialize;
 
 use crate::answer::{Answer, answer};

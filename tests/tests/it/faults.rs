@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::{FolderLock, ShardSize};
-use collimate_hf::{HostTensor, ModelConfig, StorageDtype, WeightFiles, write_model};
+use collimate_hf::HostTensor;
+use collimate_weights::{StorageDtype, WeightFiles, read_config, write_model};
 use rstest::rstest;
 use serde_json::json;
 
@@ -182,7 +183,7 @@ fn what_a_killed_process_left_is_cleared_away() {
 /// The small model with some of its weights changed.
 pub(crate) fn changed_model(folder: &Folder, change: impl Fn(&str, &mut HostTensor)) -> String {
     let to = folder.copy(model(), "changed");
-    let config = ModelConfig::from_dir(model()).expect("a configuration");
+    let config = read_config(model()).expect("a configuration");
     let weights = WeightFiles::open(model()).expect("weights");
     let tensors: Vec<_> = config
         .tensors()

@@ -27,6 +27,7 @@ mod nested;
 mod packed;
 mod plan;
 mod process;
+mod published;
 mod quickstart;
 mod quotas;
 mod ranks;

@@ -61,7 +61,7 @@ fn a_base_that_overflows_its_new_type_is_never_saved() {
     write_model_with(Path::new(&base), &json!({}));
     // 1.0 of the last norm becomes 100,000.
     let path = folder.path("base/model.safetensors");
-    let weights = collimate_hf::WeightFiles::open(Path::new(&base)).expect("weights");
+    let weights = collimate_weights::WeightFiles::open(Path::new(&base)).expect("weights");
     let tensors: Vec<_> = weights
         .names()
         .map(|name| {
@@ -72,7 +72,7 @@ fn a_base_that_overflows_its_new_type_is_never_saved() {
             (name.to_owned(), tensor)
         })
         .collect();
-    collimate_hf::write_safetensors(&path, tensors, collimate_hf::StorageDtype::F32).expect("weights");
+    collimate_weights::write_safetensors(&path, tensors, collimate_weights::StorageDtype::F32).expect("weights");
     let output = folder.arg("out");
     let merged =
         collimate(&["merge", "--model", &base, "--adapter", adapter_arg(), "--output", &output, "--dtype", "float16"]);
@@ -86,6 +86,6 @@ fn a_base_that_overflows_its_new_type_is_never_saved() {
     let trained = collimate(&train(&base, &data, &output, &settings));
     assert_eq!(trained.code, 0, "{}", trained.err);
     assert!(trained.err.contains("saved in float32: a weight is too large for float16"), "{}", trained.err);
-    let saved = collimate_hf::WeightFiles::open(&folder.path("out")).expect("weights");
+    let saved = collimate_weights::WeightFiles::open(&folder.path("out")).expect("weights");
     assert!(saved.read("model.norm.weight").expect("finite weights").data[0] > 9e4);
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use collimate_hf::WeightFiles;
 use collimate_oracle::tolerances::{MERGED, assert_relative};
 use collimate_oracle::{StoredTensor, safetensors_file};
+use collimate_weights::WeightFiles;
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -9,8 +9,9 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::ShardSize;
-use collimate_hf::{HostTensor, ModelConfig, StorageDtype, WeightFiles, copy_side_files, write_model};
+use collimate_hf::HostTensor;
 use collimate_oracle::{StoredTensor, safetensors_file};
+use collimate_weights::{StorageDtype, WeightFiles, copy_side_files, read_config, write_model};
 use serde_json::Value;
 
 pub(crate) use formats::FORMATS;
@@ -23,7 +24,7 @@ pub(crate) fn golden_data() -> String {
 
 /// Tensors of a model whose blocks' linear layers are packed in a format, as its files have them.
 pub(crate) fn packed_tensors(model: &Path, format: &str) -> Vec<StoredTensor> {
-    let config = ModelConfig::from_dir(model).expect("a configuration");
+    let config = read_config(model).expect("a configuration");
     let weights = WeightFiles::open(model).expect("weights");
     let packable = config.packable_weights();
     assert!(packable.len() >= 7 * config.num_hidden_layers, "{packable:?}");
@@ -50,7 +51,7 @@ pub(crate) fn write_packed(model: &Path, to: &Path, format: &str, tensors: &[Sto
 /// Packs a model into a folder, and unpacks that into another one.
 pub(crate) fn write_both(model: &Path, format: &str, packed: &Path, unpacked: &Path) {
     write_packed(model, packed, format, &packed_tensors(model, format));
-    let config = ModelConfig::from_dir(packed).expect("a configuration");
+    let config = read_config(packed).expect("a configuration");
     let weights = WeightFiles::open(packed).expect("weights");
     let tensors =
         config.tensors().into_iter().map(|spec| (spec.name.clone(), weights.read(&spec.name).expect("a tensor")));

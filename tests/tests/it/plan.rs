@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use collimate_files::ShardSize;
-use collimate_hf::{HostTensor, ModelConfig, StorageDtype, write_model};
+use collimate_hf::{HostTensor, ModelConfig};
 use collimate_quickstart::tokenizer::write_tokenizer;
+use collimate_weights::{StorageDtype, write_model};
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::ShardSize;
-use collimate_hf::{HostTensor, ModelConfig, StorageDtype, WeightFiles, write_model, write_safetensors};
+use collimate_hf::HostTensor;
 use collimate_oracle::gguf::GgufFile;
+use collimate_weights::{StorageDtype, WeightFiles, read_config, write_model, write_safetensors};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -74,7 +75,7 @@ fn a_stored_head_is_used_whatever_the_configuration_says() {
     succeed(&["train", "--model", &tied, "--data", &data, "--output", &folder.arg("out"), "--set", "max_steps=1"]);
     succeed(&["merge", "--model", &tied, "--adapter", adapter_arg(), "--output", &folder.arg("merged")]);
     for made in ["out", "merged"] {
-        let config = ModelConfig::from_dir(&folder.path(made)).expect("a configuration");
+        let config = read_config(&folder.path(made)).expect("a configuration");
         assert!(!config.tie_word_embeddings && config.notes.is_empty(), "{made}");
         assert!(WeightFiles::open(&folder.path(made)).expect("weights").shape("lm_head.weight").is_some(), "{made}");
     }
@@ -92,7 +93,7 @@ fn a_stored_head_that_is_the_embedding_stays_tied() {
     all.push(("lm_head.weight".to_owned(), embedding));
     let before = scores(&folder, &folder.arg("model"), &[]);
     write_safetensors(&folder.path("model/model.safetensors"), all, StorageDtype::F32).expect("weights");
-    let config = ModelConfig::from_dir(&folder.path("model")).expect("a configuration");
+    let config = read_config(&folder.path("model")).expect("a configuration");
     assert!(config.tie_word_embeddings && config.notes.is_empty());
     assert_eq!(scores(&folder, &folder.arg("model"), &[]), before);
 }
@@ -194,7 +195,7 @@ fn what_would_fail_at_the_end_fails_before_the_first_step(#[case] linked: &str, 
 fn write_bfloat16(folder: &Folder) -> String {
     let dir = folder.path("base");
     write_model_with(&dir, &json!({ "dtype": "bfloat16" }));
-    let config = ModelConfig::from_dir(&dir).expect("a configuration");
+    let config = read_config(&dir).expect("a configuration");
     let all = tensors(&dir);
     write_model(&dir, &config, all, StorageDtype::BF16, ShardSize::default()).expect("a model");
     folder.arg("base")

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use collimate_files::ShardSize;
-use collimate_hf::{HostTensor, ModelConfig, StorageDtype, linear_modules, write_model};
+use collimate_hf::{HostTensor, ModelConfig, linear_modules};
 use collimate_peft::{Adapter, LoraConfig, LoraTargets};
 use collimate_quickstart::tokenizer::write_tokenizer;
+use collimate_weights::{StorageDtype, write_model};
 use serde_json::{Value, json};
 
 /// Rank of the adapter.

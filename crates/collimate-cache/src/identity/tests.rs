@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use collimate_hf::{HostTensor, StorageDtype, write_safetensors};
+use collimate_hf::HostTensor;
+use collimate_weights::{StorageDtype, write_safetensors};
 use tempfile::TempDir;
 
 use super::*;

@@ -56,10 +56,7 @@ impl ModelConfig {
             return FeedForward::Dense(Gated { gate_up, down: linear(root, names.down, [inner, width], bias) });
         };
         FeedForward::Experts {
-            router: LinearSpec {
-                is_adaptable: names.adapts_experts,
-                ..linear(root, names.router, [width, experts.count], experts.has_biases)
-            },
+            router: linear(root, names.router, [width, experts.count], experts.has_biases),
             pick_bias: experts.picks_with_bias.then(|| vector(root, names.pick_bias, experts.count)),
             experts: (0..experts.count).map(|number| self.expert(root, number, experts)).collect(),
             shared: experts.shared.map(|shared| self.shared_expert(root, shared)),
@@ -68,10 +65,8 @@ impl ModelConfig {
 
     fn expert(&self, root: &str, number: usize, experts: Experts) -> Gated {
         let (names, width, inner) = (&self.family.names, self.hidden_size, experts.intermediate_size);
-        let part = |name: &str, sizes| LinearSpec {
-            is_adaptable: names.adapts_experts,
-            ..linear(root, &format!("{}.{number}.{name}", names.experts), sizes, experts.has_biases)
-        };
+        let part =
+            |name: &str, sizes| linear(root, &format!("{}.{number}.{name}", names.experts), sizes, experts.has_biases);
         let [gate, up, down] = names.expert;
         let gate_up = Joint::Apart([part(gate, [width, inner]), part(up, [width, inner])]);
         Gated { gate_up, down: part(down, [inner, width]) }
@@ -88,7 +83,7 @@ impl ModelConfig {
 }
 
 fn linear(root: &str, name: &str, [in_features, out_features]: [usize; 2], bias: bool) -> LinearSpec {
-    LinearSpec { module: format!("{root}.{name}"), in_features, out_features, bias, is_adaptable: true }
+    LinearSpec { module: format!("{root}.{name}"), in_features, out_features, bias }
 }
 
 /// A parameter that is no weight of a module.

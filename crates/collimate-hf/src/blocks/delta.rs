@@ -60,11 +60,5 @@ pub(super) fn output(root: &str, width: usize, sizes: LinearAttention) -> Linear
 }
 
 fn linear(root: &str, name: &str, [in_features, out_features]: [usize; 2]) -> LinearSpec {
-    LinearSpec {
-        module: format!("{root}.linear_attn.{name}"),
-        in_features,
-        out_features,
-        bias: false,
-        is_adaptable: true,
-    }
+    LinearSpec { module: format!("{root}.linear_attn.{name}"), in_features, out_features, bias: false }
 }

@@ -101,7 +101,7 @@ pub(crate) struct TensorNames {
     pub(crate) expert: [&'static str; 3],
     /// How experts are divided into tensors.
     pub(crate) stacking: Stacking,
-    /// Whether PEFT adapts the router and the experts by these names, which transformers 5 has no modules for.
+    /// Whether PEFT takes the names of the router and the experts, which transformers 5 has no modules for, for parameters.
     pub(crate) adapts_experts: bool,
     /// The bias of the router's picks. The whole name, since it is no module.
     pub(crate) pick_bias: &'static str,
@@ -117,7 +117,7 @@ pub(crate) struct TensorNames {
 
 /// How the experts of a block are divided into tensors of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stacking {
+pub enum Stacking {
     /// A tensor for each matrix; or two for all experts, `gate_up_proj` [E, 2 · inner, D], gates above ups, and `down_proj`
     /// [E, D, inner], as some files have them.
     Apart,
@@ -156,6 +156,16 @@ impl Family {
     /// What precedes the number of an expert, within a block.
     pub fn experts_name(&self) -> &'static str {
         self.names.experts
+    }
+
+    /// How the experts of a block are divided into tensors of a file.
+    pub fn stacking(&self) -> Stacking {
+        self.names.stacking
+    }
+
+    /// Whether PEFT adapts the router and the experts by their names, though transformers 5 has no modules of these names.
+    pub fn adapts_experts(&self) -> bool {
+        self.names.adapts_experts
     }
 
     /// Gate, up and down of an expert, after its number.

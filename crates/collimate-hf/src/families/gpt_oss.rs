@@ -151,11 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn experts_are_parts_of_stacked_tensors_and_no_targets_of_lora() {
+    fn experts_have_biases_and_no_names_in_peft() {
         let config = read(json!({ "swiglu_limit": 3, "attention_bias": false })).unwrap();
         let block = config.block(0);
-        let adaptable: Vec<_> = block.linears().into_iter().filter(|linear| linear.is_adaptable).collect();
-        assert_eq!(adaptable.len(), 4);
+        assert!(!config.family.adapts_experts());
         assert_eq!(block.linears().len(), 4 + 1 + 3 * 5);
         assert!(block.linears()[4..].iter().all(|linear| linear.bias));
         assert_eq!(block.sinks.unwrap().shape, [4]);

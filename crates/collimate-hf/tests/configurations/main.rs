@@ -209,9 +209,9 @@ fn an_unknown_model_type_is_answered_with_those_that_are_known() {
 fn a_file_that_is_not_an_object_or_not_json_or_not_there() {
     assert!(read(json!([1])).unwrap_err().to_string().contains("expected an object, found [1]"));
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(ModelConfig::from_dir(dir.path()), Err(HfError::MissingFile { .. })));
+    assert!(matches!(ModelConfig::as_stated(dir.path()), Err(HfError::MissingFile { .. })));
     fs::write(dir.path().join("config.json"), "{\"model_type\": ").unwrap();
-    let error = ModelConfig::from_dir(dir.path()).unwrap_err();
+    let error = ModelConfig::as_stated(dir.path()).unwrap_err();
     assert!(matches!(&error, HfError::Json { message, .. } if message.contains("line 1 column")), "{error}");
 }
 
@@ -220,7 +220,7 @@ fn eos_tokens_of_both_files_are_joined() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.json"), with(json!({ "eos_token_id": [5, 6] })).to_string()).unwrap();
     fs::write(dir.path().join("generation_config.json"), r#"{"eos_token_id": [6, 9]}"#).unwrap();
-    assert_eq!(ModelConfig::from_dir(dir.path()).unwrap().eos_token_ids, [5, 6, 9]);
+    assert_eq!(ModelConfig::as_stated(dir.path()).unwrap().eos_token_ids, [5, 6, 9]);
 }
 
 #[test]

@@ -56,7 +56,6 @@ impl<'a> Builder<'a> {
             in_features: config.hidden_size,
             out_features: config.vocab_size,
             bias: false,
-            is_adaptable: true,
         };
         let tied = self.base_embedding(&embedding.name);
         let weight = self.by_name.get(&config.head().name).copied().unwrap_or(tied);
@@ -172,8 +171,7 @@ impl<'a> Builder<'a> {
     /// Adds the matrices of a linear layer, if the adapter has any for it; `transposed` says how B is stored.
     fn lora_ids(&mut self, linear: &LinearSpec, transposed: bool) -> Option<LoraIds> {
         let LinearSpec { module, in_features, out_features, .. } = linear;
-        let lora = self.lora.filter(|_| linear.is_adaptable)?;
-        let FactorNames { a, b, magnitude, r, scale } = lora.factors_of(self.config, module)?;
+        let FactorNames { a, b, magnitude, r, scale } = self.lora?.factors_of(self.config, module)?;
         let a = match self.shared.get(&a) {
             Some(id) => *id,
             None => {

@@ -1,6 +1,7 @@
 mod settings;
 
-use collimate_hf::{WeightFiles, read_json};
+use collimate_hf::read_json;
+use collimate_weights::WeightFiles;
 use rstest::rstest;
 use serde_json::{Value, json};
 

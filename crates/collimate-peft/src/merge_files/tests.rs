@@ -1,6 +1,7 @@
-use collimate_hf::{HostTensor, write_model};
+use collimate_hf::HostTensor;
 use collimate_oracle::{StoredTensor, safetensors_file};
 use collimate_quantized::{Dtype, Format, PackedMatrix, TensorPiece, Values};
+use collimate_weights::{read_config, write_model};
 use rstest::rstest;
 use serde_json::json;
 
@@ -132,7 +133,7 @@ fn a_merged_model_is_divided_as_asked_and_read_again() {
     merge_adapter(&model, &adapter, &out, options).unwrap();
     let index: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(out.join("model.safetensors.index.json")).unwrap()).unwrap();
-    let config = ModelConfig::from_dir(&out).unwrap();
+    let config = read_config(&out).unwrap();
     assert_eq!(index["metadata"]["total_size"], 2 * config.num_parameters());
     assert_eq!(index["weight_map"].as_object().unwrap().len(), 12);
     let weights = WeightFiles::open(&out).unwrap();
@@ -165,7 +166,7 @@ fn existing_weights_are_never_overwritten(#[case] out: &str, #[case] expected: &
 fn a_difference_in_what_was_written_is_found() {
     let root = tempfile::tempdir().unwrap();
     let (model, adapter) = folders(root.path());
-    let config = ModelConfig::from_dir(&model).unwrap();
+    let config = read_config(&model).unwrap();
     let adapter = Adapter::read(&adapter, &config).unwrap();
     let weights = WeightFiles::open(&model).unwrap();
     // The base model is not the merged one.

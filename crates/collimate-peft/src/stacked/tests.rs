@@ -12,6 +12,14 @@ fn model() -> ModelConfig {
     ModelConfig::from_json(Path::new("config.json"), value).unwrap()
 }
 
+fn gpt_oss() -> ModelConfig {
+    let value = json!({
+        "model_type": "gpt_oss", "hidden_size": 4, "intermediate_size": 2, "num_attention_heads": 2, "head_dim": 2,
+        "num_key_value_heads": 1, "num_hidden_layers": 1, "num_local_experts": 3, "num_experts_per_tok": 2, "vocab_size": 9,
+    });
+    ModelConfig::from_json(Path::new("config.json"), value).unwrap()
+}
+
 fn counted(shape: &[usize]) -> HostTensor {
     HostTensor::new(shape, (0..shape.iter().product::<usize>()).map(|i| i as f32).collect())
 }
@@ -48,6 +56,25 @@ fn an_expert_has_rows_of_a_and_every_third_column_of_b() {
     let up = split_b.iter().find(|(found, _)| found == name).unwrap();
     // Rows 2 and 3 of four, columns 1 and 4 of six.
     assert_eq!(up.1, HostTensor::new([2, 2], vec![13.0, 16.0, 19.0, 22.0]));
+}
+
+/// In gpt-oss the columns of `gate_up_proj` are gate and up in turn, and so are the rows of B.
+#[test]
+fn rows_of_b_are_in_turn_where_columns_of_the_parameter_are() {
+    let model = gpt_oss();
+    let all = tensors(&model, |_| true, |_| 2);
+    let b = &all[1];
+    assert_eq!(b.spec.shape, [2 * 2, 2 * 3]);
+    let split: BTreeMap<String, HostTensor> = b.split(&counted(&b.spec.shape)).into_iter().collect();
+    let of = |part: &str| {
+        &split[&format!("base_model.model.model.layers.0.mlp.experts.gate_up_proj.1.{part}_in_turn.lora_B.weight")].data
+    };
+    // Columns 1 and 4 of rows 0 and 2, and of rows 1 and 3, of six numbers each.
+    assert_eq!((of("gate"), of("up")), (&vec![1.0, 4.0, 13.0, 16.0], &vec![7.0, 10.0, 19.0, 22.0]));
+    let files: BTreeMap<String, HostTensor> =
+        all.iter().map(|x| (x.spec.name.clone(), counted(&x.spec.shape))).collect();
+    let apart: BTreeMap<String, HostTensor> = all.iter().flat_map(|x| x.split(&files[&x.spec.name])).collect();
+    assert_eq!(stack(apart), files);
 }
 
 #[test]

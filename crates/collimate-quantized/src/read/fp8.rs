@@ -1,4 +1,4 @@
-//! FP8 by blocks.
+//! FP8 by blocks, or with one scale a weight.
 
 use super::piece::{Named, TensorPiece, Tensors};
 use crate::config::{QuantizationConfig, QuantizationMethod};
@@ -22,17 +22,19 @@ pub(super) fn read(
     tensors.refuse_other_names()?;
     let block = match config.map(|config| &config.method) {
         Some(QuantizationMethod::Fp8 { block }) => *block,
-        _ => USUAL_BLOCK,
+        _ => Some(USUAL_BLOCK),
     };
-    let scales = tensors.need(".weight_scale_inv", "FP8 by blocks")?;
-    let sides = [rows.div_ceil(block[0]), columns.div_ceil(block[1])];
+    let scales = tensors.need(".weight_scale_inv", "FP8")?;
+    let blocks = block.map(|block| [rows.div_ceil(block[0]), columns.div_ceil(block[1])]);
+    // One scale is in a tensor without sides.
+    let sides = blocks.as_ref().map_or(&[][..], |blocks| &blocks[..]);
     let values = if scales.piece.dtype == Dtype::F8E8M0 {
-        scales.shape(&sides, 1)?;
+        scales.shape(sides, 1)?;
         scales.piece.bytes.iter().map(|&exponent| power(exponent)).collect::<Vec<f32>>()
     } else {
         let dtype = scales.float_dtype()?;
-        scales.shape(&sides, dtype.size())?;
-        (0..sides[0] * sides[1]).map(|index| dtype.read(&scales.piece.bytes, index)).collect()
+        scales.shape(sides, dtype.size())?;
+        (0..sides.iter().product()).map(|index| dtype.read(&scales.piece.bytes, index)).collect()
     };
     // NaN is not within any range.
     if let Some(index) = values.iter().position(|scale| !(0.0..=f32::MAX / LARGEST).contains(&scale.abs())) {

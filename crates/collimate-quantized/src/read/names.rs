@@ -10,8 +10,8 @@ const AFTER_WEIGHT: [&str; 6] = [
     ".quant_state.bitsandbytes__fp4",
 ];
 /// What follows the name of its module, `X`.
-const AFTER_MODULE: [&str; 7] =
-    [".SCB", ".weight_format", ".weight_scale_inv", ".qweight", ".qzeros", ".scales", ".g_idx"];
+const AFTER_MODULE: [&str; 8] =
+    [".SCB", ".weight_format", ".weight_scale_inv", ".activation_scale", ".qweight", ".qzeros", ".scales", ".g_idx"];
 /// What follows the name of the experts' weights, `X`.
 const AFTER_EXPERTS: [&str; 2] = ["_blocks", "_scales"];
 
@@ -44,6 +44,7 @@ mod tests {
     #[case("h.0.q.SCB", Some("h.0.q.weight"))]
     #[case("h.0.q.weight_format", Some("h.0.q.weight"))]
     #[case("h.0.q.weight_scale_inv", Some("h.0.q.weight"))]
+    #[case("h.0.q.activation_scale", Some("h.0.q.weight"))]
     #[case("h.0.q.qweight", Some("h.0.q.weight"))]
     #[case("h.0.mlp.experts.down_proj_blocks", Some("h.0.mlp.experts.down_proj"))]
     #[case("h.0.q.weight", None)]

@@ -80,14 +80,13 @@ impl Tensors<'_> {
             (".weight_shape", "compressed-tensors"),
             (".codebooks", "AQLM"),
             (".W_q", "HQQ"),
-            (".weight_scale", "FP8 with a scale for each tensor or row"),
+            (".weight_scale", "FP8 with a scale for each row, or with another name than weight_scale_inv"),
         ];
         let found = OTHERS.iter().find_map(|(suffix, format)| self.find(suffix).map(|tensor| (tensor.name, format)));
         match found {
             None => Ok(()),
             Some((tensor, format)) => {
-                let message =
-                    format!("{format} is not supported: expected bitsandbytes, fp8 by blocks, mxfp4, gptq or awq");
+                let message = format!("{format} is not supported: expected bitsandbytes, fp8, mxfp4, gptq or awq");
                 Err(QuantizedError::Unsupported { tensor, message })
             }
         }

@@ -39,10 +39,12 @@ fn matrices(rows: usize, columns: usize) -> Vec<PackedMatrix> {
         packed(rows, columns, wide, FloatDtype::F32),
         packed(rows, columns, Format::Int8, FloatDtype::F32),
     ];
-    let block = [3, 20];
+    let block = Some([3, 20]);
     let scales: Vec<f32> = (0..rows.div_ceil(3) * columns.div_ceil(20)).map(|i| 0.37 + i as f32).collect();
     let fp8 = Packing::Fp8(Fp8 { codes: noise(count), scales: scales.into(), block });
     matrices.push(PackedMatrix { rows, columns, packing: fp8 });
+    let whole = Packing::Fp8(Fp8 { codes: noise(count), scales: [-0.37].into(), block: None });
+    matrices.push(PackedMatrix { rows, columns, packing: whole });
     let (wide, tall) = (columns.next_multiple_of(32), rows.next_multiple_of(8));
     let exponents = noise(rows * wide / 32).iter().map(|exponent| exponent % 253).collect();
     let mxfp4 = Packing::Mxfp4(Mxfp4 { codes: noise(rows * wide / 2), exponents });

@@ -67,7 +67,6 @@ pub(super) const REFUSED: &[Meaningful] = &[
     key("neftune_noise_alpha", "noise on embeddings is not supported"),
     key("optim_args", "AdamW is set by adam_beta1, adam_beta2, adam_epsilon and weight_decay"),
     key("optim_target_modules", "one optimizer trains everything that is trained"),
-    key("lora_target_parameters", "adapters are for linear layers: lora_target_modules"),
     key("packing", "a batch has per_device_train_batch_size prompts, which are computed together without padding"),
     key("reference_free", "choose an objective without a reference: simpo, cpo or orpo"),
     key("resume_from_checkpoint", "`--resume` continues the run in output_dir from its last checkpoint"),

@@ -139,7 +139,8 @@ pub(super) fn arguments(input: &CardInput<'_>) -> String {
     ];
     const LORA: [&str; 4] = ["lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"];
     /// Shown where they say something.
-    const MORE_LORA: [&str; 7] = [
+    const MORE_LORA: [&str; 8] = [
+        "lora_target_parameters",
         "lora_exclude_modules",
         "lora_layers_to_transform",
         "lora_layers_pattern",

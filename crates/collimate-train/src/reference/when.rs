@@ -3,6 +3,7 @@
 use collimate_hf::ModelConfig;
 use collimate_peft::LoraConfig;
 use collimate_recipe::Recipe;
+use collimate_weights::read_config;
 
 use super::Source;
 use crate::error::TrainError;
@@ -29,9 +30,7 @@ pub(super) fn can_wait(recipe: &Recipe, source: &Source, training: &Training) ->
     match source {
         Source::Other(_) => Ok(false),
         Source::Base => Ok(true),
-        Source::Start => {
-            Ok(recipe.adapter.is_none() && starts_at_zero(config, &ModelConfig::from_dir(recipe.model()?)?)?)
-        }
+        Source::Start => Ok(recipe.adapter.is_none() && starts_at_zero(config, &read_config(recipe.model()?)?)?),
     }
 }
 

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use collimate_files::read_text;
 use collimate_files::write_atomically;
-use collimate_hf::{ModelConfig, StorageDtype, copy_side_files};
 use collimate_objective::registry;
 use collimate_quantized::Format;
 use collimate_recipe::Recipe;
 use collimate_report::{CardInput, Rounding, RunFiles, license_of, render_card, write_report_from};
+use collimate_weights::{StorageDtype, copy_side_files, read_config};
 
 use super::TrainSummary;
 use super::storage::storage_dtype;
@@ -72,7 +72,7 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
 
 /// The format in which the weights of a recipe's model are packed: as its files are, or as the recipe asks.
 pub(super) fn base_packing(recipe: &Recipe) -> Option<&'static str> {
-    let stored = || ModelConfig::from_dir(recipe.model_name_or_path.as_deref()?).ok()?.packing();
+    let stored = || read_config(recipe.model_name_or_path.as_deref()?).ok()?.packing();
     quantization(recipe).or_else(stored).map(Format::name)
 }
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::{FolderError, OutputFolder, is_there, read_plain};
-use collimate_hf::is_model_file;
 use collimate_recipe::Recipe;
 use collimate_report::{LengthSample, RunInfo, Samples};
+use collimate_weights::is_model_file;
 
 use crate::error::TrainError;
 

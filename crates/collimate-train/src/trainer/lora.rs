@@ -11,6 +11,7 @@ use crate::error::TrainError;
 /// A pattern is not understood; the error names its key.
 pub(super) fn add_settings(recipe: &Recipe, config: &mut LoraConfig) -> Result<(), TrainError> {
     config.dropout = recipe.lora_dropout;
+    config.parameters = recipe.lora_target_parameters.0.clone();
     config.use_dora = recipe.use_dora;
     config.modules_to_save = recipe.lora_modules_to_save.0.clone();
     config.exclude = match &recipe.lora_exclude_modules {

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use collimate_collective::Collective;
 use collimate_files::{ShardSize, write_atomically};
-use collimate_hf::StorageDtype;
 use collimate_recipe::Recipe;
 use collimate_report::tensorboard::{self, EventWriter};
 use collimate_report::trackers::{self, TrackedRun, Tracker};
 use collimate_report::{ChosenAlarm, Judge, MetricsRow, MetricsWriter, RunFacts};
+use collimate_weights::StorageDtype;
 
 use crate::error::TrainError;
 use collimate_checkpoint::{Kept, TrainerState};

@@ -1,8 +1,8 @@
 //! Measures what rounding the final weights takes of what was learned.
 
-use collimate_hf::StorageDtype;
 use collimate_report::Rounding;
 use collimate_text::TokenizedGroup;
+use collimate_weights::StorageDtype;
 
 use super::run::Run;
 use super::storage::{dtype_is_named, storage_dtype};

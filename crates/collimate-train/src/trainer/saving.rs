@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use collimate_hf::{HfError, ModelConfig, StorageDtype, WeightFiles, check_output, side_files};
+use collimate_hf::HfError;
 use collimate_recipe::Recipe;
 use collimate_report::read_results;
+use collimate_weights::{StorageDtype, WeightFiles, check_output, read_config, side_files};
 
 use super::folder::is_ours;
 use super::storage::storage_dtype;
@@ -30,7 +31,7 @@ pub(super) fn check_saving(recipe: &Recipe, model: &Path) -> Result<(), TrainErr
     if recipe.use_peft {
         return Ok(());
     }
-    let config = ModelConfig::from_dir(model)?;
+    let config = read_config(model)?;
     // What stands beside a text model is written too.
     let base = config.wrapper.map(|_| WeightFiles::open(model)).transpose()?;
     let fits = |dtype| check_output(out, &config, base.as_ref(), dtype, recipe.max_shard_size);

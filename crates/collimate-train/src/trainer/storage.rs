@@ -1,7 +1,8 @@
 //! The dtype of the final weights.
 
-use collimate_hf::{ModelConfig, StorageDtype};
+use collimate_hf::ModelConfig;
 use collimate_recipe::Recipe;
+use collimate_weights::StorageDtype;
 
 /// Whether the recipe says which dtype the final weights have.
 pub(super) fn dtype_is_named(recipe: &Recipe) -> bool {

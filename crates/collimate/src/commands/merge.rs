@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use collimate_files::ShardSize;
-use collimate_hf::{StorageDtype, name_ends};
+use collimate_hf::name_ends;
 use collimate_peft::{MergeOptions, stage_merge};
 use collimate_text::TextTokenizer;
+use collimate_weights::StorageDtype;
 
 use crate::error::CliError;
 use crate::inputs::{adapter_folder, model_folder};

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use collimate_hf::{HostTensor, ModelConfig, QkNorm, WeightFiles};
+use collimate_hf::{HostTensor, QkNorm};
 use collimate_oracle::gguf::{Found, GgufFile};
 use collimate_oracle::golden_name;
+use collimate_weights::{WeightFiles, read_config};
 use rstest::rstest;
 
 use super::{golden, golden_arg};
@@ -32,7 +33,7 @@ fn every_weight_is_there_as_it_is(#[files("golden/*/golden.json")] family: PathB
         folder.write("model/config.json", config.to_string());
     }
     let output = folder.arg("model.gguf");
-    let config = ModelConfig::from_dir(&dir).expect("a configuration");
+    let config = read_config(&dir).expect("a configuration");
     let export = ["export", "--model", &folder.arg("model"), "--output", &output, "--outtype", "f32"];
     if config.family.gguf.is_none() {
         let refused = collimate(&export);

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use collimate_hf::{HfError, ModelConfig, WeightFiles};
+use collimate_hf::HfError;
 use collimate_peft::Adapter;
+use collimate_weights::{WeightFiles, read_config};
 use rstest::rstest;
 
 use crate::harness::{Folder, collimate};
@@ -43,7 +44,7 @@ fn a_pickled_adapter_is_refused_by_name() {
     folder.copy(adapter(), "adapter");
     fs::rename(folder.path("adapter/adapter_model.safetensors"), folder.path("adapter/adapter_model.bin"))
         .expect("a file");
-    let config = ModelConfig::from_dir(model()).expect("a configuration");
+    let config = read_config(model()).expect("a configuration");
     let error = Adapter::read(&folder.path("adapter"), &config).expect_err("a pickled adapter").to_string();
     assert!(error.contains("adapter_model.bin: pickled weights are not read"), "{error}");
 }
@@ -52,7 +53,7 @@ fn a_pickled_adapter_is_refused_by_name() {
 fn a_pickled_file_in_place_of_a_folder_is_refused_by_name() {
     let folder = Folder::new();
     let file = folder.write("pytorch_model.bin", b"\x80\x04.");
-    let error = ModelConfig::from_dir(file.as_ref()).expect_err("a pickled file").to_string();
+    let error = read_config(file.as_ref()).expect_err("a pickled file").to_string();
     assert!(error.contains("pytorch_model.bin: pickled weights are not read"), "{error}");
 }
 

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use collimate_backend::BACKENDS;
-use collimate_hf::ModelFolder;
 use collimate_oracle::golden_dir;
 use collimate_recipe::{MemoryBudget, WeightPlace};
 use collimate_train::{OVERHEAD, SessionOptions, check_session, open_session};
+use collimate_weights::ModelFolder;
 use serde_json::{Value, json};
 
 use super::write_both;

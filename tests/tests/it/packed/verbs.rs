@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use collimate_hf::WeightFiles;
 use collimate_oracle::golden_dir;
+use collimate_weights::WeightFiles;
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use collimate_files::ShardSize;
-use collimate_hf::{HostTensor, ModelConfig, StorageDtype, WeightFiles, copy_side_files, write_model};
+use collimate_hf::HostTensor;
 use collimate_quantized::Format;
 use collimate_recipe::Recipe;
 use collimate_report::metrics::CLOCKED;
 use collimate_report::{MetricsRow, read_metrics};
 use collimate_train::progress::Silent;
+use collimate_weights::{StorageDtype, WeightFiles, copy_side_files, read_config, write_model};
 use rstest::rstest;
 
 use super::{backend, recipe, vary};
@@ -16,7 +17,7 @@ use collimate_train::{RunControl, quantization, train};
 
 /// Writes a model with the weights of its linear layers packed and unpacked again.
 fn write_unpacked(model: &Path, format: Format, to: &Path) {
-    let config = ModelConfig::from_dir(model).expect("a configuration");
+    let config = read_config(model).expect("a configuration");
     let weights = WeightFiles::open(model).expect("weights");
     let packable = config.packable_weights();
     let tensors = config.tensors().into_iter().map(|spec| {

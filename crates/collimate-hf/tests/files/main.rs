@@ -1,7 +1,0 @@
-//! Reads and writes files of models that are made here.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod ends;
-mod parts;
-mod weights;
-mod write;
