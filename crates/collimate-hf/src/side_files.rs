@@ -9,7 +9,7 @@ use crate::error::HfError;
 use crate::plain_file::{self, is_of_model};
 
 /// Files that a merged or trained model inherits from its base.
-pub(crate) const SIDE_FILES: [&str; 16] = [
+pub(crate) const SIDE_FILES: [&str; 18] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -27,6 +27,9 @@ pub(crate) const SIDE_FILES: [&str; 16] = [
     "spiece.model",
     "tekken.json",
     "vocab.txt",
+    // Codebooks and decoders of models of pictures.
+    "vae.safetensors",
+    "vq.safetensors",
 ];
 
 /// Tokenizer files, chat template and `generation_config.json` of a folder, if they exist; each can be read. One that is there and is

@@ -21,6 +21,7 @@ pub use self::kept::KeptTensor;
 use self::mapped::{MappedFile, finite};
 pub use self::packed::Storage;
 use self::parts::Part;
+use crate::config::Family;
 use crate::error::{HfError, ShardError};
 use crate::fields::Fields;
 use crate::{plain_file, shards, wrapped};
@@ -105,8 +106,10 @@ impl WeightFiles {
             let (dir, single, index) = (dir.display(), shards::SINGLE_FILE, shards::INDEX_FILE);
             weights.notes.push(format!("{dir}: {single} is read, {index} beside it is passed over"));
         }
-        weights.rename()?;
         let config = plain_file::read_json(&dir.join("config.json")).ok();
+        if !config.as_ref().is_some_and(Family::names_are_its_own) {
+            weights.rename()?;
+        }
         weights.take_out_of_wrapper(config.as_ref())?;
         weights.tie(config.as_ref());
         weights.divide(config.as_ref())?;
