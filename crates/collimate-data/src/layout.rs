@@ -11,6 +11,7 @@ mod helpsteer;
 mod hh_rlhf;
 mod kto;
 pub(crate) mod node;
+mod pictures;
 mod pku;
 mod preference;
 mod ranked_set;
@@ -29,6 +30,7 @@ use serde_json::{Map, Value};
 
 use crate::{ChatInputs, Prompt};
 use node::{Node, RowError};
+pub use pictures::condition_of;
 use raw::RawGroup;
 use spec::{LayoutSpec, Numbers};
 
@@ -55,6 +57,8 @@ macro_rules! layouts {
 }
 
 layouts! {
+    /// Pictures as tokens: `condition` and `tokens`, or `responses[].tokens` with `.reward`.
+    Pictures => pictures::SPEC,
     /// This project's layout: `prompt`, `responses[].content`, `.reward`, and further numbers in `.scores`.
     Collimate => collimate::SPEC,
     /// A list of texts and a list of numbers: `completions` (or `responses`, …) with `rewards` or `scores`.
@@ -185,7 +189,10 @@ impl FromStr for Layout {
 /// The prompt of a row that needs no responses, and what its chat template is given besides.
 pub(crate) fn prompt_of(row: &Value) -> Result<(Prompt, ChatInputs), RowError> {
     let row = Node::root(row);
-    let prompt = row.require("prompt", "a string or a list of messages")?.prompt()?;
+    let prompt = match row.get("prompt").is_none() && row.get("condition").is_some() {
+        true => pictures::prompt(&row)?,
+        false => row.require("prompt", "a string or a list of messages")?.prompt()?,
+    };
     let mut raw = RawGroup { prompt, ..RawGroup::default() };
     columns::add_inputs(&mut raw, &row, Layout::Collimate)?;
     Ok((raw.prompt, raw.chat))

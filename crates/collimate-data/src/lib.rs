@@ -40,7 +40,6 @@ mod message;
 mod part;
 mod row_writer;
 mod skip_reason;
-mod stats;
 
 #[doc(hidden)]
 pub use caught::{catches_panics, caught};
@@ -50,7 +49,7 @@ pub use error::DataError;
 pub use file_index::DataFiles;
 pub use group::{ChatInputs, Prompt, PromptGroup, Response};
 pub use layout::fields::{FieldMap, FieldPath};
-pub use layout::{Layout, ScoreDirection};
+pub use layout::{Layout, ScoreDirection, condition_of};
 pub use loader::{
     DataSource, GroupReader, JsonRow, JsonRows, LabelConflicts, LabelCounts, LoadCounts, LoadOptions, MAX_LINE_BYTES,
     MostResponses, SourceDescription, data_files, data_stem, is_pattern,
@@ -59,4 +58,3 @@ pub use message::{Message, MessageProblem};
 pub use part::DataPart;
 pub use row_writer::RowWriter;
 pub use skip_reason::SkipReason;
-pub use stats::{Correlation, DataStats, LengthSummary, StatsSummary};

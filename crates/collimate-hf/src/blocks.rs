@@ -2,6 +2,7 @@
 
 mod build;
 mod delta;
+mod scales;
 
 pub use self::delta::DeltaNet;
 use crate::config::{ModelConfig, Stacking};
@@ -178,7 +179,11 @@ impl Block {
 impl ModelConfig {
     /// Every tensor that the architecture needs, by its Hugging Face name; without the output layer if it is tied.
     pub fn tensors(&self) -> Vec<TensorSpec> {
+        if let Some(scales) = &self.scales {
+            return scales::tensors(self, scales);
+        }
         let mut specs = vec![self.embedding()];
+        specs.extend(self.condition_embedding());
         for layer in 0..self.num_hidden_layers {
             let block = self.block(layer);
             specs.extend(block.linears().into_iter().flat_map(LinearSpec::tensors));
@@ -227,12 +232,19 @@ impl ModelConfig {
 
     /// The embedding of tokens, [V, D].
     pub fn embedding(&self) -> TensorSpec {
-        TensorSpec::new(format!("{}.embed_tokens.weight", self.root()), &[self.vocab_size, self.hidden_size])
+        let name = self.below_root(self.family.names.embedding);
+        TensorSpec::new(format!("{name}.weight"), &[self.vocab_size, self.hidden_size])
+    }
+
+    /// The embedding of conditions, [conditions, D]; `None` for a language model.
+    pub fn condition_embedding(&self) -> Option<TensorSpec> {
+        let name = self.family.names.conditions.filter(|_| self.conditions > 0)?;
+        Some(TensorSpec::new(format!("{name}.weight"), &[self.conditions, self.hidden_size]))
     }
 
     /// The norm before the output layer.
     pub fn final_norm(&self) -> TensorSpec {
-        TensorSpec::new(format!("{}.norm.weight", self.root()), &[self.hidden_size])
+        TensorSpec::new(self.below_root("norm.weight"), &[self.hidden_size])
     }
 
     /// The output layer, [V, D]; `None` if it is the embedding.
@@ -242,7 +254,7 @@ impl ModelConfig {
 
     /// The tensor that an output layer of its own has, or would have if it were not the embedding.
     pub fn head(&self) -> TensorSpec {
-        TensorSpec::new("lm_head.weight", &[self.vocab_size, self.hidden_size])
+        TensorSpec::new(format!("{}.weight", self.family.names.head), &[self.vocab_size, self.hidden_size])
     }
 }
 

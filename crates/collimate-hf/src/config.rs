@@ -3,6 +3,7 @@
 mod experts;
 mod family;
 mod linear;
+mod scales;
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,7 @@ pub use self::experts::{ExpertGroups, Experts, RouterScores, SharedExpert};
 pub(crate) use self::family::{BiasRule, Defaults, HalfNames, JointNames, TensorNames};
 pub use self::family::{Family, GgufFamily, GgufRefusal, GgufValue, Stacking};
 pub use self::linear::LinearAttention;
+pub use self::scales::{CODEBOOK_FILE, Scales};
 use crate::rope::{QueryGrowth, RopeScaling, WindowRope};
 use crate::wrapped::{self, PREDICTORS, Wrapper};
 
@@ -94,6 +96,14 @@ pub struct ModelConfig {
     pub weights_in_files: bool,
     /// Number of tokens, V.
     pub vocab_size: usize,
+    /// Number of conditions: input tokens V, V + 1, …, with an embedding of their own, that are never predicted. A prompt is one
+    /// of them. 0 for a language model.
+    pub conditions: usize,
+    /// Side of the grid of tokens after the condition, if positions are two-dimensional: the first half of a head's pairs, which
+    /// are neighboring components, turns with the row and the second with the column, and the condition's query and key vanish.
+    pub grid: Option<usize>,
+    /// What makes it a model of token maps in several scales, which is computed in another way than a decoder, if it is one.
+    pub scales: Option<Scales>,
     /// Width of the residual stream, D.
     pub hidden_size: usize,
     /// Inner width of the feed-forward layer.
@@ -184,12 +194,13 @@ impl ModelConfig {
     /// Length up to which rotary frequencies do not depend on the length of the sequence; `None` for any.
     pub fn longest_sequence(&self) -> Option<usize> {
         let scalings = [Some(&self.rope_scaling), self.window_rope.as_ref().map(|rope| &rope.scaling)];
+        let by_grid = self.grid.map(|side| side * side + 1);
         let longest = scalings.into_iter().flatten().filter_map(|scaling| match scaling {
             RopeScaling::Dynamic { .. } => Some(self.max_position_embeddings),
             RopeScaling::Long { original_max_position_embeddings, .. } => Some(*original_max_position_embeddings),
             _ => None,
         });
-        longest.min()
+        longest.chain(by_grid).min()
     }
 
     /// `model_type` in `config.json`.
@@ -200,6 +211,29 @@ impl ModelConfig {
     /// Prefix of `embed_tokens`, `layers` and `norm` in transformers.
     pub(crate) fn root(&self) -> &'static str {
         self.wrapper.map_or(self.family.names.root, |wrapper| wrapper.root)
+    }
+
+    /// Whether its files have tensors beside the model's own that are written again as they are.
+    pub fn keeps_others(&self) -> bool {
+        self.wrapper.is_some() || self.scales.is_some()
+    }
+
+    /// The token of a condition.
+    pub fn condition_token(&self, condition: usize) -> Option<u32> {
+        (condition < self.conditions).then(|| (self.vocab_size + condition) as u32)
+    }
+
+    /// The token of the null condition, which stands for none of the others.
+    pub fn null_condition(&self) -> Option<u32> {
+        self.condition_token(self.conditions.checked_sub(1)?)
+    }
+
+    /// The name of what is below the root.
+    pub(crate) fn below_root(&self, name: &str) -> String {
+        match self.root() {
+            "" => name.to_owned(),
+            root => format!("{root}.{name}"),
+        }
     }
 
     /// The experts of a layer; `None` for one with a single feed-forward layer.

@@ -9,6 +9,7 @@ mod glm4_moe;
 mod gpt_oss;
 mod granite;
 mod llama;
+mod llamagen;
 mod ministral3;
 mod mistral;
 mod mixtral;
@@ -21,6 +22,7 @@ mod qwen3_5_moe_text;
 mod qwen3_5_text;
 mod qwen3_moe;
 mod smollm3;
+mod var;
 
 use crate::config::Family;
 
@@ -44,6 +46,8 @@ pub static FAMILIES: &[&Family] = &[
     &gpt_oss::FAMILY,
     &qwen3_5_text::FAMILY,
     &qwen3_5_moe_text::FAMILY,
+    &llamagen::FAMILY,
+    &var::FAMILY,
 ];
 
 impl Family {

@@ -195,6 +195,13 @@ impl<'a> Fields<'a> {
         ids.ok_or_else(|| self.wrong(key, "a token id or a list of token ids"))
     }
 
+    /// The same, with a default where the file is silent; null is none.
+    pub(crate) fn token_ids_or(&self, key: &str, default: Option<u32>) -> Result<Vec<u32>, HfError> {
+        let ids = self.token_ids(key)?;
+        let is_silent = self.get(key).is_none() && !self.is_null(key);
+        Ok(if is_silent { default.into_iter().collect() } else { ids })
+    }
+
     /// The error for a field with an invalid value.
     pub fn wrong(&self, key: &str, expected: &str) -> HfError {
         HfError::Field {

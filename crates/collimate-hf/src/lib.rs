@@ -49,8 +49,8 @@ pub use blocks::{
     Block, DeltaNet, FeedForward, Gated, HalfNorms, Joint, LinearSpec, Shared, TensorSpec, linear_modules,
 };
 pub use config::{
-    Activation, AttentionBias, ClampedGate, ExpertGroups, Experts, Family, GgufFamily, GgufRefusal, GgufValue,
-    LinearAttention, ModelConfig, NormPlacement, QkNorm, RouterScores, SharedExpert, Stacking,
+    Activation, AttentionBias, CODEBOOK_FILE, ClampedGate, ExpertGroups, Experts, Family, GgufFamily, GgufRefusal,
+    GgufValue, LinearAttention, ModelConfig, NormPlacement, QkNorm, RouterScores, Scales, SharedExpert, Stacking,
 };
 pub use ends::{name_ends, named_ends};
 pub use error::{AdapterError, HfError, ShardError, UnsavedError};

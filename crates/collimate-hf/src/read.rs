@@ -64,7 +64,14 @@ fn checked(top: Fields<'_>) -> Result<ModelConfig, HfError> {
     let TextFields { fields, wrapper } = wrapped::text_fields(top)?;
     let family = wrapper.map_or_else(|| family(fields), |wrapper| wrapper.family(fields))?;
     refuse_variants(top, fields, wrapper)?;
-    let mut config = common(top, &TextFields { fields, wrapper }, family)?;
+    let mut config = match family.translate {
+        None => common(top, &TextFields { fields, wrapper }, family)?,
+        Some(translate) => {
+            let value = translate(fields)?;
+            let fields = Fields::top(fields.path(), &value)?;
+            common(fields, &TextFields { fields, wrapper }, family)?
+        }
+    };
     (family.read)(fields, &mut config)?;
     Ok(config)
 }
@@ -74,8 +81,7 @@ fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Re
     let &TextFields { fields, wrapper } = text;
     let defaults = &family.defaults;
     let num_hidden_layers = limits::num_layers(fields, defaults.num_hidden_layers)?;
-    let max_position_embeddings = fields.size_or("max_position_embeddings", defaults.max_position_embeddings)?;
-    let heads = heads(fields, defaults)?;
+    let (max_position_embeddings, heads) = (positions(fields, defaults)?, heads(fields, defaults)?);
     let rotation = rotation(family, fields, max_position_embeddings, heads.width)?;
     Ok(ModelConfig {
         family,
@@ -84,6 +90,9 @@ fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Re
         unpacked_weights: BTreeSet::new(),
         weights_in_files: false,
         vocab_size: fields.size_or("vocab_size", defaults.vocab_size)?,
+        conditions: 0,
+        grid: None,
+        scales: None,
         hidden_size: heads.hidden_size,
         intermediate_size: fields.size_or("intermediate_size", defaults.intermediate_size)?,
         num_hidden_layers,
@@ -120,13 +129,17 @@ fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Re
         expert_layers: vec![true; num_hidden_layers],
         rotated_layers: vec![true; num_hidden_layers],
         layer_windows: (family.windows)(fields, defaults.sliding_window, num_hidden_layers)?,
-        eos_token_ids: token_ids(outer_of(top, fields, "eos_token_id"), "eos_token_id", defaults.eos_token_id)?,
-        bos_token_id: token_ids(fields, "bos_token_id", defaults.bos_token_id)?.first().copied(),
+        eos_token_ids: outer_of(top, fields, "eos_token_id").token_ids_or("eos_token_id", defaults.eos_token_id)?,
+        bos_token_id: fields.token_ids_or("bos_token_id", defaults.bos_token_id)?.first().copied(),
         initializer_range: fields.positive("initializer_range")?.unwrap_or(0.02),
         dtype: dtype(top, fields)?,
         raw: Value::Null,
         notes: Vec::new(),
     })
+}
+
+fn positions(fields: Fields<'_>, defaults: &Defaults) -> Result<usize, HfError> {
+    fields.size_or("max_position_embeddings", defaults.max_position_embeddings)
 }
 
 fn family(fields: Fields<'_>) -> Result<&'static Family, HfError> {
@@ -242,12 +255,6 @@ fn attention_bias(family: &Family, fields: Fields<'_>) -> Result<AttentionBias, 
         BiasRule::ByField if fields.flag_or("attention_bias", false)? => Ok(AttentionBias::ALL),
         BiasRule::ByField => Ok(AttentionBias::NONE),
     }
-}
-
-fn token_ids(fields: Fields<'_>, key: &str, default: Option<u32>) -> Result<Vec<u32>, HfError> {
-    let ids = fields.token_ids(key)?;
-    let silent = fields.get(key).is_none() && !fields.is_null(key);
-    Ok(if silent { default.into_iter().collect() } else { ids })
 }
 
 /// The type of the weights, which some image-and-text models have in their inner fields only.

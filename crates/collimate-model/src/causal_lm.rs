@@ -1,6 +1,7 @@
 //! A decoder and its parameters on one device.
 
 mod passes;
+mod scales;
 mod tape;
 
 use burn::tensor::Tensor;
@@ -8,6 +9,7 @@ use burn::tensor::backend::Backend;
 use collimate_backend::{ComputeDtype, Factor, FusedOps, Gradient, HostPacked, PackedTensor};
 use collimate_hf::{HfError, HostTensor, ModelConfig};
 use collimate_peft::LoraConfig;
+use collimate_scales::Transformer;
 use collimate_text::GroupBatch;
 
 pub use self::passes::TokenLogps;
@@ -65,6 +67,8 @@ pub struct CausalLm<B: FusedOps> {
     lora: Option<LoraConfig>,
     pub(crate) trainable: Vec<bool>,
     gradients: Vec<Gradient<B>>,
+    /// The transformer of a model of token maps in several scales, which takes the place of the decoder.
+    pub(crate) scales: Option<Transformer>,
 }
 
 impl<B: FusedOps> CausalLm<B> {
@@ -90,8 +94,20 @@ impl<B: FusedOps> CausalLm<B> {
         let ropes = Ropes::new(&config);
         let (params, masters) = (Vec::with_capacity(gradients.len()), vec![None; gradients.len()]);
         let packed = vec![None; gradients.len()];
-        let mut model =
-            Self { config, index, params, packed, masters, dtype, ropes, device, lora, trainable, gradients };
+        let mut model = Self {
+            config,
+            index,
+            params,
+            packed,
+            masters,
+            dtype,
+            ropes,
+            device,
+            lora,
+            trainable,
+            gradients,
+            scales: None,
+        };
         for id in 0..model.index.infos.len() {
             let info = &model.index.infos[id];
             let value = read(info)?.into();
@@ -214,8 +230,13 @@ impl<B: FusedOps> CausalLm<B> {
 
     /// Rejects tokens outside the vocabulary and positions without rotary frequencies.
     pub(crate) fn check(&self, batch: &GroupBatch) -> Result<(), ModelError> {
-        if let Some(&token) = batch.tokens.iter().find(|&&t| t as usize >= self.config.vocab_size) {
-            return Err(ModelError::TokenOutOfRange { token, vocab_size: self.config.vocab_size });
+        let vocab_size = self.config.vocab_size;
+        let is_condition = |token: &&u32| **token as usize >= vocab_size;
+        let beyond = |token: &&u32| **token as usize >= vocab_size + self.config.conditions;
+        let responses = batch.groups.iter().flatten().flat_map(|response| &batch.tokens[response.tokens.clone()]);
+        // Conditions are read and never predicted.
+        if let Some(&token) = batch.tokens.iter().find(beyond).or_else(|| responses.into_iter().find(is_condition)) {
+            return Err(ModelError::TokenOutOfRange { token, vocab_size });
         }
         self.check_length(batch.positions.iter().max().map_or(0, |&p| p as usize + 1))
     }

@@ -31,6 +31,19 @@ pub enum ModelError {
         limit: usize,
     },
 
+    /// A model of token maps was given something else than a condition and the tokens of a picture.
+    #[error(
+        "{tokens} tokens after a prompt of {prompt} are no picture after its condition: a picture has {expected} tokens"
+    )]
+    NoPicture {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of the response.
+        tokens: usize,
+        /// Tokens of a picture.
+        expected: usize,
+    },
+
     /// Logits are no numbers, so nothing can be drawn from them.
     #[error("prompt {prompt}: response {response} cannot be drawn: the logits of its token {token} are not finite")]
     LogitsNotFinite {

@@ -1,7 +1,6 @@
 //! Greedy and sampled generation with a key-value cache. A prompt is computed once for all its samples.
 
 mod cache;
-mod sampling;
 
 use std::ops::Range;
 use std::time::Instant;
@@ -9,11 +8,10 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{softmax, tanh};
 use collimate_backend::{FusedOps, in_dtype, in_float32};
+use collimate_sampling::{GenerateOptions, Guidance, MAX_SEQUENCES, Sampler, draw_key};
 use collimate_text::GroupBatch;
 
 use self::cache::Cache;
-pub use self::sampling::{GenerateOptions, TimeLimit};
-use self::sampling::{MAX_SEQUENCES, Sampler, draw_key};
 use crate::causal_lm::CausalLm;
 use crate::engine::{Mixer, Projections, Rotations};
 use crate::error::ModelError;
@@ -54,6 +52,9 @@ impl<B: FusedOps> CausalLm<B> {
         options: &GenerateOptions,
         mut progress: impl FnMut(usize),
     ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
+        if let Some(transformer) = &self.scales {
+            return self.generate_pictures(transformer, prompts, options);
+        }
         let per_chunk = options.prompts_at_once();
         let mut outputs = Vec::new();
         for (chunk, prompts) in prompts.chunks(per_chunk).enumerate() {
@@ -81,15 +82,23 @@ impl<B: FusedOps> CausalLm<B> {
     ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
         let begun = Instant::now();
         let num_samples = chunk.samples.len();
-        let (logits, mut cache) = self.prefill(prompts, num_samples, options)?;
-        let mut active: Vec<Sequence> = (0..prompts.len())
+        // Under guidance, a row of the null prompt for each row, after all of them.
+        let null = options.guidance.map(|Guidance { null_prompt, .. }| vec![vec![null_prompt]; prompts.len()]);
+        let (num_prompts, copies) = (prompts.len(), if null.is_some() { 2 } else { 1 });
+        let prompts: Vec<Vec<u32>> = prompts.iter().cloned().chain(null.into_iter().flatten()).collect();
+        let with_guidance = |logits: Tensor<B, 2>| match options.guidance {
+            Some(guidance) => guidance.apply(floats(logits)),
+            None => floats(logits),
+        };
+        let (logits, mut cache) = self.prefill(&prompts, num_samples, options)?;
+        let mut active: Vec<Sequence> = (0..num_prompts)
             .flat_map(|prompt| (0..num_samples).map(move |sample| (prompt, sample)))
             .map(|(prompt, sample)| Sequence { prompt, sample, ids: Vec::new(), finished: false })
             .collect();
-        let mut done = vec![vec![Vec::new(); num_samples]; prompts.len()];
+        let mut done = vec![vec![Vec::new(); num_samples]; num_prompts];
         let sampler = Sampler::new(options);
         // Prefill computes one row of logits per prompt, shared by its samples.
-        let mut rows: Vec<f32> = floats(logits);
+        let mut rows = with_guidance(logits);
         let deadline = options.time_limit.map(|limit| Instant::now() + limit.after(begun.elapsed()));
         let vocab = self.config.vocab_size;
         for step in 0..options.max_new_tokens {
@@ -103,7 +112,8 @@ impl<B: FusedOps> CausalLm<B> {
                 sequence.finished = options.ends.is_reached(&sequence.ids);
             }
             if active.iter().any(|s| s.finished) {
-                let kept: Vec<usize> = (0..active.len()).filter(|&i| !active[i].finished).collect();
+                let all = active.len();
+                let kept = (0..copies * all).filter(|&row| !active[row % all].finished).collect::<Vec<_>>();
                 cache.keep(&kept, &self.device);
                 let (finished, rest) = active.into_iter().partition(|s| s.finished);
                 active = rest;
@@ -114,7 +124,7 @@ impl<B: FusedOps> CausalLm<B> {
                 break;
             }
             let last: Vec<u32> = active.iter().map(|s| s.ids[s.ids.len() - 1]).collect();
-            rows = floats(self.decode(&last, &mut cache));
+            rows = with_guidance(self.decode(&last.repeat(copies), &mut cache));
         }
         store(active, &mut done);
         Ok(done)

@@ -60,9 +60,9 @@ mod targets;
 
 pub use causal_lm::{CausalLm, ForwardOptions, ParameterValue, Placement, Tape, TokenLogps};
 pub use collimate_backend::ComputeDtype;
+pub use collimate_sampling::{GenerateOptions, Guidance, TimeLimit};
 pub use dropout::DropoutKey;
 pub use error::{ModelError, StoreError};
-pub use generate::{GenerateOptions, TimeLimit};
 pub use kept_inputs::{InputKey, InputPlace, InputStore};
 pub use memory::{MemoryCosts, ParameterCounts};
 pub use parameter_index::{ParameterInfo, Trainable};

@@ -148,9 +148,11 @@ impl MemoryCosts {
 /// sum whose rows DoRA measures.
 fn adapted_weights(config: &ModelConfig, lora: Option<&LoraConfig>, dtype: ComputeDtype) -> u64 {
     let Some(lora) = lora else { return 0 };
-    let head = match lora.matches("lm_head") {
+    let module = config.head().name;
+    let module = module.trim_end_matches(".weight");
+    let head = match lora.matches(module) {
         true => {
-            let size = (config.vocab_size * (config.hidden_size + lora.rank_of("lm_head"))) as u64;
+            let size = (config.vocab_size * (config.hidden_size + lora.rank_of(module))) as u64;
             size * (dtype.num_bytes() + FLOAT)
         }
         false => 0,

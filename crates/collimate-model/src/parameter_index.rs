@@ -246,6 +246,8 @@ impl LayerIds {
 #[derive(Debug, Clone)]
 pub(crate) struct ModelIds {
     pub(crate) embedding: usize,
+    /// The embedding of conditions, whose tokens follow the vocabulary, if the model has one.
+    pub(crate) conditions: Option<usize>,
     /// Matrices of the embedding, stored as [V, r] and [r, D].
     pub(crate) embedding_lora: Option<LoraIds>,
     pub(crate) layers: Vec<LayerIds>,
@@ -257,7 +259,8 @@ pub(crate) struct ModelIds {
 impl ModelIds {
     /// Indices of the parameters that embed tokens.
     pub(crate) fn embedding_parameters(&self) -> impl Iterator<Item = usize> {
-        [self.embedding].into_iter().chain(self.embedding_lora.iter().flat_map(LoraIds::parameters))
+        let tables = [self.embedding].into_iter().chain(self.conditions);
+        tables.chain(self.embedding_lora.iter().flat_map(LoraIds::parameters))
     }
 }
 

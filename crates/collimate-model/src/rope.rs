@@ -42,11 +42,14 @@ pub(crate) struct Rope {
     attention_factor: f32,
     /// Width of a head, of which the first `rotary_dim` columns are rotated.
     pub(crate) head_dim: usize,
+    /// Side of the grid of positions after the first one, if they are two-dimensional. Frequencies are then those of either
+    /// dimension, [rotary_dim / 4].
+    grid: Option<usize>,
 }
 
 impl Rope {
     fn new(config: &ModelConfig, theta: f64, scaling: &RopeScaling) -> Self {
-        let dim = config.rotary_dim;
+        let dim = if config.grid.is_some() { config.rotary_dim / 2 } else { config.rotary_dim };
         let base = theta as f32;
         let plain: Vec<f32> = (0..dim / 2).map(|i| 1.0 / base.powf((2 * i) as f32 / dim as f32)).collect();
         let (inv_freq, attention_factor) = match scaling {
@@ -61,7 +64,7 @@ impl Rope {
                 (short_factor.iter().enumerate().map(stretch).collect(), *attention_factor as f32)
             }
         };
-        Self { inv_freq, attention_factor, head_dim: config.head_dim }
+        Self { inv_freq, attention_factor, head_dim: config.head_dim, grid: config.grid }
     }
 
     /// Llama 3: divides low frequencies, keeps high ones, and blends between them.
@@ -128,8 +131,24 @@ impl Rope {
 
     /// Cosines and sines of `positions`, each [N, rotary_dim / 2].
     pub(crate) fn tables(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
+        if let Some(side) = self.grid {
+            return positions.iter().flat_map(|&position| self.at_place(position as usize, side)).unzip();
+        }
         let angles = positions.iter().flat_map(|&p| self.inv_freq.iter().map(move |f| p as f32 * f));
         angles.map(|a| (a.cos() * self.attention_factor, a.sin() * self.attention_factor)).unzip()
+    }
+}
+
+impl Rope {
+    /// Cosines and sines of a position: a row's and a column's on the grid; zeros at the first, so that its query and its key
+    /// vanish.
+    fn at_place(&self, position: usize, side: usize) -> impl Iterator<Item = (f32, f32)> + '_ {
+        let place = position.checked_sub(1).map(|place| [place / side, place % side]);
+        (0..2 * self.inv_freq.len()).map(move |i| {
+            let (axis, frequency) = (i / self.inv_freq.len(), self.inv_freq[i % self.inv_freq.len()]);
+            let angle = place.map(|place| place[axis] as f32 * frequency);
+            angle.map_or((0.0, 0.0), |angle| (angle.cos(), angle.sin()))
+        })
     }
 }
 
@@ -170,5 +189,23 @@ mod tests {
         let factors = ropes.query_factors(&[0, 7, 8, 23, 24]).expect("growth");
         let expected = [0.0, 0.0, 2.0, 3.0, 4.0].map(|n: f64| if n == 0.0 { 1.0 } else { 1.0 + 0.5 * n.ln() });
         assert!(factors.iter().zip(expected).all(|(found, expected)| (f64::from(*found) - expected).abs() < 1e-6));
+    }
+
+    #[test]
+    fn positions_on_a_grid_turn_pairs_by_row_and_column_and_the_condition_has_none() {
+        let config = json!({
+            "model_type": "llamagen", "dim": 16, "n_head": 2, "n_layer": 1, "multiple_of": 4, "vocab_size": 9,
+            "num_classes": 3, "block_size": 9, "rope_base": 100,
+        });
+        let config = ModelConfig::from_json(Path::new("config.json"), config).expect("a sound config");
+        let (cos, sin) = Ropes::new(&config).full.tables(&[0, 1, 6]);
+        // Four pairs a head: two by row, two by column, by 1 and 1/√100 a step. The sixth token is in row 1, column 2.
+        let angles = [0.0, 0.0, 0.0, 0.0, 1.0, 0.1, 2.0, 0.2];
+        assert!(cos[..4].iter().chain(&sin[..4]).all(|number| *number == 0.0));
+        for ((cos, sin), angle) in cos[4..].iter().zip(&sin[4..]).zip(angles) {
+            assert!(
+                (f64::from(*cos) - f64::cos(angle)).abs() < 1e-6 && (f64::from(*sin) - f64::sin(angle)).abs() < 1e-6
+            );
+        }
     }
 }

@@ -116,10 +116,6 @@ impl ScoredGroups {
 
     /// [`ScoredGroups::new`] with `extra` more columns than the widest group needs.
     pub(crate) fn padded(groups: &[GroupScores], needs: &Needs, extra: usize) -> Result<Self, ObjectiveError> {
-        if needs.mismatched_pairs {
-            let reason = "the objective needs mismatched prompt-response pairs, which are not supported yet";
-            return Err(ObjectiveError::Unsupported(reason.to_owned()));
-        }
         for (index, group) in groups.iter().enumerate() {
             group.check(index, needs)?;
         }

@@ -49,6 +49,7 @@ mod needs;
 mod objective;
 pub mod parameters;
 pub mod registry;
+mod step_rows;
 mod streamed;
 pub mod values;
 
@@ -68,6 +69,7 @@ pub use level::holds_likelihood;
 pub use needs::Needs;
 pub use objective::{Objective, ObjectiveOutput};
 pub use parameters::{NonNegative, Positive, PositiveSmoothing, Smoothing, UpToOne};
+pub use step_rows::StepRows;
 pub use streamed::{EvaluatedGroup, StreamedEvaluation};
 
 /// Where objectives run: burn's CPU backend with automatic differentiation.

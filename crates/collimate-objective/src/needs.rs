@@ -25,9 +25,12 @@ pub struct Needs {
     /// The loss detaches a term that depends on the policy (KTO's reference point), so finite differences of the loss do
     /// not match the coefficients.
     pub holds_constant: bool,
-    /// The objective uses log-probabilities of responses to a different prompt (as in CCA or the KTO paper).
+    /// The objective compares each response under its own prompt with the same response under another one (as in CCA).
     ///
-    /// Not supported yet: an objective that needs them is refused.
+    /// A group of the data, of any size, is then scored twice, and the objective sees 2K log-probabilities: the K responses
+    /// under their prompt, with the reward 1, and again under the next prompt of the micro-batch, the last one's being the
+    /// first's, with the reward 0; or 1, if that is the same prompt. See
+    /// [`Objective::unconditional_rows`](crate::Objective::unconditional_rows). [`Needs::min_responses`] counts these.
     pub mismatched_pairs: bool,
 }
 
@@ -73,6 +76,16 @@ impl Needs {
         tensors.saturating_mul(size_of::<f64>() as u64).saturating_add(host)
     }
 
+    /// Log-probabilities that the objective sees of a group of so many responses.
+    pub fn num_columns(&self, num_responses: usize) -> usize {
+        if self.mismatched_pairs { num_responses.saturating_mul(2) } else { num_responses }
+    }
+
+    /// Least responses of a group in the data.
+    pub fn min_in_data(&self) -> usize {
+        if self.mismatched_pairs { self.min_responses.div_ceil(2) } else { self.min_responses }
+    }
+
     /// The default, but without a reference.
     pub fn without_reference() -> Self {
         Self { reference: false, ..Self::default() }
@@ -84,7 +97,8 @@ impl Needs {
         // Prompts that are independent need not be in one batch.
         let numbers = MAX_NUMBERS / if self.couples_batch { num_groups.max(1) } else { 1 };
         let most = if self.pairs { numbers.isqrt() } else { numbers };
-        self.max_responses.map_or(most, |max| max.min(most))
+        let most = self.max_responses.map_or(most, |max| max.min(most));
+        if self.mismatched_pairs { most / 2 } else { most }
     }
 
     /// Most responses that a [`StreamedEvaluation`](crate::StreamedEvaluation) of `num_responses` in all, the widest prompt's

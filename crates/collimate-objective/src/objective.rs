@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::{Needs, ObjectiveBackend, ScoredGroups, Tensor};
+use crate::{Needs, ObjectiveBackend, ScoredGroups, StepRows, Tensor};
 
 /// A loss over the log-probabilities of a prompt's K scored responses.
 ///
@@ -11,6 +11,14 @@ pub trait Objective: Debug + Send + Sync {
     /// What the objective must be given; checked before anything is computed.
     fn needs(&self) -> Needs {
         Needs::default()
+    }
+
+    /// Of an objective with [`Needs::mismatched_pairs`], the rows of a step whose responses are scored under the model's null
+    /// condition alone, as both conditions; by default none. A row's own prompt stays the negative of the row before.
+    ///
+    /// The answer depends on `rows` alone, so that a resumed run repeats it.
+    fn unconditional_rows(&self, rows: StepRows) -> Vec<bool> {
+        vec![false; rows.count]
     }
 
     /// Computes each prompt's loss and its responses' implicit rewards.

@@ -1,7 +1,8 @@
 //! A weighted sum of objectives.
 
 use collimate_objective::{
-    Needs, NonNegative, Objective, ObjectiveError, ObjectiveOutput, ScoredGroups, register_objective, registry,
+    Needs, NonNegative, Objective, ObjectiveError, ObjectiveOutput, ScoredGroups, StepRows, register_objective,
+    registry,
     serde_json::{Map, Value},
 };
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,11 @@ impl Objective for Combine {
             holds_constant: needs.iter().any(|n| n.holds_constant),
             mismatched_pairs: needs.iter().any(|n| n.mismatched_pairs),
         }
+    }
+
+    fn unconditional_rows(&self, rows: StepRows) -> Vec<bool> {
+        let paired = self.objectives.iter().find(|objective| objective.needs().mismatched_pairs);
+        paired.map_or_else(|| vec![false; rows.count], |objective| objective.unconditional_rows(rows))
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {

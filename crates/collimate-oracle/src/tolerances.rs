@@ -38,6 +38,8 @@ pub const GRAD_NORM: f64 = 1e-3;
 pub const LEARNING_RATE: f64 = 1e-9;
 /// Implicit rewards and log-probs during training, relative, and absolute below 1.
 pub const COURSE: f64 = 1e-3;
+/// Log-probs of pictures after training, relative.
+pub const PICTURE_FINAL_LOGPS: f64 = 2e-5;
 /// Log-probs after training, relative.
 pub const FINAL_LOGPS: f64 = 1e-3;
 /// Log-probs under weights rounded to bfloat16 against the float32 model, relative.

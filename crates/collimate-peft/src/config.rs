@@ -9,6 +9,9 @@ use crate::matching::{ByPattern, LayerChoice, ModuleNames, ModulePattern, ends_i
 use crate::names::leaf;
 use crate::stacked::Stack;
 
+/// Names of output layers and embeddings.
+const OUTER: [&str; 4] = ["lm_head", "embed_tokens", "output", "tok_embeddings"];
+
 /// The modules that an adapter changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoraTargets {
@@ -21,10 +24,10 @@ pub enum LoraTargets {
 }
 
 impl LoraTargets {
-    /// Whether a module is among them. `lm_head` is one that `AllLinear` leaves out.
+    /// Whether a module is among them. The output layer and the embedding are some that `AllLinear` leaves out.
     pub fn matches(&self, module: &str) -> bool {
         match self {
-            Self::AllLinear => !matches!(leaf(module), "lm_head" | "embed_tokens"),
+            Self::AllLinear => !OUTER.contains(&leaf(module)),
             Self::Names(names) => names.iter().any(|name| ends_in(module, name)),
             Self::Pattern(pattern) => pattern.matches(module),
         }
@@ -147,7 +150,7 @@ impl LoraConfig {
         let named: Vec<&LinearSpec> = all.iter().filter(|linear| has_name(model, &linear.module)).collect();
         let known = || named.iter().map(|linear| leaf(&linear.module).to_owned()).collect::<BTreeSet<_>>();
         let unmatched = |target: &str| {
-            let known = known().into_iter().filter(|name| name != "lm_head" && name != "embed_tokens").collect();
+            let known = known().into_iter().filter(|name| !OUTER.contains(&name.as_str())).collect();
             AdapterError::UnknownTarget { target: target.to_owned(), known }
         };
         match &self.targets {
@@ -233,9 +236,12 @@ impl LoraConfig {
             }
         }
         let refused = |what: &'static str| Err(AdapterError::NotTogether { what }.into());
-        let head = self.matches("lm_head");
+        let head = self.matches(module_of(&model.head().name));
         if self.layers.is_some() && matches!(self.targets, LoraTargets::Pattern(_)) {
             return refused("layers_to_transform and a pattern as target_modules");
+        }
+        if model.conditions > 0 && self.targets_embedding(model) {
+            return refused("tok_embeddings among the target modules and an embedding of conditions beside it");
         }
         match self.use_dora {
             true if !self.parameters.is_empty() => refused("use_dora and target_parameters"),
@@ -253,7 +259,8 @@ impl LoraConfig {
 pub(crate) fn adaptable_modules(model: &ModelConfig) -> Vec<LinearSpec> {
     let (vocab, width) = (model.vocab_size, model.hidden_size);
     let outer = |module, in_features, out_features| LinearSpec { module, in_features, out_features, bias: false };
-    let outer = [outer("lm_head".to_owned(), width, vocab), outer(embedding_module(model), vocab, width)];
+    let outer =
+        [outer(module_of(&model.head().name).to_owned(), width, vocab), outer(embedding_module(model), vocab, width)];
     linear_modules(model).into_iter().chain(outer).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Correlation and slope of points.
 
-use collimate_data::Correlation;
+use collimate_stats::Correlation;
 
 /// Pearson's correlation; `None` if either side is constant, there are fewer than two points, or a value is not finite.
 pub fn correlation(xs: &[f64], ys: &[f64]) -> Option<f64> {

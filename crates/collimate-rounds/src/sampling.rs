@@ -34,6 +34,8 @@ struct SampledResponse {
     content: String,
     /// The tokens that were drawn, with those that ended it.
     token_ids: Vec<u32>,
+    /// Whether they are a picture, which has no text.
+    is_picture: bool,
 }
 
 impl PromptRow {
@@ -42,7 +44,10 @@ impl PromptRow {
         let mut fields = self.fields;
         // Removed first, so that the responses come last even if the row had some.
         fields.shift_remove("responses");
-        let response = |sample: SampledResponse| json!({"content": sample.content, "token_ids": sample.token_ids});
+        let response = |sample: SampledResponse| match sample.is_picture {
+            true => json!({"tokens": sample.token_ids}),
+            false => json!({"content": sample.content, "token_ids": sample.token_ids}),
+        };
         let responses = samples.into_iter().map(response).collect();
         fields.insert("responses".to_owned(), Value::Array(responses));
         Value::Object(fields)
@@ -164,9 +169,10 @@ impl PromptRow {
 /// # Errors
 /// Ids that the tokenizer cannot decode.
 fn decode(samples: Vec<Vec<u32>>, tokenizer: &TextTokenizer) -> Result<Vec<SampledResponse>, TextError> {
+    let is_picture = tokenizer.pictures().is_some();
     samples
         .into_iter()
-        .map(|token_ids| Ok(SampledResponse { content: tokenizer.answer(&token_ids)?, token_ids }))
+        .map(|token_ids| Ok(SampledResponse { content: tokenizer.answer(&token_ids)?, token_ids, is_picture }))
         .collect()
 }
 
@@ -181,7 +187,8 @@ mod tests {
         let mut rows = JsonRows::from_reader(text.as_bytes(), name).expect("rows");
         let row = PromptRow::parse(rows.next().expect("a row").expect("a row")).expect("a prompt");
         assert_eq!(row.line, 2);
-        let sample = |content: &str, token_ids| SampledResponse { content: content.to_owned(), token_ids };
+        let sample =
+            |content: &str, token_ids| SampledResponse { content: content.to_owned(), token_ids, is_picture: false };
         let written = row.with_responses(vec![sample("x", vec![8, 2]), sample("", vec![2])]).to_string();
         let responses = r#"[{"content":"x","token_ids":[8,2]},{"content":"","token_ids":[2]}]"#;
         assert_eq!(written, format!(r#"{{"id":7,"prompt":"a","answer":[1,2],"responses":{responses}}}"#));

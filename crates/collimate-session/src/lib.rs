@@ -14,6 +14,8 @@
 //! ```
 
 mod allowance;
+mod answers;
+mod codebook;
 mod computing;
 mod error;
 mod files;
@@ -21,6 +23,7 @@ mod open;
 mod optimizer;
 mod options;
 mod outline;
+mod recipe_lora;
 mod session;
 mod sharded;
 mod shards;
@@ -29,11 +32,13 @@ mod unpacked;
 mod weights;
 
 pub use allowance::{Allowance, OVERHEAD, least_held};
+pub use answers::{AnswerCost, AnswerSizes};
 pub use computing::{backend_name, compute_dtype, computed_in, matmul_precision, quantization};
 pub use error::SessionError;
 pub use open::{CheckedSession, SessionDraft, check_session, open_session};
 pub use optimizer::{AdamW, UpdateOptions, UpdateStats};
 pub use options::{SessionOptions, Training};
 pub use outline::{ModelSummary, Outline};
+pub use recipe_lora::lora_config;
 pub use session::Session;
 pub use share_of_machine::share_of_machine;

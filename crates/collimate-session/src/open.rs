@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use collimate_backend::{
-    BackendError, BackendJob, DeviceMemory, FusedOps, check_dtype, device_memory, dispatch, matmul_precision,
-    multiplies_in, set_float32_matmul_precision,
+    BackendError, BackendJob, ComputeDtype, DeviceMemory, FusedOps, check_dtype, device_memory, dispatch,
+    matmul_precision, multiplies_in, set_float32_matmul_precision,
 };
 use collimate_hf::{HfError, ModelConfig};
 use collimate_model::{CausalLm, Placement, Trainable};
 use collimate_peft::{Adapter, LoraConfig};
 use collimate_progress::format_bytes;
 use collimate_recipe::{MemoryBudget, WeightPlace};
+use collimate_scales::Codebook;
 use collimate_weights::{ModelFolder, Storage};
 
 use crate::allowance::least_held;
+use crate::codebook::read_codebook;
 use crate::error::SessionError;
 use crate::files::BaseModel;
 use crate::optimizer::AdamW;
@@ -64,6 +66,11 @@ impl SessionDraft {
         memory: Option<DeviceMemory>,
     ) -> Result<Self, SessionError> {
         let storage = if options.weights == WeightPlace::Mapped { Storage::Mapped } else { Storage::Resident };
+        if folder.config().scales.is_some() && matches!(options.training, Training::Lora(_)) {
+            let message =
+                "must be false: a model of token maps has no adapters, all its weights are trained".to_owned();
+            return Err(SessionError::Option { key: "use_peft", message });
+        }
         let mut base = options.applied_to(folder.config(), storage)?;
         let adapter = options.adapter.as_deref().map(|dir| Adapter::read(dir, &base)).transpose()?;
         let (lora, trainable) = trained(&options.training, adapter.as_ref())?;
@@ -90,6 +97,7 @@ impl SessionDraft {
         let Self { outline, options, folder, adapter, base } = self;
         let weights = Arc::new(folder.into_weights()?);
         let checked = weights.check(&base.tensors())?;
+        let codebook = read_codebook(&options.model, &base)?;
         let mut notes = [base.notes, checked.notes].concat();
         if !multiplies_in(&options.backend, options.dtype)? {
             let dtype = options.dtype.name();
@@ -105,7 +113,11 @@ impl SessionDraft {
                 "products in {wanted} precision would not be faster on this processor: they are in float32"
             ));
         }
-        Ok(CheckedSession { outline, options, files: Files { weights, adapter }, notes })
+        if codebook.is_some() && options.dtype != ComputeDtype::Float32 {
+            let message = "a model of token maps is computed in float32 only".to_owned();
+            return Err(SessionError::Option { key: "compute_dtype", message });
+        }
+        Ok(CheckedSession { outline, options, files: Files { weights, adapter }, codebook, notes })
     }
 }
 
@@ -137,6 +149,8 @@ pub struct CheckedSession {
     /// What was asked for.
     pub options: SessionOptions,
     files: Files,
+    /// Of a model of token maps.
+    codebook: Option<Codebook>,
     notes: Vec<String>,
 }
 
@@ -183,17 +197,17 @@ impl BackendJob for CheckedSession {
     type Output = Result<Box<dyn Session>, HfError>;
 
     fn run<B: FusedOps>(self, device: B::Device) -> Self::Output {
-        let CheckedSession { outline, options, mut files, notes } = self;
+        let CheckedSession { outline, options, mut files, codebook, notes } = self;
         let Outline { config, lora, trainable, .. } = outline;
         let (dtype, seed) = (options.dtype, options.seed);
         let base = BaseModel {
             name: options.model.to_string_lossy().into_owned(),
             ends: options.ends,
             replaced: files.adapter.iter().flat_map(|adapter| adapter.base.keys().cloned()).collect(),
-            files: (config.wrapper.is_some() && trainable == Trainable::Base).then(|| Arc::clone(&files.weights)),
+            files: (config.keeps_others() && trainable == Trainable::Base).then(|| Arc::clone(&files.weights)),
             lacks_rows: files.adapter.as_ref().is_some_and(|adapter| adapter.lacks_base_rows),
         };
-        let model = CausalLm::<B>::new(config.clone(), lora, trainable, Placement { device, dtype }, |info| {
+        let mut model = CausalLm::<B>::new(config.clone(), lora, trainable, Placement { device, dtype }, |info| {
             if !info.is_adapter {
                 return files.weight(info);
             }
@@ -203,6 +217,7 @@ impl BackendJob for CheckedSession {
             };
             Ok(value.into())
         })?;
+        codebook.into_iter().for_each(|codebook| model.set_codebook(codebook));
         let optimizer = AdamW::new(model.parameters().len());
         Ok(Box::new(BackendSession {
             model,

@@ -45,6 +45,10 @@ impl UpdateOptions {
 /// Whether transformers' trainer spares a parameter of this name weight decay (`get_decay_parameter_names`).
 fn is_norm_or_bias(parameter: &str) -> bool {
     let name = parameter.to_lowercase();
+    // What the published recipe of VAR spares besides: places, scales and factors that are trained.
+    if ["pos_start", "pos_1lc", "lvl_embed", "ada_gss", "scale_mul"].iter().any(|word| name.contains(word)) {
+        return true;
+    }
     let is_part = |part: &str| part == "norm" || part.ends_with("_norm");
     ["bias", "layernorm", "rmsnorm"].iter().any(|word| name.contains(word)) || name.split('.').any(is_part)
 }

@@ -23,6 +23,10 @@ const SAME_TOKENS: usize = 32;
 /// # Errors
 /// Messages for a model without a chat template, or a prompt that the template or tokenizer rejects or that is too long.
 pub fn encode_prompt(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
+    if let Some(pictures) = tokenizer.pictures() {
+        let token = pictures.prompt(prompt).map_err(|reason| TextError::Encoding { problem: reason.to_string() })?;
+        return Ok(vec![token]);
+    }
     let (limit, remedy) = (tokenizer.max_text_bytes(), MEMORY_REMEDY);
     let encode = |text: &str, adds_special| match text.len() {
         size if size > limit => {

@@ -28,6 +28,7 @@ mod continuation;
 mod error;
 mod group;
 mod model_files;
+mod pictures;
 mod preview;
 mod special_tokens;
 mod template_files;
@@ -40,6 +41,7 @@ pub use changes::TokenizerChanges;
 pub use continuation::encode_prompt;
 pub use error::TextError;
 pub use group::{GroupLengths, TokenizedGroup, TokenizedResponse};
+pub use pictures::{PictureTokens, has_tokenizer};
 pub use preview::{preview, text_prompt_note};
 pub use template_files::read_chat_template;
 pub use tokenize::{

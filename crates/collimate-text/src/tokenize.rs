@@ -116,6 +116,10 @@ fn tokenize_within(
         let needed = options.min_responses.max(1);
         return Err(unusable(UnusableReason::TooFewResponses { found: group.responses.len(), needed }));
     }
+    if let Some(pictures) = tokenizer.pictures() {
+        let checks = TextChecks { texts: 1 + group.responses.len(), ..TextChecks::default() };
+        return pictures.tokenize(group).map(|tokenized| (tokenized, checks)).map_err(unusable);
+    }
     if let Some(response) = group.responses.iter().position(Response::is_blank) {
         return Err(unusable(UnusableReason::EmptyResponse { response }));
     }

@@ -7,6 +7,7 @@ mod identity;
 mod kept;
 pub(crate) mod long;
 mod named;
+mod of_pictures;
 mod pieces;
 mod reading;
 mod start;
@@ -20,6 +21,7 @@ use collimate_chat::{ChatDefaults, ChatTemplate};
 use tokenizers::{AddedToken, Encoding, Tokenizer};
 
 use crate::model_files::{ModelLimits, read_bytes};
+use crate::pictures::PictureTokens;
 use crate::special_tokens::SpecialTokens;
 use crate::{TextError, read_chat_template};
 use decoding::TokenBytes;
@@ -61,6 +63,8 @@ pub struct TextTokenizer {
     ends: TurnEnds,
     /// Bytes of memory that limits on texts follow; 0 for those of little memory.
     memory: u64,
+    /// The tokens of a model of pictures.
+    pictures: Option<PictureTokens>,
 }
 
 /// A token that is looked for in a text before the tokenizer's model sees the rest.
@@ -84,13 +88,16 @@ impl TextTokenizer {
     /// Tokens are those of `tokenizer.json` with what `tokenizer_config.json` (`added_tokens_decoder`, names as
     /// `pad_token`, `extra_special_tokens`), `special_tokens_map.json` and `added_tokens.json` add, with the precedence of
     /// transformers 5. EOS, BOS and padding have their names there, or else their ids in `generation_config.json` or
-    /// `config.json`. Truncation and padding stored in `tokenizer.json` are ignored, and so are `add_bos_token` and
+    /// `config.json`. A model of pictures needs no file: its tokens are numbers. Truncation and padding stored in `tokenizer.json` are ignored, and so are `add_bos_token` and
     /// `add_eos_token`, as in transformers 5. BPE dropout is turned off: a text always has the same tokens.
     ///
     /// # Errors
     /// `tokenizer.json` is missing or unreadable, there is no EOS, or the model has no embedding for it; each error names
     /// the file and the field.
     pub fn from_model_dir(dir: &Path) -> Result<Self, TextError> {
+        if let Some(pictures) = PictureTokens::from_model_dir(dir)? {
+            return Self::of_pictures(pictures, dir);
+        }
         let path = dir.join("tokenizer.json");
         let file_error = |problem: String| TextError::File { path: path.clone(), problem };
         let Some(bytes) = read_bytes(&path, guard::MAX_TOKENIZER_BYTES)? else {
@@ -142,6 +149,7 @@ impl TextTokenizer {
             random,
             ends: TurnEnds::default(),
             memory: 0,
+            pictures: None,
         };
         let opened = Self { spaces: opened.inserted_spaces(), ..opened };
         Ok(opened.with_ends(listed_ends(dir)?))

@@ -77,6 +77,14 @@ pub enum UnusableReason {
     /// The chat template rejects the conversation or fails on it.
     #[error(transparent)]
     Template(ChatError),
+    /// A condition or a picture is none of the model's.
+    #[error("field \"{field}\": {problem}")]
+    Picture {
+        /// Where it is in the row.
+        field: String,
+        /// What was expected and what was found.
+        problem: String,
+    },
     /// A response has no place in the text that the chat template makes of the conversation.
     #[error("chat template: {problem}")]
     Turn {
@@ -97,6 +105,7 @@ impl UnusableReason {
             Self::TooLong { .. } => "too long a text",
             Self::Tokenizer { .. } => "refused by the tokenizer",
             Self::NoRoom { .. } => "no room for a response",
+            Self::Picture { .. } => "no picture of the model",
             Self::Template(_) | Self::Turn { .. } => "refused by the chat template",
         }
     }

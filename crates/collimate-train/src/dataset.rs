@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use collimate_objective::{Evaluation, GroupScores, Objective, ObjectiveError, evaluate};
 use collimate_report::GroupOutcome;
-use collimate_store::{GroupHead, GroupNumbers, GroupStore, StoreError, StoreFolder, Totals};
+use collimate_store::{GroupHead, GroupNumbers, GroupStore, Pairs, StoreError, StoreFolder, Totals};
 use collimate_text::TokenizedGroup;
 
 use crate::error::TrainError;
@@ -17,12 +17,51 @@ pub(crate) struct DataSet {
     /// In nats; only of groups that the run has to know by now. `None` if the objective needs no reference. Behind a lock because
     /// a run fills them in while it goes on.
     reference: Mutex<Option<GroupNumbers>>,
+    /// Groups under the prompts of others, if the objective compares these. Their numbers follow those of the groups.
+    pairs: Option<Pairs>,
 }
 
 impl DataSet {
     /// Groups without reference log-probs yet.
     pub(crate) fn new(store: GroupStore, store_folder: StoreFolder) -> Self {
-        Self { store, store_folder, reference: Mutex::new(None) }
+        Self { store, store_folder, reference: Mutex::new(None), pairs: None }
+    }
+
+    /// Adds the pairs of micro-batches, of groups and of whether each is taken under the null prompt.
+    pub(crate) fn add_pairs(
+        &mut self,
+        null_prompt: Option<u32>,
+        micro_batches: impl Iterator<Item = MicroBatch>,
+    ) -> Result<(), TrainError> {
+        let mut pairs = Pairs::new(&self.store, null_prompt)?;
+        for MicroBatch { groups, masked } in micro_batches {
+            pairs.add(&self.store, &groups, &masked)?;
+        }
+        self.pairs = Some(pairs);
+        Ok(())
+    }
+
+    /// What a micro-batch of groups scores: the groups, or all of them under their prompts and then under their other ones.
+    pub(crate) fn scored(&self, batch: &MicroBatch) -> Vec<usize> {
+        match &self.pairs {
+            None => batch.groups.clone(),
+            Some(pairs) => pairs.numbers(&batch.groups, &batch.masked),
+        }
+    }
+
+    /// How often a group is scored.
+    pub(crate) fn times_scored(&self) -> usize {
+        if self.pairs.is_some() { 2 } else { 1 }
+    }
+
+    /// Number of groups and pairs.
+    pub(crate) fn num_scored(&self) -> usize {
+        self.pairs.as_ref().map_or(self.len(), Pairs::len)
+    }
+
+    /// Tokens of the longest response with its prompt.
+    pub(crate) fn longest(&self) -> usize {
+        self.pairs.as_ref().map_or(self.totals().longest, Pairs::longest)
     }
 
     /// Number of groups.
@@ -37,22 +76,35 @@ impl DataSet {
 
     /// The groups at `indices`, in that order.
     pub(crate) fn select(&self, indices: &[usize]) -> Result<Vec<TokenizedGroup>, TrainError> {
-        indices.iter().map(|&index| Ok(self.store.group(index)?)).collect()
+        let group = |index| match &self.pairs {
+            None => self.store.group(index),
+            Some(pairs) => pairs.group(&self.store, index),
+        };
+        indices.iter().map(|&index| Ok(group(index)?)).collect()
+    }
+
+    /// A group or pair without its tokens.
+    pub(crate) fn head(&self, index: usize) -> Result<GroupHead, StoreError> {
+        match &self.pairs {
+            None => self.store.head(index),
+            Some(pairs) => pairs.head(&self.store, index),
+        }
     }
 
     /// The same without their tokens.
     pub(crate) fn heads(&self, indices: &[usize]) -> Result<Vec<GroupHead>, TrainError> {
-        indices.iter().map(|&index| Ok(self.store.head(index)?)).collect()
+        indices.iter().map(|&index| Ok(self.head(index)?)).collect()
     }
 
     /// File and line of a group.
     pub(crate) fn location(&self, index: usize) -> Result<String, TrainError> {
-        Ok(self.store.location(index)?)
+        Ok(self.store.location(self.pairs.as_ref().map_or(index, |pairs| pairs.group_of(index)))?)
     }
 
     /// Room for the reference's log-probs.
     pub(crate) fn no_numbers(&self) -> Result<GroupNumbers, TrainError> {
-        Ok(GroupNumbers::new(self.len(), self.totals().num_responses, self.store_folder.spool())?)
+        let num_responses = self.pairs.as_ref().map_or(self.totals().num_responses, Pairs::num_responses);
+        Ok(GroupNumbers::new(self.num_scored(), num_responses, self.store_folder.spool())?)
     }
 
     /// The reference's log-probs.
@@ -60,11 +112,12 @@ impl DataSet {
         self.reference.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Builds the objective's inputs for the groups at `indices` from the policy's log-probs of their responses.
+    /// Builds the objective's inputs for the groups at `indices`, which are those of a micro-batch, from the policy's log-probs
+    /// of their responses.
     pub(crate) fn scores(&self, indices: &[usize], policy: Vec<Vec<f64>>) -> Result<Vec<GroupScores>, TrainError> {
         let numbers = self.reference();
         let scores = indices.iter().zip(policy).map(|(&index, policy_logps)| {
-            let head = self.store.head(index)?;
+            let head = self.head(index)?;
             let reference = |numbers: &GroupNumbers| numbers.get(head.first_response, head.responses.len());
             Ok::<_, StoreError>(GroupScores {
                 policy_logps,
@@ -73,7 +126,19 @@ impl DataSet {
                 lengths: head.responses.iter().map(|response| response.tokens as usize).collect(),
             })
         });
-        Ok(scores.collect::<Result<_, _>>()?)
+        let scores = scores.collect::<Result<Vec<_>, _>>()?;
+        Ok(if self.pairs.is_some() { both_prompts(indices, scores) } else { scores })
+    }
+
+    /// Coefficients of what was scored, given those of the objective's inputs.
+    pub(crate) fn by_scored(&self, coefficients: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+        if self.pairs.is_none() {
+            return coefficients;
+        }
+        let halves = |half: usize| {
+            coefficients.iter().map(move |row| row[half * row.len() / 2..(half + 1) * row.len() / 2].to_vec())
+        };
+        halves(0).chain(halves(1)).collect()
     }
 
     /// Asks the objective about the groups at `indices`.
@@ -99,6 +164,30 @@ impl DataSet {
             _ => source.into(),
         }
     }
+}
+
+/// Groups of a micro-batch, and which of them are taken under the null prompt alone.
+#[derive(Debug, Clone)]
+pub(crate) struct MicroBatch {
+    pub(crate) groups: Vec<usize>,
+    pub(crate) masked: Vec<bool>,
+}
+
+/// Joins the responses of each group under its prompt, whose reward is 1, with the same under the other prompt: 0, or 1 if
+/// that is the same. Those under their own prompts come first.
+fn both_prompts(indices: &[usize], mut own: Vec<GroupScores>) -> Vec<GroupScores> {
+    let half = indices.len() / 2;
+    let others = own.split_off(half);
+    for (row, (scores, other)) in own.iter_mut().zip(others).enumerate() {
+        let reward = if indices[row] == indices[row + half] { 1.0 } else { 0.0 };
+        scores.rewards = [1.0, reward].into_iter().flat_map(|reward| vec![reward; other.rewards.len()]).collect();
+        scores.policy_logps.extend(other.policy_logps);
+        scores.lengths.extend(other.lengths);
+        if let (Some(logps), Some(others)) = (&mut scores.reference_logps, other.reference_logps) {
+            logps.extend(others);
+        }
+    }
+    own
 }
 
 /// Joins the objective's inputs with the implicit rewards it returned, for the metrics.

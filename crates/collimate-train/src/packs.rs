@@ -219,11 +219,11 @@ impl PassBudget {
     /// A response does not fit; the error names file and line.
     pub(crate) fn check(&self, data: &DataSet) -> Result<(), TrainError> {
         let limit = self.max_tokens();
-        if data.totals().longest <= limit {
+        if data.longest() <= limit {
             return Ok(());
         }
-        for (index, group) in data.store.heads().enumerate() {
-            self.divide(&group?, limit, || data.location(index))?;
+        for index in 0..data.num_scored() {
+            self.divide(&data.head(index)?, limit, || data.location(index))?;
         }
         Ok(())
     }

@@ -7,7 +7,6 @@ mod evaluate;
 mod finish;
 mod folder;
 mod held;
-mod lora;
 mod nonfinite;
 mod open;
 mod page;

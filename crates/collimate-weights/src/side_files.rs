@@ -8,7 +8,7 @@ use collimate_hf::HfError;
 
 /// Files beside configuration and weights, which are fetched with a model, and which a merged or trained model inherits from its
 /// base.
-pub const SIDE_FILES: [&str; 16] = [
+pub const SIDE_FILES: [&str; 18] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -26,6 +26,9 @@ pub const SIDE_FILES: [&str; 16] = [
     "spiece.model",
     "tekken.json",
     "vocab.txt",
+    // Codebooks and decoders of models of pictures.
+    "vae.safetensors",
+    "vq.safetensors",
 ];
 
 /// Tokenizer files, chat template and `generation_config.json` of a folder, if they exist; each can be read. One that is there and is

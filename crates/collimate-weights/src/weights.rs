@@ -10,7 +10,7 @@ mod parts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use collimate_hf::{HfError, HostTensor, ShardError, StatedText, read_json};
+use collimate_hf::{Family, HfError, HostTensor, ShardError, StatedText, read_json};
 use collimate_quantized::QuantizationConfig;
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -78,10 +78,12 @@ impl WeightFiles {
             let (dir, single, index) = (dir.display(), shards::SINGLE_FILE, shards::INDEX_FILE);
             weights.notes.push(format!("{dir}: {single} is read, {index} beside it is passed over"));
         }
-        weights.rename()?;
         // What cannot be read there is reported by whoever reads the configuration.
         let path = dir.join("config.json");
         let config = read_json(&path).ok();
+        if !config.as_ref().is_some_and(Family::names_are_its_own) {
+            weights.rename()?;
+        }
         let text = config.as_ref().and_then(|config| StatedText::of(&path, config));
         let is_nested = text.as_ref().is_some_and(|text| text.wrapper.is_some());
         if !is_nested {

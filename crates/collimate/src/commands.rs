@@ -26,5 +26,6 @@ pub(crate) mod rounds;
 pub(crate) mod sample;
 pub(crate) mod schema;
 pub(crate) mod score;
+mod score_condition;
 pub(crate) mod train;
 pub(crate) mod trl_options;

@@ -5,6 +5,7 @@ mod families;
 mod gguf;
 mod merged;
 mod parity;
+mod pictures;
 mod precision;
 mod quantized;
 mod runs;

@@ -16,7 +16,5 @@ mod parquet_records;
 mod published;
 mod ranked;
 mod ratings;
-mod real_data;
 mod shred;
-mod stats;
 mod turns;

@@ -8,7 +8,7 @@ impl ModelConfig {
     /// The tensors of one block.
     pub fn block(&self, layer: usize) -> Block {
         let names = &self.family.names;
-        let root = format!("{}.layers.{layer}", self.root());
+        let root = self.below_root(&format!("layers.{layer}"));
         let (width, dim) = (self.hidden_size, self.head_dim);
         let (queries, keys) = (self.num_attention_heads * dim, self.num_key_value_heads * dim);
         let bias = self.attention_bias;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::Value;
+
 use super::{Activation, AttentionBias, ModelConfig, NormPlacement, QkNorm};
 use crate::error::HfError;
 use crate::fields::Fields;
@@ -41,6 +43,8 @@ pub struct Family {
     pub(crate) rope_scaling: fn(RopeFields<'_>) -> Result<RopeScaling, HfError>,
     /// Reads the window of each layer.
     pub(crate) windows: WindowRule,
+    /// Gives a configuration whose fields have other names those of `llama`, after checking them by their own.
+    pub(crate) translate: Option<fn(Fields<'_>) -> Result<Value, HfError>>,
     /// Reads the fields that only this family has, after everything else.
     pub(crate) read: fn(Fields<'_>, &mut ModelConfig) -> Result<(), HfError>,
 }
@@ -84,8 +88,14 @@ pub(crate) enum BiasRule {
 /// Names of a family's tensors, without `.weight` or `.bias`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TensorNames {
-    /// Prefix of `embed_tokens`, `layers` and `norm`.
+    /// Prefix of the embedding, `layers` and `norm`; empty if they have none.
     pub(crate) root: &'static str,
+    /// The embedding of tokens, below the root.
+    pub(crate) embedding: &'static str,
+    /// The embedding of conditions, if the family has any. The whole name.
+    pub(crate) conditions: Option<&'static str>,
+    /// The output layer. The whole name.
+    pub(crate) head: &'static str,
     pub(crate) qkv: JointNames<3>,
     pub(crate) o: &'static str,
     pub(crate) q_norm: &'static str,
@@ -143,6 +153,13 @@ pub(crate) struct HalfNames {
 }
 
 impl Family {
+    /// Whether the tensors of a configuration's family have other names than a language model's, which no wrapper of
+    /// transformers has changed.
+    pub fn names_are_its_own(config: &Value) -> bool {
+        let family = config.get("model_type").and_then(Value::as_str).and_then(Self::from_model_type);
+        family.is_some_and(|family| family.names.root.is_empty())
+    }
+
     /// The field of `config.json` that names the activation.
     pub fn activation_key(&self) -> &'static str {
         self.activation.0

@@ -21,6 +21,7 @@ pub(super) const FAMILY: Family = Family {
     rope_object: rope::inner,
     rope_scaling: rope::scaling,
     windows: |fields, _, num_layers| layers::uniform(fields, None, num_layers),
+    translate: None,
     read: |_, _| Ok(()),
 };
 
@@ -43,6 +44,9 @@ pub(super) const DEFAULTS: Defaults = Defaults {
 
 pub(super) const NAMES: TensorNames = TensorNames {
     root: "model",
+    embedding: "embed_tokens",
+    conditions: None,
+    head: "lm_head",
     qkv: JointNames::Apart(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
     o: "self_attn.o_proj",
     q_norm: "self_attn.q_norm",

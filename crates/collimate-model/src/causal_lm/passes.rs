@@ -45,6 +45,9 @@ impl<B: FusedOps> CausalLm<B> {
         adapters: bool,
         dropout: Option<DropoutKey>,
     ) -> Result<(TokenLogps, Option<RouterLoad>), ModelError> {
+        if let Some(transformer) = &self.scales {
+            return Ok((self.score_pictures(transformer, batch)?, None));
+        }
         self.check(batch)?;
         let dropout = self.dropout(dropout, batch);
         let engine = self.engine(adapters, dropout.as_ref());
@@ -83,6 +86,11 @@ impl<B: FusedOps> CausalLm<B> {
         options: ForwardOptions,
         mut inputs: InputPlace,
     ) -> Result<(Vec<TokenLogps>, Tape<B>), ModelError> {
+        if let Some(transformer) = &self.scales {
+            let logps =
+                batches.iter().map(|batch| self.score_pictures(transformer, batch)).collect::<Result<_, _>>()?;
+            return Ok((logps, Tape { packs: Vec::new(), blocks: Vec::new(), inputs, pictures: batches.to_vec() }));
+        }
         let mut passes = batches.iter().map(|batch| self.begin(batch, options)).collect::<Result<Vec<_>, _>>()?;
         let num_blocks = self.config.num_hidden_layers;
         let mut blocks = Vec::with_capacity(num_blocks);
@@ -105,7 +113,7 @@ impl<B: FusedOps> CausalLm<B> {
             (targets.nest(&logps), PackTape { pack, targets, dropout, head, load, balance: None })
         };
         let (logps, packs) = passes.into_iter().map(finish).unzip();
-        Ok((logps, Tape { packs, blocks, inputs }))
+        Ok((logps, Tape { packs, blocks, inputs, pictures: Vec::new() }))
     }
 
     /// Begins to read a block's weights, if they are in a file.
@@ -150,6 +158,10 @@ impl<B: FusedOps> CausalLm<B> {
     /// # Errors
     /// An input of a block cannot be brought back. The gradients are then those of a part of the blocks.
     pub fn backward_all(&mut self, tape: Tape<B>, coefficients: &[Vec<Vec<f64>>]) -> Result<(), ModelError> {
+        if let Some(transformer) = self.scales.clone() {
+            let mut packs = tape.pictures.iter().zip(coefficients);
+            return packs.try_for_each(|(pack, c)| self.add_picture_gradients(&transformer, pack, c));
+        }
         let mut held = std::mem::take(&mut self.gradients);
         let done = self.add_gradients(tape, coefficients, &mut held);
         self.gradients = held;
@@ -162,7 +174,7 @@ impl<B: FusedOps> CausalLm<B> {
         coefficients: &[Vec<Vec<f64>>],
         held: &mut [Gradient<B>],
     ) -> Result<(), ModelError> {
-        let Tape { packs, mut blocks, mut inputs } = tape;
+        let Tape { packs, mut blocks, mut inputs, .. } = tape;
         let mut passes = Vec::with_capacity(packs.len());
         for (tape, coefficients) in packs.into_iter().zip(coefficients) {
             let PackTape { pack, targets, dropout, head, balance, .. } = tape;

@@ -1,6 +1,7 @@
 //! A forward pass waiting for its coefficients.
 
 use collimate_backend::FusedOps;
+use collimate_text::GroupBatch;
 
 use crate::dropout::{Dropout, DropoutKey};
 use crate::engine::{Activations, HeadTape, PackInputs};
@@ -16,6 +17,8 @@ pub struct Tape<B: FusedOps> {
     pub(super) blocks: Vec<Vec<SavedBlock<B>>>,
     /// Where inputs of blocks wait.
     pub(super) inputs: InputPlace,
+    /// The packs of a model of token maps, whose backward pass computes them again.
+    pub(super) pictures: Vec<GroupBatch>,
 }
 
 /// What is kept of a pack besides its blocks.

@@ -99,7 +99,17 @@ impl<B: FusedOps> Engine<'_, B> {
             return [q, k];
         }
         let [of_queries, of_keys] = rotations.of_layer(self.config, layer);
-        [B::rotate(q, of_queries, inverse), B::rotate(k, of_keys, inverse)]
+        if self.config.grid.is_none() {
+            return [B::rotate(q, of_queries, inverse), B::rotate(k, of_keys, inverse)];
+        }
+        // Where neighbors are rotated, heads have first all first components and then all second ones from here on: the
+        // products of queries and keys are the same.
+        let halves = self.config.head_dim / 2;
+        let rotate = |x: Tensor<B, 2>, rotary| match inverse {
+            false => B::rotate(regrouped(x, halves, 2), rotary, false),
+            true => regrouped(B::rotate(x, rotary, true), 2, halves),
+        };
+        [rotate(q, of_queries), rotate(k, of_keys)]
     }
 
     /// Gradients of rotated queries, keys and values; adds that of sinks.
@@ -169,4 +179,11 @@ impl<B: FusedOps> Engine<'_, B> {
         let by_head: Vec<Tensor<B, 3>> = [q, gate].map(|x| x.reshape([rows, heads, dim])).into();
         Tensor::cat(by_head, 2).reshape([rows, heads * 2 * dim])
     }
+}
+
+/// Turns `rows` lists of `columns` numbers each, of every head, into `columns` lists of `rows`, [N, H · rows · columns].
+fn regrouped<B: FusedOps>(x: Tensor<B, 2>, rows: usize, columns: usize) -> Tensor<B, 2> {
+    let [count, width] = x.dims();
+    let by_head: Tensor<B, 4> = x.reshape([count, width / (rows * columns), rows, columns]);
+    by_head.swap_dims(2, 3).reshape([count, width])
 }

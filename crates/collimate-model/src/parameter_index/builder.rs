@@ -49,6 +49,9 @@ impl<'a> Builder<'a> {
     /// The indices of a pass over the model.
     pub(super) fn model(&mut self, config: &ModelConfig) -> ModelIds {
         self.linears = 0;
+        if config.scales.is_some() {
+            return self.without_blocks();
+        }
         let layers = (0..config.num_hidden_layers).map(|i| self.layer(config, i)).collect();
         let embedding = config.embedding();
         let head = LinearSpec {
@@ -72,11 +75,18 @@ impl<'a> Builder<'a> {
         });
         ModelIds {
             embedding: self.by_name[&embedding.name],
+            conditions: config.condition_embedding().map(|spec| self.by_name[&spec.name]),
             embedding_lora,
             layers,
             final_norm: self.by_name[&config.final_norm().name],
             head,
         }
+    }
+
+    /// The indices of a model that is no decoder: no pass reads them.
+    fn without_blocks(&self) -> ModelIds {
+        let head = LinearIds { weight: 0, bias: None, lora: None, ordinal: 0 };
+        ModelIds { embedding: 0, conditions: None, embedding_lora: None, layers: Vec::new(), final_norm: 0, head }
     }
 
     /// The embedding of the base model, which a tied output layer is even if there is a trained copy.
@@ -186,10 +196,12 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Whether a matrix is stored as its transpose. The embedding and the output layer are not, because their rows are picked by
+/// Whether a matrix is stored as its transpose. Embeddings and the output layer are not, because their rows are picked by
 /// token.
 fn is_transposed(config: &ModelConfig, spec: &TensorSpec) -> bool {
-    spec.shape.len() == 2 && spec.name != config.embedding().name && spec.name != config.head().name
+    let by_row = [Some(config.embedding()), config.condition_embedding(), Some(config.head())];
+    // Plain operations read weights as files have them.
+    spec.shape.len() == 2 && config.scales.is_none() && !by_row.iter().flatten().any(|table| table.name == spec.name)
 }
 
 fn module_of(tensor: &str) -> String {

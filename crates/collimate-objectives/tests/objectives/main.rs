@@ -1,5 +1,6 @@
 //! Checks every objective against PyTorch's values, dfdx, finite differences, closed forms and the laws.
 
+mod cca;
 mod closed_forms;
 mod golden;
 mod gradients;

@@ -34,6 +34,9 @@ impl TextTokenizer {
         write!(feed, "{added:?}{:?}{:?}", self.special_texts, self.special_ids).ok()?;
         write!(feed, "{:?}{:?}{:?}{:?}", self.eos, self.bos, self.pad, self.limits).ok()?;
         write!(feed, "{:?}{:?}{:?}", self.spaces, self.misplaced, self.ends.ids()).ok()?;
+        if let Some(pictures) = &self.pictures {
+            write!(feed, "{pictures:?}").ok()?;
+        }
         if let Some(template) = &self.chat_template {
             write!(feed, "{}", template.identity()).ok()?;
             if template.reads_the_clock() {

@@ -173,7 +173,7 @@ impl Resolver<'_> {
             // A group may recur in a later micro-batch; its first number counts.
             if !numbers.has(*index) {
                 let known: Vec<f64> = keys.iter().map(|key| self.store.get(*key).unwrap_or(f64::NAN)).collect();
-                numbers.set(*index, self.data.store.head(*index)?.first_response, &known)?;
+                numbers.set(*index, self.data.head(*index)?.first_response, &known)?;
             }
         }
         Ok(lacking.iter().map(|batch| batch.num_groups()).sum())

@@ -37,6 +37,7 @@ pub(super) fn can_wait(recipe: &Recipe, source: &Source, training: &Training) ->
 /// Whether a fresh adapter adds exact zeros to what the model computes without it. DoRA divides by lengths, copies of whole
 /// tensors are rounded on their own, and on the output layer the adapter's part lengthens the sums.
 fn starts_at_zero(config: &LoraConfig, model: &ModelConfig) -> Result<bool, TrainError> {
-    let on_head = config.target_modules(model)?.iter().any(|linear| linear.module.ends_with("lm_head"));
+    let head = model.head().name;
+    let on_head = config.target_modules(model)?.iter().any(|linear| head.starts_with(&linear.module));
     Ok(!config.use_dora && config.modules_to_save.is_empty() && !on_head)
 }

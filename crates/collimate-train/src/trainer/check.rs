@@ -12,20 +12,20 @@
 //! 7. rows of the data (`read_rows`), then their tokens, while the weights are read (`open`)
 //! 8. memory and disk again, now with the data's lengths and steps
 
-use collimate_data::{counted, either};
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use collimate_backend::BackendError;
-use collimate_hf::{LinearSpec, ModelConfig, ModelFolder, linear_modules};
+use collimate_checkpoint::Checkpoint;
+use collimate_data::{counted, either};
+use collimate_kernels::set_threads;
 use collimate_objective::{Needs, Objective, registry};
-use collimate_peft::{LoraConfig, LoraTargets, ModulePattern, peft_default_targets};
-use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
+use collimate_recipe::{DataSources, Recipe, StepCounts};
+use collimate_session::{CheckedSession, Outline, SessionDraft, SessionOptions, Training, lora_config};
 use collimate_store::StoreFolder;
 use collimate_text::TextTokenizer;
+use collimate_weights::ModelFolder;
 
 use super::folder::check_folder;
-use super::lora::add_settings;
 use super::plan::PlannedDisk;
 use super::resume::find_checkpoint;
 use super::saving::check_saving;
@@ -33,9 +33,6 @@ use crate::control::RunContext;
 use crate::error::TrainError;
 use crate::packs::PassBudget;
 use crate::prepare::{store_folder, tokenizer_changes};
-use collimate_checkpoint::Checkpoint;
-use collimate_kernels::set_threads;
-use collimate_session::{CheckedSession, Outline, SessionDraft, SessionOptions, Training};
 
 /// A recipe whose parts exist and are compatible.
 pub(super) struct Checked {
@@ -127,62 +124,6 @@ pub(super) fn session_draft(recipe: &Recipe, model: &Path, purpose: Purpose) -> 
         false => Training::Full,
     };
     Ok(SessionDraft::new(folder, SessionOptions { training, seed: recipe.seed, ..options }, memory)?)
-}
-
-fn lora_config(recipe: &Recipe, model: &ModelConfig) -> Result<LoraConfig, TrainError> {
-    let targets = lora_targets(recipe, model)?;
-    let mut config = LoraConfig::new(recipe.lora_r, recipe.lora_alpha, targets);
-    add_settings(recipe, &mut config)?;
-    if recipe.adapter.is_some() {
-        // The adapter has its own modules, which are checked when it is read.
-        return Ok(config);
-    }
-    // Rejects names that the model does not have.
-    config.target_modules(model)?;
-    Ok(config)
-}
-
-/// The last parts of names that adaptable layers of experts and layers beside them have both.
-fn names_of_experts_and_others(model: &ModelConfig) -> BTreeSet<String> {
-    let adaptable = linear_modules(model).into_iter().filter(|linear| linear.is_adaptable);
-    let leaf = |linear: &LinearSpec| linear.module.rsplit('.').next().unwrap_or_default().to_owned();
-    let (experts, others): (Vec<_>, Vec<_>) = adaptable.partition(|linear| linear.module.contains(".experts."));
-    let others: BTreeSet<String> = others.iter().map(leaf).collect();
-    experts.iter().map(leaf).filter(|name| others.contains(name)).collect()
-}
-
-fn lora_targets(recipe: &Recipe, model: &ModelConfig) -> Result<LoraTargets, TrainError> {
-    let refused = |message| TrainError::RecipeValue { key: "lora_target_modules", message };
-    let shared = names_of_experts_and_others(model);
-    let is_shared = |name: &String| shared.iter().any(|leaf| name == leaf || name.ends_with(&format!(".{leaf}")));
-    let all = recipe.lora_target_modules == TargetModules::AllLinear;
-    let named = matches!(&recipe.lora_target_modules, TargetModules::Names(names) if names.iter().any(is_shared));
-    if recipe.adapter.is_none() && !shared.is_empty() && (all || named) {
-        return Err(refused(format!(
-            "PEFT would adapt the experts alone by {}, which other layers of {} have too: name the layers of attention, as in \
-             [q_proj, k_proj, v_proj, o_proj]",
-            shared.iter().cloned().collect::<Vec<_>>().join(", "),
-            model.family.model_type
-        )));
-    }
-    match &recipe.lora_target_modules {
-        TargetModules::AllLinear => Ok(LoraTargets::AllLinear),
-        TargetModules::Names(names) => Ok(LoraTargets::Names(names.clone())),
-        TargetModules::Pattern(text) => {
-            let pattern = ModulePattern::new(text);
-            if !pattern.is_understood() {
-                return Err(refused(format!("\"{text}\" is not a regular expression that is understood")));
-            }
-            Ok(LoraTargets::Pattern(pattern))
-        }
-        TargetModules::PeftDefault => {
-            let model_type = model.model_type();
-            let names = peft_default_targets(model_type).ok_or_else(|| {
-                refused(format!("PEFT has no default for {model_type}: name the layers, or write all-linear"))
-            })?;
-            Ok(LoraTargets::Names(names.iter().map(|name| (*name).to_owned()).collect()))
-        }
-    }
 }
 
 /// Rejects a run none of whose prompts fill a micro-batch, if only full ones count.

@@ -63,24 +63,28 @@ impl Run<'_> {
         let size = self.recipe.per_device_eval_batch_size.max(1);
         let at_once = size.saturating_mul(ranks.at_once());
         for start in (0..held_out.len()).step_by(at_once) {
-            let indices: Vec<usize> = (start..start.saturating_add(at_once).min(held_out.len())).collect();
-            let micro_batches: Vec<&[usize]> = indices.chunks(size).collect();
-            let logps = match score_dealt(&ranks, held_out, &micro_batches, score) {
+            let num_groups = held_out.len().min(start.saturating_add(at_once)) - start;
+            let batches = self.eval_batches(held_out.len()).skip(start / size).take(num_groups.div_ceil(size));
+            let micro_batches: Vec<Vec<usize>> = batches.map(|batch| held_out.scored(&batch)).collect();
+            let scored: Vec<&[usize]> = micro_batches.iter().map(Vec::as_slice).collect();
+            let logps = match score_dealt(&ranks, held_out, &scored, score) {
                 Err(TrainError::Interrupted { .. }) => {
                     context.observer.finish();
                     return Ok(None);
                 }
                 logps => logps?,
             };
-            let scores = held_out.scores(&indices, logps.concat())?;
-            if let Some(culprit) = in_logps(&indices, &scores) {
-                let (location, problem) = ("evaluation".to_owned(), culprit.describe(held_out)?);
-                return Err(TrainError::RowNotFinite { location, problem });
+            for (indices, logps) in scored.iter().zip(logps) {
+                let scores = held_out.scores(indices, logps)?;
+                if let Some(culprit) = in_logps(indices, &scores) {
+                    let (location, problem) = ("evaluation".to_owned(), culprit.describe(held_out)?);
+                    return Err(TrainError::RowNotFinite { location, problem });
+                }
+                for scores in scores {
+                    figures.add(evaluation.add(scores).map_err(rejected)?);
+                }
             }
-            for scores in scores {
-                figures.add(evaluation.add(scores).map_err(rejected)?);
-            }
-            context.observer.advance(indices.len() as u64);
+            context.observer.advance(num_groups as u64);
             if context.stop.requested().is_some() {
                 context.observer.finish();
                 return Ok(None);

@@ -21,7 +21,7 @@ impl Culprit {
     pub(super) fn describe(&self, data: &DataSet) -> Result<String, TrainError> {
         let figure = &self.figure;
         let Some(index) = self.group else { return Ok(format!("{figure} is not finite")) };
-        let (number, location) = (data.store.head(index)?.index, data.location(index)?);
+        let (number, location) = (data.head(index)?.index, data.location(index)?);
         Ok(format!("{figure} of group {number} ({location}) is not finite"))
     }
 }

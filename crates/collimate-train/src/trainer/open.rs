@@ -50,7 +50,7 @@ fn read_rows<'a>(
     checked: &'a Checked,
     observer: &mut dyn Observer,
 ) -> Result<Rows<'a>, TrainError> {
-    let min_responses = checked.needs.min_responses;
+    let min_responses = checked.needs.min_in_data();
     let bytes = checked.outline.allowance(recipe).bytes;
     let memory = bytes.map(|bytes| bytes.saturating_sub(checked.outline.costs.resident + PROGRAM));
     let mut begin = |request: DataRequest<'a>| {
@@ -115,12 +115,13 @@ fn assemble<'a>(
     check_experts(recipe, session.config())?;
     let widest = training.totals().most_responses;
     let widest = widest.max(held_out.as_ref().map_or(1, |data| data.totals().most_responses));
+    let widest = checked.needs.num_columns(widest);
     let budget = PassBudget::new(checked.outline.allowance(recipe), session.memory_costs(), recipe)?
         .with_objective(&checked.needs, widest, recipe)?
         .beside(held_bytes(&training, held_out.as_ref(), &checked.needs))?
         .for_operations(session.config().operations_per_token());
     let data_set = |store: GroupStore| DataSet::new(store, checked.store_folder.clone());
-    let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set));
+    let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set))?;
     budget.check(&run.training)?;
     run.held_out.as_ref().map_or(Ok(()), |held_out| budget.check(held_out))?;
     PlannedDisk::new(recipe, &checked.outline, Some(&run.counts)).check(recipe)?;

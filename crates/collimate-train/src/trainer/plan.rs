@@ -58,11 +58,11 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let outline = draft.outline.clone();
     let session = options.measure.then(|| draft.check()).transpose()?;
     let (costs, counts) = (&outline.costs, &outline.counts);
-    let rows = rows::read(recipe, dir, objective.needs().min_responses, options.num_responses, observer)?;
+    let rows = rows::read(recipe, dir, objective.needs().min_in_data(), options.num_responses, observer)?;
 
     let allowance = outline.allowance(recipe);
     let (bytes, budget_origin) = (allowance.bytes, allowance.origin.clone());
-    let (needs, widest) = (objective.needs(), rows.widest());
+    let (needs, widest) = (objective.needs(), objective.needs().num_columns(rows.widest()));
     // Without a limit, for what the objective takes.
     let smallest = PassBudget::new(None, *costs, recipe)?.with_objective(&needs, widest, recipe)?;
     let smallest_budget = smallest.least(rows.longest());
@@ -77,11 +77,11 @@ pub fn plan(recipe: &Recipe, options: &PlanOptions, observer: &mut dyn Observer)
     let data = rows.describe();
     let steps_of = |run: &Run<'_>| is_known.then_some(run.counts.total_steps);
     // A process holds what its own micro-batches of a step need.
-    let mut run = Run::new(own, objective.as_ref(), budget, rows.data, None);
+    let mut run = Run::new(own, objective.as_ref(), budget, rows.data, None)?;
     let mut load = PackLoad::new(&run, steps_of(&run).unwrap_or(1))?;
     let held = memory(&run, &load, costs, counts.trained).divided(ranks);
     if ranks > 1 {
-        run = Run::new(recipe, objective.as_ref(), budget, run.training, None);
+        run = Run::new(recipe, objective.as_ref(), budget, run.training, None)?;
         load = PackLoad::new(&run, steps_of(&run).unwrap_or(1))?;
     }
     let total_steps = steps_of(&run);

@@ -82,9 +82,7 @@ impl Run<'_> {
     /// Passes on the micro-batches of an evaluation, if there is held-out data.
     fn of_held_out(&self, score: impl FnOnce(&Visits<'_>) -> Result<(), TrainError>) -> Result<(), TrainError> {
         let Some(held_out) = &self.held_out else { return Ok(()) };
-        let size = self.recipe.per_device_eval_batch_size.max(1);
-        let all = || (0..held_out.len()).step_by(size);
-        let micro_batches = || all().map(|start| (start..(start + size).min(held_out.len())).collect());
+        let micro_batches = || self.eval_batches(held_out.len()).map(|batch| held_out.scored(&batch));
         score(&Visits { data: held_out, micro_batches: &|| Box::new(micro_batches()) })
     }
 
@@ -97,10 +95,14 @@ impl Run<'_> {
     ///
     /// Scored in the micro-batches of training, so that the reference's numbers equal the policy's bit for bit.
     fn first_visits(&self, finished_steps: usize) -> impl Iterator<Item = Vec<usize>> + '_ {
-        let (mut seen, mut num_unseen) = (vec![false; self.training.len()], self.training.len());
-        let size = self.recipe.per_device_train_batch_size.max(1);
-        // Without shuffling, every epoch visits the same groups.
-        let end = if self.recipe.shuffle { usize::MAX } else { self.steps_of_first_visits(finished_steps) };
+        let (mut seen, mut num_unseen) = (vec![false; self.training.num_scored()], self.training.num_scored());
+        let size = self.micro_batch();
+        // Without shuffling, every epoch visits the same groups; which of them are masked differs.
+        let end = if self.recipe.shuffle || self.training.times_scored() > 1 {
+            usize::MAX
+        } else {
+            self.steps_of_first_visits(finished_steps)
+        };
         let mut steps = finished_steps..self.counts.total_steps.min(end);
         let mut step = Vec::<Vec<usize>>::new().into_iter();
         std::iter::from_fn(move || {

@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use collimate_collective::deal;
 use collimate_model::DropoutKey;
-use collimate_objective::Objective;
+use collimate_objective::{Objective, StepRows};
 use collimate_progress::Agenda;
 use collimate_recipe::{DueSteps, Recipe, Schedule, StepCounts};
 use collimate_store::GroupHead;
 use collimate_text::{GroupLengths, TokenizedGroup};
+use collimate_weights::read_config;
 
-use crate::dataset::DataSet;
+use crate::dataset::{DataSet, MicroBatch};
 use crate::error::TrainError;
 use crate::packs::{InputFolders, PassBudget, Passes};
 use crate::prepare::epoch_order;
@@ -54,19 +55,69 @@ pub(super) struct Dealing {
 }
 
 impl<'a> Run<'a> {
+    /// # Errors
+    /// The objective compares prompts, and the recipe has no others to compare with.
     pub(super) fn new(
         recipe: &'a Recipe,
         objective: &'a dyn Objective,
         budget: PassBudget,
         training: DataSet,
         held_out: Option<DataSet>,
-    ) -> Self {
+    ) -> Result<Self, TrainError> {
         let counts = recipe.step_counts(training.len());
         let schedule = recipe.schedule(&counts);
         let order = Mutex::new((usize::MAX, Arc::default()));
         let folders = InputFolders::of_run(&recipe.output_dir);
         let given = recipe;
-        Self { recipe, given, objective, budget, training, held_out, counts, schedule, folders, order }
+        let run = Self { recipe, given, objective, budget, training, held_out, counts, schedule, folders, order };
+        if run.objective.needs().mismatched_pairs { run.with_pairs() } else { Ok(run) }
+    }
+
+    /// The run with the pairs of all its micro-batches.
+    fn with_pairs(mut self) -> Result<Self, TrainError> {
+        let refused = |key, message: &str| Err(TrainError::RecipeValue { key, message: message.to_owned() });
+        if self.objective.needs().couples_batch {
+            return refused(
+                "objective",
+                "some term compares prompts of a step, and another one those of a micro-batch",
+            );
+        }
+        if self.recipe.per_device_train_batch_size < 2 {
+            let message =
+                "must be at least 2: this objective compares each prompt with the next one of its micro-batch";
+            return refused("per_device_train_batch_size", message);
+        }
+        let null_prompt = read_config(self.recipe.model()?)?.null_condition();
+        let steps: Vec<Vec<MicroBatch>> = (0..self.counts.total_steps).map(|step| self.micro_batches(step)).collect();
+        let mut all = steps.iter().flatten();
+        if null_prompt.is_none() && all.any(|batch| batch.masked.contains(&true)) {
+            return refused("objective", "uncond_ratio must be 0: the model has no null condition");
+        }
+        self.training.add_pairs(null_prompt, steps.into_iter().flatten())?;
+        if let Some(mut held_out) = self.held_out.take() {
+            let batches = self.eval_batches(held_out.len()).collect::<Vec<_>>();
+            held_out.add_pairs(null_prompt, batches.into_iter())?;
+            self.held_out = Some(held_out);
+        }
+        Ok(self)
+    }
+
+    /// The micro-batches of a step, which counts from 0.
+    fn micro_batches(&self, step: usize) -> Vec<MicroBatch> {
+        let (rows, size) = (self.rows(step), self.recipe.per_device_train_batch_size.max(1));
+        let draw = StepRows { seed: self.recipe.seed, step, count: rows.len() };
+        let masked = self.objective.unconditional_rows(draw);
+        let batch = |(rows, masked): (&[usize], &[bool])| MicroBatch { groups: rows.into(), masked: masked.into() };
+        rows.chunks(size).zip(masked.chunks(size)).map(batch).collect()
+    }
+
+    /// The micro-batches of an evaluation of so many groups.
+    pub(super) fn eval_batches(&self, num_groups: usize) -> impl Iterator<Item = MicroBatch> + use<> {
+        let size = self.recipe.per_device_eval_batch_size.max(1);
+        (0..num_groups).step_by(size).map(move |start| {
+            let groups: Vec<usize> = (start..num_groups.min(start + size)).collect();
+            MicroBatch { masked: vec![false; groups.len()], groups }
+        })
     }
 
     /// How a micro-batch goes through the model.
@@ -82,8 +133,16 @@ impl<'a> Run<'a> {
         self.held_out.as_ref().unwrap_or(&self.training)
     }
 
-    /// Indices of the groups that a step visits; steps count from 0. The last step of an epoch may have fewer.
+    /// What a step scores, micro-batch by micro-batch; steps count from 0.
     pub(super) fn visits(&self, step: usize) -> Vec<usize> {
+        if self.training.times_scored() == 1 {
+            return self.rows(step);
+        }
+        self.micro_batches(step).iter().flat_map(|batch| self.training.scored(batch)).collect()
+    }
+
+    /// Indices of the groups that a step visits. The last step of an epoch may have fewer.
+    fn rows(&self, step: usize) -> Vec<usize> {
         let (epoch, step_of_epoch) = (step / self.counts.steps_per_epoch, step % self.counts.steps_per_epoch);
         let size = self.recipe.groups_per_step();
         let order = self.order(epoch);
@@ -119,9 +178,9 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Prompts of a micro-batch.
+    /// What a micro-batch scores: its groups, or twice as many.
     pub(super) fn micro_batch(&self) -> usize {
-        self.recipe.per_device_train_batch_size.max(1)
+        self.recipe.per_device_train_batch_size.max(1) * self.training.times_scored()
     }
 
     /// How many responses each group has.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use collimate_model::{GenerateOptions, TimeLimit};
+use collimate_model::GenerateOptions;
 use collimate_report::{Sample, Samples};
 use collimate_text::{TextTokenizer, TokenizedGroup};
 
@@ -13,7 +13,7 @@ use super::nonfinite::drawn_or_noted;
 use super::run::Run;
 use crate::error::TrainError;
 use collimate_progress::Observer;
-use collimate_session::Session;
+use collimate_session::{AnswerCost, AnswerSizes, Session};
 
 /// Time that answers before or after training may take in any case.
 const LEAST_TIME: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ impl<'a> SamplePrompts<'a> {
             return Ok(());
         }
         let tokens = self.time_share / 2.0 * PASSES_OF_A_STEP * self.run_tokens;
-        let answers = self.answers(self.groups.len(), Allowance { time: LEAST_TIME, tokens }, session, observer)?;
+        let answers = self.answers(self.groups.len(), AnswerCost { time: LEAST_TIME, tokens }, session, observer)?;
         let prompts = self.groups.iter().zip(&self.locations).zip(answers).map(|((group, location), before)| {
             let best = group.responses.iter().rev().max_by(|a, b| a.reward.total_cmp(&b.reward));
             let best = best.map(|response| Ok::<_, TrainError>((self.text(&response.ids, true)?, response.reward)));
@@ -123,7 +123,7 @@ impl<'a> SamplePrompts<'a> {
     ) -> Result<(), TrainError> {
         let Some(mut samples) = Samples::read(&self.folder).filter(|_| !self.groups.is_empty()) else { return Ok(()) };
         let time = LEAST_TIME.max(training.mul_f64(self.time_share / 2.0));
-        let answers = self.answers(samples.prompts.len(), Allowance { time, tokens: 0.0 }, session, observer)?;
+        let answers = self.answers(samples.prompts.len(), AnswerCost { time, tokens: 0.0 }, session, observer)?;
         for (sample, answer) in samples.prompts.iter_mut().zip(answers) {
             (sample.after, sample.after_cut) = (Some(answer.text), answer.is_cut);
         }
@@ -139,7 +139,7 @@ impl<'a> SamplePrompts<'a> {
     fn answers(
         &mut self,
         count: usize,
-        allowance: Allowance,
+        allowance: AnswerCost,
         session: &mut dyn Session,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Answer>, TrainError> {
@@ -148,7 +148,7 @@ impl<'a> SamplePrompts<'a> {
         observer.stage("answering sample prompts", Some(groups.len() as u64));
         // Some rotary embeddings are undefined beyond a length that an answer, unlike the data, might exceed.
         let longest = session.config().longest_sequence().unwrap_or(usize::MAX);
-        let sizes = Sizes { answer: self.options.max_new_tokens, longest, batch: self.max_tokens };
+        let sizes = AnswerSizes { answer: self.options.max_new_tokens, longest, batch: self.max_tokens };
         // The first prompt shows how long one takes.
         let batches = sizes.batches(groups, self.is_bounded());
         let part = allowance.divided(batches.len());
@@ -192,109 +192,5 @@ impl<'a> SamplePrompts<'a> {
 
     fn text(&self, ids: &[u32], skip_special: bool) -> Result<String, TrainError> {
         Ok(self.tokenizer.decode(ids, skip_special)?)
-    }
-}
-
-/// What answers may cost: this time, or that of as many tokens' forward pass if it is longer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Allowance {
-    time: Duration,
-    tokens: f64,
-}
-
-impl Allowance {
-    /// The share of one of `parts` batches.
-    fn divided(self, parts: usize) -> Self {
-        let parts = parts.max(1);
-        Self { time: self.time / parts as u32, tokens: self.tokens / parts as f64 }
-    }
-
-    /// The limit on decoding after prompts of this many tokens.
-    fn limit(self, prompt_tokens: usize) -> TimeLimit {
-        TimeLimit { at_least: self.time, times_prompts: self.tokens / prompt_tokens.max(1) as f64 }
-    }
-
-    /// Whether more prompts, `all` tokens with those that were answered, may be answered if the `done` tokens of these
-    /// took `spent`. The first prompt always is.
-    fn allows(self, spent: Duration, done: usize, all: usize) -> bool {
-        done == 0 || all as f64 <= self.tokens || spent.mul_f64(all as f64 / done as f64) <= self.time
-    }
-}
-
-/// Limits on lengths, in tokens.
-#[derive(Debug, Clone, Copy)]
-struct Sizes {
-    /// Of an answer.
-    answer: usize,
-    /// Of a prompt with its answer.
-    longest: usize,
-    /// Of a batch of prompts with their answers, padded to the longest.
-    batch: usize,
-}
-
-impl Sizes {
-    /// Divides prompts into batches. A prompt that leaves less room than an answer may need is answered alone, so that it
-    /// shortens no other answer.
-    fn batches(self, groups: &[TokenizedGroup], first_alone: bool) -> Vec<Range<usize>> {
-        let mut batches: Vec<Range<usize>> = Vec::new();
-        let is_alone = |index: usize| {
-            (first_alone && index == 0) || groups[index].prompt_ids.len().saturating_add(self.answer) > self.longest
-        };
-        for index in 0..groups.len() {
-            let start = batches.last().map_or(index, |batch| batch.start);
-            let widest = groups[start..=index].iter().map(|group| group.prompt_ids.len()).max().unwrap_or(0);
-            let fits = (index + 1 - start).saturating_mul(widest.saturating_add(self.answer)) <= self.batch;
-            match batches.last_mut() {
-                Some(batch) if fits && !is_alone(index) && !is_alone(batch.start) => batch.end = index + 1,
-                _ => batches.push(index..index + 1),
-            }
-        }
-        batches
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn groups(lengths: &[usize]) -> Vec<TokenizedGroup> {
-        let group = |&length: &usize| TokenizedGroup {
-            index: 0,
-            line: 1,
-            prompt_ids: vec![1; length],
-            num_prompt_cut: 0,
-            responses: Vec::new(),
-        };
-        lengths.iter().map(group).collect()
-    }
-
-    /// Where each batch begins and ends.
-    fn divided(lengths: &[usize], longest: usize, batch: usize, first_alone: bool) -> Vec<(usize, usize)> {
-        let batches = Sizes { answer: 4, longest, batch }.batches(&groups(lengths), first_alone);
-        batches.into_iter().map(|batch| (batch.start, batch.end)).collect()
-    }
-
-    #[test]
-    fn prompts_are_answered_together_where_they_fit() {
-        let of = |lengths: &[usize], longest, batch| divided(lengths, longest, batch, false);
-        assert_eq!(of(&[3, 5, 2], usize::MAX, usize::MAX), [(0, 3)]);
-        // Padded, 2 · (5 + 4) tokens fit into 18, and 3 · 9 do not.
-        assert_eq!(of(&[3, 5, 2], usize::MAX, 18), [(0, 2), (2, 3)]);
-        assert_eq!(of(&[3, 5, 2], usize::MAX, 1), [(0, 1), (1, 2), (2, 3)]);
-        // 7 + 4 is more than 10, so the second would shorten the others.
-        assert_eq!(of(&[3, 7, 2, 2], 10, usize::MAX), [(0, 1), (1, 2), (2, 4)]);
-        assert!(of(&[], 10, 10).is_empty());
-    }
-
-    #[test]
-    fn the_first_prompt_shows_how_long_the_others_take() {
-        assert_eq!(divided(&[3, 5, 2], usize::MAX, usize::MAX, true), [(0, 1), (1, 3)]);
-        let allowance = Allowance { time: Duration::from_secs(1), tokens: 50.0 };
-        let allows = |millis, done, all| allowance.allows(Duration::from_millis(millis), done, all);
-        assert!(allows(9000, 0, 100));
-        // 10 tokens in 0.2 s are 50 in 1 s; in 0.3 s they are 1.5 s, which 50 tokens still may take.
-        assert!(allows(200, 10, 50) && allows(300, 10, 50) && allows(100, 10, 100) && !allows(300, 10, 51));
-        let limit = allowance.divided(2).limit(5);
-        assert_eq!(limit, TimeLimit { at_least: Duration::from_millis(500), times_prompts: 5.0 });
     }
 }

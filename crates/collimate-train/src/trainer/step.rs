@@ -182,14 +182,15 @@ impl<'a> Step<'a> {
         if self.index == 0 {
             self_check(run, indices, &scores, &evaluation)?;
         }
-        self.outcome.loss += evaluation.losses.iter().sum::<f64>() / self.visits.len() as f64;
+        let num_groups = self.visits.len() / run.training.times_scored();
+        self.outcome.loss += evaluation.losses.iter().sum::<f64>() / num_groups as f64;
         let outcomes = scores.into_iter().zip(evaluation.implicit_rewards.iter().cloned());
         self.outcome.groups.extend(outcomes.map(|(scores, rewards)| group_outcome(scores, rewards)));
         if let Some(culprit) = in_evaluation(indices, &evaluation) {
             self.give_up(culprit);
             return Ok(None);
         }
-        let mut coefficients = evaluation.coefficients;
+        let mut coefficients = run.training.by_scored(evaluation.coefficients);
         coefficients.iter_mut().flatten().for_each(|coefficient| *coefficient *= factor);
         Ok(Some(coefficients))
     }

@@ -1,5 +1,7 @@
 //! Tensors beside a text model, which are written again as they are.
 
+use std::collections::BTreeSet;
+
 use collimate_hf::ModelConfig;
 use safetensors::Dtype;
 
@@ -19,11 +21,18 @@ pub struct KeptTensor<'a> {
 }
 
 impl WeightFiles {
-    /// The tensors of an image-and-text folder that are not its text model's: the tower, the projector. None in any other
-    /// folder.
+    /// The tensors of an image-and-text folder that are not its text model's: the tower, the projector; and the tables of a model
+    /// of token maps. None in any other folder.
     pub fn kept(&self, config: &ModelConfig) -> Vec<KeptTensor<'_>> {
-        let Some(wrapper) = config.wrapper else { return Vec::new() };
-        let others = self.holders.iter().filter(|(name, _)| !wrapper.is_text(name));
+        let own: BTreeSet<String> = match config.scales {
+            Some(_) => config.tensors().into_iter().map(|spec| spec.name).collect(),
+            None => BTreeSet::new(),
+        };
+        let is_other = |name: &str| match config.wrapper {
+            Some(wrapper) => !wrapper.is_text(name),
+            None => config.keeps_others() && !own.contains(name),
+        };
+        let others = self.holders.iter().filter(|(name, _)| is_other(name));
         let mut kept = Vec::new();
         for (name, holder) in others {
             let file = &self.files[holder.file];

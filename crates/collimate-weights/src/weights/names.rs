@@ -76,7 +76,12 @@ pub(super) fn is_passed_over(name: &str, parts: &BTreeSet<&str>) -> bool {
     let is_beside = !parts.contains(part(name)) && part(name) != "lm_head" && name.contains('.');
     let buffers = [".masked_bias", ".attn.bias", ".self_attn.bias", ".attention.bias", ".position_ids"];
     let is_head = name.split('.').nth(1).is_some_and(|second| HEADS.contains(&second));
-    is_beside || is_head || name.contains(".rotary_emb.") || buffers.iter().any(|ending| name.ends_with(ending))
+    let is_table = ["freqs_cis", "lvl_1L", "attn_bias_for_masking"].contains(&name) || name.ends_with(".zero_k_bias");
+    is_table
+        || is_beside
+        || is_head
+        || name.contains(".rotary_emb.")
+        || buffers.iter().any(|ending| name.ends_with(ending))
 }
 
 /// A note on what was passed over, except for what so many files hold that it says nothing.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use collimate_backend::ComputeDtype;
-use collimate_model::GenerateOptions;
+use collimate_model::{GenerateOptions, Guidance};
 use collimate_recipe::{MATMUL_PRECISIONS, QUANTIZATIONS, Recipe, WEIGHT_PLACES};
 use collimate_text::{TextTokenizer, TokenizerChanges};
 use collimate_train::tokenizer_changes;
@@ -131,6 +131,9 @@ pub(crate) struct SamplingOptions {
     /// Sample from this many of the likeliest tokens
     #[arg(long, value_name = "N")]
     pub(crate) top_k: Option<usize>,
+    /// For a model of pictures: draw from the logits without a class plus this many times what the class adds (1: no guidance)
+    #[arg(long, value_name = "SCALE")]
+    pub(crate) guidance: Option<f64>,
     /// Random seed
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub(crate) seed: u64,
@@ -151,8 +154,19 @@ impl SamplingOptions {
         positive("--top-p", self.top_p > 0.0 && self.top_p <= 1.0)?;
         positive("--top-k", self.top_k != Some(0))?;
         positive("--temperature", temperature >= 0.0 && temperature.is_finite())?;
+        let pictures = tokenizer.pictures();
+        let guidance = match (self.guidance, pictures) {
+            (Some(scale), Some(pictures)) => {
+                positive("--guidance", scale.is_finite() && scale >= 0.0)?;
+                Some(Guidance { scale, null_prompt: pictures.null_condition() }).filter(|_| scale != 1.0)
+            }
+            (Some(_), None) => return Err(CliError::usage("--guidance is for models of pictures")),
+            (None, _) => None,
+        };
         let options = GenerateOptions {
-            max_new_tokens: self.max_new_tokens,
+            // A picture has as many tokens as it has places.
+            max_new_tokens: pictures.map_or(self.max_new_tokens, |pictures| pictures.length),
+            guidance,
             num_samples,
             temperature,
             top_p: self.top_p,

@@ -123,6 +123,7 @@ impl Args {
         let tokenizer = tokenizer_changes(&recipe).open(&model)?;
         log_warnings(&tokenizer, io);
         let given = SamplingOptions {
+            guidance: None,
             max_new_tokens: self.max_new_tokens.unwrap_or_else(|| recipe.response_room()),
             top_p: self.top_p,
             top_k: self.top_k,

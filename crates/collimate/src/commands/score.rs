@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::data_options::{DataOptions, LengthOptions, in_files, take};
 use super::model_options::{ModelOptions, open_model};
 use super::overwrite::Overwrite;
+use super::score_condition::{Condition, Prompts};
 use crate::error::CliError;
 use crate::io::Io;
 
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     read: DataOptions,
     #[command(flatten)]
     lengths: LengthOptions,
+    /// The prompt to score each row's responses under
+    #[arg(long, value_enum, default_value_t = Condition::Own)]
+    condition: Condition,
     /// Groups per forward pass
     #[arg(long, value_name = "N", default_value_t = 4)]
     batch_size: usize,
@@ -54,12 +58,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(mut self, io: &mut Io<'_>) -> Result<(), CliError> {
-        if self.batch_size == 0 {
-            return Err(CliError::usage("--batch-size must be at least 1"));
-        }
-        if self.batch_size > MAX_BATCH {
-            return Err(CliError::usage(format!("--batch-size must be at most {MAX_BATCH}")));
-        }
+        self.check_size()?;
         self.overwrite.check_all(&self.output, &self.data, &self.model)?;
         self.model.locate(io)?;
         let checked = self.model.check()?;
@@ -67,6 +66,7 @@ impl Args {
         let mut out = RowWriter::create(&self.output)?;
         let mut reader = self.read.open_unrewarded(&self.data, io)?;
         let tokenizer = self.model.tokenizer(io)?;
+        let mut prompts = Prompts::new(self.condition, &tokenizer)?;
         let mut session = open_model(checked, io)?;
         let mut num_skipped = 0;
         let mut checks = TextChecks::default();
@@ -75,13 +75,17 @@ impl Args {
             observer.stage("scoring", None);
             loop {
                 let groups = take(&mut reader, self.batch_size)?;
-                if groups.is_empty() {
-                    break;
-                }
                 let (tokenized, counts) =
                     tokenize_all(&groups, &tokenizer, &options).map_err(|error| in_files(reader.files(), error))?;
                 num_skipped += counts.num_skipped();
                 checks.merge(counts.texts);
+                let tokenized = prompts.of(tokenized, groups.is_empty());
+                if tokenized.is_empty() {
+                    match groups.is_empty() {
+                        true => break,
+                        false => continue,
+                    }
+                }
                 let logps = self.logps(session.as_mut(), &tokenized)?;
                 for (group, logps) in tokenized.iter().zip(&logps) {
                     check(group, logps, reader.files())?;
@@ -117,6 +121,16 @@ fn check(group: &TokenizedGroup, logps: &[Vec<f64>], files: &DataFiles) -> Resul
     let Some((response, logp)) = sums.enumerate().find(|(_, logp)| !logp.is_finite()) else { return Ok(()) };
     let location = files.location(group.index, group.line);
     Err(TrainError::RowNotFinite { location, problem: format!("the log-prob of response {response} is {logp}") })
+}
+
+impl Args {
+    fn check_size(&self) -> Result<(), CliError> {
+        match self.batch_size {
+            0 => Err(CliError::usage("--batch-size must be at least 1")),
+            size if size > MAX_BATCH => Err(CliError::usage(format!("--batch-size must be at most {MAX_BATCH}"))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Most tokens of a forward pass over several responses.

@@ -54,16 +54,10 @@ impl PackLoad {
         Ok(load)
     }
 
-    /// Adds the first `num_steps` steps of an epoch. By epoch rather than by `Run::visits`, which would shuffle once per step.
+    /// Adds the first `num_steps` steps of an epoch.
     fn add_epoch(&mut self, run: &Run<'_>, epoch: usize, num_steps: usize) -> Result<(), TrainError> {
-        if num_steps == 0 {
-            return Ok(());
-        }
-        let order = run.order(epoch);
-        order
-            .chunks(run.recipe.groups_per_step().max(1))
-            .take(num_steps)
-            .try_for_each(|visits| self.add_step(run, visits))
+        let first = epoch * run.counts.steps_per_epoch;
+        (first..first + num_steps).try_for_each(|step| self.add_step(run, &run.visits(step)))
     }
 
     /// Multiplies the sums over `divided` epochs so that they are those of `epochs`.
@@ -73,11 +67,10 @@ impl PackLoad {
         self.inputs.iter_mut().for_each(|inputs| inputs.num_micro_batches = scaled(inputs.num_micro_batches));
     }
 
-    fn add_step(&mut self, run: &Run<'_>, visits: &[u32]) -> Result<(), TrainError> {
+    fn add_step(&mut self, run: &Run<'_>, visits: &[usize]) -> Result<(), TrainError> {
         let mut num_packs = 0;
-        for micro_batch in visits.chunks(run.recipe.per_device_train_batch_size.max(1)) {
-            let indices: Vec<usize> = micro_batch.iter().map(|index| *index as usize).collect();
-            let groups = run.training.heads(&indices)?;
+        for micro_batch in visits.chunks(run.micro_batch()) {
+            let groups = run.training.heads(micro_batch)?;
             let Passes { packs, together } = run.passes(&groups)?;
             num_packs += packs.len();
             let blockwise = together.filter(|_| packs.len() > 1);

@@ -34,7 +34,7 @@ pub(super) fn time(
         eval_data: None,
         ..planned.recipe.clone()
     };
-    let run = Run::new(recipe, planned.objective, planned.budget, planned.training, None);
+    let run = Run::new(recipe, planned.objective, planned.budget, planned.training, None)?;
     let beside = session.options_beside();
     let mut session = session.open()?;
     let stop = StopFlag::default();

@@ -5,7 +5,7 @@ use std::path::Path;
 use collimate_data::{DataFiles, PromptGroup};
 use collimate_recipe::Recipe;
 use collimate_store::{Encoder, Preparation, StoreFolder, store_of};
-use collimate_text::{TokenizedGroup, TokenizedResponse};
+use collimate_text::{TokenizedGroup, TokenizedResponse, has_tokenizer};
 
 use super::{PlannedData, TokenBasis};
 use crate::dataset::DataSet;
@@ -42,7 +42,7 @@ pub(super) fn read(
     };
     let request = training_request(recipe, sources, min_responses)?;
     let (store_folder, estimate) = (store_folder(recipe), |group: &PromptGroup| by_characters(recipe, group));
-    let (basis, tokenizer) = match model.join("tokenizer.json").is_file() {
+    let (basis, tokenizer) = match has_tokenizer(model) {
         true => (TokenBasis::Tokenizer, Some(tokenizer_changes(recipe).open(model)?)),
         false => (TokenBasis::Characters, None),
     };

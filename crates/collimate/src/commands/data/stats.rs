@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use collimate_data::{DataStats, PromptGroup, counted};
+use collimate_data::{PromptGroup, counted};
 use collimate_rewards::alpha_for_entropy;
+use collimate_stats::DataStats;
 use collimate_text::{TextError, TokenizedGroup, tokenize_group};
 use serde_json::json;
 

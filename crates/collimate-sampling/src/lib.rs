@@ -1,4 +1,7 @@
 //! Sampling of a token from logits.
+//!
+//! [`GenerateOptions`] says how, [`Sampler`] draws, and [`draw_key`] makes each draw independent of all others. The crate must not
+//! know models or tensors.
 
 use std::time::Duration;
 
@@ -7,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Maximum number of sequences decoded together.
-pub(super) const MAX_SEQUENCES: usize = 256;
+pub const MAX_SEQUENCES: usize = 256;
 /// Most samples of a prompt; they are in memory together.
 const MAX_SAMPLES: usize = 1 << 16;
 /// Most tokens that a prompt's samples may have together, the longest allowed for each.
@@ -32,8 +35,32 @@ pub struct GenerateOptions {
     pub first_prompt: usize,
     /// What ends a sample.
     pub ends: TurnEnds,
+    /// Guidance, for a model with conditions; `None` for none.
+    pub guidance: Option<Guidance>,
     /// Longest time that decoding may take; samples that are not complete by then are cut. `None` for no limit.
     pub time_limit: Option<TimeLimit>,
+}
+
+/// Classifier-free guidance: every token is drawn from the logits under the null prompt plus `scale` times what the prompt
+/// itself adds to them. Each sequence is computed twice.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Guidance {
+    /// 1 is the same as no guidance; more follows the prompt more closely.
+    pub scale: f64,
+    /// The token of the null prompt.
+    pub null_prompt: u32,
+}
+
+impl Guidance {
+    /// Guided logits [S, V] from those of the prompts, [S, V], followed by those of the null prompt, [S, V].
+    pub fn apply(&self, mut logits: Vec<f32>) -> Vec<f32> {
+        let half = logits.len() / 2;
+        let scale = self.scale as f32;
+        let (own, null) = logits.split_at_mut(half);
+        own.iter_mut().zip(null).for_each(|(own, null)| *own = *null + scale * (*own - *null));
+        logits.truncate(half);
+        logits
+    }
 }
 
 /// A limit on the time that decoding takes once the prompts are computed, for up to 256 sequences at a time.
@@ -47,7 +74,7 @@ pub struct TimeLimit {
 
 impl TimeLimit {
     /// The time for decoding after prompts that took this long.
-    pub(super) fn after(&self, prompts: Duration) -> Duration {
+    pub fn after(&self, prompts: Duration) -> Duration {
         // A day is no limit, and longer times might overflow.
         let relative = (prompts.as_secs_f64() * self.times_prompts).clamp(0.0, 86_400.0);
         self.at_least.max(Duration::from_secs_f64(relative))
@@ -66,6 +93,7 @@ impl Default for GenerateOptions {
             seed: 0,
             first_prompt: 0,
             ends: TurnEnds::default(),
+            guidance: None,
             time_limit: None,
         }
     }
@@ -74,7 +102,8 @@ impl Default for GenerateOptions {
 impl GenerateOptions {
     /// How many prompts are decoded together.
     pub fn prompts_at_once(&self) -> usize {
-        (MAX_SEQUENCES / self.num_samples.max(1)).max(1)
+        let most = MAX_SEQUENCES / if self.guidance.is_some() { 2 } else { 1 };
+        (most / self.num_samples.max(1)).max(1)
     }
 
     /// Why a prompt's samples may take more memory than they should, if they may.
@@ -97,7 +126,7 @@ impl GenerateOptions {
 }
 
 /// The key of one draw, from seed, prompt, sample and step, so that no draw depends on another.
-pub(super) fn draw_key(seed: u64, prompt: usize, sample: usize, step: usize) -> [u8; 32] {
+pub fn draw_key(seed: u64, prompt: usize, sample: usize, step: usize) -> [u8; 32] {
     let mut key = [0u8; 32];
     let words = [seed, prompt as u64, sample as u64, step as u64];
     for (chunk, word) in key.chunks_exact_mut(8).zip(words) {
@@ -106,19 +135,22 @@ pub(super) fn draw_key(seed: u64, prompt: usize, sample: usize, step: usize) -> 
     key
 }
 
-pub(super) struct Sampler {
+/// Draws tokens from logits.
+#[derive(Debug, Clone)]
+pub struct Sampler {
     temperature: f64,
     top_p: f64,
     top_k: Option<usize>,
 }
 
 impl Sampler {
-    pub(super) fn new(options: &GenerateOptions) -> Self {
+    /// As these options say.
+    pub fn new(options: &GenerateOptions) -> Self {
         Self { temperature: options.temperature, top_p: options.top_p, top_k: options.top_k }
     }
 
     /// Draws a token from logits [V]; `None` if they are not finite. A token whose logit is −∞ is never drawn.
-    pub(super) fn draw(&self, logits: &[f32], key: [u8; 32]) -> Option<u32> {
+    pub fn draw(&self, logits: &[f32], key: [u8; 32]) -> Option<u32> {
         let best = argmax(logits)?;
         if self.temperature <= 0.0 {
             return Some(best as u32);
@@ -193,6 +225,14 @@ mod tests {
                 .is_some_and(|what| what.contains("1 × 1000000000 tokens are to be drawn for a prompt"))
         );
         assert!(excess(1 << 16, usize::MAX).is_some());
+    }
+
+    #[test]
+    fn guidance_goes_on_from_the_null_prompt_through_the_prompt() {
+        let guided = |scale| Guidance { scale, null_prompt: 9 }.apply(vec![1.0, 5.0, 2.0, 3.0]);
+        assert_eq!(guided(1.0), [1.0, 5.0]);
+        assert_eq!(guided(0.0), [2.0, 3.0]);
+        assert_eq!(guided(3.0), [2.0 + 3.0 * (1.0 - 2.0), 3.0 + 3.0 * (5.0 - 3.0)]);
     }
 
     #[test]

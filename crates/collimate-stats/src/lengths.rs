@@ -25,7 +25,7 @@ pub struct LengthSummary {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Lengths {
+pub(crate) struct Lengths {
     num: usize,
     sum: f64,
     min: usize,
@@ -35,7 +35,7 @@ pub(super) struct Lengths {
 }
 
 impl Lengths {
-    pub(super) fn extend(&mut self, lengths: &[usize]) {
+    pub(crate) fn extend(&mut self, lengths: &[usize]) {
         for &length in lengths {
             self.min = if self.num == 0 { length } else { self.min.min(length) };
             self.max = self.max.max(length);
@@ -45,7 +45,7 @@ impl Lengths {
         }
     }
 
-    pub(super) fn summary(&self) -> Option<LengthSummary> {
+    pub(crate) fn summary(&self) -> Option<LengthSummary> {
         (self.num > 0).then(|| LengthSummary {
             min: self.min,
             mean: self.sum / self.num as f64,

@@ -1,6 +1,6 @@
 //! Formats statistics as a table.
 
-use crate::counted;
+use collimate_data::counted;
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -1,4 +1,6 @@
 //! Statistics of a data set, gathered group by group in constant memory.
+//!
+//! Read [`DataStats`] first. The crate must not know files, layouts, tokenizers or models.
 
 mod correlation;
 mod lengths;
@@ -8,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::PromptGroup;
+use collimate_data::PromptGroup;
 use collimate_rewards::{entropy, reward_weights};
 pub use correlation::Correlation;
 pub use lengths::LengthSummary;

@@ -24,7 +24,7 @@ impl Correlation {
     }
 
     /// Adds another sample's deviations from its own means rather than the common ones.
-    pub(super) fn pool(&mut self, other: &Self) {
+    pub(crate) fn pool(&mut self, other: &Self) {
         self.num += other.num;
         self.squares_x += other.squares_x;
         self.squares_y += other.squares_y;
@@ -37,11 +37,11 @@ impl Correlation {
         (scale > 0.0).then(|| self.products / scale)
     }
 
-    pub(super) fn mean_x(&self) -> Option<f64> {
+    pub(crate) fn mean_x(&self) -> Option<f64> {
         (self.num > 0.0).then_some(self.mean_x)
     }
 
-    pub(super) fn deviation_x(&self) -> Option<f64> {
+    pub(crate) fn deviation_x(&self) -> Option<f64> {
         (self.num > 0.0).then(|| (self.squares_x / self.num).sqrt())
     }
 }

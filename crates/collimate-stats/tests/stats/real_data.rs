@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::common::rewards;
-use collimate_data::{DataSource, DataStats, LoadOptions, StatsSummary};
+use collimate_data::{DataSource, LoadOptions};
+use collimate_stats::{DataStats, StatsSummary};
 
 fn shared(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name)
@@ -25,7 +25,8 @@ fn model_solutions_with_their_ties() {
     // All responses are wrong in 432 rows and right in 156.
     assert_eq!(summary.num_all_tied, 432 + 156);
     let groups = DataSource::open(shared("gsm8k_rewards.jsonl"), &LoadOptions::default()).unwrap();
-    let all_wrong = groups.filter(|group| rewards(group.as_ref().unwrap()).iter().all(|reward| *reward == 0.0)).count();
+    let all_wrong =
+        groups.filter(|group| group.as_ref().unwrap().responses.iter().all(|response| response.reward == 0.0)).count();
     assert_eq!(all_wrong, 432);
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
 
-use collimate_data::{DataStats, Prompt, PromptGroup, Response, StatsSummary, counted, either, noun_for};
+use collimate_data::{Prompt, PromptGroup, Response, counted, either, noun_for};
+use collimate_stats::{DataStats, StatsSummary};
 
 fn group(responses: &[(usize, f64)]) -> PromptGroup {
     let response =
