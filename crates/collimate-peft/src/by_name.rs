@@ -97,10 +97,12 @@ impl LoraConfig {
 mod tests {
     use std::path::Path;
 
+    use collimate_hf::HostTensor;
     use rstest::rstest;
     use serde_json::json;
 
     use super::*;
+    use crate::adapter::Adapter;
     use crate::matching::ModulePattern;
 
     /// A dense layer, then experts with a shared layer beside them.
@@ -139,6 +141,19 @@ mod tests {
     #[case(r".*self_attn\.k_proj", 2)]
     fn a_pattern_is_the_last_parts_of_what_it_matches(#[case] pattern: &str, #[case] count: usize) {
         assert_eq!(modules(LoraTargets::Pattern(ModulePattern::new(pattern))).len(), count);
+    }
+
+    /// As PEFT saved them with transformers 4.
+    #[test]
+    fn a_file_with_tensors_of_other_layers_by_these_names_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let factors = |height: usize| (HostTensor::zeros([2, 8]), HostTensor::zeros([height, 2]));
+        let experts = (0..4).map(|expert| (format!("model.layers.1.mlp.experts.{expert}.up_proj"), factors(2)));
+        let dense = [("model.layers.0.mlp.up_proj".to_owned(), factors(6))];
+        let config = LoraConfig::new(2, 4.0, LoraTargets::Names(vec!["up_proj".to_owned()]));
+        Adapter::of_factors(config, experts.chain(dense)).write(dir.path()).unwrap();
+        let error = Adapter::read(dir.path(), &glm()).unwrap_err().to_string();
+        assert!(error.contains("layers.0.mlp.up_proj") && error.contains("for that of experts"), "{error}");
     }
 
     #[test]
