@@ -23,20 +23,13 @@ pub struct BackendInfo {
     pub trains_recurrent: bool,
 }
 
-/// Whether a backend trains recurrent layers, for the table.
-const RECURRENT: bool = true;
-const NOT_RECURRENT: bool = false;
-
 /// Makes [`BACKENDS`] and [`with_backend`] from rows of name, condition, type, whether recurrent layers are trained, and summary.
 macro_rules! backends {
-    ($($name:literal, $condition:meta, $backend:ty, $trains_recurrent:expr, $summary:literal;)*) => {
+    ($($name:literal, $condition:meta, $backend:ty, $recurrent:literal, $summary:literal;)*) => {
         /// Every backend known to this version.
-        pub const BACKENDS: &[BackendInfo] = &[$(BackendInfo {
-            name: $name,
-            summary: $summary,
-            compiled: cfg!($condition),
-            trains_recurrent: $trains_recurrent,
-        }),*];
+        pub const BACKENDS: &[BackendInfo] = &[
+            $(BackendInfo { name: $name, summary: $summary, compiled: cfg!($condition), trains_recurrent: $recurrent }),*
+        ];
 
         /// Turns a backend's name into its type; the only place that does.
         fn with_backend<V: Visitor>(name: &str, visitor: V) -> Result<V::Output, BackendError> {
@@ -52,13 +45,13 @@ macro_rules! backends {
 }
 
 backends! {
-    "flex", all(), burn_flex::Flex, RECURRENT, "burn's pure-Rust CPU backend, in every build";
+    "flex", all(), burn_flex::Flex, true, "burn's pure-Rust CPU backend, in every build";
     // The second pass of a step over recurrent layers changes weights there (docs/log.md).
-    "libtorch", feature = "libtorch", burn_tch::LibTorch, NOT_RECURRENT, "PyTorch's library, on CPUs and NVIDIA GPUs";
+    "libtorch", feature = "libtorch", burn_tch::LibTorch, false, "PyTorch's library, on CPUs and NVIDIA GPUs";
     // Nobody has tried them on a GPU.
-    "cuda", feature = "cuda", burn_cuda::Cuda, NOT_RECURRENT,
+    "cuda", feature = "cuda", burn_cuda::Cuda, false,
         "CubeCL's kernels on NVIDIA GPUs; needs the driver, and of the CUDA toolkit NVRTC and the headers";
-    "wgpu", feature = "wgpu", burn_wgpu::Wgpu, NOT_RECURRENT, "CubeCL's kernels through Vulkan or Metal";
+    "wgpu", feature = "wgpu", burn_wgpu::Wgpu, false, "CubeCL's kernels through Vulkan or Metal";
 }
 
 /// What to do with a backend once its type is known.
