@@ -37,6 +37,7 @@ mod merge;
 mod merge_files;
 mod names;
 mod read;
+mod resolved;
 mod stacked;
 
 pub use adapter::Adapter;

@@ -7,6 +7,7 @@ use collimate_hf::{AdapterError, HfError, HostTensor, LinearSpec, ModelConfig};
 use collimate_weights::{WeightFiles, pickle_in};
 
 use crate::adapter::{Adapter, WEIGHTS_FILE};
+use crate::by_name::has_name;
 use crate::config::{LoraConfig, LoraTargets, adaptable_modules, all_tensors, embedding_module, module_of};
 use crate::names::{AdapterPart, PREFIX};
 use crate::stacked::{self, StackedTensor};
@@ -218,20 +219,21 @@ impl Keys {
             // The file has no tensors because the targets match nothing: name the target.
             config.target_modules(model)?;
         }
-        let Some((key, (_, part))) = self
-            .own
-            .keys()
-            .filter(|name| !expected.contains(*name))
-            .find_map(|name| Some((name.clone(), AdapterPart::parse(name)?)))
+        let mut unexpected = self.own.keys().filter(|name| !expected.contains(*name));
+        let Some((key, module, part)) =
+            unexpected.find_map(|name| AdapterPart::parse(name).map(|(module, part)| (name, module, part)))
         else {
             return Ok(());
         };
         let hint = match part {
             AdapterPart::Magnitude => ", for the adapter's use_dora is false",
             AdapterPart::Copy => ", for it is not among the adapter's modules_to_save",
+            _ if !has_name(model, module) => {
+                ", for PEFT 0.21 takes this name for that of experts, and ignores the tensor"
+            }
             _ => ", for it is not among the adapter's target_modules",
         };
-        Err(AdapterError::UnknownKey { path: self.path.clone(), key, hint: hint.to_owned() }.into())
+        Err(AdapterError::UnknownKey { path: self.path.clone(), key: key.clone(), hint: hint.to_owned() }.into())
     }
 }
 

@@ -3,14 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use collimate_files::{FolderLock, ShardSize};
+use collimate_files::FolderLock;
 use collimate_hf::HostTensor;
-use collimate_weights::{StorageDtype, WeightFiles, read_config, write_model};
 use rstest::rstest;
 use serde_json::json;
 
 use crate::harness::{Folder, Outcome, collimate, succeed, train};
-use crate::small_model::{model, model_arg};
+use crate::small_model::{changed_model, model, model_arg};
 
 /// Rows of prompts with three responses.
 fn data(folder: &Folder) -> String {
@@ -178,24 +177,6 @@ fn what_a_killed_process_left_is_cleared_away() {
     assert_eq!(run(&folder, "run", &["max_steps=4"], true).code, 0);
     let left: Vec<_> = contents(&folder.path("run")).into_iter().map(|(name, _)| name).collect();
     assert!(!left.iter().any(|name| name.starts_with('.')), "{left:?}");
-}
-
-/// The small model with some of its weights changed.
-pub(crate) fn changed_model(folder: &Folder, change: impl Fn(&str, &mut HostTensor)) -> String {
-    let to = folder.copy(model(), "changed");
-    let config = read_config(model()).expect("a configuration");
-    let weights = WeightFiles::open(model()).expect("weights");
-    let tensors: Vec<_> = config
-        .tensors()
-        .into_iter()
-        .map(|spec| {
-            let mut tensor = weights.read(&spec.name).expect("a tensor");
-            change(&spec.name, &mut tensor);
-            (spec.name, tensor)
-        })
-        .collect();
-    write_model(Path::new(&to), &config, tensors, StorageDtype::F32, ShardSize::default()).expect("a model");
-    to
 }
 
 /// Trains a changed model without a reference, so that the policy breaks first.
