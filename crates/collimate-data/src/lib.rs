@@ -36,7 +36,6 @@ mod file_index;
 mod group;
 mod layout;
 mod loader;
-mod message;
 mod part;
 mod row_writer;
 mod skip_reason;
@@ -44,6 +43,7 @@ mod stats;
 
 #[doc(hidden)]
 pub use caught::{catches_panics, caught};
+pub use collimate_messages::{Message, MessageProblem};
 pub use convert::{ConvertReport, ConvertTo, convert};
 pub use counted::{counted, either, noun_for};
 pub use error::DataError;
@@ -55,7 +55,6 @@ pub use loader::{
     DataSource, GroupReader, JsonRow, JsonRows, LabelConflicts, LabelCounts, LoadCounts, LoadOptions, MAX_LINE_BYTES,
     MostResponses, SourceDescription, data_files, data_stem, is_pattern,
 };
-pub use message::{Message, MessageProblem};
 pub use part::DataPart;
 pub use row_writer::RowWriter;
 pub use skip_reason::SkipReason;

@@ -16,6 +16,7 @@ mod olmo2;
 mod olmo3;
 mod phi3;
 mod qwen2;
+mod qwen2_vl_text;
 mod qwen3;
 mod qwen3_5_moe_text;
 mod qwen3_5_text;
@@ -44,6 +45,8 @@ pub static FAMILIES: &[&Family] = &[
     &gpt_oss::FAMILY,
     &qwen3_5_text::FAMILY,
     &qwen3_5_moe_text::FAMILY,
+    &qwen2_vl_text::FAMILY,
+    &qwen2_vl_text::SECOND,
 ];
 
 impl Family {

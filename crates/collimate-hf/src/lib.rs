@@ -46,6 +46,7 @@ mod rope;
 mod shards;
 mod side_files;
 mod stacked;
+mod vision;
 mod weights;
 mod window_rope;
 mod wrapped;
@@ -68,6 +69,7 @@ pub use plain_file::{read_bounded, read_json};
 pub use rope::{QueryGrowth, RopeScaling, WindowRope};
 pub use shards::{has_weights, pickle_in};
 pub use side_files::{copy_files, copy_side_files, side_files};
+pub use vision::{FrozenVision, Vision};
 pub use weights::{HostTensor, KeptTensor, Storage, WeightCheck, WeightFiles};
 pub use wrapped::{WRAPPERS, Wrapper};
 pub use write_weights::{

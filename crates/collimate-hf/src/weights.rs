@@ -141,8 +141,11 @@ impl WeightFiles {
         self.give_names(renamed)
     }
 
-    /// transformers saves a text model that it took out of an image-and-text folder under that folder's names.
+    /// transformers saves a text model that it took out under the outer names; files of the hub may lack prefixes that it has.
     fn take_out_of_wrapper(&mut self, config: Option<&Value>) -> Result<(), HfError> {
+        if let Some(wrapper) = wrapped::Wrapper::flat(config) {
+            return self.give_names(self.holders.keys().map(|name| wrapper.name_here(name)).collect());
+        }
         let is_nested = config.is_some_and(|config| config.get(wrapped::TEXT).is_some());
         if is_nested || EMBEDDINGS.map(|name| self.holders.contains_key(name)) != [false, true] {
             return Ok(());

@@ -1,5 +1,6 @@
 //! A decoder and its parameters on one device.
 
+mod images;
 mod passes;
 mod tape;
 
@@ -9,6 +10,7 @@ use collimate_backend::{ComputeDtype, Factor, FusedOps, Gradient, HostPacked, Pa
 use collimate_hf::{HfError, HostTensor, ModelConfig};
 use collimate_peft::LoraConfig;
 use collimate_text::GroupBatch;
+use collimate_vision::RowCache;
 
 pub use self::passes::TokenLogps;
 pub use self::tape::{ForwardOptions, Tape};
@@ -64,6 +66,8 @@ pub struct CausalLm<B: FusedOps> {
     pub(crate) device: B::Device,
     lora: Option<LoraConfig>,
     pub(crate) trainable: Vec<bool>,
+    /// Rows of a tower that is not trained.
+    image_rows: RowCache<B>,
     gradients: Vec<Gradient<B>>,
 }
 
@@ -90,8 +94,20 @@ impl<B: FusedOps> CausalLm<B> {
         let ropes = Ropes::new(&config);
         let (params, masters) = (Vec::with_capacity(gradients.len()), vec![None; gradients.len()]);
         let packed = vec![None; gradients.len()];
-        let mut model =
-            Self { config, index, params, packed, masters, dtype, ropes, device, lora, trainable, gradients };
+        let mut model = Self {
+            config,
+            index,
+            params,
+            packed,
+            masters,
+            dtype,
+            ropes,
+            device,
+            lora,
+            trainable,
+            image_rows: RowCache::default(),
+            gradients,
+        };
         for id in 0..model.index.infos.len() {
             let info = &model.index.infos[id];
             let value = read(info)?.into();

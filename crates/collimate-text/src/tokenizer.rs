@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use collimate_chat::{ChatDefaults, ChatTemplate};
 use tokenizers::{AddedToken, Encoding, Tokenizer};
 
+use crate::image_tokens::ImageTokens;
 use crate::model_files::{ModelLimits, read_bytes};
 use crate::special_tokens::SpecialTokens;
 use crate::{TextError, read_chat_template};
@@ -54,6 +55,8 @@ pub struct TextTokenizer {
     special_texts: Vec<String>,
     special_ids: Vec<u32>,
     limits: ModelLimits,
+    /// How images become tokens, for a model that computes them.
+    images: Option<ImageTokens>,
     spaces: InsertedSpaces,
     misplaced: Option<String>,
     /// What the file asks for that is random, and is not done.
@@ -124,6 +127,7 @@ impl TextTokenizer {
         let added: HashMap<u32, AddedToken> = tokenizer.get_added_tokens_decoder().into_iter().collect();
         let (special_ids, special_texts) = specials(&tokenizer, &added, eos, special.splits_special);
         let chat_template = read_chat_template(dir)?;
+        let images = ImageTokens::from_model_dir(dir, &tokenizer)?;
         let (spaces, misplaced) = (InsertedSpaces::default(), special.misplaced(&tokenizer));
         let opened = Self {
             words: Words::new(&tokenizer),
@@ -137,6 +141,7 @@ impl TextTokenizer {
             special_texts,
             special_ids,
             limits,
+            images,
             spaces,
             misplaced,
             random,
@@ -273,6 +278,16 @@ impl TextTokenizer {
         let misplaced = self.misplaced.as_ref().map(|tokens| format!("warning: the token {tokens}"));
         let random = self.random.as_ref().map(|setting| format!("warning: {setting}"));
         misplaced.into_iter().chain(random).collect()
+    }
+
+    /// Whether the model computes images.
+    pub fn reads_images(&self) -> bool {
+        self.images.is_some()
+    }
+
+    /// How images become tokens, if the model computes them.
+    pub(crate) fn image_tokens(&self) -> Option<&ImageTokens> {
+        self.images.as_ref()
     }
 
     /// Tokens of the longest sequence that the model was made for, if `config.json` says.

@@ -77,6 +77,14 @@ pub enum UnusableReason {
     /// The chat template rejects the conversation or fails on it.
     #[error(transparent)]
     Template(ChatError),
+    /// An image cannot be used where it stands.
+    #[error("field \"{field}\": {problem}")]
+    Image {
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A response has no place in the text that the chat template makes of the conversation.
     #[error("chat template: {problem}")]
     Turn {
@@ -97,6 +105,7 @@ impl UnusableReason {
             Self::TooLong { .. } => "too long a text",
             Self::Tokenizer { .. } => "refused by the tokenizer",
             Self::NoRoom { .. } => "no room for a response",
+            Self::Image { .. } => "an image that cannot be used",
             Self::Template(_) | Self::Turn { .. } => "refused by the chat template",
         }
     }

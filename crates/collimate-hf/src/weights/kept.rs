@@ -19,11 +19,12 @@ pub struct KeptTensor<'a> {
 }
 
 impl WeightFiles {
-    /// The tensors of an image-and-text folder that are not its text model's: the tower, the projector. None in any other
+    /// The tensors of an image-and-text folder that are not computed: a tower and projector that are not known here. None in any other
     /// folder.
     pub fn kept(&self, config: &ModelConfig) -> Vec<KeptTensor<'_>> {
         let Some(wrapper) = config.wrapper else { return Vec::new() };
-        let others = self.holders.iter().filter(|(name, _)| !wrapper.is_text(name));
+        let is_computed = |name: &str| config.vision.as_ref().is_some_and(|vision| vision.is_inside(name));
+        let others = self.holders.iter().filter(|(name, _)| !wrapper.is_text(name) && !is_computed(name));
         let mut kept = Vec::new();
         for (name, holder) in others {
             let file = &self.files[holder.file];

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use collimate_backend::BackendError;
 use collimate_hf::{LinearSpec, ModelConfig, ModelFolder, linear_modules};
 use collimate_objective::{Needs, Objective, registry};
-use collimate_peft::{LoraConfig, LoraTargets, ModulePattern, peft_default_targets};
+use collimate_peft::{LoraConfig, LoraTargets, ModulePattern, all_linear, peft_default_targets};
 use collimate_recipe::{DataSources, Recipe, StepCounts, TargetModules};
 use collimate_store::StoreFolder;
 use collimate_text::TextTokenizer;
@@ -179,7 +179,7 @@ fn lora_targets(recipe: &Recipe, model: &ModelConfig) -> Result<LoraTargets, Tra
         )));
     }
     match &recipe.lora_target_modules {
-        TargetModules::AllLinear => Ok(LoraTargets::AllLinear),
+        TargetModules::AllLinear => Ok(all_linear(model)),
         TargetModules::Names(names) => Ok(LoraTargets::Names(names.clone())),
         TargetModules::Pattern(text) => {
             let pattern = ModulePattern::new(text);

@@ -1,4 +1,7 @@
-//! Sampling of a token from logits.
+//! Sampling of a token from logits: temperature, nucleus, top k.
+//!
+//! A draw depends on its key alone, the seed with the numbers of prompt, sample and token, so nothing depends on what else is drawn. The
+//! crate must not know tensors or models.
 
 use std::time::Duration;
 
@@ -7,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Maximum number of sequences decoded together.
-pub(super) const MAX_SEQUENCES: usize = 256;
+pub const MAX_SEQUENCES: usize = 256;
 /// Most samples of a prompt; they are in memory together.
 const MAX_SAMPLES: usize = 1 << 16;
 /// Most tokens that a prompt's samples may have together, the longest allowed for each.
@@ -47,7 +50,7 @@ pub struct TimeLimit {
 
 impl TimeLimit {
     /// The time for decoding after prompts that took this long.
-    pub(super) fn after(&self, prompts: Duration) -> Duration {
+    pub fn after(&self, prompts: Duration) -> Duration {
         // A day is no limit, and longer times might overflow.
         let relative = (prompts.as_secs_f64() * self.times_prompts).clamp(0.0, 86_400.0);
         self.at_least.max(Duration::from_secs_f64(relative))
@@ -97,7 +100,7 @@ impl GenerateOptions {
 }
 
 /// The key of one draw, from seed, prompt, sample and step, so that no draw depends on another.
-pub(super) fn draw_key(seed: u64, prompt: usize, sample: usize, step: usize) -> [u8; 32] {
+pub fn draw_key(seed: u64, prompt: usize, sample: usize, step: usize) -> [u8; 32] {
     let mut key = [0u8; 32];
     let words = [seed, prompt as u64, sample as u64, step as u64];
     for (chunk, word) in key.chunks_exact_mut(8).zip(words) {
@@ -106,19 +109,22 @@ pub(super) fn draw_key(seed: u64, prompt: usize, sample: usize, step: usize) -> 
     key
 }
 
-pub(super) struct Sampler {
+/// How a token is drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampler {
     temperature: f64,
     top_p: f64,
     top_k: Option<usize>,
 }
 
 impl Sampler {
-    pub(super) fn new(options: &GenerateOptions) -> Self {
+    /// As the options say.
+    pub fn new(options: &GenerateOptions) -> Self {
         Self { temperature: options.temperature, top_p: options.top_p, top_k: options.top_k }
     }
 
     /// Draws a token from logits [V]; `None` if they are not finite. A token whose logit is −∞ is never drawn.
-    pub(super) fn draw(&self, logits: &[f32], key: [u8; 32]) -> Option<u32> {
+    pub fn draw(&self, logits: &[f32], key: [u8; 32]) -> Option<u32> {
         let best = argmax(logits)?;
         if self.temperature <= 0.0 {
             return Some(best as u32);
