@@ -143,7 +143,7 @@ impl Wrapper {
     }
 
     /// The wrapper of a configuration whose files may have names without prefixes.
-    pub(crate) fn flat(config: Option<&Value>) -> Option<&'static Self> {
+    pub fn flat(config: Option<&Value>) -> Option<&'static Self> {
         let model_type = config?.get("model_type")?.as_str()?;
         WRAPPERS.iter().find(|wrapper| wrapper.is_flat && wrapper.model_type == model_type)
     }

@@ -198,15 +198,10 @@ impl LoraConfig {
         Ok(())
     }
 
-    /// Checks what the layers of a vision tower that get matrices are not computed with.
-    fn check_tower(&self, model: &ModelConfig, targeted: &[&LinearSpec]) -> Result<(), HfError> {
-        let in_tower =
-            |linear: &&LinearSpec| model.vision.as_ref().is_some_and(|vision| vision.is_inside(&linear.module));
-        if (self.use_dora || self.dropout > 0.0) && targeted.iter().any(in_tower) {
-            let what = "use_dora or a lora_dropout above 0, and layers of the vision tower among the target modules";
-            return Err(AdapterError::NotTogether { what }.into());
-        }
-        Ok(())
+    /// Whether layers of a vision tower get matrices in a way that they are not computed.
+    fn is_beyond_tower(&self, model: &ModelConfig, targeted: &[&LinearSpec]) -> bool {
+        let in_tower = |linear: &&LinearSpec| model.vision.as_ref().is_some_and(|own| own.is_inside(&linear.module));
+        (self.use_dora || self.dropout > 0.0) && targeted.iter().any(in_tower)
     }
 
     /// Checks every setting beside the targets against a model.
@@ -256,8 +251,10 @@ impl LoraConfig {
         if self.layers.is_some() && matches!(self.targets, LoraTargets::Pattern(_)) {
             return refused("layers_to_transform and a pattern as target_modules");
         }
-        self.check_tower(model, &targeted)?;
         match self.use_dora {
+            _ if self.is_beyond_tower(model, &targeted) => {
+                refused("use_dora or a lora_dropout, and layers of the tower")
+            }
             true if !self.parameters.is_empty() => refused("use_dora and target_parameters"),
             true if self.targets_embedding(model) => refused("use_dora and embed_tokens among the target modules"),
             true if head && self.dropout > 0.0 => {

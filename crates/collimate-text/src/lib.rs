@@ -27,7 +27,6 @@ mod changes;
 mod continuation;
 mod error;
 mod group;
-mod image_tokens;
 mod model_files;
 mod placed_image;
 mod preview;

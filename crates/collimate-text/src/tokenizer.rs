@@ -4,6 +4,7 @@ mod decoding;
 mod ends;
 mod guard;
 mod identity;
+mod images;
 mod kept;
 pub(crate) mod long;
 mod named;
@@ -19,7 +20,6 @@ use std::sync::{Arc, OnceLock};
 use collimate_chat::{ChatDefaults, ChatTemplate};
 use tokenizers::{AddedToken, Encoding, Tokenizer};
 
-use crate::image_tokens::ImageTokens;
 use crate::model_files::{ModelLimits, read_bytes};
 use crate::special_tokens::SpecialTokens;
 use crate::{TextError, read_chat_template};
@@ -27,6 +27,7 @@ use decoding::TokenBytes;
 pub(crate) use ends::PROBE;
 pub use ends::TurnEnds;
 use ends::listed_ends;
+pub(crate) use images::ImageTokens;
 pub(crate) use kept::{Keep, LeftOut};
 use long::Framed;
 use named::{Named, specials};
@@ -278,16 +279,6 @@ impl TextTokenizer {
         let misplaced = self.misplaced.as_ref().map(|tokens| format!("warning: the token {tokens}"));
         let random = self.random.as_ref().map(|setting| format!("warning: {setting}"));
         misplaced.into_iter().chain(random).collect()
-    }
-
-    /// Whether the model computes images.
-    pub fn reads_images(&self) -> bool {
-        self.images.is_some()
-    }
-
-    /// How images become tokens, if the model computes them.
-    pub(crate) fn image_tokens(&self) -> Option<&ImageTokens> {
-        self.images.as_ref()
     }
 
     /// Tokens of the longest sequence that the model was made for, if `config.json` says.

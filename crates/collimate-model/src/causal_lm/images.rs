@@ -8,6 +8,7 @@ use collimate_hf::Vision;
 use collimate_images::PromptImage;
 use collimate_text::{GroupBatch, ImageRows};
 use collimate_vision::{PatchGrid, Slots, TowerIds, TowerTape, VisionTower};
+use rayon::prelude::*;
 
 use super::CausalLm;
 use crate::error::ModelError;
@@ -100,8 +101,10 @@ impl<B: FusedOps> CausalLm<B> {
 /// The normalized patches of images, one after the other.
 fn patches(images: &[&PromptImage], vision: &Vision) -> Result<(Vec<f32>, Vec<PatchGrid>), ModelError> {
     let (mut numbers, mut grids) = (Vec::new(), Vec::with_capacity(images.len()));
-    for image in images {
-        image.load(&vision.images)?.patches(&vision.images, &mut numbers);
+    // Decoded on all cores, and cut into patches one after the other.
+    let loaded: Vec<_> = images.par_iter().map(|image| image.load(&vision.images)).collect();
+    for (image, loaded) in images.iter().zip(loaded) {
+        loaded?.patches(&vision.images, &mut numbers);
         grids.push(PatchGrid { rows: image.grid().rows, columns: image.grid().columns });
     }
     Ok((numbers, grids))

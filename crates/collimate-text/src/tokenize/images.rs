@@ -7,7 +7,7 @@ use collimate_data::{Message, Prompt, PromptGroup};
 use collimate_images::PromptImage;
 use collimate_messages::{MessageImage, take_out};
 
-use crate::image_tokens::ImageTokens;
+use crate::tokenizer::ImageTokens;
 use crate::{PlacedImage, TextTokenizer, UnusableReason};
 
 /// A group whose conversation only says where its images are, and these.

@@ -6,6 +6,7 @@ use collimate_images::ImageSettings;
 use collimate_towers::TowerFamily;
 use tokenizers::Tokenizer;
 
+use super::TextTokenizer;
 use crate::TextError;
 use crate::model_files::read_json;
 
@@ -52,5 +53,26 @@ impl ImageTokens {
     /// Whether a text has the token.
     pub(crate) fn stands_in(&self, text: &str) -> bool {
         text.contains(&self.text)
+    }
+}
+
+impl TextTokenizer {
+    /// Whether the model computes images.
+    pub fn reads_images(&self) -> bool {
+        self.images.is_some()
+    }
+
+    /// The tokenizer of an adapter's folder, which has images as the model's folder says.
+    ///
+    /// # Errors
+    /// The settings of images cannot be read, or the tokenizer lacks their token.
+    pub fn with_images_of(mut self, model: &Path) -> Result<Self, TextError> {
+        self.images = ImageTokens::from_model_dir(model, &self.tokenizer)?;
+        Ok(self)
+    }
+
+    /// How images become tokens, if the model computes them.
+    pub(crate) fn image_tokens(&self) -> Option<&ImageTokens> {
+        self.images.as_ref()
     }
 }
