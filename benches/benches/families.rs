@@ -76,6 +76,7 @@ fn batch(num_prompts: usize, prompt_tokens: usize, num_responses: usize, respons
         line: index + 1,
         prompt_ids: ids(index, prompt_tokens),
         num_prompt_cut: 0,
+        images: Vec::new(),
         responses: (0..num_responses).map(response).collect(),
     };
     GroupBatch::shared(&(0..num_prompts).map(group).collect::<Vec<_>>())

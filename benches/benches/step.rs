@@ -44,6 +44,7 @@ fn groups() -> Vec<TokenizedGroup> {
         line: index + 1,
         prompt_ids: ids(index, PROMPT_TOKENS),
         num_prompt_cut: 0,
+        images: Vec::new(),
         responses: (0..NUM_RESPONSES).map(response).collect(),
     };
     (0..NUM_PROMPTS).map(group).collect()

@@ -1,12 +1,13 @@
 //! A prompt with its K scored responses.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Message;
-use crate::message::is_blank;
+use collimate_messages::is_blank;
 
 /// Plain text, or a conversation for the chat template to render.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,6 +26,13 @@ impl Default for Prompt {
 }
 
 impl Prompt {
+    /// Makes paths of images those of files beside a file of data.
+    pub(crate) fn place_images(&mut self, data: &Path) {
+        if let (Self::Messages(messages), Some(folder)) = (self, data.parent()) {
+            messages.iter_mut().for_each(|message| message.place_images(folder));
+        }
+    }
+
     /// Number of characters, summed over messages.
     pub fn num_chars(&self) -> usize {
         match self {

@@ -36,13 +36,13 @@ mod file_index;
 mod group;
 mod layout;
 mod loader;
-mod message;
 mod part;
 mod row_writer;
 mod skip_reason;
 
 #[doc(hidden)]
 pub use caught::{catches_panics, caught};
+pub use collimate_messages::{Message, MessageProblem};
 pub use convert::{ConvertReport, ConvertTo, convert};
 pub use counted::{counted, either, noun_for};
 pub use error::DataError;
@@ -54,7 +54,6 @@ pub use loader::{
     DataSource, GroupReader, JsonRow, JsonRows, LabelConflicts, LabelCounts, LoadCounts, LoadOptions, MAX_LINE_BYTES,
     MostResponses, SourceDescription, data_files, data_stem, is_pattern,
 };
-pub use message::{Message, MessageProblem};
 pub use part::DataPart;
 pub use row_writer::RowWriter;
 pub use skip_reason::SkipReason;

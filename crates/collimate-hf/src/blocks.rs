@@ -4,6 +4,8 @@ mod build;
 mod delta;
 mod scales;
 
+use collimate_towers::Linear;
+
 pub use self::delta::DeltaNet;
 use crate::config::{ModelConfig, Stacking};
 
@@ -118,6 +120,17 @@ impl TensorSpec {
     }
 }
 
+impl From<&Linear> for LinearSpec {
+    fn from(linear: &Linear) -> Self {
+        Self {
+            module: linear.module.clone(),
+            in_features: linear.in_features,
+            out_features: linear.out_features,
+            bias: true,
+        }
+    }
+}
+
 impl LinearSpec {
     /// Its weight, [out, in], and its bias, if it has one.
     pub fn tensors(&self) -> impl Iterator<Item = TensorSpec> {
@@ -191,6 +204,8 @@ impl ModelConfig {
         }
         specs.push(self.final_norm());
         specs.extend(self.output_layer());
+        let of_tower = self.vision.iter().flat_map(|vision| vision.tower.tensors());
+        specs.extend(of_tower.map(|(name, shape)| TensorSpec { name, shape }));
         specs
     }
 
@@ -258,8 +273,10 @@ impl ModelConfig {
     }
 }
 
-/// Every linear layer of the blocks, layer by layer; the output layer is excluded.
+/// Every linear layer of the blocks, layer by layer, and of the tower; the output layer is excluded.
 pub fn linear_modules(config: &ModelConfig) -> Vec<LinearSpec> {
     let of_layer = |layer| config.block(layer).linears().into_iter().cloned().collect::<Vec<_>>();
-    (0..config.num_hidden_layers).flat_map(of_layer).collect()
+    let of_tower =
+        config.vision.iter().flat_map(|vision| vision.tower.linears()).map(|linear| LinearSpec::from(&linear));
+    (0..config.num_hidden_layers).flat_map(of_layer).chain(of_tower).collect()
 }

@@ -16,6 +16,7 @@ pub use self::family::{Family, GgufFamily, GgufRefusal, GgufValue, Stacking};
 pub use self::linear::LinearAttention;
 pub use self::scales::{CODEBOOK_FILE, Scales};
 use crate::rope::{QueryGrowth, RopeScaling, WindowRope};
+use crate::vision::Vision;
 use crate::wrapped::{self, PREDICTORS, Wrapper};
 
 /// The non-linearity of the gated feed-forward layer.
@@ -87,6 +88,8 @@ pub struct ModelConfig {
     pub family: &'static Family,
     /// The image-and-text architecture around it, if it is the text model of one.
     pub wrapper: Option<&'static Wrapper>,
+    /// The tower beside the text model, if it is computed: of any other, images are refused.
+    pub vision: Option<Vision>,
     /// How weights of linear layers are packed: as `quantization_config` says, or as whoever reads them asks for.
     pub quantization: Option<QuantizationConfig>,
     /// Weights of the blocks' linear layers that are not packed nevertheless: the files hold plain numbers, or they are unpacked
@@ -128,6 +131,8 @@ pub struct ModelConfig {
     pub window_rope: Option<WindowRope>,
     /// How rotated queries grow with their position, if they do; then whole heads are rotated.
     pub query_growth: Option<QueryGrowth>,
+    /// How many frequencies turn with time, row and column, where positions have these three axes.
+    pub mrope_sections: Option<[usize; 3]>,
     /// Number of leading components of a head that are rotated; even.
     pub rotary_dim: usize,
     /// Whether the output layer is the embedding.
@@ -287,10 +292,8 @@ impl ModelConfig {
 
     /// Sets a field, of the text model's own object where it is nested.
     fn set_raw(&mut self, key: &str, value: Value) {
-        let object = match self.wrapper {
-            Some(_) => self.raw.get_mut(wrapped::TEXT),
-            None => Some(&mut self.raw),
-        };
+        let is_nested = self.wrapper.is_some() && self.raw.get(wrapped::TEXT).is_some();
+        let object = if is_nested { self.raw.get_mut(wrapped::TEXT) } else { Some(&mut self.raw) };
         if let Some(object) = object.and_then(Value::as_object_mut) {
             object.insert(key.to_owned(), value);
         }

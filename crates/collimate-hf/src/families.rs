@@ -17,6 +17,7 @@ mod olmo2;
 mod olmo3;
 mod phi3;
 mod qwen2;
+mod qwen2_vl_text;
 mod qwen3;
 mod qwen3_5_moe_text;
 mod qwen3_5_text;
@@ -48,6 +49,8 @@ pub static FAMILIES: &[&Family] = &[
     &qwen3_5_moe_text::FAMILY,
     &llamagen::FAMILY,
     &var::FAMILY,
+    &qwen2_vl_text::FAMILY,
+    &qwen2_vl_text::SECOND,
 ];
 
 impl Family {

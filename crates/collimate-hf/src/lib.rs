@@ -42,6 +42,7 @@ mod plain_file;
 mod quantization;
 mod read;
 mod rope;
+mod vision;
 mod window_rope;
 mod wrapped;
 
@@ -59,4 +60,5 @@ pub use fields::Fields;
 pub use host_tensor::HostTensor;
 pub use plain_file::{read_bounded, read_json};
 pub use rope::{QueryGrowth, RopeScaling, WindowRope};
+pub use vision::{FrozenVision, Vision};
 pub use wrapped::{StatedText, WRAPPERS, Wrapper};

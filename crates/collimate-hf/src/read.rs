@@ -11,6 +11,7 @@ use crate::families::FAMILIES;
 use crate::fields::Fields;
 use crate::plain_file::read_json;
 use crate::rope::{self, RopeFields, RopeScaling};
+use crate::vision::Vision;
 use crate::wrapped::{self, TextFields, WRAPPERS, Wrapper};
 use crate::{limits, nearest, quantization};
 
@@ -28,6 +29,7 @@ impl ModelConfig {
             return Err(HfError::MissingFile { path, remedy });
         }
         let mut config = Self::from_json(&path, read_json(&path)?)?;
+        config.vision.iter_mut().try_for_each(|vision| vision.read_settings(dir))?;
         let path = dir.join("generation_config.json");
         if path.exists() {
             let generation = read_json(&path)?;
@@ -73,6 +75,9 @@ fn checked(top: Fields<'_>) -> Result<ModelConfig, HfError> {
         }
     };
     (family.read)(fields, &mut config)?;
+    if let Some(wrapper) = wrapper {
+        config.vision = Vision::read(top, wrapper.model_type, config.hidden_size)?;
+    }
     Ok(config)
 }
 
@@ -86,6 +91,7 @@ fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Re
     Ok(ModelConfig {
         family,
         wrapper,
+        vision: None,
         quantization: quantization::read(top, fields, family)?,
         unpacked_weights: BTreeSet::new(),
         weights_in_files: false,
@@ -105,6 +111,7 @@ fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Re
         rope_scaling: rotation.scaling,
         window_rope: None,
         query_growth: None,
+        mrope_sections: None,
         rotary_dim: rotation.dim,
         tie_word_embeddings: text.is_tied(top, family)?,
         hidden_act: activation(family, fields)?,

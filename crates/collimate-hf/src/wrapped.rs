@@ -1,6 +1,6 @@
 //! Text models inside image-and-text folders: a nested configuration, names with a prefix, and a tower and a projector beside.
 //!
-//! The text model is trained and scored; everything else is kept as it is.
+//! The text model is trained and scored, and so is a tower that is computed; everything else is kept as it is.
 
 use std::path::Path;
 
@@ -26,6 +26,9 @@ pub struct Wrapper {
     pub root: &'static str,
     /// Prefixes of the text model and of its output layer in files as most are published.
     pub(crate) stored: [&'static str; 2],
+    /// Whether files may have the text model's fields at the top, and its and the tower's names without `model.language_model` and
+    /// `model`: those of the hub.
+    pub is_flat: bool,
     /// Whether the output layer is the embedding if the file does not say.
     pub(crate) tie_word_embeddings: bool,
 }
@@ -48,7 +51,12 @@ pub static WRAPPERS: &[Wrapper] = &[
         tie_word_embeddings: false,
         ..PLAIN
     },
+    Wrapper { model_type: "qwen2_vl", texts: &["qwen2_vl_text"], ..QWEN_VL },
+    Wrapper { model_type: "qwen2_5_vl", texts: &["qwen2_5_vl_text"], ..QWEN_VL },
 ];
+
+/// What Qwen's first two image-and-text models have in common.
+const QWEN_VL: Wrapper = Wrapper { stored: ["model", "lm_head"], is_flat: true, tie_word_embeddings: false, ..PLAIN };
 
 /// A text model's own parts.
 const DECODER: [&str; 3] = ["embed_tokens", "layers.", "norm."];
@@ -58,6 +66,7 @@ const PLAIN: Wrapper = Wrapper {
     texts: &[],
     root: "model.language_model",
     stored: ["language_model.model", "language_model.lm_head"],
+    is_flat: false,
     tie_word_embeddings: true,
 };
 
@@ -73,6 +82,9 @@ pub(crate) fn text_fields(top: Fields<'_>) -> Result<TextFields<'_>, HfError> {
     let Some(wrapper) = WRAPPERS.iter().find(|wrapper| Some(wrapper.model_type) == model_type) else {
         return Ok(TextFields { fields: top, wrapper: None });
     };
+    if wrapper.is_flat && top.nested(TEXT)?.is_none() {
+        return Ok(TextFields { fields: top, wrapper: Some(wrapper) });
+    }
     let fields = top.nested(TEXT)?.ok_or_else(|| top.wrong(TEXT, "an object with the text model's configuration"))?;
     Ok(TextFields { fields, wrapper: Some(wrapper) })
 }
@@ -131,7 +143,11 @@ impl StatedText {
 impl Wrapper {
     /// The family of the text model inside.
     pub(crate) fn family(&self, fields: Fields<'_>) -> Result<&'static Family, HfError> {
-        let found = fields.text("model_type")?.or(self.texts.first().copied()).unwrap_or_default();
+        let found = fields
+            .text("model_type")?
+            .filter(|found| *found != self.model_type)
+            .or(self.texts.first().copied())
+            .unwrap_or_default();
         Family::from_model_type(found).filter(|family| self.texts.contains(&family.model_type)).ok_or_else(|| {
             fields.unsupported("model_type", &format!("inside {} it is {}", self.model_type, self.texts.join(" or ")))
         })
@@ -139,7 +155,8 @@ impl Wrapper {
 
     /// The name that a tensor has in transformers, given that in a file.
     pub fn plain_name(name: &str) -> Option<String> {
-        WRAPPERS.iter().find_map(|wrapper| {
+        // A flat file's names are also those of plain models, so only its configuration tells.
+        WRAPPERS.iter().filter(|wrapper| !wrapper.is_flat).find_map(|wrapper| {
             let [text, head] = wrapper.stored;
             let renamed = |old: &str, new: &str| {
                 name.strip_prefix(old).filter(|rest| rest.starts_with('.')).map(|rest| format!("{new}{rest}"))
@@ -155,7 +172,8 @@ impl Wrapper {
     pub fn name_here(&self, name: &str) -> String {
         let is_inside = |rest: &&str| DECODER.iter().any(|part| rest.starts_with(part));
         let bare = name.strip_prefix("model.").filter(is_inside).map(|rest| format!("{}.{rest}", self.root));
-        bare.or_else(|| Self::plain_name(name)).unwrap_or_else(|| name.to_owned())
+        let tower = name.strip_prefix("visual.").filter(|_| self.is_flat).map(|rest| format!("model.visual.{rest}"));
+        bare.or(tower).or_else(|| Self::plain_name(name)).unwrap_or_else(|| name.to_owned())
     }
 
     /// The name that a tensor has in a file as most are published, given that in transformers.

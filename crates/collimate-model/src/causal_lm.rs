@@ -1,5 +1,6 @@
 //! A decoder and its parameters on one device.
 
+mod images;
 mod passes;
 mod scales;
 mod tape;
@@ -11,6 +12,7 @@ use collimate_hf::{HfError, HostTensor, ModelConfig};
 use collimate_peft::LoraConfig;
 use collimate_scales::Transformer;
 use collimate_text::GroupBatch;
+use collimate_vision::RowCache;
 
 pub use self::passes::TokenLogps;
 pub use self::tape::{ForwardOptions, Tape};
@@ -66,6 +68,8 @@ pub struct CausalLm<B: FusedOps> {
     pub(crate) device: B::Device,
     lora: Option<LoraConfig>,
     pub(crate) trainable: Vec<bool>,
+    /// Rows of a tower that is not trained.
+    image_rows: RowCache<B>,
     gradients: Vec<Gradient<B>>,
     /// The transformer of a model of token maps in several scales, which takes the place of the decoder.
     pub(crate) scales: Option<Transformer>,
@@ -105,6 +109,7 @@ impl<B: FusedOps> CausalLm<B> {
             device,
             lora,
             trainable,
+            image_rows: RowCache::default(),
             gradients,
             scales: None,
         };

@@ -99,7 +99,7 @@ mod tests {
     fn group(index: usize) -> TokenizedGroup {
         let response = |len| TokenizedResponse { ids: vec![1; len], reward: 0.0, num_cut: 0 };
         let responses = vec![response(2), response(3)];
-        TokenizedGroup { index, line: 1, prompt_ids: vec![1; 4], num_prompt_cut: 0, responses }
+        TokenizedGroup { index, line: 1, prompt_ids: vec![1; 4], responses, ..TokenizedGroup::default() }
     }
 
     fn keys(batch: &GroupBatch, step: u64, linear: usize) -> Vec<u64> {

@@ -1,5 +1,6 @@
 //! Why a model rejects tokens, or answers nothing.
 
+use collimate_images::ImageError;
 use thiserror::Error;
 
 /// Why a store does not keep an input or bring it back.
@@ -54,6 +55,14 @@ pub enum ModelError {
         /// Index of the token in the response.
         token: usize,
     },
+
+    /// The prompts have images, and the model no tower that is computed.
+    #[error("the prompt has an image, and the model computes none: qwen2_vl and qwen2_5_vl do")]
+    NoTower,
+
+    /// An image cannot be loaded.
+    #[error(transparent)]
+    Image(#[from] ImageError),
 
     /// A store does not keep the input of a block, or bring it back.
     #[error("{0}")]

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{softmax, tanh};
 use collimate_backend::{FusedOps, in_dtype, in_float32};
 use collimate_sampling::{GenerateOptions, Guidance, MAX_SEQUENCES, Sampler, draw_key};
-use collimate_text::GroupBatch;
+use collimate_text::{EncodedPrompt, GroupBatch};
 
 use self::cache::Cache;
 use crate::causal_lm::CausalLm;
@@ -44,11 +44,11 @@ impl<B: FusedOps> CausalLm<B> {
     /// finished chunk.
     ///
     /// # Errors
-    /// A token outside the vocabulary, a sequence longer than rotary frequencies are defined for, or logits that are not
+    /// An image that cannot be loaded, a token outside the vocabulary, a sequence longer than rotary frequencies are defined for, or logits that are not
     /// finite.
     pub fn generate(
         &self,
-        prompts: &[Vec<u32>],
+        prompts: &[EncodedPrompt],
         options: &GenerateOptions,
         mut progress: impl FnMut(usize),
     ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
@@ -76,7 +76,7 @@ impl<B: FusedOps> CausalLm<B> {
 
     fn generate_chunk(
         &self,
-        prompts: &[Vec<u32>],
+        prompts: &[EncodedPrompt],
         options: &GenerateOptions,
         chunk: Chunk,
     ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
@@ -133,20 +133,19 @@ impl<B: FusedOps> CausalLm<B> {
     /// Runs the prompts: returns the logits of their next tokens, [B, V], and a cache with a row per sample.
     fn prefill(
         &self,
-        prompts: &[Vec<u32>],
+        prompts: &[EncodedPrompt],
         num_samples: usize,
         options: &GenerateOptions,
     ) -> Result<(Tensor<B, 2>, Cache<B>), ModelError> {
         let batch = GroupBatch::prompts(prompts);
         self.check(&batch)?;
         // The last generated token is never an input.
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let longest = prompts.iter().map(EncodedPrompt::len).max().unwrap_or(0);
         self.check_length(longest.saturating_add(options.max_new_tokens.saturating_sub(1)))?;
         let pack = self.pack(&batch);
         let engine = self.engine(true, None);
-        let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
-        let mut cache = Cache::new(&lengths, num_samples, options.max_new_tokens);
-        let mut x = engine.embed(pack.tokens.clone());
+        let mut cache = Cache::new(prompts, num_samples, options.max_new_tokens);
+        let (mut x, _) = self.with_images(engine.embed(pack.tokens.clone()), &batch, true, false)?;
         for layer in 0..self.config.num_hidden_layers {
             let (y, activations) = engine.block(layer, x, &pack);
             match activations.mixer {

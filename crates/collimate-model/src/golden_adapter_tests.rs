@@ -90,7 +90,7 @@ fn greedy_generation_follows_the_log_probs_of_the_adapted_head() {
         let model = open("llama", kind);
         let prompt: Vec<u32> = vec![5, 17, 42, 99];
         let options = crate::GenerateOptions { max_new_tokens: 6, temperature: 0.0, ..Default::default() };
-        let ids = model.generate(std::slice::from_ref(&prompt), &options, |_| ()).expect("tokens")[0][0].clone();
+        let ids = model.generate(&[prompt.clone().into()], &options, |_| ()).expect("tokens")[0][0].clone();
         // Every generated token is at least as likely as any of a few others.
         let response = |ids: Vec<u32>| collimate_text::TokenizedResponse { ids, reward: 0.0, num_cut: 0 };
         let mut responses = vec![response(ids.clone())];
@@ -100,7 +100,7 @@ fn greedy_generation_follows_the_log_probs_of_the_adapted_head() {
             response(changed)
         }));
         let group =
-            collimate_text::TokenizedGroup { index: 0, line: 1, prompt_ids: prompt, num_prompt_cut: 0, responses };
+            collimate_text::TokenizedGroup { index: 0, line: 1, prompt_ids: prompt, responses, ..Default::default() };
         let logps = model.score(&GroupBatch::shared(&[group]), true, None).expect("scores");
         let last: Vec<f64> = logps[0].iter().map(|tokens| *tokens.last().expect("tokens")).collect();
         assert!(last.iter().all(|logp| *logp <= last[0] + 1e-6), "{kind}: {last:?}");

@@ -273,7 +273,8 @@ fn a_matrix_that_is_read_from_its_file_is_the_same(
 #[rstest]
 fn what_is_generated_is_the_likeliest_token_but_for_roundings(#[values(true, false)] kernels: bool) {
     let rows = rows("gemma2");
-    let prompts: Vec<Vec<u32>> = groups(&rows).into_iter().map(|group| group.prompt_ids).collect();
+    let prompts: Vec<collimate_text::EncodedPrompt> =
+        groups(&rows).into_iter().map(|group| group.prompt_ids.into()).collect();
     let options = GenerateOptions { max_new_tokens: 4, num_samples: 2, ..GenerateOptions::default() };
     let of = |dtype| {
         on!(kernels, B => {

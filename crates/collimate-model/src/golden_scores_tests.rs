@@ -7,7 +7,7 @@ use collimate_backend::{BackendJob, ComputeDtype, FusedOps, dispatch};
 use collimate_oracle::tolerances::{LOGPS, SAME_GRADIENTS, TOKEN_LOGPS};
 use collimate_oracle::{golden_dir, golden_name};
 use collimate_peft::{Adapter, LoraConfig};
-use collimate_text::{GroupBatch, TokenizedGroup, TokenizedResponse, TurnEnds};
+use collimate_text::{EncodedPrompt, GroupBatch, TokenizedGroup, TokenizedResponse, TurnEnds};
 use collimate_weights::{WeightFiles, read_config};
 use rstest::rstest;
 use serde_json::Value;
@@ -84,8 +84,8 @@ pub(crate) fn groups(rows: &[Vec<Value>]) -> Vec<TokenizedGroup> {
         index: 0,
         line: 1,
         prompt_ids: ids(&rows[0]["prompt_ids"]),
-        num_prompt_cut: 0,
         responses: rows.iter().map(response).collect(),
+        ..TokenizedGroup::default()
     };
     rows.iter().map(group).collect()
 }
@@ -236,7 +236,7 @@ fn generation_with_a_cache_agrees_with_scoring(
 }
 
 fn check_generation<B: FusedOps>(device: &B::Device, name: &str, adapter: bool) {
-    let prompts: Vec<Vec<u32>> = groups(&rows(name)).into_iter().map(|g| g.prompt_ids).collect();
+    let prompts: Vec<EncodedPrompt> = groups(&rows(name)).into_iter().map(|g| g.prompt_ids.into()).collect();
     let model = open::<B>(device, name, adapter, Trainable::Nothing);
     let options = GenerateOptions { max_new_tokens: 12, num_samples: 2, ..GenerateOptions::default() };
     let generated = model.generate(&prompts, &options, |_| ()).expect("continuations");
@@ -244,15 +244,15 @@ fn check_generation<B: FusedOps>(device: &B::Device, name: &str, adapter: bool) 
         assert_eq!(samples[0], samples[1], "greedy samples are the same");
         // Finds the most likely token at a position without a cache, by scoring the whole vocabulary there.
         for at in [0, 5, 11] {
-            let mut prefix = prompt.clone();
+            let mut prefix = prompt.ids.clone();
             prefix.extend(&samples[0][..at]);
             let response = |id| TokenizedResponse { ids: vec![id], reward: 0.0, num_cut: 0 };
             let everything = TokenizedGroup {
                 index: 0,
                 line: 1,
                 prompt_ids: prefix,
-                num_prompt_cut: 0,
                 responses: (0..640).map(response).collect(),
+                ..TokenizedGroup::default()
             };
             let logps = sums(&model.score(&GroupBatch::shared([&everything]), true, None).expect("scores"));
             let best = logps.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -267,7 +267,7 @@ fn a_sample_does_not_depend_on_what_else_is_generated() {
 }
 
 fn check_samples<B: FusedOps>(device: &B::Device) {
-    let prompts: Vec<Vec<u32>> = groups(&rows("llama")).into_iter().map(|g| g.prompt_ids).collect();
+    let prompts: Vec<EncodedPrompt> = groups(&rows("llama")).into_iter().map(|g| g.prompt_ids.into()).collect();
     let model = open::<B>(device, "llama", false, Trainable::Nothing);
     let options = GenerateOptions {
         max_new_tokens: 10,

@@ -28,7 +28,7 @@
 //!
 //! let response = |id| TokenizedResponse { ids: vec![id], reward: 0.0, num_cut: 0 };
 //! let responses = vec![response(5), response(6)];
-//! let group = TokenizedGroup { index: 0, line: 1, prompt_ids: vec![1, 2, 3], num_prompt_cut: 0, responses };
+//! let group = TokenizedGroup { prompt_ids: vec![1, 2, 3], responses, ..TokenizedGroup::default() };
 //! let logps = model.score(&GroupBatch::shared([&group]), true, None)?;
 //! // Weights of zero make all 32 tokens equally likely.
 //! assert!((logps[0][1][0] + 32f64.ln()).abs() < 1e-6);

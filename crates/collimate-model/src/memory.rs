@@ -96,10 +96,12 @@ impl MemoryCosts {
         parameters: impl Iterator<Item = (&'a ParameterInfo, bool)>,
     ) -> Self {
         let (mut weights, mut in_files, mut largest_in_file, mut trained, mut unpacking) = (0, 0, 0, 0, 0);
-        let mut shares_embedding = false;
+        let (mut shares_embedding, mut trains_tower) = (false, false);
+        let is_tower = |name: &str| config.vision.as_ref().is_some_and(|vision| vision.is_inside(name));
         let embedding = config.embedding().name;
         for (info, is_trained) in parameters {
             shares_embedding |= is_trained && config.output_layer().is_none() && info.name == embedding;
+            trains_tower |= is_trained && is_tower(&info.name);
             let count = size(info);
             let has_master = is_trained && info.dtype(dtype) != ComputeDtype::Float32;
             let mut bytes = info.num_bytes(dtype);
@@ -117,6 +119,8 @@ impl MemoryCosts {
             trained += if is_trained { count } else { 0 };
         }
         let Elements { kept, working } = Elements::per_token(config, lora);
+        // As if every token were an image's.
+        let working = working + config.vision.as_ref().map_or(0, |vision| vision.tower.numbers_per_token(trains_tower));
         let width = config.hidden_size as u64;
         let stream = config.num_hidden_layers as u64 * width;
         let per_input = dtype.num_bytes() * stream;

@@ -7,6 +7,7 @@ use collimate_backend::{ComputeDtype, PreparedBytes, WeightCosts};
 use collimate_hf::{Experts, ModelConfig};
 use collimate_peft::{AdapterPart, LoraConfig};
 use collimate_quantized::Format;
+use collimate_vision::TowerIds;
 
 use self::builder::Builder;
 pub(crate) use self::delta::DeltaIds;
@@ -33,6 +34,8 @@ pub struct ParameterInfo {
     pub packed: Option<Format>,
     /// Whether it is a weight of a block's linear layer that stays in its file.
     pub in_file: bool,
+    /// Whether full training leaves it as it is.
+    pub is_frozen: bool,
 }
 
 impl ParameterInfo {
@@ -82,7 +85,7 @@ impl ParameterInfo {
 pub enum Trainable {
     /// None: for scoring and generation.
     Nothing,
-    /// All of the base model, which has no adapter.
+    /// All of the base model that is not frozen, which has no adapter.
     Base,
     /// Only the adapter's factors.
     Adapter,
@@ -93,7 +96,7 @@ impl Trainable {
     pub(crate) fn includes(self, info: &ParameterInfo) -> bool {
         match self {
             Self::Nothing => false,
-            Self::Base => !info.is_adapter && !info.is_buffer,
+            Self::Base => !info.is_adapter && !info.is_buffer && !info.is_frozen,
             Self::Adapter => info.is_adapter,
         }
     }
@@ -254,11 +257,18 @@ pub(crate) struct ModelIds {
     pub(crate) final_norm: usize,
     /// The output layer; if it is the embedding, that parameter. Its matrices are stored as [D, r] and [V, r].
     pub(crate) head: LinearIds,
+    /// The vision tower.
+    pub(crate) tower: Option<TowerIds>,
 }
 
 impl ModelIds {
+    /// Indices of the parameters that embed tokens or images.
+    pub(crate) fn input_parameters(&self) -> impl Iterator<Item = usize> {
+        self.embedding_parameters().chain(self.tower.iter().flat_map(TowerIds::parameters))
+    }
+
     /// Indices of the parameters that embed tokens.
-    pub(crate) fn embedding_parameters(&self) -> impl Iterator<Item = usize> {
+    fn embedding_parameters(&self) -> impl Iterator<Item = usize> {
         let tables = [self.embedding].into_iter().chain(self.conditions);
         tables.chain(self.embedding_lora.iter().flat_map(LoraIds::parameters))
     }

@@ -102,8 +102,8 @@ fn group(index: usize, prompt: usize, responses: &[usize]) -> TokenizedGroup {
         index,
         line: index + 1,
         prompt_ids: ids(index, prompt),
-        num_prompt_cut: 0,
         responses: responses.iter().enumerate().map(response).collect(),
+        ..TokenizedGroup::default()
     }
 }
 
@@ -292,7 +292,7 @@ fn a_sequence_whose_rotation_would_depend_on_its_length_is_refused(
     assert!(matches!(score(4), Err(ModelError::SequenceTooLong { length: 13, limit: 12 })));
     let generate = |max_new_tokens| {
         let options = GenerateOptions { max_new_tokens, ..GenerateOptions::default() };
-        model.generate(&[vec![1; 9]], &options, |_| ())
+        model.generate(&[vec![1; 9].into()], &options, |_| ())
     };
     // The fourth token is never an input, so twelve positions suffice.
     assert_eq!(generate(4).expect("tokens")[0][0].len(), 4);

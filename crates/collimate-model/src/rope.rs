@@ -11,6 +11,8 @@ pub(crate) struct Ropes {
     pub(crate) windows: Option<Rope>,
     /// How queries grow with their position.
     growth: Option<QueryGrowth>,
+    /// The axis of each frequency: time, row or column, where positions have three.
+    axes: Vec<usize>,
 }
 
 impl Ropes {
@@ -19,7 +21,18 @@ impl Ropes {
             full: Rope::new(config, config.rope_theta, &config.rope_scaling),
             windows: config.window_rope.as_ref().map(|rope| Rope::new(config, rope.theta, &rope.scaling)),
             growth: config.query_growth,
+            axes: config.mrope_sections.iter().flat_map(|sections| axes(*sections)).collect(),
         }
+    }
+
+    /// Cosines and sines of positions on three axes, each [N, rotary_dim / 2]: a frequency turns with its own axis.
+    pub(crate) fn tables_on_axes(&self, positions: &[[u32; 3]]) -> (Vec<f32>, Vec<f32>) {
+        let of_row = |row: &[u32; 3]| {
+            let row = *row;
+            self.full.inv_freq.iter().zip(&self.axes).map(move |(frequency, axis)| row[*axis] as f32 * frequency)
+        };
+        let angles = positions.iter().flat_map(of_row);
+        angles.map(|a| (a.cos() * self.full.attention_factor, a.sin() * self.full.attention_factor)).unzip()
     }
 
     /// Factors on queries at `positions`; `None` if they do not grow. In float32, like the angles.
@@ -28,6 +41,11 @@ impl Ropes {
         let factor = |&p: &u32| 1.0 + beta as f32 * (1.0 + (p as f32 / length as f32).floor()).ln();
         Some(positions.iter().map(factor).collect())
     }
+}
+
+/// The axis of each frequency: so many of the first, the second and the third.
+fn axes(sections: [usize; 3]) -> impl Iterator<Item = usize> {
+    sections.into_iter().enumerate().flat_map(|(axis, count)| std::iter::repeat_n(axis, count))
 }
 
 /// Inverse frequencies, with their scaling applied.

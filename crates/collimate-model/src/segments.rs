@@ -41,8 +41,8 @@ mod tests {
             index: 0,
             line: 1,
             prompt_ids: vec![1; 3],
-            num_prompt_cut: 0,
             responses: lengths.iter().map(response).collect(),
+            ..TokenizedGroup::default()
         }
     }
 
@@ -63,7 +63,7 @@ mod tests {
         let separate = GroupBatch::separate([&group(&[2, 4])]);
         assert_eq!(segments(&separate), [segment(0..0, 0..5), segment(0..0, 5..12)]);
         assert_eq!(segments(&GroupBatch::shared([&group(&[2])])), [segment(0..0, 0..5)]);
-        let prompts = GroupBatch::prompts(&[vec![1, 2], vec![3]]);
+        let prompts = GroupBatch::prompts(&[vec![1, 2].into(), vec![3].into()]);
         assert_eq!(segments(&prompts), [segment(0..0, 0..2), segment(0..0, 2..3)]);
     }
 

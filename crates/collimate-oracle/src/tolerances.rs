@@ -16,6 +16,10 @@ pub const PACKED_TOKEN_LOGPS: f64 = 5e-5;
 pub const FAMILY_LOGPS: f64 = 2e-6;
 /// Log-prob of one token, the same, relative.
 pub const FAMILY_TOKEN_LOGPS: f64 = 5e-5;
+/// Log-probs of responses to an image that is a JPEG file, relative: decoders differ by some levels.
+pub const JPEG_LOGPS: f64 = 1e-3;
+/// Log-probs after eight steps of a model with images, relative.
+pub const VISUAL_FINAL_LOGPS: f64 = 2e-5;
 /// Log-probs summed over a response, the same, of a model with recurrent layers, whose states carry errors on.
 pub const RECURRENT_LOGPS: f64 = 5e-6;
 /// Log-prob of one token, the same, relative.

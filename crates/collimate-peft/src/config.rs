@@ -193,6 +193,12 @@ impl LoraConfig {
         }
     }
 
+    /// Whether layers of a vision tower get matrices in a way that they are not computed.
+    fn is_beyond_tower(&self, model: &ModelConfig, targeted: &[&LinearSpec]) -> bool {
+        let in_tower = |linear: &&LinearSpec| model.vision.as_ref().is_some_and(|own| own.is_inside(&linear.module));
+        (self.use_dora || self.dropout > 0.0) && targeted.iter().any(in_tower)
+    }
+
     /// Checks every setting beside the targets against a model.
     fn check_other_names(&self, model: &ModelConfig, all: &[LinearSpec]) -> Result<(), HfError> {
         let nothing = |setting: &'static str, name: &str| {
@@ -244,6 +250,9 @@ impl LoraConfig {
             return refused("tok_embeddings among the target modules and an embedding of conditions beside it");
         }
         match self.use_dora {
+            _ if self.is_beyond_tower(model, &targeted) => {
+                refused("use_dora or a lora_dropout, and layers of the tower")
+            }
             true if !self.parameters.is_empty() => refused("use_dora and target_parameters"),
             true if self.targets_embedding(model) => refused("use_dora and embed_tokens among the target modules"),
             true if head && self.dropout > 0.0 => {

@@ -42,7 +42,7 @@ mod stacked;
 
 pub use adapter::Adapter;
 pub use config::{LoraConfig, LoraTargets};
-pub use default_targets::peft_default_targets;
+pub use default_targets::{all_linear, peft_default_targets};
 pub use factors::FactorNames;
 pub use matching::{ByPattern, LayerChoice, ModuleNames, ModulePattern};
 pub use merge::{merged_tensor, row_lengths};

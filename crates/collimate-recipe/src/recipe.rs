@@ -9,6 +9,7 @@ use serde_yaml_ng::Value;
 
 use crate::cache::CacheFolder;
 use crate::error::RecipeError;
+use crate::frozen::FrozenParts;
 use crate::interval::NumSteps;
 use crate::keys::{RecipeKey, recipe_keys};
 use crate::lora_keys::{ExcludedModules, LayerList, ModuleList, PatternValues};
@@ -167,6 +168,9 @@ recipe_keys! {
     /// Warn in the log and the report once the chosen responses' mean log-prob, averaged over ten recorded steps, is this
     /// many nats below the reference's; zero never warns.
     alarm_chosen_drop: f64 = 10.0,
+    /// Parts of an image-and-text model that stay as they are where all weights are trained: `visual` (the vision tower with its
+    /// merger), `merger`, or a list of both.
+    freeze: FrozenParts = FrozenParts::default(),
     /// Train a LoRA adapter instead of all weights. Defaults to true if `adapter` is given.
     use_peft: bool = false,
     /// Rank of the adapter.

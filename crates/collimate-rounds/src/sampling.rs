@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use collimate_data::{ChatInputs, DataError, JsonRow, JsonRows, Prompt};
+use collimate_data::{ChatInputs, DataError, JsonRow, JsonRows, Message, Prompt};
 use collimate_files::ScratchFolder;
 use collimate_model::GenerateOptions;
 pub use collimate_text::encode_prompt;
-use collimate_text::{TextError, TextTokenizer};
+use collimate_text::{EncodedPrompt, TextError, TextTokenizer};
 use collimate_train::{Session, TrainError};
 use serde_json::{Map, Value, json};
 
@@ -42,6 +42,16 @@ impl PromptRow {
     /// The row with these responses after its other fields.
     fn with_responses(self, samples: Vec<SampledResponse>) -> Value {
         let mut fields = self.fields;
+        if let Prompt::Messages(messages) = &self.prompt
+            && messages.iter().any(Message::has_images)
+        {
+            // What is written may be in another folder, so paths say where the images are.
+            let messages = messages.iter().map(|message| Value::Object(message.to_json())).collect();
+            fields.insert("prompt".to_owned(), Value::Array(messages));
+            ["images", "image"].iter().for_each(|name| {
+                fields.shift_remove(*name);
+            });
+        }
         // Removed first, so that the responses come last even if the row had some.
         fields.shift_remove("responses");
         let response = |sample: SampledResponse| match sample.is_picture {
@@ -153,8 +163,8 @@ impl PromptRow {
         Ok(Self { path, line, prompt, chat, fields })
     }
 
-    /// The prompt's token ids.
-    fn encode(&self, tokenizer: &TextTokenizer) -> Result<Vec<u32>, RoundsError> {
+    /// The prompt's token ids and images.
+    fn encode(&self, tokenizer: &TextTokenizer) -> Result<EncodedPrompt, RoundsError> {
         let at_row = |problem| DataError::Row { path: self.path.clone(), line: self.line, problem };
         let encoded = encode_prompt(&self.prompt, &self.chat, tokenizer).map_err(|error| at_row(error.to_string()))?;
         match encoded.is_empty() {

@@ -75,8 +75,8 @@ mod tests {
             index: 0,
             line: 1,
             prompt_ids: vec![1; length],
-            num_prompt_cut: 0,
             responses: Vec::new(),
+            ..TokenizedGroup::default()
         };
         lengths.iter().map(group).collect()
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use collimate_backend::{ComputeDtype, MatmulPrecision};
-use collimate_hf::ModelConfig;
+use collimate_hf::{FrozenVision, ModelConfig};
 use collimate_peft::LoraConfig;
 use collimate_quantized::Format;
 use collimate_recipe::{Recipe, WeightPlace};
@@ -42,6 +42,8 @@ pub struct SessionOptions {
     pub quantization: Option<Format>,
     /// Where weights are kept that passes only read.
     pub weights: WeightPlace,
+    /// Parts of an image-and-text model that [`Training::Full`] leaves as they are.
+    pub frozen: FrozenVision,
     /// What to train. With [`Training::Lora`] and an adapter, rank and layers are the adapter's; only the dropout is taken
     /// from here.
     pub training: Training,
@@ -63,6 +65,7 @@ impl SessionOptions {
             matmul_precision: MatmulPrecision::Highest,
             quantization: None,
             weights: WeightPlace::Resident,
+            frozen: FrozenVision::default(),
             training: Training::Off,
             seed: 0,
             ends: Vec::new(),
@@ -78,8 +81,23 @@ impl SessionOptions {
             matmul_precision: matmul_precision(recipe),
             quantization: quantization(recipe),
             weights: WeightPlace::named(&recipe.weights, recipe.memory_budget),
+            frozen: FrozenVision { tower: recipe.freeze.visual, merger: recipe.freeze.merger },
             ..Self::inference(model, adapter)
         }
+    }
+
+    /// The configuration with the parts that stay as they are.
+    fn with_frozen(&self, config: &ModelConfig) -> Result<ModelConfig, SessionError> {
+        let mut config = config.clone();
+        match &mut config.vision {
+            Some(vision) => vision.frozen = self.frozen,
+            None if self.frozen != FrozenVision::default() => {
+                let message = format!("names parts that {} does not have", config.model_type());
+                return Err(SessionError::Option { key: "freeze", message });
+            }
+            None => {}
+        }
+        Ok(config)
     }
 
     /// The configuration with its weights packed as the options ask and the backend can, and kept in this place.
@@ -90,6 +108,7 @@ impl SessionOptions {
     pub(crate) fn applied_to(&self, config: &ModelConfig, storage: Storage) -> Result<ModelConfig, SessionError> {
         let refused = |message: String| SessionError::Option { key: "quantization", message };
         let stored = config.packing();
+        let config = &self.with_frozen(config)?;
         let config = match (self.quantization, stored) {
             (Some(wanted), Some(stored)) if wanted != stored => {
                 let (wanted, stored, model) = (wanted.name(), stored.name(), self.model.display());

@@ -2,7 +2,7 @@
 
 use collimate_hf::ModelConfig;
 use collimate_peft::{
-    ByPattern, LayerChoice, LoraConfig, LoraTargets, ModuleNames, ModulePattern, peft_default_targets,
+    ByPattern, LayerChoice, LoraConfig, LoraTargets, ModuleNames, ModulePattern, all_linear, peft_default_targets,
 };
 use collimate_recipe::{ExcludedModules, PatternValues, Recipe, TargetModules};
 
@@ -29,7 +29,7 @@ pub fn lora_config(recipe: &Recipe, model: &ModelConfig) -> Result<LoraConfig, S
 fn lora_targets(recipe: &Recipe, model: &ModelConfig) -> Result<LoraTargets, SessionError> {
     let refused = |message| SessionError::Option { key: "lora_target_modules", message };
     match &recipe.lora_target_modules {
-        TargetModules::AllLinear => Ok(LoraTargets::AllLinear),
+        TargetModules::AllLinear => Ok(all_linear(model)),
         TargetModules::Names(names) => Ok(LoraTargets::Names(names.clone())),
         TargetModules::Pattern(text) => {
             let pattern = ModulePattern::new(text);

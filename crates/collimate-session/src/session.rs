@@ -10,7 +10,7 @@ use collimate_hf::{AdapterError, HfError, ModelConfig};
 use collimate_model::{
     CausalLm, DropoutKey, ForwardOptions, GenerateOptions, InputPlace, MemoryCosts, RouterLoad, Tape, TokenLogps,
 };
-use collimate_text::GroupBatch;
+use collimate_text::{EncodedPrompt, GroupBatch};
 use collimate_weights::StorageDtype;
 
 use crate::error::SessionError;
@@ -94,7 +94,7 @@ pub trait Session {
     /// A token id beyond the model's vocabulary.
     fn generate(
         &mut self,
-        prompts: &[Vec<u32>],
+        prompts: &[EncodedPrompt],
         options: &GenerateOptions,
         progress: &mut (dyn FnMut(usize) + Send),
     ) -> Result<Vec<Vec<Vec<u32>>>, SessionError>;
@@ -239,7 +239,7 @@ impl<B: FusedOps> Session for BackendSession<B> {
 
     fn generate(
         &mut self,
-        prompts: &[Vec<u32>],
+        prompts: &[EncodedPrompt],
         options: &GenerateOptions,
         progress: &mut (dyn FnMut(usize) + Send),
     ) -> Result<Vec<Vec<Vec<u32>>>, SessionError> {

@@ -85,5 +85,7 @@ pub(crate) fn hash_group(group: &TokenizedGroup, hasher: &mut blake3::Hasher, pa
         ids.iter().for_each(|id| bytes.extend_from_slice(&id.to_le_bytes()));
     }
     group.responses.iter().for_each(|response| bytes.extend_from_slice(&response.reward.to_le_bytes()));
+    // Only their content counts, not where they are.
+    group.images.iter().for_each(|placed| bytes.extend_from_slice(placed.image.hash()));
     hasher.update(&bytes);
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header   magic, version, key                                          64 bytes
-//! tokens   prompt and responses of each group, `width` bytes a token
+//! tokens   prompt and responses of each group, `width` bytes a token, then the prompt's images
 //! responses  tokens, tokens cut, reward                                 16 bytes each
 //! groups   place in the data, places in the sections above, checksums   64 bytes each
 //! facts    what a run says about its data, as JSON
@@ -25,6 +25,11 @@ pub(crate) const GROUP_BYTES: usize = 64;
 /// Bytes of the trailer.
 pub(crate) const TRAILER_BYTES: usize = 64;
 
+/// Bits of a token's width, below those of the length of images.
+const WIDTH_BITS: u32 = 3;
+/// Most bytes of a group's images.
+pub(crate) const MAX_IMAGE_BYTES: usize = (1 << (32 - WIDTH_BITS)) - 1;
+
 /// The first bytes of a keyed hash.
 pub(crate) type Checksum = [u8; 8];
 
@@ -42,6 +47,8 @@ pub(crate) struct GroupRecord {
     pub(crate) num_responses: u32,
     /// Bytes of a token: 0 to 4. At 0 every token is 0.
     pub(crate) width: u32,
+    /// Bytes of the images behind the tokens.
+    pub(crate) image_bytes: u32,
     /// Of the tokens.
     pub(crate) tokens_checksum: Checksum,
     /// Of this record and those of its responses.
@@ -92,7 +99,9 @@ impl GroupRecord {
         for (at, number) in [self.index, self.line, self.tokens_at, self.first_response].into_iter().enumerate() {
             bytes[8 * at..8 * at + 8].copy_from_slice(&number.to_le_bytes());
         }
-        let numbers = [self.prompt_tokens, self.prompt_cut, self.num_responses, self.width];
+        // Eight times as large a number leaves room for the width.
+        let width = self.image_bytes << WIDTH_BITS | self.width;
+        let numbers = [self.prompt_tokens, self.prompt_cut, self.num_responses, width];
         for (at, number) in numbers.into_iter().enumerate() {
             bytes[32 + 4 * at..36 + 4 * at].copy_from_slice(&number.to_le_bytes());
         }
@@ -119,7 +128,8 @@ impl GroupRecord {
             prompt_tokens: u32_at(bytes, 32),
             prompt_cut: u32_at(bytes, 36),
             num_responses: u32_at(bytes, 40),
-            width: u32_at(bytes, 44),
+            width: u32_at(bytes, 44) & ((1 << WIDTH_BITS) - 1),
+            image_bytes: u32_at(bytes, 44) >> WIDTH_BITS,
             tokens_checksum: eight(48),
             checksum: eight(56),
         }
@@ -225,8 +235,14 @@ mod tests {
         for (ids, expected) in
             [(vec![0, 0], 0), (vec![255], 1), (vec![256, 1], 2), (vec![1 << 16], 3), (vec![u32::MAX], 4)]
         {
-            let group =
-                TokenizedGroup { index: 0, line: 1, prompt_ids: ids.clone(), num_prompt_cut: 0, responses: vec![] };
+            let group = TokenizedGroup {
+                index: 0,
+                line: 1,
+                prompt_ids: ids.clone(),
+                num_prompt_cut: 0,
+                images: Vec::new(),
+                responses: vec![],
+            };
             let width = width(&group);
             assert_eq!(width, expected, "{ids:?}");
             let mut bytes = Vec::new();

@@ -13,7 +13,8 @@ use collimate_text::{TokenizedGroup, TokenizedResponse};
 use crate::error::StoreError;
 use crate::facts::{Facts, Totals, hash_group};
 use crate::format::{GROUP_BYTES, GroupRecord, HEADER_BYTES, Lengths, RESPONSE_BYTES, ResponseHead, checksum, tokens};
-use crate::head::{GroupHead, head, num_tokens};
+use crate::head::{GroupHead, head, num_bytes};
+use crate::images::images;
 use crate::memo::Memo;
 use crate::sources::Sources;
 use crate::stamp::Stamp;
@@ -127,8 +128,7 @@ impl GroupStore {
     pub fn group(&self, position: usize) -> Result<TokenizedGroup, StoreError> {
         let record = self.record(position)?;
         let responses = self.responses(&record, position)?;
-        let num_tokens = num_tokens(&record, &responses);
-        let bytes = self.read(Section::Tokens, record.tokens_at, num_tokens * record.width as usize)?;
+        let bytes = self.read(Section::Tokens, record.tokens_at, num_bytes(&record, &responses))?;
         self.decode(&record, &responses, &bytes, position)
     }
 
@@ -193,7 +193,9 @@ impl GroupStore {
         if checksum(&self.key, &[bytes]) != record.tokens_checksum {
             return Err(self.damaged(format!("the tokens of prompt {position} do not have their checksum")));
         }
-        let mut rest = bytes;
+        let (mut rest, image_bytes) = bytes.split_at(bytes.len().saturating_sub(record.image_bytes as usize));
+        let images = images(image_bytes)
+            .ok_or_else(|| self.damaged(format!("the images of prompt {position} are not what is written")))?;
         let mut take = |count: usize| {
             let (ids, after) = rest.split_at((count * record.width as usize).min(rest.len()));
             rest = after;
@@ -210,6 +212,7 @@ impl GroupStore {
             line: record.line as usize,
             prompt_ids,
             num_prompt_cut: record.prompt_cut as usize,
+            images,
             responses: responses.iter().map(response).collect(),
         })
     }

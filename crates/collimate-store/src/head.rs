@@ -39,9 +39,10 @@ impl GroupLengths for GroupHead {
     }
 }
 
-/// Tokens of a group, its prompt counted once.
-pub(crate) fn num_tokens(record: &GroupRecord, responses: &[ResponseHead]) -> usize {
-    record.prompt_tokens as usize + responses.iter().map(|response| response.tokens as usize).sum::<usize>()
+/// Bytes of a group's tokens and images.
+pub(crate) fn num_bytes(record: &GroupRecord, responses: &[ResponseHead]) -> usize {
+    let responses = responses.iter().map(|response| response.tokens as usize).sum::<usize>();
+    (record.prompt_tokens as usize + responses) * record.width as usize + record.image_bytes as usize
 }
 
 pub(crate) fn head(record: &GroupRecord, responses: Vec<ResponseHead>) -> GroupHead {

@@ -20,6 +20,7 @@ mod facts;
 mod format;
 mod groups;
 mod head;
+mod images;
 mod made_up;
 mod memo;
 mod mix;

@@ -193,8 +193,8 @@ mod tests {
             index,
             line: index + 1,
             prompt_ids: vec![*prompt],
-            num_prompt_cut: 0,
             responses: vec![TokenizedResponse { ids: vec![index as u32, 99], reward: 1.0, num_cut: 0 }],
+            ..TokenizedGroup::default()
         };
         store_of(&prompts.iter().enumerate().map(group).collect::<Vec<_>>(), &DataFiles::default()).expect("a store")
     }

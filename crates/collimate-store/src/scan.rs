@@ -7,7 +7,7 @@ use collimate_text::TokenizedGroup;
 use crate::error::StoreError;
 use crate::format::{GROUP_BYTES, GroupRecord, RESPONSE_BYTES, ResponseHead};
 use crate::groups::{GroupStore, Section};
-use crate::head::{GroupHead, head, num_tokens};
+use crate::head::{GroupHead, head, num_bytes};
 
 /// Bytes of a section that are read at a time.
 const WINDOW_BYTES: usize = 256 << 10;
@@ -136,7 +136,7 @@ impl Iterator for GroupScan<'_> {
             Err(error) => return Some(Err(error)),
         };
         let store = self.records.store;
-        let len = num_tokens(&record, &responses) * record.width as usize;
+        let len = num_bytes(&record, &responses);
         let group = self.tokens.get(store, record.tokens_at, len);
         let group = group.and_then(|bytes| store.decode(&record, &responses, bytes, position));
         if group.is_err() {

@@ -1,6 +1,7 @@
 //! Writes groups, one after the other.
 
 use std::io::{BufWriter, Write};
+use std::path::Path;
 
 use blake3::Hash;
 use collimate_data::DataFiles;
@@ -9,8 +10,11 @@ use collimate_text::TokenizedGroup;
 
 use crate::error::StoreError;
 use crate::facts::{Facts, Totals, hash_group};
-use crate::format::{GroupRecord, HEADER_BYTES, Lengths, MAGIC, ResponseHead, checksum, push_tokens, width};
+use crate::format::{
+    GroupRecord, HEADER_BYTES, Lengths, MAGIC, MAX_IMAGE_BYTES, ResponseHead, checksum, push_tokens, width,
+};
 use crate::groups::{Body, GroupStore, Spools};
+use crate::images::push_images;
 use crate::sources::Sources;
 
 /// Bytes of the file that are collected for one write.
@@ -78,6 +82,13 @@ impl Writer {
             push_tokens(&mut self.buffer, &response.ids, width);
             responses.extend_from_slice(&ResponseHead::new(response).to_bytes());
         }
+        let num_tokens_bytes = self.buffer.len();
+        push_images(&mut self.buffer, &group.images);
+        let image_bytes = self.buffer.len() - num_tokens_bytes;
+        if image_bytes > MAX_IMAGE_BYTES {
+            let problem = format!("the images of the prompt of line {} take {image_bytes} bytes", group.line);
+            return Err(WriteError::at(Path::new("tokens"))(std::io::Error::other(problem)));
+        }
         let record = GroupRecord {
             index: group.index as u64,
             line: group.line as u64,
@@ -87,6 +98,7 @@ impl Writer {
             prompt_cut: group.num_prompt_cut as u32,
             num_responses: group.responses.len() as u32,
             width,
+            image_bytes: image_bytes as u32,
             tokens_checksum: checksum(&self.key, &[&self.buffer]),
             checksum: [0; 8],
         };

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use crate::TokenizedGroup;
+use collimate_images::PromptImage;
+
+use crate::placed_image::axes_of_prompt;
+use crate::{EncodedPrompt, PlacedImage, TokenizedGroup};
 
 /// The tokens of one response in a [`GroupBatch`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +18,28 @@ pub struct ResponseSpan {
     pub number: usize,
     /// Whether its prompt's tokens may belong to other responses of its group too, here or in another part of it.
     pub shares_prompt: bool,
+}
+
+/// An image in a [`GroupBatch`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchImage {
+    /// The image.
+    pub image: PromptImage,
+    /// Its tokens, as a range of the batch.
+    pub tokens: Range<usize>,
+}
+
+/// The different images of a [`GroupBatch`], and where their tokens stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRows<'a> {
+    /// Each image once, however often its tokens stand in the batch.
+    pub images: Vec<&'a PromptImage>,
+    /// Tokens of all of these together.
+    pub num_tokens: usize,
+    /// Tokens of the batch that are images'.
+    pub rows: Vec<u32>,
+    /// For each of them its number among the tokens of `images`.
+    pub from: Vec<u32>,
 }
 
 /// Groups as one list of tokens: a prompt, its responses, the next prompt, and so on.
@@ -35,6 +60,10 @@ pub struct GroupBatch {
     pub indices: Vec<usize>,
     /// The tokens of each group as a range of the batch, \[B\].
     pub spans: Vec<Range<usize>>,
+    /// The images of all prompts, as often as their tokens stand in the batch.
+    pub images: Vec<BatchImage>,
+    /// Positions in time, row and column, \[N\]; empty without images, where all three are those of `positions`.
+    pub axes: Vec<[u32; 3]>,
 }
 
 impl GroupBatch {
@@ -51,7 +80,13 @@ impl GroupBatch {
     /// Lays out a range of each group's responses, with the prompt stored once (`share_prompt`) or for each response.
     pub fn parts<'a>(parts: impl IntoIterator<Item = (&'a TokenizedGroup, Range<usize>)>, share_prompt: bool) -> Self {
         let mut batch = Self::empty();
+        let parts: Vec<_> = parts.into_iter().collect();
+        let has_images = parts.iter().any(|(group, _)| !group.images.is_empty());
         for (group, numbers) in parts {
+            let (prompt_axes, next) = match has_images {
+                true => axes_of_prompt(group.prompt_ids.len(), &group.images),
+                false => (Vec::new(), 0),
+            };
             let mut start = batch.tokens.len();
             let mut prompt = start..start;
             let mut responses = Vec::with_capacity(numbers.len());
@@ -60,8 +95,13 @@ impl GroupBatch {
                 if responses.is_empty() || !share_prompt {
                     start = batch.tokens.len();
                     prompt = batch.push(&group.prompt_ids, 0);
+                    batch.place(&group.images, prompt.start);
+                    batch.axes.extend_from_slice(&prompt_axes);
                 }
                 let tokens = batch.push(&group.responses[number].ids, group.prompt_ids.len());
+                if has_images {
+                    batch.axes.extend((next..).take(tokens.len()).map(|position| [position; 3]));
+                }
                 responses.push(ResponseSpan { prompt: prompt.clone(), tokens, number, shares_prompt });
                 if !share_prompt {
                     batch.spans.push(start..batch.tokens.len());
@@ -77,10 +117,15 @@ impl GroupBatch {
     }
 
     /// Lays out prompts without responses, one span each: the start of generation.
-    pub fn prompts(prompts: &[Vec<u32>]) -> Self {
+    pub fn prompts(prompts: &[EncodedPrompt]) -> Self {
         let mut batch = Self::empty();
-        for ids in prompts {
+        let has_images = prompts.iter().any(|prompt| !prompt.images.is_empty());
+        for EncodedPrompt { ids, images } in prompts {
             let span = batch.push(ids, 0);
+            batch.place(images, span.start);
+            if has_images {
+                batch.axes.extend(axes_of_prompt(ids.len(), images).0);
+            }
             batch.spans.push(span);
         }
         batch
@@ -89,6 +134,24 @@ impl GroupBatch {
     /// Number of tokens, N.
     pub fn num_tokens(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// The different images of the batch, and where their tokens stand.
+    pub fn image_rows(&self) -> ImageRows<'_> {
+        let mut all = ImageRows { images: Vec::new(), num_tokens: 0, rows: Vec::new(), from: Vec::new() };
+        let mut starts = Vec::new();
+        for BatchImage { image, tokens } in &self.images {
+            let known = all.images.iter().position(|known| *known == image);
+            let number = known.unwrap_or_else(|| {
+                all.images.push(image);
+                starts.push(all.num_tokens);
+                all.num_tokens += tokens.len();
+                starts.len() - 1
+            });
+            all.rows.extend(tokens.clone().map(|row| row as u32));
+            all.from.extend((starts[number]..).take(tokens.len()).map(|row| row as u32));
+        }
+        all
     }
 
     /// Number of responses over all groups.
@@ -102,7 +165,24 @@ impl GroupBatch {
     }
 
     fn empty() -> Self {
-        Self { tokens: Vec::new(), positions: Vec::new(), groups: Vec::new(), indices: Vec::new(), spans: Vec::new() }
+        Self {
+            tokens: Vec::new(),
+            positions: Vec::new(),
+            groups: Vec::new(),
+            indices: Vec::new(),
+            spans: Vec::new(),
+            images: Vec::new(),
+            axes: Vec::new(),
+        }
+    }
+
+    /// Adds the images of a prompt that begins at a token of the batch.
+    fn place(&mut self, images: &[PlacedImage], start: usize) {
+        let placed = |placed: &PlacedImage| {
+            let tokens = start + placed.tokens.start..start + placed.tokens.end;
+            BatchImage { image: placed.image.clone(), tokens }
+        };
+        self.images.extend(images.iter().map(placed));
     }
 
     fn push(&mut self, ids: &[u32], first_position: usize) -> Range<usize> {
@@ -115,6 +195,8 @@ impl GroupBatch {
 
 #[cfg(test)]
 mod tests {
+    use collimate_images::{Grid, ImageSource};
+
     use super::*;
     use crate::TokenizedResponse;
 
@@ -125,6 +207,7 @@ mod tests {
             line: 1,
             prompt_ids: vec![10, 11, 12],
             num_prompt_cut: 0,
+            images: Vec::new(),
             responses: vec![response(&[20, 2]), response(&[30, 31, 2])],
         }
     }
@@ -145,6 +228,26 @@ mod tests {
         let alone = ResponseSpan { prompt: 0..3, tokens: 3..6, number: 1, shares_prompt: true };
         assert_eq!(batch.groups[0], [alone]);
         assert_eq!(batch.spans, std::slice::from_ref(&(0..6)));
+    }
+
+    #[test]
+    fn an_image_stands_with_its_prompt_and_is_one_however_often_it_does() {
+        let grid = Grid { rows: 1, columns: 2 };
+        let source = ImageSource::Bytes([0].into());
+        let image = PromptImage::known(source, [0; 32], Grid { rows: 2, columns: 4 }, [28, 56]);
+        let images = vec![PlacedImage { image: image.clone(), tokens: 1..3, grid }];
+        let pictured = TokenizedGroup { images, ..group() };
+        let batch = GroupBatch::shared([&group(), &pictured]);
+        assert_eq!(batch.images, [BatchImage { image: image.clone(), tokens: 9..11 }]);
+        // Text alone has the same position on all axes; after the image, two tokens wide, responses go on at 3.
+        let first = [0, 1, 2, 3, 4, 3, 4, 5].map(|position| [position; 3]);
+        let second = [[0; 3], [1, 1, 1], [1, 1, 2], [3; 3], [4; 3], [3; 3], [4; 3], [5; 3]];
+        assert_eq!(batch.axes, [first, second].concat());
+        let separate = GroupBatch::separate([&pictured]);
+        let rows = separate.image_rows();
+        assert_eq!((rows.images, rows.num_tokens), (vec![&image], 2));
+        assert_eq!((rows.rows, rows.from), (vec![1, 2, 6, 7], vec![0, 1, 0, 1]));
+        assert!(GroupBatch::shared([&group()]).axes.is_empty());
     }
 
     #[test]

@@ -6,9 +6,11 @@
 
 use collimate_data::{ChatInputs, Prompt};
 
+use crate::placed_image::axes_of_prompt;
+use crate::tokenize::images::{expanded, images_of};
 use crate::tokenizer::{Before, Keep, LeftOut, StartIds};
 use crate::unusable::MEMORY_REMEDY;
-use crate::{TextError, TextTokenizer};
+use crate::{PlacedImage, TextError, TextTokenizer, UnusableReason};
 
 /// Texts whose end is certain to be the end of a token, tried in this order where the prompt's end is not.
 const BOUNDARIES: [&str; 5] = ["\n", ":", "0", "a", "\u{1}"];
@@ -18,15 +20,61 @@ const LONG_CONTEXT: usize = 512;
 /// Tokens at the end of a prompt that must be the same when only its last words are encoded.
 const SAME_TOKENS: usize = 32;
 
-/// Token ids of a prompt, as training encodes it: what comes before a response. `chat` is for the chat template.
+/// A prompt as token ids, with its images.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EncodedPrompt {
+    /// Token ids, \[P\].
+    pub ids: Vec<u32>,
+    /// The images of the prompt, in order.
+    pub images: Vec<PlacedImage>,
+}
+
+impl EncodedPrompt {
+    /// Tokens, P.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The position at which what follows goes on.
+    pub fn next_position(&self) -> u32 {
+        axes_of_prompt(self.ids.len(), &self.images).1
+    }
+}
+
+impl From<Vec<u32>> for EncodedPrompt {
+    fn from(ids: Vec<u32>) -> Self {
+        Self { ids, images: Vec::new() }
+    }
+}
+
+/// A prompt as training encodes it: what comes before a response. `chat` is for the chat template.
 ///
 /// # Errors
-/// Messages for a model without a chat template, or a prompt that the template or tokenizer rejects or that is too long.
-pub fn encode_prompt(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
+/// Messages for a model without a chat template, or a prompt that the template or tokenizer rejects or that is too long; an image
+/// that cannot be read or decoded, or a model that computes none.
+pub fn encode_prompt(
+    prompt: &Prompt,
+    chat: &ChatInputs,
+    tokenizer: &TextTokenizer,
+) -> Result<EncodedPrompt, TextError> {
     if let Some(pictures) = tokenizer.pictures() {
         let token = pictures.prompt(prompt).map_err(|reason| TextError::Encoding { problem: reason.to_string() })?;
-        return Ok(vec![token]);
+        return Ok(vec![token].into());
     }
+    let problem = |reason: UnusableReason| TextError::Image { problem: reason.to_string() };
+    let (prompt, images) = images_of(prompt, tokenizer).map_err(problem)?;
+    let ids = prompt_ids(&prompt, chat, tokenizer)?;
+    let (ids, images) = expanded(ids, images, tokenizer).map_err(problem)?;
+    Ok(EncodedPrompt { ids, images })
+}
+
+/// Token ids of a prompt whose images are one token each.
+fn prompt_ids(prompt: &Prompt, chat: &ChatInputs, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TextError> {
     let (limit, remedy) = (tokenizer.max_text_bytes(), MEMORY_REMEDY);
     let encode = |text: &str, adds_special| match text.len() {
         size if size > limit => {

@@ -61,6 +61,13 @@ pub enum TextError {
         problem: String,
     },
 
+    /// An image of a prompt cannot be used.
+    #[error("{problem}")]
+    Image {
+        /// The field, and what is wrong with it.
+        problem: String,
+    },
+
     /// The tokenizer cannot encode a text or decode ids.
     #[error("tokenizer: {problem}")]
     Encoding {

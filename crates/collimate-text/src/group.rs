@@ -1,5 +1,7 @@
 //! A prompt with its K responses as token ids.
 
+use crate::{EncodedPrompt, PlacedImage};
+
 /// The token ids of one response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenizedResponse {
@@ -12,7 +14,7 @@ pub struct TokenizedResponse {
 }
 
 /// The token ids of a prompt and its K responses.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TokenizedGroup {
     /// Index in the data, from 0.
     pub index: usize,
@@ -22,11 +24,24 @@ pub struct TokenizedGroup {
     pub prompt_ids: Vec<u32>,
     /// Tokens that truncation removed from the prompt's start.
     pub num_prompt_cut: usize,
+    /// The images of the prompt, in order.
+    pub images: Vec<PlacedImage>,
     /// The K responses, in the file's order.
     pub responses: Vec<TokenizedResponse>,
 }
 
 impl TokenizedGroup {
+    /// The prompt alone.
+    pub fn prompt(&self) -> EncodedPrompt {
+        EncodedPrompt { ids: self.prompt_ids.clone(), images: self.images.clone() }
+    }
+
+    /// What tells the prompt from others: its tokens and, since those of images are all the same, the hashes of its images.
+    pub fn prompt_key(&self) -> Vec<u32> {
+        let hashes = self.images.iter().flat_map(|placed| placed.image.hash().as_chunks().0);
+        self.prompt_ids.iter().copied().chain(hashes.map(|four| u32::from_le_bytes(*four))).collect()
+    }
+
     /// Tokens of the group with the prompt counted once, P + Σ R.
     pub fn num_tokens(&self) -> usize {
         self.prompt_ids.len() + self.responses.iter().map(|r| r.ids.len()).sum::<usize>()

@@ -15,7 +15,7 @@
 //!
 //! let response = |ids: &[u32], reward| TokenizedResponse { ids: ids.to_vec(), reward, num_cut: 0 };
 //! let responses = vec![response(&[7, 2], 1.0), response(&[8, 9, 2], 0.0)];
-//! let group = TokenizedGroup { index: 0, line: 1, prompt_ids: vec![3, 4, 5], num_prompt_cut: 0, responses };
+//! let group = TokenizedGroup { prompt_ids: vec![3, 4, 5], responses, ..TokenizedGroup::default() };
 //! // The prompt's three tokens stand once, before those of both responses.
 //! let batch = GroupBatch::shared(&[group]);
 //! assert_eq!(batch.tokens, [3, 4, 5, 7, 2, 8, 9, 2]);
@@ -29,6 +29,7 @@ mod error;
 mod group;
 mod model_files;
 mod pictures;
+mod placed_image;
 mod preview;
 mod special_tokens;
 mod template_files;
@@ -36,12 +37,13 @@ mod tokenize;
 mod tokenizer;
 mod unusable;
 
-pub use batch::{GroupBatch, ResponseSpan};
+pub use batch::{BatchImage, GroupBatch, ImageRows, ResponseSpan};
 pub use changes::TokenizerChanges;
-pub use continuation::encode_prompt;
+pub use continuation::{EncodedPrompt, encode_prompt};
 pub use error::TextError;
 pub use group::{GroupLengths, TokenizedGroup, TokenizedResponse};
 pub use pictures::{PictureTokens, has_tokenizer};
+pub use placed_image::{PlacedImage, axes_of_prompt};
 pub use preview::{preview, text_prompt_note};
 pub use template_files::read_chat_template;
 pub use tokenize::{

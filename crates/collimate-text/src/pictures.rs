@@ -118,7 +118,7 @@ impl PictureTokens {
         });
         let responses = responses.collect::<Result<Vec<_>, UnusableReason>>()?;
         let (index, line) = (group.index, group.line);
-        Ok(TokenizedGroup { index, line, prompt_ids, num_prompt_cut: 0, responses })
+        Ok(TokenizedGroup { index, line, prompt_ids, responses, ..TokenizedGroup::default() })
     }
 }
 

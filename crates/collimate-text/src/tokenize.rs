@@ -13,6 +13,7 @@
 mod checks;
 mod counts;
 mod encoded;
+pub(crate) mod images;
 mod sampled;
 mod size;
 mod texts;
@@ -26,6 +27,7 @@ use checks::check_model;
 pub use checks::{Found, TextChecks};
 pub use counts::TokenizeCounts;
 use encoded::{Encoded, encode_group};
+use images::{WithoutImages, cut, expanded, without_images};
 
 /// Length limits, and what to do with groups that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,19 +125,21 @@ fn tokenize_within(
     if let Some(response) = group.responses.iter().position(Response::is_blank) {
         return Err(unusable(UnusableReason::EmptyResponse { response }));
     }
-    let encoded = encode_group(group, tokenizer, options, limit);
+    let WithoutImages { group: plain, images } = without_images(group, tokenizer).map_err(unusable)?;
+    let encoded = encode_group(&plain, tokenizer, options, limit);
     let Encoded { prompt, responses, mut checks } = encoded.map_err(|error| match error {
         TextError::Chat(error) => unusable(UnusableReason::Template(error)),
         TextError::Turn { problem } => unusable(UnusableReason::Turn { problem }),
         TextError::Encoding { problem } => unusable(UnusableReason::Tokenizer { problem }),
         error => error,
     })?;
-    let mut prompt_ids = prompt.ids;
+    let (mut prompt_ids, images) = expanded(prompt.ids, images, tokenizer).map_err(unusable)?;
     if prompt_ids.is_empty() {
         return Err(unusable(UnusableReason::EmptyPrompt));
     }
     let surplus = prompt_ids.len().saturating_sub(options.most_prompt_tokens());
     prompt_ids.drain(..surplus);
+    let images = cut(images, surplus).map_err(unusable)?;
     let num_prompt_cut = prompt.num_left_out + surplus;
     let budget = options.most_response_tokens(prompt_ids.len());
     if budget == 0 {
@@ -157,7 +161,7 @@ fn tokenize_within(
         return Err(unusable(reason));
     }
     let (index, line) = (group.index, group.line);
-    let tokenized = TokenizedGroup { index, line, prompt_ids, num_prompt_cut, responses: tokenized };
+    let tokenized = TokenizedGroup { index, line, prompt_ids, num_prompt_cut, images, responses: tokenized };
     check_model(&tokenized, tokenizer, &mut checks);
     Ok((tokenized, checks))
 }
@@ -216,6 +220,8 @@ pub fn tokenize_all_with(
     Ok((kept, counts))
 }
 
+#[cfg(test)]
+mod images_tests;
 #[cfg(test)]
 mod long_tests;
 #[cfg(test)]

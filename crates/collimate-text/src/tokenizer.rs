@@ -4,6 +4,7 @@ mod decoding;
 mod ends;
 mod guard;
 mod identity;
+mod images;
 mod kept;
 pub(crate) mod long;
 mod named;
@@ -28,6 +29,7 @@ use decoding::TokenBytes;
 pub(crate) use ends::PROBE;
 pub use ends::TurnEnds;
 use ends::listed_ends;
+pub(crate) use images::ImageTokens;
 pub(crate) use kept::{Keep, LeftOut};
 use long::Framed;
 use named::{Named, specials};
@@ -56,6 +58,8 @@ pub struct TextTokenizer {
     special_texts: Vec<String>,
     special_ids: Vec<u32>,
     limits: ModelLimits,
+    /// How images become tokens, for a model that computes them.
+    images: Option<ImageTokens>,
     spaces: InsertedSpaces,
     misplaced: Option<String>,
     /// What the file asks for that is random, and is not done.
@@ -131,6 +135,7 @@ impl TextTokenizer {
         let added: HashMap<u32, AddedToken> = tokenizer.get_added_tokens_decoder().into_iter().collect();
         let (special_ids, special_texts) = specials(&tokenizer, &added, eos, special.splits_special);
         let chat_template = read_chat_template(dir)?;
+        let images = ImageTokens::from_model_dir(dir, &tokenizer)?;
         let (spaces, misplaced) = (InsertedSpaces::default(), special.misplaced(&tokenizer));
         let opened = Self {
             words: Words::new(&tokenizer),
@@ -144,6 +149,7 @@ impl TextTokenizer {
             special_texts,
             special_ids,
             limits,
+            images,
             spaces,
             misplaced,
             random,

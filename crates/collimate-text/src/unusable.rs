@@ -85,6 +85,14 @@ pub enum UnusableReason {
         /// What was expected and what was found.
         problem: String,
     },
+    /// An image cannot be used where it stands.
+    #[error("field \"{field}\": {problem}")]
+    Image {
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A response has no place in the text that the chat template makes of the conversation.
     #[error("chat template: {problem}")]
     Turn {
@@ -106,6 +114,7 @@ impl UnusableReason {
             Self::Tokenizer { .. } => "refused by the tokenizer",
             Self::NoRoom { .. } => "no room for a response",
             Self::Picture { .. } => "no picture of the model",
+            Self::Image { .. } => "an image that cannot be used",
             Self::Template(_) | Self::Turn { .. } => "refused by the chat template",
         }
     }

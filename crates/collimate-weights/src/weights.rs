@@ -10,7 +10,7 @@ mod parts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use collimate_hf::{Family, HfError, HostTensor, ShardError, StatedText, read_json};
+use collimate_hf::{Family, HfError, HostTensor, ShardError, StatedText, Wrapper, read_json};
 use collimate_quantized::QuantizationConfig;
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -85,9 +85,10 @@ impl WeightFiles {
             weights.rename()?;
         }
         let text = config.as_ref().and_then(|config| StatedText::of(&path, config));
-        let is_nested = text.as_ref().is_some_and(|text| text.wrapper.is_some());
-        if !is_nested {
-            weights.take_out_of_wrapper()?;
+        match text.as_ref().and_then(|text| text.wrapper) {
+            None => weights.take_out_of_wrapper()?,
+            Some(wrapper) if wrapper.is_flat => weights.add_prefixes(wrapper)?,
+            Some(_) => {}
         }
         if let Some(text) = &text {
             weights.tie(text);
@@ -126,6 +127,11 @@ impl WeightFiles {
             None => name.clone(),
         };
         self.give_names(self.holders.keys().map(outside).collect())
+    }
+
+    /// Files of the hub may lack prefixes that transformers' names have.
+    fn add_prefixes(&mut self, wrapper: &Wrapper) -> Result<(), HfError> {
+        self.give_names(self.holders.keys().map(|name| wrapper.name_here(name)).collect())
     }
 
     /// Gives tensors, in the order of their names, other ones.

@@ -7,6 +7,7 @@ use collimate_chat::ChatTemplate;
 use collimate_data::{DataError, DataSource, GroupReader, JsonRows, LoadOptions, Message};
 use collimate_gguf::{GgufOptions, GgufType, export_gguf};
 use collimate_hf::{HfError, TensorSpec, linear_modules};
+use collimate_images::{ImageSettings, Limits, ResizedImage, decode, dimensions};
 use collimate_quantized::owner_of_sidecar;
 use collimate_report::{read_metrics, write_report};
 use collimate_text::{TextTokenizer, read_chat_template};
@@ -34,6 +35,17 @@ pub(crate) fn jsonl(input: &[u8]) -> Answer {
     };
     let [first, _] = [plain, converted].map(read);
     first
+}
+
+/// Reads an image's size, decodes it and cuts it into patches.
+pub(crate) fn image(input: &[u8]) -> Answer {
+    let limits = Limits::default();
+    answer(dimensions(input, &limits).and_then(|_| {
+        let settings = ImageSettings::default();
+        let resized = ResizedImage::new(&decode(input, &limits)?, &settings)?;
+        resized.patches(&settings, &mut Vec::new());
+        Ok(())
+    }))
 }
 
 /// Reads every row with a layout, and as raw JSON.

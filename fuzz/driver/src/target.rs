@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::answer::{Answer, answer};
 use crate::input_folders::InputFolders;
-use crate::parsers::{chat_template, config, jsonl, metrics, named, packed, read_weights, row_file, tokenizer};
+use crate::parsers::{chat_template, config, image, jsonl, metrics, named, packed, read_weights, row_file, tokenizer};
 
 /// Memory that a parser may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -58,11 +58,13 @@ pub enum Target {
     Metrics,
     /// Rows of `collimate objective-values`.
     ObjectiveRows,
+    /// An image of a prompt.
+    Image,
 }
 
 impl Target {
     /// Every parser.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Jsonl,
         Self::RowFile,
         Self::Safetensors,
@@ -75,6 +77,7 @@ impl Target {
         Self::Metrics,
         Self::ObjectiveRows,
         Self::PackedWeights,
+        Self::Image,
     ];
 
     /// Its name, which is also its fuzz target's and its folder's in `fuzz/corpus`.
@@ -92,6 +95,7 @@ impl Target {
             Self::Recipe => "recipe",
             Self::Metrics => "metrics",
             Self::ObjectiveRows => "objective_rows",
+            Self::Image => "image",
         }
     }
 
@@ -114,6 +118,8 @@ impl Target {
             Self::Tokenizer => limit(64, 512),
             // Work and output of a rendering.
             Self::ChatTemplate => limit(256, 512),
+            // The most pixels, as the decoder holds them and as bytes of three channels.
+            Self::Image => limit(2048, 4096),
             // The tensors of the largest batch that objectives accept.
             Self::ObjectiveRows => limit(512, 256),
         }
@@ -146,6 +152,7 @@ impl Target {
                 }))
             }),
             Self::Metrics => metrics(folders, input),
+            Self::Image => image(input),
             Self::ObjectiveRows => match std::str::from_utf8(input) {
                 Ok(text) => answer(evaluate_rows(text)),
                 Err(error) => Answer::Refused(error.to_string()),

@@ -12,6 +12,8 @@ mod runs;
 mod schedule;
 mod training;
 mod trl;
+mod visual;
+mod visual_answers;
 
 use std::path::PathBuf;
 

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::Layout;
 use super::node::{Node, RowError};
 use super::raw::RawGroup;
-use crate::message::is_something;
 use crate::{Message, Prompt};
+use collimate_messages::{is_something, put_into_prompt};
 
 /// A column's name, and what to do about it.
 type Refused = (&'static str, &'static str);
@@ -18,8 +18,6 @@ type Refused = (&'static str, &'static str);
 const REFUSED_OF_PROMPTS: &[Refused] = &[
     ("functions", "name the column \"tools\", as JSON schemas"),
     ("history", "make the prompt a list of messages that begins with those turns"),
-    ("image", ONLY_TEXT),
-    ("images", ONLY_TEXT),
     ("video", ONLY_TEXT),
     ("videos", ONLY_TEXT),
     ("audio", ONLY_TEXT),
@@ -41,7 +39,10 @@ const REFUSED_OF_ROWS: &[Refused] = &[
 ];
 const CALLS: &str = "it belongs to a message";
 const WEIGHTS: &str = "rows have no weights";
-const ONLY_TEXT: &str = "only text is read";
+const ONLY_TEXT: &str = "only text and images are read";
+
+/// Columns with the images of a conversation, which stand beside it as TRL's rows have them.
+const IMAGES: [&str; 2] = ["images", "image"];
 
 /// Columns with a system prompt, for conversations that begin without one.
 const SYSTEM: [&str; 2] = ["system", "system_prompt"];
@@ -94,6 +95,11 @@ pub(super) fn add_inputs(raw: &mut RawGroup, row: &Node, layout: Layout) -> Resu
     for name in SYSTEM.into_iter().filter(|name| !layout.reads(name)) {
         if let Some(node) = row.get(name).filter(|node| is_something(node.value)) {
             add_system(&mut raw.prompt, &node)?;
+        }
+    }
+    for name in IMAGES.into_iter().filter(|name| !layout.reads(name)) {
+        if let Some(node) = row.get(name).filter(|node| is_something(node.value)) {
+            add_images(&mut raw.prompt, &node)?;
         }
     }
     if let Prompt::Text(_) = raw.prompt {
@@ -161,6 +167,22 @@ fn add_system(prompt: &mut Prompt, node: &Node) -> Result<(), RowError> {
         None => messages.insert(0, Message::new("system", text)),
     }
     Ok(())
+}
+
+/// Puts images into the parts of a conversation that name none.
+fn add_images(prompt: &mut Prompt, node: &Node) -> Result<(), RowError> {
+    let Prompt::Messages(messages) = prompt else {
+        return Err(node.error("nothing, since the prompt is text; make it a list of messages"));
+    };
+    let images = node.value.as_array().cloned().unwrap_or_else(|| vec![node.value.clone()]);
+    put_into_prompt(messages, &images).map_err(|(number, expected)| {
+        match number.and_then(|number| images.get(number)) {
+            Some(value) if node.value.is_array() => {
+                Node { value, path: format!("{}[{}]", node.path, number.unwrap_or_default()) }.error(&expected)
+            }
+            _ => node.error(&expected),
+        }
+    })
 }
 
 /// Refuses what only a chat template could use.

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::message::SPEAKING_FIELDS;
 use crate::{DataError, Message, MessageProblem, Prompt, SkipReason};
+use collimate_messages::SPEAKING_FIELDS;
 
 /// An error in a row; its file and line are added later.
 #[derive(Debug, Clone, PartialEq)]

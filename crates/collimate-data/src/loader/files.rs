@@ -195,7 +195,9 @@ impl JsonRow {
     /// There is no prompt, or the row has a column that would change its meaning and cannot be used; the error names file,
     /// line and field.
     pub fn prompt(&self) -> Result<(Prompt, ChatInputs), DataError> {
-        prompt_of(&self.value).map_err(|error| error.at(&self.path, self.line))
+        let (mut prompt, chat) = prompt_of(&self.value).map_err(|error| error.at(&self.path, self.line))?;
+        prompt.place_images(&self.path);
+        Ok((prompt, chat))
     }
 }
 

@@ -240,13 +240,13 @@ impl GroupReader {
         if let Some(normalize) = self.options.normalize {
             rewards = normalize.apply(&rewards);
         }
-        let responses = raw.responses.into_iter().zip(rewards);
-        let responses = responses.map(|(raw, reward)| {
+        let responses = raw.responses.into_iter().zip(rewards).map(|(raw, reward)| {
             let RawResponse { before, content, fields, aspects, token_ids, .. } = raw;
             Response { before, content, reward, scores: aspects, token_ids, fields }
         });
-        let (responses, chat, chosen) = (responses.collect(), raw.chat, raw.chosen);
-        Ok(PromptGroup { index, line, prompt: raw.prompt, responses, chat, chosen })
+        raw.prompt.place_images(self.files.path(index));
+        let (prompt, chat, chosen) = (raw.prompt, raw.chat, raw.chosen);
+        Ok(PromptGroup { index, line, prompt, responses: responses.collect(), chat, chosen })
     }
 
     fn row_error(&self, problem: String) -> DataError {

@@ -6,8 +6,8 @@ use super::row_rewards::number;
 use super::{LoadOptions, MostResponses};
 use crate::layout::node::RowError;
 use crate::layout::raw::{RawGroup, RawResponse, RowKind};
-use crate::message::is_blank;
 use crate::{Layout, Message, Prompt, SkipReason, counted};
+use collimate_messages::is_blank;
 
 /// Checks a group, or leaves out the responses that cannot be used if the options allow it; returns why each was left out.
 ///

@@ -5,7 +5,8 @@ use collimate_backend::{FusedOps, Gradient, PackedTensor};
 use collimate_text::GroupBatch;
 
 use super::CausalLm;
-use super::tape::{ForwardOptions, PackTape, SavedBlock, Tape};
+use super::images::without_images;
+use super::tape::{ForwardOptions, PackImages, PackTape, SavedBlock, Tape};
 use crate::dropout::{Dropout, DropoutKey};
 use crate::engine::{Activations, Gradients, PackInputs};
 use crate::error::ModelError;
@@ -53,7 +54,7 @@ impl<B: FusedOps> CausalLm<B> {
         let engine = self.engine(adapters, dropout.as_ref());
         let pack = self.pack(batch);
         let mut load = self.new_load(batch);
-        let mut x = engine.embed(pack.tokens.clone());
+        let (mut x, _) = self.with_images(engine.embed(pack.tokens.clone()), batch, adapters, false)?;
         for layer in 0..self.config.num_hidden_layers {
             self.prefetch(layer + 1);
             let (y, activations) = engine.block(layer, x, &pack);
@@ -108,9 +109,9 @@ impl<B: FusedOps> CausalLm<B> {
         }
         let trains_head = self.trainable[self.index.adapted.head.weight];
         let finish = |pass: Pass<B>| {
-            let Pass { pack, targets, dropout, load, x } = pass;
+            let Pass { pack, targets, dropout, images, load, x } = pass;
             let (logps, head) = self.engine(true, dropout.as_ref()).head_forward(&x, &targets, trains_head);
-            (targets.nest(&logps), PackTape { pack, targets, dropout, head, load, balance: None })
+            (targets.nest(&logps), PackTape { pack, targets, dropout, images, head, load, balance: None })
         };
         let (logps, packs) = passes.into_iter().map(finish).unzip();
         Ok((logps, Tape { packs, blocks, inputs, pictures: Vec::new() }))
@@ -127,7 +128,10 @@ impl<B: FusedOps> CausalLm<B> {
         self.check(batch)?;
         let (dropout, pack) = (self.dropout(options.dropout, batch), self.pack(batch));
         let x = self.engine(true, dropout.as_ref()).embed(pack.tokens.clone());
-        Ok(Pass { pack, targets: Targets::new(batch), dropout, load: self.new_load(batch), x })
+        let (x, tape) = self.with_images(x, batch, true, true)?;
+        let rows = batch.images.iter().map(|image| image.tokens.clone()).collect();
+        let images = PackImages { rows, tape };
+        Ok(Pass { pack, targets: Targets::new(batch), dropout, images, load: self.new_load(batch), x })
     }
 
     /// Takes a pack through a block; returns what its backward pass reads.
@@ -177,11 +181,11 @@ impl<B: FusedOps> CausalLm<B> {
         let Tape { packs, mut blocks, mut inputs, .. } = tape;
         let mut passes = Vec::with_capacity(packs.len());
         for (tape, coefficients) in packs.into_iter().zip(coefficients) {
-            let PackTape { pack, targets, dropout, head, balance, .. } = tape;
+            let PackTape { pack, targets, dropout, images, head, balance, .. } = tape;
             let mut gradients = self.gradients(held, balance.as_ref());
             let (engine, num_rows) = (self.engine(true, dropout.as_ref()), pack.tokens.dims()[0]);
             let dy = engine.head_backward(head, &targets, targets.spread(coefficients), num_rows, &mut gradients);
-            passes.push(BackwardPass { pack, dropout, balance, dy: Some(dy) });
+            passes.push(BackwardPass { pack, dropout, images, balance, dy: Some(dy) });
         }
         let lowest = self.lowest_trained(blocks.len());
         for layer in (lowest..blocks.len()).rev() {
@@ -195,14 +199,16 @@ impl<B: FusedOps> CausalLm<B> {
                         self.engine(true, pass.dropout.as_ref()).activations(layer, x, &pass.pack)
                     }
                 };
-                self.retreat(pass, layer, activations, layer > lowest || self.trains_embedding(), held);
+                self.retreat(pass, layer, activations, layer > lowest || self.trains_inputs(), held);
             }
         }
         for pass in passes {
-            let (engine, mut gradients) = (self.engine(true, pass.dropout.as_ref()), self.gradients(held, None));
-            if let Some(dy) = pass.dy {
-                engine.embedding_backward(&pass.pack, dy, &mut gradients);
+            let Some(dy) = pass.dy else { continue };
+            if let Some(tape) = pass.images.tape {
+                self.images_backward(tape, &dy, held);
             }
+            let (engine, mut gradients) = (self.engine(true, pass.dropout.as_ref()), self.gradients(held, None));
+            engine.embedding_backward(&pass.pack, without_images(dy, &pass.images.rows), &mut gradients);
         }
         Ok(())
     }
@@ -226,15 +232,15 @@ impl<B: FusedOps> CausalLm<B> {
         Gradients { trainable: &self.trainable, held, balance }
     }
 
-    fn trains_embedding(&self) -> bool {
-        self.index.adapted.embedding_parameters().any(|id| self.trainable[id])
+    fn trains_inputs(&self) -> bool {
+        self.index.adapted.input_parameters().any(|id| self.trainable[id])
     }
 
     /// The block to which gradients must go back.
     fn lowest_trained(&self, num_blocks: usize) -> usize {
         let ids = &self.index.adapted;
         let is_trained = |layer: &usize| ids.layers[*layer].parameters().into_iter().any(|id| self.trainable[id]);
-        if self.trains_embedding() { 0 } else { (0..num_blocks).find(is_trained).unwrap_or(num_blocks) }
+        if self.trains_inputs() { 0 } else { (0..num_blocks).find(is_trained).unwrap_or(num_blocks) }
     }
 
     /// An empty load for a pack, if the model has experts.
@@ -248,6 +254,7 @@ struct Pass<B: FusedOps> {
     pack: PackInputs<B>,
     targets: Targets,
     dropout: Option<Dropout>,
+    images: PackImages<B>,
     load: Option<PackLoad>,
     /// The residual stream, [N, D].
     x: Tensor<B, 2>,
@@ -257,6 +264,7 @@ struct Pass<B: FusedOps> {
 struct BackwardPass<B: FusedOps> {
     pack: PackInputs<B>,
     dropout: Option<Dropout>,
+    images: PackImages<B>,
     balance: Option<BalanceGradient>,
     /// The gradient of the residual stream, [N, D], until nothing below is trained.
     dy: Option<Tensor<B, 2>>,

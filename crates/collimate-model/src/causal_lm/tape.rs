@@ -1,8 +1,11 @@
 //! A forward pass waiting for its coefficients.
 
+use std::ops::Range;
+
 use collimate_backend::FusedOps;
 use collimate_text::GroupBatch;
 
+use super::images::ImageTape;
 use crate::dropout::{Dropout, DropoutKey};
 use crate::engine::{Activations, HeadTape, PackInputs};
 use crate::kept_inputs::{InputPlace, KeptInput};
@@ -26,9 +29,18 @@ pub(super) struct PackTape<B: FusedOps> {
     pub(super) pack: PackInputs<B>,
     pub(super) targets: Targets,
     pub(super) dropout: Option<Dropout>,
+    pub(super) images: PackImages<B>,
     pub(super) head: HeadTape<B>,
     pub(super) load: Option<PackLoad>,
     pub(super) balance: Option<BalanceGradient>,
+}
+
+/// The images of a pack.
+pub(super) struct PackImages<B: FusedOps> {
+    /// Rows of the pack that are images'.
+    pub(super) rows: Vec<Range<usize>>,
+    /// What the tower's backward pass reads, if anything of it is trained.
+    pub(super) tape: Option<ImageTape<B>>,
 }
 
 /// What a forward pass saves for a block.

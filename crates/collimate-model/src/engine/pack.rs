@@ -34,7 +34,14 @@ impl<B: FusedOps> PackInputs<B> {
         }
         Self {
             tokens: int_tensor(&tokens, device),
-            rotations: Rotations::new(ropes, &positions, device),
+            rotations: match batch.axes.is_empty() {
+                true => Rotations::new(ropes, &positions, device),
+                false => {
+                    let mut axes = batch.axes.clone();
+                    axes.resize(padded, [0; 3]);
+                    Rotations::on_axes(ropes, &axes, device)
+                }
+            },
             attention: AttentionMap::new(&segments, &attention_shape(config, 0), &config.layer_windows, device),
             segments,
         }
@@ -69,6 +76,13 @@ impl<B: FusedOps> Rotations<B> {
             Turn { keys: rotary(cos, sin), queries }
         };
         Self { full: turn(&ropes.full), windows: ropes.windows.as_ref().map(turn) }
+    }
+
+    /// Of positions in time, row and column.
+    fn on_axes(ropes: &Ropes, positions: &[[u32; 3]], device: &B::Device) -> Self {
+        let (cos, sin) = ropes.tables_on_axes(positions);
+        let keys = Rotary::new(cos, sin, positions.len(), ropes.full.head_dim, device);
+        Self { full: Turn { keys, queries: None }, windows: None }
     }
 
     /// Those of a layer's queries and of its keys.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 use collimate_backend::FusedOps;
+use collimate_text::EncodedPrompt;
 
 use crate::engine::DeltaMemory;
 
@@ -49,6 +50,8 @@ pub(super) struct Cache<B: FusedOps> {
     layers: Vec<LayerCache<B>>,
     /// Prompt tokens of each row, [S].
     prompt_lengths: Vec<usize>,
+    /// The position after each row's prompt, [S]: less than its tokens where it has images.
+    next_positions: Vec<u32>,
     num_samples: usize,
     longest: usize,
     /// Slots of each row, T.
@@ -59,12 +62,14 @@ pub(super) struct Cache<B: FusedOps> {
 }
 
 impl<B: FusedOps> Cache<B> {
-    pub(super) fn new(lengths: &[usize], num_samples: usize, max_new_tokens: usize) -> Self {
-        let prompt_lengths = lengths.iter().flat_map(|&n| std::iter::repeat_n(n, num_samples)).collect();
-        let longest = lengths.iter().copied().max().unwrap_or(0);
+    pub(super) fn new(prompts: &[EncodedPrompt], num_samples: usize, max_new_tokens: usize) -> Self {
+        let samples = || prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt, num_samples));
+        let prompt_lengths = samples().map(EncodedPrompt::len).collect();
+        let next_positions = samples().map(EncodedPrompt::next_position).collect();
+        let longest = prompts.iter().map(EncodedPrompt::len).max().unwrap_or(0);
         let capacity = longest + max_new_tokens.min(FIRST_SLOTS);
         let most = longest.saturating_add(max_new_tokens);
-        Self { layers: Vec::new(), prompt_lengths, num_samples, longest, capacity, most, generated: 0 }
+        Self { layers: Vec::new(), prompt_lengths, next_positions, num_samples, longest, capacity, most, generated: 0 }
     }
 
     /// Appends a layer from packed prompts, [N, H_kv, head_dim].
@@ -103,7 +108,7 @@ impl<B: FusedOps> Cache<B> {
 
     /// Position of the next token of each row, [S].
     pub(super) fn positions(&self) -> Vec<u32> {
-        self.prompt_lengths.iter().map(|n| (n + self.generated) as u32).collect()
+        self.next_positions.iter().map(|next| next + self.generated as u32).collect()
     }
 
     /// Additive mask [S, 1, 1, T] over the slots up to the token being decoded.
@@ -165,6 +170,7 @@ impl<B: FusedOps> Cache<B> {
     /// Keeps only these rows.
     pub(super) fn keep(&mut self, rows: &[usize], device: &B::Device) {
         self.prompt_lengths = rows.iter().map(|&row| self.prompt_lengths[row]).collect();
+        self.next_positions = rows.iter().map(|&row| self.next_positions[row]).collect();
         if rows.is_empty() {
             self.layers.clear();
             return;

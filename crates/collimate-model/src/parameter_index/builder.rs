@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
-use collimate_hf::{DeltaNet, FeedForward, Gated, HalfNorms, Joint, LinearSpec, ModelConfig, Shared, TensorSpec};
+use collimate_hf::{
+    DeltaNet, FeedForward, Gated, HalfNorms, Joint, LinearSpec, ModelConfig, Shared, TensorSpec, Vision,
+};
 use collimate_peft::{AdapterPart, FactorNames, LoraConfig};
+use collimate_vision::TowerIds;
 
 use super::{
     DeltaIds, ExpertIds, FeedForwardIds, GatedIds, JointIds, LayerIds, LinearIds, LoraIds, ModelIds, NormIds,
@@ -31,6 +34,7 @@ impl<'a> Builder<'a> {
             let transposed = is_transposed(config, &spec);
             let (name, shape) = (spec.name.clone(), spec.shape);
             let id = builder.push(name, shape, transposed, false);
+            builder.infos[id].is_frozen = config.vision.as_ref().is_some_and(|vision| vision.is_frozen(&spec.name));
             builder.by_name.insert(spec.name, id);
         }
         builder
@@ -80,13 +84,31 @@ impl<'a> Builder<'a> {
             layers,
             final_norm: self.by_name[&config.final_norm().name],
             head,
+            tower: config.vision.as_ref().map(|vision| self.tower(vision)),
         }
     }
 
     /// The indices of a model that is no decoder: no pass reads them.
     fn without_blocks(&self) -> ModelIds {
         let head = LinearIds { weight: 0, bias: None, lora: None, ordinal: 0 };
-        ModelIds { embedding: 0, conditions: None, embedding_lora: None, layers: Vec::new(), final_norm: 0, head }
+        ModelIds {
+            embedding: 0,
+            conditions: None,
+            embedding_lora: None,
+            layers: Vec::new(),
+            final_norm: 0,
+            head,
+            tower: None,
+        }
+    }
+
+    fn tower(&mut self, vision: &Vision) -> TowerIds {
+        let by_name = self.by_name.clone();
+        let mut lora = |linear: &collimate_vision::Linear| {
+            let LoraIds { a, b, scale, .. } = self.lora_ids(&linear.into(), true)?;
+            Some(collimate_vision::LoraIds { a, b, scale })
+        };
+        TowerIds::new(&vision.tower, &mut |name| by_name[name], &mut lora)
     }
 
     /// The embedding of the base model, which a tied output layer is even if there is a trained copy.
@@ -104,6 +126,7 @@ impl<'a> Builder<'a> {
             is_buffer: false,
             packed: None,
             in_file: false,
+            is_frozen: false,
         });
         self.infos.len() - 1
     }

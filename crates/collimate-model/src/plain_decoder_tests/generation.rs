@@ -1,5 +1,7 @@
 //! Generation with a cache against generation without one.
 
+use collimate_text::EncodedPrompt;
+
 use super::*;
 
 /// Ten tokens at once, and each as the only one after a prompt that has those before it.
@@ -14,7 +16,8 @@ fn a_cache_gives_the_tokens_of_a_prompt_that_is_computed_again(
     let prompts = [ids(3, 40), ids(50, 2), ids(7, 9)];
     let generate = |prompts: &[Vec<u32>], max_new_tokens, num_samples| {
         let options = GenerateOptions { max_new_tokens, num_samples, ..GenerateOptions::default() };
-        model.generate(prompts, &options, |_| ()).expect("tokens")
+        let prompts: Vec<EncodedPrompt> = prompts.iter().cloned().map(EncodedPrompt::from).collect();
+        model.generate(&prompts, &options, |_| ()).expect("tokens")
     };
     let found = generate(&prompts, COUNT, 2);
     for (prompt, samples) in prompts.iter().zip(&found) {

@@ -25,6 +25,8 @@ impl Encoder<'_> {
     /// A hash of everything that the tokens depend on but the text; `None` if what comes out is not to be kept.
     pub(super) fn identity(&self) -> Option<Hash> {
         match self {
+            // How many tokens an image has depends on its file, whose content no key has.
+            Self::Tokenizer { tokenizer, .. } if tokenizer.reads_images() => None,
             Self::Tokenizer { tokenizer, options, has_system_prompt } => {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(tokenizer.identity()?.as_bytes()).update(&[u8::from(*has_system_prompt)]);

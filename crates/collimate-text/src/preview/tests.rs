@@ -13,6 +13,7 @@ fn shown(color: bool) -> String {
         line: 3,
         prompt_ids: vec![1, id('h'), id('\n'), id('i')],
         num_prompt_cut: 2,
+        images: Vec::new(),
         responses: vec![response(vec![id('o'), id('k'), 2], 0.5, 0), response(vec![id('n')], -1.0, 1)],
     };
     preview(&group, &tokenizer, color).unwrap()

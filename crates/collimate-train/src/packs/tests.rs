@@ -26,8 +26,8 @@ fn group(line: usize, prompt: usize, lengths: &[usize]) -> TokenizedGroup {
         index: line - 1,
         line,
         prompt_ids: vec![1; prompt],
-        num_prompt_cut: 0,
         responses: lengths.iter().map(response).collect(),
+        ..TokenizedGroup::default()
     }
 }
 

@@ -198,5 +198,5 @@ pub(super) fn note_found(store: &LogpStore, found: usize, among: &str, context: 
 }
 
 pub(super) fn group_keys(scorer: &blake3::Hash, group: &TokenizedGroup) -> Vec<ResponseKey> {
-    response_keys(scorer, &group.prompt_ids, group.responses.iter().map(|response| response.ids.as_slice()))
+    response_keys(scorer, &group.prompt_key(), group.responses.iter().map(|response| response.ids.as_slice()))
 }

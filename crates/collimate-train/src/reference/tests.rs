@@ -39,8 +39,8 @@ fn group(line: usize, prompt_ids: &[u32], responses: &[&[u32]]) -> TokenizedGrou
         index: line - 1,
         line,
         prompt_ids: prompt_ids.to_vec(),
-        num_prompt_cut: 0,
         responses: responses.iter().map(response).collect(),
+        ..TokenizedGroup::default()
     }
 }
 

@@ -122,7 +122,7 @@ mod tests {
     ) {
         let response = |reward: &f64| TokenizedResponse { ids: vec![1], reward: *reward, num_cut: 0 };
         let responses = rewards.iter().map(response).collect();
-        let group = TokenizedGroup { index: 0, line: 1, prompt_ids: vec![1], num_prompt_cut: 0, responses };
+        let group = TokenizedGroup { line: 1, prompt_ids: vec![1], responses, ..TokenizedGroup::default() };
         assert_eq!(group_margin(&group, logps), expected);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use collimate_model::GenerateOptions;
 use collimate_report::{Sample, Samples};
-use collimate_text::{TextTokenizer, TokenizedGroup};
+use collimate_text::{EncodedPrompt, TextTokenizer, TokenizedGroup};
 
 use super::nonfinite::drawn_or_noted;
 use super::run::Run;
@@ -159,8 +159,8 @@ impl<'a> SamplePrompts<'a> {
                 break;
             }
             let first = batch.start;
-            let prompts: Vec<Vec<u32>> = groups[batch.clone()].iter().map(|group| group.prompt_ids.clone()).collect();
-            let room = longest.saturating_sub(prompts.iter().map(Vec::len).max().unwrap_or(0));
+            let prompts: Vec<EncodedPrompt> = groups[batch.clone()].iter().map(TokenizedGroup::prompt).collect();
+            let room = longest.saturating_sub(prompts.iter().map(EncodedPrompt::len).max().unwrap_or(0));
             let options = GenerateOptions {
                 max_new_tokens: self.options.max_new_tokens.min(room),
                 time_limit: self.is_bounded().then(|| part.limit(tokens(batch))),

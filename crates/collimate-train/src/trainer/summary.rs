@@ -235,11 +235,10 @@ mod tests {
     fn data_is_counted() {
         let response = |reward: f64, num_cut: usize| TokenizedResponse { ids: vec![1; 3], reward, num_cut };
         let group = |responses: Vec<TokenizedResponse>| TokenizedGroup {
-            index: 0,
-            line: 1,
             prompt_ids: vec![1; 4],
             num_prompt_cut: 1,
             responses,
+            ..TokenizedGroup::default()
         };
         let groups = [
             group(vec![response(1.0, 0), response(1.0, 2)]),

@@ -28,8 +28,9 @@ impl WeightFiles {
             Some(_) => config.tensors().into_iter().map(|spec| spec.name).collect(),
             None => BTreeSet::new(),
         };
+        let is_computed = |name: &str| config.vision.as_ref().is_some_and(|vision| vision.is_inside(name));
         let is_other = |name: &str| match config.wrapper {
-            Some(wrapper) => !wrapper.is_text(name),
+            Some(wrapper) => !wrapper.is_text(name) && !is_computed(name),
             None => config.keeps_others() && !own.contains(name),
         };
         let others = self.holders.iter().filter(|(name, _)| is_other(name));

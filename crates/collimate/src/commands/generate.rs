@@ -1,7 +1,10 @@
 //! `collimate generate`: continues a few prompts.
 
+use std::path::PathBuf;
+
 use collimate_data::{ChatInputs, Message, Prompt};
 use collimate_rounds::encode_prompt;
+use collimate_text::EncodedPrompt;
 use collimate_train::TrainError;
 use serde_json::json;
 
@@ -23,6 +26,9 @@ pub(crate) struct Args {
     /// Format each prompt as a user message with the model's chat template
     #[arg(long)]
     chat: bool,
+    /// An image before each prompt's text; may be repeated; implies --chat
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
     /// Sampling temperature; 0 decodes greedily
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f64,
@@ -38,22 +44,20 @@ impl Args {
         self.model.locate(io)?;
         let tokenizer = self.model.tokenizer(io)?;
         let options = self.sampling.resolve(self.temperature, 1, &tokenizer)?;
-        let prompts = self
-            .prompt
-            .iter()
-            .map(|text| encode_prompt(&as_prompt(text, self.chat), &ChatInputs::default(), &tokenizer));
+        let prompts =
+            self.prompt.iter().map(|text| encode_prompt(&self.as_prompt(text), &ChatInputs::default(), &tokenizer));
         let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
-        if let Some(empty) = prompts.iter().position(Vec::is_empty) {
+        if let Some(empty) = prompts.iter().position(EncodedPrompt::is_empty) {
             return Err(CliError::usage(format!("prompt {} is empty", empty + 1)));
         }
         let outputs = open_model(self.model.check()?, io)?.generate(&prompts, &options, &mut |_| {});
         let outputs =
             outputs.map_err(|error| TrainError::from(error).at_prompt(|prompt| format!("prompt {}", prompt + 1)))?;
-        for ((text, prompt_ids), samples) in self.prompt.iter().zip(&prompts).zip(outputs) {
+        for ((text, prompt), samples) in self.prompt.iter().zip(&prompts).zip(outputs) {
             let ids = samples.into_iter().next().unwrap_or_default();
             let response = tokenizer.answer(&ids)?;
             if self.json {
-                let row = json!({"prompt": text, "response": response, "prompt_ids": prompt_ids, "response_ids": ids});
+                let row = json!({"prompt": text, "response": response, "prompt_ids": prompt.ids, "response_ids": ids});
                 io.line(format_args!("{row}"))?;
             } else {
                 io.line(format_args!("{response}"))?;
@@ -63,6 +67,13 @@ impl Args {
     }
 }
 
-fn as_prompt(text: &str, chat: bool) -> Prompt {
-    if chat { Prompt::Messages(vec![Message::new("user", text)]) } else { Prompt::Text(text.to_owned()) }
+impl Args {
+    fn as_prompt(&self, text: &str) -> Prompt {
+        if !self.chat && self.image.is_empty() {
+            return Prompt::Text(text.to_owned());
+        }
+        let mut message = Message::new("user", text);
+        message.put_before(&self.image.iter().map(|path| path.to_string_lossy().into()).collect::<Vec<_>>());
+        Prompt::Messages(vec![message])
+    }
 }

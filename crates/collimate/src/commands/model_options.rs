@@ -99,7 +99,7 @@ impl ModelOptions {
         let plain = tokenizer_changes(&Recipe::default());
         let tokenizer = match (&self.changes, own) {
             (Some(changes), _) => changes.open(&self.model)?,
-            (None, Some(adapter)) => plain.open(adapter)?.with_ends_of(&self.model)?,
+            (None, Some(adapter)) => plain.open(adapter)?.with_ends_of(&self.model)?.with_images_of(&self.model)?,
             (None, None) => plain.open(&self.model)?,
         };
         log_warnings(&tokenizer, io);

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn group(prompt: u32) -> TokenizedGroup {
-        TokenizedGroup { index: 0, line: 1, prompt_ids: vec![prompt], num_prompt_cut: 0, responses: Vec::new() }
+        TokenizedGroup { line: 1, prompt_ids: vec![prompt], ..TokenizedGroup::default() }
     }
 
     #[test]

@@ -11,7 +11,7 @@ fn answer(target: Target, name: &str) -> Answer {
 }
 
 #[rstest]
-fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)] target: usize) {
+fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)] target: usize) {
     let target = Target::ALL[target];
     let answers = try_all(target, corpus(target).inputs.into_iter());
     let parsed = answers.iter().filter(|(_, answer)| *answer == Answer::Parsed).count();
@@ -33,6 +33,9 @@ fn every_committed_input_is_answered(#[values(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 
 #[case(Target::Recipe, "trl.yaml")]
 #[case(Target::Metrics, "state.json")]
 #[case(Target::ObjectiveRows, "infonca.jsonl")]
+#[case(Target::Image, "palette.png")]
+#[case(Target::Image, "progressive.jpg")]
+#[case(Target::Image, "alpha.webp")]
 fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
     assert_eq!(answer(target, name), Answer::Parsed);
 }
@@ -51,6 +54,14 @@ fn a_sound_input_is_parsed(#[case] target: Target, #[case] name: &str) {
     "regression-same-name-twice.safetensors",
     "header: tensor \"a\" is given twice"
 )]
+#[case::pixel_bomb(
+    Target::Image,
+    "pixel-bomb.png",
+    "the image has 65536 x 65536 pixels, and at most 89478485 are decoded"
+)]
+#[case::empty_bomb(Target::Image, "empty-bomb.png", "bytes cannot hold 9000 x 9000 pixels")]
+#[case::animated(Target::Image, "animated.png", "the image is animated (2 frames)")]
+#[case::gif(Target::Image, "picture.gif", "found a GIF")]
 #[case::shapes_overflow(Target::Safetensors, "huge-shape.safetensors", "header: overflow")]
 #[case::long_header(Target::Safetensors, "long-header.safetensors", "its header should have 9223372036854775808 bytes")]
 #[case::overlap(Target::Safetensors, "overlap.safetensors", "header: invalid offset for tensor")]

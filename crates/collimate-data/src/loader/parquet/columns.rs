@@ -4,6 +4,8 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use collimate_images::is_image;
+use collimate_messages::data_uri;
 use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{
@@ -213,7 +215,12 @@ impl Column {
         budget.take_text(bytes.len() as u64)?;
         match (std::str::from_utf8(bytes), self.converted) {
             (Ok(text), _) => Ok(Value::String(text.to_owned())),
-            // Images and the like, which no layout reads.
+            // An image beside the text.
+            (Err(_), ConvertedType::NONE) if is_image(bytes) => {
+                budget.take_text(bytes.len() as u64 / 3)?;
+                Ok(Value::String(data_uri(bytes)))
+            }
+            // What no layout reads.
             (Err(_), ConvertedType::NONE) => Ok(Value::Null),
             (Err(_), _) => Err("the text is not UTF-8".to_owned()),
         }

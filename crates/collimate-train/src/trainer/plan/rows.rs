@@ -127,6 +127,7 @@ fn with_lengths(recipe: &Recipe, index: usize, prompt: usize, responses: &[usize
         line: index + 1,
         prompt_ids: vec![0; kept_prompt],
         num_prompt_cut: prompt - kept_prompt,
+        images: Vec::new(),
         responses: responses.iter().map(response).collect(),
     }
 }

@@ -1,9 +1,10 @@
 //! One turn of a conversation, with everything that a chat template may read of it.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::part::{check_image, is_image};
+use crate::problem::MessageProblem;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,7 +46,7 @@ impl Message {
 }
 
 /// Whether an assistant's turn with this text and these fields says nothing.
-pub(crate) fn is_blank(content: &str, fields: &Map<String, Value>) -> bool {
+pub fn is_blank(content: &str, fields: &Map<String, Value>) -> bool {
     content.trim().is_empty() && !SPEAKING_FIELDS.iter().any(|name| fields.get(*name).is_some_and(is_something))
 }
 
@@ -90,13 +91,12 @@ impl TryFrom<Map<String, Value>> for Message {
 }
 
 /// Fields in which an assistant says something without text. A response of this project's layout may have them too.
-pub(crate) const SPEAKING_FIELDS: [&str; 5] =
-    ["tool_calls", "function_call", "reasoning_content", "reasoning", "thinking"];
+pub const SPEAKING_FIELDS: [&str; 5] = ["tool_calls", "function_call", "reasoning_content", "reasoning", "thinking"];
 
 /// Fields that would be left out of the tokens, or of the loss, in silence.
 const REFUSED: &[(&str, &str)] = &[
-    ("image", ONLY_TEXT),
-    ("images", ONLY_TEXT),
+    ("image", IN_PARTS),
+    ("images", IN_PARTS),
     ("video", ONLY_TEXT),
     ("videos", ONLY_TEXT),
     ("audio", ONLY_TEXT),
@@ -105,10 +105,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("train", NO_WEIGHTS),
     ("loss", NO_WEIGHTS),
 ];
-const ONLY_TEXT: &str = "only text is read";
+const ONLY_TEXT: &str = "only text and images are read";
+const IN_PARTS: &str = "images are parts of a content, or a list beside the conversation";
 const NO_WEIGHTS: &str = "turns have no weights";
 
-/// The texts of a content's parts. Any other part is refused by its type.
+/// The texts of a content's parts. A part that is neither text nor an image is refused by its type.
 fn text_of_parts(parts: &[Value]) -> Result<String, MessageProblem> {
     let mut all = String::new();
     for (i, part) in parts.iter().enumerate() {
@@ -116,8 +117,13 @@ fn text_of_parts(parts: &[Value]) -> Result<String, MessageProblem> {
         let Value::Object(part) = part else {
             return Err(MessageProblem::new(&format!("content[{i}]"), "an object", Some(part)));
         };
+        if is_image(part) {
+            check_image(part, &field)?;
+            continue;
+        }
         if part.get("type").and_then(Value::as_str) != Some("text") {
-            return Err(MessageProblem::new(&field("type"), "\"text\", since only text is read", part.get("type")));
+            let expected = "\"text\" or \"image\", since only these are read";
+            return Err(MessageProblem::new(&field("type"), expected, part.get("type")));
         }
         let Some(text) = part.get("text").and_then(Value::as_str) else {
             return Err(MessageProblem::new(&field("text"), "a string", part.get("text")));
@@ -132,39 +138,13 @@ fn text_of_parts(parts: &[Value]) -> Result<String, MessageProblem> {
 }
 
 /// Whether a value asks for something: it is not null, empty or false.
-pub(crate) fn is_something(value: &Value) -> bool {
+pub fn is_something(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
         Value::Bool(true) | Value::Number(_) => true,
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
-    }
-}
-
-/// What is wrong with a turn.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MessageProblem {
-    /// The field, such as `content[1].type`.
-    pub field: String,
-    /// What was expected.
-    pub expected: String,
-    /// What was found.
-    pub found: Option<Value>,
-}
-
-impl MessageProblem {
-    fn new(field: &str, expected: &str, found: Option<&Value>) -> Self {
-        Self { field: field.to_owned(), expected: expected.to_owned(), found: found.cloned() }
-    }
-}
-
-impl fmt::Display for MessageProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.found {
-            None => write!(f, "missing field `{}`: expected {}", self.field, self.expected),
-            Some(_) => write!(f, "field `{}`: expected {}", self.field, self.expected),
-        }
     }
 }
 
@@ -195,13 +175,13 @@ mod tests {
     #[case(json!({"role": "user"}), "missing field `content`: expected a string")]
     #[case(json!({"role": "assistant", "content": null, "tool_calls": []}), "field `content`: expected a string")]
     #[case(json!({"content": "a"}), "missing field `role`: expected a string")]
-    #[case(json!({"role": "user", "content": [{"type": "image"}]}), "field `content[0].type`: expected \"text\", since only text is read")]
+    #[case(json!({"role": "user", "content": [{"type": "audio"}]}), "field `content[0].type`: expected \"text\" or \"image\", since only these are read")]
     #[case(json!({"role": "user", "content": [{"type": "text"}]}), "missing field `content[0].text`: expected a string")]
     #[case(
         json!({"role": "user", "content": [{"type": "text", "text": "a", "image": "b.png"}]}),
         "field `content[0].image`: expected nothing beside \"type\" and \"text\""
     )]
-    #[case(json!({"role": "user", "content": "a", "images": ["b.png"]}), "field `images`: expected nothing, since only text is read")]
+    #[case(json!({"role": "user", "content": "a", "images": ["b.png"]}), "field `images`: expected nothing, since images are parts of a content, or a list beside the conversation")]
     #[case(json!({"role": "user", "content": "a", "weight": 0}), "field `weight`: expected nothing, since turns have no weights")]
     fn what_cannot_be_read_is_refused_by_name(#[case] json: Value, #[case] problem: &str) {
         assert_eq!(read(json).unwrap_err(), problem);
