@@ -7,7 +7,7 @@ use collimate_hf::{AdapterError, HfError, HostTensor, LinearSpec, ModelConfig};
 use collimate_weights::{WeightFiles, pickle_in};
 
 use crate::adapter::{Adapter, WEIGHTS_FILE};
-use crate::by_name::has_name;
+use crate::by_name::{has_name, router_here};
 use crate::config::{LoraConfig, LoraTargets, adaptable_modules, all_tensors, embedding_module, module_of};
 use crate::names::{AdapterPart, PREFIX};
 use crate::stacked::{self, StackedTensor};
@@ -144,6 +144,8 @@ impl Keys {
             let Some((rest, part)) = AdapterPart::parse(key) else { return unknown(None) };
             let here = model.wrapper.map(|wrapper| wrapper.name_here(rest));
             let rest = here.as_deref().unwrap_or(rest);
+            let router = router_here(model, rest);
+            let rest = router.as_deref().unwrap_or(rest);
             if part != AdapterPart::Copy {
                 let is_embedding = matches!(part, AdapterPart::EmbeddingA | AdapterPart::EmbeddingB);
                 if !known.contains(rest) || is_embedding != (rest == embedding_module(model)) {
