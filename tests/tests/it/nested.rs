@@ -148,5 +148,9 @@ fn prompts_with_images_are_refused() {
     let output = folder.arg("scores.jsonl");
     let outcome = collimate(&["score", "--model", &folder.arg("nested"), "--data", &data, "--output", &output]);
     assert_eq!(outcome.code, 2, "{}", outcome.err);
-    assert!(outcome.err.contains("rows.jsonl:1") && outcome.err.contains("only text is read"), "{}", outcome.err);
+    assert!(
+        outcome.err.contains("rows.jsonl:1") && outcome.err.contains("the model computes no images"),
+        "{}",
+        outcome.err
+    );
 }

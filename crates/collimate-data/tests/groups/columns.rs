@@ -85,7 +85,7 @@ fn plain_rows() -> Vec<Value> {
 
 #[rstest]
 #[case("functions", json!([{"name": "f"}]))]
-#[case("images", json!(["a.png"]))]
+#[case("videos", json!(["a.mp4"]))]
 #[case("history", json!([["a", "b"]]))]
 #[case("margin", json!(0.5))]
 #[case("weight", json!(0.25))]
@@ -148,14 +148,30 @@ fn inputs_of_a_template_need_a_conversation(#[case] more: Value, #[case] problem
     assert!(error(&row).contains(problem), "{}", error(&row));
 }
 
+/// TRL's rows: the images of the conversation in a list beside it.
+#[test]
+fn images_beside_a_conversation_fill_its_parts_and_are_found_beside_the_file() {
+    let mut row = conversation();
+    row["prompt"] = json!([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}]);
+    row["images"] = json!([{"bytes": null, "path": "b.png"}]);
+    let reader = std::io::Cursor::new(row.to_string().into_bytes());
+    let mut groups = DataSource::from_reader(reader, "folder/rows.jsonl", &LoadOptions::default()).unwrap();
+    let group = groups.next().unwrap().unwrap();
+    let Prompt::Messages(messages) = &group.prompt else { panic!("messages") };
+    assert_eq!(messages[0].fields["content"][1], json!({"type": "image", "image": "folder/b.png"}));
+    assert_eq!(messages[0].content, "a");
+}
+
 #[rstest]
-#[case("prompt", json!([{"role": "user", "content": [{"type": "image", "image": "a.png"}]}]),
-       "field \"prompt[0].content[0].type\": expected \"text\", since only text is read, found \"image\"")]
+#[case("prompt", json!([{"role": "user", "content": [{"type": "audio", "audio": "a.wav"}]}]),
+       "field \"prompt[0].content[0].type\": expected \"text\" or \"image\", since only these are read, found \"audio\"")]
 #[case("chosen", json!([{"role": "assistant", "content": "b", "images": ["a.png"]}]),
-       "field \"chosen[0].images\": expected nothing, since only text is read, found a list of 1")]
+       "field \"chosen[0].images\": expected nothing, since images are parts of a content, or a list beside the conversation, found a list of 1")]
+#[case("images", json!(["a.png", "https://b/c.png"]),
+       "field \"images[1]\": expected a path or a data URI, since no address is fetched, found \"https://b/c.png\"")]
 #[case("chat_template_kwargs", json!({"add_generation_prompt": true}),
        "field \"chat_template_kwargs.add_generation_prompt\": expected a variable of the chat template, not an argument of its function")]
-fn what_a_text_model_is_not_given_is_refused(#[case] field: &str, #[case] value: Value, #[case] problem: &str) {
+fn what_a_template_is_not_given_is_refused(#[case] field: &str, #[case] value: Value, #[case] problem: &str) {
     let mut row = conversation();
     row[field] = value;
     assert!(error(&row).contains(problem), "{}", error(&row));
