@@ -44,10 +44,10 @@ pub static FAMILIES: &[&Family] = &[
     &granite::FAMILY,
     &glm4_moe::FAMILY,
     &gpt_oss::FAMILY,
-    &qwen3_5_text::FAMILY,
-    &qwen3_5_moe_text::FAMILY,
     &llamagen::FAMILY,
     &var::FAMILY,
+    &qwen3_5_text::FAMILY,
+    &qwen3_5_moe_text::FAMILY,
 ];
 
 impl Family {
