@@ -57,8 +57,6 @@ macro_rules! layouts {
 }
 
 layouts! {
-    /// Pictures as tokens: `condition` and `tokens`, or `responses[].tokens` with `.reward`.
-    Pictures => pictures::SPEC,
     /// This project's layout: `prompt`, `responses[].content`, `.reward`, and further numbers in `.scores`.
     Collimate => collimate::SPEC,
     /// A list of texts and a list of numbers: `completions` (or `responses`, …) with `rewards` or `scores`.
@@ -102,6 +100,8 @@ layouts! {
     Rated => rated::SPEC,
     /// TRL's demonstrations: `prompt`, `completion`.
     PromptCompletion => kto::PROMPT_COMPLETION,
+    /// Pictures as tokens: `condition` and `tokens`, or `responses[].tokens` with `.reward`.
+    Pictures => pictures::SPEC,
 }
 
 /// Whether high or low numbers are better in a file.

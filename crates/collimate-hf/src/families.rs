@@ -45,10 +45,10 @@ pub static FAMILIES: &[&Family] = &[
     &granite::FAMILY,
     &glm4_moe::FAMILY,
     &gpt_oss::FAMILY,
-    &qwen3_5_text::FAMILY,
-    &qwen3_5_moe_text::FAMILY,
     &llamagen::FAMILY,
     &var::FAMILY,
+    &qwen3_5_text::FAMILY,
+    &qwen3_5_moe_text::FAMILY,
     &qwen2_vl_text::FAMILY,
     &qwen2_vl_text::SECOND,
 ];

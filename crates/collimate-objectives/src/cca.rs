@@ -101,22 +101,21 @@ impl Objective for Cca {
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
         let (implicit_rewards, lambda) = (groups.log_ratios() * self.beta.get(), self.lambda.get());
-        let is_positive = groups.rewards().greater_elem(0.0);
-        let positive = -log_sigmoid(implicit_rewards.clone());
-        let negative = -log_sigmoid(-implicit_rewards.clone()) * lambda;
-        let terms = negative.mask_where(is_positive.clone(), positive);
-        let loss = match self.form {
-            Form::Code => groups.sum(terms) / lambda.max(1.0),
-            Form::Formula => {
-                // A response that has no negative pair has two equal terms, of which one counts.
-                let all_positive = groups.worst(groups.rewards()).greater_elem(0.0);
-                let sum = groups.sum(terms);
-                sum.clone().mask_where(all_positive, sum / 2.0)
-            }
+        let rewards = groups.rewards();
+        // Ones and zeros rather than a mask on the terms, whose backward pass burn computes in float32.
+        let is_positive = rewards.zeros_like().mask_fill(rewards.clone().greater_elem(0.0), 1.0);
+        let is_negative = rewards.ones_like() - is_positive.clone();
+        let positive = is_positive * -log_sigmoid(implicit_rewards.clone());
+        let negative = is_negative * -log_sigmoid(-implicit_rewards.clone());
+        let sum = groups.sum(positive + negative * lambda);
+        let factor = match self.form {
+            Form::Code => sum.ones_like() / lambda.max(1.0),
+            // A response that has no negative pair has two equal terms, of which one counts.
+            Form::Formula => sum.ones_like().mask_fill(groups.worst(rewards).greater_elem(0.0), 0.5),
         };
         // One response to a condition is a pair; the mean over several keeps the scale.
         let pairs = groups.num_present() / 2.0;
-        ObjectiveOutput { loss: loss / pairs, implicit_rewards }
+        ObjectiveOutput { loss: sum * factor / pairs, implicit_rewards }
     }
 }
 

@@ -167,7 +167,8 @@ mod tests {
         assert_eq!((found.prompt_ids, found.responses[0].ids.clone()), (vec![16 + 2], vec![3, 15, 0, 1]));
         assert_eq!(tokenizer.answer(&[3, 15, 0, 1]).expect("text"), "3 15 0 1");
         assert_eq!(tokenizer.decode(&[18], false).expect("text"), "class 2");
-        assert!(!tokenizer.turn_ends().is_reached(&[3, 15]));
+        let tokenizer = tokenizer.with_chat_defaults(collimate_chat::ChatDefaults::default());
+        assert_eq!(tokenizer.turn_ends().ids(), [0_u32; 0]);
         assert_eq!(tokenizer.pictures().map(PictureTokens::null_condition), Some(19));
     }
 

@@ -17,6 +17,7 @@ pub(crate) mod plan;
 pub(crate) mod quickstart_assets;
 pub(crate) mod quickstart_task;
 pub(crate) mod quickstart_verifier;
+mod quickstart_visual;
 pub(crate) mod ranks;
 pub(crate) mod recipe_keys;
 pub(crate) mod recipe_options;

@@ -25,6 +25,7 @@ mod merging;
 mod moved;
 mod nested;
 mod packed;
+mod pictures;
 mod plan;
 mod process;
 mod published;

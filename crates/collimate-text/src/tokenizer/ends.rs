@@ -163,7 +163,9 @@ impl TextTokenizer {
             None => {}
         }
         let mut known: HashSet<u32> = ends.ids.iter().copied().collect();
-        ends.ids.extend(std::iter::once(self.eos).chain(listed.iter().copied()).filter(|id| known.insert(*id)));
+        // Nothing ends a picture but its length.
+        let eos = self.pictures.is_none().then_some(self.eos);
+        ends.ids.extend(eos.into_iter().chain(listed.iter().copied()).filter(|id| known.insert(*id)));
         ends.listed = listed;
         self
     }

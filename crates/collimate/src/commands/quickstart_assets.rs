@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use collimate_pictures::assets as pictures;
 use collimate_quickstart::assets::{BaseOptions, make_base};
 
 use crate::error::CliError;
@@ -26,6 +27,9 @@ pub(crate) struct Args {
     /// Peak learning rate
     #[arg(long, default_value_t = BaseOptions::default().learning_rate)]
     learning_rate: f64,
+    /// Make the generator of pictures instead
+    #[arg(long)]
+    visual: bool,
     /// Share of the solutions with a slip
     #[arg(long, default_value_t = BaseOptions::default().mistakes)]
     mistakes: f64,
@@ -36,6 +40,14 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self, io: &mut Io<'_>) -> Result<(), CliError> {
+        if self.visual {
+            let options = pictures::BaseOptions { seed: self.seed, ..pictures::BaseOptions::default() };
+            {
+                let mut observer = io.observer(false);
+                pictures::make_base(&self.output, &options, &mut *observer)?;
+            }
+            return io.line(format_args!("{}", self.output.display()));
+        }
         let options = BaseOptions {
             seed: self.seed,
             steps: self.steps,

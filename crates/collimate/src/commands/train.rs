@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use collimate_files::check_plain;
 use collimate_objective::{ObjectiveError, registry};
-use collimate_quickstart::pipeline::{self, Quickstart, QuickstartSize};
+use collimate_quickstart::pipeline::{self, QuickstartSize};
 use collimate_recipe::{Origin, RecipeError, VERB};
 use collimate_train::{LoadedRecipe, RunControl, TrainError, load_recipe_with, train_among};
 
+use super::quickstart_visual::{Quickstart, Task};
 use super::ranks::{Ranks, only_alone};
 use super::trl_options::{TrlOptions, key_value};
 use crate::error::CliError;
@@ -57,6 +58,12 @@ pub(crate) struct Args {
     /// Show no progress
     #[arg(long)]
     quiet: bool,
+    /// The task of the quickstart
+    #[arg(long, value_enum, value_name = "TASK", default_value_t = Task::Problems)]
+    quickstart: Task,
+    /// Number of pictures in the quickstart of pictures
+    #[arg(long, value_name = "N", default_value_t = 1600)]
+    quickstart_pictures: usize,
     /// Number of problems in the quickstart
     #[arg(long, value_name = "N", default_value_t = QuickstartSize::default().num_problems)]
     quickstart_problems: usize,
@@ -209,6 +216,11 @@ impl Args {
     }
 
     fn quickstart(&self, io: &mut Io<'_>) -> Result<(), CliError> {
+        if self.quickstart == Task::Visual {
+            let (settings, has_output) = (self.overrides(), self.output().is_some());
+            let num_pictures = self.quickstart_pictures;
+            return Quickstart { settings, num_pictures, has_output, quiet: self.quiet }.run(io);
+        }
         let mut recipe = pipeline::recipe(&self.overrides())?;
         if self.output().is_none() {
             recipe.output_dir = pipeline::free_folder(&recipe.objective.name);
@@ -219,7 +231,7 @@ impl Args {
             let signals = io.signals.clone();
             let mut observer = io.observer(self.quiet);
             let size = QuickstartSize { num_problems: self.quickstart_problems, ..QuickstartSize::default() };
-            let mut quickstart = Quickstart::sample(recipe, size, &mut *observer)?;
+            let mut quickstart = pipeline::Quickstart::sample(recipe, size, &mut *observer)?;
             let trained = signals.after_the_step(|stop| quickstart.train(&mut *observer, stop))?;
             quickstart.finish(&trained, &mut *observer)?
         };

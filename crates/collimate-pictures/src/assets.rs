@@ -1,0 +1,161 @@
+//! The generator in the repository, and how it is made: supervised training on random shapes, with the class left out of a
+//! tenth of the rows.
+
+use std::fs;
+use std::path::Path;
+
+use collimate_data::RowWriter;
+use collimate_files::{ShardSize, WriteError, remove_leftovers, write_atomically};
+use collimate_hf::{HostTensor, ModelConfig, StorageDtype, write_model};
+use collimate_train::{Observer, RunControl, TrainError, load_recipe, train};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+use crate::codebook::{ENTRIES, FILE, PatchCodebook, TOKENS};
+use crate::shapes::{CLASSES, Shape};
+
+/// The generator's files in the repository.
+const FILES: &[(&str, &[u8])] = &[
+    ("config.json", include_bytes!("../assets/base/config.json")),
+    ("model.safetensors", include_bytes!("../assets/base/model.safetensors")),
+    (FILE, include_bytes!("../assets/base/vq.safetensors")),
+];
+
+/// Options for making the generator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BaseOptions {
+    /// Seed of weights and pictures.
+    pub seed: u64,
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Pictures in a step.
+    pub batch_size: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+}
+
+impl Default for BaseOptions {
+    /// The options of the committed weights.
+    fn default() -> Self {
+        Self { seed: 1, steps: 300, batch_size: 64, learning_rate: 3e-3 }
+    }
+}
+
+/// Share of the rows without their class.
+const WITHOUT_CLASS: f64 = 0.1;
+/// Pictures per class that the codebook is learned from.
+const CODEBOOK_PICTURES: u64 = 40;
+
+/// Writes the committed generator to a folder.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn write_base(dir: &Path) -> Result<(), TrainError> {
+    fs::create_dir_all(dir).map_err(WriteError::at(dir))?;
+    remove_leftovers(dir)?;
+    for (name, bytes) in FILES {
+        write_atomically(&dir.join(name), bytes)?;
+    }
+    Ok(())
+}
+
+/// Makes a generator from scratch in `output`: codebook, random weights, supervised training.
+///
+/// # Errors
+/// A folder cannot be written, or training fails.
+pub fn make_base(output: &Path, options: &BaseOptions, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    let start = output.join("start");
+    let codebook = PatchCodebook::learn(options.seed, CODEBOOK_PICTURES);
+    codebook.write(&start)?;
+    let config = base_config(&start)?;
+    write_model(&start, &config, random_weights(&config, options.seed), StorageDtype::F32, ShardSize::default())?;
+    let data = output.join("pictures.jsonl");
+    let rows = Rows { seed: options.seed, count: options.steps * options.batch_size, without_class: WITHOUT_CLASS };
+    rows.write(&codebook, &data)?;
+    let run = output.join("run");
+    let settings = [
+        ("model_name_or_path", start.display().to_string()),
+        ("data", data.display().to_string()),
+        ("output_dir", run.display().to_string()),
+        ("objective", "sft".to_owned()),
+        ("learning_rate", options.learning_rate.to_string()),
+        ("per_device_train_batch_size", options.batch_size.to_string()),
+        ("warmup_ratio", "0.05".to_owned()),
+        ("weight_decay", "0.01".to_owned()),
+        ("seed", options.seed.to_string()),
+        ("torch_dtype", "bfloat16".to_owned()),
+        ("sample_prompts", "0".to_owned()),
+    ];
+    let settings: Vec<(String, String)> = settings.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+    let recipe = load_recipe(None, &settings)?;
+    train(&recipe, observer, &RunControl::default())?;
+    for (name, _) in FILES {
+        let (from, to) = (run.join(name), output.join(name));
+        let bytes = fs::read(&from).map_err(|source| TrainError::io(&from, source))?;
+        write_atomically(&to, &bytes)?;
+    }
+    Ok(())
+}
+
+/// Rows of random shapes, the classes in turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) seed: u64,
+    pub(crate) count: usize,
+    /// Share of the rows whose condition is the null class.
+    pub(crate) without_class: f64,
+}
+
+impl Rows {
+    /// Writes them as `{"condition", "tokens"}`.
+    pub(crate) fn write(&self, codebook: &PatchCodebook, path: &Path) -> Result<(), TrainError> {
+        let mut rows = RowWriter::create_plain(path)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0x5eed);
+        for number in 0..self.count {
+            let class = number % CLASSES;
+            let tokens = codebook.encode(&Shape::random(class, self.seed, number as u64).draw());
+            let condition = if rng.random::<f64>() < self.without_class { CLASSES } else { class };
+            rows.push(&json!({ "condition": condition, "tokens": tokens }))?;
+        }
+        Ok(rows.commit()?)
+    }
+}
+
+/// A LlamaGen of three blocks and 0.17 million parameters.
+fn base_config(dir: &Path) -> Result<ModelConfig, TrainError> {
+    let config = json!({
+        "model_type": "llamagen",
+        "gpt_type": "c2i",
+        "dim": 64,
+        "n_layer": 3,
+        "n_head": 4,
+        "multiple_of": 32,
+        "rope_base": 10000,
+        "norm_eps": 1e-5,
+        "num_classes": CLASSES,
+        "vocab_size": ENTRIES,
+        "cls_token_num": 1,
+        "block_size": TOKENS * TOKENS,
+        "initializer_range": 0.04,
+    });
+    Ok(ModelConfig::from_json(&dir.join("config.json"), config)?)
+}
+
+/// Normal weights with the configuration's `initializer_range`; norms are 1.
+fn random_weights(config: &ModelConfig, seed: u64) -> Vec<(String, HostTensor)> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = || {
+        // The Box-Muller transform of two uniform draws.
+        let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
+        (config.initializer_range * (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
+    };
+    let tensors = config.tensors().into_iter().map(|spec| {
+        let data = match spec.shape.len() {
+            1 => vec![1.0; spec.num_elements()],
+            _ => (0..spec.num_elements()).map(|_| draw()).collect(),
+        };
+        (spec.name, HostTensor { shape: spec.shape, data })
+    });
+    tensors.collect()
+}
