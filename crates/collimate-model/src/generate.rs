@@ -44,8 +44,8 @@ impl<B: FusedOps> CausalLm<B> {
     /// finished chunk.
     ///
     /// # Errors
-    /// An image that cannot be loaded, a token outside the vocabulary, a sequence longer than rotary frequencies are defined for, or logits that are not
-    /// finite.
+    /// An image that cannot be loaded, a token outside the vocabulary, a sequence longer than rotary frequencies are defined for,
+    /// or logits that are not finite.
     pub fn generate(
         &self,
         prompts: &[EncodedPrompt],
@@ -83,9 +83,10 @@ impl<B: FusedOps> CausalLm<B> {
         let begun = Instant::now();
         let num_samples = chunk.samples.len();
         // Under guidance, a row of the null prompt for each row, after all of them.
-        let null = options.guidance.map(|Guidance { null_prompt, .. }| vec![vec![null_prompt]; prompts.len()]);
+        let null = |Guidance { null_prompt, .. }| vec![EncodedPrompt::from(vec![null_prompt]); prompts.len()];
+        let null = options.guidance.map(null);
         let (num_prompts, copies) = (prompts.len(), if null.is_some() { 2 } else { 1 });
-        let prompts: Vec<Vec<u32>> = prompts.iter().cloned().chain(null.into_iter().flatten()).collect();
+        let prompts: Vec<EncodedPrompt> = prompts.iter().cloned().chain(null.into_iter().flatten()).collect();
         let with_guidance = |logits: Tensor<B, 2>| match options.guidance {
             Some(guidance) => guidance.apply(floats(logits)),
             None => floats(logits),

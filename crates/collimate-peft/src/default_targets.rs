@@ -13,7 +13,7 @@ use crate::matching::ModulePattern;
 pub fn all_linear(model: &ModelConfig) -> LoraTargets {
     let Some(vision) = &model.vision else { return LoraTargets::AllLinear };
     let is_text = |linear: &LinearSpec| !vision.is_inside(&linear.module);
-    let layers = linear_modules(model).into_iter().filter(|linear| linear.is_adaptable && is_text(linear));
+    let layers = linear_modules(model).into_iter().filter(is_text);
     let leaves: BTreeSet<String> =
         layers.filter_map(|linear| Some(linear.module.rsplit_once('.')?.1.to_owned())).collect();
     let leaves: Vec<String> = leaves.into_iter().collect();

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use collimate_data::RowWriter;
 use collimate_files::{ShardSize, WriteError, remove_leftovers, write_atomically};
-use collimate_hf::{HostTensor, ModelConfig, StorageDtype, write_model};
+use collimate_hf::{HostTensor, ModelConfig};
 use collimate_train::{Observer, RunControl, TrainError, load_recipe, train};
+use collimate_weights::{StorageDtype, write_model};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;

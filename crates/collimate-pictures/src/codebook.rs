@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use collimate_files::WriteError;
-use collimate_hf::{HfError, HostTensor, StorageDtype, WeightFiles, write_safetensors};
+use collimate_hf::{HfError, HostTensor};
+use collimate_weights::{StorageDtype, WeightFiles, write_safetensors};
 
 use crate::shapes::{CLASSES, Picture, SIDE, Shape};
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use collimate_files::{FolderLock, write_atomically};
 use collimate_model::{GenerateOptions, Guidance};
 use collimate_recipe::Recipe;
+use collimate_text::EncodedPrompt;
 use collimate_train::{
     Observer, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, check_folder, load_recipe,
     open_session, train_in, write_documents,
@@ -172,7 +173,8 @@ impl Studio<'_> {
             guidance: guidance.map(|scale| Guidance { scale, null_prompt: FIRST_CONDITION + CLASSES as u32 }),
             ..GenerateOptions::default()
         };
-        let prompts: Vec<Vec<u32>> = (0..CLASSES as u32).map(|class| vec![FIRST_CONDITION + class]).collect();
+        let prompts = (0..CLASSES as u32).map(|class| EncodedPrompt::from(vec![FIRST_CONDITION + class]));
+        let prompts: Vec<EncodedPrompt> = prompts.collect();
         observer.stage(&format!("drawing {what}"), Some(CLASSES as u64));
         let drawn = session.generate(&prompts, &options, &mut |_| {})?;
         observer.finish();

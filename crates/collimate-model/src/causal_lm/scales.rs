@@ -4,7 +4,7 @@ use collimate_backend::{FusedOps, plain};
 use collimate_hf::Scales;
 use collimate_sampling::{GenerateOptions, Sampler, draw_key};
 use collimate_scales::{Codebook, Pictures, Sizes, Transformer};
-use collimate_text::GroupBatch;
+use collimate_text::{EncodedPrompt, GroupBatch};
 
 use super::CausalLm;
 use super::passes::TokenLogps;
@@ -64,18 +64,18 @@ impl<B: FusedOps> CausalLm<B> {
     pub(crate) fn generate_pictures(
         &self,
         transformer: &Transformer,
-        prompts: &[Vec<u32>],
+        prompts: &[EncodedPrompt],
         options: &GenerateOptions,
     ) -> Result<Vec<Vec<Vec<u32>>>, ModelError> {
         let (names, vocab_size) = (self.names(), self.config.vocab_size as u32);
-        let condition_of = |prompt: &Vec<u32>| match prompt.as_slice() {
+        let condition_of = |prompt: &EncodedPrompt| match prompt.ids.as_slice() {
             &[token] if token >= vocab_size => Ok(token - vocab_size),
             _ => {
                 Err(ModelError::NoPicture { prompt: prompt.len(), tokens: 0, expected: transformer.sizes.num_tokens() })
             }
         };
         let sampler = Sampler::new(options);
-        let draw = |(number, prompt): (usize, &Vec<u32>)| {
+        let draw = |(number, prompt): (usize, &EncodedPrompt)| {
             let condition = condition_of(prompt)?;
             let logits = |condition: u32, tokens: &[u32]| {
                 let picture = Pictures { conditions: vec![condition], tokens: tokens.to_vec() };

@@ -18,6 +18,7 @@ impl TextTokenizer {
         let problem = |problem| TextError::File { path: dir.join("config.json"), problem };
         let tokenizer = guard::parse(pictures.tokenizer_json().to_string().as_bytes()).map_err(problem)?;
         Ok(Self {
+            images: None,
             words: None,
             bytes: OnceLock::new(),
             tokenizer: Arc::new(tokenizer),
