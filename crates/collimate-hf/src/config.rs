@@ -1,5 +1,6 @@
 //! A decoder's configuration, in the fields that the engine computes with. The engine never asks for the family's name.
 
+mod attention_bias;
 mod experts;
 mod family;
 mod linear;
@@ -10,6 +11,7 @@ use std::collections::BTreeSet;
 use collimate_quantized::QuantizationConfig;
 use serde_json::Value;
 
+pub use self::attention_bias::AttentionBias;
 pub use self::experts::{ExpertGroups, Experts, RouterScores, SharedExpert};
 pub(crate) use self::family::{BiasRule, Defaults, HalfNames, JointNames, TensorNames};
 pub use self::family::{Family, GgufFamily, GgufRefusal, GgufValue, Stacking};
@@ -28,26 +30,6 @@ pub enum Activation {
     GeluTanh,
     /// GELU by the error function: `gelu`.
     Gelu,
-}
-
-/// Which projections of the attention have a bias.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct AttentionBias {
-    /// Queries.
-    pub q: bool,
-    /// Keys.
-    pub k: bool,
-    /// Values.
-    pub v: bool,
-    /// Output.
-    pub o: bool,
-}
-
-impl AttentionBias {
-    /// No projection has one.
-    pub const NONE: Self = Self { q: false, k: false, v: false, o: false };
-    /// Every projection has one.
-    pub const ALL: Self = Self { q: true, k: true, v: true, o: true };
 }
 
 /// Where the norms of attention and feed-forward layers are.

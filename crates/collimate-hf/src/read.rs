@@ -83,8 +83,7 @@ fn checked(top: Fields<'_>) -> Result<ModelConfig, HfError> {
 
 /// Reads the fields that all families have; what only some have is switched off.
 fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Result<ModelConfig, HfError> {
-    let &TextFields { fields, wrapper } = text;
-    let defaults = &family.defaults;
+    let (&TextFields { fields, wrapper }, defaults) = (text, &family.defaults);
     let num_hidden_layers = limits::num_layers(fields, defaults.num_hidden_layers)?;
     let (max_position_embeddings, heads) = (positions(fields, defaults)?, heads(fields, defaults)?);
     let rotation = rotation(family, fields, max_position_embeddings, heads.width)?;

@@ -21,7 +21,7 @@ use crate::engine::{Engine, PackInputs};
 use crate::error::ModelError;
 use crate::host::{floats, upload};
 use crate::parameter_index::{ParameterIndex, ParameterInfo, Trainable};
-use crate::rope::Ropes;
+use collimate_rope::Ropes;
 
 /// The device a model is on and the dtype it computes in.
 #[derive(Debug, Clone)]

@@ -52,7 +52,6 @@ mod memory;
 mod parameter_index;
 #[cfg(test)]
 mod plain_decoder_tests;
-mod rope;
 mod router_load;
 mod routing;
 mod segments;

@@ -12,6 +12,9 @@ use crate::stacked::Stack;
 /// Names of output layers and embeddings.
 const OUTER: [&str; 4] = ["lm_head", "embed_tokens", "output", "tok_embeddings"];
 
+/// What matches nothing where all targets are taken away again.
+const LEFT_OF_TARGETS: &str = "what exclude_modules, layers_to_transform and modules_to_save leave of it";
+
 /// The modules that an adapter changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoraTargets {
@@ -221,10 +224,7 @@ impl LoraConfig {
             return nothing("layers_to_transform", &layer.to_string());
         }
         if targeted.is_empty() {
-            return nothing(
-                "target_modules",
-                "what exclude_modules, layers_to_transform and modules_to_save leave of it",
-            );
+            return nothing("target_modules", LEFT_OF_TARGETS);
         }
         let ranks = self.rank_pattern.0.iter().map(|(pattern, _)| ("rank_pattern", pattern));
         let alphas = self.alpha_pattern.0.iter().map(|(pattern, _)| ("alpha_pattern", pattern));

@@ -6,11 +6,10 @@
 
 use collimate_data::{ChatInputs, Prompt};
 
-use crate::placed_image::axes_of_prompt;
 use crate::tokenize::images::{expanded, images_of};
 use crate::tokenizer::{Before, Keep, LeftOut, StartIds};
 use crate::unusable::MEMORY_REMEDY;
-use crate::{PlacedImage, TextError, TextTokenizer, UnusableReason};
+use crate::{EncodedPrompt, TextError, TextTokenizer, UnusableReason};
 
 /// Texts whose end is certain to be the end of a token, tried in this order where the prompt's end is not.
 const BOUNDARIES: [&str; 5] = ["\n", ":", "0", "a", "\u{1}"];
@@ -19,38 +18,6 @@ const BOUNDARIES: [&str; 5] = ["\n", ":", "0", "a", "\u{1}"];
 const LONG_CONTEXT: usize = 512;
 /// Tokens at the end of a prompt that must be the same when only its last words are encoded.
 const SAME_TOKENS: usize = 32;
-
-/// A prompt as token ids, with its images.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct EncodedPrompt {
-    /// Token ids, \[P\].
-    pub ids: Vec<u32>,
-    /// The images of the prompt, in order.
-    pub images: Vec<PlacedImage>,
-}
-
-impl EncodedPrompt {
-    /// Tokens, P.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-
-    /// The position at which what follows goes on.
-    pub fn next_position(&self) -> u32 {
-        axes_of_prompt(self.ids.len(), &self.images).1
-    }
-}
-
-impl From<Vec<u32>> for EncodedPrompt {
-    fn from(ids: Vec<u32>) -> Self {
-        Self { ids, images: Vec::new() }
-    }
-}
 
 /// A prompt as training encodes it: what comes before a response. `chat` is for the chat template.
 ///

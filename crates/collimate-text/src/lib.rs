@@ -25,6 +25,7 @@
 mod batch;
 mod changes;
 mod continuation;
+mod encoded_prompt;
 mod error;
 mod group;
 mod model_files;
@@ -39,7 +40,8 @@ mod unusable;
 
 pub use batch::{BatchImage, GroupBatch, ImageRows, ResponseSpan};
 pub use changes::TokenizerChanges;
-pub use continuation::{EncodedPrompt, encode_prompt};
+pub use continuation::encode_prompt;
+pub use encoded_prompt::EncodedPrompt;
 pub use error::TextError;
 pub use group::{GroupLengths, TokenizedGroup, TokenizedResponse};
 pub use pictures::{PictureTokens, has_tokenizer};

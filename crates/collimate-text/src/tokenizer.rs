@@ -86,14 +86,20 @@ pub struct ListedToken<'a> {
     pub takes_space_after: bool,
 }
 
+/// What is said of a dropout in a tokenizer's file.
+fn not_applied(path: &Path, dropout: f32) -> String {
+    let path = path.display();
+    format!("{path}: field \"model.dropout\": {dropout} is not applied, so that a text always has the same tokens")
+}
+
 impl TextTokenizer {
     /// Reads the tokenizer, its special tokens and its chat template from a model's folder.
     ///
     /// Tokens are those of `tokenizer.json` with what `tokenizer_config.json` (`added_tokens_decoder`, names as
     /// `pad_token`, `extra_special_tokens`), `special_tokens_map.json` and `added_tokens.json` add, with the precedence of
     /// transformers 5. EOS, BOS and padding have their names there, or else their ids in `generation_config.json` or
-    /// `config.json`. A model of pictures needs no file: its tokens are numbers. Truncation and padding stored in `tokenizer.json` are ignored, and so are `add_bos_token` and
-    /// `add_eos_token`, as in transformers 5. BPE dropout is turned off: a text always has the same tokens.
+    /// `config.json`. A model of pictures needs no file: its tokens are numbers. Truncation and padding stored in `tokenizer.json`
+    /// are ignored, and so are `add_bos_token` and `add_eos_token`, as in transformers 5. BPE dropout is turned off: a text always has the same tokens.
     ///
     /// # Errors
     /// `tokenizer.json` is missing or unreadable, there is no EOS, or the model has no embedding for it; each error names
@@ -110,12 +116,7 @@ impl TextTokenizer {
         let mut tokenizer =
             guard::parse(&bytes).map_err(|problem| file_error(format!("not a readable tokenizer: {problem}")))?;
         drop(bytes);
-        let random = guard::turn_off_dropout(&mut tokenizer).map(|dropout| {
-            let path = path.display();
-            format!(
-                "{path}: field \"model.dropout\": {dropout} is not applied, so that a text always has the same tokens"
-            )
-        });
+        let random = guard::turn_off_dropout(&mut tokenizer).map(|dropout| not_applied(&path, dropout));
         tokenizer.with_truncation(None).map_err(|error| file_error(error.to_string()))?;
         tokenizer.with_padding(None);
 

@@ -9,7 +9,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::harness::{Folder, Outcome, collimate, succeed, train};
-use crate::small_model::{changed_model, model, model_arg};
+use crate::small_model::{changed_model, model_arg};
 
 /// Rows of prompts with three responses.
 fn data(folder: &Folder) -> String {

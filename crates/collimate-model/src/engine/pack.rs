@@ -6,8 +6,8 @@ use collimate_hf::ModelConfig;
 use collimate_text::GroupBatch;
 
 use crate::host::int_tensor;
-use crate::rope::{Rope, Ropes};
 use crate::segments::segments;
+use collimate_rope::{Rope, Ropes};
 
 /// The tensors of a pack that all blocks read.
 pub(crate) struct PackInputs<B: FusedOps> {

@@ -14,9 +14,9 @@ use crate::CausalLm;
 use crate::engine::{attention_shape, delta_shape};
 use crate::host::floats;
 use crate::parameter_index::{DeltaIds, ExpertIds, FeedForwardIds, GatedIds, JointIds, LinearIds};
-use crate::rope::Rope;
 use crate::segments::segments;
 use crate::targets::Targets;
+use collimate_rope::Rope;
 
 type Tracked = Autodiff<Flex>;
 type Matrix = Tensor<Tracked, 2>;

@@ -1,14 +1,16 @@
 //! Rotary position embeddings in Hugging Face's convention: the two halves of a head are rotated, not interleaved pairs.
+//!
+//! [`Ropes`] has the rotations of a model's layers, as tables of cosines and sines. The crate must not know tensors.
 
 use collimate_hf::{ModelConfig, QueryGrowth, RopeScaling};
 
 /// The rotations of a model's layers.
 #[derive(Debug, Clone)]
-pub(crate) struct Ropes {
+pub struct Ropes {
     /// Of layers without a window, or of all.
-    pub(crate) full: Rope,
+    pub full: Rope,
     /// Of layers with a window, where it is another one.
-    pub(crate) windows: Option<Rope>,
+    pub windows: Option<Rope>,
     /// How queries grow with their position.
     growth: Option<QueryGrowth>,
     /// The axis of each frequency: time, row or column, where positions have three.
@@ -16,7 +18,8 @@ pub(crate) struct Ropes {
 }
 
 impl Ropes {
-    pub(crate) fn new(config: &ModelConfig) -> Self {
+    /// As a configuration says.
+    pub fn new(config: &ModelConfig) -> Self {
         Self {
             full: Rope::new(config, config.rope_theta, &config.rope_scaling),
             windows: config.window_rope.as_ref().map(|rope| Rope::new(config, rope.theta, &rope.scaling)),
@@ -26,7 +29,7 @@ impl Ropes {
     }
 
     /// Cosines and sines of positions on three axes, each [N, rotary_dim / 2]: a frequency turns with its own axis.
-    pub(crate) fn tables_on_axes(&self, positions: &[[u32; 3]]) -> (Vec<f32>, Vec<f32>) {
+    pub fn tables_on_axes(&self, positions: &[[u32; 3]]) -> (Vec<f32>, Vec<f32>) {
         let of_row = |row: &[u32; 3]| {
             let row = *row;
             self.full.inv_freq.iter().zip(&self.axes).map(move |(frequency, axis)| row[*axis] as f32 * frequency)
@@ -36,7 +39,7 @@ impl Ropes {
     }
 
     /// Factors on queries at `positions`; `None` if they do not grow. In float32, like the angles.
-    pub(crate) fn query_factors(&self, positions: &[u32]) -> Option<Vec<f32>> {
+    pub fn query_factors(&self, positions: &[u32]) -> Option<Vec<f32>> {
         let QueryGrowth { beta, length } = self.growth?;
         let factor = |&p: &u32| 1.0 + beta as f32 * (1.0 + (p as f32 / length as f32).floor()).ln();
         Some(positions.iter().map(factor).collect())
@@ -53,13 +56,13 @@ fn axes(sections: [usize; 3]) -> impl Iterator<Item = usize> {
 /// Computed in float32 in the reference implementation's order of operations: at position 500, float32 and float64 angles
 /// differ by 3e-5, more than the tolerance on log-probs.
 #[derive(Debug, Clone)]
-pub(crate) struct Rope {
+pub struct Rope {
     /// Radians per position, [rotary_dim / 2].
     inv_freq: Vec<f32>,
     /// Factor of cosines and sines: the attention temperature of YaRN and LongRoPE, otherwise 1.
     attention_factor: f32,
     /// Width of a head, of which the first `rotary_dim` columns are rotated.
-    pub(crate) head_dim: usize,
+    pub head_dim: usize,
     /// Side of the grid of positions after the first one, if they are two-dimensional. Frequencies are then those of either
     /// dimension, [rotary_dim / 4].
     grid: Option<usize>,
@@ -148,7 +151,7 @@ impl Rope {
     }
 
     /// Cosines and sines of `positions`, each [N, rotary_dim / 2].
-    pub(crate) fn tables(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
+    pub fn tables(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
         if let Some(side) = self.grid {
             return positions.iter().flat_map(|&position| self.at_place(position as usize, side)).unzip();
         }
