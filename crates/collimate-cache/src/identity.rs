@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use blake3::{Hash, Hasher};
 use collimate_files::{open_regular, read_text};
-use collimate_hf::HfError;
+use collimate_hf::{CODEBOOK_FILE, HfError};
 use collimate_weights::WeightFiles;
 use serde_json::Value;
 
@@ -34,6 +34,10 @@ const NEUTRAL_MODEL_SETTINGS: &[&str] = &[
 const NEUTRAL_ADAPTER_SETTINGS: &[&str] =
     &["base_model_name_or_path", "revision", "inference_mode", "task_type", "auto_mapping", "lora_dropout"];
 
+/// Files beside weights and configuration that log-probs depend on, in folders that have them: how images are prepared, and the
+/// codebook that token maps are embedded by.
+const BESIDE: [&str; 3] = ["processor_config.json", "preprocessor_config.json", CODEBOOK_FILE];
+
 /// A folder and the hash of its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -44,13 +48,23 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Hashes a model: the bytes of its weights, and its configuration.
+    /// Hashes a model: the bytes of its weights, its configuration, and how images and token maps become its inputs.
     ///
     /// # Errors
     /// A file is missing or cannot be read.
     pub fn of_model(folder: &Path) -> Result<Self, HfError> {
         let files = WeightFiles::open(folder)?;
-        Self::from_files(folder, files.paths(), "config.json", NEUTRAL_MODEL_SETTINGS)
+        let own = Self::from_files(folder, files.paths(), "config.json", NEUTRAL_MODEL_SETTINGS)?;
+        let beside = BESIDE.map(|name| (name, folder.join(name)));
+        let mut hasher = Hasher::new();
+        hasher.update(own.hash.as_bytes());
+        for (name, path) in beside.iter().filter(|(_, path)| path.is_file()) {
+            hasher.update(name.as_bytes());
+            hasher.update(hash_file(path).map_err(HfError::io(path))?.as_bytes());
+        }
+        // Any other model is what it was before these files counted.
+        let hash = if beside.iter().any(|(_, path)| path.is_file()) { hasher.finalize() } else { own.hash };
+        Ok(Self { hash, ..own })
     }
 
     /// Hashes an adapter: the bytes of its matrices, and its settings.

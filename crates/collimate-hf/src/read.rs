@@ -84,9 +84,8 @@ fn checked(top: Fields<'_>) -> Result<ModelConfig, HfError> {
 /// Reads the fields that all families have; what only some have is switched off.
 fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Result<ModelConfig, HfError> {
     let (&TextFields { fields, wrapper }, defaults) = (text, &family.defaults);
-    let num_hidden_layers = limits::num_layers(fields, defaults.num_hidden_layers)?;
-    let (max_position_embeddings, heads) = (positions(fields, defaults)?, heads(fields, defaults)?);
-    let rotation = rotation(family, fields, max_position_embeddings, heads.width)?;
+    let (heads, layers) = (heads(fields, defaults)?, limits::num_layers(fields, defaults.num_hidden_layers)?);
+    let rotation = rotation(family, fields, heads.width)?;
     Ok(ModelConfig {
         family,
         wrapper,
@@ -100,11 +99,11 @@ fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Re
         scales: None,
         hidden_size: heads.hidden_size,
         intermediate_size: fields.size_or("intermediate_size", defaults.intermediate_size)?,
-        num_hidden_layers,
+        num_hidden_layers: layers,
         num_attention_heads: heads.queries,
         num_key_value_heads: heads.keys,
         head_dim: heads.width,
-        max_position_embeddings,
+        max_position_embeddings: rotation.positions,
         rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(defaults.rms_norm_eps),
         rope_theta: rotation.theta,
         rope_scaling: rotation.scaling,
@@ -129,12 +128,12 @@ fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Re
         qk_norm: family.qk_norm,
         attention_gate: false,
         linear_attention: None,
-        linear_layers: vec![false; num_hidden_layers],
+        linear_layers: vec![false; layers],
         fused_projections: matches!(family.names.qkv, JointNames::Fused(_)),
         experts: None,
-        expert_layers: vec![true; num_hidden_layers],
-        rotated_layers: vec![true; num_hidden_layers],
-        layer_windows: (family.windows)(fields, defaults.sliding_window, num_hidden_layers)?,
+        expert_layers: vec![true; layers],
+        rotated_layers: vec![true; layers],
+        layer_windows: (family.windows)(fields, defaults.sliding_window, layers)?,
         eos_token_ids: outer_of(top, fields, "eos_token_id").token_ids_or("eos_token_id", defaults.eos_token_id)?,
         bos_token_id: fields.token_ids_or("bos_token_id", defaults.bos_token_id)?.first().copied(),
         initializer_range: fields.positive("initializer_range")?.unwrap_or(0.02),
@@ -184,18 +183,16 @@ fn refuse_variants(top: Fields<'_>, fields: Fields<'_>, wrapper: Option<&Wrapper
 
 /// The rotation described by a file.
 struct Rotation {
+    /// Number of positions that a model was made for.
+    positions: usize,
     theta: f64,
     scaling: RopeScaling,
     /// Number of components of a head that are rotated.
     dim: usize,
 }
 
-fn rotation(
-    family: &Family,
-    top: Fields<'_>,
-    max_position_embeddings: usize,
-    head_dim: usize,
-) -> Result<Rotation, HfError> {
+fn rotation(family: &Family, top: Fields<'_>, head_dim: usize) -> Result<Rotation, HfError> {
+    let max_position_embeddings = positions(top, &family.defaults)?;
     let inner = (family.rope_object)(top)?;
     let dim = match family.partial_rotation {
         Some(share) => rope::part_of_head(top, inner, head_dim, share)?,
@@ -206,7 +203,7 @@ fn rotation(
         Some(inner) => (family.rope_scaling)(RopeFields { inner, top, max_position_embeddings, rotary_dim: dim })?,
         None => RopeScaling::Default,
     };
-    Ok(Rotation { theta, scaling, dim })
+    Ok(Rotation { positions: max_position_embeddings, theta, scaling, dim })
 }
 
 struct Heads {

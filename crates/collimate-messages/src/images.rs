@@ -53,8 +53,17 @@ pub fn put_into_prompt(messages: &mut [Message], images: &[Value]) -> Result<(),
 }
 
 fn parts(message: &Message) -> impl Iterator<Item = &Map<String, Value>> {
-    let list = message.fields.get("content").and_then(Value::as_array);
+    parts_in(&message.fields)
+}
+
+fn parts_in(fields: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Value>> {
+    let list = fields.get("content").and_then(Value::as_array);
     list.into_iter().flatten().filter_map(Value::as_object)
+}
+
+/// Whether a turn with these fields has an image.
+pub fn has_images(fields: &Map<String, Value>) -> bool {
+    parts_in(fields).any(is_image)
 }
 
 fn is_bare(part: &Map<String, Value>) -> bool {
@@ -64,7 +73,7 @@ fn is_bare(part: &Map<String, Value>) -> bool {
 impl Message {
     /// Whether the turn has an image.
     pub fn has_images(&self) -> bool {
-        parts(self).any(is_image)
+        has_images(&self.fields)
     }
 
     /// Puts images before the turn's text; none changes nothing.

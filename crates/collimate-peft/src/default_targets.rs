@@ -51,6 +51,8 @@ mod tests {
             "granite",
             "glm4_moe",
             "gpt_oss",
+            "llamagen",
+            "var",
             "qwen3_5_text",
             "qwen3_5_moe_text",
             "qwen2_vl_text",

@@ -41,6 +41,29 @@ fn a_model_is_its_weights_and_the_settings_that_affect_numbers() {
 }
 
 #[test]
+fn how_images_and_token_maps_become_inputs_is_a_part_of_a_model() {
+    let folder = TempDir::new().expect("a folder");
+    weights(folder.path(), "model.safetensors", 2.0);
+    fs::write(folder.path().join("config.json"), "{}").expect("a file");
+    let hash = || Identity::of_model(folder.path()).expect("a model").hash;
+    let mut seen = vec![hash()];
+    for (file, text) in [
+        ("preprocessor_config.json", r#"{"image_mean": [0.5, 0.5, 0.5]}"#),
+        ("preprocessor_config.json", r#"{"image_mean": [0.4, 0.5, 0.5]}"#),
+        ("processor_config.json", r#"{"image_processor": {}}"#),
+        (CODEBOOK_FILE, "a table"),
+        (CODEBOOK_FILE, "another one"),
+        // Nothing is computed with it.
+        ("chat_template.jinja", "{{ messages }}"),
+    ] {
+        fs::write(folder.path().join(file), text).expect("a file");
+        let now = hash();
+        assert_eq!(seen.contains(&now), file == "chat_template.jinja", "{file}: {text}");
+        seen.push(now);
+    }
+}
+
+#[test]
 fn an_adapter_is_its_matrices_and_its_scale() {
     let adapter =
         adapter_hash(2.0, r#"{"r": 8, "lora_alpha": 16, "lora_dropout": 0.05, "base_model_name_or_path": "a"}"#);

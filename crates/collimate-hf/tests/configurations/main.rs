@@ -197,7 +197,10 @@ fn an_unknown_model_type_is_answered_with_those_that_are_known() {
     let families = FAMILIES.iter().map(|family| family.model_type);
     let known: Vec<_> = families.chain(WRAPPERS.iter().map(|wrapper| wrapper.model_type)).collect();
     let known = known.join(", ");
-    let ends = ["llama, mistral, mixtral, ", "qwen3_5_text, qwen3_5_moe_text, gemma3, mistral3, qwen3_5, qwen3_5_moe"];
+    let ends = [
+        "llama, mistral, mixtral, ",
+        "qwen2_vl_text, qwen2_5_vl_text, gemma3, mistral3, qwen3_5, qwen3_5_moe, qwen2_vl, qwen2_5_vl",
+    ];
     assert!(known.starts_with(ends[0]) && known.ends_with(ends[1]), "{known}");
     let unknown = read(json!({ "model_type": "gpt2", "n_embd": 768, "n_head": 12 })).unwrap_err().to_string();
     assert_eq!(unknown, format!("m/config.json: architecture \"gpt2\" is not supported; supported: {known}"));

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use collimate_data::{Message, Prompt, PromptGroup};
 use collimate_images::PromptImage;
-use collimate_messages::{MessageImage, take_out};
+use collimate_messages::{MessageImage, has_images, take_out};
 
 use crate::tokenizer::ImageTokens;
 use crate::{PlacedImage, TextTokenizer, UnusableReason};
@@ -26,7 +26,7 @@ pub(super) fn without_images<'a>(
 ) -> Result<WithoutImages<'a>, UnusableReason> {
     refuse_typed(group, tokenizer)?;
     for (number, response) in group.responses.iter().enumerate() {
-        if response.before.iter().chain([&response.message()]).any(Message::has_images) {
+        if has_images(&response.fields) || response.before.iter().any(Message::has_images) {
             let problem = "images stand in prompts only".to_owned();
             return Err(UnusableReason::Image { field: format!("responses[{number}]"), problem });
         }
