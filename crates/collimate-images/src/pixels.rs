@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn alpha_is_left_out_and_grey_is_thrice_itself() {
+    fn alpha_is_left_out_and_gray_is_thrice_itself() {
         assert_eq!(RgbImage::from_channels(1, 1, 4, vec![1, 2, 3, 0]).bytes, [1, 2, 3]);
         assert_eq!(RgbImage::from_channels(1, 1, 2, vec![9, 0]).bytes, [9, 9, 9]);
     }

@@ -17,6 +17,9 @@ pub struct MessageImage {
     pub source: ImageSource,
 }
 
+/// The place of an image, as [`MessageImage::place`], and what is wrong with it.
+pub type ImageProblem = ([usize; 2], String);
+
 /// Puts a list of images into the conversation's parts that have none, in order; if it has no such parts, before the first user's
 /// text. Paths become relative to `folder` as the data file's.
 ///
@@ -108,7 +111,7 @@ impl Message {
 ///
 /// # Errors
 /// The place of an image without a value or with a broken data URI, and what is wrong with it.
-pub fn take_out(messages: &[Message]) -> Result<(Vec<Message>, Vec<MessageImage>), ([usize; 2], String)> {
+pub fn take_out(messages: &[Message]) -> Result<(Vec<Message>, Vec<MessageImage>), ImageProblem> {
     let (mut left, mut images) = (messages.to_vec(), Vec::new());
     for (turn, message) in left.iter_mut().enumerate() {
         let Some(Value::Array(parts)) = message.fields.get_mut("content") else { continue };
@@ -242,7 +245,7 @@ mod tests {
     #[rstest]
     #[case(&[], "")]
     #[case(b"f", "Zg==")]
-    #[case(b"fo", "Zm8=")]
+    #[case(b"to", "dG8=")]
     #[case(b"foo", "Zm9v")]
     #[case(&[0xfb, 0xff, 0xfe, 0x00], "+//+AA==")]
     fn bytes_become_base64_and_back(#[case] bytes: &[u8], #[case] expected: &str) {

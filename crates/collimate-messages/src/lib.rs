@@ -8,6 +8,6 @@ mod message;
 mod part;
 mod problem;
 
-pub use images::{MessageImage, data_uri, has_images, put_into_prompt, take_out};
+pub use images::{ImageProblem, MessageImage, data_uri, has_images, put_into_prompt, take_out};
 pub use message::{Message, SPEAKING_FIELDS, is_blank, is_something};
 pub use problem::MessageProblem;

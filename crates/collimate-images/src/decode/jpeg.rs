@@ -22,7 +22,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageErr
     let channels = match info.pixel_format {
         PixelFormat::L8 => 1,
         PixelFormat::RGB24 => 3,
-        PixelFormat::L16 => return Err(ImageError::Pixels { what: "grey of more than 8 bits" }),
+        PixelFormat::L16 => return Err(ImageError::Pixels { what: "gray of more than 8 bits" }),
         PixelFormat::CMYK32 => return Err(ImageError::Pixels { what: "colors of four inks (CMYK)" }),
     };
     let pixels = decoder.decode().map_err(broken)?;

@@ -56,7 +56,7 @@ fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Reader<Cursor<&'a [u8]>>
         return Err(ImageError::Animated { frames: animation.num_frames });
     }
     if (info.color_type, info.bit_depth) == (ColorType::Grayscale, BitDepth::Sixteen) {
-        return Err(ImageError::Pixels { what: "grey of 16 bits, which PIL cuts off at 255" });
+        return Err(ImageError::Pixels { what: "gray of 16 bits, which PIL cuts off at 255" });
     }
     Ok(reader)
 }
