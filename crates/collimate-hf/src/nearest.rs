@@ -54,8 +54,10 @@ pub(crate) fn nearest(fields: Fields<'_>, read: Read) -> String {
     let told = object.keys().filter(|key| is_telling(key)).count();
     let unknown = |family: &&'static Family| (unknown_fields(family, fields, &object, read), *family);
     let distance = |family: &Family| strsim::damerau_levenshtein(family.model_type, &found);
+    // A model of token maps, whose fields have names of its own, is near no language model.
+    let families = FAMILIES.iter().filter(|family| family.translate.is_none());
     let Some((unknown, family)) =
-        FAMILIES.iter().map(unknown).min_by_key(|(unknown, family)| (unknown.len(), distance(family)))
+        families.map(unknown).min_by_key(|(unknown, family)| (unknown.len(), distance(family)))
     else {
         return String::new();
     };
