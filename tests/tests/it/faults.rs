@@ -8,8 +8,9 @@ use collimate_hf::HostTensor;
 use rstest::rstest;
 use serde_json::json;
 
+use crate::changed_model::changed_model;
 use crate::harness::{Folder, Outcome, collimate, succeed, train};
-use crate::small_model::{changed_model, model_arg};
+use crate::small_model::model_arg;
 
 /// Rows of prompts with three responses.
 fn data(folder: &Folder) -> String {

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::changed_model::changed_model;
 use crate::faults::overflow;
 use crate::harness::{Folder, collimate, succeed};
-use crate::small_model::{changed_model, model, model_arg};
+use crate::small_model::{model, model_arg};
 
 pub(crate) const PROMPTS: [&str; 2] = ["How many eggs are left?", "James runs 3 sprints a week."];
 

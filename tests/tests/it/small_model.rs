@@ -8,10 +8,8 @@ use collimate_files::ShardSize;
 use collimate_hf::{HostTensor, ModelConfig, linear_modules};
 use collimate_peft::{Adapter, LoraConfig, LoraTargets};
 use collimate_quickstart::tokenizer::write_tokenizer;
-use collimate_weights::{StorageDtype, WeightFiles, read_config, write_model};
+use collimate_weights::{StorageDtype, write_model};
 use serde_json::{Value, json};
-
-use crate::harness::Folder;
 
 /// Rank of the adapter.
 const RANK: usize = 8;
@@ -26,24 +24,6 @@ pub(crate) fn model() -> &'static Path {
 /// The same as text, for arguments.
 pub(crate) fn model_arg() -> &'static str {
     model().to_str().expect("text")
-}
-
-/// The small model with some of its weights changed.
-pub(crate) fn changed_model(folder: &Folder, change: impl Fn(&str, &mut HostTensor)) -> String {
-    let to = folder.copy(model(), "changed");
-    let config = read_config(model()).expect("a configuration");
-    let weights = WeightFiles::open(model()).expect("weights");
-    let tensors: Vec<_> = config
-        .tensors()
-        .into_iter()
-        .map(|spec| {
-            let mut tensor = weights.read(&spec.name).expect("a tensor");
-            change(&spec.name, &mut tensor);
-            (spec.name, tensor)
-        })
-        .collect();
-    write_model(Path::new(&to), &config, tensors, StorageDtype::F32, ShardSize::default()).expect("a model");
-    to
 }
 
 /// The folder of an adapter on all its linear layers, not an identity.
