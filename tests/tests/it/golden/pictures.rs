@@ -9,19 +9,9 @@ use collimate_oracle::tolerances::{
 use rstest::rstest;
 use serde_json::Value;
 
-use super::parity::{array, number, read_json};
+use super::parity::{array, number, read_json, visual};
 use crate::harness::{Folder, succeed};
 use crate::resume::timeless;
-
-/// The folder; says so where it is not.
-fn visual() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity/visual");
-    let found = folder.exists();
-    if !found {
-        println!("left out: {} is not there", folder.display());
-    }
-    found.then_some(folder)
-}
 
 /// The first rows of a model's data, as many as have log-probs.
 fn rows_of(root: &Path, model: &str, count: usize) -> String {

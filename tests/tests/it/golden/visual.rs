@@ -11,19 +11,9 @@ use collimate_train::{RunControl, train};
 use rstest::rstest;
 use serde_json::Value;
 
-use super::parity::{array, number, read_json, score};
+use super::parity::{array, number, read_json, score, visual};
 use super::training::{recipe_in, vary};
 use crate::harness::Folder;
-
-/// The folder; says so where it is not.
-fn visual() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity/visual");
-    let found = folder.exists();
-    if !found {
-        println!("left out: {} is not there", folder.display());
-    }
-    found.then_some(folder)
-}
 
 fn arg(root: &Path, name: &str) -> String {
     root.join(name).display().to_string()
