@@ -21,16 +21,6 @@ pub(super) fn golden_groups(model: &str) -> Vec<Vec<Value>> {
     groups.map(<[Value]>::to_vec).collect()
 }
 
-/// The folder of values about pictures; says so where it is not.
-pub(super) fn visual() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity/visual");
-    let found = folder.exists();
-    if !found {
-        println!("left out: {} is not there", folder.display());
-    }
-    found.then_some(folder)
-}
-
 pub(super) fn read_json(path: &Path) -> Value {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).expect("JSON")

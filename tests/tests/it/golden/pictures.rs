@@ -9,7 +9,8 @@ use collimate_oracle::tolerances::{
 use rstest::rstest;
 use serde_json::Value;
 
-use super::parity::{array, number, read_json, visual};
+use super::parity::{array, number, read_json};
+use super::visual::visual;
 use crate::harness::{Folder, succeed};
 use crate::resume::timeless;
 

@@ -11,9 +11,19 @@ use collimate_train::{RunControl, train};
 use rstest::rstest;
 use serde_json::Value;
 
-use super::parity::{array, number, read_json, score, visual};
+use super::parity::{array, number, read_json, score};
 use super::training::{recipe_in, vary};
 use crate::harness::Folder;
+
+/// The folder of values about pictures; says so where it is not.
+pub(super) fn visual() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/parity/visual");
+    let found = folder.exists();
+    if !found {
+        println!("left out: {} is not there", folder.display());
+    }
+    found.then_some(folder)
+}
 
 fn arg(root: &Path, name: &str) -> String {
     root.join(name).display().to_string()
