@@ -9,6 +9,7 @@ mod chaos;
 mod cli;
 mod cuda;
 mod doctor;
+mod failed_tests;
 mod forward;
 mod fuzz;
 mod harness;

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::failed_tests::execute_tests;
 use crate::kernels;
 use crate::libtorch::Libtorch;
 use crate::profile::Profile;
 use crate::python_check;
-use crate::steps::{Steps, execute};
+use crate::steps::Steps;
 use crate::test_run::TestRun;
 use crate::workspace::{Workspace, in_ci};
 
@@ -48,7 +49,7 @@ pub(crate) fn steps(
     match set_libtorch_up(workspace, named) {
         Ok(()) => steps.run(&libtorch, || {
             let run = TestRun { backend: "libtorch", fusion: false, args: &suite(), profile, skipped };
-            execute(&mut run.command(workspace)?)
+            execute_tests(&mut run.command(workspace)?)
         }),
         Err(reason) => steps.leave_out(&libtorch, reason),
     }

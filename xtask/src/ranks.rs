@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
+use crate::failed_tests::execute_tests;
 use crate::launch;
 use crate::profile::Profile;
-use crate::steps::{Steps, execute};
+use crate::steps::Steps;
 use crate::workspace::Workspace;
 
 /// The name of these tests among the steps.
@@ -24,5 +25,5 @@ fn tests(workspace: &Workspace, profile: Profile) -> Result<()> {
     // As the tests of the workspace are built, so that only what depends on the feature is built again.
     tests.args(["--workspace", "--test", "ranks", "--test", "mpi"]);
     tests.args(["--features", "collimate-mpi/mpi,collimate-tests/mpi", "--no-fail-fast"]);
-    execute(&mut tests)
+    execute_tests(&mut tests)
 }

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 
 use crate::beside;
+use crate::failed_tests::execute_tests;
 use crate::forward::Forwarded;
 use crate::profile::Profile;
 use crate::steps::{Steps, execute};
@@ -42,7 +43,7 @@ pub(crate) fn test(workspace: &Workspace, options: &TestOptions, profile: Profil
     let run = TestRun { backend: &options.backend, fusion: options.fusion, args: chosen, profile, skipped };
     let mut tests = run.command(workspace)?;
     let name = if is_flex { "tests of the workspace".to_owned() } else { parity::step_name(&options.backend) };
-    steps.run(&name, || execute(&mut tests));
+    steps.run(&name, || execute_tests(&mut tests));
     if let Some(environment) = environment {
         python_check::step(workspace, environment, options, profile, &mut steps);
         examples(workspace, &mut steps);
@@ -119,7 +120,7 @@ fn test_crate(workspace: &Workspace, folder: &Path) -> Result<()> {
     harness::share_lock(workspace, folder)?;
     let profiles = workspace.target.join("plugins/profiles.toml");
     harness::write_changed(&profiles, &workspace.profiles()?.to_string())?;
-    execute(workspace.cargo("test", &folder.join("Cargo.toml")).arg("--config").arg(&profiles))
+    execute_tests(workspace.cargo("test", &folder.join("Cargo.toml")).arg("--config").arg(&profiles))
 }
 
 /// The program lists the objective and computes values and gradients with it.
