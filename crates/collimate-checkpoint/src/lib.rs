@@ -9,7 +9,7 @@
 //!
 //! let run = tempfile::tempdir()?;
 //! let state = TrainerState { global_step: 3, max_steps: 10, ..TrainerState::default() };
-//! let kept = Kept { recipe_yaml: "seed: 1\n", limit: Some(2) };
+//! let kept = Kept { recipe_yaml: "seed: 1\n", limit: Some(2), best: None };
 //! save(run.path(), &state, &kept, |folder| {
 //!     std::fs::write(folder.join("weights"), [1, 2, 3]).expect("written");
 //!     Ok::<(), CheckpointError>(())
@@ -26,6 +26,7 @@ mod tests;
 
 pub use error::CheckpointError;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +74,37 @@ pub struct TrainerState {
     /// The ranks that the run began with, if they were several: their micro-batches make up a step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranks: Option<usize>,
+    /// What the run's evaluations come to, if its recipe compares them.
+    #[serde(default, skip_serializing_if = "Standing::is_empty")]
+    pub standing: Standing,
+}
+
+/// What the evaluations of a run come to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The best evaluation after a step.
+    pub best: Option<BestEvaluation>,
+    /// Evaluations in a row that did not improve on the best.
+    pub without_improvement: usize,
+    /// Watched figures in the first evaluation that had them.
+    pub first: BTreeMap<String, f64>,
+    /// Watched figures in the last evaluation.
+    pub last: BTreeMap<String, f64>,
+}
+
+/// The best evaluation of a run so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BestEvaluation {
+    /// Optimizer steps finished before it.
+    pub step: usize,
+    /// Its figure.
+    pub value: f64,
+}
+
+impl Standing {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A checkpoint whose checksums were verified.
@@ -91,6 +123,8 @@ pub struct Kept<'a> {
     pub recipe_yaml: &'a str,
     /// Most checkpoints to keep; `None` for all.
     pub limit: Option<usize>,
+    /// The step of a checkpoint that is kept beside those.
+    pub best: Option<usize>,
 }
 
 impl Checkpoint {
@@ -128,8 +162,20 @@ pub fn save<E: From<CheckpointError>>(
     };
     finish().map_err(CheckpointError::from)?;
     staged.replace(&known(&path)).map_err(CheckpointError::from)?;
-    remove_superseded(run, state.global_step, kept.limit).map_err(CheckpointError::from)?;
+    remove_superseded(run, state.global_step, kept).map_err(CheckpointError::from)?;
     Ok(path)
+}
+
+/// The checkpoint after a step of a run.
+///
+/// # Errors
+/// There is none, or it is damaged.
+pub fn after_step(run: &Path, step: usize) -> Result<Checkpoint, CheckpointError> {
+    let path = run.join(format!("{PREFIX}{step}"));
+    match read(&path, step) {
+        Ok(state) => Ok(Checkpoint { path, state }),
+        Err(message) => Err(CheckpointError::Damaged { path, message }),
+    }
 }
 
 /// The newest intact checkpoint of a run, if any, and what is wrong with newer ones.
@@ -233,6 +279,10 @@ pub fn read_trainer_state(path: &Path) -> Result<TrainerState, CheckpointError> 
         let (done, all) = (state.global_step, state.max_steps);
         return Err(damaged(format!("field \"global_step\": expected at most max_steps, {all}, found {done}")));
     }
+    if let Some(best) = state.standing.best.filter(|best| best.step > state.global_step) {
+        let (best, done) = (best.step, state.global_step);
+        return Err(damaged(format!("field \"best\": expected at most global_step, {done}, found {best}")));
+    }
     if !(state.epoch >= 0.0 && state.epoch.is_finite()) {
         return Err(damaged(format!("field \"epoch\": expected a number of at least 0, found {}", state.epoch)));
     }
@@ -261,14 +311,15 @@ fn checkpoints(run: &Path) -> Result<Vec<(usize, PathBuf)>, CheckpointError> {
 
 /// Removes what the checkpoint of `step`, just written, supersedes: earlier interim ones, and the oldest beyond the limit.
 /// Later checkpoints must be damaged, or this step would not have been repeated; they do not count toward the limit, so
-/// they never displace an intact one. A folder that is not ours, or holds somebody's files too, stays and does not count either.
-fn remove_superseded(run: &Path, step: usize, limit: Option<usize>) -> Result<(), WriteError> {
+/// they never displace an intact one. The best, a folder that is not ours and one that holds somebody's files too stay and do
+/// not count either.
+fn remove_superseded(run: &Path, step: usize, kept: &Kept<'_>) -> Result<(), WriteError> {
     let all = checkpoints(run).unwrap_or_default();
     let (interim, regular): (Vec<_>, Vec<_>) = all
         .into_iter()
-        .filter(|(other, path)| *other <= step && check_ours(path).is_ok())
+        .filter(|(other, path)| *other <= step && Some(*other) != kept.best && check_ours(path).is_ok())
         .partition(|(other, path)| *other < step && read_state(path).is_ok_and(|state| state.interim));
-    let excess = limit.map_or(0, |limit| regular.len().saturating_sub(limit.max(1)));
+    let excess = kept.limit.map_or(0, |limit| regular.len().saturating_sub(limit.max(1)));
     interim.iter().chain(&regular[..excess]).try_for_each(|(_, path)| remove_sealed(path, &known(path)))
 }
 

@@ -20,6 +20,7 @@ fn state(step: usize, interim: bool) -> TrainerState {
         num_rows: 7,
         interim,
         ranks: Some(2),
+        standing: Standing::default(),
     }
 }
 
@@ -118,8 +119,10 @@ fn a_list_of_checksums_must_name_every_file_that_the_checkpoint_was_written_with
             "{warnings:?}"
         );
         // It is still this program's, so the run replaces it when it comes to its step again.
-        save(run.path(), &state(6, false), &Kept { recipe_yaml: "", limit: None }, |_| Ok::<(), CheckpointError>(()))
-            .expect("a checkpoint");
+        save(run.path(), &state(6, false), &Kept { recipe_yaml: "", limit: None, best: None }, |_| {
+            Ok::<(), CheckpointError>(())
+        })
+        .expect("a checkpoint");
         fs::remove_dir_all(&path).expect("a folder");
     }
 }
@@ -145,7 +148,7 @@ fn a_file_or_a_folder_of_somebodys_under_a_checkpoints_name_is_named_and_stays()
     for error in [newest(run.path()).expect_err("a file"), check_names(run.path()).expect_err("a file")] {
         assert!(error.to_string().contains("checkpoint-7: it is not a folder; a run needs this name"), "{error}");
     }
-    let kept = Kept { recipe_yaml: "seed: 1\n", limit: Some(1) };
+    let kept = Kept { recipe_yaml: "seed: 1\n", limit: Some(1), best: None };
     let saved = save(run.path(), &state(7, false), &kept, |_| Ok::<(), CheckpointError>(()));
     assert!(saved.expect_err("a file").to_string().contains("it is not a folder"));
     assert_eq!(fs::read_to_string(&path).expect("a file"), "notes");
@@ -201,5 +204,36 @@ proptest! {
         let len = ((bytes.len() - 1) as f64 * keep) as usize;
         fs::write(torn.join(name), &bytes[..len]).expect("a file");
         prop_assert_eq!(found(run.path()), (Some(3), 1));
+    }
+}
+
+#[test]
+fn the_best_is_kept_beside_the_newest_until_another_is_best() {
+    let run = tempfile::tempdir().expect("a folder");
+    let save = |step: usize, interim: bool, best: usize| {
+        let kept = Kept { recipe_yaml: "", limit: Some(1), best: Some(best) };
+        super::save(run.path(), &state(step, interim), &kept, |_| Ok::<(), CheckpointError>(())).expect("a checkpoint");
+        steps(run.path())
+    };
+    assert_eq!(save(2, false, 2), [2]);
+    // One that was not due is kept as well while it is best.
+    assert_eq!(save(3, true, 3), [2, 3]);
+    assert_eq!(save(4, false, 3), [3, 4]);
+    assert_eq!(save(6, false, 3), [3, 6]);
+    assert_eq!(save(7, true, 7), [6, 7]);
+    assert_eq!(after_step(run.path(), 7).map(|checkpoint| checkpoint.state), Ok(state(7, true)));
+    assert!(after_step(run.path(), 3).expect_err("gone").to_string().contains("checkpoint-3"));
+}
+
+#[test]
+fn a_best_evaluation_that_is_still_to_come_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(STATE_FILE);
+    let standing = Standing { best: Some(BestEvaluation { step: 8, value: 0.5 }), ..Standing::default() };
+    for (global_step, is_sound) in [(8, true), (7, false)] {
+        let state = TrainerState { global_step, standing: standing.clone(), ..state(0, false) };
+        fs::write(&path, serde_json::to_string(&state).expect("JSON")).expect("a file");
+        let read = read_trainer_state(&path);
+        assert_eq!(read.as_ref().ok(), Some(&state).filter(|_| is_sound), "{read:?}");
     }
 }

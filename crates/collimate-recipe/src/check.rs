@@ -98,6 +98,9 @@ impl Recipe {
         check.that(self.eval_fraction == 0.0 || self.eval_data.is_none(), "eval_fraction", || {
             "nothing is held out where eval_data is given; leave one out".to_owned()
         })?;
+        if let Some((key, problem)) = self.problem_with_best() {
+            check.that(false, key, || problem)?;
+        }
         check.that(self.chat_template.is_none() || self.chat_template_path.is_none(), "chat_template", || {
             "is given beside chat_template_path; leave one out".to_owned()
         })?;

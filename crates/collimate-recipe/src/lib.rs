@@ -20,6 +20,7 @@
 //! This crate reads no file but the recipe: paths and names on the hub stay as they were written, but for those of a run whose
 //! folder was moved, and `collimate-resolve` turns them into files. It must not know files of models, devices or the network.
 
+mod best;
 mod cache;
 mod check;
 mod due_steps;
@@ -60,6 +61,7 @@ mod trl_tests;
 mod values;
 mod weight_place;
 
+pub use best::{BestBy, FigureLimits};
 pub use cache::CacheFolder;
 pub use due_steps::DueSteps;
 pub use error::{Location, Origin, RecipeError};

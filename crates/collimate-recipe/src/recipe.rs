@@ -7,6 +7,7 @@ use collimate_files::ShardSize;
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
+use crate::best::FigureLimits;
 use crate::cache::CacheFolder;
 use crate::error::RecipeError;
 use crate::frozen::FrozenParts;
@@ -236,6 +237,22 @@ recipe_keys! {
     save_minutes: f64 = 15.0,
     /// Maximum number of checkpoints to keep; the oldest is deleted first.
     save_total_limit: Option<usize> = None,
+    /// Save the weights of the best evaluation instead of the last ones. An evaluation that is better than all before it writes a
+    /// checkpoint, which is kept beside those of `save_total_limit`.
+    load_best_model_at_end: bool = false,
+    /// Figure of an evaluation that says which is best, with or without `eval_` before it, such as `rewards/accuracies`; by
+    /// default `loss`.
+    metric_for_best_model: Option<String> = None,
+    /// Whether more of that figure is better; by default it is, unless the figure's name ends with `loss`.
+    greater_is_better: Option<bool> = None,
+    /// Number of evaluations in a row without improvement after which the run ends; by default it does not.
+    early_stopping_patience: Option<usize> = None,
+    /// How far the figure must improve on the best so far to count for `early_stopping_patience`.
+    early_stopping_threshold: f64 = 0.0,
+    /// End the run once a figure of an evaluation has moved this far from its first value, as
+    /// `{log_ratios/chosen: -5, rewards/accuracies: -0.05, lengths/correlation: 0.2}`: a negative number is the fall that is
+    /// allowed, a positive one the rise.
+    stop_on_drift: FigureLimits = FigureLimits::default(),
     /// Number of prompts that the model answers before and after training, for the report: the first of the held-out data,
     /// else of the training data. Zero disables it.
     sample_prompts: usize = 3,

@@ -5,9 +5,9 @@ use crate::recipe::Recipe;
 impl Recipe {
     /// The recipe with defaults for all keys that do not affect what is computed: where a run is written, how often it
     /// reports, and where it finds what it reads. Two runs with the same keys here, the same contents of model, adapter,
-    /// reference and data, and as many steps end with the same bytes.
+    /// reference and data have the same bytes after as many steps.
     ///
-    /// The number of steps is left out too, since more steps extend a run.
+    /// The number of steps, what ends a run early and which of its weights are saved are left out too: a run may be extended.
     pub fn of_results(&self) -> Self {
         let neutral = Self::default();
         Self {
@@ -42,6 +42,13 @@ impl Recipe {
             // Mapped weights have the bits of resident ones.
             weights: neutral.weights,
             trackers: neutral.trackers,
+            // They decide when a run ends and which of its weights are saved, and change no step.
+            load_best_model_at_end: neutral.load_best_model_at_end,
+            metric_for_best_model: neutral.metric_for_best_model,
+            greater_is_better: neutral.greater_is_better,
+            early_stopping_patience: neutral.early_stopping_patience,
+            early_stopping_threshold: neutral.early_stopping_threshold,
+            stop_on_drift: neutral.stop_on_drift,
             ..self.clone()
         }
     }

@@ -144,7 +144,7 @@ fn an_upload_is_refused_with_the_command_that_does_it() {
 #[case("truncation_mode: keep_start\nmax_prompt_length: 8\n", "1:1: key \"truncation_mode\": keep_start would keep")]
 #[case("tokenizer_name_or_path: x\n", "1:1: key \"tokenizer_name_or_path\": the tokenizer in the model's folder")]
 #[case("completion_only_loss: false\n", "1:1: key \"completion_only_loss\": false would change the result")]
-#[case("load_best_model_at_end: true\n", "1:1: key \"load_best_model_at_end\": true would change the result")]
+#[case("load_best_model_at_end: true\n", "1:1: key \"load_best_model_at_end\": needs held-out data")]
 #[case("packing: true\n", "1:1: key \"packing\": true would change the result")]
 #[case("group_by_length: true\n", "1:1: key \"group_by_length\": true would change the result")]
 #[case("train_sampling_strategy: group_by_length\n", "1:1: key \"train_sampling_strategy\": group_by_length would")]

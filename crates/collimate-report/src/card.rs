@@ -12,6 +12,7 @@ use collimate_recipe::Recipe;
 use serde_json::Value;
 
 use crate::history::History;
+use crate::metrics::MetricsRow;
 
 /// The exact version of burn that the workspace pins.
 const BURN_VERSION: &str = "0.21.0";
@@ -39,6 +40,8 @@ pub struct CardInput<'a> {
     pub num_steps: usize,
     /// What `metrics.jsonl` tells of steps and evaluations.
     pub history: &'a History,
+    /// The evaluation whose weights are saved, if it is not the last.
+    pub saved: Option<&'a MetricsRow>,
     /// Results beyond the metrics, as in the report.
     pub results: Option<&'a Value>,
 }
@@ -53,9 +56,10 @@ impl CardInput<'_> {
         last_name(&self.recipe.output_dir)
     }
 
-    /// The first and last value of a figure; `None` if no row has it.
+    /// The first and last value of a figure, or that of the weights that are saved; `None` if no row has it.
     fn ends(&self, figure: &str) -> Option<(f64, f64)> {
-        self.history.ends(figure)
+        let (first, last) = self.history.ends(figure)?;
+        Some((first, self.saved.and_then(|row| row.get(figure)).unwrap_or(last)))
     }
 }
 

@@ -51,6 +51,6 @@ pub use prepare::{load_options, prepare, tokenizer_changes};
 pub use reference::hash_of_starts;
 pub use trainer::{
     Plan, PlanOptions, PlannedData, PlannedDisk, PlannedInputs, PlannedMemory, PlannedModel, PlannedRanks,
-    PlannedSteps, PlannedTime, TokenBasis, TrainSummary, check_folder, check_recipe, plan, train, train_among,
-    train_in, write_documents,
+    PlannedSteps, PlannedTime, SavedBest, TokenBasis, TrainSummary, check_folder, check_recipe, plan, train,
+    train_among, train_in, write_documents,
 };

@@ -1,5 +1,6 @@
 //! A whole run: check, read, open, score the reference, take the steps, write what is left.
 
+mod best;
 mod books;
 mod check;
 mod disk;
@@ -53,6 +54,7 @@ use start::Start;
 use steps::{Finished, take_all_steps};
 use summary::start_lines;
 
+pub use best::SavedBest;
 pub use check::check_recipe;
 pub use finish::write_documents;
 pub use folder::check_folder;
@@ -78,6 +80,8 @@ pub struct TrainSummary {
     pub last: Option<MetricsRow>,
     /// Evaluations on held-out data at the start and at the end.
     pub evaluations: Vec<MetricsRow>,
+    /// The best evaluation, if its weights are saved.
+    pub best: Option<SavedBest>,
     /// Steps skipped because a figure was not finite.
     pub num_skipped_steps: usize,
     /// What rounding the weights to their storage dtype takes of what was learned; `None` if they are not rounded.
@@ -174,6 +178,7 @@ fn whole_run(
     let training = Instant::now();
     let Finished { state, books, memory } = take_all_steps(&run, session.as_mut(), start, context)?;
     let training = training.elapsed();
+    let best = best::load_best(recipe, &state, session.as_mut(), context)?;
     samples.iter_mut().try_for_each(|samples| samples.after(training, session.as_mut(), context.observer))?;
     let rounding = probe.map(|probe| probe.after(&run, session.as_mut())).transpose()?;
     let sample_seconds = samples.as_ref().map_or(0.0, SamplePrompts::seconds);
@@ -187,6 +192,7 @@ fn whole_run(
         first: figures.first,
         last: figures.last,
         evaluations: figures.evaluations,
+        best,
         num_skipped_steps: state.num_skipped_steps,
         rounding,
         chosen_alarm: figures.chosen_alarm,

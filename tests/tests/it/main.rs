@@ -1,6 +1,7 @@
 //! The command line from end to end.
 
 mod beginnings;
+mod best;
 mod changed_model;
 mod chaos;
 mod cli;

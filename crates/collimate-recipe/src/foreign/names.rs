@@ -12,11 +12,11 @@ pub(super) const WITHOUT_EFFECT: [&str; 3] = [
      ddp_static_graph ddp_timeout ddp_timeout_sec debug deepspeed disable_tqdm do_predict do_train \
      enable_jit_checkpoint eval_accumulation_steps eval_do_concat_batches eval_on_start eval_use_gather_object \
      fp16_backend fp16_full_eval fp16_opt_level fsdp fsdp_config fsdp_min_num_params \
-     fsdp_transformer_layer_cls_to_wrap full_determinism gradient_checkpointing_kwargs greater_is_better \
+     fsdp_transformer_layer_cls_to_wrap full_determinism gradient_checkpointing_kwargs \
      half_precision_backend hub_always_push hub_model_id hub_model_revision hub_private_repo hub_revision hub_strategy \
      hub_token include_for_metrics include_inputs_for_metrics include_num_input_tokens_seen include_tokens_per_second \
      jit_mode_eval label_names label_smoothing_factor length_column_name liger_kernel_config local_rank log_level \
-     log_level_replica log_on_each_node logging_dir logging_nan_inf_filter metric_for_best_model mp_parameters no_cuda \
+     log_level_replica log_on_each_node logging_dir logging_nan_inf_filter mp_parameters no_cuda \
      overwrite_output_dir past_index prediction_loss_only project push_to_hub_model_id \
      push_to_hub_organization push_to_hub_revision push_to_hub_token ray_scope remove_unused_columns \
      restore_callback_states_from_checkpoint run_name save_on_each_node save_only_model save_safetensors \
@@ -59,7 +59,6 @@ pub(super) const REFUSED: &[Meaningful] = &[
     key("group_by_length", "batches are drawn by the seed, whatever their lengths, and computed without padding"),
     key("is_encoder_decoder", "only decoders are supported"),
     key_unless("ld_alpha", &["1", "1.0"], "length-desensitized log-probs are not supported"),
-    key("load_best_model_at_end", "the last weights are saved; save_steps keeps checkpoints to choose from"),
     key(
         "model_init_kwargs",
         "models are loaded without arguments: give model_revision, torch_dtype or compute_dtype as keys of their own",

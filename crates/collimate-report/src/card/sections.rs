@@ -29,11 +29,12 @@ pub(super) fn overview(input: &CardInput<'_>) -> String {
     let kind = if recipe.use_peft { "LoRA adapter" } else { "model" };
     let data = recipe.data.as_ref().map_or_else(|| "unknown".to_owned(), DataSources::file_names);
     let evaluated = recipe.eval_data.as_ref().map(|data| format!("\n| Evaluation data | {} |", data.file_names()));
+    let saved = input.saved.and_then(|row| row.get("step")).map(|step| format!(", the best evaluation after {step}"));
     let hash = input.base_hash.map(|hash| format!(" (BLAKE3 `{hash}`)")).unwrap_or_default();
     format!(
         "# {}\n\nA {kind} aligned with the objective `{objective}` ({}) from explicit rewards.\n\n\
          | | |\n|---|---|\n| Base | {}{hash} |\n| Data | {data}, {} |{}\n| Objective | {objective}{} |\n\
-         | Paper | {} |\n| Steps | {} of {} |\n| Made with | Collimate {}, burn {BURN_VERSION} |\n",
+         | Paper | {} |\n| Steps | {} of {}{} |\n| Made with | Collimate {}, burn {BURN_VERSION} |\n",
         input.name(),
         lower_first(input.summary),
         input.base,
@@ -43,6 +44,7 @@ pub(super) fn overview(input: &CardInput<'_>) -> String {
         linked(input.paper),
         input.num_steps,
         counted(recipe.groups_per_step(), "prompt"),
+        saved.unwrap_or_default(),
         env!("CARGO_PKG_VERSION"),
     )
 }

@@ -34,6 +34,10 @@ fn rows() -> Vec<MetricsRow> {
 }
 
 fn card(recipe: &Recipe, rows: &[MetricsRow]) -> String {
+    card_of(recipe, rows, None)
+}
+
+fn card_of(recipe: &Recipe, rows: &[MetricsRow], saved: Option<&MetricsRow>) -> String {
     let results = json!({"greedy accuracy": {"before": 0.25, "after": 0.75}});
     render_card(&CardInput {
         recipe,
@@ -46,8 +50,23 @@ fn card(recipe: &Recipe, rows: &[MetricsRow]) -> String {
         num_groups: 12,
         num_steps: 3,
         history: &History::from_rows(rows, RunFacts::new("", None)),
+        saved,
         results: Some(&results),
     })
+}
+
+#[test]
+fn the_figures_are_those_of_the_weights_that_are_saved() {
+    let mut rows = rows();
+    let mut worse = rows[4].prefixed("");
+    worse.set("step", 5.0);
+    worse.set("eval_loss", 0.75);
+    rows.push(worse);
+    let (last, best) = (card(&recipe(true), &rows), card_of(&recipe(true), &rows, Some(&rows[4])));
+    assert!(last.contains("| eval_loss | 1.5000 | 0.7500 |") && !last.contains("best"), "{last}");
+    assert!(best.contains("| eval_loss | 1.5000 | 0.5000 |"), "{best}");
+    assert!(best.contains(", the best evaluation after 3 |"), "{best}");
+    assert_eq!(metadata(&best)["model-index"][0]["results"][0]["metrics"][0]["value"], 0.5);
 }
 
 fn metadata(card: &str) -> serde_yaml_ng::Value {

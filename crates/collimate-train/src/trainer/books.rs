@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use collimate_recipe::Recipe;
 use collimate_report::trackers::TrackedRun;
 use collimate_report::{LivePage, MetricsRow};
 
@@ -58,10 +59,10 @@ impl Books {
     pub(super) fn save(
         books: Option<&Self>,
         saved: &Saved<'_>,
-        limit: Option<usize>,
+        recipe: &Recipe,
     ) -> Result<Option<PathBuf>, TrainError> {
         if let Some(books) = books {
-            return books.record.save(saved, limit).map(Some);
+            return books.record.save(saved, recipe).map(Some);
         }
         if let Some(parameter) = saved.session.nonfinite_parameter() {
             return Err(TrainError::WeightsNotFinite { step: saved.state.global_step, parameter });

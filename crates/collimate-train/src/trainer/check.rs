@@ -25,6 +25,7 @@ use collimate_store::StoreFolder;
 use collimate_text::TextTokenizer;
 use collimate_weights::ModelFolder;
 
+use super::best::check_figures;
 use super::folder::check_folder;
 use super::plan::PlannedDisk;
 use super::resume::find_checkpoint;
@@ -60,6 +61,7 @@ pub(super) fn check(
     context: &mut RunContext<'_>,
 ) -> Result<(Checked, CheckedSession, Option<Checkpoint>), TrainError> {
     let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
+    check_figures(recipe, objective.needs().reference)?;
     let model = recipe.model_name_or_path.clone().ok_or_else(|| missing("model_name_or_path"))?;
     let sources = recipe.data.clone().ok_or_else(|| missing("data"))?;
     let is_first = context.ranks.is_first();
@@ -82,7 +84,8 @@ pub(super) fn check(
 /// # Errors
 /// Something is missing, unknown, incompatible or too small.
 pub fn check_recipe(recipe: &Recipe) -> Result<(), TrainError> {
-    registry::build(&recipe.objective.name, &recipe.objective.params)?;
+    let objective = registry::build(&recipe.objective.name, &recipe.objective.params)?;
+    check_figures(recipe, objective.needs().reference)?;
     check_model(recipe, recipe.model()?).map(drop)
 }
 

@@ -31,10 +31,11 @@ impl PlannedDisk {
         };
         let kept = steps.map(|steps| {
             let all = recipe.checkpoints(steps).with_last(steps.total_steps).count(steps.total_steps);
-            // One is written before an old one, or one that was due by time, is removed.
+            // One is written before an old one, or one that was due by time or is no longer the best, is removed.
             let by_time = recipe.save_interval().is_some() && steps.total_steps > 1;
+            let best = usize::from(recipe.load_best_model_at_end);
             let kept = all.min(recipe.save_total_limit.unwrap_or(all));
-            (kept, kept + usize::from(all > kept || by_time))
+            (kept + best, kept + best + usize::from(all > kept || by_time || best > 0))
         });
         let metrics = steps.map_or(0, |steps| metrics_bytes(recipe, steps));
         Self {
@@ -207,5 +208,8 @@ mod tests {
         assert_eq!((planned.num_checkpoints, planned.most_checkpoints), (Some(expected.0), Some(expected.1)));
         let bytes = planned.model + planned.metrics + expected.1 as u64 * planned.checkpoint;
         assert_eq!(planned.peak, Some(bytes));
+        // The best is kept beside them, and another is written before it is removed.
+        let planned = PlannedDisk::new(&Recipe { load_best_model_at_end: true, ..recipe }, &outline(), Some(&steps));
+        assert_eq!((planned.num_checkpoints, planned.most_checkpoints), (Some(expected.0 + 1), Some(expected.0 + 2)));
     }
 }

@@ -7,7 +7,9 @@ use collimate_files::write_atomically;
 use collimate_objective::registry;
 use collimate_quantized::Format;
 use collimate_recipe::Recipe;
-use collimate_report::{CardInput, Rounding, RunFiles, license_of, render_card, write_report_from};
+use collimate_report::{
+    CardInput, MetricsRow, Rounding, RunFiles, license_of, read_metrics, render_card, write_report_from,
+};
 use collimate_weights::{StorageDtype, copy_side_files, read_config};
 
 use super::TrainSummary;
@@ -52,6 +54,10 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
     let objective = registry::find(&recipe.objective.name)?;
     let base = recipe.model_name_or_path.as_deref();
     let license = base.and_then(|base| license_of(&read_text(&base.join("README.md"), MAX_CARD_BYTES).ok()?));
+    let saved = match &summary.best {
+        Some(best) => evaluation_after(out, best.step)?,
+        None => None,
+    };
     let card = render_card(&CardInput {
         recipe,
         base: &base.map_or_else(|| "unknown".to_owned(), base_name),
@@ -63,11 +69,19 @@ pub fn write_documents(recipe: &Recipe, summary: &TrainSummary) -> Result<(), Tr
         num_groups: summary.num_groups,
         num_steps: summary.num_steps,
         history: &files.history,
+        saved: saved.as_ref(),
         results: files.results.as_ref(),
     });
     write_atomically(&out.join("README.md"), card.as_bytes())?;
     write_report_from(&files, out)?;
     Ok(())
+}
+
+/// The row of the evaluation after a step of a run.
+fn evaluation_after(out: &Path, step: usize) -> Result<Option<MetricsRow>, TrainError> {
+    let rows = read_metrics(&out.join("metrics.jsonl"))?;
+    let is_it = |row: &MetricsRow| row.get("step") == Some(step as f64) && row.get("eval_loss").is_some();
+    Ok(rows.into_iter().rfind(is_it))
 }
 
 /// The format in which the weights of a recipe's model are packed: as its files are, or as the recipe asks.

@@ -123,8 +123,8 @@ impl Record {
         self.history.evaluations.last().is_some_and(|row| row.get("step") == Some(finished_steps as f64))
     }
 
-    /// Writes a checkpoint, and removes those it supersedes beyond `limit`.
-    pub(super) fn save(&self, saved: &Saved<'_>, limit: Option<usize>) -> Result<PathBuf, TrainError> {
+    /// Writes a checkpoint, and removes those that it supersedes.
+    pub(super) fn save(&self, saved: &Saved<'_>, recipe: &Recipe) -> Result<PathBuf, TrainError> {
         let Saved { session, state, world } = *saved;
         // The rows that a checkpoint counts must reach the disk before it does.
         self.writer.sync()?;
@@ -132,7 +132,8 @@ impl Record {
         if let Some(parameter) = session.nonfinite_parameter() {
             return Err(TrainError::WeightsNotFinite { step: state.global_step, parameter });
         }
-        let kept = Kept { recipe_yaml: &self.recipe_yaml, limit };
+        let best = state.standing.best.filter(|_| recipe.load_best_model_at_end).map(|best| best.step);
+        let kept = Kept { recipe_yaml: &self.recipe_yaml, limit: recipe.save_total_limit, best };
         collimate_checkpoint::save(&self.folder, &state, &kept, |folder| {
             session.save_model(folder, StorageDtype::F32, ShardSize::default())?;
             Ok::<_, TrainError>(session.save_optimizer(folder, world)?)

@@ -127,11 +127,22 @@ fn steps_left(checkpoint: &Checkpoint, run: &Run<'_>) -> Result<Option<String>, 
     }))
 }
 
+/// Lines of keys without a say in the results that earlier versions did not have.
+const LATER_KEYS: [&str; 7] = [
+    "token_cache: auto\n",
+    "load_best_model_at_end: false\n",
+    "metric_for_best_model: null\n",
+    "greater_is_better: null\n",
+    "early_stopping_patience: null\n",
+    "early_stopping_threshold: 0.0\n",
+    "stop_on_drift: {}\n",
+];
+
 /// A hash of every recipe key that affects the computation.
 pub(super) fn recipe_fingerprint(recipe: &Recipe) -> String {
     let yaml = recipe.of_results().resolved_yaml().unwrap_or_default();
-    // This key came later than others; without it, checkpoints of earlier versions are still resumed.
-    let yaml = yaml.replace("token_cache: auto\n", "");
+    // These keys came later than others; without them, checkpoints of earlier versions are still resumed.
+    let yaml = LATER_KEYS.iter().fold(yaml, |yaml, line| yaml.replace(line, ""));
     blake3::hash(yaml.as_bytes()).to_hex()[..16].to_owned()
 }
 

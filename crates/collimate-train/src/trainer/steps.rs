@@ -7,6 +7,7 @@ use collimate_progress::{Agenda, Pace, add_speed, resident_bytes, straggler};
 use collimate_recipe::OnNonfinite;
 use collimate_report::StepMetrics;
 
+use super::best::{judge, reason_to_end};
 use super::books::Books;
 use super::record::Saved;
 use super::resume::recipe_fingerprint;
@@ -28,6 +29,8 @@ struct Steps<'a> {
     /// On the first rank.
     books: Option<Books>,
     pace: Pace,
+    /// Whether the weights are those of the best evaluation, and no checkpoint has them.
+    best_is_new: bool,
     /// The most memory that each rank held after a step.
     memory: Vec<u64>,
 }
@@ -92,15 +95,24 @@ impl<'a> Steps<'a> {
                 ..TrainerState::default()
             },
         };
-        Ok(Self { run, session, reference: start.reference, state, books, pace, memory: Vec::new() })
+        Ok(Self {
+            run,
+            session,
+            reference: start.reference,
+            state,
+            books,
+            pace,
+            best_is_new: false,
+            memory: Vec::new(),
+        })
     }
 
     fn take_all(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
-        if self.state.global_step < self.run.counts.total_steps {
+        if self.has_steps_left() {
             self.show(context);
         }
         self.catch_up(context)?;
-        while self.state.global_step < self.run.counts.total_steps {
+        while self.has_steps_left() {
             self.stop_if_asked(context)?;
             self.take_one(context)?;
             self.show(context);
@@ -112,6 +124,26 @@ impl<'a> Steps<'a> {
         }
         self.stop_if_asked(context)?;
         context.observer.finish();
+        self.end_early(context)
+    }
+
+    fn has_steps_left(&self) -> bool {
+        self.state.global_step < self.run.counts.total_steps && self.reason_to_end().is_none()
+    }
+
+    fn reason_to_end(&self) -> Option<String> {
+        reason_to_end(self.run.given, &self.state.standing)
+    }
+
+    /// Says why a run ends although steps are left, if it does; its last checkpoint stays.
+    fn end_early(&mut self, context: &mut RunContext<'_>) -> Result<(), TrainError> {
+        let (done, all) = (self.state.global_step, self.run.counts.total_steps);
+        let Some(reason) = self.reason_to_end().filter(|_| done < all) else { return Ok(()) };
+        if self.state.interim {
+            self.state.interim = false;
+            self.save(context)?;
+        }
+        context.observer.note(&format!("the run ends after step {done} of {all}: {reason}"));
         Ok(())
     }
 
@@ -225,6 +257,8 @@ impl<'a> Steps<'a> {
         let Some(row) = self.run.evaluate(self.session, &self.state, context)? else { return Ok(false) };
         self.pace.evaluated(begun);
         self.books.iter_mut().try_for_each(|books| books.record.evaluation(row.clone()))?;
+        let is_best = judge(self.run.given, &mut self.state, &row)?;
+        self.best_is_new = is_best && self.run.recipe.load_best_model_at_end;
         Ok(true)
     }
 
@@ -254,16 +288,17 @@ impl<'a> Steps<'a> {
         Ok(format!("its state is in {place}"))
     }
 
-    /// Writes a checkpoint if one is due, by its step or by the time since the last; returns whether one was. A stop writes its own, which must
+    /// Writes a checkpoint if one is due, by its step, for a best evaluation, or by the time since the last; returns whether one was. A stop writes its own, which must
     /// record that the evaluation is still due.
     fn save_if_due(&mut self, context: &mut RunContext<'_>) -> Result<bool, TrainError> {
-        let by_step = self.run.saves_after(self.state.global_step);
+        let by_step = self.run.saves_after(self.state.global_step) || self.reason_to_end().is_some();
         // By the clock of the first rank.
-        let is_due = by_step || context.ranks.first_says(self.pace.is_checkpoint_due())?;
+        let is_due = by_step || self.best_is_new || context.ranks.first_says(self.pace.is_checkpoint_due())?;
         if context.stop.requested().is_some() || !is_due {
             return Ok(false);
         }
-        // The next checkpoint replaces one that is due by time only: what a run leaves does not depend on its speed.
+        // The next checkpoint replaces one that is due by time only: what a run leaves does not depend on its speed. One of a
+        // best evaluation stays until another is best.
         self.state.interim = !by_step;
         self.save(context)?;
         Ok(true)
@@ -273,7 +308,8 @@ impl<'a> Steps<'a> {
     fn save(&mut self, context: &mut RunContext<'_>) -> Result<Option<PathBuf>, TrainError> {
         let begun = Instant::now();
         let saved = Saved { session: &*self.session, state: &self.state, world: context.ranks.world() };
-        let path = Books::save(self.books.as_ref(), &saved, self.run.recipe.save_total_limit)?;
+        let path = Books::save(self.books.as_ref(), &saved, self.run.recipe)?;
+        self.best_is_new = false;
         self.pace.saved(begun);
         Ok(path)
     }

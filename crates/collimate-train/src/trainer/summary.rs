@@ -139,6 +139,7 @@ impl TrainSummary {
         if let [first, last] = self.evaluations.as_slice() {
             lines.extend(change("held out", "eval_", first, last));
         }
+        lines.extend(self.best.iter().map(|best| best.line.clone()));
         if self.num_skipped_steps > 0 {
             lines.push(format!(
                 "{} {} left out: a figure was not finite",
@@ -184,6 +185,7 @@ fn change(what: &str, prefix: &str, first: &MetricsRow, last: &MetricsRow) -> Op
 mod tests {
     use collimate_text::{TokenizedGroup, TokenizedResponse};
 
+    use super::super::SavedBest;
     use super::*;
 
     #[test]
@@ -203,6 +205,7 @@ mod tests {
             first: Some(row(1, 1.0, "")),
             last: Some(row(1200, 0.5, "")),
             evaluations: vec![row(0, 1.0, "eval_"), row(1200, 0.25, "eval_")],
+            best: Some(SavedBest { step: 600, line: "the best".to_owned() }),
             num_skipped_steps: 0,
             rounding: None,
             chosen_alarm: None,
@@ -217,6 +220,7 @@ mod tests {
                 "1,200 steps in 61 s, sample answers 2.0 s",
                 "training, first to last: loss 1.0000 -> 0.5000, accuracy 50.0 -> 25.0 %",
                 "held out, first to last: loss 1.0000 -> 0.2500, accuracy 50.0 -> 12.5 %",
+                "the best",
                 "most memory by rank: 512.0 MiB, 768.0 MiB",
                 "report: runs/a/report.html",
             ]
