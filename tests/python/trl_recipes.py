@@ -201,6 +201,16 @@ RECIPES = {
     "pref_align_scan/dpo/config_zephyr, loss_type apo_down": HANDBOOK
     | BATCH_8
     | {"beta": 0.1, "loss_type": "apo_down", "gradient_accumulation_steps": 2},
+    "the same, loss_type sigmoid_norm": HANDBOOK
+    | BATCH_8
+    | {"beta": 2.0, "loss_type": "sigmoid_norm", "gradient_accumulation_steps": 2},
+    "the same, forward_kl": HANDBOOK | BATCH_8 | {"beta": 0.1, "f_divergence_type": "forward_kl"},
+    "the same, js_divergence, loss_type robust": HANDBOOK
+    | BATCH_8
+    | {"beta": 0.5, "f_divergence_type": "js_divergence", "loss_type": "robust", "label_smoothing": 0.1},
+    "the same, alpha_divergence, loss_type ipo": HANDBOOK
+    | BATCH_8
+    | {"beta": 0.1, "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.3, "loss_type": "ipo"},
     "a recipe that leaves out nearly everything": {"dataset_name": "DATA", "beta": 0.01},
     "the same with an adapter": {"dataset_name": "DATA", "beta": 0.01, "use_peft": True},
     "weight decay, a schedule's arguments and full batches": {

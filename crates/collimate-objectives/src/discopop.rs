@@ -4,30 +4,35 @@ use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGro
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    divergence::Divergence,
     math::{log_sigmoid, sigmoid},
     pair::Pair,
 };
 
 /// Blends DPO's logistic loss with an exponential loss, depending on the margin.
 ///
-/// With d = βδ, δ = Δ_w − Δ_l, m = σ(d/τ):
+/// With d = βδ, δ = Δ_w − Δ_l, or another [divergence](Divergence)'s difference, m = σ(d/τ):
 ///
 /// `L = (1 − m) · (−log σ(d)) + m · e^{−d}`
 ///
 /// Source: Lu et al. 2024, arXiv 2406.08414, eq. 5 (the log-ratio modulated loss).
 ///
-/// TRL's keys: `loss_type: discopop`, `beta`; `discopop_tau` is [`tau`](DiscoPop::tau).
+/// TRL's keys: `loss_type: discopop`, `beta`; `discopop_tau` is [`tau`](DiscoPop::tau);
+/// `f_divergence_type`, `f_alpha_divergence_coef`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DiscoPop {
     /// β: scale of the implicit reward.
     pub beta: Positive,
     /// τ: width of the blend, in (0, 1]. Above 1 the loss would overflow at large negative margins.
     pub tau: UpToOne,
+    /// The divergence from the reference.
+    #[serde(flatten)]
+    pub divergence: Divergence,
 }
 
 impl Default for DiscoPop {
     fn default() -> Self {
-        Self { beta: Positive::constant(0.1), tau: UpToOne::constant(0.05) }
+        Self { beta: Positive::constant(0.1), tau: UpToOne::constant(0.05), divergence: Divergence::default() }
     }
 }
 
@@ -37,7 +42,7 @@ impl Objective for DiscoPop {
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let margin = Pair::from_log_ratios(groups).margin() * self.beta.get();
+        let margin = Pair::new(groups, self.divergence.of_log_ratios(groups)).margin() * self.beta.get();
         let scaled = margin.clone() / self.tau.get();
         let logistic = -log_sigmoid(margin.clone()) * sigmoid(-scaled.clone());
         // m·e^{−d} as a single exponential: on its own, e^{−d} overflows where m is 0.

@@ -3,11 +3,11 @@
 use collimate_objective::{Needs, Objective, ObjectiveOutput, Positive, ScoredGroups, Smoothing, register_objective};
 use serde::{Deserialize, Serialize};
 
-use crate::{math::log_sigmoid, pair::Pair};
+use crate::{divergence::Divergence, math::log_sigmoid, pair::Pair};
 
 /// Makes the best response more likely than the worst, relative to the reference.
 ///
-/// With δ = Δ_w − Δ_l:
+/// With δ = Δ_w − Δ_l, or another [divergence](Divergence)'s difference:
 ///
 /// `L = −(1−ε) log σ(βδ) − ε log σ(−βδ)`
 ///
@@ -16,18 +16,25 @@ use crate::{math::log_sigmoid, pair::Pair};
 ///
 /// Source: Rafailov et al. 2023, arXiv 2305.18290, eq. 7; label smoothing is conservative DPO, Mitchell 2023.
 ///
-/// TRL's keys: `loss_type: sigmoid`, `beta`, `label_smoothing`.
+/// TRL's keys: `loss_type: sigmoid`, `beta`, `label_smoothing`, `f_divergence_type`, `f_alpha_divergence_coef`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dpo {
     /// β: scale of the implicit reward.
     pub beta: Positive,
     /// ε: assumed rate of flipped preference labels, in [0, ½).
     pub label_smoothing: Smoothing,
+    /// The divergence from the reference.
+    #[serde(flatten)]
+    pub divergence: Divergence,
 }
 
 impl Default for Dpo {
     fn default() -> Self {
-        Self { beta: Positive::constant(0.1), label_smoothing: Smoothing::constant(0.0) }
+        Self {
+            beta: Positive::constant(0.1),
+            label_smoothing: Smoothing::constant(0.0),
+            divergence: Divergence::default(),
+        }
     }
 }
 
@@ -37,7 +44,7 @@ impl Objective for Dpo {
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let pair = Pair::from_log_ratios(groups);
+        let pair = Pair::new(groups, self.divergence.of_log_ratios(groups));
         let margin = pair.margin() * self.beta.get();
         let smoothing = self.label_smoothing.get();
         let loss = -log_sigmoid(margin.clone()) * (1.0 - smoothing) - log_sigmoid(-margin) * smoothing;

@@ -6,30 +6,38 @@ use collimate_objective::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    divergence::Divergence,
     math::{log_sigmoid, sigmoid},
     pair::Pair,
 };
 
 /// Fits the preference the policy implies to the smoothed label, by reverse KL divergence.
 ///
-/// With d = βδ, δ = Δ_w − Δ_l:
+/// With d = βδ, δ = Δ_w − Δ_l, or another [divergence](Divergence)'s difference:
 ///
 /// `L = σ(d) (log σ(d) − log(1−ε)) + σ(−d) (log σ(−d) − log ε)`
 ///
 /// Source: Ji et al. 2024, arXiv 2402.00856, eq. 16.
 ///
-/// TRL's keys: `loss_type: exo_pair`, `beta`, `label_smoothing`.
+/// TRL's keys: `loss_type: exo_pair`, `beta`, `label_smoothing`, `f_divergence_type`, `f_alpha_divergence_coef`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ExoPair {
     /// β: scale of the implicit reward.
     pub beta: Positive,
     /// ε: probability the smoothed label gives the worst response, in (0, ½).
     pub label_smoothing: PositiveSmoothing,
+    /// The divergence from the reference.
+    #[serde(flatten)]
+    pub divergence: Divergence,
 }
 
 impl Default for ExoPair {
     fn default() -> Self {
-        Self { beta: Positive::constant(0.1), label_smoothing: PositiveSmoothing::constant(1e-3) }
+        Self {
+            beta: Positive::constant(0.1),
+            label_smoothing: PositiveSmoothing::constant(1e-3),
+            divergence: Divergence::default(),
+        }
     }
 }
 
@@ -39,7 +47,7 @@ impl Objective for ExoPair {
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let margin = Pair::from_log_ratios(groups).margin() * self.beta.get();
+        let margin = Pair::new(groups, self.divergence.of_log_ratios(groups)).margin() * self.beta.get();
         let smoothing = self.label_smoothing.get();
         let right = sigmoid(margin.clone()) * (log_sigmoid(margin.clone()) - (-smoothing).ln_1p());
         let wrong = sigmoid(-margin.clone()) * (log_sigmoid(-margin) - smoothing.ln());

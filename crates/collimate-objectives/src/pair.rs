@@ -19,11 +19,6 @@ impl Pair {
         Self { best: groups.best(values.clone()), worst: groups.worst(values) }
     }
 
-    /// The pair's log-ratios Δ.
-    pub(crate) fn from_log_ratios(groups: &ScoredGroups) -> Self {
-        Self::new(groups, groups.log_ratios())
-    }
-
     /// Best minus worst, `[B]`.
     pub(crate) fn margin(self) -> Tensor<ObjectiveBackend, 1> {
         self.best - self.worst

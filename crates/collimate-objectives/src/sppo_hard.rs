@@ -30,7 +30,7 @@ impl Objective for SppoHard {
     }
 
     fn evaluate(&self, groups: &ScoredGroups) -> ObjectiveOutput {
-        let Pair { best, worst } = Pair::from_log_ratios(groups);
+        let Pair { best, worst } = Pair::new(groups, groups.log_ratios());
         let target = 0.5 / self.beta.get();
         let loss = (best - target).square() + (worst + target).square();
         ObjectiveOutput { loss, implicit_rewards: groups.log_ratios() * self.beta.get() }

@@ -27,13 +27,17 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("discopop_tau", "tau"),
     ("desirable_weight", "desirable_weight"),
     ("undesirable_weight", "undesirable_weight"),
+    ("f_alpha_divergence_coef", "f_alpha_divergence_coef"),
 ];
+
+/// Keys of other trainers that set a parameter of the objective to a name.
+const NAMED_PARAMETERS: &[&str] = &["f_divergence_type"];
 
 /// Flat keys other than [`PARAMETERS`].
 const OTHERS: &[&str] = &["loss_type", "loss_weights", "rpo_alpha", "cpo_alpha", "sft_weight", "gamma_beta_ratio"];
 
 /// Parameters that TRL's recipes set for any loss; objectives without them ignore them.
-const OFTEN_IDLE: &[&str] = &["gamma", "tau"];
+const OFTEN_IDLE: &[&str] = &["gamma", "tau", "f_alpha_divergence_coef"];
 
 /// The flat keys read so far. They are folded into the objective after the file and after each argument, so their order
 /// matters only where one key is given twice.
@@ -68,13 +72,20 @@ impl FlatObjective {
     /// Every flat key with its documentation.
     pub(crate) fn keys() -> impl Iterator<Item = (&'static str, String)> {
         let parameters = PARAMETERS.iter().map(|(key, name)| (*key, format!("The objective's parameter `{name}`.")));
-        parameters.chain(OTHERS.iter().map(|key| (*key, describe(key).to_owned())))
+        let named = NAMED_PARAMETERS.iter().map(|key| (*key, format!("The objective's parameter `{key}`.")));
+        parameters.chain(named).chain(OTHERS.iter().map(|key| (*key, describe(key).to_owned())))
     }
 
     /// Sets a flat key. The error is what was expected; `None` means that it is another kind of key.
     pub(crate) fn set(&mut self, key: &str, value: &Value) -> Option<Result<(), &'static str>> {
         if let Some((key, name)) = PARAMETERS.iter().find(|(name, _)| *name == key) {
-            return Some(f64::from_yaml(value).map(|value| self.parameter(key, name, value)).ok_or(f64::EXPECTED));
+            let set = f64::from_yaml(value).map(|value| self.parameter(key, name, json!(value)));
+            return Some(set.ok_or(f64::EXPECTED));
+        }
+        if let Some(key) = NAMED_PARAMETERS.iter().find(|name| **name == key) {
+            // Written as `FDivergenceType.REVERSE_KL` too.
+            let name = String::from_yaml(value).map(|name| name.rsplit('.').next().unwrap_or_default().to_lowercase());
+            return Some(name.map(|name| self.parameter(key, key, json!(name))).ok_or(String::EXPECTED));
         }
         let number = || Option::<f64>::from_yaml(value);
         let taken = match key {
@@ -101,12 +112,12 @@ impl FlatObjective {
         }))
     }
 
-    fn parameter(&mut self, key: &'static str, name: &'static str, value: f64) {
+    fn parameter(&mut self, key: &'static str, name: &'static str, value: Json) {
         if name == "gamma" {
             self.gamma_beta_ratio = None;
             self.is_simpos |= key == "gamma";
         }
-        let is_idle = OFTEN_IDLE.contains(&name) || asks_for_nothing(name, value);
+        let is_idle = OFTEN_IDLE.contains(&name) || asks_for_nothing(name, &value);
         self.new.params.push(Parameter { key, name, value, is_idle });
     }
 
@@ -186,7 +197,7 @@ impl FlatObjective {
 
     /// Sets a parameter on the losses that read it.
     fn set_parameter(&mut self, objective: &mut ObjectiveSpec, parameter: &Parameter, is_trl: bool) {
-        let Parameter { key, name, value, is_idle } = *parameter;
+        let Parameter { key, name, ref value, is_idle } = *parameter;
         self.unread.retain(|(other, _)| *other != key);
         let trainer = self.trainer(objective);
         let is_passed_over = |loss: &str| is_trl && trainer.passes_over(name, loss);
@@ -234,7 +245,7 @@ impl FlatObjective {
         let Parts { supervised, cpo_supervised, .. } = self.folded;
         let cpo = cpo_supervised.filter(|weight| {
             !(has_parameter(&objective.name, "sft_weight")
-                && objective.set_parameter("sft_weight", *weight, false, &|_| false))
+                && objective.set_parameter("sft_weight", &json!(weight), false, &|_| false))
         });
         let weights: Vec<f64> = [supervised, cpo].into_iter().flatten().filter(|weight| *weight != 0.0).collect();
         weights.iter().for_each(|weight| objective.add_supervised(*weight));

@@ -153,7 +153,6 @@ mod tests {
     #[case("data_seed: 0", Some(Ok(())), &[])]
     #[case("completion_only_loss: true", Some(Ok(())), &[])]
     #[case("model_init_kwargs: {use_cache: false}", Some(Ok(())), &[])]
-    #[case("f_divergence_type: reverse_kl", Some(Ok(())), &[])]
     #[case("neftune_noise_alpha: null", Some(Ok(())), &[])]
     #[case("adafactor: true", Some(Err("true would change the result: only AdamW is supported")), &[])]
     #[case("learning_rat: 1", None, &[])]

@@ -44,7 +44,7 @@ impl ObjectiveSpec {
     pub(crate) fn set_parameter(
         &mut self,
         parameter: &str,
-        value: f64,
+        value: &Json,
         idle: bool,
         is_passed_over: &dyn Fn(&str) -> bool,
     ) -> bool {
@@ -52,7 +52,7 @@ impl ObjectiveSpec {
         let mut taken = false;
         for (name, params) in self.terms_mut() {
             if !is_passed_over(&name) && (has_parameter(&name, parameter) || !(is_sum || idle)) {
-                params.insert(parameter.to_owned(), json!(value));
+                params.insert(parameter.to_owned(), value.clone());
                 taken = true;
             }
         }

@@ -59,9 +59,15 @@ fn other(name: &str, doc: &str, properties: &Map<String, Json>) -> Json {
         "bf16" | "fp16" | "do_eval" | "use_rslora" | "load_in_4bit" | "load_in_8bit" | "use_bnb_nested_quant" => {
             json!({"type": "boolean"})
         }
-        "beta" | "alpha" | "temperature_alpha" | "label_smoothing" | "simpo_gamma" | "gamma" | "discopop_tau" => {
-            json!({"type": "number"})
-        }
+        "beta"
+        | "alpha"
+        | "temperature_alpha"
+        | "label_smoothing"
+        | "simpo_gamma"
+        | "gamma"
+        | "discopop_tau"
+        | "f_alpha_divergence_coef" => json!({"type": "number"}),
+        "f_divergence_type" => json!({"type": "string"}),
         "rpo_alpha" | "cpo_alpha" | "sft_weight" | "gamma_beta_ratio" => json!({"type": ["number", "null"]}),
         "optim" => json!({"type": "string"}),
         _ => same.and_then(|key| properties.get(key)).cloned().unwrap_or_else(|| json!({})),

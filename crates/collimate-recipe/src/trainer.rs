@@ -16,7 +16,10 @@ const NAMES: [(&str, Trainer); 4] =
 /// Keys that the configuration of TRL's DPO trainer has, with the losses that read them; it passes them over for its other
 /// losses.
 const DPO_KEYS: [(&str, &str); 3] = [
-    ("beta", "dpo hinge ipo exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired apo_zero apo_down discopop"),
+    (
+        "beta",
+        "dpo hinge ipo exo_pair nca_pair robust bco_pair sppo_hard aot aot_unpaired apo_zero apo_down discopop dpo_norm",
+    ),
     ("label_smoothing", "exo_pair robust aot aot_unpaired"),
     ("tau", "discopop"),
 ];
@@ -84,5 +87,9 @@ impl Trainer {
 
 /// TRL's name for the loss of an objective.
 pub(crate) fn trl_name(objective: &str) -> &str {
-    if objective == "dpo" { "sigmoid" } else { objective }
+    match objective {
+        "dpo" => "sigmoid",
+        "dpo_norm" => "sigmoid_norm",
+        other => other,
+    }
 }

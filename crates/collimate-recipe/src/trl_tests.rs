@@ -49,6 +49,12 @@ fn error(recipe: &str) -> String {
        json!({"terms": [{"name": "simpo", "beta": 2.0, "gamma": 0.5}, {"name": "sft", "weight": 0.5}]}))]
 #[case("loss_type: cpo\ncpo_alpha: 0.5\n", "cpo", json!({"sft_weight": 0.5}))]
 #[case("loss_type: discopop\ndiscopop_tau: 0.1\n", "discopop", json!({"tau": 0.1}))]
+#[case("loss_type: ipo\nf_divergence_type: FDivergenceType.JS_DIVERGENCE\nbeta: 0.3\n", "ipo",
+       json!({"f_divergence_type": "js_divergence", "beta": 0.3}))]
+#[case("f_divergence_type: alpha_divergence\nf_alpha_divergence_coef: 0.25\nbeta: 0.3\n", "dpo",
+       json!({"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.25, "beta": 0.3}))]
+#[case("loss_type: apo_zero\nf_divergence_type: reverse_kl\nf_alpha_divergence_coef: 0.5\n", "apo_zero", json!({}))]
+#[case("loss_type: sigmoid_norm\n", "dpo_norm", json!({"beta": 0.1}))]
 #[case("loss_type: sigmoid\nrpo_alpha: 1\nbeta: 0.2\n", "combine",
        json!({"terms": [{"name": "dpo", "beta": 0.2}, {"name": "sft", "weight": 1.0}]}))]
 #[case("loss_type: [sigmoid, bco_pair, sft]\nloss_weights: [0.8, 0.2, 1]\nbeta: 0.3\n", "combine",

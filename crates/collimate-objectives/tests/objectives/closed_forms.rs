@@ -174,3 +174,59 @@ fn rrhf_adds_misordered_pairs_and_the_best_likelihood() {
     assert_close(found.losses[0], 0.1 + 1.8, EXACT, "loss");
     assert_rows(&found.coefficients, &[vec![-0.2, 0.0, 0.1]], EXACT, "gradient");
 }
+
+#[rstest]
+#[case("reverse_kl", 0.5, |x: f64| x)]
+#[case("forward_kl", 0.5, |x: f64| 1.0 - (-x).exp())]
+#[case("js_divergence", 0.5, |x: f64| (2.0 * x.exp() / (1.0 + x.exp())).ln())]
+#[case("alpha_divergence", 0.25, |x: f64| ((-0.75 * x).exp() - 1.0) / -0.75)]
+#[case("alpha_divergence", 1.0, |x: f64| x)]
+fn another_divergence_takes_the_place_of_the_log_ratio(
+    #[case] name: &str,
+    #[case] alpha: f64,
+    #[case] of: fn(f64) -> f64,
+) {
+    let delta: [f64; 3] = [0.4, -1.0, 0.1];
+    let scores = delta.map(of);
+    let params = json!({"beta": 0.3, "f_divergence_type": name, "f_alpha_divergence_coef": alpha});
+    let rewards = [1.0, 0.0, 0.5];
+    for loss in ["dpo", "hinge", "robust", "exo_pair", "discopop"] {
+        let found = run(loss, params.clone(), &[group(&delta, &rewards)]).losses;
+        // The best and the worst are the first and the second.
+        let plain = run(loss, json!({"beta": 0.3}), &[group(&scores, &rewards)]).losses;
+        assert_rows(&[found], &[plain], EXACT, loss);
+    }
+}
+
+#[test]
+fn far_from_the_reference_the_forward_divergence_stays_finite() {
+    let params = json!({"beta": 0.1, "f_divergence_type": "forward_kl"});
+    let found = run("dpo", params, &[group(&[-900.0, 3.0], &[1.0, 0.0])]);
+    assert!(found.losses[0].is_finite() && found.coefficients[0].iter().all(|c| c.is_finite()), "{found:?}");
+}
+
+#[test]
+fn rebel_is_the_mean_square_over_all_pairs() {
+    let (delta, rewards) = ([0.4, -1.0, 0.1, 2.0], [1.0, 0.0, 0.5, 0.25]);
+    let pairs = (0..4).flat_map(|i| (i + 1..4).map(move |j| (i, j)));
+    let squares = pairs.map(|(i, j)| (0.5 * (delta[i] - delta[j]) - (rewards[i] - rewards[j])).powi(2));
+    let expected: f64 = squares.sum::<f64>() / 6.0;
+    let found = run("rebel", json!({"beta": 0.5}), &[group(&delta, &rewards)]);
+    assert_close(found.losses[0], expected, EXACT, "rebel");
+    let optimal: Vec<f64> = rewards.iter().map(|reward| 2.0 * reward + 7.0).collect();
+    let found = run("rebel", json!({"beta": 0.5}), &[group(&optimal, &rewards), group(&delta[..2], &rewards[..2])]);
+    assert_close(found.losses[0], 0.0, EXACT, "at the optimum, beside a group of two");
+}
+
+#[test]
+fn rpo_is_least_where_margins_are_gaps_and_dpo_where_gaps_are_large() {
+    let rewards = [1.0, 0.0, 0.5];
+    let optimal: Vec<f64> = rewards.iter().map(|reward| 3.0 * reward / 0.2 - 5.0).collect();
+    let found = run("rpo", json!({"beta": 0.2, "eta": 3.0}), &[group(&optimal, &rewards)]);
+    assert_close(found.losses[0], 0.0, EXACT, "loss");
+    found.coefficients[0].iter().for_each(|c| assert_close(*c, 0.0, EXACT, "gradient"));
+    let pair = [group(&[0.4, -1.0], &[1.0, 0.0])];
+    let (large, dpo) = (run("rpo", json!({"eta": 800.0}), &pair), run("dpo", json!({}), &pair));
+    assert_rows(&[large.losses], &[dpo.losses], EXACT, "loss");
+    assert_rows(&large.coefficients, &dpo.coefficients, EXACT, "gradient");
+}

@@ -1,5 +1,7 @@
 //! What the flat keys add to an objective.
 
+use serde_json::Value as Json;
+
 /// Parameters and supervised terms.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Parts {
@@ -23,7 +25,7 @@ impl Parts {
 pub(super) struct Parameter {
     pub(super) key: &'static str,
     pub(super) name: &'static str,
-    pub(super) value: f64,
+    pub(super) value: Json,
     /// Whether an objective without the parameter ignores it.
     pub(super) is_idle: bool,
 }

@@ -28,6 +28,7 @@ pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
 pub(super) fn our_name(loss_type: &str) -> String {
     match loss_type.to_ascii_lowercase().as_str() {
         "sigmoid" => "dpo".to_owned(),
+        "sigmoid_norm" => "dpo_norm".to_owned(),
         // Two ways to compute the loss of TRL's SFT trainer.
         "nll" | "chunked_nll" => "sft".to_owned(),
         // TRL's name for it before 1.0.

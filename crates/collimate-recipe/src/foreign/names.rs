@@ -24,7 +24,7 @@ pub(super) const WITHOUT_EFFECT: [&str; 3] = [
      torch_empty_cache_steps torchdynamo tpu_metrics_debug tpu_num_cores trackio_bucket_id trackio_space_id \
      trackio_static_space_id use_cache use_cpu use_ipex use_legacy_prediction_loop use_liger_kernel use_mps_device",
     "activation_offloading attn_implementation base_model_revision bnb_4bit_quant_storage \
-     dataset_num_proc f_alpha_divergence_coef force_use_ref_model generate_during_eval \
+     dataset_num_proc force_use_ref_model generate_during_eval \
      label_pad_token_id max_target_length lora_task_type model_adapter_name model_code_revision pad_token \
      pad_to_multiple_of padding_free padding_value precompute_ref_batch_size ref_adapter_name ref_model_init_kwargs \
      ref_model_mixup_alpha ref_model_sync_steps trust_remote_code use_flash_attention_2 \
@@ -55,7 +55,6 @@ pub(super) const REFUSED: &[Meaningful] = &[
     key("assistant_only_loss", "only the last turn of a conversation is scored"),
     key("auto_insert_empty_system_msg", "no system message is added"),
     key_unless("completion_only_loss", &["true"], "only responses are scored"),
-    key_unless("f_divergence_type", &["reverse_kl"], "only reverse_kl is supported"),
     key("group_by_length", "batches are drawn by the seed, whatever their lengths, and computed without padding"),
     key("is_encoder_decoder", "only decoders are supported"),
     key_unless("ld_alpha", &["1", "1.0"], "length-desensitized log-probs are not supported"),
