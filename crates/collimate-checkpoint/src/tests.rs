@@ -39,6 +39,10 @@ fn write(run: &Path, step: usize, interim: bool) -> PathBuf {
     path
 }
 
+fn keeping(limit: Option<usize>) -> Kept<'static> {
+    Kept { recipe_yaml: "", limit, best: None }
+}
+
 fn steps(run: &Path) -> Vec<usize> {
     checkpoints(run).expect("a folder").into_iter().map(|(step, _)| step).collect()
 }
@@ -79,12 +83,12 @@ fn the_oldest_are_removed_and_the_one_just_written_stays() {
     for step in [3, 6, 9] {
         write(run.path(), step, false);
     }
-    remove_superseded(run.path(), 9, None).expect("nothing to do");
+    remove_superseded(run.path(), 9, &keeping(None)).expect("nothing to do");
     assert_eq!(steps(run.path()), [3, 6, 9]);
-    remove_superseded(run.path(), 9, Some(2)).expect("a removal");
+    remove_superseded(run.path(), 9, &keeping(Some(2))).expect("a removal");
     assert_eq!(steps(run.path()), [6, 9]);
     // 9 is damaged, so the run resumed from 3 and reached 6 again: a limit of one must leave 6.
-    remove_superseded(run.path(), 6, Some(1)).expect("nothing to do");
+    remove_superseded(run.path(), 6, &keeping(Some(1))).expect("nothing to do");
     assert_eq!(steps(run.path()), [6, 9]);
 }
 
@@ -94,9 +98,9 @@ fn an_interim_checkpoint_is_removed_with_the_next_one() {
     for (step, interim) in [(3, false), (4, true), (6, false)] {
         write(run.path(), step, interim);
     }
-    remove_superseded(run.path(), 4, Some(2)).expect("nothing to do");
+    remove_superseded(run.path(), 4, &keeping(Some(2))).expect("nothing to do");
     assert_eq!(steps(run.path()), [3, 4, 6]);
-    remove_superseded(run.path(), 6, Some(2)).expect("a removal");
+    remove_superseded(run.path(), 6, &keeping(Some(2))).expect("a removal");
     assert_eq!(steps(run.path()), [3, 6]);
 }
 
@@ -161,7 +165,7 @@ fn a_file_or_a_folder_of_somebodys_under_a_checkpoints_name_is_named_and_stays()
     fs::write(run.path().join("checkpoint-3/notes"), "mine").expect("a file");
     write(run.path(), 9, false);
     write(run.path(), 12, false);
-    remove_superseded(run.path(), 12, Some(1)).expect("a removal");
+    remove_superseded(run.path(), 12, &keeping(Some(1))).expect("a removal");
     assert_eq!(steps(run.path()), [3, 7, 12]);
     // A name that no run writes is nobody's business.
     fs::write(run.path().join("checkpoint-007"), "notes").expect("a file");
@@ -221,7 +225,7 @@ fn the_best_is_kept_beside_the_newest_until_another_is_best() {
     assert_eq!(save(4, false, 3), [3, 4]);
     assert_eq!(save(6, false, 3), [3, 6]);
     assert_eq!(save(7, true, 7), [6, 7]);
-    assert_eq!(after_step(run.path(), 7).map(|checkpoint| checkpoint.state), Ok(state(7, true)));
+    assert_eq!(after_step(run.path(), 7).expect("the best").state, state(7, true));
     assert!(after_step(run.path(), 3).expect_err("gone").to_string().contains("checkpoint-3"));
 }
 

@@ -11,7 +11,7 @@ use crate::{
 
 /// Blends DPO's logistic loss with an exponential loss, depending on the margin.
 ///
-/// With d = βδ, δ = Δ_w − Δ_l, or another [divergence](Divergence)'s difference, m = σ(d/τ):
+/// With d = βδ, δ = Δ_w − Δ_l, or another divergence's difference, m = σ(d/τ):
 ///
 /// `L = (1 − m) · (−log σ(d)) + m · e^{−d}`
 ///

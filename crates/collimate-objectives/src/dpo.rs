@@ -7,7 +7,7 @@ use crate::{divergence::Divergence, math::log_sigmoid, pair::Pair};
 
 /// Makes the best response more likely than the worst, relative to the reference.
 ///
-/// With δ = Δ_w − Δ_l, or another [divergence](Divergence)'s difference:
+/// With δ = Δ_w − Δ_l, or another divergence's difference:
 ///
 /// `L = −(1−ε) log σ(βδ) − ε log σ(−βδ)`
 ///

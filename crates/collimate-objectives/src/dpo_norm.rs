@@ -7,7 +7,7 @@ use crate::{divergence::Divergence, math::log_sigmoid, pair::Pair};
 
 /// DPO with each log-ratio divided by its response's length, so that long responses do not count more.
 ///
-/// With n the number of tokens of a response; another [divergence](Divergence) replaces Δ:
+/// With n the number of tokens of a response; another divergence replaces Δ:
 ///
 /// `L = −log σ(β (Δ_w/n_w − Δ_l/n_l))`
 ///

@@ -13,7 +13,7 @@ use crate::{
 
 /// Fits the preference the policy implies to the smoothed label, by reverse KL divergence.
 ///
-/// With d = βδ, δ = Δ_w − Δ_l, or another [divergence](Divergence)'s difference:
+/// With d = βδ, δ = Δ_w − Δ_l, or another divergence's difference:
 ///
 /// `L = σ(d) (log σ(d) − log(1−ε)) + σ(−d) (log σ(−d) − log ε)`
 ///

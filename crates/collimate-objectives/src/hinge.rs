@@ -7,7 +7,7 @@ use crate::{divergence::Divergence, math::relu, pair::Pair};
 
 /// Pushes the best response above the worst until the margin is 1, then stops.
 ///
-/// With δ = Δ_w − Δ_l, or another [divergence](Divergence)'s difference:
+/// With δ = Δ_w − Δ_l, or another divergence's difference:
 ///
 /// `L = max(0, 1 − βδ)`
 ///

@@ -7,7 +7,7 @@ use crate::{divergence::Divergence, pair::Pair};
 
 /// Pulls the margin between per-token log-ratios to a fixed target instead of increasing it without bound.
 ///
-/// With n the number of tokens of a response; another [divergence](Divergence) replaces Δ:
+/// With n the number of tokens of a response; another divergence replaces Δ:
 ///
 /// `L = (Δ_w/n_w − Δ_l/n_l − 1/(2β))²`
 ///

@@ -7,7 +7,7 @@ use crate::{divergence::Divergence, math::log_sigmoid, pair::Pair};
 
 /// DPO, corrected for a known rate of flipped labels.
 ///
-/// With δ = Δ_w − Δ_l, or another [divergence](Divergence)'s difference:
+/// With δ = Δ_w − Δ_l, or another divergence's difference:
 ///
 /// `L = [−(1−ε) log σ(βδ) + ε log σ(−βδ)] / (1 − 2ε)`
 ///

@@ -9,10 +9,11 @@ use crate::resume::{groups, timeless};
 use crate::small_model::model_arg;
 
 /// Six steps, an evaluation after each. The loss falls, so that by `greater_is_better` the first evaluation is the best.
-const COMMON: [&str; 7] = [
+const COMMON: [&str; 8] = [
     "max_steps=6",
     "per_device_train_batch_size=2",
-    "learning_rate=1e-3",
+    "learning_rate=5e-5",
+    "lr_scheduler_type=constant",
     "eval_fraction=0.3",
     "eval_steps=1",
     "greater_is_better=true",
@@ -148,9 +149,9 @@ fn a_run_ends_when_a_figure_drifts() {
 #[rstest]
 #[case(
     "metric_for_best_model=accuracy",
-    "metric_for_best_model: an evaluation has no figure eval_accuracy; it has eval_loss"
+    "key \"metric_for_best_model\": an evaluation has no figure eval_accuracy; it has eval_loss"
 )]
-#[case("stop_on_drift={loss: 1, reward: 2}", "stop_on_drift: an evaluation has no figure eval_reward;")]
+#[case("stop_on_drift={loss: 1, reward: 2}", "key \"stop_on_drift\": an evaluation has no figure eval_reward;")]
 fn an_unknown_figure_is_refused_before_the_run(#[case] setting: &str, #[case] message: &str) {
     let folder = Folder::new();
     let settings = [&COMMON[..], &[BEST, setting]].concat();

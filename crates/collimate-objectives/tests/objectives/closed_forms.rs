@@ -207,7 +207,7 @@ fn far_from_the_reference_the_forward_divergence_stays_finite() {
 
 #[test]
 fn rebel_is_the_mean_square_over_all_pairs() {
-    let (delta, rewards) = ([0.4, -1.0, 0.1, 2.0], [1.0, 0.0, 0.5, 0.25]);
+    let (delta, rewards): ([f64; 4], [f64; 4]) = ([0.4, -1.0, 0.1, 2.0], [1.0, 0.0, 0.5, 0.25]);
     let pairs = (0..4).flat_map(|i| (i + 1..4).map(move |j| (i, j)));
     let squares = pairs.map(|(i, j)| (0.5 * (delta[i] - delta[j]) - (rewards[i] - rewards[j])).powi(2));
     let expected: f64 = squares.sum::<f64>() / 6.0;
