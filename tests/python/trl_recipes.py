@@ -208,9 +208,9 @@ RECIPES = {
     "the same, js_divergence, loss_type robust": HANDBOOK
     | BATCH_8
     | {"beta": 0.5, "f_divergence_type": "js_divergence", "loss_type": "robust", "label_smoothing": 0.1},
-    "the same, alpha_divergence, loss_type ipo": HANDBOOK
+    "the same, alpha_divergence": HANDBOOK
     | BATCH_8
-    | {"beta": 0.1, "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.3, "loss_type": "ipo"},
+    | {"beta": 0.1, "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.3},
     "a recipe that leaves out nearly everything": {"dataset_name": "DATA", "beta": 0.01},
     "the same with an adapter": {"dataset_name": "DATA", "beta": 0.01, "use_peft": True},
     "weight decay, a schedule's arguments and full batches": {
