@@ -6,18 +6,19 @@ use std::time::Instant;
 use collimate_files::{FolderLock, write_atomically};
 use collimate_model::{GenerateOptions, Guidance};
 use collimate_recipe::Recipe;
+use collimate_report::{PictureFile, PictureList};
 use collimate_text::EncodedPrompt;
 use collimate_train::{
     Observer, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, check_folder, load_recipe,
     open_session, train_in, write_documents,
 };
+use collimate_vq::Image;
 use serde_json::json;
 
 use crate::assets::{Rows, write_base};
 use crate::classifier::Classifier;
 use crate::codebook::{PatchCodebook, TOKENS};
-use crate::png::grid;
-use crate::shapes::{CLASSES, Picture};
+use crate::shapes::{CLASSES, NAMES, Picture};
 
 /// Pictures that are drawn of each class to measure with.
 const PER_CLASS: usize = 40;
@@ -32,6 +33,8 @@ const BASE: &str = "base";
 const DATA: &str = "pictures.jsonl";
 /// The grid of pictures.
 pub const GRID: &str = "pictures.png";
+/// Pixels of the grid for a pixel of a picture.
+const ZOOM: usize = 2;
 /// The token of a condition is its number after the entries of the codebook.
 const FIRST_CONDITION: u32 = crate::codebook::ENTRIES as u32;
 
@@ -139,7 +142,17 @@ fn finish(recipe: &Recipe, trained: &TrainSummary, drawn: [&Drawn; 3]) -> Result
         "guidance": GUIDANCE, "pictures": CLASSES * PER_CLASS, "most_wrong_pixels": CLEAN,
     });
     write_atomically(&out.join("results.json"), format!("{results:#}\n").as_bytes())?;
-    write_atomically(&out.join(GRID), &grid(&drawn.map(|drawn| drawn.shown.clone())))?;
+    let image = |picture: &Picture| Image::gray(picture);
+    let block = |drawn: &Drawn| drawn.shown.iter().map(|row| row.iter().map(image).collect()).collect();
+    write_atomically(&out.join(GRID), &Image::grid(&drawn.map(block)).zoomed(ZOOM).png())?;
+    let caption = format!(
+        "A row for each of {}: {SHOWN} pictures before training, before it with guidance of scale {GUIDANCE}, and after it \
+         without guidance",
+        NAMES.join(", ")
+    );
+    let alt = "Grid of pictures: before, before with guidance, after".to_owned();
+    let pictures = vec![PictureFile { file: GRID.to_owned(), alt, caption }];
+    PictureList { title: "Pictures before and after".to_owned(), pictures }.write(out)?;
     write_documents(recipe, trained)
 }
 
