@@ -255,7 +255,8 @@ impl<B: FusedOps> CausalLm<B> {
     }
 
     fn dropout(&self, key: Option<DropoutKey>, batch: &GroupBatch) -> Option<Dropout> {
-        let probability = self.lora.as_ref().map_or(0.0, |lora| lora.dropout);
-        key.filter(|_| probability > 0.0).map(|key| Dropout::new(probability, key, batch))
+        let (probability, dropped) = (self.lora.as_ref().map_or(0.0, |lora| lora.dropout), self.config.dropped);
+        let key = key.filter(|_| probability > 0.0 || !dropped.is_none());
+        key.map(|key| Dropout::new(probability, dropped, key, batch))
     }
 }

@@ -3,6 +3,7 @@
 mod adapters;
 mod decoder;
 mod generation;
+mod thinned;
 mod together;
 
 use burn_flex::{Flex, FlexDevice};
