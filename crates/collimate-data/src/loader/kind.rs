@@ -1,5 +1,7 @@
 //! Names the kind of a file that is not data, by its first bytes.
 
+use super::maps::is_safetensors;
+
 /// What can be read, for messages.
 const READ: &str = "JSON Lines, a JSON list or Parquet, the first two also in gzip or Zstandard, are read";
 
@@ -26,8 +28,9 @@ pub(super) fn other_kind(start: &[u8], is_file: bool) -> Option<String> {
         [b'%', b'P', b'D', b'F', ..] => "a PDF document",
         [0x80, 2..=5, ..] => "a Python pickle, which is never loaded",
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "text in UTF-16 (UTF-8 is read)",
-        // A length of eight bytes, then JSON.
-        [_, _, _, _, _, 0, 0, 0, b'{', ..] => "a safetensors file: weights, not data",
+        start if is_safetensors(start) => {
+            "a safetensors file, and one of token maps can only be read from a file, not from a stream"
+        }
         _ => text_kind(start)?,
     };
     Some(format!("this is {kind}; {READ}"))
