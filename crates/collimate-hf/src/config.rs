@@ -171,8 +171,6 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// Standard deviation of fresh weights.
     pub initializer_range: f64,
-    /// What training drops at random. Not in the file: it is a setting of the run.
-    pub dropped: Dropped,
     /// Storage dtype stated by the file: `float32`, `bfloat16`, `float16`.
     pub dtype: Option<String>,
     /// The original `config.json`, for writing it again.

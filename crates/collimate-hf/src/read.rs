@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::config::{Activation, AttentionBias, BiasRule, Defaults, Dropped, Family, JointNames, ModelConfig};
+use crate::config::{Activation, AttentionBias, BiasRule, Defaults, Family, JointNames, ModelConfig};
 use crate::error::HfError;
 use crate::families::FAMILIES;
 use crate::fields::Fields;
@@ -122,7 +122,6 @@ fn common(top: Fields<'_>, text: &TextFields<'_>, family: &'static Family) -> Re
         logit_softcap: None,
         embedding_scale: None,
         residual_scale: None,
-        dropped: Dropped::default(),
         logit_scale: None,
         norm_placement: family.names.norm_placement(),
         norm_offset: family.norm_offset,

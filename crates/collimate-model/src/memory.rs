@@ -149,12 +149,11 @@ impl MemoryCosts {
         costs.one_by_one(config, trained > 0)
     }
 
-    /// The costs where pictures of a pack go through a graph one by one, which gives a gradient for every parameter. A pack
-    /// itself then takes its tokens alone.
+    /// The costs where pictures go through a graph one by one, which gives a gradient for every parameter.
     fn one_by_one(self, config: &ModelConfig, is_trained: bool) -> Self {
         let Some(scales) = &config.scales else { return self };
-        let gradients = if is_trained { self.weights } else { 0 };
-        let resident = self.resident + FLOAT * graph::numbers(config, scales, is_trained) + gradients;
+        let graph = FLOAT * graph::numbers(config, scales, is_trained);
+        let resident = self.resident + graph + if is_trained { self.weights } else { 0 };
         Self { resident, per_token: FLOAT, per_kept_block: 0, per_input: FLOAT, per_waiting: FLOAT, ..self }
     }
 }

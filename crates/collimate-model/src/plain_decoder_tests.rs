@@ -3,7 +3,6 @@
 mod adapters;
 mod decoder;
 mod generation;
-mod thinned;
 mod together;
 
 use burn_flex::{Flex, FlexDevice};

@@ -218,6 +218,8 @@ impl BackendJob for CheckedSession {
             Ok(value.into())
         })?;
         codebook.into_iter().for_each(|codebook| model.set_codebook(codebook));
+        let dropped = model.config().published_dropout().filter(|_| options.published_dropout);
+        model.set_dropped(dropped.unwrap_or_default());
         let optimizer = AdamW::new(model.parameters().len());
         Ok(Box::new(BackendSession {
             model,

@@ -90,15 +90,12 @@ impl SessionOptions {
         }
     }
 
-    /// The configuration with the parts that stay as they are, and with what training drops.
+    /// The configuration with the parts that stay as they are. What training drops is known for it.
     fn with_frozen(&self, config: &ModelConfig) -> Result<ModelConfig, SessionError> {
         let mut config = config.clone();
-        if self.published_dropout {
-            let refused = || {
-                let message = format!("is published, and {} was published without any", config.model_type());
-                SessionError::Option { key: "model_dropout", message }
-            };
-            config.dropped = config.published_dropout().ok_or_else(refused)?;
+        if self.published_dropout && config.published_dropout().is_none() {
+            let message = format!("is published, and {} was published without any", config.model_type());
+            return Err(SessionError::Option { key: "model_dropout", message });
         }
         match &mut config.vision {
             Some(vision) => vision.frozen = self.frozen,

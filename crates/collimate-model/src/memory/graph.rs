@@ -9,13 +9,9 @@ pub(super) fn numbers(config: &ModelConfig, scales: &Scales, is_trained: bool) -
     let inner = length * config.intermediate_size as u64;
     let weights = length * length * config.num_attention_heads as u64;
     let logits = length * config.vocab_size as u64;
-    // Scores before and after their mask and their largest is taken off, and their softmax; the same of gradients.
-    let attention = 5 * weights + 6 * rows;
-    // The parts of a GELU.
-    let feed_forward = 5 * inner + 4 * rows;
-    // Logits, their exponentials, and log-softmax, or the gradients of these.
-    let head = 4 * logits;
-    let working = attention.max(feed_forward).max(head);
+    // Scores before and after their mask, without their largest, and their softmax; the parts of a GELU; logits, their
+    // exponentials and log-softmax; or the gradients of these.
+    let working = (5 * weights + 6 * rows).max(5 * inner + 4 * rows).max(4 * logits);
     if !is_trained {
         return working;
     }
