@@ -122,23 +122,6 @@ pub const WORKLOADS: &[Workload] = &[
         num_held_out: 6,
     },
     Workload {
-        name: "pairs",
-        about: "each response under the next row's prompt too, accumulated batches, evaluation",
-        objectives: &["cca"],
-        settings: &[
-            "per_device_train_batch_size=3",
-            "gradient_accumulation_steps=2",
-            "num_train_epochs=3",
-            "eval_steps=4",
-            "save_steps=2",
-            "save_total_limit=2",
-            "objective.uncond_ratio=0",
-            "objective.lambda=2",
-        ],
-        num_prompts: 26,
-        num_held_out: 6,
-    },
-    Workload {
         name: "quantized",
         about: "an adapter over a base packed into four bits, with dropout, all checkpoints kept",
         objectives: &["nca"],

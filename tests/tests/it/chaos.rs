@@ -106,7 +106,10 @@ const WORKLOADS: [Workload; 3] = [
 #[case::full(WORKLOADS[0], "nca")]
 #[case::adapter(WORKLOADS[1], "nca")]
 #[case::pairs(WORKLOADS[2], "cca")]
-fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(#[case] workload: Workload, #[case] objective: &str) {
+fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
+    #[case] workload: Workload,
+    #[case] objective: &'static str,
+) {
     let folder = Folder::new();
     let program = Program::new(process::command);
     let ready = Ready::new(workload, objective, model(), &folder.path("trial")).expect("files");

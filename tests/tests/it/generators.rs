@@ -159,7 +159,7 @@ fn token_maps_in_safetensors_are_rows_like_those_of_json_lines() {
     };
     let missing = check("missing.safetensors", maps(&[("tokens", &[6, 64], tokens.clone())]));
     assert!(
-        missing.contains("missing.safetensors: a safetensors file: tensor \"condition\": it is missing"),
+        missing.contains("missing.safetensors: this is a safetensors file: tensor \"condition\": it is missing"),
         "{missing}"
     );
     let mut wrong = tokens;

@@ -1,9 +1,12 @@
 //! Names the kind of a file that is not data, by its first bytes.
 
-use super::maps::is_safetensors;
-
 /// What can be read, for messages.
-const READ: &str = "JSON Lines, a JSON list or Parquet, the first two also in gzip or Zstandard, are read";
+pub(super) const READ: &str = "JSON Lines, a JSON list or Parquet, the first two also in gzip or Zstandard, are read";
+
+/// Whether a file begins like a safetensors file: a length of eight bytes, then JSON.
+pub(super) fn is_safetensors(start: &[u8]) -> bool {
+    matches!(start, [_, _, _, _, _, 0, 0, 0, b'{', ..])
+}
 
 /// Names the kind of a file that begins with these bytes and is none of those that are read; `is_file` is false for a stream.
 pub(super) fn other_kind(start: &[u8], is_file: bool) -> Option<String> {

@@ -7,6 +7,7 @@ use std::fs::File;
 use collimate_files::read_exact_at;
 use serde_json::{Map, Value, json};
 
+use super::kind::READ;
 use super::strict_json;
 
 /// Largest header, in bytes; that of three tensors has some hundreds.
@@ -18,11 +19,6 @@ const MAX_TOKENS: u64 = 1 << 22;
 const CONDITION: &str = "condition";
 const TOKENS: &str = "tokens";
 const REWARD: &str = "reward";
-
-/// Whether a file begins like one of this format: a length of eight bytes, then JSON.
-pub(super) fn is_safetensors(start: &[u8]) -> bool {
-    matches!(start, [_, _, _, _, _, 0, 0, 0, b'{', ..])
-}
 
 /// Iterates over the rows of a file. One row is in memory.
 pub(super) struct MapRows {
@@ -114,23 +110,17 @@ impl MapRows {
     /// A message that names the tensor: one is missing, unknown, of another type or another number of rows, or the header does
     /// not describe the file.
     pub(super) fn open(file: File) -> Result<Self, String> {
-        let read = |problem: std::io::Error| problem.to_string();
-        let file_bytes = file.metadata().map_err(read)?.len();
-        let mut length = [0; 8];
-        read_exact_at(&file, &mut length, 0).map_err(read)?;
-        let length = u64::from_le_bytes(length);
-        let room = file_bytes.saturating_sub(8);
-        if length > room.min(MAX_HEADER_BYTES) {
-            return Err(format!(
-                "a header of {length} bytes; the file has {room} after its first 8, and {MAX_HEADER_BYTES} are read"
-            ));
+        let of_file = |problem: String| format!("this is a safetensors file: {problem}");
+        let (tensors, place) = header(&file).map_err(|problem| format!("{}; {READ}", of_file(problem)))?;
+        if !tensors.contains_key(TOKENS) {
+            let problem = "weights, not data (token maps have the tensors condition and tokens)".to_owned();
+            return Err(format!("{}; {READ}", of_file(problem)));
         }
-        let mut header = vec![0; length as usize];
-        read_exact_at(&file, &mut header, 8).map_err(read)?;
-        let header = strict_json::parse(&header).map_err(|error| format!("its header is not valid JSON: {error}"))?;
-        let Value::Object(tensors) = header else { return Err("its header is no JSON object".to_owned()) };
-        check_names(&tensors)?;
-        let place = Place { start: 8 + length, bytes: room - length };
+        Self::of_header(file, &tensors, place).map_err(of_file)
+    }
+
+    fn of_header(file: File, tensors: &Map<String, Value>, place: Place) -> Result<Self, String> {
+        check_names(tensors)?;
         let column = |name: &'static str| tensors.get(name).map(|tensor| place.column(name, tensor)).transpose();
         let missing = |name: &str| {
             format!("tensor \"{name}\": it is missing; token maps have condition, [N], and tokens, [N, …]")
@@ -220,12 +210,29 @@ impl Place {
     }
 }
 
+/// The tensors of a file's header, and where their numbers are.
+fn header(file: &File) -> Result<(Map<String, Value>, Place), String> {
+    let read = |problem: std::io::Error| problem.to_string();
+    let file_bytes = file.metadata().map_err(read)?.len();
+    let mut length = [0; 8];
+    read_exact_at(file, &mut length, 0).map_err(read)?;
+    let length = u64::from_le_bytes(length);
+    let room = file_bytes.saturating_sub(8);
+    if length > room.min(MAX_HEADER_BYTES) {
+        return Err(format!(
+            "a header of {length} bytes; the file has {room} after its first 8, and {MAX_HEADER_BYTES} are read"
+        ));
+    }
+    let mut header = vec![0; length as usize];
+    read_exact_at(file, &mut header, 8).map_err(read)?;
+    let header = strict_json::parse(&header).map_err(|error| format!("its header is not valid JSON: {error}"))?;
+    let Value::Object(tensors) = header else { return Err("its header is no JSON object".to_owned()) };
+    Ok((tensors, Place { start: 8 + length, bytes: room - length }))
+}
+
 /// Refuses tensors that would be passed over.
 fn check_names(tensors: &Map<String, Value>) -> Result<(), String> {
     let is_known = |name: &str| [CONDITION, TOKENS, REWARD, "__metadata__"].contains(&name);
-    if !tensors.contains_key(TOKENS) {
-        return Err("these are weights, not data: token maps have the tensors condition and tokens".to_owned());
-    }
     match tensors.keys().find(|name| !is_known(name)) {
         Some(name) => Err(format!("tensor \"{name}\": it is unknown; token maps have condition, tokens and reward")),
         None => Ok(()),
@@ -233,79 +240,4 @@ fn check_names(tensors: &Map<String, Value>) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use rstest::rstest;
-
-    use super::*;
-
-    /// A file with this header and these bytes after it.
-    fn file(header: &Value, data: &[u8]) -> File {
-        let header = header.to_string();
-        let mut file = tempfile::tempfile().expect("a file");
-        file.write_all(&(header.len() as u64).to_le_bytes()).expect("written");
-        file.write_all(header.as_bytes()).expect("written");
-        file.write_all(data).expect("written");
-        file
-    }
-
-    fn header() -> Value {
-        json!({
-            "__metadata__": {"format": "pt"},
-            "condition": {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]},
-            "tokens": {"dtype": "U16", "shape": [2, 2, 2], "data_offsets": [16, 32]},
-            "reward": {"dtype": "F32", "shape": [2, 1], "data_offsets": [32, 40]},
-        })
-    }
-
-    fn data() -> Vec<u8> {
-        let conditions = [3_i64, 1].map(i64::to_le_bytes).concat();
-        let tokens = [1_u16, 2, 3, 60_000, 5, 6, 7, 8].map(u16::to_le_bytes).concat();
-        [conditions, tokens, [0.5_f32, -2.0].map(f32::to_le_bytes).concat()].concat()
-    }
-
-    #[test]
-    fn a_row_is_that_of_json_lines() {
-        let mut rows = MapRows::open(file(&header(), &data())).expect("token maps");
-        assert_eq!(rows.columns(), ["condition", "tokens", "reward"]);
-        let found: Vec<Value> = std::iter::from_fn(|| rows.next()).collect::<Result<_, _>>().expect("rows");
-        let expected = [
-            json!({"condition": 3, "tokens": [1, 2, 3, 60_000], "reward": 0.5}),
-            json!({"condition": 1, "tokens": [5, 6, 7, 8], "reward": -2.0}),
-        ];
-        assert_eq!((found.as_slice(), rows.number), (&expected[..], 2));
-    }
-
-    #[rstest]
-    #[case("tokens", json!(null), "these are weights, not data")]
-    #[case("condition", json!(null), "tensor \"condition\": it is missing")]
-    #[case("labels", json!({"dtype": "I64", "shape": [2], "data_offsets": [0, 16]}), "tensor \"labels\": it is unknown")]
-    #[case("tokens", json!({"dtype": "BF16", "shape": [2, 4], "data_offsets": [16, 32]}), "tensor \"tokens\": numbers of type \"BF16\"")]
-    #[case("tokens", json!({"dtype": "F32", "shape": [2, 2], "data_offsets": [16, 32]}), "tensor \"tokens\": expected whole numbers")]
-    #[case("tokens", json!({"dtype": "U16", "shape": [2, 5], "data_offsets": [16, 32]}), "tensor \"tokens\": its shape [2, 5]")]
-    #[case("tokens", json!({"dtype": "U16", "shape": [2, 4], "data_offsets": [32, 48]}), "do not fit the file")]
-    #[case("tokens", json!({"dtype": "U16", "shape": [4, 2], "data_offsets": [16, 32]}), "tensor \"condition\": expected one number for each of the 4 rows")]
-    #[case("tokens", json!({"dtype": "U16", "shape": [u64::MAX, 4], "data_offsets": [16, 32]}), "do not fit the file")]
-    #[case("tokens", json!({"dtype": "U16", "shape": [2, 0], "data_offsets": [16, 16]}), "expected 1 to")]
-    #[case("reward", json!({"dtype": "F32", "shape": [], "data_offsets": [32, 36]}), "tensor \"reward\": expected a shape")]
-    fn a_tensor_that_cannot_be_used_is_named(#[case] name: &str, #[case] tensor: Value, #[case] problem: &str) {
-        let mut header = header();
-        match tensor {
-            Value::Null => _ = header.as_object_mut().expect("an object").remove(name),
-            tensor => header[name] = tensor,
-        }
-        let error = MapRows::open(file(&header, &data())).err().expect("refused");
-        assert!(error.contains(problem), "{error}");
-    }
-
-    #[test]
-    fn a_header_that_claims_more_than_the_file_is_refused() {
-        let mut short = tempfile::tempfile().expect("a file");
-        short.write_all(&(1_u64 << 40).to_le_bytes()).expect("written");
-        short.write_all(b"{}").expect("written");
-        assert!(MapRows::open(short).err().expect("refused").contains("a header of"));
-        let cut = file(&header(), &data()[..30]);
-        assert!(MapRows::open(cut).err().expect("refused").contains("do not fit the file"));
-    }
-}
+mod tests;

@@ -7,10 +7,10 @@ use std::path::Path;
 use collimate_files::open_input;
 use serde_json::Value;
 
-use super::kind::other_kind;
+use super::kind::{is_safetensors, other_kind};
 use super::lines::{LineError, Lines, MAX_LINE_BYTES};
 use super::list::{ListError, ListItems};
-use super::maps::{MapRows, is_safetensors};
+use super::maps::MapRows;
 use super::packed::{GZIP, ZSTD, decompress};
 use super::parquet::ParquetRows;
 use super::strict_json;
@@ -47,9 +47,8 @@ impl Rows {
             );
         }
         if is_safetensors(start) {
-            return MapRows::open(reader.into_inner()).map(|rows| Self::Maps(Box::new(rows))).map_err(|problem| {
-                DataError::File { path: path.to_owned(), problem: format!("a safetensors file: {problem}") }
-            });
+            let rows = MapRows::open(reader.into_inner()).map(|rows| Self::Maps(Box::new(rows)));
+            return rows.map_err(|problem| DataError::File { path: path.to_owned(), problem });
         }
         let is_gzip = start.starts_with(GZIP);
         if is_gzip || start.starts_with(ZSTD) {
