@@ -10,7 +10,7 @@ use collimate_report::{PictureFile, PictureList};
 use collimate_text::EncodedPrompt;
 use collimate_train::{
     Observer, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, check_folder, load_recipe,
-    open_session, train_in, write_documents,
+    open_session, train, train_in, write_documents,
 };
 use collimate_vq::Image;
 use serde_json::json;
@@ -132,13 +132,55 @@ pub fn run(
     Ok(PicturesSummary { output_dir: out, before, guided, after, seconds })
 }
 
+/// What the committed generator's pictures are worth, drawn with this guidance as a run of the recipe would draw them. Its files are
+/// written into the run's folder.
+///
+/// # Errors
+/// The folder cannot be written, or the model cannot be run.
+pub fn measure(recipe: &Recipe, guidance: Option<f64>, observer: &mut dyn Observer) -> Result<Quality, TrainError> {
+    let base = recipe.output_dir.join(BASE);
+    write_base(&base)?;
+    quality_of(&base, &base, recipe, guidance, observer)
+}
+
+/// Aligns the committed generator on `num_pictures` random shapes, as [`run`] does, and says what its pictures are worth, drawn
+/// without guidance.
+///
+/// # Errors
+/// As [`run`].
+pub fn align(recipe: &Recipe, num_pictures: usize, observer: &mut dyn Observer) -> Result<Quality, TrainError> {
+    let out = recipe.output_dir.clone();
+    let (base, data) = (out.join(BASE), out.join(DATA));
+    write_base(&base)?;
+    let codebook = PatchCodebook::read(&base)?;
+    Rows { seed: recipe.seed ^ 0xda7a, count: num_pictures, without_class: 0.0 }.write(&codebook, &data)?;
+    let recipe = Recipe { model_name_or_path: Some(base.clone()), data: Some(data.into()), ..recipe.clone() };
+    train(&recipe, observer, &RunControl::default())?;
+    quality_of(&out, &base, &recipe, None, observer)
+}
+
+fn quality_of(
+    model: &Path,
+    base: &Path,
+    recipe: &Recipe,
+    guidance: Option<f64>,
+    observer: &mut dyn Observer,
+) -> Result<Quality, TrainError> {
+    let codebook = PatchCodebook::read(base)?;
+    let studio = Studio { codebook: &codebook, classifier: Classifier::new(), seed: recipe.seed };
+    let mut session = open(model, recipe)?;
+    Ok(studio.draw(session.as_mut(), guidance, "to measure", observer)?.quality)
+}
+
 /// Writes results, the grid of pictures, report and card.
 fn finish(recipe: &Recipe, trained: &TrainSummary, drawn: [&Drawn; 3]) -> Result<(), TrainError> {
     let out = &recipe.output_dir;
     let [before, guided, after] = drawn.map(|drawn| drawn.quality);
-    let of = |quality: Quality| json!({ "accuracy": quality.accuracy, "clean": quality.clean });
     let results = json!({
-        "before": of(before), "before_with_guidance": of(guided), "after": of(after),
+        "accuracy": { "before": before.accuracy, "after": after.accuracy },
+        "accuracy_with_guidance": { "before": guided.accuracy },
+        "clean_rate": { "before": before.clean, "after": after.clean },
+        "clean_rate_with_guidance": { "before": guided.clean },
         "guidance": GUIDANCE, "pictures": CLASSES * PER_CLASS, "most_wrong_pixels": CLEAN,
     });
     write_atomically(&out.join("results.json"), format!("{results:#}\n").as_bytes())?;

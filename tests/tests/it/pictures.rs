@@ -61,9 +61,11 @@ fn the_quickstart_of_pictures_aligns_a_generator_and_shows_what_it_draws() {
     let err = succeed(&args).err;
     assert!(err.contains("pictures that show their class"), "{err}");
     let results: Value = serde_json::from_str(&folder.read("run/results.json")).expect("JSON");
-    for what in ["before", "before_with_guidance", "after"] {
-        let accuracy = results[what]["accuracy"].as_f64().expect("a share");
-        assert!((0.0..=1.0).contains(&accuracy), "{what}: {accuracy}");
+    for (what, when) in
+        [("accuracy", "before"), ("accuracy", "after"), ("accuracy_with_guidance", "before"), ("clean_rate", "after")]
+    {
+        let share = results[what][when].as_f64().expect("a share");
+        assert!((0.0..=1.0).contains(&share), "{what}, {when}: {share}");
     }
     let picture = std::fs::read(folder.path("run/pictures.png")).expect("a grid");
     assert!(picture.starts_with(b"\x89PNG"));
