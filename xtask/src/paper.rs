@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 /// Options of `cargo xtask paper`.
 #[derive(Debug, Args)]
 pub(crate) struct PaperOptions {
-    /// Experiments [default: all]: theory, falling, ablation, reasoning, sensitivity.
+    /// Experiments [default: all]: theory, falling, ablation, reasoning, sensitivity, pictures.
     #[arg(long, value_name = "NAMES")]
     pub(crate) only: Option<String>,
     /// Folder with gsm8k_model_solutions.jsonl [default: shared/data beside the checkout]; without the file, generated

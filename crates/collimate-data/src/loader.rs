@@ -7,6 +7,7 @@ mod kind;
 mod labels;
 mod lines;
 mod list;
+mod maps;
 mod options;
 mod packed;
 mod parquet;
@@ -47,8 +48,8 @@ use rows::Rows;
 pub struct DataSource;
 
 impl DataSource {
-    /// Opens a file: JSON Lines or one JSON list, both optionally compressed with gzip or Zstandard, or Parquet. The
-    /// format is recognized by the first bytes, the layout by the first row or by Parquet's columns.
+    /// Opens a file: JSON Lines or one JSON list, both optionally compressed with gzip or Zstandard, Parquet, or token maps as
+    /// safetensors. The format is recognized by the first bytes, the layout by the first row or by Parquet's columns.
     ///
     /// # Errors
     /// The file cannot be read, is in none of these formats, has no rows or no known layout, or the options contradict the

@@ -1,6 +1,7 @@
 //! A decoder's configuration, in the fields that the engine computes with. The engine never asks for the family's name.
 
 mod attention_bias;
+mod dropped;
 mod experts;
 mod family;
 mod linear;
@@ -12,6 +13,7 @@ use collimate_quantized::QuantizationConfig;
 use serde_json::Value;
 
 pub use self::attention_bias::AttentionBias;
+pub use self::dropped::Dropped;
 pub use self::experts::{ExpertGroups, Experts, RouterScores, SharedExpert};
 pub(crate) use self::family::{BiasRule, Defaults, HalfNames, JointNames, TensorNames};
 pub use self::family::{Family, GgufFamily, GgufRefusal, GgufValue, Stacking};

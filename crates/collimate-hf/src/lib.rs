@@ -50,8 +50,9 @@ pub use blocks::{
     Block, DeltaNet, FeedForward, Gated, HalfNorms, Joint, LinearSpec, Shared, TensorSpec, linear_modules,
 };
 pub use config::{
-    Activation, AttentionBias, CODEBOOK_FILE, ClampedGate, ExpertGroups, Experts, Family, GgufFamily, GgufRefusal,
-    GgufValue, LinearAttention, ModelConfig, NormPlacement, QkNorm, RouterScores, Scales, SharedExpert, Stacking,
+    Activation, AttentionBias, CODEBOOK_FILE, ClampedGate, Dropped, ExpertGroups, Experts, Family, GgufFamily,
+    GgufRefusal, GgufValue, LinearAttention, ModelConfig, NormPlacement, QkNorm, RouterScores, Scales, SharedExpert,
+    Stacking,
 };
 pub use ends::{name_ends, named_ends};
 pub use error::{AdapterError, HfError, ShardError, UnsavedError};

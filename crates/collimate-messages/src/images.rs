@@ -144,10 +144,10 @@ fn data_of(uri: &str) -> Result<Vec<u8>, String> {
     base64(data).ok_or_else(|| "expected base64 after the comma of the data URI".to_owned())
 }
 
-/// A data URI of these bytes.
-pub fn data_uri(bytes: &[u8]) -> String {
+/// A data URI of these bytes, which are of a media type such as `image/png`.
+pub fn data_uri(media_type: &str, bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut uri = "data:application/octet-stream;base64,".to_owned();
+    let mut uri = format!("data:{media_type};base64,");
     uri.reserve(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {
         let word = three.iter().enumerate().fold(0_u32, |word, (i, byte)| word | u32::from(*byte) << (16 - 8 * i));
@@ -249,7 +249,7 @@ mod tests {
     #[case(b"foo", "Zm9v")]
     #[case(&[0xfb, 0xff, 0xfe, 0x00], "+//+AA==")]
     fn bytes_become_base64_and_back(#[case] bytes: &[u8], #[case] expected: &str) {
-        let uri = data_uri(bytes);
+        let uri = data_uri("image/png", bytes);
         assert_eq!(uri.split_once(',').expect("a comma").1, expected);
         assert_eq!(data_of(&uri).as_deref(), Ok(bytes));
     }

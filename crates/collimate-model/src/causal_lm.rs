@@ -8,7 +8,7 @@ mod tape;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use collimate_backend::{ComputeDtype, Factor, FusedOps, Gradient, HostPacked, PackedTensor};
-use collimate_hf::{HfError, HostTensor, ModelConfig};
+use collimate_hf::{Dropped, HfError, HostTensor, ModelConfig};
 use collimate_peft::LoraConfig;
 use collimate_scales::Transformer;
 use collimate_text::GroupBatch;
@@ -73,6 +73,7 @@ pub struct CausalLm<B: FusedOps> {
     gradients: Vec<Gradient<B>>,
     /// The transformer of a model of token maps in several scales, which takes the place of the decoder.
     pub(crate) scales: Option<Transformer>,
+    dropped: Dropped,
 }
 
 impl<B: FusedOps> CausalLm<B> {
@@ -112,6 +113,7 @@ impl<B: FusedOps> CausalLm<B> {
             image_rows: RowCache::default(),
             gradients,
             scales: None,
+            dropped: Dropped::default(),
         };
         for id in 0..model.index.infos.len() {
             let info = &model.index.infos[id];
@@ -211,6 +213,11 @@ impl<B: FusedOps> CausalLm<B> {
         }
     }
 
+    /// Sets what training drops at random in the model itself; at first nothing.
+    pub fn set_dropped(&mut self, dropped: Dropped) {
+        self.dropped = dropped;
+    }
+
     /// Moves out the gradient accumulated for a parameter.
     pub fn take_gradient(&mut self, index: usize) -> Option<Tensor<B, 2>> {
         self.gradients[index].take()
@@ -255,7 +262,8 @@ impl<B: FusedOps> CausalLm<B> {
     }
 
     fn dropout(&self, key: Option<DropoutKey>, batch: &GroupBatch) -> Option<Dropout> {
-        let probability = self.lora.as_ref().map_or(0.0, |lora| lora.dropout);
-        key.filter(|_| probability > 0.0).map(|key| Dropout::new(probability, key, batch))
+        let (probability, dropped) = (self.lora.as_ref().map_or(0.0, |lora| lora.dropout), self.dropped);
+        let key = key.filter(|_| probability > 0.0 || !dropped.is_none());
+        key.map(|key| Dropout::new(probability, dropped, key, batch))
     }
 }

@@ -1,9 +1,11 @@
-//! LoRA dropout whose draws depend only on (seed, step, sequence, layer).
+//! Dropout whose draws depend only on (seed, step, sequence, layer): of LoRA's inputs, of the residual stream, and of whole
+//! layers.
 
 use std::ops::Range;
 
 use burn::tensor::Tensor;
 use collimate_backend::{DropoutRows, FusedOps};
+use collimate_hf::Dropped;
 use collimate_text::GroupBatch;
 
 /// Identifies the draws of a step: the same key gives the same masks, whatever ran before.
@@ -15,13 +17,37 @@ pub struct DropoutKey {
     pub step: u64,
 }
 
-/// Dropout on adapter inputs, in training only.
+/// What is added to the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Addition {
+    /// Embeddings, with which it begins.
+    Embedding,
+    /// The attention of a layer.
+    Attention(usize),
+    /// The feed-forward half of a layer.
+    FeedForward(usize),
+}
+
+impl Addition {
+    /// Identifies its draws, apart from those of linear layers, which are counted from 0.
+    fn ordinal(self) -> usize {
+        let number = match self {
+            Self::Embedding => 0,
+            Self::Attention(layer) => 1 + 2 * layer,
+            Self::FeedForward(layer) => 2 + 2 * layer,
+        };
+        usize::MAX - number
+    }
+}
+
+/// Dropout on adapter inputs and the residual stream, in training only.
 ///
 /// Draws belong to a prompt or response, not to a position in the pack, so the masks are the same however a micro-batch is
 /// divided into packs and whether a prompt is shared or repeated. The K responses of a prompt share its mask.
 #[derive(Debug, Clone)]
 pub(crate) struct Dropout {
     probability: f64,
+    dropped: Dropped,
     key: DropoutKey,
     parts: Vec<Part>,
 }
@@ -37,7 +63,8 @@ struct Part {
 }
 
 impl Dropout {
-    pub(crate) fn new(probability: f64, key: DropoutKey, batch: &GroupBatch) -> Self {
+    /// `probability` is that of an adapter's inputs.
+    pub(crate) fn new(probability: f64, dropped: Dropped, key: DropoutKey, batch: &GroupBatch) -> Self {
         let mut parts: Vec<Part> = Vec::new();
         for (&index, responses) in batch.indices.iter().zip(&batch.groups) {
             for response in responses {
@@ -49,7 +76,35 @@ impl Dropout {
                 parts.push(Part { rows: response.tokens.clone(), group, sequence: 1 + response.number as u64 });
             }
         }
-        Self { probability, key, parts }
+        Self { probability, dropped, key, parts }
+    }
+
+    /// Whether numbers of the residual stream are dropped.
+    pub(crate) fn drops_numbers(&self) -> bool {
+        self.dropped.numbers > 0.0
+    }
+
+    /// Applies dropout to what is added to the residual stream, [N, D], or to its gradient.
+    pub(crate) fn apply_to<B: FusedOps>(&self, added: Tensor<B, 2>, what: Addition) -> Tensor<B, 2> {
+        if !self.drops_numbers() {
+            return added;
+        }
+        let rows: Vec<DropoutRows> = self.parts.iter().map(|part| self.stream(part, what.ordinal())).collect();
+        B::dropout(added, &rows, self.dropped.numbers)
+    }
+
+    /// Factors on what attention and the feed-forward layer of each block add for a response, the one at `position` among all
+    /// of the pack: 0, or 1 over the share that is kept. Empty if no layers are dropped.
+    pub(crate) fn paths(&self, position: usize, num_blocks: usize) -> Vec<[f64; 2]> {
+        let part = self.parts.iter().filter(|part| part.sequence > 0).nth(position);
+        let Some(part) = part.filter(|_| self.dropped.paths > 0.0) else { return Vec::new() };
+        let factor = |block: usize, what: Addition| {
+            let rate = self.dropped.paths * block as f64 / (num_blocks - 1).max(1) as f64;
+            let draw = (self.stream(part, what.ordinal()).key >> 11) as f64 / (1_u64 << 53) as f64;
+            if draw < rate { 0.0 } else { 1.0 / (1.0 - rate) }
+        };
+        let both = |block| [factor(block, Addition::Attention(block)), factor(block, Addition::FeedForward(block))];
+        (0..num_blocks).map(both).collect()
     }
 
     /// Applies dropout to the input of a linear layer, [N, in], whose rows are the pack's or those that `gathered` lists.
@@ -103,7 +158,7 @@ mod tests {
     }
 
     fn keys(batch: &GroupBatch, step: u64, linear: usize) -> Vec<u64> {
-        let dropout = Dropout::new(0.25, DropoutKey { seed: 1, step }, batch);
+        let dropout = Dropout::new(0.25, Dropped::default(), DropoutKey { seed: 1, step }, batch);
         dropout.parts.iter().map(|part| dropout.stream(part, linear).key).collect()
     }
 
@@ -122,9 +177,29 @@ mod tests {
     }
 
     #[test]
+    fn whole_layers_are_dropped_more_often_the_later_they_are() {
+        let dropped = Dropped { numbers: 0.0, paths: 0.5 };
+        let batch = GroupBatch::shared([&group(0), &group(1)]);
+        let (mut zeros, steps) = ([0; 3], 400);
+        for step in 0..steps {
+            let dropout = Dropout::new(0.0, dropped, DropoutKey { seed: 1, step }, &batch);
+            for (block, factors) in dropout.paths(2, 3).into_iter().enumerate() {
+                for factor in factors {
+                    // A quarter, then a half.
+                    let kept = 1.0 / (1.0 - 0.25 * block as f64);
+                    assert!(factor == 0.0 || (factor - kept).abs() < 1e-12, "{factor}");
+                    zeros[block] += usize::from(factor == 0.0);
+                }
+            }
+        }
+        let shares = zeros.map(|count| count as f64 / (2 * steps) as f64);
+        assert!(shares[0] == 0.0 && (shares[1] - 0.25).abs() < 0.06 && (shares[2] - 0.5).abs() < 0.06, "{shares:?}");
+    }
+
+    #[test]
     fn gathered_rows_keep_their_draws() {
         let batch = GroupBatch::shared([&group(0), &group(1)]);
-        let dropout = Dropout::new(0.5, DropoutKey { seed: 1, step: 2 }, &batch);
+        let dropout = Dropout::new(0.5, Dropped::default(), DropoutKey { seed: 1, step: 2 }, &batch);
         let rows = batch.num_tokens();
         let x = Tensor::<Flex, 2>::ones([rows, 5], &FlexDevice);
         let all = floats(dropout.apply(x.clone(), 3, None));

@@ -32,7 +32,7 @@ pub(crate) use self::head::HeadTape;
 use self::linear::Low;
 pub(crate) use self::mixer::{Mixer, Projections};
 pub(crate) use self::pack::{PackInputs, Rotations, attention_shape};
-use crate::dropout::Dropout;
+use crate::dropout::{Addition, Dropout};
 use crate::parameter_index::{LinearIds, ModelIds};
 use crate::routing::Routing;
 
@@ -109,7 +109,8 @@ impl<B: FusedOps> Engine<'_, B> {
     pub(crate) fn activations(&self, layer: usize, x: Tensor<B, 2>, pack: &PackInputs<B>) -> Activations<B> {
         let mixer = self.mix(layer, &x, pack);
         let ids = &self.index.layers[layer];
-        let added = self.add_linear(&ids.o, &self.mixed(layer, &mixer), &x, ids.attention_norms.after);
+        let what = Addition::Attention(layer);
+        let added = self.add_linear(&ids.o, &self.mixed(layer, &mixer), &x, ids.attention_norms.after, what);
         let feed_forward = self.feed_forward_again(ids, &added.sum);
         let second = SecondHalf { projected: added.unnormed, low_o: added.low, middle: added.sum, feed_forward };
         Activations { input: x, mixer, second }
@@ -123,25 +124,42 @@ impl<B: FusedOps> Engine<'_, B> {
         mixed: &Tensor<B, 2>,
     ) -> (Tensor<B, 2>, SecondHalf<B>) {
         let ids = &self.index.layers[layer];
-        let added = self.add_linear(&ids.o, mixed, x, ids.attention_norms.after);
-        let (y, feed_forward) = self.feed_forward(ids, &added.sum);
+        let added = self.add_linear(&ids.o, mixed, x, ids.attention_norms.after, Addition::Attention(layer));
+        let (y, feed_forward) = self.feed_forward(layer, &added.sum);
         (y, SecondHalf { projected: added.unnormed, low_o: added.low, middle: added.sum, feed_forward })
     }
 
     /// Adds a linear layer's output to the residual stream, after its norm and residual scale, if any.
-    fn add_linear(&self, ids: &LinearIds, x: &Tensor<B, 2>, stream: &Tensor<B, 2>, norm: Option<usize>) -> Added<B> {
-        if norm.is_none() && self.config.residual_scale.is_none() {
+    fn add_linear(
+        &self,
+        ids: &LinearIds,
+        x: &Tensor<B, 2>,
+        stream: &Tensor<B, 2>,
+        norm: Option<usize>,
+        what: Addition,
+    ) -> Added<B> {
+        let drops = self.dropout.is_some_and(Dropout::drops_numbers);
+        if norm.is_none() && self.config.residual_scale.is_none() && !drops {
             let (sum, low) = self.linear(ids, x, Some(stream.clone()));
             return Added { sum, low, unnormed: None };
         }
         let (out, low) = self.linear(ids, x, None);
         let normed = self.normed(&out, norm);
-        Added { sum: B::add(self.scaled_residual(normed), stream), low, unnormed: norm.map(|_| out) }
+        let added = self.thinned(self.scaled_residual(normed), what);
+        Added { sum: B::add(added, stream), low, unnormed: norm.map(|_| out) }
     }
 
     /// Applies the residual scale to half a block's contribution to the stream, or to its gradient.
     fn scaled_residual(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
         scaled(rows, self.config.residual_scale)
+    }
+
+    /// Applies dropout to what is added to the stream, or to its gradient.
+    pub(crate) fn thinned(&self, rows: Tensor<B, 2>, what: Addition) -> Tensor<B, 2> {
+        match self.dropout {
+            Some(dropout) => dropout.apply_to(rows, what),
+            None => rows,
+        }
     }
 
     /// The final norm and the logit scale, which commutes with the output layer, [M, D] → [M, D].

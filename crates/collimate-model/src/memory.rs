@@ -1,6 +1,7 @@
 //! The memory that training needs, computed from the model's shapes.
 
 mod first_half;
+mod graph;
 
 use collimate_backend::{ComputeDtype, FusedOps, WeightCosts};
 use collimate_hf::{ModelConfig, NormPlacement, RouterScores};
@@ -129,7 +130,7 @@ impl MemoryCosts {
         let rotations = (1 + u64::from(config.window_rope.is_some())) * (1 + u64::from(config.query_growth.is_some()));
         let rotation = rotations * config.rotary_dim as u64;
         let per_waiting = per_input + dtype.num_bytes() * width + FLOAT * (2 * width + rotation);
-        Self {
+        let costs = Self {
             weights,
             in_files,
             resident: weights
@@ -144,7 +145,16 @@ impl MemoryCosts {
             per_waiting,
             num_blocks: config.num_hidden_layers,
             shares_embedding,
-        }
+        };
+        costs.one_by_one(config, trained > 0)
+    }
+
+    /// The costs where pictures go through a graph one by one, which gives a gradient for every parameter.
+    fn one_by_one(self, config: &ModelConfig, is_trained: bool) -> Self {
+        let Some(scales) = &config.scales else { return self };
+        let graph = FLOAT * graph::numbers(config, scales, is_trained);
+        let resident = self.resident + graph + if is_trained { self.weights } else { 0 };
+        Self { resident, per_token: FLOAT, per_kept_block: 0, per_input: FLOAT, per_waiting: FLOAT, ..self }
     }
 }
 

@@ -10,7 +10,8 @@ use crate::{FLOAT, GroupScores, Needs, Objective, ObjectiveError, ScoredGroups};
 pub struct Evaluation {
     /// Loss of each prompt in nats, `[B]`.
     pub losses: Vec<f64>,
-    /// Implicit reward of each response, B lists of K.
+    /// Implicit reward of each response, B lists of K; without pairs that are given apart
+    /// ([`Needs::mismatched_apart`]), whose coefficients are 0.
     pub implicit_rewards: Vec<Vec<f64>>,
     /// c_k = ∂(mean loss)/∂(policy log-probability of response k), B lists of K.
     pub coefficients: Vec<Vec<f64>>,
@@ -95,18 +96,18 @@ impl Part {
 /// Evaluates groups at once.
 fn evaluate_part(objective: &dyn Objective, groups: &[GroupScores]) -> Result<Evaluation, ObjectiveError> {
     let padded = evaluate_padded(objective, groups, 0)?;
-    let ragged = |rows: Vec<Vec<f64>>| {
+    let needs = objective.needs();
+    let ragged = |rows: Vec<Vec<f64>>| -> Vec<Vec<f64>> {
         let cut = |(mut row, group): (Vec<f64>, &GroupScores)| {
-            row.truncate(group.num_responses());
+            row.truncate(needs.num_own(group.num_responses()));
             row
         };
         rows.into_iter().zip(groups).map(cut).collect()
     };
-    Ok(Evaluation {
-        losses: padded.losses,
-        implicit_rewards: ragged(padded.implicit_rewards),
-        coefficients: ragged(padded.coefficients),
-    })
+    let mut coefficients = ragged(padded.coefficients);
+    // No gradient flows through pairs that are given apart.
+    coefficients.iter_mut().zip(groups).for_each(|(row, group)| row.resize(group.num_responses(), 0.0));
+    Ok(Evaluation { losses: padded.losses, implicit_rewards: ragged(padded.implicit_rewards), coefficients })
 }
 
 /// [`evaluate`] without cutting rows to their K, and with `extra` more columns than the widest group needs.

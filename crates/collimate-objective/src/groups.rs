@@ -100,6 +100,7 @@ pub struct ScoredGroups {
     order: Tensor<ObjectiveBackend, 2, Int>,
     best: Tensor<ObjectiveBackend, 2, Int>,
     worst: Tensor<ObjectiveBackend, 2, Int>,
+    mismatched_log_ratios: Vec<f64>,
 }
 
 impl ScoredGroups {
@@ -119,6 +120,15 @@ impl ScoredGroups {
         for (index, group) in groups.iter().enumerate() {
             group.check(index, needs)?;
         }
+        let mismatched_log_ratios: Vec<f64> = groups.iter().flat_map(|group| group.mismatched(needs)).collect();
+        let own: Vec<GroupScores>;
+        let groups = match mismatched_log_ratios.is_empty() {
+            true => groups,
+            false => {
+                own = groups.iter().map(|group| group.own(needs)).collect();
+                &own
+            }
+        };
         let counts: Vec<usize> = groups.iter().map(GroupScores::num_responses).collect();
         let widest = counts.iter().max().ok_or(ObjectiveError::EmptyBatch)?;
         let width = widest + extra;
@@ -157,6 +167,7 @@ impl ScoredGroups {
             worst: indices(groups.iter().map(GroupScores::worst).collect(), [groups.len(), 1]),
             host_rewards: groups.iter().map(|group| group.rewards.clone()).collect(),
             counts,
+            mismatched_log_ratios,
         })
     }
 
@@ -209,6 +220,12 @@ impl ScoredGroups {
             Some(reference) => self.policy_logps() - reference,
             None => panic!("an objective called log_ratios(), but its needs() do not include a reference"),
         }
+    }
+
+    /// Δ of each response under another row's prompt, of all groups one after the other, in nats; plain numbers, since no
+    /// gradient flows through them. Empty unless [`Needs::mismatched_apart`] is set.
+    pub fn mismatched_log_ratios(&self) -> &[f64] {
+        &self.mismatched_log_ratios
     }
 
     /// Mean log-probability per token of each response: log π / n.

@@ -32,6 +32,10 @@ pub struct Needs {
     /// first's, with the reward 0; or 1, if that is the same prompt. See
     /// [`Objective::unconditional_rows`](crate::Objective::unconditional_rows). [`Needs::min_responses`] counts these.
     pub mismatched_pairs: bool,
+    /// The objective sees mismatched pairs only as a point of reference (as in KTO): groups keep their K responses and their
+    /// rewards, and [`ScoredGroups::mismatched_log_ratios`](crate::ScoredGroups::mismatched_log_ratios) has the log-ratios under
+    /// the other prompts, through which no gradient flows. Of no meaning without [`Needs::mismatched_pairs`].
+    pub mismatched_apart: bool,
 }
 
 impl Default for Needs {
@@ -45,6 +49,7 @@ impl Default for Needs {
             couples_batch: false,
             holds_constant: false,
             mismatched_pairs: false,
+            mismatched_apart: false,
         }
     }
 }
@@ -79,6 +84,11 @@ impl Needs {
     /// Log-probabilities that the objective sees of a group of so many responses.
     pub fn num_columns(&self, num_responses: usize) -> usize {
         if self.mismatched_pairs { num_responses.saturating_mul(2) } else { num_responses }
+    }
+
+    /// Responses that the loss is of, among the log-probabilities that are given for a group.
+    pub(crate) fn num_own(&self, columns: usize) -> usize {
+        if self.mismatched_pairs && self.mismatched_apart { columns / 2 } else { columns }
     }
 
     /// Least responses of a group in the data.

@@ -52,7 +52,19 @@ impl Combine {
             return Err(ObjectiveError::Unsupported("expected at least one term, found none".to_owned()));
         }
         let objectives: Result<Vec<_>, _> = terms.iter().map(|t| registry::build(&t.name, &t.params)).collect();
-        Ok(Self { objectives: objectives?, terms })
+        let objectives = objectives?;
+        let is_one = |apart: bool| {
+            objectives
+                .iter()
+                .map(|objective| objective.needs())
+                .any(|n| n.mismatched_pairs && n.mismatched_apart == apart)
+        };
+        if is_one(true) && is_one(false) {
+            let problem = "one term contrasts responses under two prompts, and another one sees those under other prompts \
+                           only as a point of reference";
+            return Err(ObjectiveError::Unsupported(problem.to_owned()));
+        }
+        Ok(Self { objectives, terms })
     }
 
     /// The terms as given.
@@ -93,14 +105,18 @@ impl Default for Combine {
 impl Objective for Combine {
     fn needs(&self) -> Needs {
         let needs: Vec<Needs> = self.objectives.iter().map(|objective| objective.needs()).collect();
+        let apart = needs.iter().any(|n| n.mismatched_apart);
+        // Columns are counted: two for a response that is scored under two prompts.
+        let columns = |n: &Needs| if apart && !n.mismatched_pairs { 2 } else { 1 };
         Needs {
             reference: needs.iter().any(|n| n.reference),
-            min_responses: needs.iter().map(|n| n.min_responses).max().unwrap_or(1),
-            max_responses: needs.iter().filter_map(|n| n.max_responses).min(),
+            min_responses: needs.iter().map(|n| n.min_responses * columns(n)).max().unwrap_or(1),
+            max_responses: needs.iter().filter_map(|n| Some(n.max_responses? * columns(n))).min(),
             pairs: needs.iter().any(|n| n.pairs),
             couples_batch: needs.iter().any(|n| n.couples_batch),
             holds_constant: needs.iter().any(|n| n.holds_constant),
             mismatched_pairs: needs.iter().any(|n| n.mismatched_pairs),
+            mismatched_apart: apart,
         }
     }
 

@@ -76,7 +76,7 @@ pub struct ObjectiveRow {
 /// A folder with all golden models and values, unpacked into the target folder by whichever test needs it first.
 ///
 /// `models/NAME` and `adapters/NAME` are Hugging Face and PEFT folders, `logps/NAME.json` their log-probs, `adapters/NAME.KIND`
-/// other adapters, each with PEFT's values in `expected.json`, `train/RUN` the runs; `chat.json` and `objectives.json` belong to no model.
+/// other adapters, each with PEFT's values in `expected.json`, `train/RUN` the runs, `vq/NAME` decoders of pictures with theirs in `pictures.json`; `chat.json` and `objectives.json` belong to no model.
 ///
 /// # Panics
 /// `tests/golden` is damaged, or the target folder cannot be written.

@@ -44,6 +44,8 @@ pub const LEARNING_RATE: f64 = 1e-9;
 pub const COURSE: f64 = 1e-3;
 /// Log-probs of pictures after training, relative.
 pub const PICTURE_FINAL_LOGPS: f64 = 2e-5;
+/// Colors of a decoded picture, from −1 to 1, in float32 like PyTorch's, absolute: PyTorch's own differs from float64 by 3.4e-6.
+pub const COLORS: f64 = 2e-5;
 /// Log-probs after training, relative.
 pub const FINAL_LOGPS: f64 = 1e-3;
 /// Log-probs under weights rounded to bfloat16 against the float32 model, relative.

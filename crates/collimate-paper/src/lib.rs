@@ -6,6 +6,7 @@
 //! ablation     K responses with rewards against pairs, on the quickstart's task
 //! reasoning    SFT, DPO, KTO, InfoNCA and NCA on that task
 //! sensitivity  α and β on that task
+//! pictures     condition contrastive alignment of the quickstart's generator of pictures, on a page of its own
 //! page         the page that presents the numbers and figures
 //! ```
 //!
@@ -24,6 +25,7 @@ pub mod falling;
 pub mod minimize;
 pub mod options;
 pub mod page;
+pub mod pictures;
 pub mod plugins;
 pub mod reasoning;
 pub mod sensitivity;
@@ -54,6 +56,9 @@ pub struct Findings {
     pub reasoning: Option<reasoning::Reasoning>,
     /// Sensitivity to α and β.
     pub sensitivity: Option<sensitivity::Sensitivity>,
+    /// Pictures without guidance; they have a file of their own.
+    #[serde(skip)]
+    pub pictures: Option<pictures::Pictures>,
 }
 
 /// Runs the selected experiments and writes the page.
@@ -76,6 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
             Experiment::Sensitivity => {
                 found.sensitivity = Some(sensitivity::run(&stages, &size.task, &size.sensitivity)?);
             }
+            Experiment::Pictures => found.pictures = Some(pictures::run(&stages, &size.pictures)?),
         }
     }
     page::write(options, &found, &stages)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use crate::falling::FallingSize;
+use crate::pictures::PicturesSize;
 use crate::sensitivity::SensitivitySize;
 use crate::task::TaskSize;
 use crate::theory::TheorySize;
@@ -22,6 +23,8 @@ pub enum Experiment {
     Reasoning,
     /// α and β.
     Sensitivity,
+    /// Pictures without guidance, on a page of its own.
+    Pictures,
 }
 
 impl Experiment {
@@ -33,6 +36,7 @@ impl Experiment {
             Self::Ablation => "Rewards against pairs",
             Self::Reasoning => "Reasoning",
             Self::Sensitivity => "Sensitivity to α and β",
+            Self::Pictures => "Pictures without guidance",
         }
     }
 }
@@ -72,6 +76,8 @@ pub struct Size {
     pub task: TaskSize,
     /// Size of the grid.
     pub sensitivity: SensitivitySize,
+    /// Size of the experiment with pictures.
+    pub pictures: PicturesSize,
 }
 
 impl Options {
@@ -89,12 +95,14 @@ impl Options {
                 falling: FallingSize::full(),
                 task: TaskSize::full(),
                 sensitivity: SensitivitySize::full(),
+                pictures: PicturesSize::full(),
             },
             true => Size {
                 theory: TheorySize::quick(),
                 falling: FallingSize::quick(),
                 task: TaskSize::quick(),
                 sensitivity: SensitivitySize::quick(),
+                pictures: PicturesSize::quick(),
             },
         }
     }

@@ -2,6 +2,7 @@
 
 mod ablation;
 mod falling;
+mod pictures;
 mod reasoning;
 mod sensitivity;
 mod theory;
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use crate::Findings;
 use crate::options::{Experiment, Options};
-use crate::stage::Stages;
+use crate::stage::{StageRecord, Stages};
 
 /// A section of the page.
 #[derive(Debug)]
@@ -33,18 +34,20 @@ struct Section {
 pub fn write(options: &Options, found: &Findings, stages: &Stages) -> Result<()> {
     let out = &options.output;
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    // Pictures have a page of their own, since they are of another paper.
+    let (of_pictures, used) = stages.used().into_iter().partition(|stage| stage.name.starts_with("pictures"));
+    if let Some(found) = &found.pictures {
+        write_pictures(options, found, of_pictures)?;
+    }
     let sections = sections(options, found)?;
-    let used = stages.used();
+    if sections.is_empty() {
+        return Ok(());
+    }
+    let used: Vec<StageRecord> = used;
     let seconds: f64 = used.iter().map(|stage| stage.seconds).sum();
     let machine = Machine::here();
     let command = command(options);
-    let values = [
-        ("command", command.clone()),
-        ("minutes", format!("{:.0}", seconds / 60.0)),
-        ("machine", format!("{} cores of {}, {} GiB", machine.cores, machine.cpu, machine.memory_gib)),
-        ("commit", commits(&used)),
-        ("times", times(&used)),
-    ];
+    let values = provenance(&command, &used, &machine);
     let mut page = fill(include_str!("page/head.md"), &values)?;
     for section in &sections {
         page += &format!("\n## {}\n\n{}", section.experiment.title(), section.text);
@@ -64,6 +67,33 @@ pub fn write(options: &Options, found: &Findings, stages: &Stages) -> Result<()>
         "findings": found,
     });
     put(&out.join("results.json"), &format!("{results:#}\n"))
+}
+
+/// What every page says of its run.
+fn provenance(command: &str, used: &[StageRecord], machine: &Machine) -> Vec<(&'static str, String)> {
+    let seconds: f64 = used.iter().map(|stage| stage.seconds).sum();
+    vec![
+        ("command", command.to_owned()),
+        ("minutes", format!("{:.0}", seconds / 60.0)),
+        ("machine", format!("{} cores of {}, {} GiB", machine.cores, machine.cpu, machine.memory_gib)),
+        ("commit", commits(used)),
+        ("times", times(used)),
+    ]
+}
+
+/// Writes `pictures.md`, its figure and `pictures.json`.
+fn write_pictures(options: &Options, found: &crate::pictures::Pictures, used: Vec<StageRecord>) -> Result<()> {
+    let (out, machine) = (&options.output, Machine::here());
+    let quick = if options.quick { " --quick" } else { "" };
+    let command = format!("cargo xtask paper{quick} --only pictures");
+    let pictures::Page { text, figure } = pictures::page(found, &provenance(&command, &used, &machine))?;
+    put(&out.join("pictures.md"), &text)?;
+    put(&out.join(pictures::FIGURE), &figure)?;
+    let commit = commit(&options.root);
+    let results = json!({
+        "command": command, "quick": options.quick, "commit": commit, "machine": machine, "stages": used, "findings": found,
+    });
+    put(&out.join("pictures.json"), &format!("{results:#}\n"))
 }
 
 fn sections(options: &Options, found: &Findings) -> Result<Vec<Section>> {
@@ -102,7 +132,7 @@ fn command(options: &Options) -> String {
 }
 
 /// The commits that ran the stages.
-fn commits(used: &[crate::stage::StageRecord]) -> String {
+fn commits(used: &[StageRecord]) -> String {
     let mut all: Vec<&str> = used.iter().map(|stage| stage.commit.as_str()).collect();
     all.sort_unstable();
     all.dedup();
@@ -110,7 +140,7 @@ fn commits(used: &[crate::stage::StageRecord]) -> String {
 }
 
 /// A table of stages and seconds by experiment.
-fn times(used: &[crate::stage::StageRecord]) -> String {
+fn times(used: &[StageRecord]) -> String {
     let mut rows: Vec<(String, usize, f64)> = Vec::new();
     for stage in used {
         let name = stage.name.split(':').next().unwrap_or(&stage.name);

@@ -4,7 +4,6 @@
 //! shapes      black-and-white pictures of ten classes
 //! codebook    pictures as 8 × 8 tokens, and back
 //! classifier  which class a picture shows, and how cleanly
-//! png         grids of pictures as files
 //! assets      the generator in the repository, and how it is made
 //! pipeline    draw, align, draw again
 //! ```
@@ -23,5 +22,4 @@ pub mod assets;
 pub mod classifier;
 pub mod codebook;
 pub mod pipeline;
-pub mod png;
 pub mod shapes;

@@ -6,18 +6,19 @@ use std::time::Instant;
 use collimate_files::{FolderLock, write_atomically};
 use collimate_model::{GenerateOptions, Guidance};
 use collimate_recipe::Recipe;
+use collimate_report::{PictureFile, PictureList};
 use collimate_text::EncodedPrompt;
 use collimate_train::{
     Observer, RunControl, Session, SessionOptions, StopFlag, TrainError, TrainSummary, check_folder, load_recipe,
-    open_session, train_in, write_documents,
+    open_session, train, train_in, write_documents,
 };
+use collimate_vq::Image;
 use serde_json::json;
 
 use crate::assets::{Rows, write_base};
 use crate::classifier::Classifier;
 use crate::codebook::{PatchCodebook, TOKENS};
-use crate::png::grid;
-use crate::shapes::{CLASSES, Picture};
+use crate::shapes::{CLASSES, NAMES, Picture};
 
 /// Pictures that are drawn of each class to measure with.
 const PER_CLASS: usize = 40;
@@ -32,6 +33,8 @@ const BASE: &str = "base";
 const DATA: &str = "pictures.jsonl";
 /// The grid of pictures.
 pub const GRID: &str = "pictures.png";
+/// Pixels of the grid for a pixel of a picture.
+const ZOOM: usize = 2;
 /// The token of a condition is its number after the entries of the codebook.
 const FIRST_CONDITION: u32 = crate::codebook::ENTRIES as u32;
 
@@ -129,17 +132,69 @@ pub fn run(
     Ok(PicturesSummary { output_dir: out, before, guided, after, seconds })
 }
 
+/// What the committed generator's pictures are worth, drawn with this guidance as a run of the recipe would draw them. Its files are
+/// written into the run's folder.
+///
+/// # Errors
+/// The folder cannot be written, or the model cannot be run.
+pub fn measure(recipe: &Recipe, guidance: Option<f64>, observer: &mut dyn Observer) -> Result<Quality, TrainError> {
+    let base = recipe.output_dir.join(BASE);
+    write_base(&base)?;
+    quality_of(&base, &base, recipe, guidance, observer)
+}
+
+/// Aligns the committed generator on `num_pictures` random shapes, as [`run`] does, and says what its pictures are worth, drawn
+/// without guidance.
+///
+/// # Errors
+/// As [`run`].
+pub fn align(recipe: &Recipe, num_pictures: usize, observer: &mut dyn Observer) -> Result<Quality, TrainError> {
+    let out = recipe.output_dir.clone();
+    let (base, data) = (out.join(BASE), out.join(DATA));
+    write_base(&base)?;
+    let codebook = PatchCodebook::read(&base)?;
+    Rows { seed: recipe.seed ^ 0xda7a, count: num_pictures, without_class: 0.0 }.write(&codebook, &data)?;
+    let recipe = Recipe { model_name_or_path: Some(base.clone()), data: Some(data.into()), ..recipe.clone() };
+    train(&recipe, observer, &RunControl::default())?;
+    quality_of(&out, &base, &recipe, None, observer)
+}
+
+fn quality_of(
+    model: &Path,
+    base: &Path,
+    recipe: &Recipe,
+    guidance: Option<f64>,
+    observer: &mut dyn Observer,
+) -> Result<Quality, TrainError> {
+    let codebook = PatchCodebook::read(base)?;
+    let studio = Studio { codebook: &codebook, classifier: Classifier::new(), seed: recipe.seed };
+    let mut session = open(model, recipe)?;
+    Ok(studio.draw(session.as_mut(), guidance, "to measure", observer)?.quality)
+}
+
 /// Writes results, the grid of pictures, report and card.
 fn finish(recipe: &Recipe, trained: &TrainSummary, drawn: [&Drawn; 3]) -> Result<(), TrainError> {
     let out = &recipe.output_dir;
     let [before, guided, after] = drawn.map(|drawn| drawn.quality);
-    let of = |quality: Quality| json!({ "accuracy": quality.accuracy, "clean": quality.clean });
     let results = json!({
-        "before": of(before), "before_with_guidance": of(guided), "after": of(after),
+        "accuracy": { "before": before.accuracy, "after": after.accuracy },
+        "accuracy_with_guidance": { "before": guided.accuracy },
+        "clean_rate": { "before": before.clean, "after": after.clean },
+        "clean_rate_with_guidance": { "before": guided.clean },
         "guidance": GUIDANCE, "pictures": CLASSES * PER_CLASS, "most_wrong_pixels": CLEAN,
     });
     write_atomically(&out.join("results.json"), format!("{results:#}\n").as_bytes())?;
-    write_atomically(&out.join(GRID), &grid(&drawn.map(|drawn| drawn.shown.clone())))?;
+    let image = |picture: &Picture| Image::gray(picture);
+    let block = |drawn: &Drawn| drawn.shown.iter().map(|row| row.iter().map(image).collect()).collect();
+    write_atomically(&out.join(GRID), &Image::grid(&drawn.map(block)).zoomed(ZOOM).png())?;
+    let caption = format!(
+        "A row for each of {}: {SHOWN} pictures before training, before it with guidance of scale {GUIDANCE}, and after it \
+         without guidance",
+        NAMES.join(", ")
+    );
+    let alt = "Grid of pictures: before, before with guidance, after".to_owned();
+    let pictures = vec![PictureFile { file: GRID.to_owned(), alt, caption }];
+    PictureList { title: "Pictures before and after".to_owned(), pictures }.write(out)?;
     write_documents(recipe, trained)
 }
 

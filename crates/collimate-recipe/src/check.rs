@@ -2,7 +2,7 @@
 
 use crate::error::{Origin, RecipeError};
 use crate::limits::{MAX_COUNT, MAX_THREADS};
-use crate::recipe::{COMPUTE_DTYPES, MATMUL_PRECISIONS, QUANTIZATIONS, Recipe};
+use crate::recipe::{COMPUTE_DTYPES, MATMUL_PRECISIONS, MODEL_DROPOUTS, QUANTIZATIONS, Recipe};
 use crate::weight_place::WEIGHT_PLACES;
 
 impl Recipe {
@@ -126,6 +126,7 @@ impl Recipe {
         let one_of = |key: &str, names: &[&str], name: &str| {
             check.that(names.contains(&name), key, || format!("must be {}, is \"{name}\"", names.join(" or ")))
         };
+        one_of("model_dropout", &MODEL_DROPOUTS, &self.model_dropout)?;
         one_of("quantization", &QUANTIZATIONS, &self.quantization)?;
         one_of("weights", &WEIGHT_PLACES, &self.weights)?;
         one_of("compute_dtype", &COMPUTE_DTYPES, &self.compute_dtype)?;

@@ -74,7 +74,7 @@ pub use memory_budget::MemoryBudget;
 pub use mixture::{DataMixture, MixtureSet};
 pub use objective::ObjectiveSpec;
 pub use parse::ParsedRecipe;
-pub use recipe::{COMPUTE_DTYPES, MATMUL_PRECISIONS, QUANTIZATIONS, Recipe};
+pub use recipe::{COMPUTE_DTYPES, MATMUL_PRECISIONS, MODEL_DROPOUTS, QUANTIZATIONS, Recipe};
 pub use report_to::Trackers;
 pub use router_loss::RouterLoss;
 pub use rows::{FieldNames, TemplateVariables};

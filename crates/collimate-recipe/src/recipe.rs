@@ -35,6 +35,9 @@ pub const MATMUL_PRECISIONS: [&str; 3] = ["highest", "high", "medium"];
 /// Values of `quantization`, the default first.
 pub const QUANTIZATIONS: [&str; 4] = ["none", "nf4", "nf4-double", "int8"];
 
+/// Values of `model_dropout`, the default first.
+pub const MODEL_DROPOUTS: [&str; 2] = ["none", "published"];
+
 recipe_keys! {
     /// Model to train: a folder in the Hugging Face layout, or a name on the hub, as `org/name`, `org/name@revision` or
     /// `hf://org/name`.
@@ -180,6 +183,10 @@ recipe_keys! {
     lora_alpha: f64 = 16.0,
     /// Dropout on the adapter's input during training.
     lora_dropout: f64 = 0.05,
+    /// What training drops at random in the model itself, whether or not it has an adapter: `none`, or what the family was
+    /// `published` with: for `llamagen` a tenth of the numbers of embeddings and of what each layer adds, for `var` whole layers
+    /// at a rate that grows to 0.1 · depth/24. The reference drops nothing.
+    model_dropout: String = MODEL_DROPOUTS[0].to_owned(),
     /// Linear layers that get an adapter: a list of names, a regular expression of whole names (both as in PEFT),
     /// `all-linear`, or `peft-default`, PEFT's choice for the model's type.
     lora_target_modules: TargetModules = TargetModules::AllLinear,

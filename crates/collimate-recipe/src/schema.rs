@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::recipe::{COMPUTE_DTYPES, MATMUL_PRECISIONS, QUANTIZATIONS, Recipe};
+use crate::recipe::{COMPUTE_DTYPES, MATMUL_PRECISIONS, MODEL_DROPOUTS, QUANTIZATIONS, Recipe};
 use crate::weight_place::WEIGHT_PLACES;
 
 /// An objective for the schema.
@@ -29,6 +29,7 @@ impl Recipe {
                 "torch_dtype" => json!({"enum": [null, "auto", "float32", "bfloat16", "float16"]}),
                 "compute_dtype" => json!({"enum": COMPUTE_DTYPES}),
                 "float32_matmul_precision" => json!({"enum": MATMUL_PRECISIONS}),
+                "model_dropout" => json!({"enum": MODEL_DROPOUTS}),
                 "quantization" => json!({"enum": QUANTIZATIONS}),
                 "weights" => json!({"enum": WEIGHT_PLACES}),
                 _ => key.schema(),

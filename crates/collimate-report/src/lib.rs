@@ -1,7 +1,7 @@
 //! The documents of a run: metrics, report, comparison, model card, TensorBoard events.
 //!
 //! A run's folder holds `metrics.jsonl` (one [`MetricsRow`] per line), `recipe.yaml`, and perhaps `run.json`,
-//! `results.json`, `lengths.json` and `samples.json`. Everything here is a function of those files, so a report can be made again later,
+//! `results.json`, `lengths.json`, `samples.json` and `pictures.json`. Everything here is a function of those files, so a report can be made again later,
 //! elsewhere. Start at [`write_report`] and [`MetricsRow`]; [`charts`] draws for pages and for documentation.
 //!
 //! ```
@@ -19,6 +19,7 @@
 //!     info: None,
 //!     lengths: None,
 //!     samples: None,
+//!     gallery: None,
 //! };
 //! assert!(render_report(&input).contains("<svg"));
 //! ```
@@ -35,6 +36,7 @@ mod live_page;
 pub mod metrics;
 mod numbers;
 mod page;
+mod pictures;
 pub mod provenance;
 mod rounding;
 mod run_files;
@@ -54,6 +56,7 @@ pub use lengths::{LengthSample, LengthSampler};
 pub use live_page::LivePage;
 pub use metrics::{GroupFigures, GroupOutcome, MetricsReader, MetricsRow, MetricsWriter, StepMetrics, read_metrics};
 pub use page::{ReportInput, render_report};
+pub use pictures::{Gallery, Picture, PictureFile, PictureList};
 pub use rounding::Rounding;
 pub use run_files::{RunFiles, read_results};
 pub use run_info::{RunInfo, utc_now};

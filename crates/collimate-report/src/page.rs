@@ -6,6 +6,7 @@ pub(crate) mod comparison;
 mod head;
 mod html;
 mod names;
+mod pictures;
 mod run;
 mod series;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use crate::history::History;
 use crate::lengths::LengthSample;
+use crate::pictures::Gallery;
 use crate::run_info::RunInfo;
 use crate::samples::Samples;
 
@@ -36,6 +38,8 @@ pub struct ReportInput<'a> {
     pub lengths: Option<&'a LengthSample>,
     /// Answers before and after training.
     pub samples: Option<&'a Samples>,
+    /// Pictures of the run.
+    pub gallery: Option<&'a Gallery>,
 }
 
 /// The page of a run as HTML.

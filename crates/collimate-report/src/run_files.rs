@@ -11,6 +11,7 @@ use crate::error::ReportError;
 use crate::history::History;
 use crate::lengths::LengthSample;
 use crate::metrics::MetricsReader;
+use crate::pictures::Gallery;
 use crate::run_info::RunInfo;
 use crate::samples::Samples;
 use crate::verdict::RunFacts;
@@ -35,6 +36,8 @@ pub struct RunFiles {
     pub lengths: Option<LengthSample>,
     /// `samples.json`, if it exists.
     pub samples: Option<Samples>,
+    /// The pictures that `pictures.json` lists, if it exists.
+    pub gallery: Option<Gallery>,
 }
 
 impl RunFiles {
@@ -61,6 +64,7 @@ impl RunFiles {
             info,
             lengths: LengthSample::read(run),
             samples: Samples::read(run),
+            gallery: Gallery::read(run),
         })
     }
 }

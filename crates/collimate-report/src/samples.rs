@@ -5,6 +5,8 @@ use std::path::Path;
 use collimate_files::{WriteError, read_plain, write_atomically};
 use serde::{Deserialize, Serialize};
 
+use crate::pictures::Picture;
+
 /// Name of the file in a run's folder.
 const SAMPLES_FILE: &str = "samples.json";
 
@@ -19,6 +21,9 @@ pub struct Sample {
     pub location: String,
     /// The prompt as the model sees it, special tokens included.
     pub prompt: String,
+    /// Small forms of the prompt's images, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Picture>,
     /// The response with the highest reward in the data.
     pub best: String,
     /// The reward of [`Sample::best`].

@@ -33,6 +33,7 @@ pub fn write_report_from(files: &RunFiles, run: &Path) -> Result<PathBuf, Report
         info: files.info.as_ref(),
         lengths: files.lengths.as_ref(),
         samples: files.samples.as_ref(),
+        gallery: files.gallery.as_ref(),
     };
     let path = run.join("report.html");
     write_atomically(&path, render_report(&input).as_bytes())?;

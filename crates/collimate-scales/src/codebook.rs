@@ -52,29 +52,51 @@ impl Codebook {
     ///
     /// `tokens` are those of all scales, one after the other, each in reading order; they are less than the number of entries.
     pub fn teacher_inputs(&self, sides: &[usize], tokens: &[u32]) -> Vec<f32> {
-        let (full, width) = (sides.last().copied().unwrap_or(1), self.width);
-        let mut sum = vec![0.0_f64; width * full * full];
+        let full = sides.last().copied().unwrap_or(1);
+        let mut sum = vec![0.0_f64; self.width * full * full];
         let (mut rest, mut inputs) = (tokens, Vec::new());
         for (scale, pair) in sides.windows(2).enumerate() {
             let (side, next) = (pair[0], pair[1]);
             let (map, after) = rest.split_at((side * side).min(rest.len()));
             rest = after;
-            let embedded: Vec<f64> =
-                (0..width).flat_map(|channel| map.iter().map(move |token| self.entry(*token, channel))).collect();
-            let enlarged = Resampling::cubic(side, full).apply(&embedded);
-            let smoothing = &self.smoothings[self.smoothing_of(scale, sides.len())];
-            let smoothed = smoothing.apply(&enlarged, width, full);
-            for ((sum, own), smoothed) in sum.iter_mut().zip(enlarged).zip(smoothed) {
-                *sum += (1.0 - self.residual) * own + self.residual * smoothed;
-            }
+            self.add_map(&mut sum, sides, scale, map);
             let averaged = Resampling::area(full, next).apply(&sum);
-            let places = next * next;
-            inputs.extend((0..places).flat_map(|place| {
-                let averaged = &averaged;
-                (0..width).map(move |channel| averaged[channel * places + place] as f32)
-            }));
+            inputs.extend(self.by_place(&averaged, next));
         }
         inputs
+    }
+
+    /// The sum of all maps, enlarged and smoothed: what the quantizer's decoder makes a picture of, [n, n, C] with n the last
+    /// side. `tokens` as for [`teacher_inputs`](Self::teacher_inputs).
+    pub fn sum_of_maps(&self, sides: &[usize], tokens: &[u32]) -> Vec<f32> {
+        let full = sides.last().copied().unwrap_or(1);
+        let mut sum = vec![0.0_f64; self.width * full * full];
+        let mut rest = tokens;
+        for (scale, side) in sides.iter().enumerate() {
+            let (map, after) = rest.split_at((side * side).min(rest.len()));
+            rest = after;
+            self.add_map(&mut sum, sides, scale, map);
+        }
+        self.by_place(&sum, full).collect()
+    }
+
+    /// Adds the map of a scale, embedded, enlarged and smoothed, to a sum, [C, n, n].
+    fn add_map(&self, sum: &mut [f64], sides: &[usize], scale: usize, map: &[u32]) {
+        let (side, full, width) = (sides[scale], sides[sides.len() - 1], self.width);
+        let embedded: Vec<f64> =
+            (0..width).flat_map(|channel| map.iter().map(move |token| self.entry(*token, channel))).collect();
+        let enlarged = Resampling::cubic(side, full).apply(&embedded);
+        let smoothing = &self.smoothings[self.smoothing_of(scale, sides.len())];
+        let smoothed = smoothing.apply(&enlarged, width, full);
+        for ((sum, own), smoothed) in sum.iter_mut().zip(enlarged).zip(smoothed) {
+            *sum += (1.0 - self.residual) * own + self.residual * smoothed;
+        }
+    }
+
+    /// Maps [C, n, n] as the vectors of places, [n, n, C].
+    fn by_place<'a>(&self, maps: &'a [f64], side: usize) -> impl Iterator<Item = f32> + use<'a> {
+        let (places, width) = (side * side, self.width);
+        (0..places).flat_map(move |place| (0..width).map(move |channel| maps[channel * places + place] as f32))
     }
 
     fn entry(&self, token: u32, channel: usize) -> f64 {
@@ -153,5 +175,15 @@ mod tests {
         assert_eq!(inputs.len(), 4 + 9);
         assert!(inputs[..4].iter().all(|input| (input - 2.0).abs() < 1e-6), "{inputs:?}");
         assert!(inputs[4..].iter().all(|input| (input - 3.0).abs() < 1e-6), "{inputs:?}");
+    }
+
+    #[test]
+    fn the_decoder_sees_the_sum_of_all_maps() {
+        let mut codebook = codebook(1, 1);
+        codebook.entries = vec![1.0, 2.0, 4.0];
+        // Half of 4 everywhere, half of 2, and half of 1 but for one place of the last map, where it is half of 4.
+        let sum = codebook.sum_of_maps(&[1, 2, 3], &[2, 1, 1, 1, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0]);
+        let expected = |place: usize| if place == 4 { 5.0 } else { 3.5 };
+        assert!((0..9).all(|place| (sum[place] - expected(place)).abs() < 1e-6), "{sum:?}");
     }
 }

@@ -42,12 +42,14 @@ impl Sizes {
 }
 
 /// Pictures with a condition each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pictures {
     /// Number of each picture's condition, \[B\].
     pub conditions: Vec<u32>,
     /// Their tokens, [B, L].
     pub tokens: Vec<u32>,
+    /// Factors on what attention and the feed-forward layer of each block add, for drop path; empty where all are 1.
+    pub paths: Vec<[f64; 2]>,
 }
 
 /// Gradients by parameter, and the log-probs of the same pass.
@@ -169,9 +171,11 @@ impl Transformer {
             // Factors on what the halves add, then the norms' scales, then their shifts.
             let part = |index: usize| six.clone().narrow(2, index * width, width);
             let attended = self.attention(params, block, self.modulated(&stream, part(2), part(4)), &finer);
-            stream = stream + part(0) * attended;
+            let [first, second] = pictures.paths.get(block).copied().unwrap_or([1.0; 2]);
+            stream = stream + on_path(part(0) * attended, first);
             let inner = params.linear(self.modulated(&stream, part(3), part(5)), &format!("blocks.{block}.ffn.fc1"));
-            stream = stream + part(1) * params.linear(gelu_tanh(inner), &format!("blocks.{block}.ffn.fc2"));
+            let added = part(1) * params.linear(gelu_tanh(inner), &format!("blocks.{block}.ffn.fc2"));
+            stream = stream + on_path(added, second);
         }
         let two = params.linear(bent, "head_nm.ada_lin.1");
         let (scale, shift) = (two.clone().narrow(2, 0, width), two.narrow(2, width, width));
@@ -254,6 +258,11 @@ impl Transformer {
         let mask: Vec<bool> = levels.iter().flat_map(|own| levels.iter().map(move |other| other > own)).collect();
         Tensor::from_data(TensorData::new(mask, [1, 1, levels.len(), levels.len()]), device)
     }
+}
+
+/// What a layer adds, times its factor.
+fn on_path<B: Backend>(added: Tensor<B, 3>, factor: f64) -> Tensor<B, 3> {
+    if factor == 1.0 { added } else { added.mul_scalar(factor) }
 }
 
 /// Vectors of length 1; the zero vector stays.

@@ -15,7 +15,6 @@
 
 mod allowance;
 mod answers;
-mod codebook;
 mod computing;
 mod error;
 mod files;

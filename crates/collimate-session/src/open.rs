@@ -12,10 +12,10 @@ use collimate_peft::{Adapter, LoraConfig};
 use collimate_progress::format_bytes;
 use collimate_recipe::{MemoryBudget, WeightPlace};
 use collimate_scales::Codebook;
+use collimate_vq::read_codebook;
 use collimate_weights::{ModelFolder, Storage};
 
 use crate::allowance::least_held;
-use crate::codebook::read_codebook;
 use crate::error::SessionError;
 use crate::files::BaseModel;
 use crate::optimizer::AdamW;
@@ -218,6 +218,8 @@ impl BackendJob for CheckedSession {
             Ok(value.into())
         })?;
         codebook.into_iter().for_each(|codebook| model.set_codebook(codebook));
+        let dropped = model.config().published_dropout().filter(|_| options.published_dropout);
+        model.set_dropped(dropped.unwrap_or_default());
         let optimizer = AdamW::new(model.parameters().len());
         Ok(Box::new(BackendSession {
             model,

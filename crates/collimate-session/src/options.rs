@@ -44,6 +44,8 @@ pub struct SessionOptions {
     pub weights: WeightPlace,
     /// Parts of an image-and-text model that [`Training::Full`] leaves as they are.
     pub frozen: FrozenVision,
+    /// Whether training drops what the family was published with.
+    pub published_dropout: bool,
     /// What to train. With [`Training::Lora`] and an adapter, rank and layers are the adapter's; only the dropout is taken
     /// from here.
     pub training: Training,
@@ -66,6 +68,7 @@ impl SessionOptions {
             quantization: None,
             weights: WeightPlace::Resident,
             frozen: FrozenVision::default(),
+            published_dropout: false,
             training: Training::Off,
             seed: 0,
             ends: Vec::new(),
@@ -81,14 +84,19 @@ impl SessionOptions {
             matmul_precision: matmul_precision(recipe),
             quantization: quantization(recipe),
             weights: WeightPlace::named(&recipe.weights, recipe.memory_budget),
+            published_dropout: recipe.model_dropout == "published",
             frozen: FrozenVision { tower: recipe.freeze.visual, merger: recipe.freeze.merger },
             ..Self::inference(model, adapter)
         }
     }
 
-    /// The configuration with the parts that stay as they are.
+    /// The configuration with the parts that stay as they are. What training drops is known for it.
     fn with_frozen(&self, config: &ModelConfig) -> Result<ModelConfig, SessionError> {
         let mut config = config.clone();
+        if self.published_dropout && config.published_dropout().is_none() {
+            let message = format!("is published, and {} was published without any", config.model_type());
+            return Err(SessionError::Option { key: "model_dropout", message });
+        }
         match &mut config.vision {
             Some(vision) => vision.frozen = self.frozen,
             None if self.frozen != FrozenVision::default() => {

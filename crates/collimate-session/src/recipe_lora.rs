@@ -13,6 +13,10 @@ use crate::error::SessionError;
 /// # Errors
 /// The model has none of these layers, or a pattern is not understood; the error names the recipe's key.
 pub fn lora_config(recipe: &Recipe, model: &ModelConfig) -> Result<LoraConfig, SessionError> {
+    if model.scales.is_some() {
+        let message = format!("cannot be true: all weights of {} are trained", model.model_type());
+        return Err(SessionError::Option { key: "use_peft", message });
+    }
     let targets = lora_targets(recipe, model)?;
     let mut config = LoraConfig::new(recipe.lora_r, recipe.lora_alpha, targets);
     add_settings(recipe, &mut config)?;

@@ -1,7 +1,5 @@
 //! Groups with the prompt of another one, for objectives that compare a response under two prompts.
 
-use std::collections::HashMap;
-
 use blake3::Hasher;
 use collimate_text::TokenizedGroup;
 
@@ -9,130 +7,119 @@ use crate::error::StoreError;
 use crate::groups::GroupStore;
 use crate::head::GroupHead;
 
-/// A group's responses after another prompt. They are numbered from the number of groups on, so that a group and a pair are
-/// told apart by their numbers.
+/// A group's responses after the prompt of another one, as its number says.
 #[derive(Debug, Clone, Copy)]
 struct Pair {
     /// The group with the responses.
-    group: u32,
+    group: usize,
     /// The group with the prompt; `None` for the null prompt.
-    prompt: Option<u32>,
-    /// Number of the first response among those of all groups and pairs.
-    first_response: u64,
+    prompt: Option<usize>,
+    /// Which pair of the group it is: that of an epoch, counted from 0, or behind all epochs the one with the null prompt.
+    which: usize,
 }
 
-/// The pairs of a run: every combination of responses and prompt that one of its micro-batches has, once.
+/// The pairs of a run. None is listed: the number of a pair says what it is, and a micro-batch says which pairs it has, so that
+/// memory does not grow with the steps.
+///
+/// In one epoch a group stands under one prompt besides its own, so there is a pair for each group and epoch. Groups have the
+/// numbers before those of pairs.
 #[derive(Debug)]
 pub struct Pairs {
     /// The null prompt, if the model has one.
     null_prompt: Option<Vec<u32>>,
     /// A hash of each group's prompt.
     prompts: Vec<u64>,
-    pairs: Vec<Pair>,
-    by_key: HashMap<(u32, u64), u32>,
-    num_responses: u64,
-    /// Tokens of the longest response with its prompt.
+    /// Epochs whose pairs differ.
+    num_epochs: usize,
+    num_responses: usize,
+    /// Tokens of the longest prompt and the longest response together.
     longest: usize,
 }
 
+/// Bytes that the pairs of a run hold of each group: a hash, and a bit for each number that may be known.
+pub fn pair_bytes(num_groups: usize, num_epochs: usize) -> u64 {
+    (num_groups as u64).saturating_mul(size_of::<u64>() as u64 + 1 + (num_epochs as u64).div_ceil(8))
+}
+
 impl Pairs {
-    /// Reads the prompts of all groups.
+    /// Reads the prompts of all groups. In each of `num_epochs`, at least 1, groups may have other neighbors.
     ///
     /// # Errors
     /// The groups cannot be read.
-    pub fn new(store: &GroupStore, null_prompt: Option<u32>) -> Result<Self, StoreError> {
-        let prompts = store.groups().map(|group| Ok(hash(&group?.prompt_ids))).collect::<Result<_, StoreError>>()?;
+    pub fn new(store: &GroupStore, null_prompt: Option<u32>, num_epochs: usize) -> Result<Self, StoreError> {
+        let mut prompts = Vec::with_capacity(store.len());
+        let (mut longest_prompt, mut longest_response) = (null_prompt.iter().count(), 0);
+        for group in store.groups() {
+            let group = group?;
+            prompts.push(hash(&group.prompt_ids));
+            longest_prompt = longest_prompt.max(group.prompt_ids.len());
+            let responses = group.responses.iter().map(|response| response.ids.len());
+            longest_response = longest_response.max(responses.max().unwrap_or(0));
+        }
         Ok(Self {
             null_prompt: null_prompt.map(|token| vec![token]),
             prompts,
-            pairs: Vec::new(),
-            by_key: HashMap::new(),
-            num_responses: store.totals().num_responses as u64,
-            longest: store.totals().longest,
+            num_epochs: num_epochs.max(1),
+            num_responses: store.totals().num_responses,
+            longest: longest_prompt + longest_response,
         })
     }
 
-    /// Number of groups and pairs.
-    pub fn len(&self) -> usize {
-        self.prompts.len() + self.pairs.len()
+    fn num_groups(&self) -> usize {
+        self.prompts.len()
     }
 
-    /// Whether there is neither a group nor a pair.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Places for groups and pairs: see [`place`](Self::place).
+    pub fn num_places(&self) -> usize {
+        self.num_groups() * (self.num_epochs + 2)
     }
 
-    /// Responses of all groups and pairs.
+    /// Responses of all places.
     pub fn num_responses(&self) -> usize {
-        self.num_responses as usize
+        self.num_responses * (self.num_epochs + 2)
     }
 
-    /// Tokens of the longest response with its prompt, of all groups and pairs.
+    /// Tokens of the longest prompt and the longest response: at least as many as any pair has.
     pub fn longest(&self) -> usize {
         self.longest
-    }
-
-    /// Adds the pairs of a micro-batch of `groups`, some of which are taken under the null prompt alone.
-    ///
-    /// # Errors
-    /// A group cannot be read.
-    pub fn add(&mut self, store: &GroupStore, groups: &[usize], masked: &[bool]) -> Result<(), StoreError> {
-        for (own, other) in self.prompts_of(groups, masked).collect::<Vec<_>>() {
-            for (group, prompt) in [own, other] {
-                let key = (group as u32, self.hash_of(prompt));
-                let is_known = prompt == Some(group) || self.prompts[group] == key.1 || self.by_key.contains_key(&key);
-                if is_known {
-                    continue;
-                }
-                let head = store.head(group)?;
-                let prompt_tokens = match prompt {
-                    Some(other) => store.head(other)?.prompt_tokens,
-                    None => 1,
-                };
-                let response = head.responses.iter().map(|response| response.tokens as usize).max().unwrap_or(0);
-                self.longest = self.longest.max(prompt_tokens + response);
-                self.by_key.insert(key, self.pairs.len() as u32);
-                let prompt = prompt.map(|prompt| prompt as u32);
-                self.pairs.push(Pair { group: group as u32, prompt, first_response: self.num_responses });
-                self.num_responses += head.responses.len() as u64;
-            }
-        }
-        Ok(())
     }
 
     /// The numbers of a micro-batch's groups, each under its own prompt or the null one, and after all of them those under
     /// their other prompts: the next group's, the first one's for the last, the null prompt for the masked. Where both prompts
     /// are the same, both numbers are.
     ///
-    /// The micro-batch was [added](Self::add).
-    pub fn numbers(&self, groups: &[usize], masked: &[bool]) -> Vec<usize> {
-        let number = |(group, prompt): (usize, Option<usize>)| {
-            let hash = self.hash_of(prompt);
-            let pair = self.by_key.get(&(group as u32, hash)).filter(|_| self.prompts[group] != hash);
-            pair.map_or(group, |pair| self.prompts.len() + *pair as usize)
+    /// A group is in one micro-batch of an epoch.
+    pub fn numbers(&self, epoch: usize, groups: &[usize], masked: &[bool]) -> Vec<usize> {
+        let is_masked = |at: usize| masked.get(at) == Some(&true);
+        let own = |(at, group): (usize, &usize)| if is_masked(at) { self.number(*group, None, epoch) } else { *group };
+        let other = |(at, group): (usize, &usize)| {
+            let next = groups[(at + 1) % groups.len()];
+            match is_masked(at) {
+                true => self.number(*group, None, epoch),
+                false if self.prompts[next] == self.prompts[*group] => *group,
+                false => self.number(*group, Some(next), epoch),
+            }
         };
-        let pairs: Vec<_> = self.prompts_of(groups, masked).collect();
-        pairs.iter().map(|(own, _)| number(*own)).chain(pairs.iter().map(|(_, other)| number(*other))).collect()
+        groups.iter().enumerate().map(own).chain(groups.iter().enumerate().map(other)).collect()
     }
 
-    /// Each group with its own prompt, and with the other one.
-    fn prompts_of<'a>(
-        &self,
-        groups: &'a [usize],
-        masked: &'a [bool],
-    ) -> impl Iterator<Item = ((usize, Option<usize>), (usize, Option<usize>))> + 'a {
-        let next = |at: usize| groups[(at + 1) % groups.len()];
-        groups.iter().enumerate().map(move |(at, group)| match masked.get(at) {
-            Some(true) => ((*group, None), (*group, None)),
-            _ => ((*group, Some(*group)), (*group, Some(next(at)))),
-        })
+    /// Behind the groups, pairs by epoch, group and prompt, as digits of a number.
+    fn number(&self, group: usize, prompt: Option<usize>, epoch: usize) -> usize {
+        let count = self.num_groups();
+        let which = if prompt.is_some() { epoch.min(self.num_epochs - 1) } else { self.num_epochs };
+        count + (which * count + group) * (count + 1) + prompt.unwrap_or(count)
     }
 
-    fn hash_of(&self, prompt: Option<usize>) -> u64 {
-        match prompt {
-            Some(group) => self.prompts[group],
-            None => hash(self.null_prompt.as_deref().unwrap_or_default()),
-        }
+    fn pair(&self, number: usize) -> Option<Pair> {
+        let count = self.num_groups();
+        let digits = number.checked_sub(count)?;
+        let (pair, prompt) = (digits / (count + 1), digits % (count + 1));
+        Some(Pair { group: pair % count, prompt: (prompt < count).then_some(prompt), which: pair / count })
+    }
+
+    /// The place of a number among [`num_places`](Self::num_places).
+    pub fn place(&self, number: usize) -> usize {
+        self.pair(number).map_or(number, |pair| self.num_groups() * (pair.which + 1) + pair.group)
     }
 
     /// The group or pair with a number.
@@ -141,9 +128,9 @@ impl Pairs {
     /// As [`GroupStore::group`].
     pub fn group(&self, store: &GroupStore, number: usize) -> Result<TokenizedGroup, StoreError> {
         let Some(pair) = self.pair(number) else { return store.group(number) };
-        let group = store.group(pair.group as usize)?;
+        let group = store.group(pair.group)?;
         let prompt_ids = match pair.prompt {
-            Some(prompt) => store.group(prompt as usize)?.prompt_ids,
+            Some(prompt) => store.group(prompt)?.prompt_ids,
             None => self.null_prompt.clone().unwrap_or_default(),
         };
         Ok(TokenizedGroup { prompt_ids, num_prompt_cut: 0, ..group })
@@ -155,21 +142,18 @@ impl Pairs {
     /// As [`GroupStore::head`].
     pub fn head(&self, store: &GroupStore, number: usize) -> Result<GroupHead, StoreError> {
         let Some(pair) = self.pair(number) else { return store.head(number) };
-        let head = store.head(pair.group as usize)?;
+        let head = store.head(pair.group)?;
         let prompt_tokens = match pair.prompt {
-            Some(prompt) => store.head(prompt as usize)?.prompt_tokens,
+            Some(prompt) => store.head(prompt)?.prompt_tokens,
             None => self.null_prompt.as_ref().map_or(0, Vec::len),
         };
-        Ok(GroupHead { prompt_tokens, num_prompt_cut: 0, first_response: pair.first_response, ..head })
+        let first_response = head.first_response + (self.num_responses * (pair.which + 1)) as u64;
+        Ok(GroupHead { prompt_tokens, num_prompt_cut: 0, first_response, ..head })
     }
 
     /// The group that a number's responses are of.
     pub fn group_of(&self, number: usize) -> usize {
-        self.pair(number).map_or(number, |pair| pair.group as usize)
-    }
-
-    fn pair(&self, number: usize) -> Option<Pair> {
-        self.pairs.get(number.checked_sub(self.prompts.len())?).copied()
+        self.pair(number).map_or(number, |pair| pair.group)
     }
 }
 
@@ -202,10 +186,9 @@ mod tests {
     #[test]
     fn each_response_stands_under_its_own_prompt_and_the_next_ones() {
         let store = store(&[5, 5, 7, 8]);
-        let mut pairs = Pairs::new(&store, Some(40)).expect("readable groups");
+        let pairs = Pairs::new(&store, Some(40), 1).expect("readable groups");
         let (rows, masked) = ([0, 1, 2, 3], [false, false, true, false]);
-        pairs.add(&store, &rows, &masked).expect("readable groups");
-        let numbers = pairs.numbers(&rows, &masked);
+        let numbers = pairs.numbers(0, &rows, &masked);
         let group = |number: usize| pairs.group(&store, number).expect("a group");
         let prompts: Vec<u32> = numbers.iter().map(|number| group(*number).prompt_ids[0]).collect();
         // A masked row's own prompt stays the other one of the row before.
@@ -219,16 +202,25 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_comes_again_keeps_its_number_and_has_responses_of_its_own() {
-        let store = store(&[5, 7]);
-        let mut pairs = Pairs::new(&store, None).expect("readable groups");
-        for rows in [[0, 1], [1, 0], [0, 1]] {
-            pairs.add(&store, &rows, &[]).expect("readable groups");
+    fn every_pair_of_a_run_has_a_place_and_responses_of_its_own() {
+        let store = store(&[5, 7, 9]);
+        let pairs = Pairs::new(&store, Some(40), 2).expect("readable groups");
+        let mut seen = std::collections::BTreeMap::new();
+        for (epoch, rows) in [[0, 1, 2], [2, 1, 0]].iter().enumerate() {
+            for masked in [[false; 3], [true; 3]] {
+                for number in pairs.numbers(epoch, rows, &masked) {
+                    let group = pairs.group(&store, number).expect("a group");
+                    let head = pairs.head(&store, number).expect("a head");
+                    assert!(pairs.place(number) < pairs.num_places());
+                    assert!((head.first_response as usize) < pairs.num_responses());
+                    let what = (group.prompt_ids[0], group.responses[0].ids[0], head.first_response);
+                    // A place is of one pair, however often it comes.
+                    assert_eq!(*seen.entry(pairs.place(number)).or_insert(what), what);
+                }
+            }
         }
-        assert_eq!((pairs.len(), pairs.num_responses(), pairs.longest()), (4, 4, 3));
-        assert_eq!(pairs.numbers(&[0, 1], &[]), [0, 1, 2, 3]);
-        assert_eq!(pairs.numbers(&[1, 0], &[]), [1, 0, 3, 2]);
-        let heads = [0, 1, 2, 3].map(|number| pairs.head(&store, number).expect("a head"));
-        assert_eq!(heads.map(|head| head.first_response), [0, 1, 2, 3]);
+        let responses: std::collections::BTreeSet<u64> = seen.values().map(|(_, _, first)| *first).collect();
+        // Three groups, two pairs of each, and each under the null prompt.
+        assert_eq!((seen.len(), responses.len(), pairs.longest()), (12, 12, 1 + 2));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use collimate_objective::{Evaluation, GroupScores, Objective, ObjectiveError, evaluate};
+use collimate_objective::{Evaluation, GroupScores, Objective, ObjectiveError, evaluate, under_both_prompts};
 use collimate_report::GroupOutcome;
 use collimate_store::{GroupHead, GroupNumbers, GroupStore, Pairs, StoreError, StoreFolder, Totals};
 use collimate_text::TokenizedGroup;
@@ -19,25 +19,25 @@ pub(crate) struct DataSet {
     reference: Mutex<Option<GroupNumbers>>,
     /// Groups under the prompts of others, if the objective compares these. Their numbers follow those of the groups.
     pairs: Option<Pairs>,
+    /// Whether groups keep their rewards beside these, in place of 1 under their own prompt and 0 under the other.
+    keeps_rewards: bool,
 }
 
 impl DataSet {
     /// Groups without reference log-probs yet.
     pub(crate) fn new(store: GroupStore, store_folder: StoreFolder) -> Self {
-        Self { store, store_folder, reference: Mutex::new(None), pairs: None }
+        Self { store, store_folder, reference: Mutex::new(None), pairs: None, keeps_rewards: false }
     }
 
-    /// Adds the pairs of micro-batches, of groups and of whether each is taken under the null prompt.
+    /// Adds the pairs of micro-batches, whose groups have other neighbors in each of `num_epochs`.
     pub(crate) fn add_pairs(
         &mut self,
         null_prompt: Option<u32>,
-        micro_batches: impl Iterator<Item = MicroBatch>,
+        num_epochs: usize,
+        keeps_rewards: bool,
     ) -> Result<(), TrainError> {
-        let mut pairs = Pairs::new(&self.store, null_prompt)?;
-        for MicroBatch { groups, masked } in micro_batches {
-            pairs.add(&self.store, &groups, &masked)?;
-        }
-        self.pairs = Some(pairs);
+        self.pairs = Some(Pairs::new(&self.store, null_prompt, num_epochs)?);
+        self.keeps_rewards = keeps_rewards;
         Ok(())
     }
 
@@ -45,7 +45,7 @@ impl DataSet {
     pub(crate) fn scored(&self, batch: &MicroBatch) -> Vec<usize> {
         match &self.pairs {
             None => batch.groups.clone(),
-            Some(pairs) => pairs.numbers(&batch.groups, &batch.masked),
+            Some(pairs) => pairs.numbers(batch.epoch, &batch.groups, &batch.masked),
         }
     }
 
@@ -54,12 +54,12 @@ impl DataSet {
         if self.pairs.is_some() { 2 } else { 1 }
     }
 
-    /// Number of groups and pairs.
-    pub(crate) fn num_scored(&self) -> usize {
-        self.pairs.as_ref().map_or(self.len(), Pairs::len)
+    /// Where the numbers of a group or pair are kept.
+    pub(crate) fn place(&self, index: usize) -> usize {
+        self.pairs.as_ref().map_or(index, |pairs| pairs.place(index))
     }
 
-    /// Tokens of the longest response with its prompt.
+    /// Tokens of the longest response with its prompt, or more where pairs are scored.
     pub(crate) fn longest(&self) -> usize {
         self.pairs.as_ref().map_or(self.totals().longest, Pairs::longest)
     }
@@ -103,8 +103,9 @@ impl DataSet {
 
     /// Room for the reference's log-probs.
     pub(crate) fn no_numbers(&self) -> Result<GroupNumbers, TrainError> {
+        let num_places = self.pairs.as_ref().map_or(self.len(), Pairs::num_places);
         let num_responses = self.pairs.as_ref().map_or(self.totals().num_responses, Pairs::num_responses);
-        Ok(GroupNumbers::new(self.num_scored(), num_responses, self.store_folder.spool())?)
+        Ok(GroupNumbers::new(num_places, num_responses, self.store_folder.spool())?)
     }
 
     /// The reference's log-probs.
@@ -127,7 +128,11 @@ impl DataSet {
             })
         });
         let scores = scores.collect::<Result<Vec<_>, _>>()?;
-        Ok(if self.pairs.is_some() { both_prompts(indices, scores) } else { scores })
+        if self.pairs.is_none() {
+            return Ok(scores);
+        }
+        let half = indices.len() / 2;
+        Ok(under_both_prompts(scores, |row| indices[row] == indices[row + half], self.keeps_rewards))
     }
 
     /// Coefficients of what was scored, given those of the objective's inputs.
@@ -169,29 +174,19 @@ impl DataSet {
 /// Groups of a micro-batch, and which of them are taken under the null prompt alone.
 #[derive(Debug, Clone)]
 pub(crate) struct MicroBatch {
+    pub(crate) epoch: usize,
     pub(crate) groups: Vec<usize>,
     pub(crate) masked: Vec<bool>,
 }
 
-/// Joins the responses of each group under its prompt, whose reward is 1, with the same under the other prompt: 0, or 1 if
-/// that is the same. Those under their own prompts come first.
-fn both_prompts(indices: &[usize], mut own: Vec<GroupScores>) -> Vec<GroupScores> {
-    let half = indices.len() / 2;
-    let others = own.split_off(half);
-    for (row, (scores, other)) in own.iter_mut().zip(others).enumerate() {
-        let reward = if indices[row] == indices[row + half] { 1.0 } else { 0.0 };
-        scores.rewards = [1.0, reward].into_iter().flat_map(|reward| vec![reward; other.rewards.len()]).collect();
-        scores.policy_logps.extend(other.policy_logps);
-        scores.lengths.extend(other.lengths);
-        if let (Some(logps), Some(others)) = (&mut scores.reference_logps, other.reference_logps) {
-            logps.extend(others);
-        }
-    }
-    own
-}
-
-/// Joins the objective's inputs with the implicit rewards it returned, for the metrics.
-pub(crate) fn group_outcome(scores: GroupScores, implicit_rewards: Vec<f64>) -> GroupOutcome {
+/// Joins the objective's inputs with the implicit rewards it returned, for the metrics. What stands beside the responses that
+/// have one is left out.
+pub(crate) fn group_outcome(mut scores: GroupScores, implicit_rewards: Vec<f64>) -> GroupOutcome {
+    let count = implicit_rewards.len();
+    scores.reference_logps.iter_mut().for_each(|logps| logps.truncate(count));
+    scores.policy_logps.truncate(count);
+    scores.rewards.truncate(count);
+    scores.lengths.truncate(count);
     GroupOutcome {
         implicit_rewards,
         rewards: scores.rewards,

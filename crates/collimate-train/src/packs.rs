@@ -213,16 +213,16 @@ impl PassBudget {
         Ok(packs)
     }
 
-    /// Checks that every response fits together with its prompt.
+    /// Checks that every response of the groups at `indices` fits together with its prompt.
     ///
     /// # Errors
     /// A response does not fit; the error names file and line.
-    pub(crate) fn check(&self, data: &DataSet) -> Result<(), TrainError> {
+    pub(crate) fn check(&self, data: &DataSet, indices: impl Iterator<Item = usize>) -> Result<(), TrainError> {
         let limit = self.max_tokens();
         if data.longest() <= limit {
             return Ok(());
         }
-        for index in 0..data.num_scored() {
+        for index in indices {
             self.divide(&data.head(index)?, limit, || data.location(index))?;
         }
         Ok(())

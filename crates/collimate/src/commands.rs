@@ -25,6 +25,7 @@ pub(crate) mod report;
 pub(crate) mod reward;
 pub(crate) mod rounds;
 pub(crate) mod sample;
+mod sample_images;
 pub(crate) mod schema;
 pub(crate) mod score;
 mod score_condition;

@@ -22,6 +22,7 @@ use collimate_resolve::ResolveError;
 use collimate_rounds::RewardError;
 use collimate_text::TextError;
 use collimate_train::TrainError;
+use collimate_vq::VqError;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use thiserror::Error;
 
@@ -91,6 +92,10 @@ pub enum CliError {
     /// The files of the model or of an adapter cannot be used.
     #[error(transparent)]
     ModelFiles(#[from] HfError),
+
+    /// The decoder of a model of pictures cannot be used, or not with these tokens.
+    #[error(transparent)]
+    Pictures(#[from] VqError),
 
     /// The objective, its parameters or its rows cannot be used.
     #[error(transparent)]

@@ -49,8 +49,8 @@ const NUM_KILLS: usize = 8;
 /// The same for each verb.
 const NUM_KILLS_OF_A_VERB: usize = 4;
 
-/// [`FULL`] and [`ADAPTER`] as workloads of the harness.
-const WORKLOADS: [Workload; 2] = [
+/// [`FULL`] and [`ADAPTER`] as workloads of the harness, and one that scores pairs.
+const WORKLOADS: [Workload; 3] = [
     Workload {
         name: "full",
         about: "all weights, accumulated batches, evaluation, two checkpoints kept",
@@ -85,15 +85,34 @@ const WORKLOADS: [Workload; 2] = [
         num_prompts: 14,
         num_held_out: 4,
     },
+    Workload {
+        name: "pairs",
+        about: "each response under the next row's prompt too, all weights, evaluation",
+        objectives: &["cca"],
+        settings: &[
+            "per_device_train_batch_size=3",
+            "num_train_epochs=3",
+            "save_steps=2",
+            "eval_steps=4",
+            "objective.uncond_ratio=0",
+            "objective.lambda=2",
+        ],
+        num_prompts: 14,
+        num_held_out: 4,
+    },
 ];
 
 #[rstest]
-#[case::full(WORKLOADS[0])]
-#[case::adapter(WORKLOADS[1])]
-fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(#[case] workload: Workload) {
+#[case::full(WORKLOADS[0], "nca")]
+#[case::adapter(WORKLOADS[1], "nca")]
+#[case::pairs(WORKLOADS[2], "cca")]
+fn a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
+    #[case] workload: Workload,
+    #[case] objective: &'static str,
+) {
     let folder = Folder::new();
     let program = Program::new(process::command);
-    let ready = Ready::new(workload, "nca", model(), &folder.path("trial")).expect("files");
+    let ready = Ready::new(workload, objective, model(), &folder.path("trial")).expect("files");
     let trial = Trial::begin(&program, ready, &folder.path("trial")).expect("undisturbed runs");
     kill(&trial, NUM_KILLS, true);
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Folder, collimate, succeed};
+use crate::small_model;
 
 /// A model of pictures without weights, enough to check rows with.
 fn model(folder: &Folder) -> String {
@@ -60,18 +61,39 @@ fn the_quickstart_of_pictures_aligns_a_generator_and_shows_what_it_draws() {
     let err = succeed(&args).err;
     assert!(err.contains("pictures that show their class"), "{err}");
     let results: Value = serde_json::from_str(&folder.read("run/results.json")).expect("JSON");
-    for what in ["before", "before_with_guidance", "after"] {
-        let accuracy = results[what]["accuracy"].as_f64().expect("a share");
-        assert!((0.0..=1.0).contains(&accuracy), "{what}: {accuracy}");
+    for (what, when) in
+        [("accuracy", "before"), ("accuracy", "after"), ("accuracy_with_guidance", "before"), ("clean_rate", "after")]
+    {
+        let share = results[what][when].as_f64().expect("a share");
+        assert!((0.0..=1.0).contains(&share), "{what}, {when}: {share}");
     }
     let picture = std::fs::read(folder.path("run/pictures.png")).expect("a grid");
     assert!(picture.starts_with(b"\x89PNG"));
+    let page = folder.read("run/report.html");
+    assert!(page.contains("Pictures before and after") && page.contains("data:image/png;base64,"));
     // What was aligned is scored and drawn with like any other model.
     let data = folder.write("classes.jsonl", "{\"condition\": 3}\n");
     let drawn = folder.arg("drawn.jsonl");
     succeed(&["sample", "--model", &run, "--data", &data, "--output", &drawn, "-n", "2", "--guidance", "1.5"]);
     let row = &folder.rows("drawn.jsonl")[0];
     assert_eq!((&row["condition"], row["responses"][1]["tokens"].as_array().map(Vec::len)), (&json!(3), Some(64)));
+    // Its pictures are files, and a file that is there is not replaced unasked.
+    let images = folder.arg("drawn");
+    let more = ["--images", &images, "-n", "2", "--output"];
+    let sample = |output: &str, last: &[&str]| {
+        let again = folder.arg(output);
+        collimate(&[&["sample", "--model", &run, "--data", &data], &more[..], &[again.as_str()], last].concat())
+    };
+    assert_eq!(sample("first.jsonl", &[]).code, 0);
+    let tokens: Vec<u32> =
+        serde_json::from_value(folder.rows("first.jsonl")[0]["responses"][1]["tokens"].clone()).expect("tokens");
+    let expected = collimate_vq::PictureDecoder::open(&folder.path("run")).expect("a decoder");
+    let expected = expected.picture(&tokens).expect("a picture").png();
+    assert_eq!(std::fs::read(folder.path("drawn/00001-2.png")).expect("a picture"), expected);
+    let again = sample("second.jsonl", &[]);
+    assert!(again.code == 2 && again.err.contains("00001-1.png: there is a file of this name"), "{}", again.err);
+    assert!(!folder.path("second.jsonl").exists(), "nothing is drawn");
+    assert_eq!(sample("second.jsonl", &["--force"]).code, 0);
     let scores = folder.arg("scores.jsonl");
     succeed(&["score", "--model", &run, "--data", &folder.arg("run/pictures.jsonl"), "--output", &scores]);
     assert_eq!(folder.rows("scores.jsonl").len(), 64);
@@ -82,4 +104,56 @@ fn objectives_that_need_rewards_are_refused_by_the_quickstart_of_pictures() {
     let outcome = collimate(&["train", "--quickstart", "visual", "--objective", "nca"]);
     assert_eq!(outcome.code, 2);
     assert!(outcome.err.contains("have no rewards, which nca needs"), "{}", outcome.err);
+}
+
+#[test]
+fn pictures_of_words_and_of_a_model_without_its_decoder_are_refused() {
+    let folder = Folder::new();
+    collimate_pictures::assets::write_base(&folder.path("base")).expect("a generator");
+    std::fs::remove_file(folder.path("base/vq.safetensors")).expect("removed");
+    let data = folder.write("classes.jsonl", "{\"condition\": 1}\n");
+    let (output, images) = (folder.arg("out.jsonl"), folder.arg("images"));
+    let sample = |model: &str, data: &str| {
+        let outcome =
+            collimate(&["sample", "--model", model, "--data", data, "--output", &output, "--images", &images]);
+        assert_eq!(outcome.code, 2, "{}", outcome.err);
+        outcome.err
+    };
+    let prompts = folder.write("prompts.jsonl", "{\"prompt\": \"a\"}\n");
+    assert!(sample(small_model::model_arg(), &prompts).contains("--images is for models of pictures"));
+    let error = sample(&folder.arg("base"), &data);
+    assert!(error.contains("base/vq.safetensors: no such file"), "{error}");
+    assert!(!folder.path("images").exists());
+}
+
+#[test]
+fn a_run_over_pictures_shows_them_before_and_after_in_its_report() {
+    let folder = Folder::new();
+    collimate_pictures::assets::write_base(&folder.path("base")).expect("a generator");
+    let row = |class: usize| {
+        let tokens: Vec<usize> = (0..64).map(|place| (class * 7 + place) % 64).collect();
+        format!("{}\n", json!({"condition": class, "tokens": tokens}))
+    };
+    let data = folder.write("rows.jsonl", (0..4).map(row).collect::<String>());
+    let (base, run) = (folder.arg("base"), folder.arg("run"));
+    let train = |more: &[&str]| {
+        let args = ["train", "--model", &base, "--data", &data, "--objective", "cca", "--output", &run];
+        let settings =
+            ["--set", "per_device_train_batch_size=2", "--set", "max_steps=2", "--set", "objective.uncond_ratio=0"];
+        collimate(&[&args, &settings[..], more].concat())
+    };
+    let outcome = train(&[]);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let page = folder.read("run/report.html");
+    assert_eq!(page.matches("data:image/png;base64,").count(), 2, "one before and one after");
+    assert!(page.contains("after: a row each of class 0, class 1, class 2"));
+    let png = |when: &str| std::fs::read(folder.path(&format!("run/pictures-{when}.png"))).expect("a grid");
+    assert!(png("before").starts_with(b"\x89PNG") && png("after").starts_with(b"\x89PNG"));
+    // What is somebody's own is not replaced.
+    let other = Folder::new();
+    other.write("run/pictures-after.png", "mine");
+    let run = other.arg("run");
+    let args = ["train", "--model", &base, "--data", &data, "--objective", "cca", "--output", &run];
+    let outcome = collimate(&[&args[..], &["--set", "per_device_train_batch_size=2"]].concat());
+    assert_eq!((outcome.code, other.read("run/pictures-after.png").as_str()), (2, "mine"), "{}", outcome.err);
 }

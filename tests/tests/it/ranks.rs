@@ -100,6 +100,8 @@ fn bytes(folder: &Folder, name: &str) -> Vec<u8> {
 #[case::all_weights(&["eval_fraction=0.2", "eval_steps=6"], &["model.safetensors"])]
 #[case::coupled(&["objective=aot", "use_peft=true"], &["adapter_model.safetensors"])]
 #[case::coupled_with_weights(&["objective=kto"], &["model.safetensors"])]
+#[case::pairs(&["objective=cca", "objective.uncond_ratio=0", "eval_fraction=0.2", "eval_steps=6"], &["model.safetensors"])]
+#[case::coupled_pairs(&["objective=kto", "objective.reference_point=mismatched"], &["model.safetensors"])]
 fn several_ranks_take_the_steps_of_one_and_repeat_themselves(#[case] settings: &[&str], #[case] weights: &[&str]) {
     let folder = Folder::new();
     groups(&folder);

@@ -1,7 +1,12 @@
 //! Names the kind of a file that is not data, by its first bytes.
 
 /// What can be read, for messages.
-const READ: &str = "JSON Lines, a JSON list or Parquet, the first two also in gzip or Zstandard, are read";
+pub(super) const READ: &str = "JSON Lines, a JSON list or Parquet, the first two also in gzip or Zstandard, are read";
+
+/// Whether a file begins like a safetensors file: a length of eight bytes, then JSON.
+pub(super) fn is_safetensors(start: &[u8]) -> bool {
+    matches!(start, [_, _, _, _, _, 0, 0, 0, b'{', ..])
+}
 
 /// Names the kind of a file that begins with these bytes and is none of those that are read; `is_file` is false for a stream.
 pub(super) fn other_kind(start: &[u8], is_file: bool) -> Option<String> {
@@ -26,8 +31,9 @@ pub(super) fn other_kind(start: &[u8], is_file: bool) -> Option<String> {
         [b'%', b'P', b'D', b'F', ..] => "a PDF document",
         [0x80, 2..=5, ..] => "a Python pickle, which is never loaded",
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "text in UTF-16 (UTF-8 is read)",
-        // A length of eight bytes, then JSON.
-        [_, _, _, _, _, 0, 0, 0, b'{', ..] => "a safetensors file: weights, not data",
+        start if is_safetensors(start) => {
+            "a safetensors file, and one of token maps can only be read from a file, not from a stream"
+        }
         _ => text_kind(start)?,
     };
     Some(format!("this is {kind}; {READ}"))

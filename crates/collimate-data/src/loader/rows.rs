@@ -1,4 +1,4 @@
-//! A file's rows as JSON, whatever its format: JSON Lines or one list, both optionally compressed, or Parquet.
+//! A file's rows as JSON, whatever its format: JSON Lines or one list, both optionally compressed, Parquet, or token maps.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,9 +7,10 @@ use std::path::Path;
 use collimate_files::open_input;
 use serde_json::Value;
 
-use super::kind::other_kind;
+use super::kind::{is_safetensors, other_kind};
 use super::lines::{LineError, Lines, MAX_LINE_BYTES};
 use super::list::{ListError, ListItems};
+use super::maps::MapRows;
 use super::packed::{GZIP, ZSTD, decompress};
 use super::parquet::ParquetRows;
 use super::strict_json;
@@ -20,6 +21,7 @@ pub(crate) enum Rows {
     Lines(Lines),
     List(ListItems),
     Parquet(Box<ParquetRows>),
+    Maps(Box<MapRows>),
     /// A fatal error has occurred, in the row with this number.
     Ended(usize),
 }
@@ -43,6 +45,10 @@ impl Rows {
                     problem: format!("not a readable Parquet file: {problem}"),
                 },
             );
+        }
+        if is_safetensors(start) {
+            let rows = MapRows::open(reader.into_inner()).map(|rows| Self::Maps(Box::new(rows)));
+            return rows.map_err(|problem| DataError::File { path: path.to_owned(), problem });
         }
         let is_gzip = start.starts_with(GZIP);
         if is_gzip || start.starts_with(ZSTD) {
@@ -71,6 +77,7 @@ impl Rows {
             Self::Lines(lines) => lines.number,
             Self::List(items) => items.number,
             Self::Parquet(rows) => rows.number,
+            Self::Maps(rows) => rows.number,
             Self::Ended(number) => *number,
         }
     }
@@ -79,6 +86,7 @@ impl Rows {
     pub(crate) fn columns(&self) -> Option<Vec<String>> {
         match self {
             Self::Parquet(rows) => Some(rows.columns()),
+            Self::Maps(rows) => Some(rows.columns()),
             _ => None,
         }
     }
@@ -89,6 +97,11 @@ impl Rows {
             Self::Lines(lines) => next_line(lines, path)?,
             Self::List(items) => next_item(items, path)?,
             Self::Parquet(rows) => {
+                let row = rows.next()?;
+                let is_last = row.is_err();
+                (row.map_err(|problem| row_error(path, rows.number, problem)), is_last)
+            }
+            Self::Maps(rows) => {
                 let row = rows.next()?;
                 let is_last = row.is_err();
                 (row.map_err(|problem| row_error(path, rows.number, problem)), is_last)

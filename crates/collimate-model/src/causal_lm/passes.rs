@@ -7,7 +7,7 @@ use collimate_text::GroupBatch;
 use super::CausalLm;
 use super::images::without_images;
 use super::tape::{ForwardOptions, PackImages, PackTape, SavedBlock, Tape};
-use crate::dropout::{Dropout, DropoutKey};
+use crate::dropout::{Addition, Dropout, DropoutKey};
 use crate::engine::{Activations, Gradients, PackInputs};
 use crate::error::ModelError;
 use crate::kept_inputs::{InputKey, InputPlace};
@@ -46,15 +46,15 @@ impl<B: FusedOps> CausalLm<B> {
         adapters: bool,
         dropout: Option<DropoutKey>,
     ) -> Result<(TokenLogps, Option<RouterLoad>), ModelError> {
+        let dropout = self.dropout(dropout, batch);
         if let Some(transformer) = &self.scales {
-            return Ok((self.score_pictures(transformer, batch)?, None));
+            return Ok((self.score_pictures(transformer, batch, dropout.as_ref())?, None));
         }
         self.check(batch)?;
-        let dropout = self.dropout(dropout, batch);
         let engine = self.engine(adapters, dropout.as_ref());
         let pack = self.pack(batch);
         let mut load = self.new_load(batch);
-        let (mut x, _) = self.with_images(engine.embed(pack.tokens.clone()), batch, adapters, false)?;
+        let (mut x, _) = self.with_images(engine.embed_dropped(&pack), batch, adapters, false)?;
         for layer in 0..self.config.num_hidden_layers {
             self.prefetch(layer + 1);
             let (y, activations) = engine.block(layer, x, &pack);
@@ -88,9 +88,13 @@ impl<B: FusedOps> CausalLm<B> {
         mut inputs: InputPlace,
     ) -> Result<(Vec<TokenLogps>, Tape<B>), ModelError> {
         if let Some(transformer) = &self.scales {
-            let logps =
-                batches.iter().map(|batch| self.score_pictures(transformer, batch)).collect::<Result<_, _>>()?;
-            return Ok((logps, Tape { packs: Vec::new(), blocks: Vec::new(), inputs, pictures: batches.to_vec() }));
+            let pack = |batch: &GroupBatch| (batch.clone(), self.dropout(options.dropout, batch));
+            let pictures: Vec<_> = batches.iter().map(pack).collect();
+            let score = |(batch, dropout): &(GroupBatch, Option<Dropout>)| {
+                self.score_pictures(transformer, batch, dropout.as_ref())
+            };
+            let logps = pictures.iter().map(score).collect::<Result<_, _>>()?;
+            return Ok((logps, Tape { packs: Vec::new(), blocks: Vec::new(), inputs, pictures }));
         }
         let mut passes = batches.iter().map(|batch| self.begin(batch, options)).collect::<Result<Vec<_>, _>>()?;
         let num_blocks = self.config.num_hidden_layers;
@@ -127,7 +131,7 @@ impl<B: FusedOps> CausalLm<B> {
     fn begin(&self, batch: &GroupBatch, options: ForwardOptions) -> Result<Pass<B>, ModelError> {
         self.check(batch)?;
         let (dropout, pack) = (self.dropout(options.dropout, batch), self.pack(batch));
-        let x = self.engine(true, dropout.as_ref()).embed(pack.tokens.clone());
+        let x = self.engine(true, dropout.as_ref()).embed_dropped(&pack);
         let (x, tape) = self.with_images(x, batch, true, true)?;
         let rows = batch.images.iter().map(|image| image.tokens.clone()).collect();
         let images = PackImages { rows, tape };
@@ -164,7 +168,9 @@ impl<B: FusedOps> CausalLm<B> {
     pub fn backward_all(&mut self, tape: Tape<B>, coefficients: &[Vec<Vec<f64>>]) -> Result<(), ModelError> {
         if let Some(transformer) = self.scales.clone() {
             let mut packs = tape.pictures.iter().zip(coefficients);
-            return packs.try_for_each(|(pack, c)| self.add_picture_gradients(&transformer, pack, c));
+            return packs.try_for_each(|((pack, dropout), c)| {
+                self.add_picture_gradients(&transformer, pack, dropout.as_ref(), c)
+            });
         }
         let mut held = std::mem::take(&mut self.gradients);
         let done = self.add_gradients(tape, coefficients, &mut held);
@@ -208,7 +214,8 @@ impl<B: FusedOps> CausalLm<B> {
                 self.images_backward(tape, &dy, held);
             }
             let (engine, mut gradients) = (self.engine(true, pass.dropout.as_ref()), self.gradients(held, None));
-            engine.embedding_backward(&pass.pack, without_images(dy, &pass.images.rows), &mut gradients);
+            let dy = engine.thinned(without_images(dy, &pass.images.rows), Addition::Embedding);
+            engine.embedding_backward(&pass.pack, dy, &mut gradients);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use collimate_text::{EncodedPrompt, GroupBatch};
 
 use super::CausalLm;
 use super::passes::TokenLogps;
+use crate::dropout::Dropout;
 use crate::error::ModelError;
 
 impl<B: FusedOps> CausalLm<B> {
@@ -34,13 +35,14 @@ impl<B: FusedOps> CausalLm<B> {
         &self,
         transformer: &Transformer,
         batch: &GroupBatch,
+        dropout: Option<&Dropout>,
     ) -> Result<TokenLogps, ModelError> {
         let names = self.names();
         let score = |group: Vec<Pictures>| {
             let one = |picture: &Pictures| transformer.logps(&names, &self.params, picture, &self.device).concat();
             group.iter().map(one).collect()
         };
-        Ok(self.pictures(transformer, batch)?.into_iter().map(score).collect())
+        Ok(self.pictures(transformer, batch, dropout)?.into_iter().map(score).collect())
     }
 
     /// Adds the gradient of `Σ c · logp` over a pack's pictures to those that the model holds.
@@ -48,9 +50,10 @@ impl<B: FusedOps> CausalLm<B> {
         &mut self,
         transformer: &Transformer,
         batch: &GroupBatch,
+        dropout: Option<&Dropout>,
         coefficients: &[Vec<f64>],
     ) -> Result<(), ModelError> {
-        let pictures = self.pictures(transformer, batch)?;
+        let pictures = self.pictures(transformer, batch, dropout)?;
         for (picture, coefficient) in pictures.iter().flatten().zip(coefficients.iter().flatten()) {
             let (_, found) = transformer.gradients(&self.names(), &self.params, picture, &[*coefficient], &self.device);
             for (id, gradient) in found.into_iter().enumerate().filter(|(id, _)| self.trainable[*id]) {
@@ -78,7 +81,7 @@ impl<B: FusedOps> CausalLm<B> {
         let draw = |(number, prompt): (usize, &EncodedPrompt)| {
             let condition = condition_of(prompt)?;
             let logits = |condition: u32, tokens: &[u32]| {
-                let picture = Pictures { conditions: vec![condition], tokens: tokens.to_vec() };
+                let picture = Pictures { conditions: vec![condition], tokens: tokens.to_vec(), paths: Vec::new() };
                 transformer.logits(&names, &self.params, &picture, &self.device)
             };
             let sample = |response: usize| {
@@ -111,19 +114,27 @@ impl<B: FusedOps> CausalLm<B> {
     }
 
     /// The pictures of a pack, each with its condition, by group.
-    fn pictures(&self, transformer: &Transformer, batch: &GroupBatch) -> Result<Vec<Vec<Pictures>>, ModelError> {
+    fn pictures(
+        &self,
+        transformer: &Transformer,
+        batch: &GroupBatch,
+        dropout: Option<&Dropout>,
+    ) -> Result<Vec<Vec<Pictures>>, ModelError> {
         self.check(batch)?;
         let expected = transformer.sizes.num_tokens();
         let vocab_size = self.config.vocab_size;
-        let picture = |response: &collimate_text::ResponseSpan| {
+        let (num_blocks, mut position) = (self.config.num_hidden_layers, 0);
+        let mut picture = |response: &collimate_text::ResponseSpan| {
+            let paths = dropout.map_or_else(Vec::new, |dropout| dropout.paths(position, num_blocks));
+            position += 1;
             let (prompt, tokens) = (&batch.tokens[response.prompt.clone()], &batch.tokens[response.tokens.clone()]);
             match prompt {
                 &[condition] if condition as usize >= vocab_size && tokens.len() == expected => {
-                    Ok(Pictures { conditions: vec![condition - vocab_size as u32], tokens: tokens.to_vec() })
+                    Ok(Pictures { conditions: vec![condition - vocab_size as u32], tokens: tokens.to_vec(), paths })
                 }
                 _ => Err(ModelError::NoPicture { prompt: prompt.len(), tokens: tokens.len(), expected }),
             }
         };
-        batch.groups.iter().map(|group| group.iter().map(picture).collect()).collect()
+        batch.groups.iter().map(|group| group.iter().map(&mut picture).collect()).collect()
     }
 }

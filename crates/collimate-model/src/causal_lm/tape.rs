@@ -21,7 +21,7 @@ pub struct Tape<B: FusedOps> {
     /// Where inputs of blocks wait.
     pub(super) inputs: InputPlace,
     /// The packs of a model of token maps, whose backward pass computes them again.
-    pub(super) pictures: Vec<GroupBatch>,
+    pub(super) pictures: Vec<(GroupBatch, Option<Dropout>)>,
 }
 
 /// What is kept of a pack besides its blocks.
@@ -76,7 +76,7 @@ pub struct ForwardOptions {
     /// Number of blocks, counted from the last, whose activations are kept. The others keep only their input and are
     /// recomputed in the backward pass, bit-identically.
     pub kept_blocks: usize,
-    /// Key of the LoRA dropout draws; `None` turns dropout off.
+    /// Key of dropout's draws; `None` turns dropout off.
     pub dropout: Option<DropoutKey>,
 }
 

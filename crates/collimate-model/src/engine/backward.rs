@@ -5,7 +5,7 @@ use collimate_backend::FusedOps;
 
 use super::half::FirstHalf;
 use super::mixer::Mixer;
-use super::{Activations, Engine, Gradients, PackInputs, SecondHalf, scaled};
+use super::{Activations, Addition, Engine, Gradients, PackInputs, SecondHalf, scaled};
 
 impl<B: FusedOps> Engine<'_, B> {
     /// Adds the gradients of a block's parameters, given that of its output; returns that of its input if needed.
@@ -49,9 +49,9 @@ impl<B: FusedOps> Engine<'_, B> {
     ) -> (Tensor<B, 2>, Tensor<B, 2>) {
         let ids = &self.index.layers[layer];
         let SecondHalf { projected, low_o, middle, feed_forward } = saved;
-        let d_middle = self.feed_forward_backward(ids, &middle, feed_forward, dy, gradients);
+        let d_middle = self.feed_forward_backward(layer, &middle, feed_forward, dy, gradients);
         drop(middle);
-        let d_added = self.scaled_residual(d_middle.clone());
+        let d_added = self.scaled_residual(self.thinned(d_middle.clone(), Addition::Attention(layer)));
         let d_projected = match (&projected, ids.attention_norms.after) {
             (Some(projected), Some(norm)) => self.norm_backward(projected, norm, d_added, gradients),
             _ => d_added,

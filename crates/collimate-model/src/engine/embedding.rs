@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 use collimate_backend::{ComputeDtype, Factor, FusedOps, in_dtype, in_float32};
 use half::bf16;
 
-use super::{Engine, Gradients, PackInputs};
+use super::{Addition, Engine, Gradients, PackInputs};
 use crate::host::int_tensor;
 
 impl<B: FusedOps> Engine<'_, B> {
@@ -15,6 +15,11 @@ impl<B: FusedOps> Engine<'_, B> {
         let low = self.params[lora.a].clone().select(0, tokens);
         let b = Factor::new(&self.params[lora.b]);
         self.scaled_embedding(B::multiply(Some(rows), lora.scale, Factor::new(&low), b))
+    }
+
+    /// The same of a pack, with dropout.
+    pub(crate) fn embed_dropped(&self, pack: &PackInputs<B>) -> Tensor<B, 2> {
+        self.thinned(self.embed(pack.tokens.clone()), Addition::Embedding)
     }
 
     /// Rows of the embedding, [N] → [N, D]; of conditions, whose tokens follow the vocabulary, those of their own.

@@ -5,7 +5,7 @@ use collimate_backend::FusedOps;
 
 use super::experts::Mixture;
 use super::gated::Gated;
-use super::{Engine, Gradients};
+use super::{Addition, Engine, Gradients};
 use crate::parameter_index::{FeedForwardIds, LayerIds};
 
 /// What a feed-forward layer's backward pass reads besides its input.
@@ -20,12 +20,13 @@ pub(crate) enum FeedForward<B: FusedOps> {
 
 impl<B: FusedOps> Engine<'_, B> {
     /// The residual stream after the feed-forward layer, given that before it.
-    pub(super) fn feed_forward(&self, ids: &LayerIds, middle: &Tensor<B, 2>) -> (Tensor<B, 2>, FeedForward<B>) {
+    pub(super) fn feed_forward(&self, layer: usize, middle: &Tensor<B, 2>) -> (Tensor<B, 2>, FeedForward<B>) {
+        let (ids, what) = (&self.index.layers[layer], Addition::FeedForward(layer));
         let h = self.normed(middle, ids.feed_forward_norm);
         match &ids.feed_forward {
             FeedForwardIds::Dense { layer, norm } => {
                 let (activated, mut gated) = self.gates(layer, &h);
-                let added = self.add_linear(&layer.down, &activated, middle, *norm);
+                let added = self.add_linear(&layer.down, &activated, middle, *norm, what);
                 gated.low_down = added.low;
                 (added.sum, FeedForward::Dense { gated, out: added.unnormed })
             }
@@ -63,14 +64,15 @@ impl<B: FusedOps> Engine<'_, B> {
     /// The gradient of the residual stream before the feed-forward layer, given that of the stream after it.
     pub(super) fn feed_forward_backward(
         &self,
-        ids: &LayerIds,
+        layer: usize,
         middle: &Tensor<B, 2>,
         saved: FeedForward<B>,
         dy: Tensor<B, 2>,
         gradients: &mut Gradients<'_, B>,
     ) -> Tensor<B, 2> {
+        let ids = &self.index.layers[layer];
         let input = || self.normed(middle, ids.feed_forward_norm);
-        let d_added = self.scaled_residual(dy.clone());
+        let d_added = self.scaled_residual(self.thinned(dy.clone(), Addition::FeedForward(layer)));
         let d_h = match (&ids.feed_forward, saved) {
             (FeedForwardIds::Dense { layer, norm }, FeedForward::Dense { gated, out }) => {
                 let d_out = match (out, norm) {

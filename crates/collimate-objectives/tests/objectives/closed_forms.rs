@@ -2,7 +2,7 @@
 
 use std::f64::consts::LN_2;
 
-use collimate_objective::{GroupScores, serde_json::json};
+use collimate_objective::{GroupScores, registry, serde_json::json};
 use rstest::rstest;
 
 use crate::{EXACT, assert_close, assert_rows, group, rewards_with_softmax, run};
@@ -151,6 +151,47 @@ fn ktos_reference_point_is_the_mean_log_ratio_of_the_step_and_has_no_gradient() 
     // A negative mean is clamped to zero.
     let lowered = run("kto", json!({"beta": 1.0}), &[group(&[-1.0, -3.0], &[1.0, 0.0])]);
     assert_close(lowered.losses[0], sigma(1.0) + sigma(-3.0), EXACT, "z = 0");
+}
+
+#[test]
+fn ktos_published_reference_point_is_the_mean_over_mismatched_pairs() {
+    let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let slope = |x: f64| sigma(x) * sigma(-x);
+    let params = json!({"beta": 1.0, "reference_point": "mismatched"});
+    // Responses under their own prompts, then under others: z = (5 - 1 + 1 + 3 + 2) / 5 = 2, whatever the step's own are.
+    let groups = [
+        group(&[2.0, 1.0, 0.0, 5.0, -1.0, 1.0], &[1.0, 0.5, 0.0, 1.0, 0.5, 0.0]),
+        group(&[4.0, -2.0, 3.0, 2.0], &[1.0, 0.0, 1.0, 0.0]),
+    ];
+    let found = run("kto", params.clone(), &groups);
+    assert_rows(&[found.losses], &[vec![sigma(0.0) + sigma(-2.0), sigma(-2.0) + sigma(-4.0)]], EXACT, "loss");
+    let first = vec![-slope(0.0) / 2.0, 0.0, slope(2.0) / 2.0, 0.0, 0.0, 0.0];
+    let second = vec![-slope(2.0) / 2.0, slope(4.0) / 2.0, 0.0, 0.0];
+    assert_rows(&found.coefficients, &[first, second], EXACT, "no gradient through z");
+    assert_rows(
+        &found.implicit_rewards,
+        &[vec![2.0, 1.0, 0.0], vec![4.0, -2.0]],
+        EXACT,
+        "of the group's own responses",
+    );
+    let lowered = run("kto", params, &[group(&[-1.0, -3.0, -2.0, -5.0], &[1.0, 0.0, 1.0, 0.0])]);
+    assert_close(lowered.losses[0], sigma(1.0) + sigma(-3.0), EXACT, "z = 0");
+}
+
+#[test]
+fn a_sum_gives_pairs_apart_to_the_term_that_wants_them_and_refuses_two_meanings() {
+    let kto = json!({"name": "kto", "beta": 1.0, "reference_point": "mismatched"});
+    let both = json!({"terms": [{"name": "dpo", "beta": 1.0}, kto]});
+    let groups = [group(&[2.0, 0.0, 3.0, 1.0], &[1.0, 0.0, 1.0, 0.0])];
+    let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let found = run("combine", both, &groups);
+    // DPO sees the two responses alone; z = 2.
+    let expected = -sigma(2.0).ln() + sigma(0.0) + sigma(-2.0);
+    assert_close(found.losses[0], expected, EXACT, "dpo and kto");
+    let terms = json!({"terms": [{"name": "cca"}, {"name": "kto", "reference_point": "mismatched"}]});
+    let terms = terms.as_object().expect("a table");
+    let error = registry::build("combine", terms).expect_err("refused").to_string();
+    assert!(error.contains("point of reference"), "{error}");
 }
 
 #[test]

@@ -14,6 +14,8 @@ const LIST: &str = ".safetensors.json";
 /// Where the parts of a family go: its folder, and the target folder and suffix.
 const PARTS: [(&str, &str, &str); 3] =
     [("model", "models", ""), ("sharded", "models", ".sharded"), ("adapter", "adapters", "")];
+/// A folder of models without a tokenizer and without log-probs: decoders of pictures.
+const DECODERS: &str = "vq";
 
 /// `golden.json` of a family.
 #[derive(Debug, Deserialize)]
@@ -62,6 +64,8 @@ fn unpack(packed: &Path, out: &Path) -> Result<(), GoldenError> {
         let name = name_of(&entry);
         if entry.join("golden.json").is_file() {
             unpack_family(&entry, name, out)?;
+        } else if name == DECODERS {
+            unpack_folder(&entry, &out.join(name))?;
         } else if entry.is_dir() {
             // A folder of several: those in `quantized` are called llama.quantized and so on.
             for family in entries(&entry)?.into_iter().filter(|family| family.join("golden.json").is_file()) {

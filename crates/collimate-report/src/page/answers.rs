@@ -1,5 +1,6 @@
 //! Answers before and after training, of one run or of several.
 
+use super::pictures::picture;
 use crate::charts::escape;
 use crate::numbers::number;
 use crate::samples::{Sample, Samples};
@@ -57,10 +58,20 @@ fn decoding(samples: &Samples) -> String {
 fn article(sample: &Sample, answers: &str) -> String {
     let best = text(&format!("best in the data, reward {}", number(sample.reward)), &sample.best);
     format!(
-        "<article><p class=\"about\">{}</p>{}<div class=\"answers\">{answers}{best}</div></article>",
+        "<article><p class=\"about\">{}</p>{}{}<div class=\"answers\">{answers}{best}</div></article>",
         escape(&sample.location),
+        images(sample),
         text("prompt", &sample.prompt),
     )
+}
+
+/// The images of a prompt, side by side.
+fn images(sample: &Sample) -> String {
+    if sample.images.is_empty() {
+        return String::new();
+    }
+    let shown: String = sample.images.iter().map(picture).collect();
+    format!("<div class=\"gallery\">{shown}</div>")
 }
 
 fn text(label: &str, text: &str) -> String {

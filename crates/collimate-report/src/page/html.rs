@@ -5,8 +5,8 @@ use crate::charts::{color_rules, escape};
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("hover.js");
 
-/// What a page may do: show its own style and run its own script. It fetches nothing.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+/// What a page may do: show its own style and pictures and run its own script. It fetches nothing.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'unsafe-inline'";
 
 /// A page with this title and body.
 pub(super) fn document(title: &str, body: &str) -> String {

@@ -10,6 +10,7 @@ use super::clock::clock;
 use super::head::head;
 use super::html::{begin_charts, cells, document, table};
 use super::names::{FIGURES, value};
+use super::pictures::gallery;
 use super::series::line_figure;
 use super::throughput::{memory, speed};
 use crate::charts::{Figure, Marks, Series, escape};
@@ -94,6 +95,7 @@ pub(super) fn render(input: &ReportInput<'_>) -> String {
     if let Some(results) = input.results {
         body.push_str(&results_table(results));
     }
+    body.extend(input.gallery.map(gallery));
     body.push_str(&figures_table(history));
     body.push_str(&begin_charts());
     let rendered = |chart: &Chart| chart.figure(history).render();

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::metrics::MetricsRow;
+use crate::pictures::{Picture, tests::png};
 use crate::samples::Sample;
 use crate::verdict::RunFacts;
 
@@ -54,6 +55,7 @@ fn html(rows: &[MetricsRow]) -> String {
     let sample = Sample {
         location: "rows.jsonl:7".to_owned(),
         prompt: "2 < 3?".to_owned(),
+        images: Vec::new(),
         best: "Yes".to_owned(),
         reward: 1.0,
         before: "No".to_owned(),
@@ -70,6 +72,7 @@ fn html(rows: &[MetricsRow]) -> String {
         info: Some(&info()),
         lengths: Some(&lengths),
         samples: Some(&samples),
+        gallery: None,
     })
 }
 
@@ -92,6 +95,33 @@ fn a_page_shows_charts_results_and_recipe_and_fetches_nothing() {
     }
     let fetched = ["NaN", "http:", "https:", "src=", "href=", "url(", "import"];
     assert!(fetched.iter().all(|part| !page.contains(part)), "{page}");
+}
+
+#[test]
+fn pictures_are_in_the_page_itself_with_a_text_that_stands_for_them() {
+    let picture = |alt: &str| Picture::from_png(&png(56, 28), alt).expect("a picture");
+    let gallery = Gallery { title: "Drawn".to_owned(), pictures: vec![(picture("a \"grid\""), "1 < 2".to_owned())] };
+    let sample = Sample { prompt: "How many?".to_owned(), images: vec![picture("a.png")], ..Sample::default() };
+    let samples = Samples { max_new_tokens: 8, prompts: vec![sample] };
+    let page = render_report(&ReportInput {
+        title: "run",
+        history: &History::from_rows(&rows(2), RunFacts::new("", None)),
+        recipe_yaml: "",
+        results: None,
+        info: None,
+        lengths: None,
+        samples: Some(&samples),
+        gallery: Some(&gallery),
+    });
+    let pictures: Vec<&str> = page.split("src=\"").skip(1).collect();
+    assert!(
+        pictures.len() == 2 && pictures.iter().all(|rest| rest.starts_with("data:image/png;base64,iVBOR")),
+        "{page}"
+    );
+    // Twice as large, as 160 / 56 allows.
+    assert!(page.contains("alt=\"a &quot;grid&quot;\" width=\"112\" height=\"56\">"), "{page}");
+    assert!(page.contains("<h2>Drawn</h2>") && page.contains("<figcaption>1 &lt; 2</figcaption>"), "{page}");
+    assert!(page.contains("img-src data:;") && page.contains("alt=\"a.png\""), "{page}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use collimate_checkpoint::CheckpointError;
 use collimate_files::FolderError;
+use collimate_gallery::GalleryError;
 use collimate_model::ModelError;
 use collimate_session::SessionError;
 
@@ -30,6 +31,16 @@ impl From<SessionError> for TrainError {
             SessionError::Option { key, message } => Self::RecipeValue { key, message },
             SessionError::Checkpoint { path, message } => Self::Checkpoint { path, message },
             error => Self::Session(error),
+        }
+    }
+}
+
+impl From<GalleryError> for TrainError {
+    fn from(error: GalleryError) -> Self {
+        match error {
+            GalleryError::Session(error) => error.into(),
+            GalleryError::Write(error) => Self::Write(error),
+            error => Self::Foreign { message: error.to_string() },
         }
     }
 }

@@ -171,9 +171,10 @@ impl Resolver<'_> {
         }
         for (index, keys) in batches.iter().flat_map(|batch| batch.indices.iter().zip(&batch.keys)) {
             // A group may recur in a later micro-batch; its first number counts.
-            if !numbers.has(*index) {
+            let place = self.data.place(*index);
+            if !numbers.has(place) {
                 let known: Vec<f64> = keys.iter().map(|key| self.store.get(*key).unwrap_or(f64::NAN)).collect();
-                numbers.set(*index, self.data.head(*index)?.first_response, &known)?;
+                numbers.set(place, self.data.head(*index)?.first_response, &known)?;
             }
         }
         Ok(lacking.iter().map(|batch| batch.num_groups()).sum())

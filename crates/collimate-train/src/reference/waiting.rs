@@ -77,7 +77,7 @@ impl<'a> Waiting<'a> {
     ) -> Result<Duration, TrainError> {
         let begun = Instant::now();
         let is_known = |data: &DataSet| {
-            data.reference().as_ref().is_some_and(|numbers| visits.iter().all(|index| numbers.has(*index)))
+            data.reference().as_ref().is_some_and(|numbers| visits.iter().all(|index| numbers.has(data.place(*index))))
         };
         while !is_known(self.data) && self.advance(policy, context)? {}
         let spent = begun.elapsed();

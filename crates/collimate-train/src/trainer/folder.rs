@@ -4,19 +4,39 @@ use std::fs;
 use std::path::Path;
 
 use collimate_files::{FolderError, OutputFolder, is_there, read_plain};
+use collimate_gallery::PICTURE_FILES;
 use collimate_recipe::Recipe;
-use collimate_report::{LengthSample, RunInfo, Samples};
+use collimate_report::{Gallery, LengthSample, RunInfo, Samples};
 use collimate_weights::is_model_file;
 
 use crate::error::TrainError;
 
 /// Files that a run writes beside those of its model.
-const DOCUMENTS: [&str; 7] =
-    ["README.md", "report.html", "run.json", "results.json", "recipe.yaml", "lengths.json", "samples.json"];
+const DOCUMENTS: [&str; 10] = [
+    "README.md",
+    "report.html",
+    "run.json",
+    "results.json",
+    "recipe.yaml",
+    "lengths.json",
+    "samples.json",
+    "pictures.json",
+    PICTURE_FILES[0],
+    PICTURE_FILES[1],
+];
 /// A run's rows: who has one has begun.
 const METRICS: &str = "metrics.jsonl";
 /// What a run writes before its first row, so that one that was killed or failed may have left it.
-const EARLY: [&str; 6] = ["run.json", "recipe.yaml", "lengths.json", "samples.json", METRICS, "report.html"];
+const EARLY: [&str; 8] = [
+    "run.json",
+    "recipe.yaml",
+    "lengths.json",
+    "samples.json",
+    "pictures.json",
+    PICTURE_FILES[0],
+    METRICS,
+    "report.html",
+];
 /// The largest resolved recipe, in bytes.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
@@ -70,6 +90,9 @@ fn is_own_document(out: &Path, recipe: &Recipe, name: &str) -> bool {
         "run.json" => RunInfo::read(out).is_some(),
         "lengths.json" => LengthSample::read(out).is_some(),
         "samples.json" => Samples::read(out).is_some(),
+        // Listed beside it, or written just before the list.
+        "pictures.json" => Gallery::read(out).is_some(),
+        file if PICTURE_FILES.contains(&file) => is_there(&out.join("run.json")) && RunInfo::read(out).is_some(),
         METRICS => fs::symlink_metadata(out.join(name)).is_ok_and(|rows| rows.is_file() && rows.len() == 0),
         // Made of the others.
         "report.html" => is_there(&out.join(METRICS)) && RunInfo::read(out).is_some(),

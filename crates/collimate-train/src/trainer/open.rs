@@ -9,7 +9,7 @@ use collimate_store::{DataRequest, GroupStore, Preparation, PreparedGroups};
 use super::check::{Checked, check_drop_last};
 use super::held::{PROGRAM, held_bytes};
 use super::plan::PlannedDisk;
-use super::run::Run;
+use super::run::{Run, num_orders};
 use crate::control::RunContext;
 use crate::dataset::DataSet;
 use crate::error::TrainError;
@@ -116,14 +116,14 @@ fn assemble<'a>(
     let widest = training.totals().most_responses;
     let widest = widest.max(held_out.as_ref().map_or(1, |data| data.totals().most_responses));
     let widest = checked.needs.num_columns(widest);
+    let num_orders = num_orders(recipe, &recipe.step_counts(training.len()));
     let budget = PassBudget::new(checked.outline.allowance(recipe), session.memory_costs(), recipe)?
         .with_objective(&checked.needs, widest, recipe)?
-        .beside(held_bytes(&training, held_out.as_ref(), &checked.needs))?
+        .beside(held_bytes(&training, held_out.as_ref(), &checked.needs, num_orders))?
         .for_operations(session.config().operations_per_token());
     let data_set = |store: GroupStore| DataSet::new(store, checked.store_folder.clone());
     let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set))?;
-    budget.check(&run.training)?;
-    run.held_out.as_ref().map_or(Ok(()), |held_out| budget.check(held_out))?;
+    run.check_fits()?;
     PlannedDisk::new(recipe, &checked.outline, Some(&run.counts)).check(recipe)?;
     Ok(run)
 }

@@ -157,7 +157,7 @@ impl PlannedTime {
 /// Memory held at the peak, regardless of the budget.
 fn memory(run: &Run<'_>, load: &PackLoad, costs: &MemoryCosts, num_trained: u64) -> PlannedMemory {
     let gradients = FLOAT * num_trained;
-    let overhead = PROGRAM + held_bytes(&run.training.store, None, &run.objective.needs());
+    let overhead = PROGRAM + held_bytes(&run.training.store, None, &run.objective.needs(), run.num_orders());
     PlannedMemory {
         weights: costs.weights,
         in_files: costs.in_files,

@@ -95,19 +95,21 @@ impl Run<'_> {
     ///
     /// Scored in the micro-batches of training, so that the reference's numbers equal the policy's bit for bit.
     fn first_visits(&self, finished_steps: usize) -> impl Iterator<Item = Vec<usize>> + '_ {
-        let (mut seen, mut num_unseen) = (vec![false; self.training.num_scored()], self.training.num_scored());
+        let (mut seen, mut num_unseen) = (vec![false; self.training.len()], self.training.len());
         let size = self.micro_batch();
+        // Every epoch has pairs of its own.
+        let has_pairs = self.training.times_scored() > 1;
         // Without shuffling, every epoch visits the same groups; which of them are masked differs.
-        let end = if self.recipe.shuffle || self.training.times_scored() > 1 {
-            usize::MAX
-        } else {
-            self.steps_of_first_visits(finished_steps)
-        };
+        let end =
+            if self.recipe.shuffle || has_pairs { usize::MAX } else { self.steps_of_first_visits(finished_steps) };
         let mut steps = finished_steps..self.counts.total_steps.min(end);
         let mut step = Vec::<Vec<usize>>::new().into_iter();
         std::iter::from_fn(move || {
             loop {
                 for indices in step.by_ref() {
+                    if has_pairs {
+                        return Some(indices);
+                    }
                     let is_new = |index: &&usize| !std::mem::replace(&mut seen[**index], true);
                     let num_new = indices.iter().filter(is_new).count();
                     num_unseen -= num_new;

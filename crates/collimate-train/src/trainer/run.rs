@@ -7,14 +7,18 @@ use collimate_model::DropoutKey;
 use collimate_objective::{Objective, StepRows};
 use collimate_progress::Agenda;
 use collimate_recipe::{DueSteps, Recipe, Schedule, StepCounts};
-use collimate_store::GroupHead;
+use collimate_store::{GroupHead, epoch_order};
 use collimate_text::{GroupLengths, TokenizedGroup};
 use collimate_weights::read_config;
 
 use crate::dataset::{DataSet, MicroBatch};
 use crate::error::TrainError;
 use crate::packs::{InputFolders, PassBudget, Passes};
-use crate::prepare::epoch_order;
+
+/// Orders in which a run visits its groups: one an epoch, or one for all.
+pub(super) fn num_orders(recipe: &Recipe, counts: &StepCounts) -> usize {
+    if recipe.shuffle { counts.total_steps.div_ceil(counts.steps_per_epoch.max(1)).max(1) } else { 1 }
+}
 
 /// Everything a run reads; constant but for the reference's log-probs, which are filled in as they become known.
 pub(super) struct Run<'a> {
@@ -76,7 +80,8 @@ impl<'a> Run<'a> {
     /// The run with the pairs of all its micro-batches.
     fn with_pairs(mut self) -> Result<Self, TrainError> {
         let refused = |key, message: &str| Err(TrainError::RecipeValue { key, message: message.to_owned() });
-        if self.objective.needs().couples_batch {
+        let needs = self.objective.needs();
+        if needs.couples_batch && !needs.mismatched_apart {
             return refused(
                 "objective",
                 "some term compares prompts of a step, and another one those of a micro-batch",
@@ -88,18 +93,18 @@ impl<'a> Run<'a> {
             return refused("per_device_train_batch_size", message);
         }
         let null_prompt = read_config(self.recipe.model()?)?.null_condition();
-        let steps: Vec<Vec<MicroBatch>> = (0..self.counts.total_steps).map(|step| self.micro_batches(step)).collect();
-        let mut all = steps.iter().flatten();
-        if null_prompt.is_none() && all.any(|batch| batch.masked.contains(&true)) {
+        let masks = |step| self.micro_batches(step).iter().any(|batch| batch.masked.contains(&true));
+        if null_prompt.is_none() && (0..self.counts.total_steps).any(masks) {
             return refused("objective", "uncond_ratio must be 0: the model has no null condition");
         }
-        self.training.add_pairs(null_prompt, steps.into_iter().flatten())?;
-        if let Some(mut held_out) = self.held_out.take() {
-            let batches = self.eval_batches(held_out.len()).collect::<Vec<_>>();
-            held_out.add_pairs(null_prompt, batches.into_iter())?;
-            self.held_out = Some(held_out);
-        }
+        self.training.add_pairs(null_prompt, self.num_orders(), needs.mismatched_apart)?;
+        self.held_out.iter_mut().try_for_each(|data| data.add_pairs(null_prompt, 1, needs.mismatched_apart))?;
         Ok(self)
+    }
+
+    /// Orders in which the run visits its groups.
+    pub(super) fn num_orders(&self) -> usize {
+        num_orders(self.recipe, &self.counts)
     }
 
     /// The micro-batches of a step, which counts from 0.
@@ -107,7 +112,9 @@ impl<'a> Run<'a> {
         let (rows, size) = (self.rows(step), self.recipe.per_device_train_batch_size.max(1));
         let draw = StepRows { seed: self.recipe.seed, step, count: rows.len() };
         let masked = self.objective.unconditional_rows(draw);
-        let batch = |(rows, masked): (&[usize], &[bool])| MicroBatch { groups: rows.into(), masked: masked.into() };
+        let epoch = if self.recipe.shuffle { step / self.counts.steps_per_epoch } else { 0 };
+        let batch =
+            |(rows, masked): (&[usize], &[bool])| MicroBatch { epoch, groups: rows.into(), masked: masked.into() };
         rows.chunks(size).zip(masked.chunks(size)).map(batch).collect()
     }
 
@@ -116,7 +123,7 @@ impl<'a> Run<'a> {
         let size = self.recipe.per_device_eval_batch_size.max(1);
         (0..num_groups).step_by(size).map(move |start| {
             let groups: Vec<usize> = (start..num_groups.min(start + size)).collect();
-            MicroBatch { masked: vec![false; groups.len()], groups }
+            MicroBatch { epoch: 0, masked: vec![false; groups.len()], groups }
         })
     }
 
@@ -139,6 +146,21 @@ impl<'a> Run<'a> {
             return self.rows(step);
         }
         self.micro_batches(step).iter().flat_map(|batch| self.training.scored(batch)).collect()
+    }
+
+    /// Checks that every response that the run scores fits into memory with its prompts.
+    ///
+    /// # Errors
+    /// One does not fit; the error names file and line.
+    pub(super) fn check_fits(&self) -> Result<(), TrainError> {
+        let steps = (0..self.counts.total_steps).flat_map(|step| self.visits(step));
+        let all: Box<dyn Iterator<Item = usize>> = match self.training.times_scored() {
+            1 => Box::new(0..self.training.len()),
+            _ => Box::new(steps),
+        };
+        self.budget.check(&self.training, all)?;
+        let Some(data) = &self.held_out else { return Ok(()) };
+        self.budget.check(data, self.eval_batches(data.len()).flat_map(|batch| data.scored(&batch)))
     }
 
     /// Indices of the groups that a step visits. The last step of an epoch may have fewer.
@@ -205,10 +227,15 @@ impl<'a> Run<'a> {
         self.schedule.lr(step)
     }
 
+    /// Whether training drops something of the model itself.
+    pub(super) fn drops(&self) -> bool {
+        self.recipe.model_dropout != "none"
+    }
+
     /// Key of a step's dropout draws; `None` without dropout.
     pub(super) fn dropout(&self, step: usize) -> Option<DropoutKey> {
-        let with_dropout = self.recipe.use_peft && self.recipe.lora_dropout > 0.0;
-        with_dropout.then_some(DropoutKey { seed: self.recipe.seed, step: step as u64 })
+        let of_adapter = self.recipe.use_peft && self.recipe.lora_dropout > 0.0;
+        (of_adapter || self.drops()).then_some(DropoutKey { seed: self.recipe.seed, step: step as u64 })
     }
 
     /// Whether held-out data is evaluated after `finished_steps` steps.

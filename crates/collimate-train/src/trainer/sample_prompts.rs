@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use collimate_gallery::{PictureSamples, When};
 use collimate_model::GenerateOptions;
 use collimate_report::{Sample, Samples};
 use collimate_text::{EncodedPrompt, TextTokenizer, TokenizedGroup};
@@ -38,6 +39,8 @@ pub(super) struct SamplePrompts<'a> {
     time_share: f64,
     /// Time that they have taken so far.
     seconds: f64,
+    /// In place of answers, of a model of pictures whose tokens can be decoded.
+    pictures: Option<PictureSamples>,
 }
 
 /// An answer, and whether it was cut to save time.
@@ -57,6 +60,12 @@ impl<'a> SamplePrompts<'a> {
             ends: tokenizer.turn_ends().clone(),
             ..GenerateOptions::default()
         };
+        let prompts = groups.iter().filter_map(|group| group.prompt_ids.first().copied());
+        let pictures = |tokens| {
+            PictureSamples::new(recipe.model()?, &recipe.output_dir, tokens, prompts, recipe.seed)
+                .map_err(TrainError::from)
+        };
+        let pictures = tokenizer.pictures().map(pictures).transpose()?.flatten();
         let locations = indices.iter().map(|index| data.location(*index)).collect::<Result<_, _>>()?;
         let epoch_tokens = run.training.totals().num_tokens() as f64;
         Ok(Self {
@@ -69,12 +78,13 @@ impl<'a> SamplePrompts<'a> {
             run_tokens: epoch_tokens * run.counts.total_steps as f64 / run.counts.steps_per_epoch as f64,
             time_share: recipe.sample_time_share,
             seconds: 0.0,
+            pictures,
         })
     }
 
     /// Seconds that the answers have taken.
     pub(super) fn seconds(&self) -> f64 {
-        self.seconds
+        self.seconds + self.pictures.as_ref().map_or(0.0, PictureSamples::seconds)
     }
 
     /// Writes the answers of the initial model; a resumed run keeps existing ones.
@@ -87,6 +97,10 @@ impl<'a> SamplePrompts<'a> {
         resume: bool,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
+        if let Some(pictures) = &mut self.pictures {
+            let is_drawn = resume && pictures.is_drawn(When::Before);
+            return if is_drawn { Ok(()) } else { Ok(pictures.draw(When::Before, LEAST_TIME, session, observer)?) };
+        }
         let is_there = || {
             let samples = Samples::read(&self.folder)?;
             let count = samples.prompts.len();
@@ -121,8 +135,11 @@ impl<'a> SamplePrompts<'a> {
         session: &mut dyn Session,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let Some(mut samples) = Samples::read(&self.folder).filter(|_| !self.groups.is_empty()) else { return Ok(()) };
         let time = LEAST_TIME.max(training.mul_f64(self.time_share / 2.0));
+        if let Some(pictures) = &mut self.pictures {
+            return Ok(pictures.draw(When::After, time, session, observer)?);
+        }
+        let Some(mut samples) = Samples::read(&self.folder).filter(|_| !self.groups.is_empty()) else { return Ok(()) };
         let answers = self.answers(samples.prompts.len(), AnswerCost { time, tokens: 0.0 }, session, observer)?;
         for (sample, answer) in samples.prompts.iter_mut().zip(answers) {
             (sample.after, sample.after_cut) = (Some(answer.text), answer.is_cut);

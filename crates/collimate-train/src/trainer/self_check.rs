@@ -36,7 +36,7 @@ pub(super) fn self_check(
 fn starts_as_reference(run: &Run<'_>) -> bool {
     let from_start = matches!(run.recipe.reference.as_deref(), None | Some("start"));
     let undisturbed = run.recipe.adapter.is_none() || run.recipe.lora_dropout == 0.0;
-    run.training.reference().is_some() && from_start && undisturbed
+    run.training.reference().is_some() && from_start && undisturbed && !run.drops()
 }
 
 fn check_logps(run: &Run<'_>, indices: &[usize], scores: &[GroupScores]) -> Result<(), TrainError> {

@@ -130,12 +130,17 @@ impl<'a> Step<'a> {
             let counts = || run.counts_of(round.indices);
             logps.extend(self.ranks.share_numbers(&round.owners, counts, mine)?.items);
         }
-        let scores = run.training.scores(self.visits, logps)?;
-        if let Some(culprit) = in_logps(self.visits, &scores) {
-            self.give_up(culprit);
-            return Ok(None);
+        let (mut logps, mut scores, mut indices) = (logps.into_iter(), Vec::new(), Vec::new());
+        for visits in self.visits.chunks(run.micro_batch()) {
+            let found = run.training.scores(visits, logps.by_ref().take(visits.len()).collect())?;
+            if let Some(culprit) = in_logps(visits, &found) {
+                self.give_up(culprit);
+                return Ok(None);
+            }
+            indices.extend(&visits[..found.len()]);
+            scores.extend(found);
         }
-        run.training.ask(run.objective, self.visits, &scores).map(Some)
+        run.training.ask(run.objective, &indices, &scores).map(Some)
     }
 
     /// Asks the objective about each micro-batch of a round; returns the coefficients of all groups, or `None` if a figure is
@@ -154,7 +159,8 @@ impl<'a> Step<'a> {
             let balance = shared.beside[round.owners[start]].first();
             balance.iter().for_each(|loss| self.add_balance(**loss));
             let logps = shared.items[start..start + indices.len()].to_vec();
-            let part = whole.map(|whole| slice(whole, round.offset + start, indices.len()));
+            let times = self.run.training.times_scored();
+            let part = whole.map(|whole| slice(whole, (round.offset + start) / times, indices.len() / times));
             let Some(found) = self.ask(indices, logps, part)? else { return Ok(None) };
             coefficients.extend(found);
         }

@@ -17,6 +17,11 @@ pub(crate) struct Overwrite {
 }
 
 impl Overwrite {
+    /// Whether an existing output may be replaced.
+    pub(crate) fn is_forced(self) -> bool {
+        self.force
+    }
+
     /// Checks, before any work, that the output is free or may be replaced; `-` is standard output. `inputs` are names of
     /// data: files, folders or patterns.
     ///

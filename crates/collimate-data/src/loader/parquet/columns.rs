@@ -218,7 +218,7 @@ impl Column {
             // An image beside the text.
             (Err(_), ConvertedType::NONE) if is_image(bytes) => {
                 budget.take_text(bytes.len() as u64 / 3)?;
-                Ok(Value::String(data_uri(bytes)))
+                Ok(Value::String(data_uri("application/octet-stream", bytes)))
             }
             // What no layout reads.
             (Err(_), ConvertedType::NONE) => Ok(Value::Null),

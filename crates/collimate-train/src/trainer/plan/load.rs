@@ -34,7 +34,7 @@ pub(super) struct PackLoad {
 pub(in crate::trainer) fn expected_peak(run: &Run<'_>, num_steps: usize, num_trained: u64) -> Result<u64, TrainError> {
     let load = PackLoad::new(run, num_steps)?;
     let held_out = run.held_out.as_ref().map(|data| &data.store);
-    let held = held_bytes(&run.training.store, held_out, &run.objective.needs());
+    let held = held_bytes(&run.training.store, held_out, &run.objective.needs(), run.num_orders());
     let (gradients, overhead) = (FLOAT * num_trained, PROGRAM + held);
     Ok(run.budget.resident() - gradients + overhead + load.step_bytes(gradients, run.budget.objective()))
 }

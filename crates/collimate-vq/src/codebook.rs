@@ -10,7 +10,7 @@ use collimate_weights::WeightFiles;
 ///
 /// # Errors
 /// The file is missing, or a tensor of it is missing or has another shape than the configuration says.
-pub(crate) fn read_codebook(folder: &Path, config: &ModelConfig) -> Result<Option<Codebook>, HfError> {
+pub fn read_codebook(folder: &Path, config: &ModelConfig) -> Result<Option<Codebook>, HfError> {
     let Some(Scales { codebook_width: width, smoothings, residual, .. }) = config.scales.clone() else {
         return Ok(None);
     };
