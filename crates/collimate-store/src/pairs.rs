@@ -142,11 +142,14 @@ impl Pairs {
     pub fn group(&self, store: &GroupStore, number: usize) -> Result<TokenizedGroup, StoreError> {
         let Some(pair) = self.pair(number) else { return store.group(number) };
         let group = store.group(pair.group as usize)?;
-        let prompt_ids = match pair.prompt {
-            Some(prompt) => store.group(prompt as usize)?.prompt_ids,
-            None => self.null_prompt.clone().unwrap_or_default(),
+        let (prompt_ids, images) = match pair.prompt {
+            Some(prompt) => {
+                let other = store.group(prompt as usize)?;
+                (other.prompt_ids, other.images)
+            }
+            None => (self.null_prompt.clone().unwrap_or_default(), Vec::new()),
         };
-        Ok(TokenizedGroup { prompt_ids, num_prompt_cut: 0, ..group })
+        Ok(TokenizedGroup { prompt_ids, images, num_prompt_cut: 0, ..group })
     }
 
     /// The same without its tokens.
@@ -156,11 +159,14 @@ impl Pairs {
     pub fn head(&self, store: &GroupStore, number: usize) -> Result<GroupHead, StoreError> {
         let Some(pair) = self.pair(number) else { return store.head(number) };
         let head = store.head(pair.group as usize)?;
-        let prompt_tokens = match pair.prompt {
-            Some(prompt) => store.head(prompt as usize)?.prompt_tokens,
-            None => self.null_prompt.as_ref().map_or(0, Vec::len),
+        let (prompt_tokens, image_tokens) = match pair.prompt {
+            Some(prompt) => {
+                let other = store.head(prompt as usize)?;
+                (other.prompt_tokens, other.image_tokens)
+            }
+            None => (self.null_prompt.as_ref().map_or(0, Vec::len), 0),
         };
-        Ok(GroupHead { prompt_tokens, num_prompt_cut: 0, first_response: pair.first_response, ..head })
+        Ok(GroupHead { prompt_tokens, image_tokens, num_prompt_cut: 0, first_response: pair.first_response, ..head })
     }
 
     /// The group that a number's responses are of.

@@ -17,5 +17,5 @@ pub(super) fn held_bytes(training: &GroupStore, held_out: Option<&GroupStore>, n
         let totals = store.totals();
         needs.most_waiting(totals.num_responses as u64, totals.most_responses) * EVALUATED_BYTES
     });
-    memory_of(training.len(), false) + evaluated
+    memory_of(training.len(), false) + training.totals().ahead_bytes() + evaluated
 }

@@ -120,7 +120,12 @@ fn assemble<'a>(
         .with_objective(&checked.needs, widest, recipe)?
         .beside(held_bytes(&training, held_out.as_ref(), &checked.needs))?
         .for_operations(session.config().operations_per_token());
-    let data_set = |store: GroupStore| DataSet::new(store, checked.store_folder.clone());
+    let data_set = |mut store: GroupStore| {
+        if let Some(vision) = &session.config().vision {
+            store.load_ahead(vision.images.clone(), !session.memory_costs().trains_tower);
+        }
+        DataSet::new(store, checked.store_folder.clone())
+    };
     let run = Run::new(recipe, checked.objective.as_ref(), budget, data_set(training), held_out.map(data_set))?;
     budget.check(&run.training)?;
     run.held_out.as_ref().map_or(Ok(()), |held_out| budget.check(held_out))?;
