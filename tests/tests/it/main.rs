@@ -16,6 +16,7 @@ mod harness;
 mod hostile;
 mod hub;
 mod hub_faults;
+mod images;
 mod inputs;
 mod labels;
 mod limits;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use collimate_counting::pipeline::{self as counting, Counting};
 use collimate_files::check_plain;
 use collimate_objective::{ObjectiveError, registry};
 use collimate_quickstart::phases::Quickstart;
@@ -66,7 +67,7 @@ pub(crate) struct Args {
     /// Number of pictures in the quickstart of pictures
     #[arg(long, value_name = "N", default_value_t = 1600)]
     quickstart_pictures: usize,
-    /// Number of problems in the quickstart
+    /// Number of problems in the quickstart; of questions in that of images
     #[arg(long, value_name = "N", default_value_t = QuickstartSize::default().num_problems)]
     quickstart_problems: usize,
 }
@@ -224,6 +225,11 @@ impl Args {
             return quickstart_visual::Quickstart { settings, num_pictures, has_output, quiet: self.quiet }.run(io);
         }
         let count = self.quickstart_problems;
+        if self.quickstart == Task::Images {
+            let recipe = counting::recipe(&self.overrides())?;
+            let task = Counting { num_questions: count, ..Counting::default() };
+            return self.answering(&task, recipe, counting::free_folder, io);
+        }
         let recipe = pipeline::recipe(&self.overrides())?;
         let size = QuickstartSize { num_problems: count, ..QuickstartSize::default() };
         self.answering(&size, recipe, pipeline::free_folder, io)
