@@ -76,7 +76,7 @@ impl Task for Counting {
     }
 
     fn about(&self) -> &'static str {
-        "quickstart: a Qwen2-VL of 0.7 million parameters learns to count shapes from rewards"
+        "quickstart: a Qwen2-VL of 0.6 million parameters learns to count shapes from rewards"
     }
 
     fn writes(&self) -> &'static [&'static str] {

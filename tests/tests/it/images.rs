@@ -115,16 +115,18 @@ fn tokens_of_data_with_images_are_kept_until_an_image_changes() {
     let folder = Folder::new();
     let (model, data) = (model(&folder), rows(&folder, "data", 8));
     let cache = format!("token_cache={}", folder.arg("tokens"));
-    assert!(!is_found(&run(&folder, &model, &data, "first", &[&cache])));
-    assert!(is_found(&run(&folder, &model, &data, "second", &[&cache])));
+    // All rows in one store.
+    let settings = [cache.as_str(), "eval_fraction=0"];
+    assert!(!is_found(&run(&folder, &model, &data, "first", &settings)));
+    assert!(is_found(&run(&folder, &model, &data, "second", &settings)));
     assert_eq!(losses(&folder, "first"), losses(&folder, "second"));
     let other = counting_question(6, 0, Split::Train).scene.draw().to_png().expect("a file");
     folder.write("data/images/3.png", other);
-    assert!(!is_found(&run(&folder, &model, &data, "third", &[&cache])));
+    assert!(!is_found(&run(&folder, &model, &data, "third", &settings)));
     assert_ne!(losses(&folder, "first"), losses(&folder, "third"));
     std::fs::remove_file(folder.path("data/images/3.png")).expect("a file");
     let output = folder.arg("fourth");
-    let outcome = collimate(&train(&model, &data, &output, &[&SETTINGS[..], &[cache.as_str()]].concat()));
+    let outcome = collimate(&train(&model, &data, &output, &[&SETTINGS[..], &settings[..]].concat()));
     assert!(outcome.code != 0 && outcome.err.contains("rows.jsonl:4: field"), "{}", outcome.err);
 }
 
